@@ -1,0 +1,97 @@
+// Command check holds the house rules that gofmt, vet and staticcheck cannot know: the import floors, what
+// PID 1 may link, package comments, names in comments and docs that no longer exist, a reason for every module,
+// and the size budgets. It owns the tables beside it (.ci/*.txt) and never changes a file, except the floor
+// table with -update. Read run first.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// rule is one house rule: it returns a line for each fault, or an error when it could not look.
+type rule struct {
+	name  string
+	about string
+	run   func(tree *tree) ([]string, error)
+}
+
+var rules = []rule{
+	{"floors", "imports go down the floors of .ci/floors.txt", floors},
+	{"links", "PID 1 links only what .ci/pid1.txt allows", links},
+	{"comments", "every package says what it owns", packageComments},
+	{"rooms", "the top level is fixed; each folder has its map", rooms},
+	{"names", "files and symbols named in comments and docs exist", deadNames},
+	{"modules", "every module has its reason in docs/DEPENDENCIES.md", modules},
+	{"tests", "no test is skipped without saying what it lacks", silentSkips},
+	{"budgets", "binaries and images keep to .ci/budgets.txt", budgets},
+}
+
+func main() {
+	update := flag.Bool("update", false, "rewrite .ci/floors.txt from the imports as they are")
+	only := flag.String("only", "", "run only the rules with these names, comma-separated")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./.ci/check [-only floors,names] [-update]\n\nrules:")
+		for _, r := range rules {
+			fmt.Fprintf(flag.CommandLine.Output(), "  %-9s %s\n", r.name, r.about)
+		}
+	}
+	flag.Parse()
+	faults, err := run(*only, *update)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "check:", err)
+		os.Exit(2)
+	}
+	if faults > 0 {
+		fmt.Fprintf(os.Stderr, "check: %d faults\n", faults)
+		os.Exit(1)
+	}
+}
+
+// run loads the tree once and applies each chosen rule to it; it returns how many faults were printed.
+func run(only string, update bool) (int, error) {
+	t, err := load(".")
+	if err != nil {
+		return 0, err
+	}
+	if update {
+		return 0, writeFloors(t)
+	}
+	count := 0
+	for _, r := range rules {
+		if only != "" && !strings.Contains(","+only+",", ","+r.name+",") {
+			continue
+		}
+		faults, err := r.run(t)
+		if err != nil {
+			return count, fmt.Errorf("%s: %w", r.name, err)
+		}
+		for _, f := range faults {
+			fmt.Printf("%s: %s\n", r.name, f)
+		}
+		if len(faults) == 0 {
+			fmt.Printf("ok  %-9s %s\n", r.name, r.about)
+		}
+		count += len(faults)
+	}
+	return count, nil
+}
+
+// table reads a text table: one entry a line, # begins a comment, blank lines are nothing.
+func table(name string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(".ci", name))
+	if err != nil {
+		return nil, err
+	}
+	var rows []string
+	for line := range strings.SplitSeq(string(text), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line != "" {
+			rows = append(rows, line)
+		}
+	}
+	return rows, nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// topLevel is what the user fixed, and what a repository needs beside it.
+var topLevel = strings.Fields("go.mod go.sum init services mounts net containers bsp images Makefile README.md LICENSE docs .ci .gitignore .git")
+
+// ignored are the git-ignored folders a build leaves.
+var ignored = strings.Fields("bin build .cache")
+
+func rooms(t *tree) ([]string, error) {
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	var faults []string
+	for _, e := range entries {
+		if !slices.Contains(topLevel, e.Name()) && !slices.Contains(ignored, e.Name()) {
+			faults = append(faults, e.Name()+" has no place at the top level; find its room in one of the seven folders")
+		}
+	}
+	for folder := range below {
+		if _, err := os.Stat(filepath.Join(folder, "README.md")); err != nil {
+			faults = append(faults, folder+"/README.md is missing: each folder has its map")
+		}
+		loose, _ := filepath.Glob(filepath.Join(folder, "*.go"))
+		if len(loose) > 0 && folder != "init" {
+			faults = append(faults, folder+" holds Go files directly; move them into a package below it")
+		}
+	}
+	return append(faults, packageNames(t)...), nil
+}
+
+// packageNames finds two packages of one name, and names that say nothing.
+func packageNames(t *tree) []string {
+	var faults []string
+	home := map[string]string{}
+	for _, p := range t.packages {
+		if slices.Contains(strings.Fields("util utils common types pkg helper helpers misc"), p.Name) {
+			faults = append(faults, p.room()+": a package is one noun of our field, never "+p.Name)
+		}
+		if other, taken := home[p.Name]; taken && p.Name != "main" {
+			faults = append(faults, fmt.Sprintf("%s and %s have the same package name", other, p.room()))
+		}
+		home[p.Name] = p.room()
+	}
+	return faults
+}
+
+func packageComments(t *tree) ([]string, error) {
+	var faults []string
+	for _, p := range t.packages {
+		if len(p.GoFiles) > 0 && len(p.Doc) == 0 {
+			faults = append(faults, p.room()+" has no package comment: what it owns, what it never does, the type to read first")
+		}
+	}
+	return faults, nil
+}
+
+var bareSkip = regexp.MustCompile(`t\.(SkipNow\(\)|Skip\(\s*\)|Skip\(""\))`)
+
+func silentSkips(t *tree) ([]string, error) {
+	var faults []string
+	for _, p := range t.packages {
+		for _, name := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
+			text, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				return nil, err
+			}
+			if bareSkip.Match(text) {
+				faults = append(faults, filepath.Join(p.room(), name)+" skips in silence; say what is lacking")
+			}
+		}
+	}
+	return faults, nil
+}
+
+// modules wants a row in the reasons table for every module that go.mod requires directly, and no row more.
+func modules(*tree) ([]string, error) {
+	doc, err := os.ReadFile("docs/DEPENDENCIES.md")
+	if err != nil {
+		return nil, err
+	}
+	out, err := golist("-m", "-f", "{{if not (or .Indirect .Main)}}{{.Path}}{{end}}", "all")
+	if err != nil {
+		return nil, err
+	}
+	required := strings.Fields(out)
+	var faults []string
+	for _, m := range required {
+		if !strings.Contains(string(doc), "| `"+m+"` |") {
+			faults = append(faults, "docs/DEPENDENCIES.md has no row for "+m)
+		}
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+/[^`]+)` \\|").FindAllStringSubmatch(string(doc), -1) {
+		if !slices.Contains(required, row[1]) {
+			faults = append(faults, "docs/DEPENDENCIES.md names "+row[1]+", which go.mod does not require")
+		}
+	}
+	return faults, nil
+}

@@ -1,0 +1,77 @@
+# resinOS in Go. `make help` lists the targets; README.md shows what to expect from each.
+BOARD   ?= qemu-x86_64
+VARIANT ?= development
+IMAGE   ?= build/$(BOARD)-$(VARIANT).img
+ARCHES  := amd64 arm64
+
+board-arch = $(if $(findstring arm64,$(1)),arm64,amd64)
+ARCH    := $(call board-arch,$(BOARD))
+GO      := go
+export GOFLAGS := -buildvcs=false
+
+# -buildid= and -trimpath: the same source gives the same bytes, wherever it is built.
+device-build = CGO_ENABLED=0 GOOS=linux GOARCH=$(1) $(GO) build -trimpath -tags '$(3)' -ldflags '-s -w -buildid=' -o $(2)
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@printf '\n  BOARD=%s (%s)\n  VARIANT=%s (production development standalone)\n' '$(BOARD)' "$$(cd bsp/boards && ls *.toml | sed 's/\.toml//' | xargs)" '$(VARIANT)'
+
+.PHONY: run
+run: image ## build what changed, boot it in QEMU, attach the serial console
+	bin/resin run $(IMAGE)
+
+.PHONY: image
+image: build ## build the disk image of BOARD and VARIANT
+	@mkdir -p $(dir $(IMAGE))
+	bin/resin build --board $(BOARD) --variant $(VARIANT) -o $(IMAGE)
+
+.PHONY: build
+build: deps bin/resin device-$(ARCH) ## bin/resin and the device binaries of BOARD
+
+.PHONY: build-all
+build-all: deps bin/resin $(ARCHES:%=device-%) ## the same for every architecture
+
+.PHONY: deps
+deps: ## install what Debian has to bring, saying what and why
+	@.ci/apt
+
+.PHONY: test
+test: build-all ## every test: units, namespaces, QEMU boots
+	$(GO) test -p 1 $$($(GO) list ./... | grep -v /images/boottest)
+	$(GO) test -timeout 25m -v -run 'Test' ./images/boottest
+
+.PHONY: check
+check: build-all budget-files ## the house rules: format, vet, staticcheck, floors, names, budgets
+	@test -z "$$(gofmt -l .ci $$(git ls-files '*.go'))" || { gofmt -l .ci $$(git ls-files '*.go'); echo 'check: gofmt would change these'; exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./... ./.ci/check
+	$(GO) tool staticcheck ./...
+	$(GO) run ./.ci/check
+
+.PHONY: budget-files
+budget-files: build-all
+	@mkdir -p build
+	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
+	bin/resin build --board qemu-arm64 --variant production -o build/qemu-arm64-production.img
+
+.PHONY: bench
+bench: build image ## measure boot, memory and sizes; prints the table of docs/bench.md
+	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 30m -v -run TestBench ./images/boottest
+
+.PHONY: clean
+clean: ## remove what was built; the download cache stays
+	rm -rf bin build .cache/stages
+
+# Go decides what is out of date; its cache makes a build with no change take a second.
+.PHONY: bin/resin $(ARCHES:%=device-%)
+bin/resin:
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./images/resin
+
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/engine bin/%/containerd-shim-runc-v2 bin/%/runc
+
+.PHONY: $(ARCHES:%=bin/%/init)
+$(ARCHES:%=bin/%/init): bin/%/init:
+	$(call device-build,$*,$@,) ./init
+
+include containers/build.mk
