@@ -1,0 +1,101 @@
+package attach
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Way is how a mount comes off at shutdown.
+type Way string
+
+// The ways, mildest first.
+const (
+	Unmount  Way = "unmount"
+	ReadOnly Way = "make read-only" // the root and what carries it cannot be unmounted while PID 1 runs from it
+)
+
+// Detach is one step of taking the mounts down.
+type Detach struct {
+	Way    Way
+	Target string
+	Type   string
+}
+
+// String is the line that a plan prints.
+func (d Detach) String() string { return fmt.Sprintf("%s %s type %s", d.Way, d.Target, d.Type) }
+
+// memoryOnly names file systems that hold nothing a power-off could damage and that the shutdown itself still needs.
+var memoryOnly = map[string]bool{"proc": true, "sysfs": true, "devtmpfs": true, "cgroup2": true, "devpts": true, "rootfs": true}
+
+// DetachOrder plans the end: each mount after everything that was attached later or lies below it. keep lists targets that carry
+// the root, such as the slot: those and the root itself are only made read-only.
+func DetachOrder(mounts []Mount, keep ...string) []Detach {
+	ordered := slices.Clone(mounts)
+	// Mount IDs are reused, so what lies on top of what is told by depth; the file's order only decides among equals.
+	slices.Reverse(ordered)
+	depth := depths(mounts)
+	slices.SortStableFunc(ordered, func(a, b Mount) int { return depth[b.ID] - depth[a.ID] })
+	var steps, last []Detach
+	for _, m := range ordered {
+		switch {
+		case m.Target == "/" || slices.Contains(keep, m.Target):
+			if !memoryOnly[m.Type] {
+				last = append(last, Detach{Way: ReadOnly, Target: m.Target, Type: m.Type})
+			}
+		case memoryOnly[m.Type] || m.Target == "/run" || m.Target == "/dev" || below(m.Target, "/dev") || below(m.Target, "/sys") || below(m.Target, "/proc"):
+			// needed until the end, and gone with the memory
+		default:
+			steps = append(steps, Detach{Way: Unmount, Target: m.Target, Type: m.Type})
+		}
+	}
+	return append(steps, last...)
+}
+
+func below(target, folder string) bool { return strings.HasPrefix(target, folder+"/") }
+
+func depths(mounts []Mount) map[int]int {
+	parent := make(map[int]int, len(mounts))
+	for _, m := range mounts {
+		parent[m.ID] = m.Parent
+	}
+	depth := make(map[int]int, len(mounts))
+	for _, m := range mounts {
+		n := 0
+		for id, found := m.Parent, true; found && n < len(mounts); n++ {
+			id, found = parent[id]
+		}
+		depth[m.ID] = n
+	}
+	return depth
+}
+
+// Apply carries one step out. A target that is busy is detached lazily, after its file system was made read-only,
+// so that nothing can dirty it any more.
+func (d Detach) Apply() error {
+	if d.Way == ReadOnly {
+		return remountReadOnly(d.Target)
+	}
+	err := unix.Unmount(d.Target, unix.UMOUNT_NOFOLLOW)
+	if err == nil || err == unix.EINVAL { // EINVAL: it went away with another
+		return nil
+	}
+	readOnly := remountReadOnly(d.Target)
+	if lazy := unix.Unmount(d.Target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); lazy != nil {
+		return fmt.Errorf("unmount %s: %w", d.Target, lazy)
+	}
+	if readOnly != nil {
+		return fmt.Errorf("unmount %s: %w, and %w", d.Target, err, readOnly)
+	}
+	return nil
+}
+
+func remountReadOnly(target string) error {
+	if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("make %s read-only: %w", path.Clean(target), err)
+	}
+	return nil
+}
