@@ -1,0 +1,252 @@
+package persist
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root is a pair of trees to bind between, held by descriptors so that no path is walked twice.
+type Root struct {
+	state int // root-overlay on the state partition
+	root  int // the root that is bound over
+}
+
+// Open opens the state partition mounted at state, making its overlay folder when missing, and the root at root.
+// The caller closes it.
+func Open(state, root string) (*Root, error) {
+	stateFD, err := unix.Open(state, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", state, err)
+	}
+	defer unix.Close(stateFD)
+	overlay, err := folderAt(stateFD, Overlay, 0o755)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path.Join(state, Overlay), err)
+	}
+	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", root, err), unix.Close(overlay))
+	}
+	return &Root{state: overlay, root: rootFD}, nil
+}
+
+// Close lets go of both trees; the binds stay.
+func (r *Root) Close() error { return errors.Join(unix.Close(r.state), unix.Close(r.root)) }
+
+// Apply creates b's source when it is missing, with the root's content as its first, and binds it over the root's path.
+// A bind that is in place already stays as it is.
+func (r *Root) Apply(b Bind) error {
+	if err := r.apply(b); err != nil {
+		return fmt.Errorf("bind %s: %w", b.Path, err)
+	}
+	return nil
+}
+
+func (r *Root) apply(b Bind) error {
+	name := strings.TrimPrefix(b.Path, "/")
+	target, err := r.openTarget(b, name)
+	if err != nil {
+		return fmt.Errorf("open target: %w", err)
+	}
+	defer unix.Close(target)
+	source, err := openBeneath(r.state, name, unix.O_PATH)
+	if errors.Is(err, unix.ENOENT) {
+		if err = r.create(b, name, target); err == nil {
+			source, err = openBeneath(r.state, name, unix.O_PATH)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open source: %w", err)
+	}
+	defer unix.Close(source)
+	return bindMount(b.Kind, source, target)
+}
+
+// openTarget opens the place in the root. It is made when missing, which works only where the root is a tmpfs, such as /var/lib.
+// Unlike the state partition the root is ours, so its own symlinks are followed, but not out of it.
+func (r *Root) openTarget(b Bind, name string) (int, error) {
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	target, err := unix.Openat2(r.root, name, how)
+	if !errors.Is(err, unix.ENOENT) {
+		return target, err
+	}
+	parent, err := foldersAt(r.root, path.Dir(name))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	if err := makeAt(parent, b, path.Base(name)); err != nil {
+		return -1, err
+	}
+	return unix.Openat2(r.root, name, how)
+}
+
+// create makes b's source aside and renames it into place, so that a power cut leaves no half copy that would count as "there".
+func (r *Root) create(b Bind, name string, factory int) error {
+	parent, err := foldersAt(r.state, path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	base := path.Base(name)
+	aside := "." + base + ".new"
+	dir, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", parent))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.RemoveAll(aside); err != nil {
+		return err
+	}
+	if err := makeAt(parent, b, aside); err != nil {
+		return err
+	}
+	if err := copyInto(dir, aside, factory, b.Kind); err != nil {
+		return fmt.Errorf("copy factory default: %w", errors.Join(err, dir.RemoveAll(aside)))
+	}
+	return dir.Rename(aside, base)
+}
+
+func makeAt(parent int, b Bind, name string) error {
+	if b.Kind == Folder {
+		if err := unix.Mkdirat(parent, name, uint32(b.Mode)); err != nil {
+			return err
+		}
+		return chmodAt(parent, name, b.Mode)
+	}
+	fd, err := unix.Openat(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, uint32(b.Mode))
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fchmod(fd, uint32(b.Mode)), unix.Close(fd))
+}
+
+// chmodAt undoes what the umask took away.
+func chmodAt(parent int, name string, mode fs.FileMode) error {
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fchmod(fd, uint32(mode)), unix.Close(fd))
+}
+
+// copyInto copies the regular files, folders and symlinks of the root's factory content.
+func copyInto(dir *os.Root, name string, factory int, kind Kind) error {
+	source := fmt.Sprintf("/proc/self/fd/%d", factory)
+	if kind == File {
+		return copyFile(dir, name, source)
+	}
+	return fs.WalkDir(os.DirFS(source), ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || p == "." {
+			return err
+		}
+		to, from := path.Join(name, p), path.Join(source, p)
+		switch d.Type() {
+		case fs.ModeDir:
+			return dir.Mkdir(to, 0o755)
+		case fs.ModeSymlink:
+			link, err := os.Readlink(from)
+			if err != nil {
+				return err
+			}
+			return dir.Symlink(link, to)
+		case 0:
+			return copyFile(dir, to, from)
+		}
+		return nil // a socket or device node is nobody's factory default
+	})
+}
+
+func copyFile(dir *os.Root, name, source string) error {
+	in, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
+
+// openBeneath opens name without passing any symlink or leaving dir (RESOLVE_BENEATH): a state partition that links
+// /etc/hostname to something else must not move the bind there.
+func openBeneath(dir int, name string, flags uint64) (int, error) {
+	return unix.Openat2(dir, name, &unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+// foldersAt makes the folders of name below dir and opens the last.
+func foldersAt(dir int, name string) (int, error) {
+	current, err := unix.Openat(dir, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "." {
+			continue
+		}
+		next, err := folderAt(current, part, 0o755)
+		unix.Close(current) // an O_PATH handle has nothing left to lose
+		if err != nil {
+			return -1, fmt.Errorf("%s: %w", part, err)
+		}
+		current = next
+	}
+	return current, nil
+}
+
+func folderAt(dir int, name string, mode uint32) (int, error) {
+	if err := unix.Mkdirat(dir, name, mode); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EROFS) {
+		return -1, err
+	}
+	return openBeneath(dir, name, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// bindMount attaches the source over the target by descriptor. When the target is the source already, the bind is in place.
+func bindMount(kind Kind, source, target int) error {
+	var from, to unix.Stat_t
+	if err := unix.Fstat(source, &from); err != nil {
+		return err
+	}
+	if err := unix.Fstat(target, &to); err != nil {
+		return err
+	}
+	if from.Dev == to.Dev && from.Ino == to.Ino {
+		return nil
+	}
+	wanted := uint32(unix.S_IFREG)
+	if kind == Folder {
+		wanted = unix.S_IFDIR
+	}
+	if from.Mode&unix.S_IFMT != wanted || to.Mode&unix.S_IFMT != wanted {
+		return fmt.Errorf("source or target is not a %s", kind)
+	}
+	tree, err := unix.OpenTree(source, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("clone mount: %w", err)
+	}
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return fmt.Errorf("move mount: %w", err)
+	}
+	return nil
+}
