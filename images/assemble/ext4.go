@@ -1,0 +1,166 @@
+package assemble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"resinos/mounts/disk"
+)
+
+// Features of every ext4 we write. The list is closed (it begins with "none") so that a newer mke2fs on the
+// builder's desk adds nothing that GRUB 2.12 or U-Boot 2025.01 cannot read: no metadata_csum_seed, orphan_file,
+// large_dir, encrypt, casefold, inline_data. metadata_csum is read-only compatible: both loaders ignore it.
+const (
+	featuresSlot  = "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+	featuresState = featuresSlot + ",has_journal,resize_inode,64bit"
+)
+
+// Ext4 describes an ext4 file system to write.
+type Ext4 struct {
+	Label string
+	UUID  string // also seeds the hash of directories
+	Size  disk.Bytes
+	Epoch int64 // every time stamp in it
+
+	Writable        bool       // has a journal and can grow; a slot has and needs neither
+	Journal         disk.Bytes // size of the journal if Writable
+	ReservedPercent int        // blocks that only root may use
+	GrowsTo         disk.Bytes // block group descriptors are reserved up to this size
+}
+
+// Write makes a file at name that holds the file system with the tree in it. The file is sparse. Tables and journal
+// are initialised whole, so that the kernel's lazy initialisation finds nothing to do and a first boot writes nothing.
+//
+// The files go in through debugfs and not through "mke2fs -d": e2fsprogs 1.47.0 copies the host's ctime, atime and
+// owner into the inodes, debugfs sets what it is told, in the order it is told.
+func (x Ext4) Write(ctx context.Context, name string, tree *Tree) error {
+	if err := x.format(ctx, name); err != nil {
+		return fmt.Errorf("make ext4 %s: %w", x.Label, err)
+	}
+	work, err := os.MkdirTemp(filepath.Dir(name), "ext4-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work) // scratch files; nothing is lost if they stay
+	script, err := x.script(work, tree)
+	if err != nil {
+		return err
+	}
+	if err := x.fill(ctx, name, script); err != nil {
+		return fmt.Errorf("fill ext4 %s (%s): %w", x.Label, x.Size, err)
+	}
+	if _, err := (call{command: "e2fsck", args: []string{"-fn", name}, epoch: x.Epoch}).run(ctx); err != nil {
+		return fmt.Errorf("check ext4 %s: %w", x.Label, err)
+	}
+	return nil
+}
+
+func (x Ext4) format(ctx context.Context, name string) error {
+	if err := makeSparse(name, x.Size); err != nil {
+		return err
+	}
+	_, err := call{command: "mke2fs", args: append(x.arguments(), name), epoch: x.Epoch, env: []string{"MKE2FS_CONFIG=/dev/null"}}.run(ctx)
+	return err
+}
+
+// arguments is the mke2fs command line without the file.
+func (x Ext4) arguments() []string {
+	extended := "root_owner=0:0,hash_seed=" + x.UUID + ",lazy_itable_init=0,lazy_journal_init=0,nodiscard"
+	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "8192", "-L", x.Label, "-U", x.UUID, "-m", strconv.Itoa(x.ReservedPercent)}
+	if !x.Writable {
+		return append(args, "-O", featuresSlot, "-E", extended)
+	}
+	if x.GrowsTo > x.Size {
+		extended += ",resize=" + strconv.FormatInt(int64(x.GrowsTo/4096), 10)
+	}
+	return append(args, "-O", featuresState, "-J", "size="+strconv.FormatInt(int64(x.Journal/disk.MiB), 10), "-E", extended)
+}
+
+// fill runs a debugfs script. debugfs goes on after a failed command and exits 0, so its complaints decide.
+func (x Ext4) fill(ctx context.Context, name, script string) error {
+	file := name + ".debugfs"
+	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(file)
+	text, err := call{command: "debugfs", args: []string{"-w", "-f", file, name}, epoch: x.Epoch}.run(ctx)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "debugfs ") { // the version line
+			faults = append(faults, errors.New(line))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// script is the debugfs script that puts the tree into an empty file system. Contents without a host file are
+// written below work first.
+func (x Ext4) script(work string, tree *Tree) (string, error) {
+	var b strings.Builder
+	for i, e := range tree.Entries() {
+		dir := "/" + strings.TrimPrefix(path.Dir(e.Path), ".")
+		// debugfs takes the parent of "/name" to be the folder it stands in, so it is sent to each one first.
+		fmt.Fprintf(&b, "cd \"%s\"\n", dir)
+		switch {
+		case e.Mode.IsDir():
+			fmt.Fprintf(&b, "mkdir \"%s\"\n", path.Base(e.Path))
+		case e.Mode&fs.ModeSymlink != 0:
+			fmt.Fprintf(&b, "symlink \"%s\" \"%s\"\n", path.Base(e.Path), e.Target)
+		case e.Mode.IsRegular():
+			source, err := hostFile(e, filepath.Join(work, strconv.Itoa(i)))
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(&b, "write \"%s\" \"%s\"\n", source, path.Base(e.Path))
+		default:
+			return "", fmt.Errorf("add %s to ext4 %s: mode %v is not used here", e.Path, x.Label, e.Mode)
+		}
+		b.WriteString(inodeFields("/"+e.Path, unixMode(e.Mode), x.Epoch))
+	}
+	b.WriteString(inodeFields("/", unixMode(fs.ModeDir|0o755), x.Epoch))
+	return b.String(), nil
+}
+
+// inodeFields fixes whatever the host could have leaked into an inode.
+func inodeFields(name string, mode uint32, epoch int64) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "sif \"%s\" mode 0%o\n", name, mode)
+	for _, field := range []string{"uid", "gid", "generation", "atime_extra", "ctime_extra", "mtime_extra", "crtime_extra"} {
+		fmt.Fprintf(&b, "sif \"%s\" %s 0\n", name, field)
+	}
+	for _, field := range []string{"atime", "ctime", "mtime", "crtime"} {
+		fmt.Fprintf(&b, "sif \"%s\" %s @%d\n", name, field, epoch)
+	}
+	return b.String()
+}
+
+// hostFile returns a host file with the entry's content, writing it to spare if it has none yet.
+func hostFile(e Entry, spare string) (string, error) {
+	if e.Source != "" {
+		return filepath.Abs(e.Source)
+	}
+	if err := os.WriteFile(spare, e.Content, 0o600); err != nil {
+		return "", err
+	}
+	return filepath.Abs(spare)
+}
+
+// makeSparse makes an empty file of a size, in place of an older one.
+func makeSparse(name string, size disk.Bytes) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(int64(size)), f.Close())
+}

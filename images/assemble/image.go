@@ -1,0 +1,193 @@
+package assemble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/diskfs/go-diskfs/partition/gpt"
+	"golang.org/x/sys/unix"
+
+	"resinos/images/layout"
+	"resinos/mounts/disk"
+)
+
+const sector = 512
+
+// legacyBoot is the attribute bit "legacy BIOS bootable" of the UEFI specification (5.3.3): U-Boot looks for its
+// boot script on the partitions that carry it.
+const legacyBoot = 1 << 2
+
+// WriteImage makes the disk image: the partition table of the plan, and in each partition the bytes of the file that
+// files names for its label. The image is written beside name and renamed when whole, so name never holds half an
+// image; where files hold zeroes the image has holes. It fails before it writes if the disk is too full.
+func WriteImage(ctx context.Context, name string, plan layout.Plan, files map[string]string) (err error) {
+	if err := checkRoom(name, plan, files); err != nil {
+		return err
+	}
+	aside := name + ".part"
+	f, err := os.Create(aside)
+	if err != nil {
+		return fmt.Errorf("write image: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write image %s: %w", name, err), os.Remove(aside))
+		}
+	}()
+	if err := errors.Join(fillImage(ctx, f, plan, files), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(aside, name)
+}
+
+func fillImage(ctx context.Context, f *os.File, plan layout.Plan, files map[string]string) error {
+	if err := f.Truncate(int64(plan.Size)); err != nil {
+		return err
+	}
+	for _, part := range plan.Partitions {
+		source, ok := files[part.Label]
+		if !ok {
+			continue
+		}
+		if err := copySparse(ctx, f, part, source); err != nil {
+			return fmt.Errorf("fill %s: %w", part.Label, err)
+		}
+	}
+	return table(plan).Write(f, int64(plan.Size))
+}
+
+func table(plan layout.Plan) *gpt.Table {
+	t := &gpt.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector, GUID: plan.GUID, ProtectiveMBR: true}
+	for _, p := range plan.Partitions {
+		entry := &gpt.Partition{
+			Index: p.Number, Start: uint64(p.Start / sector), End: uint64((p.Start+p.Size)/sector) - 1, Size: uint64(p.Size),
+			Type: gpt.LinuxFilesystem, Name: p.Label, GUID: p.GUID,
+		}
+		if p.Label == layout.Boot {
+			entry.Type, entry.Attributes = gpt.EFISystemPartition, legacyBoot
+		}
+		t.Partitions = append(t.Partitions, entry)
+	}
+	return t
+}
+
+// copySparse copies the parts of a file that hold data, leaving holes for the rest and for blocks of zeroes.
+func copySparse(ctx context.Context, to *os.File, part layout.Partition, source string) error {
+	from, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if st, err := from.Stat(); err != nil || disk.Bytes(st.Size()) > part.Size {
+		return errors.Join(err, fmt.Errorf("%s does not fit into %s", source, part.Size))
+	}
+	for start := int64(0); ; {
+		data, err := unix.Seek(int(from.Fd()), start, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // no data behind start
+		}
+		if err != nil {
+			return fmt.Errorf("find data in %s: %w", source, err)
+		}
+		if start, err = unix.Seek(int(from.Fd()), data, unix.SEEK_HOLE); err != nil {
+			return fmt.Errorf("find hole in %s: %w", source, err)
+		}
+		out := io.NewOffsetWriter(to, int64(part.Start)+data)
+		if err := copyNonZero(ctx, out, io.NewSectionReader(from, data, start-data)); err != nil {
+			return err
+		}
+	}
+}
+
+func copyNonZero(ctx context.Context, to io.WriteSeeker, from io.Reader) error {
+	block := make([]byte, 64*1024)
+	for {
+		n, err := io.ReadFull(from, block)
+		if n > 0 {
+			if writeErr := writeOrSkip(to, block[:n]); writeErr != nil {
+				return writeErr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func writeOrSkip(to io.WriteSeeker, block []byte) error {
+	for _, b := range block {
+		if b != 0 {
+			_, err := to.Write(block)
+			return err
+		}
+	}
+	_, err := to.Seek(int64(len(block)), io.SeekCurrent)
+	return err
+}
+
+// checkRoom compares what the image will take with what is free where it goes.
+func checkRoom(name string, plan layout.Plan, files map[string]string) error {
+	need := disk.MiB // the tables, and a file system's own share
+	for _, part := range plan.Partitions {
+		if file, ok := files[part.Label]; ok {
+			st := unix.Stat_t{}
+			if err := unix.Stat(file, &st); err != nil {
+				return fmt.Errorf("size of %s: %w", file, err)
+			}
+			need += disk.Bytes(st.Blocks * 512)
+		}
+	}
+	return CheckRoom(name, need)
+}
+
+// CheckRoom fails if the file system on which name will lie has less than need to spare.
+func CheckRoom(name string, need disk.Bytes) error {
+	dir := filepath.Dir(name)
+	st := unix.Statfs_t{}
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("write %s: look at %s: %w", name, dir, err)
+	}
+	if free := disk.Bytes(st.Bavail) * disk.Bytes(st.Bsize); free < need {
+		return fmt.Errorf("write %s: needs %d MiB, %s has %d MiB free; free some room or write it elsewhere with -o",
+			name, need/disk.MiB+1, dir, free/disk.MiB)
+	}
+	return nil
+}
+
+// ReadTable reads the partition table of an image. The file systems and their UUIDs are not looked at.
+func ReadTable(name string) (layout.Plan, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return layout.Plan{}, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return layout.Plan{}, err
+	}
+	t, err := gpt.Read(f, sector, sector)
+	if err != nil {
+		return layout.Plan{}, fmt.Errorf("read partition table of %s: %w", name, err)
+	}
+	plan := layout.Plan{GUID: strings.ToLower(t.GUID), Size: disk.Bytes(st.Size())}
+	for _, p := range t.Partitions {
+		if p.Type == gpt.Unused {
+			continue
+		}
+		plan.Partitions = append(plan.Partitions, layout.Partition{
+			Number: p.Index, Label: p.Name, GUID: strings.ToLower(p.GUID),
+			Start: disk.Bytes(p.Start) * sector, Size: disk.Bytes(p.End-p.Start+1) * sector,
+		})
+	}
+	return plan, nil
+}

@@ -1,0 +1,44 @@
+package assemble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+)
+
+// Squashfs describes a squashfs to write. Why these figures: docs/decisions/0010-images-squashfs-zstd.md.
+type Squashfs struct {
+	Level     int // of zstd
+	BlockSize int // bytes that are compressed as one
+	Epoch     int64
+}
+
+// Write makes the squashfs file at name. mksquashfs reads the tree as a tar stream, so owners, modes, device nodes and
+// the order of the data come from the tree and nothing from the host.
+func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	read, write := io.Pipe()
+	done := make(chan error, 1) // written once by the goroutine below
+	go func() {
+		err := tree.WriteTar(write, x.Epoch)
+		write.CloseWithError(err)
+		done <- err
+	}()
+	epoch := strconv.FormatInt(x.Epoch, 10)
+	args := []string{
+		"-", name, "-tar", "-comp", "zstd", "-Xcompression-level", strconv.Itoa(x.Level), "-b", strconv.Itoa(x.BlockSize),
+		"-reproducible", "-mkfs-time", epoch, "-all-time", epoch, "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
+		"-no-xattrs", "-no-progress", "-quiet",
+	}
+	_, err := call{command: "mksquashfs", args: args, epoch: x.Epoch, stdin: read}.run(ctx)
+	read.CloseWithError(errors.New("mksquashfs has ended")) // so that the writer ends too
+	if tarErr := <-done; err != nil || tarErr != nil {
+		return fmt.Errorf("make squashfs %s: %w", name, errors.Join(err, tarErr))
+	}
+	return nil
+}
