@@ -1,0 +1,194 @@
+// Package cgroup owns the cgroup v2 directories of the services: one group each below one root,
+// so that whatever a service forks can be found and killed. It needs no controller to be enabled
+// and sets no limits yet. It never decides when to kill. Read Tree first.
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root is where the services' groups are on the device.
+const Root = "/sys/fs/cgroup/resinos"
+
+// Tree is the directory that holds one group per service. A group is named by the service, or
+// NAME/LEAF for a part of a service's own subtree. Methods may be called from any goroutine.
+type Tree struct {
+	root string
+	path string // of root as /proc/PID/cgroup writes it
+}
+
+// Open makes the tree's root directory if it is missing. The error wraps ErrNoCgroup2 if root is
+// not on a cgroup v2 file system; the services then run without groups.
+func Open(root string) (*Tree, error) {
+	root = filepath.Clean(root)
+	mount, err := mountPoint(filepath.Dir(root))
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup tree %s: %w", root, err)
+	}
+	if err := mkdir(root); err != nil {
+		return nil, fmt.Errorf("open cgroup tree: %w", err)
+	}
+	return &Tree{root: root, path: strings.TrimPrefix(root, mount)}, nil
+}
+
+// ErrNoCgroup2 says that a path is not on a cgroup v2 file system.
+var ErrNoCgroup2 = errors.New("no cgroup v2 file system")
+
+// mountPoint walks up from dir to the top of its cgroup v2 file system.
+func mountPoint(dir string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", err
+	}
+	if st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return "", ErrNoCgroup2
+	}
+	for dir != "/" {
+		parent := filepath.Dir(dir)
+		if err := unix.Statfs(parent, &st); err != nil {
+			return "", err
+		}
+		if st.Type != unix.CGROUP2_SUPER_MAGIC {
+			break
+		}
+		dir = parent
+	}
+	return dir, nil
+}
+
+func mkdir(path string) error {
+	if err := os.MkdirAll(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func (t *Tree) file(name, file string) string { return filepath.Join(t.root, name, file) }
+
+// Create makes the group and returns its open directory, ready for a process to be born in. The
+// caller closes it.
+func (t *Tree) Create(name string) (*os.File, error) {
+	dir := filepath.Join(t.root, name)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		if err := mkdir(dir); err != nil {
+			return nil, fmt.Errorf("create cgroup: %w", err)
+		}
+		fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup %s: %w", dir, err)
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// Populated reports whether a live process is in the group or below it. A missing group is empty.
+func (t *Tree) Populated(name string) (bool, error) {
+	data, err := os.ReadFile(t.file(name, "cgroup.events"))
+	if gone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look into cgroup: %w", err)
+	}
+	return bytes.Contains(data, []byte("populated 1")), nil
+}
+
+// Kill sends SIGKILL to every process in the group and below it, those that fork meanwhile
+// included (cgroup.kill). It does not wait for their end. A missing group is no error.
+func (t *Tree) Kill(name string) error {
+	err := os.WriteFile(t.file(name, "cgroup.kill"), []byte("1"), 0)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kill cgroup: %w", err)
+	}
+	return nil
+}
+
+// KillAll kills every process of every service.
+func (t *Tree) KillAll() error { return t.Kill(".") }
+
+// Procs lists the processes in the group itself, not below it, lowest pid first.
+func (t *Tree) Procs(name string) ([]int, error) {
+	data, err := os.ReadFile(t.file(name, "cgroup.procs"))
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list cgroup: %w", err)
+	}
+	var pids []int
+	for field := range bytes.FieldsSeq(data) {
+		if pid, err := strconv.Atoi(string(field)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
+}
+
+// Remove removes the group and the empty groups below it, deepest first. It fails while a process
+// lives in one of them; a missing group is no error.
+func (t *Tree) Remove(name string) error {
+	var dirs []string
+	err := filepath.WalkDir(filepath.Join(t.root, name), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	if err != nil && !gone(err) {
+		return fmt.Errorf("remove cgroup: %w", err)
+	}
+	for _, dir := range slices.Backward(dirs) {
+		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("remove cgroup %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// Owner returns the service whose group the process is in, empty when it is in none of ours.
+func (t *Tree) Owner(pid int) string {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return ""
+	}
+	return owner(t.path, string(data))
+}
+
+// owner reads what /proc/PID/cgroup says: of its lines only "0::PATH" is cgroup v2.
+func owner(root, text string) string {
+	for line := range strings.Lines(text) {
+		path, v2 := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !v2 {
+			continue
+		}
+		rest, inside := strings.CutPrefix(path, root+"/")
+		if !inside {
+			return ""
+		}
+		name, _, _ := strings.Cut(rest, "/")
+		return name
+	}
+	return ""
+}
+
+// gone tells that the group does not exist: its directory is missing, or it was removed while its
+// file was open.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV)
+}

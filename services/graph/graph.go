@@ -1,0 +1,108 @@
+// Package graph owns the order of services: who waits for whom, which wishes cannot be met, and
+// the order of start and stop. It never looks at a running process and decides nothing about
+// time. Read Graph first.
+package graph
+
+import (
+	"container/heap"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Node is one service as the graph sees it.
+type Node struct {
+	Name  string
+	Needs []string // must be up before it, and it goes when they go
+	Wants []string // go first if they can
+	After []string // go first if they go at all
+}
+
+// Graph is a set of services in start order with what ties them. Services are named by their
+// place in Names: every dependency has a lower number than its dependant.
+type Graph struct {
+	Names    []string // in start order
+	Needs    [][]int  // hard: what each needs
+	Soft     [][]int  // what each only comes after (wants and after)
+	NeededBy [][]int  // the reverse of Needs
+	SoftBy   [][]int  // the reverse of Soft
+	Broken   []string // why the service can never start; empty when it can
+	Faults   []Fault  // every wish that could not be met
+}
+
+// FaultKind tells what became of a wish that could not be met.
+type FaultKind int
+
+// The kinds. A MissingNeed and a Cycle keep a service down; a LooseCycle was cut open by
+// forgetting one wants or after; a MissingWant and a Duplicate (the second definition) are ignored.
+const (
+	MissingNeed FaultKind = iota
+	MissingWant
+	Cycle
+	LooseCycle
+	Duplicate
+)
+
+// Fault is one wish that could not be met.
+type Fault struct {
+	Kind    FaultKind
+	Service string
+	Text    string // in words, with the path of a cycle
+}
+
+// Error puts the fault on one line.
+func (f Fault) Error() string { return "service " + f.Service + ": " + f.Text }
+
+// Order returns the services in start order.
+func (g *Graph) Order() []string { return g.Names }
+
+// StopOrder returns the services in stop order, the reverse of the start order.
+func (g *Graph) StopOrder() []string {
+	out := slices.Clone(g.Names)
+	slices.Reverse(out)
+	return out
+}
+
+// String prints the graph as golden files and people read it: one service a line, then the faults.
+func (g *Graph) String() string {
+	var b strings.Builder
+	for i, name := range g.Names {
+		fmt.Fprintf(&b, "%3d %s", i+1, name)
+		g.line(&b, " needs", g.Needs[i])
+		g.line(&b, " after", g.Soft[i])
+		if g.Broken[i] != "" {
+			b.WriteString(" DOWN: " + g.Broken[i])
+		}
+		b.WriteByte('\n')
+	}
+	for _, f := range g.Faults {
+		b.WriteString("fault: " + f.Error() + "\n")
+	}
+	return b.String()
+}
+
+func (g *Graph) line(b *strings.Builder, word string, to []int) {
+	if len(to) == 0 {
+		return
+	}
+	b.WriteString(word)
+	for _, j := range to {
+		b.WriteString(" " + g.Names[j])
+	}
+}
+
+// intHeap is a min-heap of node numbers, which are in name order.
+type intHeap []int
+
+func (h intHeap) Len() int           { return len(h) }
+func (h intHeap) Less(i, j int) bool { return h[i] < h[j] }
+func (h intHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *intHeap) Push(x any)        { *h = append(*h, x.(int)) }
+func (h *intHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+var _ heap.Interface = (*intHeap)(nil)

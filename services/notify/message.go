@@ -1,0 +1,111 @@
+// Package notify owns the sd_notify protocol: the datagram socket on which services say that they
+// are ready, and the few lines with which our own daemons say it. It never believes a pid that a
+// message claims, only the one the kernel attached, and never decides what a message leads to.
+// Read Message first.
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// MaxSize bounds a message; a longer datagram is dropped whole.
+const MaxSize = 4096
+
+// Message is one datagram, decoded.
+type Message struct {
+	Ready     bool
+	Reloading bool
+	Stopping  bool
+	Watchdog  bool   // a sign of life
+	Status    string // one line for people; HasStatus tells an empty one from none
+	HasStatus bool
+	MainPID   int           // 0 when not said
+	Extend    time.Duration // EXTEND_TIMEOUT_USEC; 0 when not said
+	Other     []string      // assignments this package does not know, as they came
+}
+
+// Parse decodes the text of one datagram: lines NAME=value, empty ones ignored. It fails on a
+// line without a name and on a known name with a value that makes no sense; nothing of such a
+// message is used.
+func Parse(text string) (Message, error) {
+	var m Message
+	if len(text) > MaxSize {
+		return m, errors.New("parse notification: longer than 4096 bytes")
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok || name == "" {
+			return Message{}, fmt.Errorf("parse notification: %q is no NAME=value", clip(line))
+		}
+		if err := m.assign(name, value); err != nil {
+			return Message{}, fmt.Errorf("parse notification: %s: %w", name, err)
+		}
+	}
+	return m, nil
+}
+
+func (m *Message) assign(name, value string) error {
+	switch name {
+	case "READY":
+		return flag(&m.Ready, value)
+	case "RELOADING":
+		return flag(&m.Reloading, value)
+	case "STOPPING":
+		return flag(&m.Stopping, value)
+	case "WATCHDOG":
+		if value == "trigger" { // the service asks to be treated as hung: not a sign of life
+			m.Other = append(m.Other, name+"="+value)
+			return nil
+		}
+		return flag(&m.Watchdog, value)
+	case "STATUS":
+		m.Status, m.HasStatus = printable(value), true
+	case "MAINPID":
+		pid, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || pid <= 1 {
+			return fmt.Errorf("%q is no pid of a service", clip(value))
+		}
+		m.MainPID = int(pid)
+	case "EXTEND_TIMEOUT_USEC":
+		us, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || us <= 0 || us > int64(24*time.Hour/time.Microsecond) {
+			return fmt.Errorf("%q is no time from 1 us to a day", clip(value))
+		}
+		m.Extend = time.Duration(us) * time.Microsecond
+	default:
+		m.Other = append(m.Other, name+"="+value)
+	}
+	return nil
+}
+
+func flag(to *bool, value string) error {
+	if value != "1" {
+		return fmt.Errorf("%q is not 1", clip(value))
+	}
+	*to = true
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 32 {
+		return s[:32]
+	}
+	return s
+}
+
+// printable replaces what could move a terminal's cursor.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\uFFFD' {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,35 @@
+package notify
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Variable is the environment variable that names the socket.
+const Variable = "NOTIFY_SOCKET"
+
+// Ready says that this service is up. Without a NOTIFY_SOCKET nobody wants to know, and that is
+// no error.
+func Ready() error { return Send("READY=1") }
+
+// Stopping says that this service has begun to end.
+func Stopping() error { return Send("STOPPING=1") }
+
+// Send sends one message, lines NAME=value, to who started us, if it listens.
+func Send(text string) error {
+	path := os.Getenv(Variable)
+	if path == "" {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	defer unix.Close(fd) // a datagram is sent or not: nothing is lost here
+	if err := unix.Sendto(fd, []byte(text), 0, &unix.SockaddrUnix{Name: path}); err != nil {
+		return fmt.Errorf("notify %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// sweepEvery is the period of the reaping that no signal asked for: SIGCHLD coalesces, and a lost
+// one would leave a service dead for ever.
+const sweepEvery = 30 * time.Second
+
+// Reaper is the single owner of the children of this process. There is one per process; making
+// two breaks both.
+//
+// Two facts make it lose nothing. The lock is held across fork and registration, and across
+// wait4 and look-up, so an exit can neither come before its process is known nor meet a pid that
+// was given out again. And each process has its own channel of capacity one, so no slow reader
+// and no storm of orphans can push an exit aside.
+type Reaper struct {
+	// OnOrphan, if not nil, is told of every reaped process that Start did not start: as PID 1
+	// these are the daemons and leftovers of services. Set it before Run; it must not block and
+	// must not call the Reaper.
+	OnOrphan func(Status)
+
+	mu   sync.Mutex // guards live, oom and every fork and wait
+	live map[int]*Process
+	oom  oomScore
+
+	reaped atomic.Uint64
+}
+
+// NewReaper returns a reaper that knows no process. It forks at once if asked to, but exits are
+// noticed only while Run runs.
+func NewReaper() *Reaper {
+	return &Reaper{live: map[int]*Process{}}
+}
+
+// Run reaps until ctx is cancelled, and returns its cause. Children that end later are reaped by
+// the next Run. The caller must be the only one that waits for children in this process.
+func (r *Reaper) Run(ctx context.Context) error {
+	died := make(chan os.Signal, 1) // one is enough: a drain takes all that died before it
+	signal.Notify(died, syscall.SIGCHLD)
+	defer signal.Stop(died)
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		r.drain()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-died:
+		case <-sweep.C:
+		}
+	}
+}
+
+// Reaped counts the processes reaped so far; its movement shows that the loop lives.
+func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
+
+// drain takes every dead child there is. The lock is given up between two of them, so a storm
+// does not hold up a fork.
+func (r *Reaper) drain() {
+	for {
+		status, known, ok := r.next()
+		if !ok {
+			return
+		}
+		r.reaped.Add(1)
+		if known == nil {
+			if r.OnOrphan != nil {
+				r.OnOrphan(status)
+			}
+			continue
+		}
+		known.done <- status // capacity 1 and sent once: never blocks
+		if known.onExit != nil {
+			known.onExit(status)
+		}
+	}
+}
+
+func (r *Reaper) next() (Status, *Process, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ws syscall.WaitStatus
+	for {
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 { // ECHILD: no children; 0: none is dead
+			return Status{}, nil, false
+		}
+		p := r.live[pid]
+		delete(r.live, pid)
+		return Status{Pid: pid, Wait: ws}, p, true
+	}
+}
+
+func (r *Reaper) signal(p *Process, to int, sig syscall.Signal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.live[p.Pid] != p {
+		return os.ErrProcessDone
+	}
+	if err := syscall.Kill(to, sig); err != nil {
+		return fmt.Errorf("signal pid %d: %w", p.Pid, err)
+	}
+	return nil
+}
+
+// Do starts c, waits for its end and returns how it ended. When ctx is cancelled first the
+// process is killed, and Do still waits for its end. Run must be running.
+func (r *Reaper) Do(ctx context.Context, c Command) (Status, error) {
+	p, err := r.Start(c)
+	if err != nil {
+		return Status{}, err
+	}
+	select {
+	case s := <-p.Done():
+		return s, nil
+	case <-ctx.Done():
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return Status{}, err
+	}
+	return <-p.Done(), context.Cause(ctx)
+}

@@ -1,0 +1,80 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// Start runs c and returns once its program has been executed (an unreadable or missing program
+// is an error here, not an exit later). The child has descriptors 0, 1, 2 and Extra and no other,
+// an empty signal mask and default dispositions (the Go runtime resets the ones it handles, exec
+// keeps only ignored ones and this process ignores none).
+//
+// The OOM score is set on this process for the moment of the fork and put back afterwards: the
+// child inherits it at birth, so neither it nor a grandchild is ever seen with another. Writing
+// it after the fork would be late, because the fork returns only when the program already runs.
+// PID 1 cannot be chosen by the OOM killer whatever its score, so the moment costs nothing.
+func (r *Reaper) Start(c Command) (*Process, error) {
+	attr, closeNull, err := c.attributes()
+	if err != nil {
+		return nil, err
+	}
+	defer closeNull()
+	args := c.Args
+	if len(args) == 0 {
+		args = []string{c.Path}
+	}
+	p := &Process{reaper: r, done: make(chan Status, 1), onExit: c.OnExit}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.Degraded = r.oom.set(c.OOMScore)
+	p.Pid, err = syscall.ForkExec(c.Path, args, attr)
+	r.oom.restore()
+	if err != nil {
+		return nil, fmt.Errorf("execute %s: %w", c.Path, err)
+	}
+	r.live[p.Pid] = p
+	return p, nil
+}
+
+// attributes translates the Command for the syscall package. The returned function closes what
+// was opened for the fork only.
+func (c *Command) attributes() (*syscall.ProcAttr, func(), error) {
+	files := []*os.File{c.Stdin, c.Stdout, c.Stderr}
+	var null *os.File
+	for i, f := range files {
+		if f != nil {
+			continue
+		}
+		if null == nil {
+			var err error
+			if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+				return nil, nil, fmt.Errorf("open standard files: %w", err)
+			}
+		}
+		files[i] = null
+	}
+	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{
+		Setsid:     !c.SameSession,
+		Credential: c.Credential,
+	}}
+	if attr.Env == nil {
+		attr.Env = []string{} // nil would be our own environment
+	}
+	if attr.Dir == "" {
+		attr.Dir = "/"
+	}
+	for _, f := range append(files, c.Extra...) {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	if c.Cgroup != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(c.Cgroup.Fd())
+	}
+	return attr, func() {
+		if null != nil {
+			null.Close() // nothing was written to it
+		}
+	}, nil
+}
