@@ -1,0 +1,158 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// InitramfsReport is where stage 1 leaves its Report for PID 1 on the real root; /run is moved along.
+const InitramfsReport = "/run/resinos/boot/initramfs.json"
+
+// Report is the time line of a boot. Times are seconds since the kernel started (CLOCK_BOOTTIME).
+type Report struct {
+	Milestones map[string]float64 `json:"milestones"`
+	Steps      []Step             `json:"steps"`
+	Slot       string             `json:"slot,omitempty"` // A or B, as the boot script said
+	Disk       string             `json:"disk,omitempty"` // the disk that all partitions are taken from
+}
+
+// The two stages of a boot.
+const (
+	StageInitramfs = "initramfs"
+	StageRoot      = "root"
+)
+
+// The results of a step.
+const (
+	ResultOK       = "ok"
+	ResultDegraded = "degraded" // the device runs, but lacks something a person should know of
+	ResultIgnored  = "ignored"  // failed and nothing depends on it
+	ResultFatal    = "fatal"    // the boot ended here
+)
+
+// Step is one finished step of the boot.
+type Step struct {
+	Stage    string  `json:"stage"`
+	Name     string  `json:"name"`
+	Start    float64 `json:"start"`
+	Duration float64 `json:"duration"`
+	Result   string  `json:"result"`
+	Error    string  `json:"error,omitempty"`
+}
+
+// The milestones that a boot passes.
+const (
+	MilestonePID1            = "pid1"             // first line of /init in the initramfs
+	MilestoneRoot            = "root"             // PID 1 runs from the real root
+	MilestoneServices        = "services"         // the first service is started
+	MilestoneEngine          = "engine"           // containerd is ready
+	MilestoneLease           = "lease"            // the first DHCP lease
+	MilestoneContainerOutput = "container_output" // first byte of output of any container
+)
+
+// Now is the time since the kernel started.
+func Now() time.Duration {
+	var now unix.Timespec
+	// CLOCK_BOOTTIME exists since Linux 2.6.39 and cannot fail with a valid pointer.
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	return time.Duration(now.Nano())
+}
+
+// maxMilestones bounds what clients of the control socket can make PID 1 keep.
+const maxMilestones = 64
+
+// Record collects a Report while the boot goes on. It is safe for several goroutines.
+type Record struct {
+	mu     sync.Mutex // guards report
+	report Report
+}
+
+// NewRecord begins with what an earlier stage left behind.
+func NewRecord(before Report) *Record {
+	if before.Milestones == nil {
+		before.Milestones = map[string]float64{}
+	}
+	return &Record{report: before}
+}
+
+// Mark notes a milestone. Only the first time counts; first is false on every later call.
+func (r *Record) Mark(name string, at time.Duration) (first bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, passed := r.report.Milestones[name]; passed {
+		return false, nil
+	}
+	if len(r.report.Milestones) >= maxMilestones || len(name) > 64 || name == "" {
+		return false, fmt.Errorf("mark milestone %.64q: the name is bad, or %d are kept already", name, maxMilestones)
+	}
+	r.report.Milestones[name] = seconds(at)
+	return true, nil
+}
+
+// Add appends a finished step.
+func (r *Record) Add(s Step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Steps = append(r.report.Steps, s)
+}
+
+// Locate notes which slot and disk the device runs from.
+func (r *Record) Locate(slot, disk string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Slot, r.report.Disk = slot, disk
+}
+
+// Report returns a copy of what is known so far.
+func (r *Record) Report() Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := r.report
+	report.Milestones = maps.Clone(report.Milestones)
+	report.Steps = slices.Clone(report.Steps)
+	return report
+}
+
+// Save writes the report for the next stage.
+func (r *Record) Save(path string) error {
+	text, err := json.Marshal(r.Report())
+	if err != nil {
+		return fmt.Errorf("save boot report: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("save boot report: %w", err)
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		return fmt.Errorf("save boot report: %w", err)
+	}
+	return nil
+}
+
+// LoadReport reads what Save wrote. A missing file is an empty report: not every boot has an initramfs.
+func LoadReport(path string) (Report, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Report{}, nil
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("load boot report: %w", err)
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return Report{}, fmt.Errorf("load boot report %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// seconds rounds to microseconds: more digits only make the report harder to read.
+func seconds(d time.Duration) float64 { return float64(d.Round(time.Microsecond).Microseconds()) / 1e6 }

@@ -1,0 +1,219 @@
+// Package stage1 owns the initramfs: from the kernel's first call of /init to the switch to the real root.
+// It never writes to a disk, never chooses a partition by its name, and never hangs: when it cannot go on it says why on the
+// console and reboots, so that the bootloader's count of tries moves on.
+// Read Stage first.
+package stage1
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/u-root/u-root/pkg/mount"
+	"golang.org/x/sys/unix"
+
+	"resinos/init/boot"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+)
+
+// The places of the initramfs.
+const (
+	newRoot     = "/newroot"
+	slotTarget  = "/mnt/sysroot"
+	rootFile    = slotTarget + "/rootfs.squashfs"
+	modulesList = "/etc/modules"
+	nextInit    = "/usr/sbin/init"
+	efivars     = "/sys/firmware/efi/efivars"
+)
+
+// The time that the slot's disk gets to appear, and the time that a person gets to read why the boot failed.
+const (
+	diskPatience = 30 * time.Second
+	lastWords    = 10 * time.Second
+)
+
+// Loader loads a kernel module and all it needs.
+type Loader interface {
+	Load(name, params string) error
+}
+
+// Stage is what stage 1 needs from outside.
+type Stage struct {
+	// OpenModules gives the loader of the running kernel's modules; it is called once /proc is there.
+	OpenModules func() (Loader, error)
+
+	record  *boot.Record
+	log     *slog.Logger
+	loader  Loader
+	cmdline boot.Cmdline
+	slot    disk.Partition
+}
+
+// Run boots the real root. It does not return: it becomes the next stage, or reboots.
+func (s *Stage) Run() {
+	s.record = boot.NewRecord(boot.Report{})
+	// Only a full table of milestones can refuse, and this is its first.
+	_, _ = s.record.Mark(boot.MilestonePID1, boot.Now())
+	err := s.walk()
+	boot.Say("initramfs: " + err.Error())
+	boot.Say(fmt.Sprintf("rebooting in %v", lastWords))
+	if s.log != nil {
+		s.log.Error("initramfs gave up", "error", err)
+	}
+	giveUp := time.NewTimer(lastWords)
+	<-giveUp.C
+	unix.Sync()
+	err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	boot.Say("initramfs: reboot: " + err.Error())
+	os.Exit(1) // the kernel panics when its init exits, and panic=10 reboots
+}
+
+func (s *Stage) walk() error {
+	// The file systems come before the log, which needs /dev.
+	if err := attachPseudo(); err != nil {
+		return err
+	}
+	s.log = slog.New(boot.EarlyLog(false))
+	walker := boot.Walker{Stage: boot.StageInitramfs, Record: s.record, Log: s.log}
+	if err := walker.Walk(s.actions()); err != nil {
+		return err
+	}
+	if err := s.record.Save(boot.InitramfsReport); err != nil {
+		s.log.Warn("boot report is not saved", "error", err) // the time line lacks its beginning, the boot does not
+	}
+	return s.switchRoot()
+}
+
+func (s *Stage) actions() []boot.Action {
+	return []boot.Action{
+		{Name: "load modules", Severity: boot.Degraded, Do: s.loadModules},
+		{Name: "find slot", Severity: boot.Fatal, Do: s.findSlot},
+		{Name: "attach slot", Severity: boot.Fatal, Do: s.attachSlot},
+		{Name: "attach root", Severity: boot.Fatal, Do: attachRoot},
+	}
+}
+
+func attachPseudo() error {
+	for _, e := range []attach.Entry{
+		{Name: "proc", Target: "/proc", Type: "proc", Flags: []string{"nosuid", "nodev", "noexec"}},
+		{Name: "sys", Target: "/sys", Type: "sysfs", Flags: []string{"nosuid", "nodev", "noexec"}},
+		{Name: "dev", Target: "/dev", Type: "devtmpfs", Flags: []string{"nosuid", "noexec"}, Options: "mode=0755"},
+		{Name: "run", Target: "/run", Type: "tmpfs", Flags: []string{"nosuid", "nodev"}, Options: "mode=0755,size=20%"},
+	} {
+		if err := attach.Ensure(e); err != nil {
+			return err
+		}
+	}
+	// The kernel lets user space write ten lines in five seconds into its log; a boot writes more, and a panic trace too.
+	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0) // worth nothing more than the lines
+	return nil
+}
+
+// loadModules loads what the board's list names, in its order. One that fails leaves the others their chance: which of
+// them this device needs shows when the slot is looked for.
+func (s *Stage) loadModules() error {
+	loader, err := s.OpenModules()
+	if err != nil {
+		return err
+	}
+	s.loader = loader
+	text, err := os.ReadFile(modulesList)
+	if err != nil {
+		return fmt.Errorf("read module list: %w", err)
+	}
+	var faults []error
+	for _, name := range ParseModules(string(text)) {
+		if err := loader.Load(name, ""); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// ParseModules reads a list of module names, one a line; # begins a comment.
+func ParseModules(text string) []string {
+	var names []string
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		if name := strings.TrimSpace(line); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (s *Stage) findSlot() error {
+	cmdline, err := boot.ReadCmdline()
+	if cmdline.Root == "" {
+		return errors.Join(err, errors.New("the command line has no resinos.root=PARTUUID=…"))
+	}
+	s.cmdline = cmdline
+	same, err := await(cmdline.Root, diskPatience)
+	if err != nil {
+		return err
+	}
+	var hint disk.DevicePath
+	if len(same) > 1 {
+		if hint, err = s.bootedFrom(); err != nil {
+			s.log.Warn("firmware does not say which disk it booted from", "error", err)
+		}
+	}
+	slot, warning, err := disk.Choose(same, hint)
+	if err != nil {
+		return err
+	}
+	if warning != "" {
+		s.log.Warn(warning)
+	}
+	s.slot = slot
+	s.record.Locate(cmdline.Slot, slot.Disk)
+	return nil
+}
+
+// bootedFrom asks the firmware. Only a cloned disk makes this necessary, so only then efivarfs is loaded and attached.
+func (s *Stage) bootedFrom() (disk.DevicePath, error) {
+	if s.loader != nil {
+		_ = s.loader.Load("efivarfs", "") // it may be built in; the mount tells
+	}
+	if err := attach.Ensure(attach.Entry{Name: "efivars", Target: efivars, Type: "efivarfs", Flags: []string{"ro", "nosuid", "nodev", "noexec"}}); err != nil {
+		return nil, err
+	}
+	path, err := disk.BootedFrom(efivars)
+	// /sys moves to the real root, where nobody expects this below it.
+	return path, errors.Join(err, unix.Unmount(efivars, 0))
+}
+
+// attachSlot mounts the slot without replaying its journal: nothing but an update ever writes it, and a boot must not.
+func (s *Stage) attachSlot() error {
+	return attach.Apply(attach.Entry{Name: "slot", Source: s.slot.Node(), Target: slotTarget, Type: "ext4",
+		Flags: []string{"ro", "nosuid", "nodev", "noexec"}, Options: "noload"})
+}
+
+func attachRoot() error {
+	node, handle, err := attach.Loop(rootFile)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs", Flags: []string{"ro", "nodev"}})
+}
+
+func (s *Stage) switchRoot() error {
+	if _, err := os.Stat(newRoot + nextInit); err != nil {
+		return fmt.Errorf("find next init: %w", err)
+	}
+	if err := mount.MoveMount(slotTarget, newRoot+slotTarget); err != nil {
+		return fmt.Errorf("move slot: %w", err)
+	}
+	log.SetOutput(io.Discard) // SwitchRoot tells each of its moves to the global logger
+	if err := mount.SwitchRoot(newRoot, nextInit); err != nil {
+		return fmt.Errorf("switch root: %w", err)
+	}
+	return errors.New("switch root: it came back")
+}
