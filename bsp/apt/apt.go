@@ -1,0 +1,224 @@
+// Package apt fetches Debian packages of any architecture with the host's apt-get, under a private state folder, so that
+// the host's own package lists and installed packages stay untouched. Signatures are checked by apt against the
+// Debian archive keyring; digests are checked again here against the lock.
+//
+// It never installs anything, and no mirror is written into it: the mirror comes from the host's own sources or from
+// Config. Read Config first.
+package apt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config says which archive to ask and where to keep things.
+type Config struct {
+	Board      string         // for hints
+	Cache      string         // folder; packages go to Cache/debs, apt's state to Cache/apt/ARCH
+	Arch       string         // Debian's name
+	Suite      string         // such as "trixie"
+	Components []string       // "main" if empty
+	Mirrors    []string       // URIs; the host's own Debian mirrors if empty
+	Keyring    string         // signs the mirror; the Debian archive keyring if empty
+	Report     func(Progress) // called from one goroutine at a time; may be nil
+	Etc        string         // the host's apt configuration, /etc/apt if empty
+}
+
+// Progress says how far a step is; Total is 0 while unknown.
+type Progress struct {
+	What        string
+	Done, Total int64
+}
+
+const defaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// archive is one private apt state, opened and locked.
+type archive struct {
+	cfg    Config
+	state  string // absolute Cache/apt/ARCH
+	conf   string
+	lock   *os.File
+	fresh  bool // the lists were updated since open
+	stderr string
+}
+
+// open prepares the private state and takes its lock, waiting for another builder that holds it.
+func open(ctx context.Context, cfg Config) (*archive, error) {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return nil, fmt.Errorf("find apt-get: %w: board packages need a Debian or Ubuntu host", err)
+	}
+	cache, err := filepath.Abs(cfg.Cache)
+	if err != nil {
+		return nil, fmt.Errorf("find cache folder: %w", err)
+	}
+	cfg.Cache = cache
+	if cfg.Keyring == "" {
+		cfg.Keyring = defaultKeyring
+	}
+	if _, err := os.Stat(cfg.Keyring); err != nil {
+		return nil, fmt.Errorf("find the archive's keys: %w\nto get them: apt-get install debian-archive-keyring", err)
+	}
+	a := &archive{cfg: cfg, state: filepath.Join(cache, "apt", cfg.Arch+"-"+cfg.Suite)}
+	a.conf = filepath.Join(a.state, "apt.conf")
+	if err := a.prepare(ctx); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *archive) prepare(ctx context.Context) error {
+	mirrors := a.cfg.Mirrors
+	if len(mirrors) == 0 {
+		var err error
+		if mirrors, err = hostMirrors(a.cfg.Etc); err != nil {
+			return err
+		}
+	}
+	for _, folder := range []string{"lists/partial", "cache/archives/partial", "sources", "download"} {
+		if err := os.MkdirAll(filepath.Join(a.state, folder), 0o755); err != nil {
+			return fmt.Errorf("prepare apt state: %w", err)
+		}
+	}
+	if err := a.takeLock(ctx); err != nil {
+		return err
+	}
+	for file, text := range map[string]string{
+		a.conf: configText(a.state, a.cfg.Arch),
+		filepath.Join(a.state, "sources/d.sources"): sourcesText(a.cfg, mirrors),
+		filepath.Join(a.state, "status"):            "",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("prepare apt state: %w", err)
+		}
+	}
+	return nil
+}
+
+func (a *archive) takeLock(ctx context.Context) error {
+	f, err := os.OpenFile(filepath.Join(a.state, "builder.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("lock apt state: %w", err)
+	}
+	a.lock = f
+	retry := time.NewTicker(100 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		a.report(Progress{What: "waiting for another builder"})
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-retry.C:
+		}
+	}
+}
+
+func (a *archive) close() error {
+	if a.lock == nil {
+		return nil
+	}
+	return a.lock.Close() // this gives the lock back too
+}
+
+// configText is apt's configuration. It is handed over with -c, which is read after the host's own files, so that the
+// host's proxies hold and its hooks do not run.
+func configText(state, arch string) string {
+	return fmt.Sprintf(`#clear APT::Architectures;
+#clear APT::Update;
+#clear DPkg;
+APT::Architecture %[2]q;
+APT::Architectures { %[2]q; };
+APT::Default-Release "";
+APT::Sandbox::User "";
+Dir::State %[1]q;
+Dir::State::lists "%[1]s/lists";
+Dir::State::status "%[1]s/status";
+Dir::State::extended_states "%[1]s/extended_states";
+Dir::Cache "%[1]s/cache";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "%[1]s/sources";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled "false";
+`, state, arch)
+}
+
+func sourcesText(cfg Config, mirrors []string) string {
+	components := cfg.Components
+	if len(components) == 0 {
+		components = []string{"main"}
+	}
+	return fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\nComponents: %s\nArchitectures: %s\nSigned-By: %s\n",
+		strings.Join(mirrors, " "), cfg.Suite, strings.Join(components, " "), cfg.Arch, cfg.Keyring)
+}
+
+// run runs one of apt's programs in the private state. An error carries the last thing it complained about.
+func (a *archive) run(ctx context.Context, folder, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, append([]string{"-c", a.conf, "-q"}, args...)...)
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that apt keeps the partial file
+	cmd.WaitDelay = 5 * time.Second
+	var out, complaints strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		return out.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), args[0], err, worst(complaints.String()))
+	}
+	return out.String(), nil
+}
+
+// worst picks apt's errors out of what it wrote, on one line; without one, the last line.
+func worst(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	var bad []string
+	for _, line := range lines {
+		if e, found := strings.CutPrefix(line, "E: "); found {
+			bad = append(bad, e)
+		}
+	}
+	if len(bad) == 0 {
+		return lines[len(lines)-1]
+	}
+	return strings.Join(bad[:min(len(bad), 3)], "; ")
+}
+
+// update fetches the package lists and their signatures.
+func (a *archive) update(ctx context.Context) error {
+	a.report(Progress{What: "package lists of " + a.cfg.Suite + " " + a.cfg.Arch})
+	// Error-Mode: a missing signature or list is an error, not a warning.
+	_, err := a.run(ctx, a.state, "apt-get", "update", "-o", "APT::Update::Error-Mode=any")
+	if err != nil {
+		return fmt.Errorf("update package lists: %w", err)
+	}
+	a.fresh = true
+	return nil
+}
+
+func (a *archive) report(p Progress) {
+	if a.cfg.Report != nil {
+		a.cfg.Report(p)
+	}
+}
