@@ -1,0 +1,222 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Serve listens on path, in the place of whatever was there, and answers until ctx is cancelled;
+// then it removes the socket, waits for the handlers under way and returns ctx's cause.
+func Serve(ctx context.Context, path string, handlers map[string]Handler, log *slog.Logger) error {
+	l, err := listen(path)
+	if err != nil {
+		return fmt.Errorf("serve control: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() }) // also removes the socket
+	defer stop()
+	s := &server{handlers: handlers, log: log, slots: make(chan struct{}, maxClients)}
+	defer s.clients.Wait()
+	for {
+		conn, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			if conn != nil {
+				conn.Close() // never served
+			}
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			// No descriptors or no memory: those that are served go on, the next try waits.
+			log.Warn("accept control client", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		s.admit(ctx, conn)
+	}
+}
+
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// Between bind and chmod others may connect; the peer's user id is what keeps them out.
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close() // the chmod error says more
+		return nil, err
+	}
+	return l, nil
+}
+
+type server struct {
+	handlers map[string]Handler
+	log      *slog.Logger
+	slots    chan struct{}
+	clients  sync.WaitGroup
+}
+
+// admit serves the client in a goroutine of its own, or turns it away.
+func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
+	if uid, err := peer(conn); err != nil || uid != 0 {
+		s.log.Warn("control client refused", "uid", uid)
+		refuse(conn, &Error{Text: "only root may do this", Hint: "log in as root"})
+		return
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		refuse(conn, &Error{Text: "too many clients", Hint: "try again"})
+		return
+	}
+	s.clients.Go(func() {
+		defer func() { <-s.slots }()
+		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // an answer under way is still sent
+		defer stop()
+		defer conn.Close() // nothing is buffered
+		s.talk(ctx, conn)
+	})
+}
+
+func refuse(conn *net.UnixConn, err error) {
+	conn.SetWriteDeadline(time.Now().Add(time.Millisecond)) // it fits the socket's buffer, or is dropped
+	conn.Write(encode(nil, err))
+	conn.Close()
+}
+
+func peer(conn *net.UnixConn) (int, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var (
+		cred *unix.Ucred
+		opt  error
+	)
+	if err := raw.Control(func(fd uintptr) {
+		cred, opt = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || opt != nil {
+		return -1, errors.Join(err, opt)
+	}
+	return int(cred.Uid), nil
+}
+
+// talk answers line after line until the client leaves, idles or breaks the rules.
+func (s *server) talk(ctx context.Context, conn *net.UnixConn) {
+	in := bufio.NewScanner(conn)
+	in.Buffer(make([]byte, 0, 1024), MaxRequest)
+	for ctx.Err() == nil {
+		conn.SetReadDeadline(time.Now().Add(idleTime))
+		if ctx.Err() != nil || !in.Scan() {
+			break
+		}
+		if len(bytes.TrimSpace(in.Bytes())) == 0 {
+			continue
+		}
+		r, err := DecodeRequest(in.Bytes())
+		var line []byte
+		if err == nil {
+			line = s.handle(ctx, r)
+		} else {
+			line = encode(nil, err)
+		}
+		conn.SetWriteDeadline(time.Now().Add(idleTime))
+		if _, werr := conn.Write(line); werr != nil || err != nil {
+			return
+		}
+	}
+	if errors.Is(in.Err(), bufio.ErrTooLong) {
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		conn.Write(encode(nil, &Error{Text: "request is longer than 64 KiB"})) // it leaves either way
+	}
+}
+
+func (s *server) handle(ctx context.Context, r Request) []byte {
+	h, ok := s.handlers[r.Op]
+	if !ok {
+		ops := make([]string, 0, len(s.handlers))
+		for op := range s.handlers {
+			ops = append(ops, op)
+		}
+		slices.Sort(ops)
+		return encode(nil, &Error{Text: "no operation " + r.Op, Hint: "known: " + strings.Join(ops, ", ")})
+	}
+	ctx, cancel := context.WithTimeout(ctx, workTime)
+	defer cancel()
+	return encode(h(ctx, r.Args))
+}
+
+// Call sends one request and decodes its result into result, which may be nil. A refusal by the
+// other side is an *Error. Without a deadline in ctx it waits as long as the server may work.
+func Call(ctx context.Context, path, op string, args, result any) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", op, err)
+	}
+	defer conn.Close() // the answer has been read
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	req := Request{Version: Version, Op: op}
+	if args != nil {
+		if req.Args, err = json.Marshal(args); err != nil {
+			return fmt.Errorf("call %s: %w", op, err)
+		}
+	}
+	line, err := json.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", op, err)
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("call %s: %w", op, err)
+	}
+	if err := receive(conn, result); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return fmt.Errorf("call %s: %w", op, err)
+	}
+	return nil
+}
+
+func receive(conn net.Conn, result any) error {
+	in := bufio.NewScanner(conn)
+	in.Buffer(nil, MaxResponse)
+	if !in.Scan() {
+		if err := in.Err(); err != nil {
+			return err
+		}
+		return errors.New("the other side closed without an answer")
+	}
+	var r Response
+	if err := json.Unmarshal(in.Bytes(), &r); err != nil {
+		return fmt.Errorf("decode response: %w", err)
+	}
+	if !r.OK {
+		return &Error{Text: r.Error, Hint: r.Hint}
+	}
+	if result == nil || len(r.Result) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(r.Result, result); err != nil {
+		return fmt.Errorf("decode result: %w", err)
+	}
+	return nil
+}
