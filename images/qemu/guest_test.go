@@ -1,0 +1,227 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func needQEMU(t *testing.T) {
+	t.Helper()
+	for _, program := range []string{"qemu-system-x86_64", "qemu-img"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+}
+
+func startGuest(t *testing.T, change func(*Options)) *Guest {
+	t.Helper()
+	needQEMU(t)
+	o := Options{Board: biosBoard(), Image: bootDisk(t), Memory: 64}
+	if change != nil {
+		change(&o)
+	}
+	g, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Kill)
+	return g
+}
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func expect(t *testing.T, g *Guest, mark int, text string) {
+	t.Helper()
+	if _, err := g.Console().Wait(bounded(t), mark, regexp.MustCompile(text)); err != nil {
+		t.Fatalf("%v\n%s", err, g.LastLines())
+	}
+}
+
+func TestGuestLife(t *testing.T) {
+	g := startGuest(t, nil)
+	expect(t, g, 0, "hello from the disk")
+	if got, err := g.QMP().Status(bounded(t)); got != "running" || err != nil {
+		t.Errorf("Status = %q, %v", got, err)
+	}
+	if err := g.Console().Send("abc"); err != nil {
+		t.Error(err)
+	}
+	expect(t, g, 0, "^abc")
+	mark, events := g.Console().Mark(), len(g.QMP().Events())
+	if err := g.Console().Send("r"); err != nil {
+		t.Error(err)
+	}
+	expect(t, g, mark, "hello from the disk")
+	if _, err := g.QMP().WaitEvent(bounded(t), events, "RESET"); err != nil {
+		t.Error(err)
+	}
+	mark = g.Console().Mark()
+	if err := g.QMP().Reset(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	expect(t, g, mark, "hello from the disk")
+	if err := g.Console().Send("q"); err != nil {
+		t.Error(err)
+	}
+	if err := g.Wait(bounded(t)); err != nil {
+		t.Errorf("Wait = %v", err)
+	}
+	if _, err := os.Stat(g.folder); err == nil {
+		t.Errorf("%s is left behind", g.folder)
+	}
+	g.Kill() // twice is harmless
+}
+
+func TestGuestDies(t *testing.T) {
+	g := startGuest(t, nil)
+	expect(t, g, 0, "hello")
+	if err := syscall.Kill(g.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	err := g.Wait(bounded(t))
+	if err == nil || !strings.Contains(err.Error(), "signal: killed") || !strings.Contains(err.Error(), "| hello from the disk") {
+		t.Errorf("Wait = %v, want the signal and the last console lines", err)
+	}
+}
+
+func TestGuestEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	needQEMU(t)
+	g, err := Start(ctx, Options{Board: biosBoard(), Image: bootDisk(t), Memory: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := g.Wait(bounded(t)); err == nil {
+		t.Error("Wait = nil, want the end by signal")
+	}
+}
+
+func TestWritesStayOut(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"overlay":  func(o *Options) { o.Overlay = filepath.Join(filepath.Dir(o.Image), "over, lay.qcow2") },
+		"snapshot": func(o *Options) { o.Snapshot = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var image string
+			g := startGuest(t, func(o *Options) { image = o.Image; change(o) })
+			before, err := os.ReadFile(image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said string
+			write := map[string]string{"command-line": `qemu-io disk0 "write -P 0x5a 4096 4096"`}
+			if err := g.QMP().Do(bounded(t), "human-monitor-command", write, &said); err != nil || strings.Contains(said, "rror") {
+				t.Fatalf("write: %v %s", err, said)
+			}
+			g.Kill()
+			if after, err := os.ReadFile(image); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("the image changed (%v)", err)
+			}
+		})
+	}
+}
+
+func TestStartFaults(t *testing.T) {
+	needQEMU(t)
+	image := bootDisk(t)
+	g, err := Start(t.Context(), Options{Board: biosBoard(), Image: image, Memory: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Kill()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	absent := biosBoard()
+	absent.Qemu.System = "qemu-system-none"
+	wrong := biosBoard()
+	wrong.Qemu.CPU = "abacus"
+	cases := map[string]struct {
+		o    Options
+		is   error
+		text string
+	}{
+		"locked image":  {Options{Board: biosBoard(), Image: image}, ErrLocked, image},
+		"port in use":   {Options{Board: biosBoard(), Image: bootDisk(t), Network: Network{SSHPort: l.Addr().(*net.TCPAddr).Port}}, ErrPort, "--ssh-port"},
+		"no such image": {Options{Board: biosBoard(), Image: "none.img"}, os.ErrNotExist, "none.img"},
+		"no QEMU":       {Options{Board: absent, Image: bootDisk(t)}, ErrMissing, "qemu-system-none"},
+		"bad CPU":       {Options{Board: wrong, Image: bootDisk(t)}, nil, "abacus"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			g, err := Start(t.Context(), c.o)
+			if err == nil {
+				g.Kill()
+				t.Fatal("started")
+			}
+			if c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("Start = %v, want %v and %q", err, c.is, c.text)
+			}
+		})
+	}
+	if err := missing("/usr/bin/qemu-system-aarch64"); !strings.Contains(err.Error(), "apt-get install qemu-system-arm") {
+		t.Errorf("missing = %v", err)
+	}
+}
+
+// TestGuestDiesWithUs kills a process that started a guest and looks for the guest.
+func TestGuestDiesWithUs(t *testing.T) {
+	needQEMU(t)
+	if image := os.Getenv("QEMU_TEST_STARTER"); image != "" {
+		g, err := Start(t.Context(), Options{Board: biosBoard(), Image: image, Memory: 64})
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Stdout.WriteString("started " + strconv.Itoa(g.PID()) + "\n")
+		select {}
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestGuestDiesWithUs$")
+	cmd.Env = append(os.Environ(), "QEMU_TEST_STARTER="+bootDisk(t))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 100)
+	n, err := out.Read(line)
+	pid, _ := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(string(line[:n]), "started ")))
+	_ = cmd.Process.Kill()
+	if err != nil || pid == 0 {
+		_ = cmd.Wait()
+		t.Fatalf("starter said %q, %v", line[:n], err)
+	}
+	_ = cmd.Wait() // killed
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"); err != nil || strings.Contains(string(state), ") Z ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatalf("QEMU %d outlived its starter", pid)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// A Command is the command line that Plan decided on. Paths below Folder belong to one run of QEMU and do not exist
+// before Start made them.
+type Command struct {
+	Program   string
+	Arguments []string
+}
+
+// String prints the command with one option per line.
+func (c Command) String() string {
+	var b strings.Builder
+	b.WriteString(c.Program)
+	for _, a := range c.Arguments {
+		if strings.HasPrefix(a, "-") {
+			b.WriteString("\n ")
+		}
+		b.WriteString(" " + a)
+	}
+	return b.String() + "\n"
+}
+
+// varsFile is the private copy of the firmware's variables in the folder of a run.
+const varsFile = "vars.fd"
+
+// qmpDescriptor is the file descriptor over which QEMU inherits its end of the monitor's socket.
+const qmpDescriptor = 3
+
+// Plan turns options into a command line. folder is the private folder of the run. All faults are reported at once.
+func Plan(o Options, folder string) (Command, error) {
+	if err := check(o); err != nil {
+		return Command{}, err
+	}
+	q := o.Board.Qemu
+	args := []string{
+		"-name", o.Board.Name,
+		"-machine", q.Machine,
+		"-cpu", q.CPU,
+		"-accel", "tcg,thread=multi,tb-size=256",
+		"-smp", fmt.Sprint(max(o.CPUs, 1)),
+		"-m", fmt.Sprint(memory(o)),
+		"-nodefaults", "-no-user-config",
+		"-display", "none",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpDescriptor), "-mon", "chardev=qmp,mode=control",
+		"-action", "watchdog=reset",
+	}
+	if o.NoReboot {
+		args = append(args, "-no-reboot")
+	}
+	args = append(args, starter(o, folder)...)
+	args = append(args, disks(o)...)
+	args = append(args, network(o)...)
+	for _, d := range append(append([]string{}, q.Devices...), o.Devices...) {
+		args = append(args, "-device", d)
+	}
+	return Command{Program: q.System, Arguments: append(args, o.Arguments...)}, nil
+}
+
+func memory(o Options) int {
+	if o.Memory == 0 {
+		return DefaultMemory
+	}
+	return o.Memory
+}
+
+func check(o Options) error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(o.Board.Qemu.System == "", "run board %q: QEMU cannot play it", o.Board.Name)
+	fault(o.Image == "" && o.Kernel == nil, "run board %q: neither an image nor a kernel", o.Board.Name)
+	fault(o.Kernel == nil && len(o.Firmware) == 0 && len(o.Board.Qemu.Firmware) > 0, "run board %q: its firmware files are missing", o.Board.Name)
+	fault(o.Memory < 0 || o.Memory > 0 && o.Memory < 64, "memory of %d MiB: want 64 or more", o.Memory)
+	fault(o.CPUs < 0, "%d processors: want 1 or more", o.CPUs)
+	fault(o.Snapshot && o.Overlay != "", "snapshot and overlay exclude each other")
+	fault(o.Overlay != "" && o.Image == "", "overlay %s: no image below it", o.Overlay)
+	fault(o.Network.SSHPort < 0 || o.Network.SSHPort > 65535, "ssh port %d: want 1 to 65535", o.Network.SSHPort)
+	fault(o.Network.Tap != "" && o.Network.SSHPort != 0, "ssh port %d: a tap link forwards no ports", o.Network.SSHPort)
+	for _, f := range append([]string{o.Format}, formats(o.Disks)...) {
+		fault(f != "" && f != "raw" && f != "qcow2", "image format %q: want raw or qcow2", f)
+	}
+	return errors.Join(faults...)
+}
+
+func formats(list []Disk) []string {
+	var out []string
+	for _, d := range list {
+		out = append(out, d.Format)
+	}
+	return out
+}
+
+// starter lists what runs first: the firmware, or a kernel without any.
+func starter(o Options, folder string) []string {
+	if k := o.Kernel; k != nil {
+		args := []string{"-kernel", k.Image, "-append", k.CommandLine}
+		if k.Initramfs != "" {
+			args = append(args, "-initrd", k.Initramfs)
+		}
+		return args
+	}
+	var args []string
+	for _, f := range o.Firmware {
+		switch f.Kind {
+		case "bios":
+			args = append(args, "-bios", f.Path)
+		case "pflash":
+			args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+escape(f.Path))
+		case "pflash-vars":
+			args = append(args, "-drive", "if=pflash,format=raw,file="+escape(filepath.Join(folder, varsFile)))
+		}
+	}
+	return args
+}
+
+// disks lists the image and the further disks. Only the image has a boot index: firmware tries nothing else.
+func disks(o Options) []string {
+	var args []string
+	add := func(id string, d Disk, device string) {
+		format := d.Format
+		if format == "" {
+			format = "raw"
+		}
+		drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, format, escape(d.Path))
+		if d.ReadOnly {
+			drive += ",readonly=on"
+		}
+		if d.Snapshot {
+			drive += ",snapshot=on,cache=unsafe" // nobody reads what is written after QEMU has ended
+		}
+		args = append(args, "-drive", drive, "-device", device)
+	}
+	model := o.Board.Qemu.Disk
+	if o.Image != "" {
+		d := Disk{Path: o.Image, Format: o.Format, Snapshot: o.Snapshot}
+		if o.Overlay != "" {
+			d = Disk{Path: o.Overlay, Format: "qcow2"}
+		}
+		add("disk0", d, model+",drive=disk0,bootindex=0")
+	}
+	for i, d := range o.Disks {
+		id := fmt.Sprintf("disk%d", i+1)
+		add(id, d, model+",drive="+id)
+	}
+	return args
+}
+
+// network lists the link. An empty romfile keeps UEFI firmware from loading a network boot ROM.
+func network(o Options) []string {
+	n := o.Network
+	if n.None {
+		return []string{"-nic", "none"}
+	}
+	backend := "user,id=net0"
+	if n.Tap != "" {
+		backend = "tap,id=net0,script=no,downscript=no,ifname=" + escape(n.Tap)
+	} else if n.SSHPort != 0 {
+		backend += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", n.SSHPort, GuestSSH)
+	}
+	mac := n.MAC
+	if mac == "" {
+		mac = DefaultMAC
+	}
+	return []string{"-netdev", backend, "-device", o.Board.Qemu.Network + ",netdev=net0,romfile=,mac=" + mac}
+}
+
+// escape doubles commas, which separate the parts of a QEMU option.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }

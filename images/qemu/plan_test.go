@@ -1,0 +1,99 @@
+package qemu
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"resinos/bsp/boards"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestPlanGolden(t *testing.T) {
+	for _, name := range []string{"qemu-x86_64", "qemu-arm64"} {
+		board, err := boards.Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var firmware []FirmwareFile
+		for _, f := range board.Qemu.Firmware {
+			firmware = append(firmware, FirmwareFile{f.Kind, "FIRMWARE/" + filepath.Base(f.File)})
+		}
+		base := Options{Board: board, Firmware: firmware, Image: "disk.img"}
+		for kind, change := range map[string]func(*Options){
+			"plain":   func(*Options) {},
+			"ssh":     func(o *Options) { o.Network.SSHPort = 2222; o.Memory = 1024; o.CPUs = 2; o.Snapshot = true },
+			"overlay": func(o *Options) { o.Overlay = "a,b.qcow2"; o.Network.Tap = "tap0"; o.NoReboot = true },
+			"disks": func(o *Options) {
+				o.Disks = []Disk{{Path: "2.img", Snapshot: true}, {Path: "3.qcow2", Format: "qcow2", ReadOnly: true}}
+			},
+			"kernel": func(o *Options) {
+				o.Kernel = &Kernel{"vmlinuz", "initramfs", "quiet panic=-1"}
+				o.Image = ""
+				o.Network.None = true
+			},
+			"devices": func(o *Options) { o.Devices = []string{"bochs-display"}; o.Arguments = []string{"-seed", "1"} },
+		} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				o := base
+				change(&o)
+				got, err := Plan(o, "FOLDER")
+				if err != nil {
+					t.Fatal(err)
+				}
+				golden(t, filepath.Join("testdata", name+"-"+kind+".txt"), got.String())
+			})
+		}
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+func TestPlanFaults(t *testing.T) {
+	board := biosBoard()
+	cases := map[string]struct {
+		o    Options
+		want string
+	}{
+		"no board":         {Options{Image: "a"}, "QEMU cannot play it"},
+		"no image":         {Options{Board: board}, "neither an image nor a kernel"},
+		"little memory":    {Options{Board: board, Image: "a", Memory: 8}, "memory of 8 MiB"},
+		"format":           {Options{Board: board, Image: "a", Format: "vdi"}, `format "vdi"`},
+		"disk format":      {Options{Board: board, Image: "a", Disks: []Disk{{Format: "x"}}}, `format "x"`},
+		"port":             {Options{Board: board, Image: "a", Network: Network{SSHPort: 70000}}, "ssh port 70000"},
+		"tap and port":     {Options{Board: board, Image: "a", Network: Network{SSHPort: 7, Tap: "tap0"}}, "forwards no ports"},
+		"two ways":         {Options{Board: board, Image: "a", Overlay: "b", Snapshot: true}, "exclude each other"},
+		"several at once":  {Options{Memory: 8, CPUs: -1}, "-1 processors"},
+		"lacking firmware": {Options{Board: withFirmware(board), Image: "a"}, "firmware files are missing"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := Plan(c.o, "")
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Plan = %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func withFirmware(b boards.Board) boards.Board {
+	b.Qemu.Firmware = []boards.QemuFirmware{{Kind: "bios", File: "x"}}
+	return b
+}

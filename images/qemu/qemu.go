@@ -1,0 +1,66 @@
+// Package qemu owns the running of a disk image in QEMU: the command line, the serial console, the monitor (QMP) and
+// the life of the process.
+//
+// It never builds or changes an image by itself and never reads a board file: the caller brings a boards.Board. Nothing
+// that it starts outlives the program that started it. Read Options and Plan first, then Guest.
+package qemu
+
+import (
+	"log/slog"
+
+	"resinos/bsp/boards"
+)
+
+// Options say which image runs on which board. The zero value of every field but Board is useful.
+type Options struct {
+	Board     boards.Board
+	Firmware  []FirmwareFile // what the board starts from: see Firmware
+	Image     string         // the disk that the board boots from
+	Format    string         // of the image: raw (also the empty string) or qcow2
+	Overlay   string         // if set: writes go to this new qcow2 file over Image, which stays untouched
+	Snapshot  bool           // writes are lost when QEMU ends; Image stays untouched
+	Disks     []Disk         // further disks, in order
+	Kernel    *Kernel        // if set: boots this kernel without firmware and bootloader
+	Memory    int            // in MiB; 0 means DefaultMemory
+	CPUs      int            // 0 means 1
+	Network   Network
+	Devices   []string     // further -device values, beside those of the board
+	Arguments []string     // further arguments, put last
+	NoReboot  bool         // QEMU ends when the guest reboots
+	Log       *slog.Logger // may be nil
+}
+
+// Defaults of Options.
+const (
+	DefaultMemory = 512   // MiB
+	GuestSSH      = 22222 // the port on which the device's sshd listens
+)
+
+// A Disk is a further disk.
+type Disk struct {
+	Path     string
+	Format   string // raw (also the empty string) or qcow2
+	ReadOnly bool
+	Snapshot bool
+}
+
+// Kernel is a kernel that QEMU loads itself.
+type Kernel struct {
+	Image, Initramfs, CommandLine string
+}
+
+// Network says how the guest's one link is connected: to Tap if it is set, else to QEMU's user network.
+type Network struct {
+	Tap     string // name of an existing tap link
+	MAC     string // hardware address of the guest's link; empty means DefaultMAC
+	SSHPort int    // port of the host's loopback that leads to the guest's ssh; 0 means none (Start: see FreePort)
+	None    bool   // the guest has no link at all
+}
+
+// DefaultMAC is the hardware address of the guest's link.
+const DefaultMAC = "52:54:00:12:34:56"
+
+// A FirmwareFile is one firmware file on this host; Kind is that of boards.QemuFirmware.
+type FirmwareFile struct {
+	Kind, Path string
+}
