@@ -1,0 +1,138 @@
+package lease
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// maxFile bounds a lease file; one of ours is below two kilobytes.
+const maxFile = 64 << 10
+
+// saved is the file's shape: durations in seconds, so that an operator can read it.
+type saved struct {
+	Link      string       `json:"link"`
+	Hardware  string       `json:"hardware"`
+	Address   netip.Prefix `json:"address"`
+	Broadcast netip.Addr   `json:"broadcast,omitzero"`
+	Server    netip.Addr   `json:"server"`
+	Routers   []netip.Addr `json:"routers,omitempty"`
+	Routes    []savedRoute `json:"routes,omitempty"`
+	DNS       []netip.Addr `json:"dns,omitempty"`
+	NTP       []netip.Addr `json:"ntp,omitempty"`
+	Domain    string       `json:"domain,omitempty"`
+	Search    []string     `json:"search,omitempty"`
+	Hostname  string       `json:"hostname,omitempty"`
+	MTU       int          `json:"mtu,omitempty"`
+	Bound     float64      `json:"bound"` // since kernel start
+	Renew     float64      `json:"renew"`
+	Rebind    float64      `json:"rebind"`
+	Length    float64      `json:"length"`
+}
+
+type savedRoute struct {
+	Destination netip.Prefix `json:"destination"`
+	Gateway     netip.Addr   `json:"gateway"`
+}
+
+// MarshalJSON gives the lease as it stands in a lease file.
+func (l Lease) MarshalJSON() ([]byte, error) {
+	s := saved{
+		Link: l.Link, Hardware: l.Hardware, Address: l.Address, Broadcast: l.Broadcast, Server: l.Server,
+		Routers: l.Routers, DNS: l.DNS, NTP: l.NTP, Domain: l.Domain, Search: l.Search, Hostname: l.Hostname,
+		MTU: l.MTU, Bound: l.Bound.Seconds(), Renew: l.Renew.Seconds(), Rebind: l.Rebind.Seconds(),
+		Length: l.Length.Seconds(),
+	}
+	for _, r := range l.Routes {
+		s.Routes = append(s.Routes, savedRoute(r))
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON reads a lease as MarshalJSON wrote it. It fails if the lease could not have come from Grant.
+func (l *Lease) UnmarshalJSON(text []byte) error {
+	var s saved
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	*l = Lease{
+		Link: s.Link, Hardware: s.Hardware, Address: s.Address, Broadcast: s.Broadcast, Server: s.Server,
+		Routers: s.Routers, DNS: s.DNS, NTP: s.NTP, Domain: s.Domain, Search: s.Search, Hostname: s.Hostname,
+		MTU: s.MTU, Bound: fromSeconds(s.Bound), Renew: fromSeconds(s.Renew), Rebind: fromSeconds(s.Rebind),
+		Length: fromSeconds(s.Length),
+	}
+	for _, r := range s.Routes {
+		l.Routes = append(l.Routes, Route(r))
+	}
+	return l.check()
+}
+
+// check reports what keeps a lease from a file from being used.
+func (l *Lease) check() error {
+	switch {
+	case !usable(l.Address.Addr()) || !usable(l.Server):
+		return errors.New("no usable address or server")
+	case l.Renew <= 0 || l.Renew > l.Rebind || l.Rebind > l.Length || l.Bound < 0:
+		return errors.New("times do not fit")
+	case l.MTU != 0 && (l.MTU < minMTU || l.MTU > maxMTU):
+		return errors.New("mtu out of range")
+	}
+	for _, name := range append([]string{l.Domain, l.Hostname}, l.Search...) {
+		if name != "" && !ValidHostname(name) {
+			return errors.New("not a host name")
+		}
+	}
+	for _, a := range append(append([]netip.Addr{}, l.Routers...), l.DNS...) {
+		if !usable(a) {
+			return errors.New("not a usable address")
+		}
+	}
+	for _, r := range l.Routes {
+		if !r.Destination.IsValid() || !acceptable(r) {
+			return errors.New("not a usable route")
+		}
+	}
+	return nil
+}
+
+func fromSeconds(s float64) time.Duration {
+	// A lease without end is 136 years long; beyond the range of Duration is no lease of ours.
+	if s < 0 || s > 9e9 {
+		return -1
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// Path returns the lease file of a link in dir.
+func Path(dir, link string) string {
+	return filepath.Join(dir, filepath.Base(link)+".json")
+}
+
+// Load reads the lease of a link. The error wraps fs.ErrNotExist if there is none.
+func Load(dir, link string) (Lease, error) {
+	path := Path(dir, link)
+	info, err := os.Stat(path)
+	if err != nil {
+		return Lease{}, fmt.Errorf("read lease: %w", err)
+	}
+	if info.Size() > maxFile {
+		return Lease{}, fmt.Errorf("read lease %s: longer than %d bytes", path, maxFile)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Lease{}, fmt.Errorf("read lease: %w", err)
+	}
+	var l Lease
+	if err := json.Unmarshal(text, &l); err != nil {
+		return Lease{}, fmt.Errorf("read lease %s: %w", path, err)
+	}
+	if l.Link != link {
+		return Lease{}, fmt.Errorf("read lease %s: it is for link %s", path, strings.ToValidUTF8(l.Link, "?"))
+	}
+	return l, nil
+}

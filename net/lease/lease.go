@@ -1,0 +1,65 @@
+// Package lease owns DHCPv4: what a server granted (Lease), when to ask for what (Machine, a pure step function),
+// and the packets and the raw socket for it.
+//
+// It never sets an address or writes resolv.conf (netd does), and never reads a clock: every instant is handed in,
+// as the time since kernel start (CLOCK_BOOTTIME), because the wall clock of a device jumps by decades when it first
+// learns the time. Whatever a server sends is bounded in grant.go before anyone sees it.
+//
+// Read first: Machine.
+package lease
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Lease is a grant with an end, as it is used: every value in it has passed the limits.
+type Lease struct {
+	Link      string       // name of the link it is for
+	Hardware  string       // the link's hardware address
+	Address   netip.Prefix // our address and the length of the subnet's prefix
+	Broadcast netip.Addr
+	Server    netip.Addr // the server that granted it
+	Routers   []netip.Addr
+	Routes    []Route // classless routes (RFC 3442); if there are any, Routers do not count
+	DNS       []netip.Addr
+	NTP       []netip.Addr
+	Domain    string
+	Search    []string
+	Hostname  string // the name the server gives us; empty or a valid host name
+	MTU       int    // 0: not given
+
+	Bound  time.Duration // when the grant began: time since kernel start
+	Renew  time.Duration // T1, counted from Bound
+	Rebind time.Duration // T2, counted from Bound
+	Length time.Duration
+}
+
+// Route is one classless route of a lease.
+type Route struct {
+	Destination netip.Prefix // masked
+	Gateway     netip.Addr   // 0.0.0.0: the destination is on the link
+}
+
+// Ends returns the instant at which the lease must no longer be used.
+func (l Lease) Ends() time.Duration { return l.Bound + l.Length }
+
+// Gateways returns the routes through other devices in the order in which they count: the classless routes alone if
+// there are any (RFC 3442 says to ignore the router option then), else a default route by the first router.
+func (l Lease) Gateways() []Route {
+	if len(l.Routes) > 0 {
+		return l.Routes
+	}
+	if len(l.Routers) == 0 {
+		return nil
+	}
+	return []Route{{Destination: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: l.Routers[0]}}
+}
+
+// SearchDomains returns the search list, and the domain alone if the server gave no list.
+func (l Lease) SearchDomains() []string {
+	if len(l.Search) == 0 && l.Domain != "" {
+		return []string{l.Domain}
+	}
+	return l.Search
+}

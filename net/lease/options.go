@@ -1,0 +1,216 @@
+package lease
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// The limits on what one reply may ask us to hold. A packet is at most maxPacket long, so none of the decoders below
+// can be made to work for long; these keep what they return small.
+const (
+	maxServers   = 4  // of each sort: routers, name servers, time servers
+	maxRoutes    = 32 // classless routes
+	maxDomains   = 8  // names in the search list
+	maxName      = 253
+	maxNameLabel = 63
+)
+
+// addresses decodes a list of IPv4 addresses and keeps the usable ones, at most maxServers. Bytes that do not make a
+// whole address make the whole list unusable (RFC 2132 asks for a multiple of four).
+func addresses(raw []byte) []netip.Addr {
+	if len(raw)%4 != 0 {
+		return nil
+	}
+	var out []netip.Addr
+	for ; len(raw) >= 4 && len(out) < maxServers; raw = raw[4:] {
+		a := netip.AddrFrom4([4]byte(raw))
+		if usable(a) && !contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// address decodes one usable address.
+func address(raw []byte) (netip.Addr, bool) {
+	if len(raw) != 4 {
+		return netip.Addr{}, false
+	}
+	a := netip.AddrFrom4([4]byte(raw))
+	return a, usable(a)
+}
+
+// usable reports whether a could be one host on a network. A server that names our own loopback as name server or
+// router would turn us against ourselves.
+func usable(a netip.Addr) bool {
+	return a.Is4() && !a.IsLoopback() && !a.IsMulticast() && a.As4()[0] != 0 && a.As4()[0] < 240
+}
+
+func contains(list []netip.Addr, a netip.Addr) bool {
+	for _, have := range list {
+		if have == a {
+			return true
+		}
+	}
+	return false
+}
+
+// seconds decodes a 32-bit number of seconds.
+func seconds(raw []byte) (time.Duration, bool) {
+	if len(raw) != 4 {
+		return 0, false
+	}
+	return time.Duration(binary.BigEndian.Uint32(raw)) * time.Second, true
+}
+
+// prefixLength decodes a subnet mask. A mask with holes, or one wider than /8, has no length: no network that hands
+// out addresses is that large, and a small mask would put half the internet on the link.
+func prefixLength(raw []byte) (int, bool) {
+	if len(raw) != 4 {
+		return 0, false
+	}
+	mask := binary.BigEndian.Uint32(raw)
+	bits := 0
+	for ; mask&(1<<31) != 0; mask <<= 1 {
+		bits++
+	}
+	return bits, mask == 0 && bits >= 8
+}
+
+// classLength is the prefix length of an address whose server sent no usable mask (RFC 791 classes).
+func classLength(a netip.Addr) int {
+	switch first := a.As4()[0]; {
+	case first < 128:
+		return 8
+	case first < 192:
+		return 16
+	default:
+		return 24
+	}
+}
+
+// classlessRoutes decodes option 121 (RFC 3442): prefix length, the octets of the destination that it covers, and the
+// gateway. Refused counts the routes left out: to loopback, multicast or reserved destinations, wider than /8 but not
+// the default route (two routes to /1 would take everything past a longer default), and those beyond maxRoutes.
+// A list that breaks off is worth nothing at all.
+func classlessRoutes(raw []byte) (routes []Route, refused int, ok bool) {
+	for len(raw) > 0 {
+		bits := int(raw[0])
+		octets := (bits + 7) / 8
+		if bits > 32 || len(raw) < 1+octets+4 {
+			return nil, 0, false
+		}
+		var dst [4]byte
+		copy(dst[:], raw[1:1+octets])
+		gateway := netip.AddrFrom4([4]byte(raw[1+octets:]))
+		raw = raw[1+octets+4:]
+		r := Route{Destination: netip.PrefixFrom(netip.AddrFrom4(dst), bits).Masked(), Gateway: gateway}
+		if len(routes) == maxRoutes || !acceptable(r) {
+			refused++
+			continue
+		}
+		routes = append(routes, r)
+	}
+	return routes, refused, true
+}
+
+func acceptable(r Route) bool {
+	if !usable(r.Gateway) && !r.Gateway.IsUnspecified() {
+		return false
+	}
+	if r.Destination.Bits() == 0 {
+		return !r.Gateway.IsUnspecified()
+	}
+	return r.Destination.Bits() >= 8 && usable(r.Destination.Addr())
+}
+
+// searchList decodes option 119 (RFC 3397): domain names with compression pointers into the option itself. A pointer
+// may only point back before the name it is part of, so that no name can be walked twice, and each name ends at
+// maxName bytes. Names that are not host names are left out.
+func searchList(raw []byte) []string {
+	var out []string
+	for at := 0; at < len(raw) && len(out) < maxDomains; {
+		name, next, ok := domainName(raw, at)
+		if !ok {
+			return out
+		}
+		if ValidHostname(name) && !containsName(out, name) {
+			out = append(out, name)
+		}
+		at = next
+	}
+	return out
+}
+
+// domainName decodes the name at offset at, and returns where the next one begins.
+func domainName(raw []byte, at int) (name string, next int, ok bool) {
+	var b strings.Builder
+	limit := at // pointers must point below it; it falls with each jump, so the walk ends
+	for at < len(raw) {
+		length := int(raw[at])
+		switch {
+		case length == 0:
+			return b.String(), max(next, at+1), true
+		case length&0xc0 == 0xc0:
+			if at+1 >= len(raw) {
+				return "", 0, false
+			}
+			if next == 0 {
+				next = at + 2
+			}
+			at = (length&0x3f)<<8 | int(raw[at+1])
+			if at >= limit {
+				return "", 0, false
+			}
+			limit = at
+		case length > maxNameLabel || at+1+length > len(raw) || b.Len()+1+length > maxName:
+			return "", 0, false
+		default:
+			if b.Len() > 0 {
+				b.WriteByte('.')
+			}
+			b.Write(raw[at+1 : at+1+length])
+			at += 1 + length
+		}
+	}
+	return "", 0, false
+}
+
+func containsName(list []string, name string) bool {
+	for _, have := range list {
+		if strings.EqualFold(have, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// text decodes a string option: servers end it with NUL or a dot, though they should not.
+func text(raw []byte) string {
+	return strings.TrimSuffix(strings.TrimRight(string(raw), "\x00"), ".")
+}
+
+// ValidHostname reports whether s is a host or domain name: labels of letters, digits and inner hyphens or
+// underscores, at most 63 bytes each and 253 in all, not an IPv4 address. Nothing that passes has a meaning to a
+// shell, to resolv.conf or to a terminal.
+func ValidHostname(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > maxNameLabel || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		if strings.IndexFunc(label, notInLabel) >= 0 {
+			return false
+		}
+	}
+	_, err := netip.ParseAddr(s)
+	return err != nil
+}
+
+func notInLabel(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+}

@@ -1,0 +1,252 @@
+package lease
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// State is where a Machine stands; the zero value is parked.
+type State uint8
+
+// The states. Parked is RFC 2131's INIT without a carrier; with one, INIT is left at once.
+const (
+	Parked State = iota
+	Waiting
+	Selecting
+	Requesting
+	Rebooting
+	Bound
+	Renewing
+	Rebinding
+	numStates
+)
+
+var stateNames = [numStates]string{
+	Parked: "parked", Waiting: "waiting", Selecting: "selecting", Requesting: "requesting",
+	Rebooting: "rebooting", Bound: "bound", Renewing: "renewing", Rebinding: "rebinding",
+}
+
+// String gives the name that logs carry.
+func (s State) String() string { return stateNames[s] }
+
+var listens = [numStates]bool{
+	Selecting: true, Requesting: true, Rebooting: true, Renewing: true, Rebinding: true,
+}
+
+// Event is what can happen to a Machine.
+type Event uint8
+
+// The events. Offer, Ack and Nak are what a Reply turns out to be; only Step makes them.
+const (
+	Carrier   Event = iota // the link has come up
+	NoCarrier              // the link is gone
+	Timer                  // Deadline has come
+	Reply                  // a parsed message from some server
+	Offer
+	Ack
+	Nak
+	numEvents
+)
+
+type stepFunc func(m *Machine, now time.Duration, r *dhcpv4.DHCPv4) []Action
+
+// steps is the drawing above Machine as a table; nil means that the event changes nothing in that state.
+var steps = [numStates][numEvents]stepFunc{
+	Parked:     {Carrier: (*Machine).awake, Timer: (*Machine).letGo},
+	Waiting:    {NoCarrier: (*Machine).park, Timer: (*Machine).discover},
+	Selecting:  {NoCarrier: (*Machine).park, Timer: (*Machine).discoverAgain, Offer: (*Machine).choose},
+	Requesting: {NoCarrier: (*Machine).park, Timer: (*Machine).requestAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
+	Rebooting:  {NoCarrier: (*Machine).park, Timer: (*Machine).rebootAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
+	Bound:      {NoCarrier: (*Machine).park, Timer: (*Machine).renew},
+	Renewing:   {NoCarrier: (*Machine).park, Timer: (*Machine).renewAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
+	Rebinding:  {NoCarrier: (*Machine).park, Timer: (*Machine).rebindAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
+}
+
+// The pace of the client. RFC 2131 proposes 4 s before the first repetition; a boot that lost one packet should not
+// stand still that long.
+const (
+	firstRetry     = 1 * time.Second
+	lastRetry      = 64 * time.Second
+	requestTries   = 4
+	rebootTries    = 3
+	renewRetry     = 60 * time.Second // RFC 2131 4.4.5; shorter for leases of a few minutes
+	broadcastAfter = 3                // DISCOVERs before we ask for broadcast replies: some bridges eat unicast ones
+	maxNakShift    = 6
+)
+
+// backoff returns firstRetry doubled n times, at most lastRetry, give or take an eighth.
+func (m *Machine) backoff(n int) time.Duration {
+	d := min(firstRetry<<min(n, 10), lastRetry)
+	return d - d/8 + time.Duration(m.cfg.Random())%(d/4)
+}
+
+// begin starts a new exchange in state s.
+func (m *Machine) begin(now time.Duration, s State) {
+	m.state, m.tries, m.began = s, 0, now
+	binary.BigEndian.PutUint32(m.xid[:], m.cfg.Random())
+}
+
+// send notes that a message goes out and when the timer fires if nothing comes back.
+func (m *Machine) send(now, retry time.Duration, a Action) []Action {
+	m.tries++
+	m.sent, m.next = now, now+retry
+	return []Action{a}
+}
+
+// awake leaves parked. The remembered lease is asked for again (INIT-REBOOT), else the first DISCOVER goes out at
+// once: RFC 2131's random delay of up to ten seconds is for a street of houses after a power cut, and costs a boot.
+func (m *Machine) awake(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	if m.held.Length != 0 && now < m.held.Ends() {
+		m.begin(now, Rebooting)
+		return m.rebootAgain(now, nil)
+	}
+	return m.discover(now, nil)
+}
+
+// park is for a lost carrier: the configuration stays for a while, since most carriers come back within seconds.
+func (m *Machine) park(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	m.state, m.next, m.naks = Parked, 0, 0
+	if m.inUse {
+		m.next = now + m.cfg.Hold
+	}
+	return nil
+}
+
+// letGo ends the hold: the lease is remembered but not used.
+func (m *Machine) letGo(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	m.next = 0
+	return m.drop("carrier lost")
+}
+
+func (m *Machine) discover(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	m.begin(now, Selecting)
+	return m.discoverAgain(now, nil)
+}
+
+func (m *Machine) discoverAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	msg := m.message(now, dhcpv4.MessageTypeDiscover)
+	if m.tries >= broadcastAfter && m.tries%2 == 1 {
+		msg.SetBroadcast()
+	}
+	if m.held.Length != 0 {
+		msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.held.Address.Addr())))
+	}
+	return m.send(now, m.backoff(m.tries), Action{Verb: Broadcast, Message: msg})
+}
+
+// choose takes the first offer that can be used; waiting for a better one would cost every boot.
+func (m *Machine) choose(now time.Duration, r *dhcpv4.DHCPv4) []Action {
+	offer, _, err := Grant(r)
+	if err != nil {
+		return []Action{{Verb: Note, Reason: "offer refused: " + err.Error()}}
+	}
+	m.offer = offer
+	m.state, m.tries = Requesting, 0
+	return m.requestAgain(now, nil)
+}
+
+func (m *Machine) requestAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	if m.tries == requestTries {
+		return append([]Action{{Verb: Note, Reason: "server does not answer the request"}}, m.discover(now, nil)...)
+	}
+	msg := m.message(now, dhcpv4.MessageTypeRequest)
+	msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.offer.Address.Addr())))
+	msg.UpdateOption(dhcpv4.OptServerIdentifier(option(m.offer.Server)))
+	return m.send(now, m.backoff(m.tries), Action{Verb: Broadcast, Message: msg})
+}
+
+// rebootAgain asks every server whether the remembered lease is still ours. Silence is no consent: on a foreign
+// network most servers say nothing. The lease stays in use if it was, while we look for a new one.
+func (m *Machine) rebootAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	if m.tries == rebootTries {
+		return m.discover(now, nil)
+	}
+	msg := m.message(now, dhcpv4.MessageTypeRequest)
+	msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.held.Address.Addr())))
+	return m.send(now, m.backoff(m.tries), Action{Verb: Broadcast, Message: msg})
+}
+
+func (m *Machine) renew(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	m.begin(now, Renewing)
+	return m.renewAgain(now, nil)
+}
+
+func (m *Machine) renewAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	until := m.held.Bound + m.held.Rebind
+	if now >= until {
+		m.begin(now, Rebinding)
+		return m.rebindAgain(now, nil)
+	}
+	return m.send(now, m.renewWait(now, until), Action{Verb: Unicast, Message: m.extend(now), To: m.held.Server})
+}
+
+func (m *Machine) rebindAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
+	return m.send(now, m.renewWait(now, m.held.Ends()), Action{Verb: Broadcast, Message: m.extend(now)})
+}
+
+// extend builds the REQUEST of renewing and rebinding, which names the address we have and no server.
+func (m *Machine) extend(now time.Duration) *dhcpv4.DHCPv4 {
+	msg := m.message(now, dhcpv4.MessageTypeRequest)
+	msg.ClientIPAddr = option(m.held.Address.Addr())
+	return msg
+}
+
+// renewWait is half of the time that is left, not below a minute or a sixteenth of a short lease, and never beyond.
+func (m *Machine) renewWait(now, until time.Duration) time.Duration {
+	floor := max(min(renewRetry, m.held.Length/16), time.Second)
+	return max(min(max((until-now)/2, floor), until-now), time.Millisecond)
+}
+
+// bind takes an ACK. Its time began when we asked, not when the server answered.
+func (m *Machine) bind(now time.Duration, r *dhcpv4.DHCPv4) []Action {
+	l, notes, err := Grant(r)
+	if err != nil {
+		return append([]Action{{Verb: Note, Reason: "ack refused: " + err.Error()}}, m.refused(now, r)...)
+	}
+	var actions []Action
+	for _, n := range notes {
+		actions = append(actions, Action{Verb: Note, Reason: n})
+	}
+	if m.inUse && l.Address != m.held.Address {
+		actions = append(actions, Action{Verb: Note, Reason: fmt.Sprintf("address was %s", m.held.Address)})
+	}
+	l.Link, l.Hardware, l.Bound = m.cfg.Link, m.cfg.Hardware.String(), m.sent
+	m.held, m.inUse, m.naks = l, true, 0
+	m.state, m.next = Bound, l.Bound+l.Renew
+	return append(actions, Action{Verb: Use, Lease: l})
+}
+
+// refused is for a NAK: the lease is gone at once, and the search begins anew. The first time that happens without
+// delay (we came to another network); a server that goes on refusing is asked less and less often.
+func (m *Machine) refused(now time.Duration, r *dhcpv4.DHCPv4) []Action {
+	actions := m.drop("refused by the server")
+	m.held = Lease{}
+	m.naks++
+	if m.naks == 1 {
+		return append(actions, m.discover(now, nil)...)
+	}
+	m.state, m.next = Waiting, now+m.backoff(min(m.naks-2, maxNakShift))
+	return append(actions, Action{Verb: Note, Reason: fmt.Sprintf("refused %d times, next try in %s", m.naks, m.next-now)})
+}
+
+// expire ends a lease whose time is over. In parked there is nobody to ask.
+func (m *Machine) expire(now time.Duration) []Action {
+	actions := m.drop("lease ended")
+	m.held = Lease{}
+	if m.state == Parked {
+		m.next = 0
+		return actions
+	}
+	return append(actions, m.discover(now, nil)...)
+}
+
+func (m *Machine) drop(why string) []Action {
+	if !m.inUse {
+		return nil
+	}
+	m.inUse = false
+	return []Action{{Verb: Drop, Lease: m.held, Reason: why}}
+}

@@ -1,0 +1,103 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Apply carries the steps out in order and goes on after a failure, so that one refused route does not cost the
+// address. Doing a step twice gives the same result. The error joins what failed, one line per step.
+func Apply(steps []Step) error {
+	var faults []error
+	for _, s := range steps {
+		if err := apply(s); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", s, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func apply(s Step) error {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: s.Index, Name: s.Link}}
+	switch s.Verb {
+	case SetUp:
+		return netlink.LinkSetUp(l)
+	case SetMTU:
+		return netlink.LinkSetMTU(l, s.MTU)
+	case SetSkipsDown:
+		return os.WriteFile(skipsDownPath(s.Link), []byte("1"), 0o644)
+	case PutAddress:
+		return netlink.AddrReplace(l, addressFor(s.Address))
+	case RemoveAddress:
+		return unless(netlink.AddrDel(l, addressFor(s.Address)), unix.EADDRNOTAVAIL)
+	case PutRoute:
+		return netlink.RouteReplace(routeFor(s.Index, s.Route))
+	case RemoveRoute:
+		// The kernel removes a route together with its source address.
+		return unless(netlink.RouteDel(routeFor(s.Index, s.Route)), unix.ESRCH)
+	}
+	return fmt.Errorf("no such verb")
+}
+
+// unless drops the one error that says that the work is done already.
+func unless(err error, done unix.Errno) error {
+	if errors.Is(err, done) {
+		return nil
+	}
+	return err
+}
+
+// addressFor gives the kernel the address without its own subnet route: ours carries a metric.
+func addressFor(a Address) *netlink.Addr {
+	valid := int(min(max(a.Valid, time.Second), Forever-time.Second) / time.Second)
+	out := &netlink.Addr{
+		IPNet:       netOf(a.Prefix),
+		Flags:       unix.IFA_F_NOPREFIXROUTE,
+		ValidLft:    valid,
+		PreferedLft: valid,
+	}
+	if a.Broadcast.IsValid() {
+		out.Broadcast = a.Broadcast.AsSlice()
+	}
+	return out
+}
+
+func routeFor(index int, r Route) *netlink.Route {
+	out := &netlink.Route{
+		LinkIndex: index,
+		Dst:       netOf(r.Destination),
+		Priority:  r.Metric,
+		Protocol:  protocol,
+		Table:     unix.RT_TABLE_MAIN,
+		Type:      unix.RTN_UNICAST,
+		MTU:       r.MTU,
+		Scope:     netlink.SCOPE_LINK,
+	}
+	if r.Source.IsValid() {
+		out.Src = r.Source.AsSlice()
+	}
+	if r.Gateway.IsValid() {
+		out.Gw = r.Gateway.AsSlice()
+		out.Scope = netlink.SCOPE_UNIVERSE
+	}
+	if r.OnLink {
+		out.Flags = unix.RTNH_F_ONLINK
+	}
+	return out
+}
+
+func netOf(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+}
+
+func skipsDownPath(name string) string {
+	return filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(name), "ignore_routes_with_linkdown")
+}

@@ -1,0 +1,134 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// protocol marks our routes; it is the number that iproute2 prints as "dhcp".
+const protocol = unix.RTPROT_DHCP
+
+// FromNetlink turns the library's link into ours, asking sysfs below sys (as in "/sys") what netlink does not tell.
+func FromNetlink(sys string, l netlink.Link) Link {
+	a := l.Attrs()
+	dir := filepath.Join(sys, "class/net", a.Name)
+	facts := Facts{
+		Encap:    a.EncapType,
+		Type:     l.Type(),
+		Master:   a.MasterIndex,
+		Device:   exists(filepath.Join(dir, "device")),
+		Wireless: exists(filepath.Join(dir, "phy80211")),
+		DevType:  devType(filepath.Join(dir, "uevent")),
+	}
+	return Link{
+		Index:    a.Index,
+		Name:     a.Name,
+		Kind:     facts.Kind(),
+		Hardware: a.HardwareAddr.String(),
+		MTU:      a.MTU,
+		Up:       a.RawFlags&unix.IFF_UP != 0,
+		Carrier:  a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0 && a.RawFlags&unix.IFF_DORMANT == 0,
+	}
+}
+
+// Observe reads one link with its IPv4 addresses and our routes. The error wraps fs.ErrNotExist if there is no link
+// with that index.
+func Observe(sys string, index int) (Actual, error) {
+	nl, err := netlink.LinkByIndex(index)
+	if err != nil {
+		if errors.As(err, &netlink.LinkNotFoundError{}) || errors.Is(err, unix.ENODEV) {
+			err = os.ErrNotExist
+		}
+		return Actual{}, fmt.Errorf("observe link %d: %w", index, err)
+	}
+	a := Actual{Link: FromNetlink(sys, nl)}
+	if a.Addresses, err = addresses(nl); err != nil {
+		return a, fmt.Errorf("list addresses of %s: %w", a.Link.Name, err)
+	}
+	if a.Routes, err = routes(nl); err != nil {
+		return a, fmt.Errorf("list routes of %s: %w", a.Link.Name, err)
+	}
+	// A kernel without the switch reads as "off", and setting it is a step that may fail.
+	flag, _ := os.ReadFile(skipsDownPath(a.Link.Name))
+	a.SkipsDown = strings.TrimSpace(string(flag)) == "1"
+	return a, nil
+}
+
+func addresses(nl netlink.Link) ([]Address, error) {
+	list, err := netlink.AddrList(nl, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, err
+	}
+	var out []Address
+	for _, a := range list {
+		prefix, ok := prefixOf(a.IPNet)
+		if !ok {
+			continue
+		}
+		valid := time.Duration(uint32(a.ValidLft)) * time.Second
+		broadcast, _ := netip.AddrFromSlice(a.Broadcast.To4())
+		out = append(out, Address{Prefix: prefix, Broadcast: broadcast, Valid: valid})
+	}
+	return out, nil
+}
+
+func routes(nl netlink.Link) ([]Route, error) {
+	filter := &netlink.Route{LinkIndex: nl.Attrs().Index, Protocol: protocol, Table: unix.RT_TABLE_MAIN}
+	mask := netlink.RT_FILTER_OIF | netlink.RT_FILTER_PROTOCOL | netlink.RT_FILTER_TABLE
+	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter, mask)
+	if err != nil {
+		return nil, err
+	}
+	var out []Route
+	for _, r := range list {
+		destination := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if r.Dst != nil {
+			prefix, ok := prefixOf(r.Dst)
+			if !ok {
+				continue
+			}
+			destination = prefix
+		}
+		gateway, _ := netip.AddrFromSlice(r.Gw.To4())
+		source, _ := netip.AddrFromSlice(r.Src.To4())
+		out = append(out, Route{
+			Destination: destination, Gateway: gateway, Source: source,
+			Metric: r.Priority, OnLink: r.Flags&unix.RTNH_F_ONLINK != 0, MTU: r.MTU,
+		})
+	}
+	return out, nil
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	addr, ok := netip.AddrFromSlice(n.IP.To4())
+	bits, size := n.Mask.Size()
+	if !ok || size != 32 {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(addr, bits), true
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// devType returns the DEVTYPE line of a uevent file. A missing file has none.
+func devType(path string) string {
+	text, _ := os.ReadFile(path)
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, "DEVTYPE="); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,130 @@
+package link
+
+import (
+	"fmt"
+	"time"
+)
+
+// Verb names what a step does.
+type Verb string
+
+// The verbs, in the order in which a plan uses them.
+const (
+	SetUp         Verb = "set up"
+	SetMTU        Verb = "set mtu"
+	SetSkipsDown  Verb = "skip routes without carrier"
+	RemoveRoute   Verb = "remove route"
+	RemoveAddress Verb = "remove address"
+	PutAddress    Verb = "put address"
+	PutRoute      Verb = "put route"
+)
+
+// Step is one change to one link. Only the field its verb speaks of is set.
+type Step struct {
+	Verb    Verb
+	Link    string
+	Index   int
+	MTU     int
+	Address Address
+	Route   Route
+}
+
+// String gives the step as one line: "eth0: put address 10.0.2.15/24 valid 1h0m0s".
+func (s Step) String() string {
+	switch s.Verb {
+	case SetMTU:
+		return fmt.Sprintf("%s: %s %d", s.Link, s.Verb, s.MTU)
+	case RemoveRoute, PutRoute:
+		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Route)
+	case RemoveAddress, PutAddress:
+		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Address)
+	default:
+		return fmt.Sprintf("%s: %s", s.Link, s.Verb)
+	}
+}
+
+// slack is how far two lifetimes may lie apart and still be the same: the kernel counts whole seconds.
+const slack = 2 * time.Second
+
+// Plan returns the steps from actual to wanted; none if they agree. Stale addresses go before new ones come: a new
+// address in the same subnet would be a secondary of the old one and vanish with it. Addresses and routes that are
+// not ours stay.
+func Plan(w Wanted, a Actual) []Step {
+	var steps []Step
+	add := func(s Step) {
+		s.Link, s.Index = a.Link.Name, a.Link.Index
+		steps = append(steps, s)
+	}
+	if w.Up && !a.Link.Up {
+		add(Step{Verb: SetUp})
+	}
+	if w.MTU != 0 && w.MTU != a.Link.MTU {
+		add(Step{Verb: SetMTU, MTU: w.MTU})
+	}
+	if w.SkipsDown && !a.SkipsDown {
+		add(Step{Verb: SetSkipsDown})
+	}
+	planRoutesAway(w, a, add)
+	planAddresses(w, a, add)
+	for _, r := range w.Routes {
+		if !hasRoute(a.Routes, r) {
+			add(Step{Verb: PutRoute, Route: r})
+		}
+	}
+	return steps
+}
+
+// planRoutesAway removes routes that nothing wanted replaces. One with a wanted key is left to PutRoute, so that a
+// default route never goes missing between two steps.
+func planRoutesAway(w Wanted, a Actual, add func(Step)) {
+	kept := make(map[routeKey]bool, len(w.Routes))
+	for _, r := range w.Routes {
+		kept[r.key()] = true
+	}
+	for _, r := range a.Routes {
+		if !kept[r.key()] {
+			add(Step{Verb: RemoveRoute, Route: r})
+		}
+	}
+}
+
+func planAddresses(w Wanted, a Actual, add func(Step)) {
+	for _, have := range a.Addresses {
+		if have.Ours() && !hasPrefix(w.Addresses, have) {
+			add(Step{Verb: RemoveAddress, Address: have})
+		}
+	}
+	for _, want := range w.Addresses {
+		if !hasAddress(a.Addresses, want) {
+			add(Step{Verb: PutAddress, Address: want})
+		}
+	}
+}
+
+func hasPrefix(list []Address, a Address) bool {
+	for _, have := range list {
+		if have.Prefix == a.Prefix {
+			return true
+		}
+	}
+	return false
+}
+
+func hasAddress(list []Address, a Address) bool {
+	for _, have := range list {
+		// Someone's own permanent address is better than ours.
+		if have.Prefix == a.Prefix && (!have.Ours() || (have.Valid-a.Valid).Abs() <= slack) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasRoute(list []Route, r Route) bool {
+	for _, have := range list {
+		if have == r {
+			return true
+		}
+	}
+	return false
+}

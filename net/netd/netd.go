@@ -1,0 +1,158 @@
+// Package netd owns the daemon that makes a device reachable: it claims links by profile, runs one DHCP client per
+// claimed link, configures the links with what the leases say, and writes resolv.conf.
+//
+// It never parses a packet (lease does), never writes to flash, and never takes a link down: when it ends, for
+// whatever reason, every address stays until its lease does.
+//
+// Read first: Config, then claim.
+package netd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/net/lease"
+	"resinos/net/link"
+	"resinos/services/notify"
+)
+
+// Config says where netd finds and leaves things. Only the two paths must be given.
+type Config struct {
+	ResolvPath string            // resolv.conf
+	LeaseDir   string            // one file per link with its last lease, in /run
+	Log        *slog.Logger      // nil: silence
+	OnLease    func(lease.Lease) // called one at a time, after the link has been configured; may block
+	Profiles   []link.Profile    // nil: link.Defaults
+	SysRoot    string            // empty: "/sys"
+	Hold       time.Duration     // how long a configuration outlives its carrier; 0: defaultHold
+}
+
+// defaultHold bridges a switch that restarts its port, and a cable moved to another socket.
+const defaultHold = 5 * time.Second
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Profiles == nil {
+		c.Profiles = link.Defaults()
+	}
+	if c.SysRoot == "" {
+		c.SysRoot = "/sys"
+	}
+	if c.Hold == 0 {
+		c.Hold = defaultHold
+	}
+	return c
+}
+
+// Run serves until ctx is cancelled, then leaves every link as it is and returns nil. It fails only if it cannot
+// begin; what fails later is logged and tried again.
+func Run(ctx context.Context, cfg Config) error {
+	d := &daemon{
+		cfg:      cfg.withDefaults(),
+		claims:   map[int]*claim{},
+		messages: make(chan message),
+	}
+	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	w, err := watch()
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	a := announce(d.cfg.OnLease, d.cfg.Log)
+	defer a.close()
+	d.announcer = a
+	defer d.close()
+	d.survey(now())
+	d.writeResolv()
+	if err := notify.Ready(); err != nil {
+		d.cfg.Log.Warn("readiness not told", "error", err)
+	}
+	return d.serve(ctx, w.changes)
+}
+
+// daemon is the state of netd. One goroutine owns it.
+type daemon struct {
+	cfg       Config
+	claims    map[int]*claim // by index of the link
+	messages  chan message   // from the receivers of the claims
+	announcer *announcer
+}
+
+func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if at := d.deadline(); at != 0 {
+			timer.Reset(max(at-now(), 0))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-changes:
+			if c.all {
+				d.survey(now())
+			} else {
+				d.look(now(), c.index)
+			}
+		case m := <-d.messages:
+			d.receive(now(), m)
+		case <-timer.C:
+			d.tick(now())
+		}
+	}
+}
+
+// deadline returns the earliest instant at which a claim has something to do; 0: never.
+func (d *daemon) deadline() time.Duration {
+	var first time.Duration
+	for _, c := range d.claims {
+		for _, at := range []time.Duration{c.machine.Deadline(), c.retry} {
+			if at != 0 && (first == 0 || at < first) {
+				first = at
+			}
+		}
+	}
+	return first
+}
+
+func (d *daemon) tick(at time.Duration) {
+	for index, c := range d.claims {
+		if c.retry != 0 && at >= c.retry {
+			c.retry = 0
+			d.look(at, index)
+		}
+		if next := c.machine.Deadline(); next != 0 && at >= next {
+			d.step(at, c, lease.Timer, nil)
+		}
+	}
+}
+
+// close ends the receivers. Links, addresses and lease files stay.
+func (d *daemon) close() {
+	for _, c := range d.claims {
+		c.hush()
+	}
+}
+
+// now is the time since kernel start, which no clock setting moves.
+func now() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		panic("no CLOCK_BOOTTIME") // every kernel since 2.6.39 has it
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,168 @@
+package netd
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"net"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"resinos/net/lease"
+)
+
+// message is what a receiver heard.
+type message struct {
+	index int
+	from  *receiver
+	bytes []byte
+}
+
+// receiver reads one link's socket. It takes at most burst messages at once and one more per pause: a server says two
+// things to a client, a flood says thousands, and the rest of that is lost in the kernel.
+type receiver struct {
+	socket *lease.Socket
+	index  int
+	xid    dhcpv4.TransactionID
+	out    chan<- message
+	stop   chan struct{}
+	done   chan struct{} // closed by run
+}
+
+const (
+	burst = 16
+	pause = 100 * time.Millisecond
+)
+
+func (d *daemon) hear(s *lease.Socket, c *claim, xid dhcpv4.TransactionID) *receiver {
+	r := &receiver{
+		socket: s, index: c.link.Index, xid: xid, out: d.messages,
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	go r.run()
+	return r
+}
+
+func (r *receiver) run() {
+	defer close(r.done)
+	buf := make([]byte, 4096)
+	tokens, filled := burst, time.Now()
+	for {
+		bytesRead, err := r.socket.Receive(buf)
+		if err != nil {
+			return // closed, or the link is down: the carrier's return opens another
+		}
+		select {
+		case r.out <- message{r.index, r, bytes.Clone(bytesRead)}:
+		case <-r.stop:
+			return
+		}
+		if gained := int(time.Since(filled) / pause); gained > 0 {
+			tokens, filled = min(tokens+gained, burst), time.Now()
+		}
+		if tokens--; tokens > 0 {
+			continue
+		}
+		select {
+		case <-time.After(pause):
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+// close ends the receiver and waits for it.
+func (r *receiver) close() {
+	close(r.stop)
+	r.socket.Close() // nothing is lost: what was sent is gone, what comes is not wanted
+	<-r.done
+}
+
+// listen opens, turns or closes the claim's ear as its machine says.
+func (d *daemon) listen(at time.Duration, c *claim) {
+	xid, on := c.machine.Listening()
+	if !on {
+		c.hush()
+		return
+	}
+	if c.ear != nil && c.ear.alive() {
+		if c.ear.xid != xid {
+			c.ear.xid = xid
+			if err := c.ear.socket.Expect(xid); err != nil {
+				c.note(at, err.Error())
+			}
+		}
+		return
+	}
+	c.hush()
+	hardware, _ := net.ParseMAC(c.link.Hardware) // the kernel wrote it
+	s, err := lease.Open(c.link.Index, c.link.Name, hardware, xid)
+	if err != nil {
+		c.note(at, err.Error())
+		return
+	}
+	c.ear = d.hear(s, c, xid)
+}
+
+// alive reports whether the receiver still reads.
+func (r *receiver) alive() bool {
+	select {
+	case <-r.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (c *claim) hush() {
+	if c.ear != nil {
+		c.ear.close()
+		c.ear = nil
+	}
+}
+
+// send puts a message on the wire. What cannot be sent is repeated by the machine's timer like what got lost.
+func (c *claim) send(at time.Duration, a lease.Action) {
+	if c.ear == nil {
+		return // said already
+	}
+	var err error
+	if a.Verb == lease.Unicast {
+		err = c.ear.socket.Unicast(a.Message, a.To)
+	} else {
+		err = c.ear.socket.Broadcast(a.Message)
+	}
+	if err != nil {
+		c.note(at, err.Error())
+		return
+	}
+	c.log.Debug("message sent", "message", a.Message.MessageType().String(), "to", a.To)
+}
+
+// What note lets through.
+const (
+	noteEvery = 10 * time.Minute
+	noteKinds = 32
+)
+
+// note logs what a server or the kernel did that we do not like: each remark once as a warning, and not more than
+// noteKinds of them, in noteEvery. So neither a flood of remarks nor of ever new ones fills the log or the memory.
+func (c *claim) note(at time.Duration, reason string) {
+	if at-c.noting >= noteEvery || c.noted == nil {
+		c.noting, c.noted = at, map[string]bool{}
+	}
+	if c.noted[reason] || len(c.noted) >= noteKinds {
+		c.log.Debug("dhcp remark", "reason", reason)
+		return
+	}
+	c.noted[reason] = true
+	c.log.Warn("dhcp remark", "reason", reason)
+}
+
+// random makes transaction ids that a stranger cannot guess.
+func random() uint32 {
+	var b [4]byte
+	rand.Read(b[:]) // never fails since Go 1.24
+	return binary.NativeEndian.Uint32(b[:])
+}

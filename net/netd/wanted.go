@@ -1,0 +1,51 @@
+package netd
+
+import (
+	"net/netip"
+	"time"
+
+	"resinos/net/lease"
+	"resinos/net/link"
+)
+
+// minLinkMTU is the least a link may have: below it the kernel takes IPv6 off the link. A smaller size that a server
+// names goes to the routes alone.
+const minLinkMTU = 1280
+
+// wanted returns what a link should have with a lease, or without one (nil). MTU is the size that the link had when
+// it was found.
+func wanted(l *lease.Lease, metric, mtu int, now time.Duration) link.Wanted {
+	w := link.Wanted{Up: true, SkipsDown: true, MTU: mtu}
+	if l == nil {
+		return w
+	}
+	routeMTU := 0
+	if l.MTU != 0 {
+		w.MTU = max(l.MTU, minLinkMTU)
+	}
+	if l.MTU != 0 && l.MTU < minLinkMTU {
+		routeMTU = l.MTU
+	}
+	w.Addresses = []link.Address{{Prefix: l.Address, Broadcast: l.Broadcast, Valid: l.Ends() - now}}
+	source := l.Address.Addr()
+	add := func(destination netip.Prefix, gateway netip.Addr) {
+		r := link.Route{Destination: destination, Source: source, Metric: metric, MTU: routeMTU}
+		if gateway.IsValid() && !gateway.IsUnspecified() {
+			r.Gateway = gateway
+			r.OnLink = !l.Address.Contains(gateway)
+		}
+		w.Routes = append(w.Routes, r)
+	}
+	seen := map[netip.Prefix]bool{}
+	if !l.Address.IsSingleIP() {
+		seen[l.Address.Masked()] = true
+		add(l.Address.Masked(), netip.Addr{})
+	}
+	for _, r := range l.Gateways() {
+		if !seen[r.Destination] && r.Gateway != source {
+			seen[r.Destination] = true
+			add(r.Destination, r.Gateway)
+		}
+	}
+	return w
+}

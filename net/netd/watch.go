@@ -1,0 +1,98 @@
+package netd
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// change says that a link or its addresses changed, or that so much changed that some of it was lost.
+type change struct {
+	index int
+	all   bool
+}
+
+// watcher turns the kernel's notices into changes. It reads no more from them than the link's index: what is true
+// now is asked afterwards, and so a late or repeated notice does no harm.
+type watcher struct {
+	file    *os.File
+	changes chan change // closed by read
+	stop    chan struct{}
+}
+
+// watch subscribes to links and IPv4 addresses.
+func watch() (*watcher, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1))
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		return nil, errors.Join(fmt.Errorf("subscribe to links: %w", err), unix.Close(fd))
+	}
+	w := &watcher{file: os.NewFile(uintptr(fd), "netlink"), changes: make(chan change), stop: make(chan struct{})}
+	go w.read()
+	return w, nil
+}
+
+// close ends the reader and waits for it.
+func (w *watcher) close() {
+	close(w.stop)
+	w.file.Close() // only the reader could care, and it ends by this
+	for range w.changes {
+	}
+}
+
+func (w *watcher) read() {
+	defer close(w.changes)
+	buf := make([]byte, 32<<10) // the kernel's own size for a notice
+	for {
+		n, err := w.file.Read(buf)
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			if !w.tell(change{all: true}) {
+				return
+			}
+		case err != nil:
+			return
+		}
+		for _, index := range indexes(buf[:n]) {
+			if !w.tell(change{index: index}) {
+				return
+			}
+		}
+	}
+}
+
+func (w *watcher) tell(c change) bool {
+	select {
+	case w.changes <- c:
+		return true
+	case <-w.stop:
+		return false
+	}
+}
+
+// indexes returns the links that a datagram of notices speaks of, each once. Both ifinfomsg and ifaddrmsg hold the
+// index in their second four bytes.
+func indexes(p []byte) []int {
+	var out []int
+	for len(p) >= unix.SizeofNlMsghdr+8 {
+		length := int(binary.NativeEndian.Uint32(p))
+		if length < unix.SizeofNlMsghdr+8 || length > len(p) {
+			return out
+		}
+		switch binary.NativeEndian.Uint16(p[4:]) {
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:
+			index := int(int32(binary.NativeEndian.Uint32(p[unix.SizeofNlMsghdr+4:])))
+			if index > 0 && (len(out) == 0 || out[len(out)-1] != index) {
+				out = append(out, index)
+			}
+		}
+		p = p[min((length+3)&^3, len(p)):]
+	}
+	return out
+}

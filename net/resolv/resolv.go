@@ -1,0 +1,94 @@
+// Package resolv owns the content of /run/resinos/resolv.conf: which name servers and search domains a device uses,
+// from what each link was given.
+//
+// It never asks a name server anything and never decides what a link is given.
+//
+// Read first: Source.
+package resolv
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"resinos/mounts/atomicfile"
+	"resinos/net/lease"
+)
+
+// The limits of the resolvers that read the file: glibc and musl take three servers, musl a search line of 256 bytes
+// and glibc before 2.26 six domains.
+const (
+	maxServers     = 3
+	maxDomains     = 6
+	maxSearchBytes = 256
+)
+
+// Source is what one link knows about names.
+type Source struct {
+	Link    string
+	Metric  int // of the link's routes: the lower, the earlier its servers are asked
+	Servers []netip.Addr
+	Search  []string
+}
+
+// Render returns the file for these sources, in the order of their metrics. Servers and domains are taken once, and
+// no more than resolvers read; a domain that is no host name is left out.
+func Render(sources []Source) []byte {
+	sources = slices.Clone(sources)
+	slices.SortStableFunc(sources, func(a, b Source) int {
+		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Link, b.Link))
+	})
+	var b bytes.Buffer
+	b.WriteString("# Written by netd from the leases of the links. Changes are lost.\n")
+	if domains := searchOf(sources); len(domains) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(domains, " "))
+	}
+	var used []netip.Addr
+	for _, s := range sources {
+		for _, server := range s.Servers {
+			if len(used) == maxServers || !server.IsValid() || slices.Contains(used, server) {
+				continue
+			}
+			used = append(used, server)
+			fmt.Fprintf(&b, "nameserver %s\n", server)
+		}
+	}
+	return b.Bytes()
+}
+
+func searchOf(sources []Source) []string {
+	var out []string
+	size := 0
+	for _, s := range sources {
+		for _, domain := range s.Search {
+			known := slices.ContainsFunc(out, func(d string) bool { return strings.EqualFold(d, domain) })
+			if known || !lease.ValidHostname(domain) {
+				continue
+			}
+			if len(out) == maxDomains || size+1+len(domain) > maxSearchBytes {
+				return out
+			}
+			out = append(out, domain)
+			size += 1 + len(domain)
+		}
+	}
+	return out
+}
+
+// Write replaces the file at path unless it has this content already.
+func Write(path string, content []byte) error {
+	old, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return atomicfile.Write(path, content, 0o644)
+}
