@@ -1,0 +1,83 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+
+	"resinos/bsp/apt"
+	"resinos/bsp/boards"
+	"resinos/bsp/deb"
+	"resinos/bsp/lock"
+	"resinos/mounts/atomicfile"
+)
+
+// Firmware returns the files that QEMU starts the board from, out of the package that the board's lock pins. They are
+// fetched and unpacked into the cache if they are not there; report may be nil.
+func Firmware(ctx context.Context, board boards.Board, cache string, report func(apt.Progress)) ([]FirmwareFile, error) {
+	if len(board.Qemu.Firmware) == 0 {
+		return nil, nil
+	}
+	pins, err := lock.Load(board.Name)
+	if err != nil {
+		return nil, err
+	}
+	pin, found := pins.Find(board.Qemu.Package)
+	if !found {
+		return nil, fmt.Errorf("find package %s in %s%s", board.Qemu.Package, lock.File(board.Name), lock.Hint(board.Name))
+	}
+	// Named by the digest of the package: a new pin makes a new folder.
+	folder := filepath.Join(cache, "firmware", pin.SHA256)
+	files, absent := unpacked(board, folder)
+	if len(absent) == 0 {
+		return files, nil
+	}
+	config := apt.For(board, cache)
+	config.Report = report
+	packages, err := apt.Fetch(ctx, config, []lock.Package{pin})
+	if err != nil {
+		return nil, err
+	}
+	return files, unpack(packages[pin.Name], folder, absent)
+}
+
+// unpacked lists where the board's firmware files belong, and by the name in the package those that are not there.
+func unpacked(board boards.Board, folder string) (files []FirmwareFile, absent map[string]string) {
+	absent = map[string]string{}
+	for _, f := range board.Qemu.Firmware {
+		file := filepath.Join(folder, path.Base(f.File))
+		files = append(files, FirmwareFile{Kind: f.Kind, Path: file})
+		if _, err := os.Stat(file); err != nil {
+			absent[f.File] = file
+		}
+	}
+	return files, absent
+}
+
+// unpack writes the absent files whole or not at all.
+func unpack(pkg, folder string, absent map[string]string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("make firmware cache: %w", err)
+	}
+	want := func(name string) bool { return absent[name] != "" }
+	err := deb.Extract(pkg, want, func(e deb.Entry, r io.Reader) error {
+		if !e.Mode.IsRegular() {
+			return fmt.Errorf("unpack %s: it is no plain file", e.Name)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return fmt.Errorf("unpack %s: %w", e.Name, err)
+		}
+		file := absent[e.Name]
+		delete(absent, e.Name)
+		return atomicfile.Write(file, data, 0o644)
+	})
+	for name := range absent {
+		err = errors.Join(err, fmt.Errorf("unpack %s: %s is not in it", pkg, name))
+	}
+	return err
+}
