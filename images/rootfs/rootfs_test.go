@@ -1,0 +1,208 @@
+package rootfs
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"resinos/images/assemble"
+	"resinos/mounts/attach"
+	"resinos/mounts/persist"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// inputs makes stand-ins for everything the table wants.
+func inputs(t *testing.T, variant string) Inputs {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{"init", "engine", "containerd-shim-runc-v2", "runc"} {
+		write("bin/"+p, p)
+	}
+	write("busybox/usr/bin/busybox", "busybox")
+	write("certificates/usr/share/ca-certificates/mozilla/B.crt", "second")
+	write("certificates/usr/share/ca-certificates/mozilla/A.crt", "first\n")
+	modules := &assemble.Tree{}
+	if err := modules.Add(assemble.Entry{Path: "usr/lib/modules/6.12/modules.dep", Mode: 0o644, Content: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	return Inputs{
+		Board: "some-board", Variant: variant, Version: "1.2.3", Programs: filepath.Join(dir, "bin"),
+		Packages: map[string]string{"busybox-static": filepath.Join(dir, "busybox"), "ca-certificates": filepath.Join(dir, "certificates")},
+		Services: map[string][]byte{"logd.toml": []byte("x")}, Modules: modules,
+	}
+}
+
+func list(tree *assemble.Tree) string {
+	var b strings.Builder
+	for _, e := range tree.Entries() {
+		fmt.Fprintf(&b, "%v %s", e.Mode, e.Path)
+		if e.Target != "" {
+			fmt.Fprintf(&b, " -> %s", e.Target)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func TestRootGolden(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, variant := range Variants() {
+		tree, err := table.Root(inputs(t, variant))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, variant, list(tree))
+	}
+	tree, err := table.Initramfs(inputs(t, "production"), inputs(t, "production").Modules, []string{"ext4", "loop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "initramfs", list(tree))
+	if e, _ := tree.Lookup("etc/modules"); string(e.Content) != "ext4\nloop\n" {
+		t.Errorf("etc/modules = %q", e.Content)
+	}
+}
+
+func compare(t *testing.T, name, got string) {
+	t.Helper()
+	golden := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s changed:\n%s", name, got)
+	}
+}
+
+// TestTargetsExist walks the tables of mounts/: on a read-only root a missing target cannot be made.
+func TestTargetsExist(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := table.Root(inputs(t, "production"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	binds, err := persist.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range binds {
+		e, ok := tree.Lookup(strings.TrimPrefix(b.Path, "/"))
+		if !ok || e.Mode.IsDir() != (b.Kind == persist.Folder) {
+			t.Errorf("target of %v: there %v, mode %v", b, ok, e.Mode)
+		}
+	}
+	mounts, err := attach.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mounts {
+		name := strings.TrimPrefix(m.Target, "/")
+		top, _, _ := strings.Cut(name, "/")
+		if _, ok := tree.Lookup(name); !ok && !slices.Contains([]string{"dev", "sys", "run", "proc"}, top) {
+			t.Errorf("target of mount %s does not exist", m.Target)
+		}
+	}
+}
+
+// TestProductionHasNoWayIn wants neither shell nor login program in the production root.
+func TestProductionHasNoWayIn(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := table.Root(inputs(t, "production"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"usr/bin/sh", "usr/bin/busybox", "usr/sbin/sshd", "usr/sbin/getty"} {
+		if _, ok := tree.Lookup(name); ok {
+			t.Errorf("production root holds %s", name)
+		}
+	}
+	if e, ok := tree.Lookup("etc/ssl/certs/ca-certificates.crt"); !ok || string(e.Content) != "first\nsecond\n" {
+		t.Errorf("certificates = %q, %v", e.Content, ok)
+	}
+}
+
+func TestMissingInputsAreAllNamed(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := inputs(t, "development")
+	in.Packages = nil
+	in.Programs = t.TempDir()
+	in.Known = func([]byte, string) bool { return false }
+	_, err = table.Root(in)
+	for _, want := range []string{"program init", "program runc", "make build", "package busybox-static is not in the lock", "resin bsp lock some-board"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Root() error lacks %q: %v", want, err)
+		}
+	}
+}
+
+func TestUnknownAppletIsAFault(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := inputs(t, "development")
+	in.Known = func(_ []byte, applet string) bool { return applet != "ls" }
+	if _, err := table.Root(in); err == nil || !strings.Contains(err.Error(), "no applet ls") {
+		t.Errorf("Root() = %v", err)
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	for text, want := range map[string]string{
+		"[[directory]]\npath = \"x\"":                            "unknown key directory.path",
+		"[[link]]\npath = \"x\"\nvariants = [\"produktion\"]":    `unknown variant "produktion"`,
+		"[[file]]\npath = \"x\"\nmode = \"999\"":                 "octal",
+		"[[file]":                                                "parse f:",
+		"[busybox]\nvariants = [\"a\"]\n[initramfs]\nfoo = \"\"": "unknown key initramfs.foo",
+	} {
+		if _, err := Parse("f", text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%q) = %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(builtin)
+	f.Add("[[file]]\npath = \"x\"\nmode = \"0644\"\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if table, err := Parse("f", text); err == nil {
+			for _, d := range table.Directories {
+				if d.Mode.or(0o755)&^0o7777 != 0 {
+					t.Errorf("mode %o", d.Mode)
+				}
+			}
+		}
+	})
+}
