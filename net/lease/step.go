@@ -65,16 +65,16 @@ var steps = [numStates][numEvents]stepFunc{
 	Rebinding:  {NoCarrier: (*Machine).park, Timer: (*Machine).rebindAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
 }
 
-// The pace of the client. RFC 2131 proposes 4 s before the first repetition; a boot that lost one packet should not
-// stand still that long.
+// The pace of the client. RFC 2131 proposes 4 s before the first repetition; a boot that lost one packet, because the
+// other end of the cable had not woken up, should not stand still that long.
 const (
-	firstRetry     = 1 * time.Second
+	firstRetry     = 250 * time.Millisecond
 	lastRetry      = 64 * time.Second
-	requestTries   = 4
-	rebootTries    = 3
+	requestTries   = 5
+	rebootTries    = 4
 	renewRetry     = 60 * time.Second // RFC 2131 4.4.5; shorter for leases of a few minutes
-	broadcastAfter = 3                // DISCOVERs before we ask for broadcast replies: some bridges eat unicast ones
-	maxNakShift    = 6
+	broadcastAfter = 4                // DISCOVERs before we ask for broadcast replies: some bridges eat unicast ones
+	maxNakShift    = 8
 )
 
 // backoff returns firstRetry doubled n times, at most lastRetry, give or take an eighth.
