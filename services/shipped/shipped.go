@@ -1,0 +1,45 @@
+// Package shipped holds the definitions of the services that our images carry, one TOML file
+// each. It is for the image builder, which writes those of a variant into the root; on the device
+// they are read from there. It never runs anything. Read Files first.
+package shipped
+
+import (
+	"embed"
+	"errors"
+
+	"resinos/services/spec"
+)
+
+// Files holds NAME.toml for each service.
+//
+//go:embed *.toml
+var Files embed.FS
+
+// File is one definition and what it says.
+type File struct {
+	Name string // of the file: NAME.toml
+	Data []byte
+	Spec spec.Spec
+}
+
+// Variant returns the files that an image of this variant carries, in name order. It fails only
+// if one of our own files is wrong.
+func Variant(variant string) ([]File, error) {
+	specs, errs := spec.LoadDir(Files, ".")
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	var files []File
+	for _, s := range specs {
+		if !s.InVariant(variant) {
+			continue
+		}
+		name := s.Name + ".toml"
+		data, err := Files.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Name: name, Data: data, Spec: s})
+	}
+	return files, nil
+}

@@ -1,0 +1,71 @@
+package shipped
+
+import (
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"resinos/services/graph"
+	"resinos/services/spec"
+)
+
+func TestEveryFileIsRight(t *testing.T) {
+	for variant, want := range map[string]string{
+		"production":  "containerd devd logd manager netd",
+		"development": "containerd devd getty logd manager netd sshd",
+		"standalone":  "containerd devd getty logd manager netd sshd",
+	} {
+		files, err := Variant(variant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		var nodes []graph.Node
+		for _, f := range files {
+			names = append(names, f.Spec.Name)
+			nodes = append(nodes, graph.Node{Name: f.Spec.Name, Needs: f.Spec.Needs, Wants: f.Spec.Wants, After: f.Spec.After})
+			if len(f.Data) == 0 || f.Name != f.Spec.Name+".toml" {
+				t.Errorf("Variant(%q): file %s holds %d bytes", variant, f.Name, len(f.Data))
+			}
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("Variant(%q) = %s, want %s", variant, got, want)
+		}
+		if g := graph.Build(nodes); len(g.Faults) > 0 {
+			t.Errorf("Variant(%q) has order faults: %v", variant, g.Faults)
+		}
+	}
+}
+
+func TestEngineOutlivesItsDeath(t *testing.T) {
+	for _, s := range all(t) {
+		process := s.KillMode == spec.Process
+		if process != (s.Name == "containerd") {
+			t.Errorf("%s has kill mode %s", s.Name, s.KillMode)
+		}
+	}
+}
+
+func TestNoFileIsLeftOut(t *testing.T) {
+	onDisk, err := fs.Glob(os.DirFS("."), "*.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var loaded []string
+	for _, s := range all(t) {
+		loaded = append(loaded, s.Name+".toml")
+	}
+	if !slices.Equal(onDisk, loaded) {
+		t.Errorf("embedded %v, on disk %v", loaded, onDisk)
+	}
+}
+
+func all(t *testing.T) []spec.Spec {
+	specs, errs := spec.LoadDir(Files, ".")
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return specs
+}
