@@ -1,0 +1,135 @@
+package boot
+
+import (
+	"fmt"
+	"strings"
+
+	"resinos/init/config"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/mounts/persist"
+)
+
+// Inputs is everything that decides how the real root boots.
+type Inputs struct {
+	Variant    string
+	Cmdline    Cmdline
+	Config     config.Config
+	Pseudo     []attach.Entry
+	Binds      []persist.Bind
+	Sysctls    []Sysctl
+	Partitions []disk.Partition
+	Disk       string   // kernel name of the disk that carries the slot; empty when unknown
+	Services   []string // names, in order of loading
+}
+
+// PlannedStep is one step of the boot as it would be done.
+type PlannedStep struct {
+	Name     string   `json:"name"`
+	Severity Severity `json:"severity"`
+	Does     []string `json:"does"`
+}
+
+// Plan says what a boot with these inputs does, without doing it. It is pure; the same table drives the real boot.
+func Plan(in Inputs) []PlannedStep {
+	table := steps()
+	planned := make([]PlannedStep, len(table))
+	for i, s := range table {
+		planned[i] = PlannedStep{Name: s.name, Severity: s.severity, Does: s.plan(in)}
+	}
+	return planned
+}
+
+// Print writes a plan for people.
+func Print(plan []PlannedStep) string {
+	var b strings.Builder
+	for i, s := range plan {
+		fmt.Fprintf(&b, "%d/%d %s (%s)\n", i+1, len(plan), s.Name, s.Severity)
+		for _, line := range s.Does {
+			fmt.Fprintf(&b, "\t%s\n", line)
+		}
+	}
+	return b.String()
+}
+
+// place is where one of our partitions is attached on the real root.
+type place struct {
+	label   string
+	entry   attach.Entry
+	standIn string // options of the tmpfs that takes its place when it is missing or corrupt
+}
+
+// places names the partitions that PID 1 attaches. errors=remount-ro: a file system that finds itself damaged stops being written.
+func places(label string) place {
+	switch label {
+	case disk.State:
+		return place{label, attach.Entry{Name: "state", Target: "/mnt/state", Type: "ext4",
+			Flags: []string{"nosuid", "nodev", "noexec", "noatime"}, Options: "errors=remount-ro"}, "mode=0755,size=16m"}
+	case disk.Data:
+		// Containers run programs, setuid ones too, from here.
+		return place{label, attach.Entry{Name: "data", Target: "/mnt/data", Type: "ext4",
+			Flags: []string{"noatime"}, Options: "errors=remount-ro"}, "mode=0755,size=50%"}
+	}
+	// flush writes FAT out soon after a file is closed, without making each write wait for the disk as sync would.
+	return place{disk.Boot, attach.Entry{Name: "boot", Target: "/mnt/boot", Type: "vfat",
+		Flags: []string{"nosuid", "nodev", "noexec", "noatime"}, Options: "flush,umask=0077,errors=remount-ro"}, "mode=0700,size=4m"}
+}
+
+// entry is the mount of the place with its partition filled in.
+func (p place) at(part disk.Partition) attach.Entry {
+	e := p.entry
+	e.Source = part.Node()
+	return e
+}
+
+// replacement is the tmpfs that stands in for the partition.
+func (p place) replacement() attach.Entry {
+	return attach.Entry{Name: p.entry.Name, Target: p.entry.Target, Type: "tmpfs", Flags: []string{"nosuid", "nodev"}, Options: p.standIn}
+}
+
+func planPlace(label string) func(Inputs) []string {
+	return func(in Inputs) []string {
+		p := places(label)
+		part, found := disk.OnDisk(in.Partitions, in.Disk, label)
+		if !found {
+			return []string{fmt.Sprintf("%s is not on disk %q: %v", label, in.Disk, p.replacement())}
+		}
+		return []string{p.at(part).String(), "if that fails: " + p.replacement().String()}
+	}
+}
+
+func planPseudo(in Inputs) []string {
+	lines := make([]string, len(in.Pseudo))
+	for i, e := range in.Pseudo {
+		lines[i] = e.String()
+	}
+	return lines
+}
+
+func planBinds(in Inputs) []string {
+	lines := make([]string, len(in.Binds))
+	for i, b := range in.Binds {
+		lines[i] = b.String()
+	}
+	return lines
+}
+
+func planSysctls(in Inputs) []string {
+	lines := make([]string, len(in.Sysctls))
+	for i, s := range in.Sysctls {
+		lines[i] = s.Key + " = " + s.Value
+	}
+	return lines
+}
+
+func planLocate(in Inputs) []string {
+	return []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot, in.Disk, slotTarget)}
+}
+
+func planHostname(in Inputs) []string { return []string{"host name " + in.Config.DerivedHostname()} }
+
+func planServices(in Inputs) []string {
+	return []string{"load " + strings.Join(in.Services, ", ")}
+}
+
+func planText(lines ...string) func(Inputs) []string { return func(Inputs) []string { return lines } }

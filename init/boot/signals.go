@@ -1,0 +1,73 @@
+package boot
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// CatchSignals takes every signal that a process can take, first thing in PID 1: a Go program that has not done so dies of TERM,
+// HUP, INT, QUIT and others even as PID 1, because the runtime falls through to exit(2) after raising the signal again.
+// SIGCHLD belongs to the reaper and SIGURG to the runtime; neither ends a process.
+//
+// What signals do to PID 1:
+//
+//	INT           Ctrl-Alt-Del, or kill -INT 1: twice within ten seconds reboots; once is logged
+//	all others    logged and ignored; powering off is an operation of the control socket (osctl poweroff)
+//
+// A single INT does nothing because a stray one must not take a device down; a person presses again.
+func CatchSignals() <-chan os.Signal {
+	const last = 64 // SIGRTMAX
+	var all []os.Signal
+	for n := syscall.Signal(1); n <= last; n++ {
+		if n != syscall.SIGCHLD && n != syscall.SIGURG {
+			all = append(all, n)
+		}
+	}
+	caught := make(chan os.Signal, 64)
+	signal.Notify(caught, all...)
+	return caught
+}
+
+// doublePress is the time in which the second Ctrl-Alt-Del must follow the first.
+const doublePress = 10 * time.Second
+
+// signalPolicy decides what a signal means. It is pure but for its own memory: the caller says what time it is.
+type signalPolicy struct {
+	pressed time.Duration // when the last INT came; 0 is never
+	logged  time.Duration // start of the second in which lines are counted
+	lines   int
+}
+
+// maxLines bounds the lines about signals in one second.
+const maxLines = 10
+
+// step returns the power action that the signal asks for, if any, and whether the signal may be logged.
+func (p *signalPolicy) step(now time.Duration, s os.Signal) (action Power, say bool) {
+	if now-p.logged >= time.Second {
+		p.logged, p.lines = now, 0
+	}
+	p.lines++
+	say = p.lines <= maxLines
+	if s != syscall.SIGINT {
+		return "", say
+	}
+	again := p.pressed != 0 && now-p.pressed <= doublePress
+	p.pressed = now
+	if again {
+		return Reboot, say
+	}
+	return "", say
+}
+
+func logSignal(log *slog.Logger, s os.Signal) {
+	number, _ := s.(syscall.Signal) // on Linux every os.Signal is one
+	if number == syscall.SIGINT {
+		log.Warn("ctrl-alt-del or interrupt: press again within 10 s to reboot")
+		return
+	}
+	log.Warn("signal ignored", "signal", fmt.Sprintf("%d (%v)", int(number), number))
+}

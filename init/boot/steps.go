@@ -1,0 +1,306 @@
+package boot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/init/config"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/mounts/persist"
+	"resinos/services/spec"
+)
+
+// Where things lie on the real root.
+const (
+	slotTarget   = "/mnt/sysroot"
+	runtimeDir   = "/run/resinos"
+	cgroupRoot   = "/sys/fs/cgroup"
+	servicesDir  = "/usr/lib/resinos/services"
+	machineID    = "/etc/machine-id"
+	hostnameFile = "/etc/hostname"
+)
+
+// Loader loads a kernel module and all it needs.
+type Loader interface {
+	Load(name, params string) error
+}
+
+// step is one row of the boot: the plan and the deed stand side by side so that they cannot drift apart.
+type step struct {
+	name     string
+	severity Severity
+	plan     func(Inputs) []string
+	do       func(*system) error
+}
+
+// steps is the boot of the real root. What the container engine needs comes first; nothing here waits for network or time.
+func steps() []step {
+	return []step{
+		{"attach pseudo", Degraded, planPseudo, (*system).attachPseudo},
+		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
+		{"find disk", Degraded, planLocate, (*system).findDisk},
+		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
+		{"machine id", Ignorable, planText("write " + machineID + " unless it holds one"), (*system).machineID},
+		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
+		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
+		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
+		{"load modules for boot", Ignorable, planText("load vfat nls_cp437 nls_ascii"), (*system).fatModules},
+		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
+		{"read config.json", Degraded, planText("read " + config.Path + "; defaults for what is missing or wrong"), (*system).readConfig},
+		{"hostname", Ignorable, planHostname, (*system).hostname},
+		{"load services", Degraded, planServices, (*system).loadServices},
+	}
+}
+
+// system is what the steps learn about the device on their way.
+type system struct {
+	Inputs
+	log     *slog.Logger
+	record  *Record
+	modules func() (Loader, error)
+	specs   []spec.Spec
+}
+
+func (s *system) actions() []Action {
+	table := steps()
+	actions := make([]Action, len(table))
+	for i, row := range table {
+		actions[i] = Action{Name: row.name, Severity: row.severity, Do: func() error { return row.do(s) }}
+	}
+	return actions
+}
+
+func (s *system) attachPseudo() error {
+	table, err := attach.Table()
+	if err != nil {
+		return err
+	}
+	s.Pseudo = table
+	have, err := attach.ReadMounts()
+	if err != nil {
+		have = nil // without /proc everything is missing, /proc first
+	}
+	var faults []error
+	for _, e := range attach.Plan(table, have) {
+		faults = append(faults, attach.Apply(e))
+	}
+	return errors.Join(faults...)
+}
+
+// cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits
+// and protections do not count.
+func (s *system) cgroups() error {
+	var kind unix.Statfs_t
+	if err := unix.Statfs(cgroupRoot, &kind); err != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {
+		return fmt.Errorf("enable controllers: %s is not a cgroup v2 file system", cgroupRoot)
+	}
+	own := filepath.Join(cgroupRoot, "init")
+	services := filepath.Join(cgroupRoot, "resinos")
+	for _, dir := range []string{own, services} {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make cgroup: %w", err)
+		}
+	}
+	faults := []error{put(filepath.Join(own, "cgroup.procs"), "0")}
+	for _, dir := range []string{cgroupRoot, services} {
+		faults = append(faults, enableControllers(dir))
+	}
+	// 16 MiB that no container can push out of memory.
+	if err := put(filepath.Join(own, "memory.min"), "16777216"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+func enableControllers(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("enable controllers: %w", err)
+	}
+	var faults []error
+	for name := range strings.FieldsSeq(string(text)) {
+		faults = append(faults, put(filepath.Join(dir, "cgroup.subtree_control"), "+"+name))
+	}
+	return errors.Join(faults...)
+}
+
+// put writes a value into a file of the kernel.
+func put(path, value string) error { return os.WriteFile(path, []byte(value), 0) }
+
+// findDisk learns which disk the device runs from: the one whose partition is attached as the slot. All other partitions
+// are taken from that disk, whatever labels other disks carry.
+func (s *system) findDisk() error {
+	cmdline, err := ReadCmdline()
+	s.Cmdline = cmdline
+	if err != nil {
+		s.log.Warn("command line is damaged", "error", err) // the slot is attached already, its name is for people
+	}
+	have, err := attach.ReadMounts()
+	if err != nil {
+		return err
+	}
+	slot, found := attach.At(have, slotTarget)
+	if !found {
+		return fmt.Errorf("find disk: nothing is attached at %s", slotTarget)
+	}
+	if s.Partitions, err = disk.Read("/sys"); err != nil {
+		return err
+	}
+	part, found := disk.ByDevice(s.Partitions, slot.Major, slot.Minor)
+	if !found {
+		return fmt.Errorf("find disk: no partition is device %d:%d", slot.Major, slot.Minor)
+	}
+	s.Disk = part.Disk
+	s.record.Locate(cmdline.Slot, part.Disk)
+	return nil
+}
+
+// attachPlace attaches a partition, or a tmpfs in its place, so that everything above finds its folder.
+func attachPlace(label string) func(*system) error {
+	return func(s *system) error {
+		p := places(label)
+		part, found := disk.OnDisk(s.Partitions, s.Disk, label)
+		err := fmt.Errorf("attach %s: not on disk %q", label, s.Disk)
+		if found {
+			err = attach.Ensure(p.at(part))
+		}
+		if err == nil {
+			return nil
+		}
+		if second := attach.Ensure(p.replacement()); second != nil {
+			return errors.Join(err, second)
+		}
+		return fmt.Errorf("%w; a tmpfs stands in for it until the next boot", err)
+	}
+}
+
+func (s *system) bindPersistent() error {
+	binds, err := persist.Table()
+	if err != nil {
+		return err
+	}
+	s.Binds = binds
+	root, err := persist.Open(places(disk.State).entry.Target, "/")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var faults []error
+	for _, b := range binds {
+		faults = append(faults, root.Apply(b))
+	}
+	return errors.Join(faults...)
+}
+
+// machineID gives the device a stable random name on its first boot. The file is a bind mount and cannot be replaced by
+// rename; one block of it is written at once, and what a power cut leaves incomplete is written anew.
+func (s *system) machineID() error {
+	text, err := os.ReadFile(machineID)
+	if err != nil {
+		return err
+	}
+	if id := strings.TrimSpace(string(text)); len(id) == 32 && strings.Trim(id, "0123456789abcdef") == "" {
+		return nil
+	}
+	// The kernel's generator answers here even before its pool is full, where getrandom would hold up the boot.
+	random, err := os.ReadFile("/proc/sys/kernel/random/uuid")
+	if err != nil {
+		return err
+	}
+	id := bytes.ReplaceAll(bytes.TrimSpace(random), []byte("-"), nil)
+	return rewrite(machineID, string(id)+"\n")
+}
+
+// rewrite replaces the content of a file in place and waits for the disk.
+func rewrite(path, content string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// loopback sets the link lo up, which gives it its addresses. Engine and DNS listen there.
+func (s *system) loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+func (s *system) sysctls() error {
+	table, err := Sysctls()
+	if err != nil {
+		return err
+	}
+	s.Sysctls = table
+	var faults []error
+	for _, one := range table {
+		faults = append(faults, applySysctl("/proc/sys", one))
+	}
+	return errors.Join(faults...)
+}
+
+// fatModules loads what FAT needs: Debian builds it and its character sets as modules.
+func (s *system) fatModules() error {
+	text, err := os.ReadFile("/proc/filesystems")
+	if err == nil && strings.Contains(string(text), "\tvfat\n") {
+		return nil
+	}
+	loader, err := s.modules()
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, name := range []string{"vfat", "nls_cp437", "nls_ascii"} {
+		faults = append(faults, loader.Load(name, ""))
+	}
+	return errors.Join(faults...)
+}
+
+func (s *system) readConfig() (err error) {
+	s.Config, err = config.Read(config.Path)
+	return err
+}
+
+func (s *system) hostname() error {
+	name := s.Config.DerivedHostname()
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fmt.Errorf("set host name: %w", err)
+	}
+	if text, err := os.ReadFile(hostnameFile); err == nil && strings.TrimSpace(string(text)) == name {
+		return nil
+	}
+	return rewrite(hostnameFile, name+"\n")
+}
+
+func (s *system) loadServices() error {
+	specs, faults := spec.LoadDir(os.DirFS(servicesDir), ".")
+	s.specs = specs
+	s.Services = nil
+	for _, one := range specs {
+		s.Services = append(s.Services, one.Name)
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,81 @@
+// Command init is the device's one binary. As /init it is the initramfs, as PID 1 the first process of the real root, and under
+// another name one of the small daemons or the operator's command: it looks at argv[0], or at its first argument (init APPLET).
+// It owns the applet table and the glue between the rooms and never does a room's work itself. Read applets first.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"resinos/init/boot"
+	"resinos/init/stage1"
+)
+
+func main() {
+	runtime.MemProfileRate = 0 // the profile's tables would cost every process more than a megabyte
+	if os.Getpid() == 1 {
+		firstProcess()
+	}
+	os.Exit(run(os.Args))
+}
+
+// firstProcess does not return.
+func firstProcess() {
+	signals := boot.CatchSignals()
+	if os.Args[0] == "/init" {
+		(&stage1.Stage{OpenModules: openModules[stage1.Loader]}).Run()
+	}
+	(&boot.PID1{Modules: openModules[boot.Loader]}).Run(signals)
+}
+
+// run finds the applet and returns the exit code: 0 done, 1 failed, 2 wrong usage.
+func run(args []string) int {
+	name := filepath.Base(args[0])
+	if name == "init" {
+		if len(args) < 2 {
+			fmt.Fprintf(os.Stderr, "usage: init APPLET [argument...]\napplets: %s\n", strings.Join(names(), " "))
+			return 2
+		}
+		name, args = args[1], args[1:]
+	}
+	a, found := applets()[name]
+	if !found {
+		fmt.Fprintf(os.Stderr, "init: no applet %q; there are: %s\n", name, strings.Join(names(), " "))
+		return 2
+	}
+	return exitCode(name, a(context.Background(), args[1:]))
+}
+
+func exitCode(name string, err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
+		return 2
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 2
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	return 1
+}
+
+// usageError is a mistake of the caller, answered with exit code 2.
+type usageError struct{ error }
+
+func names() []string {
+	var all []string
+	for name := range applets() {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}

@@ -1,0 +1,447 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"resinos/init/boot"
+	"resinos/services/control"
+)
+
+// setupRoot names the folder in which the re-executed test prepares a root and becomes PID 1 of it.
+const setupRoot = "RESINOS_TEST_ROOT"
+
+func TestMain(m *testing.M) {
+	if root := os.Getenv(setupRoot); root != "" && os.Getpid() == 1 {
+		fmt.Fprintln(os.Stderr, "become init:", becomeInit(root))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// guest is a PID 1 in name spaces of its own.
+type guest struct {
+	t   *testing.T
+	cmd *exec.Cmd
+
+	mu      sync.Mutex // guards console
+	console bytes.Buffer
+	ended   chan struct{} // closed when PID 1 is gone
+	status  syscall.WaitStatus
+}
+
+// startGuest boots the real binary with the given services (name -> TOML).
+func startGuest(t *testing.T, services map[string]string) *guest {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lacking(t, "root")
+	}
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		lacking(t, "busybox-static")
+	}
+	root := t.TempDir()
+	binary := filepath.Join(t.TempDir(), "init")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	staged := t.TempDir()
+	for name, text := range services {
+		if err := os.WriteFile(filepath.Join(staged, name+".toml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	master, slave, err := pty.Open()
+	if err != nil {
+		lacking(t, "a pseudo terminal: "+err.Error())
+	}
+	g := &guest{t: t, ended: make(chan struct{})}
+	g.cmd = exec.Command("/proc/self/exe", "-test.run=^$")
+	g.cmd.Env = []string{setupRoot + "=" + root, "BINARY=" + binary, "BUSYBOX=" + busybox, "SERVICES=" + staged, "CONSOLE=" + slave.Name()}
+	g.cmd.Stdout, g.cmd.Stderr = slave, slave
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	ownCgroup(t, g.cmd)
+	if err := g.cmd.Start(); err != nil {
+		lacking(t, "name spaces: "+err.Error())
+	}
+	slave.Close()
+	go g.read(master)
+	go g.wait()
+	t.Cleanup(func() {
+		g.cmd.Process.Kill()
+		<-g.ended
+		master.Close()
+		if t.Failed() {
+			t.Logf("console:\n%s", g.text())
+		}
+	})
+	return g
+}
+
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("needs %s", what)
+	}
+	t.Skipf("needs %s", what)
+}
+
+// ownCgroup puts the guest into a cgroup v2 group and name space of its own, where the host has cgroup v2. Without, the
+// guest finds no cgroups, and must live with that.
+func ownCgroup(t *testing.T, cmd *exec.Cmd) {
+	for _, top := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var kind unix.Statfs_t
+		if unix.Statfs(top, &kind) != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {
+			continue
+		}
+		dir, err := os.MkdirTemp(top, "resinos-test-")
+		if err != nil {
+			continue
+		}
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			unix.Close(fd)
+			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+			removeCgroup(dir)
+		})
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWCGROUP
+		cmd.Env = append(cmd.Env, "CGROUP=1")
+		return
+	}
+}
+
+func removeCgroup(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeCgroup(filepath.Join(dir, e.Name()))
+		}
+	}
+	for range 100 {
+		if err := unix.Rmdir(dir); err != unix.EBUSY {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // the dead leave their group a moment after their end
+	}
+}
+
+func (g *guest) read(master io.Reader) {
+	in := bufio.NewReader(master)
+	for {
+		line, err := in.ReadString('\n')
+		g.mu.Lock()
+		g.console.WriteString(strings.ReplaceAll(line, "\r", ""))
+		g.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (g *guest) wait() {
+	defer close(g.ended)
+	g.cmd.Wait()
+	g.status, _ = g.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+func (g *guest) text() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.console.String()
+}
+
+// expect waits until the console shows text.
+func (g *guest) expect(text string) {
+	g.t.Helper()
+	g.until("console shows "+text, func() bool { return strings.Contains(g.text(), text) })
+}
+
+func (g *guest) until(what string, is func() bool) {
+	g.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+// call asks PID 1's control socket, through its root as the kernel shows it.
+func (g *guest) call(op string, args, result any) error {
+	ctx, cancel := context.WithTimeout(g.t.Context(), 30*time.Second)
+	defer cancel()
+	return control.Call(ctx, fmt.Sprintf("/proc/%d/root%s", g.cmd.Process.Pid, control.SocketPath), op, args, result)
+}
+
+// end waits for PID 1's end and wants it by the signal with which the kernel answers reboot(2) in a pid name space.
+func (g *guest) end(want syscall.Signal) {
+	g.t.Helper()
+	select {
+	case <-g.ended:
+	case <-time.After(30 * time.Second):
+		g.t.Fatal("PID 1 lives 30 s after the end")
+	}
+	if !g.status.Signaled() || g.status.Signal() != want {
+		g.t.Errorf("PID 1 ended with %#x (%v), want signal %v", uint32(g.status), g.status.Signal(), want)
+	}
+}
+
+// becomeInit prepares a root on a tmpfs and executes init in it. Nothing of the host's file systems may be attached inside:
+// the shutdown makes file systems read-only, and that reaches through a bind to the whole file system.
+func becomeInit(root string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=0755"); err != nil {
+		return err
+	}
+	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "var", "etc", "old", "mnt/boot", "mnt/state", "mnt/data", "mnt/sysroot", "usr/sbin", "usr/bin", "usr/lib/resinos/services", "home/root"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("tmpfs", root+"/dev", "tmpfs", 0, "mode=0755"); err != nil {
+		return err
+	}
+	for name, minor := range map[string]uint32{"null": 3, "kmsg": 3, "zero": 5} {
+		if err := unix.Mknod(root+"/dev/"+name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(root+"/dev/console", nil, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Mount(os.Getenv("CONSOLE"), root+"/dev/console", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("console: %w", err)
+	}
+	if err := unix.Mount("proc", root+"/proc", "proc", 0, ""); err != nil {
+		return err
+	}
+	// The host's kernel settings and its reboot key are out of reach.
+	if err := errors.Join(unix.Mount(root+"/proc/sys", root+"/proc/sys", "", unix.MS_BIND, ""),
+		unix.Mount("", root+"/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
+		unix.Mount(root+"/dev/null", root+"/proc/sysrq-trigger", "", unix.MS_BIND, "")); err != nil {
+		return fmt.Errorf("shield the host: %w", err)
+	}
+	if err := unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_RDONLY, ""); err != nil {
+		return err
+	}
+	// Without a cgroup of our own a tmpfs stands there, so that PID 1 cannot reach the host's groups.
+	kind := "tmpfs"
+	if os.Getenv("CGROUP") != "" {
+		kind = "cgroup2"
+	}
+	if err := unix.Mount(kind, root+"/sys/fs/cgroup", kind, 0, ""); err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	if err := fill(root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(root, root+"/old"); err != nil {
+		return err
+	}
+	if err := errors.Join(unix.Chdir("/"), unix.Unmount("/old", unix.MNT_DETACH)); err != nil {
+		return err
+	}
+	return unix.Exec("/usr/sbin/init", []string{"/usr/sbin/init"}, nil)
+}
+
+func fill(root string) error {
+	files := map[string]string{"usr/sbin/init": os.Getenv("BINARY"), "usr/bin/busybox": os.Getenv("BUSYBOX")}
+	services, err := filepath.Glob(os.Getenv("SERVICES") + "/*.toml")
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		files["usr/lib/resinos/services/"+filepath.Base(s)] = s
+	}
+	for to, from := range files {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(root, to), content, 0o755); err != nil {
+			return err
+		}
+	}
+	return errors.Join(os.WriteFile(root+"/etc/os-release", []byte("ID=resinos\nVARIANT_ID=development\n"), 0o644),
+		os.WriteFile(root+"/etc/hostname", nil, 0o644), os.WriteFile(root+"/etc/machine-id", nil, 0o644))
+}
+
+// service is a definition that runs a shell script.
+func service(keys, script string) string {
+	return fmt.Sprintf("command = [\"/usr/bin/busybox\", \"sh\", \"-c\", %q]\n%s\n", script, keys)
+}
+
+func TestBootWithoutAnyDisk(t *testing.T) {
+	g := startGuest(t, map[string]string{
+		"alive":  service("", "echo alive >/dev/console; exec busybox sleep 1000"),
+		"broken": "command = 3\n",
+	})
+	g.expect("alive")
+	var report boot.Report
+	if err := g.call("boot", nil, &report); err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]string{}
+	for _, s := range report.Steps {
+		if s.Stage != boot.StageRoot || s.Start <= 0 || s.Result == boot.ResultFatal {
+			t.Errorf("step %+v", s)
+		}
+		results[s.Name] = s.Result
+	}
+	for name, want := range map[string]string{"attach state": boot.ResultDegraded, "attach data": boot.ResultDegraded, "attach boot": boot.ResultDegraded,
+		"load services": boot.ResultDegraded, "read config.json": boot.ResultOK, "bind persistent paths": boot.ResultOK, "machine id": boot.ResultOK,
+		"hostname": boot.ResultOK, "loopback": boot.ResultOK} {
+		if results[name] != want {
+			t.Errorf("step %s is %q, want %q", name, results[name], want)
+		}
+	}
+	for _, name := range []string{boot.MilestoneRoot, boot.MilestoneServices} {
+		if report.Milestones[name] <= 0 {
+			t.Errorf("milestone %s is missing: %v", name, report.Milestones)
+		}
+	}
+	if got, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/hostname", g.cmd.Process.Pid)); string(got) != "resinos\n" {
+		t.Errorf("host name %q", got)
+	}
+	if got, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/machine-id", g.cmd.Process.Pid)); len(got) != 33 {
+		t.Errorf("machine id %q", got)
+	}
+	for i := range 3 {
+		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", g.cmd.Process.Pid, i)); err != nil || !strings.HasPrefix(link, "/dev/") {
+			t.Errorf("descriptor %d is %q, %v, want a device", i, link, err)
+		}
+	}
+	if err := g.call("milestone", map[string]any{"name": "container_output", "at": 0.001}, nil); err != nil {
+		t.Error(err)
+	}
+	g.expect("resinos: container_output 0.00s")
+	if err := g.call("milestone", map[string]any{"name": "x\x1b[2J"}, nil); err == nil {
+		t.Error("an escape sequence is a milestone")
+	}
+	var plan []boot.PlannedStep
+	if err := g.call("plan", nil, &plan); err != nil || len(plan) != len(report.Steps) {
+		t.Errorf("plan has %d steps, %v, the boot had %d", len(plan), err, len(report.Steps))
+	}
+	if memory, err := privateMemory(g.cmd.Process.Pid); err != nil || memory > 6<<10 {
+		t.Errorf("PID 1 has %d KiB of its own, %v, want at most 6 MiB", memory, err)
+	} else {
+		t.Logf("PID 1 has %d KiB of its own", memory)
+	}
+}
+
+// privateMemory sums what only this process has, in KiB.
+func privateMemory(pid int) (total int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	for line := range strings.Lines(string(text)) {
+		var n int
+		if strings.HasPrefix(line, "Private_") {
+			if _, err := fmt.Sscanf(line[strings.IndexByte(line, ':')+1:], "%d", &n); err != nil {
+				return 0, err
+			}
+			total += n
+		}
+	}
+	return total, err
+}
+
+func TestAllSignalsSurvived(t *testing.T) {
+	g := startGuest(t, map[string]string{
+		"signals": service(`restart = "never"`, "i=1; while [ $i -le 64 ]; do kill -$i 1; i=$((i+1)); done; echo sent-all >/dev/console; exec busybox sleep 1000"),
+	})
+	g.expect("sent-all")
+	for n := syscall.Signal(1); n <= 64; n++ {
+		// From outside KILL and STOP act on any process, and a second INT is the documented way to reboot.
+		if n != syscall.SIGKILL && n != syscall.SIGSTOP && n != syscall.SIGINT {
+			if err := g.cmd.Process.Signal(n); err != nil {
+				t.Errorf("signal %d: %v", n, err)
+			}
+		}
+	}
+	for range 20 {
+		if err := g.call("boot", nil, nil); err != nil {
+			t.Fatalf("after all signals: %v", err)
+		}
+	}
+}
+
+func TestSecondInterruptReboots(t *testing.T) {
+	g := startGuest(t, nil)
+	g.expect("services ")
+	g.cmd.Process.Signal(syscall.SIGINT)
+	g.expect("press again")
+	g.cmd.Process.Signal(syscall.SIGINT)
+	g.end(syscall.SIGHUP) // how the kernel says "restart" to the parent name space
+}
+
+func TestNoZombies(t *testing.T) {
+	g := startGuest(t, map[string]string{
+		"storm": service("", "i=0; while [ $i -lt 100 ]; do busybox setsid busybox sleep 0.05 & i=$((i+1)); done; wait; (busybox setsid busybox sleep 0.1 &); echo storm-over >/dev/console; exec busybox sleep 1000"),
+	})
+	g.expect("storm-over")
+	g.until("no zombie", func() bool {
+		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root/proc/[0-9]*/stat", g.cmd.Process.Pid))
+		for _, path := range stats {
+			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), ") Z ") {
+				return false
+			}
+		}
+		return len(stats) > 1
+	})
+}
+
+func TestShutdownOrder(t *testing.T) {
+	script := func(name string) string {
+		return "trap 'echo stop-" + name + " >/dev/console; exit 0' TERM; echo start-" + name + " >/dev/console; while :; do busybox sleep 0.05; done"
+	}
+	g := startGuest(t, map[string]string{
+		"a": service("", script("a")),
+		"b": service(`needs = ["a"]`, script("b")),
+		"c": service(`needs = ["b"]`, script("c")),
+		// A daemon that leaves its service's control and ignores SIGTERM must not hold up the shutdown.
+		"d": service("", "trap '' TERM; (busybox setsid sh -c \"trap '' TERM; while :; do busybox sleep 1; done\" &); echo start-d >/dev/console; exec busybox sleep 1000") + "stop-timeout = \"1s\"\n",
+	})
+	for _, name := range []string{"a", "b", "c", "d"} {
+		g.expect("start-" + name)
+	}
+	if err := g.call("power", map[string]string{"action": "explode"}, nil); err == nil {
+		t.Error("an unknown power action is taken")
+	}
+	if err := g.call("power", map[string]string{"action": "poweroff"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	g.end(syscall.SIGINT) // "power off"
+	text := g.text()
+	last := 0
+	for _, want := range []string{"stopping services", "stop-c", "stop-b", "stop-a", "good bye"} {
+		at := strings.Index(text, want)
+		if at < last {
+			t.Errorf("%q is missing or comes too early", want)
+		}
+		last = max(at, last)
+	}
+}
