@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"resinos/bsp/cache"
 )
 
 // Config says which archive to ask and where to keep things.
@@ -43,11 +43,10 @@ const defaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 // archive is one private apt state, opened and locked.
 type archive struct {
 	cfg    Config
-	state  string // absolute Cache/apt/ARCH
+	state  string // absolute Cache/apt/ARCH-SUITE
 	conf   string
-	lock   *os.File
+	unlock func() error
 	fresh  bool // the lists were updated since open
-	stderr string
 }
 
 // open prepares the private state and takes its lock, waiting for another builder that holds it.
@@ -55,18 +54,17 @@ func open(ctx context.Context, cfg Config) (*archive, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return nil, fmt.Errorf("find apt-get: %w: board packages need a Debian or Ubuntu host", err)
 	}
-	cache, err := filepath.Abs(cfg.Cache)
-	if err != nil {
+	var err error
+	if cfg.Cache, err = filepath.Abs(cfg.Cache); err != nil {
 		return nil, fmt.Errorf("find cache folder: %w", err)
 	}
-	cfg.Cache = cache
 	if cfg.Keyring == "" {
 		cfg.Keyring = defaultKeyring
 	}
 	if _, err := os.Stat(cfg.Keyring); err != nil {
 		return nil, fmt.Errorf("find the archive's keys: %w\nto get them: apt-get install debian-archive-keyring", err)
 	}
-	a := &archive{cfg: cfg, state: filepath.Join(cache, "apt", cfg.Arch+"-"+cfg.Suite)}
+	a := &archive{cfg: cfg, state: filepath.Join(cfg.Cache, "apt", cfg.Arch+"-"+cfg.Suite)}
 	a.conf = filepath.Join(a.state, "apt.conf")
 	if err := a.prepare(ctx); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -87,7 +85,9 @@ func (a *archive) prepare(ctx context.Context) error {
 			return fmt.Errorf("prepare apt state: %w", err)
 		}
 	}
-	if err := a.takeLock(ctx); err != nil {
+	var err error
+	waiting := func() { a.report(Progress{What: "waiting for another builder"}) }
+	if a.unlock, err = cache.Lock(ctx, filepath.Join(a.state, "builder.lock"), waiting); err != nil {
 		return err
 	}
 	for file, text := range map[string]string{
@@ -102,36 +102,11 @@ func (a *archive) prepare(ctx context.Context) error {
 	return nil
 }
 
-func (a *archive) takeLock(ctx context.Context) error {
-	f, err := os.OpenFile(filepath.Join(a.state, "builder.lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return fmt.Errorf("lock apt state: %w", err)
-	}
-	a.lock = f
-	retry := time.NewTicker(100 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-		a.report(Progress{What: "waiting for another builder"})
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-retry.C:
-		}
-	}
-}
-
 func (a *archive) close() error {
-	if a.lock == nil {
+	if a.unlock == nil {
 		return nil
 	}
-	return a.lock.Close() // this gives the lock back too
+	return a.unlock()
 }
 
 // configText is apt's configuration. It is handed over with -c, which is read after the host's own files, so that the

@@ -98,8 +98,9 @@ func (a *archive) fetchAll(ctx context.Context, missing []lock.Package) error {
 	stop := a.watch(missing)
 	err := a.download(ctx, missing)
 	stop()
+	complete := err == nil
 	for _, p := range missing { // what did arrive is kept even if something else failed
-		err = errors.Join(err, a.keep(p, err == nil))
+		err = errors.Join(err, a.keep(p, complete))
 	}
 	return err
 }
@@ -195,16 +196,19 @@ func (a *archive) watch(packages []lock.Package) (stop func()) {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		last := map[string]int64{}
-		for {
+		for stopping := false; ; {
 			for _, p := range packages {
 				if size := sizeOf(a.arriving(p)); size != last[p.Name] {
 					last[p.Name] = size
 					a.report(Progress{What: p.Name, Done: size, Total: int64(p.Size)})
 				}
 			}
+			if stopping {
+				return
+			}
 			select {
 			case <-quit:
-				return
+				stopping = true // look once more: the last file may just have become whole
 			case <-tick.C:
 			}
 		}

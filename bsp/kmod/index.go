@@ -1,0 +1,134 @@
+package kmod
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// An Index answers from the index files of one release folder. It searches the sorted text where it lies, so opening
+// one costs reading the files and no parsing, and a question costs a few comparisons.
+type Index struct {
+	dir     string
+	dep     []byte
+	alias   []byte
+	softdep []byte
+	builtin []byte
+}
+
+// Open reads the index in dir, such as /usr/lib/modules/RELEASE. Only modules.dep must exist.
+func Open(dir string) (*Index, error) {
+	x := &Index{dir: dir}
+	for _, f := range []struct {
+		name string
+		into *[]byte
+	}{{depFile, &x.dep}, {aliasFile, &x.alias}, {softdepFile, &x.softdep}, {builtinFile, &x.builtin}} {
+		text, err := os.ReadFile(filepath.Join(dir, f.name))
+		if err != nil && (f.name == depFile || !errors.Is(err, fs.ErrNotExist)) {
+			return nil, fmt.Errorf("open module index: %w", err)
+		}
+		*f.into = text
+	}
+	return x, nil
+}
+
+// Order lists the files to load for the named module, absolute and in order; the last one is the module itself. It is
+// empty for a module that is built in. The error wraps fs.ErrNotExist if the index does not know the module.
+func (x *Index) Order(name string) ([]string, error) {
+	name = Name(name)
+	line, found := search(x.dep, pathName, name)
+	if !found {
+		if x.Builtin(name) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("find module %s in %s: %w", name, x.dir, fs.ErrNotExist)
+	}
+	self, needs, _ := strings.Cut(string(line), ":")
+	fields := strings.Fields(needs)
+	files := make([]string, 0, len(fields)+1)
+	for i := len(fields) - 1; i >= 0; i-- {
+		files = append(files, filepath.Join(x.dir, fields[i]))
+	}
+	return append(files, filepath.Join(x.dir, self)), nil
+}
+
+// Builtin tells whether the named module is part of the kernel.
+func (x *Index) Builtin(name string) bool {
+	_, found := search(x.builtin, pathName, Name(name))
+	return found
+}
+
+// after lists the modules that are to be loaded after the named one, if they can.
+func (x *Index) after(name string) []string {
+	line, found := search(x.softdep, secondWord, Name(name))
+	if !found {
+		return nil
+	}
+	return strings.Fields(string(line))[3:]
+}
+
+// Match lists the modules that serve a device with this modalias, or that have this exact alias.
+func (x *Index) Match(modalias string) []string {
+	m := matcher{text: x.alias, modalias: Alias(modalias)}
+	m.narrow()
+	return m.names
+}
+
+// search finds the line whose key is name in text, whose lines are sorted by key.
+func search(text []byte, key func(line []byte) []byte, name string) (line []byte, found bool) {
+	lo, hi := 0, len(text)
+	for lo < hi {
+		start, end := lineAt(text, lo+(hi-lo)/2)
+		switch order := compareName(key(text[start:end]), name); {
+		case order == 0:
+			return text[start:end], true
+		case order < 0:
+			lo = min(end+1, hi)
+		default:
+			hi = start
+		}
+	}
+	return nil, false
+}
+
+// lineAt finds the line around the byte at.
+func lineAt(text []byte, at int) (start, end int) {
+	start = bytes.LastIndexByte(text[:at], '\n') + 1
+	end = bytes.IndexByte(text[at:], '\n')
+	if end < 0 {
+		return start, len(text)
+	}
+	return start, at + end
+}
+
+// pathName is the module's name in a line that begins with its path: "kernel/fs/fat/vfat.ko: ...".
+func pathName(line []byte) []byte {
+	if i := bytes.IndexByte(line, ':'); i >= 0 {
+		line = line[:i]
+	}
+	return bytes.TrimSuffix(line[bytes.LastIndexByte(line, '/')+1:], []byte(".ko"))
+}
+
+func secondWord(line []byte) []byte {
+	_, rest, _ := bytes.Cut(line, []byte{' '})
+	word, _, _ := bytes.Cut(rest, []byte{' '})
+	return word
+}
+
+// compareName orders names as the index does: - counts as _.
+func compareName(raw []byte, name string) int {
+	for i := range min(len(raw), len(name)) {
+		c := raw[i]
+		if c == '-' {
+			c = '_'
+		}
+		if c != name[i] {
+			return int(c) - int(name[i])
+		}
+	}
+	return len(raw) - len(name)
+}
