@@ -1,0 +1,267 @@
+package boottest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"resinos/bsp/boards"
+	"resinos/images/qemu"
+)
+
+// storyBoards are the boards that tell stories; the first tells all of them.
+var storyBoards = []string{"qemu-x86_64", "qemu-arm64"}
+
+// Environment of the tests.
+const (
+	imagesVariable = "RESINOS_IMAGES" // folder of ready images BOARD-VARIANT.img; without it they are built
+	lacksVariable  = "RESINOS_LACKS"  // set by TestMain: why no device can be booted here
+	top            = "../.."          // of the source tree, as seen from this package
+)
+
+// TestMain moves the whole test into namespaces of its own; what needs the host's network is done before.
+func TestMain(m *testing.M) {
+	if Entered() {
+		os.Exit(m.Run())
+	}
+	lacks := ""
+	folder, err := prepare(context.Background())
+	if err != nil {
+		lacks = err.Error()
+		if os.Getenv("CI") != "" {
+			fmt.Fprintln(os.Stderr, "boottest:", lacks)
+			os.Exit(1)
+		}
+		os.Setenv(lacksVariable, lacks)
+		os.Exit(m.Run())
+	}
+	code, err := Enter(imagesVariable + "=" + folder)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "boottest:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// prepare checks what the host lacks, and makes images and firmware ready.
+func prepare(ctx context.Context) (folder string, err error) {
+	var lacks []error
+	if os.Getuid() != 0 {
+		lacks = append(lacks, errors.New("root: namespaces and tap links need it"))
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		lacks = append(lacks, err)
+	}
+	for program, pkg := range map[string]string{
+		"dnsmasq": "dnsmasq-base", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm",
+		"e2fsck": "e2fsprogs", "debugfs": "e2fsprogs", "fsck.vfat": "dosfstools", "mcopy": "mtools",
+	} {
+		if _, err := exec.LookPath(program); err != nil {
+			lacks = append(lacks, fmt.Errorf("%s: apt-get install %s", program, pkg))
+		}
+	}
+	if err := errors.Join(lacks...); err != nil {
+		return "", fmt.Errorf("cannot boot devices, this host lacks: %w", err)
+	}
+	folder = os.Getenv(imagesVariable)
+	if folder == "" {
+		folder = filepath.Join(top, "build")
+		if err := buildImages(ctx, folder); err != nil {
+			return "", err
+		}
+	}
+	if folder, err = filepath.Abs(folder); err != nil {
+		return "", err
+	}
+	for _, name := range storyBoards {
+		if _, err := firmware(ctx, name); err != nil {
+			return "", err
+		}
+	}
+	return folder, nil
+}
+
+// buildImages runs the host command, which rebuilds what changed.
+func buildImages(ctx context.Context, folder string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	for _, want := range [][2]string{{storyBoards[0], "development"}, {storyBoards[1], "development"}, {storyBoards[0], "production"}} {
+		cmd := exec.CommandContext(ctx, "bin/resin", "build", "--board", want[0], "--variant", want[1], "-o", "build/"+want[0]+"-"+want[1]+".img")
+		cmd.Dir = top
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build image (make build-all makes bin/resin): %w", err)
+		}
+	}
+	return nil
+}
+
+func firmware(ctx context.Context, name string) ([]qemu.FirmwareFile, error) {
+	board, err := boards.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	return qemu.Firmware(ctx, board, filepath.Join(top, ".cache"), nil)
+}
+
+// images is the folder of the images.
+type images string
+
+// options boots an image as it was built; the caller adds an overlay.
+func (i images) options(name, variant string) (qemu.Options, error) {
+	board, err := boards.Load(name)
+	if err != nil {
+		return qemu.Options{}, err
+	}
+	files, err := firmware(context.Background(), name) // from the cache: prepare has put it there
+	if err != nil {
+		return qemu.Options{}, err
+	}
+	image := filepath.Join(string(i), name+"-"+variant+".img")
+	return qemu.Options{Board: board, Firmware: files, Image: image}, nil
+}
+
+// openLab fails, or skips outside CI, if there can be none.
+func openLab(t *testing.T) *Lab {
+	t.Helper()
+	if lacks := os.Getenv(lacksVariable); lacks != "" {
+		t.Skip(lacks)
+	}
+	lab, err := Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lab.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return lab
+}
+
+// TestStories tells all stories. Each board's shared device and each story with a device of its own is one lane; go
+// test runs as many lanes at once as there are processors.
+func TestStories(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: no boots")
+	}
+	lab := openLab(t)
+	dir := images(os.Getenv(imagesVariable))
+	var places atomic.Int32
+	place := func(t *testing.T) *Device {
+		device, err := lab.Device(int(places.Add(1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(device.Kill)
+		return device
+	}
+	t.Run("lanes", func(t *testing.T) { // ends when all its parallel parts have: the lab outlives them
+		for i, board := range storyBoards {
+			t.Run(board+"/shared", func(t *testing.T) {
+				t.Parallel()
+				tellShared(t, dir, board, place)
+			})
+			for _, folder := range []string{"every", "own"}[:2-min(i, 1)] {
+				for _, file := range stories(t, folder) {
+					t.Run(board+"/"+folder, func(t *testing.T) {
+						t.Parallel()
+						tell(t, []string{file}, func() *scene {
+							return &scene{ctx: t.Context(), images: dir, board: board, device: place(t)}
+						})
+					})
+				}
+			}
+		}
+	})
+}
+
+func stories(t *testing.T, folder string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories in %s (%v)", folder, err)
+	}
+	return files
+}
+
+// tellShared boots one device for all stories of the shared folder.
+func tellShared(t *testing.T, dir images, board string, place func(*testing.T) *Device) {
+	o, err := dir.options(board, "development")
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := place(t)
+	o.Overlay = filepath.Join(t.TempDir(), "shared.qcow2")
+	if err := device.Start(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := device.Login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tell(t, stories(t, "shared"), func() *scene {
+		return &scene{ctx: t.Context(), images: dir, board: board, device: device, shared: true}
+	})
+	if t.Failed() {
+		t.Log(device.Guest().LastLines())
+	}
+}
+
+// tell runs stories one after the other.
+func tell(t *testing.T, files []string, newScene func() *scene) {
+	testscript.RunT(inOrder{t}, testscript.Params{
+		Files: files,
+		Cmds:  commands,
+		Setup: func(e *testscript.Env) error {
+			s := newScene()
+			e.Values[sceneKey{}] = s
+			e.Setenv("BOARD", s.board)
+			e.Setenv("ADDRESS", Address(s.device.number).String())
+			e.Setenv("GATEWAY", Gateway)
+			e.Setenv("KNOWN_NAME", KnownName)
+			e.Setenv("KNOWN_ADDRESS", KnownAddress)
+			if !s.shared {
+				e.Defer(s.device.Kill) // before the work folder with its disk goes
+			}
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			for _, b := range storyBoards {
+				if name == b {
+					return strings.Contains(t.Name(), "/"+b+"/"), nil
+				}
+			}
+			return false, fmt.Errorf("unknown condition %s", name)
+		},
+	})
+}
+
+// inOrder is a testscript.T whose scripts run one after the other: they share a device.
+type inOrder struct{ *testing.T }
+
+func (i inOrder) Parallel()     {}
+func (i inOrder) Verbose() bool { return testing.Verbose() }
+func (i inOrder) Run(name string, f func(testscript.T)) {
+	i.T.Run(name, func(t *testing.T) { f(inOrder{t}) })
+}
+
+// reach tries to connect for a moment.
+func reach(ctx context.Context, address string) error {
+	d := net.Dialer{Timeout: 3 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

@@ -1,0 +1,421 @@
+package boottest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"resinos/images/qemu"
+)
+
+// A scene is what the commands of one story act on.
+type scene struct {
+	ctx    context.Context
+	images images
+	board  string
+	device *Device
+	shared bool   // the device belongs to all stories of the folder: it may not be switched off
+	disk   string // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
+}
+
+type sceneKey struct{}
+
+func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
+
+// commandTimeout bounds one command in a guest.
+const commandTimeout = time.Minute
+
+// commands are what stories can say beside the standard commands of testscript.
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"guest":     cmdGuest,
+	"waitfor":   cmdWaitFor,
+	"console":   cmdConsole,
+	"type":      cmdType,
+	"boot":      cmdBoot,
+	"reboot":    cmdReboot,
+	"poweroff":  cmdPowerOff,
+	"awaitoff":  cmdAwaitOff,
+	"kill":      cmdKill,
+	"qmp":       cmdQMP,
+	"rawdisk":   cmdRawDisk,
+	"partition": cmdPartition,
+	"fsck":      cmdFsck,
+	"digest":    cmdDigest,
+	"lease":     cmdLease,
+	"dnsmasq":   cmdDnsmasq,
+	"field":     cmdField,
+	"keep":      cmdKeep,
+	"reachable": cmdReachable,
+}
+
+func usage(ts *testscript.TestScript, ok bool, text string) {
+	if !ok {
+		ts.Fatalf("usage: %s", text)
+	}
+}
+
+// guest COMMAND: runs a shell command line in the guest; stdout, stderr and ! work as with exec.
+func cmdGuest(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1, "[!] guest 'COMMAND LINE'")
+	s := sceneOf(ts)
+	ctx, cancel := context.WithTimeout(s.ctx, BootTimeout+commandTimeout)
+	defer cancel()
+	code, err := s.device.Run(ctx, args[0], ts.Stdout(), ts.Stderr())
+	if err != nil {
+		ts.Fatalf("%v\n%s", err, s.device.Guest().LastLines())
+	}
+	if (code != 0) != neg {
+		ts.Fatalf("guest %q: exit status %d", args[0], code)
+	}
+}
+
+// waitfor TIMEOUT COMMAND [REGEXP]: repeats a command in the guest until it succeeds (with !: fails) and prints a match.
+func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2 || len(args) == 3, "[!] waitfor TIMEOUT 'COMMAND LINE' [REGEXP]")
+	s := sceneOf(ts)
+	timeout, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	match := regexp.MustCompile("")
+	if len(args) == 3 {
+		match, err = regexp.Compile("(?m)" + args[2])
+		ts.Check(err)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	var last string
+	for {
+		var out, talk bytes.Buffer
+		code, err := s.device.Run(ctx, args[1], &out, &talk)
+		if err == nil {
+			last = fmt.Sprintf("exit status %d\n%s%s", code, out.String(), talk.String())
+			if (code == 0 && match.Match(out.Bytes())) != neg {
+				_, _ = ts.Stdout().Write(out.Bytes()) // a buffer
+				return
+			}
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			ts.Fatalf("waitfor %q: not within %v; last: %s", args[1], timeout, last)
+		}
+	}
+}
+
+// console REGEXP [TIMEOUT]: waits for a line on the serial console, from the start of the guest on.
+// ! console REGEXP: there is no such line so far.
+func cmdConsole(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1 || len(args) == 2 && !neg, "[!] console REGEXP [TIMEOUT]")
+	s := sceneOf(ts)
+	match, err := regexp.Compile(args[0])
+	ts.Check(err)
+	timeout := commandTimeout
+	if len(args) == 2 {
+		timeout, err = time.ParseDuration(args[1])
+		ts.Check(err)
+	}
+	if neg {
+		timeout = 0
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	line, err := s.device.Guest().Console().Wait(ctx, 0, match)
+	if neg && err == nil {
+		ts.Fatalf("console has the line %q", line)
+	}
+	if !neg && err != nil {
+		ts.Fatalf("%v\n%s", err, s.device.Guest().LastLines())
+	}
+	fmt.Fprintln(ts.Stdout(), line)
+}
+
+// type TEXT: types at the serial console; \r and \n mean what they do in Go.
+func cmdType(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1 && !neg, "type TEXT")
+	text, err := strconv.Unquote(`"` + args[0] + `"`)
+	ts.Check(err)
+	ts.Check(sceneOf(ts).device.Guest().Console().Send(text))
+}
+
+// boot [-variant NAME] [-disk FILE]... [-quiet]: switches the story's own device on. -disk adds a disk, -quiet does not
+// wait for a login.
+func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-quiet], in a story with a device of its own")
+	variant, quiet := "development", false
+	var disks []qemu.Disk
+	for len(args) > 0 {
+		switch {
+		case args[0] == "-quiet":
+			quiet, args = true, args[1:]
+			continue
+		case args[0] == "-variant" && len(args) > 1:
+			variant = args[1]
+		case args[0] == "-disk" && len(args) > 1:
+			disks = append(disks, qemu.Disk{Path: ts.MkAbs(args[1])})
+		default:
+			ts.Fatalf("boot: unknown argument %s", args[0])
+		}
+		args = args[2:]
+	}
+	o, err := s.images.options(s.board, variant)
+	ts.Check(err)
+	o.Disks = disks
+	s.chooseDisk(ts, &o)
+	ts.Check(s.device.Start(s.ctx, o))
+	if !quiet {
+		_, err := s.device.Login(s.ctx)
+		ts.Check(err)
+	}
+}
+
+// chooseDisk boots from the raw disk that the story made, or from an overlay that lasts for the story.
+func (s *scene) chooseDisk(ts *testscript.TestScript, o *qemu.Options) {
+	if s.disk == "" {
+		s.disk = ts.MkAbs("disk.qcow2")
+		ts.Check(qemu.Overlay(s.ctx, o.Image, "", s.disk))
+	}
+	o.Image = s.disk
+	if strings.HasSuffix(s.disk, ".qcow2") {
+		o.Format = "qcow2"
+	}
+}
+
+// reboot [COMMAND]: reboots through COMMAND (osctl reboot) and waits for a login at the next boot.
+func cmdReboot(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) <= 1 && !neg, "reboot [COMMAND]")
+	command := "osctl reboot"
+	if len(args) == 1 {
+		command = args[0]
+	}
+	s := sceneOf(ts)
+	ts.Check(s.device.Reboot(s.ctx, command))
+}
+
+// poweroff: powers the story's own device off and waits until it is.
+func cmdPowerOff(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	usage(ts, len(args) == 0 && !neg && !s.shared, "poweroff, in a story with a device of its own")
+	ts.Check(s.device.PowerOff(s.ctx))
+}
+
+// awaitoff: waits until the device has powered off by itself.
+func cmdAwaitOff(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 0 && !neg, "awaitoff")
+	s := sceneOf(ts)
+	ts.Check(s.device.AwaitOff(s.ctx))
+}
+
+// kill: takes the power away from the story's own device.
+func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	usage(ts, len(args) == 0 && !neg && !s.shared, "kill, in a story with a device of its own")
+	s.device.Kill()
+}
+
+// qmp COMMAND [JSON]: runs a command of QEMU's monitor and prints its answer.
+func cmdQMP(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1 || len(args) == 2, "[!] qmp COMMAND [ARGUMENTS as JSON]")
+	s := sceneOf(ts)
+	var arguments any
+	if len(args) == 2 {
+		arguments = json.RawMessage(args[1])
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, commandTimeout)
+	defer cancel()
+	var answer json.RawMessage
+	err := s.device.Guest().QMP().Do(ctx, args[0], arguments, &answer)
+	if (err != nil) != neg {
+		ts.Fatalf("qmp %s: %v", args[0], err)
+	}
+	fmt.Fprintf(ts.Stdout(), "%s\n", answer)
+}
+
+// rawdisk [-variant NAME] [FILE]: copies an image to a raw file. Without FILE, the story's own device boots from it.
+func cmdRawDisk(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	variant := "development"
+	if len(args) > 1 && args[0] == "-variant" {
+		variant, args = args[1], args[2:]
+	}
+	usage(ts, len(args) <= 1 && !neg && !s.shared, "rawdisk [-variant NAME] [FILE]")
+	o, err := s.images.options(s.board, variant)
+	ts.Check(err)
+	file := ts.MkAbs("disk.img")
+	if len(args) == 1 {
+		file = ts.MkAbs(args[0])
+	} else {
+		s.disk = file
+	}
+	from, err := os.Open(o.Image)
+	ts.Check(err)
+	defer from.Close()
+	to, err := os.Create(file)
+	ts.Check(err)
+	stat, err := from.Stat()
+	ts.Check(err)
+	ts.Check(errors.Join(copySparse(to, from), to.Truncate(stat.Size()), to.Close()))
+}
+
+// partition get|put|zero LABEL [FILE]: on the raw disk of the story, which must be off.
+func cmdPartition(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	usage(ts, len(args) >= 2 && !neg && strings.HasSuffix(s.disk, ".img"), "partition get|put|zero LABEL [FILE], after rawdisk")
+	switch {
+	case args[0] == "get" && len(args) == 3:
+		ts.Check(GetPartition(s.disk, args[1], ts.MkAbs(args[2])))
+	case args[0] == "put" && len(args) == 3:
+		ts.Check(PutPartition(s.disk, args[1], ts.MkAbs(args[2])))
+	case args[0] == "zero" && len(args) == 2:
+		zeros := ts.MkAbs("zeros")
+		ts.Check(os.WriteFile(zeros, make([]byte, 4<<20), 0o600)) // all that a file system is known by
+		ts.Check(PutPartition(s.disk, args[1], zeros))
+	default:
+		ts.Fatalf("partition: unknown arguments %q", args)
+	}
+}
+
+// fsck: the file systems of the story's disk are as a clean end leaves them.
+func cmdFsck(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	usage(ts, len(args) == 0 && s.disk != "", "[!] fsck, after poweroff")
+	if s.device.Running() {
+		ts.Fatalf("fsck: the device is running")
+	}
+	folder, err := os.MkdirTemp(ts.MkAbs("."), "fsck")
+	ts.Check(err)
+	raw := filepath.Join(folder, "whole.img")
+	ts.Check(Flatten(s.ctx, s.disk, raw))
+	err = CheckFileSystems(s.ctx, raw, folder)
+	if (err != nil) != neg {
+		ts.Fatalf("fsck: %v", err)
+	}
+	ts.Check(os.RemoveAll(folder))
+}
+
+// digest VARIABLE FILE: sets VARIABLE to the SHA-256 of a file on the host.
+func cmdDigest(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2 && !neg, "digest VARIABLE FILE")
+	f, err := os.Open(ts.MkAbs(args[1]))
+	ts.Check(err)
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	ts.Check(err)
+	ts.Setenv(args[0], hex.EncodeToString(h.Sum(nil)))
+}
+
+// lease: prints what the DHCP server knows about the device.
+func cmdLease(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 0, "[!] lease")
+	s := sceneOf(ts)
+	line, err := s.device.lab.Lease(s.device.number)
+	ts.Check(err)
+	if (line == "") != neg {
+		ts.Fatalf("lease: %q", line)
+	}
+	fmt.Fprintln(ts.Stdout(), line)
+}
+
+// dnsmasq REGEXP: the DHCP and DNS server has logged such a line.
+func cmdDnsmasq(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1, "[!] dnsmasq REGEXP")
+	match, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	if said := sceneOf(ts).device.lab.Said(); match.MatchString(said) == neg {
+		ts.Fatalf("dnsmasq says:\n%s", said)
+	}
+}
+
+// field VARIABLE PATH: sets VARIABLE to a value of the JSON that the last command printed. PATH is keys joined by dots;
+// in a list, KEY=VALUE picks the object that has it. Example: field PID name=logd.pid
+func cmdField(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2 && !neg, "field VARIABLE PATH")
+	var value any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &value))
+	found, err := pick(value, args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], found)
+}
+
+// keep VARIABLE [REGEXP]: sets VARIABLE to the first match (or its first group) in what the last command printed, by
+// default to all of it.
+func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, (len(args) == 1 || len(args) == 2) && !neg, "keep VARIABLE [REGEXP]")
+	text := strings.TrimSpace(ts.ReadFile("stdout"))
+	if len(args) == 2 {
+		match, err := regexp.Compile("(?m)" + args[1])
+		ts.Check(err)
+		groups := match.FindStringSubmatch(text)
+		if groups == nil {
+			ts.Fatalf("keep: no match for %s", args[1])
+		}
+		text = groups[len(groups)-1]
+	}
+	ts.Setenv(args[0], text)
+}
+
+// reachable PORT: something accepts TCP connections on that port of the device.
+func cmdReachable(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1, "[!] reachable PORT")
+	s := sceneOf(ts)
+	err := reach(s.ctx, fmt.Sprintf("%s:%s", Address(s.device.number), args[0]))
+	if (err != nil) != neg {
+		ts.Fatalf("reach port %s: %v", args[0], err)
+	}
+}
+
+// pick follows a path through decoded JSON.
+func pick(value any, path string) (string, error) {
+	for _, part := range strings.Split(path, ".") {
+		switch v := value.(type) {
+		case map[string]any:
+			found, has := v[part]
+			if !has {
+				return "", fmt.Errorf("pick %s: no key %s", path, part)
+			}
+			value = found
+		case []any:
+			found, err := pickItem(v, part)
+			if err != nil {
+				return "", fmt.Errorf("pick %s: %w", path, err)
+			}
+			value = found
+		default:
+			return "", fmt.Errorf("pick %s: nothing is below %v", path, v)
+		}
+	}
+	if f, ok := value.(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64), nil
+	}
+	return fmt.Sprint(value), nil
+}
+
+func pickItem(list []any, part string) (any, error) {
+	key, want, filter := strings.Cut(part, "=")
+	if !filter {
+		i, err := strconv.Atoi(part)
+		if err != nil || i < 0 || i >= len(list) {
+			return nil, fmt.Errorf("no item %s", part)
+		}
+		return list[i], nil
+	}
+	for _, item := range list {
+		if object, ok := item.(map[string]any); ok && fmt.Sprint(object[key]) == want {
+			return item, nil
+		}
+	}
+	return nil, fmt.Errorf("no item with %s", part)
+}

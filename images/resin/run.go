@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"resinos/bsp/apt"
+	"resinos/bsp/boards"
+	"resinos/images/qemu"
+)
+
+// runFlags are the flags of resin run.
+type runFlags struct {
+	board, cache string
+	memory, cpus int
+	port         int
+	snapshot     bool
+	disks        []string
+	timeout      time.Duration
+}
+
+const runLong = `Boot an image in QEMU.
+
+On a terminal the device's serial console is attached until you leave (Ctrl-] or Ctrl-a x) or the device powers off.
+Without a terminal the command waits for the first output of a container, prints the time line of the boot, powers the
+device off and fails if any of that does not happen in time.`
+
+// runCommand is resin run.
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{Use: "run FILE", Short: "boot an image in QEMU", Long: runLong, Args: cobra.ExactArgs(1)}
+	c.Flags().StringVar(&f.board, "board", "", "board to play (default: the one that the image was made for)")
+	c.Flags().StringVar(&f.cache, "cache", ".cache", "folder for downloads: the board's firmware")
+	c.Flags().IntVar(&f.memory, "memory", qemu.DefaultMemory, "memory of the device in MiB")
+	c.Flags().IntVar(&f.cpus, "cpus", 1, "processors of the device")
+	c.Flags().IntVar(&f.port, "ssh-port", 0, "port of this host that leads to the device's ssh (0: a free one)")
+	c.Flags().BoolVar(&f.snapshot, "snapshot", false, "forget what the device writes")
+	c.Flags().StringArrayVar(&f.disks, "disk", nil, "further raw disk `FILE`; may be repeated")
+	c.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "without a terminal: how long it may take")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return runImage(c.Context(), args[0], f)
+	}
+	return c
+}
+
+// runImage starts the guest and stays with it in the way that fits where our input comes from.
+func runImage(ctx context.Context, image string, f runFlags) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	options, err := runOptions(ctx, image, f)
+	if err != nil {
+		return err
+	}
+	guest, err := startGuest(ctx, options, f.port == 0)
+	if err != nil {
+		return err
+	}
+	defer guest.Kill()
+	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; development images: ssh -p %s root@localhost\n",
+		options.Board.Name, guest.PID(), portOf(guest))
+	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
+		return attach(ctx, guest, os.Stdin, os.Stdout)
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("not done after %v", f.timeout))
+	defer stop()
+	return watchBoot(ctx, guest, os.Stdout)
+}
+
+func portOf(g *qemu.Guest) string {
+	address := g.SSHAddress()
+	return address[bytes.LastIndexByte([]byte(address), ':')+1:]
+}
+
+func runOptions(ctx context.Context, image string, f runFlags) (qemu.Options, error) {
+	name := f.board
+	if name == "" {
+		var err error
+		if name, err = imageBoard(image); err != nil {
+			return qemu.Options{}, fmt.Errorf("%w\nname it with --board", err)
+		}
+	}
+	board, err := boards.Load(name)
+	if err != nil {
+		return qemu.Options{}, err
+	}
+	firmware, err := qemu.Firmware(ctx, board, f.cache, func(apt.Progress) {})
+	if err != nil {
+		return qemu.Options{}, err
+	}
+	o := qemu.Options{
+		Board: board, Firmware: firmware, Image: image, Snapshot: f.snapshot,
+		Memory: f.memory, CPUs: f.cpus, Network: qemu.Network{SSHPort: f.port},
+	}
+	for _, file := range f.disks {
+		o.Disks = append(o.Disks, qemu.Disk{Path: file, Snapshot: f.snapshot})
+	}
+	return o, nil
+}
+
+// startGuest finds a free port if it is asked to, and tries again when somebody else was faster.
+func startGuest(ctx context.Context, o qemu.Options, findPort bool) (*qemu.Guest, error) {
+	for tries := 5; ; tries-- {
+		if findPort {
+			var err error
+			if o.Network.SSHPort, err = qemu.FreePort(); err != nil {
+				return nil, err
+			}
+		}
+		guest, err := qemu.Start(ctx, o)
+		if err == nil || !findPort || tries == 0 || !errors.Is(err, qemu.ErrPort) {
+			return guest, err
+		}
+	}
+}
+
+// attach joins the console with the terminal until the person leaves or the guest ends.
+func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) error {
+	fmt.Fprintln(os.Stderr, "resin: serial console; leave with Ctrl-] or Ctrl-a x, which switches the device off hard (poweroff in it is gentle)")
+	old, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		return fmt.Errorf("make terminal raw: %w", err)
+	}
+	defer func() {
+		_ = term.Restore(int(in.Fd()), old)
+		fmt.Fprintln(os.Stderr)
+	}()
+	for _, line := range guest.Console().Tail(1000) { // what came before we attached
+		fmt.Fprintf(out, "%s\r\n", line)
+	}
+	defer guest.Console().Copy(out)()
+	left := make(chan error, 1)
+	go func() { left <- typeInto(guest.Console(), in) }() // ends with the program: a read of a terminal cannot be cancelled
+	select {
+	case err := <-left:
+		return err
+	case <-guest.Done():
+		return guest.Wait(ctx)
+	}
+}
+
+// typist finds the keys that leave in what a person types.
+type typist struct{ prefix bool }
+
+const (
+	keyLeave  = 0x1d // Ctrl-]
+	keyPrefix = 0x01 // Ctrl-a; twice sends it once
+)
+
+// keys returns what to send for what was typed, and whether the person leaves.
+func (k *typist) keys(typed []byte) (send []byte, leave bool) {
+	for _, b := range typed {
+		switch {
+		case b == keyLeave, k.prefix && b == 'x':
+			return send, true
+		case k.prefix:
+			k.prefix = false
+			if b != keyPrefix {
+				send = append(send, keyPrefix)
+			}
+			send = append(send, b)
+		case b == keyPrefix:
+			k.prefix = true
+		default:
+			send = append(send, b)
+		}
+	}
+	return send, false
+}
+
+func typeInto(console *qemu.Console, in io.Reader) error {
+	var k typist
+	buffer := make([]byte, 1024)
+	for {
+		n, err := in.Read(buffer)
+		send, leave := k.keys(buffer[:n])
+		if len(send) > 0 {
+			if err := console.Send(string(send)); err != nil {
+				return err
+			}
+		}
+		if leave || errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read terminal: %w", err)
+		}
+	}
+}
+
+// outputLine is what PID 1 prints on the console of every variant when a container has said its first byte.
+const outputLine = `resinos: container_output [0-9.]+`
+
+// watchBoot waits for the first output of a container, prints the time line and powers the device off. ctx bounds it.
+func watchBoot(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
+	err := watchSteps(ctx, guest, out)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, guest.LastLines())
+	}
+	return guest.Wait(ctx)
+}
+
+func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // ends with ctx or the guest
+		select {
+		case <-guest.Done():
+			cancel(errors.New("the device ended by itself"))
+		case <-ctx.Done():
+		}
+	}()
+	said := make(chan string, 1)
+	go func() { // ends with ctx: a production image says it here only
+		if line, err := guest.Console().Wait(ctx, 0, regexp.MustCompile(outputLine)); err == nil {
+			said <- line
+		}
+	}()
+	login := make(chan *qemu.Shell, 1)
+	go func() { // ends with ctx
+		if shell, err := qemu.Dial(ctx, guest.SSHAddress()); err == nil {
+			login <- shell
+		}
+	}()
+	select {
+	case shell := <-login:
+		defer shell.Close()
+		return finishByShell(ctx, shell, out)
+	case line := <-said:
+		return finishByConsole(ctx, guest, login, line, out)
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a container's output: %w", context.Cause(ctx))
+	}
+}
+
+// loginGrace is how long ssh may be later than the first output before the image is taken to have none.
+const loginGrace = 10 * time.Second
+
+// finishByConsole goes on by ssh if it answers soon, else presses the power button.
+func finishByConsole(ctx context.Context, guest *qemu.Guest, login <-chan *qemu.Shell, line string, out io.Writer) error {
+	select {
+	case shell := <-login:
+		defer shell.Close()
+		return finishByShell(ctx, shell, out)
+	case <-time.After(loginGrace):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	fmt.Fprintln(out, line)
+	return guest.QMP().PowerDown(ctx)
+}
+
+func finishByShell(ctx context.Context, shell *qemu.Shell, out io.Writer) error {
+	if err := awaitOutput(ctx, shell); err != nil {
+		return err
+	}
+	if code, err := shell.Run(ctx, "osctl boot", out, os.Stderr); err != nil || code != 0 {
+		return fmt.Errorf("print boot time line: exit status %d, %w", code, err)
+	}
+	// The device may hang up before it has told the exit status.
+	_, _ = shell.Run(ctx, "osctl poweroff", out, os.Stderr)
+	return nil
+}
+
+// awaitOutput asks the device for its milestones until a container has said something.
+func awaitOutput(ctx context.Context, shell *qemu.Shell) error {
+	for {
+		var text bytes.Buffer
+		var report struct{ Milestones map[string]float64 }
+		if _, err := shell.Run(ctx, "osctl boot --json", &text, io.Discard); err != nil {
+			return err
+		}
+		// PID 1 may not answer yet: then the text is empty, which is asked again.
+		if json.Unmarshal(text.Bytes(), &report) == nil && report.Milestones["container_output"] > 0 {
+			return nil
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a container's output: %w", context.Cause(ctx))
+		}
+	}
+}
