@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sort"
 )
@@ -15,6 +16,8 @@ const window = 32 << 10
 type Reader struct {
 	// Keep, if not nil, says whether Next returns an entry. It sees the entry without its message.
 	Keep func(*Entry) bool
+	// Until ends the walk before an entry; NewReader sets it beyond all.
+	Until uint64
 	// Skipped counts entries that the reader wanted but that were gone, or lost with a broken chunk.
 	Skipped uint64
 
@@ -32,7 +35,9 @@ type Reader struct {
 }
 
 // NewReader returns a reader whose first entry is from, or the oldest one that is still there. Close it after use.
-func (r *Ring) NewReader(from uint64) *Reader { return &Reader{ring: r, seq: from} }
+func (r *Ring) NewReader(from uint64) *Reader {
+	return &Reader{ring: r, seq: from, Until: math.MaxUint64}
+}
 
 // Oldest and Next bound the seqs of the entries that are there: Oldest <= seq < Next.
 func (r *Ring) Oldest() uint64 {
@@ -93,12 +98,13 @@ func (r *Ring) Tail(n int, keep func(*Entry) bool) (uint64, error) {
 func (r *Ring) keptIn(first, end uint64, keep func(*Entry) bool) ([]uint64, error) {
 	rd := r.NewReader(first)
 	defer rd.Close()
+	rd.Until = end
 	var kept []uint64
 	rd.Keep = func(e *Entry) bool {
-		if e.Seq < end && (keep == nil || keep(e)) {
+		if keep == nil || keep(e) {
 			kept = append(kept, e.Seq)
 		}
-		return e.Seq+1 >= end // stop there
+		return false
 	}
 	_, err := rd.Next(new(Entry))
 	return kept, err
@@ -119,7 +125,7 @@ func (rd *Reader) Close() error {
 
 // Next sets e to the next entry. It returns false, and no error, at the end of what has been committed; more may come.
 func (rd *Reader) Next(e *Entry) (bool, error) {
-	for {
+	for rd.seq < rd.Until {
 		if rd.file == nil {
 			if found, err := rd.open(); !found || err != nil {
 				return false, err
@@ -148,6 +154,7 @@ func (rd *Reader) Next(e *Entry) (bool, error) {
 			return true, nil
 		}
 	}
+	return false, nil
 }
 
 // open opens the chunk that holds rd.seq. It reports false if that entry has not been written yet.

@@ -1,0 +1,368 @@
+package logd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/logpipe"
+	"resinos/services/logring"
+)
+
+const (
+	// partialWait is how long a line may lack its end before it is shown as it is.
+	partialWait = 2 * time.Second
+	// retryWait is the pause after the file system was found full.
+	retryWait = time.Second
+)
+
+// A collector brings everything that producers write into the ring. All its state belongs to the goroutine of run.
+type collector struct {
+	dir   string // of the pipes
+	spool string // folder of the spools
+	ring  *logring.Ring
+	log   *slog.Logger
+	clock logring.Clock
+
+	poll    *poller
+	inotify int
+	kernel  *kernelLog // nil: not read
+	pipes   map[int32]*pipe
+	byName  map[logpipe.Source]*pipe
+	timers  map[*pipe]time.Duration // boottime at which the pipe wants a turn although nothing has come
+	dirty   map[*pipe]bool          // had a turn since the last commit
+	buf     []byte
+	full    bool // the last write found the file system full, and it has been said
+	stalled int  // pipes that wait for room
+
+	firstOutput func(kind string, at time.Duration)
+	spoken      bool // firstOutput was called
+}
+
+// A pipe is one source: the pipe that its producer writes into, and the spool.
+type pipe struct {
+	*spool
+	fd      int // -1: only the spool is left
+	stalled bool
+}
+
+// start opens what is there already: the kernel's log, all pipes, and spools whose pipes are gone.
+func (c *collector) start() error {
+	c.first() // what a former life may have had no time to report
+	if err := c.rescan(); err != nil {
+		return err
+	}
+	left, err := os.ReadDir(c.spool)
+	if err != nil {
+		return fmt.Errorf("open log spools: %w", err)
+	}
+	for _, file := range left {
+		s, err := logpipe.ParseName(file.Name())
+		if err != nil || c.byName[s] != nil {
+			continue
+		}
+		sp, err := openSpool(c.spool, s, c.ring.Cursor(s))
+		if err != nil {
+			return err
+		}
+		p := &pipe{spool: sp, fd: -1}
+		c.byName[s] = p
+		c.leave(p)
+	}
+	for _, s := range c.ring.Sources() {
+		if s.Kind != logring.Kernel && c.byName[s] == nil {
+			c.ring.Forget(s)
+		}
+	}
+	return nil
+}
+
+// run serves until ctx is done; it then returns nil, and what is not yet parsed waits in pipes and spools.
+func (c *collector) run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, c.poll.interrupt)()
+	for {
+		c.settle(ctx)
+		events, err := c.poll.wait(ctx, c.untilTimer())
+		if ctx.Err() != nil {
+			return c.ring.Commit()
+		}
+		if err != nil {
+			return err
+		}
+		for _, event := range events {
+			c.serve(event.Fd)
+		}
+		c.expire()
+	}
+}
+
+// serve gives one readable descriptor its turn.
+func (c *collector) serve(fd int32) {
+	switch p := c.pipes[fd]; {
+	case p != nil:
+		c.turn(p, false)
+	case int(fd) == c.inotify:
+		c.folder()
+	case c.kernel != nil && int(fd) == c.kernel.fd:
+		if err := c.kernel.turn(c.ring, c.clock); err != nil {
+			c.log.Error("kernel log lost", "error", err)
+			c.poll.forget(c.kernel.fd)
+			c.kernel.close()
+			c.kernel = nil
+		}
+	}
+}
+
+// turn moves a bounded part of a pipe to its spool and the spool's lines to the ring. With flush it takes nothing more
+// from the pipe but also the beginning of a line.
+func (c *collector) turn(p *pipe, flush bool) (moved int) {
+	wall, boottime := c.clock()
+	delete(c.timers, p)
+	c.dirty[p] = true
+	var err error
+	if p.fd >= 0 && !flush {
+		moved, err = p.fill(p.fd)
+		if errors.Is(err, unix.ENOSPC) && c.ring.Shrink() {
+			moved, err = p.fill(p.fd)
+		}
+	}
+	if moved > 0 && p.source.Kind == logpipe.Container {
+		c.report(boottime)
+	}
+	c.stall(p, err, boottime)
+	e := logring.Entry{
+		Kind: p.source.Kind, Name: p.source.Name, Stream: p.source.Stream, Time: wall, Boottime: boottime,
+	}
+	err = p.lines(c.buf, flush, func(l line, cursor int64) error {
+		e.Priority, e.Cut = l.priority, l.cut
+		return c.ring.Append(&e, l.message, cursor)
+	})
+	if err != nil {
+		c.trouble(err)
+		c.timers[p] = boottime + retryWait
+	} else if p.cursor < p.end && !p.stalled {
+		c.timers[p] = boottime + partialWait
+	}
+	return moved
+}
+
+// stall stops listening to a pipe while the file system is full, and begins again after that. Its producer waits.
+func (c *collector) stall(p *pipe, err error, now time.Duration) {
+	if err != nil {
+		c.trouble(err)
+		c.timers[p] = now + retryWait
+	}
+	if stalled := err != nil; stalled != p.stalled {
+		if p.stalled = stalled; stalled {
+			c.stalled++
+		} else {
+			c.stalled--
+		}
+		if err := c.poll.watch(p.fd, !stalled); err != nil {
+			c.trouble(err)
+		}
+	}
+}
+
+// settle commits what the turns have appended and gives the spools' memory back. While the ring cannot be written,
+// everything waits: the pipes hold what comes.
+func (c *collector) settle(ctx context.Context) {
+	for {
+		err := c.ring.Commit()
+		if err == nil {
+			break
+		}
+		c.trouble(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryWait):
+		}
+	}
+	for p := range c.dirty {
+		if err := p.punch(); err != nil {
+			c.trouble(err)
+		}
+	}
+	clear(c.dirty)
+	if c.full && c.stalled == 0 {
+		c.full = false
+		c.log.Info("log is being written again")
+	}
+}
+
+// trouble is reported once, until all is well again: the report goes through a pipe that we read ourselves.
+func (c *collector) trouble(err error) {
+	if !c.full {
+		c.log.Error("log cannot be written, producers wait", "error", err)
+	}
+	c.full = true
+}
+
+// expire serves the pipes whose time has come: a line without end is shown, a stalled pipe is tried again.
+func (c *collector) expire() {
+	if len(c.timers) == 0 {
+		return
+	}
+	_, now := c.clock()
+	for p, at := range c.timers {
+		if at <= now {
+			c.turn(p, !p.stalled)
+		}
+	}
+}
+
+func (c *collector) untilTimer() time.Duration {
+	if len(c.timers) == 0 {
+		return -1
+	}
+	_, now := c.clock()
+	wait := partialWait
+	for _, at := range c.timers {
+		wait = min(wait, at-now)
+	}
+	return max(wait, 0)
+}
+
+// folder takes up the changes of the pipes' folder.
+func (c *collector) folder() {
+	for {
+		n, err := unix.Read(c.inotify, c.buf)
+		if err != nil || n == 0 {
+			return // EAGAIN: that was all
+		}
+		for _, ev := range parseInotify(c.buf[:n]) {
+			switch {
+			case ev.mask&unix.IN_Q_OVERFLOW != 0:
+				if err := c.rescan(); err != nil {
+					c.log.Error("log pipes not found", "error", err)
+				}
+			case ev.mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0:
+				if s, err := logpipe.ParseName(ev.name); err == nil && c.byName[s] != nil {
+					c.leave(c.byName[s])
+				}
+			default:
+				c.open(ev.name)
+			}
+		}
+	}
+}
+
+// rescan makes the pipes that are open those that are in the folder.
+func (c *collector) rescan() error {
+	files, err := os.ReadDir(c.dir)
+	if err != nil {
+		return fmt.Errorf("open log pipes: %w", err)
+	}
+	for _, p := range c.byName {
+		if _, err := os.Lstat(filepath.Join(c.dir, p.source.String())); errors.Is(err, fs.ErrNotExist) {
+			c.leave(p)
+		}
+	}
+	for _, file := range files {
+		c.open(file.Name())
+	}
+	return nil
+}
+
+// open takes up a pipe that has appeared.
+func (c *collector) open(name string) {
+	s, err := logpipe.ParseName(name)
+	if err != nil {
+		c.log.Warn("log pipe ignored", "error", err)
+		return
+	}
+	if c.byName[s] != nil {
+		return
+	}
+	p, err := c.adopt(s)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) { // deleted since
+			c.log.Warn("log pipe ignored", "error", err)
+		}
+		return
+	}
+	c.turn(p, false) // first what a former life has left in the spool
+}
+
+// adopt opens a pipe and its spool. It never makes the pipe, so that a late event does not bring a deleted one back.
+func (c *collector) adopt(s logpipe.Source) (*pipe, error) {
+	path := logpipe.Path(c.dir, s)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open log pipe", Path: path, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "open log pipe", Path: path, Err: errors.New("not a named pipe")}
+	}
+	sp, err := openSpool(c.spool, s, c.ring.Cursor(s))
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	p := &pipe{spool: sp, fd: fd}
+	if err := c.poll.watch(fd, true); err != nil {
+		unix.Close(fd)
+		sp.close()
+		return nil, err
+	}
+	c.pipes[int32(fd)], c.byName[s] = p, p
+	return p, nil
+}
+
+// leave takes in what a pipe that was deleted still holds, and lets go of it. What its producer writes later is lost:
+// whoever deletes a pipe does so after its producer's end.
+func (c *collector) leave(p *pipe) {
+	for range 1 + (1<<20)/turnBytes { // no pipe is larger
+		if c.turn(p, false) == 0 {
+			break
+		}
+	}
+	c.turn(p, true)
+	c.stall(p, nil, 0)
+	delete(c.timers, p)
+	delete(c.dirty, p)
+	delete(c.byName, p.source)
+	if p.fd >= 0 {
+		c.poll.forget(p.fd)
+		delete(c.pipes, int32(p.fd))
+		unix.Close(p.fd)
+	}
+	if err := c.ring.Commit(); err != nil || p.cursor < p.end {
+		p.close() // the spool stays for the next life
+		return
+	}
+	p.remove()
+	c.ring.Forget(p.source)
+}
+
+// report calls firstOutput, once.
+func (c *collector) report(at time.Duration) {
+	if !c.spoken {
+		c.spoken = true
+		c.firstOutput(logpipe.Container, at)
+	}
+}
+
+// first reports the oldest container entry of the ring, if there is one.
+func (c *collector) first() {
+	if c.spoken {
+		return
+	}
+	rd := c.ring.NewReader(0)
+	defer rd.Close()
+	rd.Keep = func(e *logring.Entry) bool { return e.Kind == logpipe.Container }
+	var e logring.Entry
+	if found, err := rd.Next(&e); found && err == nil {
+		c.report(e.Boottime)
+	}
+}

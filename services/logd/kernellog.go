@@ -1,0 +1,113 @@
+package logd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/logring"
+)
+
+const (
+	// kernelTurn is how many records the kernel's log brings in at a time.
+	kernelTurn = 64
+	// maxTags bounds the names that processes can give themselves in the kernel's log.
+	maxTags = 32
+
+	kernelName = "kernel"
+	userName   = "user" // of lines by processes without a tag
+	kmsgStream = "kmsg"
+)
+
+// A kernelLog reads /dev/kmsg. The kernel keeps the records and numbers them, so the number is the cursor and no spool
+// is needed.
+type kernelLog struct {
+	fd   int
+	next uint64 // number of the record wanted next
+	tags map[string]bool
+	buf  []byte
+}
+
+// openKernelLog opens the kernel's log and goes on behind the newest record that the ring holds.
+func openKernelLog(path string, ring *logring.Ring) (*kernelLog, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open kernel log", Path: path, Err: err}
+	}
+	k := &kernelLog{fd: fd, tags: map[string]bool{}, buf: make([]byte, 8<<10)} // a record has at most 8 KiB
+	for _, s := range ring.Sources() {
+		if s.Kind == logring.Kernel {
+			k.next = max(k.next, uint64(ring.Cursor(s)))
+			k.tags[s.Name] = true
+		}
+	}
+	return k, nil
+}
+
+func (k *kernelLog) close() { unix.Close(k.fd) }
+
+// turn brings some records into the ring.
+func (k *kernelLog) turn(ring *logring.Ring, clock logring.Clock) error {
+	wall, boottime := clock()
+	for range kernelTurn {
+		n, err := unix.Read(k.fd, k.buf)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EPIPE): // EPIPE: records were overwritten, the next has a gap before it
+			continue
+		case errors.Is(err, unix.EINVAL):
+			return nil // the record is longer than buf, which the kernel does not make
+		case err != nil:
+			return fmt.Errorf("read kernel log: %w", err)
+		case n == 0:
+			return errors.New("read kernel log: end of file")
+		}
+		r, err := parseKernelRecord(k.buf[:n])
+		if err != nil || r.seq < k.next {
+			continue // taken in by a former life; a record that does not parse is no use to anybody
+		}
+		if err := k.add(ring, r, wall.Add(r.at-boottime)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add appends one record, after a word about those that are missing before it.
+func (k *kernelLog) add(ring *logring.Ring, r kernelRecord, wall time.Time) error {
+	e := logring.Entry{
+		Kind: logring.Kernel, Name: kernelName, Stream: kmsgStream, Time: wall, Boottime: r.at,
+	}
+	if lost := r.seq - k.next; lost > 0 && k.next > 0 {
+		e.Priority = 4
+		if err := ring.Append(&e, fmt.Appendf(nil, "%d kernel records were overwritten before they were read", lost), int64(r.seq)); err != nil {
+			return err
+		}
+		k.next = r.seq
+	}
+	e.Priority, e.PID = r.priority, r.pid
+	if r.facility != 0 {
+		e.Name = k.name(r.tag)
+		if e.Name == userName && r.tag != "" {
+			r.message = fmt.Appendf(nil, "%s: %s", r.tag, r.message)
+		}
+	}
+	if err := ring.Append(&e, r.message, int64(r.seq)+1); err != nil {
+		return err
+	}
+	k.next = r.seq + 1
+	return nil
+}
+
+// name admits a tag as a name while there are not too many.
+func (k *kernelLog) name(tag string) string {
+	if tag == "" || !k.tags[tag] && len(k.tags) >= maxTags {
+		return userName
+	}
+	k.tags[tag] = true
+	return tag
+}

@@ -1,0 +1,43 @@
+package logd
+
+import (
+	"bytes"
+
+	"resinos/services/logring"
+)
+
+// defaultPriority is "informational", for lines that do not say.
+const defaultPriority = 6
+
+// A line is one entry's worth of a stream.
+type line struct {
+	message  []byte // without priority prefix and line end
+	priority int
+	size     int  // bytes of the stream that it stands for
+	cut      bool // the line goes on
+}
+
+// nextLine returns the first line of b; ok is false if b does not hold a whole one yet. A line longer than
+// logring.MaxMessage is cut there. With flush, what is left without a line end is taken as a cut line.
+func nextLine(b []byte, flush bool) (l line, ok bool) {
+	head := b[:min(len(b), logring.MaxMessage+1)]
+	if end := bytes.IndexByte(head, '\n'); end >= 0 {
+		l = line{message: bytes.TrimSuffix(head[:end], []byte("\r")), size: end + 1}
+	} else if len(head) > logring.MaxMessage {
+		l = line{message: head[:logring.MaxMessage], size: logring.MaxMessage, cut: true}
+	} else if flush && len(head) > 0 {
+		l = line{message: head, size: len(head), cut: true}
+	} else {
+		return line{}, false
+	}
+	l.priority, l.message = splitPriority(l.message)
+	return l, true
+}
+
+// splitPriority takes the prefix of sd-daemon(3), <0> to <7>, off a line.
+func splitPriority(b []byte) (int, []byte) {
+	if len(b) >= 3 && b[0] == '<' && b[1] >= '0' && b[1] <= '7' && b[2] == '>' {
+		return int(b[1] - '0'), b[3:]
+	}
+	return defaultPriority, b
+}

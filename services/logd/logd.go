@@ -1,0 +1,217 @@
+// Package logd owns the way of a line from its producer into the log ring, and from there to whoever asks.
+//
+// It reads the pipes of services/logpipe and the kernel's log, splits them into lines, writes those to services/logring
+// and serves queries on a local socket. It may be killed at any moment without a line being lost or doubled: bytes move
+// from pipe to spool by splice(2), and the place up to which a spool was parsed is written together with the entries.
+// No source can starve another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said.
+// It never writes to flash, never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
+package logd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/logpipe"
+	"resinos/services/logring"
+)
+
+// SocketPath and RingDir are where logd answers and keeps its ring on the device.
+const (
+	SocketPath = "/run/resinos/log.sock"
+	RingDir    = "/run/resinos/log-ring"
+)
+
+// NoKmsg as Config.Kmsg leaves the kernel's log alone.
+const NoKmsg = "-"
+
+// Config says where everything is. A zero field stands for the device's own.
+type Config struct {
+	Dir       string // of the pipes
+	RingDir   string // of the ring and the spools, on a RAM file system
+	RingBytes int64  // budget of the ring
+	Socket    string // where queries are answered
+	Kmsg      string // the kernel's log
+
+	// Log must not block on anything but a pipe in Dir.
+	Log *slog.Logger
+	// OnFirstOutput, if not nil, is called in a goroutine of its own when a container has written its first byte. A logd
+	// that was restarted calls it again with the time of the oldest container entry that is left, in case its former life
+	// did not come to it: the receiver keeps the first call.
+	OnFirstOutput func(kind string, at time.Duration)
+	// Ready, if not nil, is called when all pipes are open and queries are answered.
+	Ready func()
+}
+
+func (c Config) withDefaults() Config {
+	for _, field := range []struct {
+		value   *string
+		instead string
+	}{{&c.Dir, logpipe.Dir}, {&c.RingDir, RingDir}, {&c.Socket, SocketPath}, {&c.Kmsg, "/dev/kmsg"}} {
+		if *field.value == "" {
+			*field.value = field.instead
+		}
+	}
+	if c.RingBytes == 0 {
+		c.RingBytes = logring.DefaultSize
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Run collects and answers until ctx is done, and then returns nil. All that it started has ended by then.
+func Run(ctx context.Context, cfg Config) (err error) {
+	cfg = cfg.withDefaults()
+	tune()
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	ring, dropped, err := logring.Open(cfg.RingDir, cfg.RingBytes, boot, now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ring.Close()) }()
+	if dropped > 0 {
+		cfg.Log.Warn("torn end of the log dropped", "bytes", dropped)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	c, err := newCollector(cfg, ring, &wg)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	s, err := listen(cfg.Socket, ring, cfg.Log)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() { s.run(ctx) })
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
+	debug.FreeOSMemory() // what starting took
+	return c.run(ctx)
+}
+
+// newCollector opens everything that the collector reads. The caller closes it.
+func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collector, err error) {
+	c = &collector{
+		dir: cfg.Dir, spool: filepath.Join(cfg.RingDir, "spool"), ring: ring, log: cfg.Log, clock: now,
+		inotify: -1, pipes: map[int32]*pipe{}, byName: map[logpipe.Source]*pipe{}, timers: map[*pipe]time.Duration{},
+		dirty: map[*pipe]bool{}, buf: make([]byte, turnBytes),
+		firstOutput: func(kind string, at time.Duration) {
+			if cfg.OnFirstOutput != nil {
+				wg.Go(func() { cfg.OnFirstOutput(kind, at) })
+			}
+		},
+	}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	for _, dir := range []string{c.dir, c.spool} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open log: %w", err)
+		}
+	}
+	if c.poll, err = newPoller(); err != nil {
+		return c, err
+	}
+	if c.inotify, err = watchFolder(c.dir); err != nil {
+		return c, err
+	}
+	if err := c.poll.watch(c.inotify, true); err != nil {
+		return c, err
+	}
+	c.openKernel(cfg.Kmsg)
+	return c, c.start()
+}
+
+// openKernel takes up the kernel's log; without it the rest still works.
+func (c *collector) openKernel(path string) {
+	if path == NoKmsg {
+		return
+	}
+	k, err := openKernelLog(path, c.ring)
+	if err == nil {
+		err = c.poll.watch(k.fd, true)
+		c.kernel = k
+	}
+	if err != nil {
+		c.log.Error("kernel log lost", "error", err)
+	}
+}
+
+// close lets go of all descriptors; the spools stay.
+func (c *collector) close() {
+	for _, p := range c.byName {
+		if p.fd >= 0 {
+			unix.Close(p.fd)
+		}
+		p.spool.close()
+	}
+	if c.kernel != nil {
+		c.kernel.close()
+	}
+	if c.inotify >= 0 {
+		unix.Close(c.inotify)
+	}
+	if c.poll != nil {
+		c.poll.close()
+	}
+}
+
+func watchFolder(dir string) (int, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return -1, fmt.Errorf("watch log pipes: %w", err)
+	}
+	const mask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_ONLYDIR
+	if _, err := unix.InotifyAddWatch(fd, dir, mask); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("watch log pipes in %s: %w", dir, err)
+	}
+	return fd, nil
+}
+
+// tune makes the process small: Go's default lets the heap grow to 4 MB before it looks for garbage, and one
+// processor is enough for a copying loop.
+func tune() {
+	debug.SetGCPercent(20)
+	runtime.GOMAXPROCS(1)
+}
+
+func now() (time.Time, time.Duration) {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail for a clock that exists
+	return time.Now(), time.Duration(ts.Nano())
+}
+
+func bootID() (id [16]byte, err error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id, fmt.Errorf("read boot id: %w", err)
+	}
+	text := strings.ReplaceAll(strings.TrimSpace(string(b)), "-", "")
+	if n, err := hex.Decode(id[:], []byte(text)); err != nil || n != len(id) {
+		return id, fmt.Errorf("read boot id: %q is none", text)
+	}
+	return id, nil
+}

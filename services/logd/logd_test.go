@@ -1,0 +1,635 @@
+package logd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/control"
+	"resinos/services/logpipe"
+	"resinos/services/logring"
+)
+
+var (
+	web   = logpipe.Source{Kind: logpipe.Container, Name: "hello.web", Stream: logpipe.Stdout}
+	netd  = logpipe.Source{Kind: logpipe.Service, Name: "netd", Stream: logpipe.Stdout}
+	flood = logpipe.Source{Kind: logpipe.Service, Name: "flood", Stream: logpipe.Stdout}
+)
+
+const helperEnv = "LOGD_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(helperEnv) {
+	case "logd":
+		cfg := configIn(os.Getenv("LOGD_DIR"))
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		cfg.Kmsg = os.Getenv("LOGD_KMSG")
+		exitOn(Run(context.Background(), cfg))
+	case "full":
+		exitOn(fullFileSystem(os.Getenv("LOGD_DIR")))
+	}
+	os.Exit(m.Run())
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func configIn(dir string) Config {
+	return Config{
+		Dir: filepath.Join(dir, "log"), RingDir: filepath.Join(dir, "ring"), Socket: filepath.Join(dir, "sock"),
+		RingBytes: 32 << 20, Kmsg: NoKmsg,
+	}
+}
+
+// shmDir is a folder on a tmpfs, as on the device.
+func shmDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "logd")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Mkdir(filepath.Join(dir, "log"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// start runs logd in this process. The function returned stops it and waits.
+func start(t testing.TB, cfg Config) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	cfg.Ready = func() { close(ready) }
+	go func() { done <- Run(ctx, cfg) }()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatalf("Run: %v", err)
+	}
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func producer(t testing.TB, cfg Config, s logpipe.Source) *os.File {
+	t.Helper()
+	file, err := logpipe.Open(cfg.Dir, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+// follow collects entries until want of them are there.
+func follow(t testing.TB, cfg Config, f Filter, want int) []logring.Entry {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	f.Follow = true
+	var got []logring.Entry
+	enough := errors.New("enough")
+	err := Query(ctx, cfg.Socket, f, func(e logring.Entry) error {
+		if got = append(got, e); len(got) == want {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Fatalf("%d of %d entries, then %v", len(got), want, err)
+	}
+	return got
+}
+
+func TestLines(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	early := producer(t, cfg, netd)
+	fmt.Fprint(early, "before logd\n<4>warned\r\n")
+	start(t, cfg)
+	late := producer(t, cfg, web)
+	got := follow(t, cfg, Filter{}, 2)
+	fmt.Fprint(late, strings.Repeat("y", logring.MaxMessage+5)+"\nbin\x00\xff\x1b\n")
+	got = append(got, follow(t, cfg, Filter{Names: []string{"hello"}}, 3)...)
+	want := []string{"netd 6 before logd", "netd 4 warned", "hello.web 6 " + strings.Repeat("y", logring.MaxMessage), "hello.web 6 yyyyy", "hello.web 6 bin\x00\xff\x1b"}
+	for i, e := range got {
+		if text := fmt.Sprintf("%s %d %s", e.Name, e.Priority, e.Message); text != want[i] {
+			t.Errorf("entry %d is %.60q, want %.60q", i, text, want[i])
+		}
+		if cut := i == 2; e.Cut != cut || e.Boottime <= 0 || time.Since(e.Time) > time.Minute {
+			t.Errorf("entry %d: cut %v, boottime %v, time %v", i, e.Cut, e.Boottime, e.Time)
+		}
+	}
+}
+
+func TestPartialLineIsShown(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	start(t, cfg)
+	file := producer(t, cfg, web)
+	for _, part := range []string{"lo", "gi", "n: "} {
+		fmt.Fprint(file, part)
+		time.Sleep(10 * time.Millisecond)
+	}
+	got := follow(t, cfg, Filter{}, 1)
+	if got[0].Message != "login: " || !got[0].Cut {
+		t.Errorf("%+v", got[0])
+	}
+	fmt.Fprint(file, "root\n")
+	if got := follow(t, cfg, Filter{}, 2); got[1].Message != "root" || got[1].Cut {
+		t.Errorf("%+v", got[1])
+	}
+}
+
+func TestByteByByte(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	start(t, cfg)
+	file := producer(t, cfg, web)
+	want := strings.Repeat("0123456789", 500)
+	for i := range len(want) {
+		file.WriteString(want[i : i+1])
+	}
+	file.WriteString("\nnext\n")
+	if got := follow(t, cfg, Filter{}, 2); got[0].Message != want || got[1].Message != "next" {
+		t.Errorf("%d bytes, then %q", len(got[0].Message), got[1].Message)
+	}
+}
+
+func TestFirstOutput(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	calls := make(chan time.Duration, 10)
+	cfg.OnFirstOutput = func(kind string, at time.Duration) {
+		if kind != logpipe.Container {
+			t.Errorf("kind %q", kind)
+		}
+		calls <- at
+	}
+	stop := start(t, cfg)
+	fmt.Fprint(producer(t, cfg, netd), "a service is no container\n")
+	follow(t, cfg, Filter{}, 1)
+	file := producer(t, cfg, web)
+	fmt.Fprint(file, "x") // no line end needed
+	first := <-calls
+	fmt.Fprint(file, "y\n")
+	fmt.Fprint(producer(t, cfg, logpipe.Source{Kind: logpipe.Container, Name: "b.c", Stream: logpipe.Stderr}), "z\n")
+	e := follow(t, cfg, Filter{Kinds: []string{logpipe.Container}}, 2)[0]
+	stop()
+	if len(calls) != 0 {
+		t.Error("called twice in one life")
+	}
+	if _, now := now(); first <= 0 || first > now || e.Boottime < first {
+		t.Errorf("first output at %v, entry at %v, now %v", first, e.Boottime, now)
+	}
+	start(t, cfg)
+	if again := <-calls; again != e.Boottime {
+		t.Errorf("second life reports %v, the ring says %v", again, e.Boottime)
+	}
+}
+
+func TestPipeDeletedAndMadeAgain(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	stop := start(t, cfg)
+	for life := range 3 {
+		file := producer(t, cfg, web)
+		fmt.Fprintf(file, "life %d\nlast words", life)
+		follow(t, cfg, Filter{}, 2*life+1)
+		if err := os.Remove(file.Name()); err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		got := follow(t, cfg, Filter{}, 2*(life+1))
+		if n := len(got); got[n-2].Message != fmt.Sprintf("life %d", life) || got[n-1].Message != "last words" {
+			t.Errorf("life %d: %q, %q", life, got[n-2].Message, got[n-1].Message)
+		}
+	}
+	fmt.Fprint(producer(t, cfg, web), "fourth\nunfinished")
+	follow(t, cfg, Filter{}, 7)
+	stop()
+	// The pipe goes while logd is away; what was in the spool is not lost.
+	os.Remove(logpipe.Path(cfg.Dir, web))
+	start(t, cfg)
+	if got := follow(t, cfg, Filter{Last: 1}, 1); got[0].Message != "unfinished" {
+		t.Errorf("after the restart: %q", got[0].Message)
+	}
+	if left, _ := os.ReadDir(filepath.Join(cfg.RingDir, "spool")); len(left) != 0 {
+		t.Errorf("spools left: %v", left)
+	}
+}
+
+func TestStrangeFilesAreIgnored(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	var log bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	os.WriteFile(filepath.Join(cfg.Dir, "service.plain.log"), []byte("x"), 0o600)
+	os.Symlink("/etc/passwd", filepath.Join(cfg.Dir, "service.link.log"))
+	os.Mkdir(filepath.Join(cfg.Dir, "service.folder.log"), 0o700)
+	os.WriteFile(filepath.Join(cfg.Dir, "junk"), nil, 0o600)
+	stop := start(t, cfg)
+	fmt.Fprint(producer(t, cfg, netd), "works\n")
+	follow(t, cfg, Filter{}, 1)
+	stop()
+	if n := strings.Count(log.String(), "log pipe ignored"); n != 4 {
+		t.Errorf("%d warnings:\n%s", n, log.String())
+	}
+}
+
+// A source that floods must not keep others waiting.
+func TestFloodDoesNotStarve(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	start(t, cfg)
+	file := producer(t, cfg, flood)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		for block := []byte(strings.Repeat("flood flood flood flood\n", 2000)); ctx.Err() == nil; {
+			file.Write(block)
+		}
+	})
+	seen := make(chan string, 100)
+	wg.Go(func() {
+		Query(ctx, cfg.Socket, Filter{Names: []string{"hello"}, Follow: true}, func(e logring.Entry) error {
+			seen <- e.Message
+			return nil
+		})
+	})
+	quiet := producer(t, cfg, web)
+	worst := time.Duration(0)
+	for i := range 50 {
+		began := time.Now()
+		fmt.Fprintf(quiet, "quiet %d\n", i)
+		select {
+		case got := <-seen:
+			if want := fmt.Sprintf("quiet %d", i); got != want {
+				t.Errorf("saw %q, want %q", got, want)
+			}
+		case <-ctx.Done():
+			t.Fatalf("line %d not seen", i)
+		}
+		worst = max(worst, time.Since(began))
+	}
+	t.Logf("worst delay %v", worst)
+	if worst > 2*time.Second {
+		t.Errorf("worst delay %v", worst)
+	}
+}
+
+func logdProcess(t testing.TB, dir, kmsg string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), helperEnv+"=logd", "LOGD_DIR="+dir, "LOGD_KMSG="+kmsg)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// 100 000 lines of two sources while logd is killed again and again: each is there once.
+func TestKilledLogdLosesNothing(t *testing.T) {
+	dir := shmDir(t)
+	cfg := configIn(dir)
+	const lines = 100_000
+	sources := []logpipe.Source{web, netd}
+	var wg sync.WaitGroup
+	written := make(chan struct{})
+	for _, s := range sources {
+		file := producer(t, cfg, s)
+		wg.Go(func() {
+			out := bufio.NewWriterSize(file, 3000)
+			for i := range lines / len(sources) {
+				fmt.Fprintf(out, "%d %s\n", i, strings.Repeat("z", i%50))
+				if i%25 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			out.Flush()
+		})
+	}
+	go func() { wg.Wait(); close(written) }()
+	kills := 0
+	for done := false; !done; kills++ {
+		cmd := logdProcess(t, dir, NoKmsg)
+		select {
+		case <-written:
+			done = true
+		case <-time.After(time.Duration(25+kills%7*9) * time.Millisecond):
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	start(t, cfg)
+	select {
+	case <-written:
+	case <-time.After(30 * time.Second):
+		t.Fatal("producers hang")
+	}
+	for _, s := range sources {
+		got := follow(t, cfg, Filter{Names: []string{s.Name}}, lines/len(sources))
+		for i, e := range got {
+			if want := fmt.Sprintf("%d %s", i, strings.Repeat("z", i%50)); e.Message != want {
+				t.Fatalf("%s: line %d is %q", s, i, e.Message)
+			}
+		}
+	}
+	extra := 0
+	if err := Query(t.Context(), cfg.Socket, Filter{}, func(logring.Entry) error { extra++; return nil }); err != nil || extra != lines {
+		t.Errorf("%d entries, %v, want %d", extra, err, lines)
+	}
+	if kills <= 20 {
+		t.Errorf("only %d kills while lines were written", kills)
+	}
+	t.Logf("%d kills", kills)
+	used := spoolUse(t, cfg)
+	if used > 64<<10 {
+		t.Errorf("spools use %d bytes after all was read", used)
+	}
+}
+
+func spoolUse(t *testing.T, cfg Config) (bytes int64) {
+	files, err := filepath.Glob(filepath.Join(cfg.RingDir, "spool", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		var st unix.Stat_t
+		if err := unix.Stat(file, &st); err != nil {
+			t.Fatal(err)
+		}
+		bytes += st.Blocks * 512
+	}
+	return bytes
+}
+
+func TestProtocol(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	start(t, cfg)
+	for _, test := range []struct{ send, want string }{
+		{"junk\n", `"ok":false`},
+		{`{"version":9,"op":"log"}` + "\n", `version 9`},
+		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log"`},
+		{`{"version":1,"op":"log","args":{"colour":1}}` + "\n", `unknown field`},
+		{`{"version":1,"op":"log","args":{"priority":8}}` + "\n", `priority 8`},
+		{`{"version":1,"op":"log"}` + "\n", `{"version":1,"ok":true}`},
+	} {
+		conn, err := net.Dial("unix", cfg.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write([]byte(test.send))
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		answer, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(answer, test.want) {
+			t.Errorf("%q gave %q, %v, want %q", test.send, answer, err, test.want)
+		}
+		conn.Close()
+	}
+	err := Query(t.Context(), cfg.Socket, Filter{Last: -2}, func(logring.Entry) error { return nil })
+	if refused := new(control.Error); !errors.As(err, &refused) {
+		t.Errorf("a bad filter gave %v", err)
+	}
+}
+
+func TestTooManyReaders(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	stop := start(t, cfg)
+	fmt.Fprint(producer(t, cfg, web), "x\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	joined := make(chan struct{}, maxReaders)
+	for range maxReaders {
+		wg.Go(func() {
+			err := Query(ctx, cfg.Socket, Filter{Follow: true}, func(logring.Entry) error { joined <- struct{}{}; return nil })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range maxReaders {
+		<-joined
+	}
+	err := Query(t.Context(), cfg.Socket, Filter{}, func(logring.Entry) error { return nil })
+	if refused := new(control.Error); !errors.As(err, &refused) || refused.Hint == "" {
+		t.Errorf("one reader too many got %v", err)
+	}
+	cancel()
+	wg.Wait()
+	stop()
+}
+
+// A reader that never reads is let go, and holds up neither the collector nor the end of logd.
+func TestReaderThatNeverReads(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	stop := start(t, cfg)
+	conn, err := net.Dial("unix", cfg.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, `{"version":1,"op":"log","args":{"follow":true}}`)
+	file := producer(t, cfg, flood)
+	for range 200 {
+		file.WriteString(strings.Repeat(strings.Repeat("f", 99)+"\n", 100))
+	}
+	fmt.Fprint(producer(t, cfg, web), "done\n")
+	follow(t, cfg, Filter{Names: []string{"hello"}}, 1)
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+}
+
+// A slow follower is told about the gap.
+func TestSlowReaderSeesGap(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	cfg.RingBytes = 256 << 10
+	start(t, cfg)
+	file := producer(t, cfg, flood)
+	fmt.Fprint(file, "first\n")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	filled, seen := false, errors.New("seen")
+	err := Query(ctx, cfg.Socket, Filter{Follow: true}, func(e logring.Entry) error {
+		if !filled {
+			filled = true
+			for range 300 {
+				file.WriteString(strings.Repeat(strings.Repeat("f", 99)+"\n", 100))
+			}
+		}
+		if e.Name == "logd" && strings.Contains(e.Message, "were gone before") {
+			return seen
+		}
+		return nil
+	})
+	if !errors.Is(err, seen) {
+		t.Errorf("no word about the gap: %v", err)
+	}
+}
+
+// With a full file system producers wait, and all goes on once there is room.
+func TestFileSystemFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root for a mount namespace")
+		}
+		t.Skip("needs root for a mount namespace")
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), helperEnv+"=full", "LOGD_DIR="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func fullFileSystem(dir string) error {
+	if err := unix.Mount("run", dir, "tmpfs", 0, "size=1m"); err != nil {
+		return err
+	}
+	cfg := configIn(dir)
+	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done, ready := make(chan error, 1), make(chan struct{})
+	cfg.Ready = func() { close(ready) }
+	go func() { done <- Run(ctx, cfg) }()
+	<-ready
+	file, err := logpipe.Open(cfg.Dir, web)
+	if err != nil {
+		return err
+	}
+	junk, err := os.Create(filepath.Join(dir, "junk"))
+	if err != nil {
+		return err
+	}
+	for block := make([]byte, 4096); err == nil; _, err = junk.Write(block) {
+	}
+	const lines = 2000 // less than the pipe holds
+	for i := range lines {
+		fmt.Fprintf(file, "line %d %s\n", i, strings.Repeat("x", 80))
+	}
+	time.Sleep(1500 * time.Millisecond)
+	if err := junk.Truncate(0); err != nil {
+		return err
+	}
+	n, enough := 0, errors.New("enough")
+	ctxWait, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	err = Query(ctxWait, cfg.Socket, Filter{Follow: true}, func(e logring.Entry) error {
+		if !strings.HasPrefix(e.Message, fmt.Sprintf("line %d ", n)) {
+			return fmt.Errorf("line %d is %q", n, e.Message)
+		}
+		if n++; n == lines {
+			return enough
+		}
+		return nil
+	})
+	cancel()
+	if !errors.Is(err, enough) {
+		return fmt.Errorf("after %d lines: %v", n, err)
+	}
+	return <-done
+}
+
+// What a resting logd costs: no CPU, little memory.
+func TestIdleCost(t *testing.T) {
+	dir := shmDir(t)
+	cfg := configIn(dir)
+	kmsg := "/dev/kmsg"
+	if f, err := os.Open(kmsg); err != nil {
+		kmsg = NoKmsg
+	} else {
+		f.Close()
+	}
+	for i := range 20 {
+		file := producer(t, cfg, logpipe.Source{Kind: logpipe.Service, Name: fmt.Sprintf("s%d", i), Stream: logpipe.Stdout})
+		fmt.Fprintf(file, "hello from %d\n", i)
+	}
+	cmd := logdProcess(t, dir, kmsg)
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	for _, err := os.Stat(cfg.Socket); err != nil; _, err = os.Stat(cfg.Socket) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	follow(t, cfg, Filter{Kinds: []string{logpipe.Service}}, 20)
+	time.Sleep(500 * time.Millisecond)
+	before := cpuTicks(t, cmd.Process.Pid)
+	time.Sleep(2 * time.Second)
+	if after := cpuTicks(t, cmd.Process.Pid); after != before {
+		t.Errorf("used %s ticks, then %s, at rest", before, after)
+	}
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", cmd.Process.Pid))
+	if err != nil {
+		t.Skipf("needs smaps_rollup: %v", err)
+	}
+	for line := range strings.Lines(string(rollup)) {
+		if strings.HasPrefix(line, "Rss") || strings.HasPrefix(line, "Private_Dirty") || strings.HasPrefix(line, "Anonymous") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+// cpuTicks is utime and stime, in 10 ms.
+func cpuTicks(t *testing.T, pid int) string {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	return fields[11] + "+" + fields[12]
+}
+
+// BenchmarkThrough is the whole way: a producer's write, pipe, spool, ring.
+func BenchmarkThrough(b *testing.B) {
+	cfg := configIn(shmDir(b))
+	cfg.RingBytes = logring.DefaultSize
+	start(b, cfg)
+	file := producer(b, cfg, web)
+	text := []byte(strings.Repeat("x", 99) + "\n")
+	block := bytes.Repeat(text, 40)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += 40 {
+		if _, err := file.Write(block); err != nil {
+			b.Fatal(err)
+		}
+	}
+	fmt.Fprint(file, "done\n")
+	for last := ""; last != "done"; {
+		err := Query(b.Context(), cfg.Socket, Filter{Last: 1}, func(e logring.Entry) error { last = e.Message; return nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+}

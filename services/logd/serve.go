@@ -1,0 +1,256 @@
+package logd
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/control"
+	"resinos/services/logpipe"
+	"resinos/services/logring"
+)
+
+const (
+	opLog      = "log"
+	maxReaders = 16
+	// askTime is how long a client may take to ask, takeTime how long it may leave us with a full socket.
+	askTime  = 5 * time.Second
+	takeTime = 10 * time.Second
+)
+
+// A server answers queries. The request is control's, operation "log" with a Filter; the answer is one Entry a line, and
+// a control.Response at the end.
+type server struct {
+	listener *net.UnixListener
+	ring     *logring.Ring
+	log      *slog.Logger
+	slots    chan struct{} // one for each reader
+	readers  sync.WaitGroup
+}
+
+func listen(path string, ring *logring.Ring, log *slog.Logger) (*server, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("serve log: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("serve log: %w", err)
+	}
+	// Until here others may connect; the peer's user id is what keeps them out.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("serve log: %w", err), l.Close())
+	}
+	return &server{listener: l, ring: ring, log: log, slots: make(chan struct{}, maxReaders)}, nil
+}
+
+// run accepts readers until ctx is done, and returns when the last of them has been left.
+func (s *server) run(ctx context.Context) {
+	defer context.AfterFunc(ctx, func() { s.listener.Close() })()
+	defer s.readers.Wait()
+	for {
+		conn, err := s.listener.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			if conn != nil {
+				conn.Close()
+			}
+			return
+		case err != nil: // no descriptors or no memory: the readers there are go on
+			s.log.Warn("log reader not accepted", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		s.readers.Go(func() { s.admit(ctx, conn) })
+	}
+}
+
+// admit serves one reader, or tells it why not.
+func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	conn.SetDeadline(time.Now().Add(askTime))
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		reply(conn, &control.Error{Text: fmt.Sprintf("%d log readers are there already", maxReaders), Hint: "end one, then try again"})
+		return
+	}
+	if uid, err := peer(conn); err != nil || uid != 0 {
+		reply(conn, &control.Error{Text: "only root may read the log", Hint: "log in as root"})
+		return
+	}
+	in := bufio.NewReaderSize(io.LimitReader(conn, control.MaxRequest), 512)
+	question, err := in.ReadBytes('\n')
+	if err != nil {
+		return // gone, too slow, or no line: it gets nothing
+	}
+	filter, err := parseQuery(question)
+	if err == nil {
+		err = s.answer(ctx, conn, filter)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+		s.log.Warn("log reader dropped", "reason", "it did not read for "+takeTime.String())
+		return
+	}
+	reply(conn, err)
+}
+
+// parseQuery decodes and checks a request's line.
+func parseQuery(line []byte) (Filter, error) {
+	var f Filter
+	req, err := control.DecodeRequest(line)
+	if err != nil {
+		return f, err
+	}
+	if req.Op != opLog {
+		return f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog}
+	}
+	if err := control.Args(req.Args, &f); err != nil {
+		return Filter{}, err
+	}
+	return f, f.check()
+}
+
+func reply(conn net.Conn, err error) {
+	r := control.Response{Version: control.Version, OK: err == nil}
+	if err != nil {
+		r.Error = err.Error()
+		if e := new(control.Error); errors.As(err, &e) {
+			r.Error, r.Hint = e.Text, e.Hint
+		}
+	}
+	line, _ := json.Marshal(r) // strings always encode
+	// Whoever does not take it gets none.
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = conn.Write(append(line, '\n'))
+}
+
+// answer sends what the filter wants. With Follow it returns when the client leaves.
+func (s *server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error {
+	end := s.ring.Next()
+	from, err := s.begin(f)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	defer conn.SetReadDeadline(time.Unix(1, 0))
+	conn.SetReadDeadline(time.Time{})
+	wg.Go(func() { // a client that leaves, or says more, is done
+		conn.Read(make([]byte, 1))
+		cancel()
+	})
+	rd := s.ring.NewReader(from)
+	defer rd.Close()
+	if rd.Keep = f.match; !f.Follow {
+		rd.Until = end // else a flood would hold the client for ever
+	}
+	out := &sender{ctx: ctx, conn: conn, rd: rd}
+	for {
+		if err := out.drain(); err != nil || !f.Follow {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.ring.Changed(rd.Seq()):
+		}
+	}
+}
+
+func (s *server) begin(f Filter) (uint64, error) {
+	switch {
+	case f.Last > 0:
+		return s.ring.Tail(f.Last, f.match)
+	case f.Last < 0:
+		return s.ring.Next(), nil
+	}
+	return s.ring.Oldest(), nil
+}
+
+// A sender writes a reader's entries to a client.
+type sender struct {
+	ctx     context.Context // ends the writing
+	conn    *net.UnixConn
+	rd      *logring.Reader
+	buf     []byte
+	skipped uint64
+}
+
+// drain sends all that is committed.
+func (o *sender) drain() error {
+	var e logring.Entry
+	for {
+		ok, err := o.rd.Next(&e)
+		if err != nil {
+			return err
+		}
+		if lost := o.rd.Skipped - o.skipped; lost > 0 {
+			o.skipped = o.rd.Skipped
+			o.buf = append(gap(&e, lost).AppendJSON(o.buf), '\n')
+		}
+		if ok {
+			o.buf = append(e.AppendJSON(o.buf), '\n')
+		}
+		if len(o.buf) > 16<<10 || !ok {
+			if err := o.flush(); err != nil {
+				return err
+			}
+		}
+		if !ok {
+			return nil
+		}
+	}
+}
+
+// gap stands for entries that were overwritten before a slow reader came to them.
+func gap(next *logring.Entry, lost uint64) *logring.Entry {
+	return &logring.Entry{
+		Seq: next.Seq, Boot: next.Boot, Time: next.Time, Boottime: next.Boottime, Kind: logpipe.Service, Name: "logd",
+		Stream: logpipe.Log, Priority: 4, Message: fmt.Sprintf("%d entries were gone before they could be read", lost),
+	}
+}
+
+func (o *sender) flush() error {
+	if len(o.buf) == 0 {
+		return nil
+	}
+	o.conn.SetWriteDeadline(time.Now().Add(takeTime))
+	if o.ctx.Err() != nil { // its end has set a deadline that we have just undone
+		return context.Cause(o.ctx)
+	}
+	_, err := o.conn.Write(o.buf)
+	if o.buf = o.buf[:0]; cap(o.buf) > 64<<10 {
+		o.buf = nil
+	}
+	return err
+}
+
+func peer(conn *net.UnixConn) (uid uint32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	failed := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(failed, err); err != nil {
+		return 0, err
+	}
+	return cred.Uid, nil
+}
