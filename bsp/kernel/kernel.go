@@ -130,7 +130,7 @@ func (k *Kernel) InitramfsModules(ctx context.Context, board boards.Board) (Set,
 // set makes the closure of wanted. The folder's name is a digest of all that decides its content; format changes with
 // this program.
 func (k *Kernel) set(ctx context.Context, wanted []string) (Set, error) {
-	const format = "1"
+	const format = "2"
 	h := sha256.Sum256([]byte(strings.Join(append([]string{format, k.pin.SHA256}, wanted...), "\n")))
 	dir := filepath.Join(k.cache, "modules", "sha256-"+hex.EncodeToString(h[:]))
 	err := cache.Folder(ctx, dir, func(dir string) error { return k.fill(ctx, dir, wanted) })

@@ -18,6 +18,7 @@ type Index struct {
 	alias   []byte
 	softdep []byte
 	builtin []byte
+	devname []byte
 }
 
 // Open reads the index in dir, such as /usr/lib/modules/RELEASE. Only modules.dep must exist.
@@ -26,7 +27,7 @@ func Open(dir string) (*Index, error) {
 	for _, f := range []struct {
 		name string
 		into *[]byte
-	}{{depFile, &x.dep}, {aliasFile, &x.alias}, {softdepFile, &x.softdep}, {builtinFile, &x.builtin}} {
+	}{{depFile, &x.dep}, {aliasFile, &x.alias}, {softdepFile, &x.softdep}, {builtinFile, &x.builtin}, {devnameFile, &x.devname}} {
 		text, err := os.ReadFile(filepath.Join(dir, f.name))
 		if err != nil && (f.name == depFile || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, fmt.Errorf("open module index: %w", err)
@@ -76,6 +77,21 @@ func (x *Index) Match(modalias string) []string {
 	m := matcher{text: x.alias, modalias: Alias(modalias)}
 	m.narrow()
 	return m.names
+}
+
+// Nodes lists the device nodes to make so that opening one loads its module.
+func (x *Index) Nodes() []Node {
+	var all []Node
+	for line := range strings.Lines(string(x.devname)) {
+		var module, name, kind string
+		var n Node
+		if _, err := fmt.Sscanf(line, "%s %s %1s%d:%d", &module, &name, &kind, &n.Major, &n.Minor); err != nil || !filepath.IsLocal(name) {
+			continue
+		}
+		n.Name, n.Block = name, kind == "b"
+		all = append(all, n)
+	}
+	return all
 }
 
 // search finds the line whose key is name in text, whose lines are sorted by key.

@@ -24,6 +24,9 @@ func NewLoader(index *Index) *Loader {
 	return &Loader{index: index, load: loadFile, tried: map[string]error{}}
 }
 
+// Index is what the loader loads from.
+func (l *Loader) Index() *Index { return l.index }
+
 // Load loads the named module after all it needs; nothing happens if it is loaded or built in. A soft dependency that
 // does not load is no fault, a hard one shows in the module's own error.
 func (l *Loader) Load(name, params string) error {

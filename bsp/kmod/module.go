@@ -15,6 +15,8 @@ import (
 	"bytes"
 	"errors"
 	"path"
+	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -28,11 +30,20 @@ type Module struct {
 	Post     []string // the same, after
 	Aliases  []string // patterns with _ for - outside of brackets
 	Firmware []string // files below usr/lib/firmware
+	Nodes    []Node   // device nodes that load the module when they are opened
+}
+
+// A Node is a device node that can be made before its module is loaded.
+type Node struct {
+	Name         string // below /dev
+	Block        bool
+	Major, Minor uint32
 }
 
 // ParseModinfo reads a .modinfo section: NUL-separated key=value records. Path is left empty.
 func ParseModinfo(section []byte) (Module, error) {
 	var m Module
+	var nodes []string
 	for record := range bytes.SplitSeq(section, []byte{0}) {
 		key, value, found := strings.Cut(string(record), "=")
 		if !found {
@@ -50,6 +61,9 @@ func ParseModinfo(section []byte) (Module, error) {
 		case "softdep":
 			m.addSoft(value)
 		case "alias":
+			if node, found := strings.CutPrefix(value, "devname:"); found {
+				nodes = append(nodes, node)
+			}
 			if alias := Alias(value); !strings.ContainsAny(alias, " \t\n") {
 				m.Aliases = append(m.Aliases, alias)
 			}
@@ -60,7 +74,28 @@ func ParseModinfo(section []byte) (Module, error) {
 	if strings.ContainsAny(m.Name, " /\n") {
 		return Module{}, errors.New("modinfo: the name of the module is none")
 	}
+	m.Nodes = m.numbered(nodes)
 	return m, nil
+}
+
+// numbered gives a module's nodes the numbers that its aliases "char-major-10-200" name, in their order.
+func (m *Module) numbered(names []string) []Node {
+	var all []Node
+	for _, a := range m.Aliases {
+		kind, numbers, found := strings.Cut(a, "_major_")
+		majorText, minorText, both := strings.Cut(numbers, "_")
+		major, err1 := strconv.ParseUint(majorText, 10, 12)
+		minor, err2 := strconv.ParseUint(minorText, 10, 20)
+		if !found || !both || err1 != nil || err2 != nil || kind != "char" && kind != "block" || len(all) == len(names) {
+			continue
+		}
+		name := names[len(all)]
+		if !filepath.IsLocal(name) || strings.ContainsAny(name, " \t\n") {
+			return nil
+		}
+		all = append(all, Node{Name: name, Block: kind == "block", Major: uint32(major), Minor: uint32(minor)})
+	}
+	return all
 }
 
 // addSoft reads "pre: a b post: c".

@@ -15,11 +15,13 @@ import (
 //	modules.alias    alias PATTERN NAME    by pattern
 //	modules.softdep  softdep NAME post: NAME...   by name; only what is to be loaded afterwards
 //	modules.builtin  PATH                  by name
+//	modules.devname  NAME NODE cMAJOR:MINOR (or b)   by name
 const (
 	depFile     = "modules.dep"
 	aliasFile   = "modules.alias"
 	softdepFile = "modules.softdep"
 	builtinFile = "modules.builtin"
+	devnameFile = "modules.devname"
 )
 
 // WriteIndex writes the index files of modules into dir. The modules must be closed under Depends; built-in ones among
@@ -41,7 +43,7 @@ func WriteIndex(dir string, modules []Module) error {
 func IndexFiles(modules []Module) (map[string][]byte, error) {
 	sorted := slices.Clone(modules)
 	slices.SortFunc(sorted, func(a, b Module) int { return strings.Compare(a.Name, b.Name) })
-	var dep, alias, soft, builtin []string
+	var dep, alias, soft, builtin, devname []string
 	var faults []error
 	c := newClosure(sorted, nil)
 	c.noPost = true
@@ -56,6 +58,9 @@ func IndexFiles(modules []Module) (map[string][]byte, error) {
 		for _, a := range m.Aliases {
 			alias = append(alias, "alias "+a+" "+m.Name)
 		}
+		for _, n := range m.Nodes {
+			devname = append(devname, devnameLine(m.Name, n))
+		}
 		if post := postLine(c, m); post != "" {
 			soft = append(soft, post)
 		}
@@ -66,7 +71,16 @@ func IndexFiles(modules []Module) (map[string][]byte, error) {
 	slices.Sort(alias)
 	return map[string][]byte{
 		depFile: lines(dep), aliasFile: lines(slices.Compact(alias)), softdepFile: lines(soft), builtinFile: lines(builtin),
+		devnameFile: lines(devname),
 	}, nil
+}
+
+func devnameLine(module string, n Node) string {
+	kind := "c"
+	if n.Block {
+		kind = "b"
+	}
+	return fmt.Sprintf("%s %s %s%d:%d", module, n.Name, kind, n.Major, n.Minor)
 }
 
 func lines(all []string) []byte {

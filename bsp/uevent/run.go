@@ -1,0 +1,127 @@
+package uevent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+
+	"resinos/bsp/kmod"
+)
+
+// Config is what Run needs.
+type Config struct {
+	SysRoot string       // "/sys" if empty
+	DevRoot string       // "/dev" if empty
+	Loader  *kmod.Loader // loads what devices ask for; nil loads nothing
+	Ready   func()       // called once when all devices that were there are served; may be nil
+	Log     *slog.Logger
+}
+
+// loader is what a daemon asks of kmod.Loader.
+type loader interface {
+	Serve(modalias string) (loaded []string, err error)
+}
+
+// noModules is the loader of a kernel whose modules are missing: nodes and modes still want care.
+type noModules struct{}
+
+func (noModules) Serve(string) ([]string, error) { return nil, nil }
+
+type daemon struct {
+	sysRoot, devRoot string
+	loader           loader
+	rules            []Rule
+	log              *slog.Logger
+}
+
+// Run serves the devices that are there, then each that comes, one at a time in the kernel's order, until ctx ends. What
+// the kernel says meanwhile waits in the socket; if that overflows, everything present is looked at again.
+func Run(ctx context.Context, cfg Config) error {
+	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log}
+	if d.sysRoot == "" {
+		d.sysRoot = "/sys"
+	}
+	if d.devRoot == "" {
+		d.devRoot = "/dev"
+	}
+	var err error
+	if d.rules, err = Rules(); err != nil {
+		return err
+	}
+	events, err := Listen() // before looking around, so that nothing falls between
+	if err != nil {
+		return err
+	}
+	defer events.Close() // nothing is written to it
+	if cfg.Loader != nil {
+		d.loader = cfg.Loader
+		if err := makeNodes(d.devRoot, cfg.Loader.Index().Nodes()); err != nil {
+			d.log.Warn("device nodes not made", "error", err)
+		}
+	}
+	d.coldplug()
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
+	return d.follow(ctx, events)
+}
+
+// source is where events come from.
+type source interface {
+	Next(ctx context.Context) (Event, error)
+}
+
+func (d *daemon) follow(ctx context.Context, events source) error {
+	for {
+		e, err := events.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrLost):
+			d.log.Warn("uevents lost, looking at all devices again")
+			d.coldplug()
+		case err != nil:
+			return err
+		default:
+			d.handle(e)
+		}
+	}
+}
+
+func (d *daemon) coldplug() {
+	devices := Present(d.sysRoot)
+	loaded := 0
+	for _, dev := range devices {
+		loaded += d.serve(dev.Path, dev.Modalias)
+	}
+	if err := applyModes(d.devRoot, d.rules); err != nil {
+		d.log.Warn("device node modes not set", "error", err)
+	}
+	d.log.Info("devices served", "devices", len(devices), "modules", loaded)
+}
+
+func (d *daemon) handle(e Event) {
+	if e.Action != "add" {
+		return
+	}
+	if e.Modalias != "" {
+		d.serve(e.Path, e.Modalias)
+	}
+	if mode, found := ModeOf(d.rules, e.Node); found {
+		if err := setMode(filepath.Join(d.devRoot, e.Node), mode); err != nil {
+			d.log.Warn("device node mode not set", "node", e.Node, "error", err)
+		}
+	}
+}
+
+func (d *daemon) serve(path, modalias string) int {
+	loaded, err := d.loader.Serve(modalias)
+	if err != nil {
+		d.log.Warn("module not loaded", "device", path, "error", err)
+	}
+	for _, name := range loaded {
+		d.log.Debug("module loaded", "module", name, "device", path)
+	}
+	return len(loaded)
+}
