@@ -226,11 +226,13 @@ func tell(t *testing.T, files []string, newScene func() *scene) {
 		Setup: func(e *testscript.Env) error {
 			s := newScene()
 			e.Values[sceneKey{}] = s
-			e.Setenv("BOARD", s.board)
-			e.Setenv("ADDRESS", Address(s.device.number).String())
-			e.Setenv("GATEWAY", Gateway)
-			e.Setenv("KNOWN_NAME", KnownName)
-			e.Setenv("KNOWN_ADDRESS", KnownAddress)
+			s.vars = map[string]string{
+				"BOARD": s.board, "ADDRESS": Address(s.device.number).String(), "GATEWAY": Gateway,
+				"KNOWN_NAME": KnownName, "KNOWN_ADDRESS": KnownAddress,
+			}
+			for name, value := range s.vars {
+				e.Setenv(name, value)
+			}
 			if !s.shared {
 				e.Defer(s.device.Kill) // before the work folder with its disk goes
 			}

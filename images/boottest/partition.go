@@ -73,6 +73,33 @@ func putInto(to *os.File, label, file string) error {
 	return err
 }
 
+// RenamePartition changes the label of a partition of a raw image.
+func RenamePartition(image, label, name string) error {
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open image: %w", err)
+	}
+	return errors.Join(renameIn(f, label, name), f.Close())
+}
+
+func renameIn(f *os.File, label, name string) error {
+	table, err := gpt.Read(f, 512, 512)
+	if err != nil {
+		return fmt.Errorf("read partitions of %s: %w", f.Name(), err)
+	}
+	stat, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	for _, p := range table.Partitions {
+		if p.Name == label {
+			p.Name = name
+			return table.Write(f, stat.Size())
+		}
+	}
+	return fmt.Errorf("find partition %s in %s: no such label", label, f.Name())
+}
+
 // copySparse copies and leaves holes where there are only zeros.
 func copySparse(to *os.File, from io.Reader) error {
 	block, zeros := make([]byte, 1<<20), make([]byte, 1<<20)

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,13 +29,29 @@ type scene struct {
 	images images
 	board  string
 	device *Device
-	shared bool   // the device belongs to all stories of the folder: it may not be switched off
-	disk   string // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
+	shared bool              // the device belongs to all stories of the folder: it may not be switched off
+	vars   map[string]string // what the story's commands set, for the guest's shell as well
+	disk   string            // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
 }
 
 type sceneKey struct{}
 
 func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
+
+// set gives a variable to the story and to the shell of its guest.
+func (s *scene) set(ts *testscript.TestScript, name, value string) {
+	ts.Setenv(name, value)
+	s.vars[name] = value
+}
+
+// shellVars assigns the story's variables in the guest's shell. testscript itself expands nothing within single quotes.
+func (s *scene) shellVars() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.vars)) {
+		fmt.Fprintf(&b, "%s='%s'; ", name, strings.ReplaceAll(s.vars[name], "'", `'\''`))
+	}
+	return b.String()
+}
 
 // commandTimeout bounds one command in a guest.
 const commandTimeout = time.Minute
@@ -41,6 +59,7 @@ const commandTimeout = time.Minute
 // commands are what stories can say beside the standard commands of testscript.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"guest":     cmdGuest,
+	"script":    cmdScript,
 	"waitfor":   cmdWaitFor,
 	"console":   cmdConsole,
 	"type":      cmdType,
@@ -70,15 +89,25 @@ func usage(ts *testscript.TestScript, ok bool, text string) {
 // guest COMMAND: runs a shell command line in the guest; stdout, stderr and ! work as with exec.
 func cmdGuest(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 1, "[!] guest 'COMMAND LINE'")
+	runInGuest(ts, neg, args[0])
+}
+
+// script FILE: runs the lines of a file of the story by the guest's shell.
+func cmdScript(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1, "[!] script FILE")
+	runInGuest(ts, neg, ts.ReadFile(args[0]))
+}
+
+func runInGuest(ts *testscript.TestScript, neg bool, command string) {
 	s := sceneOf(ts)
 	ctx, cancel := context.WithTimeout(s.ctx, BootTimeout+commandTimeout)
 	defer cancel()
-	code, err := s.device.Run(ctx, args[0], ts.Stdout(), ts.Stderr())
+	code, err := s.device.Run(ctx, s.shellVars()+command, ts.Stdout(), ts.Stderr())
 	if err != nil {
 		ts.Fatalf("%v\n%s", err, s.device.Guest().LastLines())
 	}
 	if (code != 0) != neg {
-		ts.Fatalf("guest %q: exit status %d", args[0], code)
+		ts.Fatalf("guest: exit status %d", code)
 	}
 }
 
@@ -98,7 +127,7 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 	var last string
 	for {
 		var out, talk bytes.Buffer
-		code, err := s.device.Run(ctx, args[1], &out, &talk)
+		code, err := s.device.Run(ctx, s.shellVars()+args[1], &out, &talk)
 		if err == nil {
 			last = fmt.Sprintf("exit status %d\n%s%s", code, out.String(), talk.String())
 			if (code == 0 && match.Match(out.Bytes())) != neg {
@@ -149,17 +178,20 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(sceneOf(ts).device.Guest().Console().Send(text))
 }
 
-// boot [-variant NAME] [-disk FILE]... [-quiet]: switches the story's own device on. -disk adds a disk, -quiet does not
-// wait for a login.
+// boot [-variant NAME] [-disk FILE]... [-quiet] [-once]: switches the story's own device on. -disk adds a disk, -quiet
+// does not wait for a login, -once makes a reboot the end.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-quiet], in a story with a device of its own")
-	variant, quiet := "development", false
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-quiet] [-once], in a story with a device of its own")
+	variant, quiet, once := "development", false, false
 	var disks []qemu.Disk
 	for len(args) > 0 {
 		switch {
 		case args[0] == "-quiet":
 			quiet, args = true, args[1:]
+			continue
+		case args[0] == "-once":
+			once, args = true, args[1:]
 			continue
 		case args[0] == "-variant" && len(args) > 1:
 			variant = args[1]
@@ -172,7 +204,7 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	o, err := s.images.options(s.board, variant)
 	ts.Check(err)
-	o.Disks = disks
+	o.Disks, o.NoReboot = disks, once
 	s.chooseDisk(ts, &o)
 	ts.Check(s.device.Start(s.ctx, o))
 	if !quiet {
@@ -269,15 +301,17 @@ func cmdRawDisk(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(errors.Join(copySparse(to, from), to.Truncate(stat.Size()), to.Close()))
 }
 
-// partition get|put|zero LABEL [FILE]: on the raw disk of the story, which must be off.
+// partition get|put|rename LABEL FILE|NAME, partition zero LABEL: on the raw disk of the story, which must be off.
 func cmdPartition(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, len(args) >= 2 && !neg && strings.HasSuffix(s.disk, ".img"), "partition get|put|zero LABEL [FILE], after rawdisk")
+	usage(ts, len(args) >= 2 && !neg && strings.HasSuffix(s.disk, ".img"), "partition get|put|rename LABEL FILE|NAME, or partition zero LABEL, after rawdisk")
 	switch {
 	case args[0] == "get" && len(args) == 3:
 		ts.Check(GetPartition(s.disk, args[1], ts.MkAbs(args[2])))
 	case args[0] == "put" && len(args) == 3:
 		ts.Check(PutPartition(s.disk, args[1], ts.MkAbs(args[2])))
+	case args[0] == "rename" && len(args) == 3:
+		ts.Check(RenamePartition(s.disk, args[1], args[2]))
 	case args[0] == "zero" && len(args) == 2:
 		zeros := ts.MkAbs("zeros")
 		ts.Check(os.WriteFile(zeros, make([]byte, 4<<20), 0o600)) // all that a file system is known by
@@ -314,19 +348,30 @@ func cmdDigest(ts *testscript.TestScript, neg bool, args []string) {
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	ts.Check(err)
-	ts.Setenv(args[0], hex.EncodeToString(h.Sum(nil)))
+	sceneOf(ts).set(ts, args[0], hex.EncodeToString(h.Sum(nil)))
 }
 
-// lease: prints what the DHCP server knows about the device.
+// lease [TIMEOUT]: waits until the DHCP server has given the device a lease, and prints what it keeps about it.
 func cmdLease(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, len(args) == 0, "[!] lease")
-	s := sceneOf(ts)
-	line, err := s.device.lab.Lease(s.device.number)
-	ts.Check(err)
-	if (line == "") != neg {
-		ts.Fatalf("lease: %q", line)
+	usage(ts, len(args) <= 1 && !neg, "lease [TIMEOUT]")
+	timeout := commandTimeout
+	if len(args) == 1 {
+		var err error
+		timeout, err = time.ParseDuration(args[0])
+		ts.Check(err)
 	}
-	fmt.Fprintln(ts.Stdout(), line)
+	s := sceneOf(ts)
+	for end := time.Now().Add(timeout); ; time.Sleep(200 * time.Millisecond) {
+		line, err := s.device.lab.Lease(s.device.number)
+		ts.Check(err)
+		if line != "" {
+			fmt.Fprintln(ts.Stdout(), line)
+			return
+		}
+		if time.Now().After(end) || !s.device.Running() {
+			ts.Fatalf("lease: none within %v\n%s", timeout, s.device.Guest().LastLines())
+		}
+	}
 }
 
 // dnsmasq REGEXP: the DHCP and DNS server has logged such a line.
@@ -347,7 +392,7 @@ func cmdField(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &value))
 	found, err := pick(value, args[1])
 	ts.Check(err)
-	ts.Setenv(args[0], found)
+	sceneOf(ts).set(ts, args[0], found)
 }
 
 // keep VARIABLE [REGEXP]: sets VARIABLE to the first match (or its first group) in what the last command printed, by
@@ -364,7 +409,7 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		text = groups[len(groups)-1]
 	}
-	ts.Setenv(args[0], text)
+	sceneOf(ts).set(ts, args[0], text)
 }
 
 // reachable PORT: something accepts TCP connections on that port of the device.

@@ -16,6 +16,7 @@ import (
 
 	"resinos/bsp/apt"
 	"resinos/bsp/boards"
+	"resinos/images/inspect"
 	"resinos/images/qemu"
 )
 
@@ -38,7 +39,7 @@ device off and fails if any of that does not happen in time.`
 // runCommand is resin run.
 func runCommand() *cobra.Command {
 	var f runFlags
-	c := &cobra.Command{Use: "run FILE", Short: "boot an image in QEMU", Long: runLong, Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "run FILE", Short: "boot an image in QEMU", Long: runLong, Args: countArgs(1)}
 	c.Flags().StringVar(&f.board, "board", "", "board to play (default: the one that the image was made for)")
 	c.Flags().StringVar(&f.cache, "cache", ".cache", "folder for downloads: the board's firmware")
 	c.Flags().IntVar(&f.memory, "memory", qemu.DefaultMemory, "memory of the device in MiB")
@@ -85,15 +86,17 @@ func runOptions(ctx context.Context, image string, f runFlags) (qemu.Options, er
 	name := f.board
 	if name == "" {
 		var err error
-		if name, err = imageBoard(image); err != nil {
-			return qemu.Options{}, fmt.Errorf("%w\nname it with --board", err)
+		if name, err = imageBoard(ctx, image); err != nil {
+			return qemu.Options{}, err
 		}
 	}
 	board, err := boards.Load(name)
 	if err != nil {
 		return qemu.Options{}, err
 	}
-	firmware, err := qemu.Firmware(ctx, board, f.cache, func(apt.Progress) {})
+	shown, finish := progress()
+	firmware, err := qemu.Firmware(ctx, board, f.cache, func(p apt.Progress) { shown.Advance(p.What, p.Done, p.Total) })
+	finish()
 	if err != nil {
 		return qemu.Options{}, err
 	}
@@ -105,6 +108,18 @@ func runOptions(ctx context.Context, image string, f runFlags) (qemu.Options, er
 		o.Disks = append(o.Disks, qemu.Disk{Path: file, Snapshot: f.snapshot})
 	}
 	return o, nil
+}
+
+// imageBoard finds out which board the image was made for.
+func imageBoard(ctx context.Context, image string) (string, error) {
+	report, err := inspect.Image(ctx, image)
+	if err == nil && report.Board == "" {
+		err = fmt.Errorf("inspect %s: it does not say which board it is for", image)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w; name the board with --board", err)
+	}
+	return report.Board, nil
 }
 
 // startGuest finds a free port if it is asked to, and tries again when somebody else was faster.
@@ -263,8 +278,12 @@ func finishByShell(ctx context.Context, shell *qemu.Shell, out io.Writer) error 
 	if err := awaitOutput(ctx, shell); err != nil {
 		return err
 	}
-	if code, err := shell.Run(ctx, "osctl boot", out, os.Stderr); err != nil || code != 0 {
-		return fmt.Errorf("print boot time line: exit status %d, %w", code, err)
+	code, err := shell.Run(ctx, "osctl boot", out, os.Stderr)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("osctl boot ended with status %d", code)
+	}
+	if err != nil {
+		return fmt.Errorf("print boot time line: %w", err)
 	}
 	// The device may hang up before it has told the exit status.
 	_, _ = shell.Run(ctx, "osctl poweroff", out, os.Stderr)
