@@ -1,6 +1,7 @@
 package assemble
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (x Ext4) format(ctx context.Context, name string) error {
 // arguments is the mke2fs command line without the file.
 func (x Ext4) arguments() []string {
 	extended := "root_owner=0:0,hash_seed=" + x.UUID + ",lazy_itable_init=0,lazy_journal_init=0,nodiscard"
-	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "8192", "-L", x.Label, "-U", x.UUID, "-m", strconv.Itoa(x.ReservedPercent)}
+	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", strconv.Itoa(x.bytesPerInode()), "-L", x.Label, "-U", x.UUID, "-m", strconv.Itoa(x.ReservedPercent)}
 	if !x.Writable {
 		return append(args, "-O", featuresSlot, "-E", extended)
 	}
@@ -163,4 +164,41 @@ func makeSparse(name string, size disk.Bytes) error {
 		return err
 	}
 	return errors.Join(f.Truncate(int64(size)), f.Close())
+}
+
+// Overhead is what the file system itself takes of its size.
+func (x Ext4) Overhead() disk.Bytes {
+	inodes := x.Size / disk.Bytes(x.bytesPerInode()) * 256
+	groups := (x.Size + 128*disk.MiB - 1) / (128 * disk.MiB)
+	own := inodes + groups*64*disk.KiB + x.Journal + disk.MiB
+	if x.GrowsTo > x.Size {
+		own += x.GrowsTo / (128 * disk.MiB) * 64 // reserved group descriptors
+	}
+	return own + x.Size*disk.Bytes(x.ReservedPercent)/100
+}
+
+// ReadExt4File reads a file of the ext4 that begins at byte start of an image.
+func ReadExt4File(ctx context.Context, image string, start disk.Bytes, name string) ([]byte, error) {
+	// libext2fs takes what follows the question mark as an option, so a name that has one is no use to it.
+	if strings.Contains(image, "?") {
+		return nil, fmt.Errorf("read %s in %s: rename the image, debugfs cannot open a name with a question mark", name, image)
+	}
+	var out bytes.Buffer
+	args := []string{"-R", fmt.Sprintf("cat \"%s\"", name), image + "?offset=" + strconv.FormatInt(int64(start), 10)}
+	text, err := call{command: "debugfs", args: args, stdout: &out}.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if out.Len() == 0 {
+		return nil, fmt.Errorf("read %s: %s", name, lastLines(text, 1))
+	}
+	return out.Bytes(), nil
+}
+
+// bytesPerInode sets the number of inodes: container images are many small files, a slot is a few large ones.
+func (x Ext4) bytesPerInode() int {
+	if x.Writable {
+		return 8192
+	}
+	return 256 * 1024
 }

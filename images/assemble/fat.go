@@ -67,3 +67,6 @@ func (x FAT) tool(ctx context.Context, command string, args ...string) error {
 	}
 	return err
 }
+
+// Overhead is what the file system itself takes of its size: two tables of four bytes for each cluster of a sector.
+func (x FAT) Overhead() disk.Bytes { return x.Size/512*8 + 32*disk.KiB }

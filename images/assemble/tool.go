@@ -73,6 +73,7 @@ type call struct {
 	epoch   int64
 	env     []string // added to the fixed ones
 	stdin   io.Reader
+	stdout  io.Writer
 }
 
 // run waits for the program's end and returns what it wrote to stderr. The error carries its last lines.
@@ -84,7 +85,7 @@ func (c call) run(ctx context.Context) (string, error) {
 	var errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, exe, c.args...)
 	cmd.Env = append(fixedEnv(c.epoch), c.env...)
-	cmd.Stdin, cmd.Stderr = c.stdin, &errs
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, &errs
 	if c.stdin == nil {
 		cmd.Stdin = bytes.NewReader(nil)
 	}

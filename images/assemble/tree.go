@@ -197,3 +197,23 @@ func tarHeader(e Entry, epoch int64) (*tar.Header, error) {
 	}
 	return h, nil
 }
+
+// Usage is the room that a tree's content takes in blocks of 4 KiB, and the largest file with its size.
+func Usage(tree *Tree) (used disk.Bytes, largest string, err error) {
+	const block = 4096
+	var most disk.Bytes = -1
+	for _, e := range tree.Entries() {
+		size, err := e.Size()
+		if err != nil {
+			return 0, "", err
+		}
+		used += (size + block - 1) / block * block
+		if e.Mode.IsDir() {
+			used += block
+		}
+		if e.Mode.IsRegular() && size > most {
+			most, largest = size, fmt.Sprintf("%s (%.1f MiB)", e.Path, float64(size)/float64(disk.MiB))
+		}
+	}
+	return used, largest, nil
+}

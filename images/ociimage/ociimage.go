@@ -127,4 +127,3 @@ func (b blobs) addJSON(mediaType string, v any) (v1.Descriptor, error) {
 func HasApplet(busybox []byte, name string) bool {
 	return bytes.Contains(busybox, []byte("\x00"+name+"\x00"))
 }
-

@@ -1,0 +1,107 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"resinos/bsp/boards"
+	"resinos/bsp/kmod"
+	"resinos/bsp/modinfo"
+	"resinos/images/assemble"
+)
+
+// moduleTrees are the modules of the root and of the initramfs, each with its own index.
+type moduleTrees struct {
+	release string
+	root    *assemble.Tree
+	early   *assemble.Tree
+}
+
+// selectModules takes the modules that the board names, and what they need, out of the kernel package.
+func (b *builder) selectModules(ctx context.Context) error {
+	release, err := b.one(b.lock.Kernel, "usr/lib/modules/*")
+	if err != nil {
+		return err
+	}
+	b.modules.release = filepath.Base(release)
+	pin, _ := b.lock.Find(b.lock.Kernel)
+	key := fmt.Sprintf("%s %q %q", pin.SHA256, b.board.Modules, b.board.Initramfs.Modules)
+	dir, err := b.stage(ctx, "modules", key, func(ctx context.Context, dir string) error {
+		return b.writeModules(ctx, release, dir)
+	})
+	if err != nil {
+		return err
+	}
+	if b.modules.root, err = graft(filepath.Join(dir, "root"), b.modules.release); err != nil {
+		return err
+	}
+	b.modules.early, err = graft(filepath.Join(dir, "early"), b.modules.release)
+	return err
+}
+
+func (b *builder) writeModules(ctx context.Context, release, dir string) error {
+	tree, err := modinfo.OpenTree(release)
+	if err != nil {
+		return err
+	}
+	if unused := b.board.Modules.Unused(tree.Paths()); len(unused) > 0 {
+		b.Progress.Note(fmt.Sprintf("%s/%s.toml: no module matches %s", boards.Folder, b.Board, strings.Join(unused, ", ")))
+	}
+	early := b.board.Initramfs.Modules
+	chosen := append(tree.Select(b.board.Modules.Match), early...)
+	for name, wanted := range map[string][]string{"root": chosen, "early": early} {
+		closure, err := tree.Closure(ctx, wanted)
+		if err != nil {
+			return fmt.Errorf("%s/%s.toml: %w", boards.Folder, b.Board, err)
+		}
+		if err := writeClosure(ctx, tree, closure, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module, dir string) error {
+	for _, m := range closure {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		ko, err := tree.Content(m)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(dir, m.Path)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, ko, 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return kmod.WriteIndex(dir, append(closure, tree.Builtin()...))
+}
+
+// graft lays the files of a host folder out as the modules of a release.
+func graft(dir, release string) (*assemble.Tree, error) {
+	tree := &assemble.Tree{}
+	top := path.Join("usr/lib/modules", release)
+	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, file)
+		if err != nil {
+			return err
+		}
+		return tree.Add(assemble.Entry{Path: path.Join(top, filepath.ToSlash(name)), Mode: 0o644, Source: file})
+	})
+	return tree, err
+}

@@ -1,0 +1,190 @@
+package build
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"resinos/images/apps"
+	"resinos/images/assemble"
+	"resinos/images/bootscript"
+	"resinos/images/layout"
+	"resinos/images/manifest"
+	"resinos/images/ociimage"
+	"resinos/mounts/persist"
+)
+
+// bootTree is what lies on resin-boot: the bootloader, its script and variables, and what a person may edit.
+func (b *builder) bootTree(_ context.Context, m manifest.Manifest) (*assemble.Tree, error) {
+	tree := &assemble.Tree{}
+	files, err := b.bootScript()
+	if err != nil {
+		return nil, err
+	}
+	deviceType, err := json.MarshalIndent(map[string]string{"slug": b.Board, "name": b.board.Description, "arch": b.board.Arch}, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	files["device-type.json"] = append(deviceType, '\n')
+	files["config.json"] = fmt.Appendf(nil, "{\n  \"deviceType\": %q\n}\n", b.Board)
+	files["image-version-info"] = fmt.Appendf(nil, "resinOS %s\nboard %s\nvariant %s\nkernel %s\n", m.Version, m.Board, m.Variant, m.Kernel)
+	files["system-connections/resin-sample"] = []byte(sampleProfile)
+	faults := []error{tree.Add(assemble.Entry{Path: "splash", Mode: fs.ModeDir | 0o755})}
+	for name, text := range files {
+		faults = append(faults, tree.Add(assemble.Entry{Path: name, Mode: 0o644, Content: text}))
+	}
+	for _, f := range b.board.Bootloader.Files {
+		source, err := b.one(b.board.Bootloader.Package, f.Source)
+		faults = append(faults, err)
+		if err == nil {
+			faults = append(faults, tree.Add(assemble.Entry{Path: f.Target, Mode: 0o644, Source: source}))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	sums, err := fingerprint(tree)
+	if err != nil {
+		return nil, err
+	}
+	return tree, tree.Add(assemble.Entry{Path: "resinos.fingerprint", Mode: 0o644, Content: sums})
+}
+
+// sampleProfile shows the form of a network profile; the name resin-sample is the reference system's.
+const sampleProfile = `# A profile of a Wi-Fi network. Copy it to a name of your own and remove the # signs.
+#[connection]
+#id=my-wifi
+#type=wifi
+#
+#[wifi]
+#ssid=MY NETWORK
+#
+#[wifi-security]
+#key-mgmt=wpa-psk
+#psk=MY PASSPHRASE
+#
+#[ipv4]
+#method=auto
+`
+
+// editable are the files of resin-boot that change in the life of a device, and so have no fingerprint.
+var editable = []string{"config.json", "grubenv", "resinos.env", "resinos.fingerprint"}
+
+// fingerprint lists the MD5 sums in the form of md5sum, as the reference system does; it finds damage, not malice.
+func fingerprint(tree *assemble.Tree) ([]byte, error) {
+	var out []byte
+	for _, e := range tree.Entries() {
+		if !e.Mode.IsRegular() || slices.Contains(editable, e.Path) {
+			continue
+		}
+		r, err := e.Open()
+		if err != nil {
+			return nil, err
+		}
+		sum := md5.New()
+		_, err = io.Copy(sum, r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			return nil, err
+		}
+		out = fmt.Appendf(out, "%x  /%s\n", sum.Sum(nil), e.Path)
+	}
+	return out, nil
+}
+
+func (b *builder) bootScript() (bootscript.Files, error) {
+	number := func(label string) int {
+		for i, p := range b.board.Disk.Partitions {
+			if p.Label == label {
+				return i + 1
+			}
+		}
+		return 0
+	}
+	s := bootscript.Script{
+		Kind: bootscript.Kind(b.board.Bootloader.Kind), Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices,
+		PartitionA: number(layout.RootA), PartitionB: number(layout.RootB),
+	}
+	if trees := b.board.Kernel.DeviceTrees; len(trees) > 0 {
+		s.DeviceTree = path.Base(trees[0])
+	}
+	return s.Render(b.epoch)
+}
+
+// stateTree is what lies on resin-state before the first boot.
+func (b *builder) stateTree(context.Context, manifest.Manifest) (*assemble.Tree, error) {
+	tree := &assemble.Tree{}
+	return tree, tree.Add(assemble.Entry{Path: persist.Overlay, Mode: fs.ModeDir | 0o755})
+}
+
+// dataTree is what lies on resin-data before the first boot: the apps to preload.
+func (b *builder) dataTree(context.Context, manifest.Manifest) (*assemble.Tree, error) {
+	tree := &assemble.Tree{}
+	faults := []error{tree.Add(assemble.Entry{Path: "apps", Mode: fs.ModeDir | 0o755})}
+	for _, app := range b.Apps {
+		faults = append(faults, b.addApp(tree, app))
+	}
+	return tree, errors.Join(faults...)
+}
+
+// addApp adds the compose file and the container images of an app: of a folder, or of one that comes with the builder.
+func (b *builder) addApp(tree *assemble.Tree, app string) error {
+	if dir, ok := apps.Builtin(app); ok {
+		text, err := fs.ReadFile(dir, "compose.yaml")
+		if err != nil {
+			return err
+		}
+		image, err := b.helloImage()
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			tree.Add(assemble.Entry{Path: path.Join("apps", app, "compose.yaml"), Mode: 0o644, Content: text}),
+			tree.Add(assemble.Entry{Path: path.Join("apps", app, "images", app+".tar"), Mode: 0o644, Content: image}))
+	}
+	dir, err := filepath.Abs(app)
+	if err != nil {
+		return err
+	}
+	compose := filepath.Join(dir, "compose.yaml")
+	if _, err := os.Stat(compose); err != nil {
+		return fmt.Errorf("preload app %s: %w; want a folder with a compose.yaml and, if the first boot has no network, images/*.tar", app, err)
+	}
+	name := strings.ToLower(filepath.Base(dir))
+	faults := []error{tree.Add(assemble.Entry{Path: path.Join("apps", name, "compose.yaml"), Mode: 0o644, Source: compose})}
+	images, err := filepath.Glob(filepath.Join(dir, "images", "*.tar"))
+	faults = append(faults, err)
+	for _, file := range images {
+		faults = append(faults, tree.Add(assemble.Entry{Path: path.Join("apps", name, "images", filepath.Base(file)), Mode: 0o644, Source: file}))
+	}
+	return errors.Join(faults...)
+}
+
+// helloApplets are what a person who looks into the demonstration container may want.
+var helloApplets = []string{
+	"cat", "date", "echo", "env", "hostname", "id", "ip", "ls", "mount", "nslookup", "ping", "ps", "sh", "sleep", "uname", "wget",
+}
+
+// helloImage is the container image of the demonstration app.
+func (b *builder) helloImage() ([]byte, error) {
+	file, err := b.one("busybox-static", "usr/bin/busybox")
+	if err != nil {
+		return nil, err
+	}
+	busybox, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return ociimage.Image{
+		Name: "resinos/hello:latest", Arch: b.board.Arch, Busybox: busybox, Epoch: b.epoch,
+		Applets: helloApplets,
+	}.Archive()
+}

@@ -1,0 +1,189 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"resinos/images/assemble"
+	"resinos/images/manifest"
+	"resinos/images/ociimage"
+	"resinos/images/rootfs"
+)
+
+// slotTree makes the squashfs and the initramfs and lays out the slot.
+func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manifest, error) {
+	services, err := b.services()
+	if err != nil {
+		return nil, manifest.Manifest{}, err
+	}
+	firmware, err := b.firmware()
+	if err != nil {
+		return nil, manifest.Manifest{}, err
+	}
+	in := rootfs.Inputs{
+		Board: b.Board, Variant: b.Variant, Version: Version, Programs: b.programs(), Packages: b.packages,
+		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet,
+	}
+	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)
+	if err != nil {
+		return nil, manifest.Manifest{}, err
+	}
+	var root, early string
+	g, work := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { root, err = b.root(work, in); return err })
+	g.Go(func() (err error) { early, err = b.initramfs(work, in); return err })
+	if err := g.Wait(); err != nil {
+		return nil, manifest.Manifest{}, err
+	}
+	tree := &assemble.Tree{}
+	for name, source := range map[string]string{"vmlinuz": kernel, "initramfs": early, "rootfs.squashfs": root} {
+		if err := tree.Add(assemble.Entry{Path: name, Mode: 0o644, Source: source}); err != nil {
+			return nil, manifest.Manifest{}, err
+		}
+	}
+	if err := b.deviceTrees(tree); err != nil {
+		return nil, manifest.Manifest{}, err
+	}
+	m, err := b.manifest(tree)
+	if err != nil {
+		return nil, m, err
+	}
+	text, err := m.Encode()
+	if err != nil {
+		return nil, m, err
+	}
+	return tree, m, tree.Add(assemble.Entry{Path: manifest.Name, Mode: 0o644, Content: text})
+}
+
+func (b *builder) root(ctx context.Context, in rootfs.Inputs) (string, error) {
+	tree, err := b.table.Root(in)
+	if err != nil {
+		return "", err
+	}
+	digest, err := tree.Digest()
+	if err != nil {
+		return "", err
+	}
+	x := assemble.Squashfs{Level: squashLevel, BlockSize: squashBlock, Epoch: b.epoch}
+	file, err := b.file(ctx, "rootfs", "rootfs.squashfs", fmt.Sprintf("%s %+v", digest, x), func(ctx context.Context, name string) error {
+		return x.Write(ctx, name, tree)
+	})
+	if err != nil {
+		return "", err
+	}
+	return file, b.checkRootSize(file, tree)
+}
+
+func (b *builder) initramfs(ctx context.Context, in rootfs.Inputs) (string, error) {
+	tree, err := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
+	if err != nil {
+		return "", err
+	}
+	digest, err := tree.Digest()
+	if err != nil {
+		return "", err
+	}
+	return b.file(ctx, "initramfs", "initramfs", fmt.Sprintf("%s %d", digest, b.epoch), func(_ context.Context, name string) error {
+		return assemble.WriteInitramfs(name, tree, b.epoch)
+	})
+}
+
+// deviceTrees adds the board's device trees below dtbs/, wherever the kernel package keeps them.
+func (b *builder) deviceTrees(tree *assemble.Tree) error {
+	var faults []error
+	for _, name := range b.board.Kernel.DeviceTrees {
+		found := ""
+		err := filepath.WalkDir(filepath.Join(b.packages[b.lock.Kernel], "usr/lib"), func(file string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && strings.HasSuffix(file, "/"+name) {
+				found = file
+				return fs.SkipAll
+			}
+			return err
+		})
+		if err != nil || found == "" {
+			faults = append(faults, errors.Join(fmt.Errorf("find device tree %s in package %s: not there", name, b.lock.Kernel), err))
+			continue
+		}
+		faults = append(faults, tree.Add(assemble.Entry{Path: "dtbs/" + filepath.Base(name), Mode: 0o644, Source: found}))
+	}
+	return errors.Join(faults...)
+}
+
+// firmware is what the board's patterns take out of its firmware packages.
+func (b *builder) firmware() (*assemble.Tree, error) {
+	tree := &assemble.Tree{}
+	chosen := b.board.Modules // the same patterns, only other files
+	chosen.Include, chosen.Exclude = b.board.Firmware.Include, nil
+	for _, name := range b.board.Firmware.Packages {
+		for _, top := range []string{"usr/lib/firmware", "lib/firmware"} {
+			dir := filepath.Join(b.packages[name], top)
+			err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil
+				}
+				if err != nil || !d.Type().IsRegular() {
+					return err
+				}
+				rel, err := filepath.Rel(dir, file)
+				if err != nil || !chosen.Match(filepath.ToSlash(rel)) {
+					return err
+				}
+				return tree.Add(assemble.Entry{Path: "usr/lib/firmware/" + filepath.ToSlash(rel), Mode: 0o644, Source: file})
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return tree, nil
+}
+
+func (b *builder) manifest(tree *assemble.Tree) (manifest.Manifest, error) {
+	m := manifest.Manifest{
+		Format: manifest.Format, Version: Version, Board: b.Board, Variant: b.Variant, Arch: b.board.Arch,
+		Kernel: b.modules.release, Epoch: b.epoch,
+	}
+	for _, e := range tree.Entries() {
+		if !e.Mode.IsRegular() {
+			continue
+		}
+		f, err := describe(e)
+		if err != nil {
+			return m, err
+		}
+		m.Files = append(m.Files, f)
+	}
+	for _, p := range b.pins() {
+		m.Packages = append(m.Packages, manifest.Package{Name: p.Name, Version: p.Version, SHA256: p.SHA256})
+	}
+	return m, nil
+}
+
+func describe(e assemble.Entry) (manifest.File, error) {
+	r, err := e.Open()
+	if err != nil {
+		return manifest.File{}, err
+	}
+	defer r.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, r)
+	return manifest.File{Name: e.Path, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
+}
+
+func fileSize(name string) (int64, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"resinos/bsp/apt"
+	"resinos/bsp/boards"
+	"resinos/bsp/lock"
+)
+
+func bspCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "bsp",
+		Short:   "Look after the boards' packages",
+		Example: "  resin bsp lock qemu-x86_64",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(lockCommand())
+	return cmd
+}
+
+func lockCommand() *cobra.Command {
+	var cache, tree string
+	var mirrors []string
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "lock BOARD",
+		Short: "Pin the versions and digests of a board's packages that the mirror serves now",
+		Long: `Lock asks the Debian mirror which version of each of the board's packages it serves, and writes version, digest
+and size into bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resin again: the lock is part of it.`,
+		Example: "  resin bsp lock qemu-x86_64\n  resin bsp lock -n qemu-arm64",
+		Args:    countArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			board, err := boards.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(lockFolder(tree)); err != nil {
+				return usageError{fmt.Errorf("%w; run it at the top of the source tree or name that with --tree", err)}
+			}
+			fresh, err := pin(cmd.Context(), board, cache, mirrors)
+			if err != nil {
+				return err
+			}
+			if dry {
+				_, err := cmd.OutOrStdout().Write(lock.Format(fresh))
+				return err
+			}
+			if err := lock.Save(tree, fresh); err != nil {
+				return err
+			}
+			report(cmd, board.Name, fresh)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cache, "cache", ".cache", "folder for the package lists")
+	f.StringVar(&tree, "tree", ".", "top of the source tree")
+	f.StringSliceVar(&mirrors, "mirror", nil, "Debian mirrors instead of the host's own")
+	f.BoolVarP(&dry, "dry-run", "n", false, "print the lock and write nothing")
+	return cmd
+}
+
+func lockFolder(tree string) string { return tree + "/" + boards.Folder }
+
+func pin(ctx context.Context, board boards.Board, cache string, mirrors []string) (lock.Lock, error) {
+	config := apt.For(board, cache)
+	config.Mirrors = mirrors
+	show, finish := progress()
+	config.Report = func(p apt.Progress) { show.Advance(p.What, p.Done, p.Total) }
+	pins, kernel, err := apt.Resolve(ctx, config, board.Kernel.Package, board.Packages())
+	finish()
+	return lock.Lock{Board: board.Name, Suite: board.Suite, Kernel: kernel, Packages: pins}, err
+}
+
+// report says what changed against the lock that is built in.
+func report(cmd *cobra.Command, board string, fresh lock.Lock) {
+	old, err := lock.Load(board)
+	if err != nil {
+		old = lock.Lock{} // broken or missing: everything is new
+	}
+	changed := 0
+	for _, p := range fresh.Packages {
+		if !slices.Contains(old.Packages, p) {
+			changed++
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", p.Name, p.Version)
+		}
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d packages, %d changed\n", lock.File(board), len(fresh.Packages), changed)
+}

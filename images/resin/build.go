@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"resinos/images/build"
+)
+
+func buildCommand() *cobra.Command {
+	o := build.Options{}
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build a disk image",
+		Long: `Build makes a disk image out of the board's pinned Debian packages, the device's binaries and the apps to preload.
+
+It needs no root. Finished stages are kept in the cache, so that a second build does only what changed; the same
+inputs always give the same bytes. The image is written beside the output file and renamed when it is whole.`,
+		Example: `  resin build --board qemu-x86_64 --variant development -o resinos.img
+  resin build --board qemu-arm64 --variant production -o resinos.img --apps ./my-app
+  resin build --board qemu-x86_64 --variant production -o resinos.img --apps ''`,
+		Args: countArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Board == "" || o.Output == "" {
+				return usageError{fmt.Errorf("--board and -o are needed; see: %s --help", cmd.CommandPath())}
+			}
+			if len(o.Apps) == 1 && o.Apps[0] == "" {
+				o.Apps = nil
+			}
+			finish := func() {}
+			o.Progress, finish = progress()
+			result, err := build.Build(cmd.Context(), o)
+			finish()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: resinOS %s for %s, %s\n", result.Image, result.Manifest.Version, o.Board, o.Variant)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Board, "board", "", "board to build for; see: resin boards")
+	f.StringVar(&o.Variant, "variant", "development", "production, development or standalone")
+	f.StringVarP(&o.Output, "output", "o", "", "image file to write")
+	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: folders with a compose.yaml and images/*.tar; '' for none")
+	f.StringVar(&o.Binaries, "binaries", "bin", "folder with the device's binaries, one folder for each architecture")
+	f.StringVar(&o.Cache, "cache", ".cache", "folder for packages and finished stages")
+	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors instead of the host's own")
+	return cmd
+}
+
+// progress picks bars on a terminal and plain lines elsewhere. Finish must be called before anything else is printed.
+func progress() (build.Progress, func()) {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		b := newBars(os.Stderr)
+		return b, b.wait
+	}
+	return build.NewLines(os.Stderr), func() {}
+}

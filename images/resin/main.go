@@ -1,0 +1,85 @@
+// Command resin is what a person types on the desk where images are built: build, look into and run them.
+//
+// It owns: the commands, their flags and help. It never does: the work itself, which lies in the packages of images/ and bsp/.
+// Read first: root.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// usageError marks what the person typed wrong, as against what went wrong.
+type usageError struct{ error }
+
+// Unwrap gives the fault itself.
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: exit code 0 is done, 1 failed, 2 wrong usage.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	cmd := root()
+	cmd.SetArgs(args)
+	cmd.SetOut(out)
+	cmd.SetErr(errs)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(errs, "resin:", err) // nowhere left to report that this failed
+	var usage usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "resin",
+		Short: "Build, look into and run resinOS images",
+		Example: `  resin boards
+  resin build --board qemu-x86_64 --variant development -o resinos.img
+  resin inspect resinos.img
+  resin run resinos.img`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
+	})
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand())
+	return cmd
+}
+
+// noArgs refuses arguments, naming the sub-commands if there are some.
+func noArgs(c *cobra.Command, args []string) error { return countArgs(0)(c, args) }
+
+// countArgs is cobra.ExactArgs whose fault counts as wrong usage.
+func countArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		if n == 0 && c.HasSubCommands() {
+			return usageError{fmt.Errorf("no command %q; see: %s --help", args[0], c.CommandPath())}
+		}
+		return usageError{fmt.Errorf("%s takes %d arguments, not %d; see: %s --help", c.CommandPath(), n, len(args), c.CommandPath())}
+	}
+}
