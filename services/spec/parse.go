@@ -12,6 +12,9 @@ import (
 // MaxSize bounds a service file; a longer one is a fault and is not looked at.
 const MaxSize = 64 << 10
 
+// maxFaults bounds what is told of one file, and with it the time a hostile one takes.
+const maxFaults = 50
+
 // Parse decodes the service file named file, whose base name gives the service its name. The
 // error is a Faults with everything that is wrong, not only the first thing; a syntax error hides
 // the faults behind it, because the TOML reader stops there.
@@ -62,10 +65,16 @@ func (p *parser) decode(text string) error {
 		if p.set[name] {
 			continue
 		}
+		if len(p.faults) >= maxFaults {
+			p.fault("", "has more faults than are told", "mend these first")
+			break
+		}
 		p.set[name] = true
 		v := value{spec: &p.spec, key: find(name)}
 		err := md.PrimitiveDecode(top[name], &v)
-		p.lines[name] = lineOf(err)
+		if p.lines[name] = lineOf(err); p.lines[name] == 0 {
+			p.lines[name] = search(text, name) // a dotted key makes tables without a place
+		}
 		for _, f := range v.faults {
 			p.fault(name, f.Text, f.Hint)
 		}
@@ -99,6 +108,19 @@ func lineOf(err error) int {
 	var pe toml.ParseError
 	if errors.As(err, &pe) {
 		return pe.Position.Line
+	}
+	return 0
+}
+
+// search finds the first line that begins with name as a key or a table.
+func search(text, name string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		rest, found := strings.CutPrefix(strings.TrimLeft(line, " \t[\"'"), name)
+		if found && rest != "" && strings.ContainsRune(".=] \t\"'", rune(rest[0])) {
+			return n
+		}
 	}
 	return 0
 }

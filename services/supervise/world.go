@@ -201,6 +201,9 @@ func (w *world) stand(i int) standing {
 	s := &w.svcs[i]
 	switch s.phase {
 	case up:
+		if w.anyNeed(i, gone) { // it has not decided yet, but it will
+			return gone
+		}
 		return serving
 	case done:
 		if w.specs[i].Type == spec.Oneshot {
@@ -215,7 +218,7 @@ func (w *world) stand(i int) standing {
 		}
 		return retrying
 	}
-	switch { // waiting, starting, backoff
+	switch { // waiting, starting, backoff: the same holds for a gone need
 	case w.anyNeed(i, gone):
 		return gone
 	case s.tries > 1 || s.failures > 0 || s.phase == backoff || w.anyNeed(i, retrying):

@@ -1,0 +1,442 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"resinos/services/graph"
+	"resinos/services/proc"
+	"resinos/services/spec"
+)
+
+// body is what the model knows of one service's process, independently of the world.
+type body struct {
+	forks   int  // fork actions not yet answered
+	alive   bool // the main process runs
+	deaf    bool // ignores SIGTERM
+	termed  bool
+	killed  bool
+	litter  bool // something of it is left in its group
+	sweeps  int  // sweep actions not yet answered
+	started []time.Time
+}
+
+// model plays the outside of a world and judges what it does.
+type model struct {
+	t      *rapid.T
+	w      *world
+	now    time.Time
+	bodies []body
+	pids   int
+	trace  []string
+}
+
+func newModel(t *rapid.T, nodes []graph.Node, specs map[string]spec.Spec) *model {
+	g := graph.Build(nodes)
+	list := make([]spec.Spec, len(g.Names))
+	for i, name := range g.Names {
+		list[i] = specs[name]
+	}
+	m := &model{t: t, now: time.Unix(1000, 0), bodies: make([]body, len(list)), pids: 100}
+	m.w = newWorld(g, list, m.now)
+	return m
+}
+
+// feed gives one input to the world and takes its actions.
+func (m *model) feed(i int, in input) { m.took(m.w.feed(m.now, i, in)) }
+
+func (m *model) took(actions []action) {
+	if len(actions) > 8*len(m.bodies)+8 {
+		m.fatalf("one transaction made %d actions", len(actions))
+	}
+	m.judge(actions)
+	for _, a := range actions {
+		b := &m.bodies[a.svc]
+		if n := len(m.trace); a.act == kill && n > 1 && m.trace[n-1] == m.trace[n-2] {
+			continue
+		}
+		m.trace = append(m.trace, fmt.Sprintf("  %v %s", [...]string{"fork", "term", "kill", "sweep", "remove"}[a.act], m.w.graph.Names[a.svc]))
+		switch a.act {
+		case fork:
+			if b.forks > 0 || b.alive || b.litter && m.w.specs[a.svc].KillMode == spec.Group {
+				m.fatalf("two lives of %s", m.w.graph.Names[a.svc])
+			}
+			b.forks++
+			b.termed, b.killed = false, false
+			b.started = append(b.started, m.now)
+		case term:
+			b.termed = true
+		case kill:
+			b.killed = true
+		case sweep:
+			b.sweeps++
+		}
+	}
+}
+
+// judge holds the invariants of every committed transaction.
+func (m *model) judge(actions []action) {
+	w := m.w
+	for i := range w.svcs {
+		s, name := &w.svcs[i], w.graph.Names[i]
+		if w.stand(i) != w.stands[i] {
+			m.fatalf("%s stands %d, the world says %d", name, w.stand(i), w.stands[i])
+		}
+		if s.phase == starting || s.phase == up {
+			if w.anyNeed(i, gone) {
+				m.fatalf("%s is %s while a need is gone", name, s.phase)
+			}
+		}
+		if e := w.gate(i); e != none {
+			m.fatalf("%s still has to decide: %s", name, e)
+		}
+		if w.ending && s.wanted {
+			m.fatalf("%s is asked for during the shutdown", name)
+		}
+	}
+	for _, a := range actions {
+		name := w.graph.Names[a.svc]
+		switch a.act {
+		case fork:
+			for _, j := range w.graph.Needs[a.svc] {
+				if w.stands[j] != serving {
+					m.fatalf("%s starts while its need %s is %s", name, w.graph.Names[j], w.svcs[j].phase)
+				}
+			}
+			for _, j := range w.graph.Soft[a.svc] {
+				if w.stands[j] == pending {
+					m.fatalf("%s starts before %s", name, w.graph.Names[j])
+				}
+			}
+		case term:
+			if w.stands[a.svc] != gone {
+				continue // a restart: dependants stay
+			}
+			for _, j := range w.graph.NeededBy[a.svc] {
+				if w.svcs[j].phase.alive() {
+					m.fatalf("%s stops before its dependant %s", name, w.graph.Names[j])
+				}
+			}
+			for _, j := range w.graph.SoftBy[a.svc] {
+				if w.svcs[j].phase.alive() && w.stands[j] == gone {
+					m.fatalf("%s stops before %s, which comes after it", name, w.graph.Names[j])
+				}
+			}
+		}
+	}
+}
+
+func (m *model) fatalf(format string, args ...any) {
+	m.t.Helper()
+	tail := m.trace[max(0, len(m.trace)-40):]
+	for _, line := range tail {
+		m.t.Log(line)
+	}
+	m.t.Fatalf(format, args...)
+}
+
+func (m *model) say(format string, args ...any) {
+	m.trace = append(m.trace, m.now.Format("05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// began and died answer for the process of i.
+func (m *model) began(i int, ok, deaf bool) {
+	b := &m.bodies[i]
+	b.forks--
+	if !ok {
+		m.say("cannot start %s", m.w.graph.Names[i])
+		m.feed(i, input{event: exit, err: errors.New("no such file")})
+		return
+	}
+	m.say("runs %s", m.w.graph.Names[i])
+	b.alive, b.deaf, b.litter = true, deaf, true
+	m.pids++
+	m.feed(i, input{began: true, pid: m.pids})
+}
+
+func (m *model) died(i, code int) {
+	m.say("exit %d of %s", code, m.w.graph.Names[i])
+	m.bodies[i].alive = false
+	m.feed(i, input{event: exit, status: proc.Status{Pid: m.w.svcs[i].pid, Wait: exitCode(code)}})
+}
+
+func (m *model) swept(i int) {
+	m.say("nothing left of %s", m.w.graph.Names[i])
+	m.bodies[i].sweeps--
+	m.bodies[i].litter = false
+	m.feed(i, input{empty: true})
+}
+
+// pass lets d go by, ringing every deadline on its way at its time.
+func (m *model) pass(d time.Duration) {
+	end := m.now.Add(d)
+	for rings := 0; ; rings++ {
+		first := m.first()
+		if first < 0 || m.w.svcs[first].deadline.After(end) {
+			break
+		}
+		if rings > 100000 {
+			m.fatalf("deadlines never stop ringing")
+		}
+		if m.w.svcs[first].deadline.After(m.now) {
+			m.now = m.w.svcs[first].deadline
+		}
+		if m.w.svcs[first].phase != killing || rings < 3 {
+			m.say("time is over for %s", m.w.graph.Names[first])
+		}
+		before := m.w.svcs[first]
+		if m.w.svcs[first].phase == clearing { // the world goes on without the answer
+			m.bodies[first].litter, m.bodies[first].sweeps = false, 0
+		}
+		m.feed(first, input{event: timer})
+		if m.w.svcs[first] == before {
+			m.fatalf("a deadline of %s changes nothing", m.w.graph.Names[first])
+		}
+	}
+	m.now = end
+}
+
+// first names the service with the earliest deadline, -1 if there is none.
+func (m *model) first() int {
+	first := -1
+	for i := range m.w.svcs {
+		at := m.w.svcs[i].deadline
+		if !at.IsZero() && (first < 0 || at.Before(m.w.svcs[first].deadline)) {
+			first = i
+		}
+	}
+	return first
+}
+
+func exitCode(code int) syscall.WaitStatus { return syscall.WaitStatus(code << 8) }
+
+// TestModel drives random graphs through random events.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes, specs := world0(t)
+		m := newModel(t, nodes, specs)
+		m.took(m.w.begin(m.now))
+		for range rapid.IntRange(1, 150).Draw(t, "steps") {
+			m.random()
+		}
+		if rapid.Bool().Draw(t, "end") {
+			m.say("shutdown")
+			m.took(m.w.end(m.now))
+			for range rapid.IntRange(0, 20).Draw(t, "steps after") {
+				m.random()
+			}
+			m.calm()
+			if left := m.w.alive(); len(left) > 0 {
+				m.fatalf("the shutdown leaves %d services", len(left))
+			}
+			return
+		}
+		m.calm()
+		m.judgeCalm()
+	})
+}
+
+// world0 draws a set of services; cycles and missing needs included.
+func world0(t *rapid.T) ([]graph.Node, map[string]spec.Spec) {
+	n := rapid.IntRange(1, 7).Draw(t, "services")
+	names := make([]string, n+1)
+	for i := range names {
+		names[i] = string(rune('a' + i)) // the last one does not exist
+	}
+	draw := func(what string, more bool) []string {
+		var list []string
+		for _, name := range names[:n] {
+			if more && rapid.IntRange(0, 4).Draw(t, what) == 0 {
+				list = append(list, name)
+			}
+		}
+		if rapid.IntRange(0, 30).Draw(t, what+" missing") == 0 {
+			list = append(list, names[n])
+		}
+		return list
+	}
+	var nodes []graph.Node
+	specs := map[string]spec.Spec{}
+	forward := rapid.IntRange(0, 3).Draw(t, "cycles") > 0
+	for _, name := range names[:n] {
+		node := graph.Node{Name: name, Needs: draw("needs", true), Wants: draw("wants", true), After: draw("after", true)}
+		trim := func(list []string) []string { // only earlier ones: no cycle
+			return slices.DeleteFunc(list, func(x string) bool { return x == name || forward && x >= name && x != names[n] })
+		}
+		node.Needs, node.Wants, node.After = trim(node.Needs), trim(node.Wants), trim(node.After)
+		nodes = append(nodes, node)
+		sp := spec.Spec{
+			Name: name, Needs: node.Needs, Wants: node.Wants, After: node.After,
+			Type:        rapid.SampledFrom([]spec.Type{spec.Simple, spec.Notify, spec.Oneshot}).Draw(t, "type"),
+			Restart:     rapid.SampledFrom([]spec.Restart{spec.Always, spec.OnFailure, spec.Never}).Draw(t, "restart"),
+			KillMode:    rapid.SampledFrom([]spec.KillMode{spec.Group, spec.Group, spec.Process}).Draw(t, "kill"),
+			StopTimeout: time.Duration(rapid.IntRange(0, 3).Draw(t, "stop timeout")) * time.Second,
+		}
+		sp.StartTimeout = time.Duration(rapid.IntRange(0, 5).Draw(t, "start timeout")) * time.Second
+		if sp.Type == spec.Oneshot && sp.Restart == spec.Always {
+			sp.Restart = spec.Never
+		}
+		specs[name] = sp
+	}
+	return nodes, specs
+}
+
+// random does one thing that can happen.
+func (m *model) random() {
+	t := m.t
+	i := rapid.IntRange(0, len(m.bodies)-1).Draw(t, "service")
+	b := &m.bodies[i]
+	switch rapid.SampledFrom([]string{"answer", "answer", "answer", "exit", "exit", "ready", "pass", "pass", "start", "stop", "restart"}).Draw(t, "what") {
+	case "answer":
+		m.answer(i, rapid.IntRange(0, 5).Draw(t, "fork fails") > 0, rapid.IntRange(0, 5).Draw(t, "deaf") == 0)
+	case "exit":
+		if b.alive {
+			m.died(i, rapid.IntRange(0, 1).Draw(t, "code"))
+		}
+	case "ready":
+		if b.alive {
+			m.say("ready %s", m.w.graph.Names[i])
+			m.feed(i, input{event: ready})
+		}
+	case "pass":
+		m.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 99, 101, 1000, 5000, 40000, 3600000}).Draw(t, "ms")) * time.Millisecond)
+	case "start":
+		m.say("start %s", m.w.graph.Names[i])
+		m.took(m.w.ask(m.now, i, want))
+	case "stop":
+		m.say("stop %s", m.w.graph.Names[i])
+		m.feed(i, input{event: stop})
+	case "restart":
+		m.say("restart %s", m.w.graph.Names[i])
+		m.took(m.w.ask(m.now, i, restart))
+	}
+}
+
+// answer answers one open question about i, if there is one; the fork first, as the loop does.
+func (m *model) answer(i int, ok, deaf bool) bool {
+	b := &m.bodies[i]
+	switch {
+	case b.forks > 0:
+		m.began(i, ok, deaf)
+	case b.alive && (b.killed || b.termed && !b.deaf):
+		m.died(i, 137)
+	case b.sweeps > 0:
+		m.swept(i)
+	default:
+		return false
+	}
+	return true
+}
+
+// calm lets everything go as it should until nothing moves any more.
+func (m *model) calm() {
+	m.say("calm")
+	for range 1000 {
+		moved := false
+		for i := range m.bodies {
+			for m.answer(i, true, false) {
+				moved = true
+			}
+			if s := &m.w.svcs[i]; s.phase == starting && m.bodies[i].alive {
+				moved = true
+				if m.w.specs[i].Type == spec.Oneshot {
+					m.died(i, 0)
+				} else {
+					m.feed(i, input{event: ready})
+				}
+			}
+		}
+		if !moved {
+			first := m.first()
+			if first < 0 {
+				return
+			}
+			m.pass(max(0, m.w.svcs[first].deadline.Sub(m.now)))
+		}
+	}
+	m.fatalf("it never comes to rest: %v", m.states())
+}
+
+func (m *model) states() []string {
+	var out []string
+	for i := range m.w.svcs {
+		out = append(out, m.w.graph.Names[i]+"="+m.w.svcs[i].phase.String())
+	}
+	return out
+}
+
+// judgeCalm holds that all that is asked for is up, done, or visibly not.
+func (m *model) judgeCalm() {
+	for i := range m.w.svcs {
+		s, name := &m.w.svcs[i], m.w.graph.Names[i]
+		alive := m.bodies[i].alive
+		if alive != (s.phase == up) {
+			m.fatalf("%s is %s and its process is there: %t", name, s.phase, alive)
+		}
+		switch {
+		case s.phase == up, s.phase == done, s.phase == failed, s.phase == down && !s.wanted:
+		case s.phase == waiting && m.w.stands[i] == gone && m.w.reason(i) != "":
+		default:
+			m.fatalf("%s rests %s (asked for: %t)", name, s.phase, s.wanted)
+		}
+	}
+}
+
+// TestCrashLoopDoesNotSpin: a service that exits at once for ever is tried a bounded number of
+// times, and the pauses are 0, 0.1, 0.2, … 30 s.
+func TestCrashLoopDoesNotSpin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sp := spec.Spec{Name: "a", Type: spec.Simple, Restart: spec.Always}
+		m := newModel(t, []graph.Node{{Name: "a"}}, map[string]spec.Spec{"a": sp})
+		life := time.Duration(rapid.IntRange(0, 9000).Draw(t, "life in ms")) * time.Millisecond
+		cannot := rapid.Bool().Draw(t, "cannot start")
+		m.took(m.w.begin(m.now))
+		for end := m.now.Add(time.Hour); m.now.Before(end); {
+			if !m.answer(0, !cannot, false) {
+				if m.bodies[0].alive {
+					m.pass(life)
+					m.died(0, 0)
+					continue
+				}
+				m.pass(max(time.Millisecond, m.w.svcs[0].deadline.Sub(m.now)))
+			}
+		}
+		starts := m.bodies[0].started
+		if n := len(starts); n < 90 || n > 140 {
+			t.Fatalf("%d starts in an hour of lives of %s", n, life)
+		}
+		for k := range 9 {
+			gap := starts[k+2].Sub(starts[k+1]) - life
+			if cannot {
+				gap += life
+			}
+			if want := min(100*time.Millisecond<<k, 30*time.Second); gap != want {
+				t.Fatalf("pause %d is %s, want %s", k+2, gap, want)
+			}
+		}
+	})
+}
+
+// TestStableLifePaysOff: after ten seconds up the next crash is answered at once.
+func TestStableLifePaysOff(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t, []graph.Node{{Name: "a"}}, map[string]spec.Spec{"a": {Name: "a", Type: spec.Simple, Restart: spec.Always}})
+		m.took(m.w.begin(m.now))
+		for range 20 {
+			for m.answer(0, true, false) {
+			}
+			m.pass(stableLife)
+			m.died(0, 1)
+			m.swept(0)
+			if s := m.w.svcs[0].phase; s != starting {
+				t.Fatalf("after a stable life the service is %s", s)
+			}
+		}
+	})
+}
