@@ -2,7 +2,7 @@
 # bin/ARCH/engine, bin/ARCH/containerd-shim-runc-v2 and bin/ARCH/runc, ARCH being amd64 or arm64.
 # Every output depends only on the sources, go.sum, the Go release and (runc) the C compiler and libseccomp.
 
-containers-go := $(shell find containers services -name '*.go' -not -name '*_test.go') go.mod go.sum
+containers-go := $(shell find containers services mounts -name '*.go' -not -name '*_test.go') go.mod go.sum
 containers-build := -trimpath -buildvcs=false
 containers-ldflags := -s -w -buildid=
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/containerd/containerd/v2/cmd/containerd/server"
 	srvconfig "github.com/containerd/containerd/v2/cmd/containerd/server/config"
@@ -34,23 +33,9 @@ type Config struct {
 	Ready func() error
 }
 
-const (
-	// startLimit lets the heap grow without a collection while the server starts and its first
-	// containers are created: a collection then costs more time than the memory is worth.
-	startLimit = 24 << 20
-	// runPercent keeps the idle daemon small (measured: 8 MB private instead of 15).
-	runPercent = 50
-	// runLimit makes the collector work harder, it is not a bound: image pulls may pass it.
-	runLimit = 48 << 20
-)
-
 // Run serves containerd until ctx is done, then closes the server. Containers are children of
 // their shims and live on. It fails when a plugin that we need does not load.
-//
-// The collector is tuned by calls, not by GOGC: the shim and runc inherit the environment.
 func Run(ctx context.Context, c Config) error {
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(startLimit)
 	bridgeLog(c.Log)
 	conf := settings(c)
 	if err := server.CreateTopLevelDirectories(conf); err != nil {
@@ -74,7 +59,6 @@ func Run(ctx context.Context, c Config) error {
 			c.Log.Warn("readiness not delivered", "error", err)
 		}
 	}
-	settle(ctx)
 	<-ctx.Done()
 	return nil
 }

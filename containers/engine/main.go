@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"resinos/containers/daemon"
+	"resinos/services/notify"
 )
 
 // Env is what an applet may touch of the process it runs in.
@@ -32,8 +33,10 @@ var errUsage = errors.New("wrong usage")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	env := Env{Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(newPlain(os.Stderr))}
+	wait := tuneHeap(ctx)
 	err := dispatch(ctx, env, os.Args)
 	stop()
+	wait()
 	switch {
 	case errors.Is(err, errUsage):
 		os.Exit(2)
@@ -61,12 +64,14 @@ func pick(name string) applet {
 	switch name {
 	case "containerd":
 		return runDaemon
+	case "manager":
+		return runManager
 	}
 	return nil
 }
 
 func runDaemon(ctx context.Context, env Env, args []string) error {
-	c := daemon.Config{Log: env.Log, Ready: ready}
+	c := daemon.Config{Log: env.Log, Ready: notify.Ready}
 	flags := flag.NewFlagSet("containerd", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
 	flags.StringVar(&c.Root, "root", daemon.Root, "folder that persists")

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	"resinos/containers/workload"
+	"resinos/services/logpipe"
+)
+
+const (
+	runtimeArch = runtime.GOARCH
+	patience    = 30 * time.Second
+)
+
+// device is a folder that stands for the device's file systems, and the engine's processes on it.
+type device struct {
+	t     *testing.T
+	dir   string
+	tools tools
+	n     int // counts the processes' logs
+}
+
+func newDevice(t *testing.T) *device {
+	t.Helper()
+	d := &device{t: t, tools: findTools(t)}
+	// not t.TempDir: its path is too long for a socket, and mounts below it are in the way
+	dir, err := os.MkdirTemp("", "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.dir = dir
+	t.Cleanup(func() {
+		d.powerCut()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, sub := range []string{"apps", "log"} {
+		if err := os.Mkdir(d.path(sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+func (d *device) path(sub ...string) string { return filepath.Join(append([]string{d.dir}, sub...)...) }
+
+// process is one running applet.
+type process struct {
+	*exec.Cmd
+	role string
+	log  *lines
+}
+
+// lines collects what a process says.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (d *device) run(role string, args ...string) *process {
+	d.t.Helper()
+	p := &process{Cmd: exec.Command("/proc/self/exe", args...), role: role, log: new(lines)}
+	p.Env = append(os.Environ(), roleVariable+"="+role, "PATH="+d.tools.path+":"+os.Getenv("PATH"))
+	p.Stdout, p.Stderr = p.log, p.log
+	if err := p.Cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	p.WaitDelay = time.Second // shims inherit the pipe
+	d.t.Cleanup(func() {
+		_ = p.Process.Kill() // most are dead by now
+		if d.t.Failed() {
+			d.t.Logf("%s said:\n%s", role, p.log)
+		}
+	})
+	return p
+}
+
+func (d *device) containerd() *process {
+	return d.run("containerd", "-root", d.path("data"), "-state", d.path("run"), "-socket", d.path("run", "c.sock"))
+}
+
+func (d *device) manager() *process {
+	snapshotter := "overlayfs"
+	if os.Getenv("ENGINE_TEST_SNAPSHOTTER") != "" {
+		snapshotter = os.Getenv("ENGINE_TEST_SNAPSHOTTER")
+	}
+	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"), "-records", d.path("records"),
+		"-shutdown", d.path("shutdown"), "-log-pipes", d.path("log"), "-runc", d.tools.runc, "-runc-root", d.path("runc"),
+		"-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
+		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))
+}
+
+// end sends sig and waits.
+func (d *device) end(p *process, sig syscall.Signal) {
+	d.t.Helper()
+	if err := p.Process.Signal(sig); err != nil {
+		d.t.Fatal(err)
+	}
+	_ = p.Wait() // a killed process has no good status
+}
+
+// app writes an app and, unless image is empty, its preloaded image.
+func (d *device) app(name, compose, image string) {
+	d.t.Helper()
+	if err := os.MkdirAll(d.path("apps", name, "images"), 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path("apps", name, "compose.yaml"), []byte(compose), 0o644); err != nil {
+		d.t.Fatal(err)
+	}
+	if image != "" {
+		busyboxImage(d.t, d.tools.busybox, d.path("apps", name, "images", "image.tar"), image, name)
+	}
+}
+
+// output follows one stream of a container.
+type output struct {
+	t    *testing.T
+	next chan string
+}
+
+func (d *device) output(id, stream string) *output {
+	d.t.Helper()
+	f, err := logpipe.Open(d.path("log"), logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	o := &output{t: d.t, next: make(chan string, 1000)}
+	go func() { // ends with the process: the pipe is open for writing here too and never ends
+		for s := bufio.NewScanner(f); s.Scan(); {
+			o.next <- s.Text()
+		}
+	}()
+	return o
+}
+
+// await returns the first line that contains text.
+func (o *output) await(text string) string {
+	o.t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case line := <-o.next:
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-deadline:
+			o.t.Fatalf("no output with %q within %v", text, patience)
+		}
+	}
+}
+
+func (o *output) drain() {
+	for len(o.next) > 0 {
+		<-o.next
+	}
+}
+
+// eventually waits until f holds.
+func (d *device) eventually(what string, f func() bool) {
+	d.t.Helper()
+	for end := time.Now().Add(patience); !f(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			d.t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// pid is that of the container's program, or 0.
+func (d *device) pid(id string) int {
+	client, err := containerd.New(d.path("run", "c.sock"), containerd.WithTimeout(time.Second))
+	if err != nil {
+		return 0
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), workload.Namespace), 5*time.Second)
+	defer cancel()
+	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err != nil {
+		return 0
+	}
+	return int(reply.Process.Pid)
+}
+
+func alive(pid int) bool {
+	if pid == 0 {
+		return false
+	}
+	state, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	return err == nil && !bytes.Contains(state, []byte(") Z "))
+}
+
+// powerCut kills all that runs in the namespace but us, and takes away what lies in /run.
+func (d *device) powerCut() {
+	d.t.Helper()
+	self := os.Getpid()
+	for range 100 {
+		left := 0
+		for _, pid := range pids() {
+			if pid != self && alive(pid) {
+				left++
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
+			}
+		}
+		if left == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	d.unmount()
+	for _, sub := range []string{"run", "records", "runc", "container", "shutdown"} {
+		if err := os.RemoveAll(d.path(sub)); err != nil {
+			d.t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func pids() []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// unmount takes away what is mounted below the device, innermost first.
+func (d *device) unmount() {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		d.t.Error(err)
+	}
+	var below []string
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); strings.HasPrefix(f[4], d.dir+"/") {
+			below = append(below, f[4])
+		}
+	}
+	for i := len(below) - 1; i >= 0; i-- {
+		if err := unix.Unmount(below[i], unix.MNT_DETACH); err != nil {
+			d.t.Errorf("unmount %s: %v", below[i], err)
+		}
+	}
+}
+
+const hello = `services:
+  web:
+    image: busybox
+    command: ["/bin/sh", "-c", "echo out $$GREETING $$FROM; echo err >&2; while :; do sleep 1; done"]
+    environment: {GREETING: hello}
+    restart: always
+    network_mode: host
+`
+
+func TestContainerLivesThroughTheEngine(t *testing.T) {
+	d := newDevice(t)
+	d.app("hello", hello, "busybox")
+	d.app("broken", "services:\n  web:\n    image: [\n", "")
+	out, errs := d.output("hello.web", "stdout"), d.output("hello.web", "stderr")
+	begin := time.Now()
+	manager, engine := d.manager(), d.containerd()
+	if line := out.await("out"); line != "out hello image" {
+		t.Errorf("first line %q", line)
+	}
+	t.Logf("both started → first output: %v", time.Since(begin))
+	errs.await("err")
+	if want := d.path("apps", "broken", "compose.yaml") + ":3: "; !strings.Contains(manager.log.String(), want) {
+		t.Errorf("the log does not name %q:\n%s", want, manager.log)
+	}
+	pid := d.pid("hello.web")
+
+	t.Run("killed containerd", func(t *testing.T) {
+		for range 3 {
+			d.end(engine, syscall.SIGKILL)
+			if !alive(pid) {
+				t.Fatal("the container ended with containerd")
+			}
+			engine = d.containerd()
+			d.eventually("the task is known again", func() bool { return d.pid("hello.web") == pid })
+		}
+		d.eventually("the manager has noticed", func() bool { return strings.Count(manager.log.String(), "engine gone") == 3 })
+	})
+	t.Run("killed manager", func(t *testing.T) {
+		out.drain()
+		d.end(manager, syscall.SIGKILL)
+		manager = d.manager()
+		d.eventually("apps are read", func() bool { return strings.Contains(manager.log.String(), "apps read") })
+		time.Sleep(500 * time.Millisecond)
+		if got := d.pid("hello.web"); got != pid || !alive(pid) {
+			t.Errorf("pid %d became %d", pid, got)
+		}
+	})
+	t.Run("killed program", func(t *testing.T) {
+		begin := time.Now()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		out.await("out hello image")
+		t.Logf("killed → output again: %v", time.Since(begin))
+		if d.pid("hello.web") == pid {
+			t.Error("same pid")
+		}
+		pid = d.pid("hello.web")
+	})
+	t.Run("killed shim", func(t *testing.T) {
+		parent := parentOf(t, pid)
+		if err := syscall.Kill(parent, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		out.await("out hello image")
+		pid = d.pid("hello.web")
+	})
+	t.Run("terminated manager", func(t *testing.T) {
+		d.end(manager, syscall.SIGTERM)
+		if !alive(pid) {
+			t.Fatal("the container ended with the manager")
+		}
+		manager = d.manager()
+	})
+	t.Run("power cut", func(t *testing.T) {
+		d.powerCut()
+		out.drain()
+		begin := time.Now()
+		manager, engine = d.manager(), d.containerd()
+		out.await("out hello image")
+		t.Logf("both started → first output, image there: %v", time.Since(begin))
+		pid = d.pid("hello.web")
+	})
+	t.Run("shutdown", func(t *testing.T) {
+		if err := os.WriteFile(d.path("shutdown"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		d.end(manager, syscall.SIGTERM)
+		if alive(pid) {
+			t.Error("the container lives on")
+		}
+		// the shell has no handler for TERM: nothing to wait for
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+	d.end(engine, syscall.SIGTERM)
+}
+
+func parentOf(t *testing.T, pid int) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	parent, err := strconv.Atoi(strings.Fields(rest)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parent
+}

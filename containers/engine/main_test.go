@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is run in three roles: by `go test`; again as the first process of its own mount,
+// process and network namespaces, where the tests really run and from which nothing survives; and
+// as the engine itself, when roleVariable names an applet.
+const (
+	roleVariable   = "ENGINE_TEST_ROLE"
+	insideVariable = "ENGINE_TEST_INSIDE"
+)
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		os.Unsetenv(roleVariable)
+		os.Args[0] = role
+		main()
+		return
+	}
+	if os.Getuid() == 0 && os.Getenv(insideVariable) == "" {
+		os.Exit(runInside())
+	}
+	if os.Getenv(insideVariable) != "" {
+		if err := prepareInside(); err != nil {
+			fmt.Fprintln(os.Stderr, "prepare namespaces:", err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func runInside() int {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // Pdeathsig is of the thread
+	if err := cmd.Run(); err != nil {
+		if code := cmd.ProcessState.ExitCode(); code > 0 {
+			return code
+		}
+		fmt.Fprintln(os.Stderr, "run in namespaces:", err)
+		return 1
+	}
+	return 0
+}
+
+func prepareInside() error {
+	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+}
+
+// need skips a test that lacks something, and fails it in CI, where nothing may be lacking.
+func need(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal("lacking: " + what)
+	}
+	t.Skip("lacking: " + what)
+}
+
+// tools is what the tests run beside the engine.
+type tools struct {
+	path    string // for PATH: holds the shim
+	runc    string
+	busybox string
+}
+
+func findTools(t *testing.T) tools {
+	t.Helper()
+	if os.Getenv(insideVariable) == "" {
+		need(t, "root, for namespaces and containers")
+	}
+	var k tools
+	bin := filepath.Join("..", "..", "bin", runtime.GOARCH)
+	for _, path := range []string{filepath.Join(bin, "runc"), "runc"} {
+		if found, err := exec.LookPath(path); err == nil {
+			if k.runc, err = filepath.Abs(found); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if k.runc == "" {
+		need(t, "runc: make bin/"+runtime.GOARCH+"/runc")
+	}
+	k.busybox = staticBusybox()
+	if k.busybox == "" {
+		need(t, "a static busybox: apt-get install busybox-static")
+	}
+	k.path = t.TempDir()
+	build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(k.path, "containerd-shim-runc-v2"), "resinos/containers/shim")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the shim: %v\n%s", err, out)
+	}
+	return k
+}
+
+func staticBusybox() string {
+	for _, path := range []string{"/bin/busybox", "/usr/bin/busybox"} {
+		if exec.Command("ldd", path).Run() != nil { // "not a dynamic executable"
+			if _, err := os.Stat(path); err == nil {
+				return path
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"resinos/containers/daemon"
+	"resinos/containers/workload"
+	"resinos/services/logpipe"
+	"resinos/services/notify"
+)
+
+// What containers on the host network see as their /etc/resolv.conf is a copy of the device's.
+const (
+	deviceResolv    = "/run/resinos/resolv.conf"
+	containerResolv = "/run/resinos/containers/resolv.conf"
+)
+
+func runManager(ctx context.Context, env Env, args []string) error {
+	engine := &workload.Containerd{}
+	c := workload.Config{Engine: engine, Log: env.Log}
+	var resolv string
+	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
+	flags.SetOutput(env.Stderr)
+	flags.StringVar(&c.Apps, "apps", workload.Apps, "folder with one folder an app")
+	flags.StringVar(&c.Records, "records", workload.Records, "folder of what is remembered until power off")
+	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")
+	flags.StringVar(&engine.Socket, "socket", daemon.Socket, "containerd's socket")
+	flags.StringVar(&engine.Snapshotter, "snapshotter", "overlayfs", "overlayfs or native")
+	flags.StringVar(&engine.LogDir, "log-pipes", logpipe.Dir, "folder of the log's pipes")
+	flags.StringVar(&engine.Runc, "runc", "/usr/bin/runc", "path of runc")
+	flags.StringVar(&engine.RuncRoot, "runc-root", "", "folder of runc's state; empty: containerd's")
+	flags.StringVar(&engine.CgroupRoot, "cgroup", "/resinos/containers", "parent of the containers' cgroups")
+	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")
+	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv, "resolv.conf of containers on the host network")
+	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
+	if err := flags.Parse(args); err != nil {
+		return errUsage
+	}
+	if _, err := os.Stat(engine.Hosts); err != nil {
+		engine.Hosts = "" // a container then keeps its image's
+	}
+	reload, stop := onHangup()
+	defer stop()
+	c.Reload = reload
+	return manage(ctx, env, c, engine, resolv)
+}
+
+// manage runs the manager and the mirror of resolv.conf, which has to be there before a container
+// is started.
+func manage(ctx context.Context, env Env, c workload.Config, engine *workload.Containerd, resolv string) error {
+	defer engine.Close()
+	all, ctx := errgroup.WithContext(ctx)
+	mirrored := make(chan struct{})
+	all.Go(func() error { return workload.MirrorFile(ctx, resolv, engine.Resolv, mirrored, env.Log) })
+	all.Go(func() error {
+		<-mirrored
+		if err := notify.Ready(); err != nil {
+			env.Log.Warn("readiness not delivered", "error", err)
+		}
+		return workload.Run(ctx, c)
+	})
+	return all.Wait()
+}
+
+// onHangup turns SIGHUP into a request to read the apps again.
+func onHangup() (<-chan struct{}, func()) {
+	signals, reload := make(chan os.Signal, 1), make(chan struct{})
+	done := make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-signals:
+			}
+			select {
+			case <-done:
+				return
+			case reload <- struct{}{}:
+			}
+		}
+	}()
+	return reload, func() { signal.Stop(signals); close(done) }
+}

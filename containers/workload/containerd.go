@@ -1,0 +1,199 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+)
+
+// Containerd is the Engine of the device: a client of containerd's socket.
+type Containerd struct {
+	Socket      string
+	Snapshotter string // overlayfs; native where the kernel lacks it
+	LogDir      string // where the log's pipes lie
+	Runc        string // path of runc
+	RuncRoot    string // empty: runc's folder below containerd's state
+	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
+	Hosts       string // likewise /etc/hosts
+	CgroupRoot  string // parent of the containers' cgroups
+
+	mu     sync.Mutex // guards client, which workers read while Connect may replace it
+	client *containerd.Client
+}
+
+// The labels by which a container is known again.
+const (
+	labelApp   = "resinos/app"
+	labelWish  = "resinos/wish"
+	labelImage = "resinos/image-digest"
+	labelGrace = "resinos/stop-grace"
+	labelStop  = "resinos/stop-signal"
+)
+
+const runtimeName = "io.containerd.runc.v2"
+
+// Connect waits for the socket, not for a timer: containerd starts beside us.
+func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
+	if err := awaitSocket(ctx, c.Socket); err != nil {
+		return nil, err
+	}
+	client, err := containerd.New(c.Socket,
+		containerd.WithDefaultNamespace(Namespace), containerd.WithDefaultRuntime(runtimeName))
+	if err != nil {
+		return nil, fmt.Errorf("connect %s: %w", c.Socket, err)
+	}
+	c.mu.Lock()
+	old := c.client
+	c.client = client
+	c.mu.Unlock()
+	if old != nil {
+		_ = old.Close() // its engine is dead
+	}
+	events, errs := client.Subscribe(ctx, `topic~="/tasks/(exit|oom|delete)"`)
+	changes := make(chan struct{}, 1)
+	go func() {
+		defer close(changes)
+		for {
+			select {
+			case <-events:
+				select {
+				case changes <- struct{}{}:
+				default: // one is waiting already, it stands for both
+				}
+			case <-errs:
+				return
+			}
+		}
+	}()
+	return changes, nil
+}
+
+// Close ends the connection.
+func (c *Containerd) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client == nil {
+		return nil
+	}
+	return c.client.Close()
+}
+
+func (c *Containerd) link(ctx context.Context) (*containerd.Client, context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client, namespaces.WithNamespace(ctx, Namespace)
+}
+
+// Observe lists containers, tasks and images.
+func (c *Containerd) Observe(ctx context.Context) (State, error) {
+	client, ctx := c.link(ctx)
+	s := State{Containers: map[string]Have{}, Images: map[string]string{}}
+	list, err := client.ContainerService().List(ctx)
+	if err != nil {
+		return s, fmt.Errorf("list containers: %w", err)
+	}
+	for _, r := range list {
+		// a label that does not parse gives no time to end, and it is we who wrote it
+		grace, _ := time.ParseDuration(r.Labels[labelGrace])
+		s.Containers[r.ID] = Have{
+			App: r.Labels[labelApp], Wish: r.Labels[labelWish],
+			ImageName: r.Image, ImageDigest: r.Labels[labelImage], StopGrace: grace,
+		}
+	}
+	reply, err := client.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	if err != nil {
+		return s, fmt.Errorf("list tasks: %w", err)
+	}
+	for _, t := range reply.Tasks {
+		if have, ok := s.Containers[t.ID]; ok {
+			have.Task = taskOf(t.Status)
+			s.Containers[t.ID] = have
+		}
+	}
+	found, err := client.ImageService().List(ctx)
+	if err != nil {
+		return s, fmt.Errorf("list container images: %w", err)
+	}
+	for _, i := range found {
+		s.Images[i.Name] = i.Target.Digest.String()
+	}
+	return s, nil
+}
+
+func taskOf(status tasktypes.Status) Task {
+	switch status {
+	case tasktypes.Status_STOPPED:
+		return Stopped
+	case tasktypes.Status_RUNNING, tasktypes.Status_PAUSED, tasktypes.Status_PAUSING:
+		return Running
+	}
+	return Created // CREATED, and UNKNOWN of a shim that does not answer
+}
+
+// Import puts the images of a preloaded file into containerd and unpacks the one that is wanted.
+func (c *Containerd) Import(ctx context.Context, p Preload) error {
+	client, ctx := c.link(ctx)
+	f, err := os.Open(p.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	if _, err := client.Import(ctx, f, containerd.WithImageRefTranslator(normalName)); err != nil {
+		return fmt.Errorf("import %s: %w", p.Path, err)
+	}
+	return c.unpack(ctx, client, p.Name)
+}
+
+// unpack makes the image's layers into snapshots. They reach the disk before containerd notes
+// them: after a power cut no layer is noted whose files are empty.
+func (c *Containerd) unpack(ctx context.Context, client *containerd.Client, name string) error {
+	image, err := client.GetImage(ctx, name)
+	if err != nil {
+		return fmt.Errorf("find container image %s: %w", name, err)
+	}
+	synced := containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))
+	if err := image.Unpack(ctx, c.Snapshotter, synced); err != nil {
+		return fmt.Errorf("unpack container image %s: %w", name, err)
+	}
+	return nil
+}
+
+// Pull fetches an image from its registry, going on where an earlier try ended.
+func (c *Containerd) Pull(ctx context.Context, name string) error {
+	client, ctx := c.link(ctx)
+	_, err := client.Pull(ctx, name, containerd.WithPullUnpack, containerd.WithPullSnapshotter(c.Snapshotter),
+		containerd.WithUnpackOpts([]containerd.UnpackOpt{containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))}),
+		containerd.WithResolver(resolver()))
+	if err != nil {
+		return fmt.Errorf("pull %s: %w", name, err)
+	}
+	return nil
+}
+
+func resolver() remotes.Resolver {
+	return docker.NewResolver(docker.ResolverOptions{})
+}
+
+// Delete removes the container and its root file system.
+func (c *Containerd) Delete(ctx context.Context, id string) error {
+	client, ctx := c.link(ctx)
+	container, err := client.LoadContainer(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		err = container.Delete(ctx, containerd.WithSnapshotCleanup)
+	}
+	return err
+}

@@ -1,0 +1,239 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Manager holds the apps to their wishes. All its fields belong to the goroutine of Run.
+type Manager struct {
+	c       Config
+	now     func() time.Duration // since the kernel started
+	apps    folders
+	records map[string]Record
+	retries map[string]retry
+	workers *workers
+}
+
+// retry keeps a container whose steps failed from being tried at once again.
+type retry struct {
+	failures int
+	not      time.Duration
+}
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+	// Events tell when to look; these bound what a lost one costs. The first is short, as an end
+	// may come before the engine has taken our wish for events in.
+	firstLook = time.Second
+	laterLook = time.Minute
+	// stopLimit bounds the wait for programs to end when the device goes down.
+	stopLimit = 25 * time.Second
+)
+
+// Run keeps the apps running until ctx is done, through any number of lives of the engine. The
+// containers live on, except when the device goes down. It fails only where nothing can be done.
+func Run(ctx context.Context, c Config) error {
+	m := &Manager{c: c, now: sinceBoot, retries: map[string]retry{}}
+	return m.run(ctx)
+}
+
+func (m *Manager) run(ctx context.Context) error {
+	var err error
+	if m.records, err = loadRecords(m.c.Records); err != nil {
+		return err
+	}
+	m.readApps()
+	for ctx.Err() == nil {
+		changes, err := m.c.Engine.Connect(ctx)
+		if err == nil {
+			err = m.session(ctx, changes)
+		}
+		if ctx.Err() == nil {
+			m.c.Log.Warn("engine gone, waiting for it", "error", err)
+			pause(ctx, firstDelay)
+		}
+	}
+	return m.stopAll(context.WithoutCancel(ctx))
+}
+
+// errGone ends a session.
+var errGone = errors.New("connection closed")
+
+// session works with one life of the engine.
+func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
+	m.workers = newWorkers(ctx, m.c.Engine)
+	defer m.workers.stop()
+	look := firstLook
+	for {
+		wait, err := m.reconcile(ctx)
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(min(wait, look))
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case _, open := <-changes:
+			if !open {
+				err = errGone
+			}
+		case r := <-m.workers.results:
+			m.finish(r)
+		case <-m.c.Reload:
+			m.readApps()
+		case <-timer.C:
+			look = laterLook
+		}
+		timer.Stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (m *Manager) readApps() {
+	apps, err := readApps(m.c.Apps, m.c.Log)
+	if err != nil {
+		m.c.Log.Error("apps not read, keeping what was known", "error", err)
+		return
+	}
+	m.apps = apps
+	m.c.Log.Info("apps read", "containers", len(apps.wanted), "unreadable", len(apps.alone))
+}
+
+// reconcile looks, plans and sets workers going. It returns after how long there is more to do.
+func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
+	state, err := m.c.Engine.Observe(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("observe containers: %w", err)
+	}
+	wait := time.Duration(1<<63 - 1)
+	steps := Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
+	for len(steps) > 0 {
+		id := steps[0].Container
+		n := slices.IndexFunc(steps, func(s Step) bool { return s.Container != id })
+		if n < 0 {
+			n = len(steps)
+		}
+		wait = min(wait, m.begin(state, steps[:n]))
+		steps = steps[n:]
+	}
+	return wait, nil
+}
+
+// begin starts the steps of one container if their time has come, and returns how long that is.
+func (m *Manager) begin(state State, steps []Step) time.Duration {
+	const never = time.Duration(1<<63 - 1)
+	id := steps[0].Container
+	if m.workers.busy[id] {
+		return never // its end wakes us
+	}
+	if wait := max(steps[0].Not, m.retries[id].not) - m.now(); wait > 0 {
+		return wait
+	}
+	if steps[0].Verb == Lost {
+		m.record(id, m.records[id].ended(m.now(), lostStatus))
+		return 0
+	}
+	for _, s := range steps {
+		m.c.Log.Info("step", "container", id, "verb", string(s.Verb), "why", s.Why)
+	}
+	t := task{id: id, steps: steps, grace: state.Containers[id].StopGrace}
+	for i := range m.apps.wanted {
+		if m.apps.wanted[i].ID() == id {
+			t.want = &m.apps.wanted[i]
+		}
+	}
+	m.workers.start(t)
+	return never
+}
+
+// finish takes over what a worker did.
+func (m *Manager) finish(r result) {
+	m.workers.done(r.id)
+	for _, d := range r.done {
+		switch d.verb {
+		case Start:
+			m.record(r.id, m.records[r.id].started(m.now()))
+		case Reap:
+			m.record(r.id, m.records[r.id].ended(m.now(), d.status))
+			m.c.Log.Info("container ended", "container", r.id, "status", d.status)
+		case Delete:
+			m.forget(r.id)
+		}
+	}
+	if r.err == nil {
+		delete(m.retries, r.id)
+		return
+	}
+	failures := m.retries[r.id].failures
+	delay := backoff(firstRetry, lastRetry, failures)
+	m.retries[r.id] = retry{failures + 1, m.now() + delay}
+	m.c.Log.Error("container not as wanted", "container", r.id, "error", r.err, "retry", delay)
+}
+
+func (m *Manager) record(id string, r Record) {
+	m.records[id] = r
+	if err := saveRecord(m.c.Records, id, r); err != nil {
+		m.c.Log.Warn("record not kept", "container", id, "error", err)
+	}
+}
+
+func (m *Manager) forget(id string) {
+	delete(m.records, id)
+	if err := removeRecord(m.c.Records, id); err != nil {
+		m.c.Log.Warn("record not removed", "container", id, "error", err)
+	}
+}
+
+// stopAll ends every container if the whole device goes down.
+func (m *Manager) stopAll(ctx context.Context) error {
+	if _, err := os.Stat(m.c.Shutdown); err != nil {
+		m.c.Log.Info("manager ends, containers go on")
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopLimit+5*time.Second)
+	defer cancel()
+	state, err := m.c.Engine.Observe(ctx)
+	if err != nil {
+		return fmt.Errorf("stop containers: %w", err)
+	}
+	var all errgroup.Group
+	for _, id := range slices.Sorted(maps.Keys(state.Containers)) {
+		have := state.Containers[id]
+		if have.Task == NoTask {
+			continue
+		}
+		m.c.Log.Info("stopping for shutdown", "container", id)
+		all.Go(func() error { return m.c.Engine.Stop(ctx, id, min(have.StopGrace, stopLimit)) })
+	}
+	return all.Wait()
+}
+
+// sinceBoot is the time since the kernel started, suspend included.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // every kernel that we run on has this clock
+	}
+	return time.Duration(ts.Nano())
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

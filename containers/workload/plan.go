@@ -1,0 +1,221 @@
+package workload
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"resinos/containers/app"
+)
+
+// wishVersion is part of every wish: raised when we make containers differently (spec.go), so
+// that an update of the system makes them anew.
+const wishVersion = 1
+
+// Want is one wanted container and, if its image lies beside the app, where.
+type Want struct {
+	app.Container
+	Preload *Preload
+}
+
+// Preload is a container image in a file.
+type Preload struct {
+	Path   string
+	Name   string // the image's whole reference
+	Digest string // of its manifest or index
+}
+
+// Digest changes when the container has to be made anew.
+func (w Want) Digest() string {
+	text, err := json.Marshal(struct {
+		Version   int
+		Container app.Container
+	}{wishVersion, w.Container})
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Verb is what a step does.
+type Verb string
+
+// The verbs, in the order in which a container meets them.
+const (
+	Import Verb = "import"
+	Pull   Verb = "pull"
+	Stop   Verb = "stop"
+	Reap   Verb = "reap"
+	Lost   Verb = "lost" // only a record: the program ended and nobody saw how
+	Delete Verb = "delete"
+	Create Verb = "create"
+	Start  Verb = "start"
+)
+
+// Step is one thing to do for one container. Steps of a container are done in order and the rest
+// is dropped when one fails; steps of different containers know nothing of each other.
+type Step struct {
+	Container string
+	Verb      Verb
+	Why       string
+	Not       time.Duration // not before this time since the kernel started
+}
+
+// String is the form of the golden files and the log.
+func (s Step) String() string {
+	text := fmt.Sprintf("%s: %s (%s)", s.Container, s.Verb, s.Why)
+	if s.Not > 0 {
+		text += fmt.Sprintf(" not before %v", s.Not)
+	}
+	return text
+}
+
+// Input is all that a plan is made of.
+type Input struct {
+	Wanted []Want
+	// Alone are apps whose file cannot be read now: what runs of them is left alone.
+	Alone   []string
+	State   State
+	Records map[string]Record
+}
+
+// Plan returns the steps from what is to what is wanted, sorted by container. It is empty when
+// there is nothing to do now or later.
+func Plan(in Input) []Step {
+	wanted := map[string]*Want{}
+	for i := range in.Wanted {
+		wanted[in.Wanted[i].ID()] = &in.Wanted[i]
+	}
+	ids := maps.Clone(in.State.Containers)
+	if ids == nil {
+		ids = map[string]Have{}
+	}
+	for id := range wanted {
+		if _, ok := ids[id]; !ok {
+			ids[id] = Have{}
+		}
+	}
+	var steps []Step
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		p := planner{id: id, want: wanted[id], record: in.Records[id], images: in.State.Images}
+		if have, ok := in.State.Containers[id]; ok {
+			p.have = &have
+		}
+		if p.want == nil && slices.Contains(in.Alone, p.have.App) {
+			p.maintain()
+		} else {
+			p.plan()
+		}
+		steps = append(steps, p.steps...)
+	}
+	return steps
+}
+
+// planner plans one container.
+type planner struct {
+	id     string
+	want   *Want // nil: not wanted
+	have   *Have // nil: not there
+	record Record
+	images map[string]string
+	steps  []Step
+}
+
+func (p *planner) add(v Verb, why string) {
+	p.steps = append(p.steps, Step{Container: p.id, Verb: v, Why: why})
+}
+
+func (p *planner) plan() {
+	switch {
+	case p.want == nil:
+		p.remove("not wanted")
+	case p.have == nil:
+		p.make("new")
+	case p.have.Wish != p.want.Digest():
+		p.remake("wish changed")
+	case p.want.Preload != nil && p.have.ImageDigest != p.want.Preload.Digest:
+		p.remake("image changed")
+	default:
+		p.keep()
+	}
+}
+
+// remove ends and deletes what is there.
+func (p *planner) remove(why string) {
+	if p.have.Task != NoTask {
+		p.add(Stop, why)
+	}
+	p.add(Delete, why)
+}
+
+// remake fetches the new image before it takes the old container away.
+func (p *planner) remake(why string) {
+	p.fetch()
+	p.remove(why)
+	p.add(Create, why)
+	p.add(Start, why)
+}
+
+func (p *planner) make(why string) {
+	p.fetch()
+	p.add(Create, why)
+	p.add(Start, why)
+}
+
+func (p *planner) fetch() {
+	digest, there := p.images[p.want.Image]
+	switch pre := p.want.Preload; {
+	case pre != nil && digest == pre.Digest:
+	case pre != nil:
+		p.add(Import, "image is in "+pre.Path)
+	case !there:
+		p.add(Pull, p.want.Image+" is lacking")
+	}
+}
+
+// keep holds a container that is as wanted to its restart policy.
+func (p *planner) keep() {
+	switch p.have.Task {
+	case Running:
+		return
+	case Created:
+		p.add(Start, "half started")
+		return
+	case Stopped:
+		p.add(Reap, "ended")
+		return
+	}
+	switch {
+	case p.record.Running:
+		p.add(Lost, "ended unseen")
+	case p.record.Starts == 0:
+		p.add(Start, "not started since the device is up")
+	default:
+		if not, ok := next(p.want.Restart, p.record); ok {
+			p.steps = append(p.steps, Step{Container: p.id, Verb: Start, Not: not,
+				Why: fmt.Sprintf("ended with %d, restart %s", p.record.Status, p.want.Restart)})
+		}
+	}
+}
+
+// maintain only clears the ended tasks of a container whose wish is unknown away.
+func (p *planner) maintain() {
+	if p.have.Task == Stopped {
+		p.add(Reap, "ended")
+	}
+}
+
+// print is the printed form of a whole plan.
+func print(steps []Step) string {
+	var b strings.Builder
+	for _, s := range steps {
+		fmt.Fprintln(&b, s)
+	}
+	return b.String()
+}

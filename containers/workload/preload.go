@@ -1,0 +1,80 @@
+package workload
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+
+	"github.com/distribution/reference"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// containerdName is containerd's annotation with the whole name of an image.
+const containerdName = "io.containerd.image.name"
+
+// maxIndex bounds index.json.
+const maxIndex = 1 << 20
+
+// readPreload returns the images that the OCI layout in a tar file names. Only headers and
+// index.json are read; the blobs are skipped over.
+func readPreload(file string) ([]Preload, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	index, err := readIndex(f)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	var out []Preload
+	for _, m := range index.Manifests {
+		if name := imageName(m.Annotations); name != "" {
+			out = append(out, Preload{Path: file, Name: name, Digest: m.Digest.String()})
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("read %s: index.json names no image (annotation %s)", file, v1.AnnotationRefName)
+	}
+	return out, nil
+}
+
+func readIndex(r io.Reader) (v1.Index, error) {
+	var index v1.Index
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return index, errors.New("no index.json: not an OCI layout")
+		}
+		if err != nil {
+			return index, err
+		}
+		if path.Clean(h.Name) == v1.ImageIndexFile {
+			return index, json.NewDecoder(io.LimitReader(tr, maxIndex)).Decode(&index)
+		}
+	}
+}
+
+// imageName is the whole reference that annotations give, or empty.
+func imageName(annotations map[string]string) string {
+	for _, key := range []string{containerdName, v1.AnnotationRefName} {
+		if name := normalName(annotations[key]); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// normalName makes busybox into docker.io/library/busybox:latest, and what is no reference empty.
+func normalName(name string) string {
+	ref, err := reference.ParseDockerRef(name)
+	if err != nil {
+		return ""
+	}
+	return ref.String()
+}

@@ -1,0 +1,48 @@
+package workload
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"resinos/mounts/atomicfile"
+)
+
+// loadRecords reads what an earlier manager remembered since the device is up. What cannot be
+// read is forgotten: the container then counts as not yet started.
+func loadRecords(dir string) (map[string]Record, error) {
+	out := map[string]Record{}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return out, fmt.Errorf("make folder of records: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return out, err
+	}
+	for _, file := range files {
+		var r Record
+		data, err := os.ReadFile(file)
+		if err == nil && json.Unmarshal(data, &r) == nil {
+			out[strings.TrimSuffix(filepath.Base(file), ".json")] = r
+		}
+	}
+	return out, nil
+}
+
+func saveRecord(dir, id string, r Record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, id+".json"), data, 0o644)
+}
+
+func removeRecord(dir, id string) error {
+	err := os.Remove(filepath.Join(dir, id+".json"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}

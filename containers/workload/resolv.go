@@ -1,0 +1,61 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// MirrorFile keeps to the same as from, by writing into one and the same file, until ctx is done.
+// A file bound into a container is the file and not its name: were the device's resolv.conf bound
+// itself, its next replacement by rename would never reach the container. to exists when ready
+// is closed, empty while from does not exist.
+func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log *slog.Logger) error {
+	defer closeOnce(&ready)
+	for _, f := range []string{from, to} {
+		if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
+			return fmt.Errorf("mirror %s: %w", from, err)
+		}
+	}
+	watch, err := watchFolder(filepath.Dir(from))
+	if err != nil {
+		return err
+	}
+	defer watch.Close() // only read
+	for {
+		if err := copyInto(from, to); err != nil {
+			log.Warn("file of containers not renewed", "file", to, "error", err)
+		}
+		closeOnce(&ready)
+		if err := watch.wait(ctx, time.Hour); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// copyInto overwrites to in place if it differs.
+func copyInto(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if old, err := os.ReadFile(to); err == nil && string(old) == string(data) {
+		return nil
+	}
+	return os.WriteFile(to, data, 0o644)
+}
+
+func closeOnce(c *chan<- struct{}) {
+	if *c != nil {
+		close(*c)
+		*c = nil
+	}
+}

@@ -1,0 +1,190 @@
+package workload
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/containerd/containerd/api/types/runc/options"
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"resinos/containers/app"
+)
+
+// record is what containerd keeps of a container, in the words of package oci.
+type record = containers.Container
+
+const (
+	pidsLimit = 512
+	// groupAnnotation makes containerd's shim serve all containers of an app: 0.1 MB a container
+	// instead of 3.8.
+	groupAnnotation = "io.containerd.runc.v2.group"
+	defaultPath     = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// Create makes the container, its root file system and its OCI spec.
+func (c *Containerd) Create(ctx context.Context, w Want) error {
+	client, ctx := c.link(ctx)
+	image, err := client.GetImage(ctx, w.Image)
+	if err != nil {
+		return fmt.Errorf("find container image %s: %w", w.Image, err)
+	}
+	unpacked, err := image.IsUnpacked(ctx, c.Snapshotter)
+	if err == nil && !unpacked { // the power went between import and unpack
+		err = c.unpack(ctx, client, w.Image)
+	}
+	if err != nil {
+		return err
+	}
+	config, err := imageConfig(ctx, image)
+	if err != nil {
+		return err
+	}
+	// What a Create that was cut short left; usually nothing, and if it stays the next call says so.
+	_ = client.SnapshotService(c.Snapshotter).Remove(ctx, w.ID())
+	_, err = client.NewContainer(ctx, w.ID(),
+		containerd.WithImage(image),
+		containerd.WithSnapshotter(c.Snapshotter),
+		containerd.WithNewSnapshot(w.ID(), image),
+		containerd.WithContainerLabels(map[string]string{
+			labelApp:   w.App,
+			labelWish:  w.Digest(),
+			labelImage: image.Target().Digest.String(),
+			labelGrace: w.StopGrace.String(),
+			labelStop:  firstOf(w.StopSignal, config.StopSignal, "SIGTERM"),
+		}),
+		containerd.WithNewSpec(c.specOptions(w.Container, config)...),
+		// our own keyring would cost a call each start, and containers share none: seccomp
+		// forbids keyctl
+		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runc, Root: c.RuncRoot, NoNewKeyring: true}),
+	)
+	return err
+}
+
+func imageConfig(ctx context.Context, image containerd.Image) (v1.ImageConfig, error) {
+	desc, err := image.Config(ctx)
+	if err != nil {
+		return v1.ImageConfig{}, fmt.Errorf("read container image %s: %w", image.Name(), err)
+	}
+	data, err := content.ReadBlob(ctx, image.ContentStore(), desc)
+	if err != nil {
+		return v1.ImageConfig{}, fmt.Errorf("read container image %s: %w", image.Name(), err)
+	}
+	var out v1.Image
+	if err := json.Unmarshal(data, &out); err != nil {
+		return v1.ImageConfig{}, fmt.Errorf("read configuration of container image %s: %w", image.Name(), err)
+	}
+	return out.Config, nil
+}
+
+// specOptions hardens containerd's default spec and puts the container's wishes into it.
+func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig) []oci.SpecOpts {
+	id := want.ID()
+	opts := []oci.SpecOpts{
+		oci.WithDroppedCapabilities([]string{"CAP_NET_RAW", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"}),
+		oci.WithNoNewPrivileges,
+		oci.WithPidsLimit(pidsLimit),
+		oci.WithCgroup(path.Join(c.CgroupRoot, id)),
+		oci.WithAnnotations(map[string]string{groupAnnotation: want.App}),
+		withProcess(want, image),
+		withMasks,
+	}
+	if user := firstOf(want.User, image.User); user != "" {
+		opts = append(opts, oci.WithUser(user))
+	}
+	opts = append(opts, c.network(want)...)
+	return append(opts, seccomp.WithDefaultProfile()) // reads the capabilities, so it comes last
+}
+
+// withProcess joins the container image's wishes and the app's as compose says: an entrypoint of
+// the app discards the image's command too.
+func withProcess(want app.Container, image v1.ImageConfig) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *record, s *specs.Spec) error {
+		args, err := arguments(want, image)
+		if err != nil {
+			return err
+		}
+		s.Process.Args = args
+		s.Process.Cwd = firstOf(want.WorkingDir, image.WorkingDir, "/")
+		s.Process.Env = environment(image.Env, want.Environment)
+		adj := 0 // not the engine's own, which is hard to kill
+		s.Process.OOMScoreAdj = &adj
+		return nil
+	}
+}
+
+func arguments(want app.Container, image v1.ImageConfig) ([]string, error) {
+	entrypoint, command := image.Entrypoint, image.Cmd
+	if want.Entrypoint != nil {
+		entrypoint, command = want.Entrypoint, nil
+	}
+	if want.Command != nil {
+		command = want.Command
+	}
+	args := append(append([]string{}, entrypoint...), command...)
+	if len(args) == 0 {
+		return nil, errors.New("neither the app nor the container image names a command")
+	}
+	return args, nil
+}
+
+// environment lets later variables replace earlier ones of the same name, in place.
+func environment(lists ...[]string) []string {
+	out := []string{defaultPath}
+	at := map[string]int{"PATH": 0}
+	for _, list := range lists {
+		for _, v := range list {
+			name, _, _ := strings.Cut(v, "=")
+			if i, ok := at[name]; ok {
+				out[i] = v
+				continue
+			}
+			at[name] = len(out)
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// withMasks hides what tells a container about others and containerd leaves open.
+func withMasks(_ context.Context, _ oci.Client, _ *record, s *specs.Spec) error {
+	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/interrupts")
+	return nil
+}
+
+// network gives the container its links and names.
+func (c *Containerd) network(want app.Container) []oci.SpecOpts {
+	if want.Network != app.NetworkHost {
+		return []oci.SpecOpts{oci.WithHostname(want.Service)}
+	}
+	opts := []oci.SpecOpts{oci.WithHostNamespace(specs.NetworkNamespace)}
+	if name, err := os.Hostname(); err == nil {
+		opts = append(opts, oci.WithHostname(name))
+	}
+	var mounts []specs.Mount
+	for _, m := range []struct{ from, to string }{{c.Resolv, "/etc/resolv.conf"}, {c.Hosts, "/etc/hosts"}} {
+		if m.from != "" {
+			mounts = append(mounts, specs.Mount{Type: "bind", Source: m.from, Destination: m.to, Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec"}})
+		}
+	}
+	return append(opts, oci.WithMounts(mounts))
+}
+
+func firstOf(list ...string) string {
+	for _, s := range list {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}

@@ -1,0 +1,182 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/moby/sys/signal"
+
+	"resinos/containers/app"
+	"resinos/services/logpipe"
+)
+
+// killWait bounds the wait for the kernel to end a killed program; one in an uninterruptible
+// state may take longer and is then tried again.
+const killWait = 10 * time.Second
+
+// Start clears what an earlier start left and runs the container's program. The shim gets the
+// paths of the log's pipes and copies into them; nothing flows through us.
+//
+// It calls containerd's task service itself: the client's wrapper reads the container three times
+// more, and each read is felt on the way to the first output.
+func (c *Containerd) Start(ctx context.Context, want app.Container) error {
+	id := want.ID()
+	if _, err := c.Reap(ctx, id); err != nil {
+		return err
+	}
+	client, ctx := c.link(ctx)
+	stdout, err := c.pipe(id, logpipe.Stdout)
+	if err != nil {
+		return err
+	}
+	stderr, err := c.pipe(id, logpipe.Stderr)
+	if err != nil {
+		return err
+	}
+	mounts, err := client.SnapshotService(c.Snapshotter).Mounts(ctx, id)
+	if err != nil {
+		return fmt.Errorf("find root file system of %s: %w", id, err)
+	}
+	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: stdout, Stderr: stderr, Rootfs: mount.ToProto(mounts)}
+	if _, err := client.TaskService().Create(ctx, request); err != nil {
+		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
+	}
+	if _, err := client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id}); err != nil {
+		return fmt.Errorf("start task: %w", errgrpc.ToNative(err))
+	}
+	return nil
+}
+
+// pipe makes the log's pipe for one stream and returns its path. logd opens it for itself, the
+// shim too, so ours may close.
+func (c *Containerd) pipe(id, stream string) (string, error) {
+	source := logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream}
+	f, err := logpipe.Open(c.LogDir, source)
+	if err != nil {
+		return "", err
+	}
+	return logpipe.Path(c.LogDir, source), f.Close()
+}
+
+// Reap removes an ended or never begun task, and kills one that its starter left half made. Without
+// a task there is nothing to do.
+func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
+	client, ctx := c.link(ctx)
+	reply, err := client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	err = errgrpc.ToNative(err)
+	if errdefs.IsNotFound(err) {
+		return 0, nil
+	}
+	if errdefs.IsFailedPrecondition(err) { // still there
+		err = c.Stop(ctx, id, 0)
+		return lostStatus, err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("clear task of %s: %w", id, err)
+	}
+	return reply.ExitStatus, nil
+}
+
+// Stop ends the container's program, first with its stop signal if it can hear it, after grace by
+// force, and removes its task.
+func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) error {
+	client, ctx := c.link(ctx)
+	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err = errgrpc.ToNative(err); err != nil {
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("stop %s: %w", id, err)
+	}
+	if reply.Process.Status == tasktypes.Status_RUNNING && grace > 0 {
+		sig := c.stopSignal(ctx, id)
+		if hears(int(reply.Process.Pid), sig) {
+			if err := c.kill(ctx, id, sig, false); err != nil {
+				return err
+			}
+			c.waitEnd(ctx, id, grace)
+		}
+	}
+	if reply.Process.Status != tasktypes.Status_STOPPED {
+		if err := c.kill(ctx, id, syscall.SIGKILL, true); err != nil {
+			return err
+		}
+		c.waitEnd(ctx, id, killWait)
+	}
+	_, err = client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("clear task of %s: %w", id, err)
+	}
+	return nil
+}
+
+func (c *Containerd) stopSignal(ctx context.Context, id string) syscall.Signal {
+	client, ctx := c.link(ctx)
+	record, err := client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return syscall.SIGTERM
+	}
+	sig, err := signal.ParseSignal(record.Labels[labelStop])
+	if err != nil {
+		return syscall.SIGTERM
+	}
+	return sig
+}
+
+// kill sends sig; a program that is no longer there is no error.
+func (c *Containerd) kill(ctx context.Context, id string, sig syscall.Signal, all bool) error {
+	client, ctx := c.link(ctx)
+	_, err := client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: all})
+	err = errgrpc.ToNative(err)
+	if err == nil || errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+		return nil
+	}
+	return fmt.Errorf("send %v to %s: %w", sig, id, err)
+}
+
+// waitEnd waits until the program has ended or d is over; which of the two shows in what follows.
+func (c *Containerd) waitEnd(ctx context.Context, id string, d time.Duration) {
+	client, ctx := c.link(ctx)
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	_, _ = client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+}
+
+// hears reports whether the first program of a container can do anything with sig. The kernel
+// drops a signal to the first process of a pid namespace that has no handler for it
+// (pid_namespaces(7)), so waiting for such a program to end would be in vain.
+func hears(pid int, sig syscall.Signal) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	if err != nil || sig < 1 || sig > 64 {
+		return true
+	}
+	return heard(string(status), sig)
+}
+
+// heard looks into the text of /proc/PID/status: caught, or blocked and so perhaps waited for.
+func heard(status string, sig syscall.Signal) bool {
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "SigCgt" && name != "SigBlk" {
+			continue
+		}
+		var mask uint64
+		if _, err := fmt.Sscanf(value, "%x", &mask); err != nil || mask>>(sig-1)&1 == 1 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,114 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+)
+
+// workers carries out steps, one goroutine a container, so that a slow pull or a program that
+// does not want to end holds nobody else up.
+type workers struct {
+	engine  Engine
+	ctx     context.Context
+	cancel  context.CancelFunc
+	results chan result
+	busy    map[string]bool    // of the goroutine that calls start and done
+	images  singleflight.Group // one fetch of an image at a time
+	cpu     *semaphore.Weighted
+}
+
+// task is the work for one container.
+type task struct {
+	id    string
+	steps []Step
+	want  *Want // nil when it is only taken away
+	grace time.Duration
+}
+
+// result is what became of a task.
+type result struct {
+	id   string
+	done []done
+	err  error // of the step after the last one done
+}
+
+type done struct {
+	verb   Verb
+	status uint32 // of Reap
+}
+
+func newWorkers(ctx context.Context, engine Engine) *workers {
+	ctx, cancel := context.WithCancel(ctx)
+	return &workers{
+		engine: engine, ctx: ctx, cancel: cancel,
+		results: make(chan result), busy: map[string]bool{},
+		cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0) + 1)),
+	}
+}
+
+func (w *workers) start(t task) {
+	w.busy[t.id] = true
+	go func() { w.results <- w.run(t) }()
+}
+
+func (w *workers) done(id string) { delete(w.busy, id) }
+
+// stop cancels all work and waits for its end; what had been done is observed next time.
+func (w *workers) stop() {
+	w.cancel()
+	for len(w.busy) > 0 {
+		r := <-w.results
+		w.done(r.id)
+	}
+}
+
+func (w *workers) run(t task) result {
+	r := result{id: t.id}
+	for _, s := range t.steps {
+		status, err := w.step(t, s)
+		if err != nil {
+			r.err = fmt.Errorf("%s %s: %w", s.Verb, t.id, err)
+			return r
+		}
+		r.done = append(r.done, done{s.Verb, status})
+	}
+	return r
+}
+
+// step carries out one step. Work that keeps the processor busy is bounded; waiting is not.
+func (w *workers) step(t task, s Step) (status uint32, err error) {
+	ctx := w.ctx
+	switch s.Verb {
+	case Pull:
+		return 0, w.once(t.want.Image, func() error { return w.engine.Pull(ctx, t.want.Image) })
+	case Stop:
+		return 0, w.engine.Stop(ctx, t.id, t.grace)
+	case Reap:
+		return w.engine.Reap(ctx, t.id)
+	}
+	if err := w.cpu.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer w.cpu.Release(1)
+	switch s.Verb {
+	case Import:
+		return 0, w.once(t.want.Preload.Path, func() error { return w.engine.Import(ctx, *t.want.Preload) })
+	case Create:
+		return 0, w.engine.Create(ctx, *t.want)
+	case Start:
+		return 0, w.engine.Start(ctx, t.want.Container)
+	case Delete:
+		return 0, w.engine.Delete(ctx, t.id)
+	}
+	return 0, fmt.Errorf("no such step %q", s.Verb)
+}
+
+func (w *workers) once(key string, f func() error) error {
+	_, err, _ := w.images.Do(key, func() (any, error) { return nil, f() })
+	return err
+}

@@ -1,0 +1,88 @@
+// Package workload owns what runs in containers: it reads the apps, looks at what containerd has,
+// plans the difference and carries it out, and starts again what ended. It never parses compose
+// files (package app does) and never copies a container's output: the shim writes into the log's
+// pipes. Read Manager first, then Plan.
+//
+//	apps/NAME/compose.yaml ─ app.Parse ─┐
+//	                                    ├─ Plan ─ steps ─ one worker a container ─ containerd
+//	containerd's containers, tasks ─────┘                        │
+//	        ↑ exit events, worker done, retry timer ─────────────┘
+package workload
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"resinos/containers/app"
+)
+
+// Where things lie on the device.
+const (
+	Apps      = "/mnt/data/apps"
+	Records   = "/run/resinos/workload"
+	Namespace = "resinos"
+	// Shutdown exists while the whole device goes down. PID 1 makes it before it stops services:
+	// only then does the end of the manager end the containers too.
+	Shutdown = "/run/resinos/shutdown"
+)
+
+// Config is what the manager is told; nothing else of the device is assumed.
+type Config struct {
+	Engine   Engine
+	Apps     string // one folder an app
+	Records  string // exits and restarts, forgotten at power off
+	Shutdown string
+	// Reload asks to read the apps again; may be nil.
+	Reload <-chan struct{}
+	Log    *slog.Logger
+}
+
+// Engine is what the manager needs of containerd. Every method may fail when the engine is gone;
+// all may be called again for the same container with the same result.
+type Engine interface {
+	// Connect waits until the engine answers and returns a channel that gets a value whenever
+	// something may have ended, and is closed when the engine is gone.
+	Connect(ctx context.Context) (<-chan struct{}, error)
+	// Observe returns what there is now.
+	Observe(ctx context.Context) (State, error)
+	Import(ctx context.Context, p Preload) error
+	Pull(ctx context.Context, image string) error
+	// Create makes the container from its image, which is there, under the digest of its wish.
+	Create(ctx context.Context, w Want) error
+	// Start runs the container's program; an ended or half-made task is cleared away first.
+	Start(ctx context.Context, c app.Container) error
+	// Reap clears an ended task away and returns its exit status.
+	Reap(ctx context.Context, id string) (status uint32, err error)
+	// Stop asks the program to end, kills it after grace, and clears its task away.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+	// Delete removes a container that has no task, with its root file system.
+	Delete(ctx context.Context, id string) error
+}
+
+// State is all that containerd has of ours.
+type State struct {
+	Containers map[string]Have   // by id
+	Images     map[string]string // digest by name
+}
+
+// Have is one container as it is.
+type Have struct {
+	App         string
+	Wish        string // Want.Digest when it was made
+	ImageName   string
+	ImageDigest string
+	StopGrace   time.Duration
+	Task        Task
+}
+
+// Task is the state of a container's program.
+type Task string
+
+// The states that make a difference to Plan.
+const (
+	NoTask  Task = ""        // never started, or cleared away
+	Created Task = "created" // made but not begun: its starter died
+	Running Task = "running"
+	Stopped Task = "stopped"
+)
