@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -33,25 +34,26 @@ func openWriter(path string) *fdWriter {
 
 // EarlyLog returns a handler that writes into the kernel log and, on verbose images, to the console. It is what both stages begin with.
 func EarlyLog(verbose bool) *Handler {
-	h := NewHandler(nil, nil)
-	if kmsg := openWriter("/dev/kmsg"); kmsg != nil {
-		h.out.pipe = kmsg
-	}
-	if verbose {
-		h.out.console = console()
-	}
-	return h
+	return NewHandler(kernelLog(), console(verbose))
 }
 
-// console avoids an interface that holds a nil pointer.
-func console() consoleWriter {
-	if w := openWriter("/dev/console"); w != nil {
+// kernelLog and console return a true nil when there is no such device: an interface that holds a nil pointer would not be nil.
+func kernelLog() io.Writer {
+	if w := openWriter("/dev/kmsg"); w != nil {
 		return w
 	}
 	return nil
 }
 
-type consoleWriter interface{ Write(p []byte) (int, error) }
+func console(wanted bool) io.Writer {
+	if !wanted {
+		return nil
+	}
+	if w := openWriter("/dev/console"); w != nil {
+		return w
+	}
+	return nil
+}
 
 // Say writes a line to the console whatever the variant: the last words before a reboot.
 func Say(text string) {

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/control"
-	"resinos/services/logpipe"
 	"resinos/services/proc"
 )
 
@@ -73,32 +72,8 @@ func (p *PID1) begin(started time.Duration) {
 	}
 	p.record = NewRecord(before)
 	p.mark(MilestoneRoot, started)
-	if err := p.openLog(); err != nil {
-		p.log.Warn("log goes to the kernel only", "error", err)
-	}
 	// The kernel then sends SIGINT here instead of rebooting at once. A pid name space has no such key.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
-}
-
-// openLog moves PID 1's lines from the kernel log to the pipe that logd reads. The pipe keeps them until logd runs.
-func (p *PID1) openLog() error {
-	if err := os.MkdirAll(logpipe.Dir, 0o755); err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	pipe, err := logpipe.OpenNonblock(logpipe.Dir, logpipe.Source{Kind: logpipe.Service, Name: "init", Stream: logpipe.Log})
-	if err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	var screen consoleWriter
-	if p.verbose {
-		screen = console()
-	}
-	if screen == nil {
-		p.out.Redirect(logpipe.NewWriter(pipe), nil)
-		return nil
-	}
-	p.out.Redirect(logpipe.NewWriter(pipe), screen)
-	return nil
 }
 
 // mark notes a milestone and prints the line that development images show for it.
@@ -113,7 +88,7 @@ func (p *PID1) mark(name string, at time.Duration) {
 }
 
 func (p *PID1) walk() error {
-	p.system = &system{log: p.log, record: p.record, modules: p.Modules, Inputs: Inputs{Variant: Variant()}}
+	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: Variant()}}
 	return Walker{Stage: StageRoot, Record: p.record, Log: p.log}.Walk(p.system.actions())
 }
 

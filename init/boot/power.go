@@ -57,9 +57,7 @@ func (d down) run() {
 	d.sweep(syscall.SIGTERM, termPatience)
 	d.sweep(syscall.SIGKILL, killPatience)
 	// logd is gone; the last lines go where the next boot may find them.
-	if kmsg := openWriter("/dev/kmsg"); kmsg != nil {
-		d.out.Redirect(kmsg, console())
-	}
+	d.out.Redirect(kernelLog(), console(true))
 	d.sync()
 	d.detach()
 	d.sync()

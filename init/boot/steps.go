@@ -16,6 +16,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/services/logpipe"
 	"resinos/services/spec"
 )
 
@@ -46,6 +47,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", Degraded, planPseudo, (*system).attachPseudo},
+		{"open log", Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
@@ -66,7 +68,9 @@ func steps() []step {
 type system struct {
 	Inputs
 	log     *slog.Logger
+	out     *Handler
 	record  *Record
+	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec
 }
@@ -95,6 +99,20 @@ func (s *system) attachPseudo() error {
 		faults = append(faults, attach.Apply(e))
 	}
 	return errors.Join(faults...)
+}
+
+// openLog moves PID 1's lines from the kernel log to the pipe that logd reads. The pipe keeps them until logd runs, and stays
+// open as long as PID 1 lives.
+func (s *system) openLog() error {
+	if err := os.MkdirAll(logpipe.Dir, 0o755); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	pipe, err := logpipe.OpenNonblock(logpipe.Dir, logpipe.Source{Kind: logpipe.Service, Name: "init", Stream: logpipe.Log})
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s.out.Redirect(logpipe.NewWriter(pipe), console(s.verbose))
+	return nil
 }
 
 // cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits
@@ -134,8 +152,15 @@ func enableControllers(dir string) error {
 	return errors.Join(faults...)
 }
 
-// put writes a value into a file of the kernel.
-func put(path, value string) error { return os.WriteFile(path, []byte(value), 0) }
+// put writes a value into a file of the kernel. It never creates one.
+func put(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
 
 // findDisk learns which disk the device runs from: the one whose partition is attached as the slot. All other partitions
 // are taken from that disk, whatever labels other disks carry.

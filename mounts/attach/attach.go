@@ -82,12 +82,12 @@ func (e Entry) String() string {
 	return fmt.Sprintf("mount %s on %s type %s (%s)", e.source(), e.Target, e.Type, words)
 }
 
-// Plan returns the wanted entries that are not there yet, in the given order. An entry is there when the newest mount
-// at its target has its type.
+// Plan returns the wanted entries that are not there yet, in the given order. An entry is there when anything is attached
+// at its target: who came before (the initramfs, a test) had a reason, and covering a mount would only hide it.
 func Plan(wanted []Entry, have []Mount) []Entry {
 	var missing []Entry
 	for _, e := range wanted {
-		if m, found := At(have, e.Target); !found || m.Type != e.Type {
+		if _, found := At(have, e.Target); !found {
 			missing = append(missing, e)
 		}
 	}
