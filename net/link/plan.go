@@ -2,6 +2,8 @@ package link
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -65,9 +67,10 @@ func Plan(w Wanted, a Actual) []Step {
 		add(Step{Verb: SetSkipsDown})
 	}
 	planRoutesAway(w, a, add)
-	planAddresses(w, a, add)
+	removed := planAddresses(w, a, add)
 	for _, r := range w.Routes {
-		if !hasRoute(a.Routes, r) {
+		// The kernel drops a route together with its source address, even if the address returns with another prefix.
+		if !slices.Contains(a.Routes, r) || slices.Contains(removed, r.Source) {
 			add(Step{Verb: PutRoute, Route: r})
 		}
 	}
@@ -88,10 +91,12 @@ func planRoutesAway(w Wanted, a Actual, add func(Step)) {
 	}
 }
 
-func planAddresses(w Wanted, a Actual, add func(Step)) {
+// planAddresses returns the addresses that go.
+func planAddresses(w Wanted, a Actual, add func(Step)) (removed []netip.Addr) {
 	for _, have := range a.Addresses {
 		if have.Ours() && !hasPrefix(w.Addresses, have) {
 			add(Step{Verb: RemoveAddress, Address: have})
+			removed = append(removed, have.Prefix.Addr())
 		}
 	}
 	for _, want := range w.Addresses {
@@ -99,6 +104,7 @@ func planAddresses(w Wanted, a Actual, add func(Step)) {
 			add(Step{Verb: PutAddress, Address: want})
 		}
 	}
+	return removed
 }
 
 func hasPrefix(list []Address, a Address) bool {
@@ -114,15 +120,6 @@ func hasAddress(list []Address, a Address) bool {
 	for _, have := range list {
 		// Someone's own permanent address is better than ours.
 		if have.Prefix == a.Prefix && (!have.Ours() || (have.Valid-a.Valid).Abs() <= slack) {
-			return true
-		}
-	}
-	return false
-}
-
-func hasRoute(list []Route, r Route) bool {
-	for _, have := range list {
-		if have == r {
 			return true
 		}
 	}

@@ -1,0 +1,97 @@
+package link_test
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"resinos/net/link"
+	"resinos/net/link/linktest"
+)
+
+func observe(t *testing.T, name string) link.Actual {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := link.Observe("/sys", l.Attrs().Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// What a plan wants is there after Apply, so that the next plan is empty, and so is doing it all twice.
+func TestApplyReachesThePlan(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	far := linktest.Cable(t, "w0")
+	far.Up()
+	source := netip.MustParseAddr("10.9.0.50")
+	route := func(dst, gateway string) link.Route {
+		r := link.Route{Destination: netip.MustParsePrefix(dst), Source: source, Metric: 102}
+		if gateway != "" {
+			r.Gateway = netip.MustParseAddr(gateway)
+		}
+		return r
+	}
+	outside := route("0.0.0.0/0", "192.0.2.1")
+	outside.OnLink, outside.MTU = true, 900
+	wants := []struct {
+		name string
+		want link.Wanted
+	}{
+		{"nothing but up", link.Wanted{Up: true, SkipsDown: true}},
+		{"lease", link.Wanted{Up: true, SkipsDown: true, MTU: 1400,
+			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 24), Broadcast: netip.MustParseAddr("10.9.0.255"), Valid: time.Hour}},
+			Routes:    []link.Route{route("10.9.0.0/24", ""), route("0.0.0.0/0", "10.9.0.1"), route("10.77.0.0/16", "10.9.0.2")}}},
+		{"renewed, other router outside", link.Wanted{Up: true, SkipsDown: true, MTU: 1500,
+			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 24), Broadcast: netip.MustParseAddr("10.9.0.255"), Valid: 2 * time.Hour}},
+			Routes:    []link.Route{route("10.9.0.0/24", ""), outside}}},
+		{"endless lease of one address", link.Wanted{Up: true, SkipsDown: true,
+			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 32), Valid: link.Forever}},
+			Routes:    []link.Route{outside}}},
+		{"nothing", link.Wanted{Up: true}},
+	}
+	for _, tt := range wants {
+		steps := link.Plan(tt.want, observe(t, "w0"))
+		for range 2 {
+			if err := link.Apply(steps); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+		}
+		if rest := link.Plan(tt.want, observe(t, "w0")); len(rest) > 0 {
+			t.Errorf("%s: still to do after Apply: %v", tt.name, rest)
+		}
+	}
+	if got := observe(t, "w0"); len(got.Addresses) > 0 || len(got.Routes) > 0 {
+		t.Errorf("left over: %+v", got)
+	}
+}
+
+func TestApplyGoesOnAfterARefusal(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	linktest.Cable(t, "w0").Up()
+	a := observe(t, "w0")
+	w := link.Wanted{Up: true, MTU: 1 << 20, Addresses: []link.Address{{Prefix: netip.MustParsePrefix("10.9.0.50/24"), Valid: time.Hour}}}
+	if err := link.Apply(link.Plan(w, a)); err == nil {
+		t.Error("an MTU of a megabyte was accepted")
+	}
+	if got := linktest.Addresses(t, "w0"); len(got) != 1 {
+		t.Errorf("addresses = %q, want the one that came after the refused step", got)
+	}
+}
+
+func TestObserveMissingLink(t *testing.T) {
+	if _, err := link.Observe("/sys", 1<<30); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Observe of no link = %v, want %v", err, fs.ErrNotExist)
+	}
+}
