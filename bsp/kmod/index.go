@@ -69,7 +69,11 @@ func (x *Index) after(name string) []string {
 	if !found {
 		return nil
 	}
-	return strings.Fields(string(line))[3:]
+	words := strings.Fields(string(line)) // softdep NAME post: NAME...
+	if len(words) < 4 {
+		return nil
+	}
+	return words[3:]
 }
 
 // Match lists the modules that serve a device with this modalias, or that have this exact alias.
