@@ -1,0 +1,81 @@
+package getty
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// sshPort is where development images answer.
+const sshPort = 22222
+
+// facts is what the banner tells.
+type facts struct {
+	name, version, variant string // of the image, from os-release
+	host, device           string
+	addresses              []netip.Addr
+}
+
+// banner is the text before the first prompt. Lines end in \n; the terminal adds what it needs.
+func banner(f facts) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s %s", f.name, f.version)
+	if f.variant != "" {
+		fmt.Fprintf(&b, " (%s)", f.variant)
+	}
+	fmt.Fprintf(&b, ", %s on %s\n\n", f.host, f.device)
+	if len(f.addresses) == 0 {
+		b.WriteString("  address   none yet; see: osctl logs -u netd\n")
+	} else {
+		words := make([]string, len(f.addresses))
+		for i, a := range f.addresses {
+			words[i] = a.String()
+		}
+		fmt.Fprintf(&b, "  address   %s\n  ssh       ssh -p %d root@%s\n", strings.Join(words, " "), sshPort, words[0])
+	}
+	b.WriteString("  services  osctl status\n  log       osctl logs -f\n  boot      osctl boot\n  help      osctl help\n\n")
+	return b.String()
+}
+
+// observe gathers the facts. What cannot be found is left out: a shell matters more.
+func observe(root, device string) facts {
+	text, _ := os.ReadFile(filepath.Join(root, "etc/os-release"))
+	f := parseRelease(string(text))
+	f.device = strings.TrimPrefix(device, "/dev/")
+	f.host, _ = os.Hostname()
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok && ip.Unmap().IsGlobalUnicast() {
+				f.addresses = append(f.addresses, ip.Unmap())
+			}
+		}
+	}
+	return f
+}
+
+// parseRelease reads os-release(5).
+func parseRelease(text string) facts {
+	f := facts{name: "resinOS"}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if unquoted, err := strconv.Unquote(value); err == nil {
+			value = unquoted
+		} else {
+			value = strings.Trim(value, "'")
+		}
+		switch key {
+		case "NAME":
+			f.name = value
+		case "VERSION_ID":
+			f.version = value
+		case "VARIANT_ID":
+			f.variant = value
+		}
+	}
+	return f
+}

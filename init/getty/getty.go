@@ -1,0 +1,185 @@
+// Package getty owns the serial console and the screen of development images: who they are, and the root shell on each.
+//
+// One process serves all consoles and starts a new shell as soon as one has ended. It asks for no password: production
+// images do not carry the service. It does not touch the kernel's messages and knows nothing of ssh. Read Config first.
+package getty
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// shortLife is the life of a shell after which something is wrong with it or the console; the next try waits.
+	shortLife = 500 * time.Millisecond
+	// retryWait is that wait, and the one for a console that cannot be opened.
+	retryWait = 3 * time.Second
+	// hangupWait is what shells get between SIGHUP and SIGKILL at the end.
+	hangupWait = 2 * time.Second
+)
+
+// Config says which consoles are served and with what. A zero field stands for the device's own.
+type Config struct {
+	Devices []string // paths; default: the consoles that the kernel writes to
+	Shell   []string // default: /bin/sh -l
+	Root    string   // where /etc and /sys are found, for tests; default: /
+	Log     *slog.Logger
+}
+
+// Run serves all consoles until ctx is done, and then hangs up. It fails at once if there is no console.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Root == "" {
+		cfg.Root = "/"
+	}
+	if len(cfg.Shell) == 0 {
+		cfg.Shell = []string{"/bin/sh", "-l"}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(cfg.Devices) == 0 {
+		active, err := os.ReadFile(filepath.Join(cfg.Root, "sys/class/tty/console/active"))
+		if err != nil {
+			return fmt.Errorf("find consoles: %w", err)
+		}
+		if cfg.Devices = parseActive(string(active)); len(cfg.Devices) == 0 {
+			return errors.New("find consoles: the kernel has none with a keyboard")
+		}
+	}
+	var wg sync.WaitGroup
+	for _, device := range cfg.Devices {
+		c := &console{Config: cfg, device: device, log: cfg.Log.With("path", device)}
+		wg.Go(func() { c.run(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// parseActive turns the kernel's list of consoles into paths. tty0 is whatever screen is in front; the shell goes on
+// the first one. A console without input is left out.
+func parseActive(active string) []string {
+	var list []string
+	for _, name := range strings.Fields(active) {
+		switch {
+		case name == "tty0":
+			name = "tty1"
+		case name == "ttynull" || strings.ContainsAny(name, "/."):
+			continue
+		}
+		list = append(list, "/dev/"+name)
+	}
+	return list
+}
+
+// console is one terminal and the shells on it.
+type console struct {
+	Config
+	device string
+	log    *slog.Logger
+	broken bool // the last try failed, and it has been said
+}
+
+func (c *console) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !c.broken {
+			c.log.Warn("console has no shell", "error", err)
+		}
+		if c.broken = err != nil; !c.broken && time.Since(began) > shortLife {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryWait):
+		}
+	}
+}
+
+// session runs one shell from its banner to its end. How the shell ended is nobody's business.
+func (c *console) session(ctx context.Context) error {
+	tty, err := openTTY(c.device)
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	if _, err := io.WriteString(tty, banner(observe(c.Root, c.device))); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, c.Shell[0], c.Shell[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.Env = environment(c.device)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGHUP) }
+	cmd.WaitDelay = hangupWait
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err = cmd.Wait()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		return nil
+	}
+	return err
+}
+
+func environment(device string) []string {
+	term := "vt220" // what every serial terminal program understands
+	if name := filepath.Base(device); strings.HasPrefix(name, "tty") && len(name) > 3 && name[3] >= '0' && name[3] <= '9' {
+		term = "linux"
+	}
+	return []string{
+		"TERM=" + term, "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+	}
+}
+
+// openTTY opens a terminal, which does not become ours, and puts it into the state that a shell expects: the last one
+// may have died in raw mode.
+func openTTY(path string) (*os.File, error) {
+	// O_NONBLOCK: a serial line would wait for its carrier until CLOCAL is set.
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open console", Path: path, Err: err}
+	}
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err == nil {
+		sane(t)
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "set up console", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// sane is what stty(1) calls so, except for the line speed, which stays as the kernel set it.
+func sane(t *unix.Termios) {
+	t.Iflag = unix.ICRNL | unix.IXON | unix.IUTF8 | unix.BRKINT
+	t.Oflag = unix.OPOST | unix.ONLCR
+	t.Cflag |= unix.CREAD | unix.CLOCAL
+	t.Lflag = unix.ISIG | unix.ICANON | unix.ECHO | unix.ECHOE | unix.ECHOK | unix.ECHOCTL | unix.ECHOKE | unix.IEXTEN
+	t.Cc = [len(t.Cc)]uint8{
+		unix.VINTR: 3, unix.VQUIT: 28, unix.VERASE: 127, unix.VKILL: 21, unix.VEOF: 4, unix.VMIN: 1,
+		unix.VSTART: 17, unix.VSTOP: 19, unix.VSUSP: 26, unix.VREPRINT: 18, unix.VWERASE: 23, unix.VLNEXT: 22,
+	}
+}

@@ -1,0 +1,165 @@
+package getty
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestBanner(t *testing.T) {
+	f := parseRelease("NAME=\"resinOS\"\nVERSION_ID=0.1.0\nVARIANT_ID='development'\nJUNK\n")
+	f.host, f.device = "shed", "ttyS0"
+	text := banner(f)
+	f.addresses = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
+	text += banner(f)
+	path := "testdata/banner.golden"
+	if *update {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != string(want) {
+		t.Errorf("banner is\n%s\nwant\n%s", text, want)
+	}
+}
+
+func TestParseActive(t *testing.T) {
+	for in, want := range map[string][]string{
+		"ttyS0\n":               {"/dev/ttyS0"},
+		"tty0 ttyAMA0 ttynull ": {"/dev/tty1", "/dev/ttyAMA0"},
+		"":                      nil,
+		"../../etc/passwd":      nil,
+	} {
+		if got := parseActive(in); !reflect.DeepEqual(got, want) {
+			t.Errorf("parseActive(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzParseRelease(f *testing.F) {
+	f.Add("NAME=\"a\\nb\"\nVERSION_ID=\n=\n")
+	f.Fuzz(func(t *testing.T, text string) { banner(parseRelease(text)) })
+}
+
+// terminal is the far end of a console.
+func terminal(t *testing.T) (far *os.File, device string) {
+	t.Helper()
+	far, near, err := pty.Open()
+	if err != nil {
+		t.Skipf("needs a pseudo terminal: %v", err)
+	}
+	// While near is open the far end sees no hangup between two shells.
+	t.Cleanup(func() { far.Close(); near.Close() })
+	return far, near.Name()
+}
+
+func expect(t *testing.T, lines <-chan string, part string) string {
+	t.Helper()
+	for deadline := time.After(20 * time.Second); ; {
+		select {
+		case line := <-lines:
+			if strings.Contains(line, part) {
+				return line
+			}
+		case <-deadline:
+			t.Fatalf("%q did not appear", part)
+		}
+	}
+}
+
+func scan(far *os.File) <-chan string {
+	lines := make(chan string, 1000)
+	go func() {
+		for in := bufio.NewScanner(far); in.Scan(); {
+			lines <- in.Text()
+		}
+	}()
+	return lines
+}
+
+func TestShellOnEachConsole(t *testing.T) {
+	a, deviceA := terminal(t)
+	b, deviceB := terminal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, Config{Devices: []string{deviceA, deviceB}, Log: slog.Default()}) }()
+	for _, far := range []*os.File{a, b} {
+		lines := scan(far)
+		expect(t, lines, "osctl status")
+		// A session leader on this terminal, with a terminal of its own, and root's environment.
+		far.WriteString("echo got$((1)) $(cut -d' ' -f1,6,7 /proc/$$/stat) $HOME\n")
+		fields := strings.Fields(expect(t, lines, "got1 "))
+		fields = fields[len(fields)-4:] // a prompt may be in front
+		if fields[0] != fields[1] || fields[2] == "0" || fields[3] != "/root" {
+			t.Errorf("pid, session, terminal, home = %q", fields)
+		}
+		time.Sleep(shortLife)
+		far.WriteString("stty raw -echo; exit 3\n")
+		began := time.Now()
+		expect(t, lines, "osctl status") // the next shell, and a sane terminal again
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("next shell after %v", took)
+		}
+		far.WriteString("echo six$((5+1))\n")
+		expect(t, lines, "six6")
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run did not return")
+	}
+}
+
+func TestFaults(t *testing.T) {
+	if err := Run(t.Context(), Config{Root: t.TempDir()}); err == nil {
+		t.Error("Run without any console succeeded")
+	}
+	root := t.TempDir()
+	path := filepath.Join(root, "sys/class/tty/console")
+	os.MkdirAll(path, 0o755)
+	os.WriteFile(filepath.Join(path, "active"), []byte("ttynull\n"), 0o644)
+	if err := Run(t.Context(), Config{Root: root}); err == nil {
+		t.Error("Run with a deaf console succeeded")
+	}
+	// A console that is missing or no terminal is said once and tried again, without a spin.
+	for _, device := range []string{filepath.Join(root, "missing"), os.DevNull} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		var log strings.Builder
+		if err := Run(ctx, Config{Devices: []string{device}, Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if n := strings.Count(log.String(), "console has no shell"); n != 1 {
+			t.Errorf("%s: said %d times: %s", device, n, log.String())
+		}
+	}
+}
+
+func TestSane(t *testing.T) {
+	raw := unix.Termios{Cflag: unix.B115200 | unix.CS8}
+	sane(&raw)
+	if raw.Cflag&unix.CBAUD != unix.B115200 || raw.Cflag&unix.CSIZE != unix.CS8 || raw.Lflag&unix.ICANON == 0 || raw.Cc[unix.VINTR] != 3 {
+		t.Errorf("%+v", raw)
+	}
+}
