@@ -2,12 +2,188 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"resinos/bsp/uevent"
+	"resinos/init/boot"
+	"resinos/init/osctl"
+	"resinos/net/lease"
+	"resinos/net/netd"
+	"resinos/net/sshd"
+	"resinos/services/control"
+	"resinos/services/logd"
+	"resinos/services/notify"
 )
 
-// applet is one face of the binary. args are those after its name.
-type applet func(ctx context.Context, args []string) error
+// applet is one face of the binary. args are those after its name; the result is the exit code.
+type applet func(ctx context.Context, args []string) int
 
 // applets is the table of all faces but PID 1 itself.
 func applets() map[string]applet {
-	return map[string]applet{}
+	return map[string]applet{
+		"osctl":    osctlMain,
+		"poweroff": osctlWord("poweroff"),
+		"reboot":   osctlWord("reboot"),
+		"modprobe": modprobe,
+		"logd":     daemon(runLogd),
+		"netd":     daemon(runNetd),
+		"devd":     daemon(runDevd),
+		"sshd":     daemon(runSSHD),
+	}
+}
+
+func osctlMain(ctx context.Context, args []string) int { return osctl.Main(ctx, osctl.Env{}, args) }
+
+// osctlWord is a command that people type without osctl in front.
+func osctlWord(word string) applet {
+	return func(ctx context.Context, args []string) int {
+		return osctlMain(ctx, append([]string{word}, args...))
+	}
+}
+
+// daemon makes an applet of a service: SIGTERM ends it, its log goes to standard error with priorities, its memory is kept small.
+func daemon(run func(ctx context.Context, args []string, log *slog.Logger) error) applet {
+	return func(ctx context.Context, args []string) int {
+		debug.SetGCPercent(50)
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		log := slog.New(boot.NewHandler(os.Stderr, nil))
+		err := run(ctx, args, log)
+		switch {
+		case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
+			return 0
+		case errors.Is(err, flag.ErrHelp):
+			return 2
+		}
+		log.Error("daemon ended", "error", err)
+		return 1
+	}
+}
+
+// parse reads the flags of a daemon; define adds them.
+func parse(name string, args []string, define func(*flag.FlagSet)) error {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	define(flags)
+	if err := flags.Parse(args); err != nil {
+		return flag.ErrHelp // it has told what is wrong
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q\n", name, flags.Arg(0))
+		return flag.ErrHelp
+	}
+	return nil
+}
+
+// ringBytes is the budget of the log ring in RAM, as the reference system has it.
+const ringBytes = 8 << 20
+
+func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
+	cfg := logd.Config{RingBytes: ringBytes, Log: log}
+	if err := parse("logd", args, func(f *flag.FlagSet) { f.Int64Var(&cfg.RingBytes, "ring", ringBytes, "bytes of the ring") }); err != nil {
+		return err
+	}
+	cfg.OnFirstOutput = func(kind string, at time.Duration) {
+		tell(ctx, log, kind+"_output", at)
+	}
+	cfg.Ready = func() { ready(log) }
+	return logd.Run(ctx, cfg)
+}
+
+func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
+	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Log: log}
+	if err := parse("netd", args, func(f *flag.FlagSet) {
+		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "resolv.conf to write")
+		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "folder of the leases")
+	}); err != nil {
+		return err
+	}
+	told := false
+	cfg.OnLease = func(lease.Lease) { // one at a time
+		if !told {
+			told = tell(ctx, log, boot.MilestoneLease, boot.Now())
+		}
+	}
+	return netd.Run(ctx, cfg)
+}
+
+func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
+	if err := parse("devd", args, func(*flag.FlagSet) {}); err != nil {
+		return err
+	}
+	loader, err := openLoader()
+	if err != nil {
+		log.Warn("no module will be loaded", "error", err) // nodes and their modes are worth a daemon too
+	}
+	return uevent.Run(ctx, uevent.Config{Loader: loader, Log: log, Ready: func() { ready(log) }})
+}
+
+// hostKeys is one of the persistent binds: the device keeps its host key.
+const hostKeys = "/etc/ssh/hostkeys"
+
+func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
+	cfg := sshd.Config{HostKeyDir: hostKeys, Log: log, NoAuth: boot.Variant() != "production"}
+	if err := parse("sshd", args, func(f *flag.FlagSet) {
+		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on")
+		f.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "folder of the host key")
+	}); err != nil {
+		return err
+	}
+	return sshd.Run(ctx, cfg)
+}
+
+// ready tells PID 1 that the service is up; when that fails, PID 1's own time-out tells a person.
+func ready(log *slog.Logger) {
+	if err := notify.Ready(); err != nil {
+		log.Warn("readiness is not told", "error", err)
+	}
+}
+
+// tell reports a milestone to PID 1. It reports whether that worked, so that the caller may try again on the next occasion.
+func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := control.Call(ctx, control.SocketPath, "milestone", map[string]any{"name": name, "at": at.Seconds()}, nil)
+	if err != nil {
+		log.Warn("milestone is not told", "milestone", name, "error", err)
+	}
+	return err == nil
+}
+
+// modprobe answers the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or a rule type,
+// and people, who type "modprobe NAME [param=value...]".
+func modprobe(_ context.Context, args []string) int {
+	quiet := false
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		quiet = quiet || args[0] == "-q"
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: modprobe [-q] [--] NAME [param=value...]")
+		return 2
+	}
+	loader, err := openLoader()
+	switch {
+	case err != nil:
+	case len(args) > 1:
+		err = loader.Load(args[0], strings.Join(args[1:], " "))
+	default:
+		err = loader.Request(args[0])
+	}
+	if err == nil {
+		return 0
+	}
+	if !quiet || !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(os.Stderr, "modprobe: %v\n", err)
+	}
+	return 1
 }

@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,26 +48,8 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "init: no applet %q; there are: %s\n", name, strings.Join(names(), " "))
 		return 2
 	}
-	return exitCode(name, a(context.Background(), args[1:]))
+	return a(context.Background(), args[1:])
 }
-
-func exitCode(name string, err error) int {
-	var usage usageError
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, flag.ErrHelp):
-		return 2
-	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		return 2
-	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-	return 1
-}
-
-// usageError is a mistake of the caller, answered with exit code 2.
-type usageError struct{ error }
 
 func names() []string {
 	var all []string
