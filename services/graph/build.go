@@ -162,28 +162,40 @@ func (b *builder) unplaced(i int) int {
 }
 
 func (b *builder) cut(cycle []int, release func(int)) {
-	path := make([]string, 0, len(cycle)+1)
 	weakest, at := needs+1, -1
 	for k, i := range cycle {
-		path = append(path, b.names[i])
 		if kind := b.kind(i, cycle[(k+1)%len(cycle)]); kind <= weakest {
 			weakest, at = kind, k
 		}
 	}
-	text := strings.Join(append(path, b.names[cycle[0]]), " -> ")
+	text := b.path(cycle)
 	if weakest < needs {
 		from, to := cycle[at], cycle[(at+1)%len(cycle)]
 		b.fault(LooseCycle, b.names[from], fmt.Sprintf("cycle %s: order after %s is ignored", text, b.names[to]))
 		b.remove(from, to, release)
 		return
 	}
+	b.fault(Cycle, b.names[cycle[0]], "cycle "+text)
 	for k, i := range cycle {
-		b.fault(Cycle, b.names[i], "cycle "+text)
 		if b.broken[i] == "" {
 			b.broken[i] = "cycle " + text
 		}
 		b.remove(i, cycle[(k+1)%len(cycle)], release)
 	}
+}
+
+// maxPath bounds the services named of a cycle.
+const maxPath = 16
+
+func (b *builder) path(cycle []int) string {
+	var words []string
+	for _, i := range cycle[:min(len(cycle), maxPath)] {
+		words = append(words, b.names[i])
+	}
+	if more := len(cycle) - maxPath; more > 0 {
+		words = append(words, fmt.Sprintf("(%d more)", more))
+	}
+	return strings.Join(append(words, b.names[cycle[0]]), " -> ")
 }
 
 func (b *builder) kind(from, to int) strength {

@@ -33,7 +33,8 @@ type Graph struct {
 // FaultKind tells what became of a wish that could not be met.
 type FaultKind int
 
-// The kinds. A MissingNeed and a Cycle keep a service down; a LooseCycle was cut open by
+// The kinds. A MissingNeed keeps the service down, a Cycle (told once, of the member first in the
+// alphabet) all its members; a LooseCycle was cut open by
 // forgetting one wants or after; a MissingWant and a Duplicate (the second definition) are ignored.
 const (
 	MissingNeed FaultKind = iota

@@ -1,0 +1,168 @@
+package graph
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// read makes nodes of lines "name needs a b wants c after d".
+func read(text string) []Node {
+	var nodes []Node
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] == "#" {
+			continue
+		}
+		n := Node{Name: words[0]}
+		list := &n.After
+		for _, w := range words[1:] {
+			switch w {
+			case "needs":
+				list = &n.Needs
+			case "wants":
+				list = &n.Wants
+			case "after":
+				list = &n.After
+			default:
+				*list = append(*list, w)
+			}
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes
+}
+
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no testdata: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nodes := read(string(data))
+			got := Build(nodes).String()
+			golden := strings.TrimSuffix(file, ".txt") + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("Build(%s) =\n%swant\n%s", file, got, want)
+			}
+		})
+	}
+}
+
+// TestAnyGraph: whatever is asked, every service is in the order once, behind all it waits for,
+// and only those in a cycle of needs or without a need are broken.
+func TestAnyGraph(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		name := func() string { return fmt.Sprintf("s%d", rapid.IntRange(0, 8).Draw(t, "name")) }
+		list := func() []string {
+			return rapid.SliceOfN(rapid.Custom(func(*rapid.T) string { return name() }), 0, 3).Draw(t, "list")
+		}
+		var nodes []Node
+		names := map[string]bool{}
+		for range rapid.IntRange(0, 9).Draw(t, "nodes") {
+			n := Node{Name: name(), Needs: list(), Wants: list(), After: list()}
+			nodes = append(nodes, n)
+			names[n.Name] = true
+		}
+		g := Build(nodes)
+		if len(g.Names) != len(names) {
+			t.Fatalf("%d services of %d are in the order", len(g.Names), len(names))
+		}
+		for i := range g.Names {
+			for _, j := range slices.Concat(g.Needs[i], g.Soft[i]) {
+				if j >= i {
+					t.Fatalf("%s does not come after %s", g.Names[i], g.Names[j])
+				}
+			}
+			for _, j := range g.Needs[i] {
+				if !slices.Contains(g.NeededBy[j], i) {
+					t.Fatalf("NeededBy lacks %s -> %s", g.Names[i], g.Names[j])
+				}
+			}
+		}
+		shuffled := slices.Clone(nodes)
+		if len(names) == len(nodes) { // of two definitions the first counts
+			slices.Reverse(shuffled)
+			if a, b := g.String(), Build(shuffled).String(); a != b {
+				t.Fatalf("the sequence of nodes matters:\n%s\n%s", a, b)
+			}
+		}
+	})
+}
+
+func TestStopOrderIsReverse(t *testing.T) {
+	g := Build(read("a\nb needs a\nc after b\n"))
+	if got := strings.Join(g.StopOrder(), " "); got != "c b a" {
+		t.Errorf("StopOrder() = %s", got)
+	}
+}
+
+// big is n services in layers, every one with some needs and wants in the layers before, and
+// cycles sprinkled over them.
+func big(n int) []Node {
+	r := rand.New(rand.NewPCG(1, 2))
+	nodes := make([]Node, n)
+	for i := range nodes {
+		nodes[i].Name = fmt.Sprintf("service-%05d", i)
+		for range min(i, 3) {
+			nodes[i].Needs = append(nodes[i].Needs, fmt.Sprintf("service-%05d", r.IntN(i)))
+			nodes[i].Wants = append(nodes[i].Wants, fmt.Sprintf("service-%05d", r.IntN(i)))
+		}
+		if i%100 == 50 {
+			nodes[i].After = []string{fmt.Sprintf("service-%05d", min(n-1, i+r.IntN(50)))}
+		}
+	}
+	return nodes
+}
+
+func TestTenThousand(t *testing.T) {
+	chain := make([]Node, 10000)
+	for i := range chain {
+		chain[i] = Node{Name: fmt.Sprintf("%05d", i), Needs: []string{fmt.Sprintf("%05d", (i+1)%len(chain))}}
+	}
+	twos := make([]Node, 10000) // 5000 cycles of two, hanging on a chain
+	for i := range twos {
+		twos[i] = Node{Name: fmt.Sprintf("%05d", i), After: []string{fmt.Sprintf("%05d", i^1)}, Needs: []string{fmt.Sprintf("%05d", (i+2)%10002)}}
+	}
+	for name, nodes := range map[string][]Node{"layers": big(10000), "one cycle of all": chain, "many cycles": twos} {
+		begin := time.Now()
+		g := Build(nodes)
+		if d := time.Since(begin); d > 5*time.Second { // measured: see BenchmarkTenThousand
+			t.Errorf("%s: %s", name, d)
+		}
+		if len(g.Names) != len(nodes) {
+			t.Errorf("%s: %d services in the order", name, len(g.Names))
+		}
+	}
+}
+
+func BenchmarkTenThousand(b *testing.B) {
+	nodes := big(10000)
+	for b.Loop() {
+		Build(nodes)
+	}
+}
