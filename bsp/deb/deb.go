@@ -29,7 +29,7 @@ var SkipAll = fs.SkipAll
 
 // Extract calls visit for each entry that want takes, in the order of the archive; a nil want takes all. The reader is
 // valid during the call only. Cancelling is up to visit: any error it returns ends the work and is returned as it is.
-func Extract(file string, want func(name string) bool, visit func(Entry, io.Reader) error) (err error) {
+func Extract(file string, want func(name string) bool, visit func(Entry, io.Reader) error) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("open package: %w", err)
@@ -43,15 +43,21 @@ func Extract(file string, want func(name string) bool, visit func(Entry, io.Read
 	if err != nil {
 		return fmt.Errorf("read %s in package %s: %w", member, file, err)
 	}
-	defer func() { err = errors.Join(err, plain.Close()) }()
-	if err := walk(tar.NewReader(plain), want, visit); err != nil {
-		var own visitError
-		if errors.As(err, &own) {
-			if errors.Is(own.error, SkipAll) {
-				return nil
-			}
-			return own.error
+	err = walk(tar.NewReader(plain), want, visit)
+	if err == nil {
+		_, err = io.Copy(io.Discard, plain) // up to the end, where the check sum is
+	}
+	if cerr := plain.Close(); err == nil {
+		err = cerr
+	}
+	var own visitError
+	if errors.As(err, &own) {
+		if errors.Is(own.error, SkipAll) {
+			return nil
 		}
+		return own.error
+	}
+	if err != nil {
 		return fmt.Errorf("read %s in package %s: %w", member, file, err)
 	}
 	return nil
