@@ -16,6 +16,7 @@ import (
 
 	"resinos/bsp/uevent"
 	"resinos/init/boot"
+	"resinos/init/getty"
 	"resinos/init/osctl"
 	"resinos/net/lease"
 	"resinos/net/netd"
@@ -39,6 +40,7 @@ func applets() map[string]applet {
 		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
 		"sshd":     daemon(runSSHD),
+		"getty":    daemon(runGetty),
 	}
 }
 
@@ -139,6 +141,13 @@ func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
 		return err
 	}
 	return sshd.Run(ctx, cfg)
+}
+
+func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
+	if err := parse("getty", args, func(*flag.FlagSet) {}); err != nil {
+		return err
+	}
+	return getty.Run(ctx, getty.Config{Log: log})
 }
 
 // ready tells PID 1 that the service is up; when that fails, PID 1's own time-out tells a person.
