@@ -3,6 +3,8 @@ package stage1
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +28,7 @@ func await(uuid string, patience time.Duration) ([]disk.Partition, error) {
 		if err != nil {
 			return nil, err
 		}
+		disk.Identify(all, openDisk)
 		if same := disk.ByUUID(all, uuid); len(same) > 0 {
 			return same, nil
 		}
@@ -36,6 +39,9 @@ func await(uuid string, patience time.Duration) ([]disk.Partition, error) {
 		pause(events, min(left, pollEvery))
 	}
 }
+
+// openDisk opens a disk's node to read its partition table.
+func openDisk(name string) (io.ReaderAt, error) { return os.Open("/dev/" + name) }
 
 func names(all []disk.Partition) string {
 	if len(all) == 0 {

@@ -1,6 +1,6 @@
-// Package disk owns what sysfs says about disks and partitions: it reads the block devices into typed values and
-// answers which partition a name or UUID means, and on which disk.
-// It never opens a device node and never chooses a partition by its name on a disk other than the one it is asked about.
+// Package disk owns what sysfs and partition tables say about disks and partitions: it reads the block devices into
+// typed values and answers which partition a name or UUID means, and on which disk.
+// It never writes to a disk and never chooses a partition by its name on a disk other than the one it is asked about.
 // Read Partition first.
 package disk
 
@@ -32,7 +32,7 @@ type Partition struct {
 	Disk   string // kernel name of the disk that holds it
 	Number int    // place in the partition table, from 1
 	Label  string // partition name; empty on MBR
-	UUID   string // PARTUUID, lower case
+	UUID   string // PARTUUID, lower case; empty where sysfs does not tell it, until Identify
 	Start  Bytes  // offset on the disk
 	Size   Bytes
 	Path   string // device path below sysfs, such as devices/pci0000:00/0000:00:03.0/virtio0/block/vda/vda2
