@@ -80,3 +80,10 @@ func (p *Process) Signal(sig syscall.Signal) error { return p.reaper.signal(p, p
 
 // SignalGroup sends sig to the process group that the process leads, with the same safety.
 func (p *Process) SignalGroup(sig syscall.Signal) error { return p.reaper.signal(p, -p.Pid, sig) }
+
+// KillLeftovers sends SIGKILL to what is left in the process group and session the process led.
+// It is meant for right after the end of the process: a group keeps its number while it has a
+// member, and once it has none the number is given out again only after all other pids.
+func (p *Process) KillLeftovers() {
+	_ = syscall.Kill(-p.Pid, syscall.SIGKILL) // no such group is what is wanted
+}

@@ -1,0 +1,327 @@
+package proc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+var scenes = map[string]func() error{
+	"storm": storm, "daemons": daemons, "codes": codes, "inheritance": inheritance,
+	"failures": failures, "deaths": deaths, "oom": oom,
+}
+
+// reaping runs a reaper beside the scene.
+func reaping(scene func(*Reaper) error) error {
+	r := NewReaper()
+	return withReaper(r, scene)
+}
+
+func withReaper(r *Reaper, scene func(*Reaper) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- r.Run(ctx) }()
+	err := scene(r)
+	cancel()
+	<-over
+	return err
+}
+
+func shell(line string) Command {
+	return Command{Path: "/bin/sh", Args: []string{"sh", "-c", line}, Env: []string{"PATH=/usr/sbin:/usr/bin:/bin"}, Stderr: os.Stderr}
+}
+
+// number reads a count from the environment, so that a longer run than that of every day can be had.
+func number(variable string, usual int) int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		return n
+	}
+	return usual
+}
+
+func within(d time.Duration, what string, ok func() bool) error {
+	for end := time.Now().Add(d); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("not within " + d.String() + ": " + what)
+		}
+	}
+	return nil
+}
+
+// storm: a service and a thousand of somebody's daemons are killed in one instant, again and again; the
+// service's end is known each time, and every daemon is reaped.
+func storm() error {
+	rounds, crowd := number("RESINOS_STORMS", 2), 1000
+	var orphans atomic.Int64
+	r := NewReaper()
+	r.OnOrphan = func(Status) { orphans.Add(1) }
+	return withReaper(r, func(r *Reaper) error {
+		var worst time.Duration
+		for round := range rounds {
+			orphans.Store(0)
+			parent, err := r.Start(Command{Path: "/proc/self/exe", Args: []string{"proc.test", "child", "litter", strconv.Itoa(crowd)}})
+			if err != nil {
+				return err
+			}
+			if s := <-parent.Done(); !s.OK() {
+				return fmt.Errorf("round %d: parent of daemons: %s", round, s)
+			}
+			service, err := r.Start(shell("exec sleep 1000"))
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			if err := syscall.Kill(-1, syscall.SIGKILL); err != nil {
+				return err
+			}
+			select {
+			case s := <-service.Done():
+				if s.Wait.Signal() != syscall.SIGKILL {
+					return fmt.Errorf("round %d: service %s", round, s)
+				}
+				worst = max(worst, time.Since(begin))
+			case <-time.After(20 * time.Second):
+				return fmt.Errorf("round %d: the exit of the service was lost", round)
+			}
+			if err := within(20*time.Second, "all daemons reaped", func() bool { return orphans.Load() == int64(crowd) }); err != nil {
+				return fmt.Errorf("round %d: %d of %d orphans: %w", round, orphans.Load(), crowd, err)
+			}
+			if z := zombies(); len(z) > 0 {
+				return fmt.Errorf("round %d: zombies %v", round, z)
+			}
+		}
+		fmt.Printf("%d storms of %d: 0 lost, worst kill to exit known %s\n", rounds, crowd, worst)
+		return nil
+	})
+}
+
+// daemons: a child that has left its session and its parent does not stay a zombie.
+func daemons() error {
+	return reaping(func(r *Reaper) error {
+		if _, err := r.Do(context.Background(), shell("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &) ; done")); err != nil {
+			return err
+		}
+		return within(5*time.Second, "five daemons reaped", func() bool { return r.Reaped() >= 6 && len(zombies()) == 0 })
+	})
+}
+
+// codes: a thousand programs, eight at a time, each with its own exit code.
+func codes() error {
+	return reaping(func(r *Reaper) error {
+		var (
+			wg    sync.WaitGroup
+			wrong atomic.Int64
+			next  atomic.Int64
+		)
+		for range 8 {
+			wg.Go(func() {
+				for n := next.Add(1); n <= 1000; n = next.Add(1) {
+					s, err := r.Do(context.Background(), shell(fmt.Sprintf("exit %d", n%256)))
+					if err != nil || s.Wait.ExitStatus() != int(n%256) {
+						wrong.Add(1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if wrong.Load() > 0 {
+			return fmt.Errorf("%d of 1000 results are wrong", wrong.Load())
+		}
+		return nil
+	})
+}
+
+// deaths: many processes die as fast as they can be started; none is lost.
+func deaths() error {
+	total := number("RESINOS_DEATHS", 1000)
+	return reaping(func(r *Reaper) error {
+		var ended atomic.Int64
+		slots := make(chan struct{}, 100)
+		begin := time.Now()
+		for range total {
+			slots <- struct{}{}
+			_, err := r.Start(Command{Path: "/proc/self/exe", Args: []string{"proc.test", "child", "exit"}, OnExit: func(Status) {
+				ended.Add(1)
+				<-slots
+			}})
+			if err != nil {
+				return err
+			}
+		}
+		if err := within(20*time.Second, "all exits", func() bool { return ended.Load() == int64(total) }); err != nil {
+			return fmt.Errorf("%d of %d: %w", ended.Load(), total, err)
+		}
+		fmt.Printf("%d deaths in %s\n", total, time.Since(begin))
+		return nil
+	})
+}
+
+// inheritance: a child has its three descriptors, the extra ones and no other, no blocked or
+// ignored signal, its own session, its directory and only its environment.
+func inheritance() error {
+	if err := os.Setenv("SECRET", "ours"); err != nil {
+		return err
+	}
+	leak, err := os.Open("/proc/1/stat") // must not reach the child
+	if err != nil {
+		return err
+	}
+	defer leak.Close()
+	return reaping(func(r *Reaper) error {
+		for _, extra := range []int{0, 2} {
+			in, out, err := os.Pipe()
+			if err != nil {
+				return err
+			}
+			c := shell(report) // a shell, because the Go runtime opens descriptors of its own
+			c.Dir, c.Env, c.Stdout = "/usr", []string{"A=1"}, out
+			for range extra {
+				c.Extra = append(c.Extra, leak)
+			}
+			user := 0
+			if extra > 0 {
+				user = 65534
+				c.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+			}
+			p, err := r.Start(c)
+			if err != nil {
+				return err
+			}
+			out.Close()
+			got, _ := io.ReadAll(in)
+			in.Close()
+			<-p.Done()
+			want := fmt.Sprintf("fds %d\nuid %d\ndir /usr\nenv A=1 \nsession %d\nblocked 0000000000000000 ignored 0000000000000000\n", 3+extra, user, p.Pid)
+			if string(got) != want {
+				return fmt.Errorf("child reports\n%swant\n%s", got, want)
+			}
+		}
+		return nil
+	})
+}
+
+// failures: what cannot run is an error at once and leaves nothing behind; what has ended cannot
+// be signalled; what is cancelled is killed.
+func failures() error {
+	return reaping(func(r *Reaper) error {
+		dir, err := os.MkdirTemp("/tmp", "proc")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		garbage, plain := filepath.Join(dir, "garbage"), filepath.Join(dir, "plain")
+		os.WriteFile(garbage, bytes.Repeat([]byte{0x7f}, 100), 0o755)
+		os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o644)
+		for path, want := range map[string]error{
+			"/no/such": syscall.ENOENT, garbage: syscall.ENOEXEC, plain: syscall.EACCES, dir: syscall.EACCES, "a\x00b": syscall.EINVAL,
+		} {
+			if _, err := r.Start(Command{Path: path}); !errors.Is(err, want) {
+				return fmt.Errorf("Start(%q) gives %v, want %v", path, err, want)
+			}
+		}
+		if _, err := r.Start(Command{Path: "/bin/true", Dir: "/no/such"}); !errors.Is(err, syscall.ENOENT) {
+			return fmt.Errorf("a missing directory gives %v", err)
+		}
+		p, err := r.Start(shell("exit 0"))
+		if err != nil {
+			return err
+		}
+		<-p.Done()
+		if err := p.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("signal after the end gives %v", err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		s, err := r.Do(ctx, shell("exec sleep 1000"))
+		if !errors.Is(err, context.DeadlineExceeded) || s.Wait.Signal() != syscall.SIGKILL {
+			return fmt.Errorf("a cancelled Do gives %v, %v", s, err)
+		}
+		var old syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+			return err
+		}
+		few := syscall.Rlimit{Cur: 3, Max: old.Max}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+			return err
+		}
+		_, err = r.Start(Command{Path: "/bin/true"})
+		if err2 := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err2 != nil {
+			return err2
+		}
+		if !errors.Is(err, syscall.EMFILE) {
+			return fmt.Errorf("without descriptors Start gives %v", err)
+		}
+		if s, err := r.Do(context.Background(), shell("exit 4")); err != nil || s.Wait.ExitStatus() != 4 {
+			return fmt.Errorf("after that: %v, %v", s, err)
+		}
+		if z := zombies(); len(z) > 0 {
+			return fmt.Errorf("zombies %v", z)
+		}
+		return nil
+	})
+}
+
+// oom: the score is there before the program's first instruction, also for what it forks, and our
+// own is put back.
+func oom() error {
+	return reaping(func(r *Reaper) error {
+		for _, score := range []int{500, 0, 300} {
+			in, out, err := os.Pipe()
+			if err != nil {
+				return err
+			}
+			c := shell("cat /proc/self/oom_score_adj")
+			c.Stdout, c.OOMScore = out, score
+			p, err := r.Start(c)
+			if err != nil {
+				return err
+			}
+			out.Close()
+			got, _ := io.ReadAll(in)
+			in.Close()
+			<-p.Done()
+			if strings.TrimSpace(string(got)) != strconv.Itoa(score) || p.Degraded != nil {
+				return fmt.Errorf("child has score %q, want %d (%v)", got, score, p.Degraded)
+			}
+		}
+		own, err := os.ReadFile("/proc/self/oom_score_adj")
+		if err != nil || strings.TrimSpace(string(own)) != "0" {
+			return fmt.Errorf("our own score is %q: %v", own, err)
+		}
+		return nil
+	})
+}
+
+// child is what the test binary does as somebody's child.
+func child(args []string) {
+	switch args[0] {
+	case "exit":
+	case "litter": // n children in sessions of their own, and then die
+		n, _ := strconv.Atoi(args[1])
+		for range n {
+			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+			if err != nil {
+				os.Exit(1)
+			}
+		}
+	}
+}
+
+// report prints what a child got. The pattern opens the folder while it is read, so what it names
+// is asked for again; 10 is where the shell keeps what a redirection put aside.
+const report = `n=0; for f in /proc/$$/fd/*; do [ -e $f ] && [ ${f##*/} != 10 ] && n=$((n+1)); done; echo fds $n
+while read k v rest; do case $k in Uid:) echo uid $v;; SigBlk:) b=$v;; SigIgn:) i=$v;; esac; done < /proc/$$/status
+echo dir $(/bin/pwd)
+/bin/printf 'env '; /usr/bin/tr '\\0' ' ' < /proc/$$/environ; echo
+read pid name state parent group session rest < /proc/$$/stat; echo session $session
+echo blocked $b ignored $i`
