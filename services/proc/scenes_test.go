@@ -322,6 +322,6 @@ func child(args []string) {
 const report = `n=0; for f in /proc/$$/fd/*; do [ -e $f ] && [ ${f##*/} != 10 ] && n=$((n+1)); done; echo fds $n
 while read k v rest; do case $k in Uid:) echo uid $v;; SigBlk:) b=$v;; SigIgn:) i=$v;; esac; done < /proc/$$/status
 echo dir $(/bin/pwd)
-/bin/printf 'env '; /usr/bin/tr '\\0' ' ' < /proc/$$/environ; echo
+/bin/printf 'env '; /usr/bin/tr '\000' ' ' < /proc/$$/environ; echo
 read pid name state parent group session rest < /proc/$$/stat; echo session $session
 echo blocked $b ignored $i`
