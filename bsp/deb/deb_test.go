@@ -117,7 +117,7 @@ func bigPackage(t *testing.T) (file string, content []byte) {
 		t.Skip("no xz on this host")
 	}
 	r := rand.NewChaCha8([32]byte{})
-	content = make([]byte, worthProcess+1<<20)
+	content = make([]byte, worthProcess+1<<16)
 	_, _ = r.Read(content) // never fails
 	file = filepath.Join(t.TempDir(), "big.deb")
 	xz := exec.Command(program, "-0")
