@@ -89,8 +89,11 @@ func (s Script) command() string {
 // A kernel that fails must say so and start again, whatever the variant: Debian's default is to hang. The serial
 // console stays registered in production, where "quiet" lets only errors and worse through: a panic is seen, and as
 // no getty runs there nobody can log in on it. The console of development images also carries warnings.
+//
+// cryptomgr.notests: the kernel's own default, which Debian's configuration turns round, is not to test its ciphers
+// at each start; without the tests PID 1 starts after 60 % of the instructions (docs/decisions/0011-images-boot.md).
 func (s Script) Arguments() string {
-	args := []string{"panic=10", "oops=panic"}
+	args := []string{"panic=10", "oops=panic", "cryptomgr.notests"}
 	for _, c := range s.Consoles {
 		args = append(args, "console="+c)
 	}
