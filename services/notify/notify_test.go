@@ -1,0 +1,171 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]Message{
+		"":                                  {},
+		"READY=1":                           {Ready: true},
+		"READY=1\nSTATUS=two words\n":       {Ready: true, Status: "two words", HasStatus: true},
+		"STATUS=":                           {HasStatus: true},
+		"STATUS=a\x1b[2Jb\xffc":             {Status: "a?[2Jb?c", HasStatus: true},
+		"STOPPING=1\nRELOADING=1":           {Stopping: true, Reloading: true},
+		"WATCHDOG=1":                        {Watchdog: true},
+		"WATCHDOG=trigger":                  {Other: []string{"WATCHDOG=trigger"}},
+		"MAINPID=42":                        {MainPID: 42},
+		"EXTEND_TIMEOUT_USEC=1500000":       {Extend: 1500 * time.Millisecond},
+		"X_KEY=a=b\n\nFDSTORE=1\nERRNO=2\n": {Other: []string{"X_KEY=a=b", "FDSTORE=1", "ERRNO=2"}},
+	} {
+		got, err := Parse(text)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("Parse(%q) = %+v, %v, want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{
+		"READY", "=1", "READY=0", "READY=yes", "READY=1\ngarbage", "MAINPID=", "MAINPID=1", "MAINPID=-4", "MAINPID=99999999999",
+		"EXTEND_TIMEOUT_USEC=-1", "EXTEND_TIMEOUT_USEC=9999999999999999", strings.Repeat("A=B\n", 2000),
+	} {
+		if m, err := Parse(text); err == nil {
+			t.Errorf("Parse(%.40q) = %+v without an error", text, m)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"READY=1\nSTATUS=ok", "MAINPID=7\nWATCHDOG=1", "EXTEND_TIMEOUT_USEC=5", "A=B\n=\n", "\x00=\xff"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := Parse(text)
+		if err != nil && !reflect.DeepEqual(m, Message{}) {
+			t.Errorf("Parse(%q) gives %+v beside %v", text, m, err)
+		}
+		if strings.ContainsAny(m.Status, "\x00\x1b\x07\r") || m.MainPID == 1 || m.MainPID < 0 || m.Extend < 0 {
+			t.Errorf("Parse(%q) = %+v", text, m)
+		}
+	})
+}
+
+type received struct {
+	from    Sender
+	message Message
+	err     error
+}
+
+// listening runs a listener and returns its path and what it receives.
+func listening(t *testing.T) (string, <-chan received) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify.sock")
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // left by an earlier life
+		t.Fatal(err)
+	}
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	got, over := make(chan received, 16), make(chan error, 1)
+	go func() {
+		over <- l.Run(ctx, func(s Sender, m Message) { got <- received{s, m, nil} }, func(s Sender, err error) { got <- received{s, Message{}, err} })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-over; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returns %v", err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Error("the socket is left behind")
+		}
+	})
+	return path, got
+}
+
+func TestSendAndReceive(t *testing.T) {
+	path, got := listening(t)
+	t.Setenv(Variable, path)
+	if err := Ready(); err != nil {
+		t.Fatal(err)
+	}
+	r := <-got
+	if r.err != nil || !r.message.Ready || r.from.PID != os.Getpid() || r.from.UID != os.Getuid() {
+		t.Errorf("received %+v", r)
+	}
+	if err := Stopping(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-got; !r.message.Stopping {
+		t.Errorf("received %+v", r)
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	t.Setenv(Variable, "")
+	if err := Ready(); err != nil {
+		t.Errorf("Ready without a socket: %v", err)
+	}
+	t.Setenv(Variable, filepath.Join(t.TempDir(), "gone"))
+	if err := Ready(); err == nil {
+		t.Error("Ready to a missing socket succeeds")
+	}
+}
+
+func TestGarbageIsRefused(t *testing.T) {
+	path, got := listening(t)
+	t.Setenv(Variable, path)
+	for _, text := range []string{"garbage", strings.Repeat("x", MaxSize+1), "READY=1\n" + strings.Repeat("y=z\n", 10000)} {
+		if err := Send(text); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-got; r.err == nil || r.from.PID != os.Getpid() {
+			t.Errorf("Send(%.20q) is received as %+v", text, r)
+		}
+	}
+	if err := Ready(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-got; !r.message.Ready {
+		t.Errorf("after garbage: %+v", r)
+	}
+}
+
+// TestSentDescriptorsAreClosed: who sends descriptors does not fill our table.
+func TestSentDescriptorsAreClosed(t *testing.T) {
+	path, got := listening(t)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	before := descriptors(t)
+	for range 20 {
+		if err := unix.Sendmsg(fd, []byte("FDSTORE=1"), unix.UnixRights(0, 1, 2), &unix.SockaddrUnix{Name: path}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-got; r.err != nil || r.from.PID != os.Getpid() {
+			t.Fatalf("received %+v", r)
+		}
+	}
+	if after := descriptors(t); after > before+1 {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
