@@ -95,9 +95,14 @@ func (a *archive) fetchAll(ctx context.Context, missing []lock.Package) error {
 	if err := a.checkServed(ctx, missing); err != nil {
 		return err
 	}
-	stop := a.watch(missing)
 	err := a.download(ctx, missing)
-	stop()
+	if err != nil && ctx.Err() == nil && !a.fresh { // the mirror may have moved on since the lists were fetched
+		if uerr := a.update(ctx); uerr != nil {
+			err = errors.Join(err, uerr)
+		} else if err = a.checkServed(ctx, missing); err == nil {
+			err = a.download(ctx, missing)
+		}
+	}
 	complete := err == nil
 	for _, p := range missing { // what did arrive is kept even if something else failed
 		err = errors.Join(err, a.keep(p, complete))
@@ -158,7 +163,10 @@ func (a *archive) download(ctx context.Context, packages []lock.Package) error {
 	for _, p := range packages {
 		args = append(args, p.Name+"="+p.Version)
 	}
-	if _, err := a.run(ctx, filepath.Join(a.state, "download"), "apt-get", args...); err != nil {
+	stop := a.watch(packages)
+	_, err := a.run(ctx, filepath.Join(a.state, "download"), "apt-get", args...)
+	stop()
+	if err != nil {
 		return fmt.Errorf("fetch packages: %w\nwhat has arrived is kept: run it again to go on", err)
 	}
 	return nil

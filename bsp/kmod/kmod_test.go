@@ -330,11 +330,11 @@ func TestLoad(t *testing.T) {
 }
 
 func TestLoadFaults(t *testing.T) {
-	l, s := scripted(t, map[string]error{"crc32c_generic": unix.ENODEV})
-	if err := l.Load("ext4", ""); err != nil {
+	soft, _ := scripted(t, map[string]error{"crc32c_generic": unix.ENODEV})
+	if err := soft.Load("ext4", ""); err != nil {
 		t.Errorf("a soft dependency that fails: %v, want none", err)
 	}
-	l, s = scripted(t, map[string]error{"jbd2": errors.New("bad file"), "ext4": unix.ENOENT})
+	l, s := scripted(t, map[string]error{"jbd2": errors.New("bad file"), "ext4": unix.ENOENT})
 	err := l.Load("ext4", "")
 	if err == nil || !strings.Contains(err.Error(), "load module ext4: ") || !strings.Contains(err.Error(), "bad file") || !errors.Is(err, unix.ENOENT) {
 		t.Errorf("Load with a broken dependency: %v, want both reasons", err)
