@@ -3,8 +3,6 @@ package stage1
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,20 +26,18 @@ func await(uuid string, patience time.Duration) ([]disk.Partition, error) {
 		if err != nil {
 			return nil, err
 		}
-		disk.Identify(all, openDisk)
+		unread := disk.Identify("/sys", "/dev", all) // a broken disk must not hide the others
 		if same := disk.ByUUID(all, uuid); len(same) > 0 {
 			return same, nil
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			return nil, fmt.Errorf("no partition with PARTUUID %s appeared in %v; there are: %s", uuid, patience, names(all))
+			err := fmt.Errorf("no partition with PARTUUID %s appeared in %v; there are: %s", uuid, patience, names(all))
+			return nil, errors.Join(err, unread)
 		}
 		pause(events, min(left, pollEvery))
 	}
 }
-
-// openDisk opens a disk's node to read its partition table.
-func openDisk(name string) (io.ReaderAt, error) { return os.Open("/dev/" + name) }
 
 func names(all []disk.Partition) string {
 	if len(all) == 0 {
