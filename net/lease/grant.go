@@ -88,7 +88,11 @@ func (l *Lease) grantTimes(m *dhcpv4.DHCPv4, note func(string, ...any)) {
 	if !ok2 {
 		t2 = max(l.Rebind, t1)
 	}
-	if t1 < minRenew || t1 > t2 || t2 > length {
+	if t1 < minRenew {
+		note("renewal time %s raised to %s", t1, minRenew)
+		t1, t2 = minRenew, max(t2, minRenew)
+	}
+	if t1 > t2 || t2 > length {
 		note("renewal times %s and %s do not fit a lease of %s", t1, t2, length)
 		return
 	}

@@ -223,9 +223,9 @@ func (d *daemon) act(at time.Duration, c *claim, a lease.Action) {
 		c.send(at, a)
 	case lease.Use:
 		d.configure(at, c)
-		c.log.Info("lease bound", "address", a.Lease.Address, "server", a.Lease.Server, "length", a.Lease.Length)
 		d.save(c, a.Lease)
 		d.writeResolv()
+		c.log.Info("lease bound", "address", a.Lease.Address, "server", a.Lease.Server, "length", a.Lease.Length)
 		d.announcer.tell(a.Lease)
 	case lease.Drop:
 		c.log.Warn("lease dropped", "address", a.Lease.Address, "reason", a.Reason)

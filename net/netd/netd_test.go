@@ -66,7 +66,7 @@ func (d *device) config() Config {
 		Log:        slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnLease:    func(l lease.Lease) { d.leases <- l },
 		Profiles:   []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
-		Hold:       time.Second,
+		Hold:       2 * time.Second,
 	}
 }
 

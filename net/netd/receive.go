@@ -32,7 +32,7 @@ type receiver struct {
 
 const (
 	burst = 16
-	pause = 100 * time.Millisecond
+	pause = 20 * time.Millisecond
 )
 
 func (d *daemon) hear(s *lease.Socket, c *claim, xid dhcpv4.TransactionID) *receiver {
