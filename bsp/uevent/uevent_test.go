@@ -65,13 +65,14 @@ func fakeSys(t *testing.T, files map[string]string) string {
 
 func TestPresent(t *testing.T) {
 	root := fakeSys(t, map[string]string{
-		"devices/pci0/a/modalias":           "pci:v1\n",
-		"bus/virtio/devices/virtio0/uevent": "",
-		"bus/cpu/devices/cpu0/modalias":     "cpu:type:x86\n",
-		"bus/cpu/devices/cpu1/modalias":     "cpu:type:x86\n",
-		"bus/acpi/devices/empty/modalias":   "\n",
-		"class/dmi/id/modalias":             "dmi:bvnSeaBIOS",
-		"class/tty/tty0/modalias":           "never looked at",
+		"devices/pci0/a/modalias":             "pci:v1\n",
+		"bus/virtio/devices/virtio0/uevent":   "",
+		"bus/virtio/devices/virtio1/modalias": "virtio:d00000001v00001AF4\n",
+		"bus/cpu/devices/cpu0/modalias":       "cpu:type:x86\n",
+		"bus/cpu/devices/cpu1/modalias":       "cpu:type:x86\n",
+		"bus/acpi/devices/empty/modalias":     "\n",
+		"class/dmi/id/modalias":               "dmi:bvnSeaBIOS",
+		"class/tty/tty0/modalias":             "never looked at",
 	})
 	if err := os.MkdirAll(filepath.Join(root, "bus/pci/devices"), 0o755); err != nil {
 		t.Fatal(err)
@@ -80,6 +81,7 @@ func TestPresent(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Device{
+		{"/bus/virtio/devices/virtio1", "virtio:d00000001v00001AF4"},
 		{"/bus/cpu/devices/cpu0", "cpu:type:x86"}, {"/bus/pci/devices/0000:00:01.0", "pci:v1"}, {"/class/dmi/id", "dmi:bvnSeaBIOS"},
 	}
 	if got := Present(root); !reflect.DeepEqual(got, want) {
