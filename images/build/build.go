@@ -76,6 +76,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err := b.selectModules(ctx); err != nil {
 		return Result{}, err
 	}
+	return b.image(ctx)
+}
+
+// image makes the image out of packages and modules that lie ready.
+func (b *builder) image(ctx context.Context) (Result, error) {
 	slot, m, err := b.slotTree(ctx)
 	if err != nil {
 		return Result{}, err
@@ -89,11 +94,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	done := b.Progress.Begin("write " + filepath.Base(o.Output))
-	err = assemble.WriteImage(ctx, o.Output, plan, files)
+	done := b.Progress.Begin("write " + filepath.Base(b.Output))
+	err = assemble.WriteImage(ctx, b.Output, plan, files)
 	done(false)
 	b.store.prune()
-	return Result{Image: o.Output, Plan: plan, Manifest: m}, err
+	return Result{Image: b.Output, Plan: plan, Manifest: m}, err
 }
 
 // prepare checks all that can be checked before any work.

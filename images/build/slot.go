@@ -38,10 +38,15 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 	if err != nil {
 		return nil, manifest.Manifest{}, err
 	}
+	rootTree, rootErr := b.table.Root(in)
+	earlyTree, earlyErr := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
+	if err := errors.Join(rootErr, earlyErr); err != nil {
+		return nil, manifest.Manifest{}, err
+	}
 	var root, early string
 	g, work := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { root, err = b.root(work, in); return err })
-	g.Go(func() (err error) { early, err = b.initramfs(work, in); return err })
+	g.Go(func() (err error) { root, err = b.root(work, rootTree); return err })
+	g.Go(func() (err error) { early, err = b.initramfs(work, earlyTree); return err })
 	if err := g.Wait(); err != nil {
 		return nil, manifest.Manifest{}, err
 	}
@@ -65,11 +70,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 	return tree, m, tree.Add(assemble.Entry{Path: manifest.Name, Mode: 0o644, Content: text})
 }
 
-func (b *builder) root(ctx context.Context, in rootfs.Inputs) (string, error) {
-	tree, err := b.table.Root(in)
-	if err != nil {
-		return "", err
-	}
+func (b *builder) root(ctx context.Context, tree *assemble.Tree) (string, error) {
 	digest, err := tree.Digest()
 	if err != nil {
 		return "", err
@@ -84,11 +85,7 @@ func (b *builder) root(ctx context.Context, in rootfs.Inputs) (string, error) {
 	return file, b.checkRootSize(file, tree)
 }
 
-func (b *builder) initramfs(ctx context.Context, in rootfs.Inputs) (string, error) {
-	tree, err := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
-	if err != nil {
-		return "", err
-	}
+func (b *builder) initramfs(ctx context.Context, tree *assemble.Tree) (string, error) {
 	digest, err := tree.Digest()
 	if err != nil {
 		return "", err

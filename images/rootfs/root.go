@@ -63,7 +63,9 @@ func (t Table) Initramfs(in Inputs, modules *assemble.Tree, names []string) (*as
 	for _, d := range t.Early.Directories {
 		l.add(assemble.Entry{Path: d, Mode: fs.ModeDir | 0o755})
 	}
-	l.add(assemble.Entry{Path: "init", Mode: 0o755, Source: filepath.Join(in.Programs, "init")})
+	if file, ok := l.binary("init"); ok {
+		l.add(assemble.Entry{Path: "init", Mode: 0o755, Source: file})
+	}
 	// The kernel opens it before anything is attached, for the descriptors 0-2 of /init.
 	l.add(assemble.Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Device: assemble.Device{Major: 5, Minor: 1}})
 	l.add(assemble.Entry{Path: "etc/modules", Mode: 0o644, Content: []byte(strings.Join(names, "\n") + "\n")})
@@ -142,9 +144,8 @@ func (l *laying) programs(all []Program) {
 		if !carries(p.In, l.in.Variant) {
 			continue
 		}
-		file := filepath.Join(l.in.Programs, p.Name)
-		if _, err := os.Stat(file); err != nil {
-			l.fault(fmt.Errorf("find program %s: %w; build it with: make build", p.Name, err))
+		file, ok := l.binary(p.Name)
+		if !ok {
 			continue
 		}
 		l.add(assemble.Entry{Path: p.Path, Mode: 0o755, Source: file})
@@ -157,6 +158,16 @@ func (l *laying) programs(all []Program) {
 			l.link(name, target)
 		}
 	}
+}
+
+// binary finds a program of this tree on the host.
+func (l *laying) binary(name string) (string, bool) {
+	file := filepath.Join(l.in.Programs, name)
+	if _, err := os.Stat(file); err != nil {
+		l.fault(fmt.Errorf("find program %s: %w; build it with: make build", name, err))
+		return "", false
+	}
+	return file, true
 }
 
 func (l *laying) packages(all []Package) {

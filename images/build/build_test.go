@@ -1,0 +1,413 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/bsp/apt"
+	"resinos/bsp/lock"
+	"resinos/images/assemble"
+	"resinos/images/inspect"
+	"resinos/images/manifest"
+	"resinos/images/rootfs"
+	"resinos/mounts/disk"
+)
+
+func needTools(t *testing.T) {
+	t.Helper()
+	if err := assemble.CheckTools(); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// write puts a stand-in file on the host, as old as when says.
+func write(t *testing.T, file string, content []byte, when time.Time) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, content, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(file, when, when); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// standIn is a builder of a real board over small stand-ins for packages and binaries, so that a test needs no network.
+func standIn(t *testing.T, board, variant string, when time.Time) *builder {
+	t.Helper()
+	dir := t.TempDir()
+	busybox := []byte("busybox\x00")
+	table, err := rootfs.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range table.Busybox.Applets {
+		busybox = append(append(busybox, a...), 0)
+	}
+	b, err := prepare(Options{
+		Board: board, Variant: variant, Output: filepath.Join(dir, "out.img"), Binaries: filepath.Join(dir, "bin"),
+		Cache: filepath.Join(dir, "cache"), Apps: []string{"hello"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"init", "engine", "containerd-shim-runc-v2", "runc"} {
+		write(t, filepath.Join(b.programs(), p), bytes.Repeat([]byte(p+" "), 10000), when)
+	}
+	pkg := func(name string) string { return filepath.Join(dir, "pkg", name) }
+	write(t, pkg("kernel/boot/vmlinuz-6.12"), bytes.Repeat([]byte("kernel "), 100000), when)
+	write(t, pkg("kernel/usr/lib/modules/6.12/modules.builtin"), nil, when)
+	write(t, pkg("busybox/usr/bin/busybox"), busybox, when)
+	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/A.crt"), []byte("certificate\n"), when)
+	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/B.crt"), []byte("certificate\n"), when)
+	b.packages = map[string]string{b.lock.Kernel: pkg("kernel"), "busybox-static": pkg("busybox"), "ca-certificates": pkg("certificates")}
+	for _, f := range b.board.Bootloader.Files {
+		write(t, pkg(filepath.Join("bootloader", f.Source)), []byte("loader"), when)
+		b.packages[b.board.Bootloader.Package] = pkg("bootloader")
+	}
+	b.modules = moduleTrees{release: "6.12", root: &assemble.Tree{}, early: &assemble.Tree{}}
+	return b
+}
+
+// digestOf names the bytes of a file; blocks of zeroes count by their place alone, which is much faster on an image.
+func digestOf(t *testing.T, file string) string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	block, zero := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := 0; ; at++ {
+		n, err := io.ReadFull(f, block)
+		if n > 0 && !bytes.Equal(block[:n], zero[:n]) {
+			fmt.Fprintln(sum, at, n)
+			sum.Write(block[:n])
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Sprintf("%x in %d", sum.Sum(nil), at)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTwoBuildsAreIdentical builds each board twice: in other folders, from files of another age, under another umask.
+func TestTwoBuildsAreIdentical(t *testing.T) {
+	needTools(t)
+	for board, variant := range map[string]string{"qemu-x86_64": "development", "qemu-arm64": "production"} {
+		t.Run(board, func(t *testing.T) {
+			var images [2]string
+			for i, mask := range []int{0o022, 0o077} {
+				old := unix.Umask(mask)
+				defer unix.Umask(old)
+				b := standIn(t, board, variant, time.Unix(int64(1e9*(i+1)), 0))
+				result, err := b.image(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				images[i] = digestOf(t, result.Image)
+			}
+			if images[0] != images[1] {
+				t.Error("two builds of the same inputs differ")
+			}
+		})
+	}
+}
+
+// TestInspectReadsWhatWasBuilt closes the circle from the builder to the reader.
+func TestInspectReadsWhatWasBuilt(t *testing.T) {
+	needTools(t)
+	b := standIn(t, "qemu-arm64", "development", time.Now())
+	result, err := b.image(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := inspect.Image(t.Context(), result.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Board != "qemu-arm64" || r.Slot != "A" || len(r.Partitions) != 5 || len(r.Slots) != 2 {
+		t.Fatalf("report = %+v", r)
+	}
+	if m := r.Slots[0].Manifest; m == nil || m.Kernel != "6.12" || m.Variant != "development" || len(m.Files) != 3 {
+		t.Errorf("slot A = %+v", r.Slots[0])
+	}
+	if !r.Slots[1].Empty {
+		t.Errorf("slot B = %+v, want empty", r.Slots[1])
+	}
+	for i, p := range r.Partitions {
+		if want := result.Plan.Partitions[i]; p.GUID != want.GUID || p.Label != want.Label || (p.FileSystem != "") != (want.FileSystem != "") {
+			t.Errorf("partition = %+v, want %+v", p, want)
+		}
+		if p.FileSystem != "" && (!p.Clean || p.Used+p.Free > p.Size || p.Used <= 0) {
+			t.Errorf("usage of %s: %+v", p.Label, p)
+		}
+	}
+}
+
+// TestSecondBuildTakesEverythingFromCache wants no stage to run again, and only its own stages after a change.
+func TestSecondBuildTakesEverythingFromCache(t *testing.T) {
+	needTools(t)
+	b := standIn(t, "qemu-x86_64", "production", time.Now())
+	p := &recorder{}
+	b.Progress = p
+	build := func() []string {
+		t.Helper()
+		p.ran = nil
+		if _, err := b.image(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(p.ran)
+		return p.ran
+	}
+	build()
+	if ran := build(); !slices.Equal(ran, []string{"write out.img"}) {
+		t.Errorf("second build ran %v", ran)
+	}
+	write(t, filepath.Join(b.programs(), "engine"), []byte("another engine"), time.Now())
+	if ran := build(); !slices.Equal(ran, []string{"resin-rootA", "rootfs", "write out.img"}) {
+		t.Errorf("after a change of engine it ran %v", ran)
+	}
+	b.Apps = nil
+	if ran := build(); !slices.Equal(ran, []string{"resin-data", "write out.img"}) {
+		t.Errorf("without apps it ran %v", ran)
+	}
+}
+
+// recorder is a Progress that remembers the stages that were not in the cache.
+type recorder struct {
+	Silent
+	ran []string
+}
+
+func (r *recorder) Begin(stage string) func(bool) {
+	return func(cached bool) {
+		if !cached {
+			r.ran = append(r.ran, stage)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	needTools(t)
+	for name, c := range map[string]struct {
+		change func(t *testing.T, b *builder)
+		want   []string
+	}{
+		"partition too small": {func(_ *testing.T, b *builder) {
+			b.board.Disk.Partitions = slices.Clone(b.board.Disk.Partitions)
+			b.board.Disk.Partitions[1].Size, b.board.Disk.Partitions[2].Size = 4*disk.MiB, 4*disk.MiB
+			big := filepath.Join(b.packages[b.lock.Kernel], "boot/vmlinuz-6.12")
+			noise := make([]byte, 6<<20)
+			_, _ = rand.Read(noise) // never fails
+			if err := os.WriteFile(big, noise, 0o644); err != nil {
+				panic(err)
+			}
+		}, []string{"bsp/boards/qemu-x86_64.toml", "resin-rootA", "vmlinuz", "enlarge it"}},
+		"slot too full": {func(_ *testing.T, b *builder) {
+			b.board.Disk.Partitions = slices.Clone(b.board.Disk.Partitions)
+			b.board.Disk.Partitions[1].Size, b.board.Disk.Partitions[2].Size = 4*disk.MiB, 4*disk.MiB
+			big := filepath.Join(b.packages[b.lock.Kernel], "boot/vmlinuz-6.12")
+			if err := os.WriteFile(big, make([]byte, 2<<20), 0o644); err != nil {
+				panic(err)
+			}
+		}, []string{"% full", "later update"}},
+		"no kernel":      {func(_ *testing.T, b *builder) { b.board.Kernel.Image = "boot/none-*" }, []string{"find boot/none-*", "0 files match"}},
+		"no binary":      {func(_ *testing.T, b *builder) { b.Binaries = "/nowhere" }, []string{"find program engine", "make build"}},
+		"no app":         {func(t *testing.T, b *builder) { b.Apps = []string{t.TempDir()} }, []string{"preload app", "compose.yaml"}},
+		"no device tree": {func(_ *testing.T, b *builder) { b.board.Kernel.DeviceTrees = []string{"x.dtb"} }, []string{"find device tree x.dtb"}},
+		"unknown loader": {func(_ *testing.T, b *builder) { b.board.Bootloader.Kind = "lilo" }, []string{"lilo"}},
+		"root too large": {func(t *testing.T, b *builder) {
+			noise := make([]byte, rootLimit+1)
+			_, _ = rand.Read(noise) // never fails
+			write(t, filepath.Join(b.programs(), "engine"), noise, time.Now())
+		}, []string{"at most 45.0 MB", "usr/bin/engine (45.0 MB)"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := standIn(t, "qemu-x86_64", "production", time.Now())
+			c.change(t, b)
+			_, err := b.image(t.Context())
+			for _, w := range c.want {
+				if err == nil || !strings.Contains(err.Error(), w) {
+					t.Errorf("error = %v, want %q in it", err, w)
+				}
+			}
+			if _, err := os.Stat(b.Output); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a failed build left %s behind: %v", b.Output, err)
+			}
+		})
+	}
+}
+
+func TestOptionFaults(t *testing.T) {
+	needTools(t)
+	good := Options{Board: "qemu-x86_64", Variant: "production", Output: filepath.Join(t.TempDir(), "x.img"), Cache: t.TempDir()}
+	for name, c := range map[string]struct {
+		change func(*Options)
+		epoch  string
+		want   string
+	}{
+		"board":      {func(o *Options) { o.Board = "toaster" }, "", "qemu-arm64"},
+		"variant":    {func(o *Options) { o.Variant = "debug" }, "", "production, development, standalone"},
+		"no folder":  {func(o *Options) { o.Output = "/no/such/folder/x.img" }, "", "folder does not exist"},
+		"epoch":      {func(*Options) {}, "soon", "SOURCE_DATE_EPOCH"},
+		"epoch 1970": {func(*Options) {}, "1", "1980"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good
+			c.change(&o)
+			if c.epoch != "" {
+				t.Setenv("SOURCE_DATE_EPOCH", c.epoch)
+			}
+			if _, err := Build(t.Context(), o); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Build() = %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAppFolderIsPreloaded(t *testing.T) {
+	needTools(t)
+	b := standIn(t, "qemu-x86_64", "production", time.Now())
+	app := filepath.Join(t.TempDir(), "Sensor")
+	write(t, filepath.Join(app, "compose.yaml"), []byte("services: {}\n"), time.Now())
+	write(t, filepath.Join(app, "images", "one.tar"), []byte("tar"), time.Now())
+	write(t, filepath.Join(app, "README"), []byte("stays here"), time.Now())
+	b.Apps = []string{app}
+	tree, err := b.dataTree(t.Context(), manifest.Manifest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range tree.Entries() {
+		names = append(names, e.Path)
+	}
+	want := []string{"apps", "apps/sensor", "apps/sensor/compose.yaml", "apps/sensor/images", "apps/sensor/images/one.tar"}
+	if !slices.Equal(names, want) {
+		t.Errorf("data = %v, want %v", names, want)
+	}
+}
+
+func TestStoreKeepsNothingHalf(t *testing.T) {
+	s, err := openStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	if _, _, err := s.do(t.Context(), "stage", "k", func(_ context.Context, dir string) error {
+		return errors.Join(os.WriteFile(filepath.Join(dir, "half"), nil, 0o644), broken)
+	}); !errors.Is(err, broken) {
+		t.Errorf("do() = %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, _, err := s.do(ctx, "stage", "k", func(context.Context, string) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("do() when cancelled = %v", err)
+	}
+	if left, err := os.ReadDir(s.dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	// A build that was killed leaves its temporary folder; the next one must not take it for a result.
+	if err := os.Mkdir(filepath.Join(s.dir, "part-stage-123"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, cached, err := s.do(t.Context(), "stage", "k", func(context.Context, string) error { return nil })
+	if err != nil || cached {
+		t.Errorf("do() = %s, %v, %v", dir, cached, err)
+	}
+	if again, cached, err := s.do(t.Context(), "stage", "k", func(context.Context, string) error { return broken }); err != nil || !cached || again != dir {
+		t.Errorf("second do() = %s, %v, %v", again, cached, err)
+	}
+}
+
+func TestStorePrunes(t *testing.T) {
+	s, err := openStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-48 * time.Hour)
+	for i := range keptPerStage + 3 {
+		dir, _, err := s.do(t.Context(), "resin-rootA", string(rune('a'+i)), func(context.Context, string) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		when := old.Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(dir, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stale := filepath.Join(s.dir, "part-x-1")
+	if err := errors.Join(os.Mkdir(stale, 0o755), os.Chtimes(stale, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	s.prune()
+	if left, err := os.ReadDir(s.dir); err != nil || len(left) != keptPerStage {
+		t.Errorf("%d results left, want %d; %v", len(left), keptPerStage, err)
+	}
+}
+
+// TestRealImagesAreIdentical builds a whole image twice with separate caches, if packages and binaries lie ready.
+func TestRealImagesAreIdentical(t *testing.T) {
+	needTools(t)
+	if testing.Short() {
+		t.Skip("short")
+	}
+	const top = "../.."
+	pins, err := lock.Load("qemu-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pins.Packages {
+		if _, err := os.Stat(apt.CachePath(filepath.Join(top, ".cache"), p)); err != nil && p.Name != "ovmf" {
+			t.Skip("lacks a built image: ", err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(top, "bin/amd64/init")); err != nil {
+		t.Skip("lacks binaries: ", err)
+	}
+	var images [2]string
+	for i := range images {
+		cache := t.TempDir()
+		if err := os.Symlink(filepath.Join(abs(t, top), ".cache/debs"), filepath.Join(cache, "debs")); err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Board: "qemu-x86_64", Variant: "development", Output: filepath.Join(t.TempDir(), "x.img"), Binaries: filepath.Join(top, "bin"), Cache: cache, Apps: []string{"hello"}}
+		if _, err := Build(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		images[i] = digestOf(t, o.Output)
+	}
+	if images[0] != images[1] {
+		t.Error("two builds of the real image differ")
+	}
+}
+
+func abs(t *testing.T, name string) string {
+	t.Helper()
+	full, err := filepath.Abs(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return full
+}
