@@ -76,17 +76,27 @@ func mkdir(path string) error {
 
 func (t *Tree) file(name, file string) string { return filepath.Join(t.root, name, file) }
 
-// Create makes the group and returns its open directory, ready for a process to be born in. The
-// caller closes it.
+// Create makes the group anew and returns its open directory, ready for a process to be born in.
+// The caller closes it. It fails while a process lives in the group.
+//
+// Anew, because a group dies with those that were killed in it: since cgroup.kill counts its
+// kills, a process born by clone3 in a group that was ever killed is killed at birth (measured on
+// Linux 6.18; the fork compares the count of the parent's group with that of the new one).
 func (t *Tree) Create(name string) (*os.File, error) {
-	dir := filepath.Join(t.root, name)
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
-		if err := mkdir(dir); err != nil {
-			return nil, fmt.Errorf("create cgroup: %w", err)
-		}
-		fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err := t.Remove(name); err != nil {
+		return nil, err
 	}
+	return t.Join(name)
+}
+
+// Join is Create for a group in which others may live: it is made anew only if it is empty.
+func (t *Tree) Join(name string) (*os.File, error) {
+	dir := filepath.Join(t.root, name)
+	_ = unix.Rmdir(dir) // not there, or in use
+	if err := mkdir(dir); err != nil {
+		return nil, fmt.Errorf("create cgroup: %w", err)
+	}
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup %s: %w", dir, err)
 	}
@@ -143,6 +153,9 @@ func (t *Tree) Procs(name string) ([]int, error) {
 // Remove removes the group and the empty groups below it, deepest first. It fails while a process
 // lives in one of them; a missing group is no error.
 func (t *Tree) Remove(name string) error {
+	if err := unix.Rmdir(filepath.Join(t.root, name)); err == nil || err == unix.ENOENT {
+		return nil // nothing below it, or not there
+	}
 	var dirs []string
 	err := filepath.WalkDir(filepath.Join(t.root, name), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

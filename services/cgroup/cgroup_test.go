@@ -79,7 +79,7 @@ func realTree(t *testing.T) *Tree {
 // sleeper starts a process in the group.
 func sleeper(t *testing.T, tree *Tree, name string) *exec.Cmd {
 	t.Helper()
-	dir, err := tree.Create(name)
+	dir, err := tree.Join(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +157,34 @@ func TestRealRestartBesideOthers(t *testing.T) {
 	if p, _ := tree.Populated("."); p {
 		t.Error("something lives after KillAll")
 	}
+}
+
+// TestRealBornAfterKill: a killed group is made anew, so that the next life is not killed at birth.
+func TestRealBornAfterKill(t *testing.T) {
+	tree := realTree(t)
+	for range 3 {
+		first := sleeper(t, tree, "a")
+		if dir, err := tree.Create("a"); err == nil {
+			dir.Close()
+			t.Error("Create succeeds while a process lives in the group")
+		}
+		if err := tree.Kill("a"); err != nil {
+			t.Fatal(err)
+		}
+		first.Wait()
+		dir, err := tree.Create("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir.Close()
+	}
+	last := sleeper(t, tree, "a")
+	time.Sleep(20 * time.Millisecond)
+	if pids, _ := tree.Procs("a"); len(pids) != 1 || pids[0] != last.Process.Pid {
+		t.Errorf("the life after a kill: %v", pids)
+	}
+	tree.KillAll()
+	last.Wait()
 }
 
 func TestNoCgroup2(t *testing.T) {

@@ -100,7 +100,11 @@ func (s *Supervisor) start(i int) (*proc.Process, error) {
 		}
 	}
 	if s.cfg.Cgroups != nil {
-		dir, err := s.cfg.Cgroups.Create(s.leaf(i))
+		born := s.cfg.Cgroups.Create
+		if sp.KillMode == spec.Process {
+			born = s.cfg.Cgroups.Join // those it left behind live on there
+		}
+		dir, err := born(s.leaf(i))
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,144 @@
+package supervise
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"resinos/services/cgroup"
+	"resinos/services/notify"
+)
+
+// The test binary plays three parts: the tests; a service, when its first argument is "play"; and
+// PID 1 of a namespace with a cgroup v2 mounted at the folder that this variable names, where it
+// runs the tests whose names begin with TestInit.
+const initVariable = "RESINOS_SUPERVISE_INIT"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "play" {
+		play(os.Args[2:])
+		return
+	}
+	if dir := os.Getenv(initVariable); dir != "" {
+		for _, mount := range [][3]string{{"proc", "/proc", "proc"}, {"none", dir, "cgroup2"}} {
+			if err := syscall.Mount(mount[0], mount[1], mount[2], 0, ""); err != nil {
+				fmt.Println("mount", mount, err)
+				os.Exit(77)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// TestAsInit runs the TestInit tests as PID 1.
+func TestAsInit(t *testing.T) {
+	if os.Getenv(initVariable) != "" {
+		return
+	}
+	if os.Geteuid() != 0 {
+		lack(t, "a pid namespace needs root")
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInit", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), initVariable+"="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 77 {
+		lack(t, string(out))
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}
+
+func lack(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// asInit skips a test that is not run by PID 1, and gives it a tree of its own.
+func asInit(t *testing.T) *cgroup.Tree {
+	t.Helper()
+	dir := os.Getenv(initVariable)
+	if dir == "" {
+		t.Skip("run by TestAsInit")
+	}
+	path := filepath.Join(dir, "resinos-test-"+strings.ToLower(t.Name())+strconv.FormatInt(time.Now().UnixNano(), 36))
+	tree, err := cgroup.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		tree.KillAll()
+		for range 200 {
+			if tree.Remove(".") == nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Error("the cgroup tree cannot be removed")
+	})
+	return tree
+}
+
+func self() string { return "/proc/self/exe" }
+
+func check(err error) {
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// play is what the test binary does as a service.
+func play(args []string) {
+	switch args[0] {
+	case "ready": // TEXT: says that it is ready and stays
+		check(notify.Send("READY=1\nSTATUS=" + args[1]))
+		select {}
+	case "engine": // FILE: leaves one shim, if FILE names none that lives, and is ready
+		if data, err := os.ReadFile(args[1]); err != nil || !exists(string(data)) {
+			pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+			check(err)
+			check(os.WriteFile(args[1], []byte(strconv.Itoa(pid)), 0o644))
+		}
+		check(notify.Ready())
+		select {}
+	case "litter": // N FILE: forks N daemons with sessions of their own, says so in FILE, and stays
+		n, err := strconv.Atoi(args[1])
+		check(err)
+		for range n {
+			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+			check(err)
+		}
+		check(os.WriteFile(args[2], nil, 0o644))
+		select {}
+	case "stranger": // PATH: says READY to that socket
+		os.Setenv(notify.Variable, args[1])
+		check(notify.Ready())
+		select {}
+	case "term": // FILE NAME: on SIGTERM writes NAME to FILE
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		check(notify.Ready())
+		<-c
+		f, err := os.OpenFile(args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		check(err)
+		fmt.Fprintln(f, args[2])
+	}
+}
+
+func exists(pid string) bool {
+	_, err := os.Stat("/proc/" + pid + "/stat")
+	return err == nil && pid != ""
+}
