@@ -56,7 +56,7 @@ func steps() []step {
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
-		{"load modules for boot", Ignorable, planText("load vfat nls_cp437 nls_ascii"), (*system).fatModules},
+		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
 		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
 		{"read config.json", Degraded, planText("read " + config.Path + "; defaults for what is missing or wrong"), (*system).readConfig},
 		{"hostname", Ignorable, planHostname, (*system).hostname},
@@ -287,18 +287,17 @@ func (s *system) sysctls() error {
 	return errors.Join(faults...)
 }
 
-// fatModules loads what FAT needs: Debian builds it and its character sets as modules.
-func (s *system) fatModules() error {
-	text, err := os.ReadFile("/proc/filesystems")
-	if err == nil && strings.Contains(string(text), "\tvfat\n") {
-		return nil
-	}
+// earlyModules are needed on every board, so PID 1 loads them itself: FAT and its character sets for the boot partition, and
+// what the engine mounts. The kernel would ask modprobe for them, which takes a process each and far longer.
+var earlyModules = []string{"vfat", "nls_cp437", "nls_ascii", "overlay"}
+
+func (s *system) loadModules() error {
 	loader, err := s.modules()
 	if err != nil {
 		return err
 	}
 	var faults []error
-	for _, name := range []string{"vfat", "nls_cp437", "nls_ascii"} {
+	for _, name := range earlyModules {
 		faults = append(faults, loader.Load(name, ""))
 	}
 	return errors.Join(faults...)
