@@ -15,8 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"resinos/bsp/cache"
 )
 
 // Config says which archive to ask and where to keep things.
@@ -87,7 +85,7 @@ func (a *archive) prepare(ctx context.Context) error {
 	}
 	var err error
 	waiting := func() { a.report(Progress{What: "waiting for another builder"}) }
-	if a.unlock, err = cache.Lock(ctx, filepath.Join(a.state, "builder.lock"), waiting); err != nil {
+	if a.unlock, err = exclusive(ctx, filepath.Join(a.state, "builder.lock"), waiting); err != nil {
 		return err
 	}
 	for file, text := range map[string]string{
