@@ -27,14 +27,10 @@ const sweepEvery = 30 * time.Second
 // was given out again. And each process has its own channel of capacity one, so no slow reader
 // and no storm of orphans can push an exit aside.
 type Reaper struct {
-	// OnOrphan, if not nil, is told of every reaped process that Start did not start: as PID 1
-	// these are the daemons and leftovers of services. Set it before Run; it must not block and
-	// must not call the Reaper.
-	OnOrphan func(Status)
-
-	mu   sync.Mutex // guards live, oom and every fork and wait
-	live map[int]*Process
-	oom  oomScore
+	mu       sync.Mutex // guards live, onOrphan, oom and every fork and wait
+	live     map[int]*Process
+	onOrphan func(Status)
+	oom      oomScore
 
 	reaped atomic.Uint64
 }
@@ -67,6 +63,15 @@ func (r *Reaper) Run(ctx context.Context) error {
 	}
 }
 
+// OnOrphan has hook told of every process reaped from now on that Start did not start: as PID 1
+// these are the daemons and leftovers of services. It is called from Run's goroutine, must not
+// block and must not call the Reaper. Nil is nobody.
+func (r *Reaper) OnOrphan(hook func(Status)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.onOrphan = hook
+}
+
 // Reaped counts the processes reaped so far; its movement shows that the loop lives.
 func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
 
@@ -74,25 +79,19 @@ func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
 // does not hold up a fork.
 func (r *Reaper) drain() {
 	for {
-		status, known, ok := r.next()
+		status, tell, ok := r.next()
 		if !ok {
 			return
 		}
 		r.reaped.Add(1)
-		if known == nil {
-			if r.OnOrphan != nil {
-				r.OnOrphan(status)
-			}
-			continue
-		}
-		known.done <- status // capacity 1 and sent once: never blocks
-		if known.onExit != nil {
-			known.onExit(status)
+		if tell != nil {
+			tell(status)
 		}
 	}
 }
 
-func (r *Reaper) next() (Status, *Process, bool) {
+// next takes one dead child and returns whom to tell.
+func (r *Reaper) next() (status Status, tell func(Status), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var ws syscall.WaitStatus
@@ -104,9 +103,14 @@ func (r *Reaper) next() (Status, *Process, bool) {
 		if err != nil || pid <= 0 { // ECHILD: no children; 0: none is dead
 			return Status{}, nil, false
 		}
+		status = Status{Pid: pid, Wait: ws}
 		p := r.live[pid]
+		if p == nil {
+			return status, r.onOrphan, true
+		}
 		delete(r.live, pid)
-		return Status{Pid: pid, Wait: ws}, p, true
+		p.done <- status // capacity 1 and sent once: never blocks
+		return status, p.onExit, true
 	}
 }
 

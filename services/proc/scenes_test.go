@@ -64,7 +64,7 @@ func storm() error {
 	rounds, crowd := number("RESINOS_STORMS", 2), 1000
 	var orphans atomic.Int64
 	r := NewReaper()
-	r.OnOrphan = func(Status) { orphans.Add(1) }
+	r.OnOrphan(func(Status) { orphans.Add(1) })
 	return withReaper(r, func(r *Reaper) error {
 		var worst time.Duration
 		for round := range rounds {

@@ -47,9 +47,9 @@ func (s *Supervisor) act(a action) (input, bool) {
 	case sweep:
 		return input{empty: true}, s.sweep(a.svc)
 	case remove:
-		if s.cfg.Cgroups != nil && !s.world.ending {
-			// Delegated subtrees may still be in use; the next start takes the group as it is.
-			_ = s.cfg.Cgroups.Remove(s.name(a.svc))
+		// A delegated subtree is not ours to tidy, and at the shutdown all of it is thrown away.
+		if s.cfg.Cgroups != nil && !s.world.ending && !s.world.specs[a.svc].CgroupDelegate {
+			_ = s.cfg.Cgroups.Remove(s.name(a.svc)) // the next start takes it as it is
 		}
 	}
 	return input{}, false

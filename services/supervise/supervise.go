@@ -27,7 +27,7 @@ import (
 // Config is what a Supervisor is made of.
 type Config struct {
 	Specs  []spec.Spec
-	Reaper *proc.Reaper // its Run must run as long as the Supervisor's, and its OnOrphan is taken
+	Reaper *proc.Reaper // its Run must run as long as the Supervisor's, which takes its OnOrphan
 	Log    *slog.Logger
 	// Output gives the file for standard output and error of a service. It is asked before each
 	// start and keeps the file: the supervisor never closes it. Nil, or an error, is /dev/null.
@@ -121,7 +121,8 @@ func New(cfg Config) (*Supervisor, error) {
 // limit all groups are killed, and the error names what was still there. It may be called once.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer close(s.ended)
-	s.cfg.Reaper.OnOrphan = func(proc.Status) { s.mail.orphan() }
+	s.cfg.Reaper.OnOrphan(func(proc.Status) { s.mail.orphan() })
+	defer s.cfg.Reaper.OnOrphan(nil)
 	defer s.alarm.stop()
 	listening := s.listen()
 	defer listening()
