@@ -186,13 +186,10 @@ func armHardLimit(action Power, log *slog.Logger) {
 	})
 }
 
-// ErrNotAnAction is returned for a power action that does not exist.
-var ErrNotAnAction = errors.New("action is not poweroff, reboot or halt")
-
 // request hands a power action to PID 1's loop; one that is already on its way counts.
 func request(ctx context.Context, requests chan<- Power, action Power) error {
 	if _, known := powerCommand[action]; !known {
-		return fmt.Errorf("power: %w", ErrNotAnAction)
+		return fmt.Errorf("power: action %.20q is not poweroff, reboot or halt", action)
 	}
 	select {
 	case requests <- action:

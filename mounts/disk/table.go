@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// Identify fills in the UUIDs that the kernel did not tell (it does so in uevent only since 6.14) from the partition tables
+// Identify fills in the UUIDs that the kernel did not tell (it does so in uevent only since about 6.14) from the partition tables
 // of the disks, whose nodes lie below dev. It returns what went wrong, by disk: an unreadable one hides only its own.
 func Identify(sysfs, dev string, all []Partition) error {
 	tables := map[string]map[int]string{}

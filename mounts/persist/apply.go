@@ -178,8 +178,8 @@ func copyFile(dir *os.Root, name, source string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
-	if err == nil {
+	n, err := io.Copy(out, in)
+	if err == nil && n > 0 { // an empty file has nothing to lose, and the first boot should not wait for the disk
 		err = out.Sync()
 	}
 	return errors.Join(err, out.Close())

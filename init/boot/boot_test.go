@@ -1,0 +1,237 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"resinos/init/config"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/mounts/persist"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || string(want) != got {
+		t.Errorf("%s differs (%v); got:\n%s", path, err, got)
+	}
+}
+
+func inputs(t *testing.T) Inputs {
+	t.Helper()
+	table, err1 := attach.Table()
+	binds, err2 := persist.Table()
+	sysctls, err3 := Sysctls()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	in := Inputs{Variant: "development", Cmdline: Cmdline{Root: "x", Slot: "B"}, Config: config.Config{UUID: "0123456789abcdef0123456789abcdef"},
+		Pseudo: table, Binds: binds, Sysctls: sysctls, Disk: "vda", Services: []string{"logd", "containerd"}}
+	for _, name := range []string{"sda", "vda"} { // a second disk with the same labels comes first
+		for i, label := range []string{disk.Boot, disk.RootA, disk.RootB, disk.State, disk.Data} {
+			in.Partitions = append(in.Partitions, disk.Partition{Disk: name, Device: name + string(rune('1'+i)), Number: i + 1, Label: label})
+		}
+	}
+	return in
+}
+
+func TestPlan(t *testing.T) {
+	in := inputs(t)
+	golden(t, "plan.golden", Print(Plan(in)))
+	in.Partitions = in.Partitions[:5] // only the foreign disk is left
+	text := Print(Plan(in))
+	if strings.Contains(text, "/dev/sda") || strings.Count(text, "is not on disk") != 3 {
+		t.Errorf("a disk that does not carry the slot is used:\n%s", text)
+	}
+}
+
+func TestParseCmdline(t *testing.T) {
+	for _, tt := range []struct {
+		text  string
+		want  Cmdline
+		fault bool
+	}{
+		{"quiet resinos.root=PARTUUID=ABcd-02 resinos.slot=A panic=10\n", Cmdline{"abcd-02", "A"}, false},
+		{`x="a resinos.slot=B" resinos.slot="A"`, Cmdline{"", "A"}, false},
+		{"resinos.slot=A resinos.slot=B", Cmdline{"", "B"}, false},
+		{"resinos.root=/dev/sda1 resinos.slot=A", Cmdline{"", "A"}, true},
+		{"resinos.slot=C resinos.root=PARTUUID=x", Cmdline{"x", ""}, true},
+		{"", Cmdline{}, false},
+	} {
+		got, err := ParseCmdline(tt.text)
+		if got != tt.want || (err != nil) != tt.fault {
+			t.Errorf("ParseCmdline(%q) = %+v, %v, want %+v", tt.text, got, err, tt.want)
+		}
+	}
+}
+
+func FuzzParseCmdline(f *testing.F) {
+	f.Add("resinos.root=PARTUUID=x resinos.slot=A")
+	f.Add(`a="b c`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if c, _ := ParseCmdline(text); c.Slot != "" && c.Slot != "A" && c.Slot != "B" {
+			t.Errorf("slot %q", c.Slot)
+		}
+	})
+}
+
+func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
+	var log bytes.Buffer
+	record := NewRecord(Report{})
+	w := Walker{Stage: StageRoot, Record: record, Log: slog.New(NewHandler(&log, nil))}
+	ran := false
+	err := w.Walk([]Action{
+		{"fine", Fatal, func() error { return nil }},
+		{"broken", Degraded, func() error { var m map[string]int; m["x"] = 1; return nil }},
+		{"minor", Ignorable, func() error { return errors.New("no such thing") }},
+		{"needed", Fatal, func() error { return errors.New("gone") }},
+		{"never", Fatal, func() error { ran = true; return nil }},
+	})
+	if err == nil || ran {
+		t.Errorf("Walk = %v, ran on: %v", err, ran)
+	}
+	var results []string
+	for _, s := range record.Report().Steps {
+		results = append(results, s.Result)
+	}
+	if want := []string{ResultOK, ResultDegraded, ResultIgnored, ResultFatal}; !slices.Equal(results, want) {
+		t.Errorf("results %q, want %q", results, want)
+	}
+	if text := log.String(); !strings.Contains(text, "<6>step 1/5 fine 0s\n") || !strings.Contains(text, "<4>step 2/5 broken") || strings.Count(text, "\n") != 4 {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+func TestReportRoundTripAndBounds(t *testing.T) {
+	r := NewRecord(Report{})
+	for i := range maxMilestones + 5 {
+		r.Mark(strings.Repeat("m", i+1), time.Second)
+	}
+	if n := len(r.Report().Milestones); n != maxMilestones {
+		t.Errorf("%d milestones are kept, want %d", n, maxMilestones)
+	}
+	if first, err := r.Mark("m", 2*time.Second); first || err != nil || r.Report().Milestones["m"] != 1 {
+		t.Errorf("a second mark counts: %v, %v", first, err)
+	}
+	r.Add(Step{Name: "x", Start: 1.5})
+	path := filepath.Join(t.TempDir(), "boot/initramfs.json")
+	if err := r.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	back, err := LoadReport(path)
+	if err != nil || len(back.Steps) != 1 || back.Steps[0].Start != 1.5 {
+		t.Errorf("LoadReport = %+v, %v", back, err)
+	}
+	os.WriteFile(path, []byte("{"), 0o644)
+	if _, err := LoadReport(path); err == nil {
+		t.Error("a damaged report loads")
+	}
+	if r, err := LoadReport(path + ".missing"); err != nil || len(r.Steps) != 0 {
+		t.Errorf("a missing report gives %+v, %v", r, err)
+	}
+	text, _ := json.Marshal(Report{Milestones: map[string]float64{"pid1": 1.7}, Steps: []Step{}})
+	if string(text) != `{"milestones":{"pid1":1.7},"steps":[]}` {
+		t.Errorf("JSON form is %s", text)
+	}
+}
+
+func TestSignalPolicy(t *testing.T) {
+	var p signalPolicy
+	for n := syscall.Signal(1); n <= 64; n++ {
+		if action, _ := p.step(time.Minute, n); action != "" {
+			t.Errorf("signal %d once gives %q", n, action)
+		}
+	}
+	if action, _ := p.step(time.Minute+11*time.Second, syscall.SIGINT); action != "" {
+		t.Errorf("an INT eleven seconds later gives %q", action)
+	}
+	if action, _ := p.step(time.Minute+20*time.Second, syscall.SIGINT); action != Reboot {
+		t.Errorf("a second INT in time gives %q, want reboot", action)
+	}
+	said := 0
+	for range 1000 {
+		if _, say := p.step(time.Hour, syscall.SIGHUP); say {
+			said++
+		}
+	}
+	if said != maxLines {
+		t.Errorf("%d lines about 1000 signals in one second, want %d", said, maxLines)
+	}
+}
+
+func TestHandlerKeepsLinesWhole(t *testing.T) {
+	var pipe, console bytes.Buffer
+	h := NewHandler(&pipe, &console)
+	log := slog.New(h).With("service", "a b").WithGroup("g")
+	log.Warn("bad\n\x1b[2Jnews", "error", "line one\nline two", "n", 3, "took", 1234567*time.Nanosecond)
+	want := `bad??[2Jnews service="a b" g.error="line one\nline two" g.n=3 g.took=1.23ms` + "\n"
+	if pipe.String() != "<4>"+want || console.String() != "resinos: "+want {
+		t.Errorf("pipe %q, console %q", pipe.String(), console.String())
+	}
+	h.Redirect(nil, nil)
+	log.Error("nobody hears this")
+	if h.Enabled(context.Background(), slog.LevelDebug) {
+		t.Error("debug is enabled")
+	}
+}
+
+func TestLives(t *testing.T) {
+	for stat, want := range map[string]bool{
+		"12 (sh) S 1 12 12 0 -1 4194560 1":      true,
+		"12 (a) Z b) R 1 12 12 0 -1 4194560 1":  true,
+		"12 (sh) Z 1 12 12 0 -1 4194560 1":      false,
+		"2 (kthreadd) S 0 0 0 0 -1 2129984 0":   false,
+		"2 (kworker/0:0) I 2 0 0 0 -1 69238880": false,
+		"":                                      false, "garbage": false, "1 (x) S": false,
+	} {
+		if got := lives(stat); got != want {
+			t.Errorf("lives(%q) = %v, want %v", stat, got, want)
+		}
+	}
+}
+
+func TestSysctls(t *testing.T) {
+	root := t.TempDir()
+	os.MkdirAll(root+"/kernel", 0o755)
+	os.WriteFile(root+"/kernel/panic", []byte("0\n"), 0o644)
+	for _, s := range []Sysctl{{"kernel.panic", "10"}, {"kernel.missing", "1"}} {
+		if err := applySysctl(root, s); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, _ := os.ReadFile(root + "/kernel/panic"); string(got) != "10\n" {
+		t.Errorf("kernel.panic is %q", got)
+	}
+	if _, err := ParseSysctls("x", "[[sysctl]]\nkey=\"../../etc/passwd\"\nvalue=\"1\"\nmode=3\n"); err == nil ||
+		!strings.Contains(err.Error(), "not a key") || !strings.Contains(err.Error(), "mode") {
+		t.Errorf("faults %v", err)
+	}
+}
+
+func TestParseVariant(t *testing.T) {
+	for text, want := range map[string]string{"ID=x\nVARIANT_ID=development\n": "development", "VARIANT_ID=\"production\"": "production", "": ""} {
+		if got := parseVariant(text); got != want {
+			t.Errorf("parseVariant(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
