@@ -83,7 +83,7 @@ func (r Route) String() string {
 	return b.String()
 }
 
-// key names what the kernel holds at most once per table: a second route with the same key replaces the first.
+// routeKey names what the kernel holds at most once per table: a second route with the same key replaces the first.
 type routeKey struct {
 	destination netip.Prefix
 	metric      int
