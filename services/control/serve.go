@@ -96,7 +96,7 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 }
 
 func refuse(conn *net.UnixConn, err error) {
-	conn.SetWriteDeadline(time.Now().Add(time.Millisecond)) // it fits the socket's buffer, or is dropped
+	conn.SetWriteDeadline(time.Now().Add(time.Second)) // a fresh socket takes it at once
 	conn.Write(encode(nil, err))
 	conn.Close()
 }
