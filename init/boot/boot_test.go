@@ -102,7 +102,7 @@ func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	ran := false
 	err := w.Walk([]Action{
 		{"fine", Fatal, func() error { return nil }},
-		{"broken", Degraded, func() error { var m map[string]int; m["x"] = 1; return nil }},
+		{"broken", Degraded, func() error { panic("not a step") }},
 		{"minor", Ignorable, func() error { return errors.New("no such thing") }},
 		{"needed", Fatal, func() error { return errors.New("gone") }},
 		{"never", Fatal, func() error { ran = true; return nil }},
