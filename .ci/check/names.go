@@ -25,6 +25,11 @@ func deadNames(t *tree) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	std, err := golist("std") // net/http is no file of ours
+	if err != nil {
+		return nil, err
+	}
+	standard := strings.Fields(std)
 	texts, err := prose(t)
 	if err != nil {
 		return nil, err
@@ -33,6 +38,9 @@ func deadNames(t *tree) ([]string, error) {
 	for _, file := range slices.Sorted(mapsKeys(texts)) {
 		for i, line := range strings.Split(texts[file], "\n") {
 			for _, word := range deadIn(line, filepath.Dir(file), symbols) {
+				if slices.Contains(standard, word) {
+					continue
+				}
 				faults = append(faults, fmt.Sprintf("%s:%d names %s, which does not exist", file, i+1, word))
 			}
 		}

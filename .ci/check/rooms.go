@@ -82,7 +82,8 @@ func silentSkips(t *tree) ([]string, error) {
 	return faults, nil
 }
 
-// modules wants a row in the reasons table for every module that go.mod requires directly, and no row more.
+// modules wants a row in the reasons table for every module that go.mod requires directly or takes a tool from,
+// and no row more.
 func modules(*tree) ([]string, error) {
 	doc, err := os.ReadFile("docs/DEPENDENCIES.md")
 	if err != nil {
@@ -92,7 +93,11 @@ func modules(*tree) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	required := strings.Fields(out)
+	tools, err := golist("-f", "{{.Module.Path}}", "tool")
+	if err != nil {
+		return nil, err
+	}
+	required := strings.Fields(out + tools)
 	var faults []string
 	for _, m := range required {
 		if !strings.Contains(string(doc), "| `"+m+"` |") {
