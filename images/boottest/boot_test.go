@@ -175,7 +175,8 @@ func TestStories(t *testing.T) {
 			})
 			for _, folder := range []string{"every", "own"}[:2-min(i, 1)] {
 				for _, file := range stories(t, folder) {
-					t.Run(board+"/"+folder, func(t *testing.T) {
+					name := strings.TrimSuffix(filepath.Base(file), ".txt")
+					t.Run(board+"/"+folder+"/"+name, func(t *testing.T) {
 						t.Parallel()
 						tell(t, []string{file}, func() *scene {
 							return &scene{ctx: t.Context(), images: dir, board: board, device: place(t)}
@@ -209,6 +210,10 @@ func tellShared(t *testing.T, dir images, board string, place func(*testing.T) *
 	}
 	if _, err := device.Login(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// Stories about containers wait briefly only, so that a device without any fails soon.
+	if _, err := awaitOutput(t, device); err != nil {
+		t.Error(err)
 	}
 	tell(t, stories(t, "shared"), func() *scene {
 		return &scene{ctx: t.Context(), images: dir, board: board, device: device, shared: true}

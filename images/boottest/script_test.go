@@ -66,7 +66,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"boot":      cmdBoot,
 	"reboot":    cmdReboot,
 	"poweroff":  cmdPowerOff,
-	"awaitoff":  cmdAwaitOff,
+	"goesoff":   cmdGoesOff,
+	"sequence":  cmdSequence,
 	"kill":      cmdKill,
 	"qmp":       cmdQMP,
 	"rawdisk":   cmdRawDisk,
@@ -243,11 +244,30 @@ func cmdPowerOff(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(s.device.PowerOff(s.ctx))
 }
 
-// awaitoff: waits until the device has powered off by itself.
-func cmdAwaitOff(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, len(args) == 0 && !neg, "awaitoff")
+// goesoff COMMAND: runs a command that ends the story's own device, and waits until it is off.
+func cmdGoesOff(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
+	usage(ts, len(args) == 1 && !neg && !s.shared, "goesoff 'COMMAND LINE', in a story with a device of its own")
+	ctx, cancel := context.WithTimeout(s.ctx, commandTimeout)
+	defer cancel()
+	_, _ = s.device.Run(ctx, args[0], ts.Stdout(), ts.Stderr()) // the device may hang up without telling a status
 	ts.Check(s.device.AwaitOff(s.ctx))
+}
+
+// sequence REGEXP...: the console has lines that match, in this order.
+func cmdSequence(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) > 0 && !neg, "sequence REGEXP...")
+	lines := sceneOf(ts).device.Guest().Console().Tail(1000)
+	all := strings.Join(lines, "\n")
+	for _, text := range args {
+		match, err := regexp.Compile(text)
+		ts.Check(err)
+		i := slices.IndexFunc(lines, match.MatchString)
+		if i < 0 {
+			ts.Fatalf("sequence: %s does not come (any more) in\n%s", text, all)
+		}
+		lines = lines[i+1:]
+	}
 }
 
 // kill: takes the power away from the story's own device.
