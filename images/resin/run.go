@@ -249,7 +249,7 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 	select {
 	case shell := <-login:
 		defer shell.Close()
-		return finishByShell(ctx, shell, out)
+		return finishByShell(ctx, shell, said, out)
 	case line := <-said:
 		return finishByConsole(ctx, guest, login, line, out)
 	case <-ctx.Done():
@@ -265,7 +265,7 @@ func finishByConsole(ctx context.Context, guest *qemu.Guest, login <-chan *qemu.
 	select {
 	case shell := <-login:
 		defer shell.Close()
-		return finishByShell(ctx, shell, out)
+		return finishByShell(ctx, shell, nil, out)
 	case <-time.After(loginGrace):
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -274,8 +274,8 @@ func finishByConsole(ctx context.Context, guest *qemu.Guest, login <-chan *qemu.
 	return guest.QMP().PowerDown(ctx)
 }
 
-func finishByShell(ctx context.Context, shell *qemu.Shell, out io.Writer) error {
-	if err := awaitOutput(ctx, shell); err != nil {
+func finishByShell(ctx context.Context, shell *qemu.Shell, said <-chan string, out io.Writer) error {
+	if err := awaitOutput(ctx, shell, said); err != nil {
 		return err
 	}
 	code, err := shell.Run(ctx, "osctl boot", out, os.Stderr)
@@ -290,8 +290,11 @@ func finishByShell(ctx context.Context, shell *qemu.Shell, out io.Writer) error 
 	return nil
 }
 
-// awaitOutput asks the device for its milestones until a container has said something.
-func awaitOutput(ctx context.Context, shell *qemu.Shell) error {
+// askEvery is the time between two questions; each costs the booting device a process.
+const askEvery = 2 * time.Second
+
+// awaitOutput waits until a container has said something: the console tells it, or else the device when it is asked.
+func awaitOutput(ctx context.Context, shell *qemu.Shell, said <-chan string) error {
 	for {
 		var text bytes.Buffer
 		var report struct{ Milestones map[string]float64 }
@@ -303,7 +306,9 @@ func awaitOutput(ctx context.Context, shell *qemu.Shell) error {
 			return nil
 		}
 		select {
-		case <-time.After(200 * time.Millisecond):
+		case <-said:
+			return nil
+		case <-time.After(askEvery):
 		case <-ctx.Done():
 			return fmt.Errorf("wait for a container's output: %w", context.Cause(ctx))
 		}
