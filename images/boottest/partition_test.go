@@ -107,6 +107,12 @@ func TestChecksSeeDirt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	if _, err := f.WriteAt([]byte{7, 0, 0, 0}, 512+488); err != nil { // free clusters in FSInfo
+		t.Fatal(err)
+	}
+	if err := checkFAT(ctx, fat); err != nil {
+		t.Errorf("a FAT with another hint of free clusters: %v", err)
+	}
 	if _, err := f.WriteAt([]byte{1}, 0x41); err != nil { // the state byte of FAT32 as Linux keeps it
 		t.Fatal(err)
 	}
