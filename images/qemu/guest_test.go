@@ -198,7 +198,7 @@ func TestGuestDiesWithUs(t *testing.T) {
 		select {}
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestGuestDiesWithUs$")
-	cmd.Env = append(os.Environ(), "QEMU_TEST_STARTER="+bootDisk(t))
+	cmd.Env = append(os.Environ(), "QEMU_TEST_STARTER="+bootDisk(t), "TMPDIR="+t.TempDir()) // a killed starter tidies nothing up
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
