@@ -6,8 +6,8 @@ containers-go := $(shell find containers services mounts -name '*.go' -not -name
 containers-build := -trimpath -buildvcs=false
 containers-ldflags := -s -w -buildid=
 
-engine-tags := osusergo,netgo,static_build,no_tracing,no_systemd,no_rdt
-shim-tags := osusergo,netgo,static_build,no_grpc
+engine-tags := osusergo,netgo,static_build,grpcnotrace,no_tracing,no_systemd,no_rdt
+shim-tags := osusergo,netgo,static_build,no_grpc,grpcnotrace
 runc-tags := osusergo,netgo,seccomp,urfave_cli_no_docs,runc_nocriu
 
 containers-binaries = $(addprefix bin/$(1)/,engine containerd-shim-runc-v2 runc)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc/grpclog"
@@ -25,8 +27,8 @@ type bridge struct{ log *slog.Logger }
 // Format passes e on and returns no bytes.
 func (b bridge) Format(e *logrus.Entry) ([]byte, error) {
 	attrs := make([]slog.Attr, 0, len(e.Data))
-	for k, v := range e.Data {
-		attrs = append(attrs, slog.Any(k, v))
+	for _, k := range slices.Sorted(maps.Keys(e.Data)) {
+		attrs = append(attrs, slog.Any(k, e.Data[k]))
 	}
 	b.log.LogAttrs(context.Background(), slogLevel(e.Level), e.Message, attrs...)
 	return nil, nil

@@ -80,7 +80,7 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 			engine = d.containerd()
 			d.eventually("the task is known again", func() bool { return d.pid("hello.web") == pid })
 		}
-		d.eventually("the manager has noticed", func() bool { return strings.Count(manager.log.String(), "engine gone") == 3 })
+		d.eventually("the manager has noticed", func() bool { return strings.Contains(manager.log.String(), "engine gone") })
 	})
 	t.Run("killed manager", func(t *testing.T) {
 		out.drain()

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -63,7 +64,7 @@ func (c *Containerd) Create(ctx context.Context, w Want) error {
 			labelGrace: w.StopGrace.String(),
 			labelStop:  firstOf(w.StopSignal, config.StopSignal, "SIGTERM"),
 		}),
-		containerd.WithNewSpec(c.specOptions(w.Container, config)...),
+		containerd.WithNewSpec(c.specOptions(w.Container, config, client.SnapshotService(c.Snapshotter))...),
 		// our own keyring would cost a call each start, and containers share none: seccomp
 		// forbids keyctl
 		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runc, Root: c.RuncRoot, NoNewKeyring: true}),
@@ -88,7 +89,7 @@ func imageConfig(ctx context.Context, image containerd.Image) (v1.ImageConfig, e
 }
 
 // specOptions hardens containerd's default spec and puts the container's wishes into it.
-func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig) []oci.SpecOpts {
+func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files snapshots.Snapshotter) []oci.SpecOpts {
 	id := want.ID()
 	opts := []oci.SpecOpts{
 		oci.WithDroppedCapabilities([]string{"CAP_NET_RAW", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"}),
@@ -100,7 +101,7 @@ func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig) []oci
 		withMasks,
 	}
 	if user := firstOf(want.User, image.User); user != "" {
-		opts = append(opts, oci.WithUser(user))
+		opts = append(opts, withUser(user, files))
 	}
 	opts = append(opts, c.network(want)...)
 	return append(opts, seccomp.WithDefaultProfile()) // reads the capabilities, so it comes last

@@ -35,19 +35,23 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		return err
 	}
 	client, ctx := c.link(ctx)
-	stdout, err := c.pipe(id, logpipe.Stdout)
-	if err != nil {
-		return err
-	}
-	stderr, err := c.pipe(id, logpipe.Stderr)
-	if err != nil {
-		return err
+	var paths [2]string
+	for i, stream := range []string{logpipe.Stdout, logpipe.Stderr} {
+		source := logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream}
+		// The shim opens a pipe for writing before it opens it for reading too, and would wait for
+		// ever if logd were not there: we hold it until the shim has it.
+		f, err := logpipe.Open(c.LogDir, source)
+		if err != nil {
+			return err
+		}
+		defer f.Close() // nothing was written
+		paths[i] = logpipe.Path(c.LogDir, source)
 	}
 	mounts, err := client.SnapshotService(c.Snapshotter).Mounts(ctx, id)
 	if err != nil {
 		return fmt.Errorf("find root file system of %s: %w", id, err)
 	}
-	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: stdout, Stderr: stderr, Rootfs: mount.ToProto(mounts)}
+	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1], Rootfs: mount.ToProto(mounts)}
 	if _, err := client.TaskService().Create(ctx, request); err != nil {
 		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
 	}
@@ -55,17 +59,6 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		return fmt.Errorf("start task: %w", errgrpc.ToNative(err))
 	}
 	return nil
-}
-
-// pipe makes the log's pipe for one stream and returns its path. logd opens it for itself, the
-// shim too, so ours may close.
-func (c *Containerd) pipe(id, stream string) (string, error) {
-	source := logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream}
-	f, err := logpipe.Open(c.LogDir, source)
-	if err != nil {
-		return "", err
-	}
-	return logpipe.Path(c.LogDir, source), f.Close()
 }
 
 // Reap removes an ended or never begun task, and kills one that its starter left half made. Without

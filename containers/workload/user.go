@@ -1,0 +1,79 @@
+package workload
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/moby/sys/user"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// withUser sets user, group and further groups as the container's own /etc/passwd and /etc/group
+// say. containerd has the like, but links a template engine with it.
+func withUser(name string, snapshotter snapshots.Snapshotter) oci.SpecOpts {
+	return func(ctx context.Context, _ oci.Client, c *record, s *specs.Spec) error {
+		mounts, err := snapshotter.Mounts(ctx, c.SnapshotKey)
+		if err != nil {
+			return fmt.Errorf("find user %q: %w", name, err)
+		}
+		err = mount.WithReadonlyTempMount(ctx, mounts, func(root string) error {
+			s.Process.User, err = findUser(root, name)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("find user %q: %w", name, err)
+		}
+		return nil
+	}
+}
+
+// findUser reads the files below root, never through a link that leads out of it.
+func findUser(root, name string) (specs.User, error) {
+	passwd, err := readInside(root, "etc/passwd")
+	if err != nil {
+		return specs.User{}, err
+	}
+	group, err := readInside(root, "etc/group")
+	if err != nil {
+		return specs.User{}, err
+	}
+	u, err := user.GetExecUser(name, nil, passwd, group)
+	if err != nil {
+		return specs.User{}, err
+	}
+	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
+	for _, gid := range append([]int{u.Gid}, u.Sgids...) {
+		out.AdditionalGids = append(out.AdditionalGids, uint32(gid))
+	}
+	return out, nil
+}
+
+// maxAccounts bounds a file of accounts.
+const maxAccounts = 4 << 20
+
+// readInside returns a file below root, empty if there is none.
+func readInside(root, name string) (io.Reader, error) {
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() // only read
+	f, err := dir.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return new(bytes.Reader), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	data, err := io.ReadAll(io.LimitReader(f, maxAccounts))
+	return bytes.NewReader(data), err
+}
