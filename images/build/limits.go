@@ -12,7 +12,7 @@ import (
 
 // How the root is packed; measured in docs/decisions/0010-images-squashfs-zstd.md.
 const (
-	squashLevel = 15
+	squashLevel = 9
 	squashBlock = 128 * 1024
 )
 
