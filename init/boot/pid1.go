@@ -82,8 +82,13 @@ func (p *PID1) mark(name string, at time.Duration) {
 	if err != nil {
 		p.log.Warn("milestone is not kept", "error", err)
 	}
-	if first {
-		p.log.Info(fmt.Sprintf("%s %.2fs", name, at.Seconds())) // tests and people wait for this very line
+	if !first {
+		return
+	}
+	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for this very line
+	p.log.Info(line)
+	if name == MilestoneContainerOutput && !p.verbose {
+		Say(line) // the one line of a production image: it has neither ssh nor shell to ask
 	}
 }
 
