@@ -32,6 +32,9 @@ const Version = "0.1.0"
 // defaultEpoch is the time that every file of an image carries: the first second of 2026.
 const defaultEpoch = 1767225600
 
+// cacheRoom is what one board's packages, unpacked, and its stages take in an empty cache, and some to spare.
+const cacheRoom = 768 * disk.MiB
+
 // Options says what to build, out of what, and where to put it.
 type Options struct {
 	Board    string
@@ -134,8 +137,10 @@ func prepare(o Options) (*builder, error) {
 	if err := assemble.CheckTools(); err != nil {
 		return nil, err
 	}
-	b.store, err = openStore(o.Cache)
-	return b, err
+	if b.store, err = openStore(o.Cache); err != nil {
+		return nil, err
+	}
+	return b, assemble.CheckRoom(b.store.dir, cacheRoom)
 }
 
 // programs is the folder with the device's binaries for the board.

@@ -30,8 +30,8 @@ inputs always give the same bytes. The image is written beside the output file a
 			if len(o.Apps) == 1 && o.Apps[0] == "" {
 				o.Apps = nil
 			}
-			finish := func() {}
-			o.Progress, finish = progress()
+			show, finish := progress()
+			o.Progress = show
 			result, err := build.Build(cmd.Context(), o)
 			finish()
 			if err != nil {
