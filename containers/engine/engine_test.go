@@ -158,3 +158,55 @@ func parentOf(t *testing.T, pid int) int {
 	}
 	return parent
 }
+
+const pair = `services:
+  one:
+    image: busybox
+    command: ["/bin/sh", "-c", "cat /proc/self/status >&2; trap 'exit 0' TERM; while :; do sleep 1 & wait; done"]
+    network_mode: none
+    user: "1234:5678"
+  two:
+    image: busybox
+    command: ["/bin/busybox", "sleep", "1000"]
+    network_mode: host
+    stop_grace_period: 1s
+`
+
+// TestAppIsOneGroup: nobody reads the containers' output, and yet they start; one shim serves both;
+// when the app is taken away, so are they.
+func TestAppIsOneGroup(t *testing.T) {
+	d := newDevice(t)
+	d.app("pair", pair, "busybox")
+	d.containerd()
+	manager := d.manager()
+	d.eventually("both run", func() bool { return alive(d.pid("pair.one")) && alive(d.pid("pair.two")) })
+	one, two := d.pid("pair.one"), d.pid("pair.two")
+	shim := parentOf(t, one)
+	if other := parentOf(t, two); other != shim {
+		t.Errorf("two shims: %d and %d", shim, other)
+	}
+	d.output("pair.one", "stderr").await("Uid:\t1234") // it waited in the pipe, which the shim holds open
+	for _, c := range []struct {
+		pid int
+		own bool
+	}{{one, true}, {two, false}} {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", c.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ours, err := os.Readlink("/proc/self/ns/net"); err != nil || (ours != theirs) != c.own {
+			t.Errorf("network namespace of %d: %s, ours %s, %v", c.pid, theirs, ours, err)
+		}
+	}
+	if err := os.RemoveAll(d.path("apps", "pair")); err != nil {
+		t.Fatal(err)
+	}
+	if err := manager.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually("both and the shim are gone", func() bool { return !alive(one) && !alive(two) && !alive(shim) })
+	d.eventually("the records are gone", func() bool {
+		left, err := os.ReadDir(d.path("records"))
+		return err == nil && len(left) == 0
+	})
+}

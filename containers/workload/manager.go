@@ -37,7 +37,7 @@ const (
 	firstLook = time.Second
 	laterLook = time.Minute
 	// stopLimit bounds the wait for programs to end when the device goes down.
-	stopLimit = 25 * time.Second
+	stopLimit = 15 * time.Second
 )
 
 // Run keeps the apps running until ctx is done, through any number of lives of the engine. The

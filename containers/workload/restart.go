@@ -41,6 +41,7 @@ func (r Record) ended(now time.Duration, status uint32) Record {
 		r.Quick++
 	}
 	r.Running, r.Ended, r.Status = false, now, status
+	r.Starts = max(r.Starts, 1) // an earlier manager may have started it and died before it noted so
 	return r
 }
 

@@ -98,7 +98,6 @@ func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files
 		oci.WithCgroup(path.Join(c.CgroupRoot, id)),
 		oci.WithAnnotations(map[string]string{groupAnnotation: want.App}),
 		withProcess(want, image),
-		withMasks,
 	}
 	if user := firstOf(want.User, image.User); user != "" {
 		opts = append(opts, withUser(user, files))
@@ -155,12 +154,6 @@ func environment(lists ...[]string) []string {
 		}
 	}
 	return out
-}
-
-// withMasks hides what tells a container about others and containerd leaves open.
-func withMasks(_ context.Context, _ oci.Client, _ *record, s *specs.Spec) error {
-	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/interrupts")
-	return nil
 }
 
 // network gives the container its links and names.

@@ -22,9 +22,9 @@ const (
 	Apps      = "/mnt/data/apps"
 	Records   = "/run/resinos/workload"
 	Namespace = "resinos"
-	// Shutdown exists while the whole device goes down. PID 1 makes it before it stops services:
-	// only then does the end of the manager end the containers too.
-	Shutdown = "/run/resinos/shutdown"
+	// Shutdown exists while the whole device goes down. PID 1 makes it before it stops services
+	// (init/boot): only then does the end of the manager end the containers too.
+	Shutdown = "/run/resinos/power"
 )
 
 // Config is what the manager is told; nothing else of the device is assumed.

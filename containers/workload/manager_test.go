@@ -1,0 +1,281 @@
+package workload
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"resinos/containers/app"
+)
+
+// fakeEngine is containerd in memory. Pulls of images in missing fail; programs run until end.
+type fakeEngine struct {
+	mu      sync.Mutex // guards all
+	state   State
+	missing map[string]bool
+	calls   []string
+	grace   map[string]time.Duration // of the last Stop
+	changes chan struct{}
+	begun   time.Time
+}
+
+func newFake() *fakeEngine {
+	return &fakeEngine{
+		state:   State{Containers: map[string]Have{}, Images: map[string]string{}},
+		missing: map[string]bool{}, grace: map[string]time.Duration{}, begun: time.Now(),
+	}
+}
+
+func (f *fakeEngine) call(verb Verb, name string, change func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf("%s %s at %v", verb, name, time.Since(f.begun).Truncate(10*time.Millisecond)))
+	return change()
+}
+
+func (f *fakeEngine) change(id string, change func(*Have)) {
+	h := f.state.Containers[id]
+	change(&h)
+	f.state.Containers[id] = h
+}
+
+func (f *fakeEngine) Connect(ctx context.Context) (<-chan struct{}, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes = make(chan struct{}, 1)
+	return f.changes, ctx.Err()
+}
+
+func (f *fakeEngine) Observe(context.Context) (State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return State{maps.Clone(f.state.Containers), maps.Clone(f.state.Images)}, nil
+}
+
+func (f *fakeEngine) Import(_ context.Context, p Preload) error {
+	return f.call(Import, p.Name, func() error { f.state.Images[p.Name] = p.Digest; return nil })
+}
+
+func (f *fakeEngine) Pull(ctx context.Context, name string) error {
+	select { // a registry takes its time
+	case <-time.After(30 * time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return f.call(Pull, name, func() error {
+		if f.missing[name] {
+			return errors.New("no such image")
+		}
+		f.state.Images[name] = "sha256:pulled"
+		return nil
+	})
+}
+
+func (f *fakeEngine) Create(_ context.Context, w Want) error {
+	return f.call(Create, w.ID(), func() error {
+		f.state.Containers[w.ID()] = Have{App: w.App, Wish: w.Digest(), ImageDigest: f.state.Images[w.Image], StopGrace: w.StopGrace}
+		return nil
+	})
+}
+
+func (f *fakeEngine) Start(_ context.Context, c app.Container) error {
+	return f.call(Start, c.ID(), func() error { f.change(c.ID(), func(h *Have) { h.Task = Running }); return nil })
+}
+
+func (f *fakeEngine) Reap(_ context.Context, id string) (uint32, error) {
+	return 1, f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Task = NoTask }); return nil })
+}
+
+func (f *fakeEngine) Stop(_ context.Context, id string, grace time.Duration) error {
+	return f.call(Stop, id, func() error {
+		f.grace[id] = grace
+		f.change(id, func(h *Have) { h.Task = NoTask })
+		return nil
+	})
+}
+
+func (f *fakeEngine) Delete(_ context.Context, id string) error {
+	return f.call(Delete, id, func() error { delete(f.state.Containers, id); return nil })
+}
+
+// end lets the program of a container end.
+func (f *fakeEngine) end(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.change(id, func(h *Have) { h.Task = Stopped })
+	f.changes <- struct{}{}
+}
+
+// die cuts the connection.
+func (f *fakeEngine) die() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.changes)
+}
+
+// take returns the calls since the last take.
+func (f *fakeEngine) take() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	calls := f.calls
+	f.calls = nil
+	slices.Sort(calls)
+	return strings.Join(calls, "\n")
+}
+
+// run starts a manager on apps, files by name, and returns its end.
+func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log *bytes.Buffer, end func() error) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, compose := range apps {
+		if err := os.MkdirAll(filepath.Join(dir, "apps", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "apps", name, composeFile), []byte(compose), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log = new(bytes.Buffer)
+	m := &Manager{retries: map[string]retry{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
+		Engine: f, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
+		Shutdown: filepath.Join(dir, "power"), Log: slog.New(slog.NewTextHandler(log, nil)),
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.run(ctx) }()
+	return dir, log, func() error { cancel(); return <-done }
+}
+
+func compose(image, restart string) string {
+	return fmt.Sprintf("services: {web: {image: %s, network_mode: host, restart: %s}}", image, restart)
+}
+
+func expect(t *testing.T, what, got string, want ...string) {
+	t.Helper()
+	if w := strings.Join(want, "\n"); got != w {
+		t.Errorf("%s:\ngot\n%s\nwant\n%s", what, got, w)
+	}
+}
+
+func TestManagerPullsWithoutHinderingOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.missing["docker.io/library/gone:latest"] = true
+		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
+		_, log, end := f.run(t, map[string]string{
+			"a": compose("gone", "always"), "b": compose("there", "always"), "c": "services: [", "d": compose("far", "always"),
+		})
+		synctest.Wait()
+		expect(t, "at once", f.take(), "create b.web at 0s", "start b.web at 0s")
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		expect(t, "after the pulls", f.take(), "create d.web at 30s", "pull docker.io/library/far:latest at 30s",
+			"pull docker.io/library/gone:latest at 30s", "start d.web at 30s")
+		time.Sleep(time.Hour)
+		if n := strings.Count(f.take(), "gone"); n < 12 || n > 20 {
+			t.Errorf("%d pulls within an hour", n)
+		}
+		f.mu.Lock()
+		f.missing = nil
+		f.mu.Unlock()
+		time.Sleep(lastRetry + time.Minute)
+		if !strings.Contains(f.take(), "start a.web") {
+			t.Error("not started although its image came")
+		}
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log.String(), "compose.yaml:1") {
+			t.Errorf("the bad file and its line are not in the log:\n%s", log)
+		}
+	})
+}
+
+func TestManagerRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
+		dir, _, end := f.run(t, map[string]string{"a": compose("there", "on-failure:2"), "b": compose("there", "always")})
+		time.Sleep(time.Second)
+		f.take()
+		for _, want := range []string{"1s\nstart a.web at 1.1s", "2s\nstart a.web at 2.2s", "3s"} {
+			synctest.Wait()
+			f.end("a.web")
+			time.Sleep(time.Second)
+			expect(t, "ended", f.take(), "reap a.web at "+want)
+		}
+		if got, err := loadRecords(filepath.Join(dir, "records")); err != nil || got["a.web"].Starts != 3 || got["a.web"].Running {
+			t.Errorf("records: %+v, %v", got, err)
+		}
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+		if calls := f.take(); calls != "" {
+			t.Errorf("the end of the manager did %s", calls)
+		}
+	})
+}
+
+func TestManagerOutlivesTheEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		_, _, end := f.run(t, map[string]string{"a": compose("far", "always")})
+		time.Sleep(10 * time.Second)
+		f.die() // in the middle of a pull
+		time.Sleep(40 * time.Second)
+		expect(t, "again", f.take(), "create a.web at 40.1s", "pull docker.io/library/far:latest at 40.1s", "start a.web at 40.1s")
+		f.die()
+		time.Sleep(2 * time.Minute)
+		expect(t, "adopted", f.take())
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestManagerStopsContainersAtShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
+		dir, _, end := f.run(t, map[string]string{
+			"a": "services: {x: {image: there, network_mode: host, stop_grace_period: 1h}, y: {image: there, network_mode: host, stop_grace_period: 2s}}",
+		})
+		time.Sleep(time.Second)
+		if err := os.WriteFile(filepath.Join(dir, "power"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f.take()
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+		expect(t, "shutdown", f.take(), "stop a.x at 1s", "stop a.y at 1s")
+		if f.grace["a.x"] != stopLimit || f.grace["a.y"] != 2*time.Second {
+			t.Errorf("graces %v", f.grace)
+		}
+	})
+}
+
+func TestManagerReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.state.Containers["old.web"] = Have{App: "old", Wish: "x", Task: Running}
+		f.state.Containers["c.web"] = Have{App: "c", Wish: "x", Task: Running}
+		_, _, end := f.run(t, map[string]string{"c": "services: 5"})
+		time.Sleep(time.Second)
+		expect(t, "an app that is gone, and one that is broken", f.take(), "delete old.web at 0s", "stop old.web at 0s")
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+}

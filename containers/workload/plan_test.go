@@ -1,0 +1,142 @@
+package workload
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"resinos/containers/app"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func container(appName, service string, restart app.Policy) app.Container {
+	return app.Container{App: appName, Service: service, Image: "docker.io/library/busybox:latest",
+		Network: app.NetworkHost, Restart: app.Restart{Policy: restart}}
+}
+
+// TestPlan holds the plan of each situation against testdata/plan/NAME.golden.
+func TestPlan(t *testing.T) {
+	web := Want{Container: container("hello", "web", app.Always)}
+	loaded := web
+	loaded.Preload = &Preload{Path: "images/busybox.tar", Name: web.Image, Digest: "sha256:new"}
+	image := map[string]string{web.Image: "sha256:old"}
+	have := func(change func(*Have)) map[string]Have {
+		h := Have{App: "hello", Wish: web.Digest(), ImageName: web.Image, ImageDigest: "sha256:old", Task: Running}
+		change(&h)
+		return map[string]Have{"hello.web": h}
+	}
+	once := Want{Container: container("hello", "web", app.Never)}
+	failing := Want{Container: container("hello", "web", app.OnFailure)}
+	failing.Restart.Limit = 2
+	stopped := func(w Want) map[string]Have { return have(func(h *Have) { h.Task, h.Wish = NoTask, w.Digest() }) }
+	ended := func(status uint32, starts, quick int) map[string]Record {
+		return map[string]Record{"hello.web": {Starts: starts, Quick: quick, Status: status, Ended: time.Hour}}
+	}
+	for name, in := range map[string]Input{
+		"nothing":            {},
+		"new_pull":           {Wanted: []Want{web}},
+		"new_preload":        {Wanted: []Want{loaded}},
+		"new_image_there":    {Wanted: []Want{web}, State: State{Images: image}},
+		"running":            {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) {})}},
+		"wish_changed":       {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Wish = "other" })}},
+		"preload_changed":    {Wanted: []Want{loaded}, State: State{Images: image, Containers: have(func(h *Have) { h.Wish = loaded.Digest() })}},
+		"preload_imported":   {Wanted: []Want{loaded}, State: State{Images: map[string]string{web.Image: "sha256:new"}, Containers: have(func(h *Have) { h.Task = NoTask })}},
+		"not_wanted":         {State: State{Containers: have(func(h *Have) {})}},
+		"not_wanted_stopped": {State: State{Containers: have(func(h *Have) { h.Task = NoTask })}},
+		"app_broken":         {Alone: []string{"hello"}, State: State{Containers: have(func(h *Have) {})}},
+		"app_broken_ended":   {Alone: []string{"hello"}, State: State{Containers: have(func(h *Have) { h.Task = Stopped })}},
+		"after_power_cut":    {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}},
+		"after_cut_once":     {Wanted: []Want{once}, State: State{Images: image, Containers: stopped(once)}},
+		"half_started":       {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Created })}},
+		"ended":              {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Stopped })}},
+		"ended_unseen":       {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}, Records: map[string]Record{"hello.web": {Running: true, Starts: 1}}},
+		"reaped":             {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}, Records: ended(1, 1, 1)},
+		"reaped_often":       {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}, Records: ended(0, 9, 40)},
+		"reaped_once":        {Wanted: []Want{once}, State: State{Images: image, Containers: stopped(once)}, Records: ended(1, 1, 1)},
+		"on_failure_success": {Wanted: []Want{failing}, State: State{Images: image, Containers: stopped(failing)}, Records: ended(0, 1, 1)},
+		"on_failure_again":   {Wanted: []Want{failing}, State: State{Images: image, Containers: stopped(failing)}, Records: ended(1, 2, 2)},
+		"on_failure_enough":  {Wanted: []Want{failing}, State: State{Images: image, Containers: stopped(failing)}, Records: ended(1, 3, 3)},
+		"two_apps":           {Wanted: []Want{{Container: container("b", "x", app.Always)}, {Container: container("a", "y", app.Always)}}, State: State{Images: image}},
+	} {
+		t.Run(name, func(t *testing.T) { golden(t, "plan/"+name, print(Plan(in))) })
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestWishDigest(t *testing.T) {
+	a, b := container("hello", "web", app.Always), container("hello", "web", app.Always)
+	if (Want{Container: a}).Digest() != (Want{Container: b}).Digest() {
+		t.Error("equal wishes, other digests")
+	}
+	b.Environment = []string{"A=1"}
+	if (Want{Container: a}).Digest() == (Want{Container: b}).Digest() {
+		t.Error("other wishes, equal digests")
+	}
+}
+
+func TestRecord(t *testing.T) {
+	var r Record
+	for i := range 3 {
+		r = r.started(time.Minute).ended(time.Minute+time.Second, 1)
+		if r.Quick != i+1 || r.Starts != i+1 || r.Running {
+			t.Errorf("after %d quick ends: %+v", i+1, r)
+		}
+	}
+	if r = r.started(time.Hour).ended(time.Hour+healthy, 0); r.Quick != 0 {
+		t.Errorf("after a healthy run: %+v", r)
+	}
+	if adopted := (Record{}).ended(time.Hour, 3); adopted.Starts == 0 {
+		t.Error("an adopted container that ended counts as never started")
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	for n, want := range map[int]time.Duration{-1: 0, 0: 100 * time.Millisecond, 1: 200 * time.Millisecond, 5: 3200 * time.Millisecond, 60: time.Minute, 1 << 30: time.Minute} {
+		if got := backoff(firstDelay, lastDelay, n); got != want {
+			t.Errorf("backoff(%d) = %v, want %v", n, got, want)
+		}
+	}
+}
+
+func TestHeard(t *testing.T) {
+	status := "Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000010002\n"
+	for sig, want := range map[int]bool{2: true, 17: true, 15: false, 9: false, 64: false} {
+		if got := heard(status, syscall.Signal(sig)); got != want {
+			t.Errorf("heard(%d) = %v", sig, got)
+		}
+	}
+	if !heard("SigCgt:\tgarbage\n", 15) {
+		t.Error("what cannot be read must count as heard")
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	got := strings.Join(environment([]string{"A=1", "PATH=/x"}, []string{"B=2", "A=3"}), " ")
+	if want := "PATH=/x A=3 B=2"; got != want {
+		t.Errorf("environment = %q, want %q", got, want)
+	}
+}
