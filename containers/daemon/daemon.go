@@ -4,7 +4,8 @@
 //
 // containerd's own server package is not used: it brings cgroup v1, eBPF, D-Bus, templates and
 // metrics along, of which nothing is needed here, and by reflection it keeps the linker from
-// dropping methods. Measured: 25 MB became 15, and the start costs the processor half.
+// dropping methods. Measured: the engine is 17.5 MB instead of 25, which is less to unpack and to
+// page in at every boot.
 package daemon
 
 import (
