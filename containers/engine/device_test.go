@@ -33,7 +33,6 @@ type device struct {
 	t     *testing.T
 	dir   string
 	tools tools
-	n     int // counts the processes' logs
 }
 
 func newDevice(t *testing.T) *device {
