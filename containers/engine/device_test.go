@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"golang.org/x/sys/unix"
 
 	"resinos/containers/workload"
 	"resinos/services/logpipe"
@@ -46,6 +47,7 @@ func newDevice(t *testing.T) *device {
 	d.dir = dir
 	t.Cleanup(func() {
 		d.powerCut()
+		d.removeCgroups()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -239,6 +241,21 @@ func (d *device) powerCut() {
 	for _, sub := range []string{"run", "records", "runc", "container", "shutdown"} {
 		if err := os.RemoveAll(d.path(sub)); err != nil {
 			d.t.Error(err)
+		}
+	}
+}
+
+// removeCgroups takes away the cgroups of killed containers, which the host would keep: below each
+// controller with version 1, at the top with version 2.
+func (d *device) removeCgroups() {
+	base := filepath.Base(d.dir)
+	for _, pattern := range []string{"*/" + base + "/*", "*/" + base, base + "/*", base} { // innermost first
+		found, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern))
+		if err != nil {
+			d.t.Error(err)
+		}
+		for _, dir := range found {
+			_ = unix.Rmdir(dir) // the files of a cgroup match too, and stay
 		}
 	}
 }
