@@ -39,7 +39,11 @@ deps: ## install what Debian has to bring, saying what and why
 .PHONY: test
 test: build-all ## every test: units, namespaces, QEMU boots
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v /images/boottest)
-	$(GO) test -timeout 25m -v -run 'Test' ./images/boottest
+	@mkdir -p build
+	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-development.img
+	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
+	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
+	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/boottest
 
 .PHONY: check
 check: build-all budget-files ## the house rules: format, vet, staticcheck, floors, names, budgets
