@@ -35,6 +35,26 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 	return err
 }
 
+func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return &usage{fmt.Sprintf("plan takes no argument %q", rest[0]), "try: osctl plan"}
+	}
+	var plan []boot.PlannedStep
+	if err := s.call(ctx, "plan", nil, &plan); err != nil {
+		return err
+	}
+	if *asJSON {
+		return s.printJSON(plan)
+	}
+	_, err = io.WriteString(s.Stdout, boot.Print(plan))
+	return err
+}
+
 // moment is one line of the time line: a step, or a milestone, which takes no time.
 type moment struct {
 	boot.Step

@@ -58,6 +58,7 @@ func commands() []command {
 	return []command{
 		{"status", "[-json] [NAME...]", "list the services and how they are", "osctl status\nosctl status -json netd", status},
 		{"boot", "[-json]", "show the time line of this boot", "osctl boot", bootLine},
+		{"plan", "[-json]", "show what a boot does, step by step, without doing it", "osctl plan", planned},
 		{"logs", "[-u NAME] [-k] [-p PRIORITY] [-n N] [-f] [-json]", "show the log of services, containers and kernel; times are UTC",
 			"osctl logs -f\nosctl logs -u hello -n 20     an app with all its containers\nosctl logs -u hello.web      one of them\nosctl logs -k -p warning     the kernel's complaints", logs},
 		{"start", "[-n] NAME...", "start services", "osctl start netd", change("start")},

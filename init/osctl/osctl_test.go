@@ -80,7 +80,7 @@ func fake(t *testing.T) string {
 		return func(context.Context, json.RawMessage) (any, error) { return v, nil }
 	}
 	handlers := map[string]control.Handler{
-		"status": value(services), "boot": value(report), "start": named("up"), "stop": named("down"),
+		"status": value(services), "boot": value(report), "plan": value(boot.Plan(boot.Inputs{Variant: "production"})[:2]), "start": named("up"), "stop": named("down"),
 		"restart": named("up"), "kill": named("backoff"), "power": value(nil),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -120,6 +120,7 @@ func TestGolden(t *testing.T) {
 	for name, lines := range map[string][]string{
 		"status":        {"status", "status netd sshd", "status nobody", "status --json logd", "status -json -- logd"},
 		"boot":          {"boot", "boot --json", "boot now"},
+		"plan":          {"plan", "plan -json", "plan now"},
 		"change":        {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "kill netd", "kill netd -n -signal HUP", "start nobody", "start", "reboot -n", "poweroff", "reboot now"},
 		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "logs -x", "logs hello", "logs -p loud", "logs -n many", "--help"},
 		"status_colour": {"status"},
