@@ -91,10 +91,15 @@ func (d *daemon) follow(ctx context.Context, events source) error {
 
 func (d *daemon) coldplug() {
 	devices := Present(d.sysRoot)
-	loaded := 0
-	for _, dev := range devices {
-		loaded += d.serve(dev.Path, dev.Modalias)
+	loaded, at := 0, 0
+	for ; at < len(devices) && urgency(devices[at]) == 0; at++ {
+		loaded += d.serve(devices[at].Path, devices[at].Modalias)
 	}
+	patiently(func() {
+		for _, dev := range devices[at:] {
+			loaded += d.serve(dev.Path, dev.Modalias)
+		}
+	})
 	if err := applyModes(d.devRoot, d.rules); err != nil {
 		d.log.Warn("device node modes not set", "error", err)
 	}

@@ -312,3 +312,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestPatientlyGivesWayAndComesBack(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	nice := func() int {
+		raw, err := unix.Getpriority(unix.PRIO_PROCESS, unix.Gettid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 20 - raw
+	}
+	before, during := nice(), 0
+	patiently(func() { during = nice() })
+	if os.Getuid() != 0 {
+		t.Skip("needs root: only root may raise a priority again")
+	}
+	if during != patience || nice() != before {
+		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during, nice(), patience)
+	}
+}
