@@ -1,0 +1,188 @@
+// Package button owns the power button: it finds the input devices that have the key, also those that come later, and
+// tells when it is pressed.
+//
+// It never decides what a press means, never polls, and takes no other key from a device: what people type is none of
+// its business. Read Run first.
+package button
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config is what Run needs.
+type Config struct {
+	DevRoot string // "/dev" if empty
+	SysRoot string // "/sys" if empty
+	Pressed func() // called at a press, never twice at a time; presses meanwhile count as one
+	Log     *slog.Logger
+}
+
+// mostDevices bounds how many devices are open: keyboards have the key too.
+const mostDevices = 16
+
+type daemon struct {
+	dev, sys string
+	log      *slog.Logger
+	folder   *folder
+	open     map[string]*os.File // by the name of the node; what is in it has a reader
+	readers  sync.WaitGroup
+	pressed  chan string // names of nodes; never closed
+	ended    chan end    // never closed
+}
+
+// end is the last word of a reader.
+type end struct {
+	name string
+	err  error
+}
+
+// Run calls cfg.Pressed at each press of a power button until ctx ends. Devices may come and go. It fails only if it
+// cannot hear of new devices.
+func Run(ctx context.Context, cfg Config) error {
+	d := &daemon{
+		dev: cfg.DevRoot, sys: cfg.SysRoot, log: cfg.Log,
+		open: map[string]*os.File{}, pressed: make(chan string, 1), ended: make(chan end),
+	}
+	if d.dev == "" {
+		d.dev = "/dev"
+	}
+	if d.sys == "" {
+		d.sys = "/sys"
+	}
+	var err error
+	if d.folder, err = watch(d.dev); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	changed := make(chan error) // never closed
+	d.readers.Go(func() { d.folder.follow(ctx, changed) })
+	defer d.readers.Wait()
+	defer d.close()
+	defer stop()
+	if err := d.look(ctx); err != nil {
+		return err
+	}
+	return d.serve(ctx, changed, cfg.Pressed)
+}
+
+func (d *daemon) serve(ctx context.Context, changed <-chan error, pressed func()) error {
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case name := <-d.pressed:
+			d.log.Info("power button pressed", "path", d.node(name))
+			pressed()
+		case err = <-changed:
+			if err == nil {
+				err = d.look(ctx)
+			}
+		case e := <-d.ended:
+			err = d.forget(ctx, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *daemon) node(name string) string { return filepath.Join(d.dev, inputFolder, name) }
+
+// look opens the power buttons that are there and not open yet.
+func (d *daemon) look(ctx context.Context) error {
+	if err := d.folder.aim(); err != nil {
+		return err
+	}
+	nodes, err := filepath.Glob(d.node("event*"))
+	if err != nil {
+		return nil // only a bad pattern fails
+	}
+	for _, node := range nodes {
+		name := filepath.Base(node)
+		if d.open[name] != nil {
+			continue
+		}
+		if err := d.add(ctx, name); err != nil && !gone(err) {
+			d.log.Warn("input device not watched", "path", node, "error", err)
+		}
+	}
+	return nil
+}
+
+// gone is what a device says that was taken away meanwhile.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
+
+// add opens the device if it has a power button; close or forget end its reader.
+func (d *daemon) add(ctx context.Context, name string) error {
+	bitmap, err := os.ReadFile(filepath.Join(d.sys, "class/input", name, "device/capabilities/key"))
+	if err != nil {
+		return err
+	}
+	if has, err := holds(string(bitmap), keyPower); err != nil || !has {
+		return err
+	}
+	if len(d.open) == mostDevices {
+		return errors.New("too many power buttons")
+	}
+	file, err := os.OpenFile(d.node(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	if err := onlyPower(file); err != nil { // more events than wanted do no harm
+		d.log.Debug("input device gives all keys", "path", file.Name(), "error", err)
+	}
+	d.open[name] = file
+	d.readers.Go(func() { d.read(ctx, name, file) })
+	d.log.Info("power button found", "path", file.Name())
+	return nil
+}
+
+// read passes presses on until the device is gone or closed.
+func (d *daemon) read(ctx context.Context, name string, file *os.File) {
+	buffer := make([]byte, 16*eventSize) // the kernel gives whole events
+	for {
+		n, err := file.Read(buffer)
+		if presses(buffer[:n]) > 0 {
+			select {
+			case d.pressed <- name:
+			default: // one waits already
+			}
+		}
+		if err != nil {
+			select {
+			case d.ended <- end{name, err}:
+			case <-ctx.Done():
+			}
+			return
+		}
+	}
+}
+
+// forget drops a device that ended. The kernel removes the node of an unplugged device before it tells the reader, so
+// that a node of this name is another device: without looking again its coming would have been missed.
+func (d *daemon) forget(ctx context.Context, e end) error {
+	_ = d.open[e.name].Close() // read only: closing cannot lose anything
+	delete(d.open, e.name)
+	if gone(e.err) {
+		return d.look(ctx)
+	}
+	d.log.Warn("power button lost", "path", d.node(e.name), "error", e.err)
+	return nil
+}
+
+// close wakes all readers.
+func (d *daemon) close() {
+	_ = d.folder.close() // read only, as are the devices
+	for _, file := range d.open {
+		_ = file.Close()
+	}
+}
