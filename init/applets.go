@@ -11,9 +11,11 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"resinos/bsp/button"
 	"resinos/bsp/uevent"
 	"resinos/init/boot"
 	"resinos/init/getty"
@@ -126,7 +128,26 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	if err != nil {
 		log.Warn("no module will be loaded", "error", err) // nodes and their modes are worth a daemon too
 	}
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { runButton(ctx, log) })
+	defer beside.Wait()
+	defer stop()
 	return uevent.Run(ctx, uevent.Config{Loader: loader, Log: log, Ready: func() { ready(log) }})
+}
+
+// runButton has a press of the power button switch the device off. Devices are served without it too.
+func runButton(ctx context.Context, log *slog.Logger) {
+	pressed := func() {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := control.Call(ctx, control.SocketPath, "power", map[string]boot.Power{"action": boot.PowerOff}, nil); err != nil {
+			log.Error("power button has no effect", "error", err)
+		}
+	}
+	if err := button.Run(ctx, button.Config{Pressed: pressed, Log: log}); err != nil {
+		log.Warn("power button not watched", "error", err)
+	}
 }
 
 // hostKeys is one of the persistent binds: the device keeps its host key.
