@@ -93,7 +93,7 @@ func TestGuestLife(t *testing.T) {
 
 func TestGuestDies(t *testing.T) {
 	g := startGuest(t, nil)
-	expect(t, g, 0, "hello")
+	expect(t, g, 0, "hello from the disk") // all of it: a begun line matches too
 	if err := syscall.Kill(g.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -213,7 +213,7 @@ func typeInto(console *qemu.Console, in io.Reader) error {
 }
 
 // outputLine is what PID 1 prints on the console of every variant when a container has said its first byte.
-const outputLine = `resinos: container_output [0-9.]+`
+const outputLine = `resinos: container_output [0-9.]+s`
 
 // watchBoot waits for the first output of a container, prints the time line and powers the device off. ctx bounds it.
 func watchBoot(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
