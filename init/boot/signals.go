@@ -69,5 +69,5 @@ func logSignal(log *slog.Logger, s os.Signal) {
 		log.Warn("ctrl-alt-del or interrupt: press again within 10 s to reboot")
 		return
 	}
-	log.Warn("signal ignored", "signal", fmt.Sprintf("%d (%v)", int(number), number))
+	log.Warn("signal ignored; to go down: osctl poweroff, osctl reboot", "signal", fmt.Sprintf("%d (%v)", int(number), number))
 }
