@@ -3,13 +3,16 @@
 // whether the named needs exist is the graph's question. Read Spec first.
 package spec
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Type says when a service counts as up.
 type Type string
 
-// The three types. Simple is up as soon as its program runs, Notify when it sends READY=1, and
-// Oneshot when it has ended with exit code 0.
+// The three types. Simple is up as soon as its program runs (or, with a Ready probe, once that
+// succeeds), Notify when it sends READY=1, and Oneshot when it has ended with exit code 0.
 const (
 	Simple  Type = "simple"
 	Notify  Type = "notify"
@@ -47,74 +50,221 @@ const (
 	Process KillMode = "process"
 )
 
-// Spec is the definition of one service: what its file says, with the defaults filled in.
+// Start says what a service that is asked for waits for, besides those it comes after.
+type Start string
+
+// AtBoot is at once. OnDemand is traffic on one of its Listen sockets, its Timer, or a change of
+// one of its WatchPaths; after a clean end the service waits for the next of them.
+const (
+	AtBoot   Start = "boot"
+	OnDemand Start = "demand"
+)
+
+// Spec is the definition of one service: what its file says, with the defaults filled in. Each
+// field names its key; the services' README has the table of all of them.
 type Spec struct {
-	Name             string            // the file's name without .toml
-	Description      string            // one line for people
-	Command          []string          // absolute program path and its arguments
-	Type             Type              // when it counts as up
-	Needs            []string          // must be up before it starts; it stops when one of them stops for good
-	Wants            []string          // started with it and before it, if they can be
-	After            []string          // only the order, and only among services that start anyway
-	Restart          Restart           // what follows its end
-	StartTimeout     time.Duration     // how long it may take to be up; 0 is for ever
-	StopTimeout      time.Duration     // from SIGTERM to SIGKILL
-	OOMScore         int               // oom_score_adj of its processes
-	Environment      map[string]string // added to the manager's small default environment
-	WorkingDirectory string            // absolute; "/" when not said
-	Variants         []string          // image variants that carry it; empty is all
-	Log              Log               // where its output goes
-	CgroupDelegate   bool              // its main process lives in the leaf "main"; the rest of its cgroup is its own
-	KillMode         KillMode          // who is killed when it ends
+	Name        string // the file's name without .toml
+	Description string // one line for people
+	Masked      bool   // masked: it exists and never starts
+
+	Command             []string          // absolute program path and its arguments
+	Environment         map[string]string // added to the manager's small default environment
+	WorkingDirectory    string            // absolute; "/" when not said
+	User, Group         string            // names or numbers; empty is root, and the user's own group
+	SupplementaryGroups []string          // names or numbers, beside the ones /etc/group gives the user
+	Log                 Log               // where its output goes
+
+	Start     Start
+	Type      Type
+	Ready     Ready    // when a Simple service counts as up
+	Needs     []string // must be up before it starts; it stops when one of them stops for good
+	Wants     []string // started with it and before it, if they can be
+	After     []string // only the order, and only among services that start anyway
+	Conflicts []string // never runs beside it: whoever is asked for last stops the other
+
+	Conditions []Condition // all must hold at each start, else it is skipped
+	Variants   []string    // image variants that carry it; empty is all
+
+	Restart      Restart       // what follows its end
+	RestartPause time.Duration // before the second restart in a row, twice that before the third, …
+	RestartLimit time.Duration // … up to this
+	GiveUp       GiveUp
+
+	StartTimeout  time.Duration // how long it may take to be up; 0 is for ever
+	StopTimeout   time.Duration // from the stop signal to SIGKILL
+	StopSignal    string        // a signal name without SIG: "TERM"
+	ReloadSignal  string        // the same: "HUP"; empty when it is reloaded by command or not at all
+	ReloadCommand []string      // run beside the service; its exit code is the answer
+	KillMode      KillMode      // who is killed when it ends
+	WatchdogEvery time.Duration // it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
+	Health        Health
+
+	Listen     Listen
+	Timer      Timer
+	WatchPaths []string // absolute; a change of one of them starts the service
+	FDStore    int      // descriptors it may leave with us over a restart (FDSTORE=1)
+
+	OOMScore       int    // oom_score_adj of its processes
+	Limits         Limits // of its cgroup
+	CgroupDelegate bool   // its main process lives in the leaf "main"; the rest of its cgroup is its own
+	Sandbox        Sandbox
+}
+
+// Ready is how a Simple service is found to be up; at most one field is set.
+type Ready struct {
+	FD      int      // ready-fd: a descriptor of 3 or more on which it writes a newline (the s6 protocol)
+	Port    string   // ready-port: "tcp:127.0.0.1:80" or "unix:/run/x.sock" that takes a connection
+	Command []string // ready-command: exits 0; asked again and again until the start timeout
+}
+
+// Set reports whether there is a probe.
+func (r Ready) Set() bool { return r.FD != 0 || r.Port != "" || len(r.Command) > 0 }
+
+// GiveUp is when a service that keeps dying is left failed: after Lives lives within Within. The
+// zero value is never.
+type GiveUp struct {
+	Lives  int           // give-up-after
+	Within time.Duration // give-up-within
+}
+
+// Health is a command that is run again and again while the service is up. When it has failed
+// Retries times in a row the service is killed and goes through its restart policy.
+type Health struct {
+	Command []string      // health-command; empty is no check
+	Every   time.Duration // health-every
+	Timeout time.Duration // health-timeout: a run that takes longer has failed
+	Retries int           // health-retries
+}
+
+// ConditionKind says what a condition looks at.
+type ConditionKind string
+
+// The kinds of condition.
+const (
+	PathCondition    ConditionKind = "path"    // condition-path: the path exists
+	ConfigCondition  ConditionKind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE
+	CmdlineCondition ConditionKind = "cmdline" // condition-cmdline: WORD or NAME=VALUE is on the kernel command line
+	BoardCondition   ConditionKind = "board"   // condition-board: the device is this board
+)
+
+// Condition is one thing that must hold when a service starts. Written as "value", or "!value" for
+// the opposite.
+type Condition struct {
+	Kind  ConditionKind
+	Not   bool
+	Value string
+}
+
+// String writes the condition as a service file does: condition-path "!/etc/off".
+func (c Condition) String() string {
+	not := ""
+	if c.Not {
+		not = "!"
+	}
+	return "condition-" + string(c.Kind) + ` "` + not + c.Value + `"`
+}
+
+// Listen is the sockets that PID 1 opens for a service before it runs and keeps while it does
+// not. They reach it by the LISTEN_FDS protocol (sd_listen_fds(3)): descriptors 3 and on.
+type Listen struct {
+	Sockets     []Socket // listen
+	Mode        uint32   // listen-mode: of unix sockets, "0600"
+	User, Group string   // listen-user, listen-group: owner of unix sockets
+	Each        bool     // listen-each: one process a connection, which is its descriptor 3
+	Max         int      // listen-max: connections at once with Each; more wait in the backlog
+}
+
+// Socket is one listening socket.
+type Socket struct {
+	Network string // tcp, udp, unix (stream), unixgram, unixpacket
+	Address string // HOST:PORT with an empty HOST for all, or an absolute path
+	Name    string // LISTEN_FDNAMES; the service's name when not said
+}
+
+// String writes the socket as a service file does.
+func (s Socket) String() string {
+	if s.Name != "" {
+		return s.Name + "=" + s.Network + ":" + s.Address
+	}
+	return s.Network + ":" + s.Address
+}
+
+// Timer starts a service by the monotonic clock: boot time never jumps, and a device without a
+// battery does not know the hour. The zero value is no timer.
+type Timer struct {
+	AfterBoot time.Duration // timer-after-boot: the first start, counted from the kernel's
+	Every     time.Duration // timer-every: from one start to the next; 0 is once
+	Spread    time.Duration // timer-random-delay: each is later by up to this, so that a fleet spreads out
+}
+
+// Set reports whether there is a timer.
+func (t Timer) Set() bool { return t.AfterBoot > 0 || t.Every > 0 }
+
+// Limits is what the cgroup of a service enforces (cgroup v2); a zero field is no limit. Sizes
+// are bytes.
+type Limits struct {
+	MemoryMin, MemoryHigh, MemoryMax int64 // memory-min, memory-high, memory-max
+	Pids                             int   // pids-max
+	CPUWeight, IOWeight              int   // cpu-weight, io-weight: 1 to 10000, 100 is the standard
+}
+
+// Sandbox is what the processes of a service see of the system and may do to it. The zero value
+// is everything.
+type Sandbox struct {
+	PrivateTmp      bool     // private-tmp: its own empty /tmp and /var/tmp
+	ReadOnlyPaths   []string // read-only-paths: absolute; a "-" in front lets a missing one pass
+	HiddenPaths     []string // hidden-paths: the same; seen empty and without rights
+	MountNamespace  bool     // mount-namespace: its own even without the above
+	Propagation     Propagation
+	Capabilities    []string // capabilities: all it may ever have, CAP_NET_ADMIN; only when Bounded
+	Bounded         bool     // capabilities was said, be it empty
+	NoNewPrivileges bool     // no-new-privileges
+	Seccomp         string   // seccomp: the name of a profile in services/confine
+	Nice            int      // nice: -20 to 19
+	Rlimits         map[string]Rlimit
+}
+
+// Propagation says how mounts travel between the host and a service's mount namespace.
+type Propagation string
+
+// Slave lets the host's mounts appear in the service and none of its own escape; Private cuts
+// both ways; Shared lets both through.
+const (
+	Slave   Propagation = "slave"
+	Private Propagation = "private"
+	Shared  Propagation = "shared"
+)
+
+// Rlimit is a soft and a hard limit of setrlimit(2). Infinity is none.
+type Rlimit struct{ Soft, Hard uint64 }
+
+// Infinity is RLIM_INFINITY.
+const Infinity = ^uint64(0)
+
+// OwnMounts reports whether the service needs a mount namespace of its own.
+func (s Sandbox) OwnMounts() bool {
+	return s.MountNamespace || s.PrivateTmp || len(s.ReadOnlyPaths) > 0 || len(s.HiddenPaths) > 0
 }
 
 // The defaults of keys that a file leaves out.
 const (
-	DefaultStopTimeout  = 10 * time.Second
-	DefaultStartTimeout = 90 * time.Second // for type notify; the other types wait for ever
+	DefaultStopTimeout   = 10 * time.Second
+	DefaultStartTimeout  = 90 * time.Second // for what has to say that it is up; the others wait for ever
+	DefaultRestartPause  = 100 * time.Millisecond
+	DefaultRestartLimit  = 30 * time.Second
+	DefaultHealthEvery   = 30 * time.Second
+	DefaultHealthTimeout = 10 * time.Second
+	DefaultHealthRetries = 3
+	DefaultListenMode    = 0o600
+	DefaultListenMax     = 64
 )
-
-// defaults returns s with every key that was not set given its standing value.
-func (s Spec) defaults(set map[string]bool) Spec {
-	if s.Type == "" {
-		s.Type = Simple
-	}
-	if s.Restart == "" {
-		s.Restart = Always
-		if s.Type == Oneshot {
-			s.Restart = Never
-		}
-	}
-	if !set["stop-timeout"] {
-		s.StopTimeout = DefaultStopTimeout
-	}
-	if !set["start-timeout"] && s.Type == Notify {
-		s.StartTimeout = DefaultStartTimeout
-	}
-	if s.WorkingDirectory == "" {
-		s.WorkingDirectory = "/"
-	}
-	if s.Log == "" {
-		s.Log = Ring
-	}
-	if s.KillMode == "" {
-		s.KillMode = Group
-		if s.CgroupDelegate {
-			s.KillMode = Process
-		}
-	}
-	return s
-}
 
 // InVariant reports whether an image of this variant carries the service.
 func (s Spec) InVariant(variant string) bool {
-	if len(s.Variants) == 0 {
-		return true
-	}
-	for _, v := range s.Variants {
-		if v == variant {
-			return true
-		}
-	}
-	return false
+	return len(s.Variants) == 0 || slices.Contains(s.Variants, variant)
+}
+
+// Demand reports whether the service has something that can start it on demand.
+func (s Spec) Demand() bool {
+	return len(s.Listen.Sockets) > 0 || s.Timer.Set() || len(s.WatchPaths) > 0
 }
