@@ -69,6 +69,29 @@ func TestFailures(t *testing.T)    { asInit(t, "failures") }
 func TestManyDeaths(t *testing.T)  { asInit(t, "deaths") }
 func TestOOMScore(t *testing.T)    { asInit(t, "oom") }
 
+func TestAdopt(t *testing.T) { asInit(t, "adopt") }
+
+func TestParseStat(t *testing.T) {
+	line := "12 (a) Z b) S 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1"
+	if got, err := parseStat(line); err != nil || got != (stat{parent: 7, started: 98765}) {
+		t.Errorf("parseStat = %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "1", "1 (x) S", "1 (x) S y 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 z 1"} {
+		if got, err := parseStat(bad); err == nil {
+			t.Errorf("parseStat(%q) = %+v", bad, got)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add("12 (a) Z b) S 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1")
+	f.Fuzz(func(t *testing.T, text string) {
+		if s, err := parseStat(text); err != nil && s.dead && s.started != 0 {
+			t.Errorf("parseStat(%q) = %+v, %v", text, s, err)
+		}
+	})
+}
+
 func TestStatusWords(t *testing.T) {
 	for ws, want := range map[syscall.WaitStatus]string{
 		0: "exit code 0", 3 << 8: "exit code 3", 9: "killed by signal 9", 6 | 0x80: "killed by signal 6, core dumped",

@@ -41,13 +41,18 @@ type Command struct {
 type Status struct {
 	Pid  int
 	Wait syscall.WaitStatus
+	// Unknown: an adopted process ended as another process's child, which alone was told how.
+	Unknown bool
 }
 
 // OK reports whether the process ended by itself with exit code 0.
-func (s Status) OK() bool { return s.Wait.Exited() && s.Wait.ExitStatus() == 0 }
+func (s Status) OK() bool { return !s.Unknown && s.Wait.Exited() && s.Wait.ExitStatus() == 0 }
 
 // String says it in words: "exit code 3", "killed by signal 9", "killed by signal 6, core dumped".
 func (s Status) String() string {
+	if s.Unknown {
+		return "ended, its parent knows how"
+	}
 	if s.Wait.Exited() {
 		return "exit code " + strconv.Itoa(s.Wait.ExitStatus())
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/fault"
 )
 
 // sweepEvery is the period of the reaping that no signal asked for: SIGCHLD coalesces, and a lost
@@ -33,6 +35,9 @@ type Reaper struct {
 	oom      oomScore
 
 	reaped atomic.Uint64
+	beat   atomic.Uint64      // rounds of Run
+	again  chan struct{}      // holds one token while a round is asked for
+	asked  chan chan struct{} // rounds that somebody waits for
 }
 
 // NewReaper returns a reaper that knows no process. It forks at once if asked to, but exits are
@@ -41,7 +46,7 @@ type Reaper struct {
 func NewReaper() *Reaper {
 	// Linux 5.11. Where it fails, children see a few descriptors more.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
-	return &Reaper{live: map[int]*Process{}}
+	return &Reaper{live: map[int]*Process{}, again: make(chan struct{}, 1), asked: make(chan chan struct{})}
 }
 
 // Run reaps until ctx is cancelled, and returns its cause. Children that end later are reaped by
@@ -52,18 +57,27 @@ func (r *Reaper) Run(ctx context.Context) error {
 	defer signal.Stop(died)
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	var made chan struct{} // closed after the round that was asked for
 	for {
+		fault.Point("reaper.round")
 		r.drain()
+		r.beat.Add(1)
+		if made != nil {
+			close(made)
+			made = nil
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-died:
 		case <-sweep.C:
+		case <-r.again:
+		case made = <-r.asked:
 		}
 	}
 }
 
-// OnOrphan has hook told of every process reaped from now on that Start did not start: as PID 1
+// OnOrphan has hook told of every process reaped from now on that was neither started nor adopted: as PID 1
 // these are the daemons and leftovers of services. It is called from Run's goroutine, must not
 // block and must not call the Reaper. Nil is nobody.
 func (r *Reaper) OnOrphan(hook func(Status)) {
@@ -96,7 +110,11 @@ func (r *Reaper) next() (status Status, tell func(Status), ok bool) {
 	defer r.mu.Unlock()
 	var ws syscall.WaitStatus
 	for {
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		var pid int
+		err := fault.Call("wait4")
+		if err == nil {
+			pid, err = syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		}
 		if err == syscall.EINTR {
 			continue
 		}

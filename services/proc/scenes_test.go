@@ -18,7 +18,7 @@ import (
 
 var scenes = map[string]func() error{
 	"storm": storm, "daemons": daemons, "codes": codes, "inheritance": inheritance,
-	"failures": failures, "deaths": deaths, "oom": oom,
+	"failures": failures, "deaths": deaths, "oom": oom, "adopt": adopt,
 }
 
 // reaping runs a reaper beside the scene.
@@ -342,3 +342,104 @@ echo dir $(/bin/pwd)
 /bin/printf 'env '; /usr/bin/tr '\000' ' ' < /proc/$$/environ; echo
 read pid name state parent group session rest < /proc/$$/stat; echo session $session
 echo blocked $b ignored $i`
+
+// adopt: a child that nobody registered (as after this process executed itself again) is taken over alive and dead, a
+// stranger's child is followed to its end under either parent, and what is gone is told.
+func adopt() error {
+	r := NewReaper()
+	raw := func(line string) int {
+		pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", line}, &syscall.ProcAttr{})
+		if err != nil {
+			panic(err)
+		}
+		return pid
+	}
+	dead := raw("exit 7")
+	if err := within(5*time.Second, "a zombie", func() bool { return len(zombies()) == 1 }); err != nil {
+		return err
+	}
+	told := make(chan Status, 10)
+	tell := func(s Status) { told <- s }
+	taken := make(map[int]*Process)
+	var gone int
+	return withReaperLate(r, func() error {
+		for _, pid := range []int{dead, raw("sleep 0.05; exit 8")} {
+			p, err := r.Adopt(pid, tell)
+			if err != nil {
+				return err
+			}
+			taken[pid], gone = p, pid
+		}
+		if _, err := r.Adopt(dead, tell); !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("adopted twice: %v", err)
+		}
+		return nil
+	}, func() error {
+		for range 2 {
+			s := <-told
+			if first := <-taken[s.Pid].Done(); first != s || s.Wait.ExitStatus() != map[bool]int{true: 7, false: 8}[s.Pid == dead] {
+				return fmt.Errorf("pid %d: %s, %s", s.Pid, s, first)
+			}
+		}
+		for pid, want := range map[int]error{gone: os.ErrProcessDone, 1: os.ErrInvalid, -3: os.ErrInvalid, 1 << 21: os.ErrProcessDone} {
+			if _, err := r.Adopt(pid, tell); !errors.Is(err, want) {
+				return fmt.Errorf("Adopt(%d) gives %v, want %v", pid, err, want)
+			}
+		}
+		return adoptGrandchildren(r, told)
+	})
+}
+
+// adoptGrandchildren: one whose parent outlives it, and one whose parent leaves it to us.
+func adoptGrandchildren(r *Reaper, told chan Status) error {
+	for line, want := range map[string]string{
+		"sleep 0.2 & echo $!; wait; sleep 0.1": "ended, its parent knows how",
+		"(sleep 0.3; exit 9) & echo $!":        "exit code 9",
+	} {
+		in, out, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		c := shell(line)
+		c.Stdout = out
+		parent, err := r.Start(c)
+		if err != nil {
+			return err
+		}
+		out.Close()
+		var pid int
+		if _, err := fmt.Fscan(in, &pid); err != nil {
+			return err
+		}
+		in.Close()
+		before, err := StartTime(pid)
+		if err != nil || before == 0 {
+			return fmt.Errorf("start time %d, %v", before, err)
+		}
+		if _, err := r.Adopt(pid, func(s Status) { told <- s }); err != nil {
+			return err
+		}
+		if s := <-told; s.Pid != pid || s.String() != want {
+			return fmt.Errorf("%q: %s, want %s", line, s, want)
+		}
+		<-parent.Done()
+		if _, err := StartTime(pid); !errors.Is(err, os.ErrProcessDone) && err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	beat := r.Beat()
+	if err := r.Nudge(ctx); err != nil || r.Beat() <= beat {
+		return fmt.Errorf("nudged: beat %d, then %d, %v", beat, r.Beat(), err)
+	}
+	return nil
+}
+
+// withReaperLate does something before the reaper runs and something beside it.
+func withReaperLate(r *Reaper, before, beside func() error) error {
+	if err := before(); err != nil {
+		return err
+	}
+	return withReaper(r, func(*Reaper) error { return beside() })
+}

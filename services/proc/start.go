@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"resinos/services/fault"
 )
 
 // Start runs c and returns once its program has been executed (an unreadable or missing program
@@ -30,7 +32,9 @@ func (r *Reaper) Start(c Command) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p.Degraded = r.oom.set(c.OOMScore)
-	p.Pid, err = syscall.ForkExec(c.Path, args, attr)
+	if err = fault.Call("fork"); err == nil {
+		p.Pid, err = syscall.ForkExec(c.Path, args, attr)
+	}
 	r.oom.restore()
 	if err != nil {
 		return nil, fmt.Errorf("execute %s: %w", c.Path, err)
@@ -50,7 +54,7 @@ func (c *Command) attributes() (*syscall.ProcAttr, func(), error) {
 		}
 		if null == nil {
 			var err error
-			if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+			if null, err = openNull(); err != nil {
 				return nil, nil, fmt.Errorf("open standard files: %w", err)
 			}
 		}
@@ -77,4 +81,11 @@ func (c *Command) attributes() (*syscall.ProcAttr, func(), error) {
 			null.Close() // nothing was written to it
 		}
 	}, nil
+}
+
+func openNull() (*os.File, error) {
+	if err := fault.Call("open null"); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(os.DevNull, os.O_RDWR, 0)
 }

@@ -1,0 +1,150 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Adopt takes charge of a process that Start did not start: a child of an earlier life of this process, which executed itself
+// again, or one that a service names as its main process. Its end is told as that of a started one, also if it is dead already
+// and only waits to be reaped. It is os.ErrProcessDone when there is no such process any more; a caller that remembers the
+// process from before compares its StartTime first, because the number may have been given out again.
+//
+// A process that is still somebody else's child is watched too. If it ends before its parent gives it to us by dying, its
+// parent takes its status, and ours says Unknown.
+func (r *Reaper) Adopt(pid int, onExit func(Status)) (*Process, error) {
+	p := &Process{Pid: pid, reaper: r, done: make(chan Status, 1), onExit: onExit}
+	r.mu.Lock() // nobody reaps while we look, so a dead child stays what it is
+	defer r.mu.Unlock()
+	if r.live[pid] != nil {
+		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrExist)
+	}
+	if pid <= 1 {
+		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrInvalid)
+	}
+	// Before the look into /proc: what the descriptor stands for cannot change any more.
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // EINVAL: a thread's number
+		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrProcessDone)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adopt pid %d: %w", pid, err)
+	}
+	watch := os.NewFile(uintptr(fd), "pidfd")
+	s, err := readStat(pid)
+	ours := err == nil && s.parent == os.Getpid()
+	if err != nil || s.dead && !ours {
+		watch.Close() // nothing was written to it
+		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrProcessDone)
+	}
+	r.live[pid] = p
+	if ours {
+		watch.Close()
+		r.nudge() // it may be dead
+		return p, nil
+	}
+	go r.follow(p, watch)
+	return p, nil
+}
+
+// follow waits for the end of a process that has another parent. It ends with the process.
+func (r *Reaper) follow(p *Process, watch *os.File) {
+	defer watch.Close()
+	if raw, err := watch.SyscallConn(); err == nil {
+		// The poller wakes us when the descriptor becomes readable, which is at the end of the process.
+		_ = raw.Read(func(fd uintptr) bool {
+			set := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(set, 0)
+			return n > 0 || err != nil && err != unix.EINTR
+		})
+	}
+	r.mu.Lock()
+	if s, err := readStat(p.Pid); r.live[p.Pid] != p || err == nil && s.parent == os.Getpid() {
+		r.mu.Unlock()
+		r.nudge() // it became our child: its status is there to be reaped, or was
+		return
+	}
+	status := Status{Pid: p.Pid, Unknown: true}
+	delete(r.live, p.Pid)
+	p.done <- status // capacity 1 and sent once: never blocks
+	r.mu.Unlock()
+	if p.onExit != nil {
+		p.onExit(status)
+	}
+}
+
+// Beat counts the rounds of Run. It moves with every death, every Nudge and at least twice a minute.
+func (r *Reaper) Beat() uint64 { return r.beat.Load() }
+
+// Nudge has Run make a round and waits for it: that is how a watchdog sees progress where nothing dies.
+func (r *Reaper) Nudge(ctx context.Context) error {
+	made := make(chan struct{})
+	select {
+	case r.asked <- made:
+	case <-ctx.Done():
+		return fmt.Errorf("nudge reaper: %w", context.Cause(ctx))
+	}
+	select {
+	case <-made:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("nudge reaper: %w", context.Cause(ctx))
+	}
+}
+
+// nudge asks for a round without waiting. The lock may be held.
+func (r *Reaper) nudge() {
+	select {
+	case r.again <- struct{}{}:
+	default: // asked for already
+	}
+}
+
+// StartTime is when the process was started, in clock ticks since the kernel's start. With the pid it names one process for
+// ever. It fails with os.ErrProcessDone when there is no such process.
+func StartTime(pid int) (uint64, error) {
+	s, err := readStat(pid)
+	if err != nil {
+		return 0, fmt.Errorf("read start time of pid %d: %w", pid, err)
+	}
+	return s.started, nil
+}
+
+// stat is what we need of /proc/PID/stat.
+type stat struct {
+	dead    bool // waits to be reaped
+	parent  int
+	started uint64
+}
+
+func readStat(pid int) (stat, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return stat{}, os.ErrProcessDone
+	}
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(string(text))
+}
+
+// parseStat reads "pid (name) state ppid … starttime …", proc_pid_stat(5). The name may hold anything, brackets too.
+func parseStat(text string) (stat, error) {
+	const state, parent, started = 0, 1, 19 // counted behind the name
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(fields) <= started {
+		return stat{}, fmt.Errorf("parse stat: %d fields, want %d", len(fields), started+1)
+	}
+	s := stat{dead: fields[state] == "Z" || fields[state] == "X"}
+	var err1, err2 error
+	s.parent, err1 = strconv.Atoi(fields[parent])
+	s.started, err2 = strconv.ParseUint(fields[started], 10, 64)
+	return s, errors.Join(err1, err2)
+}
