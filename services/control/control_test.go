@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"resinos/services/guard"
 )
 
 func serving(t *testing.T) string {
@@ -178,6 +180,52 @@ func TestEndAnswersWaiters(t *testing.T) {
 		}
 	})
 	wg.Wait()
+}
+
+// TestPanicIsTold: a handler that panics costs its client the connection and nobody else anything.
+func TestPanicIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	socket, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	told := make(chan string, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	s := Server{Socket: socket, Log: slog.New(slog.DiscardHandler), Guard: &guard.Guard{Caught: func(name string, cause any, _ []byte) {
+		told <- fmt.Sprint(name, ": ", cause)
+	}}, Handlers: map[string]Handler{
+		"bad": func(context.Context, json.RawMessage) (any, error) { panic("oops") },
+		"ok":  func(context.Context, json.RawMessage) (any, error) { return 1, nil },
+	}}
+	go func() { over <- s.Run(ctx) }()
+	if err := call(t, path, "bad", nil, nil); err == nil {
+		t.Error("a panic is a success")
+	}
+	if got := <-told; got != "control client: oops" {
+		t.Errorf("the guard is told %q", got)
+	}
+	for range 2 * maxClients { // the slot of the client is free again
+		if err := call(t, path, "ok", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	<-over
+	// The socket outlives its server: who calls now waits for the next one.
+	var late int
+	answered := make(chan error, 1)
+	go func() { answered <- call(t, path, "ok", nil, &late) }()
+	time.Sleep(20 * time.Millisecond)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	go func() { over <- s.Run(ctx) }()
+	if err := <-answered; err != nil || late != 1 {
+		t.Errorf("a client that came between two servers gets %d, %v", late, err)
+	}
+	cancel()
+	<-over
 }
 
 func TestOnlyRoot(t *testing.T) {

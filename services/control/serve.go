@@ -16,21 +16,71 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/fault"
+	"resinos/services/guard"
 )
 
 // Serve listens on path, in the place of whatever was there, and answers until ctx is cancelled;
 // then it removes the socket, waits for the handlers under way and returns ctx's cause.
 func Serve(ctx context.Context, path string, handlers map[string]Handler, log *slog.Logger) error {
-	l, err := listen(path)
+	socket, err := Listen(path)
 	if err != nil {
 		return fmt.Errorf("serve control: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { l.Close() }) // also removes the socket
+	defer socket.Close()                                       // nothing was written to it
+	stop := context.AfterFunc(ctx, func() { os.Remove(path) }) // the next one to listen removes it too
 	defer stop()
-	s := &server{handlers: handlers, log: log, slots: make(chan struct{}, maxClients)}
-	defer s.clients.Wait()
+	return Server{Socket: socket, Handlers: handlers, Log: log}.Run(ctx)
+}
+
+// Listen makes the socket at path, in the place of whatever was there. The caller closes it, or hands it on to the program
+// that it becomes: clients then queue instead of being refused.
+func Listen(path string) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := fault.Call("control listen"); err != nil {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close() // the file is a descriptor of its own
+	// Between bind and chmod others may connect; the peer's user id is what keeps them out.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, err
+	}
+	return l.File()
+}
+
+// Server answers on a socket that is there already.
+type Server struct {
+	Socket   *os.File // from Listen; it stays open and the caller's
+	Handlers map[string]Handler
+	Log      *slog.Logger
+	Guard    *guard.Guard // is told of a panic in a handler or for a client; nil lets it through
+}
+
+// Run answers until ctx is cancelled; then it waits for the handlers under way and returns ctx's cause.
+func (s Server) Run(ctx context.Context) error {
+	own, err := net.FileListener(s.Socket)
+	if err != nil {
+		return fmt.Errorf("serve control: %w", err)
+	}
+	l, isUnix := own.(*net.UnixListener)
+	if !isUnix {
+		own.Close()
+		return fmt.Errorf("serve control: %s is no unix socket", own.Addr())
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	work := &server{handlers: s.Handlers, log: s.Log, guard: s.Guard, slots: make(chan struct{}, maxClients)}
+	defer work.clients.Wait()
 	for {
-		conn, err := l.AcceptUnix()
+		conn, err := accept(l)
 		if ctx.Err() != nil {
 			if conn != nil {
 				conn.Close() // never served
@@ -39,36 +89,29 @@ func Serve(ctx context.Context, path string, handlers map[string]Handler, log *s
 		}
 		if err != nil {
 			// No descriptors or no memory: those that are served go on, the next try waits.
-			log.Warn("accept control client", "error", err)
+			s.Log.Warn("accept control client", "error", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
 			}
 			continue
 		}
-		s.admit(ctx, conn)
+		work.admit(ctx, conn)
 	}
 }
 
-func listen(path string) (*net.UnixListener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+func accept(l *net.UnixListener) (*net.UnixConn, error) {
+	fault.Point("control.accept")
+	if err := fault.Call("control accept"); err != nil {
 		return nil, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	// Between bind and chmod others may connect; the peer's user id is what keeps them out.
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close() // the chmod error says more
-		return nil, err
-	}
-	return l, nil
+	return l.AcceptUnix()
 }
 
 type server struct {
 	handlers map[string]Handler
 	log      *slog.Logger
+	guard    *guard.Guard
 	slots    chan struct{}
 	clients  sync.WaitGroup
 }
@@ -87,6 +130,7 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	s.clients.Go(func() {
+		defer s.guard.Catch("control client")
 		defer func() { <-s.slots }()
 		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // an answer under way is still sent
 		defer stop()
@@ -160,6 +204,7 @@ func (s *server) handle(ctx context.Context, r Request) []byte {
 	}
 	ctx, cancel := context.WithTimeout(ctx, workTime)
 	defer cancel()
+	fault.Point("control.handle")
 	return encode(h(ctx, r.Args))
 }
 

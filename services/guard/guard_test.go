@@ -22,9 +22,8 @@ func TestCaught(t *testing.T) {
 	<-done
 	func() {
 		defer g.Catch("here")
-		var none map[string]int
 		defer func() { panic("second") }() // replaces the first
-		none["x"] = 1
+		panic("first")
 	}()
 	if got := <-told; got != "here: second" {
 		t.Errorf("told %q", got)
