@@ -18,9 +18,12 @@ type note struct {
 	message notify.Message
 }
 
-// accept looks the sender up at once and hands the message to the loop.
-func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Message) {
-	return func(from notify.Sender, m notify.Message) {
+// accept looks the sender up at once and hands the message to the loop. Descriptors are not kept.
+func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Message, []*os.File) {
+	return func(from notify.Sender, m notify.Message, files []*os.File) {
+		for _, f := range files {
+			f.Close() // not ours to use
+		}
 		n := note{from: from, message: m}
 		if s.cfg.Cgroups != nil {
 			n.group = s.cfg.Cgroups.Owner(from.PID)
