@@ -23,6 +23,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/netd"
 	"resinos/net/sshd"
+	"resinos/services/confine"
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/notify"
@@ -43,6 +44,7 @@ func applets() map[string]applet {
 		"devd":     daemon(runDevd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
+		"launch":   func(context.Context, []string) int { return confine.Main(os.Environ()) },
 	}
 }
 
