@@ -6,10 +6,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"resinos/init/boot"
+	"resinos/init/osctl/gauge"
+	"resinos/services/cgroup"
+	"resinos/services/spec"
 	"resinos/services/supervise"
 )
 
@@ -19,18 +25,32 @@ func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	var list []supervise.ServiceStatus
-	if err := s.call(ctx, "status", nil, &list); err != nil {
+	list, err := s.services(ctx)
+	if err != nil {
 		return err
 	}
-	if list, err = pick(list, names); err != nil {
+	picked, err := pick(list, names)
+	if err != nil {
 		return err
 	}
-	if *asJSON {
-		return s.printJSON(list)
+	switch {
+	case *asJSON:
+		err = s.printJSON(picked)
+	case len(names) > 0:
+		err = s.details(ctx, list, picked)
+	default:
+		_, err = io.WriteString(s.Stdout, s.overall(ctx, list))
 	}
-	_, err = io.WriteString(s.Stdout, s.statusTable(list))
+	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(st supervise.ServiceStatus) bool { return !isUp(st) }) {
+		return notUp{}
+	}
 	return err
+}
+
+func (s *session) services(ctx context.Context) ([]supervise.ServiceStatus, error) {
+	var list []supervise.ServiceStatus
+	err := s.call(ctx, "status", nil, &list)
+	return list, err
 }
 
 // pick keeps the services that were named, or all.
@@ -40,33 +60,242 @@ func pick(list []supervise.ServiceStatus, names []string) ([]supervise.ServiceSt
 	}
 	var picked []supervise.ServiceStatus
 	for _, name := range names {
-		i := slices.IndexFunc(list, func(st supervise.ServiceStatus) bool { return st.Name == name })
-		if i < 0 {
-			return nil, &failure{fmt.Errorf("no service %q", name), "try: osctl status"}
+		st, ok := named(list, name)
+		if !ok {
+			return nil, noService(list, name)
 		}
-		picked = append(picked, list[i])
+		picked = append(picked, st)
 	}
 	return picked, nil
 }
 
-func (s *session) statusTable(list []supervise.ServiceStatus) string {
-	rows := [][]cell{header("NAME", "STATE", ">PID", ">SINCE", ">RESTARTS", "NOTE")}
+func named(list []supervise.ServiceStatus, name string) (supervise.ServiceStatus, bool) {
+	i := slices.IndexFunc(list, func(st supervise.ServiceStatus) bool { return st.Name == name })
+	if i < 0 {
+		return supervise.ServiceStatus{}, false
+	}
+	return list[i], true
+}
+
+func noService(list []supervise.ServiceStatus, name string) error {
+	var names []string
 	for _, st := range list {
-		pid := "-"
-		if st.PID > 0 {
-			pid = strconv.Itoa(st.PID)
+		names = append(names, st.Name)
+	}
+	hint := "try: osctl status"
+	if near := nearest(name, names); near != "" {
+		hint += " " + escape(near)
+	}
+	return &failure{fmt.Errorf("no service %q", name), hint}
+}
+
+// host is what the head of status says of the device.
+type host struct {
+	name, version, slot string
+	up                  time.Duration
+	degraded            []string // steps of the boot
+}
+
+func (s *session) host(ctx context.Context) host {
+	h := host{name: strings.TrimSpace(s.read("proc/sys/kernel/hostname")), up: s.now()}
+	h.version = release(s.read("etc/os-release"))
+	var report boot.Report
+	if err := s.call(ctx, "boot", nil, &report); err != nil {
+		return h // the services are what was asked for
+	}
+	h.slot = report.Slot
+	for _, step := range report.Steps {
+		if step.Result == boot.ResultDegraded || step.Result == boot.ResultFatal {
+			h.degraded = append(h.degraded, step.Name)
 		}
-		since := s.now() - time.Duration(st.Since*float64(time.Second))
-		rows = append(rows, []cell{
-			{text: escape(st.Name)},
-			{text: escape(st.State), colour: stateColour(st.State)},
-			{text: pid, right: true},
-			{text: ago(since), right: true},
-			{text: strconv.Itoa(st.Restarts), right: true},
-			{text: escape(note(st)), colour: dim},
-		})
+	}
+	return h
+}
+
+// read is the content of a small file; one that cannot be read is empty.
+func (s *session) read(path string) string {
+	data, err := readBounded(filepath.Join(s.Root, path), 64<<10)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+// release finds name and version in an os-release file.
+func release(text string) string {
+	words := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		words[key] = strings.Trim(value, `"'`)
+	}
+	return strings.TrimSpace(words["NAME"] + " " + words["VERSION"])
+}
+
+// overall is the picture of the whole device.
+func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus) string {
+	usage := func(name string) int64 {
+		u, err := gauge.Read(s.group(name))
+		if err != nil {
+			return -1
+		}
+		return u.Memory
+	}
+	return s.head(s.host(ctx), list) + s.statusTable(list, usage) + s.advice(list)
+}
+
+// group is the folder of a service's cgroup.
+func (s *session) group(name string) string { return filepath.Join(s.Root, cgroup.Root, name) }
+
+func (s *session) head(h host, list []supervise.ServiceStatus) string {
+	words := []string{"up " + ago(h.up)}
+	if h.version != "" {
+		words = slices.Insert(words, 0, escape(h.version))
+	}
+	if h.slot != "" {
+		words = append(words, "slot "+escape(h.slot))
+	}
+	name := escape(h.name)
+	if name == "" {
+		name = "this device"
+	}
+	first := s.fit(name + ": " + strings.Join(words, ", "))
+	if rest, ok := strings.CutPrefix(first, name); ok {
+		first = s.paint(bold, name) + rest
+	}
+	return first + "\n" + s.health(h, list) + "\n"
+}
+
+// health counts the services by state, what is wrong first.
+func (s *session) health(h host, list []supervise.ServiceStatus) string {
+	counts := map[string]int{}
+	bad := len(h.degraded) > 0
+	for _, st := range list {
+		counts[st.State]++
+		bad = bad || lookOf(st) == looksWrong
+	}
+	word, c := "well", green
+	if bad {
+		word, c = "degraded", red
+	}
+	var parts []string
+	for _, state := range states() {
+		if n := counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	text := fmt.Sprintf("%s: %d services, %s", word, len(list), strings.Join(parts, ", "))
+	if len(h.degraded) > 0 {
+		text += "; boot: " + escape(strings.Join(h.degraded, ", "))
+	}
+	if text = s.fit(text); len(text) > len(word) {
+		return s.paint(c, text[:len(word)]) + text[len(word):]
+	}
+	return s.paint(c, text)
+}
+
+// states are all that a service can be in, in the order in which an owner wants to hear of them.
+func states() []string {
+	return []string{"failed", "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing", "up", "done", "armed", "skipped", "down", "masked"}
+}
+
+// advice says what to type next about what is wrong.
+func (s *session) advice(list []supervise.ServiceStatus) string {
+	worst := ""
+	for _, st := range list {
+		if st.State == "failed" || st.State == "backoff" && worst == "" {
+			worst = st.Name
+		}
+		if st.State == "failed" {
+			break
+		}
+	}
+	if worst == "" {
+		return ""
+	}
+	return s.paint(dim, s.fit("try: osctl status "+escape(worst))) + "\n"
+}
+
+// A look is what the mark in front of a service tells.
+type look int
+
+const (
+	looksUp look = iota
+	looksDone
+	looksMoving
+	looksOff
+	looksWrong
+)
+
+func lookOf(st supervise.ServiceStatus) look {
+	switch st.State {
+	case "up":
+		return looksUp
+	case "done":
+		return looksDone
+	case "failed", "backoff":
+		return looksWrong
+	case "down", "armed", "skipped", "masked":
+		return looksOff
+	}
+	return looksMoving
+}
+
+// isUp tells what status exits with: a oneshot is up once it is done.
+func isUp(st supervise.ServiceStatus) bool {
+	return st.State == "up" || st.State == "done" && st.Type == string(spec.Oneshot)
+}
+
+func (s *session) mark(st supervise.ServiceStatus) cell {
+	g := s.glyphs()
+	sign := map[look]string{looksUp: g.up, looksDone: g.done, looksMoving: g.moving, looksOff: g.off, looksWrong: g.wrong}[lookOf(st)]
+	return cell{text: sign, colour: stateColour(st.State), tight: true}
+}
+
+// narrow is the width below which pid and memory make room for the note.
+const narrow = 64
+
+func (s *session) statusTable(list []supervise.ServiceStatus, memory func(name string) int64) string {
+	head := append([]cell{{tight: true}}, header("NAME", "STATE", ">SINCE", ">PID", ">MEMORY", "NOTE")...)
+	slim := s.columns > 0 && s.columns < narrow
+	if slim {
+		head = slices.Delete(head, 4, 6)
+	}
+	rows := [][]cell{head}
+	sections := arrange(list, s.glyphs())
+	for _, section := range sections {
+		if len(sections) > 1 {
+			rows = append(rows, []cell{{text: section.title, colour: dim, wide: true}})
+		}
+		for _, r := range section.rows {
+			row := s.statusRow(r, memory)
+			if slim {
+				row = slices.Delete(row, 4, 6)
+			}
+			rows = append(rows, row)
+		}
 	}
 	return s.table(rows)
+}
+
+func (s *session) statusRow(r treeRow, memory func(string) int64) []cell {
+	pid := "-"
+	if r.st.PID > 0 {
+		pid = strconv.Itoa(r.st.PID)
+	}
+	return []cell{
+		s.mark(r.st),
+		{text: r.prefix + escape(r.st.Name)},
+		{text: escape(r.st.State), colour: stateColour(r.st.State)},
+		{text: ago(s.since(r.st.Since)), right: true},
+		{text: pid, right: true},
+		{text: size(memory(r.st.Name)), right: true},
+		{text: escape(note(r.st)), colour: dim},
+	}
+}
+
+// since is how long ago a moment was that PID 1 tells in seconds since the kernel started.
+func (s *session) since(moment float64) time.Duration {
+	return s.now() - time.Duration(moment*float64(time.Second))
 }
 
 func stateColour(state string) colour {
@@ -75,27 +304,46 @@ func stateColour(state string) colour {
 		return green
 	case "failed":
 		return red
-	case "backoff", "waiting", "starting", "killing":
+	case "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing":
 		return yellow
+	case "down", "masked", "skipped":
+		return dim
 	}
 	return plain
 }
 
-// note is the one thing most worth knowing of a service: why it is not up, what it says, how it ended before.
+// note is what is most worth knowing of a service: why it is not up, what it says, how it ended before.
 func note(st supervise.ServiceStatus) string {
-	var text string
+	var words []string
+	add := func(when bool, format string, args ...any) {
+		if when {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
+	}
 	switch {
 	case st.Reason != "":
-		text = st.Reason
+		add(true, "%s", st.Reason)
 	case st.Text != "":
-		text = st.Text
-	case st.LastExit != "" && st.State != "done":
-		text = "before: " + st.LastExit
+		add(true, "%s", st.Text)
+	case st.LastExit != "" && st.State != "done" && st.State != "down" && st.State != "armed":
+		add(true, "before: %s", st.LastExit)
 	}
-	if st.RetryIn > 0 {
-		text += fmt.Sprintf(" (again in %.1fs)", st.RetryIn)
+	add(st.RetryIn > 0, "again in %.1fs", st.RetryIn)
+	add(st.State == "armed" && len(st.Demand) > 0, "%s", strings.Join(st.Demand, ", "))
+	add(st.NextIn > 0, "next in %s", ago(time.Duration(st.NextIn*float64(time.Second))))
+	add(st.Clients > 0, "%s", count(st.Clients, "client"))
+	add(st.Health != "" && st.Health != "ok", "health: %s", st.Health)
+	add(st.Restarts > 0 && len(st.Demand) == 0, "%s", count(st.Restarts, "restart"))
+	add(st.Loading, "reloads")
+	add(st.Changed, "file changed: restart it")
+	return strings.Join(words, "; ")
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
 	}
-	return text
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // printJSON prints v for programs: two blanks of indent, so that people can read it too.

@@ -1,0 +1,85 @@
+package osctl
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"io"
+	"slices"
+	"strings"
+
+	"resinos/services/supervise"
+)
+
+// blamed is how long one service took, in seconds.
+type blamed struct {
+	Name  string  `json:"name"`
+	Began float64 `json:"began"` // since the kernel started
+	Took  float64 `json:"took"`
+	Ready bool    `json:"ready"` // else it is not up yet and Took is what it has taken so far
+}
+
+func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	if err := bare(flags, args); err != nil {
+		return err
+	}
+	list, err := s.services(ctx)
+	if err != nil {
+		return err
+	}
+	all := blameOf(list, s.now().Seconds())
+	if *asJSON {
+		return s.printJSON(all)
+	}
+	_, err = io.WriteString(s.Stdout, s.blameText(all))
+	return err
+}
+
+// blameOf lists the services that were started by the time they took, the slowest first.
+func blameOf(list []supervise.ServiceStatus, now float64) []blamed {
+	all := []blamed{}
+	for _, st := range list {
+		switch {
+		case st.Began <= 0: // never started
+		case st.Ready >= st.Began:
+			all = append(all, blamed{st.Name, st.Began, st.Ready - st.Began, true})
+		case st.PID > 0:
+			all = append(all, blamed{st.Name, st.Began, max(0, now-st.Began), false})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b blamed) int {
+		return cmp.Or(cmp.Compare(b.Took, a.Took), strings.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// blameText shows the times as bars of one scale, that of the slowest service that is up.
+func (s *session) blameText(all []blamed) string {
+	longest, names := 0.0, 0
+	for _, b := range all {
+		if b.Ready {
+			longest = max(longest, b.Took)
+		}
+		names = max(names, width(b.Name))
+	}
+	room := barWidth
+	if s.columns > 0 {
+		room = min(max(s.columns-names-14, 4), 2*barWidth)
+	}
+	rows := [][]cell{header(">TOOK", ">AT", "SERVICE", "")}
+	for _, b := range all {
+		row := []cell{{text: millis(b.Took), right: true}, {text: seconds(b.Began), right: true, colour: dim}, {text: escape(b.Name)}}
+		if b.Ready {
+			n := 0
+			if longest > 0 {
+				n = max(1, int(b.Took/longest*float64(room)+0.5))
+			}
+			row = append(row, cell{text: strings.Repeat(s.glyphs().block, n), colour: dim})
+		} else {
+			row = append(row, cell{text: "not up yet", colour: yellow})
+		}
+		rows = append(rows, row)
+	}
+	return s.table(rows) + s.fit("AT is when its program was started, since the kernel's start; try: osctl chain") + "\n"
+}
