@@ -8,7 +8,7 @@ import (
 
 // treeRow is one service in its place: prefix is the branch that leads to it.
 type treeRow struct {
-	st     supervise.ServiceStatus
+	st     *supervise.ServiceStatus
 	prefix string
 }
 
@@ -40,11 +40,11 @@ func arrange(list []supervise.ServiceStatus, g glyphs) []section {
 	for i, p := range parents {
 		if p < 0 {
 			to := &sections[places[i]].rows
-			*to = append(*to, treeRow{st: list[i]})
+			*to = append(*to, treeRow{st: &list[i]})
 			*to = hang(*to, list, parents, i, "", g)
 		}
 	}
-	return slices.DeleteFunc(sections, func(s section) bool { return len(s.rows) == 0 })
+	return sections
 }
 
 // hang appends what stands below service i.
@@ -60,7 +60,7 @@ func hang(rows []treeRow, list []supervise.ServiceStatus, parents []int, i int, 
 		if n == len(children)-1 {
 			branch, bar = g.corner, "  "
 		}
-		rows = append(rows, treeRow{list[j], prefix + branch})
+		rows = append(rows, treeRow{&list[j], prefix + branch})
 		rows = hang(rows, list, parents, j, prefix+bar, g)
 	}
 	return rows
@@ -68,8 +68,7 @@ func hang(rows []treeRow, list []supervise.ServiceStatus, parents []int, i int, 
 
 // parentOf chooses the one need that a service is drawn below: one that is wrong, else one that is off, else the last to start.
 func parentOf(list []supervise.ServiceStatus, i int) int {
-	rank := map[look]int{looksWrong: 2, looksOff: 1}
-	best := -1
+	best, rank := -1, 0
 	if len(list[i].Needs) == 0 {
 		return best
 	}
@@ -77,8 +76,15 @@ func parentOf(list []supervise.ServiceStatus, i int) int {
 		if j == i || !slices.Contains(list[i].Needs, list[j].Name) {
 			continue
 		}
-		if best < 0 || rank[lookOf(list[j])] >= rank[lookOf(list[best])] {
-			best = j
+		r := 1
+		switch lookOf(&list[j]) {
+		case looksWrong:
+			r = 3
+		case looksOff:
+			r = 2
+		}
+		if r >= rank {
+			best, rank = j, r
 		}
 	}
 	return best
@@ -99,11 +105,11 @@ func loosen(parents []int) {
 // place is the number of the section that service i belongs to.
 func place(list []supervise.ServiceStatus, parents []int, i int) int {
 	for j := i; j >= 0; j = parents[j] {
-		if lookOf(list[j]) == looksWrong {
+		if lookOf(&list[j]) == looksWrong {
 			return 0
 		}
 	}
-	switch st := list[i]; {
+	switch st := &list[i]; {
 	case st.State == "waiting" && parents[i] >= 0:
 		return place(list, parents, parents[i])
 	case len(st.Demand) > 0 && st.State != "masked":

@@ -1,11 +1,10 @@
 package osctl
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"io"
-	"slices"
+	"sort"
 	"strings"
 
 	"resinos/services/supervise"
@@ -39,7 +38,8 @@ func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 // blameOf lists the services that were started by the time they took, the slowest first.
 func blameOf(list []supervise.ServiceStatus, now float64) []blamed {
 	all := []blamed{}
-	for _, st := range list {
+	for i := range list {
+		st := &list[i]
 		switch {
 		case st.Began <= 0: // never started
 		case st.Ready >= st.Began:
@@ -48,9 +48,7 @@ func blameOf(list []supervise.ServiceStatus, now float64) []blamed {
 			all = append(all, blamed{st.Name, st.Began, max(0, now-st.Began), false})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b blamed) int {
-		return cmp.Or(cmp.Compare(b.Took, a.Took), strings.Compare(a.Name, b.Name))
-	})
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Took > all[j].Took })
 	return all
 }
 

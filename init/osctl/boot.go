@@ -1,13 +1,12 @@
 package osctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -105,8 +104,9 @@ func moments(r boot.Report) []moment {
 	for _, step := range r.Steps {
 		list = append(list, moment{Step: step})
 	}
-	slices.SortStableFunc(list, func(a, b moment) int {
-		return cmp.Or(cmp.Compare(a.Start, b.Start), strings.Compare(a.Name, b.Name))
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := &list[i], &list[j]
+		return a.Start < b.Start || a.Start == b.Start && a.Name < b.Name
 	})
 	return list
 }

@@ -1,13 +1,13 @@
 package osctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 	"strings"
 
 	"resinos/init/boot"
@@ -65,13 +65,13 @@ func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
 	if i := culprit(list, name, at); i >= 0 {
 		for seen := map[int]bool{}; i >= 0 && !seen[i]; i = waitedFor(list, i) {
 			seen[i] = true
-			st := list[i]
+			st := &list[i]
 			back = append(back, link{Kind: "service", Name: st.Name, At: st.Began, Took: max(0, min(st.Ready, at)-st.Began)})
 			at = st.Began
 		}
 	}
 	steps := slices.Clone(report.Steps)
-	slices.SortStableFunc(steps, func(a, b boot.Step) int { return cmp.Compare(a.Start+a.Duration, b.Start+b.Duration) })
+	sort.SliceStable(steps, func(i, j int) bool { return steps[i].Start+steps[i].Duration < steps[j].Start+steps[j].Duration })
 	for _, step := range slices.Backward(steps) {
 		if step.Start+step.Duration <= at+exact {
 			back = append(back, link{Kind: "step", Name: step.Name, At: step.Start, Took: step.Duration})
@@ -104,7 +104,8 @@ func lastMilestone(report boot.Report) (name string, at float64) {
 // culprit is the service that a milestone waited for: the one that causes it, or the last to be ready before it.
 func culprit(list []supervise.ServiceStatus, milestone string, at float64) int {
 	best := -1
-	for i, st := range list {
+	for i := range list {
+		st := &list[i]
 		if st.Began <= 0 || st.Began > at {
 			continue
 		}
@@ -121,7 +122,8 @@ func culprit(list []supervise.ServiceStatus, milestone string, at float64) int {
 // waitedFor is the last to be ready of those that service i waited for, or -1.
 func waitedFor(list []supervise.ServiceStatus, i int) int {
 	best := -1
-	for j, st := range list {
+	for j := range list {
+		st := &list[j]
 		name := st.Name
 		if !slices.Contains(list[i].Needs, name) && !slices.Contains(list[i].Wants, name) && !slices.Contains(list[i].After, name) {
 			continue

@@ -21,13 +21,13 @@ const lastLines = 10
 
 // details prints all about each of the picked services.
 func (s *session) details(ctx context.Context, list, picked []supervise.ServiceStatus) error {
-	for i, st := range picked {
+	for i := range picked {
 		if i > 0 {
 			fmt.Fprintln(s.Stdout)
 		}
-		d := detail{ServiceStatus: st, list: list}
+		d := detail{ServiceStatus: &picked[i], list: list}
 		s.inspect(ctx, &d)
-		if _, err := io.WriteString(s.Stdout, s.detailText(d)); err != nil {
+		if _, err := io.WriteString(s.Stdout, s.detailText(&d)); err != nil {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func (s *session) details(ctx context.Context, list, picked []supervise.ServiceS
 
 // detail is all that is known of one service.
 type detail struct {
-	supervise.ServiceStatus
+	*supervise.ServiceStatus
 	list      []supervise.ServiceStatus // all services
 	command   []string
 	files     []string
@@ -69,7 +69,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 }
 
 // detailText lays a service out as name and value pairs, its processes as a tree, and the end of its log.
-func (s *session) detailText(d detail) string {
+func (s *session) detailText(d *detail) string {
 	var b strings.Builder
 	mark := s.mark(d.ServiceStatus)
 	head := mark.text + " " + escape(d.Name)
@@ -106,7 +106,7 @@ func pair(label, value string, c colour) []cell {
 	return []cell{{text: label, right: true, colour: dim}, {text: escape(value), colour: c}}
 }
 
-func (s *session) stateRows(d detail) [][]cell {
+func (s *session) stateRows(d *detail) [][]cell {
 	state := d.State + " since " + ago(s.since(d.Since))
 	if d.PID > 0 {
 		state += ", pid " + strconv.Itoa(d.PID)
@@ -173,29 +173,20 @@ func usageText(u gauge.Usage) string {
 }
 
 // tieRows say what ties the service to others, each with its state.
-func (s *session) tieRows(d detail) [][]cell {
+func (s *session) tieRows(d *detail) [][]cell {
+	needed, wanted, before := dependants(d.list, d.Name)
 	var rows [][]cell
-	add := func(label string, names []string) {
-		if len(names) > 0 {
-			rows = append(rows, pair(label, s.withStates(d.list, names), plain))
+	for _, tie := range []struct {
+		label string
+		names []string
+	}{
+		{"needs", d.Needs}, {"wants", d.Wants}, {"after", d.After}, {"conflicts", d.Conflicts},
+		{"needed by", needed}, {"wanted by", wanted}, {"before", before},
+	} {
+		if len(tie.names) > 0 {
+			rows = append(rows, pair(tie.label, s.withStates(d.list, tie.names), plain))
 		}
 	}
-	dependants := func(of func(supervise.ServiceStatus) []string) []string {
-		var names []string
-		for _, other := range d.list {
-			if slices.Contains(of(other), d.Name) {
-				names = append(names, other.Name)
-			}
-		}
-		return names
-	}
-	add("needs", d.Needs)
-	add("wants", d.Wants)
-	add("after", d.After)
-	add("conflicts", d.Conflicts)
-	add("needed by", dependants(func(o supervise.ServiceStatus) []string { return o.Needs }))
-	add("wanted by", dependants(func(o supervise.ServiceStatus) []string { return o.Wants }))
-	add("before", dependants(func(o supervise.ServiceStatus) []string { return o.After }))
 	if len(d.Demand) > 0 {
 		text := strings.Join(d.Demand, ", ")
 		if d.NextIn > 0 {
@@ -209,11 +200,28 @@ func (s *session) tieRows(d detail) [][]cell {
 	return rows
 }
 
+// dependants are the services that name this one.
+func dependants(list []supervise.ServiceStatus, name string) (needed, wanted, before []string) {
+	for i := range list {
+		other := &list[i]
+		if slices.Contains(other.Needs, name) {
+			needed = append(needed, other.Name)
+		}
+		if slices.Contains(other.Wants, name) {
+			wanted = append(wanted, other.Name)
+		}
+		if slices.Contains(other.After, name) {
+			before = append(before, other.Name)
+		}
+	}
+	return needed, wanted, before
+}
+
 func (s *session) withStates(list []supervise.ServiceStatus, names []string) string {
 	var words []string
 	for _, name := range names {
 		state := "does not exist"
-		if st, ok := named(list, name); ok {
+		if st := named(list, name); st != nil {
 			state = st.State
 		}
 		words = append(words, name+" ("+state+")")
@@ -257,7 +265,7 @@ func processTree(list []gauge.Process, g glyphs) []string {
 }
 
 // remedy is what an owner would most likely type next.
-func remedy(st supervise.ServiceStatus) string {
+func remedy(st *supervise.ServiceStatus) string {
 	switch st.State {
 	case "failed", "backoff":
 		return "osctl logs -u " + escape(st.Name) + ", osctl restart " + escape(st.Name)

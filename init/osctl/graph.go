@@ -38,17 +38,15 @@ func graphOf(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 	t := newTies(list, *reverse)
 	roots := t.roots()
 	if len(names) == 1 {
-		i := slices.IndexFunc(list, func(st supervise.ServiceStatus) bool { return st.Name == names[0] })
-		if i < 0 {
+		if roots = t.find(names[0]); len(roots) == 0 {
 			return noService(list, names[0])
 		}
-		roots = []int{i}
 	}
 	switch {
 	case *asJSON:
 		nodes := []node{}
 		for _, i := range t.reach(roots) {
-			st := list[i]
+			st := &list[i]
 			nodes = append(nodes, node{st.Name, st.State, st.Needs, st.Wants, st.After})
 		}
 		return s.printJSON(nodes)
@@ -77,10 +75,11 @@ type ties struct {
 func newTies(list []supervise.ServiceStatus, reverse bool) ties {
 	t := ties{list: list, reverse: reverse, out: make([][]tie, len(list))}
 	index := map[string]int{}
-	for i, st := range list {
-		index[st.Name] = i
+	for i := range list {
+		index[list[i].Name] = i
 	}
-	for i, st := range list {
+	for i := range list {
+		st := &list[i]
 		seen := map[int]bool{}
 		for _, kind := range []struct {
 			word  string
@@ -101,6 +100,16 @@ func newTies(list []supervise.ServiceStatus, reverse bool) ties {
 		}
 	}
 	return t
+}
+
+// find is the place of one service, if it is there.
+func (t ties) find(name string) []int {
+	for i := range t.list {
+		if t.list[i].Name == name {
+			return []int{i}
+		}
+	}
+	return nil
 }
 
 // roots are the services that nothing leads to, or all of them where only cycles are.
@@ -165,7 +174,7 @@ func (s *session) graphText(t ties, roots []int) string {
 	var rows [][]cell
 	var draw func(e tie, lead, rest string)
 	draw = func(e tie, lead, rest string) {
-		st := t.list[e.to]
+		st := &t.list[e.to]
 		word := e.word
 		if t.reverse && word != "" {
 			word = map[string]string{"needs": "needs it", "wants": "wants it", "after": "after it"}[word]

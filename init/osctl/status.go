@@ -41,7 +41,7 @@ func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	default:
 		_, err = io.WriteString(s.Stdout, s.overall(ctx, list))
 	}
-	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(st supervise.ServiceStatus) bool { return !isUp(st) }) {
+	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(st supervise.ServiceStatus) bool { return !isUp(&st) }) {
 		return notUp{}
 	}
 	return err
@@ -60,27 +60,29 @@ func pick(list []supervise.ServiceStatus, names []string) ([]supervise.ServiceSt
 	}
 	var picked []supervise.ServiceStatus
 	for _, name := range names {
-		st, ok := named(list, name)
-		if !ok {
+		st := named(list, name)
+		if st == nil {
 			return nil, noService(list, name)
 		}
-		picked = append(picked, st)
+		picked = append(picked, *st)
 	}
 	return picked, nil
 }
 
-func named(list []supervise.ServiceStatus, name string) (supervise.ServiceStatus, bool) {
-	i := slices.IndexFunc(list, func(st supervise.ServiceStatus) bool { return st.Name == name })
-	if i < 0 {
-		return supervise.ServiceStatus{}, false
+// named finds a service; nil is none.
+func named(list []supervise.ServiceStatus, name string) *supervise.ServiceStatus {
+	for i := range list {
+		if list[i].Name == name {
+			return &list[i]
+		}
 	}
-	return list[i], true
+	return nil
 }
 
 func noService(list []supervise.ServiceStatus, name string) error {
 	var names []string
-	for _, st := range list {
-		names = append(names, st.Name)
+	for i := range list {
+		names = append(names, list[i].Name)
 	}
 	hint := "try: osctl status"
 	if near := nearest(name, names); near != "" {
@@ -169,9 +171,9 @@ func (s *session) head(h host, list []supervise.ServiceStatus) string {
 func (s *session) health(h host, list []supervise.ServiceStatus) string {
 	counts := map[string]int{}
 	bad := len(h.degraded) > 0
-	for _, st := range list {
-		counts[st.State]++
-		bad = bad || lookOf(st) == looksWrong
+	for i := range list {
+		counts[list[i].State]++
+		bad = bad || lookOf(&list[i]) == looksWrong
 	}
 	word, c := "well", green
 	if bad {
@@ -201,7 +203,8 @@ func states() []string {
 // advice says what to type next about what is wrong.
 func (s *session) advice(list []supervise.ServiceStatus) string {
 	worst := ""
-	for _, st := range list {
+	for i := range list {
+		st := &list[i]
 		if st.State == "failed" || st.State == "backoff" && worst == "" {
 			worst = st.Name
 		}
@@ -226,7 +229,7 @@ const (
 	looksWrong
 )
 
-func lookOf(st supervise.ServiceStatus) look {
+func lookOf(st *supervise.ServiceStatus) look {
 	switch st.State {
 	case "up":
 		return looksUp
@@ -241,13 +244,13 @@ func lookOf(st supervise.ServiceStatus) look {
 }
 
 // isUp tells what status exits with: a oneshot is up once it is done.
-func isUp(st supervise.ServiceStatus) bool {
+func isUp(st *supervise.ServiceStatus) bool {
 	return st.State == "up" || st.State == "done" && st.Type == string(spec.Oneshot)
 }
 
-func (s *session) mark(st supervise.ServiceStatus) cell {
+func (s *session) mark(st *supervise.ServiceStatus) cell {
 	g := s.glyphs()
-	sign := map[look]string{looksUp: g.up, looksDone: g.done, looksMoving: g.moving, looksOff: g.off, looksWrong: g.wrong}[lookOf(st)]
+	sign := [...]string{looksUp: g.up, looksDone: g.done, looksMoving: g.moving, looksOff: g.off, looksWrong: g.wrong}[lookOf(st)]
 	return cell{text: sign, colour: stateColour(st.State), tight: true}
 }
 
@@ -263,7 +266,7 @@ func (s *session) statusTable(list []supervise.ServiceStatus, memory func(name s
 	rows := [][]cell{head}
 	sections := arrange(list, s.glyphs())
 	for _, section := range sections {
-		if len(sections) > 1 {
+		if n := len(section.rows); n > 0 && n < len(list) {
 			rows = append(rows, []cell{{text: section.title, colour: dim, wide: true}})
 		}
 		for _, r := range section.rows {
@@ -313,7 +316,7 @@ func stateColour(state string) colour {
 }
 
 // note is what is most worth knowing of a service: why it is not up, what it says, how it ended before.
-func note(st supervise.ServiceStatus) string {
+func note(st *supervise.ServiceStatus) string {
 	var words []string
 	add := func(when bool, format string, args ...any) {
 		if when {

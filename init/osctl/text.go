@@ -69,27 +69,27 @@ func (s *session) line(row []cell, widths []int) string {
 		left = 1 << 20
 	}
 	var b strings.Builder
+	blanks := func(n int) {
+		n = max(0, min(n, left))
+		b.WriteString(strings.Repeat(" ", n))
+		left -= n
+	}
 	for i, c := range row {
-		fill := strings.Repeat(" ", max(0, widths[i]-width(c.text)))
-		last := i == len(row)-1
+		fill := widths[i] - width(c.text)
 		if c.right {
-			b.WriteString(fill[:min(len(fill), left)])
-			left -= len(fill)
+			blanks(fill)
+			fill = 0
 		}
 		text := s.cut(c.text, left)
 		b.WriteString(s.paint(c.colour, text))
 		left -= width(text)
-		if last || left <= 0 {
+		if i == len(row)-1 {
 			break
 		}
-		if c.right {
-			fill = ""
+		if fill = max(fill, 0) + 2; c.tight {
+			fill--
 		}
-		if fill += "  "; c.tight {
-			fill = fill[1:]
-		}
-		b.WriteString(fill[:min(len(fill), left)])
-		left -= len(fill)
+		blanks(fill)
 	}
 	text := b.String()
 	if s.colour {

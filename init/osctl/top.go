@@ -1,7 +1,6 @@
 package osctl
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,7 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -182,21 +181,17 @@ func loadsOf(before, after glance) []load {
 		}
 		loads = append(loads, l)
 	}
-	slices.SortStableFunc(loads, func(a, b load) int {
-		return cmp.Or(compareBool(a.Container, b.Container), cmp.Compare(b.CPUPercent, a.CPUPercent),
-			cmp.Compare(b.Memory, a.Memory), strings.Compare(a.Name, b.Name))
+	sort.SliceStable(loads, func(i, j int) bool {
+		a, b := &loads[i], &loads[j]
+		switch {
+		case a.Container != b.Container:
+			return b.Container
+		case a.CPUPercent != b.CPUPercent:
+			return a.CPUPercent > b.CPUPercent
+		}
+		return a.Memory > b.Memory
 	})
 	return loads
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 func rate(before, after int64, elapsed float64) int64 {

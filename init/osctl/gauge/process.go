@@ -1,10 +1,9 @@
 package gauge
 
 import (
-	"cmp"
 	"io/fs"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -29,7 +28,7 @@ func Processes(dir, proc string) []Process {
 		}
 		return nil
 	})
-	slices.SortFunc(list, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+	sort.Slice(list, func(i, j int) bool { return list[i].PID < list[j].PID })
 	return list
 }
 
