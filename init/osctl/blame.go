@@ -54,30 +54,37 @@ func blameOf(list []supervise.ServiceStatus, now float64) []blamed {
 
 // blameText shows the times as bars of one scale, that of the slowest service that is up.
 func (s *session) blameText(all []blamed) string {
-	longest, names := 0.0, 0
+	longest := 0.0
+	rows := [][]cell{header(">TOOK", ">AT", "SERVICE", "")}
 	for _, b := range all {
 		if b.Ready {
 			longest = max(longest, b.Took)
 		}
-		names = max(names, width(b.Name))
+		rows = append(rows, []cell{{text: millis(b.Took), right: true}, {text: seconds(b.Began), right: true, colour: dim}, {text: escape(b.Name)}, {}})
 	}
-	room := barWidth
-	if s.columns > 0 {
-		room = min(max(s.columns-names-14, 4), 2*barWidth)
-	}
-	rows := [][]cell{header(">TOOK", ">AT", "SERVICE", "")}
-	for _, b := range all {
-		row := []cell{{text: millis(b.Took), right: true}, {text: seconds(b.Began), right: true, colour: dim}, {text: escape(b.Name)}}
-		if b.Ready {
-			n := 0
-			if longest > 0 {
-				n = max(1, int(b.Took/longest*float64(room)+0.5))
-			}
-			row = append(row, cell{text: strings.Repeat(s.glyphs().block, n), colour: dim})
-		} else {
-			row = append(row, cell{text: "not up yet", colour: yellow})
+	room := s.barRoom(rows)
+	for i, b := range all {
+		bar := &rows[i+1][3]
+		switch {
+		case !b.Ready:
+			*bar = cell{text: "not up yet", colour: yellow}
+		case longest > 0 && room > 0:
+			*bar = cell{text: strings.Repeat(s.glyphs().block, max(1, int(b.Took/longest*float64(room)+0.5))), colour: dim}
 		}
-		rows = append(rows, row)
 	}
 	return s.table(rows) + s.fit("AT is when its program was started, since the kernel's start; try: osctl chain") + "\n"
+}
+
+// barRoom is how long a bar behind the rows may be.
+func (s *session) barRoom(rows [][]cell) int {
+	if s.columns <= 0 {
+		return barWidth
+	}
+	var widths [3]int
+	for _, row := range rows {
+		for i := range widths {
+			widths[i] = max(widths[i], width(row[i].text)+2)
+		}
+	}
+	return min(s.columns-widths[0]-widths[1]-widths[2], 2*barWidth)
 }

@@ -78,7 +78,7 @@ func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
 			at = step.Start
 		}
 	}
-	back = append(back, link{Kind: "kernel", Name: "kernel", Took: at})
+	back = append(back, link{Kind: "kernel", Name: "until /init ran", Took: at})
 	if first, ok := report.Milestones[boot.MilestonePID1]; ok && first < at {
 		back[len(back)-1].Took = first
 	}

@@ -2,7 +2,6 @@ package osctl
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -74,7 +73,7 @@ func (s *session) ask(ctx context.Context, op string, t target) (supervise.Servi
 	settled := s.tell(doing(op) + " " + escape(t.Name))
 	err := s.call(ctx, op, t, &st)
 	settled()
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+	if err != nil && ctx.Err() != nil {
 		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, escape(t.Name)), "try: osctl status " + escape(t.Name)}
 	}
 	return st, err

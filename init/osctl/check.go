@@ -44,6 +44,11 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		return &usage{"check needs a service file", "try: osctl check " + ownerServices + "/NAME.toml"}
 	}
 	c := s.surroundings(ctx, *root)
+	for _, file := range files {
+		if c.names != nil { // two new services may need each other
+			c.names[strings.TrimSuffix(filepath.Base(file), ".toml")] = true
+		}
+	}
 	found := []finding{}
 	for _, file := range files {
 		found = append(found, c.file(file)...)

@@ -76,18 +76,14 @@ func (s *session) detailText(d *detail) string {
 	if d.Description != "" {
 		head += ": " + escape(d.Description)
 	}
-	text := s.fit(head)
-	if rest, ok := strings.CutPrefix(text, mark.text); ok {
-		text = s.paint(mark.colour, mark.text) + rest
-	}
-	b.WriteString(text + "\n")
+	b.WriteString(s.lead(mark.colour, mark.text, head) + "\n")
 	rows := append(s.stateRows(d), s.tieRows(d)...)
 	b.WriteString(s.table(rows))
 	if len(d.log) > 0 {
 		b.WriteByte('\n')
 	}
 	for i := range d.log {
-		b.WriteString(s.short(&d.log[i]))
+		b.WriteString(s.logLine(&d.log[i]))
 	}
 	switch {
 	case d.logError != nil:
@@ -99,6 +95,16 @@ func (s *session) detailText(d *detail) string {
 		b.WriteString(s.paint(dim, s.fit("try: "+next)) + "\n")
 	}
 	return b.String()
+}
+
+// logLine is an entry on one line of the terminal; what is cut loses its colours.
+func (s *session) logLine(e *logring.Entry) string {
+	bare := session{fancy: s.fancy, columns: s.columns}
+	line := strings.ReplaceAll(strings.TrimSuffix(bare.short(e), "\n"), "\t", " ")
+	if cut := bare.fit(line); cut != line {
+		return cut + "\n"
+	}
+	return s.short(e)
 }
 
 // pair makes a row of the detail view; the label comes first.

@@ -160,11 +160,7 @@ func (s *session) head(h host, list []supervise.ServiceStatus) string {
 	if name == "" {
 		name = "this device"
 	}
-	first := s.fit(name + ": " + strings.Join(words, ", "))
-	if rest, ok := strings.CutPrefix(first, name); ok {
-		first = s.paint(bold, name) + rest
-	}
-	return first + "\n" + s.health(h, list) + "\n"
+	return s.lead(bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, list) + "\n"
 }
 
 // health counts the services by state, what is wrong first.
@@ -186,11 +182,22 @@ func (s *session) health(h host, list []supervise.ServiceStatus) string {
 		}
 	}
 	text := fmt.Sprintf("%s: %d services, %s", word, len(list), strings.Join(parts, ", "))
-	if len(h.degraded) > 0 {
-		text += "; boot: " + escape(strings.Join(h.degraded, ", "))
+	return s.lead(c, word, text) + s.bootHealth(h)
+}
+
+// bootHealth tells which steps of the boot went wrong.
+func (s *session) bootHealth(h host) string {
+	if len(h.degraded) == 0 {
+		return ""
 	}
-	if text = s.fit(text); len(text) > len(word) {
-		return s.paint(c, text[:len(word)]) + text[len(word):]
+	return "\n" + s.lead(red, "boot", "boot: "+escape(strings.Join(h.degraded, ", "))+" went wrong; try: osctl boot")
+}
+
+// lead cuts a line to the terminal's width and paints the word that it begins with.
+func (s *session) lead(c colour, word, text string) string {
+	text = s.fit(text)
+	if rest, whole := strings.CutPrefix(text, word); whole {
+		return s.paint(c, word) + rest
 	}
 	return s.paint(c, text)
 }
@@ -254,30 +261,36 @@ func (s *session) mark(st *supervise.ServiceStatus) cell {
 	return cell{text: sign, colour: stateColour(st.State), tight: true}
 }
 
-// narrow is the width below which pid and memory make room for the note.
-const narrow = 64
+// The widths below which pid and memory, and then since, make room for the note.
+const (
+	narrow  = 64
+	slender = 48
+)
 
 func (s *session) statusTable(list []supervise.ServiceStatus, memory func(name string) int64) string {
 	head := append([]cell{{tight: true}}, header("NAME", "STATE", ">SINCE", ">PID", ">MEMORY", "NOTE")...)
-	slim := s.columns > 0 && s.columns < narrow
-	if slim {
-		head = slices.Delete(head, 4, 6)
-	}
-	rows := [][]cell{head}
+	rows := [][]cell{s.slim(head)}
 	sections := arrange(list, s.glyphs())
 	for _, section := range sections {
 		if n := len(section.rows); n > 0 && n < len(list) {
 			rows = append(rows, []cell{{text: section.title, colour: dim, wide: true}})
 		}
 		for _, r := range section.rows {
-			row := s.statusRow(r, memory)
-			if slim {
-				row = slices.Delete(row, 4, 6)
-			}
-			rows = append(rows, row)
+			rows = append(rows, s.slim(s.statusRow(r, memory)))
 		}
 	}
 	return s.table(rows)
+}
+
+// slim leaves out of a row what a small screen has no room for.
+func (s *session) slim(row []cell) []cell {
+	switch {
+	case s.columns <= 0 || s.columns >= narrow:
+		return row
+	case s.columns < slender:
+		return append(row[:3], row[6:]...)
+	}
+	return append(row[:4], row[6:]...)
 }
 
 func (s *session) statusRow(r treeRow, memory func(string) int64) []cell {
