@@ -2,8 +2,10 @@ package osctl
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -159,20 +161,42 @@ func reexec(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 		return nil
 	}
 	begin := time.Now()
-	if err := s.call(ctx, "re-exec", nil, nil); err != nil {
-		return err
-	}
-	if err := s.answers(ctx); err != nil {
+	if err := s.newLife(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.Stdout, "PID 1 lives anew, after %s\n", span(time.Since(begin).Seconds()))
 	return nil
 }
 
-// answers waits until PID 1 answers again; while it changes its life nobody listens.
-func (s *session) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// lifeTime is how long a change of life may take. The server lets a silent client wait longer.
+const lifeTime = 5 * time.Second
+
+// newLife asks PID 1 to re-exec and waits until it answers again. PID 1 answers first and goes then, so only the end of a
+// connection that is held meanwhile tells that it went.
+func (s *session) newLife(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lifeTime)
 	defer cancel()
+	held, err := new(net.Dialer).DialContext(ctx, "unix", s.Control)
+	if err != nil {
+		return unreachable(err, "PID 1", "osctl works on a resinOS device only")
+	}
+	defer held.Close() // nothing is written
+	if err := s.call(ctx, "re-exec", nil, nil); err != nil {
+		return err
+	}
+	settled := s.tell("waiting for PID 1")
+	defer settled()
+	if err := held.SetReadDeadline(time.Now().Add(lifeTime)); err != nil {
+		return err
+	}
+	if _, err := held.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		return &failure{errors.New("PID 1 goes on with its old life"), "try: osctl logs -p warning"}
+	}
+	return s.answers(ctx)
+}
+
+// answers waits until PID 1 answers; while it changes its life nobody listens.
+func (s *session) answers(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -10,9 +10,7 @@ import (
 )
 
 func TestCheck(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: the control socket answers nobody else")
-	}
+	needRoot(t, "the control socket answers nobody else")
 	path, root := fake(t), device(t)
 	for name, content := range map[string]string{
 		"bin/good.toml":   "command = [\"/usr/bin/tool\"]\nneeds = [\"netd\"]\n",

@@ -60,9 +60,7 @@ func FuzzSetMasked(f *testing.F) {
 }
 
 func TestMaskWritesTheOwnersFile(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: the control socket answers nobody else")
-	}
+	needRoot(t, "the control socket answers nobody else")
 	path, root := fake(t), device(t)
 	file := filepath.Join(root, ownerServices, "netd.toml")
 	before, err := os.ReadFile(file)

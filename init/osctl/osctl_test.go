@@ -10,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"resinos/init/boot"
+	"resinos/init/osctl/gauge"
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/logpipe"
@@ -38,6 +40,18 @@ func golden(t *testing.T, name, got string) {
 	}
 	if got != string(want) {
 		t.Errorf("%s differs; got:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+// needRoot skips a test where it cannot run, which must not happen unseen in CI.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	switch {
+	case os.Getuid() == 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("needs root: " + why)
+	default:
+		t.Skip("needs root: " + why)
 	}
 }
 
@@ -183,9 +197,7 @@ func callIn(t *testing.T, root, path string, as terminal, args ...string) string
 }
 
 func TestGolden(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: the control socket answers nobody else")
-	}
+	needRoot(t, "the control socket answers nobody else")
 	path := fake(t)
 	for name, lines := range map[string][]string{
 		"status": {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
@@ -223,6 +235,124 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// PID 1 answers, goes, and another life listens in its place.
+func TestReexecWaitsForTheNextLife(t *testing.T) {
+	needRoot(t, "the control socket answers nobody else")
+	path := filepath.Join(t.TempDir(), "control.sock")
+	status := func(context.Context, json.RawMessage) (any, error) { return services, nil }
+	var lives sync.WaitGroup
+	defer lives.Wait()
+	next, stop := context.WithCancel(t.Context())
+	defer stop()
+	first, end := context.WithCancel(t.Context())
+	lives.Go(func() {
+		control.Serve(first, path, map[string]control.Handler{"status": status, "re-exec": func(context.Context, json.RawMessage) (any, error) {
+			time.AfterFunc(20*time.Millisecond, end)
+			return nil, nil
+		}}, slog.New(slog.DiscardHandler))
+		control.Serve(next, path, map[string]control.Handler{"status": status}, slog.New(slog.DiscardHandler))
+	})
+	for {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	got := call(t, path, terminal{}, "re-exec")
+	if !strings.Contains(got, "PID 1 lives anew") || first.Err() == nil {
+		t.Error(got)
+	}
+}
+
+// An operator who does not want to wait any more leaves PID 1 to its work.
+func TestInterruptedWait(t *testing.T) {
+	needRoot(t, "the control socket answers nobody else")
+	path := filepath.Join(t.TempDir(), "control.sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	var server sync.WaitGroup
+	defer server.Wait()
+	defer cancel()
+	asked := make(chan struct{})
+	server.Go(func() {
+		control.Serve(ctx, path, map[string]control.Handler{"stop": func(ctx context.Context, _ json.RawMessage) (any, error) {
+			close(asked)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}, slog.New(slog.DiscardHandler))
+	})
+	for {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	impatient, leave := context.WithCancel(t.Context())
+	server.Go(func() { <-asked; leave() })
+	var out, talk bytes.Buffer
+	s := &session{Env: Env{Stdout: &out, Stderr: &talk, Control: path}, progress: true}
+	code := s.main(impatient, []string{"stop", "netd"})
+	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "goes on with stop netd\ntry: osctl status netd\n") {
+		t.Errorf("exit %d: %q", code, got)
+	}
+}
+
+func TestTop(t *testing.T) {
+	group := func(name string, cpu, read int64) gauge.Group {
+		return gauge.Group{Name: name, Container: strings.Contains(name, "."), Usage: gauge.Usage{Memory: 1 << 20, CPU: time.Duration(cpu) * time.Millisecond, Tasks: 1, Read: read, Written: -1}}
+	}
+	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
+	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
+	golden(t, "top_load", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
+}
+
+func TestLogLinesAreCut(t *testing.T) {
+	s := &session{columns: 30, fancy: true, colour: true, now: func() time.Duration { return 0 }}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	d := detail{ServiceStatus: &services[0], log: []logring.Entry{{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"}}}
+	text := s.detailText(&d)
+	if !strings.Contains(text, "\x1b[31mshort") || !strings.Contains(text, "Jan 02 03:04:05.000 a: a much…\n") {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestSpeaksUTF8(t *testing.T) {
+	for want, env := range map[bool][]map[string]string{
+		true:  {{"LANG": "de_DE.UTF-8"}, {"LC_ALL": "C.utf8", "LANG": "C"}},
+		false: {{}, {"LANG": "C"}, {"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}},
+	} {
+		for _, e := range env {
+			if got := speaksUTF8(func(name string) string { return e[name] }); got != want {
+				t.Errorf("speaksUTF8(%v) = %v", e, got)
+			}
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{-1: "-", 0: "0", 1023: "1023", 1024: "1.0K", 10 << 10: "10K", 999 << 10: "999K", 1000 << 10: "1.0M", 1 << 40: "1.0T", 1 << 62: "4194304T"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// A definition may be as wrong as it likes: nothing may hang or leave a service out.
+func TestCyclesAreDrawn(t *testing.T) {
+	list := []supervise.ServiceStatus{
+		{Name: "a", State: "down", Needs: []string{"b", "a"}}, {Name: "b", State: "down", Needs: []string{"c"}}, {Name: "c", State: "down", Needs: []string{"b"}},
+		{Name: "d", State: "up", Needs: []string{"e"}}, {Name: "e", State: "failed", Needs: []string{"d"}},
+	}
+	s := &session{now: func() time.Duration { return 0 }}
+	for _, text := range []string{s.statusTable(list, func(string) int64 { return -1 }), s.graphText(newTies(list, false), newTies(list, false).roots()),
+		s.graphText(newTies(list, true), newTies(list, true).roots())} {
+		for _, st := range list {
+			if !strings.Contains(text, st.Name+" ") {
+				t.Errorf("service %s is not in\n%s", st.Name, text)
+			}
+		}
 	}
 }
 
@@ -279,9 +409,7 @@ func TestAgo(t *testing.T) {
 
 // The whole way, with a real logd.
 func TestLogs(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: logd answers nobody else")
-	}
+	needRoot(t, "logd answers nobody else")
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, done := make(chan struct{}), make(chan error, 1)
