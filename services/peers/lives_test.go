@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,20 @@ type life struct {
 	name string
 	pid  int
 	at   time.Time
+}
+
+// kill ends a life by SIGKILL and returns when. A life that ended by itself fails the test, and its number may be another process's by now.
+func (l life) kill(t *testing.T) time.Time {
+	t.Helper()
+	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", l.pid))
+	if err != nil || program != lifeProgram {
+		t.Fatalf("%s, pid %d, ended by itself: %q, %v", l.name, l.pid, program, err)
+	}
+	at := time.Now()
+	if err := unix.Kill(l.pid, unix.SIGKILL); err != nil {
+		t.Fatalf("kill %s: %v", l.name, err)
+	}
+	return at
 }
 
 // lives watches the services of one guest: each connects when it starts and keeps the connection.

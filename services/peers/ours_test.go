@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,9 +101,7 @@ func TestSlopeOfMemory(t *testing.T) {
 		if done >= underWay {
 			alive = append(alive, g.next(t, ""))
 		}
-		if err := syscall.Kill(alive[0].pid, syscall.SIGKILL); err != nil {
-			t.Fatalf("%s died by itself: %v", alive[0].name, err)
-		}
+		alive[0].kill(t)
 		alive = alive[1:]
 	}
 	s.Took = time.Since(begin).Seconds()
@@ -185,7 +182,7 @@ func (g *guest) image() string {
 // TestDeaths plays the scenes of services/proc with large numbers.
 func TestDeaths(t *testing.T) {
 	needBench(t)
-	storms, deaths := number("RESINOS_STORMS", 100), number("RESINOS_DEATHS", 100000)
+	storms, deaths := number("RESINOS_STORMS", 20), number("RESINOS_DEATHS", 20000)
 	out, _ := runTest(t, "proc", []string{fmt.Sprintf("RESINOS_STORMS=%d", storms), fmt.Sprintf("RESINOS_DEATHS=%d", deaths)},
 		"-test.v", "-test.timeout=12h", "-test.run=^(TestStorm|TestManyDeaths)$")
 	lines := regexp.MustCompile(`(?m)^.*(\d+ storms of|\d+ deaths in).*$`).FindAllString(out, -1)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +14,7 @@ import (
 // becomeManager prepares the root that the plan describes, hands the listening socket to the rig and executes the manager. Nothing
 // of the host's file systems is attached inside: a manager may remount what it finds.
 func becomeManager(path string) error {
+	runtime.LockOSThread() // capabilities belong to a thread, and the one that executes the manager must lack them
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -90,11 +89,8 @@ func measure(t *testing.T, m manager, p plan) sample {
 	s.CPU, s.Switches = ms(after.all.cpu-before.all.cpu), float64(after.all.switches-before.all.switches)
 	for i := range min(killsPerRound(), n) {
 		victim := first[serviceName(i*n/killsPerRound())]
-		begin := time.Now()
-		if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil {
-			t.Fatalf("%s died by itself: %v", victim.name, err)
-		}
-		s.Restarts = append(s.Restarts, ms(g.next(t, victim.name).at.Sub(begin)))
+		killed := victim.kill(t)
+		s.Restarts = append(s.Restarts, ms(g.next(t, victim.name).at.Sub(killed)))
 		time.Sleep(pause)
 	}
 	return s
