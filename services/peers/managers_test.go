@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,7 +25,7 @@ type manager struct {
 	policy  string // what it does after a service's first unexpected end
 	helper  string // program of its one process a service, empty when it has none
 	version func() string
-	plan    func(p *plan, n int) error // fails with exec.ErrNotFound when the manager is not on this host
+	plan    func(t *testing.T, p *plan, n int) error // fails with exec.ErrNotFound when the manager is not on this host
 }
 
 // managers are measured in this order, round by round.
@@ -42,13 +43,14 @@ var managers = []manager{
 }
 
 // present prepares the managers that this host has, and says of each other one why it is left out.
-func present(t *testing.T, life string, n int) map[string]plan {
+func present(t *testing.T, n int) map[string]plan {
 	t.Helper()
+	life := buildLife(t)
 	plans := map[string]plan{}
 	for _, m := range managers {
 		p := plan{Files: map[string]string{lifeProgram: life}, Texts: map[string]string{}, Links: map[string]string{}}
-		if err := m.plan(&p, n); err != nil {
-			if m.name == managers[0].name {
+		if err := m.plan(t, &p, n); err != nil {
+			if !errors.Is(err, exec.ErrNotFound) {
 				t.Fatalf("%s: %v", m.name, err)
 			}
 			t.Logf("%s: not measured, no binary: %v", m.name, err)
@@ -71,12 +73,8 @@ func (m manager) versionOf() string {
 	return string(out)
 }
 
-func planOurs(p *plan, n int) error {
-	init, err := ours()
-	if err != nil {
-		return err
-	}
-	p.Files["/usr/sbin/init"] = init
+func planOurs(t *testing.T, p *plan, n int) error {
+	p.Files["/usr/sbin/init"] = buildInit(t)
 	p.Argv = []string{"/usr/sbin/init"}
 	// Production, as a device is shipped: the console gets no line for each start.
 	p.Texts["/etc/os-release"] = "ID=resinos\nVARIANT_ID=production\n"
@@ -87,7 +85,7 @@ func planOurs(p *plan, n int) error {
 	return nil
 }
 
-func planFinit(p *plan, n int) error {
+func planFinit(_ *testing.T, p *plan, n int) error {
 	if err := p.programs("finit"); err != nil {
 		return err
 	}
@@ -103,7 +101,7 @@ func planFinit(p *plan, n int) error {
 	return p.shell()
 }
 
-func planS6(p *plan, n int) error {
+func planS6(_ *testing.T, p *plan, n int) error {
 	if err := p.programs("s6-svscan", "s6-supervise"); err != nil {
 		return err
 	}
@@ -112,7 +110,7 @@ func planS6(p *plan, n int) error {
 	return nil
 }
 
-func planRunit(p *plan, n int) error {
+func planRunit(_ *testing.T, p *plan, n int) error {
 	if err := p.programs("runit", "runsvdir", "runsv"); err != nil {
 		return err
 	}
@@ -124,10 +122,10 @@ func planRunit(p *plan, n int) error {
 	return p.shell()
 }
 
-func planPebble(p *plan, n int) error {
+func planPebble(_ *testing.T, p *plan, n int) error {
 	binary := os.Getenv(pebbleVariable)
 	if binary == "" {
-		return fmt.Errorf("set %s to a pebble binary", pebbleVariable)
+		return fmt.Errorf("%w: set %s to a pebble binary", exec.ErrNotFound, pebbleVariable)
 	}
 	p.Files["/usr/bin/pebble"] = binary
 	p.Argv = []string{"/usr/bin/pebble", "run"}
@@ -172,7 +170,7 @@ func (p *plan) programs(names ...string) error {
 	for _, name := range names {
 		path, err := exec.LookPath(name)
 		if err != nil {
-			return fmt.Errorf("%w: .ci/apt bench-apt.txt installs it", err)
+			return fmt.Errorf("%w; .ci/apt bench-apt.txt installs it", err)
 		}
 		p.Files[path] = path
 		out, err := exec.Command("ldd", path).CombinedOutput()

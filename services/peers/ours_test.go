@@ -23,7 +23,7 @@ var errNotYet = errors.New("not there yet")
 func ourGuest(t *testing.T, n int, keys string) (*guest, map[string]life) {
 	t.Helper()
 	p := plan{Files: map[string]string{lifeProgram: buildLife(t)}, Texts: map[string]string{}}
-	if err := planOurs(&p, n); err != nil {
+	if err := planOurs(t, &p, n); err != nil {
 		t.Fatal(err)
 	}
 	for path, text := range p.Texts {

@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 )
@@ -46,7 +45,7 @@ type sample struct {
 // TestPeers measures the managers in alternating rounds, so that a busy minute of the host meets all of them.
 func TestPeers(t *testing.T) {
 	needBench(t)
-	plans := present(t, buildLife(t), services())
+	plans := present(t, services())
 	results := map[string][]sample{}
 	for round := range rounds() {
 		for _, m := range managers {
@@ -120,17 +119,14 @@ func buildLife(t *testing.T) string {
 	return life
 }
 
-// ours builds the init binary once.
-var ours = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "resinos-bench-")
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, "init")
+// buildInit builds our PID 1 as a device has it.
+func buildInit(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "init")
 	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, "resinos/init")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", &exec.Error{Name: string(out), Err: err}
+		t.Fatalf("build init: %v\n%s", err, out)
 	}
-	return binary, nil
-})
+	return binary
+}
