@@ -97,10 +97,10 @@ func (e event) String() string { return eventNames[e] }
 //	                   starting --stop--> leaving   starting --lost--> leaving
 //	dead before its turn to leave
 //	                   leaving --exit--> clearing
-//	on demand only     waiting --idle--> armed --fire--> starting
+//	on demand only     waiting --idle--> armed --fire--> waiting
 //	its hour has come, or a person asks
-//	                   armed --timer--> starting    armed --want--> starting
-//	                   armed --restart--> starting
+//	                   armed --timer--> waiting     armed --want--> waiting
+//	                   armed --restart--> waiting
 //	ended well, and waits for the next demand
 //	                   clearing --idle--> armed
 //	a need of it is gone, or its sockets cannot be had
@@ -120,7 +120,7 @@ func (e event) String() string { return eventNames[e] }
 var next = [numPhases][numEvents]phase{
 	down:     {want: waiting, restart: waiting},
 	waiting:  {stop: down, clear: starting, idle: armed},
-	armed:    {fire: starting, timer: starting, want: starting, restart: starting, stop: down, lost: waiting, exit: clearing},
+	armed:    {fire: waiting, timer: waiting, want: waiting, restart: waiting, stop: down, lost: waiting, exit: clearing},
 	starting: {ready: up, exit: clearing, timer: killing, sick: killing, stop: leaving, lost: leaving, restart: stopping, skip: skipped, idle: armed},
 	up:       {exit: clearing, stop: leaving, lost: leaving, restart: stopping, timer: killing, sick: stopping, quits: stopping},
 	leaving:  {clear: stopping, exit: clearing},

@@ -57,6 +57,9 @@ func step(at time.Time, sp *spec.Spec, s service, in input) (service, []act) {
 	if to == stay {
 		return s, nil
 	}
+	if s.phase == armed && e != lost && e != exit {
+		s.soon = true // what it waited for is there
+	}
 	return enter(at, sp, accuse(sp, s, in, e), to, e)
 }
 
@@ -178,7 +181,7 @@ func enter(at time.Time, sp *spec.Spec, s service, to phase, e event) (service, 
 	case waiting:
 		s.going = false
 	case down, done, failed, skipped:
-		s.going = false
+		s.going, s.soon = false, false
 		if sp.Demand() {
 			return s, []act{remove, shut}
 		}

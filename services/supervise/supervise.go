@@ -170,7 +170,9 @@ func (s *Supervisor) settle(list []spec.Spec) {
 		s.lives[i] = &life{id: s.ids, num: i, shown: down}
 		s.byID[s.ids] = s.lives[i]
 	}
-	s.alarm.stop()
+	if before != nil {
+		s.alarm.stop()
+	}
 	s.alarm = newAlarm(len(g.Names))
 }
 
