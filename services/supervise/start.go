@@ -64,6 +64,9 @@ func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
 		defer c.Cgroup.Close() // only looked at
 	}
 	c.OnExit = func(st proc.Status) { s.mail.exit(death{l, st, false}) }
+	if l.process != nil {
+		sign(c.Stdout, 0) // what comes before the new number is known is not the old one's
+	}
 	p, err := s.cfg.Reaper.Start(c)
 	if err != nil {
 		return 0, err
