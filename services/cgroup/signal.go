@@ -37,5 +37,3 @@ func (t *Tree) Signal(name string, sig unix.Signal) error {
 	return nil
 }
 
-
-func (t *Tree) Limit(name string, l any) error { return nil }
