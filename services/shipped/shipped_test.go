@@ -63,7 +63,7 @@ func TestNoFileIsLeftOut(t *testing.T) {
 }
 
 func all(t *testing.T) []spec.Spec {
-	specs, errs := spec.LoadDir(Files, ".")
+	specs, errs := spec.Load(spec.Layer{FS: Files, Dir: "."})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
