@@ -163,7 +163,7 @@ func bindUnix(path string, n network, l spec.Listen) (int, error) {
 }
 
 // bindPath binds fd to path. Until mode and owner are set nobody but root can connect: the path is
-// born with the mode of the descriptor (unix_bind_bsd in the kernel's net/unix/af_unix.c).
+// born with the mode of the descriptor (unix_bind_bsd in the kernel).
 func bindPath(fd int, path string, n network, mode uint32, who owner) error {
 	if err := unix.Fchmod(fd, 0); err != nil {
 		return os.NewSyscallError("fchmod", err)
