@@ -73,12 +73,9 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 		files = append(files, f)
 		return len(files) - 1
 	}
-	if s.notify != nil {
-		f, err := s.notify.File()
-		if err != nil {
-			return nil, nil, fmt.Errorf("save supervisor: %w", err)
-		}
-		at := keep(f)
+	s.hearOut()
+	if s.socket != nil {
+		at := keep(s.socket)
 		out.Notify = &at
 	}
 	for i := range s.world.svcs {
@@ -93,6 +90,22 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 		return nil, nil, fmt.Errorf("save supervisor: %w", err)
 	}
 	return state, files, nil
+}
+
+// hearOut takes in the notifications that were received and not yet dealt with. After a panic one of
+// them may be what the loop stumbled over, so each may fail by itself.
+func (s *Supervisor) hearOut() {
+	for {
+		select {
+		case n := <-s.notes:
+			func() {
+				defer func() { _ = recover() }() // the panic that matters is being dealt with
+				s.note(n)
+			}()
+		default:
+			return
+		}
+	}
 }
 
 // since turns a moment of this process's clock into time since the kernel's start.

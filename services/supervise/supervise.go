@@ -88,6 +88,7 @@ type Supervisor struct {
 	sweeps sweeps
 
 	notify *notify.Listener // nil where it could not be made
+	socket *os.File         // a second hold on its socket, for the next life
 	demand *trigger.Watcher
 
 	exits []savedExit // of an earlier life, until resume
@@ -294,6 +295,9 @@ func (s *Supervisor) beginListening() {
 			}
 		}
 		return
+	}
+	if s.socket, err = s.notify.File(); err != nil {
+		s.log.Warn("readiness socket does not outlive a re-exec", "error", err)
 	}
 	s.helpers.Add(1)
 	s.cfg.Guard.Go("notify", func() {
