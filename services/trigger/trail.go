@@ -36,8 +36,13 @@ const (
 	self
 )
 
-// maxLinks is how many links the kernel follows in one path (MAXSYMLINKS).
-const maxLinks = 40
+const (
+	// maxLinks is how many links the kernel follows in one path (MAXSYMLINKS).
+	maxLinks = 40
+	// maxHops bounds what a link full of "a/../a/../" can make us watch. What lies behind is
+	// still looked at whenever one of the watched places changes.
+	maxHops = 256
+)
 
 // kind is what a walk wants to know about a place.
 type kind int
@@ -54,7 +59,7 @@ const (
 func trail(path string, look func(string) (kind, string)) []hop {
 	var hops []hop
 	at, rest, links := "/", strings.Split(path, "/"), 0
-	for len(rest) > 0 {
+	for len(rest) > 0 && len(hops) < maxHops {
 		name := rest[0]
 		rest = rest[1:]
 		switch name {
@@ -87,6 +92,9 @@ func trail(path string, look func(string) (kind, string)) []hop {
 			}
 			return hops
 		}
+	}
+	if len(rest) > 0 {
+		return hops
 	}
 	return append(hops, hop{self, at, "", true})
 }
