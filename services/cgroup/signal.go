@@ -36,4 +36,3 @@ func (t *Tree) Signal(name string, sig unix.Signal) error {
 	}
 	return nil
 }
-

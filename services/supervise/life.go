@@ -30,9 +30,9 @@ type life struct {
 	shown   phase   // what was logged last
 	began   float64 // of the first life, in seconds since kernel start
 	ready   float64
-	stale   bool // its file says something else now than when it was started
-	left    []savedClient // connections of an earlier life, until resume
-	removed bool // its file is gone: it is stopped and then forgotten
+	stale   bool          // its file says something else now than when it was started
+	left    []savedClient // connections of an earlier life, until they are taken over
+	removed bool          // its file is gone: it is stopped and then forgotten
 }
 
 // stored is one descriptor that a service left with us (FDSTORE=1).

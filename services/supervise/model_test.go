@@ -40,6 +40,9 @@ type model struct {
 }
 
 func newModel(t *rapid.T, nodes []graph.Node, specs map[string]spec.Spec) *model {
+	for i := range nodes {
+		nodes[i].Conflicts = specs[nodes[i].Name].Conflicts
+	}
 	g := graph.Build(nodes)
 	list := make([]spec.Spec, len(g.Names))
 	for i, name := range g.Names {
@@ -90,7 +93,7 @@ func (m *model) judge(actions []action) {
 		if w.stand(i) != w.stands[i] {
 			m.fatalf("%s stands %d, the world says %d", name, w.stand(i), w.stands[i])
 		}
-		for _, j := range w.foes[i] {
+		for _, j := range w.graph.Conflicts[i] {
 			if s.phase.alive() && w.svcs[j].phase.alive() && s.phase != clearing && w.svcs[j].phase != clearing {
 				m.fatalf("%s runs beside %s, which conflicts with it", name, w.graph.Names[j])
 			}

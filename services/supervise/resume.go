@@ -9,14 +9,13 @@ import (
 
 var errUnfinished = errors.New("not started: PID 1 was executed again meanwhile")
 
-// resume takes the processes of the earlier life over and goes on where it stopped. What was
-// decided and not done is done again or overtaken by its deadline: each act may be done twice.
-func (s *Supervisor) resume() {
+// takeOver adopts the processes of the earlier life. It comes before the reaper runs: what died
+// meanwhile is then still there to be told apart.
+func (s *Supervisor) takeOver(exits []savedExit) {
 	ended := map[int]syscall.WaitStatus{}
-	for _, x := range s.exits {
+	for _, x := range exits {
 		ended[x.PID] = syscall.WaitStatus(x.Wait)
 	}
-	s.exits = nil
 	for i, l := range s.lives {
 		if pid := s.world.svcs[i].pid; pid != 0 {
 			l.process = s.inherit(l, savedClient{pid, l.birth}, ended, false)
@@ -31,6 +30,11 @@ func (s *Supervisor) resume() {
 		}
 		l.left = nil
 	}
+}
+
+// resume goes on where the earlier life stopped. What was decided and not done is done again or
+// overtaken by its deadline: each act may be done twice.
+func (s *Supervisor) resume() {
 	s.replan()
 	for i := range s.lives {
 		s.goOn(i)

@@ -182,7 +182,7 @@ func (s *Supervisor) restore() error {
 			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
 		}
 	}
-	s.exits = in.Exits
+	s.takeOver(in.Exits)
 	return nil
 }
 

@@ -60,7 +60,8 @@ type Config struct {
 	// Guard catches panics beside the loop; the caller of Run catches those of the loop.
 	Guard *guard.Guard
 	// Saved and Files are what Save gave in an earlier life of this process. Specs then counts for
-	// nothing: the services are the ones that were saved.
+	// nothing: the services are the ones that were saved. The reaper must not run before New has
+	// returned, or an exit in between is known without its status.
 	Saved []byte
 	Files []*os.File
 	// OnState, if not nil, is told of each change: state is a word that status shows. It is
@@ -90,8 +91,6 @@ type Supervisor struct {
 	notify *notify.Listener // nil where it could not be made
 	socket *os.File         // a second hold on its socket, for the next life
 	demand *trigger.Watcher
-
-	exits []savedExit // of an earlier life, until resume
 
 	background context.Context // of the goroutines beside the loop
 	helpers    sync.WaitGroup
@@ -183,7 +182,7 @@ func arrange(list []spec.Spec, log *slog.Logger) (*graph.Graph, []spec.Spec) {
 	byName := make(map[string]*spec.Spec, len(list))
 	for i := range list {
 		sp := &list[i]
-		nodes[i] = graph.Node{Name: sp.Name, Needs: sp.Needs, Wants: sp.Wants, After: sp.After}
+		nodes[i] = graph.Node{Name: sp.Name, Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts}
 		if byName[sp.Name] == nil { // the graph, too, keeps the first
 			byName[sp.Name] = sp
 		}

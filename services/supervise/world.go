@@ -40,7 +40,6 @@ type action struct {
 type world struct {
 	graph  *graph.Graph
 	specs  []spec.Spec // by number in graph
-	foes   [][]int     // conflicts, in both directions
 	svcs   []service
 	stands []standing
 	ending bool // shutdown: nobody may be asked for any more
@@ -59,7 +58,7 @@ type setting struct {
 
 func newWorld(g *graph.Graph, specs []spec.Spec, at time.Time, set setting) *world {
 	n := len(g.Names)
-	w := &world{graph: g, specs: specs, svcs: make([]service, n), stands: make([]standing, n), foes: foes(g, specs)}
+	w := &world{graph: g, specs: specs, svcs: make([]service, n), stands: make([]standing, n)}
 	for i := range w.svcs {
 		w.svcs[i] = service{phase: down, since: at, epoch: set.epoch, seed: set.seed}
 		w.mend(i)
@@ -83,26 +82,6 @@ func (w *world) mend(i int) {
 			s.phase = down
 		}
 	}
-}
-
-// foes lists who conflicts with whom, whoever of the two said it.
-func foes(g *graph.Graph, specs []spec.Spec) [][]int {
-	out := make([][]int, len(g.Names))
-	var index map[string]int // made only when somebody conflicts: few do
-	for i := range specs {
-		if len(specs[i].Conflicts) > 0 && index == nil {
-			index = make(map[string]int, len(g.Names))
-			for j, name := range g.Names {
-				index[name] = j
-			}
-		}
-		for _, name := range specs[i].Conflicts {
-			if j, known := index[name]; known && j != i {
-				out[i], out[j] = append(out[i], j), append(out[j], i)
-			}
-		}
-	}
-	return out
 }
 
 // feed applies in to service i and lets everybody react. It returns what to do, in order; the
@@ -145,7 +124,7 @@ func (w *world) ask(at time.Time, i int, e event) []action {
 
 // oust takes back the wish for those that conflict with i, as far as may says.
 func (w *world) oust(at time.Time, i int, may func(int) bool) {
-	for _, foe := range w.foes[i] {
+	for _, foe := range w.graph.Conflicts[i] {
 		if w.svcs[foe].wanted && may(foe) {
 			w.apply(at, foe, input{event: stop})
 		}
@@ -154,7 +133,7 @@ func (w *world) oust(at time.Time, i int, may func(int) bool) {
 
 // rival names a service that is asked for and conflicts with i; -1 when there is none.
 func (w *world) rival(i int) int {
-	for _, foe := range w.foes[i] {
+	for _, foe := range w.graph.Conflicts[i] {
 		if w.svcs[foe].wanted {
 			return foe
 		}
@@ -257,7 +236,7 @@ func (w *world) fact(i int) {
 
 // wake lets everybody who looks at i decide anew.
 func (w *world) wake(i int) {
-	for _, list := range [...][]int{w.graph.NeededBy[i], w.graph.SoftBy[i], w.graph.Needs[i], w.graph.Soft[i], w.foes[i]} {
+	for _, list := range [...][]int{w.graph.NeededBy[i], w.graph.SoftBy[i], w.graph.Needs[i], w.graph.Soft[i], w.graph.Conflicts[i]} {
 		for _, j := range list {
 			w.decide.add(j)
 		}
@@ -313,7 +292,7 @@ func (w *world) gate(i int) event {
 				return none
 			}
 		}
-		for _, j := range w.foes[i] {
+		for _, j := range w.graph.Conflicts[i] {
 			if w.svcs[j].phase.alive() {
 				return none
 			}
@@ -353,7 +332,7 @@ func (w *world) reason(i int) string {
 				return "comes after " + w.graph.Names[j] + ", which is " + w.svcs[j].phase.String()
 			}
 		}
-		for _, j := range w.foes[i] {
+		for _, j := range w.graph.Conflicts[i] {
 			if w.svcs[j].phase.alive() {
 				return "conflicts with " + w.graph.Names[j] + ", which is " + w.svcs[j].phase.String()
 			}
