@@ -16,25 +16,25 @@ const (
 	exitEnd
 )
 
-var exits = [exitEnd - exitOrders]string{
-	exitOrders - exitOrders:     "its launch orders are wrong",
-	exitDescriptor - exitOrders: "its ready descriptor is in the way",
-	exitRlimit - exitOrders:     "its rlimits are refused",
-	exitNice - exitOrders:       "its nice value is refused",
-	exitMount - exitOrders:      "its view of the file system cannot be made",
-	exitBound - exitOrders:      "its capabilities cannot be bounded",
-	exitUser - exitOrders:       "its user or group does not exist",
-	exitCapability - exitOrders: "its capabilities are refused",
-	exitPrivileges - exitOrders: "no-new-privileges is refused",
-	exitSeccomp - exitOrders:    "its seccomp profile is refused",
-	exitExec - exitOrders:       "its program cannot be executed",
+var exits = [exitEnd]string{
+	exitOrders:     "its launch orders are wrong",
+	exitDescriptor: "its ready descriptor is in the way",
+	exitRlimit:     "its rlimits are refused",
+	exitNice:       "its nice value is refused",
+	exitMount:      "its view of the file system cannot be made",
+	exitBound:      "its capabilities cannot be bounded",
+	exitUser:       "its user or group does not exist",
+	exitCapability: "its capabilities are refused",
+	exitPrivileges: "no-new-privileges is refused",
+	exitSeccomp:    "its seccomp profile is refused",
+	exitExec:       "its program cannot be executed",
 }
 
 // ExitText says for people what an exit code of Main means, as the end of "service x failed: …". It is empty for a code that
 // Main does not return. A program may of course end with such a code itself.
 func ExitText(code int) string {
-	if code < exitOrders || code >= exitEnd {
+	if code < 0 || code >= exitEnd {
 		return ""
 	}
-	return exits[code-exitOrders]
+	return exits[code]
 }
