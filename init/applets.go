@@ -45,7 +45,6 @@ func applets() map[string]applet {
 		"devd":     daemon(runDevd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
-		"launch":   func(context.Context, []string) int { return confine.Main(os.Environ()) },
 	}
 }
 
