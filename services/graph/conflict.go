@@ -30,12 +30,12 @@ func (g *Graph) conflict(nodes []Node) {
 		if len(list) == 0 || len(g.NeededBy[a]) == 0 || g.Broken[a] != "" {
 			continue // who needs both has a higher number than both, and may be down already
 		}
-		needA := g.needing(a, ofA)
+		needA := g.needing(a, ofA, nil)
 		for _, b := range list {
 			if b < a {
 				continue
 			}
-			needB := g.needing(b, ofB)
+			needB := g.needing(b, ofB, ofA)
 			slices.Sort(needB)
 			for _, at := range needB {
 				g.impossible(at, a, b, ofA, ofB)
@@ -63,12 +63,12 @@ func (g *Graph) impossible(at, a, b int, ofA, ofB []bool) {
 }
 
 // needing returns at and all that need it, directly or not, and marks them in seen. It does not
-// look behind a broken one: all there is down with it.
-func (g *Graph) needing(at int, seen []bool) []int {
+// look behind a broken one or one in stop: what is there is down with it.
+func (g *Graph) needing(at int, seen, stop []bool) []int {
 	list := []int{at}
 	seen[at] = true
 	for i := 0; i < len(list); i++ {
-		if g.Broken[list[i]] != "" {
+		if g.Broken[list[i]] != "" || stop != nil && stop[list[i]] {
 			continue
 		}
 		for _, next := range g.NeededBy[list[i]] {
