@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"resinos/services/hold"
 	"resinos/services/notify"
 	"resinos/services/proc"
 	"resinos/services/spec"
@@ -167,9 +168,9 @@ func (s *Supervisor) restore() error {
 		specs[i] = in.Services[i].Spec
 	}
 	if in.Notify != nil {
-		f, err := files.at(*in.Notify)
+		fd, err := files.at(*in.Notify)
 		if err == nil {
-			s.notify, err = notify.From(f, s.cfg.NotifyPath)
+			s.notify, err = notify.From(os.NewFile(uintptr(fd), s.cfg.NotifyPath), s.cfg.NotifyPath)
 		}
 		if err != nil {
 			return fmt.Errorf("restore supervisor: %w", err)
@@ -186,13 +187,22 @@ func (s *Supervisor) restore() error {
 	return nil
 }
 
-type descriptors []*os.File
+type descriptors []int
 
-func (d descriptors) at(i int) (*os.File, error) {
-	if i < 0 || i >= len(d) || d[i] == nil {
-		return nil, fmt.Errorf("descriptor %d of %d is missing", i, len(d))
+func (d descriptors) at(i int) (int, error) {
+	if i < 0 || i >= len(d) || d[i] < 0 {
+		return -1, fmt.Errorf("descriptor %d of %d is missing", i, len(d))
 	}
 	return d[i], nil
+}
+
+// held is a descriptor that is kept for others: our poller must never look at it.
+func (d descriptors) held(i int, name string) (*os.File, error) {
+	fd, err := d.at(i)
+	if err != nil {
+		return nil, err
+	}
+	return hold.File(fd, name)
 }
 
 func (s *Supervisor) restoreService(in *savedService, files descriptors) error {
@@ -221,26 +231,30 @@ func (s *Supervisor) restoreService(in *savedService, files descriptors) error {
 
 // take takes the descriptors of a life over.
 func (l *life) take(in *savedService, files descriptors) error {
-	for _, n := range in.Sockets {
-		f, err := files.at(n)
+	for i, n := range in.Sockets {
+		name := in.Spec.Name
+		if i < len(in.Spec.Listen.Sockets) {
+			name = in.Spec.Listen.Sockets[i].Network + ":" + in.Spec.Listen.Sockets[i].Address
+		}
+		f, err := files.held(n, name)
 		if err != nil {
 			return err
 		}
 		l.sockets = append(l.sockets, f)
 	}
 	for _, st := range in.Stored {
-		f, err := files.at(st.File)
+		f, err := files.held(st.File, st.Name)
 		if err != nil {
 			return err
 		}
 		l.stored = append(l.stored, stored{st.Name, f})
 	}
 	if in.Pipe != nil {
-		f, err := files.at(*in.Pipe)
+		fd, err := files.at(*in.Pipe)
 		if err != nil {
 			return err
 		}
-		l.pipe = f
+		l.pipe = os.NewFile(uintptr(fd), "readiness") // read with deadlines: the poller's
 	}
 	return nil
 }

@@ -30,13 +30,13 @@ func (r *rig) reborn(cfg Config, between func()) *rig {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var again []*os.File
+	var again []int
 	for _, f := range files {
 		fd, err := syscall.Dup(int(f.Fd()))
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		again = append(again, os.NewFile(uintptr(fd), f.Name()))
+		again = append(again, fd)
 	}
 	between()
 	cfg.Specs, cfg.Saved, cfg.Files = nil, state, again

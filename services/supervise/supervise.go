@@ -59,11 +59,12 @@ type Config struct {
 	Seed uint32
 	// Guard catches panics beside the loop; the caller of Run catches those of the loop.
 	Guard *guard.Guard
-	// Saved and Files are what Save gave in an earlier life of this process. Specs then counts for
+	// Saved is what Save gave in an earlier life of this process, and Files the numbers of the
+	// descriptors, which are the supervisor's from then on. Specs then counts for
 	// nothing: the services are the ones that were saved. The reaper must not run before New has
 	// returned, or an exit in between is known without its status.
 	Saved []byte
-	Files []*os.File
+	Files []int
 	// OnState, if not nil, is told of each change: state is a word that status shows. It is
 	// called from the loop and must not block.
 	OnState func(name, state string)
