@@ -36,6 +36,7 @@ type applet func(ctx context.Context, args []string) int
 func applets() map[string]applet {
 	return map[string]applet{
 		"osctl":    osctlMain,
+		"launch":   func(context.Context, []string) int { return confine.Main(os.Environ()) },
 		"poweroff": osctlWord("poweroff"),
 		"reboot":   osctlWord("reboot"),
 		"modprobe": modprobe,
@@ -44,7 +45,6 @@ func applets() map[string]applet {
 		"devd":     daemon(runDevd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
-		"launch":   func(context.Context, []string) int { return confine.Main(os.Environ()) },
 	}
 }
 

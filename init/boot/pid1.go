@@ -2,8 +2,9 @@ package boot
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime"
@@ -15,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/control"
+	"resinos/services/fault"
+	"resinos/services/guard"
 	"resinos/services/proc"
 )
 
@@ -23,31 +26,56 @@ type PID1 struct {
 	// Modules opens the loader of the running kernel's modules. It is called only when a module is needed.
 	Modules func() (Loader, error)
 
-	signals  <-chan os.Signal
-	requests chan Power
-	out      *Handler
-	log      *slog.Logger
-	record   *Record
-	system   *system
-	verbose  bool
+	signals <-chan os.Signal
+	wishes  chan wish
+	reasons chan string        // of re-execs that were asked for
+	pings   chan chan struct{} // closed by the loop
+	out     *Handler
+	log     *slog.Logger
+	kernel  io.Writer // the kernel log, nil where there is none
+	record  *Record
+	system  *system
+	verbose bool
+	guard   *guard.Guard
+	leaving sync.Mutex // taken by whoever ends this life of PID 1, and never given back
+
+	socket     *os.File // the control socket; nil until it is there
+	kept       *pipes
+	reaper     *proc.Reaper
+	reaped     chan struct{} // closed when the reaper has ended
+	stopReaper func()
+	supervisor supervisor    // nil until services run
+	supervised chan struct{} // closed when the supervisor has ended
+	stop       func()        // ends the supervisor
+
+	mu   sync.Mutex // guards down
+	down *down      // the shutdown under way
 }
 
 // Run is the life of PID 1. It does not return. The caller has caught the signals before anything else.
 func (p *PID1) Run(signals <-chan os.Signal) {
 	defer p.lastResort()
+	p.guard = &guard.Guard{Caught: p.caught}
+	defer p.guard.Catch("pid 1")
 	started := Now()
 	p.signals = signals
-	p.requests = make(chan Power, 1)
+	p.wishes, p.reasons, p.pings = make(chan wish, 1), make(chan string, 1), make(chan chan struct{})
+	p.kept = &pipes{open: map[string]*os.File{}}
+	earlier, lost := takeState()
+	orderFaults()
 	limits()
 	tameStdio()
-	p.begin(started)
-	if err := p.walk(); err != nil {
-		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
+	p.begin()
+	switch {
+	case lost != nil:
+		p.startAnew(lost)
+	case earlier != nil:
+		p.resume(earlier)
+	default:
+		p.walk(started)
 	}
-	action := p.serve()
-	armHardLimit(action, p.log)
-	p.log.Info("going down", "action", string(action))
-	down{action: action, log: p.log, out: p.out}.run()
+	p.serve(earlier)
+	p.loop()
 }
 
 // limits keeps PID 1 small: it must be the last process that memory runs out for, and never the reason.
@@ -62,16 +90,11 @@ func limits() {
 	_ = unix.Chdir("/")
 }
 
-func (p *PID1) begin(started time.Duration) {
+func (p *PID1) begin() {
 	p.verbose = Variant() != "production"
 	p.out = EarlyLog(p.verbose)
 	p.log = slog.New(p.out)
-	before, err := LoadReport(InitramfsReport)
-	if err != nil {
-		p.log.Warn("time line of the initramfs is lost", "error", err)
-	}
-	p.record = NewRecord(before)
-	p.mark(MilestoneRoot, started)
+	p.kernel = kernelLog()
 	// The kernel then sends SIGINT here instead of rebooting at once. A pid name space has no such key.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
@@ -92,50 +115,86 @@ func (p *PID1) mark(name string, at time.Duration) {
 	}
 }
 
-func (p *PID1) walk() error {
+// walk is the boot of the real root.
+func (p *PID1) walk(started time.Duration) {
+	before, err := LoadReport(InitramfsReport)
+	if err != nil {
+		p.log.Warn("time line of the initramfs is lost", "error", err)
+	}
+	p.record = NewRecord(before)
+	p.mark(MilestoneRoot, started)
 	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: Variant()}}
-	return Walker{Stage: StageRoot, Record: p.record, Log: p.log}.Walk(p.system.actions())
+	if err := (Walker{Stage: StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
+		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
+	}
 }
 
-// serve keeps the services running until a power action is asked for and they are all stopped.
-func (p *PID1) serve() Power {
+// startAnew is what is left when the state of the earlier life cannot be read: nobody knows any more which process belongs to
+// whom, so all are ended and the boot is walked again. Each of its steps may be done twice.
+func (p *PID1) startAnew(cause error) {
+	p.log.Error("pid 1 re-executed without its state: all services are started anew", "error", cause)
+	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
+	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
+	p.walk(Now())
+}
+
+// serve starts what PID 1 is there for: the reaper, the supervisor, the control socket and the watchdog's keeper.
+func (p *PID1) serve(earlier *state) {
+	p.reaper = proc.NewReaper()
 	reaping, stopReaping := context.WithCancel(context.Background())
-	reaper := proc.NewReaper()
-	// The reaper outlives serve on purpose: down.run still needs the dead to be reaped, and then the power goes.
-	_ = stopReaping
-	go p.keep(reaping, "reaper", reaper.Run)
-
+	p.reaped, p.stopReaper = make(chan struct{}), stopReaping
 	running, stop := context.WithCancel(context.Background())
-	defer stop()
-	var daemons sync.WaitGroup
-	services := p.startServices(running, reaper, &daemons)
-	talking, hangUp := context.WithCancel(context.Background())
-	defer hangUp()
-	var talkers sync.WaitGroup
-	talkers.Go(func() {
-		p.keep(talking, "control", func(ctx context.Context) error {
-			return control.Serve(ctx, control.SocketPath, p.handlers(services), p.log)
-		})
+	p.stop, p.supervised = stop, make(chan struct{})
+	services := p.startServices(running, earlier)
+	if earlier != nil {
+		p.await() // what died meanwhile is to be taken by those who know it
+	}
+	p.guard.Go("reaper", func() {
+		defer close(p.reaped)
+		p.keep(reaping, "reaper", p.reaper.Run)
 	})
-
-	action := p.await()
-	if err := announce(action); err != nil {
-		p.log.Warn("services do not learn of the shutdown", "error", err)
+	p.guard.Go("control", func() { p.keep(context.Background(), "control", p.control(services)) })
+	p.guard.Go("watchdog", p.keepDog)
+	if earlier != nil {
+		p.resumed(earlier)
 	}
-	p.log.Info("stopping services", "action", string(action))
-	stop()
-	if !waitFor(&daemons, stopPatience) {
-		p.log.Error("services did not stop in time", "after", stopPatience)
+	if earlier != nil && earlier.Down != nil {
+		p.continueDown(earlier.Down)
 	}
-	hangUp()
-	waitFor(&talkers, time.Second)
-	return action
 }
 
-// await is PID 1's loop: signals and requests until one of them asks for the end.
-func (p *PID1) await() Power {
+// await returns when the supervisor has taken over what the earlier life left, or does not in time.
+func (p *PID1) await() {
+	if p.supervisor == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), freezePatience)
+	defer cancel()
+	if err := p.supervisor.Ping(ctx); err != nil {
+		p.log.Error("services are not taken over in time", "error", err)
+	}
+}
+
+// control serves the control socket: that of the earlier life, if there is one.
+func (p *PID1) control(services map[string]control.Handler) func(context.Context) error {
+	handlers := p.handlers(services)
+	return func(ctx context.Context) error {
+		if p.socket == nil {
+			socket, err := control.Listen(control.SocketPath)
+			if err != nil {
+				return fmt.Errorf("serve control: %w", err)
+			}
+			p.socket = socket
+		}
+		return control.Server{Socket: p.socket, Handlers: handlers, Log: p.log, Guard: p.guard}.Run(ctx)
+	}
+}
+
+// loop is PID 1's own: signals, wishes and the questions of the watchdog's keeper. It goes on while the device goes down.
+func (p *PID1) loop() {
 	var policy signalPolicy
 	for {
+		fault.Point("pid1.loop")
 		select {
 		case s := <-p.signals:
 			action, say := policy.step(Now(), s)
@@ -143,19 +202,84 @@ func (p *PID1) await() Power {
 				logSignal(p.log, s)
 			}
 			if action != "" {
-				return action
+				p.power(wish{action: action, why: "ctrl-alt-del twice"})
 			}
-		case action := <-p.requests:
-			return action
+		case w := <-p.wishes:
+			p.power(w)
+		case asked := <-p.pings:
+			close(asked)
+		case reason := <-p.reasons:
+			p.reexec(reason)
 		}
 	}
 }
 
-// keep runs a daemon of PID 1 until ctx ends. One that fails or panics is started again: PID 1 without its reaper or its
-// control socket would be alive but of no use.
+// ping returns when the loop has done one round.
+func (p *PID1) ping(ctx context.Context) error {
+	asked := make(chan struct{})
+	select {
+	case p.pings <- asked:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-asked:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// power begins the shutdown, or makes the one under way more urgent.
+func (p *PID1) power(w wish) {
+	d := p.going()
+	if d != nil {
+		l, _ := d.urgency()
+		d.escalate(l + 1)
+		return
+	}
+	d = p.begun(w)
+	p.log.Info("going down", "action", string(w.action), "reason", w.why)
+	p.guard.Go("shutdown", d.run)
+}
+
+// going is the shutdown under way, nil if there is none.
+func (p *PID1) going() *down {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
+// begun makes the shutdown. A wish that tells of a failure is what the next boot is told, not a clean end.
+func (p *PID1) begun(w wish) *down {
+	end := Marker{BootID: bootID(), How: EndClean, Why: string(w.action)}
+	if w.failed {
+		end.How, end.Why = EndPanic, w.why
+	}
+	d := &down{action: w.action, end: end, since: Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
+		stop: p.stop, ended: p.supervised, leave: p.system.lastMeal(w.action)}
+	if w.force {
+		d.level = hurried
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = d
+	return d
+}
+
+// continueDown goes on with a shutdown that a re-exec interrupted.
+func (p *PID1) continueDown(s *downState) {
+	d := p.begun(wish{action: s.Action})
+	d.end, d.since, d.level = s.End, s.Since, s.Level
+	p.log.Info("going down", "action", string(d.action), "reason", d.end.Why)
+	p.guard.Go("shutdown", d.run)
+}
+
+// keep runs a daemon of PID 1 until ctx ends. One that fails is started again: PID 1 without its reaper or its control socket
+// would be alive but of no use. One that panics is the guard's.
 func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) error) {
 	for {
-		err := guard(func() error { return run(ctx) })
+		err := run(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -169,67 +293,8 @@ func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) 
 	}
 }
 
-func waitFor(group *sync.WaitGroup, patience time.Duration) bool {
-	done := make(chan struct{})
-	go func() { // ends with the group; when that hangs, so does the device's life
-		group.Wait()
-		close(done)
-	}()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	select {
-	case <-done:
-		return true
-	case <-limit.C:
-		return false
-	}
-}
-
-// handlers are the operations of the control socket: the supervisor's and PID 1's own.
-func (p *PID1) handlers(services map[string]control.Handler) map[string]control.Handler {
-	all := map[string]control.Handler{}
-	for op, h := range services {
-		all[op] = h
-	}
-	all["boot"] = func(context.Context, json.RawMessage) (any, error) { return p.record.Report(), nil }
-	all["plan"] = func(context.Context, json.RawMessage) (any, error) { return Plan(p.system.Inputs), nil }
-	all["milestone"] = func(_ context.Context, args json.RawMessage) (any, error) {
-		var m struct {
-			Name string  `json:"name"`
-			At   float64 `json:"at"` // 0: now
-		}
-		if err := control.Args(args, &m); err != nil {
-			return nil, err
-		}
-		return nil, p.milestone(m.Name, m.At)
-	}
-	all["power"] = func(ctx context.Context, args json.RawMessage) (any, error) {
-		var want struct {
-			Action Power `json:"action"`
-		}
-		if err := control.Args(args, &want); err != nil {
-			return nil, err
-		}
-		return nil, request(ctx, p.requests, want.Action)
-	}
-	return all
-}
-
-// milestone checks what a client says before it becomes part of the report and of a console line.
-func (p *PID1) milestone(name string, at float64) error {
-	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name == "" || len(name) > 64 {
-		return fmt.Errorf("milestone %.64q: want small letters, digits and _", name)
-	}
-	when := time.Duration(at * float64(time.Second))
-	if now := Now(); at <= 0 || when > now {
-		when = now
-	}
-	p.mark(name, when)
-	return nil
-}
-
-// lastResort is for a panic in PID 1's own loop: the device reboots, which the bootloader counts as a failed try, and the reason
-// is in the kernel log for pstore.
+// lastResort is for a panic where nothing can be saved: the device reboots, which the bootloader counts as a failed try, and the
+// reason is in the kernel log for pstore, and beside the marker for the next boot.
 func (p *PID1) lastResort() {
 	cause := recover()
 	if p.log == nil {
@@ -241,6 +306,11 @@ func (p *PID1) lastResort() {
 	for line := range strings.Lines(string(debug.Stack())) {
 		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines
 	}
-	down{action: Reboot, log: p.log}.sync()
-	cutPower(Reboot, p.log)
+	d := &down{action: Reboot, end: Marker{BootID: bootID(), How: EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
+	d.pass(phase{name: "mark", limit: lastSync, do: (*down).mark})
+	d.pass(phase{name: "sync", limit: lastSync, do: (*down).sync})
+	d.cutPower()
 }
+
+// errNoSupervisor is what a device without services answers.
+var errNoSupervisor = errors.New("no service runs")

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/attach"
+	"resinos/mounts/disk"
 )
 
 // Power is what becomes of the device after the shutdown.
@@ -36,36 +39,101 @@ var powerCommand = map[Power]int{
 // not a restart: the manager then stops the containers.
 const PowerFile = runtimeDir + "/power"
 
-// The bounds of the way down. They add up to less than the time a person waits before pulling the plug.
-const (
-	stopPatience = 40 * time.Second // all services, in reverse order
-	termPatience = 5 * time.Second  // what they left behind, from SIGTERM to SIGKILL
-	killPatience = 5 * time.Second  // from SIGKILL to the end; a process in a dead disk's queue may never end
-	syncPatience = 20 * time.Second
-	hardLimit    = 90 * time.Second // then the power goes whatever hangs
-)
-
-// down takes everything apart once the services are stopped, and ends the device. It does not return.
+// down takes everything apart and ends the device. It is made once, at the first wish for it.
 type down struct {
 	action Power
+	end    Marker        // what the next boot is told of this end
+	since  time.Duration // on the kernel's clock, so that a re-exec does not lengthen it
 	log    *slog.Logger
 	out    *Handler
+	stop   func()        // ends the supervisor; nil where there is none
+	ended  chan struct{} // closed when the supervisor has ended
+	leave  func()        // the watchdog's last meal, right before the power goes
+
+	mu     sync.Mutex // guards the rest
+	level  level
+	urgent chan struct{} // closed, and made anew, at every escalation
+}
+
+// escalate makes the shutdown more urgent.
+func (d *down) escalate(to level) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if to <= d.level {
+		return
+	}
+	d.level = min(to, cut)
+	d.log.Warn("shutdown is urgent", "count", int(d.level))
+	close(d.urgent)
+	d.urgent = make(chan struct{})
+}
+
+func (d *down) urgency() (level, <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.level, d.urgent
 }
 
 // run never returns: when the kernel refuses the power command it tries the next, and in the end waits for the watchdog.
-func (d down) run() {
-	d.sweep(syscall.SIGTERM, termPatience)
-	d.sweep(syscall.SIGKILL, killPatience)
-	// logd is gone; the last lines go where the next boot may find them.
-	d.out.Redirect(kernelLog(), console(true))
-	d.sync()
-	d.detach()
-	d.sync()
+func (d *down) run() {
+	left := max(time.Second, hardLimit-(Now()-d.since))
+	time.AfterFunc(left, func() {
+		d.log.Error("shutdown takes too long: power is cut", "after", hardLimit)
+		d.cutPower()
+	})
+	if err := announce(d.action); err != nil {
+		d.log.Warn("services do not learn of the shutdown", "error", err)
+	}
+	for _, p := range wayDown() {
+		d.pass(p)
+	}
+	if l, _ := d.urgency(); l >= cut {
+		d.pass(phase{name: "last sync", limit: lastSync, do: (*down).sync})
+	}
 	d.log.Info("good bye", "action", string(d.action))
-	cutPower(d.action, d.log)
+	d.cutPower()
+}
+
+// pass goes through one phase until it is done, its time is over or somebody is in a hurry. What hangs is left behind: there is
+// no way to end a sync on a dead disk.
+func (d *down) pass(p phase) {
+	done := make(chan struct{})
+	limit := time.NewTimer(p.limit)
+	defer limit.Stop()
+	started := false
+	for {
+		l, urgent := d.urgency()
+		if p.skips(l) && p.name != "last sync" {
+			return
+		}
+		if !started {
+			started = true
+			go func() { // ends with the phase; when that hangs, so does the device's life
+				defer close(done)
+				if err := shielded(func() error { p.do(d); return nil }); err != nil {
+					d.log.Error("shutdown phase failed", "phase", p.name, "error", err)
+				}
+			}()
+		}
+		select {
+		case <-done:
+			return
+		case <-limit.C:
+			d.log.Error("shutdown phase takes too long", "phase", p.name, "after", p.limit)
+			return
+		case <-urgent:
+		}
+	}
 }
 
 // cutPower gives the command to the kernel and does not return.
+func (d *down) cutPower() {
+	if d.leave != nil {
+		d.leave()
+	}
+	cutPower(d.action, d.log)
+}
+
 func cutPower(action Power, log *slog.Logger) {
 	err := unix.Reboot(powerCommand[action])
 	log.Error("power command refused", "action", string(action), "error", err)
@@ -75,8 +143,37 @@ func cutPower(action Power, log *slog.Logger) {
 	select {} // PID 1 never exits; the hardware watchdog is left
 }
 
-// sweep signals every process and waits until none is left.
-func (d down) sweep(sig syscall.Signal, patience time.Duration) {
+// stopServices ends the supervisor, which stops all services in reverse order.
+func (d *down) stopServices() {
+	d.log.Info("stopping services", "action", string(d.action))
+	if d.stop == nil {
+		return
+	}
+	d.stop()
+	<-d.ended
+}
+
+// askLeftovers gives what the services left behind the time to end by itself.
+func (d *down) askLeftovers() { d.sweep(syscall.SIGTERM) }
+
+// kill ends everything that is left, by cgroup first: what forks as fast as it is killed does not escape that.
+func (d *down) kill() {
+	if d.stop != nil {
+		d.stop() // in a hurry nobody has
+	}
+	// logd is gone; the last lines go where the next boot may find them.
+	d.out.Redirect(kernelLog(), console(true))
+	d.killAll()
+}
+
+// killAll ends every process but this one, by cgroup first.
+func (d *down) killAll() {
+	_ = put(filepath.Join(cgroupRoot, "resinos/cgroup.kill"), "1") // without cgroups the signal has to do
+	d.sweep(syscall.SIGKILL)
+}
+
+// sweep signals every process and waits until none is left. The phase's limit ends it.
+func (d *down) sweep(sig syscall.Signal) {
 	left := living()
 	if len(left) == 0 {
 		return
@@ -85,19 +182,11 @@ func (d down) sweep(sig syscall.Signal, patience time.Duration) {
 	if err := unix.Kill(-1, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		d.log.Warn("processes cannot be signalled", "error", err)
 	}
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
 	// The reaper takes our children, but grandchildren elsewhere end without telling us: so this looks.
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	for {
-		select {
-		case <-look.C:
-			if left = living(); len(left) == 0 {
-				return
-			}
-		case <-limit.C:
-			d.log.Warn("processes are left", "signal", sig.String(), "pids", fmt.Sprint(left[:min(len(left), 10)]))
+	for range look.C {
+		if left = living(); len(left) == 0 {
 			return
 		}
 	}
@@ -133,23 +222,18 @@ func lives(stat string) bool {
 	return err == nil && flags&kernelThread == 0
 }
 
-// sync writes out what is dirty, but does not let a dead disk keep the device from going down.
-func (d down) sync() {
-	done := make(chan struct{})
-	go func() { // left behind when the disk is dead: there is no way to end a sync
-		unix.Sync()
-		close(done)
-	}()
-	limit := time.NewTimer(syncPatience)
-	defer limit.Stop()
-	select {
-	case <-done:
-	case <-limit.C:
-		d.log.Error("disks are not written out", "after", syncPatience)
-	}
+// sync writes out what is dirty. A dead disk holds it up until the phase is over.
+func (d *down) sync() { unix.Sync() }
+
+// detachMost takes off all but the state partition, on which the marker is still to be written.
+func (d *down) detachMost() { d.detach(places(disk.State).entry.Target) }
+
+func (d *down) detachAll() {
+	d.detach("")
+	unix.Sync()
 }
 
-func (d down) detach() {
+func (d *down) detach(but string) {
 	// Three rounds: what held a mount busy may itself come off in the round before.
 	for range 3 {
 		have, err := attach.ReadMounts()
@@ -159,6 +243,9 @@ func (d down) detach() {
 		}
 		var faults []error
 		for _, step := range attach.DetachOrder(have, slotTarget) {
+			if step.Target == but {
+				continue
+			}
 			if err := step.Apply(); err != nil {
 				faults = append(faults, err)
 			}
@@ -170,6 +257,14 @@ func (d down) detach() {
 	}
 }
 
+// mark tells the next boot how this one ended.
+func (d *down) mark() {
+	d.end.Uptime = seconds(Now())
+	if err := d.end.write(markerFile); err != nil {
+		d.log.Warn("the next boot does not learn of this end", "error", err)
+	}
+}
+
 // announce leaves the action for services that are about to be stopped.
 func announce(action Power) error {
 	if err := os.WriteFile(PowerFile, []byte(action+"\n"), 0o644); err != nil {
@@ -178,24 +273,24 @@ func announce(action Power) error {
 	return nil
 }
 
-// armHardLimit cuts the power when the way down takes too long, whatever it hangs in.
-func armHardLimit(action Power, log *slog.Logger) {
-	time.AfterFunc(hardLimit, func() {
-		log.Error("shutdown takes too long: power is cut", "after", hardLimit)
-		cutPower(action, log)
-	})
+// wish is somebody's request for a power action.
+type wish struct {
+	action Power
+	force  bool // do not wait for anybody
+	why    string
+	failed bool // it is no clean end
 }
 
-// request hands a power action to PID 1's loop; one that is already on its way counts.
-func request(ctx context.Context, requests chan<- Power, action Power) error {
-	if _, known := powerCommand[action]; !known {
-		return fmt.Errorf("power: action %.20q is not poweroff, reboot or halt", action)
+// request hands a wish to PID 1's loop; when that has one waiting already, this one adds nothing.
+func request(ctx context.Context, wishes chan<- wish, w wish) error {
+	if _, known := powerCommand[w.action]; !known {
+		return fmt.Errorf("power: action %.20q is not poweroff, reboot or halt", w.action)
 	}
 	select {
-	case requests <- action:
+	case wishes <- w:
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	default: // the loop has one request waiting already
+	default:
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ type Report struct {
 	Steps      []Step             `json:"steps"`
 	Slot       string             `json:"slot,omitempty"` // A or B, as the boot script said
 	Disk       string             `json:"disk,omitempty"` // the disk that all partitions are taken from
+	Last       *Last              `json:"last,omitempty"` // how the boot before this one ended
+	Reexecs    int                `json:"reexecs,omitempty"`
+	Lives      []Life             `json:"lives,omitempty"` // the latest of those re-execs
 }
 
 // The two stages of a boot.
@@ -113,6 +116,13 @@ func (r *Record) Locate(slot, disk string) {
 	r.report.Slot, r.report.Disk = slot, disk
 }
 
+// Remember notes how the last boot ended.
+func (r *Record) Remember(last Last) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Last = &last
+}
+
 // Report returns a copy of what is known so far.
 func (r *Record) Report() Report {
 	r.mu.Lock()
@@ -120,6 +130,7 @@ func (r *Record) Report() Report {
 	report := r.report
 	report.Milestones = maps.Clone(report.Milestones)
 	report.Steps = slices.Clone(report.Steps)
+	report.Lives = slices.Clone(report.Lives)
 	return report
 }
 

@@ -31,6 +31,7 @@ type Walker struct {
 	Stage  string
 	Record *Record
 	Log    *slog.Logger
+	After  func() // called after each step; nil is nothing
 }
 
 // Walk does all actions in order. It returns early, with the step's error, only when a fatal one fails. A panic in
@@ -38,13 +39,16 @@ type Walker struct {
 func (w Walker) Walk(actions []Action) error {
 	for i, a := range actions {
 		start := Now()
-		err := guard(a.Do)
+		err := shielded(a.Do)
 		s := Step{Stage: w.Stage, Name: a.Name, Start: seconds(start), Duration: seconds(Now() - start), Result: ResultOK}
 		if err != nil {
 			s.Result, s.Error = resultOf[a.Severity], err.Error()
 		}
 		w.Record.Add(s)
 		w.say(i+1, len(actions), s)
+		if w.After != nil {
+			w.After()
+		}
 		if err != nil && a.Severity == Fatal {
 			return fmt.Errorf("step %s: %w", a.Name, err)
 		}
@@ -67,8 +71,8 @@ func (w Walker) say(number, total int, s Step) {
 	}
 }
 
-// guard turns a panic into an error that carries its place.
-func guard(do func() error) (err error) {
+// shielded turns a panic into an error that carries its place.
+func shielded(do func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())

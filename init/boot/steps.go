@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/bsp/watchdog"
 	"resinos/init/config"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -58,6 +60,8 @@ func steps() []step {
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
 		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
+		{"watchdog", Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
+		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "read "+markerFile+", then note there that this boot runs"), (*system).lastBoot},
 		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
 		{"read config.json", Degraded, planText("read " + config.Path + "; defaults for what is missing or wrong"), (*system).readConfig},
 		{"hostname", Ignorable, planHostname, (*system).hostname},
@@ -74,6 +78,9 @@ type system struct {
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec
+	pipe    *os.File      // PID 1's log pipe
+	dog     *watchdog.Dog // nil: the board has none
+	fired   bool          // it says that it ended the last boot
 }
 
 func (s *system) actions() []Action {
@@ -112,8 +119,13 @@ func (s *system) openLog() error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	s.out.Redirect(logpipe.NewWriter(pipe), console(s.verbose))
+	s.resumeLog(pipe)
 	return nil
+}
+
+func (s *system) resumeLog(pipe *os.File) {
+	s.pipe = pipe
+	s.out.Redirect(logpipe.NewWriter(pipe), console(s.verbose))
 }
 
 // cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits
@@ -302,6 +314,37 @@ func (s *system) loadModules() error {
 		faults = append(faults, loader.Load(name, ""))
 	}
 	return errors.Join(faults...)
+}
+
+// lastBoot says how the boot before this one ended, and marks this one as running.
+func (s *system) lastBoot() error {
+	traces := Traces{Dog: s.fired}
+	var fault error
+	traces.Panic, fault = s.pstore()
+	traces.Marker, traces.Fault = readMarker(markerFile)
+	last := Classify(traces)
+	s.record.Remember(last)
+	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", last.Why)
+	return errors.Join(fault, Marker{BootID: bootID(), How: running}.write(markerFile))
+}
+
+// levels of the ways in which a boot ends: a person should know of all but one.
+var levels = map[string]slog.Level{EndPanic: slog.LevelError, EndWatchdog: slog.LevelError, EndPower: slog.LevelWarn}
+
+// pstore attaches the persistent store, where the board has one, and takes the last panic out of it.
+func (s *system) pstore() (string, error) {
+	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
+		if loader, err := s.modules(); err == nil {
+			_ = loader.Load("efi_pstore", "") // a firmware without variables has none
+		}
+	}
+	if _, err := os.Stat(pstoreDir); err != nil {
+		return "", nil // this kernel has none
+	}
+	if err := attach.Ensure(attach.Entry{Name: "pstore", Target: pstoreDir, Type: "pstore", Flags: []string{"nosuid", "nodev", "noexec"}}); err != nil {
+		return "", err
+	}
+	return takePanic(pstoreDir)
 }
 
 func (s *system) readConfig() (err error) {

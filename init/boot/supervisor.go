@@ -2,13 +2,16 @@ package boot
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"os"
 	"sync"
+	"time"
 
 	"resinos/services/cgroup"
 	"resinos/services/control"
+	"resinos/services/fault"
 	"resinos/services/logpipe"
-	"resinos/services/proc"
 	"resinos/services/supervise"
 )
 
@@ -18,34 +21,80 @@ const notifySocket = runtimeDir + "/notify.sock"
 // engine is the service whose readiness is a milestone.
 const engine = "containerd"
 
-// startServices starts the supervisor on what the step "load services" found, and returns its operations. daemons ends when
-// all services are stopped.
-func (p *PID1) startServices(ctx context.Context, reaper *proc.Reaper, daemons *sync.WaitGroup) map[string]control.Handler {
-	kept := &pipes{open: map[string]*os.File{}}
-	tree, err := cgroup.Open(cgroup.Root)
-	if err != nil {
-		p.log.Warn("services run without cgroups", "error", err)
-	}
-	supervisor, err := supervise.New(supervise.Config{
-		Specs: p.system.specs, Reaper: reaper, Log: p.log, Output: kept.file, Cgroups: tree,
-		NotifyPath: notifySocket, StopLimit: stopPatience, OnState: p.onState,
-	})
+// nameSupervisor is what the guard and the watchdog call the supervisor.
+const nameSupervisor = "supervisor"
+
+// supervisor is what PID 1 asks of a supervise.Supervisor.
+type supervisor interface {
+	Run(ctx context.Context) error
+	Handlers() map[string]control.Handler
+	Freeze(ctx context.Context) error
+	Save() (state []byte, files []*os.File, err error)
+	Ping(ctx context.Context) error
+}
+
+// startServices starts the supervisor on what the step "load services" found, or on what the earlier life left, and returns its
+// operations. p.supervised is closed when it has ended.
+func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]control.Handler {
+	s, err := p.newSupervisor(earlier)
 	if err != nil {
 		p.log.Error("no service runs", "error", err)
+		close(p.supervised)
 		return nil
 	}
+	p.supervisor = s
 	p.mark(MilestoneServices, Now())
-	daemons.Go(func() {
-		if err := guard(func() error { return supervisor.Run(ctx) }); err != nil {
+	p.guard.Go(nameSupervisor, func() {
+		err := func() error {
+			defer close(p.supervised)
+			return s.Run(ctx)
+		}()
+		if errors.Is(err, supervise.ErrFrozen) {
+			return
+		}
+		if err != nil {
 			p.log.Error("supervisor ended", "error", err)
 		}
 		if ctx.Err() == nil {
 			// It may run only once, and a device that supervises nothing is dead: the way out is a reboot.
 			p.log.Error("supervisor is gone: rebooting")
-			_ = request(context.Background(), p.requests, Reboot) // Reboot is known, and the loop takes one request
+			_ = request(context.Background(), p.wishes, wish{action: Reboot, why: "the supervisor ended", failed: true}) // Reboot is known, and the loop takes one wish
 		}
 	})
-	return supervisor.Handlers()
+	return s.Handlers()
+}
+
+// newSupervisor takes over what the earlier life left. When that cannot be read, the processes it knew are nobody's: they are
+// ended, and the services are started anew.
+func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
+	tree, err := cgroup.Open(cgroup.Root)
+	if err != nil {
+		p.log.Warn("services run without cgroups", "error", err)
+	}
+	cfg := supervise.Config{
+		Specs: p.system.specs, Reaper: p.reaper, Log: p.log, Output: p.kept.file, Cgroups: tree,
+		NotifyPath: notifySocket, StopLimit: stopPatience, OnState: p.onState, Guard: p.guard,
+	}
+	if earlier == nil {
+		return supervise.New(cfg)
+	}
+	err = errors.New("the earlier life could not save it")
+	if earlier.Supervisor != nil {
+		cfg.Saved = earlier.Supervisor
+		cfg.Files, _ = earlier.files(fileSupervisor)
+		var s *supervise.Supervisor
+		if s, err = supervise.New(cfg); err == nil {
+			return s, nil
+		}
+	}
+	p.log.Error("state of the services is lost: all are started anew", "error", err)
+	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
+	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
+	if err := p.system.loadServices(); err != nil {
+		p.log.Warn("service files are bad", "error", err)
+	}
+	cfg.Specs, cfg.Saved, cfg.Files = p.system.specs, nil, nil
+	return supervise.New(cfg)
 }
 
 // onState is called from the supervisor's loop.
@@ -68,10 +117,20 @@ func (o *pipes) file(name string) (*os.File, error) {
 	if f := o.open[name]; f != nil {
 		return f, nil
 	}
+	if err := fault.Call("log pipe"); err != nil {
+		return nil, err
+	}
 	f, err := logpipe.Open(logpipe.Dir, logpipe.Source{Kind: logpipe.Service, Name: name, Stream: logpipe.Stdout})
 	if err != nil {
 		return nil, err
 	}
 	o.open[name] = f
 	return f, nil
+}
+
+// all lists the pipes that are open.
+func (o *pipes) all() map[string]*os.File {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.open)
 }

@@ -89,6 +89,7 @@ func (s *session) findings(files []string, found []finding) string {
 type checker struct {
 	root   string
 	device bool            // root is one of ours: programs and users can be looked up
+	layers []spec.Layer    // of root
 	others []spec.Spec     // the services of root
 	names  map[string]bool // the services that PID 1 knows; nil when it does not answer
 }
@@ -101,10 +102,8 @@ func (s *session) surroundings(ctx context.Context, root string) checker {
 	if info, err := os.Stat(filepath.Join(root, shippedServices)); err == nil {
 		c.device = info.IsDir()
 	}
-	for _, dir := range serviceDirs() {
-		specs, _ := spec.LoadDir(os.DirFS(root), strings.TrimPrefix(dir, "/")) // faults of others are not asked for
-		c.others = append(c.others, specs...)
-	}
+	c.layers = layers(root)
+	c.others, _ = spec.Load(c.layers...) // faults of others are not asked for
 	if list, err := s.services(ctx); err == nil {
 		c.names = map[string]bool{}
 		for _, st := range list {
@@ -120,38 +119,31 @@ func (c checker) file(path string) []finding {
 	if err != nil && !errors.Is(err, errTooLarge) { // Parse says it of that one
 		return []finding{{Weight: isFault, File: path, Text: cause(err), Hint: "name a service file"}}
 	}
-	sp, err := c.parse(path, data)
+	sp, surprises, err := spec.Check(path, data, c.layers...)
 	if err != nil {
 		return faultsOf(path, err)
 	}
-	return c.warnings(path, sp, data)
-}
-
-// parse reads a file as it will be in force: laid over the one of its name that the image brings.
-func (c checker) parse(path string, data []byte) (spec.Spec, error) {
-	below := filepath.Join(c.root, shippedServices, filepath.Base(path))
-	if _, err := os.Stat(below); err != nil || sameFile(path, below) {
-		return spec.Parse(path, data)
-	}
-	sp, err := spec.Parse(path, data)
-	var faults spec.Faults
-	if errors.As(err, &faults) { // the file below has a command
-		faults = slices.DeleteFunc(faults, func(f spec.Fault) bool { return strings.HasPrefix(f.Text, `key "command" is missing`) })
-		if len(faults) == 0 {
-			return sp, nil
+	found := c.warnings(path, sp, data)
+	for _, f := range surprises {
+		if !tied(f.Key) { // those are looked up in what runs
+			found = append(found, finding{isWarning, f.File, f.Line, f.Key, f.Text, f.Hint})
 		}
-		return sp, faults
 	}
-	return sp, err
+	return found
 }
 
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
+// layers are the folders of service files below root, the lowest first.
+func layers(root string) []spec.Layer {
+	var list []spec.Layer
+	for _, dir := range serviceDirs() {
+		list = append(list, spec.Layer{FS: os.DirFS(root), Dir: strings.TrimPrefix(dir, "/"), Path: filepath.Join(root, dir)})
 	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
+	return list
+}
+
+// tied reports whether a key names other services.
+func tied(key string) bool {
+	return slices.Contains([]string{"needs", "wants", "after", "conflicts"}, key)
 }
 
 // cause is the innermost text of an error of the file system: the path stands in front of it already.

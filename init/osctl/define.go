@@ -2,7 +2,6 @@ package osctl
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -57,10 +56,7 @@ func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	if *asJSON {
 		return s.printJSON(d)
 	}
-	text, err := definitionText(d)
-	if err == nil {
-		_, err = io.WriteString(s.Stdout, text)
-	}
+	_, err = io.WriteString(s.Stdout, definitionText(d))
 	return err
 }
 
@@ -86,7 +82,7 @@ func (s *session) sources(name string) []source {
 }
 
 // definitionText is the definition in force, headed by where it comes from.
-func definitionText(d definition) (string, error) {
+func definitionText(d definition) string {
 	var b strings.Builder
 	for _, f := range d.Files {
 		fmt.Fprintf(&b, "# %s says %s\n", escape(f.Path), escape(strings.Join(f.Keys, ", ")))
@@ -94,17 +90,7 @@ func definitionText(d definition) (string, error) {
 	if d.Status.Changed {
 		b.WriteString("# it has changed since the service was started: osctl restart " + escape(d.Status.Name) + "\n")
 	}
-	body, err := render(d.Spec)
-	return b.String() + escapeLines(body), err
-}
-
-// render writes a definition for people.
-func render(sp spec.Spec) (string, error) {
-	text, err := json.MarshalIndent(sp, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("print service %s: %w", sp.Name, err)
-	}
-	return string(text) + "\n", nil
+	return b.String() + escapeLines(spec.Render(d.Spec))
 }
 
 func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {

@@ -27,7 +27,7 @@ func BenchmarkWorld(b *testing.B) {
 	}
 	for b.Loop() {
 		at := time.Unix(0, 0)
-		w := newWorld(g, specs, at)
+		w := newWorld(g, specs, at, setting{epoch: at})
 		line := append([]action(nil), w.begin(at)...)
 		for ; len(line) > 0; line = line[1:] {
 			if line[0].act == fork {

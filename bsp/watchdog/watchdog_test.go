@@ -1,0 +1,99 @@
+package watchdog
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestDecide(t *testing.T) {
+	fed := time.Unix(100, 0)
+	parts := []Part{{Name: "a"}, {Name: "b"}}
+	for _, tt := range []struct {
+		name  string
+		moved map[string]time.Time
+		stuck []string
+	}{
+		{"both moved", map[string]time.Time{"a": fed.Add(1), "b": fed.Add(2)}, nil},
+		{"one at the very moment", map[string]time.Time{"a": fed, "b": fed.Add(2)}, []string{"a"}},
+		{"one never", map[string]time.Time{"a": fed.Add(1)}, []string{"b"}},
+		{"none", nil, []string{"a", "b"}},
+	} {
+		feed, stuck := Decide(fed, tt.moved, parts)
+		if feed != (tt.stuck == nil) || !slices.Equal(stuck, tt.stuck) {
+			t.Errorf("%s: Decide = %v, %v", tt.name, feed, stuck)
+		}
+	}
+}
+
+// bowl is a dog that counts its meals.
+type bowl struct{ meals []time.Time }
+
+func (b *bowl) Feed() error            { b.meals = append(b.meals, time.Now()); return nil }
+func (b *bowl) Timeout() time.Duration { return 40 * time.Second }
+
+// TestKeeper: fed in time while all move; hungry from the moment one hangs, however much the others move; fed again after.
+func TestKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		dog, hang := &bowl{}, false
+		ctx, cancel := context.WithCancel(t.Context())
+		k := &Keeper{Dog: dog, Log: slog.New(slog.NewTextHandler(&text, nil)), Parts: []Part{
+			{Name: "quick", Limit: time.Second, Ask: func(context.Context) error { return nil }},
+			{Name: "slow", Limit: 5 * time.Second, Ask: func(ctx context.Context) error {
+				if hang {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}},
+		}}
+		over := make(chan error)
+		go func() { over <- k.Run(ctx) }()
+		time.Sleep(5 * time.Minute)
+		for i, m := range dog.meals[1:] {
+			if gap := m.Sub(dog.meals[i]); gap > dog.Timeout()/2 {
+				t.Errorf("fed after %v", gap)
+			}
+		}
+		if n := len(dog.meals); n < 28 || n > 31 {
+			t.Errorf("%d meals in five minutes", n)
+		}
+		hang = true
+		time.Sleep(time.Second)
+		before := len(dog.meals)
+		time.Sleep(5 * time.Minute)
+		if len(dog.meals) > before+1 {
+			t.Errorf("fed %d times while a part hangs", len(dog.meals)-before)
+		}
+		if strings.Count(text.String(), "makes no progress\" daemon=slow") != 1 {
+			t.Errorf("log:\n%s", text.String())
+		}
+		hang = false
+		time.Sleep(30 * time.Second)
+		if len(dog.meals) <= before+1 {
+			t.Error("not fed again")
+		}
+		cancel()
+		<-over
+	})
+}
+
+func TestOpenWhatIsNoWatchdog(t *testing.T) {
+	if _, err := Open(filepath.Join(t.TempDir(), "none"), time.Second); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open = %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(path, nil, 0o600)
+	if _, err := Open(path, time.Second); err == nil {
+		t.Error("a plain file is a watchdog")
+	}
+}

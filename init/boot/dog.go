@@ -1,0 +1,83 @@
+package boot
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"resinos/bsp/watchdog"
+	"resinos/services/control"
+)
+
+// The times of the watchdog. A step of the boot may take long (a journal to be replayed from a slow card); once services run,
+// a part of PID 1 that does not answer within a fraction of a second is ill.
+const (
+	bootTimeout = 60 * time.Second
+	dogTimeout  = 30 * time.Second
+	partLimit   = 5 * time.Second
+)
+
+// openDog starts the board's watchdog. From here on the boot must make progress.
+func (s *system) openDog() error {
+	dog, err := watchdog.Open(watchdog.Path, bootTimeout)
+	if err != nil {
+		return err
+	}
+	s.dog, s.fired = dog, dog.Fired()
+	return nil
+}
+
+// resumeDog goes on with the one that the earlier life started; it was not unfed for a moment more than the exec took.
+func (s *system) resumeDog(f *os.File) { s.dog = watchdog.Take(f) }
+
+// feed is called after each step of the boot: a finished step is progress.
+func (s *system) feed() {
+	if s.dog == nil {
+		return
+	}
+	if err := s.dog.Feed(); err != nil {
+		s.log.Error("watchdog is not fed", "error", err)
+	}
+}
+
+// lastMeal is what the watchdog gets right before the power goes. Only a board that is halted on purpose, and shall stay halted
+// until somebody comes, has its dog put away.
+func (s *system) lastMeal(action Power) func() {
+	return func() {
+		if s.dog == nil {
+			return
+		}
+		if action == Halt {
+			_ = s.dog.Release() // a dog that cannot be stopped ends the halt
+			return
+		}
+		_ = s.dog.Feed() // the way down ends here either way
+	}
+}
+
+// keepDog feeds the watchdog while every part of PID 1 makes progress, and on the way down until the hard limit.
+func (p *PID1) keepDog() {
+	dog := p.system.dog
+	if dog == nil || p.supervisor == nil {
+		return
+	}
+	if err := dog.SetTimeout(dogTimeout); err != nil {
+		p.log.Warn("watchdog keeps its timeout", "error", err)
+	}
+	keeper := &watchdog.Keeper{Dog: dog, Log: p.log, Go: p.guard.Go, Parts: []watchdog.Part{
+		{Name: "reaper", Limit: partLimit, Ask: p.reaper.Nudge},
+		{Name: nameSupervisor, Limit: partLimit, Ask: p.askSupervisor},
+		{Name: "control", Limit: partLimit, Ask: func(ctx context.Context) error {
+			return control.Call(ctx, control.SocketPath, "ping", nil, nil) // through the socket and PID 1's own loop
+		}},
+	}}
+	_ = keeper.Run(context.Background()) // returns never: the dog is fed or bites
+}
+
+// askSupervisor wants progress of the supervisor; once the device goes down it is enough that the time for that is not over.
+func (p *PID1) askSupervisor(ctx context.Context) error {
+	if d := p.going(); d != nil && Now()-d.since < hardLimit {
+		return nil
+	}
+	return p.supervisor.Ping(ctx)
+}

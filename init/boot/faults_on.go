@@ -1,0 +1,43 @@
+//go:build faults
+
+package boot
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+
+	"resinos/services/control"
+	"resinos/services/fault"
+)
+
+// faultHandlers are operations that only binaries with fault points have: fault takes a fault.Order, calls counts the calls so far.
+func faultHandlers() map[string]control.Handler {
+	return map[string]control.Handler{
+		"fault": func(_ context.Context, args json.RawMessage) (any, error) {
+			var o fault.Order
+			if err := control.Args(args, &o); err != nil {
+				return nil, err
+			}
+			return nil, fault.Set(o)
+		},
+		"calls": func(context.Context, json.RawMessage) (any, error) { return fault.Calls(), nil },
+	}
+}
+
+// faultFile holds the orders that a test gave before the first instruction, a JSON list.
+const faultFile = "/etc/resinos-faults"
+
+// orderFaults takes the orders that a test gave before the first instruction.
+func orderFaults() {
+	text, err := os.ReadFile(faultFile)
+	if err != nil {
+		return
+	}
+	var all []fault.Order
+	if json.Unmarshal(text, &all) == nil {
+		for _, o := range all {
+			_ = fault.Set(o)
+		}
+	}
+}

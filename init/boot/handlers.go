@@ -1,0 +1,88 @@
+package boot
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"resinos/services/control"
+)
+
+// handlers are the operations of the control socket: the supervisor's and PID 1's own.
+func (p *PID1) handlers(services map[string]control.Handler) map[string]control.Handler {
+	all := map[string]control.Handler{}
+	maps.Copy(all, services)
+	maps.Copy(all, faultHandlers())
+	all["boot"] = func(context.Context, json.RawMessage) (any, error) { return p.record.Report(), nil }
+	all["plan"] = func(context.Context, json.RawMessage) (any, error) { return Plan(p.system.Inputs), nil }
+	all["ping"] = func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, p.ping(ctx) }
+	all["milestone"] = p.milestoneOp
+	all["power"] = p.powerOp
+	all["re-exec"] = p.reexecOp
+	return all
+}
+
+func (p *PID1) milestoneOp(_ context.Context, args json.RawMessage) (any, error) {
+	var m struct {
+		Name string  `json:"name"`
+		At   float64 `json:"at"` // 0: now
+	}
+	if err := control.Args(args, &m); err != nil {
+		return nil, err
+	}
+	return nil, p.milestone(m.Name, m.At)
+}
+
+// powerOp takes {"action": …, "force": …}. A second wish makes the first more urgent; force does not wait for anybody.
+func (p *PID1) powerOp(ctx context.Context, args json.RawMessage) (any, error) {
+	var want struct {
+		Action Power `json:"action"`
+		Force  bool  `json:"force"`
+	}
+	if err := control.Args(args, &want); err != nil {
+		return nil, err
+	}
+	return nil, request(ctx, p.wishes, wish{action: want.Action, force: want.Force, why: "osctl " + string(want.Action)})
+}
+
+// answerTime is what the answer to re-exec has to reach its client.
+const answerTime = 50 * time.Millisecond
+
+// reexecOp takes {"reason": …}. It answers first, and then PID 1 goes.
+func (p *PID1) reexecOp(_ context.Context, args json.RawMessage) (any, error) {
+	var why struct {
+		Reason string `json:"reason"`
+	}
+	if err := control.Args(args, &why); err != nil {
+		return nil, err
+	}
+	if p.supervisor == nil {
+		return nil, errNoSupervisor
+	}
+	if why.Reason == "" {
+		why.Reason = "asked for"
+	}
+	time.AfterFunc(answerTime, func() {
+		select {
+		case p.reasons <- why.Reason:
+		default: // one is asked for already
+		}
+	})
+	return nil, nil
+}
+
+// milestone checks what a client says before it becomes part of the report and of a console line.
+func (p *PID1) milestone(name string, at float64) error {
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name == "" || len(name) > 64 {
+		return fmt.Errorf("milestone %.64q: want small letters, digits and _", name)
+	}
+	when := time.Duration(at * float64(time.Second))
+	if now := Now(); at <= 0 || when > now {
+		when = now
+	}
+	p.mark(name, when)
+	return nil
+}

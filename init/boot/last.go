@@ -1,0 +1,196 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"resinos/mounts/atomicfile"
+)
+
+// The ways in which a boot ends.
+const (
+	EndClean    = "clean"      // all services stopped, all disks written out
+	EndPanic    = "panic"      // of the kernel, or of PID 1 itself
+	EndWatchdog = "watchdog"   // something hung, and the hardware watchdog reset the board
+	EndPower    = "power-loss" // nothing says why it ended: the power went, or a reset that leaves no trace
+	EndUnknown  = "unknown"    // there is no record of it
+)
+
+// Last is how the boot before this one ended.
+type Last struct {
+	How    string  `json:"how"`
+	Why    string  `json:"why,omitempty"` // the power action, or the last words
+	BootID string  `json:"boot_id,omitempty"`
+	Uptime float64 `json:"uptime,omitempty"` // seconds since kernel start at its end; 0 where nobody could note it
+}
+
+// Marker is the small file on the state partition that is written at the beginning and at the orderly end of each boot.
+type Marker struct {
+	BootID string  `json:"boot_id"`
+	How    string  `json:"how"` // running, or an End word
+	Why    string  `json:"why,omitempty"`
+	Uptime float64 `json:"uptime,omitempty"`
+}
+
+// running is the word of a boot that has not ended.
+const running = "running"
+
+// Traces is what the last boot left behind.
+type Traces struct {
+	Marker *Marker // nil: none, or not readable
+	Fault  string  // why it is not readable
+	Panic  string  // last words of the kernel, from pstore
+	Dog    bool    // the watchdog says that it reset the board
+}
+
+// Classify says how the last boot ended. What the boot said of itself counts first, then what the kernel said, then the hardware.
+func Classify(t Traces) Last {
+	if t.Marker == nil {
+		last := Last{How: EndUnknown, Why: t.Fault}
+		switch { // another system may have run before: what is certain is certain without the marker
+		case t.Panic != "":
+			last.How, last.Why = EndPanic, t.Panic
+		case t.Dog:
+			last.How, last.Why = EndWatchdog, "the hardware watchdog reset the board"
+		}
+		return last
+	}
+	last := Last{How: t.Marker.How, Why: t.Marker.Why, BootID: t.Marker.BootID, Uptime: t.Marker.Uptime}
+	switch {
+	case t.Marker.How == EndClean || t.Marker.How == EndPanic:
+	case t.Panic != "":
+		last.How, last.Why = EndPanic, t.Panic
+	case t.Dog:
+		last.How, last.Why = EndWatchdog, "the hardware watchdog reset the board"
+	case t.Marker.How == running:
+		last.How, last.Why = EndPower, "it did not end in order, and neither kernel nor watchdog says why"
+	default:
+		last.How, last.Why = EndUnknown, fmt.Sprintf("its record says %.40q", t.Marker.How)
+	}
+	return last
+}
+
+// markerFile lies beside what persists, not in it: no service sees it.
+const markerFile = "/mnt/state/last-boot.json"
+
+// maxMarker bounds what is read of a file that a power cut may have damaged.
+const maxMarker = 4 << 10
+
+// ParseMarker decodes a marker. A wrong one is an error, never a guess.
+func ParseMarker(text []byte) (Marker, error) {
+	var m Marker
+	if len(text) > maxMarker {
+		return m, errors.New("parse marker: too long")
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return Marker{}, fmt.Errorf("parse marker: %w", err)
+	}
+	if m.How == "" {
+		return Marker{}, errors.New("parse marker: it does not say how")
+	}
+	return m, nil
+}
+
+func readMarker(path string) (*Marker, string) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "no record of an earlier boot"
+	}
+	if err != nil {
+		return nil, err.Error()
+	}
+	defer f.Close() // only read
+	text := make([]byte, maxMarker+1)
+	n, _ := f.Read(text) // an unreadable file is an empty one, which does not parse
+	m, err := ParseMarker(text[:n])
+	if err != nil {
+		return nil, err.Error()
+	}
+	return &m, ""
+}
+
+// mark writes the marker. The reason is cut: the last words of a panic may be long.
+func (m Marker) write(path string) error {
+	m.Why = m.Why[:min(len(m.Why), maxMarker/8)]
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("write marker: %w", err)
+	}
+	return atomicfile.Write(path, append(text, '\n'), 0o600)
+}
+
+// bootID is the kernel's random name for this boot.
+func bootID() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// pstoreDir is where the kernel shows what survived in persistent store.
+const pstoreDir = "/sys/fs/pstore"
+
+// maxWords bounds the last words of a kernel that are kept.
+const maxWords = 2 << 10
+
+// takePanic reads the last words of a kernel that panicked, and removes all that the store holds: it is small, and the next
+// panic needs the room.
+func takePanic(dir string) (string, error) {
+	names, err := filepath.Glob(dir + "/dmesg-*") // fails only for a malformed pattern
+	if err != nil || len(names) == 0 {
+		return "", err
+	}
+	slices.Sort(names)
+	var texts []string
+	var faults []error
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		faults = append(faults, err, os.Remove(name))
+		texts = append(texts, string(text))
+	}
+	return panicText(texts), errors.Join(faults...)
+}
+
+// panicText finds the kernel's reason in the records of one panic: the line that names it, and a few behind it.
+func panicText(records []string) string {
+	best := ""
+	for _, record := range records {
+		head, _, _ := strings.Cut(record, "\n") // "Panic#1 Part1", "Oops#1 Part1"
+		at := strings.Index(record, "Kernel panic - not syncing")
+		if at < 0 && !strings.HasPrefix(head, "Panic") && !strings.HasPrefix(head, "Oops") {
+			continue
+		}
+		text := record
+		if at >= 0 {
+			text = record[at:]
+		}
+		if best == "" || at >= 0 {
+			best = text
+		}
+	}
+	if len(best) > maxWords {
+		best = best[:maxWords]
+	}
+	return printable(strings.TrimSpace(best))
+}
+
+// printable keeps what a damaged store may hold away from terminals.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' || r == 0x7f || r == 0xfffd {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// uptime is the marker's time.
+func uptime(at time.Duration) float64 { return seconds(at) }

@@ -1,0 +1,236 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Life is one execution of PID 1's program by itself.
+type Life struct {
+	At     float64 `json:"at"` // seconds since kernel start
+	Took   float64 `json:"took"`
+	Reason string  `json:"reason"`
+	Panic  bool    `json:"panic,omitempty"`
+}
+
+const (
+	maxLives    = 16               // kept in the report
+	maxReason   = 500              // bytes of a reason
+	panicWindow = 60 * time.Second // in which
+	maxPanics   = 5                // re-execs after a panic are worth it
+)
+
+// tooMany tells whether another re-exec after a panic is one too many: a fault that comes back at once is not cured by it, a
+// reboot may, and the bootloader counts that as a failed try of this slot.
+func tooMany(lives []Life, now time.Duration) bool {
+	recent := 0
+	for _, l := range lives {
+		if l.Panic && seconds(now)-l.At <= panicWindow.Seconds() {
+			recent++
+		}
+	}
+	return recent >= maxPanics
+}
+
+// freezePatience is the time the supervisor has to come to a clean point.
+const freezePatience = time.Second
+
+// caught is what the guard calls: a panic in any goroutine of PID 1. It does not return.
+func (p *PID1) caught(name string, cause any, stack []byte) {
+	defer p.lastResort() // for a panic in here
+	if !p.leaving.TryLock() {
+		select {} // a re-exec is under way and ends this goroutine
+	}
+	reason := shorten(fmt.Sprintf("panic in %s: %v", name, cause))
+	if p.kernel != nil { // for pstore, and for when our log is not read
+		fmt.Fprintf(p.kernel, "<3>pid 1: %s\n", reason)
+	}
+	p.log.Error("panic in pid 1", "daemon", name, "error", fmt.Sprint(cause))
+	lines := strings.Split(strings.TrimSpace(string(stack)), "\n")
+	for _, line := range lines[:min(len(lines), 40)] {
+		p.log.Error(strings.TrimSpace(line)) // the log takes lines
+	}
+	if p.supervisor == nil {
+		panic(reason) // nothing to save yet: a reboot costs no more
+	}
+	if tooMany(p.record.Report().Lives, Now()) {
+		p.abandon(reason + fmt.Sprintf("; more than %d panics within %v", maxPanics, panicWindow))
+	}
+	p.replace(Life{Reason: reason, Panic: true})
+}
+
+func shorten(reason string) string { return reason[:min(len(reason), maxReason)] }
+
+// abandon gives the device up to the bootloader: an orderly reboot, with the reason kept. It does not return.
+func (p *PID1) abandon(reason string) {
+	p.log.Error("pid 1 gives up: rebooting", "error", reason)
+	p.begun(wish{action: Reboot, why: reason, failed: true}).run()
+}
+
+// reexec executes PID 1 again because somebody asked for it. It returns only if there is one under way.
+func (p *PID1) reexec(reason string) {
+	if !p.leaving.TryLock() {
+		return
+	}
+	p.replace(Life{Reason: shorten(reason)})
+}
+
+// replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the device reboots.
+func (p *PID1) replace(life Life) {
+	from := Now()
+	life.At = seconds(from)
+	p.freeze(life)
+	var err error
+	// Out of memory passes; a broken program does not.
+	for try := range 10 {
+		if try > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if err = p.become(life, from); err == nil || errors.Is(err, errNoFork) {
+			break
+		}
+		p.log.Error("pid 1 cannot be executed", "error", err)
+	}
+	p.abandon(fmt.Sprintf("re-exec: %v", err))
+}
+
+// freeze has the supervisor stand still, unless it is what panicked, and then the reaper: who dies from then on is the next
+// life's to reap.
+func (p *PID1) freeze(life Life) {
+	p.freezeSupervisor(life)
+	p.stopReaper()
+	limit := time.NewTimer(freezePatience)
+	defer limit.Stop()
+	select {
+	case <-p.reaped:
+	case <-limit.C:
+		p.log.Error("reaper does not stand still")
+	}
+}
+
+func (p *PID1) freezeSupervisor(life Life) {
+	ctx, cancel := context.WithTimeout(context.Background(), freezePatience)
+	defer cancel()
+	if life.Panic && strings.HasPrefix(life.Reason, "panic in "+nameSupervisor+":") {
+		return
+	}
+	if err := shielded(func() error { return p.supervisor.Freeze(ctx) }); err != nil {
+		p.log.Error("supervisor does not stand still", "error", err)
+		return
+	}
+	select {
+	case <-p.supervised:
+	case <-ctx.Done():
+		p.log.Error("supervisor does not stand still", "error", context.Cause(ctx))
+	}
+}
+
+var errNoFork = errors.New("a fork under way does not end")
+
+// become takes the picture and executes. Nobody may fork meanwhile: the child would be in no picture, and would inherit what is
+// meant for the next life.
+func (p *PID1) become(life Life, from time.Duration) error {
+	for try := 0; !syscall.ForkLock.TryLock(); try++ {
+		if try == 1000 {
+			return errNoFork
+		}
+		time.Sleep(time.Millisecond)
+	}
+	defer syscall.ForkLock.Unlock()
+	s, err := p.picture(life, from)
+	if err != nil {
+		return err
+	}
+	file, err := s.encode()
+	if err != nil {
+		return err
+	}
+	defer file.Close() // the exec did not happen
+	return s.become(file)
+}
+
+// picture is the state of everything. A supervisor that cannot say its own is left out: the next life starts anew.
+func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
+	s := &state{Now: from, Report: p.record.Report(), Inputs: p.system.Inputs}
+	s.Report.Reexecs++
+	s.Report.Lives = append(s.Report.Lives, life)
+	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
+	if d := p.going(); d != nil {
+		l, _ := d.urgency()
+		s.Down = &downState{d.action, d.end, d.since, l}
+	}
+	var faults []error
+	err := shielded(func() error {
+		text, files, err := p.supervisor.Save()
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			faults = append(faults, s.add(fileSupervisor, "", f))
+		}
+		s.Supervisor = text
+		return nil
+	})
+	if err != nil {
+		p.log.Error("state of the services is lost", "error", err)
+	}
+	if p.socket != nil {
+		faults = append(faults, s.add(fileControl, "", p.socket))
+	}
+	if p.system.dog != nil {
+		faults = append(faults, s.add(fileWatchdog, "", p.system.dog.File()))
+	}
+	if p.system.pipe != nil {
+		faults = append(faults, s.add(fileLog, "", p.system.pipe))
+	}
+	for name, f := range p.kept.all() {
+		faults = append(faults, s.add(filePipe, name, f))
+	}
+	return s, errors.Join(faults...)
+}
+
+// resume takes over what the earlier life left.
+func (p *PID1) resume(s *state) {
+	p.record = NewRecord(s.Report)
+	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: s.Inputs}
+	if pipe := s.file(fileLog); pipe != nil {
+		p.system.resumeLog(pipe)
+	}
+	if f := s.file(fileWatchdog); f != nil {
+		p.system.resumeDog(f)
+	}
+	p.socket = s.file(fileControl)
+	files, names := s.files(filePipe)
+	for i, f := range files {
+		p.kept.open[names[i]] = f
+	}
+}
+
+// resumed tells how it went, once everything runs again.
+func (p *PID1) resumed(s *state) {
+	took := Now() - s.Now
+	life, count := p.record.Resumed(took)
+	level := slog.LevelInfo
+	if life.Panic {
+		level = slog.LevelError
+	}
+	p.log.Log(context.Background(), level, "pid 1 re-executed", "reason", life.Reason, "count", count, "took", took)
+}
+
+// Resumed notes how long the latest life took to come, and returns it with the number of all so far.
+func (r *Record) Resumed(took time.Duration) (latest Life, count int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Lives = slices.Clone(r.report.Lives)
+	if n := len(r.report.Lives); n > 0 {
+		r.report.Lives[n-1].Took = seconds(took)
+		latest = r.report.Lives[n-1]
+	}
+	return latest, r.report.Reexecs
+}

@@ -1,0 +1,200 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/fault"
+)
+
+// stateVariable carries the number of the descriptor in which the next life finds the state of this one.
+const stateVariable = "RESINOS_STATE"
+
+// stateVersion is that of the state's form. Another one is not guessed at.
+const stateVersion = 1
+
+// state is everything that PID 1 takes along when it executes itself again.
+type state struct {
+	Version int           `json:"version"`
+	Now     time.Duration `json:"now"` // when the old life stood still
+	Report  Report        `json:"report"`
+	Inputs  Inputs        `json:"inputs"`
+	Down    *downState    `json:"down,omitempty"`
+
+	Supervisor []byte   `json:"supervisor"` // in its own words; nil when it could not be asked
+	Files      []passed `json:"files"`
+}
+
+// downState is a shutdown under way.
+type downState struct {
+	Action Power         `json:"action"`
+	End    Marker        `json:"end"`
+	Since  time.Duration `json:"since"`
+	Level  level         `json:"level"`
+}
+
+// passed is a descriptor that stays open over the exec.
+type passed struct {
+	Kind string `json:"kind"`
+	Name string `json:"name,omitempty"` // of the service whose log pipe it is
+	FD   int    `json:"fd"`
+}
+
+// The kinds of passed descriptors.
+const (
+	fileControl    = "control"    // the listening control socket
+	fileWatchdog   = "watchdog"   // the running watchdog
+	fileLog        = "log"        // PID 1's own log pipe
+	filePipe       = "pipe"       // the log pipe of a service
+	fileSupervisor = "supervisor" // one of the supervisor's, in its order
+)
+
+// maxState bounds what is believed to be a state.
+const maxState = 64 << 20
+
+// encode writes the state into a memory file and returns it, open for the next life.
+func (s *state) encode() (*os.File, error) {
+	s.Version = stateVersion
+	text, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("save state: %w", err)
+	}
+	if err := fault.Call("memfd"); err != nil {
+		return nil, fmt.Errorf("save state: %w", err)
+	}
+	fd, err := unix.MemfdCreate("resinos-state", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("save state: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "state")
+	if _, err := f.WriteAt(text, 0); err != nil {
+		return nil, fmt.Errorf("save state: %w", errors.Join(err, f.Close()))
+	}
+	return f, nil
+}
+
+// takeState reads what an earlier life of PID 1 left, nil if this is the first. Every descriptor of it is closed on the next exec
+// again when it returns.
+func takeState() (*state, error) {
+	number, again := os.LookupEnv(stateVariable)
+	if !again {
+		return nil, nil
+	}
+	_ = os.Unsetenv(stateVariable) // fails only for malformed names
+	fd, err := strconv.Atoi(number)
+	if err != nil || fd <= 2 {
+		return nil, fmt.Errorf("take state: %s=%q is no descriptor", stateVariable, number)
+	}
+	f := os.NewFile(uintptr(fd), "state")
+	if f == nil {
+		return nil, fmt.Errorf("take state: %s=%q is no descriptor", stateVariable, number)
+	}
+	defer f.Close() // only read
+	info, err := f.Stat()
+	if err != nil || info.Size() > maxState {
+		return nil, errors.Join(errors.New("take state: it is no state"), err)
+	}
+	text := make([]byte, info.Size())
+	if _, err := f.ReadAt(text, 0); err != nil {
+		return nil, fmt.Errorf("take state: %w", err)
+	}
+	return decodeState(text)
+}
+
+func decodeState(text []byte) (*state, error) {
+	s := new(state)
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("decode state: %w", err)
+	}
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("decode state: version %d is not spoken here, only %d", s.Version, stateVersion)
+	}
+	for _, p := range s.Files {
+		if p.FD <= 2 {
+			return nil, fmt.Errorf("decode state: descriptor %d is not one of ours", p.FD)
+		}
+	}
+	return s, nil
+}
+
+// add notes a file to be passed on.
+func (s *state) add(kind, name string, f *os.File) error {
+	fd, err := number(f)
+	if err == nil {
+		s.Files = append(s.Files, passed{kind, name, fd})
+	}
+	return err
+}
+
+// number is the file's descriptor. Not File.Fd, which would put the open file into blocking mode.
+func number(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = raw.Control(func(n uintptr) { fd = int(n) })
+	return fd, err
+}
+
+// files opens what was passed on, by kind, in the order it was added.
+func (s *state) files(kind string) (all []*os.File, names []string) {
+	for _, p := range s.Files {
+		if p.Kind == kind {
+			all, names = append(all, os.NewFile(uintptr(p.FD), kind+" "+p.Name)), append(names, p.Name)
+		}
+	}
+	return all, names
+}
+
+func (s *state) file(kind string) *os.File {
+	all, _ := s.files(kind)
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0]
+}
+
+// inherit marks everything that the next life needs, or takes the marks back.
+func (s *state) inherit(also int, yes bool) {
+	flag := unix.FD_CLOEXEC
+	if yes {
+		flag = 0
+	}
+	for _, p := range s.Files {
+		_, _ = unix.FcntlInt(uintptr(p.FD), unix.F_SETFD, flag) // fails only for a closed descriptor, which the next life notices
+	}
+	_, _ = unix.FcntlInt(uintptr(also), unix.F_SETFD, flag)
+}
+
+// nextInit is the program that PID 1 becomes: the installed one, so that a new binary is taken over; else what it is already.
+func nextInit() []string {
+	return []string{"/usr/sbin/init", "/proc/self/exe"}
+}
+
+// become executes the next life with the state in file. It returns only when that cannot be done.
+func (s *state) become(file *os.File) error {
+	fd, err := number(file)
+	if err != nil {
+		return err
+	}
+	s.inherit(fd, true)
+	defer s.inherit(fd, false)
+	env := []string{"PATH=" + os.Getenv("PATH"), stateVariable + "=" + strconv.Itoa(fd)}
+	var faults []error
+	for _, path := range nextInit() {
+		if err := fault.Call("exec"); err != nil {
+			faults = append(faults, fmt.Errorf("execute %s: %w", path, err))
+			continue
+		}
+		err := syscall.Exec(path, []string{"/usr/sbin/init"}, env)
+		faults = append(faults, fmt.Errorf("execute %s: %w", path, err))
+	}
+	return errors.Join(faults...)
+}
