@@ -14,13 +14,13 @@ import (
 	"resinos/services/supervise"
 )
 
-// A hop is one thing that the boot waited for. Times are seconds since the kernel started.
-type hop struct {
+// A link is one thing that the boot waited for. Times are seconds since the kernel started.
+type link struct {
 	Kind string  `json:"kind"` // kernel, step, service or milestone
 	Name string  `json:"name"`
 	At   float64 `json:"at"`
 	Took float64 `json:"took"`
-	Wait float64 `json:"wait"` // between the end of the hop before and At
+	Wait float64 `json:"wait"` // between the end of the link before and At
 }
 
 func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -36,14 +36,14 @@ func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 	if err != nil {
 		return err
 	}
-	hops := chainOf(report, list)
-	if len(hops) == 0 {
+	links := chainOf(report, list)
+	if len(links) == 0 {
 		return &failure{errors.New("no milestone has been passed yet"), "try: osctl boot"}
 	}
 	if *asJSON {
-		return s.printJSON(hops)
+		return s.printJSON(links)
 	}
-	_, err = io.WriteString(s.Stdout, s.chainText(hops))
+	_, err = io.WriteString(s.Stdout, s.chainText(links))
 	return err
 }
 
@@ -55,18 +55,18 @@ func causes() map[string]string {
 }
 
 // chainOf follows what led to the last milestone back to the kernel: from a service to the last to be ready of those that it waited
-// for, from the first service to the steps before it. Each hop ends before the next begins.
-func chainOf(report boot.Report, list []supervise.ServiceStatus) []hop {
+// for, from the first service to the steps before it. Each link ends before the next begins.
+func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
 	name, at := lastMilestone(report)
 	if name == "" {
 		return nil
 	}
-	back := []hop{{Kind: "milestone", Name: name, At: at}}
+	back := []link{{Kind: "milestone", Name: name, At: at}}
 	if i := culprit(list, name, at); i >= 0 {
 		for seen := map[int]bool{}; i >= 0 && !seen[i]; i = waitedFor(list, i) {
 			seen[i] = true
 			st := &list[i]
-			back = append(back, hop{Kind: "service", Name: st.Name, At: st.Began, Took: max(0, min(st.Ready, at)-st.Began)})
+			back = append(back, link{Kind: "service", Name: st.Name, At: st.Began, Took: max(0, min(st.Ready, at)-st.Began)})
 			at = st.Began
 		}
 	}
@@ -74,11 +74,11 @@ func chainOf(report boot.Report, list []supervise.ServiceStatus) []hop {
 	sort.SliceStable(steps, func(i, j int) bool { return steps[i].Start+steps[i].Duration < steps[j].Start+steps[j].Duration })
 	for _, step := range slices.Backward(steps) {
 		if step.Start+step.Duration <= at+exact {
-			back = append(back, hop{Kind: "step", Name: step.Name, At: step.Start, Took: step.Duration})
+			back = append(back, link{Kind: "step", Name: step.Name, At: step.Start, Took: step.Duration})
 			at = step.Start
 		}
 	}
-	back = append(back, hop{Kind: "kernel", Name: "until /init ran", Took: at})
+	back = append(back, link{Kind: "kernel", Name: "until /init ran", Took: at})
 	if first, ok := report.Milestones[boot.MilestonePID1]; ok && first < at {
 		back[len(back)-1].Took = first
 	}
@@ -136,18 +136,18 @@ func waitedFor(list []supervise.ServiceStatus, i int) int {
 }
 
 // chainText shows the chain from the kernel on. Short steps are told together: a screen is small.
-func (s *session) chainText(hops []hop) string {
+func (s *session) chainText(links []link) string {
 	rows := [][]cell{header(">@", ">+", "", "WHAT", "")}
-	total := hops[len(hops)-1].At
+	total := links[len(links)-1].At
 	short := max(total/100, 0.010)
 	quick, spent, from := 0, 0.0, 0.0
 	flush := func() {
 		if quick > 0 {
-			rows = append(rows, chainRow(hop{Kind: "step", Name: count(quick, "short step"), At: from, Took: spent}, dim, ""))
+			rows = append(rows, chainRow(link{Kind: "step", Name: count(quick, "short step"), At: from, Took: spent}, dim, ""))
 		}
 		quick, spent = 0, 0
 	}
-	for _, l := range hops {
+	for _, l := range links {
 		if l.Kind == "step" && l.Took < short && l.Wait < short {
 			if quick++; quick == 1 {
 				from = l.At
@@ -173,7 +173,7 @@ func (s *session) chainText(hops []hop) string {
 	return s.table(rows) + s.fit("@ is when it began, since the kernel started; + what it took") + "\n"
 }
 
-func chainRow(l hop, c colour, remark string) []cell {
+func chainRow(l link, c colour, remark string) []cell {
 	return []cell{{text: seconds(l.At), right: true}, {text: "+" + span(l.Took), right: true, colour: c}, {text: l.Kind, colour: dim},
 		{text: escape(l.Name), colour: c}, {text: remark, colour: yellow}}
 }

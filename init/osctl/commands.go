@@ -45,7 +45,7 @@ func commands() []command {
 		{"reload", changing, "[-n] NAME...", "have services read their configuration again", "osctl reload web", change("reload")},
 		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "send a signal to the main process of services", "osctl kill --signal HUP netd\nosctl kill --all web         every process of it", kill},
 
-		{"check", defining, "[--root DIR] [--json] FILE...", "check service files before they are used; works off the device too", "osctl check /etc/resinos/services/web.toml", check},
+		{"check", defining, "[--root DIR] [--json] FILE...", "check service files before they are used; works on any machine", "osctl check /etc/resinos/services/web.toml", check},
 		{"show", defining, "[--json] NAME", "show the definition in force and the files it comes from", "osctl show netd", show},
 		{"mask", defining, "[-n] [--no-stop] NAME...", "stop services and keep them from ever starting", "osctl mask sshd", mask},
 		{"unmask", defining, "[-n] NAME...", "let masked services start again", "osctl unmask sshd && osctl start sshd", unmask},

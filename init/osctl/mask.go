@@ -25,30 +25,12 @@ func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 		if *noStop {
 			return nil
 		}
-		return s.stopMasked(ctx, name)
-	})
-}
-
-// stopMasked stops what the mask has not stopped already.
-func (s *session) stopMasked(ctx context.Context, name string) error {
-	list, err := s.services(ctx)
-	if err != nil {
-		return err
-	}
-	st := named(list, name)
-	if st == nil {
-		return noService(list, name)
-	}
-	now := *st
-	switch st.State {
-	case "down", "masked", "done", "failed", "skipped":
-	default:
-		if now, err = s.ask(ctx, "stop", target{Name: name}); err != nil {
-			return err
+		st, err := s.ask(ctx, "stop", target{Name: name})
+		if err == nil {
+			fmt.Fprintln(s.Stdout, s.outcome(st))
 		}
-	}
-	fmt.Fprintln(s.Stdout, s.outcome(now))
-	return nil
+		return err
+	})
 }
 
 func unmask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {

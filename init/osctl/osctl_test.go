@@ -188,7 +188,7 @@ func callIn(t *testing.T, root, path string, as terminal, args ...string) string
 	t.Helper()
 	var out, talk bytes.Buffer
 	s := &session{
-		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: "/nowhere/log.sock", Root: root},
+		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log", Root: root},
 		colour: as.colour, fancy: as.fancy, columns: as.columns, now: func() time.Duration { return 93_784 * time.Second },
 	}
 	code := s.main(t.Context(), args)
