@@ -174,7 +174,7 @@ func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
 		for _, f := range files {
 			faults = append(faults, s.add(fileSupervisor, "", f))
 		}
-		s.Supervisor = text
+		s.supervisor = text
 		return nil
 	})
 	if err != nil {
