@@ -24,6 +24,7 @@ const stateVersion = 1
 type state struct {
 	Version int           `json:"version"`
 	Now     time.Duration `json:"now"` // when the old life stood still
+	CPU     time.Duration `json:"cpu"` // what it had used by then
 	Report  Report        `json:"report"`
 	Inputs  Inputs        `json:"inputs"`
 	Down    *downState    `json:"down,omitempty"`
