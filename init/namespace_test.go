@@ -241,6 +241,10 @@ func (g *guest) until(what string, is func() bool) {
 func (g *guest) call(op string, args, result any) error {
 	ctx, cancel := context.WithTimeout(g.t.Context(), 30*time.Second)
 	defer cancel()
+	return g.callIn(ctx, op, args, result)
+}
+
+func (g *guest) callIn(ctx context.Context, op string, args, result any) error {
 	return control.Call(ctx, fmt.Sprintf("/proc/%d/root%s", g.cmd.Process.Pid, control.SocketPath), op, args, result)
 }
 

@@ -63,7 +63,6 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.wishes, p.reasons, p.pings = make(chan wish, 1), make(chan string, 1), make(chan chan struct{})
 	p.kept = &pipes{open: map[string]*os.File{}}
 	earlier, lost := takeState()
-	orderFaults()
 	limits()
 	tameStdio()
 	p.begin()
@@ -73,6 +72,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	case earlier != nil:
 		p.resume(earlier)
 	default:
+		orderFaults()
 		p.walk(started)
 	}
 	p.serve(earlier)
