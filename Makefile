@@ -60,12 +60,19 @@ budget-files: build-all
 	bin/resin build --board qemu-arm64 --variant production -o build/qemu-arm64-production.img
 
 .PHONY: bench
-bench: build ## measure boot, memory, sizes and a warm rebuild; docs/bench.md keeps the figures
+bench: build ## measure boot, memory, sizes, a warm rebuild and the services; docs/bench.md keeps the figures
 	@mkdir -p build
 	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
 	RESINOS_BENCH=1 RESINOS_BOARD=$(BOARD) RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 30m -v -run TestBench ./images/boottest
 	@printf '\nbinaries, bytes\n' && wc -c bin/$(ARCH)/* && bin/resin inspect build/$(BOARD)-development.img
 	@printf '\nwarm rebuild, nothing changed\n' && bash -c 'time $(MAKE) -s image VARIANT=development'
+	@$(MAKE) -s bench-services
+
+.PHONY: bench-services
+bench-services: deps ## measure our PID 1 beside finit, s6, runit and (RESINOS_PEBBLE=path) pebble
+	@.ci/apt bench-apt.txt
+	@mkdir -p build && rm -f build/bench-services.json
+	RESINOS_BENCH=1 RESINOS_BENCH_OUT=$(CURDIR)/build/bench-services.json $(GO) test -count=1 -timeout 24h -v ./services/peers
 
 .PHONY: clean
 clean: ## remove what was built; the download cache stays

@@ -23,6 +23,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/netd"
 	"resinos/net/sshd"
+	"resinos/services/confine"
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/notify"
@@ -35,6 +36,7 @@ type applet func(ctx context.Context, args []string) int
 func applets() map[string]applet {
 	return map[string]applet{
 		"osctl":    osctlMain,
+		"launch":   func(context.Context, []string) int { return confine.Main(os.Environ()) },
 		"poweroff": osctlWord("poweroff"),
 		"reboot":   osctlWord("reboot"),
 		"modprobe": modprobe,

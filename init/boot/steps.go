@@ -27,7 +27,8 @@ const (
 	slotTarget   = "/mnt/sysroot"
 	runtimeDir   = "/run/resinos"
 	cgroupRoot   = "/sys/fs/cgroup"
-	servicesDir  = "/usr/lib/resinos/services"
+	shippedDir   = "/usr/lib/resinos/services"
+	ownersDir    = "/etc/resinos/services"
 	machineID    = "/etc/machine-id"
 	hostnameFile = "/etc/hostname"
 )
@@ -362,8 +363,12 @@ func (s *system) hostname() error {
 	return rewrite(hostnameFile, name+"\n")
 }
 
+// loadServices reads the shipped definitions and what the owner's say about them.
 func (s *system) loadServices() error {
-	specs, faults := spec.LoadDir(os.DirFS(servicesDir), ".")
+	specs, faults := spec.Load(
+		spec.Layer{FS: os.DirFS(shippedDir), Dir: ".", Path: shippedDir},
+		spec.Layer{FS: os.DirFS(ownersDir), Dir: ".", Path: ownersDir},
+	)
 	s.specs = specs
 	s.Services = nil
 	for _, one := range specs {

@@ -1,13 +1,14 @@
 package osctl
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"slices"
+	"sort"
 	"strings"
+	"time"
 
 	"resinos/init/boot"
 )
@@ -15,34 +16,67 @@ import (
 // barWidth is the width of the picture in the time line; without results the whole fits 80 columns.
 const barWidth = 24
 
+// booted is the boot operation's answer: the report, and how the life before this boot ended, where that is known.
+type booted struct {
+	boot.Report
+	Last *ending `json:"last,omitempty"`
+}
+
+// ending is how a boot ended: clean, panic, watchdog, power loss, ...
+type ending struct {
+	How    string  `json:"how"`
+	Why    string  `json:"why,omitempty"`
+	BootID string  `json:"boot_id,omitempty"`
+	Uptime float64 `json:"uptime,omitempty"` // seconds that it lasted
+}
+
 func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	last := flags.Bool("last", false, "how the boot before this one ended")
 	asJSON := flags.Bool("json", false, "print JSON")
-	rest, err := parse(flags, args)
-	if err != nil {
+	if err := bare(flags, args); err != nil {
 		return err
 	}
-	if len(rest) > 0 {
-		return &usage{fmt.Sprintf("boot takes no argument %q", rest[0]), "try: osctl boot"}
-	}
-	var report boot.Report
+	var report booted
 	if err := s.call(ctx, "boot", nil, &report); err != nil {
 		return err
 	}
-	if *asJSON {
+	switch {
+	case *last && report.Last == nil:
+		return &failure{errors.New("nothing is known of the boot before this one"), "try: osctl boot"}
+	case *last && *asJSON:
+		return s.printJSON(report.Last)
+	case *last:
+		_, err := io.WriteString(s.Stdout, s.lastText(*report.Last))
+		return err
+	case *asJSON:
 		return s.printJSON(report)
 	}
-	_, err = io.WriteString(s.Stdout, s.timeLine(report))
+	_, err := io.WriteString(s.Stdout, s.timeLine(report.Report))
 	return err
+}
+
+func (s *session) lastText(last ending) string {
+	c := yellow
+	if last.How == "clean" {
+		c = green
+	}
+	rows := [][]cell{pair("ended", last.How, c)}
+	if last.Why != "" {
+		rows = append(rows, pair("because", last.Why, plain))
+	}
+	if last.Uptime > 0 {
+		rows = append(rows, pair("after", ago(time.Duration(last.Uptime*float64(time.Second))), plain))
+	}
+	if last.BootID != "" {
+		rows = append(rows, pair("boot id", last.BootID, dim))
+	}
+	return s.table(rows)
 }
 
 func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	rest, err := parse(flags, args)
-	if err != nil {
+	if err := bare(flags, args); err != nil {
 		return err
-	}
-	if len(rest) > 0 {
-		return &usage{fmt.Sprintf("plan takes no argument %q", rest[0]), "try: osctl plan"}
 	}
 	var plan []boot.PlannedStep
 	if err := s.call(ctx, "plan", nil, &plan); err != nil {
@@ -51,7 +85,7 @@ func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 	if *asJSON {
 		return s.printJSON(plan)
 	}
-	_, err = io.WriteString(s.Stdout, boot.Print(plan))
+	_, err := io.WriteString(s.Stdout, boot.Print(plan))
 	return err
 }
 
@@ -70,8 +104,9 @@ func moments(r boot.Report) []moment {
 	for _, step := range r.Steps {
 		list = append(list, moment{Step: step})
 	}
-	slices.SortStableFunc(list, func(a, b moment) int {
-		return cmp.Or(cmp.Compare(a.Start, b.Start), strings.Compare(a.Name, b.Name))
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := &list[i], &list[j]
+		return a.Start < b.Start || a.Start == b.Start && a.Name < b.Name
 	})
 	return list
 }
@@ -100,7 +135,7 @@ func (s *session) timeLine(r boot.Report) string {
 			{text: escape(m.Name)}, {text: bar(m.Start, m.Duration, end, '#'), colour: dim}, {text: result, colour: resultColour(m.Result)},
 		})
 	}
-	return s.table(rows) + "times are since the kernel started" + where(r) + "\n"
+	return s.table(rows) + s.fit("times are since the kernel started"+where(r)) + "\n"
 }
 
 func where(r boot.Report) string {

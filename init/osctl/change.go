@@ -2,8 +2,15 @@ package osctl
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
 
 	"resinos/services/supervise"
 )
@@ -12,9 +19,10 @@ import (
 type target struct {
 	Name   string `json:"name"`
 	Signal string `json:"signal,omitempty"`
+	All    bool   `json:"all,omitempty"`
 }
 
-// change makes the command for start, stop and restart.
+// change makes the command for start, stop, restart and reload.
 func change(op string) func(context.Context, *session, *flag.FlagSet, []string) error {
 	return func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 		return s.each(ctx, op, flags, args, func(t *target) string { return op + " service " + t.Name })
@@ -22,10 +30,15 @@ func change(op string) func(context.Context, *session, *flag.FlagSet, []string) 
 }
 
 func kill(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	signal := flags.String("signal", "KILL", "signal `NAME`: TERM, HUP, KILL, ...")
+	signal := flags.String("signal", "KILL", "`NAME` of the signal: TERM, HUP, KILL, ...")
+	all := flags.Bool("all", false, "every process of the service, not only the main one")
 	return s.each(ctx, "kill", flags, args, func(t *target) string {
-		t.Signal = *signal
-		return "send SIG" + t.Signal + " to service " + t.Name
+		t.Signal, t.All = *signal, *all
+		to := "service "
+		if t.All {
+			to = "every process of service "
+		}
+		return "send SIG" + t.Signal + " to " + to + t.Name
 	})
 }
 
@@ -45,13 +58,65 @@ func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args
 			fmt.Fprintln(s.Stdout, text)
 			continue
 		}
-		var st supervise.ServiceStatus
-		if err := s.call(ctx, op, t, &st); err != nil {
+		st, err := s.ask(ctx, op, t)
+		if err != nil {
 			return err
 		}
 		fmt.Fprintln(s.Stdout, s.outcome(st))
 	}
 	return nil
+}
+
+// ask has PID 1 do op and waits for its answer. Ctrl-C ends only the waiting.
+func (s *session) ask(ctx context.Context, op string, t target) (supervise.ServiceStatus, error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var st supervise.ServiceStatus
+	settled := s.tell(doing(op) + " " + escape(t.Name))
+	err := s.call(ctx, op, t, &st)
+	settled()
+	if err != nil && ctx.Err() != nil {
+		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, escape(t.Name)), "try: osctl status " + escape(t.Name)}
+	}
+	return st, err
+}
+
+func doing(op string) string {
+	switch op {
+	case "stop":
+		return "stopping"
+	case "kill":
+		return "signalling"
+	}
+	return op + "ing"
+}
+
+// tell shows on a terminal what is waited for and how long already, until settled is called.
+func (s *session) tell(what string) (settled func()) {
+	if !s.progress {
+		return func() {}
+	}
+	begin := time.Now()
+	fmt.Fprintf(s.Stderr, "%s ...", what)
+	done := make(chan struct{})
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case now := <-tick.C:
+				fmt.Fprintf(s.Stderr, "\r%s ... %s\x1b[K", what, ago(now.Sub(begin)))
+			}
+		}
+	})
+	return func() {
+		close(done)
+		beside.Wait()
+		fmt.Fprint(s.Stderr, "\r\x1b[K")
+	}
 }
 
 func (s *session) outcome(st supervise.ServiceStatus) string {
@@ -66,17 +131,83 @@ func (s *session) outcome(st supervise.ServiceStatus) string {
 func power(action string) func(context.Context, *session, *flag.FlagSet, []string) error {
 	return func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 		dry := flags.Bool("n", false, "only say what would be done")
-		rest, err := parse(flags, args)
-		if err != nil {
+		force := flags.Bool("force", false, "at once: no service is asked to stop first")
+		if err := bare(flags, args); err != nil {
 			return err
 		}
-		if len(rest) > 0 {
-			return &usage{fmt.Sprintf("%s takes no argument %q", action, rest[0]), "try: osctl " + action}
-		}
 		if *dry {
-			fmt.Fprintf(s.Stdout, "stop all services, detach all file systems, %s\n", action)
+			plan := "stop all services, detach all file systems"
+			if *force {
+				plan = "kill all services, write out the disks"
+			}
+			fmt.Fprintf(s.Stdout, "%s, %s\n", plan, action)
 			return nil
 		}
-		return s.call(ctx, "power", map[string]string{"action": action}, nil)
+		how := map[string]any{"action": action}
+		if *force {
+			how["force"] = true
+		}
+		return s.call(ctx, "power", how, nil)
+	}
+}
+
+func reexec(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	dry := flags.Bool("n", false, "only say what would be done")
+	if err := bare(flags, args); err != nil {
+		return err
+	}
+	if *dry {
+		fmt.Fprintln(s.Stdout, "PID 1 keeps its state, becomes its binary anew and takes the services back")
+		return nil
+	}
+	begin := time.Now()
+	if err := s.newLife(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Stdout, "PID 1 lives anew, after %s\n", span(time.Since(begin).Seconds()))
+	return nil
+}
+
+// lifeTime is how long a change of life may take. The server lets a silent client wait longer.
+const lifeTime = 5 * time.Second
+
+// newLife asks PID 1 to re-exec and waits until it answers again. PID 1 answers first and goes then, so only the end of a
+// connection that is held meanwhile tells that it went.
+func (s *session) newLife(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lifeTime)
+	defer cancel()
+	held, err := new(net.Dialer).DialContext(ctx, "unix", s.Control)
+	if err != nil {
+		return unreachable(err, "PID 1", "osctl works on a resinOS device only")
+	}
+	defer held.Close() // nothing is written
+	if err := s.call(ctx, "re-exec", nil, nil); err != nil {
+		return err
+	}
+	settled := s.tell("waiting for PID 1")
+	defer settled()
+	if err := held.SetReadDeadline(time.Now().Add(lifeTime)); err != nil {
+		return err
+	}
+	if _, err := held.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		return &failure{errors.New("PID 1 goes on with its old life"), "try: osctl logs -p warning"}
+	}
+	return s.answers(ctx)
+}
+
+// answers waits until PID 1 answers; while it changes its life nobody listens.
+func (s *session) answers(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := s.services(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
 	}
 }

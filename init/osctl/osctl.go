@@ -1,11 +1,12 @@
 // Package osctl owns the operator's command: what can be typed, how it is answered, and what is said when it goes wrong.
 //
-// It only asks: PID 1 over the control socket and logd over its own. It changes nothing itself, keeps nothing, and needs
-// no configuration. Text is for people and may change; what -json prints is stable. Read Env first, then commands.
+// It asks PID 1 over the control socket and logd over its own, and reads what the kernel tells of cgroups and processes. The only
+// thing it changes itself is the line "masked" of an owner's service file. It keeps nothing and needs no configuration. Text is for
+// people and may change; what --json prints is stable. Nothing wraps: a line that the terminal has no room for is cut. Bytes of
+// strangers are escaped. Read Env first, then commands.
 package osctl
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -13,11 +14,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"resinos/init/boot"
 	"resinos/services/control"
@@ -29,6 +27,7 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	Control        string // PID 1's socket
 	Log            string // logd's socket
+	Root           string // above all files that are read and written: /etc, /proc, /sys, ...
 }
 
 // The exit codes.
@@ -36,39 +35,19 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitNotUp  = 3 // status: a service that was named is not up
 )
 
 // session is one call of the command.
 type session struct {
 	Env
-	colour bool
-	now    func() time.Duration // since the kernel started
-}
-
-// A command is one word that can follow osctl.
-type command struct {
-	name    string
-	args    string // after the name, for the usage line
-	about   string
-	example string
-	run     func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error
-}
-
-func commands() []command {
-	return []command{
-		{"status", "[-json] [NAME...]", "list the services and how they are", "osctl status\nosctl status -json netd", status},
-		{"boot", "[-json]", "show the time line of this boot", "osctl boot", bootLine},
-		{"plan", "[-json]", "show what a boot does, step by step, without doing it", "osctl plan", planned},
-		{"logs", "[-u NAME] [-k] [-p PRIORITY] [-n N] [-f] [-json]", "show the log of services, containers and kernel; times are UTC",
-			"osctl logs -f\nosctl logs -u hello -n 20     an app with all its containers\nosctl logs -u hello.web      one of them\nosctl logs -k -p warning     the kernel's complaints", logs},
-		{"start", "[-n] NAME...", "start services", "osctl start netd", change("start")},
-		{"stop", "[-n] NAME...", "stop services and those that need them", "osctl stop sshd", change("stop")},
-		{"restart", "[-n] NAME...", "stop and start services", "osctl restart manager", change("restart")},
-		{"kill", "[-n] [-signal NAME] NAME...", "send a signal to the main process of services", "osctl kill -signal HUP netd", kill},
-		{"reboot", "[-n]", "stop everything in order and start the device again", "osctl reboot", power("reboot")},
-		{"poweroff", "[-n]", "stop everything in order and switch the device off", "osctl poweroff", power("poweroff")},
-		{"help", "[COMMAND]", "say how a command is used", "osctl help logs", nil},
-	}
+	colour   bool
+	terminal bool                 // Stdout is one
+	progress bool                 // Stderr is one
+	fancy    bool                 // it shows more than ASCII
+	columns  int                  // its width; 0 cuts nothing
+	rows     int                  // its height
+	now      func() time.Duration // since the kernel started
 }
 
 // usage is a mistake of the caller.
@@ -87,7 +66,13 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage.
+// notUp is no failure of the command: what was asked for has been printed, and the exit code tells how it is.
+type notUp struct{}
+
+func (notUp) Error() string { return "a service is not up" }
+
+// Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage, 3 for the
+// status of a service that is not up.
 func Main(ctx context.Context, env Env, args []string) int {
 	s := &session{Env: env, now: boot.Now}
 	if s.Stdout == nil {
@@ -102,7 +87,10 @@ func Main(ctx context.Context, env Env, args []string) int {
 	if s.Log == "" {
 		s.Log = logd.SocketPath
 	}
-	s.colour = isTerminal(s.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if s.Root == "" {
+		s.Root = "/"
+	}
+	s.look()
 	return s.main(ctx, args)
 }
 
@@ -110,6 +98,9 @@ func (s *session) main(ctx context.Context, args []string) int {
 	err := s.dispatch(ctx, args)
 	if err == nil {
 		return exitDone
+	}
+	if errors.Is(err, notUp{}) {
+		return exitNotUp
 	}
 	code := exitFailed
 	hint := ""
@@ -122,13 +113,13 @@ func (s *session) main(ctx context.Context, args []string) int {
 	case errors.As(err, &failed):
 		hint = failed.hint
 	case errors.As(err, &refused):
-		hint = refused.Hint
-		err = errors.New(refused.Text)
+		hint = escapeLines(refused.Hint)
+		err = errors.New(escapeLines(refused.Text))
 	}
-	fmt.Fprintf(s.Stderr, "osctl: %v\n", err)
-	if hint != "" {
-		fmt.Fprintf(s.Stderr, "%s\n", hint)
+	if hint == "" {
+		hint = "try: osctl help " + args[0]
 	}
+	fmt.Fprintf(s.Stderr, "osctl: %v\n%s\n", err, hint)
 	return code
 }
 
@@ -143,7 +134,7 @@ func (s *session) dispatch(ctx context.Context, args []string) error {
 	}
 	c, ok := find(name)
 	if !ok {
-		return &usage{fmt.Sprintf("no command %q", name), "try: osctl help"}
+		return noCommand(name)
 	}
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -152,75 +143,6 @@ func (s *session) dispatch(ctx context.Context, args []string) error {
 		_, err = io.WriteString(s.Stdout, c.manual())
 	}
 	return err
-}
-
-func (s *session) help(args []string) error {
-	if len(args) == 0 {
-		_, err := io.WriteString(s.Stdout, overview()+"\n")
-		return err
-	}
-	c, ok := find(args[0])
-	if !ok {
-		return &usage{fmt.Sprintf("no command %q", args[0]), "try: osctl help"}
-	}
-	_, err := io.WriteString(s.Stdout, c.manual())
-	return err
-}
-
-func find(name string) (command, bool) {
-	for _, c := range commands() {
-		if c.name == name {
-			return c, true
-		}
-	}
-	return command{}, false
-}
-
-func overview() string {
-	var b strings.Builder
-	b.WriteString("usage: osctl COMMAND\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(&b, "  %-9s %s\n", c.name, c.about)
-	}
-	b.WriteString("\ntry: osctl help COMMAND")
-	return b.String()
-}
-
-func (c command) manual() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "usage: osctl %s %s\n\n%s\n", c.name, c.args, c.about)
-	if c.run != nil {
-		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
-		var options bytes.Buffer
-		flags.SetOutput(&options)
-		// Parsing -h runs no command: it only defines the flags and stops.
-		_ = c.run(context.Background(), &session{}, flags, []string{"-h"})
-		if options.Len() > 0 {
-			fmt.Fprintf(&b, "\n%s", options.String())
-		}
-	}
-	fmt.Fprintf(&b, "\nexamples:\n  %s\n", strings.ReplaceAll(c.example, "\n", "\n  "))
-	return b.String()
-}
-
-// parse parses flags wherever they stand between the other arguments, which it returns.
-func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
-	flags.Usage = flags.PrintDefaults
-	for {
-		if err := flags.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, &usage{err.Error(), "try: osctl help " + flags.Name()}
-		}
-		if flags.NArg() == 0 {
-			return rest, nil
-		}
-		if n := len(args) - flags.NArg(); n > 0 && args[n-1] == "--" {
-			return append(rest, flags.Args()...), nil
-		}
-		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
-	}
 }
 
 // call asks PID 1.
@@ -237,13 +159,4 @@ func unreachable(err error, who, hint string) error {
 		return &failure{fmt.Errorf("%s does not answer: %w", who, err), hint}
 	}
 	return err
-}
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return err == nil
 }

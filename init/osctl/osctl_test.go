@@ -10,14 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"resinos/init/boot"
+	"resinos/init/osctl/gauge"
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/logpipe"
 	"resinos/services/logring"
+	"resinos/services/spec"
 	"resinos/services/supervise"
 )
 
@@ -40,13 +43,40 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// needRoot skips a test where it cannot run, which must not happen unseen in CI.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	switch {
+	case os.Getuid() == 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("needs root: " + why)
+	default:
+		t.Skip("needs root: " + why)
+	}
+}
+
 var services = []supervise.ServiceStatus{
-	{Name: "logd", State: "up", PID: 61, Since: 1.9, Type: "simple"},
-	{Name: "containerd", State: "up", PID: 1234, Since: 3.1, Restarts: 2, LastExit: "killed by SIGKILL"},
-	{Name: "netd", State: "up", PID: 77, Since: 2, Text: "1 lease\x1b[31m"},
-	{Name: "seed", State: "done", Since: 2.5, LastExit: "exited with status 0"},
-	{Name: "manager", State: "backoff", Since: 3600, Restarts: 11, Reason: "exited with status 1", RetryIn: 1.6},
-	{Name: "sshd", State: "failed", Since: 90_000, Restarts: 5, Reason: "gave up after 5 tries"},
+	{Name: "logd", State: "up", PID: 61, Since: 1.9, Type: "simple", Began: 3.61, Ready: 3.62},
+	{Name: "containerd", State: "up", PID: 1234, Since: 4.9, Restarts: 2, LastExit: "killed by SIGKILL", Began: 3.7, Ready: 4.9, Type: "notify", After: []string{"logd"}},
+	{Name: "netd", State: "up", PID: 77, Since: 3.8, Text: "1 lease\x1b[31m", Wants: []string{"logd"}, Began: 3.7, Ready: 3.8, Type: "simple", Description: "links and \x1bleases",
+		Health: "ok", Reloads: true},
+	{Name: "seed", State: "done", Since: 4, LastExit: "exited with status 0", Began: 3.6, Ready: 4, Type: "oneshot"},
+	{Name: "manager", State: "backoff", Since: 3600, Restarts: 11, Failures: 3, Reason: "exited with status 1", RetryIn: 1.6, Needs: []string{"containerd"},
+		After: []string{"netd", "gone"}, Began: 4.95, Ready: 4.96, Type: "simple"},
+	{Name: "shop", State: "waiting", Since: 3600, Reason: "needs manager, which is in backoff", Needs: []string{"manager", "netd"}, Type: "simple"},
+	{Name: "till", State: "up", PID: 300, Since: 7, Needs: []string{"containerd"}, Type: "simple", Began: 6, Ready: 7, Changed: true},
+	{Name: "bell", State: "starting", PID: 301, Since: 93_780, Needs: []string{"till"}, Type: "notify", Began: 93_780},
+	{Name: "web", State: "armed", Since: 5, Demand: []string{"listen tcp::80", "watch /srv/日本"}, Type: "simple"},
+	{Name: "backup", State: "armed", Since: 5, Demand: []string{"every 1h0m0s"}, NextIn: 1800, Restarts: 25, Type: "oneshot", Wants: []string{"web", "backup"}},
+	{Name: "sshd", State: "failed", Since: 90_000, Restarts: 5, Reason: "gave up after 5 tries", Type: "simple"},
+	{Name: "demo", State: "masked", Since: 5, Masked: true, Type: "simple", Needs: []string{"ring"}},
+	{Name: "ring", State: "down", Since: 5, Type: "simple", Needs: []string{"demo"}},
+}
+
+var shown = supervise.Shown{Status: services[2], Spec: spec.Spec{Name: "netd", Command: []string{"/usr/sbin/netd"}, Description: "links\x1b"}}
+
+var rescanned = supervise.Rescanned{
+	Added: []string{"web"}, Changed: []string{"netd"}, Removed: []string{"a", "b"}, Faults: []string{"/etc/resinos/services/x.toml:3: key \"tpye\": no such key\x1b"},
 }
 
 var report = boot.Report{
@@ -58,6 +88,47 @@ var report = boot.Report{
 		{Stage: "root", Name: "attach data", Start: 2.1, Duration: 1.5, Result: "degraded", Error: "mount \x1b]0;bad\a"},
 	},
 	Slot: "A", Disk: "vda",
+}
+
+var last = ending{How: "watchdog", Why: "the loop stood still\x1b", BootID: "0f6d", Uptime: 7200}
+
+// device is a root with what the kernel and the image would have there.
+func device(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, content := range map[string]string{
+		"proc/sys/kernel/hostname": "shop-7\x1b\n",
+		"etc/os-release":           "NAME=\"resinOS\"\nVERSION=\"2.1.0\"\n",
+		"proc/meminfo":             "MemTotal:  497000 kB\nMemAvailable:  301000 kB\n",
+		"proc/loadavg":             "0.10 0.20 0.30 1/99 1234\n",
+		"proc/77/cmdline":          "/usr/sbin/netd\x00",
+		"proc/77/stat":             "77 (netd) S 1 77",
+		"proc/92/cmdline":          "sh\x00-c\x00\x1b[2J",
+		"proc/92/stat":             "92 (sh) S 77 77",
+		"proc/93/stat":             "93 (sleep) S 92 77",
+		"proc/94/cmdline":          "dhcp\x00",
+		"proc/94/stat":             "94 (dhcp) S 77 77",
+		"sys/fs/cgroup/resinos/netd/cgroup.procs":         "77\n92\n93\n94\n",
+		"sys/fs/cgroup/resinos/netd/memory.current":       "4404019\n",
+		"sys/fs/cgroup/resinos/netd/memory.peak":          "6401000\n",
+		"sys/fs/cgroup/resinos/netd/pids.current":         "5\n",
+		"sys/fs/cgroup/resinos/netd/cpu.stat":             "usage_usec 1250000\n",
+		"sys/fs/cgroup/resinos/netd/io.stat":              "8:0 rbytes=4096 wbytes=0\n",
+		"sys/fs/cgroup/resinos/containerd/memory.current": "44040190\n",
+		"sys/fs/cgroup/resinos/containers/hello.web/x":    "",
+		"usr/lib/resinos/services/netd.toml":              "command = [\"/usr/sbin/netd\"]\nwants = [\"logd\"]\n",
+		"etc/resinos/services/netd.toml":                  "oom-score = -1000\nafter = []\n",
+		"usr/lib/resinos/services/sshd.toml":              "command = [\"/usr/sbin/sshd\"]\n",
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }
 
 // fake is a PID 1 that answers from memory.
@@ -80,7 +151,8 @@ func fake(t *testing.T) string {
 		return func(context.Context, json.RawMessage) (any, error) { return v, nil }
 	}
 	handlers := map[string]control.Handler{
-		"status": value(services), "boot": value(report), "plan": value(boot.Plan(boot.Inputs{Variant: "production"})[:2]), "start": named("up"), "stop": named("down"),
+		"show": value(shown), "rescan": value(rescanned), "reload": named("up"), "re-exec": value(nil),
+		"status": value(services), "boot": value(booted{report, &last}), "plan": value(boot.Plan(boot.Inputs{Variant: "production"})[:2]), "start": named("up"), "stop": named("down"),
 		"restart": named("up"), "kill": named("backoff"), "power": value(nil),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -100,48 +172,196 @@ func fake(t *testing.T) string {
 	return ""
 }
 
+// terminal is how a test's terminal is.
+type terminal struct {
+	colour, fancy bool
+	columns       int
+}
+
 // call runs one command line against the fake and returns all that can be seen of it.
-func call(t *testing.T, path string, colour bool, args ...string) string {
+func call(t *testing.T, path string, as terminal, args ...string) string {
+	t.Helper()
+	return callIn(t, t.TempDir(), path, as, args...)
+}
+
+func callIn(t *testing.T, root, path string, as terminal, args ...string) string {
 	t.Helper()
 	var out, talk bytes.Buffer
 	s := &session{
-		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log"},
-		colour: colour, now: func() time.Duration { return 93_784 * time.Second },
+		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log", Root: root},
+		colour: as.colour, fancy: as.fancy, columns: as.columns, now: func() time.Duration { return 93_784 * time.Second },
 	}
 	code := s.main(t.Context(), args)
-	return fmt.Sprintf("$ osctl %s\n%s--- stderr\n%s--- exit %d\n", strings.Join(args, " "), out.String(), talk.String(), code)
+	text := fmt.Sprintf("$ osctl %s\n%s--- stderr\n%s--- exit %d\n", strings.Join(args, " "), out.String(), talk.String(), code)
+	return strings.NewReplacer(path, "SOCKET", root, "ROOT").Replace(text)
 }
 
 func TestGolden(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: the control socket answers nobody else")
-	}
+	needRoot(t, "the control socket answers nobody else")
 	path := fake(t)
 	for name, lines := range map[string][]string{
-		"status":        {"status", "status netd sshd", "status nobody", "status --json logd", "status -json -- logd"},
-		"boot":          {"boot", "boot --json", "boot now"},
-		"plan":          {"plan", "plan -json", "plan now"},
-		"change":        {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "kill netd", "kill netd -n -signal HUP", "start nobody", "start", "reboot -n", "poweroff", "reboot now"},
-		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "logs -x", "logs hello", "logs -p loud", "logs -n many", "--help"},
-		"status_colour": {"status"},
+		"status": {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
+		"boot":   {"boot", "boot --json", "boot --last", "boot --last --json", "boot now"},
+		"plan":   {"plan", "plan -json", "plan now"},
+		"change": {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "reload netd", "kill netd", "kill netd -n -signal HUP", "kill -n --all netd",
+			"start nobody", "start", "reboot -n", "reboot -n --force", "poweroff", "poweroff --force", "reboot now", "re-exec -n"},
+		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs -n many", "--help"},
+		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
+		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
+		"blame":         {"blame", "blame --json"},
+		"chain":         {"chain", "chain --json"},
+		"top":           {"top -n 1", "top --json", "top -n -1", "top x"},
+		"status_colour": {"status", "status netd"},
 		"boot_colour":   {"boot"},
+		"narrow":        {"status", "status netd", "blame", "chain", "top -n 1", "graph", "boot"},
+		"wide":          {"status", "status netd", "blame", "chain", "graph manager"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			as := terminal{colour: strings.HasSuffix(name, "_colour")}
+			switch name {
+			case "narrow":
+				as.columns = 40
+			case "wide":
+				as.columns, as.fancy = 100, true
+			}
 			var all strings.Builder
 			for _, line := range lines {
-				all.WriteString(call(t, path, strings.HasSuffix(name, "_colour"), strings.Fields(line)...))
+				all.WriteString(callIn(t, device(t), path, as, strings.Fields(line)...))
 			}
 			golden(t, name, all.String())
+			for line := range strings.Lines(all.String()) {
+				if as.columns > 0 && !strings.HasPrefix(line, "$ ") && width(strings.TrimSuffix(line, "\n")) > as.columns {
+					t.Errorf("wider than %d columns: %s", as.columns, line)
+				}
+			}
 		})
 	}
 }
 
+// PID 1 answers, goes, and another life listens in its place.
+func TestReexecWaitsForTheNextLife(t *testing.T) {
+	needRoot(t, "the control socket answers nobody else")
+	path := filepath.Join(t.TempDir(), "control.sock")
+	status := func(context.Context, json.RawMessage) (any, error) { return services, nil }
+	var lives sync.WaitGroup
+	defer lives.Wait()
+	next, stop := context.WithCancel(t.Context())
+	defer stop()
+	first, end := context.WithCancel(t.Context())
+	lives.Go(func() {
+		control.Serve(first, path, map[string]control.Handler{"status": status, "re-exec": func(context.Context, json.RawMessage) (any, error) {
+			time.AfterFunc(20*time.Millisecond, end)
+			return nil, nil
+		}}, slog.New(slog.DiscardHandler))
+		control.Serve(next, path, map[string]control.Handler{"status": status}, slog.New(slog.DiscardHandler))
+	})
+	for {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	got := call(t, path, terminal{}, "re-exec")
+	if !strings.Contains(got, "PID 1 lives anew") || first.Err() == nil {
+		t.Error(got)
+	}
+}
+
+// An operator who does not want to wait any more leaves PID 1 to its work.
+func TestInterruptedWait(t *testing.T) {
+	needRoot(t, "the control socket answers nobody else")
+	path := filepath.Join(t.TempDir(), "control.sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	var server sync.WaitGroup
+	defer server.Wait()
+	defer cancel()
+	asked := make(chan struct{})
+	server.Go(func() {
+		control.Serve(ctx, path, map[string]control.Handler{"stop": func(ctx context.Context, _ json.RawMessage) (any, error) {
+			close(asked)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}, slog.New(slog.DiscardHandler))
+	})
+	for {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	impatient, leave := context.WithCancel(t.Context())
+	server.Go(func() { <-asked; leave() })
+	var out, talk bytes.Buffer
+	s := &session{Env: Env{Stdout: &out, Stderr: &talk, Control: path}, progress: true}
+	code := s.main(impatient, []string{"stop", "netd"})
+	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "goes on with stop netd\ntry: osctl status netd\n") {
+		t.Errorf("exit %d: %q", code, got)
+	}
+}
+
+func TestTop(t *testing.T) {
+	group := func(name string, cpu, read int64) gauge.Group {
+		return gauge.Group{Name: name, Container: strings.Contains(name, "."), Usage: gauge.Usage{Memory: 1 << 20, CPU: time.Duration(cpu) * time.Millisecond, Tasks: 1, Read: read, Written: -1}}
+	}
+	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
+	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
+	golden(t, "top_load", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
+}
+
+func TestLogLinesAreCut(t *testing.T) {
+	s := &session{columns: 30, fancy: true, colour: true, now: func() time.Duration { return 0 }}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	d := detail{ServiceStatus: &services[0], log: []logring.Entry{{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"}}}
+	text := s.detailText(&d)
+	if !strings.Contains(text, "\x1b[31mshort") || !strings.Contains(text, "Jan 02 03:04:05.000 a: a much…\n") {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestSpeaksUTF8(t *testing.T) {
+	for want, env := range map[bool][]map[string]string{
+		true:  {{"LANG": "de_DE.UTF-8"}, {"LC_ALL": "C.utf8", "LANG": "C"}},
+		false: {{}, {"LANG": "C"}, {"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}},
+	} {
+		for _, e := range env {
+			if got := speaksUTF8(func(name string) string { return e[name] }); got != want {
+				t.Errorf("speaksUTF8(%v) = %v", e, got)
+			}
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{-1: "-", 0: "0", 1023: "1023", 1024: "1.0K", 10 << 10: "10K", 999 << 10: "999K", 1000 << 10: "1.0M", 1 << 40: "1.0T", 1 << 62: "4194304T"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// A definition may be as wrong as it likes: nothing may hang or leave a service out.
+func TestCyclesAreDrawn(t *testing.T) {
+	list := []supervise.ServiceStatus{
+		{Name: "a", State: "down", Needs: []string{"b", "a"}}, {Name: "b", State: "down", Needs: []string{"c"}}, {Name: "c", State: "down", Needs: []string{"b"}},
+		{Name: "d", State: "up", Needs: []string{"e"}}, {Name: "e", State: "failed", Needs: []string{"d"}},
+	}
+	s := &session{now: func() time.Duration { return 0 }}
+	for _, text := range []string{s.statusTable(list, func(string) int64 { return -1 }), s.graphText(newTies(list, false), newTies(list, false).roots()),
+		s.graphText(newTies(list, true), newTies(list, true).roots())} {
+		for _, st := range list {
+			if !strings.Contains(text, st.Name+" ") {
+				t.Errorf("service %s is not in\n%s", st.Name, text)
+			}
+		}
+	}
+}
+
 func TestNobodyAnswers(t *testing.T) {
-	got := call(t, filepath.Join(t.TempDir(), "missing"), false, "status")
+	got := call(t, filepath.Join(t.TempDir(), "missing"), terminal{}, "status")
 	if !strings.Contains(got, "PID 1 does not answer") || !strings.Contains(got, "resinOS device") || !strings.HasSuffix(got, "exit 1\n") {
 		t.Error(got)
 	}
-	got = call(t, filepath.Join(t.TempDir(), "missing"), false, "logs")
+	got = call(t, filepath.Join(t.TempDir(), "missing"), terminal{}, "logs")
 	if !strings.Contains(got, "logd does not answer") || !strings.Contains(got, "try: osctl status logd") {
 		t.Error(got)
 	}
@@ -189,9 +409,7 @@ func TestAgo(t *testing.T) {
 
 // The whole way, with a real logd.
 func TestLogs(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root: logd answers nobody else")
-	}
+	needRoot(t, "logd answers nobody else")
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, done := make(chan struct{}), make(chan error, 1)

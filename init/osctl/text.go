@@ -33,37 +33,121 @@ type cell struct {
 	text   string
 	colour colour
 	right  bool // numbers
+	tight  bool // one blank behind it, not two
+	wide   bool // a heading: it makes no column wider
 }
 
-// table lays rows out in columns, two blanks apart. The last column is not filled up.
+// table lays rows out in columns, two blanks apart. The last column is not filled up, and what the terminal has no room for is cut.
 func (s *session) table(rows [][]cell) string {
 	var widths []int
 	for _, row := range rows {
-		for i, c := range row {
+		for i := range row {
+			row[i].text = strings.ReplaceAll(row[i].text, "\t", " ") // a tab has no width of its own
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+			if !row[i].wide {
+				widths[i] = max(widths[i], width(row[i].text))
+			}
 		}
 	}
 	var b strings.Builder
 	for _, row := range rows {
-		var line strings.Builder
-		for i, c := range row {
-			fill := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text))
-			if c.right {
-				line.WriteString(fill)
-			}
-			line.WriteString(s.paint(c.colour, c.text))
-			if !c.right {
-				line.WriteString(fill)
-			}
-			line.WriteString("  ")
-		}
-		b.WriteString(strings.TrimRight(line.String(), " "))
+		b.WriteString(s.line(row, widths))
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// line lays out one row of a table.
+func (s *session) line(row []cell, widths []int) string {
+	for len(row) > 0 && row[len(row)-1].text == "" {
+		row = row[:len(row)-1]
+	}
+	left := s.columns
+	if left <= 0 {
+		left = 1 << 20
+	}
+	var b strings.Builder
+	blanks := func(n int) {
+		n = max(0, min(n, left))
+		b.WriteString(strings.Repeat(" ", n))
+		left -= n
+	}
+	for i, c := range row {
+		fill := widths[i] - width(c.text)
+		if c.right {
+			blanks(fill)
+			fill = 0
+		}
+		text := s.cut(c.text, left)
+		b.WriteString(s.paint(c.colour, text))
+		left -= width(text)
+		if i == len(row)-1 {
+			break
+		}
+		if fill = max(fill, 0) + 2; c.tight {
+			fill--
+		}
+		blanks(fill)
+	}
+	text := b.String()
+	if s.colour {
+		return text
+	}
+	return strings.TrimRight(text, " ")
+}
+
+// cut shortens text to n columns; an ellipsis tells that it was.
+func (s *session) cut(text string, n int) string {
+	if width(text) <= n {
+		return text
+	}
+	ellipsis := "..."
+	if s.fancy {
+		ellipsis = "…"
+	}
+	room := n - width(ellipsis)
+	if room < 0 {
+		return strings.Repeat(".", max(0, n)) // no room for words
+	}
+	for i, r := range text {
+		if room -= runeWidth(r); room < 0 {
+			return text[:i] + ellipsis
+		}
+	}
+	return text
+}
+
+// fit cuts a line that is no table's.
+func (s *session) fit(text string) string {
+	if s.columns <= 0 {
+		return text
+	}
+	return s.cut(text, s.columns)
+}
+
+// width is how many columns text takes on a terminal.
+func width(text string) int {
+	n := 0
+	for _, r := range text {
+		n += runeWidth(r)
+	}
+	return n
+}
+
+// runeWidth knows what a service's name or message may hold: East Asian wide characters take two columns, marks none.
+func runeWidth(r rune) int {
+	switch {
+	case r < 0x300:
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf, r >= 0xac00 && r <= 0xd7a3, r >= 0xf900 && r <= 0xfaff,
+		r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60, r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000:
+		return 2
+	}
+	return 1
 }
 
 func header(names ...string) []cell {
@@ -124,4 +208,32 @@ func escape(text string) string {
 	return b.String()
 }
 
+// escapeLines is escape for a text of several lines.
+func escapeLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = escape(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 func printable(r rune) bool { return r == '\t' || unicode.IsPrint(r) }
+
+// size says bytes the way a person would: three digits at most and a unit. What is not known is "-".
+func size(bytes int64) string {
+	if bytes < 0 {
+		return "-"
+	}
+	if bytes < 1024 {
+		return strconv.FormatInt(bytes, 10)
+	}
+	n := float64(bytes)
+	unit := 0
+	for n >= 999.5 && unit < 4 {
+		n, unit = n/1024, unit+1
+	}
+	if n < 9.95 {
+		return strconv.FormatFloat(n, 'f', 1, 64) + "BKMGT"[unit:unit+1]
+	}
+	return strconv.FormatFloat(n, 'f', 0, 64) + "BKMGT"[unit:unit+1]
+}

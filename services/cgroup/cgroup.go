@@ -1,6 +1,6 @@
 // Package cgroup owns the cgroup v2 directories of the services: one group each below one root,
-// so that whatever a service forks can be found and killed. It needs no controller to be enabled
-// and sets no limits yet. It never decides when to kill. Read Tree first.
+// so that whatever a service forks can be found, killed, counted and limited. It needs no controller to be
+// enabled until a limit wants one. It never decides when to kill or what to allow. Read Tree first.
 package cgroup
 
 import (

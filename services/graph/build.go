@@ -23,6 +23,7 @@ type edge struct {
 
 // builder holds the graph with nodes numbered by name while the order is being found.
 type builder struct {
+	nodes   []Node
 	names   []string
 	out     [][]edge // what each waits for
 	in      [][]int  // who waits for it
@@ -56,7 +57,7 @@ func (b *builder) read(nodes []Node) {
 		index[n.Name] = len(kept)
 		kept = append(kept, n)
 	}
-	b.names = make([]string, len(kept))
+	b.nodes, b.names = kept, make([]string, len(kept))
 	b.out, b.in = make([][]edge, len(kept)), make([][]int, len(kept))
 	b.waiting, b.placed = make([]int, len(kept)), make([]bool, len(kept))
 	b.broken = make([]string, len(kept))
@@ -239,5 +240,6 @@ func (b *builder) graph() *Graph {
 		slices.Sort(g.Needs[at])
 		slices.Sort(g.Soft[at])
 	}
+	g.conflict(b.nodes)
 	return g
 }

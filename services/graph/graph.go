@@ -16,18 +16,21 @@ type Node struct {
 	Needs []string // must be up before it, and it goes when they go
 	Wants []string // go first if they can
 	After []string // go first if they go at all
+
+	Conflicts []string // never run beside it; no order, and no matter if they do not exist
 }
 
 // Graph is a set of services in start order with what ties them. Services are named by their
 // place in Names: every dependency has a lower number than its dependant.
 type Graph struct {
-	Names    []string // in start order
-	Needs    [][]int  // hard: what each needs
-	Soft     [][]int  // what each only comes after (wants and after)
-	NeededBy [][]int  // the reverse of Needs
-	SoftBy   [][]int  // the reverse of Soft
-	Broken   []string // why the service can never start; empty when it can
-	Faults   []Fault  // every wish that could not be met
+	Names     []string // in start order
+	Needs     [][]int  // hard: what each needs
+	Soft      [][]int  // what each only comes after (wants and after)
+	NeededBy  [][]int  // the reverse of Needs
+	SoftBy    [][]int  // the reverse of Soft
+	Conflicts [][]int  // what never runs beside each, whichever of the two says so
+	Broken    []string // why the service can never start; empty when it can
+	Faults    []Fault  // every wish that could not be met
 }
 
 // FaultKind tells what became of a wish that could not be met.
@@ -35,13 +38,16 @@ type FaultKind int
 
 // The kinds. A MissingNeed keeps the service down, a Cycle (told once, of the member first in the
 // alphabet) all its members; a LooseCycle was cut open by
-// forgetting one wants or after; a MissingWant and a Duplicate (the second definition) are ignored.
+// forgetting one wants or after; a MissingWant and a Duplicate (the second definition) are ignored. A
+// Conflict keeps a service down that needs two which never run together, or one that never runs
+// beside it.
 const (
 	MissingNeed FaultKind = iota
 	MissingWant
 	Cycle
 	LooseCycle
 	Duplicate
+	Conflict
 )
 
 // Fault is one wish that could not be met.
@@ -71,6 +77,7 @@ func (g *Graph) String() string {
 		fmt.Fprintf(&b, "%3d %s", i+1, name)
 		g.line(&b, " needs", g.Needs[i])
 		g.line(&b, " after", g.Soft[i])
+		g.line(&b, " conflicts", g.Conflicts[i])
 		if g.Broken[i] != "" {
 			b.WriteString(" DOWN: " + g.Broken[i])
 		}

@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// read makes nodes of lines "name needs a b wants c after d".
+// read makes nodes of lines "name needs a b wants c after d conflicts e".
 func read(text string) []Node {
 	var nodes []Node
 	for line := range strings.Lines(text) {
@@ -34,6 +34,8 @@ func read(text string) []Node {
 				list = &n.Wants
 			case "after":
 				list = &n.After
+			case "conflicts":
+				list = &n.Conflicts
 			default:
 				*list = append(*list, w)
 			}
@@ -84,7 +86,7 @@ func TestAnyGraph(t *testing.T) {
 		var nodes []Node
 		names := map[string]bool{}
 		for range rapid.IntRange(0, 9).Draw(t, "nodes") {
-			n := Node{Name: name(), Needs: list(), Wants: list(), After: list()}
+			n := Node{Name: name(), Needs: list(), Wants: list(), After: list(), Conflicts: list()}
 			nodes = append(nodes, n)
 			names[n.Name] = true
 		}
@@ -104,6 +106,7 @@ func TestAnyGraph(t *testing.T) {
 				}
 			}
 		}
+		checkConflicts(t, g)
 		shuffled := slices.Clone(nodes)
 		if len(names) == len(nodes) { // of two definitions the first counts
 			slices.Reverse(shuffled)
@@ -112,6 +115,30 @@ func TestAnyGraph(t *testing.T) {
 			}
 		}
 	})
+}
+
+// checkConflicts: they are mutual, and whoever needs two that conflict is down, itself or by a need.
+func checkConflicts(t *rapid.T, g *Graph) {
+	down := make([]bool, len(g.Names))
+	below := make([][]int, len(g.Names)) // itself and all it needs
+	for i := range g.Names {
+		down[i] = g.Broken[i] != ""
+		below[i] = []int{i}
+		for _, j := range g.Needs[i] {
+			down[i] = down[i] || down[j]
+			below[i] = append(below[i], below[j]...)
+		}
+		for _, a := range below[i] {
+			for _, b := range g.Conflicts[a] {
+				if !slices.Contains(g.Conflicts[b], a) {
+					t.Fatalf("%s conflicts with %s and not the other way", g.Names[a], g.Names[b])
+				}
+				if slices.Contains(below[i], b) && !down[i] {
+					t.Fatalf("%s needs %s and %s and is not down", g.Names[i], g.Names[a], g.Names[b])
+				}
+			}
+		}
+	}
 }
 
 func TestStopOrderIsReverse(t *testing.T) {
@@ -148,12 +175,21 @@ func TestTenThousand(t *testing.T) {
 	for i := range twos {
 		twos[i] = Node{Name: fmt.Sprintf("%05d", i), After: []string{fmt.Sprintf("%05d", i^1)}, Needs: []string{fmt.Sprintf("%05d", (i+2)%10002)}}
 	}
-	for name, nodes := range map[string][]Node{"layers": big(10000), "one cycle of all": chain, "many cycles": twos} {
+	foes := make([]Node, 10000) // a chain in which each conflicts with its need and its need's need
+	for i := range foes {
+		foes[i] = Node{Name: fmt.Sprintf("%05d", i)}
+		if i > 1 {
+			foes[i].Needs = []string{foes[i-1].Name}
+			foes[i].Conflicts = []string{foes[i-1].Name, foes[i-2].Name}
+		}
+	}
+	for name, nodes := range map[string][]Node{"layers": big(10000), "one cycle of all": chain, "many cycles": twos, "foes": foes} {
 		begin := time.Now()
 		g := Build(nodes)
 		if d := time.Since(begin); d > 5*time.Second { // measured: see BenchmarkTenThousand
 			t.Errorf("%s: %s", name, d)
 		}
+		t.Logf("%s: %s", name, time.Since(begin))
 		if len(g.Names) != len(nodes) {
 			t.Errorf("%s: %d services in the order", name, len(g.Names))
 		}

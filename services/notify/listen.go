@@ -6,14 +6,19 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/hold"
 )
 
 // Listener is the receiving end of the socket.
 type Listener struct {
 	conn *net.UnixConn
 	path string
+	kept atomic.Bool // somebody has a File of it: the path outlives us
 }
 
 // Listen makes the socket at path, in the place of whatever was there. Everybody may send, as a
@@ -38,6 +43,11 @@ func (l *Listener) setup() error {
 	if err := os.Chmod(l.path, 0o666); err != nil {
 		return err
 	}
+	return l.credentials()
+}
+
+// credentials asks the kernel to tell who sends.
+func (l *Listener) credentials() error {
 	raw, err := l.conn.SyscallConn()
 	if err != nil {
 		return err
@@ -49,61 +59,160 @@ func (l *Listener) setup() error {
 	return errors.Join(err, opt)
 }
 
+// From makes a Listener of a socket that an earlier life of PID 1 has bound to path. It has its
+// own descriptor of it; f stays the caller's.
+func From(f *os.File, path string) (*Listener, error) {
+	packets, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("take over notification socket: %w", err)
+	}
+	conn, ok := packets.(*net.UnixConn)
+	if !ok {
+		packets.Close() // never ours
+		return nil, errors.New("take over notification socket: not a unix socket")
+	}
+	l := &Listener{conn: conn, path: path}
+	if err := l.credentials(); err != nil {
+		conn.Close() // the set-up error says more
+		return nil, fmt.Errorf("take over notification socket: %w", err)
+	}
+	return l, nil
+}
+
+// File returns another descriptor of the socket, for the next life of PID 1 to give to From. From
+// now on the path stays where it is when l is closed. It fails once l is closed, which the end of
+// Run does.
+func (l *Listener) File() (*os.File, error) {
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate notification socket: %w", err)
+	}
+	dup, opt := -1, error(nil)
+	err = raw.Control(func(fd uintptr) { dup, opt = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) })
+	if err := errors.Join(err, opt); err != nil {
+		return nil, fmt.Errorf("duplicate notification socket: %w", err)
+	}
+	f, err := hold.File(dup, "notify")
+	if err == nil {
+		l.kept.Store(true)
+	}
+	return f, err
+}
+
 // Sender is who sent a message, as the kernel says.
 type Sender struct{ PID, UID int }
 
-// Run receives until ctx is cancelled, then removes the socket and returns ctx's cause. Each
-// datagram that decodes goes to accept, in order; each that does not goes to refuse. Either is
-// called from Run's goroutine: while it blocks, senders wait.
-func (l *Listener) Run(ctx context.Context, accept func(Sender, Message), refuse func(Sender, error)) error {
+const (
+	// MaxFiles bounds the descriptors of one message; those above it are closed.
+	MaxFiles = 64
+	// kernelFiles is SCM_MAX_FD, the most a datagram can carry. There is room for all: what the kernel cannot
+	// deliver it throws away, and the message could not be told from a whole one with as many.
+	kernelFiles = 253
+)
+
+// Run receives until ctx is cancelled, then removes the socket (unless File was called) and
+// returns ctx's cause. Each datagram that decodes goes to accept, in order, with the descriptors
+// it carried, which accept owns; each that does not goes to refuse. Either is called from Run's
+// goroutine: while it blocks, senders wait. A barrier is lifted once accept has returned for all
+// that came before; it reaches accept only if the message says something else too.
+func (l *Listener) Run(ctx context.Context, accept func(Sender, Message, []*os.File), refuse func(Sender, error)) error {
 	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	defer stop()
 	defer l.Close()
-	buf, oob := make([]byte, MaxSize+1), make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
+	buf, oob := make([]byte, MaxSize+1), make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(kernelFiles*4))
 	for {
 		n, oobn, flags, _, err := l.conn.ReadMsgUnix(buf, oob)
 		if ctx.Err() != nil {
+			if err == nil {
+				closeAll(control(oob[:oobn]).fds) // came in the last moment
+			}
 			return context.Cause(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("receive notification: %w", err)
 		}
-		from := sender(oob[:oobn])
-		m, err := Parse(string(buf[:n]))
-		if flags&unix.MSG_TRUNC != 0 {
-			err = errors.New("parse notification: longer than 4096 bytes")
+		c := control(oob[:oobn])
+		m, files, err := decode(buf[:n], flags, c)
+		switch {
+		case err != nil:
+			refuse(c.from, err)
+		case m.Barrier && reflect.DeepEqual(m, Message{Barrier: true}):
+		default:
+			accept(c.from, m, files)
 		}
-		if err != nil {
-			refuse(from, err)
-			continue
-		}
-		accept(from, m)
 	}
 }
 
-// Close closes the socket and removes it from the file system. Run does it by itself.
-func (l *Listener) Close() {
-	l.conn.Close()    // a second close only says that it is closed
-	os.Remove(l.path) // already gone is as good
+// decode makes a message and its files of what was received. What it does not return is closed.
+func decode(data []byte, flags int, c carried) (Message, []*os.File, error) {
+	m, err := Parse(string(data))
+	switch {
+	case flags&unix.MSG_TRUNC != 0:
+		err = errors.New("parse notification: longer than 4096 bytes")
+	case flags&unix.MSG_CTRUNC != 0:
+		err = errors.New("receive notification: some of its descriptors were lost")
+	}
+	if err != nil || m.Barrier {
+		closeAll(c.fds)
+		return m, nil, err
+	}
+	keep := c.fds[:min(len(c.fds), MaxFiles)]
+	closeAll(c.fds[len(keep):])
+	files, err := wrap(keep)
+	return m, files, err
 }
 
-// sender takes the credentials out of the control data and closes descriptors that came along:
-// a service may send some (FDSTORE), and a stranger may try to fill our table.
-func sender(oob []byte) Sender {
-	var s Sender
+func wrap(fds []int) ([]*os.File, error) {
+	var files []*os.File
+	for i, fd := range fds {
+		f, err := hold.File(fd, "stored")
+		if err != nil {
+			closeAll(fds[i+1:])
+			for _, f := range files {
+				f.Close() // never ours
+			}
+			return nil, fmt.Errorf("receive notification: %w", err)
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// Close closes the socket and, unless File was called, removes it from the file system. Run does
+// it by itself.
+func (l *Listener) Close() {
+	l.conn.Close() // a second close only says that it is closed
+	if !l.kept.Load() {
+		os.Remove(l.path) // already gone is as good
+	}
+}
+
+// carried is what came beside the text of a message.
+type carried struct {
+	from Sender
+	fds  []int
+}
+
+// control takes credentials and descriptors out of the control data.
+func control(oob []byte) carried {
+	var c carried
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return s
+		return c
 	}
 	for i := range messages {
 		if cred, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
-			s = Sender{PID: int(cred.Pid), UID: int(cred.Uid)}
+			c.from = Sender{PID: int(cred.Pid), UID: int(cred.Uid)}
 		}
 		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
-			for _, fd := range fds {
-				unix.Close(fd) // not ours to use
-			}
+			c.fds = append(c.fds, fds...)
 		}
 	}
-	return s
+	return c
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd) // not ours to use
+	}
 }

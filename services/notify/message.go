@@ -21,10 +21,15 @@ type Message struct {
 	Reloading bool
 	Stopping  bool
 	Watchdog  bool   // a sign of life
+	Trigger   bool   // WATCHDOG=trigger: it asks to be treated as hung
 	Status    string // one line for people; HasStatus tells an empty one from none
 	HasStatus bool
 	MainPID   int           // 0 when not said
 	Extend    time.Duration // EXTEND_TIMEOUT_USEC; 0 when not said
+	FDStore   bool          // keep the descriptors that came along
+	FDRemove  bool          // forget those kept under FDName
+	FDName    string        // empty when not said
+	Barrier   bool          // whoever sent it waits until what came before is dealt with
 	Other     []string      // assignments this package does not know, as they came
 }
 
@@ -60,28 +65,59 @@ func (m *Message) assign(name, value string) error {
 	case "STOPPING":
 		return flag(&m.Stopping, value)
 	case "WATCHDOG":
-		if value == "trigger" { // the service asks to be treated as hung: not a sign of life
-			m.Other = append(m.Other, name+"="+value)
+		if value == "trigger" { // not a sign of life, but of its opposite
+			m.Trigger = true
 			return nil
 		}
 		return flag(&m.Watchdog, value)
 	case "STATUS":
 		m.Status, m.HasStatus = printable(value), true
 	case "MAINPID":
-		pid, err := strconv.ParseInt(value, 10, 32)
-		if err != nil || pid <= 1 {
-			return fmt.Errorf("%q is no pid of a service", clip(value))
-		}
-		m.MainPID = int(pid)
+		return m.mainPID(value)
 	case "EXTEND_TIMEOUT_USEC":
-		us, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || us <= 0 || us > int64(24*time.Hour/time.Microsecond) {
-			return fmt.Errorf("%q is no time from 1 us to a day", clip(value))
-		}
-		m.Extend = time.Duration(us) * time.Microsecond
+		return m.extend(value)
+	case "FDSTORE":
+		return flag(&m.FDStore, value)
+	case "FDSTOREREMOVE":
+		return flag(&m.FDRemove, value)
+	case "FDNAME":
+		return m.fdName(value)
+	case "BARRIER":
+		return flag(&m.Barrier, value)
+	case "FDPOLL", "MONOTONIC_USEC", "ERRNO", "BUSERROR", "EXIT_STATUS", "NOTIFYACCESS":
+		// Known to the protocol and of no use to us: what is stored is never polled, and who
+		// may speak for a service is not the service's to say.
 	default:
 		m.Other = append(m.Other, name+"="+value)
 	}
+	return nil
+}
+
+func (m *Message) mainPID(value string) error {
+	pid, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || pid <= 1 {
+		return fmt.Errorf("%q is no pid of a service", clip(value))
+	}
+	m.MainPID = int(pid)
+	return nil
+}
+
+func (m *Message) extend(value string) error {
+	us, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || us <= 0 || us > int64(24*time.Hour/time.Microsecond) {
+		return fmt.Errorf("%q is no time from 1 us to a day", clip(value))
+	}
+	m.Extend = time.Duration(us) * time.Microsecond
+	return nil
+}
+
+// fdName takes what may stand in LISTEN_FDNAMES, where a colon parts the names.
+func (m *Message) fdName(value string) error {
+	odd := strings.IndexFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' })
+	if value == "" || len(value) > 255 || odd >= 0 {
+		return fmt.Errorf("%q is no name of 1 to 255 letters without a colon", clip(value))
+	}
+	m.FDName = value
 	return nil
 }
 

@@ -25,7 +25,7 @@ type File struct {
 // Variant returns the files that an image of this variant carries, in name order. It fails only
 // if one of our own files is wrong.
 func Variant(variant string) ([]File, error) {
-	specs, errs := spec.LoadDir(Files, ".")
+	specs, errs := spec.Load(spec.Layer{FS: Files, Dir: "."})
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}

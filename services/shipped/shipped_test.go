@@ -25,7 +25,7 @@ func TestEveryFileIsRight(t *testing.T) {
 		var nodes []graph.Node
 		for _, f := range files {
 			names = append(names, f.Spec.Name)
-			nodes = append(nodes, graph.Node{Name: f.Spec.Name, Needs: f.Spec.Needs, Wants: f.Spec.Wants, After: f.Spec.After})
+			nodes = append(nodes, graph.Node{Name: f.Spec.Name, Needs: f.Spec.Needs, Wants: f.Spec.Wants, After: f.Spec.After, Conflicts: f.Spec.Conflicts})
 			if len(f.Data) == 0 || f.Name != f.Spec.Name+".toml" {
 				t.Errorf("Variant(%q): file %s holds %d bytes", variant, f.Name, len(f.Data))
 			}
@@ -63,7 +63,7 @@ func TestNoFileIsLeftOut(t *testing.T) {
 }
 
 func all(t *testing.T) []spec.Spec {
-	specs, errs := spec.LoadDir(Files, ".")
+	specs, errs := spec.Load(spec.Layer{FS: Files, Dir: "."})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

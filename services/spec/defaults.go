@@ -1,51 +1,78 @@
 package spec
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
-// defaults returns s with every key that was not set given its standing value.
-func (s Spec) defaults(set map[string]bool) Spec {
+// settle gives every key that was not said its standing value, and takes out what means nothing
+// without another key: an owner's health-command = [] leaves nothing of a shipped health-every.
+func (s *Spec) settle(said func(string) bool) {
 	or(&s.Type, Simple)
 	or(&s.Restart, Always)
-	if !set["restart"] && s.Type == Oneshot {
+	if !said("restart") && s.Type == Oneshot {
 		s.Restart = Never
 	}
 	or(&s.Start, AtBoot)
-	if !set["start"] && s.Demand() {
+	if !said("start") && s.Demand() {
 		s.Start = OnDemand
 	}
 	or(&s.WorkingDirectory, "/")
 	or(&s.Log, Ring)
 	or(&s.StopSignal, "TERM")
-	or(&s.Sandbox.Propagation, Slave)
 	or(&s.KillMode, Group)
-	if !set["kill-mode"] && s.CgroupDelegate {
+	if !said("kill-mode") && s.CgroupDelegate {
 		s.KillMode = Process
 	}
-	return s.times(set)
+	or(&s.Sandbox.Propagation, Slave)
+	if !s.Sandbox.OwnMounts() {
+		s.Sandbox.Propagation = Slave
+	}
+	if len(s.Conditions) > 1 { // said is the order of a file, which is nobody's wish
+		s.Conditions = slices.Clone(s.Conditions)
+		slices.SortStableFunc(s.Conditions, func(a, b Condition) int { return cmp.Compare(conditionRank(a), conditionRank(b)) })
+	}
+	s.settleTimes(said)
+	s.settleDemand()
 }
 
-func (s Spec) times(set map[string]bool) Spec {
-	if !set["stop-timeout"] {
+func (s *Spec) settleTimes(said func(string) bool) {
+	if !said("stop-timeout") {
 		s.StopTimeout = DefaultStopTimeout
 	}
-	if !set["start-timeout"] && (s.Type == Notify || s.Ready.Set()) {
+	if !said("start-timeout") && (s.Type == Notify || s.Ready.Set()) {
 		s.StartTimeout = DefaultStartTimeout
 	}
-	or(&s.RestartPause, DefaultRestartPause)
-	or(&s.RestartLimit, DefaultRestartLimit)
-	if s.GiveUp.Lives > 0 {
+	or(&s.RestartLimit, max(DefaultRestartLimit, s.RestartPause))
+	or(&s.RestartPause, min(DefaultRestartPause, s.RestartLimit))
+	if s.GiveUp.Lives == 0 {
+		s.GiveUp = GiveUp{}
+	} else {
 		or(&s.GiveUp.Within, time.Minute)
 	}
-	if len(s.Health.Command) > 0 {
+	if len(s.Health.Command) == 0 {
+		s.Health = Health{}
+	} else {
 		or(&s.Health.Every, DefaultHealthEvery)
 		or(&s.Health.Timeout, DefaultHealthTimeout)
 		or(&s.Health.Retries, DefaultHealthRetries)
 	}
-	if len(s.Listen.Sockets) > 0 {
-		or(&s.Listen.Mode, DefaultListenMode)
-		or(&s.Listen.Max, DefaultListenMax)
+}
+
+func (s *Spec) settleDemand() {
+	if !s.Timer.Set() {
+		s.Timer = Timer{}
 	}
-	return s
+	if len(s.Listen.Sockets) == 0 {
+		s.Listen = Listen{}
+		return
+	}
+	or(&s.Listen.Mode, DefaultListenMode)
+	or(&s.Listen.Max, DefaultListenMax)
+	if !s.Listen.Each {
+		s.Listen.Max = DefaultListenMax
+	}
 }
 
 // or gives a field that was left out its standing value.

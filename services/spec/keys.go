@@ -1,64 +1,153 @@
 package spec
 
-import (
-	"fmt"
-	"path"
-	"slices"
-	"strings"
-	"time"
-)
+import "strings"
 
 // key is one line of the table of what a service file may say.
 type key struct {
 	name string
-	set  func(*Spec, any) []Fault // Text and Hint only; the parser adds the place
+	set  func(*Spec, any) []Fault // Text, Hint and, inside a table, Key; the parser adds the place
 }
 
-// keys is the whole vocabulary of a service file.
+// keys is the whole vocabulary of a service file. A setter replaces what a lower layer said, but
+// for the two tables, which are replaced name by name.
 var keys = [...]key{
 	{"description", func(s *Spec, v any) []Fault { return text(v, &s.Description) }},
-	{"command", func(s *Spec, v any) []Fault { return command(v, &s.Command) }},
+	{"masked", func(s *Spec, v any) []Fault { return boolean(v, &s.Masked) }},
+	{"variants", func(s *Spec, v any) []Fault { return variants(v, &s.Variants) }},
+
+	{"command", func(s *Spec, v any) []Fault { return command(v, &s.Command, false) }},
+	{"environment", func(s *Spec, v any) []Fault { return environment(v, &s.Environment) }},
+	{"working-directory", func(s *Spec, v any) []Fault { return directory(v, &s.WorkingDirectory) }},
+	{"user", func(s *Spec, v any) []Fault { return account(v, &s.User) }},
+	{"group", func(s *Spec, v any) []Fault { return account(v, &s.Group) }},
+	{"supplementary-groups", func(s *Spec, v any) []Fault { return accounts(v, &s.SupplementaryGroups) }},
+	{"log", func(s *Spec, v any) []Fault { return choice(v, &s.Log, Ring, Console) }},
+
+	{"start", func(s *Spec, v any) []Fault { return choice(v, &s.Start, AtBoot, OnDemand) }},
 	{"type", func(s *Spec, v any) []Fault { return choice(v, &s.Type, Simple, Notify, Oneshot) }},
+	{"ready-fd", func(s *Spec, v any) []Fault { return readyFD(v, &s.Ready.FD) }},
+	{"ready-port", func(s *Spec, v any) []Fault { return readyPort(v, &s.Ready.Port) }},
+	{"ready-command", func(s *Spec, v any) []Fault { return command(v, &s.Ready.Command, true) }},
 	{"needs", func(s *Spec, v any) []Fault { return names(v, &s.Needs) }},
 	{"wants", func(s *Spec, v any) []Fault { return names(v, &s.Wants) }},
 	{"after", func(s *Spec, v any) []Fault { return names(v, &s.After) }},
+	{"conflicts", func(s *Spec, v any) []Fault { return names(v, &s.Conflicts) }},
+	{"condition-path", func(s *Spec, v any) []Fault { return conditions(v, s, PathCondition) }},
+	{"condition-config", func(s *Spec, v any) []Fault { return conditions(v, s, ConfigCondition) }},
+	{"condition-cmdline", func(s *Spec, v any) []Fault { return conditions(v, s, CmdlineCondition) }},
+	{"condition-board", func(s *Spec, v any) []Fault { return conditions(v, s, BoardCondition) }},
+
 	{"restart", func(s *Spec, v any) []Fault { return choice(v, &s.Restart, Always, OnFailure, Never) }},
-	{"start-timeout", func(s *Spec, v any) []Fault { return duration(v, &s.StartTimeout) }},
-	{"stop-timeout", func(s *Spec, v any) []Fault { return duration(v, &s.StopTimeout) }},
-	{"oom-score", func(s *Spec, v any) []Fault { return number(v, &s.OOMScore, -1000, 1000) }},
-	{"environment", func(s *Spec, v any) []Fault { return environment(v, &s.Environment) }},
-	{"working-directory", func(s *Spec, v any) []Fault { return directory(v, &s.WorkingDirectory) }},
-	{"variants", func(s *Spec, v any) []Fault { return variants(v, &s.Variants) }},
-	{"log", func(s *Spec, v any) []Fault { return choice(v, &s.Log, Ring, Console) }},
-	{"cgroup-delegate", func(s *Spec, v any) []Fault { return boolean(v, &s.CgroupDelegate) }},
+	{"restart-pause", func(s *Spec, v any) []Fault { return duration(v, &s.RestartPause, shortest, day) }},
+	{"restart-limit", func(s *Spec, v any) []Fault { return duration(v, &s.RestartLimit, shortest, day) }},
+	{"give-up-after", func(s *Spec, v any) []Fault { return number(v, &s.GiveUp.Lives, 0, 10000) }},
+	{"give-up-within", func(s *Spec, v any) []Fault { return duration(v, &s.GiveUp.Within, second, day) }},
+
+	{"start-timeout", func(s *Spec, v any) []Fault { return duration(v, &s.StartTimeout, 0, day) }},
+	{"stop-timeout", func(s *Spec, v any) []Fault { return duration(v, &s.StopTimeout, 0, day) }},
+	{"stop-signal", func(s *Spec, v any) []Fault { return signal(v, &s.StopSignal) }},
 	{"kill-mode", func(s *Spec, v any) []Fault { return choice(v, &s.KillMode, Group, Process) }},
+	{"reload-signal", func(s *Spec, v any) []Fault { return signal(v, &s.ReloadSignal) }},
+	{"reload-command", func(s *Spec, v any) []Fault { return command(v, &s.ReloadCommand, true) }},
+	{"watchdog-every", func(s *Spec, v any) []Fault { return duration(v, &s.WatchdogEvery, 0, day) }},
+	{"health-command", func(s *Spec, v any) []Fault { return command(v, &s.Health.Command, true) }},
+	{"health-every", func(s *Spec, v any) []Fault { return duration(v, &s.Health.Every, second, day) }},
+	{"health-timeout", func(s *Spec, v any) []Fault { return duration(v, &s.Health.Timeout, shortest, day) }},
+	{"health-retries", func(s *Spec, v any) []Fault { return number(v, &s.Health.Retries, 1, 1000) }},
+
+	{"listen", func(s *Spec, v any) []Fault { return sockets(v, &s.Listen.Sockets) }},
+	{"listen-mode", func(s *Spec, v any) []Fault { return mode(v, &s.Listen.Mode) }},
+	{"listen-user", func(s *Spec, v any) []Fault { return account(v, &s.Listen.User) }},
+	{"listen-group", func(s *Spec, v any) []Fault { return account(v, &s.Listen.Group) }},
+	{"listen-each", func(s *Spec, v any) []Fault { return boolean(v, &s.Listen.Each) }},
+	{"listen-max", func(s *Spec, v any) []Fault { return number(v, &s.Listen.Max, 1, 4096) }},
+	{"timer-after-boot", func(s *Spec, v any) []Fault { return duration(v, &s.Timer.AfterBoot, 0, year) }},
+	{"timer-every", func(s *Spec, v any) []Fault { return period(v, &s.Timer.Every) }},
+	{"timer-random-delay", func(s *Spec, v any) []Fault { return duration(v, &s.Timer.Spread, 0, year) }},
+	{"watch-paths", func(s *Spec, v any) []Fault { return paths(v, &s.WatchPaths, false) }},
+	{"fd-store", func(s *Spec, v any) []Fault { return number(v, &s.FDStore, 0, 1024) }},
+
+	{"oom-score", func(s *Spec, v any) []Fault { return number(v, &s.OOMScore, -1000, 1000) }},
+	{"memory-min", func(s *Spec, v any) []Fault { return size(v, &s.Limits.MemoryMin) }},
+	{"memory-high", func(s *Spec, v any) []Fault { return size(v, &s.Limits.MemoryHigh) }},
+	{"memory-max", func(s *Spec, v any) []Fault { return size(v, &s.Limits.MemoryMax) }},
+	{"pids-max", func(s *Spec, v any) []Fault { return number(v, &s.Limits.Pids, 0, 1<<22) }},
+	{"cpu-weight", func(s *Spec, v any) []Fault { return number(v, &s.Limits.CPUWeight, 0, 10000) }},
+	{"io-weight", func(s *Spec, v any) []Fault { return number(v, &s.Limits.IOWeight, 0, 10000) }},
+	{"cgroup-delegate", func(s *Spec, v any) []Fault { return boolean(v, &s.CgroupDelegate) }},
+
+	{"private-tmp", func(s *Spec, v any) []Fault { return boolean(v, &s.Sandbox.PrivateTmp) }},
+	{"read-only-paths", func(s *Spec, v any) []Fault { return paths(v, &s.Sandbox.ReadOnlyPaths, true) }},
+	{"hidden-paths", func(s *Spec, v any) []Fault { return paths(v, &s.Sandbox.HiddenPaths, true) }},
+	{"mount-namespace", func(s *Spec, v any) []Fault { return boolean(v, &s.Sandbox.MountNamespace) }},
+	{"propagation", func(s *Spec, v any) []Fault { return choice(v, &s.Sandbox.Propagation, Slave, Private, Shared) }},
+	{"capabilities", func(s *Spec, v any) []Fault { return capabilities(v, &s.Sandbox) }},
+	{"no-new-privileges", func(s *Spec, v any) []Fault { return boolean(v, &s.Sandbox.NoNewPrivileges) }},
+	{"seccomp", func(s *Spec, v any) []Fault { return profile(v, &s.Sandbox.Seccomp) }},
+	{"nice", func(s *Spec, v any) []Fault { return number(v, &s.Sandbox.Nice, -20, 19) }},
+	{"rlimits", func(s *Spec, v any) []Fault { return rlimits(v, &s.Sandbox.Rlimits) }},
 }
 
-func find(name string) *key {
+// find returns the place of a key in the table, or -1.
+func find(name string) int {
 	for i := range keys {
 		if keys[i].name == name {
-			return &keys[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
-// suggest names the key that was meant, or all of them.
+// suggest names the key that was meant.
 func suggest(name string) string {
-	best, distance := "", 3
+	best, distance := foreign(name), 3
+	if best != "" {
+		return "write " + best
+	}
+	var related []string
+	first, _, _ := strings.Cut(name, "-")
 	for i := range keys {
 		if d := edits(name, keys[i].name); d < distance {
 			best, distance = keys[i].name, d
 		}
+		if strings.HasPrefix(keys[i].name, first+"-") {
+			related = append(related, keys[i].name)
+		}
 	}
-	if best != "" {
+	switch {
+	case best != "":
 		return "did you mean " + best + "?"
+	case len(related) > 0:
+		return "known are " + strings.Join(related, ", ")
 	}
-	all := make([]string, len(keys))
-	for i := range keys {
-		all[i] = keys[i].name
+	return "services/README.md has the table of keys"
+}
+
+// foreign translates what other service managers say.
+func foreign(name string) string {
+	switch strings.ToLower(name) {
+	case "unit", "service", "install", "socket", "timer":
+		return "the keys at the top, in no table"
+	case "exec", "exec-start", "execstart", "entrypoint", "run":
+		return "command"
+	case "env", "environment-file":
+		return "an [environment] table"
+	case "cwd", "workdir", "workingdirectory":
+		return "working-directory"
+	case "requires", "depends", "depends-on", "depends_on", "binds-to":
+		return "needs"
+	case "before":
+		return "after in the other service's file"
+	case "enabled", "disabled":
+		return "masked = true to keep it from ever starting"
+	case "watchdog", "watchdog-sec":
+		return "watchdog-every"
+	case "restart-sec":
+		return "restart-pause"
+	case "nofile", "limit-nofile", "rlimit", "ulimits":
+		return "an [rlimits] table"
 	}
-	return "known keys: " + strings.Join(all, ", ")
+	return ""
 }
 
 // edits is the Levenshtein distance of two short strings; anything above 64 bytes is far away.
@@ -83,204 +172,4 @@ func edits(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-func wrong(want string, got any) []Fault {
-	return []Fault{{Text: "is " + kind(got), Hint: "write " + want}}
-}
-
-func kind(v any) string {
-	switch v.(type) {
-	case string:
-		return "a string"
-	case int64:
-		return "an integer"
-	case float64:
-		return "a float"
-	case bool:
-		return "a boolean"
-	case []any:
-		return "an array"
-	case map[string]any, []map[string]any:
-		return "a table"
-	}
-	return "a date"
-}
-
-func text(v any, to *string) []Fault {
-	s, ok := v.(string)
-	if !ok {
-		return wrong("a string in quotes", v)
-	}
-	if strings.ContainsAny(s, "\x00\n\r") {
-		return []Fault{{Text: "has a line break or a NUL", Hint: "keep it on one line"}}
-	}
-	*to = s
-	return nil
-}
-
-func choice[T ~string](v any, to *T, of ...T) []Fault {
-	s, ok := v.(string)
-	if ok && slices.Contains(of, T(s)) {
-		*to = T(s)
-		return nil
-	}
-	quoted := make([]string, len(of))
-	for i, o := range of {
-		quoted[i] = fmt.Sprintf("%q", string(o))
-	}
-	hint := "one of " + strings.Join(quoted, ", ")
-	if !ok {
-		return wrong(hint, v)
-	}
-	return []Fault{{Text: fmt.Sprintf("%q is not known", s), Hint: hint}}
-}
-
-func list(v any, check func(string) *Fault) ([]string, []Fault) {
-	array, ok := v.([]any)
-	if !ok {
-		return nil, wrong(`an array of strings, ["a", "b"]`, v)
-	}
-	var (
-		out    = make([]string, 0, len(array))
-		faults []Fault
-	)
-	for i, e := range array {
-		s, ok := e.(string)
-		if !ok {
-			faults = append(faults, Fault{Text: fmt.Sprintf("entry %d is %s", i+1, kind(e)), Hint: "write a string in quotes"})
-			continue
-		}
-		if f := check(s); f != nil {
-			faults = append(faults, *f)
-			continue
-		}
-		out = append(out, s)
-	}
-	return out, faults
-}
-
-func names(v any, to *[]string) (faults []Fault) {
-	seen := map[string]bool{}
-	*to, faults = list(v, func(s string) *Fault {
-		switch {
-		case !ValidName(s):
-			return &Fault{Text: fmt.Sprintf("%q is no service name", s), Hint: "a-z, 0-9, - and _, at most 64"}
-		case seen[s]:
-			return &Fault{Text: fmt.Sprintf("%q is listed twice", s), Hint: "remove one"}
-		}
-		seen[s] = true
-		return nil
-	})
-	return faults
-}
-
-func command(v any, to *[]string) (faults []Fault) {
-	*to, faults = list(v, func(s string) *Fault {
-		if strings.Contains(s, "\x00") {
-			return &Fault{Text: "has a NUL byte", Hint: "remove it"}
-		}
-		return nil
-	})
-	if len(faults) > 0 {
-		return faults
-	}
-	if len(*to) == 0 {
-		return []Fault{{Text: "is empty", Hint: `write ["/usr/bin/program", "argument"]`}}
-	}
-	if !path.IsAbs((*to)[0]) {
-		return []Fault{{Text: fmt.Sprintf("program %q is no absolute path", (*to)[0]), Hint: "no PATH is searched: write /usr/bin/" + path.Base((*to)[0])}}
-	}
-	return nil
-}
-
-func variants(v any, to *[]string) (faults []Fault) {
-	known := []string{"production", "development", "standalone"}
-	*to, faults = list(v, func(s string) *Fault {
-		if !slices.Contains(known, s) {
-			return &Fault{Text: fmt.Sprintf("%q is no variant", s), Hint: "one of " + strings.Join(known, ", ")}
-		}
-		return nil
-	})
-	return faults
-}
-
-func duration(v any, to *time.Duration) []Fault {
-	s, ok := v.(string)
-	if !ok {
-		return wrong(`a duration in quotes, "10s" or "1m30s"`, v)
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 || d > 24*time.Hour {
-		return []Fault{{Text: fmt.Sprintf("%q is no duration from 0s to 24h", s), Hint: `write "10s" or "1m30s"`}}
-	}
-	*to = d
-	return nil
-}
-
-func number(v any, to *int, low, high int64) []Fault {
-	n, ok := v.(int64)
-	if !ok {
-		return wrong("a whole number", v)
-	}
-	if n < low || n > high {
-		return []Fault{{Text: fmt.Sprintf("%d is out of range", n), Hint: fmt.Sprintf("from %d to %d", low, high)}}
-	}
-	*to = int(n)
-	return nil
-}
-
-func boolean(v any, to *bool) []Fault {
-	b, ok := v.(bool)
-	if !ok {
-		return wrong("true or false", v)
-	}
-	*to = b
-	return nil
-}
-
-func directory(v any, to *string) []Fault {
-	var s string
-	if f := text(v, &s); f != nil {
-		return f
-	}
-	if !path.IsAbs(s) {
-		return []Fault{{Text: fmt.Sprintf("%q is no absolute path", s), Hint: "begin it with /"}}
-	}
-	*to = path.Clean(s)
-	return nil
-}
-
-func environment(v any, to *map[string]string) []Fault {
-	table, ok := v.(map[string]any)
-	if !ok {
-		return wrong(`a table, [environment] with NAME = "value" lines`, v)
-	}
-	var faults []Fault
-	*to = make(map[string]string, len(table))
-	for name, raw := range table {
-		s, ok := raw.(string)
-		switch {
-		case !validVariable(name):
-			faults = append(faults, Fault{Text: fmt.Sprintf("%q is no variable name", name), Hint: "letters, digits and _, no digit first"})
-		case !ok:
-			faults = append(faults, Fault{Text: fmt.Sprintf("%s is %s", name, kind(raw)), Hint: "write a string in quotes"})
-		case strings.Contains(s, "\x00"):
-			faults = append(faults, Fault{Text: name + " has a NUL byte", Hint: "remove it"})
-		default:
-			(*to)[name] = s
-		}
-	}
-	slices.SortFunc(faults, func(a, b Fault) int { return strings.Compare(a.Text, b.Text) })
-	return faults
-}
-
-func validVariable(name string) bool {
-	for i, c := range []byte(name) {
-		letter := c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return name != ""
 }

@@ -96,7 +96,7 @@ type Spec struct {
 	ReloadSignal  string        // the same: "HUP"; empty when it is reloaded by command or not at all
 	ReloadCommand []string      // run beside the service; its exit code is the answer
 	KillMode      KillMode      // who is killed when it ends
-	WatchdogEvery time.Duration // it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
+	WatchdogEvery time.Duration // watchdog-every: it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
 	Health        Health
 
 	Listen     Listen
@@ -108,6 +108,8 @@ type Spec struct {
 	Limits         Limits // of its cgroup
 	CgroupDelegate bool   // its main process lives in the leaf "main"; the rest of its cgroup is its own
 	Sandbox        Sandbox
+
+	Files []string // that made it, the lowest layer first
 }
 
 // Ready is how a Simple service is found to be up; at most one field is set.
@@ -156,12 +158,13 @@ type Condition struct {
 }
 
 // String writes the condition as a service file does: condition-path "!/etc/off".
-func (c Condition) String() string {
-	not := ""
+func (c Condition) String() string { return "condition-" + string(c.Kind) + ` "` + c.value() + `"` }
+
+func (c Condition) value() string {
 	if c.Not {
-		not = "!"
+		return "!" + c.Value
 	}
-	return "condition-" + string(c.Kind) + ` "` + not + c.Value + `"`
+	return c.Value
 }
 
 // Listen is the sockets that PID 1 opens for a service before it runs and keeps while it does

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -26,7 +28,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, err := Parse(filepath.Base(file), data)
-			got := fmt.Sprintf("%+v\n", s)
+			got := Render(s)
 			if err != nil {
 				got = err.Error() + "\n"
 			}
@@ -80,7 +82,7 @@ func TestFaultsAreBounded(t *testing.T) {
 	}
 }
 
-func TestLoadDirKeepsTheGood(t *testing.T) {
+func TestLoadKeepsTheGood(t *testing.T) {
 	fsys := fstest.MapFS{
 		"s/a.toml":      {Data: []byte(`command = ["/bin/a"]`)},
 		"s/bad.toml":    {Data: []byte("command = [\"/bin/b\"]\nneds = [\"a\"]\nrestart = \"sometimes\"")},
@@ -90,9 +92,9 @@ func TestLoadDirKeepsTheGood(t *testing.T) {
 		"s/note.txt":    {Data: []byte("garbage")},
 		"s/d.toml/x":    {Data: []byte("a folder")},
 	}
-	specs, errs := LoadDir(fsys, "s")
+	specs, errs := Load(Layer{FS: fsys, Dir: "s"})
 	if len(specs) != 2 || specs[0].Name != "a" || specs[1].Name != "c" {
-		t.Errorf("LoadDir gives %+v", specs)
+		t.Errorf("Load gives %+v", specs)
 	}
 	text := errors.Join(errs...).Error()
 	for _, want := range []string{
@@ -101,11 +103,30 @@ func TestLoadDirKeepsTheGood(t *testing.T) {
 		"s/broken.toml:", "s/d.toml: is no regular file",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("LoadDir errors lack %q:\n%s", want, text)
+			t.Errorf("Load errors lack %q:\n%s", want, text)
 		}
 	}
-	if specs, errs := LoadDir(fsys, "absent"); specs != nil || errs != nil {
-		t.Errorf("LoadDir of a missing folder gives %v, %v", specs, errs)
+	if specs, errs := Load(Layer{FS: fsys, Dir: "absent"}); len(specs) > 0 || errs != nil {
+		t.Errorf("Load of a missing folder gives %v, %v", specs, errs)
+	}
+}
+
+// TestHostileFilesAreQuick bounds what the largest bad file costs PID 1.
+func TestHostileFilesAreQuick(t *testing.T) {
+	for name, one := range map[string]string{
+		"unknown keys": "k%d = 1\n", "bad variables": "environment.k%d = 1\n", "good variables": "environment.k%d = \"1\"\n", "tables": "[k%d.a.b.c]\n",
+	} {
+		var b strings.Builder
+		for i := 0; b.Len() < MaxSize-100; i++ {
+			fmt.Fprintf(&b, one, i)
+		}
+		start := time.Now()
+		_, err := Parse("a.toml", []byte(b.String()))
+		if took := time.Since(start); err == nil || took > 5*time.Second {
+			t.Errorf("Parse of %s gives %v after %v", name, err, took)
+		} else {
+			t.Logf("%s: %v", name, took)
+		}
 	}
 }
 
@@ -126,6 +147,7 @@ func FuzzParse(f *testing.F) {
 			if s.Name != "a" || len(s.Command) == 0 || s.Type == "" || s.Restart == "" || s.KillMode == "" {
 				t.Errorf("Parse gives %+v without a fault", s)
 			}
+			roundTrip(t, s)
 		case !errors.As(err, &faults) || len(faults) == 0:
 			t.Errorf("Parse gives %v, want Faults", err)
 		}
@@ -135,4 +157,54 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// roundTrip checks that what Render writes says the same.
+func roundTrip(t *testing.T, s Spec) {
+	t.Helper()
+	text := Render(s)
+	again, err := Parse(s.Name+".toml", []byte(text))
+	s.Files, again.Files = nil, nil
+	if err != nil || !reflect.DeepEqual(s, again) {
+		t.Errorf("%+v is rendered as\n%swhich gives\n%+v, %v", s, text, again, err)
+	}
+}
+
+// TestEveryKeyIsRendered holds the table of keys, Render and the README's table together.
+func TestEveryKeyIsRendered(t *testing.T) {
+	var all string
+	for _, name := range []string{"every", "each", "probes", "port", "watchdog"} {
+		data, err := os.ReadFile("testdata/" + name + ".toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Parse(name+".toml", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, s)
+		all += "\n" + Render(s)
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range keys {
+		if !strings.Contains(all, "\n"+k.name+" = ") && !strings.Contains(all, "\n["+k.name+"]\n") {
+			t.Errorf("key %s is never rendered", k.name)
+		}
+		if !strings.Contains(string(readme), "\n| `"+k.name+"` |") {
+			t.Errorf("key %s is not in the table of services/README.md", k.name)
+		}
+		if find(k.name) != i {
+			t.Errorf("key %s is in the table twice", k.name)
+		}
+	}
+	for _, c := range companions {
+		for _, name := range append(c.of[:], c.key) {
+			if name != "" && find(name) < 0 {
+				t.Errorf("companions name %q, which is no key", name)
+			}
+		}
+	}
 }

@@ -2,18 +2,18 @@ package supervise
 
 import (
 	"errors"
-	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"resinos/services/notify"
-	"resinos/services/proc"
+	"resinos/services/logpipe"
 	"resinos/services/spec"
 )
+
+// feed gives one input to the world and carries out what follows.
+func (s *Supervisor) feed(i int, in input) { s.do(s.world.feed(time.Now(), i, in)) }
 
 // do carries out actions in order. What follows from them at once (a process that runs, a group
 // that is empty) is fed back and its actions join the end of the line.
@@ -37,15 +37,16 @@ func (s *Supervisor) act(a action) (input, bool) {
 	switch a.act {
 	case fork:
 		return s.fork(a.svc), true
+	case arm:
+		return s.arm(a.svc)
 	case term:
-		s.log.Debug("service asked to stop", "service", s.name(a.svc))
-		if err := s.signal(a.svc, unix.SIGTERM); err != nil {
-			s.log.Warn("service not signalled", "service", s.name(a.svc), "error", err)
-		}
+		return s.term(a.svc)
 	case kill:
-		s.kill(a.svc)
+		return s.kill(a.svc)
 	case sweep:
 		return input{empty: true}, s.sweep(a.svc)
+	case shut:
+		s.shut(a.svc)
 	case remove:
 		// A delegated subtree is not ours to tidy, and at the shutdown all of it is thrown away.
 		if s.cfg.Cgroups != nil && !s.world.ending && !s.world.specs[a.svc].CgroupDelegate {
@@ -57,96 +58,24 @@ func (s *Supervisor) act(a action) (input, bool) {
 
 func (s *Supervisor) name(i int) string { return s.world.graph.Names[i] }
 
-var errOvertaken = errors.New("not started: asked to stop meanwhile")
-
-// fork starts the process of service i and tells how it went.
-func (s *Supervisor) fork(i int) input {
-	if s.world.svcs[i].phase != starting {
-		return input{event: exit, err: errOvertaken}
+// stopSignal is what asks the service to stop.
+func stopSignal(sp *spec.Spec) unix.Signal {
+	if sig := unix.SignalNum("SIG" + sp.StopSignal); sig != 0 {
+		return sig
 	}
-	p, err := s.start(i)
-	if err != nil {
-		s.log.Error("service not started", "service", s.name(i), "error", err)
-		return input{event: exit, err: err}
-	}
-	s.lives[i].process, s.lives[i].text = p, ""
-	if p.Degraded != nil {
-		s.log.Warn("service started with less", "service", s.name(i), "pid", p.Pid, "error", p.Degraded)
-	}
-	return input{began: true, pid: p.Pid}
+	return unix.SIGTERM
 }
 
-func (s *Supervisor) start(i int) (*proc.Process, error) {
-	sp := &s.world.specs[i]
-	c := proc.Command{
-		Path: sp.Command[0], Args: sp.Command, Dir: sp.WorkingDirectory, OOMScore: sp.OOMScore,
-		Env:    s.environment(sp),
-		OnExit: func(st proc.Status) { s.mail.exit(i, st) },
+func (s *Supervisor) term(i int) (input, bool) {
+	sp, l := &s.world.specs[i], s.lives[i]
+	s.log.Debug("service asked to stop", "service", sp.Name)
+	if sp.Listen.Each {
+		return input{event: exit}, s.dismiss(l, stopSignal(sp))
 	}
-	if sp.Log == spec.Console {
-		console, err := openConsole(s.cfg.ConsolePath)
-		if err != nil {
-			s.log.Warn("service without console", "service", sp.Name, "error", err)
-		} else {
-			defer console.Close() // the child has its own by then
-			c.Stdin, c.Stdout, c.Stderr = console, console, console
-		}
-	} else if s.cfg.Output != nil {
-		out, err := s.cfg.Output(sp.Name)
-		if err != nil {
-			s.log.Warn("service without log", "service", sp.Name, "error", err)
-		} else {
-			c.Stdout, c.Stderr = out, out
-		}
+	if err := s.signal(i, stopSignal(sp)); err != nil {
+		s.log.Warn("service not signalled", "service", sp.Name, "error", err)
 	}
-	if s.cfg.Cgroups != nil {
-		born := s.cfg.Cgroups.Create
-		if sp.KillMode == spec.Process {
-			born = s.cfg.Cgroups.Join // those it left behind live on there
-		}
-		dir, err := born(s.leaf(i))
-		if err != nil {
-			return nil, err
-		}
-		defer dir.Close() // only looked at
-		c.Cgroup = dir
-	}
-	return s.cfg.Reaper.Start(c)
-}
-
-// leaf names the group in which the main process of i is born. A delegated service gets a leaf of
-// its own in its group: cgroup v2 lets a group with controllers for its children hold no process,
-// so the engine could neither make limited groups below its own nor be started again beside them.
-func (s *Supervisor) leaf(i int) string {
-	if s.world.specs[i].CgroupDelegate {
-		return s.name(i) + "/main"
-	}
-	return s.name(i)
-}
-
-// openConsole opens a terminal without making it ours and without waiting for a carrier.
-func openConsole(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetNonblock(fd, false) // the child shall block as programs expect
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open console %s: %w", path, err)
-	}
-	return os.NewFile(uintptr(fd), path), nil
-}
-
-func (s *Supervisor) environment(sp *spec.Spec) []string {
-	env := []string{"PATH=/usr/sbin:/usr/bin", "HOME=/root"}
-	if sp.Type == spec.Notify {
-		env = append(env, notify.Variable+"="+s.cfg.NotifyPath)
-	}
-	for _, name := range slices.Sorted(maps.Keys(sp.Environment)) {
-		prefix := name + "="
-		env = slices.DeleteFunc(env, func(e string) bool { return len(e) >= len(prefix) && e[:len(prefix)] == prefix })
-		env = append(env, prefix+sp.Environment[name])
-	}
-	return env
+	return input{}, false
 }
 
 func (s *Supervisor) signal(i int, sig unix.Signal) error {
@@ -160,19 +89,24 @@ func (s *Supervisor) signal(i int, sig unix.Signal) error {
 	return nil
 }
 
-func (s *Supervisor) kill(i int) {
-	s.log.Warn("service killed", "service", s.name(i), "pid", s.world.svcs[i].pid)
+func (s *Supervisor) kill(i int) (input, bool) {
+	sp, l := &s.world.specs[i], s.lives[i]
+	s.log.Warn("service killed", "service", sp.Name, "pid", s.world.svcs[i].pid, "reason", s.world.svcs[i].blame)
+	if sp.Listen.Each {
+		return input{event: exit}, s.dismiss(l, unix.SIGKILL)
+	}
 	var err error
 	switch {
-	case s.world.specs[i].KillMode == spec.Process:
+	case sp.KillMode == spec.Process:
 	case s.cfg.Cgroups != nil:
-		err = s.cfg.Cgroups.Kill(s.name(i))
-	case s.lives[i].process != nil:
-		err = s.lives[i].process.SignalGroup(unix.SIGKILL)
+		err = s.cfg.Cgroups.Kill(sp.Name)
+	case l.process != nil:
+		err = l.process.SignalGroup(unix.SIGKILL)
 	}
 	if err = errors.Join(err, s.signal(i, unix.SIGKILL)); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.log.Error("service not killed", "service", s.name(i), "error", err)
+		s.log.Error("service not killed", "service", sp.Name, "error", err)
 	}
+	return input{}, false
 }
 
 // sweep kills what the dead main process of i left behind, and reports whether nothing is left.
@@ -212,29 +146,51 @@ func (s *Supervisor) sweepAgain() {
 		}
 		if s.sweep(i) {
 			s.sweeps.drop(i)
-			s.do(s.world.feed(time.Now(), i, input{empty: true}))
+			s.feed(i, input{empty: true})
 		}
 	}
 	s.sweeps.again(time.Now())
 	s.alarm.set(s.sweeps.next)
 }
 
-// book does the paperwork of every service that moved: its deadline, the log, the hook.
+// book does the paperwork of every service that moved: its deadline, its probes, the log, the hook.
 func (s *Supervisor) book() {
 	for _, w := range s.asked {
 		w.dirty = w.dirty || len(s.world.changed) > 0
 	}
 	for _, i := range s.world.changed {
-		svc, life := &s.world.svcs[i], &s.lives[i]
+		svc, l := &s.world.svcs[i], s.lives[i]
 		s.alarm.plan(i, svc.deadline)
-		if svc.phase == life.shown {
+		if svc.phase == l.shown {
 			continue
 		}
-		life.shown, life.changed = svc.phase, sinceKernelStart()
+		l.shown, l.changed = svc.phase, moment()
+		s.attend(i)
 		s.tell(i)
 	}
 	s.world.changed = s.world.changed[:0]
 	s.alarm.set(s.sweeps.next)
+}
+
+// attend begins and ends what goes on beside a phase.
+func (s *Supervisor) attend(i int) {
+	sp, l := &s.world.specs[i], s.lives[i]
+	switch s.world.svcs[i].phase {
+	case up:
+		if l.ready == 0 {
+			l.ready = l.changed
+		}
+		l.endProbes()
+		l.closePipe()
+		s.probeHealth(sp, l)
+		if sp.Listen.Each {
+			s.serve(sp, l)
+		}
+	case starting:
+	default:
+		l.endProbes()
+		l.closePipe()
+	}
 }
 
 // tell logs the changes that a person may want to know of.
@@ -244,7 +200,7 @@ func (s *Supervisor) tell(i int) {
 	case up:
 		s.log.Info("service up", "service", name, "pid", svc.pid)
 	case clearing:
-		if svc.going {
+		if svc.going || svc.last.OK() && !svc.spoiled {
 			s.log.Info("service exited", "service", name, "status", svc.why)
 		} else {
 			s.log.Warn("service exited", "service", name, "status", svc.why)
@@ -253,6 +209,8 @@ func (s *Supervisor) tell(i int) {
 		s.log.Warn("service waits before restart", "service", name, "pause", time.Until(svc.deadline), "failures", svc.failures)
 	case failed:
 		s.log.Error("service given up", "service", name, "error", svc.why)
+	case skipped:
+		s.log.Info("service skipped", "service", name, "reason", svc.why)
 	case down:
 		s.log.Info("service down", "service", name)
 	default:
@@ -263,11 +221,22 @@ func (s *Supervisor) tell(i int) {
 	}
 }
 
-// sinceKernelStart is CLOCK_BOOTTIME in seconds.
-func sinceKernelStart() float64 {
+// sign tells the log which process writes the lines that come next. It never waits: where the
+// pipe is full, or is none, the lines go without.
+func sign(out *os.File, pid int) {
+	if out == nil {
+		return
+	}
+	line := logpipe.AppendPID(nil, pid)
+	// Not Write: the open file is shared with the process, whose writes shall block and ours never.
+	_, _ = unix.Pwritev2(int(out.Fd()), [][]byte{line}, -1, unix.RWF_NOWAIT)
+}
+
+// kernelTime is CLOCK_BOOTTIME: the time since the kernel started.
+func kernelTime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return 0 // the clock exists since Linux 2.6.39
 	}
-	return time.Duration(ts.Nano()).Seconds()
+	return time.Duration(ts.Nano())
 }

@@ -16,54 +16,6 @@ import (
 	"resinos/services/spec"
 )
 
-// ServiceStatus is one service as the status operation shows it. Moments are seconds since the
-// kernel started.
-type ServiceStatus struct {
-	Name        string   `json:"name"`
-	State       string   `json:"state"`
-	PID         int      `json:"pid"`
-	Since       float64  `json:"since"`    // of the state
-	Restarts    int      `json:"restarts"` // starts after the first
-	Description string   `json:"description,omitempty"`
-	Type        string   `json:"type"`
-	Reason      string   `json:"reason,omitempty"` // why it is not up
-	Text        string   `json:"text,omitempty"`   // what it says of itself (STATUS=)
-	LastExit    string   `json:"last_exit,omitempty"`
-	RetryIn     float64  `json:"retry_in,omitempty"` // seconds until the next try, in state backoff
-	Needs       []string `json:"needs,omitempty"`
-	Wants       []string `json:"wants,omitempty"`
-	After       []string `json:"after,omitempty"`
-	Conflicts   []string `json:"conflicts,omitempty"`
-
-	Masked   bool     `json:"masked,omitempty"`
-	Wanted   bool     `json:"wanted"`              // somebody asks for it
-	Began    float64  `json:"began,omitempty"`     // of the first life: its program was started …
-	Ready    float64  `json:"ready,omitempty"`     // … and it was up
-	Demand   []string `json:"demand,omitempty"`    // what starts it: listen tcp::80, every 1h0m0s, watch /etc/x
-	NextIn   float64  `json:"next_in,omitempty"`   // seconds until its timer starts it, in state armed
-	Clients  int      `json:"clients,omitempty"`   // connections being served, with listen-each
-	Stored   int      `json:"stored,omitempty"`    // descriptors it left with us
-	Health   string   `json:"health,omitempty"`    // ok, or how often it failed in a row
-	Failures int      `json:"failures,omitempty"`  // lives lost in a row without a stable one
-	Changed  bool     `json:"changed,omitempty"`   // its file has changed since it was started
-	Reloads  bool     `json:"reloads,omitempty"`   // it can be reloaded
-	Loading  bool     `json:"reloading,omitempty"` // it said RELOADING=1 and not yet READY=1
-}
-
-// Shown is one service as the show operation tells it: all that its files say, and all that runs.
-type Shown struct {
-	Status ServiceStatus `json:"status"`
-	Spec   spec.Spec     `json:"spec"`
-}
-
-// Rescanned is what the rescan operation found.
-type Rescanned struct {
-	Added   []string `json:"added,omitempty"`
-	Removed []string `json:"removed,omitempty"` // stopped, then forgotten
-	Changed []string `json:"changed,omitempty"` // in force from their next start on
-	Faults  []string `json:"faults,omitempty"`  // of files that are not in force
-}
-
 // call is work for the loop, asked by another goroutine.
 type call struct{ do func() }
 
@@ -84,44 +36,19 @@ func (s *Supervisor) inLoop(ctx context.Context, do func()) error {
 	}
 }
 
-// Status lists all services, in start order.
-func (s *Supervisor) Status(ctx context.Context) ([]ServiceStatus, error) {
-	var list []ServiceStatus
-	err := s.inLoop(ctx, func() {
-		list = make([]ServiceStatus, len(s.lives))
-		for i := range list {
-			list[i] = s.status(i, time.Now())
-		}
-	})
-	return list, err
-}
-
-func (s *Supervisor) status(i int, at time.Time) ServiceStatus {
-	svc, sp := &s.world.svcs[i], &s.world.specs[i]
-	st := ServiceStatus{
-		Name: sp.Name, State: svc.phase.String(), PID: svc.pid, Since: s.lives[i].changed,
-		Restarts: max(0, svc.lives-1), Description: sp.Description, Type: string(sp.Type),
-		Reason: s.world.reason(i), Text: s.lives[i].text,
-		Needs: sp.Needs, Wants: sp.Wants, After: sp.After,
-	}
-	if !svc.broken {
-		st.LastExit = svc.why
-	}
-	if svc.phase == backoff {
-		st.RetryIn = max(0, svc.deadline.Sub(at).Seconds())
-	}
-	return st
-}
-
-// Handlers gives the operations of the control protocol: status, and start, stop, restart and
-// kill with {"name": …}. Start, stop and restart answer when it is done or has visibly failed.
+// Handlers gives the operations of the control protocol: status; show, start, stop, restart,
+// reload and kill with {"name": …}; and rescan. Start, stop and restart answer when it is done or
+// has visibly failed.
 func (s *Supervisor) Handlers() map[string]control.Handler {
 	return map[string]control.Handler{
 		"status":  func(ctx context.Context, _ json.RawMessage) (any, error) { return s.Status(ctx) },
+		"show":    s.showOp,
 		"start":   s.change(want),
 		"stop":    s.change(stop),
 		"restart": s.change(restart),
+		"reload":  s.reloadOp,
 		"kill":    s.killOp,
+		"rescan":  func(ctx context.Context, _ json.RawMessage) (any, error) { return s.rescan(ctx) },
 	}
 }
 
@@ -133,45 +60,47 @@ type watcher struct {
 	reply chan error
 }
 
-// judge makes the judge for e, just before e is fed to service i.
-func (s *Supervisor) judge(e event, i int) func() (bool, error) {
-	svc := &s.world.svcs[i]
+// judge makes the judge for e, just before e is fed to the service with life l.
+func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
+	now := func() *service { return &s.world.svcs[l.num] }
 	if e == stop {
-		return func() (bool, error) { return !svc.phase.alive(), nil }
+		return func() (bool, error) { return !now().phase.alive(), nil }
 	}
+	svc := now()
 	first := svc.lives + 1 // the life that counts: the next one,
-	if e == want && (svc.phase == up || svc.phase == starting) {
-		first-- // or the one that is there
+	if e == want && (svc.phase == up || svc.phase == starting) || svc.phase == down && onDemand(&s.world.specs[l.num]) {
+		first-- // or the one that is there, or none when it is to wait for its demand
 	}
 	return func() (bool, error) {
-		switch {
-		case svc.lives >= first && (svc.phase == up || svc.phase == done):
+		switch svc := now(); {
+		case svc.lives >= first && (svc.phase == up || svc.phase == done || svc.phase == armed):
 			return true, nil
-		case svc.phase == failed, svc.phase == backoff && svc.lives >= first,
-			s.world.stands[i] == gone && !svc.phase.alive():
-			return false, fmt.Errorf("service %s is %s: %s", s.name(i), svc.phase, s.world.reason(i))
+		case svc.phase == failed, svc.phase == skipped, svc.phase == backoff && svc.lives >= first, !svc.wanted,
+			s.world.stands[l.num] == gone && !svc.phase.alive():
+			return false, fmt.Errorf("service %s is %s: %s", s.name(l.num), svc.phase, s.world.reason(l.num))
 		}
 		return false, nil
 	}
 }
 
+// named is the argument of the operations on one service.
+type named struct {
+	Name string `json:"name"`
+}
+
 // change makes the handler that feeds e to a service and waits for the judge.
 func (s *Supervisor) change(e event) control.Handler {
 	return func(ctx context.Context, args json.RawMessage) (any, error) {
-		var a struct {
-			Name string `json:"name"`
-		}
+		var a named
 		if err := control.Args(args, &a); err != nil {
 			return nil, err
 		}
-		i, err := s.find(a.Name)
-		if err != nil {
-			return nil, err
-		}
+		var unknown error
 		w := &watcher{dirty: true, reply: make(chan error, 1)}
-		if err := s.inLoop(ctx, func() { s.begin(w, e, i) }); err != nil {
-			return nil, err
+		if err := s.inLoop(ctx, func() { unknown = s.begin(w, e, a.Name) }); err != nil || unknown != nil {
+			return nil, errors.Join(err, unknown)
 		}
+		var err error
 		select {
 		case err = <-w.reply:
 		case <-s.ended:
@@ -183,12 +112,23 @@ func (s *Supervisor) change(e event) control.Handler {
 			_ = s.inLoop(context.WithoutCancel(ctx), func() { s.forget(w) }) // an ended loop has forgotten all
 			return nil, &control.Error{Text: err.Error(), Hint: "try: osctl logs -u " + a.Name}
 		}
-		var st ServiceStatus
-		err = s.inLoop(ctx, func() { st = s.status(i, time.Now()) })
-		return st, err
+		return s.statusOf(ctx, a.Name)
 	}
 }
 
+// statusOf is the status of one service.
+func (s *Supervisor) statusOf(ctx context.Context, name string) (st ServiceStatus, err error) {
+	var unknown error
+	err = s.inLoop(ctx, func() {
+		var i int
+		if i, unknown = s.find(name); unknown == nil {
+			st = s.status(i, time.Now())
+		}
+	})
+	return st, errors.Join(err, unknown)
+}
+
+// find gives the number of a service. It must run in the loop, where numbers hold.
 func (s *Supervisor) find(name string) (int, error) {
 	if i, ok := s.index[name]; ok {
 		return i, nil
@@ -199,22 +139,37 @@ func (s *Supervisor) find(name string) (int, error) {
 	return 0, &control.Error{Text: fmt.Sprintf("no service %.80q", name), Hint: "try: osctl status"}
 }
 
-// begin feeds e to service i and lets w wait for what comes of it. It runs in the loop.
-func (s *Supervisor) begin(w *watcher, e event, i int) {
+// begin feeds e to the service and lets w wait for what comes of it. It runs in the loop.
+func (s *Supervisor) begin(w *watcher, e event, name string) error {
+	i, err := s.find(name)
+	if err != nil {
+		return err
+	}
 	if s.world.ending && e != stop {
-		w.reply <- errors.New("the system is stopping")
-		return
+		return errors.New("the system is stopping")
 	}
-	if svc := &s.world.svcs[i]; svc.broken {
-		w.reply <- fmt.Errorf("service %s cannot run: %s", s.name(i), svc.why)
-		return
+	if svc := &s.world.svcs[i]; svc.broken && e != stop {
+		return s.unfit(i)
 	}
-	w.judge = s.judge(e, i)
+	w.judge = s.judge(e, s.lives[i])
 	s.asked = append(s.asked, w)
 	if at := time.Now(); e == stop {
 		s.do(s.world.feed(at, i, input{event: stop}))
 	} else {
 		s.do(s.world.ask(at, i, e))
+	}
+	return nil
+}
+
+// unfit says why a service cannot run at all, and what to do about it.
+func (s *Supervisor) unfit(i int) error {
+	name := s.name(i)
+	if s.world.specs[i].Masked {
+		return &control.Error{Text: "service " + name + " is masked", Hint: "try: osctl unmask " + name}
+	}
+	return &control.Error{
+		Text: fmt.Sprintf("service %s cannot run: %s", name, s.world.svcs[i].why),
+		Hint: "mend its file, then: osctl rescan",
 	}
 }
 
@@ -237,17 +192,14 @@ func (s *Supervisor) forget(w *watcher) {
 	s.asked = slices.DeleteFunc(s.asked, func(x *watcher) bool { return x == w })
 }
 
-// killOp sends a signal (KILL if none is named) to the main process of a service.
+// killOp sends a signal (KILL if none is named) to the main process of a service, or to all of it.
 func (s *Supervisor) killOp(ctx context.Context, args json.RawMessage) (any, error) {
 	a := struct {
 		Name   string `json:"name"`
 		Signal string `json:"signal"`
+		All    bool   `json:"all"`
 	}{Signal: "KILL"}
 	if err := control.Args(args, &a); err != nil {
-		return nil, err
-	}
-	i, err := s.find(a.Name)
-	if err != nil {
 		return nil, err
 	}
 	sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(a.Signal), "SIG"))
@@ -255,11 +207,86 @@ func (s *Supervisor) killOp(ctx context.Context, args json.RawMessage) (any, err
 		return nil, &control.Error{Text: fmt.Sprintf("no signal %.20q", a.Signal), Hint: "use a name: TERM, HUP, KILL"}
 	}
 	var st ServiceStatus
+	var err error
 	looped := s.inLoop(ctx, func() {
-		if err = s.signal(i, sig); errors.Is(err, os.ErrProcessDone) {
+		var i int
+		if i, err = s.find(a.Name); err != nil {
+			return
+		}
+		if err = s.hit(i, sig, a.All); errors.Is(err, os.ErrProcessDone) {
 			err = &control.Error{Text: "service " + a.Name + " has no process", Hint: "try: osctl start " + a.Name}
 		}
 		st = s.status(i, time.Now())
 	})
 	return st, errors.Join(looped, err)
+}
+
+// hit sends sig to the main process of i, or to everything in its group.
+func (s *Supervisor) hit(i int, sig unix.Signal, all bool) error {
+	switch l := s.lives[i]; {
+	case !all:
+		return s.signal(i, sig)
+	case s.cfg.Cgroups == nil && l.process != nil:
+		return l.process.SignalGroup(sig)
+	case s.cfg.Cgroups == nil:
+		return os.ErrProcessDone
+	}
+	return s.cfg.Cgroups.Signal(s.name(i), sig)
+}
+
+// showOp tells everything of one service.
+func (s *Supervisor) showOp(ctx context.Context, args json.RawMessage) (any, error) {
+	var a named
+	if err := control.Args(args, &a); err != nil {
+		return nil, err
+	}
+	var shown Shown
+	var unknown error
+	err := s.inLoop(ctx, func() {
+		var i int
+		if i, unknown = s.find(a.Name); unknown == nil {
+			shown = Shown{s.status(i, time.Now()), s.world.specs[i]}
+		}
+	})
+	return shown, errors.Join(err, unknown)
+}
+
+// reloadOp has a service read its own configuration again, by signal or command.
+func (s *Supervisor) reloadOp(ctx context.Context, args json.RawMessage) (any, error) {
+	var a named
+	if err := control.Args(args, &a); err != nil {
+		return nil, err
+	}
+	var sp spec.Spec
+	var refused error
+	err := s.inLoop(ctx, func() {
+		var i int
+		if i, refused = s.find(a.Name); refused == nil {
+			sp = s.world.specs[i]
+			refused = s.reload(i)
+		}
+	})
+	if err = errors.Join(err, refused); err != nil {
+		return nil, err
+	}
+	if len(sp.ReloadCommand) > 0 {
+		if err := s.runner(&sp)(ctx, sp.ReloadCommand); err != nil {
+			return nil, &control.Error{Text: fmt.Sprintf("service %s is not reloaded: %v", a.Name, err), Hint: "try: osctl logs -u " + a.Name}
+		}
+	}
+	return s.statusOf(ctx, a.Name)
+}
+
+// reload sends the reload signal of i, if that is how it is reloaded, or says why it cannot be.
+func (s *Supervisor) reload(i int) error {
+	sp, name := &s.world.specs[i], s.name(i)
+	switch {
+	case !reloads(sp):
+		return &control.Error{Text: "service " + name + " cannot be reloaded: its file says neither reload-signal nor reload-command", Hint: "try: osctl restart " + name}
+	case s.world.svcs[i].phase != up:
+		return &control.Error{Text: fmt.Sprintf("service %s is %s, not up", name, s.world.svcs[i].phase), Hint: "try: osctl start " + name}
+	case sp.ReloadSignal != "":
+		return s.signal(i, unix.SignalNum("SIG"+sp.ReloadSignal))
+	}
+	return nil
 }

@@ -16,17 +16,18 @@ type mailbox struct {
 	orphaned bool
 }
 
-// death is the end of one process of service svc.
+// death is the end of one process of a service: its main one, or the one of a connection.
 type death struct {
-	svc    int
+	life   *life
 	status proc.Status
+	client bool
 }
 
 func newMailbox() mailbox { return mailbox{wake: make(chan struct{}, 1)} }
 
-func (m *mailbox) exit(svc int, status proc.Status) {
+func (m *mailbox) exit(d death) {
 	m.mu.Lock()
-	m.exits = append(m.exits, death{svc, status})
+	m.exits = append(m.exits, d)
 	m.mu.Unlock()
 	m.ring()
 }

@@ -2,6 +2,8 @@ package supervise
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -12,16 +14,22 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"resinos/services/cgroup"
+	"resinos/services/confine"
 	"resinos/services/notify"
 )
 
-// The test binary plays three parts: the tests; a service, when its first argument is "play"; and
+// The test binary plays four parts: the tests; the launcher; a service, when its first argument is "play"; and
 // PID 1 of a namespace with a cgroup v2 mounted at the folder that this variable names, where it
 // runs the tests whose names begin with TestInit.
 const initVariable = "RESINOS_SUPERVISE_INIT"
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == launcher {
+		os.Exit(confine.Main(os.Environ()))
+	}
 	if len(os.Args) > 2 && os.Args[1] == "play" {
 		play(os.Args[2:])
 		return
@@ -123,6 +131,39 @@ func play(args []string) {
 		}
 		check(os.WriteFile(args[2], nil, 0o644))
 		select {}
+	case "listen": // TEXT: answers each connection to descriptor 3 with TEXT and its pid, until one says "die"
+		if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || os.Getenv("LISTEN_FDNAMES") != "web" {
+			check(fmt.Errorf("the socket is not for us: %q", os.Environ()))
+		}
+		listen(args[1])
+	case "connection": // writes its pid to the connection at descriptor 3 and waits for its end
+		conn := os.NewFile(3, "connection")
+		fmt.Fprintln(conn, os.Getpid())
+		io.Copy(io.Discard, conn)
+	case "store": // FILE: keeps an open file with us over restarts, and writes its content to FILE
+		store(args[1])
+	case "handover": // a child becomes the main process
+		if len(args) > 1 {
+			check(notify.Send("MAINPID=" + strconv.Itoa(os.Getpid()) + "\nREADY=1"))
+			select {}
+		}
+		_, err := syscall.ForkExec(self(), []string{"x", "play", "handover", "child"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true}})
+		check(err)
+		time.Sleep(time.Second)
+	case "pings": // N: is ready, says N times that it lives, and then no more
+		check(notify.Ready())
+		n, err := strconv.Atoi(args[1])
+		check(err)
+		for range n {
+			time.Sleep(50 * time.Millisecond)
+			check(notify.Send("WATCHDOG=1"))
+		}
+		select {}
+	case "fd": // N: says on descriptor N that it is ready
+		n, err := strconv.Atoi(args[1])
+		check(err)
+		fmt.Fprintln(os.NewFile(uintptr(n), "ready"))
+		select {}
 	case "stranger": // PATH: says READY to that socket
 		os.Setenv(notify.Variable, args[1])
 		check(notify.Ready())
@@ -136,6 +177,40 @@ func play(args []string) {
 		check(err)
 		fmt.Fprintln(f, args[2])
 	}
+}
+
+func listen(text string) {
+	l, err := net.FileListener(os.NewFile(3, "web"))
+	check(err)
+	for {
+		conn, err := l.Accept()
+		check(err)
+		fmt.Fprintln(conn, text, os.Getpid())
+		said, _ := io.ReadAll(conn)
+		conn.Close()
+		if string(said) == "die" {
+			return
+		}
+	}
+}
+
+// store leaves an unlinked file with PID 1 in its first life, and reads it in the second.
+func store(file string) {
+	if os.Getenv("LISTEN_FDS") == "1" {
+		data, err := io.ReadAll(io.NewSectionReader(os.NewFile(3, "kept"), 0, 100))
+		check(err)
+		check(os.WriteFile(file, append(data, os.Getenv("LISTEN_FDNAMES")...), 0o644))
+	} else {
+		f, err := os.CreateTemp("", "kept")
+		check(err)
+		check(os.Remove(f.Name()))
+		f.WriteString("kept over a restart as ")
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+		check(err)
+		check(unix.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=memory"), unix.UnixRights(int(f.Fd())), &unix.SockaddrUnix{Name: os.Getenv(notify.Variable)}, 0))
+	}
+	check(notify.Ready())
+	select {}
 }
 
 func exists(pid string) bool {

@@ -27,6 +27,8 @@ type body struct {
 	started []time.Time
 }
 
+var actNames = [numActs]string{fork: "fork", arm: "arm", term: "term", kill: "kill", sweep: "sweep", remove: "remove", shut: "shut"}
+
 // model plays the outside of a world and judges what it does.
 type model struct {
 	t      *rapid.T
@@ -38,13 +40,16 @@ type model struct {
 }
 
 func newModel(t *rapid.T, nodes []graph.Node, specs map[string]spec.Spec) *model {
+	for i := range nodes {
+		nodes[i].Conflicts = specs[nodes[i].Name].Conflicts
+	}
 	g := graph.Build(nodes)
 	list := make([]spec.Spec, len(g.Names))
 	for i, name := range g.Names {
 		list[i] = specs[name]
 	}
 	m := &model{t: t, now: time.Unix(1000, 0), bodies: make([]body, len(list)), pids: 100}
-	m.w = newWorld(g, list, m.now)
+	m.w = newWorld(g, list, m.now, setting{epoch: m.now, seed: 7})
 	return m
 }
 
@@ -61,7 +66,7 @@ func (m *model) took(actions []action) {
 		if n := len(m.trace); a.act == kill && n > 1 && m.trace[n-1] == m.trace[n-2] {
 			continue
 		}
-		m.trace = append(m.trace, fmt.Sprintf("  %v %s", [...]string{"fork", "term", "kill", "sweep", "remove"}[a.act], m.w.graph.Names[a.svc]))
+		m.trace = append(m.trace, fmt.Sprintf("  %v %s", actNames[a.act], m.w.graph.Names[a.svc]))
 		switch a.act {
 		case fork:
 			if b.forks > 0 || b.alive || b.litter && m.w.specs[a.svc].KillMode == spec.Group {
@@ -88,7 +93,15 @@ func (m *model) judge(actions []action) {
 		if w.stand(i) != w.stands[i] {
 			m.fatalf("%s stands %d, the world says %d", name, w.stand(i), w.stands[i])
 		}
-		if s.phase == starting || s.phase == up {
+		for _, j := range w.graph.Conflicts[i] {
+			if s.phase.alive() && w.svcs[j].phase.alive() && s.phase != clearing && w.svcs[j].phase != clearing {
+				m.fatalf("%s runs beside %s, which conflicts with it", name, w.graph.Names[j])
+			}
+			if s.wanted && w.svcs[j].wanted {
+				m.fatalf("%s and %s, which conflict, are both asked for", name, w.graph.Names[j])
+			}
+		}
+		if s.phase == starting || s.phase == up || s.phase == armed {
 			if w.anyNeed(i, gone) {
 				m.fatalf("%s is %s while a need is gone", name, s.phase)
 			}
@@ -282,9 +295,34 @@ func world0(t *rapid.T) ([]graph.Node, map[string]spec.Spec) {
 		if sp.Type == spec.Oneshot && sp.Restart == spec.Always {
 			sp.Restart = spec.Never
 		}
+		if rapid.IntRange(0, 3).Draw(t, "rich") == 0 {
+			enrich(t, &sp, names[:n])
+		}
 		specs[name] = sp
 	}
 	return nodes, specs
+}
+
+// enrich gives a service some of what few have.
+func enrich(t *rapid.T, sp *spec.Spec, names []string) {
+	if foe := rapid.SampledFrom(names).Draw(t, "conflicts"); foe != sp.Name && !slices.Contains(sp.Needs, foe) {
+		sp.Conflicts = []string{foe}
+	}
+	switch rapid.IntRange(0, 4).Draw(t, "demand") {
+	case 0:
+		sp.Start, sp.Listen.Sockets = spec.OnDemand, []spec.Socket{{Network: "tcp", Address: ":1"}}
+	case 1:
+		sp.Start, sp.Timer.Every, sp.Timer.Spread = spec.OnDemand, time.Hour, time.Minute
+	case 2:
+		sp.Start, sp.Timer.AfterBoot, sp.WatchPaths = spec.OnDemand, time.Second, []string{"/a"}
+	}
+	if sp.Type == spec.Notify && rapid.Bool().Draw(t, "watchdog") {
+		sp.WatchdogEvery = 2 * time.Second
+	}
+	if sp.Type == spec.Simple && rapid.Bool().Draw(t, "probe") {
+		sp.Ready.Port = "tcp:127.0.0.1:1"
+	}
+	sp.GiveUp = spec.GiveUp{Lives: rapid.IntRange(0, 4).Draw(t, "give up"), Within: time.Minute}
 }
 
 // random does one thing that can happen.
@@ -292,7 +330,8 @@ func (m *model) random() {
 	t := m.t
 	i := rapid.IntRange(0, len(m.bodies)-1).Draw(t, "service")
 	b := &m.bodies[i]
-	switch rapid.SampledFrom([]string{"answer", "answer", "answer", "exit", "exit", "ready", "pass", "pass", "start", "stop", "restart"}).Draw(t, "what") {
+	what := rapid.SampledFrom([]string{"answer", "answer", "answer", "exit", "exit", "ready", "pass", "pass", "start", "stop", "restart", "fire", "skip", "alive", "sick", "quits", "reload"}).Draw(t, "what")
+	switch what {
 	case "answer":
 		m.answer(i, rapid.IntRange(0, 5).Draw(t, "fork fails") > 0, rapid.IntRange(0, 5).Draw(t, "deaf") == 0)
 	case "exit":
@@ -312,9 +351,35 @@ func (m *model) random() {
 	case "stop":
 		m.say("stop %s", m.w.graph.Names[i])
 		m.feed(i, input{event: stop})
+	case "fire", "sick", "quits", "alive", "reload":
+		m.event(i, what)
+	case "skip":
+		if b.forks > 0 && m.w.svcs[i].phase == starting { // else it is told that it was overtaken
+			b.forks--
+			m.say("skip %s", m.w.graph.Names[i])
+			m.feed(i, input{event: skip, why: "condition"})
+		}
 	case "restart":
 		m.say("restart %s", m.w.graph.Names[i])
 		m.took(m.w.ask(m.now, i, restart))
+	}
+}
+
+// event is something that may be said of a service at any time.
+func (m *model) event(i int, what string) {
+	m.say("%s %s", what, m.w.graph.Names[i])
+	alive := m.bodies[i].alive
+	switch {
+	case what == "fire" && m.w.specs[i].Demand():
+		m.feed(i, input{event: fire})
+	case what == "sick" && alive:
+		m.feed(i, input{event: sick, why: "unhealthy"})
+	case what == "quits" && alive:
+		m.feed(i, input{event: quits})
+	case what == "alive" && alive:
+		m.feed(i, input{alive: true})
+	case what == "reload" && alive:
+		m.feed(i, input{reloading: true})
 	}
 }
 
@@ -352,15 +417,42 @@ func (m *model) calm() {
 				}
 			}
 		}
-		if !moved {
-			first := m.first()
-			if first < 0 {
-				return
-			}
-			m.pass(max(0, m.w.svcs[first].deadline.Sub(m.now)))
+		if !moved && !m.hurry() {
+			return
 		}
 	}
 	m.fatalf("it never comes to rest: %v", m.states())
+}
+
+// hurry goes on to the next deadline that is not one of rest: services that are up keep sending
+// signs of life, and armed ones wait for a demand that does not come.
+func (m *model) hurry() bool {
+	next := -1
+	for i := range m.w.svcs {
+		switch s := &m.w.svcs[i]; {
+		case s.phase == up && !s.deadline.IsZero():
+			m.feed(i, input{alive: true})
+		case s.phase == up, s.phase == armed && s.deadline.After(m.now), s.deadline.IsZero():
+		case next < 0 || s.deadline.Before(m.w.svcs[next].deadline):
+			next = i
+		}
+	}
+	if next < 0 {
+		return false
+	}
+	m.now = later(m.now, m.w.svcs[next].deadline)
+	if m.w.svcs[next].phase == clearing { // the world goes on without the answer
+		m.bodies[next].litter, m.bodies[next].sweeps = false, 0
+	}
+	m.feed(next, input{event: timer})
+	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (m *model) states() []string {
@@ -380,7 +472,7 @@ func (m *model) judgeCalm() {
 			m.fatalf("%s is %s and its process is there: %t", name, s.phase, alive)
 		}
 		switch {
-		case s.phase == up, s.phase == done, s.phase == failed, s.phase == down && !s.wanted:
+		case s.phase == up, s.phase == done, s.phase == failed, s.phase == skipped, s.phase == armed, s.phase == down && !s.wanted:
 		case s.phase == waiting && m.w.stands[i] == gone && m.w.reason(i) != "":
 		default:
 			m.fatalf("%s rests %s (asked for: %t)", name, s.phase, s.wanted)

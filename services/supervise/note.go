@@ -2,12 +2,13 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"resinos/services/notify"
+	"resinos/services/proc"
 )
 
 // note is a readiness message with what was found out about its sender while it still lived.
@@ -16,12 +17,13 @@ type note struct {
 	group   string // the service whose cgroup it is in, where there are groups
 	session int    // the session it is in, where there are none
 	message notify.Message
+	files   []*os.File // that came along; ours to close
 }
 
 // accept looks the sender up at once and hands the message to the loop.
-func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Message) {
-	return func(from notify.Sender, m notify.Message) {
-		n := note{from: from, message: m}
+func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Message, []*os.File) {
+	return func(from notify.Sender, m notify.Message, files []*os.File) {
+		n := note{from: from, message: m, files: files}
 		if s.cfg.Cgroups != nil {
 			n.group = s.cfg.Cgroups.Owner(from.PID)
 		} else {
@@ -30,7 +32,14 @@ func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Mess
 		select {
 		case s.notes <- n:
 		case <-ctx.Done():
+			closeAll(files)
 		}
+	}
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close() // nothing of ours was written
 	}
 }
 
@@ -43,22 +52,100 @@ func (s *Supervisor) refuse(from notify.Sender, err error) {
 func (s *Supervisor) note(n note) {
 	i, ok := s.owner(n)
 	if !ok {
+		closeAll(n.files)
 		s.log.Warn("notification refused", "pid", n.from.PID, "error", "sender belongs to no service")
 		return
 	}
-	m, at := n.message, time.Now()
+	m, l := n.message, s.lives[i]
+	s.store(i, m, n.files)
 	if m.HasStatus {
-		s.lives[i].text = m.Status
+		l.text = m.Status
 	}
 	if m.MainPID != 0 && m.MainPID != s.world.svcs[i].pid {
-		s.log.Warn("notification refused", "service", s.name(i), "pid", n.from.PID, "error", "another main process is not followed")
+		s.follow(i, n)
 	}
+	for _, in := range said(m) {
+		s.feed(i, in)
+	}
+}
+
+// said turns a message into what it means for the life of its service, in the order in which it
+// must be heard.
+func said(m notify.Message) []input {
+	var list []input
 	if m.Extend > 0 {
-		s.do(s.world.feed(at, i, input{extend: m.Extend}))
+		list = append(list, input{extend: m.Extend})
+	}
+	if m.Reloading {
+		list = append(list, input{reloading: true})
 	}
 	if m.Ready {
-		s.do(s.world.feed(at, i, input{event: ready}))
+		list = append(list, input{event: ready})
 	}
+	if m.Watchdog {
+		list = append(list, input{alive: true})
+	}
+	if m.Stopping {
+		list = append(list, input{event: quits})
+	}
+	if m.Trigger {
+		list = append(list, input{event: sick, why: "asked for the watchdog itself"})
+	}
+	return list
+}
+
+// store keeps the descriptors that a service leaves with us until its next start, and closes all
+// others.
+func (s *Supervisor) store(i int, m notify.Message, files []*os.File) {
+	l := s.lives[i]
+	if m.FDRemove {
+		kept := l.stored[:0]
+		for _, st := range l.stored {
+			if st.name == m.FDName {
+				st.file.Close() // given up by the service
+				continue
+			}
+			kept = append(kept, st)
+		}
+		l.stored = kept
+	}
+	for _, f := range files {
+		switch {
+		case !m.FDStore || m.FDRemove:
+			f.Close() // not ours to use
+		case len(l.stored) >= s.world.specs[i].FDStore:
+			f.Close() // there is no room for it
+			s.log.Warn("descriptor not kept", "service", s.name(i), "error", fmt.Sprintf("fd-store is %d", s.world.specs[i].FDStore))
+		default:
+			name := m.FDName
+			if name == "" {
+				name = "stored"
+			}
+			l.stored = append(l.stored, stored{name, f})
+		}
+	}
+}
+
+// follow takes another process of the service for its main one (MAINPID=). It must live in the
+// service's group: a pid that a message claims is otherwise a stranger's.
+func (s *Supervisor) follow(i int, n note) {
+	pid, l := n.message.MainPID, s.lives[i]
+	refuse := func(why string) {
+		s.log.Warn("main process not followed", "service", s.name(i), "pid", pid, "error", why)
+	}
+	if s.cfg.Cgroups == nil || s.cfg.Cgroups.Owner(pid) != s.name(i) {
+		refuse("it is not in the service's cgroup")
+		return
+	}
+	p, err := s.cfg.Reaper.Adopt(pid, func(st proc.Status) { s.mail.exit(death{l, st, false}) })
+	if err != nil {
+		refuse(err.Error())
+		return
+	}
+	l.process = p
+	l.birth, _ = proc.StartTime(pid) // 0 when it is dead already: its exit is on its way
+	s.log.Info("main process followed", "service", s.name(i), "pid", pid)
+	s.feed(i, input{pid: pid})
 }
 
 func (s *Supervisor) owner(n note) (int, bool) {

@@ -7,58 +7,44 @@ import (
 	"resinos/services/spec"
 )
 
-// The policy of coming back: at once the first time, then after 100 ms, twice that, and so on up
-// to 30 s; a life that was up for 10 s pays the debt off.
+// The policy of coming back, where a service file says nothing else: at once the first time, then
+// after 100 ms, twice that, and so on up to 30 s; a life that was up for 10 s pays the debt off.
 const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 30 * time.Second
+	firstPause = spec.DefaultRestartPause
+	lastPause  = spec.DefaultRestartLimit
 	stableLife = 10 * time.Second
 	killEvery  = time.Second     // between two SIGKILLs to what does not die
 	clearLimit = 2 * time.Second // what has SIGKILL pending runs no more code: go on without waiting for it
 )
 
-// service is the state of one service: a plain value, so that a step can be judged, compared
-// and, one day, written down for the next PID 1.
-type service struct {
-	phase    phase
-	since    time.Time // of the phase
-	deadline time.Time // when the phase is over by itself; zero is never
-
-	wanted bool // somebody asks for it
-	going  bool // its end is asked for: it is no failure
-	broken bool // it can never start: its file names a missing need or a cycle
-
-	pid      int
-	upSince  time.Time   // of this life; zero while it is not up
-	last     proc.Status // how the latest life ended
-	spoiled  bool        // the latest life ended otherwise than by a clean exit
-	why      string      // of that end, in words
-	tries    int         // lives begun since it was asked for
-	lives    int         // lives begun ever
-	failures int         // lives lost in a row without a stable one
-}
-
 // input is one thing that happened to one service: the event, and what it carries.
 type input struct {
-	event  event
-	began  bool          // the process runs: event is none, pid is set
-	pid    int           // with began
-	status proc.Status   // with exit, if err is nil
-	err    error         // with exit: the process could not be started
-	empty  bool          // nothing of the service is left: event is none
-	extend time.Duration // the service asks for more time: event is none
+	event     event
+	began     bool          // the process runs: event is none, pid is set
+	pid       int           // with began; alone, the number of its new main process (MAINPID)
+	status    proc.Status   // with exit, if err is nil
+	err       error         // with exit: the process could not be started
+	why       string        // with exit, skip and sick: the reason in words
+	empty     bool          // nothing of the service is left: event is none
+	extend    time.Duration // the service asks for more time: event is none
+	alive     bool          // the service sent WATCHDOG=1: event is none
+	reloading bool          // the service reloads: event is none
 }
 
 // act is what must be done outside, in the order given.
 type act uint8
 
-// The acts. Each fork is answered by one input with began or exit, each sweep by one with empty.
+// The acts. Each fork is answered by one input with began, skip or exit, each sweep by one with
+// empty. An arm may be answered by exit: its sockets cannot be had.
 const (
 	fork   act = iota
-	term       // SIGTERM to the main process
+	arm        // wait for traffic or a change of its paths, and say fire
+	term       // the stop signal to the main process
 	kill       // SIGKILL, to all of it or the main process as the kill mode says
 	sweep      // kill what is left of it, and say when nothing is
 	remove     // remove its empty cgroup
+	shut       // close its sockets: it does not wait for anybody any more
+	numActs
 )
 
 // step gives the state after in, and what to do about it. It is pure.
@@ -71,7 +57,10 @@ func step(at time.Time, sp *spec.Spec, s service, in input) (service, []act) {
 	if to == stay {
 		return s, nil
 	}
-	return enter(at, sp, s, to)
+	if s.phase == armed && e != lost && e != exit {
+		s.soon = true // what it waited for is there
+	}
+	return enter(at, sp, accuse(sp, s, in, e), to, e)
 }
 
 // absorb takes in the facts that in brings, whatever the phase, and names the event it amounts to.
@@ -80,98 +69,106 @@ func absorb(at time.Time, sp *spec.Spec, s service, in input) (service, event) {
 	switch {
 	case in.began:
 		s.pid = in.pid
-		if sp.Type == spec.Simple && s.phase == starting {
+		if s.phase == starting && (sp.Listen.Each || sp.Type == spec.Simple && !sp.Ready.Set()) {
 			return s, ready
 		}
+	case e == none && in.pid != 0:
+		s.pid = in.pid
+	case in.alive && s.phase == up && sp.WatchdogEvery > 0:
+		s.deadline = at.Add(sp.WatchdogEvery)
+	case in.reloading && s.phase == up:
+		s.reloading = true
 	case in.extend > 0:
-		if until := at.Add(in.extend); !s.deadline.IsZero() && until.After(s.deadline) && (s.phase == starting || s.phase == stopping) {
-			s.deadline = until
-		}
+		return extended(at, s, in.extend), e
 	case in.empty && s.phase == clearing, e == timer && s.phase == clearing && !at.Before(s.deadline):
 		return verdict(sp, s)
 	case e == want || e == restart:
-		s.wanted = !s.broken
-		if s.broken {
-			return s, none
-		}
-		if s.phase.alive() && e == restart && s.phase != leaving {
-			s.going = true
-		} else {
-			s.tries, s.failures = 0, 0
-		}
+		return asked(s, e)
 	case e == stop:
 		s.wanted = false
+	case e == clear && s.phase == waiting && onDemand(sp) && s.failures == 0 && !s.soon:
+		return s, idle
+	case e == ready:
+		s.reloading = false
+	case e == fire && s.phase != armed:
+		s.missed = true // it is looked at again when the service is done with what it does
+	case e == skip:
+		if s.why = in.why; onDemand(sp) && len(sp.Listen.Sockets) == 0 {
+			return s, idle // traffic would come back at once, a change or an hour does not
+		}
 	case e == exit:
-		s = ended(at, s, in)
+		s = ended(at, sp, s, in)
 	}
 	return s, e
 }
 
-// ended books the end of a life.
-func ended(at time.Time, s service, in input) service {
-	s.pid, s.last = 0, in.status
-	s.spoiled, s.why = in.err != nil || !in.status.OK(), in.status.String()
-	switch {
-	case in.err != nil:
-		s.why = in.err.Error()
-	case s.phase == killing && !s.going:
-		s.why = "not up in time, " + s.why
-		s.spoiled = true
+// asked books that somebody wants the service, for the first time or anew.
+func asked(s service, e event) (service, event) {
+	s.wanted = !s.broken
+	if s.broken {
+		return s, none
 	}
-	if !s.upSince.IsZero() && at.Sub(s.upSince) >= stableLife {
-		s.failures = 0
+	if s.phase.alive() && e == restart && s.phase != leaving {
+		s.going, s.soon = true, true
+	} else {
+		s.tries, s.failures, s.losses = 0, 0, 0
 	}
-	s.upSince = time.Time{}
+	return s, e
+}
+
+// extended gives a service that asks for it more time to start or to stop.
+func extended(at time.Time, s service, by time.Duration) service {
+	until := at.Add(by)
+	if !s.deadline.IsZero() && until.After(s.deadline) && (s.phase == starting || s.phase == stopping) {
+		s.deadline = until
+	}
 	return s
 }
 
-// verdict decides what becomes of a service of which nothing is left.
-func verdict(sp *spec.Spec, s service) (service, event) {
+// accuse notes why a service that nobody asked to go is about to be ended.
+func accuse(sp *spec.Spec, s service, in input, e event) service {
 	switch {
-	case !s.wanted:
-		return s, rest
-	case s.going:
-		return s, now
-	case s.spoiled && sp.Restart == spec.Never:
-		return s, giveUp
-	case !s.spoiled && (sp.Restart != spec.Always):
-		return s, finish
+	case e == sick:
+		s.blame = in.why
+	case e == timer && s.phase == starting:
+		s.blame = "not up in time"
+	case e == timer && s.phase == up:
+		s.blame = "no sign of life for " + sp.WatchdogEvery.String()
+	case e == timer && s.phase == stopping && s.blame == "":
+		s.blame = "did not stop within " + sp.StopTimeout.String()
 	}
-	s.failures++
-	if s.failures == 1 {
-		return s, now
-	}
-	return s, again
-}
-
-// pause is how long the service waits after its n-th failure in a row, from the second on.
-func pause(failures int) time.Duration {
-	d := firstPause
-	for range failures - 2 {
-		if d *= 2; d >= lastPause {
-			return lastPause
-		}
-	}
-	return d
+	return s
 }
 
 // enter moves s into a phase and names what that asks for.
-func enter(at time.Time, sp *spec.Spec, s service, to phase) (service, []act) {
+func enter(at time.Time, sp *spec.Spec, s service, to phase, e event) (service, []act) {
 	s.phase, s.since, s.deadline = to, at, time.Time{}
 	switch to {
+	case armed:
+		return enterArmed(at, sp, s)
 	case starting:
 		s.tries++
 		s.lives++
-		if sp.StartTimeout > 0 && sp.Type != spec.Simple {
+		s.began, s.missed, s.soon = at, false, false
+		if sp.StartTimeout > 0 && (sp.Type != spec.Simple || sp.Ready.Set()) {
 			s.deadline = at.Add(sp.StartTimeout)
+		}
+		if len(sp.WatchPaths) > 0 { // a change while it runs counts
+			return s, []act{fork, arm}
 		}
 		return s, []act{fork}
 	case up:
 		s.upSince = at
+		if sp.WatchdogEvery > 0 {
+			s.deadline = at.Add(sp.WatchdogEvery)
+		}
 	case leaving:
 		s.going = true
 	case stopping:
 		s.deadline = at.Add(sp.StopTimeout)
+		if e == quits {
+			return s, nil
+		}
 		return s, []act{term}
 	case killing:
 		s.deadline = at.Add(killEvery)
@@ -180,12 +177,26 @@ func enter(at time.Time, sp *spec.Spec, s service, to phase) (service, []act) {
 		s.deadline = at.Add(clearLimit)
 		return s, []act{sweep}
 	case backoff:
-		s.deadline = at.Add(pause(s.failures))
+		s.deadline = at.Add(pause(sp, s.failures))
 	case waiting:
 		s.going = false
-	case down, done, failed:
-		s.going = false
+	case down, done, failed, skipped:
+		s.going, s.soon = false, false
+		if sp.Demand() {
+			return s, []act{remove, shut}
+		}
 		return s, []act{remove}
 	}
 	return s, nil
+}
+
+func enterArmed(at time.Time, sp *spec.Spec, s service) (service, []act) {
+	s.going, s.failures = false, 0
+	if s.deadline = nextTimer(at, sp, s); s.missed {
+		s.deadline = at
+	}
+	if len(sp.Listen.Sockets) == 0 && len(sp.WatchPaths) == 0 {
+		return s, nil
+	}
+	return s, []act{arm}
 }

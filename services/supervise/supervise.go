@@ -13,15 +13,19 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"resinos/services/cgroup"
+	"resinos/services/confine"
 	"resinos/services/graph"
+	"resinos/services/guard"
 	"resinos/services/notify"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/trigger"
 )
 
 // Config is what a Supervisor is made of.
@@ -42,43 +46,81 @@ type Config struct {
 	ConsolePath string
 	// StopLimit bounds the whole shutdown; zero is 40 s.
 	StopLimit time.Duration
+	// Launcher is the init binary, which as "launch" confines itself and becomes a service's
+	// program; empty is /usr/sbin/init.
+	Launcher string
+	// Conditions judges one condition of a service that is about to start; why says in words what
+	// does not hold. Nil knows only paths.
+	Conditions func(spec.Condition) (holds bool, why string)
+	// Load reads the service files again for the operation rescan; the errors are the faults of
+	// files that are not in force. Nil is no such operation.
+	Load func() ([]spec.Spec, []error)
+	// Seed makes the random delays of timers the device's own.
+	Seed uint32
+	// Guard catches panics beside the loop; the caller of Run catches those of the loop.
+	Guard *guard.Guard
+	// Saved is what Save gave in an earlier life of this process, and Files the numbers of the
+	// descriptors, which are the supervisor's from then on. Specs then counts for
+	// nothing: the services are the ones that were saved. The reaper must not run before New has
+	// returned, or an exit in between is known without its status.
+	Saved []byte
+	Files []int
 	// OnState, if not nil, is told of each change: state is a word that status shows. It is
 	// called from the loop and must not block.
 	OnState func(name, state string)
 }
 
-// Supervisor runs a fixed set of services.
+// Supervisor runs a set of services.
 type Supervisor struct {
 	cfg   Config
 	log   *slog.Logger
 	world *world
-	index map[string]int
-	lives []life // by number
+	index map[string]int // by name, the number in the world
+	lives []*life        // by that number
+	byID  map[int]*life  // by life.id
+	ids   int            // given so far
 
 	mail   mailbox
 	notes  chan note
 	calls  chan call
+	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
 	ended  chan struct{} // closed when Run returns
 	alarm  alarm
 	asked  []*watcher
 	sweeps sweeps
-}
 
-// life is what the loop knows of a service beyond its state.
-type life struct {
-	process *proc.Process
-	text    string  // its latest STATUS=
-	changed float64 // seconds since kernel start
-	shown   phase   // what was logged last
+	notify *notify.Listener // nil where it could not be made
+	socket *os.File         // a second hold on its socket, for the next life
+	demand *trigger.Watcher
+
+	background context.Context // of the goroutines beside the loop
+	helpers    sync.WaitGroup
 }
 
 // New makes a supervisor. Services that can never start (a missing need, a cycle) are logged and
-// shown as failed; they keep only their dependants down. It fails only on a Config without a
-// Reaper.
+// shown as failed; they keep only their dependants down. It fails on a Config without a Reaper,
+// and on a saved state that it cannot read.
 func New(cfg Config) (*Supervisor, error) {
 	if cfg.Reaper == nil {
 		return nil, errors.New("make supervisor: no reaper given")
 	}
+	cfg = cfg.defaults()
+	watcher, err := trigger.New(cfg.Log)
+	if err != nil {
+		return nil, fmt.Errorf("make supervisor: %w", err)
+	}
+	s := &Supervisor{
+		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, mail: newMailbox(), notes: make(chan note, 64),
+		calls: make(chan call), freeze: make(chan struct{}), ended: make(chan struct{}), demand: watcher,
+	}
+	if cfg.Saved != nil {
+		return s, s.restore()
+	}
+	s.settle(cfg.Specs)
+	return s, nil
+}
+
+func (cfg Config) defaults() Config {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -88,32 +130,85 @@ func New(cfg Config) (*Supervisor, error) {
 	if cfg.StopLimit == 0 {
 		cfg.StopLimit = 40 * time.Second
 	}
-	nodes := make([]graph.Node, len(cfg.Specs))
-	byName := make(map[string]*spec.Spec, len(cfg.Specs))
-	for i := range cfg.Specs {
-		sp := &cfg.Specs[i]
-		nodes[i] = graph.Node{Name: sp.Name, Needs: sp.Needs, Wants: sp.Wants, After: sp.After}
+	if cfg.Launcher == "" {
+		cfg.Launcher = "/usr/sbin/init"
+	}
+	if cfg.Conditions == nil {
+		cfg.Conditions = pathCondition
+	}
+	return cfg
+}
+
+// pathCondition judges what needs no knowledge of the device: the other kinds do not hold.
+func pathCondition(c spec.Condition) (holds bool, why string) {
+	if c.Kind == spec.PathCondition {
+		_, err := os.Lstat(c.Value)
+		holds = err == nil
+	}
+	if holds == c.Not {
+		return false, c.String() + " does not hold"
+	}
+	return true, ""
+}
+
+// settle makes the world of the given services anew. A service that was known before keeps its
+// state and its life.
+func (s *Supervisor) settle(list []spec.Spec) {
+	before, lives, index := s.world, s.lives, s.index
+	g, specs := arrange(list, s.log)
+	s.world = newWorld(g, specs, time.Now(), setting{epoch: monotonic(0), seed: s.cfg.Seed})
+	s.lives, s.index = make([]*life, len(g.Names)), make(map[string]int, len(g.Names))
+	for i, name := range g.Names {
+		s.index[name] = i
+		if old, known := index[name]; known {
+			s.lives[i] = lives[old]
+			s.lives[i].num = i
+			s.world.svcs[i] = before.svcs[old]
+			s.world.mend(i)
+			continue
+		}
+		s.ids++
+		s.lives[i] = &life{id: s.ids, num: i, shown: down}
+		s.byID[s.ids] = s.lives[i]
+	}
+	if before != nil {
+		s.alarm.stop()
+	}
+	s.alarm = newAlarm(len(g.Names))
+}
+
+// arrange puts service definitions into start order.
+func arrange(list []spec.Spec, log *slog.Logger) (*graph.Graph, []spec.Spec) {
+	nodes := make([]graph.Node, len(list))
+	byName := make(map[string]*spec.Spec, len(list))
+	for i := range list {
+		sp := &list[i]
+		nodes[i] = graph.Node{Name: sp.Name, Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts}
 		if byName[sp.Name] == nil { // the graph, too, keeps the first
 			byName[sp.Name] = sp
 		}
 	}
 	g := graph.Build(nodes)
 	for _, f := range g.Faults {
-		cfg.Log.Error("service order", "service", f.Service, "error", f.Text)
+		log.Error("service order", "service", f.Service, "error", f.Text)
 	}
 	specs := make([]spec.Spec, len(g.Names))
-	s := &Supervisor{
-		cfg: cfg, log: cfg.Log, index: make(map[string]int, len(g.Names)),
-		lives: make([]life, len(g.Names)), mail: newMailbox(), notes: make(chan note, 64),
-		calls: make(chan call), ended: make(chan struct{}), alarm: newAlarm(len(g.Names)),
-	}
 	for i, name := range g.Names {
 		specs[i] = *byName[name]
-		s.index[name] = i
-		s.lives[i].shown = down
 	}
-	s.world = newWorld(g, specs, time.Now())
-	return s, nil
+	return g, specs
+}
+
+// ErrFrozen is what Run returns after Freeze.
+var ErrFrozen = errors.New("supervisor is frozen")
+
+// Freeze has Run return with ErrFrozen between two inputs, with every service left as it is: what
+// Save then gives is whole. It returns when Run is about to.
+func (s *Supervisor) Freeze(ctx context.Context) error {
+	if err := s.inLoop(ctx, func() { close(s.freeze) }); err != nil {
+		return fmt.Errorf("freeze supervisor: %w", err)
+	}
+	return nil
 }
 
 // Run starts everything and supervises it until ctx is cancelled; then it stops everything in
@@ -123,14 +218,25 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer close(s.ended)
 	s.cfg.Reaper.OnOrphan(func(proc.Status) { s.mail.orphan() })
 	defer s.cfg.Reaper.OnOrphan(nil)
-	defer s.alarm.stop()
-	listening := s.listen()
-	defer listening()
+	defer func() { s.alarm.stop() }()
+	defer s.accompany()()
+	if s.cfg.Saved != nil {
+		s.resume()
+	} else {
+		s.do(s.world.begin(time.Now()))
+	}
+	return s.loop(ctx)
+}
 
-	s.do(s.world.begin(time.Now()))
+func (s *Supervisor) loop(ctx context.Context) error {
 	limit := (<-chan time.Time)(nil)
 	cancelled := ctx.Done()
 	for {
+		select {
+		case <-s.freeze:
+			return ErrFrozen
+		default:
+		}
 		select {
 		case <-cancelled:
 			cancelled = nil
@@ -143,6 +249,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			s.note(n)
 		case c := <-s.calls:
 			c.do()
+		case f := <-s.demand.Fired():
+			s.fired(f)
 		case <-s.alarm.timer.C:
 			s.ring(time.Now())
 		case <-limit:
@@ -154,49 +262,75 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 }
 
-// listen opens the readiness socket and returns what closes it. Without it services of type
-// notify are treated as simple ones.
-func (s *Supervisor) listen() func() {
-	l, err := (*notify.Listener)(nil), errors.New("no path given")
-	if s.cfg.NotifyPath != "" {
-		l, err = notify.Listen(s.cfg.NotifyPath)
+// accompany starts what runs beside the loop, and returns what ends it.
+func (s *Supervisor) accompany() func() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.background = ctx
+	s.beginListening()
+	s.helpers.Add(1)
+	s.cfg.Guard.Go("demand", func() {
+		defer s.helpers.Done()
+		if err := s.demand.Run(ctx); ctx.Err() == nil {
+			s.log.Error("demand is not seen any more", "error", err)
+		}
+	})
+	return func() {
+		cancel()
+		s.helpers.Wait()
 	}
-	if err != nil {
+}
+
+// beginListening opens the readiness socket, if an earlier life has not left it. Without it
+// services of type notify are treated as simple ones.
+func (s *Supervisor) beginListening() {
+	err := errors.New("no path given")
+	if s.notify == nil && s.cfg.NotifyPath != "" {
+		s.notify, err = notify.Listen(s.cfg.NotifyPath)
+	}
+	if s.notify == nil {
 		for i := range s.world.specs {
 			if sp := &s.world.specs[i]; sp.Type == spec.Notify {
 				s.log.Warn("readiness unknown", "service", sp.Name, "error", err)
 				sp.Type = spec.Simple
 			}
 		}
-		return func() {}
+		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		if err := l.Run(ctx, s.accept(ctx), s.refuse); ctx.Err() == nil {
+	if s.socket, err = s.notify.File(); err != nil {
+		s.log.Warn("readiness socket does not outlive a re-exec", "error", err)
+	}
+	s.helpers.Add(1)
+	s.cfg.Guard.Go("notify", func() {
+		defer s.helpers.Done()
+		if err := s.notify.Run(s.background, s.accept(s.background), s.refuse); s.background.Err() == nil {
 			s.log.Error("readiness socket closed", "error", err)
 		}
-	}()
-	return func() {
-		cancel()
-		<-over
-	}
+	})
 }
 
 // post handles what other goroutines left in the mailbox.
 func (s *Supervisor) post() {
 	exits, orphaned := s.mail.take()
-	at := time.Now()
 	for _, x := range exits {
-		if s.lives[x.svc].process == nil || s.lives[x.svc].process.Pid != x.status.Pid {
-			continue // not reached: a life ends once, and the next one begins after that
+		switch l := x.life; {
+		case x.client:
+			s.left(l, x.status.Pid)
+		case s.world.svcs[l.num].pid == x.status.Pid:
+			s.feed(l.num, input{event: exit, status: x.status, why: confine.ExitText(code(x.status))})
 		}
-		s.do(s.world.feed(at, x.svc, input{event: exit, status: x.status}))
+		// Else it was the main process before another one was followed.
 	}
 	if orphaned {
 		s.sweepAgain()
 	}
+}
+
+// code is the exit code of a process that ended by itself, -1 for any other.
+func code(st proc.Status) int {
+	if st.Wait.Exited() {
+		return st.Wait.ExitStatus()
+	}
+	return -1
 }
 
 // ring handles every deadline that is over.

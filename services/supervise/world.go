@@ -16,7 +16,7 @@ const (
 	gone     standing = iota // not coming: it leaves, rests, gave up, or one of its own needs is gone
 	pending                  // on its way up for the first time
 	retrying                 // on its way up again, or waiting for one that is
-	serving                  // up, or a oneshot that is done
+	serving                  // up, or armed, or a oneshot that is done
 )
 
 // action is one act for one service.
@@ -35,7 +35,8 @@ type action struct {
 // needs are gone) takes its dependants down first, in reverse order; they stay asked for and come
 // back with it. What "wants" and "after" mean: the start waits until the other one serves, is
 // retrying or is gone, and the stop of the other one waits until this one, if it is leaving too,
-// has left.
+// has left. What "conflicts" means: of two that conflict at most one is asked for, the one that was
+// asked for last (at the boot: the first in order), and it starts when the other is gone.
 type world struct {
 	graph  *graph.Graph
 	specs  []spec.Spec // by number in graph
@@ -49,18 +50,38 @@ type world struct {
 	actions []action
 }
 
-func newWorld(g *graph.Graph, specs []spec.Spec, at time.Time) *world {
+// setting is what the timers of services count from.
+type setting struct {
+	epoch time.Time // when the kernel started
+	seed  uint32    // of the device, for random delays
+}
+
+func newWorld(g *graph.Graph, specs []spec.Spec, at time.Time, set setting) *world {
 	n := len(g.Names)
 	w := &world{graph: g, specs: specs, svcs: make([]service, n), stands: make([]standing, n)}
 	for i := range w.svcs {
-		w.svcs[i] = service{phase: down, since: at}
-		if reason := g.Broken[i]; reason != "" {
-			w.svcs[i].phase, w.svcs[i].broken, w.svcs[i].why = failed, true, reason
-		}
+		w.svcs[i] = service{phase: down, since: at, epoch: set.epoch, seed: set.seed}
+		w.mend(i)
 	}
 	w.facts.grow(n)
 	w.decide.grow(n)
 	return w
+}
+
+// mend makes service i what its file and its place in the order say: fit to run, or not.
+func (w *world) mend(i int) {
+	s := &w.svcs[i]
+	reason := w.graph.Broken[i]
+	if w.specs[i].Masked {
+		reason = "masked by its service file"
+	}
+	s.broken = reason != ""
+	if s.broken && !s.phase.alive() {
+		s.phase, s.wanted, s.why = failed, false, reason
+		if w.specs[i].Masked {
+			s.phase = down
+		}
+	}
 }
 
 // feed applies in to service i and lets everybody react. It returns what to do, in order; the
@@ -72,7 +93,8 @@ func (w *world) feed(at time.Time, i int, in input) []action {
 	return w.actions
 }
 
-// ask asks for i and for everything it needs and wants that is not yet asked for.
+// ask asks for i and for everything it needs and wants that is not yet asked for. Whoever
+// conflicts with one of them is not asked for any more, unless i itself needs it.
 func (w *world) ask(at time.Time, i int, e event) []action {
 	w.actions = w.actions[:0]
 	if w.ending {
@@ -81,10 +103,12 @@ func (w *world) ask(at time.Time, i int, e event) []action {
 	seen := map[int]bool{i: true}
 	for list := []int{i}; len(list) > 0; list = list[1:] {
 		j := list[0]
+		w.oust(at, j, func(foe int) bool { return !seen[foe] })
 		switch {
 		case j == i:
 			w.apply(at, j, input{event: e})
-		case !w.svcs[j].wanted || w.svcs[j].phase == failed:
+		case w.rival(j) >= 0:
+		case !w.svcs[j].wanted || w.svcs[j].phase == failed || w.svcs[j].phase == skipped:
 			w.apply(at, j, input{event: want})
 		}
 		for _, k := range slices.Concat(w.graph.Needs[j], w.wants(j)) {
@@ -96,6 +120,25 @@ func (w *world) ask(at time.Time, i int, e event) []action {
 	}
 	w.settle(at)
 	return w.actions
+}
+
+// oust takes back the wish for those that conflict with i, as far as may says.
+func (w *world) oust(at time.Time, i int, may func(int) bool) {
+	for _, foe := range w.graph.Conflicts[i] {
+		if w.svcs[foe].wanted && may(foe) {
+			w.apply(at, foe, input{event: stop})
+		}
+	}
+}
+
+// rival names a service that is asked for and conflicts with i; -1 when there is none.
+func (w *world) rival(i int) int {
+	for _, foe := range w.graph.Conflicts[i] {
+		if w.svcs[foe].wanted {
+			return foe
+		}
+	}
+	return -1
 }
 
 // wants lists the soft dependencies of i that it wants, not those it only comes after.
@@ -113,6 +156,10 @@ func (w *world) wants(i int) []int {
 func (w *world) begin(at time.Time) []action {
 	w.actions = w.actions[:0]
 	for i := range w.svcs {
+		if r := w.rival(i); r >= 0 {
+			w.svcs[i].why = "conflicts with " + w.graph.Names[r] + ", which comes first"
+			continue
+		}
 		w.apply(at, i, input{event: want})
 	}
 	w.settle(at)
@@ -189,7 +236,7 @@ func (w *world) fact(i int) {
 
 // wake lets everybody who looks at i decide anew.
 func (w *world) wake(i int) {
-	for _, list := range [...][]int{w.graph.NeededBy[i], w.graph.SoftBy[i], w.graph.Needs[i], w.graph.Soft[i]} {
+	for _, list := range [...][]int{w.graph.NeededBy[i], w.graph.SoftBy[i], w.graph.Needs[i], w.graph.Soft[i], w.graph.Conflicts[i]} {
 		for _, j := range list {
 			w.decide.add(j)
 		}
@@ -200,7 +247,7 @@ func (w *world) wake(i int) {
 func (w *world) stand(i int) standing {
 	s := &w.svcs[i]
 	switch s.phase {
-	case up:
+	case up, armed:
 		if w.anyNeed(i, gone) { // it has not decided yet, but it will
 			return gone
 		}
@@ -210,7 +257,7 @@ func (w *world) stand(i int) standing {
 			return serving
 		}
 		return gone
-	case down, failed, leaving:
+	case down, failed, skipped, leaving:
 		return gone
 	case stopping, killing, clearing:
 		if !s.wanted || s.going && w.anyNeed(i, gone) {
@@ -245,8 +292,13 @@ func (w *world) gate(i int) event {
 				return none
 			}
 		}
+		for _, j := range w.graph.Conflicts[i] {
+			if w.svcs[j].phase.alive() {
+				return none
+			}
+		}
 		return clear
-	case starting, up:
+	case starting, up, armed:
 		if w.anyNeed(i, gone) {
 			return lost
 		}
@@ -280,9 +332,25 @@ func (w *world) reason(i int) string {
 				return "comes after " + w.graph.Names[j] + ", which is " + w.svcs[j].phase.String()
 			}
 		}
+		for _, j := range w.graph.Conflicts[i] {
+			if w.svcs[j].phase.alive() {
+				return "conflicts with " + w.graph.Names[j] + ", which is " + w.svcs[j].phase.String()
+			}
+		}
 	}
-	if s.phase == up || s.phase == done {
+	if s.phase == up || s.phase == done || s.phase == armed && !s.spoiled {
 		return ""
 	}
 	return s.why
+}
+
+// refresh has everybody look at everybody, after the world was made from parts.
+func (w *world) refresh(at time.Time) []action {
+	w.actions = w.actions[:0]
+	for i := range w.svcs {
+		w.stands[i] = w.stand(i) // those it depends on come before it
+		w.decide.add(i)
+	}
+	w.settle(at)
+	return w.actions
 }

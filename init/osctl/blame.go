@@ -1,0 +1,90 @@
+package osctl
+
+import (
+	"context"
+	"flag"
+	"io"
+	"sort"
+	"strings"
+
+	"resinos/services/supervise"
+)
+
+// blamed is how long one service took, in seconds.
+type blamed struct {
+	Name  string  `json:"name"`
+	Began float64 `json:"began"` // since the kernel started
+	Took  float64 `json:"took"`
+	Ready bool    `json:"ready"` // else it is not up yet and Took is what it has taken so far
+}
+
+func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	if err := bare(flags, args); err != nil {
+		return err
+	}
+	list, err := s.services(ctx)
+	if err != nil {
+		return err
+	}
+	all := blameOf(list, s.now().Seconds())
+	if *asJSON {
+		return s.printJSON(all)
+	}
+	_, err = io.WriteString(s.Stdout, s.blameText(all))
+	return err
+}
+
+// blameOf lists the services that were started by the time they took, the slowest first.
+func blameOf(list []supervise.ServiceStatus, now float64) []blamed {
+	all := []blamed{}
+	for i := range list {
+		st := &list[i]
+		switch {
+		case st.Began <= 0: // never started
+		case st.Ready >= st.Began:
+			all = append(all, blamed{st.Name, st.Began, st.Ready - st.Began, true})
+		case st.PID > 0:
+			all = append(all, blamed{st.Name, st.Began, max(0, now-st.Began), false})
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Took > all[j].Took })
+	return all
+}
+
+// blameText shows the times as bars of one scale, that of the slowest service that is up.
+func (s *session) blameText(all []blamed) string {
+	longest := 0.0
+	rows := [][]cell{header(">TOOK", ">AT", "SERVICE", "")}
+	for _, b := range all {
+		if b.Ready {
+			longest = max(longest, b.Took)
+		}
+		rows = append(rows, []cell{{text: millis(b.Took), right: true}, {text: seconds(b.Began), right: true, colour: dim}, {text: escape(b.Name)}, {}})
+	}
+	room := s.barRoom(rows)
+	for i, b := range all {
+		bar := &rows[i+1][3]
+		switch {
+		case !b.Ready:
+			*bar = cell{text: "not up yet", colour: yellow}
+		case longest > 0 && room > 0:
+			*bar = cell{text: strings.Repeat(s.glyphs().block, max(1, int(b.Took/longest*float64(room)+0.5))), colour: dim}
+		}
+	}
+	return s.table(rows) + s.fit("AT is when its program was started, since the kernel's start; try: osctl chain") + "\n"
+}
+
+// barRoom is how long a bar behind the rows may be.
+func (s *session) barRoom(rows [][]cell) int {
+	if s.columns <= 0 {
+		return barWidth
+	}
+	var widths [3]int
+	for _, row := range rows {
+		for i := range widths {
+			widths[i] = max(widths[i], width(row[i].text)+2)
+		}
+	}
+	return min(s.columns-widths[0]-widths[1]-widths[2], 2*barWidth)
+}

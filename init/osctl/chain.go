@@ -1,0 +1,192 @@
+package osctl
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"sort"
+	"strings"
+
+	"resinos/init/boot"
+	"resinos/services/supervise"
+)
+
+// A link is one thing that the boot waited for. Times are seconds since the kernel started.
+type link struct {
+	Kind string  `json:"kind"` // kernel, step, service or milestone
+	Name string  `json:"name"`
+	At   float64 `json:"at"`
+	Took float64 `json:"took"`
+	Wait float64 `json:"wait"` // between the end of the link before and At
+}
+
+func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	if err := bare(flags, args); err != nil {
+		return err
+	}
+	var report boot.Report
+	if err := s.call(ctx, "boot", nil, &report); err != nil {
+		return err
+	}
+	list, err := s.services(ctx)
+	if err != nil {
+		return err
+	}
+	links := chainOf(report, list)
+	if len(links) == 0 {
+		return &failure{errors.New("no milestone has been passed yet"), "try: osctl boot"}
+	}
+	if *asJSON {
+		return s.printJSON(links)
+	}
+	_, err = io.WriteString(s.Stdout, s.chainText(links))
+	return err
+}
+
+// causes tell which service leads to a milestone.
+func causes() map[string]string {
+	return map[string]string{
+		boot.MilestoneEngine: "containerd", boot.MilestoneLease: "netd", boot.MilestoneContainerOutput: "manager",
+	}
+}
+
+// chainOf follows what led to the last milestone back to the kernel: from a service to the last to be ready of those that it waited
+// for, from the first service to the steps before it. Each link ends before the next begins.
+func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
+	name, at := lastMilestone(report)
+	if name == "" {
+		return nil
+	}
+	back := []link{{Kind: "milestone", Name: name, At: at}}
+	if i := culprit(list, name, at); i >= 0 {
+		for seen := map[int]bool{}; i >= 0 && !seen[i]; i = waitedFor(list, i) {
+			seen[i] = true
+			st := &list[i]
+			back = append(back, link{Kind: "service", Name: st.Name, At: st.Began, Took: max(0, min(st.Ready, at)-st.Began)})
+			at = st.Began
+		}
+	}
+	steps := slices.Clone(report.Steps)
+	sort.SliceStable(steps, func(i, j int) bool { return steps[i].Start+steps[i].Duration < steps[j].Start+steps[j].Duration })
+	for _, step := range slices.Backward(steps) {
+		if step.Start+step.Duration <= at+exact {
+			back = append(back, link{Kind: "step", Name: step.Name, At: step.Start, Took: step.Duration})
+			at = step.Start
+		}
+	}
+	back = append(back, link{Kind: "kernel", Name: "until /init ran", Took: at})
+	if first, ok := report.Milestones[boot.MilestonePID1]; ok && first < at {
+		back[len(back)-1].Took = first
+	}
+	slices.Reverse(back)
+	for i := 1; i < len(back); i++ {
+		back[i].Wait = max(0, back[i].At-back[i-1].At-back[i-1].Took)
+	}
+	return back
+}
+
+// exact is how exactly times are told.
+const exact = 1e-6
+
+func lastMilestone(report boot.Report) (name string, at float64) {
+	for n, t := range report.Milestones {
+		if t > at || t == at && n < name {
+			name, at = n, t
+		}
+	}
+	return name, at
+}
+
+// culprit is the service that a milestone waited for: the one that causes it, or the last to be ready before it.
+func culprit(list []supervise.ServiceStatus, milestone string, at float64) int {
+	best := -1
+	for i := range list {
+		st := &list[i]
+		if st.Began <= 0 || st.Began > at {
+			continue
+		}
+		if st.Name == causes()[milestone] {
+			return i
+		}
+		if st.Ready > 0 && st.Ready <= at+exact && (best < 0 || st.Ready > list[best].Ready) {
+			best = i
+		}
+	}
+	return best
+}
+
+// waitedFor is the last to be ready of those that service i waited for, or -1.
+func waitedFor(list []supervise.ServiceStatus, i int) int {
+	best := -1
+	for j := range list {
+		st := &list[j]
+		name := st.Name
+		if !slices.Contains(list[i].Needs, name) && !slices.Contains(list[i].Wants, name) && !slices.Contains(list[i].After, name) {
+			continue
+		}
+		if st.Ready > 0 && st.Ready <= list[i].Began+exact && (best < 0 || st.Ready > list[best].Ready) {
+			best = j
+		}
+	}
+	return best
+}
+
+// chainText shows the chain from the kernel on. Short steps are told together: a screen is small.
+func (s *session) chainText(links []link) string {
+	rows := [][]cell{header(">@", ">+", "", "WHAT", "")}
+	total := links[len(links)-1].At
+	short := max(total/100, 0.010)
+	quick, spent, from := 0, 0.0, 0.0
+	flush := func() {
+		if quick > 0 {
+			rows = append(rows, chainRow(link{Kind: "step", Name: count(quick, "short step"), At: from, Took: spent}, dim, ""))
+		}
+		quick, spent = 0, 0
+	}
+	for _, l := range links {
+		if l.Kind == "step" && l.Took < short && l.Wait < short {
+			if quick++; quick == 1 {
+				from = l.At
+			}
+			spent += l.Took
+			continue
+		}
+		flush()
+		c, remark := plain, ""
+		if l.Wait >= short {
+			remark = "after a wait of " + span(l.Wait)
+		}
+		if l.Kind == "milestone" {
+			c, remark = bold, ""
+			l.Took = l.Wait
+		}
+		if l.Took >= total/5 {
+			c = red
+		}
+		rows = append(rows, chainRow(l, c, remark))
+	}
+	flush()
+	return s.table(rows) + s.fit("@ is when it began, since the kernel started; + what it took") + "\n"
+}
+
+func chainRow(l link, c colour, remark string) []cell {
+	return []cell{{text: seconds(l.At), right: true}, {text: "+" + span(l.Took), right: true, colour: c}, {text: l.Kind, colour: dim},
+		{text: escape(l.Name), colour: c}, {text: remark, colour: yellow}}
+}
+
+// millis tells a time to the millisecond whatever its length, so that a column of them lines up.
+func millis(took float64) string {
+	text := fmt.Sprintf("%.0f", took*1000)
+	var b strings.Builder
+	for i, r := range text {
+		if i > 0 && (len(text)-i)%3 == 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(r)
+	}
+	return b.String() + "ms"
+}

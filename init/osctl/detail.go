@@ -1,0 +1,284 @@
+package osctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"resinos/init/osctl/gauge"
+	"resinos/services/logd"
+	"resinos/services/logring"
+	"resinos/services/supervise"
+)
+
+// lastLines is how much of a service's log its status shows.
+const lastLines = 10
+
+// details prints all about each of the picked services.
+func (s *session) details(ctx context.Context, list, picked []supervise.ServiceStatus) error {
+	for i := range picked {
+		if i > 0 {
+			fmt.Fprintln(s.Stdout)
+		}
+		d := detail{ServiceStatus: &picked[i], list: list}
+		s.inspect(ctx, &d)
+		if _, err := io.WriteString(s.Stdout, s.detailText(&d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// detail is all that is known of one service.
+type detail struct {
+	*supervise.ServiceStatus
+	list      []supervise.ServiceStatus // all services
+	command   []string
+	files     []string
+	usage     gauge.Usage
+	processes []gauge.Process
+	log       []logring.Entry
+	logError  error
+}
+
+// inspect asks everybody who knows something of the service. What nobody tells is left out.
+func (s *session) inspect(ctx context.Context, d *detail) {
+	var shown supervise.Shown
+	if err := s.call(ctx, "show", target{Name: d.Name}, &shown); err == nil {
+		d.command = shown.Spec.Command
+	}
+	for _, dir := range serviceDirs() {
+		if path := filepath.Join(dir, d.Name+".toml"); s.read(path) != "" {
+			d.files = append(d.files, path)
+		}
+	}
+	d.usage = gauge.Usage{Memory: -1, Tasks: -1, CPU: -1}
+	if u, err := gauge.Read(s.group(d.Name)); err == nil {
+		d.usage = u
+	}
+	d.processes = gauge.Processes(s.group(d.Name), filepath.Join(s.Root, "proc"))
+	d.logError = logd.Query(ctx, s.Log, logd.Filter{Names: []string{d.Name}, Last: lastLines}, func(e logring.Entry) error {
+		d.log = append(d.log, e)
+		return nil
+	})
+}
+
+// detailText lays a service out as name and value pairs, its processes as a tree, and the end of its log.
+func (s *session) detailText(d *detail) string {
+	var b strings.Builder
+	mark := s.mark(d.ServiceStatus)
+	head := mark.text + " " + escape(d.Name)
+	if d.Description != "" {
+		head += ": " + escape(d.Description)
+	}
+	b.WriteString(s.lead(mark.colour, mark.text, head) + "\n")
+	rows := append(s.stateRows(d), s.tieRows(d)...)
+	b.WriteString(s.table(rows))
+	if len(d.log) > 0 {
+		b.WriteByte('\n')
+	}
+	for i := range d.log {
+		b.WriteString(s.logLine(&d.log[i]))
+	}
+	switch {
+	case d.logError != nil:
+		b.WriteString(s.paint(dim, s.fit("no lines: "+escape(unreachable(d.logError, "logd", "").Error()))) + "\n")
+	case len(d.log) > 0:
+		b.WriteString(s.paint(dim, s.fit("more: osctl logs -u "+escape(d.Name))) + "\n")
+	}
+	if next := remedy(d.ServiceStatus); next != "" {
+		b.WriteString(s.paint(dim, s.fit("try: "+next)) + "\n")
+	}
+	return b.String()
+}
+
+// logLine is an entry on one line of the terminal; what is cut loses its colours.
+func (s *session) logLine(e *logring.Entry) string {
+	bare := session{fancy: s.fancy, columns: s.columns}
+	line := strings.ReplaceAll(strings.TrimSuffix(bare.short(e), "\n"), "\t", " ")
+	if cut := bare.fit(line); cut != line {
+		return cut + "\n"
+	}
+	return s.short(e)
+}
+
+// pair makes a row of the detail view; the label comes first.
+func pair(label, value string, c colour) []cell {
+	return []cell{{text: label, right: true, colour: dim}, {text: escape(value), colour: c}}
+}
+
+func (s *session) stateRows(d *detail) [][]cell {
+	state := d.State + " since " + ago(s.since(d.Since))
+	if d.PID > 0 {
+		state += ", pid " + strconv.Itoa(d.PID)
+	}
+	var rows [][]cell
+	add := func(label, value string, c colour) {
+		if value != "" {
+			rows = append(rows, pair(label, value, c))
+		}
+	}
+	add("state", state, stateColour(d.State))
+	add("reason", d.Reason, stateColour(d.State))
+	if d.RetryIn > 0 {
+		add("again in", fmt.Sprintf("%.1fs", d.RetryIn), yellow)
+	}
+	add("says", d.Text, plain)
+	add("health", d.Health, plain)
+	if d.Restarts > 0 {
+		text := strconv.Itoa(d.Restarts)
+		if d.Failures > 0 {
+			text += fmt.Sprintf(", %s in a row", count(d.Failures, "failure"))
+		}
+		add("restarts", text, plain)
+	}
+	add("last exit", d.LastExit, plain)
+	if d.Ready > d.Began && d.Began > 0 {
+		add("took", span(d.Ready-d.Began)+" to be up", plain)
+	}
+	add("uses", usageText(d.usage), plain)
+	add("command", strings.Join(d.command, " "), plain)
+	for i, line := range processTree(d.processes, s.glyphs()) {
+		label := ""
+		if i == 0 {
+			label = "processes"
+		}
+		rows = append(rows, pair(label, line, plain))
+	}
+	add("files", strings.Join(d.files, ", "), plain)
+	if d.Changed {
+		add("changed", "its file, since it was started", yellow)
+	}
+	return rows
+}
+
+func usageText(u gauge.Usage) string {
+	var words []string
+	if u.Memory >= 0 {
+		text := "memory " + size(u.Memory)
+		if u.Peak > 0 {
+			text += " (peak " + size(u.Peak) + ")"
+		}
+		words = append(words, text)
+	}
+	if u.CPU >= 0 {
+		words = append(words, "cpu "+span(u.CPU.Seconds()))
+	}
+	if u.Tasks >= 0 {
+		words = append(words, count(int(u.Tasks), "task"))
+	}
+	if u.OOMKills > 0 {
+		words = append(words, count(int(u.OOMKills), "kill")+" for want of memory")
+	}
+	return strings.Join(words, ", ")
+}
+
+// tieRows say what ties the service to others, each with its state.
+func (s *session) tieRows(d *detail) [][]cell {
+	needed, wanted, before := dependants(d.list, d.Name)
+	var rows [][]cell
+	for _, tie := range []struct {
+		label string
+		names []string
+	}{
+		{"needs", d.Needs}, {"wants", d.Wants}, {"after", d.After}, {"conflicts", d.Conflicts},
+		{"needed by", needed}, {"wanted by", wanted}, {"before", before},
+	} {
+		if len(tie.names) > 0 {
+			rows = append(rows, pair(tie.label, s.withStates(d.list, tie.names), plain))
+		}
+	}
+	if len(d.Demand) > 0 {
+		text := strings.Join(d.Demand, ", ")
+		if d.NextIn > 0 {
+			text += "; next in " + ago(time.Duration(d.NextIn*float64(time.Second)))
+		}
+		rows = append(rows, pair("starts on", text, plain))
+	}
+	if d.Clients > 0 || d.Stored > 0 {
+		rows = append(rows, pair("holds", count(d.Clients, "client")+", "+count(d.Stored, "stored descriptor"), plain))
+	}
+	return rows
+}
+
+// dependants are the services that name this one.
+func dependants(list []supervise.ServiceStatus, name string) (needed, wanted, before []string) {
+	for i := range list {
+		other := &list[i]
+		if slices.Contains(other.Needs, name) {
+			needed = append(needed, other.Name)
+		}
+		if slices.Contains(other.Wants, name) {
+			wanted = append(wanted, other.Name)
+		}
+		if slices.Contains(other.After, name) {
+			before = append(before, other.Name)
+		}
+	}
+	return needed, wanted, before
+}
+
+func (s *session) withStates(list []supervise.ServiceStatus, names []string) string {
+	var words []string
+	for _, name := range names {
+		state := "does not exist"
+		if st := named(list, name); st != nil {
+			state = st.State
+		}
+		words = append(words, name+" ("+state+")")
+	}
+	return strings.Join(words, ", ")
+}
+
+// processTree draws processes below those that made them.
+func processTree(list []gauge.Process, g glyphs) []string {
+	inside := map[int]bool{}
+	for _, p := range list {
+		inside[p.PID] = true
+	}
+	var lines []string
+	var hang func(parent int, prefix string, depth int)
+	hang = func(parent int, prefix string, depth int) {
+		var children []gauge.Process
+		for _, p := range list {
+			if p.Parent == parent && p.PID != parent {
+				children = append(children, p)
+			}
+		}
+		for i, p := range children {
+			branch, bar := g.branch, g.bar
+			if i == len(children)-1 {
+				branch, bar = g.corner, "  "
+			}
+			lines = append(lines, fmt.Sprintf("%s%d %s", prefix+branch, p.PID, p.Command))
+			if depth < 32 { // a chain of forks may be endless, a screen is not
+				hang(p.PID, prefix+bar, depth+1)
+			}
+		}
+	}
+	for _, p := range list {
+		if !inside[p.Parent] {
+			lines = append(lines, fmt.Sprintf("%d %s", p.PID, p.Command))
+			hang(p.PID, "", 0)
+		}
+	}
+	return lines
+}
+
+// remedy is what an owner would most likely type next.
+func remedy(st *supervise.ServiceStatus) string {
+	switch st.State {
+	case "failed", "backoff":
+		return "osctl logs -u " + escape(st.Name) + ", osctl restart " + escape(st.Name)
+	case "masked":
+		return "osctl unmask " + escape(st.Name)
+	case "down", "skipped":
+		return "osctl start " + escape(st.Name)
+	}
+	return ""
+}

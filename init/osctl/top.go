@@ -1,0 +1,258 @@
+package osctl
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/init/osctl/gauge"
+	"resinos/services/cgroup"
+)
+
+// The pauses between two looks: of the screen, and before the first numbers, which need two looks.
+const (
+	topPause  = 2 * time.Second
+	topGlance = 500 * time.Millisecond
+	keyPause  = 100 * time.Millisecond // how long a signal may wait
+)
+
+// load is what one group used between two looks.
+type load struct {
+	gauge.Group
+	CPUPercent float64 `json:"cpu_percent"` // of one processor; -1 when not known
+	ReadRate   int64   `json:"read_rate"`   // bytes a second
+	WriteRate  int64   `json:"write_rate"`
+}
+
+// glance is what is there at one moment.
+type glance struct {
+	at     time.Duration
+	groups []gauge.Group
+}
+
+func top(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	times := flags.Int("n", 0, "end after `COUNT` tables (0: on a terminal when q is pressed, else after one)")
+	asJSON := flags.Bool("json", false, "print JSON, once")
+	if err := bare(flags, args); err != nil {
+		return err
+	}
+	if *times < 0 {
+		return &usage{"the count of tables is negative", "try: osctl top -n 1"}
+	}
+	before, err := s.glance()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	screen := s.terminal && *times == 0 && !*asJSON
+	t := &topper{session: s, screen: screen, before: before, left: *times}
+	if screen && isTerminal(os.Stdin) {
+		restore, err := keys(os.Stdin)
+		if err != nil {
+			return fmt.Errorf("read keys: %w", err)
+		}
+		defer restore()
+		t.keys = os.Stdin
+	}
+	if t.left == 0 && !screen {
+		t.left = 1
+	}
+	return t.run(ctx, *asJSON)
+}
+
+// glance reads all groups.
+func (s *session) glance() (glance, error) {
+	groups, err := gauge.Groups(filepath.Join(s.Root, cgroup.Root))
+	if err != nil {
+		return glance{}, &failure{err, "top reads the cgroups of a resinOS device; try: osctl status"}
+	}
+	return glance{s.now(), groups}, nil
+}
+
+type topper struct {
+	*session
+	screen bool
+	keys   *os.File // nil: none are read
+	before glance
+	left   int // tables to print; 0 is without end
+}
+
+func (t *topper) run(ctx context.Context, asJSON bool) error {
+	for pause := topGlance; ; pause = topPause {
+		if t.pause(ctx, pause) {
+			return nil
+		}
+		after, err := t.glance()
+		if err != nil {
+			return err
+		}
+		loads := loadsOf(t.before, after)
+		t.before = after
+		if asJSON {
+			return t.printJSON(loads)
+		}
+		text := t.topTable(loads, t.read("proc/meminfo"), t.read("proc/loadavg"))
+		if t.screen {
+			text = onScreen(text, t.rows)
+		}
+		if _, err := io.WriteString(t.Stdout, text); err != nil {
+			return err
+		}
+		if t.left--; t.left == 0 {
+			return nil
+		}
+		if !t.screen {
+			fmt.Fprintln(t.Stdout)
+		}
+	}
+}
+
+// pause waits. It reports whether that was cut short by q, Ctrl-C, Ctrl-D, Escape or a signal.
+func (t *topper) pause(ctx context.Context, d time.Duration) (over bool) {
+	if t.keys == nil {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(d):
+			return false
+		}
+	}
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if ctx.Err() != nil {
+			return true
+		}
+		fds := []unix.PollFd{{Fd: int32(t.keys.Fd()), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(keyPause.Milliseconds()))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return true
+		}
+		if n <= 0 {
+			continue
+		}
+		var key [16]byte
+		if n, err := t.keys.Read(key[:]); err != nil || n == 0 || strings.ContainsAny(string(key[:n]), "qQ\x03\x04\x1b") {
+			return true
+		}
+	}
+	return false
+}
+
+// onScreen paints text over the screen without a flicker, and leaves out what is below its lower edge.
+func onScreen(text string, rows int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if rows > 0 && len(lines) > rows-1 {
+		lines = lines[:max(rows-1, 1)]
+	}
+	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J"
+}
+
+// loadsOf compares two looks; the busiest group comes first, services before containers.
+func loadsOf(before, after glance) []load {
+	type key struct {
+		name      string
+		container bool
+	}
+	old := map[key]gauge.Group{}
+	for _, g := range before.groups {
+		old[key{g.Name, g.Container}] = g
+	}
+	elapsed := max((after.at - before.at).Seconds(), exact)
+	loads := []load{}
+	for _, g := range after.groups {
+		l := load{Group: g, CPUPercent: -1, ReadRate: -1, WriteRate: -1}
+		if o, known := old[key{g.Name, g.Container}]; known {
+			if g.CPU >= 0 && o.CPU >= 0 {
+				l.CPUPercent = max(0, (g.CPU-o.CPU).Seconds()/elapsed*100) // less than before: it was made anew
+			}
+			l.ReadRate, l.WriteRate = rate(o.Read, g.Read, elapsed), rate(o.Written, g.Written, elapsed)
+		}
+		loads = append(loads, l)
+	}
+	sort.SliceStable(loads, func(i, j int) bool {
+		a, b := &loads[i], &loads[j]
+		switch {
+		case a.Container != b.Container:
+			return b.Container
+		case a.CPUPercent != b.CPUPercent:
+			return a.CPUPercent > b.CPUPercent
+		}
+		return a.Memory > b.Memory
+	})
+	return loads
+}
+
+func rate(before, after int64, elapsed float64) int64 {
+	if before < 0 || after < 0 {
+		return -1
+	}
+	return int64(float64(max(0, after-before)) / elapsed)
+}
+
+func (s *session) topTable(loads []load, meminfo, loadavg string) string {
+	rows := [][]cell{header("NAME", ">CPU", ">MEMORY", ">TASKS", ">READ/s", ">WRITE/s")}
+	container := false
+	for _, l := range loads {
+		if l.Container && !container {
+			container = true
+			rows = append(rows, []cell{{text: "containers", colour: dim, wide: true}})
+		}
+		rows = append(rows, topRow(l))
+	}
+	return s.fit(memoryLine(meminfo, loadavg)) + "\n" + s.table(rows)
+}
+
+func topRow(l load) []cell {
+	cpu, busy := "-", plain
+	if l.CPUPercent >= 0 {
+		cpu = fmt.Sprintf("%.1f%%", l.CPUPercent)
+	}
+	switch {
+	case l.CPUPercent >= 80:
+		busy = red
+	case l.CPUPercent >= 20:
+		busy = yellow
+	}
+	tasks := "-"
+	if l.Tasks >= 0 {
+		tasks = strconv.FormatInt(l.Tasks, 10)
+	}
+	return []cell{{text: escape(l.Name)}, {text: cpu, right: true, colour: busy}, {text: size(l.Memory), right: true},
+		{text: tasks, right: true}, {text: size(l.ReadRate), right: true}, {text: size(l.WriteRate), right: true}}
+}
+
+// memoryLine says how much memory is left, from /proc/meminfo and /proc/loadavg.
+func memoryLine(meminfo, loadavg string) string {
+	kilobytes := map[string]int64{}
+	for line := range strings.Lines(meminfo) {
+		name, rest, _ := strings.Cut(line, ":")
+		if fields := strings.Fields(rest); len(fields) > 0 {
+			if n, err := strconv.ParseInt(fields[0], 10, 64); err == nil {
+				kilobytes[name] = n
+			}
+		}
+	}
+	var words []string
+	if total := kilobytes["MemTotal"]; total > 0 {
+		words = append(words, fmt.Sprintf("memory: %s free of %s", size(kilobytes["MemAvailable"]<<10), size(total<<10)))
+	}
+	if fields := strings.Fields(loadavg); len(fields) >= 3 {
+		words = append(words, "load: "+escape(strings.Join(fields[:3], " ")))
+	}
+	if len(words) == 0 {
+		return "memory: not known"
+	}
+	return strings.Join(words, "   ")
+}

@@ -1,0 +1,53 @@
+package cgroup
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Usage is what a group's processes use now and have used since the group was made. A field is 0 when its controller is off;
+// see Account.
+type Usage struct {
+	Memory, MemoryPeak int64         // bytes, page cache included
+	CPU                time.Duration // user and system
+	Pids               int           // processes and threads
+	OOMKills           int           // processes the kernel killed for memory.max
+}
+
+// Usage reads the group's counters. The error wraps fs.ErrNotExist if there is no such group.
+func (t *Tree) Usage(name string) (Usage, error) {
+	stat, err := os.ReadFile(t.file(name, "cpu.stat")) // needs no controller
+	if err != nil {
+		return Usage{}, fmt.Errorf("read usage: %w", err)
+	}
+	return Usage{
+		Memory:     t.count(name, "memory.current"),
+		MemoryPeak: t.count(name, "memory.peak"),
+		CPU:        time.Duration(field(stat, "usage_usec")) * time.Microsecond,
+		Pids:       int(t.count(name, "pids.current")),
+		OOMKills:   int(field(t.text(name, "memory.events"), "oom_kill")),
+	}, nil
+}
+
+// text is empty for a file that a missing controller or an older kernel does not show.
+func (t *Tree) text(name, file string) []byte {
+	data, err := os.ReadFile(t.file(name, file))
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+func (t *Tree) count(name, file string) int64 { return parse(string(t.text(name, file))) }
+
+// field reads one line "KEY NUMBER" of a flat keyed file.
+func field(data []byte, key string) int64 {
+	for line := range strings.Lines(string(data)) {
+		if rest, found := strings.CutPrefix(line, key+" "); found {
+			return parse(rest)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,173 @@
+// Package confine owns what a child of PID 1 does to itself before it becomes a service's program: descriptors, limits, a view
+// of the file system, a user, capabilities, a seccomp filter. All of it happens on one locked thread that then calls execve,
+// because Linux keeps ids, capabilities, filters and mount namespaces per thread. It never forks, never decides what a service
+// may do (the service's file does), and undoes nothing: a step that fails ends the process. Read Launch, then steps.
+package confine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/spec"
+)
+
+// Variable is the environment variable that carries an encoded Launch. The program does not see it.
+const Variable = "RESINOS_LAUNCH"
+
+// maxOrders bounds the value of Variable: the kernel takes no longer string into an environment (MAX_ARG_STRLEN).
+const maxOrders = 128<<10 - len(Variable) - 2
+
+// Launch is the orders of one start. The zero value of every field but Command is "as it is".
+type Launch struct {
+	Command     []string      // the program, an absolute path, and its arguments
+	User, Group string        // names or numbers
+	Groups      []string      // the same, beside those /etc/group gives the user
+	Sandbox     spec.Sandbox  // what the program sees and may do
+	Listen      int           // descriptors 3 and on that are LISTEN_FDS
+	Names       []string      // LISTEN_FDNAMES, one for each of them
+	Watchdog    time.Duration // WATCHDOG_USEC
+	ReadyFrom   int           // this descriptor, right after those of Listen, …
+	ReadyTo     int           // … gets this number; 0 is none
+}
+
+// Needed reports whether the program needs a launch at all; false says that starting it directly is the same.
+func (l Launch) Needed() bool {
+	s := l.Sandbox
+	return l.identity() || l.Listen > 0 || l.Watchdog > 0 || l.ReadyTo != 0 ||
+		s.OwnMounts() || s.Bounded || s.NoNewPrivileges || s.Seccomp != "" || s.Nice != 0 || len(s.Rlimits) > 0
+}
+
+func (l Launch) identity() bool { return l.User != "" || l.Group != "" || len(l.Groups) > 0 }
+
+// Encode returns the value of Variable. It fails for orders without a program and for ones that no environment holds.
+func (l Launch) Encode() (string, error) {
+	if err := l.check(); err != nil {
+		return "", fmt.Errorf("encode launch: %w", err)
+	}
+	text, err := json.Marshal(l)
+	if err != nil {
+		return "", fmt.Errorf("encode launch: %w", err)
+	}
+	if len(text) > maxOrders {
+		return "", fmt.Errorf("encode launch: %d bytes, the kernel takes %d: shorten the service file's lists", len(text), maxOrders)
+	}
+	return string(text), nil
+}
+
+// decode is Encode's other way; what it accepts, Encode accepts.
+func decode(text string) (Launch, error) {
+	in := json.NewDecoder(strings.NewReader(text))
+	in.DisallowUnknownFields()
+	var l Launch
+	if err := in.Decode(&l); err != nil {
+		return Launch{}, err
+	}
+	if in.More() {
+		return Launch{}, errors.New("something follows the orders")
+	}
+	return l, l.check()
+}
+
+func (l Launch) check() error {
+	switch {
+	case len(l.Command) == 0 || !filepath.IsAbs(l.Command[0]):
+		return errors.New("command has no absolute path: give one in the service file")
+	case l.Listen < 0 || l.Watchdog < 0:
+		return errors.New("a negative count of descriptors or watchdog time")
+	case l.ReadyTo != 0 && (l.ReadyTo < 3+l.Listen || l.ReadyFrom != 3+l.Listen):
+		return fmt.Errorf("ready descriptor %d is to become %d beside %d listening ones: choose a ready-fd above those", l.ReadyFrom, l.ReadyTo, l.Listen)
+	}
+	return nil
+}
+
+// step is one thing a process does to itself, and the exit code that names it.
+type step struct {
+	code int
+	do   func(*self) error
+}
+
+// steps are those between the orders and the program, in the order in which rights go away; exits says what the codes mean.
+func steps() []step {
+	return []step{
+		{exitDescriptor, (*self).moveReady}, // first: nothing of ours has been opened that could lie at the number
+		{exitUser, (*self).lookup},          // before the view changes: /etc may be hidden
+		{exitRlimit, (*self).limit},         // raising needs CAP_SYS_RESOURCE
+		{exitNice, (*self).nice},            // CAP_SYS_NICE
+		{exitMount, (*self).mounts},         // CAP_SYS_ADMIN, and root's eyes
+		{exitBound, (*self).bound},          // CAP_SETPCAP, which the next takes away
+		{exitUser, (*self).become},
+		{exitCapability, (*self).keep},
+		{exitPrivileges, (*self).noNewPrivileges},
+		{exitSeccomp, (*self).filter}, // last: it forbids most of the above
+	}
+}
+
+// self is the process on its way to become the program.
+type self struct {
+	Launch
+	environ []string // of the program
+	account account  // of User
+	groups  []uint32 // supplementary
+}
+
+// Main is the applet. On success it has become the program and does not return; otherwise it has said why on descriptor 2 and
+// returns one of the exit codes that ExitText knows.
+func Main(environ []string) int {
+	runtime.LockOSThread() // never unlocked: what this thread does to itself is for the program only
+	err := launch(environ)
+	fmt.Fprintf(os.Stderr, "launch: %v\n", err)
+	var f failure
+	if errors.As(err, &f) {
+		return f.code
+	}
+	return exitOrders
+}
+
+// launch returns only when it has failed.
+func launch(environ []string) error {
+	orders, environ := split(environ)
+	l, err := decode(orders)
+	if err != nil {
+		return failure{exitOrders, fmt.Errorf("read %s: %w", Variable, err)}
+	}
+	s := self{Launch: l, environ: environment(environ, l, os.Getpid())}
+	for _, step := range steps() {
+		if err := step.do(&s); err != nil {
+			return failure{step.code, err}
+		}
+	}
+	// syscall.Exec also puts back the descriptor limit that the Go runtime had raised for itself.
+	err = syscall.Exec(s.Command[0], s.Command, s.environ)
+	return failure{exitExec, fmt.Errorf("execute %s: %w%s", s.Command[0], err, execHint(err))}
+}
+
+// execHint names what commonly makes an existing program fail, for a person who can see only the service's file.
+func execHint(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return ": look for the program or its interpreter, and at hidden-paths and private-tmp"
+	case errors.Is(err, unix.EACCES):
+		return ": the service's user must be able to execute it and to enter its folder"
+	case errors.Is(err, unix.EPERM):
+		return ": a set-capability file needs capabilities that the service file leaves out, or the seccomp profile forbids execve"
+	}
+	return ""
+}
+
+// failure is an error with the exit code that tells PID 1 which step it was.
+type failure struct {
+	code int
+	err  error
+}
+
+func (f failure) Error() string { return f.err.Error() }
+func (f failure) Unwrap() error { return f.err }

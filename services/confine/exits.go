@@ -1,0 +1,40 @@
+package confine
+
+// The exit codes of Main: one for each step, in a range that shells, signals and sysexits(3) leave alone.
+const (
+	exitOrders = 210 + iota
+	exitDescriptor
+	exitRlimit
+	exitNice
+	exitMount
+	exitBound
+	exitUser
+	exitCapability
+	exitPrivileges
+	exitSeccomp
+	exitExec
+	exitEnd
+)
+
+var exits = [exitEnd]string{
+	exitOrders:     "its launch orders are wrong",
+	exitDescriptor: "its ready descriptor is in the way",
+	exitRlimit:     "its rlimits are refused",
+	exitNice:       "its nice value is refused",
+	exitMount:      "its view of the file system cannot be made",
+	exitBound:      "its capabilities cannot be bounded",
+	exitUser:       "its user or group does not exist",
+	exitCapability: "its capabilities are refused",
+	exitPrivileges: "no-new-privileges is refused",
+	exitSeccomp:    "its seccomp profile is refused",
+	exitExec:       "its program cannot be executed",
+}
+
+// ExitText says for people what an exit code of Main means, as the end of "service x failed: …". It is empty for a code that
+// Main does not return. A program may of course end with such a code itself.
+func ExitText(code int) string {
+	if code < 0 || code >= exitEnd {
+		return ""
+	}
+	return exits[code]
+}

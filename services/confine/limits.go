@@ -1,0 +1,98 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/spec"
+)
+
+// rlimits names the limits of setrlimit(2) as a service file does: lower case, without RLIMIT_.
+var rlimits = [...]string{
+	unix.RLIMIT_AS:         "as",
+	unix.RLIMIT_CORE:       "core",
+	unix.RLIMIT_CPU:        "cpu",
+	unix.RLIMIT_DATA:       "data",
+	unix.RLIMIT_FSIZE:      "fsize",
+	unix.RLIMIT_LOCKS:      "locks",
+	unix.RLIMIT_MEMLOCK:    "memlock",
+	unix.RLIMIT_MSGQUEUE:   "msgqueue",
+	unix.RLIMIT_NICE:       "nice",
+	unix.RLIMIT_NOFILE:     "nofile",
+	unix.RLIMIT_NPROC:      "nproc",
+	unix.RLIMIT_RSS:        "rss",
+	unix.RLIMIT_RTPRIO:     "rtprio",
+	unix.RLIMIT_RTTIME:     "rttime",
+	unix.RLIMIT_SIGPENDING: "sigpending",
+	unix.RLIMIT_STACK:      "stack",
+}
+
+// moveReady gives the ready descriptor its number.
+func (s *self) moveReady() error {
+	if s.ReadyTo == 0 || s.ReadyFrom == s.ReadyTo {
+		return nil
+	}
+	if !free(s.ReadyTo) {
+		return fmt.Errorf("move ready descriptor: %d is in use: choose another ready-fd", s.ReadyTo)
+	}
+	if err := unix.Dup3(s.ReadyFrom, s.ReadyTo, 0); err != nil {
+		return fmt.Errorf("move ready descriptor %d to %d: %w", s.ReadyFrom, s.ReadyTo, err)
+	}
+	return unix.Close(s.ReadyFrom)
+}
+
+// free reports whether the descriptor may be replaced. The Go runtime keeps the group's cpu.max open, on the lowest number there
+// was, and does without; without its epoll it would crash before we are the program.
+func free(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil {
+		return true
+	}
+	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return err == nil && flags&unix.FD_CLOEXEC != 0 && !strings.HasPrefix(link, "anon_inode:")
+}
+
+// limit sets the resource limits.
+func (s *self) limit() error {
+	for _, name := range slices.Sorted(maps.Keys(s.Sandbox.Rlimits)) {
+		if err := setRlimit(name, s.Sandbox.Rlimits[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setRlimit(name string, limit spec.Rlimit) error {
+	resource := slices.Index(rlimits[:], strings.ToLower(name))
+	if resource < 0 {
+		return fmt.Errorf("set rlimit %s: no such limit; there are: %s", name, strings.Join(rlimits[:], " "))
+	}
+	// The syscall package's own call, so that its Exec does not put back an older limit of descriptors.
+	err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit.Soft, Max: limit.Hard})
+	if err == nil {
+		return nil
+	}
+	hint := ""
+	if errors.Is(err, unix.EPERM) {
+		hint = ": above the hard limit of this system"
+	}
+	return fmt.Errorf("set rlimit %s to %d and %d: %w%s", name, limit.Soft, limit.Hard, err, hint)
+}
+
+// nice sets the priority of this thread, which is the program's.
+func (s *self) nice() error {
+	if s.Sandbox.Nice == 0 {
+		return nil
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, s.Sandbox.Nice); err != nil {
+		return fmt.Errorf("set nice %d: %w", s.Sandbox.Nice, err)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+// Package probe owns the questions that tell how a service is: whether it is up yet (Ready) and
+// whether it still does its work (Health). It starts nothing itself, the caller gives it a way to
+// run a command, and it never decides what an answer leads to. Read Ready first.
+package probe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"resinos/services/spec"
+)
+
+// Run runs a command to its end, or until the context ends; nil is exit code 0.
+type Run = func(ctx context.Context, command []string) error
+
+// pace is how often a question is asked again: the pause doubles from first to last. One question
+// may take so long.
+type pace struct{ first, last, each time.Duration }
+
+var (
+	portPace    = pace{50 * time.Millisecond, 500 * time.Millisecond, time.Second}
+	commandPace = pace{100 * time.Millisecond, time.Second, spec.DefaultHealthTimeout}
+)
+
+// Ready waits until what r says holds, and returns nil. If ctx ends first, the error wraps ctx's
+// cause and tells the last answer. Pipe is the read end for r.FD; it stays the caller's, must have
+// deadlines (a pipe of os.Pipe has) and nobody else may read it. A service that closes its end
+// before it wrote a newline is an error at once. A zero r is ready.
+func Ready(ctx context.Context, r spec.Ready, pipe *os.File, run Run) error {
+	switch {
+	case r.FD != 0:
+		if err := newline(ctx, pipe); err != nil {
+			return fmt.Errorf("await newline on descriptor %d: %w", r.FD, err)
+		}
+	case r.Port != "":
+		p, err := parsePort(r.Port)
+		if err != nil {
+			return err
+		}
+		if err := retry(ctx, portPace, p.connect); err != nil {
+			return fmt.Errorf("await port %s: %w", r.Port, err)
+		}
+	case len(r.Command) > 0:
+		ask := func(ctx context.Context) error { return run(ctx, r.Command) }
+		if err := retry(ctx, commandPace, ask); err != nil {
+			return fmt.Errorf("await success of %s: %w", r.Command[0], err)
+		}
+	}
+	return nil
+}
+
+// retry asks until the answer is nil or ctx ends.
+func retry(ctx context.Context, p pace, ask func(context.Context) error) error {
+	pause := time.NewTimer(p.first)
+	defer pause.Stop()
+	for wait := p.first; ; wait = min(2*wait, p.last) {
+		err := bounded(ctx, p.each, ask)
+		if ctx.Err() == nil && err == nil {
+			return nil
+		}
+		pause.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return ended(ctx, err)
+		case <-pause.C:
+		}
+	}
+}
+
+// bounded asks once; an answer that takes longer than limit is an error. An ask that succeeds
+// has succeeded, however late.
+func bounded(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
+	one, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	err := ask(one)
+	if err != nil && one.Err() != nil {
+		return context.Cause(one)
+	}
+	return err
+}
+
+// ended is the error for a ctx that has ended before there was a good answer.
+func ended(ctx context.Context, last error) error {
+	cause := context.Cause(ctx)
+	if last == nil || errors.Is(last, cause) {
+		return cause
+	}
+	return fmt.Errorf("%w (last: %v)", cause, last)
+}
+
+// newline reads until there is one.
+func newline(ctx context.Context, pipe *os.File) error {
+	if pipe == nil {
+		return errors.New("no pipe to read")
+	}
+	if err := pipe.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		pipe.SetReadDeadline(time.Unix(1, 0)) // ends the read; it could be set above
+	})
+	defer stop()
+	buf := make([]byte, 512)
+	for {
+		n, err := pipe.Read(buf)
+		switch {
+		case bytes.IndexByte(buf[:n], '\n') >= 0:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, io.EOF):
+			return errors.New("it closed its readiness descriptor")
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// port is something that takes connections.
+type port struct{ network, address string }
+
+// parsePort reads "tcp:HOST:PORT", with a number for the host, localhost or nothing (which is
+// this device), or "unix:/PATH". No name is looked up: PID 1 asks no network who is who.
+func parsePort(text string) (port, error) {
+	network, address, _ := strings.Cut(text, ":")
+	fault := func(why string) (port, error) {
+		return port{}, fmt.Errorf("parse port %q: %s", text, why)
+	}
+	switch network {
+	case "unix":
+		if !strings.HasPrefix(address, "/") {
+			return fault("no absolute path")
+		}
+		return port{network, address}, nil
+	case "tcp":
+		host, number, err := net.SplitHostPort(address)
+		if err != nil {
+			return fault("no HOST:PORT")
+		}
+		if host == "" || host == "localhost" {
+			host = "127.0.0.1"
+		}
+		to, err := netip.ParseAddrPort(net.JoinHostPort(host, number))
+		if err != nil || to.Port() == 0 {
+			return fault("no number of a host and a port")
+		}
+		return port{network, to.String()}, nil
+	}
+	return fault("neither tcp: nor unix:")
+}
+
+func (p port) connect(ctx context.Context) error {
+	conn, err := (&net.Dialer{KeepAlive: -1, FallbackDelay: -1}).DialContext(ctx, p.network, p.address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

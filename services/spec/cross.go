@@ -1,0 +1,159 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// companions are keys that mean nothing unless one of others is said too. An other that is said
+// to be nothing ([], 0, false) counts: an owner turns off so what a shipped file turns on.
+var companions = [...]struct {
+	key  string
+	of   [4]string
+	hint string
+}{
+	{"give-up-within", [4]string{"give-up-after"}, "add give-up-after = 5"},
+	{"health-every", [4]string{"health-command"}, "add health-command"},
+	{"health-timeout", [4]string{"health-command"}, "add health-command"},
+	{"health-retries", [4]string{"health-command"}, "add health-command"},
+	{"listen-mode", [4]string{"listen"}, "add listen"},
+	{"listen-user", [4]string{"listen"}, "add listen"},
+	{"listen-group", [4]string{"listen"}, "add listen"},
+	{"listen-each", [4]string{"listen"}, "add listen"},
+	{"listen-max", [4]string{"listen-each"}, "add listen-each = true"},
+	{"timer-random-delay", [4]string{"timer-every", "timer-after-boot"}, "add timer-every or timer-after-boot"},
+	{"propagation", [4]string{"mount-namespace", "private-tmp", "read-only-paths", "hidden-paths"}, "add mount-namespace = true"},
+}
+
+// cross checks what only several keys together can say.
+func (p *parser) cross(s Spec) {
+	if !p.has("command") {
+		p.withoutCommand(s)
+	}
+	for _, c := range companions {
+		if p.has(c.key) && !slices.ContainsFunc(c.of[:], func(name string) bool { return name != "" && p.has(name) }) {
+			p.fault(c.key, "means nothing without "+c.of[0], c.hint)
+		}
+	}
+	p.crossLife(s)
+	p.crossReady(s)
+	p.crossNames(s)
+	p.crossListen(s)
+	p.crossLimits(s)
+}
+
+// withoutCommand tells why there is nothing to run: such a file is right only on top of another.
+func (p *parser) withoutCommand(s Spec) {
+	if s.Masked {
+		p.fault("masked", "there is no service "+s.Name+" to mask", "remove the file, or name it as the service that is meant")
+		return
+	}
+	p.fault("", `key "command" is missing`, `add command = ["/usr/bin/program", "argument"]`)
+}
+
+func (p *parser) crossLife(s Spec) {
+	if s.Type == Oneshot && s.Restart == Always {
+		p.fault("restart", `"always" does not go with type "oneshot"`, `use restart = "on-failure" or "never"`)
+	}
+	if s.CgroupDelegate && s.KillMode == Group {
+		p.fault("kill-mode", `"group" does not go with cgroup-delegate`, `use kill-mode = "process" or leave it out`)
+	}
+	if s.RestartPause > s.RestartLimit {
+		p.fault("restart-pause", fmt.Sprintf("%s is longer than restart-limit %s", short(s.RestartPause), short(s.RestartLimit)), "lower it or raise restart-limit")
+	}
+	if s.ReloadSignal != "" && len(s.ReloadCommand) > 0 {
+		p.fault("reload-signal", "does not go with reload-command", "keep one of them")
+	}
+	if s.WatchdogEvery > 0 && s.Type != Notify {
+		p.fault("watchdog-every", fmt.Sprintf("does not go with type %q", s.Type), `use type = "notify", or health-command`)
+	}
+	if len(s.Health.Command) > 0 && s.Type == Oneshot {
+		p.fault("health-command", `does not go with type "oneshot"`, "it is asked only while a service is up: remove it")
+	}
+}
+
+func (p *parser) crossReady(s Spec) {
+	var probes []string
+	for _, c := range []struct {
+		key string
+		set bool
+	}{{"ready-fd", s.Ready.FD != 0}, {"ready-port", s.Ready.Port != ""}, {"ready-command", len(s.Ready.Command) > 0}} {
+		if !c.set {
+			continue
+		}
+		if probes = append(probes, c.key); s.Type != Simple {
+			p.fault(c.key, fmt.Sprintf("does not go with type %q", s.Type), `use type = "simple"`)
+		}
+	}
+	if len(probes) > 1 {
+		p.fault(probes[1], "does not go with "+probes[0], "keep one of them")
+	}
+	if sockets := len(s.Listen.Sockets); s.Ready.FD != 0 && s.Ready.FD < 3+sockets {
+		p.fault("ready-fd", fmt.Sprintf("descriptor %d is one of its sockets", s.Ready.FD), fmt.Sprintf("use %d or more", 3+sockets))
+	}
+}
+
+func (p *parser) crossNames(s Spec) {
+	for _, list := range []struct {
+		key   string
+		names []string
+	}{{"needs", s.Needs}, {"wants", s.Wants}, {"after", s.After}, {"conflicts", s.Conflicts}} {
+		if slices.Contains(list.names, s.Name) {
+			p.fault(list.key, "the service names itself", "remove "+s.Name+" from the list")
+		}
+	}
+	for _, name := range s.Conflicts {
+		switch {
+		case slices.Contains(s.Needs, name):
+			p.fault("conflicts", "names "+name+", which it needs", "remove it from one of them")
+		case slices.Contains(s.Wants, name):
+			p.fault("conflicts", "names "+name+", which it wants", "remove it from one of them")
+		}
+	}
+}
+
+func (p *parser) crossListen(s Spec) {
+	if s.Start == OnDemand && !s.Demand() {
+		p.fault("start", `"demand" has nothing to start the service`, "add listen, watch-paths, timer-every or timer-after-boot")
+	}
+	if !s.Listen.Each {
+		return
+	}
+	for _, sock := range s.Listen.Sockets {
+		if !sock.Stream() {
+			p.fault("listen-each", "does not go with "+sock.String(), "only tcp: and unix: have connections")
+		}
+	}
+	var wrong []string
+	if s.Start != OnDemand {
+		wrong = append(wrong, `start "boot"`)
+	}
+	if s.Type != Simple {
+		wrong = append(wrong, fmt.Sprintf("type %q", s.Type))
+	}
+	if s.Ready.Set() {
+		wrong = append(wrong, "a ready key")
+	}
+	if len(s.Health.Command) > 0 {
+		wrong = append(wrong, "health-command")
+	}
+	if len(wrong) > 0 {
+		p.fault("listen-each", "does not go with "+strings.Join(wrong, " and "), "one process a connection has no life of its own")
+	}
+}
+
+func (p *parser) crossLimits(s Spec) {
+	l := s.Limits
+	steps := []struct {
+		key  string
+		size int64
+	}{{"memory-min", l.MemoryMin}, {"memory-high", l.MemoryHigh}, {"memory-max", l.MemoryMax}}
+	for i, low := range steps {
+		for _, high := range steps[i+1:] {
+			if low.size > 0 && high.size > 0 && low.size > high.size {
+				p.fault(low.key, fmt.Sprintf("%s is more than %s %s", formatSize(low.size), high.key, formatSize(high.size)), "memory-min, memory-high, memory-max must grow")
+			}
+		}
+	}
+}

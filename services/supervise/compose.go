@@ -1,0 +1,104 @@
+package supervise
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/confine"
+	"resinos/services/notify"
+	"resinos/services/proc"
+	"resinos/services/spec"
+)
+
+// gifts is what a process gets beyond what its service file says of every process.
+type gifts struct {
+	files    []*os.File // descriptors 3 and on, …
+	names    []string   // … the first of which, one for each name, it knows by LISTEN_FDNAMES
+	readyTo  int        // the number at which it wants the last of files, to say that it is ready; 0 is none
+	watchdog time.Duration
+	notify   bool // it may talk to us
+}
+
+// compose makes the command for a process of the service: argv, or the launcher that becomes it
+// when something has to be done in the process itself first. It must be followed by let once
+// the process is started.
+func (s *Supervisor) compose(sp *spec.Spec, argv []string, g gifts) (c proc.Command, let func(), err error) {
+	c = proc.Command{
+		Path: argv[0], Args: argv, Dir: sp.WorkingDirectory, OOMScore: sp.OOMScore,
+		Env: s.environment(sp, g.notify), Extra: g.files,
+	}
+	l := confine.Launch{
+		Command: argv, User: sp.User, Group: sp.Group, Groups: sp.SupplementaryGroups, Sandbox: sp.Sandbox,
+		Listen: len(g.names), Names: g.names, Watchdog: g.watchdog,
+	}
+	if g.readyTo != 0 {
+		l.ReadyFrom, l.ReadyTo = 3+len(g.names), g.readyTo
+	}
+	if l.Needed() {
+		text, err := l.Encode()
+		if err != nil {
+			return c, nil, err
+		}
+		c.Path, c.Args = s.cfg.Launcher, []string{launcher}
+		c.Env = append(c.Env, confine.Variable+"="+text)
+	}
+	return c, s.connect(sp, &c), nil
+}
+
+// connect gives c its three standard descriptors, and returns what closes ours of them.
+func (s *Supervisor) connect(sp *spec.Spec, c *proc.Command) func() {
+	if sp.Log == spec.Console {
+		console, err := openConsole(s.cfg.ConsolePath)
+		if err != nil {
+			s.log.Warn("service without console", "service", sp.Name, "error", err)
+			return func() {}
+		}
+		c.Stdin, c.Stdout, c.Stderr = console, console, console
+		return func() { console.Close() } // the child has its own by then
+	}
+	if s.cfg.Output != nil {
+		out, err := s.cfg.Output(sp.Name)
+		if err != nil {
+			s.log.Warn("service without log", "service", sp.Name, "error", err)
+		} else {
+			c.Stdout, c.Stderr = out, out
+		}
+	}
+	return func() {}
+}
+
+// openConsole opens a terminal without making it ours and without waiting for a carrier.
+func openConsole(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, false) // the child shall block as programs expect
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open console %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func (s *Supervisor) environment(sp *spec.Spec, talks bool) []string {
+	env := []string{"PATH=/usr/sbin:/usr/bin", "HOME=/root"}
+	if talks {
+		env = append(env, notify.Variable+"="+s.cfg.NotifyPath)
+	}
+	for _, name := range slices.Sorted(maps.Keys(sp.Environment)) {
+		prefix := name + "="
+		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, prefix) })
+		env = append(env, prefix+sp.Environment[name])
+	}
+	return env
+}
+
+// talks reports whether the main process of a service may send us notifications.
+func talks(sp *spec.Spec) bool {
+	return sp.Type == spec.Notify || sp.WatchdogEvery > 0 || sp.FDStore > 0
+}

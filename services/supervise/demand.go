@@ -1,0 +1,178 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/proc"
+	"resinos/services/spec"
+	"resinos/services/trigger"
+)
+
+// listen opens the sockets of a service unless they are open.
+func (s *Supervisor) listen(sp *spec.Spec, l *life) error {
+	if len(sp.Listen.Sockets) == 0 || len(l.sockets) > 0 {
+		return nil
+	}
+	files, err := trigger.Open(sp.Listen, sp.Name)
+	if err != nil {
+		return err
+	}
+	l.sockets = files
+	return nil
+}
+
+// arm waits for the demand of service i: a change of its paths always, traffic only while nobody
+// else looks at it.
+func (s *Supervisor) arm(i int) (input, bool) {
+	sp, l := &s.world.specs[i], s.lives[i]
+	if s.world.svcs[i].phase != armed {
+		s.await(l, nil, sp.WatchPaths)
+		return input{}, false
+	}
+	if err := s.listen(sp, l); err != nil {
+		s.log.Error("service does not listen", "service", sp.Name, "error", err)
+		return input{event: exit, err: err}, true
+	}
+	s.await(l, l.sockets, sp.WatchPaths)
+	return input{}, false
+}
+
+// closeSockets also removes the places of the sockets in the file system.
+func closeSockets(sp spec.Spec, l *life) {
+	trigger.Close(sp.Listen, l.sockets)
+	l.sockets = nil
+}
+
+// await has the watcher look; fired hears of it, once.
+func (s *Supervisor) await(l *life, sockets []*os.File, paths []string) {
+	if len(sockets) == 0 && len(paths) == 0 {
+		return
+	}
+	if err := s.demand.Arm(l.id, sockets, paths); err != nil {
+		s.log.Error("service does not see its demand", "service", s.name(l.num), "error", err)
+	}
+}
+
+// shut closes the sockets of service i: whoever comes now is refused.
+func (s *Supervisor) shut(i int) {
+	l := s.lives[i]
+	s.demand.Disarm(l.id)
+	closeSockets(s.world.specs[i], l)
+	if !s.world.svcs[i].wanted {
+		l.close()
+	}
+}
+
+// fired handles one demand.
+func (s *Supervisor) fired(f trigger.Fire) {
+	l := s.byID[f.ID]
+	if l == nil {
+		return // its service is gone since
+	}
+	sp, svc := &s.world.specs[l.num], &s.world.svcs[l.num]
+	if sp.Listen.Each {
+		if svc.phase == up {
+			s.serve(sp, l)
+		}
+		return
+	}
+	if svc.phase == armed {
+		s.log.Info("service demanded", "service", sp.Name, "reason", f.What)
+	}
+	s.feed(l.num, input{event: fire})
+}
+
+// maxAccept bounds the connections that are taken in one turn of the loop.
+const maxAccept = 16
+
+// serve starts a process for each connection that waits, as many as may run at once.
+func (s *Supervisor) serve(sp *spec.Spec, l *life) {
+	for range maxAccept {
+		if len(l.clients) >= sp.Listen.Max {
+			return // a client that leaves has us look again
+		}
+		if !s.serveOne(sp, l) {
+			break
+		}
+	}
+	s.await(l, l.sockets, nil)
+}
+
+// serveOne reports whether there may be another connection.
+func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
+	for _, socket := range l.sockets {
+		conn, peer, err := trigger.Accept(socket)
+		if errors.Is(err, trigger.ErrNone) {
+			continue
+		}
+		if err != nil {
+			s.log.Warn("connection lost", "service", sp.Name, "error", err)
+			return false
+		}
+		if err := s.client(sp, l, conn); err != nil {
+			s.log.Error("connection not served", "service", sp.Name, "peer", peer, "error", err)
+		}
+		conn.Close() // the process has its own
+		return true
+	}
+	return false
+}
+
+// client starts the process that serves conn.
+func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
+	p, err := s.beside(sp, sp.Command, gifts{files: []*os.File{conn}, names: []string{"connection"}}, func(st proc.Status) {
+		s.mail.exit(death{l, st, true})
+	})
+	if err != nil {
+		return err
+	}
+	if l.clients == nil {
+		l.clients = map[int]*proc.Process{}
+	}
+	l.clients[p.Pid] = p
+	return nil
+}
+
+// beside starts another process of the service, in its group. It may be called outside the loop.
+func (s *Supervisor) beside(sp *spec.Spec, argv []string, g gifts, onExit func(proc.Status)) (*proc.Process, error) {
+	c, let, err := s.compose(sp, argv, g)
+	if err != nil {
+		return nil, err
+	}
+	defer let()
+	if s.cfg.Cgroups != nil {
+		dir, err := s.cfg.Cgroups.Join(leaf(sp))
+		if err != nil {
+			return nil, fmt.Errorf("enter cgroup: %w", err)
+		}
+		defer dir.Close() // only looked at
+		c.Cgroup = dir
+	}
+	c.OnExit = onExit
+	return s.cfg.Reaper.Start(c)
+}
+
+// left handles the end of the process of one connection.
+func (s *Supervisor) left(l *life, pid int) {
+	delete(l.clients, pid)
+	switch svc := &s.world.svcs[l.num]; {
+	case svc.phase == up:
+		s.await(l, l.sockets, nil)
+	case len(l.clients) == 0 && (svc.phase == stopping || svc.phase == killing):
+		s.feed(l.num, input{event: exit})
+	}
+}
+
+// dismiss takes no more connections and asks those that are served to end; none is true when there
+// are none.
+func (s *Supervisor) dismiss(l *life, sig unix.Signal) (none bool) {
+	s.demand.Disarm(l.id)
+	for _, p := range l.clients {
+		_ = p.Signal(sig) // one that has ended is on its way to us
+	}
+	return len(l.clients) == 0
+}

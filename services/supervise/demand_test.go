@@ -1,0 +1,177 @@
+package supervise
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"resinos/services/spec"
+)
+
+// ask connects to a socket, says text, and returns the answer.
+func ask(t *testing.T, path, text string) string {
+	t.Helper()
+	conn, err := net.DialTimeout("unix", path, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(conn, text)
+	conn.(*net.UnixConn).CloseWrite()
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer)
+}
+
+func listener(name, path string) spec.Spec {
+	s := actor(name, spec.Simple, "listen", "served by")
+	s.Start, s.Restart = spec.OnDemand, spec.Always
+	s.Listen = spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: path, Name: "web"}}, Mode: 0o600, Max: 2}
+	return s
+}
+
+// TestInitSocket: nothing runs until somebody connects; whoever comes while it dies is served by
+// the next life; stopped, nobody is taken in.
+func TestInitSocket(t *testing.T) {
+	tree, path := asInit(t), filepath.Join(t.TempDir(), "web.sock")
+	user := sh("user", "exec sleep 1000")
+	user.Needs = []string{"web"}
+	r := start(t, Config{Specs: []spec.Spec{listener("web", path), user}, Cgroups: tree, Launcher: self()})
+	if st := r.until("web", in("armed")); st.PID != 0 || st.Restarts != 0 || st.Demand[0] != "listen web=unix:"+path {
+		t.Errorf("armed: %+v", st)
+	}
+	r.until("user", in("up"))
+	first := ask(t, path, "die")
+	if !strings.HasPrefix(first, "served by ") {
+		t.Fatalf("the service says %q", first)
+	}
+	r.until("web", in("armed"))
+	for range 5 {
+		ask(t, path, "die")
+	}
+	stay := r.until("web", in("armed"))
+	ask(t, path, "")
+	up := r.until("web", in("up"))
+	if up.Restarts <= stay.Restarts {
+		t.Errorf("no new life: %+v", up)
+	}
+	r.mustCall("stop", "web")
+	if _, err := net.Dial("unix", path); err == nil {
+		t.Error("a stopped service takes connections")
+	}
+	if st := r.status("user"); st.State != "waiting" {
+		t.Errorf("its user is %s", st.State)
+	}
+	r.mustCall("start", "web")
+	if again := ask(t, path, ""); !strings.HasPrefix(again, "served by ") {
+		t.Errorf("after a start it says %q", again)
+	}
+}
+
+// TestInitSocketEach: one process a connection, no more than allowed, the others wait.
+func TestInitSocketEach(t *testing.T) {
+	tree, path := asInit(t), filepath.Join(t.TempDir(), "each.sock")
+	each := listener("each", path)
+	each.Command, each.Listen.Each = []string{self(), "play", "connection"}, true
+	r := start(t, Config{Specs: []spec.Spec{each}, Cgroups: tree, Launcher: self()})
+	r.until("each", in("up"))
+	var conns []net.Conn
+	for range 3 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	var pid [3]int
+	for i := range 2 {
+		if _, err := fmt.Fscan(conns[i], &pid[i]); err != nil || pid[i] == 0 {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	if pid[0] == pid[1] {
+		t.Error("two connections, one process")
+	}
+	conns[2].SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := fmt.Fscan(conns[2], &pid[2]); err == nil {
+		t.Error("a third connection is served beside two")
+	}
+	conns[0].Close()
+	conns[2].SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := fmt.Fscan(conns[2], &pid[2]); err != nil {
+		t.Errorf("the third connection is not served: %v", err)
+	}
+	if st := r.status("each"); st.Clients != 2 {
+		t.Errorf("status tells %d connections", st.Clients)
+	}
+	r.mustCall("stop", "each")
+	if populated, err := tree.Populated("each"); err != nil || populated {
+		t.Errorf("processes are left: %t %v", populated, err)
+	}
+	noZombies(t)
+}
+
+func TestInitTimerAndPath(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	every := sh("every", "echo x >> "+dir+"/ticks")
+	every.Start, every.Timer.Every, every.Type, every.Restart = spec.OnDemand, 100*time.Millisecond, spec.Oneshot, spec.Never
+	path := sh("path", "cat "+dir+"/watched >> "+dir+"/seen; sleep 0.3")
+	path.Start, path.WatchPaths, path.Type, path.Restart = spec.OnDemand, []string{dir + "/watched"}, spec.Oneshot, spec.Never
+	r := start(t, Config{Specs: []spec.Spec{every, path}, Cgroups: tree})
+	waitFor(t, "five ticks", func() bool { data, _ := os.ReadFile(dir + "/ticks"); return len(data) >= 10 })
+	r.until("path", in("armed"))
+	for i := range 3 { // the second and third while the first is at work: they count as one
+		os.WriteFile(dir+"/watched.new", fmt.Appendf(nil, "%d", i), 0o644)
+		os.Rename(dir+"/watched.new", dir+"/watched")
+		if i == 0 {
+			waitFor(t, "the first change seen", func() bool { _, err := os.Stat(dir + "/seen"); return err == nil })
+		}
+	}
+	waitFor(t, "the last change seen", func() bool { data, _ := os.ReadFile(dir + "/seen"); return strings.HasSuffix(string(data), "2") })
+	r.until("path", in("armed"))
+}
+
+func TestInitConditions(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	no := sh("no", "exec sleep 1000")
+	no.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: dir + "/there"}}
+	yes := sh("yes", "exec sleep 1000")
+	yes.Conditions = []spec.Condition{{Kind: spec.PathCondition, Not: true, Value: dir + "/there"}}
+	r := start(t, Config{Specs: []spec.Spec{no, yes}, Cgroups: tree})
+	r.until("yes", in("up"))
+	if st := r.until("no", in("skipped")); !strings.Contains(st.Reason, "condition-path") {
+		t.Errorf("skipped: %+v", st)
+	}
+	if _, err := r.call("start", "no"); err == nil || !strings.Contains(err.Error(), "condition-path") {
+		t.Errorf("start of a service whose condition does not hold: %v", err)
+	}
+	os.WriteFile(dir+"/there", nil, 0o644)
+	r.mustCall("start", "no")
+}
+
+func TestInitConflicts(t *testing.T) {
+	tree := asInit(t)
+	a, b := sh("a", "exec sleep 1000"), sh("b", "exec sleep 1000")
+	b.Conflicts = []string{"a"}
+	r := start(t, Config{Specs: []spec.Spec{a, b}, Cgroups: tree})
+	r.until("a", in("up"))
+	if st := r.status("b"); st.State != "down" || !strings.Contains(st.Reason, "conflicts with a") {
+		t.Errorf("b beside a: %+v", st)
+	}
+	r.mustCall("start", "b")
+	if st := r.status("a"); st.State != "down" {
+		t.Errorf("a beside b: %+v", st)
+	}
+	r.mustCall("start", "a")
+	if st := r.status("b"); st.State != "down" {
+		t.Errorf("b beside a again: %+v", st)
+	}
+}

@@ -1,0 +1,72 @@
+package supervise
+
+import (
+	"os"
+	"time"
+
+	"resinos/services/proc"
+)
+
+// life is what the loop holds of a service beyond its state: processes, descriptors and what is
+// shown. It belongs to the loop. A service keeps its life when the service files are read again,
+// though its number in the world may change.
+type life struct {
+	id  int // never given to another: what the watcher of demands knows it by
+	num int // in the world
+
+	process *proc.Process
+	birth   uint64 // when the process was born, in the kernel's ticks: tells it from a later one of the same number
+	clients map[int]*proc.Process
+
+	sockets []*os.File // open as long as somebody may come
+	stored  []stored   // what it left with us
+	pipe    *os.File   // the end at which it tells that it is ready, while it starts
+
+	probing func() // ends the probes; nil when there are none
+	sick    int    // health checks that failed in a row
+
+	text    string  // its latest STATUS=
+	changed float64 // of the phase, in seconds since kernel start
+	shown   phase   // what was logged last
+	began   float64 // of the first life, in seconds since kernel start
+	ready   float64
+	stale   bool          // its file says something else now than when it was started
+	left    []savedClient // connections of an earlier life, until they are taken over
+	removed bool          // its file is gone: it is stopped and then forgotten
+}
+
+// stored is one descriptor that a service left with us (FDSTORE=1).
+type stored struct {
+	name string
+	file *os.File
+}
+
+// close lets go of all descriptors that are kept for a start or until readiness.
+func (l *life) close() {
+	for _, s := range l.stored {
+		s.file.Close() // the service's own concern ended with it
+	}
+	l.stored = nil
+	l.closePipe()
+}
+
+func (l *life) closePipe() {
+	if l.pipe != nil {
+		l.pipe.Close() // nothing more is read from it
+		l.pipe = nil
+	}
+}
+
+func (l *life) endProbes() {
+	if l.probing != nil {
+		l.probing()
+		l.probing = nil
+	}
+	l.sick = 0
+}
+
+// moment is now in seconds since the kernel started.
+func moment() float64 { return kernelTime().Seconds() }
+
+// monotonic turns a time since the kernel's start into the clock of this process.
+func monotonic(since time.Duration) time.Time { return time.Now().Add(since - kernelTime()) }

@@ -1,0 +1,121 @@
+package supervise
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"time"
+
+	"resinos/services/control"
+	"resinos/services/spec"
+)
+
+// rescan reads the service files again and makes them the ones in force: new services start,
+// those whose file is gone or masks them stop, changed ones run on and are what their file says
+// from their next start on.
+func (s *Supervisor) rescan(ctx context.Context) (Rescanned, error) {
+	if s.cfg.Load == nil {
+		return Rescanned{}, &control.Error{Text: "service files cannot be read again here"}
+	}
+	list, faults := s.cfg.Load()
+	var found Rescanned
+	err := s.inLoop(ctx, func() { found = s.adopt(list) })
+	for _, f := range faults {
+		found.Faults = append(found.Faults, f.Error())
+	}
+	return found, err
+}
+
+// adopt takes list for what is to run.
+func (s *Supervisor) adopt(list []spec.Spec) (found Rescanned) {
+	kept := s.compare(list, &found)
+	before, sweeping := s.world.svcs, s.lifted()
+	fit := make(map[string]bool, len(before))
+	for i := range before {
+		fit[s.name(i)] = !before[i].broken
+	}
+	ending := s.world.ending
+	s.settle(append(slices.Clone(list), kept...))
+	s.world.ending = ending
+	for _, l := range sweeping {
+		s.sweeps.add(l.num, time.Now())
+	}
+	s.replan()
+	for i := range s.world.svcs {
+		name, svc := s.name(i), &s.world.svcs[i]
+		switch known, good := fit[name], !svc.broken; {
+		case s.lives[i].removed || !good:
+			s.do(s.world.feed(time.Now(), i, input{event: stop}))
+		case !known: // new, or mended, or unmasked
+			s.do(s.world.ask(time.Now(), i, want))
+		case svc.phase == armed && slices.Contains(found.Changed, name):
+			s.do(s.world.feed(time.Now(), i, input{event: stop}))
+			s.do(s.world.ask(time.Now(), i, want))
+		}
+	}
+	s.log.Info("service files read again", "added", len(found.Added), "changed", len(found.Changed), "removed", len(found.Removed))
+	return found
+}
+
+// compare tells what list changes and returns the definitions of services that are in it no more
+// but have something to be stopped.
+func (s *Supervisor) compare(list []spec.Spec, found *Rescanned) (kept []spec.Spec) {
+	wanted := make(map[string]*spec.Spec, len(list))
+	for i := range list {
+		wanted[list[i].Name] = &list[i]
+		if _, known := s.index[list[i].Name]; !known {
+			found.Added = append(found.Added, list[i].Name)
+		}
+	}
+	for i := range s.world.specs {
+		old, l := s.world.specs[i], s.lives[i]
+		now := wanted[old.Name]
+		switch {
+		case now == nil && !l.removed:
+			found.Removed = append(found.Removed, old.Name)
+		case now == nil:
+		case !reflect.DeepEqual(*now, old):
+			found.Changed = append(found.Changed, old.Name)
+			l.stale = l.stale || s.world.svcs[i].phase.alive()
+			s.reopen(old, *now, l)
+		}
+		if l.removed = now == nil; !l.removed {
+			continue
+		}
+		if s.world.svcs[i].phase.alive() || s.world.svcs[i].phase == armed {
+			old.Needs, old.Wants, old.After = nil, nil, nil // it only leaves
+			kept = append(kept, old)
+			continue
+		}
+		l.close()
+		delete(s.byID, l.id)
+	}
+	slices.Sort(found.Added)
+	return kept
+}
+
+// reopen closes sockets that the service's file does not name any more as it did.
+func (s *Supervisor) reopen(old, now spec.Spec, l *life) {
+	if len(l.sockets) == 0 || reflect.DeepEqual(old.Listen, now.Listen) {
+		return
+	}
+	s.demand.Disarm(l.id)
+	closeSockets(old, l)
+}
+
+// lifted takes the services out of the sweeping, to be put back under their new numbers.
+func (s *Supervisor) lifted() (list []*life) {
+	for _, i := range s.sweeps.waiting() {
+		list = append(list, s.lives[i])
+		s.sweeps.drop(i)
+	}
+	return list
+}
+
+// replan makes everybody look at everybody after the world was made anew, and sets all deadlines.
+func (s *Supervisor) replan() {
+	for i := range s.world.svcs {
+		s.alarm.plan(i, s.world.svcs[i].deadline)
+	}
+	s.do(s.world.refresh(time.Now()))
+}

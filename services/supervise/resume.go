@@ -1,0 +1,95 @@
+package supervise
+
+import (
+	"errors"
+	"syscall"
+
+	"resinos/services/proc"
+)
+
+var errUnfinished = errors.New("not started: PID 1 was executed again meanwhile")
+
+// takeOver adopts the processes of the earlier life. It comes before the reaper runs: what died
+// meanwhile is then still there to be told apart.
+func (s *Supervisor) takeOver(exits []savedExit) {
+	ended := map[int]syscall.WaitStatus{}
+	for _, x := range exits {
+		ended[x.PID] = syscall.WaitStatus(x.Wait)
+	}
+	for i, l := range s.lives {
+		if pid := s.world.svcs[i].pid; pid != 0 {
+			l.process = s.inherit(l, savedClient{pid, l.birth}, ended, false)
+		}
+		for _, c := range l.left {
+			if p := s.inherit(l, c, ended, true); p != nil {
+				if l.clients == nil {
+					l.clients = map[int]*proc.Process{}
+				}
+				l.clients[c.PID] = p
+			}
+		}
+		l.left = nil
+	}
+}
+
+// resume goes on where the earlier life stopped. What was decided and not done is done again or
+// overtaken by its deadline: each act may be done twice.
+func (s *Supervisor) resume() {
+	s.replan()
+	for i := range s.lives {
+		s.goOn(i)
+	}
+	s.post()
+	s.log.Info("services taken over", "count", len(s.world.alive()))
+}
+
+// inherit adopts one process. Of one that has ended already it is nil, and its exit is in the
+// mailbox.
+func (s *Supervisor) inherit(l *life, c savedClient, ended map[int]syscall.WaitStatus, client bool) *proc.Process {
+	if wait, dead := ended[c.PID]; dead {
+		s.mail.exit(death{l, proc.Status{Pid: c.PID, Wait: wait}, client})
+		return nil
+	}
+	if birth, err := proc.StartTime(c.PID); err == nil && (c.Birth == 0 || birth == c.Birth) {
+		p, err := s.cfg.Reaper.Adopt(c.PID, func(st proc.Status) { s.mail.exit(death{l, st, client}) })
+		if err == nil {
+			return p
+		}
+		s.log.Warn("process not taken over", "service", s.name(l.num), "pid", c.PID, "error", err)
+	}
+	s.mail.exit(death{l, proc.Status{Pid: c.PID, Unknown: true}, client})
+	return nil
+}
+
+// goOn does what the phase of service i needs beside its deadline.
+func (s *Supervisor) goOn(i int) {
+	sp, svc, l := &s.world.specs[i], &s.world.svcs[i], s.lives[i]
+	if len(sp.WatchPaths) > 0 && svc.phase.alive() {
+		s.await(l, nil, sp.WatchPaths)
+	}
+	switch svc.phase {
+	case armed:
+		if in, answered := s.arm(i); answered {
+			s.feed(i, in)
+		}
+	case starting:
+		if svc.pid == 0 && !sp.Listen.Each {
+			s.feed(i, input{event: exit, err: errUnfinished}) // what was forked and not booked is swept
+			return
+		}
+		s.probeReady(sp, l)
+	case up:
+		s.probeHealth(sp, l)
+		if sp.Listen.Each {
+			s.serve(sp, l)
+		}
+	case clearing:
+		if s.sweep(i) {
+			s.feed(i, input{empty: true})
+		}
+	case stopping:
+		if sp.Listen.Each && len(l.clients) == 0 {
+			s.feed(i, input{event: exit})
+		}
+	}
+}

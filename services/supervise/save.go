@@ -1,0 +1,269 @@
+package supervise
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"resinos/services/hold"
+	"resinos/services/notify"
+	"resinos/services/proc"
+	"resinos/services/spec"
+)
+
+// stateVersion is that of the saved state. Another one is not read: the caller starts afresh.
+const stateVersion = 1
+
+// saved is the whole state of a supervisor, for the next life of its process. Times are counted
+// from the kernel's start (CLOCK_BOOTTIME), 0 is none; files are places in the list beside it.
+type saved struct {
+	Version  int            `json:"version"`
+	Ending   bool           `json:"ending"`
+	Notify   *int           `json:"notify,omitempty"`
+	Services []savedService `json:"services"`
+	Exits    []savedExit    `json:"exits,omitempty"` // known to the reaper, not yet to the loop
+}
+
+type savedService struct {
+	Spec    spec.Spec `json:"spec"`
+	Removed bool      `json:"removed,omitempty"`
+
+	Phase                     string        `json:"phase"`
+	Since, Deadline, UpSince  time.Duration `json:",omitzero"`
+	BeganAt, Window           time.Duration `json:",omitzero"`
+	Wanted, Going, Missed     bool          `json:",omitzero"`
+	Soon, Reloading, Spoiled  bool          `json:",omitzero"`
+	Blame, Why, Text          string        `json:",omitzero"`
+	PID, LastPID              int           `json:",omitzero"`
+	LastWait                  uint32        `json:",omitzero"`
+	Tries, Lives              int           `json:",omitzero"`
+	Failures, Losses          int           `json:",omitzero"`
+	Birth                     uint64        `json:",omitzero"` // of PID, in clock ticks
+	Clients                   []savedClient `json:",omitempty"`
+	Sockets                   []int         `json:",omitempty"`
+	Stored                    []savedFile   `json:",omitempty"`
+	Pipe                      *int          `json:",omitempty"`
+	Changed, FirstUp, FirstAt float64       `json:",omitzero"` // what status shows
+	Stale                     bool          `json:",omitzero"`
+}
+
+type savedClient struct {
+	PID   int
+	Birth uint64
+}
+
+type savedFile struct {
+	Name string
+	File int
+}
+
+type savedExit struct {
+	PID  int
+	Wait uint32
+}
+
+// Save gives everything that the next life of this process needs to go on: Config.Saved and
+// Config.Files. It is for after Run has returned with ErrFrozen, or has panicked, and after the
+// reaper has ended: what dies from then on waits to be reaped. The files stay ours.
+func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
+	out := saved{Version: stateVersion, Ending: s.world.ending}
+	keep := func(f *os.File) int {
+		files = append(files, f)
+		return len(files) - 1
+	}
+	s.hearOut()
+	if s.socket != nil {
+		at := keep(s.socket)
+		out.Notify = &at
+	}
+	for i := range s.world.svcs {
+		out.Services = append(out.Services, s.saveService(i, keep))
+	}
+	exits, _ := s.mail.take()
+	for _, x := range exits {
+		out.Exits = append(out.Exits, savedExit{x.status.Pid, uint32(x.status.Wait)})
+	}
+	state, err = json.Marshal(out)
+	if err != nil {
+		return nil, nil, fmt.Errorf("save supervisor: %w", err)
+	}
+	return state, files, nil
+}
+
+// hearOut takes in the notifications that were received and not yet dealt with. After a panic one of
+// them may be what the loop stumbled over, so each may fail by itself.
+func (s *Supervisor) hearOut() {
+	for {
+		select {
+		case n := <-s.notes:
+			func() {
+				defer func() { _ = recover() }() // the panic that matters is being dealt with
+				s.note(n)
+			}()
+		default:
+			return
+		}
+	}
+}
+
+// since turns a moment of this process's clock into time since the kernel's start.
+func since(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return kernelTime() + time.Until(t)
+}
+
+// at is the reverse of since.
+func at(since time.Duration) time.Time {
+	if since == 0 {
+		return time.Time{}
+	}
+	return monotonic(since)
+}
+
+func (s *Supervisor) saveService(i int, keep func(*os.File) int) savedService {
+	svc, l := s.world.svcs[i], s.lives[i]
+	out := savedService{
+		Spec: s.world.specs[i], Removed: l.removed, Phase: svc.phase.String(),
+		Since: since(svc.since), Deadline: since(svc.deadline), UpSince: since(svc.upSince),
+		BeganAt: since(svc.began), Window: since(svc.window),
+		Wanted: svc.wanted, Going: svc.going, Missed: svc.missed, Soon: svc.soon, Reloading: svc.reloading, Spoiled: svc.spoiled,
+		Blame: svc.blame, Why: svc.why, Text: l.text, PID: svc.pid, LastPID: svc.last.Pid, LastWait: uint32(svc.last.Wait),
+		Tries: svc.tries, Lives: svc.lives, Failures: svc.failures, Losses: svc.losses,
+		Birth: l.birth, Changed: l.changed, FirstAt: l.began, FirstUp: l.ready, Stale: l.stale,
+	}
+	for pid := range l.clients {
+		birth, _ := proc.StartTime(pid) // 0 when it is gone: the next life finds out
+		out.Clients = append(out.Clients, savedClient{pid, birth})
+	}
+	for _, f := range l.sockets {
+		out.Sockets = append(out.Sockets, keep(f))
+	}
+	for _, st := range l.stored {
+		out.Stored = append(out.Stored, savedFile{st.name, keep(st.file)})
+	}
+	if l.pipe != nil {
+		at := keep(l.pipe)
+		out.Pipe = &at
+	}
+	return out
+}
+
+// restore makes the world that was saved. The processes are taken over by resume.
+func (s *Supervisor) restore() error {
+	var in saved
+	if err := json.Unmarshal(s.cfg.Saved, &in); err != nil {
+		return fmt.Errorf("restore supervisor: %w", err)
+	}
+	if in.Version != stateVersion {
+		return fmt.Errorf("restore supervisor: version %d is not %d", in.Version, stateVersion)
+	}
+	files := descriptors(s.cfg.Files)
+	specs := make([]spec.Spec, len(in.Services))
+	for i := range in.Services {
+		specs[i] = in.Services[i].Spec
+	}
+	if in.Notify != nil {
+		fd, err := files.at(*in.Notify)
+		if err == nil {
+			s.notify, err = notify.From(os.NewFile(uintptr(fd), s.cfg.NotifyPath), s.cfg.NotifyPath)
+		}
+		if err != nil {
+			return fmt.Errorf("restore supervisor: %w", err)
+		}
+	}
+	s.settle(specs)
+	s.world.ending = in.Ending
+	for k := range in.Services {
+		if err := s.restoreService(&in.Services[k], files); err != nil {
+			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
+		}
+	}
+	s.takeOver(in.Exits)
+	return nil
+}
+
+type descriptors []int
+
+func (d descriptors) at(i int) (int, error) {
+	if i < 0 || i >= len(d) || d[i] < 0 {
+		return -1, fmt.Errorf("descriptor %d of %d is missing", i, len(d))
+	}
+	return d[i], nil
+}
+
+// held is a descriptor that is kept for others: our poller must never look at it.
+func (d descriptors) held(i int, name string) (*os.File, error) {
+	fd, err := d.at(i)
+	if err != nil {
+		return nil, err
+	}
+	return hold.File(fd, name)
+}
+
+func (s *Supervisor) restoreService(in *savedService, files descriptors) error {
+	i, known := s.index[in.Spec.Name]
+	if !known {
+		return errors.New("it is named twice")
+	}
+	svc, l := &s.world.svcs[i], s.lives[i]
+	p, known := phaseNamed(in.Phase)
+	if !known {
+		return fmt.Errorf("no phase %q", in.Phase)
+	}
+	epoch, seed, broken := svc.epoch, svc.seed, svc.broken
+	*svc = service{
+		phase: p, since: at(in.Since), deadline: at(in.Deadline), upSince: at(in.UpSince), began: at(in.BeganAt), window: at(in.Window),
+		epoch: epoch, seed: seed, broken: broken,
+		wanted: in.Wanted, going: in.Going, missed: in.Missed, soon: in.Soon, reloading: in.Reloading, spoiled: in.Spoiled,
+		blame: in.Blame, why: in.Why, pid: in.PID, last: proc.Status{Pid: in.LastPID, Wait: syscall.WaitStatus(in.LastWait)},
+		tries: in.Tries, lives: in.Lives, failures: in.Failures, losses: in.Losses,
+	}
+	l.text, l.birth, l.removed, l.stale = in.Text, in.Birth, in.Removed, in.Stale
+	l.shown, l.changed, l.began, l.ready = p, in.Changed, in.FirstAt, in.FirstUp
+	l.left = in.Clients
+	return l.take(in, files)
+}
+
+// take takes the descriptors of a life over.
+func (l *life) take(in *savedService, files descriptors) error {
+	for i, n := range in.Sockets {
+		name := in.Spec.Name
+		if i < len(in.Spec.Listen.Sockets) {
+			name = in.Spec.Listen.Sockets[i].Network + ":" + in.Spec.Listen.Sockets[i].Address
+		}
+		f, err := files.held(n, name)
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, f)
+	}
+	for _, st := range in.Stored {
+		f, err := files.held(st.File, st.Name)
+		if err != nil {
+			return err
+		}
+		l.stored = append(l.stored, stored{st.Name, f})
+	}
+	if in.Pipe != nil {
+		fd, err := files.at(*in.Pipe)
+		if err != nil {
+			return err
+		}
+		l.pipe = os.NewFile(uintptr(fd), "readiness") // read with deadlines: the poller's
+	}
+	return nil
+}
+
+func phaseNamed(name string) (phase, bool) {
+	for p := down; p < numPhases; p++ {
+		if phaseNames[p] == name {
+			return p, true
+		}
+	}
+	return 0, false
+}

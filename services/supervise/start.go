@@ -1,0 +1,140 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"resinos/services/proc"
+	"resinos/services/spec"
+)
+
+// launcher is the name by which the init binary confines itself and then becomes a service's program.
+const launcher = "launch"
+
+var errOvertaken = errors.New("not started: asked to stop meanwhile")
+
+// fork starts the process of service i and tells how it went.
+func (s *Supervisor) fork(i int) input {
+	if s.world.svcs[i].phase != starting {
+		return input{event: exit, err: errOvertaken}
+	}
+	sp, l := &s.world.specs[i], s.lives[i]
+	for _, c := range sp.Conditions {
+		if holds, why := s.cfg.Conditions(c); !holds {
+			return input{event: skip, why: why}
+		}
+	}
+	l.text, l.stale = "", false
+	if l.began == 0 {
+		l.began = moment()
+	}
+	pid, err := s.bear(sp, l)
+	if err != nil {
+		s.log.Error("service not started", "service", sp.Name, "error", err)
+		l.closePipe()
+		return input{event: exit, err: err}
+	}
+	return input{began: true, pid: pid}
+}
+
+// bear starts the main process of a service, or begins to take connections, and returns its pid.
+func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
+	if err := s.listen(sp, l); err != nil {
+		return 0, err
+	}
+	if sp.Listen.Each {
+		s.await(l, l.sockets, nil)
+		return 0, nil
+	}
+	g, told, err := s.gifts(sp, l)
+	if err != nil {
+		return 0, err
+	}
+	defer told()
+	c, let, err := s.compose(sp, sp.Command, g)
+	if err != nil {
+		return 0, err
+	}
+	defer let()
+	if err := s.house(sp, &c); err != nil {
+		return 0, err
+	}
+	if c.Cgroup != nil {
+		defer c.Cgroup.Close() // only looked at
+	}
+	c.OnExit = func(st proc.Status) { s.mail.exit(death{l, st, false}) }
+	if l.process != nil {
+		sign(c.Stdout, 0) // what comes before the new number is known is not the old one's
+	}
+	p, err := s.cfg.Reaper.Start(c)
+	if err != nil {
+		return 0, err
+	}
+	if p.Degraded != nil {
+		s.log.Warn("service started with less", "service", sp.Name, "pid", p.Pid, "error", p.Degraded)
+	}
+	l.process = p
+	l.birth, _ = proc.StartTime(p.Pid) // 0 when it is dead already: its exit is on its way
+	sign(c.Stdout, p.Pid)
+	s.probeReady(sp, l)
+	return p.Pid, nil
+}
+
+// gifts collects what the main process gets: the sockets, what it once left with us, and the
+// descriptor on which it tells that it is ready. told closes our side of the last.
+func (s *Supervisor) gifts(sp *spec.Spec, l *life) (g gifts, told func(), err error) {
+	g.watchdog, g.notify = sp.WatchdogEvery, talks(sp)
+	for i, f := range l.sockets {
+		g.files = append(g.files, f)
+		name := sp.Listen.Sockets[i].Name
+		if name == "" {
+			name = sp.Name
+		}
+		g.names = append(g.names, name)
+	}
+	for _, kept := range l.stored {
+		g.files = append(g.files, kept.file)
+		g.names = append(g.names, kept.name)
+	}
+	if sp.Ready.FD == 0 {
+		return g, func() {}, nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return g, nil, fmt.Errorf("make readiness descriptor: %w", err)
+	}
+	l.closePipe()
+	l.pipe, g.readyTo = r, sp.Ready.FD
+	g.files = append(g.files, w)
+	return g, func() { w.Close() }, nil // the child has its own
+}
+
+// house gives c the cgroup in which its process is born, with the service's limits.
+func (s *Supervisor) house(sp *spec.Spec, c *proc.Command) (err error) {
+	if s.cfg.Cgroups == nil {
+		return nil
+	}
+	born := s.cfg.Cgroups.Create
+	if sp.KillMode == spec.Process {
+		born = s.cfg.Cgroups.Join // those it left behind live on there
+	}
+	if c.Cgroup, err = born(leaf(sp)); err != nil {
+		return err
+	}
+	if err := s.cfg.Cgroups.Limit(sp.Name, sp.Limits); err != nil {
+		s.log.Warn("service runs without its limits", "service", sp.Name, "error", err)
+	}
+	return nil
+}
+
+// leaf names the group in which the processes of a service are born. A delegated service gets a
+// leaf of its own in its group: cgroup v2 lets a group with controllers for its children hold no
+// process, so the engine could neither make limited groups below its own nor be started again
+// beside them.
+func leaf(sp *spec.Spec) string {
+	if sp.CgroupDelegate {
+		return sp.Name + "/main"
+	}
+	return sp.Name
+}

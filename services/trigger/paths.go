@@ -1,0 +1,227 @@
+package trigger
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What inotify is asked for at a place.
+const (
+	moves   = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO
+	leaves  = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	changes = unix.IN_CLOSE_WRITE | unix.IN_ATTRIB
+)
+
+// masks are by role; an entry that is the last is also asked about writes, which may come before
+// the thing itself is watched.
+var masks = map[role]uint32{
+	passing: leaves | unix.IN_ONLYDIR,
+	entry:   leaves | moves | unix.IN_ONLYDIR,
+	self:    leaves | moves | changes,
+}
+
+// paths watches paths with one inotify. All of it belongs to Watcher.Run's goroutine.
+type paths struct {
+	inotify int
+	log     *slog.Logger
+	buf     []byte
+	armed   map[int][]*target
+	watches map[int32]map[*target]bool // who uses a watch of the kernel
+	stirred map[*target]bool           // something happened, and the quiet after it has not come
+}
+
+// target is one armed path.
+type target struct {
+	id    int
+	path  string
+	spots []spot
+	stamp stamp
+	quiet quiet
+	hit   bool // the path itself has changed
+}
+
+// spot is a hop that is watched.
+type spot struct {
+	hop
+	wd int32
+}
+
+func newPaths(inotify int, log *slog.Logger) *paths {
+	return &paths{
+		inotify: inotify, log: log,
+		armed: map[int][]*target{}, watches: map[int32]map[*target]bool{}, stirred: map[*target]bool{},
+	}
+}
+
+func (p *paths) close() { unix.Close(p.inotify) } // an inotify loses nothing
+
+// add watches a path. What has changed after since counts as a change.
+func (p *paths) add(id int, path string, since unix.Timespec) {
+	t := &target{id: id, path: path}
+	p.armed[id] = append(p.armed[id], t)
+	p.follow(t)
+	if t.stamp.changedSince(since, fileClock()) {
+		t.hit = true
+		p.stir(t, time.Now())
+	}
+}
+
+func (p *paths) remove(id int) {
+	for _, t := range p.armed[id] {
+		for _, s := range t.spots {
+			p.release(t, s.wd)
+		}
+		delete(p.stirred, t)
+	}
+	delete(p.armed, id)
+}
+
+// maxWalks bounds how often follow tries to see the same trail twice. Whoever changes it faster
+// than that stirs the target again.
+const maxWalks = 4
+
+// follow brings the watches of t to where its path leads now. A place may change between the look
+// at it and its watch, so it walks until the watches are those of the walk before.
+func (p *paths) follow(t *target) {
+	for range maxWalks {
+		spots := p.watch(t)
+		for _, old := range t.spots {
+			if !slices.ContainsFunc(spots, func(s spot) bool { return s.wd == old.wd }) {
+				p.release(t, old.wd)
+			}
+		}
+		same := slices.Equal(spots, t.spots)
+		t.spots = spots
+		if same {
+			break
+		}
+	}
+	t.stamp = stampOf(t.path)
+}
+
+func (p *paths) watch(t *target) []spot {
+	var spots []spot
+	for _, h := range trail(t.path, look) {
+		mask := masks[h.role]
+		if h.role == entry && h.last {
+			mask |= unix.IN_CLOSE_WRITE
+		}
+		// Several hops may be one thing to the kernel; it then adds the masks up.
+		wd, err := unix.InotifyAddWatch(p.inotify, h.at, mask|unix.IN_MASK_ADD|unix.IN_DONT_FOLLOW)
+		switch {
+		case err == nil:
+			if p.watches[int32(wd)] == nil {
+				p.watches[int32(wd)] = map[*target]bool{}
+			}
+			p.watches[int32(wd)][t] = true
+			spots = append(spots, spot{h, int32(wd)})
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // these: gone since the walk
+			p.log.Warn("trigger lost", "path", h.at, "error", os.NewSyscallError("inotify_add_watch", err))
+		}
+	}
+	return spots
+}
+
+func (p *paths) release(t *target, wd int32) {
+	users := p.watches[wd]
+	delete(users, t)
+	if users != nil && len(users) == 0 {
+		delete(p.watches, wd)
+		unix.InotifyRmWatch(p.inotify, uint32(wd)) // gone with its file is as good
+	}
+}
+
+// read takes one buffer of events; what is left is told again.
+func (p *paths) read(now time.Time) {
+	if p.buf == nil {
+		p.buf = make([]byte, 16<<10)
+	}
+	n, err := unix.Read(p.inotify, p.buf)
+	if err != nil || n <= 0 {
+		return // nothing there
+	}
+	parseEvents(p.buf[:n], func(ev event) { p.event(ev, now) })
+}
+
+func (p *paths) event(ev event, now time.Time) {
+	if ev.mask&unix.IN_Q_OVERFLOW != 0 {
+		p.overflow(now)
+		return
+	}
+	users := p.watches[ev.wd]
+	if ev.mask&unix.IN_IGNORED != 0 {
+		delete(p.watches, ev.wd) // the kernel has, too
+	}
+	for t := range users {
+		for _, s := range t.spots {
+			if s.wd == ev.wd {
+				p.judge(t, s.hop, ev, now)
+			}
+		}
+	}
+}
+
+// judge says what an event means for a target that watches h.
+func (p *paths) judge(t *target, h hop, ev event, now time.Time) {
+	lost := ev.mask&(leaves|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0
+	named := h.role == entry && ev.name == h.name
+	if h.role == self && ev.mask&unix.IN_IGNORED == 0 || named && h.last {
+		t.hit = true
+	} else if !named && !lost {
+		return // of a neighbour
+	}
+	p.stir(t, now)
+}
+
+// overflow fires everything: what happened is lost.
+func (p *paths) overflow(now time.Time) {
+	p.log.Warn("path events lost, all paths count as changed")
+	for _, list := range p.armed {
+		for _, t := range list {
+			t.hit = true
+			p.stir(t, now)
+		}
+	}
+}
+
+func (p *paths) stir(t *target, now time.Time) {
+	t.quiet.note(now)
+	p.stirred[t] = true
+}
+
+// next is when settle wants to be called, zero for no time.
+func (p *paths) next() time.Time {
+	var next time.Time
+	for t := range p.stirred {
+		if due := t.quiet.due(); next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	return next
+}
+
+// settle returns the changes of paths that have become quiet. Where only the way to a path has
+// changed it is followed, and what it leads to decides.
+func (p *paths) settle(now time.Time) []Fire {
+	var fires []Fire
+	for t := range p.stirred {
+		if t.quiet.due().After(now) {
+			continue
+		}
+		delete(p.stirred, t)
+		was := t.stamp
+		if !t.hit {
+			p.follow(t)
+		}
+		if t.hit || t.stamp != was {
+			fires = append(fires, Fire{t.id, "change of " + t.path})
+		}
+		t.quiet, t.hit = quiet{}, false
+	}
+	return fires
+}

@@ -1,0 +1,442 @@
+package trigger
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	must(t, os.WriteFile(path, []byte(text), 0o644))
+}
+
+// TestChange: what is done to a path, or to the way to it, and whether that is a change of it.
+func TestChange(t *testing.T) {
+	mkdirs := func(t *testing.T, path string) { must(t, os.MkdirAll(path, 0o755)) }
+	for name, c := range map[string]struct {
+		path   string // below the test's folder
+		before func(t *testing.T, dir string)
+		do     func(t *testing.T, dir string)
+		silent bool
+	}{
+		"write":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/f", "2") }, false},
+		"truncate":        {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
+		"rename over":     {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/n", "2"); must(t, os.Rename(d+"/n", d+"/f")) }, false},
+		"remove":          {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/f")) }, false},
+		"chmod":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Chmod(d+"/f", 0o600)) }, false},
+		"appears":         {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1") }, false},
+		"appears deep":    {"a/b/c/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b/c"); write(t, d+"/a/b/c/f", "1") }, false},
+		"appears by move": {"a/f", func(t *testing.T, d string) { mkdirs(t, d+"/n"); write(t, d+"/n/f", "") }, func(t *testing.T, d string) { must(t, os.Rename(d+"/n", d+"/a")) }, false},
+		"way moves off":   {"a/b/f", func(t *testing.T, d string) { mkdirs(t, d+"/a/b"); write(t, d+"/a/b/f", "") }, func(t *testing.T, d string) { must(t, os.Rename(d+"/a", d+"/n")) }, false},
+		"way swapped": {"a/f", func(t *testing.T, d string) {
+			mkdirs(t, d+"/a")
+			mkdirs(t, d+"/n")
+			write(t, d+"/a/f", "1")
+			write(t, d+"/n/f", "2")
+		}, func(t *testing.T, d string) {
+			must(t, unix.Renameat2(unix.AT_FDCWD, d+"/a", unix.AT_FDCWD, d+"/n", unix.RENAME_EXCHANGE))
+		}, false},
+		"tree removed": {"a/f", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "1") }, func(t *testing.T, d string) { must(t, os.RemoveAll(d+"/a")) }, false},
+		"link's file": {"l", func(t *testing.T, d string) {
+			mkdirs(t, d+"/a")
+			write(t, d+"/a/f", "1")
+			must(t, os.Symlink("a/f", d+"/l"))
+		}, func(t *testing.T, d string) { write(t, d+"/a/f", "2") }, false},
+		"link's file over": {"l", func(t *testing.T, d string) {
+			mkdirs(t, d+"/a")
+			write(t, d+"/a/f", "1")
+			must(t, os.Symlink("a/f", d+"/l"))
+		}, func(t *testing.T, d string) { write(t, d+"/n", "2"); must(t, os.Rename(d+"/n", d+"/a/f")) }, false},
+		"folder link swapped": {"d/f", func(t *testing.T, d string) {
+			mkdirs(t, d+"/1")
+			mkdirs(t, d+"/2")
+			write(t, d+"/1/f", "1")
+			write(t, d+"/2/f", "2")
+			must(t, os.Symlink("1", d+"/d"))
+		}, func(t *testing.T, d string) {
+			must(t, os.Symlink("2", d+"/n"))
+			must(t, os.Rename(d+"/n", d+"/d"))
+		}, false},
+		"dangling link":  {"l", func(t *testing.T, d string) { must(t, os.Symlink(d+"/a/f", d+"/l")) }, func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "2") }, false},
+		"loop mended":    {"l", func(t *testing.T, d string) { must(t, os.Symlink("m", d+"/l")); must(t, os.Symlink("l", d+"/m")) }, func(t *testing.T, d string) { must(t, os.Remove(d+"/m")); write(t, d+"/m", "") }, false},
+		"becomes a loop": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Symlink("f", d+"/n")); must(t, os.Rename(d+"/n", d+"/f")) }, false},
+		"into a folder":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
+		"folder's file":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
+		"out of folder":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/a/f")) }, false},
+		"there and gone": {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Remove(d+"/f")) }, false},
+		"up and down":    {"a/../f", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
+		"way is a file":  {"f/x", func(t *testing.T, d string) { write(t, d+"/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/f")); mkdirs(t, d+"/f/x") }, false},
+
+		"neighbour":         {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/g", "2"); must(t, os.Remove(d+"/g")) }, true},
+		"only read":         {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { _, err := os.ReadFile(d + "/f"); must(t, err) }, true},
+		"way appears":       {"a/b/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, true},
+		"link, same file":   {"l", func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Symlink("f", d+"/l")) }, func(t *testing.T, d string) { must(t, os.Symlink("./f", d+"/n")); must(t, os.Rename(d+"/n", d+"/l")) }, true},
+		"way there and off": {"a/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a"); must(t, os.Remove(d+"/a")) }, true},
+		"folder is listed":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { _, err := os.ReadDir(d + "/a"); must(t, err) }, true},
+		"below the folder":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, func(t *testing.T, d string) { write(t, d+"/a/b/f", "") }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			c.before(t, dir)
+			time.Sleep(20 * time.Millisecond) // let the file systems' clock tick
+			w := runs(t)
+			arm(t, w, 3, nil, dir+"/"+c.path)
+			settled(t, w)
+			c.do(t, dir)
+			if !c.silent {
+				wantFire(t, w, Fire{3, "change of " + dir + "/" + c.path})
+				write(t, dir+"/later", "")
+				write(t, dir+"/f~", "")
+			}
+			wantSilence(t, w)
+		})
+	}
+}
+
+// runs is watching without the count of descriptors, for tests that run side by side.
+func runs(t *testing.T) *Watcher {
+	t.Helper()
+	w, err := New(slog.New(slog.DiscardHandler))
+	must(t, err)
+	over := make(chan error, 1)
+	ctx := t.Context()
+	go func() { over <- w.Run(ctx) }()
+	t.Cleanup(func() { <-over })
+	return w
+}
+
+// settled returns once all that was armed is watched: what is asked for later has happened.
+func settled(t testing.TB, w *Watcher) {
+	t.Helper()
+	files := opened(t, listenOn("udp", "127.0.0.1:0"))
+	poke(t, files[0])
+	arm(t, w, 1<<20, files)
+	wantFire(t, w, Fire{1 << 20, "traffic on udp:127.0.0.1:0"})
+}
+
+// TestChangeRightAfterArm: what happens between Arm and the moment Run comes to it is seen too.
+func TestChangeRightAfterArm(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	w, err := New(slog.New(slog.DiscardHandler))
+	must(t, err)
+	arm(t, w, 1, nil, path)
+	time.Sleep(20 * time.Millisecond)
+	write(t, path, "1")
+	over := make(chan error, 1)
+	ctx := t.Context()
+	go func() { over <- w.Run(ctx) }()
+	t.Cleanup(func() { <-over })
+	wantFire(t, w, Fire{1, "change of " + path})
+	arm(t, w, 1, nil, path) // changed before: not again
+	wantSilence(t, w)
+}
+
+// TestWrongClock: a file from the future is no change.
+func TestWrongClock(t *testing.T) {
+	at := func(sec int64) unix.Timespec { return unix.Timespec{Sec: sec, Nsec: 5} }
+	for name, c := range map[string]struct {
+		s          stamp
+		since, now int64
+		want       bool
+	}{
+		"missing": {stamp{}, 0, 9, false}, "before": {stamp{ino: 1, ctime: at(3)}, 4, 9, false}, "same moment": {stamp{ino: 1, ctime: at(4)}, 4, 9, false},
+		"since": {stamp{ino: 1, ctime: at(5)}, 4, 9, true}, "now": {stamp{ino: 1, ctime: at(9)}, 4, 9, true}, "future": {stamp{ino: 1, ctime: at(10)}, 4, 9, false},
+	} {
+		if got := c.s.changedSince(at(c.since), at(c.now)); got != c.want {
+			t.Errorf("%s: changedSince = %v", name, got)
+		}
+	}
+}
+
+// TestRenamedOverInALoop: a file that never comes to rest fires all the same, in time, and once.
+func TestRenamedOverInALoop(t *testing.T) {
+	dir, w := t.TempDir(), watching(t)
+	path := filepath.Join(dir, "f")
+	write(t, path, "")
+	stop, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				os.WriteFile(path+".new", fmt.Append(nil, i), 0o600)
+				os.Rename(path+".new", path)
+			}
+		}
+	}()
+	defer func() { close(stop); <-over }()
+	for range 3 {
+		start := time.Now()
+		arm(t, w, 1, nil, path)
+		wantFire(t, w, Fire{1, "change of " + path})
+		if took := time.Since(start); took < quietFor || took > 4*quietMost {
+			t.Errorf("fires after %v", took)
+		}
+	}
+	wantSilence(t, w)
+}
+
+// TestLinksInALoop: what replaces the path by loops of links, and back, does no harm.
+func TestLinksInALoop(t *testing.T) {
+	dir, w := t.TempDir(), watching(t)
+	path := filepath.Join(dir, "f")
+	for i := range 200 {
+		must(t, os.Symlink([]string{"f", "g/..", "../" + filepath.Base(dir) + "/f", path}[i%4], path+".new"))
+		must(t, os.Rename(path+".new", path))
+		if i%20 == 0 {
+			arm(t, w, 1, nil, path, path+"/x/y", filepath.Join(dir, "g", "f"))
+		}
+	}
+	select {
+	case <-w.Fired():
+	case <-time.After(silence):
+	}
+	arm(t, w, 1, nil, path)
+	settled(t, w)
+	must(t, os.Remove(path))
+	write(t, path, "sane again")
+	wantFire(t, w, Fire{1, "change of " + path})
+}
+
+// TestManyWatches: a thousand paths in few places, then all of them change at once; each fires
+// once. Afterwards the kernel holds no watch.
+func TestManyWatches(t *testing.T) {
+	dir, w := t.TempDir(), watching(t)
+	const n = 1000
+	for id := range n {
+		arm(t, w, id, nil, filepath.Join(dir, fmt.Sprint(id%10), fmt.Sprint(id)))
+	}
+	settled(t, w)
+	for id := range n {
+		must(t, os.MkdirAll(filepath.Join(dir, fmt.Sprint(id%10)), 0o755))
+		write(t, filepath.Join(dir, fmt.Sprint(id%10), fmt.Sprint(id)), "")
+	}
+	fired := map[int]bool{}
+	for range n {
+		select {
+		case f := <-w.Fired():
+			if fired[f.ID] {
+				t.Fatalf("%d fires twice", f.ID)
+			}
+			fired[f.ID] = true
+		case <-time.After(patience):
+			t.Fatalf("only %d fire", len(fired))
+		}
+	}
+	wantSilence(t, w)
+	if got := kernelWatches(t, w); got != 0 {
+		t.Errorf("%d watches are left in the kernel", got)
+	}
+}
+
+func kernelWatches(t *testing.T, w *Watcher) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", w.paths.inotify))
+	must(t, err)
+	return strings.Count(string(data), "inotify wd:")
+}
+
+// TestTwoPathsOneFire: a service whose paths change together is started once.
+func TestTwoPathsOneFire(t *testing.T) {
+	dir, w := t.TempDir(), watching(t)
+	arm(t, w, 1, nil, dir+"/a", dir+"/b")
+	settled(t, w)
+	write(t, dir+"/a", "")
+	write(t, dir+"/b", "")
+	select {
+	case <-w.Fired():
+	case <-time.After(patience):
+		t.Fatal("nothing fires")
+	}
+	wantSilence(t, w)
+}
+
+// TestOverflow: when the kernel has lost events every path counts as changed.
+func TestOverflow(t *testing.T) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	must(t, err)
+	p := newPaths(fd, slog.New(slog.DiscardHandler))
+	defer p.close()
+	now := time.Now()
+	p.add(1, "/", fileClock())
+	p.add(2, "/nowhere", fileClock())
+	if fires := p.settle(now.Add(time.Hour)); fires != nil || !p.next().IsZero() {
+		t.Errorf("before: %v, next %v", fires, p.next())
+	}
+	p.event(event{wd: -1, mask: unix.IN_Q_OVERFLOW}, now)
+	if next := p.next(); !next.Equal(now.Add(quietFor)) {
+		t.Errorf("next in %v", next.Sub(now))
+	}
+	if fires := p.settle(now); fires != nil {
+		t.Errorf("too early: %v", fires)
+	}
+	if fires := p.settle(now.Add(quietFor)); len(fires) != 2 {
+		t.Errorf("fires %v", fires)
+	}
+}
+
+func TestQuiet(t *testing.T) {
+	start := time.Unix(100, 0)
+	for name, c := range map[string]struct {
+		notes []time.Duration
+		want  time.Duration
+	}{
+		"one":     {[]time.Duration{0}, 50 * time.Millisecond},
+		"burst":   {[]time.Duration{0, 20 * time.Millisecond, 40 * time.Millisecond}, 90 * time.Millisecond},
+		"no rest": {[]time.Duration{0, 200 * time.Millisecond, 490 * time.Millisecond}, 500 * time.Millisecond},
+	} {
+		var q quiet
+		for _, d := range c.notes {
+			q.note(start.Add(d))
+		}
+		if got := q.due().Sub(start); got != c.want {
+			t.Errorf("%s: due after %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// world is a file system for trail: folders are "/", links their target, others "".
+type world map[string]string
+
+func (w world) look(path string) (kind, string) {
+	switch to, ok := w[path]; {
+	case !ok:
+		return missing, ""
+	case to == "/":
+		return folder, ""
+	case to == "":
+		return other, ""
+	default:
+		return link, strings.TrimPrefix(to, "-> ")
+	}
+}
+
+func TestTrail(t *testing.T) {
+	w := world{"/etc": "/", "/etc/app": "/", "/etc/data": "/", "/etc/data/conf": "", "/etc/app/conf": "-> ../data/conf", "/l": "-> m", "/m": "-> l", "/abs": "-> /etc/./app/"}
+	for path, want := range map[string]string{
+		// The drawing above hop.
+		"/etc/app/conf":     "passing /etc, passing /etc/app, entry /etc/app conf, passing /etc/data, entry /etc/data conf last, self /etc/data/conf last",
+		"/":                 "self / last",
+		"/etc/":             "entry / etc last, self /etc last",
+		"/etc/..":           "passing /etc, self / last",
+		"/etc/x/y":          "passing /etc, entry /etc x",
+		"/etc/x":            "passing /etc, entry /etc x last",
+		"/etc/data/conf/x":  "passing /etc, passing /etc/data, entry /etc/data conf",
+		"/abs":              "entry / abs, passing /etc, entry /etc app last, self /etc/app last",
+		"/../../etc/./data": "passing /etc, entry /etc data last, self /etc/data last",
+	} {
+		if got := text(trail(path, w.look)); got != want {
+			t.Errorf("trail(%q) =\n%s, want\n%s", path, got, want)
+		}
+	}
+	if got := trail("/l/x", w.look); len(got) != maxLinks+1 {
+		t.Errorf("a loop gives %d hops", len(got))
+	}
+	w["/long"] = "-> " + strings.Repeat("etc/../", 500) + "etc"
+	if got := trail("/long", w.look); len(got) != maxHops {
+		t.Errorf("an endless link gives %d hops", len(got))
+	}
+}
+
+func text(hops []hop) string {
+	var parts []string
+	for _, h := range hops {
+		s := map[role]string{passing: "passing ", entry: "entry ", self: "self "}[h.role] + h.at
+		if h.name != "" {
+			s += " " + h.name
+		}
+		if h.last {
+			s += " last"
+		}
+		parts = append(parts, s)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func FuzzTrail(f *testing.F) {
+	f.Add("/a/b/../c", "a/b")
+	f.Add("//l/./l/..", "/l/l")
+	f.Add("/l", "../l/x")
+	f.Fuzz(func(t *testing.T, path, to string) {
+		if len(path) > 200 || len(to) > 200 || to == "" {
+			return
+		}
+		hops := trail("/"+path, func(p string) (kind, string) {
+			switch len(p) % 4 {
+			case 0:
+				return link, to
+			case 1:
+				return missing, ""
+			case 2:
+				return other, ""
+			}
+			return folder, ""
+		})
+		if len(hops) == 0 || len(hops) > maxHops+1 {
+			t.Fatalf("trail(%q) has %d hops", path, len(hops))
+		}
+		for i, h := range hops {
+			if !filepath.IsAbs(h.at) || h.at != filepath.Clean(h.at) || (h.role == entry) != (h.name != "") {
+				t.Errorf("trail(%q): hop %+v", path, h)
+			}
+			if h.role == self && i != len(hops)-1 {
+				t.Errorf("trail(%q) goes on behind %+v", path, h)
+			}
+		}
+	})
+}
+
+// raw is an inotify event as the kernel writes it.
+func raw(wd int32, mask uint32, name string, size int) []byte {
+	b := binary.NativeEndian.AppendUint32(nil, uint32(wd))
+	b = binary.NativeEndian.AppendUint32(b, mask)
+	b = binary.NativeEndian.AppendUint32(b, 0)
+	b = binary.NativeEndian.AppendUint32(b, uint32(size))
+	return append(append(b, name...), make([]byte, size-len(name))...)
+}
+
+func TestParseEvents(t *testing.T) {
+	data := append(append(raw(3, unix.IN_CREATE, "name", 16), raw(-1, unix.IN_Q_OVERFLOW, "", 0)...), raw(4, 1, "cut", 16)[:20]...)
+	var got []event
+	parseEvents(data, func(ev event) { got = append(got, ev) })
+	if want := []event{{3, unix.IN_CREATE, "name"}, {-1, unix.IN_Q_OVERFLOW, ""}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("parseEvents gives %+v, want %+v", got, want)
+	}
+}
+
+func FuzzParseEvents(f *testing.F) {
+	f.Add(raw(3, unix.IN_CREATE, "name", 16))
+	f.Add(append(raw(1, 2, "", 0), 1, 2, 3))
+	f.Add([]byte(strings.Repeat("\xff", 40)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n := 0
+		parseEvents(data, func(ev event) {
+			n++
+			if strings.ContainsRune(ev.name, 0) {
+				t.Errorf("name %q", ev.name)
+			}
+		})
+		if n > len(data)/unix.SizeofInotifyEvent {
+			t.Errorf("%d events in %d bytes", n, len(data))
+		}
+	})
+}

@@ -1,0 +1,387 @@
+// Package trigger owns what starts a service on demand: the sockets PID 1 opens for it (Open), the
+// wait for traffic on them or for a change of a path (Watcher), and the taking of one connection
+// (Accept). It starts nothing, reads no byte of what comes, and knows a service only as a number.
+// Read Watcher first.
+package trigger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fire says that what a service was armed with has happened.
+type Fire struct {
+	ID   int    // as in Arm
+	What string // for people: "traffic on tcp::80", "change of /etc/x"
+}
+
+// Watcher waits for everything that is armed, in one epoll. It is a one-shot: what has fired is
+// disarmed, so that traffic which nobody takes costs nothing. Arm and Disarm may be called from
+// any goroutine, before Run too, and never wait for more than a leaf lock.
+//
+//	Arm, Disarm ─▶ requests ─▶ Run: sockets, paths ─▶ fires ─▶ deliver ─▶ Fired
+//	                  └─ wake ────▲
+type Watcher struct {
+	log   *slog.Logger
+	poll  *os.File // the epoll; Go's own poller waits for it, which costs no thread
+	fired chan Fire
+	news  chan struct{} // capacity 1: fires has changed
+
+	// Of Run alone.
+	paths   *paths
+	sockets map[uint64]socket // by the number in the epoll event
+	armed   map[int][]uint64  // numbers of the sockets of an id
+	last    uint64            // number given out
+
+	// mu guards what is below.
+	mu       sync.Mutex
+	wake     int             // eventfd; -1 when Run is over
+	requests map[int]request // the latest of each id wins
+	fires    []*Fire         // at most one an id
+}
+
+// socket is one that is armed. Its descriptor is the caller's, who may close it at any time.
+type socket struct {
+	id   int
+	file *os.File
+}
+
+// request is what an id is to be armed with; nothing means disarmed.
+type request struct {
+	sockets []*os.File
+	paths   []string
+	since   unix.Timespec // changes of paths from here on count
+}
+
+// Numbers in epoll events that are no socket's.
+const (
+	wakeNumber uint64 = iota
+	pathsNumber
+	firstNumber
+)
+
+// New makes a Watcher. Run has to be called once, and gives everything back at its end.
+func New(log *slog.Logger) (*Watcher, error) {
+	w := &Watcher{
+		log: log, wake: -1, fired: make(chan Fire), news: make(chan struct{}, 1),
+		sockets: map[uint64]socket{}, armed: map[int][]uint64{}, requests: map[int]request{}, last: firstNumber,
+	}
+	if err := w.open(); err != nil {
+		w.shut()
+		return nil, fmt.Errorf("make trigger watcher: %w", err)
+	}
+	return w, nil
+}
+
+func (w *Watcher) open() error {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // what NewFile gives to Go's poller
+		unix.Close(fd) // nobody else has it
+		return os.NewSyscallError("fcntl", err)
+	}
+	w.poll = os.NewFile(uintptr(fd), "epoll")
+	if w.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return os.NewSyscallError("inotify_init1", err)
+	}
+	w.paths = newPaths(inotify, w.log)
+	return errors.Join(w.add(w.wake, unix.EPOLLIN, wakeNumber), w.add(inotify, unix.EPOLLIN, pathsNumber))
+}
+
+// Arm lets id fire once: when one of the sockets has traffic, be it traffic that waits already, or
+// one of the absolute paths changes, which may be missing yet. It replaces what id was armed
+// with. The files stay the caller's; one that is closed while armed fires no more. What the kernel
+// then refuses to watch is logged.
+func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
+	for _, f := range sockets {
+		if f == nil {
+			return errors.New("arm trigger: no socket")
+		}
+	}
+	for _, path := range paths {
+		if !strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) {
+			return fmt.Errorf("arm trigger: %q is no absolute path", path)
+		}
+	}
+	return w.request(id, request{slices.Clone(sockets), slices.Clone(paths), fileClock()})
+}
+
+// Disarm takes back what id was armed with, and a fire of it that nobody received yet. One that
+// is being received at this moment may still come.
+func (w *Watcher) Disarm(id int) {
+	w.request(id, request{}) // when Run is over nothing is armed
+}
+
+// Fired is where fires come out, of each id at most one at a time. It is never closed.
+func (w *Watcher) Fired() <-chan Fire { return w.fired }
+
+func (w *Watcher) request(id int, r request) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wake < 0 {
+		return fmt.Errorf("arm trigger: %w", os.ErrClosed)
+	}
+	w.requests[id] = r
+	if i := w.waiting(id); i >= 0 {
+		w.fires = slices.Delete(w.fires, i, i+1)
+		w.tell()
+	}
+	w.kick()
+	return nil
+}
+
+// kick ends the wait of Run; the caller holds mu.
+func (w *Watcher) kick() {
+	if w.wake >= 0 {
+		unix.Write(w.wake, []byte{0, 0, 0, 0, 0, 0, 0, 1}) // full is as good: it is awake
+	}
+}
+
+// Run watches until ctx is cancelled, then gives everything back and returns ctx's cause.
+func (w *Watcher) Run(ctx context.Context) error {
+	defer w.shut()
+	stop := context.AfterFunc(ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.kick()
+	})
+	defer stop()
+	inner, cancel := context.WithCancel(ctx)
+	var delivery sync.WaitGroup
+	delivery.Go(func() { w.deliver(inner) })
+	defer delivery.Wait()
+	defer cancel()
+	events := make([]unix.EpollEvent, 64)
+	for {
+		w.take()
+		for _, f := range w.paths.settle(time.Now()) {
+			w.fire(f)
+		}
+		n, err := w.wait(events)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("wait for triggers: %w", err)
+		}
+		for _, ev := range events[:n] {
+			w.event(number(ev), ev.Events)
+		}
+	}
+}
+
+// wait returns what epoll has, nothing when a path is due.
+func (w *Watcher) wait(events []unix.EpollEvent) (n int, err error) {
+	raw, err := w.poll.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if err := w.poll.SetReadDeadline(w.paths.next()); err != nil {
+		return 0, err
+	}
+	var polled error
+	err = raw.Read(func(fd uintptr) bool {
+		n, polled = unix.EpollWait(int(fd), events, 0)
+		return n != 0 && !errors.Is(polled, unix.EINTR)
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, nil
+	}
+	return max(n, 0), errors.Join(err, polled)
+}
+
+func (w *Watcher) event(number uint64, events uint32) {
+	switch number {
+	case wakeNumber:
+		var b [8]byte
+		unix.Read(w.wake, b[:]) // empty is as good: another event has emptied it
+	case pathsNumber:
+		w.paths.read(time.Now())
+	default:
+		w.traffic(number, events)
+	}
+}
+
+// traffic answers an event of a socket, which the kernel has switched off with it.
+func (w *Watcher) traffic(number uint64, events uint32) {
+	s, ok := w.sockets[number]
+	switch {
+	case !ok: // was disarmed after the kernel told, or closed by us and kept open by a child
+	case events&unix.EPOLLHUP != 0:
+		// A child has shut the shared socket down. It would be ready for ever, and never again
+		// with a connection.
+		w.log.Warn("trigger lost", "path", s.file.Name(), "error", "socket was shut down")
+	case events&unix.EPOLLIN != 0:
+		w.fire(Fire{s.id, "traffic on " + s.file.Name()})
+	default: // an error that belongs to one datagram, such as an ICMP answer to it
+		if err := w.again(s.file, number); err != nil {
+			w.log.Warn("trigger lost", "path", s.file.Name(), "error", err)
+		}
+	}
+}
+
+// again takes the error off a socket and switches it on.
+func (w *Watcher) again(f *os.File, number uint64) error {
+	return control(f, func(fd int) error {
+		unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // its value is of no use to us
+		return w.ctl(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN|unix.EPOLLONESHOT, number)
+	})
+}
+
+// take carries out what was asked for.
+func (w *Watcher) take() {
+	w.mu.Lock()
+	requests := w.requests
+	w.requests = map[int]request{}
+	w.mu.Unlock()
+	for id, r := range requests {
+		w.disarm(id)
+		for _, f := range r.sockets {
+			if err := w.arm(id, f); err != nil && !errors.Is(err, os.ErrClosed) {
+				w.log.Warn("trigger lost", "path", f.Name(), "error", err)
+			}
+		}
+		for _, path := range r.paths {
+			w.paths.add(id, path, r.since)
+		}
+	}
+}
+
+func (w *Watcher) arm(id int, f *os.File) error {
+	w.last++
+	number := w.last
+	err := control(f, func(fd int) error { return w.add(fd, unix.EPOLLIN|unix.EPOLLONESHOT, number) })
+	if err == nil {
+		w.sockets[number] = socket{id, f}
+		w.armed[id] = append(w.armed[id], number)
+	}
+	return err
+}
+
+func (w *Watcher) disarm(id int) {
+	for _, number := range w.armed[id] {
+		// Closed is as good: the kernel forgets it with its last descriptor, and if a child has
+		// one the number means nothing any more.
+		control(w.sockets[number].file, func(fd int) error { return w.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0) })
+		delete(w.sockets, number)
+	}
+	delete(w.armed, id)
+	w.paths.remove(id)
+}
+
+// fire disarms an id and hands the fire to deliver, unless another one or a request has overtaken
+// it.
+func (w *Watcher) fire(f Fire) {
+	if len(w.armed[f.ID]) == 0 && len(w.paths.armed[f.ID]) == 0 {
+		return // two of its paths at once
+	}
+	w.disarm(f.ID)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, overtaken := w.requests[f.ID]; overtaken || w.waiting(f.ID) >= 0 {
+		return
+	}
+	w.fires = append(w.fires, &f)
+	w.tell()
+}
+
+// waiting is the place of id among the fires, -1 if it has none; the caller holds mu.
+func (w *Watcher) waiting(id int) int {
+	return slices.IndexFunc(w.fires, func(f *Fire) bool { return f.ID == id })
+}
+
+func (w *Watcher) tell() {
+	select {
+	case w.news <- struct{}{}:
+	default: // deliver is going to look anyway
+	}
+}
+
+// deliver passes fires on for as long as it takes the receiver, so that Run need not wait.
+func (w *Watcher) deliver(ctx context.Context) {
+	for {
+		var out chan<- Fire
+		var fire Fire
+		head := w.head()
+		if head != nil {
+			out, fire = w.fired, *head
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.news:
+		case out <- fire:
+			w.drop(head)
+		}
+	}
+}
+
+func (w *Watcher) head() *Fire {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.fires) == 0 {
+		return nil
+	}
+	return w.fires[0]
+}
+
+func (w *Watcher) drop(f *Fire) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.fires, f); i >= 0 {
+		w.fires = slices.Delete(w.fires, i, i+1)
+	}
+}
+
+func (w *Watcher) shut() {
+	w.mu.Lock()
+	if w.wake >= 0 {
+		unix.Close(w.wake) // an eventfd loses nothing
+		w.wake = -1
+	}
+	w.requests, w.fires = map[int]request{}, nil
+	w.mu.Unlock()
+	if w.poll != nil {
+		w.poll.Close() // nor does an epoll
+	}
+	if w.paths != nil {
+		w.paths.close()
+	}
+}
+
+// add puts fd into the epoll. It may be there: with a number that means nothing any more, if
+// somebody closed and got it again.
+func (w *Watcher) add(fd int, events uint32, number uint64) error {
+	err := w.ctl(unix.EPOLL_CTL_ADD, fd, events, number)
+	if errors.Is(err, unix.EEXIST) {
+		return w.ctl(unix.EPOLL_CTL_MOD, fd, events, number)
+	}
+	return err
+}
+
+func (w *Watcher) ctl(op, fd int, events uint32, number uint64) error {
+	return control(w.poll, func(poll int) error {
+		ev := unix.EpollEvent{Events: events, Fd: int32(uint32(number)), Pad: int32(uint32(number >> 32))}
+		return os.NewSyscallError("epoll_ctl", unix.EpollCtl(poll, op, fd, &ev))
+	})
+}
+
+// number is what ctl has put into an event.
+func number(ev unix.EpollEvent) uint64 {
+	return uint64(uint32(ev.Fd)) | uint64(uint32(ev.Pad))<<32
+}
