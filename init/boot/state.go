@@ -185,6 +185,16 @@ func (s *state) files(kind string) (all []*os.File, names []string) {
 	return all, names
 }
 
+// numbers lists what was passed on, for those who open it themselves.
+func (s *state) numbers(kind string) (all []int) {
+	for _, p := range s.Files {
+		if p.Kind == kind {
+			all = append(all, p.FD)
+		}
+	}
+	return all
+}
+
 func (s *state) file(kind string) *os.File {
 	all, _ := s.files(kind)
 	if len(all) == 0 {

@@ -83,7 +83,7 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 	err = errors.New("the earlier life could not save it")
 	if earlier.supervisor != nil {
 		cfg.Saved = earlier.supervisor
-		cfg.Files, _ = earlier.files(fileSupervisor)
+		cfg.Files = earlier.numbers(fileSupervisor)
 		var s *supervise.Supervisor
 		if s, err = supervise.New(cfg); err == nil {
 			return s, nil
