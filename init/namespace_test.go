@@ -31,7 +31,44 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "become init:", becomeInit(root))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, dir := range builds.dirs {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// builds are the binaries that the tests share, by build tags.
+var builds struct {
+	mu   sync.Mutex // guards the rest
+	path map[string]string
+	dirs []string
+}
+
+// built returns the real binary, made once for all tests.
+func built(t testing.TB, tags string) string {
+	t.Helper()
+	builds.mu.Lock()
+	defer builds.mu.Unlock()
+	if path := builds.path[tags]; path != "" {
+		return path
+	}
+	dir, err := os.MkdirTemp("", "init-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	builds.dirs = append(builds.dirs, dir)
+	path := filepath.Join(dir, "init")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-tags="+tags, "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	if builds.path == nil {
+		builds.path = map[string]string{}
+	}
+	builds.path[tags] = path
+	return path
 }
 
 // guest is a PID 1 in name spaces of its own.
@@ -48,6 +85,12 @@ type guest struct {
 // startGuest boots the real binary with the given services (name -> TOML).
 func startGuest(t *testing.T, services map[string]string) *guest {
 	t.Helper()
+	return startBinary(t, "", services, "")
+}
+
+// startBinary is startGuest for a binary with build tags, and with orders for its fault points.
+func startBinary(t *testing.T, tags string, services map[string]string, faults string) *guest {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		lacking(t, "root")
 	}
@@ -56,12 +99,7 @@ func startGuest(t *testing.T, services map[string]string) *guest {
 		lacking(t, "busybox-static")
 	}
 	root := t.TempDir()
-	binary := filepath.Join(t.TempDir(), "init")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	binary := built(t, tags)
 	staged := t.TempDir()
 	for name, text := range services {
 		if err := os.WriteFile(filepath.Join(staged, name+".toml"), []byte(text), 0o644); err != nil {
@@ -74,7 +112,7 @@ func startGuest(t *testing.T, services map[string]string) *guest {
 	}
 	g := &guest{t: t, ended: make(chan struct{})}
 	g.cmd = exec.Command("/proc/self/exe", "-test.run=^$")
-	g.cmd.Env = []string{setupRoot + "=" + root, "BINARY=" + binary, "BUSYBOX=" + busybox, "SERVICES=" + staged, "CONSOLE=" + slave.Name()}
+	g.cmd.Env = []string{setupRoot + "=" + root, "BINARY=" + binary, "BUSYBOX=" + busybox, "SERVICES=" + staged, "CONSOLE=" + slave.Name(), "FAULTS=" + faults}
 	g.cmd.Stdout, g.cmd.Stderr = slave, slave
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
@@ -203,6 +241,10 @@ func (g *guest) until(what string, is func() bool) {
 func (g *guest) call(op string, args, result any) error {
 	ctx, cancel := context.WithTimeout(g.t.Context(), 30*time.Second)
 	defer cancel()
+	return g.callIn(ctx, op, args, result)
+}
+
+func (g *guest) callIn(ctx context.Context, op string, args, result any) error {
 	return control.Call(ctx, fmt.Sprintf("/proc/%d/root%s", g.cmd.Process.Pid, control.SocketPath), op, args, result)
 }
 
@@ -296,6 +338,11 @@ func fill(root string) error {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(root, to), content, 0o755); err != nil {
+			return err
+		}
+	}
+	if faults := os.Getenv("FAULTS"); faults != "" {
+		if err := os.WriteFile(root+"/etc/resinos-faults", []byte(faults), 0o644); err != nil {
 			return err
 		}
 	}

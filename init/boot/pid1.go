@@ -45,7 +45,8 @@ type PID1 struct {
 	reaped     chan struct{} // closed when the reaper has ended
 	stopReaper func()
 	supervisor supervisor    // nil until services run
-	supervised chan struct{} // closed when the supervisor has ended
+	supervised chan struct{} // closed when the supervisor does nothing any more
+	stopped    chan struct{} // closed when it has ended by itself or because it was stopped
 	stop       func()        // ends the supervisor
 
 	mu   sync.Mutex // guards down
@@ -62,7 +63,6 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.wishes, p.reasons, p.pings = make(chan wish, 1), make(chan string, 1), make(chan chan struct{})
 	p.kept = &pipes{open: map[string]*os.File{}}
 	earlier, lost := takeState()
-	orderFaults()
 	limits()
 	tameStdio()
 	p.begin()
@@ -72,6 +72,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	case earlier != nil:
 		p.resume(earlier)
 	default:
+		orderFaults()
 		p.walk(started)
 	}
 	p.serve(earlier)
@@ -144,7 +145,8 @@ func (p *PID1) serve(earlier *state) {
 	reaping, stopReaping := context.WithCancel(context.Background())
 	p.reaped, p.stopReaper = make(chan struct{}), stopReaping
 	running, stop := context.WithCancel(context.Background())
-	p.stop, p.supervised = stop, make(chan struct{})
+	p.stop, p.supervised, p.stopped = stop, make(chan struct{}), make(chan struct{})
+	p.listen() // before the first service, which may want to tell something
 	services := p.startServices(running, earlier)
 	if earlier != nil {
 		p.await() // what died meanwhile is to be taken by those who know it
@@ -175,16 +177,26 @@ func (p *PID1) await() {
 	}
 }
 
-// control serves the control socket: that of the earlier life, if there is one.
+// listen makes the control socket, unless the earlier life left it.
+func (p *PID1) listen() {
+	if p.socket != nil {
+		return
+	}
+	socket, err := control.Listen(control.SocketPath)
+	if err != nil {
+		p.log.Error("control socket is missing", "error", err) // it is tried again
+		return
+	}
+	p.socket = socket
+}
+
+// control serves the control socket.
 func (p *PID1) control(services map[string]control.Handler) func(context.Context) error {
 	handlers := p.handlers(services)
 	return func(ctx context.Context) error {
+		p.listen()
 		if p.socket == nil {
-			socket, err := control.Listen(control.SocketPath)
-			if err != nil {
-				return fmt.Errorf("serve control: %w", err)
-			}
-			p.socket = socket
+			return errNoSocket
 		}
 		return control.Server{Socket: p.socket, Handlers: handlers, Log: p.log, Guard: p.guard}.Run(ctx)
 	}
@@ -257,7 +269,7 @@ func (p *PID1) begun(w wish) *down {
 		end.How, end.Why = EndPanic, w.why
 	}
 	d := &down{action: w.action, end: end, since: Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
-		stop: p.stop, ended: p.supervised, leave: p.system.lastMeal(w.action)}
+		stop: p.stop, ended: p.stopped, leave: p.system.lastMeal(w.action)}
 	if w.force {
 		d.level = hurried
 	}
@@ -312,5 +324,7 @@ func (p *PID1) lastResort() {
 	d.cutPower()
 }
 
-// errNoSupervisor is what a device without services answers.
-var errNoSupervisor = errors.New("no service runs")
+var (
+	errNoSupervisor = errors.New("no service runs")
+	errNoSocket     = errors.New("serve control: there is no socket")
+)

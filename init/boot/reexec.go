@@ -9,14 +9,26 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Life is one execution of PID 1's program by itself.
 type Life struct {
 	At     float64 `json:"at"` // seconds since kernel start
 	Took   float64 `json:"took"`
+	CPU    float64 `json:"cpu"` // seconds of processor time it took, which on a busy device is the better figure
 	Reason string  `json:"reason"`
 	Panic  bool    `json:"panic,omitempty"`
+
+	cpu time.Duration // of the process at its beginning; it goes on counting over the exec
+}
+
+// cpuTime is the processor time of this process in all its lives.
+func cpuTime() time.Duration {
+	var used unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &used) // cannot fail with a valid pointer
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 const (
@@ -84,7 +96,7 @@ func (p *PID1) reexec(reason string) {
 // replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the device reboots.
 func (p *PID1) replace(life Life) {
 	from := Now()
-	life.At = seconds(from)
+	life.At, life.cpu = seconds(from), cpuTime()
 	p.freeze(life)
 	var err error
 	// Out of memory passes; a broken program does not.
@@ -157,7 +169,7 @@ func (p *PID1) become(life Life, from time.Duration) error {
 
 // picture is the state of everything. A supervisor that cannot say its own is left out: the next life starts anew.
 func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
-	s := &state{Now: from, Report: p.record.Report(), Inputs: p.system.Inputs}
+	s := &state{Now: from, CPU: life.cpu, Report: p.record.Report(), Inputs: p.system.Inputs}
 	s.Report.Reexecs++
 	s.Report.Lives = append(s.Report.Lives, life)
 	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
@@ -174,7 +186,7 @@ func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
 		for _, f := range files {
 			faults = append(faults, s.add(fileSupervisor, "", f))
 		}
-		s.Supervisor = text
+		s.supervisor = text
 		return nil
 	})
 	if err != nil {
@@ -215,7 +227,7 @@ func (p *PID1) resume(s *state) {
 // resumed tells how it went, once everything runs again.
 func (p *PID1) resumed(s *state) {
 	took := Now() - s.Now
-	life, count := p.record.Resumed(took)
+	life, count := p.record.Resumed(took, cpuTime()-s.CPU)
 	level := slog.LevelInfo
 	if life.Panic {
 		level = slog.LevelError
@@ -224,12 +236,12 @@ func (p *PID1) resumed(s *state) {
 }
 
 // Resumed notes how long the latest life took to come, and returns it with the number of all so far.
-func (r *Record) Resumed(took time.Duration) (latest Life, count int) {
+func (r *Record) Resumed(took, cpu time.Duration) (latest Life, count int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Lives = slices.Clone(r.report.Lives)
 	if n := len(r.report.Lives); n > 0 {
-		r.report.Lives[n-1].Took = seconds(took)
+		r.report.Lives[n-1].Took, r.report.Lives[n-1].CPU = seconds(took), seconds(cpu)
 		latest = r.report.Lives[n-1]
 	}
 	return latest, r.report.Reexecs

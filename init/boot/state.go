@@ -24,12 +24,16 @@ const stateVersion = 1
 type state struct {
 	Version int           `json:"version"`
 	Now     time.Duration `json:"now"` // when the old life stood still
+	CPU     time.Duration `json:"cpu"` // what it had used by then
 	Report  Report        `json:"report"`
 	Inputs  Inputs        `json:"inputs"`
 	Down    *downState    `json:"down,omitempty"`
 
-	Supervisor []byte   `json:"supervisor"` // in its own words; nil when it could not be asked
-	Files      []passed `json:"files"`
+	Files []passed `json:"files"`
+
+	// In its own words, and in a memory file of its own: what is large is not encoded twice. Nil when it could not be asked.
+	supervisor []byte
+	held       *os.File // keeps it open until the exec
 }
 
 // downState is a shutdown under way.
@@ -53,19 +57,35 @@ const (
 	fileWatchdog   = "watchdog"   // the running watchdog
 	fileLog        = "log"        // PID 1's own log pipe
 	filePipe       = "pipe"       // the log pipe of a service
-	fileSupervisor = "supervisor" // one of the supervisor's, in its order
+	fileServices   = "services"   // what the supervisor saved
+	fileSupervisor = "supervisor" // one of the supervisor's files, in its order
 )
 
 // maxState bounds what is believed to be a state.
 const maxState = 64 << 20
 
-// encode writes the state into a memory file and returns it, open for the next life.
+// encode writes the state into memory files and returns the one that the next life looks for. Those that it names stay open.
 func (s *state) encode() (*os.File, error) {
 	s.Version = stateVersion
+	if s.supervisor != nil {
+		f, err := memory(s.supervisor)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.add(fileServices, "", f); err != nil {
+			return nil, err
+		}
+		s.held = f
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("save state: %w", err)
 	}
+	return memory(text)
+}
+
+// memory makes a memory file with the given content.
+func memory(content []byte) (*os.File, error) {
 	if err := fault.Call("memfd"); err != nil {
 		return nil, fmt.Errorf("save state: %w", err)
 	}
@@ -74,7 +94,7 @@ func (s *state) encode() (*os.File, error) {
 		return nil, fmt.Errorf("save state: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "state")
-	if _, err := f.WriteAt(text, 0); err != nil {
+	if _, err := f.WriteAt(content, 0); err != nil {
 		return nil, fmt.Errorf("save state: %w", errors.Join(err, f.Close()))
 	}
 	return f, nil
@@ -92,10 +112,22 @@ func takeState() (*state, error) {
 	if err != nil || fd <= 2 {
 		return nil, fmt.Errorf("take state: %s=%q is no descriptor", stateVariable, number)
 	}
-	f := os.NewFile(uintptr(fd), "state")
-	if f == nil {
-		return nil, fmt.Errorf("take state: %s=%q is no descriptor", stateVariable, number)
+	text, err := drain(os.NewFile(uintptr(fd), "state"))
+	if err != nil {
+		return nil, err
 	}
+	s, err := decodeState(text)
+	if err != nil {
+		return nil, err
+	}
+	if f := s.file(fileServices); f != nil {
+		s.supervisor, err = drain(f)
+	}
+	return s, err
+}
+
+// drain reads a memory file whole and closes it.
+func drain(f *os.File) ([]byte, error) {
 	defer f.Close() // only read
 	info, err := f.Stat()
 	if err != nil || info.Size() > maxState {
@@ -105,7 +137,7 @@ func takeState() (*state, error) {
 	if _, err := f.ReadAt(text, 0); err != nil {
 		return nil, fmt.Errorf("take state: %w", err)
 	}
-	return decodeState(text)
+	return text, nil
 }
 
 func decodeState(text []byte) (*state, error) {
@@ -151,6 +183,16 @@ func (s *state) files(kind string) (all []*os.File, names []string) {
 		}
 	}
 	return all, names
+}
+
+// numbers lists what was passed on, for those who open it themselves.
+func (s *state) numbers(kind string) (all []int) {
+	for _, p := range s.Files {
+		if p.Kind == kind {
+			all = append(all, p.FD)
+		}
+	}
+	return all
 }
 
 func (s *state) file(kind string) *os.File {

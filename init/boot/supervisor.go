@@ -40,6 +40,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 	if err != nil {
 		p.log.Error("no service runs", "error", err)
 		close(p.supervised)
+		close(p.stopped)
 		return nil
 	}
 	p.supervisor = s
@@ -50,8 +51,9 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 			return s.Run(ctx)
 		}()
 		if errors.Is(err, supervise.ErrFrozen) {
-			return
+			return // a shutdown that waits for the end goes on in the next life
 		}
+		close(p.stopped)
 		if err != nil {
 			p.log.Error("supervisor ended", "error", err)
 		}
@@ -79,9 +81,9 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 		return supervise.New(cfg)
 	}
 	err = errors.New("the earlier life could not save it")
-	if earlier.Supervisor != nil {
-		cfg.Saved = earlier.Supervisor
-		cfg.Files, _ = earlier.files(fileSupervisor)
+	if earlier.supervisor != nil {
+		cfg.Saved = earlier.supervisor
+		cfg.Files = earlier.numbers(fileSupervisor)
 		var s *supervise.Supervisor
 		if s, err = supervise.New(cfg); err == nil {
 			return s, nil

@@ -21,6 +21,9 @@ import (
 // one would leave a service dead for ever.
 const sweepEvery = 30 * time.Second
 
+// tryAgain is how long the reaper waits after a wait that failed.
+const tryAgain = 100 * time.Millisecond
+
 // Reaper is the single owner of the children of this process. There is one per process; making
 // two breaks both.
 //
@@ -117,6 +120,9 @@ func (r *Reaper) next() (status Status, tell func(Status), ok bool) {
 		}
 		if err == syscall.EINTR {
 			continue
+		}
+		if err != nil && err != syscall.ECHILD {
+			time.AfterFunc(tryAgain, r.nudge) // out of memory, say: who is dead stays dead
 		}
 		if err != nil || pid <= 0 { // ECHILD: no children; 0: none is dead
 			return Status{}, nil, false

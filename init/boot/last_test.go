@@ -1,0 +1,91 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestClassify(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		traces Traces
+		how    string
+		why    string
+	}{
+		{"first boot", Traces{Fault: "no record of an earlier boot"}, EndUnknown, "no record"},
+		{"damaged marker", Traces{Fault: "parse marker: it does not say how"}, EndUnknown, "parse marker"},
+		{"damaged marker, but the dog says", Traces{Fault: "x", Dog: true}, EndWatchdog, "watchdog"},
+		{"damaged marker, but the kernel says", Traces{Fault: "x", Dog: true, Panic: "Kernel panic"}, EndPanic, "Kernel panic"},
+		{"clean", Traces{Marker: &Marker{How: EndClean, Why: "reboot"}}, EndClean, "reboot"},
+		{"clean, then the firmware hung", Traces{Marker: &Marker{How: EndClean, Why: "poweroff"}, Dog: true}, EndClean, "poweroff"},
+		{"pid 1 said so", Traces{Marker: &Marker{How: EndPanic, Why: "pid 1 ended"}, Panic: "Kernel panic"}, EndPanic, "pid 1 ended"},
+		{"kernel panic", Traces{Marker: &Marker{How: running}, Panic: "Kernel panic - not syncing: x"}, EndPanic, "not syncing"},
+		{"kernel panic that the dog ended", Traces{Marker: &Marker{How: running}, Panic: "Kernel panic", Dog: true}, EndPanic, "Kernel panic"},
+		{"hang", Traces{Marker: &Marker{How: running}, Dog: true}, EndWatchdog, "watchdog"},
+		{"plug pulled", Traces{Marker: &Marker{How: running}}, EndPower, "did not end in order"},
+		{"word from the future", Traces{Marker: &Marker{How: "molten"}}, EndUnknown, "molten"},
+	} {
+		got := Classify(tt.traces)
+		if got.How != tt.how || !strings.Contains(got.Why, tt.why) {
+			t.Errorf("%s: Classify = %+v, want %s because of %q", tt.name, got, tt.how, tt.why)
+		}
+	}
+	if got := Classify(Traces{Marker: &Marker{How: EndClean, BootID: "b", Uptime: 3}}); got.BootID != "b" || got.Uptime != 3 {
+		t.Errorf("Classify forgets %+v", got)
+	}
+}
+
+func TestMarkerRoundTrip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "last-boot.json")
+	if m, fault := readMarker(path); m != nil || fault == "" {
+		t.Errorf("a missing marker is %+v, %q", m, fault)
+	}
+	want := Marker{BootID: "id", How: EndPanic, Why: strings.Repeat("x", 3*maxMarker), Uptime: 1.5}
+	if err := want.write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, fault := readMarker(path)
+	if fault != "" || got.BootID != "id" || got.How != EndPanic || len(got.Why) != maxMarker/8 {
+		t.Errorf("readMarker = %+v, %q", got, fault)
+	}
+	os.WriteFile(path, []byte(strings.Repeat("\x00", 100)), 0o600)
+	if m, fault := readMarker(path); m != nil || fault == "" {
+		t.Errorf("a marker of zeros is %+v, %q", m, fault)
+	}
+}
+
+func FuzzParseMarker(f *testing.F) {
+	f.Add([]byte(`{"boot_id":"x","how":"running"}`))
+	f.Add([]byte(`{"how":""}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if m, err := ParseMarker(text); err == nil && (m.How == "" || len(text) > maxMarker) {
+			t.Errorf("ParseMarker(%q) = %+v", text, m)
+		}
+	})
+}
+
+func TestTakePanic(t *testing.T) {
+	dir := t.TempDir()
+	if text, err := takePanic(dir); text != "" || err != nil {
+		t.Errorf("an empty store gives %q, %v", text, err)
+	}
+	for name, text := range map[string]string{
+		"dmesg-efi_pstore-1": "Panic#2 Part1\n<0>[ 12.3] Kernel panic - not syncing: Attempted to kill init! \x1b[2J\n<4>[ 12.4] CPU: 0",
+		"dmesg-efi_pstore-2": "Panic#2 Part2\n<6>[ 11.0] older",
+		"console-ramoops-0":  "not a dump",
+	} {
+		os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
+	}
+	text, err := takePanic(dir)
+	if err != nil || !strings.HasPrefix(text, "Kernel panic - not syncing: Attempted to kill init! ?[2J\n") {
+		t.Errorf("takePanic = %q, %v", text, err)
+	}
+	if left, _ := filepath.Glob(dir + "/*"); len(left) != 1 {
+		t.Errorf("left in the store: %v", left)
+	}
+	if text := panicText([]string{"Oops#1 Part1\n" + strings.Repeat("y", 3*maxWords)}); len(text) != maxWords {
+		t.Errorf("%d bytes of an oops are kept", len(text))
+	}
+}

@@ -1,0 +1,175 @@
+package boot
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"resinos/mounts/disk"
+)
+
+// TestStateRoundTrip: all that the next life needs comes through the memory file whole, descriptors included.
+func TestStateRoundTrip(t *testing.T) {
+	in := inputs(t)
+	in.Config.Hostname = "x"
+	pipe, err := os.CreateTemp(t.TempDir(), "pipe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	before := state{Now: 5 * time.Second, CPU: time.Second, Inputs: in, supervisor: []byte("its own words \x00\xff"),
+		Report: Report{Milestones: map[string]float64{"root": 1.5}, Steps: []Step{{Name: "x"}}, Reexecs: 3, Last: &Last{How: EndClean},
+			Lives: []Life{{At: 1, Reason: "why", Panic: true}}},
+		Down: &downState{Action: Reboot, End: Marker{How: EndClean}, Since: time.Minute, Level: hurried}}
+	if err := before.add(filePipe, "logd", pipe); err != nil {
+		t.Fatal(err)
+	}
+	file, err := before.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := number(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(stateVariable, strconv.Itoa(fd))
+	after, err := takeState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, again := os.LookupEnv(stateVariable); again {
+		t.Error("children would inherit the variable")
+	}
+	if !reflect.DeepEqual(after.Inputs, before.Inputs) || !reflect.DeepEqual(after.Report, before.Report) || !reflect.DeepEqual(after.Down, before.Down) {
+		t.Errorf("the state came as\n%+v\nwent as\n%+v", after, before)
+	}
+	if after.Now != before.Now || after.CPU != before.CPU || !bytes.Equal(after.supervisor, before.supervisor) {
+		t.Errorf("the state came as %+v", after)
+	}
+	if number := after.Files[0]; number.Kind != filePipe || number.Name != "logd" {
+		t.Errorf("files %+v", after.Files)
+	}
+	if Print(Plan(after.Inputs)) != Print(Plan(before.Inputs)) {
+		t.Error("the next life tells another plan")
+	}
+}
+
+func TestTakeStateRefusesNonsense(t *testing.T) {
+	if s, err := takeState(); s != nil || err != nil {
+		t.Errorf("the first life finds %+v, %v", s, err)
+	}
+	for _, value := range []string{"", "x", "-1", "0", "2", "99999"} {
+		t.Setenv(stateVariable, value)
+		if s, err := takeState(); s != nil || err == nil {
+			t.Errorf("%s=%q gives %+v", stateVariable, value, s)
+		}
+	}
+}
+
+func FuzzDecodeState(f *testing.F) {
+	whole, err := json.Marshal(state{Version: stateVersion, Files: []passed{{fileControl, "", 7}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":1,"files":[{"fd":0}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := decodeState(text)
+		if err != nil {
+			return
+		}
+		for _, p := range s.Files {
+			if p.FD <= 2 {
+				t.Errorf("decodeState(%q) takes over descriptor %d", text, p.FD)
+			}
+		}
+	})
+}
+
+func TestTooMany(t *testing.T) {
+	life := func(at float64, panicked bool) Life { return Life{At: at, Panic: panicked} }
+	five := []Life{life(100, true), life(110, true), life(120, true), life(130, true), life(140, true)}
+	for _, tt := range []struct {
+		name  string
+		lives []Life
+		now   time.Duration
+		want  bool
+	}{
+		{"none", nil, time.Hour, false},
+		{"the sixth in a minute", five, 150 * time.Second, true},
+		{"the first is over a minute ago", five, 161 * time.Second, false},
+		{"on purpose", []Life{life(1, false), life(2, false), life(3, false), life(4, false), life(5, false), life(6, false)}, 7 * time.Second, false},
+	} {
+		if got := tooMany(tt.lives, tt.now); got != tt.want {
+			t.Errorf("%s: tooMany = %v", tt.name, got)
+		}
+	}
+}
+
+func TestBudgetsFitTheHardLimit(t *testing.T) {
+	var sum time.Duration
+	names := ""
+	for _, p := range wayDown() {
+		sum += p.limit
+		names += p.name + " "
+		if p.skips(orderly) || p.skips(hurried) != p.patient || !p.skips(cut) {
+			t.Errorf("phase %s is skipped at the wrong level", p.name)
+		}
+	}
+	if sum+lastSync > hardLimit {
+		t.Errorf("the phases add up to %v, the hard limit is %v", sum, hardLimit)
+	}
+	if names != "services leftovers kill sync detach mark detach state " {
+		t.Errorf("the order is %s", names)
+	}
+	if places(disk.State).entry.Target+"/last-boot.json" != markerFile {
+		t.Error("the marker is not on the state partition")
+	}
+}
+
+// TestPassIsBounded: a phase that hangs ends with its limit; a patient one also when somebody is in a hurry; none starts at the last level.
+func TestPassIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		never := make(chan struct{})
+		defer close(never)
+		hang := func(*down) { <-never }
+		d := &down{log: slog.New(slog.NewTextHandler(io.Writer(&log), nil)), urgent: make(chan struct{})}
+		begin := time.Now()
+		d.pass(phase{"hangs", 3 * time.Second, false, hang})
+		if took := time.Since(begin); took != 3*time.Second || !strings.Contains(log.String(), "phase=hangs") {
+			t.Errorf("took %v\n%s", took, log.String())
+		}
+		d.pass(phase{"breaks", time.Second, false, func(*down) { panic("oops") }})
+		if !strings.Contains(log.String(), "phase=breaks") {
+			t.Errorf("log %s", log.String())
+		}
+		begin = time.Now()
+		time.AfterFunc(time.Second, func() { d.escalate(hurried) })
+		d.pass(phase{"patient", time.Minute, true, hang})
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("hurried, a patient phase took %v", took)
+		}
+		ran := false
+		d.pass(phase{"next", time.Second, true, func(*down) { ran = true }})
+		d.escalate(orderly) // never back
+		d.pass(phase{"kill", time.Second, false, func(*down) { ran = !ran }})
+		if !ran {
+			t.Error("hurried, the wrong phases are left out")
+		}
+		d.escalate(cut + 1)
+		d.pass(phase{"sync", time.Second, false, func(*down) { ran = false }})
+		if l, _ := d.urgency(); !ran || l != cut {
+			t.Errorf("at the last level %v a phase runs", l)
+		}
+	})
+}
