@@ -19,6 +19,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/services/spec"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -230,8 +231,34 @@ func TestSysctls(t *testing.T) {
 
 func TestParseVariant(t *testing.T) {
 	for text, want := range map[string]string{"ID=x\nVARIANT_ID=development\n": "development", "VARIANT_ID=\"production\"": "production", "": ""} {
-		if got := parseVariant(text); got != want {
-			t.Errorf("parseVariant(%q) = %q, want %q", text, got, want)
+		if got := parseRelease(text, "VARIANT_ID"); got != want {
+			t.Errorf("parseRelease(%q, VARIANT_ID) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestConditions(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j := judge{known: &facts{config: map[string]string{"hostname": "box", "developmentMode": "true"}, cmdline: []string{"quiet", "a=b"}, board: "qemu-x86_64"}}
+	for _, tt := range []struct {
+		kind  spec.ConditionKind
+		value string
+		want  bool
+	}{
+		{spec.PathCondition, there, true}, {spec.PathCondition, there + "/not", false},
+		{spec.ConfigCondition, "hostname", true}, {spec.ConfigCondition, "hostname=box", true}, {spec.ConfigCondition, "hostname=bo", false},
+		{spec.ConfigCondition, "developmentMode=true", true}, {spec.ConfigCondition, "uuid", false},
+		{spec.CmdlineCondition, "quiet", true}, {spec.CmdlineCondition, "a=b", true}, {spec.CmdlineCondition, "a", false},
+		{spec.BoardCondition, "qemu-x86_64", true}, {spec.BoardCondition, "qemu", false}, {"unknown", "x", false},
+	} {
+		for _, not := range []bool{false, true} {
+			c := spec.Condition{Kind: tt.kind, Not: not, Value: tt.value}
+			if holds, why := j.holds(c); holds != (tt.want != not) || (why == "") != holds {
+				t.Errorf("%s: holds %t (%q)", c, holds, why)
+			}
 		}
 	}
 }

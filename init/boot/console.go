@@ -88,17 +88,20 @@ func tameStdio() {
 }
 
 // Variant reads VARIANT_ID from os-release: production, development or standalone; empty when it cannot be read.
-func Variant() string {
+func Variant() string { return osRelease("VARIANT_ID") }
+
+// osRelease reads one value of /etc/os-release; empty when it cannot be read.
+func osRelease(key string) string {
 	text, err := os.ReadFile("/etc/os-release")
 	if err != nil {
 		return ""
 	}
-	return parseVariant(string(text))
+	return parseRelease(string(text), key)
 }
 
-func parseVariant(text string) string {
+func parseRelease(text, key string) string {
 	for line := range strings.Lines(text) {
-		if value, found := strings.CutPrefix(line, "VARIANT_ID="); found {
+		if value, found := strings.CutPrefix(line, key+"="); found {
 			return strings.Trim(strings.TrimSpace(value), `"'`)
 		}
 	}

@@ -49,8 +49,9 @@ type PID1 struct {
 	stopped    chan struct{} // closed when it has ended by itself or because it was stopped
 	stop       func()        // ends the supervisor
 
-	mu   sync.Mutex // guards down
-	down *down      // the shutdown under way
+	mu    sync.Mutex // guards down
+	down  *down      // the shutdown under way
+	judge judge      // of the conditions of services
 }
 
 // Run is the life of PID 1. It does not return. The caller has caught the signals before anything else.

@@ -50,6 +50,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", Degraded, planPseudo, (*system).attachPseudo},
+		{"share mounts", Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
 		{"open log", Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
@@ -107,6 +108,14 @@ func (s *system) attachPseudo() error {
 		faults = append(faults, attach.Apply(e))
 	}
 	return errors.Join(faults...)
+}
+
+// shareMounts lets what is attached later appear in the mount namespaces of services. The kernel's default is that it does not.
+func (s *system) shareMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("share mounts: %w", err)
+	}
+	return nil
 }
 
 // openLog moves PID 1's lines from the kernel log to the pipe that logd reads. The pipe keeps them until logd runs, and stays
@@ -365,14 +374,19 @@ func (s *system) hostname() error {
 
 // loadServices reads the shipped definitions and what the owner's say about them.
 func (s *system) loadServices() error {
-	specs, faults := spec.Load(
-		spec.Layer{FS: os.DirFS(shippedDir), Dir: ".", Path: shippedDir},
-		spec.Layer{FS: os.DirFS(ownersDir), Dir: ".", Path: ownersDir},
-	)
+	specs, faults := readServices()
 	s.specs = specs
 	s.Services = nil
 	for _, one := range specs {
 		s.Services = append(s.Services, one.Name)
 	}
 	return errors.Join(faults...)
+}
+
+// readServices reads the service files of the image and, laid over them, the owner's.
+func readServices() ([]spec.Spec, []error) {
+	return spec.Load(
+		spec.Layer{FS: os.DirFS(shippedDir), Dir: ".", Path: shippedDir},
+		spec.Layer{FS: os.DirFS(ownersDir), Dir: ".", Path: ownersDir},
+	)
 }

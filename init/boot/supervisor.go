@@ -12,6 +12,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/fault"
 	"resinos/services/logpipe"
+	"resinos/services/spec"
 	"resinos/services/supervise"
 )
 
@@ -76,6 +77,7 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 	cfg := supervise.Config{
 		Specs: p.system.specs, Reaper: p.reaper, Log: p.log, Output: p.kept.file, Cgroups: tree,
 		NotifyPath: notifySocket, StopLimit: stopPatience, OnState: p.onState, Guard: p.guard,
+		Conditions: p.judge.holds, Load: p.readAgain, Seed: seed(),
 	}
 	if earlier == nil {
 		return supervise.New(cfg)
@@ -97,6 +99,12 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 	}
 	cfg.Specs, cfg.Saved, cfg.Files = p.system.specs, nil, nil
 	return supervise.New(cfg)
+}
+
+// readAgain reads the service files for a rescan, and what their conditions are judged by.
+func (p *PID1) readAgain() ([]spec.Spec, []error) {
+	p.judge.learn()
+	return readServices()
 }
 
 // onState is called from the supervisor's loop.

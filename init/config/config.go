@@ -30,23 +30,52 @@ type Config struct {
 // Read reads the file at path. It always returns a usable Config; the error says what of the file could not be used.
 // A missing file is no error.
 func Read(path string) (Config, error) {
-	f, err := os.Open(path)
+	text, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, nil
 	}
 	if err != nil {
 		return Config{}, fmt.Errorf("read config: %w", err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return Config{}, fmt.Errorf("read config %s: %w", path, err)
-	}
 	c, err := Parse(text)
 	if err != nil {
 		return c, fmt.Errorf("read config %s: %w", path, err)
 	}
 	return c, nil
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading: nothing to lose
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
+}
+
+// Values reads every key of the file whose value is a string, a number or a boolean, as text. A file that is missing or
+// cannot be parsed has none.
+func Values(path string) map[string]string {
+	text, err := read(path)
+	if err != nil || len(text) > maxSize {
+		return nil
+	}
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &keys) != nil {
+		return nil
+	}
+	values := make(map[string]string, len(keys))
+	for key, raw := range keys {
+		var s string
+		switch err := json.Unmarshal(raw, &s); {
+		case string(raw) == "null":
+		case err == nil:
+			values[key] = s
+		case raw[0] != '{' && raw[0] != '[':
+			values[key] = string(raw)
+		}
+	}
+	return values
 }
 
 // Parse reads the keys one by one, so that a bad value costs only its own key. Unknown keys belong to others and are

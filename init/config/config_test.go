@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,4 +70,16 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse(%q) leads to the host name %q", text, name)
 		}
 	})
+}
+
+func TestValues(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	os.WriteFile(path, []byte("\xef\xbb\xbf"+`{"a":"text","b":true,"c":15,"d":{"e":1},"f":[1],"g":null,"h":""}`), 0o644)
+	if got := fmt.Sprint(Values(path)); got != "map[a:text b:true c:15 h:]" {
+		t.Errorf("Values = %s", got)
+	}
+	os.WriteFile(path, []byte(`{"a":`), 0o644)
+	if got := Values(path); got != nil {
+		t.Errorf("Values of half a file = %v", got)
+	}
 }
