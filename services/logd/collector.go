@@ -68,7 +68,7 @@ func (c *collector) start() error {
 		if err != nil || c.byName[s] != nil {
 			continue
 		}
-		sp, err := openSpool(c.spool, s, c.ring.Cursor(s))
+		sp, err := openSpool(c.spool, s, c.ring.Mark(s).Cursor)
 		if err != nil {
 			return err
 		}
@@ -304,7 +304,7 @@ func (c *collector) adopt(s logpipe.Source) (*pipe, error) {
 		unix.Close(fd)
 		return nil, &fs.PathError{Op: "open log pipe", Path: path, Err: errors.New("not a named pipe")}
 	}
-	sp, err := openSpool(c.spool, s, c.ring.Cursor(s))
+	sp, err := openSpool(c.spool, s, c.ring.Mark(s).Cursor)
 	if err != nil {
 		unix.Close(fd)
 		return nil, err

@@ -40,7 +40,7 @@ func openKernelLog(path string, ring *logring.Ring) (*kernelLog, error) {
 	k := &kernelLog{fd: fd, tags: map[string]bool{}, buf: make([]byte, 8<<10)} // a record has at most 8 KiB
 	for _, s := range ring.Sources() {
 		if s.Kind == logring.Kernel {
-			k.next = max(k.next, uint64(ring.Cursor(s)))
+			k.next = max(k.next, uint64(ring.Mark(s).Cursor))
 			k.tags[s.Name] = true
 		}
 	}

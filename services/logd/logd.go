@@ -102,10 +102,13 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	wg.Go(func() { s.run(ctx) })
+	wg.Go(func() {
+		failed := func(err error) { cfg.Log.Warn("log chunk stays as it is", "error", err) }
+		ring.Pack(ctx, failed, debug.FreeOSMemory) // packing takes a megabyte, which comes back
+	})
 	if cfg.Ready != nil {
 		cfg.Ready()
 	}
-	debug.FreeOSMemory() // what starting took
 	return c.run(ctx)
 }
 

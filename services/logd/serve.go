@@ -177,7 +177,8 @@ func (s *server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error
 func (s *server) begin(f Filter) (uint64, error) {
 	switch {
 	case f.Last > 0:
-		return s.ring.Tail(f.Last, f.match)
+		from, _, err := s.ring.Tail(f.Last, f.match)
+		return from, err
 	case f.Last < 0:
 		return s.ring.Next(), nil
 	}
