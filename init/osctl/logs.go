@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"resinos/services/logd"
+	"resinos/services/logquery"
 	"resinos/services/logring"
 )
 
@@ -18,7 +18,7 @@ import (
 const followLast = 10
 
 func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	var filter logd.Filter
+	var filter logquery.Filter
 	flags.Func("u", "only the service, app or APP.SERVICE `NAME`; may be given several times", func(name string) error {
 		filter.Names = append(filter.Names, name)
 		return nil
@@ -50,7 +50,7 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	}
 	filter.Follow, filter.Last = *follow, beginning(last, *follow)
 	out := &logPrinter{session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), json: *asJSON, flush: *follow}
-	err = logd.Query(ctx, s.Log, filter, out.print)
+	err = logquery.Query(ctx, s.Log, filter, out.print)
 	if err := errors.Join(unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
 		return err
 	}

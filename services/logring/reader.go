@@ -150,6 +150,9 @@ func tail(r row, firsts []uint64, end uint64, n int, keep func(*Entry) bool) (fr
 	rd := newReader(r, 0)
 	defer rd.Close()
 	for i := len(firsts) - 1; i >= 0; i-- {
+		if firsts[i] >= end {
+			continue
+		}
 		kept, err := rd.kept(firsts[i], end, keep)
 		if err != nil {
 			return 0, 0, err

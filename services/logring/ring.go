@@ -113,6 +113,9 @@ func (r *Ring) Mark(s logpipe.Source) Mark {
 	return Mark{}
 }
 
+// BootID returns the boot id that entries get, as they show it.
+func (r *Ring) BootID() string { return bootString(r.boot) }
+
 // Sources returns the sources whose cursors the ring keeps.
 func (r *Ring) Sources() []logpipe.Source {
 	list := make([]logpipe.Source, 0, len(r.sources))
