@@ -1,10 +1,11 @@
-// Package logd owns the way of a line from its producer into the log ring, and from there to whoever asks.
+// Package logd owns the way of a line from its producer into the log ring.
 //
-// It reads the pipes of services/logpipe and the kernel's log, splits them into lines, writes those to services/logring
-// and serves queries on a local socket. It may be killed at any moment without a line being lost or doubled: bytes move
-// from pipe to spool by splice(2), and the place up to which a spool was parsed is written together with the entries.
-// No source can starve another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said.
-// It never writes to flash, never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
+// It reads the pipes of services/logpipe, the kernel's log and /dev/log, splits them into lines, holds each source to its
+// limit, writes to services/logring and has services/logquery answer questions. It may be killed at any moment without a line
+// being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their socket until they are
+// written, and the place up to which a source was taken in is written together with the entries. No source can starve
+// another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said. It never writes to flash,
+// never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
 package logd
 
 import (

@@ -353,9 +353,15 @@ func syslogSocket(t testing.TB) (*os.File, func(string)) {
 	}
 }
 
+// awaitSocket waits until a logd that has just been started answers.
 func awaitSocket(cfg Config) {
-	for _, err := net.Dial("unix", cfg.Socket); err != nil; _, err = net.Dial("unix", cfg.Socket) {
-		time.Sleep(10 * time.Millisecond)
+	for {
+		conn, err := net.Dial("unix", cfg.Socket)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -378,7 +384,7 @@ func packedChunks(t *testing.T, cfg Config) (n int) {
 func TestKilledLogdLosesNothing(t *testing.T) {
 	dir := shmDir(t)
 	cfg := configIn(dir)
-	const lines, messages = 100_000, 5000
+	const lines, messages = 100_000, 2000
 	sources := []logpipe.Source{web, netd}
 	var wg sync.WaitGroup
 	written := make(chan struct{})
@@ -408,6 +414,9 @@ func TestKilledLogdLosesNothing(t *testing.T) {
 	kills := 0
 	for done := false; !done; kills++ {
 		cmd := logdProcess(t, dir, NoKmsg, socket)
+		if kills%2 == 1 { // on a busy host the others die before they have begun
+			awaitSocket(cfg)
+		}
 		select {
 		case <-written:
 			done = true
@@ -664,6 +673,13 @@ func TestIdleCost(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	follow(t, cfg, logquery.Filter{Kinds: []string{logpipe.Service}}, 20)
+	busy := producer(t, cfg, web) // so much that chunks are packed
+	for range 20 {
+		busy.WriteString(strings.Repeat("GET /index.html HTTP/1.1 200 from 192.168.17.4 in 13 ms\n", 1000))
+	}
+	for deadline := time.Now().Add(20 * time.Second); packedChunks(t, cfg) == 0 && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	time.Sleep(500 * time.Millisecond)
 	before := cpuTicks(t, cmd.Process.Pid)
 	time.Sleep(2 * time.Second)
@@ -677,6 +693,11 @@ func TestIdleCost(t *testing.T) {
 	for line := range strings.Lines(string(rollup)) {
 		if strings.HasPrefix(line, "Rss") || strings.HasPrefix(line, "Private_Dirty") || strings.HasPrefix(line, "Anonymous") {
 			t.Log(strings.TrimSpace(line))
+		}
+		if size, ok := strings.CutPrefix(line, "Anonymous:"); ok {
+			if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(size), " kB")); err != nil || n > 2560 {
+				t.Errorf("anonymous memory at rest %s, want at most 2560 kB", strings.TrimSpace(size))
+			}
 		}
 	}
 }

@@ -151,3 +151,16 @@ func TestBootID(t *testing.T) {
 		t.Error("boot id is zero")
 	}
 }
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{"8M": 8 << 20, "64k": 64 << 10, "1G": 1 << 30, "8388608": 8 << 20} {
+		if got, err := ParseSize(text); got != want || err != nil {
+			t.Errorf("ParseSize(%q) = %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "M", "-8M", "8MB", "1", "63K", "9999G", "4294967296G"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d", text, got)
+		}
+	}
+}

@@ -32,8 +32,11 @@ func TestBucket(t *testing.T) {
 	if took != 5 || !b.empty(l, now) {
 		t.Errorf("took %d at once", took)
 	}
-	if now += 200 * time.Millisecond; !b.take(l, now, 10) || !b.take(l, now, 10) || b.take(l, now, 10) {
-		t.Error("two lines should pass after 0.2 s")
+	now += 200 * time.Millisecond
+	for i, want := range []bool{true, true, false} {
+		if got := b.take(l, now, 10); got != want {
+			t.Errorf("line %d after 0.2 s: %v", i, got)
+		}
 	}
 	if now += time.Hour; !b.take(l, now, 100*lineBytes) || b.take(l, now, 10) {
 		t.Error("a long line should pass a full bucket, and empty it")

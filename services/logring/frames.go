@@ -124,7 +124,7 @@ type framer struct {
 	head    []byte
 }
 
-// packLevel is where deflate's better search begins to cost more than it gains on logs (docs/decisions/0017).
+// packLevel is where deflate's better search begins to cost more than it gains on logs (docs/decisions/0017-log-chunks-deflate.md).
 const packLevel = 3
 
 func newFramer() *framer {

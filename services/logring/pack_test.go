@@ -144,8 +144,8 @@ func TestPackedRingHoldsMore(t *testing.T) {
 	}
 }
 
-// What does not become smaller, or is broken, stays as it is and is not tried again.
-func TestChunksThatStayPlain(t *testing.T) {
+// What is broken stays as it is and is not tried again.
+func TestBrokenChunkStaysPlain(t *testing.T) {
 	r := open(t, t.TempDir(), 4<<20)
 	defer r.Close()
 	fill(t, r, web, 0, 10_000)
