@@ -7,40 +7,12 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"resinos/services/logring"
 )
 
-func TestParseKernelRecord(t *testing.T) {
-	for _, test := range []struct {
-		in   string
-		want kernelRecord
-	}{
-		{"6,339,5140900,-;NET: Registered protocol family 10\n SUBSYSTEM=net\n",
-			kernelRecord{priority: 6, seq: 339, at: 5140900 * time.Microsecond, message: []byte("NET: Registered protocol family 10")}},
-		{"12,1,2,-,caller=T1;init: step 1/19\n", // user.warning
-			kernelRecord{priority: 4, facility: 1, seq: 1, at: 2000, tag: "init", message: []byte("step 1/19")}},
-		{"30,7,0,-;dockerd[77]: up", kernelRecord{priority: 6, facility: 3, seq: 7, tag: "dockerd", pid: 77, message: []byte("up")}},
-		{"14,7,0,-;No Tag: up", kernelRecord{priority: 6, facility: 1, seq: 7, message: []byte("No Tag: up")}},
-		{"14,7,0,-;a[x]: up", kernelRecord{priority: 6, facility: 1, seq: 7, message: []byte("a[x]: up")}},
-		{`4,8,9,c;a\x0ab\x5cx\xzz\x1`, kernelRecord{priority: 4, seq: 8, at: 9000, message: []byte("a\nb\\x\\xzz\\x1")}},
-		{"0,0,0,-;", kernelRecord{message: []byte{}}},
-	} {
-		got, err := parseKernelRecord([]byte(test.in))
-		if err != nil || !reflect.DeepEqual(got, test.want) {
-			t.Errorf("parseKernelRecord(%q) =\n%+v, %v, want\n%+v", test.in, got, err, test.want)
-		}
-	}
-	for _, in := range []string{"", ";", "6,1,2;x", "6,1,2,-", "a,1,2,-;x", "6,-1,2,-;x", "6,1,99999999999999999999,-;x", "70000,1,2,-;x"} {
-		if got, err := parseKernelRecord([]byte(in)); err == nil {
-			t.Errorf("parseKernelRecord(%q) = %+v, want an error", in, got)
-		}
-	}
-}
-
 // The kernel of this machine is the best author of samples.
-func TestParseRealKernelLog(t *testing.T) {
+func TestRealKernelLog(t *testing.T) {
 	ring, _, err := logring.Open(t.TempDir(), 1<<20, [16]byte{}, now)
 	if err != nil {
 		t.Fatal(err)
@@ -68,17 +40,6 @@ func TestParseRealKernelLog(t *testing.T) {
 		t.Errorf("a second life goes on at %d, the first one stopped at %d", first.next, k.next)
 	}
 	t.Logf("%d records", ring.Next())
-}
-
-func FuzzParseKernelRecord(f *testing.F) {
-	f.Add([]byte("6,339,5140900,-;NET: Registered protocol family 10\n SUBSYSTEM=net\n"))
-	f.Add([]byte(`12,1,2,-,caller=T1;init[4]: a\x0a`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseKernelRecord(b)
-		if err == nil && (r.priority < 0 || r.priority > 7 || r.at < 0 || len(r.message) > len(b)) {
-			t.Errorf("parseKernelRecord(%q) = %+v", b, r)
-		}
-	})
 }
 
 func TestNextLine(t *testing.T) {
