@@ -141,7 +141,10 @@ func keep(t *testing.T, from, to string) {
 // Two earlier boots lie in a folder; of this boot the ring has lost the beginning, which the folder has.
 func TestEarlierBoots(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Fatal("needs root: the log answers nobody else")
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: the log answers nobody else")
+		}
+		t.Skip("needs root: the log answers nobody else")
 	}
 	archive := t.TempDir()
 	writeBoot(t, archive, 1, 100, false)
