@@ -90,13 +90,21 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 	return nil
 }
 
-// ringBytes is the budget of the log ring in RAM, as the reference system has it.
-const ringBytes = 8 << 20
-
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := logd.Config{RingBytes: ringBytes, Log: log}
-	if err := parse("logd", args, func(f *flag.FlagSet) { f.Int64Var(&cfg.RingBytes, "ring", ringBytes, "bytes of the ring") }); err != nil {
+	cfg := logd.Config{Log: log}
+	rate, burst := logd.DefaultRate, logd.DefaultBurst
+	if err := parse("logd", args, func(f *flag.FlagSet) {
+		f.Func("ring", "`size` of the ring, like 8M (the default)", func(text string) (err error) {
+			cfg.RingBytes, err = logd.ParseSize(text)
+			return err
+		})
+		f.IntVar(&rate, "rate", rate, "`lines` a second that each source but the kernel may say, 0 for any number")
+		f.IntVar(&burst, "burst", burst, "`lines` that it may say at once")
+	}); err != nil {
 		return err
+	}
+	if cfg.Rate, cfg.Burst = rate, burst; rate <= 0 {
+		cfg.Rate = logd.NoLimit
 	}
 	cfg.OnFirstOutput = func(kind string, at time.Duration) {
 		tell(ctx, log, kind+"_output", at)

@@ -34,8 +34,7 @@ func commands() []command {
 	return []command{
 		{"status", looking, "[--json] [NAME...]", "show how the services are, or all about some\nexit status 3: a service that was named is not up",
 			"osctl status                 what is wrong comes first\nosctl status netd            one service with its processes and last lines\nosctl status --json netd", status},
-		{"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-n N] [-f] [--json]", "show the log of services, containers and kernel; times are UTC",
-			"osctl logs -f\nosctl logs -u hello -n 20    an app with all its containers\nosctl logs -u hello.web      one of them\nosctl logs -k -p warning     the kernel's complaints", logs},
+		logsCommand(),
 		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
 		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "draw what services need, want and come after", "osctl graph manager          what it stands on\nosctl graph --reverse logd   what stands on it\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
 

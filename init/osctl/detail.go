@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"resinos/init/osctl/gauge"
-	"resinos/services/logd"
+	"resinos/services/logquery"
 	"resinos/services/logring"
 	"resinos/services/supervise"
 )
@@ -62,7 +62,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 		d.usage = u
 	}
 	d.processes = gauge.Processes(s.group(d.Name), filepath.Join(s.Root, "proc"))
-	d.logError = logd.Query(ctx, s.Log, logd.Filter{Names: []string{d.Name}, Last: lastLines}, func(e logring.Entry) error {
+	d.logError = logquery.Query(ctx, s.Log, logquery.Filter{Names: []string{d.Name}, Last: lastLines}, func(e logring.Entry) error {
 		d.log = append(d.log, e)
 		return nil
 	})

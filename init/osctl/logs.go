@@ -9,55 +9,138 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
-	"resinos/services/logd"
+	"resinos/services/logquery"
 	"resinos/services/logring"
+	when "resinos/services/moment" // moment is a function of this package
 )
 
 // followLast is how many entries -f begins with when -n does not say.
 const followLast = 10
 
+// logsCommand is the row of logs in the table of commands.
+func logsCommand() command {
+	return command{
+		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [-since TIME] [-until TIME] [-n N] [-f] [-o FORM] | -boots",
+		"show the log of services, containers, syslog and kernel; times are UTC",
+		`osctl logs -f
+osctl logs -u hello -n 20                   an app with all its containers
+osctl logs -u hello.web -u netd             one of them, and a service
+osctl logs -k -p warning                    the kernel's complaints
+osctl logs -since -5min -p err              what went wrong just now
+osctl logs -since 10:00 -until 10:05        also "2026-11-25 10:00", today, "2h ago", boot+90s
+osctl logs -boots                           which boots are kept
+osctl logs -b -1 -n 50                      the end of the boot before this one
+osctl logs -o json -u netd                  for programs`, logs,
+	}
+}
+
+// The forms of -o.
+const (
+	formShort = "short"
+	formJSON  = "json"
+	formCat   = "cat"
+)
+
+// wish is what the flags of logs say.
+type wish struct {
+	filter logquery.Filter
+	last   int // -n, negative if it was not given
+	form   string
+	boots  bool
+}
+
 func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	var filter logd.Filter
-	flags.Func("u", "only the service, app or APP.SERVICE `NAME`; may be given several times", func(name string) error {
-		filter.Names = append(filter.Names, name)
-		return nil
-	})
-	flags.Func("p", "only `PRIORITY` and what is more urgent: emerg, alert, crit, err, warning, notice, info, debug or 0 to 7", func(text string) error {
-		p, err := parsePriority(text)
-		filter.Priority = &p
-		return err
-	})
-	kernel := flags.Bool("k", false, "only the kernel")
-	last := -1
-	flags.Func("n", "only the last `N` entries (default all, 10 with -f)", func(text string) (err error) {
-		if last, err = strconv.Atoi(text); err != nil || last < 0 {
-			return errors.New("not a number of entries")
-		}
-		return nil
-	})
-	follow := flags.Bool("f", false, "go on with what comes")
-	asJSON := flags.Bool("json", false, "print JSON, one entry a line")
-	rest, err := parse(flags, args)
+	w := wish{last: -1, form: formShort}
+	w.define(flags, time.Now().UTC())
+	rest, err := parse(flags, bootValue(args))
 	if err != nil {
 		return err
 	}
 	if len(rest) > 0 {
 		return &usage{fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u " + rest[0]}
 	}
-	if *kernel {
-		filter.Kinds = []string{logring.Kernel}
+	if w.boots {
+		return s.logBoots(ctx, w.form == formJSON)
 	}
-	filter.Follow, filter.Last = *follow, beginning(last, *follow)
-	out := &logPrinter{session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), json: *asJSON, flush: *follow}
-	err = logd.Query(ctx, s.Log, filter, out.print)
+	follow := w.filter.Follow
+	w.filter.Last = beginning(w.last, follow)
+	out := &logPrinter{session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), form: w.form, flush: follow}
+	err = logquery.Query(ctx, s.Log, w.filter, out.print)
 	if err := errors.Join(unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
 		return err
 	}
-	if out.count == 0 && !*follow {
+	if out.count == 0 && !follow {
 		fmt.Fprintln(s.Stderr, "no entries")
 	}
 	return nil
+}
+
+func (w *wish) define(flags *flag.FlagSet, now time.Time) {
+	f := &w.filter
+	flags.Func("u", "only the service, app, APP.SERVICE or syslog tag `NAME`; may be given several times", func(name string) error {
+		f.Names = append(f.Names, name)
+		return nil
+	})
+	flags.Func("p", "only `PRIORITY` and what is more urgent: emerg, alert, crit, err, warning, notice, info, debug or 0 to 7", func(text string) error {
+		p, err := parsePriority(text)
+		f.Priority = &p
+		return err
+	})
+	flags.BoolFunc("k", "only the kernel", func(string) error {
+		f.Kinds = []string{logring.Kernel}
+		return nil
+	})
+	flags.Func("b", "only `BOOT`: 0 (or nothing) this one, -1 the one before, or the beginning of its id; default all that are kept", func(text string) error {
+		if f.Boot = text; !logquery.IsBoot(text) {
+			return errors.New("not 0, -1 ... or the beginning of a boot id, see osctl logs -boots")
+		}
+		return nil
+	})
+	for name, bound := range map[string]**when.Moment{"since": &f.Since, "until": &f.Until} {
+		flags.Func(name, "only what was said "+name+" `TIME`: \"2026-11-25 10:00\", 10:00, today, -5min, \"5m ago\" or boot+90s", func(text string) error {
+			m, err := when.Parse(text, now)
+			if *bound = &m; err != nil {
+				return when.ErrForm
+			}
+			return nil
+		})
+	}
+	flags.Func("n", "only the last `N` entries (default all, 10 with -f)", func(text string) (err error) {
+		if w.last, err = strconv.Atoi(text); err != nil || w.last < 0 {
+			return errors.New("not a number of entries")
+		}
+		return nil
+	})
+	flags.BoolVar(&f.Follow, "f", false, "go on with what comes")
+	flags.Func("o", "print in `FORM`: short, json (one entry a line) or cat (the messages alone)", func(text string) error {
+		if w.form = text; text != formShort && text != formJSON && text != formCat {
+			return errors.New("not short, json or cat")
+		}
+		return nil
+	})
+	flags.BoolFunc("json", "the same as -o json", func(string) error {
+		w.form = formJSON
+		return nil
+	})
+	flags.BoolVar(&w.boots, "boots", false, "list the boots whose log is kept")
+}
+
+// bootValue gives -b the value that it may lack: package flag knows no optional ones. What follows is the value if it can
+// be one.
+func bootValue(args []string) []string {
+	var out []string
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		out = append(out, arg)
+		if (arg == "-b" || arg == "--b") && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-") && !logquery.IsBoot(args[i+1])) {
+			out = append(out, "0")
+		}
+	}
+	return out
 }
 
 // beginning translates -n, which is negative when it was not given, to Filter.Last.
@@ -71,6 +154,30 @@ func beginning(last int, follow bool) int {
 		return followLast
 	}
 	return 0
+}
+
+// logBoots lists the boots whose log is kept.
+func (s *session) logBoots(ctx context.Context, asJSON bool) error {
+	list, err := logquery.Boots(ctx, s.Log)
+	if err != nil {
+		return unreachable(err, "logd", "try: osctl status logd")
+	}
+	if asJSON {
+		return s.printJSON(list)
+	}
+	_, err = fmt.Fprint(s.Stdout, s.bootTable(list))
+	return err
+}
+
+func (s *session) bootTable(list []logquery.Span) string {
+	rows := [][]cell{header(">BOOT", "ID", "FIRST", "LAST")}
+	for _, span := range list {
+		rows = append(rows, []cell{
+			{text: strconv.Itoa(span.Number), right: true}, {text: escape(span.ID)},
+			{text: span.First.UTC().Format(time.DateTime)}, {text: span.Last.UTC().Format(time.DateTime)},
+		})
+	}
+	return s.table(rows)
 }
 
 // priorities in the order of their numbers, as syslog(3) names them.
@@ -92,25 +199,39 @@ type logPrinter struct {
 	*session
 	out   *bufio.Writer
 	buf   []byte
-	json  bool
+	form  string
 	flush bool // after each entry
 	count int
 }
 
 func (l *logPrinter) print(e logring.Entry) error {
 	l.count++
-	if l.json {
+	var err error
+	switch l.form {
+	case formJSON:
 		l.buf = append(e.AppendJSON(l.buf[:0]), '\n')
-		if _, err := l.out.Write(l.buf); err != nil {
-			return err
-		}
-	} else if _, err := l.out.WriteString(l.short(&e)); err != nil {
-		return err
+		_, err = l.out.Write(l.buf)
+	case formCat:
+		_, err = l.out.WriteString(l.cat(&e))
+	default:
+		_, err = l.out.WriteString(l.short(&e))
 	}
-	if l.flush {
-		return l.out.Flush()
+	if err == nil && l.flush {
+		err = l.out.Flush()
 	}
-	return nil
+	return err
+}
+
+// cat is the message alone: as it was said, but on a terminal harmless.
+func (s *session) cat(e *logring.Entry) string {
+	message := e.Message
+	if isTerminal(s.Stdout) {
+		message = escape(message)
+	}
+	if e.Cut {
+		return message // it goes on in the next entry
+	}
+	return message + "\n"
 }
 
 // short is the form for people: time, source, message.

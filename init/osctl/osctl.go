@@ -19,7 +19,7 @@ import (
 
 	"resinos/init/boot"
 	"resinos/services/control"
-	"resinos/services/logd"
+	"resinos/services/logquery"
 )
 
 // Env is where the command reads and writes. A zero field stands for the process's own or the device's own.
@@ -85,7 +85,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 		s.Control = control.SocketPath
 	}
 	if s.Log == "" {
-		s.Log = logd.SocketPath
+		s.Log = logquery.SocketPath
 	}
 	if s.Root == "" {
 		s.Root = "/"

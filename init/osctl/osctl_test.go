@@ -19,6 +19,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/logpipe"
+	"resinos/services/logquery"
 	"resinos/services/logring"
 	"resinos/services/spec"
 	"resinos/services/supervise"
@@ -205,7 +206,7 @@ func TestGolden(t *testing.T) {
 		"plan":   {"plan", "plan -json", "plan now"},
 		"change": {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "reload netd", "kill netd", "kill netd -n -signal HUP", "kill -n --all netd",
 			"start nobody", "start", "reboot -n", "reboot -n --force", "poweroff", "poweroff --force", "reboot now", "re-exec -n"},
-		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs -n many", "--help"},
+		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs -n many", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
 		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
 		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
 		"blame":         {"blame", "blame --json"},
@@ -214,7 +215,7 @@ func TestGolden(t *testing.T) {
 		"status_colour": {"status", "status netd"},
 		"boot_colour":   {"boot"},
 		"narrow":        {"status", "status netd", "blame", "chain", "top -n 1", "graph", "boot"},
-		"wide":          {"status", "status netd", "blame", "chain", "graph manager"},
+		"wide":          {"status", "blame", "chain", "graph manager"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			as := terminal{colour: strings.HasSuffix(name, "_colour")}
@@ -384,6 +385,24 @@ func TestShort(t *testing.T) {
 	golden(t, "logs", all.String())
 }
 
+func TestBootValue(t *testing.T) {
+	for args, want := range map[string]string{
+		"-b": "-b 0", "-b -f": "-b 0 -f", "-b -1 -f": "-b -1 -f", "--b -u x": "--b 0 -u x", "-b 01ab -n 3": "-b 01ab -n 3", "-f -- -b": "-f -- -b", "": "", "-b=-1": "-b=-1",
+	} {
+		if got := strings.Join(bootValue(strings.Fields(args)), " "); got != want {
+			t.Errorf("bootValue(%q) = %q, want %q", args, got, want)
+		}
+	}
+}
+
+func TestBootTable(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	golden(t, "boots", (&session{}).bootTable([]logquery.Span{
+		{Number: -1, ID: "b1aa0000-0000-0000-0000-000000000000", First: at, Last: at.Add(time.Hour)},
+		{Number: 0, ID: "b2aa0000-0000-0000-0000-000000000000", First: at.AddDate(0, 0, 1), Last: at.AddDate(0, 0, 2)},
+	}))
+}
+
 func FuzzEscape(f *testing.F) {
 	f.Add("plain")
 	f.Add("\x1b[31m\xff\u202e")
@@ -415,7 +434,7 @@ func TestLogs(t *testing.T) {
 	ready, done := make(chan struct{}), make(chan error, 1)
 	cfg := logd.Config{
 		Dir: filepath.Join(dir, "log"), RingDir: filepath.Join(dir, "ring"), Socket: filepath.Join(dir, "sock"),
-		Kmsg: logd.NoKmsg, Ready: func() { close(ready) },
+		Kmsg: logd.NoKmsg, Syslog: logd.NoSyslog, Ready: func() { close(ready) },
 	}
 	go func() { done <- logd.Run(ctx, cfg) }()
 	<-ready
@@ -454,6 +473,14 @@ func TestLogs(t *testing.T) {
 		{"-k", "no entries", "hello"},
 		{"-n 0", "no entries", "hello"},
 		{"--json -u netd -n 1", `"kind":"service","name":"netd","stream":"log","priority":6,"message":"second of netd"}`, "hello"},
+		{"-o json -u netd -n 1", `"message":"second of netd"}`, "hello"},
+		{"-o cat -u hello -u netd -p err", "from hello.web\nfrom netd\n", "second"},
+		{"-b -u netd", "netd: second", "hello"},
+		{"-u netd -b 0 -n 1", "netd: second", "hello"},
+		{"--since -5min --until now -n 1 -u netd", "netd: second", "hello"},
+		{"--until boot+1s", "no entries", "hello"},
+		{"--boots", "   0  ", "hello"},
+		{"--boots -json", `"number": 0`, "hello"},
 	} {
 		got := osctl(strings.Fields(test.args)...)
 		if !strings.Contains(got, test.has) || strings.Contains(got, test.lacks) {

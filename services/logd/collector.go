@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,6 +20,8 @@ import (
 const (
 	// partialWait is how long a line may lack its end before it is shown as it is.
 	partialWait = 2 * time.Second
+	// pipeBytes is what a pipe holds, as logpipe makes it.
+	pipeBytes = 256 << 10
 	// retryWait is the pause after the file system was found full.
 	retryWait = time.Second
 )
@@ -30,14 +33,18 @@ type collector struct {
 	ring  *logring.Ring
 	log   *slog.Logger
 	clock logring.Clock
+	limit limit // of each pipe
 
 	poll    *poller
 	inotify int
-	kernel  *kernelLog // nil: not read
+	kernel  *kernelLog   // nil: not read
+	syslog  *syslogInput // nil: not read
 	pipes   map[int32]*pipe
 	byName  map[logpipe.Source]*pipe
-	timers  map[*pipe]time.Duration // boottime at which the pipe wants a turn although nothing has come
-	dirty   map[*pipe]bool          // had a turn since the last commit
+	timers  map[*pipe]time.Duration  // boottime at which the pipe wants a turn although nothing has come
+	reports map[*tally]time.Duration // boottime at which dropped lines are told
+	resume  time.Duration            // boottime at which syslog is listened to again, 0 if it is
+	dirty   map[*pipe]bool           // had a turn since the last commit
 	buf     []byte
 	full    bool // the last write found the file system full, and it has been said
 	stalled int  // pipes that wait for room
@@ -49,8 +56,11 @@ type collector struct {
 // A pipe is one source: the pipe that its producer writes into, and the spool.
 type pipe struct {
 	*spool
-	fd      int // -1: only the spool is left
-	stalled bool
+	*tally
+	fd      int  // -1: only the spool is left
+	stalled bool // the file system is full
+	paused  bool // over its limit
+	deaf    bool // not listened to, for either reason
 }
 
 // start opens what is there already: the kernel's log, all pipes, and spools whose pipes are gone.
@@ -68,16 +78,16 @@ func (c *collector) start() error {
 		if err != nil || c.byName[s] != nil {
 			continue
 		}
-		sp, err := openSpool(c.spool, s, c.ring.Cursor(s))
+		sp, err := openSpool(c.spool, s, c.ring.Mark(s).Cursor)
 		if err != nil {
 			return err
 		}
-		p := &pipe{spool: sp, fd: -1}
+		p := &pipe{spool: sp, tally: newTally(s, c.ring), fd: -1}
 		c.byName[s] = p
 		c.leave(p)
 	}
 	for _, s := range c.ring.Sources() {
-		if s.Kind != logring.Kernel && c.byName[s] == nil {
+		if s.Kind != logring.Kernel && s.Kind != logring.Syslog && c.byName[s] == nil {
 			c.ring.Forget(s)
 		}
 	}
@@ -117,7 +127,34 @@ func (c *collector) serve(fd int32) {
 			c.kernel.close()
 			c.kernel = nil
 		}
+	case c.syslog != nil && int(fd) == c.syslog.socket.FD():
+		c.syslogTurn()
 	}
+}
+
+// syslogTurn gives syslog its turn, and a pause after it when somebody floods.
+func (c *collector) syslogTurn() {
+	wall, boottime := c.clock()
+	over, err := c.syslog.turn(c.ring, wall, boottime)
+	for t := range over {
+		c.tellLater(t, boottime)
+	}
+	if deaf := c.resume > 0; deaf != (len(over) > 0) {
+		err = errors.Join(err, c.poll.watch(c.syslog.socket.FD(), deaf))
+	}
+	if c.resume = 0; len(over) > 0 {
+		c.resume = boottime + floodPause
+	}
+	if err != nil {
+		c.log.Error("syslog lost", "error", err)
+		c.closeSyslog()
+	}
+}
+
+func (c *collector) closeSyslog() {
+	c.poll.forget(c.syslog.socket.FD())
+	_ = c.syslog.socket.Close() // only read from
+	c.syslog, c.resume = nil, 0
 }
 
 // turn moves a bounded part of a pipe to its spool and the spool's lines to the ring. With flush it takes nothing more
@@ -133,39 +170,53 @@ func (c *collector) turn(p *pipe, flush bool) (moved int) {
 			moved, err = p.fill(p.fd)
 		}
 	}
-	if moved > 0 && p.source.Kind == logpipe.Container {
+	if moved > 0 && p.spool.source.Kind == logpipe.Container {
 		c.report(boottime)
 	}
-	c.stall(p, err, boottime)
-	e := logring.Entry{
-		Kind: p.source.Kind, Name: p.source.Name, Stream: p.source.Stream, Time: wall, Boottime: boottime,
-	}
-	err = p.lines(c.buf, flush, func(l line, cursor int64) error {
-		e.Priority, e.Cut = l.priority, l.cut
-		return c.ring.Append(&e, l.message, cursor)
-	})
 	if err != nil {
 		c.trouble(err)
 		c.timers[p] = boottime + retryWait
-	} else if p.cursor < p.end && !p.stalled {
+	}
+	c.setStalled(p, err != nil)
+	in := &intake{c: c, p: p, now: boottime, e: logring.Entry{
+		Kind: p.spool.source.Kind, Name: p.spool.source.Name, Stream: p.spool.source.Stream, Time: wall, Boottime: boottime,
+	}}
+	err = p.lines(c.buf, flush, in)
+	if err == nil && p.lag {
+		err = p.mark(c.ring, p.cursor)
+	}
+	p.paused = in.dropped && p.fd >= 0
+	c.listen(p)
+	switch {
+	case err != nil:
+		c.trouble(err)
+		c.timers[p] = boottime + retryWait
+	case p.stalled:
+	case p.paused:
+		c.timers[p] = boottime + floodPause
+	case p.cursor < p.end:
 		c.timers[p] = boottime + partialWait
 	}
 	return moved
 }
 
-// stall stops listening to a pipe while the file system is full, and begins again after that. Its producer waits.
-func (c *collector) stall(p *pipe, err error, now time.Duration) {
-	if err != nil {
-		c.trouble(err)
-		c.timers[p] = now + retryWait
+// setStalled is for a pipe whose bytes do not fit into the file system, or do again. Its producer waits.
+func (c *collector) setStalled(p *pipe, stalled bool) {
+	if stalled == p.stalled {
+		return
 	}
-	if stalled := err != nil; stalled != p.stalled {
-		if p.stalled = stalled; stalled {
-			c.stalled++
-		} else {
-			c.stalled--
-		}
-		if err := c.poll.watch(p.fd, !stalled); err != nil {
+	if p.stalled = stalled; stalled {
+		c.stalled++
+	} else {
+		c.stalled--
+	}
+}
+
+// listen begins or ends listening to a pipe. One that is not listened to has a timer.
+func (c *collector) listen(p *pipe) {
+	if deaf := p.stalled || p.paused; deaf != p.deaf && p.fd >= 0 {
+		p.deaf = deaf
+		if err := c.poll.watch(p.fd, !deaf); err != nil {
 			c.trouble(err)
 		}
 	}
@@ -206,29 +257,50 @@ func (c *collector) trouble(err error) {
 	c.full = true
 }
 
-// expire serves the pipes whose time has come: a line without end is shown, a stalled pipe is tried again.
+// expire serves the pipes whose time has come: a line without end is shown, a stalled or paused pipe is tried again;
+// and tells of dropped lines.
 func (c *collector) expire() {
-	if len(c.timers) == 0 {
+	if len(c.timers) == 0 && len(c.reports) == 0 && c.resume == 0 {
 		return
 	}
 	_, now := c.clock()
 	for p, at := range c.timers {
-		if at <= now {
-			c.turn(p, !p.stalled)
+		if at > now {
+			continue
 		}
+		flush := !p.deaf
+		for range 1 + pipeBytes/turnBytes { // all that has come in a pause
+			if c.turn(p, flush) < turnBytes || !p.paused {
+				break
+			}
+		}
+	}
+	for t, at := range c.reports {
+		if at <= now {
+			c.tell(t)
+		}
+	}
+	if c.resume > 0 && c.resume <= now {
+		c.syslogTurn()
 	}
 }
 
 func (c *collector) untilTimer() time.Duration {
-	if len(c.timers) == 0 {
+	next := time.Duration(math.MaxInt64)
+	for _, at := range c.timers {
+		next = min(next, at)
+	}
+	for _, at := range c.reports {
+		next = min(next, at)
+	}
+	if c.resume > 0 {
+		next = min(next, c.resume)
+	}
+	if next == math.MaxInt64 {
 		return -1
 	}
 	_, now := c.clock()
-	wait := partialWait
-	for _, at := range c.timers {
-		wait = min(wait, at-now)
-	}
-	return max(wait, 0)
+	return min(max(next-now, 0), partialWait)
 }
 
 // folder takes up the changes of the pipes' folder.
@@ -262,7 +334,7 @@ func (c *collector) rescan() error {
 		return fmt.Errorf("open log pipes: %w", err)
 	}
 	for _, p := range c.byName {
-		if _, err := os.Lstat(filepath.Join(c.dir, p.source.String())); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(c.dir, p.spool.source.String())); errors.Is(err, fs.ErrNotExist) {
 			c.leave(p)
 		}
 	}
@@ -304,12 +376,15 @@ func (c *collector) adopt(s logpipe.Source) (*pipe, error) {
 		unix.Close(fd)
 		return nil, &fs.PathError{Op: "open log pipe", Path: path, Err: errors.New("not a named pipe")}
 	}
-	sp, err := openSpool(c.spool, s, c.ring.Cursor(s))
+	sp, err := openSpool(c.spool, s, c.ring.Mark(s).Cursor)
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	p := &pipe{spool: sp, fd: fd}
+	p := &pipe{spool: sp, tally: newTally(s, c.ring), fd: fd}
+	if p.dropped > 0 {
+		c.reports[p.tally] = 0 // a former life did not come to it
+	}
 	if err := c.poll.watch(fd, true); err != nil {
 		unix.Close(fd)
 		sp.close()
@@ -328,10 +403,12 @@ func (c *collector) leave(p *pipe) {
 		}
 	}
 	c.turn(p, true)
-	c.stall(p, nil, 0)
+	c.tell(p.tally)
+	c.setStalled(p, false)
 	delete(c.timers, p)
+	delete(c.reports, p.tally)
 	delete(c.dirty, p)
-	delete(c.byName, p.source)
+	delete(c.byName, p.spool.source)
 	if p.fd >= 0 {
 		c.poll.forget(p.fd)
 		delete(c.pipes, int32(p.fd))
@@ -342,7 +419,7 @@ func (c *collector) leave(p *pipe) {
 		return
 	}
 	p.remove()
-	c.ring.Forget(p.source)
+	c.ring.Forget(p.spool.source)
 }
 
 // report calls firstOutput, once.

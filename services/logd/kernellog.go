@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/kmsg"
 	"resinos/services/logring"
 )
 
@@ -40,7 +41,7 @@ func openKernelLog(path string, ring *logring.Ring) (*kernelLog, error) {
 	k := &kernelLog{fd: fd, tags: map[string]bool{}, buf: make([]byte, 8<<10)} // a record has at most 8 KiB
 	for _, s := range ring.Sources() {
 		if s.Kind == logring.Kernel {
-			k.next = max(k.next, uint64(ring.Cursor(s)))
+			k.next = max(k.next, uint64(ring.Mark(s).Cursor))
 			k.tags[s.Name] = true
 		}
 	}
@@ -66,11 +67,11 @@ func (k *kernelLog) turn(ring *logring.Ring, clock logring.Clock) error {
 		case n == 0:
 			return errors.New("read kernel log: end of file")
 		}
-		r, err := parseKernelRecord(k.buf[:n])
-		if err != nil || r.seq < k.next {
+		r, err := kmsg.Parse(k.buf[:n])
+		if err != nil || r.Seq < k.next {
 			continue // taken in by a former life; a record that does not parse is no use to anybody
 		}
-		if err := k.add(ring, r, wall.Add(r.at-boottime)); err != nil {
+		if err := k.add(ring, r, wall.Add(r.At-boottime)); err != nil {
 			return err
 		}
 	}
@@ -78,28 +79,28 @@ func (k *kernelLog) turn(ring *logring.Ring, clock logring.Clock) error {
 }
 
 // add appends one record, after a word about those that are missing before it.
-func (k *kernelLog) add(ring *logring.Ring, r kernelRecord, wall time.Time) error {
+func (k *kernelLog) add(ring *logring.Ring, r kmsg.Record, wall time.Time) error {
 	e := logring.Entry{
-		Kind: logring.Kernel, Name: kernelName, Stream: kmsgStream, Time: wall, Boottime: r.at,
+		Kind: logring.Kernel, Name: kernelName, Stream: kmsgStream, Time: wall, Boottime: r.At,
 	}
-	if lost := r.seq - k.next; lost > 0 && k.next > 0 {
+	if lost := r.Seq - k.next; lost > 0 && k.next > 0 {
 		e.Priority = 4
-		if err := ring.Append(&e, fmt.Appendf(nil, "%d kernel records were overwritten before they were read", lost), int64(r.seq)); err != nil {
+		if err := ring.Append(&e, fmt.Appendf(nil, "%d kernel records were overwritten before they were read", lost), int64(r.Seq)); err != nil {
 			return err
 		}
-		k.next = r.seq
+		k.next = r.Seq
 	}
-	e.Priority, e.PID = r.priority, r.pid
-	if r.facility != 0 {
-		e.Name = k.name(r.tag)
-		if e.Name == userName && r.tag != "" {
-			r.message = fmt.Appendf(nil, "%s: %s", r.tag, r.message)
+	e.Priority, e.PID = r.Priority, r.PID
+	if r.Facility != 0 {
+		e.Name = k.name(r.Tag)
+		if e.Name == userName && r.Tag != "" {
+			r.Message = fmt.Appendf(nil, "%s: %s", r.Tag, r.Message)
 		}
 	}
-	if err := ring.Append(&e, r.message, int64(r.seq)+1); err != nil {
+	if err := ring.Append(&e, r.Message, int64(r.Seq)+1); err != nil {
 		return err
 	}
-	k.next = r.seq + 1
+	k.next = r.Seq + 1
 	return nil
 }
 

@@ -3,6 +3,7 @@ package logd
 import (
 	"bytes"
 
+	"resinos/services/logpipe"
 	"resinos/services/logring"
 )
 
@@ -15,16 +16,34 @@ type line struct {
 	priority int
 	size     int  // bytes of the stream that it stands for
 	cut      bool // the line goes on
+	control  bool // says only that the next lines are pid's
+	pid      int
 }
 
 // nextLine returns the first line of b; ok is false if b does not hold a whole one yet. A line longer than
-// logring.MaxMessage is cut there. With flush, what is left without a line end is taken as a cut line.
-func nextLine(b []byte, flush bool) (l line, ok bool) {
+// logring.MaxMessage is cut there. With flush, what is left without a line end is taken as a cut line. With control,
+// logpipe's control lines are told apart; one also ends what stands before it without a line end.
+func nextLine(b []byte, flush, control bool) (l line, ok bool) {
 	head := b[:min(len(b), logring.MaxMessage+1)]
 	if end := bytes.IndexByte(head, '\n'); end >= 0 {
-		l = line{message: bytes.TrimSuffix(head[:end], []byte("\r")), size: end + 1}
+		at, pid, found := 0, 0, false
+		if control {
+			at, pid, found = logpipe.FindPID(head[:end])
+		}
+		switch {
+		case found && at == 0:
+			return line{size: end + 1, control: true, pid: pid}, true
+		case found:
+			l = line{message: head[:at], size: at}
+		default:
+			l = line{message: bytes.TrimSuffix(head[:end], []byte("\r")), size: end + 1}
+		}
 	} else if len(head) > logring.MaxMessage {
-		l = line{message: head[:logring.MaxMessage], size: logring.MaxMessage, cut: true}
+		n := logring.MaxMessage
+		if mark := bytes.LastIndexByte(head[n-logpipe.MaxPIDLine:n], 1); control && mark >= 0 {
+			n += mark - logpipe.MaxPIDLine // keeps a control line whole
+		}
+		l = line{message: head[:n], size: n, cut: true}
 	} else if flush && len(head) > 0 {
 		l = line{message: head, size: len(head), cut: true}
 	} else {

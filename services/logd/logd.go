@@ -1,10 +1,11 @@
-// Package logd owns the way of a line from its producer into the log ring, and from there to whoever asks.
+// Package logd owns the way of a line from its producer into the log ring.
 //
-// It reads the pipes of services/logpipe and the kernel's log, splits them into lines, writes those to services/logring
-// and serves queries on a local socket. It may be killed at any moment without a line being lost or doubled: bytes move
-// from pipe to spool by splice(2), and the place up to which a spool was parsed is written together with the entries.
-// No source can starve another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said.
-// It never writes to flash, never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
+// It reads the pipes of services/logpipe, the kernel's log and /dev/log, splits them into lines, holds each source to its
+// limit, writes to services/logring and has services/logquery answer questions. It may be killed at any moment without a line
+// being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their socket until they are
+// written, and the place up to which a source was taken in is written together with the entries. No source can starve
+// another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said. It never writes to flash,
+// never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
 package logd
 
 import (
@@ -23,26 +24,34 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/devlog"
 	"resinos/services/logpipe"
+	"resinos/services/logquery"
 	"resinos/services/logring"
 )
 
-// SocketPath and RingDir are where logd answers and keeps its ring on the device.
-const (
-	SocketPath = "/run/resinos/log.sock"
-	RingDir    = "/run/resinos/log-ring"
-)
+// RingDir is where logd keeps its ring on the device.
+const RingDir = "/run/resinos/log-ring"
 
-// NoKmsg as Config.Kmsg leaves the kernel's log alone.
-const NoKmsg = "-"
+// NoKmsg as Config.Kmsg leaves the kernel's log alone; NoSyslog as Config.Syslog makes no /dev/log.
+const (
+	NoKmsg   = "-"
+	NoSyslog = "-"
+)
 
 // Config says where everything is. A zero field stands for the device's own.
 type Config struct {
 	Dir       string // of the pipes
 	RingDir   string // of the ring and the spools, on a RAM file system
 	RingBytes int64  // budget of the ring
+	Archive   string // folder that keeps the log of earlier boots; "" if there is none
 	Socket    string // where queries are answered
 	Kmsg      string // the kernel's log
+	Syslog    string // where syslog(3) writes to, unless PID 1 passes a socket named dev-log
+
+	// Rate and Burst are what each source but the kernel may say: lines a second in the long run (NoLimit: any number), and
+	// at once. What is beyond is dropped and counted.
+	Rate, Burst int
 
 	// Log must not block on anything but a pipe in Dir.
 	Log *slog.Logger
@@ -58,13 +67,19 @@ func (c Config) withDefaults() Config {
 	for _, field := range []struct {
 		value   *string
 		instead string
-	}{{&c.Dir, logpipe.Dir}, {&c.RingDir, RingDir}, {&c.Socket, SocketPath}, {&c.Kmsg, "/dev/kmsg"}} {
+	}{{&c.Dir, logpipe.Dir}, {&c.RingDir, RingDir}, {&c.Socket, logquery.SocketPath}, {&c.Kmsg, "/dev/kmsg"}, {&c.Syslog, devlog.Path}} {
 		if *field.value == "" {
 			*field.value = field.instead
 		}
 	}
 	if c.RingBytes == 0 {
 		c.RingBytes = logring.DefaultSize
+	}
+	if c.Rate == 0 {
+		c.Rate = DefaultRate
+	}
+	if c.Burst == 0 {
+		c.Burst = DefaultBurst
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -97,15 +112,18 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer c.close()
-	s, err := listen(cfg.Socket, ring, cfg.Log)
+	s, err := logquery.Listen(cfg.Socket, logquery.Store{Ring: ring, Archive: cfg.Archive}, cfg.Log)
 	if err != nil {
 		return err
 	}
-	wg.Go(func() { s.run(ctx) })
+	wg.Go(func() { s.Run(ctx) })
+	wg.Go(func() {
+		failed := func(err error) { cfg.Log.Warn("log chunk stays as it is", "error", err) }
+		ring.Pack(ctx, failed, debug.FreeOSMemory) // packing takes a megabyte, which comes back
+	})
 	if cfg.Ready != nil {
 		cfg.Ready()
 	}
-	debug.FreeOSMemory() // what starting took
 	return c.run(ctx)
 }
 
@@ -113,6 +131,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collector, err error) {
 	c = &collector{
 		dir: cfg.Dir, spool: filepath.Join(cfg.RingDir, "spool"), ring: ring, log: cfg.Log, clock: now,
+		limit: limit{rate: float64(cfg.Rate), burst: float64(cfg.Burst)}, reports: map[*tally]time.Duration{},
 		inotify: -1, pipes: map[int32]*pipe{}, byName: map[logpipe.Source]*pipe{}, timers: map[*pipe]time.Duration{},
 		dirty: map[*pipe]bool{}, buf: make([]byte, turnBytes),
 		firstOutput: func(kind string, at time.Duration) {
@@ -141,6 +160,7 @@ func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collec
 		return c, err
 	}
 	c.openKernel(cfg.Kmsg)
+	c.openSyslog(cfg.Syslog)
 	return c, c.start()
 }
 
@@ -159,6 +179,34 @@ func (c *collector) openKernel(path string) {
 	}
 }
 
+// openSyslog takes up the socket that PID 1 holds, so that messages wait in it while we are away, or makes one. Without
+// it the rest still works.
+func (c *collector) openSyslog(path string) {
+	fd, passed := inherited(os.Getenv, os.Getpid(), syslogName)
+	if !passed && path == NoSyslog {
+		return
+	}
+	var socket *devlog.Socket
+	var err error
+	if passed {
+		socket, err = devlog.Adopt(fd)
+	} else {
+		socket, err = devlog.Listen(path)
+	}
+	if err == nil {
+		c.syslog = newSyslogInput(socket, c.limit, c.ring)
+		err = c.poll.watch(socket.FD(), true)
+		for _, t := range c.syslog.tallies {
+			if t.dropped > 0 {
+				c.reports[t] = 0 // a former life did not come to it
+			}
+		}
+	}
+	if err != nil {
+		c.log.Error("syslog lost", "error", err)
+	}
+}
+
 // close lets go of all descriptors; the spools stay.
 func (c *collector) close() {
 	for _, p := range c.byName {
@@ -169,6 +217,9 @@ func (c *collector) close() {
 	}
 	if c.kernel != nil {
 		c.kernel.close()
+	}
+	if c.syslog != nil {
+		_ = c.syslog.socket.Close() // only read from
 	}
 	if c.inotify >= 0 {
 		unix.Close(c.inotify)

@@ -11,6 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +24,7 @@ import (
 
 	"resinos/services/control"
 	"resinos/services/logpipe"
+	"resinos/services/logquery"
 	"resinos/services/logring"
 )
 
@@ -32,12 +36,21 @@ var (
 
 const helperEnv = "LOGD_TEST_HELPER"
 
+// readers is how many clients logd serves at once.
+const readers = 16
+
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "logd":
 		cfg := configIn(os.Getenv("LOGD_DIR"))
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		cfg.Kmsg = os.Getenv("LOGD_KMSG")
+		if os.Getenv("LISTEN_FDS") != "" {
+			os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as PID 1's launcher does
+		}
+		if rate := os.Getenv("LOGD_RATE"); rate != "" {
+			cfg.Rate, _ = strconv.Atoi(rate)
+		}
 		exitOn(Run(context.Background(), cfg))
 	case "full":
 		exitOn(fullFileSystem(os.Getenv("LOGD_DIR")))
@@ -56,7 +69,7 @@ func exitOn(err error) {
 func configIn(dir string) Config {
 	return Config{
 		Dir: filepath.Join(dir, "log"), RingDir: filepath.Join(dir, "ring"), Socket: filepath.Join(dir, "sock"),
-		RingBytes: 32 << 20, Kmsg: NoKmsg,
+		RingBytes: 32 << 20, Kmsg: NoKmsg, Syslog: NoSyslog, Rate: NoLimit,
 	}
 }
 
@@ -110,14 +123,14 @@ func producer(t testing.TB, cfg Config, s logpipe.Source) *os.File {
 }
 
 // follow collects entries until want of them are there.
-func follow(t testing.TB, cfg Config, f Filter, want int) []logring.Entry {
+func follow(t testing.TB, cfg Config, f logquery.Filter, want int) []logring.Entry {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	f.Follow = true
 	var got []logring.Entry
 	enough := errors.New("enough")
-	err := Query(ctx, cfg.Socket, f, func(e logring.Entry) error {
+	err := logquery.Query(ctx, cfg.Socket, f, func(e logring.Entry) error {
 		if got = append(got, e); len(got) == want {
 			return enough
 		}
@@ -135,9 +148,9 @@ func TestLines(t *testing.T) {
 	fmt.Fprint(early, "before logd\n<4>warned\r\n")
 	start(t, cfg)
 	late := producer(t, cfg, web)
-	got := follow(t, cfg, Filter{}, 2)
+	got := follow(t, cfg, logquery.Filter{}, 2)
 	fmt.Fprint(late, strings.Repeat("y", logring.MaxMessage+5)+"\nbin\x00\xff\x1b\n")
-	got = append(got, follow(t, cfg, Filter{Names: []string{"hello"}}, 3)...)
+	got = append(got, follow(t, cfg, logquery.Filter{Names: []string{"hello"}}, 3)...)
 	want := []string{"netd 6 before logd", "netd 4 warned", "hello.web 6 " + strings.Repeat("y", logring.MaxMessage), "hello.web 6 yyyyy", "hello.web 6 bin\x00\xff\x1b"}
 	for i, e := range got {
 		if text := fmt.Sprintf("%s %d %s", e.Name, e.Priority, e.Message); text != want[i] {
@@ -157,12 +170,12 @@ func TestPartialLineIsShown(t *testing.T) {
 		fmt.Fprint(file, part)
 		time.Sleep(10 * time.Millisecond)
 	}
-	got := follow(t, cfg, Filter{}, 1)
+	got := follow(t, cfg, logquery.Filter{}, 1)
 	if got[0].Message != "login: " || !got[0].Cut {
 		t.Errorf("%+v", got[0])
 	}
 	fmt.Fprint(file, "root\n")
-	if got := follow(t, cfg, Filter{}, 2); got[1].Message != "root" || got[1].Cut {
+	if got := follow(t, cfg, logquery.Filter{}, 2); got[1].Message != "root" || got[1].Cut {
 		t.Errorf("%+v", got[1])
 	}
 }
@@ -176,7 +189,7 @@ func TestByteByByte(t *testing.T) {
 		file.WriteString(want[i : i+1])
 	}
 	file.WriteString("\nnext\n")
-	if got := follow(t, cfg, Filter{}, 2); got[0].Message != want || got[1].Message != "next" {
+	if got := follow(t, cfg, logquery.Filter{}, 2); got[0].Message != want || got[1].Message != "next" {
 		t.Errorf("%d bytes, then %q", len(got[0].Message), got[1].Message)
 	}
 }
@@ -192,13 +205,13 @@ func TestFirstOutput(t *testing.T) {
 	}
 	stop := start(t, cfg)
 	fmt.Fprint(producer(t, cfg, netd), "a service is no container\n")
-	follow(t, cfg, Filter{}, 1)
+	follow(t, cfg, logquery.Filter{}, 1)
 	file := producer(t, cfg, web)
 	fmt.Fprint(file, "x") // no line end needed
 	first := <-calls
 	fmt.Fprint(file, "y\n")
 	fmt.Fprint(producer(t, cfg, logpipe.Source{Kind: logpipe.Container, Name: "b.c", Stream: logpipe.Stderr}), "z\n")
-	e := follow(t, cfg, Filter{Kinds: []string{logpipe.Container}}, 2)[0]
+	e := follow(t, cfg, logquery.Filter{Kinds: []string{logpipe.Container}}, 2)[0]
 	stop()
 	if len(calls) != 0 {
 		t.Error("called twice in one life")
@@ -218,23 +231,23 @@ func TestPipeDeletedAndMadeAgain(t *testing.T) {
 	for life := range 3 {
 		file := producer(t, cfg, web)
 		fmt.Fprintf(file, "life %d\nlast words", life)
-		follow(t, cfg, Filter{}, 2*life+1)
+		follow(t, cfg, logquery.Filter{}, 2*life+1)
 		if err := os.Remove(file.Name()); err != nil {
 			t.Fatal(err)
 		}
 		file.Close()
-		got := follow(t, cfg, Filter{}, 2*(life+1))
+		got := follow(t, cfg, logquery.Filter{}, 2*(life+1))
 		if n := len(got); got[n-2].Message != fmt.Sprintf("life %d", life) || got[n-1].Message != "last words" {
 			t.Errorf("life %d: %q, %q", life, got[n-2].Message, got[n-1].Message)
 		}
 	}
 	fmt.Fprint(producer(t, cfg, web), "fourth\nunfinished")
-	follow(t, cfg, Filter{}, 7)
+	follow(t, cfg, logquery.Filter{}, 7)
 	stop()
 	// The pipe goes while logd is away; what was in the spool is not lost.
 	os.Remove(logpipe.Path(cfg.Dir, web))
 	start(t, cfg)
-	if got := follow(t, cfg, Filter{Last: 1}, 1); got[0].Message != "unfinished" {
+	if got := follow(t, cfg, logquery.Filter{Last: 1}, 1); got[0].Message != "unfinished" {
 		t.Errorf("after the restart: %q", got[0].Message)
 	}
 	if left, _ := os.ReadDir(filepath.Join(cfg.RingDir, "spool")); len(left) != 0 {
@@ -252,7 +265,7 @@ func TestStrangeFilesAreIgnored(t *testing.T) {
 	os.WriteFile(filepath.Join(cfg.Dir, "junk"), nil, 0o600)
 	stop := start(t, cfg)
 	fmt.Fprint(producer(t, cfg, netd), "works\n")
-	follow(t, cfg, Filter{}, 1)
+	follow(t, cfg, logquery.Filter{}, 1)
 	stop()
 	if n := strings.Count(log.String(), "log pipe ignored"); n != 4 {
 		t.Errorf("%d warnings:\n%s", n, log.String())
@@ -275,7 +288,7 @@ func TestFloodDoesNotStarve(t *testing.T) {
 	})
 	seen := make(chan string, 100)
 	wg.Go(func() {
-		Query(ctx, cfg.Socket, Filter{Names: []string{"hello"}, Follow: true}, func(e logring.Entry) error {
+		logquery.Query(ctx, cfg.Socket, logquery.Filter{Names: []string{"hello"}, Follow: true}, func(e logring.Entry) error {
 			seen <- e.Message
 			return nil
 		})
@@ -301,10 +314,15 @@ func TestFloodDoesNotStarve(t *testing.T) {
 	}
 }
 
-func logdProcess(t testing.TB, dir, kmsg string) *exec.Cmd {
+// logdProcess runs logd as a process of its own, with the syslog socket if one is given.
+func logdProcess(t testing.TB, dir, kmsg string, syslog ...*os.File) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), helperEnv+"=logd", "LOGD_DIR="+dir, "LOGD_KMSG="+kmsg)
+	if len(syslog) > 0 {
+		cmd.ExtraFiles = syslog
+		cmd.Env = append(cmd.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=dev-log")
+	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -312,11 +330,63 @@ func logdProcess(t testing.TB, dir, kmsg string) *exec.Cmd {
 	return cmd
 }
 
-// 100 000 lines of two sources while logd is killed again and again: each is there once.
+// syslogSocket is what PID 1 holds for logd, and a client of it.
+func syslogSocket(t testing.TB) (*os.File, func(string)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "dev-log")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := os.NewFile(uintptr(fd), path)
+	t.Cleanup(func() { socket.Close() })
+	out, err := net.Dial("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.Close() })
+	return socket, func(text string) {
+		if _, err := out.Write([]byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// awaitSocket waits until a logd that has just been started answers.
+func awaitSocket(cfg Config) {
+	for {
+		conn, err := net.Dial("unix", cfg.Socket)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func packedChunks(t *testing.T, cfg Config) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(cfg.RingDir, "*.chunk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err == nil && len(b) > 8 && b[8] == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// 100 000 lines of two sources and 5 000 of syslog while logd is killed again and again: each is there once.
 func TestKilledLogdLosesNothing(t *testing.T) {
 	dir := shmDir(t)
 	cfg := configIn(dir)
-	const lines = 100_000
+	const lines, messages = 100_000, 2000
 	sources := []logpipe.Source{web, netd}
 	var wg sync.WaitGroup
 	written := make(chan struct{})
@@ -333,10 +403,22 @@ func TestKilledLogdLosesNothing(t *testing.T) {
 			out.Flush()
 		})
 	}
+	socket, write := syslogSocket(t)
+	wg.Go(func() {
+		for i := range messages {
+			write(fmt.Sprintf("<30>Nov 25 04:20:28 tag%d[1]: %d", i%3, i))
+			if i%10 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
 	go func() { wg.Wait(); close(written) }()
 	kills := 0
 	for done := false; !done; kills++ {
-		cmd := logdProcess(t, dir, NoKmsg)
+		cmd := logdProcess(t, dir, NoKmsg, socket)
+		if kills%2 == 1 { // on a busy host the others die before they have begun
+			awaitSocket(cfg)
+		}
 		select {
 		case <-written:
 			done = true
@@ -345,23 +427,36 @@ func TestKilledLogdLosesNothing(t *testing.T) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
-	start(t, cfg)
+	last := logdProcess(t, dir, NoKmsg, socket)
+	defer last.Wait()
+	defer last.Process.Kill()
+	awaitSocket(cfg)
 	select {
 	case <-written:
 	case <-time.After(30 * time.Second):
 		t.Fatal("producers hang")
 	}
 	for _, s := range sources {
-		got := follow(t, cfg, Filter{Names: []string{s.Name}}, lines/len(sources))
+		got := follow(t, cfg, logquery.Filter{Names: []string{s.Name}}, lines/len(sources))
 		for i, e := range got {
 			if want := fmt.Sprintf("%d %s", i, strings.Repeat("z", i%50)); e.Message != want {
 				t.Fatalf("%s: line %d is %q", s, i, e.Message)
 			}
 		}
 	}
+	for i, e := range follow(t, cfg, logquery.Filter{Kinds: []string{logring.Syslog}}, messages) {
+		if e.Message != strconv.Itoa(i) || e.Name != fmt.Sprintf("tag%d", i%3) || e.Stream != "daemon" {
+			t.Fatalf("syslog: message %d is %q of %s", i, e.Message, e.Name)
+		}
+	}
 	extra := 0
-	if err := Query(t.Context(), cfg.Socket, Filter{}, func(logring.Entry) error { extra++; return nil }); err != nil || extra != lines {
-		t.Errorf("%d entries, %v, want %d", extra, err, lines)
+	if err := logquery.Query(t.Context(), cfg.Socket, logquery.Filter{}, func(logring.Entry) error { extra++; return nil }); err != nil || extra != lines+messages {
+		t.Errorf("%d entries, %v, want %d", extra, err, lines+messages)
+	}
+	if packed := packedChunks(t, cfg); packed == 0 {
+		t.Error("no chunk was packed between the kills")
+	} else {
+		t.Logf("%d packed chunks", packed)
 	}
 	if kills <= 20 {
 		t.Errorf("only %d kills while lines were written", kills)
@@ -394,7 +489,7 @@ func TestProtocol(t *testing.T) {
 	for _, test := range []struct{ send, want string }{
 		{"junk\n", `"ok":false`},
 		{`{"version":9,"op":"log"}` + "\n", `version 9`},
-		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log"`},
+		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log, boots"`},
 		{`{"version":1,"op":"log","args":{"colour":1}}` + "\n", `unknown field`},
 		{`{"version":1,"op":"log","args":{"priority":8}}` + "\n", `priority 8`},
 		{`{"version":1,"op":"log"}` + "\n", `{"version":1,"ok":true}`},
@@ -411,7 +506,7 @@ func TestProtocol(t *testing.T) {
 		}
 		conn.Close()
 	}
-	err := Query(t.Context(), cfg.Socket, Filter{Last: -2}, func(logring.Entry) error { return nil })
+	err := logquery.Query(t.Context(), cfg.Socket, logquery.Filter{Last: -2}, func(logring.Entry) error { return nil })
 	if refused := new(control.Error); !errors.As(err, &refused) {
 		t.Errorf("a bad filter gave %v", err)
 	}
@@ -423,19 +518,19 @@ func TestTooManyReaders(t *testing.T) {
 	fmt.Fprint(producer(t, cfg, web), "x\n")
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	joined := make(chan struct{}, maxReaders)
-	for range maxReaders {
+	joined := make(chan struct{}, readers)
+	for range readers {
 		wg.Go(func() {
-			err := Query(ctx, cfg.Socket, Filter{Follow: true}, func(logring.Entry) error { joined <- struct{}{}; return nil })
+			err := logquery.Query(ctx, cfg.Socket, logquery.Filter{Follow: true}, func(logring.Entry) error { joined <- struct{}{}; return nil })
 			if err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	for range maxReaders {
+	for range readers {
 		<-joined
 	}
-	err := Query(t.Context(), cfg.Socket, Filter{}, func(logring.Entry) error { return nil })
+	err := logquery.Query(t.Context(), cfg.Socket, logquery.Filter{}, func(logring.Entry) error { return nil })
 	if refused := new(control.Error); !errors.As(err, &refused) || refused.Hint == "" {
 		t.Errorf("one reader too many got %v", err)
 	}
@@ -459,7 +554,7 @@ func TestReaderThatNeverReads(t *testing.T) {
 		file.WriteString(strings.Repeat(strings.Repeat("f", 99)+"\n", 100))
 	}
 	fmt.Fprint(producer(t, cfg, web), "done\n")
-	follow(t, cfg, Filter{Names: []string{"hello"}}, 1)
+	follow(t, cfg, logquery.Filter{Names: []string{"hello"}}, 1)
 	began := time.Now()
 	stop()
 	if took := time.Since(began); took > 2*time.Second {
@@ -477,7 +572,7 @@ func TestSlowReaderSeesGap(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	filled, seen := false, errors.New("seen")
-	err := Query(ctx, cfg.Socket, Filter{Follow: true}, func(e logring.Entry) error {
+	err := logquery.Query(ctx, cfg.Socket, logquery.Filter{Follow: true}, func(e logring.Entry) error {
 		if !filled {
 			filled = true
 			for range 300 {
@@ -543,7 +638,7 @@ func fullFileSystem(dir string) error {
 	n, enough := 0, errors.New("enough")
 	ctxWait, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	err = Query(ctxWait, cfg.Socket, Filter{Follow: true}, func(e logring.Entry) error {
+	err = logquery.Query(ctxWait, cfg.Socket, logquery.Filter{Follow: true}, func(e logring.Entry) error {
 		if !strings.HasPrefix(e.Message, fmt.Sprintf("line %d ", n)) {
 			return fmt.Errorf("line %d is %q", n, e.Message)
 		}
@@ -579,7 +674,14 @@ func TestIdleCost(t *testing.T) {
 	for _, err := os.Stat(cfg.Socket); err != nil; _, err = os.Stat(cfg.Socket) {
 		time.Sleep(10 * time.Millisecond)
 	}
-	follow(t, cfg, Filter{Kinds: []string{logpipe.Service}}, 20)
+	follow(t, cfg, logquery.Filter{Kinds: []string{logpipe.Service}}, 20)
+	busy := producer(t, cfg, web) // so much that chunks are packed
+	for range 20 {
+		busy.WriteString(strings.Repeat("GET /index.html HTTP/1.1 200 from 192.168.17.4 in 13 ms\n", 1000))
+	}
+	for deadline := time.Now().Add(20 * time.Second); packedChunks(t, cfg) == 0 && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	time.Sleep(500 * time.Millisecond)
 	before := cpuTicks(t, cmd.Process.Pid)
 	time.Sleep(2 * time.Second)
@@ -594,7 +696,18 @@ func TestIdleCost(t *testing.T) {
 		if strings.HasPrefix(line, "Rss") || strings.HasPrefix(line, "Private_Dirty") || strings.HasPrefix(line, "Anonymous") {
 			t.Log(strings.TrimSpace(line))
 		}
+		if size, ok := strings.CutPrefix(line, "Anonymous:"); ok {
+			if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(size), " kB")); err != nil || n > 2560 && !underRace() {
+				t.Errorf("anonymous memory at rest %s, want at most 2560 kB", strings.TrimSpace(size))
+			}
+		}
 	}
+}
+
+// underRace reports whether the race detector is in, which needs memory of its own.
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // cpuTicks is utime and stime, in 10 ms.
@@ -619,6 +732,8 @@ func BenchmarkThrough(b *testing.B) {
 	block := bytes.Repeat(text, 40)
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
+	var before, after unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &before)
 	for i := 0; i < b.N; i += 40 {
 		if _, err := file.Write(block); err != nil {
 			b.Fatal(err)
@@ -626,10 +741,13 @@ func BenchmarkThrough(b *testing.B) {
 	}
 	fmt.Fprint(file, "done\n")
 	for last := ""; last != "done"; {
-		err := Query(b.Context(), cfg.Socket, Filter{Last: 1}, func(e logring.Entry) error { last = e.Message; return nil })
+		err := logquery.Query(b.Context(), cfg.Socket, logquery.Filter{Last: 1}, func(e logring.Entry) error { last = e.Message; return nil })
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
+	unix.Getrusage(unix.RUSAGE_SELF, &after)
+	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/line") // the producer's too
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }

@@ -84,9 +84,18 @@ func (s *spool) fill(pipe int) (moved int, err error) {
 	return moved, nil
 }
 
-// lines hands the spool's whole lines to take and moves the cursor over those that take accepted; buf is scratch memory
-// of at least one line and a half. An error is take's or the file's; the line it came for stays.
-func (s *spool) lines(buf []byte, flush bool, take func(l line, cursor int64) error) error {
+// A sink takes the lines of a spool.
+type sink interface {
+	// line takes one; cursor is behind it.
+	line(l line, cursor int64) error
+	// discard may pass over whole lines at the beginning of b: it returns their bytes.
+	discard(b []byte) int
+}
+
+// lines hands the spool's whole lines to to and moves the cursor over those that it accepted; buf is scratch memory of
+// at least one line and a half. An error is to's or the file's; the line it came for stays.
+func (s *spool) lines(buf []byte, flush bool, to sink) error {
+	control := s.source.Kind == logpipe.Service
 	for s.cursor < s.end {
 		if s.scanned > s.cursor && !flush && s.end-s.cursor <= logring.MaxMessage {
 			found, err := s.scan(buf)
@@ -101,11 +110,15 @@ func (s *spool) lines(buf []byte, flush bool, take func(l line, cursor int64) er
 		b := buf[:n]
 		last := s.cursor+int64(n) == s.end
 		for {
-			l, ok := nextLine(b, flush && last)
+			if n := to.discard(b); n > 0 {
+				s.cursor += int64(n)
+				b = b[n:]
+			}
+			l, ok := nextLine(b, flush && last, control)
 			if !ok {
 				break
 			}
-			if err := take(l, s.cursor+int64(l.size)); err != nil {
+			if err := to.line(l, s.cursor+int64(l.size)); err != nil {
 				return err
 			}
 			s.cursor += int64(l.size)

@@ -146,3 +146,35 @@ func mustFd(t *testing.T, file *os.File) (fd uintptr) {
 	}
 	return fd
 }
+
+func TestPID(t *testing.T) {
+	if got := string(AppendPID([]byte("x"), 123)); got != "x\x01pid 123\n" {
+		t.Errorf("AppendPID gave %q", got)
+	}
+	for _, test := range []struct {
+		line    string
+		at, pid int
+		ok      bool
+	}{
+		{"\x01pid 123", 0, 123, true},
+		{"left over\x01pid 4194304", 9, 4194304, true},
+		{"\x01\x01pid 1", 1, 1, true},
+		{"\x01pid ", 0, 0, false}, {"\x01pid x", 0, 0, false}, {"\x01pid +1", 0, 0, false}, {"\x01pid 99999999999", 0, 0, false},
+		{"pid 1", 0, 0, false}, {"", 0, 0, false}, {"\x01pid 1 and more", 0, 0, false},
+	} {
+		at, pid, ok := FindPID([]byte(test.line))
+		if ok != test.ok || ok && (at != test.at || pid != test.pid) {
+			t.Errorf("FindPID(%q) = %d, %d, %v", test.line, at, pid, ok)
+		}
+	}
+}
+
+func FuzzFindPID(f *testing.F) {
+	f.Add([]byte("x\x01pid 7"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		at, pid, ok := FindPID(line)
+		if ok && (at < 0 || at >= len(line) || pid < 0) {
+			t.Errorf("FindPID(%q) = %d, %d", line, at, pid)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package logring
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,13 +32,12 @@ func (r *Ring) recover() (dropped int64, err error) {
 	if err != nil {
 		return dropped, err
 	}
+	r.take(state)
+	if last.packed { // its successor, which was plain, is broken
+		return dropped + int64(len(b)-state.valid), r.rotate()
+	}
 	if r.file, err = os.OpenFile(r.path(last.first), os.O_RDWR, 0o600); err != nil {
 		return dropped, err
-	}
-	r.header, r.next = state.header, state.seq
-	for _, s := range state.sources {
-		r.sources[s.Source] = s
-		r.nextID = max(r.nextID, s.id+1)
 	}
 	torn := int64(len(b) - state.valid)
 	if torn > 0 {
@@ -45,6 +45,15 @@ func (r *Ring) recover() (dropped int64, err error) {
 	}
 	r.chunks[len(r.chunks)-1] = chunk{first: last.first, size: int64(state.valid), base: int64(state.base)}
 	return dropped + torn, err
+}
+
+// take goes on where the chunk ends.
+func (r *Ring) take(state scanned) {
+	r.header, r.next = state.header, state.seq
+	for _, s := range state.sources {
+		r.sources[s.Source] = s
+		r.nextID = max(r.nextID, s.id+1)
+	}
 }
 
 // list fills r.chunks from the headers of the files, and removes the files that are no chunk.
@@ -55,15 +64,18 @@ func (r *Ring) list() (dropped int64, err error) {
 	}
 	for _, file := range files {
 		name := file.Name()
-		if !strings.HasSuffix(name, suffix) && !strings.HasSuffix(name, suffix+".tmp") {
+		half := strings.HasSuffix(name, suffix+tmp) // a life ended while it was being made; nothing is missing
+		if !strings.HasSuffix(name, suffix) && !half {
 			continue
 		}
-		c, err := readChunk(filepath.Join(r.dir, name))
+		c, _, err := readChunk(filepath.Join(r.dir, name))
 		if err != nil {
 			if err := os.Remove(filepath.Join(r.dir, name)); err != nil {
 				return dropped, err
 			}
-			dropped += c.size
+			if !half {
+				dropped += c.size
+			}
 			continue
 		}
 		r.chunks = append(r.chunks, c)
@@ -72,29 +84,30 @@ func (r *Ring) list() (dropped int64, err error) {
 }
 
 // readChunk reads a chunk's header. Its error means that the file is not worth keeping.
-func readChunk(path string) (chunk, error) {
+func readChunk(path string) (chunk, header, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return chunk{}, err
+		return chunk{}, header{}, err
 	}
 	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
-		return chunk{}, err
+		return chunk{}, header{}, err
 	}
 	c := chunk{size: st.Size(), base: headerSize}
 	b := make([]byte, headerSize)
 	if _, err := file.ReadAt(b, 0); err != nil {
-		return c, err
+		return c, header{}, err
 	}
 	h, err := parseHeader(b)
 	if err != nil {
-		return c, err
+		return c, header{}, err
 	}
+	c.packed = h.codec == codecPacked
 	if c.first = h.first; filepath.Base(path) != chunkName(c.first) {
-		return c, errors.New("read log chunk: name and content differ")
+		return c, h, errors.New("read log chunk: name and content differ")
 	}
-	return c, nil
+	return c, h, nil
 }
 
 // scanned is what is left to know of a chunk after all its records have been read.
@@ -111,6 +124,10 @@ func scan(b []byte) (scanned, error) {
 		return scanned{}, err
 	}
 	s := scanned{decoder: newDecoder(h), valid: headerSize, base: headerSize}
+	if h.codec == codecPacked {
+		s.unpack(b)
+		return s, nil
+	}
 	for s.valid < len(b) {
 		payload, n, err := nextPayload(b[s.valid:])
 		if err != nil {
@@ -127,6 +144,23 @@ func scan(b []byte) (scanned, error) {
 	return s, nil
 }
 
+// unpack is scan for a packed chunk, of which only whole frames are valid.
+func (s *scanned) unpack(b []byte) {
+	f := newFrames(bytes.NewReader(b), int64(len(b)))
+	for {
+		payload, err := f.next()
+		if err == nil {
+			_, _, err = s.decode(payload, new(Entry))
+		}
+		if err != nil {
+			break
+		}
+		if f.left == 0 && len(f.rest) == 0 {
+			s.valid = int(f.off)
+		}
+	}
+}
+
 // rotate seals the newest chunk and starts the next with the cursors of all sources. The new file appears whole or not
 // at all.
 func (r *Ring) rotate() error {
@@ -138,16 +172,16 @@ func (r *Ring) rotate() error {
 	}
 	r.evict(int64(len(b)))
 	path := r.path(h.first)
-	file, err := os.OpenFile(path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := os.OpenFile(path+tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	err = r.write(file, 0, b)
 	if err == nil {
-		err = os.Rename(path+".tmp", path)
+		err = os.Rename(path+tmp, path)
 	}
 	if err != nil {
-		return errors.Join(err, file.Close(), os.Remove(path+".tmp"))
+		return errors.Join(err, file.Close(), os.Remove(path+tmp))
 	}
 	if r.file != nil {
 		r.file.Close() // all was written with pwrite into memory; nothing can fail any more
@@ -157,6 +191,10 @@ func (r *Ring) rotate() error {
 	r.mu.Lock()
 	r.chunks = append(r.chunks, chunk{first: h.first, size: size, base: size})
 	r.mu.Unlock()
+	select {
+	case r.sealed <- struct{}{}:
+	default: // Pack has been told
+	}
 	return nil
 }
 

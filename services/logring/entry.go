@@ -2,10 +2,11 @@
 // system, where they outlive the process that writes them.
 //
 // The ring is a row of chunk files, each readable by itself. The writer appends checksummed records to the newest
-// chunk; when the budget is used up the oldest chunk is removed. A record carries the writer's read position in its
+// chunk; a sealed chunk is deflated; when the budget is used up the oldest chunk is removed. A record carries the writer's read position in its
 // source (its cursor) next to the line, so that one write makes both durable: a writer killed at any moment finds in
-// the ring which input it had already taken in. The ring never touches flash, never reads a source and never logs.
-// Read Entry first, then Ring.
+// the ring which input it had already taken in. Chunks of earlier boots can be read beside it. The ring never touches flash, never reads a source and never logs.
+// Read Entry first, then Ring,
+// then the drawing of a chunk in format.go.
 package logring
 
 import (
@@ -19,8 +20,11 @@ import (
 	"resinos/services/logpipe"
 )
 
-// Kernel is the kind of the entries that come from the kernel's own log; the other kinds are those of logpipe.
-const Kernel = "kernel"
+// The kinds of the entries that come from the kernel's own log and from syslog(3); the other kinds are those of logpipe.
+const (
+	Kernel = "kernel"
+	Syslog = "syslog"
+)
 
 // MaxMessage is the longest message of one entry. Longer lines are split by the writer into entries marked Cut.
 const MaxMessage = 16 << 10
@@ -31,9 +35,9 @@ type Entry struct {
 	Boot     string        // the kernel's boot id
 	Time     time.Time     // wall clock when the line was taken in, as wrong as the clock was then
 	Boottime time.Duration // since the kernel started, suspend included
-	Kind     string        // Kernel, logpipe.Service or logpipe.Container
-	Name     string        // service, APP.SERVICE, or the tag of a line written into the kernel's log
-	Stream   string        // stdout, stderr, log, kmsg
+	Kind     string        // Kernel, Syslog, logpipe.Service or logpipe.Container
+	Name     string        // service, APP.SERVICE, or the tag of a line given to the kernel's log or to syslog
+	Stream   string        // stdout, stderr, log, kmsg, or syslog's facility
 	Priority int           // 0 emergency to 7 debug, as in syslog
 	PID      int           // 0 when unknown
 	Cut      bool          // the line goes on in the next entry of the same source

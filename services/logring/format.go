@@ -12,28 +12,33 @@ import (
 
 // A chunk file, all numbers little endian:
 //
-//	 0  magic "RESLOG1\n"
-//	 8  codec, 1 byte: 0, the records follow as they are (1 is kept for zstd of the rest of the file)
+//	 0  magic "RESLOG2\n"; the digit is the version of the format
+//	 8  codec, 1 byte: 0 plain, records follow; 1 packed, frames follow
 //	 9  zero, 7 bytes
 //	16  seq of the first entry, 8 bytes
 //	24  boot id, 16 bytes
 //	40  wall clock at the chunk's start, µs since 1970, 8 bytes
 //	48  time since the kernel started at the chunk's start, µs, 8 bytes
-//	56  zero, 4 bytes
+//	56  number of entries, 4 bytes: 0 in a plain chunk, which may grow
 //	60  crc32c of bytes 0-59, 4 bytes
 //	64  records: length of the payload, 4 bytes; crc32c of the payload, 4 bytes; payload
+//	 or frames: length of the records in it, 4 bytes; length when deflated, 4 bytes; crc32c of what follows, 4 bytes; the
+//	    deflated (RFC 1951) records, whose heads are here only the length of the payload, as a varint
 //
-// A payload begins with its kind. 1, source: id, cursor, then kind, name and stream, each with its length before it; a
-// chunk begins with all sources that the writer follows, so the newest chunk alone holds every cursor. 2, entry:
-// source id, boottime - chunk's (signed), wall offset - chunk's (signed; the offset is wall - boottime), one byte
-// of priority | cut<<3, pid, cursor - last cursor of the source, and the message up to the end. Numbers in
-// payloads are varints, times µs.
+// A payload begins with its kind. 1, source: id, cursor, then kind, name and stream, each with its length before it, then
+// pid and the count of dropped lines; a chunk begins with all sources that the writer follows, so the newest chunk
+// alone holds every cursor, and a source told again replaces what was told before. 2, entry: source id, boottime -
+// chunk's (signed), wall offset - chunk's (signed; the offset is wall - boottime), one byte of priority | cut<<3 |
+// report<<4, pid, cursor - last cursor of the source (modulo 2^64), and the message up to the end. Numbers in payloads
+// are varints, times µs.
 //
-// Records are valid up to the first one that is cut short or has a wrong checksum; nothing after it counts.
+// Records and frames are valid up to the first one that is cut short or has a wrong checksum; nothing after it counts.
 const (
-	magic      = "RESLOG1\n"
+	magic      = "RESLOG2\n"
 	headerSize = 64
-	codecPlain = 0
+
+	codecPlain  = 0
+	codecPacked = 1
 
 	recordHead = 8
 	maxPayload = MaxMessage + 1024 // a source of two long names, or an entry with its numbers
@@ -41,7 +46,8 @@ const (
 	kindSource = 1
 	kindEntry  = 2
 
-	cutFlag = 1 << 3
+	cutFlag    = 1 << 3
+	reportFlag = 1 << 4 // the entry tells of the source's dropped lines: their count is 0 again
 )
 
 var (
@@ -51,6 +57,8 @@ var (
 
 // header is the decoded start of a chunk.
 type header struct {
+	codec    byte
+	entries  uint32 // of a packed chunk
 	first    uint64
 	boot     [16]byte
 	wall     int64 // µs
@@ -60,12 +68,12 @@ type header struct {
 func (h header) append(b []byte) []byte {
 	start := len(b)
 	b = append(b, magic...)
-	b = append(b, codecPlain, 0, 0, 0, 0, 0, 0, 0)
+	b = append(b, h.codec, 0, 0, 0, 0, 0, 0, 0)
 	b = binary.LittleEndian.AppendUint64(b, h.first)
 	b = append(b, h.boot[:]...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.wall))
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.boottime))
-	b = append(b, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, h.entries)
 	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 }
 
@@ -76,10 +84,11 @@ func parseHeader(b []byte) (header, error) {
 	if checksum(b[:headerSize-4]) != binary.LittleEndian.Uint32(b[headerSize-4:]) {
 		return header{}, errors.New("parse log chunk: header is corrupt")
 	}
-	if b[8] != codecPlain {
+	if b[8] > codecPacked {
 		return header{}, fmt.Errorf("parse log chunk: codec %d is unknown", b[8])
 	}
 	h := header{
+		codec: b[8], entries: binary.LittleEndian.Uint32(b[56:]),
 		first:    binary.LittleEndian.Uint64(b[16:]),
 		wall:     int64(binary.LittleEndian.Uint64(b[40:])),
 		boottime: int64(binary.LittleEndian.Uint64(b[48:])),
@@ -128,8 +137,8 @@ type decoder struct {
 // source is what encoder and decoder know of one source.
 type source struct {
 	logpipe.Source
-	id     uint64
-	cursor int64
+	Mark
+	id uint64
 }
 
 func newDecoder(h header) *decoder {
@@ -143,8 +152,9 @@ func (d *decoder) decode(payload []byte, e *Entry) (message []byte, isEntry bool
 	switch payload[0] {
 	case kindSource:
 		s := &source{id: f.uint()}
-		s.cursor = int64(f.uint())
+		s.Cursor = int64(f.uint())
 		s.Kind, s.Name, s.Stream = f.text(), f.text(), f.text()
+		s.PID, s.Dropped = int(f.uint()), f.uint()
 		if f.bad {
 			return nil, false, errCorrupt
 		}
@@ -166,7 +176,10 @@ func (d *decoder) entry(f *fields, e *Entry) ([]byte, bool, error) {
 	if s == nil || f.bad {
 		return nil, false, errCorrupt
 	}
-	s.cursor += int64(step)
+	s.Cursor += int64(step)
+	if flags&reportFlag != 0 {
+		s.Dropped = 0
+	}
 	*e = Entry{
 		Seq: d.seq, Boot: d.boot, Time: time.UnixMicro(wall), Boottime: time.Duration(boottime) * time.Microsecond,
 		Kind: s.Kind, Name: s.Name, Stream: s.Stream, Priority: int(flags & 7), Cut: flags&cutFlag != 0, PID: int(pid),
@@ -178,26 +191,30 @@ func (d *decoder) entry(f *fields, e *Entry) ([]byte, bool, error) {
 func appendSource(b []byte, s *source) []byte {
 	return appendRecord(b, func(b []byte) []byte {
 		b = binary.AppendUvarint(append(b, kindSource), s.id)
-		b = binary.AppendUvarint(b, uint64(s.cursor))
+		b = binary.AppendUvarint(b, uint64(s.Cursor))
 		for _, text := range []string{s.Kind, s.Name, s.Stream} {
 			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
 		}
-		return b
+		b = binary.AppendUvarint(b, uint64(s.PID))
+		return binary.AppendUvarint(b, s.Dropped)
 	})
 }
 
-func appendEntry(b []byte, h header, s *source, e *Entry, message []byte, step int64) []byte {
+func appendEntry(b []byte, h header, s *source, e *Entry, message []byte, step uint64, report bool) []byte {
 	boottime := e.Boottime.Microseconds()
 	flags := byte(e.Priority & 7)
 	if e.Cut {
 		flags |= cutFlag
+	}
+	if report {
+		flags |= reportFlag
 	}
 	return appendRecord(b, func(b []byte) []byte {
 		b = binary.AppendUvarint(append(b, kindEntry), s.id)
 		b = binary.AppendVarint(b, boottime-h.boottime)
 		b = binary.AppendVarint(b, e.Time.UnixMicro()-boottime-(h.wall-h.boottime))
 		b = binary.AppendUvarint(append(b, flags), uint64(e.PID))
-		b = binary.AppendUvarint(b, uint64(step))
+		b = binary.AppendUvarint(b, step)
 		return append(b, message...)
 	})
 }

@@ -12,7 +12,66 @@ import (
 // window is the part of a chunk that a reader holds in memory; it takes any record whole.
 const window = 32 << 10
 
-// A Reader walks over the entries of a ring, oldest first, and goes on when more have come. It belongs to one goroutine.
+// row is a row of chunks that a reader walks over: the ring, or what is left of an earlier boot.
+type row interface {
+	// path is where the chunk whose first entry is first lies.
+	path(first uint64) string
+	// find returns the chunk that holds seq, or the oldest if seq is gone; not ok if it has not been written yet.
+	find(seq uint64) (first uint64, ok bool)
+	// after returns the chunk that follows another one, which may be gone.
+	after(first uint64) (next uint64, ok bool)
+	// extent returns how many bytes of a chunk count, and the seq behind the row's last entry, 0 if it is not known.
+	extent(first uint64, file *os.File) (size int64, next uint64, err error)
+}
+
+// records walks over the records of a plain chunk.
+type records struct {
+	file *os.File
+	off  int64  // in the file, of rest's end
+	rest []byte // read but not returned, part of buf
+	buf  []byte
+}
+
+// begin reads the header.
+func (p *records) begin() (header, error) {
+	if p.buf == nil {
+		p.buf = make([]byte, window)
+	}
+	p.off, p.rest = headerSize, nil
+	if _, err := p.file.ReadAt(p.buf[:headerSize], 0); err != nil {
+		return header{}, err
+	}
+	return parseHeader(p.buf[:headerSize])
+}
+
+// next returns the next record's payload, valid until the next call, or io.EOF if there is no whole one before limit.
+func (p *records) next(limit int64) ([]byte, error) {
+	for {
+		payload, n, err := nextPayload(p.rest)
+		if err == nil {
+			p.rest = p.rest[n:]
+			return payload, nil
+		}
+		if !errors.Is(err, errShort) {
+			return nil, err
+		}
+		kept := copy(p.buf, p.rest)
+		p.rest = p.buf[:kept]
+		room := min(int64(len(p.buf)-kept), limit-p.off)
+		if room <= 0 {
+			return nil, io.EOF
+		}
+		got, err := p.file.ReadAt(p.buf[kept:kept+int(room)], p.off)
+		p.off += int64(got)
+		p.rest = p.buf[:kept+got]
+		if got == 0 {
+			return nil, err
+		}
+	}
+}
+
+// A Reader walks over the entries of a ring or of an earlier boot, oldest first, and goes on when more have come. It
+// belongs to one goroutine.
 type Reader struct {
 	// Keep, if not nil, says whether Next returns an entry. It sees the entry without its message.
 	Keep func(*Entry) bool
@@ -21,23 +80,26 @@ type Reader struct {
 	// Skipped counts entries that the reader wanted but that were gone, or lost with a broken chunk.
 	Skipped uint64
 
-	ring *Ring
-	seq  uint64 // of the entry wanted next
+	row row
+	seq uint64 // of the entry wanted next
 
-	file   *os.File // nil: find the chunk of seq
-	first  uint64   // the chunk's name
-	sealed bool     // nothing will be added to the chunk
-	end    uint64   // the ring's next seq when the reader came to the end of the chunk
+	open   bool   // not: find the chunk of seq
+	first  uint64 // the chunk's name
+	sealed bool   // nothing will be added to the chunk
+	packed bool   // frames is used, not plain
+	limit  int64  // bytes of the chunk that are known to be committed
+	end    uint64 // the row's next seq when the reader came to the end of the chunk
 	dec    *decoder
-	off    int64  // in the file, of rest's end
-	rest   []byte // read but not decoded, part of buf
-	buf    []byte
+	plain  records // its file is the chunk's
+	frames *frames
 }
 
 // NewReader returns a reader whose first entry is from, or the oldest one that is still there. Close it after use.
 func (r *Ring) NewReader(from uint64) *Reader {
-	return &Reader{ring: r, seq: from, Until: math.MaxUint64}
+	return newReader(r, from)
 }
+
+func newReader(r row, from uint64) *Reader { return &Reader{row: r, seq: from, Until: math.MaxUint64} }
 
 // Oldest and Next bound the seqs of the entries that are there: Oldest <= seq < Next.
 func (r *Ring) Oldest() uint64 {
@@ -68,8 +130,9 @@ func (r *Ring) Changed(seq uint64) <-chan struct{} {
 	return r.changed
 }
 
-// Tail returns the seq from which on a reader with keep meets the last n entries that it keeps.
-func (r *Ring) Tail(n int, keep func(*Entry) bool) (uint64, error) {
+// Tail returns the seq from which on a reader with keep meets the last n entries that it keeps, and how many of them
+// there are.
+func (r *Ring) Tail(n int, keep func(*Entry) bool) (from uint64, found int, err error) {
 	r.mu.Lock()
 	firsts := make([]uint64, len(r.chunks))
 	for i, c := range r.chunks {
@@ -77,28 +140,35 @@ func (r *Ring) Tail(n int, keep func(*Entry) bool) (uint64, error) {
 	}
 	end := r.next
 	r.mu.Unlock()
-	if n <= 0 {
-		return end, nil
-	}
-	for i := len(firsts) - 1; i >= 0; i-- {
-		kept, err := r.keptIn(firsts[i], end, keep)
-		if err != nil {
-			return 0, err
-		}
-		if len(kept) >= n {
-			return kept[len(kept)-n], nil
-		}
-		n -= len(kept)
-		end = firsts[i]
-	}
-	return firsts[0], nil
+	return tail(r, firsts, end, n, keep)
 }
 
-// keptIn returns the seqs from first up to, without, end that keep wants.
-func (r *Ring) keptIn(first, end uint64, keep func(*Entry) bool) ([]uint64, error) {
-	rd := r.NewReader(first)
+func tail(r row, firsts []uint64, end uint64, n int, keep func(*Entry) bool) (from uint64, found int, err error) {
+	if n <= 0 {
+		return end, 0, nil
+	}
+	rd := newReader(r, 0)
 	defer rd.Close()
-	rd.Until = end
+	for i := len(firsts) - 1; i >= 0; i-- {
+		if firsts[i] >= end {
+			continue
+		}
+		kept, err := rd.kept(firsts[i], end, keep)
+		if err != nil {
+			return 0, 0, err
+		}
+		if found += len(kept); found >= n {
+			return kept[found-n], n, nil
+		}
+		end = firsts[i]
+	}
+	return end, found, nil
+}
+
+// kept returns the seqs from first up to, without, end that keep wants.
+func (rd *Reader) kept(first, end uint64, keep func(*Entry) bool) ([]uint64, error) {
+	rd.Close() // opened for reading: nothing to lose
+	rd.seq, rd.Until = first, end
 	var kept []uint64
 	rd.Keep = func(e *Entry) bool {
 		if keep == nil || keep(e) {
@@ -115,19 +185,18 @@ func (rd *Reader) Seq() uint64 { return rd.seq }
 
 // Close gives the reader's file back.
 func (rd *Reader) Close() error {
-	if rd.file == nil {
+	if !rd.open {
 		return nil
 	}
-	file := rd.file
-	rd.file = nil
-	return file.Close()
+	rd.open = false
+	return rd.plain.file.Close()
 }
 
 // Next sets e to the next entry. It returns false, and no error, at the end of what has been committed; more may come.
 func (rd *Reader) Next(e *Entry) (bool, error) {
 	for rd.seq < rd.Until {
-		if rd.file == nil {
-			if found, err := rd.open(); !found || err != nil {
+		if !rd.open {
+			if found, err := rd.enter(); !found || err != nil {
 				return false, err
 			}
 		}
@@ -157,76 +226,88 @@ func (rd *Reader) Next(e *Entry) (bool, error) {
 	return false, nil
 }
 
-// open opens the chunk that holds rd.seq. It reports false if that entry has not been written yet.
-func (rd *Reader) open() (bool, error) {
+// enter opens the chunk that holds rd.seq. It reports false if that entry has not been written yet.
+func (rd *Reader) enter() (bool, error) {
 	for {
-		first, ok := rd.ring.find(rd.seq)
+		first, ok := rd.row.find(rd.seq)
 		if !ok {
 			return false, nil
 		}
-		file, err := os.Open(rd.ring.path(first))
-		if again, _ := rd.ring.find(rd.seq); again != first && errors.Is(err, os.ErrNotExist) {
-			continue // it was the oldest and went just now
+		file, err := os.Open(rd.row.path(first))
+		if errors.Is(err, os.ErrNotExist) {
+			if again, _ := rd.row.find(rd.seq); again != first {
+				continue // it was the oldest and went just now
+			}
+			next, ok := rd.row.after(first)
+			if !ok {
+				return false, nil
+			}
+			rd.skip(next)
+			continue
 		}
 		if err != nil {
 			return false, fmt.Errorf("read log ring: %w", err)
 		}
-		head := make([]byte, headerSize)
-		if _, err := file.ReadAt(head, 0); err != nil {
+		rd.plain.file = file
+		if err := rd.begin(); err != nil {
 			return false, errors.Join(fmt.Errorf("read log ring: %w", err), file.Close())
 		}
-		h, err := parseHeader(head)
-		if err != nil {
-			return false, errors.Join(err, file.Close())
-		}
-		if rd.buf == nil {
-			rd.buf = make([]byte, window)
-		}
-		rd.file, rd.first, rd.sealed, rd.dec = file, first, false, newDecoder(h)
-		rd.off, rd.rest = headerSize, nil
-		if first > rd.seq {
-			rd.Skipped += first - rd.seq
-			rd.seq = first
-		}
+		rd.open, rd.first, rd.sealed = true, first, false
+		rd.skip(first)
 		return true, nil
 	}
+}
+
+// begin prepares for the records of the chunk that was opened.
+func (rd *Reader) begin() error {
+	h, err := rd.plain.begin()
+	if err != nil {
+		return err
+	}
+	rd.dec, rd.limit = newDecoder(h), 0
+	if rd.packed = h.codec == codecPacked; !rd.packed {
+		return nil
+	}
+	st, err := rd.plain.file.Stat()
+	if err != nil {
+		return err
+	}
+	if rd.frames == nil {
+		rd.frames = newFrames(rd.plain.file, st.Size())
+	}
+	rd.frames.reset(rd.plain.file, st.Size())
+	return nil
 }
 
 // payload returns the next record's payload, or io.EOF behind the last whole record of the chunk.
 func (rd *Reader) payload() ([]byte, error) {
 	for {
-		payload, n, err := nextPayload(rd.rest)
+		var payload []byte
+		var err error
+		if rd.packed {
+			payload, err = rd.frames.next()
+		} else {
+			payload, err = rd.plain.next(rd.limit)
+		}
 		if err == nil {
-			rd.rest = rd.rest[n:]
 			return payload, nil
 		}
-		limit, end, statErr := rd.ring.extent(rd.first, rd.file)
-		if statErr != nil {
-			return nil, statErr
+		limit, end, failed := rd.row.extent(rd.first, rd.plain.file)
+		if failed != nil {
+			return nil, failed
 		}
 		rd.end = end
-		if !errors.Is(err, errShort) {
+		if rd.packed || limit == rd.limit || !errors.Is(err, io.EOF) {
 			return nil, err
 		}
-		kept := copy(rd.buf, rd.rest)
-		room := min(int64(len(rd.buf)-kept), limit-rd.off)
-		if room <= 0 {
-			rd.rest = rd.buf[:kept]
-			return nil, io.EOF
-		}
-		got, err := rd.file.ReadAt(rd.buf[kept:kept+int(room)], rd.off)
-		rd.off += int64(got)
-		rd.rest = rd.buf[:kept+got]
-		if got == 0 {
-			return nil, err
-		}
+		rd.limit = limit
 	}
 }
 
 // leave goes to the next chunk, or once more over the end of this one if it has been sealed meanwhile. It counts what
 // the chunk should have held, and reports false if there is no next chunk yet.
 func (rd *Reader) leave() bool {
-	next, ok := rd.ring.after(rd.first)
+	next, ok := rd.row.after(rd.first)
 	if ok && !rd.sealed {
 		rd.sealed = true
 		return true
@@ -234,14 +315,19 @@ func (rd *Reader) leave() bool {
 	if !ok {
 		next = rd.end
 	}
-	if next > rd.seq {
-		rd.Skipped += next - rd.seq
-		rd.seq = next
-	}
+	rd.skip(next)
 	if ok {
 		rd.Close() // opened for reading: nothing to lose
 	}
 	return ok
+}
+
+// skip counts what is missing before seq.
+func (rd *Reader) skip(seq uint64) {
+	if seq > rd.seq {
+		rd.Skipped += seq - rd.seq
+		rd.seq = seq
+	}
 }
 
 // find returns the chunk that holds seq, or the oldest if seq is gone.
@@ -266,15 +352,13 @@ func (r *Ring) after(first uint64) (next uint64, ok bool) {
 	return r.chunks[i].first, true
 }
 
-// extent returns how many bytes of a chunk are committed, and the ring's next seq at that moment. A chunk that is gone
-// from the ring was sealed.
+// extent returns how many bytes of a chunk are committed, and the ring's next seq at that moment. All of a chunk that is
+// not the newest counts, and a reader may hold the plain form of one that has been packed.
 func (r *Ring) extent(first uint64, file *os.File) (size int64, next uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, c := range r.chunks {
-		if c.first == first {
-			return c.size, r.next, nil
-		}
+	if newest := r.chunks[len(r.chunks)-1]; newest.first == first {
+		return newest.size, r.next, nil
 	}
 	st, err := file.Stat()
 	if err != nil {

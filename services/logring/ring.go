@@ -22,10 +22,11 @@ const (
 	maxPending = 64 << 10
 
 	suffix = ".chunk"
+	tmp    = ".tmp" // behind the name of a chunk that is being made
 )
 
 // A Ring is the writer's hold on the chunks of one folder, and where readers begin. One goroutine calls Append, Commit,
-// Cursor and Forget; readers may be as many as wanted, each in its own goroutine.
+// Report, SetMark, Mark and Forget, another one Pack; readers may be as many as wanted, each in its own goroutine.
 type Ring struct {
 	dir   string
 	limit int64 // bytes, all chunks together
@@ -42,6 +43,8 @@ type Ring struct {
 	sources map[logpipe.Source]*source
 	nextID  uint64
 
+	sealed chan struct{} // tells Pack that a chunk was sealed
+
 	mu      sync.Mutex // guards what follows
 	chunks  []chunk    // oldest first, never empty
 	next    uint64     // seq of the next committed entry
@@ -53,6 +56,16 @@ type chunk struct {
 	first uint64
 	size  int64
 	base  int64 // bytes taken by the header and the sources it began with
+
+	packed bool
+	kept   bool // could not be packed, stays as it is
+}
+
+// A Mark is what the ring keeps of a source besides its entries, each value as of the last commit.
+type Mark struct {
+	Cursor  int64  // up to where the source was taken in, in the caller's own count
+	PID     int    // of the writer of the lines that follow, 0 when unknown
+	Dropped uint64 // lines that were dropped since the last Report
 }
 
 // Clock is the time that a new chunk is stamped with.
@@ -67,7 +80,7 @@ func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped i
 	}
 	r = &Ring{
 		dir: dir, limit: limit, boot: boot, now: now, chunk: min(max(limit/32, minChunk), maxChunk),
-		sources: map[logpipe.Source]*source{},
+		sources: map[logpipe.Source]*source{}, sealed: make(chan struct{}, 1),
 	}
 	if r.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, 0, fmt.Errorf("open log ring: %w", err)
@@ -92,13 +105,16 @@ func (r *Ring) Close() error {
 	return errors.Join(append(errs, r.lock.Close())...)
 }
 
-// Cursor returns the cursor that was committed with, or appended after, the last entry of s; 0 for a new source.
-func (r *Ring) Cursor(s logpipe.Source) int64 {
+// Mark returns what is kept of s; the zero Mark for a new source.
+func (r *Ring) Mark(s logpipe.Source) Mark {
 	if known := r.sources[s]; known != nil {
-		return known.cursor
+		return known.Mark
 	}
-	return 0
+	return Mark{}
 }
+
+// BootID returns the boot id that entries get, as they show it.
+func (r *Ring) BootID() string { return bootString(r.boot) }
 
 // Sources returns the sources whose cursors the ring keeps.
 func (r *Ring) Sources() []logpipe.Source {
@@ -112,33 +128,69 @@ func (r *Ring) Sources() []logpipe.Source {
 // Forget drops the cursor of a source that will not come back.
 func (r *Ring) Forget(s logpipe.Source) { delete(r.sources, s) }
 
-// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and moves the cursor of its
-// source, which never goes back. The entry becomes visible and durable with the next Commit; Append commits by itself
-// when much is pending. On an error the entry was not taken and the cursor did not move.
+// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and sets the cursor of its
+// source. The entry becomes visible and durable with the next Commit; Append commits by itself when much is pending.
+// On an error the entry was not taken and the cursor did not move.
 func (r *Ring) Append(e *Entry, message []byte, cursor int64) error {
-	if len(r.pending) >= maxPending {
-		if err := r.Commit(); err != nil {
-			return err
-		}
+	return r.add(e, message, cursor, false)
+}
+
+// Report is Append for an entry that tells how many lines its source has dropped: with it the count becomes 0.
+func (r *Ring) Report(e *Entry, message []byte) error {
+	return r.add(e, message, r.Mark(e.Source()).Cursor, true)
+}
+
+func (r *Ring) add(e *Entry, message []byte, cursor int64, report bool) error {
+	if err := r.makeRoom(); err != nil {
+		return err
 	}
 	s := r.sources[e.Source()]
 	if s == nil {
-		s = &source{Source: e.Source(), id: r.nextID}
-		r.nextID++
-		r.sources[s.Source] = s
+		s = r.admit(e.Source())
 		r.pending = appendSource(r.pending, s)
 	}
-	step := max(cursor-s.cursor, 0)
-	r.pending = appendEntry(r.pending, r.header, s, e, message[:min(len(message), MaxMessage)], step)
-	s.cursor += step
+	step := uint64(cursor) - uint64(s.Cursor)
+	r.pending = appendEntry(r.pending, r.header, s, e, message[:min(len(message), MaxMessage)], step, report)
+	s.Cursor = cursor
+	if report {
+		s.Dropped = 0
+	}
 	r.waiting++
 	return nil
+}
+
+// SetMark keeps m of s without an entry; it too needs a Commit.
+func (r *Ring) SetMark(s logpipe.Source, m Mark) error {
+	if err := r.makeRoom(); err != nil {
+		return err
+	}
+	known := r.sources[s]
+	if known == nil {
+		known = r.admit(s)
+	}
+	known.Mark = m
+	r.pending = appendSource(r.pending, known)
+	return nil
+}
+
+func (r *Ring) makeRoom() error {
+	if len(r.pending) < maxPending {
+		return nil
+	}
+	return r.Commit()
+}
+
+func (r *Ring) admit(name logpipe.Source) *source {
+	s := &source{Source: name, id: r.nextID}
+	r.nextID++
+	r.sources[name] = s
+	return s
 }
 
 // Commit writes the pending entries with one system call and shows them to readers. When the file system is full it
 // gives up the oldest chunks first. After an error everything is still pending and Commit may be tried again.
 func (r *Ring) Commit() error {
-	if r.waiting == 0 {
+	if len(r.pending) == 0 {
 		return nil
 	}
 	last := r.last()

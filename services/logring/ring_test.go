@@ -107,7 +107,7 @@ func TestReopenKeepsEntriesAndCursors(t *testing.T) {
 	r.Close()
 	r = open(t, dir, DefaultSize)
 	defer r.Close()
-	if a, b := r.Cursor(web), r.Cursor(netd); a != 100 || b != 30 {
+	if a, b := r.Mark(web).Cursor, r.Mark(netd).Cursor; a != 100 || b != 30 {
 		t.Errorf("cursors %d and %d, want 100 and 30", a, b)
 	}
 	fill(t, r, web, 10, 12)
@@ -128,7 +128,7 @@ func TestCursorsOutliveTheirEntries(t *testing.T) {
 	r.Close()
 	r = open(t, dir, 64<<10)
 	defer r.Close()
-	if got := r.Cursor(netd); got != 30 {
+	if got := r.Mark(netd).Cursor; got != 30 {
 		t.Errorf("cursor of a source whose entries are gone is %d, want 30", got)
 	}
 	got := readAll(t, r, 0)
@@ -146,7 +146,7 @@ func TestCursorsOutliveTheirEntries(t *testing.T) {
 	}
 	r.Close()
 	r = open(t, dir, 64<<10)
-	if got := r.Cursor(netd); got != 0 {
+	if got := r.Mark(netd).Cursor; got != 0 {
 		t.Errorf("cursor of a forgotten source is %d", got)
 	}
 }
@@ -170,8 +170,8 @@ func TestTornTailIsDropped(t *testing.T) {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
 		n := len(readAll(t, r, 0))
-		if r.Cursor(web) != int64(n)*10 || int(r.Next()) != n {
-			t.Errorf("cut at %d: %d entries but cursor %d", cut, n, r.Cursor(web))
+		if r.Mark(web).Cursor != int64(n)*10 || int(r.Next()) != n {
+			t.Errorf("cut at %d: %d entries but cursor %d", cut, n, r.Mark(web).Cursor)
 		}
 		if n < 10 {
 			fill(t, r, web, n, 10)
@@ -271,7 +271,7 @@ func TestTail(t *testing.T) {
 		keep func(*Entry) bool
 		want uint64
 	}{{0, nil, 3004}, {1, nil, 3003}, {10, nil, 2994}, {9999, nil, 0}, {2, isNetd, 3002}, {3, isNetd, 1}, {5, isNetd, 0}} {
-		if got, err := r.Tail(test.n, test.keep); err != nil || got != test.want {
+		if got, _, err := r.Tail(test.n, test.keep); err != nil || got != test.want {
 			t.Errorf("Tail(%d) = %d, %v, want %d", test.n, got, err, test.want)
 		}
 	}
@@ -379,8 +379,8 @@ func TestWriterKilled(t *testing.T) {
 			t.Fatalf("entry %d is %q after %d", e.Seq, e.Message, got[max(i-1, 0)].Seq)
 		}
 	}
-	if last := got[len(got)-1]; r.Cursor(web) != int64(last.Seq+1)*10 {
-		t.Errorf("cursor %d after entry %d", r.Cursor(web), last.Seq)
+	if last := got[len(got)-1]; r.Mark(web).Cursor != int64(last.Seq+1)*10 {
+		t.Errorf("cursor %d after entry %d", r.Mark(web).Cursor, last.Seq)
 	}
 }
 
@@ -389,7 +389,7 @@ func writeForEver() {
 	if err != nil {
 		panic(err)
 	}
-	for i := int(r.Cursor(web) / 10); ; i++ {
+	for i := int(r.Mark(web).Cursor / 10); ; i++ {
 		if err := r.Append(entry(web, i), fmt.Appendf(nil, "line %d", i), int64(i+1)*10); err != nil {
 			panic(err)
 		}
@@ -458,8 +458,8 @@ func fullFileSystem() {
 	check(r.Close())
 	r, dropped, err := Open(dir, 8<<20, [16]byte{}, testClock)
 	check(err)
-	if dropped != 0 || r.Next() != end || r.Cursor(web) != int64(end) {
-		check(fmt.Errorf("reopened at %d, cursor %d, dropped %d; want %d", r.Next(), r.Cursor(web), dropped, end))
+	if dropped != 0 || r.Next() != end || r.Mark(web).Cursor != int64(end) {
+		check(fmt.Errorf("reopened at %d, cursor %d, dropped %d; want %d", r.Next(), r.Mark(web).Cursor, dropped, end))
 	}
 	os.Exit(0)
 }
@@ -506,7 +506,7 @@ func FuzzScan(f *testing.F) {
 // FuzzDecode goes behind the checksum, to the payloads themselves.
 func FuzzDecode(f *testing.F) {
 	s := &source{Source: web, id: 1}
-	f.Add(appendSource(nil, s)[recordHead:], appendEntry(nil, header{}, s, entry(web, 1), []byte("hello"), 6)[recordHead:])
+	f.Add(appendSource(nil, s)[recordHead:], appendEntry(nil, header{}, s, entry(web, 1), []byte("hello"), 6, true)[recordHead:])
 	f.Add([]byte{kindSource}, []byte{kindEntry, 0xff})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		d := newDecoder(header{})

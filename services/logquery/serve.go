@@ -1,4 +1,4 @@
-package logd
+package logquery
 
 import (
 	"bufio"
@@ -22,23 +22,25 @@ import (
 
 const (
 	opLog      = "log"
+	opBoots    = "boots"
 	maxReaders = 16
 	// askTime is how long a client may take to ask, takeTime how long it may leave us with a full socket.
 	askTime  = 5 * time.Second
 	takeTime = 10 * time.Second
 )
 
-// A server answers queries. The request is control's, operation "log" with a Filter; the answer is one Entry a line, and
-// a control.Response at the end.
-type server struct {
+// A Server answers queries. The request is control's. To operation "log" with a Filter the answer is one Entry a line, and
+// a control.Response at the end; to "boots" it is a control.Response with a list of Span.
+type Server struct {
 	listener *net.UnixListener
-	ring     *logring.Ring
+	store    Store
 	log      *slog.Logger
 	slots    chan struct{} // one for each reader
 	readers  sync.WaitGroup
 }
 
-func listen(path string, ring *logring.Ring, log *slog.Logger) (*server, error) {
+// Listen makes the socket at path, in place of what lies there, for root alone. The caller calls Run, which closes it.
+func Listen(path string, store Store, log *slog.Logger) (*Server, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("serve log: %w", err)
 	}
@@ -50,11 +52,11 @@ func listen(path string, ring *logring.Ring, log *slog.Logger) (*server, error) 
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("serve log: %w", err), l.Close())
 	}
-	return &server{listener: l, ring: ring, log: log, slots: make(chan struct{}, maxReaders)}, nil
+	return &Server{listener: l, store: store, log: log, slots: make(chan struct{}, maxReaders)}, nil
 }
 
-// run accepts readers until ctx is done, and returns when the last of them has been left.
-func (s *server) run(ctx context.Context) {
+// Run accepts readers until ctx is done, and returns when the last of them has been left.
+func (s *Server) Run(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() { s.listener.Close() })()
 	defer s.readers.Wait()
 	for {
@@ -78,7 +80,7 @@ func (s *server) run(ctx context.Context) {
 }
 
 // admit serves one reader, or tells it why not.
-func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
+func (s *Server) admit(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	conn.SetDeadline(time.Now().Add(askTime))
@@ -86,11 +88,11 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
-		reply(conn, &control.Error{Text: fmt.Sprintf("%d log readers are there already", maxReaders), Hint: "end one, then try again"})
+		reply(conn, nil, &control.Error{Text: fmt.Sprintf("%d log readers are there already", maxReaders), Hint: "end one, then try again"})
 		return
 	}
 	if uid, err := peer(conn); err != nil || uid != 0 {
-		reply(conn, &control.Error{Text: "only root may read the log", Hint: "log in as root"})
+		reply(conn, nil, &control.Error{Text: "only root may read the log", Hint: "log in as root"})
 		return
 	}
 	in := bufio.NewReaderSize(io.LimitReader(conn, control.MaxRequest), 512)
@@ -98,35 +100,45 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 	if err != nil {
 		return // gone, too slow, or no line: it gets nothing
 	}
-	filter, err := parseQuery(question)
-	if err == nil {
+	op, filter, err := parseQuery(question)
+	var result any
+	switch {
+	case err != nil:
+	case op == opBoots:
+		result, err = s.store.spans()
+	default:
 		err = s.answer(ctx, conn, filter)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
 		s.log.Warn("log reader dropped", "reason", "it did not read for "+takeTime.String())
 		return
 	}
-	reply(conn, err)
+	reply(conn, result, err)
 }
 
 // parseQuery decodes and checks a request's line.
-func parseQuery(line []byte) (Filter, error) {
-	var f Filter
+func parseQuery(line []byte) (op string, f Filter, err error) {
 	req, err := control.DecodeRequest(line)
 	if err != nil {
-		return f, err
+		return "", f, err
+	}
+	if req.Op == opBoots {
+		return req.Op, f, nil
 	}
 	if req.Op != opLog {
-		return f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog}
+		return "", f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog + ", " + opBoots}
 	}
 	if err := control.Args(req.Args, &f); err != nil {
-		return Filter{}, err
+		return "", Filter{}, err
 	}
-	return f, f.check()
+	return req.Op, f, f.check()
 }
 
-func reply(conn net.Conn, err error) {
+func reply(conn net.Conn, result any, err error) {
 	r := control.Response{Version: control.Version, OK: err == nil}
+	if result != nil && err == nil {
+		r.Result, _ = json.Marshal(result) // numbers, strings and times always encode
+	}
 	if err != nil {
 		r.Error = err.Error()
 		if e := new(control.Error); errors.As(err, &e) {
@@ -140,9 +152,12 @@ func reply(conn net.Conn, err error) {
 }
 
 // answer sends what the filter wants. With Follow it returns when the client leaves.
-func (s *server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error {
-	end := s.ring.Next()
-	from, err := s.begin(f)
+func (s *Server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error {
+	end := s.store.Ring.Next()
+	parts, err := s.store.choose(f.Boot)
+	if err == nil {
+		parts, err = last(parts, f.Last, f.match)
+	}
 	if err != nil {
 		return err
 	}
@@ -156,32 +171,34 @@ func (s *server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error
 		conn.Read(make([]byte, 1))
 		cancel()
 	})
-	rd := s.ring.NewReader(from)
-	defer rd.Close()
-	if rd.Keep = f.match; !f.Follow {
-		rd.Until = end // else a flood would hold the client for ever
+	out := &sender{ctx: ctx, conn: conn}
+	for _, p := range parts {
+		if p.live && !f.Follow {
+			p.until = end // else a flood would hold the client for ever
+		}
+		if err := s.send(ctx, out, p, f); err != nil {
+			return err
+		}
 	}
-	out := &sender{ctx: ctx, conn: conn, rd: rd}
+	return nil
+}
+
+// send sends one part, and with Follow what comes to the ring.
+func (s *Server) send(ctx context.Context, out *sender, p part, f Filter) error {
+	rd := p.reader(p.from)
+	defer rd.Close()
+	rd.Keep, rd.Until = f.match, p.until
+	out.rd, out.skipped = rd, 0
 	for {
-		if err := out.drain(); err != nil || !f.Follow {
+		if err := out.drain(); err != nil || !f.Follow || !p.live {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.ring.Changed(rd.Seq()):
+		case <-s.store.Ring.Changed(rd.Seq()):
 		}
 	}
-}
-
-func (s *server) begin(f Filter) (uint64, error) {
-	switch {
-	case f.Last > 0:
-		return s.ring.Tail(f.Last, f.match)
-	case f.Last < 0:
-		return s.ring.Next(), nil
-	}
-	return s.ring.Oldest(), nil
 }
 
 // A sender writes a reader's entries to a client.

@@ -1,4 +1,5 @@
-package logd
+// Package kmsg owns what a record of the kernel's log says. It opens nothing and keeps nothing. Read Record first.
+package kmsg
 
 import (
 	"bytes"
@@ -9,42 +10,43 @@ import (
 	"time"
 )
 
-// kernelRecord is one record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg of the kernel):
+// A Record is one record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg of the kernel):
 //
 //	6,339,5140900,-;NET: Registered protocol family 10
 //	 SUBSYSTEM=net
 //
 // The first number is facility<<3 | priority; then the record's own sequence number, and µs since the kernel started.
-type kernelRecord struct {
-	priority, facility int
-	seq                uint64
-	at                 time.Duration
-	tag                string // of a line that a process wrote: "tag: " or "tag[pid]: " in front, taken off the message
-	pid                int
-	message            []byte
+type Record struct {
+	Priority, Facility int
+	Seq                uint64
+	At                 time.Duration // since the kernel started
+	Tag                string        // of a line that a process wrote: "tag: " or "tag[pid]: " in front, taken off the message
+	PID                int           // as that process says
+	Message            []byte
 }
 
 var errKmsg = errors.New("not a kernel log record")
 
-func parseKernelRecord(b []byte) (kernelRecord, error) {
+// Parse reads a record. Its error means that b is none.
+func Parse(b []byte) (Record, error) {
 	prefix, rest, ok := bytes.Cut(b, []byte(";"))
 	fields := strings.Split(string(prefix), ",")
 	if !ok || len(fields) < 4 {
-		return kernelRecord{}, fmt.Errorf("parse kernel log %.40q: %w", b, errKmsg)
+		return Record{}, fmt.Errorf("parse kernel log %.40q: %w", b, errKmsg)
 	}
 	level, err1 := strconv.ParseUint(fields[0], 10, 16)
 	seq, err2 := strconv.ParseUint(fields[1], 10, 63)
 	micros, err3 := strconv.ParseUint(fields[2], 10, 53)
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return kernelRecord{}, fmt.Errorf("parse kernel log %.40q: %w", b, errKmsg)
+		return Record{}, fmt.Errorf("parse kernel log %.40q: %w", b, errKmsg)
 	}
 	message, _, _ := bytes.Cut(rest, []byte("\n")) // what follows are the device's properties
-	r := kernelRecord{
-		priority: int(level & 7), facility: int(level >> 3), seq: seq,
-		at: time.Duration(micros) * time.Microsecond, message: unescape(message),
+	r := Record{
+		Priority: int(level & 7), Facility: int(level >> 3), Seq: seq,
+		At: time.Duration(micros) * time.Microsecond, Message: unescape(message),
 	}
-	if r.facility != 0 {
-		r.tag, r.pid, r.message = splitTag(r.message)
+	if r.Facility != 0 {
+		r.Tag, r.PID, r.Message = splitTag(r.Message)
 	}
 	return r, nil
 }

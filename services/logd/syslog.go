@@ -1,0 +1,134 @@
+package logd
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/devlog"
+	"resinos/services/logpipe"
+	"resinos/services/logring"
+)
+
+const (
+	// syslogTurn is how many messages syslog brings in at a time.
+	syslogTurn = 256
+	// maxSyslog bounds the sources that strangers can make up; what is beyond shares one.
+	maxSyslog = 64
+
+	// syslogName is the socket's name in LISTEN_FDNAMES.
+	syslogName = "dev-log"
+)
+
+// A syslogInput takes messages from /dev/log. The kernel keeps them: each is written to the ring before it is taken out of
+// the socket, and its stamp, which is its source's cursor, says after a restart whether that had been done.
+type syslogInput struct {
+	socket  *devlog.Socket
+	limit   limit
+	tallies map[logpipe.Source]*tally
+	fresh   bool  // nothing was taken in this life
+	taken   int64 // stamp of a message that is appended but still in the socket
+}
+
+func newSyslogInput(socket *devlog.Socket, l limit, ring *logring.Ring) *syslogInput {
+	in := &syslogInput{socket: socket, limit: l, tallies: map[logpipe.Source]*tally{}, fresh: true}
+	for _, s := range ring.Sources() {
+		if s.Kind == logring.Syslog {
+			in.tallies[s] = newTally(s, ring)
+		}
+	}
+	return in
+}
+
+// source names who sent a message. The tag is only what the sender says; the pid is true.
+func (in *syslogInput) source(m *devlog.Message) logpipe.Source {
+	s := logpipe.Source{Kind: logring.Syslog, Name: m.Tag, Stream: m.Facility}
+	if in.tallies[s] == nil && len(in.tallies) >= maxSyslog {
+		if m.Tag != devlog.User {
+			m.Text = fmt.Appendf(nil, "%s: %s", m.Tag, m.Text)
+		}
+		s.Name, s.Stream = devlog.User, devlog.User
+	}
+	return s
+}
+
+func (in *syslogInput) tally(s logpipe.Source, ring *logring.Ring) *tally {
+	t := in.tallies[s]
+	if t == nil {
+		t = newTally(s, ring)
+		in.tallies[s] = t
+	}
+	return t
+}
+
+// turn brings some messages into the ring, and returns the sources that were over their limit meanwhile.
+func (in *syslogInput) turn(ring *logring.Ring, wall time.Time, boottime time.Duration) (over map[*tally]int64, err error) {
+	over = map[*tally]int64{}
+	for range syslogTurn {
+		d, err := in.socket.Peek()
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			return over, err
+		}
+		m := devlog.Parse(d.Text)
+		s := in.source(&m)
+		known := d.Stamp == in.taken || in.fresh && d.Stamp == ring.Mark(s).Cursor
+		in.fresh = false
+		if len(d.Text) > 0 && !known {
+			t := in.tally(s, ring)
+			if !t.bucket.take(in.limit, boottime, len(m.Text)) {
+				t.drop(1)
+				over[t] = d.Stamp
+			} else if err := in.append(ring, t, &m, &d, wall, boottime); err != nil {
+				return over, nil // the file system is full, and the collector waits for room
+			}
+		}
+		if err := in.socket.Drop(); err != nil {
+			return over, err
+		}
+		in.taken = 0
+	}
+	for t, stamp := range over {
+		if err := t.mark(ring, stamp); err != nil {
+			return over, nil // as above
+		}
+	}
+	return over, nil
+}
+
+// append makes a message durable.
+func (in *syslogInput) append(ring *logring.Ring, t *tally, m *devlog.Message, d *devlog.Datagram, wall time.Time, boottime time.Duration) error {
+	e := logring.Entry{
+		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime,
+		Priority: m.Priority, PID: d.PID, Cut: d.Cut,
+	}
+	if err := ring.Append(&e, m.Text, d.Stamp); err != nil {
+		return err
+	}
+	in.taken = d.Stamp
+	return ring.Commit()
+}
+
+// inherited finds a socket that PID 1 has opened for this process, by its name (sd_listen_fds(3)).
+func inherited(getenv func(string) string, pid int, name string) (fd int, ok bool) {
+	const first = 3
+	if getenv("LISTEN_PID") != strconv.Itoa(pid) {
+		return 0, false
+	}
+	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
+	if err != nil {
+		return 0, false
+	}
+	for i, have := range strings.Split(getenv("LISTEN_FDNAMES"), ":") {
+		if have == name && i < n {
+			return first + i, true
+		}
+	}
+	return 0, false
+}

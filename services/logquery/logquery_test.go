@@ -1,0 +1,211 @@
+package logquery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"resinos/services/control"
+	"resinos/services/logpipe"
+	"resinos/services/logring"
+	"resinos/services/moment"
+)
+
+func FuzzParseQuery(f *testing.F) {
+	f.Add([]byte(`{"version":1,"op":"log","args":{"names":["hello"],"last":10,"follow":true,"priority":3}}`))
+	f.Add([]byte(`{"version":2,"op":"log"}`))
+	f.Add([]byte(`{"version":1,"op":"log","args":{"last":-5}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, got, err := parseQuery(b)
+		if err == nil && got.check() != nil {
+			t.Errorf("parseQuery(%q) = %+v", b, got)
+		}
+		got.match(&logring.Entry{Name: "hello.web"}) // must not panic whatever the filter
+	})
+}
+
+// FuzzAnswer is the client's side: whatever it is told, it does not panic.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(`{"seq":1,"time":"2026-01-01T00:00:00Z","message":"x"}`))
+	f.Add([]byte(`{"version":1,"ok":false,"error":"no","hint":"yes"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		take(b, func(logring.Entry) error { return nil })
+	})
+}
+
+func TestFilterMatch(t *testing.T) {
+	warning := 4
+	for _, test := range []struct {
+		filter Filter
+		entry  logring.Entry
+		want   bool
+	}{
+		{Filter{}, logring.Entry{Priority: 7}, true},
+		{Filter{Names: []string{"hello"}}, logring.Entry{Name: "hello.web"}, true},
+		{Filter{Names: []string{"hello.web"}}, logring.Entry{Name: "hello.web"}, true},
+		{Filter{Names: []string{"hello.web"}}, logring.Entry{Name: "hello.webby"}, false},
+		{Filter{Names: []string{"hell"}}, logring.Entry{Name: "hello.web"}, false},
+		{Filter{Names: []string{"a", "netd"}}, logring.Entry{Name: "netd"}, true},
+		{Filter{Kinds: []string{"kernel"}}, logring.Entry{Kind: "service"}, false},
+		{Filter{Priority: &warning}, logring.Entry{Priority: 4}, true},
+		{Filter{Priority: &warning}, logring.Entry{Priority: 5}, false},
+		{Filter{Since: &moment.Moment{Boottime: time.Second}}, logring.Entry{Boottime: time.Second}, true},
+		{Filter{Until: &moment.Moment{Boottime: time.Second}}, logring.Entry{Boottime: time.Second}, false},
+		{Filter{Since: &moment.Moment{Time: time.Unix(5, 0)}}, logring.Entry{Time: time.Unix(4, 0)}, false},
+	} {
+		if got := test.filter.match(&test.entry); got != test.want {
+			t.Errorf("match(%+v, %+v) = %v", test.filter, test.entry, got)
+		}
+	}
+}
+
+func TestIsBoot(t *testing.T) {
+	for text, want := range map[string]bool{
+		"0": true, "-1": true, "-12": true, "1": false, "+0": false, "-": false, "12": false, "abc": false, "01ab": true, "-1234": false,
+		"01020304-0000-0000-0000-000000000000": true, "xyz1": false, "": false,
+	} {
+		if text != "" && IsBoot(text) != want {
+			t.Errorf("IsBoot(%q) = %v", text, !want)
+		}
+	}
+}
+
+// writeBoot makes a ring of one boot with n entries, all of whose chunks go to the archive; of a live one without the newest.
+func writeBoot(t *testing.T, archive string, number int, n int, live bool) *logring.Ring {
+	t.Helper()
+	id := [16]byte{0xb0 + byte(number), 0xaa}
+	start := time.Date(2026, 11, number, 10, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	clock := func() (time.Time, time.Duration) { return start, time.Second }
+	r, _, err := logring.Open(dir, 512<<10, id, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	to := filepath.Join(archive, logring.BootFolder(number, id))
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		e := logring.Entry{
+			Kind: logpipe.Service, Name: "a", Stream: logpipe.Log, Priority: 6,
+			Time: start.Add(time.Duration(i) * time.Second), Boottime: time.Duration(i) * time.Second,
+		}
+		if err := r.Append(&e, fmt.Appendf(nil, "boot %d line %d %s", number, i, strings.Repeat("x", 50)), int64(i)); err != nil {
+			t.Fatal(err)
+		}
+		if i%200 == 0 || i == n-1 {
+			if err := r.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			keep(t, dir, to)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r.Pack(ctx, func(err error) { t.Error(err) }, cancel)
+	keep(t, dir, to)
+	if live { // the archive has sealed chunks only
+		files, _ := filepath.Glob(filepath.Join(to, "*.chunk"))
+		os.Remove(files[len(files)-1])
+	}
+	return r
+}
+
+// keep copies what the ring has.
+func keep(t *testing.T, from, to string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(from, "*.chunk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if _, err := os.Stat(filepath.Join(to, filepath.Base(file))); err == nil && len(files) > 2 && file != files[len(files)-1] && file != files[len(files)-2] {
+			continue // sealed and copied
+		}
+		b, err := os.ReadFile(file)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, filepath.Base(file)), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Two earlier boots lie in a folder; of this boot the ring has lost the beginning, which the folder has.
+func TestEarlierBoots(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: the log answers nobody else")
+		}
+		t.Skip("needs root: the log answers nobody else")
+	}
+	archive := t.TempDir()
+	writeBoot(t, archive, 1, 100, false)
+	writeBoot(t, archive, 2, 5000, false)
+	ring := writeBoot(t, archive, 3, 10_000, true)
+	if ring.Oldest() == 0 {
+		t.Fatal("the ring has lost nothing")
+	}
+	socket := filepath.Join(t.TempDir(), "sock")
+	s, err := Listen(socket, Store{Ring: ring, Archive: archive}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+
+	spans, err := Boots(ctx, socket)
+	if err != nil || len(spans) != 3 {
+		t.Fatalf("%+v, %v", spans, err)
+	}
+	for i, span := range spans {
+		day := i + 1
+		last := []int{99, 4999, 9999}[i]
+		start := time.Date(2026, 11, day, 10, 0, 0, 0, time.UTC)
+		if span.Number != i-2 || !strings.HasPrefix(span.ID, fmt.Sprintf("b%d", day)) || !span.First.Equal(start) || !span.Last.Equal(start.Add(time.Duration(last)*time.Second)) {
+			t.Errorf("span %d: %+v", i, span)
+		}
+	}
+	eleven := moment.Moment{Time: time.Date(2026, 11, 2, 11, 0, 0, 0, time.UTC)}
+	for _, test := range []struct {
+		f           Filter
+		count       int
+		first, last string
+	}{
+		{Filter{}, 15_100, "boot 1 line 0 ", "boot 3 line 9999 "},
+		{Filter{Boot: "0"}, 10_000, "boot 3 line 0 ", "boot 3 line 9999 "},
+		{Filter{Boot: "-1"}, 5000, "boot 2 line 0 ", "boot 2 line 4999 "},
+		{Filter{Boot: "b1aa"}, 100, "boot 1 line 0 ", "boot 1 line 99 "},
+		{Filter{Boot: "-2", Last: 2}, 2, "boot 1 line 98 ", "boot 1 line 99 "},
+		{Filter{Last: 15_050}, 15_050, "boot 1 line 50 ", "boot 3 line 9999 "},
+		{Filter{Boot: "-1", Until: &eleven, Last: 1}, 1, "boot 2 line 3599 ", "boot 2 line 3599 "},
+		{Filter{Boot: "-1", Since: &eleven}, 1400, "boot 2 line 3600 ", "boot 2 line 4999 "},
+		{Filter{Since: &moment.Moment{Boottime: 9000 * time.Second}}, 1000, "boot 3 line 9000 ", "boot 3 line 9999 "},
+		{Filter{Last: -1}, 0, "", ""},
+	} {
+		var got []string
+		err := Query(ctx, socket, test.f, func(e logring.Entry) error { got = append(got, e.Message); return nil })
+		if err != nil || len(got) != test.count {
+			t.Errorf("%+v: %d entries, %v, want %d", test.f, len(got), err, test.count)
+			continue
+		}
+		if test.count > 0 && (!strings.HasPrefix(got[0], test.first) || !strings.HasPrefix(got[len(got)-1], test.last)) {
+			t.Errorf("%+v: %q to %q", test.f, got[0], got[len(got)-1])
+		}
+	}
+	for _, boot := range []string{"-3", "ffff", "7"} {
+		err := Query(ctx, socket, Filter{Boot: boot}, func(logring.Entry) error { return nil })
+		if refused := new(control.Error); !errors.As(err, &refused) || refused.Hint == "" {
+			t.Errorf("boot %q gave %v", boot, err)
+		}
+	}
+}
