@@ -254,6 +254,12 @@ func TestReexecWaitsForTheNextLife(t *testing.T) {
 			time.AfterFunc(20*time.Millisecond, end)
 			return nil, nil
 		}}, slog.New(slog.DiscardHandler))
+		for { // it may return just before its socket is removed
+			if _, err := os.Stat(path); err != nil {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
 		control.Serve(next, path, map[string]control.Handler{"status": status}, slog.New(slog.DiscardHandler))
 	})
 	for {

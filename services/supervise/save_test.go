@@ -133,14 +133,17 @@ func TestInitRebornAgain(t *testing.T) {
 	}
 	seen := map[int]bool{}
 	for i := range 20 {
-		st := r.until(fmt.Sprintf("s%d", i), in("up"))
-		if seen[st.PID] || !exists(fmt.Sprint(st.PID)) {
+		name := fmt.Sprintf("s%d", i)
+		var st ServiceStatus
+		waitFor(t, name+" up with one process", func() bool { // the latest kill may still be on its way
+			st = r.until(name, in("up"))
+			pids, err := tree.Procs(name)
+			return err == nil && len(pids) == 1 && pids[0] == st.PID
+		})
+		if seen[st.PID] {
 			t.Errorf("%+v", st)
 		}
 		seen[st.PID] = true
-		if pids, err := tree.Procs(st.Name); err != nil || len(pids) != 1 {
-			t.Errorf("%s has processes %v, %v", st.Name, pids, err)
-		}
 	}
 }
 
