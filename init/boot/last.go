@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"resinos/mounts/atomicfile"
 )
@@ -191,6 +190,3 @@ func printable(text string) string {
 		return r
 	}, text)
 }
-
-// uptime is the marker's time.
-func uptime(at time.Duration) float64 { return seconds(at) }
