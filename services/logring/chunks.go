@@ -51,7 +51,10 @@ func (r *Ring) recover() (dropped int64, err error) {
 func (r *Ring) take(state scanned) {
 	r.header, r.next = state.header, state.seq
 	for _, s := range state.sources {
-		r.sources[s.Source] = s
+		// A source that was forgotten and came again is there twice: the cursor of its latest life counts.
+		if known := r.sources[s.Source]; known == nil || known.id < s.id {
+			r.sources[s.Source] = s
+		}
 		r.nextID = max(r.nextID, s.id+1)
 	}
 }

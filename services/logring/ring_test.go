@@ -117,6 +117,25 @@ func TestReopenKeepsEntriesAndCursors(t *testing.T) {
 	}
 }
 
+// A source that is forgotten and comes again begins anew; a cursor of its former life would hide its lines.
+func TestReopenTakesTheLatestLifeOfASource(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, DefaultSize)
+	for range 4 {
+		fill(t, r, web, 0, 10)
+		r.Forget(web)
+	}
+	fill(t, r, web, 0, 1)
+	r.Close()
+	for range 20 { // which of them was taken was once left to the order of a map
+		r = open(t, dir, DefaultSize)
+		if got := r.Mark(web).Cursor; got != 10 {
+			t.Errorf("cursor %d, want 10", got)
+		}
+		r.Close()
+	}
+}
+
 func TestCursorsOutliveTheirEntries(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir, 64<<10)
