@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/fault"
 )
 
 // Root is where the services' groups are on the device.
@@ -68,6 +70,9 @@ func mountPoint(dir string) (string, error) {
 }
 
 func mkdir(path string) error {
+	if err := fault.Call("cgroup mkdir"); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -96,6 +101,9 @@ func (t *Tree) Join(name string) (*os.File, error) {
 	if err := mkdir(dir); err != nil {
 		return nil, fmt.Errorf("create cgroup: %w", err)
 	}
+	if err := fault.Call("cgroup open"); err != nil {
+		return nil, fmt.Errorf("open cgroup %s: %w", dir, err)
+	}
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup %s: %w", dir, err)
@@ -105,6 +113,9 @@ func (t *Tree) Join(name string) (*os.File, error) {
 
 // Populated reports whether a live process is in the group or below it. A missing group is empty.
 func (t *Tree) Populated(name string) (bool, error) {
+	if err := fault.Call("cgroup look"); err != nil {
+		return false, fmt.Errorf("look into cgroup: %w", err)
+	}
 	data, err := os.ReadFile(t.file(name, "cgroup.events"))
 	if gone(err) {
 		return false, nil
@@ -118,6 +129,9 @@ func (t *Tree) Populated(name string) (bool, error) {
 // Kill sends SIGKILL to every process in the group and below it, those that fork meanwhile
 // included (cgroup.kill). It does not wait for their end. A missing group is no error.
 func (t *Tree) Kill(name string) error {
+	if err := fault.Call("cgroup kill"); err != nil {
+		return fmt.Errorf("kill cgroup: %w", err)
+	}
 	err := os.WriteFile(t.file(name, "cgroup.kill"), []byte("1"), 0)
 	if gone(err) {
 		return nil
