@@ -28,9 +28,15 @@ func Serve(ctx context.Context, path string, handlers map[string]Handler, log *s
 	if err != nil {
 		return fmt.Errorf("serve control: %w", err)
 	}
-	defer socket.Close()                                       // nothing was written to it
-	stop := context.AfterFunc(ctx, func() { os.Remove(path) }) // the next one to listen removes it too
-	defer stop()
+	defer socket.Close()  // nothing was written to it
+	defer os.Remove(path) // gone already, unless the context outlives the socket
+	removed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { os.Remove(path); close(removed) }) // the next one to listen removes it too
+	defer func() {
+		if !stop() {
+			<-removed
+		}
+	}()
 	return Server{Socket: socket, Handlers: handlers, Log: log}.Run(ctx)
 }
 

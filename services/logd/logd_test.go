@@ -621,6 +621,7 @@ func fullFileSystem(dir string) error {
 	if err != nil {
 		return err
 	}
+	defer file.Close() // until then: what nobody holds open keeps nothing
 	junk, err := os.Create(filepath.Join(dir, "junk"))
 	if err != nil {
 		return err
