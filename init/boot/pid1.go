@@ -92,6 +92,10 @@ func limits() {
 	_ = unix.Chdir("/")
 }
 
+// tidyAfter is when the memory that the way up took, and nothing takes again, goes back to the kernel: once the services have
+// been started, so that it holds up none of them. The runtime itself would hold on to it for as long as it likes.
+const tidyAfter = 2 * time.Second
+
 func (p *PID1) begin() {
 	p.verbose = Variant() != "production"
 	p.out = EarlyLog(p.verbose)
@@ -161,6 +165,7 @@ func (p *PID1) serve(earlier *state) {
 	if earlier != nil {
 		p.resumed(earlier)
 	}
+	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	if earlier != nil && earlier.Down != nil {
 		p.continueDown(earlier.Down)
 	}

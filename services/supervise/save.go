@@ -184,6 +184,7 @@ func (s *Supervisor) restore() error {
 		}
 	}
 	s.takeOver(in.Exits)
+	s.cfg.Saved, s.cfg.Files, s.resumes = nil, nil, true
 	return nil
 }
 
