@@ -109,7 +109,7 @@ func (a *Archive) Run(ctx context.Context) {
 	defer a.close()
 	a.earned = time.Now()
 	if a.Wanted() {
-		a.due = time.Now().Add(firstWait)
+		a.due = time.Now().Add(min(firstWait, a.Interval))
 	}
 	for a.wait(ctx) {
 	}

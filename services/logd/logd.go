@@ -109,7 +109,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	ring, dropped, err := logring.Open(cfg.RingDir, cfg.RingBytes, boot, now)
+	if err := os.MkdirAll(cfg.RingDir, 0o700); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	ring, dropped, err := logring.Open(cfg.RingDir, fitRing(cfg.RingBytes, cfg.RingDir, cfg.Log), boot, now)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,10 @@ func TestMain(m *testing.M) {
 		if os.Getenv("LISTEN_FDS") != "" {
 			os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as PID 1's launcher does
 		}
+		if dir := os.Getenv("LOGD_ARCHIVE"); dir != "" {
+			cfg.Archive = archiveIn(dir)
+			cfg.Archive.Interval = time.Millisecond
+		}
 		if rate := os.Getenv("LOGD_RATE"); rate != "" {
 			cfg.Rate, _ = strconv.Atoi(rate)
 		}
