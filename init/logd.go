@@ -32,8 +32,12 @@ func settleLog(cfg *logd.Config, path string, log *slog.Logger) {
 	cfg.RingBytes = size
 }
 
-// maxConfig is far above any real file.
-const maxConfig = 1 << 20
+const (
+	// maxConfig is far above any real file.
+	maxConfig = 1 << 20
+	// maxRing is what logd's limit of memory has room for.
+	maxRing = 32 << 20
+)
 
 // ringSize reads log.size from config.json: a number of bytes, or a text like "16M". It returns 0 if nothing is said.
 func ringSize(path string) (int64, error) {
@@ -72,6 +76,9 @@ func parseRingSize(raw string) (int64, error) {
 		raw = strings.TrimSpace(s)
 	}
 	size, err := logd.ParseSize(raw)
+	if err == nil && size > maxRing {
+		err = fmt.Errorf("more than %dM: for that, raise memory-high of the service logd and give it the flag -ring", maxRing>>20)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("key log.size: %w", err)
 	}

@@ -48,7 +48,7 @@ const helperEnv = "LOGARCHIVE_TEST_HELPER"
 
 // scenes run as root in a mount namespace of their own, with a folder to play in.
 var scenes = map[string]func(dir string) error{
-	"partition": partitionScene, "symlinks": symlinkScene, "full": fullScene, "readonly": readOnlyScene,
+	"partition": partitionScene, "symlinks": symlinkScene, "full": fullScene, "readonly": readOnlyScene, "flash": flashScene,
 }
 
 func TestMain(m *testing.M) {
@@ -128,12 +128,12 @@ func count(dir string) (n int, err error) {
 func ext4(file, target string) error {
 	size, err := os.Create(file)
 	if err == nil {
-		err = errors.Join(size.Truncate(8<<20), size.Close())
+		err = errors.Join(size.Truncate(64<<20), size.Close())
 	}
 	if err != nil {
 		return err
 	}
-	for _, command := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", file}, {"mount", "-o", "loop,errors=remount-ro", file, target}} {
+	for _, command := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", file}, {"mount", "-o", "loop,noatime,errors=remount-ro", file, target}} {
 		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%v: %w\n%s", command, err, out)
 		}
