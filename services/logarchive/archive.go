@@ -145,6 +145,7 @@ func (a *Archive) wait(ctx context.Context) bool {
 	case <-expired:
 		a.flush(ctx)
 	case <-a.Place.Changed():
+		a.Place.Close()
 		a.hurry(urgentWait)
 	case <-a.Ring.Urgent():
 		if a.allowed() {

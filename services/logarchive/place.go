@@ -31,7 +31,7 @@ type Place interface {
 	Open() (*os.File, error)
 	// Changed is told when Open, which has failed with ErrAbsent, may do better now; nil before that.
 	Changed() <-chan struct{}
-	// Close ends the waiting.
+	// Close ends the waiting, until Open is called again.
 	Close()
 }
 

@@ -3,6 +3,7 @@ package logd
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -128,13 +129,17 @@ func TestArchiveOutlivesKills(t *testing.T) {
 	kills, saved := 0, 0
 	for running := true; running; kills++ {
 		cmd := logdProcess(t, base, NoKmsg)
-		select {
+		before := fileBytes(t, dir)
+		for begin := time.Now(); fileBytes(t, dir) == before && time.Since(begin) < 10*time.Second; {
+			time.Sleep(time.Millisecond)
+		}
+		select { // now it is flushing, or has just done so
 		case err := <-done:
 			if err != nil {
 				t.Fatal(err)
 			}
 			running = false
-		case <-time.After(time.Duration(60+kills*7) * time.Millisecond):
+		case <-time.After(time.Duration(kills%10) * 3 * time.Millisecond):
 		}
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -160,6 +165,25 @@ func TestArchiveOutlivesKills(t *testing.T) {
 	if kills < 10 || saved == 0 {
 		t.Errorf("%d kills, %d entries on flash: too quick to tell", kills, saved)
 	}
+}
+
+// fileBytes is the size of all that lies in dir.
+func fileBytes(t testing.TB, dir string) (sum int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			sum += st.Size()
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // not made yet, or renamed just now
+		t.Fatal(err)
+	}
+	return sum
 }
 
 // needRoot is for tests that ask logd something.

@@ -493,7 +493,7 @@ func TestProtocol(t *testing.T) {
 	for _, test := range []struct{ send, want string }{
 		{"junk\n", `"ok":false`},
 		{`{"version":9,"op":"log"}` + "\n", `version 9`},
-		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log, boots"`},
+		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log, boots, flush"`},
 		{`{"version":1,"op":"log","args":{"colour":1}}` + "\n", `unknown field`},
 		{`{"version":1,"op":"log","args":{"priority":8}}` + "\n", `priority 8`},
 		{`{"version":1,"op":"log"}` + "\n", `{"version":1,"ok":true}`},
