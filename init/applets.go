@@ -116,6 +116,15 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
+	// PID 1 keeps the socket over our lives (fd-store). It is ours to make, so that the first life needs nothing from PID 1
+	// and is executed straight away.
+	const socket = "dev-log"
+	for _, in := range notify.FromParent(os.Getenv, os.Getpid()) {
+		if in.Name == socket {
+			cfg.Kept = in.FD
+		}
+	}
+	cfg.Keep = func(fd int) error { return notify.Keep(socket, fd) }
 	return logd.Run(ctx, cfg)
 }
 
@@ -172,10 +181,18 @@ const hostKeys = "/etc/ssh/hostkeys"
 func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := sshd.Config{HostKeyDir: hostKeys, Log: log, NoAuth: boot.Variant() != "production"}
 	if err := parse("sshd", args, func(f *flag.FlagSet) {
-		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on")
+		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
+		f.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
 		f.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "folder of the host key")
 	}); err != nil {
 		return err
+	}
+	switch passed := notify.FromParent(os.Getenv, os.Getpid()); len(passed) {
+	case 0:
+	case 1:
+		cfg.Passed = passed[0].FD
+	default:
+		return fmt.Errorf("serve ssh: %d sockets were passed: leave one in the service file's listen", len(passed))
 	}
 	return sshd.Run(ctx, cfg)
 }

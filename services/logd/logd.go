@@ -47,7 +47,12 @@ type Config struct {
 	RingBytes int64  // budget of the ring
 	Socket    string // where queries are answered
 	Kmsg      string // the kernel's log
-	Syslog    string // where syslog(3) writes to, unless PID 1 passes a socket named dev-log
+	Syslog    string // where syslog(3) writes to
+
+	// Kept, if not 0, is the socket at Syslog that a former life made. Keep, if not nil, is called with one that this life made:
+	// whoever holds it gives it to the next one as Kept, and until then messages wait in it. Its messages come to nobody else.
+	Kept int
+	Keep func(fd int) error
 
 	Archive Archive // what outlives the boot
 
@@ -201,7 +206,7 @@ func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collec
 		return c, err
 	}
 	c.openKernel(cfg.Kmsg)
-	c.openSyslog(cfg.Syslog)
+	c.openSyslog(cfg)
 	return c, c.start()
 }
 
@@ -220,20 +225,13 @@ func (c *collector) openKernel(path string) {
 	}
 }
 
-// openSyslog takes up the socket that PID 1 holds, so that messages wait in it while we are away, or makes one. Without
-// it the rest still works.
-func (c *collector) openSyslog(path string) {
-	fd, passed := inherited(os.Getenv, os.Getpid(), syslogName)
-	if !passed && path == NoSyslog {
+// openSyslog takes up the socket that was kept, in which messages wait while we are away, or makes one. Without it the rest
+// still works.
+func (c *collector) openSyslog(cfg Config) {
+	if cfg.Kept == 0 && cfg.Syslog == NoSyslog {
 		return
 	}
-	var socket *devlog.Socket
-	var err error
-	if passed {
-		socket, err = devlog.Adopt(fd)
-	} else {
-		socket, err = devlog.Listen(path)
-	}
+	socket, err := openSocket(cfg)
 	if err == nil {
 		c.syslog = newSyslogInput(socket, c.limit, c.ring)
 		err = c.poll.watch(socket.FD(), true)
@@ -246,6 +244,19 @@ func (c *collector) openSyslog(path string) {
 	if err != nil {
 		c.log.Error("syslog lost", "error", err)
 	}
+}
+
+func openSocket(cfg Config) (*devlog.Socket, error) {
+	if cfg.Kept != 0 {
+		return devlog.Adopt(cfg.Kept)
+	}
+	socket, err := devlog.Listen(cfg.Syslog)
+	if err == nil && cfg.Keep != nil {
+		if err := cfg.Keep(socket.FD()); err != nil {
+			cfg.Log.Warn("syslog is lost while there is no logd", "error", err)
+		}
+	}
+	return socket, err
 }
 
 // close lets go of all descriptors; the spools stay.

@@ -45,9 +45,7 @@ func TestMain(m *testing.M) {
 		cfg := configIn(os.Getenv("LOGD_DIR"))
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		cfg.Kmsg = os.Getenv("LOGD_KMSG")
-		if os.Getenv("LISTEN_FDS") != "" {
-			os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as PID 1's launcher does
-		}
+		cfg.Kept, _ = strconv.Atoi(os.Getenv("LOGD_KEPT"))
 		if dir := os.Getenv("LOGD_ARCHIVE"); dir != "" {
 			cfg.Archive = archiveIn(dir)
 			cfg.Archive.Interval = time.Millisecond
@@ -325,7 +323,7 @@ func logdProcess(t testing.TB, dir, kmsg string, syslog ...*os.File) *exec.Cmd {
 	cmd.Env = append(os.Environ(), helperEnv+"=logd", "LOGD_DIR="+dir, "LOGD_KMSG="+kmsg)
 	if len(syslog) > 0 {
 		cmd.ExtraFiles = syslog
-		cmd.Env = append(cmd.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=dev-log")
+		cmd.Env = append(cmd.Env, "LOGD_KEPT=3")
 	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -60,6 +60,7 @@ func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
 	if err := s.house(sp, &c); err != nil {
 		return 0, err
 	}
+	l.ooms = s.ooms(sp.Name)
 	if c.Cgroup != nil {
 		defer c.Cgroup.Close() // only looked at
 	}

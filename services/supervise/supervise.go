@@ -316,13 +316,36 @@ func (s *Supervisor) post() {
 		case x.client:
 			s.left(l, x.status.Pid)
 		case s.world.svcs[l.num].pid == x.status.Pid:
-			s.feed(l.num, input{event: exit, status: x.status, why: confine.ExitText(code(x.status))})
+			s.feed(l.num, input{event: exit, status: x.status, why: s.cause(x)})
 		}
 		// Else it was the main process before another one was followed.
 	}
 	if orphaned {
 		s.sweepAgain()
 	}
+}
+
+// cause says in words what is known about the end of a main process beside its status.
+func (s *Supervisor) cause(x death) string {
+	if text := confine.ExitText(code(x.status)); text != "" {
+		return text
+	}
+	if !x.status.OK() && s.ooms(s.name(x.life.num)) > x.life.ooms {
+		return "for want of memory"
+	}
+	return ""
+}
+
+// ooms counts the processes that the kernel has killed in the group of a service for want of memory.
+func (s *Supervisor) ooms(name string) int {
+	if s.cfg.Cgroups == nil {
+		return 0
+	}
+	u, err := s.cfg.Cgroups.Usage(name)
+	if err != nil {
+		return 0 // no group, no kills
+	}
+	return u.OOMKills
 }
 
 // code is the exit code of a process that ended by itself, -1 for any other.
