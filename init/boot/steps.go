@@ -55,6 +55,7 @@ func steps() []step {
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"mark boot", Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
 		{"machine id", Ignorable, planText("write " + machineID + " unless it holds one"), (*system).machineID},
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
@@ -62,7 +63,7 @@ func steps() []step {
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
 		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
 		{"watchdog", Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
-		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "read "+markerFile+", then note there that this boot runs"), (*system).lastBoot},
+		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "tell how the boot before this one ended"), (*system).lastBoot},
 		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
 		{"read config.json", Degraded, planText("read " + config.Path + "; defaults for what is missing or wrong"), (*system).readConfig},
 		{"hostname", Ignorable, planHostname, (*system).hostname},
@@ -81,7 +82,8 @@ type system struct {
 	specs   []spec.Spec
 	pipe    *os.File      // PID 1's log pipe
 	dog     *watchdog.Dog // nil: the board has none
-	fired   bool          // it says that it ended the last boot
+	traces  Traces        // of the last boot
+	marking marking       // the marker of this one
 }
 
 func (s *system) actions() []Action {
@@ -325,16 +327,21 @@ func (s *system) loadModules() error {
 	return errors.Join(faults...)
 }
 
-// lastBoot says how the boot before this one ended, and marks this one as running.
-func (s *system) lastBoot() error {
-	traces := Traces{Dog: s.fired}
-	var fault error
-	traces.Panic, fault = s.pstore()
-	traces.Marker, traces.Fault = readMarker(markerFile)
-	last := Classify(traces)
+// markBoot reads what the boot before this one said of its end, and marks this one as running. It comes as soon as the partition
+// is there: the disk has then the time of all further steps to write it.
+func (s *system) markBoot() error {
+	s.traces.Marker, s.traces.Fault = readMarker(markerFile)
+	s.marking.begin(markerFile, s.log)
+	return nil
+}
+
+// lastBoot says how the boot before this one ended.
+func (s *system) lastBoot() (err error) {
+	s.traces.Panic, err = s.pstore()
+	last := Classify(s.traces)
 	s.record.Remember(last)
 	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", last.Why)
-	return errors.Join(fault, Marker{BootID: bootID(), How: running}.write(markerFile))
+	return err
 }
 
 // levels of the ways in which a boot ends: a person should know of all but one.

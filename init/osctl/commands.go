@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"resinos/services/spell"
 )
 
 // A command is one word that can follow osctl.
@@ -182,7 +184,7 @@ func options(flags *flag.FlagSet) string {
 func nearest(name string, words []string) string {
 	best, distance := "", 3
 	for _, word := range words {
-		d := edits(name, word)
+		d := spell.Distance(name, word)
 		if len(name) > 1 && strings.HasPrefix(word, name) {
 			d = 0
 		}
@@ -191,27 +193,4 @@ func nearest(name string, words []string) string {
 		}
 	}
 	return best
-}
-
-// edits is the Levenshtein distance of two short words; a long one is far from everything.
-func edits(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -123,6 +123,9 @@ func (s *Supervisor) house(sp *spec.Spec, c *proc.Command) (err error) {
 	if c.Cgroup, err = born(leaf(sp)); err != nil {
 		return err
 	}
+	if sp.Limits == (spec.Limits{}) && sp.KillMode != spec.Process && !sp.CgroupDelegate {
+		return nil // the group was made anew, and the kernel makes it without limits
+	}
 	if err := s.cfg.Cgroups.Limit(sp.Name, sp.Limits); err != nil {
 		s.log.Warn("service runs without its limits", "service", sp.Name, "error", err)
 	}
