@@ -110,11 +110,20 @@ func (a *Archive) Run(ctx context.Context) {
 	a.earned = time.Now()
 	if a.Wanted() {
 		a.due = time.Now().Add(min(firstWait, a.Interval))
+		a.show()
 	}
 	for a.wait(ctx) {
 	}
 	if a.Wanted() {
 		a.flush(context.WithoutCancel(ctx))
+	}
+}
+
+// show has the place make the folder visible, which what earlier boots have said is read from. What is wrong with it the first
+// flush says.
+func (a *Archive) show() {
+	if dir, err := a.Place.Open(); err == nil {
+		_ = dir.Close() // nothing was written
 	}
 }
 
