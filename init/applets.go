@@ -18,6 +18,7 @@ import (
 	"resinos/bsp/button"
 	"resinos/bsp/uevent"
 	"resinos/init/boot"
+	"resinos/init/config"
 	"resinos/init/getty"
 	"resinos/init/osctl"
 	"resinos/net/lease"
@@ -92,10 +93,15 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := logd.Config{Log: log}
+	settleLog(&cfg, config.Path, log)
 	rate, burst := logd.DefaultRate, logd.DefaultBurst
 	if err := parse("logd", args, func(f *flag.FlagSet) {
 		f.Func("ring", "`size` of the ring, like 8M (the default)", func(text string) (err error) {
 			cfg.RingBytes, err = logd.ParseSize(text)
+			return err
+		})
+		f.Func("disk", "`size` of what persistentLogging keeps on disk, like 8M (the default)", func(text string) (err error) {
+			cfg.Archive.Bytes, err = logd.ParseSize(text)
 			return err
 		})
 		f.IntVar(&rate, "rate", rate, "`lines` a second that each source but the kernel may say, 0 for any number")
