@@ -259,6 +259,7 @@ func (d *down) detach(but string) {
 
 // mark tells the next boot how this one ended.
 func (d *down) mark() {
+	d.saveClock()
 	d.end.Uptime = seconds(Now())
 	if err := d.end.write(markerFile); err != nil {
 		d.log.Warn("the next boot does not learn of this end", "error", err)

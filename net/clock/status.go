@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -140,6 +141,14 @@ func ProcessStart(root string, pid int) (uint64, error) {
 		return 0, fmt.Errorf("read start of process %d: its stat is cut", pid)
 	}
 	return strconv.ParseUint(fields[startTime], 10, 64)
+}
+
+// Ours reports whether this process may set the clock at all: only in the first pid name space. In any other, a test's or a
+// container's, the clock is that of the host.
+func Ours() bool {
+	const first = 0xEFFFFFFC // PROC_PID_INIT_INO in include/linux/proc_ns.h
+	var st syscall.Stat_t
+	return syscall.Stat("/proc/self/ns/pid", &st) == nil && st.Ino == first
 }
 
 // Running reports whether the daemon that wrote the status still runs.

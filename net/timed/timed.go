@@ -1,7 +1,7 @@
 // Package timed owns the daemon part that keeps the system clock right: it asks NTP servers, corrects the clock, tells the kernel
 // and everybody else how right it is, and saves the time for the next boot.
 //
-// It never decides (clock does) and nothing ever waits for it. It runs within netd (docs/decisions/0018-time-in-netd.md).
+// It never decides (clock does) and nothing ever waits for it. It runs within netd (docs/decisions/0020-time-in-netd.md).
 //
 // Read first: Config, then daemon.run.
 package timed
@@ -26,16 +26,15 @@ import (
 
 // Config says where timed finds and leaves things.
 type Config struct {
-	Clock    Clock         // must be given
-	Build    time.Time     // of the image; zero: unknown
-	Servers  func() string // the owner's servers as config.json has them, "name name ..."; nil: none
-	Changed  <-chan struct{}
-	Leases   <-chan lease.Lease  // each lease as it is bound; nil: none
-	Status   string              // the file of clock.Status; empty: none is written
-	Synced   string              // the file that exists while the clock is synchronised; empty: none
-	Saved    string              // the file of the saved time; empty: it is not saved
-	OnSynced func(time.Duration) // called once, with the time since the kernel started; may block
-	Log      *slog.Logger        // nil: silence
+	Clock   Clock         // must be given
+	Build   time.Time     // of the image; zero: unknown
+	Servers func() string // the owner's servers as config.json has them, "name name ..."; nil: none
+	Changed <-chan struct{}
+	Leases  <-chan lease.Lease // each lease as it is bound; nil: none
+	Status  string             // the file of clock.Status; empty: none is written
+	Synced  string             // the file that exists while the clock is synchronised; empty: none
+	Saved   string             // the file of the saved time; empty: it is not saved
+	Log     *slog.Logger       // nil: silence
 
 	Defaults []string                                                       // nil: the table's
 	Port     uint16                                                         // of the servers; 0: 123
@@ -109,7 +108,6 @@ type daemon struct {
 	start    *clock.Start
 	began    uint64 // clock.ProcessStart of this process
 	synced   bool   // as Synced says
-	told     bool   // OnSynced was called
 	unsaved  bool   // saving failed, which was said
 }
 
@@ -291,7 +289,6 @@ func (d *daemon) adopt() {
 		return
 	}
 	d.start = s.Start
-	d.told = s.Origin == clock.FromNTP
 	d.machine.Adopt(s, d.cfg.Clock.PPM())
 }
 
@@ -301,11 +298,6 @@ func (d *daemon) publish() {
 	s.Start, s.PID, s.Began = d.start, os.Getpid(), d.began
 	if s.Origin == "" && d.start != nil {
 		s.Origin = d.start.Origin
-	}
-	if s.Synchronised && !d.told && d.cfg.OnSynced != nil {
-		d.told = true
-		at := d.cfg.Clock.Read().Boot
-		d.work.Go(func() { d.cfg.OnSynced(at) })
 	}
 	d.flag(s.Synchronised)
 	if d.cfg.Status == "" {
