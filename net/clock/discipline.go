@@ -127,13 +127,23 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 	sigma := math.Sqrt(1/weights + spread)
 
 	by, deviation := m.filter.Surprise(at, offset, sigma)
-	if math.Abs(by) > max(4*deviation, 1e-3) && !m.convinced(r, by) {
-		m.poll = firstPoll
-		m.trouble = fmt.Sprintf("the servers suddenly say %s, which they have to repeat first", signed(by))
-		return nil, true // they agree; only we do not yet
+	if math.Abs(by) > max(4*deviation, 1e-3) {
+		// What delays can have hidden, then and now, is no contradiction: the earlier estimate was worse than it thought.
+		hidden := m.bound(r.Boot) + first.last.distance()
+		if math.Abs(by) > hidden.Seconds() && !m.convinced(r) {
+			m.poll = firstPoll
+			m.trouble = fmt.Sprintf("the servers suddenly say %s, which they have to repeat first", signed(by))
+			return nil, true // they agree; only we do not yet
+		}
+		m.filter.Loosen(by)
 	}
 	m.filter.Update(at, offset, sigma)
 	m.heard, m.distance, m.leader = r.Boot, first.last.distance(), first.Name
+	if !m.ever && first.last.distance() > nearby && m.tried < burst-1 {
+		// A device that boots is busy and slow to answer itself: the second question is better, and steps once as well.
+		m.trouble = "the servers answer so slowly that they are asked again first"
+		return nil, false
+	}
 	if m.burst <= 1 {
 		m.pace(at, by, deviation, sigma)
 	}
@@ -142,7 +152,7 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 
 // convinced counts rounds in which a majority said what the filter holds for impossible, as when the servers themselves were set. After
 // a quarter of an hour it is believed, and the filter begins anew.
-func (m *Machine) convinced(r Reading, by float64) bool {
+func (m *Machine) convinced(r Reading) bool {
 	if m.filter.Empty() {
 		return true
 	}

@@ -38,6 +38,9 @@ func (f *Filter) Assume(rate, sigma float64) { f.rate, f.varRate = rate, sigma*s
 // Reset forgets the offset and keeps the rate.
 func (f *Filter) Reset() { f.set = false }
 
+// Loosen says that the estimate was found to be wrong by about by seconds, more than it claims.
+func (f *Filter) Loosen(by float64) { f.varOff += by * by }
+
 // Surprise returns by how much an offset measured at the raw time at differs from what the filter expects, and the standard
 // deviation of that difference, if the measurement's own is sigma. Both are seconds.
 func (f *Filter) Surprise(at time.Time, offset time.Duration, sigma float64) (by, deviation float64) {

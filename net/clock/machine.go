@@ -81,6 +81,7 @@ const (
 	patience   = 8 * time.Second   // for a round: names take their time
 	grace      = 2 * time.Second   // for the others, once one has answered
 
+	nearby     = 100 * time.Millisecond // of a server's distance: at first a farther one is asked three times
 	stepFirst  = 500 * time.Millisecond // of an error: below it the clock is slewed even at first
 	stepLater  = time.Second            // below it always: 2000 s of slewing
 	doubtSpan  = 15 * time.Minute       // that the servers must insist on something surprising

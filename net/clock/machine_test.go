@@ -180,6 +180,31 @@ func TestLonely(t *testing.T) {
 	}
 }
 
+// The first answers come while the device is busy booting: one step, with the better measurement.
+func TestBusyStart(t *testing.T) {
+	w := newWorld(t, time.Hour)
+	slow := func(_ int, s *server) { s.there, s.back, s.jitter = 50*time.Millisecond, 900*time.Millisecond, 0 }
+	list := w.add(2, slow)
+	w.act(w.machine.Servers(w.reading(), list))
+	if w.steps != 0 {
+		t.Error("an answer that took a second was believed at once")
+	}
+	for _, s := range w.servers {
+		s.back = 50 * time.Millisecond
+	}
+	w.run(w.elapsed + 4*time.Second)
+	if w.steps != 1 || w.wrong().Abs() > 40*time.Millisecond {
+		t.Errorf("%d steps, wrong by %v", w.steps, w.wrong())
+	}
+	// If it stays slow, the third time it has to do.
+	w = newWorld(t, time.Hour)
+	w.act(w.machine.Servers(w.reading(), w.add(2, slow)))
+	w.run(w.elapsed + 15*time.Second)
+	if w.steps != 1 || w.wrong().Abs() > 500*time.Millisecond {
+		t.Errorf("slow for ever: %d steps, wrong by %v", w.steps, w.wrong())
+	}
+}
+
 func TestServersVanish(t *testing.T) {
 	w := newWorld(t, -time.Minute)
 	gone := func(e time.Duration) bool { return e > 12*time.Hour && e < 60*time.Hour }
