@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Suffix ends the name of the file that is written aside. One that is found at boot is the rest of a power cut and may be removed.
@@ -24,7 +25,7 @@ func Write(path string, content []byte, mode fs.FileMode) error {
 // system is what write asks of the operating system, so that a test can cut the power between any two calls.
 type system interface {
 	create(path string, content []byte, mode fs.FileMode) error // returns after fsync
-	rename(from, to string) error
+	rename(from, to string) error                               // returns after fsync of the file under its new name
 	syncDir(path string) error
 	remove(path string) error
 }
@@ -53,6 +54,9 @@ func dropAside(sys system, aside string) error {
 type disk struct{}
 
 func (disk) create(path string, content []byte, mode fs.FileMode) error {
+	if shared, err := sharesBlocks(path, strings.TrimSuffix(path, Suffix)); err != nil || shared {
+		return errors.Join(err, errShared)
+	}
 	// Left-overs of a power cut may be a symlink on a partition that strangers wrote: never follow one.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -68,7 +72,19 @@ func (disk) create(path string, content []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-func (disk) rename(from, to string) error { return os.Rename(from, to) }
+// rename takes care of FAT, where a folder entry is three things on the disk. The old file is held open until the entry has
+// reached the disk, for its blocks are freed with its last reference: an entry must never lead to blocks that are free. And the
+// entry itself is written with the file's inode, not with the folder (vfat_rename in the kernel marks it dirty, no more).
+func (d disk) rename(from, to string) error {
+	old, err := os.Open(to)
+	if err == nil {
+		defer old.Close() // opened for reading: nothing to lose
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return d.syncDir(to) // any fsync will do
+}
 
 func (disk) remove(path string) error { return os.Remove(path) }
 
