@@ -43,6 +43,7 @@ func applets() map[string]applet {
 		"logd":     daemon(runLogd),
 		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
+		"configd":  daemon(runConfigd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
 	}

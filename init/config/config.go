@@ -131,3 +131,32 @@ func Hostname(s settings.Settings) string {
 	}
 	return "resinos"
 }
+
+// InForce is Effective for a device: what it has made itself fills in what nobody has said. identity is its uuid, empty if it has
+// none yet.
+func InForce(l Loaded, identity string) settings.Settings {
+	s := Effective(l.Document, l.Source)
+	if l.Fault != nil {
+		s.Fault = l.Fault.Error()
+	}
+	if _, said := s.Values["uuid"]; !said && identity != "" {
+		s.Values["uuid"] = settings.Value{JSON: json.RawMessage(quote(identity)), From: settings.Generated}
+	}
+	if _, said := s.Values["hostname"]; !said {
+		s.Values["hostname"] = settings.Value{JSON: json.RawMessage(quote(Hostname(s))), From: settings.Generated}
+	}
+	return s
+}
+
+// Identity is the uuid that a device has been given: that of what was loaded from path, else that of the last good copy, so that a
+// file which was replaced by one without a uuid leaves the device what it is. Empty if there is neither.
+func Identity(path string, l Loaded) string {
+	if id := Effective(l.Document, l.Source).Text("uuid"); id != "" || l.Source != settings.File {
+		return id
+	}
+	good, err := Good(path)
+	if err != nil {
+		return ""
+	}
+	return Effective(good, settings.LastGood).Text("uuid")
+}

@@ -162,6 +162,13 @@ func (s Store) Update(change func(Document) (Document, error)) error {
 	})
 }
 
+// Lasts reports whether what is written outlives a power-off: a tmpfs stands in for a boot partition that cannot be attached.
+func (s Store) Lasts() bool {
+	var system unix.Statfs_t
+	err := unix.Statfs(filepath.Dir(s.Path), &system)
+	return err == nil && system.Type != unix.TMPFS_MAGIC && system.Flags&unix.ST_RDONLY == 0
+}
+
 // Keep makes a document the last good copy, unless it is that already. When it returns nil, the copy has reached the disk.
 func (s Store) Keep(d Document) error { return s.locked(func() error { return s.keep(d) }) }
 
