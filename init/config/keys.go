@@ -33,7 +33,6 @@ type Key struct {
 	Others string // kept for them: this system does nothing with it
 	Later  string // what has to be built before it has an effect
 
-	Reboot bool // the daemon takes it at the next boot only
 	Secret bool // not shown unasked
 
 	fit fit // what a value must be beyond its kind; nil: anything

@@ -15,7 +15,9 @@ import (
 const keysKey = "os.sshKeys"
 
 // keyring is the set of keys that may log in as root, by their wire form.
-type keyring struct{ keys atomic.Pointer[map[string]bool] }
+type keyring struct {
+	keys atomic.Pointer[map[string]bool]
+}
 
 func (k *keyring) has(key ssh.PublicKey) bool {
 	keys := k.keys.Load()

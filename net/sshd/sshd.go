@@ -121,7 +121,7 @@ type server struct {
 	ssh     *ssh.ServerConfig
 	home    string
 	door    *door
-	keys    keyring // of the owner
+	keys    keyring        // of the owner
 	running sync.WaitGroup // the connections
 }
 

@@ -109,7 +109,7 @@ func Publish(path string, s Settings) (changed bool, err error) {
 
 // replace writes v as JSON into a file on a tmpfs.
 func replace(path string, v any) (changed bool, err error) {
-	text, err := json.MarshalIndent(v, "", "  ")
+	text, err := json.Marshal(v) // compact: values are compared as they stand there
 	if err != nil {
 		return false, fmt.Errorf("write %s: %w", path, err)
 	}

@@ -44,6 +44,9 @@ func TestValuesByKind(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v: secrets are for root", info.Mode(), err)
 	}
+	if before := of("list", `["x","y"]`, "table", `{"n":"t"}`); !s.Same(before, []string{"list", "table"}) || digest(s.Values["list"]) != digest(before.Values["list"]) {
+		t.Errorf("a value changes on its way: %s", s.Values["list"].JSON)
+	}
 	if changed, err := Publish(path, s); changed || err != nil {
 		t.Errorf("publishing the same again: %v, %v", changed, err)
 	}
