@@ -50,17 +50,17 @@ func osctlConfig(root string, args ...string) (code int, out, talk string) {
 	return code, stdout.String(), strings.ReplaceAll(stderr.String(), root, "")
 }
 
-const someConfig = `{"hostname":"box","deviceType":"qemu","apiKey":"secret","country":"de","listenPort":"x","os":{"sshKeys":["bad"]},"mine\u001b":{"a":1},"persistentLogging":true}`
+const someConfig = `{"hostname":"box","deviceType":"qemu","apiKey":"topsecret","country":"de","listenPort":"x","os":{"sshKeys":["bad"]},"mine\u001b":{"a":1},"persistentLogging":true}`
 
 func TestConfigShown(t *testing.T) {
 	root := configured(t, someConfig)
 	_, text, talk := osctlConfig(root)
 	_, asJSON, _ := osctlConfig(root, "--json")
 	golden(t, "config", text+talk+"\n"+asJSON)
-	if strings.Contains(text+asJSON, "\"secret\"") || strings.Contains(text, "\x1b") {
+	if strings.Contains(text+asJSON, "topsecret") || strings.Contains(text, "\x1b") {
 		t.Error("a secret or a stranger's escape is shown")
 	}
-	if _, out, _ := osctlConfig(root, "get", "apiKey"); out != "secret\n" {
+	if _, out, _ := osctlConfig(root, "get", "apiKey"); out != "topsecret\n" {
 		t.Errorf("asked for, it is %q", out)
 	}
 	if _, all, _ := osctlConfig(root, "--all"); !strings.Contains(all, "pubnubPublishKey") {
