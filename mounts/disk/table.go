@@ -23,7 +23,8 @@ func Identify(sysfs, dev string, all []Partition) error {
 		table, read := tables[p.Disk]
 		if !read {
 			var err error
-			if table, err = readTable(filepath.Join(sysfs, filepath.Dir(p.Path)), filepath.Join(dev, p.Disk)); err != nil {
+			sector, size := Geometry(sysfs, p)
+			if table, err = readTable(filepath.Join(dev, p.Disk), sector, size); err != nil {
 				faults = append(faults, err)
 			}
 			tables[p.Disk] = table
@@ -33,17 +34,13 @@ func Identify(sysfs, dev string, all []Partition) error {
 	return errors.Join(faults...)
 }
 
-func readTable(path, node string) (map[int]string, error) {
-	sector := readNumber(filepath.Join(path, "queue/logical_block_size"))
-	if sector < 512 || sector > 64*KiB {
-		sector = 512
-	}
+func readTable(node string, sector, size Bytes) (map[int]string, error) {
 	f, err := os.Open(node)
 	if err != nil {
 		return nil, fmt.Errorf("read partition table: %w", err)
 	}
 	defer f.Close() // nothing was written
-	uuids, err := ReadUUIDs(f, sector, 512*readNumber(filepath.Join(path, "size")))
+	uuids, err := ReadUUIDs(f, sector, size)
 	if err != nil {
 		return nil, fmt.Errorf("read partition table of %s: %w", node, err)
 	}
