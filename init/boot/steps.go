@@ -55,9 +55,11 @@ func steps() []step {
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"purge state", Degraded, planPurge(disk.State), purgePlace(disk.State)},
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
 		{"machine id", Ignorable, planText("write " + machineID + " unless it holds one"), (*system).machineID},
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
+		{"purge data", Degraded, planPurge(disk.Data), purgePlace(disk.Data)},
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
 		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
@@ -82,6 +84,8 @@ type system struct {
 	pipe    *os.File      // PID 1's log pipe
 	dog     *watchdog.Dog // nil: the board has none
 	fired   bool          // it says that it ended the last boot
+
+	repaired []string // labels of the file systems that needed it
 }
 
 func (s *system) actions() []Action {
@@ -210,25 +214,6 @@ func (s *system) findDisk() error {
 	s.Disk = part.Disk
 	s.record.Locate(cmdline.Slot, part.Disk)
 	return nil
-}
-
-// attachPlace attaches a partition, or a tmpfs in its place, so that everything above finds its folder.
-func attachPlace(label string) func(*system) error {
-	return func(s *system) error {
-		p := places(label)
-		part, found := disk.OnDisk(s.Partitions, s.Disk, label)
-		err := fmt.Errorf("attach %s: not on disk %q", label, s.Disk)
-		if found {
-			err = attach.Ensure(p.at(part))
-		}
-		if err == nil {
-			return nil
-		}
-		if second := attach.Ensure(p.replacement()); second != nil {
-			return errors.Join(err, second)
-		}
-		return fmt.Errorf("%w; a tmpfs stands in for it until the next boot", err)
-	}
 }
 
 func (s *system) bindPersistent() error {
