@@ -62,7 +62,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 		return false, fmt.Errorf("attach %s: %w", p.label, err)
 	}
 	if found.Why == "" {
-		if err = attach.Ensure(entry); !corrupt(err) {
+		if err = attach.Apply(entry); !corrupt(err) {
 			return err == nil, err
 		}
 		found.Why = err.Error()
@@ -74,7 +74,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 	if err == nil {
 		s.log.Warn("file system repaired", "partition", p.label, "reason", said)
 		s.repaired = append(s.repaired, p.label)
-		if err = attach.Ensure(entry); err == nil {
+		if err = attach.Apply(entry); err == nil {
 			return true, nil
 		}
 	}
@@ -109,7 +109,7 @@ func (s *system) renewState(entry attach.Entry, fault error) (attached bool, err
 	if err := fsck.Rebuild(entry.Source, fsck.Template); err != nil {
 		return false, errors.Join(fault, aside, err)
 	}
-	if err := attach.Ensure(entry); err != nil {
+	if err := attach.Apply(entry); err != nil {
 		return false, errors.Join(fault, aside, err)
 	}
 	if aside != nil {
@@ -160,6 +160,9 @@ func purgePlace(label string) func(*system) error {
 	return func(s *system) error {
 		entry := places(label).entry
 		p, found := purge.Find(entry.Name)
+		if found && purge.Settled(p) {
+			return nil
+		}
 		have, err := attach.ReadMounts()
 		if m, there := attach.At(have, entry.Target); err != nil || !found || !there || m.Type == "tmpfs" {
 			return err // what stands in is new with every boot

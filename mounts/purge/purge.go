@@ -105,6 +105,13 @@ func Plan(p Place, names []string, spare bool) []Step {
 	return append(steps, Step{Deed: Sync}, Step{Write, Flag})
 }
 
+// Settled reports whether there is nothing to do with a place, at the cost of two look-ups.
+func Settled(p Place) bool {
+	_, armed := os.Lstat(filepath.Join(p.Target, Armed))
+	_, flag := os.Lstat(filepath.Join(p.Target, Flag))
+	return armed == nil && flag == nil
+}
+
 // Wanted reports whether a place is marked, so that the next boot purges it.
 func Wanted(p Place) bool {
 	_, armed := os.Lstat(filepath.Join(p.Target, Armed))

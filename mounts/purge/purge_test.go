@@ -142,7 +142,7 @@ func TestRealFolder(t *testing.T) {
 	}
 	put(outside)
 	place := Place{Name: "data", Target: dir}
-	if steps, err := Apply(place, false); err != nil || len(steps) != 2 || Wanted(place) {
+	if steps, err := Apply(place, false); err != nil || len(steps) != 2 || Wanted(place) || !Settled(place) {
 		t.Fatalf("first use: %v, %v", steps, err)
 	}
 	if steps, err := Apply(place, false); err != nil || len(steps) != 0 {
@@ -153,7 +153,7 @@ func TestRealFolder(t *testing.T) {
 	if err := os.Symlink(filepath.Dir(outside), dir+"/link"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Mark(place); err != nil || !Wanted(place) {
+	if err := Mark(place); err != nil || !Wanted(place) || Settled(place) {
 		t.Fatalf("Mark: %v", err)
 	}
 	if err := Mark(place); err != nil {
