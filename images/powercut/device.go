@@ -1,0 +1,175 @@
+package powercut
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"resinos/images/assemble"
+	"resinos/images/bootscript"
+	"resinos/images/layout"
+	"resinos/mounts/persist"
+)
+
+// DeviceSuite is what a resinOS disk must be after any cut, as long as nobody installs an update: the slots are untouched,
+// the table and the file systems are whole, the bootloader finds its slot, config.json can be read, and what makes the
+// device the one it is stays.
+func DeviceSuite(r *Recording) (Suite, error) {
+	plan, err := assemble.ReadTable(r.Image)
+	if err != nil {
+		return Suite{}, err
+	}
+	table := Table{UUIDs: map[int]string{}}
+	s := Suite{Stable: []string{FactMachineID, FactHostKey, FactUUID}, Rules: []Rule{fits(layout.State), fits(layout.Data)}}
+	for _, p := range plan.Partitions {
+		table.UUIDs[p.Number] = p.GUID
+	}
+	s.Judges = append(s.Judges, table)
+	regions, err := Regions(r.Image, r.Size)
+	if err != nil {
+		return s, err
+	}
+	for _, region := range regions {
+		switch region.Name {
+		case layout.RootA, layout.RootB:
+			digest, err := digestPart(r.Image, region.base, region.size)
+			if err != nil {
+				return s, err
+			}
+			s.Judges = append(s.Judges, Untouched{region.Name, digest})
+		case layout.Boot:
+			s.Judges = append(s.Judges, FAT{region.Name, bootFiles})
+		case layout.State:
+			s.Judges = append(s.Judges, sized(Ext4{Partition: region.Name, Files: stateFiles(), Texts: stateTexts()}))
+		case layout.Data:
+			s.Judges = append(s.Judges, sized(Ext4{Partition: region.Name}))
+		}
+	}
+	return s, nil
+}
+
+// overlay is where a persistent path lies on the state partition.
+func overlay(path string) string { return "/" + persist.Overlay + path }
+
+func stateFiles() map[string]string {
+	return map[string]string{
+		FactHostKey: overlay("/etc/ssh/hostkeys/ssh_host_ed25519_key"),
+		FactKeyfile: overlay("/etc/NetworkManager/system-connections/office"),
+	}
+}
+
+func stateTexts() map[string]string {
+	return map[string]string{FactMachineID: overlay("/etc/machine-id")}
+}
+
+// factFileSystem is the fact of the bytes that an ext4 claims.
+func factFileSystem(label string) string { return "file system " + label }
+
+// fits is the rule that a file system lies within its partition: the kernel does not mount one that is larger.
+func fits(label string) Rule {
+	return func(facts map[string]string) string {
+		part, first := strconv.ParseInt(facts[FactTable(label)], 10, 64)
+		fs, second := strconv.ParseInt(facts[factFileSystem(label)], 10, 64)
+		if first != nil || second != nil || fs <= part {
+			return ""
+		}
+		return fmt.Sprintf("file system %s has %d bytes, its partition %d", label, fs, part)
+	}
+}
+
+// bootFiles looks into the boot partition.
+func bootFiles(files *Files) (Verdict, error) {
+	v := bootVariables(files).add(configJSON(files))
+	return v.add(fingerprinted(files)), nil
+}
+
+// bootVariables judges the block that the bootloader reads: one of them is there, and names a slot.
+func bootVariables(files *Files) Verdict {
+	for name, size := range map[string]int{"/grubenv": bootscript.GrubEnvSize, "/resinos.env": bootscript.UBootEnvSize} {
+		block, err := files.Read(name)
+		if errors.Is(err, errNone) {
+			continue
+		}
+		if err != nil || len(block) != size {
+			return Verdict{Bad: fmt.Sprintf("%s has %d bytes, not %d: %v", name, len(block), size, err)}
+		}
+		if slot := bootscript.ParseEnv(block)["slot"]; slot != "A" && slot != "B" {
+			return Verdict{Bad: fmt.Sprintf("%s names slot %q", name, slot)}
+		}
+		return Verdict{}
+	}
+	return Verdict{Bad: "neither grubenv nor resinos.env is there"}
+}
+
+// configJSON reads config.json as the device does.
+func configJSON(files *Files) Verdict {
+	text, err := files.Read("/config.json")
+	var keys map[string]any
+	if err == nil {
+		err = json.Unmarshal(text, &keys)
+	}
+	if err != nil {
+		return Verdict{Class: "no config.json", Bad: fmt.Sprintf("config.json cannot be read: %v", err)}
+	}
+	v := Verdict{Facts: map[string]string{}}
+	for fact, key := range map[string]string{FactHostname: "hostname", FactUUID: "uuid"} {
+		if value, ok := keys[key].(string); ok {
+			v.Facts[fact] = value
+		}
+	}
+	return v
+}
+
+// fingerprinted compares the files that nobody changes with their sums.
+func fingerprinted(files *Files) Verdict {
+	sums, err := files.Read("/resinos.fingerprint")
+	if err != nil {
+		return Verdict{Bad: fmt.Sprintf("resinos.fingerprint cannot be read: %v", err)}
+	}
+	var wrong []string
+	for line := range strings.Lines(string(sums)) {
+		want, name, _ := strings.Cut(strings.TrimRight(line, "\n"), "  ")
+		content, err := files.Read(name)
+		if err != nil || digest(content) != want {
+			wrong = append(wrong, name)
+		}
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return Verdict{Bad: "files of the bootloader are lost or others: " + shorten(strings.Join(wrong, ", "))}
+	}
+	return Verdict{}
+}
+
+func digestFile(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // read only: closing cannot lose anything
+	h := md5.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func digestPart(name string, start, size int64) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // read only: closing cannot lose anything
+	h := md5.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, start, size)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
