@@ -45,7 +45,7 @@ func DeviceSuite(r *Recording) (Suite, error) {
 			}
 			s.Judges = append(s.Judges, Untouched{region.Name, digest})
 		case layout.Boot:
-			s.Judges = append(s.Judges, FAT{region.Name, bootFiles})
+			s.Judges = append(s.Judges, FAT{Partition: region.Name, Read: bootFiles})
 		case layout.State:
 			s.Judges = append(s.Judges, sized(Ext4{Partition: region.Name, Files: stateFiles(), Texts: stateTexts()}))
 		case layout.Data:

@@ -144,7 +144,7 @@ func (c *checker) judge(s seen, whole Verdict, section Section, stable *keeper) 
 			why = append(why, fmt.Sprintf("%s is %q, promised was %s", p.Fact, value, orList(p.Values)))
 		}
 	}
-	return append(why, stable.see(whole.Facts, section.Free, s.flush)...)
+	return append(why, stable.see(whole.Facts, section.Free, s.whole)...)
 }
 
 func orList(values []string) string {

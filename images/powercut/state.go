@@ -62,6 +62,7 @@ type choice struct {
 	id     StateID
 	pieces []piece
 	cut    int
+	whole  bool // all of the epoch: from the flush that ends it on, this is on the disk
 }
 
 // Effort says how many states are tried beside all prefixes.
@@ -137,6 +138,7 @@ func choose(l *Log, number int, e Epoch, f Effort, kind byte, n, sectors int) ch
 	id := fmt.Sprintf("%d%c%d", number, kind, n)
 	switch kind {
 	case prefixState, tornState, tailState:
+		c.whole = n == len(e.Writes)
 		for w := range n {
 			c.pieces = append(c.pieces, whole(w))
 		}
