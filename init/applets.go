@@ -45,6 +45,7 @@ func applets() map[string]applet {
 		"devd":     daemon(runDevd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
+		"zram":     daemon(runZram),
 	}
 }
 

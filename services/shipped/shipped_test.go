@@ -13,9 +13,9 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "containerd devd logd manager netd",
-		"development": "containerd devd getty logd manager netd sshd",
-		"standalone":  "containerd devd getty logd manager netd sshd",
+		"production":  "containerd devd logd manager netd zram",
+		"development": "containerd devd getty logd manager netd sshd zram",
+		"standalone":  "containerd devd getty logd manager netd sshd zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {
