@@ -166,7 +166,7 @@ func (c *checker) walk(folder string) error {
 }
 
 func (c *checker) chosen(e Epoch) bool {
-	return len(c.Sections) == 0 || slices.Contains(c.Sections, c.recording.section(e.First).Name)
+	return len(c.Sections) == 0 || slices.Contains(c.Sections, c.recording.section(e.Writes[0]).Name)
 }
 
 // note records the state on the scratch disk, and has what is new in it judged.

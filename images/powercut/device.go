@@ -1,6 +1,7 @@
 package powercut
 
 import (
+	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/json"
@@ -47,9 +48,9 @@ func DeviceSuite(r *Recording) (Suite, error) {
 		case layout.Boot:
 			s.Judges = append(s.Judges, FAT{Partition: region.Name, Read: bootFiles})
 		case layout.State:
-			s.Judges = append(s.Judges, sized(Ext4{Partition: region.Name, Files: stateFiles(), Texts: stateTexts()}))
+			s.Judges = append(s.Judges, Ext4{region.Name, stateFiles(), stateTexts(), []Reader{size(region.Name), ownersFiles}})
 		case layout.Data:
-			s.Judges = append(s.Judges, sized(Ext4{Partition: region.Name}))
+			s.Judges = append(s.Judges, Ext4{Partition: region.Name, Read: []Reader{size(region.Name)}})
 		}
 	}
 	return s, nil
@@ -67,6 +68,39 @@ func stateFiles() map[string]string {
 
 func stateTexts() map[string]string {
 	return map[string]string{FactMachineID: overlay("/etc/machine-id")}
+}
+
+// The files of the purge: two of the owner's, in two folders, and the two that say how far it has come (mounts/purge).
+const (
+	noteFile   = "/cut-note"
+	ownersOne  = "/home/root/.ssh/cut-owner"
+	ownersTwo  = "/var/lib/bluetooth/cut-owner"
+	flagFile   = "/remove_me_to_reset"
+	armedFile  = "/.purge-armed"
+	ownersBoth = "both"
+	ownersNone = "none"
+	ownersHalf = "half"
+	purging    = "to be purged"
+)
+
+// ownersFiles reads how a purge stands. While the flag is gone the next boot purges, whatever is left; once it is there, the
+// content is taken for good, and may not be half of what it was.
+func ownersFiles(ctx context.Context, file string) (Verdict, error) {
+	found, err := readExt4(ctx, file, map[string]string{"flag": flagFile, "armed": armedFile, "one": overlay(ownersOne), "two": overlay(ownersTwo)})
+	if err != nil {
+		return Verdict{}, err
+	}
+	has := func(name string) bool { _, there := found[name]; return there }
+	state := ownersHalf
+	switch {
+	case has("armed") && !has("flag"):
+		state = purging
+	case has("one") && has("two"):
+		state = ownersBoth
+	case !has("one") && !has("two"):
+		state = ownersNone
+	}
+	return Verdict{Facts: map[string]string{FactOwners: state}}, nil
 }
 
 // factFileSystem is the fact of the bytes that an ext4 claims.
@@ -87,6 +121,11 @@ func fits(label string) Rule {
 // bootFiles looks into the boot partition.
 func bootFiles(files *Files) (Verdict, error) {
 	v := bootVariables(files).add(configJSON(files))
+	if note, err := files.Read(noteFile); err == nil {
+		v.Facts[FactNote] = digest(note)
+	} else if !errors.Is(err, errNone) {
+		v.Facts[FactNote] = err.Error()
+	}
 	return v.add(fingerprinted(files)), nil
 }
 

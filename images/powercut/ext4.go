@@ -17,10 +17,13 @@ import (
 // may leave (orphans of files that were being deleted) may be left to do. After that it reads Files.
 type Ext4 struct {
 	Partition string
-	Files     map[string]string                                       // fact -> path of a file; the fact is the digest of its content
-	Texts     map[string]string                                       // fact -> path; the fact is the content itself, without space at the ends
-	Read      func(ctx context.Context, file string) (Verdict, error) // looks further into it; may be nil
+	Files     map[string]string // fact -> path of a file; the fact is the digest of its content
+	Texts     map[string]string // fact -> path; the fact is the content itself, without space at the ends
+	Read      []Reader          // look further into it
 }
+
+// A Reader looks into a file system that lies in a file.
+type Reader func(ctx context.Context, file string) (Verdict, error)
 
 // Region is the partition.
 func (x Ext4) Region() string { return x.Partition }
@@ -64,11 +67,17 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 			return Verdict{Class: "damaged", Bad: "e2fsck leaves something to repair: " + shorten(again)}, err
 		}
 	}
-	if err := x.read(ctx, file, v.Facts); err != nil || x.Read == nil {
+	if err := x.read(ctx, file, v.Facts); err != nil {
 		return v, err
 	}
-	more, err := x.Read(ctx, file)
-	return v.add(more), err
+	for _, read := range x.Read {
+		more, err := read(ctx, file)
+		if err != nil {
+			return v, err
+		}
+		v = v.add(more)
+	}
+	return v, nil
 }
 
 // read takes the files out.
@@ -160,10 +169,10 @@ func shorten(text string) string {
 	return text
 }
 
-// sized adds the fact of how many bytes the file system claims, from its superblock: blocks at 4 and 0x150, the power of
-// two of their size, less ten, at 0x18 (Documentation/filesystems/ext4/super.rst).
-func sized(x Ext4) Ext4 {
-	x.Read = func(_ context.Context, file string) (Verdict, error) {
+// size reads how many bytes the file system claims, from its superblock: blocks at 4 and 0x150, the power of two of their
+// size, less ten, at 0x18 (Documentation/filesystems/ext4/super.rst).
+func size(partition string) Reader {
+	return func(_ context.Context, file string) (Verdict, error) {
 		f, err := os.Open(file)
 		if err != nil {
 			return Verdict{}, err
@@ -175,7 +184,6 @@ func sized(x Ext4) Ext4 {
 		}
 		word := func(at int) int64 { return int64(binary.LittleEndian.Uint32(super[at:])) }
 		size := (word(0x150)<<32 | word(4)) << (10 + word(0x18))
-		return Verdict{Facts: map[string]string{factFileSystem(x.Partition): fmt.Sprint(size)}}, nil
+		return Verdict{Facts: map[string]string{factFileSystem(partition): fmt.Sprint(size)}}, nil
 	}
-	return x
 }

@@ -12,6 +12,8 @@ const (
 	FactHostname  = "config.json hostname"
 	FactUUID      = "config.json uuid"
 	FactKeyfile   = "profile office"
+	FactNote      = "note on resin-boot"
+	FactOwners    = "owner's files on resin-state" // see ownersFiles
 )
 
 // digest stands for a content in facts, short enough to be printed.

@@ -32,7 +32,7 @@ func complaints() []complaint {
 	return []complaint{
 		row(`^$|^fsck\.fat |^Leaving filesystem unchanged|^\*\*\* Filesystem was changed|^Writing changes|^\d+ files, `, ""),
 		row(`^Dirty bit is set|^ *Automatically removing dirty bit`, "dirty"),
-		row(`^Free cluster summary wrong|^ *Auto-correcting`, ""), // a hint (Microsoft FAT specification, FSInfo)
+		row(`^Free cluster summary wrong|^ *Auto-correcting`, ""),                                                                            // a hint (Microsoft FAT specification, FSInfo)
 		row(`^There are differences between boot sector and its backup|^This is mostly harmless|^ *\d+:[0-9a-f]+/|^ *Not automatically`, ""), // the dirty bit
 		row(`^Reclaimed \d+ unused clusters?`, "lost clusters"),
 		row(`^FATs differ|[Uu]sing first FAT`, "copies of the FAT differ"),

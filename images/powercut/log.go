@@ -168,25 +168,23 @@ type Epoch struct {
 func (l *Log) Epochs() []Epoch {
 	var all []Epoch
 	one := Epoch{}
-	for i, e := range l.Entries {
-		if e.Flush && !e.writes() { // with data it is written after the flush of what was before
-			if one.End = i; len(one.Writes) > 0 {
-				all = append(all, one)
-				one = Epoch{First: i + 1}
-			}
-			continue
-		}
-		if e.Flush && len(one.Writes) > 0 {
-			one.End = i
+	end := func(at, next int) {
+		if one.End = at; len(one.Writes) > 0 {
 			all = append(all, one)
-			one = Epoch{First: i}
+		}
+		one = Epoch{First: next}
+	}
+	for i, e := range l.Entries {
+		switch {
+		case e.Flush && !e.writes():
+			end(i, i+1)
+		case e.Flush: // with data, which is written after the flush of what was before
+			end(i, i)
 		}
 		if e.writes() {
 			one.Writes = append(one.Writes, i)
 		}
 	}
-	if one.End = len(l.Entries); len(one.Writes) > 0 {
-		all = append(all, one)
-	}
+	end(len(l.Entries), 0)
 	return all
 }

@@ -172,15 +172,21 @@ func (s *Session) hangUp() {
 	}
 }
 
-// Do records a workload as a section of its own.
-func (s *Session) Do(ctx context.Context, w Workload) error {
-	if err := s.Section(w.Name, false); err != nil {
-		return err
+// Do records a workload as a section of its own. It says so if the device cannot do it, and done is false.
+func (s *Session) Do(ctx context.Context, w Workload) (done bool, err error) {
+	if w.Needs != "" {
+		if _, err := s.Run(ctx, w.Needs); err != nil {
+			s.say(fmt.Sprintf("%s is left out: %v", w.Name, err))
+			return false, nil
+		}
+	}
+	if err := s.Section(w.Name, w.Free); err != nil {
+		return false, err
 	}
 	if err := w.Do(ctx, s); err != nil {
-		return fmt.Errorf("record %s: %w", w.Name, err)
+		return false, fmt.Errorf("record %s: %w", w.Name, err)
 	}
-	return nil
+	return true, nil
 }
 
 // Stop powers the device off, saves the recording and returns it. After an error in a workload, Abort.

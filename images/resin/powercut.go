@@ -72,7 +72,7 @@ func record(ctx context.Context, image, folder string, size int64, f runFlags, o
 		if len(only) > 0 && !slices.Contains(only, w.Name) {
 			continue
 		}
-		if err := s.Do(ctx, w); err != nil {
+		if _, err := s.Do(ctx, w); err != nil {
 			return err
 		}
 	}
