@@ -1,8 +1,10 @@
 package powercut
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -46,7 +48,7 @@ func DeviceSuite(r *Recording) (Suite, error) {
 			}
 			s.Judges = append(s.Judges, Untouched{region.Name, digest})
 		case layout.Boot:
-			s.Judges = append(s.Judges, FAT{Partition: region.Name, Read: bootFiles})
+			s.Judges = append(s.Judges, FAT{Partition: region.Name, Mends: r.MendsFAT, Read: bootFiles})
 		case layout.State:
 			s.Judges = append(s.Judges, Ext4{region.Name, stateFiles(), stateTexts(), []Reader{size(region.Name), ownersFiles}})
 		case layout.Data:
@@ -147,23 +149,44 @@ func bootVariables(files *Files) Verdict {
 	return Verdict{Bad: "neither grubenv nor resinos.env is there"}
 }
 
-// configJSON reads config.json as the device does.
+// configJSON reads config.json as the device does: the file if it can be parsed, else its last good copy. Its class tells which.
 func configJSON(files *Files) Verdict {
-	text, err := files.Read("/config.json")
-	var keys map[string]any
-	if err == nil {
-		err = json.Unmarshal(text, &keys)
-	}
+	v := Verdict{Class: "config.json", Facts: map[string]string{}}
+	keys, err := configFile(files)
 	if err != nil {
-		return Verdict{Class: "no config.json", Bad: fmt.Sprintf("config.json cannot be read: %v", err)}
+		v.Class = "last good copy of config.json"
+		var second error
+		if keys, second = configCopy(files); second != nil {
+			return Verdict{Class: "no config.json", Bad: fmt.Sprintf("config.json cannot be read: %v; its copy: %v", err, second)}
+		}
 	}
-	v := Verdict{Facts: map[string]string{}}
 	for fact, key := range map[string]string{FactHostname: "hostname", FactUUID: "uuid"} {
 		if value, ok := keys[key].(string); ok {
 			v.Facts[fact] = value
 		}
 	}
 	return v
+}
+
+func configFile(files *Files) (keys map[string]any, err error) {
+	text, err := files.Read("/config.json")
+	if err != nil {
+		return nil, err
+	}
+	return keys, json.Unmarshal(text, &keys)
+}
+
+// configCopy reads the last good copy. Its first line is "resinos config 1 " and the SHA-256 of the rest in hex.
+func configCopy(files *Files) (keys map[string]any, err error) {
+	text, err := files.Read("/config.json.good")
+	if err != nil {
+		return nil, err
+	}
+	head, body, _ := bytes.Cut(text, []byte("\n"))
+	if string(head) != fmt.Sprintf("resinos config 1 %x", sha256.Sum256(body)) {
+		return nil, errors.New("its sum is wrong")
+	}
+	return keys, json.Unmarshal(body, &keys)
 }
 
 // fingerprinted compares the files that nobody changes with their sums.

@@ -84,6 +84,30 @@ func (s *Session) Position() (int, error) {
 	return int(count), err
 }
 
+// Settle returns when the device has written nothing for so long. Its error is that it does not come to rest.
+func (s *Session) Settle(ctx context.Context, rest time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("the device still writes after %v", bootTimeout))
+	defer cancel()
+	last, since := -1, time.Now()
+	for {
+		now, err := s.Position()
+		if err != nil {
+			return err
+		}
+		if now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) >= rest {
+			return nil
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // Section begins a new section of the log. In a free one the device wipes what else is stable.
 func (s *Session) Section(name string, free bool) error {
 	at, err := s.Position()
@@ -194,6 +218,8 @@ func (s *Session) Stop(ctx context.Context) (*Recording, error) {
 	if err := s.Section("power off", false); err != nil {
 		return nil, err
 	}
+	_, none := s.Run(ctx, "test -x /usr/sbin/fsck.fat")
+	s.recording.MendsFAT = none == nil
 	s.ask(ctx, "osctl poweroff")
 	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, errors.New("it does not power off"))
 	defer cancel()

@@ -24,6 +24,7 @@ type Recording struct {
 	Image    string    `json:"image"` // the disk before the first write
 	Size     int64     `json:"size"`  // of the disk; zeros follow the image
 	Board    string    `json:"board"`
+	MendsFAT bool      `json:"mends_fat"` // the device repairs a FAT that was not unmounted before it mounts it
 	Sections []Section `json:"sections"`
 	Promises []Promise `json:"promises"`
 }
