@@ -79,7 +79,7 @@ func TestPowerCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Abort)
-	var good, careless []string
+	var careless []string
 	for i, w := range powercut.Workloads() {
 		done, err := s.Do(t.Context(), w)
 		switch {
@@ -89,8 +89,6 @@ func TestPowerCut(t *testing.T) {
 			continue
 		case w.Careless:
 			careless = append(careless, w.Name)
-		default:
-			good = append(good, w.Name)
 		}
 		if i == 0 {
 			t.Run("idle", func(t *testing.T) { idle(t, s) })
@@ -101,7 +99,7 @@ func TestPowerCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("good", func(t *testing.T) {
-		report := check(t, r, good)
+		report := check(t, r, r.Good())
 		if report.BadCount > 0 {
 			t.Errorf("%d of %d states are bad", report.BadCount, report.States)
 		}

@@ -72,7 +72,8 @@ func stateTexts() map[string]string {
 	return map[string]string{FactMachineID: overlay("/etc/machine-id")}
 }
 
-// The files of the purge: two of the owner's, in two folders, and the two that say how far it has come (mounts/purge).
+// The files of the purge: two of the owner's, in two folders, and the two that say how far it has come:
+// a purge begins with the flag gone and the other there, and ends with both.
 const (
 	noteFile   = "/cut-note"
 	ownersOne  = "/home/root/.ssh/cut-owner"

@@ -108,11 +108,11 @@ func (s *Session) Settle(ctx context.Context, rest time.Duration) error {
 	}
 }
 
-// Section begins a new section of the log. In a free one the device wipes what else is stable.
-func (s *Session) Section(name string, free bool) error {
-	at, err := s.Position()
-	s.recording.Sections = append(s.recording.Sections, Section{Name: name, From: at, Free: free})
-	s.say(name)
+// section begins a new section of the log, here.
+func (s *Session) section(one Section) (err error) {
+	one.From, err = s.Position()
+	s.recording.Sections = append(s.recording.Sections, one)
+	s.say(one.Name)
 	return err
 }
 
@@ -204,7 +204,7 @@ func (s *Session) Do(ctx context.Context, w Workload) (done bool, err error) {
 			return false, nil
 		}
 	}
-	if err := s.Section(w.Name, w.Free); err != nil {
+	if err := s.section(Section{Name: w.Name, Free: w.Free, Careless: w.Careless}); err != nil {
 		return false, err
 	}
 	if err := w.Do(ctx, s); err != nil {
@@ -215,7 +215,7 @@ func (s *Session) Do(ctx context.Context, w Workload) (done bool, err error) {
 
 // Stop powers the device off, saves the recording and returns it. After an error in a workload, Abort.
 func (s *Session) Stop(ctx context.Context) (*Recording, error) {
-	if err := s.Section("power off", false); err != nil {
+	if err := s.section(Section{Name: "power off"}); err != nil {
 		return nil, err
 	}
 	_, none := s.Run(ctx, "test -x /usr/sbin/fsck.fat")

@@ -31,9 +31,10 @@ type Recording struct {
 
 // A Section is a stretch of the log with a name: what the device did then.
 type Section struct {
-	Name string `json:"name"`
-	From int    `json:"from"` // the entry it begins with; it lasts until the next
-	Free bool   `json:"free"` // stable facts may change in it: it wipes them
+	Name     string `json:"name"`
+	From     int    `json:"from"`               // the entry it begins with; it lasts until the next
+	Free     bool   `json:"free,omitempty"`     // stable facts may change in it: it wipes them
+	Careless bool   `json:"careless,omitempty"` // its states are to be found bad
 }
 
 // A Promise says what a fact may be in every state that a cut leaves at entry From or later, until the next promise about
@@ -69,6 +70,17 @@ func (r *Recording) Save() error {
 
 // OpenLog opens the log of the recording.
 func (r *Recording) OpenLog() (*Log, error) { return OpenLog(filepath.Join(r.Folder, logFile)) }
+
+// Good lists the sections whose states shall all be good: all but those of careless workloads.
+func (r *Recording) Good() []string {
+	var names []string
+	for _, s := range r.Sections {
+		if !s.Careless {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
 
 // section is the stretch that an entry lies in.
 func (r *Recording) section(entry int) Section {

@@ -45,8 +45,8 @@ func firstBoot(ctx context.Context, s *Session) error {
 	}); err != nil {
 		return fmt.Errorf("wait for the first output of a container: %w", err)
 	}
-	// The disk grows beside the containers.
-	if err := s.Settle(ctx, 7*time.Second); err != nil {
+	// What a first boot does beside the containers, such as growing the disk, is to be done too.
+	if err := s.Settle(ctx, 25*time.Second); err != nil {
 		return err
 	}
 	return s.promiseIdentity(ctx)

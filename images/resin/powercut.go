@@ -83,12 +83,13 @@ func record(ctx context.Context, image, folder string, size int64, f runFlags, o
 func checkCommand() *cobra.Command {
 	var o powercut.Options
 	var seed uint64
-	var thorough bool
+	var thorough, good bool
 	c := &cobra.Command{
 		Use: "check FOLDER", Short: "Judge each disk that a cut could have left", Args: countArgs(1),
 		Example: "  resin powercut check /tmp/cut\n  resin powercut check --thorough --seed 7 --section config /tmp/cut",
 	}
 	c.Flags().Uint64Var(&seed, "seed", 1, "of the dice that choose parts of long epochs")
+	c.Flags().BoolVar(&good, "good", false, "leave the careless workload out, whose states are to be bad")
 	c.Flags().BoolVar(&thorough, "thorough", false, "try every loss and every tear: takes an hour instead of minutes")
 	c.Flags().StringSliceVar(&o.Sections, "section", nil, "look at these sections only")
 	c.Flags().IntVar(&o.Workers, "workers", 0, "judges at work at once (0: one for each processor)")
@@ -98,15 +99,18 @@ func checkCommand() *cobra.Command {
 		if o.Effort = powercut.Quick(seed); thorough {
 			o.Effort = powercut.Thorough(seed)
 		}
-		return check(c, args[0], o, *asJSON)
+		return check(c, args[0], o, good, *asJSON)
 	}
 	return c
 }
 
-func check(c *cobra.Command, folder string, o powercut.Options, asJSON bool) error {
+func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON bool) error {
 	r, err := powercut.LoadRecording(folder)
 	if err != nil {
 		return err
+	}
+	if good {
+		o.Sections = r.Good()
 	}
 	if o.Suite, err = powercut.DeviceSuite(r); err != nil {
 		return err
