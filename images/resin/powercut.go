@@ -23,7 +23,7 @@ func powercutCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "powercut", Short: "Prove that a power cut at any moment does no harm", Long: powercutLong, Args: noArgs,
 		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut check /tmp/cut",
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(recordCommand(), checkCommand(), replayCommand())
 	return c
