@@ -18,6 +18,7 @@ import (
 	"resinos/bsp/button"
 	"resinos/bsp/uevent"
 	"resinos/init/boot"
+	"resinos/init/config"
 	"resinos/init/getty"
 	"resinos/init/osctl"
 	"resinos/net/lease"
@@ -27,6 +28,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/notify"
+	"resinos/services/settings"
 )
 
 // applet is one face of the binary. args are those after its name; the result is the exit code.
@@ -43,6 +45,7 @@ func applets() map[string]applet {
 		"logd":     daemon(runLogd),
 		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
+		"configd":  daemon(runConfigd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
 		"zram":     daemon(runZram),
@@ -93,10 +96,15 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := logd.Config{Log: log}
+	said := settleLog(&cfg, config.Path, log)
 	rate, burst := logd.DefaultRate, logd.DefaultBurst
 	if err := parse("logd", args, func(f *flag.FlagSet) {
 		f.Func("ring", "`size` of the ring, like 8M (the default)", func(text string) (err error) {
 			cfg.RingBytes, err = logd.ParseSize(text)
+			return err
+		})
+		f.Func("disk", "`size` of what persistentLogging keeps on disk, like 8M (the default)", func(text string) (err error) {
+			cfg.Archive.Bytes, err = logd.ParseSize(text)
 			return err
 		})
 		f.IntVar(&rate, "rate", rate, "`lines` a second that each source but the kernel may say, 0 for any number")
@@ -111,22 +119,41 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
+	// PID 1 keeps the socket over our lives (fd-store). It is ours to make, so that the first life needs nothing from PID 1
+	// and is executed straight away.
+	const socket = "dev-log"
+	for _, in := range notify.FromParent(os.Getenv, os.Getpid()) {
+		if in.Name == socket {
+			cfg.Kept = in.FD
+		}
+	}
+	cfg.Keep = func(fd int) error { return notify.Keep(socket, fd) }
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { said.follow(ctx) })
+	defer beside.Wait()
+	defer stop()
 	return logd.Run(ctx, cfg)
 }
 
 func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Log: log}
+	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path, Log: log}
 	if err := parse("netd", args, func(f *flag.FlagSet) {
 		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "resolv.conf to write")
 		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "folder of the leases")
 	}); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	leased, wait := keepTime(ctx, log)
+	defer wait()
+	defer stop()
 	told := false
-	cfg.OnLease = func(lease.Lease) { // one at a time
+	cfg.OnLease = func(l lease.Lease) { // one at a time
 		if !told {
 			told = tell(ctx, log, boot.MilestoneLease, boot.Now())
 		}
+		leased(l)
 	}
 	return netd.Run(ctx, cfg)
 }
@@ -165,12 +192,20 @@ func runButton(ctx context.Context, log *slog.Logger) {
 const hostKeys = "/etc/ssh/hostkeys"
 
 func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := sshd.Config{HostKeyDir: hostKeys, Log: log, NoAuth: boot.Variant() != "production"}
+	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, NoAuth: boot.Variant() != "production"}
 	if err := parse("sshd", args, func(f *flag.FlagSet) {
-		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on")
+		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
+		f.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
 		f.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "folder of the host key")
 	}); err != nil {
 		return err
+	}
+	switch passed := notify.FromParent(os.Getenv, os.Getpid()); len(passed) {
+	case 0:
+	case 1:
+		cfg.Passed = passed[0].FD
+	default:
+		return fmt.Errorf("serve ssh: %d sockets were passed: leave one in the service file's listen", len(passed))
 	}
 	return sshd.Run(ctx, cfg)
 }

@@ -23,7 +23,7 @@ func (s *system) openDog() error {
 	if err != nil {
 		return err
 	}
-	s.dog, s.fired = dog, dog.Fired()
+	s.dog, s.traces.Dog = dog, dog.Fired()
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,6 +124,49 @@ func (m Marker) write(path string) error {
 		return fmt.Errorf("write marker: %w", err)
 	}
 	return atomicfile.Write(path, append(text, '\n'), 0o600)
+}
+
+// marking is the writing of the marker that this boot runs. It waits for the disk, so it goes on beside the steps of the boot;
+// whoever tells of an end waits for it, or the word of the beginning would be the last.
+//
+//	mark boot: the old marker is read --> the new one is written beside the next steps --> an end is written
+//
+// Until it is on the disk, a power cut leaves the marker of the boot before, as it does in the initramfs.
+type marking struct {
+	over chan struct{} // closed when it is written, or failed
+}
+
+// begin starts the writing. A file that cannot be written leaves the next boot with an older marker, which a person should know.
+func (m *marking) begin(path string, log *slog.Logger) {
+	m.over = make(chan struct{})
+	go func() { // ends with the write; when that hangs, so does the end of the device's life, which is bounded
+		defer close(m.over)
+		if err := shielded(func() error { return Marker{BootID: bootID(), How: running}.write(path) }); err != nil {
+			log.Warn("the next boot does not learn of this one", "error", err)
+		}
+	}()
+}
+
+// end writes how this boot ends, after what is being written of its beginning. A nil m has nothing to wait for.
+func (m *marking) end(path string, how Marker) error {
+	if m != nil && m.over != nil {
+		<-m.over
+	}
+	how.Uptime = seconds(Now())
+	return how.write(path)
+}
+
+// under reports whether it is being written.
+func (m *marking) under() bool {
+	if m.over == nil {
+		return false
+	}
+	select {
+	case <-m.over:
+		return false
+	default:
+		return true
+	}
 }
 
 // bootID is the kernel's random name for this boot.

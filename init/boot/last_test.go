@@ -1,10 +1,12 @@
 package boot
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestClassify(t *testing.T) {
@@ -54,6 +56,54 @@ func TestMarkerRoundTrip(t *testing.T) {
 	if m, fault := readMarker(path); m != nil || fault == "" {
 		t.Errorf("a marker of zeros is %+v, %q", m, fault)
 	}
+}
+
+// TestMarkingBesideTheBoot: the word that a boot runs is written beside its steps, and never after the word of its end, however
+// slow the disk is.
+func TestMarkingBesideTheBoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "last-boot.json")
+		var m marking
+		if m.under() {
+			t.Error("a marker is being written that nobody began")
+		}
+		m.begin(path, slog.New(slog.DiscardHandler))
+		synctest.Wait()
+		if got, fault := readMarker(path); m.under() || fault != "" || got.How != running || got.BootID != bootID() {
+			t.Errorf("the marker of a boot that runs is %+v, %q", got, fault)
+		}
+		disk := make(chan struct{}) // a write that takes its time
+		m.over = disk
+		ended := make(chan error, 1)
+		go func() { ended <- m.end(path, Marker{How: EndClean, Why: "reboot"}) }()
+		synctest.Wait()
+		if got, fault := readMarker(path); !m.under() || fault != "" || got.How != running {
+			t.Errorf("before the beginning is on the disk its end is: %+v, %q", got, fault)
+		}
+		close(disk)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if got, fault := readMarker(path); fault != "" || got.How != EndClean || got.Why != "reboot" || got.Uptime <= 0 {
+			t.Errorf("the marker of a clean end is %+v, %q", got, fault)
+		}
+	})
+	if err := (*marking)(nil).end(filepath.Join(t.TempDir(), "x"), Marker{How: EndPanic}); err != nil {
+		t.Errorf("an end without a beginning: %v", err)
+	}
+}
+
+// TestMarkingThatFails: a boot goes on without its marker, and says so.
+func TestMarkingThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		var m marking
+		m.begin(filepath.Join(t.TempDir(), "missing", "last-boot.json"), slog.New(slog.NewTextHandler(&log, nil)))
+		synctest.Wait()
+		if m.under() || !strings.Contains(log.String(), "the next boot does not learn of this one") {
+			t.Errorf("it says %q", log.String())
+		}
+	})
 }
 
 func FuzzParseMarker(f *testing.F) {

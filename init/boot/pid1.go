@@ -92,6 +92,10 @@ func limits() {
 	_ = unix.Chdir("/")
 }
 
+// tidyAfter is when the memory that the way up took, and nothing takes again, goes back to the kernel: once the services have
+// been started, so that it holds up none of them. The runtime itself would hold on to it for as long as it likes.
+const tidyAfter = 2 * time.Second
+
 func (p *PID1) begin() {
 	p.verbose = Variant() != "production"
 	p.out = EarlyLog(p.verbose)
@@ -161,6 +165,7 @@ func (p *PID1) serve(earlier *state) {
 	if earlier != nil {
 		p.resumed(earlier)
 	}
+	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	if earlier != nil && earlier.Down != nil {
 		p.continueDown(earlier.Down)
 	}
@@ -269,7 +274,7 @@ func (p *PID1) begun(w wish) *down {
 	if w.failed {
 		end.How, end.Why = EndPanic, w.why
 	}
-	d := &down{action: w.action, end: end, since: Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
+	d := &down{action: w.action, end: end, marking: &p.system.marking, since: Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
 		stop: p.stop, ended: p.stopped, leave: p.system.lastMeal(w.action)}
 	if w.force {
 		d.level = hurried
@@ -320,6 +325,9 @@ func (p *PID1) lastResort() {
 		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines
 	}
 	d := &down{action: Reboot, end: Marker{BootID: bootID(), How: EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
+	if p.system != nil {
+		d.marking = &p.system.marking
+	}
 	d.pass(phase{name: "mark", limit: lastSync, do: (*down).mark})
 	d.pass(phase{name: "sync", limit: lastSync, do: (*down).sync})
 	d.cutPower()

@@ -50,6 +50,8 @@ type down struct {
 	ended  chan struct{} // closed when the supervisor has ended
 	leave  func()        // the watchdog's last meal, right before the power goes
 
+	marking *marking // what the next boot is told of the beginning; nil where nothing is
+
 	mu     sync.Mutex // guards the rest
 	level  level
 	urgent chan struct{} // closed, and made anew, at every escalation
@@ -259,8 +261,8 @@ func (d *down) detach(but string) {
 
 // mark tells the next boot how this one ended.
 func (d *down) mark() {
-	d.end.Uptime = seconds(Now())
-	if err := d.end.write(markerFile); err != nil {
+	d.saveClock()
+	if err := d.marking.end(markerFile, d.end); err != nil {
 		d.log.Warn("the next boot does not learn of this end", "error", err)
 	}
 }

@@ -169,7 +169,7 @@ func (p *PID1) become(life Life, from time.Duration) error {
 
 // picture is the state of everything. A supervisor that cannot say its own is left out: the next life starts anew.
 func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
-	s := &state{Now: from, CPU: life.cpu, Report: p.record.Report(), Inputs: p.system.Inputs}
+	s := &state{Now: from, CPU: life.cpu, Report: p.record.Report(), Inputs: p.system.Inputs, Marking: p.system.marking.under()}
 	s.Report.Reexecs++
 	s.Report.Lives = append(s.Report.Lives, life)
 	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
@@ -213,6 +213,9 @@ func (p *PID1) resume(s *state) {
 	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: s.Inputs}
 	if pipe := s.file(fileLog); pipe != nil {
 		p.system.resumeLog(pipe)
+	}
+	if s.Marking { // the exec ended it; to write it twice does no harm
+		p.system.marking.begin(markerFile, p.log)
 	}
 	if f := s.file(fileWatchdog); f != nil {
 		p.system.resumeDog(f)

@@ -28,6 +28,7 @@ type state struct {
 	Report  Report        `json:"report"`
 	Inputs  Inputs        `json:"inputs"`
 	Down    *downState    `json:"down,omitempty"`
+	Marking bool          `json:"marking,omitempty"` // the marker of this boot is not on the disk yet
 
 	Files []passed `json:"files"`
 

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/net/clock"
 	"resinos/services/logpipe"
 	"resinos/services/spec"
 )
@@ -50,21 +50,24 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", Degraded, planPseudo, (*system).attachPseudo},
+		{"clock", Degraded, planText("set the clock to the latest of build time and hardware clock"), (*system).startClock},
 		{"share mounts", Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
 		{"open log", Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"saved clock", Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
+		{"mark boot", Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
-		{"machine id", Ignorable, planText("write " + machineID + " unless it holds one"), (*system).machineID},
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
 		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
 		{"watchdog", Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
-		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "read "+markerFile+", then note there that this boot runs"), (*system).lastBoot},
+		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "tell how the boot before this one ended"), (*system).lastBoot},
 		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
-		{"read config.json", Degraded, planText("read " + config.Path + "; defaults for what is missing or wrong"), (*system).readConfig},
+		{"read config.json", Degraded, planText("read " + config.Path + ", else its last good copy; defaults for what is missing or wrong"), (*system).readConfig},
+		{"identity", Degraded, planIdentity, (*system).identity},
 		{"hostname", Ignorable, planHostname, (*system).hostname},
 		{"load services", Degraded, planServices, (*system).loadServices},
 	}
@@ -79,9 +82,11 @@ type system struct {
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec
+	loaded  config.Loaded // what Config was made of
 	pipe    *os.File      // PID 1's log pipe
 	dog     *watchdog.Dog // nil: the board has none
-	fired   bool          // it says that it ended the last boot
+	traces  Traces        // of the last boot
+	marking marking       // the marker of this one
 }
 
 func (s *system) actions() []Action {
@@ -249,35 +254,6 @@ func (s *system) bindPersistent() error {
 	return errors.Join(faults...)
 }
 
-// machineID gives the device a stable random name on its first boot. The file is a bind mount and cannot be replaced by
-// rename; one block of it is written at once, and what a power cut leaves incomplete is written anew.
-func (s *system) machineID() error {
-	text, err := os.ReadFile(machineID)
-	if err != nil {
-		return err
-	}
-	if id := strings.TrimSpace(string(text)); len(id) == 32 && strings.Trim(id, "0123456789abcdef") == "" {
-		return nil
-	}
-	// The kernel's generator answers here even before its pool is full, where getrandom would hold up the boot.
-	random, err := os.ReadFile("/proc/sys/kernel/random/uuid")
-	if err != nil {
-		return err
-	}
-	id := bytes.ReplaceAll(bytes.TrimSpace(random), []byte("-"), nil)
-	return rewrite(machineID, string(id)+"\n")
-}
-
-// rewrite replaces the content of a file in place and waits for the disk.
-func rewrite(path, content string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
 // loopback sets the link lo up, which gives it its addresses. Engine and DNS listen there.
 func (s *system) loopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -325,16 +301,21 @@ func (s *system) loadModules() error {
 	return errors.Join(faults...)
 }
 
-// lastBoot says how the boot before this one ended, and marks this one as running.
-func (s *system) lastBoot() error {
-	traces := Traces{Dog: s.fired}
-	var fault error
-	traces.Panic, fault = s.pstore()
-	traces.Marker, traces.Fault = readMarker(markerFile)
-	last := Classify(traces)
+// markBoot reads what the boot before this one said of its end, and marks this one as running. It comes as soon as the partition
+// is there: the disk has then the time of all further steps to write it.
+func (s *system) markBoot() error {
+	s.traces.Marker, s.traces.Fault = readMarker(markerFile)
+	s.marking.begin(markerFile, s.log)
+	return nil
+}
+
+// lastBoot says how the boot before this one ended.
+func (s *system) lastBoot() (err error) {
+	s.traces.Panic, err = s.pstore()
+	last := Classify(s.traces)
 	s.record.Remember(last)
 	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", last.Why)
-	return errors.Join(fault, Marker{BootID: bootID(), How: running}.write(markerFile))
+	return err
 }
 
 // levels of the ways in which a boot ends: a person should know of all but one.
@@ -354,22 +335,6 @@ func (s *system) pstore() (string, error) {
 		return "", err
 	}
 	return takePanic(pstoreDir)
-}
-
-func (s *system) readConfig() (err error) {
-	s.Config, err = config.Read(config.Path)
-	return err
-}
-
-func (s *system) hostname() error {
-	name := s.Config.DerivedHostname()
-	if err := unix.Sethostname([]byte(name)); err != nil {
-		return fmt.Errorf("set host name: %w", err)
-	}
-	if text, err := os.ReadFile(hostnameFile); err == nil && strings.TrimSpace(string(text)) == name {
-		return nil
-	}
-	return rewrite(hostnameFile, name+"\n")
 }
 
 // loadServices reads the shipped definitions and what the owner's say about them.

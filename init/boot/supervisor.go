@@ -44,7 +44,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 		close(p.stopped)
 		return nil
 	}
-	p.supervisor = s
+	p.supervisor, p.system.specs = s, nil // they are its now
 	p.mark(MilestoneServices, Now())
 	p.guard.Go(nameSupervisor, func() {
 		err := func() error {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"resinos/services/spell"
 )
 
 // A command is one word that can follow osctl.
@@ -21,14 +23,15 @@ type command struct {
 
 // The themes of the overview, in its order.
 const (
-	looking  = "look"
-	changing = "change"
-	defining = "service files"
-	booting  = "boot"
-	powering = "the device"
+	looking     = "look"
+	changing    = "change"
+	defining    = "service files"
+	configuring = "config.json"
+	booting     = "boot"
+	powering    = "the device"
 )
 
-func themes() []string { return []string{looking, changing, defining, booting, powering} }
+func themes() []string { return []string{looking, changing, configuring, defining, booting, powering} }
 
 func commands() []command {
 	return []command{
@@ -36,6 +39,7 @@ func commands() []command {
 			"osctl status                 what is wrong comes first\nosctl status netd            one service with its processes and last lines\nosctl status --json netd", status},
 		logsCommand(),
 		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
+		timeCommand(),
 		verifyCommand(),
 		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "draw what services need, want and come after", "osctl graph manager          what it stands on\nosctl graph --reverse logd   what stands on it\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
 
@@ -44,6 +48,8 @@ func commands() []command {
 		{"restart", changing, "[-n] NAME...", "stop and start services", "osctl restart manager", change("restart")},
 		{"reload", changing, "[-n] NAME...", "have services read their configuration again", "osctl reload web", change("reload")},
 		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "send a signal to the main process of services", "osctl kill --signal HUP netd\nosctl kill --all web         every process of it", kill},
+
+		configCommand(),
 
 		{"check", defining, "[--root DIR] [--json] FILE...", "check service files before they are used; works on any machine", "osctl check /etc/resinos/services/web.toml", check},
 		{"show", defining, "[--json] NAME", "show the definition in force and the files it comes from", "osctl show netd", show},
@@ -183,7 +189,7 @@ func options(flags *flag.FlagSet) string {
 func nearest(name string, words []string) string {
 	best, distance := "", 3
 	for _, word := range words {
-		d := edits(name, word)
+		d := spell.Distance(name, word)
 		if len(name) > 1 && strings.HasPrefix(word, name) {
 			d = 0
 		}
@@ -192,27 +198,4 @@ func nearest(name string, words []string) string {
 		}
 	}
 	return best
-}
-
-// edits is the Levenshtein distance of two short words; a long one is far from everything.
-func edits(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -22,7 +22,7 @@ const followLast = 10
 // logsCommand is the row of logs in the table of commands.
 func logsCommand() command {
 	return command{
-		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [-since TIME] [-until TIME] [-n N] [-f] [-o FORM] | -boots",
+		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [-since TIME] [-until TIME] [-n N] [-f] [-o FORM] | -boots | -flush",
 		"show the log of services, containers, syslog and kernel; times are UTC",
 		`osctl logs -f
 osctl logs -u hello -n 20                   an app with all its containers
@@ -32,6 +32,7 @@ osctl logs -since -5min -p err              what went wrong just now
 osctl logs -since 10:00 -until 10:05        also "2026-11-25 10:00", today, "2h ago", boot+90s
 osctl logs -boots                           which boots are kept
 osctl logs -b -1 -n 50                      the end of the boot before this one
+osctl logs -flush                           to disk now, where persistentLogging keeps it; else it is every 5 minutes
 osctl logs -o json -u netd                  for programs`, logs,
 	}
 }
@@ -49,6 +50,7 @@ type wish struct {
 	last   int // -n, negative if it was not given
 	form   string
 	boots  bool
+	flush  bool
 }
 
 func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -60,6 +62,9 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	}
 	if len(rest) > 0 {
 		return &usage{fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u " + rest[0]}
+	}
+	if w.flush {
+		return unreachable(logquery.Flush(ctx, s.Log), "logd", "try: osctl status logd")
 	}
 	if w.boots {
 		return s.logBoots(ctx, w.form == formJSON)
@@ -125,6 +130,7 @@ func (w *wish) define(flags *flag.FlagSet, now time.Time) {
 		return nil
 	})
 	flags.BoolVar(&w.boots, "boots", false, "list the boots whose log is kept")
+	flags.BoolVar(&w.flush, "flush", false, "bring the log to disk now, and wait until it is there")
 }
 
 // bootValue gives -b the value that it may lack: package flag knows no optional ones. What follows is the value if it can

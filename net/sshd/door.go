@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // door bounds how many connections there are, and keeps strangers who say nothing from locking others out: when too
@@ -14,6 +15,7 @@ type door struct {
 	mu       sync.Mutex // guards all below
 	pending  []*guest   // oldest first
 	admitted map[*guest]bool
+	empty    time.Time // since when nobody is here; while somebody is, without meaning
 	closed   bool
 }
 
@@ -24,7 +26,7 @@ type guest struct {
 }
 
 func newDoor(pending, admitted int) *door {
-	return &door{maxPending: pending, maxAdmitted: admitted, admitted: map[*guest]bool{}}
+	return &door{maxPending: pending, maxAdmitted: admitted, admitted: map[*guest]bool{}, empty: time.Now()}
 }
 
 // knock lets a new connection in to log in. It fails only after close.
@@ -79,6 +81,17 @@ func (d *door) leave(g *guest) {
 	defer d.mu.Unlock()
 	d.drop(g)
 	delete(d.admitted, g)
+	d.empty = time.Now()
+}
+
+// emptySince returns since when nobody is here, which is now if somebody is. Those who were put out may linger for a moment.
+func (d *door) emptySince(now time.Time) time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.pending)+len(d.admitted) > 0 {
+		return now
+	}
+	return d.empty
 }
 
 // drop takes a guest from the pending ones. The caller holds the lock.

@@ -1,7 +1,7 @@
 // Package sshd owns the ssh server of development images: root logs in without a password, gets a shell, commands,
 // sftp and forwarded ports.
 //
-// It never runs on a production image: Run refuses to begin unless NoAuth says that everyone may enter. It uses
+// It lets nobody in unless told so: either NoAuth says that everyone may enter, or the owner's settings name keys. It uses
 // golang.org/x/crypto/ssh directly; gliderlabs/ssh blocks its request loop on a window change that nobody takes,
 // rewrites line ends of a raw terminal, and cuts a forwarded connection when one side has finished sending.
 //
@@ -27,13 +27,18 @@ import (
 
 // Config says how the server is reached and what it starts.
 type Config struct {
-	Addr       string // empty: ":22222"
+	Addr       string // empty: ":22222"; where Passed is 0
+	Passed     int    // descriptor of a listening socket that somebody else keeps open; 0: there is none
 	HostKeyDir string // where the host key is kept; it is made there once
 	Shell      string // empty: "/bin/sh"
-	NoAuth     bool   // root needs no password; must be set
+	NoAuth     bool   // root needs neither password nor key
+	Settings   string // where the owner's settings are published, which name keys; empty: nobody has any
 	Log        *slog.Logger
 
 	HandshakeTimeout time.Duration // 0: defaultHandshake
+	// Idle is how long nobody may be connected before Run returns, so that a device that nobody visits pays no memory for it.
+	// It counts only for a Passed socket, where the next visitor waits until there is a server again. 0: for ever.
+	Idle time.Duration
 }
 
 // The limits of the server.
@@ -50,7 +55,7 @@ const (
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 
 // giveUp does the same for a client that vanishes with data on the way to it. Accepted connections inherit it.
-func giveUp(_, _ string, c syscall.RawConn) error {
+func giveUp(c syscall.RawConn) error {
 	const milliseconds = 120_000
 	var fault error
 	err := c.Control(func(fd uintptr) {
@@ -75,22 +80,52 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run serves until ctx is cancelled, then closes every connection, which hangs up its sessions, and returns nil. It
-// fails if it cannot begin.
+// Run serves until ctx is cancelled, then closes every connection, which hangs up its sessions, and returns nil, as it does
+// when it was idle for too long. It fails if it cannot begin.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
-	if !cfg.NoAuth {
-		return errors.New("serve ssh: nobody could log in: NoAuth is not set and there are no keys")
+	if !cfg.NoAuth && cfg.Settings == "" {
+		return errors.New("serve ssh: nobody could log in: NoAuth is not set and nobody names keys")
 	}
-	l, err := (&net.ListenConfig{KeepAliveConfig: keepAlive, Control: giveUp}).Listen(ctx, "tcp", cfg.Addr)
+	l, err := cfg.listen()
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", cfg.Addr, err)
+		return err
 	}
 	return serve(ctx, cfg, l)
 }
 
+// listen opens the socket or takes up the one that was passed.
+func (c *Config) listen() (*net.TCPListener, error) {
+	where := "on " + c.Addr
+	var l net.Listener
+	var err error
+	if c.Passed != 0 {
+		where = "on a passed socket"
+		f := os.NewFile(uintptr(c.Passed), "ssh")
+		l, err = net.FileListener(f)
+		f.Close() // the listener has its own
+	} else {
+		c.Idle = 0 // without us nobody would listen
+		l, err = net.Listen("tcp", c.Addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", where, err)
+	}
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		l.Close() // nobody was served
+		return nil, fmt.Errorf("listen %s: it is a %s socket: pass a tcp one", where, l.Addr().Network())
+	}
+	return tcp, nil
+}
+
 // serve is Run on a listener that is open already.
-func serve(ctx context.Context, cfg Config, l net.Listener) error {
+func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
+	if raw, err := l.SyscallConn(); err != nil {
+		return fmt.Errorf("serve ssh: %w", err)
+	} else if err := giveUp(raw); err != nil {
+		cfg.Log.Warn("vanished clients are noticed late", "error", err)
+	}
 	s := &server{cfg: cfg, door: newDoor(maxPending, maxConnections), home: home()}
 	s.ssh = s.protocol(hostKey(cfg.HostKeyDir, cfg.Log))
 	stop := context.AfterFunc(ctx, func() {
@@ -98,6 +133,13 @@ func serve(ctx context.Context, cfg Config, l net.Listener) error {
 		s.door.close()
 	})
 	defer stop()
+	if cfg.Settings != "" {
+		following, stop := context.WithCancel(ctx)
+		var beside sync.WaitGroup
+		beside.Go(func() { s.keys.follow(following, cfg) })
+		defer beside.Wait()
+		defer stop()
+	}
 	if err := notify.Ready(); err != nil {
 		cfg.Log.Warn("readiness not told", "error", err)
 	}
@@ -113,6 +155,7 @@ type server struct {
 	ssh     *ssh.ServerConfig
 	home    string
 	door    *door
+	keys    keyring        // of the owner
 	running sync.WaitGroup // the connections
 }
 
@@ -132,27 +175,46 @@ func (s *server) protocol(key ssh.Signer) *ssh.ServerConfig {
 				"aes128-ctr", "aes256-ctr"},
 			MACs: []string{"hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"},
 		},
-		ServerVersion:        "SSH-2.0-resinOS",
-		MaxAuthTries:         6,
-		NoClientAuth:         true,
-		NoClientAuthCallback: onlyRoot,
+		ServerVersion: "SSH-2.0-resinOS",
+		MaxAuthTries:  6,
+		PublicKeyCallback: func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if !s.keys.has(key) {
+				return nil, errors.New("log in: the key is not one of os.sshKeys")
+			}
+			return onlyRoot(c)
+		},
+	}
+	if s.cfg.NoAuth {
+		config.NoClientAuth, config.NoClientAuthCallback = true, onlyRoot
 		// Some libraries do not try "none" and send an empty password straight away.
-		PasswordCallback: func(c ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return onlyRoot(c) },
+		config.PasswordCallback = func(c ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return onlyRoot(c) }
 	}
 	config.AddHostKey(key)
 	return config
 }
 
-// accept takes connections until the listener is closed. Running out of descriptors is waited out.
-func (s *server) accept(ctx context.Context, l net.Listener) {
+// accept takes connections until the listener is closed or nobody was there for long enough. Running out of descriptors is
+// waited out. Whoever comes in the moment of leaving is left in the socket, for the next server.
+func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 	for {
-		conn, err := l.Accept()
+		if s.cfg.Idle > 0 {
+			l.SetDeadline(s.door.emptySince(time.Now()).Add(s.cfg.Idle)) // fails only on a closed one, as Accept then does
+		}
+		conn, err := l.AcceptTCP()
 		if err == nil {
+			conn.SetKeepAliveConfig(keepAlive) // fails only on a connection that is gone
 			s.enter(ctx, conn)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if now := time.Now(); now.Sub(s.door.emptySince(now)) >= s.cfg.Idle {
+				s.cfg.Log.Info("nobody is connected, leaving", "after", s.cfg.Idle)
+				return
+			}
+			continue
 		}
 		s.cfg.Log.Warn("connection not accepted", "error", err)
 		select {

@@ -43,7 +43,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	f.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serve(ctx, cfg.withDefaults(), l) }()
+	go func() { done <- serve(ctx, cfg.withDefaults(), l.(*net.TCPListener)) }()
 	f.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
@@ -562,5 +562,106 @@ func TestHostKey(t *testing.T) {
 	}
 	if nowhere := hostKey("/proc/no/such/folder", log); nowhere == nil {
 		t.Error("no key where none can be kept")
+	}
+}
+
+// passed opens a socket as PID 1 does, and keeps it.
+func passed(t *testing.T) (addr string, file *os.File) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // the file has its own descriptor
+	file, err = l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return l.Addr().String(), file
+}
+
+// dup is what a process that is started inherits.
+func dup(t *testing.T, f *os.File) int {
+	t.Helper()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// TestIdle: it leaves when nobody is connected, not before, and who comes later is served by the next one.
+func TestIdle(t *testing.T) {
+	addr, kept := passed(t)
+	cfg := Config{HostKeyDir: t.TempDir(), NoAuth: true, Idle: 400 * time.Millisecond, Passed: dup(t, kept)}
+	done := make(chan error, 1)
+	go func() { done <- Run(t.Context(), cfg) }()
+	client, err := ssh.Dial("tcp", addr, clientConfig("root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := session.Output("sleep 1; echo still here"); err != nil || string(out) != "still here\n" {
+		t.Errorf("a session longer than the idle time: %q, %v", out, err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("it left while a client was connected: %v", err)
+	default:
+	}
+	client.Close()
+	within(t, 10*time.Second, "leaving", func() {
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	late := make(chan error, 1)
+	go func() { // nobody serves now: the socket keeps it
+		c, err := ssh.Dial("tcp", addr, clientConfig("root"))
+		if err == nil {
+			c.Close()
+		}
+		late <- err
+	}()
+	cfg.Passed = dup(t, kept)
+	go func() { done <- Run(t.Context(), cfg) }()
+	within(t, 10*time.Second, "the next server", func() {
+		if err := errors.Join(<-late, <-done); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestOwnSocketStays: who opened the port itself must not leave it.
+func TestOwnSocketStays(t *testing.T) {
+	cfg := Config{Addr: "127.0.0.1:0", Idle: time.Millisecond}
+	l, err := cfg.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if cfg.Idle != 0 {
+		t.Errorf("Idle = %v on a socket of our own", cfg.Idle)
+	}
+}
+
+func TestPassedSocketOfAnotherKind(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cfg := Config{HostKeyDir: t.TempDir(), NoAuth: true, Passed: dup(t, f)}
+	if err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "unix") {
+		t.Errorf("Run = %v", err)
 	}
 }

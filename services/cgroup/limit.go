@@ -55,7 +55,7 @@ func (t *Tree) turn(name string, k knob, value int64) error {
 		want = strconv.FormatInt(value, 10)
 	}
 	file := t.file(name, k.file)
-	data, err := os.ReadFile(file)
+	data, err := read(file)
 	if gone(err) && value == 0 {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (t *Tree) turn(name string, k knob, value int64) error {
 		if err := t.enable(k.controller); err != nil {
 			return fmt.Errorf("set %s to %s: %w", k.file, want, err)
 		}
-		data, err = os.ReadFile(file)
+		data, err = read(file)
 	}
 	if gone(err) {
 		return fmt.Errorf("set %s to %s: this kernel's %s controller has no such limit", k.file, want, k.controller)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -166,6 +167,16 @@ func big(n int) []Node {
 	return nodes
 }
 
+// cpuTime is what this process has used: unlike the clock, others on the host do not make it pass.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
 func TestTenThousand(t *testing.T) {
 	chain := make([]Node, 10000)
 	for i := range chain {
@@ -184,12 +195,13 @@ func TestTenThousand(t *testing.T) {
 		}
 	}
 	for name, nodes := range map[string][]Node{"layers": big(10000), "one cycle of all": chain, "many cycles": twos, "foes": foes} {
-		begin := time.Now()
+		begin := cpuTime(t)
 		g := Build(nodes)
-		if d := time.Since(begin); d > 5*time.Second { // measured: see BenchmarkTenThousand
-			t.Errorf("%s: %s", name, d)
+		d := cpuTime(t) - begin
+		if d > 5*time.Second { // measured: see BenchmarkTenThousand
+			t.Errorf("%s: %s of processor time", name, d)
 		}
-		t.Logf("%s: %s", name, time.Since(begin))
+		t.Logf("%s: %s", name, d)
 		if len(g.Names) != len(nodes) {
 			t.Errorf("%s: %d services in the order", name, len(g.Names))
 		}

@@ -94,13 +94,14 @@ func (c *collector) start() error {
 	return nil
 }
 
-// run serves until ctx is done; it then returns nil, and what is not yet parsed waits in pipes and spools.
+// run serves until ctx is done; it then takes in what has been said before, and returns nil.
 func (c *collector) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, c.poll.interrupt)()
 	for {
 		c.settle(ctx)
 		events, err := c.poll.wait(ctx, c.untilTimer())
 		if ctx.Err() != nil {
+			c.last()
 			return c.ring.Commit()
 		}
 		if err != nil {
@@ -110,6 +111,24 @@ func (c *collector) run(ctx context.Context) error {
 			c.serve(event.Fd)
 		}
 		c.expire()
+	}
+}
+
+// last takes in what has come until now, bounded, because the device may be going down: there, what stays behind in pipes
+// is lost. Lines without an end stay in their spools, for a next life.
+func (c *collector) last() {
+	for _, p := range c.byName {
+		for range 1 + pipeBytes/turnBytes {
+			if c.turn(p, false) < turnBytes {
+				break
+			}
+		}
+	}
+	if c.syslog != nil {
+		c.syslogTurn()
+	}
+	if c.kernel != nil {
+		c.serve(int32(c.kernel.fd))
 	}
 }
 

@@ -4,8 +4,8 @@
 // limit, writes to services/logring and has services/logquery answer questions. It may be killed at any moment without a line
 // being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their socket until they are
 // written, and the place up to which a source was taken in is written together with the entries. No source can starve
-// another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said. It never writes to flash,
-// never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
+// another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said. What is kept beyond
+// the boot is services/logarchive's; the rest never writes to flash, never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
 package logd
 
 import (
@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/devlog"
+	"resinos/services/logarchive"
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
@@ -44,10 +45,16 @@ type Config struct {
 	Dir       string // of the pipes
 	RingDir   string // of the ring and the spools, on a RAM file system
 	RingBytes int64  // budget of the ring
-	Archive   string // folder that keeps the log of earlier boots; "" if there is none
 	Socket    string // where queries are answered
 	Kmsg      string // the kernel's log
-	Syslog    string // where syslog(3) writes to, unless PID 1 passes a socket named dev-log
+	Syslog    string // where syslog(3) writes to
+
+	// Kept, if not 0, is the socket at Syslog that a former life made. Keep, if not nil, is called with one that this life made:
+	// whoever holds it gives it to the next one as Kept, and until then messages wait in it. Its messages come to nobody else.
+	Kept int
+	Keep func(fd int) error
+
+	Archive Archive // what outlives the boot
 
 	// Rate and Burst are what each source but the kernel may say: lines a second in the long run (NoLimit: any number), and
 	// at once. What is beyond is dropped and counted.
@@ -61,6 +68,18 @@ type Config struct {
 	OnFirstOutput func(kind string, at time.Duration)
 	// Ready, if not nil, is called when all pipes are open and queries are answered.
 	Ready func()
+}
+
+// Archive says where the log is kept beyond the boot, if it is. The zero Archive never keeps and never reads anything.
+type Archive struct {
+	Place    logarchive.Place // nil: nowhere
+	Dir      string           // where Place's folder is read, also while nothing is written
+	Bytes    int64            // budget on flash
+	Interval time.Duration    // what a power cut may cost
+
+	// Wanted says whether the log is kept now; Changed, which may be nil, tells that the answer may be another one.
+	Wanted  func() bool
+	Changed <-chan struct{}
 }
 
 func (c Config) withDefaults() Config {
@@ -95,7 +114,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	ring, dropped, err := logring.Open(cfg.RingDir, cfg.RingBytes, boot, now)
+	if err := os.MkdirAll(cfg.RingDir, 0o700); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	ring, dropped, err := logring.Open(cfg.RingDir, fitRing(cfg.RingBytes, cfg.RingDir, cfg.Log), boot, now)
 	if err != nil {
 		return err
 	}
@@ -112,7 +134,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer c.close()
-	s, err := logquery.Listen(cfg.Socket, logquery.Store{Ring: ring, Archive: cfg.Archive}, cfg.Log)
+	store := logquery.Store{Ring: ring, Archive: cfg.Archive.Dir}
+	defer keep(cfg, ring, boot, &store)() // ends when all that has come is in the ring
+	s, err := logquery.Listen(cfg.Socket, store, cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -125,6 +149,28 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		cfg.Ready()
 	}
 	return c.run(ctx)
+}
+
+// keep starts the archive, if there is a place for one. The function that it returns has it flush and waits for its end.
+func keep(cfg Config, ring *logring.Ring, boot [16]byte, store *logquery.Store) (stop func()) {
+	if cfg.Archive.Place == nil {
+		return func() {}
+	}
+	a := logarchive.New(logarchive.Config{
+		Ring: ring, Boot: boot, Place: cfg.Archive.Place, Bytes: cfg.Archive.Bytes, Interval: cfg.Archive.Interval,
+		Wanted: cfg.Archive.Wanted, Changed: cfg.Archive.Changed, Log: cfg.Log, Rested: debug.FreeOSMemory,
+	})
+	store.Flush = a.Flush
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { // stop waits for it
+		defer close(done)
+		a.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // newCollector opens everything that the collector reads. The caller closes it.
@@ -160,7 +206,7 @@ func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collec
 		return c, err
 	}
 	c.openKernel(cfg.Kmsg)
-	c.openSyslog(cfg.Syslog)
+	c.openSyslog(cfg)
 	return c, c.start()
 }
 
@@ -179,20 +225,13 @@ func (c *collector) openKernel(path string) {
 	}
 }
 
-// openSyslog takes up the socket that PID 1 holds, so that messages wait in it while we are away, or makes one. Without
-// it the rest still works.
-func (c *collector) openSyslog(path string) {
-	fd, passed := inherited(os.Getenv, os.Getpid(), syslogName)
-	if !passed && path == NoSyslog {
+// openSyslog takes up the socket that was kept, in which messages wait while we are away, or makes one. Without it the rest
+// still works.
+func (c *collector) openSyslog(cfg Config) {
+	if cfg.Kept == 0 && cfg.Syslog == NoSyslog {
 		return
 	}
-	var socket *devlog.Socket
-	var err error
-	if passed {
-		socket, err = devlog.Adopt(fd)
-	} else {
-		socket, err = devlog.Listen(path)
-	}
+	socket, err := openSocket(cfg)
 	if err == nil {
 		c.syslog = newSyslogInput(socket, c.limit, c.ring)
 		err = c.poll.watch(socket.FD(), true)
@@ -205,6 +244,19 @@ func (c *collector) openSyslog(path string) {
 	if err != nil {
 		c.log.Error("syslog lost", "error", err)
 	}
+}
+
+func openSocket(cfg Config) (*devlog.Socket, error) {
+	if cfg.Kept != 0 {
+		return devlog.Adopt(cfg.Kept)
+	}
+	socket, err := devlog.Listen(cfg.Syslog)
+	if err == nil && cfg.Keep != nil {
+		if err := cfg.Keep(socket.FD()); err != nil {
+			cfg.Log.Warn("syslog is lost while there is no logd", "error", err)
+		}
+	}
+	return socket, err
 }
 
 // close lets go of all descriptors; the spools stay.

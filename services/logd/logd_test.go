@@ -45,8 +45,10 @@ func TestMain(m *testing.M) {
 		cfg := configIn(os.Getenv("LOGD_DIR"))
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		cfg.Kmsg = os.Getenv("LOGD_KMSG")
-		if os.Getenv("LISTEN_FDS") != "" {
-			os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as PID 1's launcher does
+		cfg.Kept, _ = strconv.Atoi(os.Getenv("LOGD_KEPT"))
+		if dir := os.Getenv("LOGD_ARCHIVE"); dir != "" {
+			cfg.Archive = archiveIn(dir)
+			cfg.Archive.Interval = time.Millisecond
 		}
 		if rate := os.Getenv("LOGD_RATE"); rate != "" {
 			cfg.Rate, _ = strconv.Atoi(rate)
@@ -321,7 +323,7 @@ func logdProcess(t testing.TB, dir, kmsg string, syslog ...*os.File) *exec.Cmd {
 	cmd.Env = append(os.Environ(), helperEnv+"=logd", "LOGD_DIR="+dir, "LOGD_KMSG="+kmsg)
 	if len(syslog) > 0 {
 		cmd.ExtraFiles = syslog
-		cmd.Env = append(cmd.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=dev-log")
+		cmd.Env = append(cmd.Env, "LOGD_KEPT=3")
 	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -489,7 +491,7 @@ func TestProtocol(t *testing.T) {
 	for _, test := range []struct{ send, want string }{
 		{"junk\n", `"ok":false`},
 		{`{"version":9,"op":"log"}` + "\n", `version 9`},
-		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log, boots"`},
+		{`{"version":1,"op":"erase"}` + "\n", `"hint":"known: log, boots, flush"`},
 		{`{"version":1,"op":"log","args":{"colour":1}}` + "\n", `unknown field`},
 		{`{"version":1,"op":"log","args":{"priority":8}}` + "\n", `priority 8`},
 		{`{"version":1,"op":"log"}` + "\n", `{"version":1,"ok":true}`},
@@ -655,8 +657,21 @@ func fullFileSystem(dir string) error {
 	return <-done
 }
 
-// What a resting logd costs: no CPU, little memory.
+// What a resting logd costs, also one that has kept its log on disk just now: no CPU, little memory.
 func TestIdleCost(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { idleCost(t, 2560) })
+	t.Run("disk", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "archive")
+		t.Setenv("LOGD_ARCHIVE", dir)
+		idleCost(t, 2816) // a flush leaves a thread, and pages that are not wholly free
+		if n := len(archived(t, dir)); n < 20_000 {
+			t.Errorf("%d entries on disk", n)
+		}
+	})
+}
+
+// idleCost allows limit kB of memory.
+func idleCost(t *testing.T, limit int) {
 	dir := shmDir(t)
 	cfg := configIn(dir)
 	kmsg := "/dev/kmsg"
@@ -672,7 +687,11 @@ func TestIdleCost(t *testing.T) {
 	cmd := logdProcess(t, dir, kmsg)
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	for _, err := os.Stat(cfg.Socket); err != nil; _, err = os.Stat(cfg.Socket) {
+	answers := func() bool {
+		conn, err := net.Dial("unix", cfg.Socket)
+		return err == nil && conn.Close() == nil
+	}
+	for !answers() {
 		time.Sleep(10 * time.Millisecond)
 	}
 	follow(t, cfg, logquery.Filter{Kinds: []string{logpipe.Service}}, 20)
@@ -683,10 +702,15 @@ func TestIdleCost(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); packedChunks(t, cfg) == 0 && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond)
 	}
-	time.Sleep(500 * time.Millisecond)
-	before := cpuTicks(t, cmd.Process.Pid)
-	time.Sleep(2 * time.Second)
-	if after := cpuTicks(t, cmd.Process.Pid); after != before {
+	before, after := "", cpuTicks(t, cmd.Process.Pid)
+	for range 5 { // on a busy host its work takes its time to end
+		before = after
+		time.Sleep(2 * time.Second)
+		if after = cpuTicks(t, cmd.Process.Pid); after == before {
+			break
+		}
+	}
+	if after != before {
 		t.Errorf("used %s ticks, then %s, at rest", before, after)
 	}
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", cmd.Process.Pid))
@@ -698,8 +722,8 @@ func TestIdleCost(t *testing.T) {
 			t.Log(strings.TrimSpace(line))
 		}
 		if size, ok := strings.CutPrefix(line, "Anonymous:"); ok {
-			if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(size), " kB")); err != nil || n > 2560 && !underRace() {
-				t.Errorf("anonymous memory at rest %s, want at most 2560 kB", strings.TrimSpace(size))
+			if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(size), " kB")); err != nil || n > limit && !underRace() {
+				t.Errorf("anonymous memory at rest %s, want at most %d kB", strings.TrimSpace(size), limit)
 			}
 		}
 	}

@@ -2,8 +2,11 @@ package logd
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // minRing holds a few hundred lines; less is a mistake of the owner.
@@ -26,4 +29,23 @@ func ParseSize(text string) (int64, error) {
 		return 0, fmt.Errorf("parse size %q: not between 64K and 1024G", text)
 	}
 	return size, nil
+}
+
+// fitRing bounds the size of a ring by half of the file system that it lies on, which the spools and others share. An owner may
+// have asked for more than the device has.
+func fitRing(size int64, dir string, log *slog.Logger) int64 {
+	room, err := fileSystemSize(dir)
+	if err != nil || size <= room/2 {
+		return size // the ring copes with a full one, too
+	}
+	log.Warn("log ring is smaller than it should be, there is no room for more", "path", dir, "size", room/2)
+	return room / 2
+}
+
+func fileSystemSize(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Blocks) * int64(st.Bsize), nil
 }

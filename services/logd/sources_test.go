@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -261,19 +262,35 @@ func TestSyslog(t *testing.T) {
 	}
 }
 
-func TestInherited(t *testing.T) {
-	for _, test := range []struct {
-		pid, fds, names string
-		fd              int
-		ok              bool
-	}{
-		{"7", "1", "dev-log", 3, true}, {"7", "3", "a:dev-log:b", 4, true}, {"8", "1", "dev-log", 0, false},
-		{"7", "1", "a:dev-log", 0, false}, {"7", "x", "dev-log", 0, false}, {"", "", "", 0, false},
-	} {
-		env := map[string]string{"LISTEN_PID": test.pid, "LISTEN_FDS": test.fds, "LISTEN_FDNAMES": test.names}
-		fd, ok := inherited(func(name string) string { return env[name] }, 7, "dev-log")
-		if fd != test.fd || ok != test.ok {
-			t.Errorf("%+v gave %d, %v", test, fd, ok)
-		}
+// TestSyslogIsKept: what is said while there is no logd reaches the next one, once.
+func TestSyslogIsKept(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	cfg.Syslog = filepath.Join(t.TempDir(), "log")
+	kept := -1
+	cfg.Keep = func(fd int) (err error) {
+		kept, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		return err
+	}
+	stop := start(t, cfg)
+	out, err := net.Dial("unixgram", cfg.Syslog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	fmt.Fprint(out, "<14>tag: before")
+	follow(t, cfg, logquery.Filter{Names: []string{"tag"}}, 1)
+	stop()
+	if _, err := fmt.Fprint(out, "<14>tag: meanwhile"); err != nil {
+		t.Fatalf("without a logd: %v", err)
+	}
+	cfg.Kept, cfg.Keep = kept, func(int) error { t.Error("a kept socket was kept again"); return nil }
+	start(t, cfg)
+	fmt.Fprint(out, "<14>tag: after")
+	var got []string
+	for _, e := range follow(t, cfg, logquery.Filter{Names: []string{"tag"}}, 3) {
+		got = append(got, e.Message)
+	}
+	if want := []string{"before", "meanwhile", "after"}; !slices.Equal(got, want) {
+		t.Errorf("the log has %q, want %q", got, want)
 	}
 }

@@ -3,8 +3,6 @@ package logd
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +17,6 @@ const (
 	syslogTurn = 256
 	// maxSyslog bounds the sources that strangers can make up; what is beyond shares one.
 	maxSyslog = 64
-
-	// syslogName is the socket's name in LISTEN_FDNAMES.
-	syslogName = "dev-log"
 )
 
 // A syslogInput takes messages from /dev/log. The kernel keeps them: each is written to the ring before it is taken out of
@@ -113,22 +108,4 @@ func (in *syslogInput) append(ring *logring.Ring, t *tally, m *devlog.Message, d
 	}
 	in.taken = d.Stamp
 	return ring.Commit()
-}
-
-// inherited finds a socket that PID 1 has opened for this process, by its name (sd_listen_fds(3)).
-func inherited(getenv func(string) string, pid int, name string) (fd int, ok bool) {
-	const first = 3
-	if getenv("LISTEN_PID") != strconv.Itoa(pid) {
-		return 0, false
-	}
-	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
-	if err != nil {
-		return 0, false
-	}
-	for i, have := range strings.Split(getenv("LISTEN_FDNAMES"), ":") {
-		if have == name && i < n {
-			return first + i, true
-		}
-	}
-	return 0, false
 }

@@ -48,6 +48,16 @@ func Boots(ctx context.Context, socket string) ([]Span, error) {
 	return list, nil
 }
 
+// Flush asks the logd behind socket to bring the log to disk, and returns when it is there. It returns a *control.Error if the log is
+// not kept there, or cannot be.
+func Flush(ctx context.Context, socket string) error {
+	_, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opFlush}, func(logring.Entry) error { return nil })
+	if err != nil {
+		return fmt.Errorf("flush log: %w", err)
+	}
+	return nil
+}
+
 // ask sends a request and reads the answer: visit gets the entries, result is that of the response.
 func ask(ctx context.Context, socket string, r control.Request, visit func(logring.Entry) error) (result json.RawMessage, err error) {
 	line, err := json.Marshal(r)

@@ -23,14 +23,20 @@ import (
 const (
 	opLog      = "log"
 	opBoots    = "boots"
+	opFlush    = "flush"
 	maxReaders = 16
 	// askTime is how long a client may take to ask, takeTime how long it may leave us with a full socket.
 	askTime  = 5 * time.Second
 	takeTime = 10 * time.Second
+	// flushTime is how long a disk may take.
+	flushTime = time.Minute
+
+	hintKeep = `it is with "persistentLogging": true in config.json and a data partition; see osctl logs -u logd -p warning`
 )
 
 // A Server answers queries. The request is control's. To operation "log" with a Filter the answer is one Entry a line, and
-// a control.Response at the end; to "boots" it is a control.Response with a list of Span.
+// a control.Response at the end; to "boots" it is a control.Response with a list of Span, and to "flush" an empty one when the disk
+// has all that was committed before.
 type Server struct {
 	listener *net.UnixListener
 	store    Store
@@ -105,7 +111,9 @@ func (s *Server) admit(ctx context.Context, conn *net.UnixConn) {
 	switch {
 	case err != nil:
 	case op == opBoots:
-		result, err = s.store.spans()
+		result, err = spans(s.parts())
+	case op == opFlush:
+		err = s.flush(ctx)
 	default:
 		err = s.answer(ctx, conn, filter)
 	}
@@ -122,16 +130,39 @@ func parseQuery(line []byte) (op string, f Filter, err error) {
 	if err != nil {
 		return "", f, err
 	}
-	if req.Op == opBoots {
+	if req.Op == opBoots || req.Op == opFlush {
 		return req.Op, f, nil
 	}
 	if req.Op != opLog {
-		return "", f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog + ", " + opBoots}
+		return "", f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog + ", " + opBoots + ", " + opFlush}
 	}
 	if err := control.Args(req.Args, &f); err != nil {
 		return "", Filter{}, err
 	}
 	return req.Op, f, f.check()
+}
+
+// parts is the store's; what cannot be read is passed over and said.
+func (s *Server) parts() []part {
+	parts, err := s.store.parts()
+	if err != nil {
+		s.log.Warn("log of earlier boots cannot be read", "error", err)
+	}
+	return parts
+}
+
+// flush waits for the disk.
+func (s *Server) flush(ctx context.Context) error {
+	if s.store.Flush == nil {
+		return &control.Error{Text: "the log is not kept on disk", Hint: hintKeep}
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	err := s.store.Flush(ctx)
+	if err != nil {
+		return &control.Error{Text: fmt.Sprintf("flush log: %v", err), Hint: hintKeep}
+	}
+	return nil
 }
 
 func reply(conn net.Conn, result any, err error) {
@@ -154,7 +185,7 @@ func reply(conn net.Conn, result any, err error) {
 // answer sends what the filter wants. With Follow it returns when the client leaves.
 func (s *Server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error {
 	end := s.store.Ring.Next()
-	parts, err := s.store.choose(f.Boot)
+	parts, err := choose(s.parts(), f.Boot)
 	if err == nil {
 		parts, err = last(parts, f.Last, f.match)
 	}

@@ -1,8 +1,10 @@
 package logquery
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +17,9 @@ import (
 type Store struct {
 	Ring    *logring.Ring
 	Archive string // "" if there is none
+
+	// Flush brings what is not yet in the archive there; nil if there is none.
+	Flush func(context.Context) error
 }
 
 // A Span is one boot of the store.
@@ -34,35 +39,41 @@ type part struct {
 	tail        func(n int, keep func(*logring.Entry) bool) (from uint64, found int, err error)
 }
 
-// parts returns everything, oldest first. Of this boot, the archive may hold what the ring has lost already.
+// parts returns everything, oldest first. Of this boot, the archive may hold what the ring has lost already. The ring is
+// among them even if the archive cannot be read.
 func (s *Store) parts() ([]part, error) {
 	ring := part{boot: s.Ring.BootID(), live: true, from: s.Ring.Oldest(), until: math.MaxUint64, reader: s.Ring.NewReader, tail: s.Ring.Tail}
 	if s.Archive == "" {
 		return []part{ring}, nil
 	}
-	boots, err := logring.Boots(s.Archive)
-	if err != nil {
-		return nil, err
-	}
-	var parts []part
-	for _, b := range boots {
-		p := part{boot: b.ID, from: b.Oldest(), until: math.MaxUint64, reader: b.NewReader}
-		if b.ID == ring.boot {
-			p.until = ring.from
-		}
-		p.tail = func(n int, keep func(*logring.Entry) bool) (uint64, int, error) { return b.Tail(n, p.until, keep) }
-		if p.from < p.until {
-			parts = append(parts, p)
+	boots, _, err := logring.Boots(s.Archive)
+	var earlier, own []part
+	until := ring.from // of this boot's newest part; an older one is of another ring, whose entries are counted apart
+	for _, b := range slices.Backward(boots) {
+		switch {
+		case b.ID != ring.boot:
+			earlier = append(earlier, partOf(b, math.MaxUint64))
+		case b.Oldest() < until:
+			own = append(own, partOf(b, until))
+			until = math.MaxUint64
 		}
 	}
-	return append(parts, ring), nil
+	parts := append(append([]part{ring}, own...), earlier...)
+	slices.Reverse(parts)
+	return parts, err
+}
+
+func partOf(b *logring.Boot, until uint64) part {
+	return part{
+		boot: b.ID, from: b.Oldest(), until: until, reader: b.NewReader,
+		tail: func(n int, keep func(*logring.Entry) bool) (uint64, int, error) { return b.Tail(n, until, keep) },
+	}
 }
 
 // choose returns the parts of the boot that was asked for; all of them for "".
-func (s *Store) choose(boot string) ([]part, error) {
-	parts, err := s.parts()
-	if err != nil || boot == "" {
-		return parts, err
+func choose(parts []part, boot string) ([]part, error) {
+	if boot == "" {
+		return parts, nil
 	}
 	ids := bootIDs(parts)
 	id := boot
@@ -114,11 +125,7 @@ func last(parts []part, n int, keep func(*logring.Entry) bool) ([]part, error) {
 }
 
 // spans lists the boots.
-func (s *Store) spans() ([]Span, error) {
-	parts, err := s.parts()
-	if err != nil {
-		return nil, err
-	}
+func spans(parts []part) ([]Span, error) {
 	ids := bootIDs(parts)
 	list := make([]Span, len(ids))
 	at := 0

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them. Nothing is added to it while it is
-// read, so that any number of readers may use it; a chunk that goes meanwhile is a gap.
+// A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of it what is
+// there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes meanwhile is a gap.
 //
 // The folder of all boots holds one folder each, NUMBER-BOOTID: eight decimal digits that count the boots, because the
 // clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under the names they
@@ -29,30 +29,34 @@ type Boot struct {
 }
 
 // Boots returns the boots that dir keeps, oldest first. What is not a boot or not a whole chunk's beginning is passed
-// over; a folder that is missing holds none.
-func Boots(dir string) ([]*Boot, error) {
+// over, and its name below dir is among the strange ones; a folder that is missing holds none.
+func Boots(dir string) (boots []*Boot, strange []string, err error) {
 	folders, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list boots: %w", err)
+		return nil, nil, fmt.Errorf("list boots: %w", err)
 	}
-	var boots []*Boot
 	for _, folder := range folders { // sorted by name, so by number
-		number, id, ok := parseBoot(folder.Name())
-		if !ok {
+		number, id, ok := ParseBootFolder(folder.Name())
+		if !ok || !folder.IsDir() {
+			strange = append(strange, folder.Name())
 			continue
 		}
 		b := &Boot{Number: number, ID: id, dir: filepath.Join(dir, folder.Name())}
-		if err := b.list(); err != nil {
-			return nil, fmt.Errorf("list boots: %w", err)
+		odd, err := b.list()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // given up just now
+			return nil, nil, fmt.Errorf("list boots: %w", err)
+		}
+		for _, name := range odd {
+			strange = append(strange, filepath.Join(folder.Name(), name))
 		}
 		if len(b.firsts) > 0 {
 			boots = append(boots, b)
 		}
 	}
-	return boots, nil
+	return boots, strange, nil
 }
 
 // BootFolder returns the name of the folder of a boot.
@@ -60,8 +64,8 @@ func BootFolder(number int, boot [16]byte) string {
 	return fmt.Sprintf("%08d-%s", number, bootString(boot))
 }
 
-// parseBoot is the reverse of BootFolder.
-func parseBoot(name string) (number int, id string, ok bool) {
+// ParseBootFolder is the reverse of BootFolder.
+func ParseBootFolder(name string) (number int, id string, ok bool) {
 	digits, id, ok := strings.Cut(name, "-")
 	n, err := strconv.ParseUint(digits, 10, 31)
 	if !ok || err != nil || len(digits) != 8 || len(id) != len(bootString([16]byte{})) {
@@ -70,25 +74,42 @@ func parseBoot(name string) (number int, id string, ok bool) {
 	return int(n), id, true
 }
 
-func (b *Boot) list() error {
+// ChunkFile returns the name of the chunk whose first entry is first.
+func ChunkFile(first uint64) string { return chunkName(first) }
+
+// ParseChunkFile is the reverse of ChunkFile.
+func ParseChunkFile(name string) (first uint64, ok bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	first, err := strconv.ParseUint(digits, 16, 64)
+	return first, ok && err == nil && chunkName(first) == name
+}
+
+func (b *Boot) list() (strange []string, err error) {
 	files, err := os.ReadDir(b.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, file := range files { // sorted by name, which is the order of the entries
-		if !strings.HasSuffix(file.Name(), suffix) {
+		if strings.HasSuffix(file.Name(), suffix+tmp) {
+			continue // is being made
+		}
+		if _, ok := ParseChunkFile(file.Name()); !ok || !file.Type().IsRegular() {
+			strange = append(strange, file.Name())
 			continue
 		}
 		c, h, err := readChunk(filepath.Join(b.dir, file.Name()))
 		if err != nil || bootString(h.boot) != b.ID {
+			if !errors.Is(err, fs.ErrNotExist) { // given up just now
+				strange = append(strange, file.Name())
+			}
 			continue
 		}
 		b.firsts = append(b.firsts, c.first)
-		if b.next = math.MaxUint64; c.packed {
+		if b.next = math.MaxUint64; h.codec == codecPacked {
 			b.next = c.first + uint64(h.entries)
 		}
 	}
-	return nil
+	return strange, nil
 }
 
 // Oldest returns the seq of the first entry that is there.

@@ -106,7 +106,7 @@ func readChunk(path string) (chunk, header, error) {
 	if err != nil {
 		return c, header{}, err
 	}
-	c.packed = h.codec == codecPacked
+	c.packed = h.codec != codecPlain
 	if c.first = h.first; filepath.Base(path) != chunkName(c.first) {
 		return c, h, errors.New("read log chunk: name and content differ")
 	}
@@ -127,7 +127,7 @@ func scan(b []byte) (scanned, error) {
 		return scanned{}, err
 	}
 	s := scanned{decoder: newDecoder(h), valid: headerSize, base: headerSize}
-	if h.codec == codecPacked {
+	if h.codec != codecPlain {
 		s.unpack(b)
 		return s, nil
 	}
@@ -194,11 +194,17 @@ func (r *Ring) rotate() error {
 	r.mu.Lock()
 	r.chunks = append(r.chunks, chunk{first: h.first, size: size, base: size})
 	r.mu.Unlock()
-	select {
-	case r.sealed <- struct{}{}:
-	default: // Pack has been told
-	}
+	poke(r.sealed)
+	poke(r.full)
 	return nil
+}
+
+// poke tells whoever listens, unless it has been told already.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // write writes b at off. When the file system is full it gives up one old chunk after another.

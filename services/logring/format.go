@@ -13,13 +13,13 @@ import (
 // A chunk file, all numbers little endian:
 //
 //	 0  magic "RESLOG2\n"; the digit is the version of the format
-//	 8  codec, 1 byte: 0 plain, records follow; 1 packed, frames follow
+//	 8  codec, 1 byte: 0 plain, records follow; 1 packed, frames follow; 2 grown, frames follow and more may be appended
 //	 9  zero, 7 bytes
 //	16  seq of the first entry, 8 bytes
 //	24  boot id, 16 bytes
 //	40  wall clock at the chunk's start, µs since 1970, 8 bytes
 //	48  time since the kernel started at the chunk's start, µs, 8 bytes
-//	56  number of entries, 4 bytes: 0 in a plain chunk, which may grow
+//	56  number of entries, 4 bytes: 0 in a plain or grown chunk, which may get more
 //	60  crc32c of bytes 0-59, 4 bytes
 //	64  records: length of the payload, 4 bytes; crc32c of the payload, 4 bytes; payload
 //	 or frames: length of the records in it, 4 bytes; length when deflated, 4 bytes; crc32c of what follows, 4 bytes; the
@@ -39,6 +39,7 @@ const (
 
 	codecPlain  = 0
 	codecPacked = 1
+	codecGrown  = 2 // never in the ring
 
 	recordHead = 8
 	maxPayload = MaxMessage + 1024 // a source of two long names, or an entry with its numbers
@@ -84,7 +85,7 @@ func parseHeader(b []byte) (header, error) {
 	if checksum(b[:headerSize-4]) != binary.LittleEndian.Uint32(b[headerSize-4:]) {
 		return header{}, errors.New("parse log chunk: header is corrupt")
 	}
-	if b[8] > codecPacked {
+	if b[8] > codecGrown {
 		return header{}, fmt.Errorf("parse log chunk: codec %d is unknown", b[8])
 	}
 	h := header{

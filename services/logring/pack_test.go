@@ -218,7 +218,7 @@ func keepBoot(t *testing.T, r *Ring, dir string, number int) {
 
 func TestBoots(t *testing.T) {
 	dir := t.TempDir()
-	if boots, err := Boots(filepath.Join(dir, "missing")); len(boots) != 0 || err != nil {
+	if boots, _, err := Boots(filepath.Join(dir, "missing")); len(boots) != 0 || err != nil {
 		t.Errorf("a missing folder: %v, %v", boots, err)
 	}
 	for i, packed := range []bool{true, false} {
@@ -236,7 +236,7 @@ func TestBoots(t *testing.T) {
 		r.Close()
 	}
 	os.Mkdir(filepath.Join(dir, "strange"), 0o700)
-	boots, err := Boots(dir)
+	boots, _, err := Boots(dir)
 	if err != nil || len(boots) != 2 {
 		t.Fatalf("%d boots, %v", len(boots), err)
 	}

@@ -9,6 +9,9 @@ import (
 	"sort"
 )
 
+// pressing is how many sealed chunks press: with those of the device's ring, a megabyte.
+const pressing = 4
+
 // window is the part of a chunk that a reader holds in memory; it takes any record whole.
 const window = 32 << 10
 
@@ -113,6 +116,23 @@ func (r *Ring) Next() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.next
+}
+
+// Urgent is told when an entry of priority 3 (err) or more urgent has been committed, Full when a chunk has been sealed. Both
+// are for one receiver, and hold one message.
+func (r *Ring) Urgent() <-chan struct{} { return r.urgent }
+
+// Full is described at Urgent.
+func (r *Ring) Full() <-chan struct{} { return r.full }
+
+// Presses reports whether the entries from seq on take so many chunks that whoever wants to keep them should take them soon:
+// before long they make room for others. They are many enough, then, to be worth a write.
+func (r *Ring) Presses(seq uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := sort.Search(len(r.chunks), func(i int) bool { return r.chunks[i].first > seq })
+	sealed := len(r.chunks) - max(i, 1)
+	return int64(sealed) >= min(max(r.limit/r.chunk/4, 1), pressing)
 }
 
 // Changed returns a channel that is closed as soon as the ring has entries from seq on. The writer closes it.
@@ -265,7 +285,7 @@ func (rd *Reader) begin() error {
 		return err
 	}
 	rd.dec, rd.limit = newDecoder(h), 0
-	if rd.packed = h.codec == codecPacked; !rd.packed {
+	if rd.packed = h.codec != codecPlain; !rd.packed {
 		return nil
 	}
 	st, err := rd.plain.file.Stat()

@@ -21,6 +21,8 @@ const (
 	minChunk   = 16 << 10
 	maxPending = 64 << 10
 
+	urgent = 3 // err
+
 	suffix = ".chunk"
 	tmp    = ".tmp" // behind the name of a chunk that is being made
 )
@@ -42,8 +44,10 @@ type Ring struct {
 	waiting uint64 // entries in pending
 	sources map[logpipe.Source]*source
 	nextID  uint64
+	alarm   bool // an urgent entry is pending
 
-	sealed chan struct{} // tells Pack that a chunk was sealed
+	sealed, full chan struct{} // tell Pack and Full that a chunk was sealed
+	urgent       chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	chunks  []chunk    // oldest first, never empty
@@ -80,7 +84,8 @@ func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped i
 	}
 	r = &Ring{
 		dir: dir, limit: limit, boot: boot, now: now, chunk: min(max(limit/32, minChunk), maxChunk),
-		sources: map[logpipe.Source]*source{}, sealed: make(chan struct{}, 1),
+		sources: map[logpipe.Source]*source{},
+		sealed:  make(chan struct{}, 1), full: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 	}
 	if r.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, 0, fmt.Errorf("open log ring: %w", err)
@@ -152,6 +157,7 @@ func (r *Ring) add(e *Entry, message []byte, cursor int64, report bool) error {
 	step := uint64(cursor) - uint64(s.Cursor)
 	r.pending = appendEntry(r.pending, r.header, s, e, message[:min(len(message), MaxMessage)], step, report)
 	s.Cursor = cursor
+	r.alarm = r.alarm || e.Priority <= urgent
 	if report {
 		s.Dropped = 0
 	}
@@ -200,6 +206,10 @@ func (r *Ring) Commit() error {
 	}
 	size := last.size + int64(len(r.pending))
 	r.publish(size)
+	if r.alarm {
+		r.alarm = false
+		poke(r.urgent)
+	}
 	if r.pending = r.pending[:0]; cap(r.pending) > 2*maxPending {
 		r.pending = nil
 	}

@@ -17,8 +17,8 @@ func Ready() error { return Send("READY=1") }
 // Stopping says that this service has begun to end.
 func Stopping() error { return Send("STOPPING=1") }
 
-// Send sends one message, lines NAME=value, to who started us, if it listens.
-func Send(text string) error {
+// Send sends one message, lines NAME=value, and copies of descriptors to who started us, if it listens.
+func Send(text string, fds ...int) error {
 	path := os.Getenv(Variable)
 	if path == "" {
 		return nil
@@ -28,7 +28,11 @@ func Send(text string) error {
 		return fmt.Errorf("notify: %w", err)
 	}
 	defer unix.Close(fd) // a datagram is sent or not: nothing is lost here
-	if err := unix.Sendto(fd, []byte(text), 0, &unix.SockaddrUnix{Name: path}); err != nil {
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(fd, []byte(text), rights, &unix.SockaddrUnix{Name: path}, 0); err != nil {
 		return fmt.Errorf("notify %s: %w", path, err)
 	}
 	return nil

@@ -13,14 +13,14 @@ import (
 
 // Adopt takes charge of a process that Start did not start: a child of an earlier life of this process, which executed itself
 // again, or one that a service names as its main process. Its end is told as that of a started one, also if it is dead already
-// and only waits to be reaped. It is os.ErrProcessDone when there is no such process any more; a caller that remembers the
-// process from before compares its StartTime first, because the number may have been given out again.
+// and only waits to be reaped. It is os.ErrProcessDone when there is no such process any more. birth is the StartTime that the
+// caller remembers of it, because the number may have been given out again; 0 is any.
 //
 // A process that is still somebody else's child is watched too. If it ends before its parent gives it to us by dying, its
 // parent takes its status, and ours says Unknown.
-func (r *Reaper) Adopt(pid int, onExit func(Status)) (*Process, error) {
+func (r *Reaper) Adopt(pid int, birth uint64, onExit func(Status)) (*Process, error) {
 	p := &Process{Pid: pid, reaper: r, done: make(chan Status, 1), onExit: onExit}
-	r.mu.Lock() // nobody reaps while we look, so a dead child stays what it is
+	r.mu.Lock() // nobody reaps while we look, so a dead child stays what it is, and its number its own
 	defer r.mu.Unlock()
 	if r.live[pid] != nil {
 		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrExist)
@@ -28,28 +28,47 @@ func (r *Reaper) Adopt(pid int, onExit func(Status)) (*Process, error) {
 	if pid <= 1 {
 		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrInvalid)
 	}
-	// Before the look into /proc: what the descriptor stands for cannot change any more.
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // EINVAL: a thread's number
-		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrProcessDone)
-	}
+	watch, err := r.look(pid, birth)
 	if err != nil {
 		return nil, fmt.Errorf("adopt pid %d: %w", pid, err)
 	}
-	s, err := readStat(pid)
-	ours := err == nil && s.parent == os.Getpid()
-	if err != nil || s.dead && !ours {
-		unix.Close(fd)
-		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrProcessDone)
-	}
 	r.live[pid] = p
-	if ours {
-		unix.Close(fd)
+	if watch == nil {
 		r.nudge() // it may be dead
 		return p, nil
 	}
-	go r.follow(p, os.NewFile(uintptr(fd), "pidfd"))
+	go r.follow(p, watch)
 	return p, nil
+}
+
+// look finds out whose child the process is. Of one that is not ours it returns a descriptor that tells of its end.
+func (r *Reaper) look(pid int, birth uint64) (watch *os.File, err error) {
+	// A child whose birth is known needs no descriptor: its number is not given out again before we reap it, and cannot be a
+	// thread's, which was never born at that moment. After a re-exec this is done for every service.
+	if birth != 0 {
+		if s, err := readStat(pid); err == nil && s.started == birth && s.parent == os.Getpid() {
+			return nil, nil
+		}
+	}
+	// Before the look into /proc: what the descriptor stands for cannot change any more.
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // EINVAL: a thread's number
+		return nil, os.ErrProcessDone
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := readStat(pid)
+	ours := err == nil && s.parent == os.Getpid()
+	if err != nil || s.dead && !ours || birth != 0 && s.started != birth {
+		unix.Close(fd)
+		return nil, os.ErrProcessDone
+	}
+	if ours {
+		unix.Close(fd)
+		return nil, nil
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
 // follow waits for the end of a process that has another parent. It ends with the process.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // oomScore is this process's own oom_score_adj, lent to a child for the moment of its birth.
@@ -26,8 +28,8 @@ func (o *oomScore) set(score int) error {
 	}
 	if !o.lent { // read anew each time: our own score may have been changed on purpose
 		var buf [16]byte
-		n, _ := o.file.ReadAt(buf[:], 0) // io.EOF is the normal end; Atoi judges the rest
-		own, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+		n, _ := unix.Pread(int(o.file.Fd()), buf[:], 0) // Atoi judges what came; ReadAt would ask twice, for the end of the file
+		own, err := strconv.Atoi(strings.TrimSpace(string(buf[:max(0, n)])))
 		if err != nil {
 			return fmt.Errorf("read own oom score: %w", err)
 		}

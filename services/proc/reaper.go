@@ -32,10 +32,11 @@ const tryAgain = 100 * time.Millisecond
 // was given out again. And each process has its own channel of capacity one, so no slow reader
 // and no storm of orphans can push an exit aside.
 type Reaper struct {
-	mu       sync.Mutex // guards live, onOrphan, oom and every fork and wait
+	mu       sync.Mutex // guards live, onOrphan, oom, null and every fork and wait
 	live     map[int]*Process
 	onOrphan func(Status)
 	oom      oomScore
+	null     *os.File // /dev/null, opened at the first use, kept
 
 	reaped atomic.Uint64
 	beat   atomic.Uint64      // rounds of Run

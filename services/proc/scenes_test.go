@@ -363,14 +363,21 @@ func adopt() error {
 	taken := make(map[int]*Process)
 	var gone int
 	return withReaperLate(r, func() error {
-		for _, pid := range []int{dead, raw("sleep 0.05; exit 8")} {
-			p, err := r.Adopt(pid, tell)
+		for i, pid := range []int{dead, raw("sleep 0.05; exit 8")} {
+			birth, err := StartTime(pid)
+			if err != nil || birth == 0 {
+				return fmt.Errorf("start time %d, %v", birth, err)
+			}
+			if _, err := r.Adopt(pid, birth+1, tell); !errors.Is(err, os.ErrProcessDone) {
+				return fmt.Errorf("adopted with a number that was given out again: %v", err)
+			}
+			p, err := r.Adopt(pid, birth*uint64(i), tell) // once without its birth, once with it
 			if err != nil {
 				return err
 			}
 			taken[pid], gone = p, pid
 		}
-		if _, err := r.Adopt(dead, tell); !errors.Is(err, os.ErrExist) {
+		if _, err := r.Adopt(dead, 0, tell); !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("adopted twice: %v", err)
 		}
 		return nil
@@ -382,7 +389,7 @@ func adopt() error {
 			}
 		}
 		for pid, want := range map[int]error{gone: os.ErrProcessDone, 1: os.ErrInvalid, -3: os.ErrInvalid, 1 << 21: os.ErrProcessDone} {
-			if _, err := r.Adopt(pid, tell); !errors.Is(err, want) {
+			if _, err := r.Adopt(pid, 0, tell); !errors.Is(err, want) {
 				return fmt.Errorf("Adopt(%d) gives %v, want %v", pid, err, want)
 			}
 		}
@@ -416,7 +423,7 @@ func adoptGrandchildren(r *Reaper, told chan Status) error {
 		if err != nil || before == 0 {
 			return fmt.Errorf("start time %d, %v", before, err)
 		}
-		if _, err := r.Adopt(pid, func(s Status) { told <- s }); err != nil {
+		if _, err := r.Adopt(pid, 0, func(s Status) { told <- s }); err != nil {
 			return err
 		}
 		if s := <-told; s.Pid != pid || s.String() != want {

@@ -18,11 +18,6 @@ import (
 // it after the fork would be late, because the fork returns only when the program already runs.
 // PID 1 cannot be chosen by the OOM killer whatever its score, so the moment costs nothing.
 func (r *Reaper) Start(c Command) (*Process, error) {
-	attr, closeNull, err := c.attributes()
-	if err != nil {
-		return nil, err
-	}
-	defer closeNull()
 	args := c.Args
 	if len(args) == 0 {
 		args = []string{c.Path}
@@ -31,6 +26,10 @@ func (r *Reaper) Start(c Command) (*Process, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	attr, err := r.attributes(&c)
+	if err != nil {
+		return nil, err
+	}
 	p.Degraded = r.oom.set(c.OOMScore)
 	if err = fault.Call("fork"); err == nil {
 		p.Pid, err = syscall.ForkExec(c.Path, args, attr)
@@ -43,23 +42,8 @@ func (r *Reaper) Start(c Command) (*Process, error) {
 	return p, nil
 }
 
-// attributes translates the Command for the syscall package. The returned function closes what
-// was opened for the fork only.
-func (c *Command) attributes() (*syscall.ProcAttr, func(), error) {
-	files := []*os.File{c.Stdin, c.Stdout, c.Stderr}
-	var null *os.File
-	for i, f := range files {
-		if f != nil {
-			continue
-		}
-		if null == nil {
-			var err error
-			if null, err = openNull(); err != nil {
-				return nil, nil, fmt.Errorf("open standard files: %w", err)
-			}
-		}
-		files[i] = null
-	}
+// attributes translates the Command for the syscall package. The lock is held.
+func (r *Reaper) attributes(c *Command) (*syscall.ProcAttr, error) {
 	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{
 		Setsid:     !c.SameSession,
 		Credential: c.Credential,
@@ -70,22 +54,32 @@ func (c *Command) attributes() (*syscall.ProcAttr, func(), error) {
 	if attr.Dir == "" {
 		attr.Dir = "/"
 	}
-	for _, f := range append(files, c.Extra...) {
+	attr.Files = make([]uintptr, 0, 3+len(c.Extra))
+	for _, f := range [...]*os.File{c.Stdin, c.Stdout, c.Stderr} {
+		if f == nil {
+			if err := r.openNull(); err != nil {
+				return nil, fmt.Errorf("open standard files: %w", err)
+			}
+			f = r.null
+		}
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	for _, f := range c.Extra {
 		attr.Files = append(attr.Files, f.Fd())
 	}
 	if c.Cgroup != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(c.Cgroup.Fd())
 	}
-	return attr, func() {
-		if null != nil {
-			null.Close() // nothing was written to it
-		}
-	}, nil
+	return attr, nil
 }
 
-func openNull() (*os.File, error) {
+// openNull opens /dev/null at the first use; it is kept, since nearly every program has it for its standard input.
+func (r *Reaper) openNull() (err error) {
 	if err := fault.Call("open null"); err != nil {
-		return nil, err
+		return err
 	}
-	return os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if r.null == nil {
+		r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	}
+	return err
 }

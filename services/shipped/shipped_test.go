@@ -13,9 +13,9 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "containerd devd logd manager netd zram",
-		"development": "containerd devd getty logd manager netd sshd zram",
-		"standalone":  "containerd devd getty logd manager netd sshd zram",
+		"production":  "configd containerd devd logd manager netd zram",
+		"development": "configd containerd devd getty logd manager netd sshd zram",
+		"standalone":  "configd containerd devd getty logd manager netd sshd zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {
@@ -39,10 +39,11 @@ func TestEveryFileIsRight(t *testing.T) {
 	}
 }
 
-func TestEngineOutlivesItsDeath(t *testing.T) {
+// TestWhoOutlivesItsDeath: containers, and what people left running in a session.
+func TestWhoOutlivesItsDeath(t *testing.T) {
 	for _, s := range all(t) {
 		process := s.KillMode == spec.Process
-		if process != (s.Name == "containerd") {
+		if process != (s.Name == "containerd" || s.Name == "sshd") {
 			t.Errorf("%s has kill mode %s", s.Name, s.KillMode)
 		}
 	}

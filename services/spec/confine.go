@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"resinos/services/spell"
 )
 
 // capabilityNames are the kernel's, each at its number (include/uapi/linux/capability.h).
@@ -48,7 +50,7 @@ func capabilityHint(name string) string {
 	}
 	best, distance := "", 3
 	for _, known := range capabilityNames {
-		if d := edits(name, known); d < distance {
+		if d := spell.Distance(name, known); d < distance {
 			best, distance = known, d
 		}
 	}

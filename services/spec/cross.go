@@ -145,6 +145,10 @@ func (p *parser) crossListen(s Spec) {
 
 func (p *parser) crossLimits(s Spec) {
 	l := s.Limits
+	if l.MemoryMax > 0 && s.OOMScore == -1000 {
+		// The kernel finds nobody to kill in the group and lets the process fault again and again, for ever (seen on Linux 6.12).
+		p.fault("memory-max", "does not go with oom-score -1000: nobody could be killed, and it would hang at the limit", "use memory-high, or oom-score = -999")
+	}
 	steps := []struct {
 		key  string
 		size int64

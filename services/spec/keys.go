@@ -1,6 +1,10 @@
 package spec
 
-import "strings"
+import (
+	"strings"
+
+	"resinos/services/spell"
+)
 
 // key is one line of the table of what a service file may say.
 type key struct {
@@ -107,7 +111,7 @@ func suggest(name string) string {
 	var related []string
 	first, _, _ := strings.Cut(name, "-")
 	for i := range keys {
-		if d := edits(name, keys[i].name); d < distance {
+		if d := spell.Distance(name, keys[i].name); d < distance {
 			best, distance = keys[i].name, d
 		}
 		if strings.HasPrefix(keys[i].name, first+"-") {
@@ -148,28 +152,4 @@ func foreign(name string) string {
 		return "an [rlimits] table"
 	}
 	return ""
-}
-
-// edits is the Levenshtein distance of two short strings; anything above 64 bytes is far away.
-func edits(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j+1]+1, row[j]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }

@@ -61,55 +61,56 @@ const (
 )
 
 // Spec is the definition of one service: what its file says, with the defaults filled in. Each
-// field names its key; the services' README has the table of all of them.
+// field names its key; the services' README has the table of all of them. As JSON it holds only
+// what is not zero: PID 1 takes all of them along when it executes itself again.
 type Spec struct {
-	Name        string // the file's name without .toml
-	Description string // one line for people
-	Masked      bool   // masked: it exists and never starts
+	Name        string `json:",omitzero"` // the file's name without .toml
+	Description string `json:",omitzero"` // one line for people
+	Masked      bool   `json:",omitzero"` // masked: it exists and never starts
 
-	Command             []string          // absolute program path and its arguments
-	Environment         map[string]string // added to the manager's small default environment
-	WorkingDirectory    string            // absolute; "/" when not said
-	User, Group         string            // names or numbers; empty is root, and the user's own group
-	SupplementaryGroups []string          // names or numbers, beside the ones /etc/group gives the user
-	Log                 Log               // where its output goes
+	Command             []string          `json:",omitzero"` // absolute program path and its arguments
+	Environment         map[string]string `json:",omitzero"` // added to the manager's small default environment
+	WorkingDirectory    string            `json:",omitzero"` // absolute; "/" when not said
+	User, Group         string            `json:",omitzero"` // names or numbers; empty is root, and the user's own group
+	SupplementaryGroups []string          `json:",omitzero"` // names or numbers, beside the ones /etc/group gives the user
+	Log                 Log               `json:",omitzero"` // where its output goes
 
-	Start     Start
-	Type      Type
-	Ready     Ready    // when a Simple service counts as up
-	Needs     []string // must be up before it starts; it stops when one of them stops for good
-	Wants     []string // started with it and before it, if they can be
-	After     []string // only the order, and only among services that start anyway
-	Conflicts []string // never runs beside it: whoever is asked for last stops the other
+	Start     Start    `json:",omitzero"`
+	Type      Type     `json:",omitzero"`
+	Ready     Ready    `json:",omitzero"` // when a Simple service counts as up
+	Needs     []string `json:",omitzero"` // must be up before it starts; it stops when one of them stops for good
+	Wants     []string `json:",omitzero"` // started with it and before it, if they can be
+	After     []string `json:",omitzero"` // only the order, and only among services that start anyway
+	Conflicts []string `json:",omitzero"` // never runs beside it: whoever is asked for last stops the other
 
-	Conditions []Condition // all must hold at each start, else it is skipped
-	Variants   []string    // image variants that carry it; empty is all
+	Conditions []Condition `json:",omitzero"` // all must hold at each start, else it is skipped
+	Variants   []string    `json:",omitzero"` // image variants that carry it; empty is all
 
-	Restart      Restart       // what follows its end
-	RestartPause time.Duration // before the second restart in a row, twice that before the third, …
-	RestartLimit time.Duration // … up to this
-	GiveUp       GiveUp
+	Restart      Restart       `json:",omitzero"` // what follows its end
+	RestartPause time.Duration `json:",omitzero"` // before the second restart in a row, twice that before the third, …
+	RestartLimit time.Duration `json:",omitzero"` // … up to this
+	GiveUp       GiveUp        `json:",omitzero"`
 
-	StartTimeout  time.Duration // how long it may take to be up; 0 is for ever
-	StopTimeout   time.Duration // from the stop signal to SIGKILL
-	StopSignal    string        // a signal name without SIG: "TERM"
-	ReloadSignal  string        // the same: "HUP"; empty when it is reloaded by command or not at all
-	ReloadCommand []string      // run beside the service; its exit code is the answer
-	KillMode      KillMode      // who is killed when it ends
-	WatchdogEvery time.Duration // watchdog-every: it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
-	Health        Health
+	StartTimeout  time.Duration `json:",omitzero"` // how long it may take to be up; 0 is for ever
+	StopTimeout   time.Duration `json:",omitzero"` // from the stop signal to SIGKILL
+	StopSignal    string        `json:",omitzero"` // a signal name without SIG: "TERM"
+	ReloadSignal  string        `json:",omitzero"` // the same: "HUP"; empty when it is reloaded by command or not at all
+	ReloadCommand []string      `json:",omitzero"` // run beside the service; its exit code is the answer
+	KillMode      KillMode      `json:",omitzero"` // who is killed when it ends
+	WatchdogEvery time.Duration `json:",omitzero"` // watchdog-every: it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
+	Health        Health        `json:",omitzero"`
 
-	Listen     Listen
-	Timer      Timer
-	WatchPaths []string // absolute; a change of one of them starts the service
-	FDStore    int      // descriptors it may leave with us over a restart (FDSTORE=1)
+	Listen     Listen   `json:",omitzero"`
+	Timer      Timer    `json:",omitzero"`
+	WatchPaths []string `json:",omitzero"` // absolute; a change of one of them starts the service
+	FDStore    int      `json:",omitzero"` // descriptors it may leave with us over a restart (FDSTORE=1)
 
-	OOMScore       int    // oom_score_adj of its processes
-	Limits         Limits // of its cgroup
-	CgroupDelegate bool   // its main process lives in the leaf "main"; the rest of its cgroup is its own
-	Sandbox        Sandbox
+	OOMScore       int     `json:",omitzero"` // oom_score_adj of its processes
+	Limits         Limits  `json:",omitzero"` // of its cgroup
+	CgroupDelegate bool    `json:",omitzero"` // its main process lives in the leaf "main"; the rest of its cgroup is its own
+	Sandbox        Sandbox `json:",omitzero"`
 
-	Files []string // that made it, the lowest layer first
+	Files []string `json:",omitzero"` // that made it, the lowest layer first
 }
 
 // Ready is how a Simple service is found to be up; at most one field is set.

@@ -25,6 +25,7 @@ type life struct {
 	probing func() // ends the probes; nil when there are none
 	sick    int    // health checks that failed in a row
 
+	ooms    int     // kills for want of memory in its group before this life: a group that outlives its process counts on
 	text    string  // its latest STATUS=
 	changed float64 // of the phase, in seconds since kernel start
 	shown   phase   // what was logged last

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"errors"
+	"os"
 	"syscall"
 
 	"resinos/services/proc"
@@ -50,11 +51,11 @@ func (s *Supervisor) inherit(l *life, c savedClient, ended map[int]syscall.WaitS
 		s.mail.exit(death{l, proc.Status{Pid: c.PID, Wait: wait}, client})
 		return nil
 	}
-	if birth, err := proc.StartTime(c.PID); err == nil && (c.Birth == 0 || birth == c.Birth) {
-		p, err := s.cfg.Reaper.Adopt(c.PID, func(st proc.Status) { s.mail.exit(death{l, st, client}) })
-		if err == nil {
-			return p
-		}
+	p, err := s.cfg.Reaper.Adopt(c.PID, c.Birth, func(st proc.Status) { s.mail.exit(death{l, st, client}) })
+	if err == nil {
+		return p
+	}
+	if !errors.Is(err, os.ErrProcessDone) {
 		s.log.Warn("process not taken over", "service", s.name(l.num), "pid", c.PID, "error", err)
 	}
 	s.mail.exit(death{l, proc.Status{Pid: c.PID, Unknown: true}, client})

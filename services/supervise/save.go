@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 		at := keep(s.socket)
 		out.Notify = &at
 	}
+	out.Services = make([]savedService, 0, len(s.world.svcs))
 	for i := range s.world.svcs {
 		out.Services = append(out.Services, s.saveService(i, keep))
 	}
@@ -155,7 +157,8 @@ func (s *Supervisor) saveService(i int, keep func(*os.File) int) savedService {
 
 // restore makes the world that was saved. The processes are taken over by resume.
 func (s *Supervisor) restore() error {
-	var in saved
+	// As many as there can be, so that they are not moved while their number grows: each has more than a kilobyte.
+	in := saved{Services: make([]savedService, 0, bytes.Count(s.cfg.Saved, []byte(`{"spec":`)))}
 	if err := json.Unmarshal(s.cfg.Saved, &in); err != nil {
 		return fmt.Errorf("restore supervisor: %w", err)
 	}
@@ -184,6 +187,7 @@ func (s *Supervisor) restore() error {
 		}
 	}
 	s.takeOver(in.Exits)
+	s.cfg.Saved, s.cfg.Files, s.resumes = nil, nil, true
 	return nil
 }
 

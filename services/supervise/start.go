@@ -60,6 +60,7 @@ func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
 	if err := s.house(sp, &c); err != nil {
 		return 0, err
 	}
+	l.ooms = s.ooms(sp.Name)
 	if c.Cgroup != nil {
 		defer c.Cgroup.Close() // only looked at
 	}
@@ -121,6 +122,9 @@ func (s *Supervisor) house(sp *spec.Spec, c *proc.Command) (err error) {
 	}
 	if c.Cgroup, err = born(leaf(sp)); err != nil {
 		return err
+	}
+	if sp.Limits == (spec.Limits{}) && sp.KillMode != spec.Process && !sp.CgroupDelegate {
+		return nil // the group was made anew, and the kernel makes it without limits
 	}
 	if err := s.cfg.Cgroups.Limit(sp.Name, sp.Limits); err != nil {
 		s.log.Warn("service runs without its limits", "service", sp.Name, "error", err)

@@ -43,7 +43,7 @@ const (
 	kill       // SIGKILL, to all of it or the main process as the kill mode says
 	sweep      // kill what is left of it, and say when nothing is
 	remove     // remove its empty cgroup
-	shut       // close its sockets: it does not wait for anybody any more
+	shut       // close its sockets, and what it left with us if nobody asks for it any more
 	numActs
 )
 
@@ -182,7 +182,7 @@ func enter(at time.Time, sp *spec.Spec, s service, to phase, e event) (service, 
 		s.going = false
 	case down, done, failed, skipped:
 		s.going, s.soon = false, false
-		if sp.Demand() {
+		if sp.Demand() || sp.FDStore > 0 {
 			return s, []act{remove, shut}
 		}
 		return s, []act{remove}

@@ -30,7 +30,7 @@ import (
 
 // Config is what a Supervisor is made of.
 type Config struct {
-	Specs  []spec.Spec
+	Specs  []spec.Spec  // the supervisor's from then on, which puts them into its order
 	Reaper *proc.Reaper // its Run must run as long as the Supervisor's, which takes its OnOrphan
 	Log    *slog.Logger
 	// Output gives the file for standard output and error of a service. It is asked before each
@@ -80,6 +80,8 @@ type Supervisor struct {
 	byID  map[int]*life  // by life.id
 	ids   int            // given so far
 
+	resumes bool // Run goes on where an earlier life stopped
+
 	mail   mailbox
 	notes  chan note
 	calls  chan call
@@ -117,6 +119,7 @@ func New(cfg Config) (*Supervisor, error) {
 		return s, s.restore()
 	}
 	s.settle(cfg.Specs)
+	s.cfg.Specs = nil // the world has them
 	return s, nil
 }
 
@@ -177,26 +180,29 @@ func (s *Supervisor) settle(list []spec.Spec) {
 	s.alarm = newAlarm(len(g.Names))
 }
 
-// arrange puts service definitions into start order.
+// arrange puts service definitions into start order, in the place where they lie: there may be hundreds, of a kilobyte each.
 func arrange(list []spec.Spec, log *slog.Logger) (*graph.Graph, []spec.Spec) {
 	nodes := make([]graph.Node, len(list))
-	byName := make(map[string]*spec.Spec, len(list))
+	place := make(map[string]int, len(list))
 	for i := range list {
 		sp := &list[i]
 		nodes[i] = graph.Node{Name: sp.Name, Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts}
-		if byName[sp.Name] == nil { // the graph, too, keeps the first
-			byName[sp.Name] = sp
+		if _, twice := place[sp.Name]; !twice { // the graph, too, keeps the first
+			place[sp.Name] = i
 		}
 	}
 	g := graph.Build(nodes)
 	for _, f := range g.Faults {
 		log.Error("service order", "service", f.Service, "error", f.Text)
 	}
-	specs := make([]spec.Spec, len(g.Names))
 	for i, name := range g.Names {
-		specs[i] = *byName[name]
+		from, moved := place[name], list[i].Name
+		list[i], list[from] = list[from], list[i]
+		if place[moved] == i {
+			place[moved] = from
+		}
 	}
-	return g, specs
+	return g, list[:len(g.Names)]
 }
 
 // ErrFrozen is what Run returns after Freeze.
@@ -220,7 +226,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.cfg.Reaper.OnOrphan(nil)
 	defer func() { s.alarm.stop() }()
 	defer s.accompany()()
-	if s.cfg.Saved != nil {
+	if s.resumes {
 		s.resume()
 	} else {
 		s.do(s.world.begin(time.Now()))
@@ -316,13 +322,36 @@ func (s *Supervisor) post() {
 		case x.client:
 			s.left(l, x.status.Pid)
 		case s.world.svcs[l.num].pid == x.status.Pid:
-			s.feed(l.num, input{event: exit, status: x.status, why: confine.ExitText(code(x.status))})
+			s.feed(l.num, input{event: exit, status: x.status, why: s.cause(x)})
 		}
 		// Else it was the main process before another one was followed.
 	}
 	if orphaned {
 		s.sweepAgain()
 	}
+}
+
+// cause says in words what is known about the end of a main process beside its status.
+func (s *Supervisor) cause(x death) string {
+	if text := confine.ExitText(code(x.status)); text != "" {
+		return text
+	}
+	if !x.status.OK() && s.ooms(s.name(x.life.num)) > x.life.ooms {
+		return "for want of memory"
+	}
+	return ""
+}
+
+// ooms counts the processes that the kernel has killed in the group of a service for want of memory.
+func (s *Supervisor) ooms(name string) int {
+	if s.cfg.Cgroups == nil {
+		return 0
+	}
+	u, err := s.cfg.Cgroups.Usage(name)
+	if err != nil {
+		return 0 // no group, no kills
+	}
+	return u.OOMKills
 }
 
 // code is the exit code of a process that ended by itself, -1 for any other.

@@ -95,6 +95,11 @@ func TestInitFDStore(t *testing.T) {
 	if string(got) != "kept over a restart as memory" {
 		t.Errorf("it read %q", got)
 	}
+	// Who waits for an answer of the other end must not wait for ever once nobody will come.
+	r.mustCall("stop", "s")
+	if st := r.status("s"); st.State != "down" || st.Stored != 0 {
+		t.Errorf("stopped for good, it still keeps a descriptor: %+v", st)
+	}
 }
 
 func TestInitGiveUp(t *testing.T) {

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+
+	"resinos/init/config"
+	"resinos/services/logarchive"
+	"resinos/services/logd"
+	"resinos/services/settings"
+)
+
+// logSettings is what config.json has to say to logd: persistentLogging, which it follows, and log.size, the budget of the ring,
+// which is fixed when it starts.
+type logSettings struct {
+	log     *slog.Logger
+	size    string // log.size as it was at the start
+	wanted  atomic.Bool
+	changed chan struct{} // told when wanted may be another
+}
+
+// settleLog gives logd what config.json at path says now. It starts before anything is published, so it looks itself.
+func settleLog(cfg *logd.Config, path string, log *slog.Logger) *logSettings {
+	place := &logarchive.Partition{Log: log}
+	now := config.InForce(config.Load(path), "") // PID 1 and configd tell what is wrong with the file
+	s := &logSettings{log: log, size: now.Text(config.LogSize), changed: make(chan struct{}, 1)}
+	s.wanted.Store(now.Flag(config.PersistentLogging))
+	cfg.Archive.Place, cfg.Archive.Dir = place, place.Dir()
+	cfg.Archive.Wanted, cfg.Archive.Changed = s.wanted.Load, s.changed
+	if s.size != "" {
+		cfg.RingBytes, _ = logd.ParseSize(s.size) // config has judged it
+	}
+	return s
+}
+
+// follow takes changes until ctx is cancelled.
+func (s *logSettings) follow(ctx context.Context) {
+	err := settings.Follow(ctx, settings.Follower{
+		Daemon: "logd", Keys: []string{config.PersistentLogging, config.LogSize}, Log: s.log, Apply: s.apply,
+	})
+	if ctx.Err() == nil {
+		s.log.Error("settings are not followed", "error", err)
+	}
+}
+
+func (s *logSettings) apply(now settings.Settings) error {
+	if wanted := now.Flag(config.PersistentLogging); wanted != s.wanted.Swap(wanted) {
+		select {
+		case s.changed <- struct{}{}:
+		default: // it has not looked since the last time
+		}
+	}
+	if now.Text(config.LogSize) != s.size {
+		return errors.New("log.size counts from the next start of logd: osctl restart logd")
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package logd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"resinos/services/logquery"
+	"resinos/services/logring"
+)
+
+// folderPlace is an archive's folder that is always there.
+type folderPlace struct{ dir string }
+
+func (p folderPlace) Open() (*os.File, error) {
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.Open(p.dir)
+}
+func (folderPlace) Changed() <-chan struct{} { return nil }
+func (folderPlace) Close()                   {}
+
+// archiveIn keeps the log in dir.
+func archiveIn(dir string) Archive {
+	return Archive{Place: folderPlace{dir}, Dir: dir, Wanted: func() bool { return true }}
+}
+
+// archived reads what dir keeps of the only boot there is, and fails at a gap or a double.
+func archived(t testing.TB, dir string) []logring.Entry {
+	t.Helper()
+	boots, strange, err := logring.Boots(dir)
+	if err != nil || len(boots) > 1 || len(strange) > 0 {
+		t.Fatalf("%d boots, strange %v, %v", len(boots), strange, err)
+	}
+	var list []logring.Entry
+	for _, b := range boots {
+		rd := b.NewReader(0)
+		defer rd.Close()
+		for {
+			var e logring.Entry
+			found, err := rd.Next(&e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !found {
+				break
+			}
+			if want := uint64(len(list)); e.Seq != want {
+				t.Fatalf("entry %d follows %d others", e.Seq, want)
+			}
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// What was said before the end is on flash after it, also what still lay in the pipe.
+func TestArchiveHasTheLastWords(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	dir := filepath.Join(t.TempDir(), "archive")
+	cfg.Archive = archiveIn(dir)
+	stop := start(t, cfg)
+	file := producer(t, cfg, netd)
+	fmt.Fprint(file, "first words\n")
+	follow(t, cfg, logquery.Filter{}, 1)
+	fmt.Fprint(file, strings.Repeat("words\n", 1000)+"last words\n")
+	stop()
+	got := archived(t, dir)
+	if n := len(got); n != 1002 || got[n-1].Message != "last words" {
+		t.Errorf("%d entries", n)
+	}
+}
+
+func TestArchiveIsFlushedOnRequest(t *testing.T) {
+	needRoot(t)
+	cfg := configIn(shmDir(t))
+	dir := filepath.Join(t.TempDir(), "archive")
+	stop := start(t, cfg)
+	if err := logquery.Flush(t.Context(), cfg.Socket); err == nil || !strings.Contains(err.Error(), "not kept on disk") {
+		t.Errorf("without an archive: %v", err)
+	}
+	stop()
+	cfg.Archive = archiveIn(dir)
+	start(t, cfg)
+	fmt.Fprint(producer(t, cfg, netd), "hello\n")
+	follow(t, cfg, logquery.Filter{}, 1)
+	if err := logquery.Flush(t.Context(), cfg.Socket); err != nil {
+		t.Error(err)
+	}
+	if got := archived(t, dir); len(got) != 1 || got[0].Message != "hello" {
+		t.Errorf("%+v", got)
+	}
+	// The ring and the folder have the same entry: it is shown once.
+	got := follow(t, cfg, logquery.Filter{}, 1)
+	fmt.Fprint(producer(t, cfg, web), "next\n")
+	if got = follow(t, cfg, logquery.Filter{}, 2); got[0].Message != "hello" || got[1].Message != "next" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// logd is killed again and again while it writes: on flash there is each line once, and none is missing up to the last flush.
+func TestArchiveOutlivesKills(t *testing.T) {
+	needRoot(t)
+	base := shmDir(t)
+	cfg := configIn(base)
+	dir := filepath.Join(t.TempDir(), "archive")
+	t.Setenv("LOGD_ARCHIVE", dir)
+	file := producer(t, cfg, web)
+	const lines = 40_000
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for i := range lines {
+			_, failed := fmt.Fprintf(file, "line %d\n", i)
+			err = errors.Join(err, failed)
+			if i%100 == 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		done <- err
+	}()
+	kills, saved := 0, 0
+	for running := true; running; kills++ {
+		cmd := logdProcess(t, base, NoKmsg)
+		before := fileBytes(t, dir)
+		for begin := time.Now(); fileBytes(t, dir) == before && time.Since(begin) < 10*time.Second; {
+			time.Sleep(time.Millisecond)
+		}
+		select { // now it is flushing, or has just done so
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			running = false
+		case <-time.After(time.Duration(kills%10) * 3 * time.Millisecond):
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+		got := archived(t, dir)
+		if len(got) < saved {
+			t.Fatalf("after kill %d: %d entries on flash, %d before", kills, len(got), saved)
+		}
+		saved = len(got)
+		for i, e := range got {
+			if e.Message != fmt.Sprintf("line %d", i) {
+				t.Fatalf("entry %d says %q", i, e.Message)
+			}
+		}
+	}
+	cfg.Archive = archiveIn(dir)
+	stop := start(t, cfg)
+	follow(t, cfg, logquery.Filter{Last: 1}, 1)
+	stop()
+	if got := archived(t, dir); len(got) != lines || got[lines-1].Message != fmt.Sprintf("line %d", lines-1) {
+		t.Errorf("%d of %d entries in the end", len(got), lines)
+	}
+	t.Logf("%d kills, %d entries on flash before the last life", kills, saved)
+	if kills < 10 || saved == 0 {
+		t.Errorf("%d kills, %d entries on flash: too quick to tell", kills, saved)
+	}
+}
+
+// fileBytes is the size of all that lies in dir.
+func fileBytes(t testing.TB, dir string) (sum int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			sum += st.Size()
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // not made yet, or renamed just now
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// needRoot is for tests that ask logd something.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("needs root: the log answers nobody else")
+	}
+	t.Skip("needs root: the log answers nobody else")
+}
+
+// A disk that cannot be read or written leaves the log in memory as it is.
+func TestArchiveOnABrokenDisk(t *testing.T) {
+	needRoot(t)
+	cfg := configIn(shmDir(t))
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Archive = archiveIn(filepath.Join(file, "archive"))
+	start(t, cfg)
+	fmt.Fprint(producer(t, cfg, netd), "hello\n")
+	if got := follow(t, cfg, logquery.Filter{}, 1); got[0].Message != "hello" {
+		t.Errorf("%+v", got)
+	}
+	if err := logquery.Flush(t.Context(), cfg.Socket); err == nil {
+		t.Error("flushed")
+	}
+	if spans, err := logquery.Boots(t.Context(), cfg.Socket); err != nil || len(spans) != 1 {
+		t.Errorf("%+v, %v", spans, err)
+	}
+}
+
+func TestRingFitsItsFileSystem(t *testing.T) {
+	dir := shmDir(t)
+	room, err := fileSystemSize(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ size, want int64 }{{minRing, minRing}, {room, room / 2}, {room / 2, room / 2}, {1 << 40, room / 2}} {
+		if got := fitRing(test.size, dir, slog.New(slog.DiscardHandler)); got != test.want {
+			t.Errorf("fitRing(%d) = %d, want %d of %d", test.size, got, test.want, room)
+		}
+	}
+}
