@@ -38,12 +38,27 @@ deps: ## install what Debian has to bring, saying what and why
 
 .PHONY: test
 test: build-all ## every test: units, namespaces, QEMU boots
-	$(GO) test -p 1 $$($(GO) list ./... | grep -v /images/boottest)
+	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e /images/boottest -e /images/cuttest)
 	@mkdir -p build
 	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-development.img
 	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/boottest
+	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 25m -v ./images/cuttest
+
+.PHONY: powercut
+powercut: build ## record what BOARD writes in its life, and judge the disk after every cut; THOROUGH=1 tries all losses and tears
+	@mkdir -p build
+	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
+	rm -rf build/powercut && bin/resin powercut record build/$(BOARD)-development.img build/powercut
+	bin/resin powercut check $(if $(THOROUGH),--thorough) --good build/powercut
+	! bin/resin powercut check --section careless build/powercut
+
+.PHONY: idle
+idle: build ## ten minutes at rest on BOARD: nothing may be written
+	@mkdir -p build
+	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
+	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
 
 .PHONY: check
 check: build-all budget-files ## the house rules: format, vet, staticcheck, floors, names, budgets

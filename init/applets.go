@@ -49,6 +49,7 @@ func applets() map[string]applet {
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
 		"grow":     daemon(runGrow),
+		"zram":     daemon(runZram),
 	}
 }
 

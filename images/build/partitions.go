@@ -2,16 +2,13 @@ package build
 
 import (
 	"context"
-	"crypto/md5"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"resinos/images/apps"
@@ -53,11 +50,7 @@ func (b *builder) bootTree(_ context.Context, m manifest.Manifest) (*assemble.Tr
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	sums, err := fingerprint(tree)
-	if err != nil {
-		return nil, err
-	}
-	return tree, tree.Add(assemble.Entry{Path: "resinos.fingerprint", Mode: 0o644, Content: sums})
+	return tree, addFingerprint(tree, "boot")
 }
 
 // sampleProfile shows the form of a network profile; the name resin-sample is the reference system's.
@@ -76,30 +69,6 @@ const sampleProfile = `# A profile of a Wi-Fi network. Copy it to a name of your
 #[ipv4]
 #method=auto
 `
-
-// editable are the files of resin-boot that change in the life of a device, and so have no fingerprint.
-var editable = []string{"config.json", "grubenv", "resinos.env", "resinos.fingerprint"}
-
-// fingerprint lists the MD5 sums in the form of md5sum, as the reference system does; it finds damage, not malice.
-func fingerprint(tree *assemble.Tree) ([]byte, error) {
-	var out []byte
-	for _, e := range tree.Entries() {
-		if !e.Mode.IsRegular() || slices.Contains(editable, e.Path) {
-			continue
-		}
-		r, err := e.Open()
-		if err != nil {
-			return nil, err
-		}
-		sum := md5.New()
-		_, err = io.Copy(sum, r)
-		if err := errors.Join(err, r.Close()); err != nil {
-			return nil, err
-		}
-		out = fmt.Appendf(out, "%x  /%s\n", sum.Sum(nil), e.Path)
-	}
-	return out, nil
-}
 
 func (b *builder) bootScript() (bootscript.Files, error) {
 	number := func(label string) int {

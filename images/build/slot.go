@@ -48,6 +48,9 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 	if err := errors.Join(rootErr, earlyErr); err != nil {
 		return nil, manifest.Manifest{}, err
 	}
+	if err := addFingerprint(rootTree, "root"); err != nil {
+		return nil, manifest.Manifest{}, err
+	}
 	var root, early string
 	g, work := errgroup.WithContext(ctx)
 	g.Go(func() (err error) { root, err = b.root(work, rootTree); return err })

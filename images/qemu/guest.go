@@ -103,6 +103,11 @@ func prepare(ctx context.Context, o Options, folder string) error {
 			return err
 		}
 	}
+	if o.WriteLog != "" {
+		if err := os.WriteFile(o.WriteLog, nil, 0o600); err != nil { // QEMU makes none by itself
+			return fmt.Errorf("make write log: %w", err)
+		}
+	}
 	for _, f := range o.Firmware {
 		if f.Kind != "pflash-vars" {
 			continue

@@ -84,6 +84,8 @@ func check(o Options) error {
 	fault(o.Memory < 0 || o.Memory > 0 && o.Memory < 64, "memory of %d MiB: want 64 or more", o.Memory)
 	fault(o.CPUs < 0, "%d processors: want 1 or more", o.CPUs)
 	fault(o.Snapshot && o.Overlay != "", "snapshot and overlay exclude each other")
+	fault(o.WriteLog != "" && (o.Snapshot || o.Overlay != "" || o.Image == "" || o.Format == "qcow2"),
+		"write log %s: it records the writes to a raw image, without snapshot or overlay", o.WriteLog)
 	fault(o.Overlay != "" && o.Image == "", "overlay %s: no image below it", o.Overlay)
 	fault(o.Network.SSHPort < 0 || o.Network.SSHPort > 65535, "ssh port %d: want 1 to 65535", o.Network.SSHPort)
 	fault(o.Network.Tap != "" && o.Network.SSHPort != 0, "ssh port %d: a tap link forwards no ports", o.Network.SSHPort)
@@ -142,7 +144,9 @@ func disks(o Options) []string {
 		args = append(args, "-drive", drive, "-device", device)
 	}
 	model := o.Board.Qemu.Disk
-	if o.Image != "" {
+	if o.WriteLog != "" {
+		args = append(args, recordedDisk(o, model)...)
+	} else if o.Image != "" {
 		d := Disk{Path: o.Image, Format: o.Format, Snapshot: o.Snapshot}
 		if o.Overlay != "" {
 			d = Disk{Path: o.Overlay, Format: "qcow2"}

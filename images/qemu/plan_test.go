@@ -35,7 +35,8 @@ func TestPlanGolden(t *testing.T) {
 				o.Image = ""
 				o.Network.None = true
 			},
-			"devices": func(o *Options) { o.Devices = []string{"bochs-display"}; o.Arguments = []string{"-seed", "1"} },
+			"recorded": func(o *Options) { o.WriteLog = "log,1.bin" },
+			"devices":  func(o *Options) { o.Devices = []string{"bochs-display"}; o.Arguments = []string{"-seed", "1"} },
 		} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				o := base
@@ -81,6 +82,7 @@ func TestPlanFaults(t *testing.T) {
 		"tap and port":     {Options{Board: board, Image: "a", Network: Network{SSHPort: 7, Tap: "tap0"}}, "forwards no ports"},
 		"two ways":         {Options{Board: board, Image: "a", Overlay: "b", Snapshot: true}, "exclude each other"},
 		"several at once":  {Options{Memory: 8, CPUs: -1}, "-1 processors"},
+		"log of overlay":   {Options{Board: board, Image: "a", Overlay: "b", WriteLog: "l"}, "write log l: it records"},
 		"lacking firmware": {Options{Board: withFirmware(board), Image: "a"}, "firmware files are missing"},
 	}
 	for name, c := range cases {

@@ -19,6 +19,7 @@ type Options struct {
 	Format    string         // of the image: raw (also the empty string) or qcow2
 	Overlay   string         // if set: writes go to this new qcow2 file over Image, which stays untouched
 	Snapshot  bool           // writes are lost when QEMU ends; Image stays untouched
+	WriteLog  string         // if set: every write to Image, which must be raw, is also recorded in this new file: see disklog.go
 	Disks     []Disk         // further disks, in order
 	Kernel    *Kernel        // if set: boots this kernel without firmware and bootloader
 	Memory    int            // in MiB; 0 means DefaultMemory

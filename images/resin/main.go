@@ -64,7 +64,7 @@ func root() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand())
+	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand(), powercutCommand())
 	return cmd
 }
 

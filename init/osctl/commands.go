@@ -41,6 +41,7 @@ func commands() []command {
 		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
 		timeCommand(),
 		spaceCommand(),
+		verifyCommand(),
 		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "draw what services need, want and come after", "osctl graph manager          what it stands on\nosctl graph --reverse logd   what stands on it\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
 
 		{"start", changing, "[-n] NAME...", "start services", "osctl start netd", change("start")},

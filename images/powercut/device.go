@@ -1,0 +1,238 @@
+package powercut
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"resinos/images/assemble"
+	"resinos/images/bootscript"
+	"resinos/images/layout"
+	"resinos/mounts/persist"
+)
+
+// DeviceSuite is what a resinOS disk must be after any cut, as long as nobody installs an update: the slots are untouched,
+// the table and the file systems are whole, the bootloader finds its slot, config.json can be read, and what makes the
+// device the one it is stays.
+func DeviceSuite(r *Recording) (Suite, error) {
+	plan, err := assemble.ReadTable(r.Image)
+	if err != nil {
+		return Suite{}, err
+	}
+	table := Table{UUIDs: map[int]string{}}
+	s := Suite{Stable: []string{FactMachineID, FactHostKey, FactUUID}, Rules: []Rule{fits(layout.State), fits(layout.Data)}}
+	for _, p := range plan.Partitions {
+		table.UUIDs[p.Number] = p.GUID
+	}
+	s.Judges = append(s.Judges, table)
+	regions, err := Regions(r.Image, r.Size)
+	if err != nil {
+		return s, err
+	}
+	for _, region := range regions {
+		switch region.Name {
+		case layout.RootA, layout.RootB:
+			digest, err := digestPart(r.Image, region.base, region.size)
+			if err != nil {
+				return s, err
+			}
+			s.Judges = append(s.Judges, Untouched{region.Name, digest})
+		case layout.Boot:
+			s.Judges = append(s.Judges, FAT{Partition: region.Name, Mends: r.MendsFAT, Read: bootFiles})
+		case layout.State:
+			s.Judges = append(s.Judges, Ext4{region.Name, stateFiles(), stateTexts(), []Reader{size(region.Name), ownersFiles}})
+		case layout.Data:
+			s.Judges = append(s.Judges, Ext4{Partition: region.Name, Read: []Reader{size(region.Name)}})
+		}
+	}
+	return s, nil
+}
+
+// overlay is where a persistent path lies on the state partition.
+func overlay(path string) string { return "/" + persist.Overlay + path }
+
+func stateFiles() map[string]string {
+	return map[string]string{
+		FactHostKey: overlay("/etc/ssh/hostkeys/ssh_host_ed25519_key"),
+		FactKeyfile: overlay("/etc/NetworkManager/system-connections/office"),
+	}
+}
+
+func stateTexts() map[string]string {
+	return map[string]string{FactMachineID: overlay("/etc/machine-id")}
+}
+
+// The files of the purge: two of the owner's, in two folders, and the two that say how far it has come:
+// a purge begins with the flag gone and the other there, and ends with both.
+const (
+	noteFile   = "/cut-note"
+	ownersOne  = "/home/root/.ssh/cut-owner"
+	ownersTwo  = "/var/lib/bluetooth/cut-owner"
+	flagFile   = "/remove_me_to_reset"
+	armedFile  = "/.purge-armed"
+	ownersBoth = "both"
+	ownersNone = "none"
+	ownersHalf = "half"
+	purging    = "to be purged"
+)
+
+// ownersFiles reads how a purge stands. While the flag is gone the next boot purges, whatever is left; once it is there, the
+// content is taken for good, and may not be half of what it was.
+func ownersFiles(ctx context.Context, file string) (Verdict, error) {
+	found, err := readExt4(ctx, file, map[string]string{"flag": flagFile, "armed": armedFile, "one": overlay(ownersOne), "two": overlay(ownersTwo)})
+	if err != nil {
+		return Verdict{}, err
+	}
+	has := func(name string) bool { _, there := found[name]; return there }
+	state := ownersHalf
+	switch {
+	case has("armed") && !has("flag"):
+		state = purging
+	case has("one") && has("two"):
+		state = ownersBoth
+	case !has("one") && !has("two"):
+		state = ownersNone
+	}
+	return Verdict{Facts: map[string]string{FactOwners: state}}, nil
+}
+
+// factFileSystem is the fact of the bytes that an ext4 claims.
+func factFileSystem(label string) string { return "file system " + label }
+
+// fits is the rule that a file system lies within its partition: the kernel does not mount one that is larger.
+func fits(label string) Rule {
+	return func(facts map[string]string) string {
+		part, first := strconv.ParseInt(facts[FactTable(label)], 10, 64)
+		fs, second := strconv.ParseInt(facts[factFileSystem(label)], 10, 64)
+		if first != nil || second != nil || fs <= part {
+			return ""
+		}
+		return fmt.Sprintf("file system %s has %d bytes, its partition %d", label, fs, part)
+	}
+}
+
+// bootFiles looks into the boot partition.
+func bootFiles(files *Files) (Verdict, error) {
+	v := bootVariables(files).add(configJSON(files))
+	if note, err := files.Read(noteFile); err == nil {
+		v.Facts[FactNote] = digest(note)
+	} else if !errors.Is(err, errNone) {
+		v.Facts[FactNote] = err.Error()
+	}
+	return v.add(fingerprinted(files)), nil
+}
+
+// bootVariables judges the block that the bootloader reads: one of them is there, and names a slot.
+func bootVariables(files *Files) Verdict {
+	for name, size := range map[string]int{"/grubenv": bootscript.GrubEnvSize, "/resinos.env": bootscript.UBootEnvSize} {
+		block, err := files.Read(name)
+		if errors.Is(err, errNone) {
+			continue
+		}
+		if err != nil || len(block) != size {
+			return Verdict{Bad: fmt.Sprintf("%s has %d bytes, not %d: %v", name, len(block), size, err)}
+		}
+		if slot := bootscript.ParseEnv(block)["slot"]; slot != "A" && slot != "B" {
+			return Verdict{Bad: fmt.Sprintf("%s names slot %q", name, slot)}
+		}
+		return Verdict{}
+	}
+	return Verdict{Bad: "neither grubenv nor resinos.env is there"}
+}
+
+// configJSON reads config.json as the device does: the file if it can be parsed, else its last good copy. Its class tells which.
+func configJSON(files *Files) Verdict {
+	v := Verdict{Class: "config.json", Facts: map[string]string{}}
+	keys, err := configFile(files)
+	if err != nil {
+		v.Class = "last good copy of config.json"
+		var second error
+		if keys, second = configCopy(files); second != nil {
+			return Verdict{Class: "no config.json", Bad: fmt.Sprintf("config.json cannot be read: %v; its copy: %v", err, second)}
+		}
+	}
+	for fact, key := range map[string]string{FactHostname: "hostname", FactUUID: "uuid"} {
+		if value, ok := keys[key].(string); ok {
+			v.Facts[fact] = value
+		}
+	}
+	return v
+}
+
+func configFile(files *Files) (keys map[string]any, err error) {
+	text, err := files.Read("/config.json")
+	if err != nil {
+		return nil, err
+	}
+	return keys, json.Unmarshal(text, &keys)
+}
+
+// configCopy reads the last good copy. Its first line is "resinos config 1 " and the SHA-256 of the rest in hex.
+func configCopy(files *Files) (keys map[string]any, err error) {
+	text, err := files.Read("/config.json.good")
+	if err != nil {
+		return nil, err
+	}
+	head, body, _ := bytes.Cut(text, []byte("\n"))
+	if string(head) != fmt.Sprintf("resinos config 1 %x", sha256.Sum256(body)) {
+		return nil, errors.New("its sum is wrong")
+	}
+	return keys, json.Unmarshal(body, &keys)
+}
+
+// fingerprinted compares the files that nobody changes with their sums.
+func fingerprinted(files *Files) Verdict {
+	sums, err := files.Read("/resinos.fingerprint")
+	if err != nil {
+		return Verdict{Bad: fmt.Sprintf("resinos.fingerprint cannot be read: %v", err)}
+	}
+	var wrong []string
+	for line := range strings.Lines(string(sums)) {
+		want, name, _ := strings.Cut(strings.TrimRight(line, "\n"), "  ")
+		content, err := files.Read(name)
+		if err != nil || digest(content) != want {
+			wrong = append(wrong, name)
+		}
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return Verdict{Bad: "files of the bootloader are lost or others: " + shorten(strings.Join(wrong, ", "))}
+	}
+	return Verdict{}
+}
+
+func digestFile(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // read only: closing cannot lose anything
+	h := md5.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func digestPart(name string, start, size int64) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // read only: closing cannot lose anything
+	h := md5.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, start, size)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,79 @@
+package powercut
+
+import (
+	"context"
+	"fmt"
+	"maps"
+)
+
+// Names of regions that are no partition.
+const TableRegion = "partition table"
+
+// A Verdict is what a judge says about a region.
+type Verdict struct {
+	Class string            // a few words; regions with the same words are of one class
+	Bad   string            // why the device would not come back as it should; empty: it would
+	Facts map[string]string // what can be read off it; a missing fact is not there
+}
+
+// A Judge looks at the content of one region, which lies in a file of its own. It may change the file, as the check of a
+// file system at boot would: judges of one region stand in a row, and the next sees what the one before left.
+type Judge interface {
+	Region() string
+	Judge(ctx context.Context, file string) (Verdict, error) // an error means that nothing is known
+}
+
+// A Rule looks at the facts of a whole disk and returns why it is bad, or nothing.
+type Rule func(facts map[string]string) string
+
+// A Suite is all that judges a recording.
+type Suite struct {
+	Judges []Judge
+	Rules  []Rule
+	// Stable facts may not change any more once they were on the disk at a flush, until a free section begins.
+	Stable []string
+}
+
+// add lays another verdict of the same region, or disk, over v.
+func (v Verdict) add(other Verdict) Verdict {
+	join := func(a, b string) string {
+		switch {
+		case a == "" || a == b:
+			return b
+		case b == "":
+			return a
+		}
+		return a + "; " + b
+	}
+	facts := maps.Clone(v.Facts)
+	if facts == nil {
+		facts = map[string]string{}
+	}
+	maps.Copy(facts, other.Facts)
+	return Verdict{join(v.Class, other.Class), join(v.Bad, other.Bad), facts}
+}
+
+// run has all judges of a region look at it, one after the other. None of them may bring us down: what is on the
+// disk is anything.
+func (s Suite) run(ctx context.Context, region, file string) (v Verdict, err error) {
+	for _, j := range s.Judges {
+		if j.Region() != region {
+			continue
+		}
+		one, err := shielded(ctx, j, file)
+		if err != nil {
+			return v, fmt.Errorf("judge %s: %w", region, err)
+		}
+		v = v.add(one)
+	}
+	return v, nil
+}
+
+func shielded(ctx context.Context, j Judge, file string) (v Verdict, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			v, err = Verdict{Class: "unreadable", Bad: fmt.Sprintf("reading it panics: %v", cause)}, nil
+		}
+	}()
+	return j.Judge(ctx, file)
+}

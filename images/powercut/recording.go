@@ -1,0 +1,138 @@
+package powercut
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"resinos/mounts/atomicfile"
+)
+
+// Names of the files of a recording, in a folder of its own.
+const (
+	recordingFile = "recording.json"
+	logFile       = "writes.log"
+	diskFile      = "disk.img"
+)
+
+// A Recording is what a device did to its disk, and what it promised meanwhile.
+type Recording struct {
+	Folder   string    `json:"-"`
+	Image    string    `json:"image"` // the disk before the first write
+	Size     int64     `json:"size"`  // of the disk; zeros follow the image
+	Board    string    `json:"board"`
+	MendsFAT bool      `json:"mends_fat"` // the device repairs a FAT that was not unmounted before it mounts it
+	Sections []Section `json:"sections"`
+	Promises []Promise `json:"promises"`
+}
+
+// A Section is a stretch of the log with a name: what the device did then.
+type Section struct {
+	Name     string `json:"name"`
+	From     int    `json:"from"`               // the entry it begins with; it lasts until the next
+	Free     bool   `json:"free,omitempty"`     // stable facts may change in it: it wipes them
+	Careless bool   `json:"careless,omitempty"` // its states are to be found bad
+}
+
+// A Promise says what a fact may be in every state that a cut leaves at entry From or later, until the next promise about
+// that fact. The value "" stands for a fact that is not there, no values at all for anything.
+type Promise struct {
+	From   int      `json:"from"`
+	Fact   string   `json:"fact"`
+	Values []string `json:"values"`
+}
+
+// LoadRecording reads the recording in a folder.
+func LoadRecording(folder string) (*Recording, error) {
+	file := filepath.Join(folder, recordingFile)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read recording: %w; make one with: resin powercut record", err)
+	}
+	r := &Recording{Folder: folder}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("read recording %s: %w", file, err)
+	}
+	return r, nil
+}
+
+// Save writes the recording into its folder.
+func (r *Recording) Save() error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode recording: %w", err)
+	}
+	return atomicfile.Write(filepath.Join(r.Folder, recordingFile), append(text, '\n'), 0o644)
+}
+
+// OpenLog opens the log of the recording.
+func (r *Recording) OpenLog() (*Log, error) { return OpenLog(filepath.Join(r.Folder, logFile)) }
+
+// Good lists the sections whose states shall all be good: all but those of careless workloads.
+func (r *Recording) Good() []string {
+	var names []string
+	for _, s := range r.Sections {
+		if !s.Careless {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// section is the stretch that an entry lies in.
+func (r *Recording) section(entry int) Section {
+	found := Section{Name: "before"}
+	for _, s := range r.Sections {
+		if s.From <= entry {
+			found = s
+		}
+	}
+	return found
+}
+
+// inForce are the promises that hold for a cut at an entry.
+func (r *Recording) inForce(cut int) []Promise {
+	last := map[string]Promise{}
+	var order []string
+	for _, p := range r.Promises {
+		if p.From > cut {
+			continue
+		}
+		if !slices.Contains(order, p.Fact) {
+			order = append(order, p.Fact)
+		}
+		last[p.Fact] = p
+	}
+	var out []Promise
+	for _, fact := range order {
+		out = append(out, last[fact])
+	}
+	return out
+}
+
+// copyDisk makes a sparse file of the disk's size with the bytes of the image.
+func copyDisk(image, name string, size int64) error {
+	from, err := os.Open(image)
+	if err != nil {
+		return fmt.Errorf("open image: %w", err)
+	}
+	defer from.Close() // read only: closing cannot lose anything
+	to, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("make disk: %w", err)
+	}
+	defer to.Close() // a scratch file; what counts is checked below
+	if err := to.Truncate(size); err != nil {
+		return fmt.Errorf("make disk %s of %d bytes: %w", name, size, err)
+	}
+	return eachExtent(from, 0, size, func(start, end int64) error {
+		_, err := io.Copy(io.NewOffsetWriter(to, start), io.NewSectionReader(from, start, end-start))
+		if err != nil {
+			return fmt.Errorf("copy %s to %s: %w", image, name, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"resinos/images/powercut"
+	"resinos/mounts/disk"
+)
+
+const powercutLong = `Prove that a power cut at any moment leaves a disk that the device comes back from.
+
+record boots an image in QEMU, has it do things and keeps every write and flush that reaches its disk. check then makes
+each disk that a cut could have left, without booting any, and judges it; it fails if one is bad. replay writes one of
+them out, to be looked into.`
+
+func powercutCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "powercut", Short: "Prove that a power cut at any moment does no harm", Long: powercutLong, Args: noArgs,
+		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut check /tmp/cut",
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(recordCommand(), checkCommand(), replayCommand())
+	return c
+}
+
+func recordCommand() *cobra.Command {
+	var f runFlags
+	var only []string
+	size := "1GiB"
+	c := &cobra.Command{
+		Use: "record IMAGE FOLDER", Short: "Record what a device writes", Args: countArgs(2),
+		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut record --only first-boot,careless resinos.img /tmp/cut",
+	}
+	c.Flags().StringVar(&f.board, "board", "", "board to play (default: the one that the image was made for)")
+	c.Flags().StringVar(&f.cache, "cache", ".cache", "folder for downloads: the board's firmware")
+	c.Flags().StringVar(&size, "disk-size", size, "of the disk that the image is put on")
+	c.Flags().StringSliceVar(&only, "only", nil, "workloads to record, of: "+workloadNames())
+	c.RunE = func(c *cobra.Command, args []string) error {
+		bytes, err := disk.ParseBytes(size)
+		if err != nil {
+			return usageError{err}
+		}
+		return record(c.Context(), args[0], args[1], int64(bytes), f, only, func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
+	}
+	return c
+}
+
+func workloadNames() string {
+	var names []string
+	for _, w := range powercut.Workloads() {
+		names = append(names, w.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func record(ctx context.Context, image, folder string, size int64, f runFlags, only []string, say func(string)) error {
+	o, err := runOptions(ctx, image, f)
+	if err != nil {
+		return err
+	}
+	s, err := powercut.StartRecording(ctx, o, folder, size, say)
+	if err != nil {
+		return err
+	}
+	defer s.Abort()
+	for _, w := range powercut.Workloads() {
+		if len(only) > 0 && !slices.Contains(only, w.Name) {
+			continue
+		}
+		if _, err := s.Do(ctx, w); err != nil {
+			return err
+		}
+	}
+	_, err = s.Stop(ctx)
+	return err
+}
+
+func checkCommand() *cobra.Command {
+	var o powercut.Options
+	var seed uint64
+	var thorough, good bool
+	c := &cobra.Command{
+		Use: "check FOLDER", Short: "Judge each disk that a cut could have left", Args: countArgs(1),
+		Example: "  resin powercut check /tmp/cut\n  resin powercut check --thorough --seed 7 --section config /tmp/cut",
+	}
+	c.Flags().Uint64Var(&seed, "seed", 1, "of the dice that choose parts of long epochs")
+	c.Flags().BoolVar(&good, "good", false, "leave the careless workload out, whose states are to be bad")
+	c.Flags().BoolVar(&thorough, "thorough", false, "try every loss and every tear: takes an hour instead of minutes")
+	c.Flags().StringSliceVar(&o.Sections, "section", nil, "look at these sections only")
+	c.Flags().IntVar(&o.Workers, "workers", 0, "judges at work at once (0: one for each processor)")
+	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(), "folder for the disk that states are made on, best in RAM")
+	asJSON := asJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if o.Effort = powercut.Quick(seed); thorough {
+			o.Effort = powercut.Thorough(seed)
+		}
+		return check(c, args[0], o, good, *asJSON)
+	}
+	return c
+}
+
+func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON bool) error {
+	r, err := powercut.LoadRecording(folder)
+	if err != nil {
+		return err
+	}
+	if good {
+		o.Sections = r.Good()
+	}
+	if o.Suite, err = powercut.DeviceSuite(r); err != nil {
+		return err
+	}
+	report, err := powercut.Check(c.Context(), r, o)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = printJSON(c.OutOrStdout(), report)
+	} else {
+		_, err = fmt.Fprint(c.OutOrStdout(), report)
+	}
+	if err == nil && report.BadCount > 0 {
+		err = fmt.Errorf("%d of %d states are bad; look at one with: resin powercut replay %s --state %s -o disk.img",
+			report.BadCount, report.States, folder, report.Bad[0].State)
+	}
+	return err
+}
+
+// scratchFolder is RAM if the host has such a folder.
+func scratchFolder() string {
+	const ram = "/dev/shm"
+	if stat, err := os.Stat(ram); err == nil && stat.IsDir() {
+		return ram
+	}
+	return os.TempDir()
+}
+
+func replayCommand() *cobra.Command {
+	var state, output string
+	var seed uint64
+	c := &cobra.Command{
+		Use: "replay FOLDER", Short: "Write out one disk that a cut could have left", Args: countArgs(1),
+		Example: "  resin powercut replay /tmp/cut --state 12p3 -o disk.img",
+	}
+	c.Flags().StringVar(&state, "state", "", "name of the state, as check prints it")
+	c.Flags().StringVarP(&output, "output", "o", "state.img", "file to write")
+	c.Flags().Uint64Var(&seed, "seed", 1, "the one that check ran with")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		r, err := powercut.LoadRecording(args[0])
+		if err != nil {
+			return err
+		}
+		return powercut.WriteState(r, powercut.StateID(state), powercut.Effort{Seed: seed}, output)
+	}
+	return c
+}

@@ -1,0 +1,128 @@
+package osctl
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"resinos/mounts/fingerprint"
+)
+
+func verifyCommand() command {
+	return command{"verify", looking, "[--json] [NAME...]", "compare the files of the image with what the image said of them\nNAME is root or boot; exit status 1: a file is missing or another",
+		"osctl verify                 both; takes as long as reading them\nosctl verify --json boot", verify}
+}
+
+// verify compares the places with their fingerprints.
+func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	names, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	places, err := wantedPlaces(names)
+	if err != nil {
+		return err
+	}
+	reports, bad := []fingerprint.Report{}, 0
+	var faults []error
+	for _, p := range places {
+		r, err := s.verifyPlace(ctx, p)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		reports = append(reports, r)
+		if !r.Good(p) {
+			bad++
+		}
+	}
+	if *asJSON {
+		err = s.printJSON(reports)
+	} else {
+		_, err = io.WriteString(s.Stdout, s.verified(reports))
+	}
+	switch err := errors.Join(append(faults, err)...); {
+	case err != nil:
+		return &failure{err, "a list that is gone comes back with the next update"}
+	case bad > 0:
+		return &failure{fmt.Errorf("%s not as the image was", count(bad, "file system")), "if nobody changed them on purpose, install the image again and replace the disk"}
+	}
+	return nil
+}
+
+func wantedPlaces(names []string) ([]fingerprint.Place, error) {
+	if len(names) == 0 {
+		return fingerprint.Places(), nil
+	}
+	var places []fingerprint.Place
+	for _, name := range names {
+		p, found := fingerprint.Find(name)
+		if !found {
+			return nil, &usage{fmt.Sprintf("no fingerprint %q: there are root and boot", name), "try: osctl verify"}
+		}
+		places = append(places, p)
+	}
+	return places, nil
+}
+
+func (s *session) verifyPlace(ctx context.Context, p fingerprint.Place) (fingerprint.Report, error) {
+	root, done, err := openPlace(s.Root, p)
+	if err != nil {
+		return fingerprint.Report{}, err
+	}
+	r, err := fingerprint.Check(ctx, p, root, s.verifying(p.Name))
+	return r, errors.Join(err, done())
+}
+
+// openPlace looks below what is attached on a device; below another root there are folders only.
+func openPlace(root string, p fingerprint.Place) (fs.FS, func() error, error) {
+	if root != "/" {
+		return os.DirFS(filepath.Join(root, p.Target)), func() error { return nil }, nil
+	}
+	return fingerprint.Open(p.Target)
+}
+
+// verifying draws how far it is, on a terminal.
+func (s *session) verifying(name string) func(done, total int) {
+	if !s.progress {
+		return nil
+	}
+	last := -1
+	return func(done, total int) {
+		percent := 100 * done / max(total, 1)
+		if percent == last {
+			return
+		}
+		last = percent
+		end := ""
+		if done == total {
+			end = "\r" + strings.Repeat(" ", len(name)+20) + "\r"
+		}
+		fmt.Fprintf(s.Stderr, "\rverify %s %3d %%%s", name, percent, end)
+	}
+}
+
+// verified lists what is wrong, and how much is not.
+func (s *session) verified(reports []fingerprint.Report) string {
+	var b strings.Builder
+	for _, r := range reports {
+		for _, kind := range []struct {
+			word  string
+			tint  colour
+			names []string
+		}{{"differs", red, r.Different}, {"missing", red, r.Missing}, {"extra", yellow, r.Extra}} {
+			for _, name := range kind.names {
+				fmt.Fprintf(&b, "%s: %s /%s\n", s.paint(kind.tint, kind.word), r.Place, escape(name))
+			}
+		}
+		fmt.Fprintf(&b, "%s: %s as the image was, %s\n", r.Place, count(r.Files, "file"), size(r.Bytes)+"B")
+	}
+	return b.String()
+}

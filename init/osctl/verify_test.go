@@ -1,0 +1,58 @@
+package osctl
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"resinos/mounts/fingerprint"
+)
+
+func TestVerify(t *testing.T) {
+	root := t.TempDir()
+	put := func(name, content string) {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(folder string, files map[string]string) {
+		var lines []fingerprint.Line
+		for name, content := range files {
+			put(filepath.Join(folder, name), content)
+			sum, err := fingerprint.Of(strings.NewReader(content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, fingerprint.Line{Path: name, Sum: sum})
+		}
+		put(filepath.Join(folder, fingerprint.Name), string(fingerprint.Print(lines)))
+	}
+	list("mnt/boot", map[string]string{"boot.scr": "script", "EFI/BOOT/BOOTX64.EFI": "loader"})
+	put("mnt/boot/config.json", "{}")
+	list("", map[string]string{"usr/bin/tool": "tool", "etc/hosts": "hosts"})
+	var all strings.Builder
+	say := func(args ...string) {
+		all.WriteString(callIn(t, root, "none", terminal{}, append([]string{"verify"}, args...)...))
+	}
+	// The boot partition of this root is a folder of it, and therefore extra here; on a device it is another file system.
+	say("boot")
+	say("nobody")
+	put("mnt/boot/boot.scr", "another")
+	put("mnt/boot/notes.txt", "of the owner")
+	if err := os.Remove(filepath.Join(root, "usr/bin/tool")); err != nil {
+		t.Fatal(err)
+	}
+	put("etc/\x1b[2J", "stranger")
+	say()
+	say("--json", "boot")
+	if err := os.Remove(filepath.Join(root, "mnt/boot", fingerprint.Name)); err != nil {
+		t.Fatal(err)
+	}
+	say("boot")
+	golden(t, "verify", all.String())
+}
