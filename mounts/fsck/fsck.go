@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"resinos/mounts/ext4"
@@ -85,7 +84,7 @@ func Repair(ctx context.Context, run Run, kind, node string) (said string, err e
 	var all []string
 	for _, argv := range Plan(kind, node) {
 		status, output, err := run(ctx, argv)
-		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, lastLine(output)))
+		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
 		if err != nil {
 			return strings.Join(all, "; "), fmt.Errorf("repair %s: %s: %w", node, argv[0], err)
 		}
@@ -105,13 +104,16 @@ func Whole(kind string, status int) bool {
 	return status&^3 == 0
 }
 
-func lastLine(output string) string {
+// gist is the line that matters: the summary at the end, or the first complaint behind the line with the version.
+func gist(output string, whole bool) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
-}
-
-// Present reports whether the programs for a kind are there.
-func Present(kind string) bool {
-	_, err := os.Stat(Plan(kind, "")[0][0])
-	return err == nil
+	if whole {
+		return strings.TrimSpace(lines[len(lines)-1])
+	}
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "e2fsck 1.") && !strings.HasPrefix(line, "fsck.fat ") {
+			return line
+		}
+	}
+	return ""
 }

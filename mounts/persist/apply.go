@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -57,14 +58,16 @@ func (r *Root) apply(b Bind) error {
 		return fmt.Errorf("open target: %w", err)
 	}
 	defer unix.Close(target)
-	aside, err := r.clear(b.Kind, name)
-	if err != nil {
-		return fmt.Errorf("open source: %w", err)
+	source, err := r.openSource(b.Kind, name)
+	var aside error
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		if aside, err = r.clear(b.Kind, name); err == nil {
+			source, err = r.openSource(b.Kind, name)
+		}
 	}
-	source, err := openBeneath(r.state, name, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
 		if err = r.create(b, name, target); err == nil {
-			source, err = openBeneath(r.state, name, unix.O_PATH)
+			source, err = r.openSource(b.Kind, name)
 		}
 	}
 	if err != nil {
@@ -72,6 +75,23 @@ func (r *Root) apply(b Bind) error {
 	}
 	defer unix.Close(source)
 	return errors.Join(bindMount(b.Kind, source, target), aside)
+}
+
+// openSource opens what is to be bound. The error is ELOOP or ENOTDIR where something else stands in its place.
+func (r *Root) openSource(kind Kind, name string) (int, error) {
+	if kind == Folder {
+		return openBeneath(r.state, name, unix.O_PATH|unix.O_DIRECTORY)
+	}
+	source, err := openBeneath(r.state, name, unix.O_PATH)
+	if err != nil {
+		return -1, err
+	}
+	var have unix.Stat_t
+	if err := unix.Fstat(source, &have); err != nil || have.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(source) // an O_PATH handle has nothing left to lose
+		return -1, cmp.Or(err, error(unix.ENOTDIR))
+	}
+	return source, nil
 }
 
 // clear renames the first thing on the way to name that is not what it should be. It follows no symlink. aside says what it did; a
