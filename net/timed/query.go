@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/beevik/ntp"
@@ -72,8 +73,10 @@ func say(err error) string {
 		return "no route to it"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "there is no such name"
+	case errors.As(err, &dns) && dns.IsTimeout, errors.As(err, &dns) && strings.HasSuffix(dns.Err, unix.ECONNREFUSED.Error()):
+		return "no name server answers"
 	case errors.As(err, &dns):
-		return "name not resolved: " + dns.Err
+		return "the name server says: " + dns.Err
 	}
 	return err.Error()
 }
