@@ -136,11 +136,16 @@ func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
 	}); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	leased, wait := keepTime(ctx, log)
+	defer wait()
+	defer stop()
 	told := false
-	cfg.OnLease = func(lease.Lease) { // one at a time
+	cfg.OnLease = func(l lease.Lease) { // one at a time
 		if !told {
 			told = tell(ctx, log, boot.MilestoneLease, boot.Now())
 		}
+		leased(l)
 	}
 	return netd.Run(ctx, cfg)
 }

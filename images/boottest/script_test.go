@@ -31,6 +31,7 @@ type scene struct {
 	device *Device
 	shared bool              // the device belongs to all stories of the folder: it may not be switched off
 	vars   map[string]string // what the story's commands set, for the guest's shell as well
+	clocks []func()          // that end the NTP servers of the story
 	disk   string            // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
 }
 
@@ -79,6 +80,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"field":     cmdField,
 	"keep":      cmdKeep,
 	"reachable": cmdReachable,
+	"ntp":       cmdNTP,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -179,13 +181,14 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(sceneOf(ts).device.Guest().Console().Send(text))
 }
 
-// boot [-variant NAME] [-disk FILE]... [-quiet] [-once]: switches the story's own device on. -disk adds a disk, -quiet
-// does not wait for a login, -once makes a reboot the end.
+// boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once]: switches the story's own device on. -disk adds a disk, -rtc
+// is what the hardware clock says, -quiet does not wait for a login, -once makes a reboot the end.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-quiet] [-once], in a story with a device of its own")
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once], in a story with a device of its own")
 	variant, quiet, once := "development", false, false
 	var disks []qemu.Disk
+	var arguments []string
 	for len(args) > 0 {
 		switch {
 		case args[0] == "-quiet":
@@ -196,6 +199,8 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		case args[0] == "-variant" && len(args) > 1:
 			variant = args[1]
+		case args[0] == "-rtc" && len(args) > 1:
+			arguments = append(arguments, "-rtc", "base="+args[1])
 		case args[0] == "-disk" && len(args) > 1:
 			disks = append(disks, qemu.Disk{Path: ts.MkAbs(args[1])})
 		default:
@@ -205,7 +210,7 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	o, err := s.images.options(s.board, variant)
 	ts.Check(err)
-	o.Disks, o.NoReboot = disks, once
+	o.Disks, o.NoReboot, o.Arguments = disks, once, arguments
 	s.chooseDisk(ts, &o)
 	ts.Check(s.device.Start(s.ctx, o))
 	if !quiet {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,6 +32,19 @@ const Version = "0.1.0"
 
 // defaultEpoch is the time that every file of an image carries: the first second of 2026.
 const defaultEpoch = 1767225600
+
+// sourceTime is when the source that made this program was last changed, in seconds since 1970; the Makefile has the linker set it
+// from the last commit. Unlike the epoch it is not on every file: so a new commit does not make every file of an update new.
+var sourceTime string
+
+// built is the time from which the clocks of devices start: no device runs an image before it was built.
+func (b *builder) built() time.Time {
+	at := b.epoch
+	if n, err := strconv.ParseInt(sourceTime, 10, 64); err == nil && os.Getenv("SOURCE_DATE_EPOCH") == "" {
+		at = max(at, n)
+	}
+	return time.Unix(at, 0).UTC()
+}
 
 // cacheRoom is what one board's packages, unpacked, and its stages take in an empty cache, and some to spare.
 const cacheRoom = 768 * disk.MiB

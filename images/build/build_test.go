@@ -420,3 +420,26 @@ func abs(t *testing.T, name string) string {
 	}
 	return full
 }
+
+// The clocks of devices start from the last change of the source, or from what the builder was told.
+func TestBuilt(t *testing.T) {
+	defer func(before string) { sourceTime = before }(sourceTime)
+	for _, tt := range []struct {
+		source string
+		epoch  int64
+		told   string
+		want   int64
+	}{
+		{"", defaultEpoch, "", defaultEpoch},
+		{"1795600800", defaultEpoch, "", 1795600800},
+		{"7", defaultEpoch, "", defaultEpoch}, // somebody's git lies
+		{"soon", defaultEpoch, "", defaultEpoch},
+		{"1795600800", 1780000000, "1780000000", 1780000000},
+	} {
+		t.Setenv("SOURCE_DATE_EPOCH", tt.told)
+		sourceTime = tt.source
+		if got := (&builder{epoch: tt.epoch}).built().Unix(); got != tt.want {
+			t.Errorf("built from source %q, told %q = %d, want %d", tt.source, tt.told, got, tt.want)
+		}
+	}
+}

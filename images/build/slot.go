@@ -31,7 +31,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 		return nil, manifest.Manifest{}, err
 	}
 	in := rootfs.Inputs{
-		Board: b.Board, Variant: b.Variant, Version: Version, Programs: b.programs(), Packages: b.packages,
+		Board: b.Board, Variant: b.Variant, Version: Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet,
 	}
 	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)

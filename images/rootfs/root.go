@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
@@ -20,6 +21,7 @@ type Inputs struct {
 	Board    string
 	Variant  string
 	Version  string
+	Built    time.Time                                // what the clock of a device starts from; zero leaves it open
 	Programs string                                   // host folder with the binaries
 	Packages map[string]string                        // host folder of each unpacked package
 	Services map[string][]byte                        // service files by name
@@ -252,6 +254,10 @@ func OSRelease(in Inputs) []byte {
 		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", in.Variant}, {"RESIN_BOARD", in.Board},
 	} {
 		fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])
+	}
+	if !in.Built.IsZero() {
+		// The clock of a device starts here at the earliest (net/clock).
+		fmt.Fprintf(&b, "RESIN_BUILD_TIME=%q\n", in.Built.UTC().Format(time.RFC3339))
 	}
 	return b.Bytes()
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
@@ -205,4 +206,15 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOSRelease(t *testing.T) {
+	in := Inputs{Version: "1.2.3", Board: "b", Variant: "production"}
+	if text := string(OSRelease(in)); strings.Contains(text, "BUILD_TIME") {
+		t.Errorf("an image of unknown age says one:\n%s", text)
+	}
+	in.Built = time.Date(2026, 11, 25, 11, 0, 0, 0, time.FixedZone("", 3600))
+	if text := string(OSRelease(in)); !strings.Contains(text, "\nRESIN_BUILD_TIME=\"2026-11-25T10:00:00Z\"\n") {
+		t.Errorf("os-release:\n%s", text)
+	}
 }

@@ -261,6 +261,7 @@ func (d *down) detach(but string) {
 
 // mark tells the next boot how this one ended.
 func (d *down) mark() {
+	d.saveClock()
 	if err := d.marking.end(markerFile, d.end); err != nil {
 		d.log.Warn("the next boot does not learn of this end", "error", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/net/clock"
 	"resinos/services/logpipe"
 	"resinos/services/spec"
 )
@@ -50,11 +51,13 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", Degraded, planPseudo, (*system).attachPseudo},
+		{"clock", Degraded, planText("set the clock to the latest of build time and hardware clock"), (*system).startClock},
 		{"share mounts", Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
 		{"open log", Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"saved clock", Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
 		{"mark boot", Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
 		{"machine id", Ignorable, planText("write " + machineID + " unless it holds one"), (*system).machineID},

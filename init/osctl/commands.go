@@ -38,6 +38,7 @@ func commands() []command {
 			"osctl status                 what is wrong comes first\nosctl status netd            one service with its processes and last lines\nosctl status --json netd", status},
 		logsCommand(),
 		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
+		timeCommand(),
 		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "draw what services need, want and come after", "osctl graph manager          what it stands on\nosctl graph --reverse logd   what stands on it\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
 
 		{"start", changing, "[-n] NAME...", "start services", "osctl start netd", change("start")},

@@ -48,6 +48,7 @@ type session struct {
 	columns  int                  // its width; 0 cuts nothing
 	rows     int                  // its height
 	now      func() time.Duration // since the kernel started
+	wall     func() time.Time     // of the day
 }
 
 // usage is a mistake of the caller.
@@ -74,7 +75,7 @@ func (notUp) Error() string { return "a service is not up" }
 // Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage, 3 for the
 // status of a service that is not up.
 func Main(ctx context.Context, env Env, args []string) int {
-	s := &session{Env: env, now: boot.Now}
+	s := &session{Env: env, now: boot.Now, wall: time.Now}
 	if s.Stdout == nil {
 		s.Stdout = os.Stdout
 	}

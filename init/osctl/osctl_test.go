@@ -191,6 +191,7 @@ func callIn(t *testing.T, root, path string, as terminal, args ...string) string
 	s := &session{
 		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log", Root: root},
 		colour: as.colour, fancy: as.fancy, columns: as.columns, now: func() time.Duration { return 93_784 * time.Second },
+		wall: func() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) },
 	}
 	code := s.main(t.Context(), args)
 	text := fmt.Sprintf("$ osctl %s\n%s--- stderr\n%s--- exit %d\n", strings.Join(args, " "), out.String(), talk.String(), code)

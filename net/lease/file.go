@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -87,7 +88,7 @@ func (l *Lease) check() error {
 			return errors.New("not a host name")
 		}
 	}
-	for _, a := range append(append([]netip.Addr{}, l.Routers...), l.DNS...) {
+	for _, a := range slices.Concat(l.Routers, l.DNS, l.NTP) {
 		if !usable(a) {
 			return errors.New("not a usable address")
 		}

@@ -179,7 +179,7 @@ func TestFile(t *testing.T) {
 	if _, err := Load(dir, "eth0"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Load of nothing = %v", err)
 	}
-	l, _, err := Grant(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 26: {5, 120}, 121: {24, 10, 8, 1, 10, 9, 0, 2}, 15: []byte("lan")}))
+	l, _, err := Grant(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 26: {5, 120}, 121: {24, 10, 8, 1, 10, 9, 0, 2}, 15: []byte("lan"), 42: {10, 9, 0, 3}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,15 +199,16 @@ func TestFile(t *testing.T) {
 		t.Errorf("Load = %v, %v; want %v", got, err, l)
 	}
 	for name, content := range map[string]string{
-		"empty":         "",
-		"cut":           string(text[:len(text)/2]),
-		"other link":    strings.Replace(string(text), `"eth0"`, `"eth1"`, 1),
-		"bad address":   strings.Replace(string(text), "10.9.0.50/24", "127.0.0.1/8", 1),
-		"newline":       strings.Replace(string(text), `"lan"`, `"lan\nnameserver 6.6.6.6"`, 1),
-		"no length":     strings.Replace(string(text), `"length":3600`, `"length":0`, 1),
-		"negative time": strings.Replace(string(text), `"bound":12.345`, `"bound":-1`, 1),
-		"huge time":     strings.Replace(string(text), `"length":3600`, `"length":1e300`, 1),
-		"huge file":     strings.Repeat(" ", maxFile) + string(text),
+		"empty":           "",
+		"cut":             string(text[:len(text)/2]),
+		"other link":      strings.Replace(string(text), `"eth0"`, `"eth1"`, 1),
+		"bad address":     strings.Replace(string(text), "10.9.0.50/24", "127.0.0.1/8", 1),
+		"bad time server": strings.Replace(string(text), "10.9.0.3", "127.0.0.1", 1),
+		"newline":         strings.Replace(string(text), `"lan"`, `"lan\nnameserver 6.6.6.6"`, 1),
+		"no length":       strings.Replace(string(text), `"length":3600`, `"length":0`, 1),
+		"negative time":   strings.Replace(string(text), `"bound":12.345`, `"bound":-1`, 1),
+		"huge time":       strings.Replace(string(text), `"length":3600`, `"length":1e300`, 1),
+		"huge file":       strings.Repeat(" ", maxFile) + string(text),
 	} {
 		write(content)
 		if _, err := Load(dir, "eth0"); err == nil {

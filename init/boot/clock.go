@@ -1,0 +1,112 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/net/clock"
+)
+
+// rtcTime is what the hardware clock says, in seconds since 1970; there is none where the board, or so far its driver, lacks it.
+const rtcTime = "/sys/class/rtc/rtc0/since_epoch"
+
+// BuildTime is when the image was built, from os-release; zero when it cannot be read.
+func BuildTime() time.Time {
+	at, err := time.Parse(time.RFC3339, osRelease("RESIN_BUILD_TIME"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// startClock sets the clock to the latest of build time and hardware clock. It comes before anything that keeps a time: file systems
+// note when they are attached, and e2fsck distrusts one that was written in the future.
+func (s *system) startClock() error { return s.setClock(time.Time{}) }
+
+// resumeClock goes on from the saved time where that is later.
+func (s *system) resumeClock() error {
+	saved, err := clock.Saved(clock.SavedPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, s.setClock(saved))
+}
+
+// setClock is done at most twice a boot. A re-executed PID 1 that walks the boot again sets nothing: the clock is later by then.
+func (s *system) setClock(saved time.Time) error {
+	if !clock.Ours() {
+		return nil
+	}
+	build, rtc, before := BuildTime(), readRTC(rtcTime), time.Now()
+	at, origin := clock.Floor(build, saved, rtc, before)
+	if origin != clock.FromClock {
+		ts := unix.NsecToTimespec(at.UnixNano())
+		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+			return fmt.Errorf("set clock to %s: %w", at.UTC().Format(time.RFC3339), err)
+		}
+		s.log.Info("clock set", "reason", string(origin), "now", at.UTC().Format(time.RFC3339), "was", before.UTC().Format(time.RFC3339))
+	}
+	return noteStart(clock.StatusPath, build, saved, rtc, before, at, origin)
+}
+
+// noteStart leaves for timed and osctl how the clock began. What is there already is from a first step of this boot, or from a PID 1
+// before it executed itself again.
+func noteStart(path string, build, saved, rtc, before, at time.Time, origin clock.Origin) error {
+	status, err := clock.LoadStatus(path)
+	if err != nil || status.Start == nil {
+		status.Start = &clock.Start{Origin: origin, At: at.UTC(), Build: build.UTC(), Before: before.UTC()}
+		status.Servers = []clock.Server{}
+	}
+	if status.PID != 0 {
+		return nil // the daemon keeps it
+	}
+	if origin != clock.FromClock {
+		status.Start.Origin, status.Start.At = origin, at.UTC()
+	}
+	if !saved.IsZero() {
+		saved = saved.UTC()
+		status.Start.Saved = &saved
+	}
+	if !rtc.IsZero() {
+		rtc = rtc.UTC()
+		status.Start.RTC = &rtc
+	}
+	status.Origin = status.Start.Origin
+	text, err := json.Marshal(status)
+	if err != nil {
+		return fmt.Errorf("note start of the clock: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("note start of the clock: %w", err)
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
+
+// readRTC reads rtcTime; zero where there is no clock or it says nothing.
+func readRTC(path string) time.Time {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return time.Time{}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(n, 0)
+}
+
+// saveClock is the last that a boot does for the next one's clock.
+func (d *down) saveClock() {
+	if err := clock.Save(clock.SavedPath, time.Now()); err != nil {
+		d.log.Warn("time not saved for the next boot", "error", err)
+	}
+}

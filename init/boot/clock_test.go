@@ -1,0 +1,72 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"resinos/net/clock"
+)
+
+func TestReadRTC(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "since_epoch")
+	if got := readRTC(path); !got.IsZero() {
+		t.Errorf("without a clock: %v", got)
+	}
+	for text, want := range map[string]int64{"1795600800\n": 1795600800, "0\n": 0, "": -1, "soon": -1} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := readRTC(path); got.IsZero() != (want < 0) || want >= 0 && got.Unix() != want {
+			t.Errorf("readRTC of %q = %v", text, got)
+		}
+	}
+}
+
+func TestNoteStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "time.json")
+	build, saved := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	zero, rtc := time.Time{}, time.Unix(7, 0)
+	load := func() clock.Status {
+		t.Helper()
+		s, err := clock.LoadStatus(path)
+		if err != nil || s.Start == nil {
+			t.Fatalf("status = %+v, %v", s, err)
+		}
+		return s
+	}
+	// The two steps of a boot with a dead hardware clock.
+	if err := noteStart(path, build, zero, rtc, time.Unix(9, 0), build, clock.FromBuild); err != nil {
+		t.Fatal(err)
+	}
+	if s := load(); s.Origin != clock.FromBuild || !s.Start.At.Equal(build) || s.Start.Saved != nil || s.Start.RTC.Unix() != 7 || s.Synchronised {
+		t.Errorf("first: %+v %+v", s, s.Start)
+	}
+	if err := noteStart(path, build, saved, rtc, build, saved, clock.FromSaved); err != nil {
+		t.Fatal(err)
+	}
+	if s := load(); s.Origin != clock.FromSaved || !s.Start.At.Equal(saved) || !s.Start.Saved.Equal(saved) || s.Start.Before.Unix() != 9 {
+		t.Errorf("second: %+v %+v", s, s.Start)
+	}
+	// A boot that is walked again, when the clock is right: the daemon's file stays.
+	if err := os.WriteFile(path, []byte(`{"synchronised": true, "pid": 5, "origin": "ntp", "start": {"origin": "saved"}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := noteStart(path, build, saved, zero, time.Now(), time.Now(), clock.FromClock); err != nil {
+		t.Fatal(err)
+	}
+	if s := load(); !s.Synchronised || s.Origin != clock.FromNTP || s.Start.Origin != clock.FromSaved {
+		t.Errorf("again: %+v", s)
+	}
+	// Garbage is replaced.
+	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := noteStart(path, build, zero, zero, build, build, clock.FromClock); err != nil {
+		t.Fatal(err)
+	}
+	if s := load(); s.Origin != clock.FromClock {
+		t.Errorf("after garbage: %+v", s)
+	}
+}

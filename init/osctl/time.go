@@ -1,0 +1,176 @@
+package osctl
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"resinos/net/clock"
+)
+
+// timed is what the time command prints as JSON: the status of the clock, and what only the moment of asking can add.
+type timed struct {
+	Now     time.Time `json:"now"`
+	Uptime  float64   `json:"uptime"`  // seconds since the kernel started: the moments in the rest are on this scale
+	Running bool      `json:"running"` // somebody keeps the clock right
+	clock.Status
+}
+
+func timeCommand() command {
+	return command{"time", looking, "[--json]", "show whether the clock is right, by whom, and what became of each server",
+		"osctl time\nosctl time --json", showTime}
+}
+
+func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	if err := bare(flags, args); err != nil {
+		return err
+	}
+	status, err := clock.LoadStatus(filepath.Join(s.Root, clock.StatusPath))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &failure{fmt.Errorf("nothing is known of the clock: %w", err), "try: osctl status netd"}
+	case errors.Is(err, fs.ErrPermission):
+		return &failure{err, "log in as root"}
+	case err != nil:
+		return &failure{err, "try: osctl restart netd"}
+	}
+	t := timed{Now: s.wall().UTC(), Uptime: s.now().Seconds(), Running: status.Running(s.Root), Status: status}
+	if t.Servers == nil {
+		t.Servers = []clock.Server{}
+	}
+	if *asJSON {
+		return s.printJSON(t)
+	}
+	_, err = io.WriteString(s.Stdout, s.timeText(t))
+	return err
+}
+
+func (s *session) timeText(t timed) string {
+	rows := [][]cell{pair("time", t.Now.Format("2006-01-02 15:04:05 MST"), plain)}
+	rows = append(rows, s.syncRows(t)...)
+	if step := t.LastStep; step != nil {
+		rows = append(rows, pair("last step", fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why), plain))
+	}
+	if t.Running && t.Next > t.Uptime {
+		next := ago(time.Duration((t.Next - t.Uptime) * float64(time.Second)))
+		rows = append(rows, pair("next", "the servers are asked in "+next, plain))
+	}
+	out := s.table(rows)
+	if len(t.Servers) == 0 {
+		return out
+	}
+	table := [][]cell{header("SERVER", "FROM", "STATE", ">STRATUM", ">OFFSET", ">DELAY", ">HEARD", "WHY")}
+	for _, one := range t.Servers {
+		table = append(table, s.serverRow(one))
+	}
+	return out + "\n" + s.table(table)
+}
+
+// syncRows say whether the clock is right, and how much.
+func (s *session) syncRows(t timed) [][]cell {
+	var rows [][]cell
+	if !t.Running {
+		who := "netd, which keeps it, has not started yet"
+		if t.PID != 0 {
+			who = "netd, which kept it, does not run any more; what follows is what it knew"
+		}
+		rows = append(rows, pair("clock", who, red))
+	}
+	if !t.Synchronised {
+		text := "no"
+		if t.Heard > 0 {
+			text += ", since " + s.ago(t.Since)
+		}
+		if t.Trouble != "" {
+			text += ": " + t.Trouble
+		}
+		rows = append(rows, pair("synchronised", text, yellow), pair("comes from", origins(t.Status), plain))
+	} else {
+		text := fmt.Sprintf("for %s, by %s", s.ago(t.Since), t.By)
+		if t.Address != "" && t.Address != t.By {
+			text += " (" + t.Address + ")"
+		}
+		rows = append(rows, pair("synchronised", fmt.Sprintf("%s, stratum %d", text, t.Stratum), green))
+		if t.Trouble != "" {
+			rows = append(rows, pair("but", t.Trouble, yellow))
+		}
+	}
+	if t.Heard > 0 {
+		rows = append(rows, pair("offset", fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s", signedSpan(t.Offset), s.ago(t.Heard),
+			shortSpan(t.Bound), tempo(t.PPM)), plain))
+	}
+	return rows
+}
+
+// ago says how long ago a moment was, in seconds since the kernel started.
+func (s *session) ago(at float64) string {
+	return ago(s.now() - time.Duration(at*float64(time.Second)))
+}
+
+func (s *session) serverRow(one clock.Server) []cell {
+	c := yellow
+	switch one.State {
+	case clock.Used:
+		c = green
+	case clock.FalseTicker:
+		c = red
+	case clock.Unasked, clock.Duplicate:
+		c = dim
+	}
+	name := one.Name
+	if one.Address != "" && one.Address != one.Name {
+		name += " (" + one.Address + ")"
+	}
+	row := []cell{{text: escape(name)}, {text: escape(one.From), colour: dim}, {text: escape(string(one.State)), colour: c}, {}, {}, {}, {}, {text: escape(one.Why)}}
+	if one.Heard > 0 {
+		row[3] = cell{text: fmt.Sprint(one.Stratum), right: true}
+		row[4] = cell{text: signedSpan(one.Offset), right: true}
+		row[5] = cell{text: shortSpan(one.Delay), right: true}
+		row[6] = cell{text: s.ago(one.Heard) + " ago", right: true}
+	}
+	return row
+}
+
+// origins says where a time comes from that no server has confirmed.
+func origins(t clock.Status) string {
+	text := map[clock.Origin]string{
+		clock.FromBuild: "the build time of the image", clock.FromSaved: "the time saved before the last boot ended", clock.FromRTC: "the hardware clock",
+		clock.FromClock: "the hardware clock, by the kernel", clock.FromNTP: "servers that were heard before",
+	}[t.Origin]
+	if text == "" {
+		return "nobody knows where"
+	}
+	return text
+}
+
+func tempo(ppm float64) string {
+	if ppm < 0 {
+		return fmt.Sprintf("%.1f ppm fast", -ppm)
+	}
+	return fmt.Sprintf("%.1f ppm slow", ppm)
+}
+
+func signedSpan(seconds float64) string {
+	if seconds < 0 {
+		return "-" + shortSpan(-seconds)
+	}
+	return "+" + shortSpan(seconds)
+}
+
+// shortSpan says a span with about three digits.
+func shortSpan(seconds float64) string {
+	switch {
+	case seconds >= 60:
+		return strings.ReplaceAll(ago(time.Duration(min(seconds, 9e9)*float64(time.Second))), " ", "")
+	case seconds >= 1:
+		return fmt.Sprintf("%.2fs", seconds)
+	}
+	return fmt.Sprintf("%.1fms", seconds*1000)
+}

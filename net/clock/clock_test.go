@@ -1,0 +1,261 @@
+package clock
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFloor(t *testing.T) {
+	day := func(text string) time.Time {
+		if text == "" {
+			return time.Time{}
+		}
+		at, err := time.Parse(time.DateOnly, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	for _, tt := range []struct {
+		name                   string
+		build, saved, rtc, now string
+		want                   string
+		origin                 Origin
+	}{
+		{"nothing but the image", "2026-11-25", "", "", "1970-01-01", "2026-11-25", FromBuild},
+		{"saved", "2026-11-25", "2026-12-01", "", "1970-01-01", "2026-12-01", FromSaved},
+		{"saved before an update", "2026-11-25", "2026-10-01", "", "1970-01-01", "2026-11-25", FromBuild},
+		{"rtc", "2026-11-25", "2026-12-01", "2026-12-24", "1970-01-01", "2026-12-24", FromRTC},
+		{"rtc that the kernel has read", "2026-11-25", "2026-12-01", "2026-12-24", "2026-12-24", "2026-12-24", FromClock},
+		{"rtc behind saved", "2026-11-25", "2027-03-01", "2026-12-24", "2026-12-24", "2027-03-01", FromSaved},
+		{"rtc without battery", "2026-11-25", "2026-12-01", "2000-01-01", "2000-01-01", "2026-12-01", FromSaved},
+		{"rtc of 2099", "2026-11-25", "2026-12-01", "2099-01-01", "2099-01-01", "2026-12-01", FromSaved},
+		{"rtc of 2099 and nothing saved", "2026-11-25", "", "2099-01-01", "2099-01-01", "2026-11-25", FromBuild},
+		{"saved of 2400", "2026-11-25", "2400-01-01", "", "1970-01-01", "2026-11-25", FromBuild},
+		{"saved of 1901", "2026-11-25", "1901-01-01", "", "1970-01-01", "2026-11-25", FromBuild},
+		{"saved somewhat ahead wins, for now", "2026-11-25", "2031-01-01", "2026-12-24", "2026-12-24", "2031-01-01", FromSaved},
+		{"clock that is right already", "2026-11-25", "2026-12-01", "", "2027-01-01", "2027-01-01", FromClock},
+		{"at the edge of the horizon", "2026-11-25", "2056-11-16", "", "1970-01-01", "2056-11-16", FromSaved},
+		{"beyond it", "2026-11-25", "2056-11-17", "", "1970-01-01", "2026-11-25", FromBuild},
+		{"image of unknown age", "", "2026-12-01", "", "1970-01-01", "2026-12-01", FromSaved},
+		{"image of unknown age, nothing else", "", "", "", "1970-01-01", "1970-01-01", FromClock},
+	} {
+		got, origin := Floor(day(tt.build), day(tt.saved), day(tt.rtc), day(tt.now))
+		if got.Format(time.DateOnly) != tt.want || origin != tt.origin {
+			t.Errorf("%s: Floor = %v from %s, want %s from %s", tt.name, got, origin, tt.want, tt.origin)
+		}
+		if b := day(tt.build); got.Before(b) {
+			t.Errorf("%s: before the build", tt.name)
+		}
+	}
+}
+
+func TestSaveDue(t *testing.T) {
+	now := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
+	for saved, want := range map[time.Time]bool{
+		{}:                        true,
+		now:                       false,
+		now.Add(-23 * time.Hour):  false,
+		now.Add(-24 * time.Hour):  true,
+		now.Add(30 * time.Second): false,
+		now.Add(2 * time.Minute):  true,
+		now.AddDate(300, 0, 0):    true,
+		now.AddDate(-300, 0, 0):   true,
+	} {
+		if got := SaveDue(saved, now); got != want {
+			t.Errorf("SaveDue(%v) = %v", saved, got)
+		}
+	}
+}
+
+func TestSaved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "clock")
+	if _, err := Saved(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Saved of nothing = %v", err)
+	}
+	for _, at := range []time.Time{time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if err := Save(path, at); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Saved(path); err != nil || got.Unix() != at.Unix() {
+			t.Errorf("Saved = %v, %v; want %v", got, err, at)
+		}
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() != 0 {
+		t.Errorf("the file is not empty: %v %v", st.Size(), err)
+	}
+	// What somebody put there instead is neither followed nor believed.
+	other := filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.WriteFile(other, []byte("x"), 0o644), os.Remove(path), os.Symlink(other, path)); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.Stat(other)
+	if err := Save(path, time.Unix(1, 0)); err == nil {
+		t.Error("Save followed a symlink")
+	}
+	if _, err := Saved(path); err == nil {
+		t.Error("Saved followed a symlink")
+	}
+	if after, _ := os.Stat(other); !after.ModTime().Equal(before.ModTime()) {
+		t.Error("the target of the symlink was touched")
+	}
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if Save(path, time.Unix(1, 0)) == nil {
+		t.Error("Save took a folder")
+	}
+}
+
+func TestSelect(t *testing.T) {
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	c := func(offset, distance int) Candidate { return Candidate{ms(offset), ms(distance)} }
+	for _, tt := range []struct {
+		name string
+		list []Candidate
+		good []int // nil: no majority
+	}{
+		{"nobody", nil, nil},
+		{"one", []Candidate{c(5, 10)}, []int{0}},
+		{"two that agree", []Candidate{c(5, 10), c(10, 10)}, []int{0, 1}},
+		{"two that differ", []Candidate{c(5, 10), c(50, 10)}, nil},
+		{"1 liar of 3", []Candidate{c(5, 10), c(1000, 10), c(8, 10)}, []int{0, 2}},
+		{"2 liars of 5, together", []Candidate{c(1000, 10), c(5, 10), c(1001, 10), c(8, 10), c(3, 10)}, []int{1, 3, 4}},
+		{"2 liars of 5, apart", []Candidate{c(1000, 10), c(5, 10), c(-1001, 10), c(8, 10), c(3, 10)}, []int{1, 3, 4}},
+		{"2 liars of 4", []Candidate{c(1000, 10), c(5, 10), c(1001, 10), c(8, 10)}, nil},
+		{"3 liars of 5", []Candidate{c(1000, 10), c(5, 10), c(1001, 10), c(999, 10), c(3, 10)}, []int{0, 2, 3}},
+		{"all disagree", []Candidate{c(0, 10), c(100, 10), c(200, 10), c(300, 10), c(400, 10)}, nil},
+		{"a chain in which neighbours agree", []Candidate{c(0, 10), c(18, 10), c(36, 10)}, nil},
+		{"one that is sure of nothing", []Candidate{c(5, 10), c(8, 10), c(900, 1400)}, []int{0, 1, 2}},
+		{"the same to the nanosecond", []Candidate{c(5, 5), c(5, 5), c(5, 5)}, []int{0, 1, 2}},
+		{"touching ends", []Candidate{c(0, 10), c(20, 10)}, nil}, // the middles lie outside
+	} {
+		for range 5 {
+			order := rand.Perm(len(tt.list))
+			list := make([]Candidate, len(order))
+			for i, o := range order {
+				list[i] = tt.list[o]
+			}
+			span, ok := Select(list)
+			var good []int
+			for i, o := range order {
+				if ok && span.Within(list[i]) {
+					good = append(good, o)
+				}
+			}
+			slices.Sort(good)
+			if !slices.Equal(good, tt.good) {
+				t.Errorf("%s: Select = %v, %v: true are %v, want %v", tt.name, span, ok, good, tt.good)
+			}
+		}
+	}
+}
+
+// FuzzSelect: whatever is elected, more than half of the voters stand behind it, and it does not hang on their order.
+func FuzzSelect(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var list []Candidate
+		for ; len(raw) >= 2 && len(list) < 16; raw = raw[2:] {
+			list = append(list, Candidate{time.Duration(int8(raw[0])), time.Duration(raw[1])})
+		}
+		span, ok := Select(list)
+		behind := 0
+		for _, c := range list {
+			if span.Within(c) {
+				behind++
+			}
+		}
+		if ok && 2*behind <= len(list) {
+			t.Fatalf("Select(%v) = %v with %d behind it", list, span, behind)
+		}
+		slices.Reverse(list)
+		if again, ok2 := Select(list); ok2 != ok || again != span {
+			t.Fatalf("Select = %v %v, of the reverse %v %v", span, ok, again, ok2)
+		}
+	})
+}
+
+// The filter's own idea of its error is honest: over many runs the squared error is what it says.
+func TestFilterHonest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	start := time.Unix(1e9, 0)
+	total, n := 0.0, 0
+	for range 200 {
+		var f Filter
+		rate := rng.NormFloat64() * 50e-6
+		for at := 0.0; at < 36_000; at += 64 + 2000*rng.Float64() {
+			sigma := 1e-3 + 5e-3*rng.Float64()
+			truth := 3 + rate*at
+			f.Update(start.Add(time.Duration(at*1e9)), time.Duration((truth+sigma*rng.NormFloat64())*1e9), sigma)
+			if at > 3600 {
+				got, deviation := f.Offset(start.Add(time.Duration(at * 1e9)))
+				e := (got.Seconds() - truth) / deviation
+				total += e * e
+				n++
+			}
+		}
+		if ppm, _ := f.Rate(); math.Abs(ppm-rate*1e6) > 5 {
+			t.Errorf("rate = %.1f ppm, want %.1f", ppm, rate*1e6)
+		}
+	}
+	// The simulated oscillator is steadier than the filter assumes, so it is too modest rather than too sure.
+	if mean := total / float64(n); mean > 1.2 || mean < 0.1 {
+		t.Errorf("squared error is %.2f of what the filter says", mean)
+	}
+}
+
+func TestSplitServers(t *testing.T) {
+	valid := func(s string) bool { return !strings.ContainsAny(s, ";\x1b") }
+	for text, want := range map[string]string{
+		"":                            "|",
+		"a.test b.test":               "a.test b.test|",
+		" a.test,b.test\n\ta.test. ":  "a.test b.test|",
+		"a.test ;reboot \x1b[2J c":    "a.test c|;reboot \x1b[2J",
+		strings.Repeat("x ", 100_000): "x|",
+	} {
+		servers, refused := SplitServers(text, valid)
+		if got := strings.Join(servers, " ") + "|" + strings.Join(refused, " "); got != want {
+			t.Errorf("SplitServers(%.40q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestLoadStatus(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "time.json")
+	if _, err := LoadStatus(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of nothing: %v", err)
+	}
+	for name, text := range map[string]string{"empty": "", "cut": `{"synchronised": tr`, "huge": strings.Repeat(" ", maxStatus) + "{}"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadStatus(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Numbers that no daemon of ours wrote do no harm.
+	var m Machine
+	m.Adopt(Status{Synchronised: true, Since: math.Inf(1), Heard: -5, Bound: 1e300}, math.NaN())
+}
+
+func TestRunning(t *testing.T) {
+	began, err := ProcessStart("/", os.Getpid())
+	if err != nil || began == 0 {
+		t.Fatalf("ProcessStart = %d, %v", began, err)
+	}
+	if !(Status{PID: os.Getpid(), Began: began}).Running("/") {
+		t.Error("we do not run")
+	}
+	if (Status{PID: os.Getpid(), Began: began + 1}).Running("/") || (Status{}).Running("/") || (Status{PID: 1 << 30, Began: 1}).Running("/") {
+		t.Error("somebody else is taken for us")
+	}
+}

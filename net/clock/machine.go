@@ -1,0 +1,325 @@
+package clock
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Reading is what the clocks say at one moment.
+type Reading struct {
+	Boot time.Duration // since the kernel started: timers go by it
+	Raw  time.Time     // a clock that nobody sets or slews; its origin is arbitrary
+	Real time.Time     // the system clock, which is to be right
+}
+
+// Source is a server that may be asked.
+type Source struct {
+	Name string // host name or address
+	From string // who named it: default, config, dhcp
+}
+
+// Sample is a server's answer.
+type Sample struct {
+	At             time.Time     // raw time of the middle of the exchange
+	Offset         time.Duration // the server's time minus the raw clock
+	Delay          time.Duration // of the round trip
+	RootDelay      time.Duration // of the server to its reference clock
+	RootDispersion time.Duration
+	Stratum        int
+}
+
+// distance is the farthest that the sample can be wrong (RFC 5905, appendix A.5.5.2).
+func (s Sample) distance() time.Duration {
+	return max(minDistance, s.Delay/2+s.RootDelay/2+s.RootDispersion)
+}
+
+// sigma is how wrong it will be as a rule, in seconds. The delay hides asymmetry up to its half, but most paths are not that crooked.
+func (s Sample) sigma() float64 {
+	return 100e-6 + (s.Delay/8 + s.RootDelay/16 + s.RootDispersion/8).Seconds()
+}
+
+// Verb is what an Action is about.
+type Verb uint8
+
+// The verbs.
+const (
+	Resolve Verb = iota // find the addresses of Name, then call Resolved
+	Ask                 // ask the server Name at Address, then call Heard
+	Step                // set the system clock forward by By
+	Slew                // let the system clock run PPM faster than by itself, and work off By on top of that
+	Mark                // tell the kernel that the clock is right to Bound, or, if that is 0, that it is not known to be
+	Say                 // tell people Why; Warn if they should know
+)
+
+// Action is what a Machine wants done.
+type Action struct {
+	Verb    Verb
+	Name    string
+	Address netip.Addr
+	Round   int
+	By      time.Duration
+	PPM     float64
+	Bound   time.Duration
+	Likely  time.Duration // of the error: its standard deviation
+	Warn    bool
+	Why     string
+}
+
+// What Machine goes by.
+const (
+	minDistance = 5 * time.Millisecond    // RFC 5905: MINDISP
+	maxDistance = 1500 * time.Millisecond // MAXDIST: a server, or we, that may be this wrong is not synchronised
+	drift       = 15e-6                   // PHI: by how much the error may grow in a second without servers
+
+	burst      = 4 // rounds at the start
+	burstPause = 2 * time.Second
+	firstPoll  = 64 * time.Second
+	lastPoll   = 1 << 14 * time.Second // 4.5 h
+	firstRetry = 8 * time.Second
+	lastRetry  = 256 * time.Second // while nothing is known, or what was known is in doubt
+	patience   = 8 * time.Second   // for a round: names take their time
+	grace      = 2 * time.Second   // for the others, once one has answered
+
+	nearby     = 100 * time.Millisecond // of a server's distance: at first a farther one is asked three times
+	stepFirst  = 500 * time.Millisecond // of an error: below it the clock is slewed even at first
+	stepLater  = time.Second            // below it always: 2000 s of slewing
+	doubtSpan  = 15 * time.Minute       // that the servers must insist on something surprising
+	doubtTimes = 4
+
+	maxSources = 16
+)
+
+// Machine decides whom to ask and when, whom to believe, and what to do with the clock. Its methods return what is to be done; each
+// may be called at any time, and Timer is to be called at Deadline.
+//
+//	 Servers, Online ──> burst ──> round: Resolve, Ask ──> Resolved, Heard ──┐
+//	   ▲                             ▲                                        ▼
+//	   │                             │ 64 s … 4.5 h            Select: is there a majority?
+//	Jumped: somebody set the clock   │                          │ yes                │ no
+//	                                 │                        Filter ──> Step, Slew  │
+//	                                 └────────────────────────────┴── wait ◀─────────┘
+//
+// The clock is stepped when it is first known to be off by more than half a second, later only when it has been off by more than a
+// second for a quarter of an hour, or when somebody else has set it. Everything else is slewed.
+type Machine struct {
+	build  time.Time
+	random func() uint32
+	peers  []*peer
+	filter Filter
+
+	round    int
+	asking   bool
+	roundEnd time.Duration // of the round, where it is not over yet
+	next     time.Duration // when the next round begins; 0: no server to ask
+	burst    int           // rounds left that follow at once
+	failures int           // rounds in a row without a majority
+	poll     time.Duration
+	tried    int // rounds since the burst began
+
+	synced    bool
+	since     time.Duration // that it has been synced, or not
+	ever      bool          // it was synced in this life or an earlier one of this boot
+	jumped    bool          // somebody has set the clock since the last good round
+	doubts    int           // rounds in a row that were beyond belief
+	doubtedAt time.Duration // the first of them
+	farAt     time.Duration // the first of the good rounds in a row that found the clock far off; 0: it is not
+	far       int
+
+	heard    time.Duration // when the servers last agreed; 0: never
+	distance time.Duration // of what they said then
+	offset   time.Duration // of the system clock then, before it was corrected
+	leader   string        // the server with the shortest distance
+	trouble  string        // why the last round brought nothing
+	last     *StepTaken
+	steps    int
+}
+
+// New returns a machine that knows no server yet. random makes the waits of a fleet differ.
+func New(build time.Time, random func() uint32) *Machine {
+	return &Machine{build: build, random: random, poll: firstPoll}
+}
+
+// Adopt continues what an earlier life of the daemon in the same boot left: its status, and the rate in ppm that the kernel still
+// applies. What was synchronised is not stepped as at the first time.
+func (m *Machine) Adopt(s Status, ppm float64) {
+	m.last, m.steps = s.LastStep, s.Steps
+	if s.Synchronised {
+		m.ever, m.synced, m.since = true, true, seconds(s.Since)
+		m.heard, m.distance, m.leader = seconds(s.Heard), seconds(s.Bound), s.By
+		m.filter.Assume(ppm*1e-6, 5e-6)
+	}
+}
+
+// Deadline returns when Timer wants to be called; 0: never.
+func (m *Machine) Deadline() time.Duration {
+	if m.asking {
+		return m.roundEnd
+	}
+	return m.next
+}
+
+// Busy reports whether a round is under way.
+func (m *Machine) Busy() bool { return m.asking }
+
+// Servers replaces the list of sources. Beyond maxSources it is cut.
+func (m *Machine) Servers(r Reading, list []Source) []Action {
+	var peers []*peer
+	news := false
+	for _, s := range list[:min(len(list), maxSources)] {
+		i := slices.IndexFunc(m.peers, func(p *peer) bool { return p.Source == s })
+		if i >= 0 {
+			peers = append(peers, m.peers[i])
+			continue
+		}
+		news = true
+		peers = append(peers, newPeer(s))
+	}
+	m.peers = peers
+	switch {
+	case len(peers) == 0:
+		m.next, m.asking = 0, false
+	case news:
+		return m.hurry(r)
+	case m.next == 0 && !m.asking:
+		m.next = r.Boot
+	}
+	return m.settle(r)
+}
+
+// Online says that the network has come or changed: what did not answer before may answer now.
+func (m *Machine) Online(r Reading) []Action {
+	if m.synced {
+		return nil
+	}
+	return m.hurry(r)
+}
+
+// Jumped says that somebody else has set the system clock forward by by. What a synchronised clock is set to lasts until the
+// servers have been asked. Before the image was built it never is.
+func (m *Machine) Jumped(r Reading, by time.Duration) []Action {
+	m.jumped = true
+	actions := []Action{{Verb: Say, Warn: m.synced, By: by, Why: "clock set by somebody else"}}
+	if r.Real.Before(m.build) {
+		back := r.Real.Add(-by)
+		if m.synced && !m.filter.Empty() {
+			offset, _ := m.filter.Offset(r.Raw)
+			back = r.Raw.Add(offset)
+		}
+		if back.Before(m.build) {
+			back = m.build
+		}
+		actions = append(actions, m.step(r, back.Sub(r.Real), "it was set to before the image was built"))
+	}
+	return append(actions, m.hurry(r)...)
+}
+
+// Timer begins or ends a round.
+func (m *Machine) Timer(r Reading) []Action {
+	actions := m.age(r)
+	switch {
+	case m.asking && r.Boot >= m.roundEnd:
+		for _, p := range m.peers {
+			if p.waiting {
+				p.silent("no answer in time")
+			}
+		}
+		return append(actions, m.conclude(r)...)
+	case !m.asking && m.next != 0 && r.Boot >= m.next:
+		return append(actions, m.begin(r)...)
+	}
+	return actions
+}
+
+// hurry begins a burst, or lengthens the one under way.
+func (m *Machine) hurry(r Reading) []Action {
+	m.burst, m.failures, m.tried = burst, 0, 0
+	if m.asking || len(m.peers) == 0 {
+		return nil
+	}
+	m.next = r.Boot
+	return m.begin(r)
+}
+
+// begin asks everybody who may be asked.
+func (m *Machine) begin(r Reading) []Action {
+	m.round++
+	m.tried++
+	m.asking, m.roundEnd = true, r.Boot+patience
+	var actions []Action
+	for _, p := range m.peers {
+		if a, ask := p.begin(r.Boot, m.round); ask {
+			actions = append(actions, a)
+		}
+	}
+	return append(actions, m.settle(r)...)
+}
+
+// Resolved tells the addresses of a source's name, or why there are none.
+func (m *Machine) Resolved(r Reading, name string, round int, addrs []netip.Addr, fault string) []Action {
+	var actions []Action
+	for _, p := range m.peers {
+		if p.Name != name || p.addr.IsValid() {
+			continue
+		}
+		inTime := p.waiting && round == m.round && m.asking
+		p.waiting = p.waiting && !inTime
+		if !p.take(addrs, fault, m.peers, r.Boot) || !inTime {
+			continue
+		}
+		p.waiting = true
+		actions = append(actions, Action{Verb: Ask, Name: p.Name, Address: p.addr, Round: round})
+	}
+	return append(actions, m.settle(r)...)
+}
+
+// Heard tells what a source answered, or what went wrong. Kiss is the code of a server that does not want to be asked.
+func (m *Machine) Heard(r Reading, name string, round int, s Sample, kiss, fault string) []Action {
+	for _, p := range m.peers {
+		if p.Name != name || !p.waiting || !m.asking || round != m.round {
+			continue
+		}
+		p.waiting = false
+		switch {
+		case kiss != "":
+			p.kissed(kiss, r.Boot)
+		case fault != "":
+			p.silent(fault)
+		default:
+			p.answered(s, r.Boot)
+			m.judge(r, p)
+			m.roundEnd = min(m.roundEnd, r.Boot+grace)
+		}
+	}
+	return m.settle(r)
+}
+
+// judge rules out what cannot be true whoever else says so.
+func (m *Machine) judge(r Reading, p *peer) {
+	switch at := r.Raw.Add(p.last.Offset); {
+	case p.last.Stratum < 1 || p.last.Stratum > 15:
+		p.rule(Unfit, "it is not synchronised itself")
+	case p.last.distance() > maxDistance:
+		p.rule(Unfit, "it may be wrong by "+short(p.last.distance()))
+	case !Plausible(m.build, at):
+		p.rule(Unfit, "it says "+at.UTC().Format(time.DateOnly)+", and this image is of "+m.build.UTC().Format(time.DateOnly))
+	}
+}
+
+// settle ends the round when everybody has been heard.
+func (m *Machine) settle(r Reading) []Action {
+	if !m.asking {
+		return nil
+	}
+	for _, p := range m.peers {
+		if p.waiting {
+			return nil
+		}
+	}
+	return m.conclude(r)
+}
+
+// spread makes a wait differ by up to a sixteenth either way.
+func (m *Machine) spread(d time.Duration) time.Duration {
+	return d - d/16 + time.Duration(m.random())%(d/8)
+}

@@ -1,0 +1,161 @@
+package clock
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// State is what became of a server in the last round.
+type State string
+
+// The states.
+const (
+	Unasked     State = "unasked"      // not yet
+	Used        State = "used"         // it agrees with the majority
+	FalseTicker State = "false-ticker" // the majority says something else
+	Undecided   State = "undecided"    // it answered, and there was no majority
+	Unfit       State = "unfit"        // it answered what cannot be used
+	Silent      State = "silent"       // no answer
+	Unresolved  State = "unresolved"   // its name has no address
+	Duplicate   State = "duplicate"    // another source leads to the same server
+	Refusing    State = "refusing"     // it does not want to be asked, at all or so often
+)
+
+// How servers are treated that do not answer or do not want to.
+const (
+	giveUp      = 3 // rounds without an answer, then another address is tried
+	firstKiss   = 5 * time.Minute
+	longestKiss = 24 * time.Hour
+	maxBad      = 16
+)
+
+// peer is a source with what is known of it.
+type peer struct {
+	Source
+	literal bool // Name is an address
+	addr    netip.Addr
+	bad     []netip.Addr  // tried in vain
+	fails   int           // rounds in a row without an answer
+	after   time.Duration // not to be asked before
+	pause   time.Duration // after the next kiss
+
+	waiting  bool // it has been asked in this round and has not answered
+	answer   bool // its answer of this round may be believed
+	last     Sample
+	heard    time.Duration // when last was heard; 0: never
+	reach    uint8         // the last eight rounds, a bit each; the newest is the lowest
+	believed bool          // it was used when it was last judged
+	state    State
+	why      string
+}
+
+func newPeer(s Source) *peer {
+	p := &peer{Source: s, state: Unasked}
+	if addr, err := netip.ParseAddr(s.Name); err == nil {
+		p.addr, p.literal = addr.Unmap(), true
+	}
+	return p
+}
+
+// begin says how the peer takes part in a round.
+func (p *peer) begin(now time.Duration, round int) (Action, bool) {
+	p.answer, p.waiting = false, false
+	if now < p.after {
+		return Action{}, false
+	}
+	p.reach <<= 1
+	p.waiting = true
+	if !p.addr.IsValid() {
+		return Action{Verb: Resolve, Name: p.Name, Round: round}, true
+	}
+	return Action{Verb: Ask, Name: p.Name, Address: p.addr, Round: round}, true
+}
+
+// take chooses one of the addresses: one vote a server, so none that another peer has, and none that was tried in vain as long as
+// there is another.
+func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.Duration) bool {
+	if fault != "" || len(addrs) == 0 {
+		if fault == "" {
+			fault = "the name has no address"
+		}
+		p.rule(Unresolved, fault)
+		return false
+	}
+	taken, tried := "", 0
+	for _, a := range addrs {
+		a = a.Unmap()
+		i := slices.IndexFunc(others, func(o *peer) bool { return o != p && o.addr == a })
+		switch {
+		case i >= 0:
+			taken = others[i].Name
+		case slices.Contains(p.bad, a):
+			tried++
+		default:
+			p.addr, p.fails = a, 0
+			return true
+		}
+	}
+	if tried == 0 {
+		p.rule(Duplicate, "the same server as "+taken)
+		return false
+	}
+	p.bad = nil // next time all are worth a try
+	if p.state == Refusing {
+		p.after = now + longestKiss
+	}
+	return false
+}
+
+func (p *peer) rule(s State, why string) {
+	p.state, p.why, p.answer, p.believed = s, why, p.answer && s == Used, s == Used
+}
+
+func (p *peer) silent(why string) {
+	p.waiting = false
+	p.rule(Silent, why)
+	if p.fails++; p.fails >= giveUp {
+		p.drop()
+	}
+}
+
+// drop has the next round look for another address.
+func (p *peer) drop() {
+	if p.literal {
+		return
+	}
+	if len(p.bad) == maxBad {
+		p.bad = nil
+	}
+	p.bad, p.addr, p.fails = append(p.bad, p.addr), netip.Addr{}, 0
+}
+
+// kissed heeds the kiss of death (RFC 5905, 7.4): the server is left alone, the longer the more often it says so.
+func (p *peer) kissed(code string, now time.Duration) {
+	p.fails = 0
+	p.pause = min(max(firstKiss, 2*p.pause), longestKiss)
+	switch code {
+	case "DENY", "RSTR":
+		p.rule(Refusing, "it refuses to serve us ("+code+")")
+		if p.literal {
+			p.pause = longestKiss
+		}
+		p.drop()
+	case "RATE":
+		p.rule(Refusing, "it wants to be asked less often (RATE)")
+	default:
+		p.rule(Unfit, fmt.Sprintf("it is not synchronised itself (%.4q)", code))
+		return
+	}
+	p.after = now + p.pause
+}
+
+func (p *peer) answered(s Sample, now time.Duration) {
+	p.last, p.heard, p.fails, p.answer = s, now, 0, true
+	p.reach |= 1
+	p.state, p.why = Undecided, ""
+}
+
+// candidate is what the peer says in the vote.
+func (p *peer) candidate() Candidate { return Candidate{p.last.Offset, p.last.distance()} }

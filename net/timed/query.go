@@ -1,0 +1,86 @@
+package timed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/beevik/ntp"
+	"golang.org/x/sys/unix"
+
+	"resinos/net/clock"
+)
+
+// How long a server and the name servers may take.
+const (
+	askPatience     = 2 * time.Second
+	resolvePatience = 7 * time.Second // Go's resolver gives each of three name servers 5 s; a round is 8 s long
+)
+
+// Answer is what came of asking a server.
+type Answer struct {
+	Sample clock.Sample
+	Kiss   string // the server's code, if it does not want to be asked
+	Fault  string // what went wrong
+}
+
+// Ask asks one server once. raw is the clock that the sample is measured against. It ends early with ctx.
+func Ask(ctx context.Context, server netip.AddrPort, raw func() time.Time) Answer {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, err := ntp.QueryWithOptions(server.String(), ntp.QueryOptions{
+		Timeout: askPatience, GetSystemTime: raw,
+		Dialer: func(_, remote string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "udp", remote)
+			if err == nil {
+				context.AfterFunc(ctx, func() { _ = conn.Close() }) // closed twice, it says so
+			}
+			return conn, err
+		},
+	})
+	if err != nil {
+		return Answer{Fault: say(err)}
+	}
+	err = r.Validate()
+	switch {
+	case r.Stratum == 0: // even with a code that cannot be printed
+		return Answer{Kiss: fmt.Sprintf("%-4.4s", r.KissCode)}
+	case err != nil && errors.Is(err, ntp.ErrInvalidLeapSecond), errors.Is(err, ntp.ErrInvalidStratum):
+		return Answer{Sample: clock.Sample{Stratum: 16}}
+	case err != nil:
+		return Answer{Fault: err.Error()}
+	}
+	return Answer{Sample: clock.Sample{
+		At: r.Timestamps.ClientXmit.Add(r.RTT / 2), Offset: r.ClockOffset, Delay: r.RTT,
+		RootDelay: r.RootDelay, RootDispersion: r.RootDispersion, Stratum: int(r.Stratum),
+	}}
+}
+
+// say makes an error of the network short.
+func say(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return "no answer"
+	case errors.Is(err, unix.ECONNREFUSED):
+		return "nothing listens there"
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
+		return "no route to it"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "there is no such name"
+	case errors.As(err, &dns):
+		return "name not resolved: " + dns.Err
+	}
+	return err.Error()
+}
+
+// Lookup finds the addresses of a name by the system's resolver.
+func Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolvePatience)
+	defer cancel()
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+}

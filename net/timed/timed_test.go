@@ -1,0 +1,543 @@
+package timed
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"resinos/net/clock"
+	"resinos/net/lease"
+	"resinos/net/link/linktest"
+)
+
+var (
+	build     = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	loopback  = netip.MustParseAddr("127.0.0.1")
+	otherHome = netip.MustParseAddr("127.0.0.2")
+	liarHome  = netip.MustParseAddr("127.0.0.3")
+)
+
+// fake is a clock beside the machine's own, which it reads and never touches. What is set of it is only remembered.
+type fake struct {
+	mu     sync.Mutex // guards the rest
+	wrong  time.Duration
+	ppm    float64
+	slewed time.Duration
+	bound  time.Duration
+	steps  int
+	fault  error
+	began  time.Time
+	sets   chan struct{}
+}
+
+func newFake(wrong time.Duration) *fake {
+	return &fake{wrong: wrong, began: time.Now(), sets: make(chan struct{}, 1)}
+}
+
+func (f *fake) Read() clock.Reading {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	return clock.Reading{Boot: time.Minute + now.Sub(f.began), Raw: build.Add(now.Sub(f.began)), Real: now.Round(0).Add(f.wrong)}
+}
+
+func (f *fake) Step(by time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fault != nil {
+		return f.fault
+	}
+	f.steps++
+	f.wrong += by
+	f.tell()
+	return nil
+}
+
+func (f *fake) tell() {
+	select {
+	case f.sets <- struct{}{}:
+	default:
+	}
+}
+
+// set is somebody else's doing.
+func (f *fake) set(by time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wrong += by
+	f.tell()
+}
+
+func (f *fake) Slew(by time.Duration, ppm float64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slewed, f.ppm = by, ppm
+	return nil
+}
+
+func (f *fake) Mark(bound, _ time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bound = bound
+	return nil
+}
+
+func (f *fake) PPM() float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ppm
+}
+
+func (f *fake) Sets() <-chan struct{} { return f.sets }
+
+func (f *fake) error() (time.Duration, int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.wrong, f.steps
+}
+
+// home is a folder for a daemon's files.
+func home(t *testing.T, f *fake) Config {
+	dir := t.TempDir()
+	return Config{
+		Clock: f, Build: build, Defaults: []string{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Status: filepath.Join(dir, "time.json"), Synced: filepath.Join(dir, "synced"), Saved: filepath.Join(dir, "clock"),
+	}
+}
+
+// start runs a daemon until the test ends.
+func start(t *testing.T, cfg Config) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run = %v", err)
+			}
+		})
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// await returns the first status that is as wanted.
+func await(t *testing.T, path string, want func(clock.Status) bool) clock.Status {
+	t.Helper()
+	var s clock.Status
+	var err error
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if s, err = clock.LoadStatus(path); err == nil && want(s) {
+			return s
+		}
+	}
+	t.Fatalf("status does not become as wanted: %+v, %v", s, err)
+	return s
+}
+
+func synced(s clock.Status) bool { return s.Synchronised }
+
+// liar is a small NTP server whose clock is wrong. change may spoil its answers.
+func liar(t *testing.T, home netip.Addr, wrong time.Duration, change func([]byte) []byte) {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(home, 123)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() { // ends with conn
+		in := make([]byte, 128)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(in)
+			if err != nil {
+				return
+			}
+			if n < 48 {
+				continue
+			}
+			out := answer(in, time.Now().Add(wrong))
+			if change != nil {
+				out = change(out)
+			}
+			_, _ = conn.WriteToUDPAddrPort(out, from) // who asked will notice
+		}
+	}()
+}
+
+// answer is an NTP server's packet (RFC 5905, figure 8).
+func answer(question []byte, now time.Time) []byte {
+	stamp := func(t time.Time) uint64 {
+		since := t.Sub(time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC))
+		return uint64(since/time.Second)<<32 | uint64(since%time.Second)<<32/uint64(time.Second)
+	}
+	out := make([]byte, 48)
+	out[0] = 4<<3 | 4 // version 4, server
+	out[1] = 2
+	out[3] = 0xec // precision of a microsecond
+	copy(out[12:], "LIAR")
+	binary.BigEndian.PutUint64(out[16:], stamp(now.Add(-time.Minute)))
+	copy(out[24:32], question[40:48])
+	binary.BigEndian.PutUint64(out[32:], stamp(now))
+	binary.BigEndian.PutUint64(out[40:], stamp(now))
+	return out
+}
+
+// chrony starts Debian's NTP server on an address of the isolated network. It never touches a clock (-x).
+func chrony(t *testing.T, home netip.Addr, stratum int, more string) (stop func()) {
+	t.Helper()
+	program, err := exec.LookPath("chronyd")
+	if err != nil {
+		linktest.Lacking(t, "chronyd: apt-get install chrony")
+	}
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "chrony.conf")
+	text := fmt.Sprintf("local stratum %d\nallow\nbindaddress %s\ncmdport 0\nbindcmdaddress /\npidfile %s/pid\n%s\n", stratum, home, dir, more)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-x", "-d", "-u", "root", "-f", conf)
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			_ = cmd.Process.Kill() // fails only if it has ended
+			_ = cmd.Wait()         // says that it was killed
+		})
+	}
+	t.Cleanup(stop)
+	raw := func() time.Time { return build }
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		a := Ask(t.Context(), netip.AddrPortFrom(home, 123), raw)
+		if a.Fault == "" && a.Sample.Stratum == stratum {
+			return stop
+		}
+		if time.Now().After(end) {
+			t.Fatalf("chronyd does not answer: %+v", a)
+		}
+	}
+}
+
+// isolated is a network of its own with the loopback up.
+func isolated(t *testing.T) bool {
+	t.Helper()
+	if !linktest.Isolate(t) {
+		return false
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("set lo up: %v: %s", err, out)
+	}
+	return true
+}
+
+// Two real servers and one that lies: the clock is stepped once, by what the two say.
+func TestChrony(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	chrony(t, loopback, 3, "")
+	chrony(t, otherHome, 5, "")
+	liar(t, liarHome, 45*24*time.Hour, nil)
+	f := newFake(-300 * 24 * time.Hour)
+	cfg := home(t, f)
+	cfg.Servers = func() string { return liarHome.String() + " " + otherHome.String() }
+	cfg.Defaults = []string{loopback.String()}
+	stop := start(t, cfg)
+	s := await(t, cfg.Status, synced)
+	if wrong, steps := f.error(); wrong.Abs() > 20*time.Millisecond || steps != 1 {
+		t.Errorf("wrong by %v after %d steps", wrong, steps)
+	}
+	if s.By != loopback.String() && s.By != otherHome.String() || s.Stratum != 3 && s.Stratum != 5 || s.Origin != clock.FromNTP || !s.Running("/") {
+		t.Errorf("status = %+v", s)
+	}
+	for _, one := range s.Servers {
+		if liar := one.Name == liarHome.String(); liar && (one.State != clock.FalseTicker || !strings.Contains(one.Why, "45d")) || !liar && one.State != clock.Used {
+			t.Errorf("server = %+v", one)
+		}
+	}
+	if s.LastStep == nil || s.LastStep.By < 299*86400 || s.Steps != 1 {
+		t.Errorf("last step = %+v", s.LastStep)
+	}
+	if _, err := os.Stat(cfg.Synced); err != nil {
+		t.Error(err)
+	}
+	if saved, err := clock.Saved(cfg.Saved); err != nil || time.Since(saved).Abs() > time.Minute {
+		t.Errorf("saved time = %v, %v", saved, err)
+	}
+	stop()
+	// The next life goes on with what this one knew.
+	f.mu.Lock()
+	f.wrong = 0
+	f.mu.Unlock()
+	cfg.Servers, cfg.Defaults = nil, []string{"203.0.113.9"}
+	start(t, cfg)
+	again := await(t, cfg.Status, func(s clock.Status) bool { return len(s.Servers) == 1 && s.Servers[0].State != clock.Unasked })
+	if !again.Synchronised || again.Since != s.Since || again.Steps != 1 {
+		t.Errorf("after a restart: %+v", again)
+	}
+}
+
+// A server that is itself without a clock, one that does not want us, one that speaks nonsense: none counts, each is told apart.
+func TestBadServers(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	spoil := map[string]func([]byte) []byte{
+		"127.0.1.1": func(b []byte) []byte { b[0] |= 3 << 6; b[1] = 0; copy(b[12:], "RATE"); return b },
+		"127.0.1.2": func(b []byte) []byte { b[1] = 0; copy(b[12:], "DENY"); return b },
+		"127.0.1.3": func(b []byte) []byte { b[0] |= 3 << 6; return b },
+		"127.0.1.4": func(b []byte) []byte { b[1] = 16; return b },
+		"127.0.1.5": func(b []byte) []byte { return b[:20] },
+		"127.0.1.6": func(b []byte) []byte { b[24]++; return b }, // an answer to another question
+		"127.0.1.7": func(b []byte) []byte { b[4] = 0x7f; return b },
+		"127.0.1.8": func(b []byte) []byte { b[0] = 4<<3 | 3; return b }, // a question
+		"127.0.1.9": func(b []byte) []byte { clear(b[40:48]); return b },
+	}
+	want := map[string]clock.State{
+		"127.0.1.1": clock.Refusing, "127.0.1.2": clock.Refusing, "127.0.1.3": clock.Unfit, "127.0.1.4": clock.Unfit,
+		"127.0.1.5": clock.Silent, "127.0.1.6": clock.Silent, "127.0.1.7": clock.Silent, "127.0.1.8": clock.Silent, "127.0.1.9": clock.Silent,
+		"127.0.2.1": clock.Silent, "nowhere.test": clock.Unresolved, "127.0.0.3": clock.Unfit, "127.0.0.1": clock.Used,
+	}
+	for addr, change := range spoil {
+		liar(t, netip.MustParseAddr(addr), 0, change)
+	}
+	liar(t, liarHome, -40*365*24*time.Hour, nil) // before the build
+	chrony(t, loopback, 3, "")
+	f := newFake(time.Hour)
+	cfg := home(t, f)
+	for name := range want {
+		cfg.Defaults = append(cfg.Defaults, name)
+	}
+	cfg.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+		return nil, &net.DNSError{Err: "x", IsNotFound: true}
+	}
+	start(t, cfg)
+	s := await(t, cfg.Status, synced)
+	for _, one := range s.Servers {
+		if one.State != want[one.Name] || one.State != clock.Used && one.Why == "" {
+			t.Errorf("%s is %s (%s), want %s", one.Name, one.State, one.Why, want[one.Name])
+		}
+		t.Logf("%s: %s, %s", one.Name, one.State, one.Why)
+	}
+	if wrong, _ := f.error(); wrong.Abs() > 20*time.Millisecond {
+		t.Errorf("wrong by %v", wrong)
+	}
+}
+
+// A server comes with a lease, another dies; somebody sets the clock.
+func TestLeaseAndJump(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	chrony(t, loopback, 3, "")
+	f := newFake(-time.Hour)
+	cfg := home(t, f)
+	leased := make(chan lease.Lease)
+	cfg.Leases = leased
+	cfg.Defaults = []string{"nowhere.test"}
+	cfg.Lookup = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no network") }
+	start(t, cfg)
+	s := await(t, cfg.Status, func(s clock.Status) bool { return len(s.Servers) == 1 && s.Servers[0].State == clock.Unresolved })
+	if s.Synchronised || s.Servers[0].Why != "no network" || s.Trouble == "" {
+		t.Errorf("without a network: %+v", s)
+	}
+	leased <- lease.Lease{Link: "eth0", NTP: []netip.Addr{loopback}, Length: time.Hour}
+	s = await(t, cfg.Status, synced)
+	if s.By != loopback.String() || s.Servers[0].From != "dhcp" {
+		t.Errorf("status = %+v", s)
+	}
+	f.set(2 * time.Hour)
+	s = await(t, cfg.Status, func(s clock.Status) bool { return s.Steps == 2 })
+	if wrong, _ := f.error(); wrong.Abs() > 20*time.Millisecond || !strings.Contains(s.LastStep.Why, "somebody else") {
+		t.Errorf("wrong by %v, last step %+v", wrong, s.LastStep)
+	}
+}
+
+// Hours of life in a moment: the timers are the monotonic ones, the clock is saved once a day, and nothing is written in between.
+func TestDays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(0)
+		cfg := home(t, f)
+		cfg.Defaults = []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
+		asked, saves := 0, 0
+		cfg.Ask = func(_ context.Context, server netip.AddrPort, raw func() time.Time) Answer {
+			f.mu.Lock()
+			asked++
+			f.mu.Unlock()
+			at := raw()
+			time.Sleep(10 * time.Millisecond)
+			return Answer{Sample: clock.Sample{At: at.Add(5 * time.Millisecond), Offset: time.Now().Round(0).Sub(raw()), Delay: 10 * time.Millisecond, Stratum: 2}}
+		}
+		cfg.Save = func(path string, now time.Time) error {
+			saves++
+			return clock.Save(path, now)
+		}
+		// The simulated day begins before the build.
+		cfg.Build = time.Time{}
+		start(t, cfg)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		first := asked
+		if s, err := clock.LoadStatus(cfg.Status); err != nil || !s.Synchronised {
+			t.Errorf("after an hour: %+v, %v", s, err)
+		}
+		if saves != 1 {
+			t.Errorf("%d saves in the first hour", saves)
+		}
+		// A clock that is set to and fro moves no timer of ours.
+		f.set(10 * 365 * 24 * time.Hour)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if asked-first > 3*6 {
+			t.Errorf("%d questions in the minute after a jump of ten years", asked-first)
+		}
+		if wrong, _ := f.error(); wrong.Abs() > time.Second {
+			t.Errorf("wrong by %v", wrong)
+		}
+		time.Sleep(9*24*time.Hour + time.Hour)
+		synctest.Wait()
+		if saves < 9 || saves > 12 {
+			t.Errorf("%d saves in nine days", saves)
+		}
+		if asked > 600 {
+			t.Errorf("%d questions in nine days", asked)
+		}
+		t.Logf("%d questions, %d saves in nine days", asked, saves)
+	})
+}
+
+// A saved time in the future that set the clock wrong is corrected as soon as the servers have set it right.
+func TestGarbageSaved(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	liar(t, loopback, 0, nil) // it tells the truth
+	f := newFake(9 * 365 * 24 * time.Hour)
+	cfg := home(t, f)
+	cfg.Defaults = []string{loopback.String()}
+	if err := clock.Save(cfg.Saved, time.Now().Add(9*365*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	start(t, cfg)
+	await(t, cfg.Status, synced)
+	if saved, err := clock.Saved(cfg.Saved); err != nil || time.Since(saved).Abs() > time.Minute {
+		t.Errorf("saved time = %v, %v", saved, err)
+	}
+}
+
+// A clock that may not be set, a status and a saved time that cannot be written: said, and nothing breaks.
+func TestNothingWorks(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	liar(t, loopback, 0, nil)
+	f := newFake(-time.Hour)
+	f.fault = errors.New("operation not permitted")
+	var mu sync.Mutex
+	var said strings.Builder
+	cfg := home(t, f)
+	cfg.Defaults = []string{loopback.String()}
+	cfg.Log = slog.New(slog.NewTextHandler(locked{&mu, &said}, nil))
+	cfg.Status, cfg.Saved = "/proc/nothing/time.json", "/proc/nothing/clock"
+	stop := start(t, cfg)
+	time.Sleep(3 * time.Second)
+	stop()
+	mu.Lock()
+	defer mu.Unlock()
+	for _, want := range []string{"not permitted", "status of the clock not written", "time not saved"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("log lacks %q:\n%s", want, said.String())
+		}
+	}
+}
+
+type locked struct {
+	mu *sync.Mutex
+	b  *strings.Builder
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func TestSources(t *testing.T) {
+	defaults, err := Defaults()
+	if err != nil || len(defaults) != 4 {
+		t.Fatalf("Defaults = %v, %v", defaults, err)
+	}
+	for _, name := range defaults {
+		if !ValidServer(name) {
+			t.Errorf("default server %q", name)
+		}
+	}
+	got := Sources([]netip.Addr{loopback}, []string{"ntp.example", loopback.String(), defaults[1]}, defaults)
+	want := fmt.Sprint([]clock.Source{{Name: "127.0.0.1", From: "dhcp"}, {Name: "ntp.example", From: "config"}, {Name: defaults[1], From: "config"},
+		{Name: defaults[0], From: "default"}, {Name: defaults[2], From: "default"}, {Name: defaults[3], From: "default"}})
+	if fmt.Sprint(got) != want {
+		t.Errorf("Sources = %v, want %v", got, want)
+	}
+	for name, want := range map[string]bool{"2001:db8::1": true, "192.0.2.1": true, "a.b": true, "0.0.0.0": false, "224.0.1.1": false, "a b": false, "": false, "-x": false, "$(x)": false, "::": false} {
+		if ValidServer(name) != want {
+			t.Errorf("ValidServer(%q) = %v", name, !want)
+		}
+	}
+	l := leases{
+		"eth1": {Link: "eth1", NTP: []netip.Addr{otherHome}, Bound: time.Minute, Length: time.Hour},
+		"eth0": {Link: "eth0", NTP: []netip.Addr{loopback}, Bound: time.Minute, Length: time.Minute},
+	}
+	if got := fmt.Sprint(l.servers(90 * time.Second)); got != "[127.0.0.1 127.0.0.2]" {
+		t.Errorf("servers = %v", got)
+	}
+	if got := fmt.Sprint(l.servers(2 * time.Minute)); got != "[127.0.0.2]" {
+		t.Errorf("servers after a lease has ended = %v", got)
+	}
+}
+
+// The kernel's clock, read only: a test never sets it.
+func TestKernelRead(t *testing.T) {
+	k, err := OpenKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := k.Read()
+	time.Sleep(20 * time.Millisecond)
+	b := k.Read()
+	k.Close()
+	for name, passed := range map[string]time.Duration{"boot": b.Boot - a.Boot, "raw": b.Raw.Sub(a.Raw), "real": b.Real.Sub(a.Real)} {
+		if passed < 19*time.Millisecond || passed > 5*time.Second {
+			t.Errorf("%s: 20 ms took %v", name, passed)
+		}
+	}
+	if off := time.Until(a.Real).Abs(); off > 5*time.Second || a.Boot <= 0 {
+		t.Errorf("reading = %+v", a)
+	}
+	if ppm := k.PPM(); ppm < -500 || ppm > 500 {
+		t.Errorf("PPM = %v", ppm)
+	}
+	select {
+	case <-k.Sets():
+		t.Error("somebody has set the clock of this machine")
+	default:
+	}
+}
