@@ -261,3 +261,47 @@ func TestOddArchives(t *testing.T) {
 		t.Errorf("of a folder that is none: %d parts, %v", len(parts), err)
 	}
 }
+
+// Entries that the ring lost before they came to disk are told between what is there.
+func TestGapBeforeTheRing(t *testing.T) {
+	dir := t.TempDir()
+	ring := writeBoot(t, dir, 3, 10_000, true)
+	folder := filepath.Join(dir, logring.BootFolder(3, [16]byte{0xb3, 0xaa}))
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files[1:] {
+		if err := os.Remove(filepath.Join(folder, file.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: the log answers nobody else")
+		}
+		t.Skip("needs root: the log answers nobody else")
+	}
+	socket := filepath.Join(t.TempDir(), "sock")
+	s, err := Listen(socket, Store{Ring: ring, Archive: dir}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	kept, gone := 0, 0
+	err = Query(ctx, socket, Filter{Boot: "0"}, func(e logring.Entry) error {
+		var n int
+		if _, err := fmt.Sscanf(e.Message, "%d entries were gone", &n); err == nil {
+			gone += n
+		} else {
+			kept++
+		}
+		return nil
+	})
+	if err != nil || gone == 0 || kept+gone != 10_000 {
+		t.Errorf("%d entries and %d told to be gone, %v", kept, gone, err)
+	}
+}
