@@ -28,6 +28,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/notify"
+	"resinos/services/settings"
 )
 
 // applet is one face of the binary. args are those after its name; the result is the exit code.
@@ -44,6 +45,7 @@ func applets() map[string]applet {
 		"logd":     daemon(runLogd),
 		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
+		"configd":  daemon(runConfigd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
 	}
@@ -129,7 +131,7 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 }
 
 func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Log: log}
+	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path, Log: log}
 	if err := parse("netd", args, func(f *flag.FlagSet) {
 		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "resolv.conf to write")
 		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "folder of the leases")
@@ -184,7 +186,7 @@ func runButton(ctx context.Context, log *slog.Logger) {
 const hostKeys = "/etc/ssh/hostkeys"
 
 func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := sshd.Config{HostKeyDir: hostKeys, Log: log, NoAuth: boot.Variant() != "production"}
+	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, NoAuth: boot.Variant() != "production"}
 	if err := parse("sshd", args, func(f *flag.FlagSet) {
 		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
 		f.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")

@@ -46,7 +46,7 @@ func inputs(t *testing.T) Inputs {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
-	in := Inputs{Variant: "development", Cmdline: Cmdline{Root: "x", Slot: "B"}, Config: config.Config{UUID: "0123456789abcdef0123456789abcdef"},
+	in := Inputs{Variant: "development", Cmdline: Cmdline{Root: "x", Slot: "B"}, Config: config.InForce(config.Loaded{Document: config.Empty()}, "0123456789abcdef0123456789abcdef"),
 		Pseudo: table, Binds: binds, Sysctls: sysctls, Disk: "vda", Services: []string{"logd", "containerd"}}
 	for _, name := range []string{"sda", "vda"} { // a second disk with the same labels comes first
 		for i, label := range []string{disk.Boot, disk.RootA, disk.RootB, disk.State, disk.Data} {

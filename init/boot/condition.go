@@ -13,7 +13,7 @@ import (
 
 // facts is what the conditions of services are judged by.
 type facts struct {
-	config  map[string]string // keys of config.json
+	config  map[string]string // keys of config.json, nested ones with dots
 	cmdline []string          // words of the kernel's command line
 	board   string
 }
@@ -27,7 +27,7 @@ type judge struct {
 
 // learn reads the facts anew.
 func (j *judge) learn() *facts {
-	f := &facts{config: config.Values(config.Path), board: osRelease("RESIN_BOARD")}
+	f := &facts{config: config.Load(config.Path).Document.Scalars(), board: osRelease("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
 		f.cmdline = splitWords(string(text))
 	}

@@ -4,17 +4,17 @@ import (
 	"fmt"
 	"strings"
 
-	"resinos/init/config"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/services/settings"
 )
 
 // Inputs is everything that decides how the real root boots.
 type Inputs struct {
 	Variant    string
 	Cmdline    Cmdline
-	Config     config.Config
+	Config     settings.Settings // of config.json
 	Pseudo     []attach.Entry
 	Binds      []persist.Bind
 	Sysctls    []Sysctl
@@ -125,8 +125,6 @@ func planSysctls(in Inputs) []string {
 func planLocate(in Inputs) []string {
 	return []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot, in.Disk, slotTarget)}
 }
-
-func planHostname(in Inputs) []string { return []string{"host name " + in.Config.DerivedHostname()} }
 
 func planServices(in Inputs) []string {
 	return []string{"load " + strings.Join(in.Services, ", ")}

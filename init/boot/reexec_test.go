@@ -19,7 +19,7 @@ import (
 // TestStateRoundTrip: all that the next life needs comes through the memory file whole, descriptors included.
 func TestStateRoundTrip(t *testing.T) {
 	in := inputs(t)
-	in.Config.Hostname = "x"
+	in.Config.Unknown = []string{"x"}
 	pipe, err := os.CreateTemp(t.TempDir(), "pipe")
 	if err != nil {
 		t.Fatal(err)

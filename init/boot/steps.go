@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +59,6 @@ func steps() []step {
 		{"saved clock", Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
 		{"mark boot", Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
-		{"machine id", Ignorable, planText("write " + machineID + " unless it holds one"), (*system).machineID},
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
@@ -68,7 +66,8 @@ func steps() []step {
 		{"watchdog", Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
 		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "tell how the boot before this one ended"), (*system).lastBoot},
 		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
-		{"read config.json", Degraded, planText("read " + config.Path + "; defaults for what is missing or wrong"), (*system).readConfig},
+		{"read config.json", Degraded, planText("read " + config.Path + ", else its last good copy; defaults for what is missing or wrong"), (*system).readConfig},
+		{"identity", Degraded, planIdentity, (*system).identity},
 		{"hostname", Ignorable, planHostname, (*system).hostname},
 		{"load services", Degraded, planServices, (*system).loadServices},
 	}
@@ -83,6 +82,7 @@ type system struct {
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec
+	loaded  config.Loaded // what Config was made of
 	pipe    *os.File      // PID 1's log pipe
 	dog     *watchdog.Dog // nil: the board has none
 	traces  Traces        // of the last boot
@@ -254,35 +254,6 @@ func (s *system) bindPersistent() error {
 	return errors.Join(faults...)
 }
 
-// machineID gives the device a stable random name on its first boot. The file is a bind mount and cannot be replaced by
-// rename; one block of it is written at once, and what a power cut leaves incomplete is written anew.
-func (s *system) machineID() error {
-	text, err := os.ReadFile(machineID)
-	if err != nil {
-		return err
-	}
-	if id := strings.TrimSpace(string(text)); len(id) == 32 && strings.Trim(id, "0123456789abcdef") == "" {
-		return nil
-	}
-	// The kernel's generator answers here even before its pool is full, where getrandom would hold up the boot.
-	random, err := os.ReadFile("/proc/sys/kernel/random/uuid")
-	if err != nil {
-		return err
-	}
-	id := bytes.ReplaceAll(bytes.TrimSpace(random), []byte("-"), nil)
-	return rewrite(machineID, string(id)+"\n")
-}
-
-// rewrite replaces the content of a file in place and waits for the disk.
-func rewrite(path, content string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
 // loopback sets the link lo up, which gives it its addresses. Engine and DNS listen there.
 func (s *system) loopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -364,22 +335,6 @@ func (s *system) pstore() (string, error) {
 		return "", err
 	}
 	return takePanic(pstoreDir)
-}
-
-func (s *system) readConfig() (err error) {
-	s.Config, err = config.Read(config.Path)
-	return err
-}
-
-func (s *system) hostname() error {
-	name := s.Config.DerivedHostname()
-	if err := unix.Sethostname([]byte(name)); err != nil {
-		return fmt.Errorf("set host name: %w", err)
-	}
-	if text, err := os.ReadFile(hostnameFile); err == nil && strings.TrimSpace(string(text)) == name {
-		return nil
-	}
-	return rewrite(hostnameFile, name+"\n")
 }
 
 // loadServices reads the shipped definitions and what the owner's say about them.

@@ -1,183 +1,162 @@
-// Package config owns config.json on the boot partition: which keys there are and what stands in for those that are missing or wrong.
-// It never writes the file and never fails: a device must boot whatever a person or a power cut left in it.
-// Read Config first.
+// Package config owns config.json on the boot partition: which keys there are, what stands in for those that are missing or wrong,
+// and how the file is changed without ever being lost.
+//
+// It never overwrites a file that cannot be parsed, never drops a key that it does not know, and reading never fails: a device must
+// boot whatever a person or a power cut left there. Read Keys first, then Load.
 package config
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"slices"
 	"strings"
+
+	"resinos/services/settings"
 )
 
-// Path is where the file lies on the device.
-const Path = "/mnt/boot/config.json"
-
-// maxSize is far above any real file; a larger one is somebody's accident.
-const maxSize = 1 << 20
-
-// Config is what PID 1 wants from config.json; other programs read their own keys.
-type Config struct {
-	Hostname          string `json:"hostname"`          // empty: derive it
-	UUID              string `json:"uuid"`              // 32 hex digits; empty: the device has none yet
-	PersistentLogging bool   `json:"persistentLogging"` // keep the log on resin-data
-}
-
-// Read reads the file at path. It always returns a usable Config; the error says what of the file could not be used.
-// A missing file is no error.
-func Read(path string) (Config, error) {
-	text, err := read(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Config{}, nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read config: %w", err)
-	}
-	c, err := Parse(text)
-	if err != nil {
-		return c, fmt.Errorf("read config %s: %w", path, err)
-	}
-	return c, nil
-}
-
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading: nothing to lose
-	return io.ReadAll(io.LimitReader(f, maxSize+1))
-}
-
-// Values reads every key of the file whose value is a string, a number or a boolean, as text. A file that is missing or
-// cannot be parsed has none.
-func Values(path string) map[string]string {
-	text, err := read(path)
-	if err != nil || len(text) > maxSize {
-		return nil
-	}
-	var keys map[string]json.RawMessage
-	if json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &keys) != nil {
-		return nil
-	}
-	values := make(map[string]string, len(keys))
-	for key, raw := range keys {
-		var s string
-		switch err := json.Unmarshal(raw, &s); {
-		case string(raw) == "null":
-		case err == nil:
-			values[key] = s
-		case raw[0] != '{' && raw[0] != '[':
-			values[key] = string(raw)
+// Effective says what a document puts in force: values, defaults and faults, key by key. A bad value costs only its own key.
+func Effective(d Document, source settings.From) settings.Settings {
+	s := settings.Settings{Source: source, Values: map[string]settings.Value{}, Faults: map[string]string{}}
+	keys := Keys()
+	for _, k := range keys {
+		value, from, err := k.effective(d, source)
+		if err != nil {
+			s.Faults[k.Name] = err.Error()
+		}
+		if value != nil {
+			s.Values[k.Name] = settings.Value{JSON: value, From: from}
 		}
 	}
-	return values
+	for _, key := range d.twice() {
+		s.Faults[key] = strings.TrimPrefix(s.Faults[key]+"; written twice, the last one counts", "; ")
+	}
+	d.leaves(func(leaf string, _ json.RawMessage) {
+		if !slices.ContainsFunc(keys, func(k Key) bool { return k.covers(leaf) }) && !slices.Contains(s.Unknown, leaf) {
+			s.Unknown = append(s.Unknown, leaf)
+		}
+	})
+	return s
 }
 
-// Parse reads the keys one by one, so that a bad value costs only its own key. Unknown keys belong to others and are
-// skipped; strings stand for booleans too ("true"), as the reference system tolerates them.
-func Parse(text []byte) (Config, error) {
-	if len(text) > maxSize {
-		return Config{}, fmt.Errorf("parse config: longer than %d bytes", maxSize)
+func (k Key) effective(d Document, source settings.From) (json.RawMessage, settings.From, error) {
+	var standing json.RawMessage
+	if k.Default != "" {
+		standing = json.RawMessage(k.Default)
 	}
-	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // editors on other systems begin with a byte order mark
-	if len(bytes.TrimSpace(text)) == 0 {
-		return Config{}, errors.New("parse config: the file is empty")
+	raw, written := d.Get(k.Name)
+	if !written {
+		return standing, settings.Default, nil
 	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(text, &keys); err != nil {
-		return Config{}, fmt.Errorf("parse config: %w", err)
+	value, err := k.judge(raw)
+	if value == nil {
+		return standing, settings.Default, err
 	}
-	var c Config
-	faults := []error{
-		pick(keys, "hostname", &c.Hostname, hostname),
-		pick(keys, "uuid", &c.UUID, uuid),
-		pick(keys, "persistentLogging", &c.PersistentLogging, boolean),
+	text, marshal := json.Marshal(value)
+	if marshal != nil {
+		return standing, settings.Default, marshal
 	}
-	if err := errors.Join(faults...); err != nil {
-		return c, fmt.Errorf("parse config: %w", err)
-	}
-	return c, nil
+	return text, source, err
 }
 
-func pick[T any](keys map[string]json.RawMessage, name string, into *T, parse func(json.RawMessage) (T, error)) error {
-	raw, found := keys[name]
-	if !found || string(raw) == "null" {
+// judge returns what of a written value can be used, nil for nothing.
+func (k Key) judge(raw json.RawMessage) (any, error) {
+	value, set, err := k.Kind.read(raw)
+	if err != nil || !set {
+		return nil, err
+	}
+	if k.fit == nil {
+		return value, nil
+	}
+	return k.fit(value)
+}
+
+// Check judges a value before it is written. The error says what is wrong with it.
+func Check(key string, raw json.RawMessage) error {
+	k, known := Find(key)
+	if !known {
 		return nil
 	}
-	v, err := parse(raw)
-	if err != nil {
-		return fmt.Errorf("key %s: %w", name, err)
+	if _, err := k.judge(raw); err != nil {
+		return fmt.Errorf("key %s: %w", key, err)
 	}
-	*into = v
 	return nil
 }
 
-func text(raw json.RawMessage) (string, error) {
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", errors.New("want a string")
-	}
-	return s, nil
-}
-
-func boolean(raw json.RawMessage) (bool, error) {
-	switch strings.Trim(string(raw), `"`) {
-	case "true", "1":
-		return true, nil
-	case "false", "0", "":
-		return false, nil
-	}
-	return false, errors.New("want true or false")
-}
-
-func uuid(raw json.RawMessage) (string, error) {
-	s, err := text(raw)
-	if err != nil || s == "" {
-		return "", err
-	}
-	s = strings.ToLower(s)
-	if len(s) < 32 || strings.Trim(s, "0123456789abcdef") != "" {
-		return "", errors.New("want at least 32 hex digits")
-	}
-	return s, nil
-}
-
-func hostname(raw json.RawMessage) (string, error) {
-	s, err := text(raw)
-	if err != nil || s == "" {
-		return "", err
-	}
-	if !ValidHostname(s) {
-		return "", fmt.Errorf("%.80q is not a host name: letters, digits and hyphens, at most 63", s)
-	}
-	return s, nil
-}
-
-// ValidHostname reports whether s is one label of a name in the DNS (RFC 1123, section 2.1).
-func ValidHostname(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for _, r := range s {
-		if r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
-			return false
+// Encode turns what a person types for a key into JSON: for keys we know by their kind, else JSON if it is JSON, and text if not.
+func Encode(key, typed string) json.RawMessage {
+	k, _ := Find(key)
+	raw := json.RawMessage(typed)
+	switch k.Kind {
+	case Text, Words: // a host may be called 007, a password true
+		return json.RawMessage(quote(typed))
+	case Flag:
+		if v, err := readFlag(json.RawMessage(quote(typed))); err == nil {
+			return fmt.Appendf(nil, "%v", v)
+		}
+	case Number:
+		if v, err := readNumber(json.RawMessage(quote(typed))); err == nil {
+			return fmt.Appendf(nil, "%d", v)
+		}
+	case Lines:
+		if !strings.HasPrefix(typed, "[") {
+			return json.RawMessage("[" + quote(typed) + "]")
 		}
 	}
-	return true
+	if json.Valid(raw) {
+		return raw
+	}
+	return json.RawMessage(quote(typed))
 }
 
-// DerivedHostname is the name the device goes by: the configured one, else the first seven digits of its UUID, else resinos.
-func (c Config) DerivedHostname() string {
-	switch {
-	case c.Hostname != "":
-		return c.Hostname
-	case len(c.UUID) >= 7:
-		return c.UUID[:7]
+// Scalars lists every string, number and boolean of the document as text, by its key with dots.
+func (d Document) Scalars() map[string]string {
+	all := map[string]string{}
+	d.leaves(func(key string, raw json.RawMessage) {
+		if s, err := readText(raw); err == nil && string(raw) != "null" {
+			all[key] = s
+		} else if t := string(raw); t == "true" || t == "false" {
+			all[key] = t
+		}
+	})
+	return all
+}
+
+// Hostname is the name a device goes by: the configured one, else the first seven digits of its uuid, else resinos.
+func Hostname(s settings.Settings) string {
+	if name := s.Text("hostname"); name != "" {
+		return name
+	}
+	if id := s.Text("uuid"); len(id) >= 7 {
+		return id[:7]
 	}
 	return "resinos"
+}
+
+// InForce is Effective for a device: what it has made itself fills in what nobody has said. identity is its uuid, empty if it has
+// none yet.
+func InForce(l Loaded, identity string) settings.Settings {
+	s := Effective(l.Document, l.Source)
+	if l.Fault != nil {
+		s.Fault = l.Fault.Error()
+	}
+	if _, said := s.Values["uuid"]; !said && identity != "" {
+		s.Values["uuid"] = settings.Value{JSON: json.RawMessage(quote(identity)), From: settings.Generated}
+	}
+	if _, said := s.Values["hostname"]; !said {
+		s.Values["hostname"] = settings.Value{JSON: json.RawMessage(quote(Hostname(s))), From: settings.Generated}
+	}
+	return s
+}
+
+// Identity is the uuid that a device has been given: that of what was loaded from path, else that of the last good copy, so that a
+// file which was replaced by one without a uuid leaves the device what it is. Empty if there is neither.
+func Identity(path string, l Loaded) string {
+	if id := Effective(l.Document, l.Source).Text("uuid"); id != "" || l.Source != settings.File {
+		return id
+	}
+	good, err := Good(path)
+	if err != nil {
+		return ""
+	}
+	return Effective(good, settings.LastGood).Text("uuid")
 }

@@ -23,14 +23,15 @@ type command struct {
 
 // The themes of the overview, in its order.
 const (
-	looking  = "look"
-	changing = "change"
-	defining = "service files"
-	booting  = "boot"
-	powering = "the device"
+	looking     = "look"
+	changing    = "change"
+	defining    = "service files"
+	configuring = "config.json"
+	booting     = "boot"
+	powering    = "the device"
 )
 
-func themes() []string { return []string{looking, changing, defining, booting, powering} }
+func themes() []string { return []string{looking, changing, configuring, defining, booting, powering} }
 
 func commands() []command {
 	return []command{
@@ -46,6 +47,8 @@ func commands() []command {
 		{"restart", changing, "[-n] NAME...", "stop and start services", "osctl restart manager", change("restart")},
 		{"reload", changing, "[-n] NAME...", "have services read their configuration again", "osctl reload web", change("reload")},
 		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "send a signal to the main process of services", "osctl kill --signal HUP netd\nosctl kill --all web         every process of it", kill},
+
+		configCommand(),
 
 		{"check", defining, "[--root DIR] [--json] FILE...", "check service files before they are used; works on any machine", "osctl check /etc/resinos/services/web.toml", check},
 		{"show", defining, "[--json] NAME", "show the definition in force and the files it comes from", "osctl show netd", show},

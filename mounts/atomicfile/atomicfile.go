@@ -10,49 +10,60 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
-// Suffix ends the name of the file that is written aside. One that is found at boot is the rest of a power cut and may be removed.
+// Suffix ends the name of the file that is written aside. One that is found at boot is the rest of a power cut; the next Write removes it
+// if it may be.
 const Suffix = ".new"
 
 // Write replaces the file at path by content. When it returns nil, content and name have reached the disk.
 // Two writers of one path must not run at once: they would share the file that is written aside.
 func Write(path string, content []byte, mode fs.FileMode) error {
-	return write(disk{}, path, content, mode)
+	return WriteTo(Disk{}, path, content, mode)
 }
 
-// system is what write asks of the operating system, so that a test can cut the power between any two calls.
-type system interface {
-	create(path string, content []byte, mode fs.FileMode) error // returns after fsync
-	rename(from, to string) error
-	syncDir(path string) error
-	remove(path string) error
+// System is what Write asks of the operating system, so that a test can cut the power between any two calls
+// (atomicfiletest.Cut).
+type System interface {
+	Create(path string, content []byte, mode fs.FileMode) error // returns after fsync
+	Rename(from, to string) error                               // returns after fsync of the file under its new name
+	SyncDir(path string) error
+	Remove(path string) error
 }
 
-func write(sys system, path string, content []byte, mode fs.FileMode) error {
+// WriteTo is Write on another System than Disk.
+func WriteTo(sys System, path string, content []byte, mode fs.FileMode) error {
 	aside := path + Suffix
-	if err := sys.create(aside, content, mode); err != nil {
+	if err := sys.Create(aside, content, mode); errors.Is(err, errShared) {
+		return fmt.Errorf("write %s: %w", path, err) // removing it is what must not happen
+	} else if err != nil {
 		return fmt.Errorf("write %s: %w", path, errors.Join(err, dropAside(sys, aside)))
 	}
-	if err := sys.rename(aside, path); err != nil {
+	if err := sys.Rename(aside, path); err != nil {
 		return fmt.Errorf("replace %s: %w", path, errors.Join(err, dropAside(sys, aside)))
 	}
-	if err := sys.syncDir(filepath.Dir(path)); err != nil {
+	if err := sys.SyncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("sync folder of %s: %w", path, err)
 	}
 	return nil
 }
 
-func dropAside(sys system, aside string) error {
-	if err := sys.remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func dropAside(sys System, aside string) error {
+	if err := sys.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-type disk struct{}
+// Disk is the real System.
+type Disk struct{}
 
-func (disk) create(path string, content []byte, mode fs.FileMode) error {
+// Create writes a file that was not there.
+func (Disk) Create(path string, content []byte, mode fs.FileMode) error {
+	if shared, err := sharesBlocks(path, strings.TrimSuffix(path, Suffix)); err != nil || shared {
+		return errors.Join(err, errShared)
+	}
 	// Left-overs of a power cut may be a symlink on a partition that strangers wrote: never follow one.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -68,11 +79,25 @@ func (disk) create(path string, content []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-func (disk) rename(from, to string) error { return os.Rename(from, to) }
+// Rename takes care of FAT, where a folder entry is three things on the disk. The old file is held open until the entry has
+// reached the disk, for its blocks are freed with its last reference: an entry must never lead to blocks that are free. And the
+// entry itself is written with the file's inode, not with the folder (vfat_rename in the kernel marks it dirty, no more).
+func (d Disk) Rename(from, to string) error {
+	old, err := os.Open(to)
+	if err == nil {
+		defer old.Close() // opened for reading: nothing to lose
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return d.SyncDir(to) // any fsync will do
+}
 
-func (disk) remove(path string) error { return os.Remove(path) }
+// Remove removes a file.
+func (Disk) Remove(path string) error { return os.Remove(path) }
 
-func (disk) syncDir(path string) error {
+// SyncDir waits until what a folder or file says has reached the disk.
+func (Disk) SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package atomicfile
+package atomicfile_test
 
 import (
 	"errors"
@@ -9,68 +9,31 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/atomicfile"
+	"resinos/mounts/atomicfile/atomicfiletest"
 )
-
-// cut is a system whose power fails at the nth call: that call half happens, and none after it.
-type cut struct {
-	disk
-	calls *[]string
-	at    int
-}
-
-var errCut = errors.New("power cut")
-
-func (c cut) step(name string) bool {
-	*c.calls = append(*c.calls, name)
-	return len(*c.calls) > c.at
-}
-
-func (c cut) create(path string, content []byte, mode fs.FileMode) error {
-	if c.step("create") {
-		if len(*c.calls) == c.at+1 {
-			os.WriteFile(path, content[:len(content)/2], mode)
-		}
-		return errCut
-	}
-	return c.disk.create(path, content, mode)
-}
-
-func (c cut) rename(from, to string) error {
-	if c.step("rename") {
-		return errCut
-	}
-	return c.disk.rename(from, to)
-}
-
-func (c cut) syncDir(path string) error {
-	if c.step("sync folder") {
-		return errCut
-	}
-	return c.disk.syncDir(path)
-}
-
-func (c cut) remove(path string) error { return errCut } // there is no power to clean up with
 
 func TestWriteSurvivesCutAtEveryStep(t *testing.T) {
 	order := []string{"create", "rename", "sync folder"}
 	for at := 0; at <= len(order); at++ {
 		path := filepath.Join(t.TempDir(), "config.json")
-		if err := Write(path, []byte("the old content"), 0o600); err != nil {
+		if err := atomicfile.Write(path, []byte("the old content"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var calls []string
-		err := write(cut{calls: &calls, at: at}, path, []byte("the new content"), 0o600)
+		cut := &atomicfiletest.Cut{At: at}
+		err := atomicfile.WriteTo(cut, path, []byte("the new content"), 0o600)
 		if (err == nil) != (at == len(order)) {
 			t.Errorf("cut at call %d: error %v", at, err)
 		}
-		if !slices.Equal(calls, order[:min(at+1, len(order))]) {
-			t.Errorf("cut at call %d: calls %q, want a prefix of %q", at, calls, order)
+		if !slices.Equal(cut.Calls, order[:min(at+1, len(order))]) {
+			t.Errorf("cut at call %d: calls %q, want a prefix of %q", at, cut.Calls, order)
 		}
 		got, err := os.ReadFile(path)
 		if s := string(got); err != nil || s != "the old content" && s != "the new content" {
 			t.Errorf("cut at call %d: file holds %q, %v", at, s, err)
 		}
-		if err := Write(path, []byte("after the cut"), 0o600); err != nil {
+		if err := atomicfile.Write(path, []byte("after the cut"), 0o600); err != nil {
 			t.Errorf("cut at call %d: next write: %v", at, err)
 		}
 	}
@@ -83,10 +46,10 @@ func TestWriteDoesNotFollowLink(t *testing.T) {
 	if err := os.WriteFile(victim, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(victim, path+Suffix); err != nil {
+	if err := os.Symlink(victim, path+atomicfile.Suffix); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(path, []byte("new"), 0o640); err != nil {
+	if err := atomicfile.Write(path, []byte("new"), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(victim); string(got) != "secret" {
@@ -107,16 +70,16 @@ func TestWriteOnFullDiskKeepsOldFile(t *testing.T) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	path := filepath.Join(dir, "state")
-	if err := Write(path, []byte("old"), 0o600); err != nil {
+	if err := atomicfile.Write(path, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(path, make([]byte, 128<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
+	if err := atomicfile.Write(path, make([]byte, 128<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("Write of 128 KiB on a 64 KiB disk = %v, want ENOSPC", err)
 	}
 	if got, err := os.ReadFile(path); string(got) != "old" {
 		t.Errorf("file holds %q, %v, want the old content", got, err)
 	}
-	if _, err := os.Stat(path + Suffix); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path + atomicfile.Suffix); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("temporary file is left behind: %v", err)
 	}
 }

@@ -92,12 +92,11 @@ func (d *daemon) look(at time.Duration, index int) {
 func (d *daemon) claim(at time.Duration, p link.Profile, actual link.Actual) *claim {
 	l := actual.Link
 	hardware, _ := net.ParseMAC(l.Hardware) // the kernel wrote it
-	hostname, _ := os.Hostname()            // without one we send none
 	c := &claim{
 		link: l, metric: p.MetricFor(l), mtu: l.MTU,
 		log: d.cfg.Log.With("link", l.Name),
 		machine: lease.New(lease.Config{
-			Link: l.Name, Hardware: hardware, Hostname: hostname, Hold: d.cfg.Hold, Random: random,
+			Link: l.Name, Hardware: hardware, Hostname: d.hostname(), Hold: d.cfg.Hold, Random: random,
 		}),
 	}
 	c.link.Carrier = false // so that settle tells the machine
@@ -151,8 +150,7 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 	c.link = actual.Link
 	switch {
 	case c.link.Carrier && !had:
-		hostname, _ := os.Hostname() // without one we send none
-		c.machine.SetHostname(hostname)
+		c.machine.SetHostname(d.hostname())
 		d.step(at, c, lease.Carrier, nil)
 	case !c.link.Carrier && had:
 		c.log.Info("carrier lost")
@@ -276,7 +274,7 @@ func (d *daemon) writeResolv() {
 			})
 		}
 	}
-	if err := resolv.Write(d.cfg.ResolvPath, resolv.Render(sources)); err != nil {
+	if err := resolv.Write(d.cfg.ResolvPath, resolv.Render(d.wish.sources(sources))); err != nil {
 		d.cfg.Log.Warn("resolv.conf not written", "error", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ import (
 type Config struct {
 	ResolvPath string            // resolv.conf
 	LeaseDir   string            // one file per link with its last lease, in /run
+	Settings   string            // where the owner's settings are published; empty: nobody has any
 	Log        *slog.Logger      // nil: silence
 	OnLease    func(lease.Lease) // called one at a time, after the link has been configured; may block
 	Profiles   []link.Profile    // nil: link.Defaults
@@ -59,6 +61,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg:      cfg.withDefaults(),
 		claims:   map[int]*claim{},
 		messages: make(chan message),
+		wishes:   make(chan wished),
 	}
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -79,6 +82,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := notify.Ready(); err != nil {
 		d.cfg.Log.Warn("readiness not told", "error", err)
 	}
+	if d.cfg.Settings != "" {
+		following, stop := context.WithCancel(ctx)
+		var beside sync.WaitGroup
+		beside.Go(func() { d.follow(following) })
+		defer beside.Wait()
+		defer stop()
+	}
 	return d.serve(ctx, w.changes)
 }
 
@@ -88,6 +98,8 @@ type daemon struct {
 	claims    map[int]*claim // by index of the link
 	messages  chan message   // from the receivers of the claims
 	announcer *announcer
+	wishes    chan wished
+	wish      wish // the owner's
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
@@ -110,6 +122,9 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 			}
 		case m := <-d.messages:
 			d.receive(now(), m)
+		case w := <-d.wishes:
+			d.take(now(), w.wish)
+			close(w.taken)
 		case <-timer.C:
 			d.tick(now())
 		}

@@ -27,6 +27,8 @@ type device struct {
 	log    *logBuffer
 	leases chan lease.Lease
 	stop   func()
+
+	settings string // where the owner's are published
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -67,6 +69,7 @@ func (d *device) config() Config {
 		OnLease:    func(l lease.Lease) { d.leases <- l },
 		Profiles:   []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
 		Hold:       2 * time.Second,
+		Settings:   d.settings,
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package sshd owns the ssh server of development images: root logs in without a password, gets a shell, commands,
 // sftp and forwarded ports.
 //
-// It never runs on a production image: Run refuses to begin unless NoAuth says that everyone may enter. It uses
+// It lets nobody in unless told so: either NoAuth says that everyone may enter, or the owner's settings name keys. It uses
 // golang.org/x/crypto/ssh directly; gliderlabs/ssh blocks its request loop on a window change that nobody takes,
 // rewrites line ends of a raw terminal, and cuts a forwarded connection when one side has finished sending.
 //
@@ -31,7 +31,8 @@ type Config struct {
 	Passed     int    // descriptor of a listening socket that somebody else keeps open; 0: there is none
 	HostKeyDir string // where the host key is kept; it is made there once
 	Shell      string // empty: "/bin/sh"
-	NoAuth     bool   // root needs no password; must be set
+	NoAuth     bool   // root needs neither password nor key
+	Settings   string // where the owner's settings are published, which name keys; empty: nobody has any
 	Log        *slog.Logger
 
 	HandshakeTimeout time.Duration // 0: defaultHandshake
@@ -83,8 +84,8 @@ func (c Config) withDefaults() Config {
 // when it was idle for too long. It fails if it cannot begin.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
-	if !cfg.NoAuth {
-		return errors.New("serve ssh: nobody could log in: NoAuth is not set and there are no keys")
+	if !cfg.NoAuth && cfg.Settings == "" {
+		return errors.New("serve ssh: nobody could log in: NoAuth is not set and nobody names keys")
 	}
 	l, err := cfg.listen()
 	if err != nil {
@@ -132,6 +133,13 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 		s.door.close()
 	})
 	defer stop()
+	if cfg.Settings != "" {
+		following, stop := context.WithCancel(ctx)
+		var beside sync.WaitGroup
+		beside.Go(func() { s.keys.follow(following, cfg) })
+		defer beside.Wait()
+		defer stop()
+	}
 	if err := notify.Ready(); err != nil {
 		cfg.Log.Warn("readiness not told", "error", err)
 	}
@@ -147,6 +155,7 @@ type server struct {
 	ssh     *ssh.ServerConfig
 	home    string
 	door    *door
+	keys    keyring        // of the owner
 	running sync.WaitGroup // the connections
 }
 
@@ -166,12 +175,19 @@ func (s *server) protocol(key ssh.Signer) *ssh.ServerConfig {
 				"aes128-ctr", "aes256-ctr"},
 			MACs: []string{"hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"},
 		},
-		ServerVersion:        "SSH-2.0-resinOS",
-		MaxAuthTries:         6,
-		NoClientAuth:         true,
-		NoClientAuthCallback: onlyRoot,
+		ServerVersion: "SSH-2.0-resinOS",
+		MaxAuthTries:  6,
+		PublicKeyCallback: func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if !s.keys.has(key) {
+				return nil, errors.New("log in: the key is not one of os.sshKeys")
+			}
+			return onlyRoot(c)
+		},
+	}
+	if s.cfg.NoAuth {
+		config.NoClientAuth, config.NoClientAuthCallback = true, onlyRoot
 		// Some libraries do not try "none" and send an empty password straight away.
-		PasswordCallback: func(c ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return onlyRoot(c) },
+		config.PasswordCallback = func(c ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return onlyRoot(c) }
 	}
 	config.AddHostKey(key)
 	return config

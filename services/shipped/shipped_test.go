@@ -13,9 +13,9 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "containerd devd logd manager netd",
-		"development": "containerd devd getty logd manager netd sshd",
-		"standalone":  "containerd devd getty logd manager netd sshd",
+		"production":  "configd containerd devd logd manager netd",
+		"development": "configd containerd devd getty logd manager netd sshd",
+		"standalone":  "configd containerd devd getty logd manager netd sshd",
 	} {
 		files, err := Variant(variant)
 		if err != nil {

@@ -1,0 +1,152 @@
+package boot
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/init/config"
+	"resinos/init/identity"
+	"resinos/services/settings"
+	"resinos/services/spec"
+)
+
+// machineStandIn is shown as the machine id when resin-state cannot keep one.
+const machineStandIn = runtimeDir + "/machine-id"
+
+// readConfig takes what is in force from config.json or its last good copy. A device without either has defaults.
+func (s *system) readConfig() error {
+	s.loaded = config.Load(config.Path)
+	s.Config = config.InForce(s.loaded, "")
+	if s.loaded.Fault != nil {
+		return s.loaded.Fault
+	}
+	var faults []error
+	for key, fault := range s.Config.Faults {
+		faults = append(faults, fmt.Errorf("key %s: %s", key, fault))
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("read config %s: %w", config.Path, errors.Join(faults...))
+	}
+	return nil
+}
+
+// identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json by configd,
+// when the boot is over.
+func (s *system) identity() error {
+	text, err := os.ReadFile(machineID)
+	if err != nil {
+		text = nil // then there is none
+	}
+	d := identity.Device{
+		Known: config.Identity(config.Path, s.loaded), Kept: string(text), Lasts: err == nil && lasts(machineID),
+		SaveMachine: func(id string) error { return rewrite(machineID, id+"\n") },
+		SaveUUID:    saveUUID,
+		StandIn:     showMachineID,
+		Random:      random,
+	}
+	id, fault := d.Settle()
+	s.Config = config.InForce(s.loaded, id.UUID)
+	return fault
+}
+
+// lasts reports whether a file is on a disk that can be written.
+func lasts(path string) bool {
+	var where unix.Statfs_t
+	err := unix.Statfs(path, &where)
+	return err == nil && where.Type != unix.TMPFS_MAGIC && where.Flags&unix.ST_RDONLY == 0
+}
+
+// random makes 128 random bits in hex. The kernel's generator answers here even before its pool is full, where getrandom would
+// hold up the boot; a UUID of it has 122 of them, so two are mixed.
+func random() (string, error) {
+	h := sha256.New()
+	for range 2 {
+		text, err := os.ReadFile("/proc/sys/kernel/random/uuid")
+		if err != nil {
+			return "", err
+		}
+		h.Write(text)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+func saveUUID(id string) error {
+	store := config.Store{Path: config.Path}
+	if !store.Lasts() {
+		return errors.New("resin-boot cannot be written")
+	}
+	return store.Update(func(d config.Document) (config.Document, error) {
+		return d.With("uuid", json.RawMessage(`"`+id+`"`))
+	})
+}
+
+// showMachineID lays a machine id from RAM over the place of the one that is kept.
+func showMachineID(id string) error {
+	if err := os.WriteFile(machineStandIn, []byte(id+"\n"), 0o444); err != nil {
+		return fmt.Errorf("show machine id: %w", err)
+	}
+	if err := unix.Mount(machineStandIn, machineID, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("show machine id: %w", err)
+	}
+	return nil
+}
+
+// hostname sets the name, and publishes what is in force for the daemons to come.
+func (s *system) hostname() error {
+	fault := SetHostname(config.Hostname(s.Config))
+	_, err := settings.Publish(settings.Path, s.Config)
+	taken := settings.Take(settings.Path, "init", s.Config, []string{"hostname", "uuid"}, Now(), fault)
+	return errors.Join(fault, err, taken)
+}
+
+// SetHostname gives the device a name, and writes it to the file that tells it. The file says nothing that is not derived again at
+// the next boot, so nobody waits for the disk.
+func SetHostname(name string) error {
+	if have, err := os.Hostname(); err != nil || have != name {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			return fmt.Errorf("set host name: %w", err)
+		}
+	}
+	if text, err := os.ReadFile(hostnameFile); err == nil && strings.TrimSpace(string(text)) == name {
+		return nil
+	}
+	f, err := os.OpenFile(hostnameFile, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(name + "\n")
+	return errors.Join(err, f.Close())
+}
+
+// Services reads the service files that are in force.
+func Services() ([]spec.Spec, []error) { return readServices() }
+
+// rewrite replaces the content of a file in place and waits for the disk. The files it is for are bind mounts, which cannot be
+// replaced by rename: one block is written at once, and what a power cut leaves incomplete is told by its length.
+func rewrite(path, content string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func planHostname(in Inputs) []string {
+	return []string{"host name " + config.Hostname(in.Config), "publish what is in force in " + settings.Path}
+}
+
+func planIdentity(Inputs) []string {
+	return []string{
+		"write " + machineID + " unless it holds one",
+		"uuid of " + config.Path + ", else of its last good copy, else derived from the machine id",
+		"if resin-state keeps nothing: the machine id is derived from the uuid",
+	}
+}

@@ -1,0 +1,225 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/atomicfile"
+	"resinos/services/settings"
+)
+
+// Path is where the file lies on the device.
+const Path = "/mnt/boot/config.json"
+
+// Sibling ends the name of the last good copy beside the file:
+//
+//	resinos config 1 SHA-256 of the rest in hex, a newline
+//	the file, byte by byte
+//
+// The sum tells a copy that a power cut has torn from one that is whole.
+const Sibling = ".good"
+
+const siblingHead = "resinos config 1 "
+
+// Loaded is what a device has for a configuration.
+type Loaded struct {
+	Document Document
+	Source   settings.From // File, LastGood, or Default: then the document is empty
+	Fault    error         // why it is not File; nil on a device that has neither file nor copy
+	Missing  bool          // there is no file
+}
+
+// Load takes the newest copy that parses: the file, else its last good copy, else nothing. It cannot fail.
+func Load(path string) Loaded {
+	d, err := readDocument(path)
+	if err == nil {
+		return Loaded{Document: d, Source: settings.File}
+	}
+	missing := errors.Is(err, fs.ErrNotExist)
+	good, second := readSibling(path)
+	switch {
+	case second == nil:
+		return Loaded{good, settings.LastGood, fmt.Errorf("%w; the last good copy is in force", err), missing}
+	case missing && errors.Is(second, fs.ErrNotExist):
+		return Loaded{Empty(), settings.Default, nil, true}
+	case errors.Is(second, fs.ErrNotExist):
+		second = errors.New("there is no last good copy")
+	}
+	return Loaded{Empty(), settings.Default, fmt.Errorf("%w; %w; defaults are in force", err, second), missing}
+}
+
+func readDocument(path string) (Document, error) {
+	text, err := readBounded(path, maxSize)
+	if err != nil {
+		return Document{}, fmt.Errorf("read config: %w", err)
+	}
+	d, err := Parse(text)
+	if err != nil {
+		return Document{}, fmt.Errorf("read config %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// readBounded reads no more of a file than can be used, and waits for nobody: somebody may have put a pipe there.
+func readBounded(path string, limit int) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading: nothing to lose
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a file", path)
+	}
+	return io.ReadAll(io.LimitReader(f, int64(limit)+1))
+}
+
+// Good returns the last good copy. The error wraps fs.ErrNotExist if there is none.
+func Good(path string) (Document, error) { return readSibling(path) }
+
+func readSibling(path string) (Document, error) {
+	text, err := readBounded(path+Sibling, maxSize+len(siblingHead)+2*sha256.Size+1)
+	if err != nil {
+		return Document{}, fmt.Errorf("read last good copy: %w", err)
+	}
+	body, err := decodeSibling(text)
+	if err != nil {
+		return Document{}, fmt.Errorf("read last good copy %s: %w", path+Sibling, err)
+	}
+	d, err := Parse(body)
+	if err != nil {
+		return Document{}, fmt.Errorf("read last good copy %s: %w", path+Sibling, err)
+	}
+	return d, nil
+}
+
+func encodeSibling(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return append([]byte(siblingHead+hex.EncodeToString(sum[:])+"\n"), body...)
+}
+
+func decodeSibling(text []byte) ([]byte, error) {
+	_, body, whole := bytes.Cut(text, []byte("\n"))
+	if !whole || !bytes.Equal(text, encodeSibling(body)) {
+		return nil, errors.New("its sum is wrong: it is not whole")
+	}
+	return body, nil
+}
+
+// Store changes the file. Its zero System is the disk.
+type Store struct {
+	Path   string
+	System atomicfile.System
+}
+
+func (s Store) write(path string, content []byte) error {
+	system := s.System
+	if system == nil {
+		system = atomicfile.Disk{}
+	}
+	return atomicfile.WriteTo(system, path, content, 0o600)
+}
+
+// ErrUnusable says that there is a file which cannot be parsed, and is therefore left alone.
+var ErrUnusable = errors.New("it is not overwritten")
+
+// Update changes the file by change, which is given what is in force. The file is written with its last good copy, the copy first,
+// so that at each moment one of them is whole. When it returns nil, both have reached the disk. It fails, changing nothing, if
+// there is a file that cannot be parsed (ErrUnusable).
+func (s Store) Update(change func(Document) (Document, error)) error {
+	return s.locked(func() error {
+		now := Load(s.Path)
+		if now.Source != settings.File && !now.Missing {
+			return fmt.Errorf("%w: %w", now.Fault, ErrUnusable)
+		}
+		next, err := change(now.Document)
+		if err != nil {
+			return err
+		}
+		if now.Source == settings.File && bytes.Equal(next.Bytes(), now.Document.Bytes()) {
+			return s.keep(next)
+		}
+		if len(next.Bytes()) > maxSize {
+			return fmt.Errorf("write %s: it would be longer than %d bytes", s.Path, maxSize)
+		}
+		if err := s.keep(next); err != nil {
+			return err
+		}
+		return s.write(s.Path, next.Bytes())
+	})
+}
+
+// Lasts reports whether what is written outlives a power-off: a tmpfs stands in for a boot partition that cannot be attached.
+func (s Store) Lasts() bool {
+	var system unix.Statfs_t
+	err := unix.Statfs(filepath.Dir(s.Path), &system)
+	return err == nil && system.Type != unix.TMPFS_MAGIC && system.Flags&unix.ST_RDONLY == 0
+}
+
+// Keep makes a document the last good copy, unless it is that already. When it returns nil, the copy has reached the disk.
+func (s Store) Keep(d Document) error { return s.locked(func() error { return s.keep(d) }) }
+
+func (s Store) keep(d Document) error {
+	if good, err := readSibling(s.Path); err == nil && bytes.Equal(good.Bytes(), d.Bytes()) {
+		return nil
+	}
+	return s.write(s.Path+Sibling, encodeSibling(d.Bytes()))
+}
+
+// Bad ends the name under which Restore keeps a file that cannot be parsed.
+const Bad = ".bad"
+
+// Restore puts the last good copy in the place of a file that is missing or cannot be parsed, which is kept beside it. It fails if
+// the file is good, or there is no copy.
+func (s Store) Restore() error {
+	return s.locked(func() error {
+		now := Load(s.Path)
+		switch {
+		case now.Source == settings.File:
+			return fmt.Errorf("restore %s: it is good", s.Path)
+		case now.Source != settings.LastGood:
+			return fmt.Errorf("restore %s: there is no last good copy", s.Path)
+		}
+		if !now.Missing {
+			if err := os.Rename(s.Path, s.Path+Bad); err != nil {
+				return fmt.Errorf("put %s aside: %w", s.Path, err)
+			}
+		}
+		return s.write(s.Path, now.Document.Bytes())
+	})
+}
+
+// lockPatience is how long a writer waits for another; each takes a few fsyncs.
+const lockPatience = 10 * time.Second
+
+// locked runs do while no other process of ours writes the file. The lock is on the folder and goes with its process.
+func (s Store) locked(do func() error) error {
+	dir, err := os.Open(filepath.Dir(s.Path))
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", s.Path, err)
+	}
+	defer dir.Close() // and with it the lock
+	for end := time.Now().Add(lockPatience); ; {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return do()
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
+			return fmt.Errorf("lock %s: %w", s.Path, err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}

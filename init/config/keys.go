@@ -1,0 +1,117 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Kind is the form of a value.
+type Kind string
+
+// The kinds, and what stands for them in JSON. Strings stand for numbers and booleans too.
+const (
+	Text   Kind = "text"   // a string; a number is taken as one
+	Flag   Kind = "flag"   // true or false
+	Number Kind = "number" // a whole number, not negative
+	Words  Kind = "words"  // a string of words, or an array of strings; "null" is no word
+	Lines  Kind = "lines"  // an array of strings, or one string
+	Table  Kind = "table"  // an object of strings
+	Any    Kind = "any"    // whatever others make of it
+)
+
+// Key is one row of the table of what config.json may say.
+type Key struct {
+	Name    string
+	Kind    Kind
+	Default string // in JSON; empty: none
+	Does    string // for people
+
+	// Who lives by it. Exactly one of the three is said. What a daemon makes of a value it records itself (services/settings), so
+	// the table promises nothing that does not happen.
+	Daemon string // takes a change while it runs
+	Others string // kept for them: this system does nothing with it
+	Later  string // what has to be built before it has an effect
+
+	Secret bool // not shown unasked
+
+	fit fit // what a value must be beyond its kind; nil: anything
+}
+
+const (
+	supervisor = "the supervisor"
+	cloud      = "the supervisor and its cloud"
+)
+
+// Keys is the table, in alphabetical order. It is that of the reference system, whose config.json ours must read.
+func Keys() []Key {
+	keys := []Key{
+		{Name: "hostname", Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: hostname},
+		{Name: "uuid", Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
+		{Name: "persistentLogging", Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
+		{Name: "ntpServers", Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "timed", fit: hosts},
+		{Name: "dnsServers", Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
+		{Name: "os.sshKeys", Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
+
+		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},
+		{Name: "country", Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Later: "Wi-Fi", fit: country},
+		{Name: "os.network.wifi.randomMacAddressScan", Kind: Flag, Does: "look for Wi-Fi under a random address", Later: "Wi-Fi"},
+		{Name: "os.network.connectivity.uri", Kind: Text, Does: "where to ask whether the internet is reached", Later: "the connectivity check in netd"},
+		{Name: "os.network.connectivity.interval", Kind: Number, Default: "3600", Does: "seconds between two questions", Later: "the connectivity check in netd"},
+		{Name: "os.network.connectivity.response", Kind: Text, Does: "the answer to expect; empty: status 204", Later: "the connectivity check in netd"},
+		{Name: "balenaRootCA", Kind: Text, Does: "a certificate authority to trust, PEM in base64", Later: "the system's store of certificates"},
+		{Name: "developmentMode", Kind: Flag, Default: "false", Does: "open the device for development", Later: "variants that change on the device; now the image decides"},
+		{Name: "os.kernel.extraFirmwareVol", Kind: Text, Default: `"extra-firmware"`, Does: "volume that holds more firmware", Later: "firmware from a volume"},
+		{Name: "os.fan.profile", Kind: Text, Does: "quiet or cool", Later: "a board with such a fan"},
+		{Name: "os.power.mode", Kind: Text, Does: "low, mid or high", Later: "a board with such modes"},
+		{Name: "installer.secureboot", Kind: Flag, Does: "install with secure boot", Later: "the installer"},
+		{Name: "installer.migrate.force", Kind: Flag, Does: "replace the system that runs", Later: "the installer"},
+		{Name: "installer.target_devices", Kind: Text, Does: "disks to install to", Later: "the installer"},
+		{Name: "debug", Kind: Flag, Does: "have update hooks say what they do", Later: "updates"},
+
+		{Name: "deviceType", Kind: Text, Does: "slug of the board", Others: supervisor},
+		{Name: "listenPort", Kind: Number, Default: "48484", Does: "port of the supervisor's interface", Others: supervisor, fit: port},
+		{Name: "localMode", Kind: Flag, Does: "take the app from the local network", Others: supervisor},
+		{Name: "supervisorOfflineMode", Kind: Flag, Does: "neither register nor publish", Others: supervisor},
+		{Name: "appUpdatePollInterval", Kind: Number, Default: "900000", Does: "milliseconds between two looks at the target", Others: supervisor},
+		{Name: "apiTimeout", Kind: Number, Does: "milliseconds", Others: supervisor},
+		{Name: "bootstrapRetryDelay", Kind: Number, Does: "milliseconds", Others: supervisor},
+		{Name: "initialDeviceName", Kind: Text, Does: "name to register under", Others: supervisor},
+		{Name: "applicationId", Kind: Text, Does: "fleet to register with", Others: cloud},
+		{Name: "userId", Kind: Text, Does: "who registers", Others: cloud},
+		{Name: "username", Kind: Text, Does: "who registers", Others: cloud},
+		{Name: "deviceId", Kind: Text, Does: "number given when registered", Others: cloud},
+		{Name: "registered_at", Kind: Text, Does: "when registered", Others: cloud},
+		{Name: "version", Kind: Text, Does: "", Others: cloud},
+		{Name: "apiEndpoint", Kind: Text, Does: "the cloud's address; without it the device is unmanaged", Others: cloud},
+		{Name: "registryEndpoint", Kind: Text, Does: "where container images are", Others: cloud},
+		{Name: "deltaEndpoint", Kind: Text, Does: "where differences of container images are", Others: cloud},
+		{Name: "logsEndpoint", Kind: Text, Does: "where logs go", Others: cloud},
+		{Name: "vpnEndpoint", Kind: Text, Does: "host of the VPN", Others: cloud},
+		{Name: "vpnPort", Kind: Number, Default: "443", Does: "port of the VPN", Others: cloud, fit: port},
+		{Name: "apiKey", Kind: Text, Does: "key to register with", Others: cloud, Secret: true},
+		{Name: "deviceApiKey", Kind: Text, Does: "key of the device", Others: cloud, Secret: true},
+		{Name: "deviceApiKeys", Kind: Any, Does: "keys of the device, by host", Others: cloud, Secret: true},
+		{Name: "mixpanelToken", Kind: Text, Does: "", Others: cloud, Secret: true},
+		{Name: "pubnubPublishKey", Kind: Text, Does: "", Others: cloud, Secret: true},
+		{Name: "pubnubSubscribeKey", Kind: Text, Does: "", Others: cloud, Secret: true},
+	}
+	slices.SortFunc(keys, func(a, b Key) int { return cmp.Compare(a.Name, b.Name) })
+	return keys
+}
+
+// Find returns the row of a key.
+func Find(name string) (Key, bool) {
+	for _, k := range Keys() {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
+// covers reports whether a written leaf belongs to the key: it is the key itself, or lies in what is written for it.
+func (k Key) covers(leaf string) bool {
+	rest, ours := strings.CutPrefix(leaf, k.Name)
+	return ours && (rest == "" || rest[0] == '.')
+}

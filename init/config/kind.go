@@ -1,0 +1,204 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// read turns what is written into the form of the kind. set is false for what stands for nothing: null.
+func (k Kind) read(raw json.RawMessage) (value any, set bool, err error) {
+	if string(raw) == "null" {
+		return nil, false, nil
+	}
+	switch k {
+	case Text:
+		value, err = readText(raw)
+	case Flag:
+		value, err = readFlag(raw)
+	case Number:
+		value, err = readNumber(raw)
+	case Words, Lines:
+		value, err = readList(raw, k == Words)
+	case Table:
+		var table map[string]string
+		if json.Unmarshal(raw, &table) != nil {
+			err = errors.New("want an object of strings")
+		}
+		value = table
+	default:
+		value = raw
+	}
+	return value, err == nil, err
+}
+
+func readText(raw json.RawMessage) (string, error) {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s, nil
+	}
+	var n json.Number
+	if json.Unmarshal(raw, &n) == nil {
+		return string(raw), nil
+	}
+	return "", errors.New("want a string")
+}
+
+func readFlag(raw json.RawMessage) (bool, error) {
+	s, err := readText(raw)
+	if err != nil {
+		s = string(raw)
+	}
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "true", "1", "yes", "on":
+		return true, nil
+	case "false", "0", "no", "off", "":
+		return false, nil
+	}
+	return false, errors.New("want true or false")
+}
+
+func readNumber(raw json.RawMessage) (int64, error) {
+	s, err := readText(raw)
+	if err == nil {
+		var n int64
+		if n, err = strconv.ParseInt(strings.TrimSpace(s), 10, 64); err == nil && n >= 0 {
+			return n, nil
+		}
+	}
+	return 0, errors.New("want a whole number, 0 or more")
+}
+
+func readList(raw json.RawMessage, split bool) ([]string, error) {
+	var list []string
+	if json.Unmarshal(raw, &list) != nil {
+		s, err := readText(raw)
+		if err != nil {
+			return nil, errors.New("want a string, or an array of strings")
+		}
+		list = []string{s}
+	}
+	out := []string{}
+	for _, one := range list {
+		if one = strings.TrimSpace(one); !split && one != "" {
+			out = append(out, one)
+			continue
+		}
+		for _, word := range strings.FieldsFunc(one, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+			if word != "null" {
+				out = append(out, word)
+			}
+		}
+	}
+	return out, nil
+}
+
+// fit judges a value that has the form of its kind, and returns what of it can be used; the error says what cannot.
+type fit func(value any) (usable any, err error)
+
+func hostname(value any) (any, error) {
+	s, _ := value.(string)
+	if s == "" {
+		return nil, nil // as if it were not there
+	}
+	if !ValidHostname(s) {
+		return nil, fmt.Errorf("%.80q is not a host name: letters, digits and hyphens, at most 63", s)
+	}
+	return s, nil
+}
+
+// ValidHostname reports whether s is one label of a name in the DNS (RFC 1123, section 2.1).
+func ValidHostname(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, r := range s {
+		if r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+			return false
+		}
+	}
+	return true
+}
+
+func uuid(value any) (any, error) {
+	s, _ := value.(string)
+	if s == "" {
+		return nil, nil
+	}
+	s = strings.ToLower(s)
+	if len(s) < 32 || len(s) > 64 || strings.Trim(s, "0123456789abcdef") != "" {
+		return nil, errors.New("want 32 hex digits, at most 64")
+	}
+	return s, nil
+}
+
+func country(value any) (any, error) {
+	s, _ := value.(string)
+	if s == "" {
+		return nil, nil
+	}
+	s = strings.ToUpper(s)
+	if len(s) != 2 || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return nil, errors.New("want two letters")
+	}
+	return s, nil
+}
+
+func port(value any) (any, error) {
+	if n, _ := value.(int64); n < 1 || n > 65535 {
+		return nil, errors.New("want a port, 1 to 65535")
+	}
+	return value, nil
+}
+
+// maxList bounds every list: no real one comes near.
+const maxList = 256
+
+// each keeps the good ones of a list.
+func each(good func(string) (string, bool), want string) fit {
+	return func(value any) (any, error) {
+		list, _ := value.([]string)
+		kept := []string{}
+		var bad []string
+		for i, one := range list {
+			if s, ok := good(one); ok && i < maxList {
+				kept = append(kept, s)
+			} else {
+				bad = append(bad, fmt.Sprintf("%.60q", one))
+			}
+		}
+		if len(bad) > 0 {
+			return kept, fmt.Errorf("%s: want %s, at most %d", strings.Join(bad[:min(len(bad), 3)], ", "), want, maxList)
+		}
+		return kept, nil
+	}
+}
+
+func addresses(value any) (any, error) {
+	return each(func(s string) (string, bool) {
+		a, err := netip.ParseAddr(s)
+		return a.Unmap().String(), err == nil && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
+	}, "addresses in numbers")(value)
+}
+
+func hosts(value any) (any, error) {
+	return each(func(s string) (string, bool) {
+		if _, err := netip.ParseAddr(s); err == nil {
+			return s, true
+		}
+		for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
+			if !ValidHostname(label) {
+				return s, false
+			}
+		}
+		return s, len(s) <= 253
+	}, "names or addresses of hosts")(value)
+}
+
+func lines(value any) (any, error) {
+	return each(func(s string) (string, bool) { return s, len(s) <= 16<<10 && !strings.ContainsAny(s, "\n\r") },
+		"single lines")(value)
+}

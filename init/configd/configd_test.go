@@ -1,0 +1,257 @@
+package configd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"resinos/init/config"
+	"resinos/mounts/atomicfile/atomicfiletest"
+	"resinos/services/settings"
+)
+
+const made = "00112233445566778899aabbccddeeff"
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bench is a device: its boot partition, its /run, and what has been done to it.
+type bench struct {
+	Config
+	hostnames []string
+	moved     string // what the services were judged by
+}
+
+// newBench is a device that has booted with a file, "-" being none.
+func newBench(t *testing.T, file string) *bench {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "boot"), 0o755))
+	b := &bench{}
+	b.Config = Config{
+		Store: config.Store{Path: filepath.Join(dir, "boot", "config.json")}, Published: filepath.Join(dir, "run", "config.json"),
+		Lasts: func() bool { return true }, Patience: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Duration { return time.Second },
+		SetHostname: func(name string) error {
+			b.hostnames = append(b.hostnames, name)
+			return nil
+		},
+		Services: func(_ context.Context, before, now Facts) error {
+			b.moved = fmt.Sprint(before["mode"], " -> ", now["mode"])
+			return nil
+		},
+	}
+	b.write(t, file)
+	_, err := settings.Publish(b.Published, config.InForce(config.Load(b.Store.Path), made)) // as PID 1 does
+	must(t, err)
+	return b
+}
+
+func (b *bench) write(t *testing.T, file string) {
+	t.Helper()
+	if file != "-" {
+		must(t, os.WriteFile(b.Store.Path, []byte(file), 0o600))
+		return
+	}
+	_ = os.Remove(b.Store.Path) // it need not be there
+}
+
+func (b *bench) run(t *testing.T) settings.Settings {
+	t.Helper()
+	must(t, Run(t.Context(), b.Config))
+	s, err := settings.Read(b.Published)
+	must(t, err)
+	return s
+}
+
+func (b *bench) file(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(b.Store.Path)
+	if err != nil {
+		return "-"
+	}
+	return string(text)
+}
+
+// TestNewDevice: the file gets the identity, with all else as it was, and the copy is there.
+func TestNewDevice(t *testing.T) {
+	b := newBench(t, "{\n  \"mine\": {\"a\": 1}\n}\n")
+	s := b.run(t)
+	if want := "{\n  \"mine\": {\"a\": 1},\n  \"uuid\": \"" + made + "\"\n}\n"; b.file(t) != want {
+		t.Errorf("the file is %s", b.file(t))
+	}
+	if good, err := config.Good(b.Store.Path); err != nil || string(good.Bytes()) != b.file(t) {
+		t.Errorf("the copy is %s, %v", good.Bytes(), err)
+	}
+	if s.Text("hostname") != made[:7] || s.Values["hostname"].From != settings.Generated || s.Values["uuid"].From != settings.File || !slices.Equal(s.Unknown, []string{"mine.a"}) {
+		t.Errorf("in force is %+v", s)
+	}
+	before, err := os.Stat(b.Store.Path)
+	must(t, err)
+	b.run(t)
+	if after, err := os.Stat(b.Store.Path); err != nil || !os.SameFile(before, after) {
+		t.Error("a second run writes the file again")
+	}
+}
+
+func TestChange(t *testing.T) {
+	b := newBench(t, `{"hostname":"one","mode":"a"}`)
+	b.run(t)
+	b.write(t, `{"hostname":"two","mode":"b","uuid":"`+made+`"}`)
+	s := b.run(t)
+	if s.Text("hostname") != "two" || b.hostnames[len(b.hostnames)-1] != "two" || b.moved != "a -> b" {
+		t.Errorf("hostnames %q, services %s, in force %+v", b.hostnames, b.moved, s)
+	}
+	all, err := settings.AllTaken(b.Published)
+	if err != nil || len(all["hostname"]) != 1 || !all["hostname"][0].Of(s.Values["hostname"]) {
+		t.Errorf("taken is %+v, %v", all, err)
+	}
+	b.SetHostname = func(string) error { return errors.New("not permitted") }
+	b.run(t)
+	if all, err := settings.AllTaken(b.Published); err != nil || all["hostname"][0].Error != "not permitted" {
+		t.Errorf("taken is %+v, %v", all, err)
+	}
+}
+
+// TestIdentityStays: whatever happens to the file, the device is who it was; and another uuid is taken when it is one.
+func TestIdentityStays(t *testing.T) {
+	other := strings.Repeat("9", 32)
+	for name, tt := range map[string]struct{ file, uuid, left string }{
+		"dropped":   {`{"hostname":"x"}`, other, `{"hostname":"x","uuid":"` + other + `"}`},
+		"null":      {`{"uuid":null}`, other, `{"uuid":"` + other + `"}`},
+		"wrong":     {`{"uuid":"me"}`, other, `{"uuid":"me"}`},
+		"broken":    {`{"uuid":`, other, `{"uuid":`},
+		"empty":     {``, other, ``},
+		"gone":      {`-`, other, `-`},
+		"new":       {`{"uuid":"` + made + `"}`, made, `{"uuid":"` + made + `"}`},
+		"all zeros": {strings.Repeat("\x00", 100), other, strings.Repeat("\x00", 100)},
+	} {
+		b := newBench(t, `{"uuid":"`+other+`"}`)
+		b.run(t)
+		b.write(t, tt.file)
+		if s := b.run(t); s.Text("uuid") != tt.uuid {
+			t.Errorf("%s: it is %s, want %s", name, s.Text("uuid"), tt.uuid)
+		}
+		if got := b.file(t); got != tt.left {
+			t.Errorf("%s: the file is %q, want %q", name, got, tt.left)
+		}
+		if id := config.Identity(b.Store.Path, config.Load(b.Store.Path)); id != tt.uuid {
+			t.Errorf("%s: the next boot finds %q, want %q", name, id, tt.uuid)
+		}
+	}
+}
+
+// TestMissingAtBoot: before anybody can be at work on it, a missing file is restored, or made.
+func TestMissingAtBoot(t *testing.T) {
+	b := newBench(t, `{"hostname":"x"}`)
+	b.run(t)
+	want := b.file(t)
+	must(t, os.RemoveAll(filepath.Dir(b.Published))) // a boot
+	b.write(t, "-")
+	if s := b.run(t); b.file(t) != want || s.Source != settings.File || s.Fault != "" {
+		t.Errorf("the file is %s, in force %+v", b.file(t), s)
+	}
+	b = newBench(t, "-")
+	if s := b.run(t); !strings.Contains(b.file(t), made) || s.Source != settings.File {
+		t.Errorf("the file is %s, in force %+v", b.file(t), s)
+	}
+}
+
+// TestBrokenKeepsWhatWasInForce: and says so.
+func TestBrokenKeepsWhatWasInForce(t *testing.T) {
+	b := newBench(t, `{"hostname":"good"}`)
+	b.run(t)
+	b.write(t, `{"hostname":"bro`)
+	s := b.run(t)
+	if s.Text("hostname") != "good" || s.Source != settings.LastGood || !strings.Contains(s.Fault, "unexpected end") {
+		t.Errorf("in force is %+v", s)
+	}
+	b.write(t, `{"hostname":"mended"}`)
+	if s := b.run(t); s.Text("hostname") != "mended" || s.Fault != "" {
+		t.Errorf("in force is %+v", s)
+	}
+}
+
+// TestHalfWritten: a file that is being written is waited for.
+func TestHalfWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, `{"hostname":"old"}`)
+		b.run(t)
+		b.Patience = time.Minute
+		b.write(t, `{"hostname":"`)
+		ended := make(chan error)
+		go func() { ended <- Run(t.Context(), b.Config) }()
+		synctest.Wait()
+		b.write(t, `{"hostname":"new"}`)
+		must(t, <-ended)
+		if s, err := settings.Read(b.Published); err != nil || s.Text("hostname") != "new" || !slices.Equal(b.hostnames, []string{"old", "new"}) {
+			t.Errorf("in force is %+v, %v; names %q", s, err, b.hostnames)
+		}
+	})
+}
+
+// TestCut: wherever the power goes, the next boot is the same device with the old values or the new.
+func TestCut(t *testing.T) {
+	for at := range 8 {
+		b := newBench(t, `{"hostname":"old"}`)
+		b.Store.System = &atomicfiletest.Cut{At: at}
+		_ = Run(t.Context(), b.Config) // it is cut
+		b.Store.System = nil
+		loaded := config.Load(b.Store.Path)
+		if name := config.Hostname(config.InForce(loaded, made)); name != "old" {
+			t.Errorf("cut at %d: named %s by %s %s", at, name, loaded.Source, loaded.Document.Bytes())
+		}
+		if id := config.Identity(b.Store.Path, loaded); id != "" && id != made {
+			t.Errorf("cut at %d: identity %s", at, id)
+		}
+		b.run(t)
+		if !strings.Contains(b.file(t), made) {
+			t.Errorf("cut at %d: the next run leaves %s", at, b.file(t))
+		}
+	}
+}
+
+func TestNothingLasts(t *testing.T) {
+	b := newBench(t, `{"hostname":"x"}`)
+	b.Lasts = func() bool { return false }
+	if s := b.run(t); s.Text("hostname") != "x" || b.file(t) != `{"hostname":"x"}` || !strings.Contains(s.Fault, "cannot be written") {
+		t.Errorf("in force is %+v, the file %s", s, b.file(t))
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	conditions := []Condition{
+		{Service: "dev", Key: "developmentMode", Value: "true", Valued: true}, {Service: "cloud", Key: "apiEndpoint"},
+		{Service: "alone", Key: "apiEndpoint", Not: true}, {Service: "both", Key: "apiEndpoint"}, {Service: "both", Key: "x"},
+	}
+	for _, tt := range []struct {
+		before, now Facts
+		start, stop string
+		moved       bool
+	}{
+		{nil, nil, "[]", "[]", false},
+		{Facts{"y": "1"}, Facts{"y": "2"}, "[]", "[]", false},
+		{Facts{}, Facts{"developmentMode": "true"}, "[dev]", "[]", true},
+		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "[]", "[dev]", true},
+		{Facts{}, Facts{"apiEndpoint": "u"}, "[cloud]", "[alone]", true},
+		{Facts{"apiEndpoint": "u"}, Facts{"apiEndpoint": "v"}, "[]", "[]", true},
+		{Facts{"x": ""}, Facts{"x": "", "apiEndpoint": ""}, "[cloud both]", "[alone]", true},
+	} {
+		start, stop, moved := Verdicts(conditions, tt.before, tt.now)
+		if fmt.Sprint(start) != tt.start || fmt.Sprint(stop) != tt.stop || moved != tt.moved {
+			t.Errorf("%v -> %v: start %v, stop %v, moved %v", tt.before, tt.now, start, stop, moved)
+		}
+	}
+}

@@ -1,0 +1,327 @@
+package osctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"resinos/init/config"
+	"resinos/services/settings"
+)
+
+// configCommand is the row of the table: the verbs follow the word config.
+func configCommand() command {
+	return command{"config", configuring, "[--all] [--json] | get KEY | set [-n] KEY VALUE | unset [-n] KEY | restore [-n]",
+		"show or change config.json, and what each key has done", "osctl config                            every key of this system, and every other that is set\n" +
+			"osctl config set hostname kitchen\nosctl config set dnsServers '1.1.1.1 9.9.9.9'\nosctl config unset dnsServers\nosctl config restore                    put the last good copy in the place of a broken file", configure}
+}
+
+func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "print JSON")
+	all := flags.Bool("all", false, "also what is kept for others and not set")
+	dry := flags.Bool("n", false, "only say what would be done")
+	anyKey := flags.Bool("any-key", false, "set a key that this system does not know, too")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	c := &configuration{session: s, dry: *dry, anyKey: *anyKey, store: config.Store{Path: filepath.Join(s.Root, config.Path)}, published: filepath.Join(s.Root, settings.Path)}
+	if len(rest) == 0 {
+		return c.show(*all, *asJSON)
+	}
+	verb, rest := rest[0], rest[1:]
+	want := map[string]int{"get": 1, "set": 2, "unset": 1, "restore": 0}
+	n, known := want[verb]
+	switch {
+	case !known:
+		return &usage{fmt.Sprintf("no verb %q", verb), "there are: osctl config get, set, unset, restore"}
+	case len(rest) != n:
+		return &usage{fmt.Sprintf("config %s needs %d more words, not %d; a value with blanks goes in quotes", verb, n, len(rest)), "try: osctl help config"}
+	}
+	switch verb {
+	case "get":
+		return c.get(rest[0], *asJSON)
+	case "set":
+		return c.set(rest[0], rest[1])
+	case "unset":
+		return c.unset(rest[0])
+	}
+	return c.restore()
+}
+
+// configuration is one call of osctl config.
+type configuration struct {
+	*session
+	dry, anyKey bool
+	store       config.Store
+	published   string
+}
+
+// shownKey is one key as it is told.
+type shownKey struct {
+	Key    string           `json:"key"`
+	Kind   config.Kind      `json:"kind"`
+	Value  json.RawMessage  `json:"value,omitempty"` // left out for secrets
+	From   settings.From    `json:"from,omitempty"`
+	Secret bool             `json:"secret,omitempty"`
+	For    string           `json:"for,omitempty"` // who lives by it
+	State  string           `json:"state"`         // applied, waiting, fault, no effect, kept
+	Effect string           `json:"effect"`        // the same in words
+	Taken  []settings.Taken `json:"taken,omitempty"`
+}
+
+// shownConfig is what --json prints.
+type shownConfig struct {
+	Source  settings.From `json:"source"`
+	Fault   string        `json:"fault,omitempty"`
+	Keys    []shownKey    `json:"keys"`
+	Unknown []string      `json:"unknown,omitempty"`
+	Pending bool          `json:"pending,omitempty"` // the file says something that is not in force yet
+}
+
+// The states of a key.
+const (
+	keyApplied  = "applied"
+	keyWaiting  = "waiting"
+	keyFault    = "fault"
+	keyNoEffect = "no effect"
+	keyKept     = "kept"
+)
+
+func (c *configuration) read() (shownConfig, error) {
+	file := config.InForce(config.Load(c.store.Path), "")
+	now, err := settings.Read(c.published)
+	if err != nil {
+		return shownConfig{}, &failure{err, "try: osctl start configd"}
+	}
+	pending := now.Values != nil
+	if now.Values == nil {
+		now = file
+	}
+	taken, err := settings.AllTaken(c.published)
+	if err != nil {
+		return shownConfig{}, err
+	}
+	out := shownConfig{Source: now.Source, Fault: now.Fault, Unknown: now.Unknown}
+	differ := false
+	for _, k := range config.Keys() {
+		out.Keys = append(out.Keys, describe(k, now, taken[k.Name], c.now()))
+		differ = differ || file.Values[k.Name].From == settings.File && !file.Same(now, []string{k.Name})
+	}
+	out.Pending = pending && differ
+	return out, nil
+}
+
+// describe says what is in force for a key, and what it has done.
+func describe(k config.Key, s settings.Settings, taken []settings.Taken, now time.Duration) shownKey {
+	v := s.Values[k.Name]
+	out := shownKey{Key: k.Name, Kind: k.Kind, Value: v.JSON, From: v.From, Secret: k.Secret, For: k.Daemon + k.Others}
+	if k.Secret {
+		out.Value = nil
+	}
+	set := v.JSON != nil && v.From != settings.Default
+	switch {
+	case s.Faults[k.Name] != "":
+		out.State, out.Effect = keyFault, s.Faults[k.Name]+"; try: osctl config set "+k.Name+" VALUE"
+	case k.Others != "":
+		out.State, out.Effect = keyKept, "kept for "+k.Others
+	case k.Later != "" && set:
+		out.State, out.Effect = keyNoEffect, "no effect yet: it needs "+k.Later
+	case k.Later != "":
+		out.State, out.Effect = keyNoEffect, "needs "+k.Later
+	default:
+		out.State, out.Effect, out.Taken = effect(k, v, taken, now)
+	}
+	return out
+}
+
+// effect tells what the daemons have recorded. PID 1 records what it did at boot, which whoever takes a change later replaces.
+func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Duration) (state, text string, of []settings.Taken) {
+	var done, waiting []string
+	latest := 0.0
+	for _, t := range taken {
+		switch {
+		case !t.Of(v) && t.Daemon == "init":
+			continue
+		case !t.Of(v):
+			waiting = append(waiting, t.Daemon)
+		case t.Error != "":
+			return keyFault, t.Daemon + ": " + t.Error, taken
+		default:
+			done = append(done, t.Daemon)
+			latest = max(latest, t.At)
+		}
+		of = append(of, t)
+	}
+	switch {
+	case len(waiting) > 0:
+		return keyWaiting, "not taken yet by " + strings.Join(waiting, ", ") + "; try: osctl status " + waiting[0], of
+	case len(done) > 0:
+		return keyApplied, "applied by " + strings.Join(done, ", ") + " " + ago(now-time.Duration(latest*float64(time.Second))) + " ago", of
+	case v.JSON == nil || v.From == settings.Default:
+		return keyNoEffect, k.Daemon + " does not follow it", nil
+	}
+	return keyNoEffect, "no effect yet: " + k.Daemon + " does not follow it", nil
+}
+
+func (c *configuration) show(all, asJSON bool) error {
+	found, err := c.read()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return c.printJSON(found)
+	}
+	_, err = io.WriteString(c.Stdout, c.text(found, all))
+	return err
+}
+
+var stateColours = map[string]colour{keyApplied: green, keyWaiting: yellow, keyFault: red, keyNoEffect: dim, keyKept: dim}
+
+func (c *configuration) text(found shownConfig, all bool) string {
+	var b strings.Builder
+	if found.Fault != "" {
+		b.WriteString(c.paint(red, c.fit(escape(found.Fault))) + "\n" + c.fit("try: osctl config restore, or mend "+config.Path) + "\n\n")
+	}
+	if found.Pending {
+		b.WriteString(c.paint(yellow, c.fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
+	}
+	rows := [][]cell{header("KEY", "VALUE", "FROM", "EFFECT")}
+	for _, k := range found.Keys {
+		if set := k.From != "" && k.From != settings.Default; !set && k.State == keyKept && !all {
+			continue
+		}
+		rows = append(rows, []cell{{text: k.Key}, {text: shorten(k.said(), 40)}, {text: string(k.From), colour: dim}, {text: escape(k.Effect), colour: stateColours[k.State]}})
+	}
+	for _, key := range found.Unknown {
+		rows = append(rows, []cell{{text: shorten(escape(key), 60)}, {}, {text: "file", colour: dim}, {text: "unknown here, kept as it is", colour: dim}})
+	}
+	b.WriteString(c.table(rows))
+	return b.String()
+}
+
+// said is the value for people.
+func (k shownKey) said() string {
+	if k.From == "" {
+		return "-"
+	}
+	if k.Secret {
+		return "(hidden)"
+	}
+	var text string
+	if json.Unmarshal(k.Value, &text) == nil {
+		return escape(text)
+	}
+	var list []string
+	if json.Unmarshal(k.Value, &list) == nil && k.Kind == config.Words {
+		return escape(strings.Join(list, " "))
+	}
+	return escape(string(k.Value))
+}
+
+// shorten cuts a value that would push what matters off the line.
+func shorten(text string, n int) string {
+	if runes := []rune(text); len(runes) > n {
+		return string(runes[:n-3]) + "..."
+	}
+	return text
+}
+
+// get prints what is in force for one key, secrets too: it was asked for.
+func (c *configuration) get(key string, asJSON bool) error {
+	now, err := settings.Read(c.published)
+	if err != nil {
+		return err
+	}
+	loaded := config.Load(c.store.Path)
+	if now.Values == nil {
+		now = config.InForce(loaded, "")
+	}
+	raw := now.Values[key].JSON
+	if _, known := config.Find(key); !known {
+		raw, _ = loaded.Document.Get(key)
+	}
+	switch {
+	case raw == nil:
+		return &failure{fmt.Errorf("%s is not set and has no default", escape(key)), "try: osctl config --all"}
+	case asJSON:
+		return c.printJSON(raw)
+	}
+	k, _ := config.Find(key)
+	_, err = fmt.Fprintln(c.Stdout, shownKey{Key: key, Kind: k.Kind, Value: raw, From: settings.File}.said())
+	return err
+}
+
+func (c *configuration) set(key, typed string) error {
+	if _, known := config.Find(key); !known && !c.anyKey {
+		var names []string
+		for _, k := range config.Keys() {
+			names = append(names, k.Name)
+		}
+		hint := "to set it all the same: osctl config set --any-key " + escape(key) + " VALUE"
+		if near := nearest(key, names); near != "" {
+			hint = "did you mean " + near + "? " + hint
+		}
+		return &usage{fmt.Sprintf("this system knows no key %q", key), hint}
+	}
+	if key == "" || slices.Contains(strings.Split(key, "."), "") {
+		return &usage{fmt.Sprintf("%q is no key", key), "try: osctl config --all"}
+	}
+	value := config.Encode(key, typed)
+	if err := config.Check(key, value); err != nil {
+		return &usage{err.Error(), "try: osctl help config"}
+	}
+	told := string(value)
+	if k, _ := config.Find(key); k.Secret {
+		told = "what was typed"
+	}
+	return c.change("set "+key+" to "+told, func(d config.Document) (config.Document, error) { return d.With(key, value) })
+}
+
+func (c *configuration) unset(key string) error {
+	if key == "uuid" {
+		return &usage{"the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS"}
+	}
+	if _, written := config.Load(c.store.Path).Document.Get(key); !written {
+		return &failure{fmt.Errorf("%s is not in config.json", escape(key)), "try: osctl config"}
+	}
+	return c.change("remove "+key, func(d config.Document) (config.Document, error) { return d.Without(key) })
+}
+
+// change writes the file, or says what it would do.
+func (c *configuration) change(what string, change func(config.Document) (config.Document, error)) error {
+	if c.dry {
+		_, err := fmt.Fprintln(c.Stdout, escape(what)+" in "+config.Path)
+		return err
+	}
+	lasts := c.store.Lasts()
+	switch err := c.store.Update(change); {
+	case errors.Is(err, config.ErrUnusable):
+		return &failure{errors.New(escape(err.Error())), "mend the file, or try: osctl config restore"}
+	case err != nil:
+		return &failure{err, "is the boot partition attached? try: osctl boot"}
+	case !lasts:
+		fmt.Fprintln(c.Stderr, "resin-boot is not attached: this lasts until the next boot")
+	}
+	_, err := fmt.Fprintln(c.Stdout, escape(what)+"; to see what it does: osctl config")
+	return err
+}
+
+func (c *configuration) restore() error {
+	if c.dry {
+		_, err := fmt.Fprintf(c.Stdout, "move %s to %s, put the last good copy in its place\n", config.Path, config.Path+config.Bad)
+		return err
+	}
+	if err := c.store.Restore(); err != nil {
+		return &failure{errors.New(escape(err.Error())), "try: osctl config"}
+	}
+	_, err := fmt.Fprintf(c.Stdout, "the last good copy is config.json; what was there is %s\n", config.Path+config.Bad)
+	return err
+}

@@ -1,0 +1,144 @@
+package osctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"resinos/init/config"
+	"resinos/services/settings"
+)
+
+// configured is a root with a config.json that has been applied.
+func configured(t *testing.T, file string) string {
+	t.Helper()
+	root := t.TempDir()
+	path := filepath.Join(root, config.Path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := config.InForce(config.Load(path), strings.Repeat("0123456789abcdef", 2))
+	published := filepath.Join(root, settings.Path)
+	before := settings.Settings{Values: map[string]settings.Value{"hostname": {JSON: json.RawMessage(`"before"`)}}}
+	_, err := settings.Publish(published, s)
+	err = errors.Join(err,
+		settings.Take(published, "init", before, []string{"hostname"}, time.Second, nil),
+		settings.Take(published, "configd", s, []string{"hostname", "uuid"}, 30*time.Second, nil),
+		settings.Take(published, "netd", s, []string{"dnsServers"}, 31*time.Second, nil),
+		settings.Take(published, "netd", before, []string{"hostname"}, 31*time.Second, nil),
+		settings.Take(published, "sshd", s, []string{"os.sshKeys"}, 31*time.Second, errors.New("key 1: ssh: no key found\x1b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// osctlConfig runs osctl config.
+func osctlConfig(root string, args ...string) (code int, out, talk string) {
+	var stdout, stderr bytes.Buffer
+	s := &session{Env: Env{Stdout: &stdout, Stderr: &stderr, Root: root}, now: func() time.Duration { return 100 * time.Second }}
+	code = s.main(context.Background(), append([]string{"config"}, args...))
+	return code, stdout.String(), strings.ReplaceAll(stderr.String(), root, "")
+}
+
+const someConfig = `{"hostname":"box","deviceType":"qemu","apiKey":"topsecret","country":"de","listenPort":"x","os":{"sshKeys":["bad"]},"mine\u001b":{"a":1},"persistentLogging":true}`
+
+func TestConfigShown(t *testing.T) {
+	root := configured(t, someConfig)
+	_, text, talk := osctlConfig(root)
+	_, asJSON, _ := osctlConfig(root, "--json")
+	golden(t, "config", text+talk+"\n"+asJSON)
+	if strings.Contains(text+asJSON, "topsecret") || strings.Contains(text, "\x1b") {
+		t.Error("a secret or a stranger's escape is shown")
+	}
+	if _, out, _ := osctlConfig(root, "get", "apiKey"); out != "topsecret\n" {
+		t.Errorf("asked for, it is %q", out)
+	}
+	if _, all, _ := osctlConfig(root, "--all"); !strings.Contains(all, "pubnubPublishKey") {
+		t.Errorf("--all leaves out:\n%s", all)
+	}
+}
+
+func TestConfigBroken(t *testing.T) {
+	root := configured(t, someConfig)
+	path := filepath.Join(root, config.Path)
+	if err := (config.Store{Path: path}).Keep(config.Load(path).Document); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("{\x1b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := settings.Publish(filepath.Join(root, settings.Path), config.InForce(config.Load(path), "")); err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := osctlConfig(root)
+	if first, _, _ := strings.Cut(text, "KEY"); !strings.Contains(first, "last good copy is in force") || !strings.Contains(first, "osctl config restore") || strings.Contains(text, "\x1b") {
+		t.Errorf("it is told as\n%s", text)
+	}
+	if code, _, talk := osctlConfig(root, "set", "hostname", "new"); code != exitFailed || !strings.Contains(talk, "not overwritten") || !strings.Contains(talk, "config restore") {
+		t.Errorf("set gives %d, %s", code, talk)
+	}
+	if code, out, talk := osctlConfig(root, "restore"); code != exitDone {
+		t.Errorf("restore gives %d, %s%s", code, out, talk)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != someConfig {
+		t.Errorf("restored is %s, %v", got, err)
+	}
+	if code, _, talk := osctlConfig(root, "restore"); code != exitFailed || !strings.Contains(talk, "it is good") {
+		t.Errorf("restoring a good file gives %d, %s", code, talk)
+	}
+}
+
+func TestConfigChanged(t *testing.T) {
+	for _, tt := range []struct {
+		args  string
+		code  int
+		said  string // of both outputs
+		after string // of the file; empty: as it was
+	}{
+		{"set hostname kitchen", exitDone, `set hostname to "kitchen"`, `{"x":1,"hostname":"kitchen"}`},
+		{"set -n hostname kitchen", exitDone, `set hostname to "kitchen"`, ""},
+		{"set hostname a_b", exitUsage, "not a host name", ""},
+		{"set dnsServers dns.example", exitUsage, "addresses in numbers", ""},
+		{"set hostnam kitchen", exitUsage, "did you mean hostname?", ""},
+		{"set --any-key mine 5", exitDone, "set mine to 5", `{"x":1,"hostname":"old","mine":5}`},
+		{"set os.sshKeys key", exitDone, "", `{"x":1,"hostname":"old","os":{"sshKeys": ["key"]}}`},
+		{"set --any-key x.y 5", exitFailed, "x is there and no object", ""},
+		{"set --any-key a..b 5", exitUsage, "is no key", ""},
+		{"set apiKey s3cret", exitDone, "set apiKey to what was typed", `{"x":1,"hostname":"old","apiKey":"s3cret"}`},
+		{"set hostname", exitUsage, "needs 2 more words", ""},
+		{"unset hostname", exitDone, "remove hostname", `{"x":1}`},
+		{"unset -n hostname", exitDone, "remove hostname", ""},
+		{"unset country", exitFailed, "not in config.json", ""},
+		{"unset uuid", exitUsage, "identity", ""},
+		{"get hostname", exitDone, "old\n", ""},
+		{"get x", exitDone, "1\n", ""},
+		{"get listenPort", exitDone, "48484\n", ""},
+		{"get country", exitFailed, "not set", ""},
+		{"lose", exitUsage, "no verb", ""},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			const before = `{"x":1,"hostname":"old"}`
+			root := configured(t, before)
+			code, out, talk := osctlConfig(root, strings.Fields(tt.args)...)
+			if code != tt.code || !strings.Contains(out+talk, tt.said) || strings.Contains(out+talk, "s3cret") {
+				t.Errorf("gives %d, %s%s, want %d, %s", code, out, talk, tt.code, tt.said)
+			}
+			if tt.after == "" {
+				tt.after = before
+			}
+			if got, err := os.ReadFile(filepath.Join(root, config.Path)); err != nil || string(got) != tt.after {
+				t.Errorf("the file is %s, %v, want %s", got, err, tt.after)
+			}
+		})
+	}
+}

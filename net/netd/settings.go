@@ -1,0 +1,106 @@
+package netd
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"os"
+	"time"
+
+	"resinos/net/lease"
+	"resinos/net/resolv"
+	"resinos/services/settings"
+)
+
+// The keys of config.json that netd lives by.
+var keys = []string{"dnsServers", "hostname"}
+
+// wish is what the owner's settings ask of netd.
+type wish struct {
+	servers  []netip.Addr
+	fallback bool   // servers are asked only where no lease names one
+	hostname string // empty: the kernel's
+}
+
+// wishOf reads settings. What is no address has been told to the owner by whoever published them.
+func wishOf(s settings.Settings) wish {
+	w := wish{fallback: s.Values["dnsServers"].From == settings.Default, hostname: s.Text("hostname")}
+	for _, text := range s.List("dnsServers") {
+		if a, err := netip.ParseAddr(text); err == nil {
+			w.servers = append(w.servers, a)
+		}
+	}
+	return w
+}
+
+// sources adds the owner's servers to those of the leases: before them, or as the default where there are none. Resolvers read
+// three servers, and one place is kept for the network's own, which alone knows the names in it.
+func (w wish) sources(leased []resolv.Source) []resolv.Source {
+	known := false
+	for _, s := range leased {
+		known = known || len(s.Servers) > 0
+	}
+	servers := w.servers
+	if known && w.fallback {
+		return leased
+	}
+	if known {
+		servers = servers[:min(len(servers), 2)]
+	}
+	return append(leased, resolv.Source{Link: "config.json", Metric: math.MinInt, Servers: servers})
+}
+
+// wished is a wish on its way to the daemon's goroutine, which closes taken.
+type wished struct {
+	wish
+	taken chan struct{}
+}
+
+// follow hands changes of the settings to the daemon until ctx ends.
+func (d *daemon) follow(ctx context.Context) {
+	err := settings.Follow(ctx, settings.Follower{Path: d.cfg.Settings, Daemon: "netd", Keys: keys, Log: d.cfg.Log,
+		Apply: func(s settings.Settings) error {
+			w := wished{wishOf(s), make(chan struct{})}
+			select {
+			case d.wishes <- w:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			select {
+			case <-w.taken:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}})
+	if ctx.Err() == nil {
+		d.cfg.Log.Warn("settings not followed", "error", err)
+	}
+}
+
+// take brings netd into line with the owner's settings. Servers hear a new name at once: each lease is asked for again, which
+// leaves the link as it is.
+func (d *daemon) take(at time.Duration, w wish) {
+	before := d.hostname()
+	d.wish = w
+	d.writeResolv()
+	if d.hostname() == before {
+		return
+	}
+	for _, c := range d.claims {
+		c.machine.SetHostname(d.hostname())
+		if c.link.Carrier {
+			d.step(at, c, lease.NoCarrier, nil)
+			d.step(at, c, lease.Carrier, nil)
+		}
+	}
+}
+
+// hostname is the name that servers are told; empty if there is none.
+func (d *daemon) hostname() string {
+	if d.wish.hostname != "" {
+		return d.wish.hostname
+	}
+	name, _ := os.Hostname() // without one we send none
+	return name
+}

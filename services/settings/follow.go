@@ -1,0 +1,95 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Follower is a daemon that lives by some keys.
+type Follower struct {
+	Path   string // empty: Path
+	Daemon string // its name, for the record of what it has taken
+	Keys   []string
+	Log    *slog.Logger // nil: silence
+
+	// Apply is called with what is in force: first as soon as anything is published, then whenever one of the keys changes.
+	// Its error is recorded for the operator and not tried again.
+	Apply func(Settings) error
+}
+
+// Follow calls f.Apply until ctx is cancelled, then returns its cause. It fails only if it cannot begin; a daemon without its
+// settings is better than none, so callers log that and go on.
+func Follow(ctx context.Context, f Follower) error {
+	if f.Path == "" {
+		f.Path = Path
+	}
+	if f.Log == nil {
+		f.Log = slog.New(slog.DiscardHandler)
+	}
+	folder := filepath.Dir(f.Path)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("follow settings: %w", err)
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("follow settings: %w", os.NewSyscallError("inotify_init1", err))
+	}
+	events := os.NewFile(uintptr(fd), "inotify") // Go's poller waits for it: no thread
+	defer events.Close()                         // an inotify loses nothing
+	// The file is only ever replaced by rename, so one sort of event is enough, and a read of all of them is one wake-up.
+	if _, err := unix.InotifyAddWatch(fd, folder, unix.IN_MOVED_TO); err != nil {
+		return fmt.Errorf("follow settings in %s: %w", folder, os.NewSyscallError("inotify_add_watch", err))
+	}
+	stop := context.AfterFunc(ctx, func() { events.SetReadDeadline(time.Unix(1, 0)) }) // fails only on a closed file
+	defer stop()
+	return f.follow(ctx, events)
+}
+
+func (f Follower) follow(ctx context.Context, events *os.File) error {
+	var last Settings
+	first := true
+	buf := make([]byte, 4096)
+	for {
+		now, err := Read(f.Path)
+		switch {
+		case err != nil:
+			f.Log.Warn("settings not read, the last ones stay", "error", err)
+		case now.Values != nil && (first || !now.Same(last, f.Keys)):
+			f.take(now)
+			first, last = false, now
+		}
+		if _, err := events.Read(buf); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			return fmt.Errorf("follow settings: %w", err)
+		}
+	}
+}
+
+func (f Follower) take(s Settings) {
+	err := f.Apply(s)
+	if err != nil {
+		f.Log.Warn("setting not applied", "error", err)
+	}
+	if err := Take(f.Path, f.Daemon, s, f.Keys, sinceBoot(), err); err != nil {
+		f.Log.Warn("applied setting not recorded", "error", err)
+	}
+}
+
+// sinceBoot is the time since the kernel started, which no clock setting moves.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // every kernel since 2.6.39 has it
+	return time.Duration(ts.Nano())
+}

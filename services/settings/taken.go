@@ -1,0 +1,88 @@
+package settings
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Taken is what a daemon has made of one value.
+type Taken struct {
+	Daemon string  `json:"daemon"`
+	Digest string  `json:"digest"`          // of the value it has seen
+	At     float64 `json:"at"`              // seconds since the kernel started
+	Error  string  `json:"error,omitempty"` // why it could not use it
+}
+
+// Of reports whether it is this value that was taken.
+func (t Taken) Of(v Value) bool { return t.Digest == digest(v) }
+
+// digest stands for a value: records must not repeat secrets, nor be long.
+func digest(v Value) string {
+	sum := sha256.Sum256(v.JSON)
+	return hex.EncodeToString(sum[:8])
+}
+
+// takenDir is beside the published file: one file a daemon, so that no two write the same.
+func takenDir(path string) string { return filepath.Join(filepath.Dir(path), "taken") }
+
+// Take records that a daemon has applied the values of some keys, or with a fault why it could not. Keys that it recorded earlier
+// keep their record, and one whose value and outcome are the same keeps its time.
+func Take(path, daemon string, s Settings, keys []string, now time.Duration, fault error) error {
+	file := filepath.Join(takenDir(path), daemon+".json")
+	records := map[string]Taken{}
+	if text, err := read(file); err == nil && json.Unmarshal(text, &records) != nil {
+		records = map[string]Taken{}
+	}
+	text := ""
+	if fault != nil {
+		text = fault.Error()
+	}
+	for _, key := range keys {
+		old, known := records[key]
+		if known && old.Of(s.Values[key]) && old.Error == text {
+			continue
+		}
+		records[key] = Taken{Daemon: daemon, Digest: digest(s.Values[key]), At: now.Seconds(), Error: text}
+	}
+	_, err := replace(file, records)
+	return err
+}
+
+// AllTaken reads the records of all daemons, by key. Several daemons may live by one key.
+func AllTaken(path string) (map[string][]Taken, error) {
+	list, err := os.ReadDir(takenDir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what daemons have taken: %w", err)
+	}
+	all := map[string][]Taken{}
+	var faults []error
+	for _, entry := range list { // in the order of their names
+		if !strings.HasSuffix(entry.Name(), ".json") {
+			continue
+		}
+		var records map[string]Taken
+		text, err := read(filepath.Join(takenDir(path), entry.Name()))
+		if err == nil {
+			err = json.Unmarshal(text, &records)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("read %s: %w", entry.Name(), err))
+			continue
+		}
+		for key, one := range records {
+			all[key] = append(all[key], one)
+		}
+	}
+	return all, errors.Join(faults...)
+}
