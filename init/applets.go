@@ -95,7 +95,7 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := logd.Config{Log: log}
-	settleLog(&cfg, config.Path, log)
+	said := settleLog(&cfg, config.Path, log)
 	rate, burst := logd.DefaultRate, logd.DefaultBurst
 	if err := parse("logd", args, func(f *flag.FlagSet) {
 		f.Func("ring", "`size` of the ring, like 8M (the default)", func(text string) (err error) {
@@ -127,6 +127,11 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		}
 	}
 	cfg.Keep = func(fd int) error { return notify.Keep(socket, fd) }
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { said.follow(ctx) })
+	defer beside.Wait()
+	defer stop()
 	return logd.Run(ctx, cfg)
 }
 

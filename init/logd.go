@@ -1,86 +1,59 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"strconv"
-	"strings"
+	"sync/atomic"
 
 	"resinos/init/config"
 	"resinos/services/logarchive"
 	"resinos/services/logd"
+	"resinos/services/settings"
 )
 
-// settleLog gives logd what config.json says: persistentLogging, and log.size, the budget of the ring. Both are read once, when
-// logd starts.
-func settleLog(cfg *logd.Config, path string, log *slog.Logger) {
+// logSettings is what config.json has to say to logd: persistentLogging, which it follows, and log.size, the budget of the ring,
+// which is fixed when it starts.
+type logSettings struct {
+	log     *slog.Logger
+	size    string // log.size as it was at the start
+	wanted  atomic.Bool
+	changed chan struct{} // told when wanted may be another
+}
+
+// settleLog gives logd what config.json at path says now. It starts before anything is published, so it looks itself.
+func settleLog(cfg *logd.Config, path string, log *slog.Logger) *logSettings {
 	place := &logarchive.Partition{Log: log}
+	now := config.InForce(config.Load(path), "") // PID 1 and configd tell what is wrong with the file
+	s := &logSettings{log: log, size: now.Text(config.LogSize), changed: make(chan struct{}, 1)}
+	s.wanted.Store(now.Flag(config.PersistentLogging))
 	cfg.Archive.Place, cfg.Archive.Dir = place, place.Dir()
-	settings, _ := config.Read(path)
-	wanted := settings.PersistentLogging // PID 1 tells what is wrong with the file
-	cfg.Archive.Wanted = func() bool { return wanted }
-	size, err := ringSize(path)
-	if err != nil {
-		log.Warn("log size is not used", "path", path, "error", err)
-		return
+	cfg.Archive.Wanted, cfg.Archive.Changed = s.wanted.Load, s.changed
+	if s.size != "" {
+		cfg.RingBytes, _ = logd.ParseSize(s.size) // config has judged it
 	}
-	cfg.RingBytes = size
+	return s
 }
 
-const (
-	// maxConfig is far above any real file.
-	maxConfig = 1 << 20
-	// maxRing is what logd's limit of memory has room for.
-	maxRing = 32 << 20
-)
-
-// ringSize reads log.size from config.json: a number of bytes, or a text like "16M". It returns 0 if nothing is said.
-func ringSize(path string) (int64, error) {
-	st, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() > maxConfig {
-		return 0, nil // PID 1 tells
+// follow takes changes until ctx is cancelled.
+func (s *logSettings) follow(ctx context.Context) {
+	err := settings.Follow(ctx, settings.Follower{
+		Daemon: "logd", Keys: []string{config.PersistentLogging, config.LogSize}, Log: s.log, Apply: s.apply,
+	})
+	if ctx.Err() == nil {
+		s.log.Error("settings are not followed", "error", err)
 	}
-	if err != nil {
-		return 0, err
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	var file struct {
-		Log json.RawMessage `json:"log"`
-	}
-	if json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &file) != nil || file.Log == nil {
-		return 0, nil // as above
-	}
-	var settings struct {
-		Size json.RawMessage `json:"size"`
-	}
-	if err := json.Unmarshal(file.Log, &settings); err != nil {
-		return 0, errors.New(`key log: want an object like {"size": "16M"}`)
-	}
-	return parseRingSize(string(settings.Size))
 }
 
-// parseRingSize reads the JSON of a size.
-func parseRingSize(raw string) (int64, error) {
-	if raw == "" || raw == "null" {
-		return 0, nil
+func (s *logSettings) apply(now settings.Settings) error {
+	if wanted := now.Flag(config.PersistentLogging); wanted != s.wanted.Swap(wanted) {
+		select {
+		case s.changed <- struct{}{}:
+		default: // it has not looked since the last time
+		}
 	}
-	if s, err := strconv.Unquote(raw); err == nil {
-		raw = strings.TrimSpace(s)
+	if now.Text(config.LogSize) != s.size {
+		return errors.New("log.size counts from the next start of logd: osctl restart logd")
 	}
-	size, err := logd.ParseSize(raw)
-	if err == nil && size > maxRing {
-		err = fmt.Errorf("more than %dM: for that, raise memory-high of the service logd and give it the flag -ring", maxRing>>20)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("key log.size: %w", err)
-	}
-	return size, nil
+	return nil
 }

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"resinos/init/boot"
 	"resinos/init/config"
 	"resinos/net/clock"
 	"resinos/net/lease"
 	"resinos/net/timed"
+	"resinos/services/settings"
 )
 
 // keepTime runs timed beside netd until ctx is cancelled; wait returns when it has ended. Each lease is to be told to it. Links do not
@@ -43,9 +46,37 @@ func runTimed(ctx context.Context, leases <-chan lease.Lease, log *slog.Logger) 
 		return err
 	}
 	defer kernel.Close()
+	var servers atomic.Pointer[string]
+	changed := make(chan struct{}, 1)
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { followServers(ctx, &servers, changed, log) })
+	defer beside.Wait()
+	defer stop()
 	return timed.Run(ctx, timed.Config{
-		Clock: kernel, Build: boot.BuildTime(), Leases: leases, Log: log,
+		Clock: kernel, Build: boot.BuildTime(), Leases: leases, Changed: changed, Log: log,
 		Status: clock.StatusPath, Synced: clock.SyncedPath, Saved: clock.SavedPath,
-		Servers: func() string { return config.Values(config.Path)["ntpServers"] },
+		Servers: func() string {
+			if s := servers.Load(); s != nil {
+				return *s
+			}
+			return "" // nothing is published yet; what comes is told
+		},
 	})
+}
+
+// followServers keeps servers what config.json names, and tells of changes, until ctx is cancelled.
+func followServers(ctx context.Context, servers *atomic.Pointer[string], changed chan<- struct{}, log *slog.Logger) {
+	err := settings.Follow(ctx, settings.Follower{Daemon: "timed", Keys: []string{config.NTPServers}, Log: log, Apply: func(s settings.Settings) error {
+		names := strings.Join(s.List(config.NTPServers), " ")
+		servers.Store(&names)
+		select {
+		case changed <- struct{}{}:
+		default: // it has not looked since the last time
+		}
+		return nil
+	}})
+	if ctx.Err() == nil {
+		log.Error("settings are not followed", "error", err)
+	}
 }

@@ -43,13 +43,21 @@ const (
 	cloud      = "the supervisor and its cloud"
 )
 
+// Names of keys that daemons follow.
+const (
+	PersistentLogging = "persistentLogging"
+	LogSize           = "log.size"
+	NTPServers        = "ntpServers"
+)
+
 // Keys is the table, in alphabetical order. It is that of the reference system, whose config.json ours must read.
 func Keys() []Key {
 	keys := []Key{
 		{Name: "hostname", Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: hostname},
 		{Name: "uuid", Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
-		{Name: "persistentLogging", Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
-		{Name: "ntpServers", Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "timed", fit: hosts},
+		{Name: PersistentLogging, Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
+		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd", fit: ringSize},
+		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "timed", fit: hosts},
 		{Name: "dnsServers", Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
 		{Name: "os.sshKeys", Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 

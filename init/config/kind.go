@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"resinos/services/logd"
 )
 
 // read turns what is written into the form of the kind. set is false for what stands for nothing: null.
@@ -98,6 +100,24 @@ func readList(raw json.RawMessage, split bool) ([]string, error) {
 
 // fit judges a value that has the form of its kind, and returns what of it can be used; the error says what cannot.
 type fit func(value any) (usable any, err error)
+
+// maxRing is what logd's limit of memory has room for.
+const maxRing = 32 << 20
+
+func ringSize(value any) (any, error) {
+	s, _ := value.(string)
+	if s = strings.TrimSpace(s); s == "" {
+		return nil, nil // as if it were not there
+	}
+	size, err := logd.ParseSize(s)
+	if err == nil && size > maxRing {
+		err = fmt.Errorf("more than %dM: for that, raise memory-high of the service logd and give it the flag -ring", maxRing>>20)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
 func hostname(value any) (any, error) {
 	s, _ := value.(string)
