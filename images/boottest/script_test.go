@@ -68,7 +68,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"poweroff":  cmdPowerOff,
 	"goesoff":   cmdGoesOff,
 	"sequence":  cmdSequence,
-	"kill":      cmdKill,
+	"powercut":  cmdPowerCut, // kill is testscript's own
 	"qmp":       cmdQMP,
 	"rawdisk":   cmdRawDisk,
 	"partition": cmdPartition,
@@ -273,10 +273,10 @@ func cmdSequence(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// kill: takes the power away from the story's own device.
-func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
+// powercut: takes the power away from the story's own device.
+func cmdPowerCut(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, len(args) == 0 && !neg && !s.shared, "kill, in a story with a device of its own")
+	usage(ts, len(args) == 0 && !neg && !s.shared, "powercut, in a story with a device of its own")
 	s.device.Kill()
 }
 
