@@ -16,19 +16,25 @@ import (
 
 // Effective says what a document puts in force: values, defaults and faults, key by key. A bad value costs only its own key.
 func Effective(d Document, source settings.From) settings.Settings {
-	s := settings.Settings{Source: source, Values: map[string]settings.Value{}, Faults: map[string]string{}}
+	s := settings.Settings{Source: source, Values: map[string]settings.Value{}}
+	fault := func(key, text string) {
+		if s.Faults == nil { // as JSON leaves it out
+			s.Faults = map[string]string{}
+		}
+		s.Faults[key] = text
+	}
 	keys := Keys()
 	for _, k := range keys {
 		value, from, err := k.effective(d, source)
 		if err != nil {
-			s.Faults[k.Name] = err.Error()
+			fault(k.Name, err.Error())
 		}
 		if value != nil {
 			s.Values[k.Name] = settings.Value{JSON: value, From: from}
 		}
 	}
 	for _, key := range d.twice() {
-		s.Faults[key] = strings.TrimPrefix(s.Faults[key]+"; written twice, the last one counts", "; ")
+		fault(key, strings.TrimPrefix(s.Faults[key]+"; written twice, the last one counts", "; "))
 	}
 	d.leaves(func(leaf string, _ json.RawMessage) {
 		if !slices.ContainsFunc(keys, func(k Key) bool { return k.covers(leaf) }) && !slices.Contains(s.Unknown, leaf) {
