@@ -200,20 +200,3 @@ func tool(ctx context.Context, name string, args ...string) error {
 	}
 	return nil
 }
-
-// CrossLink makes one entry of a FAT file system lead to the blocks of another, as a power cut within a rename can. The names are
-// short ones as they stand in a folder: eight characters and three.
-func CrossLink(file, from, to string) error {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("cross-link: %w", err)
-	}
-	a, b := bytes.Index(raw, []byte(from)), bytes.Index(raw, []byte(to))
-	if a < 0 || b < 0 {
-		return fmt.Errorf("cross-link in %s: no entries %s and %s", file, from, to)
-	}
-	const high, low, size = 20, 26, 28 // of the first block, and of the length, in an entry of 32 bytes
-	copy(raw[b+high:b+high+2], raw[a+high:])
-	copy(raw[b+low:b+size+4], raw[a+low:])
-	return os.WriteFile(file, raw, 0o600)
-}

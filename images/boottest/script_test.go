@@ -73,7 +73,6 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"qmp":       cmdQMP,
 	"rawdisk":   cmdRawDisk,
 	"partition": cmdPartition,
-	"crosslink": cmdCrossLink,
 	"fsck":      cmdFsck,
 	"digest":    cmdDigest,
 	"lease":     cmdLease,
@@ -347,12 +346,6 @@ func cmdPartition(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("partition: unknown arguments %q", args)
 	}
-}
-
-// crosslink FILE FROM TO: makes an entry TO of a FAT file system lead to the blocks of FROM. Names are as in a folder: CONFIG~1JSO
-func cmdCrossLink(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, len(args) == 3 && !neg, "crosslink FILE FROM TO")
-	ts.Check(CrossLink(ts.MkAbs(args[0]), args[1], args[2]))
 }
 
 // fsck: the file systems of the story's disk are as a clean end leaves them.

@@ -44,15 +44,21 @@ func (s *system) identity() error {
 	if err != nil {
 		text = nil // then there is none
 	}
+	known := s.Config.Text("uuid")
+	if known == "" {
+		known = config.Identity(config.Path, s.loaded)
+	}
 	d := identity.Device{
-		Known: config.Identity(config.Path, s.loaded), Kept: string(text), Lasts: err == nil && lasts(machineID),
+		Known: known, Kept: string(text), Lasts: err == nil && lasts(machineID),
 		SaveMachine: func(id string) error { return rewrite(machineID, id+"\n") },
 		SaveUUID:    saveUUID,
 		StandIn:     showMachineID,
 		Random:      random,
 	}
 	id, fault := d.Settle()
-	s.Config = config.InForce(s.loaded, id.UUID)
+	if s.Config.Text("uuid") == "" {
+		s.Config = config.InForce(s.loaded, id.UUID)
+	}
 	return fault
 }
 

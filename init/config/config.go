@@ -41,6 +41,9 @@ func Effective(d Document, source settings.From) settings.Settings {
 			s.Unknown = append(s.Unknown, leaf)
 		}
 	})
+	if len(s.Faults) == 0 {
+		s.Faults = nil // as it is read back
+	}
 	return s
 }
 

@@ -81,6 +81,31 @@ func (p *paths) remove(id int) {
 	delete(p.armed, id)
 }
 
+// pending lists those of the wanted paths whose change id is armed for, has happened, and has not fired yet.
+func (p *paths) pending(id int, wanted []string) []string {
+	if len(wanted) == 0 || len(p.armed[id]) == 0 {
+		return nil
+	}
+	p.read(time.Now()) // the kernel may know of more
+	var list []string
+	for _, t := range p.armed[id] {
+		if p.stirred[t] && t.hit && slices.Contains(wanted, t.path) {
+			list = append(list, t.path)
+		}
+	}
+	return list
+}
+
+// restore makes what pending has told happen again.
+func (p *paths) restore(id int, list []string) {
+	for _, t := range p.armed[id] {
+		if slices.Contains(list, t.path) {
+			t.hit = true
+			p.stir(t, time.Now())
+		}
+	}
+}
+
 // maxWalks bounds how often follow tries to see the same trail twice. Whoever changes it faster
 // than that stirs the target again.
 const maxWalks = 4
@@ -219,7 +244,7 @@ func (p *paths) settle(now time.Time) []Fire {
 			p.follow(t)
 		}
 		if t.hit || t.stamp != was {
-			fires = append(fires, Fire{t.id, "change of " + t.path})
+			fires = append(fires, Fire{t.id, changeOf(t.path)})
 		}
 		t.quiet, t.hit = quiet{}, false
 	}

@@ -440,3 +440,19 @@ func FuzzParseEvents(f *testing.F) {
 		}
 	})
 }
+
+// TestArmAgainKeepsChange: a service that ends just after its path has changed, and is armed again, hears of the change: whether the
+// change is still in the kernel, waits to be quiet, or has fired and not been received.
+func TestArmAgainKeepsChange(t *testing.T) {
+	for _, wait := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, quietFor, 2 * quietFor} {
+		path := filepath.Join(t.TempDir(), "f")
+		write(t, path, "1")
+		w := runs(t)
+		arm(t, w, 1, nil, path)
+		settled(t, w)
+		write(t, path, "2")
+		time.Sleep(wait)
+		arm(t, w, 1, nil, path)
+		wantFire(t, w, Fire{1, "change of " + path})
+	}
+}

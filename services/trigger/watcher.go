@@ -62,6 +62,13 @@ type request struct {
 	since   unix.Timespec // changes of paths from here on count
 }
 
+// awaits reports whether a fire is a change of one of the paths. Such a change is not seen again, where traffic is.
+func (r request) awaits(f Fire) bool {
+	return slices.ContainsFunc(r.paths, func(path string) bool { return f.What == changeOf(path) })
+}
+
+func changeOf(path string) string { return "change of " + path }
+
 // Numbers in epoll events that are no socket's.
 const (
 	wakeNumber uint64 = iota
@@ -105,7 +112,7 @@ func (w *Watcher) open() error {
 
 // Arm lets id fire once: when one of the sockets has traffic, be it traffic that waits already, or
 // one of the absolute paths changes, which may be missing yet. It replaces what id was armed
-// with. The files stay the caller's; one that is closed while armed fires no more. What the kernel
+// with, but a change of a path in both that nobody has received yet still fires. The files stay the caller's; one that is closed while armed fires no more. What the kernel
 // then refuses to watch is logged.
 func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
 	for _, f := range sockets {
@@ -137,7 +144,7 @@ func (w *Watcher) request(id int, r request) error {
 		return fmt.Errorf("arm trigger: %w", os.ErrClosed)
 	}
 	w.requests[id] = r
-	if i := w.waiting(id); i >= 0 {
+	if i := w.waiting(id); i >= 0 && !r.awaits(*w.fires[i]) {
 		w.fires = slices.Delete(w.fires, i, i+1)
 		w.tell()
 	}
@@ -250,6 +257,7 @@ func (w *Watcher) take() {
 	w.requests = map[int]request{}
 	w.mu.Unlock()
 	for id, r := range requests {
+		pending := w.paths.pending(id, r.paths)
 		w.disarm(id)
 		for _, f := range r.sockets {
 			if err := w.arm(id, f); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -259,6 +267,7 @@ func (w *Watcher) take() {
 		for _, path := range r.paths {
 			w.paths.add(id, path, r.since)
 		}
+		w.paths.restore(id, pending)
 	}
 }
 
@@ -293,7 +302,7 @@ func (w *Watcher) fire(f Fire) {
 	w.disarm(f.ID)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, overtaken := w.requests[f.ID]; overtaken || w.waiting(f.ID) >= 0 {
+	if r, overtaken := w.requests[f.ID]; overtaken && !r.awaits(f) || w.waiting(f.ID) >= 0 {
 		return
 	}
 	w.fires = append(w.fires, &f)
