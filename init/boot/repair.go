@@ -70,7 +70,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 	s.log.Warn("file system needs a repair", "partition", p.label, "reason", found.Why)
 	ctx, cancel := context.WithTimeout(context.Background(), patience[p.label])
 	defer cancel()
-	said, err := fsck.Repair(ctx, runTool, entry.Type, entry.Source)
+	said, err := fsck.Repair(ctx, runTool, found, entry.Type, entry.Source)
 	if err == nil {
 		s.log.Warn("file system repaired", "partition", p.label, "reason", said)
 		s.repaired = append(s.repaired, p.label)
@@ -78,7 +78,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 			return true, nil
 		}
 	}
-	if p.label != disk.State || !errors.Is(err, fsck.ErrBeyond) && !corrupt(err) {
+	if p.label != disk.State || !errors.Is(err, fsck.ErrBeyond) {
 		return false, fmt.Errorf("attach %s: %s: %w", p.label, found.Why, err)
 	}
 	return s.renewState(entry, err)

@@ -75,13 +75,14 @@ func Plan(kind, node string) [][]string {
 	return [][]string{{E2fsck, "-p", "-f", node}, {E2fsck, "-y", "-f", node}}
 }
 
-// ErrBeyond is wrapped by the error for a file system that no program could repair. That a program is missing, or was killed, is
-// another error: it says nothing of the file system.
+// ErrBeyond is wrapped by the error for a file system that no program could repair. That a program is missing, was killed, or does not
+// know what a newer system wrote, is another error: it says nothing of the file system.
 var ErrBeyond = errors.New("it is beyond repair")
 
-// Repair runs the commands of the plan until one leaves the file system whole. said is for the log.
-func Repair(ctx context.Context, run Run, kind, node string) (said string, err error) {
+// Repair runs the commands of the plan for what was found until one leaves the file system whole. said is for the log.
+func Repair(ctx context.Context, run Run, found Finding, kind, node string) (said string, err error) {
 	var all []string
+	judged := true
 	for _, argv := range Plan(kind, node) {
 		status, output, err := run(ctx, argv)
 		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
@@ -91,6 +92,11 @@ func Repair(ctx context.Context, run Run, kind, node string) (said string, err e
 		if Whole(kind, status) {
 			return strings.Join(all, "; "), nil
 		}
+		// e2fsck(8): 4 is for faults that are left; 8 and above are for what kept it from judging, also that there is nothing to judge.
+		judged = status&^7 == 0 || found.Blank
+	}
+	if !judged {
+		return strings.Join(all, "; "), fmt.Errorf("repair %s: it cannot be judged (%s)", node, all[len(all)-1])
 	}
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
 }

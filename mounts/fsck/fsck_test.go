@@ -119,7 +119,7 @@ func TestExt4(t *testing.T) {
 			if tt.why == "" {
 				return
 			}
-			said, err := Repair(t.Context(), hostRun(t), "ext4", file)
+			said, err := Repair(t.Context(), hostRun(t), found, "ext4", file)
 			if errors.Is(err, ErrBeyond) != tt.beyond || (err != nil) != tt.beyond {
 				t.Fatalf("Repair = %q, %v", said, err)
 			}
@@ -147,7 +147,7 @@ func TestFAT(t *testing.T) {
 	if found := look(t, file, "vfat"); found.Why == "" {
 		t.Error("a dirty FAT is sound")
 	}
-	if _, err := Repair(t.Context(), hostRun(t), "vfat", file); err != nil {
+	if _, err := Repair(t.Context(), hostRun(t), look(t, file, "vfat"), "vfat", file); err != nil {
 		t.Error(err)
 	}
 	if found := look(t, file, "vfat"); found.Why != "" {
@@ -162,7 +162,7 @@ func TestFAT(t *testing.T) {
 // TestRunFailsIsNotBeyond: what no program has judged must not be taken for lost.
 func TestRunFailsIsNotBeyond(t *testing.T) {
 	gone := func(context.Context, []string) (int, string, error) { return -1, "", os.ErrNotExist }
-	if _, err := Repair(t.Context(), gone, "ext4", "/dev/x"); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrBeyond) {
+	if _, err := Repair(t.Context(), gone, Finding{}, "ext4", "/dev/x"); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrBeyond) {
 		t.Errorf("Repair = %v", err)
 	}
 	var calls [][]string
@@ -170,7 +170,16 @@ func TestRunFailsIsNotBeyond(t *testing.T) {
 		calls = append(calls, argv)
 		return 4, "UNEXPECTED INCONSISTENCY\n", nil
 	}
-	said, err := Repair(t.Context(), stubborn, "ext4", "/dev/x")
+	unknown := func(context.Context, []string) (int, string, error) {
+		return 8, "get a newer version of e2fsck!\n", nil
+	}
+	if _, err := Repair(t.Context(), unknown, Finding{}, "ext4", "/dev/x"); err == nil || errors.Is(err, ErrBeyond) || !strings.Contains(err.Error(), "newer") {
+		t.Errorf("what a newer system wrote: %v", err)
+	}
+	if _, err := Repair(t.Context(), unknown, Finding{Blank: true}, "ext4", "/dev/x"); !errors.Is(err, ErrBeyond) {
+		t.Errorf("what holds no superblock: %v", err)
+	}
+	said, err := Repair(t.Context(), stubborn, Finding{}, "ext4", "/dev/x")
 	if !errors.Is(err, ErrBeyond) || len(calls) != 2 || !strings.Contains(said, "exit status 4: UNEXPECTED") {
 		t.Errorf("Repair = %q, %v after %v", said, err, calls)
 	}
