@@ -48,6 +48,7 @@ func applets() map[string]applet {
 		"configd":  daemon(runConfigd),
 		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
+		"grow":     daemon(runGrow),
 		"zram":     daemon(runZram),
 	}
 }

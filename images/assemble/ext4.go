@@ -16,11 +16,12 @@ import (
 )
 
 // Features of every ext4 we write. The list is closed (it begins with "none") so that a newer mke2fs on the
-// builder's desk adds nothing that GRUB 2.12 or U-Boot 2025.01 cannot read: no metadata_csum_seed, orphan_file,
-// large_dir, encrypt, casefold, inline_data. metadata_csum is read-only compatible: both loaders ignore it.
+// builder's desk adds nothing that GRUB 2.12 or U-Boot 2025.01 cannot read in a slot: no metadata_csum_seed, orphan_file,
+// large_dir, encrypt, casefold, inline_data. metadata_csum is read-only compatible: both loaders ignore it. They never read state
+// and data, where metadata_csum_seed lets the device change the UUID (mounts/grow).
 const (
 	featuresSlot  = "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
-	featuresState = featuresSlot + ",has_journal,resize_inode,64bit"
+	featuresState = featuresSlot + ",has_journal,resize_inode,64bit,metadata_csum_seed"
 )
 
 // Ext4 describes an ext4 file system to write.

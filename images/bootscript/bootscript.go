@@ -92,8 +92,10 @@ func (s Script) command() string {
 //
 // cryptomgr.notests: the kernel's own default, which Debian's configuration turns round, is not to test its ciphers
 // at each start; without the tests PID 1 starts after 60 % of the instructions (docs/decisions/0011-images-boot.md).
+//
+// gpt: without it the kernel does not look for the second copy of a partition table whose first is damaged.
 func (s Script) Arguments() string {
-	args := []string{"panic=10", "oops=panic", "cryptomgr.notests"}
+	args := []string{"panic=10", "oops=panic", "cryptomgr.notests", "gpt"}
 	for _, c := range s.Consoles {
 		args = append(args, "console="+c)
 	}

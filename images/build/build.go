@@ -216,7 +216,8 @@ func (b *builder) ext4(label string, size disk.Bytes) assemble.Ext4 {
 		x.Writable, x.Journal, x.ReservedPercent = true, 4*disk.MiB, 1
 	case layout.Data:
 		// It grows with the first boot, to a disk of any usual size; the journal keeps the size it has now.
-		x.Writable, x.Journal, x.ReservedPercent, x.GrowsTo = true, 16*disk.MiB, 1, disk.TiB
+		// Of the reserved part the kernel keeps whole percents when it grows, and mke2fs rounds down: 2 become 1.
+		x.Writable, x.Journal, x.ReservedPercent, x.GrowsTo = true, 16*disk.MiB, 2, disk.TiB
 	}
 	return x
 }

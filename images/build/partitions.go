@@ -18,6 +18,7 @@ import (
 	"resinos/images/manifest"
 	"resinos/images/ociimage"
 	"resinos/mounts/persist"
+	"resinos/mounts/purge"
 )
 
 // bootTree is what lies on resin-boot: the bootloader, its script and variables, and what a person may edit.
@@ -91,13 +92,18 @@ func (b *builder) bootScript() (bootscript.Files, error) {
 // stateTree is what lies on resin-state before the first boot.
 func (b *builder) stateTree(context.Context, manifest.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
-	return tree, tree.Add(assemble.Entry{Path: persist.Overlay, Mode: fs.ModeDir | 0o755})
+	return tree, errors.Join(tree.Add(assemble.Entry{Path: persist.Overlay, Mode: fs.ModeDir | 0o755}), unmarked(tree))
+}
+
+// unmarked adds what says that there is nothing to purge.
+func unmarked(tree *assemble.Tree) error {
+	return errors.Join(tree.Add(assemble.Entry{Path: purge.Flag, Mode: 0o644}), tree.Add(assemble.Entry{Path: purge.Armed, Mode: 0o644}))
 }
 
 // dataTree is what lies on resin-data before the first boot: the apps to preload.
 func (b *builder) dataTree(context.Context, manifest.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
-	faults := []error{tree.Add(assemble.Entry{Path: "apps", Mode: fs.ModeDir | 0o755})}
+	faults := []error{tree.Add(assemble.Entry{Path: "apps", Mode: fs.ModeDir | 0o755}), unmarked(tree)}
 	for _, app := range b.Apps {
 		faults = append(faults, b.addApp(tree, app))
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"resinos/images/assemble"
+	"resinos/images/layout"
 	"resinos/images/manifest"
 	"resinos/images/ociimage"
 	"resinos/images/rootfs"
@@ -30,9 +31,13 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 	if err != nil {
 		return nil, manifest.Manifest{}, err
 	}
+	blank, err := b.blankState(ctx)
+	if err != nil {
+		return nil, manifest.Manifest{}, err
+	}
 	in := rootfs.Inputs{
 		Board: b.Board, Variant: b.Variant, Version: Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
-		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet,
+		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, BlankState: blank,
 	}
 	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)
 	if err != nil {
@@ -71,6 +76,28 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 		return nil, m, err
 	}
 	return tree, m, tree.Add(assemble.Entry{Path: manifest.Name, Mode: 0o644, Content: text})
+}
+
+// blankState is the file system that a device writes over a state partition that is beyond repair.
+func (b *builder) blankState(ctx context.Context) (string, error) {
+	x := b.ext4(layout.State, 0)
+	for _, p := range b.board.Disk.Partitions {
+		if p.Label == layout.State {
+			x.Size = p.Size
+		}
+	}
+	x.UUID = layout.GUID("blank", layout.State)
+	tree, err := b.stateTree(ctx, manifest.Manifest{})
+	if err != nil {
+		return "", err
+	}
+	digest, err := tree.Digest()
+	if err != nil {
+		return "", err
+	}
+	return b.file(ctx, "blank-state", "state.ext4", fmt.Sprintf("%s %+v", digest, x), func(ctx context.Context, name string) error {
+		return x.Write(ctx, name, tree)
+	})
 }
 
 func (b *builder) root(ctx context.Context, tree *assemble.Tree) (string, error) {

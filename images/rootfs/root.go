@@ -13,21 +13,23 @@ import (
 
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
+	"resinos/mounts/fsck"
 	"resinos/mounts/persist"
 )
 
 // Inputs is what the table refers to.
 type Inputs struct {
-	Board    string
-	Variant  string
-	Version  string
-	Built    time.Time                                // what the clock of a device starts from; zero leaves it open
-	Programs string                                   // host folder with the binaries
-	Packages map[string]string                        // host folder of each unpacked package
-	Services map[string][]byte                        // service files by name
-	Modules  *assemble.Tree                           // of the root, below usr/lib/modules
-	Firmware *assemble.Tree                           // below usr/lib/firmware
-	Known    func(busybox []byte, applet string) bool // tells whether a busybox has an applet; nil trusts the table
+	Board      string
+	Variant    string
+	Version    string
+	Built      time.Time                                // what the clock of a device starts from; zero leaves it open
+	Programs   string                                   // host folder with the binaries
+	Packages   map[string]string                        // host folder of each unpacked package
+	Services   map[string][]byte                        // service files by name
+	Modules    *assemble.Tree                           // of the root, below usr/lib/modules
+	Firmware   *assemble.Tree                           // below usr/lib/firmware
+	BlankState string                                   // host file of an empty state file system
+	Known      func(busybox []byte, applet string) bool // tells whether a busybox has an applet; nil trusts the table
 }
 
 // Root lays out the root of a device.
@@ -52,6 +54,9 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.busybox(t.Busybox)
 	for name, text := range in.Services {
 		l.add(assemble.Entry{Path: "usr/lib/resinos/services/" + name, Mode: 0o644, Content: text})
+	}
+	if in.BlankState != "" {
+		l.add(assemble.Entry{Path: strings.TrimPrefix(fsck.Template, "/"), Mode: 0o644, Source: in.BlankState})
 	}
 	l.graft(in.Modules)
 	l.graft(in.Firmware)

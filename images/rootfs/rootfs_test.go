@@ -36,13 +36,24 @@ func inputs(t *testing.T, variant string) Inputs {
 	write("busybox/usr/bin/busybox", "busybox")
 	write("certificates/usr/share/ca-certificates/mozilla/B.crt", "second")
 	write("certificates/usr/share/ca-certificates/mozilla/A.crt", "first\n")
+	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"), "ca-certificates": filepath.Join(dir, "certificates")}
+	for name, files := range map[string][]string{
+		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"},
+		"libc6": {"usr/lib/some-linux-gnu/libc.so.6", "usr/lib/some-linux-gnu/ld-linux-some.so.1"},
+	} {
+		packages[name] = filepath.Join(dir, name)
+		for _, file := range files {
+			write(name+"/"+file, file)
+		}
+	}
+	write("state.ext4", "an empty file system")
 	modules := &assemble.Tree{}
 	if err := modules.Add(assemble.Entry{Path: "usr/lib/modules/6.12/modules.dep", Mode: 0o644, Content: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	return Inputs{
 		Board: "some-board", Variant: variant, Version: "1.2.3", Programs: filepath.Join(dir, "bin"),
-		Packages: map[string]string{"busybox-static": filepath.Join(dir, "busybox"), "ca-certificates": filepath.Join(dir, "certificates")},
+		Packages: packages, BlankState: filepath.Join(dir, "state.ext4"),
 		Services: map[string][]byte{"logd.toml": []byte("x")}, Modules: modules,
 	}
 }

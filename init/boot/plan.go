@@ -68,12 +68,17 @@ func places(label string) place {
 	case disk.Data:
 		// Containers run programs, setuid ones too, from here.
 		return place{label, attach.Entry{Name: "data", Target: "/mnt/data", Type: "ext4",
-			Flags: []string{"noatime"}, Options: "errors=remount-ro"}, "mode=0755,size=50%"}
+			Flags: []string{"noatime"}, Options: "errors=remount-ro,resuid=" + nobodys}, "mode=0755,size=50%"}
 	}
 	// flush writes FAT out soon after a file is closed, without making each write wait for the disk as sync would.
 	return place{disk.Boot, attach.Entry{Name: "boot", Target: "/mnt/boot", Type: "vfat",
 		Flags: []string{"nosuid", "nodev", "noexec", "noatime"}, Options: "flush,umask=0077,errors=remount-ro"}, "mode=0700,size=4m"}
 }
+
+// nobodys is a user that nobody is. The blocks that ext4 holds back are for that user and for who may exceed limits (CAP_SYS_RESOURCE): the
+// system's own processes. By default they are root's, and so are most containers; overlayfs, through which they write, never
+// exceeds limits.
+const nobodys = "4294967294"
 
 // entry is the mount of the place with its partition filled in.
 func (p place) at(part disk.Partition) attach.Entry {
@@ -94,7 +99,11 @@ func planPlace(label string) func(Inputs) []string {
 		if !found {
 			return []string{fmt.Sprintf("%s is not on disk %q: %v", label, in.Disk, p.replacement())}
 		}
-		return []string{p.at(part).String(), "if that fails: " + p.replacement().String()}
+		lines := []string{p.at(part).String(), "if it is damaged: repair it first", "if that fails: " + p.replacement().String()}
+		if label == disk.State {
+			lines[1] = "if it is damaged: repair it first; beyond repair: copy it to " + asideDir + " and begin with an empty one"
+		}
+		return lines
 	}
 }
 

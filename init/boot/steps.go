@@ -56,10 +56,12 @@ func steps() []step {
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"purge state", Degraded, planPurge(disk.State), purgePlace(disk.State)},
 		{"saved clock", Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
 		{"mark boot", Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
+		{"purge data", Degraded, planPurge(disk.Data), purgePlace(disk.Data)},
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
 		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
@@ -87,6 +89,8 @@ type system struct {
 	dog     *watchdog.Dog // nil: the board has none
 	traces  Traces        // of the last boot
 	marking marking       // the marker of this one
+
+	repaired []string // labels of the file systems that needed it
 }
 
 func (s *system) actions() []Action {
@@ -215,25 +219,6 @@ func (s *system) findDisk() error {
 	s.Disk = part.Disk
 	s.record.Locate(cmdline.Slot, part.Disk)
 	return nil
-}
-
-// attachPlace attaches a partition, or a tmpfs in its place, so that everything above finds its folder.
-func attachPlace(label string) func(*system) error {
-	return func(s *system) error {
-		p := places(label)
-		part, found := disk.OnDisk(s.Partitions, s.Disk, label)
-		err := fmt.Errorf("attach %s: not on disk %q", label, s.Disk)
-		if found {
-			err = attach.Ensure(p.at(part))
-		}
-		if err == nil {
-			return nil
-		}
-		if second := attach.Ensure(p.replacement()); second != nil {
-			return errors.Join(err, second)
-		}
-		return fmt.Errorf("%w; a tmpfs stands in for it until the next boot", err)
-	}
 }
 
 func (s *system) bindPersistent() error {

@@ -40,6 +40,7 @@ func commands() []command {
 		logsCommand(),
 		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
 		timeCommand(),
+		spaceCommand(),
 		verifyCommand(),
 		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "draw what services need, want and come after", "osctl graph manager          what it stands on\nosctl graph --reverse logd   what stands on it\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
 
@@ -64,6 +65,7 @@ func commands() []command {
 
 		{"reboot", powering, "[-n] [--force]", "stop everything in order and start the device again", "osctl reboot", power("reboot")},
 		{"poweroff", powering, "[-n] [--force]", "stop everything in order and switch the device off", "osctl poweroff", power("poweroff")},
+		purgeCommand(),
 		{"re-exec", powering, "[-n]", "have PID 1 become its binary anew; services run on", "osctl re-exec", reexec},
 		{"help", powering, "[COMMAND]", "say how a command is used", "osctl help logs", nil},
 	}

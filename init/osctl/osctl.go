@@ -1,7 +1,7 @@
 // Package osctl owns the operator's command: what can be typed, how it is answered, and what is said when it goes wrong.
 //
-// It asks PID 1 over the control socket and logd over its own, and reads what the kernel tells of cgroups and processes. The only
-// thing it changes itself is the line "masked" of an owner's service file. It keeps nothing and needs no configuration. Text is for
+// It asks PID 1 over the control socket and logd over its own, and reads what the kernel tells of cgroups, processes and mounts. The only
+// things it changes itself are the line "masked" of an owner's service file, and the mark that has a partition purged. It keeps nothing and needs no configuration. Text is for
 // people and may change; what --json prints is stable. Nothing wraps: a line that the terminal has no room for is cut. Bytes of
 // strangers are escaped. Read Env first, then commands.
 package osctl
@@ -16,6 +16,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"resinos/init/boot"
 	"resinos/services/control"
@@ -42,13 +44,14 @@ const (
 type session struct {
 	Env
 	colour   bool
-	terminal bool                 // Stdout is one
-	progress bool                 // Stderr is one
-	fancy    bool                 // it shows more than ASCII
-	columns  int                  // its width; 0 cuts nothing
-	rows     int                  // its height
-	now      func() time.Duration // since the kernel started
-	wall     func() time.Time     // of the day
+	terminal bool                                       // Stdout is one
+	progress bool                                       // Stderr is one
+	fancy    bool                                       // it shows more than ASCII
+	columns  int                                        // its width; 0 cuts nothing
+	rows     int                                        // its height
+	now      func() time.Duration                       // since the kernel started
+	wall     func() time.Time                           // of the day
+	statfs   func(path string, st *unix.Statfs_t) error // nil is the kernel's
 }
 
 // usage is a mistake of the caller.

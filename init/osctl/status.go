@@ -96,11 +96,13 @@ type host struct {
 	name, version, slot string
 	up                  time.Duration
 	degraded            []string // steps of the boot
+	spaces              []Space
 }
 
 func (s *session) host(ctx context.Context) host {
 	h := host{name: strings.TrimSpace(s.read("proc/sys/kernel/hostname")), up: s.now()}
 	h.version = release(s.read("etc/os-release"))
+	h.spaces = s.spaces()
 	var report boot.Report
 	if err := s.call(ctx, "boot", nil, &report); err != nil {
 		return h // the services are what was asked for
@@ -142,7 +144,8 @@ func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus) s
 		}
 		return u.Memory
 	}
-	return s.head(s.host(ctx), list) + s.statusTable(list, usage) + s.advice(list)
+	h := s.host(ctx)
+	return s.head(h, list) + s.statusTable(list, usage) + s.spaceTable(h.spaces) + s.advice(list)
 }
 
 // group is the folder of a service's cgroup.
@@ -166,7 +169,7 @@ func (s *session) head(h host, list []supervise.ServiceStatus) string {
 // health counts the services by state, what is wrong first.
 func (s *session) health(h host, list []supervise.ServiceStatus) string {
 	counts := map[string]int{}
-	bad := len(h.degraded) > 0
+	bad := len(h.degraded) > 0 || slices.ContainsFunc(h.spaces, func(p Space) bool { return len(p.Marks) > 0 })
 	for i := range list {
 		counts[list[i].State]++
 		bad = bad || lookOf(&list[i]) == looksWrong

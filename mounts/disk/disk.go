@@ -179,3 +179,13 @@ func OnDisk(all []Partition, disk, label string) (Partition, bool) {
 	}
 	return all[i], true
 }
+
+// Geometry is the size of a logical sector and the whole size of the disk that a partition is on.
+func Geometry(sysfs string, p Partition) (sector, size Bytes) {
+	path := filepath.Join(sysfs, filepath.Dir(p.Path))
+	sector = readNumber(filepath.Join(path, "queue/logical_block_size"))
+	if sector < 512 || sector > 64*KiB {
+		sector = 512
+	}
+	return sector, 512 * readNumber(filepath.Join(path, "size"))
+}

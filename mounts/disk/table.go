@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
+
+	"resinos/mounts/gpt"
 )
 
 // Identify fills in the UUIDs that the kernel did not tell (it does so in uevent only since about 6.14) from the partition tables
@@ -22,7 +23,8 @@ func Identify(sysfs, dev string, all []Partition) error {
 		table, read := tables[p.Disk]
 		if !read {
 			var err error
-			if table, err = readTable(filepath.Join(sysfs, filepath.Dir(p.Path)), filepath.Join(dev, p.Disk)); err != nil {
+			sector, size := Geometry(sysfs, p)
+			if table, err = readTable(filepath.Join(dev, p.Disk), sector, size); err != nil {
 				faults = append(faults, err)
 			}
 			tables[p.Disk] = table
@@ -32,17 +34,13 @@ func Identify(sysfs, dev string, all []Partition) error {
 	return errors.Join(faults...)
 }
 
-func readTable(path, node string) (map[int]string, error) {
-	sector := readNumber(filepath.Join(path, "queue/logical_block_size"))
-	if sector < 512 || sector > 64*KiB {
-		sector = 512
-	}
+func readTable(node string, sector, size Bytes) (map[int]string, error) {
 	f, err := os.Open(node)
 	if err != nil {
 		return nil, fmt.Errorf("read partition table: %w", err)
 	}
 	defer f.Close() // nothing was written
-	uuids, err := ReadUUIDs(f, sector, 512*readNumber(filepath.Join(path, "size")))
+	uuids, err := ReadUUIDs(f, sector, size)
 	if err != nil {
 		return nil, fmt.Errorf("read partition table of %s: %w", node, err)
 	}
@@ -56,32 +54,20 @@ func ReadUUIDs(disk io.ReaderAt, sector, size Bytes) (map[int]string, error) {
 	if _, err := disk.ReadAt(mbr, 0); err != nil {
 		return nil, err
 	}
-	if mbr[510] != 0x55 || mbr[511] != 0xaa {
+	table, err := gpt.Read(disk, int(sector), gpt.LBA(size/sector))
+	switch {
+	case err == nil:
+		uuids := make(map[int]string, len(table.Entries))
+		for _, e := range table.Entries {
+			uuids[e.Number] = e.GUID
+		}
+		return uuids, nil
+	case !errors.Is(err, gpt.ErrNone):
+		return nil, err
+	case mbr[510] != 0x55 || mbr[511] != 0xaa:
 		return nil, errors.New("there is none")
 	}
-	if !protective(mbr) {
-		return mbrUUIDs(mbr), nil
-	}
-	uuids, first := readGPT(disk, sector, sector)
-	if first == nil {
-		return uuids, nil
-	}
-	uuids, second := readGPT(disk, sector, size-sector)
-	if second != nil {
-		return nil, errors.Join(first, fmt.Errorf("copy: %w", second))
-	}
-	return uuids, nil
-}
-
-// protective reports whether the MBR only stands before a GPT: one of its four partitions has type 0xee (UEFI 2.10, section
-// 5.2.3). It need not be the first: hybrid tables, as some boards need them, have others too.
-func protective(mbr []byte) bool {
-	for i := range 4 {
-		if mbr[446+16*i+4] == 0xee {
-			return true
-		}
-	}
-	return false
+	return mbrUUIDs(mbr), nil
 }
 
 // mbrUUIDs numbers the disk's signature, which is how the kernel names MBR partitions; logical ones are not told apart
@@ -97,49 +83,4 @@ func mbrUUIDs(mbr []byte) map[int]string {
 		uuids[n] = fmt.Sprintf("%08x-%02x", signature, n)
 	}
 	return uuids
-}
-
-// readGPT reads the GPT header at the given place and its entries (UEFI 2.10, section 5.3.2):
-//
-//	 0 "EFI PART" | 12 header size u32 | 16 header crc u32 | 72 first entry's LBA u64 | 80 entries u32 | 84 entry size u32 | 88 entries' crc u32
-//	entry: 0 type GUID | 16 unique GUID
-func readGPT(disk io.ReaderAt, sector, at Bytes) (map[int]string, error) {
-	header := make([]byte, 512)
-	if _, err := disk.ReadAt(header, int64(at)); err != nil {
-		return nil, err
-	}
-	size := binary.LittleEndian.Uint32(header[12:])
-	if string(header[:8]) != "EFI PART" || size < 92 || size > 512 {
-		return nil, errors.New("no GPT header")
-	}
-	sum := binary.LittleEndian.Uint32(header[16:])
-	copy(header[16:20], []byte{0, 0, 0, 0})
-	if crc32.ChecksumIEEE(header[:size]) != sum {
-		return nil, errors.New("GPT header is corrupt")
-	}
-	count, entry := binary.LittleEndian.Uint32(header[80:]), binary.LittleEndian.Uint32(header[84:])
-	lba := binary.LittleEndian.Uint64(header[72:])
-	if count > 1024 || entry < 128 || entry > 4096 || lba > uint64((1<<62)/sector) {
-		return nil, fmt.Errorf("GPT has %d entries of %d bytes at sector %d", count, entry, lba)
-	}
-	entries := make([]byte, count*entry)
-	if _, err := disk.ReadAt(entries, int64(lba)*int64(sector)); err != nil {
-		return nil, err
-	}
-	if crc32.ChecksumIEEE(entries) != binary.LittleEndian.Uint32(header[88:]) {
-		return nil, errors.New("GPT entries are corrupt")
-	}
-	uuids := map[int]string{}
-	for n := range int(count) {
-		e := entries[n*int(entry):]
-		if [16]byte(e[:16]) != [16]byte{} {
-			uuids[n+1] = guid(e[16:32])
-		}
-	}
-	return uuids, nil
-}
-
-// guid writes a GUID in the usual form; its first three parts are little endian on disk.
-func guid(b []byte) string {
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), b[8:10], b[10:16])
 }

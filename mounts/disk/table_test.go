@@ -23,6 +23,7 @@ func gptDisk(sector int) []byte {
 		h := b[at.header*sector:][:512]
 		copy(h, "EFI PART")
 		binary.LittleEndian.PutUint32(h[12:], 92)
+		binary.LittleEndian.PutUint64(h[24:], uint64(at.header))
 		binary.LittleEndian.PutUint64(h[72:], uint64(at.entries))
 		binary.LittleEndian.PutUint32(h[80:], 4)
 		binary.LittleEndian.PutUint32(h[84:], 128)
@@ -75,13 +76,13 @@ func TestReadUUIDsRefusesGarbage(t *testing.T) {
 }
 
 func TestReadUUIDsMBR(t *testing.T) {
-	b := make([]byte, 512)
-	if _, err := ReadUUIDs(bytes.NewReader(b), 512, 512); err == nil {
+	b := make([]byte, 4096)
+	if _, err := ReadUUIDs(bytes.NewReader(b), 512, 4096); err == nil {
 		t.Error("an empty disk has a table")
 	}
 	b[510], b[511] = 0x55, 0xaa
 	binary.LittleEndian.PutUint32(b[440:], 0xdeadbeef)
-	uuids, err := ReadUUIDs(bytes.NewReader(b), 512, 512)
+	uuids, err := ReadUUIDs(bytes.NewReader(b), 512, 4096)
 	if err != nil || uuids[5] != "deadbeef-05" {
 		t.Errorf("MBR gives %v, %v", uuids[5], err)
 	}

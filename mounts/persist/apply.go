@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,8 @@ func Open(state, root string) (*Root, error) {
 func (r *Root) Close() error { return errors.Join(unix.Close(r.state), unix.Close(r.root)) }
 
 // Apply creates b's source when it is missing, with the root's content as its first, and binds it over the root's path.
-// A bind that is in place already stays as it is.
+// A bind that is in place already stays as it is. What stands in the source's way, such as a folder in place of a file or a symlink,
+// is renamed; the bind is made then, and the error says what was set aside.
 func (r *Root) Apply(b Bind) error {
 	if err := r.apply(b); err != nil {
 		return fmt.Errorf("bind %s: %w", b.Path, err)
@@ -56,17 +58,96 @@ func (r *Root) apply(b Bind) error {
 		return fmt.Errorf("open target: %w", err)
 	}
 	defer unix.Close(target)
-	source, err := openBeneath(r.state, name, unix.O_PATH)
+	source, err := r.openSource(b.Kind, name)
+	var aside error
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		if aside, err = r.clear(b.Kind, name); err == nil {
+			source, err = r.openSource(b.Kind, name)
+		}
+	}
 	if errors.Is(err, unix.ENOENT) {
 		if err = r.create(b, name, target); err == nil {
-			source, err = openBeneath(r.state, name, unix.O_PATH)
+			source, err = r.openSource(b.Kind, name)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("open source: %w", err)
+		return errors.Join(fmt.Errorf("open source: %w", err), aside)
 	}
 	defer unix.Close(source)
-	return bindMount(b.Kind, source, target)
+	return errors.Join(bindMount(b.Kind, source, target), aside)
+}
+
+// openSource opens what is to be bound. The error is ELOOP or ENOTDIR where something else stands in its place.
+func (r *Root) openSource(kind Kind, name string) (int, error) {
+	if kind == Folder {
+		return openBeneath(r.state, name, unix.O_PATH|unix.O_DIRECTORY)
+	}
+	source, err := openBeneath(r.state, name, unix.O_PATH)
+	if err != nil {
+		return -1, err
+	}
+	var have unix.Stat_t
+	if err := unix.Fstat(source, &have); err != nil || have.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(source) // an O_PATH handle has nothing left to lose
+		return -1, cmp.Or(err, error(unix.ENOTDIR))
+	}
+	return source, nil
+}
+
+// clear renames the first thing on the way to name that is not what it should be. It follows no symlink. aside says what it did; a
+// person should know, and nothing is lost.
+func (r *Root) clear(kind Kind, name string) (aside, err error) {
+	dir, err := unix.Openat(r.state, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { unix.Close(dir) }() // an O_PATH handle has nothing left to lose
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		wanted := uint32(unix.S_IFDIR)
+		if i == len(parts)-1 && kind == File {
+			wanted = unix.S_IFREG
+		}
+		var have unix.Stat_t
+		err := unix.Fstatat(dir, part, &have, unix.AT_SYMLINK_NOFOLLOW)
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		case have.Mode&unix.S_IFMT != wanted:
+			to, err := setAside(dir, part)
+			if err != nil {
+				return nil, fmt.Errorf("set %s aside: %w", strings.Join(parts[:i+1], "/"), err)
+			}
+			return fmt.Errorf("%s/%s was %s; it is kept beside as %s", Overlay, strings.Join(parts[:i+1], "/"), kinds[have.Mode&unix.S_IFMT], to), nil
+		case i == len(parts)-1:
+			return nil, nil
+		}
+		next, err := openBeneath(dir, part, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return nil, err
+		}
+		unix.Close(dir)
+		dir = next
+	}
+	return nil, nil
+}
+
+var kinds = map[uint32]string{
+	unix.S_IFDIR: "a folder", unix.S_IFREG: "a file", unix.S_IFLNK: "a symlink", unix.S_IFIFO: "a pipe",
+	unix.S_IFSOCK: "a socket", unix.S_IFBLK: "a device node", unix.S_IFCHR: "a device node",
+}
+
+// setAside renames name within dir to a name that is free.
+func setAside(dir int, name string) (to string, err error) {
+	for n := range 100 {
+		to = fmt.Sprintf("%s.set-aside-%d", name, n+1)
+		if err = unix.Renameat2(dir, name, dir, to, unix.RENAME_NOREPLACE); !errors.Is(err, unix.EEXIST) {
+			break
+		}
+	}
+	return to, err
 }
 
 // openTarget opens the place in the root. It is made when missing, which works only where the root is a tmpfs, such as /var/lib.

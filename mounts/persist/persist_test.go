@@ -176,7 +176,8 @@ func TestApplyTwiceKeepsContent(t *testing.T) {
 	}
 }
 
-func TestApplyRefusesSymlinksOfState(t *testing.T) {
+// TestApplyFollowsNoSymlinkOfState: what a stranger wrote onto the partition moves no bind elsewhere and is not lost.
+func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
@@ -185,30 +186,64 @@ func TestApplyRefusesSymlinksOfState(t *testing.T) {
 	os.WriteFile(victim, []byte("secret"), 0o600)
 	os.MkdirAll(state+"/root-overlay/etc", 0o755)
 	os.Symlink(victim, state+"/root-overlay/etc/hostname")
-	if err := r.Apply(hostname); err == nil {
-		t.Error("a symlink as source is bound")
+	if err := r.Apply(hostname); err == nil || !strings.Contains(err.Error(), "was a symlink; it is kept beside as hostname.set-aside-1") {
+		t.Errorf("a symlink as source gives %v", err)
 	}
-	os.RemoveAll(state + "/root-overlay/etc")
-	os.Symlink("/etc", state+"/root-overlay/etc")
-	for _, b := range []Bind{hostname, keys} {
-		if err := r.Apply(b); err == nil {
-			t.Errorf("%s is bound through a symlinked folder", b.Path)
+	if err := os.WriteFile(root+"/etc/hostname", []byte("mine"), 0o644); err != nil || read(t, victim) != "secret" {
+		t.Errorf("the bind reaches the symlink's target (%v)", err)
+	}
+	unix.Unmount(root+"/etc/hostname", 0)
+	for n, outside := range []string{"/etc", "../../root/etc", "."} {
+		os.RemoveAll(state + "/root-overlay/etc")
+		os.Symlink(outside, state+"/root-overlay/etc")
+		if err := r.Apply(keys); err == nil || !strings.Contains(err.Error(), "root-overlay/etc was a symlink") {
+			t.Errorf("a symlinked folder gives %v", err)
 		}
+		if to, err := os.Readlink(fmt.Sprintf("%s/root-overlay/etc.set-aside-%d", state, n+1)); err != nil || to != outside {
+			t.Errorf("the symlink is now %q, %v", to, err)
+		}
+		if got := read(t, state+"/root-overlay/etc/keys/a"); got != "key a" {
+			t.Errorf("the source holds %q", got)
+		}
+		unix.Unmount(root+"/etc/keys", 0)
 	}
 	if got := read(t, root+"/etc/hostname"); got != "factory\n" {
 		t.Errorf("hostname is now %q", got)
 	}
 }
 
-func TestApplyRefusesWrongKindAndFullState(t *testing.T) {
+func TestApplySetsWrongKindAside(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
 	state, root, r := trees(t)
 	os.MkdirAll(state+"/root-overlay/etc/hostname", 0o755)
-	if err := r.Apply(hostname); err == nil || !strings.Contains(err.Error(), "not a file") {
-		t.Errorf("a folder in place of a file gives %v", err)
+	os.WriteFile(state+"/root-overlay/etc/hostname/precious", []byte("kept"), 0o600)
+	os.WriteFile(state+"/root-overlay/etc/keys", []byte("kept too"), 0o600)
+	for _, b := range []Bind{hostname, keys} {
+		if err := r.Apply(b); err == nil || !strings.Contains(err.Error(), "set-aside-1") {
+			t.Errorf("%s: %v", b.Path, err)
+		}
+		if err := r.Apply(b); err != nil {
+			t.Errorf("%s the second time: %v", b.Path, err)
+		}
 	}
+	if got := read(t, state+"/root-overlay/etc/hostname.set-aside-1/precious"); got != "kept" {
+		t.Errorf("the folder holds %q", got)
+	}
+	if got := read(t, state+"/root-overlay/etc/keys.set-aside-1"); got != "kept too" {
+		t.Errorf("the file holds %q", got)
+	}
+	if err := os.WriteFile(root+"/etc/hostname", []byte("mine"), 0o644); err != nil || read(t, state+"/root-overlay/etc/hostname") != "mine" {
+		t.Errorf("the path does not persist: %v", err)
+	}
+}
+
+func TestApplyOnFullState(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	state, root, r := trees(t)
 	if err := unix.Mount("", state, "", unix.MS_REMOUNT, "size=64k"); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +251,7 @@ func TestApplyRefusesWrongKindAndFullState(t *testing.T) {
 	if err := r.Apply(keys); err == nil {
 		t.Error("Apply on a full state succeeds")
 	}
-	if left, _ := os.ReadDir(state + "/root-overlay/etc"); len(left) != 1 {
+	if left, _ := os.ReadDir(state + "/root-overlay/etc"); len(left) != 0 {
 		t.Errorf("a half copy is left: %v", left)
 	}
 	if got := read(t, root+"/etc/keys/a"); got != "key a" {

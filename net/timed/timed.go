@@ -69,6 +69,10 @@ func (c Config) withDefaults() (Config, error) {
 	return c, err
 }
 
+// leasePatience is how long the first question waits for a lease: before there is one it is asked in vain, and while a device boots its
+// processor is wanted elsewhere. Networks without DHCP are asked then.
+const leasePatience = 5 * time.Second
+
 // saveLook is how often a clock that no server corrects is compared with the saved time.
 const saveLook = time.Hour
 
@@ -80,7 +84,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	d := &daemon{
-		cfg: cfg, stop: stop, leases: leases{}, done: make(chan func() []clock.Action),
+		cfg: cfg, leases: leases{}, done: make(chan func() []clock.Action),
 		machine: clock.New(cfg.Build, rand.Uint32),
 	}
 	defer d.work.Wait()
@@ -90,7 +94,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.adopt()
 	d.baseline = d.lead()
-	d.act(ctx, d.machine.Servers(cfg.Clock.Read(), d.sources()))
 	d.save()
 	return d.run(ctx)
 }
@@ -98,7 +101,6 @@ func Run(ctx context.Context, cfg Config) error {
 // daemon is the state of timed. One goroutine owns it.
 type daemon struct {
 	cfg      Config
-	stop     func()
 	machine  *clock.Machine
 	leases   leases
 	refused  string // servers of the owner's that were complained about
@@ -116,6 +118,11 @@ func (d *daemon) run(ctx context.Context) error {
 	defer timer.Stop()
 	look := time.NewTicker(saveLook)
 	defer look.Stop()
+	begin := time.NewTimer(leasePatience)
+	defer begin.Stop()
+	if d.cfg.Leases == nil {
+		begin.Reset(0)
+	}
 	for first := true; ; first = false {
 		if first || !d.machine.Busy() { // a round has many steps
 			d.publish()
@@ -138,6 +145,8 @@ func (d *daemon) run(ctx context.Context) error {
 			d.leases[l.Link] = l
 			d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
 			d.act(ctx, d.machine.Online(d.cfg.Clock.Read()))
+		case <-begin.C:
+			d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
 		case <-d.cfg.Changed:
 			d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
 		case <-look.C:

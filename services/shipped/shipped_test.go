@@ -13,9 +13,9 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "configd containerd devd logd manager netd zram",
-		"development": "configd containerd devd getty logd manager netd sshd zram",
-		"standalone":  "configd containerd devd getty logd manager netd sshd zram",
+		"production":  "configd containerd devd grow logd manager netd zram",
+		"development": "configd containerd devd getty grow logd manager netd sshd zram",
+		"standalone":  "configd containerd devd getty grow logd manager netd sshd zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {

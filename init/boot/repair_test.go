@@ -1,0 +1,163 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/mounts/purge"
+)
+
+func TestRunTool(t *testing.T) {
+	status, said, err := runTool(t.Context(), []string{"/bin/sh", "-c", "echo out; echo err >&2; exit 3"})
+	if status != 3 || said != "out\nerr\n" || err != nil {
+		t.Errorf("runTool = %d, %q, %v", status, said, err)
+	}
+	status, said, err = runTool(t.Context(), []string{"/bin/sh", "-c", "yes | head -c 1000000; exit 0"})
+	if status != 0 || len(said) != maxSaid || err != nil {
+		t.Errorf("a tool that talks much: %d, %d bytes, %v", status, len(said), err)
+	}
+	if _, _, err := runTool(t.Context(), []string{"/no/such/tool"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing tool: %v", err)
+	}
+	if _, _, err := runTool(t.Context(), []string{"/bin/sh", "-c", "kill -9 $$"}); err == nil {
+		t.Error("a tool that is killed has judged")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, _, err := runTool(ctx, []string{"/bin/sh", "-c", "exec sleep 60"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a tool that hangs: %v", err)
+	}
+}
+
+// inNamespace runs the calling test again with mounts of its own, and reports whether this is that run.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("RESINOS_TEST_NAMESPACE") != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "RESINOS_TEST_NAMESPACE=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("in the namespace: %v\n%s", err, out)
+	}
+	return false
+}
+
+func TestPurgePlace(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const state = "/mnt/state"
+	mount := func(kind, target string, flags uintptr) {
+		t.Helper()
+		if err := unix.Mount(kind, target, kind, flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have := func() (kind string, names []string) {
+		t.Helper()
+		mounts, err := attach.ReadMounts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _ := attach.At(mounts, state)
+		entries, err := os.ReadDir(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return m.Type, names
+	}
+	var said bytes.Buffer
+	s := &system{log: slog.New(slog.NewTextHandler(&said, nil))}
+	step := purgePlace(disk.State)
+	mount("tmpfs", "/mnt", 0)
+	if err := os.Mkdir(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mount("tmpfs", state, 0) // it stands in
+	if err := step(s); err != nil {
+		t.Error(err)
+	}
+	if _, names := have(); len(names) != 0 {
+		t.Errorf("a stand-in gets %v", names)
+	}
+	if err := unix.Unmount(state, 0); err != nil {
+		t.Fatal(err)
+	}
+	mount("ramfs", state, 0)
+	if err := os.MkdirAll(state+"/root-overlay/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := step(s); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, names := have(); strings.Join(names, " ") != purge.Armed+" "+purge.Flag+" root-overlay" {
+		t.Errorf("the first use leaves %v", names)
+	}
+	if err := os.Remove(filepath.Join(state, purge.Flag)); err != nil {
+		t.Fatal(err)
+	}
+	s.repaired = []string{disk.State}
+	if err := step(s); err != nil || !strings.Contains(said.String(), "purge is not done") {
+		t.Errorf("after a repair: %v, %s", err, &said)
+	}
+	if _, names := have(); len(names) != 3 {
+		t.Errorf("after a repair: %v", names)
+	}
+	s.repaired = nil
+	if err := os.Remove(filepath.Join(state, purge.Flag)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", state, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := step(s); err == nil || !strings.Contains(err.Error(), "stands in") {
+		t.Errorf("a purge that fails: %v", err)
+	}
+	if kind, names := have(); kind != "tmpfs" || len(names) != 0 {
+		t.Errorf("a purge that fails leaves a %s with %v", kind, names)
+	}
+	if err := unix.Unmount(state, 0); err != nil {
+		t.Fatal(err)
+	}
+	mount("ramfs", state, 0)
+	for _, name := range []string{purge.Armed, "root-overlay", "last-boot.json"} {
+		if err := os.WriteFile(filepath.Join(state, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := step(s); err != nil || !strings.Contains(said.String(), "partition purged") {
+		t.Errorf("a purge: %v, %s", err, &said)
+	}
+	if _, names := have(); strings.Join(names, " ") != purge.Armed+" last-boot.json "+purge.Flag {
+		t.Errorf("a purge leaves %v", names)
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"time"
+
+	"resinos/init/boot"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/mounts/grow"
+	"resinos/services/control"
+)
+
+// runGrow does, while containers run already, what the disk needs once: table repaired, data partition as large as the disk allows,
+// identifiers that no other device has. Mostly it finds all of that done.
+func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
+	d := grow.Device{Sys: "/sys", Dev: "/dev", Log: log}
+	if err := parse("grow", args, func(*flag.FlagSet) {}); err != nil {
+		return err
+	}
+	if err := afterContainers(ctx); err != nil {
+		return err
+	}
+	var err error
+	if d.Mounts, err = attach.ReadMounts(); err != nil {
+		return err
+	}
+	if d.Partitions, err = disk.Read(d.Sys); err != nil {
+		return err
+	}
+	slot, found := attach.At(d.Mounts, "/mnt/sysroot")
+	if !found {
+		return errors.New("find disk: nothing is attached at /mnt/sysroot")
+	}
+	part, found := disk.ByDevice(d.Partitions, slot.Major, slot.Minor)
+	if !found {
+		return errors.New("find disk: the slot lies on no partition")
+	}
+	d.Disk = part.Disk
+	return d.Run()
+}
+
+// growAfter is the time since the kernel's start at which the disk's turn comes even if no container has said anything yet.
+const growAfter = 90 * time.Second
+
+// afterContainers returns when the first container's output was seen, so that none of them waits for the disk, or when there seems to
+// be none.
+func afterContainers(ctx context.Context) error {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for boot.Now() < growAfter {
+		var report boot.Report
+		if err := control.Call(ctx, control.SocketPath, "boot", nil, &report); err != nil {
+			return err
+		}
+		if report.Milestones[boot.MilestoneContainerOutput] > 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}

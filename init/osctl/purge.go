@@ -1,0 +1,120 @@
+package osctl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/attach"
+	"resinos/mounts/purge"
+)
+
+// appsDir is where the owner's apps lie on the device.
+const appsDir = "mnt/data/apps"
+
+func purgeCommand() command {
+	return command{"purge", powering, "[-n] [--yes] state|data", "have the next boot forget all that was set up, or all apps and their data",
+		"osctl purge state            the device is as new, but for config.json and its apps\nosctl purge --yes data && osctl reboot", purgeIt}
+}
+
+// what says what the owner loses.
+var what = map[string]string{
+	"state": "host name, keys, network profiles and all else that was set up on the device (not config.json)",
+	"data":  "all apps, their container images and their data, and logs kept on disk",
+}
+
+func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	dry := flags.Bool("n", false, "only say what would be done")
+	yes := flags.Bool("yes", false, "do not ask")
+	rest, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 1 {
+		return &usage{"purge needs one of state and data", "try: osctl help purge"}
+	}
+	p, found := purge.Find(rest[0])
+	if !found {
+		return s.purgeApp(rest[0])
+	}
+	p.Target = filepath.Join(s.Root, p.Target)
+	if err := s.purgeable(p); err != nil {
+		return err
+	}
+	if *dry {
+		fmt.Fprintf(s.Stdout, "remove %s: the next boot removes %s\n", filepath.Join(p.Target, purge.Flag), what[p.Name])
+		return nil
+	}
+	if purge.Wanted(p) {
+		fmt.Fprintf(s.Stdout, "%s is marked already; try: osctl reboot\n", p.Name)
+		return nil
+	}
+	if !*yes {
+		if err := s.confirm(p.Name); err != nil {
+			return err
+		}
+	}
+	if err := purge.Mark(p); err != nil {
+		return &failure{err, "is the partition read-only? try: osctl space"}
+	}
+	fmt.Fprintf(s.Stdout, "%s is purged at the next boot; try: osctl reboot\nto keep it after all: touch %s\n", p.Name, filepath.Join(p.Target, purge.Flag))
+	return nil
+}
+
+// purgeable refuses what would have no effect: a tmpfs that stands in for a partition is new with every boot.
+func (s *session) purgeable(p purge.Place) error {
+	mounts, err := attach.ParseMountinfo(s.read("proc/self/mountinfo"))
+	if err != nil {
+		return err
+	}
+	for _, place := range purge.Places() {
+		if place.Name != p.Name {
+			continue
+		}
+		m, there := attach.At(mounts, place.Target)
+		switch {
+		case !there:
+			return &failure{fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target), "osctl works on a resinOS device only"}
+		case m.Type == "tmpfs":
+			return &failure{fmt.Errorf("purge %s: the partition could not be attached, and what stands in for it is gone with the next boot", p.Name), "try: osctl boot"}
+		}
+	}
+	return nil
+}
+
+// confirm asks on a terminal. A script has to say --yes.
+func (s *session) confirm(name string) error {
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil || !s.terminal {
+		return &usage{"purge " + name + " is not confirmed", "this removes " + what[name] + "; try: osctl purge --yes " + name}
+	}
+	fmt.Fprintf(s.Stdout, "The next boot removes %s.\nType %s to go on: ", what[name], name)
+	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 64)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read confirmation: %w", err)
+	}
+	if strings.TrimSpace(line) != name {
+		return &failure{errors.New("nothing is purged"), "try: osctl purge -n " + name}
+	}
+	return nil
+}
+
+// purgeApp says the truth: an app has no data of its own yet that outlives its containers.
+func (s *session) purgeApp(name string) error {
+	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+		return &usage{fmt.Sprintf("purge knows no %q", name), "try: osctl purge state, osctl purge data"}
+	}
+	dir := filepath.Join(s.Root, appsDir, name)
+	if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
+		return &usage{fmt.Sprintf("purge knows neither a partition nor an app %q", name), "try: osctl purge state, osctl purge data"}
+	}
+	return &failure{fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", escape(name)),
+		fmt.Sprintf("to begin anew with it: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", escape(dir), escape(name), escape(filepath.Dir(dir)))}
+}

@@ -1,0 +1,119 @@
+package osctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/purge"
+)
+
+const sampleMounts = `21 20 7:0 / / ro - squashfs /dev/loop0 ro
+30 21 254:1 / /mnt/boot rw - vfat /dev/vda1 rw,errors=remount-ro
+31 21 254:4 / /mnt/state ro - ext4 /dev/vda4 ro,errors=remount-ro
+32 21 254:5 / /mnt/data rw - ext4 /dev/vda5 rw,errors=remount-ro
+`
+
+// storage is a device with full partitions of the given kinds below its root.
+func storage(t *testing.T, mounts string) (*session, *bytes.Buffer) {
+	t.Helper()
+	root := t.TempDir()
+	for _, dir := range []string{"proc/self", "mnt/boot", "mnt/state/root-overlay", "mnt/data/apps/hello"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"proc/self/mountinfo": mounts, "mnt/data/apps/hello/compose.yaml": "services: {}\n",
+		"mnt/state/" + purge.Flag: "", "mnt/state/" + purge.Armed: "", "mnt/data/" + purge.Flag: "", "mnt/data/" + purge.Armed: "",
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := &bytes.Buffer{}
+	s := &session{Env: Env{Stdout: out, Stderr: io.Discard, Root: root}, now: nil}
+	s.statfs = func(path string, st *unix.Statfs_t) error {
+		st.Bsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree = 4096, 16384, 16000, 15800, 100, 50
+		switch filepath.Base(path) {
+		case "data":
+			st.Bfree, st.Bavail = 300, 0
+		case "boot":
+			st.Bavail, st.Files, st.Ffree = 500, 0, 0
+		}
+		return nil
+	}
+	return s, out
+}
+
+func TestSpace(t *testing.T) {
+	s, out := storage(t, sampleMounts)
+	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), []string{"--json"}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "space", out.String())
+	var list []Space
+	if err := json.Unmarshal(out.Bytes()[bytes.IndexByte(out.Bytes(), '['):], &list); err != nil || len(list) != 3 {
+		t.Errorf("JSON: %v, %v", list, err)
+	}
+	s, _ = storage(t, strings.ReplaceAll(sampleMounts, "ext4 /dev/vda5", "tmpfs tmpfs"))
+	for _, p := range s.spaces() {
+		if in := len(p.Marks) > 0 && p.Marks[0] == InRAM; in != (p.Name == "data") {
+			t.Errorf("%s has the marks %v", p.Name, p.Marks)
+		}
+	}
+	s, _ = storage(t, "21 20 7:0 / / ro - squashfs /dev/loop0 ro\n")
+	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), nil); err == nil {
+		t.Error("a machine without our partitions has space")
+	}
+}
+
+func TestPurge(t *testing.T) {
+	s, out := storage(t, sampleMounts)
+	run := func(args ...string) error {
+		out.Reset()
+		return purgeIt(context.Background(), s, flag.NewFlagSet("purge", flag.ContinueOnError), args)
+	}
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.Join(s.Root, "mnt", name, purge.Flag))
+		return err == nil
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "needs one of"}, {[]string{"state", "data"}, "needs one of"}, {[]string{"nothing"}, "neither a partition nor an app"},
+		{[]string{"../../etc"}, "knows no"}, {[]string{"--yes", "hello"}, "apps have no volumes yet"}, {[]string{"state"}, "not confirmed"},
+	} {
+		if err := run(tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("purge %v = %v, want %q", tt.args, err, tt.want)
+		}
+	}
+	if err := run("-n", "data"); err != nil || !there("data") || !strings.Contains(out.String(), "all apps") {
+		t.Errorf("purge -n: %v: %s", err, out)
+	}
+	if err := run("--yes", "state"); err != nil || there("state") || !there("data") || !strings.Contains(out.String(), "osctl reboot") {
+		t.Errorf("purge state: %v: %s", err, out)
+	}
+	if err := run("--yes", "state"); err != nil || !strings.Contains(out.String(), "marked already") {
+		t.Errorf("purge twice: %v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(s.Root, "mnt/state/root-overlay")); err != nil {
+		t.Errorf("something is removed before the reboot: %v", err)
+	}
+	s, out = storage(t, strings.ReplaceAll(sampleMounts, "ext4 /dev/vda4", "tmpfs tmpfs"))
+	if err := run("--yes", "state"); err == nil || !strings.Contains(err.Error(), "stands in") || !there("state") {
+		t.Errorf("purge of a stand-in: %v", err)
+	}
+}

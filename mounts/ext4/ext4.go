@@ -1,0 +1,125 @@
+// Package ext4 owns what we read and change of an ext4 file system without e2fsprogs: its superblock, and what the kernel changes
+// while it is mounted.
+//
+// It never writes to the disk itself: the kernel does, through the journal, so that a power cut leaves the old or the new. Read
+// Super first.
+package ext4
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Super is what a superblock says (Linux, Documentation/filesystems/ext4/super.rst).
+type Super struct {
+	Label     string
+	UUID      [16]byte
+	BlockSize int64  // bytes
+	Blocks    uint64 // of the whole file system
+	Reserved  uint64 // of these, only for processes that may exceed limits
+	Damaged   bool   // the kernel found a fault in it
+	Replay    bool   // it was not unmounted; the journal knows what is missing
+	Renamable bool   // its UUID can change while it is mounted: the seed of its checksums is kept apart
+}
+
+// ErrNone is the answer for what holds no ext4, or none whose superblock is whole.
+var ErrNone = errors.New("no whole ext4 superblock")
+
+// Read reads the first superblock of a file system that begins at offset 0. The error wraps ErrNone if there is none.
+func Read(r io.ReaderAt) (Super, error) {
+	b := make([]byte, 1024)
+	if _, err := r.ReadAt(b, 1024); err != nil {
+		return Super{}, fmt.Errorf("read superblock: %w", err)
+	}
+	s, err := Parse(b)
+	if err != nil {
+		return s, fmt.Errorf("read superblock: %w", err)
+	}
+	return s, nil
+}
+
+// The bits that we look at.
+const (
+	stateError        = 2
+	incompatRecover   = 0x4
+	incompat64bit     = 0x80
+	incompatSeed      = 0x2000
+	roMetadataCsum    = 0x400
+	superMagic        = 0xef53
+	largestBlockShift = 6
+)
+
+// Parse decodes the 1024 bytes of a superblock.
+func Parse(b []byte) (Super, error) {
+	u16, u32 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32
+	if len(b) != 1024 || u16(b[0x38:]) != superMagic {
+		return Super{}, fmt.Errorf("%w: the magic number is missing", ErrNone)
+	}
+	incompat := u32(b[0x60:])
+	// The kernel's crc32c begins with all ones and is not inverted at the end, as Go's is.
+	if u32(b[0x64:])&roMetadataCsum != 0 && ^crc32.Checksum(b[:0x3fc], crc32.MakeTable(crc32.Castagnoli)) != u32(b[0x3fc:]) {
+		return Super{}, fmt.Errorf("%w: the checksum is wrong", ErrNone)
+	}
+	shift := u32(b[0x18:])
+	s := Super{
+		Label: string(bytes.TrimRight(b[0x78:0x88], "\x00")), UUID: [16]byte(b[0x68:0x78]),
+		Blocks: uint64(u32(b[0x04:])), Reserved: uint64(u32(b[0x08:])),
+		Damaged: u16(b[0x3a:])&stateError != 0, Replay: incompat&incompatRecover != 0, Renamable: incompat&incompatSeed != 0,
+	}
+	if incompat&incompat64bit != 0 {
+		s.Blocks |= uint64(u32(b[0x150:])) << 32
+		s.Reserved |= uint64(u32(b[0x154:])) << 32
+	}
+	if shift > largestBlockShift || s.Blocks == 0 || s.Reserved > s.Blocks {
+		return Super{}, fmt.Errorf("%w: %d blocks of 2^%d KiB, %d reserved", ErrNone, s.Blocks, shift, s.Reserved)
+	}
+	s.BlockSize = 1024 << shift
+	return s, nil
+}
+
+// The kernel's calls (Linux, include/uapi/linux/ext4.h).
+const (
+	resizeFS = 0x40086610 // _IOW('f', 16, __u64)
+	setUUID  = 0x4008662c // _IOW('f', 44, struct fsuuid), since Linux 6.0
+)
+
+// Grow makes the file system that is mounted at target reach over blocks of its own size. The kernel does it group by group, each
+// in one transaction: what a power cut leaves is whole, and a second call goes on.
+func Grow(target string, blocks uint64) error {
+	if err := ioctl(target, resizeFS, unsafe.Pointer(&blocks)); err != nil {
+		return fmt.Errorf("grow the file system at %s to %d blocks: %w", target, blocks, err)
+	}
+	return nil
+}
+
+// SetUUID gives the file system that is mounted at target another UUID.
+func SetUUID(target string, uuid [16]byte) error {
+	request := struct {
+		length, flags uint32
+		uuid          [16]byte
+	}{length: 16, uuid: uuid}
+	if err := ioctl(target, setUUID, unsafe.Pointer(&request)); err != nil {
+		return fmt.Errorf("set the UUID of the file system at %s: %w", target, err)
+	}
+	return nil
+}
+
+func ioctl(target string, request uintptr, argument unsafe.Pointer) error {
+	dir, err := os.Open(target)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // only a handle
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), request, uintptr(argument)); errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+// Package fsck owns when a file system is repaired before it is mounted, with what, and what becomes of one that cannot be.
+//
+// It looks at a few bytes first, so that a sound file system costs nothing: a journal is replayed by the kernel. It never
+// formats anything but the state partition, and that only when its content has been put aside. It forks nothing itself: Run is
+// given to it. Read Repair first.
+package fsck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"resinos/mounts/ext4"
+)
+
+// The programs, where the root has them.
+const (
+	E2fsck  = "/usr/sbin/e2fsck"
+	FsckFAT = "/usr/sbin/fsck.fat"
+)
+
+// Run runs a program to its end. status is its exit code; err is for one that could not be run, was killed, or took too long.
+type Run func(ctx context.Context, argv []string) (status int, output string, err error)
+
+// Finding is what the first bytes of a file system say.
+type Finding struct {
+	Why   string // it is to be repaired; empty: it is sound
+	Blank bool   // and there is no whole superblock to begin with
+}
+
+// Look judges what lies on a partition by the file system that belongs there: "ext4" or "vfat". The error is the disk's.
+func Look(r io.ReaderAt, kind string) (Finding, error) {
+	if kind == "vfat" {
+		return lookFAT(r)
+	}
+	s, err := ext4.Read(r)
+	switch {
+	case errors.Is(err, ext4.ErrNone):
+		return Finding{Why: err.Error(), Blank: true}, nil
+	case err != nil:
+		return Finding{}, err
+	case s.Damaged:
+		return Finding{Why: "the kernel found a fault in it"}, nil
+	}
+	return Finding{}, nil
+}
+
+// lookFAT finds the bit that Linux and Windows set while the file system is mounted: byte 65 of FAT32's boot sector, 37 of FAT16's.
+func lookFAT(r io.ReaderAt) (Finding, error) {
+	b := make([]byte, 512)
+	if _, err := r.ReadAt(b, 0); err != nil {
+		return Finding{}, fmt.Errorf("read boot sector: %w", err)
+	}
+	at := 37
+	if b[22] == 0 && b[23] == 0 { // sectors of a FAT16 table
+		at = 65
+	}
+	switch {
+	case b[510] != 0x55 || b[511] != 0xaa:
+		return Finding{Why: "the boot sector is damaged", Blank: true}, nil
+	case b[at]&1 != 0:
+		return Finding{Why: "it was not unmounted"}, nil
+	}
+	return Finding{}, nil
+}
+
+// Plan lists the commands that repair a file system, mildest first: the next one is for when the one before did not do.
+func Plan(kind, node string) [][]string {
+	if kind == "vfat" {
+		return [][]string{{FsckFAT, "-a", "-w", node}, {FsckFAT, "-y", "-w", node}}
+	}
+	// -f: the fault may be none that a look at the superblock's flags would find again.
+	return [][]string{{E2fsck, "-p", "-f", node}, {E2fsck, "-y", "-f", node}}
+}
+
+// ErrBeyond is wrapped by the error for a file system that no program could repair. That a program is missing, or was killed, is
+// another error: it says nothing of the file system.
+var ErrBeyond = errors.New("it is beyond repair")
+
+// Repair runs the commands of the plan until one leaves the file system whole. said is for the log.
+func Repair(ctx context.Context, run Run, kind, node string) (said string, err error) {
+	var all []string
+	for _, argv := range Plan(kind, node) {
+		status, output, err := run(ctx, argv)
+		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
+		if err != nil {
+			return strings.Join(all, "; "), fmt.Errorf("repair %s: %s: %w", node, argv[0], err)
+		}
+		if Whole(kind, status) {
+			return strings.Join(all, "; "), nil
+		}
+	}
+	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
+}
+
+// Whole reports whether an exit code says that the file system is in order: e2fsck(8) adds 1 for errors corrected, 2 for a reboot
+// that is wanted if it was mounted, which it is not; fsck.fat(8) knows 1 only.
+func Whole(kind string, status int) bool {
+	if kind == "vfat" {
+		return status == 0 || status == 1
+	}
+	return status&^3 == 0
+}
+
+// gist is the line that matters: the summary at the end, or the first complaint behind the line with the version.
+func gist(output string, whole bool) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	if whole {
+		return strings.TrimSpace(lines[len(lines)-1])
+	}
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "e2fsck 1.") && !strings.HasPrefix(line, "fsck.fat ") {
+			return line
+		}
+	}
+	return ""
+}

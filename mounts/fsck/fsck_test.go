@@ -1,0 +1,261 @@
+package fsck
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"resinos/mounts/ext4"
+)
+
+// need finds a program of the host.
+func need(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return path
+}
+
+// hostRun runs the host's program of the same name.
+func hostRun(t *testing.T) Run {
+	return func(ctx context.Context, argv []string) (int, string, error) {
+		cmd := exec.CommandContext(ctx, need(t, filepath.Base(argv[0])), argv[1:]...)
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.Exited() {
+			err = nil
+		}
+		return cmd.ProcessState.ExitCode(), string(out), err
+	}
+}
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(need(t, name), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// newExt4 is a file with an ext4 of so many MiB, with one file in it.
+func newExt4(t *testing.T, mib int64) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "fs.img")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(mib<<20), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	hello := filepath.Join(t.TempDir(), "hello")
+	if err := os.WriteFile(hello, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed", file)
+	tool(t, "debugfs", "-w", "-R", "write "+hello+" hello", file)
+	return file
+}
+
+func change(t *testing.T, file string, at int64, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(b, at)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func look(t *testing.T, file, kind string) Finding {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found, err := Look(f, kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestExt4(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mib    int64
+		damage func(t *testing.T, file string)
+		why    string
+		beyond bool
+	}{
+		"sound":             {8, func(*testing.T, string) {}, "", false},
+		"marked":            {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "set_super_value state 2", file) }, "found a fault", false},
+		"journal to replay": {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file) }, "", false},
+		"torn superblock":   {160, func(t *testing.T, file string) { change(t, file, 1024+300, bytes.Repeat([]byte{7}, 200)) }, "checksum", false},
+		"head wiped":        {160, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false},
+		"no copy left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 4<<20)) }, "magic", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := newExt4(t, tt.mib)
+			tt.damage(t, file)
+			found := look(t, file, "ext4")
+			if found.Why == "" != (tt.why == "") || !strings.Contains(found.Why, tt.why) {
+				t.Fatalf("Look says %+v, want %q", found, tt.why)
+			}
+			if tt.why == "" {
+				return
+			}
+			said, err := Repair(t.Context(), hostRun(t), "ext4", file)
+			if errors.Is(err, ErrBeyond) != tt.beyond || (err != nil) != tt.beyond {
+				t.Fatalf("Repair = %q, %v", said, err)
+			}
+			if err == nil && look(t, file, "ext4").Why != "" {
+				t.Errorf("after the repair (%s): %+v", said, look(t, file, "ext4"))
+			}
+		})
+	}
+}
+
+func TestFAT(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "boot.img")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(40<<20), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mkfs.vfat", "-F", "32", "-s", "1", file)
+	if found := look(t, file, "vfat"); found.Why != "" {
+		t.Errorf("a new FAT: %+v", found)
+	}
+	change(t, file, 65, []byte{1})
+	if found := look(t, file, "vfat"); found.Why == "" {
+		t.Error("a dirty FAT is sound")
+	}
+	if _, err := Repair(t.Context(), hostRun(t), "vfat", file); err != nil {
+		t.Error(err)
+	}
+	if found := look(t, file, "vfat"); found.Why != "" {
+		t.Errorf("after the repair: %+v", found)
+	}
+	change(t, file, 0, make([]byte, 4096))
+	if found := look(t, file, "vfat"); !found.Blank {
+		t.Errorf("a wiped FAT: %+v", found)
+	}
+}
+
+// TestRunFailsIsNotBeyond: what no program has judged must not be taken for lost.
+func TestRunFailsIsNotBeyond(t *testing.T) {
+	gone := func(context.Context, []string) (int, string, error) { return -1, "", os.ErrNotExist }
+	if _, err := Repair(t.Context(), gone, "ext4", "/dev/x"); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrBeyond) {
+		t.Errorf("Repair = %v", err)
+	}
+	var calls [][]string
+	stubborn := func(_ context.Context, argv []string) (int, string, error) {
+		calls = append(calls, argv)
+		return 4, "UNEXPECTED INCONSISTENCY\n", nil
+	}
+	said, err := Repair(t.Context(), stubborn, "ext4", "/dev/x")
+	if !errors.Is(err, ErrBeyond) || len(calls) != 2 || !strings.Contains(said, "exit status 4: UNEXPECTED") {
+		t.Errorf("Repair = %q, %v after %v", said, err, calls)
+	}
+}
+
+func TestSetAsideAndRebuild(t *testing.T) {
+	node := filepath.Join(t.TempDir(), "node")
+	content := make([]byte, 1<<20+100)
+	copy(content[300<<10:], "secret")
+	copy(content[1<<20:], "the end")
+	if err := os.WriteFile(node, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "aside")
+	for range mostAside {
+		file, err := SetAside(node, dir, "resin-state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s differs (%v)", file, err)
+		}
+	}
+	if _, err := SetAside(node, dir, "resin-state"); err == nil || !strings.Contains(err.Error(), "remove one") {
+		t.Errorf("one too many: %v", err)
+	}
+	template := newExt4(t, 64)
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(disk, bytes.Repeat([]byte("rubbish "), 72<<20/8), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Rebuild(disk, template); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "e2fsck", "-f", "-n", disk)
+	tool(t, "debugfs", "-R", "stat hello", disk)
+	if err := Rebuild(node, template); err == nil || look(t, node, "ext4").Why == "" {
+		t.Errorf("a template larger than the partition is written: %v", err)
+	}
+}
+
+// cutting is a partition that loses its power at a write.
+type cutting struct {
+	*os.File
+	left int
+}
+
+func (c *cutting) WriteAt(b []byte, at int64) (int, error) {
+	if c.left--; c.left < 0 {
+		return 0, errors.New("power cut")
+	}
+	return c.File.WriteAt(b, at)
+}
+
+// TestRebuildCut: until it is done there is no file system that a boot could take for a whole one.
+func TestRebuildCut(t *testing.T) {
+	from, err := os.Open(newExt4(t, 8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	for left := 0; ; left++ {
+		name := newExt4(t, 8) // it has been whole once
+		to, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = fill(&cutting{to, left}, from)
+		to.Close()
+		if err == nil {
+			if left < 3 {
+				t.Errorf("done after %d writes", left)
+			}
+			tool(t, "e2fsck", "-f", "-n", name)
+			return
+		}
+		if left > 0 && !look(t, name, "ext4").Blank {
+			t.Fatalf("cut at write %d: a file system is there", left)
+		}
+		left += left / 2
+	}
+}
+
+func TestParseRefusesGarbage(t *testing.T) {
+	if _, err := Look(bytes.NewReader(make([]byte, 100)), "ext4"); err == nil || errors.Is(err, ext4.ErrNone) {
+		t.Errorf("a partition that cannot be read: %v", err)
+	}
+}

@@ -1,0 +1,253 @@
+// Package purge owns how a partition is brought back to what it was before its first use: what is removed, in which order, and
+// how a power cut in between is told from a purge that is done.
+//
+// Two empty files keep the state. It never removes anything unless both the owner's wish and the proof that the wish is meant are
+// there, and never says "done" before the old content is gone from the disk. Read Place first.
+//
+//	armed  flag
+//	no     any   first use, or an older system: write the flag, then arm   -> yes yes
+//	yes    yes   nothing to do
+//	yes    no    purge: remove, sync, write the flag                        -> yes yes; a cut leaves this very row
+package purge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// The two files. Flag is the owner's to remove; its name is that of the reference system. Armed tells a flag that somebody removed
+// from one that never was: a data partition of an older system is not purged.
+const (
+	Flag  = "remove_me_to_reset"
+	Armed = ".purge-armed"
+)
+
+// Place is a partition that can be purged.
+type Place struct {
+	Name   string   // what the owner calls it: state, data
+	Target string   // where it is attached
+	Only   []string // what is removed; empty is everything but the two files
+}
+
+// Places lists them. On the state partition only what the root's paths are bound from is the owner's: how the last boot ended, or an
+// update that is under way, is not.
+func Places() []Place {
+	return []Place{
+		{Name: "state", Target: "/mnt/state", Only: []string{"root-overlay"}},
+		{Name: "data", Target: "/mnt/data"},
+	}
+}
+
+// Find returns the place with a name.
+func Find(name string) (Place, bool) {
+	for _, p := range Places() {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Place{}, false
+}
+
+// The flags of FS_IOC_SETFLAGS that keep a file from being removed (Linux, include/uapi/linux/fs.h).
+const immutable, appendOnly = 0x10, 0x20
+
+// spared is never removed.
+var spared = []string{Flag, Armed, "lost+found"}
+
+// Deed is what a step does.
+type Deed string
+
+// The deeds of a plan.
+const (
+	Remove Deed = "remove"
+	Sync   Deed = "write out"
+	Write  Deed = "write"
+)
+
+// Step is one step of a purge. Each has reached the disk before the next begins; removals are together written out by a Sync.
+type Step struct {
+	Deed Deed
+	Name string // in the place; empty for Sync
+}
+
+// String is the line that a plan prints.
+func (s Step) String() string {
+	if s.Name == "" {
+		return string(s.Deed)
+	}
+	return fmt.Sprintf("%s %s", s.Deed, s.Name)
+}
+
+// Plan says what is to be done with a place that holds those names. spare keeps the owner's files where the flag may have been lost
+// by itself: a file system that was repaired.
+func Plan(p Place, names []string, spare bool) []Step {
+	armed, flag := slices.Contains(names, Armed), slices.Contains(names, Flag)
+	switch {
+	case armed && flag:
+		return nil
+	case !armed:
+		return []Step{{Write, Flag}, {Write, Armed}}
+	case spare:
+		return []Step{{Write, Flag}}
+	}
+	var steps []Step
+	for _, name := range names {
+		if !slices.Contains(spared, name) && (len(p.Only) == 0 || slices.Contains(p.Only, name)) {
+			steps = append(steps, Step{Remove, name})
+		}
+	}
+	return append(steps, Step{Deed: Sync}, Step{Write, Flag})
+}
+
+// Settled reports whether there is nothing to do with a place, at the cost of two look-ups.
+func Settled(p Place) bool {
+	_, armed := os.Lstat(filepath.Join(p.Target, Armed))
+	_, flag := os.Lstat(filepath.Join(p.Target, Flag))
+	return armed == nil && flag == nil
+}
+
+// Wanted reports whether a place is marked, so that the next boot purges it.
+func Wanted(p Place) bool {
+	_, armed := os.Lstat(filepath.Join(p.Target, Armed))
+	_, flag := os.Lstat(filepath.Join(p.Target, Flag))
+	return armed == nil && errors.Is(flag, fs.ErrNotExist)
+}
+
+// system is what a purge asks of the operating system, so that a test can cut the power between any two calls.
+type system interface {
+	list() ([]string, error)
+	remove(name string) error // with all below it
+	sync() error              // all removals have reached the disk
+	write(name string) error  // an empty file, which has reached the disk
+}
+
+// Apply does what is to be done with a place, and returns what that was: nothing, mostly. When it fails in the middle of a purge the
+// place must not be used: it is neither what it was nor empty.
+func Apply(p Place, spare bool) ([]Step, error) {
+	root, err := os.OpenRoot(p.Target)
+	if err != nil {
+		return nil, fmt.Errorf("purge %s: %w", p.Name, err)
+	}
+	steps, err := apply(folder{root, p.Target}, p, spare)
+	if err = errors.Join(err, root.Close()); err != nil {
+		return steps, fmt.Errorf("purge %s: %w", p.Name, err)
+	}
+	return steps, nil
+}
+
+func apply(sys system, p Place, spare bool) ([]Step, error) {
+	names, err := sys.list()
+	if err != nil {
+		return nil, err
+	}
+	steps := Plan(p, names, spare)
+	for _, s := range steps {
+		switch s.Deed {
+		case Remove:
+			err = sys.remove(s.Name)
+		case Sync:
+			err = sys.sync()
+		case Write:
+			err = sys.write(s.Name)
+		}
+		if err != nil {
+			return steps, fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return steps, nil
+}
+
+// Mark has the next boot purge a place. When it returns nil that is certain, whatever the power does.
+func Mark(p Place) error {
+	root, err := os.OpenRoot(p.Target)
+	if err != nil {
+		return fmt.Errorf("mark %s: %w", p.Name, err)
+	}
+	defer root.Close() // only a handle
+	dir := folder{root, p.Target}
+	if _, err := root.Lstat(Armed); errors.Is(err, fs.ErrNotExist) {
+		err = dir.write(Armed)
+		if err != nil {
+			return fmt.Errorf("mark %s: %w", p.Name, err)
+		}
+	}
+	if err := root.Remove(Flag); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("mark %s: %w", p.Name, err)
+	}
+	if err := dir.syncDir(); err != nil {
+		return fmt.Errorf("mark %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// folder is the real thing. Nothing below it is reached through a symlink.
+type folder struct {
+	root *os.Root
+	path string
+}
+
+func (f folder) list() ([]string, error) {
+	entries, err := fs.ReadDir(f.root.FS(), ".")
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
+
+// remove also removes what somebody made immutable: it was root who did, and it is root who purges.
+func (f folder) remove(name string) error {
+	err := f.root.RemoveAll(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if err := fs.WalkDir(f.root.FS(), name, func(path string, _ fs.DirEntry, err error) error {
+		f.loosen(path)
+		return err
+	}); err != nil {
+		return err
+	}
+	return f.root.RemoveAll(name)
+}
+
+// loosen takes the flags "immutable" and "append only" away. Whether that helped shows when the file is removed.
+func (f folder) loosen(path string) {
+	file, err := f.root.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer file.Close() // only a handle
+	if flags, err := unix.IoctlGetInt(int(file.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
+		_ = unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flags&^(immutable|appendOnly))
+	}
+}
+
+func (f folder) sync() error {
+	dir, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(dir.Fd())), dir.Close())
+}
+
+func (f folder) syncDir() error {
+	dir, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func (f folder) write(name string) error {
+	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close(), f.syncDir())
+}
