@@ -69,7 +69,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"poweroff":  cmdPowerOff,
 	"goesoff":   cmdGoesOff,
 	"sequence":  cmdSequence,
-	"unplug":    cmdUnplug,
+	"powercut":  cmdPowerCut, // kill is testscript's own
 	"qmp":       cmdQMP,
 	"rawdisk":   cmdRawDisk,
 	"partition": cmdPartition,
@@ -278,10 +278,10 @@ func cmdSequence(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// unplug: takes the power away from the story's own device. (kill is a word of testscript itself.)
-func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) {
+// powercut: takes the power away from the story's own device.
+func cmdPowerCut(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, len(args) == 0 && !neg && !s.shared, "unplug, in a story with a device of its own")
+	usage(ts, len(args) == 0 && !neg && !s.shared, "powercut, in a story with a device of its own")
 	s.device.Kill()
 }
 

@@ -25,6 +25,7 @@ import (
 	"resinos/images/manifest"
 	"resinos/images/rootfs"
 	"resinos/mounts/disk"
+	"resinos/mounts/purge"
 )
 
 func needTools(t *testing.T) {
@@ -80,6 +81,11 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/A.crt"), []byte("certificate\n"), when)
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/B.crt"), []byte("certificate\n"), when)
 	b.packages = map[string]string{b.lock.Kernel: pkg("kernel"), "busybox-static": pkg("busybox"), "ca-certificates": pkg("certificates")}
+	for name, file := range map[string]string{"e2fsck-static": "usr/sbin/e2fsck.static", "dosfstools": "usr/sbin/fsck.fat", "libc6": "usr/lib/x-linux-gnu/libc.so.6"} {
+		write(t, pkg(filepath.Join(name, file)), []byte(name), when)
+		b.packages[name] = pkg(name)
+	}
+	write(t, pkg("libc6/usr/lib/x-linux-gnu/ld-linux-x.so.1"), []byte("loader"), when)
 	for _, f := range b.board.Bootloader.Files {
 		write(t, pkg(filepath.Join("bootloader", f.Source)), []byte("loader"), when)
 		b.packages[b.board.Bootloader.Package] = pkg("bootloader")
@@ -304,7 +310,7 @@ func TestAppFolderIsPreloaded(t *testing.T) {
 	for _, e := range tree.Entries() {
 		names = append(names, e.Path)
 	}
-	want := []string{"apps", "apps/sensor", "apps/sensor/compose.yaml", "apps/sensor/images", "apps/sensor/images/one.tar"}
+	want := []string{purge.Armed, "apps", "apps/sensor", "apps/sensor/compose.yaml", "apps/sensor/images", "apps/sensor/images/one.tar", purge.Flag}
 	if !slices.Equal(names, want) {
 		t.Errorf("data = %v, want %v", names, want)
 	}

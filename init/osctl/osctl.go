@@ -1,7 +1,8 @@
 // Package osctl owns the operator's command: what can be typed, how it is answered, and what is said when it goes wrong.
 //
 // It asks PID 1 over the control socket and logd over its own, and reads what the kernel tells of cgroups, processes and mounts. The only
-// things it changes itself are the line "masked" of an owner's service file, and the mark that has a partition purged. It keeps nothing and needs no configuration. Text is for
+// things it changes itself are config.json, the line "masked" of an owner's service file, and the mark that has a partition purged. It
+// keeps nothing and needs no configuration. Text is for
 // people and may change; what --json prints is stable. Nothing wraps: a line that the terminal has no room for is cut. Bytes of
 // strangers are escaped. Read Env first, then commands.
 package osctl

@@ -118,6 +118,7 @@ func (d *daemon) run(ctx context.Context) error {
 	defer timer.Stop()
 	look := time.NewTicker(saveLook)
 	defer look.Stop()
+	begun := false // the first servers were named to the machine
 	begin := time.NewTimer(leasePatience)
 	defer begin.Stop()
 	if d.cfg.Leases == nil {
@@ -142,13 +143,17 @@ func (d *daemon) run(ctx context.Context) error {
 		case <-d.cfg.Clock.Sets():
 			d.wasSet(ctx)
 		case l := <-d.cfg.Leases:
+			begun = true
 			d.leases[l.Link] = l
 			d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
 			d.act(ctx, d.machine.Online(d.cfg.Clock.Read()))
 		case <-begin.C:
+			begun = true
 			d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
 		case <-d.cfg.Changed:
-			d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
+			if begun { // else it is read then
+				d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
+			}
 		case <-look.C:
 			d.save()
 		}

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// DefaultBytes is the budget on flash. Deflated it holds 25 to 50 MB of text, which is what the 128 MB of journal of the
-	// system that we replace come to, for weeks of a quiet device.
+	// DefaultBytes is the budget on flash. Deflated it holds 20 MB of text and more: a month of a quiet device, or 250 boots
+	// (docs/decisions/0018-log-on-disk.md).
 	DefaultBytes = 8 << 20
 	// DefaultInterval is how much of the log a power cut may cost.
 	DefaultInterval = 5 * time.Minute

@@ -449,7 +449,7 @@ func FuzzFolder(f *testing.F) {
 		if at >= 0 && at < len(b) {
 			b[at] ^= flip
 		}
-		dir := t.TempDir()
+		dir := memory(t)
 		for _, number := range []int{1, 2} {
 			boot := filepath.Join(dir, logring.BootFolder(number, [16]byte{byte(number), 0xb0}))
 			if err := os.MkdirAll(boot, 0o700); err != nil {

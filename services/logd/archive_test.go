@@ -98,9 +98,8 @@ func TestArchiveIsFlushedOnRequest(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// The ring and the folder have the same entry: it is shown once.
-	got := follow(t, cfg, logquery.Filter{}, 1)
 	fmt.Fprint(producer(t, cfg, web), "next\n")
-	if got = follow(t, cfg, logquery.Filter{}, 2); got[0].Message != "hello" || got[1].Message != "next" {
+	if got := follow(t, cfg, logquery.Filter{}, 2); got[0].Message != "hello" || got[1].Message != "next" {
 		t.Errorf("%+v", got)
 	}
 }

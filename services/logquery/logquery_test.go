@@ -209,3 +209,99 @@ func TestEarlierBoots(t *testing.T) {
 		}
 	}
 }
+
+// What lies in the folder of boots does not hide the ring: neither a folder that cannot be read, nor one of this boot that is
+// numbered before others or belongs to a ring which somebody has removed.
+func TestOddArchives(t *testing.T) {
+	dir := t.TempDir()
+	ring := writeBoot(t, dir, 3, 10_000, true)
+	writeBoot(t, dir, 5, 100, false) // numbered later than this boot
+	older := filepath.Join(dir, logring.BootFolder(2, [16]byte{0xb3, 0xaa}))
+	lost := writeBoot(t, t.TempDir(), 3, 50, false) // this boot's first ring
+	if err := os.Mkdir(older, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g := logring.Grow([16]byte{0xb3, 0xaa}, &logring.Entry{})
+	rd := lost.NewReader(0)
+	defer rd.Close()
+	var e logring.Entry
+	for found, err := rd.Next(&e); found || err != nil; found, err = rd.Next(&e) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Add(&e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := g.Take()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(older, logring.ChunkFile(0)), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := Store{Ring: ring, Archive: dir}
+	parts, err := store.parts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := spans(parts)
+	if err != nil || len(list) != 2 || list[1].ID != ring.BootID() || list[1].Number != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	own, err := choose(parts, "0")
+	if err != nil || len(own) != 3 || own[0].until <= ring.Next() || own[1].until != ring.Oldest() || !own[2].live {
+		t.Errorf("%d parts, %v", len(own), err)
+	}
+	store.Archive = filepath.Join(dir, "file")
+	if err := os.WriteFile(store.Archive, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if parts, err := store.parts(); err == nil || len(parts) != 1 || !parts[0].live {
+		t.Errorf("of a folder that is none: %d parts, %v", len(parts), err)
+	}
+}
+
+// Entries that the ring lost before they came to disk are told between what is there.
+func TestGapBeforeTheRing(t *testing.T) {
+	dir := t.TempDir()
+	ring := writeBoot(t, dir, 3, 10_000, true)
+	folder := filepath.Join(dir, logring.BootFolder(3, [16]byte{0xb3, 0xaa}))
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files[1:] {
+		if err := os.Remove(filepath.Join(folder, file.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: the log answers nobody else")
+		}
+		t.Skip("needs root: the log answers nobody else")
+	}
+	socket := filepath.Join(t.TempDir(), "sock")
+	s, err := Listen(socket, Store{Ring: ring, Archive: dir}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	kept, gone := 0, 0
+	err = Query(ctx, socket, Filter{Boot: "0"}, func(e logring.Entry) error {
+		var n int
+		if _, err := fmt.Sscanf(e.Message, "%d entries were gone", &n); err == nil {
+			gone += n
+		} else {
+			kept++
+		}
+		return nil
+	})
+	if err != nil || gone == 0 || kept+gone != 10_000 {
+		t.Errorf("%d entries and %d told to be gone, %v", kept, gone, err)
+	}
+}

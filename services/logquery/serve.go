@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -219,7 +220,10 @@ func (s *Server) send(ctx context.Context, out *sender, p part, f Filter) error 
 	rd := p.reader(p.from)
 	defer rd.Close()
 	rd.Keep, rd.Until = f.match, p.until
-	out.rd, out.skipped = rd, 0
+	out.rd, out.skipped, out.until = rd, 0, p.until
+	if p.live || p.until == math.MaxUint64 {
+		out.until = 0
+	}
 	for {
 		if err := out.drain(); err != nil || !f.Follow || !p.live {
 			return err
@@ -239,6 +243,7 @@ type sender struct {
 	rd      *logring.Reader
 	buf     []byte
 	skipped uint64
+	until   uint64 // what the part holds should reach to here; 0: nobody knows
 }
 
 // drain sends all that is committed.
@@ -255,6 +260,8 @@ func (o *sender) drain() error {
 		}
 		if ok {
 			o.buf = append(e.AppendJSON(o.buf), '\n')
+		} else if at := o.rd.Seq(); at < o.until { // the ring had lost them before they came to disk
+			o.buf = append(gap(&e, o.until-at).AppendJSON(o.buf), '\n')
 		}
 		if len(o.buf) > 16<<10 || !ok {
 			if err := o.flush(); err != nil {

@@ -186,8 +186,9 @@ func (r *Ring) rotate() error {
 	if err != nil {
 		return errors.Join(err, file.Close(), os.Remove(path+tmp))
 	}
-	if r.file != nil {
-		r.file.Close() // all was written with pwrite into memory; nothing can fail any more
+	former := r.file
+	if former != nil {
+		former.Close() // all was written with pwrite into memory; nothing can fail any more
 	}
 	r.file, r.header = file, h
 	size := int64(len(b))
@@ -195,7 +196,9 @@ func (r *Ring) rotate() error {
 	r.chunks = append(r.chunks, chunk{first: h.first, size: size, base: size})
 	r.mu.Unlock()
 	poke(r.sealed)
-	poke(r.full)
+	if former != nil {
+		poke(r.full)
+	}
 	return nil
 }
 
