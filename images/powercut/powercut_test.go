@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // need fails in CI, and skips elsewhere, if a program is missing.
@@ -238,6 +239,35 @@ func TestShowIsAnyStateAfterAnyOther(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestLoadRecordingKnowsItsImage(t *testing.T) {
+	r, _ := diskOf(t, at(0, "a"))
+	stat, err := os.Stat(r.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Built = stat.ModTime()
+	r.Sections = []Section{{Name: "a"}, {Name: "b", From: 3, Careless: true}}
+	if err := r.Save(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadRecording(r.Folder)
+	if err != nil || !slices.Equal(got.Good(), []string{"a"}) || got.Size != r.Size {
+		t.Errorf("LoadRecording = %+v, %v", got, err)
+	}
+	if err := os.Chtimes(r.Image, stat.ModTime(), stat.ModTime().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadRecording(r.Folder); err == nil || !strings.Contains(err.Error(), "built anew since") {
+		t.Errorf("LoadRecording with another image = %v", err)
+	}
+	if err := os.Remove(r.Image); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadRecording(r.Folder); err == nil || !strings.Contains(err.Error(), "its image") {
+		t.Errorf("LoadRecording without its image = %v", err)
 	}
 }
 

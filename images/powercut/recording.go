@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"resinos/mounts/atomicfile"
 )
@@ -22,6 +23,7 @@ const (
 type Recording struct {
 	Folder   string    `json:"-"`
 	Image    string    `json:"image"` // the disk before the first write
+	Built    time.Time `json:"built"` // when the image was written: another one under its name makes other disks
 	Size     int64     `json:"size"`  // of the disk; zeros follow the image
 	Board    string    `json:"board"`
 	MendsFAT bool      `json:"mends_fat"` // the device repairs a FAT that was not unmounted before it mounts it
@@ -55,6 +57,13 @@ func LoadRecording(folder string) (*Recording, error) {
 	r := &Recording{Folder: folder}
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("read recording %s: %w", file, err)
+	}
+	stat, err := os.Stat(r.Image)
+	if err != nil {
+		return nil, fmt.Errorf("read recording %s: its image: %w; record again", file, err)
+	}
+	if !stat.ModTime().Equal(r.Built) {
+		return nil, fmt.Errorf("read recording %s: image %s was built anew since; record again", file, r.Image)
 	}
 	return r, nil
 }

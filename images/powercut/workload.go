@@ -23,7 +23,7 @@ func Workloads() []Workload {
 	return []Workload{
 		{Name: "first-boot", About: "the first boot, until a container has said something and the device is known by name and keys", Do: firstBoot},
 		{Name: "config", About: "config.json changes by osctl config", Needs: "osctl help config", Do: changeConfig},
-		{Name: "editor", About: "config.json changes by hand: in place, and written aside and renamed", Needs: "osctl help config", Do: editConfig},
+		{Name: "editor", About: "config.json changes by hand: in place, and written aside and renamed", Needs: "osctl help config && test -x /usr/sbin/fsck.fat", Do: editConfig},
 		{Name: "keyfile", About: "a network profile appears, changes and goes", Do: changeKeyfile},
 		{Name: "reboot", About: "the second boot", Do: func(ctx context.Context, s *Session) error { return s.Reboot(ctx) }},
 		{Name: "purge", About: "the state partition is purged", Free: true, Needs: "test -e /mnt/state" + flagFile, Do: purgeState},
@@ -101,13 +101,12 @@ func aside(file, content string) string {
 
 const configPath = "/mnt/boot/config.json"
 
-func configText(board, hostname string) string {
-	return fmt.Sprintf(`{ "deviceType": "%s", "hostname": "%s", "filler": "%s" }`, board, hostname, strings.Repeat(hostname+" ", 150))
-}
+// hostnameIn prints what config.json says itself, which is nothing on a new device: osctl tells what is in force.
+const hostnameIn = `sed -n 's/.*"hostname": *"\([^"]*\)".*/\1/p' ` + configPath
 
 // changeConfig uses the device's own writer.
 func changeConfig(ctx context.Context, s *Session) error {
-	before, err := s.Run(ctx, "osctl config get hostname || true")
+	before, err := s.Run(ctx, hostnameIn)
 	if err != nil {
 		return err
 	}
@@ -120,18 +119,19 @@ func changeConfig(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// editConfig does what editors do. Nothing is promised of the new content before the device has said that it has taken it; the
-// old one may not be lost meanwhile.
+// editConfig does what editors do, in place and by a rename that nobody waits for. Each edit is over when the device has taken it.
 func editConfig(ctx context.Context, s *Session) error {
-	before, err := s.Run(ctx, "osctl config get hostname")
+	before, err := s.Run(ctx, hostnameIn)
 	if err != nil {
 		return err
 	}
-	inPlace := fmt.Sprintf("printf %%s '%s' > %s; sync", configText(s.options.Board.Name, "cut-place"), configPath)
-	renamed := aside(configPath, configText(s.options.Board.Name, "cut-aside"))
-	for _, edit := range [][2]string{{"cut-place", inPlace}, {"cut-aside", renamed}} {
-		taken := fmt.Sprintf("; for n in $(seq 60); do [ \"$(hostname)\" = %s ] && exit 0; sleep 1; done; exit 1", edit[0])
-		if err := s.change(ctx, FactHostname, before, edit[0], edit[1]+taken); err != nil {
+	for _, edit := range [][2]string{
+		{"cut-place", "cat /tmp/edit > " + configPath},
+		{"cut-aside", "cp /tmp/edit " + configPath + ".tmp && mv " + configPath + ".tmp " + configPath},
+	} {
+		command := fmt.Sprintf(`sed 's/"%s"/"%s"/' %s > /tmp/edit && %s && sync
+for n in $(seq 60); do [ "$(hostname)" = %s ] && sync && exit 0; sleep 1; done; exit 1`, before, edit[0], configPath, edit[1], edit[0])
+		if err := s.change(ctx, FactHostname, before, edit[0], command); err != nil {
 			return err
 		}
 		before = edit[0]

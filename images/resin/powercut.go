@@ -90,7 +90,7 @@ func checkCommand() *cobra.Command {
 		Example: "  resin powercut check /tmp/cut\n  resin powercut check --thorough --seed 7 --section config /tmp/cut",
 	}
 	c.Flags().Uint64Var(&seed, "seed", 1, "of the dice that choose parts of long epochs")
-	c.Flags().BoolVar(&good, "good", false, "leave the careless workload out, whose states are to be bad")
+	c.Flags().BoolVar(&good, "good", false, "without --section: all but the careless workload, whose states are to be bad")
 	c.Flags().BoolVar(&thorough, "thorough", false, "try every loss and every tear: takes an hour instead of minutes")
 	c.Flags().StringSliceVar(&o.Sections, "section", nil, "look at these sections only")
 	c.Flags().IntVar(&o.Workers, "workers", 0, "judges at work at once (0: one for each processor)")
@@ -110,7 +110,7 @@ func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON boo
 	if err != nil {
 		return err
 	}
-	if good {
+	if good && len(o.Sections) == 0 {
 		o.Sections = r.Good()
 	}
 	if o.Suite, err = powercut.DeviceSuite(r); err != nil {
