@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 
@@ -53,7 +52,7 @@ func (s *logSettings) apply(now settings.Settings) error {
 		}
 	}
 	if now.Text(config.LogSize) != s.size {
-		return errors.New("log.size counts from the next start of logd: osctl restart logd")
+		return settings.Fault{Key: config.LogSize, Text: "counts from the next start of logd: osctl restart logd"}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,6 +125,11 @@ func TestTaken(t *testing.T) {
 	if all["a"][0].Of(of("a", `"new"`).Values["a"]) {
 		t.Error("a record of an old value counts for the new one")
 	}
+	must(t, Take(path, "three", s, []string{"a", "c"}, time.Second, fmt.Errorf("apply: %w", Fault{"c", "not now"})))
+	if all, err := AllTaken(path); err != nil || all["c"][0].Error != "apply: not now" || len(all["a"]) != 3 || all["a"][1].Error != "" {
+		t.Errorf("the fault of one key: %+v, %v", all, err)
+	}
+	must(t, os.Remove(filepath.Join(filepath.Dir(path), "taken", "three.json")))
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "taken", "one.json"))
 	if err != nil || strings.Contains(string(text), "secret") {
 		t.Errorf("the record holds the value: %s, %v", text, err)

@@ -24,6 +24,15 @@ type Taken struct {
 // Of reports whether it is this value that was taken.
 func (t Taken) Of(v Value) bool { return t.Digest == digest(v) }
 
+// A Fault is the trouble with one key; the other keys of the same daemon have none.
+type Fault struct {
+	Key  string
+	Text string
+}
+
+// Error is the text alone: whoever shows it shows the key beside it.
+func (f Fault) Error() string { return f.Text }
+
 // digest stands for a value: records must not repeat secrets, nor be long.
 func digest(v Value) string {
 	sum := sha256.Sum256(v.JSON)
@@ -33,7 +42,7 @@ func digest(v Value) string {
 // takenDir is beside the published file: one file a daemon, so that no two write the same.
 func takenDir(path string) string { return filepath.Join(filepath.Dir(path), "taken") }
 
-// Take records that a daemon has applied the values of some keys, or with a fault why it could not. Keys that it recorded earlier
+// Take records that a daemon has applied the values of some keys, or with a fault why it could not; a Fault is that of its key alone. Keys that it recorded earlier
 // keep their record, and one whose value and outcome are the same keeps its time.
 func Take(path, daemon string, s Settings, keys []string, now time.Duration, fault error) error {
 	file := filepath.Join(takenDir(path), daemon+".json")
@@ -41,11 +50,13 @@ func Take(path, daemon string, s Settings, keys []string, now time.Duration, fau
 	if text, err := read(file); err == nil && json.Unmarshal(text, &records) != nil {
 		records = map[string]Taken{}
 	}
-	text := ""
-	if fault != nil {
-		text = fault.Error()
-	}
+	var one Fault
+	single := errors.As(fault, &one)
 	for _, key := range keys {
+		text := ""
+		if fault != nil && (!single || key == one.Key) {
+			text = fault.Error()
+		}
 		old, known := records[key]
 		if known && old.Of(s.Values[key]) && old.Error == text {
 			continue
