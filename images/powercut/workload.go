@@ -125,6 +125,13 @@ func editConfig(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
+	// A late look of configd may have kept the change before the last as the copy; setting the same again keeps the last.
+	if err := s.Settle(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	if _, err := s.Run(ctx, "osctl config set hostname "+before); err != nil {
+		return err
+	}
 	for _, edit := range [][2]string{
 		{"cut-place", "cat /tmp/edit > " + configPath},
 		{"cut-aside", "cp /tmp/edit " + configPath + ".tmp && mv " + configPath + ".tmp " + configPath},

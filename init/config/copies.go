@@ -172,6 +172,17 @@ func (s Store) Lasts() bool {
 // Keep makes a document the last good copy, unless it is that already. When it returns nil, the copy has reached the disk.
 func (s Store) Keep(d Document) error { return s.locked(func() error { return s.keep(d) }) }
 
+// KeepLoaded makes a document that was loaded the last good copy, unless the file is another by now: who wrote that one has kept it, or
+// the next look does. Without this a look at the old file would undo the copy of a change that came after it.
+func (s Store) KeepLoaded(d Document) error {
+	return s.locked(func() error {
+		if now := Load(s.Path); now.Source == settings.File && !bytes.Equal(now.Document.Bytes(), d.Bytes()) {
+			return nil
+		}
+		return s.keep(d)
+	})
+}
+
 func (s Store) keep(d Document) error {
 	if good, err := readSibling(s.Path); err == nil && bytes.Equal(good.Bytes(), d.Bytes()) {
 		return nil
