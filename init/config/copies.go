@@ -169,17 +169,15 @@ func (s Store) Lasts() bool {
 	return err == nil && system.Type != unix.TMPFS_MAGIC && system.Flags&unix.ST_RDONLY == 0
 }
 
-// Keep makes a document the last good copy, unless it is that already. When it returns nil, the copy has reached the disk.
-func (s Store) Keep(d Document) error { return s.locked(func() error { return s.keep(d) }) }
-
-// KeepLoaded makes a document that was loaded the last good copy, unless the file is another by now: who wrote that one has kept it, or
-// the next look does. Without this a look at the old file would undo the copy of a change that came after it.
-func (s Store) KeepLoaded(d Document) error {
+// Keep makes copied the last good copy of a file that was seen to say what seen says, unless the file says something else by now: who
+// wrote that has kept it, or the next look will. Without this a look at the old file would undo the copy of a change that came after
+// it. When it returns nil, the copy has reached the disk.
+func (s Store) Keep(seen, copied Document) error {
 	return s.locked(func() error {
-		if now := Load(s.Path); now.Source == settings.File && !bytes.Equal(now.Document.Bytes(), d.Bytes()) {
+		if now := Load(s.Path); now.Source == settings.File && !bytes.Equal(now.Document.Bytes(), seen.Bytes()) {
 			return nil
 		}
-		return s.keep(d)
+		return s.keep(copied)
 	})
 }
 

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestKeepLoadedIsNotLate has a look at the file that comes to its end after a newer change: found by images/powercut, where a cut in
+// TestKeepIsNotLate has a look at the file that comes to its end after a newer change: found by images/powercut, where a cut in
 // the edit after that brought the older change back.
-func TestKeepLoadedIsNotLate(t *testing.T) {
+func TestKeepIsNotLate(t *testing.T) {
 	s := Store{Path: filepath.Join(t.TempDir(), "config.json")}
 	set := func(name string) {
 		t.Helper()
@@ -19,14 +19,14 @@ func TestKeepLoadedIsNotLate(t *testing.T) {
 	set("one")
 	seen := Load(s.Path).Document
 	set("two")
-	if err := s.KeepLoaded(seen); err != nil {
+	if err := s.Keep(seen, seen); err != nil {
 		t.Fatal(err)
 	}
 	now := Load(s.Path).Document
 	if good, err := Good(s.Path); err != nil || !bytes.Equal(good.Bytes(), now.Bytes()) {
 		t.Errorf("the last good copy is %s, %v, want %s", good.Bytes(), err, now.Bytes())
 	}
-	if err := s.KeepLoaded(now); err != nil {
+	if err := s.Keep(now, now); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -137,11 +137,11 @@ func (c Config) take(loaded config.Loaded, published string) (config.Loaded, Fac
 	var err error
 	switch {
 	case loaded.Source == settings.File && (said || id == ""):
-		err = c.Store.Keep(loaded.Document)
+		err = c.Store.Keep(loaded.Document, loaded.Document)
 	case loaded.Source == settings.File && wrong: // it is left for its writer to see; the copy stays what the device is known by
 		var copied config.Document
 		if copied, err = loaded.Document.With("uuid", quote(id)); err == nil {
-			err = c.Store.Keep(copied)
+			err = c.Store.Keep(loaded.Document, copied)
 		}
 	case loaded.Source == settings.File:
 		err = c.addUUID(id)

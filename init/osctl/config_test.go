@@ -71,7 +71,8 @@ func TestConfigShown(t *testing.T) {
 func TestConfigBroken(t *testing.T) {
 	root := configured(t, someConfig)
 	path := filepath.Join(root, config.Path)
-	if err := (config.Store{Path: path}).Keep(config.Load(path).Document); err != nil {
+	now := config.Load(path).Document
+	if err := (config.Store{Path: path}).Keep(now, now); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte("{\x1b"), 0o600); err != nil {

@@ -221,12 +221,14 @@ func symlinkScene(dir string) error {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(place.Dir()), 0o755), os.Symlink(outside, place.Dir())); err != nil {
 		return err
 	}
-	if err := a.flush(context.Background()); err == nil {
-		return errors.New("a symlink in place of the folder was followed")
-	}
-	if err := errors.Join(os.Remove(place.Dir()), os.Mkdir(place.Dir(), 0o700)); err != nil {
+	if err := a.flush(context.Background()); err != nil { // the symlink is set aside, and a folder is made
 		return err
 	}
+	a.close()
+	if err := os.RemoveAll(filepath.Join(place.Dir(), logring.BootFolder(1, l.boot))); err != nil {
+		return err
+	}
+	a = New(c)
 	boot := filepath.Join(place.Dir(), logring.BootFolder(1, l.boot))
 	if err := errors.Join(os.Symlink(outside, boot), a.flush(context.Background())); err != nil {
 		return err
