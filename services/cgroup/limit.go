@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -18,18 +19,35 @@ import (
 type knob struct {
 	file       string
 	controller string
-	none       string // what it holds when there is no limit
-	value      func(spec.Limits) int64
+	none       string                   // what it holds when there is no limit
+	value      func(spec.Limits) string // what it shall hold; empty is none
+	optional   bool                     // kernels are built without it, and do without
 }
 
 // knobs are the limits of a service (Documentation/admin-guide/cgroup-v2.rst).
 var knobs = [...]knob{
-	{"memory.min", "memory", "0", func(l spec.Limits) int64 { return l.MemoryMin }},
-	{"memory.high", "memory", "max", func(l spec.Limits) int64 { return l.MemoryHigh }},
-	{"memory.max", "memory", "max", func(l spec.Limits) int64 { return l.MemoryMax }},
-	{"pids.max", "pids", "max", func(l spec.Limits) int64 { return int64(l.Pids) }},
-	{"cpu.weight", "cpu", "100", func(l spec.Limits) int64 { return int64(l.CPUWeight) }},
-	{"io.weight", "io", "100", func(l spec.Limits) int64 { return int64(l.IOWeight) }},
+	{"memory.min", "memory", "0", func(l spec.Limits) string { return count(l.MemoryMin) }, false},
+	{"memory.high", "memory", "max", func(l spec.Limits) string { return count(l.MemoryHigh) }, false},
+	{"memory.max", "memory", "max", func(l spec.Limits) string { return count(l.MemoryMax) }, false},
+	{"memory.swap.max", "memory", "max", noSwap, true},
+	{"pids.max", "pids", "max", func(l spec.Limits) string { return count(int64(l.Pids)) }, false},
+	{"cpu.weight", "cpu", "100", func(l spec.Limits) string { return count(int64(l.CPUWeight)) }, false},
+	{"io.weight", "io", "100", func(l spec.Limits) string { return count(int64(l.IOWeight)) }, false},
+}
+
+func count(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// noSwap keeps memory-max a promise: swap is compressed RAM here, and nobody counts that for the service.
+func noSwap(l spec.Limits) string {
+	if l.MemoryMax == 0 {
+		return ""
+	}
+	return "0"
 }
 
 // Limit has the group enforce l and nothing else: a zero field takes an earlier limit away. The group must exist. What cannot
@@ -49,14 +67,11 @@ func (t *Tree) Limit(name string, l spec.Limits) error {
 
 // turn sets one knob. A controller is switched on for the first limit that needs it, so that a device without limits pays for
 // none; without the controller there is no limit to take away either.
-func (t *Tree) turn(name string, k knob, value int64) error {
-	want := k.none
-	if value != 0 {
-		want = strconv.FormatInt(value, 10)
-	}
+func (t *Tree) turn(name string, k knob, value string) error {
+	want := cmp.Or(value, k.none)
 	file := t.file(name, k.file)
 	data, err := read(file)
-	if gone(err) && value == 0 {
+	if gone(err) && (value == "" || k.optional) {
 		return nil
 	}
 	if gone(err) {

@@ -37,13 +37,13 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 	tree := limited(t, map[string]string{
 		"resinos/memory.min": "0\n", "resinos/b/memory.min": "7\n",
 		"resinos/a/memory.min": "0\n", "resinos/a/memory.high": "max\n", "resinos/a/memory.max": "max\n",
-		"resinos/a/pids.max": "max\n", "resinos/a/cpu.weight": "100\n", "resinos/a/io.weight": "default 100\n8:0 50\n",
+		"resinos/a/memory.swap.max": "max\n", "resinos/a/pids.max": "max\n", "resinos/a/cpu.weight": "100\n", "resinos/a/io.weight": "default 100\n8:0 50\n",
 	})
 	l := spec.Limits{MemoryMin: 1 << 20, MemoryHigh: 2 << 20, MemoryMax: 3 << 20, Pids: 4, CPUWeight: 50, IOWeight: 200}
 	if err := tree.Limit("a", l); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"a/memory.min": "1048576", "a/memory.high": "2097152", "a/memory.max": "3145728", "a/pids.max": "4", "a/cpu.weight": "50", "a/io.weight": "200", "memory.min": "1048583"} {
+	for file, want := range map[string]string{"a/memory.min": "1048576", "a/memory.high": "2097152", "a/memory.max": "3145728", "a/memory.swap.max": "0", "a/pids.max": "4", "a/cpu.weight": "50", "a/io.weight": "200", "memory.min": "1048583"} {
 		if got := content(t, tree, file); got != want {
 			t.Errorf("%s = %q, want %q", file, got, want)
 		}
@@ -51,7 +51,7 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 	if err := tree.Limit("a", spec.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"a/memory.min": "0", "a/memory.high": "max", "a/memory.max": "max", "a/pids.max": "max", "a/cpu.weight": "100", "a/io.weight": "100", "memory.min": "7"} {
+	for file, want := range map[string]string{"a/memory.min": "0", "a/memory.high": "max", "a/memory.max": "max", "a/memory.swap.max": "max", "a/pids.max": "max", "a/cpu.weight": "100", "a/io.weight": "100", "memory.min": "7"} {
 		if got := content(t, tree, file); got != want {
 			t.Errorf("without limits %s = %q, want %q", file, got, want)
 		}
