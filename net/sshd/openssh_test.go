@@ -38,7 +38,8 @@ func TestOpenSSHClient(t *testing.T) {
 		out         string
 		status      int
 	}{
-		{"exit status", "", []string{"root@" + host, "echo out; echo err >&2; exit 7"}, "out\nerr\n", 7},
+		{"exit status", "", []string{"root@" + host, "echo out; exit 7"}, "out\n", 7},
+		{"error stream", "", []string{"root@" + host, "echo err >&2; exit 8"}, "err\n", 8}, // by itself: two streams have no order
 		{"stdin", "hello", []string{"root@" + host, "cat"}, "hello", 0},
 		{"script on stdin", "echo one\nexit 3\n", []string{"root@" + host}, "one\n", 3},
 		{"terminal", "", []string{"-tt", "root@" + host, "test -t 0 && echo tty; exit 4"}, "tty\r\n", 4},
