@@ -141,27 +141,48 @@ func codes() error {
 	})
 }
 
-// deaths: many processes die as fast as they can be started; none is lost.
+// deaths: shells die as fast as they can be started, each with a hundred children that wait for its end; none is lost, and
+// each shell's own end is told with its code.
 func deaths() error {
-	total := number("RESINOS_DEATHS", 1000)
-	return reaping(func(r *Reaper) error {
-		var ended atomic.Int64
-		slots := make(chan struct{}, 100)
+	const brood = 99
+	rounds := max(1, number("RESINOS_DEATHS", 1000)/(brood+1))
+	var orphans atomic.Int64
+	r := NewReaper()
+	r.OnOrphan(func(Status) { orphans.Add(1) })
+	return withReaper(r, func(r *Reaper) error {
+		var ended, wrong atomic.Int64
+		slots := make(chan struct{}, 8)
 		begin := time.Now()
-		for range total {
+		for i := range rounds {
 			slots <- struct{}{}
-			_, err := r.Start(Command{Path: "/proc/self/exe", Args: []string{"proc.test", "child", "exit"}, OnExit: func(Status) {
+			in, out, err := os.Pipe() // closed by the shell's death
+			if err != nil {
+				return err
+			}
+			c := shell(fmt.Sprintf("i=0; while [ $i -lt %d ]; do (exec 4>&-; read x <&3) & i=$((i+1)); done; exit %d", brood, i%256))
+			c.Extra = []*os.File{in, out}
+			c.OnExit = func(s Status) {
+				if s.Wait.ExitStatus() != i%256 {
+					wrong.Add(1)
+				}
 				ended.Add(1)
 				<-slots
-			}})
+			}
+			_, err = r.Start(c)
+			in.Close()
+			out.Close()
 			if err != nil {
 				return err
 			}
 		}
-		if err := within(20*time.Second, "all exits", func() bool { return ended.Load() == int64(total) }); err != nil {
-			return fmt.Errorf("%d of %d: %w", ended.Load(), total, err)
+		all := func() bool { return ended.Load() == int64(rounds) && orphans.Load() == int64(rounds*brood) }
+		if err := within(20*time.Second, "all exits", all); err != nil {
+			return fmt.Errorf("%d of %d shells, %d of %d orphans: %w", ended.Load(), rounds, orphans.Load(), rounds*brood, err)
 		}
-		fmt.Printf("%d deaths in %s\n", total, time.Since(begin))
+		if z := zombies(); len(z) > 0 || wrong.Load() > 0 {
+			return fmt.Errorf("zombies %v, %d wrong codes", z, wrong.Load())
+		}
+		fmt.Printf("%d deaths in %s\n", rounds*(brood+1), time.Since(begin))
 		return nil
 	})
 }
