@@ -273,6 +273,57 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+// TestSecondEntriesElsewhere: the second copy is not said to begin where nothing was written.
+func TestSecondEntriesElsewhere(t *testing.T) {
+	d := newDisk(512, 64)
+	end, many := d.sectors-1, 32
+	for n := range many {
+		d.put(change{at: end - 2*many + n, bytes: d.kept[end-many+n]})
+		delete(d.kept, end-many+n)
+	}
+	d.change(-1, func(h []byte) {
+		order.PutUint64(h[atEntries:], uint64(end-2*many))
+		order.PutUint32(h[atSum:], headerSum(h))
+	})
+	d.change(1, func(b []byte) { clear(b) })
+	table, err := d.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Plan(table, "") // with a partition that grows the entries would differ anyway
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Apply(d, 512); err != nil {
+		t.Fatal(err)
+	}
+	if table, err = d.read(); err != nil || table.First != nil || table.Second != nil {
+		t.Errorf("after the repair: %v, %v, %v", table.First, table.Second, err)
+	}
+}
+
+// TestPlanSparesPartitions: a table whose partition lies where the first copy's entries belong is left alone.
+func TestPlanSparesPartitions(t *testing.T) {
+	d := newDisk(512, 64)
+	table, err := d.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := raw{bytes.Clone(table.good.header), bytes.Clone(table.good.entries)}
+	order.PutUint64(r.entries[32:], 20) // of the first partition, before the first usable sector
+	for n := range 32 {
+		d.change(-33+n, func(b []byte) { copy(b, r.entries[n*512:]) })
+	}
+	d.change(-1, func(b []byte) { copy(b, r.placed(LBA(d.sectors-1), 1, LBA(d.sectors-33))) })
+	d.change(1, func(b []byte) { clear(b) })
+	if table, err = d.read(); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err := Plan(table, data); err == nil {
+		t.Errorf("a partition is overwritten: %v", plan.Writes)
+	}
+}
+
 func TestApplyStopsAtTheFirstFault(t *testing.T) {
 	d := newDisk(512, 96)
 	r := d.plan(t)

@@ -65,7 +65,7 @@ func Plan(t Table, grow string) (Repair, error) {
 		r.add("entries of the first copy", t.firstEntries(), have[0].entries, t.have[0].entries)
 		r.add("header of the first copy", 1, have[0].header, t.have[0].header)
 	}
-	r.add("entries of the second copy", last+1, want.entries, have[1].entries)
+	r.add("entries of the second copy", last+1, want.entries, have[1].entriesAt(last+1))
 	r.add("header of the second copy", end, want.placed(end, 1, last+1), have[1].header)
 	r.add("entries of the first copy", t.firstEntries(), want.entries, have[0].entries)
 	r.add("header of the first copy", 1, want.placed(1, end, t.firstEntries()), have[0].header)
@@ -74,10 +74,14 @@ func Plan(t Table, grow string) (Repair, error) {
 
 // checkRoom refuses a table that does not fit its disk: nothing is ever cut off.
 func (t Table) checkRoom(last LBA) error {
-	if t.firstEntries()+LBA(len(t.good.entries)/t.Sector) > LBA(order.Uint64(t.good.header[atFirstUsable:])) {
+	behind := t.firstEntries() + LBA(len(t.good.entries)/t.Sector)
+	if behind > LBA(order.Uint64(t.good.header[atFirstUsable:])) {
 		return errors.New("there is no room for the entries of the first copy")
 	}
 	for _, e := range t.Entries {
+		if e.First < behind && e.Last >= t.firstEntries() {
+			return fmt.Errorf("partition %d begins in sector %d, where the entries of the first copy belong", e.Number, e.First)
+		}
 		if e.Last > last || e.First > e.Last {
 			return fmt.Errorf("partition %d lies in sectors %d to %d, the disk has room up to %d; write the image to a larger disk", e.Number, e.First, e.Last, last)
 		}
@@ -120,6 +124,14 @@ func (t Table) growing(name string, last LBA) (Entry, bool) {
 	}
 	found.Last = end
 	return found, true
+}
+
+// entriesAt is what a copy has in the sectors from at on; nothing if its entries lie elsewhere.
+func (r raw) entriesAt(at LBA) []byte {
+	if r.entries == nil || LBA(order.Uint64(r.header[atEntries:])) != at {
+		return nil
+	}
+	return r.entries
 }
 
 // placed is the header of a copy in sector self.
