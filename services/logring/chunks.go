@@ -150,17 +150,23 @@ func scan(b []byte) (scanned, error) {
 // unpack is scan for a packed chunk, of which only whole frames are valid.
 func (s *scanned) unpack(b []byte) {
 	f := newFrames(bytes.NewReader(b), int64(len(b)))
+	behind := false // something of a frame was taken in whose end has not been seen
 	for {
 		payload, err := f.next()
 		if err == nil {
+			behind = true
 			_, _, err = s.decode(payload, new(Entry))
 		}
 		if err != nil {
 			break
 		}
 		if f.left == 0 && len(f.rest) == 0 {
-			s.valid = int(f.off)
+			s.valid, behind = int(f.off), false
 		}
+	}
+	if behind { // a broken frame must leave neither entries nor sources behind
+		s.decoder = newDecoder(s.header)
+		s.unpack(b[:s.valid])
 	}
 }
 
