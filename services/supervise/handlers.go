@@ -63,15 +63,20 @@ type watcher struct {
 // judge makes the judge for e, just before e is fed to the service with life l.
 func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
 	now := func() *service { return &s.world.svcs[l.num] }
+	forgotten := func() bool { return s.byID[l.id] != l } // its file was removed, and its number is another's
 	if e == stop {
-		return func() (bool, error) { return !now().phase.alive(), nil }
+		return func() (bool, error) { return forgotten() || !now().phase.alive(), nil }
 	}
+	name := s.name(l.num)
 	svc := now()
 	first := svc.lives + 1 // the life that counts: the next one,
 	if e == want && (svc.phase == up || svc.phase == starting) || svc.phase == down && onDemand(&s.world.specs[l.num]) {
 		first-- // or the one that is there, or none when it is to wait for its demand
 	}
 	return func() (bool, error) {
+		if forgotten() {
+			return false, fmt.Errorf("service %s is gone: its file was removed", name)
+		}
 		switch svc := now(); {
 		case svc.lives >= first && (svc.phase == up || svc.phase == done || svc.phase == armed):
 			return true, nil

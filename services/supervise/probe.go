@@ -37,7 +37,11 @@ func (s *Supervisor) probeHealth(sp *spec.Spec, l *life) {
 	}
 	s.beginProbe(l, "probe health "+sp.Name, func(ctx context.Context) {
 		tell := func(failures int, err error) {
-			s.later(ctx, func() { s.unwell(l, failures, err) })
+			s.later(ctx, func() {
+				if ctx.Err() == nil { // else it is about a life that is over
+					s.unwell(l, failures, err)
+				}
+			})
 		}
 		err := probe.Health(ctx, sp.Health, s.runner(sp), tell)
 		if ctx.Err() == nil && err != nil {

@@ -28,17 +28,19 @@ func (s *Supervisor) rescan(ctx context.Context) (Rescanned, error) {
 
 // adopt takes list for what is to run.
 func (s *Supervisor) adopt(list []spec.Spec) (found Rescanned) {
-	kept := s.compare(list, &found)
-	before, sweeping := s.world.svcs, s.lifted()
-	fit := make(map[string]bool, len(before))
-	for i := range before {
-		fit[s.name(i)] = !before[i].broken
+	fit := make(map[string]bool, len(s.lives))
+	for i, l := range s.lives {
+		fit[s.name(i)] = !s.world.svcs[i].broken && !l.removed
 	}
+	kept, sweeping := s.compare(list, &found), s.lifted()
 	ending := s.world.ending
 	s.settle(append(slices.Clone(list), kept...))
 	s.world.ending = ending
 	for _, l := range sweeping {
 		s.sweeps.add(l.num, time.Now())
+	}
+	for _, w := range s.asked {
+		w.dirty = true // the service that it waits for may be no more
 	}
 	s.replan()
 	for i := range s.world.svcs {
@@ -46,7 +48,7 @@ func (s *Supervisor) adopt(list []spec.Spec) (found Rescanned) {
 		switch known, good := fit[name], !svc.broken; {
 		case s.lives[i].removed || !good:
 			s.do(s.world.feed(time.Now(), i, input{event: stop}))
-		case !known: // new, or mended, or unmasked
+		case !known: // new, there again, mended or unmasked
 			s.do(s.world.ask(time.Now(), i, want))
 		case svc.phase == armed && slices.Contains(found.Changed, name):
 			s.do(s.world.feed(time.Now(), i, input{event: stop}))
@@ -74,6 +76,9 @@ func (s *Supervisor) compare(list []spec.Spec, found *Rescanned) (kept []spec.Sp
 		case now == nil && !l.removed:
 			found.Removed = append(found.Removed, old.Name)
 		case now == nil:
+		case l.removed:
+			found.Added = append(found.Added, old.Name) // there again
+			s.reopen(old, *now, l)
 		case !reflect.DeepEqual(*now, old):
 			found.Changed = append(found.Changed, old.Name)
 			l.stale = l.stale || s.world.svcs[i].phase.alive()
@@ -87,6 +92,8 @@ func (s *Supervisor) compare(list []spec.Spec, found *Rescanned) (kept []spec.Sp
 			kept = append(kept, old)
 			continue
 		}
+		s.demand.Disarm(l.id)
+		closeSockets(old, l)
 		l.close()
 		delete(s.byID, l.id)
 	}

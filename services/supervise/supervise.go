@@ -319,6 +319,7 @@ func (s *Supervisor) post() {
 	exits, orphaned := s.mail.take()
 	for _, x := range exits {
 		switch l := x.life; {
+		case s.byID[l.id] != l: // its service is forgotten, and its number is another's
 		case x.client:
 			s.left(l, x.status.Pid)
 		case s.world.svcs[l.num].pid == x.status.Pid:
