@@ -74,7 +74,7 @@ func (s *Supervisor) goOn(i int) {
 			s.feed(i, in)
 		}
 	case starting:
-		if svc.pid == 0 && !sp.Listen.Each {
+		if svc.pid == 0 { // one that takes connections is up once it is told to
 			s.feed(i, input{event: exit, err: errUnfinished}) // what was forked and not booked is swept
 			return
 		}

@@ -174,6 +174,23 @@ func TestSaveWithoutLoop(t *testing.T) {
 	}
 }
 
+// TestSavedBeforeItListens: a life that was to begin to take connections begins in the next one.
+func TestSavedBeforeItListens(t *testing.T) {
+	each := listener("each", filepath.Join(t.TempDir(), "each.sock"))
+	each.Listen.Each, each.Listen.Max = true, 4
+	s, err := New(Config{Specs: []spec.Spec{each}, Reaper: proc.NewReaper()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.world.begin(time.Now()) // decided, not done
+	state, _, err := s.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, Config{Saved: state})
+	r.until("each", in("up"))
+}
+
 func TestInitRescan(t *testing.T) {
 	tree := asInit(t)
 	keep, change, gone := sh("keep", "exec sleep 1000"), sh("change", "exec sleep 1000"), sh("gone", "exec sleep 1000")
