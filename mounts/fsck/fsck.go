@@ -92,8 +92,9 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		if Whole(kind, status) {
 			return strings.Join(all, "; "), nil
 		}
-		// e2fsck(8): 4 is for faults that are left; 8 and above are for what kept it from judging, also that there is nothing to judge.
-		judged = status&^7 == 0 || found.Blank
+		// e2fsck(8): 4 is for faults that are left, 8 for what kept it from judging, also that there is nothing to judge; the rest is
+		// for an e2fsck that has not looked at all.
+		judged = status&^7 == 0 || found.Blank && status&^15 == 0
 	}
 	if !judged {
 		return strings.Join(all, "; "), fmt.Errorf("repair %s: it cannot be judged (%s)", node, all[len(all)-1])

@@ -179,6 +179,12 @@ func TestRunFailsIsNotBeyond(t *testing.T) {
 	if _, err := Repair(t.Context(), unknown, Finding{Blank: true}, "ext4", "/dev/x"); !errors.Is(err, ErrBeyond) {
 		t.Errorf("what holds no superblock: %v", err)
 	}
+	for _, status := range []int{16, 32, 127, 128} { // usage, cancelled, no library: it has not even looked
+		broken := func(context.Context, []string) (int, string, error) { return status, "no such file\n", nil }
+		if _, err := Repair(t.Context(), broken, Finding{Blank: true}, "ext4", "/dev/x"); err == nil || errors.Is(err, ErrBeyond) {
+			t.Errorf("a program that ends with %d: %v", status, err)
+		}
+	}
 	said, err := Repair(t.Context(), stubborn, Finding{}, "ext4", "/dev/x")
 	if !errors.Is(err, ErrBeyond) || len(calls) != 2 || !strings.Contains(said, "exit status 4: UNEXPECTED") {
 		t.Errorf("Repair = %q, %v after %v", said, err, calls)
