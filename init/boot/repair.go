@@ -99,13 +99,16 @@ func corrupt(err error) bool {
 }
 
 // renewState puts a state that is beyond repair aside on the data partition, and an empty one in its place. Without a data partition
-// that can take it the old one is left as it is.
+// that can take it the old one is left as it is; of one that cannot be read whole, or has no room there, what could be had is kept.
 func (s *system) renewState(entry attach.Entry, fault error) (attached bool, err error) {
 	fault = fmt.Errorf("attach %s: %w", disk.State, fault)
 	if err := attachPlace(disk.Data)(s); err != nil {
 		return false, errors.Join(fault, fmt.Errorf("it cannot be set aside: %w", err))
 	}
 	file, aside := fsck.SetAside(entry.Source, asideDir, disk.State)
+	if file == "" {
+		return false, errors.Join(fault, aside)
+	}
 	if err := fsck.Rebuild(entry.Source, fsck.Template); err != nil {
 		return false, errors.Join(fault, aside, err)
 	}

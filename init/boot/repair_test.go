@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
+	"resinos/mounts/fsck"
 	"resinos/mounts/purge"
 )
 
@@ -159,5 +161,47 @@ func TestPurgePlace(t *testing.T) {
 	}
 	if _, names := have(); strings.Join(names, " ") != purge.Armed+" last-boot.json "+purge.Flag {
 		t.Errorf("a purge leaves %v", names)
+	}
+}
+
+// TestRenewStateKeepsWhatItCannotSetAside: without a copy of it the old state is left as it is.
+func TestRenewStateKeepsWhatItCannotSetAside(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	node := filepath.Join(t.TempDir(), "node")
+	old := bytes.Repeat([]byte("precious"), 1<<14)
+	write := func(path string, content []byte) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, target := range []string{"/mnt", "/usr/lib"} {
+		if err := unix.Mount("tmpfs", target, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir("/mnt/data", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("ramfs", "/mnt/data", "ramfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	write(fsck.Template, make([]byte, 64<<10))
+	write(node, old)
+	for n := range 3 {
+		write(fmt.Sprintf("%s/%s-%d.img", asideDir, disk.State, n+1), nil)
+	}
+	s := &system{Inputs: Inputs{Disk: "sda", Partitions: []disk.Partition{{Disk: "sda", Device: "sda5", Label: disk.Data}}}, log: slog.New(slog.DiscardHandler)}
+	attached, err := s.renewState(attach.Entry{Source: node, Target: "/mnt/state", Type: "ext4"}, fsck.ErrBeyond)
+	if attached || err == nil || !strings.Contains(err.Error(), "remove one") {
+		t.Errorf("renewState = %v, %v", attached, err)
+	}
+	if now, err := os.ReadFile(node); err != nil || !bytes.Equal(now, old) {
+		t.Errorf("the old state is no more (%v)", err)
 	}
 }
