@@ -68,19 +68,22 @@ func (p *PID1) keepDog() {
 		return
 	}
 	keeper := &watchdog.Keeper{Dog: feeder, Log: p.log, Go: p.guard.Go, Parts: []watchdog.Part{
-		{Name: "reaper", Limit: partLimit, Ask: p.reaper.Nudge},
-		{Name: nameSupervisor, Limit: partLimit, Ask: p.askSupervisor},
-		{Name: "control", Limit: partLimit, Ask: func(ctx context.Context) error {
+		{Name: "reaper", Limit: partLimit, Ask: p.unlessGoing(p.reaper.Nudge)},
+		{Name: nameSupervisor, Limit: partLimit, Ask: p.unlessGoing(p.supervisor.Ping)},
+		{Name: "control", Limit: partLimit, Ask: p.unlessGoing(func(ctx context.Context) error {
 			return control.Call(ctx, control.SocketPath, "ping", nil, nil) // through the socket and PID 1's own loop
-		}},
+		})},
 	}}
 	_ = keeper.Run(context.Background()) // returns never: the dog is fed or bites
 }
 
-// askSupervisor wants progress of the supervisor; once the device goes down it is enough that the time for that is not over.
-func (p *PID1) askSupervisor(ctx context.Context) error {
-	if d := p.going(); d != nil && Now()-d.since < hardLimit {
-		return nil
+// unlessGoing wants progress of a part; once the device goes down it is enough that the time for that is not over. After a re-exec
+// that failed for good neither reaper nor loop moves any more, and the way down is all that is left.
+func (p *PID1) unlessGoing(ask func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if d := p.going(); d != nil && Now()-d.since < hardLimit {
+			return nil
+		}
+		return ask(ctx)
 	}
-	return p.supervisor.Ping(ctx)
 }

@@ -116,7 +116,7 @@ func readMarker(path string) (*Marker, string) {
 	return &m, ""
 }
 
-// mark writes the marker. The reason is cut: the last words of a panic may be long.
+// write writes the marker. The reason is cut: the last words of a panic may be long.
 func (m Marker) write(path string) error {
 	m.Why = m.Why[:min(len(m.Why), maxMarker/8)]
 	text, err := json.Marshal(m)

@@ -256,7 +256,7 @@ func (p *PID1) power(w wish) {
 		d.escalate(l + 1)
 		return
 	}
-	d = p.begun(w)
+	d = p.begun(w, nil)
 	p.log.Info("going down", "action", string(w.action), "reason", w.why)
 	p.guard.Go("shutdown", d.run)
 }
@@ -268,8 +268,9 @@ func (p *PID1) going() *down {
 	return p.down
 }
 
-// begun makes the shutdown. A wish that tells of a failure is what the next boot is told, not a clean end.
-func (p *PID1) begun(w wish) *down {
+// begun makes the shutdown, or goes on with that of an earlier life. A wish that tells of a failure is what the next boot is told,
+// not a clean end.
+func (p *PID1) begun(w wish, earlier *downState) *down {
 	end := Marker{BootID: bootID(), How: EndClean, Why: string(w.action)}
 	if w.failed {
 		end.How, end.Why = EndPanic, w.why
@@ -279,6 +280,9 @@ func (p *PID1) begun(w wish) *down {
 	if w.force {
 		d.level = hurried
 	}
+	if earlier != nil {
+		d.end, d.since, d.level = earlier.End, earlier.Since, earlier.Level
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = d
@@ -287,8 +291,7 @@ func (p *PID1) begun(w wish) *down {
 
 // continueDown goes on with a shutdown that a re-exec interrupted.
 func (p *PID1) continueDown(s *downState) {
-	d := p.begun(wish{action: s.Action})
-	d.end, d.since, d.level = s.End, s.Since, s.Level
+	d := p.begun(wish{action: s.Action}, s)
 	p.log.Info("going down", "action", string(d.action), "reason", d.end.Why)
 	p.guard.Go("shutdown", d.run)
 }

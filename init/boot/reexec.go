@@ -82,7 +82,15 @@ func shorten(reason string) string { return reason[:min(len(reason), maxReason)]
 // abandon gives the device up to the bootloader: an orderly reboot, with the reason kept. It does not return.
 func (p *PID1) abandon(reason string) {
 	p.log.Error("pid 1 gives up: rebooting", "error", reason)
-	p.begun(wish{action: Reboot, why: reason, failed: true}).run()
+	p.lastDown(reason).run()
+}
+
+// lastDown is the way down of a life that cannot go on. It does not wait for the end of a supervisor that stands still or has
+// panicked, which never comes: nobody stops the services in order any more.
+func (p *PID1) lastDown(reason string) *down {
+	d := p.begun(wish{action: Reboot, why: reason, failed: true}, nil)
+	d.ended = p.supervised
+	return d
 }
 
 // reexec executes PID 1 again because somebody asked for it. It returns only if there is one under way.

@@ -2,7 +2,9 @@ package boot
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -170,6 +172,33 @@ func TestPassIsBounded(t *testing.T) {
 		d.pass(phase{"sync", time.Second, false, func(*down) { ran = false }})
 		if l, _ := d.urgency(); !ran || l != cut {
 			t.Errorf("at the last level %v a phase runs", l)
+		}
+	})
+}
+
+// TestLastDownWaitsForNobody: a supervisor that stands still will never say that it has ended.
+func TestLastDownWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := slog.New(slog.DiscardHandler)
+		p := &PID1{log: silent, system: &system{}, stop: func() {}, supervised: make(chan struct{}), stopped: make(chan struct{})}
+		close(p.supervised) // frozen for a re-exec that failed
+		begin := time.Now()
+		d := p.lastDown("re-exec: no")
+		d.pass(phase{"services", stopPatience, true, (*down).stopServices})
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("waits %v for services that nobody stops", took)
+		}
+		stuck := errors.New("stands still")
+		ask := p.unlessGoing(func(context.Context) error { return stuck })
+		if err := ask(t.Context()); err != nil {
+			t.Errorf("the watchdog bites on the way down: %v", err)
+		}
+		d.since = Now() - hardLimit
+		if err := ask(t.Context()); err != stuck {
+			t.Errorf("the watchdog is fed beyond the hard limit: %v", err)
+		}
+		if d.end.How != EndPanic || d.end.Why != "re-exec: no" {
+			t.Errorf("the next boot is told %+v", d.end)
 		}
 	})
 }
