@@ -140,14 +140,24 @@ func (c *collector) serve(fd int32) {
 	case int(fd) == c.inotify:
 		c.folder()
 	case c.kernel != nil && int(fd) == c.kernel.fd:
-		if err := c.kernel.turn(c.ring, c.clock); err != nil {
-			c.log.Error("kernel log lost", "error", err)
-			c.poll.forget(c.kernel.fd)
-			c.kernel.close()
-			c.kernel = nil
-		}
+		c.kernelTurn()
 	case c.syslog != nil && int(fd) == c.syslog.socket.FD():
 		c.syslogTurn()
+	}
+}
+
+// kernelTurn gives the kernel's log its turn. What the ring has no room for is tried again by settle.
+func (c *collector) kernelTurn() {
+	err := c.kernel.turn(c.ring, c.clock)
+	switch {
+	case err == nil:
+	case c.kernel.held > 0:
+		c.trouble(err)
+	default:
+		c.log.Error("kernel log lost", "error", err)
+		c.poll.forget(c.kernel.fd)
+		c.kernel.close()
+		c.kernel = nil
 	}
 }
 
@@ -246,8 +256,12 @@ func (c *collector) listen(p *pipe) {
 func (c *collector) settle(ctx context.Context) {
 	for {
 		err := c.ring.Commit()
-		if err == nil {
+		if err == nil && (c.kernel == nil || c.kernel.held == 0) {
 			break
+		}
+		if err == nil {
+			c.kernelTurn()
+			continue
 		}
 		c.trouble(err)
 		select {

@@ -30,6 +30,7 @@ type kernelLog struct {
 	next uint64 // number of the record wanted next
 	tags map[string]bool
 	buf  []byte
+	held int // bytes in buf of a record that is not in the ring yet, which had no room for it
 }
 
 // openKernelLog opens the kernel's log and goes on behind the newest record that the ring holds.
@@ -50,11 +51,14 @@ func openKernelLog(path string, ring *logring.Ring) (*kernelLog, error) {
 
 func (k *kernelLog) close() { unix.Close(k.fd) }
 
-// turn brings some records into the ring.
+// turn brings some records into the ring. When the ring does not take one, it is held for the next turn.
 func (k *kernelLog) turn(ring *logring.Ring, clock logring.Clock) error {
 	wall, boottime := clock()
 	for range kernelTurn {
-		n, err := unix.Read(k.fd, k.buf)
+		n, err := k.held, error(nil)
+		if n == 0 {
+			n, err = unix.Read(k.fd, k.buf)
+		}
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
@@ -71,9 +75,11 @@ func (k *kernelLog) turn(ring *logring.Ring, clock logring.Clock) error {
 		if err != nil || r.Seq < k.next {
 			continue // taken in by a former life; a record that does not parse is no use to anybody
 		}
+		k.held = n
 		if err := k.add(ring, r, wall.Add(r.At-boottime)); err != nil {
 			return err
 		}
+		k.held = 0
 	}
 	return nil
 }

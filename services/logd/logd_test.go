@@ -613,6 +613,11 @@ func fullFileSystem(dir string) error {
 	}
 	cfg := configIn(dir)
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	kmsg, kernel, err := fakeKernelLog()
+	if err != nil {
+		return err
+	}
+	cfg.Kmsg = kmsg
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done, ready := make(chan error, 1), make(chan struct{})
@@ -634,27 +639,47 @@ func fullFileSystem(dir string) error {
 	for i := range lines {
 		fmt.Fprintf(file, "line %d %s\n", i, strings.Repeat("x", 80))
 	}
+	const records = 100 // more than the ring takes before it must write
+	for i := range records {
+		if _, err := unix.Write(kernel, fmt.Appendf(nil, "6,%d,%d,-;record %d %s\n", i+1, i+1, i, strings.Repeat("x", 2000))); err != nil {
+			return err
+		}
+	}
 	time.Sleep(1500 * time.Millisecond)
 	if err := junk.Truncate(0); err != nil {
 		return err
 	}
-	n, enough := 0, errors.New("enough")
+	n, heard, enough := 0, 0, errors.New("enough")
 	ctxWait, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
 	err = logquery.Query(ctxWait, cfg.Socket, logquery.Filter{Follow: true}, func(e logring.Entry) error {
-		if !strings.HasPrefix(e.Message, fmt.Sprintf("line %d ", n)) {
-			return fmt.Errorf("line %d is %q", n, e.Message)
+		next, word := &n, "line"
+		if e.Kind == logring.Kernel {
+			next, word = &heard, "record"
 		}
-		if n++; n == lines {
+		if !strings.HasPrefix(e.Message, fmt.Sprintf("%s %d ", word, *next)) {
+			return fmt.Errorf("%s %d is %q", word, *next, e.Message)
+		}
+		if *next++; n == lines && heard == records {
 			return enough
 		}
 		return nil
 	})
 	cancel()
 	if !errors.Is(err, enough) {
-		return fmt.Errorf("after %d lines: %v", n, err)
+		return fmt.Errorf("after %d lines and %d records: %v", n, heard, err)
 	}
 	return <-done
+}
+
+// fakeKernelLog makes a pipe that gives one record a read, as /dev/kmsg does: its place, and its end for writing.
+func fakeKernelLog() (path string, to int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_DIRECT); err != nil { // a packet a write, pipe(2)
+		return "", -1, err
+	}
+	_, err = unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, 1<<20)
+	return fmt.Sprintf("/proc/self/fd/%d", ends[0]), ends[1], err
 }
 
 // What a resting logd costs, also one that has kept its log on disk just now: no CPU, little memory.
