@@ -169,9 +169,10 @@ func parseStat(text string) (stat, error) {
 	if len(fields) <= started {
 		return stat{}, fmt.Errorf("parse stat: %d fields, want %d", len(fields), started+1)
 	}
-	s := stat{dead: fields[state] == "Z" || fields[state] == "X"}
-	var err1, err2 error
-	s.parent, err1 = strconv.Atoi(fields[parent])
-	s.started, err2 = strconv.ParseUint(fields[started], 10, 64)
-	return s, errors.Join(err1, err2)
+	ppid, err1 := strconv.Atoi(fields[parent])
+	since, err2 := strconv.ParseUint(fields[started], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return stat{}, fmt.Errorf("parse stat: %w", err)
+	}
+	return stat{dead: fields[state] == "Z" || fields[state] == "X", parent: ppid, started: since}, nil
 }

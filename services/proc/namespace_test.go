@@ -86,7 +86,7 @@ func TestParseStat(t *testing.T) {
 func FuzzParseStat(f *testing.F) {
 	f.Add("12 (a) Z b) S 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1")
 	f.Fuzz(func(t *testing.T, text string) {
-		if s, err := parseStat(text); err != nil && s.dead && s.started != 0 {
+		if s, err := parseStat(text); err != nil && s != (stat{}) {
 			t.Errorf("parseStat(%q) = %+v, %v", text, s, err)
 		}
 	})
