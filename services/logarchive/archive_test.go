@@ -500,6 +500,26 @@ func TestRingBeganAnew(t *testing.T) {
 	}
 }
 
+// A chunk whose size a damaged file system made up is not read into memory as long as it claims to be.
+func TestHugeChunk(t *testing.T) {
+	dir := t.TempDir()
+	l := newLife(t, 1, logring.DefaultSize)
+	l.say(100, 6)
+	flush(t, l.config(dir, nil))
+	chunk := filepath.Join(dir, logring.BootFolder(1, l.boot), logring.ChunkFile(0))
+	if err := os.Truncate(chunk, 1<<40); err != nil {
+		t.Skipf("needs a file system with holes: %v", err)
+	}
+	l.say(100, 6)
+	flush(t, l.config(dir, nil))
+	if counts, _ := readBack(t, dir); counts[1] != 200 {
+		t.Errorf("kept %v", counts)
+	}
+	if st, err := os.Stat(chunk); err != nil || st.Size() > 1<<20 {
+		t.Errorf("the chunk has still %d bytes, %v", st.Size(), err)
+	}
+}
+
 // A source that was there before a gap, and comes again after it.
 func TestGapBeginsAChunk(t *testing.T) {
 	dir := t.TempDir()

@@ -3,11 +3,15 @@ package logarchive
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+// maxRead is more than any chunk of ours takes: a size that a damaged file system made up must not cost that much memory.
+const maxRead = 2 * maxChunk
 
 // disk is what the archive asks of its folder's file system, so that a test can cut the power between any two calls.
 // Names are relative to the folder.
@@ -15,7 +19,7 @@ type disk interface {
 	path() string // for readers
 	list(folder string) ([]fs.DirEntry, error)
 	size(name string) (int64, error)
-	read(name string) ([]byte, error)
+	read(name string) ([]byte, error) // no more than maxRead bytes of it
 	mkdir(name string) error
 	create(name string) (file, error) // in place of what has the name
 	open(name string) (file, error)   // for writing
@@ -80,7 +84,14 @@ func (d *rootDisk) size(name string) (int64, error) {
 	return st.Size(), nil
 }
 
-func (d *rootDisk) read(name string) ([]byte, error) { return d.root.ReadFile(name) }
+func (d *rootDisk) read(name string) ([]byte, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxRead))
+	return b, errors.Join(err, f.Close())
+}
 
 func (d *rootDisk) mkdir(name string) error { return d.root.Mkdir(name, 0o700) }
 

@@ -92,7 +92,7 @@ func (w *writer) resume() error {
 			return fmt.Errorf("open log archive: %w", err)
 		}
 		w.growth, w.file, w.name, w.size, w.synced = g, f, k.name, whole, whole
-		if torn := int64(len(b)) - whole; torn > 0 {
+		if torn := k.size - whole; torn > 0 {
 			w.log.Warn("torn end of the log archive dropped", "size", torn)
 			if err := f.Truncate(whole); err != nil {
 				return fmt.Errorf("write log archive: %w", err)
