@@ -231,7 +231,11 @@ func copyInto(dir *os.Root, name string, factory int, kind Kind) error {
 		to, from := path.Join(name, p), path.Join(source, p)
 		switch d.Type() {
 		case fs.ModeDir:
-			return dir.Mkdir(to, 0o755)
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			return dir.Mkdir(to, info.Mode().Perm())
 		case fs.ModeSymlink:
 			link, err := os.Readlink(from)
 			if err != nil {

@@ -132,6 +132,23 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
+// TestFoldersKeepTheirModes: what was closed to others in the image is so on the state partition.
+func TestFoldersKeepTheirModes(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	state, root, r := trees(t)
+	if err := os.Chmod(root+"/etc/keys/sub", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Apply(keys); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(state + "/root-overlay/etc/keys/sub"); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("a folder of mode 0700 became %v (%v)", info.Mode(), err)
+	}
+}
+
 func TestApplyTwiceKeepsContent(t *testing.T) {
 	if !inNamespace(t) {
 		return
