@@ -103,9 +103,6 @@ func firstLine(data []byte) string {
 	return line
 }
 
-// Account switches on what Usage counts besides processor time, for all groups.
-func (t *Tree) Account() error { return errors.Join(t.enable("memory"), t.enable("pids")) }
-
 // enable hands a controller down to the services' groups, from the top of the file system.
 func (t *Tree) enable(controller string) error {
 	top := strings.TrimSuffix(t.root, t.path)

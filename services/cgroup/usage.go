@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// Usage is what a group's processes use now and have used since the group was made. A field is 0 when its controller is off;
-// see Account.
+// Usage is what a group's processes use now and have used since the group was made. A field is 0 when its controller is off.
 type Usage struct {
 	Memory, MemoryPeak int64         // bytes, page cache included
 	CPU                time.Duration // user and system

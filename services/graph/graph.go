@@ -6,7 +6,6 @@ package graph
 import (
 	"container/heap"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -62,13 +61,6 @@ func (f Fault) Error() string { return "service " + f.Service + ": " + f.Text }
 
 // Order returns the services in start order.
 func (g *Graph) Order() []string { return g.Names }
-
-// StopOrder returns the services in stop order, the reverse of the start order.
-func (g *Graph) StopOrder() []string {
-	out := slices.Clone(g.Names)
-	slices.Reverse(out)
-	return out
-}
 
 // String prints the graph as golden files and people read it: one service a line, then the faults.
 func (g *Graph) String() string {

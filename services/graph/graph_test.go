@@ -142,13 +142,6 @@ func checkConflicts(t *rapid.T, g *Graph) {
 	}
 }
 
-func TestStopOrderIsReverse(t *testing.T) {
-	g := Build(read("a\nb needs a\nc after b\n"))
-	if got := strings.Join(g.StopOrder(), " "); got != "c b a" {
-		t.Errorf("StopOrder() = %s", got)
-	}
-}
-
 // big is n services in layers, every one with some needs and wants in the layers before, and
 // cycles sprinkled over them.
 func big(n int) []Node {

@@ -97,9 +97,6 @@ func (r *Reaper) follow(p *Process, watch *os.File) {
 	}
 }
 
-// Beat counts the rounds of Run. It moves with every death, every Nudge and at least twice a minute.
-func (r *Reaper) Beat() uint64 { return r.beat.Load() }
-
 // Nudge has Run make a round and waits for it: that is how a watchdog sees progress where nothing dies.
 func (r *Reaper) Nudge(ctx context.Context) error {
 	made := make(chan struct{})
@@ -134,10 +131,20 @@ func StartTime(pid int) (uint64, error) {
 	return s.started, nil
 }
 
+// Session is the session that a process is in, 0 if it cannot be told.
+func Session(pid int) int {
+	s, err := readStat(pid)
+	if err != nil {
+		return 0
+	}
+	return s.session
+}
+
 // stat is what we need of /proc/PID/stat.
 type stat struct {
 	dead    bool // waits to be reaped
 	parent  int
+	session int
 	started uint64
 }
 
@@ -162,17 +169,18 @@ func readStat(pid int) (stat, error) {
 	return parseStat(string(text[:n]))
 }
 
-// parseStat reads "pid (name) state ppid … starttime …", proc_pid_stat(5). The name may hold anything, brackets too.
+// parseStat reads "pid (name) state ppid pgrp session … starttime …", proc_pid_stat(5). The name may hold anything, brackets too.
 func parseStat(text string) (stat, error) {
-	const state, parent, started = 0, 1, 19 // counted behind the name
+	const state, parent, session, started = 0, 1, 3, 19 // counted behind the name
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	if len(fields) <= started {
 		return stat{}, fmt.Errorf("parse stat: %d fields, want %d", len(fields), started+1)
 	}
 	ppid, err1 := strconv.Atoi(fields[parent])
-	since, err2 := strconv.ParseUint(fields[started], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
+	sid, err2 := strconv.Atoi(fields[session])
+	since, err3 := strconv.ParseUint(fields[started], 10, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return stat{}, fmt.Errorf("parse stat: %w", err)
 	}
-	return stat{dead: fields[state] == "Z" || fields[state] == "X", parent: ppid, started: since}, nil
+	return stat{dead: fields[state] == "Z" || fields[state] == "X", parent: ppid, session: sid, started: since}, nil
 }

@@ -73,7 +73,7 @@ func TestAdopt(t *testing.T) { asInit(t, "adopt") }
 
 func TestParseStat(t *testing.T) {
 	line := "12 (a) Z b) S 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1"
-	if got, err := parseStat(line); err != nil || got != (stat{parent: 7, started: 98765}) {
+	if got, err := parseStat(line); err != nil || got != (stat{parent: 7, session: 12, started: 98765}) {
 		t.Errorf("parseStat = %+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "1", "1 (x) S", "1 (x) S y 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 z 1"} {

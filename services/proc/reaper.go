@@ -38,8 +38,7 @@ type Reaper struct {
 	oom      oomScore
 	null     *os.File // /dev/null, opened at the first use, kept
 
-	reaped atomic.Uint64
-	beat   atomic.Uint64      // rounds of Run
+	reaped atomic.Uint64      // processes, for tests
 	again  chan struct{}      // holds one token while a round is asked for
 	asked  chan chan struct{} // rounds that somebody waits for
 }
@@ -65,7 +64,6 @@ func (r *Reaper) Run(ctx context.Context) error {
 	for {
 		fault.Point("reaper.round")
 		r.drain()
-		r.beat.Add(1)
 		if made != nil {
 			close(made)
 			made = nil
@@ -89,9 +87,6 @@ func (r *Reaper) OnOrphan(hook func(Status)) {
 	defer r.mu.Unlock()
 	r.onOrphan = hook
 }
-
-// Reaped counts the processes reaped so far; its movement shows that the loop lives.
-func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
 
 // drain takes every dead child there is. The lock is given up between two of them, so a storm
 // does not hold up a fork.

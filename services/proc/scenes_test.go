@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var scenes = map[string]func() error{
@@ -111,7 +113,7 @@ func daemons() error {
 		if _, err := r.Do(context.Background(), shell("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &) ; done")); err != nil {
 			return err
 		}
-		return within(5*time.Second, "five daemons reaped", func() bool { return r.Reaped() >= 6 && len(zombies()) == 0 })
+		return within(5*time.Second, "five daemons reaped", func() bool { return r.reaped.Load() >= 6 && len(zombies()) == 0 })
 	})
 }
 
@@ -457,11 +459,10 @@ func adoptGrandchildren(r *Reaper, told chan Status) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	beat := r.Beat()
-	if err := r.Nudge(ctx); err != nil || r.Beat() <= beat {
-		return fmt.Errorf("nudged: beat %d, then %d, %v", beat, r.Beat(), err)
+	if own, err := unix.Getsid(0); err != nil || Session(os.Getpid()) != own || Session(1<<22) != 0 {
+		return fmt.Errorf("session %d, want %d, %v", Session(os.Getpid()), own, err)
 	}
-	return nil
+	return r.Nudge(ctx)
 }
 
 // withReaperLate does something before the reaper runs and something beside it.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"resinos/services/notify"
 	"resinos/services/proc"
@@ -27,7 +25,7 @@ func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Mess
 		if s.cfg.Cgroups != nil {
 			n.group = s.cfg.Cgroups.Owner(from.PID)
 		} else {
-			n.session = session(from.PID)
+			n.session = proc.Session(from.PID)
 		}
 		select {
 		case s.notes <- n:
@@ -162,23 +160,4 @@ func (s *Supervisor) owner(n note) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-// session returns the session id of a living process, 0 if it cannot be told.
-func session(pid int) int {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	// pid (name) state ppid pgrp session …; the name may hold spaces and brackets, so look from its end.
-	text := string(data)
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(fields) < 4 {
-		return 0
-	}
-	id, err := strconv.Atoi(fields[3])
-	if err != nil {
-		return 0
-	}
-	return id
 }
