@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/demand"
 	"resinos/services/proc"
 	"resinos/services/spec"
-	"resinos/services/trigger"
 )
 
 // listen opens the sockets of a service unless they are open.
@@ -17,7 +17,7 @@ func (s *Supervisor) listen(sp *spec.Spec, l *life) error {
 	if len(sp.Listen.Sockets) == 0 || len(l.sockets) > 0 {
 		return nil
 	}
-	files, err := trigger.Open(sp.Listen, sp.Name)
+	files, err := demand.Open(sp.Listen, sp.Name)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *Supervisor) arm(i int) (input, bool) {
 
 // closeSockets also removes the places of the sockets in the file system.
 func closeSockets(sp spec.Spec, l *life) {
-	trigger.Close(sp.Listen, l.sockets)
+	demand.Close(sp.Listen, l.sockets)
 	l.sockets = nil
 }
 
@@ -68,7 +68,7 @@ func (s *Supervisor) shut(i int) {
 }
 
 // fired handles one demand.
-func (s *Supervisor) fired(f trigger.Fire) {
+func (s *Supervisor) fired(f demand.Fire) {
 	l := s.byID[f.ID]
 	if l == nil {
 		return // its service is gone since
@@ -105,8 +105,8 @@ func (s *Supervisor) serve(sp *spec.Spec, l *life) {
 // serveOne reports whether there may be another connection.
 func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
 	for _, socket := range l.sockets {
-		conn, peer, err := trigger.Accept(socket)
-		if errors.Is(err, trigger.ErrNone) {
+		conn, peer, err := demand.Accept(socket)
+		if errors.Is(err, demand.ErrNone) {
 			continue
 		}
 		if err != nil {

@@ -20,12 +20,12 @@ import (
 
 	"resinos/services/cgroup"
 	"resinos/services/confine"
+	"resinos/services/demand"
 	"resinos/services/graph"
 	"resinos/services/guard"
 	"resinos/services/notify"
 	"resinos/services/proc"
 	"resinos/services/spec"
-	"resinos/services/trigger"
 )
 
 // Config is what a Supervisor is made of.
@@ -93,7 +93,7 @@ type Supervisor struct {
 
 	notify *notify.Listener // nil where it could not be made
 	socket *os.File         // a second hold on its socket, for the next life
-	demand *trigger.Watcher
+	demand *demand.Watcher
 
 	background context.Context // of the goroutines beside the loop
 	helpers    sync.WaitGroup
@@ -107,7 +107,7 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, errors.New("make supervisor: no reaper given")
 	}
 	cfg = cfg.defaults()
-	watcher, err := trigger.New(cfg.Log)
+	watcher, err := demand.New(cfg.Log)
 	if err != nil {
 		return nil, fmt.Errorf("make supervisor: %w", err)
 	}

@@ -1,4 +1,4 @@
-package trigger
+package demand
 
 import (
 	"io/fs"

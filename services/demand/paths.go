@@ -1,4 +1,4 @@
-package trigger
+package demand
 
 import (
 	"errors"
@@ -146,7 +146,7 @@ func (p *paths) watch(t *target) []spot {
 			p.watches[int32(wd)][t] = true
 			spots = append(spots, spot{h, int32(wd)})
 		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // these: gone since the walk
-			p.log.Warn("trigger lost", "path", h.at, "error", os.NewSyscallError("inotify_add_watch", err))
+			p.log.Warn("demand lost", "path", h.at, "error", os.NewSyscallError("inotify_add_watch", err))
 		}
 	}
 	return spots

@@ -1,8 +1,8 @@
-// Package trigger owns what starts a service on demand: the sockets PID 1 opens for it (Open), the
+// Package demand owns what starts a service on demand: the sockets PID 1 opens for it (Open), the
 // wait for traffic on them or for a change of a path (Watcher), and the taking of one connection
 // (Accept). It starts nothing, reads no byte of what comes, and knows a service only as a number.
 // Read Watcher first.
-package trigger
+package demand
 
 import (
 	"context"
@@ -84,7 +84,7 @@ func New(log *slog.Logger) (*Watcher, error) {
 	}
 	if err := w.open(); err != nil {
 		w.shut()
-		return nil, fmt.Errorf("make trigger watcher: %w", err)
+		return nil, fmt.Errorf("make demand watcher: %w", err)
 	}
 	return w, nil
 }
@@ -117,12 +117,12 @@ func (w *Watcher) open() error {
 func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
 	for _, f := range sockets {
 		if f == nil {
-			return errors.New("arm trigger: no socket")
+			return errors.New("arm demand: no socket")
 		}
 	}
 	for _, path := range paths {
 		if !strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) {
-			return fmt.Errorf("arm trigger: %q is no absolute path", path)
+			return fmt.Errorf("arm demand: %q is no absolute path", path)
 		}
 	}
 	return w.request(id, request{slices.Clone(sockets), slices.Clone(paths), fileClock()})
@@ -141,7 +141,7 @@ func (w *Watcher) request(id int, r request) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.wake < 0 {
-		return fmt.Errorf("arm trigger: %w", os.ErrClosed)
+		return fmt.Errorf("arm demand: %w", os.ErrClosed)
 	}
 	w.requests[id] = r
 	if i := w.waiting(id); i >= 0 && !r.awaits(*w.fires[i]) {
@@ -184,7 +184,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			return fmt.Errorf("wait for triggers: %w", err)
+			return fmt.Errorf("wait for demand: %w", err)
 		}
 		for _, ev := range events[:n] {
 			w.event(number(ev), ev.Events)
@@ -232,12 +232,12 @@ func (w *Watcher) traffic(number uint64, events uint32) {
 	case events&unix.EPOLLHUP != 0:
 		// A child has shut the shared socket down. It would be ready for ever, and never again
 		// with a connection.
-		w.log.Warn("trigger lost", "path", s.file.Name(), "error", "socket was shut down")
+		w.log.Warn("demand lost", "path", s.file.Name(), "error", "socket was shut down")
 	case events&unix.EPOLLIN != 0:
 		w.fire(Fire{s.id, "traffic on " + s.file.Name()})
 	default: // an error that belongs to one datagram, such as an ICMP answer to it
 		if err := w.again(s.file, number); err != nil {
-			w.log.Warn("trigger lost", "path", s.file.Name(), "error", err)
+			w.log.Warn("demand lost", "path", s.file.Name(), "error", err)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func (w *Watcher) take() {
 		w.disarm(id)
 		for _, f := range r.sockets {
 			if err := w.arm(id, f); err != nil && !errors.Is(err, os.ErrClosed) {
-				w.log.Warn("trigger lost", "path", f.Name(), "error", err)
+				w.log.Warn("demand lost", "path", f.Name(), "error", err)
 			}
 		}
 		for _, path := range r.paths {
