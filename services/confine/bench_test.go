@@ -30,7 +30,7 @@ func BenchmarkLaunch(b *testing.B) {
 		{"direct", nil},
 		{"empty", &Launch{Command: command}},
 		{"user", &Launch{Command: command, User: "7", Group: "7"}},
-		{"full", &Launch{Command: command, User: "7", Group: "7", Sandbox: spec.Sandbox{
+		{"full", &Launch{Command: command, User: "7", Group: "7", Confinement: spec.Confinement{
 			PrivateTmp: true, ReadOnlyPaths: []string{"/"}, HiddenPaths: []string{"/root"}, Bounded: true, NoNewPrivileges: true, Seccomp: "strict"}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {

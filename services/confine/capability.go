@@ -85,10 +85,10 @@ func (s capSet) String() string {
 // bound takes all others out of the bounding set, so that no program the service ever runs can gain them, whatever is in its
 // file; and has the next setresuid leave the permitted ones alone.
 func (s *self) bound() error {
-	if !s.Sandbox.Bounded {
+	if !s.Confinement.Bounded {
 		return nil
 	}
-	set, err := capabilitySet(s.Sandbox.Capabilities)
+	set, err := capabilitySet(s.Confinement.Capabilities)
 	if err != nil {
 		return err
 	}
@@ -111,10 +111,10 @@ func (s *self) bound() error {
 // keep sets every other set to exactly the listed ones. Root gets them again at execve, up to the bounding set; another user
 // has them as ambient ones, which alone survive the execve of an ordinary program.
 func (s *self) keep() error {
-	if !s.Sandbox.Bounded {
+	if !s.Confinement.Bounded {
 		return nil
 	}
-	set, err := capabilitySet(s.Sandbox.Capabilities)
+	set, err := capabilitySet(s.Confinement.Capabilities)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func setCapabilities(set capSet) error {
 
 // noNewPrivileges has execve ignore set-user-id bits and file capabilities from here on.
 func (s *self) noNewPrivileges() error {
-	if !s.Sandbox.NoNewPrivileges {
+	if !s.Confinement.NoNewPrivileges {
 		return nil
 	}
 	return setNoNewPrivileges()

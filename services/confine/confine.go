@@ -28,20 +28,20 @@ const maxOrders = 128<<10 - len(Variable) - 2
 
 // Launch is the orders of one start. The zero value of every field but Command is "as it is".
 type Launch struct {
-	Command     []string      // the program, an absolute path, and its arguments
-	User, Group string        // names or numbers
-	Groups      []string      // the same, beside those /etc/group gives the user
-	Sandbox     spec.Sandbox  // what the program sees and may do
-	Listen      int           // descriptors 3 and on that are LISTEN_FDS
-	Names       []string      // LISTEN_FDNAMES, one for each of them
-	Watchdog    time.Duration // WATCHDOG_USEC
-	ReadyFrom   int           // this descriptor, right after those of Listen, …
-	ReadyTo     int           // … gets this number; 0 is none
+	Command     []string         // the program, an absolute path, and its arguments
+	User, Group string           // names or numbers
+	Groups      []string         // the same, beside those /etc/group gives the user
+	Confinement spec.Confinement `json:"Sandbox"` // what the program sees and may do; the word of an older PID 1
+	Listen      int              // descriptors 3 and on that are LISTEN_FDS
+	Names       []string         // LISTEN_FDNAMES, one for each of them
+	Watchdog    time.Duration    // WATCHDOG_USEC
+	ReadyFrom   int              // this descriptor, right after those of Listen, …
+	ReadyTo     int              // … gets this number; 0 is none
 }
 
 // Needed reports whether the program needs a launch at all; false says that starting it directly is the same.
 func (l Launch) Needed() bool {
-	s := l.Sandbox
+	s := l.Confinement
 	return l.identity() || l.Listen > 0 || l.Watchdog > 0 || l.ReadyTo != 0 ||
 		s.OwnMounts() || s.Bounded || s.NoNewPrivileges || s.Seccomp != "" || s.Nice != 0 || len(s.Rlimits) > 0
 }

@@ -16,27 +16,27 @@ import (
 // TestSeccompDefault: each attack gets another answer from the kernel without the profile.
 func TestSeccompDefault(t *testing.T) {
 	for _, name := range []string{"open-tree", "unshare", "clone-newns", "personality", "reboot", "clock", "ptrace", "keyctl", "bpf", "module", "sethostname", "vsock"} {
-		plain, filtered := scene(t, Launch{}, name), scene(t, box(spec.Sandbox{Seccomp: "default"}), name)
+		plain, filtered := scene(t, Launch{}, name), scene(t, box(spec.Confinement{Seccomp: "default"}), name)
 		if plain == "EPERM" || filtered != "EPERM" {
 			t.Errorf("%s: %q without, %q with the profile", name, plain, filtered)
 		}
 	}
-	mount := box(spec.Sandbox{MountNamespace: true})
+	mount := box(spec.Confinement{MountNamespace: true})
 	want(t, "mount", scene(t, mount, "mount"), "done")
-	mount.Sandbox.Seccomp = "default"
+	mount.Confinement.Seccomp = "default"
 	want(t, "mount with the profile", scene(t, mount, "mount"), "EPERM")
 	for _, name := range []string{"linux", "fork", "daemon"} {
-		want(t, name, scene(t, box(spec.Sandbox{Seccomp: "default"}), name), "done")
+		want(t, name, scene(t, box(spec.Confinement{Seccomp: "default"}), name), "done")
 	}
-	want(t, "clone3", scene(t, box(spec.Sandbox{Seccomp: "default"}), "clone3"), "function not implemented")
-	want(t, "foreign", scene(t, box(spec.Sandbox{Seccomp: "default"}), "foreign"), fmt.Sprintf(" [%d]", 128+int(unix.SIGSYS)))
+	want(t, "clone3", scene(t, box(spec.Confinement{Seccomp: "default"}), "clone3"), "function not implemented")
+	want(t, "foreign", scene(t, box(spec.Confinement{Seccomp: "default"}), "foreign"), fmt.Sprintf(" [%d]", 128+int(unix.SIGSYS)))
 }
 
 func TestSeccompStrict(t *testing.T) {
-	strict := box(spec.Sandbox{Seccomp: "strict"})
+	strict := box(spec.Confinement{Seccomp: "strict"})
 	want(t, "a Go network daemon", scene(t, strict, "daemon"), "done")
 	for _, name := range []string{"mount", "fork", "unshare", "ptrace", "unlink", "chmod", "packet", "setuid"} {
-		if plain := scene(t, box(spec.Sandbox{MountNamespace: true}), name); plain == "EPERM" {
+		if plain := scene(t, box(spec.Confinement{MountNamespace: true}), name); plain == "EPERM" {
 			t.Errorf("%s is EPERM without the profile", name)
 		}
 		want(t, name, scene(t, strict, name), "EPERM")
@@ -45,7 +45,7 @@ func TestSeccompStrict(t *testing.T) {
 	if out, code := (start{Launch: strict}).run(t); code != 0 {
 		t.Errorf("busybox cat: %d %s", code, out)
 	}
-	out, _ := shell(t, box(spec.Sandbox{Seccomp: "strict"}), "read line < /proc/self/stat; echo shell")
+	out, _ := shell(t, box(spec.Confinement{Seccomp: "strict"}), "read line < /proc/self/stat; echo shell")
 	want(t, "busybox sh", out, "shell")
 }
 
@@ -55,14 +55,14 @@ func TestSeccompPrivileges(t *testing.T) {
 		l    Launch
 		want string
 	}{
-		{box(spec.Sandbox{Seccomp: "default"}), "0 2"},
-		{Launch{User: "7", Group: "7", Sandbox: spec.Sandbox{Seccomp: "default"}}, "1 2"},
-		{box(spec.Sandbox{Seccomp: "default", Bounded: true}), "1 2"},
+		{box(spec.Confinement{Seccomp: "default"}), "0 2"},
+		{Launch{User: "7", Group: "7", Confinement: spec.Confinement{Seccomp: "default"}}, "1 2"},
+		{box(spec.Confinement{Seccomp: "default", Bounded: true}), "1 2"},
 		{Launch{}, "0 0"},
 	} {
 		want(t, "state", status(t, c.l, "NoNewPrivs")+" "+status(t, c.l, "Seccomp"), c.want)
 	}
-	if out, code := shell(t, box(spec.Sandbox{Seccomp: "lax"}), "true"); code != exitSeccomp || !strings.Contains(out, "find seccomp profile lax: there are: default strict") {
+	if out, code := shell(t, box(spec.Confinement{Seccomp: "lax"}), "true"); code != exitSeccomp || !strings.Contains(out, "find seccomp profile lax: there are: default strict") {
 		t.Errorf("%d %s", code, out)
 	}
 }

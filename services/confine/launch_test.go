@@ -12,7 +12,7 @@ import (
 	"resinos/services/spec"
 )
 
-func box(s spec.Sandbox) Launch { return Launch{Sandbox: s} }
+func box(s spec.Confinement) Launch { return Launch{Confinement: s} }
 
 // want compares what a test found with and without a feature.
 func want(t *testing.T, what, got, want string) {
@@ -33,10 +33,10 @@ func TestReadOnlyPaths(t *testing.T) {
 	want(t, "without", out, "free")
 	denied := "touch: " + dir + "/x: Read-only file system\ntouch: " + dir + "/below/x: Read-only file system\nfree"
 	for _, path := range []string{dir, dir + ".link", "-" + dir} {
-		out, _ = shell(t, box(spec.Sandbox{ReadOnlyPaths: []string{path, "-/no/such"}}), line)
+		out, _ = shell(t, box(spec.Confinement{ReadOnlyPaths: []string{path, "-/no/such"}}), line)
 		want(t, path, out, denied)
 	}
-	out, _ = shell(t, box(spec.Sandbox{ReadOnlyPaths: []string{"/"}, PrivateTmp: true}), "touch "+dir+"/x; touch /tmp/x && echo tmp")
+	out, _ = shell(t, box(spec.Confinement{ReadOnlyPaths: []string{"/"}, PrivateTmp: true}), "touch "+dir+"/x; touch /tmp/x && echo tmp")
 	want(t, "all but /tmp", out, "touch: "+dir+"/x: Read-only file system\ntmp")
 	out, _ = shell(t, Launch{}, line)
 	want(t, "the host afterwards", out, "free")
@@ -45,14 +45,14 @@ func TestReadOnlyPaths(t *testing.T) {
 // TestReadOnlyStays: a service without CAP_SYS_ADMIN cannot undo it.
 func TestReadOnlyStays(t *testing.T) {
 	dir := folder(t)
-	try := func(s spec.Sandbox) string {
+	try := func(s spec.Confinement) string {
 		l := box(s)
 		l.Command = []string{attacker}
 		out, _ := start{Launch: l, environ: []string{sceneVariable + "=remount-read", "AT=" + dir}}.run(t)
 		return out
 	}
-	want(t, "root", try(spec.Sandbox{ReadOnlyPaths: []string{dir}}), "done")
-	want(t, "bounded", try(spec.Sandbox{ReadOnlyPaths: []string{dir}, Bounded: true}), "EPERM")
+	want(t, "root", try(spec.Confinement{ReadOnlyPaths: []string{dir}}), "done")
+	want(t, "bounded", try(spec.Confinement{ReadOnlyPaths: []string{dir}, Bounded: true}), "EPERM")
 }
 
 func TestHiddenPaths(t *testing.T) {
@@ -63,21 +63,21 @@ func TestHiddenPaths(t *testing.T) {
 	out, _ := shell(t, Launch{}, line)
 	want(t, "without", out, "s3crett0kensecret\n755 directory\n644 regular file")
 	for range 2 { // and in any order
-		out, _ = shell(t, box(spec.Sandbox{HiddenPaths: []string{file, dir + "/keys", "-/no/such", "/proc/sys"}}), line)
+		out, _ = shell(t, box(spec.Confinement{HiddenPaths: []string{file, dir + "/keys", "-/no/such", "/proc/sys"}}), line)
 		want(t, "hidden", out, "cat: can't open 'keys/secret': No such file or directory\n0 directory\n0 regular empty file")
 	}
-	user := Launch{User: "65534", Group: "65534", Sandbox: spec.Sandbox{HiddenPaths: []string{file}}}
+	user := Launch{User: "65534", Group: "65534", Confinement: spec.Confinement{HiddenPaths: []string{file}}}
 	out, _ = shell(t, user, "cat "+file)
 	want(t, "as a user", out, "cat: can't open '"+file+"': Permission denied")
-	out, _ = shell(t, box(spec.Sandbox{HiddenPaths: []string{file}}), "echo x > "+file)
+	out, _ = shell(t, box(spec.Confinement{HiddenPaths: []string{file}}), "echo x > "+file)
 	if !strings.Contains(out, "Read-only file system") {
 		t.Errorf("write to a hidden file: %q", out)
 	}
-	if out, code := shell(t, box(spec.Sandbox{HiddenPaths: []string{"/no/such"}}), "true"); code != exitMount || !strings.Contains(out, "hide /no/such: no such file or directory: write \"-\" before") {
+	if out, code := shell(t, box(spec.Confinement{HiddenPaths: []string{"/no/such"}}), "true"); code != exitMount || !strings.Contains(out, "hide /no/such: no such file or directory: write \"-\" before") {
 		t.Errorf("missing path: %d %s", code, out)
 	}
 	// The whole of /proc, then a file: no step needs it.
-	out, _ = shell(t, box(spec.Sandbox{HiddenPaths: []string{"/proc", file}}), "cat "+file+"; ls /proc")
+	out, _ = shell(t, box(spec.Confinement{HiddenPaths: []string{"/proc", file}}), "cat "+file+"; ls /proc")
 	want(t, "with /proc hidden", out, "")
 }
 
@@ -86,7 +86,7 @@ func TestPrivateTmp(t *testing.T) {
 	mark := put(t, "/tmp/"+filepath.Base(folder(t)), "host")
 	t.Cleanup(func() { os.Remove(mark) })
 	line := "cat " + mark + "; echo mine > " + mark + ".mine; stat -c %a /tmp /var/tmp; ls /var/tmp | wc -l"
-	out, _ := shell(t, box(spec.Sandbox{PrivateTmp: true}), line)
+	out, _ := shell(t, box(spec.Confinement{PrivateTmp: true}), line)
 	want(t, "private", out, "cat: can't open '"+mark+"': No such file or directory\n1777\n1777\n0")
 	if _, err := os.Stat(mark + ".mine"); err == nil {
 		t.Error("the service's file is in the host's /tmp")
@@ -94,7 +94,7 @@ func TestPrivateTmp(t *testing.T) {
 	out, _ = shell(t, Launch{}, "cat "+mark)
 	want(t, "without", out, "host")
 	// The working directory is the new one.
-	l := box(spec.Sandbox{PrivateTmp: true})
+	l := box(spec.Confinement{PrivateTmp: true})
 	l.Command = []string{busybox, "sh", "-c", "cd /tmp && exec " + busybox + " true"}
 	if out, code := (start{Launch: l}).run(t); code != 0 {
 		t.Errorf("%d %s", code, out)
@@ -105,15 +105,15 @@ func TestPrivateTmp(t *testing.T) {
 func TestPropagation(t *testing.T) {
 	for _, c := range []struct {
 		name             string
-		box              spec.Sandbox
+		box              spec.Confinement
 		arrives, escapes bool
 	}{
-		{"default", spec.Sandbox{MountNamespace: true}, true, false},
-		{"slave", spec.Sandbox{MountNamespace: true, Propagation: spec.Slave}, true, false},
-		{"private", spec.Sandbox{MountNamespace: true, Propagation: spec.Private}, false, false},
-		{"shared", spec.Sandbox{MountNamespace: true, Propagation: spec.Shared}, true, true},
-		{"shared with own mounts", spec.Sandbox{PrivateTmp: true, Propagation: spec.Shared}, true, false},
-		{"none", spec.Sandbox{}, true, true},
+		{"default", spec.Confinement{MountNamespace: true}, true, false},
+		{"slave", spec.Confinement{MountNamespace: true, Propagation: spec.Slave}, true, false},
+		{"private", spec.Confinement{MountNamespace: true, Propagation: spec.Private}, false, false},
+		{"shared", spec.Confinement{MountNamespace: true, Propagation: spec.Shared}, true, true},
+		{"shared with own mounts", spec.Confinement{PrivateTmp: true, Propagation: spec.Shared}, true, false},
+		{"none", spec.Confinement{}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			arrives, escapes := travel(t, c.box)
@@ -128,7 +128,7 @@ func TestPropagation(t *testing.T) {
 }
 
 // travel has a service mount something, then the host, then the service look.
-func travel(t *testing.T, s spec.Sandbox) (arrives, escapes bool) {
+func travel(t *testing.T, s spec.Confinement) (arrives, escapes bool) {
 	dir := folder(t)
 	for _, name := range []string{"/own", "/host"} {
 		if err := os.Mkdir(dir+name, 0o755); err != nil {
@@ -176,7 +176,7 @@ func TestUser(t *testing.T) {
 		{Launch{User: "web", Group: "audio", Groups: []string{"5", "video"}}, "4001", "29", "5 44"},
 		{Launch{User: "77", Group: "78"}, "77", "78", ""},
 		{Launch{Group: "video"}, "0", "44", ""},
-		{Launch{User: "web", Sandbox: spec.Sandbox{HiddenPaths: []string{"/etc/passwd", "/etc/group"}}}, "4001", "4002", "44"},
+		{Launch{User: "web", Confinement: spec.Confinement{HiddenPaths: []string{"/etc/passwd", "/etc/group"}}}, "4001", "4002", "44"},
 	} {
 		four := func(id string) string { return strings.Join([]string{id, id, id, id}, " ") }
 		want(t, "uid", status(t, c.l, "Uid"), four(c.uid))
@@ -205,7 +205,7 @@ func TestUser(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	needRoot(t)
 	const netBind, chown = "0000000000000400", "0000000000000001"
-	bounded := func(names ...string) spec.Sandbox { return spec.Sandbox{Bounded: true, Capabilities: names} }
+	bounded := func(names ...string) spec.Confinement { return spec.Confinement{Bounded: true, Capabilities: names} }
 	for _, c := range []struct {
 		name string
 		l    Launch
@@ -213,8 +213,8 @@ func TestCapabilities(t *testing.T) {
 	}{
 		{"root", box(bounded("CAP_NET_BIND_SERVICE")), [5]string{netBind, netBind, netBind, netBind, "0"}},
 		{"root with none", box(bounded()), [5]string{"0", "0", "0", "0", "0"}},
-		{"user", Launch{User: "7", Group: "7", Sandbox: bounded("cap_chown")}, [5]string{chown, chown, chown, chown, chown}},
-		{"user with none", Launch{User: "7", Group: "7", Sandbox: bounded()}, [5]string{"0", "0", "0", "0", "0"}},
+		{"user", Launch{User: "7", Group: "7", Confinement: bounded("cap_chown")}, [5]string{chown, chown, chown, chown, chown}},
+		{"user with none", Launch{User: "7", Group: "7", Confinement: bounded()}, [5]string{"0", "0", "0", "0", "0"}},
 	} {
 		for i, key := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
 			got := strings.TrimLeft(status(t, c.l, key), "0")
@@ -247,14 +247,14 @@ func TestNoNewPrivileges(t *testing.T) {
 	ids := []string{sceneVariable + "=ids"}
 	out, _ := start{Launch: user, environ: ids}.run(t)
 	want(t, "without", out, "7 0 done")
-	user.Sandbox.NoNewPrivileges = true
+	user.Confinement.NoNewPrivileges = true
 	out, _ = start{Launch: user, environ: ids}.run(t)
 	want(t, "with", out, "7 7 done")
-	want(t, "status", status(t, box(spec.Sandbox{NoNewPrivileges: true}), "NoNewPrivs"), "1")
+	want(t, "status", status(t, box(spec.Confinement{NoNewPrivileges: true}), "NoNewPrivs"), "1")
 }
 
 func TestRlimitsAndNice(t *testing.T) {
-	l := box(spec.Sandbox{Nice: 7, Rlimits: map[string]spec.Rlimit{"nofile": {Soft: 100, Hard: 200}, "core": {}, "stack": {Soft: 1 << 20, Hard: spec.Infinity}}})
+	l := box(spec.Confinement{Nice: 7, Rlimits: map[string]spec.Rlimit{"nofile": {Soft: 100, Hard: 200}, "core": {}, "stack": {Soft: 1 << 20, Hard: spec.Infinity}}})
 	out, _ := shell(t, l, "exec "+busybox+" cat /proc/self/limits")
 	for _, line := range []string{"Max open files 100 200 files", "Max core file size 0 0 bytes", "Max stack size 1048576 unlimited bytes"} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), line) {
@@ -269,7 +269,7 @@ func TestRlimitsAndNice(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("descriptors without a limit: %s; ours %d", before, own.Cur)
-	if out, code := shell(t, box(spec.Sandbox{Rlimits: map[string]spec.Rlimit{"files": {}}}), "true"); code != exitRlimit || !strings.Contains(out, "no such limit; there are: cpu") {
+	if out, code := shell(t, box(spec.Confinement{Rlimits: map[string]spec.Rlimit{"files": {}}}), "true"); code != exitRlimit || !strings.Contains(out, "no such limit; there are: cpu") {
 		t.Errorf("%d %s", code, out)
 	}
 }
@@ -291,9 +291,9 @@ func TestDescriptors(t *testing.T) {
 		out, _ := start{Launch: l, environ: []string{sceneVariable + "=open-files", "LISTEN_FDS=9", "LISTEN_PID=1"}, files: files}.run(t)
 		return out
 	}
-	own := spec.Sandbox{PrivateTmp: false, ReadOnlyPaths: []string{"/usr"}, HiddenPaths: []string{"/etc/group"}, Seccomp: "default"}
+	own := spec.Confinement{PrivateTmp: false, ReadOnlyPaths: []string{"/usr"}, HiddenPaths: []string{"/etc/group"}, Seccomp: "default"}
 	want(t, "none", try(box(own), nil), "0 1 2   done")
-	want(t, "listening", try(Launch{Sandbox: own, Listen: 2, Names: []string{"http", "https"}}, files[:2]), "0 1 2 3 4 2 http:https mine done")
+	want(t, "listening", try(Launch{Confinement: own, Listen: 2, Names: []string{"http", "https"}}, files[:2]), "0 1 2 3 4 2 http:https mine done")
 	want(t, "ready moved", try(Launch{Listen: 2, Names: []string{"a", "b"}, ReadyFrom: 5, ReadyTo: 9}, files), "0 1 2 3 4 9 2 a:b mine done")
 	want(t, "ready in place", try(Launch{ReadyFrom: 3, ReadyTo: 3}, files[:1]), "0 1 2 3   done")
 	watchdog, _ := shell(t, Launch{Watchdog: 1500 * time.Millisecond}, "[ $WATCHDOG_PID = $$ ] && echo $WATCHDOG_USEC")
@@ -316,7 +316,7 @@ func TestExecFails(t *testing.T) {
 		"/no/such": "launch: execute /no/such: no such file or directory: look for the program",
 		script:     "launch: execute " + script + ": permission denied: the service's user must be able",
 	} {
-		l := Launch{Command: []string{path}, Sandbox: spec.Sandbox{Seccomp: "strict"}}
+		l := Launch{Command: []string{path}, Confinement: spec.Confinement{Seccomp: "strict"}}
 		if out, code := (start{Launch: l}).run(t); code != exitExec || !strings.HasPrefix(out, text) {
 			t.Errorf("%d %s", code, out)
 		}

@@ -61,8 +61,8 @@ func free(fd int) bool {
 
 // limit sets the resource limits.
 func (s *self) limit() error {
-	for _, name := range slices.Sorted(maps.Keys(s.Sandbox.Rlimits)) {
-		if err := setRlimit(name, s.Sandbox.Rlimits[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(s.Confinement.Rlimits)) {
+		if err := setRlimit(name, s.Confinement.Rlimits[name]); err != nil {
 			return err
 		}
 	}
@@ -88,11 +88,11 @@ func setRlimit(name string, limit spec.Rlimit) error {
 
 // nice sets the priority of this thread, which is the program's.
 func (s *self) nice() error {
-	if s.Sandbox.Nice == 0 {
+	if s.Confinement.Nice == 0 {
 		return nil
 	}
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, s.Sandbox.Nice); err != nil {
-		return fmt.Errorf("set nice %d: %w", s.Sandbox.Nice, err)
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, s.Confinement.Nice); err != nil {
+		return fmt.Errorf("set nice %d: %w", s.Confinement.Nice, err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // The test binary is three things: the tests, in a mount namespace of their own whose tree is shared, as a device's is; the
-// applet, when Variable is set; and, when sceneVariable is, a program that attacks its sandbox.
+// applet, when Variable is set; and, when sceneVariable is, a program that attacks its confinement.
 const (
 	insideVariable = "RESINOS_CONFINE_INSIDE"
 	sceneVariable  = "RESINOS_CONFINE_SCENE"

@@ -22,7 +22,7 @@ var temporaries = [...]string{"/tmp", "/var/tmp"}
 // exchange a part of it for a symlink between the look and the mount. Linux 5.12 is the oldest that can; on an older one the
 // service does not start, because a plain remount would leave the mounts below a read-only path writable without a word.
 func (s *self) mounts() error {
-	box := s.Sandbox
+	box := s.Confinement
 	if !box.OwnMounts() {
 		return nil
 	}
@@ -64,7 +64,7 @@ func (s *self) mounts() error {
 
 // propagate says how mounts travel from here on. Before our own mounts a shared tree is made a slave, or they would appear on
 // the host; afterwards it is shared again, but with those that the service starts, not with the host: the kernel has no way back.
-func propagate(box spec.Sandbox, before bool) error {
+func propagate(box spec.Confinement, before bool) error {
 	own := box.PrivateTmp || len(box.ReadOnlyPaths) > 0 || len(box.HiddenPaths) > 0
 	flag := uintptr(unix.MS_SLAVE)
 	switch {

@@ -67,16 +67,16 @@ type callNumber struct {
 // filter installs the profile for this thread. The kernel wants no-new-privileges or CAP_SYS_ADMIN for that: a service that has
 // the right keeps both, one that has not gets no-new-privileges without asking for it.
 func (s *self) filter() error {
-	if s.Sandbox.Seccomp == "" {
+	if s.Confinement.Seccomp == "" {
 		return nil
 	}
-	p, err := loadProfile(s.Sandbox.Seccomp)
+	p, err := loadProfile(s.Confinement.Seccomp)
 	if err != nil {
 		return err
 	}
 	program, err := p.assemble(auditArch, callNumbers[:])
 	if err != nil {
-		return fmt.Errorf("assemble seccomp profile %s: %w", s.Sandbox.Seccomp, err)
+		return fmt.Errorf("assemble seccomp profile %s: %w", s.Confinement.Seccomp, err)
 	}
 	err = install(program)
 	if err == unix.EACCES {
@@ -86,7 +86,7 @@ func (s *self) filter() error {
 		err = install(program)
 	}
 	if err != nil {
-		return fmt.Errorf("install seccomp profile %s: %w", s.Sandbox.Seccomp, err)
+		return fmt.Errorf("install seccomp profile %s: %w", s.Confinement.Seccomp, err)
 	}
 	return nil
 }

@@ -54,18 +54,18 @@ func TestUserEnvironment(t *testing.T) {
 }
 
 func TestNeeded(t *testing.T) {
-	plain := Launch{Command: []string{"/bin/true"}, Sandbox: spec.Sandbox{Propagation: spec.Slave}}
+	plain := Launch{Command: []string{"/bin/true"}, Confinement: spec.Confinement{Propagation: spec.Slave}}
 	if plain.Needed() {
 		t.Error("a plain start needs a launch")
 	}
 	for _, change := range []func(*Launch){
 		func(l *Launch) { l.User = "web" }, func(l *Launch) { l.Group = "web" }, func(l *Launch) { l.Groups = []string{"web"} },
 		func(l *Launch) { l.Listen = 1 }, func(l *Launch) { l.Watchdog = 1 }, func(l *Launch) { l.ReadyFrom, l.ReadyTo = 3, 3 },
-		func(l *Launch) { l.Sandbox.PrivateTmp = true }, func(l *Launch) { l.Sandbox.ReadOnlyPaths = []string{"/"} },
-		func(l *Launch) { l.Sandbox.HiddenPaths = []string{"/"} }, func(l *Launch) { l.Sandbox.MountNamespace = true },
-		func(l *Launch) { l.Sandbox.Bounded = true }, func(l *Launch) { l.Sandbox.NoNewPrivileges = true },
-		func(l *Launch) { l.Sandbox.Seccomp = "strict" }, func(l *Launch) { l.Sandbox.Nice = -1 },
-		func(l *Launch) { l.Sandbox.Rlimits = map[string]spec.Rlimit{"core": {}} },
+		func(l *Launch) { l.Confinement.PrivateTmp = true }, func(l *Launch) { l.Confinement.ReadOnlyPaths = []string{"/"} },
+		func(l *Launch) { l.Confinement.HiddenPaths = []string{"/"} }, func(l *Launch) { l.Confinement.MountNamespace = true },
+		func(l *Launch) { l.Confinement.Bounded = true }, func(l *Launch) { l.Confinement.NoNewPrivileges = true },
+		func(l *Launch) { l.Confinement.Seccomp = "strict" }, func(l *Launch) { l.Confinement.Nice = -1 },
+		func(l *Launch) { l.Confinement.Rlimits = map[string]spec.Rlimit{"core": {}} },
 	} {
 		l := plain
 		if change(&l); !l.Needed() {
@@ -102,7 +102,7 @@ func FuzzAccounts(f *testing.F) {
 func FuzzOrders(f *testing.F) {
 	full := Launch{
 		Command: []string{"/bin/x", "-v"}, User: "web", Group: "web", Groups: []string{"video"}, Listen: 2, Names: []string{"a", "b"}, Watchdog: 5, ReadyFrom: 5, ReadyTo: 9,
-		Sandbox: spec.Sandbox{PrivateTmp: true, Capabilities: []string{"CAP_CHOWN"}, Bounded: true, Rlimits: map[string]spec.Rlimit{"core": {Hard: spec.Infinity}}},
+		Confinement: spec.Confinement{PrivateTmp: true, Capabilities: []string{"CAP_CHOWN"}, Bounded: true, Rlimits: map[string]spec.Rlimit{"core": {Hard: spec.Infinity}}},
 	}
 	text, err := full.Encode()
 	if err != nil {

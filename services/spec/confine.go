@@ -28,7 +28,7 @@ var rlimitNames = [...]string{
 }
 
 // capabilities reads all that a service may ever have; ["all"] takes back a lower layer's bound.
-func capabilities(v any, to *Sandbox) []Fault {
+func capabilities(v any, to *Confinement) []Fault {
 	if array, ok := v.([]any); ok && len(array) == 1 && array[0] == "all" {
 		to.Bounded, to.Capabilities = false, nil
 		return nil

@@ -25,9 +25,9 @@ func (s *Spec) settle(said func(string) bool) {
 	if !said("kill-mode") && s.CgroupDelegate {
 		s.KillMode = Process
 	}
-	or(&s.Sandbox.Propagation, Slave)
-	if !s.Sandbox.OwnMounts() {
-		s.Sandbox.Propagation = Slave
+	or(&s.Confinement.Propagation, Slave)
+	if !s.Confinement.OwnMounts() {
+		s.Confinement.Propagation = Slave
 	}
 	if len(s.Conditions) > 1 { // said is the order of a file, which is nobody's wish
 		s.Conditions = slices.Clone(s.Conditions)

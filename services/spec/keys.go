@@ -80,16 +80,16 @@ var keys = [...]key{
 	{"io-weight", func(s *Spec, v any) []Fault { return number(v, &s.Limits.IOWeight, 0, 10000) }},
 	{"cgroup-delegate", func(s *Spec, v any) []Fault { return boolean(v, &s.CgroupDelegate) }},
 
-	{"private-tmp", func(s *Spec, v any) []Fault { return boolean(v, &s.Sandbox.PrivateTmp) }},
-	{"read-only-paths", func(s *Spec, v any) []Fault { return paths(v, &s.Sandbox.ReadOnlyPaths, true) }},
-	{"hidden-paths", func(s *Spec, v any) []Fault { return paths(v, &s.Sandbox.HiddenPaths, true) }},
-	{"mount-namespace", func(s *Spec, v any) []Fault { return boolean(v, &s.Sandbox.MountNamespace) }},
-	{"propagation", func(s *Spec, v any) []Fault { return choice(v, &s.Sandbox.Propagation, Slave, Private, Shared) }},
-	{"capabilities", func(s *Spec, v any) []Fault { return capabilities(v, &s.Sandbox) }},
-	{"no-new-privileges", func(s *Spec, v any) []Fault { return boolean(v, &s.Sandbox.NoNewPrivileges) }},
-	{"seccomp", func(s *Spec, v any) []Fault { return profile(v, &s.Sandbox.Seccomp) }},
-	{"nice", func(s *Spec, v any) []Fault { return number(v, &s.Sandbox.Nice, -20, 19) }},
-	{"rlimits", func(s *Spec, v any) []Fault { return rlimits(v, &s.Sandbox.Rlimits) }},
+	{"private-tmp", func(s *Spec, v any) []Fault { return boolean(v, &s.Confinement.PrivateTmp) }},
+	{"read-only-paths", func(s *Spec, v any) []Fault { return paths(v, &s.Confinement.ReadOnlyPaths, true) }},
+	{"hidden-paths", func(s *Spec, v any) []Fault { return paths(v, &s.Confinement.HiddenPaths, true) }},
+	{"mount-namespace", func(s *Spec, v any) []Fault { return boolean(v, &s.Confinement.MountNamespace) }},
+	{"propagation", func(s *Spec, v any) []Fault { return choice(v, &s.Confinement.Propagation, Slave, Private, Shared) }},
+	{"capabilities", func(s *Spec, v any) []Fault { return capabilities(v, &s.Confinement) }},
+	{"no-new-privileges", func(s *Spec, v any) []Fault { return boolean(v, &s.Confinement.NoNewPrivileges) }},
+	{"seccomp", func(s *Spec, v any) []Fault { return profile(v, &s.Confinement.Seccomp) }},
+	{"nice", func(s *Spec, v any) []Fault { return number(v, &s.Confinement.Nice, -20, 19) }},
+	{"rlimits", func(s *Spec, v any) []Fault { return rlimits(v, &s.Confinement.Rlimits) }},
 }
 
 // find returns the place of a key in the table, or -1.

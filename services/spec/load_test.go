@@ -96,7 +96,7 @@ func TestTrialLeavesNothing(t *testing.T) {
 func TestThreeLayers(t *testing.T) {
 	fsys := fstest.MapFS{"1/a.toml": {Data: []byte(command1)}, "2/a.toml": {Data: []byte("nice = 99")}, "3/a.toml": {Data: []byte("nice = 3")}}
 	specs, errs := Load(Layer{FS: fsys, Dir: "1"}, Layer{FS: fsys, Dir: "2"}, Layer{FS: fsys, Dir: "3"})
-	if len(errs) != 1 || len(specs) != 1 || specs[0].Sandbox.Nice != 3 || strings.Join(specs[0].Files, " ") != "1/a.toml 3/a.toml" {
+	if len(errs) != 1 || len(specs) != 1 || specs[0].Confinement.Nice != 3 || strings.Join(specs[0].Files, " ") != "1/a.toml 3/a.toml" {
 		t.Errorf("Load gives %+v, %v", specs, errs)
 	}
 }
@@ -125,7 +125,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, warnings, err := Check(c.file, []byte(c.data), below...)
-			got := fmt.Sprint("nice ", s.Sandbox.Nice)
+			got := fmt.Sprint("nice ", s.Confinement.Nice)
 			if len(warnings) > 0 {
 				got += "\n" + warnings.Error()
 			}

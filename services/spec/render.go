@@ -25,7 +25,7 @@ func Render(s Spec) string {
 	w.life(s)
 	w.demand(s)
 	w.limits(s)
-	w.sandbox(s.Sandbox)
+	w.confinement(s.Confinement)
 	w.tables(s)
 	return w.b.String()
 }
@@ -189,7 +189,7 @@ func (w *writer) limits(s Spec) {
 	w.flag("cgroup-delegate", s.CgroupDelegate)
 }
 
-func (w *writer) sandbox(s Sandbox) {
+func (w *writer) confinement(s Confinement) {
 	w.flag("private-tmp", s.PrivateTmp)
 	w.list("read-only-paths", s.ReadOnlyPaths)
 	w.list("hidden-paths", s.HiddenPaths)
@@ -213,10 +213,10 @@ func (w *writer) tables(s Spec) {
 			w.key(name, quote(s.Environment[name]))
 		}
 	}
-	if len(s.Sandbox.Rlimits) > 0 {
+	if len(s.Confinement.Rlimits) > 0 {
 		w.b.WriteString("\n[rlimits]\n")
-		for _, name := range slices.Sorted(maps.Keys(s.Sandbox.Rlimits)) {
-			w.key(name, quote(s.Sandbox.Rlimits[name].String()))
+		for _, name := range slices.Sorted(maps.Keys(s.Confinement.Rlimits)) {
+			w.key(name, quote(s.Confinement.Rlimits[name].String()))
 		}
 	}
 }

@@ -105,10 +105,10 @@ type Spec struct {
 	WatchPaths []string `json:",omitzero"` // absolute; a change of one of them starts the service
 	FDStore    int      `json:",omitzero"` // descriptors it may leave with us over a restart (FDSTORE=1)
 
-	OOMScore       int     `json:",omitzero"` // oom_score_adj of its processes
-	Limits         Limits  `json:",omitzero"` // of its cgroup
-	CgroupDelegate bool    `json:",omitzero"` // its main process lives in the leaf "main"; the rest of its cgroup is its own
-	Sandbox        Sandbox `json:",omitzero"`
+	OOMScore       int         `json:",omitzero"`        // oom_score_adj of its processes
+	Limits         Limits      `json:",omitzero"`        // of its cgroup
+	CgroupDelegate bool        `json:",omitzero"`        // its main process lives in the leaf "main"; the rest of its cgroup is its own
+	Confinement    Confinement `json:"Sandbox,omitzero"` // that word is in the state of a PID 1 that has not been executed again yet
 
 	Files []string `json:",omitzero"` // that made it, the lowest layer first
 }
@@ -212,9 +212,9 @@ type Limits struct {
 	CPUWeight, IOWeight              int   // cpu-weight, io-weight: 1 to 10000, 100 is the standard
 }
 
-// Sandbox is what the processes of a service see of the system and may do to it. The zero value
+// Confinement is what the processes of a service see of the system and may do to it. The zero value
 // is everything.
-type Sandbox struct {
+type Confinement struct {
 	PrivateTmp      bool     // private-tmp: its own empty /tmp and /var/tmp
 	ReadOnlyPaths   []string // read-only-paths: absolute; a "-" in front lets a missing one pass
 	HiddenPaths     []string // hidden-paths: the same; seen empty and without rights
@@ -246,7 +246,7 @@ type Rlimit struct{ Soft, Hard uint64 }
 const Infinity = ^uint64(0)
 
 // OwnMounts reports whether the service needs a mount namespace of its own.
-func (s Sandbox) OwnMounts() bool {
+func (s Confinement) OwnMounts() bool {
 	return s.MountNamespace || s.PrivateTmp || len(s.ReadOnlyPaths) > 0 || len(s.HiddenPaths) > 0
 }
 

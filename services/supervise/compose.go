@@ -34,7 +34,7 @@ func (s *Supervisor) compose(sp *spec.Spec, argv []string, g gifts) (c proc.Comm
 		Env: s.environment(sp, g.notify), Extra: g.files,
 	}
 	l := confine.Launch{
-		Command: argv, User: sp.User, Group: sp.Group, Groups: sp.SupplementaryGroups, Sandbox: sp.Sandbox,
+		Command: argv, User: sp.User, Group: sp.Group, Groups: sp.SupplementaryGroups, Confinement: sp.Confinement,
 		Listen: len(g.names), Names: g.names, Watchdog: g.watchdog,
 	}
 	if g.readyTo != 0 {
