@@ -1,8 +1,8 @@
 // Package clock owns what is known of the time: where a device without a network begins to count, which of several time
 // servers to believe, and how far off its clock is.
 //
-// It is pure: no clock, file, network or system call, but for the one file of Saved. It never sets a clock and never speaks NTP
-// (timed does both).
+// Its decisions are pure: no clock, file, network or system call. Only Saved, Save, LoadStatus, ProcessStart and Ours look at files.
+// It never sets a clock and never speaks NTP (timed does both).
 //
 // Read first: Machine, then Select, then Filter.
 package clock

@@ -1,7 +1,7 @@
 // Package confine owns what a child of PID 1 does to itself before it becomes a service's program: descriptors, limits, a view
 // of the file system, a user, capabilities, a seccomp filter. All of it happens on one locked thread that then calls execve,
 // because Linux keeps ids, capabilities, filters and mount namespaces per thread. It never forks, never decides what a service
-// may do (the service's file does), and undoes nothing: a step that fails ends the process. Read Launch, then steps.
+// may do (the service's file does), and undoes nothing: a step that fails ends the process. Read Launch first, then steps.
 package confine
 
 import (

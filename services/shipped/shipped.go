@@ -1,4 +1,4 @@
-// Package shipped holds the definitions of the services that our images carry, one TOML file
+// Package shipped owns the definitions of the services that our images carry, one TOML file
 // each. It is for the image builder, which writes those of a variant into the root; on the device
 // they are read from there. It never runs anything. Read Files first.
 package shipped

@@ -1,4 +1,4 @@
-// Package atomicfiletest is for tests only: a disk whose power fails. It never runs on a device. Read Cut first.
+// Package atomicfiletest owns a disk whose power fails. It is for tests and never runs on a device. Read Cut first.
 package atomicfiletest
 
 import (
