@@ -250,7 +250,7 @@ func short(d time.Duration) string {
 	d = d.Abs()
 	switch {
 	case d >= 48*time.Hour:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
+		return fmt.Sprintf("%dd", (d+12*time.Hour)/(24*time.Hour))
 	case d >= time.Minute:
 		return d.Round(time.Second).String()
 	case d >= time.Second:
