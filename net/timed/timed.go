@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.adopt()
 	d.baseline = d.lead()
-	d.save()
+	d.save(ctx)
 	return d.run(ctx)
 }
 
@@ -111,6 +111,8 @@ type daemon struct {
 	began    uint64 // clock.ProcessStart of this process
 	synced   bool   // as Synced says
 	unsaved  bool   // saving failed, which was said
+	saving   bool   // the disk has not answered yet
+	again    bool   // and it was to be saved once more meanwhile
 }
 
 func (d *daemon) run(ctx context.Context) error {
@@ -155,7 +157,7 @@ func (d *daemon) run(ctx context.Context) error {
 				d.act(ctx, d.machine.Servers(d.cfg.Clock.Read(), d.sources()))
 			}
 		case <-look.C:
-			d.save()
+			d.save(ctx)
 		}
 	}
 }
@@ -186,7 +188,7 @@ func (d *daemon) act(ctx context.Context, actions []clock.Action) {
 			d.cfg.Log.Debug("clock slewed", "by", a.By, "ppm", a.PPM)
 		case clock.Mark:
 			err = d.cfg.Clock.Mark(a.Bound, a.Likely)
-			d.save()
+			d.save(ctx)
 		case clock.Say:
 			d.say(a)
 		}
@@ -267,23 +269,47 @@ func (d *daemon) wasSet(ctx context.Context) {
 	}
 }
 
-// save saves the time if that is due.
-func (d *daemon) save() {
+// save has the time saved if that is due. It waits for a disk, so it goes on beside: netd waits until its leases are taken.
+func (d *daemon) save(ctx context.Context) {
 	if d.cfg.Saved == "" {
 		return
 	}
+	if d.saving {
+		d.again = true
+		return
+	}
+	d.saving, d.again = true, false
+	d.work.Go(func() {
+		err := d.saveDue()
+		d.tell(ctx, func() []clock.Action {
+			d.saved(ctx, err)
+			return nil
+		})
+	})
+}
+
+// saved takes note of what came of it.
+func (d *daemon) saved(ctx context.Context, err error) {
+	if err != nil && !d.unsaved {
+		d.cfg.Log.Warn("time not saved for the next boot", "error", err)
+	}
+	d.saving, d.unsaved = false, err != nil
+	if d.again {
+		d.save(ctx)
+	}
+}
+
+// saveDue saves the time if that is due.
+func (d *daemon) saveDue() error {
 	saved, err := clock.Saved(d.cfg.Saved)
 	now := d.cfg.Clock.Read().Real
 	if err == nil && !clock.SaveDue(saved, now) {
-		return
+		return nil
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = d.cfg.Save(d.cfg.Saved, now)
 	}
-	if err != nil && !d.unsaved {
-		d.cfg.Log.Warn("time not saved for the next boot", "error", err)
-	}
-	d.unsaved = err != nil
+	return err
 }
 
 // adopt takes over what the boot, or an earlier life of the daemon, left.
