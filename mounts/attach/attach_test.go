@@ -101,6 +101,10 @@ func TestMountinfoFields(t *testing.T) {
 	if err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("ParseMountinfo = %+v, %v, want %+v", got, err, want)
 	}
+	odd, err := ParseMountinfo("36 35 98:0 / /mnt/a\u00a0b\rc\vd rw - ext4 /dev/x rw\n") // what only looks like a blank is none
+	if err != nil || odd[0].Target != "/mnt/a\u00a0b\rc\vd" || odd[0].Flags != "rw" {
+		t.Errorf("ParseMountinfo = %+v, %v", odd, err)
+	}
 	for _, line := range []string{"", "36 35 98:0 / / rw", "a 35 98:0 / / rw - x y z", "36 35 98 / / rw - x y z"} {
 		if _, err := ParseMountinfo(line + "\n"); err == nil {
 			t.Errorf("ParseMountinfo(%q) succeeds", line)

@@ -48,7 +48,7 @@ func ParseMountinfo(text string) ([]Mount, error) {
 
 func parseLine(line string) (Mount, error) {
 	head, tail, found := strings.Cut(line, " - ")
-	left := strings.Fields(head)
+	left := strings.Split(head, " ") // not Fields: the kernel escapes no other white space
 	right := strings.SplitN(tail, " ", 3)
 	if !found || len(left) < 6 || len(right) < 3 {
 		return Mount{}, fmt.Errorf("%q has too few fields", line)
