@@ -487,3 +487,12 @@ func TestRules(t *testing.T) {
 		t.Errorf("one that fits: %q", got)
 	}
 }
+
+// TestEntryBeyondTheDisk: what a damaged log claims is refused before memory is taken for it.
+func TestEntryBeyondTheDisk(t *testing.T) {
+	l := &Log{Entries: []Entry{{Sector: 1, Sectors: mostSector, Discard: true}}}
+	s := &scratch{disk: make([]byte, 1<<20)}
+	if _, err := s.view(l, l.Epochs()[0]); err == nil || !strings.Contains(err.Error(), "beyond the disk") {
+		t.Errorf("view = %v", err)
+	}
+}

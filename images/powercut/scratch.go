@@ -133,14 +133,14 @@ func (s *scratch) view(l *Log, e Epoch) (*epochView, error) {
 	v := &epochView{disk: s}
 	for _, n := range e.Writes {
 		entry := l.Entries[n]
+		if entry.Sector+entry.Sectors > int64(len(s.disk))/SectorSize {
+			return nil, fmt.Errorf("entry %d: sectors %d to %d lie beyond the disk's end", n, entry.Sector, entry.Sector+entry.Sectors)
+		}
 		data, err := l.Data(entry)
 		if err != nil {
 			return nil, err
 		}
 		at := entry.Sector * SectorSize
-		if at+int64(len(data)) > int64(len(s.disk)) {
-			return nil, fmt.Errorf("entry %d: sectors %d to %d lie beyond the disk's end", n, entry.Sector, entry.Sector+entry.Sectors)
-		}
 		v.where, v.data = append(v.where, at), append(v.data, data)
 		v.old = append(v.old, append([]byte(nil), s.disk[at:at+int64(len(data))]...))
 	}
