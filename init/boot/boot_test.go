@@ -262,3 +262,17 @@ func TestConditions(t *testing.T) {
 		}
 	}
 }
+
+// TestMilestoneIsNeverLater: a moment that a client claims counts only if it lies between the kernel's start and now.
+func TestMilestoneIsNeverLater(t *testing.T) {
+	for at, claimed := range map[float64]bool{0.5: true, 0: false, -1: false, 1e9: false, 1e300: false} {
+		p := &PID1{record: NewRecord(Report{}), log: slog.New(slog.DiscardHandler)}
+		before := Now()
+		if err := p.milestone("x", at); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.record.Report().Milestones["x"]; claimed != (got == at) || !claimed && got < seconds(before) {
+			t.Errorf("claimed %v, kept %v", at, got)
+		}
+	}
+}
