@@ -55,30 +55,39 @@ func (s *system) setClock(saved time.Time) error {
 		}
 		s.log.Info("clock set", "reason", string(origin), "now", at.UTC().Format(time.RFC3339), "was", before.UTC().Format(time.RFC3339))
 	}
-	return noteStart(clock.StatusPath, build, saved, rtc, before, at, origin)
+	return noteStart(clock.StatusPath, clock.Start{
+		Origin: origin, At: at.UTC(), Build: build.UTC(), Saved: known(saved), RTC: known(rtc), Before: before.UTC(),
+	})
+}
+
+// known is nil for a time that nobody knows.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }
 
 // noteStart leaves for timed and osctl how the clock began. What is there already is from a first step of this boot, or from a PID 1
 // before it executed itself again.
-func noteStart(path string, build, saved, rtc, before, at time.Time, origin clock.Origin) error {
+func noteStart(path string, now clock.Start) error {
 	status, err := clock.LoadStatus(path)
 	if err != nil || status.Start == nil {
-		status.Start = &clock.Start{Origin: origin, At: at.UTC(), Build: build.UTC(), Before: before.UTC()}
-		status.Servers = []clock.Server{}
+		first := now
+		status.Start, status.Servers = &first, []clock.Server{}
 	}
 	if status.PID != 0 {
 		return nil // the daemon keeps it
 	}
-	if origin != clock.FromClock {
-		status.Start.Origin, status.Start.At = origin, at.UTC()
+	if now.Origin != clock.FromClock {
+		status.Start.Origin, status.Start.At = now.Origin, now.At
 	}
-	if !saved.IsZero() {
-		saved = saved.UTC()
-		status.Start.Saved = &saved
+	if now.Saved != nil {
+		status.Start.Saved = now.Saved
 	}
-	if !rtc.IsZero() {
-		rtc = rtc.UTC()
-		status.Start.RTC = &rtc
+	if now.RTC != nil {
+		status.Start.RTC = now.RTC
 	}
 	status.Origin = status.Start.Origin
 	text, err := json.Marshal(status)

@@ -27,7 +27,7 @@ func TestReadRTC(t *testing.T) {
 func TestNoteStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "time.json")
 	build, saved := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
-	zero, rtc := time.Time{}, time.Unix(7, 0)
+	rtc := time.Unix(7, 0)
 	load := func() clock.Status {
 		t.Helper()
 		s, err := clock.LoadStatus(path)
@@ -37,13 +37,13 @@ func TestNoteStart(t *testing.T) {
 		return s
 	}
 	// The two steps of a boot with a dead hardware clock.
-	if err := noteStart(path, build, zero, rtc, time.Unix(9, 0), build, clock.FromBuild); err != nil {
+	if err := noteStart(path, clock.Start{Origin: clock.FromBuild, At: build, Build: build, Before: time.Unix(9, 0), RTC: &rtc}); err != nil {
 		t.Fatal(err)
 	}
 	if s := load(); s.Origin != clock.FromBuild || !s.Start.At.Equal(build) || s.Start.Saved != nil || s.Start.RTC.Unix() != 7 || s.Synchronised {
 		t.Errorf("first: %+v %+v", s, s.Start)
 	}
-	if err := noteStart(path, build, saved, rtc, build, saved, clock.FromSaved); err != nil {
+	if err := noteStart(path, clock.Start{Origin: clock.FromSaved, At: saved, Build: build, Before: build, Saved: &saved, RTC: &rtc}); err != nil {
 		t.Fatal(err)
 	}
 	if s := load(); s.Origin != clock.FromSaved || !s.Start.At.Equal(saved) || !s.Start.Saved.Equal(saved) || s.Start.Before.Unix() != 9 {
@@ -53,7 +53,7 @@ func TestNoteStart(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"synchronised": true, "pid": 5, "origin": "ntp", "start": {"origin": "saved"}}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := noteStart(path, build, saved, zero, time.Now(), time.Now(), clock.FromClock); err != nil {
+	if err := noteStart(path, clock.Start{Origin: clock.FromClock, At: time.Now(), Build: build, Before: time.Now(), Saved: &saved}); err != nil {
 		t.Fatal(err)
 	}
 	if s := load(); !s.Synchronised || s.Origin != clock.FromNTP || s.Start.Origin != clock.FromSaved {
@@ -63,7 +63,7 @@ func TestNoteStart(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := noteStart(path, build, zero, zero, build, build, clock.FromClock); err != nil {
+	if err := noteStart(path, clock.Start{Origin: clock.FromClock, At: build, Build: build, Before: build}); err != nil {
 		t.Fatal(err)
 	}
 	if s := load(); s.Origin != clock.FromClock {
