@@ -135,6 +135,22 @@ func TestHangIsNotFed(t *testing.T) {
 	}
 }
 
+// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, in order, and its watchdog is fed to the end.
+func TestRefusedReexecReboots(t *testing.T) {
+	t.Parallel()
+	g := startBinary(t, "faults", four(), "")
+	g.expect("watchdog fed")
+	g.breaks(order{Point: "exec", Kind: "error", Errno: "ENOMEM", Times: 1 << 20})
+	if err := g.call("re-exec", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	g.expect("pid 1 gives up")
+	g.end(syscall.SIGHUP)
+	if text := g.text(); strings.Contains(text, "watchdog is not fed") || strings.Contains(text, "takes too long") {
+		t.Error("the way down is not what it should be")
+	}
+}
+
 // TestEveryCallFails: whichever system call fails, for want of memory or of processes, PID 1 lives, and in the end each service
 // is up or visibly failed.
 func TestEveryCallFails(t *testing.T) {
