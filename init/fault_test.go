@@ -135,7 +135,8 @@ func TestHangIsNotFed(t *testing.T) {
 	}
 }
 
-// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, in order, and its watchdog is fed to the end.
+// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, and in order. The dog of tests is hungry within a second,
+// which is what the ten tries take, so it tells nothing here: see TestLastDownWaitsForNobody.
 func TestRefusedReexecReboots(t *testing.T) {
 	t.Parallel()
 	g := startBinary(t, "faults", four(), "")
@@ -146,7 +147,7 @@ func TestRefusedReexecReboots(t *testing.T) {
 	}
 	g.expect("pid 1 gives up")
 	g.end(syscall.SIGHUP)
-	if text := g.text(); strings.Contains(text, "watchdog is not fed") || strings.Contains(text, "takes too long") {
+	if strings.Contains(g.text(), "takes too long") {
 		t.Error("the way down is not what it should be")
 	}
 }
