@@ -47,11 +47,14 @@ const (
 // tight is the part of a partition, in percent, below which what is free is worth a word.
 const tight = 5
 
-// unlimited is the note of containers that only the end of the file system stops.
-const unlimited = "not limited: the file system keeps no quotas"
+// The notes of containers that only the end of the file system stops.
+const (
+	unlimited = "not limited: the file system keeps no quotas"
+	unset     = "not limited: the boot has not set it; try: osctl boot"
+)
 
 func spaceCommand() command {
-	return command{"space", looking, "[--json]", "show how full the partitions are, what containers may take, and what is held back for the system", "osctl space", space}
+	return command{"space", looking, "[--json]", "show how full the partitions are, and what is held back for the system", "osctl space", space}
 }
 
 func space(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -116,11 +119,16 @@ func (s *session) ofContainers(m attach.Mount, data *Space) Space {
 		observe = quota.Observe
 	}
 	used, limit, err := observe(filepath.Join(s.Root, data.Target))
-	if !quota.On(m.Super) || err != nil || limit == (quota.Amount{}) {
-		p.Total, p.Used, p.Free, p.Reserved, p.Files, p.FilesUsed, p.FilesFree, p.Note = -1, -1, -1, -1, -1, -1, -1, unlimited
-		if err != nil && quota.On(m.Super) {
-			p.Note = err.Error()
-		}
+	switch {
+	case !quota.On(m.Super):
+		p.Note = unlimited
+	case err != nil:
+		p.Note = err.Error()
+	case limit == (quota.Amount{}):
+		p.Note = unset
+	}
+	if p.Note != "" {
+		p.Total, p.Used, p.Free, p.Reserved, p.Files, p.FilesUsed, p.FilesFree = -1, -1, -1, -1, -1, -1, -1
 		return p
 	}
 	p.Total, p.Used, p.Files, p.FilesUsed = int64(limit.Space), int64(used.Space), limit.Files, used.Files
