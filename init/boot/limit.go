@@ -5,15 +5,32 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/ext4"
 	"resinos/mounts/quota"
 )
 
-// limitContainers keeps a part of data for the system: what containers write is counted, and bounded.
+// limitContainers keeps a part of data for the system: what containers write is counted, and bounded. A damaged count shows only
+// when it is used, and the kernel then stops to write the file system: it is repaired now, while nothing uses it.
 func (s *system) limitContainers() error {
-	target := places(disk.Data).entry.Target
+	err := s.limit(places(disk.Data).entry.Target)
+	if !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EUCLEAN) {
+		return err
+	}
+	s.log.Warn("what containers use cannot be counted", "partition", disk.Data, "error", err)
+	if fault := unix.Unmount(places(disk.Data).entry.Target, 0); fault != nil {
+		return errors.Join(err, fmt.Errorf("detach %s for a repair: %w", disk.Data, fault))
+	}
+	if err := attachPlace(disk.Data)(s); err != nil {
+		return err
+	}
+	return s.limit(places(disk.Data).entry.Target)
+}
+
+func (s *system) limit(target string) error {
 	have, err := attach.ReadMounts()
 	if err != nil {
 		return err

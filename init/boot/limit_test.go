@@ -21,7 +21,9 @@ import (
 // bare is a kernel of which no module can be loaded.
 type bare struct{}
 
-func (bare) Load(name, _ string) error { return &fs.PathError{Op: "find module", Path: name, Err: fs.ErrNotExist} }
+func (bare) Load(name, _ string) error {
+	return &fs.PathError{Op: "find module", Path: name, Err: fs.ErrNotExist}
+}
 
 // loopDisk makes an ext4 in a file, and a block device of that.
 func loopDisk(t *testing.T, more ...string) string {

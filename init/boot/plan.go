@@ -113,7 +113,7 @@ func planLimit(Inputs) []string {
 	for _, name := range quota.Folders() {
 		lines = append(lines, fmt.Sprintf("count what is in %s/%s as the containers'", target, name))
 	}
-	return append(lines, "hold them to the file system without the system's part, in blocks and in files", "if it keeps no quotas: say so")
+	return append(lines, "hold them to the file system without the system's part, in blocks and in files", "if that cannot be counted: repair the file system first; if it keeps no quotas: say so")
 }
 
 func planPseudo(in Inputs) []string {
