@@ -37,12 +37,13 @@ deps: ## install what Debian has to bring, saying what and why
 	@.ci/apt
 
 .PHONY: test
-test: build-all ## every test but the recorded power cuts (make powercut): units, namespaces, QEMU boots
+test: build-all ## every test: units, namespaces, QEMU boots, recorded power cuts
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e /images/boottest -e /images/cuttest)
 	@mkdir -p build
 	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-development.img
 	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
+	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/cuttest
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/boottest
 
 .PHONY: powercut

@@ -70,7 +70,7 @@ func add(t *testing.T, tree *Tree, e Entry) {
 func TestWritersAreReproducible(t *testing.T) {
 	tools(t)
 	slot := Ext4{Label: "resin-rootA", UUID: layout.GUID("x"), Size: 16 * disk.MiB, Epoch: epoch}
-	state := Ext4{Label: "resin-state", UUID: layout.GUID("y"), Size: 64 * disk.MiB, Epoch: epoch, Writable: true, Journal: 4 * disk.MiB, ReservedPercent: 1, GrowsTo: disk.TiB}
+	state := Ext4{Label: "resin-state", UUID: layout.GUID("y"), Size: 64 * disk.MiB, Epoch: epoch, Writable: true, Journal: 4 * disk.MiB, ReservedPercent: 1, GrowsTo: disk.TiB, Quota: true}
 	for name, c := range map[string]struct {
 		devices bool
 		write   func(context.Context, string, *Tree) error

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -22,6 +23,7 @@ import (
 const (
 	featuresSlot  = "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 	featuresState = featuresSlot + ",has_journal,resize_inode,64bit,metadata_csum_seed"
+	featuresQuota = featuresState + ",quota,project"
 )
 
 // Ext4 describes an ext4 file system to write.
@@ -35,6 +37,7 @@ type Ext4 struct {
 	Journal         disk.Bytes // size of the journal if Writable
 	ReservedPercent int        // blocks that only root may use
 	GrowsTo         disk.Bytes // block group descriptors are reserved up to this size
+	Quota           bool       // if Writable: it counts what projects use (mounts/quota)
 }
 
 // Write makes a file at name that holds the file system with the tree in it. The file is sparse. Tables and journal
@@ -57,6 +60,9 @@ func (x Ext4) Write(ctx context.Context, name string, tree *Tree) error {
 	}
 	if err := x.fill(ctx, name, script); err != nil {
 		return fmt.Errorf("fill ext4 %s (%s): %w", x.Label, x.Size, err)
+	}
+	if err := x.count(ctx, name); err != nil {
+		return fmt.Errorf("count ext4 %s: %w", x.Label, err)
 	}
 	if _, err := (call{command: "e2fsck", args: []string{"-fn", name}, epoch: x.Epoch}).run(ctx); err != nil {
 		return fmt.Errorf("check ext4 %s: %w", x.Label, err)
@@ -82,7 +88,25 @@ func (x Ext4) arguments() []string {
 	if x.GrowsTo > x.Size {
 		extended += ",resize=" + strconv.FormatInt(int64(x.GrowsTo/4096), 10)
 	}
-	return append(args, "-O", featuresState, "-J", "size="+strconv.FormatInt(int64(x.Journal/disk.MiB), 10), "-E", extended)
+	features := featuresState
+	if x.Quota {
+		// Of projects only: to count for users and groups too would be three times the writes.
+		features, extended = featuresQuota, extended+",quotatype=prjquota"
+	}
+	return append(args, "-O", features, "-J", "size="+strconv.FormatInt(int64(x.Journal/disk.MiB), 10), "-E", extended)
+}
+
+// count has e2fsck write down what the files take, which debugfs leaves undone.
+func (x Ext4) count(ctx context.Context, name string) error {
+	if !x.Writable || !x.Quota {
+		return nil
+	}
+	_, err := call{command: "e2fsck", args: []string{"-fp", name}, epoch: x.Epoch}.run(ctx)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 { // e2fsck(8): something was corrected
+		return nil
+	}
+	return err
 }
 
 // fill runs a debugfs script. debugfs goes on after a failed command and exits 0, so its complaints decide.

@@ -98,7 +98,7 @@ func (c call) run(ctx context.Context) (string, error) {
 func fixedEnv(epoch int64) []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "TZ=UTC", "LC_ALL=C", "MTOOLSRC=/dev/null", "MTOOLS_SKIP_CHECK=1",
-		"E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(epoch, 10),
+		"E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(epoch, 10), "E2FSCK_TIME=" + strconv.FormatInt(epoch, 10),
 	}
 }
 

@@ -217,7 +217,7 @@ func (b *builder) ext4(label string, size disk.Bytes) assemble.Ext4 {
 	case layout.Data:
 		// It grows with the first boot, to a disk of any usual size; the journal keeps the size it has now.
 		// Of the reserved part the kernel keeps whole percents when it grows, and mke2fs rounds down: 2 become 1.
-		x.Writable, x.Journal, x.ReservedPercent, x.GrowsTo = true, 16*disk.MiB, 2, disk.TiB
+		x.Writable, x.Journal, x.ReservedPercent, x.GrowsTo, x.Quota = true, 16*disk.MiB, 2, disk.TiB, true
 	}
 	return x
 }

@@ -7,6 +7,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/mounts/quota"
 	"resinos/services/settings"
 )
 
@@ -105,6 +106,14 @@ func planPlace(label string) func(Inputs) []string {
 		}
 		return lines
 	}
+}
+
+func planLimit(Inputs) []string {
+	target, lines := places(disk.Data).entry.Target, []string(nil)
+	for _, name := range quota.Folders() {
+		lines = append(lines, fmt.Sprintf("count what is in %s/%s as the containers'", target, name))
+	}
+	return append(lines, "hold them to the file system without the system's part, in blocks and in files", "if that cannot be counted: repair the file system first; if it keeps no quotas: say so")
 }
 
 func planPseudo(in Inputs) []string {

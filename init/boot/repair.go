@@ -62,7 +62,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 		return false, fmt.Errorf("attach %s: %w", p.label, err)
 	}
 	if found.Why == "" {
-		if err = attach.Apply(entry); !corrupt(err) {
+		if err = s.mount(entry); !corrupt(err) {
 			return err == nil, err
 		}
 		found.Why = err.Error()
@@ -74,7 +74,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 	if err == nil {
 		s.log.Warn("file system repaired", "partition", p.label, "reason", said)
 		s.repaired = append(s.repaired, p.label)
-		if err = attach.Apply(entry); err == nil {
+		if err = s.mount(entry); err == nil {
 			return true, nil
 		}
 	}

@@ -62,6 +62,7 @@ func steps() []step {
 		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
 		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
 		{"purge data", Degraded, planPurge(disk.Data), purgePlace(disk.Data)},
+		{"limit containers", Degraded, planLimit, (*system).limitContainers},
 		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
 		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
 		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/init/boot"
+	"resinos/mounts/quota"
 	"resinos/services/control"
 	"resinos/services/logquery"
 )
@@ -45,14 +46,15 @@ const (
 type session struct {
 	Env
 	colour   bool
-	terminal bool                                       // Stdout is one
-	progress bool                                       // Stderr is one
-	fancy    bool                                       // it shows more than ASCII
-	columns  int                                        // its width; 0 cuts nothing
-	rows     int                                        // its height
-	now      func() time.Duration                       // since the kernel started
-	wall     func() time.Time                           // of the day
-	statfs   func(path string, st *unix.Statfs_t) error // nil is the kernel's
+	terminal bool                                                      // Stdout is one
+	progress bool                                                      // Stderr is one
+	fancy    bool                                                      // it shows more than ASCII
+	columns  int                                                       // its width; 0 cuts nothing
+	rows     int                                                       // its height
+	now      func() time.Duration                                      // since the kernel started
+	wall     func() time.Time                                          // of the day
+	statfs   func(path string, st *unix.Statfs_t) error                // nil is the kernel's
+	observe  func(target string) (used, limit quota.Amount, err error) // the same
 }
 
 // usage is a mistake of the caller.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/purge"
+	"resinos/mounts/quota"
 )
 
 const sampleMounts = `21 20 7:0 / / ro - squashfs /dev/loop0 ro
@@ -64,7 +65,7 @@ func TestSpace(t *testing.T) {
 	}
 	golden(t, "space", out.String())
 	var list []Space
-	if err := json.Unmarshal(out.Bytes()[bytes.IndexByte(out.Bytes(), '['):], &list); err != nil || len(list) != 3 {
+	if err := json.Unmarshal(out.Bytes()[bytes.IndexByte(out.Bytes(), '['):], &list); err != nil || len(list) != 4 {
 		t.Errorf("JSON: %v, %v", list, err)
 	}
 	s, _ = storage(t, strings.ReplaceAll(sampleMounts, "ext4 /dev/vda5", "tmpfs tmpfs"))
@@ -76,6 +77,44 @@ func TestSpace(t *testing.T) {
 	s, _ = storage(t, "21 20 7:0 / / ro - squashfs /dev/loop0 ro\n")
 	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), nil); err == nil {
 		t.Error("a machine without our partitions has space")
+	}
+}
+
+// TestSpaceOfContainers: what they may take ends at their limit, or where the system has left nothing of it.
+func TestSpaceOfContainers(t *testing.T) {
+	limited := strings.ReplaceAll(sampleMounts, "/dev/vda5 rw,", "/dev/vda5 rw,prjquota,")
+	limit := quota.Amount{Space: 40 << 20, Files: 1000}
+	for name, tt := range map[string]struct {
+		mounts      string
+		used, limit quota.Amount
+		fault       error
+		free, files int64
+		mark        Mark
+		note        string
+	}{
+		"room":             {mounts: limited, used: quota.Amount{Space: 10 << 20, Files: 960}, limit: limit, free: 20 << 20, files: 40, mark: Tight},
+		"more than it may": {mounts: limited, used: quota.Amount{Space: 41 << 20, Files: 10}, limit: limit, files: 50, mark: Full},
+		"no file":          {mounts: limited, used: quota.Amount{Space: 10 << 20, Files: 1000}, limit: limit, free: 20 << 20, mark: NoInodes},
+		"no quotas":        {mounts: sampleMounts, fault: unix.ESRCH, free: -1, files: -1, note: unlimited},
+		"no limit yet":     {mounts: limited, used: quota.Amount{Files: 3}, free: -1, files: -1, note: unset},
+		"nobody may ask":   {mounts: limited, fault: unix.EPERM, free: -1, files: -1, note: unix.EPERM.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := storage(t, tt.mounts)
+			s.statfs = func(_ string, st *unix.Statfs_t) error {
+				st.Bsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree = 4096, 16384, 6000, 5120, 1024, 50
+				return nil
+			}
+			s.observe = func(string) (quota.Amount, quota.Amount, error) { return tt.used, tt.limit, tt.fault }
+			all := s.spaces()
+			p := all[len(all)-1]
+			if p.Name != "containers" || p.Free != tt.free || p.FilesFree != tt.files || p.Note != tt.note {
+				t.Errorf("spaces gives %+v", p)
+			}
+			if tt.mark == "" && p.Marks != nil || tt.mark != "" && (len(p.Marks) != 1 || p.Marks[0] != tt.mark) {
+				t.Errorf("marks %q, want %q", p.Marks, tt.mark)
+			}
+		})
 	}
 }
 

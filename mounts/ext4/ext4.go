@@ -28,6 +28,7 @@ type Super struct {
 	Damaged   bool   // the kernel found a fault in it
 	Replay    bool   // it was not unmounted; the journal knows what is missing
 	Renamable bool   // its UUID can change while it is mounted: the seed of its checksums is kept apart
+	Quota     bool   // it counts what each project uses, and the kernel must be able to
 }
 
 // ErrNone is the answer for what holds no ext4, or none whose superblock is whole.
@@ -52,7 +53,9 @@ const (
 	incompatRecover   = 0x4
 	incompat64bit     = 0x80
 	incompatSeed      = 0x2000
+	roQuota           = 0x100
 	roMetadataCsum    = 0x400
+	roProject         = 0x2000
 	superMagic        = 0xef53
 	largestBlockShift = 6
 )
@@ -63,9 +66,9 @@ func Parse(b []byte) (Super, error) {
 	if len(b) != 1024 || u16(b[0x38:]) != superMagic {
 		return Super{}, fmt.Errorf("%w: the magic number is missing", ErrNone)
 	}
-	incompat := u32(b[0x60:])
+	incompat, readOnly := u32(b[0x60:]), u32(b[0x64:])
 	// The kernel's crc32c begins with all ones and is not inverted at the end, as Go's is.
-	if u32(b[0x64:])&roMetadataCsum != 0 && ^crc32.Checksum(b[:0x3fc], crc32.MakeTable(crc32.Castagnoli)) != u32(b[0x3fc:]) {
+	if readOnly&roMetadataCsum != 0 && ^crc32.Checksum(b[:0x3fc], crc32.MakeTable(crc32.Castagnoli)) != u32(b[0x3fc:]) {
 		return Super{}, fmt.Errorf("%w: the checksum is wrong", ErrNone)
 	}
 	shift := u32(b[0x18:])
@@ -73,6 +76,7 @@ func Parse(b []byte) (Super, error) {
 		Label: string(bytes.TrimRight(b[0x78:0x88], "\x00")), UUID: [16]byte(b[0x68:0x78]),
 		Blocks: uint64(u32(b[0x04:])), Reserved: uint64(u32(b[0x08:])),
 		Damaged: u16(b[0x3a:])&stateError != 0, Replay: incompat&incompatRecover != 0, Renamable: incompat&incompatSeed != 0,
+		Quota: readOnly&(roQuota|roProject) == roQuota|roProject,
 	}
 	if incompat&incompat64bit != 0 {
 		s.Blocks |= uint64(u32(b[0x150:])) << 32

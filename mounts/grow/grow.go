@@ -1,5 +1,6 @@
 // Package grow owns what is done to a disk while the device already runs from it: the partition table is repaired, the data
-// partition and its file system reach to the end of the disk, and the file systems get identifiers of their own.
+// partition and its file system reach to the end of the disk, containers get their part of that, and the file systems identifiers
+// of their own.
 //
 // Every part may be cut off anywhere and is done again, or found done, the next time. It never writes into a partition itself, but for
 // the four bytes of a FAT's volume number: the kernel does. Read Device first.
@@ -21,6 +22,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/ext4"
 	"resinos/mounts/gpt"
+	"resinos/mounts/quota"
 )
 
 // Device is the disk that a device runs from, and what of it is attached where.
@@ -34,7 +36,7 @@ type Device struct {
 
 // Run does all there is to do. What goes wrong with one part does not keep the others from being done.
 func (d *Device) Run() error {
-	return errors.Join(d.table(), d.fileSystem(), d.unique())
+	return errors.Join(d.table(), d.fileSystem(), d.limit(), d.unique())
 }
 
 // node is the path of a disk or partition.
@@ -142,6 +144,19 @@ func (d *Device) fileSystem() error {
 	}
 	d.Log.Info("file system grown", "partition", p.Device, "size", int64(size))
 	return nil
+}
+
+// limit gives containers their part of what the file system has now.
+func (d *Device) limit() error {
+	_, m, found := d.mounted(disk.Data)
+	if !found || !quota.On(m.Super) {
+		return nil // the boot has said so
+	}
+	limit, changed, err := quota.Limit(m.Target)
+	if changed {
+		d.Log.Info("containers have a new limit", "path", m.Target, "size", int64(limit.Space), "count", limit.Files)
+	}
+	return err
 }
 
 // look reads the superblock and the size of a partition. What is read of a mounted one is what the kernel has in memory.

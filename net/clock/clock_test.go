@@ -136,7 +136,8 @@ func TestSelect(t *testing.T) {
 		{"a chain in which neighbours agree", []Candidate{c(0, 10), c(18, 10), c(36, 10)}, nil},
 		{"one that is sure of nothing", []Candidate{c(5, 10), c(8, 10), c(900, 1400)}, []int{0, 1, 2}},
 		{"the same to the nanosecond", []Candidate{c(5, 5), c(5, 5), c(5, 5)}, []int{0, 1, 2}},
-		{"touching ends", []Candidate{c(0, 10), c(20, 10)}, nil}, // the middles lie outside
+		{"touching ends", []Candidate{c(0, 10), c(20, 10)}, []int{0, 1}},
+		{"1 liar of 3, a true one heard late", []Candidate{c(3693413, 5), c(93413, 46), c(93444, 16)}, []int{1, 2}}, // from a busy guest
 	} {
 		for range 5 {
 			order := rand.Perm(len(tt.list))

@@ -12,7 +12,7 @@ func (m *Machine) conclude(r Reading) []Action {
 	actions, agreed := m.vote(r)
 	if agreed {
 		m.failures, m.trouble = 0, ""
-	} else {
+	} else if m.burst <= 1 { // within a burst, pauses do not grow
 		m.failures++
 	}
 	m.next = r.Boot + m.wait(agreed)

@@ -113,7 +113,7 @@ type Machine struct {
 	roundEnd time.Duration // of the round, where it is not over yet
 	next     time.Duration // when the next round begins; 0: no server to ask
 	burst    int           // rounds left that follow at once
-	failures int           // rounds in a row without a majority
+	failures int           // rounds in a row without a majority, since a burst
 	poll     time.Duration
 	tried    int // rounds since the burst began
 

@@ -22,47 +22,34 @@ func (s Span) Within(c Candidate) bool {
 	return c.Offset-c.Distance <= s.High && c.Offset+c.Distance >= s.Low
 }
 
-// Select returns the range in which the true offset lies, if more than half of the candidates say so: the intersection
-// algorithm of RFC 5905, 11.2.1. Who is not within it is a false ticker. It fails if no majority agrees, as when there are two and
-// they differ.
+// Select returns the range in which the true offset lies, if more than half of the candidates say so: where most of their
+// intervals overlap. Who is not within it is a false ticker. It fails if no majority agrees, as when there are two and they
+// differ, or if two ranges have as many voices each.
+//
+// RFC 5905, 11.2.1, also wants the middles of the intervals inside. A busy device hears a true server late on one way only, and
+// then the middle is wrong by as much as it says it can be: only the ends are promises.
 func Select(list []Candidate) (Span, bool) {
 	type edge struct {
 		at   time.Duration
-		kind int // -1 begins an interval, 0 is its middle, +1 ends it
+		kind int // -1 begins an interval, +1 ends it
 	}
 	var edges []edge
 	for _, c := range list {
-		edges = append(edges, edge{c.Offset - c.Distance, -1}, edge{c.Offset, 0}, edge{c.Offset + c.Distance, +1})
+		edges = append(edges, edge{c.Offset - c.Distance, -1}, edge{c.Offset + c.Distance, +1})
 	}
 	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind)) })
-	n := len(list)
-	for liars := 0; 2*liars < n; liars++ {
-		outside, count := 0, 0
-		var s Span
-		low, high := false, false
-		for _, e := range edges {
-			if count -= e.kind; count >= n-liars {
-				s.Low, low = e.at, true
-				break
-			}
-			if e.kind == 0 {
-				outside++
-			}
+	var s Span
+	voices, most, ranges := 0, 0, 0
+	for i, e := range edges {
+		if voices -= e.kind; e.kind > 0 || voices < most {
+			continue
 		}
-		count = 0
-		for _, e := range slices.Backward(edges) {
-			if count += e.kind; count >= n-liars {
-				s.High, high = e.at, true
-				break
-			}
-			if e.kind == 0 {
-				outside++
-			}
+		if voices > most {
+			most, ranges = voices, 0
 		}
-		// The middles of all but the liars must lie inside, too.
-		if low && high && s.Low <= s.High && outside <= liars {
-			return s, true
+		if ranges++; ranges == 1 {
+			s = Span{e.at, edges[i+1].at} // as voices never rose further, an end follows; if they do rise, this is replaced
 		}
 	}
-	return Span{}, false
+	return s, 2*most > len(list) && ranges == 1
 }
