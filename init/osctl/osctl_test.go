@@ -74,6 +74,21 @@ var services = []supervise.ServiceStatus{
 	{Name: "ring", State: "down", Since: 5, Type: "simple", Needs: []string{"demo"}},
 }
 
+// TestRemoved: that an owner has taken a service away is no fault of the device.
+func TestRemoved(t *testing.T) {
+	s := &session{}
+	leaves := supervise.ServiceStatus{Name: "shop", State: "stopping", Removed: true}
+	if got := s.health(host{}, []supervise.ServiceStatus{leaves}); got != "well: 1 service, 1 stopping" {
+		t.Errorf("health = %q", got)
+	}
+	if got := note(&leaves); got != "file removed: it is stopped and forgotten" {
+		t.Errorf("note = %q", got)
+	}
+	if got := s.outcome(supervise.ServiceStatus{Name: "shop", State: supervise.Removed, Removed: true}); got != "shop is removed" {
+		t.Errorf("outcome = %q", got)
+	}
+}
+
 var shown = supervise.Shown{Status: services[2], Spec: spec.Spec{Name: "netd", Command: []string{"/usr/sbin/netd"}, Description: "links\x1b"}}
 
 var rescanned = supervise.Rescanned{

@@ -81,6 +81,7 @@ type Supervisor struct {
 	ids   int            // given so far
 
 	resumes bool // Run goes on where an earlier life stopped
+	buries  bool // a service whose file is gone may have stopped
 
 	mail   mailbox
 	notes  chan note
@@ -262,6 +263,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		case <-limit:
 			return s.abandon()
 		}
+		s.bury()
 		if s.world.ending && len(s.world.alive()) == 0 {
 			return nil
 		}
@@ -319,6 +321,7 @@ func (s *Supervisor) post() {
 	exits, orphaned := s.mail.take()
 	for _, x := range exits {
 		switch l := x.life; {
+		case s.byID[l.id] != l: // it is forgotten, and its number another's
 		case x.client:
 			s.left(l, x.status.Pid)
 		case s.world.svcs[l.num].pid == x.status.Pid:
