@@ -53,9 +53,14 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 		d.command = shown.Spec.Command
 	}
 	for _, dir := range serviceDirs() {
-		if path := filepath.Join(dir, d.Name+".toml"); s.read(path) != "" {
-			d.files = append(d.files, path)
+		path := filepath.Join(dir, d.Name+".toml")
+		if s.read(path) == "" {
+			continue
 		}
+		if used := shown.Spec.Files; len(used) > 0 && !slices.Contains(used, path) {
+			path += " (not in force: osctl show " + d.Name + ")"
+		}
+		d.files = append(d.files, path)
 	}
 	d.usage = gauge.Usage{Memory: -1, Tasks: -1, CPU: -1}
 	if u, err := gauge.Read(s.group(d.Name)); err == nil {

@@ -74,6 +74,36 @@ var services = []supervise.ServiceStatus{
 	{Name: "ring", State: "down", Since: 5, Type: "simple", Needs: []string{"demo"}},
 }
 
+// TestShowBadFile: a file with a fault changes nothing, and show says so instead of counting its keys.
+func TestShowBadFile(t *testing.T) {
+	s := &session{Env: Env{Root: device(t)}}
+	path := filepath.Join(s.Root, "etc/resinos/services/netd.toml")
+	if err := os.WriteFile(path, []byte("oom-score = -1000\ntpye = \"simple\"\nafter = [5]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := spec.Load(layers(s.Root)...)
+	d := definition{Shown: supervise.Shown{Status: services[2], Spec: all[0]}}
+	s.compare(&d)
+	golden(t, "show_bad", definitionText(d))
+	if d.Unread || len(d.Files) != 2 || len(d.Files[1].Keys) != 0 {
+		t.Errorf("compare = %+v", d.Files)
+	}
+	if err := os.WriteFile(path, []byte("oom-score = -1000\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s.compare(&d); !d.Unread || len(d.Files[1].Faults) != 0 {
+		t.Errorf("a file that was mended and not yet read: %+v", d)
+	}
+	if err := os.Mkdir(filepath.Join(s.Root, "etc/resinos/services/sshd.toml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.Status.Name = "sshd"
+	s.compare(&d)
+	if text := definitionText(d); !strings.Contains(text, "sshd.toml: is no regular file") {
+		t.Errorf("a folder in its place: %s", text)
+	}
+}
+
 // TestRemoved: that an owner has taken a service away is no fault of the device.
 func TestRemoved(t *testing.T) {
 	s := &session{}
