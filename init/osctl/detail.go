@@ -62,7 +62,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 		}
 		d.files = append(d.files, path)
 	}
-	d.usage = gauge.Usage{Memory: -1, Tasks: -1, CPU: -1}
+	d.usage = gauge.Usage{Memory: -1, Swap: -1, Tasks: -1, CPU: -1}
 	if u, err := gauge.Read(s.group(d.Name)); err == nil {
 		d.usage = u
 	}
@@ -170,6 +170,9 @@ func usageText(u gauge.Usage) string {
 			text += " (peak " + size(u.Peak) + ")"
 		}
 		words = append(words, text)
+	}
+	if u.Swap > 0 {
+		words = append(words, "swap "+size(u.Swap))
 	}
 	if u.CPU >= 0 {
 		words = append(words, "cpu "+span(u.CPU.Seconds()))

@@ -359,6 +359,8 @@ func TestTop(t *testing.T) {
 	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
 	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
 	golden(t, "top_load", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
+	after.groups[1].Swap = 3 << 20
+	golden(t, "top_swap", (&session{}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
 }
 
 func TestLogLinesAreCut(t *testing.T) {
