@@ -42,38 +42,55 @@ type Keeper struct {
 
 	fed   time.Time
 	moved map[string]time.Time
-	busy  map[string]bool
+	due   map[string]time.Time // when a part is asked next; none while it is being asked
 	said  bool
 }
 
 // answer is what a part said.
 type answer struct {
-	part string
-	at   time.Time
-	err  error
+	part      string
+	began, at time.Time
+	err       error
 }
 
-// Run asks all parts four times a timeout, and feeds the dog when all have moved. It returns ctx's cause; the dog goes on.
+// Run asks each part four times a timeout, one that gave up again soon, and feeds the dog when all have moved. The dog was fed a moment
+// ago: who opens it feeds it. It returns ctx's cause; the dog goes on.
 // A part that does not even give up in time is not asked again before it does, so that no goroutines pile up.
 func (k *Keeper) Run(ctx context.Context) error {
-	k.moved, k.busy = map[string]time.Time{}, map[string]bool{}
+	k.fed = time.Now()
+	k.moved, k.due = map[string]time.Time{}, map[string]time.Time{}
+	for _, p := range k.Parts {
+		k.due[p.Name] = k.fed
+	}
 	answers := make(chan answer, len(k.Parts)) // each part is asked once at a time: never blocks
 	for {
-		round := time.NewTimer(k.Dog.Timeout() / 4)
 		k.ask(ctx, answers)
-		for over := false; !over; {
-			select {
-			case <-ctx.Done():
-				round.Stop()
-				return context.Cause(ctx)
-			case a := <-answers:
-				k.hear(a)
-			case <-round.C:
-				over = true
-			}
+		wake := time.NewTimer(time.Until(k.next()))
+		select {
+		case <-ctx.Done():
+			wake.Stop()
+			return context.Cause(ctx)
+		case a := <-answers:
+			wake.Stop()
+			k.hear(a)
+		case <-wake.C:
 		}
-		k.complain()
+		k.complain(time.Now())
 	}
+}
+
+// next is when there is something to do without an answer: a part to be asked, or the hunger to be told.
+func (k *Keeper) next() time.Time {
+	next := k.fed.Add(k.Dog.Timeout() / 2)
+	if k.said {
+		next = time.Now().Add(k.Dog.Timeout())
+	}
+	for _, at := range k.due {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	return next
 }
 
 func (k *Keeper) ask(ctx context.Context, answers chan<- answer) {
@@ -81,25 +98,27 @@ func (k *Keeper) ask(ctx context.Context, answers chan<- answer) {
 	if start == nil {
 		start = func(_ string, f func()) { go f() }
 	}
+	now := time.Now()
 	for _, p := range k.Parts {
-		if k.busy[p.Name] {
+		if at, idle := k.due[p.Name]; !idle || at.After(now) {
 			continue
 		}
-		k.busy[p.Name] = true
+		delete(k.due, p.Name)
 		start("watchdog "+p.Name, func() { // ends when the part answers or gives up
 			limited, cancel := context.WithTimeout(ctx, p.Limit)
 			defer cancel()
 			err := p.Ask(limited)
-			answers <- answer{p.Name, time.Now(), err}
+			answers <- answer{p.Name, now, time.Now(), err}
 		})
 	}
 }
 
 func (k *Keeper) hear(a answer) {
-	k.busy[a.part] = false
 	if a.err != nil {
+		k.due[a.part] = a.at.Add(k.Dog.Timeout() / 32)
 		return
 	}
+	k.due[a.part] = a.began.Add(k.Dog.Timeout() / 4)
 	k.moved[a.part] = a.at
 	feed, _ := Decide(k.fed, k.moved, k.Parts)
 	if !feed {
@@ -109,18 +128,24 @@ func (k *Keeper) hear(a answer) {
 		k.Log.Error("watchdog is not fed", "error", err)
 		return
 	}
-	k.fed, k.said = time.Now(), false
+	now := time.Now()
+	if k.said {
+		k.Log.Warn("watchdog is fed again", "after", now.Sub(k.fed))
+	}
+	k.fed, k.said = now, false
 }
 
-// complain says once that the dog goes hungry, and because of whom.
-func (k *Keeper) complain() {
-	if k.said || time.Since(k.fed) < k.Dog.Timeout()/2 {
+// complain says once that the dog goes hungry, for how long already, how long it still waits, and because of whom. Before half of its
+// time is gone nothing is in danger: a part may be slow.
+func (k *Keeper) complain(now time.Time) {
+	hungry := now.Sub(k.fed)
+	if k.said || hungry < k.Dog.Timeout()/2 {
 		return
 	}
+	k.said = true
 	_, stuck := Decide(k.fed, k.moved, k.Parts)
 	if len(stuck) == 0 {
 		return // the feeding itself failed, and was told
 	}
-	k.said = true
-	k.Log.Error("watchdog is not fed: pid 1 makes no progress", "daemon", strings.Join(stuck, ", "))
+	k.Log.Error("watchdog is not fed: pid 1 makes no progress", "daemon", strings.Join(stuck, ", "), "after", hungry, "wait", k.Dog.Timeout()-hungry)
 }

@@ -87,6 +87,47 @@ func TestKeeper(t *testing.T) {
 	})
 }
 
+// TestSlowIsNotStuck: what takes its time, at the start or always, is no reason to fear for the board; a hang is told when half of the
+// dog's time is gone, with what is left of it.
+func TestSlowIsNotStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		dog, takes := &bowl{}, 12*time.Second // longer than a quarter of the timeout
+		ctx, cancel := context.WithCancel(t.Context())
+		k := &Keeper{Dog: dog, Log: slog.New(slog.NewTextHandler(&text, nil)), Parts: []Part{
+			{Name: "quick", Limit: 13 * time.Second, Ask: func(context.Context) error { return nil }},
+			{Name: "slow", Limit: 13 * time.Second, Ask: func(ctx context.Context) error {
+				select {
+				case <-time.After(takes):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}},
+		}}
+		over := make(chan error)
+		go func() { over <- k.Run(ctx) }()
+		time.Sleep(5 * time.Minute)
+		if text.Len() > 0 || len(dog.meals) < 20 {
+			t.Errorf("%d meals in five minutes; log:\n%s", len(dog.meals), text.String())
+		}
+		takes = time.Hour
+		time.Sleep(dog.meals[len(dog.meals)-1].Add(dog.Timeout() / 2).Add(time.Millisecond).Sub(time.Now()))
+		time.Sleep(12 * time.Second) // one that was under way may have fed it once more
+		if !strings.Contains(text.String(), `makes no progress" daemon=slow after=20s wait=20s`) {
+			t.Errorf("log:\n%s", text.String())
+		}
+		if takes = 0; !strings.Contains(text.String(), "fed again") {
+			time.Sleep(20 * time.Second)
+		}
+		if !strings.Contains(text.String(), `level=WARN msg="watchdog is fed again" after=`) {
+			t.Errorf("log:\n%s", text.String())
+		}
+		cancel()
+		<-over
+	})
+}
+
 func TestOpenWhatIsNoWatchdog(t *testing.T) {
 	if _, err := Open(filepath.Join(t.TempDir(), "none"), time.Second); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open = %v", err)

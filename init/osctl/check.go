@@ -33,6 +33,11 @@ type finding struct {
 	Hint   string `json:"hint,omitempty"`
 }
 
+// text is the finding on one line.
+func (f finding) text() string {
+	return spec.Fault{File: f.File, Line: f.Line, Key: f.Key, Text: f.Text, Hint: f.Hint}.Error()
+}
+
 func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	root := flags.String("root", s.Root, "the `DIR` that stands for / when programs, users and other services are looked up")
 	asJSON := flags.Bool("json", false, "print JSON")
@@ -74,8 +79,7 @@ func (s *session) findings(files []string, found []finding) string {
 	var b strings.Builder
 	for _, f := range found {
 		c := map[string]colour{isFault: red, isWarning: yellow, isNote: dim}[f.Weight]
-		text := spec.Fault{File: f.File, Line: f.Line, Key: f.Key, Text: f.Text, Hint: f.Hint}.Error()
-		b.WriteString(s.paint(c, f.Weight) + ": " + escape(text) + "\n")
+		b.WriteString(s.paint(c, f.Weight) + ": " + escape(f.text()) + "\n")
 	}
 	for _, file := range files {
 		if !slices.ContainsFunc(found, func(f finding) bool { return f.File == file && f.Weight != isNote }) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"resinos/init/config"
+	"resinos/mounts/atomicfile"
 	"resinos/services/settings"
 )
 
@@ -305,6 +306,8 @@ func (c *configuration) change(what string, change func(config.Document) (config
 	switch err := c.store.Update(change); {
 	case errors.Is(err, config.ErrUnusable):
 		return &failure{errors.New(escape(err.Error())), "mend the file, or try: osctl config restore"}
+	case errors.Is(err, atomicfile.ErrKept):
+		return &failure{err, "the next boot repairs the boot partition; try: osctl reboot"}
 	case err != nil:
 		return &failure{err, "is the boot partition attached? try: osctl boot"}
 	case !lasts:

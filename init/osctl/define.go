@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,16 +28,18 @@ const (
 // serviceDirs in the order in which they are laid over each other.
 func serviceDirs() []string { return []string{shippedServices, ownerServices} }
 
-// source is one file that a definition comes from.
+// source is one file that says something of a service.
 type source struct {
-	Path string   `json:"path"`
-	Keys []string `json:"keys"` // what it says
+	Path   string    `json:"path"`
+	Keys   []string  `json:"keys"`             // what it says; nothing of a file that is not used counts
+	Faults []finding `json:"faults,omitempty"` // why it is not used
 }
 
 // definition is what show prints as JSON.
 type definition struct {
 	supervise.Shown
-	Files []source `json:"files"`
+	Files  []source `json:"files"`
+	Unread bool     `json:"unread,omitempty"` // the files say something else than what is in force
 }
 
 func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -52,7 +55,7 @@ func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	if err := s.call(ctx, "show", target{Name: names[0]}, &d.Shown); err != nil {
 		return err
 	}
-	d.Files = s.sources(names[0])
+	s.compare(&d)
 	if *asJSON {
 		return s.printJSON(d)
 	}
@@ -60,37 +63,88 @@ func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	return err
 }
 
-// sources are the files of a service that are there.
-func (s *session) sources(name string) []source {
-	files := []source{}
+// compare reads the service files as PID 1 does, and tells what they say beside what is in force.
+func (s *session) compare(d *definition) {
+	name := d.Status.Name
+	list := layers(s.Root)
+	for i, dir := range serviceDirs() {
+		list[i].Path = dir // what messages call it, whatever stands for the root
+	}
+	all, faults := spec.Load(list...)
+	at := slices.IndexFunc(all, func(sp spec.Spec) bool { return sp.Name == name })
+	var used []string
+	if d.Unread = at < 0; at >= 0 {
+		used = all[at].Files
+		d.Unread = body(all[at]) != body(d.Spec)
+	}
+	d.Files = []source{}
 	for _, dir := range serviceDirs() {
 		path := filepath.Join(dir, name+".toml")
-		data, err := readBounded(filepath.Join(s.Root, path), spec.MaxSize)
-		if err != nil {
+		f := source{Path: path, Keys: []string{}}
+		if slices.Contains(used, path) {
+			f.Keys = s.keys(path)
+		} else if f.Faults = faultsIn(path, faults); f.Faults == nil {
 			continue // it has no file there
 		}
-		var said map[string]any
-		_ = toml.Unmarshal(data, &said) // what a broken file says is the business of check
-		keys := make([]string, 0, len(said))
-		for key := range said {
-			keys = append(keys, key)
-		}
-		slices.Sort(keys)
-		files = append(files, source{path, keys})
+		d.Files = append(d.Files, f)
 	}
-	return files
+}
+
+// keys are what a good service file says.
+func (s *session) keys(path string) []string {
+	data, err := readBounded(filepath.Join(s.Root, path), spec.MaxSize)
+	if err != nil {
+		return []string{} // it has gone meanwhile
+	}
+	var said map[string]any
+	_ = toml.Unmarshal(data, &said) // it was read a moment ago
+	return slices.Sorted(maps.Keys(said))
+}
+
+// faultsIn picks what is wrong with one file; nil is nothing.
+func faultsIn(path string, all []error) []finding {
+	for _, err := range all {
+		var faults spec.Faults
+		switch found := errors.As(err, &faults); {
+		case found && faults[0].File == path:
+			return faultsOf(path, err)
+		case !found && strings.Contains(err.Error(), filepath.Base(path)):
+			return faultsOf(path, err)
+		}
+	}
+	return nil
+}
+
+// body is a definition without where it comes from.
+func body(sp spec.Spec) string {
+	sp.Files = nil
+	return escapeLines(spec.Render(sp))
 }
 
 // definitionText is the definition in force, headed by where it comes from.
 func definitionText(d definition) string {
 	var b strings.Builder
+	name := escape(d.Status.Name)
 	for _, f := range d.Files {
-		fmt.Fprintf(&b, "# %s says %s\n", escape(f.Path), escape(strings.Join(f.Keys, ", ")))
+		if len(f.Faults) == 0 {
+			fmt.Fprintf(&b, "# %s says %s\n", escape(f.Path), escape(strings.Join(f.Keys, ", ")))
+			continue
+		}
+		fmt.Fprintf(&b, "# %s is not used:\n", escape(f.Path))
+		for _, fault := range f.Faults {
+			fmt.Fprintf(&b, "#   %s\n", escape(fault.text()))
+		}
+		b.WriteString("#   mend it, then: osctl rescan\n")
 	}
-	if d.Status.Changed {
-		b.WriteString("# it has changed since the service was started: osctl restart " + escape(d.Status.Name) + "\n")
+	switch {
+	case d.Status.Removed:
+		b.WriteString("# its file was removed: it is stopped and forgotten\n")
+	case d.Unread:
+		b.WriteString("# the files say something else since they were read: osctl rescan\n")
+	case d.Status.Changed:
+		b.WriteString("# it has changed since the service was started: osctl restart " + name + "\n")
 	}
-	return b.String() + escapeLines(spec.Render(d.Spec))
+	return b.String() + body(d.Spec)
 }
 
 func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {

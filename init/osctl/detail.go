@@ -53,11 +53,16 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 		d.command = shown.Spec.Command
 	}
 	for _, dir := range serviceDirs() {
-		if path := filepath.Join(dir, d.Name+".toml"); s.read(path) != "" {
-			d.files = append(d.files, path)
+		path := filepath.Join(dir, d.Name+".toml")
+		if s.read(path) == "" {
+			continue
 		}
+		if used := shown.Spec.Files; len(used) > 0 && !slices.Contains(used, path) {
+			path += " (not in force: osctl show " + d.Name + ")"
+		}
+		d.files = append(d.files, path)
 	}
-	d.usage = gauge.Usage{Memory: -1, Tasks: -1, CPU: -1}
+	d.usage = gauge.Usage{Memory: -1, Swap: -1, Tasks: -1, CPU: -1}
 	if u, err := gauge.Read(s.group(d.Name)); err == nil {
 		d.usage = u
 	}
@@ -165,6 +170,9 @@ func usageText(u gauge.Usage) string {
 			text += " (peak " + size(u.Peak) + ")"
 		}
 		words = append(words, text)
+	}
+	if u.Swap > 0 {
+		words = append(words, "swap "+size(u.Swap))
 	}
 	if u.CPU >= 0 {
 		words = append(words, "cpu "+span(u.CPU.Seconds()))

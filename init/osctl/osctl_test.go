@@ -74,6 +74,51 @@ var services = []supervise.ServiceStatus{
 	{Name: "ring", State: "down", Since: 5, Type: "simple", Needs: []string{"demo"}},
 }
 
+// TestShowBadFile: a file with a fault changes nothing, and show says so instead of counting its keys.
+func TestShowBadFile(t *testing.T) {
+	s := &session{Env: Env{Root: device(t)}}
+	path := filepath.Join(s.Root, "etc/resinos/services/netd.toml")
+	if err := os.WriteFile(path, []byte("oom-score = -1000\ntpye = \"simple\"\nafter = [5]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := spec.Load(layers(s.Root)...)
+	d := definition{Shown: supervise.Shown{Status: services[2], Spec: all[0]}}
+	s.compare(&d)
+	golden(t, "show_bad", definitionText(d))
+	if d.Unread || len(d.Files) != 2 || len(d.Files[1].Keys) != 0 {
+		t.Errorf("compare = %+v", d.Files)
+	}
+	if err := os.WriteFile(path, []byte("oom-score = -1000\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s.compare(&d); !d.Unread || len(d.Files[1].Faults) != 0 {
+		t.Errorf("a file that was mended and not yet read: %+v", d)
+	}
+	if err := os.Mkdir(filepath.Join(s.Root, "etc/resinos/services/sshd.toml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.Status.Name = "sshd"
+	s.compare(&d)
+	if text := definitionText(d); !strings.Contains(text, "sshd.toml: is no regular file") {
+		t.Errorf("a folder in its place: %s", text)
+	}
+}
+
+// TestRemoved: that an owner has taken a service away is no fault of the device.
+func TestRemoved(t *testing.T) {
+	s := &session{}
+	leaves := supervise.ServiceStatus{Name: "shop", State: "stopping", Removed: true}
+	if got := s.health(host{}, []supervise.ServiceStatus{leaves}); got != "well: 1 service, 1 stopping" {
+		t.Errorf("health = %q", got)
+	}
+	if got := note(&leaves); got != "file removed: it is stopped and forgotten" {
+		t.Errorf("note = %q", got)
+	}
+	if got := s.outcome(supervise.ServiceStatus{Name: "shop", State: supervise.Removed, Removed: true}); got != "shop is removed" {
+		t.Errorf("outcome = %q", got)
+	}
+}
+
 var shown = supervise.Shown{Status: services[2], Spec: spec.Spec{Name: "netd", Command: []string{"/usr/sbin/netd"}, Description: "links\x1b"}}
 
 var rescanned = supervise.Rescanned{
@@ -314,6 +359,8 @@ func TestTop(t *testing.T) {
 	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
 	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
 	golden(t, "top_load", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
+	after.groups[1].Swap = 3 << 20
+	golden(t, "top_swap", (&session{}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
 }
 
 func TestLogLinesAreCut(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/config"
 	"resinos/mounts/attach"
 	"resinos/mounts/purge"
 )
@@ -22,12 +23,12 @@ const appsDir = "mnt/data/apps"
 
 func purgeCommand() command {
 	return command{"purge", powering, "[-n] [--yes] state|data", "have the next boot forget all that was set up, or all apps and their data",
-		"osctl purge state            the device is as new, but for config.json and its apps\nosctl purge --yes data && osctl reboot", purgeIt}
+		"osctl purge state            the device is as new, but for config.json, and so its uuid, and its apps\nosctl purge --yes data && osctl reboot", purgeIt}
 }
 
 // what says what the owner loses.
 var what = map[string]string{
-	"state": "host name, keys, network profiles and all else that was set up on the device (not config.json)",
+	"state": "keys, services, network profiles, the machine id and all else that was set up on the device (not config.json, and so neither uuid nor host name)",
 	"data":  "all apps, their container images and their data, and logs kept on disk",
 }
 
@@ -66,6 +67,9 @@ func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) 
 		return &failure{err, "is the partition read-only? try: osctl space"}
 	}
 	fmt.Fprintf(s.Stdout, "%s is purged at the next boot; try: osctl reboot\nto keep it after all: touch %s\n", p.Name, filepath.Join(p.Target, purge.Flag))
+	if p.Name == "state" { // without the file, its copy would come back (configd)
+		fmt.Fprintf(s.Stdout, "config.json stays; to forget who the device is as well: rm -f %s*\n", config.Path)
+	}
 	return nil
 }
 

@@ -142,7 +142,10 @@ func TestPurge(t *testing.T) {
 	if err := run("-n", "data"); err != nil || !there("data") || !strings.Contains(out.String(), "all apps") {
 		t.Errorf("purge -n: %v: %s", err, out)
 	}
-	if err := run("--yes", "state"); err != nil || there("state") || !there("data") || !strings.Contains(out.String(), "osctl reboot") {
+	if err := run("-n", "state"); err != nil || !strings.Contains(out.String(), "not config.json, and so neither uuid nor host name") {
+		t.Errorf("purge -n: %v: %s", err, out)
+	}
+	if err := run("--yes", "state"); err != nil || there("state") || !there("data") || !strings.Contains(out.String(), "osctl reboot") || !strings.Contains(out.String(), "rm -f /mnt/boot/config.json*") {
 		t.Errorf("purge state: %v: %s", err, out)
 	}
 	if err := run("--yes", "state"); err != nil || !strings.Contains(out.String(), "marked already") {

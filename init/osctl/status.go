@@ -184,7 +184,7 @@ func (s *session) health(h host, list []supervise.ServiceStatus) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	text := fmt.Sprintf("%s: %d services, %s", word, len(list), strings.Join(parts, ", "))
+	text := fmt.Sprintf("%s: %s, %s", word, count(len(list), "service"), strings.Join(parts, ", "))
 	return s.lead(c, word, text) + s.bootHealth(h)
 }
 
@@ -247,7 +247,7 @@ func lookOf(st *supervise.ServiceStatus) look {
 		return looksDone
 	case "failed", "backoff":
 		return looksWrong
-	case "down", "armed", "skipped", "masked":
+	case "down", "armed", "skipped", "masked", supervise.Removed:
 		return looksOff
 	}
 	return looksMoving
@@ -355,6 +355,7 @@ func note(st *supervise.ServiceStatus) string {
 	add(st.Restarts > 0 && len(st.Demand) == 0, "%s", count(st.Restarts, "restart"))
 	add(st.Loading, "reloads")
 	add(st.Changed, "file changed: restart it")
+	add(st.Removed, "file removed: it is stopped and forgotten")
 	return strings.Join(words, "; ")
 }
 

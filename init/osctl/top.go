@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -202,16 +203,30 @@ func rate(before, after int64, elapsed float64) int64 {
 }
 
 func (s *session) topTable(loads []load, meminfo, loadavg string) string {
-	rows := [][]cell{header("NAME", ">CPU", ">MEMORY", ">TASKS", ">READ/s", ">WRITE/s")}
+	memory := kilobytes(meminfo)
+	swaps := memory["SwapTotal"] > 0
+	names := []string{"NAME", ">CPU", ">MEMORY", ">SWAP", ">TASKS", ">READ/s", ">WRITE/s"}
+	rows := [][]cell{without(!swaps, swapColumn, header(names...))}
 	container := false
 	for _, l := range loads {
 		if l.Container && !container {
 			container = true
 			rows = append(rows, []cell{{text: "containers", colour: dim, wide: true}})
 		}
-		rows = append(rows, topRow(l))
+		rows = append(rows, without(!swaps, swapColumn, topRow(l)))
 	}
-	return s.fit(memoryLine(meminfo, loadavg)) + "\n" + s.table(rows)
+	return s.fit(memoryLine(memory, loadavg)) + "\n" + s.table(rows)
+}
+
+// swapColumn is the one that a device without swap has no use for.
+const swapColumn = 3
+
+// without takes a column out of a row.
+func without(unwanted bool, column int, row []cell) []cell {
+	if unwanted {
+		return slices.Delete(row, column, column+1)
+	}
+	return row
 }
 
 func topRow(l load) []cell {
@@ -230,23 +245,31 @@ func topRow(l load) []cell {
 		tasks = strconv.FormatInt(l.Tasks, 10)
 	}
 	return []cell{{text: escape(l.Name)}, {text: cpu, right: true, colour: busy}, {text: size(l.Memory), right: true},
-		{text: tasks, right: true}, {text: size(l.ReadRate), right: true}, {text: size(l.WriteRate), right: true}}
+		{text: size(l.Swap), right: true}, {text: tasks, right: true}, {text: size(l.ReadRate), right: true}, {text: size(l.WriteRate), right: true}}
 }
 
-// memoryLine says how much memory is left, from /proc/meminfo and /proc/loadavg.
-func memoryLine(meminfo, loadavg string) string {
-	kilobytes := map[string]int64{}
+// kilobytes are the lines of /proc/meminfo.
+func kilobytes(meminfo string) map[string]int64 {
+	found := map[string]int64{}
 	for line := range strings.Lines(meminfo) {
 		name, rest, _ := strings.Cut(line, ":")
 		if fields := strings.Fields(rest); len(fields) > 0 {
 			if n, err := strconv.ParseInt(fields[0], 10, 64); err == nil {
-				kilobytes[name] = n
+				found[name] = n
 			}
 		}
 	}
+	return found
+}
+
+// memoryLine says how much memory and swap is left, from /proc/meminfo and /proc/loadavg.
+func memoryLine(memory map[string]int64, loadavg string) string {
 	var words []string
-	if total := kilobytes["MemTotal"]; total > 0 {
-		words = append(words, fmt.Sprintf("memory: %s free of %s", size(kilobytes["MemAvailable"]<<10), size(total<<10)))
+	if total := memory["MemTotal"]; total > 0 {
+		words = append(words, fmt.Sprintf("memory: %s free of %s", size(memory["MemAvailable"]<<10), size(total<<10)))
+	}
+	if total := memory["SwapTotal"]; total > 0 {
+		words = append(words, fmt.Sprintf("swap: %s free of %s", size(memory["SwapFree"]<<10), size(total<<10)))
 	}
 	if fields := strings.Fields(loadavg); len(fields) >= 3 {
 		words = append(words, "load: "+escape(strings.Join(fields[:3], " ")))

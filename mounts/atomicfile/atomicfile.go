@@ -10,14 +10,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // Suffix ends the name of the file that is written aside. One that is found at boot is the rest of a power cut; the next Write removes it
 // if it may be.
 const Suffix = ".new"
 
-// Write replaces the file at path by content. When it returns nil, content and name have reached the disk.
+// Write replaces the file at path by content. When it returns nil, content and name have reached the disk. It fails with ErrKept where
+// that would harm another file.
 // Two writers of one path must not run at once: they would share the file that is written aside.
 func Write(path string, content []byte, mode fs.FileMode) error {
 	return WriteTo(Disk{}, path, content, mode)
@@ -35,7 +35,7 @@ type System interface {
 // WriteTo is Write on another System than Disk.
 func WriteTo(sys System, path string, content []byte, mode fs.FileMode) error {
 	aside := path + Suffix
-	if err := sys.Create(aside, content, mode); errors.Is(err, errShared) {
+	if err := sys.Create(aside, content, mode); errors.Is(err, ErrKept) {
 		return fmt.Errorf("write %s: %w", path, err) // removing it is what must not happen
 	} else if err != nil {
 		return fmt.Errorf("write %s: %w", path, errors.Join(err, dropAside(sys, aside)))
@@ -61,8 +61,8 @@ type Disk struct{}
 
 // Create writes a file that was not there.
 func (Disk) Create(path string, content []byte, mode fs.FileMode) error {
-	if shared, err := sharesBlocks(path, strings.TrimSuffix(path, Suffix)); err != nil || shared {
-		return errors.Join(err, errShared)
+	if err := checkLeftOver(path); err != nil {
+		return fmt.Errorf("%w: %w", ErrKept, err)
 	}
 	// Left-overs of a power cut may be a symlink on a partition that strangers wrote: never follow one.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -2,47 +2,62 @@ package atomicfile
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
-	"unsafe"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/fat"
 )
 
-// errShared stops a write that would do harm on FAT: a power cut between two sectors of a folder can leave a file under its old
-// name and its new one at once, and to remove either frees the blocks of both.
-var errShared = errors.New("the file left by a power cut shares its blocks; the file system must be checked first (fsck.vfat -a)")
+// ErrKept stops a write that would do harm on FAT: a power cut between two sectors of a folder can leave a file under its old
+// name and its new one at once, and to remove either frees the blocks of both. The next boot repairs that (mounts/fsck).
+var ErrKept = errors.New("what a power cut left is in the way")
 
-// fibmap is the ioctl FIBMAP of linux/fs.h: the block on the disk that holds the n-th of a file.
-const fibmap = 1
-
-// sharesBlocks reports whether two files of a FAT file system begin in the same block, so that they are one file on the disk.
-func sharesBlocks(a, b string) (bool, error) {
-	first, err := firstBlock(a)
-	if err != nil || first == 0 {
-		return false, err
+// checkLeftOver fails if path was left by a power cut on a FAT file system where two files share their blocks. Which two does not
+// matter: the one that shares with the left-over may have got another name since.
+//
+// The disk is asked, because the kernel has no answer: FIBMAP goes by a file's length, and where an empty left-over leads it does not tell.
+func checkLeftOver(path string) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	second, err := firstBlock(b)
-	return first == second, err
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close() // opened for reading: nothing to lose
+	var system unix.Statfs_t
+	if err := unix.Fstatfs(int(folder.Fd()), &system); err != nil || system.Type != unix.MSDOS_SUPER_MAGIC {
+		return err
+	}
+	if err := unix.Syncfs(int(folder.Fd())); err != nil { // vfat keeps where files begin in their inodes
+		return err
+	}
+	disk, err := openDisk(folder)
+	if err != nil {
+		return err
+	}
+	defer disk.Close() // opened for reading: nothing to lose
+	pair, found, err := fat.Shared(disk)
+	if found {
+		err = errors.New(pair.String())
+	}
+	return err
 }
 
-// firstBlock is where a regular file on FAT begins on its disk; 0 for an empty file, no file, and every other file system.
-func firstBlock(path string) (uint32, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
-		return 0, nil
+// openDisk opens the block device that a folder lies on.
+func openDisk(folder *os.File) (*os.File, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(folder.Fd()), &stat); err != nil {
+		return nil, err
 	}
+	device, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer f.Close() // opened for reading: nothing to lose
-	var system unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &system); err != nil || system.Type != unix.MSDOS_SUPER_MAGIC {
-		return 0, err
-	}
-	block := uint32(0)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), fibmap, uintptr(unsafe.Pointer(&block))); errno != 0 {
-		return 0, os.NewSyscallError("fibmap", errno)
-	}
-	return block, nil
+	return os.Open("/dev/" + strings.ReplaceAll(filepath.Base(device), "!", "/")) // sysfs writes cciss/c0d0 so
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"resinos/mounts/ext4"
+	"resinos/mounts/fat"
 )
 
 // The programs, where the root has them.
@@ -47,7 +48,8 @@ func Look(r io.ReaderAt, kind string) (Finding, error) {
 	return Finding{}, nil
 }
 
-// lookFAT finds the bit that Linux and Windows set while the file system is mounted: byte 65 of FAT32's boot sector, 37 of FAT16's.
+// lookFAT finds the bit that Linux and Windows set while the file system is mounted: byte 65 of FAT32's boot sector, 37 of FAT16's. A computer
+// that the disk was put in after a power cut may have taken the bit away without a repair: files that share their blocks are found too.
 func lookFAT(r io.ReaderAt) (Finding, error) {
 	b := make([]byte, 512)
 	if _, err := r.ReadAt(b, 0); err != nil {
@@ -62,6 +64,10 @@ func lookFAT(r io.ReaderAt) (Finding, error) {
 		return Finding{Why: "the boot sector is damaged", Blank: true}, nil
 	case b[at]&1 != 0:
 		return Finding{Why: "it was not unmounted"}, nil
+	}
+	// What cannot be followed is for the kernel to judge: a repair that changes nothing would be made at each boot.
+	if pair, found, _ := fat.Shared(r); found {
+		return Finding{Why: pair.String()}, nil
 	}
 	return Finding{}, nil
 }
@@ -84,7 +90,7 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 	var all []string
 	judged := true
 	for _, argv := range Plan(kind, node) {
-		status, output, err := run(ctx, argv)
+		status, output, err := untilStill(ctx, run, kind, argv)
 		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
 		if err != nil {
 			return strings.Join(all, "; "), fmt.Errorf("repair %s: %s: %w", node, argv[0], err)
@@ -100,6 +106,21 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		return strings.Join(all, "; "), fmt.Errorf("repair %s: it cannot be judged (%s)", node, all[len(all)-1])
 	}
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
+}
+
+// untilStill runs a command of fsck.fat again as long as it changes something: what it does to one file can break another. Of an empty
+// file that leads to another's blocks it frees those, and only the next run sees it (dosfstools 4.2).
+func untilStill(ctx context.Context, run Run, kind string, argv []string) (status int, output string, err error) {
+	const most = 4
+	for range most {
+		var said string
+		status, said, err = run(ctx, argv)
+		output += said
+		if kind != "vfat" || status != 1 || err != nil {
+			break
+		}
+	}
+	return status, output, err
 }
 
 // Whole reports whether an exit code says that the file system is in order: e2fsck(8) adds 1 for errors corrected, 2 for a reboot

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"resinos/mounts/ext4"
+	"resinos/mounts/fat/fattest"
 )
 
 // need finds a program of the host.
@@ -153,6 +154,19 @@ func TestFAT(t *testing.T) {
 	if found := look(t, file, "vfat"); found.Why != "" {
 		t.Errorf("after the repair: %+v", found)
 	}
+	fattest.Copy(t, file, "config.json", "the content")
+	fattest.Copy(t, file, "config.json.new", "")
+	fattest.Cross(t, file, "CONFIG~1JSO", "CONFIG~1NEW")
+	if found := look(t, file, "vfat"); !strings.Contains(found.Why, "share their blocks") {
+		t.Errorf("a file under two names: %+v", found)
+	}
+	if _, err := Repair(t.Context(), hostRun(t), look(t, file, "vfat"), "vfat", file); err != nil {
+		t.Error(err)
+	}
+	if found := look(t, file, "vfat"); found.Why != "" {
+		t.Errorf("after the repair of two names: %+v", found)
+	}
+	tool(t, "fsck.vfat", "-n", file) // its exit code is 1 for anything to repair
 	change(t, file, 0, make([]byte, 4096))
 	if found := look(t, file, "vfat"); !found.Blank {
 		t.Errorf("a wiped FAT: %+v", found)

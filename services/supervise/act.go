@@ -165,6 +165,7 @@ func (s *Supervisor) book() {
 			continue
 		}
 		l.shown, l.changed = svc.phase, moment()
+		s.buries = s.buries || l.removed
 		s.attend(i)
 		s.tell(i)
 	}

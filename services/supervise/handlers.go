@@ -55,6 +55,7 @@ func (s *Supervisor) Handlers() map[string]control.Handler {
 // watcher waits until judge has an opinion: what was asked for is done (true), will not be (an
 // error), or neither yet.
 type watcher struct {
+	life  *life
 	dirty bool // something moved since judge was last asked
 	judge func() (bool, error)
 	reply chan error
@@ -117,7 +118,12 @@ func (s *Supervisor) change(e event) control.Handler {
 			_ = s.inLoop(context.WithoutCancel(ctx), func() { s.forget(w) }) // an ended loop has forgotten all
 			return nil, &control.Error{Text: err.Error(), Hint: "try: osctl logs -u " + a.Name}
 		}
-		return s.statusOf(ctx, a.Name)
+		st, err := s.statusOf(ctx, a.Name)
+		var none *control.Error
+		if e == stop && errors.As(err, &none) { // its file is gone: it was forgotten as soon as it had stopped
+			return ServiceStatus{Name: a.Name, State: Removed, Removed: true}, nil
+		}
+		return st, err
 	}
 }
 
@@ -156,7 +162,7 @@ func (s *Supervisor) begin(w *watcher, e event, name string) error {
 	if svc := &s.world.svcs[i]; svc.broken && e != stop {
 		return s.unfit(i)
 	}
-	w.judge = s.judge(e, s.lives[i])
+	w.life, w.judge = s.lives[i], s.judge(e, s.lives[i])
 	s.asked = append(s.asked, w)
 	if at := time.Now(); e == stop {
 		s.do(s.world.feed(at, i, input{event: stop}))

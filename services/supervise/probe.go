@@ -69,20 +69,21 @@ func (s *Supervisor) beginProbe(l *life, name string, ask func(context.Context))
 	})
 }
 
-// report feeds what a probe found, unless the life it asked about has moved on meanwhile: then
-// ctx has ended, in the loop, before.
+// report feeds what a probe found.
 func (s *Supervisor) report(ctx context.Context, l *life, in input) {
-	s.later(ctx, func() {
-		if ctx.Err() == nil {
-			s.feed(l.num, in)
-		}
-	})
+	s.later(ctx, func() { s.feed(l.num, in) })
 }
 
-// later has the loop do something; it gives up when ctx ends first.
+// later has the loop do something, unless the life it is about has moved on meanwhile: then ctx has
+// ended, in the loop, before.
 func (s *Supervisor) later(ctx context.Context, do func()) {
+	alive := func() {
+		if ctx.Err() == nil {
+			do()
+		}
+	}
 	select {
-	case s.calls <- call{do}:
+	case s.calls <- call{alive}:
 	case <-ctx.Done():
 	case <-s.ended:
 	}

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -28,13 +29,28 @@ func (s *Supervisor) rescan(ctx context.Context) (Rescanned, error) {
 
 // adopt takes list for what is to run.
 func (s *Supervisor) adopt(list []spec.Spec) (found Rescanned) {
+	before := s.fit() // compare says what is removed from now on
+	kept := s.compare(list, &found)
+	s.renew(append(slices.Clone(list), kept...), before, found.Changed)
+	s.log.Info("service files read again", "added", len(found.Added), "changed", len(found.Changed), "removed", len(found.Removed))
+	return found
+}
+
+// fit tells of each service by name whether it may run.
+func (s *Supervisor) fit() map[string]bool {
 	fit := make(map[string]bool, len(s.lives))
 	for i, l := range s.lives {
 		fit[s.name(i)] = !s.world.svcs[i].broken && !l.removed
 	}
-	kept, sweeping := s.compare(list, &found), s.lifted()
+	return fit
+}
+
+// renew makes the world of list, and has begin and end what is new in it and what is fit no more; before is what was fit. Numbers
+// change: it must not run while an input is dealt with.
+func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []string) {
+	sweeping := s.lifted()
 	ending := s.world.ending
-	s.settle(append(slices.Clone(list), kept...))
+	s.settle(list)
 	s.world.ending = ending
 	for _, l := range sweeping {
 		s.sweeps.add(l.num, time.Now())
@@ -45,18 +61,56 @@ func (s *Supervisor) adopt(list []spec.Spec) (found Rescanned) {
 	s.replan()
 	for i := range s.world.svcs {
 		name, svc := s.name(i), &s.world.svcs[i]
-		switch known, good := fit[name], !svc.broken; {
+		switch known, good := before[name], !svc.broken; {
 		case s.lives[i].removed || !good:
 			s.do(s.world.feed(time.Now(), i, input{event: stop}))
 		case !known: // new, there again, mended or unmasked
 			s.do(s.world.ask(time.Now(), i, want))
-		case svc.phase == armed && slices.Contains(found.Changed, name):
+		case svc.phase == armed && slices.Contains(changed, name):
 			s.do(s.world.feed(time.Now(), i, input{event: stop}))
 			s.do(s.world.ask(time.Now(), i, want))
 		}
 	}
-	s.log.Info("service files read again", "added", len(found.Added), "changed", len(found.Changed), "removed", len(found.Removed))
-	return found
+}
+
+// bury forgets the services whose files are gone, once they have stopped.
+func (s *Supervisor) bury() {
+	if !s.buries || s.world.ending {
+		return
+	}
+	s.buries = false
+	var left []spec.Spec
+	for i, l := range s.lives {
+		if l.removed && !s.leaves(i) {
+			s.log.Info("service forgotten", "service", s.name(i))
+			s.part(l)
+			continue
+		}
+		left = append(left, s.world.specs[i])
+	}
+	if len(left) < len(s.lives) {
+		s.renew(left, s.fit(), nil)
+	}
+}
+
+// leaves reports whether service i has something to be stopped.
+func (s *Supervisor) leaves(i int) bool {
+	return s.world.svcs[i].phase.alive() || s.world.svcs[i].phase == armed
+}
+
+// part lets go of a life that nobody will look at again: its number is another's from now on.
+func (s *Supervisor) part(l *life) {
+	s.demand.Disarm(l.id)
+	closeSockets(s.world.specs[l.num], l)
+	l.close()
+	delete(s.byID, l.id)
+	gone := fmt.Errorf("service %s is gone: its file was removed", s.name(l.num))
+	s.asked = slices.DeleteFunc(s.asked, func(w *watcher) bool {
+		if w.life == l {
+			w.reply <- gone // capacity 1, sent once
+		}
+		return w.life == l
+	})
 }
 
 // compare tells what list changes and returns the definitions of services that are in it no more
@@ -87,15 +141,12 @@ func (s *Supervisor) compare(list []spec.Spec, found *Rescanned) (kept []spec.Sp
 		if l.removed = now == nil; !l.removed {
 			continue
 		}
-		if s.world.svcs[i].phase.alive() || s.world.svcs[i].phase == armed {
+		if s.leaves(i) {
 			old.Needs, old.Wants, old.After = nil, nil, nil // it only leaves
 			kept = append(kept, old)
 			continue
 		}
-		s.demand.Disarm(l.id)
-		closeSockets(old, l)
-		l.close()
-		delete(s.byID, l.id)
+		s.part(l)
 	}
 	slices.Sort(found.Added)
 	return kept

@@ -72,7 +72,8 @@ func TestRescanBringsBack(t *testing.T) {
 	if found := rescan(); len(found.Removed) != 2 {
 		t.Errorf("removed: %+v", found)
 	}
-	r.until("quick", in("down"))
+	for end := time.Now().Add(20 * time.Second); r.knows("quick") && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
 	if found := rescan(quick, slow); len(found.Added) != 2 || len(found.Changed) != 0 {
 		t.Errorf("there again: %+v", found)
 	}

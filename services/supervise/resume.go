@@ -41,6 +41,8 @@ func (s *Supervisor) resume() {
 		s.goOn(i)
 	}
 	s.post()
+	s.buries = true // what was removed may have stopped in the earlier life
+	s.bury()
 	s.log.Info("services taken over", "count", len(s.world.alive()))
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,15 @@ func (r *rig) status(name string) ServiceStatus {
 	}
 	r.t.Fatalf("no service %s", name)
 	return ServiceStatus{}
+}
+
+// knows reports whether there is such a service.
+func (r *rig) knows(name string) bool {
+	list, err := r.Status(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return slices.ContainsFunc(list, func(st ServiceStatus) bool { return st.Name == name })
 }
 
 // until waits for the service to be as ok says.

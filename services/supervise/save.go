@@ -15,8 +15,14 @@ import (
 	"resinos/services/spec"
 )
 
-// stateVersion is that of the saved state. Another one is not read: the caller starts afresh.
-const stateVersion = 1
+// stateVersion is that of the saved state, oldestState the earliest that is read. Of another one the caller starts afresh.
+//
+//	1
+//	2  OOMs
+const (
+	stateVersion = 2
+	oldestState  = 1
+)
 
 // saved is the whole state of a supervisor, for the next life of its process. Times are counted
 // from the kernel's start (CLOCK_BOOTTIME), 0 is none; files are places in the list beside it.
@@ -43,6 +49,7 @@ type savedService struct {
 	Tries, Lives              int           `json:",omitzero"`
 	Failures, Losses          int           `json:",omitzero"`
 	Birth                     uint64        `json:",omitzero"` // of PID, in clock ticks
+	OOMs                      int           `json:",omitzero"` // kills in its group before this life
 	Clients                   []savedClient `json:",omitempty"`
 	Sockets                   []int         `json:",omitempty"`
 	Stored                    []savedFile   `json:",omitempty"`
@@ -136,7 +143,7 @@ func (s *Supervisor) saveService(i int, keep func(*os.File) int) savedService {
 		Wanted: svc.wanted, Going: svc.going, Missed: svc.missed, Soon: svc.soon, Reloading: svc.reloading, Spoiled: svc.spoiled,
 		Blame: svc.blame, Why: svc.why, Text: l.text, PID: svc.pid, LastPID: svc.last.Pid, LastWait: uint32(svc.last.Wait),
 		Tries: svc.tries, Lives: svc.lives, Failures: svc.failures, Losses: svc.losses,
-		Birth: l.birth, Changed: l.changed, FirstAt: l.began, FirstUp: l.ready, Stale: l.stale,
+		Birth: l.birth, OOMs: l.ooms, Changed: l.changed, FirstAt: l.began, FirstUp: l.ready, Stale: l.stale,
 	}
 	for pid := range l.clients {
 		birth, _ := proc.StartTime(pid) // 0 when it is gone: the next life finds out
@@ -162,8 +169,8 @@ func (s *Supervisor) restore() error {
 	if err := json.Unmarshal(s.cfg.Saved, &in); err != nil {
 		return fmt.Errorf("restore supervisor: %w", err)
 	}
-	if in.Version != stateVersion {
-		return fmt.Errorf("restore supervisor: version %d is not %d", in.Version, stateVersion)
+	if in.Version < oldestState || in.Version > stateVersion {
+		return fmt.Errorf("restore supervisor: version %d is not between %d and %d", in.Version, oldestState, stateVersion)
 	}
 	files := descriptors(s.cfg.Files)
 	specs := make([]spec.Spec, len(in.Services))
@@ -182,6 +189,9 @@ func (s *Supervisor) restore() error {
 	s.settle(specs)
 	s.world.ending = in.Ending
 	for k := range in.Services {
+		if in.Version < 2 { // what was killed before is not known: nothing from now on must be blamed on it
+			in.Services[k].OOMs = s.ooms(in.Services[k].Spec.Name)
+		}
 		if err := s.restoreService(&in.Services[k], files); err != nil {
 			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
 		}
@@ -227,7 +237,7 @@ func (s *Supervisor) restoreService(in *savedService, files descriptors) error {
 		blame: in.Blame, why: in.Why, pid: in.PID, last: proc.Status{Pid: in.LastPID, Wait: syscall.WaitStatus(in.LastWait)},
 		tries: in.Tries, lives: in.Lives, failures: in.Failures, losses: in.Losses,
 	}
-	l.text, l.birth, l.removed, l.stale = in.Text, in.Birth, in.Removed, in.Stale
+	l.text, l.birth, l.removed, l.stale, l.ooms = in.Text, in.Birth, in.Removed, in.Stale, in.OOMs
 	l.shown, l.changed, l.began, l.ready = p, in.Changed, in.FirstAt, in.FirstUp
 	l.left = in.Clients
 	return l.take(in, files)

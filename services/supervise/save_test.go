@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -155,6 +156,7 @@ func TestSaveWithoutLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.world.begin(time.Now()) // decided, not done
+	s.lives[0].ooms = 3
 	state, files, err := s.Save()
 	if err != nil || len(files) != 0 {
 		t.Fatal(err, files)
@@ -165,6 +167,16 @@ func TestSaveWithoutLoop(t *testing.T) {
 	}
 	if svc := again.world.svcs[0]; svc.phase != starting || !svc.wanted || svc.lives != 1 {
 		t.Errorf("restored: %+v", svc)
+	}
+	if n := again.lives[0].ooms; n != 3 {
+		t.Errorf("kills for want of memory restart at %d, want 3: the next end would be blamed on them", n)
+	}
+	older := bytes.Replace(bytes.Replace(state, []byte(`"version":2`), []byte(`"version":1`), 1), []byte(`"OOMs":3,`), nil, 1)
+	if again, err = New(Config{Reaper: proc.NewReaper(), Saved: older}); err != nil || bytes.Equal(older, state) {
+		t.Fatalf("an older state: %v\n%s", err, older)
+	}
+	if svc := again.world.svcs[0]; svc.phase != starting || svc.lives != 1 || again.lives[0].ooms != 0 {
+		t.Errorf("restored from an older state: %+v, %d kills", svc, again.lives[0].ooms)
 	}
 	for _, bad := range []string{"", "{}", `{"version":99}`, `{"version":1,"services":[{"spec":{"Name":"a"},"phase":"x"}]}`,
 		`{"version":1,"services":[{"spec":{"Name":"a"},"phase":"up","Sockets":[3]}]}`, `{"version":1,"notify":-1}`} {
@@ -220,8 +232,9 @@ func TestInitRescan(t *testing.T) {
 	}
 	r.until("fresh", in("up"))
 	r.until("hide", in("up"))
-	r.until("user", func(s ServiceStatus) bool { return s.State == "waiting" && strings.Contains(s.Reason, "needs gone") })
 	waitFor(t, "gone stopped", func() bool { p, _ := tree.Populated("gone"); return !p })
+	waitFor(t, "gone forgotten", func() bool { return !r.knows("gone") })
+	r.until("user", func(s ServiceStatus) bool { return s.State == "down" && strings.Contains(s.Reason, "gone") })
 	if st := r.status("change"); st.PID != before.PID || !st.Changed {
 		t.Errorf("a changed service: %+v", st)
 	}
@@ -244,4 +257,45 @@ func TestInitRescan(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// TestInitRemoved: a service whose file is gone is shown as such while it stops, then forgotten at once; who waits for it hears so.
+func TestInitRemoved(t *testing.T) {
+	tree := asInit(t)
+	slow := sh("slow", "trap 'sleep 0.4; exit 3' TERM; while :; do sleep 0.05; done")
+	long, stuck := sh("long", "exec sleep 1000"), sh("stuck", "exec sleep 1000")
+	long.Type, stuck.Needs = spec.Oneshot, []string{"long"}
+	other := sh("other", "exec sleep 1000")
+	var list []spec.Spec
+	r := start(t, Config{Specs: []spec.Spec{slow, other, long, stuck}, Cgroups: tree, Load: func() ([]spec.Spec, []error) { return list, nil }})
+	asked := make(chan error, 1)
+	go func() {
+		_, err := r.call("start", "stuck")
+		asked <- err
+	}()
+	waitFor(t, "start asked for", func() bool { n := 0; r.inLoop(context.Background(), func() { n = len(r.asked) }); return n == 1 })
+	r.until("slow", in("up"))
+	before := r.until("other", in("up"))
+	list = []spec.Spec{other, long}
+	if _, err := r.rescan(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if st := r.status("slow"); !st.Removed || st.State != "stopping" {
+		t.Errorf("while it stops: %+v", st)
+	}
+	if st := r.mustCall("stop", "slow"); st.State != Removed {
+		t.Errorf("who stops it hears %+v", st)
+	}
+	if r.knows("slow") || r.knows("stuck") {
+		t.Error("they are still there")
+	}
+	if err := <-asked; err == nil || !strings.Contains(err.Error(), "its file was removed") {
+		t.Errorf("who waited for one that is gone hears %v", err)
+	}
+	if st := r.status("other"); st.PID != before.PID || st.State != "up" {
+		t.Errorf("the other one: %+v, before %+v", st, before)
+	}
+	if st := r.mustCall("restart", "other"); st.PID == before.PID {
+		t.Errorf("numbers are mixed up: %+v", st)
+	}
 }

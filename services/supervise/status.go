@@ -29,6 +29,7 @@ type ServiceStatus struct {
 	Conflicts   []string `json:"conflicts,omitempty"`
 
 	Masked   bool     `json:"masked,omitempty"`
+	Removed  bool     `json:"removed,omitempty"`   // its file is gone: it is stopped and then forgotten
 	Wanted   bool     `json:"wanted"`              // somebody asks for it
 	Began    float64  `json:"began,omitempty"`     // of the first life: its program was started …
 	Ready    float64  `json:"ready,omitempty"`     // … and it was up
@@ -42,6 +43,9 @@ type ServiceStatus struct {
 	Reloads  bool     `json:"reloads,omitempty"`   // it can be reloaded
 	Loading  bool     `json:"reloading,omitempty"` // it said RELOADING=1 and not yet READY=1
 }
+
+// Removed is the state of a service whose file is gone and that has stopped: only who asked for the stop hears of it.
+const Removed = "removed"
 
 // Shown is one service as the show operation tells it: all that its files say, and all that runs.
 type Shown struct {
@@ -76,7 +80,7 @@ func (s *Supervisor) status(i int, at time.Time) ServiceStatus {
 		Restarts: max(0, svc.lives-1), Description: sp.Description, Type: string(sp.Type),
 		Reason: s.world.reason(i), Text: l.text,
 		Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts,
-		Masked: sp.Masked, Wanted: svc.wanted, Began: l.began, Ready: l.ready, Demand: demands(sp),
+		Masked: sp.Masked, Removed: l.removed, Wanted: svc.wanted, Began: l.began, Ready: l.ready, Demand: demands(sp),
 		Clients: len(l.clients), Stored: len(l.stored), Failures: svc.failures, Changed: l.stale,
 		Reloads: reloads(sp), Loading: svc.reloading, Health: health(sp, svc.phase, l.sick),
 	}

@@ -81,6 +81,7 @@ type Supervisor struct {
 	ids   int            // given so far
 
 	resumes bool // Run goes on where an earlier life stopped
+	buries  bool // a service whose file is gone may have stopped
 
 	mail   mailbox
 	notes  chan note
@@ -262,6 +263,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		case <-limit:
 			return s.abandon()
 		}
+		s.bury()
 		if s.world.ending && len(s.world.alive()) == 0 {
 			return nil
 		}

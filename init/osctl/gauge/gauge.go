@@ -17,7 +17,8 @@ import (
 type Usage struct {
 	Memory   int64         `json:"memory"` // bytes
 	Peak     int64         `json:"memory_peak"`
-	CPU      time.Duration `json:"cpu"` // nanoseconds since the group was made
+	Swap     int64         `json:"swap"` // bytes of its memory that went to swap, beside Memory
+	CPU      time.Duration `json:"cpu"`  // nanoseconds since the group was made
 	Tasks    int64         `json:"tasks"`
 	Read     int64         `json:"read"` // bytes from disks, and to them
 	Written  int64         `json:"written"`
@@ -32,7 +33,7 @@ func Read(dir string) (Usage, error) {
 		return Usage{}, fmt.Errorf("read usage: %s: %w", dir, fs.ErrInvalid)
 	}
 	u := Usage{
-		Memory: number(dir, "memory.current"), Peak: number(dir, "memory.peak"), Tasks: number(dir, "pids.current"),
+		Memory: number(dir, "memory.current"), Peak: number(dir, "memory.peak"), Swap: number(dir, "memory.swap.current"), Tasks: number(dir, "pids.current"),
 		CPU: -1, Read: -1, Written: -1, OOMKills: field(text(dir, "memory.events"), "oom_kill"),
 	}
 	if usec := field(text(dir, "cpu.stat"), "usage_usec"); usec >= 0 {

@@ -28,16 +28,16 @@ func tree(t *testing.T, files map[string]string) string {
 
 func TestRead(t *testing.T) {
 	root := tree(t, map[string]string{
-		"netd/memory.current": "4096\n", "netd/memory.peak": "8192\n", "netd/pids.current": "7\n",
+		"netd/memory.current": "4096\n", "netd/memory.peak": "8192\n", "netd/memory.swap.current": "512\n", "netd/pids.current": "7\n",
 		"netd/cpu.stat": "usage_usec 1500000\nuser_usec 1\n", "netd/memory.events": "low 0\noom_kill 2\n",
 		"netd/io.stat": "8:0 rbytes=10 wbytes=20 rios=1\n254:0 rbytes=5 wbytes=bad\n", "bare/cgroup.procs": "", "file": "",
 	})
 	got, err := Read(filepath.Join(root, "netd"))
-	if want := (Usage{4096, 8192, 1500 * time.Millisecond, 7, 15, 20, 2}); err != nil || got != want {
+	if want := (Usage{4096, 8192, 512, 1500 * time.Millisecond, 7, 15, 20, 2}); err != nil || got != want {
 		t.Errorf("Read = %+v, %v, want %+v", got, err, want)
 	}
 	got, err = Read(filepath.Join(root, "bare"))
-	if want := (Usage{-1, -1, -1, -1, -1, -1, -1}); err != nil || got != want {
+	if want := (Usage{-1, -1, -1, -1, -1, -1, -1, -1}); err != nil || got != want {
 		t.Errorf("Read without controllers = %+v, %v, want %+v", got, err, want)
 	}
 	if _, err := Read(filepath.Join(root, "missing")); !errors.Is(err, fs.ErrNotExist) {

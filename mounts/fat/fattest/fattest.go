@@ -1,0 +1,74 @@
+// Package fattest is for tests only: FAT file systems in files, and the harm that a power cut does to them. It never runs on a
+// device. Read Cross first.
+package fattest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Tool runs a program of the host; a test that has none is skipped.
+func Tool(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	out, err := exec.Command(path, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// New makes a file system of so many MiB, with 12, 16 or 32 bits.
+func New(t testing.TB, mib int64, bits string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "fat.img")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, mib<<20); err != nil {
+		t.Fatal(err)
+	}
+	Tool(t, "mkfs.vfat", "-F", bits, "-s", "1", file)
+	return file
+}
+
+// Copy puts a file into a file system.
+func Copy(t testing.TB, file, path, content string) {
+	t.Helper()
+	from := filepath.Join(t.TempDir(), "from")
+	if err := os.WriteFile(from, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	Tool(t, "mcopy", "-i", file, from, "::"+path)
+}
+
+// Cross has the entry of one file lead to the blocks of another. Both are given by their short names, 11 bytes as the disk has them.
+// Their lengths stay.
+func Cross(t testing.TB, file, owner, other string) {
+	t.Helper()
+	disk, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := bytes.Index(disk, []byte(owner)), bytes.Index(disk, []byte(other))
+	if from < 0 || to < 0 {
+		t.Fatalf("%s has not both %q and %q", file, owner, other)
+	}
+	copy(disk[to+20:to+22], disk[from+20:])
+	copy(disk[to+26:to+28], disk[from+26:])
+	if err := os.WriteFile(file, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
