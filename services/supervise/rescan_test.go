@@ -65,15 +65,15 @@ func TestRescanForgetsWhatIsAwaited(t *testing.T) {
 // TestRescanBringsBack: a service whose file was removed and is there again is as good as new, also
 // while its old process has not left yet.
 func TestRescanBringsBack(t *testing.T) {
-	quick, slow := sh("quick", "exec sleep 1000"), sh("slow", "trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.02; done")
+	trapped := filepath.Join(t.TempDir(), "trapped")
+	quick, slow := sh("quick", "exec sleep 1000"), sh("slow", "trap 'sleep 0.2; exit 0' TERM; : >"+trapped+"; while :; do sleep 0.02; done")
 	r, rescan := rescans(t, quick, slow)
 	first := r.until("quick", in("up"))
-	r.until("slow", in("up"))
+	eventually(t, func() bool { _, err := os.Lstat(trapped); return err == nil })
 	if found := rescan(); len(found.Removed) != 2 {
 		t.Errorf("removed: %+v", found)
 	}
-	for end := time.Now().Add(20 * time.Second); r.knows("quick") && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
+	eventually(t, func() bool { return !r.knows("quick") })
 	if found := rescan(quick, slow); len(found.Added) != 2 || len(found.Changed) != 0 {
 		t.Errorf("there again: %+v", found)
 	}
@@ -113,4 +113,14 @@ func TestExitOfTheForgotten(t *testing.T) {
 	s.adopt([]spec.Spec{sh("a", "x")})
 	s.mail.exit(death{life: forgotten, status: proc.Status{Pid: 1 << 22}})
 	s.post()
+}
+
+// eventually waits for ok, which asks the file system or the supervisor.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not within 20 s")
+		}
+	}
 }
