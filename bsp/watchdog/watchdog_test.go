@@ -112,7 +112,7 @@ func TestSlowIsNotStuck(t *testing.T) {
 			t.Errorf("%d meals in five minutes; log:\n%s", len(dog.meals), text.String())
 		}
 		takes = time.Hour
-		time.Sleep(dog.meals[len(dog.meals)-1].Add(dog.Timeout() / 2).Add(time.Millisecond).Sub(time.Now()))
+		time.Sleep(time.Until(dog.meals[len(dog.meals)-1].Add(dog.Timeout() / 2).Add(time.Millisecond)))
 		time.Sleep(12 * time.Second) // one that was under way may have fed it once more
 		if !strings.Contains(text.String(), `makes no progress" daemon=slow after=20s wait=20s`) {
 			t.Errorf("log:\n%s", text.String())
