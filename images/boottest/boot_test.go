@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,7 +34,9 @@ const (
 // TestMain moves the whole test into namespaces of its own; what needs the host's network is done before.
 func TestMain(m *testing.M) {
 	if Entered() {
-		os.Exit(m.Run())
+		code := m.Run()
+		failed.print(os.Stdout)
+		os.Exit(code)
 	}
 	lacks := ""
 	folder, err := prepare(context.Background())
@@ -257,10 +261,49 @@ func tell(t *testing.T, files []string, newScene func() *scene) {
 // inOrder is a testscript.T whose scripts run one after the other: they share a device.
 type inOrder struct{ *testing.T }
 
-func (i inOrder) Parallel()     {}
+func (i inOrder) Parallel() {}
+
+// Log is called once for a script, at its end.
+func (i inOrder) Log(args ...any) {
+	i.T.Helper()
+	i.T.Log(args...)
+	if i.T.Failed() {
+		failed.add(i.T.Name(), fmt.Sprint(args...))
+	}
+}
+
 func (i inOrder) Verbose() bool { return testing.Verbose() }
 func (i inOrder) Run(name string, f func(testscript.T)) {
 	i.T.Run(name, func(t *testing.T) { f(inOrder{t}) })
+}
+
+// failures are the ends of the stories that failed, told once more after everything else: whoever keeps only the tail
+// of a run still reads why.
+type failures struct {
+	mu   sync.Mutex
+	said []string
+}
+
+var failed failures
+
+func (f *failures) add(name, log string) {
+	const lines, width = 16, 240
+	tail := strings.Split(strings.TrimSpace(log), "\n")
+	tail = tail[max(0, len(tail)-lines):]
+	for i, line := range tail {
+		tail[i] = fmt.Sprintf("    %.*s", width, line)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = append(f.said, name+" failed:\n"+strings.Join(tail, "\n"))
+}
+
+func (f *failures) print(w io.Writer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, text := range f.said {
+		fmt.Fprintln(w, text)
+	}
 }
 
 // reach tries to connect for a moment.
