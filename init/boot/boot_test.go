@@ -157,10 +157,12 @@ func TestReportRoundTripAndBounds(t *testing.T) {
 }
 
 func TestSignalPolicy(t *testing.T) {
+	// What busybox's halt, reboot and poweroff send.
+	asked := map[syscall.Signal]Power{syscall.SIGTERM: Reboot, syscall.SIGUSR1: PowerOff, syscall.SIGUSR2: PowerOff}
 	var p signalPolicy
 	for n := syscall.Signal(1); n <= 64; n++ {
-		if action, _ := p.step(time.Minute, n); action != "" {
-			t.Errorf("signal %d once gives %q", n, action)
+		if action, _ := p.step(time.Minute, n); action != asked[n] {
+			t.Errorf("signal %d once gives %q, want %q", n, action, asked[n])
 		}
 	}
 	if action, _ := p.step(time.Minute+11*time.Second, syscall.SIGINT); action != "" {

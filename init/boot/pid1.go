@@ -216,11 +216,11 @@ func (p *PID1) loop() {
 		select {
 		case s := <-p.signals:
 			action, say := policy.step(Now(), s)
-			if say {
+			switch {
+			case action != "":
+				p.power(wish{action: action, why: "signal " + signalName(s)})
+			case say:
 				logSignal(p.log, s)
-			}
-			if action != "" {
-				p.power(wish{action: action, why: "ctrl-alt-del twice"})
 			}
 		case w := <-p.wishes:
 			p.power(w)

@@ -16,9 +16,13 @@ import (
 // What signals do to PID 1:
 //
 //	INT           Ctrl-Alt-Del, or kill -INT 1: twice within ten seconds reboots; once is logged
-//	all others    logged and ignored; powering off is an operation of the control socket (osctl poweroff)
+//	TERM          reboots
+//	USR1, USR2    power off: the signals of halt and poweroff; a box that halts and stays on helps nobody
+//	all others    logged and ignored
 //
-// A single INT does nothing because a stray one must not take a device down; a person presses again.
+// A single INT does nothing because a stray one must not take a device down; a person presses again. TERM, USR1 and USR2 are
+// what busybox's init takes (its halt.c), and finit: busybox's shell runs its own reboot, halt and poweroff before any program
+// of these names, and all those do is to send PID 1 a signal and to say that it went well.
 func CatchSignals() <-chan os.Signal {
 	const last = 64 // SIGRTMAX
 	var all []os.Signal
@@ -31,6 +35,9 @@ func CatchSignals() <-chan os.Signal {
 	signal.Notify(caught, all...)
 	return caught
 }
+
+// powerSignals are the signals that ask for a power action at once.
+var powerSignals = map[os.Signal]Power{syscall.SIGTERM: Reboot, syscall.SIGUSR1: PowerOff, syscall.SIGUSR2: PowerOff}
 
 // doublePress is the time in which the second Ctrl-Alt-Del must follow the first.
 const doublePress = 10 * time.Second
@@ -53,7 +60,7 @@ func (p *signalPolicy) step(now time.Duration, s os.Signal) (action Power, say b
 	p.lines++
 	say = p.lines <= maxLines
 	if s != syscall.SIGINT {
-		return "", say
+		return powerSignals[s], say
 	}
 	again := p.pressed != 0 && now-p.pressed <= doublePress
 	p.pressed = now
@@ -63,11 +70,16 @@ func (p *signalPolicy) step(now time.Duration, s os.Signal) (action Power, say b
 	return "", say
 }
 
+// logSignal tells of a signal that did nothing.
 func logSignal(log *slog.Logger, s os.Signal) {
-	number, _ := s.(syscall.Signal) // on Linux every os.Signal is one
-	if number == syscall.SIGINT {
+	if s == syscall.SIGINT {
 		log.Warn("ctrl-alt-del or interrupt: press again within 10 s to reboot")
 		return
 	}
-	log.Warn("signal ignored; to go down: osctl poweroff, osctl reboot", "signal", fmt.Sprintf("%d (%v)", int(number), number))
+	log.Warn("signal ignored; to go down: osctl poweroff, osctl reboot", "signal", signalName(s))
+}
+
+func signalName(s os.Signal) string {
+	number, _ := s.(syscall.Signal) // on Linux every os.Signal is one
+	return fmt.Sprintf("%d (%v)", int(number), number)
 }
