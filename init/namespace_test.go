@@ -428,13 +428,17 @@ func anonymous(pid int) (int, error) {
 }
 
 func TestAllSignalsSurvived(t *testing.T) {
+	const power = "10|12|15" // USR1, USR2 and TERM do something: TestPowerSignals
 	g := startGuest(t, map[string]string{
-		"signals": service(`restart = "never"`, "i=1; while [ $i -le 64 ]; do kill -$i 1; i=$((i+1)); done; echo sent-all >/dev/console; exec busybox sleep 1000"),
+		"signals": service(`restart = "never"`, "i=1; while [ $i -le 64 ]; do case $i in "+power+") ;; *) kill -$i 1 ;; esac; i=$((i+1)); done; echo sent-all >/dev/console; exec busybox sleep 1000"),
 	})
 	g.expect("sent-all")
 	for n := syscall.Signal(1); n <= 64; n++ {
-		// From outside KILL and STOP act on any process, and a second INT is the documented way to reboot.
-		if n != syscall.SIGKILL && n != syscall.SIGSTOP && n != syscall.SIGINT {
+		switch n {
+		case syscall.SIGKILL, syscall.SIGSTOP: // from outside they act on any process
+		case syscall.SIGINT: // a second one reboots: TestSecondInterruptReboots
+		case syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM:
+		default:
 			if err := g.cmd.Process.Signal(n); err != nil {
 				t.Errorf("signal %d: %v", n, err)
 			}
@@ -444,6 +448,22 @@ func TestAllSignalsSurvived(t *testing.T) {
 		if err := g.call("boot", nil, nil); err != nil {
 			t.Fatalf("after all signals: %v", err)
 		}
+	}
+}
+
+// TestPowerSignals sends what busybox's reboot, poweroff and halt send.
+func TestPowerSignals(t *testing.T) {
+	for sent, ended := range map[syscall.Signal]syscall.Signal{
+		syscall.SIGTERM: syscall.SIGHUP, // how the kernel says "restart" to the parent name space
+		syscall.SIGUSR1: syscall.SIGINT, // and how it says "power off"
+		syscall.SIGUSR2: syscall.SIGINT,
+	} {
+		t.Run(sent.String(), func(t *testing.T) {
+			g := startGuest(t, nil)
+			g.expect("services ")
+			g.cmd.Process.Signal(sent)
+			g.end(ended)
+		})
 	}
 }
 

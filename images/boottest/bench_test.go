@@ -18,6 +18,7 @@ const (
 	benchVariable = "RESINOS_BENCH"  // must be set: measuring takes minutes of an otherwise idle host
 	boardVariable = "RESINOS_BOARD"  // measured board; the first one that tells stories by default
 	boots         = 5                // of which each figure is the median
+	undisturbed   = 25 * time.Second // in which a boot is left alone: sshd and its client's questions cost it seconds
 	settle        = 30 * time.Second // from the first output of a container to "idle"
 	benchFile     = "bench-%s.json"  // in the folder of the images
 )
@@ -103,9 +104,10 @@ func measure(t *testing.T, device *Device, board string) (measured, error) {
 	}, err
 }
 
-// awaitOutput reads the milestones until the container's first output is among them. It asks only every second: each
-// question is a process more on the measured device.
+// awaitOutput reads the milestones until the container's first output is among them. It lets the device boot first: each
+// question is a process more on it, and the first one starts sshd.
 func awaitOutput(t *testing.T, device *Device) (map[string]float64, error) {
+	time.Sleep(undisturbed)
 	for end := time.Now().Add(BootTimeout); ; {
 		text, err := device.Output(t.Context(), "osctl boot --json")
 		var got struct{ Milestones map[string]float64 }
