@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/init/boot"
+	"resinos/mounts/testenv"
 	"resinos/services/control"
 )
 
@@ -91,13 +92,8 @@ func startGuest(t *testing.T, services map[string]string) *guest {
 // startBinary is startGuest for a binary with build tags, and with orders for its fault points.
 func startBinary(t *testing.T, tags string, services map[string]string, faults string) *guest {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		lacking(t, "root")
-	}
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		lacking(t, "busybox-static")
-	}
+	testenv.NeedRoot(t, "namespaces")
+	busybox := testenv.NeedProgram(t, "busybox")
 	root := t.TempDir()
 	binary := built(t, tags)
 	staged := t.TempDir()
@@ -108,7 +104,7 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 	}
 	master, slave, err := pty.Open()
 	if err != nil {
-		lacking(t, "a pseudo terminal: "+err.Error())
+		testenv.Lacking(t, "a pseudo terminal: %v", err)
 	}
 	g := &guest{t: t, ended: make(chan struct{})}
 	g.cmd = exec.Command("/proc/self/exe", "-test.run=^$")
@@ -118,9 +114,11 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	ownCgroup(t, g.cmd)
+	if testenv.OwnCgroup(t, g.cmd) { // without, the guest finds no cgroups, and must live with that
+		g.cmd.Env = append(g.cmd.Env, "CGROUP=1")
+	}
 	if err := g.cmd.Start(); err != nil {
-		lacking(t, "name spaces: "+err.Error())
+		testenv.Lacking(t, "namespaces: %v", err)
 	}
 	// The slave stays open here: reading the master ends with an error whenever nobody has it open.
 	go g.read(master)
@@ -135,57 +133,6 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 		}
 	})
 	return g
-}
-
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
-// ownCgroup puts the guest into a cgroup v2 group and name space of its own, where the host has cgroup v2. Without, the
-// guest finds no cgroups, and must live with that.
-func ownCgroup(t *testing.T, cmd *exec.Cmd) {
-	for _, top := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var kind unix.Statfs_t
-		if unix.Statfs(top, &kind) != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
-		}
-		dir, err := os.MkdirTemp(top, "resinos-test-")
-		if err != nil {
-			continue
-		}
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			unix.Close(fd)
-			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
-			removeCgroup(dir)
-		})
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWCGROUP
-		cmd.Env = append(cmd.Env, "CGROUP=1")
-		return
-	}
-}
-
-func removeCgroup(dir string) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.IsDir() {
-			removeCgroup(filepath.Join(dir, e.Name()))
-		}
-	}
-	for range 100 {
-		if err := unix.Rmdir(dir); err != unix.EBUSY {
-			return
-		}
-		time.Sleep(10 * time.Millisecond) // the dead leave their group a moment after their end
-	}
 }
 
 func (g *guest) read(master io.Reader) {

@@ -64,6 +64,9 @@ func packageComments(t *tree) ([]string, error) {
 	return faults, nil
 }
 
+// ownDecision is a test's own look at whether it may be skipped, which is testenv's to decide.
+const ownDecision = `os.Getenv("CI")`
+
 var bareSkip = regexp.MustCompile(`t\.(SkipNow\(\)|Skip\(\s*\)|Skip\(""\))`)
 
 func silentSkips(t *tree) ([]string, error) {
@@ -76,6 +79,9 @@ func silentSkips(t *tree) ([]string, error) {
 			}
 			if bareSkip.Match(text) {
 				faults = append(faults, filepath.Join(p.room(), name)+" skips in silence; say what is lacking")
+			}
+			if strings.Contains(string(text), ownDecision) {
+				faults = append(faults, filepath.Join(p.room(), name)+" decides by itself what is skipped: call testenv.Lacking")
 			}
 		}
 	}

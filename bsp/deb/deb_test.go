@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"resinos/bsp/deb/debtest"
+	"resinos/mounts/testenv"
 )
 
 func sampleFiles() ([]tar.Header, map[string]string) {
@@ -112,13 +113,7 @@ func TestExtractFaults(t *testing.T) {
 // bigPackage is large enough for the host's xz.
 func bigPackage(t *testing.T) (file string, content []byte) {
 	t.Helper()
-	program, err := exec.LookPath("xz")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("lacking: the Debian package xz-utils")
-		}
-		t.Skip("lacking: the Debian package xz-utils")
-	}
+	program := testenv.NeedProgram(t, "xz")
 	r := rand.NewChaCha8([32]byte{})
 	content = make([]byte, worthProcess+1<<16)
 	_, _ = r.Read(content) // never fails

@@ -2,7 +2,6 @@ package kmod
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,9 +16,9 @@ import (
 	"github.com/u-root/u-root/pkg/kmodule"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
-)
 
-var update = flag.Bool("update", false, "renew golden files")
+	"resinos/mounts/testenv"
+)
 
 func ExampleName() {
 	fmt.Println(Name("crc32c-intel"), NameOf("kernel/net/9p/9pnet-virtio.ko.xz"), Alias("of:N*T*Cbrcm,bcm2835-pm-wdt[a-z]"))
@@ -102,18 +101,7 @@ func TestIndexFilesGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, got := range files {
-		golden := filepath.Join("testdata", name)
-		if *update {
-			if err := os.MkdirAll("testdata", 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(golden, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if want, err := os.ReadFile(golden); err != nil || string(got) != string(want) {
-			t.Errorf("%s =\n%s\nwant (%v)\n%s", name, got, err, want)
-		}
+		testenv.Golden(t, name, string(got))
 	}
 	shuffled := kernelModules()
 	slices.Reverse(shuffled)

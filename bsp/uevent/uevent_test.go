@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/kmod"
+	"resinos/mounts/testenv"
 )
 
 // captured on an emulated PC: a USB stick's interface, its disk, a key of the keyboard's input device.
@@ -169,19 +170,8 @@ func TestParseRulesFaults(t *testing.T) {
 	}
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root")
-}
-
 func TestNodesAndModes(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t, "device nodes and uevents")
 	dev := t.TempDir()
 	if err := makeNodes(dev, []kmod.Node{{Name: "net/tun", Major: 10, Minor: 200}, {Name: "loop-control", Major: 10, Minor: 237}}); err != nil {
 		t.Skipf("this file system takes no device nodes: %v", err)
@@ -211,7 +201,7 @@ func TestNodesAndModes(t *testing.T) {
 // ownNamespace gives the calling goroutine a thread in a network namespace of its own; the thread dies with it.
 func ownNamespace(t *testing.T) {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t, "device nodes and uevents")
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Skipf("no network namespace: %v", err)

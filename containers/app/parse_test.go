@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -17,9 +16,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"resinos/containers/app"
+	"resinos/mounts/testenv"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // print is what the golden files hold.
 func print(a app.App, warnings app.Faults, err error) string {
@@ -59,15 +57,7 @@ func TestParse(t *testing.T) {
 	for _, file := range files(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			got := print(app.Parse("hello", "compose.yaml", read(t, file)))
-			golden := strings.TrimSuffix(file, ".yaml") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if want := string(read(t, golden)); got != want {
-				t.Errorf("Parse(%s) =\n%s\nwant\n%s", file, got, want)
-			}
+			testenv.Golden(t, "parse/"+strings.TrimSuffix(filepath.Base(file), ".yaml")+".golden", got)
 		})
 	}
 }

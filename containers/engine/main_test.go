@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 // The test binary is run in three roles: by `go test`; again as the first process of its own mount,
@@ -62,15 +64,6 @@ func prepareInside() error {
 	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 }
 
-// need skips a test that lacks something, and fails it in CI, where nothing may be lacking.
-func need(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal("lacking: " + what)
-	}
-	t.Skip("lacking: " + what)
-}
-
 // tools is what the tests run beside the engine.
 type tools struct {
 	path    string // for PATH: holds the shim
@@ -81,7 +74,7 @@ type tools struct {
 func findTools(t *testing.T) tools {
 	t.Helper()
 	if os.Getenv(insideVariable) == "" {
-		need(t, "root, for namespaces and containers")
+		testenv.Lacking(t, "root, for namespaces and containers")
 	}
 	var k tools
 	bin := filepath.Join("..", "..", "bin", runtime.GOARCH)
@@ -94,11 +87,11 @@ func findTools(t *testing.T) tools {
 		}
 	}
 	if k.runc == "" {
-		need(t, "runc: make bin/"+runtime.GOARCH+"/runc")
+		testenv.Lacking(t, "runc: make bin/%s/runc", runtime.GOARCH)
 	}
 	k.busybox = staticBusybox()
 	if k.busybox == "" {
-		need(t, "a static busybox: apt-get install busybox-static")
+		testenv.Lacking(t, "a static busybox: apt-get install busybox-static")
 	}
 	k.path = t.TempDir()
 	build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(k.path, "containerd-shim-runc-v2"), "resinos/containers/shim")

@@ -1,18 +1,14 @@
 package workload
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"resinos/containers/app"
+	"resinos/mounts/testenv"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 func container(appName, service string, restart app.Policy) app.Container {
 	return app.Container{App: appName, Service: service, Image: "docker.io/library/busybox:latest",
@@ -63,27 +59,7 @@ func TestPlan(t *testing.T) {
 		"on_failure_enough":  {Wanted: []Want{failing}, State: State{Images: image, Containers: stopped(failing)}, Records: ended(1, 3, 3)},
 		"two_apps":           {Wanted: []Want{{Container: container("b", "x", app.Always)}, {Container: container("a", "y", app.Always)}}, State: State{Images: image}},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, "plan/"+name, print(Plan(in))) })
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		t.Run(name, func(t *testing.T) { testenv.Golden(t, "plan/"+name+".golden", print(Plan(in))) })
 	}
 }
 

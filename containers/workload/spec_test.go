@@ -15,6 +15,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"resinos/containers/app"
+	"resinos/mounts/testenv"
 )
 
 // TestSpec holds the hardened spec against a golden file, without the long list of system calls.
@@ -43,7 +44,7 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "spec", string(text)+"\n")
+	testenv.Golden(t, "spec.golden", string(text)+"\n")
 }
 
 func TestArguments(t *testing.T) {

@@ -3,15 +3,12 @@ package bootscript
 import (
 	"bytes"
 	"encoding/binary"
-	"flag"
 	"hash/crc32"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"resinos/mounts/testenv"
+)
 
 func TestScriptsGolden(t *testing.T) {
 	for name, s := range map[string]Script{
@@ -30,19 +27,7 @@ func TestScriptsGolden(t *testing.T) {
 			if s.Kind == UBoot {
 				got = files["boot.scr"][72:]
 			}
-			golden := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("script changed:\n%s", got)
-			}
+			testenv.Golden(t, name+".golden", string(got))
 		})
 	}
 }

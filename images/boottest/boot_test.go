@@ -19,6 +19,7 @@ import (
 
 	"resinos/bsp/boards"
 	"resinos/images/qemu"
+	"resinos/mounts/testenv"
 )
 
 // storyBoards are the boards that tell stories; the first tells all of them.
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 	folder, err := prepare(context.Background())
 	if err != nil {
 		lacks = err.Error()
-		if os.Getenv("CI") != "" {
+		if testenv.CI() {
 			fmt.Fprintln(os.Stderr, "boottest:", lacks)
 			os.Exit(1)
 		}

@@ -3,12 +3,13 @@ package boottest
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"resinos/mounts/testenv"
 )
 
 // diskWith writes an image with one partition of 8 MiB.
@@ -67,21 +68,9 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
-}
-
 // TestChecksSeeDirt proves that the checks can fail.
 func TestChecksSeeDirt(t *testing.T) {
-	need(t, "mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat")
+	testenv.NeedPrograms(t, "mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat")
 	ctx := t.Context()
 	ext4 := filepath.Join(t.TempDir(), "ext4")
 	fat := filepath.Join(t.TempDir(), "fat")

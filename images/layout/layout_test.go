@@ -1,16 +1,12 @@
 package layout
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"resinos/mounts/disk"
+	"resinos/mounts/testenv"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func request() Request {
 	return Request{
@@ -30,19 +26,7 @@ func TestPlanGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "plan.golden")
-	if *update {
-		if err := os.WriteFile(golden, []byte(p.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.String() != string(want) {
-		t.Errorf("plan changed:\n%s\nwant:\n%s", p, want)
-	}
+	testenv.Golden(t, "plan.golden", p.String())
 }
 
 func TestFaults(t *testing.T) {

@@ -13,22 +13,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"resinos/mounts/testenv"
 )
 
 // need fails in CI, and skips elsewhere, if a program is missing.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, name := range programs {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing", name)
-		}
-		t.Skipf("%s is missing", name)
-	}
-}
-
 // A line is one entry of a log that a test writes.
 type line struct {
 	flags  uint64
@@ -309,7 +298,7 @@ func TestKeeper(t *testing.T) {
 // fatFiles makes a FAT with files, as the image builder does.
 func fatFiles(t *testing.T, name string, files map[string]string) {
 	t.Helper()
-	need(t, "mkfs.vfat", "mcopy", "mmd", "fsck.vfat")
+	testenv.NeedPrograms(t, "mkfs.vfat", "mcopy", "mmd", "fsck.vfat")
 	sh := func(args ...string) {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%q: %v: %s", args, err, out)
@@ -437,7 +426,7 @@ func TestFATJudge(t *testing.T) {
 }
 
 func TestExt4JudgeFindsDamage(t *testing.T) {
-	need(t, "mke2fs", "e2fsck", "debugfs")
+	testenv.NeedPrograms(t, "mke2fs", "e2fsck", "debugfs")
 	file := filepath.Join(t.TempDir(), "ext4")
 	if err := os.WriteFile(file, make([]byte, 8<<20), 0o600); err != nil {
 		t.Fatal(err)

@@ -14,23 +14,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-func needQEMU(t *testing.T) {
-	t.Helper()
-	for _, program := range []string{"qemu-system-x86_64", "qemu-img"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
-}
+	"resinos/mounts/testenv"
+)
 
 func startGuest(t *testing.T, change func(*Options)) *Guest {
 	t.Helper()
-	needQEMU(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "qemu-img")
 	o := Options{Board: biosBoard(), Image: bootDisk(t), Memory: 64}
 	if change != nil {
 		change(&o)
@@ -105,7 +95,7 @@ func TestGuestDies(t *testing.T) {
 
 func TestGuestEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	needQEMU(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "qemu-img")
 	g, err := Start(ctx, Options{Board: biosBoard(), Image: bootDisk(t), Memory: 64})
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +132,7 @@ func TestWritesStayOut(t *testing.T) {
 }
 
 func TestStartFaults(t *testing.T) {
-	needQEMU(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "qemu-img")
 	image := bootDisk(t)
 	g, err := Start(t.Context(), Options{Board: biosBoard(), Image: image, Memory: 64})
 	if err != nil {
@@ -188,7 +178,7 @@ func TestStartFaults(t *testing.T) {
 
 // TestGuestDiesWithUs kills a process that started a guest and looks for the guest.
 func TestGuestDiesWithUs(t *testing.T) {
-	needQEMU(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "qemu-img")
 	if image := os.Getenv("QEMU_TEST_STARTER"); image != "" {
 		g, err := Start(t.Context(), Options{Board: biosBoard(), Image: image, Memory: 64})
 		if err != nil {

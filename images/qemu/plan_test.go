@@ -1,16 +1,13 @@
 package qemu
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"resinos/bsp/boards"
+	"resinos/mounts/testenv"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestPlanGolden(t *testing.T) {
 	for _, name := range []string{"qemu-x86_64", "qemu-arm64"} {
@@ -45,25 +42,9 @@ func TestPlanGolden(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				golden(t, filepath.Join("testdata", name+"-"+kind+".txt"), got.String())
+				testenv.Golden(t, name+"-"+kind+".txt", got.String())
 			})
 		}
-	}
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s:\n%s\nwant:\n%s", file, got, want)
 	}
 }
 

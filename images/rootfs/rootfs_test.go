@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,9 +12,8 @@ import (
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
 	"resinos/mounts/persist"
+	"resinos/mounts/testenv"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // inputs makes stand-ins for everything the table wants.
 func inputs(t *testing.T, variant string) Inputs {
@@ -80,32 +78,15 @@ func TestRootGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		compare(t, variant, list(tree))
+		testenv.Golden(t, variant+".golden", list(tree))
 	}
 	tree, err := table.Initramfs(inputs(t, "production"), inputs(t, "production").Modules, []string{"ext4", "loop"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare(t, "initramfs", list(tree))
+	testenv.Golden(t, "initramfs.golden", list(tree))
 	if e, _ := tree.Lookup("etc/modules"); string(e.Content) != "ext4\nloop\n" {
 		t.Errorf("etc/modules = %q", e.Content)
-	}
-}
-
-func compare(t *testing.T, name, got string) {
-	t.Helper()
-	golden := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s changed:\n%s", name, got)
 	}
 }
 

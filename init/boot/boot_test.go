@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,24 +18,9 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil || string(want) != got {
-		t.Errorf("%s differs (%v); got:\n%s", path, err, got)
-	}
-}
 
 func inputs(t *testing.T) Inputs {
 	t.Helper()
@@ -58,7 +42,7 @@ func inputs(t *testing.T) Inputs {
 
 func TestPlan(t *testing.T) {
 	in := inputs(t)
-	golden(t, "plan.golden", Print(Plan(in)))
+	testenv.Golden(t, "plan.golden", Print(Plan(in)))
 	in.Partitions = in.Partitions[:5] // only the foreign disk is left
 	text := Print(Plan(in))
 	if strings.Contains(text, "/dev/sda") || strings.Count(text, "is not on disk") != 3 {

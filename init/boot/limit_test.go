@@ -16,6 +16,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/quota"
+	"resinos/mounts/testenv"
 )
 
 // bare is a kernel of which no module can be loaded.
@@ -34,12 +35,9 @@ func loopDisk(t *testing.T, more ...string) string {
 	}
 	run := func(name string, args ...string) string {
 		t.Helper()
-		out, err := exec.Command(name, args...).CombinedOutput()
+		out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput()
 		if err != nil {
-			if os.Getenv("CI") == "" {
-				t.Skipf("%s: %v: %s", name, err, out)
-			}
-			t.Fatalf("%s: %v: %s", name, err, out)
+			testenv.Lacking(t, "%s: %v: %s", name, err, out)
 		}
 		return strings.TrimSpace(string(out))
 	}
@@ -52,7 +50,7 @@ func loopDisk(t *testing.T, more ...string) string {
 // TestLimitContainers has a data partition with and without quotas. Whether this kernel has what the first needs is its own affair: without
 // it, that is what is said, and no program looks for a fault of the disk.
 func TestLimitContainers(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	if err := unix.Mount("tmpfs", "/mnt", "tmpfs", 0, ""); err != nil {

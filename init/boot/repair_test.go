@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/fsck"
 	"resinos/mounts/purge"
+	"resinos/mounts/testenv"
 )
 
 func TestRunTool(t *testing.T) {
@@ -44,32 +43,8 @@ func TestRunTool(t *testing.T) {
 	}
 }
 
-// inNamespace runs the calling test again with mounts of its own, and reports whether this is that run.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv("RESINOS_TEST_NAMESPACE") != "" {
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		return true
-	}
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "RESINOS_TEST_NAMESPACE=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("in the namespace: %v\n%s", err, out)
-	}
-	return false
-}
-
 func TestPurgePlace(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	const state = "/mnt/state"
@@ -166,7 +141,7 @@ func TestPurgePlace(t *testing.T) {
 
 // TestRenewStateKeepsWhatItCannotSetAside: without a copy of it the old state is left as it is.
 func TestRenewStateKeepsWhatItCannotSetAside(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	node := filepath.Join(t.TempDir(), "node")

@@ -3,7 +3,6 @@ package getty
 import (
 	"bufio"
 	"context"
-	"flag"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -15,9 +14,9 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"resinos/mounts/testenv"
+)
 
 func TestBanner(t *testing.T) {
 	f := parseRelease("NAME=\"resinOS\"\nVERSION_ID=0.1.0\nVARIANT_ID='development'\nJUNK\n")
@@ -25,19 +24,7 @@ func TestBanner(t *testing.T) {
 	text := banner(f)
 	f.addresses = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
 	text += banner(f)
-	path := "testdata/banner.golden"
-	if *update {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text != string(want) {
-		t.Errorf("banner is\n%s\nwant\n%s", text, want)
-	}
+	testenv.Golden(t, "banner.golden", text)
 }
 
 func TestParseActive(t *testing.T) {

@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
 func TestCheck(t *testing.T) {
-	needRoot(t, "the control socket answers nobody else")
+	testenv.NeedRoot(t, "a control socket that answers nobody else")
 	path, root := fake(t), device(t)
 	for name, content := range map[string]string{
 		"bin/good.toml":   "command = [\"/usr/bin/tool\"]\nneeds = [\"netd\"]\n",
@@ -57,7 +58,7 @@ func TestCheck(t *testing.T) {
 	}
 	// Off the device nobody answers and nothing of ours is there.
 	all.WriteString(callIn(t, root, path+".gone", terminal{}, "check", "--root", filepath.Join(root, "bin"), filepath.Join(root, "bin/good.toml")))
-	golden(t, "check", all.String())
+	testenv.Golden(t, "check.golden", all.String())
 }
 
 func TestWarningsOfSockets(t *testing.T) {

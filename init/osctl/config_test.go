@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"resinos/init/config"
+	"resinos/mounts/testenv"
 	"resinos/services/settings"
 )
 
@@ -56,7 +57,7 @@ func TestConfigShown(t *testing.T) {
 	root := configured(t, someConfig)
 	_, text, talk := osctlConfig(root)
 	_, asJSON, _ := osctlConfig(root, "--json")
-	golden(t, "config", text+talk+"\n"+asJSON)
+	testenv.Golden(t, "config.golden", text+talk+"\n"+asJSON)
 	if strings.Contains(text+asJSON, "topsecret") || strings.Contains(text, "\x1b") {
 		t.Error("a secret or a stranger's escape is shown")
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"resinos/mounts/testenv"
 )
 
 func TestSetMasked(t *testing.T) {
@@ -60,7 +62,7 @@ func FuzzSetMasked(f *testing.F) {
 }
 
 func TestMaskWritesTheOwnersFile(t *testing.T) {
-	needRoot(t, "the control socket answers nobody else")
+	testenv.NeedRoot(t, "a control socket that answers nobody else")
 	path, root := fake(t), device(t)
 	file := filepath.Join(root, ownerServices, "netd.toml")
 	before, err := os.ReadFile(file)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"resinos/init/boot"
 	"resinos/init/osctl/gauge"
+	"resinos/mounts/testenv"
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/logpipe"
@@ -24,37 +24,6 @@ import (
 	"resinos/services/spec"
 	"resinos/services/supervise"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
-
-// needRoot skips a test where it cannot run, which must not happen unseen in CI.
-func needRoot(t *testing.T, why string) {
-	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case os.Getenv("CI") != "":
-		t.Fatal("needs root: " + why)
-	default:
-		t.Skip("needs root: " + why)
-	}
-}
 
 var services = []supervise.ServiceStatus{
 	{Name: "logd", State: "up", PID: 61, Since: 1.9, Type: "simple", Began: 3.61, Ready: 3.62},
@@ -84,7 +53,7 @@ func TestShowBadFile(t *testing.T) {
 	all, _ := spec.Load(layers(s.Root)...)
 	d := definition{Shown: supervise.Shown{Status: services[2], Spec: all[0]}}
 	s.compare(&d)
-	golden(t, "show_bad", definitionText(d))
+	testenv.Golden(t, "show_bad.golden", definitionText(d))
 	if d.Unread || len(d.Files) != 2 || len(d.Files[1].Keys) != 0 {
 		t.Errorf("compare = %+v", d.Files)
 	}
@@ -244,7 +213,7 @@ func callIn(t *testing.T, root, path string, as terminal, args ...string) string
 }
 
 func TestGolden(t *testing.T) {
-	needRoot(t, "the control socket answers nobody else")
+	testenv.NeedRoot(t, "a control socket that answers nobody else")
 	path := fake(t)
 	for name, lines := range map[string][]string{
 		"status": {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
@@ -275,7 +244,7 @@ func TestGolden(t *testing.T) {
 			for _, line := range lines {
 				all.WriteString(callIn(t, device(t), path, as, strings.Fields(line)...))
 			}
-			golden(t, name, all.String())
+			testenv.Golden(t, name+".golden", all.String())
 			for line := range strings.Lines(all.String()) {
 				if as.columns > 0 && !strings.HasPrefix(line, "$ ") && width(strings.TrimSuffix(line, "\n")) > as.columns {
 					t.Errorf("wider than %d columns: %s", as.columns, line)
@@ -287,7 +256,7 @@ func TestGolden(t *testing.T) {
 
 // PID 1 answers, goes, and another life listens in its place.
 func TestReexecWaitsForTheNextLife(t *testing.T) {
-	needRoot(t, "the control socket answers nobody else")
+	testenv.NeedRoot(t, "a control socket that answers nobody else")
 	path := filepath.Join(t.TempDir(), "control.sock")
 	status := func(context.Context, json.RawMessage) (any, error) { return services, nil }
 	var lives sync.WaitGroup
@@ -322,7 +291,7 @@ func TestReexecWaitsForTheNextLife(t *testing.T) {
 
 // An operator who does not want to wait any more leaves PID 1 to its work.
 func TestInterruptedWait(t *testing.T) {
-	needRoot(t, "the control socket answers nobody else")
+	testenv.NeedRoot(t, "a control socket that answers nobody else")
 	path := filepath.Join(t.TempDir(), "control.sock")
 	ctx, cancel := context.WithCancel(t.Context())
 	var server sync.WaitGroup
@@ -358,9 +327,9 @@ func TestTop(t *testing.T) {
 	}
 	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
 	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
-	golden(t, "top_load", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
+	testenv.Golden(t, "top_load.golden", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
 	after.groups[1].Swap = 3 << 20
-	golden(t, "top_swap", (&session{}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
+	testenv.Golden(t, "top_swap.golden", (&session{}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
 }
 
 func TestLogLinesAreCut(t *testing.T) {
@@ -436,7 +405,7 @@ func TestShort(t *testing.T) {
 			all.WriteString((&session{colour: colour}).short(&e))
 		}
 	}
-	golden(t, "logs", all.String())
+	testenv.Golden(t, "logs.golden", all.String())
 }
 
 func TestBootValue(t *testing.T) {
@@ -451,7 +420,7 @@ func TestBootValue(t *testing.T) {
 
 func TestBootTable(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	golden(t, "boots", (&session{}).bootTable([]logquery.Span{
+	testenv.Golden(t, "boots.golden", (&session{}).bootTable([]logquery.Span{
 		{Number: -1, ID: "b1aa0000-0000-0000-0000-000000000000", First: at, Last: at.Add(time.Hour)},
 		{Number: 0, ID: "b2aa0000-0000-0000-0000-000000000000", First: at.AddDate(0, 0, 1), Last: at.AddDate(0, 0, 2)},
 	}))
@@ -482,7 +451,7 @@ func TestAgo(t *testing.T) {
 
 // The whole way, with a real logd.
 func TestLogs(t *testing.T) {
-	needRoot(t, "logd answers nobody else")
+	testenv.NeedRoot(t, "a logd that answers nobody else")
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, done := make(chan struct{}), make(chan error, 1)

@@ -15,6 +15,7 @@ import (
 
 	"resinos/mounts/purge"
 	"resinos/mounts/quota"
+	"resinos/mounts/testenv"
 )
 
 const sampleMounts = `21 20 7:0 / / ro - squashfs /dev/loop0 ro
@@ -63,7 +64,7 @@ func TestSpace(t *testing.T) {
 	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), []string{"--json"}); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "space", out.String())
+	testenv.Golden(t, "space.golden", out.String())
 	var list []Space
 	if err := json.Unmarshal(out.Bytes()[bytes.IndexByte(out.Bytes(), '['):], &list); err != nil || len(list) != 4 {
 		t.Errorf("JSON: %v, %v", list, err)

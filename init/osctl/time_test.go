@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/net/clock"
 )
 
@@ -75,7 +76,7 @@ func TestTime(t *testing.T) {
 		}
 		fmt.Fprintf(&all, "# %s\n%s", tt.name, callIn(t, root, "none", terminal{}, strings.Fields(tt.line)...))
 	}
-	golden(t, "time", all.String())
+	testenv.Golden(t, "time.golden", all.String())
 	if strings.Contains(all.String(), "\x1b") {
 		t.Error("what a stranger said reaches the terminal")
 	}

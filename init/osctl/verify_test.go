@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"resinos/mounts/fingerprint"
+	"resinos/mounts/testenv"
 )
 
 func TestVerify(t *testing.T) {
@@ -54,5 +55,5 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	say("boot")
-	golden(t, "verify", all.String())
+	testenv.Golden(t, "verify.golden", all.String())
 }

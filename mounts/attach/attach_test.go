@@ -2,35 +2,18 @@ package attach
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares got with the file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil || string(want) != got {
-		t.Errorf("%s differs (%v); got:\n%s", path, err, got)
-	}
-}
 
 func TestTablePlan(t *testing.T) {
 	table, err := Table()
@@ -41,7 +24,7 @@ func TestTablePlan(t *testing.T) {
 	for _, e := range table {
 		fmt.Fprintln(&b, e)
 	}
-	golden(t, "table.golden", b.String())
+	testenv.Golden(t, "table.golden", b.String())
 }
 
 func TestPlanLeavesOutWhatIsThere(t *testing.T) {
@@ -54,7 +37,7 @@ func TestPlanLeavesOutWhatIsThere(t *testing.T) {
 	for _, e := range Plan(table, have) {
 		fmt.Fprintln(&b, e)
 	}
-	golden(t, "plan.golden", b.String())
+	testenv.Golden(t, "plan.golden", b.String())
 	for _, e := range table {
 		have = append(have, Mount{Target: e.Target, Type: e.Type})
 	}
@@ -92,7 +75,7 @@ func TestDetachOrder(t *testing.T) {
 	for _, d := range DetachOrder(readTestdata(t), "/mnt/sysroot") {
 		fmt.Fprintln(&b, d)
 	}
-	golden(t, "detach.golden", b.String())
+	testenv.Golden(t, "detach.golden", b.String())
 }
 
 func TestMountinfoFields(t *testing.T) {
@@ -131,41 +114,8 @@ func FuzzParseMountinfo(f *testing.F) {
 	})
 }
 
-// inNamespace runs the calling test again in a mount namespace of its own and reports whether this is that run.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv("RESINOS_TEST_NAMESPACE") != "" {
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		return true
-	}
-	if os.Geteuid() != 0 {
-		lacking(t, "root")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "RESINOS_TEST_NAMESPACE=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("in the namespace: %v\n%s", err, out)
-	}
-	if strings.Contains(string(out), "--- SKIP") {
-		t.Skip(string(out))
-	}
-	return false
-}
-
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
 func TestEnsureTwiceAndDetach(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	dir := t.TempDir()
@@ -217,18 +167,15 @@ func TestEnsureTwiceAndDetach(t *testing.T) {
 }
 
 func TestLoopAttachesReadOnlyAndFrees(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		lacking(t, "/dev/loop-control")
-	}
-	if _, err := exec.LookPath("mke2fs"); err != nil {
-		lacking(t, "mke2fs")
+		testenv.Lacking(t, "loop devices: %v", err)
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "image")
-	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", file, "4M").CombinedOutput(); err != nil {
+	if out, err := exec.Command(testenv.NeedProgram(t, "mke2fs"), "-q", "-t", "ext4", file, "4M").CombinedOutput(); err != nil {
 		t.Fatalf("mke2fs: %v\n%s", err, out)
 	}
 	node, handle, err := Loop(file)

@@ -13,6 +13,8 @@ import (
 	"testing/fstest"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 func line(name, content string) Line { return Line{name, md5.Sum([]byte(content))} }
@@ -123,12 +125,7 @@ func TestLeaves(t *testing.T) {
 
 // TestOpenSeesBelowMounts covers a file by a bind, as persistent paths do, and looks for what the image has there.
 func TestOpenSeesBelowMounts(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("CI must run as root: this test mounts")
-		}
-		t.Skip("needs root to mount")
-	}
+	testenv.NeedRoot(t, "mounts")
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatalf("mount: %v", err)

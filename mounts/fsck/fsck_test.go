@@ -12,28 +12,14 @@ import (
 
 	"resinos/mounts/ext4"
 	"resinos/mounts/fat/fattest"
+	"resinos/mounts/testenv"
 )
 
 // need finds a program of the host.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return path
-}
-
 // hostRun runs the host's program of the same name.
 func hostRun(t *testing.T) Run {
 	return func(ctx context.Context, argv []string) (int, string, error) {
-		cmd := exec.CommandContext(ctx, need(t, filepath.Base(argv[0])), argv[1:]...)
+		cmd := exec.CommandContext(ctx, testenv.NeedProgram(t, filepath.Base(argv[0])), argv[1:]...)
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.Exited() {
@@ -45,7 +31,7 @@ func hostRun(t *testing.T) Run {
 
 func tool(t *testing.T, name string, args ...string) {
 	t.Helper()
-	if out, err := exec.Command(need(t, name), args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/gpt"
+	"resinos/mounts/testenv"
 )
 
 const mib = 1 << 20
@@ -28,27 +29,10 @@ const (
 	imageNumber = "03020100"
 )
 
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err == nil && os.Geteuid() != 0 {
-		err = errors.New("needs root: loop devices and mounts")
-	}
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return path
-}
-
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(need(t, name), args...).CombinedOutput()
+	testenv.NeedRoot(t, "loop devices and mounts")
+	out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}

@@ -1,19 +1,16 @@
 package persist
 
 import (
-	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"resinos/mounts/testenv"
+)
 
 func TestTable(t *testing.T) {
 	binds, err := Table()
@@ -24,13 +21,7 @@ func TestTable(t *testing.T) {
 	for _, bind := range binds {
 		fmt.Fprintln(&b, bind)
 	}
-	if *update {
-		os.WriteFile("testdata/table.golden", []byte(b.String()), 0o644)
-	}
-	want, err := os.ReadFile("testdata/table.golden")
-	if err != nil || string(want) != b.String() {
-		t.Errorf("table.golden differs (%v); got:\n%s", err, b.String())
-	}
+	testenv.Golden(t, "table.golden", b.String())
 }
 
 func TestParseFaults(t *testing.T) {
@@ -64,30 +55,6 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
-}
-
-// inNamespace runs the calling test again in a mount namespace of its own and reports whether this is that run.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv("RESINOS_TEST_NAMESPACE") != "" {
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		return true
-	}
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "RESINOS_TEST_NAMESPACE=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("in the namespace: %v\n%s", err, out)
-	}
-	return false
 }
 
 // trees makes a state and a root as two tmpfs, and opens them.
@@ -134,7 +101,7 @@ func read(t *testing.T, path string) string {
 
 // TestFoldersKeepTheirModes: what was closed to others in the image is so on the state partition.
 func TestFoldersKeepTheirModes(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	state, root, r := trees(t)
@@ -150,7 +117,7 @@ func TestFoldersKeepTheirModes(t *testing.T) {
 }
 
 func TestApplyTwiceKeepsContent(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	state, root, r := trees(t)
@@ -195,7 +162,7 @@ func TestApplyTwiceKeepsContent(t *testing.T) {
 
 // TestApplyFollowsNoSymlinkOfState: what a stranger wrote onto the partition moves no bind elsewhere and is not lost.
 func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	state, root, r := trees(t)
@@ -230,7 +197,7 @@ func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
 }
 
 func TestApplySetsWrongKindAside(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	state, root, r := trees(t)
@@ -257,7 +224,7 @@ func TestApplySetsWrongKindAside(t *testing.T) {
 }
 
 func TestApplyOnFullState(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	state, root, r := trees(t)
@@ -277,7 +244,7 @@ func TestApplyOnFullState(t *testing.T) {
 }
 
 func TestApplyMakesMissingTarget(t *testing.T) {
-	if !inNamespace(t) {
+	if !testenv.InNamespace(t) {
 		return
 	}
 	_, root, r := trees(t)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"resinos/mounts/disk"
+	"resinos/mounts/testenv"
 )
 
 func TestMake(t *testing.T) {
@@ -37,13 +38,7 @@ func TestMake(t *testing.T) {
 
 // TestHeaderIsThatOfMkswap compares with mkswap(8), but for the UUID that it always makes.
 func TestHeaderIsThatOfMkswap(t *testing.T) {
-	mkswap, err := exec.LookPath("mkswap")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("mkswap is missing: apt-get install util-linux")
-		}
-		t.Skip("mkswap is missing: apt-get install util-linux")
-	}
+	mkswap := testenv.NeedProgram(t, "mkswap")
 	file := filepath.Join(t.TempDir(), "swap")
 	const size = 8 * disk.MiB
 	if err := os.WriteFile(file, make([]byte, size), 0o600); err != nil {

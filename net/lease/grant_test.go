@@ -4,21 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"resinos/mounts/testenv"
+)
 
 // ack is a reply with these options, by number, beside what every reply needs.
 func ack(options map[uint8][]byte) *dhcpv4.DHCPv4 {
@@ -100,19 +98,7 @@ func TestGrant(t *testing.T) {
 			fmt.Fprintf(&b, "note: %s\n", n)
 		}
 	}
-	path := filepath.Join("testdata", "grant.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("grants = \n%swant\n%s", &b, want)
-	}
+	testenv.Golden(t, "grant.golden", b.String())
 }
 
 func TestOverload(t *testing.T) {

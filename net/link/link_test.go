@@ -1,17 +1,14 @@
 package link
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"resinos/mounts/testenv"
+)
 
 func TestKind(t *testing.T) {
 	for _, tt := range []struct {
@@ -134,17 +131,5 @@ func TestPlan(t *testing.T) {
 	w.Routes[1].OnLink, w.Routes[1].MTU = true, 800
 	show("odd network", w, a)
 
-	path := filepath.Join("testdata", "plan.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("plans = \n%swant\n%s", &b, want)
-	}
+	testenv.Golden(t, "plan.golden", b.String())
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/link/linktest"
@@ -120,10 +121,7 @@ func (d *device) resolv() string {
 // dnsmasq starts Debian's dnsmasq at the far end, with further arguments, and returns it.
 func (d *device) dnsmasq(args ...string) *exec.Cmd {
 	d.t.Helper()
-	path, err := exec.LookPath("dnsmasq")
-	if err != nil {
-		linktest.Lacking(d.t, "the Debian package dnsmasq-base")
-	}
+	path := testenv.NeedProgram(d.t, "dnsmasq")
 	args = append([]string{
 		"--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=",
 		"--log-dhcp", "--log-facility=-", "--no-ping", "--dhcp-authoritative",

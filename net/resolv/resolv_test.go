@@ -2,16 +2,15 @@ package resolv
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"resinos/mounts/testenv"
+)
 
 func servers(list ...string) (out []netip.Addr) {
 	for _, s := range list {
@@ -41,19 +40,7 @@ func TestRender(t *testing.T) {
 	} {
 		fmt.Fprintf(&b, "=== %s\n%s", tt.name, Render(tt.sources))
 	}
-	path := filepath.Join("testdata", "render.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("files = \n%swant\n%s", &b, want)
-	}
+	testenv.Golden(t, "render.golden", b.String())
 }
 
 func TestWrite(t *testing.T) {

@@ -9,16 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"resinos/mounts/testenv"
 )
 
 // The client that people use sends more kinds of requests than Go's, and waits for the end in its own way.
 func TestOpenSSHClient(t *testing.T) {
-	if _, err := exec.LookPath("ssh"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("lacking: the Debian package openssh-client")
-		}
-		t.Skip("lacking: the Debian package openssh-client")
-	}
+	testenv.NeedProgram(t, "ssh")
 	f := newFixture(t, nil)
 	host, port, _ := net.SplitHostPort(f.addr)
 	options := []string{"-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",

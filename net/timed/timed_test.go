@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/net/clock"
 	"resinos/net/lease"
 	"resinos/net/link/linktest"
@@ -215,10 +216,7 @@ func answer(question []byte, now time.Time) []byte {
 // chrony starts Debian's NTP server on an address of the isolated network. It never touches a clock (-x).
 func chrony(t *testing.T, home netip.Addr, stratum int, more string) (stop func()) {
 	t.Helper()
-	program, err := exec.LookPath("chronyd")
-	if err != nil {
-		linktest.Lacking(t, "chronyd: apt-get install chrony")
-	}
+	program := testenv.NeedProgram(t, "chronyd")
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "chrony.conf")
 	text := fmt.Sprintf("local stratum %d\nallow\nbindaddress %s\ncmdport 0\nbindcmdaddress /\npidfile %s/pid\n%s\n", stratum, home, dir, more)

@@ -1,15 +1,14 @@
 package confine
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
@@ -126,7 +125,7 @@ func TestFilterMeansProfile(t *testing.T) {
 					t.Errorf("%s on %s: foreign call %#x gives %#x", name, arch, c, got)
 				}
 			}
-			golden(t, "testdata/"+name+"-"+arch+".golden", program)
+			testenv.Golden(t, name+"-"+arch+".golden", printed(program))
 		}
 	}
 }
@@ -192,18 +191,11 @@ func interpret(t *testing.T, program []unix.SockFilter, arch, number, arg, value
 	return 0
 }
 
-func golden(t *testing.T, path string, program []unix.SockFilter) {
-	t.Helper()
-	var b bytes.Buffer
+// printed is a program as text, an instruction a line.
+func printed(program []unix.SockFilter) string {
+	var b strings.Builder
 	for i, in := range program {
 		fmt.Fprintf(&b, "%3d %#04x %3d %3d %#x\n", i, in.Code, in.Jt, in.Jf, in.K)
 	}
-	if *update {
-		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want, _ := os.ReadFile(path); !bytes.Equal(b.Bytes(), want) {
-		t.Errorf("%s differs; -update writes it anew", path)
-	}
+	return b.String()
 }

@@ -2,7 +2,6 @@ package confine
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"go/format"
 	"os"
@@ -12,9 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write golden and generated files anew")
+	"resinos/mounts/testenv"
+)
 
 // TestCallNumbersFresh holds the generated tables to the numbers in golang.org/x/sys/unix; -update writes them.
 func TestCallNumbersFresh(t *testing.T) {
@@ -28,7 +27,7 @@ func TestCallNumbersFresh(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, file := generate(t, source), "z_calls_"+arch+".go"
-		if *update {
+		if testenv.Updating() {
 			if err := os.WriteFile(file, want, 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -18,17 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/guard"
 )
 
 func serving(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("the server speaks to root only")
-		}
-		t.Skip("the server speaks to root only")
-	}
+	testenv.NeedRoot(t, "a server that answers nobody else")
 	path := filepath.Join(t.TempDir(), "control.sock")
 	handlers := map[string]Handler{
 		"echo": func(_ context.Context, args json.RawMessage) (any, error) {

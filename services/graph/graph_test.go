@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"resinos/mounts/testenv"
+)
 
 // read makes nodes of lines "name needs a b wants c after d conflicts e".
 func read(text string) []Node {
@@ -57,21 +56,7 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			nodes := read(string(data))
-			got := Build(nodes).String()
-			golden := strings.TrimSuffix(file, ".txt") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("Build(%s) =\n%swant\n%s", file, got, want)
-			}
+			testenv.Golden(t, strings.TrimSuffix(filepath.Base(file), ".txt")+".golden", Build(read(string(data))).String())
 		})
 	}
 }

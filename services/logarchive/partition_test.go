@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/attach"
+	"resinos/mounts/testenv"
 	"resinos/services/logring"
 )
 
@@ -70,12 +71,7 @@ func TestMain(m *testing.M) {
 func TestScenes(t *testing.T) {
 	for name := range scenes {
 		t.Run(name, func(t *testing.T) {
-			if os.Getuid() != 0 {
-				if os.Getenv("CI") != "" {
-					t.Fatal("needs root for a mount namespace")
-				}
-				t.Skip("needs root for a mount namespace")
-			}
+			testenv.NeedRoot(t, "a mount namespace")
 			cmd := exec.Command("/proc/self/exe")
 			cmd.Env = append(os.Environ(), helperEnv+"="+name, "SCENE_DIR="+t.TempDir())
 			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

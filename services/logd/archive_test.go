@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/logquery"
 	"resinos/services/logring"
 )
@@ -79,7 +80,7 @@ func TestArchiveHasTheLastWords(t *testing.T) {
 }
 
 func TestArchiveIsFlushedOnRequest(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t, "a log that answers nobody else")
 	cfg := configIn(shmDir(t))
 	dir := filepath.Join(t.TempDir(), "archive")
 	stop := start(t, cfg)
@@ -106,7 +107,7 @@ func TestArchiveIsFlushedOnRequest(t *testing.T) {
 
 // logd is killed again and again while it writes: on flash there is each line once, and none is missing up to the last flush.
 func TestArchiveOutlivesKills(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t, "a log that answers nobody else")
 	base := shmDir(t)
 	cfg := configIn(base)
 	dir := filepath.Join(t.TempDir(), "archive")
@@ -185,21 +186,9 @@ func fileBytes(t testing.TB, dir string) (sum int64) {
 	return sum
 }
 
-// needRoot is for tests that ask logd something.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("needs root: the log answers nobody else")
-	}
-	t.Skip("needs root: the log answers nobody else")
-}
-
 // A disk that cannot be read or written leaves the log in memory as it is.
 func TestArchiveOnABrokenDisk(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t, "a log that answers nobody else")
 	cfg := configIn(shmDir(t))
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

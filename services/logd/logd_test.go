@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/services/control"
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
@@ -593,12 +594,7 @@ func TestSlowReaderSeesGap(t *testing.T) {
 
 // With a full file system producers wait, and all goes on once there is room.
 func TestFileSystemFull(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root for a mount namespace")
-		}
-		t.Skip("needs root for a mount namespace")
-	}
+	testenv.NeedRoot(t, "a mount namespace")
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), helperEnv+"=full", "LOGD_DIR="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

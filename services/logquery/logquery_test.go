@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/control"
 	"resinos/services/logpipe"
 	"resinos/services/logring"
@@ -140,12 +141,7 @@ func keep(t *testing.T, from, to string) {
 
 // Two earlier boots lie in a folder; of this boot the ring has lost the beginning, which the folder has.
 func TestEarlierBoots(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root: the log answers nobody else")
-		}
-		t.Skip("needs root: the log answers nobody else")
-	}
+	testenv.NeedRoot(t, "a log that answers nobody else")
 	archive := t.TempDir()
 	writeBoot(t, archive, 1, 100, false)
 	writeBoot(t, archive, 2, 5000, false)
@@ -276,12 +272,7 @@ func TestGapBeforeTheRing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root: the log answers nobody else")
-		}
-		t.Skip("needs root: the log answers nobody else")
-	}
+	testenv.NeedRoot(t, "a log that answers nobody else")
 	socket := filepath.Join(t.TempDir(), "sock")
 	s, err := Listen(socket, Store{Ring: ring, Archive: dir}, slog.New(slog.DiscardHandler))
 	if err != nil {

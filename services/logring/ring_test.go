@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/services/logpipe"
 )
 
@@ -422,12 +423,7 @@ func writeForEver() {
 
 // On a full file system the ring lives on in the memory that it has.
 func TestFileSystemFull(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root for a mount namespace")
-		}
-		t.Skip("needs root for a mount namespace")
-	}
+	testenv.NeedRoot(t, "a mount namespace")
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), helperEnv+"=full", "RING="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

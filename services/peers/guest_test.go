@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 // planVariable names the file with the plan that the re-executed test carries out before it becomes the manager.
@@ -99,7 +101,7 @@ func (p plan) command(t *testing.T) *exec.Cmd {
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	p.V2 = ownCgroup(t, cmd)
+	p.V2 = testenv.OwnCgroup(t, cmd)
 	text, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
@@ -144,42 +146,4 @@ func (g *guest) said() string {
 		return err.Error()
 	}
 	return string(console) + string(output)
-}
-
-// ownCgroup puts the guest into a cgroup v2 group and name space of its own, where the host has cgroup v2.
-func ownCgroup(t *testing.T, cmd *exec.Cmd) bool {
-	for _, top := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var kind unix.Statfs_t
-		if unix.Statfs(top, &kind) != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
-		}
-		dir, err := os.MkdirTemp(top, "resinos-bench-")
-		if err != nil {
-			continue
-		}
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { unix.Close(fd); removeCgroup(dir) })
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWCGROUP
-		return true
-	}
-	return false
-}
-
-func removeCgroup(dir string) {
-	entries, _ := os.ReadDir(dir) // what cannot be read cannot be removed either, and stays
-	for _, e := range entries {
-		if e.IsDir() {
-			removeCgroup(filepath.Join(dir, e.Name()))
-		}
-	}
-	for range 100 {
-		if err := unix.Rmdir(dir); err != unix.EBUSY {
-			return
-		}
-		time.Sleep(10 * time.Millisecond) // the dead leave their group a moment after their end
-	}
 }

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"resinos/mounts/testenv"
 )
 
 // The test binary runs itself as PID 1 of a new pid namespace, playing the scene that this
@@ -42,12 +44,7 @@ func TestMain(m *testing.M) {
 // asInit plays a scene as PID 1 and returns what it printed.
 func asInit(t *testing.T, scene string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("a pid namespace needs root")
-		}
-		t.Skip("a pid namespace needs root")
-	}
+	testenv.NeedRoot(t, "a pid namespace")
 	// os/exec is right here: this process runs no Reaper, the scene's does.
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), sceneVariable+"="+scene)

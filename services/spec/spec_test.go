@@ -2,7 +2,6 @@ package spec
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,9 +10,9 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"resinos/mounts/testenv"
+)
 
 // TestGolden decodes every testdata/*.toml and compares what comes out, spec or faults.
 func TestGolden(t *testing.T) {
@@ -32,19 +31,7 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				got = err.Error() + "\n"
 			}
-			golden := strings.TrimSuffix(file, ".toml") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("Parse(%s) =\n%swant\n%s", file, got, want)
-			}
+			testenv.Golden(t, strings.TrimSuffix(filepath.Base(file), ".toml")+".golden", got)
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/services/cgroup"
 	"resinos/services/confine"
 	"resinos/services/notify"
@@ -50,28 +51,18 @@ func TestAsInit(t *testing.T) {
 	if os.Getenv(initVariable) != "" {
 		return
 	}
-	if os.Geteuid() != 0 {
-		lack(t, "a pid namespace needs root")
-	}
+	testenv.NeedRoot(t, "a pid namespace")
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInit", "-test.v", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), initVariable+"="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 77 {
-		lack(t, string(out))
+		testenv.Lacking(t, "a namespace: %s", out)
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)
-}
-
-func lack(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
 }
 
 // asInit skips a test that is not run by PID 1, and gives it a tree of its own.

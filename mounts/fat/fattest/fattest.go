@@ -8,22 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"resinos/mounts/testenv"
 )
 
 // Tool runs a program of the host; a test that has none is skipped.
 func Tool(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	out, err := exec.Command(path, args...).CombinedOutput()
+	out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}

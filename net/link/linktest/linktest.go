@@ -20,6 +20,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 // inside marks the process that Isolate started.
@@ -34,9 +36,7 @@ func Isolate(t *testing.T) bool {
 		settleIn(t)
 		return true
 	}
-	if os.Getuid() != 0 {
-		Lacking(t, "root, to make network namespaces")
-	}
+	testenv.NeedRoot(t, "network namespaces")
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.count=1")
 	cmd.Env = append(os.Environ(), inside+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -54,15 +54,6 @@ func Isolate(t *testing.T) bool {
 		t.SkipNow()
 	}
 	return false
-}
-
-// Lacking skips the test, naming what this machine lacks; in CI it fails instead.
-func Lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("lacking: %s", what)
-	}
-	t.Skipf("lacking: %s", what)
 }
 
 // settleIn makes /proc and /sys speak of the new namespaces.

@@ -1,0 +1,36 @@
+package testenv
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/diff"
+)
+
+var update = flag.Bool("update", false, "write golden and generated files anew")
+
+// Updating reports whether golden and generated files are to be written anew: go test ./some/room -update.
+func Updating() bool { return *update }
+
+// Golden compares what a test got with what a file below testdata has, and shows how they differ. -update writes the file.
+func Golden(t testing.TB, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if Updating() {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is not what came; if that is right: go test -update\n%s", file, diff.Diff(file, want, "got", []byte(got)))
+	}
+}

@@ -1,0 +1,145 @@
+// Package testenv is for tests only: what they ask of the machine they run on. A test that lacks something says what; it is skipped,
+// and fails where the variable CI is set, because there everything is installed. It lies in mounts because every floor may import
+// that. It never runs on a device. Read Lacking first.
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// CI reports whether everything must be there and nothing may be skipped.
+func CI() bool { return os.Getenv("CI") != "" }
+
+// Lacking ends a test that lacks something of its machine, naming it: skipped, and failed in CI.
+func Lacking(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if CI() {
+		t.Fatalf("lacking: "+format, args...)
+	}
+	t.Skipf("lacking: "+format, args...)
+}
+
+// NeedRoot ends a test that is not run by root, saying what it would need it for: "a mount namespace".
+func NeedRoot(t testing.TB, why string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Lacking(t, "root, for %s", why)
+	}
+}
+
+// packages are the Debian packages of the programs that tests run.
+var packages = map[string]string{
+	"busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools",
+	"chronyd": "chrony", "dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools", "mkswap": "util-linux", "mmd": "mtools",
+	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs", "xz": "xz-utils",
+}
+
+// NeedProgram returns where a program of the host is, in PATH or in /usr/sbin, which is not in the PATH of everybody. A test
+// without it ends with the Debian package that has it.
+func NeedProgram(t testing.TB, name string) string {
+	t.Helper()
+	for _, try := range []string{name, filepath.Join("/usr/sbin", name)} {
+		if path, err := exec.LookPath(try); err == nil {
+			return path
+		}
+	}
+	lackingProgram(t, name)
+	return ""
+}
+
+// NeedPrograms ends a test of code that runs programs by their names, so that they must be in PATH, if one is not.
+func NeedPrograms(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			lackingProgram(t, name)
+		}
+	}
+}
+
+func lackingProgram(t testing.TB, name string) {
+	t.Helper()
+	if packages[name] == "" {
+		t.Fatalf("%s is missing, and testenv does not know its package: add it to packages", name)
+	}
+	Lacking(t, "%s: apt-get install %s", name, packages[name])
+}
+
+// namespaceVariable marks the run that InNamespace starts.
+const namespaceVariable = "RESINOS_TESTENV_NAMESPACE"
+
+// InNamespace runs the calling test again with mounts of its own, and reports whether this is that run. In the first run it tells of
+// the second as of this one, and the test returns.
+func InNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(namespaceVariable) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	NeedRoot(t, "a mount namespace")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("in the namespace: %v\n%s", err, out)
+	}
+	if strings.Contains(string(out), "--- SKIP") {
+		t.Skip(string(out))
+	}
+	return false
+}
+
+// OwnCgroup has cmd born in a cgroup v2 group and namespace of its own, where the host has cgroup v2, and reports whether it has.
+// The group and all that is in it end with the test.
+func OwnCgroup(t testing.TB, cmd *exec.Cmd) bool {
+	t.Helper()
+	for _, top := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var kind unix.Statfs_t
+		if unix.Statfs(top, &kind) != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {
+			continue
+		}
+		dir, err := os.MkdirTemp(top, "resinos-test-")
+		if err != nil {
+			continue
+		}
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			unix.Close(fd)
+			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) // kernels before 5.14 have none; removal then says so by staying
+			removeCgroup(dir)
+		})
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWCGROUP
+		return true
+	}
+	return false
+}
+
+func removeCgroup(dir string) {
+	entries, _ := os.ReadDir(dir) // what cannot be read cannot be removed either, and stays
+	for _, e := range entries {
+		if e.IsDir() {
+			removeCgroup(filepath.Join(dir, e.Name()))
+		}
+	}
+	for range 100 {
+		if err := unix.Rmdir(dir); err != unix.EBUSY {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // the dead leave their group a moment after their end
+	}
+}
