@@ -18,6 +18,7 @@ import (
 
 	"resinos/images/layout"
 	"resinos/mounts/disk"
+	"resinos/mounts/ext4"
 	"resinos/mounts/testenv"
 )
 
@@ -159,6 +160,31 @@ func TestExt4FeaturesAreReadableByLoaders(t *testing.T) {
 		incompatible := uint32(b[1024+0x60]) | uint32(b[1024+0x61])<<8 | uint32(b[1024+0x62])<<16 | uint32(b[1024+0x63])<<24
 		if more := incompatible &^ readable; more != 0 {
 			t.Errorf("writable %v: incompatible features %#x beyond %#x", writable, more, readable)
+		}
+	}
+}
+
+// TestSuperblockHasACopy: without one, a cut between two sectors of the superblock costs the owner all that is on the partition.
+func TestSuperblockHasACopy(t *testing.T) {
+	tools(t)
+	for name, x := range map[string]Ext4{
+		"state":        {Size: 64 * disk.MiB, Journal: 4 * disk.MiB},
+		"odd size":     {Size: 44 * disk.MiB, Journal: 4 * disk.MiB},
+		"just a group": {Size: 128 * disk.MiB, Journal: 4 * disk.MiB},
+		"data":         {Size: 256 * disk.MiB, Journal: 16 * disk.MiB, GrowsTo: disk.TiB, Quota: true},
+	} {
+		file := filepath.Join(t.TempDir(), "image")
+		x.Label, x.UUID, x.Epoch, x.Writable = "x", layout.GUID("x"), epoch, true
+		if err := x.Write(t.Context(), file, &Tree{}); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, found := ext4.FindCopy(f); !found {
+			t.Errorf("%s has no copy of its superblock", name)
 		}
 	}
 }

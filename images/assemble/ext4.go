@@ -93,7 +93,22 @@ func (x Ext4) arguments() []string {
 		// Of projects only: to count for users and groups too would be three times the writes.
 		features, extended = featuresQuota, extended+",quotatype=prjquota"
 	}
+	if group := x.blocksPerGroup(); group != 0 {
+		args = append(args, "-g", strconv.Itoa(group))
+	}
 	return append(args, "-O", features, "-J", "size="+strconv.FormatInt(int64(x.Journal/disk.MiB), 10), "-E", extended)
+}
+
+// blocksPerGroup makes two block groups of a file system that would be one: the second has the copy of the superblock that a repair
+// begins from (FindCopy of mounts/ext4). 0 is mke2fs's own choice, 32,768, also of one that is to grow beyond a group: many small
+// groups would be slow.
+func (x Ext4) blocksPerGroup() int {
+	const most = 32768
+	blocks := int(x.Size / 4096)
+	if blocks > most || x.GrowsTo > x.Size {
+		return 0
+	}
+	return (blocks/2 + 7) &^ 7 // mke2fs wants a multiple of 8
 }
 
 // count has e2fsck write down what the files take, which debugfs leaves undone.

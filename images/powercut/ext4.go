@@ -11,10 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"resinos/mounts/fsck"
 )
 
-// An Ext4 judges a file system as the device's own start does: the journal is played back, then nothing but what a cut
-// may leave (orphans of files that were being deleted) may be left to do. After that it reads Files.
+// An Ext4 judges a file system as the device's own start does: a superblock that a cut has torn is taken from its copy, the journal is
+// played back, then nothing but what a cut may leave (orphans of files that were being deleted) may be left to do. After that it
+// reads Files.
 type Ext4 struct {
 	Partition string
 	Files     map[string]string // fact -> path of a file; the fact is the digest of its content
@@ -33,6 +36,13 @@ var expected = []string{"recovering journal", "Clearing orphaned inode", "Pass "
 
 // Judge checks the file system. Exit codes of e2fsck: 1 is repaired, 2 wants a reboot, 4 and more are faults left.
 func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
+	torn, err := mendSuper(ctx, file)
+	if errors.Is(err, fsck.ErrBeyond) {
+		return Verdict{Class: "damaged", Bad: err.Error(), Facts: map[string]string{}}, nil
+	}
+	if err != nil {
+		return Verdict{}, err
+	}
 	out, code, err := run(ctx, "e2fsck", "-fp", file)
 	if err != nil {
 		return Verdict{}, err
@@ -57,6 +67,9 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 	if words = slices.Compact(words); len(words) == 0 {
 		words = []string{"clean"}
 	}
+	if torn {
+		words = slices.Insert(words, 0, "superblock from its copy")
+	}
 	v := Verdict{Class: strings.Join(words, ", "), Facts: map[string]string{}}
 	if code > 1 || len(faults) > 0 {
 		v.Class, v.Bad = "damaged", fmt.Sprintf("e2fsck ends with %d: %s", code, shorten(strings.Join(faults, "; ")))
@@ -78,6 +91,26 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 		v = v.add(more)
 	}
 	return v, nil
+}
+
+// mendSuper does to a file system without a whole superblock what the device does before it mounts one, and reports whether there
+// was something to do.
+func mendSuper(ctx context.Context, file string) (torn bool, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // only read
+	found, err := fsck.Look(f, "ext4")
+	if err != nil || !found.Blank {
+		return false, err
+	}
+	host := func(ctx context.Context, argv []string) (int, string, error) {
+		out, code, err := run(ctx, filepath.Base(argv[0]), argv[1:]...)
+		return code, out, err
+	}
+	_, err = fsck.Repair(ctx, host, found, "ext4", file)
+	return true, err
 }
 
 // read takes the files out.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,7 +18,6 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// need fails in CI, and skips elsewhere, if a program is missing.
 // A line is one entry of a log that a test writes.
 type line struct {
 	flags  uint64
@@ -435,7 +435,7 @@ func TestExt4JudgeFindsDamage(t *testing.T) {
 	if err := os.WriteFile(note, []byte("  text\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", file}, {"debugfs", "-w", "-R", "write " + note + " note", file}} {
+	for _, args := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-g", "1024", "-O", "metadata_csum", file}, {"debugfs", "-w", "-R", "write " + note + " note", file}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%q: %v: %s", args, err, out)
 		}
@@ -445,11 +445,35 @@ func TestExt4JudgeFindsDamage(t *testing.T) {
 	if err != nil || v.Bad != "" || v.Class != "clean" || v.Facts["note"] != "text" || len(v.Facts) != 2 || v.Facts[factFileSystem("resin-state")] != fmt.Sprint(8<<20) {
 		t.Errorf("a sound file system: %+v, %v", v, err)
 	}
+	tear(t, file)
+	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "superblock from its copy, clean" || v.Facts["note"] != "text" {
+		t.Errorf("a superblock of which one sector is older: %+v, %v", v, err)
+	}
 	if out, err := exec.Command("debugfs", "-w", "-R", "clri /note", file).CombinedOutput(); err != nil {
 		t.Fatalf("debugfs: %v: %s", err, out)
 	}
 	if v, err := x.Judge(t.Context(), file); err != nil || v.Class != "damaged" || v.Bad == "" {
 		t.Errorf("a file without an inode: %+v, %v", v, err)
+	}
+	if err := os.Truncate(file, 4<<20); err != nil { // and with it the copy
+		t.Fatal(err)
+	}
+	tear(t, file)
+	if v, err := x.Judge(t.Context(), file); err != nil || v.Class != "damaged" || v.Bad == "" {
+		t.Errorf("no superblock is left: %+v, %v", v, err)
+	}
+}
+
+// tear changes the second sector of the superblock, in which its checksum lies.
+func tear(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte{1, 2, 3, 4}, 1024+0x3fc)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package ext4 owns what we read and change of an ext4 file system without e2fsprogs: its superblock, and what the kernel changes
 // while it is mounted.
 //
-// It never writes to the disk itself: the kernel does, through the journal, so that a power cut leaves the old or the new. Read
-// Super first.
+// Of a file system that is attached it never writes to the disk itself: the kernel does, through the journal, so that a power cut
+// leaves the old or the new. Of one that is not, Restore mends the superblock. Read Super first.
 package ext4
 
 import (
@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"unsafe"
@@ -36,8 +35,8 @@ var ErrNone = errors.New("no whole ext4 superblock")
 
 // Read reads the first superblock of a file system that begins at offset 0. The error wraps ErrNone if there is none.
 func Read(r io.ReaderAt) (Super, error) {
-	b := make([]byte, 1024)
-	if _, err := r.ReadAt(b, 1024); err != nil {
+	b := make([]byte, superSize)
+	if _, err := r.ReadAt(b, superAt); err != nil {
 		return Super{}, fmt.Errorf("read superblock: %w", err)
 	}
 	s, err := Parse(b)
@@ -57,18 +56,19 @@ const (
 	roMetadataCsum    = 0x400
 	roProject         = 0x2000
 	superMagic        = 0xef53
+	superAt           = 1024
+	superSize         = 1024
 	largestBlockShift = 6
 )
 
 // Parse decodes the 1024 bytes of a superblock.
 func Parse(b []byte) (Super, error) {
 	u16, u32 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32
-	if len(b) != 1024 || u16(b[0x38:]) != superMagic {
+	if len(b) != superSize || u16(b[0x38:]) != superMagic {
 		return Super{}, fmt.Errorf("%w: the magic number is missing", ErrNone)
 	}
 	incompat, readOnly := u32(b[0x60:]), u32(b[0x64:])
-	// The kernel's crc32c begins with all ones and is not inverted at the end, as Go's is.
-	if readOnly&roMetadataCsum != 0 && ^crc32.Checksum(b[:0x3fc], crc32.MakeTable(crc32.Castagnoli)) != u32(b[0x3fc:]) {
+	if readOnly&roMetadataCsum != 0 && checksum(b) != u32(b[0x3fc:]) {
 		return Super{}, fmt.Errorf("%w: the checksum is wrong", ErrNone)
 	}
 	shift := u32(b[0x18:])

@@ -1,8 +1,8 @@
 // Package fsck owns when a file system is repaired before it is mounted, with what, and what becomes of one that cannot be.
 //
 // It looks at a few bytes first, so that a sound file system costs nothing: a journal is replayed by the kernel. It never
-// formats anything but the state partition, and that only when its content has been put aside. It forks nothing itself: Run is
-// given to it. Read Repair first.
+// formats anything but the state partition, and that only when its content has been put aside. What it writes itself is a superblock that a
+// cut has torn (mounts/ext4). It forks nothing itself: Run is given to it. Read Repair first.
 package fsck
 
 import (
@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 
 	"resinos/mounts/ext4"
@@ -27,8 +29,9 @@ type Run func(ctx context.Context, argv []string) (status int, output string, er
 
 // Finding is what the first bytes of a file system say.
 type Finding struct {
-	Why   string // it is to be repaired; empty: it is sound
-	Blank bool   // and there is no whole superblock to begin with
+	Why   string    // it is to be repaired; empty: it is sound
+	Blank bool      // and there is no whole superblock to begin with
+	Copy  ext4.Copy // but a copy of it, if this is not zero
 }
 
 // Look judges what lies on a partition by the file system that belongs there: "ext4" or "vfat". The error is the disk's.
@@ -39,7 +42,9 @@ func Look(r io.ReaderAt, kind string) (Finding, error) {
 	s, err := ext4.Read(r)
 	switch {
 	case errors.Is(err, ext4.ErrNone):
-		return Finding{Why: err.Error(), Blank: true}, nil
+		found := Finding{Why: err.Error(), Blank: true}
+		found.Copy, _ = ext4.FindCopy(r)
+		return found, nil
 	case err != nil:
 		return Finding{}, err
 	case s.Damaged:
@@ -72,13 +77,18 @@ func lookFAT(r io.ReaderAt) (Finding, error) {
 	return Finding{}, nil
 }
 
-// Plan lists the commands that repair a file system, mildest first: the next one is for when the one before did not do.
-func Plan(kind, node string) [][]string {
+// Plan lists the commands that repair what was found, mildest first: the next one is for when the one before did not do.
+func Plan(found Finding, kind, node string) [][]string {
 	if kind == "vfat" {
 		return [][]string{{FsckFAT, "-a", "-w", node}, {FsckFAT, "-y", "-w", node}}
 	}
 	// -f: the fault may be none that a look at the superblock's flags would find again.
-	return [][]string{{E2fsck, "-p", "-f", node}, {E2fsck, "-y", "-f", node}}
+	rest := []string{"-f"}
+	if found.Copy != (ext4.Copy{}) {
+		rest = append(rest, "-b", strconv.FormatInt(found.Copy.Block, 10), "-B", strconv.FormatInt(found.Copy.BlockSize, 10))
+	}
+	rest = append(rest, node)
+	return [][]string{append([]string{E2fsck, "-p"}, rest...), append([]string{E2fsck, "-y"}, rest...)}
 }
 
 // ErrBeyond is wrapped by the error for a file system that no program could repair. That a program is missing, was killed, or does not
@@ -88,8 +98,17 @@ var ErrBeyond = errors.New("it is beyond repair")
 // Repair runs the commands of the plan for what was found until one leaves the file system whole. said is for the log.
 func Repair(ctx context.Context, run Run, found Finding, kind, node string) (said string, err error) {
 	var all []string
+	if found.Copy != (ext4.Copy{}) {
+		how, err := restore(node, found.Copy)
+		if err == nil {
+			found.Blank, found.Copy = false, ext4.Copy{}
+		} else {
+			how = err.Error()
+		}
+		all = append(all, how)
+	}
 	judged := true
-	for _, argv := range Plan(kind, node) {
+	for _, argv := range Plan(found, kind, node) {
 		status, output, err := untilStill(ctx, run, kind, argv)
 		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
 		if err != nil {
@@ -106,6 +125,19 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		return strings.Join(all, "; "), fmt.Errorf("repair %s: it cannot be judged (%s)", node, all[len(all)-1])
 	}
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
+}
+
+// restore mends the superblock with its copy.
+func restore(node string, c ext4.Copy) (said string, err error) {
+	f, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // what counts is on the disk with Sync
+	if said, err = ext4.Restore(f, c); err != nil {
+		return "", err
+	}
+	return said, f.Sync()
 }
 
 // untilStill runs a command of fsck.fat again as long as it changes something: what it does to one file can break another. Of an empty

@@ -15,7 +15,6 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// need finds a program of the host.
 // hostRun runs the host's program of the same name.
 func hostRun(t *testing.T) Run {
 	return func(ctx context.Context, argv []string) (int, string, error) {
@@ -36,8 +35,8 @@ func tool(t *testing.T, name string, args ...string) {
 	}
 }
 
-// newExt4 is a file with an ext4 of so many MiB, with one file in it.
-func newExt4(t *testing.T, mib int64) string {
+// newExt4 is a file with an ext4 of so many MiB, with one file in it. more goes to mke2fs.
+func newExt4(t *testing.T, mib int64, more ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "fs.img")
 	f, err := os.Create(file)
@@ -51,7 +50,7 @@ func newExt4(t *testing.T, mib int64) string {
 	if err := os.WriteFile(hello, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed", file)
+	tool(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed"}, append(more, file)...)...)
 	tool(t, "debugfs", "-w", "-R", "write "+hello+" hello", file)
 	return file
 }
@@ -88,16 +87,24 @@ func TestExt4(t *testing.T) {
 		damage func(t *testing.T, file string)
 		why    string
 		beyond bool
+		more   []string
 	}{
-		"sound":             {8, func(*testing.T, string) {}, "", false},
-		"marked":            {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "set_super_value state 2", file) }, "found a fault", false},
-		"journal to replay": {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file) }, "", false},
-		"torn superblock":   {160, func(t *testing.T, file string) { change(t, file, 1024+300, bytes.Repeat([]byte{7}, 200)) }, "checksum", false},
-		"head wiped":        {160, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false},
-		"no copy left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 4<<20)) }, "magic", true},
+		"sound":             {8, func(*testing.T, string) {}, "", false, nil},
+		"marked":            {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "set_super_value state 2", file) }, "found a fault", false, nil},
+		"journal to replay": {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file) }, "", false, nil},
+		"torn superblock":   {160, func(t *testing.T, file string) { change(t, file, 1024+300, bytes.Repeat([]byte{7}, 200)) }, "checksum", false, nil},
+		"head wiped":        {160, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, nil},
+		"no copy left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 4<<20)) }, "magic", true, nil},
+		// As the state of an image: half of it is a group, so that there is a copy. A cut between two sectors leaves the old checksum.
+		"torn, small groups":  {64, func(t *testing.T, file string) { change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4}) }, "checksum", false, []string{"-g", "8192"}},
+		"wiped, small groups": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, []string{"-g", "8192"}},
+		"torn, not unmounted": {64, func(t *testing.T, file string) {
+			tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file)
+			change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4})
+		}, "checksum", false, []string{"-g", "8192"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := newExt4(t, tt.mib)
+			file := newExt4(t, tt.mib, tt.more...)
 			tt.damage(t, file)
 			found := look(t, file, "ext4")
 			if found.Why == "" != (tt.why == "") || !strings.Contains(found.Why, tt.why) {
@@ -112,6 +119,13 @@ func TestExt4(t *testing.T) {
 			}
 			if err == nil && look(t, file, "ext4").Why != "" {
 				t.Errorf("after the repair (%s): %+v", said, look(t, file, "ext4"))
+			}
+			if err == nil {
+				tool(t, "e2fsck", "-f", "-n", file)
+				tool(t, "debugfs", "-R", "dump hello "+file+".hello", file)
+				if got, err := os.ReadFile(file + ".hello"); string(got) != "hello" {
+					t.Errorf("the file is %q (%v)", got, err)
+				}
 			}
 		})
 	}

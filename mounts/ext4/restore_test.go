@@ -1,0 +1,144 @@
+package ext4
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"resinos/mounts/testenv"
+)
+
+// content is a new file system of so many MiB.
+func content(t *testing.T, mib int64, more ...string) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "fs")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, mib<<20); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum"}, append(more, file)...)
+	if out, err := exec.Command(testenv.NeedProgram(t, "mke2fs"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestFindCopy(t *testing.T) {
+	small := content(t, 64, "-g", "8192")
+	odd := content(t, 64, "-g", "4096")
+	same := func(b []byte) []byte { return bytes.Clone(b) }
+	wiped := func(b []byte) []byte { return append(make([]byte, 8192), b[8192:]...) }
+	torn := func(b []byte) []byte { b = bytes.Clone(b); b[1024+0x3fc] ^= 1; return b }
+	elsewhere := func(b []byte) []byte { // the copy of another file system, whose groups were smaller
+		b = bytes.Clone(b)
+		copy(b[8192*4096:], b[4096*4096:][:1024])
+		return b
+	}
+	second := func(b []byte) []byte { b = torn(b); b[8192*4096+9] ^= 1; return b }
+	for name, tt := range map[string]struct {
+		disk []byte
+		want int64
+	}{
+		"whole":                                {same(small), 8192},
+		"torn":                                 {torn(small), 8192},
+		"wiped":                                {wiped(small), 8192},
+		"both are torn":                        {second(small), 0},
+		"groups of mke2fs's own size":          {torn(content(t, 160)), 32768},
+		"one group":                            {torn(content(t, 64)), 0},
+		"groups of no size of ours":            {torn(odd), 4096},
+		"and nothing says how large they were": {wiped(odd), 0},
+		"a copy that belongs elsewhere":        {wiped(elsewhere(odd)), 0},
+		"too short":                            {small[:2048], 0},
+		"empty":                                {nil, 0},
+	} {
+		c, found := FindCopy(bytes.NewReader(tt.disk))
+		if c.Block != tt.want || found != (tt.want != 0) || found && c.BlockSize != 4096 {
+			t.Errorf("%s: FindCopy = %+v, %t, want block %d", name, c, found, tt.want)
+		}
+	}
+}
+
+// memory is a disk.
+type memory []byte
+
+func (m memory) ReadAt(b []byte, at int64) (int, error) { return bytes.NewReader(m).ReadAt(b, at) }
+
+func (m memory) WriteAt(b []byte, at int64) (int, error) { return copy(m[at:], b), nil }
+
+func TestRestore(t *testing.T) {
+	sound := content(t, 64, "-g", "8192")
+	c := Copy{Block: 8192, BlockSize: 4096}
+	for name, tt := range map[string]struct {
+		damage func(b []byte)
+		said   string // what Restore says
+		same   bool   // and then all is as before the damage
+	}{
+		"checksum":                       {func(b []byte) { b[superAt+0x3fc] ^= 1 }, "torn", true},
+		"a newer first sector":           {func(b []byte) { b[superAt+0x34]++; b[superAt+0x60] |= incompatRecover }, "torn", false},
+		"an older second sector":         {func(b []byte) { clear(b[superAt+0x270+4:][:100]); b[superAt+0x3fd] ^= 9 }, "torn", false},
+		"growth":                         {func(b []byte) { b[superAt+0x05] += 0x20 }, "torn", false},
+		"a larger group":                 {func(b []byte) { b[superAt+0x21] ^= 0x10 }, "was lost", false},
+		"another feature":                {func(b []byte) { b[superAt+0x60] ^= 0x80 }, "was lost", false},
+		"fewer blocks than the copy has": {func(b []byte) { b[superAt+0x05]-- }, "was lost", false},
+		"wiped":                          {func(b []byte) { clear(b[:4096]) }, "was lost", false},
+		"wiped with the descriptors":     {func(b []byte) { clear(b[:8192]) }, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := memory(bytes.Clone(sound))
+			tt.damage(disk)
+			damaged := bytes.Clone(disk)
+			said, err := Restore(disk, c)
+			if tt.said == "" {
+				if !errors.Is(err, ErrNone) || !bytes.Equal(disk, damaged) {
+					t.Errorf("Restore = %q, %v, changed %t", said, err, !bytes.Equal(disk, damaged))
+				}
+				return
+			}
+			if err != nil || !strings.Contains(said, tt.said) {
+				t.Fatalf("Restore = %q, %v, want %q", said, err, tt.said)
+			}
+			if _, err := Read(disk); err != nil {
+				t.Errorf("after Restore: %v", err)
+			}
+			if tt.same && !bytes.Equal(disk, sound) {
+				t.Error("more has changed than was damaged")
+			}
+			for name, cut := range map[string][2]int{"first": {0, 512}, "second": {512, 1024}} { // only one of the two sectors was written
+				half := memory(bytes.Clone(damaged))
+				copy(half[superAt+cut[0]:superAt+cut[1]], disk[superAt+cut[0]:])
+				if _, err := Read(half); err == nil {
+					continue // the other did not have to change
+				}
+				if _, err := Restore(half, c); err != nil {
+					t.Errorf("cut after the %s sector: %v", name, err)
+				} else if _, err := Read(half); err != nil {
+					t.Errorf("cut after the %s sector, and restored: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+func FuzzFindCopy(f *testing.F) {
+	b := make([]byte, 64<<10)
+	binary.LittleEndian.PutUint32(b[1024+0x20:], 8)
+	binary.LittleEndian.PutUint32(b[1024+0x18:], 2)
+	f.Add(b)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, found := FindCopy(bytes.NewReader(b)); found && (c.Block <= 0 || c.Block*c.BlockSize+superSize > int64(len(b))) {
+			t.Errorf("FindCopy = %+v in %d bytes", c, len(b))
+		}
+	})
+}
