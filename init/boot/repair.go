@@ -67,6 +67,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 		}
 		found.Why = err.Error()
 	}
+	found.Gently = p.label == disk.State // renewState keeps all that is there
 	s.log.Warn("file system needs a repair", "partition", p.label, "reason", found.Why)
 	ctx, cancel := context.WithTimeout(context.Background(), patience[p.label])
 	defer cancel()

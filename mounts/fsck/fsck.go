@@ -32,6 +32,10 @@ type Finding struct {
 	Why   string    // it is to be repaired; empty: it is sound
 	Blank bool      // and there is no whole superblock to begin with
 	Copy  ext4.Copy // but a copy of it, if this is not zero
+
+	// The caller has better to do than to have a program make what it can of little: where not even the superblock can be restored,
+	// only what loses nothing is tried.
+	Gently bool
 }
 
 // Look judges what lies on a partition by the file system that belongs there: "ext4" or "vfat". The error is the disk's.
@@ -88,7 +92,11 @@ func Plan(found Finding, kind, node string) [][]string {
 		rest = append(rest, "-b", strconv.FormatInt(found.Copy.Block, 10), "-B", strconv.FormatInt(found.Copy.BlockSize, 10))
 	}
 	rest = append(rest, node)
-	return [][]string{append([]string{E2fsck, "-p"}, rest...), append([]string{E2fsck, "-y"}, rest...)}
+	mild, strong := append([]string{E2fsck, "-p"}, rest...), append([]string{E2fsck, "-y"}, rest...)
+	if found.Blank && found.Gently {
+		return [][]string{mild}
+	}
+	return [][]string{mild, strong}
 }
 
 // ErrBeyond is wrapped by the error for a file system that no program could repair. That a program is missing, was killed, or does not

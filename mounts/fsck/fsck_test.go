@@ -98,6 +98,7 @@ func TestExt4(t *testing.T) {
 		// As the state of an image: half of it is a group, so that there is a copy. A cut between two sectors leaves the old checksum.
 		"torn, small groups":  {64, func(t *testing.T, file string) { change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4}) }, "checksum", false, []string{"-g", "8192"}},
 		"wiped, small groups": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, []string{"-g", "8192"}},
+		"no inodes left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 5<<20)) }, "magic", true, []string{"-g", "8192"}},
 		"torn, not unmounted": {64, func(t *testing.T, file string) {
 			tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file)
 			change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4})
@@ -113,6 +114,7 @@ func TestExt4(t *testing.T) {
 			if tt.why == "" {
 				return
 			}
+			found.Gently = true
 			said, err := Repair(t.Context(), hostRun(t), found, "ext4", file)
 			if errors.Is(err, ErrBeyond) != tt.beyond || (err != nil) != tt.beyond {
 				t.Fatalf("Repair = %q, %v", said, err)
@@ -129,6 +131,17 @@ func TestExt4(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGently: of a file system that nobody can set aside, what can be had is made of what is left.
+func TestGently(t *testing.T) {
+	file := newExt4(t, 64, "-g", "8192")
+	change(t, file, 0, make([]byte, 5<<20))
+	found := look(t, file, "ext4")
+	if said, err := Repair(t.Context(), hostRun(t), found, "ext4", file); err != nil || !strings.Contains(said, "e2fsck -y -f -b 8192 -B 4096") {
+		t.Fatalf("Repair = %q, %v", said, err)
+	}
+	tool(t, "e2fsck", "-f", "-n", file)
 }
 
 func TestFAT(t *testing.T) {
