@@ -91,7 +91,7 @@ func checkCommand() *cobra.Command {
 	}
 	c.Flags().Uint64Var(&seed, "seed", 1, "of the dice that choose parts of long epochs")
 	c.Flags().BoolVar(&good, "good", false, "without --section: all but the careless workload, whose states are to be bad")
-	c.Flags().BoolVar(&thorough, "thorough", false, "try every loss and every tear: takes an hour instead of minutes")
+	c.Flags().BoolVar(&thorough, "thorough", false, "try every loss and every tear: takes four times as long")
 	c.Flags().StringSliceVar(&o.Sections, "section", nil, "look at these sections only")
 	c.Flags().IntVar(&o.Workers, "workers", 0, "judges at work at once (0: one for each processor)")
 	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(), "folder for the disk that states are made on, best in RAM")
