@@ -27,6 +27,7 @@ var rules = []rule{
 	{"names", "files and symbols named in comments and docs exist", deadNames},
 	{"modules", "every module has its reason in docs/DEPENDENCIES.md", modules},
 	{"tests", "no test is skipped without saying what it lacks, and none by its own decision", silentSkips},
+	{"sizes", "the tree has no large files", sizes},
 	{"budgets", "binaries and images keep to .ci/budgets.txt", budgets},
 }
 
