@@ -78,6 +78,10 @@ func (x Ext4) format(ctx context.Context, name string) error {
 	return err
 }
 
+// Key is what decides of the bytes that Write makes, besides the tree: for caches. With the command line a change of the code that
+// makes it counts too.
+func (x Ext4) Key() string { return fmt.Sprintf("%+v %q", x, x.arguments()) }
+
 // arguments is the mke2fs command line without the file.
 func (x Ext4) arguments() []string {
 	extended := "root_owner=0:0,hash_seed=" + x.UUID + ",lazy_itable_init=0,lazy_journal_init=0,nodiscard"

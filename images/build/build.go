@@ -265,8 +265,7 @@ func (b *builder) fileSystem(ctx context.Context, part layout.Partition, tree *a
 		return x.Write(ctx, name, tree)
 	}
 	// The UUID stands for the content; the rest of what decides is here.
-	x := b.ext4(part.Label, part.Size)
-	key := fmt.Sprintf("%+v %s %s", x, part.UUID, part.FileSystem)
+	key := fmt.Sprintf("%s %s %s", b.ext4(part.Label, part.Size).Key(), part.UUID, part.FileSystem)
 	return b.file(ctx, part.Label, "fs.img", key, write)
 }
 

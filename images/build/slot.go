@@ -95,7 +95,7 @@ func (b *builder) blankState(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return b.file(ctx, "blank-state", "state.ext4", fmt.Sprintf("%s %+v", digest, x), func(ctx context.Context, name string) error {
+	return b.file(ctx, "blank-state", "state.ext4", digest+" "+x.Key(), func(ctx context.Context, name string) error {
 		return x.Write(ctx, name, tree)
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"resinos/mounts/fsck"
+	"resinos/mounts/ext4"
 )
 
 // An Ext4 judges a file system as the device's own start does: a superblock that a cut has torn is taken from its copy, the journal is
@@ -36,8 +36,8 @@ var expected = []string{"recovering journal", "Clearing orphaned inode", "Pass "
 
 // Judge checks the file system. Exit codes of e2fsck: 1 is repaired, 2 wants a reboot, 4 and more are faults left.
 func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
-	torn, err := mendSuper(ctx, file)
-	if errors.Is(err, fsck.ErrBeyond) {
+	torn, err := mendSuper(file)
+	if errors.Is(err, ext4.ErrNone) {
 		return Verdict{Class: "damaged", Bad: err.Error(), Facts: map[string]string{}}, nil
 	}
 	if err != nil {
@@ -93,23 +93,22 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 	return v, nil
 }
 
-// mendSuper does to a file system without a whole superblock what the device does before it mounts one, and reports whether there
-// was something to do.
-func mendSuper(ctx context.Context, file string) (torn bool, err error) {
-	f, err := os.Open(file)
+// mendSuper does to a file system without a whole superblock what the device does before it lets e2fsck have it, and reports whether
+// there was something to do. The error wraps ext4.ErrNone if there was and it could not be done.
+func mendSuper(file string) (torn bool, err error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
 	}
-	defer f.Close() // only read
-	found, err := fsck.Look(f, "ext4")
-	if err != nil || !found.Blank {
+	defer f.Close() // of a scratch file nothing has to last
+	if _, err = ext4.Read(f); !errors.Is(err, ext4.ErrNone) {
 		return false, err
 	}
-	host := func(ctx context.Context, argv []string) (int, string, error) {
-		out, code, err := run(ctx, filepath.Base(argv[0]), argv[1:]...)
-		return code, out, err
+	c, found := ext4.FindCopy(f)
+	if !found {
+		return true, fmt.Errorf("%w, and no copy of it", err)
 	}
-	_, err = fsck.Repair(ctx, host, found, "ext4", file)
+	_, err = ext4.Restore(f, c)
 	return true, err
 }
 
