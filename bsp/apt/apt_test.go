@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"resinos/bsp/boards"
 	"resinos/bsp/deb/debtest"
 	"resinos/bsp/lock"
+	"resinos/mounts/testenv"
 )
 
 // mirror is a Debian archive on disk, signed by a key of its own.
@@ -37,11 +37,7 @@ type pkg struct{ name, version, arch, extra, content string }
 
 func newMirror(t *testing.T) *mirror {
 	t.Helper()
-	for _, program := range []string{"apt-get", "gpgv"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("no %s on this host", program)
-		}
-	}
+	testenv.NeedPrograms(t, "apt-get", "gpgv")
 	key, err := openpgp.NewEntity("test", "", "test@localhost", &packet.Config{DefaultHash: crypto.SHA256, RSABits: 2048})
 	if err != nil {
 		t.Fatal(err)

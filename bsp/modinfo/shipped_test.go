@@ -30,7 +30,7 @@ const mostRoot = 55 * disk.MiB
 // dependencies, indexed. The cache is the builder's own, so that each package is downloaded once.
 func TestShippedBoards(t *testing.T) {
 	if testing.Short() {
-		t.Skip("fetches packages: not in -short")
+		t.Skip("-short: fetches packages")
 	}
 	for _, name := range boards.Names() {
 		t.Run(name, func(t *testing.T) {

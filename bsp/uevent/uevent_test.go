@@ -174,7 +174,7 @@ func TestNodesAndModes(t *testing.T) {
 	testenv.NeedRoot(t, "device nodes and uevents")
 	dev := t.TempDir()
 	if err := makeNodes(dev, []kmod.Node{{Name: "net/tun", Major: 10, Minor: 200}, {Name: "loop-control", Major: 10, Minor: 237}}); err != nil {
-		t.Skipf("this file system takes no device nodes: %v", err)
+		testenv.Lacking(t, "a file system that takes device nodes: %v", err)
 	}
 	if err := makeNodes(dev, []kmod.Node{{Name: "net/tun", Major: 10, Minor: 200}}); err != nil {
 		t.Errorf("makeNodes twice: %v", err)
@@ -204,7 +204,7 @@ func ownNamespace(t *testing.T) {
 	testenv.NeedRoot(t, "device nodes and uevents")
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("no network namespace: %v", err)
+		testenv.Lacking(t, "a network namespace: %v", err)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestListenerHearsOnlyTheKernel(t *testing.T) {
 	}
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uevent0"}}
 	if err := netlink.LinkAdd(bridge); err != nil {
-		t.Skipf("this kernel has no bridge: %v", err)
+		testenv.Lacking(t, "a kernel with bridges: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -273,7 +273,7 @@ func TestListenerReportsLoss(t *testing.T) {
 	for range 10 {
 		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uevent0"}}
 		if err := netlink.LinkAdd(bridge); err != nil {
-			t.Skipf("this kernel has no bridge: %v", err)
+			testenv.Lacking(t, "a kernel with bridges: %v", err)
 		}
 		if err := netlink.LinkDel(bridge); err != nil {
 			t.Fatal(err)
@@ -313,11 +313,9 @@ func TestPatientlyGivesWayAndComesBack(t *testing.T) {
 		}
 		return 20 - raw
 	}
+	testenv.NeedRoot(t, "a priority that is raised again")
 	before, during := nice(), 0
 	patiently(func() { during = nice() })
-	if os.Getuid() != 0 {
-		t.Skip("needs root: only root may raise a priority again")
-	}
 	if during != patience || nice() != before {
 		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during, nice(), patience)
 	}

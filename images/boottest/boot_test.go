@@ -141,7 +141,7 @@ func (i images) options(name, variant string) (qemu.Options, error) {
 func openLab(t *testing.T) *Lab {
 	t.Helper()
 	if lacks := os.Getenv(lacksVariable); lacks != "" {
-		t.Skip(lacks)
+		testenv.Lacking(t, "%s", lacks)
 	}
 	lab, err := Open(t.Context())
 	if err != nil {

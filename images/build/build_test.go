@@ -375,7 +375,7 @@ func TestStorePrunes(t *testing.T) {
 func TestRealImagesAreIdentical(t *testing.T) {
 	needTools(t)
 	if testing.Short() {
-		t.Skip("short")
+		t.Skip("-short: builds two images")
 	}
 	const top = "../.."
 	pins, err := lock.Load("qemu-x86_64")

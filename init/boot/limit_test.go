@@ -2,12 +2,9 @@ package boot
 
 import (
 	"bytes"
-	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,20 +26,9 @@ func (bare) Load(name, _ string) error {
 // loopDisk makes an ext4 in a file, and a block device of that.
 func loopDisk(t *testing.T, more ...string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "fs")
-	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 64<<20)); err != nil {
-		t.Fatal(err)
-	}
-	run := func(name string, args ...string) string {
-		t.Helper()
-		out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput()
-		if err != nil {
-			testenv.Lacking(t, "%s: %v: %s", name, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	run("mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096"}, append(more, file)...)...)
-	loop := run("losetup", "--find", "--show", file)
+	file := testenv.Disk(t, 64)
+	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096"}, append(more, file)...)...)
+	loop := testenv.Run(t, "losetup", "--find", "--show", file)
 	t.Cleanup(func() { _ = exec.Command("losetup", "--detach", loop).Run() })
 	return loop
 }

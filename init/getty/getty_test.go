@@ -50,7 +50,7 @@ func terminal(t *testing.T) (far *os.File, device string) {
 	t.Helper()
 	far, near, err := pty.Open()
 	if err != nil {
-		t.Skipf("needs a pseudo terminal: %v", err)
+		testenv.Lacking(t, "a pseudo terminal: %v", err)
 	}
 	// While near is open the far end sees no hangup between two shells.
 	t.Cleanup(func() { far.Close(); near.Close() })

@@ -12,6 +12,7 @@ import (
 
 	"resinos/mounts/atomicfile"
 	"resinos/mounts/atomicfile/atomicfiletest"
+	"resinos/mounts/testenv"
 )
 
 func TestWriteSurvivesCutAtEveryStep(t *testing.T) {
@@ -61,12 +62,10 @@ func TestWriteDoesNotFollowLink(t *testing.T) {
 }
 
 func TestWriteOnFullDiskKeepsOldFile(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to mount a small tmpfs")
-	}
+	testenv.NeedRoot(t, "a small tmpfs")
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("needs mount: %v", err)
+		t.Fatal(err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	path := filepath.Join(dir, "state")

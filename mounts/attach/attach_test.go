@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -175,9 +174,7 @@ func TestLoopAttachesReadOnlyAndFrees(t *testing.T) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "image")
-	if out, err := exec.Command(testenv.NeedProgram(t, "mke2fs"), "-q", "-t", "ext4", file, "4M").CombinedOutput(); err != nil {
-		t.Fatalf("mke2fs: %v\n%s", err, out)
-	}
+	testenv.Run(t, "mke2fs", "-q", "-t", "ext4", file, "4M")
 	node, handle, err := Loop(file)
 	if err != nil {
 		t.Fatal(err)

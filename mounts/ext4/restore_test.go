@@ -5,28 +5,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"resinos/mounts/testenv"
 )
 
-// content is a new file system of so many MiB.
+// content is what mke2fs makes of a disk of so many MiB. An -O among more takes the place of the one here.
 func content(t *testing.T, mib int64, more ...string) []byte {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "fs")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, mib<<20); err != nil {
-		t.Fatal(err)
-	}
-	args := append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum"}, append(more, file)...)
-	if out, err := exec.Command(testenv.NeedProgram(t, "mke2fs"), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	file := testenv.Disk(t, mib)
+	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum"}, append(more, file)...)...)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

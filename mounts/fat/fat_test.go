@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"resinos/mounts/fat/fattest"
+	"resinos/mounts/testenv"
 )
 
 func shared(t *testing.T, file string) (string, bool) {
@@ -29,7 +30,7 @@ func shared(t *testing.T, file string) (string, bool) {
 func fill(t *testing.T, file string) {
 	t.Helper()
 	for _, folder := range []string{"deep", "deep/er"} {
-		fattest.Tool(t, "mmd", "-i", file, "::"+folder)
+		testenv.Run(t, "mmd", "-i", file, "::"+folder)
 	}
 	for n := range 40 {
 		fattest.Copy(t, file, fmt.Sprintf("deep/er/a file with a long name %d", n), strings.Repeat("x", 3000))

@@ -28,30 +28,16 @@ func hostRun(t *testing.T) Run {
 	}
 }
 
-func tool(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
 // newExt4 is a file with an ext4 of so many MiB, with one file in it. more goes to mke2fs.
 func newExt4(t *testing.T, mib int64, more ...string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "fs.img")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(mib<<20), f.Close()); err != nil {
-		t.Fatal(err)
-	}
+	file := testenv.Disk(t, mib)
 	hello := filepath.Join(t.TempDir(), "hello")
 	if err := os.WriteFile(hello, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed"}, append(more, file)...)...)
-	tool(t, "debugfs", "-w", "-R", "write "+hello+" hello", file)
+	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed"}, append(more, file)...)...)
+	testenv.Run(t, "debugfs", "-w", "-R", "write "+hello+" hello", file)
 	return file
 }
 
@@ -89,9 +75,11 @@ func TestExt4(t *testing.T) {
 		beyond bool
 		more   []string
 	}{
-		"sound":             {8, func(*testing.T, string) {}, "", false, nil},
-		"marked":            {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "set_super_value state 2", file) }, "found a fault", false, nil},
-		"journal to replay": {8, func(t *testing.T, file string) { tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file) }, "", false, nil},
+		"sound": {8, func(*testing.T, string) {}, "", false, nil},
+		"marked": {8, func(t *testing.T, file string) {
+			testenv.Run(t, "debugfs", "-w", "-R", "set_super_value state 2", file)
+		}, "found a fault", false, nil},
+		"journal to replay": {8, func(t *testing.T, file string) { testenv.Run(t, "debugfs", "-w", "-R", "feature needs_recovery", file) }, "", false, nil},
 		"torn superblock":   {160, func(t *testing.T, file string) { change(t, file, 1024+300, bytes.Repeat([]byte{7}, 200)) }, "checksum", false, nil},
 		"head wiped":        {160, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, nil},
 		"no copy left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 4<<20)) }, "magic", true, nil},
@@ -100,7 +88,7 @@ func TestExt4(t *testing.T) {
 		"wiped, small groups": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, []string{"-g", "8192"}},
 		"no inodes left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 5<<20)) }, "magic", true, []string{"-g", "8192"}},
 		"torn, not unmounted": {64, func(t *testing.T, file string) {
-			tool(t, "debugfs", "-w", "-R", "feature needs_recovery", file)
+			testenv.Run(t, "debugfs", "-w", "-R", "feature needs_recovery", file)
 			change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4})
 		}, "checksum", false, []string{"-g", "8192"}},
 	} {
@@ -123,8 +111,8 @@ func TestExt4(t *testing.T) {
 				t.Errorf("after the repair (%s): %+v", said, look(t, file, "ext4"))
 			}
 			if err == nil {
-				tool(t, "e2fsck", "-f", "-n", file)
-				tool(t, "debugfs", "-R", "dump hello "+file+".hello", file)
+				testenv.Run(t, "e2fsck", "-f", "-n", file)
+				testenv.Run(t, "debugfs", "-R", "dump hello "+file+".hello", file)
 				if got, err := os.ReadFile(file + ".hello"); string(got) != "hello" {
 					t.Errorf("the file is %q (%v)", got, err)
 				}
@@ -141,19 +129,11 @@ func TestGently(t *testing.T) {
 	if said, err := Repair(t.Context(), hostRun(t), found, "ext4", file); err != nil || !strings.Contains(said, "e2fsck -y -f -b 8192 -B 4096") {
 		t.Fatalf("Repair = %q, %v", said, err)
 	}
-	tool(t, "e2fsck", "-f", "-n", file)
+	testenv.Run(t, "e2fsck", "-f", "-n", file)
 }
 
 func TestFAT(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "boot.img")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(40<<20), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	tool(t, "mkfs.vfat", "-F", "32", "-s", "1", file)
+	file := fattest.New(t, 40, "32")
 	if found := look(t, file, "vfat"); found.Why != "" {
 		t.Errorf("a new FAT: %+v", found)
 	}
@@ -179,7 +159,7 @@ func TestFAT(t *testing.T) {
 	if found := look(t, file, "vfat"); found.Why != "" {
 		t.Errorf("after the repair of two names: %+v", found)
 	}
-	tool(t, "fsck.vfat", "-n", file) // its exit code is 1 for anything to repair
+	testenv.Run(t, "fsck.vfat", "-n", file) // its exit code is 1 for anything to repair
 	change(t, file, 0, make([]byte, 4096))
 	if found := look(t, file, "vfat"); !found.Blank {
 		t.Errorf("a wiped FAT: %+v", found)
@@ -247,8 +227,8 @@ func TestSetAsideAndRebuild(t *testing.T) {
 	if err := Rebuild(disk, template); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "e2fsck", "-f", "-n", disk)
-	tool(t, "debugfs", "-R", "stat hello", disk)
+	testenv.Run(t, "e2fsck", "-f", "-n", disk)
+	testenv.Run(t, "debugfs", "-R", "stat hello", disk)
 	if err := Rebuild(node, template); err == nil || look(t, node, "ext4").Why == "" {
 		t.Errorf("a template larger than the partition is written: %v", err)
 	}
@@ -286,7 +266,7 @@ func TestRebuildCut(t *testing.T) {
 			if left < 3 {
 				t.Errorf("done after %d writes", left)
 			}
-			tool(t, "e2fsck", "-f", "-n", name)
+			testenv.Run(t, "e2fsck", "-f", "-n", name)
 			return
 		}
 		if left > 0 && !look(t, name, "ext4").Blank {

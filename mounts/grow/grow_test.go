@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,16 +28,6 @@ const (
 	imageNumber = "03020100"
 )
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	testenv.NeedRoot(t, "loop devices and mounts")
-	out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // bench is an image of 128 MiB on a larger disk, whose partitions are attached as on a device.
 type bench struct {
 	t      *testing.T
@@ -51,6 +40,7 @@ type bench struct {
 
 func newBench(t *testing.T, sector string, size int64, damage func(f *os.File)) *bench {
 	t.Helper()
+	testenv.NeedRoot(t, "loop devices and mounts")
 	b := &bench{t: t, file: filepath.Join(t.TempDir(), "disk.img"), dir: t.TempDir()}
 	f, err := os.Create(b.file)
 	if err != nil {
@@ -76,9 +66,9 @@ func newBench(t *testing.T, sector string, size int64, damage func(f *os.File)) 
 			t.Fatal(err)
 		}
 		if p.label == disk.Boot {
-			tool(t, "mkfs.vfat", "-F", "32", "-S", sector, "-s", "1", "-i", imageNumber, part)
+			testenv.Run(t, "mkfs.vfat", "-F", "32", "-S", sector, "-s", "1", "-i", imageNumber, part)
 		} else {
-			tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "2", "-U", imageUUID, "-O", "metadata_csum,metadata_csum_seed,64bit", "-E", "resize=268435456", part)
+			testenv.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "2", "-U", imageUUID, "-O", "metadata_csum,metadata_csum_seed,64bit", "-E", "resize=268435456", part)
 		}
 		text, err := os.ReadFile(part)
 		if err != nil {
@@ -95,8 +85,8 @@ func newBench(t *testing.T, sector string, size int64, damage func(f *os.File)) 
 		t.Fatal(err)
 	}
 	damage(f)
-	loop := tool(t, "losetup", "--find", "--show", "--sector-size", sector, b.file)
-	t.Cleanup(func() { tool(t, "losetup", "--detach", loop) }) // after the partitions are gone
+	loop := testenv.Run(t, "losetup", "--find", "--show", "--sector-size", sector, b.file)
+	t.Cleanup(func() { testenv.Run(t, "losetup", "--detach", loop) }) // after the partitions are gone
 	b.disk = filepath.Base(loop)
 	b.dev = t.TempDir()
 	b.makeNode(b.disk)
@@ -253,9 +243,9 @@ func (b *bench) size(number int) int64 {
 func (b *bench) check() {
 	b.t.Helper()
 	for n := 2; n <= 3; n++ {
-		tool(b.t, "e2fsck", "-f", "-n", b.node(n))
+		testenv.Run(b.t, "e2fsck", "-f", "-n", b.node(n))
 	}
-	tool(b.t, "fsck.vfat", "-n", b.node(1))
+	testenv.Run(b.t, "fsck.vfat", "-n", b.node(1))
 }
 
 func TestGrowWhileAttached(t *testing.T) {
@@ -312,7 +302,7 @@ func TestGrowWhileAttached(t *testing.T) {
 					t.Errorf("UUID %x, %v", s.UUID, err)
 				}
 			}
-			if text := tool(t, "blkid", "-p", "-s", "UUID", "-o", "value", b.node(1)); strings.EqualFold(text, "0302-0100") {
+			if text := testenv.Run(t, "blkid", "-p", "-s", "UUID", "-o", "value", b.node(1)); strings.EqualFold(text, "0302-0100") {
 				t.Errorf("the boot partition keeps the number %s", text)
 			}
 		})

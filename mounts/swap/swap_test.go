@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,15 +37,12 @@ func TestMake(t *testing.T) {
 
 // TestHeaderIsThatOfMkswap compares with mkswap(8), but for the UUID that it always makes.
 func TestHeaderIsThatOfMkswap(t *testing.T) {
-	mkswap := testenv.NeedProgram(t, "mkswap")
 	file := filepath.Join(t.TempDir(), "swap")
 	const size = 8 * disk.MiB
 	if err := os.WriteFile(file, make([]byte, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(mkswap, file).CombinedOutput(); err != nil {
-		t.Fatalf("mkswap: %v: %s", err, out)
-	}
+	testenv.Run(t, "mkswap", file)
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

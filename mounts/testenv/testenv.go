@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +38,7 @@ func NeedRoot(t testing.TB, why string) {
 
 // packages are the Debian packages of the programs that tests run.
 var packages = map[string]string{
-	"busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools",
+	"apt-get": "apt", "busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools", "gpgv": "gpgv",
 	"chronyd": "chrony", "dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools", "mkswap": "util-linux", "mmd": "mtools",
 	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs", "xz": "xz-utils",
 }
@@ -73,30 +74,66 @@ func lackingProgram(t testing.TB, name string) {
 	Lacking(t, "%s: apt-get install %s", name, packages[name])
 }
 
-// namespaceVariable marks the run that InNamespace starts.
-const namespaceVariable = "RESINOS_TESTENV_NAMESPACE"
+// Run runs a program of the host to its end and returns what it said, without space around. It has to end well.
+func Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(NeedProgram(t, name), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Disk is an empty disk of so many MiB, in a file that takes no room.
+func Disk(t testing.TB, mib int64) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, mib<<20); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
 
 // InNamespace runs the calling test again with mounts of its own, and reports whether this is that run. In the first run it tells of
 // the second as of this one, and the test returns.
 func InNamespace(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(namespaceVariable) != "" {
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
+	if !Again(t, syscall.CLONE_NEWNS) {
+		return false
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	return true
+}
+
+// againVariable marks the run that Again starts.
+const againVariable = "RESINOS_TESTENV_AGAIN"
+
+// Again runs the calling test again in namespaces of its own, as clone(2) names them, and reports whether this is that run. In the
+// first run it tells of the second as of this one, and the test returns.
+func Again(t *testing.T, namespaces uintptr) bool {
+	t.Helper()
+	if os.Getenv(againVariable) == t.Name() {
 		return true
 	}
-	NeedRoot(t, "a mount namespace")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	NeedRoot(t, "namespaces")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.count=1")
+	cmd.Env = append(os.Environ(), againVariable+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // Pdeathsig fires when the thread that started the child ends
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("in the namespace: %v\n%s", err, out)
+	switch {
+	case err != nil:
+		t.Fatalf("in the namespaces: %v\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP"):
+		t.Skipf("in the namespaces: %s", out)
 	}
-	if strings.Contains(string(out), "--- SKIP") {
-		t.Skip(string(out))
-	}
+	t.Logf("%s", out)
 	return false
 }
 

@@ -13,9 +13,7 @@ import (
 
 // BenchmarkLaunch tells what a launch costs: the device's binary as the applet, then busybox true, beside busybox true alone.
 func BenchmarkLaunch(b *testing.B) {
-	if os.Getenv(insideVariable) == "" {
-		b.Skip("needs root and busybox-static")
-	}
+	needRoot(b)
 	program := filepath.Join(b.TempDir(), "init")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "resinos/init")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -69,7 +69,7 @@ func enter() error {
 	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), insideVariable+"=1"))
 }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Getenv(insideVariable) != "" {
 		return

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/attach"
+	"resinos/mounts/testenv"
 	"resinos/services/logring"
 )
 
@@ -40,9 +41,7 @@ type cost struct {
 // BenchmarkFlash measures what keeping the log writes to a block device with an ext4 as on the device, when all that is dirty is
 // written out after each flush, as the kernel does within half a minute.
 func BenchmarkFlash(b *testing.B) {
-	if os.Getuid() != 0 {
-		b.Skip("needs root for a loop device")
-	}
+	testenv.NeedRoot(b, "a loop device")
 	for _, l := range loads {
 		b.Run(l.name, func(b *testing.B) {
 			for b.Loop() {

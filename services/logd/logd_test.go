@@ -736,7 +736,7 @@ func idleCost(t *testing.T, limit int) {
 	}
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", cmd.Process.Pid))
 	if err != nil {
-		t.Skipf("needs smaps_rollup: %v", err)
+		testenv.Lacking(t, "smaps_rollup: %v", err)
 	}
 	for line := range strings.Lines(string(rollup)) {
 		if strings.HasPrefix(line, "Rss") || strings.HasPrefix(line, "Private_Dirty") || strings.HasPrefix(line, "Anonymous") {

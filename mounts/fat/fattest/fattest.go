@@ -5,34 +5,17 @@ package fattest
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"resinos/mounts/testenv"
 )
 
-// Tool runs a program of the host; a test that has none is skipped.
-func Tool(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(testenv.NeedProgram(t, name), args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
 // New makes a file system of so many MiB, with 12, 16 or 32 bits.
 func New(t testing.TB, mib int64, bits string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "fat.img")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, mib<<20); err != nil {
-		t.Fatal(err)
-	}
-	Tool(t, "mkfs.vfat", "-F", bits, "-s", "1", file)
+	file := testenv.Disk(t, mib)
+	testenv.Run(t, "mkfs.vfat", "-F", bits, "-s", "1", file)
 	return file
 }
 
@@ -43,7 +26,7 @@ func Copy(t testing.TB, file, path, content string) {
 	if err := os.WriteFile(from, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	Tool(t, "mcopy", "-i", file, from, "::"+path)
+	testenv.Run(t, "mcopy", "-i", file, from, "::"+path)
 }
 
 // Cross has the entry of one file lead to the blocks of another. Both are given by their short names, 11 bytes as the disk has them.

@@ -10,11 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -24,36 +21,16 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// inside marks the process that Isolate started.
-const inside = "RESINOS_LINKTEST_INSIDE"
-
 // Isolate runs the calling test again in a child process with its own network, mount and process namespaces, and
 // returns true there. In the parent it reports the child's outcome as this test's own and returns false: the test
 // must then return. Without root it skips, and fails if CI is set.
 func Isolate(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(inside) == t.Name() {
-		settleIn(t)
-		return true
+	if !testenv.Again(t, unix.CLONE_NEWNET|unix.CLONE_NEWNS|unix.CLONE_NEWPID) {
+		return false
 	}
-	testenv.NeedRoot(t, "network namespaces")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.count=1")
-	cmd.Env = append(os.Environ(), inside+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
-		Pdeathsig:  unix.SIGKILL,
-	}
-	runtime.LockOSThread() // Pdeathsig fires when the thread that started the child ends
-	defer runtime.UnlockOSThread()
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	switch {
-	case err != nil:
-		t.Fatalf("isolated run: %v", err)
-	case strings.Contains(string(out), "--- SKIP"):
-		t.SkipNow()
-	}
-	return false
+	settleIn(t)
+	return true
 }
 
 // settleIn makes /proc and /sys speak of the new namespaces.
