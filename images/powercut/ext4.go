@@ -15,7 +15,7 @@ import (
 	"resinos/mounts/ext4"
 )
 
-// An Ext4 judges a file system as the device's own start does: a superblock that a cut has torn is taken from its copy, the journal is
+// An Ext4 judges a file system as the device's own start does: a superblock that a cut has torn is restored, the journal is
 // played back, then nothing but what a cut may leave (orphans of files that were being deleted) may be left to do. After that it
 // reads Files.
 type Ext4 struct {
@@ -68,7 +68,7 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 		words = []string{"clean"}
 	}
 	if torn {
-		words = slices.Insert(words, 0, "superblock from its copy")
+		words = slices.Insert(words, 0, "superblock restored")
 	}
 	v := Verdict{Class: strings.Join(words, ", "), Facts: map[string]string{}}
 	if code > 1 || len(faults) > 0 {

@@ -446,7 +446,7 @@ func TestExt4JudgeFindsDamage(t *testing.T) {
 		t.Errorf("a sound file system: %+v, %v", v, err)
 	}
 	tear(t, file)
-	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "superblock from its copy, clean" || v.Facts["note"] != "text" {
+	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "superblock restored, clean" || v.Facts["note"] != "text" {
 		t.Errorf("a superblock of which one sector is older: %+v, %v", v, err)
 	}
 	if out, err := exec.Command("debugfs", "-w", "-R", "clri /note", file).CombinedOutput(); err != nil {
