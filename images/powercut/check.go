@@ -142,17 +142,18 @@ func (c *checker) walk(folder string) error {
 			shown = is
 			return v.show(was, is)
 		}
-		if c.chosen(e) {
-			for _, one := range choices(c.log, i, e, c.Effort) {
-				if err := c.ctx.Err(); err != nil {
-					return context.Cause(c.ctx)
-				}
-				if err := show(one.pieces); err != nil {
-					return err
-				}
-				if err := c.note(seen{choice: one}, folder); err != nil {
-					return err
-				}
+		for _, one := range choices(c.log, i, e, c.Effort) {
+			if !c.recording.judged(c.Sections, e.Writes[0], one.cut) {
+				continue
+			}
+			if err := c.ctx.Err(); err != nil {
+				return context.Cause(c.ctx)
+			}
+			if err := show(one.pieces); err != nil {
+				return err
+			}
+			if err := c.note(seen{choice: one}, folder); err != nil {
+				return err
 			}
 		}
 		if err := show(choose(c.log, i, e, c.Effort, prefixState, len(e.Writes), 0).pieces); err != nil {
@@ -163,10 +164,6 @@ func (c *checker) walk(folder string) error {
 		}
 	}
 	return nil
-}
-
-func (c *checker) chosen(e Epoch) bool {
-	return len(c.Sections) == 0 || slices.Contains(c.Sections, c.recording.section(e.Writes[0]).Name)
 }
 
 // note records the state on the scratch disk, and has what is new in it judged.

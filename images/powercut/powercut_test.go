@@ -260,6 +260,34 @@ func TestLoadRecordingKnowsItsImage(t *testing.T) {
 	}
 }
 
+// TestJudgedByTheCut has epochs that reach over the borders of sections, where no flush came between.
+func TestJudgedByTheCut(t *testing.T) {
+	r := &Recording{Sections: []Section{{Name: "a"}, {Name: "careless", From: 10, Careless: true}, {Name: "b", From: 20}}}
+	for _, tt := range []struct {
+		names      []string
+		first, cut int
+		want       bool
+	}{
+		{nil, 5, 15, true},
+		{[]string{"a", "b"}, 5, 8, true},
+		{[]string{"a", "b"}, 5, 10, true}, // the power went before the careless write
+		{[]string{"a", "b"}, 5, 11, false},
+		{[]string{"a", "b"}, 12, 25, false},
+		{[]string{"a", "b"}, 5, 25, false},
+		{[]string{"a", "b"}, 20, 25, true},
+		{[]string{"a", "b"}, 19, 21, false},
+		{[]string{"a"}, 20, 25, false},
+		{[]string{"careless"}, 5, 10, false},
+		{[]string{"careless"}, 5, 11, true},
+		{[]string{"careless"}, 12, 20, true},
+		{[]string{"careless"}, 12, 25, false},
+	} {
+		if got := r.judged(tt.names, tt.first, tt.cut); got != tt.want {
+			t.Errorf("judged(%q, %d, %d) = %t, want %t", tt.names, tt.first, tt.cut, got, tt.want)
+		}
+	}
+}
+
 func TestPromises(t *testing.T) {
 	r := Recording{
 		Sections: []Section{{Name: "a", From: 0}, {Name: "b", From: 5, Free: true}},

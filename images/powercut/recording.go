@@ -102,6 +102,25 @@ func (r *Recording) section(entry int) Section {
 	return found
 }
 
+// sectionOf is the section that a state belongs to: the one in which the power went.
+func (r *Recording) sectionOf(cut int) Section { return r.section(max(cut-1, 0)) }
+
+// judged reports whether a state is of one of the sections with these names; none means all. An epoch knows nothing of sections: what of
+// its entries from first on a careless workload wrote, before the cut, is not held against another section.
+func (r *Recording) judged(names []string, first, cut int) bool {
+	if len(names) == 0 {
+		return true
+	}
+	for i, s := range r.Sections {
+		begins := s.From < cut
+		ends := i+1 < len(r.Sections) && r.Sections[i+1].From <= first
+		if s.Careless && begins && !ends && !slices.Contains(names, s.Name) {
+			return false
+		}
+	}
+	return slices.Contains(names, r.sectionOf(cut).Name)
+}
+
 // inForce are the promises that hold for a cut at an entry.
 func (r *Recording) inForce(cut int) []Promise {
 	last := map[string]Promise{}

@@ -62,7 +62,7 @@ func (c *checker) report() *Report {
 	stable := keeper{facts: c.Suite.Stable, since: map[string]string{}}
 	for _, s := range c.states {
 		distinct[fmt.Sprint(s.sums)] = true
-		section := c.recording.section(max(s.cut-1, 0))
+		section := c.recording.sectionOf(s.cut)
 		whole := c.whole(s, classes)
 		why := c.judge(s, whole, section, &stable)
 		t := tallies[section.Name]
