@@ -294,7 +294,7 @@ func TestUpdateLeavesBrokenFileAlone(t *testing.T) {
 	for name, one := range broken() {
 		s := Store{Path: filepath.Join(t.TempDir(), "config.json")}
 		must(t, os.WriteFile(s.Path, []byte(one.text), 0o600))
-		must(t, s.Keep(parse(t, `{"hostname":"good"}`), parse(t, `{"hostname":"good"}`)))
+		must(t, s.keep(parse(t, `{"hostname":"good"}`)))
 		if err := s.Update(setHostname("new")); !errors.Is(err, ErrUnusable) {
 			t.Errorf("%s: Update = %v, want that it refuses", name, err)
 		}
@@ -318,7 +318,7 @@ func TestUpdateSurvivesCutAtEveryStep(t *testing.T) {
 		for _, torn := range []bool{false, true} { // torn: the folder forgot the file that was being replaced
 			path := filepath.Join(t.TempDir(), "config.json")
 			must(t, os.WriteFile(path, []byte(`{"mine":[1,2],"hostname":"old"}`), 0o600))
-			must(t, Store{Path: path}.Keep(parse(t, `{"mine":[1,2],"hostname":"old"}`), parse(t, `{"mine":[1,2],"hostname":"old"}`)))
+			must(t, Store{Path: path}.keep(parse(t, `{"mine":[1,2],"hostname":"old"}`)))
 			cut := &atomicfiletest.Cut{At: at}
 			err := Store{Path: path, System: cut}.Update(setHostname("new"))
 			if (err == nil) != (at == steps) {

@@ -136,49 +136,41 @@ func (s Store) write(path string, content []byte) error {
 // ErrUnusable says that there is a file which cannot be parsed, and is therefore left alone.
 var ErrUnusable = errors.New("it is not overwritten")
 
-// Update changes the file by change, which is given what is in force. The file is written with its last good copy, the copy first,
-// so that at each moment one of them is whole. When it returns nil, both have reached the disk. It fails, changing nothing, if
-// there is a file that cannot be parsed (ErrUnusable).
-func (s Store) Update(change func(Document) (Document, error)) error {
-	return s.locked(func() error {
-		now := Load(s.Path)
-		if now.Source != settings.File && !now.Missing {
-			return fmt.Errorf("%w: %w", now.Fault, ErrUnusable)
-		}
-		next, err := change(now.Document)
-		if err != nil {
+// Choice is what the file and its last good copy shall say.
+type Choice struct{ File, Copy Document }
+
+// Settle has choose decide what the file and its copy shall say, given what is in force, and writes whichever says something else,
+// the copy first, so that at each moment one of them is whole. With no choice it writes nothing. It returns what is in force then:
+// what choose was given, or has chosen, and not what a second look at the file would show. An editor that asks nobody for leave may
+// have written it since, and what has no copy must not be applied. When the error is nil, all has reached the disk.
+func (s Store) Settle(choose func(Loaded) (*Choice, error)) (Loaded, error) {
+	now := Load(s.Path)
+	err := s.locked(func() error {
+		now = Load(s.Path)
+		c, err := choose(now)
+		if err != nil || c == nil {
 			return err
 		}
-		if now.Source == settings.File && bytes.Equal(next.Bytes(), now.Document.Bytes()) {
-			return s.keep(next)
-		}
-		if len(next.Bytes()) > maxSize {
-			return fmt.Errorf("write %s: it would be longer than %d bytes", s.Path, maxSize)
-		}
-		if err := s.keep(next); err != nil {
+		if err := s.put(now, *c); err != nil {
 			return err
 		}
-		return s.write(s.Path, next.Bytes())
+		now = Loaded{Document: c.File, Source: settings.File}
+		return nil
 	})
+	return now, err
 }
 
-// Lasts reports whether what is written outlives a power-off: a tmpfs stands in for a boot partition that cannot be attached.
-func (s Store) Lasts() bool {
-	var system unix.Statfs_t
-	err := unix.Statfs(filepath.Dir(s.Path), &system)
-	return err == nil && system.Type != unix.TMPFS_MAGIC && system.Flags&unix.ST_RDONLY == 0
-}
-
-// Keep makes copied the last good copy of a file that was seen to say what seen says, unless the file says something else by now: who
-// wrote that has kept it, or the next look will. Without this a look at the old file would undo the copy of a change that came after
-// it. When it returns nil, the copy has reached the disk.
-func (s Store) Keep(seen, copied Document) error {
-	return s.locked(func() error {
-		if now := Load(s.Path); now.Source == settings.File && !bytes.Equal(now.Document.Bytes(), seen.Bytes()) {
-			return nil
-		}
-		return s.keep(copied)
-	})
+func (s Store) put(now Loaded, c Choice) error {
+	if len(c.File.Bytes()) > maxSize {
+		return fmt.Errorf("write %s: it would be longer than %d bytes", s.Path, maxSize)
+	}
+	if err := s.keep(c.Copy); err != nil {
+		return err
+	}
+	if now.Source == settings.File && bytes.Equal(c.File.Bytes(), now.Document.Bytes()) {
+		return nil
+	}
+	return s.write(s.Path, c.File.Bytes())
 }
 
 func (s Store) keep(d Document) error {
@@ -186,6 +178,26 @@ func (s Store) keep(d Document) error {
 		return nil
 	}
 	return s.write(s.Path+Sibling, encodeSibling(d.Bytes()))
+}
+
+// Update changes the file by change, which is given what is in force; file and copy say the same then. It fails, changing nothing,
+// if there is a file that cannot be parsed (ErrUnusable).
+func (s Store) Update(change func(Document) (Document, error)) error {
+	_, err := s.Settle(func(now Loaded) (*Choice, error) {
+		if now.Source != settings.File && !now.Missing {
+			return nil, fmt.Errorf("%w: %w", now.Fault, ErrUnusable)
+		}
+		next, err := change(now.Document)
+		return &Choice{File: next, Copy: next}, err
+	})
+	return err
+}
+
+// Lasts reports whether what is written outlives a power-off: a tmpfs stands in for a boot partition that cannot be attached.
+func (s Store) Lasts() bool {
+	var system unix.Statfs_t
+	err := unix.Statfs(filepath.Dir(s.Path), &system)
+	return err == nil && system.Type != unix.TMPFS_MAGIC && system.Flags&unix.ST_RDONLY == 0
 }
 
 // Bad ends the name under which Restore keeps a file that cannot be parsed.

@@ -8,7 +8,6 @@ package configd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -48,7 +47,9 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		c.Log.Warn("earlier settings not read", "error", err)
 	}
-	loaded, facts, err := c.take(c.load(ctx), before.Text("uuid"))
+	loaded := c.load(ctx)
+	facts := c.facts(loaded)
+	loaded, err = c.take(loaded, before.Text("uuid"))
 	if err != nil {
 		c.Log.Error("configuration will not outlive a power cut", "error", err)
 	}
@@ -120,54 +121,44 @@ func (c Config) identity(loaded config.Loaded, published string) string {
 	return published
 }
 
-// take makes what was loaded the last good copy, and writes what the file lacks. It returns what is in force then, and the facts of
-// the copy before.
-func (c Config) take(loaded config.Loaded, published string) (config.Loaded, Facts, error) {
-	var facts Facts
+// facts are those of the copy before, or those that PID 1 has read at boot.
+func (c Config) facts(loaded config.Loaded) Facts {
 	if good, err := config.Good(c.Store.Path); err == nil {
-		facts = good.Scalars()
-	} else if loaded.Source == settings.File {
-		facts = loaded.Document.Scalars() // PID 1 has read the file at boot
+		return good.Scalars()
 	}
-	if !c.Lasts() {
-		return loaded, facts, fmt.Errorf("%s cannot be written", filepath.Dir(c.Store.Path))
+	if loaded.Source == settings.File {
+		return loaded.Document.Scalars()
 	}
-	id := c.identity(loaded, published)
-	said, wrong := uuidOf(loaded.Document)
-	var err error
-	switch {
-	case loaded.Source == settings.File && (said || id == ""):
-		err = c.Store.Keep(loaded.Document, loaded.Document)
-	case loaded.Source == settings.File && wrong: // it is left for its writer to see; the copy stays what the device is known by
-		var copied config.Document
-		if copied, err = loaded.Document.With("uuid", quote(id)); err == nil {
-			err = c.Store.Keep(loaded.Document, copied)
-		}
-	case loaded.Source == settings.File:
-		err = c.addUUID(id)
-	case !loaded.Missing, c.ran():
-		// Somebody's attempt is left alone; and a file that goes missing while the device runs is being replaced, or its owner
-		// wants it gone for now.
-		return loaded, facts, nil
-	case loaded.Source == settings.LastGood:
-		err = c.Store.Restore()
-	case id != "":
-		err = c.addUUID(id)
-	}
-	if err != nil {
-		return loaded, facts, err
-	}
-	return config.Load(c.Store.Path), facts, nil
+	return nil
 }
 
-// addUUID writes the identity into a file that has none. Whoever adds one meanwhile is right.
-func (c Config) addUUID(id string) error {
-	return c.Store.Update(func(d config.Document) (config.Document, error) {
-		if said, wrong := uuidOf(d); said || wrong {
-			return d, nil
-		}
-		return d.With("uuid", quote(id))
-	})
+// take makes what is there the last good copy, writes what the file lacks, and returns what is in force then.
+func (c Config) take(loaded config.Loaded, published string) (config.Loaded, error) {
+	if !c.Lasts() {
+		return loaded, fmt.Errorf("%s cannot be written", filepath.Dir(c.Store.Path))
+	}
+	return c.Store.Settle(func(now config.Loaded) (*config.Choice, error) { return c.choose(now, published) })
+}
+
+// choose says what the file and its copy shall hold; nothing where the file is to be left alone.
+func (c Config) choose(now config.Loaded, published string) (*config.Choice, error) {
+	id := c.identity(now, published)
+	said, wrong := uuidOf(now.Document)
+	switch {
+	case now.Source != settings.File && (!now.Missing || c.ran()):
+		// Somebody's attempt is left alone; and a file that goes missing while the device runs is being replaced, or its owner
+		// wants it gone for now.
+		return nil, nil
+	case now.Source == settings.Default && id == "":
+		return nil, nil
+	case said, id == "":
+		return &config.Choice{File: now.Document, Copy: now.Document}, nil
+	}
+	named, err := now.Document.With("uuid", fmt.Appendf(nil, "%q", id))
+	if wrong { // it is left for its writer to see; the copy stays what the device is known by
+		return &config.Choice{File: now.Document, Copy: named}, err
+	}
+	return &config.Choice{File: named, Copy: named}, err
 }
 
 // uuidOf tells whether a document says a uuid, or something that is none.
@@ -175,9 +166,6 @@ func uuidOf(d config.Document) (said, wrong bool) {
 	s := config.Effective(d, settings.File)
 	return s.Text("uuid") != "", s.Text("uuid") == "" && s.Faults["uuid"] != ""
 }
-
-// quote makes JSON of an identity.
-func quote(id string) json.RawMessage { return fmt.Appendf(nil, "%q", id) }
 
 // ran reports whether configd has run since the boot.
 func (c Config) ran() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"resinos/init/config"
+	"resinos/mounts/atomicfile"
 	"resinos/mounts/atomicfile/atomicfiletest"
 	"resinos/services/settings"
 )
@@ -200,6 +202,34 @@ func TestHalfWritten(t *testing.T) {
 			t.Errorf("in force is %+v, %v; names %q", s, err, b.hostnames)
 		}
 	})
+}
+
+// during is a disk on which somebody does something while the first file is written.
+type during struct {
+	atomicfile.Disk
+	do func()
+}
+
+func (d *during) Create(path string, content []byte, mode fs.FileMode) error {
+	if do := d.do; do != nil {
+		d.do = nil
+		do()
+	}
+	return d.Disk.Create(path, content, mode)
+}
+
+// TestAppliedIsKept: an editor is at work while a change is taken, and the next thing it writes is half a file. What has been applied
+// stays in force: found by the story config_live, once, on a slow host.
+func TestAppliedIsKept(t *testing.T) {
+	b := newBench(t, `{"hostname":"one","uuid":"`+made+`"}`)
+	b.run(t)
+	b.write(t, `{"hostname":"two","uuid":"`+made+`"}`)
+	b.Store.System = &during{do: func() { b.write(t, `{"hostname":"three","uuid":"`+made+`"}`) }}
+	applied := b.run(t).Text("hostname")
+	b.write(t, `{"hostname":"fo`)
+	if s := b.run(t); s.Text("hostname") != applied || s.Source != settings.LastGood {
+		t.Errorf("%s was applied; with half a file there is %+v", applied, s)
+	}
 }
 
 // TestCut: wherever the power goes, the next boot is the same device with the old values or the new.

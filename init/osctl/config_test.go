@@ -72,8 +72,10 @@ func TestConfigShown(t *testing.T) {
 func TestConfigBroken(t *testing.T) {
 	root := configured(t, someConfig)
 	path := filepath.Join(root, config.Path)
-	now := config.Load(path).Document
-	if err := (config.Store{Path: path}).Keep(now, now); err != nil {
+	same := func(now config.Loaded) (*config.Choice, error) {
+		return &config.Choice{File: now.Document, Copy: now.Document}, nil
+	}
+	if _, err := (config.Store{Path: path}).Settle(same); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte("{\x1b"), 0o600); err != nil {
