@@ -49,7 +49,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	loaded := c.load(ctx)
 	facts := c.facts(loaded)
-	loaded, err = c.take(loaded, before.Text("uuid"))
+	loaded, err = c.take(loaded, before)
 	if err != nil {
 		c.Log.Error("configuration will not outlive a power cut", "error", err)
 	}
@@ -133,19 +133,19 @@ func (c Config) facts(loaded config.Loaded) Facts {
 }
 
 // take makes what is there the last good copy, writes what the file lacks, and returns what is in force then.
-func (c Config) take(loaded config.Loaded, published string) (config.Loaded, error) {
+func (c Config) take(loaded config.Loaded, before settings.Settings) (config.Loaded, error) {
 	if !c.Lasts() {
 		return loaded, fmt.Errorf("%s cannot be written", filepath.Dir(c.Store.Path))
 	}
-	return c.Store.Settle(func(now config.Loaded) (*config.Choice, error) { return c.choose(now, published) })
+	return c.Store.Settle(func(now config.Loaded) (*config.Choice, error) { return c.choose(now, before) })
 }
 
 // choose says what the file and its copy shall hold; nothing where the file is to be left alone.
-func (c Config) choose(now config.Loaded, published string) (*config.Choice, error) {
-	id := c.identity(now, published)
+func (c Config) choose(now config.Loaded, before settings.Settings) (*config.Choice, error) {
+	id := c.identity(now, before.Text("uuid"))
 	said, wrong := uuidOf(now.Document)
 	switch {
-	case now.Source != settings.File && (!now.Missing || c.ran()):
+	case now.Source != settings.File && (!now.Missing || before.Source == settings.File || c.ran()):
 		// Somebody's attempt is left alone; and a file that goes missing while the device runs is being replaced, or its owner
 		// wants it gone for now.
 		return nil, nil

@@ -171,6 +171,25 @@ func TestMissingAtBoot(t *testing.T) {
 	}
 }
 
+// TestGoneBeforeFirstRun: a file that the boot has found and that is gone now was taken away by somebody, the copy too. Neither comes
+// back, not even at configd's first run.
+func TestGoneBeforeFirstRun(t *testing.T) {
+	for _, copied := range []bool{false, true} {
+		b := newBench(t, `{"hostname":"x","uuid":"`+made+`"}`)
+		if copied {
+			b.run(t)
+			must(t, os.RemoveAll(filepath.Dir(b.Published))) // a boot
+			_, err := settings.Publish(b.Published, config.InForce(config.Load(b.Store.Path), made))
+			must(t, err)
+		}
+		must(t, os.RemoveAll(b.Store.Path+config.Sibling))
+		b.write(t, "-")
+		if s := b.run(t); b.file(t) != "-" || s.Text("uuid") != made {
+			t.Errorf("copied %v: the file is %s, in force %+v", copied, b.file(t), s)
+		}
+	}
+}
+
 // TestBrokenKeepsWhatWasInForce: and says so.
 func TestBrokenKeepsWhatWasInForce(t *testing.T) {
 	b := newBench(t, `{"hostname":"good"}`)
