@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -204,6 +205,8 @@ func inheritance() error {
 	if err != nil {
 		return err
 	}
+	// As PID 1 does with all signals. Whoever starts the tests by nohup has this one ignored.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	return reaping(func(r *Reaper) error {
 		for _, extra := range []int{0, 2} {
 			in, out, err := os.Pipe()
