@@ -153,7 +153,7 @@ func (d *Device) AwaitBoot(ctx context.Context, before string) error {
 	defer cancel()
 	for {
 		d.Logout()
-		attempt, stop := context.WithTimeout(ctx, 5*time.Second)
+		attempt, stop := context.WithTimeout(ctx, 10*time.Second)
 		now, err := d.Output(attempt, bootID)
 		stop()
 		switch {
