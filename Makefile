@@ -61,10 +61,11 @@ idle: build ## ten minutes at rest on BOARD: nothing may be written
 	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
 
 .PHONY: check
-check: build-all budget-files ## the house rules: format, vet, staticcheck, floors, names, budgets
+check: build-all budget-files ## the rules of the tree: format, vet, staticcheck, layers, limits, names, budgets
 	@test -z "$$(gofmt -l .ci $$(git ls-files '*.go'))" || { gofmt -l .ci $$(git ls-files '*.go'); echo 'check: gofmt would change these'; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./... ./.ci/check
+	$(GO) test ./.ci/check
 	$(GO) tool staticcheck ./...
 	$(GO) run ./.ci/check
 

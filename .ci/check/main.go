@@ -1,7 +1,6 @@
-// Command check holds the house rules that gofmt, vet and staticcheck cannot know: the import floors, what
-// PID 1 may link, package comments, names in comments and docs that no longer exist, a reason for every module,
-// and the size budgets. It owns the tables beside it (.ci/*.txt) and never changes a file, except the floor
-// table with -update. Read run first.
+// Command check checks the rules of this tree that gofmt, vet and staticcheck do not know: the layers of imports, what PID 1 may
+// link, package comments and sizes, names in comments and documents that no longer exist, a reason for every module, and the size
+// budgets. Its tables lie in .ci/*.txt; it never changes a file. Read rules first.
 package main
 
 import (
@@ -12,7 +11,7 @@ import (
 	"strings"
 )
 
-// rule is one house rule: it returns a line for each fault, or an error when it could not look.
+// rule is one rule of the tree: run returns a line for each fault, or an error when it could not look.
 type rule struct {
 	name  string
 	about string
@@ -20,10 +19,12 @@ type rule struct {
 }
 
 var rules = []rule{
-	{"floors", "imports go down the floors of .ci/floors.txt", floors},
+	{"layers", "imports go down the layers of .ci/layers.txt", layers},
 	{"links", "PID 1 links only what .ci/pid1.txt allows", links},
 	{"comments", "every package says what it owns", packageComments},
-	{"rooms", "the top level is fixed; each folder has its map", rooms},
+	{"tree", "the top level is fixed; each directory has its README", topLevelTree},
+	{"packages", "packages keep to the limits of docs/STYLE.md", packageLimits},
+	{"attributes", "attributes of log lines are listed in docs/NAMES.md", logAttributes},
 	{"names", "files and symbols named in comments and docs exist", deadNames},
 	{"modules", "every module has its reason in docs/DEPENDENCIES.md", modules},
 	{"tests", "a test that lacks something says what, and fails in CI", silentSkips},
@@ -32,16 +33,15 @@ var rules = []rule{
 }
 
 func main() {
-	update := flag.Bool("update", false, "rewrite .ci/floors.txt from the imports as they are")
 	only := flag.String("only", "", "run only the rules with these names, comma-separated")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./.ci/check [-only floors,names] [-update]\n\nrules:")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./.ci/check [-only layers,names]\n\nrules:")
 		for _, r := range rules {
 			fmt.Fprintf(flag.CommandLine.Output(), "  %-9s %s\n", r.name, r.about)
 		}
 	}
 	flag.Parse()
-	faults, err := run(*only, *update)
+	faults, err := run(*only)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "check:", err)
 		os.Exit(2)
@@ -53,13 +53,10 @@ func main() {
 }
 
 // run loads the tree once and applies each chosen rule to it; it returns how many faults were printed.
-func run(only string, update bool) (int, error) {
+func run(only string) (int, error) {
 	t, err := load(".")
 	if err != nil {
 		return 0, err
-	}
-	if update {
-		return 0, writeFloors(t)
 	}
 	count := 0
 	for _, r := range rules {

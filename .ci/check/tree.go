@@ -22,8 +22,8 @@ type pkg struct {
 	XTestImports []string
 }
 
-// room is the path of p below the module, "services/proc" for resinos/services/proc.
-func (p pkg) room() string { return strings.TrimPrefix(p.ImportPath, modulePath+"/") }
+// path is the path of p below the module, "services/proc" for resinos/services/proc.
+func (p pkg) path() string { return strings.TrimPrefix(p.ImportPath, modulePath+"/") }
 
 // tree is the checkout as go list sees it.
 type tree struct {

@@ -12,10 +12,13 @@ import (
 // topLevel is what the user fixed, and what a repository needs beside it.
 var topLevel = strings.Fields("go.mod go.sum init services mounts net containers bsp images Makefile README.md LICENSE docs .ci .gitignore .git")
 
-// ignored are the git-ignored folders a build leaves.
+// codeDirectories are the seven that hold our code.
+var codeDirectories = strings.Fields("init services mounts net containers bsp images")
+
+// ignored are the directories that a build leaves and git ignores.
 var ignored = strings.Fields("bin build .cache")
 
-func rooms(t *tree) ([]string, error) {
+func topLevelTree(t *tree) ([]string, error) {
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		return nil, err
@@ -23,16 +26,16 @@ func rooms(t *tree) ([]string, error) {
 	var faults []string
 	for _, e := range entries {
 		if !slices.Contains(topLevel, e.Name()) && !slices.Contains(ignored, e.Name()) {
-			faults = append(faults, e.Name()+" has no place at the top level; find its room in one of the seven folders")
+			faults = append(faults, e.Name()+" has no place at the top level; put it into one of the seven directories")
 		}
 	}
-	for folder := range below {
-		if _, err := os.Stat(filepath.Join(folder, "README.md")); err != nil {
-			faults = append(faults, folder+"/README.md is missing: each folder has its map")
+	for _, directory := range codeDirectories {
+		if _, err := os.Stat(filepath.Join(directory, "README.md")); err != nil {
+			faults = append(faults, directory+"/README.md is missing: each directory has one")
 		}
-		loose, _ := filepath.Glob(filepath.Join(folder, "*.go"))
-		if len(loose) > 0 && folder != "init" {
-			faults = append(faults, folder+" holds Go files directly; move them into a package below it")
+		loose, _ := filepath.Glob(filepath.Join(directory, "*.go"))
+		if len(loose) > 0 && directory != "init" {
+			faults = append(faults, directory+" holds Go files directly; move them into a package below it")
 		}
 	}
 	return append(faults, packageNames(t)...), nil
@@ -44,12 +47,12 @@ func packageNames(t *tree) []string {
 	home := map[string]string{}
 	for _, p := range t.packages {
 		if slices.Contains(strings.Fields("util utils common types pkg helper helpers misc"), p.Name) {
-			faults = append(faults, p.room()+": a package is one noun of our field, never "+p.Name)
+			faults = append(faults, p.path()+": a package is one noun of our field, never "+p.Name)
 		}
 		if other, taken := home[p.Name]; taken && p.Name != "main" {
-			faults = append(faults, fmt.Sprintf("%s and %s have the same package name", other, p.room()))
+			faults = append(faults, fmt.Sprintf("%s and %s have the same package name", other, p.path()))
 		}
-		home[p.Name] = p.room()
+		home[p.Name] = p.path()
 	}
 	return faults
 }
@@ -58,7 +61,7 @@ func packageComments(t *tree) ([]string, error) {
 	var faults []string
 	for _, p := range t.packages {
 		if len(p.GoFiles) > 0 && len(p.Doc) == 0 {
-			faults = append(faults, p.room()+" has no package comment: what it owns, what it never does, the type to read first")
+			faults = append(faults, p.path()+" has no package comment: what it owns, what it never does, the type to read first")
 		}
 	}
 	return faults, nil
@@ -76,7 +79,7 @@ func silentSkips(t *tree) ([]string, error) {
 	var faults []string
 	for _, p := range t.packages {
 		for _, name := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles) {
-			file := filepath.Join(p.room(), name)
+			file := filepath.Join(p.path(), name)
 			text, err := os.ReadFile(filepath.Join(p.Dir, name))
 			if err != nil {
 				return nil, err
