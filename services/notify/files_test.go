@@ -86,9 +86,10 @@ func TestFloodOfDescriptors(t *testing.T) {
 			f.Close()
 		}
 		send("garbage", same(0, kernelFiles)...)
+		send("READY=1", same(0, kernelFiles)...)
 		send("READY=1\n"+strings.Repeat("x", MaxSize), same(0, kernelFiles)...)
-		for range 2 {
-			if r := <-got; r.err == nil || r.files != nil {
+		for range 3 {
+			if r := <-got; r.files != nil {
 				t.Fatalf("received %+v", r)
 			}
 		}
@@ -96,6 +97,37 @@ func TestFloodOfDescriptors(t *testing.T) {
 	if after := descriptors(t); after > before+1 {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
+}
+
+// TestStrangersDescriptors: who may leave none has them closed at once, though the message counts.
+func TestStrangersDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	got, over := make(chan int), make(chan error, 1)
+	go func() {
+		over <- l.Run(ctx, Receiver{
+			Accept: func(_ Sender, _ Message, f []*os.File) { got <- len(f) },
+			Refuse: func(_ Sender, err error) { t.Errorf("refused: %v", err) },
+			Stores: func(s Sender) int { return s.UID - os.Getuid() }, // 0
+		})
+	}()
+	send := sending(t, path)
+	before := descriptors(t)
+	for range 20 {
+		send("FDSTORE=1", same(0, kernelFiles)...)
+		if n := <-got; n != 0 {
+			t.Fatalf("%d descriptors are kept for somebody who may leave none", n)
+		}
+	}
+	if after := descriptors(t); after > before+1 {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+	cancel()
+	<-over
 }
 
 // TestFullTable: with no room in the table the kernel drops descriptors. The message is refused,
@@ -173,7 +205,7 @@ func TestTakeOver(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := first.Run(over, nil, nil); !errors.Is(err, context.Canceled) {
+	if err := first.Run(over, Receiver{}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Run returns %v", err)
 	}
 	if _, err := first.File(); err == nil {
@@ -188,7 +220,7 @@ func TestTakeOver(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Second, errors.New("nothing came"))
 	defer cancel()
 	var sender Sender
-	err = next.Run(ctx, func(s Sender, m Message, _ []*os.File) { sender = s; cancel() }, func(Sender, error) {})
+	err = next.Run(ctx, Receiver{Accept: func(s Sender, m Message, _ []*os.File) { sender = s; cancel() }, Refuse: func(Sender, error) {}})
 	if sender.PID != os.Getpid() {
 		t.Errorf("sender %+v, %v", sender, err)
 	}

@@ -110,12 +110,21 @@ const (
 	kernelFiles = 253
 )
 
+// Receiver is who is told of the messages. All is called from the goroutine of Run: while it blocks, senders wait.
+type Receiver struct {
+	// Accept gets each message that decodes, in order, with the descriptors it carried, which are its own from then on.
+	Accept func(Sender, Message, []*os.File)
+	// Refuse gets what does not decode.
+	Refuse func(Sender, error)
+	// Stores says how many descriptors a sender may leave with us. All others are closed before anybody waits for anything, so
+	// that no stranger fills our table. nil: MaxFiles for everybody.
+	Stores func(Sender) int
+}
+
 // Run receives until ctx is cancelled, then removes the socket (unless File was called) and
-// returns ctx's cause. Each datagram that decodes goes to accept, in order, with the descriptors
-// it carried, which accept owns; each that does not goes to refuse. Either is called from Run's
-// goroutine: while it blocks, senders wait. A barrier is lifted once accept has returned for all
-// that came before; it reaches accept only if the message says something else too.
-func (l *Listener) Run(ctx context.Context, accept func(Sender, Message, []*os.File), refuse func(Sender, error)) error {
+// returns ctx's cause. A barrier is lifted once Accept has returned for all that came before; it
+// reaches Accept only if the message says something else too.
+func (l *Listener) Run(ctx context.Context, to Receiver) error {
 	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	defer stop()
 	defer l.Close()
@@ -132,19 +141,19 @@ func (l *Listener) Run(ctx context.Context, accept func(Sender, Message, []*os.F
 			return fmt.Errorf("receive notification: %w", err)
 		}
 		c := control(oob[:oobn])
-		m, files, err := decode(buf[:n], flags, c)
+		m, files, err := to.decode(buf[:n], flags, c)
 		switch {
 		case err != nil:
-			refuse(c.from, err)
+			to.Refuse(c.from, err)
 		case m.Barrier && reflect.DeepEqual(m, Message{Barrier: true}):
 		default:
-			accept(c.from, m, files)
+			to.Accept(c.from, m, files)
 		}
 	}
 }
 
 // decode makes a message and its files of what was received. What it does not return is closed.
-func decode(data []byte, flags int, c carried) (Message, []*os.File, error) {
+func (to Receiver) decode(data []byte, flags int, c carried) (Message, []*os.File, error) {
 	m, err := Parse(string(data))
 	switch {
 	case flags&unix.MSG_TRUNC != 0:
@@ -152,11 +161,15 @@ func decode(data []byte, flags int, c carried) (Message, []*os.File, error) {
 	case flags&unix.MSG_CTRUNC != 0:
 		err = errors.New("receive notification: some of its descriptors were lost")
 	}
-	if err != nil || m.Barrier {
+	if err != nil || m.Barrier || !m.FDStore || m.FDRemove {
 		closeAll(c.fds)
 		return m, nil, err
 	}
-	keep := c.fds[:min(len(c.fds), MaxFiles)]
+	most := MaxFiles
+	if to.Stores != nil && len(c.fds) > 0 {
+		most = min(most, to.Stores(c.from))
+	}
+	keep := c.fds[:min(len(c.fds), most)]
 	closeAll(c.fds[len(keep):])
 	files, err := wrap(keep)
 	return m, files, err

@@ -30,12 +30,11 @@ type Message struct {
 	FDRemove  bool          // forget those kept under FDName
 	FDName    string        // empty when not said
 	Barrier   bool          // whoever sent it waits until what came before is dealt with
-	Other     []string      // assignments this package does not know, as they came
+	Ignored   []error       // one for each line that says nothing: of no known name, or with a value that makes no sense
 }
 
-// Parse decodes the text of one datagram: lines NAME=value, empty ones ignored. It fails on a
-// line without a name and on a known name with a value that makes no sense; nothing of such a
-// message is used.
+// Parse decodes the text of one datagram: lines NAME=value. It ignores, line by line, what it cannot use, as sd_notify(3) wants:
+// a service that says one odd thing is up all the same. It fails only on a text that is too long.
 func Parse(text string) (Message, error) {
 	var m Message
 	if len(text) > MaxSize {
@@ -46,11 +45,12 @@ func Parse(text string) (Message, error) {
 			continue
 		}
 		name, value, ok := strings.Cut(line, "=")
-		if !ok || name == "" {
-			return Message{}, fmt.Errorf("parse notification: %q is no NAME=value", clip(line))
+		err := errors.New("no NAME=value")
+		if ok && name != "" {
+			err = m.assign(name, value)
 		}
-		if err := m.assign(name, value); err != nil {
-			return Message{}, fmt.Errorf("parse notification: %s: %w", name, err)
+		if err != nil {
+			m.Ignored = append(m.Ignored, fmt.Errorf("%q: %w", clip(printable(line)), err))
 		}
 	}
 	return m, nil
@@ -88,7 +88,7 @@ func (m *Message) assign(name, value string) error {
 		// Known to the protocol and of no use to us: what is stored is never polled, and who
 		// may speak for a service is not the service's to say.
 	default:
-		m.Other = append(m.Other, name+"="+value)
+		return errors.New("no known name")
 	}
 	return nil
 }

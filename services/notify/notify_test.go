@@ -27,20 +27,31 @@ func TestParse(t *testing.T) {
 		"MONOTONIC_USEC=5\nERRNO=2\nBUSERROR=a.b\nEXIT_STATUS=3\nNOTIFYACCESS=all": {},
 		"MAINPID=42":                  {MainPID: 42},
 		"EXTEND_TIMEOUT_USEC=1500000": {Extend: 1500 * time.Millisecond},
-		"X_KEY=a=b\n\nY=\n":           {Other: []string{"X_KEY=a=b", "Y="}},
 	} {
 		got, err := Parse(text)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Parse(%q) = %+v, %v, want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{
-		"READY", "=1", "READY=0", "READY=yes", "READY=1\ngarbage", "MAINPID=", "MAINPID=1", "MAINPID=-4", "MAINPID=99999999999",
+	if m, err := Parse(strings.Repeat("A=B\n", 2000)); err == nil {
+		t.Errorf("8000 bytes are decoded to %+v", m)
+	}
+}
+
+// TestOddLines: a line that says nothing costs only itself, whatever stands before or behind it.
+func TestOddLines(t *testing.T) {
+	for _, line := range []string{
+		"X_FOO=bar", "Y=", "READY", "=1", "READY=0", "READY=yes", "garbage", "MAINPID=", "MAINPID=1", "MAINPID=-4", "MAINPID=99999999999",
 		"FDNAME=", "FDNAME=a:b", "FDNAME=a b", "FDNAME=a\x7f", "FDNAME=" + strings.Repeat("a", 256), "FDSTORE=0", "BARRIER=2",
-		"EXTEND_TIMEOUT_USEC=-1", "EXTEND_TIMEOUT_USEC=9999999999999999", strings.Repeat("A=B\n", 2000),
+		"EXTEND_TIMEOUT_USEC=-1", "EXTEND_TIMEOUT_USEC=9999999999999999",
 	} {
-		if m, err := Parse(text); err == nil {
-			t.Errorf("Parse(%.40q) = %+v without an error", text, m)
+		m, err := Parse("STATUS=a\n" + line + "\nREADY=1")
+		if err != nil || !m.Ready || m.Status != "a" || len(m.Ignored) != 1 {
+			t.Errorf("beside %q: %+v, %v", line, m, err)
+		}
+		m.Ignored = nil
+		if want := (Message{Ready: true, Status: "a", HasStatus: true}); !reflect.DeepEqual(m, want) {
+			t.Errorf("%q is not ignored: %+v", line, m)
 		}
 	}
 }
@@ -81,8 +92,10 @@ func listening(t *testing.T) (string, <-chan received) {
 	ctx, cancel := context.WithCancel(context.Background())
 	got, over := make(chan received, 16), make(chan error, 1)
 	go func() {
-		over <- l.Run(ctx, func(s Sender, m Message, f []*os.File) { got <- received{s, m, f, nil} },
-			func(s Sender, err error) { got <- received{s, Message{}, nil, err} })
+		over <- l.Run(ctx, Receiver{
+			Accept: func(s Sender, m Message, f []*os.File) { got <- received{s, m, f, nil} },
+			Refuse: func(s Sender, err error) { got <- received{s, Message{}, nil, err} },
+		})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -125,10 +138,10 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-func TestGarbageIsRefused(t *testing.T) {
+func TestTooLongIsRefused(t *testing.T) {
 	path, got := listening(t)
 	t.Setenv(Variable, path)
-	for _, text := range []string{"garbage", strings.Repeat("x", MaxSize+1), "READY=1\n" + strings.Repeat("y=z\n", 10000)} {
+	for _, text := range []string{strings.Repeat("x", MaxSize+1), "READY=1\n" + strings.Repeat("y=z\n", 10000)} {
 		if err := Send(text); err != nil {
 			t.Fatal(err)
 		}

@@ -2,11 +2,17 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"resinos/services/notify"
 	"resinos/services/proc"
+	"resinos/services/spec"
 )
 
 // note is a readiness message with what was found out about its sender while it still lived.
@@ -41,8 +47,85 @@ func closeAll(files []*os.File) {
 	}
 }
 
+// stores says how many descriptors the services may leave with us, by name.
+type stores struct {
+	of   map[string]int
+	most int
+}
+
+func storesOf(specs []spec.Spec) *stores {
+	all := &stores{of: map[string]int{}}
+	for i := range specs {
+		if n := specs[i].FDStore; n > 0 {
+			all.of[specs[i].Name], all.most = n, max(all.most, n)
+		}
+	}
+	return all
+}
+
+// mayStore tells the receiver of notes how many descriptors a sender may leave with us. Without cgroups it cannot tell services
+// apart: then it is what some service may, and store closes what is too much.
+func (s *Supervisor) mayStore(from notify.Sender) int {
+	all := s.stores.Load()
+	if s.cfg.Cgroups == nil {
+		return all.most
+	}
+	return all.of[s.cfg.Cgroups.Owner(from.PID)]
+}
+
+// refusals bounds the lines about notifications that are refused: anybody on the device may send them.
+type refusals struct {
+	mu     sync.Mutex // guards the rest: the receiver and the loop refuse
+	since  time.Time  // when the lines began to be counted
+	said   int
+	silent int // refused without a line since then
+}
+
+const (
+	refusalsSaid  = 10 // lines in a …
+	refusalsEvery = time.Minute
+)
+
+// next counts a refusal. It reports whether it may be logged, and how many were not since the last that was.
+func (r *refusals) next(now time.Time) (say bool, silent int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.since) >= refusalsEvery {
+		r.since, r.said = now, 0
+	}
+	if r.said >= refusalsSaid {
+		r.silent++
+		return false, 0
+	}
+	r.said++
+	silent, r.silent = r.silent, 0
+	return true, silent
+}
+
 func (s *Supervisor) refuse(from notify.Sender, err error) {
-	s.log.Warn("notification refused", "pid", from.PID, "error", err)
+	say, silent := s.odd.next(time.Now())
+	switch {
+	case say && silent > 0:
+		s.log.Warn("notification refused, and others before it", "pid", from.PID, "count", silent, "error", err)
+	case say:
+		s.log.Warn("notification refused", "pid", from.PID, "error", err)
+	}
+}
+
+// mostOdd bounds the kinds of odd lines that are told of one service.
+const mostOdd = 16
+
+// ignored warns of each line of a service's message that says nothing, once for each name.
+func (s *Supervisor) ignored(i int, m notify.Message) {
+	l := s.lives[i]
+	for _, err := range m.Ignored {
+		name, _, _ := strings.Cut(err.Error(), "=")
+		if slices.Contains(l.odd, name) || len(l.odd) >= mostOdd {
+			continue
+		}
+		l.odd = append(l.odd, name)
+		s.log.Warn("line of a notification ignored", "service", s.name(i), "error", err)
+	}
 }
 
 // note hands a message to the service that its sender belongs to: it is the main process, or
@@ -51,10 +134,11 @@ func (s *Supervisor) note(n note) {
 	i, ok := s.owner(n)
 	if !ok {
 		closeAll(n.files)
-		s.log.Warn("notification refused", "pid", n.from.PID, "error", "sender belongs to no service")
+		s.refuse(n.from, errors.New("sender belongs to no service"))
 		return
 	}
 	m, l := n.message, s.lives[i]
+	s.ignored(i, m)
 	s.store(i, m, n.files)
 	if m.HasStatus {
 		l.text = m.Status

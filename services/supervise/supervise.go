@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +86,8 @@ type Supervisor struct {
 
 	mail   mailbox
 	notes  chan note
+	stores atomic.Pointer[stores] // for the goroutine that receives notes
+	odd    refusals
 	calls  chan call
 	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
 	ended  chan struct{} // closed when Run returns
@@ -179,6 +182,7 @@ func (s *Supervisor) settle(list []spec.Spec) {
 		s.alarm.stop()
 	}
 	s.alarm = newAlarm(len(g.Names))
+	s.stores.Store(storesOf(specs))
 }
 
 // arrange puts service definitions into start order, in the place where they lie: there may be hundreds, of a kilobyte each.
@@ -310,7 +314,7 @@ func (s *Supervisor) beginListening() {
 	s.helpers.Add(1)
 	s.cfg.Guard.Go("notify", func() {
 		defer s.helpers.Done()
-		if err := s.notify.Run(s.background, s.accept(s.background), s.refuse); s.background.Err() == nil {
+		if err := s.notify.Run(s.background, notify.Receiver{Accept: s.accept(s.background), Refuse: s.refuse, Stores: s.mayStore}); s.background.Err() == nil {
 			s.log.Error("readiness socket closed", "error", err)
 		}
 	})
