@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,14 +131,36 @@ func TestBadClients(t *testing.T) {
 	if err := call(t, path, "echo", map[string]string{"text": "still here"}, &text); err != nil || text != "still here" {
 		t.Errorf("beside bad clients: %q, %v", text, err)
 	}
-	for range 2 * maxClients {
+	first := dial(t, path)
+	for range 500 {
 		dial(t, path)
 	}
-	last := dial(t, path)
-	answer, _ := bufio.NewReader(last).ReadString('\n')
+	answer, _ := bufio.NewReader(first).ReadString('\n')
 	if !strings.Contains(answer, "too many clients") {
-		t.Errorf("the last of a crowd is told %q", answer)
+		t.Errorf("the first of a silent crowd is told %q", answer)
 	}
+	if err := call(t, path, "echo", map[string]string{"text": "next"}, &text); err != nil || text != "next" {
+		t.Errorf("after a silent crowd: %q, %v", text, err)
+	}
+}
+
+// TestAllBusy: when every place is taken by a request under way, the next client is told so, though it has written already.
+func TestAllBusy(t *testing.T) {
+	path := serving(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls sync.WaitGroup
+	for range maxClients {
+		calls.Go(func() { Call(ctx, path, "wait", nil, nil) })
+	}
+	var refused *Error
+	for !errors.As(call(t, path, "echo", nil, nil), &refused) { // until all of them are under way
+		runtime.Gosched()
+	}
+	if refused.Text != "too many clients" {
+		t.Errorf("the next is told %q", refused.Text)
+	}
+	cancel()
+	calls.Wait()
 }
 
 func dial(t *testing.T, path string) net.Conn {

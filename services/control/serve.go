@@ -83,7 +83,7 @@ func (s Server) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
-	work := &server{handlers: s.Handlers, log: s.Log, guard: s.Guard, slots: make(chan struct{}, maxClients)}
+	work := &server{handlers: s.Handlers, log: s.Log, guard: s.Guard, all: NewClients(maxClients)}
 	defer work.clients.Wait()
 	for {
 		conn, err := accept(l)
@@ -118,7 +118,7 @@ type server struct {
 	handlers map[string]Handler
 	log      *slog.Logger
 	guard    *guard.Guard
-	slots    chan struct{}
+	all      *Clients
 	clients  sync.WaitGroup
 }
 
@@ -129,26 +129,18 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 		refuse(conn, &Error{Text: "only root may do this", Hint: "log in as root"})
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		refuse(conn, &Error{Text: "too many clients", Hint: "try again"})
+	client := s.all.Admit(conn)
+	if client == nil {
 		return
 	}
 	s.clients.Go(func() {
 		defer s.guard.Catch("control client")
-		defer func() { <-s.slots }()
+		defer client.Leave()
 		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // an answer under way is still sent
 		defer stop()
 		defer conn.Close() // nothing is buffered
-		s.talk(ctx, conn)
+		s.talk(ctx, client)
 	})
-}
-
-func refuse(conn *net.UnixConn, err error) {
-	conn.SetWriteDeadline(time.Now().Add(time.Second)) // a fresh socket takes it at once
-	conn.Write(encode(nil, err))
-	conn.Close()
 }
 
 func peer(conn *net.UnixConn) (int, error) {
@@ -169,7 +161,8 @@ func peer(conn *net.UnixConn) (int, error) {
 }
 
 // talk answers line after line until the client leaves, idles or breaks the rules.
-func (s *server) talk(ctx context.Context, conn *net.UnixConn) {
+func (s *server) talk(ctx context.Context, client *Client) {
+	conn := client.conn
 	in := bufio.NewScanner(conn)
 	in.Buffer(make([]byte, 0, 1024), MaxRequest)
 	for ctx.Err() == nil {
@@ -179,6 +172,9 @@ func (s *server) talk(ctx context.Context, conn *net.UnixConn) {
 		}
 		if len(bytes.TrimSpace(in.Bytes())) == 0 {
 			continue
+		}
+		if !client.Asks() {
+			return
 		}
 		r, err := DecodeRequest(in.Bytes())
 		var line []byte
@@ -191,6 +187,7 @@ func (s *server) talk(ctx context.Context, conn *net.UnixConn) {
 		if _, werr := conn.Write(line); werr != nil || err != nil {
 			return
 		}
+		client.Waits()
 	}
 	if errors.Is(in.Err(), bufio.ErrTooLong) {
 		conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -235,10 +232,12 @@ func Call(ctx context.Context, path, op string, args, result any) error {
 	if err != nil {
 		return fmt.Errorf("call %s: %w", op, err)
 	}
-	if _, err := conn.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("call %s: %w", op, err)
-	}
+	// A server that is full has said so and closed before it has read the request: its answer counts, not the failed write.
+	_, sent := conn.Write(append(line, '\n'))
 	if err := receive(conn, result); err != nil {
+		if refused := new(Error); sent != nil && !errors.As(err, &refused) {
+			err = sent
+		}
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}

@@ -38,7 +38,7 @@ var (
 const helperEnv = "LOGD_TEST_HELPER"
 
 // readers is how many clients logd serves at once.
-const readers = 16
+const readers = 32
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
@@ -542,7 +542,45 @@ func TestTooManyReaders(t *testing.T) {
 	stop()
 }
 
-// A reader that never reads is let go, and holds up neither the collector nor the end of logd.
+// A crowd that connects and asks for nothing keeps nobody from reading.
+func TestSilentReaders(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	start(t, cfg)
+	fmt.Fprint(producer(t, cfg, web), "x\n")
+	for range 300 {
+		conn, err := net.Dial("unix", cfg.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	follow(t, cfg, logquery.Filter{}, 1)
+}
+
+// A reader that pauses keeps its place, and reads on to the last line.
+func TestReaderThatPauses(t *testing.T) {
+	cfg := configIn(shmDir(t))
+	start(t, cfg)
+	file := producer(t, cfg, flood)
+	const lines = 20000 // more than the socket holds
+	for i := range lines {
+		fmt.Fprintf(file, "line %d %s\n", i, strings.Repeat("f", 80))
+	}
+	fmt.Fprint(producer(t, cfg, web), "done\n")
+	follow(t, cfg, logquery.Filter{Names: []string{"hello"}}, 1)
+	count := 0
+	err := logquery.Query(t.Context(), cfg.Socket, logquery.Filter{Names: []string{string(flood.Name)}}, func(logring.Entry) error {
+		if count++; count == 10 { // the server's socket is full by now; others are served meanwhile
+			follow(t, cfg, logquery.Filter{Names: []string{"hello"}}, 1)
+		}
+		return nil
+	})
+	if err != nil || count != lines {
+		t.Errorf("read %d of %d lines, %v", count, lines, err)
+	}
+}
+
+// A reader that never reads holds up neither the collector nor the end of logd.
 func TestReaderThatNeverReads(t *testing.T) {
 	cfg := configIn(shmDir(t))
 	stop := start(t, cfg)

@@ -1,12 +1,13 @@
 // Package logquery owns the questions about the log: what can be asked, how logd answers, and how others ask it.
 //
-// The server reads the ring and the folder of earlier boots while logd writes them; a reader that does not read is let go, and
-// none holds up the log. The package never writes an entry and keeps nothing. Read Filter first, then Server.
+// The server reads the ring and the folder of earlier boots while logd writes them; a reader may take as long as it wants, and
+// none holds up the log: what is overwritten before it is read is counted and told. The package never writes an entry and keeps nothing. Read Filter first, then Server.
 package logquery
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,9 +71,8 @@ func ask(ctx context.Context, socket string, r control.Request, visit func(logri
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := conn.Write(append(line, '\n')); err != nil {
-		return nil, err
-	}
+	// A logd that is full has said so and closed before it has read the request: its answer counts, not the failed write.
+	_, sent := conn.Write(append(line, '\n'))
 	in := bufio.NewReaderSize(conn, 32<<10)
 	var long []byte
 	for {
@@ -83,11 +83,11 @@ func ask(ctx context.Context, socket string, r control.Request, visit func(logri
 			}
 			continue
 		}
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && sent == nil {
 			return nil, errors.New("logd went away")
 		}
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(sent, err)
 		}
 		if len(long) > 0 {
 			line, long = append(long, line...), nil

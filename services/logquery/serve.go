@@ -25,10 +25,9 @@ const (
 	opLog      = "log"
 	opBoots    = "boots"
 	opFlush    = "flush"
-	maxReaders = 16
-	// askTime is how long a client may take to ask, takeTime how long it may leave us with a full socket.
-	askTime  = 5 * time.Second
-	takeTime = 10 * time.Second
+	maxReaders = 32 // of some 100 kB each
+	// askTime is how long a client may take to ask. Once it has, it may take all day to read.
+	askTime = 5 * time.Second
 	// flushTime is how long a disk may take.
 	flushTime = time.Minute
 
@@ -42,7 +41,7 @@ type Server struct {
 	listener *net.UnixListener
 	store    Store
 	log      *slog.Logger
-	slots    chan struct{} // one for each reader
+	clients  *control.Clients
 	readers  sync.WaitGroup
 }
 
@@ -59,7 +58,7 @@ func Listen(path string, store Store, log *slog.Logger) (*Server, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("serve log: %w", err), l.Close())
 	}
-	return &Server{listener: l, store: store, log: log, slots: make(chan struct{}, maxReaders)}, nil
+	return &Server{listener: l, store: store, log: log, clients: control.NewClients(maxReaders)}, nil
 }
 
 // Run accepts readers until ctx is done, and returns when the last of them has been left.
@@ -91,20 +90,18 @@ func (s *Server) admit(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	conn.SetDeadline(time.Now().Add(askTime))
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		reply(conn, nil, &control.Error{Text: fmt.Sprintf("%d log readers are there already", maxReaders), Hint: "end one, then try again"})
-		return
-	}
 	if uid, err := peer(conn); err != nil || uid != 0 {
 		reply(conn, nil, &control.Error{Text: "only root may read the log", Hint: "log in as root"})
 		return
 	}
+	client := s.clients.Admit(conn)
+	if client == nil {
+		return
+	}
+	defer client.Leave()
 	in := bufio.NewReaderSize(io.LimitReader(conn, control.MaxRequest), 512)
 	question, err := in.ReadBytes('\n')
-	if err != nil {
+	if err != nil || !client.Asks() {
 		return // gone, too slow, or no line: it gets nothing
 	}
 	op, filter, err := parseQuery(question)
@@ -117,10 +114,6 @@ func (s *Server) admit(ctx context.Context, conn *net.UnixConn) {
 		err = s.flush(ctx)
 	default:
 		err = s.answer(ctx, conn, filter)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
-		s.log.Warn("log reader dropped", "reason", "it did not read for "+takeTime.String())
-		return
 	}
 	reply(conn, result, err)
 }
@@ -198,7 +191,10 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn, f Filter) error
 	defer wg.Wait()
 	defer cancel()
 	defer conn.SetReadDeadline(time.Unix(1, 0))
-	conn.SetReadDeadline(time.Time{})
+	conn.SetDeadline(time.Time{})
+	if ctx.Err() != nil { // its end has set a deadline that we have just undone
+		return context.Cause(ctx)
+	}
 	wg.Go(func() { // a client that leaves, or says more, is done
 		conn.Read(make([]byte, 1))
 		cancel()
@@ -285,10 +281,6 @@ func gap(next *logring.Entry, lost uint64) *logring.Entry {
 func (o *sender) flush() error {
 	if len(o.buf) == 0 {
 		return nil
-	}
-	o.conn.SetWriteDeadline(time.Now().Add(takeTime))
-	if o.ctx.Err() != nil { // its end has set a deadline that we have just undone
-		return context.Cause(o.ctx)
 	}
 	_, err := o.conn.Write(o.buf)
 	if o.buf = o.buf[:0]; cap(o.buf) > 64<<10 {

@@ -1,0 +1,109 @@
+package control
+
+import (
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Clients bounds the clients of a socket. A client that has asked for something is served to its end. One that is silent gives
+// its place to a newcomer when all places are taken, the one that has been silent for longest first: whoever connects and says
+// nothing keeps nobody out.
+type Clients struct {
+	max int
+
+	mu     sync.Mutex // guards the rest, and gone and silent of every Client
+	count  int
+	silent []*Client // in the order in which they fell silent
+}
+
+// Client is one connection that was admitted. It is silent until Asks.
+type Client struct {
+	conn *net.UnixConn
+	of   *Clients
+	gone bool // it has left, or lost its place
+}
+
+// NewClients has room for max clients.
+func NewClients(max int) *Clients { return &Clients{max: max} }
+
+// Admit takes conn in, or tells it that there are too many and closes it: then the result is nil.
+func (c *Clients) Admit(conn *net.UnixConn) *Client {
+	c.mu.Lock()
+	var evicted *Client
+	full := c.count >= c.max
+	if full && len(c.silent) > 0 {
+		evicted = c.silent[0]
+		evicted.drop()
+		full = false
+	}
+	var admitted *Client
+	if !full {
+		admitted = &Client{conn: conn, of: c}
+		c.count++
+		c.silent = append(c.silent, admitted)
+	}
+	c.mu.Unlock()
+	if evicted != nil {
+		tooMany(evicted.conn)
+	}
+	if admitted == nil {
+		tooMany(conn)
+	}
+	return admitted
+}
+
+// Asks says that the client has asked: it keeps its place until Waits or Leave. It reports false if the client has lost its place,
+// and its connection with it.
+func (c *Client) Asks() bool {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.of.forget(c)
+	return !c.gone
+}
+
+// Waits says that the client has its answer, and is silent again.
+func (c *Client) Waits() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	if !c.gone {
+		c.of.forget(c)
+		c.of.silent = append(c.of.silent, c)
+	}
+}
+
+// Leave gives the client's place back. The connection stays the caller's to close.
+func (c *Client) Leave() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.drop()
+}
+
+// drop takes the client out of the count, once.
+func (c *Client) drop() {
+	c.of.forget(c)
+	if !c.gone {
+		c.gone = true
+		c.of.count--
+	}
+}
+
+// forget takes a client from the silent ones.
+func (c *Clients) forget(one *Client) {
+	if at := slices.Index(c.silent, one); at >= 0 {
+		c.silent = slices.Delete(c.silent, at, at+1)
+	}
+}
+
+// tooMany tells a client that there is no place for it, and closes its connection.
+func tooMany(conn *net.UnixConn) {
+	refuse(conn, &Error{Text: "too many clients", Hint: "try again"})
+}
+
+// refuse tells a client why it is not served, and closes its connection.
+func refuse(conn *net.UnixConn, err error) {
+	conn.SetWriteDeadline(time.Now().Add(time.Second)) // a fresh socket takes it at once
+	conn.Write(encode(nil, err))
+	conn.Close()
+}
