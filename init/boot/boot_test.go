@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/init/config"
+	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
@@ -27,11 +28,13 @@ func inputs(t *testing.T) Inputs {
 	table, err1 := attach.Table()
 	binds, err2 := persist.Table()
 	sysctls, err3 := Sysctls()
-	if err := errors.Join(err1, err2, err3); err != nil {
+	shares, err4 := limits.Table()
+	have := map[string]int64{"MemTotal": 497_000 << 10, "kernel.threads-max": 3268, "kernel.pid_max": 32768}
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
 	}
 	in := Inputs{Variant: "development", Cmdline: Cmdline{Root: "x", Slot: "B"}, Config: config.InForce(config.Loaded{Document: config.Empty()}, "0123456789abcdef0123456789abcdef"),
-		Pseudo: table, Binds: binds, Sysctls: sysctls, Disk: "vda", Services: []string{"logd", "containerd"}}
+		Pseudo: table, Binds: binds, Sysctls: sysctls, Shares: limits.Plan(shares, have), Disk: "vda", Services: []string{"logd", "containerd"}}
 	for _, name := range []string{"sda", "vda"} { // a second disk with the same labels comes first
 		for i, label := range []string{disk.Boot, disk.RootA, disk.RootB, disk.State, disk.Data} {
 			in.Partitions = append(in.Partitions, disk.Partition{Disk: name, Device: name + string(rune('1'+i)), Number: i + 1, Label: label})

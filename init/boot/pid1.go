@@ -64,7 +64,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.wishes, p.reasons, p.pings = make(chan wish, 1), make(chan string, 1), make(chan chan struct{})
 	p.kept = &pipes{open: map[string]*os.File{}}
 	earlier, lost := takeState()
-	limits()
+	keepSmall()
 	tameStdio()
 	p.begin()
 	switch {
@@ -80,8 +80,8 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.loop()
 }
 
-// limits keeps PID 1 small: it must be the last process that memory runs out for, and never the reason.
-func limits() {
+// keepSmall has PID 1 take little: it must be the last process that memory runs out for, and never the reason.
+func keepSmall() {
 	debug.SetMemoryLimit(16 << 20)
 	debug.SetGCPercent(50)
 	debug.SetMaxStack(8 << 20)

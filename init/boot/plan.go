@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
@@ -19,6 +20,7 @@ type Inputs struct {
 	Pseudo     []attach.Entry
 	Binds      []persist.Bind
 	Sysctls    []Sysctl
+	Shares     []limits.Step // what containers get of the counts that they share with the system
 	Partitions []disk.Partition
 	Disk       string   // kernel name of the disk that carries the slot; empty when unknown
 	Services   []string // names, in order of loading
@@ -114,6 +116,14 @@ func planLimit(Inputs) []string {
 		lines = append(lines, fmt.Sprintf("count what is in %s/%s as the containers'", target, name))
 	}
 	return append(lines, "hold them to the file system without the system's part, in blocks and in files", "if that cannot be counted: repair the file system first; if it keeps no quotas: say so")
+}
+
+func planShares(in Inputs) []string {
+	lines := []string{"lift the limits for each user on processes and on pending signals: containers share their users with the system"}
+	for _, step := range in.Shares {
+		lines = append(lines, fmt.Sprintf("%s/%v", limits.Group, step))
+	}
+	return lines
 }
 
 func planPseudo(in Inputs) []string {

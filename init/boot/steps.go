@@ -54,6 +54,7 @@ func steps() []step {
 		{"share mounts", Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
 		{"open log", Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
 		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
+		{"share with containers", Degraded, planShares, (*system).shareWithContainers},
 		{"find disk", Degraded, planLocate, (*system).findDisk},
 		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
 		{"purge state", Degraded, planPurge(disk.State), purgePlace(disk.State)},

@@ -38,7 +38,7 @@ func ParseSysctls(name, text string) ([]Sysctl, error) {
 		faults = append(faults, fmt.Errorf("parse %s: unknown key %s", name, key))
 	}
 	for _, s := range file.Sysctl {
-		if s.Key == "" || strings.Trim(s.Key, "abcdefghijklmnopqrstuvwxyz0123456789_.") != "" || strings.Contains(s.Key, "..") {
+		if s.Key == "" || strings.Trim(s.Key, "abcdefghijklmnopqrstuvwxyz0123456789_-.") != "" || strings.Contains(s.Key, "..") {
 			faults = append(faults, fmt.Errorf("parse %s: %q is not a key", name, s.Key))
 		}
 	}

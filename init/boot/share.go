@@ -1,0 +1,40 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/init/limits"
+)
+
+// shareWithContainers keeps the system's part of what it shares with containers. It comes before the engine makes the first of them, and
+// costs three writes.
+func (s *system) shareWithContainers() error {
+	faults := []error{liftUserLimits()}
+	rows, err := limits.Table()
+	if err != nil {
+		return err
+	}
+	have, err := limits.Observe("/proc", rows)
+	faults = append(faults, err)
+	s.Shares = limits.Plan(rows, have)
+	return errors.Join(append(faults, limits.Apply(limits.Group, s.Shares))...)
+}
+
+// liftUserLimits takes from PID 1, and so from all that it starts, the limits that the kernel counts by user and not by process. A container has
+// the same users as the system: its processes would be counted to a service that runs as one of them, which then could not fork, and its
+// pending signals to root, who then could make no timer. Control groups limit both: tasks, and the memory that signals take.
+func liftUserLimits() error {
+	var faults []error
+	for _, l := range []struct {
+		name string
+		of   int
+	}{{"processes", unix.RLIMIT_NPROC}, {"pending signals", unix.RLIMIT_SIGPENDING}} {
+		if err := unix.Setrlimit(l.of, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); err != nil {
+			faults = append(faults, fmt.Errorf("lift the limit of %s: %w", l.name, err))
+		}
+	}
+	return errors.Join(faults...)
+}
