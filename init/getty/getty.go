@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/oomscore"
 )
 
 const (
@@ -128,7 +130,8 @@ func (c *console) session(ctx context.Context) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGHUP) }
 	cmd.WaitDelay = hangupWait
-	if err := cmd.Start(); err != nil {
+	// Getty is protected when memory runs out, what a person starts there is not.
+	if err := oomscore.Born(0, cmd.Start); err != nil {
 		return err
 	}
 	err = cmd.Wait()

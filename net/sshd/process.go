@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"resinos/services/oomscore"
 )
 
 // process is the program of a session. sshd is a process of its own with no other waiter in it, so os/exec is right
@@ -58,18 +60,19 @@ func startProcess(shell, command, home string, env []string, t *terminal) (*proc
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", shell, err)
 	}
-	// A session must not inherit the protection of the server. It fails if the process has ended already.
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", cmd.Process.Pid), []byte("0"), 0)
 	return p, nil
 }
 
 // failedProcess stands for one that could not be started; it ends like a shell that finds no command.
 func failedProcess(why string) *process { return &process{fault: why, gone: make(chan struct{})} }
 
+// born starts the process. A session must not have the server's protection when memory runs out, not for a moment.
+func (p *process) born() error { return oomscore.Born(0, p.cmd.Start) }
+
 func (p *process) startOn(t *terminal) error {
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = t.slave, t.slave, t.slave
 	p.cmd.SysProcAttr.Setctty = true // descriptor 0 becomes the controlling terminal
-	if err := p.cmd.Start(); err != nil {
+	if err := p.born(); err != nil {
 		return err
 	}
 	p.stdin, p.stdout = t.master, t.master
@@ -98,7 +101,7 @@ func (p *process) startPiped() error {
 	}
 	theirs[0], ours[0] = ours[0], theirs[0]
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = theirs[0], theirs[1], theirs[2]
-	err := p.cmd.Start()
+	err := p.born()
 	closeAll(theirs)
 	if err != nil {
 		closeAll(ours)

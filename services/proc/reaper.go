@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/fault"
+	"resinos/services/oomscore"
 )
 
 // sweepEvery is the period of the reaping that no signal asked for: SIGCHLD coalesces, and a lost
@@ -35,7 +36,7 @@ type Reaper struct {
 	mu       sync.Mutex // guards live, onOrphan, oom, null and every fork and wait
 	live     map[int]*Process
 	onOrphan func(Status)
-	oom      oomScore
+	oom      oomscore.Loan
 	null     *os.File // /dev/null, opened at the first use, kept
 
 	reaped atomic.Uint64      // processes, for tests

@@ -30,11 +30,11 @@ func (r *Reaper) Start(c Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Degraded = r.oom.set(c.OOMScore)
+	p.Degraded = r.oom.Set(c.OOMScore)
 	if err = fault.Call("fork"); err == nil {
 		p.Pid, err = syscall.ForkExec(c.Path, args, attr)
 	}
-	r.oom.restore()
+	r.oom.Restore()
 	if err != nil {
 		return nil, fmt.Errorf("execute %s: %w", c.Path, err)
 	}
