@@ -115,7 +115,7 @@ func (d *device) manager() *process {
 		snapshotter = os.Getenv("ENGINE_TEST_SNAPSHOTTER")
 	}
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"), "-records", d.path("records"),
-		"-shutdown", d.path("shutdown"), "-log-pipes", d.path("log"), "-runc", d.tools.runc, "-runc-root", d.path("runc"),
+		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"), "-runc", d.tools.runc, "-runc-root", d.path("runc"),
 		"-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
 		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))
 }

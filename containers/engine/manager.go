@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
 	"resinos/containers/workload"
 	"resinos/services/logpipe"
@@ -29,6 +30,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.SetOutput(env.Stderr)
 	flags.StringVar(&c.Apps, "apps", workload.Apps, "folder with one folder an app")
 	flags.StringVar(&c.Records, "records", workload.Records, "folder of what is remembered until power off")
+	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
 	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")
 	flags.StringVar(&engine.Socket, "socket", daemon.Socket, "containerd's socket")
 	flags.StringVar(&engine.Snapshotter, "snapshotter", "overlayfs", "overlayfs or native")

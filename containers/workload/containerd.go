@@ -117,7 +117,7 @@ func (c *Containerd) Observe(ctx context.Context) (State, error) {
 	}
 	for _, t := range reply.Tasks {
 		if have, ok := s.Containers[t.ID]; ok {
-			have.Task = taskOf(t.Status)
+			have.Task, have.Kills = taskOf(t.Status), c.kills(t.ID)
 			s.Containers[t.ID] = have
 		}
 	}

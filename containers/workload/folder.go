@@ -19,6 +19,20 @@ const composeFile = "compose.yaml"
 type folders struct {
 	wanted []Want
 	alone  []string // apps that cannot be read or parsed
+	faults map[string]error
+}
+
+// why is what keeps an app from being read, on one line.
+func (f folders) why(name string) string {
+	var faults app.Faults
+	switch err := f.faults[name]; {
+	case err == nil:
+		return "see the manager's log"
+	case errors.As(err, &faults) && len(faults) > 1:
+		return fmt.Sprintf("%v, and %d more", faults[0], len(faults)-1)
+	default:
+		return err.Error()
+	}
 }
 
 // readApps parses every app below dir. A bad app is logged and does not hinder the others; a
@@ -31,7 +45,7 @@ func readApps(dir string, log *slog.Logger) (folders, error) {
 	if err != nil {
 		return folders{}, fmt.Errorf("list apps: %w", err)
 	}
-	var out folders
+	out := folders{faults: map[string]error{}}
 	for _, e := range entries {
 		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || e.Name() == "lost+found" {
 			continue
@@ -43,6 +57,7 @@ func readApps(dir string, log *slog.Logger) (folders, error) {
 		}
 		if err != nil {
 			out.alone = append(out.alone, e.Name())
+			out.faults[e.Name()] = err
 			logFaults(log, e.Name(), err)
 			continue
 		}

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"resinos/containers/appstatus"
 )
 
 // Manager holds the apps to their wishes. All its fields belong to the goroutine of Run.
@@ -21,6 +23,7 @@ type Manager struct {
 	records map[string]Record
 	retries map[string]retry
 	workers *workers
+	report  reporter
 }
 
 // retry keeps a container whose steps failed from being tried at once again.
@@ -60,6 +63,8 @@ func (m *Manager) run(ctx context.Context) error {
 		}
 		if ctx.Err() == nil {
 			m.c.Log.Warn("engine gone, waiting for it", "error", err)
+			m.setTrouble(appstatus.NoEngine, fmt.Errorf("the engine is gone: %w", err))
+			m.publishTrouble()
 			pause(ctx, firstDelay)
 		}
 	}
@@ -105,9 +110,11 @@ func (m *Manager) readApps() {
 	apps, err := readApps(m.c.Apps, m.c.Log)
 	if err != nil {
 		m.c.Log.Error("apps not read, keeping what was known", "error", err)
+		m.setTrouble(appstatus.NotRead, err)
 		return
 	}
 	m.apps = apps
+	m.setTrouble("", nil)
 	m.c.Log.Info("apps read", "containers", len(apps.wanted), "unreadable", len(apps.alone))
 }
 
@@ -117,7 +124,11 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("observe containers: %w", err)
 	}
-	wait := time.Duration(1<<63 - 1)
+	m.noteKills(state)
+	if m.report.trouble.Cause == appstatus.NoEngine {
+		m.setTrouble("", nil)
+	}
+	wait := forever
 	steps := Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
 	for len(steps) > 0 {
 		id := steps[0].Container
@@ -128,7 +139,7 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 		wait = min(wait, m.begin(state, steps[:n]))
 		steps = steps[n:]
 	}
-	return wait, nil
+	return min(wait, m.publish(state)), nil
 }
 
 // begin starts the steps of one container if their time has come, and returns how long that is.
@@ -166,12 +177,15 @@ func (m *Manager) finish(r result) {
 		case Start:
 			m.record(r.id, m.records[r.id].started(m.now()))
 		case Reap:
-			m.record(r.id, m.records[r.id].ended(m.now(), d.status))
-			m.c.Log.Info("container ended", "container", r.id, "status", d.status)
+			end := m.records[r.id].ended(m.now(), d.status)
+			end.OOM = d.status != 0 && m.report.kills[r.id] > 0
+			m.record(r.id, end)
+			m.c.Log.Info("container ended", "container", r.id, "status", endOf(end))
 		case Delete:
 			m.forget(r.id)
 		}
 	}
+	m.noteEnd(r.id, r.err)
 	if r.err == nil {
 		delete(m.retries, r.id)
 		return

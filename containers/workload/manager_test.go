@@ -149,7 +149,7 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 	log = new(bytes.Buffer)
 	m := &Manager{retries: map[string]retry{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
 		Engine: f, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
-		Shutdown: filepath.Join(dir, "power"), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -11,8 +11,9 @@ import (
 type Record struct {
 	Running bool          `json:"running"`
 	Starts  int           `json:"starts"`
-	Quick   int           `json:"quick"`  // ends in a row that came soon after the start
-	Status  uint32        `json:"status"` // of the last end
+	Quick   int           `json:"quick"`         // ends in a row that came soon after the start
+	Status  uint32        `json:"status"`        // of the last end
+	OOM     bool          `json:"oom,omitempty"` // the last end was for want of memory
 	Started time.Duration `json:"started"`
 	Ended   time.Duration `json:"ended"`
 }
@@ -40,7 +41,7 @@ func (r Record) ended(now time.Duration, status uint32) Record {
 	} else {
 		r.Quick++
 	}
-	r.Running, r.Ended, r.Status = false, now, status
+	r.Running, r.Ended, r.Status, r.OOM = false, now, status, false
 	r.Starts = max(r.Starts, 1) // an earlier manager may have started it and died before it noted so
 	return r
 }

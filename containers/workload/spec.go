@@ -30,7 +30,9 @@ const (
 	// groupAnnotation makes containerd's shim serve all containers of an app: 0.1 MB a container
 	// instead of 3.8.
 	groupAnnotation = "io.containerd.runc.v2.group"
-	defaultPath     = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// oomScore has the kernel end containers before all else when memory runs out: what lets people in and what they start there has less.
+	oomScore    = 500
+	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // Create makes the container, its root file system and its OCI spec.
@@ -117,7 +119,7 @@ func withProcess(want app.Container, image v1.ImageConfig) oci.SpecOpts {
 		s.Process.Args = args
 		s.Process.Cwd = firstOf(want.WorkingDir, image.WorkingDir, "/")
 		s.Process.Env = environment(image.Env, want.Environment)
-		adj := 0 // not the engine's own, which is hard to kill
+		adj := oomScore
 		s.Process.OOMScoreAdj = &adj
 		return nil
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	Apps     string // one folder an app
 	Records  string // exits and restarts, forgotten at power off
 	Shutdown string
+	Status   string // where package appstatus publishes how the apps are; empty: nowhere
 	// Reload asks to read the apps again; may be nil.
 	Reload <-chan struct{}
 	Log    *slog.Logger
@@ -74,6 +75,7 @@ type Have struct {
 	ImageDigest string
 	StopGrace   time.Duration
 	Task        Task
+	Kills       int // processes that the kernel ended for want of memory since its task was made
 }
 
 // Task is the state of a container's program.

@@ -1,0 +1,162 @@
+// Package appstatus owns what the manager tells of the apps: the file that it publishes, in RAM, whenever something has changed, and
+// that the operator's command reads. It links nothing of containerd, for its reader is PID 1's binary. It decides nothing about
+// apps: what is wrong, the manager says. Read Status first.
+package appstatus
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/atomicfile"
+)
+
+// Path is where the status is published on a device.
+const Path = "/run/resinos/apps.json"
+
+// maxSize is far above what the apps of a device come to.
+const maxSize = 8 << 20
+
+// Status is all apps as the manager sees them. Moments are seconds since the kernel started: the clock of the day may jump.
+type Status struct {
+	Written float64 `json:"written"`
+	Trouble         // of the manager itself: it cannot read the apps, or has no engine
+	Apps    []App   `json:"apps"` // in name order
+}
+
+// Trouble is what is wrong with a thing; the zero Trouble is nothing.
+type Trouble struct {
+	Cause  Cause   `json:"cause,omitempty"`
+	Reason string  `json:"reason,omitempty"` // for people
+	Since  float64 `json:"wrong_since,omitempty"`
+}
+
+// Wrong reports whether anything is.
+func (t Trouble) Wrong() bool { return t.Cause != "" }
+
+// Cause names a kind of trouble for programs.
+type Cause string
+
+// The causes.
+const (
+	NotUnderstood Cause = "not-understood" // its compose file cannot be read or parsed
+	NotAsWanted   Cause = "not-as-wanted"  // a step towards it fails: its image is not to be had, or it does not start
+	CrashLoop     Cause = "crash-loop"     // it ends soon after each start
+	Failed        Cause = "failed"         // it ended badly, and is not started again
+	Unanswered    Cause = "unanswered"     // nobody knows how it is: its shim does not answer
+	NoEngine      Cause = "no-engine"      // the engine is not there
+	NotRead       Cause = "not-read"       // the directory of apps cannot be read
+)
+
+// State is the state of an app or a container, in the words that services have.
+type State string
+
+// The states; that of an app is the first in this order that one of its containers is in.
+const (
+	GivenUp  State = "failed"
+	Backoff  State = "backoff" // it ended, or could not be started, and the manager waits before it tries again
+	Unknown  State = "unknown"
+	Starting State = "starting" // its image is fetched, it is made, or it is started
+	Stopping State = "stopping"
+	Up       State = "up"
+	Done     State = "done" // it ended well, and is not to be started again
+)
+
+// worst lists the states, the one that most needs a person first.
+func worst() []State { return []State{GivenUp, Backoff, Unknown, Starting, Stopping, Up, Done} }
+
+// App is one app with its containers.
+type App struct {
+	Name       string      `json:"name"`
+	State      State       `json:"state"`
+	Entered    float64     `json:"since"` // of the state
+	Restarts   int         `json:"restarts"`
+	Trouble                // of the app, or the first of a container
+	Containers []Container `json:"containers,omitempty"` // in name order
+}
+
+// Container is one container of an app.
+type Container struct {
+	Name     string  `json:"name"` // as compose.yaml has it
+	ID       string  `json:"id"`   // as the log and the control groups have it
+	Image    string  `json:"image,omitempty"`
+	Policy   string  `json:"restart,omitempty"` // when it is started again
+	State    State   `json:"state"`
+	Entered  float64 `json:"since"`
+	Health   string  `json:"health,omitempty"` // empty: nobody asks it
+	Restarts int     `json:"restarts"`         // starts after the first, since the device is up
+	LastExit string  `json:"last_exit,omitempty"`
+	LastAt   float64 `json:"last_exit_at,omitempty"`
+	Kills    int     `json:"oom_kills,omitempty"` // processes that the kernel ended for want of memory, since the last start
+	Trouble
+}
+
+// Sum fills in what follows from the containers: the app's state, its restarts, and what is wrong unless the app has a trouble of its own.
+func (a *App) Sum() {
+	rank := map[State]int{}
+	for i, s := range worst() {
+		rank[s] = i
+	}
+	for i := range a.Containers {
+		c := &a.Containers[i]
+		if a.State == "" || rank[c.State] < rank[a.State] {
+			a.State, a.Entered = c.State, c.Entered
+		}
+		a.Restarts += c.Restarts
+		if c.Wrong() && !a.Wrong() {
+			a.Trouble = c.Trouble
+			a.Reason = c.Name + ": " + c.Reason
+		}
+	}
+}
+
+// Well reports whether all of the app does what it is to do.
+func (a *App) Well() bool { return !a.Wrong() && (a.State == Up || a.State == Done) }
+
+// Well reports whether the container does what it is to do.
+func (c *Container) Well() bool { return !c.Wrong() && (c.State == Up || c.State == Done) }
+
+// Same reports whether two statuses say the same, whenever they were written.
+func Same(a, b Status) bool {
+	a.Written, b.Written = 0, 0
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}
+
+// Publish replaces the file at path whole.
+func Publish(path string, s Status) error {
+	text, err := json.Marshal(s)
+	if err == nil {
+		err = atomicfile.Write(path, text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("publish the status of apps: %w", err)
+	}
+	return nil
+}
+
+// Read reads what was published. The error wraps fs.ErrNotExist if nothing was, in this boot.
+func Read(path string) (Status, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return Status{}, fmt.Errorf("read the status of apps: %w", err)
+	}
+	defer f.Close() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	var s Status
+	switch {
+	case err == nil && len(text) > maxSize:
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxSize)
+	case err == nil:
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		return Status{}, fmt.Errorf("read the status of apps: %s: %w", path, err)
+	}
+	return s, nil
+}
