@@ -66,8 +66,8 @@ const (
 	Done     State = "done" // it ended well, and is not to be started again
 )
 
-// worst lists the states, the one that most needs a person first.
-func worst() []State { return []State{GivenUp, Backoff, Unknown, Starting, Stopping, Up, Done} }
+// States lists the states, the one that most needs a person first.
+func States() []State { return []State{GivenUp, Backoff, Unknown, Starting, Stopping, Up, Done} }
 
 // App is one app with its containers.
 type App struct {
@@ -97,8 +97,9 @@ type Container struct {
 
 // Sum fills in what follows from the containers: the app's state, its restarts, and what is wrong unless the app has a trouble of its own.
 func (a *App) Sum() {
+	a.Restarts = 0
 	rank := map[State]int{}
-	for i, s := range worst() {
+	for i, s := range States() {
 		rank[s] = i
 	}
 	for i := range a.Containers {

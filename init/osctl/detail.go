@@ -19,15 +19,21 @@ import (
 // lastLines is how much of a service's log its status shows.
 const lastLines = 10
 
-// details prints all about each of the picked services.
-func (s *session) details(ctx context.Context, list, picked []supervise.ServiceStatus) error {
-	for i := range picked {
+// details prints all about each of the picked services, apps and containers.
+func (s *session) details(ctx context.Context, list []supervise.ServiceStatus, picked []thing) error {
+	for i, t := range picked {
 		if i > 0 {
 			fmt.Fprintln(s.Stdout)
 		}
-		d := detail{ServiceStatus: &picked[i], list: list}
-		s.inspect(ctx, &d)
-		if _, err := io.WriteString(s.Stdout, s.detailText(&d)); err != nil {
+		text := ""
+		if t.service != nil {
+			d := detail{ServiceStatus: t.service, list: list}
+			s.inspect(ctx, &d)
+			text = s.detailText(&d)
+		} else {
+			text = s.appDetails(ctx, t)
+		}
+		if _, err := io.WriteString(s.Stdout, text); err != nil {
 			return err
 		}
 	}
@@ -84,20 +90,27 @@ func (s *session) detailText(d *detail) string {
 	b.WriteString(s.lead(mark.colour, mark.text, head) + "\n")
 	rows := append(s.stateRows(d), s.tieRows(d)...)
 	b.WriteString(s.table(rows))
-	if len(d.log) > 0 {
-		b.WriteByte('\n')
-	}
-	for i := range d.log {
-		b.WriteString(s.logLine(&d.log[i]))
-	}
-	switch {
-	case d.logError != nil:
-		b.WriteString(s.paint(dim, s.fit("no lines: "+escape(unreachable(d.logError, "logd", "").Error()))) + "\n")
-	case len(d.log) > 0:
-		b.WriteString(s.paint(dim, s.fit("more: osctl logs -u "+escape(d.Name))) + "\n")
-	}
+	b.WriteString(s.lastWords(d.Name, d.log, d.logError))
 	if next := remedy(d.ServiceStatus); next != "" {
 		b.WriteString(s.paint(dim, s.fit("try: "+next)) + "\n")
+	}
+	return b.String()
+}
+
+// lastWords is the end of a log, and how to see more of it.
+func (s *session) lastWords(name string, log []logring.Entry, fault error) string {
+	var b strings.Builder
+	if len(log) > 0 {
+		b.WriteByte('\n')
+	}
+	for i := range log {
+		b.WriteString(s.logLine(&log[i]))
+	}
+	switch {
+	case fault != nil:
+		b.WriteString(s.paint(dim, s.fit("no lines: "+escape(unreachable(fault, "logd", "").Error()))) + "\n")
+	case len(log) > 0:
+		b.WriteString(s.paint(dim, s.fit("more: osctl logs -u "+escape(name))) + "\n")
 	}
 	return b.String()
 }

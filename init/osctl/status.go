@@ -29,19 +29,20 @@ func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	picked, err := pick(list, names)
+	apps := s.apps(list)
+	picked, err := apps.find(list, names)
 	if err != nil {
 		return err
 	}
 	switch {
 	case *asJSON:
-		err = s.printJSON(picked)
+		err = s.printJSON(apps.entries(picked, len(names) == 0))
 	case len(names) > 0:
 		err = s.details(ctx, list, picked)
 	default:
-		_, err = io.WriteString(s.Stdout, s.overall(ctx, list))
+		_, err = io.WriteString(s.Stdout, s.overall(ctx, list, apps))
 	}
-	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(st supervise.ServiceStatus) bool { return !isUp(&st) }) {
+	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(t thing) bool { return !t.up() }) {
 		return notUp{}
 	}
 	return err
@@ -97,6 +98,7 @@ type host struct {
 	up                  time.Duration
 	degraded            []string // steps of the boot
 	spaces              []Space
+	apps                told
 }
 
 func (s *session) host(ctx context.Context) host {
@@ -136,7 +138,7 @@ func release(text string) string {
 }
 
 // overall is the picture of the whole device.
-func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus) string {
+func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus, apps told) string {
 	usage := func(name string) int64 {
 		u, err := gauge.Read(s.group(name))
 		if err != nil {
@@ -145,7 +147,8 @@ func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus) s
 		return u.Memory
 	}
 	h := s.host(ctx)
-	return s.head(h, list) + s.statusTable(list, usage) + s.spaceTable(h.spaces) + s.advice(list)
+	h.apps = apps
+	return s.head(h, list) + s.statusTable(list, usage) + s.appTable(apps) + s.spaceTable(h.spaces) + s.advice(list, apps)
 }
 
 // group is the folder of a service's cgroup.
@@ -166,10 +169,10 @@ func (s *session) head(h host, list []supervise.ServiceStatus) string {
 	return s.lead(bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, list) + "\n"
 }
 
-// health counts the services by state, what is wrong first.
+// health counts the services and the apps by state, what is wrong first.
 func (s *session) health(h host, list []supervise.ServiceStatus) string {
 	counts := map[string]int{}
-	bad := len(h.degraded) > 0 || slices.ContainsFunc(h.spaces, func(p Space) bool { return len(p.Marks) > 0 })
+	bad := len(h.degraded) > 0 || h.apps.ill() || slices.ContainsFunc(h.spaces, func(p Space) bool { return len(p.Marks) > 0 })
 	for i := range list {
 		counts[list[i].State]++
 		bad = bad || lookOf(&list[i]) == looksWrong
@@ -185,7 +188,7 @@ func (s *session) health(h host, list []supervise.ServiceStatus) string {
 		}
 	}
 	text := fmt.Sprintf("%s: %s, %s", word, count(len(list), "service"), strings.Join(parts, ", "))
-	return s.lead(c, word, text) + s.bootHealth(h)
+	return s.lead(c, word, text+h.apps.counts()) + s.bootHealth(h)
 }
 
 // bootHealth tells which steps of the boot went wrong.
@@ -211,7 +214,7 @@ func states() []string {
 }
 
 // advice says what to type next about what is wrong.
-func (s *session) advice(list []supervise.ServiceStatus) string {
+func (s *session) advice(list []supervise.ServiceStatus, apps told) string {
 	worst := ""
 	for i := range list {
 		st := &list[i]
@@ -220,6 +223,11 @@ func (s *session) advice(list []supervise.ServiceStatus) string {
 		}
 		if st.State == "failed" {
 			break
+		}
+	}
+	for i := range apps.list {
+		if worst == "" && apps.list[i].Wrong() {
+			worst = apps.list[i].Name
 		}
 	}
 	if worst == "" {
