@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"resinos/containers/appstatus"
+	"resinos/init/osctl/inventory"
 	"resinos/mounts/testenv"
 	"resinos/services/supervise"
 )
@@ -93,10 +94,10 @@ func TestAppsCount(t *testing.T) {
 		{"no apps", up, appstatus.Status{}, "well: 1 service, 1 up", ""},
 		{"nothing told yet", up, nil, "well: 1 service, 1 up", "the manager has not told of its apps yet"},
 		{"the manager was stopped", []supervise.ServiceStatus{{Name: "manager", State: "down"}}, appstatus.Status{Written: 60, Apps: []appstatus.App{good}},
-			"well: 1 service, 1 down; 1 app, 1 up", "the manager is down: this is how the apps were 4s ago"},
+			"well: 1 service, 1 down; 1 app, 1 up", "the manager is down: the apps are told as of 4s ago"},
 		{"the manager never ran", []supervise.ServiceStatus{{Name: "manager", State: "failed"}}, nil, "degraded: 1 service, 1 failed", "the manager is failed: nothing is known of the apps"},
 		{"no engine", up, appstatus.Status{Trouble: appstatus.Trouble{Cause: appstatus.NoEngine, Reason: "the engine is gone", Since: 34}, Apps: []appstatus.App{good}},
-			"degraded: 1 service, 1 up; 1 app, 1 up", "the engine is gone, since 30s"},
+			"degraded: 1 service, 1 up; 1 app, 1 up", "the engine is gone; wrong for 30s"},
 		{"garbage", up, "{", "degraded: 1 service, 1 up", "read the status of apps: "},
 		{"an image without a manager", []supervise.ServiceStatus{{Name: "logd", State: "up"}}, nil, "well: 1 service, 1 up", ""},
 	} {
@@ -117,24 +118,15 @@ func TestAppsCount(t *testing.T) {
 			}
 		}
 		s := &session{Env: Env{Root: root}, now: func() time.Duration { return 64 * time.Second }}
-		told := s.apps(c.services)
-		if got := s.health(host{apps: told}, c.services); got != c.health {
+		told := inventory.Read(root, c.services)
+		if got := s.health(host{}, told); got != c.health {
 			t.Errorf("%s: %s\nwant %s", c.name, got, c.health)
 		}
-		if c.caveat == "" && told.caveat != "" || !strings.HasPrefix(told.caveat, c.caveat) {
-			t.Errorf("%s: caveat %q, want %q", c.name, told.caveat, c.caveat)
+		if got := s.caveat(told.Caveat); c.caveat == "" && got != "" || !strings.HasPrefix(got, c.caveat) {
+			t.Errorf("%s: caveat %q, want %q", c.name, got, c.caveat)
 		}
-		if (told.caveat != "") != strings.Contains(s.appTable(told), "apps: ") {
+		if (told.Caveat.Text != "") != strings.Contains(s.appTable(told), "apps: ") {
 			t.Errorf("%s: the caveat is not shown", c.name)
 		}
-	}
-}
-
-// TestBothOfOneName: a service and an app may have one name, and then both are meant.
-func TestBothOfOneName(t *testing.T) {
-	t1 := told{list: []appstatus.App{{Name: "manager", State: appstatus.GivenUp, Trouble: appstatus.Trouble{Cause: appstatus.Failed}}}}
-	found, err := t1.find([]supervise.ServiceStatus{{Name: "manager", State: "up"}}, []string{"manager"})
-	if err != nil || len(found) != 2 || !found[0].up() || found[1].up() {
-		t.Errorf("found %+v, %v", found, err)
 	}
 }

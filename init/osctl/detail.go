@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"resinos/init/osctl/gauge"
+	"resinos/init/osctl/inventory"
 	"resinos/services/logquery"
 	"resinos/services/logring"
 	"resinos/services/supervise"
@@ -20,14 +21,14 @@ import (
 const lastLines = 10
 
 // details prints all about each of the picked services, apps and containers.
-func (s *session) details(ctx context.Context, list []supervise.ServiceStatus, picked []thing) error {
+func (s *session) details(ctx context.Context, list []supervise.ServiceStatus, picked []inventory.Thing) error {
 	for i, t := range picked {
 		if i > 0 {
 			fmt.Fprintln(s.Stdout)
 		}
 		text := ""
-		if t.service != nil {
-			d := detail{ServiceStatus: t.service, list: list}
+		if t.Service != nil {
+			d := detail{ServiceStatus: t.Service, list: list}
 			s.inspect(ctx, &d)
 			text = s.detailText(&d)
 		} else {
@@ -248,7 +249,7 @@ func (s *session) withStates(list []supervise.ServiceStatus, names []string) str
 	var words []string
 	for _, name := range names {
 		state := "does not exist"
-		if st := named(list, name); st != nil {
+		if st := inventory.Named(list, name); st != nil {
 			state = st.State
 		}
 		words = append(words, name+" ("+state+")")

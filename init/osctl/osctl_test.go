@@ -15,6 +15,7 @@ import (
 
 	"resinos/init/boot"
 	"resinos/init/osctl/gauge"
+	"resinos/init/osctl/inventory"
 	"resinos/mounts/testenv"
 	"resinos/services/control"
 	"resinos/services/logd"
@@ -77,7 +78,7 @@ func TestShowBadFile(t *testing.T) {
 func TestRemoved(t *testing.T) {
 	s := &session{}
 	leaves := supervise.ServiceStatus{Name: "shop", State: "stopping", Removed: true}
-	if got := s.health(host{}, []supervise.ServiceStatus{leaves}); got != "well: 1 service, 1 stopping" {
+	if got := s.health(host{}, inventory.Inventory{Services: []supervise.ServiceStatus{leaves}}); got != "well: 1 service, 1 stopping" {
 		t.Errorf("health = %q", got)
 	}
 	if got := note(&leaves); got != "file removed: it is stopped and forgotten" {

@@ -14,8 +14,8 @@ import (
 
 	"resinos/init/boot"
 	"resinos/init/osctl/gauge"
+	"resinos/init/osctl/inventory"
 	"resinos/services/cgroup"
-	"resinos/services/spec"
 	"resinos/services/supervise"
 )
 
@@ -29,20 +29,20 @@ func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	apps := s.apps(list)
-	picked, err := apps.find(list, names)
+	in := inventory.Read(s.Root, list)
+	picked, err := s.find(in, names)
 	if err != nil {
 		return err
 	}
 	switch {
 	case *asJSON:
-		err = s.printJSON(apps.entries(picked, len(names) == 0))
+		err = s.printJSON(in.Entries(picked, len(names) == 0))
 	case len(names) > 0:
 		err = s.details(ctx, list, picked)
 	default:
-		_, err = io.WriteString(s.Stdout, s.overall(ctx, list, apps))
+		_, err = io.WriteString(s.Stdout, s.overall(ctx, in))
 	}
-	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(t thing) bool { return !t.up() }) {
+	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(t inventory.Thing) bool { return !t.Up() }) {
 		return notUp{}
 	}
 	return err
@@ -61,23 +61,13 @@ func pick(list []supervise.ServiceStatus, names []string) ([]supervise.ServiceSt
 	}
 	var picked []supervise.ServiceStatus
 	for _, name := range names {
-		st := named(list, name)
+		st := inventory.Named(list, name)
 		if st == nil {
 			return nil, noService(list, name)
 		}
 		picked = append(picked, *st)
 	}
 	return picked, nil
-}
-
-// named finds a service; nil is none.
-func named(list []supervise.ServiceStatus, name string) *supervise.ServiceStatus {
-	for i := range list {
-		if list[i].Name == name {
-			return &list[i]
-		}
-	}
-	return nil
 }
 
 func noService(list []supervise.ServiceStatus, name string) error {
@@ -98,7 +88,6 @@ type host struct {
 	up                  time.Duration
 	degraded            []string // steps of the boot
 	spaces              []Space
-	apps                told
 }
 
 func (s *session) host(ctx context.Context) host {
@@ -138,7 +127,7 @@ func release(text string) string {
 }
 
 // overall is the picture of the whole device.
-func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus, apps told) string {
+func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 	usage := func(name string) int64 {
 		u, err := gauge.Read(s.group(name))
 		if err != nil {
@@ -147,14 +136,13 @@ func (s *session) overall(ctx context.Context, list []supervise.ServiceStatus, a
 		return u.Memory
 	}
 	h := s.host(ctx)
-	h.apps = apps
-	return s.head(h, list) + s.statusTable(list, usage) + s.appTable(apps) + s.spaceTable(h.spaces) + s.advice(list, apps)
+	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) + s.spaceTable(h.spaces) + s.advice(in)
 }
 
 // group is the folder of a service's cgroup.
 func (s *session) group(name string) string { return filepath.Join(s.Root, cgroup.Root, name) }
 
-func (s *session) head(h host, list []supervise.ServiceStatus) string {
+func (s *session) head(h host, in inventory.Inventory) string {
 	words := []string{"up " + ago(h.up)}
 	if h.version != "" {
 		words = slices.Insert(words, 0, escape(h.version))
@@ -166,13 +154,14 @@ func (s *session) head(h host, list []supervise.ServiceStatus) string {
 	if name == "" {
 		name = "this device"
 	}
-	return s.lead(bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, list) + "\n"
+	return s.lead(bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, in) + "\n"
 }
 
 // health counts the services and the apps by state, what is wrong first.
-func (s *session) health(h host, list []supervise.ServiceStatus) string {
+func (s *session) health(h host, in inventory.Inventory) string {
+	list := in.Services
 	counts := map[string]int{}
-	bad := len(h.degraded) > 0 || h.apps.ill() || slices.ContainsFunc(h.spaces, func(p Space) bool { return len(p.Marks) > 0 })
+	bad := len(h.degraded) > 0 || in.Ill() || slices.ContainsFunc(h.spaces, func(p Space) bool { return len(p.Marks) > 0 })
 	for i := range list {
 		counts[list[i].State]++
 		bad = bad || lookOf(&list[i]) == looksWrong
@@ -188,7 +177,7 @@ func (s *session) health(h host, list []supervise.ServiceStatus) string {
 		}
 	}
 	text := fmt.Sprintf("%s: %s, %s", word, count(len(list), "service"), strings.Join(parts, ", "))
-	return s.lead(c, word, text+h.apps.counts()) + s.bootHealth(h)
+	return s.lead(c, word, text+appCounts(in.Apps)) + s.bootHealth(h)
 }
 
 // bootHealth tells which steps of the boot went wrong.
@@ -214,7 +203,8 @@ func states() []string {
 }
 
 // advice says what to type next about what is wrong.
-func (s *session) advice(list []supervise.ServiceStatus, apps told) string {
+func (s *session) advice(in inventory.Inventory) string {
+	list := in.Services
 	worst := ""
 	for i := range list {
 		st := &list[i]
@@ -225,9 +215,9 @@ func (s *session) advice(list []supervise.ServiceStatus, apps told) string {
 			break
 		}
 	}
-	for i := range apps.list {
-		if worst == "" && apps.list[i].Wrong() {
-			worst = apps.list[i].Name
+	for i := range in.Apps {
+		if worst == "" && in.Apps[i].Wrong() {
+			worst = in.Apps[i].Name
 		}
 	}
 	if worst == "" {
@@ -259,11 +249,6 @@ func lookOf(st *supervise.ServiceStatus) look {
 		return looksOff
 	}
 	return looksMoving
-}
-
-// isUp tells what status exits with: a oneshot is up once it is done.
-func isUp(st *supervise.ServiceStatus) bool {
-	return st.State == "up" || st.State == "done" && st.Type == string(spec.Oneshot)
 }
 
 func (s *session) mark(st *supervise.ServiceStatus) cell {

@@ -1,0 +1,214 @@
+// Package inventory owns what there is on a device that has a status: services, as PID 1 tells of them, apps and their containers, as the
+// manager does; and what a name stands for among them. It draws nothing. Read Inventory first.
+package inventory
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"resinos/containers/appstatus"
+	"resinos/services/spec"
+	"resinos/services/supervise"
+)
+
+// managerService is the service that tells of the apps.
+const managerService = "manager"
+
+// Inventory is all that has a status.
+type Inventory struct {
+	Services []supervise.ServiceStatus
+	Apps     []appstatus.App
+	Caveat   Caveat // of the apps
+}
+
+// Caveat says how far what is told of the apps can be relied on. The zero Caveat: it is so.
+type Caveat struct {
+	Text  string
+	Since float64 // seconds since the kernel started: it is wrong since then, or else what the manager told is from then; 0: no matter
+	Wrong bool    // it is a fault, and not only somebody's wish
+}
+
+// Read adds to the services what the manager has published below root. That the manager is down, or hangs, PID 1 tells of the service; here it is
+// said how old the manager's words are.
+func Read(root string, services []supervise.ServiceStatus) Inventory {
+	in := Inventory{Services: services}
+	manager := Named(services, managerService)
+	if manager == nil {
+		return in // this image runs no containers
+	}
+	status, err := appstatus.Read(filepath.Join(root, appstatus.Path))
+	in.Apps = status.Apps
+	state := "the manager is " + manager.State
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && IsUp(manager):
+		in.Caveat = Caveat{Text: "the manager has not told of its apps yet"}
+	case errors.Is(err, fs.ErrNotExist):
+		in.Caveat = Caveat{Text: state + ": nothing is known of the apps"}
+	case err != nil:
+		in.Caveat = Caveat{Text: err.Error(), Wrong: true}
+	case !IsUp(manager):
+		in.Caveat = Caveat{Text: state, Since: status.Written}
+	case status.Wrong():
+		in.Caveat = Caveat{Text: status.Reason, Since: status.Since, Wrong: true}
+	}
+	return in
+}
+
+// Named finds a service; nil is none.
+func Named(services []supervise.ServiceStatus, name string) *supervise.ServiceStatus {
+	for i := range services {
+		if services[i].Name == name {
+			return &services[i]
+		}
+	}
+	return nil
+}
+
+// IsUp reports whether a service does its work: a oneshot does once it is done.
+func IsUp(st *supervise.ServiceStatus) bool {
+	return st.State == "up" || st.State == "done" && st.Type == string(spec.Oneshot)
+}
+
+// Ill reports whether anything is wrong with an app, or with what is told of them.
+func (in Inventory) Ill() bool {
+	return in.Caveat.Wrong || slices.ContainsFunc(in.Apps, func(a appstatus.App) bool { return a.Wrong() })
+}
+
+// entry is one thing in the JSON of status: a service, an app or a container, told apart by kind.
+type entry struct {
+	Kind string `json:"kind"`
+	supervise.ServiceStatus
+}
+
+type appEntry struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"` // of a container: APP/CONTAINER
+	appstatus.App
+}
+
+type containerEntry struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	App  string `json:"app"`
+	appstatus.Container
+}
+
+// caveatEntry stands for what is known of the apps only with a caveat.
+type caveatEntry struct {
+	Kind   string  `json:"kind"`
+	Name   string  `json:"name"`
+	State  string  `json:"state"`
+	Reason string  `json:"reason"`
+	Since  float64 `json:"since,omitempty"` // what the manager told is from then, or it is so since then
+}
+
+// Thing is what a name stands for: one of the three.
+type Thing struct {
+	Service   *supervise.ServiceStatus
+	App       *appstatus.App
+	Container *appstatus.Container // of App
+}
+
+// Up reports whether it does what it is to do.
+func (t Thing) Up() bool {
+	switch {
+	case t.Service != nil:
+		return IsUp(t.Service)
+	case t.Container != nil:
+		return t.Container.Well()
+	}
+	return t.App.Well()
+}
+
+// entries is the thing in JSON; an app brings its containers along.
+func (t Thing) entries() []any {
+	switch {
+	case t.Service != nil:
+		return []any{entry{"service", *t.Service}}
+	case t.Container != nil:
+		return []any{containerEntry{"container", t.App.Name + "/" + t.Container.Name, t.App.Name, *t.Container}}
+	}
+	alone := *t.App
+	alone.Containers = nil
+	list := []any{appEntry{"app", t.App.Name, alone}}
+	for i := range t.App.Containers {
+		list = append(list, Thing{App: t.App, Container: &t.App.Containers[i]}.entries()...)
+	}
+	return list
+}
+
+// Entries are things as JSON shows them. With all of them comes the caveat, if there is one.
+func (in Inventory) Entries(picked []Thing, all bool) []any {
+	list := []any{}
+	for _, one := range picked {
+		list = append(list, one.entries()...)
+	}
+	if all && in.Caveat.Text != "" {
+		list = append(list, caveatEntry{"apps", "apps", string(appstatus.Unknown), in.Caveat.Text, in.Caveat.Since})
+	}
+	return list
+}
+
+// Find is what the names stand for, or everything there is. A name may be a service's and an app's; both are meant then. The error is an Unknown
+// for the first name that stands for nothing.
+func (in Inventory) Find(names []string) ([]Thing, error) {
+	var found []Thing
+	if len(names) == 0 {
+		for i := range in.Services {
+			found = append(found, Thing{Service: &in.Services[i]})
+		}
+		for i := range in.Apps {
+			found = append(found, Thing{App: &in.Apps[i]})
+		}
+	}
+	for _, name := range names {
+		before := len(found)
+		if st := Named(in.Services, name); st != nil {
+			found = append(found, Thing{Service: st})
+		}
+		found = append(found, in.named(name)...)
+		if len(found) == before {
+			return nil, Unknown(name)
+		}
+	}
+	return found, nil
+}
+
+// Unknown is a name that stands for nothing.
+type Unknown string
+
+func (u Unknown) Error() string { return fmt.Sprintf("no service and no app %q", string(u)) }
+
+// named finds an app by its name, and a container by APP/CONTAINER or the name that it has in the log.
+func (in Inventory) named(name string) []Thing {
+	for i := range in.Apps {
+		a := &in.Apps[i]
+		if a.Name == name {
+			return []Thing{{App: a}}
+		}
+		for j := range a.Containers {
+			if c := &a.Containers[j]; a.Name+"/"+c.Name == name || c.ID == name {
+				return []Thing{{App: a, Container: c}}
+			}
+		}
+	}
+	return nil
+}
+
+// Names are all names that Find knows.
+func (in Inventory) Names() []string {
+	var names []string
+	for i := range in.Services {
+		names = append(names, in.Services[i].Name)
+	}
+	for _, a := range in.Apps {
+		names = append(names, a.Name)
+		for _, c := range a.Containers {
+			names = append(names, a.Name+"/"+c.Name)
+		}
+	}
+	return names
+}
