@@ -197,7 +197,17 @@ func TestButtonThatWasThere(t *testing.T) {
 }
 
 // TestButtonThatComes begins without a folder of input devices, which comes, goes and comes again.
-func TestButtonThatComes(t *testing.T) {
+func TestButtonThatComes(t *testing.T) { buttonThatComes(t) }
+
+// TestButtonWithoutInotify: with a container that has taken all instances, buttons are found all the same.
+func TestButtonWithoutInotify(t *testing.T) {
+	if limit := testenv.UserLimit(t, "max_inotify_instances"); limit != nil {
+		limit(0)
+		buttonThatComes(t)
+	}
+}
+
+func buttonThatComes(t *testing.T) {
 	h := newHouse(t)
 	h.run()
 	for i := range 3 {
@@ -222,7 +232,7 @@ func TestForget(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			d := &daemon{dev: h.dev, sys: h.sys, log: slog.New(slog.DiscardHandler), open: map[string]*os.File{}}
 			var err error
-			if d.folder, err = watch(h.dev); err != nil {
+			if d.folder, err = watch(h.dev, d.log); err != nil {
 				t.Fatal(err)
 			}
 			defer d.readers.Wait()

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/dirwatch"
 )
 
 // inputFolder is where nodes of input devices lie, below /dev.
@@ -16,19 +20,28 @@ const inputFolder = "input"
 // A folder tells that something may have changed in the folder of input devices; what, its user looks up.
 type folder struct {
 	input string
+	log   *slog.Logger
 	fd    int // of file; only the goroutine that closes file uses it
 	file  *os.File
+	polls bool // inotify is used up: nil is sent every so often
 }
 
 // watch begins to watch dev: devtmpfs makes the folder of input devices with the first of them and removes it with the
 // last. Nodes that come elsewhere in dev are few, and a look into the folder costs little.
-func watch(dev string) (*folder, error) {
+func watch(dev string, log *slog.Logger) (*folder, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if dirwatch.Scarce(err) {
+		f := &folder{input: filepath.Join(dev, inputFolder), log: log}
+		f.poll(err)
+		return f, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("watch input devices: %w", err)
 	}
-	f := &folder{input: filepath.Join(dev, inputFolder), fd: fd, file: os.NewFile(uintptr(fd), "inotify")}
-	if _, err := unix.InotifyAddWatch(fd, dev, unix.IN_CREATE|unix.IN_ONLYDIR); err != nil {
+	f := &folder{input: filepath.Join(dev, inputFolder), log: log, fd: fd, file: os.NewFile(uintptr(fd), "inotify")}
+	if _, err := unix.InotifyAddWatch(fd, dev, unix.IN_CREATE|unix.IN_ONLYDIR); dirwatch.Scarce(err) {
+		f.poll(err)
+	} else if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", dev, err), f.close())
 	}
 	return f, nil
@@ -36,7 +49,14 @@ func watch(dev string) (*folder, error) {
 
 // aim watches the folder that is there now, if there is one; who looks into it afterwards misses nothing.
 func (f *folder) aim() error {
+	if f.polls {
+		return nil
+	}
 	_, err := unix.InotifyAddWatch(f.fd, f.input, unix.IN_CREATE|unix.IN_ONLYDIR)
+	if dirwatch.Scarce(err) {
+		f.log.Warn("inotify is used up, a new power button may not be found", "path", f.input, "error", err)
+		return nil
+	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("watch %s: %w", f.input, err)
 	}
@@ -47,7 +67,12 @@ func (f *folder) aim() error {
 func (f *folder) follow(ctx context.Context, changed chan<- error) {
 	buffer := make([]byte, 4096) // holds the longest event
 	for {
-		_, err := f.file.Read(buffer)
+		var err error
+		if f.polls {
+			err = pause(ctx)
+		} else {
+			_, err = f.file.Read(buffer)
+		}
 		select {
 		case changed <- err:
 		case <-ctx.Done():
@@ -59,4 +84,27 @@ func (f *folder) follow(ctx context.Context, changed chan<- error) {
 	}
 }
 
-func (f *folder) close() error { return f.file.Close() }
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(dirwatch.Every)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// poll has follow tell every so often that something may have changed. A device that was started without inotify goes on like this: buttons
+// come and go when somebody plugs them.
+func (f *folder) poll(err error) {
+	f.polls = true
+	f.log.Warn("inotify is used up, looking for power buttons every second", "path", f.input, "error", err)
+}
+
+func (f *folder) close() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Close()
+}

@@ -1,7 +1,7 @@
 // Package button owns the power button: it finds the input devices that have the key, also those that come later, and
 // tells when it is pressed.
 //
-// It never decides what a press means, never polls, and takes no other key from a device: what people type is none of
+// It never decides what a press means, polls only while inotify is used up, and takes no other key from a device: what people type is none of
 // its business. Read Run first.
 package button
 
@@ -58,7 +58,7 @@ func Run(ctx context.Context, cfg Config) error {
 		d.sys = "/sys"
 	}
 	var err error
-	if d.folder, err = watch(d.dev); err != nil {
+	if d.folder, err = watch(d.dev, d.log); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type Containerd struct {
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
 	CgroupRoot  string // parent of the containers' cgroups
+	Log         *slog.Logger
 
 	mu     sync.Mutex // guards client, which workers read while Connect may replace it
 	client *containerd.Client
@@ -45,7 +47,7 @@ const runtimeName = "io.containerd.runc.v2"
 
 // Connect waits for the socket, not for a timer: containerd starts beside us.
 func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
-	if err := awaitSocket(ctx, c.Socket); err != nil {
+	if err := awaitSocket(ctx, c.Socket, c.Log); err != nil {
 		return nil, err
 	}
 	client, err := containerd.New(c.Socket,

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"resinos/mounts/testenv"
 )
 
 func tarWith(t testing.TB, files map[string]string) []byte {
@@ -112,10 +114,21 @@ func TestRecordsSurviveGarbage(t *testing.T) {
 	}
 }
 
-func TestAwaitSocket(t *testing.T) {
+// TestWithoutInotify: with a container that has taken all instances, the manager still finds the engine, and its containers a new resolv.conf.
+func TestWithoutInotify(t *testing.T) {
+	if limit := testenv.UserLimit(t, "max_inotify_instances"); limit != nil {
+		limit(0)
+		awaitASocket(t)
+		mirrorAFile(t)
+	}
+}
+
+func TestAwaitSocket(t *testing.T) { awaitASocket(t) }
+
+func awaitASocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "s")
 	got := make(chan error, 1)
-	go func() { got <- awaitSocket(t.Context(), path) }()
+	go func() { got <- awaitSocket(t.Context(), path, slog.New(slog.DiscardHandler)) }()
 	time.Sleep(20 * time.Millisecond) // so that it waits; if it does not yet, the test is weaker but not wrong
 	l, err := net.Listen("unix", path)
 	for errors.Is(err, os.ErrNotExist) {
@@ -130,12 +143,14 @@ func TestAwaitSocket(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := awaitSocket(ctx, path+"-never"); !errors.Is(err, context.DeadlineExceeded) {
+	if err := awaitSocket(ctx, path+"-never", slog.New(slog.DiscardHandler)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a server: %v", err)
 	}
 }
 
-func TestMirrorFile(t *testing.T) {
+func TestMirrorFile(t *testing.T) { mirrorAFile(t) }
+
+func mirrorAFile(t *testing.T) {
 	dir := t.TempDir()
 	from, to := filepath.Join(dir, "a", "resolv.conf"), filepath.Join(dir, "b", "resolv.conf")
 	ctx, cancel := context.WithCancel(t.Context())

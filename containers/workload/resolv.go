@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"resinos/mounts/dirwatch"
 )
 
 // MirrorFile keeps to the same as from, by writing into one and the same file, until ctx is done.
@@ -22,7 +24,7 @@ func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log
 			return fmt.Errorf("mirror %s: %w", from, err)
 		}
 	}
-	watch, err := watchFolder(filepath.Dir(from))
+	watch, err := dirwatch.Open(filepath.Dir(from), appears, log)
 	if err != nil {
 		return err
 	}
@@ -32,7 +34,7 @@ func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log
 			log.Warn("file of containers not renewed", "file", to, "error", err)
 		}
 		closeOnce(&ready)
-		if err := watch.wait(ctx, time.Hour); err != nil {
+		if err := watch.Wait(ctx, time.Hour); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

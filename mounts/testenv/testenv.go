@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -124,6 +125,10 @@ func Again(t *testing.T, namespaces uintptr) bool {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.count=1")
 	cmd.Env = append(os.Environ(), againVariable+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL}
+	if namespaces&syscall.CLONE_NEWUSER != 0 {
+		all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
+		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = all, all
+	}
 	runtime.LockOSThread() // Pdeathsig fires when the thread that started the child ends
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
@@ -135,6 +140,21 @@ func Again(t *testing.T, namespaces uintptr) bool {
 	}
 	t.Logf("%s", out)
 	return false
+}
+
+// UserLimit runs the calling test again in a user namespace of its own, and returns what sets one of the limits there, a name below
+// /proc/sys/user, for root in it. It returns nil in the first run, in which the test returns.
+func UserLimit(t *testing.T, name string) (set func(n int)) {
+	t.Helper()
+	if !Again(t, syscall.CLONE_NEWUSER) {
+		return nil
+	}
+	return func(n int) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join("/proc/sys/user", name), []byte(strconv.Itoa(n)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // OwnCgroup has cmd born in a cgroup v2 group and namespace of its own, where the host has cgroup v2, and reports whether it has.

@@ -2,7 +2,6 @@ package settings
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/dirwatch"
 )
 
 // Follower is a daemon that lives by some keys.
@@ -37,25 +38,21 @@ func Follow(ctx context.Context, f Follower) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("follow settings: %w", err)
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("follow settings: %w", os.NewSyscallError("inotify_init1", err))
-	}
-	events := os.NewFile(uintptr(fd), "inotify") // Go's poller waits for it: no thread
-	defer events.Close()                         // an inotify loses nothing
 	// The file is only ever replaced by rename, so one sort of event is enough, and a read of all of them is one wake-up.
-	if _, err := unix.InotifyAddWatch(fd, folder, unix.IN_MOVED_TO); err != nil {
-		return fmt.Errorf("follow settings in %s: %w", folder, os.NewSyscallError("inotify_add_watch", err))
+	watch, err := dirwatch.Open(folder, unix.IN_MOVED_TO, f.Log)
+	if err != nil {
+		return fmt.Errorf("follow settings: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { events.SetReadDeadline(time.Unix(1, 0)) }) // fails only on a closed file
-	defer stop()
-	return f.follow(ctx, events)
+	defer watch.Close() // only read
+	return f.follow(ctx, watch)
 }
 
-func (f Follower) follow(ctx context.Context, events *os.File) error {
+// stale bounds what a lost event costs.
+const stale = time.Hour
+
+func (f Follower) follow(ctx context.Context, watch *dirwatch.Watch) error {
 	var last Settings
 	first := true
-	buf := make([]byte, 4096)
 	for {
 		now, err := Read(f.Path)
 		switch {
@@ -65,12 +62,9 @@ func (f Follower) follow(ctx context.Context, events *os.File) error {
 			f.take(now)
 			first, last = false, now
 		}
-		if _, err := events.Read(buf); err != nil {
+		if err := watch.Wait(ctx, stale); err != nil {
 			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if errors.Is(err, unix.EINTR) {
-				continue
+				return err
 			}
 			return fmt.Errorf("follow settings: %w", err)
 		}

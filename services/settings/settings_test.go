@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"resinos/mounts/testenv"
 )
 
 func of(pairs ...string) Settings {
@@ -58,7 +60,17 @@ func TestValuesByKind(t *testing.T) {
 }
 
 // TestFollow: a follower hears what is there, then each change of its own keys, and nothing of others'.
-func TestFollow(t *testing.T) {
+func TestFollow(t *testing.T) { follow(t) }
+
+// TestFollowWithoutInotify: a container that has taken all instances keeps no daemon from its settings.
+func TestFollowWithoutInotify(t *testing.T) {
+	if limit := testenv.UserLimit(t, "max_inotify_instances"); limit != nil {
+		limit(0)
+		follow(t)
+	}
+}
+
+func follow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "config.json")
 	heard := make(chan string, 10)
 	ctx, cancel := context.WithCancel(t.Context())
