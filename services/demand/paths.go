@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/dirwatch"
 )
 
 // What inotify is asked for at a place.
@@ -27,7 +29,10 @@ var masks = map[role]uint32{
 
 // paths watches paths with one inotify. All of it belongs to Watcher.Run's goroutine.
 type paths struct {
-	inotify int
+	open    func() (int, error) // makes inotify
+	inotify int                 // -1: nothing was armed yet, or inotify is used up
+	scarce  bool                // it was used up, and that has been said
+	look    time.Time           // when the blind targets are looked at; zero: there is none
 	log     *slog.Logger
 	buf     []byte
 	armed   map[int][]*target
@@ -43,6 +48,7 @@ type target struct {
 	stamp stamp
 	quiet quiet
 	hit   bool // the path itself has changed
+	blind bool // a watch of it is not to be had: it is looked at every so often
 }
 
 // spot is a hop that is watched.
@@ -51,20 +57,88 @@ type spot struct {
 	wd int32
 }
 
-func newPaths(inotify int, log *slog.Logger) *paths {
+func newPaths(open func() (int, error), log *slog.Logger) *paths {
 	return &paths{
-		inotify: inotify, log: log,
+		open: open, inotify: -1, log: log,
 		armed: map[int][]*target{}, watches: map[int32]map[*target]bool{}, stirred: map[*target]bool{},
 	}
 }
 
-func (p *paths) close() { unix.Close(p.inotify) } // an inotify loses nothing
+func (p *paths) close() {
+	if p.inotify >= 0 {
+		unix.Close(p.inotify) // an inotify loses nothing
+	}
+}
+
+// attach has an inotify, unless it is used up.
+func (p *paths) attach() bool {
+	if p.inotify >= 0 {
+		return true
+	}
+	fd, err := p.open()
+	if err != nil {
+		p.lacks("/", err)
+		return false
+	}
+	p.inotify = fd
+	return true
+}
+
+// lacks says that something of inotify is not to be had: all of it may be in the hands of a container, whose root is root here.
+func (p *paths) lacks(path string, err error) {
+	if !p.scarce {
+		p.log.Warn("inotify is used up, looking every second", "path", path, "error", err)
+	}
+	p.scarce = true
+}
+
+// lookAgain sets the time of the next look at the blind targets, if there are any.
+func (p *paths) lookAgain(now time.Time) {
+	p.look = time.Time{}
+	for _, list := range p.armed {
+		for _, t := range list {
+			if t.blind {
+				p.look = now.Add(dirwatch.Every)
+				return
+			}
+		}
+	}
+	if len(p.armed) == 0 {
+		return // nobody knows
+	}
+	if p.scarce {
+		p.log.Info("inotify is there again")
+	}
+	p.scarce = false
+}
+
+// lookAround finds changes of the blind targets by themselves, and asks for their watches again.
+func (p *paths) lookAround(now time.Time) {
+	if p.look.IsZero() || p.look.After(now) {
+		return
+	}
+	for _, list := range p.armed {
+		for _, t := range list {
+			if !t.blind {
+				continue
+			}
+			was := t.stamp
+			if p.follow(t); t.stamp != was {
+				t.hit = true
+				p.stir(t, now)
+			}
+		}
+	}
+	p.lookAgain(now)
+}
 
 // add watches a path. What has changed after since counts as a change.
 func (p *paths) add(id int, path string, since unix.Timespec) {
 	t := &target{id: id, path: path}
 	p.armed[id] = append(p.armed[id], t)
-	p.follow(t)
+	if p.follow(t); t.blind && p.look.IsZero() {
+		p.look = time.Now().Add(dirwatch.Every)
+	}
 	if t.stamp.changedSince(since, fileClock()) {
 		t.hit = true
 		p.stir(t, time.Now())
@@ -131,6 +205,9 @@ func (p *paths) follow(t *target) {
 
 func (p *paths) watch(t *target) []spot {
 	var spots []spot
+	if t.blind = !p.attach(); t.blind {
+		return nil
+	}
 	for _, h := range trail(t.path, look) {
 		mask := masks[h.role]
 		if h.role == entry && h.last {
@@ -145,6 +222,9 @@ func (p *paths) watch(t *target) []spot {
 			}
 			p.watches[int32(wd)][t] = true
 			spots = append(spots, spot{h, int32(wd)})
+		case dirwatch.Scarce(err):
+			t.blind = true
+			p.lacks(h.at, os.NewSyscallError("inotify_add_watch", err))
 		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // these: gone since the walk
 			p.log.Warn("demand lost", "path", h.at, "error", os.NewSyscallError("inotify_add_watch", err))
 		}
@@ -165,6 +245,9 @@ func (p *paths) release(t *target, wd int32) {
 func (p *paths) read(now time.Time) {
 	if p.buf == nil {
 		p.buf = make([]byte, 16<<10)
+	}
+	if p.inotify < 0 {
+		return
 	}
 	n, err := unix.Read(p.inotify, p.buf)
 	if err != nil || n <= 0 {
@@ -221,7 +304,7 @@ func (p *paths) stir(t *target, now time.Time) {
 
 // next is when settle wants to be called, zero for no time.
 func (p *paths) next() time.Time {
-	var next time.Time
+	next := p.look
 	for t := range p.stirred {
 		if due := t.quiet.due(); next.IsZero() || due.Before(next) {
 			next = due
@@ -233,6 +316,7 @@ func (p *paths) next() time.Time {
 // settle returns the changes of paths that have become quiet. Where only the way to a path has
 // changed it is followed, and what it leads to decides.
 func (p *paths) settle(now time.Time) []Fire {
+	p.lookAround(now)
 	var fires []Fire
 	for t := range p.stirred {
 		if t.quiet.due().After(now) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 func must(t testing.TB, err error) {
@@ -148,6 +150,47 @@ func TestChangeRightAfterArm(t *testing.T) {
 	wantSilence(t, w)
 }
 
+// TestWithoutInotify: while a container has taken all instances, or all watches, a change starts a service all the same; it is said once, and
+// inotify is used as soon as it is there again.
+func TestWithoutInotify(t *testing.T) {
+	for _, count := range []string{"max_inotify_instances", "max_inotify_watches"} {
+		t.Run(count, func(t *testing.T) {
+			limit := testenv.UserLimit(t, count)
+			if limit == nil {
+				return
+			}
+			limit(0)
+			path, said := filepath.Join(t.TempDir(), "f"), make(chan string, 10)
+			w, err := New(slog.New(slog.NewTextHandler(toChannel(said), nil)))
+			must(t, err)
+			over := make(chan error, 1)
+			ctx := t.Context()
+			go func() { over <- w.Run(ctx) }()
+			t.Cleanup(func() { <-over })
+			for range 2 {
+				arm(t, w, 1, nil, path)
+				settled(t, w)
+				write(t, path, "1")
+				wantFire(t, w, Fire{1, "change of " + path})
+			}
+			if line := <-said; !strings.Contains(line, "inotify is used up") {
+				t.Errorf("said %q", line)
+			}
+			arm(t, w, 1, nil, path)
+			limit(100)
+			if line := <-said; !strings.Contains(line, "there again") {
+				t.Errorf("then %q", line)
+			}
+			write(t, path, "2")
+			wantFire(t, w, Fire{1, "change of " + path})
+		})
+	}
+}
+
+type toChannel chan string
+
+func (c toChannel) Write(p []byte) (int, error) { c <- string(p); return len(p), nil }
+
 // TestWrongClock: a file from the future is no change.
 func TestWrongClock(t *testing.T) {
 	at := func(sec int64) unix.Timespec { return unix.Timespec{Sec: sec, Nsec: 5} }
@@ -274,7 +317,7 @@ func TestTwoPathsOneFire(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	must(t, err)
-	p := newPaths(fd, slog.New(slog.DiscardHandler))
+	p := newPaths(func() (int, error) { return fd, nil }, slog.New(slog.DiscardHandler))
 	defer p.close()
 	now := time.Now()
 	p.add(1, "/", fileClock())

@@ -102,12 +102,21 @@ func (w *Watcher) open() error {
 	if w.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
-	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	w.paths = newPaths(w.inotify, w.log)
+	return w.add(w.wake, unix.EPOLLIN, wakeNumber)
+}
+
+// inotify makes an instance that Run waits for.
+func (w *Watcher) inotify() (int, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return os.NewSyscallError("inotify_init1", err)
+		return -1, os.NewSyscallError("inotify_init1", err)
 	}
-	w.paths = newPaths(inotify, w.log)
-	return errors.Join(w.add(w.wake, unix.EPOLLIN, wakeNumber), w.add(inotify, unix.EPOLLIN, pathsNumber))
+	if err := w.add(fd, unix.EPOLLIN, pathsNumber); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // Arm lets id fire once: when one of the sockets has traffic, be it traffic that waits already, or

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/dirwatch"
 	"resinos/services/logpipe"
 	"resinos/services/logring"
 )
@@ -44,6 +45,7 @@ type collector struct {
 	timers  map[*pipe]time.Duration  // boottime at which the pipe wants a turn although nothing has come
 	reports map[*tally]time.Duration // boottime at which dropped lines are told
 	resume  time.Duration            // boottime at which syslog is listened to again, 0 if it is
+	look    time.Duration            // boottime at which the pipes' folder is looked at, 0 while inotify tells of changes
 	dirty   map[*pipe]bool           // had a turn since the last commit
 	buf     []byte
 	full    bool // the last write found the file system full, and it has been said
@@ -293,10 +295,13 @@ func (c *collector) trouble(err error) {
 // expire serves the pipes whose time has come: a line without end is shown, a stalled or paused pipe is tried again;
 // and tells of dropped lines.
 func (c *collector) expire() {
-	if len(c.timers) == 0 && len(c.reports) == 0 && c.resume == 0 {
+	if len(c.timers) == 0 && len(c.reports) == 0 && c.resume == 0 && c.look == 0 {
 		return
 	}
 	_, now := c.clock()
+	if c.look > 0 && c.look <= now {
+		c.lookForPipes()
+	}
 	for p, at := range c.timers {
 		if at > now {
 			continue
@@ -329,11 +334,48 @@ func (c *collector) untilTimer() time.Duration {
 	if c.resume > 0 {
 		next = min(next, c.resume)
 	}
+	if c.look > 0 {
+		next = min(next, c.look)
+	}
 	if next == math.MaxInt64 {
 		return -1
 	}
 	_, now := c.clock()
 	return min(max(next-now, 0), partialWait)
+}
+
+// watchPipes has inotify tell of changes of the pipes' folder. The error is dirwatch.Scarce when somebody has taken all of it: root in a
+// container is counted as root here.
+func (c *collector) watchPipes() error {
+	fd, err := watchFolder(c.dir)
+	if err != nil {
+		return err
+	}
+	if err := c.poll.watch(fd, true); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	c.inotify = fd
+	return nil
+}
+
+// lookAgain sets the time of the next look into the folder.
+func (c *collector) lookAgain() {
+	_, now := c.clock()
+	c.look = now + dirwatch.Every
+}
+
+// lookForPipes stands in for inotify while that is used up, and asks for it again. A container's first lines wait in its pipe meanwhile.
+func (c *collector) lookForPipes() {
+	if err := c.watchPipes(); err != nil {
+		c.lookAgain()
+	} else {
+		c.look = 0
+		c.log.Info("inotify is there again", "path", c.dir)
+	}
+	if err := c.rescan(); err != nil {
+		c.log.Error("log pipes not found", "error", err)
+	}
 }
 
 // folder takes up the changes of the pipes' folder.
@@ -367,7 +409,7 @@ func (c *collector) rescan() error {
 		return fmt.Errorf("open log pipes: %w", err)
 	}
 	for _, p := range c.byName {
-		if _, err := os.Lstat(filepath.Join(c.dir, p.spool.source.String())); errors.Is(err, fs.ErrNotExist) {
+		if p.gone(filepath.Join(c.dir, p.spool.source.String())) {
 			c.leave(p)
 		}
 	}
@@ -375,6 +417,15 @@ func (c *collector) rescan() error {
 		c.open(file.Name())
 	}
 	return nil
+}
+
+// gone reports whether the pipe at path is not there any more, or is another one: it was removed and made again, and nobody told.
+func (p *pipe) gone(path string) bool {
+	var there, ours unix.Stat_t
+	if err := unix.Lstat(path, &there); err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return p.fd >= 0 && unix.Fstat(p.fd, &ours) == nil && (there.Ino != ours.Ino || there.Dev != ours.Dev)
 }
 
 // open takes up a pipe that has appeared.

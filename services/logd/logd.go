@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/dirwatch"
 	"resinos/services/devlog"
 	"resinos/services/logarchive"
 	"resinos/services/logpipe"
@@ -199,11 +200,11 @@ func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collec
 	if c.poll, err = newPoller(); err != nil {
 		return c, err
 	}
-	if c.inotify, err = watchFolder(c.dir); err != nil {
+	if err := c.watchPipes(); err != nil && !dirwatch.Scarce(err) {
 		return c, err
-	}
-	if err := c.poll.watch(c.inotify, true); err != nil {
-		return c, err
+	} else if err != nil {
+		c.log.Warn("inotify is used up, looking for log pipes every second", "path", c.dir, "error", err)
+		c.lookAgain()
 	}
 	c.openKernel(cfg.Kmsg)
 	c.openSyslog(cfg)

@@ -145,7 +145,44 @@ func follow(t testing.TB, cfg Config, f logquery.Filter, want int) []logring.Ent
 	return got
 }
 
-func TestLines(t *testing.T) {
+// TestWithoutInotify: while a container has taken all instances, or all watches, no line is lost, and a pipe that is removed and made again
+// between two looks is another one.
+func TestWithoutInotify(t *testing.T) {
+	for _, count := range []string{"max_inotify_instances", "max_inotify_watches"} {
+		t.Run(count, func(t *testing.T) {
+			if limit := testenv.UserLimit(t, count); limit != nil {
+				limit(0)
+				t.Run("lines", lines)
+				t.Run("pipe made again", pipeMadeAgain)
+				t.Run("inotify again", func(t *testing.T) { inotifyAgain(t, limit) })
+			}
+		})
+	}
+}
+
+func inotifyAgain(t *testing.T, limit func(int)) {
+	cfg := configIn(shmDir(t))
+	said := make(chan string, 100)
+	cfg.Log = slog.New(slog.NewTextHandler(toChannel(said), nil))
+	start(t, cfg)
+	if line := <-said; !strings.Contains(line, "inotify is used up") {
+		t.Errorf("said %q", line)
+	}
+	limit(100)
+	if line := <-said; !strings.Contains(line, "there again") {
+		t.Errorf("then %q", line)
+	}
+	fmt.Fprintln(producer(t, cfg, web), "heard")
+	follow(t, cfg, logquery.Filter{}, 1)
+}
+
+type toChannel chan string
+
+func (c toChannel) Write(p []byte) (int, error) { c <- string(p); return len(p), nil }
+
+func TestLines(t *testing.T) { lines(t) }
+
+func lines(t *testing.T) {
 	cfg := configIn(shmDir(t))
 	early := producer(t, cfg, netd)
 	fmt.Fprint(early, "before logd\n<4>warned\r\n")
@@ -228,7 +265,9 @@ func TestFirstOutput(t *testing.T) {
 	}
 }
 
-func TestPipeDeletedAndMadeAgain(t *testing.T) {
+func TestPipeDeletedAndMadeAgain(t *testing.T) { pipeMadeAgain(t) }
+
+func pipeMadeAgain(t *testing.T) {
 	cfg := configIn(shmDir(t))
 	stop := start(t, cfg)
 	for life := range 3 {
