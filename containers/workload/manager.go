@@ -179,6 +179,7 @@ func (m *Manager) finish(r result) {
 		case Reap:
 			end := m.records[r.id].ended(m.now(), d.status)
 			end.OOM = d.status != 0 && m.report.kills[r.id] > 0
+			delete(m.report.kills, r.id) // the next life begins with none
 			m.record(r.id, end)
 			m.c.Log.Info("container ended", "container", r.id, "status", endOf(end))
 		case Delete:

@@ -94,7 +94,10 @@ func (f *fakeEngine) Start(_ context.Context, c app.Container) error {
 }
 
 func (f *fakeEngine) Reap(_ context.Context, id string) (uint32, error) {
-	return 1, f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Task = NoTask }); return nil })
+	err := f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Task, h.Kills = NoTask, 0 }); return nil })
+	f.changes <- struct{}{} // the engine tells of it before it answers
+	time.Sleep(time.Millisecond)
+	return 1, err
 }
 
 func (f *fakeEngine) Stop(_ context.Context, id string, grace time.Duration) error {
