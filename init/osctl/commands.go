@@ -35,8 +35,8 @@ func themes() []string { return []string{looking, changing, configuring, definin
 
 func commands() []command {
 	return []command{
-		{"status", looking, "[--json] [NAME...]", "show how the services are, or all about some\nexit status 3: a service that was named is not up",
-			"osctl status                 what is wrong comes first\nosctl status netd            one service with its processes and last lines\nosctl status --json netd", status},
+		{"status", looking, "[--json] [NAME...]", "show how services and apps are, or all about some\nNAME is a service, an app, or APP/CONTAINER; exit status 3: one that was named is not up",
+			"osctl status                 what is wrong comes first\nosctl status netd            one service with its processes and last lines\nosctl status hello/web       one container of the app hello\nosctl status --json netd", status},
 		logsCommand(),
 		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
 		timeCommand(),
