@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/containers/appstatus"
 )
 
 func pids() []int {
@@ -70,6 +72,10 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		t.Errorf("the log does not name %q:\n%s", want, manager.log)
 	}
 	pid := d.pid("hello.web")
+	d.eventually("the status tells of both apps", func() bool {
+		s, err := appstatus.Read(d.path("apps.json"))
+		return err == nil && len(s.Apps) == 2 && s.Apps[0].Cause == appstatus.NotUnderstood && s.Apps[1].Well()
+	})
 
 	t.Run("killed containerd", func(t *testing.T) {
 		for range 3 {

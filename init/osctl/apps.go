@@ -218,7 +218,11 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	add("state", string(c.State)+" since "+ago(s.since(c.Entered)), paint)
 	add("wrong", s.wrong(c.Trouble), red)
 	add("health", c.Health, plain)
-	add("restarts", fmt.Sprintf("%d (restart: %s)", c.Restarts, c.Policy), plain)
+	restarts := strconv.Itoa(c.Restarts)
+	if c.Policy != "" { // of an app that cannot be read it is not known
+		restarts += " (restart: " + c.Policy + ")"
+	}
+	add("restarts", restarts, plain)
 	if c.LastExit != "" {
 		add("last exit", c.LastExit+", "+ago(s.since(c.LastAt))+" ago", plain)
 	}
