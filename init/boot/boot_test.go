@@ -73,6 +73,17 @@ func TestParseCmdline(t *testing.T) {
 	}
 }
 
+func TestSplitWords(t *testing.T) {
+	for text, want := range map[string][]string{
+		"": nil, " \t\n": nil, "a": {"a"}, " a\tb  c\n": {"a", "b", "c"},
+		`a="b c" d`: {"a=b c", "d"}, `"a b"c" d"`: {"a bc d"}, `a "" b`: {"a", "", "b"}, `a="b c`: {"a=b c"}, `"`: {""},
+	} {
+		if got := splitWords(text); !slices.Equal(got, want) {
+			t.Errorf("splitWords(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
 func FuzzParseCmdline(f *testing.F) {
 	f.Add("resinos.root=PARTUUID=x resinos.slot=A")
 	f.Add(`a="b c`)

@@ -46,17 +46,27 @@ func ParseCmdline(text string) (Cmdline, error) {
 	return c, err
 }
 
-// splitWords splits at blanks outside double quotes and drops the quotes, as lib/cmdline.c in the kernel does.
+// splitWords splits at blanks outside double quotes and drops the quotes, as lib/cmdline.c in the kernel does. Not with FieldsFunc,
+// which does not say in which order, or how often, it asks about each character.
 func splitWords(text string) []string {
-	quoted := false
-	words := strings.FieldsFunc(text, func(r rune) bool {
-		if r == '"' {
-			quoted = !quoted
+	var words []string
+	var word []byte
+	inWord, quoted := false, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted, inWord = !quoted, true
+		case !quoted && (c == ' ' || c == '\t' || c == '\n'):
+			if inWord {
+				words = append(words, string(word))
+			}
+			word, inWord = word[:0], false
+		default:
+			word, inWord = append(word, c), true
 		}
-		return !quoted && (r == ' ' || r == '\t' || r == '\n')
-	})
-	for i := range words {
-		words[i] = strings.ReplaceAll(words[i], `"`, "")
+	}
+	if inWord {
+		words = append(words, string(word))
 	}
 	return words
 }

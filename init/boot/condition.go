@@ -18,8 +18,8 @@ type facts struct {
 	board   string
 }
 
-// judge knows the facts since somebody first asked for them, or since the service files were last
-// read. Conditions are judged in the supervisor's loop, so nothing is read there twice.
+// judge knows the facts since somebody first asked for them, or since the service files were last read. Several conditions are judged
+// at a time, beside the supervisor's loop: each look may wait for a disk.
 type judge struct {
 	mu    sync.Mutex // guards known
 	known *facts

@@ -36,7 +36,7 @@ func (s *Supervisor) do(actions []action) {
 func (s *Supervisor) act(a action) (input, bool) {
 	switch a.act {
 	case fork:
-		return s.fork(a.svc), true
+		return s.fork(a.svc)
 	case arm:
 		return s.arm(a.svc)
 	case term:
@@ -191,6 +191,10 @@ func (s *Supervisor) attend(i int) {
 	default:
 		l.endProbes()
 		l.closePipe()
+		if l.overtake != nil {
+			l.overtake()
+			l.overtake = nil
+		}
 	}
 }
 

@@ -14,17 +14,21 @@ const launcher = "launch"
 
 var errOvertaken = errors.New("not started: asked to stop meanwhile")
 
-// fork starts the process of service i and tells how it went.
-func (s *Supervisor) fork(i int) input {
+// fork starts the process of service i and tells how it went, at once if it has no conditions.
+func (s *Supervisor) fork(i int) (in input, answered bool) {
+	if len(s.world.specs[i].Conditions) > 0 && s.world.svcs[i].phase == starting {
+		s.consider(i)
+		return input{}, false
+	}
+	return s.spawn(i), true
+}
+
+// spawn starts the process of service i.
+func (s *Supervisor) spawn(i int) input {
 	if s.world.svcs[i].phase != starting {
 		return input{event: exit, err: errOvertaken}
 	}
 	sp, l := &s.world.specs[i], s.lives[i]
-	for _, c := range sp.Conditions {
-		if holds, why := s.cfg.Conditions(c); !holds {
-			return input{event: skip, why: why}
-		}
-	}
 	l.text, l.stale = "", false
 	if l.began == 0 {
 		l.began = moment()

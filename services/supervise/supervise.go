@@ -51,7 +51,7 @@ type Config struct {
 	// program; empty is /usr/sbin/init.
 	Launcher string
 	// Conditions judges one condition of a service that is about to start; why says in words what
-	// does not hold. Nil knows only paths.
+	// does not hold. It is called beside the loop, for several services at a time, and may block. Nil knows only paths.
 	Conditions func(spec.Condition) (holds bool, why string)
 	// Load reads the service files again for the operation rescan; the errors are the faults of
 	// files that are not in force. Nil is no such operation.
@@ -144,18 +144,6 @@ func (cfg Config) defaults() Config {
 		cfg.Conditions = pathCondition
 	}
 	return cfg
-}
-
-// pathCondition judges what needs no knowledge of the device: the other kinds do not hold.
-func pathCondition(c spec.Condition) (holds bool, why string) {
-	if c.Kind == spec.PathCondition {
-		_, err := os.Lstat(c.Value)
-		holds = err == nil
-	}
-	if holds == c.Not {
-		return false, c.String() + " does not hold"
-	}
-	return true, ""
 }
 
 // settle makes the world of the given services anew. A service that was known before keeps its

@@ -1,0 +1,101 @@
+package supervise
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
+	"resinos/services/proc"
+	"resinos/services/spec"
+)
+
+// hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then gets an error.
+func hang(t *testing.T, dir string) (end func()) {
+	t.Helper()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		testenv.Lacking(t, "FUSE: %v", err)
+	}
+	if err := unix.Mount("nobody", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+		unix.Close(fd)
+		testenv.Lacking(t, "FUSE: %v", err)
+	}
+	return func() {
+		unix.Close(fd)
+		unix.Unmount(dir, unix.MNT_DETACH)
+	}
+}
+
+// TestInitHungCondition: a path on a mount that hangs holds up neither the other services nor the stop of its own.
+func TestInitHungCondition(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	end := hang(t, dir)
+	defer end()
+	hung := sh("hung", "exec sleep 1000")
+	hung.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: dir + "/there"}}
+	each := listener("each", t.TempDir()+"/each.sock")
+	each.Listen.Each, each.Start, each.Conditions = true, spec.AtBoot, hung.Conditions
+	r := start(t, Config{Specs: []spec.Spec{hung, each, sh("other", "exec sleep 1000")}, Cgroups: tree})
+	r.until("other", in("up"))
+	for _, name := range []string{"hung", "each"} {
+		if st := r.status(name); st.State != "starting" || st.PID != 0 {
+			t.Errorf("while its condition is judged: %+v", st)
+		}
+		r.mustCall("stop", name)
+		if st := r.status(name); st.State != "down" || st.Failures != 0 {
+			t.Errorf("stopped while its condition is judged: %+v", st)
+		}
+	}
+	go r.call("start", "hung") // answered when the mount is gone
+	r.until("hung", in("starting"))
+	end()
+	r.until("hung", in("skipped"))
+}
+
+// TestConditionLimit: what nobody answers counts as a failed start and is tried again, but never asked twice at a time; a late
+// answer is not taken for that of a later question.
+func TestConditionLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, answer := 0, make(chan bool)
+		s := &Supervisor{cfg: Config{Conditions: func(spec.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: make(chan call), ended: make(chan struct{}), background: t.Context()}
+		s.log, s.alarm, s.byID = s.cfg.defaults().Log, newAlarm(0), map[int]*life{}
+		sp := sh("a", "exit 1")
+		sp.Command = []string{"/nonexistent"}
+		sp.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: "/x"}}
+		s.cfg.Reaper = proc.NewReaper()
+		s.settle([]spec.Spec{sp})
+		s.do(s.world.begin(time.Now()))
+		svc := &s.world.svcs[0]
+		for range 3 {
+			(<-s.calls).do() // nobody has answered
+			if !svc.spoiled || !strings.Contains(svc.why, "no answer") {
+				t.Fatalf("a condition that is not judged: %s, %q", svc.phase, svc.why)
+			}
+			if svc.phase == backoff {
+				time.Sleep(time.Until(svc.deadline))
+				s.ring(time.Now())
+			}
+			synctest.Wait()
+			if svc.phase != starting || asked != 1 {
+				t.Fatalf("%s after %q, asked %d times", svc.phase, svc.why, asked)
+			}
+		}
+		answer <- false // to the first question, which nobody waits for any more
+		synctest.Wait()
+		if svc.phase != starting || asked != 2 {
+			t.Fatalf("%s after a late answer, asked %d times", svc.phase, asked)
+		}
+		answer <- true
+		(<-s.calls).do()
+		if !strings.Contains(svc.why, "/nonexistent") {
+			t.Errorf("not started once the condition holds: %s, %q", svc.phase, svc.why)
+		}
+		s.feed(0, input{event: stop})
+		close(s.ended)
+	})
+}
