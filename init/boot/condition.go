@@ -27,7 +27,7 @@ type judge struct {
 
 // learn reads the facts anew.
 func (j *judge) learn() *facts {
-	f := &facts{config: config.Load(config.Path).Document.Scalars(), board: osRelease("RESIN_BOARD")}
+	f := &facts{config: config.Load(config.Path).Usable().Scalars(), board: osRelease("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
 		f.cmdline = splitWords(string(text))
 	}

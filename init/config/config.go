@@ -16,6 +16,11 @@ import (
 
 // Effective says what a document puts in force: values, defaults and faults, key by key. A bad value costs only its own key.
 func Effective(d Document, source settings.From) settings.Settings {
+	return effective(d, source, Document{})
+}
+
+// effective is Effective with what was good before: it stays in force where a value cannot be used.
+func effective(d Document, source settings.From, good Document) settings.Settings {
 	s := settings.Settings{Source: source, Values: map[string]settings.Value{}}
 	fault := func(key, text string) {
 		if s.Faults == nil { // as JSON leaves it out
@@ -25,7 +30,7 @@ func Effective(d Document, source settings.From) settings.Settings {
 	}
 	keys := Keys()
 	for _, k := range keys {
-		value, from, err := k.effective(d, source)
+		value, from, err := k.effective(d, source, good)
 		if err != nil {
 			fault(k.Name, err.Error())
 		}
@@ -37,7 +42,7 @@ func Effective(d Document, source settings.From) settings.Settings {
 		fault(key, strings.TrimPrefix(s.Faults[key]+"; written twice, the last one counts", "; "))
 	}
 	d.leaves(func(leaf string, _ json.RawMessage) {
-		if !slices.ContainsFunc(keys, func(k Key) bool { return k.covers(leaf) }) && !slices.Contains(s.Unknown, leaf) {
+		if !slices.ContainsFunc(keys, func(k Key) bool { return k.covers(leaf) || within(k.Name, leaf) }) && !slices.Contains(s.Unknown, leaf) {
 			s.Unknown = append(s.Unknown, leaf)
 		}
 	})
@@ -47,24 +52,40 @@ func Effective(d Document, source settings.From) settings.Settings {
 	return s
 }
 
-func (k Key) effective(d Document, source settings.From) (json.RawMessage, settings.From, error) {
-	var standing json.RawMessage
-	if k.Default != "" {
-		standing = json.RawMessage(k.Default)
+func (k Key) effective(d Document, source settings.From, good Document) (json.RawMessage, settings.From, error) {
+	value, err := k.usable(d)
+	if value != nil {
+		return value, source, err
 	}
+	if err != nil {
+		if value, _ := k.usable(good); value != nil {
+			return value, settings.LastGood, fmt.Errorf("%w; the last good value stays in force", err)
+		}
+	}
+	if k.Default != "" {
+		return json.RawMessage(k.Default), settings.Default, err
+	}
+	return nil, settings.Default, err
+}
+
+// usable is what of the key's value in a document can be used, nil for nothing: then an error says why, unless nothing is said.
+func (k Key) usable(d Document) (json.RawMessage, error) {
 	raw, written := d.Get(k.Name)
 	if !written {
-		return standing, settings.Default, nil
+		if parent := d.inTheWay(k.Name); parent != "" {
+			return nil, fmt.Errorf("%s is no object", parent)
+		}
+		return nil, nil
 	}
 	value, err := k.judge(raw)
 	if value == nil {
-		return standing, settings.Default, err
+		return nil, err
 	}
 	text, marshal := json.Marshal(value)
 	if marshal != nil {
-		return standing, settings.Default, marshal
+		return nil, marshal
 	}
-	return text, source, err
+	return text, err
 }
 
 // judge returns what of a written value can be used, nil for nothing.
@@ -144,7 +165,7 @@ func Hostname(s settings.Settings) string {
 // InForce is Effective for a device: what it has made itself fills in what nobody has said. identity is its uuid, empty if it has
 // none yet.
 func InForce(l Loaded, identity string) settings.Settings {
-	s := Effective(l.Document, l.Source)
+	s := effective(l.Document, l.Source, l.Good)
 	if l.Fault != nil {
 		s.Fault = l.Fault.Error()
 	}
@@ -155,6 +176,31 @@ func InForce(l Loaded, identity string) settings.Settings {
 		s.Values["hostname"] = settings.Value{JSON: json.RawMessage(quote(Hostname(s))), From: settings.Generated}
 	}
 	return s
+}
+
+// Usable is the document with the last good value in the place of each that cannot be used; where there is none, the key is left out. It
+// is what a last good copy holds, so that it never holds anything else.
+func (l Loaded) Usable() Document {
+	d := l.Document
+	for _, k := range Keys() {
+		value, err := k.usable(l.Document)
+		if err == nil || value != nil {
+			continue
+		}
+		key := k.Name
+		if parent := d.inTheWay(key); parent != "" {
+			key = parent
+		}
+		next, err := d.Without(key)
+		if old, _ := k.usable(l.Good); err == nil && old != nil {
+			raw, _ := l.Good.Get(k.Name)
+			next, err = next.With(k.Name, raw)
+		}
+		if err == nil { // else the document would be longer than may be: whoever reads it judges the value again
+			d = next
+		}
+	}
+	return d
 }
 
 // Identity is the uuid that a device has been given: that of what was loaded from path, else that of the last good copy, so that a

@@ -123,6 +123,62 @@ func TestEffective(t *testing.T) {
 	}
 }
 
+// TestLastGoodValue: a value that cannot be used leaves the one before it in force, in the copy too; one that is taken out does not.
+func TestLastGoodValue(t *testing.T) {
+	const good = `{"hostname":"box","listenPort":80,"persistentLogging":true,"dnsServers":"1.1.1.1 9.9.9.9","os":{"sshKeys":["key"],"fan":{"profile":"cool"}}}`
+	for _, tt := range []struct {
+		name, text, key, want string // want is JSON; empty: none
+		from                  settings.From
+		usable                string // empty: the text
+	}{
+		{"bad name", `{"hostname":"bad name!","x":1}`, "hostname", `"box"`, settings.LastGood, `{"x":1,"hostname":"box"}`},
+		{"good name", `{"hostname":"new"}`, "hostname", `"new"`, settings.File, ""},
+		{"taken out", `{"listenPort":81}`, "hostname", "", "", ""},
+		{"null", `{"hostname":null}`, "hostname", "", "", ""},
+		{"number", `{"listenPort":"many"}`, "listenPort", "80", settings.LastGood, `{"listenPort": 80}`},
+		{"flag", `{"persistentLogging":[]}`, "persistentLogging", "true", settings.LastGood, `{"persistentLogging": true}`},
+		{"no good word", `{"dnsServers":"dns.example"}`, "dnsServers", `["1.1.1.1","9.9.9.9"]`, settings.LastGood, `{"dnsServers": "1.1.1.1 9.9.9.9"}`},
+		{"a good word", `{"dnsServers":"dns.example 8.8.8.8"}`, "dnsServers", `["8.8.8.8"]`, settings.File, ""},
+		{"no words", `{"dnsServers":[]}`, "dnsServers", `[]`, settings.File, ""},
+		{"never good", `{"country":"nowhere","a":1}`, "country", "", "", `{"a":1}`},
+		{"no object", `{"os":"x"}`, "os.sshKeys", `["key"]`, settings.LastGood, `{"os": {"fan": {"profile": "cool"},"sshKeys": ["key"]}}`},
+		{"null for an object", `{"os":null}`, "os.sshKeys", "", "", ""},
+		{"written twice", `{"hostname":"b","hostname":"-"}`, "hostname", `"box"`, settings.LastGood, `{"hostname": "box"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "config.json")
+			must(t, os.WriteFile(path, []byte(tt.text), 0o600))
+			must(t, os.WriteFile(path+Sibling, encodeSibling([]byte(good)), 0o600))
+			l := Load(path)
+			s := InForce(l, "")
+			if v := s.Values[tt.key]; tt.key != "hostname" || tt.want != "" {
+				if string(v.JSON) != tt.want || v.From != tt.from && tt.from != "" {
+					t.Errorf("%s is %s from %s, want %s", tt.key, v.JSON, v.From, tt.want)
+				}
+			} else if v.From != settings.Generated {
+				t.Errorf("%s is %s from %s, want none", tt.key, v.JSON, v.From)
+			}
+			if tt.usable == "" {
+				tt.usable = tt.text
+			}
+			if got := string(l.Usable().Bytes()); strings.ReplaceAll(strings.ReplaceAll(got, " ", ""), "\n", "") != strings.ReplaceAll(tt.usable, " ", "") {
+				t.Errorf("usable is %s, want %s", got, tt.usable)
+			}
+			if tt.from == settings.LastGood && !strings.Contains(s.Faults[tt.key], "the last good value stays") {
+				t.Errorf("the fault is %q", s.Faults[tt.key])
+			}
+			must(t, Store{Path: path}.Update(func(d Document) (Document, error) { return d.With("a", json.RawMessage("2")) }))
+			if again := InForce(Load(path), ""); !bytes.Equal(again.Values[tt.key].JSON, s.Values[tt.key].JSON) {
+				t.Errorf("after a change of another key %s is %s", tt.key, again.Values[tt.key].JSON)
+			}
+			must(t, os.WriteFile(path, []byte("{"), 0o600))
+			if broken := InForce(Load(path), ""); !bytes.Equal(broken.Values[tt.key].JSON, s.Values[tt.key].JSON) {
+				t.Errorf("of a broken file %s is %s", tt.key, broken.Values[tt.key].JSON)
+			}
+		})
+	}
+}
+
 func TestUnknownKeys(t *testing.T) {
 	s := Effective(parse(t, `{"x":1,"os":{"new":{"a":1,"b":2},"sshKeys":[]},"os.sshKeys":[],"hostname":"box","deviceApiKeys":{"h":{"k":1}},"os2":{}}`), settings.File)
 	if want := []string{"x", "os.new.a", "os.new.b", "os2"}; !slices.Equal(s.Unknown, want) {

@@ -37,25 +37,30 @@ type Loaded struct {
 	Source   settings.From // File, LastGood, or Default: then the document is empty
 	Fault    error         // why it is not File; nil on a device that has neither file nor copy
 	Missing  bool          // there is no file
+	Good     Document      // the last good copy, for the keys of the file that cannot be used; empty where none is needed, or there is none
 }
 
 // Load takes the newest copy that parses: the file, else its last good copy, else nothing. It cannot fail.
 func Load(path string) Loaded {
 	d, err := readDocument(path)
 	if err == nil {
-		return Loaded{Document: d, Source: settings.File}
+		l := Loaded{Document: d, Source: settings.File}
+		if len(Effective(d, settings.File).Faults) > 0 {
+			l.Good, _ = readSibling(path) // without one, defaults are in force
+		}
+		return l
 	}
 	missing := errors.Is(err, fs.ErrNotExist)
 	good, second := readSibling(path)
 	switch {
 	case second == nil:
-		return Loaded{good, settings.LastGood, fmt.Errorf("%w; the last good copy is in force", err), missing}
+		return Loaded{Document: good, Source: settings.LastGood, Fault: fmt.Errorf("%w; the last good copy is in force", err), Missing: missing}
 	case missing && errors.Is(second, fs.ErrNotExist):
-		return Loaded{Empty(), settings.Default, nil, true}
+		return Loaded{Document: Empty(), Source: settings.Default, Missing: true}
 	case errors.Is(second, fs.ErrNotExist):
 		second = errors.New("there is no last good copy")
 	}
-	return Loaded{Empty(), settings.Default, fmt.Errorf("%w; %w; defaults are in force", err, second), missing}
+	return Loaded{Document: Empty(), Source: settings.Default, Fault: fmt.Errorf("%w; %w; defaults are in force", err, second), Missing: missing}
 }
 
 func readDocument(path string) (Document, error) {
@@ -154,7 +159,7 @@ func (s Store) Settle(choose func(Loaded) (*Choice, error)) (Loaded, error) {
 		if err := s.put(now, *c); err != nil {
 			return err
 		}
-		now = Loaded{Document: c.File, Source: settings.File}
+		now = Loaded{Document: c.File, Source: settings.File, Good: c.Copy}
 		return nil
 	})
 	return now, err
@@ -180,7 +185,7 @@ func (s Store) keep(d Document) error {
 	return s.write(s.Path+Sibling, encodeSibling(d.Bytes()))
 }
 
-// Update changes the file by change, which is given what is in force; file and copy say the same then. It fails, changing nothing,
+// Update changes the file by change, which is given what is in force; file and copy say the same then, but for what cannot be used. It fails, changing nothing,
 // if there is a file that cannot be parsed (ErrUnusable).
 func (s Store) Update(change func(Document) (Document, error)) error {
 	_, err := s.Settle(func(now Loaded) (*Choice, error) {
@@ -188,7 +193,7 @@ func (s Store) Update(change func(Document) (Document, error)) error {
 			return nil, fmt.Errorf("%w: %w", now.Fault, ErrUnusable)
 		}
 		next, err := change(now.Document)
-		return &Choice{File: next, Copy: next}, err
+		return &Choice{File: next, Copy: Loaded{Document: next, Good: now.Good}.Usable()}, err
 	})
 	return err
 }

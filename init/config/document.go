@@ -218,6 +218,24 @@ func (d Document) Get(key string) (raw json.RawMessage, found bool) {
 	return json.RawMessage(d.text[at.start:at.end]), true
 }
 
+// inTheWay is the part of a key that holds something else than an object, so that the key cannot be said. Empty if there is none; null
+// says nothing.
+func (d Document) inTheWay(key string) string {
+	at := d.root
+	parts := strings.Split(key, ".")
+	for i, part := range parts[:len(parts)-1] {
+		m, ok := at.find(part)
+		if !ok || d.text[m.value.start:m.value.end] == "null" {
+			return ""
+		}
+		if !m.value.object(d.text) {
+			return strings.Join(parts[:i+1], ".")
+		}
+		at = m.value
+	}
+	return ""
+}
+
 // leaves lists everything that is no object, or an empty one, by its key with dots, as often as it is written.
 func (d Document) leaves(each func(key string, raw json.RawMessage)) {
 	var walk func(n node, prefix string)

@@ -118,8 +118,10 @@ func Find(name string) (Key, bool) {
 	return Key{}, false
 }
 
+// within reports whether one key lies in what is written for another.
+func within(key, other string) bool { return strings.HasPrefix(key, other+".") }
+
 // covers reports whether a written leaf belongs to the key: it is the key itself, or lies in what is written for it.
 func (k Key) covers(leaf string) bool {
-	rest, ours := strings.CutPrefix(leaf, k.Name)
-	return ours && (rest == "" || rest[0] == '.')
+	return leaf == k.Name || within(leaf, k.Name)
 }

@@ -177,7 +177,7 @@ func port(value any) (any, error) {
 // maxList bounds every list: no real one comes near.
 const maxList = 256
 
-// each keeps the good ones of a list.
+// each keeps the good ones of a list; of one that has only bad ones, nothing.
 func each(good func(string) (string, bool), want string) fit {
 	return func(value any) (any, error) {
 		list, _ := value.([]string)
@@ -191,7 +191,11 @@ func each(good func(string) (string, bool), want string) fit {
 			}
 		}
 		if len(bad) > 0 {
-			return kept, fmt.Errorf("%s: want %s, at most %d", strings.Join(bad[:min(len(bad), 3)], ", "), want, maxList)
+			var usable any
+			if len(kept) > 0 {
+				usable = kept
+			}
+			return usable, fmt.Errorf("%s: want %s, at most %d", strings.Join(bad[:min(len(bad), 3)], ", "), want, maxList)
 		}
 		return kept, nil
 	}

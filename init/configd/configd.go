@@ -8,6 +8,7 @@ package configd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -77,7 +78,7 @@ func Run(ctx context.Context, c Config) error {
 	if changed {
 		c.Log.Info("configuration applied", "source", string(now.Source), "changed", changes(before, now))
 	}
-	if err := c.Services(ctx, facts, loaded.Document.Scalars()); err != nil {
+	if err := c.Services(ctx, facts, loaded.Usable().Scalars()); err != nil {
 		c.Log.Warn("conditions of services not judged anew", "error", err)
 	}
 	return nil
@@ -127,7 +128,7 @@ func (c Config) facts(loaded config.Loaded) Facts {
 		return good.Scalars()
 	}
 	if loaded.Source == settings.File {
-		return loaded.Document.Scalars()
+		return loaded.Usable().Scalars()
 	}
 	return nil
 }
@@ -151,14 +152,18 @@ func (c Config) choose(now config.Loaded, before settings.Settings) (*config.Cho
 		return nil, nil
 	case now.Source == settings.Default && id == "":
 		return nil, nil
-	case said, id == "":
-		return &config.Choice{File: now.Document, Copy: now.Document}, nil
 	}
-	named, err := now.Document.With("uuid", fmt.Appendf(nil, "%q", id))
+	good := now.Usable()
+	if said || id == "" {
+		return &config.Choice{File: now.Document, Copy: good}, nil
+	}
+	uuid := fmt.Appendf(nil, "%q", id)
+	good, err := good.With("uuid", uuid)
 	if wrong { // it is left for its writer to see; the copy stays what the device is known by
-		return &config.Choice{File: now.Document, Copy: named}, err
+		return &config.Choice{File: now.Document, Copy: good}, err
 	}
-	return &config.Choice{File: named, Copy: named}, err
+	named, fault := now.Document.With("uuid", uuid)
+	return &config.Choice{File: named, Copy: good}, errors.Join(err, fault)
 }
 
 // uuidOf tells whether a document says a uuid, or something that is none.

@@ -205,6 +205,33 @@ func TestBrokenKeepsWhatWasInForce(t *testing.T) {
 	}
 }
 
+// TestWrongValue: a value that cannot be used leaves the last good one in force, over reboots and whatever else changes. Only one that
+// is taken out goes.
+func TestWrongValue(t *testing.T) {
+	b := newBench(t, `{"hostname":"kitchen","mode":"a","listenPort":80}`)
+	b.run(t)
+	for _, file := range []string{`{"hostname":"bad name!","mode":"b","listenPort":"x"}`, `{"hostname":["worse"],"mode":"c","listenPort":-1}`, `{"hostn`} {
+		b.write(t, file)
+		for range 2 {
+			s := b.run(t)
+			if s.Text("hostname") != "kitchen" || s.Number("listenPort") != 80 || b.hostnames[len(b.hostnames)-1] != "kitchen" || s.Text("uuid") != made {
+				t.Errorf("after %s the device is %s, in force %+v", file, b.hostnames[len(b.hostnames)-1], s)
+			}
+			must(t, os.RemoveAll(filepath.Dir(b.Published))) // a boot
+			loaded := config.Load(b.Store.Path)
+			if name := config.Hostname(config.InForce(loaded, made)); name != "kitchen" {
+				t.Errorf("after %s and a boot the device is %s", file, name)
+			}
+			_, err := settings.Publish(b.Published, config.InForce(loaded, made))
+			must(t, err)
+		}
+	}
+	b.write(t, `{"listenPort":81}`)
+	if s := b.run(t); s.Text("hostname") != made[:7] || s.Number("listenPort") != 81 {
+		t.Errorf("taken out, in force is %+v", s)
+	}
+}
+
 // TestHalfWritten: a file that is being written is waited for.
 func TestHalfWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
