@@ -67,7 +67,7 @@ func runTimed(ctx context.Context, leases <-chan lease.Lease, log *slog.Logger) 
 
 // followServers keeps servers what config.json names, and tells of changes, until ctx is cancelled.
 func followServers(ctx context.Context, servers *atomic.Pointer[string], changed chan<- struct{}, log *slog.Logger) {
-	err := settings.Follow(ctx, settings.Follower{Daemon: "timed", Keys: []string{config.NTPServers}, Log: log, Apply: func(s settings.Settings) error {
+	err := settings.Follow(ctx, settings.Follower{Daemon: "netd", Keys: []string{config.NTPServers}, Log: log, Apply: func(s settings.Settings) error {
 		names := strings.Join(s.List(config.NTPServers), " ")
 		servers.Store(&names)
 		select {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"resinos/mounts/atomicfile"
@@ -222,7 +223,19 @@ func panicText(records []string) string {
 	if len(best) > maxWords {
 		best = best[:maxWords]
 	}
-	return printable(strings.TrimSpace(best))
+	return printable(strings.TrimSpace(withoutLevels(best)))
+}
+
+// withoutLevels takes the priority off each line of a kernel's log: "<4>[   12.4] CPU: 0".
+func withoutLevels(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		level, rest, found := strings.Cut(strings.TrimPrefix(line, "<"), ">")
+		if _, err := strconv.ParseUint(level, 10, 8); found && err == nil && line[0] == '<' {
+			lines[i] = rest
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // printable keeps what a damaged store may hold away from terminals.

@@ -122,14 +122,14 @@ func TestTakePanic(t *testing.T) {
 		t.Errorf("an empty store gives %q, %v", text, err)
 	}
 	for name, text := range map[string]string{
-		"dmesg-efi_pstore-1": "Panic#2 Part1\n<0>[ 12.3] Kernel panic - not syncing: Attempted to kill init! \x1b[2J\n<4>[ 12.4] CPU: 0",
+		"dmesg-efi_pstore-1": "Panic#2 Part1\n<0>[ 12.3] Kernel panic - not syncing: Attempted to kill init! \x1b[2J\n<4>[ 12.4] CPU: 0\n<b> <> <999> x",
 		"dmesg-efi_pstore-2": "Panic#2 Part2\n<6>[ 11.0] older",
 		"console-ramoops-0":  "not a dump",
 	} {
 		os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
 	}
 	text, err := takePanic(dir)
-	if err != nil || !strings.HasPrefix(text, "Kernel panic - not syncing: Attempted to kill init! ?[2J\n") {
+	if err != nil || text != "Kernel panic - not syncing: Attempted to kill init! ?[2J\n[ 12.4] CPU: 0\n<b> <> <999> x" {
 		t.Errorf("takePanic = %q, %v", text, err)
 	}
 	if left, _ := filepath.Glob(dir + "/*"); len(left) != 1 {

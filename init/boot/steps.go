@@ -301,7 +301,8 @@ func (s *system) lastBoot() (err error) {
 	s.traces.Panic, err = s.pstore()
 	last := Classify(s.traces)
 	s.record.Remember(last)
-	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", last.Why)
+	reason, _, _ := strings.Cut(last.Why, "\n") // the rest of a panic is for osctl boot --last
+	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", reason)
 	return err
 }
 

@@ -29,7 +29,7 @@ type Key struct {
 
 	// Who lives by it. Exactly one of the three is said. What a daemon makes of a value it records itself (services/settings), so
 	// the table promises nothing that does not happen.
-	Daemon string // takes a change while it runs
+	Daemon string // the service that takes a change while it runs
 	Others string // kept for them: this system does nothing with it
 	Later  string // what has to be built before it has an effect
 
@@ -48,6 +48,7 @@ const (
 	PersistentLogging = "persistentLogging"
 	LogSize           = "log.size"
 	NTPServers        = "ntpServers"
+	DNSServers        = "dnsServers"
 )
 
 // Keys is the table, in alphabetical order. It is that of the reference system, whose config.json ours must read.
@@ -57,8 +58,8 @@ func Keys() []Key {
 		{Name: "uuid", Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
 		{Name: PersistentLogging, Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
 		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd", fit: ringSize},
-		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "timed", fit: hosts},
-		{Name: "dnsServers", Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
+		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "netd", fit: hosts},
+		{Name: DNSServers, Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
 		{Name: "os.sshKeys", Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
 		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},

@@ -6,11 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
 
 	"resinos/init/boot"
+	"resinos/services/supervise"
 )
 
 // barWidth is the width of the picture in the time line; without results the whole fits 80 columns.
@@ -19,7 +21,8 @@ const barWidth = 24
 // booted is the boot operation's answer: the report, and how the life before this boot ended, where that is known.
 type booted struct {
 	boot.Report
-	Last *ending `json:"last,omitempty"`
+	Last     *ending  `json:"last,omitempty"`
+	Services []blamed `json:"services,omitempty"` // those that the boot started
 }
 
 // ending is how a boot ended: clean, panic, watchdog, power loss, ...
@@ -48,11 +51,28 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 	case *last:
 		_, err := io.WriteString(s.Stdout, s.lastText(*report.Last))
 		return err
-	case *asJSON:
+	}
+	if list, err := s.services(ctx); err == nil { // the boot is worth telling without them too
+		report.Services = startedBy(report.Report, list, s.now().Seconds())
+	}
+	if *asJSON {
 		return s.printJSON(report)
 	}
-	_, err := io.WriteString(s.Stdout, s.timeLine(report.Report))
+	_, err := io.WriteString(s.Stdout, s.timeLine(report))
 	return err
+}
+
+// startedBy lists the services that the boot started, in the order in which it did: not those that start on demand, nor those that were
+// first started after its last milestone.
+func startedBy(r boot.Report, list []supervise.ServiceStatus, now float64) []blamed {
+	end := 0.0
+	for _, m := range moments(r, nil) {
+		end = max(end, m.Start+m.Duration)
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(st supervise.ServiceStatus) bool { return len(st.Demand) > 0 || st.Began > end })
+	all := blameOf(list, now)
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Began < all[j].Began })
+	return all
 }
 
 func (s *session) lastText(last ending) string {
@@ -62,7 +82,11 @@ func (s *session) lastText(last ending) string {
 	}
 	rows := [][]cell{pair("ended", last.How, c)}
 	if last.Why != "" {
-		rows = append(rows, pair("because", last.Why, plain))
+		label := "because"
+		for line := range strings.Lines(strings.TrimSpace(last.Why)) { // a panic has several
+			rows = append(rows, pair(label, strings.TrimRight(line, "\r\n"), plain))
+			label = ""
+		}
 	}
 	if last.Uptime > 0 {
 		rows = append(rows, pair("after", ago(time.Duration(last.Uptime*float64(time.Second))), plain))
@@ -89,20 +113,34 @@ func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 	return err
 }
 
-// moment is one line of the time line: a step, or a milestone, which takes no time.
+// The kinds of moments.
+const (
+	aStep = iota
+	aMilestone
+	aService
+)
+
+// moment is one line of the time line: a step, a service from its start until it is up, or a milestone, which takes no time.
 type moment struct {
 	boot.Step
-	milestone bool
+	kind int
 }
 
-// moments are the steps and milestones in the order of their beginning.
-func moments(r boot.Report) []moment {
+// moments are the steps, services and milestones in the order of their beginning.
+func moments(r boot.Report, services []blamed) []moment {
 	var list []moment
 	for name, at := range r.Milestones {
-		list = append(list, moment{Step: boot.Step{Name: name, Start: at}, milestone: true})
+		list = append(list, moment{Step: boot.Step{Name: name, Start: at, Stage: "milestone"}, kind: aMilestone})
 	}
 	for _, step := range r.Steps {
 		list = append(list, moment{Step: step})
+	}
+	for _, b := range services {
+		m := moment{Step: boot.Step{Name: b.Name, Start: b.Began, Duration: b.Took, Stage: "service", Result: "up"}, kind: aService}
+		if !b.Ready {
+			m.Duration, m.Result = 0, "not up yet"
+		}
+		list = append(list, m)
 	}
 	sort.SliceStable(list, func(i, j int) bool {
 		a, b := &list[i], &list[j]
@@ -111,31 +149,39 @@ func moments(r boot.Report) []moment {
 	return list
 }
 
-func (s *session) timeLine(r boot.Report) string {
-	list := moments(r)
+func (s *session) timeLine(r booted) string {
+	list := moments(r.Report, r.Services)
 	end := 0.0
 	for _, m := range list {
 		end = max(end, m.Start+m.Duration)
 	}
 	rows := [][]cell{header(">START", ">TOOK", "STAGE", "STEP", "", "RESULT")}
 	for _, m := range list {
-		if m.milestone {
-			rows = append(rows, []cell{
-				{text: seconds(m.Start), right: true, colour: bold}, {}, {text: "milestone", colour: bold},
-				{text: escape(m.Name), colour: bold}, {text: bar(m.Start, 0, end, '|'), colour: bold},
-			})
-			continue
-		}
-		result := escape(m.Result)
-		if m.Error != "" {
-			result += ": " + escape(m.Error)
-		}
-		rows = append(rows, []cell{
-			{text: seconds(m.Start), right: true}, {text: span(m.Duration), right: true}, {text: escape(m.Stage), colour: dim},
-			{text: escape(m.Name)}, {text: bar(m.Start, m.Duration, end, '#'), colour: dim}, {text: result, colour: resultColour(m.Result)},
-		})
+		rows = append(rows, m.row(end))
 	}
-	return s.table(rows) + s.fit("times are since the kernel started"+where(r)) + "\n"
+	return s.table(rows) + s.fit("times are since the kernel started"+where(r.Report)) + "\n"
+}
+
+// row draws a moment into a line that is end seconds long.
+func (m *moment) row(end float64) []cell {
+	if m.kind == aMilestone {
+		return []cell{
+			{text: seconds(m.Start), right: true, colour: bold}, {}, {text: m.Stage, colour: bold},
+			{text: escape(m.Name), colour: bold}, {text: bar(m.Start, 0, end, '|'), colour: bold},
+		}
+	}
+	mark := byte('#')
+	if m.kind == aService {
+		mark = '='
+	}
+	result := escape(m.Result)
+	if m.Error != "" {
+		result += ": " + inLine(m.Error)
+	}
+	return []cell{
+		{text: seconds(m.Start), right: true}, {text: span(m.Duration), right: true}, {text: escape(m.Stage), colour: dim},
+		{text: escape(m.Name)}, {text: bar(m.Start, m.Duration, end, mark), colour: dim}, {text: result, colour: resultColour(m.Result)},
+	}
 }
 
 func where(r boot.Report) string {
@@ -147,11 +193,11 @@ func where(r boot.Report) string {
 
 func resultColour(result string) colour {
 	switch result {
-	case boot.ResultOK:
+	case boot.ResultOK, "up":
 		return green
 	case boot.ResultIgnored:
 		return dim
-	case boot.ResultDegraded:
+	case boot.ResultDegraded, "not up yet":
 		return yellow
 	}
 	return red

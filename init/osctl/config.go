@@ -50,9 +50,9 @@ func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []stri
 	case "get":
 		return c.get(rest[0], *asJSON)
 	case "set":
-		return c.set(rest[0], rest[1])
+		return c.set(ctx, rest[0], rest[1])
 	case "unset":
-		return c.unset(rest[0])
+		return c.unset(ctx, rest[0])
 	}
 	return c.restore()
 }
@@ -96,12 +96,12 @@ const (
 	keyKept     = "kept"
 )
 
-func (c *configuration) read() (shownConfig, error) {
-	file := config.InForce(config.Load(c.store.Path), "")
+func (c *configuration) look() (shownConfig, error) {
 	now, err := settings.Read(c.published)
 	if err != nil {
 		return shownConfig{}, &failure{err, "try: osctl start configd"}
 	}
+	file := config.InForce(config.Load(c.store.Path), now.Text("uuid"))
 	pending := now.Values != nil
 	if now.Values == nil {
 		now = file
@@ -111,13 +111,31 @@ func (c *configuration) read() (shownConfig, error) {
 		return shownConfig{}, err
 	}
 	out := shownConfig{Source: now.Source, Fault: now.Fault, Unknown: now.Unknown}
-	differ := false
 	for _, k := range config.Keys() {
-		out.Keys = append(out.Keys, describe(k, now, taken[k.Name], c.now()))
-		differ = differ || file.Values[k.Name].From == settings.File && !file.Same(now, []string{k.Name})
+		key := describe(k, now, taken[k.Name], c.now())
+		if k.Name == config.DNSServers && key.State == keyApplied && key.From == settings.Default && c.othersAsked(now.List(k.Name)) {
+			key.State, key.Effect = keyNoEffect, "not used: a lease names servers"
+		}
+		out.Keys = append(out.Keys, key)
 	}
-	out.Pending = pending && differ
+	out.Pending = pending && !applied(file, now)
 	return out, nil
+}
+
+// othersAsked reports whether the device asks name servers, and none of these.
+func (c *configuration) othersAsked(servers []string) bool {
+	others := false
+	for line := range strings.Lines(c.read("run/resinos/resolv.conf")) {
+		f := strings.Fields(line)
+		if len(f) != 2 || f[0] != "nameserver" {
+			continue
+		}
+		if slices.Contains(servers, f[1]) {
+			return false
+		}
+		others = true
+	}
+	return others
 }
 
 // describe says what is in force for a key, and what it has done.
@@ -173,7 +191,7 @@ func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Dur
 }
 
 func (c *configuration) show(all, asJSON bool) error {
-	found, err := c.read()
+	found, err := c.look()
 	if err != nil {
 		return err
 	}
@@ -189,7 +207,7 @@ var stateColours = map[string]colour{keyApplied: green, keyWaiting: yellow, keyF
 func (c *configuration) text(found shownConfig, all bool) string {
 	var b strings.Builder
 	if found.Fault != "" {
-		b.WriteString(c.paint(red, c.fit(escape(found.Fault))) + "\n" + c.fit("try: osctl config restore, or mend "+config.Path) + "\n\n")
+		b.WriteString(c.paint(red, c.fit(inLine(found.Fault))) + "\n" + c.fit("try: osctl config restore, or mend "+config.Path) + "\n\n")
 	}
 	if found.Pending {
 		b.WriteString(c.paint(yellow, c.fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
@@ -199,7 +217,7 @@ func (c *configuration) text(found shownConfig, all bool) string {
 		if set := k.From != "" && k.From != settings.Default; !set && k.State == keyKept && !all {
 			continue
 		}
-		rows = append(rows, []cell{{text: k.Key}, {text: shorten(k.said(), 40)}, {text: string(k.From), colour: dim}, {text: escape(k.Effect), colour: stateColours[k.State]}})
+		rows = append(rows, []cell{{text: k.Key}, {text: shorten(k.said(), 40)}, {text: string(k.From), colour: dim}, {text: inLine(k.Effect), colour: stateColours[k.State]}})
 	}
 	for _, key := range found.Unknown {
 		rows = append(rows, []cell{{text: shorten(escape(key), 60)}, {}, {text: "file", colour: dim}, {text: "unknown here, kept as it is", colour: dim}})
@@ -235,19 +253,19 @@ func shorten(text string, n int) string {
 	return text
 }
 
-// get prints what is in force for one key, secrets too: it was asked for.
+// get prints the value of one key, secrets too: it was asked for. That is what is in force, or will be as soon as the file is applied.
 func (c *configuration) get(key string, asJSON bool) error {
 	now, err := settings.Read(c.published)
 	if err != nil {
 		return err
 	}
 	loaded := config.Load(c.store.Path)
-	if now.Values == nil {
-		now = config.InForce(loaded, "")
-	}
-	raw := now.Values[key].JSON
+	file := config.InForce(loaded, now.Text("uuid"))
+	raw := file.Values[key].JSON
 	if _, known := config.Find(key); !known {
 		raw, _ = loaded.Document.Get(key)
+	} else if now.Values != nil && !file.Same(now, []string{key}) {
+		fmt.Fprintln(c.Stderr, "config.json has changed: this is not in force yet; try: osctl config")
 	}
 	switch {
 	case raw == nil:
@@ -260,7 +278,7 @@ func (c *configuration) get(key string, asJSON bool) error {
 	return err
 }
 
-func (c *configuration) set(key, typed string) error {
+func (c *configuration) set(ctx context.Context, key, typed string) error {
 	if _, known := config.Find(key); !known && !c.anyKey {
 		var names []string
 		for _, k := range config.Keys() {
@@ -283,21 +301,21 @@ func (c *configuration) set(key, typed string) error {
 	if k, _ := config.Find(key); k.Secret {
 		told = "what was typed"
 	}
-	return c.change("set "+key+" to "+told, func(d config.Document) (config.Document, error) { return d.With(key, value) })
+	return c.change(ctx, "set "+key+" to "+told, func(d config.Document) (config.Document, error) { return d.With(key, value) })
 }
 
-func (c *configuration) unset(key string) error {
+func (c *configuration) unset(ctx context.Context, key string) error {
 	if key == "uuid" {
 		return &usage{"the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS"}
 	}
 	if _, written := config.Load(c.store.Path).Document.Get(key); !written {
 		return &failure{fmt.Errorf("%s is not in config.json", escape(key)), "try: osctl config"}
 	}
-	return c.change("remove "+key, func(d config.Document) (config.Document, error) { return d.Without(key) })
+	return c.change(ctx, "remove "+key, func(d config.Document) (config.Document, error) { return d.Without(key) })
 }
 
 // change writes the file, or says what it would do.
-func (c *configuration) change(what string, change func(config.Document) (config.Document, error)) error {
+func (c *configuration) change(ctx context.Context, what string, change func(config.Document) (config.Document, error)) error {
 	if c.dry {
 		_, err := fmt.Fprintln(c.Stdout, escape(what)+" in "+config.Path)
 		return err
@@ -305,7 +323,7 @@ func (c *configuration) change(what string, change func(config.Document) (config
 	lasts := c.store.Lasts()
 	switch err := c.store.Update(change); {
 	case errors.Is(err, config.ErrUnusable):
-		return &failure{errors.New(escape(err.Error())), "mend the file, or try: osctl config restore"}
+		return &failure{errors.New(inLine(err.Error())), "mend the file, or try: osctl config restore"}
 	case errors.Is(err, atomicfile.ErrKept):
 		return &failure{err, "the next boot repairs the boot partition; try: osctl reboot"}
 	case err != nil:
@@ -313,8 +331,47 @@ func (c *configuration) change(what string, change func(config.Document) (config
 	case !lasts:
 		fmt.Fprintln(c.Stderr, "resin-boot is not attached: this lasts until the next boot")
 	}
-	_, err := fmt.Fprintln(c.Stdout, escape(what)+"; to see what it does: osctl config")
+	hint := "to see what it does: osctl config"
+	if err := c.awaitApplied(ctx); err != nil {
+		hint = "it is written and not in force yet; try: osctl status configd"
+	}
+	_, err := fmt.Fprintln(c.Stdout, escape(what)+"; "+hint)
 	return err
+}
+
+// applyPatience is how long configd has for a change: it waits until the file is quiet, and one run of it is not far from the other.
+const applyPatience = 10 * time.Second
+
+// awaitApplied returns when what the file says is in force. The error says that this has not come to pass in time.
+func (c *configuration) awaitApplied(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, applyPatience)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		now, err := settings.Read(c.published)
+		switch {
+		case err == nil && now.Values == nil: // nobody publishes anything: this is no running device
+			return nil
+		case err == nil && applied(config.InForce(config.Load(c.store.Path), now.Text("uuid")), now):
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-look.C:
+		}
+	}
+}
+
+// applied reports whether all that the file says is in force.
+func applied(file, now settings.Settings) bool {
+	for _, k := range config.Keys() {
+		if !file.Same(now, []string{k.Name}) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *configuration) restore() error {
@@ -323,7 +380,7 @@ func (c *configuration) restore() error {
 		return err
 	}
 	if err := c.store.Restore(); err != nil {
-		return &failure{errors.New(escape(err.Error())), "try: osctl config"}
+		return &failure{errors.New(inLine(err.Error())), "try: osctl config"}
 	}
 	_, err := fmt.Fprintf(c.Stdout, "the last good copy is config.json; what was there is %s\n", config.Path+config.Bad)
 	return err

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"resinos/init/config"
 	"resinos/mounts/testenv"
 	"resinos/services/settings"
+	"resinos/services/shipped"
 )
 
 // configured is a root with a config.json that has been applied.
@@ -41,6 +44,75 @@ func configured(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return root
+}
+
+// synctested runs a test of a time that nobody has to wait for.
+func synctested(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// TestConfigSetAwaits: set returns when its value is in force, or says that it is not; get gives the new value in any case.
+func TestConfigSetAwaits(t *testing.T) {
+	const get = "osctl config get hostname"
+	synctested(t, "applied", func(t *testing.T) {
+		root := configured(t, `{"hostname":"old"}`)
+		path := filepath.Join(root, config.Path)
+		published := filepath.Join(root, settings.Path)
+		before := time.Now()
+		go func() { // configd, two seconds later
+			time.Sleep(2 * time.Second)
+			settings.Publish(published, config.InForce(config.Load(path), strings.Repeat("0123456789abcdef", 2)))
+		}()
+		code, out, talk := osctlConfig(root, "set", "hostname", "new")
+		if took := time.Since(before); code != exitDone || took < 2*time.Second || took > 3*time.Second || !strings.Contains(out, "to see what it does") {
+			t.Errorf("after %v: %d, %s%s", took, code, out, talk)
+		}
+		if code, out, talk := osctlConfig(root, "get", "hostname"); code != exitDone || out != "new\n" || talk != "" {
+			t.Errorf("%s: %d, %s%s", get, code, out, talk)
+		}
+	})
+	synctested(t, "not applied", func(t *testing.T) {
+		root := configured(t, `{"hostname":"old"}`)
+		if code, out, talk := osctlConfig(root, "set", "hostname", "new"); code != exitDone || !strings.Contains(out, "not in force yet; try: osctl status configd") {
+			t.Errorf("%d, %s%s", code, out, talk)
+		}
+		if code, out, talk := osctlConfig(root, "get", "hostname"); code != exitDone || out != "new\n" || !strings.Contains(talk, "not in force yet") {
+			t.Errorf("%s: %d, %s%s", get, code, out, talk)
+		}
+	})
+}
+
+// TestDefaultNameServer: it is told as applied only where it is asked.
+func TestDefaultNameServer(t *testing.T) {
+	root := configured(t, `{}`)
+	file := filepath.Join(root, "run/resinos/resolv.conf")
+	for text, want := range map[string]string{
+		"search home\nnameserver 8.8.8.8\n":            "applied by netd",
+		"nameserver 192.0.2.1\n# nameserver 8.8.8.8\n": "not used: a lease names servers",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, out, _ := osctlConfig(root)
+		for line := range strings.Lines(out) {
+			if strings.HasPrefix(line, "dnsServers") && !strings.Contains(line, want) {
+				t.Errorf("with %q: %s", text, line)
+			}
+		}
+	}
+}
+
+// TestDaemonsAreServices: who takes a key can be looked at, and started.
+func TestDaemonsAreServices(t *testing.T) {
+	files, err := shipped.Variant("development")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range config.Keys() {
+		if k.Daemon != "" && !slices.ContainsFunc(files, func(f shipped.File) bool { return f.Spec.Name == k.Daemon }) {
+			t.Errorf("%s is taken by %s, which is no service", k.Name, k.Daemon)
+		}
+	}
 }
 
 // osctlConfig runs osctl config.
@@ -103,7 +175,7 @@ func TestConfigBroken(t *testing.T) {
 }
 
 func TestConfigChanged(t *testing.T) {
-	for _, tt := range []struct {
+	changed := []struct {
 		args  string
 		code  int
 		said  string // of both outputs
@@ -129,8 +201,9 @@ func TestConfigChanged(t *testing.T) {
 		{"get listenPort", exitDone, "48484\n", ""},
 		{"get country", exitFailed, "not set", ""},
 		{"lose", exitUsage, "no verb", ""},
-	} {
-		t.Run(tt.args, func(t *testing.T) {
+	}
+	for _, tt := range changed {
+		synctested(t, tt.args, func(t *testing.T) { // nobody applies the change: set waits for it as long as it does
 			const before = `{"x":1,"hostname":"old"}`
 			root := configured(t, before)
 			code, out, talk := osctlConfig(root, strings.Fields(tt.args)...)

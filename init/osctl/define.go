@@ -132,7 +132,7 @@ func definitionText(d definition) string {
 		}
 		fmt.Fprintf(&b, "# %s is not used:\n", escape(f.Path))
 		for _, fault := range f.Faults {
-			fmt.Fprintf(&b, "#   %s\n", escape(fault.text()))
+			fmt.Fprintf(&b, "#   %s\n", inLine(fault.text()))
 		}
 		b.WriteString("#   mend it, then: osctl rescan\n")
 	}

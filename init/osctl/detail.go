@@ -128,7 +128,7 @@ func (s *session) logLine(e *logring.Entry) string {
 
 // pair makes a row of the detail view; the label comes first.
 func pair(label, value string, c colour) []cell {
-	return []cell{{text: label, right: true, colour: dim}, {text: escape(value), colour: c}}
+	return []cell{{text: label, right: true, colour: dim}, {text: inLine(value), colour: c}}
 }
 
 func (s *session) stateRows(d *detail) [][]cell {

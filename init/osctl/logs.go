@@ -6,11 +6,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
 	when "resinos/services/moment" // moment is a function of this package
@@ -71,15 +75,79 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	}
 	follow := w.filter.Follow
 	w.filter.Last = beginning(w.last, follow)
-	out := &logPrinter{session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), form: w.form, flush: follow}
+	out := &logPrinter{session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), form: w.form, flush: follow, silent: slices.Clone(w.filter.Names)}
+	if follow {
+		if err := s.nobody(ctx, w.filter.Names); err != nil { // it may come yet
+			fmt.Fprintf(s.Stderr, "osctl: %v\n", err)
+		}
+	}
 	err = logquery.Query(ctx, s.Log, w.filter, out.print)
 	if err := errors.Join(unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
 		return err
 	}
-	if out.count == 0 && !follow {
+	if follow {
+		return nil
+	}
+	if err := s.nobody(ctx, out.silent); err != nil {
+		return err
+	}
+	if out.count == 0 {
 		fmt.Fprintln(s.Stderr, "no entries")
 	}
 	return nil
+}
+
+// nobody says which of the names is that of no service and no app, and has never been said in the log: it is misspelt. When nobody can
+// be asked, all of them may be right.
+func (s *session) nobody(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	list, err := s.services(ctx)
+	if err != nil {
+		return nil
+	}
+	var known []string
+	for i := range list {
+		known = append(known, list[i].Name)
+	}
+	apps, _ := os.ReadDir(filepath.Join(s.Root, appsDir)) // without apps there is none to be meant
+	for _, app := range apps {
+		known = append(known, app.Name())
+	}
+	var strangers []string
+	for _, name := range names {
+		app, _, _ := strings.Cut(name, ".")
+		if !slices.Contains(known, name) && !slices.Contains(known, app) && !s.heard(ctx, logquery.Filter{Names: []string{name}, Last: 1}, nil) {
+			strangers = append(strangers, name)
+		}
+	}
+	if len(strangers) == 0 {
+		return nil
+	}
+	said := map[string]bool{}
+	s.heard(ctx, logquery.Filter{Boot: "0"}, said)
+	hint := "try: osctl status, osctl top"
+	if near := nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
+		hint = "did you mean " + escape(near) + "? try: osctl logs -u " + escape(near)
+	}
+	return &failure{fmt.Errorf("no service, app or syslog tag has the name %s", escape(strings.Join(strangers, ", "))), hint}
+}
+
+// heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that cannot be asked
+// has told its fault before.
+func (s *session) heard(ctx context.Context, f logquery.Filter, names map[string]bool) (any bool) {
+	_ = logquery.Query(ctx, s.Log, f, func(e logring.Entry) error {
+		any = true
+		if names != nil {
+			names[e.Name] = true
+			if app, _, dotted := strings.Cut(e.Name, "."); dotted && e.Kind == logpipe.Container {
+				names[app] = true
+			}
+		}
+		return nil
+	})
+	return any
 }
 
 func (w *wish) define(flags *flag.FlagSet, now time.Time) {
@@ -203,15 +271,19 @@ func parsePriority(text string) (int, error) {
 
 type logPrinter struct {
 	*session
-	out   *bufio.Writer
-	buf   []byte
-	form  string
-	flush bool // after each entry
-	count int
+	out    *bufio.Writer
+	buf    []byte
+	form   string
+	flush  bool // after each entry
+	count  int
+	silent []string // the names of the filter that nothing was printed of yet
 }
 
 func (l *logPrinter) print(e logring.Entry) error {
 	l.count++
+	if len(l.silent) > 0 {
+		l.silent = slices.DeleteFunc(l.silent, func(name string) bool { return logquery.Covers(name, e.Name) })
+	}
 	var err error
 	switch l.form {
 	case formJSON:

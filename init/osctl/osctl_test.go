@@ -168,7 +168,7 @@ func fake(t *testing.T) string {
 	}
 	handlers := map[string]control.Handler{
 		"show": value(shown), "rescan": value(rescanned), "reload": named("up"), "re-exec": value(nil),
-		"status": value(services), "boot": value(booted{report, &last}), "plan": value(boot.Plan(boot.Inputs{Variant: "production"})[:2]), "start": named("up"), "stop": named("down"),
+		"status": value(services), "boot": value(booted{Report: report, Last: &last}), "plan": value(boot.Plan(boot.Inputs{Variant: "production"})[:2]), "start": named("up"), "stop": named("down"),
 		"restart": named("up"), "kill": named("backoff"), "power": value(nil),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -478,10 +478,15 @@ func TestLogs(t *testing.T) {
 		defer file.Close()
 		fmt.Fprintf(file, "<3>from %s\nsecond of %s\n", s.Name, s.Name)
 	}
+	root, control := t.TempDir(), fake(t)
+	if err := os.MkdirAll(filepath.Join(root, appsDir, "shop"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := 0
 	osctl := func(args ...string) string {
 		var out, talk bytes.Buffer
-		code := Main(ctx, Env{Stdout: &out, Stderr: &talk, Log: cfg.Socket}, append([]string{"logs"}, args...))
-		if code != 0 {
+		code := Main(ctx, Env{Stdout: &out, Stderr: &talk, Log: cfg.Socket, Control: control, Root: root}, append([]string{"logs"}, args...))
+		if code != want {
 			t.Errorf("logs %q: exit %d, %s", args, code, talk.String())
 		}
 		return out.String() + talk.String()
@@ -493,7 +498,6 @@ func TestLogs(t *testing.T) {
 		{"-u hello", "hello.web: from hello.web\n", "netd"},
 		{"-u hello.web -n 1", "hello.web: second", "from"},
 		{"-n 1 -u netd -p err", "netd: from netd", "second"},
-		{"-u hell", "no entries", "hello"},
 		{"-k", "no entries", "hello"},
 		{"-n 0", "no entries", "hello"},
 		{"--json -u netd -n 1", `"kind":"service","name":"netd","stream":"log","priority":6,"message":"second of netd"}`, "hello"},
@@ -509,6 +513,20 @@ func TestLogs(t *testing.T) {
 		got := osctl(strings.Fields(test.args)...)
 		if !strings.Contains(got, test.has) || strings.Contains(got, test.lacks) {
 			t.Errorf("logs %s:\n%s", test.args, got)
+		}
+	}
+	// A name that is there and has said nothing is no fault; one that is nowhere is.
+	for _, args := range []string{"-u shop", "-u shop.web", "-u manager", "-u hello -p emerg"} {
+		if got := osctl(strings.Fields(args)...); !strings.Contains(got, "no entries") {
+			t.Errorf("logs %s:\n%s", args, got)
+		}
+	}
+	want = exitFailed
+	for args, says := range map[string]string{
+		"-u hell": "the name hell\ndid you mean hello?", "-u netf": "did you mean netd?", "-u netd -u zzzzzz": "second of netd\nosctl: no service, app or syslog tag has the name zzzzzz\ntry: osctl status",
+	} {
+		if got := osctl(strings.Fields(args)...); !strings.Contains(got, says) {
+			t.Errorf("logs %s:\n%s", args, got)
 		}
 	}
 }

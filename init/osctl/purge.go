@@ -75,7 +75,7 @@ func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) 
 
 // purgeable refuses what would have no effect: a tmpfs that stands in for a partition is new with every boot.
 func (s *session) purgeable(p purge.Place) error {
-	mounts, err := attach.ParseMountinfo(s.read("proc/self/mountinfo"))
+	mounts, err := s.mounts()
 	if err != nil {
 		return err
 	}

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/diskuse"
 	"resinos/mounts/attach"
 	"resinos/mounts/quota"
 )
@@ -29,6 +33,9 @@ type Space struct {
 	FilesFree int64  `json:"files_free"`
 	Marks     []Mark `json:"marks,omitempty"`
 	Note      string `json:"note,omitempty"` // what is as it is, and nobody's fault
+	// Of data, when it or the containers' part of it is full or almost, or somebody asks: who uses it.
+	FilledBy  []diskuse.User `json:"filled_by,omitempty"`
+	Uncounted bool           `json:"uncounted,omitempty"` // there was no time to look at all of it
 }
 
 // Mark is what is wrong with a partition.
@@ -54,10 +61,11 @@ const (
 )
 
 func spaceCommand() command {
-	return command{"space", looking, "[--json]", "show how full the partitions are, and what is held back for the system", "osctl space", space}
+	return command{"space", looking, "[--who] [--json]", "show how full the partitions are, who fills data, and what is held back for the system", "osctl space\nosctl space --who                       who uses data, even if there is room", space}
 }
 
-func space(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
+func space(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+	who := flags.Bool("who", false, "tell who uses data, however much is free")
 	asJSON := flags.Bool("json", false, "print JSON")
 	if err := bare(flags, args); err != nil {
 		return err
@@ -66,16 +74,61 @@ func space(_ context.Context, s *session, flags *flag.FlagSet, args []string) er
 	if len(all) == 0 {
 		return &failure{fmt.Errorf("no partition is attached below %s", filepath.Join(s.Root, "mnt")), "osctl works on a resinOS device only"}
 	}
+	s.fill(ctx, all, *who)
 	if *asJSON {
 		return s.printJSON(all)
 	}
-	_, err := io.WriteString(s.Stdout, s.spaceTable(all))
+	_, err := io.WriteString(s.Stdout, s.spaceTable(all)+s.fillTable(all))
 	return err
+}
+
+const (
+	// countPatience bounds the count of who uses data: a million files on a slow card take minutes.
+	countPatience = 10 * time.Second
+	// maxUsers are told on a terminal.
+	maxUsers = 12
+)
+
+// fill finds out who uses data, if there is a need to know.
+func (s *session) fill(ctx context.Context, all []Space, asked bool) {
+	if !asked && !dataIsFull(all) {
+		return
+	}
+	mounts, err := s.mounts()
+	for i := range all {
+		if p := &all[i]; p.Name == "data" && p.Total > 0 && err == nil {
+			ctx, cancel := context.WithTimeout(ctx, countPatience)
+			list, whole := diskuse.Count(ctx, s.Root, p.Target, mounts)
+			cancel()
+			p.FilledBy, p.Uncounted = list, !whole
+		}
+	}
+}
+
+// dataIsFull reports whether data is used up, or almost, or what containers may take of it.
+func dataIsFull(all []Space) bool {
+	return slices.ContainsFunc(all, func(p Space) bool { return (p.Name == "data" || p.Name == "containers") && p.isFull() })
+}
+
+func (s *session) mounts() ([]attach.Mount, error) {
+	text, err := readBounded(filepath.Join(s.Root, "proc/self/mountinfo"), maxMounts)
+	if err != nil {
+		return nil, err
+	}
+	return attach.ParseMountinfo(string(text))
+}
+
+// maxMounts is room for the mounts of a thousand containers with many layers each.
+const maxMounts = 4 << 20
+
+// isFull reports whether something is used up, or almost.
+func (p *Space) isFull() bool {
+	return slices.ContainsFunc(p.Marks, func(m Mark) bool { return m == Full || m == Tight || m == NoInodes })
 }
 
 // spaces looks at the partitions that the device writes. Without any of them this is no device of ours, and the list is empty.
 func (s *session) spaces() []Space {
-	mounts, err := attach.ParseMountinfo(s.read("proc/self/mountinfo"))
+	mounts, err := s.mounts()
 	if err != nil {
 		return nil
 	}
@@ -196,7 +249,7 @@ func (s *session) spaceTable(all []Space) string {
 			c = red
 		}
 		if p.Note != "" {
-			notes = append(notes, escape(p.Note))
+			notes = append(notes, inLine(p.Note))
 		}
 		rows = append(rows, []cell{
 			{text: p.Name}, {text: size(p.Total), right: true}, {text: size(p.Used), right: true}, {text: size(p.Free), right: true},
@@ -204,4 +257,30 @@ func (s *session) spaceTable(all []Space) string {
 		})
 	}
 	return s.table(rows)
+}
+
+// fillTable tells who uses data, nothing if nobody was looked for.
+func (s *session) fillTable(all []Space) string {
+	for _, p := range all {
+		if len(p.FilledBy) == 0 {
+			continue
+		}
+		rows := [][]cell{header("USED BY", ">USED", ">FILES", "WHAT")}
+		counted := int64(0)
+		for i, f := range p.FilledBy {
+			counted += f.Used
+			if i < maxUsers {
+				rows = append(rows, []cell{{text: escape(f.Who)}, {text: size(f.Used), right: true}, {text: strconv.FormatInt(f.Files, 10), right: true}, {text: escape(f.What), colour: dim}})
+			}
+		}
+		text := "\n" + s.table(rows)
+		switch rest := p.Used - counted; {
+		case p.Uncounted:
+			text += s.fit("not everything was counted within "+countPatience.String()) + "\n"
+		case rest > p.Total/100*tight:
+			text += s.fit(size(rest)+" more belong to no name: files that were removed and are still open, and the file system itself") + "\n"
+		}
+		return text
+	}
+	return ""
 }

@@ -58,6 +58,9 @@ func storage(t *testing.T, mounts string) (*session, *bytes.Buffer) {
 
 func TestSpace(t *testing.T) {
 	s, out := storage(t, sampleMounts)
+	if err := os.RemoveAll(filepath.Join(s.Root, "mnt/data")); err != nil { // who fills it: see TestFilledBy
+		t.Fatal(err)
+	}
 	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +119,34 @@ func TestSpaceOfContainers(t *testing.T) {
 				t.Errorf("marks %q, want %q", p.Marks, tt.mark)
 			}
 		})
+	}
+}
+
+// TestFilledBy: who uses data is told where it is full, and where somebody asks.
+func TestFilledBy(t *testing.T) {
+	s, out := storage(t, sampleMounts+strings.Repeat("99 21 0:40 / /run/x rw - tmpfs tmpfs rw\n", 3000))
+	tell := func(args ...string) string {
+		out.Reset()
+		if err := space(t.Context(), s, flag.NewFlagSet("space", flag.ContinueOnError), args); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if text := tell(); !strings.Contains(text, "\napp hello ") || !strings.Contains(text, "63M more belong to no name") {
+		t.Errorf("data is full, and there is\n%s", text)
+	}
+	s.statfs = func(_ string, st *unix.Statfs_t) error {
+		st.Bsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree = 4096, 16384, 16000, 15800, 100, 50
+		return nil
+	}
+	if text := tell(); strings.Contains(text, "USED BY") {
+		t.Errorf("with room there is a count:\n%s", text)
+	}
+	if text := tell("--who"); !strings.Contains(text, "\napp hello ") || strings.Contains(text, "belong to no name") {
+		t.Errorf("asked for, there is\n%s", text)
+	}
+	if text := tell("--who", "--json"); !strings.Contains(text, `"who": "app hello"`) {
+		t.Errorf("in JSON there is\n%s", text)
 	}
 }
 

@@ -136,7 +136,7 @@ func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 		return u.Memory
 	}
 	h := s.host(ctx)
-	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) + s.spaceTable(h.spaces) + s.advice(in)
+	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) + s.spaceTable(h.spaces) + s.advice(in, h.spaces)
 }
 
 // group is the folder of a service's cgroup.
@@ -203,8 +203,9 @@ func states() []string {
 }
 
 // advice says what to type next about what is wrong.
-func (s *session) advice(in inventory.Inventory) string {
+func (s *session) advice(in inventory.Inventory, spaces []Space) string {
 	list := in.Services
+	var hints []string
 	worst := ""
 	for i := range list {
 		st := &list[i]
@@ -220,10 +221,16 @@ func (s *session) advice(in inventory.Inventory) string {
 			worst = in.Apps[i].Name
 		}
 	}
-	if worst == "" {
+	if worst != "" {
+		hints = append(hints, "osctl status "+escape(worst))
+	}
+	if dataIsFull(spaces) {
+		hints = append(hints, "osctl space")
+	}
+	if len(hints) == 0 {
 		return ""
 	}
-	return s.paint(dim, s.fit("try: osctl status "+escape(worst))) + "\n"
+	return s.paint(dim, s.fit("try: "+strings.Join(hints, ", "))) + "\n"
 }
 
 // A look is what the mark in front of a service tells.
@@ -301,7 +308,7 @@ func (s *session) statusRow(r treeRow, memory func(string) int64) []cell {
 		{text: ago(s.since(r.st.Since)), right: true},
 		{text: pid, right: true},
 		{text: size(memory(r.st.Name)), right: true},
-		{text: escape(note(r.st)), colour: dim},
+		{text: inLine(note(r.st)), colour: dim},
 	}
 }
 

@@ -208,6 +208,11 @@ func escape(text string) string {
 	return b.String()
 }
 
+// inLine is escape for a text of several lines, such as errors that were joined, which must stand in one.
+func inLine(text string) string {
+	return escape(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
+}
+
 // escapeLines is escape for a text of several lines.
 func escapeLines(text string) string {
 	lines := strings.Split(text, "\n")

@@ -128,7 +128,7 @@ func (s *session) serverRow(one clock.Server) []cell {
 	if one.Address != "" && one.Address != one.Name {
 		name += " (" + one.Address + ")"
 	}
-	row := []cell{{text: escape(name)}, {text: escape(one.From), colour: dim}, {text: escape(string(one.State)), colour: c}, {}, {}, {}, {}, {text: escape(one.Why)}}
+	row := []cell{{text: escape(name)}, {text: escape(one.From), colour: dim}, {text: escape(string(one.State)), colour: c}, {}, {}, {}, {}, {text: inLine(one.Why)}}
 	if one.Heard > 0 {
 		row[3] = cell{text: fmt.Sprint(one.Stratum), right: true}
 		row[4] = cell{text: signedSpan(one.Offset), right: true}

@@ -70,11 +70,11 @@ func (f *Filter) match(e *logring.Entry) bool {
 		(f.Since == nil || f.Since.Reached(e.Time, e.Boottime)) &&
 		(f.Until == nil || !f.Until.Reached(e.Time, e.Boottime)) &&
 		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, e.Kind)) &&
-		(len(f.Names) == 0 || slices.ContainsFunc(f.Names, func(name string) bool { return covers(name, e.Name) }))
+		(len(f.Names) == 0 || slices.ContainsFunc(f.Names, func(name string) bool { return Covers(name, e.Name) }))
 }
 
-// covers reports whether name is the entry's, or the app that the entry's container is part of.
-func covers(name, entry string) bool {
+// Covers reports whether name is the entry's, or the app that the entry's container is part of.
+func Covers(name, entry string) bool {
 	rest, ok := strings.CutPrefix(entry, name)
 	return ok && (rest == "" || rest[0] == '.')
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,6 +57,24 @@ func TestValuesByKind(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("{half"), 0o600))
 	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("half a file gives %v", err)
+	}
+}
+
+// TestTakeTwiceAtOnce: the followers of one daemon lose no record of each other.
+func TestTakeTwiceAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	var beside sync.WaitGroup
+	const followers = 8
+	for i := range followers {
+		beside.Go(func() {
+			if err := Take(path, "netd", of("a", `"b"`), []string{fmt.Sprint("key", i)}, time.Second, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	beside.Wait()
+	if all, err := AllTaken(path); err != nil || len(all) != followers {
+		t.Errorf("%d of %d are recorded: %v, %v", len(all), followers, all, err)
 	}
 }
 

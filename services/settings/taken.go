@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,9 +43,14 @@ func digest(v Value) string {
 // takenDir is beside the published file: one file a daemon, so that no two write the same.
 func takenDir(path string) string { return filepath.Join(filepath.Dir(path), "taken") }
 
+// taking keeps what one process records for several followers from getting lost.
+var taking sync.Mutex
+
 // Take records that a daemon has applied the values of some keys, or with a fault why it could not; a Fault is that of its key alone. Keys that it recorded earlier
 // keep their record, and one whose value and outcome are the same keeps its time.
 func Take(path, daemon string, s Settings, keys []string, now time.Duration, fault error) error {
+	taking.Lock()
+	defer taking.Unlock()
 	file := filepath.Join(takenDir(path), daemon+".json")
 	records := map[string]Taken{}
 	if text, err := read(file); err == nil && json.Unmarshal(text, &records) != nil {
