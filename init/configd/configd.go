@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -58,12 +59,6 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil && now.Fault == "" {
 		now.Fault = err.Error()
 	}
-	if now.Source != settings.File && now.Fault != "" {
-		c.Log.Warn("config.json not usable", "error", now.Fault)
-	}
-	for key, fault := range now.Faults {
-		c.Log.Warn("key of config.json not usable", "error", fmt.Sprintf("%s: %s", key, fault))
-	}
 	fault := c.SetHostname(config.Hostname(now))
 	if fault != nil {
 		c.Log.Error("host name not set", "error", fault)
@@ -75,13 +70,24 @@ func Run(ctx context.Context, c Config) error {
 	if err := settings.Take(c.Published, Name, now, keys, c.Now(), fault); err != nil {
 		c.Log.Warn("applied setting not recorded", "error", err)
 	}
-	if changed {
+	if changed { // else it has been said, by the run before or by PID 1: a file may be touched a hundred times
+		c.complain(now)
 		c.Log.Info("configuration applied", "source", string(now.Source), "changed", changes(before, now))
 	}
 	if err := c.Services(ctx, facts, loaded.Usable().Scalars()); err != nil {
 		c.Log.Warn("conditions of services not judged anew", "error", err)
 	}
 	return nil
+}
+
+// complain says what of the file cannot be used.
+func (c Config) complain(now settings.Settings) {
+	if now.Source != settings.File && now.Fault != "" {
+		c.Log.Warn("config.json not usable", "error", now.Fault)
+	}
+	for _, key := range slices.Sorted(maps.Keys(now.Faults)) {
+		c.Log.Warn("key of config.json not usable", "error", fmt.Sprintf("%s: %s", key, now.Faults[key]))
+	}
 }
 
 // changes lists the keys whose values differ.

@@ -232,6 +232,26 @@ func TestWrongValue(t *testing.T) {
 	}
 }
 
+// TestSaidOnce: what is wrong with a file is said when it has changed, not whenever somebody touches it.
+func TestSaidOnce(t *testing.T) {
+	b := newBench(t, `{"hostname":"kitchen"}`)
+	b.run(t)
+	var log strings.Builder
+	b.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, file := range []string{`{"hostname":"bad name!","uuid":"` + made + `"}`, `{"hostn`} {
+		log.Reset()
+		b.write(t, file)
+		b.run(t)
+		said := log.String()
+		if strings.Count(said, "not usable") != 1 {
+			t.Errorf("after %s the log has\n%s", file, said)
+		}
+		if b.run(t); log.String() != said {
+			t.Errorf("a second run adds\n%s", strings.TrimPrefix(log.String(), said))
+		}
+	}
+}
+
 // TestHalfWritten: a file that is being written is waited for.
 func TestHalfWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

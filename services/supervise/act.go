@@ -205,9 +205,12 @@ func (s *Supervisor) tell(i int) {
 	case up:
 		s.log.Info("service up", "service", name, "pid", svc.pid)
 	case clearing:
-		if svc.going || svc.last.OK() && !svc.spoiled {
+		switch well := svc.last.OK() && !svc.spoiled; {
+		case well && s.world.specs[i].Type == spec.Oneshot && rearms(&s.world.specs[i]):
+			s.log.Debug("service exited", "service", name, "status", svc.why) // that it was demanded says enough
+		case svc.going || well:
 			s.log.Info("service exited", "service", name, "status", svc.why)
-		} else {
+		default:
 			s.log.Warn("service exited", "service", name, "status", svc.why)
 		}
 	case backoff:

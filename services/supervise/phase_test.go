@@ -6,6 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"resinos/services/graph"
+	"resinos/services/spec"
 )
 
 // TestDrawingEqualsTable reads the arrows of the drawing above the table next and compares them
@@ -58,5 +62,64 @@ func TestDrawingEqualsTable(t *testing.T) {
 		if name == "" {
 			t.Errorf("event %d has no name", e)
 		}
+	}
+}
+
+// TestChangesAreGathered: a file that is written many times a second is read once a second, and once after the last change. A person
+// who starts the service does not wait, and nor does traffic.
+func TestChangesAreGathered(t *testing.T) {
+	sp := sh("reader", "")
+	sp.Type, sp.Start, sp.Restart, sp.WatchPaths = spec.Oneshot, spec.OnDemand, spec.Never, []string{"/a"}
+	at := time.Unix(1000, 0)
+	pid := 0
+	var starts []time.Time
+	w := newWorld(graph.Build([]graph.Node{{Name: "reader"}}), []spec.Spec{sp}, at, setting{epoch: at})
+	var do func(actions []action)
+	do = func(actions []action) {
+		for _, a := range slices.Clone(actions) {
+			switch a.act {
+			case fork:
+				pid++
+				starts = append(starts, at)
+				do(w.feed(at, 0, input{began: true, pid: pid}))
+			case sweep:
+				do(w.feed(at, 0, input{empty: true}))
+			}
+		}
+	}
+	tick := func(end time.Time) { // each life takes 30 ms
+		for ; at.Before(end); at = at.Add(10 * time.Millisecond) {
+			if s := w.svcs[0]; !s.deadline.IsZero() && !at.Before(s.deadline) {
+				do(w.feed(at, 0, input{event: timer}))
+			}
+			if s := w.svcs[0]; s.pid != 0 && at.Sub(s.began) >= 30*time.Millisecond {
+				do(w.feed(at, 0, input{event: exit}))
+			}
+		}
+	}
+	do(w.begin(at))
+	for range 100 {
+		do(w.feed(at, 0, input{event: fire}))
+		tick(at.Add(50 * time.Millisecond))
+	}
+	last := at
+	tick(at.Add(5 * time.Second))
+	if n := len(starts); n < 5 || n > 7 || starts[0] != time.Unix(1000, 0) || starts[n-1].Before(last.Add(-50*time.Millisecond)) || w.svcs[0].phase != armed {
+		t.Errorf("100 changes in 5 s give %d starts, the last %v after the last change; it is %s", n, starts[n-1].Sub(last), w.svcs[0].phase)
+	}
+	do(w.feed(at, 0, input{event: fire}))
+	if n := len(starts); starts[n-1] != at {
+		t.Errorf("a change after a pause waits: %d starts", n)
+	}
+	tick(at.Add(100 * time.Millisecond))
+	do(w.ask(at, 0, want))
+	if n := len(starts); starts[n-1] != at {
+		t.Errorf("a person waits: %d starts", n)
+	}
+	w.specs[0].Listen.Sockets = []spec.Socket{{Network: "tcp", Address: ":1"}}
+	tick(at.Add(100 * time.Millisecond))
+	do(w.feed(at, 0, input{event: fire}))
+	if n := len(starts); starts[n-1] != at {
+		t.Errorf("traffic waits: %d starts", n)
 	}
 }

@@ -13,6 +13,7 @@ const (
 	firstPause = spec.DefaultRestartPause
 	lastPause  = spec.DefaultRestartLimit
 	stableLife = 10 * time.Second
+	changeGap  = time.Second     // between two starts for changes of paths: what changes meanwhile is one change
 	killEvery  = time.Second     // between two SIGKILLs to what does not die
 	clearLimit = 2 * time.Second // what has SIGKILL pending runs no more code: go on without waiting for it
 )
@@ -92,6 +93,9 @@ func absorb(at time.Time, sp *spec.Spec, s service, in input) (service, event) {
 		s.reloading = false
 	case e == fire && s.phase != armed:
 		s.missed = true // it is looked at again when the service is done with what it does
+	case e == fire && at.Before(nextChange(sp, s)):
+		s.missed, s.deadline = true, nextChange(sp, s)
+		return s, none
 	case e == skip:
 		if s.why = in.why; onDemand(sp) && len(sp.Listen.Sockets) == 0 {
 			return s, idle // traffic would come back at once, a change or an hour does not
@@ -190,10 +194,22 @@ func enter(at time.Time, sp *spec.Spec, s service, to phase, e event) (service, 
 	return s, nil
 }
 
+// nextChange is when changes of paths may start the service again: somebody may write a file many times a second, and wants it read once.
+// Traffic does not wait.
+func nextChange(sp *spec.Spec, s service) time.Time {
+	if len(sp.WatchPaths) == 0 || len(sp.Listen.Sockets) > 0 || s.began.IsZero() {
+		return time.Time{}
+	}
+	return s.began.Add(changeGap)
+}
+
 func enterArmed(at time.Time, sp *spec.Spec, s service) (service, []act) {
 	s.going, s.failures = false, 0
 	if s.deadline = nextTimer(at, sp, s); s.missed {
 		s.deadline = at
+		if next := nextChange(sp, s); next.After(at) {
+			s.deadline = next
+		}
 	}
 	if len(sp.Listen.Sockets) == 0 && len(sp.WatchPaths) == 0 {
 		return s, nil
