@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -137,6 +138,16 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 				t.Error("two builds of the same inputs differ")
 			}
 		})
+	}
+}
+
+// TestConfigJSON: a device for development is called resin, one for production by its uuid.
+func TestConfigJSON(t *testing.T) {
+	for variant, want := range map[string]string{"development": "resin", "standalone": "resin", "production": ""} {
+		var c map[string]string
+		if err := json.Unmarshal(configJSON("some-board", variant), &c); err != nil || c["hostname"] != want || c["deviceType"] != "some-board" {
+			t.Errorf("%s has %v, %v", variant, c, err)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func (b *builder) bootTree(_ context.Context, m manifest.Manifest) (*assemble.Tr
 		return nil, err
 	}
 	files["device-type.json"] = append(deviceType, '\n')
-	files["config.json"] = fmt.Appendf(nil, "{\n  \"deviceType\": %q\n}\n", b.Board)
+	files["config.json"] = configJSON(b.Board, b.Variant)
 	files["image-version-info"] = fmt.Appendf(nil, "resinOS %s\nboard %s\nvariant %s\nkernel %s\n", m.Version, m.Board, m.Variant, m.Kernel)
 	files["system-connections/resin-sample"] = []byte(sampleProfile)
 	faults := []error{tree.Add(assemble.Entry{Path: "splash", Mode: fs.ModeDir | 0o755})}
@@ -51,6 +51,15 @@ func (b *builder) bootTree(_ context.Context, m manifest.Manifest) (*assemble.Tr
 		return nil, err
 	}
 	return tree, addFingerprint(tree, "boot")
+}
+
+// configJSON is the configuration of a device that nobody has set up. An image for development is called resin, as in the reference system, so
+// that its developer finds it by name; without the key each device is called by its uuid.
+func configJSON(board, variant string) []byte {
+	if variant == "production" {
+		return fmt.Appendf(nil, "{\n  \"deviceType\": %q\n}\n", board)
+	}
+	return fmt.Appendf(nil, "{\n  \"deviceType\": %q,\n  \"hostname\": \"resin\"\n}\n", board)
 }
 
 // sampleProfile shows the form of a network profile; the name resin-sample is the reference system's.

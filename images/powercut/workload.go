@@ -101,7 +101,7 @@ func aside(file, content string) string {
 
 const configPath = "/mnt/boot/config.json"
 
-// hostnameIn prints what config.json says itself, which is nothing on a new device: osctl tells what is in force.
+// hostnameIn prints what config.json says itself, which on a new device is what its image says.
 const hostnameIn = `sed -n 's/.*"hostname": *"\([^"]*\)".*/\1/p' ` + configPath
 
 // changeConfig uses the device's own writer.

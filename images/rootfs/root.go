@@ -43,6 +43,8 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 		}
 	}
 	l.add(assemble.Entry{Path: "usr/lib/os-release", Mode: 0o644, Content: OSRelease(in)})
+	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s \\n \\l\n\n", in.Version)}) // getty(8) puts in host and line
+	l.add(assemble.Entry{Path: "etc/issue.net", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s\n", in.Version)})
 	l.link("etc/os-release", "../usr/lib/os-release")
 	for _, k := range t.Links {
 		if carries(k.In, in.Variant) {
@@ -257,6 +259,7 @@ func OSRelease(in Inputs) []byte {
 	for _, kv := range [][2]string{
 		{"NAME", "resinOS"}, {"ID", "resinos"}, {"VERSION_ID", in.Version}, {"VERSION", in.Version},
 		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", in.Variant}, {"RESIN_BOARD", in.Board},
+		{"MACHINE", in.Board}, {"SLUG", in.Board}, // as others look for it: the name of the hardware, and that of the device type
 	} {
 		fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])
 	}

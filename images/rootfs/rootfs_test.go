@@ -200,6 +200,26 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// TestIssue: what others look for in a root of this kind is there.
+func TestIssue(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := table.Root(inputs(t, "production"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"etc/issue": "resinOS 1.2.3 \\n \\l\n\n", "etc/issue.net": "resinOS 1.2.3\n",
+		"usr/lib/os-release": "\nMACHINE=\"some-board\"\nSLUG=\"some-board\"\n",
+	} {
+		if e, there := root.Lookup(name); !there || !strings.Contains(string(e.Content), want) {
+			t.Errorf("%s has %q, want %q", name, e.Content, want)
+		}
+	}
+}
+
 func TestOSRelease(t *testing.T) {
 	in := Inputs{Version: "1.2.3", Board: "b", Variant: "production"}
 	if text := string(OSRelease(in)); strings.Contains(text, "BUILD_TIME") {
