@@ -211,6 +211,25 @@ func TestLives(t *testing.T) {
 	}
 }
 
+// TestHush: the kernel is silent on the console of a production image from its first container's output on, and on no other.
+func TestHush(t *testing.T) {
+	for _, verbose := range []bool{false, true} {
+		printk := filepath.Join(t.TempDir(), "printk")
+		if err := os.WriteFile(printk, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p := &PID1{log: slog.New(slog.DiscardHandler), record: NewRecord(Report{}), verbose: verbose, printk: printk}
+		p.mark(MilestoneEngine, time.Second)
+		if text, _ := os.ReadFile(printk); len(text) > 0 {
+			t.Errorf("verbose %v: it is set to %s while the boot goes on", verbose, text)
+		}
+		p.mark(MilestoneContainerOutput, 2*time.Second)
+		if text, _ := os.ReadFile(printk); (string(text) == "1") == verbose {
+			t.Errorf("verbose %v: it is set to %q when the boot is over", verbose, text)
+		}
+	}
+}
+
 func TestSysctls(t *testing.T) {
 	root := t.TempDir()
 	os.MkdirAll(root+"/kernel", 0o755)

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ import (
 	"resinos/services/proc"
 )
 
+// printk holds the kernel's console log level first (Linux, Documentation/admin-guide/sysctl/kernel.rst).
+const printk = "/proc/sys/kernel/printk"
+
 // PID1 is the first process of the real root.
 type PID1 struct {
 	// Modules opens the loader of the running kernel's modules. It is called only when a module is needed.
@@ -33,6 +37,7 @@ type PID1 struct {
 	out     *Handler
 	log     *slog.Logger
 	kernel  io.Writer // the kernel log, nil where there is none
+	printk  string    // empty: the constant
 	record  *Record
 	system  *system
 	verbose bool
@@ -118,6 +123,21 @@ func (p *PID1) mark(name string, at time.Duration) {
 	p.log.Info(line)
 	if name == MilestoneContainerOutput && !p.verbose {
 		Say(line) // the one line of a production image: it has neither ssh nor shell to ask
+		p.hush()
+	}
+}
+
+// hushAfter is when the boot counts as over if no container says anything.
+const hushAfter = 2 * time.Minute
+
+// hush ends what the kernel says on the console of a production image: a serial line is its owner's once the boot is over, and something
+// that talks to an app may be at the other end. A panic is printed all the same, and all else is in the log.
+func (p *PID1) hush() {
+	if p.verbose {
+		return
+	}
+	if err := put(cmp.Or(p.printk, printk), "1"); err != nil {
+		p.log.Warn("the kernel goes on talking on the console", "path", printk, "error", err)
 	}
 }
 
@@ -166,6 +186,7 @@ func (p *PID1) serve(earlier *state) {
 		p.resumed(earlier)
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
+	time.AfterFunc(hushAfter, p.hush)
 	if earlier != nil && earlier.Down != nil {
 		p.continueDown(earlier.Down)
 	}
