@@ -7,6 +7,7 @@ type phase struct {
 	name    string
 	limit   time.Duration
 	patient bool // it waits for others to end by themselves: skipped as soon as somebody asks again
+	last    bool // it is for when all else is skipped
 	do      func(*down)
 }
 
@@ -24,13 +25,14 @@ const stopPatience = 40 * time.Second
 // still be written, so that a boot is called clean only when everything else is off the disks.
 func wayDown() []phase {
 	return []phase{
-		{"services", stopPatience, true, (*down).stopServices},
-		{"leftovers", 5 * time.Second, true, (*down).askLeftovers},
-		{"kill", 5 * time.Second, false, (*down).kill}, // a process in a dead disk's queue may never end
-		{"sync", 15 * time.Second, false, (*down).sync},
-		{"detach", 8 * time.Second, false, (*down).detachMost},
-		{"mark", 5 * time.Second, false, (*down).mark},
-		{"detach state", 7 * time.Second, false, (*down).detachAll},
+		{name: "services", limit: stopPatience, patient: true, do: (*down).stopServices},
+		{name: "leftovers", limit: 5 * time.Second, patient: true, do: (*down).askLeftovers},
+		{name: "kill", limit: 5 * time.Second, do: (*down).kill}, // a process in a dead disk's queue may never end
+		{name: "sync", limit: 15 * time.Second, do: (*down).sync},
+		{name: "detach", limit: 8 * time.Second, do: (*down).detachMost},
+		{name: "mark", limit: 5 * time.Second, do: (*down).mark},
+		{name: "detach state", limit: 7 * time.Second, do: (*down).detachAll},
+		{name: "last sync", limit: lastSync, last: true, do: (*down).sync},
 	}
 }
 
@@ -44,4 +46,9 @@ const (
 )
 
 // skips tells whether a phase is left out, or left when it is under way, at a level.
-func (p phase) skips(l level) bool { return l >= cut || l == hurried && p.patient }
+func (p phase) skips(l level) bool {
+	if p.last {
+		return l < cut
+	}
+	return l >= cut || l == hurried && p.patient
+}

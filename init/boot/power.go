@@ -89,9 +89,6 @@ func (d *down) run() {
 	for _, p := range wayDown() {
 		d.pass(p)
 	}
-	if l, _ := d.urgency(); l >= cut {
-		d.pass(phase{name: "last sync", limit: lastSync, do: (*down).sync})
-	}
 	d.log.Info("good bye", "action", string(d.action))
 	d.cutPower()
 }
@@ -105,7 +102,7 @@ func (d *down) pass(p phase) {
 	started := false
 	for {
 		l, urgent := d.urgency()
-		if p.skips(l) && p.name != "last sync" {
+		if p.skips(l) {
 			return
 		}
 		if !started {

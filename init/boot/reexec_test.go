@@ -123,18 +123,38 @@ func TestBudgetsFitTheHardLimit(t *testing.T) {
 	for _, p := range wayDown() {
 		sum += p.limit
 		names += p.name + " "
-		if p.skips(orderly) || p.skips(hurried) != p.patient || !p.skips(cut) {
-			t.Errorf("phase %s is skipped at the wrong level", p.name)
-		}
 	}
-	if sum+lastSync > hardLimit {
+	if sum > hardLimit {
 		t.Errorf("the phases add up to %v, the hard limit is %v", sum, hardLimit)
 	}
-	if names != "services leftovers kill sync detach mark detach state " {
+	if names != "services leftovers kill sync detach mark detach state last sync " {
 		t.Errorf("the order is %s", names)
 	}
 	if places(disk.State).entry.Target+"/last-boot.json" != markerFile {
 		t.Error("the marker is not on the state partition")
+	}
+}
+
+// TestUrgency: at each level the right phases are gone through; whatever is skipped, the last thing is that what is dirty is written.
+func TestUrgency(t *testing.T) {
+	for l, want := range map[level]string{
+		orderly: "services leftovers kill sync detach mark detach state ",
+		hurried: "kill sync detach mark detach state ",
+		cut:     "last sync ",
+	} {
+		d := &down{log: slog.New(slog.DiscardHandler), urgent: make(chan struct{}), level: l}
+		done := ""
+		for _, p := range wayDown() {
+			p.do = func(*down) { done += p.name + " " }
+			d.pass(p)
+		}
+		if done != want {
+			t.Errorf("at level %d it does %s, want %s", l, done, want)
+		}
+	}
+	table := wayDown()
+	if at, last := len(table)-1, reflect.ValueOf((*down).sync).Pointer(); reflect.ValueOf(table[at].do).Pointer() != last {
+		t.Error("the last sync is none")
 	}
 }
 
@@ -147,29 +167,29 @@ func TestPassIsBounded(t *testing.T) {
 		hang := func(*down) { <-never }
 		d := &down{log: slog.New(slog.NewTextHandler(io.Writer(&log), nil)), urgent: make(chan struct{})}
 		begin := time.Now()
-		d.pass(phase{"hangs", 3 * time.Second, false, hang})
+		d.pass(phase{name: "hangs", limit: 3 * time.Second, do: hang})
 		if took := time.Since(begin); took != 3*time.Second || !strings.Contains(log.String(), "phase=hangs") {
 			t.Errorf("took %v\n%s", took, log.String())
 		}
-		d.pass(phase{"breaks", time.Second, false, func(*down) { panic("oops") }})
+		d.pass(phase{name: "breaks", limit: time.Second, do: func(*down) { panic("oops") }})
 		if !strings.Contains(log.String(), "phase=breaks") {
 			t.Errorf("log %s", log.String())
 		}
 		begin = time.Now()
 		time.AfterFunc(time.Second, func() { d.escalate(hurried) })
-		d.pass(phase{"patient", time.Minute, true, hang})
+		d.pass(phase{name: "patient", limit: time.Minute, patient: true, do: hang})
 		if took := time.Since(begin); took != time.Second {
 			t.Errorf("hurried, a patient phase took %v", took)
 		}
 		ran := false
-		d.pass(phase{"next", time.Second, true, func(*down) { ran = true }})
+		d.pass(phase{name: "next", limit: time.Second, patient: true, do: func(*down) { ran = true }})
 		d.escalate(orderly) // never back
-		d.pass(phase{"kill", time.Second, false, func(*down) { ran = !ran }})
+		d.pass(phase{name: "kill", limit: time.Second, do: func(*down) { ran = !ran }})
 		if !ran {
 			t.Error("hurried, the wrong phases are left out")
 		}
 		d.escalate(cut + 1)
-		d.pass(phase{"sync", time.Second, false, func(*down) { ran = false }})
+		d.pass(phase{name: "sync", limit: time.Second, do: func(*down) { ran = false }})
 		if l, _ := d.urgency(); !ran || l != cut {
 			t.Errorf("at the last level %v a phase runs", l)
 		}
@@ -184,7 +204,7 @@ func TestLastDownWaitsForNobody(t *testing.T) {
 		close(p.supervised) // frozen for a re-exec that failed
 		begin := time.Now()
 		d := p.lastDown("re-exec: no")
-		d.pass(phase{"services", stopPatience, true, (*down).stopServices})
+		d.pass(phase{name: "services", limit: stopPatience, patient: true, do: (*down).stopServices})
 		if took := time.Since(begin); took != 0 {
 			t.Errorf("waits %v for services that nobody stops", took)
 		}
