@@ -480,6 +480,37 @@ func (m *model) judgeCalm() {
 	}
 }
 
+// TestStopBeforeThoseAfterIt: who only comes after a service does not hold up its stop, and stays; going down together they go in
+// reverse order.
+func TestStopBeforeThoseAfterIt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		simple := spec.Spec{Name: "first", Type: spec.Simple, Restart: spec.Always, StopTimeout: time.Second}
+		second, wanting := simple, simple
+		second.Name, second.After = "second", []string{"first"}
+		wanting.Name, wanting.Wants = "wanting", []string{"first"}
+		m := newModel(t, []graph.Node{{Name: "first"}, {Name: "second", After: second.After}, {Name: "wanting", Wants: wanting.Wants}},
+			map[string]spec.Spec{"first": simple, "second": second, "wanting": wanting})
+		index := func(name string) int { return slices.Index(m.w.graph.Names, name) }
+		m.took(m.w.begin(m.now))
+		m.calm()
+		m.feed(index("first"), input{event: stop})
+		m.calm()
+		m.judgeCalm()
+		for name, want := range map[string]phase{"first": down, "second": up, "wanting": up} {
+			if got := m.w.svcs[index(name)].phase; got != want {
+				m.fatalf("after the stop of first, %s is %s, want %s", name, got, want)
+			}
+		}
+		m.took(m.w.ask(m.now, index("first"), want))
+		m.calm()
+		m.took(m.w.end(m.now)) // judge looks at the order
+		m.calm()
+		if left := m.w.alive(); len(left) > 0 {
+			m.fatalf("the shutdown leaves %d services: %v", len(left), m.states())
+		}
+	})
+}
+
 // TestCrashLoopDoesNotSpin: a service that exits at once for ever is tried a bounded number of
 // times, and the pauses are 0, 0.1, 0.2, … 30 s.
 func TestCrashLoopDoesNotSpin(t *testing.T) {
