@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"resinos/init/boot"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
+	"resinos/mounts/fsck"
 	"resinos/mounts/grow"
 	"resinos/services/control"
 )
 
 // runGrow does, while containers run already, what the disk needs once: table repaired, data partition as large as the disk allows,
-// identifiers that no other device has. Mostly it finds all of that done.
+// identifiers that no other device has, the slot checked if the kernel has found a fault in it. Mostly it finds all of that done.
 func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
 	d := grow.Device{Sys: "/sys", Dev: "/dev", Log: log}
 	if err := parse("grow", args, func(*flag.FlagSet) {}); err != nil {
@@ -40,7 +42,24 @@ func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
 		return errors.New("find disk: the slot lies on no partition")
 	}
 	d.Disk = part.Disk
-	return d.Run()
+	return errors.Join(recheck(ctx, part, log), d.Run())
+}
+
+// recheckPatience is far more than e2fsck takes for the few files of a slot.
+const recheckPatience = 10 * time.Minute
+
+// recheck deals with the mark of a fault on the slot that the device runs from, which nobody can repair: it is read-only, and in use.
+func recheck(ctx context.Context, slot disk.Partition, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, recheckPatience)
+	defer cancel()
+	said, err := fsck.Recheck(ctx, boot.RunTool, slot.Node())
+	if err != nil {
+		return fmt.Errorf("%s: %w; try: osctl verify, and install the system anew", slot.Label, err)
+	}
+	if said != "" {
+		log.Warn("slot checked", "partition", slot.Label, "reason", said)
+	}
+	return nil
 }
 
 // growAfter is the time since the kernel's start at which the disk's turn comes even if no container has said anything yet.

@@ -71,7 +71,7 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 	s.log.Warn("file system needs a repair", "partition", p.label, "reason", found.Why)
 	ctx, cancel := context.WithTimeout(context.Background(), patience[p.label])
 	defer cancel()
-	said, err := fsck.Repair(ctx, runTool, found, entry.Type, entry.Source)
+	said, err := fsck.Repair(ctx, RunTool, found, entry.Type, entry.Source)
 	if err == nil {
 		s.log.Warn("file system repaired", "partition", p.label, "reason", said)
 		s.repaired = append(s.repaired, p.label)
@@ -125,8 +125,8 @@ func (s *system) renewState(entry attach.Entry, fault error) (attached bool, err
 // maxSaid bounds what is kept of a tool's output.
 const maxSaid = 64 << 10
 
-// runTool runs a program to its end while no service runs yet, so that PID 1 has no reaper.
-func runTool(ctx context.Context, argv []string) (status int, output string, err error) {
+// RunTool runs a program to its end in a process that has no reaper: PID 1 while no service runs yet, or a small daemon.
+func RunTool(ctx context.Context, argv []string) (status int, output string, err error) {
 	reaper := proc.NewReaper()
 	reaping, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})

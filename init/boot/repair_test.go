@@ -22,23 +22,23 @@ import (
 )
 
 func TestRunTool(t *testing.T) {
-	status, said, err := runTool(t.Context(), []string{"/bin/sh", "-c", "echo out; echo err >&2; exit 3"})
+	status, said, err := RunTool(t.Context(), []string{"/bin/sh", "-c", "echo out; echo err >&2; exit 3"})
 	if status != 3 || said != "out\nerr\n" || err != nil {
-		t.Errorf("runTool = %d, %q, %v", status, said, err)
+		t.Errorf("RunTool = %d, %q, %v", status, said, err)
 	}
-	status, said, err = runTool(t.Context(), []string{"/bin/sh", "-c", "yes | head -c 1000000; exit 0"})
+	status, said, err = RunTool(t.Context(), []string{"/bin/sh", "-c", "yes | head -c 1000000; exit 0"})
 	if status != 0 || len(said) != maxSaid || err != nil {
 		t.Errorf("a tool that talks much: %d, %d bytes, %v", status, len(said), err)
 	}
-	if _, _, err := runTool(t.Context(), []string{"/no/such/tool"}); !errors.Is(err, os.ErrNotExist) {
+	if _, _, err := RunTool(t.Context(), []string{"/no/such/tool"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing tool: %v", err)
 	}
-	if _, _, err := runTool(t.Context(), []string{"/bin/sh", "-c", "kill -9 $$"}); err == nil {
+	if _, _, err := RunTool(t.Context(), []string{"/bin/sh", "-c", "kill -9 $$"}); err == nil {
 		t.Error("a tool that is killed has judged")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, _, err := runTool(ctx, []string{"/bin/sh", "-c", "exec sleep 60"}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := RunTool(ctx, []string{"/bin/sh", "-c", "exec sleep 60"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a tool that hangs: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package probe owns the questions that tell how a service is: whether it is up yet (Ready) and
+// Package probe owns the questions that tell how a service is: whether it may start (Conditions), whether it is up yet (Ready) and
 // whether it still does its work (Health). It starts nothing itself, the caller gives it a way to
 // run a command, and it never decides what an answer leads to. Read Ready first.
 package probe

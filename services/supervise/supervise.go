@@ -25,6 +25,7 @@ import (
 	"resinos/services/graph"
 	"resinos/services/guard"
 	"resinos/services/notify"
+	"resinos/services/probe"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -141,7 +142,7 @@ func (cfg Config) defaults() Config {
 		cfg.Launcher = "/usr/sbin/init"
 	}
 	if cfg.Conditions == nil {
-		cfg.Conditions = pathCondition
+		cfg.Conditions = probe.Path
 	}
 	return cfg
 }
