@@ -128,7 +128,7 @@ func (s *Supervisor) sweep(i int) bool {
 		}
 		s.log.Info("service left processes", "service", s.name(i))
 		err = s.cfg.Cgroups.Kill(s.name(i))
-		s.alarm.set(s.sweeps.next)
+		s.alarm.Set(s.sweeps.next)
 	}
 	if err != nil {
 		s.log.Error("service not swept", "service", s.name(i), "error", err)
@@ -150,7 +150,7 @@ func (s *Supervisor) sweepAgain() {
 		}
 	}
 	s.sweeps.again(time.Now())
-	s.alarm.set(s.sweeps.next)
+	s.alarm.Set(s.sweeps.next)
 }
 
 // book does the paperwork of every service that moved: its deadline, its probes, the log, the hook.
@@ -160,7 +160,7 @@ func (s *Supervisor) book() {
 	}
 	for _, i := range s.world.changed {
 		svc, l := &s.world.svcs[i], s.lives[i]
-		s.alarm.plan(i, svc.deadline)
+		s.alarm.Plan(i, svc.deadline)
 		if svc.phase == l.shown {
 			continue
 		}
@@ -170,7 +170,7 @@ func (s *Supervisor) book() {
 		s.tell(i)
 	}
 	s.world.changed = s.world.changed[:0]
-	s.alarm.set(s.sweeps.next)
+	s.alarm.Set(s.sweeps.next)
 }
 
 // attend begins and ends what goes on beside a phase.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/services/alarm"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -63,7 +64,7 @@ func TestConditionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := 0, make(chan bool)
 		s := &Supervisor{cfg: Config{Conditions: func(spec.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: make(chan call), ended: make(chan struct{}), background: t.Context()}
-		s.log, s.alarm, s.byID = s.cfg.defaults().Log, newAlarm(0), map[int]*life{}
+		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/nonexistent"}
 		sp.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: "/x"}}

@@ -173,7 +173,7 @@ func (s *Supervisor) lifted() (list []*life) {
 // replan makes everybody look at everybody after the world was made anew, and sets all deadlines.
 func (s *Supervisor) replan() {
 	for i := range s.world.svcs {
-		s.alarm.plan(i, s.world.svcs[i].deadline)
+		s.alarm.Plan(i, s.world.svcs[i].deadline)
 	}
 	s.do(s.world.refresh(time.Now()))
 }

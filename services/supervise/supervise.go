@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/alarm"
 	"resinos/services/cgroup"
 	"resinos/services/confine"
 	"resinos/services/demand"
@@ -92,7 +93,7 @@ type Supervisor struct {
 	calls  chan call
 	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
 	ended  chan struct{} // closed when Run returns
-	alarm  alarm
+	alarm  alarm.Alarm
 	asked  []*watcher
 	sweeps sweeps
 
@@ -168,9 +169,9 @@ func (s *Supervisor) settle(list []spec.Spec) {
 		s.byID[s.ids] = s.lives[i]
 	}
 	if before != nil {
-		s.alarm.stop()
+		s.alarm.Stop()
 	}
-	s.alarm = newAlarm(len(g.Names))
+	s.alarm = alarm.New(len(g.Names))
 	s.stores.Store(storesOf(specs))
 }
 
@@ -218,7 +219,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer close(s.ended)
 	s.cfg.Reaper.OnOrphan(func(proc.Status) { s.mail.orphan() })
 	defer s.cfg.Reaper.OnOrphan(nil)
-	defer func() { s.alarm.stop() }()
+	defer func() { s.alarm.Stop() }()
 	defer s.accompany()()
 	if s.resumes {
 		s.resume()
@@ -251,7 +252,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			c.do()
 		case f := <-s.demand.Fired():
 			s.fired(f)
-		case <-s.alarm.timer.C:
+		case <-s.alarm.C():
 			s.ring(time.Now())
 		case <-limit:
 			return s.abandon()
@@ -360,14 +361,14 @@ func code(st proc.Status) int {
 
 // ring handles every deadline that is over.
 func (s *Supervisor) ring(now time.Time) {
-	s.alarm.at = time.Time{}
-	for i, ok := s.alarm.due(now); ok; i, ok = s.alarm.due(now) {
+	s.alarm.Rang()
+	for i, ok := s.alarm.Due(now); ok; i, ok = s.alarm.Due(now) {
 		s.do(s.world.feed(now, i, input{event: timer}))
 	}
 	if s.sweeps.due(now) {
 		s.sweepAgain()
 	}
-	s.alarm.set(s.sweeps.next)
+	s.alarm.Set(s.sweeps.next)
 }
 
 // abandon gives up on an orderly shutdown.

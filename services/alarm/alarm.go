@@ -1,0 +1,103 @@
+// Package alarm owns one timer for the deadlines of many, one deadline each: whoever waits needs neither a goroutine nor a timer of its
+// own. It never calls anybody. Read Alarm first.
+package alarm
+
+import (
+	"container/heap"
+	"time"
+)
+
+// Alarm is the timer. It belongs to one goroutine, which waits for C, and knows those who wait by number.
+type Alarm struct {
+	timer *time.Timer
+	heap  deadlines
+	at    time.Time // what the timer is set to; zero is not at all
+}
+
+// New makes an alarm for so many, with no deadline. Stop ends it.
+func New(waiting int) Alarm {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	pos := make([]int, waiting)
+	for i := range pos {
+		pos[i] = -1
+	}
+	return Alarm{timer: t, heap: deadlines{at: make([]time.Time, waiting), pos: pos}}
+}
+
+// C is where it rings. Whoever receives calls Rang, deals with what is Due, and calls Set.
+func (a *Alarm) C() <-chan time.Time { return a.timer.C }
+
+// Rang notes that C has been received from.
+func (a *Alarm) Rang() { a.at = time.Time{} }
+
+// Stop ends it: it does not ring again until Set.
+func (a *Alarm) Stop() { a.timer.Stop() }
+
+// Plan makes at the deadline of number n, in the place of the one it had; zero is none.
+func (a *Alarm) Plan(n int, at time.Time) {
+	h := &a.heap
+	switch pos := h.pos[n]; {
+	case at.Equal(h.at[n]):
+	case at.IsZero():
+		heap.Remove(h, pos)
+	case pos >= 0:
+		h.at[n] = at
+		heap.Fix(h, pos)
+	default:
+		h.at[n] = at
+		heap.Push(h, n)
+	}
+}
+
+// Due takes one deadline that is over.
+func (a *Alarm) Due(now time.Time) (n int, ok bool) {
+	if a.heap.Len() == 0 || now.Before(a.heap.first()) {
+		return 0, false
+	}
+	return heap.Pop(&a.heap).(int), true
+}
+
+// Set lets the timer ring at the earliest of the deadlines and also, if that is not zero.
+func (a *Alarm) Set(also time.Time) {
+	first := also
+	if a.heap.Len() > 0 && (first.IsZero() || a.heap.first().Before(first)) {
+		first = a.heap.first()
+	}
+	switch {
+	case first.Equal(a.at):
+		return
+	case first.IsZero():
+		a.timer.Stop()
+	default:
+		a.timer.Reset(time.Until(first))
+	}
+	a.at = first
+}
+
+// deadlines is a min-heap of numbers by time that knows where each number is.
+type deadlines struct {
+	order []int
+	at    []time.Time // by number; zero is none
+	pos   []int       // by number, in order; -1 is not there
+}
+
+func (d *deadlines) first() time.Time { return d.at[d.order[0]] }
+
+func (d *deadlines) Len() int           { return len(d.order) }
+func (d *deadlines) Less(i, j int) bool { return d.at[d.order[i]].Before(d.at[d.order[j]]) }
+func (d *deadlines) Swap(i, j int) {
+	d.order[i], d.order[j] = d.order[j], d.order[i]
+	d.pos[d.order[i]], d.pos[d.order[j]] = i, j
+}
+func (d *deadlines) Push(x any) {
+	d.pos[x.(int)] = len(d.order)
+	d.order = append(d.order, x.(int))
+}
+func (d *deadlines) Pop() any {
+	last := len(d.order) - 1
+	svc := d.order[last]
+	d.order = d.order[:last]
+	d.pos[svc], d.at[svc] = -1, time.Time{}
+	return svc
+}
