@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -23,6 +24,8 @@ import (
 	"resinos/init/osctl"
 	"resinos/net/lease"
 	"resinos/net/netd"
+	"resinos/net/scp"
+	"resinos/net/sshconn"
 	"resinos/net/sshd"
 	"resinos/services/confine"
 	"resinos/services/control"
@@ -42,6 +45,7 @@ func applets() map[string]applet {
 		"poweroff": osctlWord("poweroff"),
 		"reboot":   osctlWord("reboot"),
 		"modprobe": modprobe,
+		"scp":      copyFiles,
 		"logd":     daemon(runLogd),
 		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
@@ -193,13 +197,18 @@ func runButton(ctx context.Context, log *slog.Logger) {
 const hostKeys = "/etc/ssh/hostkeys"
 
 func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, NoAuth: boot.Variant() != "production"}
+	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Connection: sshConnection}
+	one := false
 	if err := parse("sshd", args, func(f *flag.FlagSet) {
+		f.BoolVar(&one, "connection", false, "serve the connection that sshd hands over, and end")
 		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
 		f.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
 		f.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "folder of the host key")
 	}); err != nil {
 		return err
+	}
+	if one {
+		return sshd.Serve(ctx, sshconn.Config{Settings: settings.Path, Log: log, NoAuth: boot.Variant() != "production"})
 	}
 	switch passed := notify.FromParent(os.Getenv, os.Getpid()); len(passed) {
 	case 0:
@@ -209,6 +218,11 @@ func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
 		return fmt.Errorf("serve ssh: %d sockets were passed: leave one in the service file's listen", len(passed))
 	}
 	return sshd.Run(ctx, cfg)
+}
+
+// sshConnection is this program, whatever has become of its file meanwhile.
+func sshConnection() *exec.Cmd {
+	return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--connection"}}
 }
 
 func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
@@ -234,6 +248,15 @@ func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) 
 		log.Warn("milestone is not told", "milestone", name, "error", err)
 	}
 	return err == nil
+}
+
+// copyFiles is what ssh clients start on the device for "scp -O".
+func copyFiles(_ context.Context, args []string) int {
+	if err := scp.Run(args, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "scp: %v\n", err)
+		return 1
+	}
+	return 0
 }
 
 // modprobe answers the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or a rule type,

@@ -56,11 +56,11 @@ func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Log
 	return errors.Join(faults...)
 }
 
-// configConditions lists what services want of config.json. Only those that start by themselves count.
+// configConditions lists what services want of config.json. Only those count that start by themselves, or whose sockets are open.
 func configConditions(specs []spec.Spec) []configd.Condition {
 	var list []configd.Condition
 	for _, s := range specs {
-		if s.Masked || s.Start != spec.AtBoot {
+		if s.Masked || s.Start != spec.AtBoot && len(s.Listen.Sockets) == 0 {
 			continue
 		}
 		for _, c := range s.Conditions {

@@ -18,7 +18,7 @@ type facts struct {
 	board   string
 }
 
-// judge knows the facts since somebody first asked for them, or since the service files were last read. Several conditions are judged
+// judge knows the facts since the boot read them, or since the service files were last read. Several conditions are judged
 // at a time, beside the supervisor's loop: each look may wait for a disk.
 type judge struct {
 	mu    sync.Mutex // guards known
@@ -26,8 +26,11 @@ type judge struct {
 }
 
 // learn reads the facts anew.
-func (j *judge) learn() *facts {
-	f := &facts{config: config.Load(config.Path).Usable().Scalars(), board: osRelease("RESIN_BOARD")}
+func (j *judge) learn() *facts { return j.take(config.Load(config.Path)) }
+
+// take makes facts of what was loaded.
+func (j *judge) take(l config.Loaded) *facts {
+	f := &facts{config: l.Usable().Facts(), board: osRelease("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
 		f.cmdline = splitWords(string(text))
 	}

@@ -80,6 +80,9 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 		Conditions: p.judge.holds, Load: p.readAgain, Seed: seed(),
 	}
 	if earlier == nil {
+		if p.system.loaded.Source != "" { // the boot has read it
+			p.judge.take(p.system.loaded)
+		}
 		return supervise.New(cfg)
 	}
 	err = errors.New("the earlier life could not save it")

@@ -138,8 +138,9 @@ func Encode(key, typed string) json.RawMessage {
 	return json.RawMessage(quote(typed))
 }
 
-// Scalars lists every string, number and boolean of the document as text, by its key with dots.
-func (d Document) Scalars() map[string]string {
+// Facts is what the conditions of services are judged by: every string, number and boolean of the document as text, by its key with
+// dots, and of the lists that we know those that hold something, an entry a line.
+func (d Document) Facts() map[string]string {
 	all := map[string]string{}
 	d.leaves(func(key string, raw json.RawMessage) {
 		if s, err := readText(raw); err == nil && string(raw) != "null" {
@@ -148,6 +149,18 @@ func (d Document) Scalars() map[string]string {
 			all[key] = t
 		}
 	})
+	for _, k := range Keys() {
+		raw, written := d.Get(k.Name)
+		if !written || k.Kind != Words && k.Kind != Lines {
+			continue
+		}
+		value, _ := k.judge(raw) // what is wrong with it is told by whom it concerns
+		if list, _ := value.([]string); len(list) > 0 {
+			all[k.Name] = strings.Join(list, "\n")
+		} else {
+			delete(all, k.Name)
+		}
+	}
 	return all
 }
 

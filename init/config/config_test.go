@@ -273,10 +273,19 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-func TestScalars(t *testing.T) {
-	got := fmt.Sprint(parse(t, byteOrderMark+`{"a":"text","b":true,"c":15,"d":{"e":1},"f":[1],"g":null,"h":""}`).Scalars())
+func TestFacts(t *testing.T) {
+	got := fmt.Sprint(parse(t, byteOrderMark+`{"a":"text","b":true,"c":15,"d":{"e":1},"f":[1],"g":null,"h":""}`).Facts())
 	if got != "map[a:text b:true c:15 d.e:1 h:]" {
-		t.Errorf("Scalars = %s", got)
+		t.Errorf("Facts = %s", got)
+	}
+	for text, want := range map[string]string{
+		`{"os":{"sshKeys":["a","b"]}}`: "map[os.sshKeys:a\nb]", `{"os":{"sshKeys":"a"}}`: "map[os.sshKeys:a]",
+		`{"os":{"sshKeys":[]}}`: "map[]", `{"os":{"sshKeys":""}}`: "map[]", `{"os":{"sshKeys":null}}`: "map[]",
+		`{"dnsServers":"null"}`: "map[]",
+	} {
+		if got := fmt.Sprint(parse(t, text).Facts()); got != want {
+			t.Errorf("Facts of %s = %s, want %s", text, got, want)
+		}
 	}
 }
 
@@ -411,7 +420,7 @@ func TestUpdateOnReadOnlyFolderAndTwiceAtOnce(t *testing.T) {
 	for range writers {
 		must(t, <-ended)
 	}
-	if got := Load(s.Path).Document.Scalars(); len(got) != writers {
+	if got := Load(s.Path).Document.Facts(); len(got) != writers {
 		t.Errorf("%d writers leave %v", writers, slices.Sorted(maps.Keys(got)))
 	}
 }

@@ -39,7 +39,7 @@ type Config struct {
 	Services    func(ctx context.Context, before, now Facts) error // judges the conditions of services anew
 }
 
-// Facts are the strings, numbers and booleans of config.json by key, which conditions of services are judged by.
+// Facts are what config.json says by key, as conditions of services are judged by it (config.Document.Facts).
 type Facts map[string]string
 
 // Run brings the device into line with the file. It fails only if what is in force could not be published; what else goes wrong is
@@ -74,7 +74,7 @@ func Run(ctx context.Context, c Config) error {
 		c.complain(now)
 		c.Log.Info("configuration applied", "source", string(now.Source), "changed", changes(before, now))
 	}
-	if err := c.Services(ctx, facts, loaded.Usable().Scalars()); err != nil {
+	if err := c.Services(ctx, facts, loaded.Usable().Facts()); err != nil {
 		c.Log.Warn("conditions of services not judged anew", "error", err)
 	}
 	return nil
@@ -131,10 +131,10 @@ func (c Config) identity(loaded config.Loaded, published string) string {
 // facts are those of the copy before, or those that PID 1 has read at boot.
 func (c Config) facts(loaded config.Loaded) Facts {
 	if good, err := config.Good(c.Store.Path); err == nil {
-		return good.Scalars()
+		return good.Facts()
 	}
 	if loaded.Source == settings.File {
-		return loaded.Usable().Scalars()
+		return loaded.Usable().Facts()
 	}
 	return nil
 }

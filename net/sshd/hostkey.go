@@ -19,13 +19,13 @@ import (
 // keyFile is where OpenSSH would keep it, so that a device keeps its identity if it ever changes servers.
 const keyFile = "ssh_host_ed25519_key"
 
-// hostKey returns the device's key, and makes it the first time. A key that cannot be read is put aside, and one that
+// hostKey returns the device's key in PEM, and makes it the first time. A key that cannot be read is put aside, and one that
 // cannot be kept lives in memory: a device with a new identity is better than one that nobody can reach.
-func hostKey(dir string, log *slog.Logger) ssh.Signer {
+func hostKey(dir string, log *slog.Logger) []byte {
 	path := filepath.Join(dir, keyFile)
-	key, err := loadKey(path)
+	text, err := loadKey(path)
 	if err == nil {
-		return key
+		return text
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		log.Error("host key not usable, making a new one", "error", err, "kept_as", path+".bad")
@@ -42,11 +42,11 @@ func hostKey(dir string, log *slog.Logger) ssh.Signer {
 	} else {
 		log.Info("host key made", "fingerprint", ssh.FingerprintSHA256(key.PublicKey()))
 	}
-	return key
+	return text
 }
 
 // loadKey reads a key and sees to it that only root can.
-func loadKey(path string) (ssh.Signer, error) {
+func loadKey(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
@@ -63,11 +63,10 @@ func loadKey(path string) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := ssh.ParsePrivateKey(text)
-	if err != nil {
+	if _, err := ssh.ParsePrivateKey(text); err != nil {
 		return nil, fmt.Errorf("read host key %s: %w", path, err)
 	}
-	return key, nil
+	return text, nil
 }
 
 func newKey() (ssh.Signer, []byte, error) {

@@ -1,11 +1,9 @@
-// Package sshd owns the ssh server of development images: root logs in without a password, gets a shell, commands,
-// sftp and forwarded ports.
+// Package sshd owns the port on which a device takes ssh connections, and the process that each of them gets.
 //
-// It lets nobody in unless told so: either NoAuth says that everyone may enter, or the owner's settings name keys. It uses
-// golang.org/x/crypto/ssh directly; gliderlabs/ssh blocks its request loop on a window change that nobody takes,
-// rewrites line ends of a raw terminal, and cuts a forwarded connection when one side has finished sending.
+// It never speaks for a client beyond the first line: a client that has said its own is handed to a process of its own, which goes on
+// with sshconn. So the end of this server, whatever ends it, cuts nobody off, and a client that says nothing costs a few kilobytes.
 //
-// Read first: Config, then session.
+// Read first: Config, then Run, then door.
 package sshd
 
 import (
@@ -15,27 +13,28 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"resinos/net/sshconn"
 	"resinos/services/notify"
+	"resinos/services/settings"
 )
 
-// Config says how the server is reached and what it starts.
+// Config says how the server is reached and what serves a connection.
 type Config struct {
-	Addr       string // empty: ":22222"; where Passed is 0
-	Passed     int    // descriptor of a listening socket that somebody else keeps open; 0: there is none
-	HostKeyDir string // where the host key is kept; it is made there once
-	Shell      string // empty: "/bin/sh"
-	NoAuth     bool   // root needs neither password nor key
-	Settings   string // where the owner's settings are published, which name keys; empty: nobody has any
+	Addr       string           // empty: ":22222"; where Passed is 0
+	Passed     int              // descriptor of a listening socket that somebody else keeps open; 0: there is none
+	HostKeyDir string           // where the host key is kept; it is made there once
+	Connection func() *exec.Cmd // the program that serves one connection, which calls Serve
+	Settings   string           // where the owner's settings are published, which name keys; empty: nobody has any
 	Log        *slog.Logger
 
-	HandshakeTimeout time.Duration // 0: defaultHandshake
+	Timeout time.Duration // for a client to say its first line; 0: sshconn.DefaultTimeout
 	// Idle is how long nobody may be connected before Run returns, so that a device that nobody visits pays no memory for it.
 	// It counts only for a Passed socket, where the next visitor waits until there is a server again. 0: for ever.
 	Idle time.Duration
@@ -43,11 +42,10 @@ type Config struct {
 
 // The limits of the server.
 const (
-	defaultHandshake = 30 * time.Second // emulated and very small devices need seconds for the key exchange
-	maxPending       = 96               // connections that have not logged in: some 50 kB each
-	maxConnections   = 128              // connections that have
-	maxChannels      = 64               // sessions and forwarded ports of one connection
-	acceptPause      = 100 * time.Millisecond
+	maxPending     = 96 // connections that have not logged in: some kilobytes each
+	maxUnknown     = 12 // of those, that have a process: some megabytes each
+	maxConnections = 64 // connections that have logged in
+	acceptPause    = 100 * time.Millisecond
 )
 
 // keepAlive notices within two minutes that a client is gone without a word. The kernel does it: an idle server
@@ -68,25 +66,19 @@ func (c Config) withDefaults() Config {
 	if c.Addr == "" {
 		c.Addr = ":22222"
 	}
-	if c.Shell == "" {
-		c.Shell = "/bin/sh"
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.HandshakeTimeout == 0 {
-		c.HandshakeTimeout = defaultHandshake
+	if c.Timeout == 0 {
+		c.Timeout = sshconn.DefaultTimeout
 	}
 	return c
 }
 
-// Run serves until ctx is cancelled, then closes every connection, which hangs up its sessions, and returns nil, as it does
-// when it was idle for too long. It fails if it cannot begin.
+// Run takes connections until ctx is cancelled or it was idle for too long, and returns nil. The connections that have their
+// processes live on. It fails if it cannot begin.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
-	if !cfg.NoAuth && cfg.Settings == "" {
-		return errors.New("serve ssh: nobody could log in: NoAuth is not set and nobody names keys")
-	}
 	l, err := cfg.listen()
 	if err != nil {
 		return err
@@ -126,8 +118,7 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	} else if err := giveUp(raw); err != nil {
 		cfg.Log.Warn("vanished clients are noticed late", "error", err)
 	}
-	s := &server{cfg: cfg, door: newDoor(maxPending, maxConnections), home: home()}
-	s.ssh = s.protocol(hostKey(cfg.HostKeyDir, cfg.Log))
+	s := &server{cfg: cfg, door: newDoor(maxPending, maxUnknown, maxConnections), hostKey: hostKey(cfg.HostKeyDir, cfg.Log)}
 	stop := context.AfterFunc(ctx, func() {
 		l.Close() // ends accept
 		s.door.close()
@@ -136,7 +127,7 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	if cfg.Settings != "" {
 		following, stop := context.WithCancel(ctx)
 		var beside sync.WaitGroup
-		beside.Go(func() { s.keys.follow(following, cfg) })
+		beside.Go(func() { follow(following, cfg) })
 		defer beside.Wait()
 		defer stop()
 	}
@@ -149,48 +140,24 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	return nil
 }
 
+// follow records what is made of the owner's keys. Each connection reads them itself, when somebody logs in.
+func follow(ctx context.Context, cfg Config) {
+	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{sshconn.KeysKey}, Log: cfg.Log,
+		Apply: func(s settings.Settings) error {
+			_, err := sshconn.ParseKeys(s.List(sshconn.KeysKey))
+			return err
+		}})
+	if ctx.Err() == nil {
+		cfg.Log.Warn("settings not followed", "error", err)
+	}
+}
+
 // server is what all connections share.
 type server struct {
 	cfg     Config
-	ssh     *ssh.ServerConfig
-	home    string
+	hostKey []byte // in PEM
 	door    *door
-	keys    keyring        // of the owner
-	running sync.WaitGroup // the connections
-}
-
-// protocol sets up the ssh side. Only the fast algorithms are offered: the client's order decides among them, and a
-// hybrid key exchange costs an emulated device a noticeable part of a second.
-func (s *server) protocol(key ssh.Signer) *ssh.ServerConfig {
-	onlyRoot := func(c ssh.ConnMetadata) (*ssh.Permissions, error) {
-		if c.User() != "root" {
-			return nil, fmt.Errorf("log in as %q: only root has an account", c.User())
-		}
-		return nil, nil
-	}
-	config := &ssh.ServerConfig{
-		Config: ssh.Config{
-			KeyExchanges: []string{"curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256"},
-			Ciphers: []string{"chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com",
-				"aes128-ctr", "aes256-ctr"},
-			MACs: []string{"hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"},
-		},
-		ServerVersion: "SSH-2.0-resinOS",
-		MaxAuthTries:  6,
-		PublicKeyCallback: func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if !s.keys.has(key) {
-				return nil, errors.New("log in: the key is not one of os.sshKeys")
-			}
-			return onlyRoot(c)
-		},
-	}
-	if s.cfg.NoAuth {
-		config.NoClientAuth, config.NoClientAuthCallback = true, onlyRoot
-		// Some libraries do not try "none" and send an empty password straight away.
-		config.PasswordCallback = func(c ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return onlyRoot(c) }
-	}
-	config.AddHostKey(key)
-	return config
+	running sync.WaitGroup // the guests
 }
 
 // accept takes connections until the listener is closed or nobody was there for long enough. Running out of descriptors is
@@ -225,8 +192,8 @@ func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 	}
 }
 
-// enter starts a connection if the door lets it in.
-func (s *server) enter(ctx context.Context, conn net.Conn) {
+// enter serves a connection if the door lets it in.
+func (s *server) enter(ctx context.Context, conn *net.TCPConn) {
 	g, ok := s.door.knock(conn)
 	if !ok {
 		conn.Close() // nothing has been said on it
@@ -234,79 +201,14 @@ func (s *server) enter(ctx context.Context, conn net.Conn) {
 	}
 	s.running.Go(func() {
 		defer s.door.leave(g)
-		defer conn.Close() // ends what still reads from it; it may be closed already
-		s.connection(ctx, conn, g)
+		defer conn.Close() // its process has its own; it may be closed already
+		log := s.cfg.Log.With("remote", conn.RemoteAddr().String())
+		if err := greet(conn, s.cfg.Timeout); err != nil {
+			log.Debug("no ssh client", "error", err)
+			return
+		}
+		if err := s.handOver(ctx, g, conn); err != nil {
+			log.Error("connection not served", "error", err)
+		}
 	})
-}
-
-// connection shakes hands and serves the channels of one client until it goes.
-func (s *server) connection(ctx context.Context, conn net.Conn, g *guest) {
-	log := s.cfg.Log.With("remote", conn.RemoteAddr().String())
-	conn.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout)) // fails only on a closed connection
-	client, channels, requests, err := ssh.NewServerConn(conn, s.ssh)
-	if err != nil {
-		log.Debug("handshake not finished", "error", err)
-		return
-	}
-	if !s.door.admit(g) {
-		log.Warn("connection refused, too many are open", "limit", maxConnections)
-		return
-	}
-	conn.SetDeadline(time.Time{}) // as above
-	log.Info("logged in", "client", string(client.ClientVersion()))
-	ctx, cancel := context.WithCancel(ctx)
-	var open sync.WaitGroup
-	open.Go(func() { ssh.DiscardRequests(requests) }) // it answers keepalives
-	s.channels(ctx, client, channels, log)
-	cancel() // the client is gone: hang up its sessions
-	open.Wait()
-	log.Info("logged out")
-}
-
-// channels starts what the client asks for, and returns when all of it has ended.
-func (s *server) channels(ctx context.Context, client *ssh.ServerConn, channels <-chan ssh.NewChannel, log *slog.Logger) {
-	ctx, cancel := context.WithCancel(ctx)
-	var open sync.WaitGroup
-	slots := make(chan struct{}, maxChannels)
-	for ch := range channels {
-		serve := s.kind(ch.ChannelType())
-		if serve == nil {
-			ch.Reject(ssh.UnknownChannelType, "no such channel type") // an error means that the client is gone
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			ch.Reject(ssh.ResourceShortage, "too many channels") // as above
-			continue
-		}
-		open.Go(func() {
-			defer func() { <-slots }()
-			serve(ctx, client, ch, log)
-		})
-	}
-	cancel()
-	open.Wait()
-}
-
-type channelFunc func(ctx context.Context, client *ssh.ServerConn, ch ssh.NewChannel, log *slog.Logger)
-
-func (s *server) kind(name string) channelFunc {
-	switch name {
-	case "session":
-		return s.session
-	case "direct-tcpip":
-		return s.forward
-	}
-	return nil
-}
-
-// home returns root's home: images that follow resinOS have /home/root.
-func home() string {
-	for _, dir := range []string{"/home/root", "/root"} {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			return dir
-		}
-	}
-	return "/"
 }

@@ -6,13 +6,14 @@ package shipped
 import (
 	"embed"
 	"errors"
+	"io/fs"
 
 	"resinos/services/spec"
 )
 
-// Files holds NAME.toml for each service.
+// Files holds NAME.toml for each service, and VARIANT/NAME.toml with the lines that an image of this variant has in addition.
 //
-//go:embed *.toml
+//go:embed *.toml */*.toml
 var Files embed.FS
 
 // File is one definition and what it says.
@@ -34,12 +35,26 @@ func Variant(variant string) ([]File, error) {
 		if !s.InVariant(variant) {
 			continue
 		}
-		name := s.Name + ".toml"
-		data, err := Files.ReadFile(name)
+		f, err := read(s.Name+".toml", variant)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{Name: name, Data: data, Spec: s})
+		files = append(files, f)
 	}
 	return files, nil
+}
+
+// read puts a file together for a variant.
+func read(name, variant string) (File, error) {
+	data, err := Files.ReadFile(name)
+	if err != nil {
+		return File{}, err
+	}
+	more, err := Files.ReadFile(variant + "/" + name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return File{}, err
+	}
+	data = append(data, more...)
+	s, err := spec.Parse(name, data)
+	return File{Name: name, Data: data, Spec: s}, err
 }

@@ -1,6 +1,7 @@
 package shipped
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -13,7 +14,7 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "configd containerd devd grow logd manager netd zram",
+		"production":  "configd containerd devd grow logd manager netd sshd zram",
 		"development": "configd containerd devd getty grow logd manager netd sshd zram",
 		"standalone":  "configd containerd devd getty grow logd manager netd sshd zram",
 	} {
@@ -60,6 +61,25 @@ func TestNoFileIsLeftOut(t *testing.T) {
 	}
 	if !slices.Equal(onDisk, loaded) {
 		t.Errorf("embedded %v, on disk %v", loaded, onDisk)
+	}
+}
+
+// TestSSHNeedsKeys: a production image opens no port, and runs nothing, as long as the owner has named no key.
+func TestSSHNeedsKeys(t *testing.T) {
+	for variant, want := range map[string]string{"production": `[condition-config "os.sshKeys"]`, "development": "[]", "standalone": "[]"} {
+		files, err := Variant(variant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if f.Name != "sshd.toml" {
+				continue
+			}
+			again, err := spec.Parse(f.Name, f.Data) // as the device reads it
+			if got := fmt.Sprint(again.Conditions); err != nil || got != want || again.Start != spec.OnDemand || len(again.Listen.Sockets) != 1 {
+				t.Errorf("%s: sshd has conditions %s, want %s; starts %s, listens on %v; %v", variant, got, want, again.Start, again.Listen.Sockets, err)
+			}
+		}
 	}
 }
 

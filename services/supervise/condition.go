@@ -13,6 +13,7 @@ func (s *Supervisor) consider(i int) {
 		l.looking = make(chan struct{}, 1)
 	}
 	l.considered++
+	l.considering = true
 	name, looking, number, conditions := sp.Name, l.looking, l.considered, sp.Conditions
 	ctx, cancel := context.WithCancel(s.background)
 	l.overtake = cancel
@@ -32,16 +33,25 @@ func (s *Supervisor) consider(i int) {
 	})
 }
 
-// conclude starts a service whose conditions hold, in the loop. number is that of the start that was considered: its service may
+// conclude starts a service whose conditions hold, or opens its sockets, in the loop. number is that of the start that was considered: its service may
 // have been stopped, started again or forgotten meanwhile.
 func (s *Supervisor) conclude(l *life, number int, in input) {
 	if s.byID[l.id] != l || l.considered != number {
 		return
 	}
+	l.considering = false
 	switch s.world.svcs[l.num].phase {
 	case starting:
 		if in.event == none {
 			in = s.spawn(l.num)
+		}
+	case armed:
+		if in.event == none {
+			var answered bool
+			if in, answered = s.open(l.num); !answered {
+				s.stir(l)
+				return
+			}
 		}
 	case leaving, stopping, killing:
 		in = input{event: exit, err: errOvertaken}

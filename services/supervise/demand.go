@@ -33,6 +33,16 @@ func (s *Supervisor) arm(i int) (input, bool) {
 		s.await(l, nil, sp.WatchPaths)
 		return input{}, false
 	}
+	if len(sp.Listen.Sockets) > 0 && len(l.sockets) == 0 && len(sp.Conditions) > 0 {
+		s.consider(i) // an open port is a promise: nobody is let in to wait for a service that will not start
+		return input{}, false
+	}
+	return s.open(i)
+}
+
+// open opens the sockets of an armed service, whose conditions hold, and waits for its demand.
+func (s *Supervisor) open(i int) (input, bool) {
+	sp, l := &s.world.specs[i], s.lives[i]
 	if err := s.listen(sp, l); err != nil {
 		s.log.Error("service does not listen", "service", sp.Name, "error", err)
 		return input{event: exit, err: err}, true

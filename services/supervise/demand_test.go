@@ -157,6 +157,48 @@ func TestInitConditions(t *testing.T) {
 	r.mustCall("start", "no")
 }
 
+// TestInitConditionOfSockets: a port whose service would not start is closed, and nobody is started to look after it.
+func TestInitConditionOfSockets(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	door := sh("door", "touch "+dir+"/started; exec sleep 1000")
+	door.Start, door.Listen = spec.OnDemand, spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: dir + "/socket"}}, Mode: 0o600, Max: 1}
+	door.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: dir + "/there"}}
+	r := start(t, Config{Specs: []spec.Spec{door}, Cgroups: tree})
+	dial := func() error {
+		conn, err := net.Dial("unix", dir+"/socket")
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	if st := r.until("door", in("skipped")); !strings.Contains(st.Reason, "condition-path") {
+		t.Errorf("skipped: %+v", st)
+	}
+	if dial() == nil {
+		t.Error("the socket is open while the condition does not hold")
+	}
+	os.WriteFile(dir+"/there", nil, 0o644)
+	r.mustCall("start", "door")
+	r.until("door", in("armed"))
+	if _, err := os.Stat(dir + "/started"); err == nil {
+		t.Error("the service was started by nobody's demand")
+	}
+	if err := dial(); err != nil {
+		t.Errorf("the socket is closed while the condition holds: %v", err)
+	}
+	r.until("door", in("up"))
+	os.Remove(dir + "/there")
+	r.mustCall("stop", "door")
+	if dial() == nil {
+		t.Error("the socket is open after the stop")
+	}
+	// Its next way up ends before its sockets.
+	if _, err := r.call("start", "door"); err == nil || dial() == nil {
+		t.Errorf("start while the condition does not hold: %v", err)
+	}
+	r.until("door", in("skipped"))
+}
+
 func TestInitConflicts(t *testing.T) {
 	tree := asInit(t)
 	a, b := sh("a", "exec sleep 1000"), sh("b", "exec sleep 1000")

@@ -71,7 +71,7 @@ func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
 	name := s.name(l.num)
 	svc := now()
 	first := svc.lives + 1 // the life that counts: the next one,
-	if e == want && (svc.phase == up || svc.phase == starting) || svc.phase == down && onDemand(&s.world.specs[l.num]) {
+	if e == want && (svc.phase == up || svc.phase == starting) || (svc.phase == down || svc.phase == skipped) && onDemand(&s.world.specs[l.num]) {
 		first-- // or the one that is there, or none when it is to wait for its demand
 	}
 	return func() (bool, error) {
@@ -79,7 +79,7 @@ func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
 			return false, fmt.Errorf("service %s is gone: its file was removed", name)
 		}
 		switch svc := now(); {
-		case svc.lives >= first && (svc.phase == up || svc.phase == done || svc.phase == armed):
+		case svc.lives >= first && (svc.phase == up || svc.phase == done || svc.phase == armed && !l.considering):
 			return true, nil
 		case svc.phase == failed, svc.phase == skipped, svc.phase == backoff && svc.lives >= first, !svc.wanted,
 			s.world.stands[l.num] == gone && !svc.phase.alive():
@@ -182,6 +182,14 @@ func (s *Supervisor) unfit(i int) error {
 		Text: fmt.Sprintf("service %s cannot run: %s", name, s.world.svcs[i].why),
 		Hint: "mend its file, then: osctl rescan",
 	}
+}
+
+// stir answers those who wait for a service that has changed without an input.
+func (s *Supervisor) stir(l *life) {
+	for _, w := range s.asked {
+		w.dirty = w.dirty || w.life == l
+	}
+	s.answer()
 }
 
 // answer replies to the watchers that have their answer. It runs in the loop.

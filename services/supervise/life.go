@@ -22,9 +22,10 @@ type life struct {
 	stored  []stored   // what it left with us
 	pipe    *os.File   // the end at which it tells that it is ready, while it starts
 
-	looking    chan struct{} // holds a token while somebody looks whether its conditions hold
-	considered int           // starts whose conditions were to be judged
-	overtake   func()        // ends the wait for the judgement; nil when there is none
+	looking     chan struct{} // holds a token while somebody looks whether its conditions hold
+	considered  int           // starts whose conditions were to be judged
+	considering bool          // the latest of them are being judged
+	overtake    func()        // ends the wait for the judgement; nil when there is none
 
 	probing func() // ends the probes; nil when there are none
 	sick    int    // health checks that failed in a row

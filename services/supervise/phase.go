@@ -107,6 +107,7 @@ func (e event) String() string { return eventNames[e] }
 //	                   armed --lost--> waiting      armed --exit--> clearing
 //	a condition does not hold, for good or until the next demand
 //	                   starting --skip--> skipped   starting --idle--> armed
+//	                   armed --skip--> skipped
 //	stop while nothing runs
 //	                   waiting --stop--> down       backoff --stop--> down
 //	                   done --stop--> down          failed --stop--> down
@@ -120,7 +121,7 @@ func (e event) String() string { return eventNames[e] }
 var next = [numPhases][numEvents]phase{
 	down:     {want: waiting, restart: waiting},
 	waiting:  {stop: down, clear: starting, idle: armed},
-	armed:    {fire: waiting, timer: waiting, want: waiting, restart: waiting, stop: down, lost: waiting, exit: clearing},
+	armed:    {fire: waiting, timer: waiting, want: waiting, restart: waiting, stop: down, lost: waiting, exit: clearing, skip: skipped},
 	starting: {ready: up, exit: clearing, timer: killing, sick: killing, stop: leaving, lost: leaving, restart: stopping, skip: skipped, idle: armed},
 	up:       {exit: clearing, stop: leaving, lost: leaving, restart: stopping, timer: killing, sick: stopping, quits: stopping},
 	leaving:  {clear: stopping, exit: clearing},

@@ -36,7 +36,7 @@ type input struct {
 type act uint8
 
 // The acts. Each fork is answered by one input with began, skip or exit, each sweep by one with
-// empty. An arm may be answered by exit: its sockets cannot be had.
+// empty. An arm may be answered by exit, its sockets cannot be had, or by skip, a condition forbids them.
 const (
 	fork   act = iota
 	arm        // wait for traffic or a change of its paths, and say fire
@@ -58,7 +58,7 @@ func step(at time.Time, sp *spec.Spec, s service, in input) (service, []act) {
 	if to == stay {
 		return s, nil
 	}
-	if s.phase == armed && e != lost && e != exit {
+	if s.phase == armed && e != lost && e != exit && e != skip {
 		s.soon = true // what it waited for is there
 	}
 	return enter(at, sp, accuse(sp, s, in, e), to, e)

@@ -1,10 +1,9 @@
-package sshd
+package sshconn
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -24,25 +23,24 @@ const (
 // session is one channel of type "session": a few requests that prepare it, one that starts a process, and then the
 // process until it ends or the client hangs up.
 type session struct {
-	server   *server
-	client   *ssh.ServerConn
+	*connection
 	channel  ssh.Channel
-	log      *slog.Logger
 	environ  []string
 	terminal *terminal // nil: none was asked for
+	agent    *agent    // nil: none was asked for
 	process  *process  // nil: nothing runs yet
 	running  sync.WaitGroup
 }
 
 // session serves one session channel.
-func (s *server) session(_ context.Context, client *ssh.ServerConn, ch ssh.NewChannel, log *slog.Logger) {
+func (c *connection) session(ctx context.Context, ch ssh.NewChannel) {
 	channel, requests, err := ch.Accept()
 	if err != nil {
 		return // the client is gone
 	}
-	x := &session{server: s, client: client, channel: channel, log: log}
+	x := &session{connection: c, channel: channel}
 	for r := range requests { // ends with the channel
-		ok := x.request(r)
+		ok := x.request(ctx, r)
 		if r.WantReply {
 			r.Reply(ok, nil) // an error means that the client is gone
 		}
@@ -55,16 +53,19 @@ func (s *server) session(_ context.Context, client *ssh.ServerConn, ch ssh.NewCh
 	}
 	x.running.Wait()
 	x.terminal.close()
+	x.agent.close()
 }
 
 // request does what one request asks for, and reports whether it could.
-func (x *session) request(r *ssh.Request) bool {
+func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 	started := x.process != nil
 	switch r.Type {
 	case "env":
 		return !started && x.variable(r.Payload)
 	case "pty-req":
 		return !started && x.terminal == nil && x.openTerminal(r.Payload)
+	case "auth-agent-req@openssh.com":
+		return !started && x.agent == nil && x.openAgentSocket(ctx)
 	case "window-change":
 		size, ok := parseWindow(r.Payload)
 		return ok && x.terminal.resize(size)
@@ -110,6 +111,16 @@ func (x *session) variable(payload []byte) bool {
 	return true
 }
 
+func (x *session) openAgentSocket(ctx context.Context) bool {
+	a, err := x.openAgent(ctx)
+	if err != nil {
+		x.log.Warn("agent of the client not reachable", "error", err)
+		return false
+	}
+	x.agent = a
+	return true
+}
+
 func (x *session) openTerminal(payload []byte) bool {
 	t, err := openTerminal(payload)
 	if err != nil {
@@ -123,7 +134,7 @@ func (x *session) openTerminal(payload []byte) bool {
 // start starts a command, or a login shell if there is none. If the shell itself cannot be started, the session says
 // so and ends as a shell would.
 func (x *session) start(command string) bool {
-	p, err := startProcess(x.server.cfg.Shell, command, x.server.home, x.variables(), x.terminal)
+	p, err := startProcess(x.cfg.Shell, command, x.home, x.variables(), x.terminal)
 	if err != nil {
 		x.log.Error("shell not started", "error", err)
 		p = failedProcess(fmt.Sprintf("%v\n", err))
@@ -135,11 +146,11 @@ func (x *session) start(command string) bool {
 // variables is the environment of a login.
 func (x *session) variables() []string {
 	env := []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + x.server.home,
+		"PATH=" + searchPath,
+		"HOME=" + x.home,
 		"USER=root",
 		"LOGNAME=root",
-		"SHELL=" + x.server.cfg.Shell,
+		"SHELL=" + x.cfg.Shell,
 	}
 	remote, remotePort, _ := net.SplitHostPort(x.client.RemoteAddr().String()) // empty if it is no such address
 	local, localPort, _ := net.SplitHostPort(x.client.LocalAddr().String())
@@ -147,6 +158,9 @@ func (x *session) variables() []string {
 		fmt.Sprintf("SSH_CONNECTION=%s %s %s %s", remote, remotePort, local, localPort))
 	if x.terminal != nil {
 		env = append(env, "TERM="+x.terminal.kind, "SSH_TTY="+x.terminal.slave.Name())
+	}
+	if x.agent != nil {
+		env = append(env, "SSH_AUTH_SOCK="+x.agent.path())
 	}
 	return append(env, x.environ...)
 }
@@ -175,7 +189,7 @@ func (x *session) reserve() bool {
 
 // sftp serves files from inside this process until the client closes the channel.
 func (x *session) sftp() {
-	server, err := sftp.NewServer(x.channel, sftp.WithServerWorkingDirectory(x.server.home))
+	server, err := sftp.NewServer(x.channel, sftp.WithServerWorkingDirectory(x.home))
 	if err == nil {
 		err = server.Serve()
 	}

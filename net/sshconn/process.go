@@ -1,4 +1,4 @@
-package sshd
+package sshconn
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -43,24 +44,66 @@ const drainTime = 2 * time.Second
 
 // startProcess starts command in a shell, or a login shell, as the leader of a session of its own.
 func startProcess(shell, command, home string, env []string, t *terminal) (*process, error) {
-	cmd := exec.Command(shell)
-	cmd.Args = []string{"-" + filepath.Base(shell)} // the dash makes it read the profile
-	if command != "" {
-		cmd.Args = []string{filepath.Base(shell), "-c", command}
+	cmd, err := program(shell, command)
+	if err != nil {
+		return nil, err
 	}
 	cmd.Env, cmd.Dir = env, home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p := &process{cmd: cmd, gone: make(chan struct{})}
-	var err error
 	if t != nil {
 		err = p.startOn(t)
 	} else {
 		err = p.startPiped()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", shell, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	return p, nil
+}
+
+// program is what runs command. A production device has no shell: there it is the program that the command names.
+func program(shell, command string) (*exec.Cmd, error) {
+	cmd := exec.Command(shell)
+	_, err := os.Stat(shell)
+	switch {
+	case err == nil && command == "":
+		cmd.Args = []string{"-" + filepath.Base(shell)} // the dash makes it read the profile
+		return cmd, nil
+	case err == nil:
+		cmd.Args = []string{filepath.Base(shell), "-c", command}
+		return cmd, nil
+	case command == "":
+		return nil, fmt.Errorf("start a shell: %w: name a command instead, as osctl status", err)
+	}
+	words, err := splitWords(command)
+	if err != nil {
+		return nil, err
+	}
+	path, err := lookUp(words[0])
+	if err != nil {
+		return nil, err
+	}
+	cmd = exec.Command(path)
+	cmd.Args = words
+	return cmd, nil
+}
+
+// searchPath is where sessions find programs.
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// lookUp finds a program by its name. Ours is another search path than that of the session.
+func lookUp(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	for _, dir := range filepath.SplitList(searchPath) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: not found, and this device has no shell", name)
 }
 
 // failedProcess stands for one that could not be started; it ends like a shell that finds no command.

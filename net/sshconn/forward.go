@@ -1,0 +1,110 @@
+package sshconn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// dialTimeout bounds how long a forwarded port may take to answer.
+const dialTimeout = 10 * time.Second
+
+// acceptPause is waited when a connection cannot be accepted.
+const acceptPause = 100 * time.Millisecond
+
+// halfConn is a connection of which one direction can be ended alone.
+type halfConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// forward connects a channel to a TCP port that the device can reach (RFC 4254, 7.2).
+func (c *connection) forward(ctx context.Context, ch ssh.NewChannel) {
+	var p struct {
+		Host       string
+		Port       uint32
+		OriginHost string
+		OriginPort uint32
+	}
+	if err := ssh.Unmarshal(ch.ExtraData(), &p); err != nil {
+		ch.Reject(ssh.ConnectionFailed, "unreadable request") // an error means that the client is gone
+		return
+	}
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(p.Host, strconv.FormatUint(uint64(p.Port), 10)))
+	if err != nil {
+		ch.Reject(ssh.ConnectionFailed, err.Error()) // as above
+		return
+	}
+	defer conn.Close() // both directions have ended
+	channel, requests, err := ch.Accept()
+	if err != nil {
+		return
+	}
+	c.log.Debug("port forwarded", "to", conn.RemoteAddr().String())
+	join(ctx, channel, requests, conn.(*net.TCPConn))
+}
+
+// join copies both ways until both sides have finished sending, or ctx is cancelled. One side's end is passed on alone: a client that
+// has sent its question still waits for the answer.
+func join(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Request, conn halfConn) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // the client is gone
+	defer stop()
+	var copies, talk sync.WaitGroup
+	talk.Go(func() { ssh.DiscardRequests(requests) })
+	copies.Go(func() {
+		if _, err := io.Copy(conn, channel); err != nil {
+			conn.Close() // the other end takes no more: let the other copy end, too
+		}
+		conn.CloseWrite() // it may be closed
+	})
+	if _, err := io.Copy(channel, conn); err == nil {
+		channel.CloseWrite() // an error means that the client is gone
+	} else {
+		channel.Close() // as above; it also ends the other copy
+	}
+	copies.Wait()
+	channel.Close() // it may be closed
+	talk.Wait()
+}
+
+// relay opens a channel to the client for each connection that l accepts, until l is closed. opening says what the channel is.
+func (c *connection) relay(ctx context.Context, l net.Listener, opening func(net.Conn) (kind string, extra []byte)) {
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: waited out
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(acceptPause):
+			}
+			continue
+		}
+		half, ok := conn.(halfConn)
+		if !ok || !c.take() {
+			conn.Close() // nothing has been said on it
+			continue
+		}
+		open.Go(func() {
+			defer c.giveBack()
+			defer conn.Close() // both directions have ended
+			kind, extra := opening(conn)
+			channel, requests, err := c.client.OpenChannel(kind, extra)
+			if err != nil {
+				return // the client does not want it any more
+			}
+			join(ctx, channel, requests, half)
+		})
+	}
+}

@@ -1,0 +1,59 @@
+package sshconn
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/ssh"
+
+	"resinos/services/settings"
+)
+
+// KeysKey is the key of config.json that lists who may log in.
+const KeysKey = "os.sshKeys"
+
+// Keys is the set of keys that may log in as root, by their wire form.
+type Keys map[string]bool
+
+// Has reports whether a key is in the set.
+func (k Keys) Has(key ssh.PublicKey) bool { return k[string(key.Marshal())] }
+
+// ParseKeys reads the lines of os.sshKeys. A line that is no key costs only itself, and the error names it. One with options
+// (authorized_keys in sshd(8)) is refused: they restrict what the key may do, and we would let it do everything.
+func ParseKeys(lines []string) (Keys, error) {
+	keys := Keys{}
+	var faults []error
+	for i, line := range lines {
+		key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("key %d: %w", i+1, err))
+		case len(options) > 0:
+			faults = append(faults, fmt.Errorf("key %d: options are not supported", i+1))
+		case len(rest) > 0:
+			faults = append(faults, fmt.Errorf("key %d: more than one line", i+1))
+		default:
+			keys[string(key.Marshal())] = true
+		}
+	}
+	return keys, errors.Join(faults...)
+}
+
+// keys reads who may log in now. The error says why password-less login is closed as well: keys are set, whether or not each can be
+// used, or nobody knows whether they are.
+func (c *connection) keys() (Keys, error) {
+	if c.cfg.Settings == "" {
+		return nil, nil
+	}
+	s, err := settings.Read(c.cfg.Settings)
+	if err != nil {
+		c.log.Error("keys not read, nobody can log in", "error", err)
+		return nil, errors.New("log in: os.sshKeys cannot be read")
+	}
+	lines := s.List(KeysKey)
+	if len(lines) == 0 {
+		return nil, nil
+	}
+	keys, _ := ParseKeys(lines) // sshd tells what is wrong with them
+	return keys, errors.New("log in: only keys that os.sshKeys names are let in")
+}

@@ -1,0 +1,98 @@
+package sshconn
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// maxRemotes bounds the ports that a client may have the device listen on.
+const maxRemotes = 16
+
+// bind is an address that the client wants listened on, in its own words: it knows the connections by them.
+type bind struct {
+	Host string
+	Port uint32
+}
+
+// remotes are the ports that the client has the device listen on (RFC 4254, 7.1). They are open on the loopback addresses only,
+// whatever address the client names, as with other servers that are not told to let strangers in.
+type remotes struct {
+	connection *connection
+	open       map[bind][]net.Listener
+	running    sync.WaitGroup
+}
+
+// listen opens a port and has its connections carried to the client. The answer is the number of the port where the client left it open.
+func (r *remotes) listen(ctx context.Context, payload []byte) (answer []byte, ok bool) {
+	var b bind
+	if ssh.Unmarshal(payload, &b) != nil || b.Port > 0xffff || len(r.open) >= maxRemotes || r.open[b] != nil {
+		return nil, false
+	}
+	asked := b.Port
+	list, err := listenLoopback(ctx, asked)
+	if err != nil {
+		r.connection.log.Warn("port not opened for the client", "error", err)
+		return nil, false
+	}
+	if b.Port = portOf(list[0].Addr()); asked == 0 {
+		answer = ssh.Marshal(struct{ Port uint32 }{b.Port})
+	}
+	r.open[b] = list
+	for _, l := range list {
+		r.running.Go(func() {
+			r.connection.relay(ctx, l, func(conn net.Conn) (string, []byte) {
+				from, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // it is TCP
+				return "forwarded-tcpip", ssh.Marshal(struct {
+					Host       string
+					Port       uint32
+					OriginHost string
+					OriginPort uint32
+				}{b.Host, b.Port, from.Addr().String(), uint32(from.Port())})
+			})
+		})
+	}
+	return answer, true
+}
+
+// listenLoopback listens on both loopback addresses; one of them may be missing on the device.
+func listenLoopback(ctx context.Context, port uint32) ([]net.Listener, error) {
+	var config net.ListenConfig
+	first, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	if err != nil {
+		return nil, err
+	}
+	list := []net.Listener{first}
+	if second, err := config.Listen(ctx, "tcp", net.JoinHostPort("::1", strconv.Itoa(int(portOf(first.Addr()))))); err == nil {
+		list = append(list, second)
+	}
+	return list, nil
+}
+
+func portOf(a net.Addr) uint32 { return uint32(a.(*net.TCPAddr).Port) }
+
+// cancel closes a port.
+func (r *remotes) cancel(payload []byte) bool {
+	var b bind
+	if ssh.Unmarshal(payload, &b) != nil || r.open[b] == nil {
+		return false
+	}
+	for _, l := range r.open[b] {
+		l.Close() // connections that are open stay
+	}
+	delete(r.open, b)
+	return true
+}
+
+func (r *remotes) close() {
+	for _, list := range r.open {
+		for _, l := range list {
+			l.Close() // the client is gone
+		}
+	}
+	r.running.Wait()
+}
