@@ -102,7 +102,10 @@ func (s *session) syncRows(t timed) [][]cell {
 			rows = append(rows, pair("but", t.Trouble, yellow))
 		}
 	}
-	if t.Heard > 0 {
+	switch {
+	case t.Heard > 0 && t.Origin == clock.FromHand: // how far off it was before says nothing any more
+		rows = append(rows, pair("heard", s.ago(t.Heard)+" ago, before it was set; the oscillator is "+tempo(t.PPM), plain))
+	case t.Heard > 0:
 		rows = append(rows, pair("offset", fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s", signedSpan(t.Offset), s.ago(t.Heard),
 			shortSpan(t.Bound), tempo(t.PPM)), plain))
 	}
@@ -142,7 +145,7 @@ func (s *session) serverRow(one clock.Server) []cell {
 func origins(t clock.Status) string {
 	text := map[clock.Origin]string{
 		clock.FromBuild: "the build time of the image", clock.FromSaved: "the time saved before the last boot ended", clock.FromRTC: "the hardware clock",
-		clock.FromClock: "the hardware clock, by the kernel", clock.FromNTP: "servers that were heard before",
+		clock.FromClock: "the hardware clock, by the kernel", clock.FromNTP: "servers that were heard before", clock.FromHand: "whoever has set it since",
 	}[t.Origin]
 	if text == "" {
 		return "nobody knows where"

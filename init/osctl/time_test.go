@@ -31,6 +31,8 @@ func TestTime(t *testing.T) {
 	silent := clock.Status{Origin: clock.FromSaved, Start: began, PID: 77, Began: 1234, Next: 93_800, Trouble: "no server answers", Servers: synced.Servers[2:]}
 	lost := synced
 	lost.Synchronised, lost.Since, lost.Heard, lost.Trouble = false, 93_000, 5000, "2 servers answer, and no majority agrees"
+	hand := synced
+	hand.Synchronised, hand.Since, hand.Origin, hand.Trouble = false, 93_720, clock.FromHand, "somebody has set the clock, and the servers have not answered since"
 	dead := synced
 	dead.Began = 5
 	doubt := synced
@@ -46,6 +48,7 @@ func TestTime(t *testing.T) {
 		{"before netd has started", "", &fresh, "time"},
 		{"no server", "", &silent, "time"},
 		{"lost", "", &lost, "time"},
+		{"set by hand", "", &hand, "time"},
 		{"netd has died", "", &dead, "time"},
 		{"in doubt", "", &doubt, "time"},
 		{"nothing known", "", nil, "time"},

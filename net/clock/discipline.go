@@ -3,6 +3,7 @@ package clock
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -32,8 +33,11 @@ func (m *Machine) wait(agreed bool) time.Duration {
 		return m.spread(burstPause)
 	case !agreed || m.doubts > 0:
 		longest := lastRetry
-		if m.synced && m.doubts == 0 {
+		switch {
+		case m.synced && m.doubts == 0:
 			longest = m.poll
+		case !m.synced && !m.answered():
+			longest = silence
 		}
 		shortest := firstRetry
 		if m.synced {
@@ -42,6 +46,11 @@ func (m *Machine) wait(agreed bool) time.Duration {
 		return m.spread(min(shortest<<min(m.failures, 12), longest))
 	}
 	return m.spread(m.poll)
+}
+
+// answered reports whether any server has answered in the last round, be it nonsense.
+func (m *Machine) answered() bool {
+	return slices.ContainsFunc(m.peers, func(p *peer) bool { return p.state != Silent && p.state != Unresolved })
 }
 
 // resting reports whether every peer has to be left alone, and until when.

@@ -19,6 +19,7 @@ const (
 	FromRTC   Origin = "rtc"   // the hardware clock
 	FromClock Origin = "clock" // what the system clock said already: the kernel sets it from a hardware clock that it knows early
 	FromNTP   Origin = "ntp"   // a majority of time servers
+	FromHand  Origin = "hand"  // somebody has set it since the servers were last heard
 )
 
 // Horizon is how long after its build an image may still run. What claims to be later is garbage: empty hardware clocks say
@@ -33,10 +34,18 @@ func Plausible(build, t time.Time) bool {
 	return !t.Before(build) && t.Before(build.Add(Horizon))
 }
 
+// savedLead is how far a saved time is believed beyond a hardware clock that runs. No battery-backed clock loses a day between two
+// boots of a device; who has set the clock further than that by hand was wrong, or sets the hardware clock too.
+const savedLead = 24 * time.Hour
+
 // Floor returns the time with which a device begins: the latest of the plausible ones, and never before build. Zero times are
-// unknown. When the system clock, now, is the latest already, it is returned with FromClock, and nothing needs to be set.
+// unknown. A hardware clock that says a plausible time runs, and bounds the saved time. When the system clock, now, is the latest
+// already, it is returned with FromClock, and nothing needs to be set.
 func Floor(build, saved, rtc, now time.Time) (time.Time, Origin) {
 	best, origin := build, FromBuild
+	if Plausible(build, rtc) && saved.Sub(rtc) > savedLead {
+		saved = time.Time{}
+	}
 	for _, c := range []struct {
 		at     time.Time
 		origin Origin

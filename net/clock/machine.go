@@ -72,12 +72,13 @@ const (
 	maxDistance = 1500 * time.Millisecond // MAXDIST: a server, or we, that may be this wrong is not synchronised
 	drift       = 15e-6                   // PHI: by how much the error may grow in a second without servers
 
-	burst      = 4 // rounds at the start
-	burstPause = 2 * time.Second
+	burst      = 4               // rounds at the start
+	burstPause = 4 * time.Second // public servers refuse who asks more often
 	firstPoll  = 64 * time.Second
 	lastPoll   = 1 << 14 * time.Second // 4.5 h
 	firstRetry = 8 * time.Second
-	lastRetry  = 256 * time.Second // while nothing is known, or what was known is in doubt
+	lastRetry  = 256 * time.Second // while servers disagree, or what was known is in doubt
+	silence    = 40 * time.Second  // … while the clock is not known to be right and no server answers: with a round it is less than a minute
 	patience   = 8 * time.Second   // for a round: names take their time
 	grace      = 2 * time.Second   // for the others, once one has answered
 
@@ -143,7 +144,7 @@ func New(build time.Time, random func() uint32) *Machine {
 // Adopt continues what an earlier life of the daemon in the same boot left: its status, and the rate in ppm that the kernel still
 // applies. What was synchronised is not stepped as at the first time.
 func (m *Machine) Adopt(s Status, ppm float64) {
-	m.last, m.steps = s.LastStep, s.Steps
+	m.last, m.steps, m.jumped = s.LastStep, s.Steps, s.Origin == FromHand
 	if s.Synchronised {
 		m.ever, m.synced, m.since = true, true, seconds(s.Since)
 		m.heard, m.distance, m.leader = seconds(s.Heard), seconds(s.Bound), s.By
@@ -195,14 +196,18 @@ func (m *Machine) Online(r Reading) []Action {
 	return m.hurry(r)
 }
 
-// Jumped says that somebody else has set the system clock forward by by. What a synchronised clock is set to lasts until the
-// servers have been asked. Before the image was built it never is.
+// Jumped says that somebody else has set the system clock forward by by. From then on it is not synchronised, until the servers have
+// been asked. Before the image was built it never is.
 func (m *Machine) Jumped(r Reading, by time.Duration) []Action {
-	m.jumped = true
-	actions := []Action{{Verb: Say, Warn: m.synced, By: by, Why: "clock set by somebody else"}}
+	known := m.heard != 0 && m.bound(r.Boot) <= maxDistance // what the filter holds for true still is
+	actions := []Action{{Verb: Say, Warn: m.synced, By: by, Why: "clock set by somebody else"}, {Verb: Mark}}
+	if m.synced {
+		m.since = r.Boot
+	}
+	m.synced, m.jumped, m.trouble = false, true, "somebody has set the clock, and the servers have not answered since"
 	if r.Real.Before(m.build) {
 		back := r.Real.Add(-by)
-		if m.synced && !m.filter.Empty() {
+		if known && !m.filter.Empty() {
 			offset, _ := m.filter.Offset(r.Raw)
 			back = r.Raw.Add(offset)
 		}

@@ -299,7 +299,15 @@ func TestJumped(t *testing.T) {
 		w := newWorld(t, 0)
 		w.settled(w.add(3, nil), 5*time.Hour, 10*time.Millisecond)
 		w.real += by.Seconds()
-		w.act(w.machine.Jumped(w.reading(), by))
+		round := w.machine.Jumped(w.reading(), by)
+		if s := w.machine.Status(w.reading()); s.Synchronised || s.Origin != FromHand || s.Since != w.reading().Boot.Seconds() || s.Trouble == "" {
+			t.Errorf("set by %v and not measured again: %+v", by, s)
+		}
+		w.act(round[:2]) // what is said of it, before anybody is asked
+		if w.marked != 0 {
+			t.Errorf("set by %v: the kernel still calls the clock right", by)
+		}
+		w.act(round[2:])
 		w.run(w.elapsed + 10*time.Second)
 		if w.steps != 1 || w.wrong().Abs() > 10*time.Millisecond {
 			t.Errorf("set by %v: %d steps, wrong by %v", by, w.steps, w.wrong())
@@ -323,6 +331,62 @@ func TestJumped(t *testing.T) {
 	w.act(w.machine.Jumped(w.reading(), back))
 	if w.wrong().Abs() > 100*time.Millisecond || w.steps != 1 {
 		t.Errorf("set to 1970: %d steps, wrong by %v", w.steps, w.wrong())
+	}
+}
+
+// The clock is not known to be right and nobody answers: whenever somebody does again, it is right within a minute.
+func TestServersReturn(t *testing.T) {
+	for name, far := range map[string]time.Duration{"somebody set the clock": 10 * 365 * 24 * time.Hour, "somebody set it a little": -time.Second, "nothing was known": 0} {
+		for minute := range 40 {
+			back := 5*time.Hour + time.Duration(minute)*time.Minute + time.Duration(minute)*1370*time.Millisecond
+			w := newWorld(t, -time.Hour)
+			list := w.add(3, func(_ int, s *server) {
+				s.gone = func(e time.Duration) bool { return (far == 0 || e > time.Hour) && e < back }
+			})
+			for _, s := range list { // names are found again by then as well, or not
+				if minute%2 == 1 && far == 0 {
+					delete(w.names, s.Name)
+				}
+			}
+			w.act(w.machine.Servers(w.reading(), list))
+			w.run(50 * time.Minute)
+			if far != 0 {
+				w.run(3 * time.Hour)
+				w.real += far.Seconds()
+				w.act(w.machine.Jumped(w.reading(), far))
+			}
+			w.run(back - 10*time.Second) // a round that goes on then sees them return
+			if s := w.machine.Status(w.reading()); s.Synchronised {
+				t.Fatalf("%s: synchronised while nobody answers: %+v", name, s)
+			}
+			for i, s := range list {
+				w.names[s.Name] = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})}
+			}
+			w.run(back + time.Minute)
+			if s := w.machine.Status(w.reading()); !s.Synchronised || w.wrong().Abs() > 50*time.Millisecond {
+				t.Errorf("%s, servers return after %v: a minute later wrong by %v, %s", name, back, w.wrong(), s.Trouble)
+			}
+		}
+	}
+	// That costs servers that do not answer little.
+	w := newWorld(t, 0)
+	w.act(w.machine.Servers(w.reading(), w.add(1, func(_ int, s *server) { s.gone = func(time.Duration) bool { return true } })))
+	w.run(24 * time.Hour)
+	if w.asked > 24*3600/30 {
+		t.Errorf("asked %d times in a day", w.asked)
+	}
+}
+
+// After a restart of the daemon it is known that somebody had set the clock.
+func TestAdoptJumped(t *testing.T) {
+	w := newWorld(t, 0)
+	w.settled(w.add(3, nil), time.Hour, 10*time.Millisecond)
+	w.machine.Jumped(w.reading(), time.Hour)
+	kept := w.machine.Status(w.reading())
+	w.machine = New(build, w.rng.Uint32)
+	w.machine.Adopt(kept, 0)
+	if s := w.machine.Status(w.reading()); s.Synchronised || s.Origin != FromHand {
+		t.Errorf("status = %+v", s)
 	}
 }
 

@@ -83,7 +83,8 @@ func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.D
 		p.rule(Unresolved, fault)
 		return false
 	}
-	taken, tried := "", 0
+	taken := ""
+	var tried netip.Addr
 	for _, a := range addrs {
 		a = a.Unmap()
 		i := slices.IndexFunc(others, func(o *peer) bool { return o != p && o.addr == a })
@@ -91,21 +92,25 @@ func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.D
 		case i >= 0:
 			taken = others[i].Name
 		case slices.Contains(p.bad, a):
-			tried++
+			if !tried.IsValid() {
+				tried = a
+			}
 		default:
 			p.addr, p.fails = a, 0
 			return true
 		}
 	}
-	if tried == 0 {
+	if !tried.IsValid() {
 		p.rule(Duplicate, "the same server as "+taken)
 		return false
 	}
-	p.bad = nil // next time all are worth a try
+	p.bad = nil // all are worth a try again
 	if p.state == Refusing {
 		p.after = now + longestKiss
+		return false
 	}
-	return false
+	p.addr, p.fails = tried, 0
+	return true
 }
 
 func (p *peer) rule(s State, why string) {

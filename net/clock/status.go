@@ -83,7 +83,10 @@ func (m *Machine) Status(r Reading) Status {
 		PPM: ppm, Heard: m.heard.Seconds(), Poll: m.poll.Seconds(), Next: m.next.Seconds(), Trouble: m.trouble,
 		LastStep: m.last, Steps: m.steps, Servers: []Server{},
 	}
-	if m.ever {
+	switch {
+	case m.jumped:
+		s.Origin = FromHand
+	case m.ever:
 		s.Origin = FromNTP
 	}
 	ours := r.Real.Sub(r.Raw)

@@ -18,17 +18,32 @@ var table string
 
 // Defaults returns the servers of the table.
 func Defaults() ([]string, error) {
-	var t struct {
-		Servers []string `toml:"servers"`
-	}
-	meta, err := toml.Decode(table, &t)
-	if err == nil && len(meta.Undecoded()) > 0 {
-		err = fmt.Errorf("unknown key %s", meta.Undecoded()[0])
-	}
+	list, err := parseTable(table)
 	if err != nil {
 		return nil, fmt.Errorf("servers.toml: %w", err)
 	}
-	return t.Servers, nil
+	var names []string
+	for _, s := range list {
+		names = append(names, s.Name)
+	}
+	return names, nil
+}
+
+// server is one row of the table.
+type server struct {
+	Name string `toml:"name"`
+	Why  string `toml:"why"` // it may be asked by every device
+}
+
+func parseTable(text string) ([]server, error) {
+	var t struct {
+		Servers []server `toml:"server"`
+	}
+	meta, err := toml.Decode(text, &t)
+	if err == nil && len(meta.Undecoded()) > 0 {
+		err = fmt.Errorf("unknown key %s", meta.Undecoded()[0])
+	}
+	return t.Servers, err
 }
 
 // ValidServer reports whether a server can be called so: a host name or an address that a packet can be sent to.

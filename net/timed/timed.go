@@ -266,6 +266,7 @@ func (d *daemon) wasSet(ctx context.Context) {
 	d.baseline = d.lead()
 	if by := d.baseline - was; by.Abs() > leastSet {
 		d.act(ctx, d.machine.Jumped(d.cfg.Clock.Read(), by))
+		d.publish() // not only after the round that it has begun: nobody shall read meanwhile that the clock is synchronised
 	}
 }
 

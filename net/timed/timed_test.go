@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -382,6 +383,35 @@ func TestLeaseAndJump(t *testing.T) {
 	}
 }
 
+// Somebody sets the clock: from that moment on, and not only when the servers have answered, nobody reads that it is synchronised.
+func TestSetIsToldAtOnce(t *testing.T) {
+	f := newFake(0)
+	cfg := home(t, f)
+	cfg.Defaults = []string{"192.0.2.1"}
+	var mute atomic.Bool
+	cfg.Ask = func(ctx context.Context, _ netip.AddrPort, raw func() time.Time) Answer {
+		if mute.Load() {
+			<-ctx.Done()
+			return Answer{Fault: "no answer"}
+		}
+		return Answer{Sample: clock.Sample{At: raw(), Offset: time.Now().Round(0).Sub(raw()), Delay: time.Millisecond, Stratum: 2}}
+	}
+	start(t, cfg)
+	await(t, cfg.Status, synced)
+	mute.Store(true)
+	f.set(2 * time.Hour)
+	s := await(t, cfg.Status, func(s clock.Status) bool { return !s.Synchronised })
+	if s.Servers[0].State == clock.Silent {
+		t.Error("told only when the servers had not answered in time")
+	}
+	if s.Origin != clock.FromHand || s.Trouble == "" || s.LastStep != nil {
+		t.Errorf("status = %+v", s)
+	}
+	if _, err := os.Lstat(cfg.Synced); err == nil {
+		t.Error("the file of the synchronised clock is there")
+	}
+}
+
 // Hours of life in a moment: the timers are the monotonic ones, the clock is saved once a day, and nothing is written in between.
 func TestDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -513,10 +543,19 @@ func TestSources(t *testing.T) {
 	if err != nil || len(defaults) != 4 {
 		t.Fatalf("Defaults = %v, %v", defaults, err)
 	}
-	for _, name := range defaults {
-		if !ValidServer(name) {
-			t.Errorf("default server %q", name)
+	list, err := parseTable(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		// A name, not an address: the operator may move it. No zone of the pool: each belongs to one maker of devices.
+		_, fault := netip.ParseAddr(s.Name)
+		if !ValidServer(s.Name) || fault == nil || len(s.Why) < 40 || strings.HasSuffix(s.Name, "pool.ntp.org") {
+			t.Errorf("default server %q, because %q", s.Name, s.Why)
 		}
+	}
+	if _, err := parseTable("[[server]]\nname = 'a'\nport = 1"); err == nil || !strings.Contains(err.Error(), "port") {
+		t.Errorf("an unknown key: %v", err)
 	}
 	got := Sources([]netip.Addr{loopback}, []string{"ntp.example", loopback.String(), defaults[1]}, defaults)
 	want := fmt.Sprint([]clock.Source{{Name: "127.0.0.1", From: "dhcp"}, {Name: "ntp.example", From: "config"}, {Name: defaults[1], From: "config"},
