@@ -14,6 +14,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/settings"
 	"resinos/services/spec"
+	"resinos/services/supervise"
 )
 
 // runConfigd applies config.json once: PID 1 starts it for each change.
@@ -36,8 +37,8 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 // judgeServices has PID 1 start and stop the services whose conditions on config.json changed.
 func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Logger) error {
 	specs, _ := boot.Services() // PID 1 has told its faults
-	start, stop, moved := configd.Verdicts(configConditions(specs), before, now)
-	if !moved {
+	conditions := configConditions(specs)
+	if !configd.Moved(conditions, before, now) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -46,12 +47,32 @@ func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Log
 	if err := control.Call(ctx, control.SocketPath, "rescan", nil, nil); err != nil {
 		return err
 	}
-	var faults []error
-	for op, names := range map[string][]string{"start": start, "stop": stop} {
-		for _, name := range names {
-			log.Info("condition of service changed", "service", name, "reason", op)
-			faults = append(faults, control.Call(ctx, control.SocketPath, op, map[string]string{"name": name}, nil))
+	var services []supervise.ServiceStatus
+	if err := control.Call(ctx, control.SocketPath, "status", nil, &services); err != nil {
+		return err
+	}
+	skipped := map[string]bool{}
+	for _, s := range services {
+		if s.Wanted {
+			skipped[s.Name] = s.State == "skipped"
 		}
+	}
+	start, stop := configd.Verdicts(conditions, skipped, now)
+	call := func(op, name string) error {
+		return control.Call(ctx, control.SocketPath, op, map[string]string{"name": name}, nil)
+	}
+	var faults []error
+	for _, name := range start {
+		log.Info("condition of service holds", "service", name)
+		faults = append(faults, call("start", name))
+	}
+	for _, name := range stop {
+		log.Info("condition of service does not hold", "service", name)
+		if err := call("stop", name); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		_ = call("start", name) // it is refused, which is meant: the service stays wanted, and is skipped until its conditions hold
 	}
 	return errors.Join(faults...)
 }

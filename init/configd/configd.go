@@ -50,7 +50,7 @@ func Run(ctx context.Context, c Config) error {
 		c.Log.Warn("earlier settings not read", "error", err)
 	}
 	loaded := c.load(ctx)
-	facts := c.facts(loaded)
+	facts := c.facts()
 	loaded, err = c.take(loaded, before)
 	if err != nil {
 		c.Log.Error("configuration will not outlive a power cut", "error", err)
@@ -128,13 +128,11 @@ func (c Config) identity(loaded config.Loaded, published string) string {
 	return published
 }
 
-// facts are those of the copy before, or those that PID 1 has read at boot.
-func (c Config) facts(loaded config.Loaded) Facts {
+// facts are those of the copy before. Without one nobody knows them: a file that changes in the first seconds of a new device is read
+// here only after the change.
+func (c Config) facts() Facts {
 	if good, err := config.Good(c.Store.Path); err == nil {
 		return good.Facts()
-	}
-	if loaded.Source == settings.File {
-		return loaded.Usable().Facts()
 	}
 	return nil
 }
@@ -197,30 +195,36 @@ func (c Condition) holds(f Facts) bool {
 	return (there && (!c.Valued || value == c.Value)) != c.Not
 }
 
-// Verdicts says which services are to be started and stopped when the facts change: those whose conditions all hold now and did
-// not before, and the other way round. moved tells whether a condition speaks of anything that changed.
-func Verdicts(conditions []Condition, before, now Facts) (start, stop []string, moved bool) {
-	type verdict struct{ before, now bool }
-	all := map[string]verdict{}
-	var order []string
-	for _, c := range conditions {
+// Moved reports whether a condition speaks of anything that changed; it may have where nobody knows what was before.
+func Moved(conditions []Condition, before, now Facts) bool {
+	return slices.ContainsFunc(conditions, func(c Condition) bool {
 		was, had := before[c.Key]
 		is, has := now[c.Key]
-		moved = moved || was != is || had != has
-		v, known := all[c.Service]
+		return before == nil || was != is || had != has
+	})
+}
+
+// Verdicts says which services are to be started and stopped: those that were skipped and whose conditions all hold now, and those
+// that somebody wants, are not skipped, and have one that does not hold. skipped says of each wanted service whether it is; others are
+// left alone.
+func Verdicts(conditions []Condition, skipped map[string]bool, now Facts) (start, stop []string) {
+	holds := map[string]bool{}
+	var order []string
+	for _, c := range conditions {
+		so, known := holds[c.Service]
 		if !known {
-			v = verdict{true, true}
+			so = true
 			order = append(order, c.Service)
 		}
-		all[c.Service] = verdict{v.before && c.holds(before), v.now && c.holds(now)}
+		holds[c.Service] = so && c.holds(now)
 	}
 	for _, service := range order {
-		switch v := all[service]; {
-		case v.now && !v.before:
+		switch is, wanted := skipped[service]; {
+		case wanted && is && holds[service]:
 			start = append(start, service)
-		case v.before && !v.now:
+		case wanted && !is && !holds[service]:
 			stop = append(stop, service)
 		}
 	}
-	return start, stop, moved
+	return start, stop
 }

@@ -331,23 +331,40 @@ func TestVerdicts(t *testing.T) {
 	conditions := []Condition{
 		{Service: "dev", Key: "developmentMode", Value: "true", Valued: true}, {Service: "cloud", Key: "apiEndpoint"},
 		{Service: "alone", Key: "apiEndpoint", Not: true}, {Service: "both", Key: "apiEndpoint"}, {Service: "both", Key: "x"},
+		{Service: "nobody's", Key: "apiEndpoint", Not: true},
 	}
 	for _, tt := range []struct {
-		before, now Facts
-		start, stop string
-		moved       bool
+		before, now  Facts
+		skipped, run string // services before: those of the first were skipped, those of the second run
+		start, stop  string
+		moved        bool
 	}{
-		{nil, nil, "[]", "[]", false},
-		{Facts{"y": "1"}, Facts{"y": "2"}, "[]", "[]", false},
-		{Facts{}, Facts{"developmentMode": "true"}, "[dev]", "[]", true},
-		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "[]", "[dev]", true},
-		{Facts{}, Facts{"apiEndpoint": "u"}, "[cloud]", "[alone]", true},
-		{Facts{"apiEndpoint": "u"}, Facts{"apiEndpoint": "v"}, "[]", "[]", true},
-		{Facts{"x": ""}, Facts{"x": "", "apiEndpoint": ""}, "[cloud both]", "[alone]", true},
+		{Facts{}, Facts{}, "dev cloud both", "alone", "[]", "[]", false},
+		{Facts{"y": "1"}, Facts{"y": "2"}, "dev cloud both", "alone", "[]", "[]", false},
+		{Facts{}, Facts{"developmentMode": "true"}, "dev cloud both", "alone", "[dev]", "[]", true},
+		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "cloud both", "alone dev", "[]", "[dev]", true},
+		{Facts{}, Facts{"apiEndpoint": "u"}, "dev cloud both", "alone", "[cloud]", "[alone]", true},
+		{Facts{"apiEndpoint": "u"}, Facts{"apiEndpoint": "v"}, "dev both alone", "cloud", "[]", "[]", true},
+		{Facts{"x": ""}, Facts{"x": "", "apiEndpoint": ""}, "dev cloud both", "alone", "[cloud both]", "[alone]", true},
+		// The owner has stopped one.
+		{Facts{}, Facts{"apiEndpoint": "u"}, "dev both", "alone", "[]", "[alone]", true},
+		// The file of a new device changed before anybody knew what was in it.
+		{nil, Facts{}, "dev both alone", "cloud", "[alone]", "[cloud]", true},
 	} {
-		start, stop, moved := Verdicts(conditions, tt.before, tt.now)
+		skipped := map[string]bool{}
+		for _, name := range strings.Fields(tt.skipped) {
+			skipped[name] = true
+		}
+		for _, name := range strings.Fields(tt.run) {
+			skipped[name] = false
+		}
+		start, stop := Verdicts(conditions, skipped, tt.now)
+		moved := Moved(conditions, tt.before, tt.now)
 		if fmt.Sprint(start) != tt.start || fmt.Sprint(stop) != tt.stop || moved != tt.moved {
 			t.Errorf("%v -> %v: start %v, stop %v, moved %v", tt.before, tt.now, start, stop, moved)
 		}
+	}
+	if Moved(nil, nil, Facts{"x": "1"}) {
+		t.Error("without conditions something moved")
 	}
 }
