@@ -56,7 +56,7 @@ func (s *system) setClock(saved time.Time) error {
 		s.log.Info("clock set", "reason", string(origin), "now", at.UTC().Format(time.RFC3339), "was", before.UTC().Format(time.RFC3339))
 	}
 	if saved.After(at) {
-		s.log.Warn("saved time not believed", "reason", "later than this image or the hardware clock allows", "saved", saved.UTC().Format(time.RFC3339), "now", at.UTC().Format(time.RFC3339))
+		s.log.Warn("saved time not believed", "reason", "later than this image or the hardware clock allows", "was", saved.UTC().Format(time.RFC3339), "now", at.UTC().Format(time.RFC3339))
 	}
 	return noteStart(clock.StatusPath, clock.Start{
 		Origin: origin, At: at.UTC(), Build: build.UTC(), Saved: known(saved), RTC: known(rtc), Before: before.UTC(),

@@ -26,7 +26,7 @@ type saved struct {
 	Routes    []savedRoute `json:"routes,omitempty"`
 	DNS       []netip.Addr `json:"dns,omitempty"`
 	NTP       []netip.Addr `json:"ntp,omitempty"`
-	Domain    string       `json:"domain,omitempty"`
+	Domains   []string     `json:"domains,omitempty"`
 	Search    []string     `json:"search,omitempty"`
 	Hostname  string       `json:"hostname,omitempty"`
 	MTU       int          `json:"mtu,omitempty"`
@@ -45,7 +45,7 @@ type savedRoute struct {
 func (l Lease) MarshalJSON() ([]byte, error) {
 	s := saved{
 		Link: l.Link, Hardware: l.Hardware, Address: l.Address, Broadcast: l.Broadcast, Server: l.Server,
-		Routers: l.Routers, DNS: l.DNS, NTP: l.NTP, Domain: l.Domain, Search: l.Search, Hostname: l.Hostname,
+		Routers: l.Routers, DNS: l.DNS, NTP: l.NTP, Domains: l.Domains, Search: l.Search, Hostname: l.Hostname,
 		MTU: l.MTU, Bound: l.Bound.Seconds(), Renew: l.Renew.Seconds(), Rebind: l.Rebind.Seconds(),
 		Length: l.Length.Seconds(),
 	}
@@ -63,7 +63,7 @@ func (l *Lease) UnmarshalJSON(text []byte) error {
 	}
 	*l = Lease{
 		Link: s.Link, Hardware: s.Hardware, Address: s.Address, Broadcast: s.Broadcast, Server: s.Server,
-		Routers: s.Routers, DNS: s.DNS, NTP: s.NTP, Domain: s.Domain, Search: s.Search, Hostname: s.Hostname,
+		Routers: s.Routers, DNS: s.DNS, NTP: s.NTP, Domains: s.Domains, Search: s.Search, Hostname: s.Hostname,
 		MTU: s.MTU, Bound: fromSeconds(s.Bound), Renew: fromSeconds(s.Renew), Rebind: fromSeconds(s.Rebind),
 		Length: fromSeconds(s.Length),
 	}
@@ -83,7 +83,7 @@ func (l *Lease) check() error {
 	case l.MTU != 0 && (l.MTU < minMTU || l.MTU > maxMTU):
 		return errors.New("mtu out of range")
 	}
-	for _, name := range append([]string{l.Domain, l.Hostname}, l.Search...) {
+	for _, name := range slices.Concat(l.Domains, l.Search, []string{l.Hostname}) {
 		if name != "" && !ValidHostname(name) {
 			return errors.New("not a host name")
 		}

@@ -3,6 +3,7 @@ package lease
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -33,7 +34,7 @@ func Grant(m *dhcpv4.DHCPv4) (l Lease, notes []string, err error) {
 	l.DNS = addresses(m.Options.Get(dhcpv4.OptionDomainNameServer))
 	l.NTP = addresses(m.Options.Get(dhcpv4.OptionNTPServers))
 	l.Search = searchList(m.Options.Get(dhcpv4.OptionDNSDomainSearchList))
-	l.Domain = hostname(m, dhcpv4.OptionDomainName, note)
+	l.Domains = domains(m.Options.Get(dhcpv4.OptionDomainName), note)
 	l.Hostname = hostname(m, dhcpv4.OptionHostName, note)
 	if raw := m.Options.Get(dhcpv4.OptionInterfaceMTU); raw != nil {
 		l.MTU = mtu(raw, note)
@@ -119,6 +120,26 @@ func hostname(m *dhcpv4.DHCPv4, code dhcpv4.OptionCode, note func(string, ...any
 		return ""
 	}
 	return name
+}
+
+// domains reads option 15. RFC 2132 knows one name there; many servers send a search list, with blanks or commas between its names.
+// Each that is one counts.
+func domains(raw []byte, note func(string, ...any)) []string {
+	var out []string
+	refused := 0
+	for _, name := range strings.FieldsFunc(string(raw), func(r rune) bool { return strings.ContainsRune(" \t,\x00", r) }) {
+		switch name = text([]byte(name)); {
+		case name == "" || containsName(out, name):
+		case len(out) == maxDomains || !ValidHostname(name):
+			refused++
+		default:
+			out = append(out, name)
+		}
+	}
+	if refused > 0 {
+		note("%d names of option 15 are no host names, or too many", refused)
+	}
+	return out
 }
 
 func mtu(raw []byte, note func(string, ...any)) int {

@@ -71,6 +71,11 @@ func TestGrant(t *testing.T) {
 		{"servers that are not", map[uint8][]byte{3: {127, 0, 0, 1}, 6: {0, 0, 0, 0, 224, 0, 0, 251, 255, 255, 255, 255, 8, 8, 8, 8}, 42: {1, 2, 3}}},
 		{"hostile names", map[uint8][]byte{12: []byte("a;reboot"), 15: []byte("x\nnameserver 6.6.6.6")}},
 		{"names with an end", map[uint8][]byte{12: []byte("box\x00"), 15: []byte("lan.example.")}},
+		{"several domains", map[uint8][]byte{15: []byte("one.example two.example,one.example.\tthree.example\x00")}},
+		{"several domains, some of them wrong", map[uint8][]byte{15: []byte("good.example ba!d 10.0.0.1 -x also.example")}},
+		{"domains by the hundred", map[uint8][]byte{15: []byte("a b c d e f g h i j k l m n o p")}},
+		{"nothing but blanks for a domain", map[uint8][]byte{15: []byte(" ,\x00 ")}},
+		{"several domains beside a search list", map[uint8][]byte{15: []byte("one.example two.example"), 119: []byte("\x05three\x07example\x00")}},
 		{"search list", map[uint8][]byte{119: []byte("\x03one\x07example\x00\x03two\xc0\x04")}},
 		{"search list with a loop", map[uint8][]byte{119: []byte("\x03one\x00\xc0\x05\xc0\x00")}},
 		{"search list with a forward pointer", map[uint8][]byte{119: []byte("\xc0\x02\x03one\x00")}},
@@ -113,7 +118,7 @@ func TestOverload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(l.DNS, l.NTP, " ", l.Domain); got != "[10.9.0.1 10.9.0.2] [10.9.0.3] lan" {
+	if got := fmt.Sprint(l.DNS, l.NTP, " ", l.Domains); got != "[10.9.0.1 10.9.0.2] [10.9.0.3] [lan]" {
 		t.Errorf("servers and domain = %s", got)
 	}
 	copy(raw[108:], []byte{6, 200, 1}) // reaches beyond the field

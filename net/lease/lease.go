@@ -24,10 +24,10 @@ type Lease struct {
 	Routes    []Route // classless routes (RFC 3442); if there are any, Routers do not count
 	DNS       []netip.Addr
 	NTP       []netip.Addr
-	Domain    string
-	Search    []string
-	Hostname  string // the name the server gives us; empty or a valid host name
-	MTU       int    // 0: not given
+	Domains   []string // of option 15: one, as RFC 2132 has it, or the list that many servers send
+	Search    []string // of option 119
+	Hostname  string   // the name the server gives us; empty or a valid host name
+	MTU       int      // 0: not given
 
 	Bound  time.Duration // when the grant began: time since kernel start
 	Renew  time.Duration // T1, counted from Bound
@@ -56,10 +56,10 @@ func (l Lease) Gateways() []Route {
 	return []Route{{Destination: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: l.Routers[0]}}
 }
 
-// SearchDomains returns the search list, and the domain alone if the server gave no list.
+// SearchDomains returns the search list, and the domains if the server gave no list.
 func (l Lease) SearchDomains() []string {
-	if len(l.Search) == 0 && l.Domain != "" {
-		return []string{l.Domain}
+	if len(l.Search) == 0 {
+		return l.Domains
 	}
 	return l.Search
 }

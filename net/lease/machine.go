@@ -29,6 +29,8 @@ const (
 	Drop      Verb = "drop"      // the lease must not be used any more
 	Note      Verb = "note"      // nothing to do, but Reason is worth a warning
 	Ignore    Verb = "ignore"    // a message was not for us, as Reason says
+	Probe     Verb = "probe"     // ask the link who has the address To
+	Announce  Verb = "announce"  // tell the link that To is ours
 )
 
 // Action is one thing that netd does for a Machine.
@@ -53,7 +55,8 @@ type Action struct {
 //	 └── no carrier, from every state     │                            │ T2    │
 //	                                      └───────────────────── rebinding ────┘
 //
-// waiting is selecting put off because servers refuse us (NAK) again and again.
+// waiting is selecting put off because servers refuse us (NAK) again and again. Beside the states goes the check whether somebody else
+// has the address; a conflict leads back to selecting from each of them.
 type Machine struct {
 	cfg   Config
 	state State
@@ -68,6 +71,9 @@ type Machine struct {
 	offer Lease // what we requested, in requesting
 	held  Lease // the last lease, in use or remembered; Length 0: none
 	inUse bool  // held is configured on the link
+
+	check    check
+	declines int // addresses given up since the last lease that nobody claimed
 }
 
 // New returns a machine that is parked until Carrier.
@@ -106,10 +112,14 @@ func (m *Machine) Lease() (Lease, bool) { return m.held, m.inUse }
 
 // Deadline returns when Timer must come next; 0: never.
 func (m *Machine) Deadline() time.Duration {
-	if m.inUse && (m.next == 0 || m.held.Ends() < m.next) {
-		return m.held.Ends()
+	first := m.next
+	if m.inUse && (first == 0 || m.held.Ends() < first) {
+		first = m.held.Ends()
 	}
-	return m.next
+	if m.check.addr.IsValid() && (first == 0 || m.check.next < first) {
+		first = m.check.next
+	}
+	return first
 }
 
 // Step takes one event and returns what to do about it, in order. Message is the reply of a Reply event.
@@ -120,19 +130,21 @@ func (m *Machine) Step(now time.Duration, e Event, message *dhcpv4.DHCPv4) []Act
 			return action
 		}
 	}
+	var actions []Action
 	if e == Timer {
+		actions = m.checkOn(now)
 		if m.inUse && now >= m.held.Ends() {
-			return m.expire(now)
+			return append(actions, m.expire(now)...)
 		}
 		if m.next == 0 || now < m.next {
-			return nil
+			return actions
 		}
 	}
 	do := steps[m.state][e]
 	if do == nil {
-		return nil
+		return actions
 	}
-	return do(m, now, message)
+	return append(actions, do(m, now, message)...)
 }
 
 // classify turns a reply into the event that it is, or into a note if it is not for us. A message in a state that

@@ -37,6 +37,9 @@ func (m *Machine) message(now time.Duration, kind dhcpv4.MessageType) *dhcpv4.DH
 	}
 	out.UpdateOption(dhcpv4.OptMessageType(kind))
 	out.UpdateOption(dhcpv4.OptClientIdentifier(append([]byte{1}, m.cfg.Hardware...)))
+	if kind == dhcpv4.MessageTypeDecline { // it may say nothing else (RFC 2131, table 5)
+		return out
+	}
 	out.UpdateOption(dhcpv4.OptMaxMessageSize(maxMessage))
 	out.UpdateOption(dhcpv4.OptParameterRequestList(codes...))
 	if ValidHostname(m.cfg.Hostname) && m.cfg.Hostname != "localhost" {

@@ -70,6 +70,7 @@ var steps = [numStates][numEvents]stepFunc{
 const (
 	firstRetry     = 250 * time.Millisecond
 	lastRetry      = 64 * time.Second
+	lastDiscover   = 15 * time.Second // RFC 2131 allows up to lastRetry: but a server that starts after us is to be met soon
 	requestTries   = 5
 	rebootTries    = 4
 	renewRetry     = 60 * time.Second // RFC 2131 4.4.5; shorter for leases of a few minutes
@@ -77,15 +78,18 @@ const (
 	maxNakShift    = 8
 )
 
-// backoff returns firstRetry doubled n times, at most lastRetry, give or take an eighth.
-func (m *Machine) backoff(n int) time.Duration {
-	d := min(firstRetry<<min(n, 10), lastRetry)
+// backoff returns firstRetry doubled n times, at most limit, give or take an eighth.
+func (m *Machine) backoff(n int, limit time.Duration) time.Duration {
+	d := min(firstRetry<<min(n, 10), limit)
 	return d - d/8 + time.Duration(m.cfg.Random())%(d/4)
 }
 
 // begin starts a new exchange in state s.
 func (m *Machine) begin(now time.Duration, s State) {
 	m.state, m.tries, m.began = s, 0, now
+	if s == Selecting {
+		m.check = check{} // it was of an address that is not asked for any more
+	}
 	binary.BigEndian.PutUint32(m.xid[:], m.cfg.Random())
 }
 
@@ -101,14 +105,14 @@ func (m *Machine) send(now, retry time.Duration, a Action) []Action {
 func (m *Machine) awake(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	if m.held.Length != 0 && now < m.held.Ends() {
 		m.begin(now, Rebooting)
-		return m.rebootAgain(now, nil)
+		return append(m.rebootAgain(now, nil), m.ask(now, m.held.Address.Addr())...)
 	}
 	return m.discover(now, nil)
 }
 
 // park is for a lost carrier: the configuration stays for a while, since most carriers come back within seconds.
 func (m *Machine) park(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
-	m.state, m.next, m.naks = Parked, 0, 0
+	m.state, m.next, m.naks, m.declines, m.check = Parked, 0, 0, 0, check{}
 	if m.inUse {
 		m.next = now + m.cfg.Hold
 	}
@@ -134,7 +138,7 @@ func (m *Machine) discoverAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	if m.held.Length != 0 {
 		msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.held.Address.Addr())))
 	}
-	return m.send(now, m.backoff(m.tries), Action{Verb: Broadcast, Message: msg})
+	return m.send(now, m.backoff(m.tries, lastDiscover), Action{Verb: Broadcast, Message: msg})
 }
 
 // choose takes the first offer that can be used; waiting for a better one would cost every boot.
@@ -145,7 +149,7 @@ func (m *Machine) choose(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	}
 	m.offer = offer
 	m.state, m.tries = Requesting, 0
-	return m.requestAgain(now, nil)
+	return append(m.requestAgain(now, nil), m.ask(now, offer.Address.Addr())...)
 }
 
 func (m *Machine) requestAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
@@ -155,7 +159,7 @@ func (m *Machine) requestAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	msg := m.message(now, dhcpv4.MessageTypeRequest)
 	msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.offer.Address.Addr())))
 	msg.UpdateOption(dhcpv4.OptServerIdentifier(option(m.offer.Server)))
-	return m.send(now, m.backoff(m.tries), Action{Verb: Broadcast, Message: msg})
+	return m.send(now, m.backoff(m.tries, lastRetry), Action{Verb: Broadcast, Message: msg})
 }
 
 // rebootAgain asks every server whether the remembered lease is still ours. Silence is no consent: on a foreign
@@ -166,7 +170,7 @@ func (m *Machine) rebootAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	}
 	msg := m.message(now, dhcpv4.MessageTypeRequest)
 	msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.held.Address.Addr())))
-	return m.send(now, m.backoff(m.tries), Action{Verb: Broadcast, Message: msg})
+	return m.send(now, m.backoff(m.tries, lastRetry), Action{Verb: Broadcast, Message: msg})
 }
 
 func (m *Machine) renew(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
@@ -210,25 +214,30 @@ func (m *Machine) bind(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	for _, n := range notes {
 		actions = append(actions, Action{Verb: Note, Reason: n})
 	}
+	had := m.inUse && l.Address.Addr() == m.held.Address.Addr()
 	if m.inUse && l.Address != m.held.Address {
 		actions = append(actions, Action{Verb: Note, Reason: fmt.Sprintf("address was %s", m.held.Address)})
 	}
 	l.Link, l.Hardware, l.Bound = m.cfg.Link, m.cfg.Hardware.String(), m.sent
 	m.held, m.inUse, m.naks = l, true, 0
 	m.state, m.next = Bound, l.Bound+l.Renew
-	return append(actions, Action{Verb: Use, Lease: l})
+	actions = append(actions, Action{Verb: Use, Lease: l})
+	if had {
+		return actions
+	}
+	return append(actions, m.ask(now, l.Address.Addr())...)
 }
 
 // refused is for a NAK: the lease is gone at once, and the search begins anew. The first time that happens without
 // delay (we came to another network); a server that goes on refusing is asked less and less often.
 func (m *Machine) refused(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	actions := m.drop("refused by the server")
-	m.held = Lease{}
+	m.held, m.check = Lease{}, check{}
 	m.naks++
 	if m.naks == 1 {
 		return append(actions, m.discover(now, nil)...)
 	}
-	m.state, m.next = Waiting, now+m.backoff(min(m.naks-2, maxNakShift))
+	m.state, m.next = Waiting, now+m.backoff(min(m.naks-2, maxNakShift), lastRetry)
 	return append(actions, Action{Verb: Note, Reason: fmt.Sprintf("refused %d times, next try in %s", m.naks, m.next-now)})
 }
 

@@ -24,6 +24,7 @@ type claim struct {
 	mtu     int // of the link when it was found, to go back to
 	machine *lease.Machine
 	ear     *receiver       // open while the machine listens
+	near    *neighbours     // open while the machine checks an address
 	retry   time.Duration   // when to look at the link again although nothing was heard; 0: never
 	planned time.Duration   // when steps were last applied
 	noted   map[string]bool // remarks logged since noting
@@ -162,6 +163,7 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 func (d *daemon) release(c *claim, why string) {
 	c.log.Info("link released", "reason", why)
 	c.hush()
+	c.unwatch()
 	delete(d.claims, c.link.Index)
 	d.writeResolv()
 }
@@ -206,10 +208,19 @@ func (d *daemon) step(at time.Duration, c *claim, e lease.Event, reply *dhcpv4.D
 	if after := c.machine.State(); after != before {
 		c.log.Debug("lease state", "state", after.String(), "was", before.String())
 	}
+	d.carry(at, c, actions)
+}
+
+// carry does what the machine says, with its sockets open.
+func (d *daemon) carry(at time.Duration, c *claim, actions []lease.Action) {
 	d.listen(at, c)
+	if _, on := c.machine.Checking(); on {
+		d.watchAddress(at, c) // before the first question
+	}
 	for _, a := range actions {
 		d.act(at, c, a)
 	}
+	d.watchAddress(at, c) // after the last one
 	if !c.machine.Remembers() {
 		d.forget(c)
 	}
@@ -229,6 +240,8 @@ func (d *daemon) act(at time.Duration, c *claim, a lease.Action) {
 		c.log.Warn("lease dropped", "address", a.Lease.Address, "reason", a.Reason)
 		d.configure(at, c)
 		d.writeResolv()
+	case lease.Probe, lease.Announce:
+		c.question(at, a.Verb)
 	case lease.Ignore:
 		c.log.Debug("message ignored", "reason", a.Reason)
 	case lease.Note:

@@ -58,10 +58,11 @@ func (c Config) withDefaults() Config {
 // begin; what fails later is logged and tried again.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{
-		cfg:      cfg.withDefaults(),
-		claims:   map[int]*claim{},
-		messages: make(chan message),
-		wishes:   make(chan wished),
+		cfg:       cfg.withDefaults(),
+		claims:    map[int]*claim{},
+		messages:  make(chan message),
+		conflicts: make(chan conflict),
+		wishes:    make(chan wished),
 	}
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -97,6 +98,7 @@ type daemon struct {
 	cfg       Config
 	claims    map[int]*claim // by index of the link
 	messages  chan message   // from the receivers of the claims
+	conflicts chan conflict  // from those that watch addresses
 	announcer *announcer
 	wishes    chan wished
 	wish      wish // the owner's
@@ -122,6 +124,8 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 			}
 		case m := <-d.messages:
 			d.receive(now(), m)
+		case x := <-d.conflicts:
+			d.dispute(now(), x)
 		case w := <-d.wishes:
 			d.take(now(), w.wish)
 			close(w.taken)
@@ -160,6 +164,7 @@ func (d *daemon) tick(at time.Duration) {
 func (d *daemon) close() {
 	for _, c := range d.claims {
 		c.hush()
+		c.unwatch()
 	}
 }
 

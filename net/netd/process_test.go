@@ -179,6 +179,7 @@ func TestIdle(t *testing.T) {
 	d.dnsmasq(smallRange)
 	netd := d.spawn()
 	d.eventually(5*time.Second, "lease", func() bool { return strings.Contains(d.log.String(), "lease bound") })
+	d.eventually(60*time.Second, "the end of the check of the address", checked)
 	time.Sleep(500 * time.Millisecond)
 	before := netd.usage()
 	time.Sleep(3 * time.Second)
