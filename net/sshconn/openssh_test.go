@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"resinos/mounts/testenv"
 )
@@ -48,6 +49,52 @@ func TestOpenSSHClient(t *testing.T) {
 			}
 		})
 	}
+	t.Run("port of the device", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if conn, err := l.Accept(); err == nil {
+				conn.Write([]byte("from the client's side"))
+				conn.Close()
+			}
+		}()
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, remote, _ := net.SplitHostPort(free.Addr().String())
+		free.Close()
+		out, status := run("ssh", "-p", "", "-o", "ExitOnForwardFailure=yes", "-R", remote+":"+l.Addr().String(), "root@"+host,
+			"bash -c 'exec 3<>/dev/tcp/127.0.0.1/"+remote+"; cat <&3'")
+		if out != "from the client's side" || status != 0 {
+			t.Errorf("ssh -R: %q, status %d", out, status)
+		}
+	})
+	t.Run("agent", func(t *testing.T) {
+		socket, key := filepath.Join(t.TempDir(), "agent"), filepath.Join(t.TempDir(), "key")
+		agent := exec.Command("ssh-agent", "-D", "-a", socket)
+		if err := agent.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { agent.Process.Kill(); agent.Wait() }()
+		t.Setenv("SSH_AUTH_SOCK", socket)
+		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f", key).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		added := func() bool { return exec.Command("ssh-add", "-q", key).Run() == nil }
+		for end := time.Now().Add(20 * time.Second); !added() && time.Now().Before(end); { // the agent may not listen yet
+			time.Sleep(50 * time.Millisecond)
+		}
+		if out, status := run("ssh", "-p", "", "-A", "root@"+host, "ssh-add -l"); status != 0 || !strings.Contains(out, " mine (ED25519)") {
+			t.Errorf("ssh -A: %q, status %d", out, status)
+		}
+		if out, status := run("ssh", "-p", "", "root@"+host, "ssh-add -l"); status == 0 {
+			t.Errorf("without -A: %q", out)
+		}
+	})
 	from, to := filepath.Join(f.dir, "from"), filepath.Join(f.dir, "to")
 	content := bytes.Repeat([]byte("0123456789"), 500_000)
 	if err := os.WriteFile(from, content, 0o600); err != nil {
