@@ -416,14 +416,18 @@ func TestEveryStateHasAName(t *testing.T) {
 }
 
 // Whatever comes in whatever order, the machine is never without a next step while it has a carrier, and never sends
-// more than one message at once.
+// more than one message at once, but for the DECLINE before a DISCOVER.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 4, 5, 2, 6, 2, 2, 1, 0, 5})
 	f.Add([]byte{0, 4, 6, 4, 6, 4, 6, 2, 4, 5, 2, 2, 2, 2})
+	f.Add([]byte{0, 4, 8, 4, 5, 8, 2, 4, 8, 4, 5, 2, 2, 2, 2, 2, 1, 8, 0})
 	f.Fuzz(func(t *testing.T, events []byte) {
 		b := newBench(t)
 		for _, e := range events {
-			switch e % 8 {
+			switch e % 9 {
+			case 8:
+				addr, _ := b.m.Checking()
+				b.out = b.m.Conflict(b.now, addr, otherHardware)
 			case 0:
 				b.step(Carrier)
 			case 1:
@@ -444,8 +448,11 @@ func FuzzMachine(f *testing.F) {
 			}
 			sent := 0
 			for _, a := range b.out {
-				if a.Verb == Broadcast || a.Verb == Unicast {
+				if a.Message != nil && a.Message.MessageType() != dhcpv4.MessageTypeDecline {
 					sent++
+				}
+				if (a.Verb == Probe || a.Verb == Announce) && !a.To.IsValid() {
+					t.Fatalf("asks for no address: %s", b.said())
 				}
 			}
 			if sent > 1 {
