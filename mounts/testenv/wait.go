@@ -1,0 +1,73 @@
+package testenv
+
+import (
+	"testing"
+	"time"
+)
+
+// Patience is how long a test waits for what has to happen before it fails. It measures nothing: where it passes, it waits no longer
+// than it must, and CI, whose machines are shared, waits ten times as long before it calls a test failed.
+func Patience() time.Duration {
+	if CI() {
+		return 5 * time.Minute
+	}
+	return 30 * time.Second
+}
+
+// pollPause is between two looks of WaitFor and Never. At a twentieth of a processor, looking must leave time for what is awaited.
+const pollPause = 2 * time.Millisecond
+
+// WaitFor returns as soon as happened says so, and fails the test if it never does. Read Patience.
+func WaitFor(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Patience()); !happened(); time.Sleep(pollPause) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s", what, Patience())
+		}
+	}
+}
+
+// Receive returns what comes from a channel, or its zero value once it is closed, and fails the test if nothing ever comes.
+func Receive[T any](t testing.TB, what string, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(Patience()):
+		t.Fatalf("%s: not within %s", what, Patience())
+	}
+	return got
+}
+
+// Never fails the test if happened says so within a time. A slow machine may hide what is looked for, but never fails such a test:
+// a wait for the moment from which on it could happen belongs before it.
+func Never(t testing.TB, within time.Duration, what string, happened func() bool) {
+	t.Helper()
+	for end := time.Now().Add(within); ; time.Sleep(pollPause) {
+		if happened() {
+			t.Fatalf("%s, which must not happen", what)
+		}
+		if time.Now().After(end) {
+			return
+		}
+	}
+}
+
+// NeverReceive fails the test if something comes from a channel within a time, as Never does.
+func NeverReceive[T any](t testing.TB, within time.Duration, what string, from <-chan T) {
+	t.Helper()
+	select {
+	case got := <-from:
+		t.Fatalf("%s, which must not happen: %+v", what, got)
+	case <-time.After(within):
+	}
+}
+
+// Timeout is the argument -test.timeout for a test binary that a test runs, so that it ends, and says where it hangs, before the
+// test itself is ended.
+func Timeout(t *testing.T) string {
+	left := time.Duration(0) // none
+	if end, limited := t.Deadline(); limited {
+		left = max(time.Until(end)*9/10, time.Second)
+	}
+	return "-test.timeout=" + left.String()
+}
