@@ -14,14 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
-// patience is how long a test waits for what must come, silence for what must not.
-const (
-	patience = 20 * time.Second
-	silence  = 150 * time.Millisecond
-)
+// silence is how long a test waits for what must not come.
+const silence = 150 * time.Millisecond
 
 // watching runs a Watcher until the test ends, and holds that it then gives everything back.
 func watching(t testing.TB) *Watcher {
@@ -68,23 +66,14 @@ func arm(t testing.TB, w *Watcher, id int, sockets []*os.File, paths ...string) 
 
 func wantFire(t testing.TB, w *Watcher, want Fire) {
 	t.Helper()
-	select {
-	case got := <-w.Fired():
-		if got != want {
-			t.Fatalf("fired %+v, want %+v", got, want)
-		}
-	case <-time.After(patience):
-		t.Fatalf("nothing fires, want %+v", want)
+	if got := testenv.Receive(t, want.What, w.Fired()); got != want {
+		t.Fatalf("fired %+v, want %+v", got, want)
 	}
 }
 
 func wantSilence(t testing.TB, w *Watcher) {
 	t.Helper()
-	select {
-	case f := <-w.Fired():
-		t.Fatalf("fired %+v", f)
-	case <-time.After(silence):
-	}
+	testenv.NeverReceive(t, silence, "a fire", w.Fired())
 }
 
 // opened opens sockets and closes them when the test ends.
@@ -162,12 +151,10 @@ func TestTraffic(t *testing.T) {
 			wantSilence(t, w)
 			poke(t, files[0])
 			wantFire(t, w, want)
-			before := cpu(t)
+			before := w.looks.Load()
 			poke(t, files[0])
 			wantSilence(t, w)
-			if used := cpu(t) - before; used > 50*time.Millisecond {
-				t.Errorf("%v of CPU in %v while nobody takes the traffic", used, silence)
-			}
+			wantRest(t, w, before, "while nobody takes the traffic")
 			arm(t, w, 7, files)
 			wantFire(t, w, want)
 			wantSilence(t, w)
@@ -175,13 +162,30 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-func cpu(t testing.TB) time.Duration {
+// wantRest wants that the watcher has hardly been woken since it had looked so often. What was under way then wakes it once or
+// twice, and a client perhaps; a watcher that spins is woken as often as the processor can.
+func wantRest(t testing.TB, w *Watcher, before uint64, while string) {
 	t.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
+	const most = 10
+	if woken := w.looks.Load() - before; woken > most {
+		t.Errorf("woken %d times %s, want at most %d", woken, while, most)
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// offered waits until the watcher has a fire for whoever receives next.
+func offered(t testing.TB, w *Watcher) {
+	t.Helper()
+	testenv.WaitFor(t, "a fire is offered", func() bool { return w.head() != nil })
+}
+
+// taken waits until the watcher has carried out what was asked for.
+func taken(t testing.TB, w *Watcher) {
+	t.Helper()
+	testenv.WaitFor(t, "what was asked for is taken", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.requests) == 0
+	})
 }
 
 // TestArmBeforeRun: PID 1 arms before its loops run, and is not made to wait.
@@ -213,9 +217,13 @@ func TestDisarm(t *testing.T) {
 	poke(t, files[0])
 	wantSilence(t, w)
 	arm(t, w, 1, files)
-	time.Sleep(silence) // deliver now offers the fire
+	offered(t, w)
 	w.Disarm(1)
-	time.Sleep(silence)
+	if w.head() != nil {
+		t.Error("the fire of what is disarmed is still offered")
+	}
+	// Deliver may be about to hand it to whoever receives at this very moment, which nobody does. It looks at the news first.
+	settled(t, w)
 	wantSilence(t, w)
 	w.Disarm(99)
 }
@@ -239,14 +247,13 @@ func TestCloseWhileArmed(t *testing.T) {
 	kept[0].Close()
 	w.Disarm(1)
 	w.Disarm(2)
-	before := cpu(t)
+	taken(t, w)
+	before := w.looks.Load()
 	for range 5 {
 		poke(t, held)
 	}
 	wantSilence(t, w)
-	if used := cpu(t) - before; used > 50*time.Millisecond {
-		t.Errorf("%v of CPU in %v for a socket that is closed", used, silence)
-	}
+	wantRest(t, w, before, "for a socket that is closed")
 	poke(t, stays[0])
 	wantFire(t, w, Fire{3, "traffic on tcp:127.0.0.1:0"})
 	arm(t, w, 1, gone) // closed: logged, no more
@@ -274,16 +281,11 @@ func TestFiresCoalesce(t *testing.T) {
 	for range 50 {
 		arm(t, w, 1, one)
 		arm(t, w, 2, two)
-		time.Sleep(time.Millisecond)
+		taken(t, w)
 	}
 	got := map[int]int{}
 	for range 2 {
-		select {
-		case f := <-w.Fired():
-			got[f.ID]++
-		case <-time.After(patience):
-			t.Fatal("nothing fires")
-		}
+		got[testenv.Receive(t, "a fire", w.Fired()).ID]++
 	}
 	if got[1] != 1 || got[2] != 1 {
 		t.Errorf("fires per id: %v", got)
@@ -346,12 +348,10 @@ func TestAtRest(t *testing.T) {
 	for id := range 1000 {
 		arm(t, w, id+1, nil, filepath.Join(dir, fmt.Sprint(id)))
 	}
-	time.Sleep(2 * silence)
-	before := cpu(t)
-	time.Sleep(time.Second)
-	if used := cpu(t) - before; used > 20*time.Millisecond {
-		t.Errorf("%v of CPU in a second of rest", used)
-	}
+	settled(t, w)
+	before := w.looks.Load()
+	testenv.NeverReceive(t, time.Second, "a fire", w.Fired())
+	wantRest(t, w, before, "in a second of rest")
 	if err := os.WriteFile(filepath.Join(dir, "500"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

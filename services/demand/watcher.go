@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,8 @@ type Watcher struct {
 	sockets map[uint64]socket // by the number in the epoll event
 	armed   map[int][]uint64  // numbers of the sockets of an id
 	last    uint64            // number given out
+
+	looks atomic.Uint64 // at the epoll, each of them a wake-up: what tests hold it by
 
 	// mu guards what is below.
 	mu       sync.Mutex
@@ -212,6 +215,7 @@ func (w *Watcher) wait(events []unix.EpollEvent) (n int, err error) {
 	}
 	var polled error
 	err = raw.Read(func(fd uintptr) bool {
+		w.looks.Add(1)
 		n, polled = unix.EpollWait(int(fd), events, 0)
 		return n != 0 && !errors.Is(polled, unix.EINTR)
 	})
