@@ -10,18 +10,19 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
 // ask connects to a socket, says text, and returns the answer.
 func ask(t *testing.T, path, text string) string {
 	t.Helper()
-	conn, err := net.DialTimeout("unix", path, 5*time.Second)
+	conn, err := net.DialTimeout("unix", path, testenv.Patience())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(testenv.Patience()))
 	io.WriteString(conn, text)
 	conn.(*net.UnixConn).CloseWrite()
 	answer, err := io.ReadAll(conn)
@@ -105,7 +106,7 @@ func TestInitSocketEach(t *testing.T) {
 		t.Error("a third connection is served beside two")
 	}
 	conns[0].Close()
-	conns[2].SetReadDeadline(time.Now().Add(20 * time.Second))
+	conns[2].SetReadDeadline(time.Now().Add(testenv.Patience()))
 	if _, err := fmt.Fscan(conns[2], &pid[2]); err != nil {
 		t.Errorf("the third connection is not served: %v", err)
 	}

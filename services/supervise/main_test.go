@@ -1,8 +1,10 @@
 package supervise
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -52,7 +54,7 @@ func TestAsInit(t *testing.T) {
 		return
 	}
 	testenv.NeedRoot(t, "a pid namespace")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInit", "-test.v", "-test.timeout=2m")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInit", "-test.v", testenv.Timeout(t))
 	cmd.Env = append(os.Environ(), initVariable+"="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
@@ -79,13 +81,7 @@ func asInit(t *testing.T) *cgroup.Tree {
 	}
 	t.Cleanup(func() {
 		tree.KillAll()
-		for range 200 {
-			if tree.Remove(".") == nil {
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-		t.Error("the cgroup tree cannot be removed")
+		testenv.WaitFor(t, "the cgroup tree is removed", func() bool { return tree.Remove(".") == nil })
 	})
 	return tree
 }
@@ -133,20 +129,21 @@ func play(args []string) {
 		io.Copy(io.Discard, conn)
 	case "store": // FILE: keeps an open file with us over restarts, and writes its content to FILE
 		store(args[1])
-	case "handover": // a child becomes the main process
-		if len(args) > 1 {
+	case "handover": // FILE: a child becomes the main process, and the parent ends once FILE is there
+		if len(args) > 2 {
 			check(notify.Send("MAINPID=" + strconv.Itoa(os.Getpid()) + "\nREADY=1"))
 			select {}
 		}
-		_, err := syscall.ForkExec(self(), []string{"x", "play", "handover", "child"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true}})
+		_, err := syscall.ForkExec(self(), []string{"x", "play", "handover", args[1], "child"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true}})
 		check(err)
-		time.Sleep(time.Second)
+		check(awaitFile(args[1])) // until the child is followed
 	case "pings": // N: is ready, says N times that it lives, and then no more
 		check(notify.Ready())
 		n, err := strconv.Atoi(args[1])
 		check(err)
+		tick := time.Tick(50 * time.Millisecond)
 		for range n {
-			time.Sleep(50 * time.Millisecond)
+			<-tick
 			check(notify.Send("WATCHDOG=1"))
 		}
 		select {}
@@ -168,6 +165,16 @@ func play(args []string) {
 		check(err)
 		fmt.Fprintln(f, args[2])
 	}
+}
+
+// awaitFile returns once the file is there.
+func awaitFile(path string) error {
+	for range time.Tick(5 * time.Millisecond) {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func listen(text string) {

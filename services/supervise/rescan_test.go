@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -52,30 +52,28 @@ func TestRescanForgetsWhatIsAwaited(t *testing.T) {
 		return waits
 	})
 	rescan(slow)
-	select {
-	case err := <-answer:
-		if err == nil || !strings.Contains(err.Error(), "stuck is gone") {
-			t.Errorf("start of a service without a file: %v", err)
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("the operator waits for a service that is no more")
+	if err := testenv.Receive(t, "an answer to who waits for a service that is no more", answer); err == nil || !strings.Contains(err.Error(), "stuck is gone") {
+		t.Errorf("start of a service without a file: %v", err)
 	}
 }
 
 // TestRescanBringsBack: a service whose file was removed and is there again is as good as new, also
 // while its old process has not left yet.
 func TestRescanBringsBack(t *testing.T) {
-	trapped := filepath.Join(t.TempDir(), "trapped")
-	quick, slow := sh("quick", "exec sleep 1000"), sh("slow", "trap 'sleep 0.2; exit 0' TERM; : >"+trapped+"; while :; do sleep 0.02; done")
+	trapped, leave := filepath.Join(t.TempDir(), "trapped"), filepath.Join(t.TempDir(), "leave")
+	quick, slow := sh("quick", "exec sleep 1000"), sh("slow", "trap 'until test -e "+leave+"; do sleep 0.01; done; exit 0' TERM; : >"+trapped+"; while :; do sleep 0.02; done")
 	r, rescan := rescans(t, quick, slow)
 	first := r.until("quick", in("up"))
-	eventually(t, func() bool { _, err := os.Lstat(trapped); return err == nil })
+	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
 	if found := rescan(); len(found.Removed) != 2 {
 		t.Errorf("removed: %+v", found)
 	}
-	eventually(t, func() bool { return !r.knows("quick") })
+	waitFor(t, "quick is forgotten", func() bool { return !r.knows("quick") })
 	if found := rescan(quick, slow); len(found.Added) != 2 || len(found.Changed) != 0 {
 		t.Errorf("there again: %+v", found)
+	}
+	if err := os.WriteFile(leave, nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	if again := r.until("quick", in("up")); again.PID == first.PID {
 		t.Errorf("quick has not been started again: %+v", again)
@@ -113,14 +111,4 @@ func TestExitOfTheForgotten(t *testing.T) {
 	s.adopt([]spec.Spec{sh("a", "x")})
 	s.mail.exit(death{life: forgotten, status: proc.Status{Pid: 1 << 22}})
 	s.post()
-}
-
-// eventually waits for ok, which asks the file system or the supervisor.
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("not within 20 s")
-		}
-	}
 }

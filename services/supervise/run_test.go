@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -19,7 +20,7 @@ import (
 func sh(name, line string) spec.Spec {
 	return spec.Spec{
 		Name: name, Command: []string{"/bin/sh", "-c", line}, Type: spec.Simple, Restart: spec.Always,
-		StopTimeout: 2 * time.Second, KillMode: spec.Group, Log: spec.Ring, WorkingDirectory: "/",
+		StopTimeout: testenv.Patience(), KillMode: spec.Group, Log: spec.Ring, WorkingDirectory: "/",
 	}
 }
 
@@ -34,6 +35,9 @@ func start(t *testing.T, cfg Config) *rig {
 	t.Helper()
 	reaper := proc.NewReaper()
 	cfg.Reaper = reaper
+	if cfg.StopLimit == 0 {
+		cfg.StopLimit = testenv.Patience()
+	}
 	if cfg.Log == nil && testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -91,17 +95,34 @@ func (r *rig) knows(name string) bool {
 // until waits for the service to be as ok says.
 func (r *rig) until(name string, ok func(ServiceStatus) bool) ServiceStatus {
 	r.t.Helper()
-	end := time.Now().Add(30 * time.Second)
-	for {
-		s := r.status(name)
-		if ok(s) {
-			return s
+	var last ServiceStatus
+	reached := false
+	defer func() {
+		if !reached {
+			r.t.Logf("service %s stays %+v", name, last)
 		}
-		if time.Now().After(end) {
-			r.t.Fatalf("service %s stays %+v", name, s)
+	}()
+	testenv.WaitFor(r.t, "service "+name, func() bool { last = r.status(name); return ok(last) })
+	reached = true
+	return last
+}
+
+// never wants that the service does not become as bad says within a time.
+func (r *rig) never(within time.Duration, name string, bad func(ServiceStatus) bool) {
+	r.t.Helper()
+	testenv.Never(r.t, within, "service "+name+" changes", func() bool {
+		st := r.status(name)
+		if bad(st) {
+			r.t.Logf("service %s has become %+v", name, st)
 		}
-		time.Sleep(time.Millisecond)
-	}
+		return bad(st)
+	})
+}
+
+// waitFor is testenv.WaitFor, which many tests here need.
+func waitFor(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	testenv.WaitFor(t, what, happened)
 }
 
 func in(state string) func(ServiceStatus) bool {
@@ -109,7 +130,7 @@ func in(state string) func(ServiceStatus) bool {
 }
 
 func (r *rig) call(op, name string) (ServiceStatus, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	st, err := r.Handlers()[op](ctx, fmt.Appendf(nil, `{"name":%q}`, name))
 	if err != nil {
@@ -172,16 +193,15 @@ func TestStartStopRestartByOperator(t *testing.T) {
 }
 
 func TestIgnoredTermIsKilled(t *testing.T) {
-	a := sh("a", "trap '' TERM; while :; do sleep 1; done")
+	trapped := filepath.Join(t.TempDir(), "trapped")
+	a := sh("a", "trap '' TERM; : >"+trapped+"; while :; do sleep 1000; done")
 	a.StopTimeout = 50 * time.Millisecond
 	r := start(t, Config{Specs: []spec.Spec{a}})
 	r.until("a", in("up"))
-	time.Sleep(50 * time.Millisecond) // let the shell set its trap
-	begin := time.Now()
-	if err := r.stop(); err != nil {
+	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
+	ended := make(chan error, 1)
+	go func() { ended <- r.stop() }()
+	if err := testenv.Receive(t, "an end of what ignores SIGTERM", ended); err != nil {
 		t.Error(err)
-	}
-	if d := time.Since(begin); d > a.StopTimeout+time.Second {
-		t.Errorf("stop took %s", d)
 	}
 }

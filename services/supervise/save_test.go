@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -51,7 +52,7 @@ func TestInitReborn(t *testing.T) {
 	each := listener("each", eachPath)
 	each.Command, each.Listen.Each = []string{self(), "play", "connection"}, true
 	late := sh("late", "sleep 0.7; echo >&5; exec sleep 1000")
-	late.Ready.FD, late.StartTimeout = 5, 20*time.Second
+	late.Ready.FD, late.StartTimeout = 5, testenv.Patience()
 	store := actor("store", spec.Notify, "store", dir+"/got")
 	store.FDStore = 1
 	needs := sh("needs", "exec sleep 1000")
@@ -261,8 +262,8 @@ func TestInitRescan(t *testing.T) {
 
 // TestInitRemoved: a service whose file is gone is shown as such while it stops, then forgotten at once; who waits for it hears so.
 func TestInitRemoved(t *testing.T) {
-	tree := asInit(t)
-	slow := sh("slow", "trap 'sleep 0.4; exit 3' TERM; while :; do sleep 0.05; done")
+	tree, trapped, leave := asInit(t), filepath.Join(t.TempDir(), "trapped"), filepath.Join(t.TempDir(), "leave")
+	slow := sh("slow", "trap 'until test -e "+leave+"; do sleep 0.01; done; exit 3' TERM; : >"+trapped+"; while :; do sleep 0.05; done")
 	long, stuck := sh("long", "exec sleep 1000"), sh("stuck", "exec sleep 1000")
 	long.Type, stuck.Needs = spec.Oneshot, []string{"long"}
 	other := sh("other", "exec sleep 1000")
@@ -275,6 +276,7 @@ func TestInitRemoved(t *testing.T) {
 	}()
 	waitFor(t, "start asked for", func() bool { n := 0; r.inLoop(context.Background(), func() { n = len(r.asked) }); return n == 1 })
 	r.until("slow", in("up"))
+	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
 	before := r.until("other", in("up"))
 	list = []spec.Spec{other, long}
 	if _, err := r.rescan(context.Background()); err != nil {
@@ -282,6 +284,9 @@ func TestInitRemoved(t *testing.T) {
 	}
 	if st := r.status("slow"); !st.Removed || st.State != "stopping" {
 		t.Errorf("while it stops: %+v", st)
+	}
+	if err := os.WriteFile(leave, nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	if st := r.mustCall("stop", "slow"); st.State != Removed {
 		t.Errorf("who stops it hears %+v", st)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
@@ -15,7 +16,7 @@ func TestInitWatchdog(t *testing.T) {
 	hangs := actor("hangs", spec.Notify, "pings", "3")
 	hangs.WatchdogEvery = 200 * time.Millisecond
 	lives := actor("lives", spec.Notify, "pings", "100")
-	lives.WatchdogEvery = 10 * time.Second
+	lives.WatchdogEvery = testenv.Patience()
 	r := start(t, Config{Specs: []spec.Spec{hangs, lives}, Cgroups: tree, NotifyPath: dir + "/notify", Launcher: self()})
 	before := r.until("lives", in("up"))
 	st := r.until("hangs", func(s ServiceStatus) bool { return s.Restarts >= 1 && s.State == "up" })
@@ -30,13 +31,10 @@ func TestInitWatchdog(t *testing.T) {
 func TestInitHealth(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	s := sh("s", "exec sleep 1000")
-	s.Health = spec.Health{Command: []string{"/bin/sh", "-c", "test ! -e " + dir + "/ill"}, Every: 30 * time.Millisecond, Timeout: 5 * time.Second, Retries: 2}
+	s.Health = spec.Health{Command: []string{"/bin/sh", "-c", "test ! -e " + dir + "/ill"}, Every: 30 * time.Millisecond, Timeout: testenv.Patience(), Retries: 2}
 	r := start(t, Config{Specs: []spec.Spec{s}, Cgroups: tree})
 	first := r.until("s", func(s ServiceStatus) bool { return s.State == "up" && s.Health == "ok" })
-	time.Sleep(200 * time.Millisecond)
-	if st := r.status("s"); st.PID != first.PID {
-		t.Fatalf("a healthy service was restarted: %+v", st)
-	}
+	r.never(200*time.Millisecond, "s", func(s ServiceStatus) bool { return s.PID != first.PID })
 	os.WriteFile(dir+"/ill", nil, 0o644)
 	st := r.until("s", func(s ServiceStatus) bool { return s.Restarts >= 1 })
 	os.Remove(dir + "/ill")
@@ -53,11 +51,11 @@ func TestInitReady(t *testing.T) {
 	port := listener("port", "")
 	path := filepath.Join(dir, "p.sock")
 	port = sh("port", "sleep 0.2; touch "+dir+"/ready; exec sleep 1000")
-	port.Ready.Command, port.StartTimeout = []string{"/bin/sh", "-c", "test -e " + dir + "/ready"}, 10*time.Second
+	port.Ready.Command, port.StartTimeout = []string{"/bin/sh", "-c", "test -e " + dir + "/ready"}, testenv.Patience()
 	never := sh("never", "exec sleep 1000")
 	never.Ready.Port, never.StartTimeout, never.Restart = "unix:"+path, 200*time.Millisecond, spec.Never
 	mute := sh("mute", "exec 9>&-; exec sleep 1000")
-	mute.Ready.FD, mute.StartTimeout, mute.Restart = 9, 10*time.Second, spec.Never
+	mute.Ready.FD, mute.StartTimeout, mute.Restart = 9, testenv.Patience(), spec.Never
 	r := start(t, Config{Specs: []spec.Spec{fd, port, never, mute}, Cgroups: tree, Launcher: self()})
 	r.until("fd", in("up"))
 	if st := r.until("port", in("up")); st.Ready-st.Began < 0.2 {
@@ -73,11 +71,15 @@ func TestInitReady(t *testing.T) {
 
 func TestInitMainPID(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
-	r := start(t, Config{Specs: []spec.Spec{actor("h", spec.Notify, "handover")}, Cgroups: tree, NotifyPath: dir + "/notify"})
+	r := start(t, Config{Specs: []spec.Spec{actor("h", spec.Notify, "handover", dir+"/followed")}, Cgroups: tree, NotifyPath: dir + "/notify"})
 	first := r.until("h", in("up"))
-	time.Sleep(1200 * time.Millisecond) // the parent ends
-	if st := r.status("h"); st.State != "up" || st.PID != first.PID || st.Restarts != 0 {
-		t.Fatalf("after the parent's end: %+v", st)
+	if err := os.WriteFile(dir+"/followed", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the parent ends", func() bool { pids, err := tree.Procs("h"); return err == nil && len(pids) == 1 && pids[0] == first.PID })
+	r.never(100*time.Millisecond, "h", func(s ServiceStatus) bool { return s.State != "up" || s.PID != first.PID || s.Restarts != 0 })
+	if err := os.Remove(dir + "/followed"); err != nil {
+		t.Fatal(err)
 	}
 	r.mustCall("kill", "h")
 	r.until("h", func(s ServiceStatus) bool { return s.State == "up" && s.Restarts == 1 && s.PID != first.PID })
