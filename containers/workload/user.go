@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -48,6 +49,11 @@ func findUser(root, name string) (specs.User, error) {
 	u, err := user.GetExecUser(name, nil, passwd, group)
 	if err != nil {
 		return specs.User{}, err
+	}
+	for _, id := range append([]int{u.Uid, u.Gid}, u.Sgids...) {
+		if id < 0 || id > math.MaxInt32 { // the kernel takes -1 for "as it is", which is root
+			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id, math.MaxInt32)
+		}
 	}
 	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
 	for _, gid := range append([]int{u.Gid}, u.Sgids...) {

@@ -23,13 +23,13 @@ import (
 
 // fixture is a running server.
 type fixture struct {
-	t    *testing.T
+	t    testing.TB
 	addr string
 	dir  string
 	stop func() // ends the server and waits for it
 }
 
-func newFixture(t *testing.T, change func(*Config)) *fixture {
+func newFixture(t testing.TB, change func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir()}
 	key, _ := newSigner(t)

@@ -16,7 +16,7 @@ import (
 	"resinos/services/settings"
 )
 
-func newSigner(t *testing.T) (ssh.Signer, string) {
+func newSigner(t testing.TB) (ssh.Signer, string) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -160,5 +160,5 @@ func parse(text string) int64 {
 	if err != nil {
 		return 0
 	}
-	return n
+	return max(n, 0)
 }

@@ -53,7 +53,7 @@ func Take(path, daemon string, s Settings, keys []string, now time.Duration, fau
 	defer taking.Unlock()
 	file := filepath.Join(takenDir(path), daemon+".json")
 	records := map[string]Taken{}
-	if text, err := read(file); err == nil && json.Unmarshal(text, &records) != nil {
+	if text, err := read(file); err == nil && (json.Unmarshal(text, &records) != nil || records == nil) { // nil: "null" is JSON, too
 		records = map[string]Taken{}
 	}
 	var one Fault

@@ -203,11 +203,14 @@ func (s *Supervisor) restore() error {
 
 type descriptors []int
 
+// at gives a descriptor out, and once only: with two owners, the second to close it would close another's.
 func (d descriptors) at(i int) (int, error) {
 	if i < 0 || i >= len(d) || d[i] < 0 {
-		return -1, fmt.Errorf("descriptor %d of %d is missing", i, len(d))
+		return -1, fmt.Errorf("descriptor %d of %d is missing, or taken over already", i, len(d))
 	}
-	return d[i], nil
+	fd := d[i]
+	d[i] = -1
+	return fd, nil
 }
 
 // held is a descriptor that is kept for others: our poller must never look at it.

@@ -1,0 +1,101 @@
+package supervise
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"resinos/services/proc"
+	"resinos/services/spec"
+)
+
+// FuzzRestore: a saved state is restored whole, or refused with an error; what was restored can be saved and restored again.
+func FuzzRestore(f *testing.F) {
+	for _, s := range []saved{
+		{Version: stateVersion, Services: []savedService{
+			{Spec: spec.Spec{Name: "a", Needs: []string{"b"}, Listen: spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: "/run/a"}}}}, Phase: "armed", Sockets: []int{0}},
+			{Spec: spec.Spec{Name: "b"}, Phase: "up", PID: 1 << 30, Birth: 7, Clients: []savedClient{{PID: 1<<30 + 1, Birth: 8}}, Stored: []savedFile{{"x", 1}}, Since: time.Second},
+		}, Exits: []savedExit{{PID: 1 << 30, Wait: 9}}},
+		{Version: oldestState, Ending: true, Services: []savedService{{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1}}},
+		{Version: stateVersion, Services: []savedService{{Spec: spec.Spec{Name: "a"}, Phase: "up", PID: -1}, {Spec: spec.Spec{Name: "a"}, Phase: "down"}}},
+		{Version: stateVersion, Services: []savedService{{Phase: "no such phase", Sockets: []int{-1}}}},
+		{Version: 99},
+	} {
+		text, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+		f.Add(text[:len(text)/2])
+	}
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var in saved
+		if json.Unmarshal(text, &in) == nil && livingProcess(in) {
+			return // which is not the fuzzer's to adopt
+		}
+		pipe := func() *os.File {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			t.Cleanup(func() { r.Close() })
+			return r
+		}
+		s, err := restored(t, text, []*os.File{pipe(), pipe(), pipe()})
+		if err != nil {
+			return
+		}
+		again, files, err := s.Save()
+		if err != nil {
+			t.Fatalf("state %q is restored and not saved: %v", text, err)
+		}
+		if second, err := restored(t, again, files); err != nil {
+			t.Errorf("state %q was saved as %q, which is not restored: %v", text, again, err)
+		} else if len(second.lives) != len(s.lives) {
+			t.Errorf("state %q has %d services, and saved again %d", text, len(s.lives), len(second.lives))
+		}
+	})
+}
+
+// restored makes a supervisor of a state and of copies of its files, all of which end with the test.
+func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) {
+	cfg := Config{Reaper: proc.NewReaper(), Saved: text}.defaults()
+	for _, f := range files {
+		fd, err := syscall.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Files = append(cfg.Files, fd)
+	}
+	s := &Supervisor{cfg: cfg, log: cfg.Log, byID: map[int]*life{}, mail: newMailbox()}
+	err := s.restore()
+	t.Cleanup(func() {
+		for _, fd := range cfg.Files { // -1 has got an owner
+			syscall.Close(fd)
+		}
+		for _, l := range s.lives {
+			l.close()
+			closeAll(l.sockets)
+		}
+		if s.world != nil {
+			s.alarm.stop()
+		}
+	})
+	return s, err
+}
+
+func livingProcess(in saved) bool {
+	alive := func(pid int) bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+		return pid > 0 && err == nil
+	}
+	return slices.ContainsFunc(in.Services, func(svc savedService) bool {
+		return alive(svc.PID) || slices.ContainsFunc(svc.Clients, func(c savedClient) bool { return alive(c.PID) })
+	})
+}
