@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -123,13 +122,8 @@ func (h *house) run() {
 
 func (h *house) end() {
 	h.stop()
-	select {
-	case err := <-h.ended:
-		if err != nil {
-			h.t.Errorf("Run = %v, want nil after its context ended", err)
-		}
-	case <-time.After(10 * time.Second):
-		h.t.Error("Run does not end")
+	if err := testenv.Receive(h.t, "the end of Run", h.ended); err != nil {
+		h.t.Errorf("Run = %v, want nil after its context ended", err)
 	}
 }
 
@@ -161,11 +155,7 @@ func isRead(device *os.File) bool {
 // press waits until somebody reads the device, then presses, and wants that it is told.
 func (h *house) press(device *os.File) {
 	h.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !isRead(device); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			h.t.Fatal("nobody reads the device")
-		}
-	}
+	testenv.WaitFor(h.t, "a reader of the device", func() bool { return isRead(device) })
 	if _, err := device.Write(events(press, syn, release, syn)); err != nil {
 		h.t.Fatal(err)
 	}
@@ -174,11 +164,7 @@ func (h *house) press(device *os.File) {
 
 func (h *house) wantPress() {
 	h.t.Helper()
-	select {
-	case <-h.pressed:
-	case <-time.After(10 * time.Second):
-		h.t.Fatal("no press")
-	}
+	testenv.Receive(h.t, "a press", h.pressed)
 }
 
 func TestButtonThatWasThere(t *testing.T) {

@@ -228,7 +228,7 @@ func TestListenerHearsOnlyTheKernel(t *testing.T) {
 	if err := netlink.LinkAdd(bridge); err != nil {
 		testenv.Lacking(t, "a kernel with bridges: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	for {
 		e, err := l.Next(ctx)
@@ -279,7 +279,7 @@ func TestListenerReportsLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	for {
 		_, err := l.Next(ctx)

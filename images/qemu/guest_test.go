@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"resinos/mounts/testenv"
 )
@@ -34,7 +33,7 @@ func startGuest(t *testing.T, change func(*Options)) *Guest {
 }
 
 func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -205,13 +204,11 @@ func TestGuestDiesWithUs(t *testing.T) {
 		t.Fatalf("starter said %q, %v", line[:n], err)
 	}
 	_ = cmd.Wait() // killed
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"); err != nil || strings.Contains(string(state), ") Z ") {
-			return
-		}
-		if time.Now().After(deadline) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatalf("QEMU %d outlived its starter", pid)
-		}
+	if err := testenv.Await("the end of QEMU after that of its starter", func() bool {
+		state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		return err != nil || strings.Contains(string(state), ") Z ")
+	}); err != nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		t.Fatal(err)
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"resinos/mounts/testenv"
 )
 
 // fakeMonitor answers each line with the lines that reply returns.
-func fakeMonitor(t *testing.T, greeting string, reply func(line string) string) (*Monitor, error) {
+func fakeMonitor(t *testing.T, patience time.Duration, greeting string, reply func(line string) string) (*Monitor, error) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	ended := make(chan struct{})
@@ -30,7 +32,7 @@ func fakeMonitor(t *testing.T, greeting string, reply func(line string) string) 
 		}
 	}()
 	t.Cleanup(func() { ours.Close(); <-ended })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return newMonitor(ctx, ours)
 }
@@ -38,7 +40,7 @@ func fakeMonitor(t *testing.T, greeting string, reply func(line string) string) 
 const greeting = `{"QMP": {"version": {}}}` + "\n"
 
 func TestMonitor(t *testing.T) {
-	m, err := fakeMonitor(t, greeting, func(line string) string {
+	m, err := fakeMonitor(t, testenv.Patience(), greeting, func(line string) string {
 		switch {
 		case strings.Contains(line, "qmp_capabilities"):
 			return `{"return": {}}` + "\n"
@@ -80,7 +82,7 @@ func TestMonitorBadGreeting(t *testing.T) {
 		"other":     `{"return":{}}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := fakeMonitor(t, text, func(string) string { return "" }); err == nil {
+			if _, err := fakeMonitor(t, 100*time.Millisecond, text, func(string) string { return "" }); err == nil {
 				t.Error("accepted")
 			}
 		})

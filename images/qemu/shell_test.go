@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"resinos/mounts/testenv"
 )
 
 // serveSSH answers each command with its own text on stdout, and exit status 3; "die" cuts the connection and "hang"
@@ -76,7 +78,7 @@ func serveConn(conn net.Conn, config *ssh.ServerConfig) {
 }
 
 func TestShell(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	address := serveSSH(t)
 	shell, err := Dial(ctx, address)
@@ -110,11 +112,7 @@ func TestDialFaults(t *testing.T) {
 	defer l.Close() // accepts in the kernel, never answers: like QEMU's user network before the guest is up
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	start := time.Now()
 	if _, err := Dial(ctx, l.Addr().String()); err == nil {
 		t.Error("logged in at a mute server")
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("gave up after %v", took)
 	}
 }

@@ -24,6 +24,7 @@ func (*recorder) Helper() {}
 
 func (r *recorder) Skipf(format string, args ...any)  { r.end("skip", format, args) }
 func (r *recorder) Fatalf(format string, args ...any) { r.end("fatal", format, args) }
+func (r *recorder) Fatal(args ...any)                 { r.end("fatal", "%s", []any{fmt.Sprint(args...)}) }
 func (r *recorder) Errorf(format string, args ...any) { r.end("error", format, args) }
 
 func TestLacking(t *testing.T) {

@@ -1,6 +1,8 @@
 package testenv
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 )
@@ -20,11 +22,19 @@ const pollPause = 2 * time.Millisecond
 // WaitFor returns as soon as happened says so, and fails the test if it never does. Read Patience.
 func WaitFor(t testing.TB, what string, happened func() bool) {
 	t.Helper()
+	if err := Await(what, happened); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Await is WaitFor for what a test binary does beside a test, as a process of its own.
+func Await(what string, happened func() bool) error {
 	for end := time.Now().Add(Patience()); !happened(); time.Sleep(pollPause) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within %s", what, Patience())
+			return fmt.Errorf("%s: not within %s", what, Patience())
 		}
 	}
+	return nil
 }
 
 // Receive returns what comes from a channel, or its zero value once it is closed, and fails the test if nothing ever comes.
@@ -59,6 +69,16 @@ func NeverReceive[T any](t testing.TB, within time.Duration, what string, from <
 	case got := <-from:
 		t.Fatalf("%s, which must not happen: %+v", what, got)
 	case <-time.After(within):
+	}
+}
+
+// AtMost tells how long something took, and holds it to a figure where figures are asked for, which is on a machine that does nothing
+// else: RESINOS_BENCH is set. CI's machines are shared, and a test there says nothing about time.
+func AtMost(t testing.TB, what string, took, most time.Duration) {
+	t.Helper()
+	t.Logf("%s: %s", what, took.Round(10*time.Microsecond))
+	if os.Getenv("RESINOS_BENCH") != "" && took > most {
+		t.Errorf("%s took %s, want at most %s", what, took, most)
 	}
 }
 

@@ -50,6 +50,19 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+func TestAtMost(t *testing.T) {
+	for bench, ends := range map[string]string{"": "", "1": "error: it took 2s, want at most 1s"} {
+		t.Setenv("RESINOS_BENCH", bench)
+		r := &recorder{TB: t}
+		if AtMost(r, "it", 2*time.Second, time.Second); r.ended != ends {
+			t.Errorf("with RESINOS_BENCH=%q the test ended with %q, want %q", bench, r.ended, ends)
+		}
+		if AtMost(t, "it", time.Second, time.Second); t.Failed() {
+			t.Error("what takes as long as it may fails")
+		}
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	left, err := time.ParseDuration(strings.TrimPrefix(Timeout(t), "-test.timeout="))
 	if end, limited := t.Deadline(); err != nil || limited && !time.Now().Add(left).Before(end) || limited && left <= 0 {

@@ -58,12 +58,7 @@ func realTree(t *testing.T) *Tree {
 	}
 	t.Cleanup(func() {
 		tree.KillAll()
-		for range 100 {
-			if tree.Remove(".") == nil {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+		testenv.WaitFor(t, "the tree is removed", func() bool { return tree.Remove(".") == nil })
 	})
 	return tree
 }
@@ -171,10 +166,10 @@ func TestRealBornAfterKill(t *testing.T) {
 		dir.Close()
 	}
 	last := sleeper(t, tree, "a")
-	time.Sleep(20 * time.Millisecond)
-	if pids, _ := tree.Procs("a"); len(pids) != 1 || pids[0] != last.Process.Pid {
-		t.Errorf("the life after a kill: %v", pids)
-	}
+	testenv.Never(t, 20*time.Millisecond, "the life after a kill is killed", func() bool {
+		pids, _ := tree.Procs("a")
+		return len(pids) != 1 || pids[0] != last.Process.Pid
+	})
 	tree.KillAll()
 	last.Wait()
 }
@@ -189,7 +184,7 @@ func TestNoCgroup2(t *testing.T) {
 }
 
 // fakeTree is a folder that looks like a tree.
-func fakeTree(t *testing.T, files map[string]string) *Tree {
+func fakeTree(t testing.TB, files map[string]string) *Tree {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {

@@ -224,7 +224,7 @@ func running(t *testing.T, c Config) (a *Archive, stop func()) {
 
 // after lets time pass and reports whether something was written.
 func (c *counter) after(d time.Duration) bool {
-	time.Sleep(d)
+	time.Sleep(d) // sleep: in the bubble of its callers
 	synctest.Wait()
 	return c.changed()
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -177,16 +176,11 @@ func partitionScene(dir string) error {
 		return err
 	}
 	// Nobody asks for it now: the kernel tells.
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if n, err := count(place.Dir()); err != nil || n == 100 {
-			if err != nil {
-				return err
-			}
-			break
-		}
-		if time.Since(begin) > 30*time.Second {
-			return fmt.Errorf("not kept 30 s after the partition came\n%s", &said)
-		}
+	if err := testenv.Await("what was kept in RAM is on the partition that came", func() bool {
+		n, err := count(place.Dir())
+		return err == nil && n == 100
+	}); err != nil {
+		return fmt.Errorf("%w\n%s", err, &said)
 	}
 	if n, err := count(view); err != nil || n != 100 {
 		return fmt.Errorf("%d entries at %s, %w", n, view, err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -378,10 +379,16 @@ func TestWriterKilled(t *testing.T) {
 	for round := range 25 {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), helperEnv+"=write", "RING="+dir)
+		wrote, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(20+round*3) * time.Millisecond)
+		if _, err := io.CopyN(io.Discard, wrote, int64(50+round*37)); err != nil {
+			t.Errorf("round %d: the writer ends by itself: %v", round, err)
+		}
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
@@ -404,6 +411,7 @@ func TestWriterKilled(t *testing.T) {
 	}
 }
 
+// writeForEver writes a byte to its output for each line, as long as somebody takes them.
 func writeForEver() {
 	r, _, err := Open(os.Getenv("RING"), 256<<10, [16]byte{}, testClock)
 	if err != nil {
@@ -418,6 +426,7 @@ func writeForEver() {
 				panic(err)
 			}
 		}
+		os.Stdout.Write([]byte{'.'}) // a pipe that is full has it wait, which is a moment as good as another
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
@@ -83,15 +84,11 @@ func TestPort(t *testing.T) {
 	address := free.Addr().String()
 	free.Close()
 	for network, address := range map[string]string{"tcp": address, "unix": path} {
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errOver)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), testenv.Patience(), errOver)
 		defer cancel()
 		answer := make(chan error, 1)
 		go func() { answer <- Ready(ctx, spec.Ready{Port: network + ":" + address}, nil, nil) }()
-		select {
-		case err := <-answer:
-			t.Fatalf("%s: ready before anybody listens: %v", network, err)
-		case <-time.After(150 * time.Millisecond):
-		}
+		testenv.NeverReceive(t, 150*time.Millisecond, network+" is ready before anybody listens", answer)
 		l, err := net.Listen(network, address)
 		if err != nil {
 			t.Fatal(err)

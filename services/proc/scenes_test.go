@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 var scenes = map[string]func() error{
@@ -52,15 +54,6 @@ func number(variable string, usual int) int {
 	return usual
 }
 
-func within(d time.Duration, what string, ok func() bool) error {
-	for end := time.Now().Add(d); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return errors.New("not within " + d.String() + ": " + what)
-		}
-	}
-	return nil
-}
-
 // storm: a service and a thousand of somebody's daemons are killed in one instant, again and again; the
 // service's end is known each time, and every daemon is reaped.
 func storm() error {
@@ -93,10 +86,10 @@ func storm() error {
 					return fmt.Errorf("round %d: service %s", round, s)
 				}
 				worst = max(worst, time.Since(begin))
-			case <-time.After(20 * time.Second):
+			case <-time.After(testenv.Patience()):
 				return fmt.Errorf("round %d: the exit of the service was lost", round)
 			}
-			if err := within(20*time.Second, "all daemons reaped", func() bool { return orphans.Load() == int64(crowd) }); err != nil {
+			if err := testenv.Await("all daemons reaped", func() bool { return orphans.Load() == int64(crowd) }); err != nil {
 				return fmt.Errorf("round %d: %d of %d orphans: %w", round, orphans.Load(), crowd, err)
 			}
 			if z := zombies(); len(z) > 0 {
@@ -114,7 +107,7 @@ func daemons() error {
 		if _, err := r.Do(context.Background(), shell("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &) ; done")); err != nil {
 			return err
 		}
-		return within(5*time.Second, "five daemons reaped", func() bool { return r.reaped.Load() >= 6 && len(zombies()) == 0 })
+		return testenv.Await("five daemons reaped", func() bool { return r.reaped.Load() >= 6 && len(zombies()) == 0 })
 	})
 }
 
@@ -179,7 +172,7 @@ func deaths() error {
 			}
 		}
 		all := func() bool { return ended.Load() == int64(rounds) && orphans.Load() == int64(rounds*brood) }
-		if err := within(20*time.Second, "all exits", all); err != nil {
+		if err := testenv.Await("all exits", all); err != nil {
 			return fmt.Errorf("%d of %d shells, %d of %d orphans: %w", ended.Load(), rounds, orphans.Load(), rounds*brood, err)
 		}
 		if z := zombies(); len(z) > 0 || wrong.Load() > 0 {
@@ -381,7 +374,7 @@ func adopt() error {
 		return pid
 	}
 	dead := raw("exit 7")
-	if err := within(5*time.Second, "a zombie", func() bool { return len(zombies()) == 1 }); err != nil {
+	if err := testenv.Await("a zombie", func() bool { return len(zombies()) == 1 }); err != nil {
 		return err
 	}
 	told := make(chan Status, 10)
@@ -425,19 +418,24 @@ func adopt() error {
 
 // adoptGrandchildren: one whose parent outlives it, and one whose parent leaves it to us.
 func adoptGrandchildren(r *Reaper, told chan Status) error {
-	for line, want := range map[string]string{
-		"sleep 0.2 & echo $!; wait; sleep 0.1": "ended, its parent knows how",
-		"(sleep 0.3; exit 9) & echo $!":        "exit code 9",
+	for line, want := range map[string]string{ // the child lives until descriptor 3 ends, the parent perhaps until 4 does
+		"(read x <&3) & echo $!; wait; read x <&4": "ended, its parent knows how",
+		"(read x <&3; exit 9) & echo $!":           "exit code 9",
 	} {
-		in, out, err := os.Pipe()
-		if err != nil {
+		in, out, err1 := os.Pipe()
+		childEnds, endChild, err2 := os.Pipe()
+		parentEnds, endParent, err3 := os.Pipe()
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
 		c := shell(line)
-		c.Stdout = out
+		c.Stdout, c.Extra = out, []*os.File{childEnds, parentEnds}
 		parent, err := r.Start(c)
 		if err != nil {
 			return err
+		}
+		for _, f := range c.Extra {
+			f.Close()
 		}
 		out.Close()
 		var pid int
@@ -452,15 +450,17 @@ func adoptGrandchildren(r *Reaper, told chan Status) error {
 		if _, err := r.Adopt(pid, 0, func(s Status) { told <- s }); err != nil {
 			return err
 		}
+		endChild.Close()
 		if s := <-told; s.Pid != pid || s.String() != want {
 			return fmt.Errorf("%q: %s, want %s", line, s, want)
 		}
+		endParent.Close()
 		<-parent.Done()
 		if _, err := StartTime(pid); !errors.Is(err, os.ErrProcessDone) && err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	if own, err := unix.Getsid(0); err != nil || Session(os.Getpid()) != own || Session(1<<22) != 0 {
 		return fmt.Errorf("session %d, want %d, %v", Session(os.Getpid()), own, err)

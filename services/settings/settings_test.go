@@ -23,7 +23,7 @@ func of(pairs ...string) Settings {
 	return s
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -105,13 +105,8 @@ func follow(t *testing.T) {
 	}()
 	expect := func(want string) {
 		t.Helper()
-		select {
-		case got := <-heard:
-			if got != want {
-				t.Fatalf("heard %q, want %q", got, want)
-			}
-		case <-time.After(20 * time.Second):
-			t.Fatalf("%q is not heard", want)
+		if got := testenv.Receive(t, want, heard); got != want {
+			t.Fatalf("heard %q, want %q", got, want)
 		}
 	}
 	publish := func(s Settings) {
