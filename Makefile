@@ -46,6 +46,13 @@ test: build-all ## every test: units, namespaces, QEMU boots, recorded power cut
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/cuttest
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/boottest
 
+# What is no unit: whole devices and their builds, benches, and tests of programs that themselves give up after a time.
+UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers)
+
+.PHONY: test-throttled
+test-throttled: deps ## UNITS five times over at 5 % of a processor each, so that what guesses about time fails
+	CI=true $(GO) test -p 16 -count=5 -timeout 6h -exec $(CURDIR)/.ci/throttle $(UNITS)
+
 .PHONY: powercut
 powercut: build ## record what BOARD writes in its life, and judge the disk after every cut; THOROUGH=1 tries all losses and tears
 	@mkdir -p build

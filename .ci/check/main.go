@@ -28,6 +28,7 @@ var rules = []rule{
 	{"names", "files and symbols named in comments and docs exist", deadNames},
 	{"modules", "every module has its reason in docs/DEPENDENCIES.md", modules},
 	{"tests", "a test that lacks something says what, and fails in CI", silentSkips},
+	{"sleeps", "what could wait for an event does not sleep", sleeps},
 	{"sizes", "the tree has no large files", sizes},
 	{"budgets", "binaries and images keep to .ci/budgets.txt", budgets},
 }

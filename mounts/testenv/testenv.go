@@ -197,6 +197,6 @@ func removeCgroup(dir string) {
 		if err := unix.Rmdir(dir); err != unix.EBUSY {
 			return
 		}
-		time.Sleep(10 * time.Millisecond) // the dead leave their group a moment after their end
+		time.Sleep(10 * time.Millisecond) // sleep: the dead leave their group a moment after their end
 	}
 }

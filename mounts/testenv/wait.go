@@ -29,7 +29,7 @@ func WaitFor(t testing.TB, what string, happened func() bool) {
 
 // Await is WaitFor for what a test binary does beside a test, as a process of its own.
 func Await(what string, happened func() bool) error {
-	for end := time.Now().Add(Patience()); !happened(); time.Sleep(pollPause) {
+	for end := time.Now().Add(Patience()); !happened(); time.Sleep(pollPause) { // sleep: between two looks
 		if time.Now().After(end) {
 			return fmt.Errorf("%s: not within %s", what, Patience())
 		}
@@ -52,7 +52,7 @@ func Receive[T any](t testing.TB, what string, from <-chan T) (got T) {
 // a wait for the moment from which on it could happen belongs before it.
 func Never(t testing.TB, within time.Duration, what string, happened func() bool) {
 	t.Helper()
-	for end := time.Now().Add(within); ; time.Sleep(pollPause) {
+	for end := time.Now().Add(within); ; time.Sleep(pollPause) { // sleep: between two looks
 		if happened() {
 			t.Fatalf("%s, which must not happen", what)
 		}
