@@ -43,22 +43,14 @@ func serving(t *testing.T) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- Serve(ctx, path, handlers, slog.New(slog.DiscardHandler)) }()
-	for {
-		if c, err := net.Dial("unix", path); err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testenv.WaitFor(t, "a server", func() bool {
+		c, err := net.Dial("unix", path)
+		return err == nil && c.Close() == nil
+	})
 	t.Cleanup(func() {
 		cancel()
-		select {
-		case err := <-over:
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("Serve returns %v", err)
-			}
-		case <-time.After(5 * time.Second):
-			t.Error("Serve does not return")
+		if err := testenv.Receive(t, "the end of Serve", over); !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve returns %v", err)
 		}
 		if _, err := os.Lstat(path); err == nil {
 			t.Error("the socket is left behind")
@@ -69,7 +61,7 @@ func serving(t *testing.T) string {
 
 func call(t *testing.T, path, op string, args, result any) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	return Call(ctx, path, op, args, result)
 }
@@ -170,7 +162,7 @@ func dial(t *testing.T, path string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(testenv.Patience()))
 	return c
 }
 
@@ -233,15 +225,13 @@ func TestPanicIsTold(t *testing.T) {
 	cancel()
 	<-over
 	// The socket outlives its server: who calls now waits for the next one.
-	var late int
-	answered := make(chan error, 1)
-	go func() { answered <- call(t, path, "ok", nil, &late) }()
-	time.Sleep(20 * time.Millisecond)
+	late := dial(t, path)
+	fmt.Fprintln(late, `{"version":1,"op":"ok"}`)
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	go func() { over <- s.Run(ctx) }()
-	if err := <-answered; err != nil || late != 1 {
-		t.Errorf("a client that came between two servers gets %d, %v", late, err)
+	if line, err := bufio.NewReader(late).ReadString('\n'); err != nil || line != `{"version":1,"ok":true,"result":1}`+"\n" {
+		t.Errorf("a client that came between two servers gets %q, %v", line, err)
 	}
 	cancel()
 	<-over

@@ -128,7 +128,7 @@ func producer(t testing.TB, cfg Config, s logpipe.Source) *os.File {
 // follow collects entries until want of them are there.
 func follow(t testing.TB, cfg Config, f logquery.Filter, want int) []logring.Entry {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	f.Follow = true
 	var got []logring.Entry
@@ -196,7 +196,7 @@ func lines(t *testing.T) {
 		if text := fmt.Sprintf("%s %d %s", e.Name, e.Priority, e.Message); text != want[i] {
 			t.Errorf("entry %d is %.60q, want %.60q", i, text, want[i])
 		}
-		if cut := i == 2; e.Cut != cut || e.Boottime <= 0 || time.Since(e.Time) > time.Minute {
+		if cut := i == 2; e.Cut != cut || e.Boottime <= 0 || time.Since(e.Time) > time.Hour {
 			t.Errorf("entry %d: cut %v, boottime %v, time %v", i, e.Cut, e.Boottime, e.Time)
 		}
 	}
@@ -208,7 +208,7 @@ func TestPartialLineIsShown(t *testing.T) {
 	file := producer(t, cfg, web)
 	for _, part := range []string{"lo", "gi", "n: "} {
 		fmt.Fprint(file, part)
-		time.Sleep(10 * time.Millisecond)
+		testenv.WaitFor(t, "logd reads a part of a line", func() bool { return !pipeHolds(t, cfg, web) })
 	}
 	got := follow(t, cfg, logquery.Filter{}, 1)
 	if got[0].Message != "login: " || !got[0].Cut {
@@ -319,7 +319,7 @@ func TestFloodDoesNotStarve(t *testing.T) {
 	cfg := configIn(shmDir(t))
 	start(t, cfg)
 	file := producer(t, cfg, flood)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -350,10 +350,7 @@ func TestFloodDoesNotStarve(t *testing.T) {
 		}
 		worst = max(worst, time.Since(began))
 	}
-	t.Logf("worst delay %v", worst)
-	if worst > 2*time.Second {
-		t.Errorf("worst delay %v", worst)
-	}
+	testenv.AtMost(t, "a line beside a flood", worst, 2*time.Second)
 }
 
 // logdProcess runs logd as a process of its own, with the syslog socket if one is given.
@@ -398,15 +395,12 @@ func syslogSocket(t testing.TB) (*os.File, func(string)) {
 }
 
 // awaitSocket waits until a logd that has just been started answers.
-func awaitSocket(cfg Config) {
-	for {
+func awaitSocket(t testing.TB, cfg Config) {
+	t.Helper()
+	testenv.WaitFor(t, "logd answers", func() bool {
 		conn, err := net.Dial("unix", cfg.Socket)
-		if err == nil {
-			conn.Close()
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		return err == nil && conn.Close() == nil
+	})
 }
 
 func packedChunks(t *testing.T, cfg Config) (n int) {
@@ -428,56 +422,59 @@ func packedChunks(t *testing.T, cfg Config) (n int) {
 func TestKilledLogdLosesNothing(t *testing.T) {
 	dir := shmDir(t)
 	cfg := configIn(dir)
-	const lines, messages = 100_000, 2000
+	const lines, messages, kills = 100_000, 2000, 25
 	sources := []logpipe.Source{web, netd}
 	var wg sync.WaitGroup
 	written := make(chan struct{})
-	for _, s := range sources {
-		file := producer(t, cfg, s)
+	// Before each kill, every producer is given the next part of what it has to say; a closed channel gives the rest.
+	var parts []chan struct{}
+	producing := func(total int, say func(i int)) {
+		next := make(chan struct{}, kills)
+		parts = append(parts, next)
 		wg.Go(func() {
-			out := bufio.NewWriterSize(file, 3000)
-			for i := range lines / len(sources) {
-				fmt.Fprintf(out, "%d %s\n", i, strings.Repeat("z", i%50))
-				if i%25 == 0 {
-					time.Sleep(time.Millisecond)
+			for i := range total {
+				if i%(total/kills) == 0 {
+					<-next
 				}
+				say(i)
 			}
-			out.Flush()
+		})
+	}
+	for _, s := range sources {
+		out := bufio.NewWriterSize(producer(t, cfg, s), 3000)
+		producing(lines/len(sources), func(i int) {
+			fmt.Fprintf(out, "%d %s\n", i, strings.Repeat("z", i%50))
+			if i == lines/len(sources)-1 {
+				out.Flush()
+			}
 		})
 	}
 	socket, write := syslogSocket(t)
-	wg.Go(func() {
-		for i := range messages {
-			write(fmt.Sprintf("<30>Nov 25 04:20:28 tag%d[1]: %d", i%3, i))
-			if i%10 == 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
-	})
+	producing(messages, func(i int) { write(fmt.Sprintf("<30>Nov 25 04:20:28 tag%d[1]: %d", i%3, i)) })
 	go func() { wg.Wait(); close(written) }()
-	kills := 0
-	for done := false; !done; kills++ {
-		cmd := logdProcess(t, dir, NoKmsg, socket)
-		if kills%2 == 1 { // on a busy host the others die before they have begun
-			awaitSocket(cfg)
+	for kill := range kills {
+		for _, next := range parts {
+			next <- struct{}{}
 		}
-		select {
+		cmd := logdProcess(t, dir, NoKmsg, socket)
+		if kill%2 == 1 { // on a busy host the others die before they have begun
+			awaitSocket(t, cfg)
+		}
+		select { // any moment will do
 		case <-written:
-			done = true
-		case <-time.After(time.Duration(25+kills%7*9) * time.Millisecond):
+		case <-time.After(time.Duration(25+kill%7*9) * time.Millisecond):
 		}
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
+	for _, next := range parts {
+		close(next)
+	}
 	last := logdProcess(t, dir, NoKmsg, socket)
 	defer last.Wait()
 	defer last.Process.Kill()
-	awaitSocket(cfg)
-	select {
-	case <-written:
-	case <-time.After(30 * time.Second):
-		t.Fatal("producers hang")
-	}
+	awaitSocket(t, cfg)
+	testenv.Receive(t, "the end of the producers", written)
 	for _, s := range sources {
 		got := follow(t, cfg, logquery.Filter{Names: []string{s.Name}}, lines/len(sources))
 		for i, e := range got {
@@ -495,19 +492,8 @@ func TestKilledLogdLosesNothing(t *testing.T) {
 	if err := logquery.Query(t.Context(), cfg.Socket, logquery.Filter{}, func(logring.Entry) error { extra++; return nil }); err != nil || extra != lines+messages {
 		t.Errorf("%d entries, %v, want %d", extra, err, lines+messages)
 	}
-	if packed := packedChunks(t, cfg); packed == 0 {
-		t.Error("no chunk was packed between the kills")
-	} else {
-		t.Logf("%d packed chunks", packed)
-	}
-	if kills <= 20 {
-		t.Errorf("only %d kills while lines were written", kills)
-	}
-	t.Logf("%d kills", kills)
-	used := spoolUse(t, cfg)
-	if used > 64<<10 {
-		t.Errorf("spools use %d bytes after all was read", used)
-	}
+	testenv.WaitFor(t, "a packed chunk", func() bool { return packedChunks(t, cfg) > 0 })
+	testenv.WaitFor(t, "spools that use hardly any disk after all was read", func() bool { return spoolUse(t, cfg) <= 64<<10 })
 }
 
 func spoolUse(t *testing.T, cfg Config) (bytes int64) {
@@ -541,7 +527,7 @@ func TestProtocol(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.Write([]byte(test.send))
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(testenv.Patience()))
 		answer, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil || !strings.Contains(answer, test.want) {
 			t.Errorf("%q gave %q, %v, want %q", test.send, answer, err, test.want)
@@ -637,9 +623,7 @@ func TestReaderThatNeverReads(t *testing.T) {
 	follow(t, cfg, logquery.Filter{Names: []string{"hello"}}, 1)
 	began := time.Now()
 	stop()
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("stopping took %v", took)
-	}
+	testenv.AtMost(t, "stopping beside a client that never reads", time.Since(began), 2*time.Second)
 }
 
 // A slow follower is told about the gap.
@@ -649,7 +633,7 @@ func TestSlowReaderSeesGap(t *testing.T) {
 	start(t, cfg)
 	file := producer(t, cfg, flood)
 	fmt.Fprint(file, "first\n")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	filled, seen := false, errors.New("seen")
 	err := logquery.Query(ctx, cfg.Socket, logquery.Filter{Follow: true}, func(e logring.Entry) error {
@@ -718,12 +702,12 @@ func fullFileSystem(dir string) error {
 			return err
 		}
 	}
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(retryWait * 3 / 2) // sleep: logd is to find no room once more
 	if err := junk.Truncate(0); err != nil {
 		return err
 	}
 	n, heard, enough := 0, 0, errors.New("enough")
-	ctxWait, stop := context.WithTimeout(ctx, 10*time.Second)
+	ctxWait, stop := context.WithTimeout(ctx, testenv.Patience())
 	defer stop()
 	err = logquery.Query(ctxWait, cfg.Socket, logquery.Filter{Follow: true}, func(e logring.Entry) error {
 		next, word := &n, "line"
@@ -755,7 +739,8 @@ func fakeKernelLog() (path string, to int, err error) {
 	return fmt.Sprintf("/proc/self/fd/%d", ends[0]), ends[1], err
 }
 
-// What a resting logd costs, also one that has kept its log on disk just now: no CPU, little memory.
+// What a resting logd costs, also one that has kept its log on disk just now: it is never woken, and, where figures are asked for,
+// holds little memory.
 func TestIdleCost(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { idleCost(t, 2560) })
 	t.Run("disk", func(t *testing.T) {
@@ -785,31 +770,20 @@ func idleCost(t *testing.T, limit int) {
 	cmd := logdProcess(t, dir, kmsg)
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	answers := func() bool {
-		conn, err := net.Dial("unix", cfg.Socket)
-		return err == nil && conn.Close() == nil
-	}
-	for !answers() {
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitSocket(t, cfg)
 	follow(t, cfg, logquery.Filter{Kinds: []string{logpipe.Service}}, 20)
 	busy := producer(t, cfg, web) // so much that chunks are packed
 	for range 20 {
 		busy.WriteString(strings.Repeat("GET /index.html HTTP/1.1 200 from 192.168.17.4 in 13 ms\n", 1000))
 	}
-	for deadline := time.Now().Add(20 * time.Second); packedChunks(t, cfg) == 0 && time.Now().Before(deadline); {
-		time.Sleep(50 * time.Millisecond)
-	}
-	before, after := "", cpuTicks(t, cmd.Process.Pid)
-	for range 5 { // on a busy host its work takes its time to end
-		before = after
-		time.Sleep(2 * time.Second)
-		if after = cpuTicks(t, cmd.Process.Pid); after == before {
-			break
-		}
-	}
-	if after != before {
-		t.Errorf("used %s ticks, then %s, at rest", before, after)
+	testenv.WaitFor(t, "a packed chunk", func() bool { return packedChunks(t, cfg) > 0 })
+	testenv.WaitFor(t, "two seconds without a wake-up", func() bool {
+		before := wakeups(t, cmd.Process.Pid)
+		time.Sleep(2 * time.Second) // sleep: the rest that is looked at
+		return wakeups(t, cmd.Process.Pid) == before
+	})
+	if os.Getenv("RESINOS_BENCH") == "" {
+		return
 	}
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", cmd.Process.Pid))
 	if err != nil {
@@ -833,16 +807,27 @@ func underRace() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// cpuTicks is utime and stime, in 10 ms.
-func cpuTicks(t *testing.T, pid int) string {
+// wakeups is how often the threads of a process have waited for something that then came.
+func wakeups(t *testing.T, pid int) (count int) {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads of process %d: %v", pid, err)
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	return fields[11] + "+" + fields[12]
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended, and was awake for that: the next look differs
+		}
+		_, rest, _ := strings.Cut(string(text), "\nvoluntary_ctxt_switches:")
+		line, _, _ := strings.Cut(rest, "\n")
+		n, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		count += n
+	}
+	return count
 }
 
 // BenchmarkThrough is the whole way: a producer's write, pipe, spool, ring.
