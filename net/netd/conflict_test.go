@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -25,7 +24,7 @@ func TestConflict(t *testing.T) {
 	d.far.Address("10.9.0.50/24")
 	d.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.51,255.255.255.0,1h", "--dhcp-sequential-ip")
 	d.start()
-	d.eventually(60*time.Second, "another address, and the first one gone", has(t, "10.9.0.51/24"))
+	d.eventually("another address, and the first one gone", has(t, "10.9.0.51/24"))
 	for _, want := range []string{"10.9.0.50 is in use by", "message=DECLINE"} {
 		if !strings.Contains(d.log.String(), want) {
 			t.Errorf("the log lacks %q", want)
@@ -73,7 +72,7 @@ func TestLateConflict(t *testing.T) {
 	if second := d.lease(30 * time.Second); second.Address.String() != "10.9.0.121/24" {
 		t.Errorf("after the conflict the lease is %s", second.Address)
 	}
-	d.eventually(30*time.Second, "the new address alone", has(t, "10.9.0.121/24"))
+	d.eventually("the new address alone", has(t, "10.9.0.121/24"))
 	mu.Lock()
 	defer mu.Unlock()
 	if declined != "10.9.0.120" {
@@ -119,7 +118,7 @@ func TestProbesOnTheWire(t *testing.T) {
 	}
 	far.Close()
 	listening.Wait()
-	d.eventually(60*time.Second, "the end of the check", checked)
+	d.eventually("the end of the check", checked)
 }
 
 // checked reports whether nobody here listens for ARP.

@@ -88,26 +88,15 @@ func (d *device) start() {
 	d.t.Cleanup(d.stop)
 }
 
-func (d *device) lease(within time.Duration) lease.Lease {
+func (d *device) lease() lease.Lease {
 	d.t.Helper()
-	select {
-	case l := <-d.leases:
-		return l
-	case <-time.After(within):
-		d.t.Fatalf("no lease within %s", within)
-		panic("unreachable")
-	}
+	return testenv.Receive(d.t, "a lease", d.leases)
 }
 
 // eventually waits until ok holds.
-func (d *device) eventually(within time.Duration, what string, ok func() bool) {
+func (d *device) eventually(what string, ok func() bool) {
 	d.t.Helper()
-	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	d.t.Fatalf("not within %s: %s", within, what)
+	testenv.WaitFor(d.t, what, ok)
 }
 
 func (d *device) resolv() string {
@@ -136,7 +125,7 @@ func (d *device) dnsmasq(args ...string) *exec.Cmd {
 			d.t.Logf("log of dnsmasq:\n%s", &out)
 		}
 	})
-	d.eventually(5*time.Second, "dnsmasq serves", func() bool {
+	d.eventually("dnsmasq serves", func() bool {
 		return strings.Contains(out.String(), "DHCP, IP range")
 	})
 	return cmd
@@ -153,7 +142,7 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 		"--dhcp-option=option:mtu,1400", "--dhcp-option=option:ntp-server,10.9.0.3")
 	began := time.Now()
 	d.start()
-	l := d.lease(5 * time.Second)
+	l := d.lease()
 	t.Logf("lease after %s", time.Since(began))
 	if got := linktest.Addresses(t, "w0"); !slices.Equal(got, []string{l.Address.String()}) {
 		t.Errorf("addresses = %q, want the lease's %s", got, l.Address)
@@ -181,7 +170,6 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 	if got := linktest.Addresses(t, "w0"); len(got) != 1 {
 		t.Errorf("addresses after the end of netd = %q, want them kept", got)
 	}
-	time.Sleep(50 * time.Millisecond)
 	if again := strings.Count(d.log.String(), "link step"); again != steps {
 		t.Errorf("%d steps after the lease was bound, want none", again-steps)
 	}

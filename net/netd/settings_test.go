@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"resinos/net/link/linktest"
 	"resinos/net/resolv"
@@ -74,11 +73,11 @@ func TestSettings(t *testing.T) {
 	}
 	publish("first", `["192.0.2.1"]`)
 	d.start()
-	l := d.lease(5 * time.Second)
-	d.eventually(5*time.Second, "the first name", named("first"))
+	l := d.lease()
+	d.eventually("the first name", named("first"))
 	publish("second", `["192.0.2.2"]`)
-	d.eventually(10*time.Second, "the second name", named("second"))
-	d.eventually(time.Second, "the new server", func() bool { return strings.Contains(d.resolv(), "nameserver 192.0.2.2\nnameserver 10.9.0.1\n") })
+	d.eventually("the second name", named("second"))
+	d.eventually("the new server", func() bool { return strings.Contains(d.resolv(), "nameserver 192.0.2.2\nnameserver 10.9.0.1\n") })
 	if got := linktest.Addresses(t, "w0"); len(got) != 1 || got[0] != l.Address.String() || strings.Contains(d.log.String(), "lease dropped") {
 		t.Errorf("addresses are %q, want %s all along", got, l.Address)
 	}

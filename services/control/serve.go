@@ -190,7 +190,7 @@ func (s *server) talk(ctx context.Context, client *Client) {
 		client.Waits()
 	}
 	if errors.Is(in.Err(), bufio.ErrTooLong) {
-		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		conn.SetWriteDeadline(time.Now().Add(idleTime))
 		conn.Write(encode(nil, &Error{Text: "request is longer than 64 KiB"})) // it leaves either way
 	}
 }
