@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"resinos/init/boot"
+	"resinos/mounts/testenv"
 	"resinos/services/supervise"
 )
 
@@ -100,10 +102,15 @@ func TestPanicAnywhere(t *testing.T) {
 		}
 	}
 	// A fault that comes back at once is not cured by another life: the bootloader gets its turn.
-	for range 2 {
+	// On a busy host, the first of them may be over a minute ago.
+	gaveUp := func() bool { return strings.Contains(g.text(), "pid 1 gives up: rebooting") }
+	for lives := len(points); !gaveUp() && lives < 50; lives++ {
 		g.breaks(order{Point: "pid1.loop", Kind: "panic"})
 		_ = g.call("ping", nil, nil)
-		time.Sleep(300 * time.Millisecond)
+		g.until("another life, or none", func() bool {
+			var r boot.Report
+			return gaveUp() || g.call("boot", nil, &r) == nil && r.Reexecs > lives
+		})
 	}
 	g.expect("pid 1 gives up: rebooting")
 	g.expect("more than 5 panics within 1m0s")
@@ -127,10 +134,9 @@ func TestHangIsNotFed(t *testing.T) {
 			g.visit()
 			g.expect("watchdog is not fed")
 			meals := strings.Count(g.text(), "watchdog fed")
-			time.Sleep(3 * time.Second)
-			if n := strings.Count(g.text(), "watchdog fed"); n > meals {
-				t.Errorf("fed %d times while %s hangs", n-meals, p.point)
-			}
+			testenv.Never(t, 3*time.Second, "the watchdog is fed while "+p.point+" hangs", func() bool {
+				return strings.Count(g.text(), "watchdog fed") > meals
+			})
 		})
 	}
 }

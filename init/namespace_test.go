@@ -14,7 +14,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -122,7 +121,7 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 	}
 	// The slave stays open here: reading the master ends with an error whenever nobody has it open.
 	go g.read(master)
-	go g.wait()
+	go g.wait(slave)
 	t.Cleanup(func() {
 		g.cmd.Process.Kill()
 		<-g.ended
@@ -148,10 +147,16 @@ func (g *guest) read(master io.Reader) {
 	}
 }
 
-func (g *guest) wait() {
+// lastLine is behind all that PID 1 has said.
+const lastLine = "-- PID 1 has ended --"
+
+// wait closes ended once PID 1 has ended and all that it said is in the console.
+func (g *guest) wait(console io.Writer) {
 	defer close(g.ended)
 	g.cmd.Wait()
 	g.status, _ = g.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	fmt.Fprintf(console, "\n%s\n", lastLine)
+	_ = testenv.Await(lastLine, func() bool { return strings.Contains(g.text(), lastLine) }) // whoever then misses something says so
 }
 
 func (g *guest) text() string {
@@ -168,25 +173,26 @@ func (g *guest) expect(text string) {
 
 func (g *guest) until(what string, is func() bool) {
 	g.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	testenv.WaitFor(g.t, what, func() bool {
+		over := false
 		select {
 		case <-g.ended:
-			time.Sleep(50 * time.Millisecond) // the console's last lines
-			if is() {
-				return
-			}
-			g.t.Fatalf("PID 1 ended (%#x) before: %s", uint32(g.status), what)
+			over = true
 		default:
 		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("not within 30 s: %s", what)
+		if is() {
+			return true
 		}
-	}
+		if over {
+			g.t.Fatalf("PID 1 ended (%#x) before: %s", uint32(g.status), what)
+		}
+		return false
+	})
 }
 
 // call asks PID 1's control socket, through its root as the kernel shows it.
 func (g *guest) call(op string, args, result any) error {
-	ctx, cancel := context.WithTimeout(g.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(g.t.Context(), testenv.Patience())
 	defer cancel()
 	return g.callIn(ctx, op, args, result)
 }
@@ -198,11 +204,7 @@ func (g *guest) callIn(ctx context.Context, op string, args, result any) error {
 // end waits for PID 1's end and wants it by the signal with which the kernel answers reboot(2) in a pid name space.
 func (g *guest) end(want syscall.Signal) {
 	g.t.Helper()
-	select {
-	case <-g.ended:
-	case <-time.After(30 * time.Second):
-		g.t.Fatal("PID 1 lives 30 s after the end")
-	}
+	testenv.Receive(g.t, "the end of PID 1", g.ended)
 	if !g.status.Signaled() || g.status.Signal() != want {
 		g.t.Errorf("PID 1 ended with %#x (%v), want signal %v", uint32(g.status), g.status.Signal(), want)
 	}

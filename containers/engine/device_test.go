@@ -21,12 +21,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/workload"
+	"resinos/mounts/testenv"
 	"resinos/services/logpipe"
 )
 
 const (
 	runtimeArch = runtime.GOARCH
-	patience    = 30 * time.Second
 )
 
 // device is a folder that stands for the device's file systems, and the engine's processes on it.
@@ -167,7 +167,7 @@ func (d *device) output(id, stream string) *output {
 // await returns the first line that contains text.
 func (o *output) await(text string) string {
 	o.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(testenv.Patience())
 	for {
 		select {
 		case line := <-o.next:
@@ -175,7 +175,7 @@ func (o *output) await(text string) string {
 				return line
 			}
 		case <-deadline:
-			o.t.Fatalf("no output with %q within %v", text, patience)
+			o.t.Fatalf("no output with %q within %v", text, testenv.Patience())
 		}
 	}
 }
@@ -189,21 +189,17 @@ func (o *output) drain() {
 // eventually waits until f holds.
 func (d *device) eventually(what string, f func() bool) {
 	d.t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			d.t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	testenv.WaitFor(d.t, what, f)
 }
 
 // pid is that of the container's program, or 0.
 func (d *device) pid(id string) int {
-	client, err := containerd.New(d.path("run", "c.sock"), containerd.WithTimeout(time.Second))
+	client, err := containerd.New(d.path("run", "c.sock"), containerd.WithTimeout(testenv.Patience()))
 	if err != nil {
 		return 0
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), workload.Namespace), 5*time.Second)
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), workload.Namespace), testenv.Patience())
 	defer cancel()
 	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if err != nil {
@@ -224,7 +220,7 @@ func alive(pid int) bool {
 func (d *device) powerCut() {
 	d.t.Helper()
 	self := os.Getpid()
-	for range 100 {
+	testenv.WaitFor(d.t, "an end of all processes", func() bool {
 		left := 0
 		for _, pid := range pids() {
 			if pid != self && alive(pid) {
@@ -232,11 +228,8 @@ func (d *device) powerCut() {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 			}
 		}
-		if left == 0 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return left == 0
+	})
 	d.unmount()
 	for _, sub := range []string{"run", "records", "runc", "container", "shutdown"} {
 		if err := os.RemoveAll(d.path(sub)); err != nil {

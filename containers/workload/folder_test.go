@@ -129,7 +129,7 @@ func awaitASocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "s")
 	got := make(chan error, 1)
 	go func() { got <- awaitSocket(t.Context(), path, slog.New(slog.DiscardHandler)) }()
-	time.Sleep(20 * time.Millisecond) // so that it waits; if it does not yet, the test is weaker but not wrong
+	time.Sleep(20 * time.Millisecond) // sleep: so that it waits; if it does not yet, the test is weaker but not wrong
 	l, err := net.Listen("unix", path)
 	for errors.Is(err, os.ErrNotExist) {
 		l, err = net.Listen("unix", path)
@@ -170,15 +170,10 @@ func mirrorAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 100)
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		testenv.WaitFor(t, text+" in the bound file", func() bool {
 			n, _ := bound.ReadAt(buf, 0) // io.EOF at every read, the text is shorter
-			if string(buf[:n]) == text {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("the bound file holds %q, want %q", buf[:n], text)
-			}
-		}
+			return string(buf[:n]) == text
+		})
 	}
 	cancel()
 	if err := <-done; err != nil {

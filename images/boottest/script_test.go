@@ -388,7 +388,7 @@ func cmdLease(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	s := sceneOf(ts)
-	for end := time.Now().Add(timeout); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(timeout); ; time.Sleep(200 * time.Millisecond) { // sleep: each look reads a file
 		line, err := s.device.lab.Lease(s.device.number)
 		ts.Check(err)
 		if line != "" {

@@ -144,7 +144,7 @@ func idle(t *testing.T, s *powercut.Session) {
 	}
 	last := position(t, s)
 	before := written(t, s)
-	time.Sleep(window)
+	time.Sleep(window) // sleep: the rest that is looked at
 	if after, now := written(t, s), position(t, s); after != before || now != last {
 		t.Errorf("in %v at rest %d bytes were written, %d entries in the log", window, 512*(after-before), now-last)
 	} else {

@@ -110,7 +110,7 @@ func (p *PID1) replace(life Life) {
 	// Out of memory passes; a broken program does not.
 	for try := range 10 {
 		if try > 0 {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // sleep: who has the memory does not tell when it is free
 		}
 		if err = p.become(life, from); err == nil || errors.Is(err, errNoFork) {
 			break
@@ -160,7 +160,7 @@ func (p *PID1) become(life Life, from time.Duration) error {
 		if try == 1000 {
 			return errNoFork
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // sleep: a lock that must not be waited for
 	}
 	defer syscall.ForkLock.Unlock()
 	s, err := p.picture(life, from)

@@ -246,6 +246,6 @@ func (s Store) locked(do func() error) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
 			return fmt.Errorf("lock %s: %w", s.Path, err)
 		}
-		<-time.After(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond) // sleep: a file lock cannot be waited for with a limit
 	}
 }

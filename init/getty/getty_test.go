@@ -59,7 +59,7 @@ func terminal(t *testing.T) (far *os.File, device string) {
 
 func expect(t *testing.T, lines <-chan string, part string) string {
 	t.Helper()
-	for deadline := time.After(20 * time.Second); ; {
+	for deadline := time.After(testenv.Patience()); ; {
 		select {
 		case line := <-lines:
 			if strings.Contains(line, part) {
@@ -97,24 +97,17 @@ func TestShellOnEachConsole(t *testing.T) {
 		if fields[0] != fields[1] || fields[2] == "0" || fields[3] != "/root" {
 			t.Errorf("pid, session, terminal, home = %q", fields)
 		}
-		time.Sleep(shortLife)
+		time.Sleep(shortLife) // sleep: a life that counts as a good one
 		far.WriteString("stty raw -echo; exit 3\n")
 		began := time.Now()
 		expect(t, lines, "osctl status") // the next shell, and a sane terminal again
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("next shell after %v", took)
-		}
+		testenv.AtMost(t, "the next shell", time.Since(began), time.Second)
 		far.WriteString("echo six$((5+1))\n")
 		expect(t, lines, "six6")
 	}
 	cancel()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("Run did not return")
+	if err := testenv.Receive(t, "the end of Run", done); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -131,16 +124,28 @@ func TestFaults(t *testing.T) {
 	}
 	// A console that is missing or no terminal is said once and tried again, without a spin.
 	for _, device := range []string{filepath.Join(root, "missing"), os.DevNull} {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		var log strings.Builder
-		if err := Run(ctx, Config{Devices: []string{device}, Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		ctx, cancel := context.WithCancel(t.Context())
+		said, done := make(lines, 100), make(chan error, 1)
+		go func() {
+			done <- Run(ctx, Config{Devices: []string{device}, Log: slog.New(slog.NewTextHandler(said, nil))})
+		}()
+		if line := testenv.Receive(t, "a word about "+device, said); !strings.Contains(line, "console has no shell") {
+			t.Errorf("%s: %s", device, line)
+		}
+		testenv.NeverReceive(t, 200*time.Millisecond, "another word about "+device, said)
+		cancel()
+		if err := testenv.Receive(t, "the end of Run", done); err != nil {
 			t.Error(err)
 		}
-		cancel()
-		if n := strings.Count(log.String(), "console has no shell"); n != 1 {
-			t.Errorf("%s: said %d times: %s", device, n, log.String())
-		}
 	}
+}
+
+// lines takes what is logged, a line a write.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
 }
 
 func TestSane(t *testing.T) {

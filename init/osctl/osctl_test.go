@@ -178,14 +178,13 @@ func fake(t *testing.T) string {
 		control.Serve(ctx, path, handlers, slog.New(slog.DiscardHandler))
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	for range 500 {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("control socket did not appear")
-	return ""
+	awaitFile(t, path)
+	return path
+}
+
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	testenv.WaitFor(t, path+" is there", func() bool { _, err := os.Stat(path); return err == nil })
 }
 
 // terminal is how a test's terminal is.
@@ -270,20 +269,13 @@ func TestReexecWaitsForTheNextLife(t *testing.T) {
 			time.AfterFunc(20*time.Millisecond, end)
 			return nil, nil
 		}}, slog.New(slog.DiscardHandler))
-		for { // it may return just before its socket is removed
-			if _, err := os.Stat(path); err != nil {
-				break
-			}
-			time.Sleep(5 * time.Millisecond)
+		// It may return just before its socket is removed.
+		if err := testenv.Await("the socket is removed", func() bool { _, err := os.Stat(path); return err != nil }); err != nil {
+			t.Error(err)
 		}
 		control.Serve(next, path, map[string]control.Handler{"status": status}, slog.New(slog.DiscardHandler))
 	})
-	for {
-		if _, err := os.Stat(path); err == nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitFile(t, path)
 	got := call(t, path, terminal{}, "re-exec")
 	if !strings.Contains(got, "PID 1 lives anew") || first.Err() == nil {
 		t.Error(got)
@@ -306,12 +298,7 @@ func TestInterruptedWait(t *testing.T) {
 			return nil, ctx.Err()
 		}}, slog.New(slog.DiscardHandler))
 	})
-	for {
-		if _, err := os.Stat(path); err == nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitFile(t, path)
 	impatient, leave := context.WithCancel(t.Context())
 	server.Go(func() { <-asked; leave() })
 	var out, talk bytes.Buffer
@@ -491,9 +478,7 @@ func TestLogs(t *testing.T) {
 		}
 		return out.String() + talk.String()
 	}
-	for strings.Count(osctl(), "\n") < 4 {
-		time.Sleep(10 * time.Millisecond)
-	}
+	testenv.WaitFor(t, "four lines of the log", func() bool { return strings.Count(osctl(), "\n") >= 4 })
 	for _, test := range []struct{ args, has, lacks string }{
 		{"-u hello", "hello.web: from hello.web\n", "netd"},
 		{"-u hello.web -n 1", "hello.web: second", "from"},

@@ -17,13 +17,9 @@ func TestParseModules(t *testing.T) {
 }
 
 func TestAwaitEndsAndNamesWhatThereIs(t *testing.T) {
-	start := time.Now()
 	_, err := await("00000000-no-such-partition", 150*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "00000000-no-such-partition") || !strings.Contains(err.Error(), "there are: ") {
 		t.Errorf("await = %v", err)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("await took %v", took)
 	}
 	if text := names([]disk.Partition{{Device: "vda1", UUID: "x"}}); text != "vda1=x" {
 		t.Errorf("names = %q", text)

@@ -155,13 +155,12 @@ func mayGrow(t *testing.T) bool {
 func (b *bench) makeNode(name string) {
 	b.t.Helper()
 	path := "/sys/class/block/" + name + "/dev"
-	text, err := os.ReadFile(path)
-	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); text, err = os.ReadFile(path) {
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	var text []byte
+	testenv.WaitFor(b.t, path, func() (there bool) {
+		var err error
+		text, err = os.ReadFile(path)
+		return err == nil
+	})
 	var major, minor uint32
 	if _, err := fmt.Sscanf(string(text), "%d:%d", &major, &minor); err != nil {
 		b.t.Fatal(err)

@@ -56,7 +56,7 @@ func TestLateConflict(t *testing.T) {
 		}
 	})
 	d.start()
-	first := d.lease(30 * time.Second)
+	first := d.lease()
 	if first.Address.String() != "10.9.0.120/24" {
 		t.Fatalf("lease = %s", first.Address)
 	}
@@ -69,7 +69,7 @@ func TestLateConflict(t *testing.T) {
 	if err := far.Announce(); err != nil {
 		t.Fatal(err)
 	}
-	if second := d.lease(30 * time.Second); second.Address.String() != "10.9.0.121/24" {
+	if second := d.lease(); second.Address.String() != "10.9.0.121/24" {
 		t.Errorf("after the conflict the lease is %s", second.Address)
 	}
 	d.eventually("the new address alone", has(t, "10.9.0.121/24"))
@@ -105,7 +105,7 @@ func TestProbesOnTheWire(t *testing.T) {
 		}
 	})
 	d.start()
-	d.lease(30 * time.Second)
+	d.lease()
 	for n := range 5 {
 		select {
 		case who := <-heard:

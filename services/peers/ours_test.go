@@ -56,7 +56,7 @@ func (g *guest) pids() (map[string]int, error) {
 	begin := time.Now()
 	err := g.call("status", &list)
 	for err != nil && time.Since(begin) < 10*time.Second {
-		time.Sleep(100 * time.Microsecond)
+		time.Sleep(100 * time.Microsecond) // sleep: of a bench
 		err = g.call("status", &list)
 	}
 	found := map[string]int{}
@@ -143,7 +143,7 @@ func TestReexec(t *testing.T) {
 			t.Fatalf("%v; it said:\n%s", err, g.said())
 		}
 		took = append(took, ms(d))
-		time.Sleep(10 * pause)
+		time.Sleep(10 * pause) // sleep: of a bench
 	}
 	s := summarize(took)
 	fmt.Printf("\nre-exec with 50 children, call to the next answer, ms: median %.3g, least %.3g, most %.3g, of %d; all pids kept\n", s.Median, s.Least, s.Most, len(took))
@@ -168,7 +168,7 @@ func (g *guest) reexec() (time.Duration, error) {
 		}
 	}
 	for g.image() == image {
-		time.Sleep(50 * time.Microsecond)
+		time.Sleep(50 * time.Microsecond) // sleep: of a bench
 		if time.Since(begin) > patience {
 			return 0, errors.New("re-exec: the old program still runs")
 		}

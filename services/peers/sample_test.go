@@ -79,9 +79,9 @@ func measure(t *testing.T, m manager, p plan) sample {
 	g := startGuest(t, p)
 	first, last := g.all(t, n)
 	s := sample{Start: ms(last.Sub(g.begin))}
-	time.Sleep(settle)
+	time.Sleep(settle) // sleep: of a bench
 	before := g.mustCost(t, m.helper)
-	time.Sleep(rest)
+	time.Sleep(rest) // sleep: of a bench
 	after := g.mustCost(t, m.helper)
 	s.Private, s.Anonymous = float64(after.alone.private), float64(after.alone.anonymous)
 	s.AllMemory, s.Processes = float64(after.all.private), float64(after.all.processes)
@@ -90,7 +90,7 @@ func measure(t *testing.T, m manager, p plan) sample {
 		victim := first[serviceName(i*n/killsPerRound())]
 		killed := victim.kill(t)
 		s.Restarts = append(s.Restarts, ms(g.next(t, victim.name).at.Sub(killed)))
-		time.Sleep(pause)
+		time.Sleep(pause) // sleep: of a bench
 	}
 	return s
 }
