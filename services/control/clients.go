@@ -4,7 +4,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"time"
 )
 
 // Clients bounds the clients of a socket. A client that has asked for something is served to its end. One that is silent gives
@@ -103,7 +102,6 @@ func tooMany(conn *net.UnixConn) {
 
 // refuse tells a client why it is not served, and closes its connection.
 func refuse(conn *net.UnixConn, err error) {
-	conn.SetWriteDeadline(time.Now().Add(time.Second)) // a fresh socket takes it at once
-	conn.Write(encode(nil, err))
+	conn.Write(encode(nil, err)) // a fresh socket takes it at once
 	conn.Close()
 }

@@ -84,7 +84,7 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 			closeAll(l.sockets)
 		}
 		if s.world != nil {
-			s.alarm.stop()
+			s.alarm.Stop()
 		}
 	})
 	return s, err
