@@ -91,6 +91,10 @@ bench: build ## measure boot, memory, sizes, a warm rebuild and the services; do
 	@printf '\nwarm rebuild, nothing changed\n' && bash -c 'time $(MAKE) -s image VARIANT=development'
 	@$(MAKE) -s bench-services
 
+.PHONY: bench-units
+bench-units: ## hold the units that know figures of time and memory to them
+	RESINOS_BENCH=1 $(GO) test -p 1 -count=1 $$(grep -rlE 'testenv\.(AtMost|Figures)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
+
 .PHONY: bench-services
 bench-services: deps ## measure our PID 1 beside finit, s6, runit and (RESINOS_PEBBLE=path) pebble
 	@.ci/apt bench-apt.txt

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"resinos/init/boot"
+	"resinos/mounts/testenv"
 	"resinos/services/supervise"
 )
 
@@ -95,7 +96,7 @@ func TestReexec(t *testing.T) {
 	// Most of it is the kernel's and the runtime's work for any program as large, so that is the measure of how long it may take.
 	floor := bestStart(t, built(t, ""))
 	t.Logf("re-exec with 50 children, ms: best %.1f, worst %.1f, of processor time %.1f; the binary alone starts and ends in %.1f", took[0], took[4], cpu[0], floor)
-	if bench := os.Getenv("RESINOS_BENCH") != ""; bench && min(took[0], cpu[0]) > max(15, 4*floor) {
+	if testenv.Figures() && min(took[0], cpu[0]) > max(15, 4*floor) {
 		t.Errorf("re-exec took %.1f ms at best, want 15, or on a slow host at most four times %.1f", took[0], floor)
 	}
 	delete(before, "short")
@@ -111,7 +112,7 @@ func TestReexec(t *testing.T) {
 	}
 	g.kill("s07")
 	g.until("s07 is started again", func() bool { pid := g.pids()["s07"]; return pid != 0 && pid != before["s07"] })
-	if memory, err := anonymous(g.cmd.Process.Pid); err != nil || os.Getenv("RESINOS_BENCH") != "" && memory > 4<<10 {
+	if memory, err := anonymous(g.cmd.Process.Pid); err != nil || testenv.Figures() && memory > 4<<10 {
 		t.Errorf("PID 1 has %d KiB of its own, %v", memory, err)
 	} else {
 		t.Logf("PID 1 has %d KiB of its own", memory)

@@ -3,7 +3,6 @@ package netd
 import (
 	"bytes"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -147,7 +146,7 @@ func TestFloods(t *testing.T) {
 				t.Errorf("%d packets in %s cost %d reads, want at most %d", packets, took, reads, most)
 			}
 			testenv.AtMost(t, "processor time of a flood, of a tenth of its own", after.cpu-before.cpu, took/10)
-			if more := after.private - before.private; os.Getenv("RESINOS_BENCH") != "" && more > 8<<10 {
+			if more := after.private - before.private; testenv.Figures() && more > 8<<10 {
 				t.Errorf("the flood cost %d kB of memory", more)
 			}
 			if len(d.log.String()) > 64<<10 {

@@ -782,7 +782,7 @@ func idleCost(t *testing.T, limit int) {
 		time.Sleep(2 * time.Second) // sleep: the rest that is looked at
 		return wakeups(t, cmd.Process.Pid) == before
 	})
-	if os.Getenv("RESINOS_BENCH") == "" {
+	if !testenv.Figures() {
 		return
 	}
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", cmd.Process.Pid))
