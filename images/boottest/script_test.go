@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"resinos/images/qemu"
+	"resinos/mounts/testenv"
 )
 
 // A scene is what the commands of one story act on.
@@ -56,6 +57,14 @@ func (s *scene) shellVars() string {
 
 // commandTimeout bounds one command in a guest.
 const commandTimeout = time.Minute
+
+// patient is a bound for what has to happen: where it does, nobody waits longer than it takes, and CI's machines are shared.
+func patient(bound time.Duration) time.Duration {
+	if testenv.CI() {
+		return 3 * bound
+	}
+	return bound
+}
 
 // commands are what stories can say beside the standard commands of testscript.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -103,7 +112,7 @@ func cmdScript(ts *testscript.TestScript, neg bool, args []string) {
 
 func runInGuest(ts *testscript.TestScript, neg bool, command string) {
 	s := sceneOf(ts)
-	ctx, cancel := context.WithTimeout(s.ctx, BootTimeout+commandTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, patient(BootTimeout+commandTimeout))
 	defer cancel()
 	code, err := s.device.Run(ctx, s.shellVars()+command, ts.Stdout(), ts.Stderr())
 	if err != nil {
@@ -125,7 +134,7 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 		match, err = regexp.Compile("(?m)" + args[2])
 		ts.Check(err)
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, patient(timeout))
 	defer cancel()
 	var last string
 	for {
@@ -161,7 +170,7 @@ func cmdConsole(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		timeout = 0
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, patient(timeout))
 	defer cancel()
 	line, err := s.device.Guest().Console().Wait(ctx, 0, match)
 	if neg && err == nil {
@@ -253,7 +262,7 @@ func cmdPowerOff(ts *testscript.TestScript, neg bool, args []string) {
 func cmdGoesOff(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
 	usage(ts, len(args) <= 1 && !neg && !s.shared, "goesoff ['COMMAND LINE'], in a story with a device of its own")
-	ctx, cancel := context.WithTimeout(s.ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, patient(commandTimeout))
 	defer cancel()
 	if len(args) == 1 {
 		_, _ = s.device.Run(ctx, args[0], ts.Stdout(), ts.Stderr()) // the device may hang up without telling a status
@@ -292,7 +301,7 @@ func cmdQMP(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 2 {
 		arguments = json.RawMessage(args[1])
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, patient(commandTimeout))
 	defer cancel()
 	var answer json.RawMessage
 	err := s.device.Guest().QMP().Do(ctx, args[0], arguments, &answer)
@@ -388,7 +397,7 @@ func cmdLease(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	s := sceneOf(ts)
-	for end := time.Now().Add(timeout); ; time.Sleep(200 * time.Millisecond) { // sleep: each look reads a file
+	for end := time.Now().Add(patient(timeout)); ; time.Sleep(200 * time.Millisecond) { // sleep: each look reads a file
 		line, err := s.device.lab.Lease(s.device.number)
 		ts.Check(err)
 		if line != "" {
