@@ -46,8 +46,8 @@ test: build-all ## every test: units, namespaces, QEMU boots, recorded power cut
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/cuttest
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/boottest
 
-# What is no unit: whole devices and their builds, benches, and tests of programs that themselves give up after a time.
-UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers)
+# No units: whole devices and PID 1s, their builds, and benches.
+UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)
 
 .PHONY: test-throttled
 test-throttled: deps ## UNITS five times over at 5 % of a processor each, so that what guesses about time fails
