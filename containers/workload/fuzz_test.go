@@ -98,8 +98,12 @@ func FuzzLoadRecords(f *testing.F) {
 		if !known {
 			return
 		}
-		next(app.Restart{Policy: app.OnFailure, Limit: 3}, r)
-		next(app.Restart{Policy: app.Always}, r.ended(r.Started, r.Status))
+		if _, again := next(app.Restart{Policy: app.OnFailure, Limit: 3}, r); again && r.Status == 0 {
+			t.Errorf("record %q: what has ended well is started again", text)
+		}
+		if _, again := next(app.Restart{Policy: app.Always}, r.ended(r.Started, r.Status)); !again {
+			t.Errorf("record %q: what is always started again is not", text)
+		}
 		if err := saveRecord(dir, "a.web", r); err != nil {
 			t.Fatal(err)
 		}
