@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -51,8 +50,8 @@ func findUser(root, name string) (specs.User, error) {
 		return specs.User{}, err
 	}
 	for _, id := range append([]int{u.Uid, u.Gid}, u.Sgids...) {
-		if id < 0 || id > math.MaxInt32 { // the kernel takes -1 for "as it is", which is root
-			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id, math.MaxInt32)
+		if id < 0 || id > maxID { // the kernel takes -1 for "as it is", which is root
+			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id, maxID)
 		}
 	}
 	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
@@ -61,6 +60,9 @@ func findUser(root, name string) (specs.User, error) {
 	}
 	return out, nil
 }
+
+// maxID is the largest number of a user or a group that we take.
+const maxID = 1<<31 - 1
 
 // maxAccounts bounds a file of accounts.
 const maxAccounts = 4 << 20
