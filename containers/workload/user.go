@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"resinos/mounts/plainfile"
 )
 
 // withUser sets user, group and further groups as the container's own /etc/passwd and /etc/group
@@ -69,12 +70,7 @@ const maxAccounts = 4 << 20
 
 // readInside returns a file below root, empty if there is none.
 func readInside(root, name string) (io.Reader, error) {
-	dir, err := os.OpenRoot(root)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close() // only read
-	f, err := dir.Open(name)
+	f, err := plainfile.OpenIn(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return new(bytes.Reader), nil
 	}
@@ -82,6 +78,6 @@ func readInside(root, name string) (io.Reader, error) {
 		return nil, err
 	}
 	defer f.Close() // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxAccounts))
+	data, err := plainfile.ReadAll(f, maxAccounts)
 	return bytes.NewReader(data), err
 }
