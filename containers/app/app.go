@@ -73,8 +73,8 @@ func (r Restart) String() string {
 
 const (
 	defaultStopGrace = 10 * time.Second
-	// maxSize bounds compose.yaml: what is longer was not written by a person.
-	maxSize = 256 << 10
+	// MaxSize is how many bytes a compose file may have: what is longer was not written by a person.
+	MaxSize = 256 << 10
 	// maxID is containerd's bound on the name of a container.
 	maxID = 76
 )

@@ -53,7 +53,13 @@ func find(name string) *key {
 	return &keys[i]
 }
 
-// refusal says why a key must not simply be left out: the container would be another one.
+// leftOut are the keys of compose that a container may lack: without them it is no looser, takes no more
+// and keeps the same data. An app with any other key that we do not carry out is refused, so that no
+// container runs with less protection or fewer limits than its owner asked for.
+const leftOut = " annotations attach build container_name depends_on develop domainname expose healthcheck hostname label_file labels" +
+	" links logging platform ports pull_policy scale stdin_open tty "
+
+// refusal says why an app with this key does not run, or is empty.
 func refusal(key string) string {
 	switch key {
 	case "extends":
@@ -61,18 +67,17 @@ func refusal(key string) string {
 	case "env_file":
 		return "files of environment are not read, write the variables here"
 	}
-	return ""
+	if strings.Contains(leftOut, " "+key+" ") {
+		return ""
+	}
+	return "not supported, and left out it would make another container, so the app does not run: remove the key"
 }
 
 // key carries out one key of a service.
 func (p *parser) key(c *Container, name, node *yaml.Node, path string) {
 	k := find(name.Value)
 	if k == nil {
-		if why := refusal(name.Value); why != "" {
-			p.fault(name, path, why)
-		} else {
-			p.warn(name, path, "not supported, left out")
-		}
+		p.leaveOut(name, node, path)
 		return
 	}
 	var value any
@@ -110,6 +115,31 @@ func (p *parser) interpolate(name *yaml.Node, value any, path string) (any, erro
 		},
 	})
 	return out[name.Value], err
+}
+
+// leaveOut warns of a key that we do not carry out, or refuses the app. A value that asks for nothing
+// (false, an empty list) is as good as absent.
+func (p *parser) leaveOut(name, node *yaml.Node, path string) {
+	var value any
+	if err := node.Decode(&value); err != nil {
+		p.fault(node, path, err.Error())
+		return
+	}
+	switch v := value.(type) {
+	case bool:
+		if !v {
+			return
+		}
+	case []any:
+		if len(v) == 0 {
+			return
+		}
+	}
+	if why := refusal(name.Value); why != "" {
+		p.fault(name, path, why)
+		return
+	}
+	p.warn(name, path, "not supported, left out")
 }
 
 func (s shape) check(value any) error {

@@ -13,8 +13,8 @@ import (
 )
 
 // Parse decodes the compose file of the app called name; file is only for messages. The error is
-// Faults with everything that is wrong. Warnings name what compose knows and we leave out; the app
-// runs all the same.
+// Faults with everything that is wrong, and with what would make a container looser than asked.
+// Warnings name what compose knows and we leave out; the app runs all the same.
 func Parse(name, file string, data []byte) (App, Faults, error) {
 	p := &parser{file: file}
 	if !ValidName(name) {
@@ -62,8 +62,8 @@ func (p *parser) at(n *yaml.Node, path, text string) Fault {
 
 // document returns the mapping that is the whole file, or nil after a fault.
 func (p *parser) document(data []byte) *yaml.Node {
-	if len(data) > maxSize {
-		p.fault(nil, "", fmt.Sprintf("larger than %d KiB", maxSize>>10))
+	if len(data) > MaxSize {
+		p.fault(nil, "", fmt.Sprintf("larger than %d KiB", MaxSize>>10))
 		return nil
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -112,8 +112,10 @@ func (p *parser) project(name string, root *yaml.Node) []Container {
 			p.fault(key, path, "files are not included, write the services here")
 		case key.Value == "name" || key.Value == "version" || strings.HasPrefix(key.Value, "x-"):
 			// the folder names the app; the version is obsolete; extensions are for others
+		case slices.Contains([]string{"networks", "volumes", "secrets", "configs", "models"}, key.Value):
+			p.warn(key, path, "not supported, left out") // a service that uses one is refused
 		default:
-			p.warn(key, path, "not supported, left out")
+			p.fault(key, path, "no key of compose")
 		}
 	})
 	if !found {
@@ -165,8 +167,7 @@ func (p *parser) service(app string, key, node *yaml.Node, path string) (c Conta
 		p.fault(key, path, "image is lacking")
 	}
 	if c.Network == "" && !p.faultBelow(path+".network_mode") {
-		p.warn(key, path, "network_mode is lacking: only host and none exist yet, the container gets none")
-		c.Network = NetworkNone
+		p.fault(key, path, "network_mode is lacking: compose's own network does not exist yet; write network_mode: host or none")
 	}
 	return c, enabled
 }

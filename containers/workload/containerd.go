@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -16,6 +15,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+
+	"resinos/mounts/plainfile"
 )
 
 // Containerd is the Engine of the device: a client of containerd's socket.
@@ -146,7 +147,7 @@ func taskOf(status tasktypes.Status) Task {
 // Import puts the images of a preloaded file into containerd and unpacks the one that is wanted.
 func (c *Containerd) Import(ctx context.Context, p Preload) error {
 	client, ctx := c.link(ctx)
-	f, err := os.Open(p.Path)
+	f, err := plainfile.Open(p.Path)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"resinos/mounts/testenv"
 )
 
@@ -83,17 +85,146 @@ func FuzzReadIndex(f *testing.F) {
 	})
 }
 
+// read reads the apps in dir and returns what the log says.
+func read(t *testing.T, dir string, before folders) (folders, string) {
+	t.Helper()
+	var log bytes.Buffer
+	got, err := readApps(dir, before, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got, log.String()
+}
+
+// appsWith makes a directory of apps. A name that ends with / is an empty directory.
+func appsWith(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if strings.HasSuffix(name, "/") {
+			err = errors.Join(err, os.MkdirAll(path, 0o755))
+		} else {
+			err = errors.Join(err, os.WriteFile(path, []byte(text), 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func ids(f folders) (out []string) {
+	for _, w := range f.wanted {
+		out = append(out, w.ID())
+	}
+	return out
+}
+
 func TestReadAppsWithoutFolder(t *testing.T) {
-	got, err := readApps(filepath.Join(t.TempDir(), "none"), slog.New(slog.DiscardHandler))
-	if err != nil || len(got.wanted) > 0 {
-		t.Errorf("readApps = %v, %v", got, err)
+	got, log := read(t, filepath.Join(t.TempDir(), "none"), folders{})
+	if len(got.wanted) > 0 || log != "" {
+		t.Errorf("readApps = %v, and said %q", got, log)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readApps(file, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := readApps(file, folders{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a file in place of the folder: no error, so every container would be deleted")
+	}
+}
+
+// TestReadAppsWaitsForNobody: what is not a regular file is named, is not read, and the other apps run.
+func TestReadAppsWaitsForNobody(t *testing.T) {
+	good := compose("there", "always")
+	dir := appsWith(t, map[string]string{
+		"good/compose.yaml": good, "good/images/": "", "fifo/": "", "zero/": "", "endless/": "", "dir/compose.yaml/": "",
+		"large/compose.yaml": strings.Repeat("# long\n", 1<<16),
+		"links/compose.yaml": good, "linked-dir/compose.yaml": good, "notes.txt": "",
+	})
+	at := func(name string) string { return filepath.Join(dir, name) }
+	outside := appsWith(t, map[string]string{"compose.yaml": good, "x.tar": string(tarWith(t, map[string]string{"index.json": goodIndex}))})
+	if err := errors.Join(
+		unix.Mkfifo(at("fifo/compose.yaml"), 0o600),
+		os.Symlink("/dev/zero", at("zero/compose.yaml")),
+		os.Symlink("compose.yaml", at("endless/compose.yaml")),
+		os.Symlink(outside, at("symlink")),
+		os.Symlink(outside, at("linked-dir/images")),
+		unix.Mkfifo(at("good/images/fifo.tar"), 0o600),
+		os.Symlink("/dev/zero", at("good/images/zero.tar")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	got, log := read(t, dir, folders{})
+	if want := "good.web linked-dir.web links.web"; strings.Join(ids(got), " ") != want || got.wanted[1].Preload != nil {
+		t.Errorf("wanted %v, want %s without preloaded images", got.wanted, want)
+	}
+	if want := "dir endless fifo large zero"; strings.Join(got.alone, " ") != want {
+		t.Errorf("alone %v, want %s", got.alone, want)
+	}
+	for _, want := range []string{
+		at("fifo/compose.yaml") + ": it is a FIFO", at("zero/compose.yaml") + ": it is a link", at("endless/compose.yaml") + ": it is a link",
+		at("dir/compose.yaml") + ": it is a directory", at("large/compose.yaml") + ": larger than", "only a directory is one\" path=" + at("symlink"),
+		at("notes.txt"), at("good/images/fifo.tar") + ": it is a FIFO", at("good/images/zero.tar") + ": it is a link",
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log does not say %q:\n%s", want, log)
+		}
+	}
+}
+
+func TestReadAppsNames(t *testing.T) {
+	files := map[string]string{"none/README": "", "over/compose.yaml": compose("there", "always"), "over/compose.override.yaml": "services: {}"}
+	for i := range composeFiles {
+		for _, name := range composeFiles[i:] {
+			files[fmt.Sprintf("a%d/%s", i, name)] = strings.Replace(compose("there", "\"no\""), "web", "s"+strings.ReplaceAll(name, ".", ""), 1)
+		}
+	}
+	dir := appsWith(t, files)
+	got, log := read(t, dir, folders{})
+	if want := "a0.scomposeyaml a1.scomposeyml a2.sdocker-composeyaml a3.sdocker-composeyml"; strings.Join(ids(got), " ") != want {
+		t.Errorf("wanted %v, want %s", ids(got), want)
+	}
+	if n := strings.Count(log, "several compose files"); n != 3 {
+		t.Errorf("%d apps with several files are named, want 3:\n%s", n, log)
+	}
+	if !strings.Contains(log, "compose.override.yaml: files are not merged") || strings.Join(got.alone, " ") != "over" || !strings.Contains(log, "app=none") {
+		t.Errorf("alone %v, and the log says\n%s", got.alone, log)
+	}
+}
+
+// TestReadAppsWhileWritten: of a file that is open for writing nothing is taken, be it good so far.
+func TestReadAppsWhileWritten(t *testing.T) {
+	for _, name := range []string{"compose.yaml", "images/x.tar"} {
+		t.Run(name, func(t *testing.T) {
+			dir := appsWith(t, map[string]string{
+				"a/compose.yaml": compose("there", "always"), "b/compose.yaml": compose("there", "always"),
+				"a/images/x.tar": string(tarWith(t, map[string]string{"index.json": goodIndex})),
+			})
+			before, _ := read(t, dir, folders{})
+			writer, err := os.OpenFile(filepath.Join(dir, "a", name), os.O_WRONLY|os.O_TRUNC, 0)
+			if err == nil {
+				_, err = writer.WriteString("services: {other: {image: there, network_mode: host}}")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, log := read(t, dir, before); strings.Join(ids(got), " ") != "a.web b.web" || !strings.Contains(log, "being written") {
+				t.Errorf("while it is written %v:\n%s", ids(got), log)
+			}
+			if got, _ := read(t, dir, folders{}); strings.Join(ids(got), " ") != "b.web" || strings.Join(got.alone, " ") != "a" {
+				t.Errorf("an app that nobody knows yet: wanted %v, alone %v", ids(got), got.alone)
+			}
+			if err := writer.Close(); err != nil {
+				t.Fatal(err)
+			}
+			want := map[bool]string{true: "a.other b.web", false: "a.web b.web"}[name == "compose.yaml"]
+			if got, log := read(t, dir, before); strings.Join(ids(got), " ") != want {
+				t.Errorf("when it is written %v, want %s:\n%s", ids(got), want, log)
+			}
+		})
 	}
 }
 

@@ -107,7 +107,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 }
 
 func (m *Manager) readApps() {
-	apps, err := readApps(m.c.Apps, m.c.Log)
+	apps, err := readApps(m.c.Apps, m.apps, m.c.Log)
 	if err != nil {
 		m.c.Log.Error("apps not read, keeping what was known", "error", err)
 		m.setTrouble(appstatus.NotRead, err)

@@ -145,7 +145,7 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 		if err := os.MkdirAll(filepath.Join(dir, "apps", name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "apps", name, composeFile), []byte(compose), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "apps", name, composeFiles[0]), []byte(compose), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

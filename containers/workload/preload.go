@@ -6,27 +6,34 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 
 	"github.com/distribution/reference"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"resinos/mounts/plainfile"
 )
 
 // containerdName is containerd's annotation with the whole name of an image.
 const containerdName = "io.containerd.image.name"
 
-// maxIndex bounds index.json.
-const maxIndex = 1 << 20
+// Bounds of what is read: index.json, and the files that may come before it.
+const (
+	maxIndex = 1 << 20
+	maxBlobs = 10_000
+)
 
 // readPreload returns the images that the OCI layout in a tar file names. Only headers and
 // index.json are read; the blobs are skipped over.
 func readPreload(file string) ([]Preload, error) {
-	f, err := os.Open(file)
+	f, err := plainfile.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // only read
+	defer f.Close() // only read; gives the lease back too
+	if err := lease(f); err != nil {
+		return nil, err
+	}
 	index, err := readIndex(f)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
@@ -46,7 +53,7 @@ func readPreload(file string) ([]Preload, error) {
 func readIndex(r io.Reader) (v1.Index, error) {
 	var index v1.Index
 	tr := tar.NewReader(r)
-	for {
+	for range maxBlobs {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			return index, errors.New("no index.json: not an OCI layout")
@@ -58,6 +65,7 @@ func readIndex(r io.Reader) (v1.Index, error) {
 			return index, json.NewDecoder(io.LimitReader(tr, maxIndex)).Decode(&index)
 		}
 	}
+	return index, fmt.Errorf("no index.json among the first %d files", maxBlobs)
 }
 
 // imageName is the whole reference that annotations give, or empty.

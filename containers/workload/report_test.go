@@ -72,7 +72,7 @@ func TestStateOfContainer(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, dir string) map[string]appstatus.App {
+func published(t *testing.T, dir string) map[string]appstatus.App {
 	t.Helper()
 	s, err := appstatus.Read(filepath.Join(dir, "apps.json"))
 	if err != nil {
@@ -92,7 +92,7 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
 		dir, log, end := f.run(t, map[string]string{"bad": "services: [", "good": compose("there", "always"), "loop": compose("there", "always")})
 		time.Sleep(time.Second)
-		apps := read(t, dir)
+		apps := published(t, dir)
 		if a := apps["bad"]; a.State != appstatus.GivenUp || a.Cause != appstatus.NotUnderstood || !strings.Contains(a.Reason, "compose.yaml:1") {
 			t.Errorf("an app that does not parse: %+v", a)
 		}
@@ -104,7 +104,7 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 			synctest.Wait()
 			f.end("loop.web")
 			time.Sleep(9 * time.Second)
-			a := read(t, dir)["loop"]
+			a := published(t, dir)["loop"]
 			if a.Wrong() != (i+1 >= loopAfter) {
 				t.Errorf("after %d ends: %+v", i+1, a)
 			}
@@ -115,11 +115,11 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 				t.Errorf("after %d ends it is wrong since %v, and before that since %v", i+1, a.Since, since)
 			}
 		}
-		if a := read(t, dir)["loop"]; a.Restarts != 6 || a.Cause != appstatus.CrashLoop || a.Containers[0].LastExit != "exited with status 1" {
+		if a := published(t, dir)["loop"]; a.Restarts != 6 || a.Cause != appstatus.CrashLoop || a.Containers[0].LastExit != "exited with status 1" {
 			t.Errorf("crash loop: %+v", a)
 		}
 		time.Sleep(2 * time.Minute) // it stays up
-		if a := read(t, dir)["loop"]; !a.Well() || a.Since != 0 {
+		if a := published(t, dir)["loop"]; !a.Well() || a.Since != 0 {
 			t.Errorf("after the loop: %+v", a)
 		}
 		f.mu.Lock()
@@ -127,7 +127,7 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 		f.mu.Unlock()
 		f.end("good.web")
 		time.Sleep(time.Second)
-		if c := read(t, dir)["good"].Containers[0]; c.LastExit != "out of memory" {
+		if c := published(t, dir)["good"].Containers[0]; c.LastExit != "out of memory" {
 			t.Errorf("killed for want of memory: %+v", c)
 		}
 		if err := end(); err != nil {

@@ -325,6 +325,26 @@ func TestAppFolderIsPreloaded(t *testing.T) {
 	}
 }
 
+func TestComposeFile(t *testing.T) {
+	for want, files := range map[string][]string{
+		"compose.yaml":        {"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"},
+		"compose.yml":         {"compose.yml", "docker-compose.yaml", "docker-compose.yml"},
+		"docker-compose.yaml": {"docker-compose.yaml", "docker-compose.yml"},
+		"docker-compose.yml":  {"docker-compose.yml", "README"},
+		"find compose.yaml":   {"compose.json"},
+		"override.yml would":  {"compose.yaml", "docker-compose.override.yml"},
+	} {
+		dir := t.TempDir()
+		for _, f := range files {
+			write(t, filepath.Join(dir, f), nil, time.Now())
+		}
+		got, err := composeFile(dir)
+		if got != want && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("composeFile with %q = %q, %v, want %q", files, got, err, want)
+		}
+	}
+}
+
 func TestStoreKeepsNothingHalf(t *testing.T) {
 	s, err := openStore(t.TempDir())
 	if err != nil {

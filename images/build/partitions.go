@@ -138,18 +138,36 @@ func (b *builder) addApp(tree *assemble.Tree, app string) error {
 	if err != nil {
 		return err
 	}
-	compose := filepath.Join(dir, "compose.yaml")
-	if _, err := os.Stat(compose); err != nil {
-		return fmt.Errorf("preload app %s: %w; want a folder with a compose.yaml and, if the first boot has no network, images/*.tar", app, err)
+	compose, err := composeFile(dir)
+	if err != nil {
+		return fmt.Errorf("preload app %s: %w; want a directory with a compose.yaml and, if the first boot has no network, images/*.tar", app, err)
 	}
 	name := strings.ToLower(filepath.Base(dir))
-	faults := []error{tree.Add(assemble.Entry{Path: path.Join("apps", name, "compose.yaml"), Mode: 0o644, Source: compose})}
+	faults := []error{tree.Add(assemble.Entry{Path: path.Join("apps", name, compose), Mode: 0o644, Source: filepath.Join(dir, compose)})}
 	images, err := filepath.Glob(filepath.Join(dir, "images", "*.tar"))
 	faults = append(faults, err)
 	for _, file := range images {
 		faults = append(faults, tree.Add(assemble.Entry{Path: path.Join("apps", name, "images", filepath.Base(file)), Mode: 0o644, Source: file}))
 	}
 	return errors.Join(faults...)
+}
+
+// composeFile returns the name of the compose file in dir: the first one that the device would take (containers/workload).
+func composeFile(dir string) (string, error) {
+	found := ""
+	for _, name := range []string{"docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml"} { // the last one counts
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			found = name
+		}
+		override := strings.Replace(name, ".y", ".override.y", 1)
+		if _, err := os.Stat(filepath.Join(dir, override)); err == nil {
+			return "", fmt.Errorf("%s would change it, and the device does not merge files", override)
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("find compose.yaml: %w", fs.ErrNotExist)
+	}
+	return found, nil
 }
 
 // helloApplets are what a person who looks into the demonstration container may want.
