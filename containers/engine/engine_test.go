@@ -123,6 +123,14 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		}
 		manager = d.manager()
 	})
+	t.Run("reload", func(t *testing.T) {
+		read := func(n int) func() bool { return func() bool { return strings.Count(manager.log.String(), "apps read") == n } }
+		d.eventually("apps are read", read(1))
+		if err := manager.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		d.eventually("apps are read again", read(2))
+	})
 	t.Run("power cut", func(t *testing.T) {
 		d.powerCut()
 		out.drain()
@@ -180,7 +188,7 @@ func TestAppIsOneGroup(t *testing.T) {
 	d := newDevice(t)
 	d.app("pair", pair, "busybox")
 	d.containerd()
-	manager := d.manager()
+	d.manager()
 	d.eventually("both run", func() bool { return alive(d.pid("pair.one")) && alive(d.pid("pair.two")) })
 	one, two := d.pid("pair.one"), d.pid("pair.two")
 	shim := parentOf(t, one)
@@ -201,9 +209,6 @@ func TestAppIsOneGroup(t *testing.T) {
 		}
 	}
 	if err := os.RemoveAll(d.path("apps", "pair")); err != nil {
-		t.Fatal(err)
-	}
-	if err := manager.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	d.eventually("both and the shim are gone", func() bool { return !alive(one) && !alive(two) && !alive(shim) })

@@ -47,21 +47,23 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's
 	}
-	reload, stop := onHangup()
-	defer stop()
+	reload := make(chan struct{}, 1)
+	defer onHangup(reload)()
 	c.Reload = reload
-	return manage(ctx, env, c, engine, resolv)
+	return manage(ctx, env, c, engine, resolv, reload)
 }
 
-// manage runs the manager and the mirror of resolv.conf, which has to be there before a container
-// is started.
-func manage(ctx context.Context, env Env, c workload.Config, engine *workload.Containerd, resolv string) error {
+// manage runs the manager, the mirror of resolv.conf, which has to be there before a container is started,
+// and the watch on the apps, which has to be there before they are read.
+func manage(ctx context.Context, env Env, c workload.Config, engine *workload.Containerd, resolv string, reload chan<- struct{}) error {
 	defer engine.Close()
 	all, ctx := errgroup.WithContext(ctx)
-	mirrored := make(chan struct{})
+	mirrored, watched := make(chan struct{}), make(chan struct{})
 	all.Go(func() error { return workload.MirrorFile(ctx, resolv, engine.Resolv, mirrored, env.Log) })
+	all.Go(func() error { workload.WatchApps(ctx, c.Apps, watched, reload, env.Log); return nil })
 	all.Go(func() error {
 		<-mirrored
+		<-watched
 		if err := notify.Ready(); err != nil {
 			env.Log.Warn("readiness not delivered", "error", err)
 		}
@@ -70,10 +72,9 @@ func manage(ctx context.Context, env Env, c workload.Config, engine *workload.Co
 	return all.Wait()
 }
 
-// onHangup turns SIGHUP into a request to read the apps again.
-func onHangup() (<-chan struct{}, func()) {
-	signals, reload := make(chan os.Signal, 1), make(chan struct{})
-	done := make(chan struct{})
+// onHangup turns SIGHUP into a request to read the apps again, until the returned function is called.
+func onHangup(reload chan<- struct{}) (stop func()) {
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGHUP)
 	go func() {
 		for {
@@ -83,11 +84,10 @@ func onHangup() (<-chan struct{}, func()) {
 			case <-signals:
 			}
 			select {
-			case <-done:
-				return
 			case reload <- struct{}{}:
+			default: // one is waiting already, it stands for both
 			}
 		}
 	}()
-	return reload, func() { signal.Stop(signals); close(done) }
+	return func() { signal.Stop(signals); close(done) }
 }

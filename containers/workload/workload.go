@@ -34,7 +34,7 @@ type Config struct {
 	Records  string // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
-	// Reload asks to read the apps again; may be nil.
+	// Reload asks to read the apps again (WatchApps does, and a person); may be nil.
 	Reload <-chan struct{}
 	Log    *slog.Logger
 }

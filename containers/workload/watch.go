@@ -1,0 +1,271 @@
+package workload
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/plainfile"
+)
+
+const (
+	// quiet is how long nothing must change for a change to be whole: an app is several files.
+	quiet = time.Second
+	// unrest bounds the wait for that.
+	unrest = 10 * time.Second
+	// pollEvery is between two looks where the kernel does not tell.
+	pollEvery = 5 * time.Second
+)
+
+// WatchApps asks to read the apps again when something below dir has changed, until ctx is done. ready is
+// closed when no later change can be missed. asked has room for one request, which stands for all.
+//
+// The kernel tells what changes; only when it cannot (fs.inotify.max_user_instances is one count for the
+// device and its containers), the log says so, dir is looked at from time to time, and the kernel is asked again.
+func WatchApps(ctx context.Context, dir string, ready, asked chan<- struct{}, log *slog.Logger) {
+	w := appsWatch{dir: filepath.Clean(dir), asked: asked, log: log, quiet: quiet, every: pollEvery, open: unix.InotifyInit1}
+	w.run(ctx, ready)
+}
+
+// appsWatch is an inotify instance with a watch on every directory that matters.
+type appsWatch struct {
+	dir          string
+	asked        chan<- struct{}
+	log          *slog.Logger
+	quiet, every time.Duration
+	open         func(flags int) (int, error)
+
+	events  *os.File       // nil while there is none
+	watches map[int]string // directory by watch
+	polls   bool
+	last    string // what the last look saw
+	told    string // what was seen when the apps were last asked to be read
+}
+
+func (w *appsWatch) run(ctx context.Context, ready chan<- struct{}) {
+	defer w.close()
+	defer closeOnce(&ready)
+	for changed := false; ctx.Err() == nil; {
+		err := w.cover() // before the apps are read, so that no directory is read without its watch
+		if err == nil && w.polls {
+			w.log.Info("apps are watched again", "path", w.dir)
+			w.polls, changed = false, true
+		}
+		if changed {
+			w.ask()
+		}
+		if err == nil {
+			closeOnce(&ready)
+			err = w.settled(ctx)
+			changed = true
+		}
+		if err != nil && ctx.Err() == nil {
+			changed = w.poll(ctx, err, &ready)
+		}
+	}
+}
+
+func (w *appsWatch) ask() {
+	select {
+	case w.asked <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+func (w *appsWatch) close() {
+	if w.events != nil {
+		w.events.Close() // it was only read
+	}
+	w.events, w.watches = nil, nil
+}
+
+// dirs are the directories whose entries matter.
+func (w *appsWatch) dirs() []string {
+	out := []string{w.dir}
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return out // whoever reads the apps says so
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			app := filepath.Join(w.dir, e.Name())
+			out = append(out, app, filepath.Join(app, "images"))
+		}
+	}
+	return out
+}
+
+// cover sets a watch on all directories that are there now, and on the one above them, as the directory of
+// apps itself comes and goes. Watches of directories that have left are taken back.
+func (w *appsWatch) cover() error {
+	if w.events == nil {
+		fd, err := w.open(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", w.dir, os.NewSyscallError("inotify_init1", err))
+		}
+		w.events = os.NewFile(uintptr(fd), "inotify of "+w.dir)
+	}
+	watches := map[int]string{}
+	add := func(dir string) error {
+		wd, err := unix.InotifyAddWatch(int(w.events.Fd()), dir, unix.IN_CREATE|unix.IN_CLOSE_WRITE|unix.IN_DELETE|
+			unix.IN_MOVED_FROM|unix.IN_MOVED_TO|unix.IN_ONLYDIR|unix.IN_DONT_FOLLOW|unix.IN_EXCL_UNLINK)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", dir, os.NewSyscallError("inotify_add_watch", err))
+		}
+		watches[wd] = dir
+		return nil
+	}
+	err := add(filepath.Dir(w.dir))
+	if e := add(w.dir); err == nil && !gone(e) {
+		err = e
+	}
+	if err == nil { // listed only now: what comes later is an event
+		for _, dir := range w.dirs()[1:] {
+			if e := add(dir); !gone(e) {
+				err = errors.Join(err, e)
+			}
+		}
+	}
+	if err != nil {
+		w.close()
+		return err
+	}
+	for wd := range w.watches {
+		if _, still := watches[wd]; !still {
+			_, _ = unix.InotifyRmWatch(int(w.events.Fd()), uint32(wd)) // it is gone with its directory, or now
+		}
+	}
+	w.watches = watches
+	return nil
+}
+
+// gone is true where there is no directory to watch: none, or something else of that name.
+func gone(err error) bool {
+	return err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+// settled returns nil when something has changed and then nothing for a while.
+func (w *appsWatch) settled(ctx context.Context) error {
+	if _, err := w.next(ctx, time.Time{}); err != nil {
+		return err
+	}
+	for end := time.Now().Add(unrest); time.Now().Before(end); {
+		changed, err := w.next(ctx, time.Now().Add(w.quiet))
+		if err != nil {
+			return err
+		}
+		if !changed {
+			return nil
+		}
+	}
+	return nil
+}
+
+// next waits for a change that matters; false is that none came until the deadline.
+func (w *appsWatch) next(ctx context.Context, deadline time.Time) (bool, error) {
+	if err := w.events.SetReadDeadline(deadline); err != nil {
+		return false, err
+	}
+	events := w.events
+	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read below
+	defer stop()
+	buf := make([]byte, 4096)
+	for {
+		n, err := w.events.Read(buf)
+		switch {
+		case ctx.Err() != nil:
+			return false, context.Cause(ctx)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return false, nil
+		case err != nil:
+			return false, err
+		case w.matters(buf[:n]):
+			return true, nil
+		}
+	}
+}
+
+// matters looks into what inotify(7) wrote for an event that can change what the apps are.
+func (w *appsWatch) matters(events []byte) bool {
+	for len(events) >= unix.SizeofInotifyEvent {
+		wd, mask := int(int32(binary.NativeEndian.Uint32(events))), binary.NativeEndian.Uint32(events[4:])
+		size := min(unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(events[12:])), len(events))
+		name, _, _ := bytes.Cut(events[unix.SizeofInotifyEvent:size], []byte{0})
+		events = events[size:]
+		above := w.watches[wd] == filepath.Dir(w.dir)
+		switch {
+		case mask&unix.IN_Q_OVERFLOW != 0:
+			return true
+		case mask&unix.IN_IGNORED != 0: // the event before it told why
+		case above && string(name) == filepath.Base(w.dir), !above && (mask&unix.IN_ISDIR != 0 || relevant(string(name))):
+			return true
+		}
+	}
+	return false
+}
+
+// relevant is true for the names of files that are read.
+func relevant(name string) bool {
+	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".tar")
+}
+
+// poll stands for settled where the kernel does not tell. It returns true after a change that was the same
+// for two looks.
+func (w *appsWatch) poll(ctx context.Context, cause error, ready *chan<- struct{}) bool {
+	w.close()
+	if !w.polls {
+		w.log.Warn("apps are not watched, they are looked at from time to time", "path", w.dir, "wait", w.every, "error", cause)
+		w.polls = true
+		w.last = w.stamp()
+		w.told = w.last
+		w.ask() // what has changed since the last event
+	}
+	closeOnce(ready)
+	pause(ctx, w.every)
+	now := w.stamp()
+	steady := now == w.last
+	w.last = now
+	if !steady || now == w.told {
+		return false
+	}
+	w.told = now
+	return true
+}
+
+// stamp changes when an entry of the directories does.
+func (w *appsWatch) stamp() string {
+	var b strings.Builder
+	for _, dir := range w.dirs() {
+		entries, _ := os.ReadDir(dir) // what cannot be read is as good as not there, and whoever reads the apps says so
+		for _, e := range entries {
+			info, err := os.Lstat(filepath.Join(dir, e.Name()))
+			if err != nil || !info.IsDir() && !relevant(e.Name()) {
+				continue
+			}
+			fmt.Fprintln(&b, dir, e.Name(), info.Mode(), busy(filepath.Join(dir, e.Name())))
+			if !info.IsDir() {
+				fmt.Fprintln(&b, info.Size(), info.ModTime().UnixNano())
+			}
+		}
+	}
+	return b.String()
+}
+
+// busy tells of a file whether somebody writes it.
+func busy(path string) bool {
+	f, err := plainfile.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // gives the lease back
+	return lease(f) != nil
+}
