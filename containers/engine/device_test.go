@@ -208,6 +208,22 @@ func (d *device) pid(id string) int {
 	return int(reply.Process.Pid)
 }
 
+// labels are those of a container, nil while there is none.
+func (d *device) labels(id string) map[string]string {
+	client, err := containerd.New(d.path("run", "c.sock"), containerd.WithTimeout(time.Second))
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), workload.Namespace), 5*time.Second)
+	defer cancel()
+	c, err := client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return c.Labels
+}
+
 func alive(pid int) bool {
 	if pid == 0 {
 		return false

@@ -42,6 +42,7 @@ const (
 	labelImage = "resinos/image-digest"
 	labelGrace = "resinos/stop-grace"
 	labelStop  = "resinos/stop-signal"
+	labelStays = "resinos/stays-ended"
 )
 
 const runtimeName = "io.containerd.runc.v2"
@@ -112,6 +113,7 @@ func (c *Containerd) Observe(ctx context.Context) (State, error) {
 		s.Containers[r.ID] = Have{
 			App: r.Labels[labelApp], Wish: r.Labels[labelWish],
 			ImageName: r.Image, ImageDigest: r.Labels[labelImage], StopGrace: grace,
+			StaysEnded: r.Labels[labelStays] != "",
 		}
 	}
 	reply, err := client.TaskService().List(ctx, &tasks.ListTasksRequest{})
@@ -186,6 +188,16 @@ func (c *Containerd) Pull(ctx context.Context, name string) error {
 
 func resolver() remotes.Resolver {
 	return docker.NewResolver(docker.ResolverOptions{})
+}
+
+// Note sets a label on the container, which containerd writes to the disk, and which goes with the container.
+func (c *Containerd) Note(ctx context.Context, id string) error {
+	client, ctx := c.link(ctx)
+	_, err := client.ContainerService().Update(ctx, record{ID: id, Labels: map[string]string{labelStays: "yes"}}, "labels."+labelStays)
+	if err != nil {
+		return fmt.Errorf("label container: %w", err)
+	}
+	return nil
 }
 
 // Delete removes the container and its root file system.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"resinos/containers/app"
 	"resinos/containers/appstatus"
 )
 
@@ -211,7 +212,7 @@ func (m *Manager) forget(id string) {
 	}
 }
 
-// stopAll ends every container if the whole device goes down.
+// stopAll ends every container if the whole device goes down, and keeps which of them stay ended.
 func (m *Manager) stopAll(ctx context.Context) error {
 	if _, err := os.Stat(m.c.Shutdown); err != nil {
 		m.c.Log.Info("manager ends, containers go on")
@@ -225,14 +226,36 @@ func (m *Manager) stopAll(ctx context.Context) error {
 	}
 	var all errgroup.Group
 	for _, id := range slices.Sorted(maps.Keys(state.Containers)) {
-		have := state.Containers[id]
-		if have.Task == NoTask {
-			continue
+		have, record := state.Containers[id], m.records[id]
+		policy := m.policy(id)
+		if have.Task != NoTask {
+			m.c.Log.Info("stopping for shutdown", "container", id)
 		}
-		m.c.Log.Info("stopping for shutdown", "container", id)
-		all.Go(func() error { return m.c.Engine.Stop(ctx, id, min(have.StopGrace, stopLimit)) })
+		all.Go(func() error {
+			if have.Task != NoTask {
+				status, err := m.c.Engine.Stop(ctx, id, min(have.StopGrace, stopLimit))
+				if err != nil {
+					return err
+				}
+				record = record.ended(m.now(), status)
+			}
+			if have.StaysEnded || !stays(policy, record) {
+				return nil
+			}
+			return m.c.Engine.Note(ctx, id)
+		})
 	}
 	return all.Wait()
+}
+
+// policy is that of a container, or empty if it is not wanted or its app cannot be read.
+func (m *Manager) policy(id string) app.Policy {
+	for _, w := range m.apps.wanted {
+		if w.ID() == id {
+			return w.Restart.Policy
+		}
+	}
+	return ""
 }
 
 // sinceBoot is the time since the kernel started, suspend included.

@@ -26,6 +26,7 @@ type fakeEngine struct {
 	missing map[string]bool
 	calls   []string
 	grace   map[string]time.Duration // of the last Stop
+	status  uint32                   // of the programs that end by themselves
 	changes chan struct{}
 	begun   time.Time
 }
@@ -33,7 +34,7 @@ type fakeEngine struct {
 func newFake() *fakeEngine {
 	return &fakeEngine{
 		state:   State{Containers: map[string]Have{}, Images: map[string]string{}},
-		missing: map[string]bool{}, grace: map[string]time.Duration{}, begun: time.Now(),
+		missing: map[string]bool{}, grace: map[string]time.Duration{}, status: 1, begun: time.Now(),
 	}
 }
 
@@ -95,13 +96,18 @@ func (f *fakeEngine) Start(_ context.Context, c app.Container) error {
 
 func (f *fakeEngine) Reap(_ context.Context, id string) (uint32, error) {
 	err := f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Task, h.Kills = NoTask, 0 }); return nil })
-	f.changes <- struct{}{} // the engine tells of it before it answers
-	time.Sleep(time.Millisecond)
-	return 1, err
+	f.changes <- struct{}{}      // the engine tells of it before it answers
+	time.Sleep(time.Millisecond) // sleep: of synctest, lets the manager look meanwhile
+	return f.status, err
 }
 
-func (f *fakeEngine) Stop(_ context.Context, id string, grace time.Duration) error {
-	return f.call(Stop, id, func() error {
+func (f *fakeEngine) Note(_ context.Context, id string) error {
+	return f.call(Note, id, func() error { f.change(id, func(h *Have) { h.StaysEnded = true }); return nil })
+}
+
+// Stop ends a program with 0: it heard the signal.
+func (f *fakeEngine) Stop(_ context.Context, id string, grace time.Duration) (uint32, error) {
+	return 0, f.call(Stop, id, func() error {
 		f.grace[id] = grace
 		f.change(id, func(h *Have) { h.Task = NoTask })
 		return nil
@@ -117,7 +123,10 @@ func (f *fakeEngine) end(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.change(id, func(h *Have) { h.Task = Stopped })
-	f.changes <- struct{}{}
+	select {
+	case f.changes <- struct{}{}:
+	default: // one is waiting
+	}
 }
 
 // die cuts the connection.
@@ -149,6 +158,12 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 			t.Fatal(err)
 		}
 	}
+	log, end = f.manager(t, dir)
+	return dir, log, end
+}
+
+// manager starts one on what lies in dir.
+func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end func() error) {
 	log = new(bytes.Buffer)
 	m := &Manager{retries: map[string]retry{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
 		Engine: f, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
@@ -157,7 +172,20 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.run(ctx) }()
-	return dir, log, func() error { cancel(); return <-done }
+	return log, func() error { cancel(); return <-done }
+}
+
+// powerUp is what is left of the programs and of /run when the device comes up again.
+func (f *fakeEngine) powerUp(t *testing.T, dir string) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.state.Containers {
+		f.change(id, func(h *Have) { h.Task = NoTask })
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "records")), os.RemoveAll(filepath.Join(dir, "power"))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func compose(image, restart string) string {
@@ -265,6 +293,94 @@ func TestManagerStopsContainersAtShutdown(t *testing.T) {
 		expect(t, "shutdown", f.take(), "stop a.x at 1s", "stop a.y at 1s")
 		if f.grace["a.x"] != stopLimit || f.grace["a.y"] != 2*time.Second {
 			t.Errorf("graces %v", f.grace)
+		}
+	})
+}
+
+// TestManagerAfterAReboot holds each policy to what Docker makes of it: whether the program had ended by itself,
+// with what status, ran when the device was asked to go down (the fake's programs then end with 0), or when the
+// power was cut.
+func TestManagerAfterAReboot(t *testing.T) {
+	const cut, down, well, badly = "power cut", "went down", "ended with 0", "ended with 1"
+	for policy, again := range map[string]string{
+		`"no"`:           "",
+		"on-failure":     cut + badly,
+		"on-failure:1":   cut + badly,
+		"always":         cut + down + well + badly,
+		"unless-stopped": cut + down + well + badly,
+	} {
+		for _, how := range []string{cut, down, well, badly} {
+			t.Run(policy+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake()
+					f.state.Images["docker.io/library/there:latest"] = "sha256:there"
+					dir, _, end := f.run(t, map[string]string{"a": compose("there", policy)})
+					time.Sleep(time.Second)
+					synctest.Wait()
+					switch how {
+					case well:
+						f.status = 0
+						f.end("a.web")
+					case badly:
+						f.status = 1
+						f.end("a.web")
+					case down:
+						if err := os.WriteFile(filepath.Join(dir, "power"), nil, 0o644); err != nil {
+							t.Fatal(err)
+						}
+					}
+					time.Sleep(10 * time.Millisecond) // the engine answers a reap a little later than it tells of it
+					synctest.Wait()
+					if err := end(); err != nil {
+						t.Error(err)
+					}
+					f.powerUp(t, dir)
+					f.take()
+					_, end = f.manager(t, dir)
+					time.Sleep(time.Minute)
+					if started := strings.Contains(f.take(), "start a.web"); started != strings.Contains(again, how) {
+						t.Errorf("started again: %v", started)
+					}
+					if err := end(); err != nil {
+						t.Error(err)
+					}
+					// The owner changes the file: a new container, which nothing is known of.
+					text := strings.Replace(compose("there", policy), "image:", "user: root, image:", 1)
+					if err := os.WriteFile(filepath.Join(dir, "apps", "a", "compose.yaml"), []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					_, end = f.manager(t, dir)
+					time.Sleep(time.Minute)
+					if calls := f.take(); !strings.Contains(calls, "start a.web") {
+						t.Errorf("not started although the file changed:\n%s", calls)
+					}
+					if err := end(); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestManagerWritesLittle: nothing is kept of a container that is started again at every boot, however often it ends.
+func TestManagerWritesLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
+		_, _, end := f.run(t, map[string]string{"a": compose("there", "always"), "b": compose("there", "on-failure"), "c": compose("there", `"no"`)})
+		for range 20 {
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			f.end("a.web")
+			f.end("b.web") // with 1
+		}
+		time.Sleep(time.Minute)
+		if calls := f.take(); strings.Count(calls, "note") != 1 || !strings.Contains(calls, "note c.web") {
+			t.Errorf("calls:\n%s", calls)
+		}
+		if err := end(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -56,6 +56,7 @@ const (
 	Delete Verb = "delete"
 	Create Verb = "create"
 	Start  Verb = "start"
+	Note   Verb = "note" // beside the container, for the next boot: it stays ended
 )
 
 // Step is one thing to do for one container. Steps of a container are done in order and the rest
@@ -183,6 +184,7 @@ func (p *planner) fetch() {
 func (p *planner) keep() {
 	switch p.have.Task {
 	case Running:
+		p.note(p.record.adopted())
 		return
 	case Created:
 		p.add(Start, "half started")
@@ -194,13 +196,22 @@ func (p *planner) keep() {
 	switch {
 	case p.record.Running:
 		p.add(Lost, "ended unseen")
+	case p.record.Starts == 0 && p.have.StaysEnded && p.want.Restart.Policy != app.Always:
 	case p.record.Starts == 0:
 		p.add(Start, "not started since the device is up")
 	default:
+		p.note(p.record)
 		if not, ok := next(p.want.Restart, p.record); ok {
 			p.steps = append(p.steps, Step{Container: p.id, Verb: Start, Not: not,
 				Why: fmt.Sprintf("ended with %d, restart %s", p.record.Status, p.want.Restart)})
 		}
+	}
+}
+
+// note has it kept that the container stays ended when the device comes up again.
+func (p *planner) note(r Record) {
+	if !p.have.StaysEnded && stays(p.want.Restart.Policy, r) {
+		p.add(Note, "restart "+p.want.Restart.String())
 	}
 }
 

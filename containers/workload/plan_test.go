@@ -29,6 +29,10 @@ func TestPlan(t *testing.T) {
 	once := Want{Container: container("hello", "web", app.Never)}
 	failing := Want{Container: container("hello", "web", app.OnFailure)}
 	failing.Restart.Limit = 2
+	unless := Want{Container: container("hello", "web", app.UnlessStopped)}
+	stays := func(w Want, task Task) map[string]Have {
+		return have(func(h *Have) { h.Task, h.Wish, h.StaysEnded = task, w.Digest(), true })
+	}
 	stopped := func(w Want) map[string]Have { return have(func(h *Have) { h.Task, h.Wish = NoTask, w.Digest() }) }
 	ended := func(status uint32, starts, quick int) map[string]Record {
 		return map[string]Record{"hello.web": {Starts: starts, Quick: quick, Status: status, Ended: time.Hour}}
@@ -48,6 +52,13 @@ func TestPlan(t *testing.T) {
 		"app_broken_ended":   {Alone: []string{"hello"}, State: State{Containers: have(func(h *Have) { h.Task = Stopped })}},
 		"after_power_cut":    {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}},
 		"after_cut_once":     {Wanted: []Want{once}, State: State{Images: image, Containers: stopped(once)}},
+		"after_cut_stays":    {Wanted: []Want{once}, State: State{Images: image, Containers: stays(once, NoTask)}},
+		"after_cut_always":   {Wanted: []Want{web}, State: State{Images: image, Containers: stays(web, NoTask)}},
+		"after_cut_unless":   {Wanted: []Want{unless}, State: State{Images: image, Containers: stays(unless, NoTask)}},
+		"running_once":       {Wanted: []Want{once}, State: State{Images: image, Containers: have(func(h *Have) { h.Wish = once.Digest() })}},
+		"running_once_noted": {Wanted: []Want{once}, State: State{Images: image, Containers: stays(once, Running)}},
+		"changed_stays":      {Wanted: []Want{once}, State: State{Images: image, Containers: stays(web, NoTask)}},
+		"reaped_once_noted":  {Wanted: []Want{once}, State: State{Images: image, Containers: stays(once, NoTask)}, Records: ended(1, 1, 1)},
 		"half_started":       {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Created })}},
 		"ended":              {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Stopped })}},
 		"ended_unseen":       {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}, Records: map[string]Record{"hello.web": {Running: true, Starts: 1}}},

@@ -7,7 +7,8 @@ import (
 )
 
 // Record is what the manager remembers of a container until power off. Times are since the kernel
-// started: the wall clock may jump.
+// started: the wall clock may jump. What the policy needs of it at the next boot is one bit, stays, which
+// is kept beside the container.
 type Record struct {
 	Running bool          `json:"running"`
 	Starts  int           `json:"starts"`
@@ -42,8 +43,27 @@ func (r Record) ended(now time.Duration, status uint32) Record {
 		r.Quick++
 	}
 	r.Running, r.Ended, r.Status, r.OOM = false, now, status, false
-	r.Starts = max(r.Starts, 1) // an earlier manager may have started it and died before it noted so
+	return r.adopted()
+}
+
+// adopted returns r of a container that was started: an earlier manager may have died before it noted so.
+func (r Record) adopted() Record {
+	r.Starts = max(r.Starts, 1)
 	return r
+}
+
+// stays says of a container that was started whether it stays ended when the device comes up again, until
+// the app changes. It is what Docker does at the start of its daemon: with `no` a container runs once, be it
+// that the power was cut meanwhile; with on-failure one that ended well stays ended, also if it did so when
+// the device went down, and one whose end nobody saw has failed.
+func stays(policy app.Policy, r Record) bool {
+	switch policy {
+	case app.Never:
+		return r.Starts > 0
+	case app.OnFailure:
+		return r.Starts > 0 && !r.Running && r.Status == 0
+	}
+	return false
 }
 
 // next says whether the policy starts an ended container again, and not before when.

@@ -71,8 +71,7 @@ func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
 		return 0, nil
 	}
 	if errdefs.IsFailedPrecondition(err) { // still there
-		err = c.Stop(ctx, id, 0)
-		return lostStatus, err
+		return c.Stop(ctx, id, 0)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("clear task of %s: %w", id, err)
@@ -82,35 +81,38 @@ func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
 
 // Stop ends the container's program, first with its stop signal if it can hear it, after grace by
 // force, and removes its task.
-func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) error {
+func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (uint32, error) {
 	client, ctx := c.link(ctx)
 	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if err = errgrpc.ToNative(err); err != nil {
 		if errdefs.IsNotFound(err) {
-			return nil
+			return lostStatus, nil
 		}
-		return fmt.Errorf("stop %s: %w", id, err)
+		return 0, fmt.Errorf("stop %s: %w", id, err)
 	}
 	if reply.Process.Status == tasktypes.Status_RUNNING && grace > 0 {
 		sig := c.stopSignal(ctx, id)
 		if hears(int(reply.Process.Pid), sig) {
 			if err := c.kill(ctx, id, sig, false); err != nil {
-				return err
+				return 0, err
 			}
 			c.waitEnd(ctx, id, grace)
 		}
 	}
 	if reply.Process.Status != tasktypes.Status_STOPPED {
 		if err := c.kill(ctx, id, syscall.SIGKILL, true); err != nil {
-			return err
+			return 0, err
 		}
 		c.waitEnd(ctx, id, killWait)
 	}
-	_, err = client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("clear task of %s: %w", id, err)
+	ended, err := client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	switch err = errgrpc.ToNative(err); {
+	case errdefs.IsNotFound(err):
+		return lostStatus, nil
+	case err != nil:
+		return 0, fmt.Errorf("clear task of %s: %w", id, err)
 	}
-	return nil
+	return ended.ExitStatus, nil
 }
 
 func (c *Containerd) stopSignal(ctx context.Context, id string) syscall.Signal {

@@ -39,7 +39,7 @@ type result struct {
 
 type done struct {
 	verb   Verb
-	status uint32 // of Reap
+	status uint32 // of Reap and Stop
 }
 
 func newWorkers(ctx context.Context, engine Engine) *workers {
@@ -87,9 +87,11 @@ func (w *workers) step(t task, s Step) (status uint32, err error) {
 	case Pull:
 		return 0, w.once(t.want.Image, func() error { return w.engine.Pull(ctx, t.want.Image) })
 	case Stop:
-		return 0, w.engine.Stop(ctx, t.id, t.grace)
+		return w.engine.Stop(ctx, t.id, t.grace)
 	case Reap:
 		return w.engine.Reap(ctx, t.id)
+	case Note:
+		return 0, w.engine.Note(ctx, t.id)
 	}
 	if err := w.cpu.Acquire(ctx, 1); err != nil {
 		return 0, err

@@ -55,8 +55,10 @@ type Engine interface {
 	Start(ctx context.Context, c app.Container) error
 	// Reap clears an ended task away and returns its exit status.
 	Reap(ctx context.Context, id string) (status uint32, err error)
-	// Stop asks the program to end, kills it after grace, and clears its task away.
-	Stop(ctx context.Context, id string, grace time.Duration) error
+	// Stop asks the program to end, kills it after grace, clears its task away and returns its exit status.
+	Stop(ctx context.Context, id string, grace time.Duration) (status uint32, err error)
+	// Note keeps beside the container that it stays ended at the next boot (Have.StaysEnded).
+	Note(ctx context.Context, id string) error
 	// Delete removes a container that has no task, with its root file system.
 	Delete(ctx context.Context, id string) error
 }
@@ -74,6 +76,7 @@ type Have struct {
 	ImageName   string
 	ImageDigest string
 	StopGrace   time.Duration
+	StaysEnded  bool // it is not started because the device comes up; survives a power cut
 	Task        Task
 	Kills       int // processes that the kernel ended for want of memory since its task was made
 }
