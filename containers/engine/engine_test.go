@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -111,6 +112,29 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 	t.Run("killed shim", func(t *testing.T) {
 		parent := parentOf(t, pid)
 		if err := syscall.Kill(parent, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		out.await("out hello image")
+		pid = d.pid("hello.web")
+	})
+	t.Run("hung shim", func(t *testing.T) {
+		shim := parentOf(t, pid)
+		if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Kill(shim, syscall.SIGCONT)
+		d.end(manager, syscall.SIGKILL)
+		manager = d.manager()
+		d.eventually("the manager notices", func() bool { return strings.Contains(manager.log.String(), "does not answer") })
+		if err := errors.Join(manager.Process.Signal(syscall.SIGHUP), syscall.Kill(shim, syscall.SIGCONT), manager.Process.Signal(syscall.SIGHUP)); err != nil {
+			t.Fatal(err)
+		}
+		d.eventually("the shim answers", func() bool { return strings.Contains(manager.log.String(), "answers again") })
+		if got := d.pid("hello.web"); got != pid || !alive(pid) || strings.Contains(manager.log.String(), "verb=") {
+			t.Errorf("pid %d became %d", pid, got)
+		}
+		out.drain()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		out.await("out hello image")

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"resinos/mounts/plainfile"
 )
@@ -100,7 +101,7 @@ func (c *Containerd) link(ctx context.Context) (*containerd.Client, context.Cont
 }
 
 // Observe lists containers, tasks and images.
-func (c *Containerd) Observe(ctx context.Context) (State, error) {
+func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) (State, error) {
 	client, ctx := c.link(ctx)
 	s := State{Containers: map[string]Have{}, Images: map[string]string{}}
 	list, err := client.ContainerService().List(ctx)
@@ -126,6 +127,13 @@ func (c *Containerd) Observe(ctx context.Context) (State, error) {
 			s.Containers[t.ID] = have
 		}
 	}
+	for id, have := range s.Containers {
+		// The list lacks tasks whose shim does not answer within two seconds, as if there were none.
+		if have.Task == NoTask && started(id) && !c.without(ctx, id) {
+			have.Task = Unknown
+			s.Containers[id] = have
+		}
+	}
 	found, err := client.ImageService().List(ctx)
 	if err != nil {
 		return s, fmt.Errorf("list container images: %w", err)
@@ -142,8 +150,17 @@ func taskOf(status tasktypes.Status) Task {
 		return Stopped
 	case tasktypes.Status_RUNNING, tasktypes.Status_PAUSED, tasktypes.Status_PAUSING:
 		return Running
+	case tasktypes.Status_CREATED:
+		return Created
 	}
-	return Created // CREATED, and UNKNOWN of a shim that does not answer
+	return Unknown
+}
+
+// without is true if containerd knows that the container has no task.
+func (c *Containerd) without(ctx context.Context, id string) bool {
+	client, ctx := c.link(ctx)
+	_, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	return errdefs.IsNotFound(errgrpc.ToNative(err))
 }
 
 // Import puts the images of a preloaded file into containerd and unpacks the one that is wanted.

@@ -23,6 +23,7 @@ type Manager struct {
 	apps    folders
 	records map[string]Record
 	retries map[string]retry
+	silent  map[string]bool // containers whose shim does not answer
 	workers *workers
 	report  reporter
 }
@@ -47,7 +48,7 @@ const (
 // Run keeps the apps running until ctx is done, through any number of lives of the engine. The
 // containers live on, except when the device goes down. It fails only where nothing can be done.
 func Run(ctx context.Context, c Config) error {
-	m := &Manager{c: c, now: sinceBoot, retries: map[string]retry{}}
+	m := &Manager{c: c, now: sinceBoot, retries: map[string]retry{}, silent: map[string]bool{}}
 	return m.run(ctx)
 }
 
@@ -121,7 +122,7 @@ func (m *Manager) readApps() {
 
 // reconcile looks, plans and sets workers going. It returns after how long there is more to do.
 func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
-	state, err := m.c.Engine.Observe(ctx)
+	state, err := m.observe(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("observe containers: %w", err)
 	}
@@ -141,6 +142,25 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 		steps = steps[n:]
 	}
 	return min(wait, m.publish(state)), nil
+}
+
+// observe looks at what there is, and says it when a shim no longer answers, or answers again.
+func (m *Manager) observe(ctx context.Context) (State, error) {
+	state, err := m.c.Engine.Observe(ctx, func(id string) bool { return m.records[id].Running })
+	if err != nil {
+		return state, err
+	}
+	for id, have := range state.Containers {
+		switch silent := have.Task == Unknown; {
+		case silent && !m.silent[id]:
+			m.c.Log.Warn("shim does not answer, container is left as it is", "container", id)
+			m.silent[id] = true
+		case !silent && m.silent[id]:
+			m.c.Log.Info("shim answers again", "container", id)
+			delete(m.silent, id)
+		}
+	}
+	return state, nil
 }
 
 // begin starts the steps of one container if their time has come, and returns how long that is.
@@ -220,7 +240,7 @@ func (m *Manager) stopAll(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopLimit+5*time.Second)
 	defer cancel()
-	state, err := m.c.Engine.Observe(ctx)
+	state, err := m.observe(ctx)
 	if err != nil {
 		return fmt.Errorf("stop containers: %w", err)
 	}

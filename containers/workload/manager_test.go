@@ -58,7 +58,7 @@ func (f *fakeEngine) Connect(ctx context.Context) (<-chan struct{}, error) {
 	return f.changes, ctx.Err()
 }
 
-func (f *fakeEngine) Observe(context.Context) (State, error) {
+func (f *fakeEngine) Observe(context.Context, func(string) bool) (State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return State{maps.Clone(f.state.Containers), maps.Clone(f.state.Images)}, nil
@@ -165,7 +165,7 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 // manager starts one on what lies in dir.
 func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end func() error) {
 	log = new(bytes.Buffer)
-	m := &Manager{retries: map[string]retry{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
+	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
 		Engine: f, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
 		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}}

@@ -186,6 +186,8 @@ func (p *planner) keep() {
 	case Running:
 		p.note(p.record.adopted())
 		return
+	case Unknown:
+		return
 	case Created:
 		p.add(Start, "half started")
 		return

@@ -59,6 +59,8 @@ func TestPlan(t *testing.T) {
 		"running_once_noted": {Wanted: []Want{once}, State: State{Images: image, Containers: stays(once, Running)}},
 		"changed_stays":      {Wanted: []Want{once}, State: State{Images: image, Containers: stays(web, NoTask)}},
 		"reaped_once_noted":  {Wanted: []Want{once}, State: State{Images: image, Containers: stays(once, NoTask)}, Records: ended(1, 1, 1)},
+		"silent":             {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Unknown })}, Records: map[string]Record{"hello.web": {Running: true, Starts: 1}}},
+		"silent_not_wanted":  {State: State{Containers: have(func(h *Have) { h.Task = Unknown })}},
 		"half_started":       {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Created })}},
 		"ended":              {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Task = Stopped })}},
 		"ended_unseen":       {Wanted: []Want{web}, State: State{Images: image, Containers: stopped(web)}, Records: map[string]Record{"hello.web": {Running: true, Starts: 1}}},

@@ -45,8 +45,9 @@ type Engine interface {
 	// Connect waits until the engine answers and returns a channel that gets a value whenever
 	// something may have ended, and is closed when the engine is gone.
 	Connect(ctx context.Context) (<-chan struct{}, error)
-	// Observe returns what there is now.
-	Observe(ctx context.Context) (State, error)
+	// Observe returns what there is now. started tells of a container whether its program is known to have been
+	// started and not to have ended: only then it is asked for a task that it does not show by itself.
+	Observe(ctx context.Context, started func(id string) bool) (State, error)
 	Import(ctx context.Context, p Preload) error
 	Pull(ctx context.Context, image string) error
 	// Create makes the container from its image, which is there, under the digest of its wish.
@@ -90,4 +91,5 @@ const (
 	Created Task = "created" // made but not begun: its starter died
 	Running Task = "running"
 	Stopped Task = "stopped"
+	Unknown Task = "unknown" // its shim does not answer: it may well run
 )
