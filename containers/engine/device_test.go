@@ -224,6 +224,29 @@ func (d *device) labels(id string) map[string]string {
 	return c.Labels
 }
 
+// left is what containers have in processes, directories and cgroups.
+func (d *device) left() string {
+	var out []string
+	for _, pid := range pids() {
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && strings.Contains(string(text), "containerd-shim-runc-v2") && alive(pid) {
+			out = append(out, "process "+strings.ReplaceAll(string(text), "\x00", " "))
+		}
+	}
+	base := filepath.Base(d.dir)
+	for _, pattern := range []string{
+		d.path("run", "*", workload.Namespace, "*"), d.path("data", "*", workload.Namespace, "*"), d.path("runc", "*", "*"), d.path("records", "*"), d.path("run", "s", "*"),
+		"/sys/fs/cgroup/*/" + base + "/*/", "/sys/fs/cgroup/" + base + "/*/",
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			d.t.Error(err)
+		}
+		out = append(out, found...)
+	}
+	return strings.Join(out, "\n")
+}
+
 func alive(pid int) bool {
 	if pid == 0 {
 		return false

@@ -195,6 +195,41 @@ func parentOf(t *testing.T, pid int) int {
 	return parent
 }
 
+const restless = `services:
+  one: &one
+    image: busybox
+    command: ["/bin/sh", "-c", "exit 0"]
+    restart: always
+    network_mode: none
+  two: *one
+  three: *one
+`
+
+// TestNothingIsLeft: whenever a manager dies in the middle of its work, what it had begun ends with the app.
+func TestNothingIsLeft(t *testing.T) {
+	d := newDevice(t)
+	d.app("restless", restless, "busybox")
+	engine := d.containerd()
+	manager := d.manager()
+	for i := range 6 {
+		moment := []string{"verb=reap", "verb=start", "container ended"}[i%3]
+		d.eventually(moment, func() bool { return strings.Contains(manager.log.String(), moment) })
+		if i > 3 {
+			d.end(engine, syscall.SIGKILL)
+			engine = d.containerd()
+		}
+		d.end(manager, []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
+		manager = d.manager()
+	}
+	if err := os.RemoveAll(d.path("apps", "restless")); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(15 * time.Second); d.left() != "" && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	}
+	t.Logf("left:\n%s", d.left())
+	t.Logf("%s", manager.log)
+}
+
 const jobs = `services:
   job:
     image: busybox

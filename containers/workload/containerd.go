@@ -123,7 +123,7 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 	}
 	for _, t := range reply.Tasks {
 		if have, ok := s.Containers[t.ID]; ok {
-			have.Task, have.Kills = taskOf(t.Status), c.kills(t.ID)
+			have.Task, have.Status, have.Kills = taskOf(t.Status), t.ExitStatus, c.kills(t.ID)
 			s.Containers[t.ID] = have
 		}
 	}

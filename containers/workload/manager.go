@@ -79,7 +79,7 @@ var errGone = errors.New("connection closed")
 // session works with one life of the engine.
 func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 	m.workers = newWorkers(ctx, m.c.Engine)
-	defer m.workers.stop()
+	defer m.workers.stop(m.take)
 	look := firstLook
 	for {
 		wait, err := m.reconcile(ctx)
@@ -174,7 +174,11 @@ func (m *Manager) begin(state State, steps []Step) time.Duration {
 		return wait
 	}
 	if steps[0].Verb == Lost {
-		m.record(id, m.records[id].ended(m.now(), lostStatus))
+		status := uint32(lostStatus)
+		if state.Containers[id].StaysEnded && m.policy(id) == app.OnFailure {
+			status = 0 // it was reaped by an earlier manager, which had kept that it ended well
+		}
+		m.record(id, m.records[id].ended(m.now(), status))
 		return 0
 	}
 	for _, s := range steps {
@@ -190,8 +194,8 @@ func (m *Manager) begin(state State, steps []Step) time.Duration {
 	return never
 }
 
-// finish takes over what a worker did.
-func (m *Manager) finish(r result) {
+// take takes over what a worker did.
+func (m *Manager) take(r result) {
 	m.workers.done(r.id)
 	for _, d := range r.done {
 		switch d.verb {
@@ -207,6 +211,11 @@ func (m *Manager) finish(r result) {
 			m.forget(r.id)
 		}
 	}
+}
+
+// finish is take, and sees to what a worker could not do.
+func (m *Manager) finish(r result) {
+	m.take(r)
 	m.noteEnd(r.id, r.err)
 	if r.err == nil {
 		delete(m.retries, r.id)

@@ -122,7 +122,7 @@ func (f *fakeEngine) Delete(_ context.Context, id string) error {
 func (f *fakeEngine) end(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.change(id, func(h *Have) { h.Task = Stopped })
+	f.change(id, func(h *Have) { h.Task, h.Status = Stopped, f.status })
 	select {
 	case f.changes <- struct{}{}:
 	default: // one is waiting

@@ -192,6 +192,8 @@ func (p *planner) keep() {
 		p.add(Start, "half started")
 		return
 	case Stopped:
+		// first, so that it is kept even if we are killed in between
+		p.note(p.record.ended(0, p.have.Status))
 		p.add(Reap, "ended")
 		return
 	}

@@ -58,12 +58,11 @@ func (w *workers) start(t task) {
 
 func (w *workers) done(id string) { delete(w.busy, id) }
 
-// stop cancels all work and waits for its end; what had been done is observed next time.
-func (w *workers) stop() {
+// stop cancels all work, waits for its end and hands over what was done.
+func (w *workers) stop(take func(result)) {
 	w.cancel()
 	for len(w.busy) > 0 {
-		r := <-w.results
-		w.done(r.id)
+		take(<-w.results)
 	}
 }
 

@@ -79,7 +79,8 @@ type Have struct {
 	StopGrace   time.Duration
 	StaysEnded  bool // it is not started because the device comes up; survives a power cut
 	Task        Task
-	Kills       int // processes that the kernel ended for want of memory since its task was made
+	Kills       int    // processes that the kernel ended for want of memory since its task was made
+	Status      uint32 // of an ended task
 }
 
 // Task is the state of a container's program.
