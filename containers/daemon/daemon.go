@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/version"
@@ -24,6 +25,8 @@ const (
 	Root   = "/mnt/data/containerd"
 	State  = "/run/containerd"
 	Socket = "/run/containerd/containerd.sock"
+	// RuncRoot is where the shim has runc keep its state.
+	RuncRoot = "/run/containerd/runc"
 )
 
 // Config is all that differs between the device and a test.
@@ -33,7 +36,10 @@ type Config struct {
 	// Socket is where containerd's API is served, for root only; the shims' events go to
 	// Socket.ttrpc.
 	Socket string
-	Log    *slog.Logger
+	// CgroupRoot is the parent of the containers' cgroups, RuncRoot the directory of runc's state. What is there of
+	// containers that have no task is ended.
+	CgroupRoot, RuncRoot string
+	Log                  *slog.Logger
 	// Ready is called once the socket accepts; nil is allowed.
 	Ready func() error
 }
@@ -42,18 +48,33 @@ type Config struct {
 // their shims and live on. It fails when a plugin does not load, for all that are linked are needed.
 func Run(ctx context.Context, c Config) error {
 	bridgeLog(c.Log)
+	_, err := os.Stat(filepath.Join(c.State, tasksDir))
+	again := err == nil // not the first daemon since the device is up: the last one may have left something
 	if err := makeFolders(c); err != nil {
 		return err
 	}
 	if err := clearTemporaryMounts(c); err != nil {
 		return err
 	}
+	clearHalfDeleted(c, c.Log)
 	loaded, err := load(ctx, c)
 	defer loaded.close(c.Log)
 	if err != nil {
 		return err
 	}
-	failed, err := serve(loaded, c)
+	sweeper, err := newSweeper(loaded, c)
+	if err != nil {
+		return err
+	}
+	if again && !sweeper.try(ctx) { // before anybody can ask for a container of the same name
+		sweeper.poke()
+	}
+	var swept sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer swept.Wait()
+	defer cancel()
+	swept.Go(func() { sweeper.run(ctx) })
+	failed, err := serve(loaded, sweeper, c)
 	if err != nil {
 		return err
 	}

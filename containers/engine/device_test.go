@@ -106,7 +106,8 @@ func (d *device) run(role string, args ...string) *process {
 }
 
 func (d *device) containerd() *process {
-	return d.run("containerd", "-root", d.path("data"), "-state", d.path("run"), "-socket", d.path("run", "c.sock"))
+	return d.run("containerd", "-root", d.path("data"), "-state", d.path("run"), "-socket", d.path("run", "c.sock"),
+		"-cgroup", "/"+filepath.Base(d.dir), "-runc-root", d.path("runc"))
 }
 
 func (d *device) manager() *process {
@@ -189,7 +190,21 @@ func (o *output) drain() {
 // eventually waits until f holds.
 func (d *device) eventually(what string, f func() bool) {
 	d.t.Helper()
+	defer func() {
+		if d.t.Failed() {
+			d.t.Logf("waited for %s; left:\n%s", what, d.left())
+		}
+	}()
 	testenv.WaitFor(d.t, what, f)
+}
+
+// started waits until the manager knows that the container runs; its output comes a moment earlier.
+func (d *device) started(id string) {
+	d.t.Helper()
+	d.eventually("the start of "+id+" is recorded", func() bool {
+		text, err := os.ReadFile(d.path("records", id+".json"))
+		return err == nil && strings.Contains(string(text), `"running":true`)
+	})
 }
 
 // pid is that of the container's program, or 0.

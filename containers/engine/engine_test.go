@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/appstatus"
+	"resinos/containers/workload"
 	"resinos/mounts/testenv"
 )
 
@@ -118,6 +120,7 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		pid = d.pid("hello.web")
 	})
 	t.Run("hung shim", func(t *testing.T) {
+		d.started("hello.web")
 		shim := parentOf(t, pid)
 		if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -224,10 +227,49 @@ func TestNothingIsLeft(t *testing.T) {
 	if err := os.RemoveAll(d.path("apps", "restless")); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(15 * time.Second); d.left() != "" && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	d.eventually("nothing is left", func() bool { return d.left() == "" })
+}
+
+// TestHungShimEndsWithItsApp: an app whose shim does not answer is taken away all the same, with the shim.
+func TestHungShimEndsWithItsApp(t *testing.T) {
+	d := newDevice(t)
+	d.app("hello", hello, "busybox")
+	d.containerd()
+	d.manager()
+	d.started("hello.web")
+	pid := d.pid("hello.web")
+	shim := parentOf(t, pid)
+	if err := errors.Join(syscall.Kill(shim, syscall.SIGSTOP), os.RemoveAll(d.path("apps", "hello"))); err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("left:\n%s", d.left())
-	t.Logf("%s", manager.log)
+	d.eventually("nothing is left", func() bool { return !alive(pid) && !alive(shim) && d.left() == "" })
+}
+
+// TestForgottenShimEnds: what an engine has left behind that lost all it knew of a container is ended by the next one.
+func TestForgottenShimEnds(t *testing.T) {
+	d := newDevice(t)
+	d.app("hello", hello, "busybox")
+	engine, manager := d.containerd(), d.manager()
+	out := d.output("hello.web", "stdout")
+	out.await("out")
+	pid := d.pid("hello.web")
+	shim := parentOf(t, pid)
+	d.end(manager, syscall.SIGKILL)
+	d.end(engine, syscall.SIGKILL)
+	bundle := d.path("run", "io.containerd.runtime.v2.task", workload.Namespace)
+	if err := os.Rename(filepath.Join(bundle, "hello.web"), filepath.Join(bundle, ".hello.web")); err != nil {
+		t.Fatal(err)
+	}
+	out.drain()
+	d.manager()
+	engine = d.containerd()
+	out.await("out")
+	if alive(pid) || alive(shim) || d.pid("hello.web") == pid {
+		t.Errorf("pid %d and its shim %d live on beside their successors", pid, shim)
+	}
+	if text := engine.log.String(); !strings.Contains(text, "shim without a container killed") {
+		t.Errorf("the engine said\n%s", text)
+	}
 }
 
 const jobs = `services:

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"resinos/containers/daemon"
+	"resinos/containers/workload"
 	"resinos/services/notify"
 )
 
@@ -77,6 +78,8 @@ func runDaemon(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&c.Root, "root", daemon.Root, "folder that persists")
 	flags.StringVar(&c.State, "state", daemon.State, "folder of the running state")
 	flags.StringVar(&c.Socket, "socket", daemon.Socket, "socket to serve")
+	flags.StringVar(&c.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")
+	flags.StringVar(&c.RuncRoot, "runc-root", daemon.RuncRoot, "folder of runc's state")
 	if err := flags.Parse(args); err != nil {
 		return errUsage
 	}

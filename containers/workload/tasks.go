@@ -20,9 +20,13 @@ import (
 	"resinos/services/logpipe"
 )
 
-// killWait bounds the wait for the kernel to end a killed program; one in an uninterruptible
-// state may take longer and is then tried again.
-const killWait = 10 * time.Second
+const (
+	// killWait bounds the wait for the kernel to end a killed program; one in an uninterruptible
+	// state may take longer and is then tried again.
+	killWait = 10 * time.Second
+	// silentLimit is how long a shim that has to end its container may take for an answer.
+	silentLimit = 10 * time.Second
+)
 
 // Start clears what an earlier start left and runs the container's program. The shim gets the
 // paths of the log's pipes and copies into them; nothing flows through us.
@@ -80,26 +84,29 @@ func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
 }
 
 // Stop ends the container's program, first with its stop signal if it can hear it, after grace by
-// force, and removes its task.
+// force, and removes its task. With a shim that does not answer it returns all the same: the engine ends
+// shims whose container is deleted.
 func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (uint32, error) {
-	client, ctx := c.link(ctx)
-	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if err = errgrpc.ToNative(err); err != nil {
-		if errdefs.IsNotFound(err) {
-			return lostStatus, nil
-		}
+	process, err := c.process(ctx, id)
+	if err != nil {
 		return 0, fmt.Errorf("stop %s: %w", id, err)
 	}
-	if reply.Process.Status == tasktypes.Status_RUNNING && grace > 0 {
+	if process == nil {
+		return lostStatus, nil
+	}
+	client, ctx := c.link(ctx)
+	ctx, cancel := context.WithTimeout(ctx, grace+3*killWait) // the shim may fall silent now
+	defer cancel()
+	if process.Status == tasktypes.Status_RUNNING && grace > 0 {
 		sig := c.stopSignal(ctx, id)
-		if hears(int(reply.Process.Pid), sig) {
+		if hears(int(process.Pid), sig) {
 			if err := c.kill(ctx, id, sig, false); err != nil {
 				return 0, err
 			}
 			c.waitEnd(ctx, id, grace)
 		}
 	}
-	if reply.Process.Status != tasktypes.Status_STOPPED {
+	if process.Status != tasktypes.Status_STOPPED {
 		if err := c.kill(ctx, id, syscall.SIGKILL, true); err != nil {
 			return 0, err
 		}
@@ -113,6 +120,26 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 		return 0, fmt.Errorf("clear task of %s: %w", id, err)
 	}
 	return ended.ExitStatus, nil
+}
+
+// process is the container's program, or nil if it has none or its shim does not answer for a while.
+func (c *Containerd) process(ctx context.Context, id string) (*tasktypes.Process, error) {
+	client, ctx := c.link(ctx)
+	for end := time.Now().Add(silentLimit); ; pause(ctx, firstDelay) {
+		reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+		err = errgrpc.ToNative(err)
+		switch silent := errdefs.IsDeadlineExceeded(err) || err == nil && taskOf(reply.Process.Status) == Unknown; {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errdefs.IsNotFound(err), silent && time.Now().After(end):
+			return nil, nil
+		case silent:
+		case err != nil:
+			return nil, err
+		default:
+			return reply.Process, nil
+		}
+	}
 }
 
 func (c *Containerd) stopSignal(ctx context.Context, id string) syscall.Signal {

@@ -22,6 +22,8 @@ const (
 	Apps      = "/mnt/data/apps"
 	Records   = "/run/resinos/workload"
 	Namespace = "resinos"
+	// CgroupRoot is the parent of the containers' cgroups.
+	CgroupRoot = "/resinos/containers"
 	// Shutdown exists while the whole device goes down. PID 1 makes it before it stops services
 	// (init/boot): only then does the end of the manager end the containers too.
 	Shutdown = "/run/resinos/power"

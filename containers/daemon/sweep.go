@@ -1,0 +1,317 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	containersapi "github.com/containerd/containerd/api/services/containers/v1"
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/runtime"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+)
+
+const (
+	// taskLimit bounds a change of a task. On a slow card, with the memory full, a shim takes long to start.
+	taskLimit = 2 * time.Minute
+	// What a change leaves behind is looked for a while after it, and again while there is some.
+	firstSweep = 2 * time.Second
+	lastSweep  = 5 * time.Minute
+	// tasksDir is below root and state: a directory a namespace, in it one a task.
+	tasksDir = "io.containerd.runtime.v2.task"
+	shimName = "containerd-shim-runc-v2"
+)
+
+// sweeper ends what runs without an owner: a shim or the processes of a container that containerd has no task
+// of, because it was killed in the middle of a change, or whose container is deleted although its shim did not
+// answer. It takes away what stands in the way of a container of the same name.
+type sweeper struct {
+	c          Config
+	tasks      runtime.PlatformRuntime
+	containers containers.Store
+	changing   sync.RWMutex // held for reading while a task is changed, so that no half of one is swept
+	poked      chan struct{}
+}
+
+func newSweeper(p *plugged, c Config) (*sweeper, error) {
+	s := &sweeper{c: c, poked: make(chan struct{}, 1)}
+	for _, plugin := range p.started {
+		instance, err := plugin.Instance()
+		if err != nil {
+			continue // tolerated
+		}
+		switch i := instance.(type) {
+		case runtime.PlatformRuntime:
+			s.tasks = i
+		case *metadata.DB:
+			s.containers = metadata.NewContainerStore(i)
+		}
+	}
+	if s.tasks == nil || s.containers == nil {
+		return nil, fmt.Errorf("find plugins %s, %s: not linked", plugins.RuntimePluginV2, plugins.MetadataPlugin)
+	}
+	return s, nil
+}
+
+// intercept carries a change of a task to its end when its client has gone. Cut off in the middle it would leave
+// a shim that nobody knows, or a bundle that stands in the way of the next start.
+func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	service, method := path.Split(strings.Trim(call.FullMethod, "/"))
+	switch {
+	case service == containersapi.Containers_ServiceDesc.ServiceName+"/" && method == "Delete":
+		defer s.poke()
+	case service == tasks.Tasks_ServiceDesc.ServiceName+"/" && slices.Contains([]string{"Create", "Start", "Kill", "Delete"}, method):
+		s.changing.RLock()
+		defer s.changing.RUnlock()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), taskLimit)
+		defer cancel()
+		reply, err := handler(ctx, req)
+		if err != nil {
+			s.poke()
+		}
+		return reply, err
+	}
+	return handler(ctx, req)
+}
+
+func (s *sweeper) poke() {
+	select {
+	case s.poked <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// run sweeps after changes until ctx is done.
+func (s *sweeper) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.poked:
+		}
+		for delay := firstSweep; ; delay = min(2*delay, lastSweep) {
+			timer := time.NewTimer(delay)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-timer.C:
+			}
+			if s.try(ctx) {
+				break
+			}
+		}
+	}
+}
+
+// try sweeps unless a task is being changed. It returns whether all is clean.
+func (s *sweeper) try(ctx context.Context) bool {
+	if !s.changing.TryLock() {
+		return false
+	}
+	defer s.changing.Unlock()
+	clean, err := s.sweep(ctx)
+	if err != nil {
+		s.c.Log.Warn("leftovers of containers not cleared", "error", err)
+	}
+	return clean && err == nil
+}
+
+// owners is what containerd knows.
+type owners struct {
+	tasks  map[string]bool // loaded
+	owned  map[string]bool // those of them whose container is there
+	groups map[string]bool // of owned tasks
+	stray  map[string]bool // of tasks without a container
+}
+
+func (s *sweeper) owners(ctx context.Context) (owners, error) {
+	o := owners{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	list, err := s.tasks.Tasks(ctx, true)
+	if err != nil {
+		return o, err
+	}
+	for _, t := range list {
+		o.tasks[t.ID()] = true
+		_, err := s.containers.Get(namespaces.WithNamespace(ctx, t.Namespace()), t.ID())
+		switch {
+		case err == nil:
+			o.owned[t.ID()], o.groups[group(t.ID())] = true, true
+		case errdefs.IsNotFound(err):
+			o.stray[group(t.ID())] = true
+		default:
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// group is the app of a container: one shim serves a whole app.
+func group(id string) string {
+	app, _, _ := strings.Cut(id, ".")
+	return app
+}
+
+// sweep ends and removes what has no owner. It returns false if more is to be done when that has taken effect.
+func (s *sweeper) sweep(ctx context.Context) (clean bool, err error) {
+	o, err := s.owners(ctx)
+	if err != nil {
+		return false, err
+	}
+	clean = true
+	for pid, id := range s.shims() {
+		if o.groups[group(id)] && !o.stray[group(id)] {
+			continue
+		}
+		s.c.Log.Warn("shim without a container killed", "container", id, "pid", pid)
+		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+		clean = false                    // containerd clears its containers away first
+	}
+	for _, dir := range s.cgroups() {
+		if !o.owned[filepath.Base(dir)] {
+			s.c.Log.Warn("processes without a container killed", "path", dir)
+			clean = killGroup(dir) && clean
+		}
+	}
+	if !clean {
+		return false, nil
+	}
+	return true, s.remove(o)
+}
+
+// shims are the ids that our shims were started for, by pid.
+func (s *sweeper) shims() map[int]string {
+	out := map[int]string{}
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		if id := shimOf(strings.Split(strings.TrimRight(string(text), "\x00"), "\x00"), s.c.Socket); id != "" {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+				out[pid] = id
+			}
+		}
+	}
+	return out
+}
+
+// shimOf returns the id from the command line of a shim that serves the containerd at socket. The short-lived
+// helpers, whose last word is start or delete, are none.
+func shimOf(args []string, socket string) string {
+	option := func(name string) string {
+		if i := slices.Index(args, "-"+name); i >= 0 && i+1 < len(args) {
+			return args[i+1]
+		}
+		return ""
+	}
+	if filepath.Base(args[0]) != shimName || option("address") != socket || slices.Contains([]string{"start", "delete"}, args[len(args)-1]) {
+		return ""
+	}
+	return option("id")
+}
+
+// cgroups are those of containers, with version 1 of cgroups below each controller.
+func (s *sweeper) cgroups() (out []string) {
+	if s.c.CgroupRoot == "" {
+		return nil
+	}
+	for _, pattern := range []string{filepath.Join("/sys/fs/cgroup", s.c.CgroupRoot, "*.*/"), filepath.Join("/sys/fs/cgroup/*", s.c.CgroupRoot, "*.*/")} {
+		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
+		for _, dir := range found {
+			if info, err := os.Stat(dir); err == nil && info.IsDir() {
+				out = append(out, dir)
+			}
+		}
+	}
+	return out
+}
+
+// killGroup ends the processes of a cgroup and removes it. False is that they have not gone yet.
+func killGroup(dir string) bool {
+	procs, _ := filepath.Glob(filepath.Join(dir, "*/cgroup.procs")) // a container may have made its own below
+	for _, file := range append(procs, filepath.Join(dir, "cgroup.procs")) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // gone
+		}
+		for _, line := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+			}
+		}
+		if err := unix.Rmdir(filepath.Dir(file)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return false
+		}
+	}
+	return true
+}
+
+// remove takes away the directories and sockets of tasks that containerd does not know.
+func (s *sweeper) remove(o owners) error {
+	var faults []error
+	for _, pattern := range []string{
+		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"), filepath.Join(s.c.RuncRoot, "*", "*"),
+	} {
+		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
+		for _, dir := range found {
+			if o.tasks[filepath.Base(dir)] {
+				continue
+			}
+			s.c.Log.Info("directory without a container removed", "path", dir)
+			faults = append(faults, removeBundle(dir))
+		}
+	}
+	sockets, _ := filepath.Glob(filepath.Join(s.c.State, "s", "*"))
+	for _, socket := range sockets {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+		} else if errors.Is(err, unix.ECONNREFUSED) {
+			faults = append(faults, os.Remove(socket))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func removeBundle(dir string) error {
+	if err := mount.UnmountRecursive(filepath.Join(dir, "rootfs"), unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	return os.RemoveAll(dir)
+}
+
+// clearHalfDeleted removes the directories that a killed daemon had begun to delete: renamed to a hidden name, they
+// keep the next one from being deleted, and its container from being started.
+func clearHalfDeleted(c Config, log *slog.Logger) {
+	for _, top := range []string{c.State, c.Root} {
+		found, _ := filepath.Glob(filepath.Join(top, tasksDir, "*", ".*")) // only a malformed pattern fails
+		for _, dir := range found {
+			if err := removeBundle(dir); err != nil {
+				log.Warn("directory of a deleted task not removed", "path", dir, "error", err)
+			}
+		}
+	}
+}
