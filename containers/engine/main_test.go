@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -38,12 +40,16 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if os.Getenv(insideVariable) != "" {
+		os.RemoveAll(shimDir()) // what stays costs only space
+	}
+	os.Exit(code)
 }
 
 func runInside() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.Env = append(os.Environ(), insideVariable+"="+strconv.Itoa(os.Getpid()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // Pdeathsig is of the thread
@@ -93,13 +99,29 @@ func findTools(t *testing.T) tools {
 	if k.busybox == "" {
 		testenv.Lacking(t, "a static busybox: apt-get install busybox-static")
 	}
-	k.path = t.TempDir()
-	build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(k.path, "containerd-shim-runc-v2"), "resinos/containers/shim")
+	dir, err := buildShim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.path = dir
+	return k
+}
+
+// buildShim builds the shim once for all tests, into a directory that TestMain removes.
+var buildShim = sync.OnceValues(func() (string, error) {
+	build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(shimDir(), shimName), "resinos/containers/shim")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the shim: %v\n%s", err, out)
+		return "", fmt.Errorf("build the shim: %w\n%s", err, out)
 	}
-	return k
+	return shimDir(), nil
+})
+
+const shimName = "containerd-shim-runc-v2"
+
+// shimDir is this run's own: named after the process outside the namespaces.
+func shimDir() string {
+	return filepath.Join(os.TempDir(), "engine-shim-"+os.Getenv(insideVariable))
 }
 
 func staticBusybox() string {
