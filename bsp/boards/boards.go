@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"resinos/bsp/bootvars"
 	"resinos/mounts/disk"
 )
 
@@ -42,9 +43,9 @@ type Kernel struct {
 
 // Bootloader says which bootloader is put where on resin-boot. Package may be empty if the firmware is the bootloader.
 type Bootloader struct {
-	Kind    string `toml:"kind"` // "grub-efi" or "u-boot"
-	Package string `toml:"package"`
-	Files   []File `toml:"files"`
+	Kind    bootvars.Bootloader `toml:"kind"`
+	Package string              `toml:"package"`
+	Files   []File              `toml:"files"`
 }
 
 // A File is copied from Source in a package to Target on resin-boot.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/bsp/bootvars"
 	"resinos/bsp/tables"
 	"resinos/mounts/disk"
 )
@@ -73,10 +74,8 @@ func checkBasics(t *tables.Table, b Board) {
 }
 
 func checkBootloader(t *tables.Table, b Board) {
-	switch b.Bootloader.Kind {
-	case "grub-efi", "u-boot":
-	default:
-		t.Fault("bootloader.kind", "bootloader.kind %q: want grub-efi or u-boot", b.Bootloader.Kind)
+	if !b.Bootloader.Kind.Known() {
+		t.Fault("bootloader.kind", "bootloader.kind %q: want %s or %s", string(b.Bootloader.Kind), bootvars.Grub, bootvars.UBoot)
 	}
 	for _, f := range b.Bootloader.Files {
 		checkPath(t, "bootloader.files.source", f.Source)

@@ -1,6 +1,7 @@
-// Package bootscript writes what the bootloader reads: its script and the block of variables that the script heeds.
+// Package bootscript writes the scripts of the bootloaders, and the boot variables with their first values.
 //
-// It owns: the scripts (templates beside this file), U-Boot's image header, the layout of the variable blocks.
+// It owns: the scripts (templates beside this file) and U-Boot's image header. The variables that the scripts read are
+// those of bsp/bootvars, the files that they load those of bsp/slot.
 // It never does: write a disk, or change a variable on a running device.
 // Read first: Script.
 package bootscript
@@ -11,15 +12,9 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
-)
 
-// Kind is a bootloader.
-type Kind string
-
-// The bootloaders there are scripts for.
-const (
-	Grub  Kind = "grub-efi"
-	UBoot Kind = "u-boot"
+	"resinos/bsp/bootvars"
+	"resinos/bsp/slot"
 )
 
 //go:embed grub.cfg.tmpl
@@ -30,37 +25,36 @@ var ubootTemplate string
 
 // Script is everything a boot script depends on.
 type Script struct {
-	Kind       Kind
+	Kind       bootvars.Bootloader
 	Arch       string   // Go's name of the architecture
 	PartitionA int      // number of slot A's partition
 	PartitionB int      // number of slot B's partition
 	Variant    string   // production, development or standalone
 	Consoles   []string // of the board, the last becomes /dev/console
-	DeviceTree string   // below dtbs/; empty: the bootloader's own is handed on
+	DeviceTree string   // below slot.DeviceTrees; empty: the bootloader's own is handed on
 }
 
 // Files are the files that go on the boot partition, by their path there.
 type Files map[string][]byte
 
-// Render writes the script and the variables with their first values (slot A).
+// Render writes the script and the variables with their first values.
 func (s Script) Render(epoch int64) (Files, error) {
-	switch s.Kind {
-	case Grub:
-		text, err := s.fill(grubTemplate)
-		if err != nil {
-			return nil, err
-		}
-		block, err := GrubEnv(map[string]string{"slot": "A"})
-		return Files{"EFI/debian/grub.cfg": []byte(text), "grubenv": block}, err
-	case UBoot:
-		text, err := s.fill(ubootTemplate)
-		if err != nil {
-			return nil, err
-		}
-		block, err := UBootEnv(map[string]string{"slot": "A"})
-		return Files{"boot.scr": wrap(text, s.Arch, epoch), "resinos.env": block}, err
+	variables, err := s.Kind.Encode(bootvars.New())
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("write boot script: no script for bootloader %q; there are %s and %s", s.Kind, Grub, UBoot)
+	files := Files{s.Kind.File(): variables}
+	switch s.Kind {
+	case bootvars.Grub:
+		text, err := s.fill(grubTemplate)
+		files["EFI/debian/grub.cfg"] = []byte(text)
+		return files, err
+	case bootvars.UBoot:
+		text, err := s.fill(ubootTemplate)
+		files["boot.scr"] = wrap(text, s.Arch, epoch)
+		return files, err
+	}
+	return nil, fmt.Errorf("write boot script: no script for bootloader %q", s.Kind)
 }
 
 func (s Script) fill(text string) (string, error) {
@@ -69,10 +63,14 @@ func (s Script) fill(text string) (string, error) {
 		return "", fmt.Errorf("parse boot script template: %w", err)
 	}
 	var b bytes.Buffer
+	var names []string
+	for _, v := range bootvars.Table() {
+		names = append(names, v.Name)
+	}
 	err = t.Execute(&b, struct {
 		Script
-		Arguments, Command, Prefix string
-	}{s, s.Arguments(), s.command(), "/"})
+		Arguments, Command, VariablesFile, Variables, Kernel, Initramfs, DeviceTrees string
+	}{s, s.Arguments(), s.command(), s.Kind.File(), strings.Join(names, " "), slot.Kernel, slot.Initramfs, slot.DeviceTrees})
 	return b.String(), err
 }
 

@@ -7,15 +7,17 @@ import (
 	"strings"
 	"testing"
 
+	"resinos/bsp/bootvars"
+	"resinos/bsp/slot"
 	"resinos/mounts/testenv"
 )
 
 func TestScriptsGolden(t *testing.T) {
 	for name, s := range map[string]Script{
-		"grub-production":   {Kind: Grub, Arch: "amd64", Variant: "production"},
-		"grub-development":  {Kind: Grub, Arch: "amd64", Variant: "development"},
-		"uboot-development": {Kind: UBoot, Arch: "arm64", Variant: "development"},
-		"uboot-dtb":         {Kind: UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb"},
+		"grub-production":   {Kind: bootvars.Grub, Arch: "amd64", Variant: "production"},
+		"grub-development":  {Kind: bootvars.Grub, Arch: "amd64", Variant: "development"},
+		"uboot-development": {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development"},
+		"uboot-dtb":         {Kind: bootvars.UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.PartitionA, s.PartitionB, s.Consoles = 2, 3, []string{"tty0", "ttyS0,115200"}
@@ -23,8 +25,11 @@ func TestScriptsGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if v, err := s.Kind.Parse(files[s.Kind.File()]); err != nil || v.Slot != slot.A {
+				t.Errorf("first variables: %+v, %v", v, err)
+			}
 			got := files["EFI/debian/grub.cfg"]
-			if s.Kind == UBoot {
+			if s.Kind == bootvars.UBoot {
 				got = files["boot.scr"][72:]
 			}
 			testenv.Golden(t, name+".golden", string(got))
@@ -65,39 +70,4 @@ func TestUBootImageSums(t *testing.T) {
 	if string(image[72:]) != "echo hi\n" {
 		t.Errorf("script = %q", image[72:])
 	}
-}
-
-func TestVariableBlocks(t *testing.T) {
-	values := map[string]string{"slot": "B", "try": ""}
-	for name, c := range map[string]struct {
-		write func(map[string]string) ([]byte, error)
-		size  int
-	}{"grub": {GrubEnv, GrubEnvSize}, "u-boot": {UBootEnv, UBootEnvSize}} {
-		block, err := c.write(values)
-		if err != nil || len(block) != c.size {
-			t.Errorf("%s: %d bytes, %v; want %d", name, len(block), err, c.size)
-		}
-		if got := ParseEnv(block); len(got) != 2 || got["slot"] != "B" || got["try"] != "" {
-			t.Errorf("%s: read back %v, want %v", name, got, values)
-		}
-		for _, bad := range []map[string]string{{"a b": ""}, {"": "x"}, {"a": "x\ny"}, {"a": strings.Repeat("x", 600)}} {
-			if _, err := c.write(bad); err == nil {
-				t.Errorf("%s: %v was written", name, bad)
-			}
-		}
-	}
-}
-
-func FuzzParseEnv(f *testing.F) {
-	for _, text := range []string{"", "slot=A\n\x00junk=1\n", "# GRUB Environment Block\nslot=B\n#####", "=\n==\nno equals\nslot=A"} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, block []byte) {
-		values := ParseEnv(block)
-		for name := range values {
-			if name == "" || strings.ContainsAny(name, "=\n\x00") {
-				t.Errorf("name %q", name)
-			}
-		}
-	})
 }

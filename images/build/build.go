@@ -20,9 +20,9 @@ import (
 
 	"resinos/bsp/boards"
 	"resinos/bsp/lock"
+	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/layout"
-	"resinos/images/manifest"
 	"resinos/images/rootfs"
 	"resinos/mounts/disk"
 )
@@ -65,7 +65,7 @@ type Options struct {
 type Result struct {
 	Image    string
 	Plan     layout.Plan
-	Manifest manifest.Manifest
+	Manifest slot.Manifest
 }
 
 // builder is one run of Build.
@@ -161,8 +161,8 @@ func prepare(o Options) (*builder, error) {
 func (b *builder) programs() string { return filepath.Join(b.Binaries, b.board.Arch) }
 
 // plan adds the trees of the other partitions and plans the disk.
-func (b *builder) plan(ctx context.Context, trees map[string]*assemble.Tree, m manifest.Manifest) (layout.Plan, error) {
-	for label, lay := range map[string]func(context.Context, manifest.Manifest) (*assemble.Tree, error){
+func (b *builder) plan(ctx context.Context, trees map[string]*assemble.Tree, m slot.Manifest) (layout.Plan, error) {
+	for label, lay := range map[string]func(context.Context, slot.Manifest) (*assemble.Tree, error){
 		layout.Boot: b.bootTree, layout.State: b.stateTree, layout.Data: b.dataTree,
 	} {
 		tree, err := lay(ctx, m)

@@ -21,9 +21,9 @@ import (
 
 	"resinos/bsp/apt"
 	"resinos/bsp/lock"
+	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/inspect"
-	"resinos/images/manifest"
 	"resinos/images/rootfs"
 	"resinos/mounts/disk"
 	"resinos/mounts/purge"
@@ -311,7 +311,7 @@ func TestAppFolderIsPreloaded(t *testing.T) {
 	write(t, filepath.Join(app, "images", "one.tar"), []byte("tar"), time.Now())
 	write(t, filepath.Join(app, "README"), []byte("stays here"), time.Now())
 	b.Apps = []string{app}
-	tree, err := b.dataTree(t.Context(), manifest.Manifest{})
+	tree, err := b.dataTree(t.Context(), slot.Manifest{})
 	if err != nil {
 		t.Fatal(err)
 	}

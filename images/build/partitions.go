@@ -11,18 +11,18 @@ import (
 	"path/filepath"
 	"strings"
 
+	"resinos/bsp/slot"
 	"resinos/images/apps"
 	"resinos/images/assemble"
 	"resinos/images/bootscript"
 	"resinos/images/layout"
-	"resinos/images/manifest"
 	"resinos/images/ociimage"
 	"resinos/mounts/persist"
 	"resinos/mounts/purge"
 )
 
 // bootTree is what lies on resin-boot: the bootloader, its script and variables, and what a person may edit.
-func (b *builder) bootTree(_ context.Context, m manifest.Manifest) (*assemble.Tree, error) {
+func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	files, err := b.bootScript()
 	if err != nil {
@@ -89,7 +89,7 @@ func (b *builder) bootScript() (bootscript.Files, error) {
 		return 0
 	}
 	s := bootscript.Script{
-		Kind: bootscript.Kind(b.board.Bootloader.Kind), Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices,
+		Kind: b.board.Bootloader.Kind, Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices,
 		PartitionA: number(layout.RootA), PartitionB: number(layout.RootB),
 	}
 	if trees := b.board.Kernel.DeviceTrees; len(trees) > 0 {
@@ -99,7 +99,7 @@ func (b *builder) bootScript() (bootscript.Files, error) {
 }
 
 // stateTree is what lies on resin-state before the first boot.
-func (b *builder) stateTree(context.Context, manifest.Manifest) (*assemble.Tree, error) {
+func (b *builder) stateTree(context.Context, slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	return tree, errors.Join(tree.Add(assemble.Entry{Path: persist.Overlay, Mode: fs.ModeDir | 0o755}), unmarked(tree))
 }
@@ -110,7 +110,7 @@ func unmarked(tree *assemble.Tree) error {
 }
 
 // dataTree is what lies on resin-data before the first boot: the apps to preload.
-func (b *builder) dataTree(context.Context, manifest.Manifest) (*assemble.Tree, error) {
+func (b *builder) dataTree(context.Context, slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	faults := []error{tree.Add(assemble.Entry{Path: "apps", Mode: fs.ModeDir | 0o755}), unmarked(tree)}
 	for _, app := range b.Apps {

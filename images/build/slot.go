@@ -14,26 +14,26 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/layout"
-	"resinos/images/manifest"
 	"resinos/images/ociimage"
 	"resinos/images/rootfs"
 )
 
 // slotTree makes the squashfs and the initramfs and lays out the slot.
-func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manifest, error) {
+func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, error) {
 	services, err := b.services()
 	if err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	firmware, err := b.firmware()
 	if err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	blank, err := b.blankState(ctx)
 	if err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	in := rootfs.Inputs{
 		Board: b.Board, Variant: b.Variant, Version: Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
@@ -41,31 +41,31 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 	}
 	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)
 	if err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	rootTree, rootErr := b.table.Root(in)
 	earlyTree, earlyErr := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
 	if err := errors.Join(rootErr, earlyErr); err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	if err := addFingerprint(rootTree, "root"); err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	var root, early string
 	g, work := errgroup.WithContext(ctx)
 	g.Go(func() (err error) { root, err = b.root(work, rootTree); return err })
 	g.Go(func() (err error) { early, err = b.initramfs(work, earlyTree); return err })
 	if err := g.Wait(); err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	tree := &assemble.Tree{}
-	for name, source := range map[string]string{"vmlinuz": kernel, "initramfs": early, "rootfs.squashfs": root} {
+	for name, source := range map[string]string{slot.Kernel: kernel, slot.Initramfs: early, slot.Root: root} {
 		if err := tree.Add(assemble.Entry{Path: name, Mode: 0o644, Source: source}); err != nil {
-			return nil, manifest.Manifest{}, err
+			return nil, slot.Manifest{}, err
 		}
 	}
 	if err := b.deviceTrees(tree); err != nil {
-		return nil, manifest.Manifest{}, err
+		return nil, slot.Manifest{}, err
 	}
 	m, err := b.manifest(tree)
 	if err != nil {
@@ -75,7 +75,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, manifest.Manife
 	if err != nil {
 		return nil, m, err
 	}
-	return tree, m, tree.Add(assemble.Entry{Path: manifest.Name, Mode: 0o644, Content: text})
+	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
 }
 
 // blankState is the file system that a device writes over a state partition that is beyond repair.
@@ -87,7 +87,7 @@ func (b *builder) blankState(ctx context.Context) (string, error) {
 		}
 	}
 	x.UUID = layout.GUID("blank", layout.State)
-	tree, err := b.stateTree(ctx, manifest.Manifest{})
+	tree, err := b.stateTree(ctx, slot.Manifest{})
 	if err != nil {
 		return "", err
 	}
@@ -141,7 +141,7 @@ func (b *builder) deviceTrees(tree *assemble.Tree) error {
 			faults = append(faults, errors.Join(fmt.Errorf("find device tree %s in package %s: not there", name, b.lock.Kernel), err))
 			continue
 		}
-		faults = append(faults, tree.Add(assemble.Entry{Path: "dtbs/" + filepath.Base(name), Mode: 0o644, Source: found}))
+		faults = append(faults, tree.Add(assemble.Entry{Path: slot.DeviceTrees + "/" + filepath.Base(name), Mode: 0o644, Source: found}))
 	}
 	return errors.Join(faults...)
 }
@@ -175,9 +175,9 @@ func (b *builder) firmware() (*assemble.Tree, error) {
 	return tree, nil
 }
 
-func (b *builder) manifest(tree *assemble.Tree) (manifest.Manifest, error) {
-	m := manifest.Manifest{
-		Format: manifest.Format, Version: Version, Board: b.Board, Variant: b.Variant, Arch: b.board.Arch,
+func (b *builder) manifest(tree *assemble.Tree) (slot.Manifest, error) {
+	m := slot.Manifest{
+		Format: slot.ManifestFormat, Version: Version, Board: b.Board, Variant: b.Variant, Arch: b.board.Arch,
 		Kernel: b.modules.release, Epoch: b.epoch,
 	}
 	for _, e := range tree.Entries() {
@@ -191,20 +191,20 @@ func (b *builder) manifest(tree *assemble.Tree) (manifest.Manifest, error) {
 		m.Files = append(m.Files, f)
 	}
 	for _, p := range b.pins() {
-		m.Packages = append(m.Packages, manifest.Package{Name: p.Name, Version: p.Version, SHA256: p.SHA256})
+		m.Packages = append(m.Packages, slot.Package{Name: p.Name, Version: p.Version, SHA256: p.SHA256})
 	}
 	return m, nil
 }
 
-func describe(e assemble.Entry) (manifest.File, error) {
+func describe(e assemble.Entry) (slot.File, error) {
 	r, err := e.Open()
 	if err != nil {
-		return manifest.File{}, err
+		return slot.File{}, err
 	}
 	defer r.Close()
 	sum := sha256.New()
 	size, err := io.Copy(sum, r)
-	return manifest.File{Name: e.Path, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
+	return slot.File{Name: e.Path, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
 }
 
 func fileSize(name string) (int64, error) {

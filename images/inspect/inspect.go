@@ -16,10 +16,10 @@ import (
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 
+	"resinos/bsp/bootvars"
+	"resinos/bsp/slot"
 	"resinos/images/assemble"
-	"resinos/images/bootscript"
 	"resinos/images/layout"
-	"resinos/images/manifest"
 	"resinos/mounts/disk"
 )
 
@@ -51,10 +51,10 @@ type Partition struct {
 
 // Slot is one slot; an empty one has no manifest.
 type Slot struct {
-	Name     string             `json:"name"`
-	Empty    bool               `json:"empty"`
-	Manifest *manifest.Manifest `json:"manifest,omitempty"`
-	Fault    string             `json:"fault,omitempty"` // why it cannot be read
+	Name     string         `json:"name"`
+	Empty    bool           `json:"empty"`
+	Manifest *slot.Manifest `json:"manifest,omitempty"`
+	Fault    string         `json:"fault,omitempty"` // why it cannot be read
 }
 
 // Image reads an image. A file system or slot that cannot be read is a line of the report, not an error.
@@ -77,22 +77,22 @@ func Image(ctx context.Context, name string) (Report, error) {
 		case layout.Boot:
 			r.bootPartition(f, p)
 		case layout.RootA, layout.RootB:
-			r.Slots = append(r.Slots, slot(ctx, name, part))
+			r.Slots = append(r.Slots, readSlot(ctx, name, part))
 		}
 	}
 	return r, nil
 }
 
-// slot reads the manifest of a slot.
-func slot(ctx context.Context, image string, p Partition) Slot {
+// readSlot reads the manifest of a slot.
+func readSlot(ctx context.Context, image string, p Partition) Slot {
 	s := Slot{Name: strings.TrimPrefix(p.Label, "resin-root"), Empty: p.FileSystem == ""}
 	if s.Empty {
 		return s
 	}
-	text, err := assemble.ReadExt4File(ctx, image, disk.Bytes(p.Start), "/"+manifest.Name)
+	text, err := assemble.ReadExt4File(ctx, image, disk.Bytes(p.Start), "/"+slot.ManifestFile)
 	if err == nil {
-		var m manifest.Manifest
-		if m, err = manifest.Parse(text); err == nil {
+		var m slot.Manifest
+		if m, err = slot.ParseManifest(text); err == nil {
 			s.Manifest = &m
 		}
 	}
@@ -116,9 +116,9 @@ func (r *Report) bootPartition(f *os.File, p layout.Partition) {
 	if json.Unmarshal(read("/device-type.json"), &device) == nil {
 		r.Board = device.Slug
 	}
-	for _, name := range []string{"/grubenv", "/resinos.env"} {
-		if slot := bootscript.ParseEnv(read(name))["slot"]; slot != "" {
-			r.Slot = slot
+	for _, loader := range bootvars.Bootloaders() {
+		if v, err := loader.Parse(read("/" + loader.File())); err == nil {
+			r.Slot = string(v.Slot)
 		}
 	}
 }

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"resinos/bsp/bootvars"
+	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/layout"
-	"resinos/images/manifest"
 	"resinos/mounts/disk"
 	"resinos/mounts/testenv"
 )
@@ -37,14 +38,18 @@ func image(t *testing.T, text string) string {
 		}
 		return tree
 	}
+	variables, err := bootvars.UBoot.Encode(bootvars.Variables{Slot: slot.B})
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	files := map[string]string{layout.Boot: filepath.Join(dir, "boot"), layout.RootA: filepath.Join(dir, "a")}
 	boot := assemble.FAT{Label: "resin-boot", Volume: 0x1234abcd, Size: 36 * disk.MiB, Epoch: 1767225600}
-	if err := boot.Write(t.Context(), files[layout.Boot], tree(map[string]string{"device-type.json": `{"slug":"some-board"}`, "resinos.env": "slot=B\n\x00\x00"})); err != nil {
+	if err := boot.Write(t.Context(), files[layout.Boot], tree(map[string]string{"device-type.json": `{"slug":"some-board"}`, bootvars.UBoot.File(): string(variables)})); err != nil {
 		t.Fatal(err)
 	}
-	slot := assemble.Ext4{Label: "resin-rootA", UUID: layout.GUID("x"), Size: 8 * disk.MiB, Epoch: 1767225600}
-	if err := slot.Write(t.Context(), files[layout.RootA], tree(map[string]string{manifest.Name: text})); err != nil {
+	root := assemble.Ext4{Label: "resin-rootA", UUID: layout.GUID("x"), Size: 8 * disk.MiB, Epoch: 1767225600}
+	if err := root.Write(t.Context(), files[layout.RootA], tree(map[string]string{slot.ManifestFile: text})); err != nil {
 		t.Fatal(err)
 	}
 	name := filepath.Join(dir, "image")

@@ -15,8 +15,8 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/bsp/bootvars"
 	"resinos/images/assemble"
-	"resinos/images/bootscript"
 	"resinos/images/layout"
 	"resinos/mounts/persist"
 )
@@ -134,20 +134,20 @@ func bootFiles(files *Files) (Verdict, error) {
 
 // bootVariables judges the block that the bootloader reads: one of them is there, and names a slot.
 func bootVariables(files *Files) Verdict {
-	for name, size := range map[string]int{"/grubenv": bootscript.GrubEnvSize, "/resinos.env": bootscript.UBootEnvSize} {
-		block, err := files.Read(name)
+	for _, loader := range bootvars.Bootloaders() {
+		file, err := files.Read("/" + loader.File())
 		if errors.Is(err, errNone) {
 			continue
 		}
-		if err != nil || len(block) != size {
-			return Verdict{Bad: fmt.Sprintf("%s has %d bytes, not %d: %v", name, len(block), size, err)}
+		if err == nil {
+			_, err = loader.Parse(file)
 		}
-		if slot := bootscript.ParseEnv(block)["slot"]; slot != "A" && slot != "B" {
-			return Verdict{Bad: fmt.Sprintf("%s names slot %q", name, slot)}
+		if err != nil {
+			return Verdict{Bad: fmt.Sprintf("boot variables %s: %v", loader.File(), err)}
 		}
 		return Verdict{}
 	}
-	return Verdict{Bad: "neither grubenv nor resinos.env is there"}
+	return Verdict{Bad: "boot variables are missing"}
 }
 
 // configJSON reads config.json as the device does: the file if it can be parsed, else its last good copy. Its class tells which.

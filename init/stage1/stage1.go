@@ -17,6 +17,7 @@ import (
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
+	"resinos/bsp/slot"
 	"resinos/init/boot"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -26,7 +27,7 @@ import (
 const (
 	newRoot     = "/newroot"
 	slotTarget  = "/mnt/sysroot"
-	rootFile    = slotTarget + "/rootfs.squashfs"
+	rootFile    = slotTarget + "/" + slot.Root
 	modulesList = "/etc/modules"
 	nextInit    = "/usr/sbin/init"
 	efivars     = "/sys/firmware/efi/efivars"

@@ -1,0 +1,53 @@
+package bootvars
+
+import "fmt"
+
+// A Bootloader reads the variables.
+type Bootloader string
+
+// The bootloaders there are.
+const (
+	Grub  Bootloader = "grub-efi"
+	UBoot Bootloader = "u-boot"
+)
+
+// Bootloaders lists them.
+func Bootloaders() []Bootloader { return []Bootloader{Grub, UBoot} }
+
+// form is how a bootloader wants its file. Sizes are fixed for the life of a device, because the bootloader and the device
+// rewrite the file in place.
+type form struct {
+	file    string // its name on the boot partition
+	head    string
+	padding byte
+	size    int // bytes
+	most    int // bytes of head and assignments
+}
+
+// form is the form of each:
+//
+//	GRUB: "# GRUB Environment Block\n"   name=value\n …   # up to 1024 bytes
+//	      GRUB demands the head and the size. What counts stays in the first sector, so that a change is one sector's write.
+//	U-Boot ("env import -t"):            name=value\n …   at least one NUL, up to 504 bytes
+//	      below one sector, so that fatwrite writes one sector of data.
+func (b Bootloader) form() (form, error) {
+	switch b {
+	case Grub:
+		return form{file: "grubenv", head: "# GRUB Environment Block\n", padding: '#', size: 1024, most: 512}, nil
+	case UBoot:
+		return form{file: "resinos.env", padding: 0, size: 504, most: 503}, nil
+	}
+	return form{}, fmt.Errorf("no bootloader %q: there are %s and %s", string(b), Grub, UBoot)
+}
+
+// Known reports whether b is one of Bootloaders.
+func (b Bootloader) Known() bool {
+	_, err := b.form()
+	return err == nil
+}
+
+// File is the name of the file on the boot partition; it is empty for no bootloader of ours.
+func (b Bootloader) File() string {
+	f, _ := b.form() // the zero form has no name
+	return f.file
+}

@@ -1,0 +1,34 @@
+// Package slot owns what a slot is: its name, the files that the bootloader and stage 1 look for in it, and its manifest.
+//
+// The boot script, stage 1, the image builder and an updater agree on a slot through this package. It never reads a disk,
+// never checks a signature and never chooses a slot: the boot variables do (bsp/bootvars). Read Manifest first.
+package slot
+
+// A Name is A or B.
+type Name string
+
+// The two slots of a disk.
+const (
+	A Name = "A"
+	B Name = "B"
+)
+
+// Valid reports whether n is A or B.
+func (n Name) Valid() bool { return n == A || n == B }
+
+// Other is the slot that n is not.
+func (n Name) Other() Name {
+	if n == B {
+		return A
+	}
+	return B
+}
+
+// The files of a slot, by their paths in its file system.
+const (
+	Kernel       = "vmlinuz"
+	Initramfs    = "initramfs"
+	Root         = "rootfs.squashfs"
+	DeviceTrees  = "dtbs" // a directory
+	ManifestFile = "manifest.json"
+)
