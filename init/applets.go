@@ -27,6 +27,7 @@ import (
 	"resinos/net/scp"
 	"resinos/net/sshconn"
 	"resinos/net/sshd"
+	"resinos/services/boottime"
 	"resinos/services/confine"
 	"resinos/services/control"
 	"resinos/services/logd"
@@ -156,7 +157,7 @@ func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
 	told := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time
 		if !told {
-			told = tell(ctx, log, boot.MilestoneLease, boot.Now())
+			told = tell(ctx, log, boot.MilestoneLease, boottime.Now())
 		}
 		leased(l)
 	}

@@ -11,6 +11,7 @@ import (
 	"resinos/init/boot"
 	"resinos/init/config"
 	"resinos/init/configd"
+	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/settings"
 	"resinos/services/spec"
@@ -27,7 +28,7 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	return configd.Run(ctx, configd.Config{
 		Store: store, Published: settings.Path, Lasts: store.Lasts, Patience: 2 * time.Second, Log: log,
-		Now: boot.Now, SetHostname: boot.SetHostname,
+		Now: boottime.Now, SetHostname: boot.SetHostname,
 		Services: func(ctx context.Context, before, now configd.Facts) error {
 			return judgeServices(ctx, before, now, log)
 		},

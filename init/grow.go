@@ -13,6 +13,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/fsck"
 	"resinos/mounts/grow"
+	"resinos/services/boottime"
 	"resinos/services/control"
 )
 
@@ -70,7 +71,7 @@ const growAfter = 90 * time.Second
 func afterContainers(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
-	for boot.Now() < growAfter {
+	for boottime.Now() < growAfter {
 		var report boot.Report
 		if err := control.Call(ctx, control.SocketPath, "boot", nil, &report); err != nil {
 			return err

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
 	"resinos/containers/appstatus"
+	"resinos/services/boottime"
 )
 
 // Manager holds the apps to their wishes. All its fields belong to the goroutine of Run.
@@ -48,7 +48,7 @@ const (
 // Run keeps the apps running until ctx is done, through any number of lives of the engine. The
 // containers live on, except when the device goes down. It fails only where nothing can be done.
 func Run(ctx context.Context, c Config) error {
-	m := &Manager{c: c, now: sinceBoot, retries: map[string]retry{}, silent: map[string]bool{}}
+	m := &Manager{c: c, now: boottime.Now, retries: map[string]retry{}, silent: map[string]bool{}}
 	return m.run(ctx)
 }
 
@@ -285,15 +285,6 @@ func (m *Manager) policy(id string) app.Policy {
 		}
 	}
 	return ""
-}
-
-// sinceBoot is the time since the kernel started, suspend included.
-func sinceBoot() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(err) // every kernel that we run on has this clock
-	}
-	return time.Duration(ts.Nano())
 }
 
 func pause(ctx context.Context, d time.Duration) {

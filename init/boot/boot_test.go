@@ -20,6 +20,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/mounts/testenv"
+	"resinos/services/boottime"
 	"resinos/services/spec"
 )
 
@@ -286,7 +287,7 @@ func TestConditions(t *testing.T) {
 func TestMilestoneIsNeverLater(t *testing.T) {
 	for at, claimed := range map[float64]bool{0.5: true, 0: false, -1: false, 1e9: false, 1e300: false} {
 		p := &PID1{record: NewRecord(Report{}), log: slog.New(slog.DiscardHandler)}
-		before := Now()
+		before := boottime.Now()
 		if err := p.milestone("x", at); err != nil {
 			t.Fatal(err)
 		}

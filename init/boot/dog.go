@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"resinos/bsp/watchdog"
+	"resinos/services/boottime"
 	"resinos/services/control"
 )
 
@@ -82,7 +83,7 @@ func (p *PID1) keepDog() {
 // that failed for good neither reaper nor loop moves any more, and the way down is all that is left.
 func (p *PID1) unlessGoing(ask func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		if d := p.going(); d != nil && Now()-d.since < hardLimit {
+		if d := p.going(); d != nil && boottime.Now()-d.since < hardLimit {
 			return nil
 		}
 		return ask(ctx)

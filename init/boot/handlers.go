@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/services/boottime"
 	"resinos/services/control"
 )
 
@@ -79,7 +80,7 @@ func (p *PID1) milestone(name string, at float64) error {
 	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name == "" || len(name) > 64 {
 		return fmt.Errorf("milestone %.64q: want small letters, digits and _", name)
 	}
-	when := Now()
+	when := boottime.Now()
 	if at > 0 && at < when.Seconds() { // compared as it came: a Duration does not hold every number
 		when = time.Duration(at * float64(time.Second))
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"resinos/mounts/atomicfile"
+	"resinos/services/boottime"
 )
 
 // The ways in which a boot ends.
@@ -153,7 +154,7 @@ func (m *marking) end(path string, how Marker) error {
 	if m != nil && m.over != nil {
 		<-m.over
 	}
-	how.Uptime = seconds(Now())
+	how.Uptime = seconds(boottime.Now())
 	return how.write(path)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/fault"
 	"resinos/services/guard"
@@ -64,7 +65,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	defer p.lastResort()
 	p.guard = &guard.Guard{Caught: p.caught}
 	defer p.guard.Catch("pid 1")
-	started := Now()
+	started := boottime.Now()
 	p.signals = signals
 	p.wishes, p.reasons, p.pings = make(chan wish, 1), make(chan string, 1), make(chan chan struct{})
 	p.kept = &pipes{open: map[string]*os.File{}}
@@ -161,7 +162,7 @@ func (p *PID1) startAnew(cause error) {
 	p.log.Error("pid 1 re-executed without its state: all services are started anew", "error", cause)
 	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
 	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
-	p.walk(Now())
+	p.walk(boottime.Now())
 }
 
 // serve starts what PID 1 is there for: the reaper, the supervisor, the control socket and the watchdog's keeper.
@@ -236,7 +237,7 @@ func (p *PID1) loop() {
 		fault.Point("pid1.loop")
 		select {
 		case s := <-p.signals:
-			action, say := policy.step(Now(), s)
+			action, say := policy.step(boottime.Now(), s)
 			switch {
 			case action != "":
 				p.power(wish{action: action, why: "signal " + signalName(s)})
@@ -296,7 +297,7 @@ func (p *PID1) begun(w wish, earlier *downState) *down {
 	if w.failed {
 		end.How, end.Why = EndPanic, w.why
 	}
-	d := &down{action: w.action, end: end, marking: &p.system.marking, since: Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
+	d := &down{action: w.action, end: end, marking: &p.system.marking, since: boottime.Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
 		stop: p.stop, ended: p.stopped, leave: p.system.lastMeal(w.action)}
 	if w.force {
 		d.level = hurried

@@ -17,6 +17,7 @@ import (
 
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
+	"resinos/services/boottime"
 )
 
 // Power is what becomes of the device after the shutdown.
@@ -78,7 +79,7 @@ func (d *down) urgency() (level, <-chan struct{}) {
 
 // run never returns: when the kernel refuses the power command it tries the next, and in the end waits for the watchdog.
 func (d *down) run() {
-	left := max(time.Second, hardLimit-(Now()-d.since))
+	left := max(time.Second, hardLimit-(boottime.Now()-d.since))
 	time.AfterFunc(left, func() {
 		d.log.Error("shutdown takes too long: power is cut", "after", hardLimit)
 		d.cutPower()

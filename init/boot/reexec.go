@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/boottime"
 )
 
 // Life is one execution of PID 1's program by itself.
@@ -71,7 +73,7 @@ func (p *PID1) caught(name string, cause any, stack []byte) {
 	if p.supervisor == nil {
 		panic(reason) // nothing to save yet: a reboot costs no more
 	}
-	if tooMany(p.record.Report().Lives, Now()) {
+	if tooMany(p.record.Report().Lives, boottime.Now()) {
 		p.abandon(reason + fmt.Sprintf("; more than %d panics within %v", maxPanics, panicWindow))
 	}
 	p.replace(Life{Reason: reason, Panic: true})
@@ -103,7 +105,7 @@ func (p *PID1) reexec(reason string) {
 
 // replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the device reboots.
 func (p *PID1) replace(life Life) {
-	from := Now()
+	from := boottime.Now()
 	life.At, life.cpu = seconds(from), cpuTime()
 	p.freeze(life)
 	var err error
@@ -237,7 +239,7 @@ func (p *PID1) resume(s *state) {
 
 // resumed tells how it went, once everything runs again.
 func (p *PID1) resumed(s *state) {
-	took := Now() - s.Now
+	took := boottime.Now() - s.Now
 	life, count := p.record.Resumed(took, cpuTime()-s.CPU)
 	level := slog.LevelInfo
 	if life.Panic {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"resinos/mounts/disk"
+	"resinos/services/boottime"
 )
 
 // TestStateRoundTrip: all that the next life needs comes through the memory file whole, descriptors included.
@@ -213,7 +214,7 @@ func TestLastDownWaitsForNobody(t *testing.T) {
 		if err := ask(t.Context()); err != nil {
 			t.Errorf("the watchdog bites on the way down: %v", err)
 		}
-		d.since = Now() - hardLimit
+		d.since = boottime.Now() - hardLimit
 		if err := ask(t.Context()); err != stuck {
 			t.Errorf("the watchdog is fed beyond the hard limit: %v", err)
 		}

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // InitramfsReport is where stage 1 leaves its Report for PID 1 on the real root; /run is moved along.
@@ -62,14 +60,6 @@ const (
 	MilestoneLease           = "lease"            // the first DHCP lease
 	MilestoneContainerOutput = "container_output" // first byte of output of any container
 )
-
-// Now is the time since the kernel started.
-func Now() time.Duration {
-	var now unix.Timespec
-	// CLOCK_BOOTTIME exists since Linux 2.6.39 and cannot fail with a valid pointer.
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
-	return time.Duration(now.Nano())
-}
 
 // maxMilestones bounds what clients of the control socket can make PID 1 keep.
 const maxMilestones = 64

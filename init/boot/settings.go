@@ -13,6 +13,7 @@ import (
 
 	"resinos/init/config"
 	"resinos/init/identity"
+	"resinos/services/boottime"
 	"resinos/services/settings"
 	"resinos/services/spec"
 )
@@ -108,7 +109,7 @@ func showMachineID(id string) error {
 func (s *system) hostname() error {
 	fault := SetHostname(config.Hostname(s.Config))
 	_, err := settings.Publish(settings.Path, s.Config)
-	taken := settings.Take(settings.Path, "init", s.Config, []string{"hostname", "uuid"}, Now(), fault)
+	taken := settings.Take(settings.Path, "init", s.Config, []string{"hostname", "uuid"}, boottime.Now(), fault)
 	return errors.Join(fault, err, taken)
 }
 

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"time"
+
+	"resinos/services/boottime"
 )
 
 // Severity says what the failure of a step means for the boot.
@@ -38,9 +40,9 @@ type Walker struct {
 // a step counts as its failure.
 func (w Walker) Walk(actions []Action) error {
 	for i, a := range actions {
-		start := Now()
+		start := boottime.Now()
 		err := shielded(a.Do)
-		s := Step{Stage: w.Stage, Name: a.Name, Start: seconds(start), Duration: seconds(Now() - start), Result: ResultOK}
+		s := Step{Stage: w.Stage, Name: a.Name, Start: seconds(start), Duration: seconds(boottime.Now() - start), Result: ResultOK}
 		if err != nil {
 			s.Result, s.Error = resultOf[a.Severity], err.Error()
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"resinos/services/boottime"
 	"resinos/services/cgroup"
 	"resinos/services/control"
 	"resinos/services/fault"
@@ -45,7 +46,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 		return nil
 	}
 	p.supervisor, p.system.specs = s, nil // they are its now
-	p.mark(MilestoneServices, Now())
+	p.mark(MilestoneServices, boottime.Now())
 	p.guard.Go(nameSupervisor, func() {
 		err := func() error {
 			defer close(p.supervised)
@@ -113,7 +114,7 @@ func (p *PID1) readAgain() ([]spec.Spec, []error) {
 // onState is called from the supervisor's loop.
 func (p *PID1) onState(name, state string) {
 	if name == engine && state == "up" {
-		p.mark(MilestoneEngine, Now())
+		p.mark(MilestoneEngine, boottime.Now())
 	}
 }
 

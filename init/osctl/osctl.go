@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/init/boot"
 	"resinos/mounts/quota"
+	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/logquery"
 )
@@ -81,7 +81,7 @@ func (notUp) Error() string { return "a service is not up" }
 // Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage, 3 for the
 // status of a service that is not up.
 func Main(ctx context.Context, env Env, args []string) int {
-	s := &session{Env: env, now: boot.Now, wall: time.Now}
+	s := &session{Env: env, now: boottime.Now, wall: time.Now}
 	if s.Stdout == nil {
 		s.Stdout = os.Stdout
 	}

@@ -21,6 +21,7 @@ import (
 	"resinos/init/boot"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
+	"resinos/services/boottime"
 )
 
 // The places of the initramfs.
@@ -60,7 +61,7 @@ type Stage struct {
 func (s *Stage) Run() {
 	s.record = boot.NewRecord(boot.Report{})
 	// Only a full table of milestones can refuse, and this is its first.
-	_, _ = s.record.Mark(boot.MilestonePID1, boot.Now())
+	_, _ = s.record.Mark(boot.MilestonePID1, boottime.Now())
 	err := s.walk()
 	boot.Say("initramfs: " + err.Error())
 	boot.Say(fmt.Sprintf("rebooting in %v", lastWords))

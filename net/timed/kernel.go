@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/net/clock"
+	"resinos/services/boottime"
 )
 
 // A Clock can be read and corrected. Kernel is the real one; tests bring one of their own.
@@ -99,11 +100,11 @@ func (k *Kernel) Sets() <-chan struct{} { return k.sets }
 func (k *Kernel) Read() clock.Reading {
 	for tries := 0; ; tries++ {
 		r := clock.Reading{
-			Boot: time.Duration(nanoseconds(unix.CLOCK_BOOTTIME)),
+			Boot: boottime.Now(),
 			Raw:  k.Raw(),
 			Real: time.Unix(0, nanoseconds(unix.CLOCK_REALTIME)),
 		}
-		if time.Duration(nanoseconds(unix.CLOCK_BOOTTIME))-r.Boot < readTime || tries == readTries {
+		if boottime.Now()-r.Boot < readTime || tries == readTries {
 			return r
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/dirwatch"
+	"resinos/services/boottime"
 	"resinos/services/devlog"
 	"resinos/services/logarchive"
 	"resinos/services/logpipe"
@@ -302,11 +303,7 @@ func tune() {
 	runtime.GOMAXPROCS(1)
 }
 
-func now() (time.Time, time.Duration) {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail for a clock that exists
-	return time.Now(), time.Duration(ts.Nano())
-}
+func now() (time.Time, time.Duration) { return time.Now(), boottime.Now() }
 
 func bootID() (id [16]byte, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

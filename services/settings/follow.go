@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/dirwatch"
+	"resinos/services/boottime"
 )
 
 // Follower is a daemon that lives by some keys.
@@ -76,14 +77,7 @@ func (f Follower) take(s Settings) {
 	if err != nil {
 		f.Log.Warn("setting not applied", "error", err)
 	}
-	if err := Take(f.Path, f.Daemon, s, f.Keys, sinceBoot(), err); err != nil {
+	if err := Take(f.Path, f.Daemon, s, f.Keys, boottime.Now(), err); err != nil {
 		f.Log.Warn("applied setting not recorded", "error", err)
 	}
-}
-
-// sinceBoot is the time since the kernel started, which no clock setting moves.
-func sinceBoot() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // every kernel since 2.6.39 has it
-	return time.Duration(ts.Nano())
 }

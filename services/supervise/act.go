@@ -239,12 +239,3 @@ func sign(out *os.File, pid int) {
 	// Not Write: the open file is shared with the process, whose writes shall block and ours never.
 	_, _ = unix.Pwritev2(int(out.Fd()), [][]byte{line}, -1, unix.RWF_NOWAIT)
 }
-
-// kernelTime is CLOCK_BOOTTIME: the time since the kernel started.
-func kernelTime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0 // the clock exists since Linux 2.6.39
-	}
-	return time.Duration(ts.Nano())
-}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"time"
 
+	"resinos/services/boottime"
 	"resinos/services/proc"
 )
 
@@ -73,7 +74,7 @@ func (l *life) endProbes() {
 }
 
 // moment is now in seconds since the kernel started.
-func moment() float64 { return kernelTime().Seconds() }
+func moment() float64 { return boottime.Now().Seconds() }
 
 // monotonic turns a time since the kernel's start into the clock of this process.
-func monotonic(since time.Duration) time.Time { return time.Now().Add(since - kernelTime()) }
+func monotonic(since time.Duration) time.Time { return time.Now().Add(since - boottime.Now()) }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"resinos/services/boottime"
 	"resinos/services/hold"
 	"resinos/services/notify"
 	"resinos/services/proc"
@@ -123,7 +124,7 @@ func since(t time.Time) time.Duration {
 	if t.IsZero() {
 		return 0
 	}
-	return kernelTime() + time.Until(t)
+	return boottime.Now() + time.Until(t)
 }
 
 // at is the reverse of since.
