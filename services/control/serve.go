@@ -15,10 +15,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"resinos/services/fault"
 	"resinos/services/guard"
+	"resinos/services/peercred"
 )
 
 // Serve listens on path, in the place of whatever was there, and answers until ctx is cancelled;
@@ -124,8 +123,8 @@ type server struct {
 
 // admit serves the client in a goroutine of its own, or turns it away.
 func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
-	if uid, err := peer(conn); err != nil || uid != 0 {
-		s.log.Warn("control client refused", "uid", uid)
+	if cred, err := peercred.Of(conn); err != nil || cred.Uid != 0 {
+		s.log.Warn("control client refused", "uid", int32(cred.Uid))
 		refuse(conn, &Error{Text: "only root may do this", Hint: "log in as root"})
 		return
 	}
@@ -141,23 +140,6 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 		defer conn.Close() // nothing is buffered
 		s.talk(ctx, client)
 	})
-}
-
-func peer(conn *net.UnixConn) (int, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	var (
-		cred *unix.Ucred
-		opt  error
-	)
-	if err := raw.Control(func(fd uintptr) {
-		cred, opt = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || opt != nil {
-		return -1, errors.Join(err, opt)
-	}
-	return int(cred.Uid), nil
 }
 
 // talk answers line after line until the client leaves, idles or breaks the rules.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/hold"
+	"resinos/services/peercred"
 )
 
 // ErrNone says that no connection waits.
@@ -66,7 +67,7 @@ func peerText(fd int, from unix.Sockaddr) string {
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
 	}
-	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	cred, err := peercred.OfFD(fd)
 	if err != nil {
 		return "unknown"
 	}

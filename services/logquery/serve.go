@@ -14,11 +14,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"resinos/services/control"
 	"resinos/services/logpipe"
 	"resinos/services/logring"
+	"resinos/services/peercred"
 )
 
 const (
@@ -90,7 +89,7 @@ func (s *Server) admit(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	conn.SetDeadline(time.Now().Add(askTime))
-	if uid, err := peer(conn); err != nil || uid != 0 {
+	if cred, err := peercred.Of(conn); err != nil || cred.Uid != 0 {
 		reply(conn, nil, &control.Error{Text: "only root may read the log", Hint: "log in as root"})
 		return
 	}
@@ -287,17 +286,4 @@ func (o *sender) flush() error {
 		o.buf = nil
 	}
 	return err
-}
-
-func peer(conn *net.UnixConn) (uid uint32, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	failed := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(failed, err); err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
 }

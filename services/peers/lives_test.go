@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/peercred"
 )
 
 // life is one life of a service: when its first byte came, and its process as this name space numbers it.
@@ -77,16 +79,8 @@ func watch(l *net.UnixListener) *lives {
 
 // peer is the process that connected, in the numbers of this name space: the kernel translates.
 func peer(conn *net.UnixConn) (pid int) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	raw.Control(func(fd uintptr) { // fails only for a closed socket
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
+	cred, _ := peercred.Of(conn) // fails only for a closed socket; 0 is no process
+	return int(cred.Pid)
 }
 
 // next waits for a life: of the named service, or of any.
