@@ -1,12 +1,13 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
-// Bytes is a size or an offset on a disk.
+// Bytes is a size, of a disk, a file or memory, or an offset on a disk.
 type Bytes int64
 
 // The binary multiples that sizes are written in.
@@ -34,22 +35,31 @@ func (b Bytes) String() string {
 	return "0 B"
 }
 
-// ParseBytes reads what String writes; the blank may be missing ("40MiB") and a bare number counts bytes.
+// ParseBytes reads every size that people write, wherever they write it: a whole number with B, KiB, MiB, GiB or TiB, as String
+// writes it. A blank between them may be missing ("40MiB"), the letter alone says the same ("40M", "40m"), and a bare number counts
+// bytes. MB and kB are refused: to some they are a power of 1000.
 func ParseBytes(text string) (Bytes, error) {
 	digits := strings.TrimSpace(text)
 	scale := Bytes(1)
 	for _, u := range units {
-		if head, found := strings.CutSuffix(digits, u.name); found {
+		head, found := strings.CutSuffix(digits, u.name)
+		if !found && u.size > 1 {
+			letter := u.name[:1]
+			if head, found = strings.CutSuffix(digits, letter); !found {
+				head, found = strings.CutSuffix(digits, strings.ToLower(letter))
+			}
+		}
+		if found {
 			digits, scale = strings.TrimSpace(head), u.size
 			break
 		}
 	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("parse size %q: want a whole number with B, KiB, MiB, GiB or TiB", text)
-	}
-	if n > int64((1<<63-1)/scale) {
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if errors.Is(err, strconv.ErrRange) || err == nil && n > uint64((1<<63-1)/scale) {
 		return 0, fmt.Errorf("parse size %q: larger than 8 EiB", text)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("parse size %q: want a whole number with B, KiB, MiB, GiB or TiB, such as 40MiB or 40M", text)
 	}
 	return Bytes(n) * scale, nil
 }

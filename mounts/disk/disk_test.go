@@ -180,13 +180,16 @@ func FuzzParseUevent(f *testing.F) {
 }
 
 func TestBytesRoundTrip(t *testing.T) {
-	for text, want := range map[string]Bytes{"40 MiB": 40 * MiB, "40MiB": 40 * MiB, "0": 0, "512 B": 512, "3 GiB": 3 * GiB, "1025": 1025} {
+	for text, want := range map[string]Bytes{
+		"40 MiB": 40 * MiB, "40MiB": 40 * MiB, "0": 0, "512 B": 512, "3 GiB": 3 * GiB, "1025": 1025,
+		"40M": 40 * MiB, "64k": 64 * KiB, "64 K": 64 * KiB, "1g": GiB, "2T": 2 * TiB, "8388607T": 8388607 * TiB, "1B": 1,
+	} {
 		got, err := ParseBytes(text)
 		if err != nil || got != want {
 			t.Errorf("ParseBytes(%q) = %d, %v, want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "MiB", "-1", "4 MB", "9999999 TiB", "1.5 GiB"} {
+	for _, text := range []string{"", "M", "MiB", "-1", "+1", "4 MB", "64MB", "4kB", "40Mi", "1b", "0x10", "1_0", "9999999 TiB", "8388608T", "99999999999999999999", "1.5 GiB"} {
 		if got, err := ParseBytes(text); err == nil {
 			t.Errorf("ParseBytes(%q) = %d, want an error", text, got)
 		}

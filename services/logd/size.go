@@ -3,32 +3,25 @@ package logd
 import (
 	"fmt"
 	"log/slog"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/disk"
 )
 
 // minRing holds a few hundred lines; less is a mistake of the owner.
 const minRing = 64 << 10
 
-// ParseSize reads the size of a ring: a number of bytes, or of K, M or G.
+// ParseSize reads the size of a ring, as disk.ParseBytes does, and fails if no ring can be so small or large.
 func ParseSize(text string) (int64, error) {
-	digits, shift := text, 0
-	for i, unit := range []string{"K", "M", "G"} {
-		if rest, ok := strings.CutSuffix(strings.ToUpper(text), unit); ok {
-			digits, shift = rest, 10*(i+1)
-		}
-	}
-	n, err := strconv.ParseUint(digits, 10, 32)
+	size, err := disk.ParseBytes(text)
 	if err != nil {
-		return 0, fmt.Errorf("parse size %q: not a number like 8M", text)
+		return 0, err
 	}
-	size := int64(n) << shift
-	if size < minRing || size > 1<<40 {
+	if size < minRing || size > disk.TiB {
 		return 0, fmt.Errorf("parse size %q: not between 64K and 1024G", text)
 	}
-	return size, nil
+	return int64(size), nil
 }
 
 // fitRing bounds the size of a ring by half of the file system that it lies on, which the spools and others share. An owner may

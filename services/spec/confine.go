@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/mounts/disk"
 	"resinos/services/spell"
 )
 
@@ -122,8 +123,8 @@ func parseLimit(s string) (uint64, bool) {
 	if s == "infinity" {
 		return Infinity, true
 	}
-	n, ok := parseSize(s)
-	return uint64(n), ok
+	n, err := disk.ParseBytes(s) // of limits that count something else, "4K" is 4096 of them
+	return uint64(n), err == nil
 }
 
 // String writes the limit as a service file does, without quotes.

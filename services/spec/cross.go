@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"resinos/mounts/disk"
 )
 
 // companions are keys that mean nothing unless one of others is said too. An other that is said
@@ -156,7 +158,7 @@ func (p *parser) crossLimits(s Spec) {
 	for i, low := range steps {
 		for _, high := range steps[i+1:] {
 			if low.size > 0 && high.size > 0 && low.size > high.size {
-				p.fault(low.key, fmt.Sprintf("%s is more than %s %s", formatSize(low.size), high.key, formatSize(high.size)), "memory-min, memory-high, memory-max must grow")
+				p.fault(low.key, fmt.Sprintf("%s is more than %s %s", disk.Bytes(low.size), high.key, disk.Bytes(high.size)), "memory-min, memory-high, memory-max must grow")
 			}
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"resinos/mounts/disk"
 )
 
 // Render writes the service file that says all of s at once: what holds when its files and the
@@ -62,7 +64,7 @@ func (w *writer) number(name string, value int) {
 
 func (w *writer) size(name string, value int64) {
 	if value != 0 {
-		w.key(name, quote(formatSize(value)))
+		w.key(name, quote(disk.Bytes(value).String()))
 	}
 }
 

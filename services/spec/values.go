@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"resinos/mounts/disk"
 )
 
 // The bounds of durations. A standing value is never replaced by nothing, hence shortest.
@@ -222,7 +224,7 @@ func paths(v any, to *[]string, lax bool) (faults []Fault) {
 	return faults
 }
 
-// size reads bytes: a whole number, or a string with K, M, G or T behind it, powers of 1024.
+// size reads bytes: a whole number, or a string that disk.ParseBytes knows.
 func size(v any, to *int64) []Fault {
 	const hint = `"64M", "1G" or a whole number of bytes`
 	switch v := v.(type) {
@@ -233,34 +235,12 @@ func size(v any, to *int64) []Fault {
 		*to = v
 		return nil
 	case string:
-		n, ok := parseSize(v)
-		if !ok {
+		n, err := disk.ParseBytes(v)
+		if err != nil {
 			return fault(fmt.Sprintf("%q is no size", v), hint)
 		}
-		*to = n
+		*to = int64(n)
 		return nil
 	}
 	return wrong(hint, v)
-}
-
-func parseSize(s string) (int64, bool) {
-	shift := 0
-	if s != "" {
-		if unit := strings.IndexByte("KMGT", s[len(s)-1]&^0x20); unit >= 0 {
-			shift, s = 10*(unit+1), s[:len(s)-1]
-		}
-	}
-	n, err := strconv.ParseUint(s, 10, 63)
-	if err != nil || n > uint64(1<<63-1)>>shift {
-		return 0, false
-	}
-	return int64(n << shift), true
-}
-
-func formatSize(n int64) string {
-	unit := 0
-	for ; n != 0 && n%1024 == 0 && unit < 4; unit++ {
-		n /= 1024
-	}
-	return strconv.FormatInt(n, 10) + []string{"", "K", "M", "G", "T"}[unit]
 }
