@@ -16,6 +16,7 @@ import (
 
 	"resinos/mounts/atomicfile/atomicfiletest"
 	"resinos/mounts/testenv"
+	"resinos/services/hostname"
 	"resinos/services/settings"
 )
 
@@ -96,6 +97,7 @@ func TestEffective(t *testing.T) {
 		{"the word null", `{"dnsServers":"null"}`, "dnsServers", `[]`, ""},
 		{"no words", `{"dnsServers":""}`, "dnsServers", `[]`, ""},
 		{"a bad word", `{"dnsServers":"1.1.1.1 dns.example"}`, "dnsServers", `["1.1.1.1"]`, `"dns.example"`},
+		{"names that timed takes", `{"ntpServers":"a.example. a_b.example 0.0.0.0"}`, "ntpServers", `["a.example","a_b.example"]`, `"0.0.0.0"`},
 		{"names", `{"ntpServers":"a.example 192.0.2.1 -x"}`, "ntpServers", `["a.example","192.0.2.1"]`, `"-x"`},
 		{"nested", `{"os":{"sshKeys":["ssh-ed25519 A x"]}}`, "os.sshKeys", `["ssh-ed25519 A x"]`, ""},
 		{"one line", `{"os":{"sshKeys":"ssh-ed25519 A x"}}`, "os.sshKeys", `["ssh-ed25519 A x"]`, ""},
@@ -441,7 +443,7 @@ func FuzzParse(f *testing.F) {
 		if !valid || !bytes.Equal(d.Bytes(), text) {
 			t.Fatalf("Parse takes %q, valid %v, for %q", text, valid, d.Bytes())
 		}
-		if name := Hostname(Effective(d, settings.File)); !ValidHostname(name) {
+		if name := Hostname(Effective(d, settings.File)); !hostname.ValidLabel(name) {
 			t.Errorf("it leads to the host name %q", name)
 		}
 		if strings.Count(key, ".") >= maxDepth-2 || strings.ContainsRune(key, 0) || !json.Valid([]byte(quote(key))) || strings.ContainsRune(key, '\ufffd') || quote(key) != quote(strings.ToValidUTF8(key, "?")) {

@@ -54,7 +54,7 @@ const (
 // Keys is the table, in alphabetical order. It is that of the reference system, whose config.json ours must read.
 func Keys() []Key {
 	keys := []Key{
-		{Name: "hostname", Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: hostname},
+		{Name: "hostname", Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: deviceName},
 		{Name: "uuid", Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
 		{Name: PersistentLogging, Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
 		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd", fit: ringSize},

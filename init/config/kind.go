@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/services/hostname"
 	"resinos/services/logd"
 )
 
@@ -119,28 +120,15 @@ func ringSize(value any) (any, error) {
 	return s, nil
 }
 
-func hostname(value any) (any, error) {
+func deviceName(value any) (any, error) {
 	s, _ := value.(string)
 	if s == "" {
 		return nil, nil // as if it were not there
 	}
-	if !ValidHostname(s) {
+	if !hostname.ValidLabel(s) {
 		return nil, fmt.Errorf("%.80q is not a host name: letters, digits and hyphens, at most 63", s)
 	}
 	return s, nil
-}
-
-// ValidHostname reports whether s is one label of a name in the DNS (RFC 1123, section 2.1).
-func ValidHostname(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for _, r := range s {
-		if r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
-			return false
-		}
-	}
-	return true
 }
 
 func uuid(value any) (any, error) {
@@ -210,15 +198,8 @@ func addresses(value any) (any, error) {
 
 func hosts(value any) (any, error) {
 	return each(func(s string) (string, bool) {
-		if _, err := netip.ParseAddr(s); err == nil {
-			return s, true
-		}
-		for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
-			if !ValidHostname(label) {
-				return s, false
-			}
-		}
-		return s, len(s) <= 253
+		s = strings.TrimSuffix(s, ".") // of an absolute name
+		return s, hostname.ValidServer(s)
 	}, "names or addresses of hosts")(value)
 }
 

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"resinos/services/hostname"
 )
 
 // maxFile bounds a lease file; one of ours is below two kilobytes.
@@ -84,7 +86,7 @@ func (l *Lease) check() error {
 		return errors.New("mtu out of range")
 	}
 	for _, name := range slices.Concat(l.Domains, l.Search, []string{l.Hostname}) {
-		if name != "" && !ValidHostname(name) {
+		if name != "" && !hostname.Valid(name) {
 			return errors.New("not a host name")
 		}
 	}

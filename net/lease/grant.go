@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"resinos/services/hostname"
 )
 
 // The limits on the numbers in a lease. A lease of a second would have us rewrite addresses and ask again for ever.
@@ -35,7 +37,7 @@ func Grant(m *dhcpv4.DHCPv4) (l Lease, notes []string, err error) {
 	l.NTP = addresses(m.Options.Get(dhcpv4.OptionNTPServers))
 	l.Search = searchList(m.Options.Get(dhcpv4.OptionDNSDomainSearchList))
 	l.Domains = domains(m.Options.Get(dhcpv4.OptionDomainName), note)
-	l.Hostname = hostname(m, dhcpv4.OptionHostName, note)
+	l.Hostname = nameOption(m, dhcpv4.OptionHostName, note)
 	if raw := m.Options.Get(dhcpv4.OptionInterfaceMTU); raw != nil {
 		l.MTU = mtu(raw, note)
 	}
@@ -113,9 +115,9 @@ func (l *Lease) grantRoutes(m *dhcpv4.DHCPv4, note func(string, ...any)) {
 	l.Routes = routes
 }
 
-func hostname(m *dhcpv4.DHCPv4, code dhcpv4.OptionCode, note func(string, ...any)) string {
+func nameOption(m *dhcpv4.DHCPv4, code dhcpv4.OptionCode, note func(string, ...any)) string {
 	name := text(m.Options.Get(code))
-	if name != "" && !ValidHostname(name) {
+	if name != "" && !hostname.Valid(name) {
 		note("option %d is no host name", code.Code())
 		return ""
 	}
@@ -130,7 +132,7 @@ func domains(raw []byte, note func(string, ...any)) []string {
 	for _, name := range strings.FieldsFunc(string(raw), func(r rune) bool { return strings.ContainsRune(" \t,\x00", r) }) {
 		switch name = text([]byte(name)); {
 		case name == "" || containsName(out, name):
-		case len(out) == maxDomains || !ValidHostname(name):
+		case len(out) == maxDomains || !hostname.Valid(name):
 			refused++
 		default:
 			out = append(out, name)

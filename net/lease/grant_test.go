@@ -211,19 +211,6 @@ func TestFile(t *testing.T) {
 	}
 }
 
-func TestValidHostname(t *testing.T) {
-	for _, s := range []string{"a", "a-b", "a_b.c1", "3com", strings.Repeat("a", 63), "x.example"} {
-		if !ValidHostname(s) {
-			t.Errorf("ValidHostname(%q) = false", s)
-		}
-	}
-	for _, s := range []string{"", ".", "a.", "-a", "a-", "a b", "a\n", "a;b", "$(x)", "ä", "1.2.3.4", strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a"} {
-		if ValidHostname(s) {
-			t.Errorf("ValidHostname(%q) = true", s)
-		}
-	}
-}
-
 // FuzzReply feeds whole messages, as they come from the wire, to everything that reads them.
 func FuzzReply(f *testing.F) {
 	f.Add(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 52: {3}, 119: []byte("\x03one\x00\xc0\x00"), 121: {24, 10, 8, 1, 10, 9, 0, 2}}).ToBytes())

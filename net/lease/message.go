@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"resinos/services/hostname"
 )
 
 // maxMessage is the largest message we offer to take: an ethernet frame less the IP and UDP headers.
@@ -42,7 +44,7 @@ func (m *Machine) message(now time.Duration, kind dhcpv4.MessageType) *dhcpv4.DH
 	}
 	out.UpdateOption(dhcpv4.OptMaxMessageSize(maxMessage))
 	out.UpdateOption(dhcpv4.OptParameterRequestList(codes...))
-	if ValidHostname(m.cfg.Hostname) && m.cfg.Hostname != "localhost" {
+	if hostname.Valid(m.cfg.Hostname) && m.cfg.Hostname != "localhost" {
 		out.UpdateOption(dhcpv4.OptHostName(m.cfg.Hostname))
 	}
 	return out

@@ -5,16 +5,16 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"resinos/services/hostname"
 )
 
 // The limits on what one reply may ask us to hold. A packet is at most maxPacket long, so none of the decoders below
 // can be made to work for long; these keep what they return small.
 const (
-	maxServers   = 4  // of each sort: routers, name servers, time servers
-	maxRoutes    = 32 // classless routes
-	maxDomains   = 8  // names in the search list
-	maxName      = 253
-	maxNameLabel = 63
+	maxServers = 4  // of each sort: routers, name servers, time servers
+	maxRoutes  = 32 // classless routes
+	maxDomains = 8  // names in the search list
 )
 
 // addresses decodes a list of IPv4 addresses and keeps the usable ones, at most maxServers. Bytes that do not make a
@@ -128,7 +128,7 @@ func acceptable(r Route) bool {
 
 // searchList decodes option 119 (RFC 3397): domain names with compression pointers into the option itself. A pointer
 // may only point back before the name it is part of, so that no name can be walked twice, and each name ends at
-// maxName bytes. Names that are not host names are left out.
+// hostname.MaxName bytes. Names that are not host names are left out.
 func searchList(raw []byte) []string {
 	var out []string
 	for at := 0; at < len(raw) && len(out) < maxDomains; {
@@ -136,7 +136,7 @@ func searchList(raw []byte) []string {
 		if !ok {
 			return out
 		}
-		if ValidHostname(name) && !containsName(out, name) {
+		if hostname.Valid(name) && !containsName(out, name) {
 			out = append(out, name)
 		}
 		at = next
@@ -165,7 +165,7 @@ func domainName(raw []byte, at int) (name string, next int, ok bool) {
 				return "", 0, false
 			}
 			limit = at
-		case length > maxNameLabel || at+1+length > len(raw) || b.Len()+1+length > maxName:
+		case length > hostname.MaxLabel || at+1+length > len(raw) || b.Len()+1+length > hostname.MaxName:
 			return "", 0, false
 		default:
 			if b.Len() > 0 {
@@ -190,27 +190,4 @@ func containsName(list []string, name string) bool {
 // text decodes a string option: servers end it with NUL or a dot, though they should not.
 func text(raw []byte) string {
 	return strings.TrimSuffix(strings.TrimRight(string(raw), "\x00"), ".")
-}
-
-// ValidHostname reports whether s is a host or domain name: labels of letters, digits and inner hyphens or
-// underscores, at most 63 bytes each and 253 in all, not an IPv4 address. Nothing that passes has a meaning to a
-// shell, to resolv.conf or to a terminal.
-func ValidHostname(s string) bool {
-	if s == "" || len(s) > maxName {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > maxNameLabel || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		if strings.IndexFunc(label, notInLabel) >= 0 {
-			return false
-		}
-	}
-	_, err := netip.ParseAddr(s)
-	return err != nil
-}
-
-func notInLabel(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 }

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 
 	"resinos/net/lease"
 	"resinos/net/link"
@@ -78,7 +77,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer a.close()
 	d.announcer = a
 	defer d.close()
-	d.survey(now())
+	d.survey(boottime.Now())
 	d.writeResolv()
 	if err := notify.Ready(); err != nil {
 		d.cfg.Log.Warn("readiness not told", "error", err)
@@ -109,7 +108,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 	defer timer.Stop()
 	for {
 		if at := d.deadline(); at != 0 {
-			timer.Reset(max(at-now(), 0))
+			timer.Reset(max(at-boottime.Now(), 0))
 		} else {
 			timer.Stop()
 		}
@@ -118,19 +117,19 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 			return nil
 		case c := <-changes:
 			if c.all {
-				d.survey(now())
+				d.survey(boottime.Now())
 			} else {
-				d.look(now(), c.index)
+				d.look(boottime.Now(), c.index)
 			}
 		case m := <-d.messages:
-			d.receive(now(), m)
+			d.receive(boottime.Now(), m)
 		case x := <-d.conflicts:
-			d.dispute(now(), x)
+			d.dispute(boottime.Now(), x)
 		case w := <-d.wishes:
-			d.take(now(), w.wish)
+			d.take(boottime.Now(), w.wish)
 			close(w.taken)
 		case <-timer.C:
-			d.tick(now())
+			d.tick(boottime.Now())
 		}
 	}
 }
@@ -166,13 +165,4 @@ func (d *daemon) close() {
 		c.hush()
 		c.unwatch()
 	}
-}
-
-// now is the time since kernel start, which no clock setting moves.
-func now() time.Duration {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
-		panic("no CLOCK_BOOTTIME") // every kernel since 2.6.39 has it
-	}
-	return time.Duration(ts.Nano())
 }

@@ -18,7 +18,7 @@ import (
 	"strings"
 
 	"resinos/mounts/atomicfile"
-	"resinos/net/lease"
+	"resinos/services/hostname"
 )
 
 // The limits of the resolvers that read the file: glibc and musl take three servers, musl a search line of 256 bytes
@@ -68,7 +68,7 @@ func searchOf(sources []Source) []string {
 	for _, s := range sources {
 		for _, domain := range s.Search {
 			known := slices.ContainsFunc(out, func(d string) bool { return strings.EqualFold(d, domain) })
-			if known || !lease.ValidHostname(domain) {
+			if known || !hostname.Valid(domain) {
 				continue
 			}
 			if len(out) == maxDomains || size+1+len(domain) > maxSearchBytes {

@@ -46,14 +46,6 @@ func parseTable(text string) ([]server, error) {
 	return t.Servers, err
 }
 
-// ValidServer reports whether a server can be called so: a host name or an address that a packet can be sent to.
-func ValidServer(name string) bool {
-	if addr, err := netip.ParseAddr(name); err == nil {
-		return !addr.IsUnspecified() && !addr.IsMulticast()
-	}
-	return lease.ValidHostname(name)
-}
-
 // Sources puts the servers together, each once, the nearest first: of the network, of the owner, of the table.
 func Sources(leased []netip.Addr, configured, defaults []string) []clock.Source {
 	var all []clock.Source

@@ -22,6 +22,7 @@ import (
 	"resinos/mounts/atomicfile"
 	"resinos/net/clock"
 	"resinos/net/lease"
+	"resinos/services/hostname"
 )
 
 // Config says where timed finds and leaves things.
@@ -164,7 +165,7 @@ func (d *daemon) run(ctx context.Context) error {
 
 // sources are the servers as they are named now. What the owner calls a server and is none is complained about once.
 func (d *daemon) sources() []clock.Source {
-	own, refused := clock.SplitServers(d.cfg.Servers(), ValidServer)
+	own, refused := clock.SplitServers(d.cfg.Servers(), hostname.ValidServer)
 	if text := fmt.Sprintf("%.200q", refused); len(refused) > 0 && text != d.refused {
 		d.refused = text
 		d.cfg.Log.Warn("ntpServers names no servers", "count", len(refused), "names", text)
