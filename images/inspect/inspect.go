@@ -13,14 +13,12 @@ import (
 	"os"
 	"strings"
 
-	"github.com/diskfs/go-diskfs/backend/file"
-	"github.com/diskfs/go-diskfs/filesystem/fat32"
-
 	"resinos/bsp/bootvars"
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/layout"
 	"resinos/mounts/disk"
+	"resinos/mounts/fat"
 )
 
 // Report is what is on an image.
@@ -104,12 +102,12 @@ func readSlot(ctx context.Context, image string, p Partition) Slot {
 
 // bootPartition reads the board and the slot to boot. What is not there stays empty.
 func (r *Report) bootPartition(f *os.File, p layout.Partition) {
-	fat, err := fat32.Read(file.New(f, true), int64(p.Size), int64(p.Start), 512)
+	files, err := fat.Open(io.NewSectionReader(f, int64(p.Start), int64(p.Size)))
 	if err != nil {
 		return
 	}
 	read := func(name string) []byte {
-		text, _ := fat.ReadFile(name) // a file that is not there has no text
+		text, _ := files.Read(name) // a file that is not there has no text
 		return text
 	}
 	var device struct{ Slug string }

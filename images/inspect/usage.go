@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"resinos/mounts/fat"
 )
 
 // usage fills in what the head of the file system says about itself.
@@ -14,7 +16,7 @@ func (p *Partition) usage(r io.ReaderAt) {
 		return
 	}
 	if !p.ext4(head[1024:]) {
-		p.fat32(r, head[:512])
+		p.fat(r)
 	}
 }
 
@@ -43,30 +45,16 @@ func (p *Partition) ext4(s []byte) bool {
 	return true
 }
 
-// fat32 reads the boot sector (fatgen103, "FAT32 structure starting at offset 36") and counts the free clusters.
-func (p *Partition) fat32(r io.ReaderAt, s []byte) {
-	u16 := func(at int) int64 { return int64(binary.LittleEndian.Uint16(s[at:])) }
-	u32 := func(at int) int64 { return int64(binary.LittleEndian.Uint32(s[at:])) }
-	if string(s[0x52:0x57]) != "FAT32" || s[510] != 0x55 || s[511] != 0xAA || s[0x0D] == 0 {
+// fat reads the boot sector and the table.
+func (p *Partition) fat(r io.ReaderAt) {
+	f, err := fat.Open(r)
+	if err != nil {
 		return
 	}
-	sector, cluster, reserved, fats, fatSectors, sectors := u16(0x0B), int64(s[0x0D]), u16(0x0E), int64(s[0x10]), u32(0x24), u32(0x20)
-	clusters := (sectors - reserved - fats*fatSectors) / cluster
-	if sector != 512 || sectors*sector > p.Size || clusters <= 0 || (clusters+2)*4 > fatSectors*sector {
-		return
+	size, free, clean, err := f.Usage()
+	if err != nil || size > p.Size {
+		return // not a file system of this partition
 	}
-	fat := make([]byte, (clusters+2)*4)
-	if _, err := r.ReadAt(fat, reserved*sector); err != nil {
-		return
-	}
-	free := int64(0)
-	for at := 8; at < len(fat); at += 4 {
-		if binary.LittleEndian.Uint32(fat[at:])&0x0FFFFFFF == 0 {
-			free++
-		}
-	}
-	p.FileSystem, p.Free, p.Used = "vfat", free*cluster*sector, (clusters-free)*cluster*sector
-	p.Name = strings.TrimRight(string(s[0x47:0x52]), " ")
-	p.UUID = fmt.Sprintf("%04X-%04X", u32(0x43)>>16, u32(0x43)&0xFFFF)
-	p.Clean = binary.LittleEndian.Uint32(fat[4:])&0x08000000 != 0 // entry 1: "clean shut bit"
+	p.FileSystem, p.Free, p.Used, p.Clean = "vfat", free, size-free, clean
+	p.Name, p.UUID = f.Label, fmt.Sprintf("%04X-%04X", f.Number>>16, f.Number&0xFFFF)
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"resinos/bsp/bootvars"
 	"resinos/images/assemble"
 	"resinos/images/layout"
+	"resinos/mounts/fat"
 	"resinos/mounts/persist"
 )
 
@@ -122,21 +124,21 @@ func fits(label string) Rule {
 }
 
 // bootFiles looks into the boot partition.
-func bootFiles(files *Files) (Verdict, error) {
+func bootFiles(files *fat.FileSystem) (Verdict, error) {
 	v := bootVariables(files).add(configJSON(files))
 	if note, err := files.Read(noteFile); err == nil {
 		v.Facts[FactNote] = digest(note)
-	} else if !errors.Is(err, errNone) {
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		v.Facts[FactNote] = err.Error()
 	}
 	return v.add(fingerprinted(files)), nil
 }
 
 // bootVariables judges the block that the bootloader reads: one of them is there, and names a slot.
-func bootVariables(files *Files) Verdict {
+func bootVariables(files *fat.FileSystem) Verdict {
 	for _, loader := range bootvars.Bootloaders() {
 		file, err := files.Read("/" + loader.File())
-		if errors.Is(err, errNone) {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil {
@@ -151,7 +153,7 @@ func bootVariables(files *Files) Verdict {
 }
 
 // configJSON reads config.json as the device does: the file if it can be parsed, else its last good copy. Its class tells which.
-func configJSON(files *Files) Verdict {
+func configJSON(files *fat.FileSystem) Verdict {
 	v := Verdict{Class: "config.json", Facts: map[string]string{}}
 	keys, err := configFile(files)
 	if err != nil {
@@ -169,7 +171,7 @@ func configJSON(files *Files) Verdict {
 	return v
 }
 
-func configFile(files *Files) (keys map[string]any, err error) {
+func configFile(files *fat.FileSystem) (keys map[string]any, err error) {
 	text, err := files.Read("/config.json")
 	if err != nil {
 		return nil, err
@@ -178,7 +180,7 @@ func configFile(files *Files) (keys map[string]any, err error) {
 }
 
 // configCopy reads the last good copy. Its first line is "resinos config 1 " and the SHA-256 of the rest in hex.
-func configCopy(files *Files) (keys map[string]any, err error) {
+func configCopy(files *fat.FileSystem) (keys map[string]any, err error) {
 	text, err := files.Read("/config.json.good")
 	if err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func configCopy(files *Files) (keys map[string]any, err error) {
 }
 
 // fingerprinted compares the files that nobody changes with their sums.
-func fingerprinted(files *Files) Verdict {
+func fingerprinted(files *fat.FileSystem) Verdict {
 	sums, err := files.Read("/resinos.fingerprint")
 	if err != nil {
 		return Verdict{Bad: fmt.Sprintf("resinos.fingerprint cannot be read: %v", err)}

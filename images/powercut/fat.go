@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"resinos/mounts/fat"
 )
 
 // A FAT judges a FAT32 file system: fsck.vfat says what a cut has left, the device's own repair is done to it, and then Read
@@ -14,8 +16,8 @@ import (
 // read: the next file takes the clusters of another.
 type FAT struct {
 	Partition string
-	Mends     bool                          // the device runs "fsck.vfat -a" on one that was not unmounted, before it mounts it
-	Read      func(*Files) (Verdict, error) // may be nil
+	Mends     bool                                   // the device runs "fsck.vfat -a" on one that was not unmounted, before it mounts it
+	Read      func(*fat.FileSystem) (Verdict, error) // may be nil
 }
 
 // Region is the partition.
@@ -114,7 +116,7 @@ func (x FAT) look(name string) (Verdict, error) {
 		return Verdict{}, err
 	}
 	defer f.Close() // read only: closing cannot lose anything
-	files, err := OpenFiles(f)
+	files, err := fat.Open(f)
 	if err != nil {
 		return Verdict{Class: "unreadable", Bad: err.Error()}, nil
 	}

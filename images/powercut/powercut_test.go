@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/mounts/fat"
 	"resinos/mounts/testenv"
 )
 
@@ -350,58 +351,9 @@ func fatFiles(t *testing.T, name string, files map[string]string) {
 	}
 }
 
-func TestFilesReadsWhatMtoolsWrote(t *testing.T) {
-	want := map[string]string{
-		"/config.json": "{}", "/A": "short", "/system-connections/a rather long name of a profile": strings.Repeat("x", 3000), "/EFI/BOOT/BOOTX64.EFI": "loader", "/empty": "",
-	}
-	name := filepath.Join(t.TempDir(), "fat")
-	fatFiles(t, name, want)
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	files, err := OpenFiles(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, content := range want {
-		if got, err := files.Read(strings.ToUpper(path)); err != nil || string(got) != content {
-			t.Errorf("Read(%s) = %d bytes, %v, want %d", path, len(got), err, len(content))
-		}
-	}
-	for _, path := range []string{"/none", "/EFI/none/x", "/config.json/x", "/EFI"} {
-		if got, err := files.Read(path); err != errNone {
-			t.Errorf("Read(%s) = %q, %v, want %v", path, got, err, errNone)
-		}
-	}
-}
-
-func FuzzFiles(f *testing.F) {
-	head := make([]byte, 8<<10)
-	copy(head[11:], []byte{0, 2, 1, 1, 0, 1})
-	put64(head[36:], 1|2<<32)
-	put64(head[44:], 2)
-	copy(head[510:], []byte{0x55, 0xaa})
-	f.Add(head)
-	f.Fuzz(func(t *testing.T, disk []byte) {
-		files, err := OpenFiles(bytes.NewReader(disk))
-		if err != nil {
-			return
-		}
-		list, err := files.List("/")
-		if err != nil {
-			return
-		}
-		for _, e := range list {
-			_, _ = files.Read("/" + e.Name) // any error will do
-		}
-	})
-}
-
 // noted is a judge of FAT whose only fact is a file.
 func noted() FAT {
-	return FAT{Partition: "resin-boot", Read: func(f *Files) (Verdict, error) {
+	return FAT{Partition: "resin-boot", Read: func(f *fat.FileSystem) (Verdict, error) {
 		v := Verdict{Facts: map[string]string{}}
 		if text, err := f.Read("/note"); err == nil {
 			v.Facts[FactNote] = string(text[:3])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func shared(t *testing.T, file string) (string, bool) {
 	return p.String(), found
 }
 
-// fill puts many files into many folders, so that both have several clusters.
+// fill puts many files into many directories, so that both have several clusters.
 func fill(t *testing.T, file string) {
 	t.Helper()
 	for _, folder := range []string{"deep", "deep/er"} {
@@ -69,7 +70,7 @@ func TestEndless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := open(bytes.NewReader(disk))
+	v, err := Open(bytes.NewReader(disk))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +101,117 @@ func FuzzShared(f *testing.F) {
 		p, found, err := Shared(bytes.NewReader(b))
 		if found && (err != nil || p[0] == "" && p[1] == "") {
 			t.Errorf("Shared = %q, %v, %v", p, found, err)
+		}
+	})
+}
+
+func open(t *testing.T, file string) *FileSystem {
+	t.Helper()
+	disk, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { disk.Close() })
+	f, err := Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestRead reads what mtools wrote, on file systems of all three sorts.
+func TestRead(t *testing.T) {
+	for bits, mib := range map[string]int64{"12": 1, "16": 8, "32": 40} {
+		t.Run(bits, func(t *testing.T) {
+			file := fattest.New(t, mib, bits)
+			fill(t, file)
+			fattest.Copy(t, file, "A", "short")
+			f := open(t, file)
+			for path, want := range map[string]string{
+				"A": "short", "/a": "short", "empty": "", "deep/config.json": "the content", "DEEP/CONFIG.JSON": "the content",
+				"/deep/er/a file with a long name 39": strings.Repeat("x", 3000),
+			} {
+				if got, err := f.Read(path); err != nil || string(got) != want {
+					t.Errorf("Read(%s) = %d bytes, %v, want %d", path, len(got), err, len(want))
+				}
+			}
+			for _, path := range []string{"none", "deep/none/x", "A/x", "deep", "deep/er", "", "/", "deep//config.json"} {
+				if got, err := f.Read(path); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("Read(%s) = %q, %v, want %v", path, got, err, fs.ErrNotExist)
+				}
+			}
+		})
+	}
+}
+
+// TestUsage compares with what mtools counts.
+func TestUsage(t *testing.T) {
+	for bits, mib := range map[string]int64{"12": 1, "16": 8, "32": 40} {
+		t.Run(bits, func(t *testing.T) {
+			file := fattest.New(t, mib, bits)
+			testenv.Run(t, "mlabel", "-i", file, "-N", "1234abcd", "::some")
+			fill(t, file)
+			f := open(t, file)
+			size, free, clean, err := f.Usage()
+			if err != nil || !clean || size > mib<<20 || size < mib<<20*9/10 {
+				t.Errorf("Usage = %d, %d, %v, %v", size, free, clean, err)
+			}
+			if f.Number != 0x1234abcd || !strings.EqualFold(f.Label, "some") {
+				t.Errorf("number %x, label %q", f.Number, f.Label)
+			}
+			said := strings.ReplaceAll(testenv.Run(t, "mdir", "-i", file, "::"), " ", "")
+			if want := fmt.Sprintf("\n%dbytesfree", free); !strings.Contains(said, want) {
+				t.Errorf("%d bytes are free; mdir says %s", free, said)
+			}
+		})
+	}
+}
+
+// TestHalfName: of a long name whose parts do not fit together, as a cut leaves it, the short one remains.
+func TestHalfName(t *testing.T) {
+	file := fattest.New(t, 1, "12")
+	fattest.Copy(t, file, "a rather long name", "x")
+	disk, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(disk, []byte("ARATHE~1   "))
+	if at < 64 {
+		t.Fatal("the short name is not there")
+	}
+	disk[at-32] = 3 // the part that should be the first
+	f, err := Open(bytes.NewReader(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Read("arathe~1"); err != nil || string(got) != "x" {
+		t.Errorf("by the short name: %q, %v", got, err)
+	}
+	if got, err := f.Read("a rather long name"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("by the broken long name: %q, %v", got, err)
+	}
+}
+
+// FuzzRead: whatever a disk holds, reading ends and what it gives is on the disk.
+func FuzzRead(f *testing.F) {
+	head := make([]byte, 8<<10)
+	copy(head[11:], []byte{0, 2, 1, 1, 0, 1})
+	head[32], head[36], head[44] = 16, 1, 2
+	head[510], head[511] = 0x55, 0xaa
+	copy(head[512+8:], []byte{0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0x0f})
+	copy(head[1024:], "A       TXT ")
+	head[1024+26], head[1024+28] = 3, 5
+	f.Add(head, "a.txt")
+	f.Fuzz(func(t *testing.T, disk []byte, path string) {
+		f, err := Open(bytes.NewReader(disk))
+		if err != nil {
+			return
+		}
+		if content, err := f.Read(path); err == nil && len(content) > len(disk)*int(f.clusters) {
+			t.Errorf("%s has %d bytes", path, len(content))
+		}
+		if size, free, _, err := f.Usage(); err == nil && (free < 0 || free > size) {
+			t.Errorf("%d of %d bytes are free", free, size)
 		}
 	})
 }

@@ -16,9 +16,9 @@ import (
 	"sync"
 	"time"
 
-
 	"resinos/net/lease"
 	"resinos/net/link"
+	"resinos/services/boottime"
 	"resinos/services/notify"
 )
 
