@@ -138,11 +138,6 @@ func (m *Monitor) PowerDown(ctx context.Context) error {
 // Reset presses the reset button.
 func (m *Monitor) Reset(ctx context.Context) error { return m.Do(ctx, "system_reset", nil, nil) }
 
-// Screenshot writes the display as a PNG file.
-func (m *Monitor) Screenshot(ctx context.Context, file string) error {
-	return m.Do(ctx, "screendump", map[string]string{"filename": file, "format": "png"}, nil)
-}
-
 // Events returns what was reported so far, oldest first.
 func (m *Monitor) Events() []Event {
 	m.mu.Lock()

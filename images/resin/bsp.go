@@ -74,9 +74,9 @@ func pin(ctx context.Context, board boards.Board, cache string, mirrors []string
 	config.Mirrors = mirrors
 	show, finish := progress()
 	config.Report = func(p apt.Progress) { show.Advance(p.What, p.Done, p.Total) }
-	pins, kernel, err := apt.Resolve(ctx, config, board.Kernel.Package, board.Packages())
+	fresh, err := apt.Pin(ctx, config, board)
 	finish()
-	return lock.Lock{Board: board.Name, Suite: board.Suite, Kernel: kernel, Packages: pins}, err
+	return fresh, err
 }
 
 // report says what changed against the lock that is built in.

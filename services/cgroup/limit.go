@@ -32,7 +32,6 @@ var knobs = [...]knob{
 	{"memory.swap.max", "memory", "max", noSwap, true},
 	{"pids.max", "pids", "max", func(l spec.Limits) string { return count(int64(l.Pids)) }, false},
 	{"cpu.weight", "cpu", "100", func(l spec.Limits) string { return count(int64(l.CPUWeight)) }, false},
-	{"io.weight", "io", "100", func(l spec.Limits) string { return count(int64(l.IOWeight)) }, false},
 }
 
 func count(n int64) string {
@@ -86,7 +85,7 @@ func (t *Tree) turn(name string, k knob, value string) error {
 	if err != nil {
 		return err
 	}
-	if strings.TrimPrefix(firstLine(data), "default ") == want { // io.weight says "default 100"
+	if firstLine(data) == want {
 		return nil
 	}
 	if err := write(file, want); err != nil {

@@ -37,13 +37,13 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 	tree := limited(t, map[string]string{
 		"resinos/memory.min": "0\n", "resinos/b/memory.min": "7\n",
 		"resinos/a/memory.min": "0\n", "resinos/a/memory.high": "max\n", "resinos/a/memory.max": "max\n",
-		"resinos/a/memory.swap.max": "max\n", "resinos/a/pids.max": "max\n", "resinos/a/cpu.weight": "100\n", "resinos/a/io.weight": "default 100\n8:0 50\n",
+		"resinos/a/memory.swap.max": "max\n", "resinos/a/pids.max": "max\n", "resinos/a/cpu.weight": "100\n",
 	})
-	l := spec.Limits{MemoryMin: 1 << 20, MemoryHigh: 2 << 20, MemoryMax: 3 << 20, Pids: 4, CPUWeight: 50, IOWeight: 200}
+	l := spec.Limits{MemoryMin: 1 << 20, MemoryHigh: 2 << 20, MemoryMax: 3 << 20, Pids: 4, CPUWeight: 50}
 	if err := tree.Limit("a", l); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"a/memory.min": "1048576", "a/memory.high": "2097152", "a/memory.max": "3145728", "a/memory.swap.max": "0", "a/pids.max": "4", "a/cpu.weight": "50", "a/io.weight": "200", "memory.min": "1048583"} {
+	for file, want := range map[string]string{"a/memory.min": "1048576", "a/memory.high": "2097152", "a/memory.max": "3145728", "a/memory.swap.max": "0", "a/pids.max": "4", "a/cpu.weight": "50", "memory.min": "1048583"} {
 		if got := content(t, tree, file); got != want {
 			t.Errorf("%s = %q, want %q", file, got, want)
 		}
@@ -51,7 +51,7 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 	if err := tree.Limit("a", spec.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"a/memory.min": "0", "a/memory.high": "max", "a/memory.max": "max", "a/memory.swap.max": "max", "a/pids.max": "max", "a/cpu.weight": "100", "a/io.weight": "100", "memory.min": "7"} {
+	for file, want := range map[string]string{"a/memory.min": "0", "a/memory.high": "max", "a/memory.max": "max", "a/memory.swap.max": "max", "a/pids.max": "max", "a/cpu.weight": "100", "memory.min": "7"} {
 		if got := content(t, tree, file); got != want {
 			t.Errorf("without limits %s = %q, want %q", file, got, want)
 		}
@@ -59,13 +59,13 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 }
 
 func TestLimitWritesOnlyWhatDiffers(t *testing.T) {
-	tree := limited(t, map[string]string{"resinos/a/pids.max": "4\n", "resinos/a/io.weight": "default 100\n8:0 50\n"})
-	for _, l := range []spec.Limits{{Pids: 4}, {Pids: 4, IOWeight: 100}} {
+	tree := limited(t, map[string]string{"resinos/a/pids.max": "4\n", "resinos/a/cpu.weight": "100\n"})
+	for _, l := range []spec.Limits{{Pids: 4}, {Pids: 4, CPUWeight: 100}} {
 		if err := tree.Limit("a", l); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := content(t, tree, "a/pids.max") + content(t, tree, "a/io.weight"); got != "4\ndefault 100\n8:0 50\n" {
+	if got := content(t, tree, "a/pids.max") + content(t, tree, "a/cpu.weight"); got != "4\n100\n" {
 		t.Errorf("rewritten: %q", got)
 	}
 }
@@ -73,8 +73,8 @@ func TestLimitWritesOnlyWhatDiffers(t *testing.T) {
 // TestLimitMissingController: it is asked for from the top down, named when it does not come, and the others are set.
 func TestLimitMissingController(t *testing.T) {
 	tree := limited(t, map[string]string{"resinos/a/pids.max": "max\n"})
-	err := tree.Limit("a", spec.Limits{MemoryMax: 5, Pids: 6, IOWeight: 7})
-	for _, want := range []string{"set memory.max to 5: this kernel's memory controller", "set io.weight to 7"} {
+	err := tree.Limit("a", spec.Limits{MemoryMax: 5, Pids: 6, CPUWeight: 7})
+	for _, want := range []string{"set memory.max to 5: this kernel's memory controller", "set cpu.weight to 7"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
@@ -83,7 +83,7 @@ func TestLimitMissingController(t *testing.T) {
 		t.Errorf("%v; pids.max %q", err, content(t, tree, "a/pids.max"))
 	}
 	top := &Tree{root: filepath.Dir(tree.root)}
-	if got := content(t, top, "cgroup.subtree_control") + " " + content(t, tree, "cgroup.subtree_control"); got != "+io +io" {
+	if got := content(t, top, "cgroup.subtree_control") + " " + content(t, tree, "cgroup.subtree_control"); got != "+cpu +cpu" {
 		t.Errorf("handed down: %q", got)
 	}
 	if err := tree.Limit("none", spec.Limits{}); !errors.Is(err, fs.ErrNotExist) {

@@ -31,7 +31,7 @@ type Launch struct {
 	Command     []string         // the program, an absolute path, and its arguments
 	User, Group string           // names or numbers
 	Groups      []string         // the same, beside those /etc/group gives the user
-	Confinement spec.Confinement `json:"Sandbox"` // what the program sees and may do; the word of an older PID 1
+	Confinement spec.Confinement // what the program sees and may do
 	Listen      int              // descriptors 3 and on that are LISTEN_FDS
 	Names       []string         // LISTEN_FDNAMES, one for each of them
 	Watchdog    time.Duration    // WATCHDOG_USEC

@@ -119,7 +119,7 @@ func TestSendAndReceive(t *testing.T) {
 	if r.err != nil || !r.message.Ready || r.from.PID != os.Getpid() || r.from.UID != os.Getuid() {
 		t.Errorf("received %+v", r)
 	}
-	if err := Stopping(); err != nil {
+	if err := Send("STOPPING=1"); err != nil {
 		t.Fatal(err)
 	}
 	if r := <-got; !r.message.Stopping {

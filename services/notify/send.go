@@ -14,9 +14,6 @@ const Variable = "NOTIFY_SOCKET"
 // no error.
 func Ready() error { return Send("READY=1") }
 
-// Stopping says that this service has begun to end.
-func Stopping() error { return Send("STOPPING=1") }
-
 // Send sends one message, lines NAME=value, and copies of descriptors to who started us, if it listens.
 func Send(text string, fds ...int) error {
 	path := os.Getenv(Variable)

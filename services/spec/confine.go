@@ -22,9 +22,9 @@ var capabilityNames = [...]string{
 	"CHECKPOINT_RESTORE",
 }
 
-// rlimitNames are those of setrlimit(2), in lower case without RLIMIT_.
+// rlimitNames are those of setrlimit(2), in lower case without RLIMIT_, but for the two that Linux ignores: locks, rss.
 var rlimitNames = [...]string{
-	"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+	"as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rtprio",
 	"rttime", "sigpending", "stack",
 }
 

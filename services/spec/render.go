@@ -187,7 +187,6 @@ func (w *writer) limits(s Spec) {
 	w.size("memory-max", s.Limits.MemoryMax)
 	w.number("pids-max", s.Limits.Pids)
 	w.number("cpu-weight", s.Limits.CPUWeight)
-	w.number("io-weight", s.Limits.IOWeight)
 	w.flag("cgroup-delegate", s.CgroupDelegate)
 }
 

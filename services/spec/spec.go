@@ -108,7 +108,7 @@ type Spec struct {
 	OOMScore       int         `json:",omitzero"`        // oom_score_adj of its processes
 	Limits         Limits      `json:",omitzero"`        // of its cgroup
 	CgroupDelegate bool        `json:",omitzero"`        // its main process lives in the leaf "main"; the rest of its cgroup is its own
-	Confinement    Confinement `json:"Sandbox,omitzero"` // that word is in the state of a PID 1 that has not been executed again yet
+	Confinement    Confinement `json:",omitzero"`
 
 	Files []string `json:",omitzero"` // that made it, the lowest layer first
 }
@@ -209,7 +209,7 @@ func (t Timer) Set() bool { return t.AfterBoot > 0 || t.Every > 0 }
 type Limits struct {
 	MemoryMin, MemoryHigh, MemoryMax int64 // memory-min, memory-high, memory-max
 	Pids                             int   // pids-max
-	CPUWeight, IOWeight              int   // cpu-weight, io-weight: 1 to 10000, 100 is the standard
+	CPUWeight                        int   // cpu-weight: 1 to 10000, 100 is the standard
 }
 
 // Confinement is what the processes of a service see of the system and may do to it. The zero value

@@ -16,14 +16,8 @@ import (
 	"resinos/services/spec"
 )
 
-// stateVersion is that of the saved state, oldestState the earliest that is read. Of another one the caller starts afresh.
-//
-//	1
-//	2  OOMs
-const (
-	stateVersion = 2
-	oldestState  = 1
-)
+// stateVersion is that of the saved state. Of another one the caller starts afresh.
+const stateVersion = 1
 
 // saved is the whole state of a supervisor, for the next life of its process. Times are counted
 // from the kernel's start (CLOCK_BOOTTIME), 0 is none; files are places in the list beside it.
@@ -170,8 +164,8 @@ func (s *Supervisor) restore() error {
 	if err := json.Unmarshal(s.cfg.Saved, &in); err != nil {
 		return fmt.Errorf("restore supervisor: %w", err)
 	}
-	if in.Version < oldestState || in.Version > stateVersion {
-		return fmt.Errorf("restore supervisor: version %d is not between %d and %d", in.Version, oldestState, stateVersion)
+	if in.Version != stateVersion {
+		return fmt.Errorf("restore supervisor: version %d is not spoken here, only %d", in.Version, stateVersion)
 	}
 	files := descriptors(s.cfg.Files)
 	specs := make([]spec.Spec, len(in.Services))
@@ -190,9 +184,6 @@ func (s *Supervisor) restore() error {
 	s.settle(specs)
 	s.world.ending = in.Ending
 	for k := range in.Services {
-		if in.Version < 2 { // what was killed before is not known: nothing from now on must be blamed on it
-			in.Services[k].OOMs = s.ooms(in.Services[k].Spec.Name)
-		}
 		if err := s.restoreService(&in.Services[k], files); err != nil {
 			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
 		}
