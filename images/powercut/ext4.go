@@ -108,7 +108,7 @@ func mendSuper(file string) (torn bool, err error) {
 	if !found {
 		return true, fmt.Errorf("%w, and no copy of it", err)
 	}
-	_, err = ext4.Restore(f, c)
+	_, _, err = ext4.Restore(f, c)
 	return true, err
 }
 

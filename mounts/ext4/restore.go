@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 )
 
@@ -39,52 +38,62 @@ func FindCopy(r io.ReaderAt) (Copy, bool) {
 type Disk interface {
 	io.ReaderAt
 	io.WriterAt
+	Sync() error
 }
 
 // Restore mends the first superblock of a file system that is not attached, after Read has answered ErrNone, with a copy that FindCopy
 // found, and says how. A cut between the superblock's two sectors leaves one of them older than the other. Both say the same of what
 // the kernel never changes, and of the rest either will do: if they agree with the copy, a new checksum makes it whole. Anything else
-// is replaced by the copy, if the descriptors of the groups, which lie behind it, are still there; otherwise nothing is done, and the
-// error wraps ErrNone: e2fsck takes both from a copy, with -b.
+// is replaced by the copy, and if the descriptors of the groups, which lie behind it, are not whole, they are by theirs: groups is true. If
+// those are not whole either nothing is done, and the error wraps ErrNone: e2fsck may know more, with -b.
 //
-// The file system is to be checked after it, and its journal replayed: some counts are old. That the disk has the new superblock is for
-// the caller to see to (fsync); cut before, it is mended once more.
+// The file system is to be checked after it, and its journal played back: some counts are old. A superblock that was replaced says so
+// (Damaged) until e2fsck has done it, whatever the power does meanwhile. Cut before the end, it is mended once more.
 //
-// It is better than e2fsck -b, which takes the descriptors too, older than all else. With quotas e2fsck 1.47.2 then gives up ("Error
-// initializing quota context"), and before that where the kernel wrote the copy while the file system was attached ("unable to set
-// superblock flags").
-func Restore(d Disk, c Copy) (said string, err error) {
+// It is better than e2fsck -b, which takes the descriptors in any case, older than all else. With quotas e2fsck 1.47.2 then gives up ("Error
+// initializing quota context"). Where the kernel wrote the copy while the file system was attached, as it does when that grows, it gives
+// up too ("unable to set superblock flags"), and leaves a first superblock that calls a file system clean that nobody has checked.
+func Restore(d Disk, c Copy) (said string, groups bool, err error) {
 	first, err1 := read(d, superAt, superSize)
 	last, err2 := read(d, c.Block*c.BlockSize, superSize)
-	here, err3 := read(d, c.BlockSize, placesSize)
-	there, err4 := read(d, (c.Block+1)*c.BlockSize, placesSize)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		return "", fmt.Errorf("read superblocks: %w", err)
+	if err := errors.Join(err1, err2); err != nil {
+		return "", false, fmt.Errorf("read superblocks: %w", err)
 	}
-	switch {
-	case agree(first, last):
+	if agree(first, last) {
 		said = "the superblock was torn and has a new checksum"
-	case !bytes.Equal(here, there):
-		return "", fmt.Errorf("%w, and the descriptors of its groups are lost too", ErrNone)
-	default:
+	} else {
 		said = fmt.Sprintf("the superblock was lost and is again what its copy in block %d says", c.Block)
-		first = last
-		binary.LittleEndian.PutUint16(first[0x5a:], 0) // the block group that it lies in
-		// Whether there is something in the journal the copy does not know. There is no harm in looking.
-		binary.LittleEndian.PutUint32(first[0x60:], binary.LittleEndian.Uint32(first[0x60:])|incompatRecover)
+		first = renewed(last)
+		if _, err := readGroups(d, c.BlockSize, first); err != nil {
+			said, groups = said+", with the descriptors of its groups", true
+			if err := restoreGroups(d, c, first); err != nil {
+				return "", true, err
+			}
+		}
 	}
 	binary.LittleEndian.PutUint32(first[0x3fc:], checksum(first))
 	if _, err := Parse(first); err != nil {
-		return "", fmt.Errorf("restore superblock: %w", err)
+		return "", groups, fmt.Errorf("restore superblock: %w", err)
 	}
 	if _, err := d.WriteAt(first, superAt); err != nil {
-		return "", fmt.Errorf("write superblock: %w", err)
+		return "", groups, fmt.Errorf("write superblock: %w", err)
 	}
-	return said, nil
+	if err := d.Sync(); err != nil {
+		return "", groups, fmt.Errorf("write superblock: %w", err)
+	}
+	return said, groups, nil
 }
 
-// placesSize is the part of a group's descriptor that says where its bitmaps and its inodes lie, which never changes.
-const placesSize = 12
+// renewed makes a first superblock of a copy.
+func renewed(last []byte) []byte {
+	u16, u32 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32
+	first := bytes.Clone(last)
+	binary.LittleEndian.PutUint16(first[0x5a:], 0) // the block group that it lies in
+	// Whether there is something in the journal the copy does not know. There is no harm in looking.
+	binary.LittleEndian.PutUint32(first[0x60:], u32(first[0x60:])|incompatRecover)
+	binary.LittleEndian.PutUint16(first[0x3a:], u16(first[0x3a:])|stateError)
+	return first
+}
 
 func read(r io.ReaderAt, at int64, n int) ([]byte, error) {
 	b := make([]byte, n)
@@ -115,7 +124,5 @@ func agree(first, last []byte) bool {
 	return u32(first[0x60:])|incompatRecover == u32(last[0x60:])|incompatRecover && blocks(first) >= blocks(last)
 }
 
-// checksum is that of a superblock. The kernel's crc32c begins with all ones and is not inverted at the end, as Go's is.
-func checksum(b []byte) uint32 {
-	return ^crc32.Checksum(b[:0x3fc], crc32.MakeTable(crc32.Castagnoli))
-}
+// checksum is that of a superblock.
+func checksum(b []byte) uint32 { return sum(^uint32(0), b[:0x3fc]) }

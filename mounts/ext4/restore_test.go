@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand"
 	"os"
 	"strings"
 	"testing"
@@ -65,6 +66,70 @@ func (m memory) ReadAt(b []byte, at int64) (int, error) { return bytes.NewReader
 
 func (m memory) WriteAt(b []byte, at int64) (int, error) { return copy(m[at:], b), nil }
 
+func (memory) Sync() error { return nil }
+
+// journalled is a disk that loses its power at some call, and with it any of what was written since the last Sync.
+type journalled struct {
+	stable, now memory
+	left        int
+}
+
+func (d *journalled) ReadAt(b []byte, at int64) (int, error) { return d.now.ReadAt(b, at) }
+
+func (d *journalled) WriteAt(b []byte, at int64) (int, error) {
+	if d.left--; d.left < 0 {
+		return 0, errCut
+	}
+	return d.now.WriteAt(b, at)
+}
+
+func (d *journalled) Sync() error {
+	if d.left--; d.left < 0 {
+		return errCut
+	}
+	d.stable = bytes.Clone(d.now)
+	return nil
+}
+
+var errCut = errors.New("power cut")
+
+// TestRestoreCut: wherever the power goes, and whatever of what was not yet synced the disk has then, the superblock is whole only when the
+// descriptors are, and Restore ends it.
+func TestRestoreCut(t *testing.T) {
+	damaged := content(t, 160, "-g", "2048", "-O", "metadata_csum,64bit") // descriptors in more than one sector
+	damaged = damaged[:2060*4096] // as far as Restore reads
+	clear(damaged[:8192])
+	c := Copy{Block: 2048, BlockSize: 4096}
+	random := rand.New(rand.NewSource(1))
+	for left := 0; ; left++ {
+		done := false
+		for range 50 {
+			d := &journalled{stable: damaged, now: bytes.Clone(damaged), left: left}
+			_, _, err := Restore(d, c)
+			done = err == nil
+			disk := memory(bytes.Clone(d.stable))
+			for at := 0; at < 16<<10; at += 512 {
+				if random.Intn(2) == 0 {
+					copy(disk[at:at+512], d.now[at:])
+				}
+			}
+			if _, err := Read(disk); err == nil {
+				if _, err := readGroups(disk, c.BlockSize, disk[superAt:][:superSize]); err != nil {
+					t.Fatalf("cut at call %d: the superblock is whole, but %v", left, err)
+				}
+			} else if _, _, err := Restore(disk, c); err != nil {
+				t.Fatalf("cut at call %d: %v", left, err)
+			}
+			if _, err := Read(disk); err != nil {
+				t.Fatalf("cut at call %d: %v", left, err)
+			}
+		}
+		if done {
+			return
+		}
+	}
+}
+
 func TestRestore(t *testing.T) {
 	sound := content(t, 64, "-g", "8192")
 	c := Copy{Block: 8192, BlockSize: 4096}
@@ -81,13 +146,16 @@ func TestRestore(t *testing.T) {
 		"another feature":                {func(b []byte) { b[superAt+0x60] ^= 0x80 }, "was lost", false},
 		"fewer blocks than the copy has": {func(b []byte) { b[superAt+0x05]-- }, "was lost", false},
 		"wiped":                          {func(b []byte) { clear(b[:4096]) }, "was lost", false},
-		"wiped with the descriptors":     {func(b []byte) { clear(b[:8192]) }, "", false},
+		"wiped with the descriptors":     {func(b []byte) { clear(b[:8192]) }, "with the descriptors", false},
+		"wiped with half of them":        {func(b []byte) { clear(b[:4096+20]) }, "with the descriptors", false},
+		"the second of them":             {func(b []byte) { clear(b[:4096]); b[4096+64] ^= 1 }, "with the descriptors", false},
+		"wiped with all descriptors":     {func(b []byte) { clear(b[:8192]); b[8193*4096] ^= 1 }, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := memory(bytes.Clone(sound))
 			tt.damage(disk)
 			damaged := bytes.Clone(disk)
-			said, err := Restore(disk, c)
+			said, groups, err := Restore(disk, c)
 			if tt.said == "" {
 				if !errors.Is(err, ErrNone) || !bytes.Equal(disk, damaged) {
 					t.Errorf("Restore = %q, %v, changed %t", said, err, !bytes.Equal(disk, damaged))
@@ -97,7 +165,13 @@ func TestRestore(t *testing.T) {
 			if err != nil || !strings.Contains(said, tt.said) {
 				t.Fatalf("Restore = %q, %v, want %q", said, err, tt.said)
 			}
-			if _, err := Read(disk); err != nil {
+			if groups != strings.Contains(said, "descriptors") {
+				t.Errorf("Restore says %q, and of the groups %t", said, groups)
+			}
+			if s, err := Read(disk); err != nil || s.Damaged != strings.Contains(said, "was lost") {
+				t.Errorf("after Restore: %+v, %v", s, err)
+			}
+			if _, err := readGroups(disk, c.BlockSize, disk[superAt:][:superSize]); groups && err != nil {
 				t.Errorf("after Restore: %v", err)
 			}
 			if tt.same && !bytes.Equal(disk, sound) {
@@ -109,7 +183,7 @@ func TestRestore(t *testing.T) {
 				if _, err := Read(half); err == nil {
 					continue // the other did not have to change
 				}
-				if _, err := Restore(half, c); err != nil {
+				if _, _, err := Restore(half, c); err != nil {
 					t.Errorf("cut after the %s sector: %v", name, err)
 				} else if _, err := Read(half); err != nil {
 					t.Errorf("cut after the %s sector, and restored: %v", name, err)

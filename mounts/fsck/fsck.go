@@ -30,11 +30,11 @@ type Run func(ctx context.Context, argv []string) (status int, output string, er
 // Finding is what the first bytes of a file system say.
 type Finding struct {
 	Why   string    // it is to be repaired; empty: it is sound
-	Blank bool      // and there is no whole superblock to begin with
+	Blank bool      // and there is no whole superblock to begin with, or nothing behind it
 	Copy  ext4.Copy // but a copy of it, if this is not zero
 
-	// The caller has better to do than to have a program make what it can of little: where not even the superblock can be restored,
-	// only what loses nothing is tried.
+	// The caller has better to do than to have a program make what it can of little: where more than the superblock was lost, only what
+	// loses nothing is tried.
 	Gently bool
 }
 
@@ -107,16 +107,18 @@ var ErrBeyond = errors.New("it is beyond repair")
 func Repair(ctx context.Context, run Run, found Finding, kind, node string) (said string, err error) {
 	var all []string
 	if found.Copy != (ext4.Copy{}) {
-		how, err := restore(node, found.Copy)
+		how, groups, err := restore(node, found.Copy)
 		if err == nil {
-			found.Blank, found.Copy = false, ext4.Copy{}
+			found.Blank, found.Copy = groups, ext4.Copy{}
 		} else {
 			how = err.Error()
 		}
 		all = append(all, how)
 	}
 	judged := true
-	for _, argv := range Plan(found, kind, node) {
+	for plan := Plan(found, kind, node); len(plan) > 0; {
+		argv := plan[0]
+		plan = plan[1:]
 		status, output, err := untilStill(ctx, run, kind, argv)
 		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
 		if err != nil {
@@ -128,6 +130,10 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		// e2fsck(8): 4 is for faults that are left, 8 for what kept it from judging, also that there is nothing to judge; the rest is
 		// for an e2fsck that has not looked at all.
 		judged = status&^7 == 0 || found.Blank && status&^15 == 0
+		if found.Copy != (ext4.Copy{}) && whole(node) {
+			found.Copy = ext4.Copy{}
+			plan = Plan(found, kind, node)
+		}
 	}
 	if !judged {
 		return strings.Join(all, "; "), fmt.Errorf("repair %s: it cannot be judged (%s)", node, all[len(all)-1])
@@ -135,17 +141,27 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
 }
 
+// whole reports whether there is a first superblock again. e2fsck 1.47.2 writes it from the copy when it has played the journal back, and then
+// begins anew with the copy. The kernel writes that one only when the file system grows, while it is attached: it goes on to speak of a journal
+// to play back, and e2fsck gives up ("unable to set superblock flags", 12). Without the copy it goes on from there.
+func whole(node string) bool {
+	f, err := os.Open(node)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // only read
+	_, err = ext4.Read(f)
+	return err == nil
+}
+
 // restore mends the superblock with its copy.
-func restore(node string, c ext4.Copy) (said string, err error) {
+func restore(node string, c ext4.Copy) (said string, groups bool, err error) {
 	f, err := os.OpenFile(node, os.O_RDWR, 0)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	defer f.Close() // what counts is on the disk with Sync
-	if said, err = ext4.Restore(f, c); err != nil {
-		return "", err
-	}
-	return said, f.Sync()
+	defer f.Close() // what counts is on the disk
+	return ext4.Restore(f, c)
 }
 
 // untilStill runs a command of fsck.fat again as long as it changes something: what it does to one file can break another. Of an empty

@@ -3,7 +3,9 @@ package fsck
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +55,24 @@ func change(t *testing.T, file string, at int64, b []byte) {
 	}
 }
 
+// copyAttached makes the first copy of the superblock one that was written while the file system was attached: with a journal to play back.
+func copyAttached(t *testing.T, file string) {
+	t.Helper()
+	const at, features, recover, sum = 32768 * 4096, 0x60, 4, 0x3fc
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1024)
+	_, err = f.ReadAt(b, at)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b[features] |= recover
+	binary.LittleEndian.PutUint32(b[sum:], ^crc32.Checksum(b[:sum], crc32.MakeTable(crc32.Castagnoli)))
+	change(t, file, at, b)
+}
+
 func look(t *testing.T, file, kind string) Finding {
 	t.Helper()
 	f, err := os.Open(file)
@@ -91,6 +111,13 @@ func TestExt4(t *testing.T) {
 			testenv.Run(t, "debugfs", "-w", "-R", "feature needs_recovery", file)
 			change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4})
 		}, "checksum", false, []string{"-g", "8192"}},
+		// As data after it has grown: the kernel writes the copy while the file system is attached.
+		"wiped, copied while attached": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false, nil},
+		"wiped, copied while attached, quotas": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
+			[]string{"-O", "metadata_csum,metadata_csum_seed,64bit,quota,project", "-E", "quotatype=prjquota"}},
+		// Not of ours: the descriptors have no checksum, and e2fsck does all.
+		"wiped, copied while attached, no checksums": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
+			[]string{"-O", "^metadata_csum,^metadata_csum_seed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := newExt4(t, tt.mib, tt.more...)
@@ -126,7 +153,7 @@ func TestGently(t *testing.T) {
 	file := newExt4(t, 64, "-g", "8192")
 	change(t, file, 0, make([]byte, 5<<20))
 	found := look(t, file, "ext4")
-	if said, err := Repair(t.Context(), hostRun(t), found, "ext4", file); err != nil || !strings.Contains(said, "e2fsck -y -f -b 8192 -B 4096") {
+	if said, err := Repair(t.Context(), hostRun(t), found, "ext4", file); err != nil || !strings.Contains(said, "e2fsck -y -f "+file) {
 		t.Fatalf("Repair = %q, %v", said, err)
 	}
 	testenv.Run(t, "e2fsck", "-f", "-n", file)

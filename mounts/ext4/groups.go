@@ -1,0 +1,108 @@
+package ext4
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+// The fields of a group's descriptor that we look at (Linux, Documentation/filesystems/ext4/group_descr.rst).
+const (
+	groupFlags    = 0x12
+	groupUnused   = 0x1c // inodes at the end of the table that nothing was ever written to
+	groupChecksum = 0x1e
+	groupUnusedHi = 0x32
+	groupSize     = 32
+	groupSize64   = 64
+
+	inodesUninit, blocksUninit = 1, 2
+	incompatMetaGroups         = 0x10
+)
+
+// mostGroups bounds the descriptors that are read into memory: of 128 TiB, with groups of mke2fs's own size.
+const mostGroups = 1 << 20
+
+// restoreGroups replaces the descriptors of the groups, which lie behind the first superblock, by those behind a copy. Theirs are as old as the
+// copy: a group that they know as never used may be in use by now, so that e2fsck is to look at each group's bitmaps and inodes.
+func restoreGroups(d Disk, c Copy, super []byte) error {
+	all, err := readGroups(d, (c.Block+1)*c.BlockSize, super)
+	if err != nil {
+		return err
+	}
+	_, size, _ := groups(super) // as they were read
+	seed := groupSeed(super)
+	for n := range len(all) / size {
+		g := all[n*size:][:size]
+		binary.LittleEndian.PutUint16(g[groupFlags:], binary.LittleEndian.Uint16(g[groupFlags:])&^(inodesUninit|blocksUninit))
+		binary.LittleEndian.PutUint16(g[groupUnused:], 0)
+		if size == groupSize64 {
+			binary.LittleEndian.PutUint16(g[groupUnusedHi:], 0)
+		}
+		binary.LittleEndian.PutUint16(g[groupChecksum:], groupSum(seed, n, g))
+	}
+	// They are on the disk before the superblock says that they are there.
+	if _, err = d.WriteAt(all, c.BlockSize); err == nil {
+		err = d.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("write descriptors of the groups: %w", err)
+	}
+	return nil
+}
+
+// readGroups reads the descriptors that lie at a place. The error wraps ErrNone if not each of them is whole.
+func readGroups(r io.ReaderAt, at int64, super []byte) ([]byte, error) {
+	count, size, err := groups(super)
+	if err != nil {
+		return nil, err
+	}
+	all, err := read(r, at, count*size)
+	if err != nil {
+		return nil, fmt.Errorf("read descriptors of the groups: %w", err)
+	}
+	seed := groupSeed(super)
+	for n := range count {
+		if g := all[n*size:][:size]; groupSum(seed, n, g) != binary.LittleEndian.Uint16(g[groupChecksum:]) {
+			return nil, fmt.Errorf("%w, and the descriptor of group %d is lost too", ErrNone, n)
+		}
+	}
+	return all, nil
+}
+
+// groups says how many descriptors a file system has and how long each is. Those of "meta" groups lie elsewhere, and without metadata_csum
+// nothing tells whether they are whole: neither is ours.
+func groups(super []byte) (count, size int, err error) {
+	u32 := binary.LittleEndian.Uint32
+	blocks, first, each := uint64(u32(super[0x04:])), uint64(u32(super[0x14:])), uint64(u32(super[0x20:]))
+	size = groupSize
+	if u32(super[0x60:])&incompat64bit != 0 {
+		blocks |= uint64(u32(super[0x150:])) << 32
+		size = int(binary.LittleEndian.Uint16(super[0xfe:]))
+	}
+	if u32(super[0x60:])&incompatMetaGroups != 0 || u32(super[0x64:])&roMetadataCsum == 0 || each == 0 || blocks <= first ||
+		size != groupSize && size != groupSize64 || (blocks-first-1)/each >= mostGroups {
+		return 0, 0, fmt.Errorf("%w, and the descriptors of its groups cannot be judged", ErrNone)
+	}
+	return int((blocks-first-1)/each) + 1, size, nil
+}
+
+// groupSeed is what the checksums of a file system's parts begin with.
+func groupSeed(super []byte) uint32 {
+	if binary.LittleEndian.Uint32(super[0x60:])&incompatSeed != 0 {
+		return binary.LittleEndian.Uint32(super[0x270:])
+	}
+	return sum(^uint32(0), super[0x68:0x78])
+}
+
+// groupSum is the checksum of the n-th descriptor, which its own field does not take part in.
+func groupSum(seed uint32, n int, g []byte) uint16 {
+	c := sum(seed, binary.LittleEndian.AppendUint32(nil, uint32(n)))
+	c = sum(sum(c, g[:groupChecksum]), []byte{0, 0})
+	return uint16(sum(c, g[groupChecksum+2:]))
+}
+
+// sum goes on with the kernel's crc32c, which is not inverted at its ends as Go's is.
+func sum(c uint32, b []byte) uint32 {
+	return ^crc32.Update(^c, crc32.MakeTable(crc32.Castagnoli), b)
+}
