@@ -31,13 +31,13 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	blank, err := b.blankState(ctx)
+	blanks, err := b.blanks(ctx)
 	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
 	in := rootfs.Inputs{
 		Board: b.Board, Variant: b.Variant, Version: Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
-		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, BlankState: blank,
+		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
 	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)
 	if err != nil {
@@ -78,24 +78,36 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
 }
 
-// blankState is the file system that a device writes over a state partition that is beyond repair.
-func (b *builder) blankState(ctx context.Context) (string, error) {
-	x := b.ext4(layout.State, 0)
+// blanks are the file systems that a device writes over a state partition that is beyond repair, and over a data partition when its owner
+// asks for it.
+func (b *builder) blanks(ctx context.Context) (map[string]string, error) {
+	state, err := b.stateTree(ctx, slot.Manifest{})
+	data := &assemble.Tree{}
+	if err := errors.Join(err, unmarked(data)); err != nil {
+		return nil, err
+	}
+	first, err := b.blank(ctx, "state", layout.State, state)
+	if err != nil {
+		return nil, err
+	}
+	second, err := b.blank(ctx, "data", layout.Data, data)
+	return map[string]string{"state": first, "data": second}, err
+}
+
+// blank is an empty file system as large as the board's partition is in an image.
+func (b *builder) blank(ctx context.Context, name, label string, tree *assemble.Tree) (string, error) {
+	x := b.ext4(label, 0)
 	for _, p := range b.board.Disk.Partitions {
-		if p.Label == layout.State {
+		if p.Label == label {
 			x.Size = p.Size
 		}
 	}
-	x.UUID = layout.GUID("blank", layout.State)
-	tree, err := b.stateTree(ctx, slot.Manifest{})
-	if err != nil {
-		return "", err
-	}
+	x.UUID = layout.GUID("blank", label)
 	digest, err := tree.Digest()
 	if err != nil {
 		return "", err
 	}
-	return b.file(ctx, "blank-state", "state.ext4", digest+" "+x.Key(), func(ctx context.Context, name string) error {
+	return b.file(ctx, "blank-"+name, name+".ext4", digest+" "+x.Key(), func(ctx context.Context, name string) error {
 		return x.Write(ctx, name, tree)
 	})
 }

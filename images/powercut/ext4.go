@@ -34,9 +34,12 @@ func (x Ext4) Region() string { return x.Partition }
 // expected are the lines of e2fsck 1.47 that a cut explains. Counts in the superblock are brought up to date at unmount only.
 var expected = []string{"recovering journal", "Clearing orphaned inode", "Pass ", "Setting free ", "Setting filetype"}
 
+// outdated are further lines, of a file system whose descriptors of groups are those of a copy: what they say of bitmaps and numbers is old.
+var outdated = []string{"Padding at end of ", "does not match checksum.", "FIXED.", " count wrong", " bitmap differences: ", "[QUOTA WARNING]", "Update quota info"}
+
 // Judge checks the file system. Exit codes of e2fsck: 1 is repaired, 2 wants a reboot, 4 and more are faults left.
 func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
-	torn, err := mendSuper(file)
+	restored, err := mendSuper(file)
 	if errors.Is(err, ext4.ErrNone) {
 		return Verdict{Class: "damaged", Bad: err.Error(), Facts: map[string]string{}}, nil
 	}
@@ -60,6 +63,7 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 		case strings.HasPrefix(line, "Clearing orphaned inode"):
 			words = append(words, "orphans")
 		case slices.ContainsFunc(expected, func(p string) bool { return strings.HasPrefix(line, p) }):
+		case restored == groupsRestored && slices.ContainsFunc(outdated, func(p string) bool { return strings.Contains(line, p) }):
 		default:
 			faults = append(faults, line)
 		}
@@ -67,8 +71,8 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 	if words = slices.Compact(words); len(words) == 0 {
 		words = []string{"clean"}
 	}
-	if torn {
-		words = slices.Insert(words, 0, "superblock restored")
+	if restored != "" {
+		words = slices.Insert(words, 0, restored)
 	}
 	v := Verdict{Class: strings.Join(words, ", "), Facts: map[string]string{}}
 	if code > 1 || len(faults) > 0 {
@@ -93,23 +97,29 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 	return v, nil
 }
 
-// mendSuper does to a file system without a whole superblock what the device does before it lets e2fsck have it, and reports whether
-// there was something to do. The error wraps ext4.ErrNone if there was and it could not be done.
-func mendSuper(file string) (torn bool, err error) {
+// What mendSuper has done.
+const superRestored, groupsRestored = "superblock restored", "superblock and group descriptors restored"
+
+// mendSuper does to a file system without a whole superblock what the device does before it lets e2fsck have it, and says what that was.
+// The error wraps ext4.ErrNone if there was something to do and it could not be done.
+func mendSuper(file string) (restored string, err error) {
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer f.Close() // of a scratch file nothing has to last
 	if _, err = ext4.Read(f); !errors.Is(err, ext4.ErrNone) {
-		return false, err
+		return "", err
 	}
 	c, found := ext4.FindCopy(f)
 	if !found {
-		return true, fmt.Errorf("%w, and no copy of it", err)
+		return "", fmt.Errorf("%w, and no copy of it", err)
 	}
-	_, _, err = ext4.Restore(f, c)
-	return true, err
+	_, groups, err := ext4.Restore(f, c)
+	if groups {
+		return groupsRestored, err
+	}
+	return superRestored, err
 }
 
 // read takes the files out.

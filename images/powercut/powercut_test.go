@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -408,26 +409,30 @@ func TestFATJudge(t *testing.T) {
 func TestExt4JudgeFindsDamage(t *testing.T) {
 	testenv.NeedPrograms(t, "mke2fs", "e2fsck", "debugfs")
 	file := filepath.Join(t.TempDir(), "ext4")
-	if err := os.WriteFile(file, make([]byte, 8<<20), 0o600); err != nil {
+	if err := os.WriteFile(file, make([]byte, 64<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	note := filepath.Join(t.TempDir(), "note")
 	if err := os.WriteFile(note, []byte("  text\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-g", "1024", "-O", "metadata_csum", file}, {"debugfs", "-w", "-R", "write " + note + " note", file}} {
+	for _, args := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-g", "8192", "-O", "metadata_csum", file}, {"debugfs", "-w", "-R", "write " + note + " note", file}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%q: %v: %s", args, err, out)
 		}
 	}
 	x := Ext4{Partition: "resin-state", Texts: map[string]string{"note": "/note", "none": "/none"}, Read: []Reader{size("resin-state")}}
 	v, err := x.Judge(t.Context(), file)
-	if err != nil || v.Bad != "" || v.Class != "clean" || v.Facts["note"] != "text" || len(v.Facts) != 2 || v.Facts[factFileSystem("resin-state")] != fmt.Sprint(8<<20) {
+	if err != nil || v.Bad != "" || v.Class != "clean" || v.Facts["note"] != "text" || len(v.Facts) != 2 || v.Facts[factFileSystem("resin-state")] != fmt.Sprint(64<<20) {
 		t.Errorf("a sound file system: %+v, %v", v, err)
 	}
 	tear(t, file)
 	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "superblock restored, clean" || v.Facts["note"] != "text" {
 		t.Errorf("a superblock of which one sector is older: %+v, %v", v, err)
+	}
+	wipe(t, file)
+	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "superblock and group descriptors restored, journal to play back" || v.Facts["note"] != "text" {
+		t.Errorf("a lost head, and a copy that the kernel wrote while the file system was attached: %+v, %v", v, err)
 	}
 	if out, err := exec.Command("debugfs", "-w", "-R", "clri /note", file).CombinedOutput(); err != nil {
 		t.Fatalf("debugfs: %v: %s", err, out)
@@ -435,12 +440,31 @@ func TestExt4JudgeFindsDamage(t *testing.T) {
 	if v, err := x.Judge(t.Context(), file); err != nil || v.Class != "damaged" || v.Bad == "" {
 		t.Errorf("a file without an inode: %+v, %v", v, err)
 	}
-	if err := os.Truncate(file, 4<<20); err != nil { // and with it the copy
+	if err := os.Truncate(file, 16<<20); err != nil { // and with it the copy
 		t.Fatal(err)
 	}
 	tear(t, file)
 	if v, err := x.Judge(t.Context(), file); err != nil || v.Class != "damaged" || v.Bad == "" {
 		t.Errorf("no superblock is left: %+v, %v", v, err)
+	}
+}
+
+// wipe takes the superblock and the descriptors of the groups away, and makes the copy one that speaks of a journal to play back.
+func wipe(t *testing.T, file string) {
+	t.Helper()
+	const at, features, recover, sum = 8192 * 4096, 0x60, 4, 0x3fc
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1024)
+	_, err = f.ReadAt(b, at)
+	b[features] |= recover
+	binary.LittleEndian.PutUint32(b[sum:], ^crc32.Checksum(b[:sum], crc32.MakeTable(crc32.Castagnoli)))
+	_, err1 := f.WriteAt(b, at)
+	_, err2 := f.WriteAt(make([]byte, 8192), 0)
+	if err := errors.Join(err, err1, err2, f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -19,17 +19,17 @@ import (
 
 // Inputs is what the table refers to.
 type Inputs struct {
-	Board      string
-	Variant    string
-	Version    string
-	Built      time.Time                                // what the clock of a device starts from; zero leaves it open
-	Programs   string                                   // host folder with the binaries
-	Packages   map[string]string                        // host folder of each unpacked package
-	Services   map[string][]byte                        // service files by name
-	Modules    *assemble.Tree                           // of the root, below usr/lib/modules
-	Firmware   *assemble.Tree                           // below usr/lib/firmware
-	BlankState string                                   // host file of an empty state file system
-	Known      func(busybox []byte, applet string) bool // tells whether a busybox has an applet; nil trusts the table
+	Board    string
+	Variant  string
+	Version  string
+	Built    time.Time                                // what the clock of a device starts from; zero leaves it open
+	Programs string                                   // host folder with the binaries
+	Packages map[string]string                        // host folder of each unpacked package
+	Services map[string][]byte                        // service files by name
+	Modules  *assemble.Tree                           // of the root, below usr/lib/modules
+	Firmware *assemble.Tree                           // below usr/lib/firmware
+	Blanks   map[string]string                        // host files of empty file systems, by the place of mounts/purge
+	Known    func(busybox []byte, applet string) bool // tells whether a busybox has an applet; nil trusts the table
 }
 
 // Root lays out the root of a device.
@@ -57,8 +57,8 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	for name, text := range in.Services {
 		l.add(assemble.Entry{Path: "usr/lib/resinos/services/" + name, Mode: 0o644, Content: text})
 	}
-	if in.BlankState != "" {
-		l.add(assemble.Entry{Path: strings.TrimPrefix(fsck.Template, "/"), Mode: 0o644, Source: in.BlankState})
+	for name, file := range in.Blanks {
+		l.add(assemble.Entry{Path: strings.TrimPrefix(fsck.Template(name), "/"), Mode: 0o644, Source: file})
 	}
 	l.graft(in.Modules)
 	l.graft(in.Firmware)

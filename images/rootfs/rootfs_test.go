@@ -45,13 +45,14 @@ func inputs(t *testing.T, variant string) Inputs {
 		}
 	}
 	write("state.ext4", "an empty file system")
+	write("data.ext4", "another")
 	modules := &assemble.Tree{}
 	if err := modules.Add(assemble.Entry{Path: "usr/lib/modules/6.12/modules.dep", Mode: 0o644, Content: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	return Inputs{
 		Board: "some-board", Variant: variant, Version: "1.2.3", Programs: filepath.Join(dir, "bin"),
-		Packages: packages, BlankState: filepath.Join(dir, "state.ext4"),
+		Packages: packages, Blanks: map[string]string{"state": filepath.Join(dir, "state.ext4"), "data": filepath.Join(dir, "data.ext4")},
 		Services: map[string][]byte{"logd.toml": []byte("x")}, Modules: modules,
 	}
 }

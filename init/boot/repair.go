@@ -33,10 +33,13 @@ func attachPlace(label string) func(*system) error {
 			return s.standIn(p, fmt.Errorf("attach %s: not on disk %q", label, s.Disk))
 		}
 		attached, err := s.attachSound(p, part)
-		if !attached {
-			return s.standIn(p, err)
+		if attached {
+			return err
 		}
-		return err
+		if label == disk.Data {
+			err = fmt.Errorf("%w; it is left as it is. To give up all that is on it: osctl purge data, then osctl reboot", err)
+		}
+		return s.standIn(p, err)
 	}
 }
 
@@ -56,6 +59,9 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 		if _, there := attach.At(have, entry.Target); there {
 			return true, nil
 		}
+	}
+	if wish, found := purge.Find(entry.Name); found && purge.Asked(wish) {
+		return s.makeAnew(entry, wish)
 	}
 	found, err := look(entry)
 	if err != nil {
@@ -85,6 +91,18 @@ func (s *system) attachSound(p place, part disk.Partition) (attached bool, err e
 	return s.renewState(entry, err)
 }
 
+// makeAnew writes an empty file system over one that could not be attached, because its owner has asked for that.
+func (s *system) makeAnew(entry attach.Entry, wish purge.Place) (attached bool, err error) {
+	if err := fsck.Rebuild(entry.Source, fsck.Template(wish.Name)); err != nil {
+		return false, fmt.Errorf("purge %s: %w", wish.Name, err)
+	}
+	s.log.Warn("partition purged", "partition", "resin-"+wish.Name, "reason", "its owner asked for an empty file system: "+wish.Request)
+	if err := s.mount(entry); err != nil {
+		return false, fmt.Errorf("attach the empty %s: %w", wish.Name, err)
+	}
+	return true, purge.Answer(wish)
+}
+
 func look(entry attach.Entry) (fsck.Finding, error) {
 	f, err := os.Open(entry.Source)
 	if err != nil {
@@ -110,7 +128,7 @@ func (s *system) renewState(entry attach.Entry, fault error) (attached bool, err
 	if file == "" {
 		return false, errors.Join(fault, aside)
 	}
-	if err := fsck.Rebuild(entry.Source, fsck.Template); err != nil {
+	if err := fsck.Rebuild(entry.Source, fsck.Template("state")); err != nil {
 		return false, errors.Join(fault, aside, err)
 	}
 	if err := attach.Apply(entry); err != nil {

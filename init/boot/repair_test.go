@@ -166,7 +166,7 @@ func TestRenewStateKeepsWhatItCannotSetAside(t *testing.T) {
 	if err := unix.Mount("ramfs", "/mnt/data", "ramfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	write(fsck.Template, make([]byte, 64<<10))
+	write(fsck.Template("state"), make([]byte, 64<<10))
 	write(node, old)
 	for n := range 3 {
 		write(fmt.Sprintf("%s/%s-%d.img", asideDir, disk.State, n+1), nil)

@@ -47,8 +47,12 @@ func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) 
 		return s.purgeApp(rest[0])
 	}
 	p.Target = filepath.Join(s.Root, p.Target)
-	if err := s.purgeable(p); err != nil {
+	lost, err := s.purgeable(p)
+	if err != nil {
 		return err
+	}
+	if lost {
+		return s.purgeLost(p, *dry, *yes)
 	}
 	if *dry {
 		fmt.Fprintf(s.Stdout, "remove %s: the next boot removes %s\n", filepath.Join(p.Target, purge.Flag), what[p.Name])
@@ -73,24 +77,50 @@ func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) 
 	return nil
 }
 
-// purgeable refuses what would have no effect: a tmpfs that stands in for a partition is new with every boot.
-func (s *session) purgeable(p purge.Place) error {
+// purgeable reports whether a partition is lost: it could not be attached, and a tmpfs stands in for it. It refuses what would have no effect:
+// the tmpfs is new with every boot, and so is a mark on another one.
+func (s *session) purgeable(p purge.Place) (lost bool, err error) {
 	mounts, err := s.mounts()
 	if err != nil {
-		return err
+		return false, err
 	}
-	for _, place := range purge.Places() {
-		if place.Name != p.Name {
-			continue
-		}
-		m, there := attach.At(mounts, place.Target)
-		switch {
-		case !there:
-			return &failure{fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target), "osctl works on a resinOS device only"}
-		case m.Type == "tmpfs":
-			return &failure{fmt.Errorf("purge %s: the partition could not be attached, and what stands in for it is gone with the next boot", p.Name), "try: osctl boot"}
+	at := func(target string) (attach.Mount, bool) { return attach.At(mounts, target) }
+	place, _ := purge.Find(p.Name)
+	m, there := at(place.Target)
+	switch {
+	case !there:
+		return false, &failure{fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target), "osctl works on a resinOS device only"}
+	case m.Type != "tmpfs":
+		return false, nil
+	case place.Request == "":
+		return false, &failure{fmt.Errorf("purge %s: the partition could not be attached, and what stands in for it is gone with the next boot", p.Name), "try: osctl boot"}
+	}
+	if keeper, there := at(filepath.Dir(place.Request)); !there || keeper.Type == "tmpfs" {
+		return false, &failure{fmt.Errorf("purge %s: neither it nor the partition that would keep the mark could be attached", p.Name),
+			"try: osctl reboot; if that does not help, write the image to the disk anew"}
+	}
+	return true, nil
+}
+
+// purgeLost marks a partition that could not be attached.
+func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
+	p.Request = filepath.Join(s.Root, p.Request)
+	switch {
+	case dry:
+		fmt.Fprintf(s.Stdout, "write %s: the next boot makes an empty file system where now none can be attached; gone are %s\n", p.Request, what[p.Name])
+		return nil
+	case purge.Asked(p):
+		fmt.Fprintf(s.Stdout, "%s is marked already; try: osctl reboot\n", p.Name)
+		return nil
+	case !yes:
+		if err := s.confirm(p.Name); err != nil {
+			return err
 		}
 	}
+	if err := purge.Ask(p); err != nil {
+		return &failure{err, "is the partition full or read-only? try: osctl space"}
+	}
+	fmt.Fprintf(s.Stdout, "%s could not be attached; the next boot makes it anew, empty; try: osctl reboot\nto keep it after all: rm %s\n", p.Name, p.Request)
 	return nil
 }
 

@@ -191,3 +191,37 @@ func TestPurge(t *testing.T) {
 		t.Errorf("purge of a stand-in: %v", err)
 	}
 }
+
+// TestPurgeOfWhatIsLost: data that cannot be attached is marked on the state partition, if that is one.
+func TestPurgeOfWhatIsLost(t *testing.T) {
+	lost := strings.ReplaceAll(sampleMounts, "ext4 /dev/vda5", "tmpfs tmpfs")
+	if lost == sampleMounts {
+		t.Fatal("the sample has no data")
+	}
+	s, out := storage(t, lost)
+	run := func(args ...string) error {
+		out.Reset()
+		return purgeIt(context.Background(), s, flag.NewFlagSet("purge", flag.ContinueOnError), args)
+	}
+	p, _ := purge.Find("data")
+	p.Request = filepath.Join(s.Root, p.Request)
+	if err := run("-n", "data"); err != nil || purge.Asked(p) || !strings.Contains(out.String(), "all apps") {
+		t.Errorf("purge -n: %v: %s", err, out)
+	}
+	if err := run("data"); err == nil || !strings.Contains(err.Error(), "not confirmed") || purge.Asked(p) {
+		t.Errorf("purge without a word: %v", err)
+	}
+	if err := run("--yes", "data"); err != nil || !purge.Asked(p) || !strings.Contains(out.String(), "rm "+p.Request) {
+		t.Errorf("purge: %v: %s", err, out)
+	}
+	if err := run("--yes", "data"); err != nil || !strings.Contains(out.String(), "marked already") {
+		t.Errorf("purge twice: %v: %s", err, out)
+	}
+	if err := purge.Answer(p); err != nil || purge.Asked(p) {
+		t.Errorf("Answer = %v", err)
+	}
+	s, _ = storage(t, strings.ReplaceAll(lost, "ext4 /dev/vda4", "tmpfs tmpfs"))
+	if err := run("--yes", "data"); err == nil || !strings.Contains(err.Error(), "neither it nor") {
+		t.Errorf("purge when all is lost: %v", err)
+	}
+}

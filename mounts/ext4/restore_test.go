@@ -97,7 +97,7 @@ var errCut = errors.New("power cut")
 // descriptors are, and Restore ends it.
 func TestRestoreCut(t *testing.T) {
 	damaged := content(t, 160, "-g", "2048", "-O", "metadata_csum,64bit") // descriptors in more than one sector
-	damaged = damaged[:2060*4096] // as far as Restore reads
+	damaged = damaged[:2060*4096]                                         // as far as Restore reads
 	clear(damaged[:8192])
 	c := Copy{Block: 2048, BlockSize: 4096}
 	random := rand.New(rand.NewSource(1))

@@ -1,7 +1,7 @@
 // Package fsck owns when a file system is repaired before it is mounted, with what, and what becomes of one that cannot be.
 //
-// It looks at a few bytes first, so that a sound file system costs nothing: a journal is replayed by the kernel. It never
-// formats anything but the state partition, and that only when its content has been put aside. What it writes itself is a superblock that a
+// It looks at a few bytes first, so that a sound file system costs nothing: a journal is replayed by the kernel. Its callers
+// format nothing but the state partition, when its content has been put aside, and data, when its owner asks for that. What it writes itself is a superblock that a
 // cut has torn (mounts/ext4). It forks nothing itself: Run is given to it. Read Repair first.
 package fsck
 

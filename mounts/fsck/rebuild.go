@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Template is an empty state file system, which the image builder puts into the root: the device needs no mke2fs.
-const Template = "/usr/lib/resinos/state.ext4"
+// Template is the empty file system for a partition that can be purged ("state", "data"), which the image builder puts into the root: the
+// device needs no mke2fs.
+func Template(name string) string { return "/usr/lib/resinos/" + name + ".ext4" }
 
 // chunk is what is read and written at once, and what counts as empty when it holds only zeroes.
 const chunk = 64 << 10
@@ -135,7 +136,7 @@ func fill(to target, from *os.File) error {
 	if err := to.Sync(); err != nil {
 		return err
 	}
-	zeroed := zero(to, room)
+	zeroed := zero(to, size)
 	b := make([]byte, chunk)
 	for at := int64(chunk); at < size; at += chunk {
 		part := b[:min(chunk, size-at)]
@@ -158,8 +159,8 @@ func fill(to target, from *os.File) error {
 	return to.Sync()
 }
 
-// zero has the device, which may be quick at it, fill itself with zeroes.
-func zero(to target, room int64) bool {
-	span := [2]uint64{0, uint64(room)}
+// zero has the device, which may be quick at it, fill the place of the template with zeroes.
+func zero(to target, size int64) bool {
+	span := [2]uint64{0, uint64(size)}
 	return ioctlSpan(to.Fd(), &span) == nil
 }

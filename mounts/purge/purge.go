@@ -19,6 +19,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/atomicfile"
 )
 
 // The two files. Flag is the owner's to remove; its name is that of the reference system. Armed tells a flag that somebody removed
@@ -33,6 +35,10 @@ type Place struct {
 	Name   string   // what the owner calls it: state, data
 	Target string   // where it is attached
 	Only   []string // what is removed; empty is everything but the two files
+
+	// Request is the file, on the partition of another place, by which the owner marks this one when it cannot be attached: the next boot does
+	// not look into it but makes its file system anew. Empty: that is never asked for.
+	Request string
 }
 
 // Places lists them. On the state partition only what the root's paths are bound from is the owner's: how the last boot ended, or an
@@ -40,7 +46,7 @@ type Place struct {
 func Places() []Place {
 	return []Place{
 		{Name: "state", Target: "/mnt/state", Only: []string{"root-overlay"}},
-		{Name: "data", Target: "/mnt/data"},
+		{Name: "data", Target: "/mnt/data", Request: "/mnt/state/purge-data"},
 	}
 }
 
@@ -182,6 +188,35 @@ func Mark(p Place) error {
 	}
 	if err := dir.syncDir(); err != nil {
 		return fmt.Errorf("mark %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// Ask marks a place that cannot be attached. When it returns nil the mark lasts, whatever the power does.
+func Ask(p Place) error {
+	if err := atomicfile.Write(p.Request, []byte("the next boot makes an empty file system of "+p.Name+", and removes this file\n"), 0o600); err != nil {
+		return fmt.Errorf("mark %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// Asked reports whether that was done.
+func Asked(p Place) bool {
+	if p.Request == "" {
+		return false
+	}
+	_, err := os.Lstat(p.Request)
+	return err == nil
+}
+
+// Answer takes the mark of Ask away, once what was asked for is on the disk.
+func Answer(p Place) error {
+	err := os.Remove(p.Request)
+	if err == nil {
+		err = folder{path: filepath.Dir(p.Request)}.syncDir()
+	}
+	if err != nil {
+		return fmt.Errorf("remove the mark of %s: %w", p.Name, err)
 	}
 	return nil
 }

@@ -11,13 +11,13 @@ import (
 
 // FuzzLimit: whatever the files of a group hold, a limit that was set is there afterwards, and setting it again writes nothing.
 func FuzzLimit(f *testing.F) {
-	f.Add("max\n", "default 100\n8:0 50\n", int64(3<<20), 4, 50, 200)
-	f.Add("4\n", "", int64(0), 0, 0, 0)
-	f.Add("", "default 7", int64(1), 1, 1, 7)
+	f.Add("max\n", "default 100\n8:0 50\n", int64(3<<20), 4, 50)
+	f.Add("4\n", "", int64(0), 0, 0)
+	f.Add("", "default 7", int64(1), 1, 7)
 	tree := fakeTree(f, map[string]string{"resinos/a/cgroup.procs": "", "resinos/cgroup.subtree_control": "", "cgroup.subtree_control": "cpu\n"})
 	tree.root += "/resinos"
-	f.Fuzz(func(t *testing.T, plain, weight string, memory int64, pids, cpu, io int) {
-		for file, text := range map[string]string{"memory.min": plain, "memory.high": plain, "memory.max": plain, "memory.swap.max": plain, "pids.max": plain, "cpu.weight": weight, "io.weight": weight} {
+	f.Fuzz(func(t *testing.T, plain, weight string, memory int64, pids, cpu int) {
+		for file, text := range map[string]string{"memory.min": plain, "memory.high": plain, "memory.max": plain, "memory.swap.max": plain, "pids.max": plain, "cpu.weight": weight} {
 			if err := os.WriteFile(tree.file("a", file), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -25,7 +25,7 @@ func FuzzLimit(f *testing.F) {
 		if err := os.WriteFile(tree.file(".", "memory.min"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		l := spec.Limits{MemoryMin: memory, MemoryHigh: memory, MemoryMax: memory, Pids: pids, CPUWeight: cpu, IOWeight: io}
+		l := spec.Limits{MemoryMin: memory, MemoryHigh: memory, MemoryMax: memory, Pids: pids, CPUWeight: cpu}
 		if err := tree.Limit("a", l); err != nil {
 			t.Fatalf("limit %+v over %q and %q: %v", l, plain, weight, err)
 		}

@@ -20,7 +20,7 @@ func FuzzRestore(f *testing.F) {
 			{Spec: spec.Spec{Name: "a", Needs: []string{"b"}, Listen: spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: "/run/a"}}}}, Phase: "armed", Sockets: []int{0}},
 			{Spec: spec.Spec{Name: "b"}, Phase: "up", PID: 1 << 30, Birth: 7, Clients: []savedClient{{PID: 1<<30 + 1, Birth: 8}}, Stored: []savedFile{{"x", 1}}, Since: time.Second},
 		}, Exits: []savedExit{{PID: 1 << 30, Wait: 9}}},
-		{Version: oldestState, Ending: true, Services: []savedService{{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1}}},
+		{Version: stateVersion, Ending: true, Services: []savedService{{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1}}},
 		{Version: stateVersion, Services: []savedService{{Spec: spec.Spec{Name: "a"}, Phase: "up", PID: -1}, {Spec: spec.Spec{Name: "a"}, Phase: "down"}}},
 		{Version: stateVersion, Services: []savedService{{Phase: "no such phase", Sockets: []int{-1}}}},
 		{Version: 99},
