@@ -28,6 +28,7 @@ type Report struct {
 	Size       int64       `json:"size"`
 	Board      string      `json:"board,omitempty"`
 	Slot       string      `json:"slot,omitempty"` // that the boot variables name
+	Booted     bool        `json:"booted"`         // a device has run from it, and left its keys and identity there
 	Partitions []Partition `json:"partitions"`
 	Slots      []Slot      `json:"slots"`
 }
@@ -44,7 +45,8 @@ type Partition struct {
 	UUID       string `json:"uuid,omitempty"`
 	Used       int64  `json:"used"`
 	Free       int64  `json:"free"`
-	Clean      bool   `json:"clean"` // nothing is left to repair or replay
+	Clean      bool   `json:"clean"`   // nothing is left to repair or replay
+	Mounted    bool   `json:"mounted"` // it was, to be written: of ext4 only
 }
 
 // Slot is one slot; an empty one has no manifest.
@@ -74,6 +76,8 @@ func Image(ctx context.Context, name string) (Report, error) {
 		switch p.Label {
 		case layout.Boot:
 			r.bootPartition(f, p)
+		case layout.State, layout.Data:
+			r.Booted = r.Booted || part.Mounted
 		case layout.RootA, layout.RootB:
 			r.Slots = append(r.Slots, readSlot(ctx, name, part))
 		}
@@ -125,6 +129,9 @@ func (r *Report) bootPartition(f *os.File, p layout.Partition) {
 func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: disk of %.0f MiB, board %s, boots slot %s\nguid %s\n\n", r.Image, mib(r.Size), or(r.Board, "unknown"), or(r.Slot, "unknown"), r.GUID)
+	if r.Booted {
+		fmt.Fprintf(&b, "a device was booted from it: its host key, uuid and identifiers are in it; do not ship it, but build another\n\n")
+	}
 	fmt.Fprintf(&b, "%-2s %-12s %-5s %9s %9s %9s %9s  %s\n", "#", "label", "fs", "at MiB", "size MiB", "used MiB", "free MiB", "partition guid")
 	for _, p := range r.Partitions {
 		used, free := "-", "-"

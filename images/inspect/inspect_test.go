@@ -3,6 +3,7 @@ package inspect
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,11 @@ func image(t *testing.T, text string) string {
 	if err := root.Write(t.Context(), files[layout.RootA], tree(map[string]string{slot.ManifestFile: text})); err != nil {
 		t.Fatal(err)
 	}
+	files[layout.State] = filepath.Join(dir, "state")
+	state := assemble.Ext4{Label: "resin-state", UUID: layout.GUID("y"), Size: 16 * disk.MiB, Epoch: 1767225600}
+	if err := state.Write(t.Context(), files[layout.State], &assemble.Tree{}); err != nil {
+		t.Fatal(err)
+	}
 	name := filepath.Join(dir, "image")
 	if err := assemble.WriteImage(t.Context(), name, plan, files); err != nil {
 		t.Fatal(err)
@@ -77,6 +83,30 @@ func TestReport(t *testing.T) {
 	}
 	if err != nil || back.Partitions[0].UUID != "1234-ABCD" || back.Partitions[1].Name != "resin-rootA" {
 		t.Errorf("as JSON: %v, %+v", err, back)
+	}
+}
+
+// TestBooted wants it said that an image is one device's.
+func TestBooted(t *testing.T) {
+	name := image(t, `{"format":1,"version":"9.9","files":[]}`)
+	r, err := Image(t.Context(), name)
+	if err != nil || r.Booted || strings.Contains(r.String(), "was booted") {
+		t.Fatalf("a new image: %+v, %v", r, err)
+	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := r.Partitions[3]
+	if state.Label != layout.State || state.FileSystem != "ext4" {
+		t.Fatalf("state: %+v", state)
+	}
+	_, err = f.WriteAt([]byte{1}, state.Start+1024+0x34) // as the kernel does with the first mount
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = Image(t.Context(), name); err != nil || !r.Booted || !strings.Contains(r.String(), "was booted") {
+		t.Errorf("a booted image: %+v, %v", r, err)
 	}
 }
 

@@ -58,7 +58,7 @@ func TestBoardsAsJSON(t *testing.T) {
 func TestEveryCommandHelps(t *testing.T) {
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
-		if c.Short == "" || (c.Example == "" && c.Name() != "run") {
+		if c.Short == "" || c.Example == "" {
 			t.Errorf("%s has no summary or no example", c.CommandPath())
 		}
 		for _, sub := range c.Commands() {
@@ -66,4 +66,17 @@ func TestEveryCommandHelps(t *testing.T) {
 		}
 	}
 	walk(root())
+}
+
+// TestRunLeavesTheImageAlone: what a device writes goes into a file only when that is asked for.
+func TestRunLeavesTheImageAlone(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		o := runFlags{keep: keep, disks: []string{"more.img"}}.options("my.img")
+		if o.Snapshot == keep || len(o.Disks) != 1 || o.Disks[0].Snapshot == keep {
+			t.Errorf("keep %t: %+v", keep, o)
+		}
+	}
+	if flag := runCommand().Flags().Lookup("keep"); flag == nil || flag.DefValue != "false" {
+		t.Errorf("--keep is %+v", flag)
+	}
 }

@@ -25,27 +25,34 @@ type runFlags struct {
 	board, cache string
 	memory, cpus int
 	port         int
-	snapshot     bool
+	keep         bool
 	disks        []string
 	timeout      time.Duration
 }
 
 const runLong = `Boot an image in QEMU.
 
+The file stays as it was built: what the device writes goes into a temporary overlay and is gone when QEMU ends. With --keep it goes into the
+file. A device makes itself a host key, a uuid and identifiers at its first boot, so that such a file is one device's and not to be shipped
+(resin inspect says so).
+
 On a terminal the device's serial console is attached until you leave (Ctrl-] or Ctrl-a x) or the device powers off.
 Without a terminal the command waits for the first output of a container, prints the time line of the boot, powers the
 device off and fails if any of that does not happen in time.`
 
+const runExample = `  resin run my.img --ssh-port 2222
+  cp my.img device.img && truncate -s 8G device.img && resin run --keep device.img     # a disk of 8 GiB that lasts`
+
 // runCommand is resin run.
 func runCommand() *cobra.Command {
 	var f runFlags
-	c := &cobra.Command{Use: "run FILE", Short: "boot an image in QEMU", Long: runLong, Args: countArgs(1)}
+	c := &cobra.Command{Use: "run FILE", Short: "boot an image in QEMU", Long: runLong, Args: countArgs(1), Example: runExample}
 	c.Flags().StringVar(&f.board, "board", "", "board to play (default: the one that the image was made for)")
 	c.Flags().StringVar(&f.cache, "cache", ".cache", "folder for downloads: the board's firmware")
 	c.Flags().IntVar(&f.memory, "memory", qemu.DefaultMemory, "memory of the device in MiB")
 	c.Flags().IntVar(&f.cpus, "cpus", 1, "processors of the device")
 	c.Flags().IntVar(&f.port, "ssh-port", 0, "port of this host that leads to the device's ssh (0: a free one)")
-	c.Flags().BoolVar(&f.snapshot, "snapshot", false, "forget what the device writes")
+	c.Flags().BoolVar(&f.keep, "keep", false, "write into the image and the further disks what the device writes")
 	c.Flags().StringArrayVar(&f.disks, "disk", nil, "further raw disk `FILE`; may be repeated")
 	c.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "without a terminal: how long it may take")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -67,14 +74,22 @@ func runImage(ctx context.Context, image string, f runFlags) error {
 		return err
 	}
 	defer guest.Kill()
-	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; development images: ssh -p %s root@localhost\n",
-		options.Board.Name, guest.PID(), portOf(guest))
+	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; development images: ssh -p %s root@localhost\nresin: %s\n",
+		options.Board.Name, guest.PID(), portOf(guest), fate(image, f.keep))
 	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
 		return attach(ctx, guest, os.Stdin, os.Stdout)
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("not done after %v", f.timeout))
 	defer stop()
 	return watchBoot(ctx, guest, os.Stdout)
+}
+
+// fate says what becomes of what the device writes.
+func fate(image string, keep bool) string {
+	if keep {
+		return "it writes into " + image + ", which then is this device's: not to be shipped"
+	}
+	return "what it writes is gone when it ends; --keep would write it into " + image
 }
 
 func portOf(g *qemu.Guest) string {
@@ -100,14 +115,18 @@ func runOptions(ctx context.Context, image string, f runFlags) (qemu.Options, er
 	if err != nil {
 		return qemu.Options{}, err
 	}
-	o := qemu.Options{
-		Board: board, Firmware: firmware, Image: image, Snapshot: f.snapshot,
-		Memory: f.memory, CPUs: f.cpus, Network: qemu.Network{SSHPort: f.port},
-	}
-	for _, file := range f.disks {
-		o.Disks = append(o.Disks, qemu.Disk{Path: file, Snapshot: f.snapshot})
-	}
+	o := f.options(image)
+	o.Board, o.Firmware = board, firmware
 	return o, nil
+}
+
+// options are those that the flags decide.
+func (f runFlags) options(image string) qemu.Options {
+	o := qemu.Options{Image: image, Snapshot: !f.keep, Memory: f.memory, CPUs: f.cpus, Network: qemu.Network{SSHPort: f.port}}
+	for _, file := range f.disks {
+		o.Disks = append(o.Disks, qemu.Disk{Path: file, Snapshot: !f.keep})
+	}
+	return o
 }
 
 // imageBoard finds out which board the image was made for.
