@@ -39,17 +39,20 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Logger) error {
 	specs, _ := boot.Services() // PID 1 has told its faults
 	conditions := configConditions(specs)
-	if !configd.Moved(conditions, before, now) {
+	if len(conditions) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	// PID 1 judges by what it has read; a rescan has it read again.
-	if err := control.Call(ctx, control.SocketPath, "rescan", nil, nil); err != nil {
-		return err
-	}
+	return judge(conditions, before, now, log, func(op string, args, reply any) error {
+		return control.Call(ctx, control.SocketPath, op, args, reply)
+	})
+}
+
+// judge is judgeServices for a PID 1 that call reaches.
+func judge(conditions []configd.Condition, before, now configd.Facts, log *slog.Logger, call func(op string, args, reply any) error) error {
 	var services []supervise.ServiceStatus
-	if err := control.Call(ctx, control.SocketPath, "status", nil, &services); err != nil {
+	if err := call("status", nil, &services); err != nil {
 		return err
 	}
 	skipped := map[string]bool{}
@@ -59,21 +62,26 @@ func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Log
 		}
 	}
 	start, stop := configd.Verdicts(conditions, skipped, now)
-	call := func(op, name string) error {
-		return control.Call(ctx, control.SocketPath, op, map[string]string{"name": name}, nil)
+	if len(start)+len(stop) == 0 && !configd.Moved(conditions, before, now) {
+		return nil
 	}
+	// PID 1 judges by what it has read; a rescan has it read again.
+	if err := call("rescan", nil, nil); err != nil {
+		return err
+	}
+	named := func(op, name string) error { return call(op, map[string]string{"name": name}, nil) }
 	var faults []error
 	for _, name := range start {
 		log.Info("condition of service holds", "service", name)
-		faults = append(faults, call("start", name))
+		faults = append(faults, named("start", name))
 	}
 	for _, name := range stop {
 		log.Info("condition of service does not hold", "service", name)
-		if err := call("stop", name); err != nil {
+		if err := named("stop", name); err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		_ = call("start", name) // it is refused, which is meant: the service stays wanted, and is skipped until its conditions hold
+		_ = named("start", name) // it is refused, which is meant: the service stays wanted, and is skipped until its conditions hold
 	}
 	return errors.Join(faults...)
 }

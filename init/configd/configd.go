@@ -128,8 +128,8 @@ func (c Config) identity(loaded config.Loaded, published string) string {
 	return published
 }
 
-// facts are those of the copy before. Without one nobody knows them: a file that changes in the first seconds of a new device is read
-// here only after the change.
+// facts are those of the copy before. Without one nobody knows them, and a copy may be older than what the boot has found in the file:
+// they only tell that something may have changed.
 func (c Config) facts() Facts {
 	if good, err := config.Good(c.Store.Path); err == nil {
 		return good.Facts()
