@@ -37,7 +37,7 @@ deps: ## install what Debian has to bring, saying what and why
 	@.ci/apt
 
 .PHONY: test
-test: build-all ## every test: units, namespaces, QEMU boots, recorded power cuts
+test: build-all bin/amd64/crun/ready ## every test: units, namespaces, QEMU boots, recorded power cuts
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e /images/boottest -e /images/cuttest)
 	@mkdir -p build
 	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-development.img
@@ -113,7 +113,7 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/engine bin/%/containerd-shim-runc-v2 bin/%/runc
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/engine bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:

@@ -39,6 +39,7 @@ type Kernel struct {
 	Package     string   `toml:"package"`
 	Image       string   `toml:"image"`        // glob of the kernel image in the package
 	DeviceTrees []string `toml:"device-trees"` // file names of device trees in the package; empty if firmware brings its own
+	Arguments   []string `toml:"arguments"`    // words of the command line that only this board's kernel wants
 }
 
 // Bootloader says which bootloader is put where on resin-boot. Package may be empty if the firmware is the bootloader.
@@ -75,6 +76,7 @@ type Initramfs struct {
 type Modules struct {
 	Include []string `toml:"include"`
 	Exclude []string `toml:"exclude"`
+	Strip   []string `toml:"strip"` // what is taken out of each module file: "signature", "btf"
 }
 
 // Watchdog names the module of the board's watchdog, empty if it is built in.

@@ -59,6 +59,11 @@ func checkBasics(t *tables.Table, b Board) {
 	} else if b.DebianArch != want {
 		t.Fault("debian-arch", "debian-arch %q: want %q for arch %q", b.DebianArch, want, b.Arch)
 	}
+	for _, word := range b.Kernel.Arguments {
+		if !regexp.MustCompile(`^[A-Za-z0-9_.,=:+-]+$`).MatchString(word) {
+			t.Fault("kernel.arguments", "kernel.arguments %q: want one word of letters, digits and _.,=:+-", word)
+		}
+	}
 	if len(b.Components) == 0 {
 		t.Fault("components", `components: want at least "main"`)
 	}
@@ -92,6 +97,11 @@ func checkModules(t *tables.Table, b Board) {
 			if _, err := path.Match(p, ""); err != nil || p == "" || strings.HasPrefix(p, "/") || strings.HasSuffix(p, ".ko") {
 				t.Fault(key, "pattern %q: want a path below kernel/ without .ko", p)
 			}
+		}
+	}
+	for _, part := range b.Modules.Strip {
+		if part != "signature" && part != "btf" {
+			t.Fault("modules.strip", "modules.strip %q: want signature or btf", part)
 		}
 	}
 	for i, m := range b.Initramfs.Modules {

@@ -25,8 +25,8 @@ const (
 	Root   = "/mnt/data/containerd"
 	State  = "/run/containerd"
 	Socket = "/run/containerd/containerd.sock"
-	// RuncRoot is where the shim has runc keep its state.
-	RuncRoot = "/run/containerd/runc"
+	// RuntimeRoot is where the shim has the OCI runtime keep its state.
+	RuntimeRoot = "/run/containerd/runtime"
 )
 
 // Config is all that differs between the device and a test.
@@ -36,9 +36,9 @@ type Config struct {
 	// Socket is where containerd's API is served, for root only; the shims' events go to
 	// Socket.ttrpc.
 	Socket string
-	// CgroupRoot is the parent of the containers' cgroups, RuncRoot the directory of runc's state. What is there of
+	// CgroupRoot is the parent of the containers' cgroups, RuntimeRoot the directory of the OCI runtime's state. What is there of
 	// containers that have no task is ended.
-	CgroupRoot, RuncRoot string
+	CgroupRoot, RuntimeRoot string
 	Log                  *slog.Logger
 	// Ready is called once the socket accepts; nil is allowed.
 	Ready func() error

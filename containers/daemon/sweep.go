@@ -273,7 +273,7 @@ func killGroup(dir string) bool {
 func (s *sweeper) remove(o owners) error {
 	var faults []error
 	for _, pattern := range []string{
-		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"), filepath.Join(s.c.RuncRoot, "*", "*"),
+		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"), filepath.Join(s.c.RuntimeRoot, "*", "*"),
 	} {
 		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
 		for _, dir := range found {

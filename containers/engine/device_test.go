@@ -107,7 +107,7 @@ func (d *device) run(role string, args ...string) *process {
 
 func (d *device) containerd() *process {
 	return d.run("containerd", "-root", d.path("data"), "-state", d.path("run"), "-socket", d.path("run", "c.sock"),
-		"-cgroup", "/"+filepath.Base(d.dir), "-runc-root", d.path("runc"))
+		"-cgroup", "/"+filepath.Base(d.dir), "-runtime-root", d.path("runtime"))
 }
 
 func (d *device) manager() *process {
@@ -116,7 +116,7 @@ func (d *device) manager() *process {
 		snapshotter = os.Getenv("ENGINE_TEST_SNAPSHOTTER")
 	}
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"), "-records", d.path("records"),
-		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"), "-runc", d.tools.runc, "-runc-root", d.path("runc"),
+		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"), "-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
 		"-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
 		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))
 }
@@ -250,7 +250,7 @@ func (d *device) left() string {
 	}
 	base := filepath.Base(d.dir)
 	for _, pattern := range []string{
-		d.path("run", "*", workload.Namespace, "*"), d.path("data", "*", workload.Namespace, "*"), d.path("runc", "*", "*"), d.path("records", "*"), d.path("run", "s", "*"),
+		d.path("run", "*", workload.Namespace, "*"), d.path("data", "*", workload.Namespace, "*"), d.path("runtime", "*", "*"), d.path("records", "*"), d.path("run", "s", "*"),
 		"/sys/fs/cgroup/*/" + base + "/*/", "/sys/fs/cgroup/" + base + "/*/",
 	} {
 		found, err := filepath.Glob(pattern)
@@ -285,7 +285,7 @@ func (d *device) powerCut() {
 		return left == 0
 	})
 	d.unmount()
-	for _, sub := range []string{"run", "records", "runc", "container", "shutdown"} {
+	for _, sub := range []string{"run", "records", "runtime", "container", "shutdown"} {
 		if err := os.RemoveAll(d.path(sub)); err != nil {
 			d.t.Error(err)
 		}

@@ -19,7 +19,7 @@ const (
 )
 
 // tuneHeap lets the start of this process be fast and the rest of its life small. By calls and not
-// by GOGC: the shim and runc inherit the environment. It returns at once; what it started ends
+// by GOGC: the shim and crun inherit the environment. It returns at once; what it started ends
 // with ctx.
 func tuneHeap(ctx context.Context) (wait func()) {
 	debug.SetGCPercent(-1)

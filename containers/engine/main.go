@@ -79,7 +79,7 @@ func runDaemon(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&c.State, "state", daemon.State, "folder of the running state")
 	flags.StringVar(&c.Socket, "socket", daemon.Socket, "socket to serve")
 	flags.StringVar(&c.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")
-	flags.StringVar(&c.RuncRoot, "runc-root", daemon.RuncRoot, "folder of runc's state")
+	flags.StringVar(&c.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
 	if err := flags.Parse(args); err != nil {
 		return errUsage
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,13 +68,17 @@ func prepareInside() error {
 	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
 		return err
 	}
+	// crun refuses a host that has cgroup v1 and v2 at once: it gets v1 alone there. Elsewhere nothing is mounted there.
+	if err := unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("leave cgroup v1 alone: %w", err)
+	}
 	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 }
 
 // tools is what the tests run beside the engine.
 type tools struct {
 	path    string // for PATH: holds the shim
-	runc    string
+	runtime string
 	busybox string
 }
 
@@ -83,18 +88,7 @@ func findTools(t *testing.T) tools {
 		testenv.Lacking(t, "root, for namespaces and containers")
 	}
 	var k tools
-	bin := filepath.Join("..", "..", "bin", runtime.GOARCH)
-	for _, path := range []string{filepath.Join(bin, "runc"), "runc"} {
-		if found, err := exec.LookPath(path); err == nil {
-			if k.runc, err = filepath.Abs(found); err != nil {
-				t.Fatal(err)
-			}
-			break
-		}
-	}
-	if k.runc == "" {
-		testenv.Lacking(t, "runc: make bin/%s/runc", runtime.GOARCH)
-	}
+	k.runtime = findRuntime(t)
 	k.busybox = staticBusybox()
 	if k.busybox == "" {
 		testenv.Lacking(t, "a static busybox: apt-get install busybox-static")
@@ -122,6 +116,27 @@ const shimName = "containerd-shim-runc-v2"
 // shimDir is this run's own: named after the process outside the namespaces.
 func shimDir() string {
 	return filepath.Join(os.TempDir(), "engine-shim-"+os.Getenv(insideVariable))
+}
+
+// findRuntime makes a copy of the board's crun that finds its C library and its other libraries beside it: this host's may be older.
+func findRuntime(t *testing.T) string {
+	t.Helper()
+	files, err := filepath.Abs(filepath.Join("..", "..", "bin", runtime.GOARCH, "crun", "usr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	linkers, _ := filepath.Glob(filepath.Join(files, "lib", "*-linux-gnu", "ld-linux-*.so.*")) // the pattern is a constant
+	if len(linkers) != 1 {
+		testenv.Lacking(t, "crun: make bin/%s/crun/ready", runtime.GOARCH)
+	}
+	testenv.NeedProgram(t, "patchelf")
+	copied := filepath.Join(t.TempDir(), "crun")
+	out, err := exec.Command("patchelf", "--set-interpreter", linkers[0], "--force-rpath", "--set-rpath", filepath.Dir(linkers[0]),
+		"--output", copied, filepath.Join(files, "bin", "crun")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("prepare crun: %v\n%s", err, out)
+	}
+	return copied
 }
 
 func staticBusybox() string {

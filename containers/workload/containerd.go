@@ -25,8 +25,8 @@ type Containerd struct {
 	Socket      string
 	Snapshotter string // overlayfs; native where the kernel lacks it
 	LogDir      string // where the log's pipes lie
-	Runc        string // path of runc
-	RuncRoot    string // empty: runc's folder below containerd's state
+	Runtime     string // path of the OCI runtime, crun
+	RuntimeRoot string // its state; empty: a directory below containerd's state
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
 	CgroupRoot  string // parent of the containers' cgroups

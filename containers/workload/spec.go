@@ -69,7 +69,7 @@ func (c *Containerd) Create(ctx context.Context, w Want) error {
 		containerd.WithNewSpec(c.specOptions(w.Container, config, client.SnapshotService(c.Snapshotter))...),
 		// our own keyring would cost a call each start, and containers share none: seccomp
 		// forbids keyctl
-		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runc, Root: c.RuncRoot, NoNewKeyring: true}),
+		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot, NoNewKeyring: true}),
 	)
 	return err
 }

@@ -31,6 +31,7 @@ type Script struct {
 	PartitionB int      // number of slot B's partition
 	Variant    string   // production, development or standalone
 	Consoles   []string // of the board, the last becomes /dev/console
+	Board      []string // words of the command line that only this board's kernel wants
 	DeviceTree string   // below slot.DeviceTrees; empty: the bootloader's own is handed on
 }
 
@@ -94,6 +95,7 @@ func (s Script) command() string {
 // gpt: without it the kernel does not look for the second copy of a partition table whose first is damaged.
 func (s Script) Arguments() string {
 	args := []string{"panic=10", "oops=panic", "cryptomgr.notests", "gpt"}
+	args = append(args, s.Board...)
 	for _, c := range s.Consoles {
 		args = append(args, "console="+c)
 	}

@@ -87,7 +87,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := b.fetch(ctx); err != nil {
+	if err := b.fetch(ctx, b.imagePackages()); err != nil {
 		return Result{}, err
 	}
 	if err := b.selectModules(ctx); err != nil {
@@ -118,8 +118,8 @@ func (b *builder) image(ctx context.Context) (Result, error) {
 	return Result{Image: b.Output, Plan: plan, Manifest: m}, err
 }
 
-// prepare checks all that can be checked before any work.
-func prepare(o Options) (*builder, error) {
+// open loads the board and opens the cache.
+func open(o Options) (*builder, error) {
 	if o.Progress == nil {
 		o.Progress = Silent{}
 	}
@@ -129,6 +129,16 @@ func prepare(o Options) (*builder, error) {
 		return nil, err
 	}
 	if b.lock, err = lock.Load(o.Board); err != nil {
+		return nil, err
+	}
+	b.store, err = openStore(o.Cache)
+	return b, err
+}
+
+// prepare checks all that can be checked before any work.
+func prepare(o Options) (*builder, error) {
+	b, err := open(o)
+	if err != nil {
 		return nil, err
 	}
 	if b.table, err = rootfs.Load(); err != nil {
@@ -149,9 +159,6 @@ func prepare(o Options) (*builder, error) {
 		return nil, errors.Join(fmt.Errorf("write %s: its folder does not exist; make it, or choose another with -o", o.Output), err)
 	}
 	if err := assemble.CheckTools(); err != nil {
-		return nil, err
-	}
-	if b.store, err = openStore(o.Cache); err != nil {
 		return nil, err
 	}
 	return b, assemble.CheckRoom(b.store.dir, cacheRoom)

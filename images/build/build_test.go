@@ -70,7 +70,7 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{"init", "engine", "containerd-shim-runc-v2", "runc"} {
+	for _, p := range []string{"init", "engine", "containerd-shim-runc-v2"} {
 		write(t, filepath.Join(b.programs(), p), bytes.Repeat([]byte(p+" "), 10000), when)
 	}
 	pkg := func(name string) string { return filepath.Join(dir, "pkg", name) }
@@ -80,11 +80,17 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/A.crt"), []byte("certificate\n"), when)
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/B.crt"), []byte("certificate\n"), when)
 	b.packages = map[string]string{b.lock.Kernel: pkg("kernel"), "busybox-static": pkg("busybox"), "ca-certificates": pkg("certificates")}
-	for name, file := range map[string]string{"e2fsck-static": "usr/sbin/e2fsck.static", "dosfstools": "usr/sbin/fsck.fat", "libc6": "usr/lib/x-linux-gnu/libc.so.6"} {
-		write(t, pkg(filepath.Join(name, file)), []byte(name), when)
+	const lib = "usr/lib/x-linux-gnu/"
+	for name, files := range map[string][]string{
+		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
+		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-x.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
+		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
+	} {
+		for _, file := range files {
+			write(t, pkg(filepath.Join(name, file)), []byte(name), when)
+		}
 		b.packages[name] = pkg(name)
 	}
-	write(t, pkg("libc6/usr/lib/x-linux-gnu/ld-linux-x.so.1"), []byte("loader"), when)
 	for _, f := range b.board.Bootloader.Files {
 		write(t, pkg(filepath.Join("bootloader", f.Source)), []byte("loader"), when)
 		b.packages[b.board.Bootloader.Package] = pkg("bootloader")

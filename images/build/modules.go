@@ -59,21 +59,24 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s/%s.toml: %w", boards.Folder, b.Board, err)
 		}
-		if err := writeClosure(ctx, tree, closure, filepath.Join(dir, name)); err != nil {
+		if err := writeClosure(ctx, tree, closure, b.board.Modules.Strip, filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module, dir string) error {
+func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module, strip []string, dir string) error {
 	for _, m := range closure {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		ko, err := tree.Content(m)
+		if err == nil {
+			ko, err = modinfo.Strip(ko, strip)
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("write module %s: %w", m.Path, err)
 		}
 		file := filepath.Join(dir, m.Path)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {

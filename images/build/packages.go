@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"resinos/bsp/apt"
@@ -15,14 +16,75 @@ import (
 	"resinos/bsp/lock"
 )
 
-// fetch brings the board's packages into the cache and unpacks those that an image is made of.
-func (b *builder) fetch(ctx context.Context) error {
+// Unpack puts the files of the named packages of a board below dir, which is made if it is missing. All get mode 0755.
+func Unpack(ctx context.Context, o Options, names []string, dir string) error {
+	b, err := open(o)
+	if err != nil {
+		return err
+	}
+	var wanted []lock.Package
+	for _, name := range names {
+		at := slices.IndexFunc(b.lock.Packages, func(p lock.Package) bool { return p.Name == name })
+		if at < 0 {
+			return fmt.Errorf("find package %s in %s: it is not pinned%s", name, lock.File(b.Board), lock.Hint(b.Board))
+		}
+		wanted = append(wanted, b.lock.Packages[at])
+	}
+	if err := b.fetch(ctx, wanted); err != nil {
+		return err
+	}
+	for _, p := range wanted {
+		if err := copyFiles(b.packages[p.Name], dir); err != nil {
+			return fmt.Errorf("unpack %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// copyFiles copies the regular files and relative links below from to the directory to; what is there already is replaced.
+func copyFiles(from, to string) error {
+	return filepath.WalkDir(from, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, below)
+		switch {
+		case e.IsDir():
+			return os.MkdirAll(target, 0o755)
+		case e.Type()&fs.ModeSymlink != 0:
+			link, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			_ = os.Remove(target) // usually missing; what is in the way makes the next call fail
+			return os.Symlink(link, target)
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		_ = os.Remove(target) // the same
+		return os.WriteFile(target, text, 0o755)
+	})
+}
+
+// imagePackages are the packages that an image is made of.
+func (b *builder) imagePackages() []lock.Package {
 	var wanted []lock.Package
 	for _, p := range b.lock.Packages {
 		if p.Name != b.board.Qemu.Package { // firmware of the emulator: `resin run` fetches it
 			wanted = append(wanted, p)
 		}
 	}
+	return wanted
+}
+
+// fetch brings the wanted packages into the cache and unpacks them there.
+func (b *builder) fetch(ctx context.Context, wanted []lock.Package) error {
 	config := apt.For(b.board, b.Cache)
 	config.Mirrors = b.Mirrors
 	config.Report = func(p apt.Progress) { b.Progress.Advance(p.What, p.Done, p.Total) }

@@ -11,17 +11,43 @@ import (
 	"resinos/bsp/apt"
 	"resinos/bsp/boards"
 	"resinos/bsp/lock"
+	"resinos/images/build"
 )
 
 func bspCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "bsp",
 		Short:   "Look after the boards' packages",
-		Example: "  resin bsp lock qemu-x86_64",
+		Example: "  resin bsp lock qemu-x86_64\n  resin bsp unpack qemu-x86_64 crun libc6 -o /tmp/crun",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(lockCommand())
+	cmd.AddCommand(lockCommand(), unpackCommand())
+	return cmd
+}
+
+func unpackCommand() *cobra.Command {
+	var o build.Options
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "unpack BOARD PACKAGE...",
+		Short: "Put the files of a board's pinned packages into a directory",
+		Long: `Unpack fetches packages that the board's lock pins, checks their digests, and writes their files below the directory
+that --output names. Existing files are replaced. Use it to run or look into what the board's images are made of.`,
+		Example: "  resin bsp unpack qemu-x86_64 crun libc6 -o /tmp/crun",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				return usageError{fmt.Errorf("no directory to write to; name it with --output")}
+			}
+			o.Board = args[0]
+			return build.Unpack(cmd.Context(), o, args[1:], dir)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&dir, "output", "o", "", "directory to write to")
+	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages")
+	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors instead of the host's own")
 	return cmd
 }
 

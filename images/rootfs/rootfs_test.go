@@ -28,16 +28,18 @@ func inputs(t *testing.T, variant string) Inputs {
 			t.Fatal(err)
 		}
 	}
-	for _, p := range []string{"init", "engine", "containerd-shim-runc-v2", "runc"} {
+	for _, p := range []string{"init", "engine", "containerd-shim-runc-v2"} {
 		write("bin/"+p, p)
 	}
 	write("busybox/usr/bin/busybox", "busybox")
 	write("certificates/usr/share/ca-certificates/mozilla/B.crt", "second")
 	write("certificates/usr/share/ca-certificates/mozilla/A.crt", "first\n")
 	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"), "ca-certificates": filepath.Join(dir, "certificates")}
+	const lib = "usr/lib/some-linux-gnu/"
 	for name, files := range map[string][]string{
-		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"},
-		"libc6": {"usr/lib/some-linux-gnu/libc.so.6", "usr/lib/some-linux-gnu/ld-linux-some.so.1"},
+		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
+		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-some.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
+		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
 	} {
 		packages[name] = filepath.Join(dir, name)
 		for _, file := range files {
@@ -154,7 +156,7 @@ func TestMissingInputsAreAllNamed(t *testing.T) {
 	in.Programs = t.TempDir()
 	in.Known = func([]byte, string) bool { return false }
 	_, err = table.Root(in)
-	for _, want := range []string{"program init", "program runc", "make build", "package busybox-static is not in the lock", "resin bsp lock some-board"} {
+	for _, want := range []string{"program init", "program engine", "make build", "package busybox-static is not in the lock", "resin bsp lock some-board"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Root() error lacks %q: %v", want, err)
 		}

@@ -1,0 +1,118 @@
+package modinfo
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// What Strip can take out of a module file.
+const (
+	StripSignature = "signature" // what the kernel checks it by; it then taints the kernel, and is refused under lockdown
+	StripBTF       = "btf"       // types for BPF programs that look into the module
+)
+
+// signatureEnd closes a signed module file (include/linux/module_signature.h).
+const signatureEnd = "~Module signature appended~\n"
+
+// The header of an ELF64 file and of a section, of which only offset and size change (elf(5)).
+const (
+	headerSections = 0x28 // offset of the section table, in the header
+	sectionHeader  = 64   // bytes of one section's header
+	sectionOffset  = 0x18
+	sectionSize    = 0x20
+)
+
+// mostAlign is the largest alignment of a section: that of the largest pages of a kernel.
+const mostAlign = 64 << 10
+
+// Strip returns the module file without the named parts. A part that a module does not have costs nothing. Sections keep their
+// numbers: a part that is taken out becomes an empty section. It fails on what is no 64-bit little-endian module.
+func Strip(ko []byte, parts []string) ([]byte, error) {
+	if slices.Contains(parts, StripSignature) {
+		var err error
+		if ko, err = withoutSignature(ko); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(parts, StripBTF) {
+		return withoutSections(ko, ".BTF", ".BTF.base")
+	}
+	return ko, nil
+}
+
+// withoutSignature cuts what follows the ELF file:
+//
+//	signature (n bytes) | 8 bytes, the last 4 of the 12 before the end are n, big-endian | signatureEnd
+func withoutSignature(ko []byte) ([]byte, error) {
+	const trailer = 12 // struct module_signature
+	body, signed := bytes.CutSuffix(ko, []byte(signatureEnd))
+	if !signed {
+		return ko, nil
+	}
+	if len(body) < trailer {
+		return nil, errors.New("strip module: its signature is cut off")
+	}
+	size := uint64(binary.BigEndian.Uint32(body[len(body)-4:]))
+	if size > uint64(len(body)-trailer) {
+		return nil, errors.New("strip module: its signature is longer than the file")
+	}
+	return body[:len(body)-trailer-int(size)], nil
+}
+
+// withoutSections makes the named sections empty and moves what follows up.
+func withoutSections(ko []byte, names ...string) ([]byte, error) {
+	f, err := elf.NewFile(bytes.NewReader(ko))
+	if err != nil {
+		return nil, fmt.Errorf("strip module: %w", err)
+	}
+	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Type != elf.ET_REL || len(f.Progs) > 0 {
+		return nil, fmt.Errorf("strip module: it is %v %v %v, want a 64-bit little-endian relocatable file", f.Class, f.Data, f.Type)
+	}
+	table := binary.LittleEndian.Uint64(ko[headerSections:])
+	if table > uint64(len(ko)) || uint64(len(f.Sections))*sectionHeader > uint64(len(ko))-table {
+		return nil, errors.New("strip module: its section table is cut off")
+	}
+	headers := bytes.Clone(ko[table : table+uint64(len(f.Sections))*sectionHeader])
+	order := make([]int, len(f.Sections))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return int(int64(f.Sections[a].Offset) - int64(f.Sections[b].Offset)) })
+
+	out := bytes.Clone(ko[:sectionHeader]) // the ELF64 header is as long as a section's
+	for _, i := range order {
+		s, header := f.Sections[i], headers[i*sectionHeader:]
+		if s.Type == elf.SHT_NULL {
+			continue
+		}
+		if s.Addralign > mostAlign {
+			return nil, fmt.Errorf("strip module: section %s wants an alignment of %d", s.Name, s.Addralign)
+		}
+		out = append(out, make([]byte, padding(len(out), s.Addralign))...)
+		binary.LittleEndian.PutUint64(header[sectionOffset:], uint64(len(out)))
+		switch {
+		case slices.Contains(names, s.Name):
+			binary.LittleEndian.PutUint64(header[sectionSize:], 0)
+		case s.Type != elf.SHT_NOBITS:
+			if s.Offset > uint64(len(ko)) || s.FileSize > uint64(len(ko))-s.Offset {
+				return nil, fmt.Errorf("strip module: section %s is cut off", s.Name)
+			}
+			out = append(out, ko[s.Offset:s.Offset+s.FileSize]...)
+		}
+	}
+	out = append(out, make([]byte, padding(len(out), 8))...)
+	binary.LittleEndian.PutUint64(out[headerSections:], uint64(len(out)))
+	return append(out, headers...), nil
+}
+
+// padding is what brings n to a multiple of align.
+func padding(n int, align uint64) int {
+	if align < 2 {
+		return 0
+	}
+	return int((align - uint64(n)%align) % align)
+}
