@@ -39,7 +39,7 @@ type Config struct {
 	// CgroupRoot is the parent of the containers' cgroups, RuntimeRoot the directory of the OCI runtime's state. What is there of
 	// containers that have no task is ended.
 	CgroupRoot, RuntimeRoot string
-	Log                  *slog.Logger
+	Log                     *slog.Logger
 	// Ready is called once the socket accepts; nil is allowed.
 	Ready func() error
 }

@@ -54,6 +54,7 @@ type PID1 struct {
 	supervised chan struct{} // closed when the supervisor does nothing any more
 	stopped    chan struct{} // closed when it has ended by itself or because it was stopped
 	stop       func()        // ends the supervisor
+	shares     sync.Once     // ends the boot's shares of the processor
 
 	mu    sync.Mutex // guards down
 	down  *down      // the shutdown under way
@@ -119,6 +120,9 @@ func (p *PID1) mark(name string, at time.Duration) {
 	}
 	if !first {
 		return
+	}
+	if name == MilestoneContainerOutput {
+		p.booted()
 	}
 	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for this very line
 	p.log.Info(line)
@@ -188,6 +192,11 @@ func (p *PID1) serve(earlier *state) {
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	time.AfterFunc(hushAfter, p.hush)
+	if earlier != nil {
+		p.booted() // a re-exec is no boot
+	} else {
+		time.AfterFunc(bootPatience, p.booted)
+	}
 	if earlier != nil && earlier.Down != nil {
 		p.continueDown(earlier.Down)
 	}

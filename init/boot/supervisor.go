@@ -33,6 +33,27 @@ type supervisor interface {
 	Freeze(ctx context.Context) error
 	Save() (state []byte, files []*os.File, err error)
 	Ping(ctx context.Context) error
+	Booted(ctx context.Context) error
+}
+
+// bootPatience is how long the services that no container needs give way to those that the first one needs. A device without
+// apps has nothing to wait for, and nothing to compete with them either.
+const bootPatience = time.Minute
+
+// booted ends the boot's own shares of the processor, once.
+func (p *PID1) booted() {
+	p.shares.Do(func() {
+		p.guard.Go("boot shares", func() {
+			ctx, cancel := context.WithTimeout(context.Background(), bootPatience)
+			defer cancel()
+			if p.supervisor == nil {
+				return
+			}
+			if err := p.supervisor.Booted(ctx); err != nil && !errors.Is(err, supervise.ErrFrozen) {
+				p.log.Warn("services keep the shares of the boot", "error", err)
+			}
+		})
+	})
 }
 
 // startServices starts the supervisor on what the step "load services" found, or on what the earlier life left, and returns its

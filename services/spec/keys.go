@@ -77,6 +77,7 @@ var keys = [...]key{
 	{"memory-max", func(s *Spec, v any) []Fault { return size(v, &s.Limits.MemoryMax) }},
 	{"pids-max", func(s *Spec, v any) []Fault { return number(v, &s.Limits.Pids, 0, 1<<22) }},
 	{"cpu-weight", func(s *Spec, v any) []Fault { return number(v, &s.Limits.CPUWeight, 0, 10000) }},
+	{"boot-cpu-weight", func(s *Spec, v any) []Fault { return number(v, &s.Limits.BootCPUWeight, 0, 10000) }},
 	{"cgroup-delegate", func(s *Spec, v any) []Fault { return boolean(v, &s.CgroupDelegate) }},
 
 	{"private-tmp", func(s *Spec, v any) []Fault { return boolean(v, &s.Confinement.PrivateTmp) }},

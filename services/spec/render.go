@@ -187,6 +187,7 @@ func (w *writer) limits(s Spec) {
 	w.size("memory-max", s.Limits.MemoryMax)
 	w.number("pids-max", s.Limits.Pids)
 	w.number("cpu-weight", s.Limits.CPUWeight)
+	w.number("boot-cpu-weight", s.Limits.BootCPUWeight)
 	w.flag("cgroup-delegate", s.CgroupDelegate)
 }
 

@@ -105,9 +105,9 @@ type Spec struct {
 	WatchPaths []string `json:",omitzero"` // absolute; a change of one of them starts the service
 	FDStore    int      `json:",omitzero"` // descriptors it may leave with us over a restart (FDSTORE=1)
 
-	OOMScore       int         `json:",omitzero"`        // oom_score_adj of its processes
-	Limits         Limits      `json:",omitzero"`        // of its cgroup
-	CgroupDelegate bool        `json:",omitzero"`        // its main process lives in the leaf "main"; the rest of its cgroup is its own
+	OOMScore       int         `json:",omitzero"` // oom_score_adj of its processes
+	Limits         Limits      `json:",omitzero"` // of its cgroup
+	CgroupDelegate bool        `json:",omitzero"` // its main process lives in the leaf "main"; the rest of its cgroup is its own
 	Confinement    Confinement `json:",omitzero"`
 
 	Files []string `json:",omitzero"` // that made it, the lowest layer first
@@ -210,6 +210,15 @@ type Limits struct {
 	MemoryMin, MemoryHigh, MemoryMax int64 // memory-min, memory-high, memory-max
 	Pids                             int   // pids-max
 	CPUWeight                        int   // cpu-weight: 1 to 10000, 100 is the standard
+	BootCPUWeight                    int   // boot-cpu-weight: in place of cpu-weight while the device boots
+}
+
+// While returns the limits that hold while the device boots, or from then on.
+func (l Limits) While(booting bool) Limits {
+	if booting && l.BootCPUWeight > 0 {
+		l.CPUWeight = l.BootCPUWeight
+	}
+	return l
 }
 
 // Confinement is what the processes of a service see of the system and may do to it. The zero value

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -130,10 +131,27 @@ func (s *Supervisor) house(sp *spec.Spec, c *proc.Command) (err error) {
 	if sp.Limits == (spec.Limits{}) && sp.KillMode != spec.Process && !sp.CgroupDelegate {
 		return nil // the group was made anew, and the kernel makes it without limits
 	}
-	if err := s.cfg.Cgroups.Limit(sp.Name, sp.Limits); err != nil {
+	s.limit(sp)
+	return nil
+}
+
+// limit gives the cgroup of a service its limits.
+func (s *Supervisor) limit(sp *spec.Spec) {
+	if err := s.cfg.Cgroups.Limit(sp.Name, sp.Limits.While(s.booting)); err != nil {
 		s.log.Warn("service runs without its limits", "service", sp.Name, "error", err)
 	}
-	return nil
+}
+
+// Booted says that what a boot is waited for is there: from now on every service has its standing share of the processor.
+func (s *Supervisor) Booted(ctx context.Context) error {
+	return s.inLoop(ctx, func() {
+		s.booting = false
+		for i := range s.world.specs {
+			if sp := &s.world.specs[i]; sp.Limits.BootCPUWeight > 0 && s.cfg.Cgroups != nil && s.world.svcs[i].pid != 0 {
+				s.limit(sp)
+			}
+		}
+	})
 }
 
 // leaf names the group in which the processes of a service are born. A delegated service gets a

@@ -90,12 +90,14 @@ type Supervisor struct {
 	notes  chan note
 	stores atomic.Pointer[stores] // for the goroutine that receives notes
 	odd    refusals
-	calls  chan call
-	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
-	ended  chan struct{} // closed when Run returns
-	alarm  alarm.Alarm
-	asked  []*watcher
-	sweeps sweeps
+
+	booting bool // services have their share of the processor for the boot
+	calls   chan call
+	freeze  chan struct{} // closed when the loop is to stop and leave everything as it is
+	ended   chan struct{} // closed when Run returns
+	alarm   alarm.Alarm
+	asked   []*watcher
+	sweeps  sweeps
 
 	notify *notify.Listener // nil where it could not be made
 	socket *os.File         // a second hold on its socket, for the next life
@@ -119,7 +121,7 @@ func New(cfg Config) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, mail: newMailbox(), notes: make(chan note, 64),
-		calls: make(chan call), freeze: make(chan struct{}), ended: make(chan struct{}), demand: watcher,
+		calls: make(chan call), freeze: make(chan struct{}), ended: make(chan struct{}), demand: watcher, booting: true,
 	}
 	if cfg.Saved != nil {
 		return s, s.restore()
