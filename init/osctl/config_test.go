@@ -60,7 +60,7 @@ func TestConfigSetAwaits(t *testing.T) {
 		published := filepath.Join(root, settings.Path)
 		before := time.Now()
 		go func() { // configd, two seconds later
-			time.Sleep(2 * time.Second)
+			time.Sleep(2 * time.Second) // sleep: of synctest
 			settings.Publish(published, config.InForce(config.Load(path), strings.Repeat("0123456789abcdef", 2)))
 		}()
 		code, out, talk := osctlConfig(root, "set", "hostname", "new")

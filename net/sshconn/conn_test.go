@@ -19,6 +19,8 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 // fixture is a running server.
@@ -312,11 +314,7 @@ func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
 
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("process %d lives on", pid)
-		}
-	}
+	testenv.WaitFor(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !alive(pid) })
 }
 
 func TestSignalReachesTheGroup(t *testing.T) {

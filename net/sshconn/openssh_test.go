@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"resinos/mounts/testenv"
 )
@@ -85,9 +84,7 @@ func TestOpenSSHClient(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		added := func() bool { return exec.Command("ssh-add", "-q", key).Run() == nil }
-		for end := time.Now().Add(20 * time.Second); !added() && time.Now().Before(end); { // the agent may not listen yet
-			time.Sleep(50 * time.Millisecond)
-		}
+		testenv.WaitFor(t, "an agent that listens", added)
 		if out, status := run("ssh", "-p", "", "-A", "root@"+host, "ssh-add -l"); status != 0 || !strings.Contains(out, " mine (ED25519)") {
 			t.Errorf("ssh -A: %q, status %d", out, status)
 		}
