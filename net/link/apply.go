@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,9 +34,9 @@ func apply(s Step) error {
 	case SetSkipsDown:
 		return os.WriteFile(skipsDownPath(s.Link), []byte("1"), 0o644)
 	case PutAddress:
-		return netlink.AddrReplace(l, addressFor(s.Address))
+		return putAddress(s.Index, s.Address)
 	case RemoveAddress:
-		return unless(netlink.AddrDel(l, addressFor(s.Address)), unix.EADDRNOTAVAIL)
+		return unless(netlink.AddrDel(l, &netlink.Addr{IPNet: netOf(s.Address.Prefix)}), unix.EADDRNOTAVAIL)
 	case PutRoute:
 		return netlink.RouteReplace(routeFor(s.Index, s.Route))
 	case RemoveRoute:
@@ -55,27 +54,12 @@ func unless(err error, done unix.Errno) error {
 	return err
 }
 
-// addressFor gives the kernel the address without its own subnet route: ours carries a metric.
-func addressFor(a Address) *netlink.Addr {
-	valid := int(min(max(a.Valid, time.Second), Forever-time.Second) / time.Second)
-	out := &netlink.Addr{
-		IPNet:       netOf(a.Prefix),
-		Flags:       unix.IFA_F_NOPREFIXROUTE,
-		ValidLft:    valid,
-		PreferedLft: valid,
-	}
-	if a.Broadcast.IsValid() {
-		out.Broadcast = a.Broadcast.AsSlice()
-	}
-	return out
-}
-
 func routeFor(index int, r Route) *netlink.Route {
 	out := &netlink.Route{
 		LinkIndex: index,
 		Dst:       netOf(r.Destination),
 		Priority:  r.Metric,
-		Protocol:  protocol,
+		Protocol:  Protocol,
 		Table:     unix.RT_TABLE_MAIN,
 		Type:      unix.RTN_UNICAST,
 		MTU:       r.MTU,

@@ -75,6 +75,50 @@ func TestApplyReachesThePlan(t *testing.T) {
 	}
 }
 
+// TestOthersAddressesStay: neither an address that ages nor one that does not is ours because of that. The kernel's from a router ages.
+func TestOthersAddressesStay(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	linktest.Cable(t, "w0").Up()
+	l, err := netlink.LinkByName("w0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, valid := range map[string]int{"10.9.0.7/24": 3600, "10.9.1.7/24": 0} {
+		a, err := netlink.ParseAddr(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.ValidLft, a.PreferedLft = valid, valid
+		if err := netlink.AddrAdd(l, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours := netip.MustParsePrefix("10.9.0.50/24")
+	for _, want := range []link.Wanted{
+		{Up: true, Addresses: []link.Address{{Prefix: ours, Valid: time.Hour}}},
+		{Up: true, Addresses: []link.Address{{Prefix: ours, Valid: link.Forever}}},
+		{Up: true},
+	} {
+		if err := link.Apply(link.Plan(want, observe(t, "w0"))); err != nil {
+			t.Fatal(err)
+		}
+		others := map[netip.Prefix]bool{}
+		for _, a := range observe(t, "w0").Addresses {
+			switch {
+			case !a.Ours:
+				others[a.Prefix] = true
+			case a.Prefix != ours, len(want.Addresses) == 0, (a.Valid - want.Addresses[0].Valid).Abs() > time.Minute:
+				t.Errorf("wanted %v, found %v", want.Addresses, a)
+			}
+		}
+		if len(others) != 2 {
+			t.Errorf("wanted %v: of the others' addresses %v are left", want.Addresses, others)
+		}
+	}
+}
+
 func TestApplyGoesOnAfterARefusal(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return

@@ -2,8 +2,8 @@
 // addresses and routes, and the steps that turn what is there into what is wanted.
 //
 // It never decides what is wanted (netd does, from profiles and leases), never touches a link that no profile
-// claims, and never removes an address or route that it did not set: its own routes carry protocol "dhcp", its own
-// addresses a finite lifetime.
+// claims, and never removes an address or route that it did not set: both carry our protocol (Protocol), and a router's
+// addresses the kernel's.
 //
 // Read first: Wanted, then Plan.
 package link
@@ -14,10 +14,15 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Forever is the lifetime of an address that the kernel never ages. No address of ours has it: an endless lease is
-// given to the kernel one second shorter, so that a finite lifetime always marks what is ours.
+// Protocol marks the addresses (IFA_PROTO, Linux 5.18) and routes that are ours. It is the number that iproute2 prints as
+// "dhcp" for routes; of addresses, the kernel takes 1 to 3 for its own.
+const Protocol = unix.RTPROT_DHCP
+
+// Forever is the lifetime of an address that the kernel never ages.
 const Forever time.Duration = math.MaxUint32 * time.Second
 
 // Link is one kernel network link as it is now.
@@ -36,15 +41,13 @@ type Address struct {
 	Prefix    netip.Prefix // address and prefix length, not masked
 	Broadcast netip.Addr   // not valid: none
 	Valid     time.Duration
+	Ours      bool // it carries our protocol; each that Apply puts does
 }
-
-// Ours reports whether netd set the address: only ours age.
-func (a Address) Ours() bool { return a.Valid < Forever }
 
 // String gives the address as "10.0.2.15/24 valid 1h0m0s".
 func (a Address) String() string {
 	valid := "forever"
-	if a.Valid < Forever-time.Second {
+	if a.Valid < Forever {
 		valid = a.Valid.Round(time.Second).String()
 	}
 	return fmt.Sprintf("%s valid %s", a.Prefix, valid)
@@ -95,7 +98,7 @@ func (r Route) key() routeKey { return routeKey{r.Destination, r.Metric} }
 type Actual struct {
 	Link      Link
 	Addresses []Address
-	Routes    []Route // only those with protocol "dhcp"
+	Routes    []Route // only ours
 	SkipsDown bool    // ignore_routes_with_linkdown: a route without carrier gives way to the next one
 }
 

@@ -82,8 +82,9 @@ func leased() (Wanted, Actual) {
 	}
 	a := Actual{
 		Link:      Link{Index: 2, Name: "eth0", Kind: Wired, MTU: 1500, Up: true, Carrier: true},
-		Addresses: append([]Address{}, w.Addresses...), Routes: append([]Route{}, w.Routes...), SkipsDown: true,
+		Addresses: []Address{w.Addresses[0]}, Routes: append([]Route{}, w.Routes...), SkipsDown: true,
 	}
+	a.Addresses[0].Ours = true
 	return w, a
 }
 
@@ -122,7 +123,19 @@ func TestPlan(t *testing.T) {
 	show("someone's own address stays", w, a)
 
 	w, a = leased()
-	w.Addresses[0].Valid = Forever - time.Second
+	w.Addresses, w.Routes = nil, nil
+	a.Addresses = append(a.Addresses, addr("192.168.7.1/24", time.Hour))
+	show("lease lost, an address that another lets age stays", w, a)
+
+	w, a = leased()
+	a.Addresses[0] = addr("10.0.2.15/24", time.Minute)
+	show("the same address is another's, for a minute", w, a)
+
+	w, a = leased()
+	w.Addresses[0].Valid = Forever
+	show("lease without an end", w, a)
+
+	w, a = leased()
 	a.Addresses[0].Valid = Forever
 	show("someone made our address permanent", w, a)
 

@@ -8,14 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// protocol marks our routes; it is the number that iproute2 prints as "dhcp".
-const protocol = unix.RTPROT_DHCP
 
 // FromNetlink turns the library's link into ours, asking sysfs below sys (as in "/sys") what netlink does not tell.
 func FromNetlink(sys string, l netlink.Link) Link {
@@ -51,7 +47,7 @@ func Observe(sys string, index int) (Actual, error) {
 		return Actual{}, fmt.Errorf("observe link %d: %w", index, err)
 	}
 	a := Actual{Link: FromNetlink(sys, nl)}
-	if a.Addresses, err = addresses(nl); err != nil {
+	if a.Addresses, err = addresses(index); err != nil {
 		return a, fmt.Errorf("list addresses of %s: %w", a.Link.Name, err)
 	}
 	if a.Routes, err = routes(nl); err != nil {
@@ -63,26 +59,8 @@ func Observe(sys string, index int) (Actual, error) {
 	return a, nil
 }
 
-func addresses(nl netlink.Link) ([]Address, error) {
-	list, err := netlink.AddrList(nl, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, err
-	}
-	var out []Address
-	for _, a := range list {
-		prefix, ok := prefixOf(a.IPNet)
-		if !ok {
-			continue
-		}
-		valid := time.Duration(uint32(a.ValidLft)) * time.Second
-		broadcast, _ := netip.AddrFromSlice(a.Broadcast.To4())
-		out = append(out, Address{Prefix: prefix, Broadcast: broadcast, Valid: valid})
-	}
-	return out, nil
-}
-
 func routes(nl netlink.Link) ([]Route, error) {
-	filter := &netlink.Route{LinkIndex: nl.Attrs().Index, Protocol: protocol, Table: unix.RT_TABLE_MAIN}
+	filter := &netlink.Route{LinkIndex: nl.Attrs().Index, Protocol: Protocol, Table: unix.RT_TABLE_MAIN}
 	mask := netlink.RT_FILTER_OIF | netlink.RT_FILTER_PROTOCOL | netlink.RT_FILTER_TABLE
 	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter, mask)
 	if err != nil {

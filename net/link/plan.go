@@ -94,7 +94,7 @@ func planRoutesAway(w Wanted, a Actual, add func(Step)) {
 // planAddresses returns the addresses that go.
 func planAddresses(w Wanted, a Actual, add func(Step)) (removed []netip.Addr) {
 	for _, have := range a.Addresses {
-		if have.Ours() && !hasPrefix(w.Addresses, have) {
+		if have.Ours && !hasPrefix(w.Addresses, have) {
 			add(Step{Verb: RemoveAddress, Address: have})
 			removed = append(removed, have.Prefix.Addr())
 		}
@@ -118,8 +118,8 @@ func hasPrefix(list []Address, a Address) bool {
 
 func hasAddress(list []Address, a Address) bool {
 	for _, have := range list {
-		// Someone's own permanent address is better than ours.
-		if have.Prefix == a.Prefix && (!have.Ours() || (have.Valid-a.Valid).Abs() <= slack) {
+		// Someone else's is left alone. When it ends, the link has changed, and is looked at again.
+		if have.Prefix == a.Prefix && (!have.Ours || (have.Valid-a.Valid).Abs() <= slack) {
 			return true
 		}
 	}
