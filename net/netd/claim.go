@@ -4,32 +4,34 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"net"
-	"os"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/vishvananda/netlink"
 
-	"resinos/mounts/atomicfile"
-	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/resolv"
 )
 
-// claim is one link that a profile gave us, with its DHCP client.
+// claim is one link that a profile gave us. What it gets comes from its sources.
 type claim struct {
 	link    link.Link
 	metric  int
 	mtu     int // of the link when it was found, to go back to
-	machine *lease.Machine
-	ear     *receiver       // open while the machine listens
-	near    *neighbours     // open while the machine checks an address
-	retry   time.Duration   // when to look at the link again although nothing was heard; 0: never
-	planned time.Duration   // when steps were last applied
-	noted   map[string]bool // remarks logged since noting
-	noting  time.Duration
+	sources []source
+	retry   time.Duration // when to look at the link again although nothing was heard; 0: never
+	planned time.Duration // when steps were last applied
 	log     *slog.Logger
+}
+
+// source gives a link addresses, routes and name servers: a DHCP server does. It belongs to one claim, and to the daemon's goroutine.
+type source interface {
+	want(at time.Duration, w *link.Wanted) // adds what the link is to have of it now
+	names() (resolv.Source, bool)          // name servers and domains; false: none now
+	carrier(at time.Duration, there bool)  // the other end has come or gone
+	renamed(at time.Duration)              // the device has another host name
+	deadline() time.Duration               // when it wants a tick; 0: never
+	tick(at time.Duration)
+	close() // ends what it has running; the link stays as it is
 }
 
 // defaultMTU is that of ethernet.
@@ -92,48 +94,17 @@ func (d *daemon) look(at time.Duration, index int) {
 // claim takes a link: it is set up, and the lease of an earlier netd is taken over.
 func (d *daemon) claim(at time.Duration, p link.Profile, actual link.Actual) *claim {
 	l := actual.Link
-	hardware, _ := net.ParseMAC(l.Hardware) // the kernel wrote it
-	c := &claim{
-		link: l, metric: p.MetricFor(l), mtu: l.MTU,
-		log: d.cfg.Log.With("link", l.Name),
-		machine: lease.New(lease.Config{
-			Link: l.Name, Hardware: hardware, Hostname: d.hostname(), Hold: d.cfg.Hold, Random: random,
-		}),
-	}
-	c.link.Carrier = false // so that settle tells the machine
+	c := &claim{link: l, metric: p.MetricFor(l), mtu: l.MTU, log: d.cfg.Log.With("link", l.Name)}
+	c.link.Carrier = false // so that settle tells the sources
 	d.claims[l.Index] = c
 	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric)
-	old, err := lease.Load(d.cfg.LeaseDir, l.Name)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			c.log.Warn("old lease not usable", "error", err)
-		}
-		return c
-	}
-	if c.machine.Adopt(at, old, configured(actual, old)) {
-		c.log.Info("old lease found", "address", old.Address, "in_use", configured(actual, old))
-	}
-	if held, inUse := c.machine.Lease(); inUse {
-		if held.MTU != 0 {
-			c.mtu = defaultMTU // what is on the link is the lease's, and what was before died with the old netd
-		}
-		d.writeResolv()
-		d.announcer.tell(held)
-	}
+	client := d.newDHCP(c)
+	c.sources = []source{client}
+	client.adopt(at, actual)
 	return c
 }
 
-// configured reports whether the lease's address is on the link.
-func configured(actual link.Actual, l lease.Lease) bool {
-	for _, a := range actual.Addresses {
-		if a.Prefix == l.Address {
-			return true
-		}
-	}
-	return false
-}
-
-// settle applies what the link lacks and tells the machine about the carrier.
+// settle applies what the link lacks and tells the sources about the carrier.
 func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 	steps := link.Plan(c.wanted(at), actual)
 	if len(steps) > 0 && c.planned != 0 && at-c.planned < planPause {
@@ -149,30 +120,37 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 	}
 	had := c.link.Carrier
 	c.link = actual.Link
-	switch {
-	case c.link.Carrier && !had:
-		c.machine.SetHostname(d.hostname())
-		d.step(at, c, lease.Carrier, nil)
-	case !c.link.Carrier && had:
+	if c.link.Carrier == had {
+		return
+	}
+	if had {
 		c.log.Info("carrier lost")
-		d.step(at, c, lease.NoCarrier, nil)
+	}
+	for _, s := range c.sources {
+		s.carrier(at, c.link.Carrier)
 	}
 }
 
 // release gives a link back. Its lease file stays for when it comes again.
 func (d *daemon) release(c *claim, why string) {
 	c.log.Info("link released", "reason", why)
-	c.hush()
-	c.unwatch()
+	c.close()
 	delete(d.claims, c.link.Index)
 	d.writeResolv()
 }
 
 func (c *claim) wanted(at time.Duration) link.Wanted {
-	if held, inUse := c.machine.Lease(); inUse {
-		return wanted(&held, c.metric, c.mtu, at)
+	w := link.Wanted{Up: true, SkipsDown: true, MTU: c.mtu}
+	for _, s := range c.sources {
+		s.want(at, &w)
 	}
-	return wanted(nil, c.metric, c.mtu, at)
+	return w
+}
+
+func (c *claim) close() {
+	for _, s := range c.sources {
+		s.close()
+	}
 }
 
 // apply carries out steps and logs each. It reports whether all went well.
@@ -187,69 +165,7 @@ func (d *daemon) apply(steps []link.Step, log *slog.Logger) bool {
 	return true
 }
 
-// receive takes a message from a receiver, unless that receiver has been closed since.
-func (d *daemon) receive(at time.Duration, m message) {
-	c := d.claims[m.index]
-	if c == nil || c.ear != m.from {
-		return
-	}
-	reply, err := lease.Parse(m.bytes)
-	if err != nil {
-		c.note(at, err.Error())
-		return
-	}
-	d.step(at, c, lease.Reply, reply)
-}
-
-// step gives the machine one event and does what it says.
-func (d *daemon) step(at time.Duration, c *claim, e lease.Event, reply *dhcpv4.DHCPv4) {
-	before := c.machine.State()
-	actions := c.machine.Step(at, e, reply)
-	if after := c.machine.State(); after != before {
-		c.log.Debug("lease state", "state", after.String(), "was", before.String())
-	}
-	d.carry(at, c, actions)
-}
-
-// carry does what the machine says, with its sockets open.
-func (d *daemon) carry(at time.Duration, c *claim, actions []lease.Action) {
-	d.listen(at, c)
-	if _, on := c.machine.Checking(); on {
-		d.watchAddress(at, c) // before the first question
-	}
-	for _, a := range actions {
-		d.act(at, c, a)
-	}
-	d.watchAddress(at, c) // after the last one
-	if !c.machine.Remembers() {
-		d.forget(c)
-	}
-}
-
-func (d *daemon) act(at time.Duration, c *claim, a lease.Action) {
-	switch a.Verb {
-	case lease.Broadcast, lease.Unicast:
-		c.send(at, a)
-	case lease.Use:
-		d.configure(at, c)
-		d.save(c, a.Lease)
-		d.writeResolv()
-		c.log.Info("lease bound", "address", a.Lease.Address, "server", a.Lease.Server, "length", a.Lease.Length)
-		d.announcer.tell(a.Lease)
-	case lease.Drop:
-		c.log.Warn("lease dropped", "address", a.Lease.Address, "reason", a.Reason)
-		d.configure(at, c)
-		d.writeResolv()
-	case lease.Probe, lease.Announce:
-		c.question(at, a.Verb)
-	case lease.Ignore:
-		c.log.Debug("message ignored", "reason", a.Reason)
-	case lease.Note:
-		c.note(at, a.Reason)
-	}
-}
-
-// configure brings the link into line with the machine's lease at once.
+// configure brings the link into line with its sources at once.
 func (d *daemon) configure(at time.Duration, c *claim) {
 	actual, err := link.Observe(d.cfg.SysRoot, c.link.Index)
 	if err != nil {
@@ -262,29 +178,13 @@ func (d *daemon) configure(at time.Duration, c *claim) {
 	}
 }
 
-func (d *daemon) save(c *claim, l lease.Lease) {
-	text, err := l.MarshalJSON()
-	if err == nil {
-		err = atomicfile.Write(lease.Path(d.cfg.LeaseDir, l.Link), append(text, '\n'), 0o644)
-	}
-	if err != nil {
-		c.log.Warn("lease not saved", "error", err)
-	}
-}
-
-func (d *daemon) forget(c *claim) {
-	if err := os.Remove(lease.Path(d.cfg.LeaseDir, c.link.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.log.Warn("old lease not removed", "error", err)
-	}
-}
-
 func (d *daemon) writeResolv() {
 	var sources []resolv.Source
 	for _, c := range d.claims {
-		if l, inUse := c.machine.Lease(); inUse {
-			sources = append(sources, resolv.Source{
-				Link: l.Link, Metric: c.metric, Servers: l.DNS, Search: l.SearchDomains(),
-			})
+		for _, s := range c.sources {
+			if one, any := s.names(); any {
+				sources = append(sources, one)
+			}
 		}
 	}
 	if err := resolv.Write(d.cfg.ResolvPath, resolv.Render(d.wish.sources(sources))); err != nil {

@@ -11,7 +11,6 @@ import (
 
 // conflict is what a watcher of an address heard.
 type conflict struct {
-	index    int
 	from     *neighbours
 	hardware net.HardwareAddr
 }
@@ -19,7 +18,7 @@ type conflict struct {
 // neighbours hears whether somebody else has the address that a claim has been granted. It is open for some seconds.
 type neighbours struct {
 	socket *arp.Socket
-	index  int
+	owner  *dhcp
 	addr   netip.Addr
 	out    chan<- conflict
 	stop   chan struct{}
@@ -34,7 +33,7 @@ func (n *neighbours) run() {
 			return // closed, or the link is down: then the check begins anew
 		}
 		select {
-		case n.out <- conflict{n.index, n, hardware}:
+		case n.out <- conflict{n, hardware}:
 		case <-n.stop:
 			return
 		}
@@ -53,8 +52,8 @@ func (n *neighbours) close() {
 	<-n.done
 }
 
-// watchAddress opens, turns or closes the claim's view of its neighbours as its machine says.
-func (d *daemon) watchAddress(at time.Duration, c *claim) {
+// watchAddress opens, turns or closes the client's view of its neighbours as its machine says.
+func (d *daemon) watchAddress(at time.Duration, c *dhcp) {
 	addr, on := c.machine.Checking()
 	if c.near != nil && on && c.near.addr == addr {
 		return
@@ -69,11 +68,11 @@ func (d *daemon) watchAddress(at time.Duration, c *claim) {
 		c.note(at, err.Error())
 		return
 	}
-	c.near = &neighbours{socket: s, index: c.link.Index, addr: addr, out: d.conflicts, stop: make(chan struct{}), done: make(chan struct{})}
+	c.near = &neighbours{socket: s, owner: c, addr: addr, out: d.conflicts, stop: make(chan struct{}), done: make(chan struct{})}
 	go c.near.run()
 }
 
-func (c *claim) unwatch() {
+func (c *dhcp) unwatch() {
 	if c.near != nil {
 		c.near.close()
 		c.near = nil
@@ -82,13 +81,13 @@ func (c *claim) unwatch() {
 
 // dispute takes what a watcher heard, unless it has been closed since.
 func (d *daemon) dispute(at time.Duration, x conflict) {
-	if c := d.claims[x.index]; c != nil && c.near == x.from {
+	if c := x.from.owner; c.near == x.from {
 		d.carry(at, c, c.machine.Conflict(at, x.from.addr, x.hardware))
 	}
 }
 
 // question puts a probe or an announcement on the wire. What is lost is made up for by the next one.
-func (c *claim) question(at time.Duration, verb lease.Verb) {
+func (c *dhcp) question(at time.Duration, verb lease.Verb) {
 	if c.near == nil {
 		return // said already
 	}

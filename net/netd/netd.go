@@ -138,13 +138,20 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 func (d *daemon) deadline() time.Duration {
 	var first time.Duration
 	for _, c := range d.claims {
-		for _, at := range []time.Duration{c.machine.Deadline(), c.retry} {
-			if at != 0 && (first == 0 || at < first) {
-				first = at
-			}
+		first = earlier(first, c.retry)
+		for _, s := range c.sources {
+			first = earlier(first, s.deadline())
 		}
 	}
 	return first
+}
+
+// earlier is the first of two instants, of which 0 is never.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func (d *daemon) tick(at time.Duration) {
@@ -153,8 +160,13 @@ func (d *daemon) tick(at time.Duration) {
 			c.retry = 0
 			d.look(at, index)
 		}
-		if next := c.machine.Deadline(); next != 0 && at >= next {
-			d.step(at, c, lease.Timer, nil)
+		if d.claims[index] != c {
+			continue // the look has released it
+		}
+		for _, s := range c.sources {
+			if next := s.deadline(); next != 0 && at >= next {
+				s.tick(at)
+			}
 		}
 	}
 }
@@ -162,7 +174,6 @@ func (d *daemon) tick(at time.Duration) {
 // close ends the receivers. Links, addresses and lease files stay.
 func (d *daemon) close() {
 	for _, c := range d.claims {
-		c.hush()
-		c.unwatch()
+		c.close()
 	}
 }

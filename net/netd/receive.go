@@ -14,7 +14,6 @@ import (
 
 // message is what a receiver heard.
 type message struct {
-	index int
 	from  *receiver
 	bytes []byte
 }
@@ -23,7 +22,7 @@ type message struct {
 // things to a client, a flood says thousands, and the rest of that is lost in the kernel.
 type receiver struct {
 	socket *lease.Socket
-	index  int
+	owner  *dhcp
 	xid    dhcpv4.TransactionID
 	out    chan<- message
 	stop   chan struct{}
@@ -35,9 +34,9 @@ const (
 	pause = 20 * time.Millisecond
 )
 
-func (d *daemon) hear(s *lease.Socket, c *claim, xid dhcpv4.TransactionID) *receiver {
+func (d *daemon) hear(s *lease.Socket, c *dhcp, xid dhcpv4.TransactionID) *receiver {
 	r := &receiver{
-		socket: s, index: c.link.Index, xid: xid, out: d.messages,
+		socket: s, owner: c, xid: xid, out: d.messages,
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go r.run()
@@ -54,7 +53,7 @@ func (r *receiver) run() {
 			return // closed, or the link is down: the carrier's return opens another
 		}
 		select {
-		case r.out <- message{r.index, r, bytes.Clone(bytesRead)}:
+		case r.out <- message{r, bytes.Clone(bytesRead)}:
 		case <-r.stop:
 			return
 		}
@@ -79,8 +78,8 @@ func (r *receiver) close() {
 	<-r.done
 }
 
-// listen opens, turns or closes the claim's ear as its machine says.
-func (d *daemon) listen(at time.Duration, c *claim) {
+// listen opens, turns or closes the client's ear as its machine says.
+func (d *daemon) listen(at time.Duration, c *dhcp) {
 	xid, on := c.machine.Listening()
 	if !on {
 		c.hush()
@@ -115,7 +114,7 @@ func (r *receiver) alive() bool {
 	}
 }
 
-func (c *claim) hush() {
+func (c *dhcp) hush() {
 	if c.ear != nil {
 		c.ear.close()
 		c.ear = nil
@@ -123,7 +122,7 @@ func (c *claim) hush() {
 }
 
 // send puts a message on the wire. What cannot be sent is repeated by the machine's timer like what got lost.
-func (c *claim) send(at time.Duration, a lease.Action) {
+func (c *dhcp) send(at time.Duration, a lease.Action) {
 	if c.ear == nil {
 		return // said already
 	}
@@ -148,7 +147,7 @@ const (
 
 // note logs what a server or the kernel did that we do not like: each remark once as a warning, and not more than
 // noteKinds of them, in noteEvery. So neither a flood of remarks nor of ever new ones fills the log or the memory.
-func (c *claim) note(at time.Duration, reason string) {
+func (c *dhcp) note(at time.Duration, reason string) {
 	if at-c.noting >= noteEvery || c.noted == nil {
 		c.noting, c.noted = at, map[string]bool{}
 	}

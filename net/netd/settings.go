@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"resinos/net/lease"
 	"resinos/net/resolv"
 	"resinos/services/settings"
 )
@@ -78,8 +77,7 @@ func (d *daemon) follow(ctx context.Context) {
 	}
 }
 
-// take brings netd into line with the owner's settings. Servers hear a new name at once: each lease is asked for again, which
-// leaves the link as it is.
+// take brings netd into line with the owner's settings. Servers hear a new name at once.
 func (d *daemon) take(at time.Duration, w wish) {
 	before := d.hostname()
 	d.wish = w
@@ -88,10 +86,8 @@ func (d *daemon) take(at time.Duration, w wish) {
 		return
 	}
 	for _, c := range d.claims {
-		c.machine.SetHostname(d.hostname())
-		if c.link.Carrier {
-			d.step(at, c, lease.NoCarrier, nil)
-			d.step(at, c, lease.Carrier, nil)
+		for _, one := range c.sources {
+			one.renamed(at)
 		}
 	}
 }

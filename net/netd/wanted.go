@@ -12,13 +12,8 @@ import (
 // names goes to the routes alone.
 const minLinkMTU = 1280
 
-// wanted returns what a link should have with a lease, or without one (nil). MTU is the size that the link had when
-// it was found.
-func wanted(l *lease.Lease, metric, mtu int, now time.Duration) link.Wanted {
-	w := link.Wanted{Up: true, SkipsDown: true, MTU: mtu}
-	if l == nil {
-		return w
-	}
+// addLease adds what a link should have of a lease.
+func addLease(w *link.Wanted, l lease.Lease, metric int, now time.Duration) {
 	routeMTU := 0
 	if l.MTU != 0 {
 		w.MTU = max(l.MTU, minLinkMTU)
@@ -26,7 +21,7 @@ func wanted(l *lease.Lease, metric, mtu int, now time.Duration) link.Wanted {
 	if l.MTU != 0 && l.MTU < minLinkMTU {
 		routeMTU = l.MTU
 	}
-	w.Addresses = []link.Address{{Prefix: l.Address, Broadcast: l.Broadcast, Valid: l.Ends() - now}}
+	w.Addresses = append(w.Addresses, link.Address{Prefix: l.Address, Broadcast: l.Broadcast, Valid: l.Ends() - now})
 	source := l.Address.Addr()
 	add := func(destination netip.Prefix, gateway netip.Addr) {
 		r := link.Route{Destination: destination, Source: source, Metric: metric, MTU: routeMTU}
@@ -47,5 +42,4 @@ func wanted(l *lease.Lease, metric, mtu int, now time.Duration) link.Wanted {
 			add(r.Destination, r.Gateway)
 		}
 	}
-	return w
 }

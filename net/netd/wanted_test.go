@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/net/lease"
+	"resinos/net/link"
 )
 
 func TestWanted(t *testing.T) {
@@ -45,7 +46,8 @@ func TestWanted(t *testing.T) {
 		l := l
 		l.Routers = slices.Clone(l.Routers)
 		tt.change(&l)
-		w := wanted(&l, 102, 1500, 40*time.Second)
+		w := link.Wanted{MTU: 1500}
+		addLease(&w, l, 102, 40*time.Second)
 		var routes []string
 		for _, r := range w.Routes {
 			routes = append(routes, r.String())
@@ -54,7 +56,7 @@ func TestWanted(t *testing.T) {
 			t.Errorf("%s: mtu %d, %s, routes %q; want mtu %d, routes %q", tt.name, w.MTU, w.Addresses[0], routes, tt.mtu, tt.routes)
 		}
 	}
-	if w := wanted(nil, 102, 1500, 0); len(w.Addresses)+len(w.Routes) > 0 || w.MTU != 1500 || !w.Up {
+	if w := (&claim{mtu: 1500}).wanted(0); len(w.Addresses)+len(w.Routes) > 0 || w.MTU != 1500 || !w.Up {
 		t.Errorf("without a lease: %+v", w)
 	}
 }

@@ -1,0 +1,44 @@
+package netd
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"resinos/net/link"
+	"resinos/net/resolv"
+)
+
+// fixed is a source as a profile with an address will be one.
+type fixed struct {
+	address netip.Prefix
+	at      time.Duration
+	ticks   int
+}
+
+func (f *fixed) want(_ time.Duration, w *link.Wanted) {
+	w.Addresses = append(w.Addresses, link.Address{Prefix: f.address, Valid: link.Forever})
+}
+func (f *fixed) names() (resolv.Source, bool) { return resolv.Source{}, false }
+func (f *fixed) carrier(time.Duration, bool)  {}
+func (f *fixed) renamed(time.Duration)        {}
+func (f *fixed) deadline() time.Duration      { return f.at }
+func (f *fixed) tick(time.Duration)           { f.ticks++ }
+func (f *fixed) close()                       {}
+
+// TestSourcesTogether: a link gets what all its sources give, and each is woken at its own time.
+func TestSourcesTogether(t *testing.T) {
+	a, b, never := &fixed{address: netip.MustParsePrefix("10.9.0.1/24"), at: 5}, &fixed{address: netip.MustParsePrefix("10.9.1.1/24"), at: 3}, &fixed{}
+	c := &claim{mtu: 1500, sources: []source{a, b, never}}
+	d := &daemon{claims: map[int]*claim{1: c, 2: {retry: 9}}}
+	if w := c.wanted(0); len(w.Addresses) != 3 || w.Addresses[0].Prefix != a.address || w.Addresses[1].Prefix != b.address || w.MTU != 1500 {
+		t.Errorf("wanted %+v", w)
+	}
+	if at := d.deadline(); at != 3 {
+		t.Errorf("deadline %d, want 3", at)
+	}
+	d.tick(4)
+	if a.ticks != 0 || b.ticks != 1 || never.ticks != 0 {
+		t.Errorf("ticks at 4: %d, %d, %d", a.ticks, b.ticks, never.ticks)
+	}
+}
