@@ -418,7 +418,7 @@ func adopt() error {
 
 // adoptGrandchildren: one whose parent outlives it, and one whose parent leaves it to us.
 func adoptGrandchildren(r *Reaper, told chan Status) error {
-	for line, want := range map[string]string{ // the child lives until descriptor 3 ends, the parent perhaps until 4 does
+	for line, want := range map[string]string{ // the child lives until descriptor 3 ends, the parent that waits for it until 4 does
 		"(read x <&3) & echo $!; wait; read x <&4": "ended, its parent knows how",
 		"(read x <&3; exit 9) & echo $!":           "exit code 9",
 	} {
@@ -450,12 +450,18 @@ func adoptGrandchildren(r *Reaper, told chan Status) error {
 		if _, err := r.Adopt(pid, 0, func(s Status) { told <- s }); err != nil {
 			return err
 		}
+		leaves := want == "exit code 9" // the child to us
+		if leaves {
+			<-parent.Done()
+		}
 		endChild.Close()
 		if s := <-told; s.Pid != pid || s.String() != want {
 			return fmt.Errorf("%q: %s, want %s", line, s, want)
 		}
 		endParent.Close()
-		<-parent.Done()
+		if !leaves {
+			<-parent.Done()
+		}
 		if _, err := StartTime(pid); !errors.Is(err, os.ErrProcessDone) && err != nil {
 			return err
 		}

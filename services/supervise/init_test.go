@@ -83,8 +83,11 @@ func TestInitEngine(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
-	// Its group is empty; the reaper may still have to see it.
-	waitFor(t, "the shim is gone after the shutdown", func() bool { return !exists(string(shim)) })
+	// Its group is empty; if it has died after the reaper's last round, nobody takes it any more.
+	waitFor(t, "the shim is dead after the shutdown", func() bool {
+		stat, err := os.ReadFile("/proc/" + string(shim) + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
 }
 
 // TestInitLitter: what a service left behind, 300 daemons in sessions of their own, is dead
