@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"resinos/init/nullhandler"
 )
 
 // CatchSignals takes every signal that a process can take, first thing in PID 1: a Go program that has not done so dies of TERM,
@@ -33,6 +35,7 @@ func CatchSignals() <-chan os.Signal {
 	}
 	caught := make(chan os.Signal, 64)
 	signal.Notify(caught, all...)
+	_ = nullhandler.Install() // a kernel that refuses leaves what can be had without it
 	return caught
 }
 
