@@ -47,6 +47,7 @@ type Bootloader struct {
 	Kind    bootvars.Bootloader `toml:"kind"`
 	Package string              `toml:"package"`
 	Files   []File              `toml:"files"`
+	Prompt  string              `toml:"prompt"` // U-Boot's commands before its prompt, which development images offer: they start the watchdog; empty: no prompt
 }
 
 // A File is copied from Source in a package to Target on resin-boot.
@@ -117,6 +118,9 @@ type Qemu struct {
 type QemuFirmware struct {
 	Kind string `toml:"kind"`
 	File string `toml:"file"`
+
+	// Environment changes U-Boot's default environment in the file (bsp/ubootenv).
+	Environment map[string]string `toml:"environment"`
 }
 
 //go:embed *.toml *.lock

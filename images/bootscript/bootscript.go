@@ -33,6 +33,7 @@ type Script struct {
 	Consoles   []string // of the board, the last becomes /dev/console
 	Board      []string // words of the command line that only this board's kernel wants
 	DeviceTree string   // below slot.DeviceTrees; empty: the bootloader's own is handed on
+	Prompt     string   // U-Boot's commands before its prompt; empty: none is offered. Production never does
 }
 
 // Files are the files that go on the boot partition, by their path there.
@@ -62,6 +63,9 @@ func (s Script) fill(text string) (string, error) {
 	t, err := template.New("script").Option("missingkey=error").Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("parse boot script template: %w", err)
+	}
+	if s.Prompt = strings.TrimSpace(s.Prompt); s.Variant == "production" {
+		s.Prompt = ""
 	}
 	var b bytes.Buffer
 	var names []string

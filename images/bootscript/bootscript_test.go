@@ -16,8 +16,9 @@ func TestScriptsGolden(t *testing.T) {
 	for name, s := range map[string]Script{
 		"grub-production":   {Kind: bootvars.Grub, Arch: "amd64", Variant: "production"},
 		"grub-development":  {Kind: bootvars.Grub, Arch: "amd64", Variant: "development"},
-		"uboot-development": {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development"},
-		"uboot-dtb":         {Kind: bootvars.UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb"},
+		"uboot-development": {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development", Prompt: "wdt dev watchdog@1\nwdt start 60000\n"},
+		"uboot-no-prompt":   {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development"},
+		"uboot-dtb":         {Kind: bootvars.UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb", Prompt: "wdt start 60000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.PartitionA, s.PartitionB, s.Consoles = 2, 3, []string{"tty0", "ttyS0,115200"}
@@ -44,7 +45,11 @@ func TestUnknownBootloader(t *testing.T) {
 }
 
 func TestScriptsDoNotWait(t *testing.T) {
-	for _, text := range []string{grubTemplate, ubootTemplate} {
+	uboot, err := Script{Variant: "production", Prompt: "sleep 9"}.fill(ubootTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{grubTemplate, uboot} {
 		head, _, _ := strings.Cut(text, "neither slot")
 		for _, word := range []string{"timeout", "menuentry", "sleep", "setexpr"} {
 			for line := range strings.Lines(head) {
@@ -52,6 +57,15 @@ func TestScriptsDoNotWait(t *testing.T) {
 					t.Errorf("script says %q: %s", word, line)
 				}
 			}
+		}
+	}
+}
+
+// TestNoApostrophe: U-Boot's shell (hush) takes one for the beginning of a quotation even between double quotes.
+func TestNoApostrophe(t *testing.T) {
+	for line := range strings.Lines(ubootTemplate) {
+		if strings.Contains(line, "'") && !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			t.Errorf("an apostrophe in %s", line)
 		}
 	}
 }

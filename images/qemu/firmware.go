@@ -2,17 +2,20 @@ package qemu
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"resinos/bsp/apt"
 	"resinos/bsp/boards"
 	"resinos/bsp/deb"
 	"resinos/bsp/lock"
+	"resinos/bsp/ubootenv"
 	"resinos/mounts/atomicfile"
 )
 
@@ -30,8 +33,7 @@ func Firmware(ctx context.Context, board boards.Board, cache string, report func
 	if !found {
 		return nil, fmt.Errorf("find package %s in %s%s", board.Qemu.Package, lock.File(board.Name), lock.Hint(board.Name))
 	}
-	// Named by the digest of the package: a new pin makes a new folder.
-	folder := filepath.Join(cache, "firmware", pin.SHA256)
+	folder := filepath.Join(cache, "firmware", key(pin.SHA256, board.Qemu.Firmware))
 	files, absent := unpacked(board, folder)
 	if len(absent) == 0 {
 		return files, nil
@@ -42,7 +44,21 @@ func Firmware(ctx context.Context, board boards.Board, cache string, report func
 	if err != nil {
 		return nil, err
 	}
-	return files, unpack(packages[pin.Name], folder, absent)
+	return files, unpack(packages[pin.Name], folder, absent, board.Qemu.Firmware)
+}
+
+// key names the folder of a package's files by its digest, and by what is changed in them.
+func key(digest string, files []boards.QemuFirmware) string {
+	var changes strings.Builder
+	for _, f := range files {
+		if len(f.Environment) > 0 {
+			fmt.Fprintf(&changes, "%s %q\n", f.File, f.Environment) // fmt sorts maps
+		}
+	}
+	if changes.Len() == 0 {
+		return digest
+	}
+	return fmt.Sprintf("%s-%x", digest, sha256.Sum256([]byte(changes.String())))
 }
 
 // unpacked lists where the board's firmware files belong, and by the name in the package those that are not there.
@@ -59,7 +75,7 @@ func unpacked(board boards.Board, folder string) (files []FirmwareFile, absent m
 }
 
 // unpack writes the absent files whole or not at all.
-func unpack(pkg, folder string, absent map[string]string) error {
+func unpack(pkg, folder string, absent map[string]string, firmware []boards.QemuFirmware) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("make firmware cache: %w", err)
 	}
@@ -71,6 +87,13 @@ func unpack(pkg, folder string, absent map[string]string) error {
 		data, err := io.ReadAll(r)
 		if err != nil {
 			return fmt.Errorf("unpack %s: %w", e.Name, err)
+		}
+		for _, f := range firmware {
+			if f.File == e.Name && len(f.Environment) > 0 {
+				if data, err = ubootenv.Change(data, f.Environment); err != nil {
+					return fmt.Errorf("unpack %s: %w", e.Name, err)
+				}
+			}
 		}
 		file := absent[e.Name]
 		delete(absent, e.Name)

@@ -34,7 +34,7 @@ func TestUnpackFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(t.TempDir(), "cache")
-	err := unpack(bad, folder, map[string]string{"usr/a": filepath.Join(folder, "a")})
+	err := unpack(bad, folder, map[string]string{"usr/a": filepath.Join(folder, "a")}, nil)
 	if err == nil || !strings.Contains(err.Error(), "usr/a is not in it") {
 		t.Errorf("unpack = %v", err)
 	}
