@@ -143,7 +143,18 @@ func (d *daemon) add(ctx context.Context, name string) error {
 	d.open[name] = file
 	d.readers.Go(func() { d.read(ctx, name, file) })
 	d.log.Info("power button found", "path", file.Name())
+	if early(d.sys) { // it was pressed before anybody heard it
+		d.press(name)
+	}
 	return nil
+}
+
+// press passes a press on; one that waits already will do.
+func (d *daemon) press(name string) {
+	select {
+	case d.pressed <- name:
+	default:
+	}
 }
 
 // read passes presses on until the device is gone or closed.
@@ -152,10 +163,7 @@ func (d *daemon) read(ctx context.Context, name string, file *os.File) {
 	for {
 		n, err := file.Read(buffer)
 		if presses(buffer[:n]) > 0 {
-			select {
-			case d.pressed <- name:
-			default: // one waits already
-			}
+			d.press(name)
 		}
 		if err != nil {
 			select {
