@@ -1,6 +1,11 @@
 package button
 
-import "testing"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 func TestCounted(t *testing.T) {
 	for text, want := range map[string]int{
@@ -15,4 +20,16 @@ func TestCounted(t *testing.T) {
 			t.Errorf("counted(%q) = %d, want %d", text, got, want)
 		}
 	}
+}
+
+// TestEarlyPress: a press that ACPI counted before the device was open is told.
+func TestEarlyPress(t *testing.T) {
+	h := newHouse(t)
+	file := filepath.Join(h.sys, fixedEvent)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("       1  EN     enabled      unmasked\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	h.plug("event0", acpiButton)
+	h.run()
+	h.wantPress()
 }
