@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -24,12 +23,10 @@ import (
 	"resinos/init/osctl"
 	"resinos/net/lease"
 	"resinos/net/netd"
-	"resinos/net/scp"
-	"resinos/net/sshconn"
-	"resinos/net/sshd"
 	"resinos/services/boottime"
 	"resinos/services/confine"
 	"resinos/services/control"
+	"resinos/services/linelog"
 	"resinos/services/logd"
 	"resinos/services/notify"
 	"resinos/services/settings"
@@ -46,12 +43,10 @@ func applets() map[string]applet {
 		"poweroff": osctlWord("poweroff"),
 		"reboot":   osctlWord("reboot"),
 		"modprobe": modprobe,
-		"scp":      copyFiles,
 		"logd":     daemon(runLogd),
 		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
 		"configd":  daemon(runConfigd),
-		"sshd":     daemon(runSSHD),
 		"getty":    daemon(runGetty),
 		"grow":     daemon(runGrow),
 		"zram":     daemon(runZram),
@@ -73,7 +68,7 @@ func daemon(run func(ctx context.Context, args []string, log *slog.Logger) error
 		debug.SetGCPercent(50)
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		log := slog.New(boot.NewHandler(os.Stderr, nil))
+		log := slog.New(linelog.New(os.Stderr, nil))
 		err := run(ctx, args, log)
 		switch {
 		case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
@@ -194,38 +189,6 @@ func runButton(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// hostKeys is one of the persistent binds: the device keeps its host key.
-const hostKeys = "/etc/ssh/hostkeys"
-
-func runSSHD(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Connection: sshConnection}
-	one := false
-	if err := parse("sshd", args, func(f *flag.FlagSet) {
-		f.BoolVar(&one, "connection", false, "serve the connection that sshd hands over, and end")
-		f.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
-		f.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
-		f.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "folder of the host key")
-	}); err != nil {
-		return err
-	}
-	if one {
-		return sshd.Serve(ctx, sshconn.Config{Settings: settings.Path, Log: log, NoAuth: boot.Variant() != "production"})
-	}
-	switch passed := notify.FromParent(os.Getenv, os.Getpid()); len(passed) {
-	case 0:
-	case 1:
-		cfg.Passed = passed[0].FD
-	default:
-		return fmt.Errorf("serve ssh: %d sockets were passed: leave one in the service file's listen", len(passed))
-	}
-	return sshd.Run(ctx, cfg)
-}
-
-// sshConnection is this program, whatever has become of its file meanwhile.
-func sshConnection() *exec.Cmd {
-	return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--connection"}}
-}
-
 func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
 	if err := parse("getty", args, func(*flag.FlagSet) {}); err != nil {
 		return err
@@ -249,15 +212,6 @@ func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) 
 		log.Warn("milestone is not told", "milestone", name, "error", err)
 	}
 	return err == nil
-}
-
-// copyFiles is what ssh clients start on the device for "scp -O".
-func copyFiles(_ context.Context, args []string) int {
-	if err := scp.Run(args, os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "scp: %v\n", err)
-		return 1
-	}
-	return 0
 }
 
 // modprobe answers the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or a rule type,

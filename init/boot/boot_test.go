@@ -2,7 +2,6 @@ package boot
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"resinos/mounts/persist"
 	"resinos/mounts/testenv"
 	"resinos/services/boottime"
+	"resinos/services/linelog"
 	"resinos/services/spec"
 )
 
@@ -98,7 +98,7 @@ func FuzzParseCmdline(f *testing.F) {
 func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	var log bytes.Buffer
 	record := NewRecord(Report{})
-	w := Walker{Stage: StageRoot, Record: record, Log: slog.New(NewHandler(&log, nil))}
+	w := Walker{Stage: StageRoot, Record: record, Log: slog.New(linelog.New(&log, nil))}
 	ran := false
 	err := w.Walk([]Action{
 		{"fine", Fatal, func() error { return nil }},
@@ -181,22 +181,6 @@ func TestSignalPolicy(t *testing.T) {
 	}
 }
 
-func TestHandlerKeepsLinesWhole(t *testing.T) {
-	var pipe, console bytes.Buffer
-	h := NewHandler(&pipe, &console)
-	log := slog.New(h).With("service", "a b").WithGroup("g")
-	log.Warn("bad\n\x1b[2Jnews", "error", "line one\nline two", "n", 3, "took", 1234567*time.Nanosecond)
-	want := `bad??[2Jnews service="a b" g.error="line one\nline two" g.n=3 g.took=1.23ms` + "\n"
-	if pipe.String() != "<4>"+want || console.String() != "resinos: "+want {
-		t.Errorf("pipe %q, console %q", pipe.String(), console.String())
-	}
-	h.Redirect(nil, nil)
-	log.Error("nobody hears this")
-	if h.Enabled(context.Background(), slog.LevelDebug) {
-		t.Error("debug is enabled")
-	}
-}
-
 func TestLives(t *testing.T) {
 	for stat, want := range map[string]bool{
 		"12 (sh) S 1 12 12 0 -1 4194560 1":      true,
@@ -246,14 +230,6 @@ func TestSysctls(t *testing.T) {
 	if _, err := ParseSysctls("x", "[[sysctl]]\nkey=\"../../etc/passwd\"\nvalue=\"1\"\nmode=3\n"); err == nil ||
 		!strings.Contains(err.Error(), "not a key") || !strings.Contains(err.Error(), "mode") {
 		t.Errorf("faults %v", err)
-	}
-}
-
-func TestParseVariant(t *testing.T) {
-	for text, want := range map[string]string{"ID=x\nVARIANT_ID=development\n": "development", "VARIANT_ID=\"production\"": "production", "": ""} {
-		if got := parseRelease(text, "VARIANT_ID"); got != want {
-			t.Errorf("parseRelease(%q, VARIANT_ID) = %q, want %q", text, got, want)
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/net/clock"
+	"resinos/services/osrelease"
 )
 
 // rtcTime is what the hardware clock says, in seconds since 1970; there is none where the board, or so far its driver, lacks it.
@@ -21,7 +22,7 @@ const rtcTime = "/sys/class/rtc/rtc0/since_epoch"
 
 // BuildTime is when the image was built, from os-release; zero when it cannot be read.
 func BuildTime() time.Time {
-	at, err := time.Parse(time.RFC3339, osRelease("RESIN_BUILD_TIME"))
+	at, err := time.Parse(time.RFC3339, osrelease.Value("RESIN_BUILD_TIME"))
 	if err != nil {
 		return time.Time{}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"resinos/init/config"
+	"resinos/services/osrelease"
 	"resinos/services/spec"
 )
 
@@ -30,7 +31,7 @@ func (j *judge) learn() *facts { return j.take(config.Load(config.Path)) }
 
 // take makes facts of what was loaded.
 func (j *judge) take(l config.Loaded) *facts {
-	f := &facts{config: l.Usable().Facts(), board: osRelease("RESIN_BOARD")}
+	f := &facts{config: l.Usable().Facts(), board: osrelease.Value("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
 		f.cmdline = splitWords(string(text))
 	}

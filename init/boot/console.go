@@ -3,10 +3,11 @@ package boot
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/linelog"
 )
 
 // fdWriter writes straight to a descriptor. os.File would park the goroutine when a non-blocking write finds no room; here the
@@ -33,8 +34,8 @@ func openWriter(path string) *fdWriter {
 }
 
 // EarlyLog returns a handler that writes into the kernel log and, on verbose images, to the console. It is what both stages begin with.
-func EarlyLog(verbose bool) *Handler {
-	return NewHandler(kernelLog(), console(verbose))
+func EarlyLog(verbose bool) *linelog.Handler {
+	return linelog.New(kernelLog(), console(verbose))
 }
 
 // kernelLog and console return a true nil when there is no such device: an interface that holds a nil pointer would not be nil.
@@ -85,25 +86,4 @@ func tameStdio() {
 			unix.Close(fd)
 		}
 	}
-}
-
-// Variant reads VARIANT_ID from os-release: production, development or standalone; empty when it cannot be read.
-func Variant() string { return osRelease("VARIANT_ID") }
-
-// osRelease reads one value of /etc/os-release; empty when it cannot be read.
-func osRelease(key string) string {
-	text, err := os.ReadFile("/etc/os-release")
-	if err != nil {
-		return ""
-	}
-	return parseRelease(string(text), key)
-}
-
-func parseRelease(text, key string) string {
-	for line := range strings.Lines(text) {
-		if value, found := strings.CutPrefix(line, key+"="); found {
-			return strings.Trim(strings.TrimSpace(value), `"'`)
-		}
-	}
-	return ""
 }

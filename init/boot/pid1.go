@@ -20,6 +20,8 @@ import (
 	"resinos/services/control"
 	"resinos/services/fault"
 	"resinos/services/guard"
+	"resinos/services/linelog"
+	"resinos/services/osrelease"
 	"resinos/services/proc"
 )
 
@@ -35,7 +37,7 @@ type PID1 struct {
 	wishes  chan wish
 	reasons chan string        // of re-execs that were asked for
 	pings   chan chan struct{} // closed by the loop
-	out     *Handler
+	out     *linelog.Handler
 	log     *slog.Logger
 	kernel  io.Writer // the kernel log, nil where there is none
 	printk  string    // empty: the constant
@@ -104,7 +106,7 @@ func keepSmall() {
 const tidyAfter = 2 * time.Second
 
 func (p *PID1) begin() {
-	p.verbose = Variant() != "production"
+	p.verbose = osrelease.Variant() != "production"
 	p.out = EarlyLog(p.verbose)
 	p.log = slog.New(p.out)
 	p.kernel = kernelLog()
@@ -154,7 +156,7 @@ func (p *PID1) walk(started time.Duration) {
 	}
 	p.record = NewRecord(before)
 	p.mark(MilestoneRoot, started)
-	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: Variant()}}
+	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: osrelease.Variant()}}
 	if err := (Walker{Stage: StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
 		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
 	}

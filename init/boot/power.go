@@ -18,6 +18,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/services/boottime"
+	"resinos/services/linelog"
 )
 
 // Power is what becomes of the device after the shutdown.
@@ -46,7 +47,7 @@ type down struct {
 	end    Marker        // what the next boot is told of this end
 	since  time.Duration // on the kernel's clock, so that a re-exec does not lengthen it
 	log    *slog.Logger
-	out    *Handler
+	out    *linelog.Handler
 	stop   func()        // ends the supervisor; nil where there is none
 	ended  chan struct{} // closed when the supervisor has ended
 	leave  func()        // the watchdog's last meal, right before the power goes

@@ -18,6 +18,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/net/clock"
+	"resinos/services/linelog"
 	"resinos/services/logpipe"
 	"resinos/services/spec"
 )
@@ -81,7 +82,7 @@ func steps() []step {
 type system struct {
 	Inputs
 	log     *slog.Logger
-	out     *Handler
+	out     *linelog.Handler
 	record  *Record
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)

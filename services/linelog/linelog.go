@@ -1,4 +1,6 @@
-package boot
+// Package linelog owns the form of the lines that our daemons log: a syslog priority, a message, attributes. logd reads it, and people
+// read it on a console without the priority. It never decides where the lines go. Read Handler.
+package linelog
 
 import (
 	"context"
@@ -24,8 +26,8 @@ type outputs struct {
 	console io.Writer
 }
 
-// NewHandler returns a Handler on both writers.
-func NewHandler(pipe, console io.Writer) *Handler {
+// New returns a Handler on both writers.
+func New(pipe, console io.Writer) *Handler {
 	return &Handler{out: &outputs{pipe: pipe, console: console}}
 }
 

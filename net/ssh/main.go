@@ -1,0 +1,101 @@
+// Command ssh is the device's ssh server, by the name that it is called by: sshd listens and serves connections (package sshd), scp is
+// what "scp -O" and older clients start on the device (package scp). It is a program of its own, so that PID 1 and the small daemons
+// do not carry its code: every start of theirs would pay for it. Read programs first.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"resinos/net/scp"
+	"resinos/net/sshconn"
+	"resinos/net/sshd"
+	"resinos/services/linelog"
+	"resinos/services/notify"
+	"resinos/services/osrelease"
+	"resinos/services/settings"
+)
+
+// hostKeys is one of the persistent binds: the device keeps its host key.
+const hostKeys = "/etc/ssh/hostkeys"
+
+// programs are what this file can be called as. The result is the exit status: 0 done, 1 failed, 2 wrong usage.
+var programs = map[string]func(args []string) int{"sshd": serve, "scp": copyFiles}
+
+func main() {
+	runtime.MemProfileRate = 0 // the profile's tables would cost more than a megabyte
+	run, known := programs[filepath.Base(os.Args[0])]
+	if !known {
+		fmt.Fprintf(os.Stderr, "ssh: %q is neither sshd nor scp; call it by one of these names\n", os.Args[0])
+		os.Exit(2)
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+// serve runs sshd until SIGTERM, or serves the one connection that sshd hands over.
+func serve(args []string) int {
+	debug.SetGCPercent(50)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := slog.New(linelog.New(os.Stderr, nil))
+	err := listen(ctx, args, log)
+	switch {
+	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
+		return 2
+	}
+	log.Error("daemon ended", "error", err)
+	return 1
+}
+
+func listen(ctx context.Context, args []string, log *slog.Logger) error {
+	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Connection: connection}
+	flags := flag.NewFlagSet("sshd", flag.ContinueOnError)
+	one := flags.Bool("connection", false, "serve the connection that sshd hands over, and end")
+	flags.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
+	flags.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
+	flags.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "directory of the host key")
+	if err := flags.Parse(args); err != nil {
+		return flag.ErrHelp // it has told what is wrong
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "sshd: unexpected argument %q\n", flags.Arg(0))
+		return flag.ErrHelp
+	}
+	if *one {
+		return sshd.Serve(ctx, sshconn.Config{Settings: settings.Path, Log: log, NoAuth: osrelease.Variant() != osrelease.Production})
+	}
+	switch passed := notify.FromParent(os.Getenv, os.Getpid()); len(passed) {
+	case 0:
+	case 1:
+		cfg.Passed = passed[0].FD
+	default:
+		return fmt.Errorf("serve ssh: %d sockets were passed: leave one in the service file's listen", len(passed))
+	}
+	return sshd.Run(ctx, cfg)
+}
+
+// connection is this program, whatever has become of its file meanwhile.
+func connection() *exec.Cmd {
+	return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--connection"}}
+}
+
+// copyFiles is the device's side of the old protocol of scp.
+func copyFiles(args []string) int {
+	if err := scp.Run(args, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "scp: %v\n", err)
+		return 1
+	}
+	return 0
+}

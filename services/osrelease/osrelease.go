@@ -1,0 +1,34 @@
+// Package osrelease owns reading /etc/os-release (os-release(5)): which image runs. It never writes it; images/rootfs does.
+package osrelease
+
+import (
+	"os"
+	"strings"
+)
+
+// Path is where the file lies on the device.
+const Path = "/etc/os-release"
+
+// The variants, as VARIANT_ID names them.
+const Production = "production"
+
+// Variant returns VARIANT_ID: production, development or standalone; empty when it cannot be read.
+func Variant() string { return Value("VARIANT_ID") }
+
+// Value returns one value of the file; empty when it is not there or cannot be read.
+func Value(key string) string {
+	text, err := os.ReadFile(Path)
+	if err != nil {
+		return ""
+	}
+	return parse(string(text), key)
+}
+
+func parse(text, key string) string {
+	for line := range strings.Lines(text) {
+		if value, found := strings.CutPrefix(line, key+"="); found {
+			return strings.Trim(strings.TrimSpace(value), `"'`)
+		}
+	}
+	return ""
+}
