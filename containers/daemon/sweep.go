@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -187,8 +188,9 @@ func (s *sweeper) sweep(ctx context.Context) (clean bool, err error) {
 	}
 	for _, dir := range s.cgroups() {
 		if !o.owned[filepath.Base(dir)] {
-			s.c.Log.Warn("processes without a container killed", "path", dir)
-			clean = killGroup(dir) && clean
+			err := killGroup(dir)
+			s.c.Log.Warn("cgroup without a container ended", "path", dir, "error", err)
+			clean = clean && err == nil
 		}
 	}
 	if !clean {
@@ -238,10 +240,16 @@ func (s *sweeper) cgroups() (out []string) {
 	if s.c.CgroupRoot == "" {
 		return nil
 	}
-	for _, pattern := range []string{filepath.Join("/sys/fs/cgroup", s.c.CgroupRoot, "*.*/"), filepath.Join("/sys/fs/cgroup/*", s.c.CgroupRoot, "*.*/")} {
+	for _, pattern := range []string{filepath.Join("/sys/fs/cgroup", s.c.CgroupRoot, "*.*"), filepath.Join("/sys/fs/cgroup/*", s.c.CgroupRoot, "*.*")} {
 		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
 		for _, dir := range found {
-			if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			info, err := os.Stat(dir)
+			var fs unix.Statfs_t
+			if err != nil || !info.IsDir() || unix.Statfs(dir, &fs) != nil {
+				continue
+			}
+			// A host with version 1 can have directories there that are no cgroups: crun makes them where nothing is mounted.
+			if fs.Type == unix.CGROUP2_SUPER_MAGIC || fs.Type == unix.CGROUP_SUPER_MAGIC {
 				out = append(out, dir)
 			}
 		}
@@ -249,31 +257,35 @@ func (s *sweeper) cgroups() (out []string) {
 	return out
 }
 
-// killGroup ends the processes of a cgroup and removes it. False is that they have not gone yet.
-func killGroup(dir string) bool {
-	procs, _ := filepath.Glob(filepath.Join(dir, "*/cgroup.procs")) // a container may have made its own below
-	for _, file := range append(procs, filepath.Join(dir, "cgroup.procs")) {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // gone
+// killGroup ends the processes of a cgroup and removes it, with those that were made below it. The error is that they
+// have not gone yet.
+func killGroup(dir string) error {
+	var dirs []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			dirs = append(dirs, path)
 		}
-		for _, line := range strings.Fields(string(text)) {
+		return nil // what is gone needs nothing
+	})
+	for _, dir := range slices.Backward(dirs) { // innermost first
+		text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs")) // gone with its directory
+		for line := range strings.FieldsSeq(string(text)) {
 			if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
 				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
 			}
 		}
-		if err := unix.Rmdir(filepath.Dir(file)); err != nil && !errors.Is(err, unix.ENOENT) {
-			return false
+		if e := unix.Rmdir(dir); e != nil && !errors.Is(e, unix.ENOENT) {
+			err = errors.Join(err, fmt.Errorf("remove cgroup %s: %w", dir, e))
 		}
 	}
-	return true
+	return err
 }
 
 // remove takes away the directories and sockets of tasks that containerd does not know.
 func (s *sweeper) remove(o owners) error {
 	var faults []error
 	for _, pattern := range []string{
-		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"), filepath.Join(s.c.RuntimeRoot, "*", "*"),
+		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"), filepath.Join(s.c.RuntimeRoot, "*", "[^.]*"), // .cache is the runtime's own
 	} {
 		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
 		for _, dir := range found {

@@ -250,14 +250,21 @@ func (d *device) left() string {
 	}
 	base := filepath.Base(d.dir)
 	for _, pattern := range []string{
-		d.path("run", "*", workload.Namespace, "*"), d.path("data", "*", workload.Namespace, "*"), d.path("runtime", "*", "*"), d.path("records", "*"), d.path("run", "s", "*"),
-		"/sys/fs/cgroup/*/" + base + "/*/", "/sys/fs/cgroup/" + base + "/*/",
+		d.path("run", "*", workload.Namespace, "*"), d.path("data", "*", workload.Namespace, "*"), d.path("runtime", "*", "[^.]*"), d.path("records", "*"), d.path("run", "s", "*"),
+		"/sys/fs/cgroup/*/" + base + "/*", "/sys/fs/cgroup/" + base + "/*",
 	} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			d.t.Error(err)
 		}
-		out = append(out, found...)
+		for _, path := range found {
+			var fs unix.Statfs_t
+			info, err := os.Stat(path)
+			if err == nil && strings.HasPrefix(path, "/sys/fs/cgroup/") && (!info.IsDir() || unix.Statfs(path, &fs) != nil || fs.Type == unix.TMPFS_MAGIC) {
+				continue // a file of a cgroup, or what crun makes where no cgroups are mounted
+			}
+			out = append(out, path)
+		}
 	}
 	return strings.Join(out, "\n")
 }

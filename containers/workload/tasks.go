@@ -35,15 +35,12 @@ const (
 // more, and each read is felt on the way to the first output.
 func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	id := want.ID()
-	if _, err := c.Reap(ctx, id); err != nil {
-		return err
-	}
-	client, ctx := c.link(ctx)
 	var paths [2]string
 	for i, stream := range []string{logpipe.Stdout, logpipe.Stderr} {
 		source := logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream}
 		// The shim opens a pipe for writing before it opens it for reading too, and would wait for
-		// ever if logd were not there: we hold it until the shim has it.
+		// ever if logd were not there: we hold it until the shim has it. First of all, as a shim may wait
+		// already, for a manager that was killed here, and answers nobody meanwhile.
 		f, err := logpipe.Open(c.LogDir, source)
 		if err != nil {
 			return err
@@ -51,6 +48,10 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		defer f.Close() // nothing was written
 		paths[i] = logpipe.Path(c.LogDir, source)
 	}
+	if _, err := c.Reap(ctx, id); err != nil {
+		return err
+	}
+	client, ctx := c.link(ctx)
 	mounts, err := client.SnapshotService(c.Snapshotter).Mounts(ctx, id)
 	if err != nil {
 		return fmt.Errorf("find root file system of %s: %w", id, err)
