@@ -14,6 +14,7 @@ import (
 
 	"resinos/init/boot"
 	"resinos/init/stage1"
+	"resinos/services/confine"
 )
 
 func main() {
@@ -42,6 +43,11 @@ func run(args []string) int {
 			return 2
 		}
 		name, args = args[1], args[1:]
+	}
+	if name != "launch" {
+		if code := confine.Adopt(); code != 0 {
+			return code
+		}
 	}
 	a, found := applets()[name]
 	if !found {

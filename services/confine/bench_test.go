@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,30 +33,60 @@ func BenchmarkLaunch(b *testing.B) {
 			PrivateTmp: true, ReadOnlyPaths: []string{"/"}, HiddenPaths: []string{"/root"}, Bounded: true, NoNewPrivileges: true, Seccomp: "strict"}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			var took, spent []time.Duration
-			for b.Loop() {
-				cmd := exec.Command(command[0], command[1:]...)
-				if c.l != nil {
-					orders, err := c.l.Encode()
-					if err != nil {
-						b.Fatal(err)
-					}
-					cmd = exec.Command(program)
-					cmd.Args = []string{"launch"}
-					cmd.Env = []string{Variable + "=" + orders}
+			measure(b, func() *exec.Cmd {
+				if c.l == nil {
+					return exec.Command(command[0], command[1:]...)
 				}
-				cmd.Dir = "/"
-				begin := time.Now()
-				if out, err := cmd.CombinedOutput(); err != nil {
-					b.Fatalf("%v: %s", err, out)
-				}
-				took = append(took, time.Since(begin))
-				spent = append(spent, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
-			}
-			b.ReportMetric(median(took), "median-ms")
-			b.ReportMetric(median(spent), "cpu-ms") // does not care how busy the host is
+				return launched(b, program, *c.l)
+			})
 		})
 	}
+	// The same for an applet of the device's binary, which answers at once: with netd's confinement by a launch and by itself.
+	netd := Launch{Command: []string{program, "no-such-applet"}, Confinement: spec.Confinement{
+		ReadOnlyPaths: []string{"/etc"}, HiddenPaths: []string{"/root"}, Bounded: true, NoNewPrivileges: true, Seccomp: "netd"}}
+	b.Run("applet", func(b *testing.B) {
+		measure(b, func() *exec.Cmd { return exec.Command(program, "no-such-applet") })
+	})
+	b.Run("applet launched", func(b *testing.B) { measure(b, func() *exec.Cmd { return launched(b, program, netd) }) })
+	b.Run("applet itself", func(b *testing.B) {
+		measure(b, func() *exec.Cmd {
+			cmd := launched(b, program, netd)
+			cmd.Args = netd.Command
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+			return cmd
+		})
+	})
+}
+
+// launched is a start of the device's binary with orders.
+func launched(b *testing.B, program string, l Launch) *exec.Cmd {
+	orders, err := l.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Args = []string{"launch"}
+	cmd.Env = []string{Variable + "=" + orders}
+	return cmd
+}
+
+// noSuchApplet is how the binary answers to a name that it does not know.
+const noSuchApplet = 2
+
+func measure(b *testing.B, command func() *exec.Cmd) {
+	var took, spent []time.Duration
+	for b.Loop() {
+		cmd := command()
+		cmd.Dir = "/"
+		begin := time.Now()
+		if out, err := cmd.CombinedOutput(); cmd.ProcessState == nil || err != nil && cmd.ProcessState.ExitCode() != noSuchApplet {
+			b.Fatalf("%v: %s", err, out)
+		}
+		took = append(took, time.Since(begin))
+		spent = append(spent, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+	}
+	b.ReportMetric(median(took), "median-ms")
+	b.ReportMetric(median(spent), "cpu-ms") // does not care how busy the host is
 }
 
 func median(all []time.Duration) float64 {

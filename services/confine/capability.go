@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,6 +126,11 @@ func (s *self) keep() error {
 	if lack := set &^ have; lack != 0 {
 		return fmt.Errorf("keep capabilities: the system has no %s to give: take it out of capabilities", lack)
 	}
+	if s.already {
+		header, data := capData(set)
+		err := everywhere(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+		return os.NewSyscallError("keep capabilities", err)
+	}
 	if err := setCapabilities(set); err != nil {
 		return fmt.Errorf("keep capabilities %s: %w", set, err)
 	}
@@ -153,13 +159,17 @@ func permitted() (capSet, error) {
 
 // setCapabilities concerns this thread only (pid 0 in the header).
 func setCapabilities(set capSet) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	header, data := capData(set)
+	return unix.Capset(&header, &data[0])
+}
+
+func capData(set capSet) (unix.CapUserHeader, [2]unix.CapUserData) {
 	var data [2]unix.CapUserData
 	for i := range data {
 		word := uint32(set >> (32 * i))
 		data[i] = unix.CapUserData{Effective: word, Permitted: word, Inheritable: word}
 	}
-	return unix.Capset(&header, &data[0])
+	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, data
 }
 
 // noNewPrivileges has execve ignore set-user-id bits and file capabilities from here on.
@@ -167,9 +177,12 @@ func (s *self) noNewPrivileges() error {
 	if !s.Confinement.NoNewPrivileges {
 		return nil
 	}
-	return setNoNewPrivileges()
+	return s.setNoNewPrivileges()
 }
 
-func setNoNewPrivileges() error {
+func (s *self) setNoNewPrivileges() error {
+	if s.already {
+		return os.NewSyscallError("set no-new-privileges", everywhere(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0))
+	}
 	return os.NewSyscallError("set no-new-privileges", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }

@@ -39,10 +39,11 @@ type Launch struct {
 	ReadyTo     int              // … gets this number; 0 is none
 }
 
-// Needed reports whether the program needs a launch at all; false says that starting it directly is the same.
+// Needed reports whether the program needs a launch at all; false says that starting it directly, with its watchdog's time in the
+// environment, is the same.
 func (l Launch) Needed() bool {
 	s := l.Confinement
-	return l.identity() || l.Listen > 0 || l.Watchdog > 0 || l.ReadyTo != 0 ||
+	return l.identity() || l.Listen > 0 || l.ReadyTo != 0 ||
 		s.OwnMounts() || s.Bounded || s.NoNewPrivileges || s.Seccomp != "" || s.Nice != 0 || len(s.Rlimits) > 0
 }
 
@@ -114,6 +115,7 @@ func steps() []step {
 // self is the process on its way to become the program.
 type self struct {
 	Launch
+	already bool     // we are the program: what we do concerns all threads
 	environ []string // of the program
 	account account  // of User
 	groups  []uint32 // supplementary
@@ -125,6 +127,10 @@ func Main(environ []string) int {
 	runtime.LockOSThread() // never unlocked: what this thread does to itself is for the program only
 	err := launch(environ)
 	fmt.Fprintf(os.Stderr, "launch: %v\n", err)
+	return codeOf(err)
+}
+
+func codeOf(err error) int {
 	var f failure
 	if errors.As(err, &f) {
 		return f.code

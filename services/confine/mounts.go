@@ -30,8 +30,10 @@ func (s *self) mounts() error {
 	if err != nil {
 		return fmt.Errorf("find working directory: %w", err)
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make mount namespace: %w", err)
+	if !s.already { // else we were born in one of our own
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("make mount namespace: %w", err)
+		}
 	}
 	if err := propagate(box, true); err != nil {
 		return err

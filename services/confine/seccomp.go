@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,7 @@ var profiles embed.FS
 
 // profile is a decoded seccomp profile. Of its rules the first that fits a call decides.
 type profile struct {
+	Base      string `toml:"base"`      // the profile whose rules follow
 	Otherwise action `toml:"otherwise"` // for the calls that no rule fits
 	Rules     []rule `toml:"rule"`
 }
@@ -49,7 +51,16 @@ var actions = [...]struct {
 	{"kill", unix.SECCOMP_RET_KILL_PROCESS},
 }
 
-func (a action) code() (uint32, error) {
+// launchOnly is the action for what a launch has to do behind the filter: denied to a program that confines itself.
+const launchOnly action = "launch"
+
+func (a action) code(already bool) (uint32, error) {
+	switch {
+	case a == launchOnly && already:
+		a = "deny"
+	case a == launchOnly:
+		a = "allow"
+	}
 	for _, known := range actions {
 		if known.word == a {
 			return known.code, nil
@@ -74,16 +85,20 @@ func (s *self) filter() error {
 	if err != nil {
 		return err
 	}
-	program, err := p.assemble(auditArch, callNumbers[:])
+	program, err := p.assemble(auditArch, callNumbers[:], s.already)
 	if err != nil {
 		return fmt.Errorf("assemble seccomp profile %s: %w", s.Confinement.Seccomp, err)
 	}
-	err = install(program)
+	threads := uintptr(0)
+	if s.already {
+		threads = unix.SECCOMP_FILTER_FLAG_TSYNC
+	}
+	err = install(program, threads)
 	if err == unix.EACCES {
-		if err := setNoNewPrivileges(); err != nil {
+		if err := s.setNoNewPrivileges(); err != nil {
 			return err
 		}
-		err = install(program)
+		err = install(program, threads)
 	}
 	if err != nil {
 		return fmt.Errorf("install seccomp profile %s: %w", s.Confinement.Seccomp, err)
@@ -91,15 +106,25 @@ func (s *self) filter() error {
 	return nil
 }
 
-func install(program []unix.SockFilter) error {
+func install(program []unix.SockFilter, flags uintptr) error {
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	err := raw(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	err := raw(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(program)
 	return err
 }
 
-// loadProfile decodes the profile of that name.
+// loadProfile decodes the profile of that name, and those that it is based on.
 func loadProfile(name string) (profile, error) {
+	p, err := decodeProfile(name)
+	for base := p.Base; err == nil && base != ""; {
+		var below profile
+		below, err = decodeProfile(base)
+		p.Rules, p.Otherwise, base = append(p.Rules, below.Rules...), cmp.Or(p.Otherwise, below.Otherwise), below.Base
+	}
+	return p, err
+}
+
+func decodeProfile(name string) (profile, error) {
 	text, err := fs.ReadFile(profiles, "profiles/"+name+".toml")
 	if err != nil {
 		return profile{}, fmt.Errorf("find seccomp profile %s: there are: %s", name, strings.Join(profileNames(), " "))
@@ -144,8 +169,8 @@ const x32 = 0x4000_0000
 const maxChunk = 200
 
 // assemble makes the BPF program of the profile: calls of a foreign architecture kill, then each rule in turn.
-func (p *profile) assemble(arch uint32, table []callNumber) ([]unix.SockFilter, error) {
-	otherwise, err := p.Otherwise.code()
+func (p *profile) assemble(arch uint32, table []callNumber, already bool) ([]unix.SockFilter, error) {
+	otherwise, err := p.Otherwise.code(already)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +183,7 @@ func (p *profile) assemble(arch uint32, table []callNumber) ([]unix.SockFilter, 
 		ret(unix.SECCOMP_RET_KILL_PROCESS),
 	}
 	for i, r := range p.Rules {
-		code, err := r.Action.code()
+		code, err := r.Action.code(already)
 		if err == nil && (r.Argument > 5 || len(r.Equals) > maxChunk) {
 			err = fmt.Errorf("argument %d of 0 to 5, %d values of at most %d", r.Argument, len(r.Equals), maxChunk)
 		}

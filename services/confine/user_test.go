@@ -60,7 +60,7 @@ func TestNeeded(t *testing.T) {
 	}
 	for _, change := range []func(*Launch){
 		func(l *Launch) { l.User = "web" }, func(l *Launch) { l.Group = "web" }, func(l *Launch) { l.Groups = []string{"web"} },
-		func(l *Launch) { l.Listen = 1 }, func(l *Launch) { l.Watchdog = 1 }, func(l *Launch) { l.ReadyFrom, l.ReadyTo = 3, 3 },
+		func(l *Launch) { l.Listen = 1 }, func(l *Launch) { l.ReadyFrom, l.ReadyTo = 3, 3 },
 		func(l *Launch) { l.Confinement.PrivateTmp = true }, func(l *Launch) { l.Confinement.ReadOnlyPaths = []string{"/"} },
 		func(l *Launch) { l.Confinement.HiddenPaths = []string{"/"} }, func(l *Launch) { l.Confinement.MountNamespace = true },
 		func(l *Launch) { l.Confinement.Bounded = true }, func(l *Launch) { l.Confinement.NoNewPrivileges = true },

@@ -28,6 +28,8 @@ type Command struct {
 	OOMScore int
 	// Credential changes user and groups before the program runs.
 	Credential *syscall.Credential
+	// MountNamespace has the child born in a mount namespace of its own, a copy of ours.
+	MountNamespace bool
 	// SameSession leaves the child in the caller's session and process group. Without it the
 	// child leads a new session, so a signal to its group reaches nothing else.
 	SameSession bool

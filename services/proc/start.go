@@ -67,6 +67,9 @@ func (r *Reaper) attributes(c *Command) (*syscall.ProcAttr, error) {
 	for _, f := range c.Extra {
 		attr.Files = append(attr.Files, f.Fd())
 	}
+	if c.MountNamespace {
+		attr.Sys.Cloneflags |= syscall.CLONE_NEWNS
+	}
 	if c.Cgroup != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(c.Cgroup.Fd())
 	}

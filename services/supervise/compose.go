@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,12 +41,19 @@ func (s *Supervisor) compose(sp *spec.Spec, argv []string, g gifts) (c proc.Comm
 	if g.readyTo != 0 {
 		l.ReadyFrom, l.ReadyTo = 3+len(g.names), g.readyTo
 	}
+	if l.Watchdog > 0 && !l.Needed() { // not worth another execve: without WATCHDOG_PID it is meant for whoever reads it
+		c.Env = append(c.Env, "WATCHDOG_USEC="+strconv.FormatInt(l.Watchdog.Microseconds(), 10))
+	}
 	if l.Needed() {
 		text, err := l.Encode()
 		if err != nil {
 			return c, nil, err
 		}
-		c.Path, c.Args = s.cfg.Launcher, []string{launcher}
+		if l.Itself(s.cfg.Launcher) {
+			c.MountNamespace = l.Confinement.OwnMounts()
+		} else {
+			c.Path, c.Args = s.cfg.Launcher, []string{launcher}
+		}
 		c.Env = append(c.Env, confine.Variable+"="+text)
 	}
 	return c, s.connect(sp, &c), nil
