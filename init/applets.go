@@ -120,6 +120,7 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
+	cfg.Alive = notify.Watched()
 	// PID 1 keeps the socket over our lives (fd-store). It is ours to make, so that the first life needs nothing from PID 1
 	// and is executed straight away.
 	const socket = "dev-log"
@@ -172,7 +173,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	beside.Go(func() { runButton(ctx, log) })
 	defer beside.Wait()
 	defer stop()
-	return uevent.Run(ctx, uevent.Config{Loader: loader, Log: log, Ready: func() { ready(log) }})
+	return uevent.Run(ctx, uevent.Config{Loader: loader, Log: log, Ready: func() { ready(log) }, Alive: notify.Watched()})
 }
 
 // runButton has a press of the power button switch the device off. Devices are served without it too.

@@ -45,6 +45,18 @@ func (g *guest) state(name string) string {
 	return "missing"
 }
 
+// lastExit is what status tells of the latest end of a service.
+func (g *guest) lastExit(name string) string {
+	var list []supervise.ServiceStatus
+	_ = g.call("status", nil, &list)
+	for _, s := range list {
+		if s.Name == name {
+			return s.LastExit
+		}
+	}
+	return ""
+}
+
 func (g *guest) report() boot.Report {
 	g.t.Helper()
 	var r boot.Report

@@ -55,9 +55,9 @@ func Listen() (*Listener, error) {
 func (l *Listener) Close() error { return l.file.Close() }
 
 // Next waits for the next event of the kernel. Messages of anybody else, and such as are no events, are passed over.
-// After ErrLost it can be called again.
-func (l *Listener) Next(ctx context.Context) (Event, error) {
-	if err := l.file.SetReadDeadline(time.Time{}); err != nil {
+// At until, unless that is zero, it fails with os.ErrDeadlineExceeded. After that and after ErrLost it can be called again.
+func (l *Listener) Next(ctx context.Context, until time.Time) (Event, error) {
+	if err := l.file.SetReadDeadline(until); err != nil {
 		return Event{}, fmt.Errorf("receive uevent: %w", err)
 	}
 	wake := context.AfterFunc(ctx, func() {

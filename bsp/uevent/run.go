@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"time"
 
 	"resinos/bsp/kmod"
 )
@@ -16,7 +18,20 @@ type Config struct {
 	Loader  *kmod.Loader // loads what devices ask for; nil loads nothing
 	Ready   func()       // called once when all devices that were there are served; may be nil
 	Log     *slog.Logger
+	Alive   Pulse // told of each step forward; nil: nobody watches
 }
+
+// Pulse is told by a main loop that it comes round (the Pulse of services/notify).
+type Pulse interface {
+	Until() time.Time // when it wants to be told again at the latest; zero: never
+	Beat()
+}
+
+// unwatched is the Pulse of a daemon that nobody watches.
+type unwatched struct{}
+
+func (unwatched) Until() time.Time { return time.Time{} }
+func (unwatched) Beat()            {}
 
 // loader is what a daemon asks of kmod.Loader.
 type loader interface {
@@ -33,12 +48,16 @@ type daemon struct {
 	loader           loader
 	rules            []Rule
 	log              *slog.Logger
+	alive            Pulse
 }
 
 // Run serves the devices that are there, then each that comes, one at a time in the kernel's order, until ctx ends. What
 // the kernel says meanwhile waits in the socket; if that overflows, everything present is looked at again.
 func Run(ctx context.Context, cfg Config) error {
-	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log}
+	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log, alive: cfg.Alive}
+	if d.alive == nil {
+		d.alive = unwatched{}
+	}
 	if d.sysRoot == "" {
 		d.sysRoot = "/sys"
 	}
@@ -69,15 +88,17 @@ func Run(ctx context.Context, cfg Config) error {
 
 // source is where events come from.
 type source interface {
-	Next(ctx context.Context) (Event, error)
+	Next(ctx context.Context, until time.Time) (Event, error)
 }
 
 func (d *daemon) follow(ctx context.Context, events source) error {
 	for {
-		e, err := events.Next(ctx)
+		d.alive.Beat()
+		e, err := events.Next(ctx, d.alive.Until())
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
 		case errors.Is(err, ErrLost):
 			d.log.Warn("uevents lost, looking at all devices again")
 			d.coldplug()
@@ -121,6 +142,7 @@ func (d *daemon) handle(e Event) {
 }
 
 func (d *daemon) serve(path, modalias string) int {
+	d.alive.Beat()
 	loaded, err := d.loader.Serve(modalias)
 	if err != nil {
 		d.log.Warn("module not loaded", "device", path, "error", err)

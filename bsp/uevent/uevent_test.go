@@ -110,7 +110,7 @@ type tape struct {
 	cancel context.CancelFunc
 }
 
-func (p *tape) Next(ctx context.Context) (Event, error) {
+func (p *tape) Next(ctx context.Context, _ time.Time) (Event, error) {
 	if len(p.steps) == 0 {
 		p.cancel()
 		return Event{}, context.Cause(ctx)
@@ -123,14 +123,20 @@ func (p *tape) Next(ctx context.Context) (Event, error) {
 	return Parse([]byte(step.(string)))
 }
 
+// pulse counts how often it is told.
+type pulse int
+
+func (*pulse) Until() time.Time { return time.Time{} }
+func (p *pulse) Beat()          { *p++ }
+
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	a := &asked{}
-	d := &daemon{sysRoot: fakeSys(t, map[string]string{"bus/x/devices/late/modalias": "late"}), devRoot: t.TempDir(), loader: a, log: quiet()}
+	a, beats := &asked{}, pulse(0)
+	d := &daemon{sysRoot: fakeSys(t, map[string]string{"bus/x/devices/late/modalias": "late"}), devRoot: t.TempDir(), loader: a, log: quiet(), alive: &beats}
 	events := &tape{cancel: cancel, steps: []any{
-		captured[0], captured[1], captured[2], "add@/x\x00MODALIAS=bad\x00", ErrLost, "remove@/x\x00MODALIAS=gone\x00", "add@/y\x00MODALIAS=y\x00",
+		os.ErrDeadlineExceeded, captured[0], captured[1], captured[2], "add@/x\x00MODALIAS=bad\x00", ErrLost, "remove@/x\x00MODALIAS=gone\x00", "add@/y\x00MODALIAS=y\x00",
 	}}
 	if err := d.follow(ctx, events); err != nil {
 		t.Fatal(err)
@@ -138,6 +144,9 @@ func TestFollow(t *testing.T) {
 	want := []string{"usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00", "bad", "late", "y"}
 	if !slices.Equal(a.modaliases, want) {
 		t.Errorf("asked for %q, want %q", a.modaliases, want)
+	}
+	if beats < 9 { // each event, the deadline, and each device
+		t.Errorf("the pulse was told %d times", beats)
 	}
 	broken := errors.New("socket gone")
 	if err := d.follow(t.Context(), &tape{steps: []any{broken}}); !errors.Is(err, broken) {
@@ -231,7 +240,7 @@ func TestListenerHearsOnlyTheKernel(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	for {
-		e, err := l.Next(ctx)
+		e, err := l.Next(ctx, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,7 +262,7 @@ func TestListenerEnds(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := l.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.Next(ctx, time.Time{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Next = %v, want that it ends with its context", err)
 	}
 }
@@ -282,7 +291,7 @@ func TestListenerReportsLoss(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	for {
-		_, err := l.Next(ctx)
+		_, err := l.Next(ctx, time.Time{})
 		if errors.Is(err, ErrLost) {
 			return
 		}

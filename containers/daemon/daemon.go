@@ -15,9 +15,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/version"
+
+	"resinos/services/notify"
 )
 
 // Where the daemon lives on the device.
@@ -42,6 +45,8 @@ type Config struct {
 	Log                     *slog.Logger
 	// Ready is called once the socket accepts; nil is allowed.
 	Ready func() error
+	// Alive is told that the server answers; nil: nobody watches.
+	Alive *notify.Pulse
 }
 
 // Run serves containerd until ctx is done, then closes the server. Containers are children of
@@ -85,11 +90,20 @@ func Run(ctx context.Context, c Config) error {
 			c.Log.Warn("readiness not delivered", "error", err)
 		}
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		return fmt.Errorf("serve %s: %w", c.Socket, err)
+	alive, err := watchOver(c)
+	if err != nil {
+		return err
+	}
+	defer alive.close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return fmt.Errorf("serve %s: %w", c.Socket, err)
+		case <-time.After(alive.left()):
+			alive.beat(ctx)
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ func pick(name string) applet {
 }
 
 func runDaemon(ctx context.Context, env Env, args []string) error {
-	c := daemon.Config{Log: env.Log, Ready: notify.Ready}
+	c := daemon.Config{Log: env.Log, Ready: notify.Ready, Alive: notify.Watched()}
 	flags := flag.NewFlagSet("containerd", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
 	flags.StringVar(&c.Root, "root", daemon.Root, "folder that persists")

@@ -24,7 +24,7 @@ const (
 
 func runManager(ctx context.Context, env Env, args []string) error {
 	engine := &workload.Containerd{Log: env.Log}
-	c := workload.Config{Engine: engine, Log: env.Log}
+	c := workload.Config{Engine: engine, Alive: notify.Watched(), Log: env.Log}
 	var resolv string
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)

@@ -59,7 +59,7 @@ func (m *Manager) run(ctx context.Context) error {
 	}
 	m.readApps()
 	for ctx.Err() == nil {
-		changes, err := m.c.Engine.Connect(ctx)
+		changes, err := m.connect(ctx)
 		if err == nil {
 			err = m.session(ctx, changes)
 		}
@@ -82,11 +82,12 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 	defer m.workers.stop(m.take)
 	look := firstLook
 	for {
+		m.c.Alive.Beat()
 		wait, err := m.reconcile(ctx)
 		if err != nil {
 			return err
 		}
-		timer := time.NewTimer(min(wait, look))
+		timer := time.NewTimer(min(wait, look, m.c.Alive.Left()))
 		select {
 		case <-ctx.Done():
 			err = context.Cause(ctx)
@@ -99,7 +100,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 		case <-m.c.Reload:
 			m.readApps()
 		case <-timer.C:
-			look = laterLook
+			look = laterLook // it may be only a sign of life that was due: to look once too often does no harm
 		}
 		timer.Stop()
 		if err != nil {

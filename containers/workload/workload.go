@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/services/notify"
 )
 
 // Where things lie on the device.
@@ -38,7 +39,9 @@ type Config struct {
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
 	// Reload asks to read the apps again (WatchApps does, and a person); may be nil.
 	Reload <-chan struct{}
-	Log    *slog.Logger
+	// Alive is told at each round of the manager; nil: nobody watches.
+	Alive *notify.Pulse
+	Log   *slog.Logger
 }
 
 // Engine is what the manager needs of containerd. Every method may fail when the engine is gone;

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/notify"
 	"resinos/services/oomscore"
 )
 
@@ -65,8 +66,17 @@ func Run(ctx context.Context, cfg Config) error {
 		c := &console{Config: cfg, device: device, log: cfg.Log.With("path", device)}
 		wg.Go(func() { c.run(ctx) })
 	}
-	wg.Wait()
-	return nil
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	// The consoles wait for people, and nobody can tell whether those have gone: what can be watched is that we run at all.
+	for alive := notify.Watched(); ; {
+		alive.Beat()
+		select {
+		case <-ended:
+			return nil
+		case <-time.After(alive.Left()):
+		}
+	}
 }
 
 // parseActive turns the kernel's list of consoles into paths. tty0 is whatever screen is in front; the shell goes on

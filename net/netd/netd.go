@@ -106,12 +106,14 @@ type daemon struct {
 func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	alive := notify.Watched()
 	for {
+		alive.Beat()
+		wait := alive.Left()
 		if at := d.deadline(); at != 0 {
-			timer.Reset(max(at-boottime.Now(), 0))
-		} else {
-			timer.Stop()
+			wait = min(wait, max(at-boottime.Now(), 0))
 		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil

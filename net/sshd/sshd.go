@@ -163,10 +163,9 @@ type server struct {
 // accept takes connections until the listener is closed or nobody was there for long enough. Running out of descriptors is
 // waited out. Whoever comes in the moment of leaving is left in the socket, for the next server.
 func (s *server) accept(ctx context.Context, l *net.TCPListener) {
-	for {
-		if s.cfg.Idle > 0 {
-			l.SetDeadline(s.door.emptySince(time.Now()).Add(s.cfg.Idle)) // fails only on a closed one, as Accept then does
-		}
+	for alive := notify.Watched(); ; {
+		alive.Beat()
+		l.SetDeadline(s.until(alive)) // fails only on a closed one, as Accept then does
 		conn, err := l.AcceptTCP()
 		if err == nil {
 			conn.SetKeepAliveConfig(keepAlive) // fails only on a connection that is gone
@@ -177,7 +176,7 @@ func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 			return
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if now := time.Now(); now.Sub(s.door.emptySince(now)) >= s.cfg.Idle {
+			if now := time.Now(); s.cfg.Idle > 0 && now.Sub(s.door.emptySince(now)) >= s.cfg.Idle {
 				s.cfg.Log.Info("nobody is connected, leaving", "after", s.cfg.Idle)
 				return
 			}

@@ -14,6 +14,7 @@ import (
 
 	"resinos/services/logpipe"
 	"resinos/services/logring"
+	"resinos/services/notify"
 )
 
 const (
@@ -49,6 +50,7 @@ type collector struct {
 	full    bool // the last write found the file system full, and it has been said
 	stalled int  // pipes that wait for room
 
+	alive       *notify.Pulse
 	firstOutput func(kind string, at time.Duration)
 	spoken      bool // firstOutput was called
 }
@@ -99,6 +101,7 @@ func (c *collector) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, c.poll.interrupt)()
 	for {
 		c.settle(ctx)
+		c.alive.Beat()
 		events, err := c.poll.wait(ctx, c.untilTimer())
 		if ctx.Err() != nil {
 			c.last()
@@ -264,6 +267,7 @@ func (c *collector) settle(ctx context.Context) {
 			continue
 		}
 		c.trouble(err)
+		c.alive.Beat() // a full file system is no reason to be killed
 		select {
 		case <-ctx.Done():
 			return
@@ -335,11 +339,15 @@ func (c *collector) untilTimer() time.Duration {
 	if c.look > 0 {
 		next = min(next, c.look)
 	}
+	left := c.alive.Left()
 	if next == math.MaxInt64 {
-		return -1
+		if left == math.MaxInt64 {
+			return -1
+		}
+		return left
 	}
 	_, now := c.clock()
-	return min(max(next-now, 0), partialWait)
+	return min(max(next-now, 0), partialWait, left)
 }
 
 // adopt opens a pipe and its spool. It never makes the pipe, so that a late event does not bring a deleted one back.

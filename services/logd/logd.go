@@ -5,7 +5,7 @@
 // being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their socket until they are
 // written, and the place up to which a source was taken in is written together with the entries. No source can starve
 // another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said. What is kept beyond
-// the boot is services/logarchive's; the rest never writes to flash, never talks to PID 1 and never blocks on a reader. Read Config first, then collector.
+// the boot is services/logarchive's; the rest never writes to flash, tells PID 1 no more than that it is alive, and never blocks on a reader. Read Config first, then collector.
 package logd
 
 import (
@@ -31,6 +31,7 @@ import (
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
+	"resinos/services/notify"
 )
 
 // RingDir is where logd keeps its ring on the device.
@@ -70,6 +71,8 @@ type Config struct {
 	OnFirstOutput func(kind string, at time.Duration)
 	// Ready, if not nil, is called when all pipes are open and queries are answered.
 	Ready func()
+	// Alive is told at each round of the collector; nil: nobody watches.
+	Alive *notify.Pulse
 }
 
 // Archive says where the log is kept beyond the boot, if it is. The zero Archive never keeps and never reads anything.
@@ -181,7 +184,7 @@ func newCollector(cfg Config, ring *logring.Ring, wg *sync.WaitGroup) (c *collec
 		dir: cfg.Dir, spool: filepath.Join(cfg.RingDir, "spool"), ring: ring, log: cfg.Log, clock: now,
 		limit: limit{rate: float64(cfg.Rate), burst: float64(cfg.Burst)}, reports: map[*tally]time.Duration{},
 		inotify: -1, pipes: map[int32]*pipe{}, byName: map[logpipe.Source]*pipe{}, timers: map[*pipe]time.Duration{},
-		dirty: map[*pipe]bool{}, buf: make([]byte, turnBytes),
+		alive: cfg.Alive, dirty: map[*pipe]bool{}, buf: make([]byte, turnBytes),
 		firstOutput: func(kind string, at time.Duration) {
 			if cfg.OnFirstOutput != nil {
 				wg.Go(func() { cfg.OnFirstOutput(kind, at) })

@@ -15,7 +15,9 @@ const Variable = "NOTIFY_SOCKET"
 func Ready() error { return Send("READY=1") }
 
 // Send sends one message, lines NAME=value, and copies of descriptors to who started us, if it listens.
-func Send(text string, fds ...int) error {
+func Send(text string, fds ...int) error { return send(text, 0, fds...) }
+
+func send(text string, flags int, fds ...int) error {
 	path := os.Getenv(Variable)
 	if path == "" {
 		return nil
@@ -29,7 +31,7 @@ func Send(text string, fds ...int) error {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	if err := unix.Sendmsg(fd, []byte(text), rights, &unix.SockaddrUnix{Name: path}, 0); err != nil {
+	if err := unix.Sendmsg(fd, []byte(text), rights, &unix.SockaddrUnix{Name: path}, flags); err != nil {
 		return fmt.Errorf("notify %s: %w", path, err)
 	}
 	return nil

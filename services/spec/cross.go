@@ -67,8 +67,8 @@ func (p *parser) crossLife(s Spec) {
 	if s.ReloadSignal != "" && len(s.ReloadCommand) > 0 {
 		p.fault("reload-signal", "does not go with reload-command", "keep one of them")
 	}
-	if s.WatchdogEvery > 0 && s.Type != Notify {
-		p.fault("watchdog-every", fmt.Sprintf("does not go with type %q", s.Type), `use type = "notify", or health-command`)
+	if s.WatchdogEvery > 0 && s.Type == Oneshot {
+		p.fault("watchdog-every", `does not go with type "oneshot"`, "it counts only while a service is up: use start-timeout")
 	}
 	if len(s.Health.Command) > 0 && s.Type == Oneshot {
 		p.fault("health-command", `does not go with type "oneshot"`, "it is asked only while a service is up: remove it")
@@ -139,6 +139,9 @@ func (p *parser) crossListen(s Spec) {
 	}
 	if len(s.Health.Command) > 0 {
 		wrong = append(wrong, "health-command")
+	}
+	if s.WatchdogEvery > 0 {
+		wrong = append(wrong, "watchdog-every")
 	}
 	if len(wrong) > 0 {
 		p.fault("listen-each", "does not go with "+strings.Join(wrong, " and "), "one process a connection has no life of its own")

@@ -24,6 +24,7 @@ type service struct {
 	missed    bool // what it waits for happened while it ran
 	soon      bool // it starts next without waiting for its demand: a person has restarted it
 	reloading bool // it said RELOADING=1 and not yet READY=1
+	silent    bool // it is up, and its sign of life is late
 
 	pid      int
 	upSince  time.Time   // of this life; zero while it is not up

@@ -76,7 +76,15 @@ func absorb(at time.Time, sp *spec.Spec, s service, in input) (service, event) {
 	case e == none && in.pid != 0:
 		s.pid = in.pid
 	case in.alive && s.phase == up && sp.WatchdogEvery > 0:
-		s.deadline = at.Add(sp.WatchdogEvery)
+		s.deadline, s.silent = at.Add(sp.WatchdogEvery), false
+	case e == timer && s.phase == up && sp.WatchdogEvery == 0:
+		s.deadline = time.Time{} // its file has a watchdog no more
+		return s, none
+	case e == timer && s.phase == up && !s.silent && !s.deadline.IsZero() && !at.Before(s.deadline):
+		// The clock may have jumped over the service's next sign: the device was suspended, or its virtual machine stopped. Or
+		// both of us had no processor. So it has this long to give one while we can hear it.
+		s.deadline, s.silent = at.Add(lastCall(sp)), true
+		return s, none
 	case in.reloading && s.phase == up:
 		s.reloading = true
 	case in.extend > 0:
@@ -105,6 +113,9 @@ func absorb(at time.Time, sp *spec.Spec, s service, in input) (service, event) {
 	}
 	return s, e
 }
+
+// lastCall is how much longer a service is waited for that has given no sign of life in time.
+func lastCall(sp *spec.Spec) time.Duration { return sp.WatchdogEvery / 2 }
 
 // asked books that somebody wants the service, for the first time or anew.
 func asked(s service, e event) (service, event) {
@@ -137,7 +148,7 @@ func accuse(sp *spec.Spec, s service, in input, e event) service {
 	case e == timer && s.phase == starting:
 		s.blame = "not up in time"
 	case e == timer && s.phase == up:
-		s.blame = "no sign of life for " + sp.WatchdogEvery.String()
+		s.blame = "no sign of life for " + (sp.WatchdogEvery + lastCall(sp)).String()
 	case e == timer && s.phase == stopping && s.blame == "":
 		s.blame = "did not stop within " + sp.StopTimeout.String()
 	}
@@ -162,7 +173,7 @@ func enter(at time.Time, sp *spec.Spec, s service, to phase, e event) (service, 
 		}
 		return s, []act{fork}
 	case up:
-		s.upSince = at
+		s.upSince, s.silent = at, false
 		if sp.WatchdogEvery > 0 {
 			s.deadline = at.Add(sp.WatchdogEvery)
 		}

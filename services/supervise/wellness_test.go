@@ -20,7 +20,7 @@ func TestInitWatchdog(t *testing.T) {
 	r := start(t, Config{Specs: []spec.Spec{hangs, lives}, Cgroups: tree, NotifyPath: dir + "/notify", Launcher: self()})
 	before := r.until("lives", in("up"))
 	st := r.until("hangs", func(s ServiceStatus) bool { return s.Restarts >= 1 && s.State == "up" })
-	if !strings.Contains(st.LastExit, "no sign of life for 200ms") {
+	if !strings.Contains(st.LastExit, "no sign of life for 300ms") {
 		t.Errorf("after the watchdog: %+v", st)
 	}
 	if st := r.status("lives"); st.PID != before.PID {

@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	api "github.com/containerd/containerd/api/services/namespaces/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"resinos/services/notify"
+)
+
+// askTime is how long the server may take to answer ourselves. A store that waits for a slow disk is no dead one.
+const askTime = 20 * time.Second
+
+// askPause is between a question without an answer and the next.
+const askPause = time.Second
+
+// vital gives signs of life only while the server answers like it must answer the manager: over its socket, out of its store.
+type vital struct {
+	pulse  *notify.Pulse
+	conn   *grpc.ClientConn
+	log    *slog.Logger
+	silent bool // the last question had no answer, and that has been said
+}
+
+// watchOver prepares to ask; nothing is connected before the first question.
+func watchOver(c Config) (*vital, error) {
+	conn, err := grpc.NewClient("unix://"+c.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, fmt.Errorf("watch over %s: %w", c.Socket, err)
+	}
+	return &vital{pulse: c.Alive, conn: conn, log: c.Log}, nil
+}
+
+// left is how long there is nothing to do.
+func (v *vital) left() time.Duration {
+	if v.silent {
+		return max(v.pulse.Left(), askPause)
+	}
+	return v.pulse.Left()
+}
+
+// beat asks, and gives a sign of life if there is an answer.
+func (v *vital) beat(ctx context.Context) {
+	err := v.ask(ctx)
+	if err == nil {
+		v.pulse.Beat()
+	}
+	if err != nil && !v.silent && ctx.Err() == nil {
+		v.log.Warn("own server does not answer", "error", err)
+	}
+	v.silent = err != nil
+}
+
+// ask lists the namespaces, which are few and lie in the store.
+func (v *vital) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	_, err := api.NewNamespacesClient(v.conn).List(ctx, &api.ListNamespacesRequest{}, grpc.WaitForReady(true))
+	return err
+}
+
+func (v *vital) close() {
+	_ = v.conn.Close() // nothing is on its way
+}

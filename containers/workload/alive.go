@@ -1,0 +1,23 @@
+package workload
+
+import (
+	"context"
+	"time"
+)
+
+// connect waits for the engine. Without an engine the manager is alive all the same: it says so while it waits.
+func (m *Manager) connect(ctx context.Context) (changes <-chan struct{}, err error) {
+	connected := make(chan struct{})
+	go func() {
+		defer close(connected)
+		changes, err = m.c.Engine.Connect(ctx)
+	}()
+	for {
+		m.c.Alive.Beat()
+		select {
+		case <-connected:
+			return changes, err
+		case <-time.After(m.c.Alive.Left()):
+		}
+	}
+}

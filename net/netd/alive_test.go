@@ -1,0 +1,17 @@
+package netd
+
+import (
+	"testing"
+	"time"
+
+	"resinos/services/notify/notifytest"
+)
+
+// TestAlive: a netd that waits for a server that does not come gives signs of life.
+func TestAlive(t *testing.T) {
+	signs := notifytest.Watch(t, 30*time.Millisecond)
+	newDevice(t).start()
+	for range 3 {
+		<-signs
+	}
+}
