@@ -51,7 +51,7 @@ func TestAliveByAnswers(t *testing.T) {
 	defer v.close()
 	due := func() {
 		for v.left() > 0 {
-			time.Sleep(v.left())
+			time.Sleep(v.left()) // sleep: until the sign is due
 		}
 	}
 	got := make(chan struct{})
