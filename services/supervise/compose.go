@@ -17,8 +17,8 @@ import (
 	"resinos/services/spec"
 )
 
-// gifts is what a process gets beyond what its service file says of every process.
-type gifts struct {
+// inheritedFiles is what a process gets beyond what its service file says of every process.
+type inheritedFiles struct {
 	files    []*os.File // descriptors 3 and on, …
 	names    []string   // … the first of which, one for each name, it knows by LISTEN_FDNAMES
 	readyTo  int        // the number at which it wants the last of files, to say that it is ready; 0 is none
@@ -29,7 +29,7 @@ type gifts struct {
 // compose makes the command for a process of the service: argv, or the launcher that becomes it
 // when something has to be done in the process itself first. It must be followed by let once
 // the process is started.
-func (s *Supervisor) compose(sp *spec.Spec, argv []string, g gifts) (c proc.Command, let func(), err error) {
+func (s *Supervisor) compose(sp *spec.Spec, argv []string, g inheritedFiles) (c proc.Command, let func(), err error) {
 	c = proc.Command{
 		Path: argv[0], Args: argv, Dir: sp.WorkingDirectory, OOMScore: sp.OOMScore,
 		Env: s.environment(sp, g.notify), Extra: g.files,

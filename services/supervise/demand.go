@@ -134,7 +134,7 @@ func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
 
 // client starts the process that serves conn.
 func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
-	p, err := s.beside(sp, sp.Command, gifts{files: []*os.File{conn}, names: []string{"connection"}}, func(st proc.Status) {
+	p, err := s.beside(sp, sp.Command, inheritedFiles{files: []*os.File{conn}, names: []string{"connection"}}, func(st proc.Status) {
 		s.mail.exit(death{l, st, true})
 	})
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
 }
 
 // beside starts another process of the service, in its group. It may be called outside the loop.
-func (s *Supervisor) beside(sp *spec.Spec, argv []string, g gifts, onExit func(proc.Status)) (*proc.Process, error) {
+func (s *Supervisor) beside(sp *spec.Spec, argv []string, g inheritedFiles, onExit func(proc.Status)) (*proc.Process, error) {
 	c, let, err := s.compose(sp, argv, g)
 	if err != nil {
 		return nil, err

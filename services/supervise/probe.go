@@ -93,7 +93,7 @@ func (s *Supervisor) later(ctx context.Context, do func()) {
 func (s *Supervisor) runner(sp *spec.Spec) func(context.Context, []string) error {
 	return func(ctx context.Context, argv []string) error {
 		over := make(chan proc.Status, 1)
-		p, err := s.beside(sp, argv, gifts{}, func(st proc.Status) { over <- st })
+		p, err := s.beside(sp, argv, inheritedFiles{}, func(st proc.Status) { over <- st })
 		if err != nil {
 			return err
 		}

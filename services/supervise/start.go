@@ -34,7 +34,7 @@ func (s *Supervisor) spawn(i int) input {
 	if l.began == 0 {
 		l.began = moment()
 	}
-	pid, err := s.bear(sp, l)
+	pid, err := s.startMain(sp, l)
 	if err != nil {
 		s.log.Error("service not started", "service", sp.Name, "error", err)
 		l.closePipe()
@@ -43,8 +43,8 @@ func (s *Supervisor) spawn(i int) input {
 	return input{began: true, pid: pid}
 }
 
-// bear starts the main process of a service, or begins to take connections, and returns its pid.
-func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
+// startMain starts the main process of a service, or begins to take connections, and returns its pid.
+func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	if err := s.listen(sp, l); err != nil {
 		return 0, err
 	}
@@ -52,7 +52,7 @@ func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
 		s.await(l, l.sockets, nil)
 		return 0, nil
 	}
-	g, told, err := s.gifts(sp, l)
+	g, told, err := s.inherited(sp, l)
 	if err != nil {
 		return 0, err
 	}
@@ -62,7 +62,7 @@ func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
 		return 0, err
 	}
 	defer let()
-	if err := s.house(sp, &c); err != nil {
+	if err := s.createCgroup(sp, &c); err != nil {
 		return 0, err
 	}
 	l.ooms = s.ooms(sp.Name)
@@ -87,9 +87,9 @@ func (s *Supervisor) bear(sp *spec.Spec, l *life) (pid int, err error) {
 	return p.Pid, nil
 }
 
-// gifts collects what the main process gets: the sockets, what it once left with us, and the
+// inherited collects what the main process gets: the sockets, what it once left with us, and the
 // descriptor on which it tells that it is ready. told closes our side of the last.
-func (s *Supervisor) gifts(sp *spec.Spec, l *life) (g gifts, told func(), err error) {
+func (s *Supervisor) inherited(sp *spec.Spec, l *life) (g inheritedFiles, told func(), err error) {
 	g.watchdog, g.notify = sp.WatchdogEvery, talks(sp)
 	for i, f := range l.sockets {
 		g.files = append(g.files, f)
@@ -116,8 +116,8 @@ func (s *Supervisor) gifts(sp *spec.Spec, l *life) (g gifts, told func(), err er
 	return g, func() { w.Close() }, nil // the child has its own
 }
 
-// house gives c the cgroup in which its process is born, with the service's limits.
-func (s *Supervisor) house(sp *spec.Spec, c *proc.Command) (err error) {
+// createCgroup gives c the cgroup in which its process is born, with the service's limits.
+func (s *Supervisor) createCgroup(sp *spec.Spec, c *proc.Command) (err error) {
 	if s.cfg.Cgroups == nil {
 		return nil
 	}

@@ -103,7 +103,7 @@ func (w *world) ask(at time.Time, i int, e event) []action {
 	seen := map[int]bool{i: true}
 	for list := []int{i}; len(list) > 0; list = list[1:] {
 		j := list[0]
-		w.oust(at, j, func(foe int) bool { return !seen[foe] })
+		w.withdraw(at, j, func(foe int) bool { return !seen[foe] })
 		switch {
 		case j == i:
 			w.apply(at, j, input{event: e})
@@ -122,8 +122,8 @@ func (w *world) ask(at time.Time, i int, e event) []action {
 	return w.actions
 }
 
-// oust takes back the wish for those that conflict with i, as far as may says.
-func (w *world) oust(at time.Time, i int, may func(int) bool) {
+// withdraw takes back the wish for those that conflict with i, as far as may says.
+func (w *world) withdraw(at time.Time, i int, may func(int) bool) {
 	for _, foe := range w.graph.Conflicts[i] {
 		if w.svcs[foe].wanted && may(foe) {
 			w.apply(at, foe, input{event: stop})
