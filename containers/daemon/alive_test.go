@@ -51,7 +51,7 @@ func TestAliveByAnswers(t *testing.T) {
 	defer v.close()
 	due := func() {
 		for v.left() > 0 {
-			time.Sleep(v.left()) // sleep: until the sign is due
+			<-time.After(v.left()) // sleep: until a sign is due
 		}
 	}
 	got := make(chan struct{})

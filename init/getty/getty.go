@@ -66,6 +66,9 @@ func Run(ctx context.Context, cfg Config) error {
 		c := &console{Config: cfg, device: device, log: cfg.Log.With("path", device)}
 		wg.Go(func() { c.run(ctx) })
 	}
+	if err := notify.Ready(); err != nil {
+		cfg.Log.Warn("readiness not told", "error", err)
+	}
 	ended := make(chan struct{})
 	go func() { wg.Wait(); close(ended) }()
 	// The consoles wait for people, and nobody can tell whether those have gone: what can be watched is that we run at all.
