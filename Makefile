@@ -44,7 +44,7 @@ test: build-all bin/amd64/crun/ready ## every test: units, namespaces, QEMU boot
 	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/cuttest
-	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/boottest
+	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 45m -v ./images/boottest
 
 # No units: whole devices and PID 1s, their builds, and benches.
 UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)
