@@ -246,6 +246,12 @@ func tell(t *testing.T, files []string, newScene func() *scene) {
 			if !s.shared {
 				e.Defer(s.device.Kill) // before the work folder with its disk goes
 			}
+			story := e.T().(inOrder).T
+			e.Defer(func() { // first: the device still runs
+				if story.Failed() {
+					failed.add(story.Name(), s.device.explain(s.ctx))
+				}
+			})
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
@@ -288,7 +294,7 @@ type failures struct {
 var failed failures
 
 func (f *failures) add(name, log string) {
-	const lines, width = 16, 240
+	const lines, width = 40, 240
 	tail := strings.Split(strings.TrimSpace(log), "\n")
 	tail = tail[max(0, len(tail)-lines):]
 	for i, line := range tail {

@@ -190,6 +190,20 @@ func (d *Device) AwaitOff(ctx context.Context) error {
 	return nil
 }
 
+// explain asks a running device how its services are and what its log says at the end, for whoever reads of a story that failed.
+func (d *Device) explain(ctx context.Context) string {
+	if !d.Running() {
+		return "the device is off"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var said bytes.Buffer
+	if _, err := d.Run(ctx, "osctl status; osctl logs -n 25", &said, &said); err != nil {
+		fmt.Fprintf(&said, "ask the device: %v", err)
+	}
+	return said.String()
+}
+
 // Kill takes the power away, if the device has any.
 func (d *Device) Kill() {
 	if d.guest != nil {
