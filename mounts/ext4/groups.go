@@ -14,17 +14,25 @@ const (
 	groupChecksum = 0x1e
 	groupUnusedHi = 0x32
 	groupSize     = 32
-	groupSize64   = 64
+	groupSize64   = 64 // then each field above has its upper half behind the first 32 bytes
 
 	inodesUninit, blocksUninit = 1, 2
 	incompatMetaGroups         = 0x10
 )
 
+// bitmaps are what a descriptor says of its group's two bitmaps, and where the superblock says how many bits one has.
+var bitmaps = [...]struct{ block, blockHi, checksum, checksumHi, bits int }{
+	{0x00, 0x20, 0x18, 0x38, 0x24}, // of blocks (clusters, where there are some)
+	{0x04, 0x24, 0x1a, 0x3a, 0x28}, // of inodes
+}
+
 // mostGroups bounds the descriptors that are read into memory: of 128 TiB, with groups of mke2fs's own size.
 const mostGroups = 1 << 20
 
 // restoreGroups replaces the descriptors of the groups, which lie behind the first superblock, by those behind a copy. Theirs are as old as the
-// copy: a group that they know as never used may be in use by now, so that e2fsck is to look at each group's bitmaps and inodes.
+// copy: a group that they know as never used may be in use by now, so that e2fsck is to look at each group's bitmaps and inodes. It reads the
+// bitmaps only if their checksums are right ("Error initializing quota context in support library: Block bitmap checksum does not match
+// bitmap"), so that each gets the one of the bitmap that lies there.
 func restoreGroups(d Disk, c Copy, super []byte) error {
 	all, err := readGroups(d, (c.Block+1)*c.BlockSize, super)
 	if err != nil {
@@ -39,6 +47,7 @@ func restoreGroups(d Disk, c Copy, super []byte) error {
 		if size == groupSize64 {
 			binary.LittleEndian.PutUint16(g[groupUnusedHi:], 0)
 		}
+		sumBitmaps(d, c.BlockSize, super, g)
 		binary.LittleEndian.PutUint16(g[groupChecksum:], groupSum(seed, n, g))
 	}
 	// They are on the disk before the superblock says that they are there.
@@ -49,6 +58,29 @@ func restoreGroups(d Disk, c Copy, super []byte) error {
 		return fmt.Errorf("write descriptors of the groups: %w", err)
 	}
 	return nil
+}
+
+// sumBitmaps puts the checksums of a group's bitmaps into its descriptor. A bitmap that cannot be read is left to e2fsck.
+func sumBitmaps(r io.ReaderAt, blockSize int64, super, g []byte) {
+	u32 := binary.LittleEndian.Uint32
+	for _, m := range bitmaps {
+		bits, block := int64(u32(super[m.bits:])), int64(u32(g[m.block:]))
+		if len(g) == groupSize64 {
+			block |= int64(u32(g[m.blockHi:])) << 32
+		}
+		if bits > blockSize*8 || block > 1<<48 {
+			continue
+		}
+		b, err := read(r, block*blockSize, int(bits/8))
+		if err != nil {
+			continue
+		}
+		c := sum(groupSeed(super), b)
+		binary.LittleEndian.PutUint16(g[m.checksum:], uint16(c))
+		if len(g) == groupSize64 {
+			binary.LittleEndian.PutUint16(g[m.checksumHi:], uint16(c>>16))
+		}
+	}
 }
 
 // readGroups reads the descriptors that lie at a place. The error wraps ErrNone if not each of them is whole.

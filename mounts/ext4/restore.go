@@ -92,6 +92,8 @@ func renewed(last []byte) []byte {
 	// Whether there is something in the journal the copy does not know. There is no harm in looking.
 	binary.LittleEndian.PutUint32(first[0x60:], u32(first[0x60:])|incompatRecover)
 	binary.LittleEndian.PutUint16(first[0x3a:], u16(first[0x3a:])|stateError)
+	// An inode that was deleted and still open when the copy was written can be a file by now. Where the list is true, the journal has it.
+	binary.LittleEndian.PutUint32(first[0xe8:], 0)
 	return first
 }
 

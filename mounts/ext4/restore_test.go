@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -187,6 +188,38 @@ func TestRestore(t *testing.T) {
 					t.Errorf("cut after the %s sector: %v", name, err)
 				} else if _, err := Read(half); err != nil {
 					t.Errorf("cut after the %s sector, and restored: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+// TestRestoreBitmaps: descriptors that are older than the bitmaps get the checksums of these, without which libext2fs reads none.
+func TestRestoreBitmaps(t *testing.T) {
+	for name, features := range map[string]string{"64 bytes": "metadata_csum,64bit", "32 bytes": "metadata_csum,^64bit"} {
+		t.Run(name, func(t *testing.T) {
+			before := content(t, 64, "-g", "8192", "-O", features)
+			file, source := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "source")
+			err := errors.Join(os.WriteFile(file, before, 0o600), os.WriteFile(source, bytes.Repeat([]byte{1}, 1<<20), 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			testenv.Run(t, "debugfs", "-w", "-R", "write "+source+" later", file)
+			disk, err := os.OpenFile(file, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer disk.Close()
+			const copyAt = 8192 * 4096
+			_, err1 := disk.WriteAt(before[copyAt:][:8192], copyAt)
+			_, err2 := disk.WriteAt(make([]byte, 8192), 0)
+			_, groups, err3 := Restore(disk, Copy{Block: 8192, BlockSize: 4096})
+			if err := errors.Join(err1, err2, err3); err != nil || !groups {
+				t.Fatalf("Restore: groups %t, %v", groups, err)
+			}
+			for _, look := range []string{"testb 100", "testi <8>"} {
+				if said := testenv.Run(t, "debugfs", "-R", look, file); !strings.Contains(said, "marked") {
+					t.Errorf("debugfs %s: %s", look, said)
 				}
 			}
 		})

@@ -55,22 +55,51 @@ func change(t *testing.T, file string, at int64, b []byte) {
 	}
 }
 
-// copyAttached makes the first copy of the superblock one that was written while the file system was attached: with a journal to play back.
-func copyAttached(t *testing.T, file string) {
+// copyAt is where the first copy of the superblock lies if groups are of mke2fs's own size.
+const copyAt = 32768 * 4096
+
+func readAt(t *testing.T, file string, at int64, n int) []byte {
 	t.Helper()
-	const at, features, recover, sum = 32768 * 4096, 0x60, 4, 0x3fc
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 1024)
+	b := make([]byte, n)
 	_, err = f.ReadAt(b, at)
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	b[features] |= recover
+	return b
+}
+
+// changeCopy changes the first copy of the superblock, which stays whole.
+func changeCopy(t *testing.T, file string, how func(b []byte)) {
+	t.Helper()
+	const sum = 0x3fc
+	b := readAt(t, file, copyAt, 1024)
+	how(b)
 	binary.LittleEndian.PutUint32(b[sum:], ^crc32.Checksum(b[:sum], crc32.MakeTable(crc32.Castagnoli)))
-	change(t, file, at, b)
+	change(t, file, copyAt, b)
+}
+
+// copyAttached makes the first copy of the superblock one that was written while the file system was attached: with a journal to play back.
+func copyAttached(t *testing.T, file string) {
+	t.Helper()
+	changeCopy(t, file, func(b []byte) { b[0x60] |= 4 })
+}
+
+// withOrphan makes the first copy of the superblock one that was written while the file of inode 12 was deleted and still open, and the
+// descriptors beside it older than the bitmaps: a file is written after them.
+func withOrphan(t *testing.T, file string) {
+	t.Helper()
+	old := readAt(t, file, copyAt, 2*4096)
+	later := filepath.Join(t.TempDir(), "later")
+	if err := os.WriteFile(later, bytes.Repeat([]byte{1}, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, "debugfs", "-w", "-R", "write "+later+" later", file)
+	change(t, file, copyAt, old)
+	changeCopy(t, file, func(b []byte) { b[0xe8] = 12 })
 }
 
 func look(t *testing.T, file, kind string) Finding {
@@ -114,6 +143,8 @@ func TestExt4(t *testing.T) {
 		// As data after it has grown: the kernel writes the copy while the file system is attached.
 		"wiped, copied while attached": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false, nil},
 		"wiped, copied while attached, quotas": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
+			[]string{"-O", "metadata_csum,metadata_csum_seed,64bit,quota,project", "-E", "quotatype=prjquota"}},
+		"wiped, copied while attached with an orphan, quotas": {160, func(t *testing.T, file string) { withOrphan(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
 			[]string{"-O", "metadata_csum,metadata_csum_seed,64bit,quota,project", "-E", "quotatype=prjquota"}},
 		// Not of ours: the descriptors have no checksum, and e2fsck does all.
 		"wiped, copied while attached, no checksums": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
