@@ -37,14 +37,23 @@ deps: ## install what Debian has to bring, saying what and why
 	@.ci/apt
 
 .PHONY: test
-test: build-all bin/amd64/crun/ready ## every test: units, namespaces, QEMU boots, recorded power cuts
-	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e /images/boottest -e /images/cuttest)
+test: test-images bin/amd64/crun/ready ## what CI runs: units, namespaces, recorded power cuts, QEMU boots
+	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -p 2 -timeout 45m $$($(GO) list ./... | grep -v /images/boottest)
+	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 45m -v ./images/boottest
+
+.PHONY: test-images
+test-images: build-all
 	@mkdir -p build
 	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-development.img
 	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
-	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 25m -v ./images/cuttest
-	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 45m -v ./images/boottest
+
+.PHONY: prove
+prove: test-images ## what takes longer than CI: every boot story on every board, all power cuts, rest, throttled units
+	RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
+	$(MAKE) powercut THOROUGH=1
+	$(MAKE) idle
+	$(MAKE) test-throttled
 
 # No units: whole devices and PID 1s, their builds, and benches.
 UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)

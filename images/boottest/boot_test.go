@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +31,7 @@ var storyBoards = []string{"qemu-x86_64", "qemu-arm64"}
 const (
 	imagesVariable = "RESINOS_IMAGES" // folder of ready images BOARD-VARIANT.img; without it they are built
 	lacksVariable  = "RESINOS_LACKS"  // set by TestMain: why no device can be booted here
+	proveVariable  = "RESINOS_PROVE"  // not empty: also the stories of testdata/prove.txt
 	top            = "../.."          // of the source tree, as seen from this package
 )
 
@@ -163,6 +166,7 @@ func TestStories(t *testing.T) {
 	}
 	lab := openLab(t)
 	dir := images(os.Getenv(imagesVariable))
+	later := leftToProve(t)
 	var places atomic.Int32
 	place := func(t *testing.T) *Device {
 		device, err := lab.Device(int(places.Add(1)))
@@ -176,12 +180,15 @@ func TestStories(t *testing.T) {
 		for i, board := range storyBoards {
 			t.Run(board+"/shared", func(t *testing.T) {
 				t.Parallel()
-				tellShared(t, dir, board, place)
+				tellShared(t, dir, board, later, place)
 			})
 			for _, folder := range []string{"every", "own"}[:2-min(i, 1)] {
 				for _, file := range stories(t, folder) {
 					name := strings.TrimSuffix(filepath.Base(file), ".txt")
 					t.Run(board+"/"+folder+"/"+name, func(t *testing.T) {
+						if later.has(board, file) {
+							t.Skip(toldByProve)
+						}
 						t.Parallel()
 						tell(t, []string{file}, func() *scene {
 							return &scene{ctx: t.Context(), images: dir, board: board, device: place(t)}
@@ -202,8 +209,53 @@ func stories(t *testing.T, folder string) []string {
 	return files
 }
 
-// tellShared boots one device for all stories of the shared folder.
-func tellShared(t *testing.T, dir images, board string, place func(*testing.T) *Device) {
+// toldByProve is why CI skips a story.
+const toldByProve = "make prove tells it: testdata/prove.txt"
+
+// patterns are those of testdata/prove.txt.
+type patterns []string
+
+// leftToProve reads what is not to be told now. Each pattern has to match a story.
+func leftToProve(t *testing.T) patterns {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "prove.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all patterns
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		board, story, _ := strings.Cut(line, "/")
+		files, err := filepath.Glob(filepath.Join("testdata", story+".txt"))
+		if err != nil || len(files) == 0 || !slices.Contains(storyBoards, board) {
+			t.Fatalf("prove.txt: %s is no story (%v)", line, err)
+		}
+		all = append(all, line)
+	}
+	if os.Getenv(proveVariable) != "" {
+		return nil
+	}
+	return all
+}
+
+// has reports whether a board leaves the story of a file to make prove.
+func (p patterns) has(board, file string) bool {
+	story, _ := filepath.Rel("testdata", strings.TrimSuffix(file, ".txt"))
+	return slices.ContainsFunc(p, func(pattern string) bool {
+		ok, _ := path.Match(pattern, board+"/"+filepath.ToSlash(story)) // leftToProve has read it
+		return ok
+	})
+}
+
+// tellShared boots one device for all stories of the shared folder that are to be told now.
+func tellShared(t *testing.T, dir images, board string, later patterns, place func(*testing.T) *Device) {
+	files := slices.DeleteFunc(stories(t, "shared"), func(file string) bool { return later.has(board, file) })
+	if len(files) == 0 {
+		t.Skip(toldByProve)
+	}
 	o, err := dir.options(board, "development")
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +272,7 @@ func tellShared(t *testing.T, dir images, board string, place func(*testing.T) *
 	if _, err := awaitOutput(t, device); err != nil {
 		t.Error(err)
 	}
-	tell(t, stories(t, "shared"), func() *scene {
+	tell(t, files, func() *scene {
 		return &scene{ctx: t.Context(), images: dir, board: board, device: device, shared: true}
 	})
 	if t.Failed() {
