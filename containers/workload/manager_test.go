@@ -95,10 +95,19 @@ func (f *fakeEngine) Start(_ context.Context, c app.Container) error {
 }
 
 func (f *fakeEngine) Reap(_ context.Context, id string) (uint32, error) {
-	err := f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Task, h.Kills = NoTask, 0 }); return nil })
-	f.changes <- struct{}{}      // the engine tells of it before it answers
-	time.Sleep(time.Millisecond) // sleep: of synctest, lets the manager look meanwhile
+	err := f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Kills = 0 }); return nil }) // the group goes first
+	f.look()
+	f.mu.Lock()
+	f.change(id, func(h *Have) { h.Task = NoTask })
+	f.mu.Unlock()
+	f.look() // the engine tells of it before it answers
 	return f.status, err
+}
+
+// look lets the manager observe what is there now.
+func (f *fakeEngine) look() {
+	f.changes <- struct{}{}
+	time.Sleep(time.Millisecond) // sleep: of synctest
 }
 
 func (f *fakeEngine) Note(_ context.Context, id string) error {

@@ -38,8 +38,8 @@ func (m *Manager) noteKills(state State) {
 	kills := map[string]int{}
 	for id, have := range state.Containers {
 		kills[id] = have.Kills
-		if have.Task == NoTask && m.workers.busy[id] {
-			kills[id] = m.report.kills[id] // its group is gone, and how it ended is not taken over yet
+		if m.workers.busy[id] {
+			kills[id] = max(have.Kills, m.report.kills[id]) // its group may be gone, and how it ended is not taken over yet
 		}
 		if n := have.Kills - m.report.kills[id]; n > 0 {
 			m.c.Log.Error("container out of memory", "app", have.App, "container", id, "count", n)
