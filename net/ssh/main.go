@@ -20,6 +20,7 @@ import (
 	"resinos/net/scp"
 	"resinos/net/sshconn"
 	"resinos/net/sshd"
+	"resinos/net/sshroot"
 	"resinos/services/linelog"
 	"resinos/services/notify"
 	"resinos/services/osrelease"
@@ -42,8 +43,11 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// serve runs sshd until SIGTERM, or serves the one connection that sshd hands over.
+// serve runs sshd until SIGTERM, or is one of the two processes of a connection.
 func serve(args []string) int {
+	if code := sshd.Confine(); code != 0 { // before a byte of the client is read
+		return code
+	}
 	debug.SetGCPercent(50)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -60,9 +64,10 @@ func serve(args []string) int {
 }
 
 func listen(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Connection: connection}
+	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Root: root, NoAuth: osrelease.Variant() != osrelease.Production}
 	flags := flag.NewFlagSet("sshd", flag.ContinueOnError)
 	one := flags.Bool("connection", false, "serve the connection that sshd hands over, and end")
+	asRoot := flags.Bool("root", false, "act for the connection that sshd names, and end")
 	flags.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
 	flags.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
 	flags.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "directory of the host key")
@@ -73,8 +78,15 @@ func listen(ctx context.Context, args []string, log *slog.Logger) error {
 		fmt.Fprintf(os.Stderr, "sshd: unexpected argument %q\n", flags.Arg(0))
 		return flag.ErrHelp
 	}
-	if *one {
-		return sshd.Serve(ctx, sshconn.Config{Settings: settings.Path, Log: log, NoAuth: osrelease.Variant() != osrelease.Production})
+	switch {
+	case *one:
+		return sshd.Serve(ctx, sshconn.Config{Log: log})
+	case *asRoot:
+		return sshd.ServeRoot(ctx, sshroot.Config{Log: log})
+	}
+	var err error
+	if cfg.Connection, err = sshd.Confined(connection); err != nil {
+		return err
 	}
 	switch passed := notify.FromParent(os.Getenv, os.Getpid()); len(passed) {
 	case 0:
@@ -85,6 +97,9 @@ func listen(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	return sshd.Run(ctx, cfg)
 }
+
+// root is this program as root's process.
+func root() *exec.Cmd { return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--root"}} }
 
 // connection is this program, whatever has become of its file meanwhile.
 func connection() *exec.Cmd {

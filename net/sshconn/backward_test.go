@@ -54,15 +54,9 @@ func TestRemoteForward(t *testing.T) {
 	if answer, err := ask("127.0.0.1"); err != nil || answer != strings.Repeat("question", 1000) {
 		t.Errorf("answer of %d bytes, %v", len(answer), err)
 	}
-	links, err := ownLinks()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, own := range links {
-		for _, p := range own.prefixes {
-			if _, err := ask(p.Addr().String()); err == nil && !p.Addr().IsLoopback() {
-				t.Errorf("strangers reach the port at %s", p.Addr())
-			}
+	for _, own := range ownAddresses(t) {
+		if _, err := ask(own.String()); err == nil && !own.IsLoopback() {
+			t.Errorf("strangers reach the port at %s", own)
 		}
 	}
 	if err := l.Close(); err != nil {
@@ -164,39 +158,9 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-func TestSplitWords(t *testing.T) {
-	for command, want := range map[string]string{
-		"osctl status":              `["osctl" "status"]`,
-		"  a\tb  ":                  `["a" "b"]`,
-		`a 'b c' "d e"f \g`:         `["a" "b c" "d ef" "g"]`,
-		`a '' ""`:                   `["a" "" ""]`,
-		`a '$x' "it's"`:             `["a" "$x" "it's"]`,
-		"scp -t -- /mnt/data/x.tar": `["scp" "-t" "--" "/mnt/data/x.tar"]`,
-		"":                          "no command",
-		" ":                         "no command",
-		"a | b":                     "'|'",
-		"a; b":                      "';'",
-		"a\nb":                      "'\\n'",
-		"a $x":                      "'$'",
-		`a "$x"`:                    "'$'",
-		"a *":                       "'*'",
-		"a 'b":                      "not closed",
-		`a \`:                       "not closed",
-	} {
-		words, err := splitWords(command)
-		got := fmt.Sprintf("%q", words)
-		if err != nil {
-			got = err.Error()
-		}
-		if err == nil && got != want || err != nil && !strings.Contains(got, want) {
-			t.Errorf("splitWords(%q) = %s, want %s", command, got, want)
-		}
-	}
-}
-
 // TestWithoutShell: a production device has none, and runs what a command names.
 func TestWithoutShell(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Shell = "/no/such/shell" })
+	f := newFixture(t, func(c *config) { c.Shell = "/no/such/shell" })
 	if out, err := f.session().Output(`printf '%s.' "a b" c`); err != nil || string(out) != "a b.c." {
 		t.Errorf("printf says %q, %v", out, err)
 	}

@@ -1,8 +1,9 @@
-// Package sshconn owns one ssh connection: who may log in over it, and what root can do then: a shell, commands, sftp, scp,
-// forwarded ports in both directions, and the client's agent.
+// Package sshconn owns one ssh connection: it speaks with the client, and carries bytes between it and what root's process started.
 //
-// It lets nobody in unless told so: either the owner's settings name keys, or NoAuth says that root needs none. It never listens for
-// connections (sshd does), and it uses golang.org/x/crypto/ssh directly (docs/decisions/0002-ssh-without-a-session-library.md).
+// It has no rights and wants none: it opens no file and no connection, starts nothing and holds no host key. Who may log in it asks the
+// gate (package sshaccess), and what the client wants then it asks root's process (package sshroot), whose socket it gets with the login.
+// It never listens for connections (sshd does), and it uses golang.org/x/crypto/ssh directly
+// (docs/decisions/0002-ssh-without-a-session-library.md).
 //
 // Read first: Config, then Serve, then session.
 package sshconn
@@ -10,31 +11,24 @@ package sshconn
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshmsg"
 )
 
 // Version is how the server names itself in its first line.
 const Version = "SSH-2.0-resinOS"
 
-// Config says who may log in and what is started then.
+// Config says how a connection is served.
 type Config struct {
-	HostKey  ssh.Signer
-	Shell    string // empty: "/bin/sh"
-	NoAuth   bool   // root needs neither password nor key, unless Settings name keys or the client is this device itself
-	Settings string // where the owner's settings are published, which name keys; empty: nobody has any
-	Log      *slog.Logger
-
-	Greeted  bool          // the client has been sent Version already
-	Timeout  time.Duration // for the handshake and the login; 0: DefaultTimeout
-	LoggedIn func()        // called when the client has logged in; nil: nobody wants to know
+	Log     *slog.Logger
+	Greeted bool          // the client has been sent Version already
+	Timeout time.Duration // for the handshake and the login; 0: DefaultTimeout
 }
 
 // DefaultTimeout is enough for emulated and very small devices, which need seconds for the key exchange.
@@ -44,9 +38,6 @@ const DefaultTimeout = 30 * time.Second
 const maxChannels = 64
 
 func (c Config) withDefaults() Config {
-	if c.Shell == "" {
-		c.Shell = "/bin/sh"
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -56,9 +47,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Serve shakes hands with one client and serves what it asks for until it goes or ctx is cancelled, which hangs up its sessions. It
-// closes conn.
-func Serve(ctx context.Context, cfg Config, conn net.Conn) {
+// Serve shakes hands with one client and serves what it asks for until it goes or ctx is cancelled, which hangs up its sessions. gate says
+// who may log in. It closes conn and gate.
+func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	cfg = cfg.withDefaults()
 	defer conn.Close() // ends what still reads from it; it may be closed already
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -66,19 +57,25 @@ func Serve(ctx context.Context, cfg Config, conn net.Conn) {
 	if cfg.Greeted {
 		conn = &greeted{Conn: conn}
 	}
-	c := &connection{cfg: cfg, home: home(), log: cfg.Log.With("remote", conn.RemoteAddr().String())}
+	c := &connection{gate: &door{gate: gate}, log: cfg.Log.With("remote", conn.RemoteAddr().String())}
+	defer c.gate.close()
 	conn.SetDeadline(time.Now().Add(cfg.Timeout)) // fails only on a closed connection
-	client, channels, requests, err := ssh.NewServerConn(conn, c.protocol(conn))
+	config, err := c.protocol()
+	if err != nil {
+		c.log.Warn("connection not begun", "error", err)
+		return
+	}
+	client, channels, requests, err := ssh.NewServerConn(conn, config)
 	if err != nil {
 		c.log.Debug("handshake not finished", "error", err)
 		return
 	}
 	conn.SetDeadline(time.Time{}) // as above
-	if cfg.LoggedIn != nil {
-		cfg.LoggedIn()
-	}
 	c.client, c.slots = client, make(chan struct{}, maxChannels)
-	c.log.Info("logged in", "client", string(client.ClientVersion()))
+	go func() { // it ends with root's process, or with the door
+		c.gate.wait()
+		conn.Close()
+	}()
 	c.serve(ctx, channels, requests)
 	c.log.Info("logged out")
 }
@@ -105,16 +102,23 @@ func (g *greeted) Write(p []byte) (int, error) {
 
 // connection is one client that has logged in.
 type connection struct {
-	cfg    Config
 	client *ssh.ServerConn
-	home   string
+	gate   *door
 	log    *slog.Logger
 	slots  chan struct{} // one for each channel that is open
 }
 
 // protocol sets up the ssh side. Only the fast algorithms are offered: the client's order decides among them, and a
 // hybrid key exchange costs an emulated device a noticeable part of a second.
-func (c *connection) protocol(conn net.Conn) *ssh.ServerConfig {
+func (c *connection) protocol() (*ssh.ServerConfig, error) {
+	begun, err := c.gate.begin()
+	if err != nil {
+		return nil, err
+	}
+	hostKey, err := ssh.ParsePublicKey(begun.HostKey)
+	if err != nil {
+		return nil, err
+	}
 	config := &ssh.ServerConfig{
 		Config: ssh.Config{
 			KeyExchanges: []string{"curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256"},
@@ -125,35 +129,22 @@ func (c *connection) protocol(conn net.Conn) *ssh.ServerConfig {
 		ServerVersion: Version,
 		MaxAuthTries:  6,
 		PublicKeyCallback: func(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if keys, _ := c.keys(); !keys.Has(key) {
-				return nil, errors.New("log in: the key is not one of os.sshKeys")
-			}
-			return onlyRoot(m)
+			return nil, c.gate.offer(m.User(), key)
+		},
+		VerifiedPublicKeyCallback: func(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+			return nil, c.gate.enter(m, key)
 		},
 	}
-	if err := c.closed(conn); err == nil {
-		// Judged again when the client asks: a key that is set meanwhile closes the door to who waits in it.
-		enter := func(m ssh.ConnMetadata) (*ssh.Permissions, error) {
-			if err := c.closed(conn); err != nil {
-				return nil, err
-			}
-			return onlyRoot(m)
-		}
-		config.NoClientAuth, config.NoClientAuthCallback = true, enter
+	if begun.NoKey {
+		config.NoClientAuth = true
+		config.NoClientAuthCallback = func(m ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, c.gate.enter(m, nil) }
 		// Some libraries do not try "none" and send an empty password straight away.
-		config.PasswordCallback = func(m ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return enter(m) }
-	} else if c.cfg.NoAuth {
-		config.BannerCallback = func(ssh.ConnMetadata) string { return err.Error() + "\r\n" }
+		config.PasswordCallback = func(m ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return nil, c.gate.enter(m, nil) }
+	} else if begun.Banner != "" {
+		config.BannerCallback = func(ssh.ConnMetadata) string { return begun.Banner }
 	}
-	config.AddHostKey(c.cfg.HostKey)
-	return config
-}
-
-func onlyRoot(m ssh.ConnMetadata) (*ssh.Permissions, error) {
-	if m.User() != "root" {
-		return nil, fmt.Errorf("log in as %q: only root has an account", m.User())
-	}
-	return nil, nil
+	config.AddHostKey(&signer{key: hostKey, gate: c.gate})
+	return config, nil
 }
 
 // serve starts what the client asks for, and returns when all of it has ended.
@@ -221,14 +212,4 @@ func (c *connection) requests(ctx context.Context, requests <-chan *ssh.Request)
 			request.Reply(ok, answer) // an error means that the client is gone
 		}
 	}
-}
-
-// home returns root's home: images that follow resinOS have /home/root.
-func home() string {
-	for _, dir := range []string{"/home/root", "/root"} {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			return dir
-		}
-	}
-	return "/"
 }

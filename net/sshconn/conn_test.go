@@ -21,6 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/net/sshaccess"
+	"resinos/net/sshmsg"
+	"resinos/net/sshroot"
 )
 
 // fixture is a running server.
@@ -31,11 +34,11 @@ type fixture struct {
 	stop func() // ends the server and waits for it
 }
 
-func newFixture(t testing.TB, change func(*Config)) *fixture {
+func newFixture(t testing.TB, change func(*config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir()}
 	key, _ := newSigner(t)
-	cfg := Config{HostKey: key, NoAuth: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	cfg := config{HostKey: key, NoAuth: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&cfg)
 	}
@@ -52,7 +55,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 			if err != nil {
 				return
 			}
-			running.Go(func() { Serve(ctx, cfg, outside{conn}) })
+			running.Go(func() { serve(ctx, cfg, outside{conn}) })
 		}
 	})
 	done := make(chan struct{})
@@ -68,6 +71,46 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 	})
 	t.Cleanup(f.stop)
 	return f
+}
+
+// config is what the three parts are told.
+type config struct {
+	HostKey  ssh.Signer
+	NoAuth   bool
+	Settings string
+	Shell    string
+	Log      *slog.Logger
+}
+
+// serve serves a connection with all three parts in this process.
+func serve(ctx context.Context, cfg config, conn net.Conn) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	asked, gateFile, err := sshmsg.Pair()
+	if err != nil {
+		panic(err)
+	}
+	gate, err := sshmsg.Take(gateFile)
+	if err != nil {
+		panic(err)
+	}
+	var others sync.WaitGroup
+	defer others.Wait()
+	g := sshaccess.Gate{HostKey: cfg.HostKey, NoAuth: cfg.NoAuth, Settings: cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: cfg.Log}
+	g.Enter = func() (*os.File, error) {
+		main, root, err := sshmsg.Pair()
+		if err != nil {
+			return nil, err
+		}
+		others.Go(func() {
+			sshroot.Serve(context.WithoutCancel(ctx), sshroot.Config{HostKey: cfg.HostKey, Shell: cfg.Shell, Log: cfg.Log,
+				Remote: conn.RemoteAddr().String(), Local: conn.LocalAddr().String()}, main)
+		})
+		return root, nil
+	}
+	others.Go(func() { g.Serve(asked, time.Minute) })
+	Serve(ctx, Config{Log: cfg.Log}, conn, gate)
 }
 
 // outside is a connection that seems to come from somewhere else: from the device itself nobody is let in without a key.
@@ -146,7 +189,7 @@ func TestExitStatus(t *testing.T) {
 }
 
 func TestMissingShellSaysSo(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Shell = "/no/such/shell" })
+	f := newFixture(t, func(c *config) { c.Shell = "/no/such/shell" })
 	s := f.session()
 	var stderr bytes.Buffer
 	s.Stderr = &stderr
@@ -222,7 +265,7 @@ func TestEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|%[1]s|root|root|/bin/sh|C.UTF-8|||%[1]s\n0\n", home())
+	want := fmt.Sprintf("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|%[1]s|root|root|/bin/sh|C.UTF-8|||%[1]s\n0\n", sshroot.Home())
 	if string(out) != want {
 		t.Errorf("environment = %q, want %q", out, want)
 	}

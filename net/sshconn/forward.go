@@ -5,15 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-)
 
-// dialTimeout bounds how long a forwarded port may take to answer.
-const dialTimeout = 10 * time.Second
+	"resinos/net/sshmsg"
+)
 
 // acceptPause is waited when a connection cannot be accepted.
 const acceptPause = 100 * time.Millisecond
@@ -36,8 +34,11 @@ func (c *connection) forward(ctx context.Context, ch ssh.NewChannel) {
 		ch.Reject(ssh.ConnectionFailed, "unreadable request") // an error means that the client is gone
 		return
 	}
-	dialer := net.Dialer{Timeout: dialTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(p.Host, strconv.FormatUint(uint64(p.Port), 10)))
+	files, err := c.gate.request(sshmsg.Dial{Host: p.Host, Port: p.Port}, &sshmsg.Done{}, 1)
+	var conn halfConn
+	if err == nil {
+		conn, err = tcpOf(files[0])
+	}
 	if err != nil {
 		ch.Reject(ssh.ConnectionFailed, err.Error()) // as above
 		return
@@ -48,7 +49,7 @@ func (c *connection) forward(ctx context.Context, ch ssh.NewChannel) {
 		return
 	}
 	c.log.Debug("port forwarded", "to", conn.RemoteAddr().String())
-	join(ctx, channel, requests, conn.(*net.TCPConn))
+	join(ctx, channel, requests, conn)
 }
 
 // join copies both ways until both sides have finished sending, or ctx is cancelled. One side's end is passed on alone: a client that

@@ -89,36 +89,9 @@ func FuzzForward(f *testing.F) {
 	})
 }
 
-// FuzzKeys: of the lines of os.sshKeys, those that are a key and nothing else let their key in, and no other does.
-func FuzzKeys(f *testing.F) {
-	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGyQIqhH6W5/wT5RD5wZ0nF3cDbT/cW4mfXr0Ls3Y5+N"
-	f.Add(key+" me@here", key)
-	f.Add(`command="true" `+key, "")
-	f.Add(key+"\n"+key, "ssh-ed25519 AAAA")
-	f.Add("# a comment", "\x00")
-	f.Fuzz(func(t *testing.T, one, two string) {
-		keys, err := ParseKeys([]string{one, two})
-		if len(keys) > 2 || len(keys) == 0 && err == nil {
-			t.Errorf("ParseKeys(%q, %q): %d keys, %v", one, two, len(keys), err)
-		}
-		for _, line := range []string{one, two} {
-			key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
-			if err != nil || len(options)+len(rest) > 0 {
-				continue
-			}
-			if !keys.Has(key) {
-				t.Errorf("the key of %q does not enter", line)
-			}
-		}
-		if strings.Contains(one+two, "\n") && err == nil && strings.Contains(strings.TrimRight(one, "\n")+strings.TrimRight(two, "\n"), "\nssh-") {
-			t.Errorf("ParseKeys(%q, %q) takes several lines", one, two)
-		}
-	})
-}
-
 // fuzzClient is a client of a server that has no shell to start.
 func fuzzClient(f *testing.F) *ssh.Client {
-	server := newFixture(f, func(c *Config) { c.Shell, c.Log = "/no/such/shell", slog.New(slog.DiscardHandler) })
+	server := newFixture(f, func(c *config) { c.Shell, c.Log = "/no/such/shell", slog.New(slog.DiscardHandler) })
 	config := clientConfig("root")
 	config.Timeout = time.Minute
 	client, err := ssh.Dial("tcp", server.addr, config)

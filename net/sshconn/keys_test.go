@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"resinos/net/sshaccess"
 	"resinos/services/settings"
 )
 
@@ -29,24 +31,12 @@ func newSigner(t testing.TB) (ssh.Signer, string) {
 	return s, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey())))
 }
 
-func TestParseKeys(t *testing.T) {
-	one, oneText := newSigner(t)
-	two, twoText := newSigner(t)
-	k, err := ParseKeys([]string{oneText + " me@here", "ssh-ed25519 AAAA", `command="true" ` + twoText})
-	if err == nil || !strings.Contains(err.Error(), "key 2") || !strings.Contains(err.Error(), "key 3: options") {
-		t.Errorf("ParseKeys = %v", err)
-	}
-	if !k.Has(one.PublicKey()) || k.Has(two.PublicKey()) {
-		t.Error("a bad line costs more than itself, or a restricted key may do everything")
-	}
-}
-
 // publishKeys puts keys in force.
 func publishKeys(t *testing.T, path string, keys ...string) {
 	t.Helper()
 	raw, err := json.Marshal(keys)
 	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{KeysKey: {JSON: raw, From: settings.File}}})
+		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{sshaccess.KeysKey: {JSON: raw, From: settings.File}}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +50,7 @@ func TestWhoLogsIn(t *testing.T) {
 	for _, noAuth := range []bool{false, true} {
 		t.Run(fmt.Sprintf("NoAuth %t", noAuth), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.json")
-			f := newFixture(t, func(c *Config) { c.NoAuth, c.Settings = noAuth, path })
+			f := newFixture(t, func(c *config) { c.NoAuth, c.Settings = noAuth, path })
 			enters := func(user string, auth ...ssh.AuthMethod) bool {
 				config := clientConfig(user)
 				config.Auth = auth
@@ -118,7 +108,7 @@ func TestWhoLogsIn(t *testing.T) {
 // TestKeySetMeanwhile: who has connected and not logged in yet needs the key too.
 func TestKeySetMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
-	f := newFixture(t, func(c *Config) { c.Settings = path })
+	f := newFixture(t, func(c *config) { c.Settings = path })
 	_, text := newSigner(t)
 	config := clientConfig("root")
 	config.HostKeyCallback = func(string, net.Addr, ssh.PublicKey) error { // between the key exchange and the login
@@ -129,4 +119,68 @@ func TestKeySetMeanwhile(t *testing.T) {
 		client.Close()
 		t.Error("root entered without the key that was set while it waited")
 	}
+}
+
+// TestFromThisDevice: a container on the host's network that knows no key is not root on the host, by whichever address it comes.
+func TestFromThisDevice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	key, text := newSigner(t)
+	cfg := config{HostKey: key, NoAuth: true, Settings: path}
+	tried := 0
+	for _, addr := range ownAddresses(t) {
+		if addr.IsLinkLocalUnicast() {
+			continue // it wants a zone
+		}
+		tried++
+		if dialOwn(t, cfg, addr.String()) == nil {
+			t.Errorf("root enters without a key from %s", addr)
+		}
+		publishKeys(t, path, text)
+		if err := dialOwn(t, cfg, addr.String(), ssh.PublicKeys(key)); err != nil {
+			t.Errorf("the key does not open from %s: %v", addr, err)
+		}
+		publishKeys(t, path)
+	}
+	if tried == 0 {
+		t.Error("this host has not even a loopback address")
+	}
+}
+
+// dialOwn logs in to a server on one of this host's addresses, and from it.
+func dialOwn(t *testing.T, cfg config, addr string, auth ...ssh.AuthMethod) error {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	served := make(chan struct{})
+	defer func() { <-served }()
+	go func() {
+		defer close(served)
+		if conn, err := l.Accept(); err == nil {
+			serve(t.Context(), cfg, conn)
+		}
+	}()
+	client := clientConfig("root")
+	client.Auth = auth
+	c, err := ssh.Dial("tcp", l.Addr().String(), client)
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+func ownAddresses(t *testing.T) (list []netip.Addr) {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			list = append(list, p.Addr())
+		}
+	}
+	return list
 }

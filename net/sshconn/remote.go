@@ -2,12 +2,14 @@ package sshconn
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshmsg"
 )
 
 // maxRemotes bounds the ports that a client may have the device listen on.
@@ -34,12 +36,12 @@ func (r *remotes) listen(ctx context.Context, payload []byte) (answer []byte, ok
 		return nil, false
 	}
 	asked := b.Port
-	list, err := listenLoopback(ctx, asked)
+	port, list, err := r.connection.listenLoopback(asked)
 	if err != nil {
 		r.connection.log.Warn("port not opened for the client", "error", err)
 		return nil, false
 	}
-	if b.Port = portOf(list[0].Addr()); asked == 0 {
+	if b.Port = port; asked == 0 {
 		answer = ssh.Marshal(struct{ Port uint32 }{b.Port})
 	}
 	r.open[b] = list
@@ -59,21 +61,24 @@ func (r *remotes) listen(ctx context.Context, payload []byte) (answer []byte, ok
 	return answer, true
 }
 
-// listenLoopback listens on both loopback addresses; one of them may be missing on the device.
-func listenLoopback(ctx context.Context, port uint32) ([]net.Listener, error) {
-	var config net.ListenConfig
-	first, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+// listenLoopback has root listen on the loopback addresses, and takes the sockets over.
+func (c *connection) listenLoopback(asked uint32) (uint32, []net.Listener, error) {
+	talk, err := c.gate.talk()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	list := []net.Listener{first}
-	if second, err := config.Listen(ctx, "tcp", net.JoinHostPort("::1", strconv.Itoa(int(portOf(first.Addr()))))); err == nil {
-		list = append(list, second)
+	defer talk.Close() // it has answered
+	var listening sshmsg.Listening
+	files, err := talk.AskAny(sshmsg.Listen{Port: asked}, &listening)
+	if err != nil {
+		return 0, nil, err
 	}
-	return list, nil
+	list, err := listenersOf(files)
+	if err == nil && len(list) == 0 {
+		err = errors.New("no address to listen on")
+	}
+	return listening.Port, list, err
 }
-
-func portOf(a net.Addr) uint32 { return uint32(a.(*net.TCPAddr).Port) }
 
 // cancel closes a port.
 func (r *remotes) cancel(payload []byte) bool {

@@ -3,15 +3,14 @@ package sshconn
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"strings"
 	"sync"
 
 	"github.com/creack/pty"
-	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshmsg"
 )
 
 // The limits on what one session may ask for before it starts.
@@ -25,20 +24,27 @@ const (
 type session struct {
 	*connection
 	channel  ssh.Channel
+	talk     *sshmsg.Conn // with root's process; when it closes, what runs is hung up
 	environ  []string
-	terminal *terminal // nil: none was asked for
-	agent    *agent    // nil: none was asked for
-	process  *process  // nil: nothing runs yet
+	terminal *os.File // the master; nil: none was asked for
+	agent    *agent   // nil: none was asked for
+	process  *process // nil: nothing runs yet
 	running  sync.WaitGroup
 }
 
 // session serves one session channel.
 func (c *connection) session(ctx context.Context, ch ssh.NewChannel) {
+	talk, err := c.gate.talk()
+	if err != nil {
+		ch.Reject(ssh.ResourceShortage, "no session can be started") // an error means that the client is gone
+		return
+	}
+	defer talk.Close() // closed twice is closed
 	channel, requests, err := ch.Accept()
 	if err != nil {
 		return // the client is gone
 	}
-	x := &session{connection: c, channel: channel}
+	x := &session{connection: c, channel: channel, talk: talk}
 	for r := range requests { // ends with the channel
 		ok := x.request(ctx, r)
 		if r.WantReply {
@@ -48,11 +54,12 @@ func (c *connection) session(ctx context.Context, ch ssh.NewChannel) {
 			x.began(r.Type)
 		}
 	}
-	if x.process != nil {
-		x.process.hangUp()
-	}
+	talk.Close()
+	x.process.hangUp()
 	x.running.Wait()
-	x.terminal.close()
+	if x.terminal != nil {
+		x.terminal.Close() // closed twice is closed
+	}
 	x.agent.close()
 }
 
@@ -68,10 +75,10 @@ func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 		return !started && x.agent == nil && x.openAgentSocket(ctx)
 	case "window-change":
 		size, ok := parseWindow(r.Payload)
-		return ok && x.terminal.resize(size)
+		return ok && x.terminal != nil && pty.Setsize(x.terminal, &size) == nil
 	case "signal":
 		var p struct{ Name string }
-		return started && ssh.Unmarshal(r.Payload, &p) == nil && x.process.signal(p.Name)
+		return started && ssh.Unmarshal(r.Payload, &p) == nil && x.talk.Send(sshmsg.Signal{Name: p.Name}) == nil
 	case "shell":
 		return !started && x.start("")
 	case "exec":
@@ -79,7 +86,7 @@ func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 		return !started && ssh.Unmarshal(r.Payload, &p) == nil && x.start(p.Command)
 	case "subsystem":
 		var p struct{ Name string }
-		return !started && ssh.Unmarshal(r.Payload, &p) == nil && p.Name == "sftp" && x.reserve()
+		return !started && ssh.Unmarshal(r.Payload, &p) == nil && p.Name == "sftp" && x.startFiles()
 	}
 	return false
 }
@@ -87,11 +94,9 @@ func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 // began lets data flow once the client knows that its request was granted.
 func (x *session) began(request string) {
 	switch request {
-	case "shell", "exec":
+	case "shell", "exec", "subsystem":
 		x.running.Go(func() { x.process.feed(x.channel) })
 		x.running.Go(func() { x.finish(x.process.serve(x.channel)) })
-	case "subsystem":
-		x.running.Go(x.sftp)
 	}
 }
 
@@ -112,110 +117,85 @@ func (x *session) variable(payload []byte) bool {
 }
 
 func (x *session) openAgentSocket(ctx context.Context) bool {
-	a, err := x.openAgent(ctx)
+	files, err := x.talk.Ask(sshmsg.Agent{}, &sshmsg.Done{}, 1)
+	if err == nil {
+		x.agent, err = x.serveAgent(ctx, files[0])
+	}
 	if err != nil {
 		x.log.Warn("agent of the client not reachable", "error", err)
-		return false
 	}
-	x.agent = a
-	return true
+	return err == nil
 }
 
 func (x *session) openTerminal(payload []byte) bool {
-	t, err := openTerminal(payload)
+	files, err := x.talk.Ask(sshmsg.Terminal{Request: payload}, &sshmsg.Done{}, 1)
 	if err != nil {
 		x.log.Warn("terminal not opened", "error", err)
 		return false
 	}
-	x.terminal = t
+	x.terminal = files[0]
 	return true
 }
 
-// start starts a command, or a login shell if there is none. If the shell itself cannot be started, the session says
-// so and ends as a shell would.
+// start starts a command, or a login shell if there is none. If it cannot be started, the session says so and ends as a shell would.
 func (x *session) start(command string) bool {
-	p, err := startProcess(x.cfg.Shell, command, x.home, x.variables(), x.terminal)
-	if err != nil {
-		x.log.Error("shell not started", "error", err)
-		p = failedProcess(fmt.Sprintf("%v\n", err))
+	question := sshmsg.Start{Command: command}
+	for _, variable := range x.environ {
+		question.Environ += variable + "\x00"
 	}
-	x.process = p
+	count := 3
+	if x.terminal != nil {
+		count = 0
+	}
+	files, err := x.talk.Ask(question, &sshmsg.Done{}, count)
+	switch {
+	case err != nil:
+		x.process = failedProcess(fmt.Sprintf("%v\n", err))
+	case x.terminal != nil:
+		x.process = &process{talk: x.talk, stdin: x.terminal, stdout: x.terminal, tty: true, gone: make(chan struct{})}
+	default:
+		x.process = &process{talk: x.talk, stdin: files[0], stdout: files[1], stderr: files[2], gone: make(chan struct{})}
+	}
 	return true
 }
 
-// variables is the environment of a login.
-func (x *session) variables() []string {
-	env := []string{
-		"PATH=" + searchPath,
-		"HOME=" + x.home,
-		"USER=root",
-		"LOGNAME=root",
-		"SHELL=" + x.cfg.Shell,
+// startFiles starts the file server.
+func (x *session) startFiles() bool {
+	files, err := x.talk.Ask(sshmsg.Files{}, &sshmsg.Done{}, 1)
+	var stream halfConn
+	if err == nil {
+		stream, err = tcpOf(files[0])
 	}
-	remote, remotePort, _ := net.SplitHostPort(x.client.RemoteAddr().String()) // empty if it is no such address
-	local, localPort, _ := net.SplitHostPort(x.client.LocalAddr().String())
-	env = append(env, fmt.Sprintf("SSH_CLIENT=%s %s %s", remote, remotePort, localPort),
-		fmt.Sprintf("SSH_CONNECTION=%s %s %s %s", remote, remotePort, local, localPort))
-	if x.terminal != nil {
-		env = append(env, "TERM="+x.terminal.kind, "SSH_TTY="+x.terminal.slave.Name())
+	if err != nil {
+		x.log.Warn("sftp not started", "error", err)
+		return false
 	}
-	if x.agent != nil {
-		env = append(env, "SSH_AUTH_SOCK="+x.agent.path())
-	}
-	return append(env, x.environ...)
+	x.process = &process{talk: x.talk, stdin: stream, stdout: stream, gone: make(chan struct{})}
+	return true
 }
 
 // finish tells the client how the process ended, after all of its output.
-func (x *session) finish(end ended) {
+func (x *session) finish(end sshmsg.Ended) {
 	x.channel.CloseWrite() // errors here and below mean that the client is gone
-	if end.signal != "" {
+	if end.Signal != "" {
 		x.channel.SendRequest("exit-signal", false, ssh.Marshal(struct {
 			Signal  string
 			Core    bool
 			Message string
 			Lang    string
-		}{Signal: end.signal, Core: end.core}))
+		}{Signal: end.Signal, Core: end.Core}))
 	} else {
-		x.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(end.status)}))
+		x.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{end.Status}))
 	}
 	x.channel.Close()
 }
 
-// reserve keeps a second process from being started beside the file server.
-func (x *session) reserve() bool {
-	x.process = &process{}
-	return true
-}
-
-// sftp serves files from inside this process until the client closes the channel.
-func (x *session) sftp() {
-	server, err := sftp.NewServer(x.channel, sftp.WithServerWorkingDirectory(x.home))
-	if err == nil {
-		err = server.Serve()
-	}
-	end := ended{}
-	if err != nil && err != io.EOF {
-		x.log.Warn("sftp ended", "error", err)
-		end.status = 1
-	}
-	x.finish(end)
-}
-
-// terminal is the pty of a session.
-type terminal struct {
-	master, slave *os.File
-	kind          string // TERM
-}
-
-// resize tells the terminal its size. A session without one has nothing to resize.
-func (t *terminal) resize(size pty.Winsize) bool {
-	return t != nil && pty.Setsize(t.master, &size) == nil
-}
-
-// close hangs up whoever still has the terminal.
-func (t *terminal) close() {
-	if t != nil {
-		t.master.Close() // closed twice is closed
-		t.slave.Close()  // as above
-	}
+// parseWindow reads a "window-change" request (RFC 4254, 6.7).
+func parseWindow(payload []byte) (pty.Winsize, bool) {
+	var p struct{ Columns, Rows, Width, Height uint32 }
+	err := ssh.Unmarshal(payload, &p)
+	const most = 0xffff // that the kernel takes
+	return pty.Winsize{
+		Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)), X: uint16(min(p.Width, most)), Y: uint16(min(p.Height, most)),
+	}, err == nil
 }

@@ -91,6 +91,15 @@ func (g *guest) putOut() {
 	}
 }
 
+// putOut ends a guest who has not logged in.
+func (d *door) putOut(g *guest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.drop(g) {
+		g.putOut()
+	}
+}
+
 // admission is what becomes of a guest that has logged in.
 type admission uint8
 

@@ -13,13 +13,18 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"resinos/net/sshaccess"
 	"resinos/net/sshconn"
+	"resinos/net/sshmsg"
+	"resinos/net/sshroot"
 )
 
-// The descriptors of a connection's process. Standard input brings the host key: what could not be kept on disk is the same for all.
+// The descriptors of the processes that are started here. Root's reads the host key from its standard input: what could not be kept on disk
+// is the same for all.
 const (
-	connectionFD = 3
-	loggedInFD   = 4 // takes a byte when the client has logged in
+	connectionFD = 3 // of the process of a connection
+	gateFD       = 4 // as above: where it asks who may log in
+	mainFD       = 3 // of root's process: where it is asked
 )
 
 // greet says the server's first line and waits for the beginning of the client's, which stays in the socket. Scanners, and who opens
@@ -52,33 +57,33 @@ func greet(conn *net.TCPConn, patience time.Duration) error {
 	return errors.Join(err, fault)
 }
 
-// handOver starts the process that serves a guest, and returns when it has ended, or when ctx is cancelled: then it lives on.
+// handOver starts the process that serves a guest, and returns when it has ended, or when ctx is cancelled: then it lives on if its
+// client has logged in.
 func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) error {
 	file, err := conn.File()
 	if err != nil {
 		return nil // it was put out meanwhile
 	}
 	defer file.Close() // the process has its own
-	r, w, err := os.Pipe()
+	gate, theirs, err := sshmsg.Pair()
 	if err != nil {
 		return err
 	}
+	defer theirs.Close() // as above
 	cmd := s.cfg.Connection()
-	cmd.Stdin, cmd.Stderr, cmd.ExtraFiles = bytes.NewReader(s.hostKey), os.Stderr, []*os.File{file, w}
-	err = cmd.Start()
-	w.Close() // as above
-	if err != nil {
-		r.Close() // nobody writes to it
+	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{file, theirs}
+	if err := cmd.Start(); err != nil {
+		gate.Close() // nobody has the other end
 		return fmt.Errorf("start process of connection: %w", err)
 	}
+	theirs.Close() // as above: with the process the gate's last asker ends
 	if !s.door.serves(g, cmd.Process) {
 		cmd.Process.Kill() // it fails if the process has ended
 	}
 	ended := make(chan struct{})
 	go func() { // it outlives us where the process does
 		defer close(ended)
-		defer r.Close() // nobody writes to it any more
-		s.watch(g, r)
+		s.guard(g, conn, gate)
 		cmd.Wait() // how it ended, it has told itself
 	}()
 	conn.Close() // it is the process's
@@ -90,41 +95,106 @@ func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) erro
 	return nil
 }
 
-// watch lets a guest in when its process says that it has logged in.
-func (s *server) watch(g *guest, told io.Reader) {
-	if _, err := io.ReadFull(told, make([]byte, 1)); err != nil {
-		return // it ended before
+// guard answers the process of a guest until its client has logged in. One whose client has not done so in time is killed: it may have
+// become a stranger's.
+func (s *server) guard(g *guest, conn *net.TCPConn, asked *sshmsg.Conn) {
+	log := s.cfg.Log.With("remote", conn.RemoteAddr().String())
+	key, err := ssh.ParsePrivateKey(s.hostKey)
+	if err != nil {
+		panic(err) // hostKey has parsed it
 	}
-	if s.door.admit(g) == full {
-		s.cfg.Log.Warn("connection refused, too many are open", "remote", g.conn.RemoteAddr().String(), "limit", maxConnections)
+	gate := sshaccess.Gate{HostKey: key, NoAuth: s.cfg.NoAuth, Settings: s.cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: s.cfg.Log}
+	gate.Enter = func() (*os.File, error) {
+		switch s.door.admit(g) {
+		case late:
+			return nil, errors.New("log in: too late")
+		case full:
+			log.Warn("connection refused, too many are open", "limit", maxConnections)
+			return nil, errors.New("log in: too many connections are open")
+		}
+		return s.startRoot(conn)
+	}
+	if err := gate.Serve(asked, s.cfg.Timeout+guardMargin); err != nil {
+		if !sshaccess.Ended(err) {
+			log.Warn("process of connection ended", "error", err)
+		}
+		s.door.putOut(g)
 	}
 }
 
-// Serve is what the process of one connection does: it serves the client that handOver gave it. Config is what sshconn is to do; the
-// host key comes with the connection. It fails if there is no connection.
-func Serve(ctx context.Context, cfg sshconn.Config) error {
-	text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<10))
-	if err == nil {
-		cfg.HostKey, err = ssh.ParsePrivateKey(text)
-	}
+// guardMargin is what the process has, beyond the time for its client, to end by itself.
+const guardMargin = 10 * time.Second
+
+// rootOrders is what root's process reads first.
+type rootOrders struct {
+	HostKey       []byte // in PEM
+	Remote, Local string
+}
+
+// startRoot starts the process that acts for a client that has logged in, and returns the socket to ask it. It ends with the last holder
+// of that.
+func (s *server) startRoot(conn *net.TCPConn) (*os.File, error) {
+	main, theirs, err := sshmsg.Pair()
 	if err != nil {
-		return fmt.Errorf("serve ssh connection: read host key: %w", err)
+		return nil, err
 	}
+	defer main.Close() // the process has its own: it gets the end that is a file here
+	asked, err := main.Unix().File()
+	if err != nil {
+		theirs.Close() // nobody has it
+		return nil, err
+	}
+	cmd := s.cfg.Root()
+	cmd.Stdin = bytes.NewReader(ssh.Marshal(rootOrders{s.hostKey, conn.RemoteAddr().String(), conn.LocalAddr().String()}))
+	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{theirs}
+	err = cmd.Start()
+	theirs.Close() // as above
+	if err != nil {
+		asked.Close() // nobody has it
+		return nil, fmt.Errorf("start root's process: %w", err)
+	}
+	go func() { // it ends when the connection does
+		cmd.Wait() // how, it has told itself
+		sshroot.Clean(cmd.Process.Pid)
+	}()
+	return asked, nil
+}
+
+// Serve is what the process of one connection does: it serves the client that handOver gave it. It fails if there is no connection.
+func Serve(ctx context.Context, cfg sshconn.Config) error {
 	file := os.NewFile(connectionFD, "connection")
 	conn, err := net.FileConn(file)
 	file.Close() // the connection has its own
 	if err != nil {
 		return fmt.Errorf("serve ssh connection: %w: only sshd starts this program so", err)
 	}
-	told := os.NewFile(loggedInFD, "logged in")
-	unix.CloseOnExec(connectionFD)
-	unix.CloseOnExec(loggedInFD)
-	cfg.Greeted = true
-	cfg.LoggedIn = func() {
-		told.Write([]byte{1}) // an error means that the server is gone, which is no harm
-		told.Close()
+	gate, err := sshmsg.Take(os.NewFile(gateFD, "gate"))
+	if err != nil {
+		return fmt.Errorf("serve ssh connection: %w: only sshd starts this program so", err)
 	}
-	defer told.Close() // it may be closed already
-	sshconn.Serve(ctx, cfg, conn)
+	cfg.Greeted = true
+	sshconn.Serve(ctx, cfg, conn, gate)
+	return nil
+}
+
+// ServeRoot is what root's process does for one connection. It fails if nobody has told it for which.
+func ServeRoot(ctx context.Context, cfg sshroot.Config) error {
+	text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<10))
+	var orders rootOrders
+	if err == nil {
+		err = ssh.Unmarshal(text, &orders)
+	}
+	if err == nil {
+		cfg.HostKey, err = ssh.ParsePrivateKey(orders.HostKey)
+	}
+	if err != nil {
+		return fmt.Errorf("serve root: read orders: %w: only sshd starts this program so", err)
+	}
+	main, err := sshmsg.Take(os.NewFile(mainFD, "main"))
+	if err != nil {
+		return fmt.Errorf("serve root: %w", err)
+	}
+	cfg.Remote, cfg.Local = orders.Remote, orders.Local
+	sshroot.Serve(ctx, cfg, main)
 	return nil
 }

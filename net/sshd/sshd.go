@@ -1,7 +1,8 @@
-// Package sshd owns the port on which a device takes ssh connections, and the process that each of them gets.
+// Package sshd owns the port on which a device takes ssh connections, and the two processes that each of them gets.
 //
-// It never speaks for a client beyond the first line: a client that has said its own is handed to a process of its own, which goes on
-// with sshconn. So the end of this server, whatever ends it, cuts nobody off, and a client that says nothing costs a few kilobytes.
+// It never speaks for a client beyond the first line: a client that has said its own is handed to a process of its own without any rights,
+// which goes on with sshconn and asks here who may log in (sshaccess). When the client has, a second process starts, which acts for it as
+// root (sshroot). So the end of this server, whatever ends it, cuts nobody off, and a client that says nothing costs a few kilobytes.
 //
 // Read first: Config, then Run, then door.
 package sshd
@@ -20,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/net/sshaccess"
 	"resinos/net/sshconn"
 	"resinos/services/notify"
 	"resinos/services/settings"
@@ -30,7 +32,9 @@ type Config struct {
 	Addr       string           // empty: ":22222"; where Passed is 0
 	Passed     int              // descriptor of a listening socket that somebody else keeps open; 0: there is none
 	HostKeyDir string           // where the host key is kept; it is made there once
-	Connection func() *exec.Cmd // the program that serves one connection, which calls Serve
+	Connection func() *exec.Cmd // the program that serves one connection, which calls Serve: it needs no rights
+	Root       func() *exec.Cmd // the program that acts for a client that has logged in, which calls ServeRoot
+	NoAuth     bool             // root needs neither password nor key, unless Settings name keys or the client is this device itself
 	Settings   string           // where the owner's settings are published, which name keys; empty: nobody has any
 	Log        *slog.Logger
 
@@ -142,9 +146,9 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 
 // follow records what is made of the owner's keys. Each connection reads them itself, when somebody logs in.
 func follow(ctx context.Context, cfg Config) {
-	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{sshconn.KeysKey}, Log: cfg.Log,
+	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{sshaccess.KeysKey}, Log: cfg.Log,
 		Apply: func(s settings.Settings) error {
-			_, err := sshconn.ParseKeys(s.List(sshconn.KeysKey))
+			_, err := sshaccess.ParseKeys(s.List(sshaccess.KeysKey))
 			return err
 		}})
 	if ctx.Err() == nil {

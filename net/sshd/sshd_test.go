@@ -20,13 +20,16 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"resinos/net/sshaccess"
 	"resinos/net/sshconn"
+	"resinos/net/sshroot"
 	"resinos/services/settings"
 )
 
 // The test binary is the program of a connection, and the server where one is to be killed.
 const (
 	asConnection = "-be-connection"
+	asRoot       = "-be-root"
 	asServer     = "-be-server"
 )
 
@@ -34,10 +37,20 @@ func TestMain(m *testing.M) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	var err error
 	switch {
-	case len(os.Args) == 3 && os.Args[1] == asConnection:
-		err = Serve(context.Background(), sshconn.Config{Settings: os.Args[2], Log: log})
+	case len(os.Args) == 2 && os.Args[1] == asConnection:
+		if code := Confine(); code != 0 {
+			os.Exit(code)
+		}
+		err = Serve(context.Background(), sshconn.Config{Log: log})
+	case len(os.Args) == 2 && os.Args[1] == asRoot:
+		err = ServeRoot(context.Background(), sshroot.Config{Log: log})
 	case len(os.Args) == 4 && os.Args[1] == asServer: // the listening socket is its descriptor 3
-		err = Run(context.Background(), Config{Passed: 3, HostKeyDir: os.Args[2], Connection: connection(os.Args[3]), Log: log})
+		err = Run(context.Background(), Config{Passed: 3, HostKeyDir: os.Args[2], Settings: os.Args[3], Connection: connection, Root: root, Log: log})
+	case len(os.Args) == 2 && os.Args[1] == asHostile:
+		if code := Confine(); code != 0 {
+			os.Exit(code)
+		}
+		hostile()
 	default:
 		os.Exit(m.Run())
 	}
@@ -47,10 +60,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// connection lets in whoever has a key of the settings.
-func connection(settings string) func() *exec.Cmd {
-	return func() *exec.Cmd { return exec.Command("/proc/self/exe", asConnection, settings) }
-}
+func connection() *exec.Cmd { return exec.Command("/proc/self/exe", asConnection) }
+func root() *exec.Cmd       { return exec.Command("/proc/self/exe", asRoot) }
 
 // fixture is a running server, and the key that opens it.
 type fixture struct {
@@ -65,7 +76,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t}
 	f.settings, f.key = keyInForce(t)
-	cfg := Config{HostKeyDir: filepath.Join(t.TempDir(), "keys"), Connection: connection(f.settings), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	cfg := Config{HostKeyDir: filepath.Join(t.TempDir(), "keys"), Settings: f.settings, Connection: connection, Root: root, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&cfg)
 	}
@@ -102,7 +113,7 @@ func keyInForce(t *testing.T) (path string, key ssh.Signer) {
 	path = filepath.Join(t.TempDir(), "config.json")
 	raw, err := json.Marshal([]string{string(ssh.MarshalAuthorizedKey(key.PublicKey()))})
 	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{sshconn.KeysKey: {JSON: raw, From: settings.File}}})
+		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{sshaccess.KeysKey: {JSON: raw, From: settings.File}}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -219,18 +230,38 @@ func TestSessionsOutliveTheServer(t *testing.T) {
 	first.check("and the first goes on\n")
 }
 
-// TestHandOver: the process of a connection has the connection, and nothing else that is the server's.
+// TestHandOver: the two processes of a connection have what is theirs, and nothing that is the server's.
 func TestHandOver(t *testing.T) {
 	f := newFixture(t, nil)
-	out, err := f.session().Output(`ls -l /proc/$PPID/fd | sed -n 's/.* -> //p'`)
+	out, err := f.session().Output(`echo $PPID`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(out), "socket:"); n != 1 {
-		t.Errorf("the process of the connection has %d sockets, want its own alone:\n%s", n, out)
+	var asker string
+	for _, pid := range children(t) {
+		if args, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && strings.Contains(string(args), asConnection) {
+			asker = pid
+		}
 	}
-	if strings.Contains(string(out), "inotify") {
-		t.Errorf("the process of the connection has the inotify of the server:\n%s", out)
+	// Of a connection: the client's, and one to root for each thing under way. The gate's is closed.
+	for pid, most := range map[string]int{strings.TrimSpace(string(out)): 2, asker: 3} {
+		fds, err := filepath.Glob("/proc/" + pid + "/fd/*")
+		if err != nil || len(fds) == 0 {
+			t.Fatalf("process %q: %v, %v", pid, fds, err)
+		}
+		sockets := 0
+		for _, fd := range fds {
+			at, _ := os.Readlink(fd) // one that is closed by now is none
+			if strings.HasPrefix(at, "socket:") {
+				sockets++
+			}
+			if strings.Contains(at, "inotify") {
+				t.Errorf("process %s has the inotify of the server", pid)
+			}
+		}
+		if sockets == 0 || sockets > most {
+			t.Errorf("process %s has %d sockets, want 1 to %d", pid, sockets, most)
+		}
 	}
 }
 
@@ -417,7 +448,7 @@ func dup(t *testing.T, f *os.File) int {
 func TestIdle(t *testing.T) {
 	addr, kept := passed(t)
 	path, key := keyInForce(t)
-	cfg := Config{HostKeyDir: t.TempDir(), Connection: connection(path), Idle: 400 * time.Millisecond, Passed: dup(t, kept)}
+	cfg := Config{HostKeyDir: t.TempDir(), Settings: path, Connection: connection, Root: root, Idle: 400 * time.Millisecond, Passed: dup(t, kept)}
 	done := make(chan error, 1)
 	go func() { done <- Run(t.Context(), cfg) }()
 	client, err := dial(addr, key)

@@ -1,4 +1,4 @@
-package sshconn
+package sshaccess
 
 import (
 	"errors"
@@ -11,17 +11,17 @@ import (
 )
 
 // closed says why a client cannot log in without a key; nil if it can.
-func (c *connection) closed(conn net.Conn) error {
-	if !c.cfg.NoAuth {
+func (g *Gate) closed() error {
+	if !g.NoAuth {
 		return errors.New("log in: a key is needed")
 	}
-	if _, err := c.keys(); err != nil {
+	if _, err := g.keys(); err != nil {
 		return err
 	}
-	remote, local := addressOf(conn.RemoteAddr()), addressOf(conn.LocalAddr())
+	remote, local := addressOf(g.Remote), addressOf(g.Local)
 	links, err := ownLinks()
 	if err != nil {
-		c.log.Error("own addresses not read, a key is needed", "error", err)
+		g.Log.Error("own addresses not read, a key is needed", "error", err)
 		return errors.New("log in: the addresses of this device cannot be read: set os.sshKeys")
 	}
 	if from := withinDevice(remote, local, links); from != "" {

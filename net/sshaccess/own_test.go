@@ -1,13 +1,10 @@
-package sshconn
+package sshaccess
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"golang.org/x/crypto/ssh"
 )
 
 func TestWithinDevice(t *testing.T) {
@@ -79,61 +76,4 @@ func TestInside(t *testing.T) {
 			t.Errorf("inside(%s) = %t, want %t", name, got, want)
 		}
 	}
-}
-
-// TestFromThisDevice: a container on the host's network that knows no key is not root on the host, by whichever address it comes.
-func TestFromThisDevice(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.json")
-	key, text := newSigner(t)
-	cfg := Config{HostKey: key, NoAuth: true, Settings: path}
-	links, err := ownLinks()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tried := 0
-	for _, l := range links {
-		for _, p := range l.prefixes {
-			if p.Addr().IsLinkLocalUnicast() {
-				continue // it wants a zone
-			}
-			tried++
-			addr := p.Addr().String()
-			if dialOwn(t, cfg, addr) == nil {
-				t.Errorf("root enters without a key from %s", addr)
-			}
-			publishKeys(t, path, text)
-			if err := dialOwn(t, cfg, addr, ssh.PublicKeys(key)); err != nil {
-				t.Errorf("the key does not open from %s: %v", addr, err)
-			}
-			publishKeys(t, path)
-		}
-	}
-	if tried == 0 {
-		t.Error("this host has not even a loopback address")
-	}
-}
-
-// dialOwn logs in to a server on one of this host's addresses, and from it.
-func dialOwn(t *testing.T, cfg Config, addr string, auth ...ssh.AuthMethod) error {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	served := make(chan struct{})
-	defer func() { <-served }()
-	go func() {
-		defer close(served)
-		if conn, err := l.Accept(); err == nil {
-			Serve(t.Context(), cfg, conn)
-		}
-	}()
-	config := clientConfig("root")
-	config.Auth = auth
-	client, err := ssh.Dial("tcp", l.Addr().String(), config)
-	if err == nil {
-		client.Close()
-	}
-	return err
 }

@@ -1,8 +1,9 @@
-package sshconn
+package sshroot
 
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/creack/pty"
@@ -28,7 +29,8 @@ func openTerminal(payload []byte) (*terminal, error) {
 	if p.Term != "" && len(p.Term) < 64 && strings.IndexFunc(p.Term, notInTerm) < 0 {
 		t.kind = p.Term
 	}
-	t.resize(windowOf(p.Columns, p.Rows, p.Width, p.Height)) // a terminal of no size still works
+	size := pty.Winsize{Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)), X: uint16(min(p.Width, most)), Y: uint16(min(p.Height, most))}
+	_ = pty.Setsize(master, &size) // a terminal of no size still works
 	if err := setModes(int(slave.Fd()), []byte(p.Modes)); err != nil {
 		t.close()
 		return nil, err
@@ -40,18 +42,19 @@ func notInTerm(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._+", r))
 }
 
-// parseWindow reads a "window-change" request (RFC 4254, 6.7).
-func parseWindow(payload []byte) (pty.Winsize, bool) {
-	var p struct{ Columns, Rows, Width, Height uint32 }
-	err := ssh.Unmarshal(payload, &p)
-	return windowOf(p.Columns, p.Rows, p.Width, p.Height), err == nil
+// most is the largest size that the kernel takes.
+const most = 0xffff
+
+// terminal is the pty of a session.
+type terminal struct {
+	master, slave *os.File
+	kind          string // TERM
 }
 
-func windowOf(columns, rows, width, height uint32) pty.Winsize {
-	const most = 0xffff
-	return pty.Winsize{
-		Cols: uint16(min(columns, most)), Rows: uint16(min(rows, most)),
-		X: uint16(min(width, most)), Y: uint16(min(height, most)),
+func (t *terminal) close() {
+	if t != nil {
+		t.master.Close() // closed twice is closed
+		t.slave.Close()  // as above
 	}
 }
 

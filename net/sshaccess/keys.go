@@ -1,4 +1,4 @@
-package sshconn
+package sshaccess
 
 import (
 	"errors"
@@ -41,13 +41,13 @@ func ParseKeys(lines []string) (Keys, error) {
 
 // keys reads who may log in now. The error says why password-less login is closed as well: keys are set, whether or not each can be
 // used, or nobody knows whether they are.
-func (c *connection) keys() (Keys, error) {
-	if c.cfg.Settings == "" {
+func (g *Gate) keys() (Keys, error) {
+	if g.Settings == "" {
 		return nil, nil
 	}
-	s, err := settings.Read(c.cfg.Settings)
+	s, err := settings.Read(g.Settings)
 	if err != nil {
-		c.log.Error("keys not read, nobody can log in", "error", err)
+		g.Log.Error("keys not read, nobody can log in", "error", err)
 		return nil, errors.New("log in: os.sshKeys cannot be read")
 	}
 	lines := s.List(KeysKey)

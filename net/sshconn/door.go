@@ -1,0 +1,189 @@
+package sshconn
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshmsg"
+)
+
+// door is what stands between this process and all rights: the gate before the login, root's process after it.
+type door struct {
+	mu   sync.Mutex // guards all; a question to the gate is asked and answered under it
+	gate *sshmsg.Conn
+	root *sshmsg.Conn // nil: nobody has logged in
+}
+
+func (d *door) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gate.Close() // closed twice is closed
+	if d.root != nil {
+		d.root.Close()
+	}
+}
+
+// ask asks the gate.
+func (d *door) ask(question, answer any, files int) ([]*os.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.gate.Ask(question, answer, files)
+}
+
+func (d *door) begin() (sshmsg.Begun, error) {
+	var b sshmsg.Begun
+	_, err := d.ask(sshmsg.Begin{}, &b, 0)
+	return b, err
+}
+
+func (d *door) offer(user string, key ssh.PublicKey) error {
+	_, err := d.ask(sshmsg.Offer{User: user, Key: key.Marshal()}, &sshmsg.Done{}, 0)
+	return err
+}
+
+// enter asks to be logged in; key is nil where none is needed. With the answer root's process comes.
+func (d *door) enter(m ssh.ConnMetadata, key ssh.PublicKey) error {
+	question := sshmsg.Enter{User: m.User(), Client: string(m.ClientVersion())}
+	if key != nil {
+		question.Key, question.Signature = key.Marshal(), signature(key)
+	}
+	files, err := d.ask(question, &sshmsg.Done{}, 1)
+	if err != nil {
+		return err
+	}
+	root, err := sshmsg.Take(files[0])
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.root = root
+	d.gate.Close() // it has nothing more to say
+	return nil
+}
+
+// signature returns what the client has signed to log in, for a key of the kind ed25519; of all others, nothing. The library verifies it
+// and keeps it to itself. But such a key is a slice of the packet that it came in, and in the packet the signature follows the key
+// (RFC 4252, 7): it is in the slice's capacity. TestSignature fails if a newer library copies the key.
+func signature(key ssh.PublicKey) []byte {
+	public, ok := key.(ssh.CryptoPublicKey)
+	if !ok {
+		return nil
+	}
+	bytes, ok := public.CryptoPublicKey().(ed25519.PublicKey)
+	if !ok || key.Type() != ssh.KeyAlgoED25519 {
+		return nil
+	}
+	var follows struct {
+		Signature []byte
+		Rest      []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(bytes[len(bytes):cap(bytes)], &follows) != nil {
+		return nil
+	}
+	return follows.Signature
+}
+
+var errNotLoggedIn = errors.New("nobody has logged in")
+
+// talk opens a socket to root's process for one matter.
+func (d *door) talk() (*sshmsg.Conn, error) {
+	d.mu.Lock()
+	root := d.root
+	d.mu.Unlock()
+	if root == nil {
+		return nil, errNotLoggedIn
+	}
+	ours, theirs, err := sshmsg.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close() // it is passed on
+	if err := root.Send(sshmsg.Talk{}, theirs); err != nil {
+		ours.Close() // nobody has the other end
+		return nil, err
+	}
+	return ours, nil
+}
+
+// request asks root's process one thing on a socket of its own.
+func (d *door) request(question, answer any, files int) ([]*os.File, error) {
+	talk, err := d.talk()
+	if err != nil {
+		return nil, err
+	}
+	defer talk.Close() // it has answered
+	return talk.Ask(question, answer, files)
+}
+
+// wait returns when root's process has ended, or the door is closed.
+func (d *door) wait() {
+	d.mu.Lock()
+	root := d.root
+	d.mu.Unlock()
+	if root != nil {
+		root.Receive(1) // it says nothing
+	}
+}
+
+// signer has the host key's signatures made by who holds it.
+type signer struct {
+	key  ssh.PublicKey
+	gate *door
+}
+
+// PublicKey is the public half.
+func (s *signer) PublicKey() ssh.PublicKey { return s.key }
+
+// Sign signs the hash of a key exchange.
+func (s *signer) Sign(_ io.Reader, hash []byte) (*ssh.Signature, error) {
+	var signed sshmsg.Signed
+	ask := s.gate.ask
+	s.gate.mu.Lock()
+	if s.gate.root != nil {
+		ask = s.gate.request
+	}
+	s.gate.mu.Unlock()
+	if _, err := ask(sshmsg.Sign{Hash: hash}, &signed, 0); err != nil {
+		return nil, err
+	}
+	return &ssh.Signature{Format: signed.Format, Blob: signed.Blob}, nil
+}
+
+// tcpOf makes a connection of the file that was passed.
+func tcpOf(f *os.File) (halfConn, error) {
+	conn, err := net.FileConn(f)
+	f.Close() // the connection has its own
+	if err != nil {
+		return nil, err
+	}
+	half, ok := conn.(halfConn)
+	if !ok {
+		conn.Close() // nothing has been said on it
+		return nil, errors.New("it is no connection")
+	}
+	return half, nil
+}
+
+// listenersOf makes listeners of the files that were passed.
+func listenersOf(files []*os.File) ([]net.Listener, error) {
+	defer sshmsg.CloseAll(files) // the listeners have their own
+	var list []net.Listener
+	for _, f := range files {
+		l, err := net.FileListener(f)
+		if err != nil {
+			for _, l := range list {
+				l.Close() // nobody has used it
+			}
+			return nil, err
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}

@@ -1,0 +1,212 @@
+// Package sshroot owns what root does for one ssh connection that has logged in: it starts shells, commands and the file server, opens
+// terminals, ports and the agent's socket, and signs with the host key when the keys of the connection are renewed. It passes each on to
+// the process of the connection as a descriptor, and carries no byte of it itself. It never speaks with the client.
+//
+// Whoever holds the other end of its socket is root: the socket is passed only after the login (package sshaccess).
+//
+// Read first: Config, then Serve, then session.
+package sshroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshaccess"
+	"resinos/net/sshmsg"
+)
+
+// Config says for whom root acts.
+type Config struct {
+	HostKey ssh.Signer
+	Shell   string // empty: "/bin/sh"
+	Remote  string // where the client is, for the environment of its sessions
+	Local   string // where it came in
+	Log     *slog.Logger
+}
+
+// maxTalks bounds what goes on at once; the process of the connection has lower limits.
+const maxTalks = 256
+
+// dialTimeout bounds how long a forwarded port may take to answer.
+const dialTimeout = 10 * time.Second
+
+// root is one connection's.
+type root struct {
+	Config
+	home string
+}
+
+// Serve does what is asked for until main is closed or ctx is cancelled, and hangs up all that it has started. What does not end by that,
+// as with nohup, lives on without us. It closes main.
+func Serve(ctx context.Context, cfg Config, main *sshmsg.Conn) {
+	if cfg.Shell == "" {
+		cfg.Shell = "/bin/sh"
+	}
+	r := &root{Config: cfg, home: Home()}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { main.Close() })
+	defer stop()
+	defer main.Close() // it may be closed already
+	var talks sync.WaitGroup
+	places := make(chan struct{}, maxTalks)
+	for {
+		packet, files, err := main.Receive(64)
+		if err != nil {
+			break // the connection is gone
+		}
+		var m sshmsg.Talk
+		if len(files) != 1 || sshmsg.Read(packet, &m) != nil {
+			sshmsg.CloseAll(files)
+			continue
+		}
+		talk, err := sshmsg.Take(files[0])
+		if err != nil {
+			r.Log.Warn("request not taken", "error", err)
+			continue
+		}
+		select {
+		case places <- struct{}{}:
+			talks.Go(func() { r.talk(ctx, talk); <-places })
+		default:
+			talk.Close() // which says so
+		}
+	}
+	cancel()
+	talks.Wait()
+}
+
+// talk serves one socket until it is closed or ctx is cancelled.
+func (r *root) talk(ctx context.Context, talk *sshmsg.Conn) {
+	defer talk.Close() // the other side has its answer
+	stop := context.AfterFunc(ctx, func() { talk.Close() })
+	defer stop()
+	s := &session{root: r, talk: talk}
+	defer s.end()
+	for {
+		packet, files, err := talk.Receive(sshmsg.Max)
+		if err != nil {
+			return
+		}
+		sshmsg.CloseAll(files)
+		if err := r.answer(ctx, s, packet); err != nil {
+			return // nobody takes the answer
+		}
+	}
+}
+
+// answer does one thing. It fails if the answer cannot be sent.
+func (r *root) answer(ctx context.Context, s *session, packet []byte) error {
+	switch packet[0] {
+	case sshmsg.KindSign:
+		return read(s, packet, func(m sshmsg.Sign) error { return sshaccess.Sign(s.talk, r.HostKey, m) })
+	case sshmsg.KindDial:
+		return read(s, packet, func(m sshmsg.Dial) error { return dial(ctx, s.talk, m) })
+	case sshmsg.KindListen:
+		return read(s, packet, func(m sshmsg.Listen) error { return listen(ctx, s.talk, m) })
+	case sshmsg.KindTerminal:
+		return read(s, packet, s.openTerminal)
+	case sshmsg.KindAgent:
+		return s.openAgent()
+	case sshmsg.KindStart:
+		return read(s, packet, s.start)
+	case sshmsg.KindFiles:
+		return s.serveFiles()
+	case sshmsg.KindSignal:
+		return read(s, packet, func(m sshmsg.Signal) error {
+			if s.process != nil {
+				s.process.signal(m.Name)
+			}
+			return nil
+		})
+	}
+	return s.talk.Refuse(fmt.Errorf("no request begins with %d", packet[0]))
+}
+
+// read has do answer a message, if it is one.
+func read[T any](s *session, packet []byte, do func(T) error) error {
+	var m T
+	if err := sshmsg.Read(packet, &m); err != nil {
+		return s.talk.Refuse(err)
+	}
+	return do(m)
+}
+
+func dial(ctx context.Context, talk *sshmsg.Conn, m sshmsg.Dial) error {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(m.Host, strconv.FormatUint(uint64(m.Port), 10)))
+	if err != nil {
+		return talk.Refuse(err)
+	}
+	defer conn.Close() // it is passed on
+	return talk.Send(sshmsg.Done{}, conn.(*net.TCPConn))
+}
+
+// listen listens on both loopback addresses; one of them may be missing on the device.
+func listen(ctx context.Context, talk *sshmsg.Conn, m sshmsg.Listen) error {
+	if m.Port > 0xffff {
+		return talk.Refuse(fmt.Errorf("listen: no port %d", m.Port))
+	}
+	var config net.ListenConfig
+	first, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(m.Port))))
+	if err != nil {
+		return talk.Refuse(err)
+	}
+	defer first.Close() // it is passed on
+	port := first.Addr().(*net.TCPAddr).Port
+	files := []syscall.Conn{first.(*net.TCPListener)}
+	if second, err := config.Listen(ctx, "tcp", net.JoinHostPort("::1", strconv.Itoa(port))); err == nil {
+		defer second.Close() // as above
+		files = append(files, second.(*net.TCPListener))
+	}
+	return talk.Send(sshmsg.Listening{Port: uint32(port)}, files...)
+}
+
+// variables is the environment of a login, with what the client adds.
+func (s *session) variables(theirs string) []string {
+	env := []string{
+		"PATH=" + searchPath,
+		"HOME=" + s.home,
+		"USER=root",
+		"LOGNAME=root",
+		"SHELL=" + s.Shell,
+	}
+	remote, remotePort, _ := net.SplitHostPort(s.Remote) // empty if it is no such address
+	local, localPort, _ := net.SplitHostPort(s.Local)
+	env = append(env, fmt.Sprintf("SSH_CLIENT=%s %s %s", remote, remotePort, localPort),
+		fmt.Sprintf("SSH_CONNECTION=%s %s %s %s", remote, remotePort, local, localPort))
+	if s.terminal != nil {
+		env = append(env, "TERM="+s.terminal.kind, "SSH_TTY="+s.terminal.slave.Name())
+	}
+	if s.agent != "" {
+		env = append(env, "SSH_AUTH_SOCK="+agentSocket(s.agent))
+	}
+	for variable := range strings.SplitSeq(theirs, "\x00") {
+		if variable != "" {
+			env = append(env, variable)
+		}
+	}
+	return env
+}
+
+// Home returns root's home: images that follow resinOS have /home/root.
+func Home() string {
+	for _, dir := range []string{"/home/root", "/root"} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			return dir
+		}
+	}
+	return "/"
+}
+
+var errStarted = errors.New("something has been started already")
