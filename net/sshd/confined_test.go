@@ -104,6 +104,18 @@ func children(t *testing.T) (pids []string) {
 	return pids
 }
 
+// newChild is the process that was not there before and plays that part; empty: there is none.
+func newChild(t *testing.T, before []string, part string) string {
+	t.Helper()
+	for _, pid := range children(t) {
+		args, err := os.ReadFile("/proc/" + pid + "/cmdline")
+		if err == nil && !slices.Contains(before, pid) && strings.Contains(string(args), part) {
+			return pid
+		}
+	}
+	return ""
+}
+
 // TestTakenOver: who takes the process over that strangers talk to can do nothing with it but talk.
 func TestTakenOver(t *testing.T) {
 	f := newFixture(t, confined(t, asHostile))
@@ -272,15 +284,18 @@ func TestPartsKilled(t *testing.T) {
 		if _, err := fmt.Fscan(out, &running); err != nil {
 			t.Fatal(err)
 		}
-		for _, pid := range children(t) {
-			args, err := os.ReadFile("/proc/" + pid + "/cmdline")
-			if number, _ := strconv.Atoi(pid); err == nil && !slices.Contains(before, pid) && strings.Contains(string(args), part) {
-				unix.Kill(number, unix.SIGKILL) // it has not ended
-			}
+		number, err := strconv.Atoi(newChild(t, before, part))
+		if err == nil {
+			err = unix.Kill(number, unix.SIGKILL)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		within(t, testenv.Patience(), "the end of the connection, "+part+" killed", func() { client.Wait() })
 		testenv.WaitFor(t, "the end of what ran, "+part+" killed", func() bool { return unix.Kill(running, 0) != nil })
-		testenv.WaitFor(t, "the end of both processes, "+part+" killed", func() bool { return len(children(t)) == len(before) })
+		testenv.WaitFor(t, "the end of both processes, "+part+" killed", func() bool {
+			return !slices.ContainsFunc(children(t), func(pid string) bool { return !slices.Contains(before, pid) })
+		})
 		testenv.WaitFor(t, "an empty temporary directory, "+part+" killed", func() bool {
 			left, err := os.ReadDir(tmp)
 			return err == nil && !slices.ContainsFunc(left, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ssh-") })

@@ -232,17 +232,13 @@ func TestSessionsOutliveTheServer(t *testing.T) {
 
 // TestHandOver: the two processes of a connection have what is theirs, and nothing that is the server's.
 func TestHandOver(t *testing.T) {
+	before := children(t)
 	f := newFixture(t, nil)
 	out, err := f.session().Output(`echo $PPID`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var asker string
-	for _, pid := range children(t) {
-		if args, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && strings.Contains(string(args), asConnection) {
-			asker = pid
-		}
-	}
+	asker := newChild(t, before, asConnection)
 	// Of a connection: the client's, and one to root for each thing under way. The gate's is closed.
 	for pid, most := range map[string]int{strings.TrimSpace(string(out)): 2, asker: 3} {
 		fds, err := filepath.Glob("/proc/" + pid + "/fd/*")
