@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -219,7 +220,7 @@ func TestWrongClock(t *testing.T) {
 		since, now int64
 		want       bool
 	}{
-		"missing": {stamp{}, 0, 9, false}, "before": {stamp{ino: 1, ctime: at(3)}, 4, 9, false}, "same moment": {stamp{ino: 1, ctime: at(4)}, 4, 9, false},
+		"missing": {stamp{}, 0, 9, false}, "before": {stamp{ino: 1, ctime: at(3)}, 4, 9, false}, "same moment": {stamp{ino: 1, ctime: at(4)}, 4, 9, true},
 		"since": {stamp{ino: 1, ctime: at(5)}, 4, 9, true}, "now": {stamp{ino: 1, ctime: at(9)}, 4, 9, true}, "future": {stamp{ino: 1, ctime: at(10)}, 4, 9, false},
 	} {
 		if got := c.s.changedSince(at(c.since), at(c.now)); got != c.want {
@@ -509,5 +510,25 @@ func TestArmAgainKeepsChange(t *testing.T) {
 		testenv.WaitFor(t, "the change is "+name, reached(w, before))
 		arm(t, w, 1, nil, path)
 		wantFire(t, w, Fire{1, "change of " + path})
+	}
+}
+
+// TestSameMoment: a change right after Arm counts, though it has the moment of Arm to the clock of the file system, and nobody watches yet.
+func TestSameMoment(t *testing.T) {
+	w, err := New(slog.New(slog.DiscardHandler))
+	must(t, err)
+	dir := t.TempDir()
+	const many = 20 // the clock may tick in between, but not each time
+	for id := range many {
+		path := filepath.Join(dir, strconv.Itoa(id))
+		must(t, w.Arm(id, nil, []string{path}))
+		must(t, os.WriteFile(path, []byte("new"), 0o600))
+	}
+	over := make(chan error, 1)
+	ctx := t.Context()
+	go func() { over <- w.Run(ctx) }()
+	t.Cleanup(func() { <-over })
+	for range many {
+		testenv.Receive(t, "a fire for each change", w.Fired())
 	}
 }

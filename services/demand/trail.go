@@ -146,10 +146,11 @@ func stampOf(path string) stamp {
 	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), mode: uint32(st.Mode), size: int64(st.Size), mtime: st.Mtim, ctime: st.Ctim}
 }
 
-// changedSince reports a change after since and up to now, clocks as the file systems use them. A
-// stamp from the future says only that the clock is wrong.
+// changedSince reports a change since then and up to now, clocks as the file systems use them. They tick every few milliseconds: what has
+// the same moment may have come before or after, and counts, since a change too many is better than one lost. A stamp from the future says
+// only that the clock is wrong.
 func (s stamp) changedSince(since, now unix.Timespec) bool {
-	return s != stamp{} && before(since, s.ctime) && !before(now, s.ctime)
+	return s != stamp{} && !before(s.ctime, since) && !before(now, s.ctime)
 }
 
 func before(a, b unix.Timespec) bool {

@@ -123,3 +123,11 @@ func TestChangesAreGathered(t *testing.T) {
 		t.Errorf("traffic waits: %d starts", n)
 	}
 }
+
+// TestChangeFromTheFirstMoment: who reads a watched path when it starts would miss a change between its reading and our watching.
+func TestChangeFromTheFirstMoment(t *testing.T) {
+	sp := spec.Spec{WatchPaths: []string{"/x"}}
+	if _, acts := enter(time.Unix(1000, 0), &sp, service{}, starting, clear); !slices.Equal(acts, []act{arm, fork}) {
+		t.Errorf("entering starting asks for %v, want to watch before the process is there", acts)
+	}
+}

@@ -168,8 +168,8 @@ func enter(at time.Time, sp *spec.Spec, s service, to phase, e event) (service, 
 		if sp.StartTimeout > 0 && (sp.Type != spec.Simple || sp.Ready.Set()) {
 			s.deadline = at.Add(sp.StartTimeout)
 		}
-		if len(sp.WatchPaths) > 0 { // a change while it runs counts
-			return s, []act{fork, arm}
+		if len(sp.WatchPaths) > 0 { // a change while it runs counts, from its first moment on: what it has read by then is old
+			return s, []act{arm, fork}
 		}
 		return s, []act{fork}
 	case up:
