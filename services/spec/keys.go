@@ -124,7 +124,7 @@ func suggest(name string) string {
 	case len(related) > 0:
 		return "known are " + strings.Join(related, ", ")
 	}
-	return "services/README.md has the table of keys"
+	return "docs/services.md lists the keys"
 }
 
 // foreign translates what other service managers say.

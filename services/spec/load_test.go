@@ -116,7 +116,7 @@ func TestCheck(t *testing.T) {
 		{"the shipped one stands alone", "/usr/a.toml", "nice = 3", `/usr/a.toml: key "command" is missing (add command = ["/usr/bin/program", "argument"])`},
 		{"a new one", "/home/c.toml", command1, "nice 0"},
 		{"a bad one", "/home/c.toml", "x = 1", `/home/c.toml: key "command" is missing (add command = ["/usr/bin/program", "argument"])` + "\n" +
-			`/home/c.toml:1: key "x": no such key (services/README.md has the table of keys)`},
+			`/home/c.toml:1: key "x": no such key (docs/services.md lists the keys)`},
 		{"names", "a.toml", "needs = [\"b\", \"c\"]\nconflicts = [\"d\"]", "nice 1\n" + `a.toml:1: key "needs": there is no service c now (it will never start)` + "\n" +
 			`a.toml:2: key "conflicts": there is no service d now (nothing is stopped)`},
 		{"nothing new", "a.toml", "nice = 1", "nice 1\na.toml: changes nothing (remove it, or change what it says)"},

@@ -61,7 +61,7 @@ const (
 )
 
 // Spec is the definition of one service: what its file says, with the defaults filled in. Each
-// field names its key; the services' README has the table of all of them. As JSON it holds only
+// field names its key; docs/services.md lists all of them. As JSON it holds only
 // what is not zero: PID 1 takes all of them along when it executes itself again.
 type Spec struct {
 	Name        string `json:",omitzero"` // the file's name without .toml
