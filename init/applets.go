@@ -17,18 +17,18 @@ import (
 
 	"resinos/bsp/button"
 	"resinos/bsp/uevent"
-	"resinos/init/boot"
 	"resinos/init/config"
 	"resinos/init/getty"
 	"resinos/init/osctl"
 	"resinos/net/lease"
 	"resinos/net/netd"
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/confine"
-	"resinos/services/control"
 	"resinos/services/linelog"
 	"resinos/services/logd"
 	"resinos/services/notify"
+	"resinos/services/pid1"
 	"resinos/services/settings"
 )
 
@@ -153,7 +153,7 @@ func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
 	told := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time
 		if !told {
-			told = tell(ctx, log, boot.MilestoneLease, boottime.Now())
+			told = tell(ctx, log, bootreport.MilestoneLease, boottime.Now())
 		}
 		leased(l)
 	}
@@ -181,7 +181,7 @@ func runButton(ctx context.Context, log *slog.Logger) {
 	pressed := func() {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		if err := control.Call(ctx, control.SocketPath, "power", map[string]boot.Power{"action": boot.PowerOff}, nil); err != nil {
+		if err := (pid1.Client{}).Power(ctx, pid1.Shutdown{Action: pid1.PowerOff}); err != nil {
 			log.Error("power button has no effect", "error", err)
 		}
 	}
@@ -208,7 +208,7 @@ func ready(log *slog.Logger) {
 func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := control.Call(ctx, control.SocketPath, "milestone", map[string]any{"name": name, "at": at.Seconds()}, nil)
+	err := pid1.Client{}.Milestone(ctx, name, at)
 	if err != nil {
 		log.Warn("milestone is not told", "milestone", name, "error", err)
 	}

@@ -12,10 +12,9 @@ import (
 	"resinos/init/config"
 	"resinos/init/configd"
 	"resinos/services/boottime"
-	"resinos/services/control"
+	"resinos/services/pid1"
 	"resinos/services/settings"
 	"resinos/services/spec"
-	"resinos/services/supervise"
 )
 
 // runConfigd applies config.json once: PID 1 starts it for each change.
@@ -44,15 +43,20 @@ func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Log
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return judge(conditions, before, now, log, func(op string, args, reply any) error {
-		return control.Call(ctx, control.SocketPath, op, args, reply)
-	})
+	return judge(ctx, conditions, before, now, log, pid1.Client{})
 }
 
-// judge is judgeServices for a PID 1 that call reaches.
-func judge(conditions []configd.Condition, before, now configd.Facts, log *slog.Logger, call func(op string, args, reply any) error) error {
-	var services []supervise.ServiceStatus
-	if err := call("status", nil, &services); err != nil {
+// judged is what judge asks of PID 1.
+type judged interface {
+	Status(context.Context) ([]pid1.ServiceStatus, error)
+	Rescan(context.Context) (pid1.Rescanned, error)
+	Change(ctx context.Context, op pid1.Change, name string) (pid1.ServiceStatus, error)
+}
+
+// judge is judgeServices for any PID 1.
+func judge(ctx context.Context, conditions []configd.Condition, before, now configd.Facts, log *slog.Logger, in judged) error {
+	services, err := in.Status(ctx)
+	if err != nil {
 		return err
 	}
 	skipped := map[string]bool{}
@@ -66,22 +70,22 @@ func judge(conditions []configd.Condition, before, now configd.Facts, log *slog.
 		return nil
 	}
 	// PID 1 judges by what it has read; a rescan has it read again.
-	if err := call("rescan", nil, nil); err != nil {
+	if _, err := in.Rescan(ctx); err != nil {
 		return err
 	}
-	named := func(op, name string) error { return call(op, map[string]string{"name": name}, nil) }
 	var faults []error
 	for _, name := range start {
 		log.Info("condition of service holds", "service", name)
-		faults = append(faults, named("start", name))
+		_, err := in.Change(ctx, pid1.Start, name)
+		faults = append(faults, err)
 	}
 	for _, name := range stop {
 		log.Info("condition of service does not hold", "service", name)
-		if err := named("stop", name); err != nil {
+		if _, err := in.Change(ctx, pid1.Stop, name); err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		_ = named("start", name) // it is refused, which is meant: the service stays wanted, and is skipped until its conditions hold
+		_, _ = in.Change(ctx, pid1.Start, name) // it is refused, which is meant: the service stays wanted, and is skipped until its conditions hold
 	}
 	return errors.Join(faults...)
 }

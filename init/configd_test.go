@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,8 +9,8 @@ import (
 	"testing"
 
 	"resinos/init/configd"
+	"resinos/services/pid1"
 	"resinos/services/spec"
-	"resinos/services/supervise"
 )
 
 // TestJudge: what PID 1 is asked to do counts by what its services do, also where the copy from before knows nothing of it, as on a
@@ -38,23 +39,35 @@ func TestJudge(t *testing.T) {
 		{"something else", keys, configd.Facts{"keys": "one", "x": "y"}, "armed", "status"},
 		{"nobody wants it", none, keys, "down", "status rescan"},
 	} {
-		var said []string
-		err := judge(conditions, tt.before, tt.now, slog.New(slog.DiscardHandler), func(op string, args, reply any) error {
-			word := op
-			if a, ok := args.(map[string]string); ok {
-				word += ":" + a["name"]
-			}
-			said = append(said, word)
-			if list, ok := reply.(*[]supervise.ServiceStatus); ok {
-				*list = []supervise.ServiceStatus{{Name: "door", State: tt.state, Wanted: tt.state != "down"}}
-			}
-			if op == "start" && tt.now["keys"] == "" {
-				return errors.New("service door is skipped")
-			}
-			return nil
-		})
-		if got := strings.Join(said, " "); got != tt.want || err != nil {
+		p := &talker{state: tt.state, refuses: tt.now["keys"] == ""}
+		err := judge(t.Context(), conditions, tt.before, tt.now, slog.New(slog.DiscardHandler), p)
+		if got := strings.Join(p.said, " "); got != tt.want || err != nil {
 			t.Errorf("%s: said %s, %v; want %s", tt.name, got, err, tt.want)
 		}
 	}
+}
+
+// talker is a PID 1 with one service, which notes what is asked of it.
+type talker struct {
+	state   string
+	refuses bool // to start the service
+	said    []string
+}
+
+func (p *talker) Status(context.Context) ([]pid1.ServiceStatus, error) {
+	p.said = append(p.said, "status")
+	return []pid1.ServiceStatus{{Name: "door", State: p.state, Wanted: p.state != "down"}}, nil
+}
+
+func (p *talker) Rescan(context.Context) (pid1.Rescanned, error) {
+	p.said = append(p.said, "rescan")
+	return pid1.Rescanned{}, nil
+}
+
+func (p *talker) Change(_ context.Context, op pid1.Change, name string) (st pid1.ServiceStatus, err error) {
+	p.said = append(p.said, string(op)+":"+name)
+	if op == pid1.Start && p.refuses {
+		err = errors.New("service door is skipped")
+	}
+	return st, err
 }

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"resinos/init/boot"
 	"resinos/mounts/testenv"
-	"resinos/services/supervise"
+	"resinos/services/bootreport"
+	"resinos/services/pid1"
 )
 
 // order is what the operation fault takes; see services/fault.
@@ -67,7 +67,7 @@ func (g *guest) visit() {
 func (g *guest) quickPids() map[string]int {
 	ctx, cancel := context.WithTimeout(g.t.Context(), time.Second)
 	defer cancel()
-	var list []supervise.ServiceStatus
+	var list []pid1.ServiceStatus
 	_ = g.callIn(ctx, "status", nil, &list)
 	pids := map[string]int{}
 	for _, s := range list {
@@ -108,7 +108,7 @@ func TestPanicAnywhere(t *testing.T) {
 		g.breaks(order{Point: "pid1.loop", Kind: "panic"})
 		_ = g.call("ping", nil, nil)
 		g.until("another life, or none", func() bool {
-			var r boot.Report
+			var r bootreport.Report
 			return gaveUp() || g.call("boot", nil, &r) == nil && r.Reexecs > lives
 		})
 	}

@@ -13,8 +13,9 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/fsck"
 	"resinos/mounts/grow"
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
-	"resinos/services/control"
+	"resinos/services/pid1"
 )
 
 // runGrow does, while containers run already, what the disk needs once: table repaired, data partition as large as the disk allows,
@@ -72,11 +73,11 @@ func afterContainers(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for boottime.Now() < growAfter {
-		var report boot.Report
-		if err := control.Call(ctx, control.SocketPath, "boot", nil, &report); err != nil {
+		report, err := pid1.Client{}.Boot(ctx)
+		if err != nil {
 			return err
 		}
-		if report.Milestones[boot.MilestoneContainerOutput] > 0 {
+		if report.Milestones[bootreport.MilestoneContainerOutput] > 0 {
 			return nil
 		}
 		select {

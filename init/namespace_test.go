@@ -18,8 +18,8 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
-	"resinos/init/boot"
 	"resinos/mounts/testenv"
+	"resinos/services/bootreport"
 	"resinos/services/control"
 )
 
@@ -310,25 +310,25 @@ func TestBootWithoutAnyDisk(t *testing.T) {
 		"broken": "command = 3\n",
 	})
 	g.expect("alive")
-	var report boot.Report
+	var report bootreport.Report
 	if err := g.call("boot", nil, &report); err != nil {
 		t.Fatal(err)
 	}
 	results := map[string]string{}
 	for _, s := range report.Steps {
-		if s.Stage != boot.StageRoot || s.Start <= 0 || s.Result == boot.ResultFatal {
+		if s.Stage != bootreport.StageRoot || s.Start <= 0 || s.Result == bootreport.ResultFatal {
 			t.Errorf("step %+v", s)
 		}
 		results[s.Name] = s.Result
 	}
-	for name, want := range map[string]string{"attach state": boot.ResultDegraded, "attach data": boot.ResultDegraded, "attach boot": boot.ResultDegraded,
-		"load services": boot.ResultDegraded, "read config.json": boot.ResultOK, "bind persistent paths": boot.ResultOK, "identity": boot.ResultDegraded,
-		"hostname": boot.ResultOK, "loopback": boot.ResultOK} {
+	for name, want := range map[string]string{"attach state": bootreport.ResultDegraded, "attach data": bootreport.ResultDegraded, "attach boot": bootreport.ResultDegraded,
+		"load services": bootreport.ResultDegraded, "read config.json": bootreport.ResultOK, "bind persistent paths": bootreport.ResultOK, "identity": bootreport.ResultDegraded,
+		"hostname": bootreport.ResultOK, "loopback": bootreport.ResultOK} {
 		if results[name] != want {
 			t.Errorf("step %s is %q, want %q", name, results[name], want)
 		}
 	}
-	for _, name := range []string{boot.MilestoneRoot, boot.MilestoneServices} {
+	for _, name := range []string{bootreport.MilestoneRoot, bootreport.MilestoneServices} {
 		if report.Milestones[name] <= 0 {
 			t.Errorf("milestone %s is missing: %v", name, report.Milestones)
 		}
@@ -351,7 +351,7 @@ func TestBootWithoutAnyDisk(t *testing.T) {
 	if err := g.call("milestone", map[string]any{"name": "x\x1b[2J"}, nil); err == nil {
 		t.Error("an escape sequence is a milestone")
 	}
-	var plan []boot.PlannedStep
+	var plan []bootreport.PlannedStep
 	if err := g.call("plan", nil, &plan); err != nil || len(plan) != len(report.Steps) {
 		t.Errorf("plan has %d steps, %v, the boot had %d", len(plan), err, len(report.Steps))
 	}

@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"resinos/init/boot"
 	"resinos/mounts/testenv"
-	"resinos/services/supervise"
+	"resinos/services/bootreport"
+	"resinos/services/pid1"
 )
 
 // pids are the main processes of the services, by name; none before PID 1 answers.
 func (g *guest) pids() map[string]int {
-	var list []supervise.ServiceStatus
+	var list []pid1.ServiceStatus
 	_ = g.call("status", nil, &list)
 	pids := map[string]int{}
 	for _, s := range list {
@@ -33,7 +33,7 @@ func (g *guest) pids() map[string]int {
 
 // state is the word that status shows for a service.
 func (g *guest) state(name string) string {
-	var list []supervise.ServiceStatus
+	var list []pid1.ServiceStatus
 	if err := g.call("status", nil, &list); err != nil {
 		return err.Error()
 	}
@@ -47,7 +47,7 @@ func (g *guest) state(name string) string {
 
 // lastExit is what status tells of the latest end of a service.
 func (g *guest) lastExit(name string) string {
-	var list []supervise.ServiceStatus
+	var list []pid1.ServiceStatus
 	_ = g.call("status", nil, &list)
 	for _, s := range list {
 		if s.Name == name {
@@ -57,17 +57,17 @@ func (g *guest) lastExit(name string) string {
 	return ""
 }
 
-func (g *guest) report() boot.Report {
+func (g *guest) report() bootreport.Report {
 	g.t.Helper()
-	var r boot.Report
+	var r bootreport.Report
 	g.until("the report", func() bool { return g.call("boot", nil, &r) == nil })
 	return r
 }
 
 // reexecuted waits for the nth re-exec and returns it.
-func (g *guest) reexecuted(n int) boot.Life {
+func (g *guest) reexecuted(n int) bootreport.Life {
 	g.t.Helper()
-	var r boot.Report
+	var r bootreport.Report
 	g.until(fmt.Sprintf("%d re-execs", n), func() bool {
 		return g.call("boot", nil, &r) == nil && r.Reexecs >= n && r.Lives[len(r.Lives)-1].Took > 0
 	})
@@ -119,7 +119,7 @@ func TestReexec(t *testing.T) {
 		}
 	}
 	g.until("short has failed", func() bool { return g.state("short") == "failed" })
-	if r := g.report(); len(r.Steps) != len(first.Steps) || r.Milestones[boot.MilestoneRoot] != first.Milestones[boot.MilestoneRoot] {
+	if r := g.report(); len(r.Steps) != len(first.Steps) || r.Milestones[bootreport.MilestoneRoot] != first.Milestones[bootreport.MilestoneRoot] {
 		t.Errorf("the time line has %d steps, had %d", len(r.Steps), len(first.Steps))
 	}
 	g.kill("s07")

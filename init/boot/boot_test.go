@@ -2,7 +2,6 @@ package boot
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -19,8 +18,10 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/mounts/testenv"
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/linelog"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
@@ -46,9 +47,9 @@ func inputs(t *testing.T) Inputs {
 
 func TestPlan(t *testing.T) {
 	in := inputs(t)
-	testenv.Golden(t, "plan.golden", Print(Plan(in)))
+	testenv.Golden(t, "plan.golden", bootreport.Print(Plan(in)))
 	in.Partitions = in.Partitions[:5] // only the foreign disk is left
-	text := Print(Plan(in))
+	text := bootreport.Print(Plan(in))
 	if strings.Contains(text, "/dev/sda") || strings.Count(text, "is not on disk") != 3 {
 		t.Errorf("a disk that does not carry the slot is used:\n%s", text)
 	}
@@ -97,15 +98,15 @@ func FuzzParseCmdline(f *testing.F) {
 
 func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	var log bytes.Buffer
-	record := NewRecord(Report{})
-	w := Walker{Stage: StageRoot, Record: record, Log: slog.New(linelog.New(&log, nil))}
+	record := bootreport.New(bootreport.Report{})
+	w := Walker{Stage: bootreport.StageRoot, Record: record, Log: slog.New(linelog.New(&log, nil))}
 	ran := false
 	err := w.Walk([]Action{
-		{"fine", Fatal, func() error { return nil }},
-		{"broken", Degraded, func() error { panic("not a step") }},
-		{"minor", Ignorable, func() error { return errors.New("no such thing") }},
-		{"needed", Fatal, func() error { return errors.New("gone") }},
-		{"never", Fatal, func() error { ran = true; return nil }},
+		{"fine", bootreport.Fatal, func() error { return nil }},
+		{"broken", bootreport.Degraded, func() error { panic("not a step") }},
+		{"minor", bootreport.Ignorable, func() error { return errors.New("no such thing") }},
+		{"needed", bootreport.Fatal, func() error { return errors.New("gone") }},
+		{"never", bootreport.Fatal, func() error { ran = true; return nil }},
 	})
 	if err == nil || ran {
 		t.Errorf("Walk = %v, ran on: %v", err, ran)
@@ -114,7 +115,7 @@ func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	for _, s := range record.Report().Steps {
 		results = append(results, s.Result)
 	}
-	if want := []string{ResultOK, ResultDegraded, ResultIgnored, ResultFatal}; !slices.Equal(results, want) {
+	if want := []string{bootreport.ResultOK, bootreport.ResultDegraded, bootreport.ResultIgnored, bootreport.ResultFatal}; !slices.Equal(results, want) {
 		t.Errorf("results %q, want %q", results, want)
 	}
 	if text := log.String(); !strings.Contains(text, "<6>step 1/5 fine 0s\n") || !strings.Contains(text, "<4>step 2/5 broken") || strings.Count(text, "\n") != 4 {
@@ -122,42 +123,9 @@ func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	}
 }
 
-func TestReportRoundTripAndBounds(t *testing.T) {
-	r := NewRecord(Report{})
-	for i := range maxMilestones + 5 {
-		r.Mark(strings.Repeat("m", i+1), time.Second)
-	}
-	if n := len(r.Report().Milestones); n != maxMilestones {
-		t.Errorf("%d milestones are kept, want %d", n, maxMilestones)
-	}
-	if first, err := r.Mark("m", 2*time.Second); first || err != nil || r.Report().Milestones["m"] != 1 {
-		t.Errorf("a second mark counts: %v, %v", first, err)
-	}
-	r.Add(Step{Name: "x", Start: 1.5})
-	path := filepath.Join(t.TempDir(), "boot/initramfs.json")
-	if err := r.Save(path); err != nil {
-		t.Fatal(err)
-	}
-	back, err := LoadReport(path)
-	if err != nil || len(back.Steps) != 1 || back.Steps[0].Start != 1.5 {
-		t.Errorf("LoadReport = %+v, %v", back, err)
-	}
-	os.WriteFile(path, []byte("{"), 0o644)
-	if _, err := LoadReport(path); err == nil {
-		t.Error("a damaged report loads")
-	}
-	if r, err := LoadReport(path + ".missing"); err != nil || len(r.Steps) != 0 {
-		t.Errorf("a missing report gives %+v, %v", r, err)
-	}
-	text, _ := json.Marshal(Report{Milestones: map[string]float64{"pid1": 1.7}, Steps: []Step{}})
-	if string(text) != `{"milestones":{"pid1":1.7},"steps":[]}` {
-		t.Errorf("JSON form is %s", text)
-	}
-}
-
 func TestSignalPolicy(t *testing.T) {
 	// What busybox's halt, reboot and poweroff send.
-	asked := map[syscall.Signal]Power{syscall.SIGTERM: Reboot, syscall.SIGUSR1: PowerOff, syscall.SIGUSR2: PowerOff}
+	asked := map[syscall.Signal]pid1.Power{syscall.SIGTERM: pid1.Reboot, syscall.SIGUSR1: pid1.PowerOff, syscall.SIGUSR2: pid1.PowerOff}
 	var p signalPolicy
 	for n := syscall.Signal(1); n <= 64; n++ {
 		if action, _ := p.step(time.Minute, n); action != asked[n] {
@@ -167,7 +135,7 @@ func TestSignalPolicy(t *testing.T) {
 	if action, _ := p.step(time.Minute+11*time.Second, syscall.SIGINT); action != "" {
 		t.Errorf("an INT eleven seconds later gives %q", action)
 	}
-	if action, _ := p.step(time.Minute+20*time.Second, syscall.SIGINT); action != Reboot {
+	if action, _ := p.step(time.Minute+20*time.Second, syscall.SIGINT); action != pid1.Reboot {
 		t.Errorf("a second INT in time gives %q, want reboot", action)
 	}
 	said := 0
@@ -203,12 +171,12 @@ func TestHush(t *testing.T) {
 		if err := os.WriteFile(printk, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		p := &PID1{log: slog.New(slog.DiscardHandler), record: NewRecord(Report{}), verbose: verbose, printk: printk}
-		p.mark(MilestoneEngine, time.Second)
+		p := &PID1{log: slog.New(slog.DiscardHandler), record: bootreport.New(bootreport.Report{}), verbose: verbose, printk: printk}
+		p.mark(bootreport.MilestoneEngine, time.Second)
 		if text, _ := os.ReadFile(printk); len(text) > 0 {
 			t.Errorf("verbose %v: it is set to %s while the boot goes on", verbose, text)
 		}
-		p.mark(MilestoneContainerOutput, 2*time.Second)
+		p.mark(bootreport.MilestoneContainerOutput, 2*time.Second)
 		if text, _ := os.ReadFile(printk); (string(text) == "1") == verbose {
 			t.Errorf("verbose %v: it is set to %q when the boot is over", verbose, text)
 		}
@@ -262,12 +230,12 @@ func TestConditions(t *testing.T) {
 // TestMilestoneIsNeverLater: a moment that a client claims counts only if it lies between the kernel's start and now.
 func TestMilestoneIsNeverLater(t *testing.T) {
 	for at, claimed := range map[float64]bool{0.5: true, 0: false, -1: false, 1e9: false, 1e300: false} {
-		p := &PID1{record: NewRecord(Report{}), log: slog.New(slog.DiscardHandler)}
+		p := &PID1{record: bootreport.New(bootreport.Report{}), log: slog.New(slog.DiscardHandler)}
 		before := boottime.Now()
 		if err := p.milestone("x", at); err != nil {
 			t.Fatal(err)
 		}
-		if got := p.record.Report().Milestones["x"]; claimed != (got == at) || !claimed && got < seconds(before) {
+		if got := p.record.Report().Milestones["x"]; claimed != (got == at) || !claimed && got < bootreport.Seconds(before) {
 			t.Errorf("claimed %v, kept %v", at, got)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 	"resinos/bsp/watchdog"
 	"resinos/services/boottime"
-	"resinos/services/control"
+	"resinos/services/pid1"
 )
 
 // The times of the watchdog. A step of the boot may take long (a journal to be replayed from a slow card); once services run,
@@ -44,12 +44,12 @@ func (s *system) feed() {
 
 // lastMeal is what the watchdog gets right before the power goes. Only a board that is halted on purpose, and shall stay halted
 // until somebody comes, has its dog put away.
-func (s *system) lastMeal(action Power) func() {
+func (s *system) lastMeal(action pid1.Power) func() {
 	return func() {
 		if s.dog == nil {
 			return
 		}
-		if action == Halt {
+		if action == pid1.Halt {
 			_ = s.dog.Release() // a dog that cannot be stopped ends the halt
 			return
 		}
@@ -73,7 +73,7 @@ func (p *PID1) keepDog() {
 		{Name: "reaper", Limit: partLimit, Ask: p.unlessGoing(p.reaper.Nudge)},
 		{Name: nameSupervisor, Limit: partLimit, Ask: p.unlessGoing(p.supervisor.Ping)},
 		{Name: "control", Limit: partLimit, Ask: p.unlessGoing(func(ctx context.Context) error {
-			return control.Call(ctx, control.SocketPath, "ping", nil, nil) // through the socket and PID 1's own loop
+			return pid1.Client{}.Ping(ctx) // through the socket and PID 1's own loop
 		})},
 	}}
 	_ = keeper.Run(context.Background()) // returns never: the dog is fed or bites

@@ -10,6 +10,7 @@ import (
 
 	"resinos/services/boottime"
 	"resinos/services/control"
+	"resinos/services/pid1"
 )
 
 // handlers are the operations of the control socket: the supervisor's and PID 1's own.
@@ -17,20 +18,17 @@ func (p *PID1) handlers(services map[string]control.Handler) map[string]control.
 	all := map[string]control.Handler{}
 	maps.Copy(all, services)
 	maps.Copy(all, faultHandlers())
-	all["boot"] = func(context.Context, json.RawMessage) (any, error) { return p.record.Report(), nil }
-	all["plan"] = func(context.Context, json.RawMessage) (any, error) { return Plan(p.system.Inputs), nil }
-	all["ping"] = func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, p.ping(ctx) }
-	all["milestone"] = p.milestoneOp
-	all["power"] = p.powerOp
-	all["re-exec"] = p.reexecOp
+	all[pid1.OpBoot] = func(context.Context, json.RawMessage) (any, error) { return p.record.Report(), nil }
+	all[pid1.OpPlan] = func(context.Context, json.RawMessage) (any, error) { return Plan(p.system.Inputs), nil }
+	all[pid1.OpPing] = func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, p.ping(ctx) }
+	all[pid1.OpMilestone] = p.milestoneOp
+	all[pid1.OpPower] = p.powerOp
+	all[pid1.OpReexec] = p.reexecOp
 	return all
 }
 
 func (p *PID1) milestoneOp(_ context.Context, args json.RawMessage) (any, error) {
-	var m struct {
-		Name string  `json:"name"`
-		At   float64 `json:"at"` // 0: now
-	}
+	var m pid1.Milestone
 	if err := control.Args(args, &m); err != nil {
 		return nil, err
 	}
@@ -39,10 +37,7 @@ func (p *PID1) milestoneOp(_ context.Context, args json.RawMessage) (any, error)
 
 // powerOp takes {"action": …, "force": …}. A second wish makes the first more urgent; force does not wait for anybody.
 func (p *PID1) powerOp(ctx context.Context, args json.RawMessage) (any, error) {
-	var want struct {
-		Action Power `json:"action"`
-		Force  bool  `json:"force"`
-	}
+	var want pid1.Shutdown
 	if err := control.Args(args, &want); err != nil {
 		return nil, err
 	}
@@ -54,9 +49,7 @@ const answerTime = 50 * time.Millisecond
 
 // reexecOp takes {"reason": …}. It answers first, and then PID 1 goes.
 func (p *PID1) reexecOp(_ context.Context, args json.RawMessage) (any, error) {
-	var why struct {
-		Reason string `json:"reason"`
-	}
+	var why pid1.Reexec
 	if err := control.Args(args, &why); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"resinos/mounts/atomicfile"
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 )
 
@@ -24,14 +25,6 @@ const (
 	EndPower    = "power-loss" // nothing says why it ended: the power went, or a reset that leaves no trace
 	EndUnknown  = "unknown"    // there is no record of it
 )
-
-// Last is how the boot before this one ended.
-type Last struct {
-	How    string  `json:"how"`
-	Why    string  `json:"why,omitempty"` // the power action, or the last words
-	BootID string  `json:"boot_id,omitempty"`
-	Uptime float64 `json:"uptime,omitempty"` // seconds since kernel start at its end; 0 where nobody could note it
-}
 
 // Marker is the small file on the state partition that is written at the beginning and at the orderly end of each boot.
 type Marker struct {
@@ -53,9 +46,9 @@ type Traces struct {
 }
 
 // Classify says how the last boot ended. What the boot said of itself counts first, then what the kernel said, then the hardware.
-func Classify(t Traces) Last {
+func Classify(t Traces) bootreport.Last {
 	if t.Marker == nil {
-		last := Last{How: EndUnknown, Why: t.Fault}
+		last := bootreport.Last{How: EndUnknown, Why: t.Fault}
 		switch { // another system may have run before: what is certain is certain without the marker
 		case t.Panic != "":
 			last.How, last.Why = EndPanic, t.Panic
@@ -64,7 +57,7 @@ func Classify(t Traces) Last {
 		}
 		return last
 	}
-	last := Last{How: t.Marker.How, Why: t.Marker.Why, BootID: t.Marker.BootID, Uptime: t.Marker.Uptime}
+	last := bootreport.Last{How: t.Marker.How, Why: t.Marker.Why, BootID: t.Marker.BootID, Uptime: t.Marker.Uptime}
 	switch {
 	case t.Marker.How == EndClean || t.Marker.How == EndPanic:
 	case t.Panic != "":
@@ -154,7 +147,7 @@ func (m *marking) end(path string, how Marker) error {
 	if m != nil && m.over != nil {
 		<-m.over
 	}
-	how.Uptime = seconds(boottime.Now())
+	how.Uptime = bootreport.Seconds(boottime.Now())
 	return how.write(path)
 }
 

@@ -16,12 +16,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/fault"
 	"resinos/services/guard"
 	"resinos/services/linelog"
 	"resinos/services/osrelease"
+	"resinos/services/pid1"
 	"resinos/services/proc"
 )
 
@@ -41,7 +43,7 @@ type PID1 struct {
 	log     *slog.Logger
 	kernel  io.Writer // the kernel log, nil where there is none
 	printk  string    // empty: the constant
-	record  *Record
+	record  *bootreport.Record
 	system  *system
 	verbose bool
 	guard   *guard.Guard
@@ -123,12 +125,12 @@ func (p *PID1) mark(name string, at time.Duration) {
 	if !first {
 		return
 	}
-	if name == MilestoneContainerOutput {
+	if name == bootreport.MilestoneContainerOutput {
 		p.booted()
 	}
 	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for this very line
 	p.log.Info(line)
-	if name == MilestoneContainerOutput && !p.verbose {
+	if name == bootreport.MilestoneContainerOutput && !p.verbose {
 		Say(line) // the one line of a production image: it has neither ssh nor shell to ask
 		p.hush()
 	}
@@ -150,14 +152,14 @@ func (p *PID1) hush() {
 
 // walk is the boot of the real root.
 func (p *PID1) walk(started time.Duration) {
-	before, err := LoadReport(InitramfsReport)
+	before, err := bootreport.Load(bootreport.InitramfsPath)
 	if err != nil {
 		p.log.Warn("time line of the initramfs is lost", "error", err)
 	}
-	p.record = NewRecord(before)
-	p.mark(MilestoneRoot, started)
+	p.record = bootreport.New(before)
+	p.mark(bootreport.MilestoneRoot, started)
 	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: osrelease.Variant()}}
-	if err := (Walker{Stage: StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
+	if err := (Walker{Stage: bootreport.StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
 		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
 	}
 }
@@ -360,7 +362,7 @@ func (p *PID1) lastResort() {
 	for line := range strings.Lines(string(debug.Stack())) {
 		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines
 	}
-	d := &down{action: Reboot, end: Marker{BootID: bootID(), How: EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
+	d := &down{action: pid1.Reboot, end: Marker{BootID: bootID(), How: EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
 	if p.system != nil {
 		d.marking = &p.system.marking
 	}

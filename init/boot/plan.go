@@ -9,6 +9,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/mounts/quota"
+	"resinos/services/bootreport"
 	"resinos/services/settings"
 )
 
@@ -26,33 +27,14 @@ type Inputs struct {
 	Services   []string // names, in order of loading
 }
 
-// PlannedStep is one step of the boot as it would be done.
-type PlannedStep struct {
-	Name     string   `json:"name"`
-	Severity Severity `json:"severity"`
-	Does     []string `json:"does"`
-}
-
 // Plan says what a boot with these inputs does, without doing it. It is pure; the same table drives the real boot.
-func Plan(in Inputs) []PlannedStep {
+func Plan(in Inputs) []bootreport.PlannedStep {
 	table := steps()
-	planned := make([]PlannedStep, len(table))
+	planned := make([]bootreport.PlannedStep, len(table))
 	for i, s := range table {
-		planned[i] = PlannedStep{Name: s.name, Severity: s.severity, Does: s.plan(in)}
+		planned[i] = bootreport.PlannedStep{Name: s.name, Severity: s.severity, Does: s.plan(in)}
 	}
 	return planned
-}
-
-// Print writes a plan for people.
-func Print(plan []PlannedStep) string {
-	var b strings.Builder
-	for i, s := range plan {
-		fmt.Fprintf(&b, "%d/%d %s (%s)\n", i+1, len(plan), s.Name, s.Severity)
-		for _, line := range s.Does {
-			fmt.Fprintf(&b, "\t%s\n", line)
-		}
-	}
-	return b.String()
 }
 
 // place is where one of our partitions is attached on the real root.

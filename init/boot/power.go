@@ -19,22 +19,13 @@ import (
 	"resinos/mounts/disk"
 	"resinos/services/boottime"
 	"resinos/services/linelog"
+	"resinos/services/pid1"
 )
 
-// Power is what becomes of the device after the shutdown.
-type Power string
-
-// The three ends.
-const (
-	PowerOff Power = "poweroff"
-	Reboot   Power = "reboot"
-	Halt     Power = "halt"
-)
-
-var powerCommand = map[Power]int{
-	PowerOff: unix.LINUX_REBOOT_CMD_POWER_OFF,
-	Reboot:   unix.LINUX_REBOOT_CMD_RESTART,
-	Halt:     unix.LINUX_REBOOT_CMD_HALT,
+var powerCommand = map[pid1.Power]int{
+	pid1.PowerOff: unix.LINUX_REBOOT_CMD_POWER_OFF,
+	pid1.Reboot:   unix.LINUX_REBOOT_CMD_RESTART,
+	pid1.Halt:     unix.LINUX_REBOOT_CMD_HALT,
 }
 
 // PowerFile holds the Power while the device goes down. A service that is stopped and finds it knows that this is the end,
@@ -43,7 +34,7 @@ const PowerFile = runtimeDir + "/power"
 
 // down takes everything apart and ends the device. It is made once, at the first wish for it.
 type down struct {
-	action Power
+	action pid1.Power
 	end    Marker        // what the next boot is told of this end
 	since  time.Duration // on the kernel's clock, so that a re-exec does not lengthen it
 	log    *slog.Logger
@@ -135,7 +126,7 @@ func (d *down) cutPower() {
 	cutPower(d.action, d.log)
 }
 
-func cutPower(action Power, log *slog.Logger) {
+func cutPower(action pid1.Power, log *slog.Logger) {
 	err := unix.Reboot(powerCommand[action])
 	log.Error("power command refused", "action", string(action), "error", err)
 	// As root of the real pid name space this works where reboot(2) hangs in a driver.
@@ -267,7 +258,7 @@ func (d *down) mark() {
 }
 
 // announce leaves the action for services that are about to be stopped.
-func announce(action Power) error {
+func announce(action pid1.Power) error {
 	if err := os.WriteFile(PowerFile, []byte(action+"\n"), 0o644); err != nil {
 		return fmt.Errorf("announce shutdown: %w", err)
 	}
@@ -276,7 +267,7 @@ func announce(action Power) error {
 
 // wish is somebody's request for a power action.
 type wish struct {
-	action Power
+	action pid1.Power
 	force  bool // do not wait for anybody
 	why    string
 	failed bool // it is no clean end

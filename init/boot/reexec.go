@@ -5,26 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
+	"resinos/services/pid1"
 )
-
-// Life is one execution of PID 1's program by itself.
-type Life struct {
-	At     float64 `json:"at"` // seconds since kernel start
-	Took   float64 `json:"took"`
-	CPU    float64 `json:"cpu"` // seconds of processor time it took, which on a busy device is the better figure
-	Reason string  `json:"reason"`
-	Panic  bool    `json:"panic,omitempty"`
-
-	cpu time.Duration // of the process at its beginning; it goes on counting over the exec
-}
 
 // cpuTime is the processor time of this process in all its lives.
 func cpuTime() time.Duration {
@@ -42,10 +32,10 @@ const (
 
 // tooMany tells whether another re-exec after a panic is one too many: a fault that comes back at once is not cured by it, a
 // reboot may, and the bootloader counts that as a failed try of this slot.
-func tooMany(lives []Life, now time.Duration) bool {
+func tooMany(lives []bootreport.Life, now time.Duration) bool {
 	recent := 0
 	for _, l := range lives {
-		if l.Panic && seconds(now)-l.At <= panicWindow.Seconds() {
+		if l.Panic && bootreport.Seconds(now)-l.At <= panicWindow.Seconds() {
 			recent++
 		}
 	}
@@ -76,7 +66,7 @@ func (p *PID1) caught(name string, cause any, stack []byte) {
 	if tooMany(p.record.Report().Lives, boottime.Now()) {
 		p.abandon(reason + fmt.Sprintf("; more than %d panics within %v", maxPanics, panicWindow))
 	}
-	p.replace(Life{Reason: reason, Panic: true})
+	p.replace(bootreport.Life{Reason: reason, Panic: true})
 }
 
 func shorten(reason string) string { return reason[:min(len(reason), maxReason)] }
@@ -90,7 +80,7 @@ func (p *PID1) abandon(reason string) {
 // lastDown is the way down of a life that cannot go on. It does not wait for the end of a supervisor that stands still or has
 // panicked, which never comes: nobody stops the services in order any more.
 func (p *PID1) lastDown(reason string) *down {
-	d := p.begun(wish{action: Reboot, why: reason, failed: true}, nil)
+	d := p.begun(wish{action: pid1.Reboot, why: reason, failed: true}, nil)
 	d.ended = p.supervised
 	return d
 }
@@ -100,13 +90,14 @@ func (p *PID1) reexec(reason string) {
 	if !p.leaving.TryLock() {
 		return
 	}
-	p.replace(Life{Reason: shorten(reason)})
+	p.replace(bootreport.Life{Reason: shorten(reason)})
 }
 
 // replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the device reboots.
-func (p *PID1) replace(life Life) {
+func (p *PID1) replace(life bootreport.Life) {
 	from := boottime.Now()
-	life.At, life.cpu = seconds(from), cpuTime()
+	cpu := cpuTime()
+	life.At = bootreport.Seconds(from)
 	p.freeze(life)
 	var err error
 	// Out of memory passes; a broken program does not.
@@ -114,7 +105,7 @@ func (p *PID1) replace(life Life) {
 		if try > 0 {
 			time.Sleep(100 * time.Millisecond) // sleep: who has the memory does not tell when it is free
 		}
-		if err = p.become(life, from); err == nil || errors.Is(err, errNoFork) {
+		if err = p.become(life, from, cpu); err == nil || errors.Is(err, errNoFork) {
 			break
 		}
 		p.log.Error("pid 1 cannot be executed", "error", err)
@@ -124,7 +115,7 @@ func (p *PID1) replace(life Life) {
 
 // freeze has the supervisor stand still, unless it is what panicked, and then the reaper: who dies from then on is the next
 // life's to reap.
-func (p *PID1) freeze(life Life) {
+func (p *PID1) freeze(life bootreport.Life) {
 	p.freezeSupervisor(life)
 	p.stopReaper()
 	limit := time.NewTimer(freezePatience)
@@ -136,7 +127,7 @@ func (p *PID1) freeze(life Life) {
 	}
 }
 
-func (p *PID1) freezeSupervisor(life Life) {
+func (p *PID1) freezeSupervisor(life bootreport.Life) {
 	ctx, cancel := context.WithTimeout(context.Background(), freezePatience)
 	defer cancel()
 	if life.Panic && strings.HasPrefix(life.Reason, "panic in "+nameSupervisor+":") {
@@ -157,7 +148,7 @@ var errNoFork = errors.New("a fork under way does not end")
 
 // become takes the picture and executes. Nobody may fork meanwhile: the child would be in no picture, and would inherit what is
 // meant for the next life.
-func (p *PID1) become(life Life, from time.Duration) error {
+func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
 	for try := 0; !syscall.ForkLock.TryLock(); try++ {
 		if try == 1000 {
 			return errNoFork
@@ -165,7 +156,7 @@ func (p *PID1) become(life Life, from time.Duration) error {
 		time.Sleep(time.Millisecond) // sleep: a lock that must not be waited for
 	}
 	defer syscall.ForkLock.Unlock()
-	s, err := p.picture(life, from)
+	s, err := p.picture(life, from, cpu)
 	if err != nil {
 		return err
 	}
@@ -177,9 +168,9 @@ func (p *PID1) become(life Life, from time.Duration) error {
 	return s.become(file)
 }
 
-// picture is the state of everything. A supervisor that cannot say its own is left out: the next life starts anew.
-func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
-	s := &state{Now: from, CPU: life.cpu, Report: p.record.Report(), Inputs: p.system.Inputs, Marking: p.system.marking.under()}
+// picture is the state of everything; from and cpu are the time and the processor time when the earlier life ended. A supervisor that cannot say its own is left out: the next life starts anew.
+func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, error) {
+	s := &state{Now: from, CPU: cpu, Report: p.record.Report(), Inputs: p.system.Inputs, Marking: p.system.marking.under()}
 	s.Report.Reexecs++
 	s.Report.Lives = append(s.Report.Lives, life)
 	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
@@ -219,7 +210,7 @@ func (p *PID1) picture(life Life, from time.Duration) (*state, error) {
 
 // resume takes over what the earlier life left.
 func (p *PID1) resume(s *state) {
-	p.record = NewRecord(s.Report)
+	p.record = bootreport.New(s.Report)
 	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: s.Inputs}
 	if pipe := s.file(fileLog); pipe != nil {
 		p.system.resumeLog(pipe)
@@ -246,16 +237,4 @@ func (p *PID1) resumed(s *state) {
 		level = slog.LevelError
 	}
 	p.log.Log(context.Background(), level, "pid 1 re-executed", "reason", life.Reason, "count", count, "took", took)
-}
-
-// Resumed notes how long the latest life took to come, and returns it with the number of all so far.
-func (r *Record) Resumed(took, cpu time.Duration) (latest Life, count int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.report.Lives = slices.Clone(r.report.Lives)
-	if n := len(r.report.Lives); n > 0 {
-		r.report.Lives[n-1].Took, r.report.Lives[n-1].CPU = seconds(took), seconds(cpu)
-		latest = r.report.Lives[n-1]
-	}
-	return latest, r.report.Reexecs
 }

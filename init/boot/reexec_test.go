@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"resinos/mounts/disk"
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
+	"resinos/services/pid1"
 )
 
 // TestStateRoundTrip: all that the next life needs comes through the memory file whole, descriptors included.
@@ -29,9 +31,9 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 	defer pipe.Close()
 	before := state{Now: 5 * time.Second, CPU: time.Second, Inputs: in, supervisor: []byte("its own words \x00\xff"),
-		Report: Report{Milestones: map[string]float64{"root": 1.5}, Steps: []Step{{Name: "x"}}, Reexecs: 3, Last: &Last{How: EndClean},
-			Lives: []Life{{At: 1, Reason: "why", Panic: true}}},
-		Down: &downState{Action: Reboot, End: Marker{How: EndClean}, Since: time.Minute, Level: hurried}}
+		Report: bootreport.Report{Milestones: map[string]float64{"root": 1.5}, Steps: []bootreport.Step{{Name: "x"}}, Reexecs: 3, Last: &bootreport.Last{How: EndClean},
+			Lives: []bootreport.Life{{At: 1, Reason: "why", Panic: true}}},
+		Down: &downState{Action: pid1.Reboot, End: Marker{How: EndClean}, Since: time.Minute, Level: hurried}}
 	if err := before.add(filePipe, "logd", pipe); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +62,7 @@ func TestStateRoundTrip(t *testing.T) {
 	if number := after.Files[0]; number.Kind != filePipe || number.Name != "logd" {
 		t.Errorf("files %+v", after.Files)
 	}
-	if Print(Plan(after.Inputs)) != Print(Plan(before.Inputs)) {
+	if bootreport.Print(Plan(after.Inputs)) != bootreport.Print(Plan(before.Inputs)) {
 		t.Error("the next life tells another plan")
 	}
 }
@@ -99,18 +101,18 @@ func FuzzDecodeState(f *testing.F) {
 }
 
 func TestTooMany(t *testing.T) {
-	life := func(at float64, panicked bool) Life { return Life{At: at, Panic: panicked} }
-	five := []Life{life(100, true), life(110, true), life(120, true), life(130, true), life(140, true)}
+	life := func(at float64, panicked bool) bootreport.Life { return bootreport.Life{At: at, Panic: panicked} }
+	five := []bootreport.Life{life(100, true), life(110, true), life(120, true), life(130, true), life(140, true)}
 	for _, tt := range []struct {
 		name  string
-		lives []Life
+		lives []bootreport.Life
 		now   time.Duration
 		want  bool
 	}{
 		{"none", nil, time.Hour, false},
 		{"the sixth in a minute", five, 150 * time.Second, true},
 		{"the first is over a minute ago", five, 161 * time.Second, false},
-		{"on purpose", []Life{life(1, false), life(2, false), life(3, false), life(4, false), life(5, false), life(6, false)}, 7 * time.Second, false},
+		{"on purpose", []bootreport.Life{life(1, false), life(2, false), life(3, false), life(4, false), life(5, false), life(6, false)}, 7 * time.Second, false},
 	} {
 		if got := tooMany(tt.lives, tt.now); got != tt.want {
 			t.Errorf("%s: tooMany = %v", tt.name, got)

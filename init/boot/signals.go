@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"resinos/init/nullhandler"
+	"resinos/services/pid1"
 )
 
 // CatchSignals takes every signal that a process can take, first thing in PID 1: a Go program that has not done so dies of TERM,
@@ -40,7 +41,7 @@ func CatchSignals() <-chan os.Signal {
 }
 
 // powerSignals are the signals that ask for a power action at once.
-var powerSignals = map[os.Signal]Power{syscall.SIGTERM: Reboot, syscall.SIGUSR1: PowerOff, syscall.SIGUSR2: PowerOff}
+var powerSignals = map[os.Signal]pid1.Power{syscall.SIGTERM: pid1.Reboot, syscall.SIGUSR1: pid1.PowerOff, syscall.SIGUSR2: pid1.PowerOff}
 
 // doublePress is the time in which the second Ctrl-Alt-Del must follow the first.
 const doublePress = 10 * time.Second
@@ -56,7 +57,7 @@ type signalPolicy struct {
 const maxLines = 10
 
 // step returns the power action that the signal asks for, if any, and whether the signal may be logged.
-func (p *signalPolicy) step(now time.Duration, s os.Signal) (action Power, say bool) {
+func (p *signalPolicy) step(now time.Duration, s os.Signal) (action pid1.Power, say bool) {
 	if now-p.logged >= time.Second {
 		p.logged, p.lines = now, 0
 	}
@@ -68,7 +69,7 @@ func (p *signalPolicy) step(now time.Duration, s os.Signal) (action Power, say b
 	again := p.pressed != 0 && now-p.pressed <= doublePress
 	p.pressed = now
 	if again {
-		return Reboot, say
+		return pid1.Reboot, say
 	}
 	return "", say
 }

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/bootreport"
 	"resinos/services/fault"
+	"resinos/services/pid1"
 )
 
 // stateVariable carries the number of the descriptor in which the next life finds the state of this one.
@@ -22,13 +24,13 @@ const stateVersion = 1
 
 // state is everything that PID 1 takes along when it executes itself again.
 type state struct {
-	Version int           `json:"version"`
-	Now     time.Duration `json:"now"` // when the old life stood still
-	CPU     time.Duration `json:"cpu"` // what it had used by then
-	Report  Report        `json:"report"`
-	Inputs  Inputs        `json:"inputs"`
-	Down    *downState    `json:"down,omitempty"`
-	Marking bool          `json:"marking,omitempty"` // the marker of this boot is not on the disk yet
+	Version int               `json:"version"`
+	Now     time.Duration     `json:"now"` // when the old life stood still
+	CPU     time.Duration     `json:"cpu"` // what it had used by then
+	Report  bootreport.Report `json:"report"`
+	Inputs  Inputs            `json:"inputs"`
+	Down    *downState        `json:"down,omitempty"`
+	Marking bool              `json:"marking,omitempty"` // the marker of this boot is not on the disk yet
 
 	Files []passed `json:"files"`
 
@@ -39,7 +41,7 @@ type state struct {
 
 // downState is a shutdown under way.
 type downState struct {
-	Action Power         `json:"action"`
+	Action pid1.Power    `json:"action"`
 	End    Marker        `json:"end"`
 	Since  time.Duration `json:"since"`
 	Level  level         `json:"level"`

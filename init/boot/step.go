@@ -6,32 +6,23 @@ import (
 	"runtime/debug"
 	"time"
 
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 )
 
-// Severity says what the failure of a step means for the boot.
-type Severity string
-
-// The severities.
-const (
-	Fatal     Severity = "fatal"     // the boot cannot go on
-	Degraded  Severity = "degraded"  // it goes on without, and a person should know
-	Ignorable Severity = "ignorable" // it goes on, and nobody needs to act
-)
-
-var resultOf = map[Severity]string{Fatal: ResultFatal, Degraded: ResultDegraded, Ignorable: ResultIgnored}
+var resultOf = map[bootreport.Severity]string{bootreport.Fatal: bootreport.ResultFatal, bootreport.Degraded: bootreport.ResultDegraded, bootreport.Ignorable: bootreport.ResultIgnored}
 
 // Action is one step of a boot to be done.
 type Action struct {
 	Name     string
-	Severity Severity
+	Severity bootreport.Severity
 	Do       func() error
 }
 
 // Walker carries actions out one after the other, timed and recorded.
 type Walker struct {
 	Stage  string
-	Record *Record
+	Record *bootreport.Record
 	Log    *slog.Logger
 	After  func() // called after each step; nil is nothing
 }
@@ -42,7 +33,7 @@ func (w Walker) Walk(actions []Action) error {
 	for i, a := range actions {
 		start := boottime.Now()
 		err := shielded(a.Do)
-		s := Step{Stage: w.Stage, Name: a.Name, Start: seconds(start), Duration: seconds(boottime.Now() - start), Result: ResultOK}
+		s := bootreport.Step{Stage: w.Stage, Name: a.Name, Start: bootreport.Seconds(start), Duration: bootreport.Seconds(boottime.Now() - start), Result: bootreport.ResultOK}
 		if err != nil {
 			s.Result, s.Error = resultOf[a.Severity], err.Error()
 		}
@@ -51,22 +42,22 @@ func (w Walker) Walk(actions []Action) error {
 		if w.After != nil {
 			w.After()
 		}
-		if err != nil && a.Severity == Fatal {
+		if err != nil && a.Severity == bootreport.Fatal {
 			return fmt.Errorf("step %s: %w", a.Name, err)
 		}
 	}
 	return nil
 }
 
-func (w Walker) say(number, total int, s Step) {
+func (w Walker) say(number, total int, s bootreport.Step) {
 	took := time.Duration(s.Duration * float64(time.Second)).Round(time.Millisecond)
 	line := fmt.Sprintf("step %d/%d %s %v", number, total, s.Name, took)
 	switch s.Result {
-	case ResultOK:
+	case bootreport.ResultOK:
 		w.Log.Info(line)
-	case ResultIgnored:
+	case bootreport.ResultIgnored:
 		w.Log.Info(line, "result", s.Result, "error", s.Error)
-	case ResultDegraded:
+	case bootreport.ResultDegraded:
 		w.Log.Warn(line, "result", s.Result, "error", s.Error)
 	default:
 		w.Log.Error(line, "result", s.Result, "error", s.Error)

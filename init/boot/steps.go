@@ -18,6 +18,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/net/clock"
+	"resinos/services/bootreport"
 	"resinos/services/linelog"
 	"resinos/services/logpipe"
 	"resinos/services/spec"
@@ -42,7 +43,7 @@ type Loader interface {
 // step is one row of the boot: the plan and the deed stand side by side so that they cannot drift apart.
 type step struct {
 	name     string
-	severity Severity
+	severity bootreport.Severity
 	plan     func(Inputs) []string
 	do       func(*system) error
 }
@@ -50,31 +51,31 @@ type step struct {
 // steps is the boot of the real root. What the container engine needs comes first; nothing here waits for network or time.
 func steps() []step {
 	return []step{
-		{"attach pseudo", Degraded, planPseudo, (*system).attachPseudo},
-		{"clock", Degraded, planText("set the clock to the latest of build time and hardware clock"), (*system).startClock},
-		{"share mounts", Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
-		{"open log", Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
-		{"cgroups", Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
-		{"share with containers", Degraded, planShares, (*system).shareWithContainers},
-		{"find disk", Degraded, planLocate, (*system).findDisk},
-		{"attach state", Degraded, planPlace(disk.State), attachPlace(disk.State)},
-		{"purge state", Degraded, planPurge(disk.State), purgePlace(disk.State)},
-		{"saved clock", Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
-		{"mark boot", Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
-		{"bind persistent paths", Degraded, planBinds, (*system).bindPersistent},
-		{"attach data", Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
-		{"purge data", Degraded, planPurge(disk.Data), purgePlace(disk.Data)},
-		{"limit containers", Degraded, planLimit, (*system).limitContainers},
-		{"loopback", Degraded, planText("set link lo up"), (*system).loopback},
-		{"sysctls", Ignorable, planSysctls, (*system).sysctls},
-		{"load modules", Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
-		{"watchdog", Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
-		{"last boot", Ignorable, planText("read and remove "+pstoreDir, "tell how the boot before this one ended"), (*system).lastBoot},
-		{"attach boot", Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
-		{"read config.json", Degraded, planText("read " + config.Path + ", else its last good copy; defaults for what is missing or wrong"), (*system).readConfig},
-		{"identity", Degraded, planIdentity, (*system).identity},
-		{"hostname", Ignorable, planHostname, (*system).hostname},
-		{"load services", Degraded, planServices, (*system).loadServices},
+		{"attach pseudo", bootreport.Degraded, planPseudo, (*system).attachPseudo},
+		{"clock", bootreport.Degraded, planText("set the clock to the latest of build time and hardware clock"), (*system).startClock},
+		{"share mounts", bootreport.Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
+		{"open log", bootreport.Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
+		{"cgroups", bootreport.Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
+		{"share with containers", bootreport.Degraded, planShares, (*system).shareWithContainers},
+		{"find disk", bootreport.Degraded, planLocate, (*system).findDisk},
+		{"attach state", bootreport.Degraded, planPlace(disk.State), attachPlace(disk.State)},
+		{"purge state", bootreport.Degraded, planPurge(disk.State), purgePlace(disk.State)},
+		{"saved clock", bootreport.Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
+		{"mark boot", bootreport.Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
+		{"bind persistent paths", bootreport.Degraded, planBinds, (*system).bindPersistent},
+		{"attach data", bootreport.Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
+		{"purge data", bootreport.Degraded, planPurge(disk.Data), purgePlace(disk.Data)},
+		{"limit containers", bootreport.Degraded, planLimit, (*system).limitContainers},
+		{"loopback", bootreport.Degraded, planText("set link lo up"), (*system).loopback},
+		{"sysctls", bootreport.Ignorable, planSysctls, (*system).sysctls},
+		{"load modules", bootreport.Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
+		{"watchdog", bootreport.Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
+		{"last boot", bootreport.Ignorable, planText("read and remove "+pstoreDir, "tell how the boot before this one ended"), (*system).lastBoot},
+		{"attach boot", bootreport.Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
+		{"read config.json", bootreport.Degraded, planText("read " + config.Path + ", else its last good copy; defaults for what is missing or wrong"), (*system).readConfig},
+		{"identity", bootreport.Degraded, planIdentity, (*system).identity},
+		{"hostname", bootreport.Ignorable, planHostname, (*system).hostname},
+		{"load services", bootreport.Degraded, planServices, (*system).loadServices},
 	}
 }
 
@@ -83,7 +84,7 @@ type system struct {
 	Inputs
 	log     *slog.Logger
 	out     *linelog.Handler
-	record  *Record
+	record  *bootreport.Record
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec

@@ -8,11 +8,13 @@ import (
 	"sync"
 	"time"
 
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/cgroup"
 	"resinos/services/control"
 	"resinos/services/fault"
 	"resinos/services/logpipe"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 	"resinos/services/supervise"
 )
@@ -67,7 +69,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 		return nil
 	}
 	p.supervisor, p.system.specs = s, nil // they are its now
-	p.mark(MilestoneServices, boottime.Now())
+	p.mark(bootreport.MilestoneServices, boottime.Now())
 	p.guard.Go(nameSupervisor, func() {
 		err := func() error {
 			defer close(p.supervised)
@@ -83,7 +85,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 		if ctx.Err() == nil {
 			// It may run only once, and a device that supervises nothing is dead: the way out is a reboot.
 			p.log.Error("supervisor is gone: rebooting")
-			_ = request(context.Background(), p.wishes, wish{action: Reboot, why: "the supervisor ended", failed: true}) // Reboot is known, and the loop takes one wish
+			_ = request(context.Background(), p.wishes, wish{action: pid1.Reboot, why: "the supervisor ended", failed: true}) // Reboot is known, and the loop takes one wish
 		}
 	})
 	return s.Handlers()
@@ -135,7 +137,7 @@ func (p *PID1) readAgain() ([]spec.Spec, []error) {
 // onState is called from the supervisor's loop.
 func (p *PID1) onState(name, state string) {
 	if name == engine && state == "up" {
-		p.mark(MilestoneEngine, boottime.Now())
+		p.mark(bootreport.MilestoneEngine, boottime.Now())
 	}
 }
 

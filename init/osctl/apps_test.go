@@ -11,7 +11,7 @@ import (
 	"resinos/containers/appstatus"
 	"resinos/init/osctl/inventory"
 	"resinos/mounts/testenv"
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 var apps = appstatus.Status{Written: 93_700, Apps: []appstatus.App{
@@ -79,12 +79,12 @@ func plainText(line string) string {
 
 // TestAppsCount: what is wrong with an app makes the device degraded, and what cannot be known is said; neither hides the other.
 func TestAppsCount(t *testing.T) {
-	up := []supervise.ServiceStatus{{Name: "manager", State: "up", PID: 5}}
+	up := []pid1.ServiceStatus{{Name: "manager", State: "up", PID: 5}}
 	good := appstatus.App{Name: "a", State: appstatus.Up}
 	bad := appstatus.App{Name: "b", State: appstatus.GivenUp, Trouble: appstatus.Trouble{Cause: appstatus.NotUnderstood, Reason: "x"}}
 	for _, c := range []struct {
 		name     string
-		services []supervise.ServiceStatus
+		services []pid1.ServiceStatus
 		file     any    // nil: none
 		health   string // the line of counts
 		caveat   string
@@ -93,13 +93,13 @@ func TestAppsCount(t *testing.T) {
 		{"an app is wrong", up, appstatus.Status{Apps: []appstatus.App{good, bad}}, "degraded: 1 service, 1 up; 2 apps, 1 wrong, 1 failed, 1 up", ""},
 		{"no apps", up, appstatus.Status{}, "well: 1 service, 1 up", ""},
 		{"nothing told yet", up, nil, "well: 1 service, 1 up", "the manager has not told of its apps yet"},
-		{"the manager was stopped", []supervise.ServiceStatus{{Name: "manager", State: "down"}}, appstatus.Status{Written: 60, Apps: []appstatus.App{good}},
+		{"the manager was stopped", []pid1.ServiceStatus{{Name: "manager", State: "down"}}, appstatus.Status{Written: 60, Apps: []appstatus.App{good}},
 			"well: 1 service, 1 down; 1 app, 1 up", "the manager is down: the apps are told as of 4s ago"},
-		{"the manager never ran", []supervise.ServiceStatus{{Name: "manager", State: "failed"}}, nil, "degraded: 1 service, 1 failed", "the manager is failed: nothing is known of the apps"},
+		{"the manager never ran", []pid1.ServiceStatus{{Name: "manager", State: "failed"}}, nil, "degraded: 1 service, 1 failed", "the manager is failed: nothing is known of the apps"},
 		{"no engine", up, appstatus.Status{Trouble: appstatus.Trouble{Cause: appstatus.NoEngine, Reason: "the engine is gone", Since: 34}, Apps: []appstatus.App{good}},
 			"degraded: 1 service, 1 up; 1 app, 1 up", "the engine is gone; wrong for 30s"},
 		{"garbage", up, "{", "degraded: 1 service, 1 up", "read the status of apps: "},
-		{"an image without a manager", []supervise.ServiceStatus{{Name: "logd", State: "up"}}, nil, "well: 1 service, 1 up", ""},
+		{"an image without a manager", []pid1.ServiceStatus{{Name: "logd", State: "up"}}, nil, "well: 1 service, 1 up", ""},
 	} {
 		root := t.TempDir()
 		if c.file != nil {

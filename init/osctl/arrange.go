@@ -3,12 +3,12 @@ package osctl
 import (
 	"slices"
 
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 // treeRow is one service in its place: prefix is the branch that leads to it.
 type treeRow struct {
-	st     *supervise.ServiceStatus
+	st     *pid1.ServiceStatus
 	prefix string
 }
 
@@ -20,7 +20,7 @@ type section struct {
 // arrange puts services into sections, and within each those that need another one below it. What is wrong comes first and
 // takes along only what stands on it, so that the cause is on top and its victims are below. A service that starts on demand, or is
 // off, stands in a section of its own unless it is the victim of something wrong.
-func arrange(list []supervise.ServiceStatus, g glyphs) []section {
+func arrange(list []pid1.ServiceStatus, g glyphs) []section {
 	parents := make([]int, len(list))
 	for i := range list {
 		parents[i] = parentOf(list, i)
@@ -48,7 +48,7 @@ func arrange(list []supervise.ServiceStatus, g glyphs) []section {
 }
 
 // hang appends what stands below service i.
-func hang(rows []treeRow, list []supervise.ServiceStatus, parents []int, i int, prefix string, g glyphs) []treeRow {
+func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefix string, g glyphs) []treeRow {
 	var children []int
 	for j, p := range parents {
 		if p == i {
@@ -67,7 +67,7 @@ func hang(rows []treeRow, list []supervise.ServiceStatus, parents []int, i int, 
 }
 
 // parentOf chooses the one need that a service is drawn below: one that is wrong, else one that is off, else the last to start.
-func parentOf(list []supervise.ServiceStatus, i int) int {
+func parentOf(list []pid1.ServiceStatus, i int) int {
 	best, rank := -1, 0
 	if len(list[i].Needs) == 0 {
 		return best
@@ -103,7 +103,7 @@ func loosen(parents []int) {
 }
 
 // place is the number of the section that service i belongs to.
-func place(list []supervise.ServiceStatus, parents []int, i int) int {
+func place(list []pid1.ServiceStatus, parents []int, i int) int {
 	for j := i; j >= 0; j = parents[j] {
 		if lookOf(&list[j]) == looksWrong {
 			return 0

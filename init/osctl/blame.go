@@ -7,7 +7,7 @@ import (
 	"sort"
 	"strings"
 
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 // blamed is how long one service took, in seconds.
@@ -36,7 +36,7 @@ func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 }
 
 // blameOf lists the services that were started by the time they took, the slowest first.
-func blameOf(list []supervise.ServiceStatus, now float64) []blamed {
+func blameOf(list []pid1.ServiceStatus, now float64) []blamed {
 	all := []blamed{}
 	for i := range list {
 		st := &list[i]

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"resinos/init/boot"
-	"resinos/services/supervise"
+	"resinos/services/bootreport"
+	"resinos/services/pid1"
 )
 
 // barWidth is the width of the picture in the time line; without results the whole fits 80 columns.
@@ -20,17 +20,9 @@ const barWidth = 24
 
 // booted is the boot operation's answer: the report, and how the life before this boot ended, where that is known.
 type booted struct {
-	boot.Report
-	Last     *ending  `json:"last,omitempty"`
-	Services []blamed `json:"services,omitempty"` // those that the boot started
-}
-
-// ending is how a boot ended: clean, panic, watchdog, power loss, ...
-type ending struct {
-	How    string  `json:"how"`
-	Why    string  `json:"why,omitempty"`
-	BootID string  `json:"boot_id,omitempty"`
-	Uptime float64 `json:"uptime,omitempty"` // seconds that it lasted
+	bootreport.Report
+	Last     *bootreport.Last `json:"last,omitempty"`
+	Services []blamed         `json:"services,omitempty"` // those that the boot started
 }
 
 func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -39,10 +31,11 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 	if err := bare(flags, args); err != nil {
 		return err
 	}
-	var report booted
-	if err := s.call(ctx, "boot", nil, &report); err != nil {
-		return err
+	known, err := s.pid1().Boot(ctx)
+	if err != nil {
+		return silent(err)
 	}
+	report := booted{Report: known, Last: known.Last}
 	switch {
 	case *last && report.Last == nil:
 		return &failure{errors.New("nothing is known of the boot before this one"), "try: osctl boot"}
@@ -58,24 +51,24 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 	if *asJSON {
 		return s.printJSON(report)
 	}
-	_, err := io.WriteString(s.Stdout, s.timeLine(report))
+	_, err = io.WriteString(s.Stdout, s.timeLine(report))
 	return err
 }
 
 // startedBy lists the services that the boot started, in the order in which it did: not those that start on demand, nor those that were
 // first started after its last milestone.
-func startedBy(r boot.Report, list []supervise.ServiceStatus, now float64) []blamed {
+func startedBy(r bootreport.Report, list []pid1.ServiceStatus, now float64) []blamed {
 	end := 0.0
 	for _, m := range moments(r, nil) {
 		end = max(end, m.Start+m.Duration)
 	}
-	list = slices.DeleteFunc(slices.Clone(list), func(st supervise.ServiceStatus) bool { return len(st.Demand) > 0 || st.Began > end })
+	list = slices.DeleteFunc(slices.Clone(list), func(st pid1.ServiceStatus) bool { return len(st.Demand) > 0 || st.Began > end })
 	all := blameOf(list, now)
 	sort.SliceStable(all, func(i, j int) bool { return all[i].Began < all[j].Began })
 	return all
 }
 
-func (s *session) lastText(last ending) string {
+func (s *session) lastText(last bootreport.Last) string {
 	c := yellow
 	if last.How == "clean" {
 		c = green
@@ -102,14 +95,14 @@ func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 	if err := bare(flags, args); err != nil {
 		return err
 	}
-	var plan []boot.PlannedStep
-	if err := s.call(ctx, "plan", nil, &plan); err != nil {
-		return err
+	plan, err := s.pid1().Plan(ctx)
+	if err != nil {
+		return silent(err)
 	}
 	if *asJSON {
 		return s.printJSON(plan)
 	}
-	_, err := io.WriteString(s.Stdout, boot.Print(plan))
+	_, err = io.WriteString(s.Stdout, bootreport.Print(plan))
 	return err
 }
 
@@ -122,21 +115,21 @@ const (
 
 // moment is one line of the time line: a step, a service from its start until it is up, or a milestone, which takes no time.
 type moment struct {
-	boot.Step
+	bootreport.Step
 	kind int
 }
 
 // moments are the steps, services and milestones in the order of their beginning.
-func moments(r boot.Report, services []blamed) []moment {
+func moments(r bootreport.Report, services []blamed) []moment {
 	var list []moment
 	for name, at := range r.Milestones {
-		list = append(list, moment{Step: boot.Step{Name: name, Start: at, Stage: "milestone"}, kind: aMilestone})
+		list = append(list, moment{Step: bootreport.Step{Name: name, Start: at, Stage: "milestone"}, kind: aMilestone})
 	}
 	for _, step := range r.Steps {
 		list = append(list, moment{Step: step})
 	}
 	for _, b := range services {
-		m := moment{Step: boot.Step{Name: b.Name, Start: b.Began, Duration: b.Took, Stage: "service", Result: "up"}, kind: aService}
+		m := moment{Step: bootreport.Step{Name: b.Name, Start: b.Began, Duration: b.Took, Stage: "service", Result: "up"}, kind: aService}
 		if !b.Ready {
 			m.Duration, m.Result = 0, "not up yet"
 		}
@@ -184,7 +177,7 @@ func (m *moment) row(end float64) []cell {
 	}
 }
 
-func where(r boot.Report) string {
+func where(r bootreport.Report) string {
 	if r.Slot == "" {
 		return ""
 	}
@@ -193,11 +186,11 @@ func where(r boot.Report) string {
 
 func resultColour(result string) colour {
 	switch result {
-	case boot.ResultOK, "up":
+	case bootreport.ResultOK, "up":
 		return green
-	case boot.ResultIgnored:
+	case bootreport.ResultIgnored:
 		return dim
-	case boot.ResultDegraded, "not up yet":
+	case bootreport.ResultDegraded, "not up yet":
 		return yellow
 	}
 	return red

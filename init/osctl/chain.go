@@ -10,8 +10,8 @@ import (
 	"sort"
 	"strings"
 
-	"resinos/init/boot"
-	"resinos/services/supervise"
+	"resinos/services/bootreport"
+	"resinos/services/pid1"
 )
 
 // A link is one thing that the boot waited for. Times are seconds since the kernel started.
@@ -28,9 +28,9 @@ func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 	if err := bare(flags, args); err != nil {
 		return err
 	}
-	var report boot.Report
-	if err := s.call(ctx, "boot", nil, &report); err != nil {
-		return err
+	report, err := s.pid1().Boot(ctx)
+	if err != nil {
+		return silent(err)
 	}
 	list, err := s.services(ctx)
 	if err != nil {
@@ -50,13 +50,13 @@ func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 // causes tell which service leads to a milestone.
 func causes() map[string]string {
 	return map[string]string{
-		boot.MilestoneEngine: "containerd", boot.MilestoneLease: "netd", boot.MilestoneContainerOutput: "manager",
+		bootreport.MilestoneEngine: "containerd", bootreport.MilestoneLease: "netd", bootreport.MilestoneContainerOutput: "manager",
 	}
 }
 
 // chainOf follows what led to the last milestone back to the kernel: from a service to the last to be ready of those that it waited
 // for, from the first service to the steps before it. Each link ends before the next begins.
-func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
+func chainOf(report bootreport.Report, list []pid1.ServiceStatus) []link {
 	name, at := lastMilestone(report)
 	if name == "" {
 		return nil
@@ -79,7 +79,7 @@ func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
 		}
 	}
 	back = append(back, link{Kind: "kernel", Name: "until /init ran", Took: at})
-	if first, ok := report.Milestones[boot.MilestonePID1]; ok && first < at {
+	if first, ok := report.Milestones[bootreport.MilestonePID1]; ok && first < at {
 		back[len(back)-1].Took = first
 	}
 	slices.Reverse(back)
@@ -92,7 +92,7 @@ func chainOf(report boot.Report, list []supervise.ServiceStatus) []link {
 // exact is how exactly times are told.
 const exact = 1e-6
 
-func lastMilestone(report boot.Report) (name string, at float64) {
+func lastMilestone(report bootreport.Report) (name string, at float64) {
 	for n, t := range report.Milestones {
 		if t > at || t == at && n < name {
 			name, at = n, t
@@ -102,7 +102,7 @@ func lastMilestone(report boot.Report) (name string, at float64) {
 }
 
 // culprit is the service that a milestone waited for: the one that causes it, or the last to be ready before it.
-func culprit(list []supervise.ServiceStatus, milestone string, at float64) int {
+func culprit(list []pid1.ServiceStatus, milestone string, at float64) int {
 	best := -1
 	for i := range list {
 		st := &list[i]
@@ -120,7 +120,7 @@ func culprit(list []supervise.ServiceStatus, milestone string, at float64) int {
 }
 
 // waitedFor is the last to be ready of those that service i waited for, or -1.
-func waitedFor(list []supervise.ServiceStatus, i int) int {
+func waitedFor(list []pid1.ServiceStatus, i int) int {
 	best := -1
 	for j := range list {
 		st := &list[j]

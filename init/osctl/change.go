@@ -12,27 +12,20 @@ import (
 	"syscall"
 	"time"
 
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
-
-// target names a service to PID 1.
-type target struct {
-	Name   string `json:"name"`
-	Signal string `json:"signal,omitempty"`
-	All    bool   `json:"all,omitempty"`
-}
 
 // change makes the command for start, stop, restart and reload.
 func change(op string) func(context.Context, *session, *flag.FlagSet, []string) error {
 	return func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-		return s.each(ctx, op, flags, args, func(t *target) string { return op + " service " + t.Name })
+		return s.each(ctx, op, flags, args, func(k *pid1.Kill) string { return op + " service " + k.Name })
 	}
 }
 
 func kill(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	signal := flags.String("signal", "KILL", "`NAME` of the signal: TERM, HUP, KILL, ...")
 	all := flags.Bool("all", false, "every process of the service, not only the main one")
-	return s.each(ctx, "kill", flags, args, func(t *target) string {
+	return s.each(ctx, pid1.OpKill, flags, args, func(t *pid1.Kill) string {
 		t.Signal, t.All = *signal, *all
 		to := "service "
 		if t.All {
@@ -43,7 +36,7 @@ func kill(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 }
 
 // each asks PID 1 for op on one named service after the other, and stops at the first that fails.
-func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args []string, plan func(*target) string) error {
+func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args []string, plan func(*pid1.Kill) string) error {
 	dry := flags.Bool("n", false, "only say what would be done")
 	names, err := parse(flags, args)
 	if err != nil {
@@ -53,7 +46,7 @@ func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args
 		return &usage{op + " needs the name of a service", "try: osctl status"}
 	}
 	for _, name := range names {
-		t := target{Name: name}
+		t := pid1.Kill{Name: name}
 		if text := plan(&t); *dry {
 			fmt.Fprintln(s.Stdout, text)
 			continue
@@ -68,17 +61,25 @@ func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args
 }
 
 // ask has PID 1 do op and waits for its answer. Ctrl-C ends only the waiting.
-func (s *session) ask(ctx context.Context, op string, t target) (supervise.ServiceStatus, error) {
+func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.ServiceStatus, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var st supervise.ServiceStatus
-	settled := s.tell(doing(op) + " " + escape(t.Name))
-	err := s.call(ctx, op, t, &st)
+	settled := s.tell(doing(op) + " " + escape(k.Name))
+	st, err := s.order(ctx, op, k)
 	settled()
+	err = silent(err)
 	if err != nil && ctx.Err() != nil {
-		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, escape(t.Name)), "try: osctl status " + escape(t.Name)}
+		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, escape(k.Name)), "try: osctl status " + escape(k.Name)}
 	}
 	return st, err
+}
+
+// order sends one order about a service: a change, or a signal.
+func (s *session) order(ctx context.Context, op string, k pid1.Kill) (pid1.ServiceStatus, error) {
+	if op == pid1.OpKill {
+		return s.pid1().Kill(ctx, k)
+	}
+	return s.pid1().Change(ctx, pid1.Change(op), k.Name)
 }
 
 func doing(op string) string {
@@ -119,7 +120,7 @@ func (s *session) tell(what string) (settled func()) {
 	}
 }
 
-func (s *session) outcome(st supervise.ServiceStatus) string {
+func (s *session) outcome(st pid1.ServiceStatus) string {
 	text := escape(st.Name) + " is " + s.paint(stateColour(st.State), escape(st.State))
 	if st.PID > 0 {
 		text += fmt.Sprintf(", pid %d", st.PID)
@@ -128,7 +129,7 @@ func (s *session) outcome(st supervise.ServiceStatus) string {
 }
 
 // power makes the command for reboot and poweroff.
-func power(action string) func(context.Context, *session, *flag.FlagSet, []string) error {
+func power(action pid1.Power) func(context.Context, *session, *flag.FlagSet, []string) error {
 	return func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 		dry := flags.Bool("n", false, "only say what would be done")
 		force := flags.Bool("force", false, "at once: no service is asked to stop first")
@@ -143,11 +144,7 @@ func power(action string) func(context.Context, *session, *flag.FlagSet, []strin
 			fmt.Fprintf(s.Stdout, "%s, %s\n", plan, action)
 			return nil
 		}
-		how := map[string]any{"action": action}
-		if *force {
-			how["force"] = true
-		}
-		return s.call(ctx, "power", how, nil)
+		return silent(s.pid1().Power(ctx, pid1.Shutdown{Action: action, Force: *force}))
 	}
 }
 
@@ -178,11 +175,11 @@ func (s *session) newLife(ctx context.Context) error {
 	defer cancel()
 	held, err := new(net.Dialer).DialContext(ctx, "unix", s.Control)
 	if err != nil {
-		return unreachable(err, "PID 1", "osctl works on a resinOS device only")
+		return silent(err)
 	}
 	defer held.Close() // nothing is written
-	if err := s.call(ctx, "re-exec", nil, nil); err != nil {
-		return err
+	if err := s.pid1().Reexec(ctx, ""); err != nil {
+		return silent(err)
 	}
 	settled := s.tell("waiting for PID 1")
 	defer settled()

@@ -15,8 +15,8 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"resinos/services/pid1"
 	"resinos/services/spec"
-	"resinos/services/supervise"
 )
 
 // Where service files are: the image's, and the owner's, which replace them key by key.
@@ -37,7 +37,7 @@ type source struct {
 
 // definition is what show prints as JSON.
 type definition struct {
-	supervise.Shown
+	pid1.Shown
 	Files  []source `json:"files"`
 	Unread bool     `json:"unread,omitempty"` // the files say something else than what is in force
 }
@@ -52,8 +52,8 @@ func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 		return &usage{"show needs the name of one service", "try: osctl status"}
 	}
 	var d definition
-	if err := s.call(ctx, "show", target{Name: names[0]}, &d.Shown); err != nil {
-		return err
+	if d.Shown, err = s.pid1().Show(ctx, names[0]); err != nil {
+		return silent(err)
 	}
 	s.compare(&d)
 	if *asJSON {
@@ -172,15 +172,14 @@ func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	return err
 }
 
-func (s *session) rescan(ctx context.Context) (supervise.Rescanned, error) {
-	var found supervise.Rescanned
+func (s *session) rescan(ctx context.Context) (pid1.Rescanned, error) {
 	settled := s.tell("reading the service files")
-	err := s.call(ctx, "rescan", nil, &found)
+	found, err := s.pid1().Rescan(ctx)
 	settled()
-	return found, err
+	return found, silent(err)
 }
 
-func (s *session) rescanned(found supervise.Rescanned) string {
+func (s *session) rescanned(found pid1.Rescanned) string {
 	var b strings.Builder
 	for _, part := range []struct {
 		word  string

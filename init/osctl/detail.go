@@ -14,14 +14,14 @@ import (
 	"resinos/init/osctl/inventory"
 	"resinos/services/logquery"
 	"resinos/services/logring"
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 // lastLines is how much of a service's log its status shows.
 const lastLines = 10
 
 // details prints all about each of the picked services, apps and containers.
-func (s *session) details(ctx context.Context, list []supervise.ServiceStatus, picked []inventory.Thing) error {
+func (s *session) details(ctx context.Context, list []pid1.ServiceStatus, picked []inventory.Thing) error {
 	for i, t := range picked {
 		if i > 0 {
 			fmt.Fprintln(s.Stdout)
@@ -43,8 +43,8 @@ func (s *session) details(ctx context.Context, list []supervise.ServiceStatus, p
 
 // detail is all that is known of one service.
 type detail struct {
-	*supervise.ServiceStatus
-	list      []supervise.ServiceStatus // all services
+	*pid1.ServiceStatus
+	list      []pid1.ServiceStatus // all services
 	command   []string
 	files     []string
 	usage     gauge.Usage
@@ -55,8 +55,8 @@ type detail struct {
 
 // inspect asks everybody who knows something of the service. What nobody tells is left out.
 func (s *session) inspect(ctx context.Context, d *detail) {
-	var shown supervise.Shown
-	if err := s.call(ctx, "show", target{Name: d.Name}, &shown); err == nil {
+	shown, err := s.pid1().Show(ctx, d.Name)
+	if err == nil {
 		d.command = shown.Spec.Command
 	}
 	for _, dir := range serviceDirs() {
@@ -229,7 +229,7 @@ func (s *session) tieRows(d *detail) [][]cell {
 }
 
 // dependants are the services that name this one.
-func dependants(list []supervise.ServiceStatus, name string) (needed, wanted, before []string) {
+func dependants(list []pid1.ServiceStatus, name string) (needed, wanted, before []string) {
 	for i := range list {
 		other := &list[i]
 		if slices.Contains(other.Needs, name) {
@@ -245,7 +245,7 @@ func dependants(list []supervise.ServiceStatus, name string) (needed, wanted, be
 	return needed, wanted, before
 }
 
-func (s *session) withStates(list []supervise.ServiceStatus, names []string) string {
+func (s *session) withStates(list []pid1.ServiceStatus, names []string) string {
 	var words []string
 	for _, name := range names {
 		state := "does not exist"
@@ -293,7 +293,7 @@ func processTree(list []gauge.Process, g glyphs) []string {
 }
 
 // remedy is what an owner would most likely type next.
-func remedy(st *supervise.ServiceStatus) string {
+func remedy(st *pid1.ServiceStatus) string {
 	switch st.State {
 	case "failed", "backoff":
 		return "osctl logs -u " + escape(st.Name) + ", osctl restart " + escape(st.Name)

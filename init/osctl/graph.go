@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 // node is one service as graph --json prints it.
@@ -66,13 +66,13 @@ type tie struct {
 
 // ties is the graph of the services in list, each by its place there.
 type ties struct {
-	list    []supervise.ServiceStatus
+	list    []pid1.ServiceStatus
 	reverse bool
 	out     [][]tie
 }
 
 // newTies reads the graph. Of two ties between the same services the stronger counts; one to a service that is not there is left out.
-func newTies(list []supervise.ServiceStatus, reverse bool) ties {
+func newTies(list []pid1.ServiceStatus, reverse bool) ties {
 	t := ties{list: list, reverse: reverse, out: make([][]tie, len(list))}
 	index := map[string]int{}
 	for i := range list {

@@ -17,7 +17,7 @@ import (
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
-	when "resinos/services/moment" // moment is a function of this package
+	when "resinos/services/moment"
 )
 
 // followLast is how many entries -f begins with when -n does not say.

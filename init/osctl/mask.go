@@ -15,6 +15,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"resinos/mounts/atomicfile"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
@@ -25,7 +26,7 @@ func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 		if *noStop {
 			return nil
 		}
-		st, err := s.ask(ctx, "stop", target{Name: name})
+		st, err := s.ask(ctx, string(pid1.Stop), pid1.Kill{Name: name})
 		if err == nil {
 			fmt.Fprintln(s.Stdout, s.outcome(st))
 		}

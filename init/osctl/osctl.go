@@ -24,6 +24,7 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/logquery"
+	"resinos/services/pid1"
 )
 
 // Env is where the command reads and writes. A zero field stands for the process's own or the device's own.
@@ -152,9 +153,12 @@ func (s *session) dispatch(ctx context.Context, args []string) error {
 	return err
 }
 
-// call asks PID 1.
-func (s *session) call(ctx context.Context, op string, args, result any) error {
-	return unreachable(control.Call(ctx, s.Control, op, args, result), "PID 1", "osctl works on a resinOS device only")
+// pid1 is the client of PID 1.
+func (s *session) pid1() pid1.Client { return pid1.Client{Socket: s.Control} }
+
+// silent makes an error of the connection to PID 1 say so.
+func silent(err error) error {
+	return unreachable(err, "PID 1", "osctl works on a resinOS device only")
 }
 
 // unreachable makes an error of a connection say who does not answer.

@@ -17,16 +17,17 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/mounts/testenv"
+	"resinos/services/bootreport"
 	"resinos/services/control"
 	"resinos/services/logd"
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
+	"resinos/services/pid1"
 	"resinos/services/spec"
-	"resinos/services/supervise"
 )
 
-var services = []supervise.ServiceStatus{
+var services = []pid1.ServiceStatus{
 	{Name: "logd", State: "up", PID: 61, Since: 1.9, Type: "simple", Began: 3.61, Ready: 3.62},
 	{Name: "containerd", State: "up", PID: 1234, Since: 4.9, Restarts: 2, LastExit: "killed by SIGKILL", Began: 3.7, Ready: 4.9, Type: "notify", After: []string{"logd"}},
 	{Name: "netd", State: "up", PID: 77, Since: 3.8, Text: "1 lease\x1b[31m", Wants: []string{"logd"}, Began: 3.7, Ready: 3.8, Type: "simple", Description: "links and \x1bleases",
@@ -52,7 +53,7 @@ func TestShowBadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, _ := spec.Load(layers(s.Root)...)
-	d := definition{Shown: supervise.Shown{Status: services[2], Spec: all[0]}}
+	d := definition{Shown: pid1.Shown{Status: services[2], Spec: all[0]}}
 	s.compare(&d)
 	testenv.Golden(t, "show_bad.golden", definitionText(d))
 	if d.Unread || len(d.Files) != 2 || len(d.Files[1].Keys) != 0 {
@@ -77,27 +78,27 @@ func TestShowBadFile(t *testing.T) {
 // TestRemoved: that an owner has taken a service away is no fault of the device.
 func TestRemoved(t *testing.T) {
 	s := &session{}
-	leaves := supervise.ServiceStatus{Name: "shop", State: "stopping", Removed: true}
-	if got := s.health(host{}, inventory.Inventory{Services: []supervise.ServiceStatus{leaves}}); got != "well: 1 service, 1 stopping" {
+	leaves := pid1.ServiceStatus{Name: "shop", State: "stopping", Removed: true}
+	if got := s.health(host{}, inventory.Inventory{Services: []pid1.ServiceStatus{leaves}}); got != "well: 1 service, 1 stopping" {
 		t.Errorf("health = %q", got)
 	}
 	if got := note(&leaves); got != "file removed: it is stopped and forgotten" {
 		t.Errorf("note = %q", got)
 	}
-	if got := s.outcome(supervise.ServiceStatus{Name: "shop", State: supervise.Removed, Removed: true}); got != "shop is removed" {
+	if got := s.outcome(pid1.ServiceStatus{Name: "shop", State: pid1.Removed, Removed: true}); got != "shop is removed" {
 		t.Errorf("outcome = %q", got)
 	}
 }
 
-var shown = supervise.Shown{Status: services[2], Spec: spec.Spec{Name: "netd", Command: []string{"/usr/sbin/netd"}, Description: "links\x1b"}}
+var shown = pid1.Shown{Status: services[2], Spec: spec.Spec{Name: "netd", Command: []string{"/usr/sbin/netd"}, Description: "links\x1b"}}
 
-var rescanned = supervise.Rescanned{
+var rescanned = pid1.Rescanned{
 	Added: []string{"web"}, Changed: []string{"netd"}, Removed: []string{"a", "b"}, Faults: []string{"/etc/resinos/services/x.toml:3: key \"tpye\": no such key\x1b"},
 }
 
-var report = boot.Report{
+var report = bootreport.Report{
 	Milestones: map[string]float64{"pid1": 1.7, "root": 2.031, "lease": 4.5, "container_output": 5.932},
-	Steps: []boot.Step{
+	Steps: []bootreport.Step{
 		{Stage: "initramfs", Name: "mount pseudo file systems", Start: 1.701, Duration: 0.003, Result: "ok"},
 		{Stage: "initramfs", Name: "load modules", Start: 1.704, Duration: 0.212, Result: "ok"},
 		{Stage: "root", Name: "read config.json", Start: 2.04, Duration: 0.001, Result: "ignored", Error: "open config.json: no such file"},
@@ -106,7 +107,7 @@ var report = boot.Report{
 	Slot: "A", Disk: "vda",
 }
 
-var last = ending{How: "watchdog", Why: "the loop stood still\x1b", BootID: "0f6d", Uptime: 7200}
+var last = bootreport.Last{How: "watchdog", Why: "the loop stood still\x1b", BootID: "0f6d", Uptime: 7200}
 
 // device is a root with what the kernel and the image would have there.
 func device(t *testing.T) string {
@@ -153,14 +154,14 @@ func fake(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "control.sock")
 	named := func(state string) control.Handler {
 		return func(_ context.Context, raw json.RawMessage) (any, error) {
-			var a target
+			var a pid1.Kill
 			if err := control.Args(raw, &a); err != nil {
 				return nil, err
 			}
 			if a.Name == "nobody" {
 				return nil, &control.Error{Text: `no service "nobody"`, Hint: "try: osctl status"}
 			}
-			return supervise.ServiceStatus{Name: a.Name, State: state, PID: 5}, nil
+			return pid1.ServiceStatus{Name: a.Name, State: state, PID: 5}, nil
 		}
 	}
 	value := func(v any) control.Handler {
@@ -353,7 +354,7 @@ func TestSize(t *testing.T) {
 
 // A definition may be as wrong as it likes: nothing may hang or leave a service out.
 func TestCyclesAreDrawn(t *testing.T) {
-	list := []supervise.ServiceStatus{
+	list := []pid1.ServiceStatus{
 		{Name: "a", State: "down", Needs: []string{"b", "a"}}, {Name: "b", State: "down", Needs: []string{"c"}}, {Name: "c", State: "down", Needs: []string{"b"}},
 		{Name: "d", State: "up", Needs: []string{"e"}}, {Name: "e", State: "failed", Needs: []string{"d"}},
 	}

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"resinos/init/boot"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/services/bootreport"
 	"resinos/services/cgroup"
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -48,18 +48,17 @@ func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	return err
 }
 
-func (s *session) services(ctx context.Context) ([]supervise.ServiceStatus, error) {
-	var list []supervise.ServiceStatus
-	err := s.call(ctx, "status", nil, &list)
-	return list, err
+func (s *session) services(ctx context.Context) ([]pid1.ServiceStatus, error) {
+	list, err := s.pid1().Status(ctx)
+	return list, silent(err)
 }
 
 // pick keeps the services that were named, or all.
-func pick(list []supervise.ServiceStatus, names []string) ([]supervise.ServiceStatus, error) {
+func pick(list []pid1.ServiceStatus, names []string) ([]pid1.ServiceStatus, error) {
 	if len(names) == 0 {
 		return list, nil
 	}
-	var picked []supervise.ServiceStatus
+	var picked []pid1.ServiceStatus
 	for _, name := range names {
 		st := inventory.Named(list, name)
 		if st == nil {
@@ -70,7 +69,7 @@ func pick(list []supervise.ServiceStatus, names []string) ([]supervise.ServiceSt
 	return picked, nil
 }
 
-func noService(list []supervise.ServiceStatus, name string) error {
+func noService(list []pid1.ServiceStatus, name string) error {
 	var names []string
 	for i := range list {
 		names = append(names, list[i].Name)
@@ -94,13 +93,13 @@ func (s *session) host(ctx context.Context) host {
 	h := host{name: strings.TrimSpace(s.read("proc/sys/kernel/hostname")), up: s.now()}
 	h.version = release(s.read("etc/os-release"))
 	h.spaces = s.spaces()
-	var report boot.Report
-	if err := s.call(ctx, "boot", nil, &report); err != nil {
+	report, err := s.pid1().Boot(ctx)
+	if err != nil {
 		return h // the services are what was asked for
 	}
 	h.slot = report.Slot
 	for _, step := range report.Steps {
-		if step.Result == boot.ResultDegraded || step.Result == boot.ResultFatal {
+		if step.Result == bootreport.ResultDegraded || step.Result == bootreport.ResultFatal {
 			h.degraded = append(h.degraded, step.Name)
 		}
 	}
@@ -244,7 +243,7 @@ const (
 	looksWrong
 )
 
-func lookOf(st *supervise.ServiceStatus) look {
+func lookOf(st *pid1.ServiceStatus) look {
 	switch st.State {
 	case "up":
 		return looksUp
@@ -252,13 +251,13 @@ func lookOf(st *supervise.ServiceStatus) look {
 		return looksDone
 	case "failed", "backoff":
 		return looksWrong
-	case "down", "armed", "skipped", "masked", supervise.Removed:
+	case "down", "armed", "skipped", "masked", pid1.Removed:
 		return looksOff
 	}
 	return looksMoving
 }
 
-func (s *session) mark(st *supervise.ServiceStatus) cell {
+func (s *session) mark(st *pid1.ServiceStatus) cell {
 	g := s.glyphs()
 	sign := [...]string{looksUp: g.up, looksDone: g.done, looksMoving: g.moving, looksOff: g.off, looksWrong: g.wrong}[lookOf(st)]
 	return cell{text: sign, colour: stateColour(st.State), tight: true}
@@ -270,7 +269,7 @@ const (
 	slender = 48
 )
 
-func (s *session) statusTable(list []supervise.ServiceStatus, memory func(name string) int64) string {
+func (s *session) statusTable(list []pid1.ServiceStatus, memory func(name string) int64) string {
 	head := append([]cell{{tight: true}}, header("NAME", "STATE", ">SINCE", ">PID", ">MEMORY", "NOTE")...)
 	rows := [][]cell{s.slim(head)}
 	sections := arrange(list, s.glyphs())
@@ -332,7 +331,7 @@ func stateColour(state string) colour {
 }
 
 // note is what is most worth knowing of a service: why it is not up, what it says, how it ended before.
-func note(st *supervise.ServiceStatus) string {
+func note(st *pid1.ServiceStatus) string {
 	var words []string
 	add := func(when bool, format string, args ...any) {
 		if when {

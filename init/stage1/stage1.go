@@ -21,6 +21,7 @@ import (
 	"resinos/init/boot"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
+	"resinos/services/bootreport"
 	"resinos/services/boottime"
 )
 
@@ -50,7 +51,7 @@ type Stage struct {
 	// OpenModules gives the loader of the running kernel's modules; it is called once /proc is there.
 	OpenModules func() (Loader, error)
 
-	record  *boot.Record
+	record  *bootreport.Record
 	log     *slog.Logger
 	loader  Loader
 	cmdline boot.Cmdline
@@ -59,9 +60,9 @@ type Stage struct {
 
 // Run boots the real root. It does not return: it becomes the next stage, or reboots.
 func (s *Stage) Run() {
-	s.record = boot.NewRecord(boot.Report{})
+	s.record = bootreport.New(bootreport.Report{})
 	// Only a full table of milestones can refuse, and this is its first.
-	_, _ = s.record.Mark(boot.MilestonePID1, boottime.Now())
+	_, _ = s.record.Mark(bootreport.MilestonePID1, boottime.Now())
 	err := s.walk()
 	boot.Say("initramfs: " + err.Error())
 	boot.Say(fmt.Sprintf("rebooting in %v", lastWords))
@@ -82,11 +83,11 @@ func (s *Stage) walk() error {
 		return err
 	}
 	s.log = slog.New(boot.EarlyLog(false))
-	walker := boot.Walker{Stage: boot.StageInitramfs, Record: s.record, Log: s.log}
+	walker := boot.Walker{Stage: bootreport.StageInitramfs, Record: s.record, Log: s.log}
 	if err := walker.Walk(s.actions()); err != nil {
 		return err
 	}
-	if err := s.record.Save(boot.InitramfsReport); err != nil {
+	if err := s.record.Save(bootreport.InitramfsPath); err != nil {
 		s.log.Warn("boot report is not saved", "error", err) // the time line lacks its beginning, the boot does not
 	}
 	return s.switchRoot()
@@ -94,10 +95,10 @@ func (s *Stage) walk() error {
 
 func (s *Stage) actions() []boot.Action {
 	return []boot.Action{
-		{Name: "load modules", Severity: boot.Degraded, Do: s.loadModules},
-		{Name: "find slot", Severity: boot.Fatal, Do: s.findSlot},
-		{Name: "attach slot", Severity: boot.Fatal, Do: s.attachSlot},
-		{Name: "attach root", Severity: boot.Fatal, Do: attachRoot},
+		{Name: "load modules", Severity: bootreport.Degraded, Do: s.loadModules},
+		{Name: "find slot", Severity: bootreport.Fatal, Do: s.findSlot},
+		{Name: "attach slot", Severity: bootreport.Fatal, Do: s.attachSlot},
+		{Name: "attach root", Severity: bootreport.Fatal, Do: attachRoot},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/control"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
@@ -41,14 +42,14 @@ func (s *Supervisor) inLoop(ctx context.Context, do func()) error {
 // has visibly failed.
 func (s *Supervisor) Handlers() map[string]control.Handler {
 	return map[string]control.Handler{
-		"status":  func(ctx context.Context, _ json.RawMessage) (any, error) { return s.Status(ctx) },
-		"show":    s.showOp,
-		"start":   s.change(want),
-		"stop":    s.change(stop),
-		"restart": s.change(restart),
-		"reload":  s.reloadOp,
-		"kill":    s.killOp,
-		"rescan":  func(ctx context.Context, _ json.RawMessage) (any, error) { return s.rescan(ctx) },
+		pid1.OpStatus:        func(ctx context.Context, _ json.RawMessage) (any, error) { return s.Status(ctx) },
+		pid1.OpShow:          s.showOp,
+		string(pid1.Start):   s.change(want),
+		string(pid1.Stop):    s.change(stop),
+		string(pid1.Restart): s.change(restart),
+		string(pid1.Reload):  s.reloadOp,
+		pid1.OpKill:          s.killOp,
+		pid1.OpRescan:        func(ctx context.Context, _ json.RawMessage) (any, error) { return s.rescan(ctx) },
 	}
 }
 
@@ -89,15 +90,10 @@ func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
 	}
 }
 
-// named is the argument of the operations on one service.
-type named struct {
-	Name string `json:"name"`
-}
-
 // change makes the handler that feeds e to a service and waits for the judge.
 func (s *Supervisor) change(e event) control.Handler {
 	return func(ctx context.Context, args json.RawMessage) (any, error) {
-		var a named
+		var a pid1.Named
 		if err := control.Args(args, &a); err != nil {
 			return nil, err
 		}
@@ -121,14 +117,14 @@ func (s *Supervisor) change(e event) control.Handler {
 		st, err := s.statusOf(ctx, a.Name)
 		var none *control.Error
 		if e == stop && errors.As(err, &none) { // its file is gone: it was forgotten as soon as it had stopped
-			return ServiceStatus{Name: a.Name, State: Removed, Removed: true}, nil
+			return pid1.ServiceStatus{Name: a.Name, State: pid1.Removed, Removed: true}, nil
 		}
 		return st, err
 	}
 }
 
 // statusOf is the status of one service.
-func (s *Supervisor) statusOf(ctx context.Context, name string) (st ServiceStatus, err error) {
+func (s *Supervisor) statusOf(ctx context.Context, name string) (st pid1.ServiceStatus, err error) {
 	var unknown error
 	err = s.inLoop(ctx, func() {
 		var i int
@@ -213,11 +209,7 @@ func (s *Supervisor) forget(w *watcher) {
 
 // killOp sends a signal (KILL if none is named) to the main process of a service, or to all of it.
 func (s *Supervisor) killOp(ctx context.Context, args json.RawMessage) (any, error) {
-	a := struct {
-		Name   string `json:"name"`
-		Signal string `json:"signal"`
-		All    bool   `json:"all"`
-	}{Signal: "KILL"}
+	a := pid1.Kill{Signal: "KILL"}
 	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}
@@ -225,7 +217,7 @@ func (s *Supervisor) killOp(ctx context.Context, args json.RawMessage) (any, err
 	if sig == 0 {
 		return nil, &control.Error{Text: fmt.Sprintf("no signal %.20q", a.Signal), Hint: "use a name: TERM, HUP, KILL"}
 	}
-	var st ServiceStatus
+	var st pid1.ServiceStatus
 	var err error
 	looped := s.inLoop(ctx, func() {
 		var i int
@@ -255,16 +247,16 @@ func (s *Supervisor) hit(i int, sig unix.Signal, all bool) error {
 
 // showOp tells everything of one service.
 func (s *Supervisor) showOp(ctx context.Context, args json.RawMessage) (any, error) {
-	var a named
+	var a pid1.Named
 	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}
-	var shown Shown
+	var shown pid1.Shown
 	var unknown error
 	err := s.inLoop(ctx, func() {
 		var i int
 		if i, unknown = s.find(a.Name); unknown == nil {
-			shown = Shown{s.status(i, time.Now()), s.world.specs[i]}
+			shown = pid1.Shown{Status: s.status(i, time.Now()), Spec: s.world.specs[i]}
 		}
 	})
 	return shown, errors.Join(err, unknown)
@@ -272,7 +264,7 @@ func (s *Supervisor) showOp(ctx context.Context, args json.RawMessage) (any, err
 
 // reloadOp has a service read its own configuration again, by signal or command.
 func (s *Supervisor) reloadOp(ctx context.Context, args json.RawMessage) (any, error) {
-	var a named
+	var a pid1.Named
 	if err := control.Args(args, &a); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/services/logpipe"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
@@ -23,7 +24,7 @@ func actor(name string, typ spec.Type, args ...string) spec.Spec {
 	return s
 }
 
-func (r *rig) mustCall(op, name string) ServiceStatus {
+func (r *rig) mustCall(op, name string) pid1.ServiceStatus {
 	r.t.Helper()
 	st, err := r.call(op, name)
 	if err != nil {
@@ -60,7 +61,7 @@ func TestInitEngine(t *testing.T) {
 	for range 5 {
 		before := r.status("engine")
 		r.mustCall("kill", "engine")
-		r.until("engine", func(s ServiceStatus) bool { return s.State == "up" && s.PID != before.PID })
+		r.until("engine", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.PID != before.PID })
 		if !exists(string(shim)) {
 			t.Fatal("the shim died with the engine")
 		}
@@ -104,8 +105,8 @@ func TestInitLitter(t *testing.T) {
 		first, second := r.until("litter", in("up")), r.until("other", in("up"))
 		syscall.Kill(second.PID, syscall.SIGKILL)
 		r.mustCall("kill", "litter")
-		r.until("other", func(s ServiceStatus) bool { return s.State == "up" && s.PID != second.PID })
-		r.until("litter", func(s ServiceStatus) bool { return s.State == "up" && s.PID != first.PID })
+		r.until("other", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.PID != second.PID })
+		r.until("litter", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.PID != first.PID })
 		if pids, err := tree.Procs("litter"); err != nil || len(pids) > 301 {
 			t.Errorf("two lives of litter: %d processes, %v", len(pids), err)
 		}
@@ -130,7 +131,7 @@ func TestInitNotify(t *testing.T) {
 		t.Errorf("parent is %+v", st)
 	}
 	r.until("stranger", in("up"))
-	r.never(100*time.Millisecond, "deaf", func(s ServiceStatus) bool { return s.State != "starting" })
+	r.never(100*time.Millisecond, "deaf", func(s pid1.ServiceStatus) bool { return s.State != "starting" })
 }
 
 // TestInitOrder: the shutdown asks in reverse order, each after its dependants are gone.
@@ -193,7 +194,7 @@ func TestInitBadServices(t *testing.T) {
 		"never": {"failed", "not up in time"}, "once": {"failed", "exit code 5"},
 		"child": {"waiting", "needs once, which is failed"}, "ghost": {"failed", "needs nobody, which does not exist"}, "good": {"up", ""},
 	} {
-		r.until(name, func(s ServiceStatus) bool {
+		r.until(name, func(s pid1.ServiceStatus) bool {
 			return s.State == want[0] && strings.Contains(s.Reason, want[1]) && (want[1] != "" || s.Reason == "")
 		})
 	}
@@ -204,7 +205,7 @@ func TestInitBadServices(t *testing.T) {
 		t.Errorf("start of a failing oneshot: %v", err)
 	}
 	// The model holds how long the pauses are; here it is that they are made.
-	r.until("loop", func(s ServiceStatus) bool { return s.State == "backoff" && s.Restarts >= 2 })
+	r.until("loop", func(s pid1.ServiceStatus) bool { return s.State == "backoff" && s.Restarts >= 2 })
 }
 
 // TestInitConsoleAndOutput: a console service has the terminal as all three, a ring service its
@@ -270,7 +271,7 @@ func TestInitKillStorm(t *testing.T) {
 			}
 		}
 		for _, st := range list {
-			r.until(st.Name, func(now ServiceStatus) bool { return now.State == "up" && now.PID != st.PID })
+			r.until(st.Name, func(now pid1.ServiceStatus) bool { return now.State == "up" && now.PID != st.PID })
 			if pids, _ := tree.Procs(st.Name); len(pids) != 1 {
 				t.Errorf("%s has processes %v", st.Name, pids)
 			}

@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"resinos/services/control"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
 // rescan reads the service files again and makes them the ones in force: new services start,
 // those whose file is gone or masks them stop, changed ones run on and are what their file says
 // from their next start on.
-func (s *Supervisor) rescan(ctx context.Context) (Rescanned, error) {
+func (s *Supervisor) rescan(ctx context.Context) (pid1.Rescanned, error) {
 	if s.cfg.Load == nil {
-		return Rescanned{}, &control.Error{Text: "service files cannot be read again here"}
+		return pid1.Rescanned{}, &control.Error{Text: "service files cannot be read again here"}
 	}
 	list, faults := s.cfg.Load()
-	var found Rescanned
+	var found pid1.Rescanned
 	err := s.inLoop(ctx, func() { found = s.adopt(list) })
 	for _, f := range faults {
 		found.Faults = append(found.Faults, f.Error())
@@ -28,7 +29,7 @@ func (s *Supervisor) rescan(ctx context.Context) (Rescanned, error) {
 }
 
 // adopt takes list for what is to run.
-func (s *Supervisor) adopt(list []spec.Spec) (found Rescanned) {
+func (s *Supervisor) adopt(list []spec.Spec) (found pid1.Rescanned) {
 	before := s.fit() // compare says what is removed from now on
 	kept := s.compare(list, &found)
 	s.renew(append(slices.Clone(list), kept...), before, found.Changed)
@@ -115,7 +116,7 @@ func (s *Supervisor) part(l *life) {
 
 // compare tells what list changes and returns the definitions of services that are in it no more
 // but have something to be stopped.
-func (s *Supervisor) compare(list []spec.Spec, found *Rescanned) (kept []spec.Spec) {
+func (s *Supervisor) compare(list []spec.Spec, found *pid1.Rescanned) (kept []spec.Spec) {
 	wanted := make(map[string]*spec.Spec, len(list))
 	for i := range list {
 		wanted[list[i].Name] = &list[i]

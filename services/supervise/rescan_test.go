@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"resinos/mounts/testenv"
+	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
 
 // rescans is a running supervisor whose service files are what the returned function last said.
-func rescans(t *testing.T, list ...spec.Spec) (*rig, func(...spec.Spec) Rescanned) {
+func rescans(t *testing.T, list ...spec.Spec) (*rig, func(...spec.Spec) pid1.Rescanned) {
 	t.Helper()
 	r := start(t, Config{Specs: list, Load: func() ([]spec.Spec, []error) { return list, nil }})
-	return r, func(now ...spec.Spec) Rescanned {
+	return r, func(now ...spec.Spec) pid1.Rescanned {
 		t.Helper()
 		list = now
 		found, err := r.rescan(context.Background())
@@ -78,7 +79,7 @@ func TestRescanBringsBack(t *testing.T) {
 	if again := r.until("quick", in("up")); again.PID == first.PID {
 		t.Errorf("quick has not been started again: %+v", again)
 	}
-	r.until("slow", func(st ServiceStatus) bool { return st.State == "up" && st.Restarts == 1 })
+	r.until("slow", func(st pid1.ServiceStatus) bool { return st.State == "up" && st.Restarts == 1 })
 }
 
 // TestRescanClosesSockets: what listened for a service that is no more is closed.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
+	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -68,7 +69,7 @@ func start(t *testing.T, cfg Config) *rig {
 	return r
 }
 
-func (r *rig) status(name string) ServiceStatus {
+func (r *rig) status(name string) pid1.ServiceStatus {
 	r.t.Helper()
 	list, err := r.Status(context.Background())
 	if err != nil {
@@ -80,7 +81,7 @@ func (r *rig) status(name string) ServiceStatus {
 		}
 	}
 	r.t.Fatalf("no service %s", name)
-	return ServiceStatus{}
+	return pid1.ServiceStatus{}
 }
 
 // knows reports whether there is such a service.
@@ -89,13 +90,13 @@ func (r *rig) knows(name string) bool {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return slices.ContainsFunc(list, func(st ServiceStatus) bool { return st.Name == name })
+	return slices.ContainsFunc(list, func(st pid1.ServiceStatus) bool { return st.Name == name })
 }
 
 // until waits for the service to be as ok says.
-func (r *rig) until(name string, ok func(ServiceStatus) bool) ServiceStatus {
+func (r *rig) until(name string, ok func(pid1.ServiceStatus) bool) pid1.ServiceStatus {
 	r.t.Helper()
-	var last ServiceStatus
+	var last pid1.ServiceStatus
 	reached := false
 	defer func() {
 		if !reached {
@@ -108,7 +109,7 @@ func (r *rig) until(name string, ok func(ServiceStatus) bool) ServiceStatus {
 }
 
 // never wants that the service does not become as bad says within a time.
-func (r *rig) never(within time.Duration, name string, bad func(ServiceStatus) bool) {
+func (r *rig) never(within time.Duration, name string, bad func(pid1.ServiceStatus) bool) {
 	r.t.Helper()
 	testenv.Never(r.t, within, "service "+name+" changes", func() bool {
 		st := r.status(name)
@@ -125,18 +126,18 @@ func waitFor(t *testing.T, what string, happened func() bool) {
 	testenv.WaitFor(t, what, happened)
 }
 
-func in(state string) func(ServiceStatus) bool {
-	return func(s ServiceStatus) bool { return s.State == state }
+func in(state string) func(pid1.ServiceStatus) bool {
+	return func(s pid1.ServiceStatus) bool { return s.State == state }
 }
 
-func (r *rig) call(op, name string) (ServiceStatus, error) {
+func (r *rig) call(op, name string) (pid1.ServiceStatus, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	st, err := r.Handlers()[op](ctx, fmt.Appendf(nil, `{"name":%q}`, name))
 	if err != nil {
-		return ServiceStatus{}, err
+		return pid1.ServiceStatus{}, err
 	}
-	return st.(ServiceStatus), nil
+	return st.(pid1.ServiceStatus), nil
 }
 
 func TestCrashComesBack(t *testing.T) {
@@ -145,7 +146,7 @@ func TestCrashComesBack(t *testing.T) {
 	if _, err := r.call("kill", "a"); err != nil {
 		t.Fatal(err)
 	}
-	second := r.until("a", func(s ServiceStatus) bool { return s.State == "up" && s.PID != first.PID })
+	second := r.until("a", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.PID != first.PID })
 	if second.Restarts != 1 || !strings.Contains(second.LastExit, "signal 9") {
 		t.Errorf("after kill: %+v", second)
 	}

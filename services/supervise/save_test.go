@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
+	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -78,7 +79,7 @@ func TestInitReborn(t *testing.T) {
 	}
 	var client int
 	fmt.Fscan(conn, &client)
-	before := map[string]ServiceStatus{}
+	before := map[string]pid1.ServiceStatus{}
 	for _, name := range []string{"store", "lives", "dies", "needs"} {
 		before[name] = r.status(name)
 	}
@@ -90,7 +91,7 @@ func TestInitReborn(t *testing.T) {
 			t.Errorf("%s was %+v and is %+v", name, before[name], st)
 		}
 	}
-	dies := r.until("dies", func(s ServiceStatus) bool { return s.State == "up" && s.PID != before["dies"].PID })
+	dies := r.until("dies", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.PID != before["dies"].PID })
 	if dies.Restarts != 1 || !strings.Contains(dies.LastExit, "signal 9") {
 		t.Errorf("the exit in between is lost: %+v", dies)
 	}
@@ -98,7 +99,7 @@ func TestInitReborn(t *testing.T) {
 		t.Errorf("the connection is lost: %+v", st)
 	}
 	conn.Close()
-	r.until("each", func(s ServiceStatus) bool { return s.Clients == 0 })
+	r.until("each", func(s pid1.ServiceStatus) bool { return s.Clients == 0 })
 	r.until("waits", in("up"))
 	if answer := ask(t, path, ""); !strings.HasPrefix(answer, "served by") {
 		t.Errorf("the socket answers %q", answer)
@@ -135,7 +136,7 @@ func TestInitRebornAgain(t *testing.T) {
 	seen := map[int]bool{}
 	for i := range 20 {
 		name := fmt.Sprintf("s%d", i)
-		var st ServiceStatus
+		var st pid1.ServiceStatus
 		waitFor(t, name+" up with one process", func() bool { // the latest kill may still be on its way
 			st = r.until(name, in("up"))
 			pids, err := tree.Procs(name)
@@ -227,7 +228,7 @@ func TestInitRescan(t *testing.T) {
 	r.until("hide", in("up"))
 	waitFor(t, "gone stopped", func() bool { p, _ := tree.Populated("gone"); return !p })
 	waitFor(t, "gone forgotten", func() bool { return !r.knows("gone") })
-	r.until("user", func(s ServiceStatus) bool { return s.State == "down" && strings.Contains(s.Reason, "gone") })
+	r.until("user", func(s pid1.ServiceStatus) bool { return s.State == "down" && strings.Contains(s.Reason, "gone") })
 	if st := r.status("change"); st.PID != before.PID || !st.Changed {
 		t.Errorf("a changed service: %+v", st)
 	}
@@ -280,7 +281,7 @@ func TestInitRemoved(t *testing.T) {
 	if err := os.WriteFile(leave, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if st := r.mustCall("stop", "slow"); st.State != Removed {
+	if st := r.mustCall("stop", "slow"); st.State != pid1.Removed {
 		t.Errorf("who stops it hears %+v", st)
 	}
 	if r.knows("slow") || r.knows("stuck") {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
+	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
@@ -19,7 +20,7 @@ func TestInitWatchdog(t *testing.T) {
 	lives.WatchdogEvery = testenv.Patience()
 	r := start(t, Config{Specs: []spec.Spec{hangs, lives}, Cgroups: tree, NotifyPath: dir + "/notify", Launcher: self()})
 	before := r.until("lives", in("up"))
-	st := r.until("hangs", func(s ServiceStatus) bool { return s.Restarts >= 1 && s.State == "up" })
+	st := r.until("hangs", func(s pid1.ServiceStatus) bool { return s.Restarts >= 1 && s.State == "up" })
 	if !strings.Contains(st.LastExit, "no sign of life for 300ms") {
 		t.Errorf("after the watchdog: %+v", st)
 	}
@@ -33,15 +34,15 @@ func TestInitHealth(t *testing.T) {
 	s := sh("s", "exec sleep 1000")
 	s.Health = spec.Health{Command: []string{"/bin/sh", "-c", "test ! -e " + dir + "/ill"}, Every: 30 * time.Millisecond, Timeout: testenv.Patience(), Retries: 2}
 	r := start(t, Config{Specs: []spec.Spec{s}, Cgroups: tree})
-	first := r.until("s", func(s ServiceStatus) bool { return s.State == "up" && s.Health == "ok" })
-	r.never(200*time.Millisecond, "s", func(s ServiceStatus) bool { return s.PID != first.PID })
+	first := r.until("s", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.Health == "ok" })
+	r.never(200*time.Millisecond, "s", func(s pid1.ServiceStatus) bool { return s.PID != first.PID })
 	os.WriteFile(dir+"/ill", nil, 0o644)
-	st := r.until("s", func(s ServiceStatus) bool { return s.Restarts >= 1 })
+	st := r.until("s", func(s pid1.ServiceStatus) bool { return s.Restarts >= 1 })
 	os.Remove(dir + "/ill")
 	if !strings.Contains(st.LastExit, "sh") || !strings.Contains(st.LastExit, "exit code 1") {
 		t.Errorf("after the health check: %+v", st)
 	}
-	r.until("s", func(s ServiceStatus) bool { return s.State == "up" && s.Health == "ok" })
+	r.until("s", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.Health == "ok" })
 }
 
 func TestInitReady(t *testing.T) {
@@ -77,12 +78,12 @@ func TestInitMainPID(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the parent ends", func() bool { pids, err := tree.Procs("h"); return err == nil && len(pids) == 1 && pids[0] == first.PID })
-	r.never(100*time.Millisecond, "h", func(s ServiceStatus) bool { return s.State != "up" || s.PID != first.PID || s.Restarts != 0 })
+	r.never(100*time.Millisecond, "h", func(s pid1.ServiceStatus) bool { return s.State != "up" || s.PID != first.PID || s.Restarts != 0 })
 	if err := os.Remove(dir + "/followed"); err != nil {
 		t.Fatal(err)
 	}
 	r.mustCall("kill", "h")
-	r.until("h", func(s ServiceStatus) bool { return s.State == "up" && s.Restarts == 1 && s.PID != first.PID })
+	r.until("h", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.Restarts == 1 && s.PID != first.PID })
 }
 
 func TestInitFDStore(t *testing.T) {
@@ -90,7 +91,7 @@ func TestInitFDStore(t *testing.T) {
 	s := actor("s", spec.Notify, "store", dir+"/got")
 	s.FDStore = 1
 	r := start(t, Config{Specs: []spec.Spec{s}, Cgroups: tree, NotifyPath: dir + "/notify", Launcher: self()})
-	r.until("s", func(s ServiceStatus) bool { return s.State == "up" && s.Stored == 1 })
+	r.until("s", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.Stored == 1 })
 	r.mustCall("kill", "s")
 	var got []byte
 	waitFor(t, "the descriptor back", func() bool { got, _ = os.ReadFile(dir + "/got"); return strings.HasSuffix(string(got), "memory") })
@@ -114,7 +115,7 @@ func TestInitGiveUp(t *testing.T) {
 		t.Errorf("given up: %+v", st)
 	}
 	r.call("start", "s") // it is up for a moment, which counts, or is told to have failed
-	r.until("s", func(s ServiceStatus) bool { return s.State == "failed" && s.Restarts == 5 })
+	r.until("s", func(s pid1.ServiceStatus) bool { return s.State == "failed" && s.Restarts == 5 })
 }
 
 func TestInitReload(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"slices"
 
 	"resinos/containers/appstatus"
+	"resinos/services/pid1"
 	"resinos/services/spec"
-	"resinos/services/supervise"
 )
 
 // managerService is the service that tells of the apps.
@@ -19,7 +19,7 @@ const managerService = "manager"
 
 // Inventory is all that has a status.
 type Inventory struct {
-	Services []supervise.ServiceStatus
+	Services []pid1.ServiceStatus
 	Apps     []appstatus.App
 	Caveat   Caveat // of the apps
 }
@@ -33,7 +33,7 @@ type Caveat struct {
 
 // Read adds to the services what the manager has published below root. That the manager is down, or hangs, PID 1 tells of the service; here it is
 // said how old the manager's words are.
-func Read(root string, services []supervise.ServiceStatus) Inventory {
+func Read(root string, services []pid1.ServiceStatus) Inventory {
 	in := Inventory{Services: services}
 	manager := Named(services, managerService)
 	if manager == nil {
@@ -58,7 +58,7 @@ func Read(root string, services []supervise.ServiceStatus) Inventory {
 }
 
 // Named finds a service; nil is none.
-func Named(services []supervise.ServiceStatus, name string) *supervise.ServiceStatus {
+func Named(services []pid1.ServiceStatus, name string) *pid1.ServiceStatus {
 	for i := range services {
 		if services[i].Name == name {
 			return &services[i]
@@ -68,7 +68,7 @@ func Named(services []supervise.ServiceStatus, name string) *supervise.ServiceSt
 }
 
 // IsUp reports whether a service does its work: a oneshot does once it is done.
-func IsUp(st *supervise.ServiceStatus) bool {
+func IsUp(st *pid1.ServiceStatus) bool {
 	return st.State == "up" || st.State == "done" && st.Type == string(spec.Oneshot)
 }
 
@@ -80,7 +80,7 @@ func (in Inventory) Ill() bool {
 // entry is one thing in the JSON of status: a service, an app or a container, told apart by kind.
 type entry struct {
 	Kind string `json:"kind"`
-	supervise.ServiceStatus
+	pid1.ServiceStatus
 }
 
 type appEntry struct {
@@ -107,7 +107,7 @@ type caveatEntry struct {
 
 // Thing is what a name stands for: one of the three.
 type Thing struct {
-	Service   *supervise.ServiceStatus
+	Service   *pid1.ServiceStatus
 	App       *appstatus.App
 	Container *appstatus.Container // of App
 }

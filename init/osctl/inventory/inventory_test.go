@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	"resinos/containers/appstatus"
-	"resinos/services/supervise"
+	"resinos/services/pid1"
 )
 
 var device = Inventory{
-	Services: []supervise.ServiceStatus{{Name: "manager", State: "up"}, {Name: "job", State: "done", Type: "oneshot"}},
+	Services: []pid1.ServiceStatus{{Name: "manager", State: "up"}, {Name: "job", State: "done", Type: "oneshot"}},
 	Apps: []appstatus.App{
 		{Name: "manager", State: appstatus.GivenUp, Trouble: appstatus.Trouble{Cause: appstatus.Failed}},
 		{Name: "shop", State: appstatus.Up, Containers: []appstatus.Container{{Name: "web", ID: "shop.web", State: appstatus.Up}}},

@@ -1,4 +1,6 @@
-package boot
+// Package bootreport owns the time line of a boot: its milestones, its steps, how the boot before it ended, and the plan of its steps.
+// PID 1 collects it in a Record; whoever asks for it (services/pid1) gets a Report. It never decides what a boot does. Read Report first.
+package bootreport
 
 import (
 	"encoding/json"
@@ -13,8 +15,8 @@ import (
 	"time"
 )
 
-// InitramfsReport is where stage 1 leaves its Report for PID 1 on the real root; /run is moved along.
-const InitramfsReport = "/run/resinos/boot/initramfs.json"
+// InitramfsPath is where stage 1 leaves its Report for PID 1 on the real root; /run is moved along.
+const InitramfsPath = "/run/resinos/boot/initramfs.json"
 
 // Report is the time line of a boot. Times are seconds since the kernel started (CLOCK_BOOTTIME).
 type Report struct {
@@ -25,6 +27,23 @@ type Report struct {
 	Last       *Last              `json:"last,omitempty"` // how the boot before this one ended
 	Reexecs    int                `json:"reexecs,omitempty"`
 	Lives      []Life             `json:"lives,omitempty"` // the latest of those re-execs
+}
+
+// Life is one execution of PID 1's program by itself.
+type Life struct {
+	At     float64 `json:"at"` // seconds since kernel start
+	Took   float64 `json:"took"`
+	CPU    float64 `json:"cpu"` // seconds of processor time it took, which on a busy device is the better figure
+	Reason string  `json:"reason"`
+	Panic  bool    `json:"panic,omitempty"`
+}
+
+// Last is how the boot before this one ended.
+type Last struct {
+	How    string  `json:"how"`
+	Why    string  `json:"why,omitempty"` // the power action, or the last words
+	BootID string  `json:"boot_id,omitempty"`
+	Uptime float64 `json:"uptime,omitempty"` // seconds since kernel start at its end; 0 where nobody could note it
 }
 
 // The two stages of a boot.
@@ -70,8 +89,8 @@ type Record struct {
 	report Report
 }
 
-// NewRecord begins with what an earlier stage left behind.
-func NewRecord(before Report) *Record {
+// New begins with what an earlier stage left behind.
+func New(before Report) *Record {
 	if before.Milestones == nil {
 		before.Milestones = map[string]float64{}
 	}
@@ -88,7 +107,7 @@ func (r *Record) Mark(name string, at time.Duration) (first bool, err error) {
 	if len(r.report.Milestones) >= maxMilestones || len(name) > 64 || name == "" {
 		return false, fmt.Errorf("mark milestone %.64q: the name is bad, or %d are kept already", name, maxMilestones)
 	}
-	r.report.Milestones[name] = seconds(at)
+	r.report.Milestones[name] = Seconds(at)
 	return true, nil
 }
 
@@ -111,6 +130,18 @@ func (r *Record) Remember(last Last) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Last = &last
+}
+
+// Resumed notes how long the latest life took to come, and returns it with the number of all so far.
+func (r *Record) Resumed(took, cpu time.Duration) (latest Life, count int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Lives = slices.Clone(r.report.Lives)
+	if n := len(r.report.Lives); n > 0 {
+		r.report.Lives[n-1].Took, r.report.Lives[n-1].CPU = Seconds(took), Seconds(cpu)
+		latest = r.report.Lives[n-1]
+	}
+	return latest, r.report.Reexecs
 }
 
 // Report returns a copy of what is known so far.
@@ -139,8 +170,8 @@ func (r *Record) Save(path string) error {
 	return nil
 }
 
-// LoadReport reads what Save wrote. A missing file is an empty report: not every boot has an initramfs.
-func LoadReport(path string) (Report, error) {
+// Load reads what Save wrote. A missing file is an empty report: not every boot has an initramfs.
+func Load(path string) (Report, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Report{}, nil
@@ -155,5 +186,5 @@ func LoadReport(path string) (Report, error) {
 	return r, nil
 }
 
-// seconds rounds to microseconds: more digits only make the report harder to read.
-func seconds(d time.Duration) float64 { return float64(d.Round(time.Microsecond).Microseconds()) / 1e6 }
+// Seconds rounds d to microseconds: more digits only make the report harder to read.
+func Seconds(d time.Duration) float64 { return float64(d.Round(time.Microsecond).Microseconds()) / 1e6 }
