@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"resinos/init/boot"
-	"resinos/init/config"
 	"resinos/init/configd"
 	"resinos/services/boottime"
+	"resinos/services/config"
 	"resinos/services/pid1"
 	"resinos/services/settings"
 	"resinos/services/spec"

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"resinos/init/config"
+	"resinos/services/config"
 	"resinos/services/logarchive"
 	"resinos/services/logd"
 	"resinos/services/settings"

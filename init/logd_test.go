@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"resinos/init/config"
+	"resinos/services/config"
 	"resinos/services/logd"
 	"resinos/services/settings"
 )
@@ -27,6 +27,8 @@ func TestSettleLog(t *testing.T) {
 		{`{"log": {"size": "much"}}`, 0, false},
 		{`{"log": {"size": 1000}}`, 0, false},
 		{`{"log": {"size": -1}}`, 0, false},
+		{`{"log": {"size": "32M"}}`, 32 << 20, false},
+		{`{"log": {"size": "33M"}}`, 0, false},
 		{`{"log": {"size": "1G"}}`, 0, false},
 		{`{"log": {"size": [1]}}`, 0, false},
 		{`{"log": {"size": "16M"}`, 0, false},

@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 
 	"resinos/init/boot"
-	"resinos/init/config"
 	"resinos/net/clock"
 	"resinos/net/lease"
 	"resinos/net/timed"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 

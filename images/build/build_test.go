@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +27,8 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/purge"
 	"resinos/mounts/testenv"
+	"resinos/services/config"
+	"resinos/services/settings"
 )
 
 func needTools(t *testing.T) {
@@ -147,12 +148,13 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 	}
 }
 
-// TestConfigJSON: a device for development is called resin, one for production by its uuid.
+// TestConfigJSON: a device for development is called resin, one for production by its uuid; a device takes all that the file says.
 func TestConfigJSON(t *testing.T) {
 	for variant, want := range map[string]string{"development": "resin", "standalone": "resin", "production": ""} {
-		var c map[string]string
-		if err := json.Unmarshal(configJSON("some-board", variant), &c); err != nil || c["hostname"] != want || c["deviceType"] != "some-board" {
-			t.Errorf("%s has %v, %v", variant, c, err)
+		d, err := config.Parse(configJSON("some-board", variant))
+		s := config.Effective(d, settings.File)
+		if err != nil || s.Text(config.Hostname) != want || s.Text(config.DeviceType) != "some-board" || len(s.Faults)+len(s.Unknown) > 0 {
+			t.Errorf("%s has %s: %v, %v", variant, d.Bytes(), s, err)
 		}
 	}
 }

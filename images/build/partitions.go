@@ -19,6 +19,7 @@ import (
 	"resinos/images/ociimage"
 	"resinos/mounts/persist"
 	"resinos/mounts/purge"
+	"resinos/services/config"
 )
 
 // bootTree is what lies on resin-boot: the bootloader, its script and variables, and what a person may edit.
@@ -57,9 +58,9 @@ func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, 
 // that its developer finds it by name; without the key each device is called by its uuid.
 func configJSON(board, variant string) []byte {
 	if variant == "production" {
-		return fmt.Appendf(nil, "{\n  \"deviceType\": %q\n}\n", board)
+		return fmt.Appendf(nil, "{\n  %q: %q\n}\n", config.DeviceType, board)
 	}
-	return fmt.Appendf(nil, "{\n  \"deviceType\": %q,\n  \"hostname\": \"resin\"\n}\n", board)
+	return fmt.Appendf(nil, "{\n  %q: %q,\n  %q: \"resin\"\n}\n", config.DeviceType, board, config.Hostname)
 }
 
 // sampleProfile shows the form of a network profile; the name resin-sample is the reference system's.

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"resinos/init/config"
 	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -20,6 +19,7 @@ import (
 	"resinos/mounts/testenv"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
+	"resinos/services/config"
 	"resinos/services/linelog"
 	"resinos/services/pid1"
 	"resinos/services/spec"

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"resinos/init/config"
+	"resinos/services/config"
 	"resinos/services/osrelease"
 	"resinos/services/spec"
 )

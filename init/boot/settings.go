@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/init/config"
 	"resinos/init/identity"
 	"resinos/services/boottime"
+	"resinos/services/config"
 	"resinos/services/settings"
 	"resinos/services/spec"
 )
@@ -45,7 +45,7 @@ func (s *system) identity() error {
 	if err != nil {
 		text = nil // then there is none
 	}
-	known := s.Config.Text("uuid")
+	known := s.Config.Text(config.UUID)
 	if known == "" {
 		known = config.Identity(config.Path, s.loaded)
 	}
@@ -57,7 +57,7 @@ func (s *system) identity() error {
 		Random:      random,
 	}
 	id, fault := d.Settle()
-	if s.Config.Text("uuid") == "" {
+	if s.Config.Text(config.UUID) == "" {
 		s.Config = config.InForce(s.loaded, id.UUID)
 	}
 	return fault
@@ -90,7 +90,7 @@ func saveUUID(id string) error {
 		return errors.New("resin-boot cannot be written")
 	}
 	return store.Update(func(d config.Document) (config.Document, error) {
-		return d.With("uuid", json.RawMessage(`"`+id+`"`))
+		return d.With(config.UUID, json.RawMessage(`"`+id+`"`))
 	})
 }
 
@@ -107,9 +107,9 @@ func showMachineID(id string) error {
 
 // hostname sets the name, and publishes what is in force for the daemons to come.
 func (s *system) hostname() error {
-	fault := SetHostname(config.Hostname(s.Config))
+	fault := SetHostname(config.DeviceName(s.Config))
 	_, err := settings.Publish(settings.Path, s.Config)
-	taken := settings.Take(settings.Path, "init", s.Config, []string{"hostname", "uuid"}, boottime.Now(), fault)
+	taken := settings.Take(settings.Path, "init", s.Config, []string{config.Hostname, config.UUID}, boottime.Now(), fault)
 	return errors.Join(fault, err, taken)
 }
 
@@ -147,7 +147,7 @@ func rewrite(path, content string) error {
 }
 
 func planHostname(in Inputs) []string {
-	return []string{"host name " + config.Hostname(in.Config), "publish what is in force in " + settings.Path}
+	return []string{"host name " + config.DeviceName(in.Config), "publish what is in force in " + settings.Path}
 }
 
 func planIdentity(Inputs) []string {

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/watchdog"
-	"resinos/init/config"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/net/clock"
 	"resinos/services/bootreport"
+	"resinos/services/config"
 	"resinos/services/linelog"
 	"resinos/services/logpipe"
 	"resinos/services/spec"

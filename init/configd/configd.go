@@ -16,7 +16,7 @@ import (
 	"slices"
 	"time"
 
-	"resinos/init/config"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
@@ -24,7 +24,7 @@ import (
 const Name = "configd"
 
 // keys are those that configd applies itself.
-var keys = []string{"hostname", "uuid"}
+var keys = []string{config.Hostname, config.UUID}
 
 // Config says where things are and how they are done.
 type Config struct {
@@ -55,11 +55,11 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		c.Log.Error("configuration will not outlive a power cut", "error", err)
 	}
-	now := config.InForce(loaded, c.identity(loaded, before.Text("uuid")))
+	now := config.InForce(loaded, c.identity(loaded, before.Text(config.UUID)))
 	if err != nil && now.Fault == "" {
 		now.Fault = err.Error()
 	}
-	fault := c.SetHostname(config.Hostname(now))
+	fault := c.SetHostname(config.DeviceName(now))
 	if fault != nil {
 		c.Log.Error("host name not set", "error", fault)
 	}
@@ -147,7 +147,7 @@ func (c Config) take(loaded config.Loaded, before settings.Settings) (config.Loa
 
 // choose says what the file and its copy shall hold; nothing where the file is to be left alone.
 func (c Config) choose(now config.Loaded, before settings.Settings) (*config.Choice, error) {
-	id := c.identity(now, before.Text("uuid"))
+	id := c.identity(now, before.Text(config.UUID))
 	said, wrong := uuidOf(now.Document)
 	switch {
 	case now.Source != settings.File && (!now.Missing || before.Source == settings.File || c.ran()):
@@ -162,18 +162,18 @@ func (c Config) choose(now config.Loaded, before settings.Settings) (*config.Cho
 		return &config.Choice{File: now.Document, Copy: good}, nil
 	}
 	uuid := fmt.Appendf(nil, "%q", id)
-	good, err := good.With("uuid", uuid)
+	good, err := good.With(config.UUID, uuid)
 	if wrong { // it is left for its writer to see; the copy stays what the device is known by
 		return &config.Choice{File: now.Document, Copy: good}, err
 	}
-	named, fault := now.Document.With("uuid", uuid)
+	named, fault := now.Document.With(config.UUID, uuid)
 	return &config.Choice{File: named, Copy: good}, errors.Join(err, fault)
 }
 
 // uuidOf tells whether a document says a uuid, or something that is none.
 func uuidOf(d config.Document) (said, wrong bool) {
 	s := config.Effective(d, settings.File)
-	return s.Text("uuid") != "", s.Text("uuid") == "" && s.Faults["uuid"] != ""
+	return s.Text(config.UUID) != "", s.Text(config.UUID) == "" && s.Faults[config.UUID] != ""
 }
 
 // ran reports whether configd has run since the boot.

@@ -14,9 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"resinos/init/config"
 	"resinos/mounts/atomicfile"
 	"resinos/mounts/atomicfile/atomicfiletest"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
@@ -219,7 +219,7 @@ func TestWrongValue(t *testing.T) {
 			}
 			must(t, os.RemoveAll(filepath.Dir(b.Published))) // a boot
 			loaded := config.Load(b.Store.Path)
-			if name := config.Hostname(config.InForce(loaded, made)); name != "kitchen" {
+			if name := config.DeviceName(config.InForce(loaded, made)); name != "kitchen" {
 				t.Errorf("after %s and a boot the device is %s", file, name)
 			}
 			_, err := settings.Publish(b.Published, config.InForce(loaded, made))
@@ -306,7 +306,7 @@ func TestCut(t *testing.T) {
 		_ = Run(t.Context(), b.Config) // it is cut
 		b.Store.System = nil
 		loaded := config.Load(b.Store.Path)
-		if name := config.Hostname(config.InForce(loaded, made)); name != "old" {
+		if name := config.DeviceName(config.InForce(loaded, made)); name != "old" {
 			t.Errorf("cut at %d: named %s by %s %s", at, name, loaded.Source, loaded.Document.Bytes())
 		}
 		if id := config.Identity(b.Store.Path, loaded); id != "" && id != made {

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"resinos/init/config"
 	"resinos/mounts/atomicfile"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
@@ -101,7 +101,7 @@ func (c *configuration) look() (shownConfig, error) {
 	if err != nil {
 		return shownConfig{}, &failure{err, "try: osctl start configd"}
 	}
-	file := config.InForce(config.Load(c.store.Path), now.Text("uuid"))
+	file := config.InForce(config.Load(c.store.Path), now.Text(config.UUID))
 	pending := now.Values != nil
 	if now.Values == nil {
 		now = file
@@ -260,7 +260,7 @@ func (c *configuration) get(key string, asJSON bool) error {
 		return err
 	}
 	loaded := config.Load(c.store.Path)
-	file := config.InForce(loaded, now.Text("uuid"))
+	file := config.InForce(loaded, now.Text(config.UUID))
 	raw := file.Values[key].JSON
 	if _, known := config.Find(key); !known {
 		raw, _ = loaded.Document.Get(key)
@@ -305,7 +305,7 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 }
 
 func (c *configuration) unset(ctx context.Context, key string) error {
-	if key == "uuid" {
+	if key == config.UUID {
 		return &usage{"the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS"}
 	}
 	if _, written := config.Load(c.store.Path).Document.Get(key); !written {
@@ -353,7 +353,7 @@ func (c *configuration) awaitApplied(ctx context.Context) error {
 		switch {
 		case err == nil && now.Values == nil: // nobody publishes anything: this is no running device
 			return nil
-		case err == nil && applied(config.InForce(config.Load(c.store.Path), now.Text("uuid")), now):
+		case err == nil && applied(config.InForce(config.Load(c.store.Path), now.Text(config.UUID)), now):
 			return nil
 		}
 		select {

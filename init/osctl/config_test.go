@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"resinos/init/config"
 	"resinos/mounts/testenv"
+	"resinos/services/config"
 	"resinos/services/settings"
 	"resinos/services/shipped"
 )

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/init/config"
 	"resinos/mounts/attach"
 	"resinos/mounts/purge"
+	"resinos/services/config"
 )
 
 // appsDir is where the owner's apps lie on the device.

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"resinos/net/resolv"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
 // The keys of config.json that netd lives by.
-var keys = []string{"dnsServers", "hostname"}
+var keys = []string{config.DNSServers, config.Hostname}
 
 // wish is what the owner's settings ask of netd.
 type wish struct {
@@ -23,8 +24,8 @@ type wish struct {
 
 // wishOf reads settings. What is no address has been told to the owner by whoever published them.
 func wishOf(s settings.Settings) wish {
-	w := wish{fallback: s.Values["dnsServers"].From == settings.Default, hostname: s.Text("hostname")}
-	for _, text := range s.List("dnsServers") {
+	w := wish{fallback: s.Values[config.DNSServers].From == settings.Default, hostname: s.Text(config.Hostname)}
+	for _, text := range s.List(config.DNSServers) {
 		if a, err := netip.ParseAddr(text); err == nil {
 			w.servers = append(w.servers, a)
 		}

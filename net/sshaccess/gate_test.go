@@ -18,6 +18,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/net/sshmsg"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
@@ -33,7 +34,7 @@ func newGate(t *testing.T, host ssh.Signer, keys ...string) *gate {
 	path := filepath.Join(t.TempDir(), "config.json")
 	raw, err := json.Marshal(keys)
 	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{KeysKey: {JSON: raw, From: settings.File}}})
+		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{config.SSHKeys: {JSON: raw, From: settings.File}}})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -6,11 +6,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"resinos/services/config"
 	"resinos/services/settings"
 )
-
-// KeysKey is the key of config.json that lists who may log in.
-const KeysKey = "os.sshKeys"
 
 // Keys is the set of keys that may log in as root, by their wire form.
 type Keys map[string]bool
@@ -50,7 +48,7 @@ func (g *Gate) keys() (Keys, error) {
 		g.Log.Error("keys not read, nobody can log in", "error", err)
 		return nil, errors.New("log in: os.sshKeys cannot be read")
 	}
-	lines := s.List(KeysKey)
+	lines := s.List(config.SSHKeys)
 	if len(lines) == 0 {
 		return nil, nil
 	}

@@ -160,7 +160,7 @@ func TestAgent(t *testing.T) {
 
 // TestWithoutShell: a production device has none, and runs what a command names.
 func TestWithoutShell(t *testing.T) {
-	f := newFixture(t, func(c *config) { c.Shell = "/no/such/shell" })
+	f := newFixture(t, func(c *setup) { c.Shell = "/no/such/shell" })
 	if out, err := f.session().Output(`printf '%s.' "a b" c`); err != nil || string(out) != "a b.c." {
 		t.Errorf("printf says %q, %v", out, err)
 	}

@@ -34,11 +34,11 @@ type fixture struct {
 	stop func() // ends the server and waits for it
 }
 
-func newFixture(t testing.TB, change func(*config)) *fixture {
+func newFixture(t testing.TB, change func(*setup)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir()}
 	key, _ := newSigner(t)
-	cfg := config{HostKey: key, NoAuth: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	cfg := setup{HostKey: key, NoAuth: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&cfg)
 	}
@@ -73,8 +73,8 @@ func newFixture(t testing.TB, change func(*config)) *fixture {
 	return f
 }
 
-// config is what the three parts are told.
-type config struct {
+// setup is what the three parts are told.
+type setup struct {
 	HostKey  ssh.Signer
 	NoAuth   bool
 	Settings string
@@ -83,7 +83,7 @@ type config struct {
 }
 
 // serve serves a connection with all three parts in this process.
-func serve(ctx context.Context, cfg config, conn net.Conn) {
+func serve(ctx context.Context, cfg setup, conn net.Conn) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -189,7 +189,7 @@ func TestExitStatus(t *testing.T) {
 }
 
 func TestMissingShellSaysSo(t *testing.T) {
-	f := newFixture(t, func(c *config) { c.Shell = "/no/such/shell" })
+	f := newFixture(t, func(c *setup) { c.Shell = "/no/such/shell" })
 	s := f.session()
 	var stderr bytes.Buffer
 	s.Stderr = &stderr

@@ -91,7 +91,7 @@ func FuzzForward(f *testing.F) {
 
 // fuzzClient is a client of a server that has no shell to start.
 func fuzzClient(f *testing.F) *ssh.Client {
-	server := newFixture(f, func(c *config) { c.Shell, c.Log = "/no/such/shell", slog.New(slog.DiscardHandler) })
+	server := newFixture(f, func(c *setup) { c.Shell, c.Log = "/no/such/shell", slog.New(slog.DiscardHandler) })
 	config := clientConfig("root")
 	config.Timeout = time.Minute
 	client, err := ssh.Dial("tcp", server.addr, config)

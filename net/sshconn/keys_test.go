@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"resinos/net/sshaccess"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
@@ -36,7 +36,7 @@ func publishKeys(t *testing.T, path string, keys ...string) {
 	t.Helper()
 	raw, err := json.Marshal(keys)
 	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{sshaccess.KeysKey: {JSON: raw, From: settings.File}}})
+		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{config.SSHKeys: {JSON: raw, From: settings.File}}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestWhoLogsIn(t *testing.T) {
 	for _, noAuth := range []bool{false, true} {
 		t.Run(fmt.Sprintf("NoAuth %t", noAuth), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.json")
-			f := newFixture(t, func(c *config) { c.NoAuth, c.Settings = noAuth, path })
+			f := newFixture(t, func(c *setup) { c.NoAuth, c.Settings = noAuth, path })
 			enters := func(user string, auth ...ssh.AuthMethod) bool {
 				config := clientConfig(user)
 				config.Auth = auth
@@ -108,7 +108,7 @@ func TestWhoLogsIn(t *testing.T) {
 // TestKeySetMeanwhile: who has connected and not logged in yet needs the key too.
 func TestKeySetMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
-	f := newFixture(t, func(c *config) { c.Settings = path })
+	f := newFixture(t, func(c *setup) { c.Settings = path })
 	_, text := newSigner(t)
 	config := clientConfig("root")
 	config.HostKeyCallback = func(string, net.Addr, ssh.PublicKey) error { // between the key exchange and the login
@@ -125,7 +125,7 @@ func TestKeySetMeanwhile(t *testing.T) {
 func TestFromThisDevice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
 	key, text := newSigner(t)
-	cfg := config{HostKey: key, NoAuth: true, Settings: path}
+	cfg := setup{HostKey: key, NoAuth: true, Settings: path}
 	tried := 0
 	for _, addr := range ownAddresses(t) {
 		if addr.IsLinkLocalUnicast() {
@@ -147,7 +147,7 @@ func TestFromThisDevice(t *testing.T) {
 }
 
 // dialOwn logs in to a server on one of this host's addresses, and from it.
-func dialOwn(t *testing.T, cfg config, addr string, auth ...ssh.AuthMethod) error {
+func dialOwn(t *testing.T, cfg setup, addr string, auth ...ssh.AuthMethod) error {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
 	if err != nil {

@@ -36,7 +36,7 @@ func TestSignature(t *testing.T) {
 		lines = append(lines, string(ssh.MarshalAuthorizedKey(s.PublicKey())))
 	}
 	publishKeys(t, path, lines...)
-	f := newFixture(t, func(c *config) { c.NoAuth, c.Settings = false, path })
+	f := newFixture(t, func(c *setup) { c.NoAuth, c.Settings = false, path })
 	for name, s := range signers {
 		config := clientConfig("root")
 		config.Auth = []ssh.AuthMethod{ssh.PublicKeys(s)}

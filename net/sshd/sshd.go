@@ -23,6 +23,7 @@ import (
 
 	"resinos/net/sshaccess"
 	"resinos/net/sshconn"
+	"resinos/services/config"
 	"resinos/services/notify"
 	"resinos/services/settings"
 )
@@ -146,9 +147,9 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 
 // follow records what is made of the owner's keys. Each connection reads them itself, when somebody logs in.
 func follow(ctx context.Context, cfg Config) {
-	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{sshaccess.KeysKey}, Log: cfg.Log,
+	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{config.SSHKeys}, Log: cfg.Log,
 		Apply: func(s settings.Settings) error {
-			_, err := sshaccess.ParseKeys(s.List(sshaccess.KeysKey))
+			_, err := sshaccess.ParseKeys(s.List(config.SSHKeys))
 			return err
 		}})
 	if ctx.Err() == nil {

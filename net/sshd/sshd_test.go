@@ -20,9 +20,9 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
-	"resinos/net/sshaccess"
 	"resinos/net/sshconn"
 	"resinos/net/sshroot"
+	"resinos/services/config"
 	"resinos/services/settings"
 )
 
@@ -113,7 +113,7 @@ func keyInForce(t *testing.T) (path string, key ssh.Signer) {
 	path = filepath.Join(t.TempDir(), "config.json")
 	raw, err := json.Marshal([]string{string(ssh.MarshalAuthorizedKey(key.PublicKey()))})
 	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{sshaccess.KeysKey: {JSON: raw, From: settings.File}}})
+		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{config.SSHKeys: {JSON: raw, From: settings.File}}})
 	}
 	if err != nil {
 		t.Fatal(err)

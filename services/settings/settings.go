@@ -1,7 +1,7 @@
 // Package settings owns the way from config.json to the daemons: the file of values in force, the wait for a change of some of
 // them, and the record of what a daemon has made of them.
 //
-// It never reads config.json and knows no key: init/config decides what is in force, one process publishes it, and a daemon on any
+// It never reads config.json and knows no key: services/config decides what is in force, one process publishes it, and a daemon on any
 // floor follows the keys it lives by. Read Settings first, then Follow.
 package settings
 
@@ -36,7 +36,7 @@ const (
 	Generated From = "generated" // made by the device, and kept
 )
 
-// Value is one value in force. Its form is what init/config says for the kind of its key: a string, a boolean, a whole number, an
+// Value is one value in force. Its form is what services/config says for the kind of its key: a string, a boolean, a whole number, an
 // array of strings or an object of strings.
 type Value struct {
 	JSON json.RawMessage `json:"value"`

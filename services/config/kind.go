@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/mounts/disk"
 	"resinos/services/hostname"
-	"resinos/services/logd"
 )
 
 // read turns what is written into the form of the kind. set is false for what stands for nothing: null.
@@ -102,25 +102,30 @@ func readList(raw json.RawMessage, split bool) ([]string, error) {
 // fit judges a value that has the form of its kind, and returns what of it can be used; the error says what cannot.
 type fit func(value any) (usable any, err error)
 
-// maxRing is what logd's limit of memory has room for.
-const maxRing = 32 << 20
+// The log's ring: less than minRing is a mistake of the owner, and logd takes no less; maxRing is what logd's limit of memory has room for.
+const (
+	minRing = 64 * disk.KiB
+	maxRing = 32 * disk.MiB
+)
 
 func ringSize(value any) (any, error) {
 	s, _ := value.(string)
 	if s = strings.TrimSpace(s); s == "" {
 		return nil, nil // as if it were not there
 	}
-	size, err := logd.ParseSize(s)
-	if err == nil && size > maxRing {
-		err = fmt.Errorf("more than %dM: for that, raise memory-high of the service logd and give it the flag -ring", maxRing>>20)
-	}
-	if err != nil {
+	size, err := disk.ParseBytes(s)
+	switch {
+	case err != nil:
 		return nil, err
+	case size < minRing:
+		return nil, fmt.Errorf("less than %v", minRing)
+	case size > maxRing:
+		return nil, fmt.Errorf("more than %v: for that, raise memory-high of the service logd and give it the flag -ring", maxRing)
 	}
 	return s, nil
 }
 
-func deviceName(value any) (any, error) {
+func hostName(value any) (any, error) {
 	s, _ := value.(string)
 	if s == "" {
 		return nil, nil // as if it were not there

@@ -43,8 +43,12 @@ const (
 	cloud      = "the supervisor and its cloud"
 )
 
-// Names of keys that daemons follow.
+// Names of the keys that code asks for.
 const (
+	Hostname          = "hostname"
+	UUID              = "uuid"
+	SSHKeys           = "os.sshKeys"
+	DeviceType        = "deviceType"
 	PersistentLogging = "persistentLogging"
 	LogSize           = "log.size"
 	NTPServers        = "ntpServers"
@@ -54,13 +58,13 @@ const (
 // Keys is the table, in alphabetical order. It is that of the reference system, whose config.json ours must read.
 func Keys() []Key {
 	keys := []Key{
-		{Name: "hostname", Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: deviceName},
-		{Name: "uuid", Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
+		{Name: Hostname, Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: hostName},
+		{Name: UUID, Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
 		{Name: PersistentLogging, Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
 		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd", fit: ringSize},
 		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "netd", fit: hosts},
 		{Name: DNSServers, Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
-		{Name: "os.sshKeys", Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
+		{Name: SSHKeys, Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
 		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},
 		{Name: "country", Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Later: "Wi-Fi", fit: country},
@@ -78,7 +82,7 @@ func Keys() []Key {
 		{Name: "installer.target_devices", Kind: Text, Does: "disks to install to", Later: "the installer"},
 		{Name: "debug", Kind: Flag, Does: "have update hooks say what they do", Later: "updates"},
 
-		{Name: "deviceType", Kind: Text, Does: "slug of the board", Others: supervisor},
+		{Name: DeviceType, Kind: Text, Does: "slug of the board", Others: supervisor},
 		{Name: "listenPort", Kind: Number, Default: "48484", Does: "port of the supervisor's interface", Others: supervisor, fit: port},
 		{Name: "localMode", Kind: Flag, Does: "take the app from the local network", Others: supervisor},
 		{Name: "supervisorOfflineMode", Kind: Flag, Does: "neither register nor publish", Others: supervisor},

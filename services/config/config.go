@@ -164,12 +164,12 @@ func (d Document) Facts() map[string]string {
 	return all
 }
 
-// Hostname is the name a device goes by: the configured one, else the first seven digits of its uuid, else resinos.
-func Hostname(s settings.Settings) string {
-	if name := s.Text("hostname"); name != "" {
+// DeviceName is the name a device goes by: the configured one, else the first seven digits of its uuid, else resinos.
+func DeviceName(s settings.Settings) string {
+	if name := s.Text(Hostname); name != "" {
 		return name
 	}
-	if id := s.Text("uuid"); len(id) >= 7 {
+	if id := s.Text(UUID); len(id) >= 7 {
 		return id[:7]
 	}
 	return "resinos"
@@ -182,11 +182,11 @@ func InForce(l Loaded, identity string) settings.Settings {
 	if l.Fault != nil {
 		s.Fault = l.Fault.Error()
 	}
-	if _, said := s.Values["uuid"]; !said && identity != "" {
-		s.Values["uuid"] = settings.Value{JSON: json.RawMessage(quote(identity)), From: settings.Generated}
+	if _, said := s.Values[UUID]; !said && identity != "" {
+		s.Values[UUID] = settings.Value{JSON: json.RawMessage(quote(identity)), From: settings.Generated}
 	}
-	if _, said := s.Values["hostname"]; !said {
-		s.Values["hostname"] = settings.Value{JSON: json.RawMessage(quote(Hostname(s))), From: settings.Generated}
+	if _, said := s.Values[Hostname]; !said {
+		s.Values[Hostname] = settings.Value{JSON: json.RawMessage(quote(DeviceName(s))), From: settings.Generated}
 	}
 	return s
 }
@@ -219,12 +219,12 @@ func (l Loaded) Usable() Document {
 // Identity is the uuid that a device has been given: that of what was loaded from path, else that of the last good copy, so that a
 // file which was replaced by one without a uuid leaves the device what it is. Empty if there is neither.
 func Identity(path string, l Loaded) string {
-	if id := Effective(l.Document, l.Source).Text("uuid"); id != "" || l.Source != settings.File {
+	if id := Effective(l.Document, l.Source).Text(UUID); id != "" || l.Source != settings.File {
 		return id
 	}
 	good, err := Good(path)
 	if err != nil {
 		return ""
 	}
-	return Effective(good, settings.LastGood).Text("uuid")
+	return Effective(good, settings.LastGood).Text(UUID)
 }

@@ -25,7 +25,7 @@ func TestSettleIsNotLate(t *testing.T) {
 	must(t, err)
 	good, err := Good(s.Path)
 	must(t, err)
-	if name := Hostname(Effective(now.Document, now.Source)); name != "two" || !bytes.Equal(good.Bytes(), now.Document.Bytes()) {
+	if name := DeviceName(Effective(now.Document, now.Source)); name != "two" || !bytes.Equal(good.Bytes(), now.Document.Bytes()) {
 		t.Errorf("in force is %s, the copy is %s", now.Document.Bytes(), good.Bytes())
 	}
 	now, err = s.Settle(keepAll)

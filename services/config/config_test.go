@@ -213,7 +213,7 @@ func TestTable(t *testing.T) {
 
 func TestHostname(t *testing.T) {
 	for want, text := range map[string]string{"box": `{"hostname":"box","uuid":"` + someUUID + `"}`, "0123456": `{"uuid":"` + someUUID + `"}`, "resinos": "{}"} {
-		if got := Hostname(Effective(parse(t, text), settings.File)); got != want {
+		if got := DeviceName(Effective(parse(t, text), settings.File)); got != want {
 			t.Errorf("%s is called %q, want %q", text, got, want)
 		}
 	}
@@ -320,7 +320,7 @@ func TestLoad(t *testing.T) {
 			}
 		}
 		got := Load(path)
-		if name2 := Hostname(Effective(got.Document, got.Source)); got.Source != tt.want || name2 != tt.hostname || got.Missing != (tt.file == "-") {
+		if name2 := DeviceName(Effective(got.Document, got.Source)); got.Source != tt.want || name2 != tt.hostname || got.Missing != (tt.file == "-") {
 			t.Errorf("%s: %s %s, missing %v; want %s %s", name, got.Source, name2, got.Missing, tt.want, tt.hostname)
 		}
 		if fault := fmt.Sprint(got.Fault); (got.Fault == nil) != (tt.fault == "") || got.Fault != nil && !strings.Contains(fault, tt.fault) {
@@ -368,7 +368,7 @@ func TestUpdateLeavesBrokenFileAlone(t *testing.T) {
 			t.Errorf("%s: the file now holds %.60q, %v", name, got, err)
 		}
 		must(t, s.Restore())
-		if got := Load(s.Path); got.Source != settings.File || Hostname(Effective(got.Document, got.Source)) != "good" {
+		if got := Load(s.Path); got.Source != settings.File || DeviceName(Effective(got.Document, got.Source)) != "good" {
 			t.Errorf("%s: after Restore there is %+v", name, got)
 		}
 		if got, err := os.ReadFile(s.Path + Bad); err != nil || string(got) != one.text {
@@ -394,7 +394,7 @@ func TestUpdateSurvivesCutAtEveryStep(t *testing.T) {
 				must(t, os.Remove(path)) // the copy had been synced by then
 			}
 			got := Load(path)
-			name := Hostname(Effective(got.Document, got.Source))
+			name := DeviceName(Effective(got.Document, got.Source))
 			if name != "old" && name != "new" || at == steps && name != "new" || !bytes.Contains(got.Document.Bytes(), []byte(`"mine":[1,2]`)) {
 				t.Errorf("cut at %d, torn %v: %s %s is in force", at, torn, got.Source, got.Document.Bytes())
 			}
@@ -443,7 +443,7 @@ func FuzzParse(f *testing.F) {
 		if !valid || !bytes.Equal(d.Bytes(), text) {
 			t.Fatalf("Parse takes %q, valid %v, for %q", text, valid, d.Bytes())
 		}
-		if name := Hostname(Effective(d, settings.File)); !hostname.ValidLabel(name) {
+		if name := DeviceName(Effective(d, settings.File)); !hostname.ValidLabel(name) {
 			t.Errorf("it leads to the host name %q", name)
 		}
 		if strings.Count(key, ".") >= maxDepth-2 || strings.ContainsRune(key, 0) || !json.Valid([]byte(quote(key))) || strings.ContainsRune(key, '\ufffd') || quote(key) != quote(strings.ToValidUTF8(key, "?")) {
