@@ -55,6 +55,54 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestDeeds: a step carries out, in order, the deeds that its plan prints of what it has looked at; a fault keeps none of them back.
+func TestDeeds(t *testing.T) {
+	var done []string
+	row := step{"some", bootreport.Degraded,
+		func(s *system) error { s.Services = []string{"a", "b", "c"}; return errors.New("half seen") },
+		func(in Inputs) []deed {
+			all := []deed{{does: []string{"found so"}}}
+			for _, name := range in.Services {
+				all = append(all, deed{[]string{"do " + name}, func(*system) error {
+					done = append(done, "do "+name)
+					return errors.New("no " + name)
+				}})
+			}
+			return all
+		}}
+	var s system
+	if err := row.carryOut(&s); err == nil || err.Error() != "half seen\nno a\nno b\nno c" {
+		t.Errorf("carryOut = %v", err)
+	}
+	var planned []string
+	for _, d := range row.deeds(s.Inputs) {
+		if d.do != nil {
+			planned = append(planned, d.does...)
+		}
+	}
+	if !slices.Equal(done, planned) || len(done) != 3 {
+		t.Errorf("done %q, planned %q", done, planned)
+	}
+}
+
+// TestWays: the ways to attach a place that are printed are those that are tried, the stand-in last.
+func TestWays(t *testing.T) {
+	in := inputs(t)
+	for _, label := range []string{disk.Boot, disk.State, disk.Data} {
+		_, all := ways(in, label)
+		var does []string
+		for _, w := range all {
+			if w.do == nil {
+				t.Errorf("%s: nothing does %q", label, w.does)
+			}
+			does = append(does, w.does)
+		}
+		if d := attachDeeds(label)(in); len(d) != 1 || !slices.Equal(d[0].does, does) || !strings.Contains(does[len(does)-1], "tmpfs") {
+			t.Errorf("%s: planned %q, tried %q", label, d[0].does, does)
+		}
+	}
+}
+
 func TestParseCmdline(t *testing.T) {
 	for _, tt := range []struct {
 		text  string

@@ -13,6 +13,15 @@ import (
 	"resinos/mounts/quota"
 )
 
+func limitDeeds(Inputs) []deed {
+	target, lines := places(disk.Data).entry.Target, []string(nil)
+	for _, name := range quota.Folders() {
+		lines = append(lines, fmt.Sprintf("count what is in %s/%s as the containers'", target, name))
+	}
+	lines = append(lines, "hold them to the file system without the system's part, in blocks and in files", "if that cannot be counted: repair the file system first; if it keeps no quotas: say so")
+	return []deed{{lines, (*system).limitContainers}}
+}
+
 // limitContainers keeps a part of data for the system: what containers write is counted, and bounded. A damaged count shows only
 // when it is used, and the kernel then stops to write the file system: it is repaired now, while nothing uses it.
 func (s *system) limitContainers() error {
@@ -24,7 +33,7 @@ func (s *system) limitContainers() error {
 	if fault := unix.Unmount(places(disk.Data).entry.Target, 0); fault != nil {
 		return errors.Join(err, fmt.Errorf("detach %s for a repair: %w", disk.Data, fault))
 	}
-	if err := attachPlace(disk.Data)(s); err != nil {
+	if err := s.attachPlace(disk.Data); err != nil {
 		return err
 	}
 	return s.limit(places(disk.Data).entry.Target)

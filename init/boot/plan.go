@@ -1,14 +1,10 @@
 package boot
 
 import (
-	"fmt"
-	"strings"
-
 	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
-	"resinos/mounts/quota"
 	"resinos/services/bootreport"
 	"resinos/services/settings"
 )
@@ -27,12 +23,15 @@ type Inputs struct {
 	Services   []string // names, in order of loading
 }
 
-// Plan says what a boot with these inputs does, without doing it. It is pure; the same table drives the real boot.
+// Plan says what a boot with these inputs does, without doing it. It is pure; the real boot carries out the same deeds.
 func Plan(in Inputs) []bootreport.PlannedStep {
 	table := steps()
 	planned := make([]bootreport.PlannedStep, len(table))
 	for i, s := range table {
-		planned[i] = bootreport.PlannedStep{Name: s.name, Severity: s.severity, Does: s.plan(in)}
+		planned[i] = bootreport.PlannedStep{Name: s.name, Severity: s.severity}
+		for _, d := range s.deeds(in) {
+			planned[i].Does = append(planned[i].Does, d.does...)
+		}
 	}
 	return planned
 }
@@ -76,68 +75,3 @@ func (p place) at(part disk.Partition) attach.Entry {
 func (p place) replacement() attach.Entry {
 	return attach.Entry{Name: p.entry.Name, Target: p.entry.Target, Type: "tmpfs", Flags: []string{"nosuid", "nodev"}, Options: p.standIn}
 }
-
-func planPlace(label string) func(Inputs) []string {
-	return func(in Inputs) []string {
-		p := places(label)
-		part, found := disk.OnDisk(in.Partitions, in.Disk, label)
-		if !found {
-			return []string{fmt.Sprintf("%s is not on disk %q: %v", label, in.Disk, p.replacement())}
-		}
-		lines := []string{p.at(part).String(), "if it is damaged: repair it first", "if that fails: " + p.replacement().String()}
-		if label == disk.State {
-			lines[1] = "if it is damaged: repair it first; beyond repair: copy it to " + asideDir + " and begin with an empty one"
-		}
-		return lines
-	}
-}
-
-func planLimit(Inputs) []string {
-	target, lines := places(disk.Data).entry.Target, []string(nil)
-	for _, name := range quota.Folders() {
-		lines = append(lines, fmt.Sprintf("count what is in %s/%s as the containers'", target, name))
-	}
-	return append(lines, "hold them to the file system without the system's part, in blocks and in files", "if that cannot be counted: repair the file system first; if it keeps no quotas: say so")
-}
-
-func planShares(in Inputs) []string {
-	lines := []string{"lift the limits for each user on processes and on pending signals: containers share their users with the system"}
-	for _, step := range in.Shares {
-		lines = append(lines, fmt.Sprintf("%s/%v", limits.Group, step))
-	}
-	return lines
-}
-
-func planPseudo(in Inputs) []string {
-	lines := make([]string, len(in.Pseudo))
-	for i, e := range in.Pseudo {
-		lines[i] = e.String()
-	}
-	return lines
-}
-
-func planBinds(in Inputs) []string {
-	lines := make([]string, len(in.Binds))
-	for i, b := range in.Binds {
-		lines[i] = b.String()
-	}
-	return lines
-}
-
-func planSysctls(in Inputs) []string {
-	lines := make([]string, len(in.Sysctls))
-	for i, s := range in.Sysctls {
-		lines[i] = s.Key + " = " + s.Value
-	}
-	return lines
-}
-
-func planLocate(in Inputs) []string {
-	return []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot, in.Disk, slotTarget)}
-}
-
-func planServices(in Inputs) []string {
-	return []string{"load " + strings.Join(in.Services, ", ")}
-}
-
-func planText(lines ...string) func(Inputs) []string { return func(Inputs) []string { return lines } }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/fsck"
 	"resinos/mounts/purge"
+	"resinos/mounts/quota"
 	"resinos/services/proc"
 )
 
@@ -24,23 +26,79 @@ const asideDir = "/mnt/data/set-aside"
 // patience is what the repair of a file system may take. The watchdog runs when the boot partition's turn comes.
 var patience = map[string]time.Duration{disk.Boot: bootTimeout * 2 / 3, disk.State: 5 * time.Minute, disk.Data: time.Hour}
 
-// attachPlace attaches a partition, or a tmpfs in its place, so that everything above finds its folder.
-func attachPlace(label string) func(*system) error {
-	return func(s *system) error {
-		p := places(label)
-		part, found := disk.OnDisk(s.Partitions, s.Disk, label)
-		if !found {
-			return s.standIn(p, fmt.Errorf("attach %s: not on disk %q", label, s.Disk))
-		}
-		attached, err := s.attachSound(p, part)
-		if attached {
-			return err
-		}
-		if label == disk.Data {
-			err = fmt.Errorf("%w; it is left as it is. To give up all that is on it: osctl purge data, then osctl reboot", err)
-		}
-		return s.standIn(p, err)
+// attempt is what is known of a partition that is being attached.
+type attempt struct {
+	place   place
+	entry   attach.Entry
+	finding fsck.Finding // what is wrong with its file system
+	fault   error        // what a person should know, attached or not
+}
+
+// way is one of the ways to attach a place. They are tried in their order; do reports whether no other is needed.
+type way struct {
+	does string
+	do   func(*system, *attempt) (over bool)
+}
+
+// ways are those of a place. The last one, a tmpfs in its place, is there so that everything above finds its folder.
+func ways(in Inputs, label string) (*attempt, []way) {
+	p := places(label)
+	standIn := p.replacement().String()
+	part, found := disk.OnDisk(in.Partitions, in.Disk, label)
+	if !found {
+		fault := fmt.Errorf("attach %s: not on disk %q", label, in.Disk)
+		return &attempt{place: p, fault: fault}, []way{{fmt.Sprintf("%s is not on disk %q: %s", label, in.Disk, standIn), (*system).standInFor}}
 	}
+	a := &attempt{place: p, entry: p.at(part)}
+	var all []way
+	if wish, found := purge.Find(a.entry.Name); found && wish.Request != "" {
+		all = append(all, way{"if " + wish.Request + " asks for it: write an empty file system first", (*system).attachAnew})
+	}
+	first := a.entry.String()
+	if a.entry.Type == "ext4" {
+		first += "; with " + quota.Option + " if it keeps quotas"
+	}
+	all = append(all, way{first, (*system).attachSound}, way{"if it is damaged: repair it first", (*system).attachRepaired})
+	if label == disk.State {
+		all = append(all, way{"beyond repair: copy it to " + asideDir + " and begin with an empty one", (*system).attachEmpty})
+	}
+	return a, append(all, way{"if that fails: " + standIn, (*system).standInFor})
+}
+
+func attachDeeds(label string) func(Inputs) []deed {
+	return func(in Inputs) []deed {
+		var lines []string
+		_, all := ways(in, label)
+		for _, w := range all {
+			lines = append(lines, w.does)
+		}
+		return []deed{{lines, func(s *system) error { return s.attachPlace(label) }}}
+	}
+}
+
+// attachPlace attaches a partition, or a tmpfs in its place.
+func (s *system) attachPlace(label string) error {
+	a, all := ways(s.Inputs, label)
+	if have, err := attach.ReadMounts(); err == nil {
+		if _, there := attach.At(have, a.entry.Target); there {
+			return nil
+		}
+	}
+	for _, w := range all {
+		if w.do(s, a) {
+			break
+		}
+	}
+	return a.fault
+}
+
+// standInFor is the last way.
+func (s *system) standInFor(a *attempt) (over bool) {
+	if a.place.label == disk.Data && a.entry.Source != "" {
+		a.fault = fmt.Errorf("%w; it is left as it is. To give up all that is on it: osctl purge data, then osctl reboot", a.fault)
+	}
+	a.fault = s.standIn(a.place, a.fault)
+	return true
 }
 
 // standIn attaches the tmpfs because of a fault, and returns both.
@@ -51,44 +109,67 @@ func (s *system) standIn(p place, fault error) error {
 	return fmt.Errorf("%w; a tmpfs stands in for it until the next boot", fault)
 }
 
-// attachSound attaches a partition's file system, after a repair if it needs one. What is attached may come with an error: something of it
-// was lost, and a person should know.
-func (s *system) attachSound(p place, part disk.Partition) (attached bool, err error) {
-	entry := p.at(part)
-	if have, err := attach.ReadMounts(); err == nil {
-		if _, there := attach.At(have, entry.Target); there {
-			return true, nil
-		}
+// attachAnew gives a partition that could not be attached an empty file system, if its owner has asked for that.
+func (s *system) attachAnew(a *attempt) (over bool) {
+	wish, found := purge.Find(a.entry.Name)
+	if !found || !purge.Asked(wish) {
+		return false
 	}
-	if wish, found := purge.Find(entry.Name); found && purge.Asked(wish) {
-		return s.makeAnew(entry, wish)
+	over, a.fault = s.makeAnew(a.entry, wish)
+	return over
+}
+
+// attachSound attaches what is not damaged, or does not show it.
+func (s *system) attachSound(a *attempt) (over bool) {
+	if a.fault != nil {
+		return false
 	}
-	found, err := look(entry)
+	found, err := look(a.entry)
 	if err != nil {
-		return false, fmt.Errorf("attach %s: %w", p.label, err)
+		a.fault = fmt.Errorf("attach %s: %w", a.place.label, err)
+		return false
 	}
 	if found.Why == "" {
-		if err = s.mount(entry); !corrupt(err) {
-			return err == nil, err
+		if a.fault = s.mount(a.entry); !corrupt(a.fault) {
+			return a.fault == nil
 		}
-		found.Why = err.Error()
+		found.Why = a.fault.Error()
 	}
-	found.Gently = p.label == disk.State // renewState keeps all that is there
-	s.log.Warn("file system needs a repair", "partition", p.label, "reason", found.Why)
-	ctx, cancel := context.WithTimeout(context.Background(), patience[p.label])
+	a.finding = found
+	return false
+}
+
+// attachRepaired attaches what attachSound has found damaged, after a repair.
+func (s *system) attachRepaired(a *attempt) (over bool) {
+	found, label := a.finding, a.place.label
+	if found.Why == "" {
+		return false
+	}
+	found.Gently = label == disk.State // renewState keeps all that is there
+	s.log.Warn("file system needs a repair", "partition", label, "reason", found.Why)
+	ctx, cancel := context.WithTimeout(context.Background(), patience[label])
 	defer cancel()
-	said, err := fsck.Repair(ctx, RunTool, found, entry.Type, entry.Source)
+	said, err := fsck.Repair(ctx, RunTool, found, a.entry.Type, a.entry.Source)
 	if err == nil {
-		s.log.Warn("file system repaired", "partition", p.label, "reason", said)
-		s.repaired = append(s.repaired, p.label)
-		if err = s.mount(entry); err == nil {
-			return true, nil
+		s.log.Warn("file system repaired", "partition", label, "reason", said)
+		s.repaired = append(s.repaired, label)
+		if err = s.mount(a.entry); err == nil {
+			a.fault = nil
+			return true
 		}
 	}
-	if p.label != disk.State || !errors.Is(err, fsck.ErrBeyond) {
-		return false, fmt.Errorf("attach %s: %s: %w", p.label, found.Why, err)
+	a.fault = fmt.Errorf("attach %s: %s: %w", label, found.Why, err)
+	return false
+}
+
+// attachEmpty attaches an empty file system in the place of one that is beyond repair, whose content is kept. What is attached then
+// comes with a fault: something of it was lost, and a person should know.
+func (s *system) attachEmpty(a *attempt) (over bool) {
+	if !errors.Is(a.fault, fsck.ErrBeyond) {
+		return false
 	}
-	return s.renewState(entry, err)
+	over, a.fault = s.renewState(a.entry, a.fault)
+	return over
 }
 
 // makeAnew writes an empty file system over one that could not be attached, because its owner has asked for that.
@@ -120,8 +201,7 @@ func corrupt(err error) bool {
 // renewState puts a state that is beyond repair aside on the data partition, and an empty one in its place. Without a data partition
 // that can take it the old one is left as it is; of one that cannot be read whole, or has no room there, what could be had is kept.
 func (s *system) renewState(entry attach.Entry, fault error) (attached bool, err error) {
-	fault = fmt.Errorf("attach %s: %w", disk.State, fault)
-	if err := attachPlace(disk.Data)(s); err != nil {
+	if err := s.attachPlace(disk.Data); err != nil {
 		return false, errors.Join(fault, fmt.Errorf("it cannot be set aside: %w", err))
 	}
 	file, aside := fsck.SetAside(entry.Source, asideDir, disk.State)
@@ -219,11 +299,20 @@ func (s *system) wasRepaired(label string) bool {
 	return false
 }
 
-func planPurge(label string) func(Inputs) []string {
+// purgeDeeds print the plans that purge.Apply chooses from.
+func purgeDeeds(label string) func(Inputs) []deed {
 	p, _ := purge.Find(places(label).entry.Name)
-	what := "everything in " + p.Target
-	if len(p.Only) > 0 {
-		what = fmt.Sprintf("%v in %s", p.Only, p.Target)
+	held := p.Only
+	if len(held) == 0 {
+		held = []string{"everything"}
 	}
-	return planText(fmt.Sprintf("if %s/%s was removed: remove %s, write it anew", p.Target, purge.Flag, what))
+	marked := append([]string{purge.Armed}, held...)
+	lines := []string{
+		fmt.Sprintf("%s without %s: %s", p.Target, purge.Armed, join(purge.Plan(p, nil, false))),
+		fmt.Sprintf("without %s: %s", purge.Flag, join(purge.Plan(p, marked, false))),
+		fmt.Sprintf("without it after a repair: %s", join(purge.Plan(p, marked, true))),
+	}
+	return func(Inputs) []deed { return []deed{{lines, purgePlace(label)}} }
 }
+
+func join(steps []purge.Step) string { return strings.Join(printed(steps), ", ") }

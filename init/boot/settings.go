@@ -105,12 +105,22 @@ func showMachineID(id string) error {
 	return nil
 }
 
-// hostname sets the name, and publishes what is in force for the daemons to come.
-func (s *system) hostname() error {
-	fault := SetHostname(config.DeviceName(s.Config))
-	_, err := settings.Publish(settings.Path, s.Config)
-	taken := settings.Take(settings.Path, "init", s.Config, []string{config.Hostname, config.UUID}, boottime.Now(), fault)
-	return errors.Join(fault, err, taken)
+// hostnameDeeds set the name, and publish what is in force for the daemons to come.
+func hostnameDeeds(in Inputs) []deed {
+	name := config.DeviceName(in.Config)
+	return []deed{
+		{[]string{"host name " + name + ", also in " + hostnameFile}, func(s *system) error {
+			s.named = SetHostname(name)
+			return s.named
+		}},
+		{[]string{"publish what is in force in " + settings.Path}, func(*system) error {
+			_, err := settings.Publish(settings.Path, in.Config)
+			return err
+		}},
+		{[]string{"record beside it what came of host name and uuid"}, func(s *system) error {
+			return settings.Take(settings.Path, "init", in.Config, []string{config.Hostname, config.UUID}, boottime.Now(), s.named)
+		}},
+	}
 }
 
 // SetHostname gives the device a name, and writes it to the file that tells it. The file says nothing that is not derived again at
@@ -146,14 +156,10 @@ func rewrite(path, content string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func planHostname(in Inputs) []string {
-	return []string{"host name " + config.DeviceName(in.Config), "publish what is in force in " + settings.Path}
-}
-
-func planIdentity(Inputs) []string {
-	return []string{
+func identityDeeds(Inputs) []deed {
+	return []deed{{[]string{
 		"write " + machineID + " unless it holds one",
 		"uuid of " + config.Path + ", else of its last good copy, else derived from the machine id",
 		"if resin-state keeps nothing: the machine id is derived from the uuid",
-	}
+	}, (*system).identity}}
 }

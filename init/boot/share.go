@@ -9,18 +9,29 @@ import (
 	"resinos/init/limits"
 )
 
-// shareWithContainers keeps the system's part of what it shares with containers. It comes before the engine makes the first of them, and
-// costs three writes.
-func (s *system) shareWithContainers() error {
-	faults := []error{liftUserLimits()}
+// lookAtShares finds out what the system shares with containers.
+func (s *system) lookAtShares() error {
 	rows, err := limits.Table()
 	if err != nil {
 		return err
 	}
 	have, err := limits.Observe("/proc", rows)
-	faults = append(faults, err)
 	s.Shares = limits.Plan(rows, have)
-	return errors.Join(append(faults, limits.Apply(limits.Group, s.Shares))...)
+	return err
+}
+
+// shareDeeds keep the system's part of what it shares with containers. They come before the engine makes the first of them, and
+// cost three writes.
+func shareDeeds(in Inputs) []deed {
+	lines := printed(in.Shares)
+	for i, line := range lines {
+		lines[i] = limits.Group + "/" + line
+	}
+	return []deed{
+		{[]string{"lift the limits for each user on processes and on pending signals: containers share their users with the system"},
+			func(*system) error { return liftUserLimits() }},
+		{lines, func(*system) error { return limits.Apply(limits.Group, in.Shares) }},
+	}
 }
 
 // liftUserLimits takes from PID 1, and so from all that it starts, the limits that the kernel counts by user and not by process. A container has

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,57 +27,89 @@ import (
 
 // Where things lie on the real root.
 const (
-	slotTarget   = "/mnt/sysroot"
-	runtimeDir   = "/run/resinos"
-	cgroupRoot   = "/sys/fs/cgroup"
-	shippedDir   = "/usr/lib/resinos/services"
-	ownersDir    = "/etc/resinos/services"
-	machineID    = "/etc/machine-id"
-	hostnameFile = "/etc/hostname"
+	slotTarget    = "/mnt/sysroot"
+	runtimeDir    = "/run/resinos"
+	cgroupRoot    = "/sys/fs/cgroup"
+	ownGroup      = cgroupRoot + "/init"
+	servicesGroup = cgroupRoot + "/resinos"
+	shippedDir    = "/usr/lib/resinos/services"
+	ownersDir     = "/etc/resinos/services"
+	machineID     = "/etc/machine-id"
+	hostnameFile  = "/etc/hostname"
 )
+
+// ownMemory of PID 1 no container can push out of memory.
+const ownMemory = 16 * disk.MiB
 
 // Loader loads a kernel module and all it needs.
 type Loader interface {
 	Load(name, params string) error
 }
 
-// step is one row of the boot: the plan and the deed stand side by side so that they cannot drift apart.
+// deed is something that a step does: what a plan prints of it, and how it is carried out. Both are made from the same values.
+type deed struct {
+	does []string
+	do   func(*system) error // nil: it says only what the look found
+}
+
+// step is one row of the boot. It looks at what there is, and then carries out the deeds that follow from that; osctl plan prints the
+// same deeds.
 type step struct {
 	name     string
 	severity bootreport.Severity
-	plan     func(Inputs) []string
-	do       func(*system) error
+	look     func(*system) error // fills in Inputs; nil: there is nothing to look at
+	deeds    func(Inputs) []deed // pure
 }
 
 // steps is the boot of the real root. What the container engine needs comes first; nothing here waits for network or time.
 func steps() []step {
 	return []step{
-		{"attach pseudo", bootreport.Degraded, planPseudo, (*system).attachPseudo},
-		{"clock", bootreport.Degraded, planText("set the clock to the latest of build time and hardware clock"), (*system).startClock},
-		{"share mounts", bootreport.Degraded, planText("let mounts reach the services that have a mount namespace"), (*system).shareMounts},
-		{"open log", bootreport.Degraded, planText("write into " + logpipe.Dir), (*system).openLog},
-		{"cgroups", bootreport.Degraded, planText("enable all controllers for the services", "move PID 1 to "+cgroupRoot+"/init"), (*system).cgroups},
-		{"share with containers", bootreport.Degraded, planShares, (*system).shareWithContainers},
-		{"find disk", bootreport.Degraded, planLocate, (*system).findDisk},
-		{"attach state", bootreport.Degraded, planPlace(disk.State), attachPlace(disk.State)},
-		{"purge state", bootreport.Degraded, planPurge(disk.State), purgePlace(disk.State)},
-		{"saved clock", bootreport.Ignorable, planText("set the clock to the time of " + clock.SavedPath + " if that is later"), (*system).resumeClock},
-		{"mark boot", bootreport.Ignorable, planText("read "+markerFile, "note there that this boot runs, beside the next steps"), (*system).markBoot},
-		{"bind persistent paths", bootreport.Degraded, planBinds, (*system).bindPersistent},
-		{"attach data", bootreport.Degraded, planPlace(disk.Data), attachPlace(disk.Data)},
-		{"purge data", bootreport.Degraded, planPurge(disk.Data), purgePlace(disk.Data)},
-		{"limit containers", bootreport.Degraded, planLimit, (*system).limitContainers},
-		{"loopback", bootreport.Degraded, planText("set link lo up"), (*system).loopback},
-		{"sysctls", bootreport.Ignorable, planSysctls, (*system).sysctls},
-		{"load modules", bootreport.Degraded, planText("load " + strings.Join(earlyModules, " ")), (*system).loadModules},
-		{"watchdog", bootreport.Ignorable, planText(fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout)), (*system).openDog},
-		{"last boot", bootreport.Ignorable, planText("read and remove "+pstoreDir, "tell how the boot before this one ended"), (*system).lastBoot},
-		{"attach boot", bootreport.Degraded, planPlace(disk.Boot), attachPlace(disk.Boot)},
-		{"read config.json", bootreport.Degraded, planText("read " + config.Path + ", else its last good copy; defaults for what is missing or wrong"), (*system).readConfig},
-		{"identity", bootreport.Degraded, planIdentity, (*system).identity},
-		{"hostname", bootreport.Ignorable, planHostname, (*system).hostname},
-		{"load services", bootreport.Degraded, planServices, (*system).loadServices},
+		{"attach pseudo", bootreport.Degraded, (*system).lookAtPseudo, pseudoDeeds},
+		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clock.StatusPath+" where it began")},
+		{"share mounts", bootreport.Degraded, nil, one((*system).shareMounts, "let mounts reach the services that have a mount namespace")},
+		{"open log", bootreport.Degraded, nil, one((*system).openLog, "write into "+logpipe.Dir)},
+		{"cgroups", bootreport.Degraded, nil, one((*system).cgroups,
+			"create "+ownGroup+" and "+servicesGroup, "move PID 1 to "+ownGroup, "enable all controllers for the services", "keep "+ownMemory.String()+" of memory for PID 1")},
+		{"share with containers", bootreport.Degraded, (*system).lookAtShares, shareDeeds},
+		{"find disk", bootreport.Degraded, (*system).findDisk, diskDeeds},
+		{"attach state", bootreport.Degraded, nil, attachDeeds(disk.State)},
+		{"purge state", bootreport.Degraded, nil, purgeDeeds(disk.State)},
+		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+clock.SavedPath+" if that is later")},
+		{"mark boot", bootreport.Ignorable, nil, one((*system).markBoot, "read "+markerFile, "note there that this boot runs, beside the next steps")},
+		{"bind persistent paths", bootreport.Degraded, (*system).lookAtBinds, bindDeeds},
+		{"attach data", bootreport.Degraded, nil, attachDeeds(disk.Data)},
+		{"purge data", bootreport.Degraded, nil, purgeDeeds(disk.Data)},
+		{"limit containers", bootreport.Degraded, nil, limitDeeds},
+		{"loopback", bootreport.Degraded, nil, one((*system).loopback, "set link lo up")},
+		{"sysctls", bootreport.Ignorable, (*system).lookAtSysctls, sysctlDeeds},
+		{"load modules", bootreport.Degraded, nil, one((*system).loadModules, "load "+strings.Join(earlyModules, " "))},
+		{"watchdog", bootreport.Ignorable, nil, one((*system).openDog, fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout))},
+		{"last boot", bootreport.Ignorable, nil, lastBootDeeds},
+		{"attach boot", bootreport.Degraded, nil, attachDeeds(disk.Boot)},
+		{"read config.json", bootreport.Degraded, nil, one((*system).readConfig, "read "+config.Path+", else its last good copy; defaults for what is missing or wrong")},
+		{"identity", bootreport.Degraded, nil, identityDeeds},
+		{"hostname", bootreport.Ignorable, nil, hostnameDeeds},
+		{"load services", bootreport.Degraded, (*system).loadServices, serviceDeeds},
 	}
+}
+
+// one makes a step of a single deed, whatever the inputs.
+func one(do func(*system) error, does ...string) func(Inputs) []deed {
+	return func(Inputs) []deed { return []deed{{does, do}} }
+}
+
+// carryOut looks, and does what follows. A fault of one deed, or of the look, keeps none of the others from being done.
+func (row step) carryOut(s *system) error {
+	var faults []error
+	if row.look != nil {
+		faults = append(faults, row.look(s))
+	}
+	for _, d := range row.deeds(s.Inputs) {
+		if d.do != nil {
+			faults = append(faults, d.do(s))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // system is what the steps learn about the device on their way.
@@ -88,11 +121,13 @@ type system struct {
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec
-	loaded  config.Loaded // what Config was made of
-	pipe    *os.File      // PID 1's log pipe
-	dog     *watchdog.Dog // nil: the board has none
-	traces  Traces        // of the last boot
-	marking marking       // the marker of this one
+	mounted []attach.Mount // what was attached when the boot began
+	loaded  config.Loaded  // what Config was made of
+	named   error          // why the device did not take its name
+	pipe    *os.File       // PID 1's log pipe
+	dog     *watchdog.Dog  // nil: the board has none
+	traces  Traces         // of the last boot
+	marking marking        // the marker of this one
 
 	repaired []string // labels of the file systems that needed it
 }
@@ -101,26 +136,30 @@ func (s *system) actions() []Action {
 	table := steps()
 	actions := make([]Action, len(table))
 	for i, row := range table {
-		actions[i] = Action{Name: row.name, Severity: row.severity, Do: func() error { return row.do(s) }}
+		actions[i] = Action{Name: row.name, Severity: row.severity, Do: func() error { return row.carryOut(s) }}
 	}
 	return actions
 }
 
-func (s *system) attachPseudo() error {
-	table, err := attach.Table()
-	if err != nil {
-		return err
+func (s *system) lookAtPseudo() (err error) {
+	if s.mounted, err = attach.ReadMounts(); err != nil {
+		s.mounted = nil // without /proc everything is missing, /proc first
 	}
-	s.Pseudo = table
-	have, err := attach.ReadMounts()
-	if err != nil {
-		have = nil // without /proc everything is missing, /proc first
+	s.Pseudo, err = attach.Table()
+	return err
+}
+
+func pseudoDeeds(in Inputs) []deed {
+	var all []deed
+	for _, e := range in.Pseudo {
+		all = append(all, deed{[]string{e.String()}, func(s *system) error {
+			if _, there := attach.At(s.mounted, e.Target); there {
+				return nil
+			}
+			return attach.Apply(e)
+		}})
 	}
-	var faults []error
-	for _, e := range attach.Plan(table, have) {
-		faults = append(faults, attach.Apply(e))
-	}
-	return errors.Join(faults...)
+	return all
 }
 
 // shareMounts lets what is attached later appear in the mount namespaces of services. The kernel's default is that it does not.
@@ -157,19 +196,16 @@ func (s *system) cgroups() error {
 	if err := unix.Statfs(cgroupRoot, &kind); err != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {
 		return fmt.Errorf("enable controllers: %s is not a cgroup v2 file system", cgroupRoot)
 	}
-	own := filepath.Join(cgroupRoot, "init")
-	services := filepath.Join(cgroupRoot, "resinos")
-	for _, dir := range []string{own, services} {
+	for _, dir := range []string{ownGroup, servicesGroup} {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make cgroup: %w", err)
 		}
 	}
-	faults := []error{put(filepath.Join(own, "cgroup.procs"), "0")}
-	for _, dir := range []string{cgroupRoot, services} {
+	faults := []error{put(filepath.Join(ownGroup, "cgroup.procs"), "0")}
+	for _, dir := range []string{cgroupRoot, servicesGroup} {
 		faults = append(faults, enableControllers(dir))
 	}
-	// 16 MiB that no container can push out of memory.
-	if err := put(filepath.Join(own, "memory.min"), "16777216"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := put(filepath.Join(ownGroup, "memory.min"), strconv.FormatInt(int64(ownMemory), 10)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
@@ -225,22 +261,38 @@ func (s *system) findDisk() error {
 	return nil
 }
 
-func (s *system) bindPersistent() error {
-	binds, err := persist.Table()
-	if err != nil {
-		return err
+func diskDeeds(in Inputs) []deed {
+	return []deed{{does: []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot, in.Disk, slotTarget)}}}
+}
+
+func (s *system) lookAtBinds() (err error) {
+	s.Binds, err = persist.Table()
+	return err
+}
+
+// bindDeeds is one deed for all of them: they are made below one open root.
+func bindDeeds(in Inputs) []deed {
+	return []deed{{printed(in.Binds), func(*system) error {
+		root, err := persist.Open(places(disk.State).entry.Target, "/")
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		var faults []error
+		for _, b := range in.Binds {
+			faults = append(faults, root.Apply(b))
+		}
+		return errors.Join(faults...)
+	}}}
+}
+
+// printed is a line for each.
+func printed[T fmt.Stringer](all []T) []string {
+	lines := make([]string, len(all))
+	for i, one := range all {
+		lines[i] = one.String()
 	}
-	s.Binds = binds
-	root, err := persist.Open(places(disk.State).entry.Target, "/")
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	var faults []error
-	for _, b := range binds {
-		faults = append(faults, root.Apply(b))
-	}
-	return errors.Join(faults...)
+	return lines
 }
 
 // loopback sets the link lo up, which gives it its addresses. Engine and DNS listen there.
@@ -261,17 +313,17 @@ func (s *system) loopback() error {
 	return nil
 }
 
-func (s *system) sysctls() error {
-	table, err := Sysctls()
-	if err != nil {
-		return err
+func (s *system) lookAtSysctls() (err error) {
+	s.Sysctls, err = Sysctls()
+	return err
+}
+
+func sysctlDeeds(in Inputs) []deed {
+	var all []deed
+	for _, one := range in.Sysctls {
+		all = append(all, deed{[]string{one.Key + " = " + one.Value}, func(*system) error { return applySysctl("/proc/sys", one) }})
 	}
-	s.Sysctls = table
-	var faults []error
-	for _, one := range table {
-		faults = append(faults, applySysctl("/proc/sys", one))
-	}
-	return errors.Join(faults...)
+	return all
 }
 
 // earlyModules are needed on every board, so PID 1 loads them itself: FAT and its character sets for the boot partition, and
@@ -298,33 +350,52 @@ func (s *system) markBoot() error {
 	return nil
 }
 
-// lastBoot says how the boot before this one ended.
-func (s *system) lastBoot() (err error) {
-	s.traces.Panic, err = s.pstore()
+// lastBootDeeds bring out what the boot before this one left of its end, and say how it ended.
+func lastBootDeeds(Inputs) []deed {
+	return []deed{
+		{[]string{"load " + pstoreModule + " if there is " + firmwareDir}, (*system).loadPstore},
+		{[]string{pstore.String() + " if this kernel has it", "read and remove what is there"}, (*system).takePstore},
+		{[]string{"tell how the boot before this one ended"}, (*system).tellLastBoot},
+	}
+}
+
+// tellLastBoot says how the boot before this one ended.
+func (s *system) tellLastBoot() error {
 	last := Classify(s.traces)
 	s.record.Remember(last)
 	reason, _, _ := strings.Cut(last.Why, "\n") // the rest of a panic is for osctl boot --last
 	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", reason)
-	return err
+	return nil
 }
 
 // levels of the ways in which a boot ends: a person should know of all but one.
 var levels = map[string]slog.Level{EndPanic: slog.LevelError, EndWatchdog: slog.LevelError, EndPower: slog.LevelWarn}
 
-// pstore attaches the persistent store, where the board has one, and takes the last panic out of it.
-func (s *system) pstore() (string, error) {
-	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
-		if loader, err := s.modules(); err == nil {
-			_ = loader.Load("efi_pstore", "") // a firmware without variables has none
-		}
+// The persistent store, where the last words of a panic are, and what makes it of the variables of EFI.
+const (
+	firmwareDir  = "/sys/firmware/efi"
+	pstoreModule = "efi_pstore"
+)
+
+var pstore = attach.Entry{Name: "pstore", Target: pstoreDir, Type: "pstore", Flags: []string{"nosuid", "nodev", "noexec"}}
+
+func (s *system) loadPstore() error {
+	if _, err := os.Stat(firmwareDir); err == nil {
+		_ = s.load(pstoreModule) // a firmware without variables has none
 	}
+	return nil
+}
+
+// takePstore attaches the persistent store, where the board has one, and takes the last panic out of it.
+func (s *system) takePstore() (err error) {
 	if _, err := os.Stat(pstoreDir); err != nil {
-		return "", nil // this kernel has none
+		return nil // this kernel has none
 	}
-	if err := attach.Ensure(attach.Entry{Name: "pstore", Target: pstoreDir, Type: "pstore", Flags: []string{"nosuid", "nodev", "noexec"}}); err != nil {
-		return "", err
+	if err := attach.Ensure(pstore); err != nil {
+		return err
 	}
-	return takePanic(pstoreDir)
+	s.traces.Panic, err = takePanic(pstoreDir)
+	return err
 }
 
 // loadServices reads the shipped definitions and what the owner's say about them.
@@ -344,4 +415,8 @@ func readServices() ([]spec.Spec, []error) {
 		spec.Layer{FS: os.DirFS(shippedDir), Dir: ".", Path: shippedDir},
 		spec.Layer{FS: os.DirFS(ownersDir), Dir: ".", Path: ownersDir},
 	)
+}
+
+func serviceDeeds(in Inputs) []deed {
+	return []deed{{does: []string{"load " + strings.Join(in.Services, ", ")}}}
 }
