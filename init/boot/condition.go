@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"resinos/mounts/plainfile"
 	"resinos/services/config"
 	"resinos/services/osrelease"
 	"resinos/services/spec"
@@ -75,7 +76,7 @@ func (f *facts) is(c spec.Condition) bool {
 
 // seed makes what shall differ from device to device: random delays of timers.
 func seed() uint32 {
-	text, err := os.ReadFile(machineID)
+	text, err := plainfile.Read(machineID, maxMachineID)
 	if err != nil {
 		return 0 // then the delays are the same as everybody's
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"resinos/mounts/atomicfile"
+	"resinos/mounts/plainfile"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 )
@@ -94,17 +95,14 @@ func ParseMarker(text []byte) (Marker, error) {
 }
 
 func readMarker(path string) (*Marker, string) {
-	f, err := os.Open(path)
+	text, err := plainfile.Read(path, maxMarker)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "no record of an earlier boot"
 	}
 	if err != nil {
 		return nil, err.Error()
 	}
-	defer f.Close() // only read
-	text := make([]byte, maxMarker+1)
-	n, _ := f.Read(text) // an unreadable file is an empty one, which does not parse
-	m, err := ParseMarker(text[:n])
+	m, err := ParseMarker(text)
 	if err != nil {
 		return nil, err.Error()
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestClassify(t *testing.T) {
@@ -47,6 +49,13 @@ func TestMarkerRoundTrip(t *testing.T) {
 	want := Marker{BootID: "id", How: EndPanic, Why: strings.Repeat("x", 3*maxMarker), Uptime: 1.5}
 	if err := want.write(path); err != nil {
 		t.Fatal(err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m, fault := readMarker(fifo); m != nil || !strings.Contains(fault, "FIFO") { // to open it would wait for ever
+		t.Errorf("readMarker of a FIFO = %+v, %q", m, fault)
 	}
 	got, fault := readMarker(path)
 	if fault != "" || got.BootID != "id" || got.How != EndPanic || len(got.Why) != maxMarker/8 {

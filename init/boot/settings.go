@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/init/identity"
+	"resinos/mounts/plainfile"
 	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/settings"
@@ -41,7 +42,7 @@ func (s *system) readConfig() error {
 // identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json by configd,
 // when the boot is over.
 func (s *system) identity() error {
-	text, err := os.ReadFile(machineID)
+	text, err := plainfile.Read(machineID, maxMachineID)
 	if err != nil {
 		text = nil // then there is none
 	}
@@ -131,15 +132,10 @@ func SetHostname(name string) error {
 			return fmt.Errorf("set host name: %w", err)
 		}
 	}
-	if text, err := os.ReadFile(hostnameFile); err == nil && strings.TrimSpace(string(text)) == name {
+	if text, err := plainfile.Read(hostnameFile, maxHostname); err == nil && strings.TrimSpace(string(text)) == name {
 		return nil
 	}
-	f, err := os.OpenFile(hostnameFile, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(name + "\n")
-	return errors.Join(err, f.Close())
+	return plainfile.Rewrite(hostnameFile, name+"\n", false)
 }
 
 // Services reads the service files that are in force.
@@ -147,14 +143,13 @@ func Services() ([]spec.Spec, []error) { return readServices() }
 
 // rewrite replaces the content of a file in place and waits for the disk. The files it is for are bind mounts, which cannot be
 // replaced by rename: one block is written at once, and what a power cut leaves incomplete is told by its length.
-func rewrite(path, content string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	return errors.Join(err, f.Sync(), f.Close())
-}
+func rewrite(path, content string) error { return plainfile.Rewrite(path, content, true) }
+
+// The sizes of what these files hold, with room to spare: anybody may have put something else there.
+const (
+	maxMachineID = 4 << 10
+	maxHostname  = 4 << 10
+)
 
 func identityDeeds(Inputs) []deed {
 	return []deed{{[]string{

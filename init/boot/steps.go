@@ -17,6 +17,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
+	"resinos/mounts/plainfile"
 	"resinos/net/clock"
 	"resinos/services/bootreport"
 	"resinos/services/config"
@@ -412,8 +413,8 @@ func (s *system) loadServices() error {
 // readServices reads the service files of the image and, laid over them, the owner's.
 func readServices() ([]spec.Spec, []error) {
 	return spec.Load(
-		spec.Layer{FS: os.DirFS(shippedDir), Dir: ".", Path: shippedDir},
-		spec.Layer{FS: os.DirFS(ownersDir), Dir: ".", Path: ownersDir},
+		spec.Layer{FS: plainfile.Dir(shippedDir), Dir: ".", Path: shippedDir},
+		spec.Layer{FS: plainfile.Dir(ownersDir), Dir: ".", Path: ownersDir},
 	)
 }
 

@@ -1,14 +1,16 @@
 // Package plainfile owns how a file is read from a place where anybody may have put anything: only regular files are opened, nothing is
 // waited for, and no more is read than can be used.
-// It never follows a link in the last part of a path and never writes.
+// Open and Read follow no link in the last part of a path. What a writer may create or replace is for mounts/atomicfile.
 // Read Open first.
 package plainfile
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +37,53 @@ func OpenIn(root, name string) (*os.File, error) {
 		}
 		return os.NewFile(uintptr(fd), name), nil
 	})
+}
+
+// Dir is os.DirFS of which only regular files can be opened, and its directories listed. Links are followed, and what they lead to is
+// judged.
+func Dir(root string) fs.FS { return dirFS{root, os.DirFS(root)} }
+
+type dirFS struct {
+	root string
+	all  fs.FS
+}
+
+// Open opens a regular file.
+func (d dirFS) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	path := filepath.Join(d.root, name)
+	return open(path, func() (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) })
+}
+
+// ReadDir lists a directory.
+func (d dirFS) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(d.all, name) }
+
+// Stat says what is there.
+func (d dirFS) Stat(name string) (fs.FileInfo, error) { return fs.Stat(d.all, name) }
+
+// Rewrite replaces the content of the regular file at path in place, and waits for the disk if sync is set. It is for files that cannot be
+// replaced by a rename, such as bind mounts. Anything else there is an error, and is not written to.
+func Rewrite(path, content string, sync bool) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0) // a FIFO that nobody reads is an error, and waits for nobody
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("write %s: it is a %s, and only a regular file is written", path, kind(info.Mode()))
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteString(content)
+	}
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Read returns what the regular file at path holds. More than limit bytes is an error.
