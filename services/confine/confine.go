@@ -29,6 +29,7 @@ const maxOrders = 128<<10 - len(Variable) - 2
 // Launch is the orders of one start. The zero value of every field but Command is "as it is".
 type Launch struct {
 	Command     []string         // the program, an absolute path, and its arguments
+	Directory   string           // the working directory, if it has not been entered before
 	User, Group string           // names or numbers
 	Groups      []string         // the same, beside those /etc/group gives the user
 	Confinement spec.Confinement // what the program sees and may do
@@ -43,7 +44,7 @@ type Launch struct {
 // environment, is the same.
 func (l Launch) Needed() bool {
 	s := l.Confinement
-	return l.identity() || l.Listen > 0 || l.ReadyTo != 0 ||
+	return l.identity() || l.Directory != "" || l.Listen > 0 || l.ReadyTo != 0 ||
 		s.OwnMounts() || s.Bounded || s.NoNewPrivileges || s.Seccomp != "" || s.Nice != 0 || len(s.Rlimits) > 0
 }
 
@@ -82,6 +83,8 @@ func (l Launch) check() error {
 	switch {
 	case len(l.Command) == 0 || !filepath.IsAbs(l.Command[0]):
 		return errors.New("command has no absolute path: give one in the service file")
+	case l.Directory != "" && !filepath.IsAbs(l.Directory):
+		return errors.New("the working directory has no absolute path: give one in the service file")
 	case l.Listen < 0 || l.Watchdog < 0:
 		return errors.New("a negative count of descriptors or watchdog time")
 	case l.ReadyTo != 0 && (l.ReadyTo < 3+l.Listen || l.ReadyFrom != 3+l.Listen):
@@ -100,6 +103,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{exitDescriptor, (*self).moveReady}, // first: nothing of ours has been opened that could lie at the number
+		{exitDirectory, (*self).enter},      // with the rights and the view in which PID 1 would enter it
 		{exitUser, (*self).lookup},          // before the view changes: /etc may be hidden
 		{exitRlimit, (*self).limit},         // raising needs CAP_SYS_RESOURCE
 		{exitNice, (*self).nice},            // CAP_SYS_NICE
@@ -156,13 +160,24 @@ func launch(environ []string) error {
 	return failure{exitExec, fmt.Errorf("execute %s: %w%s", s.Command[0], err, execHint(err))}
 }
 
+// enter goes to the working directory. PID 1 leaves that to us where the way there may hang.
+func (s *self) enter() error {
+	if s.Directory == "" {
+		return nil
+	}
+	if err := unix.Chdir(s.Directory); err != nil {
+		return fmt.Errorf("enter working directory %s: %w", s.Directory, err)
+	}
+	return nil
+}
+
 // execHint names what commonly makes an existing program fail, for a person who can see only the service's file.
 func execHint(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return ": look for the program or its interpreter, and at hidden-paths and private-tmp"
 	case errors.Is(err, unix.EACCES):
-		return ": the service's user must be able to execute it and to enter its folder"
+		return ": the service's user must be able to execute it and to enter its directory"
 	case errors.Is(err, unix.EPERM):
 		return ": a set-capability file needs capabilities that the service file leaves out, or the seccomp profile forbids execve"
 	}

@@ -13,6 +13,7 @@ const (
 	exitPrivileges
 	exitSeccomp
 	exitExec
+	exitDirectory
 	exitEnd
 )
 
@@ -28,6 +29,7 @@ var exits = [exitEnd]string{
 	exitPrivileges: "no-new-privileges is refused",
 	exitSeccomp:    "its seccomp profile is refused",
 	exitExec:       "its program cannot be executed",
+	exitDirectory:  "its working directory cannot be entered",
 }
 
 // ExitText says for people what an exit code of Main means, as the end of "service x failed: …". It is empty for a code that

@@ -21,11 +21,12 @@ func (l Launch) Itself(launcher string) bool {
 	return err == nil && os.SameFile(one, other)
 }
 
-// adoptable is false for what a running process cannot do to itself. It cannot become another user, and of its capabilities it bounds
+// adoptable is false for what a running process cannot do to itself. It cannot become another user, it has been entered into
+// its directory, and of its capabilities it bounds
 // only what it has: without no-new-privileges a program that it starts would get others back. The nice value is a thread's own.
 func (l Launch) adoptable() bool {
 	s := l.Confinement
-	return !l.identity() && l.ReadyTo == 0 && s.Nice == 0 && (!s.Bounded || s.NoNewPrivileges)
+	return !l.identity() && l.Directory == "" && l.ReadyTo == 0 && s.Nice == 0 && (!s.Bounded || s.NoNewPrivileges)
 }
 
 // Adopt is what a program of the init binary does first: it puts its own confinement on, if PID 1 has given orders for one, and

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,18 +39,22 @@ func (s *Supervisor) compose(sp *spec.Spec, argv []string, g inheritedFiles) (c 
 		Command: argv, User: sp.User, Group: sp.Group, Groups: sp.SupplementaryGroups, Confinement: sp.Confinement,
 		Listen: len(g.names), Names: g.names, Watchdog: g.watchdog,
 	}
+	if mayHang(sp.WorkingDirectory) {
+		c.Dir, l.Directory = "/", sp.WorkingDirectory
+	}
 	if g.readyTo != 0 {
 		l.ReadyFrom, l.ReadyTo = 3+len(g.names), g.readyTo
 	}
-	if l.Watchdog > 0 && !l.Needed() { // not worth another execve: without WATCHDOG_PID it is meant for whoever reads it
+	needed, hangs := l.Needed(), mayHang(argv[0])
+	if l.Watchdog > 0 && !needed && !hangs { // not worth another execve: without WATCHDOG_PID it is meant for whoever reads it
 		c.Env = append(c.Env, "WATCHDOG_USEC="+strconv.FormatInt(l.Watchdog.Microseconds(), 10))
 	}
-	if l.Needed() {
+	if needed || hangs {
 		text, err := l.Encode()
 		if err != nil {
 			return c, nil, err
 		}
-		if l.Itself(s.cfg.Launcher) {
+		if !hangs && l.Itself(s.cfg.Launcher) {
 			c.MountNamespace = l.Confinement.OwnMounts()
 		} else {
 			c.Path, c.Args = s.cfg.Launcher, []string{launcher}
@@ -57,6 +62,24 @@ func (s *Supervisor) compose(sp *spec.Spec, argv []string, g inheritedFiles) (c 
 		c.Env = append(c.Env, confine.Variable+"="+text)
 	}
 	return c, s.connect(sp, &c), nil
+}
+
+// ofImage are the directories that the image brings. They are on the disk that we run from, and nothing is mounted there.
+var ofImage = [...]string{"/usr", "/bin", "/sbin"}
+
+// mayHang reports whether a look at a path may wait for somebody else, as on a network file system whose server is gone. A fork waits until the
+// program is executed, and we with it, so the launcher, which is of the image, goes there for us.
+func mayHang(path string) bool {
+	path = filepath.Clean(path)
+	if path == "/" || path == "/proc/self/exe" { // ourselves
+		return false
+	}
+	for _, dir := range ofImage {
+		if path == dir || strings.HasPrefix(path, dir+"/") {
+			return false
+		}
+	}
+	return true
 }
 
 // connect gives c its three standard descriptors, and returns what closes ours of them.

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/services/alarm"
+	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
 )
@@ -58,6 +60,50 @@ func TestInitHungCondition(t *testing.T) {
 	r.until("hung", in("skipped"))
 }
 
+// TestInitHungProgram: a program or a working directory on a mount that hangs holds up neither the loop nor any other service, and
+// what hangs there can be stopped.
+func TestInitHungProgram(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	end := hang(t, dir)
+	defer end()
+	program, place, user := sh("program", ""), sh("place", "exec sleep 1000"), sh("user", "exec sleep 1000")
+	program.Command = []string{dir + "/program"}
+	place.WorkingDirectory = dir + "/place"
+	user.WorkingDirectory, user.User, user.Group = dir+"/place", "7", "7" // one that is launched anyway
+	for _, sp := range []*spec.Spec{&program, &place, &user} {
+		sp.StopTimeout = 100 * time.Millisecond // who hangs there may not hear SIGTERM
+	}
+	r := start(t, Config{Specs: []spec.Spec{program, place, user, sh("other", "exec sleep 1000")}, Cgroups: tree, Launcher: self()})
+	r.until("other", in("up"))
+	for _, name := range []string{"program", "place", "user"} {
+		r.until(name, func(s pid1.ServiceStatus) bool { return s.PID != 0 })
+		r.mustCall("stop", name)
+		if st := r.status(name); st.State != "down" {
+			t.Errorf("stopped while it hangs: %+v", st)
+		}
+	}
+}
+
+// TestInitElsewhere: what lies outside the image runs as it always did, and says what is wrong with it.
+func TestInitElsewhere(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	program := dir + "/program"
+	if err := os.WriteFile(program, []byte("#!/bin/sh\npwd > "+dir+"/at\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	there, missing, nowhere := sh("there", ""), sh("missing", ""), sh("nowhere", "exec sleep 1000")
+	there.Command, there.WorkingDirectory = []string{program}, dir
+	missing.Command, nowhere.WorkingDirectory = []string{dir + "/missing"}, dir+"/nowhere"
+	r := start(t, Config{Specs: []spec.Spec{there, missing, nowhere}, Cgroups: tree, Launcher: self()})
+	testenv.WaitFor(t, "the program in its directory", func() bool {
+		at, _ := os.ReadFile(dir + "/at") // it comes
+		return string(at) == dir+"\n"
+	})
+	for name, why := range map[string]string{"missing": "its program cannot be executed", "nowhere": "its working directory cannot be entered"} {
+		r.until(name, func(s pid1.ServiceStatus) bool { return s.State == "backoff" && strings.Contains(s.Reason, why) })
+	}
+}
+
 // TestConditionLimit: what nobody answers counts as a failed start and is tried again, but never asked twice at a time; a late
 // answer is not taken for that of a later question.
 func TestConditionLimit(t *testing.T) {
@@ -66,7 +112,7 @@ func TestConditionLimit(t *testing.T) {
 		s := &Supervisor{cfg: Config{Conditions: func(spec.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: make(chan call), ended: make(chan struct{}), background: t.Context()}
 		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
 		sp := sh("a", "exit 1")
-		sp.Command = []string{"/nonexistent"}
+		sp.Command = []string{"/usr/nonexistent"}
 		sp.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: "/x"}}
 		s.cfg.Reaper = proc.NewReaper()
 		s.settle([]spec.Spec{sp})
@@ -93,7 +139,7 @@ func TestConditionLimit(t *testing.T) {
 		}
 		answer <- true
 		(<-s.calls).do()
-		if !strings.Contains(svc.why, "/nonexistent") {
+		if !strings.Contains(svc.why, "/usr/nonexistent") {
 			t.Errorf("not started once the condition holds: %s, %q", svc.phase, svc.why)
 		}
 		s.feed(0, input{event: stop})

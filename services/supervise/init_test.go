@@ -173,7 +173,7 @@ func TestInitCannotStop(t *testing.T) {
 func TestInitBadServices(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	missing := sh("missing", "")
-	missing.Command = []string{"/no/such/program"}
+	missing.Command = []string{"/usr/no/such/program"}
 	loop := sh("loop", "exit 3")
 	mute := sh("mute", "exec <&- >&- 2>&-; while :; do sleep 1; done")
 	never := sh("never", "exec sleep 1000")
