@@ -28,7 +28,7 @@ func Plan(in Inputs) []bootreport.PlannedStep {
 	table := steps()
 	planned := make([]bootreport.PlannedStep, len(table))
 	for i, s := range table {
-		planned[i] = bootreport.PlannedStep{Name: s.name, Severity: s.severity}
+		planned[i] = bootreport.PlannedStep{Name: s.name, Severity: s.severity, Does: []string{}}
 		for _, d := range s.deeds(in) {
 			planned[i].Does = append(planned[i].Does, d.does...)
 		}
