@@ -40,6 +40,8 @@ type Kernel struct {
 	Image       string   `toml:"image"`        // glob of the kernel image in the package
 	DeviceTrees []string `toml:"device-trees"` // file names of device trees in the package; empty if firmware brings its own
 	Arguments   []string `toml:"arguments"`    // words of the command line that only this board's kernel wants
+
+	Memory disk.Bytes `toml:"memory"` // the least that boots and starts a container, measured; with less the bootloader says so
 }
 
 // Bootloader says which bootloader is put where on resin-boot. Package may be empty if the firmware is the bootloader.

@@ -51,6 +51,7 @@ func TestParseFaults(t *testing.T) {
 		{"unknown key in a list", `label = "resin-boot",`, `label = "resin-boot", sise = 3,`, "unknown key disk.partitions.sise"},
 		{"wrong type", `table = "gpt"`, `table = 7`, "disk.table"},
 		{"unit", `"40 MiB"`, `"40 MB"`, `parse size "40 MB"`},
+		{"memory", `memory = "192 MiB"`, `memory = "0 B"`, "kernel.memory of 0 B: want the least memory that boots"},
 		{"unaligned", `"64 MiB"`, `"65 MiB"`, "partition resin-state of 65 MiB: want a multiple of 4 MiB"},
 		{"too small for FAT32", `"40 MiB"`, `"32 MiB"`, "FAT32 needs 34 MiB"},
 		{"does not fit", `"256 MiB"`, `"3 TiB"`, "partition resin-data of 3 TiB does not fit"},

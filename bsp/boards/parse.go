@@ -64,6 +64,9 @@ func checkBasics(t *tables.Table, b Board) {
 			t.Fault("kernel.arguments", "kernel.arguments %q: want one word of letters, digits and _.,=:+-", word)
 		}
 	}
+	if m := b.Kernel.Memory; m < disk.MiB || m%disk.MiB != 0 {
+		t.Fault("kernel.memory", "kernel.memory of %s: want the least memory that boots, in MiB", m)
+	}
 	if len(b.Components) == 0 {
 		t.Fault("components", `components: want at least "main"`)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/slot"
+	"resinos/mounts/disk"
 )
 
 //go:embed grub.cfg.tmpl
@@ -26,14 +27,15 @@ var ubootTemplate string
 // Script is everything a boot script depends on.
 type Script struct {
 	Kind       bootvars.Bootloader
-	Arch       string   // Go's name of the architecture
-	PartitionA int      // number of slot A's partition
-	PartitionB int      // number of slot B's partition
-	Variant    string   // production, development or standalone
-	Consoles   []string // of the board, the last becomes /dev/console
-	Board      []string // words of the command line that only this board's kernel wants
-	DeviceTree string   // below slot.DeviceTrees; empty: the bootloader's own is handed on
-	Prompt     string   // U-Boot's commands before its prompt; empty: none is offered. Production never does
+	Arch       string     // Go's name of the architecture
+	PartitionA int        // number of slot A's partition
+	PartitionB int        // number of slot B's partition
+	Variant    string     // production, development or standalone
+	Consoles   []string   // of the board, the last becomes /dev/console
+	Board      []string   // words of the command line that only this board's kernel wants
+	DeviceTree string     // below slot.DeviceTrees; empty: the bootloader's own is handed on
+	Memory     disk.Bytes // that the board needs, for people
+	Prompt     string     // U-Boot's commands before its prompt; empty: none is offered. Production never does
 }
 
 // Files are the files that go on the boot partition, by their path there.

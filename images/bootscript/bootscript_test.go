@@ -9,6 +9,7 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/slot"
+	"resinos/mounts/disk"
 	"resinos/mounts/testenv"
 )
 
@@ -21,6 +22,7 @@ func TestScriptsGolden(t *testing.T) {
 		"uboot-dtb":         {Kind: bootvars.UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb", Prompt: "wdt start 60000"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s.Memory = 192 * disk.MiB
 			s.PartitionA, s.PartitionB, s.Consoles = 2, 3, []string{"tty0", "ttyS0,115200"}
 			files, err := s.Render(1767225600)
 			if err != nil {

@@ -90,7 +90,7 @@ func (b *builder) bootScript() (bootscript.Files, error) {
 		return 0
 	}
 	s := bootscript.Script{
-		Kind: b.board.Bootloader.Kind, Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices, Board: b.board.Kernel.Arguments, Prompt: b.board.Bootloader.Prompt,
+		Kind: b.board.Bootloader.Kind, Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices, Board: b.board.Kernel.Arguments, Memory: b.board.Kernel.Memory, Prompt: b.board.Bootloader.Prompt,
 		PartitionA: number(layout.RootA), PartitionB: number(layout.RootB),
 	}
 	if trees := b.board.Kernel.DeviceTrees; len(trees) > 0 {
