@@ -190,14 +190,16 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(sceneOf(ts).device.Guest().Console().Send(text))
 }
 
-// boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once]: switches the story's own device on. -disk adds a disk, -rtc
-// is what the hardware clock says, -quiet does not wait for a login, -once makes a reboot the end.
+// boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP]: switches the story's own device on. -disk adds a disk,
+// -rtc is what the hardware clock says, -quiet does not wait for a login, -once makes a reboot the end. -noise sends stray bytes on the
+// serial line until it says what matches.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once], in a story with a device of its own")
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP], in a story with a device of its own")
 	variant, quiet, once := "development", false, false
 	var disks []qemu.Disk
 	var arguments []string
+	var until *regexp.Regexp
 	for len(args) > 0 {
 		switch {
 		case args[0] == "-quiet":
@@ -210,6 +212,10 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			variant = args[1]
 		case args[0] == "-rtc" && len(args) > 1:
 			arguments = append(arguments, "-rtc", "base="+args[1])
+		case args[0] == "-noise" && len(args) > 1:
+			match, err := regexp.Compile(args[1])
+			ts.Check(err)
+			until = match
 		case args[0] == "-disk" && len(args) > 1:
 			disks = append(disks, qemu.Disk{Path: ts.MkAbs(args[1])})
 		default:
@@ -222,9 +228,36 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	o.Disks, o.NoReboot, o.Arguments = disks, once, arguments
 	s.chooseDisk(ts, &o)
 	ts.Check(s.device.Start(s.ctx, o))
+	if until != nil {
+		ts.Check(s.noise(until))
+	}
 	if !quiet {
 		_, err := s.device.Login(s.ctx)
 		ts.Check(err)
+	}
+}
+
+// noise sends bytes that mean nothing to anybody, many a second, until the serial line says what matches.
+func (s *scene) noise(until *regexp.Regexp) error {
+	ctx, cancel := context.WithTimeout(s.ctx, patient(commandTimeout))
+	defer cancel()
+	console := s.device.Guest().Console()
+	said := make(chan error, 1)
+	go func() {
+		_, err := console.Wait(ctx, 0, until)
+		said <- err
+	}()
+	often := time.NewTicker(50 * time.Millisecond)
+	defer often.Stop()
+	for {
+		select {
+		case err := <-said:
+			return err
+		case <-often.C:
+			if err := console.Send("x \r\xff"); err != nil {
+				return errors.Join(err, <-said)
+			}
+		}
 	}
 }
 
