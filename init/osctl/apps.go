@@ -13,6 +13,7 @@ import (
 	"resinos/init/limits"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/screen"
 	"resinos/services/logquery"
 	"resinos/services/logring"
 )
@@ -28,7 +29,7 @@ func appCounts(apps []appstatus.App) string {
 			wrong++
 		}
 	}
-	text := "; " + count(len(apps), "app")
+	text := "; " + screen.Count(len(apps), "app")
 	if wrong > 0 {
 		text += fmt.Sprintf(", %d wrong", wrong)
 	}
@@ -49,10 +50,10 @@ func (s *session) find(in inventory.Inventory, names []string) ([]inventory.Thin
 	}
 	hint := "try: osctl status"
 	if near := nearest(string(unknown), in.Names()); near != "" {
-		hint += " " + escape(near)
+		hint += " " + screen.Escape(near)
 	}
 	if text := s.caveat(in.Caveat); text != "" {
-		err = fmt.Errorf("%w; %s", err, escape(text))
+		err = fmt.Errorf("%w; %s", err, screen.Escape(text))
 	}
 	return nil, &failure{err, hint}
 }
@@ -63,28 +64,28 @@ func (s *session) caveat(c inventory.Caveat) string {
 	case c.Since == 0:
 		return c.Text
 	case c.Wrong:
-		return c.Text + "; wrong for " + ago(s.since(c.Since))
+		return c.Text + "; wrong for " + screen.Ago(s.since(c.Since))
 	}
-	return c.Text + ": the apps are told as of " + ago(s.since(c.Since)) + " ago"
+	return c.Text + ": the apps are told as of " + screen.Ago(s.since(c.Since)) + " ago"
 }
 
 // appTable is a section of status; it is empty where there is nothing to tell.
 func (s *session) appTable(in inventory.Inventory) string {
 	text := ""
 	if caveat := s.caveat(in.Caveat); caveat != "" {
-		c := yellow
+		c := screen.Yellow
 		if in.Caveat.Wrong {
-			c = red
+			c = screen.Red
 		}
-		text = s.lead(c, "apps", "apps: "+escape(caveat)) + "\n"
+		text = s.lead(c, "apps", "apps: "+screen.Escape(caveat)) + "\n"
 	}
 	if len(in.Apps) == 0 {
 		return text
 	}
 	list := slices.Clone(in.Apps)
 	slices.SortStableFunc(list, func(a, b appstatus.App) int { return rankOf(&a) - rankOf(&b) })
-	rows := [][]cell{s.slim(append([]cell{{tight: true}}, header("APP", "STATE", ">SINCE", ">RESTARTS", ">MEMORY", "NOTE")...))}
-	g := s.glyphs()
+	rows := [][]screen.Cell{s.slim(append([]screen.Cell{{Tight: true}}, screen.Header("APP", "STATE", ">SINCE", ">RESTARTS", ">MEMORY", "NOTE")...))}
+	g := s.Glyphs()
 	for i := range list {
 		a := &list[i]
 		prefix := a.Name + "/"
@@ -100,16 +101,16 @@ func (s *session) appTable(in inventory.Inventory) string {
 			c := &a.Containers[j]
 			name := prefix + c.Name
 			if prefix == "" {
-				branch := g.branch
+				branch := g.Branch
 				if j == len(a.Containers)-1 {
-					branch = g.corner
+					branch = g.Corner
 				}
 				name = branch + c.Name
 			}
 			rows = append(rows, s.appRow(name, c.State, c.Wrong(), c.Entered, c.Restarts, s.containerUsage(c).Memory, s.containerNote(c)))
 		}
 	}
-	return text + s.table(rows)
+	return text + s.Table(rows)
 }
 
 func rankOf(a *appstatus.App) int {
@@ -119,29 +120,29 @@ func rankOf(a *appstatus.App) int {
 	return 1
 }
 
-func (s *session) appRow(name string, state appstatus.State, wrong bool, since float64, restarts int, memory int64, note string) []cell {
+func (s *session) appRow(name string, state appstatus.State, wrong bool, since float64, restarts int, memory int64, note string) []screen.Cell {
 	times := "-"
 	if restarts > 0 {
 		times = strconv.Itoa(restarts)
 	}
 	mark, c := s.appMark(state, wrong)
-	return s.slim([]cell{
-		{text: mark, colour: c, tight: true}, {text: escape(name)}, {text: escape(string(state)), colour: c},
-		{text: ago(s.since(since)), right: true}, {text: times, right: true}, {text: size(memory), right: true}, {text: escape(note), colour: dim},
+	return s.slim([]screen.Cell{
+		{Text: mark, Colour: c, Tight: true}, {Text: screen.Escape(name)}, {Text: screen.Escape(string(state)), Colour: c},
+		{Text: screen.Ago(s.since(since)), Right: true}, {Text: times, Right: true}, {Text: screen.Size(memory), Right: true}, {Text: screen.Escape(note), Colour: screen.Dim},
 	})
 }
 
-func (s *session) appMark(state appstatus.State, wrong bool) (string, colour) {
-	g := s.glyphs()
+func (s *session) appMark(state appstatus.State, wrong bool) (string, screen.Colour) {
+	g := s.Glyphs()
 	switch {
 	case wrong || state == appstatus.GivenUp:
-		return g.wrong, red
+		return g.Wrong, screen.Red
 	case state == appstatus.Up:
-		return g.up, green
+		return g.Up, screen.Green
 	case state == appstatus.Done:
-		return g.done, plain
+		return g.Done, screen.Plain
 	}
-	return g.moving, yellow
+	return g.Moving, screen.Yellow
 }
 
 // wrong is what is wrong and since when.
@@ -149,7 +150,7 @@ func (s *session) wrong(t appstatus.Trouble) string {
 	if !t.Wrong() {
 		return ""
 	}
-	return t.Reason + "; wrong for " + ago(s.since(t.Since))
+	return t.Reason + "; wrong for " + screen.Ago(s.since(t.Since))
 }
 
 func (s *session) containerNote(c *appstatus.Container) string {
@@ -161,7 +162,7 @@ func (s *session) containerNote(c *appstatus.Container) string {
 		words = append(words, "before: "+c.LastExit)
 	}
 	if c.Kills > 0 && c.State == appstatus.Up {
-		words = append(words, count(c.Kills, "kill")+" for want of memory")
+		words = append(words, screen.Count(c.Kills, "kill")+" for want of memory")
 	}
 	if c.Health != "" && c.Health != "ok" {
 		words = append(words, "health: "+c.Health)
@@ -189,19 +190,19 @@ func (s *session) appDetails(ctx context.Context, t inventory.Thing) string {
 	}
 	a := t.App
 	mark, c := s.appMark(a.State, a.Wrong())
-	rows := [][]cell{pair("state", string(a.State)+" since "+ago(s.since(a.Entered)), c)}
+	rows := [][]screen.Cell{pair("state", string(a.State)+" since "+screen.Ago(s.since(a.Entered)), c)}
 	if a.Wrong() {
-		rows = append(rows, pair("wrong", s.wrong(a.Trouble), red))
+		rows = append(rows, pair("wrong", s.wrong(a.Trouble), screen.Red))
 	}
 	if a.Restarts > 0 {
-		rows = append(rows, pair("restarts", strconv.Itoa(a.Restarts), plain))
+		rows = append(rows, pair("restarts", strconv.Itoa(a.Restarts), screen.Plain))
 	}
-	text := s.lead(c, mark, mark+" "+escape(a.Name)+": an app with "+count(len(a.Containers), "container")) + "\n" + s.table(rows)
+	text := s.lead(c, mark, mark+" "+screen.Escape(a.Name)+": an app with "+screen.Count(len(a.Containers), "container")) + "\n" + s.Table(rows)
 	for i := range a.Containers {
 		text += "\n" + s.containerText(ctx, inventory.Thing{App: a, Container: &a.Containers[i]})
 	}
 	if len(a.Containers) == 0 {
-		text += s.paint(dim, s.fit("try: osctl logs -u manager")) + "\n"
+		text += s.Paint(screen.Dim, s.Fit("try: osctl logs -u manager")) + "\n"
 	}
 	return text
 }
@@ -209,29 +210,29 @@ func (s *session) appDetails(ctx context.Context, t inventory.Thing) string {
 func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	c := t.Container
 	mark, paint := s.appMark(c.State, c.Wrong())
-	var rows [][]cell
-	add := func(label, value string, c colour) {
+	var rows [][]screen.Cell
+	add := func(label, value string, c screen.Colour) {
 		if value != "" {
 			rows = append(rows, pair(label, value, c))
 		}
 	}
-	add("state", string(c.State)+" since "+ago(s.since(c.Entered)), paint)
-	add("wrong", s.wrong(c.Trouble), red)
-	add("health", c.Health, plain)
+	add("state", string(c.State)+" since "+screen.Ago(s.since(c.Entered)), paint)
+	add("wrong", s.wrong(c.Trouble), screen.Red)
+	add("health", c.Health, screen.Plain)
 	restarts := strconv.Itoa(c.Restarts)
 	if c.Policy != "" { // of an app that cannot be read it is not known
 		restarts += " (restart: " + c.Policy + ")"
 	}
-	add("restarts", restarts, plain)
+	add("restarts", restarts, screen.Plain)
 	if c.LastExit != "" {
-		add("last exit", c.LastExit+", "+ago(s.since(c.LastAt))+" ago", plain)
+		add("last exit", c.LastExit+", "+screen.Ago(s.since(c.LastAt))+" ago", screen.Plain)
 	}
-	add("image", c.Image, plain)
-	add("uses", usageText(s.containerUsage(c)), plain)
-	for i, line := range processTree(gauge.Processes(s.containerGroup(c), filepath.Join(s.Root, "proc")), s.glyphs()) {
-		add([]string{"processes", ""}[min(i, 1)], line, plain)
+	add("image", c.Image, screen.Plain)
+	add("uses", usageText(s.containerUsage(c)), screen.Plain)
+	for i, line := range processTree(gauge.Processes(s.containerGroup(c), filepath.Join(s.Root, "proc")), s.Glyphs()) {
+		add([]string{"processes", ""}[min(i, 1)], line, screen.Plain)
 	}
-	text := s.lead(paint, mark, mark+" "+escape(t.App.Name+"/"+c.Name)) + "\n" + s.table(rows)
+	text := s.lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
 	var lines []logring.Entry
 	err := logquery.Query(ctx, s.Log, logquery.Filter{Names: []string{c.ID}, Last: lastLines}, func(e logring.Entry) error {
 		lines = append(lines, e)

@@ -10,6 +10,7 @@ import (
 
 	"resinos/containers/appstatus"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/screen"
 	"resinos/mounts/testenv"
 	"resinos/services/pid1"
 )
@@ -59,7 +60,7 @@ func TestAppsGolden(t *testing.T) {
 	testenv.Golden(t, "apps.golden", all.String())
 	narrow := callIn(t, deviceWithApps(t), path, terminal{columns: 40, colour: true}, "status")
 	for line := range strings.Lines(narrow) {
-		if bare := plainText(line); !strings.HasPrefix(line, "$ ") && width(strings.TrimSuffix(bare, "\n")) > 40 {
+		if bare := plainText(line); !strings.HasPrefix(line, "$ ") && screen.Width(strings.TrimSuffix(bare, "\n")) > 40 {
 			t.Errorf("wider than 40 columns: %q", line)
 		}
 	}

@@ -3,6 +3,7 @@ package osctl
 import (
 	"slices"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
 
@@ -20,7 +21,7 @@ type section struct {
 // arrange puts services into sections, and within each those that need another one below it. What is wrong comes first and
 // takes along only what stands on it, so that the cause is on top and its victims are below. A service that starts on demand, or is
 // off, stands in a section of its own unless it is the victim of something wrong.
-func arrange(list []pid1.ServiceStatus, g glyphs) []section {
+func arrange(list []pid1.ServiceStatus, g screen.Glyphs) []section {
 	parents := make([]int, len(list))
 	for i := range list {
 		parents[i] = parentOf(list, i)
@@ -48,7 +49,7 @@ func arrange(list []pid1.ServiceStatus, g glyphs) []section {
 }
 
 // hang appends what stands below service i.
-func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefix string, g glyphs) []treeRow {
+func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefix string, g screen.Glyphs) []treeRow {
 	var children []int
 	for j, p := range parents {
 		if p == i {
@@ -56,9 +57,9 @@ func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefi
 		}
 	}
 	for n, j := range children {
-		branch, bar := g.branch, g.bar
+		branch, bar := g.Branch, g.Bar
 		if n == len(children)-1 {
-			branch, bar = g.corner, "  "
+			branch, bar = g.Corner, "  "
 		}
 		rows = append(rows, treeRow{&list[j], prefix + branch})
 		rows = hang(rows, list, parents, j, prefix+bar, g)

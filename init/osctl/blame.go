@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
 
@@ -55,36 +56,36 @@ func blameOf(list []pid1.ServiceStatus, now float64) []blamed {
 // blameText shows the times as bars of one scale, that of the slowest service that is up.
 func (s *session) blameText(all []blamed) string {
 	longest := 0.0
-	rows := [][]cell{header(">TOOK", ">AT", "SERVICE", "")}
+	rows := [][]screen.Cell{screen.Header(">TOOK", ">AT", "SERVICE", "")}
 	for _, b := range all {
 		if b.Ready {
 			longest = max(longest, b.Took)
 		}
-		rows = append(rows, []cell{{text: millis(b.Took), right: true}, {text: seconds(b.Began), right: true, colour: dim}, {text: escape(b.Name)}, {}})
+		rows = append(rows, []screen.Cell{{Text: millis(b.Took), Right: true}, {Text: seconds(b.Began), Right: true, Colour: screen.Dim}, {Text: screen.Escape(b.Name)}, {}})
 	}
 	room := s.barRoom(rows)
 	for i, b := range all {
 		bar := &rows[i+1][3]
 		switch {
 		case !b.Ready:
-			*bar = cell{text: "not up yet", colour: yellow}
+			*bar = screen.Cell{Text: "not up yet", Colour: screen.Yellow}
 		case longest > 0 && room > 0:
-			*bar = cell{text: strings.Repeat(s.glyphs().block, max(1, int(b.Took/longest*float64(room)+0.5))), colour: dim}
+			*bar = screen.Cell{Text: strings.Repeat(s.Glyphs().Block, max(1, int(b.Took/longest*float64(room)+0.5))), Colour: screen.Dim}
 		}
 	}
-	return s.table(rows) + s.fit("AT is when its program was started, since the kernel's start; try: osctl chain") + "\n"
+	return s.Table(rows) + s.Fit("AT is when its program was started, since the kernel's start; try: osctl chain") + "\n"
 }
 
 // barRoom is how long a bar behind the rows may be.
-func (s *session) barRoom(rows [][]cell) int {
-	if s.columns <= 0 {
+func (s *session) barRoom(rows [][]screen.Cell) int {
+	if s.Columns <= 0 {
 		return barWidth
 	}
 	var widths [3]int
 	for _, row := range rows {
 		for i := range widths {
-			widths[i] = max(widths[i], width(row[i].text)+2)
+			widths[i] = max(widths[i], screen.Width(row[i].Text)+2)
 		}
 	}
-	return min(s.columns-widths[0]-widths[1]-widths[2], 2*barWidth)
+	return min(s.Columns-widths[0]-widths[1]-widths[2], 2*barWidth)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/bootreport"
 	"resinos/services/pid1"
 )
@@ -69,25 +70,25 @@ func startedBy(r bootreport.Report, list []pid1.ServiceStatus, now float64) []bl
 }
 
 func (s *session) lastText(last bootreport.Last) string {
-	c := yellow
+	c := screen.Yellow
 	if last.How == "clean" {
-		c = green
+		c = screen.Green
 	}
-	rows := [][]cell{pair("ended", last.How, c)}
+	rows := [][]screen.Cell{pair("ended", last.How, c)}
 	if last.Why != "" {
 		label := "because"
 		for line := range strings.Lines(strings.TrimSpace(last.Why)) { // a panic has several
-			rows = append(rows, pair(label, strings.TrimRight(line, "\r\n"), plain))
+			rows = append(rows, pair(label, strings.TrimRight(line, "\r\n"), screen.Plain))
 			label = ""
 		}
 	}
 	if last.Uptime > 0 {
-		rows = append(rows, pair("after", ago(time.Duration(last.Uptime*float64(time.Second))), plain))
+		rows = append(rows, pair("after", screen.Ago(time.Duration(last.Uptime*float64(time.Second))), screen.Plain))
 	}
 	if last.BootID != "" {
-		rows = append(rows, pair("boot id", last.BootID, dim))
+		rows = append(rows, pair("boot id", last.BootID, screen.Dim))
 	}
-	return s.table(rows)
+	return s.Table(rows)
 }
 
 func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
@@ -148,32 +149,32 @@ func (s *session) timeLine(r booted) string {
 	for _, m := range list {
 		end = max(end, m.Start+m.Duration)
 	}
-	rows := [][]cell{header(">START", ">TOOK", "STAGE", "STEP", "", "RESULT")}
+	rows := [][]screen.Cell{screen.Header(">START", ">TOOK", "STAGE", "STEP", "", "RESULT")}
 	for _, m := range list {
 		rows = append(rows, m.row(end))
 	}
-	return s.table(rows) + s.fit("times are since the kernel started"+where(r.Report)) + "\n"
+	return s.Table(rows) + s.Fit("times are since the kernel started"+where(r.Report)) + "\n"
 }
 
 // row draws a moment into a line that is end seconds long.
-func (m *moment) row(end float64) []cell {
+func (m *moment) row(end float64) []screen.Cell {
 	if m.kind == aMilestone {
-		return []cell{
-			{text: seconds(m.Start), right: true, colour: bold}, {}, {text: m.Stage, colour: bold},
-			{text: escape(m.Name), colour: bold}, {text: bar(m.Start, 0, end, '|'), colour: bold},
+		return []screen.Cell{
+			{Text: seconds(m.Start), Right: true, Colour: screen.Bold}, {}, {Text: m.Stage, Colour: screen.Bold},
+			{Text: screen.Escape(m.Name), Colour: screen.Bold}, {Text: bar(m.Start, 0, end, '|'), Colour: screen.Bold},
 		}
 	}
 	mark := byte('#')
 	if m.kind == aService {
 		mark = '='
 	}
-	result := escape(m.Result)
+	result := screen.Escape(m.Result)
 	if m.Error != "" {
-		result += ": " + inLine(m.Error)
+		result += ": " + screen.InLine(m.Error)
 	}
-	return []cell{
-		{text: seconds(m.Start), right: true}, {text: span(m.Duration), right: true}, {text: escape(m.Stage), colour: dim},
-		{text: escape(m.Name)}, {text: bar(m.Start, m.Duration, end, mark), colour: dim}, {text: result, colour: resultColour(m.Result)},
+	return []screen.Cell{
+		{Text: seconds(m.Start), Right: true}, {Text: span(m.Duration), Right: true}, {Text: screen.Escape(m.Stage), Colour: screen.Dim},
+		{Text: screen.Escape(m.Name)}, {Text: bar(m.Start, m.Duration, end, mark), Colour: screen.Dim}, {Text: result, Colour: resultColour(m.Result)},
 	}
 }
 
@@ -181,19 +182,19 @@ func where(r bootreport.Report) string {
 	if r.Slot == "" {
 		return ""
 	}
-	return "; slot " + escape(r.Slot) + " of " + escape(r.Disk)
+	return "; slot " + screen.Escape(r.Slot) + " of " + screen.Escape(r.Disk)
 }
 
-func resultColour(result string) colour {
+func resultColour(result string) screen.Colour {
 	switch result {
 	case bootreport.ResultOK, "up":
-		return green
+		return screen.Green
 	case bootreport.ResultIgnored:
-		return dim
+		return screen.Dim
 	case bootreport.ResultDegraded, "not up yet":
-		return yellow
+		return screen.Yellow
 	}
-	return red
+	return screen.Red
 }
 
 // bar draws a span of a line that is end seconds long. It is ASCII: a serial console may know no more.

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/bootreport"
 	"resinos/services/pid1"
 )
@@ -137,13 +138,13 @@ func waitedFor(list []pid1.ServiceStatus, i int) int {
 
 // chainText shows the chain from the kernel on. Short steps are told together: a screen is small.
 func (s *session) chainText(links []link) string {
-	rows := [][]cell{header(">@", ">+", "", "WHAT", "")}
+	rows := [][]screen.Cell{screen.Header(">@", ">+", "", "WHAT", "")}
 	total := links[len(links)-1].At
 	short := max(total/100, 0.010)
 	quick, spent, from := 0, 0.0, 0.0
 	flush := func() {
 		if quick > 0 {
-			rows = append(rows, chainRow(link{Kind: "step", Name: count(quick, "short step"), At: from, Took: spent}, dim, ""))
+			rows = append(rows, chainRow(link{Kind: "step", Name: screen.Count(quick, "short step"), At: from, Took: spent}, screen.Dim, ""))
 		}
 		quick, spent = 0, 0
 	}
@@ -156,26 +157,26 @@ func (s *session) chainText(links []link) string {
 			continue
 		}
 		flush()
-		c, remark := plain, ""
+		c, remark := screen.Plain, ""
 		if l.Wait >= short {
 			remark = "after a wait of " + span(l.Wait)
 		}
 		if l.Kind == "milestone" {
-			c, remark = bold, ""
+			c, remark = screen.Bold, ""
 			l.Took = l.Wait
 		}
 		if l.Took >= total/5 {
-			c = red
+			c = screen.Red
 		}
 		rows = append(rows, chainRow(l, c, remark))
 	}
 	flush()
-	return s.table(rows) + s.fit("@ is when it began, since the kernel started; + what it took") + "\n"
+	return s.Table(rows) + s.Fit("@ is when it began, since the kernel started; + what it took") + "\n"
 }
 
-func chainRow(l link, c colour, remark string) []cell {
-	return []cell{{text: seconds(l.At), right: true}, {text: "+" + span(l.Took), right: true, colour: c}, {text: l.Kind, colour: dim},
-		{text: escape(l.Name), colour: c}, {text: remark, colour: yellow}}
+func chainRow(l link, c screen.Colour, remark string) []screen.Cell {
+	return []screen.Cell{{Text: seconds(l.At), Right: true}, {Text: "+" + span(l.Took), Right: true, Colour: c}, {Text: l.Kind, Colour: screen.Dim},
+		{Text: screen.Escape(l.Name), Colour: c}, {Text: remark, Colour: screen.Yellow}}
 }
 
 // millis tells a time to the millisecond whatever its length, so that a column of them lines up.

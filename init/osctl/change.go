@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
 
@@ -64,12 +65,12 @@ func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args
 func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.ServiceStatus, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	settled := s.tell(doing(op) + " " + escape(k.Name))
+	settled := s.tell(doing(op) + " " + screen.Escape(k.Name))
 	st, err := s.order(ctx, op, k)
 	settled()
 	err = silent(err)
 	if err != nil && ctx.Err() != nil {
-		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, escape(k.Name)), "try: osctl status " + escape(k.Name)}
+		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, screen.Escape(k.Name)), "try: osctl status " + screen.Escape(k.Name)}
 	}
 	return st, err
 }
@@ -94,7 +95,7 @@ func doing(op string) string {
 
 // tell shows on a terminal what is waited for and how long already, until settled is called.
 func (s *session) tell(what string) (settled func()) {
-	if !s.progress {
+	if !s.Progress {
 		return func() {}
 	}
 	begin := time.Now()
@@ -109,7 +110,7 @@ func (s *session) tell(what string) (settled func()) {
 			case <-done:
 				return
 			case now := <-tick.C:
-				fmt.Fprintf(s.Stderr, "\r%s ... %s\x1b[K", what, ago(now.Sub(begin)))
+				fmt.Fprintf(s.Stderr, "\r%s ... %s\x1b[K", what, screen.Ago(now.Sub(begin)))
 			}
 		}
 	})
@@ -121,7 +122,7 @@ func (s *session) tell(what string) (settled func()) {
 }
 
 func (s *session) outcome(st pid1.ServiceStatus) string {
-	text := escape(st.Name) + " is " + s.paint(stateColour(st.State), escape(st.State))
+	text := screen.Escape(st.Name) + " is " + s.Paint(stateColour(st.State), screen.Escape(st.State))
 	if st.PID > 0 {
 		text += fmt.Sprintf(", pid %d", st.PID)
 	}

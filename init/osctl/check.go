@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/spec"
 )
 
@@ -70,7 +71,7 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		}
 	}
 	if err == nil && faults > 0 {
-		return &failure{errors.New(count(faults, "fault")), "mend the lines above, then: osctl check " + strings.Join(files, " ")}
+		return &failure{errors.New(screen.Count(faults, "fault")), "mend the lines above, then: osctl check " + strings.Join(files, " ")}
 	}
 	return err
 }
@@ -78,12 +79,12 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 func (s *session) findings(files []string, found []finding) string {
 	var b strings.Builder
 	for _, f := range found {
-		c := map[string]colour{isFault: red, isWarning: yellow, isNote: dim}[f.Weight]
-		b.WriteString(s.paint(c, f.Weight) + ": " + escape(f.text()) + "\n")
+		c := map[string]screen.Colour{isFault: screen.Red, isWarning: screen.Yellow, isNote: screen.Dim}[f.Weight]
+		b.WriteString(s.Paint(c, f.Weight) + ": " + screen.Escape(f.text()) + "\n")
 	}
 	for _, file := range files {
 		if !slices.ContainsFunc(found, func(f finding) bool { return f.File == file && f.Weight != isNote }) {
-			b.WriteString(s.paint(green, "good") + ": " + escape(file) + "\n")
+			b.WriteString(s.Paint(screen.Green, "good") + ": " + screen.Escape(file) + "\n")
 		}
 	}
 	return b.String()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/spell"
 )
 
@@ -169,7 +170,7 @@ func bare(flags *flag.FlagSet, args []string) error {
 
 // options lists the flags in two columns.
 func options(flags *flag.FlagSet) string {
-	var rows [][]cell
+	var rows [][]screen.Cell
 	flags.VisitAll(func(f *flag.Flag) {
 		name, about := flag.UnquoteUsage(f)
 		dashes := "--"
@@ -179,12 +180,12 @@ func options(flags *flag.FlagSet) string {
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
 			about += " (" + f.DefValue + " if not said)"
 		}
-		rows = append(rows, []cell{{}, {text: strings.TrimRight(dashes+f.Name+" "+name, " ")}, {text: about}})
+		rows = append(rows, []screen.Cell{{}, {Text: strings.TrimRight(dashes+f.Name+" "+name, " ")}, {Text: about}})
 	})
 	if len(rows) == 0 {
 		return ""
 	}
-	return "\n" + (&session{}).table(rows)
+	return "\n" + (&screen.Screen{}).Table(rows)
 }
 
 // nearest is the word that was meant: the one that name begins, or the one that it differs from by at most two letters.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/screen"
 	"resinos/mounts/atomicfile"
 	"resinos/services/config"
 	"resinos/services/settings"
@@ -183,7 +184,7 @@ func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Dur
 	case len(waiting) > 0:
 		return keyWaiting, "not taken yet by " + strings.Join(waiting, ", ") + "; try: osctl status " + waiting[0], of
 	case len(done) > 0:
-		return keyApplied, "applied by " + strings.Join(done, ", ") + " " + ago(now-time.Duration(latest*float64(time.Second))) + " ago", of
+		return keyApplied, "applied by " + strings.Join(done, ", ") + " " + screen.Ago(now-time.Duration(latest*float64(time.Second))) + " ago", of
 	case v.JSON == nil || v.From == settings.Default:
 		return keyNoEffect, k.Daemon + " does not follow it", nil
 	}
@@ -202,27 +203,27 @@ func (c *configuration) show(all, asJSON bool) error {
 	return err
 }
 
-var stateColours = map[string]colour{keyApplied: green, keyWaiting: yellow, keyFault: red, keyNoEffect: dim, keyKept: dim}
+var stateColours = map[string]screen.Colour{keyApplied: screen.Green, keyWaiting: screen.Yellow, keyFault: screen.Red, keyNoEffect: screen.Dim, keyKept: screen.Dim}
 
 func (c *configuration) text(found shownConfig, all bool) string {
 	var b strings.Builder
 	if found.Fault != "" {
-		b.WriteString(c.paint(red, c.fit(inLine(found.Fault))) + "\n" + c.fit("try: osctl config restore, or mend "+config.Path) + "\n\n")
+		b.WriteString(c.Paint(screen.Red, c.Fit(screen.InLine(found.Fault))) + "\n" + c.Fit("try: osctl config restore, or mend "+config.Path) + "\n\n")
 	}
 	if found.Pending {
-		b.WriteString(c.paint(yellow, c.fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
+		b.WriteString(c.Paint(screen.Yellow, c.Fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
 	}
-	rows := [][]cell{header("KEY", "VALUE", "FROM", "EFFECT")}
+	rows := [][]screen.Cell{screen.Header("KEY", "VALUE", "FROM", "EFFECT")}
 	for _, k := range found.Keys {
 		if set := k.From != "" && k.From != settings.Default; !set && k.State == keyKept && !all {
 			continue
 		}
-		rows = append(rows, []cell{{text: k.Key}, {text: shorten(k.said(), 40)}, {text: string(k.From), colour: dim}, {text: inLine(k.Effect), colour: stateColours[k.State]}})
+		rows = append(rows, []screen.Cell{{Text: k.Key}, {Text: shorten(k.said(), 40)}, {Text: string(k.From), Colour: screen.Dim}, {Text: screen.InLine(k.Effect), Colour: stateColours[k.State]}})
 	}
 	for _, key := range found.Unknown {
-		rows = append(rows, []cell{{text: shorten(escape(key), 60)}, {}, {text: "file", colour: dim}, {text: "unknown here, kept as it is", colour: dim}})
+		rows = append(rows, []screen.Cell{{Text: shorten(screen.Escape(key), 60)}, {}, {Text: "file", Colour: screen.Dim}, {Text: "unknown here, kept as it is", Colour: screen.Dim}})
 	}
-	b.WriteString(c.table(rows))
+	b.WriteString(c.Table(rows))
 	return b.String()
 }
 
@@ -236,13 +237,13 @@ func (k shownKey) said() string {
 	}
 	var text string
 	if json.Unmarshal(k.Value, &text) == nil {
-		return escape(text)
+		return screen.Escape(text)
 	}
 	var list []string
 	if json.Unmarshal(k.Value, &list) == nil && k.Kind == config.Words {
-		return escape(strings.Join(list, " "))
+		return screen.Escape(strings.Join(list, " "))
 	}
-	return escape(string(k.Value))
+	return screen.Escape(string(k.Value))
 }
 
 // shorten cuts a value that would push what matters off the line.
@@ -269,7 +270,7 @@ func (c *configuration) get(key string, asJSON bool) error {
 	}
 	switch {
 	case raw == nil:
-		return &failure{fmt.Errorf("%s is not set and has no default", escape(key)), "try: osctl config --all"}
+		return &failure{fmt.Errorf("%s is not set and has no default", screen.Escape(key)), "try: osctl config --all"}
 	case asJSON:
 		return c.printJSON(raw)
 	}
@@ -284,7 +285,7 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 		for _, k := range config.Keys() {
 			names = append(names, k.Name)
 		}
-		hint := "to set it all the same: osctl config set --any-key " + escape(key) + " VALUE"
+		hint := "to set it all the same: osctl config set --any-key " + screen.Escape(key) + " VALUE"
 		if near := nearest(key, names); near != "" {
 			hint = "did you mean " + near + "? " + hint
 		}
@@ -309,7 +310,7 @@ func (c *configuration) unset(ctx context.Context, key string) error {
 		return &usage{"the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS"}
 	}
 	if _, written := config.Load(c.store.Path).Document.Get(key); !written {
-		return &failure{fmt.Errorf("%s is not in config.json", escape(key)), "try: osctl config"}
+		return &failure{fmt.Errorf("%s is not in config.json", screen.Escape(key)), "try: osctl config"}
 	}
 	return c.change(ctx, "remove "+key, func(d config.Document) (config.Document, error) { return d.Without(key) })
 }
@@ -317,13 +318,13 @@ func (c *configuration) unset(ctx context.Context, key string) error {
 // change writes the file, or says what it would do.
 func (c *configuration) change(ctx context.Context, what string, change func(config.Document) (config.Document, error)) error {
 	if c.dry {
-		_, err := fmt.Fprintln(c.Stdout, escape(what)+" in "+config.Path)
+		_, err := fmt.Fprintln(c.Stdout, screen.Escape(what)+" in "+config.Path)
 		return err
 	}
 	lasts := c.store.Lasts()
 	switch err := c.store.Update(change); {
 	case errors.Is(err, config.ErrUnusable):
-		return &failure{errors.New(inLine(err.Error())), "mend the file, or try: osctl config restore"}
+		return &failure{errors.New(screen.InLine(err.Error())), "mend the file, or try: osctl config restore"}
 	case errors.Is(err, atomicfile.ErrKept):
 		return &failure{err, "the next boot repairs the boot partition; try: osctl reboot"}
 	case err != nil:
@@ -335,7 +336,7 @@ func (c *configuration) change(ctx context.Context, what string, change func(con
 	if err := c.awaitApplied(ctx); err != nil {
 		hint = "it is written and not in force yet; try: osctl status configd"
 	}
-	_, err := fmt.Fprintln(c.Stdout, escape(what)+"; "+hint)
+	_, err := fmt.Fprintln(c.Stdout, screen.Escape(what)+"; "+hint)
 	return err
 }
 
@@ -380,7 +381,7 @@ func (c *configuration) restore() error {
 		return err
 	}
 	if err := c.store.Restore(); err != nil {
-		return &failure{errors.New(inLine(err.Error())), "try: osctl config"}
+		return &failure{errors.New(screen.InLine(err.Error())), "try: osctl config"}
 	}
 	_, err := fmt.Fprintf(c.Stdout, "the last good copy is config.json; what was there is %s\n", config.Path+config.Bad)
 	return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 	"resinos/services/spec"
 )
@@ -118,21 +119,21 @@ func faultsIn(path string, all []error) []finding {
 // body is a definition without where it comes from.
 func body(sp spec.Spec) string {
 	sp.Files = nil
-	return escapeLines(spec.Render(sp))
+	return screen.EscapeLines(spec.Render(sp))
 }
 
 // definitionText is the definition in force, headed by where it comes from.
 func definitionText(d definition) string {
 	var b strings.Builder
-	name := escape(d.Status.Name)
+	name := screen.Escape(d.Status.Name)
 	for _, f := range d.Files {
 		if len(f.Faults) == 0 {
-			fmt.Fprintf(&b, "# %s says %s\n", escape(f.Path), escape(strings.Join(f.Keys, ", ")))
+			fmt.Fprintf(&b, "# %s says %s\n", screen.Escape(f.Path), screen.Escape(strings.Join(f.Keys, ", ")))
 			continue
 		}
-		fmt.Fprintf(&b, "# %s is not used:\n", escape(f.Path))
+		fmt.Fprintf(&b, "# %s is not used:\n", screen.Escape(f.Path))
 		for _, fault := range f.Faults {
-			fmt.Fprintf(&b, "#   %s\n", inLine(fault.text()))
+			fmt.Fprintf(&b, "#   %s\n", screen.InLine(fault.text()))
 		}
 		b.WriteString("#   mend it, then: osctl rescan\n")
 	}
@@ -167,7 +168,7 @@ func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 		_, err = io.WriteString(s.Stdout, s.rescanned(found))
 	}
 	if err == nil && len(found.Faults) > 0 {
-		return &failure{fmt.Errorf("%s in the service files", count(len(found.Faults), "fault")), "try: osctl check " + ownerServices + "/*.toml"}
+		return &failure{fmt.Errorf("%s in the service files", screen.Count(len(found.Faults), "fault")), "try: osctl check " + ownerServices + "/*.toml"}
 	}
 	return err
 }
@@ -187,11 +188,11 @@ func (s *session) rescanned(found pid1.Rescanned) string {
 		hint  string
 	}{{"added", found.Added, ""}, {"changed", found.Changed, " (in force from the next start on: osctl restart NAME)"}, {"removed", found.Removed, ""}} {
 		if len(part.names) > 0 {
-			fmt.Fprintf(&b, "%s: %s%s\n", part.word, escape(strings.Join(part.names, ", ")), part.hint)
+			fmt.Fprintf(&b, "%s: %s%s\n", part.word, screen.Escape(strings.Join(part.names, ", ")), part.hint)
 		}
 	}
 	for _, fault := range found.Faults {
-		b.WriteString(s.paint(red, "fault") + ": " + escapeLines(fault) + "\n")
+		b.WriteString(s.Paint(screen.Red, "fault") + ": " + screen.EscapeLines(fault) + "\n")
 	}
 	if b.Len() == 0 {
 		return "nothing has changed\n"

@@ -12,6 +12,7 @@ import (
 
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/screen"
 	"resinos/services/logquery"
 	"resinos/services/logring"
 	"resinos/services/pid1"
@@ -84,16 +85,16 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 func (s *session) detailText(d *detail) string {
 	var b strings.Builder
 	mark := s.mark(d.ServiceStatus)
-	head := mark.text + " " + escape(d.Name)
+	head := mark.Text + " " + screen.Escape(d.Name)
 	if d.Description != "" {
-		head += ": " + escape(d.Description)
+		head += ": " + screen.Escape(d.Description)
 	}
-	b.WriteString(s.lead(mark.colour, mark.text, head) + "\n")
+	b.WriteString(s.lead(mark.Colour, mark.Text, head) + "\n")
 	rows := append(s.stateRows(d), s.tieRows(d)...)
-	b.WriteString(s.table(rows))
+	b.WriteString(s.Table(rows))
 	b.WriteString(s.lastWords(d.Name, d.log, d.logError))
 	if next := remedy(d.ServiceStatus); next != "" {
-		b.WriteString(s.paint(dim, s.fit("try: "+next)) + "\n")
+		b.WriteString(s.Paint(screen.Dim, s.Fit("try: "+next)) + "\n")
 	}
 	return b.String()
 }
@@ -109,35 +110,35 @@ func (s *session) lastWords(name string, log []logring.Entry, fault error) strin
 	}
 	switch {
 	case fault != nil:
-		b.WriteString(s.paint(dim, s.fit("no lines: "+escape(unreachable(fault, "logd", "").Error()))) + "\n")
+		b.WriteString(s.Paint(screen.Dim, s.Fit("no lines: "+screen.Escape(unreachable(fault, "logd", "").Error()))) + "\n")
 	case len(log) > 0:
-		b.WriteString(s.paint(dim, s.fit("more: osctl logs -u "+escape(name))) + "\n")
+		b.WriteString(s.Paint(screen.Dim, s.Fit("more: osctl logs -u "+screen.Escape(name))) + "\n")
 	}
 	return b.String()
 }
 
 // logLine is an entry on one line of the terminal; what is cut loses its colours.
 func (s *session) logLine(e *logring.Entry) string {
-	bare := session{fancy: s.fancy, columns: s.columns}
+	bare := session{Screen: screen.Screen{Fancy: s.Fancy, Columns: s.Columns}}
 	line := strings.ReplaceAll(strings.TrimSuffix(bare.short(e), "\n"), "\t", " ")
-	if cut := bare.fit(line); cut != line {
+	if cut := bare.Fit(line); cut != line {
 		return cut + "\n"
 	}
 	return s.short(e)
 }
 
 // pair makes a row of the detail view; the label comes first.
-func pair(label, value string, c colour) []cell {
-	return []cell{{text: label, right: true, colour: dim}, {text: inLine(value), colour: c}}
+func pair(label, value string, c screen.Colour) []screen.Cell {
+	return []screen.Cell{{Text: label, Right: true, Colour: screen.Dim}, {Text: screen.InLine(value), Colour: c}}
 }
 
-func (s *session) stateRows(d *detail) [][]cell {
-	state := d.State + " since " + ago(s.since(d.Since))
+func (s *session) stateRows(d *detail) [][]screen.Cell {
+	state := d.State + " since " + screen.Ago(s.since(d.Since))
 	if d.PID > 0 {
 		state += ", pid " + strconv.Itoa(d.PID)
 	}
-	var rows [][]cell
-	add := func(label, value string, c colour) {
+	var rows [][]screen.Cell
+	add := func(label, value string, c screen.Colour) {
 		if value != "" {
 			rows = append(rows, pair(label, value, c))
 		}
@@ -145,33 +146,33 @@ func (s *session) stateRows(d *detail) [][]cell {
 	add("state", state, stateColour(d.State))
 	add("reason", d.Reason, stateColour(d.State))
 	if d.RetryIn > 0 {
-		add("again in", fmt.Sprintf("%.1fs", d.RetryIn), yellow)
+		add("again in", fmt.Sprintf("%.1fs", d.RetryIn), screen.Yellow)
 	}
-	add("says", d.Text, plain)
-	add("health", d.Health, plain)
+	add("says", d.Text, screen.Plain)
+	add("health", d.Health, screen.Plain)
 	if d.Restarts > 0 {
 		text := strconv.Itoa(d.Restarts)
 		if d.Failures > 0 {
-			text += fmt.Sprintf(", %s in a row", count(d.Failures, "failure"))
+			text += fmt.Sprintf(", %s in a row", screen.Count(d.Failures, "failure"))
 		}
-		add("restarts", text, plain)
+		add("restarts", text, screen.Plain)
 	}
-	add("last exit", d.LastExit, plain)
+	add("last exit", d.LastExit, screen.Plain)
 	if d.Ready > d.Began && d.Began > 0 {
-		add("took", span(d.Ready-d.Began)+" to be up", plain)
+		add("took", span(d.Ready-d.Began)+" to be up", screen.Plain)
 	}
-	add("uses", usageText(d.usage), plain)
-	add("command", strings.Join(d.command, " "), plain)
-	for i, line := range processTree(d.processes, s.glyphs()) {
+	add("uses", usageText(d.usage), screen.Plain)
+	add("command", strings.Join(d.command, " "), screen.Plain)
+	for i, line := range processTree(d.processes, s.Glyphs()) {
 		label := ""
 		if i == 0 {
 			label = "processes"
 		}
-		rows = append(rows, pair(label, line, plain))
+		rows = append(rows, pair(label, line, screen.Plain))
 	}
-	add("files", strings.Join(d.files, ", "), plain)
+	add("files", strings.Join(d.files, ", "), screen.Plain)
 	if d.Changed {
-		add("changed", "its file, since it was started", yellow)
+		add("changed", "its file, since it was started", screen.Yellow)
 	}
 	return rows
 }
@@ -179,31 +180,31 @@ func (s *session) stateRows(d *detail) [][]cell {
 func usageText(u gauge.Usage) string {
 	var words []string
 	if u.Memory >= 0 {
-		text := "memory " + size(u.Memory)
+		text := "memory " + screen.Size(u.Memory)
 		if u.Peak > 0 {
-			text += " (peak " + size(u.Peak) + ")"
+			text += " (peak " + screen.Size(u.Peak) + ")"
 		}
 		words = append(words, text)
 	}
 	if u.Swap > 0 {
-		words = append(words, "swap "+size(u.Swap))
+		words = append(words, "swap "+screen.Size(u.Swap))
 	}
 	if u.CPU >= 0 {
 		words = append(words, "cpu "+span(u.CPU.Seconds()))
 	}
 	if u.Tasks >= 0 {
-		words = append(words, count(int(u.Tasks), "task"))
+		words = append(words, screen.Count(int(u.Tasks), "task"))
 	}
 	if u.OOMKills > 0 {
-		words = append(words, count(int(u.OOMKills), "kill")+" for want of memory")
+		words = append(words, screen.Count(int(u.OOMKills), "kill")+" for want of memory")
 	}
 	return strings.Join(words, ", ")
 }
 
 // tieRows say what ties the service to others, each with its state.
-func (s *session) tieRows(d *detail) [][]cell {
+func (s *session) tieRows(d *detail) [][]screen.Cell {
 	needed, wanted, before := dependants(d.list, d.Name)
-	var rows [][]cell
+	var rows [][]screen.Cell
 	for _, tie := range []struct {
 		label string
 		names []string
@@ -212,18 +213,18 @@ func (s *session) tieRows(d *detail) [][]cell {
 		{"needed by", needed}, {"wanted by", wanted}, {"before", before},
 	} {
 		if len(tie.names) > 0 {
-			rows = append(rows, pair(tie.label, s.withStates(d.list, tie.names), plain))
+			rows = append(rows, pair(tie.label, s.withStates(d.list, tie.names), screen.Plain))
 		}
 	}
 	if len(d.Demand) > 0 {
 		text := strings.Join(d.Demand, ", ")
 		if d.NextIn > 0 {
-			text += "; next in " + ago(time.Duration(d.NextIn*float64(time.Second)))
+			text += "; next in " + screen.Ago(time.Duration(d.NextIn*float64(time.Second)))
 		}
-		rows = append(rows, pair("starts on", text, plain))
+		rows = append(rows, pair("starts on", text, screen.Plain))
 	}
 	if d.Clients > 0 || d.Stored > 0 {
-		rows = append(rows, pair("holds", count(d.Clients, "client")+", "+count(d.Stored, "stored descriptor"), plain))
+		rows = append(rows, pair("holds", screen.Count(d.Clients, "client")+", "+screen.Count(d.Stored, "stored descriptor"), screen.Plain))
 	}
 	return rows
 }
@@ -258,7 +259,7 @@ func (s *session) withStates(list []pid1.ServiceStatus, names []string) string {
 }
 
 // processTree draws processes below those that made them.
-func processTree(list []gauge.Process, g glyphs) []string {
+func processTree(list []gauge.Process, g screen.Glyphs) []string {
 	inside := map[int]bool{}
 	for _, p := range list {
 		inside[p.PID] = true
@@ -273,9 +274,9 @@ func processTree(list []gauge.Process, g glyphs) []string {
 			}
 		}
 		for i, p := range children {
-			branch, bar := g.branch, g.bar
+			branch, bar := g.Branch, g.Bar
 			if i == len(children)-1 {
-				branch, bar = g.corner, "  "
+				branch, bar = g.Corner, "  "
 			}
 			lines = append(lines, fmt.Sprintf("%s%d %s", prefix+branch, p.PID, p.Command))
 			if depth < 32 { // a chain of forks may be endless, a screen is not
@@ -296,11 +297,11 @@ func processTree(list []gauge.Process, g glyphs) []string {
 func remedy(st *pid1.ServiceStatus) string {
 	switch st.State {
 	case "failed", "backoff":
-		return "osctl logs -u " + escape(st.Name) + ", osctl restart " + escape(st.Name)
+		return "osctl logs -u " + screen.Escape(st.Name) + ", osctl restart " + screen.Escape(st.Name)
 	case "masked":
-		return "osctl unmask " + escape(st.Name)
+		return "osctl unmask " + screen.Escape(st.Name)
 	case "down", "skipped":
-		return "osctl start " + escape(st.Name)
+		return "osctl start " + screen.Escape(st.Name)
 	}
 	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
 
@@ -169,9 +170,9 @@ func (t ties) reach(roots []int) []int {
 
 // graphText draws the graph as a tree. A service that has been drawn with all below it is drawn again without.
 func (s *session) graphText(t ties, roots []int) string {
-	g := s.glyphs()
+	g := s.Glyphs()
 	drawn := make([]bool, len(t.list))
-	var rows [][]cell
+	var rows [][]screen.Cell
 	var draw func(e tie, lead, rest string)
 	draw = func(e tie, lead, rest string) {
 		st := &t.list[e.to]
@@ -183,16 +184,16 @@ func (s *session) graphText(t ties, roots []int) string {
 		if again {
 			word += ", above"
 		}
-		rows = append(rows, []cell{s.mark(st), {text: lead + escape(st.Name)}, {text: strings.TrimPrefix(word, ", "), colour: dim},
-			{text: escape(st.State), colour: stateColour(st.State)}})
+		rows = append(rows, []screen.Cell{s.mark(st), {Text: lead + screen.Escape(st.Name)}, {Text: strings.TrimPrefix(word, ", "), Colour: screen.Dim},
+			{Text: screen.Escape(st.State), Colour: stateColour(st.State)}})
 		if again {
 			return
 		}
 		drawn[e.to] = true
 		for i, next := range t.out[e.to] {
-			branch, bar := g.branch, g.bar
+			branch, bar := g.Branch, g.Bar
 			if i == len(t.out[e.to])-1 {
-				branch, bar = g.corner, "  "
+				branch, bar = g.Corner, "  "
 			}
 			draw(next, rest+branch, rest+bar)
 		}
@@ -200,7 +201,7 @@ func (s *session) graphText(t ties, roots []int) string {
 	for _, i := range roots {
 		draw(tie{to: i}, "", "")
 	}
-	return s.table(rows)
+	return s.Table(rows)
 }
 
 // dot writes the graph in the language of Graphviz: arrows point at what goes first.

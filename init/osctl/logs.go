@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/screen"
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
@@ -129,9 +130,9 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	s.heard(ctx, logquery.Filter{Boot: "0"}, said)
 	hint := "try: osctl status, osctl top"
 	if near := nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
-		hint = "did you mean " + escape(near) + "? try: osctl logs -u " + escape(near)
+		hint = "did you mean " + screen.Escape(near) + "? try: osctl logs -u " + screen.Escape(near)
 	}
-	return &failure{fmt.Errorf("no service, app or syslog tag has the name %s", escape(strings.Join(strangers, ", "))), hint}
+	return &failure{fmt.Errorf("no service, app or syslog tag has the name %s", screen.Escape(strings.Join(strangers, ", "))), hint}
 }
 
 // heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that cannot be asked
@@ -244,14 +245,14 @@ func (s *session) logBoots(ctx context.Context, asJSON bool) error {
 }
 
 func (s *session) bootTable(list []logquery.Span) string {
-	rows := [][]cell{header(">BOOT", "ID", "FIRST", "LAST")}
+	rows := [][]screen.Cell{screen.Header(">BOOT", "ID", "FIRST", "LAST")}
 	for _, span := range list {
-		rows = append(rows, []cell{
-			{text: strconv.Itoa(span.Number), right: true}, {text: escape(span.ID)},
-			{text: span.First.UTC().Format(time.DateTime)}, {text: span.Last.UTC().Format(time.DateTime)},
+		rows = append(rows, []screen.Cell{
+			{Text: strconv.Itoa(span.Number), Right: true}, {Text: screen.Escape(span.ID)},
+			{Text: span.First.UTC().Format(time.DateTime)}, {Text: span.Last.UTC().Format(time.DateTime)},
 		})
 	}
-	return s.table(rows)
+	return s.Table(rows)
 }
 
 // priorities in the order of their numbers, as syslog(3) names them.
@@ -303,8 +304,8 @@ func (l *logPrinter) print(e logring.Entry) error {
 // cat is the message alone: as it was said, but on a terminal harmless.
 func (s *session) cat(e *logring.Entry) string {
 	message := e.Message
-	if isTerminal(s.Stdout) {
-		message = escape(message)
+	if screen.IsTerminal(s.Stdout) {
+		message = screen.Escape(message)
 	}
 	if e.Cut {
 		return message // it goes on in the next entry
@@ -314,25 +315,25 @@ func (s *session) cat(e *logring.Entry) string {
 
 // short is the form for people: time, source, message.
 func (s *session) short(e *logring.Entry) string {
-	source := escape(e.Name)
+	source := screen.Escape(e.Name)
 	if e.PID != 0 {
 		source += "[" + strconv.Itoa(e.PID) + "]"
 	}
-	message := escape(e.Message)
+	message := screen.Escape(e.Message)
 	if e.Cut {
 		message += "..." // it goes on in the next entry
 	}
-	return s.paint(dim, e.Time.UTC().Format("Jan 02 15:04:05.000")) + " " + s.paint(bold, source) + ": " + s.paint(urgency(e.Priority), message) + "\n"
+	return s.Paint(screen.Dim, e.Time.UTC().Format("Jan 02 15:04:05.000")) + " " + s.Paint(screen.Bold, source) + ": " + s.Paint(urgency(e.Priority), message) + "\n"
 }
 
-func urgency(priority int) colour {
+func urgency(priority int) screen.Colour {
 	switch {
 	case priority <= 3:
-		return red
+		return screen.Red
 	case priority == 4:
-		return yellow
+		return screen.Yellow
 	case priority == 7:
-		return dim
+		return screen.Dim
 	}
-	return plain
+	return screen.Plain
 }

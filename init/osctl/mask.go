@@ -14,6 +14,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"resinos/init/osctl/screen"
 	"resinos/mounts/atomicfile"
 	"resinos/services/pid1"
 	"resinos/services/spec"
@@ -78,7 +79,7 @@ func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []strin
 		return err
 	}
 	for _, fault := range found.Faults {
-		fmt.Fprintln(s.Stderr, s.paint(red, "fault")+": "+escapeLines(fault))
+		fmt.Fprintln(s.Stderr, s.Paint(screen.Red, "fault")+": "+screen.EscapeLines(fault))
 	}
 	for _, name := range names {
 		if err := then(name); err != nil {

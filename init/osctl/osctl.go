@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/screen"
 	"resinos/mounts/quota"
 	"resinos/services/boottime"
 	"resinos/services/control"
@@ -46,16 +47,11 @@ const (
 // session is one call of the command.
 type session struct {
 	Env
-	colour   bool
-	terminal bool                                                      // Stdout is one
-	progress bool                                                      // Stderr is one
-	fancy    bool                                                      // it shows more than ASCII
-	columns  int                                                       // its width; 0 cuts nothing
-	rows     int                                                       // its height
-	now      func() time.Duration                                      // since the kernel started
-	wall     func() time.Time                                          // of the day
-	statfs   func(path string, st *unix.Statfs_t) error                // nil is the kernel's
-	observe  func(target string) (used, limit quota.Amount, err error) // the same
+	screen.Screen
+	now     func() time.Duration                                      // since the kernel started
+	wall    func() time.Time                                          // of the day
+	statfs  func(path string, st *unix.Statfs_t) error                // nil is the kernel's
+	observe func(target string) (used, limit quota.Amount, err error) // the same
 }
 
 // usage is a mistake of the caller.
@@ -98,7 +94,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 	if s.Root == "" {
 		s.Root = "/"
 	}
-	s.look()
+	s.Screen = screen.LookAt(s.Stdout, s.Stderr)
 	return s.main(ctx, args)
 }
 
@@ -121,8 +117,8 @@ func (s *session) main(ctx context.Context, args []string) int {
 	case errors.As(err, &failed):
 		hint = failed.hint
 	case errors.As(err, &refused):
-		hint = escapeLines(refused.Hint)
-		err = errors.New(escapeLines(refused.Text))
+		hint = screen.EscapeLines(refused.Hint)
+		err = errors.New(screen.EscapeLines(refused.Text))
 	}
 	if hint == "" {
 		hint = "try: osctl help " + args[0]

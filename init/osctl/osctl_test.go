@@ -16,6 +16,7 @@ import (
 	"resinos/init/boot"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/screen"
 	"resinos/mounts/testenv"
 	"resinos/services/bootreport"
 	"resinos/services/control"
@@ -205,7 +206,7 @@ func callIn(t *testing.T, root, path string, as terminal, args ...string) string
 	var out, talk bytes.Buffer
 	s := &session{
 		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log", Root: root},
-		colour: as.colour, fancy: as.fancy, columns: as.columns, now: func() time.Duration { return 93_784 * time.Second },
+		Screen: screen.Screen{Colour: as.colour, Fancy: as.fancy, Columns: as.columns}, now: func() time.Duration { return 93_784 * time.Second },
 		wall: func() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) },
 	}
 	code := s.main(t.Context(), args)
@@ -247,7 +248,7 @@ func TestGolden(t *testing.T) {
 			}
 			testenv.Golden(t, name+".golden", all.String())
 			for line := range strings.Lines(all.String()) {
-				if as.columns > 0 && !strings.HasPrefix(line, "$ ") && width(strings.TrimSuffix(line, "\n")) > as.columns {
+				if as.columns > 0 && !strings.HasPrefix(line, "$ ") && screen.Width(strings.TrimSuffix(line, "\n")) > as.columns {
 					t.Errorf("wider than %d columns: %s", as.columns, line)
 				}
 			}
@@ -303,7 +304,7 @@ func TestInterruptedWait(t *testing.T) {
 	impatient, leave := context.WithCancel(t.Context())
 	server.Go(func() { <-asked; leave() })
 	var out, talk bytes.Buffer
-	s := &session{Env: Env{Stdout: &out, Stderr: &talk, Control: path}, progress: true}
+	s := &session{Env: Env{Stdout: &out, Stderr: &talk, Control: path}, Screen: screen.Screen{Progress: true}}
 	code := s.main(impatient, []string{"stop", "netd"})
 	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "goes on with stop netd\ntry: osctl status netd\n") {
 		t.Errorf("exit %d: %q", code, got)
@@ -322,33 +323,12 @@ func TestTop(t *testing.T) {
 }
 
 func TestLogLinesAreCut(t *testing.T) {
-	s := &session{columns: 30, fancy: true, colour: true, now: func() time.Duration { return 0 }}
+	s := &session{Screen: screen.Screen{Columns: 30, Fancy: true, Colour: true}, now: func() time.Duration { return 0 }}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	d := detail{ServiceStatus: &services[0], log: []logring.Entry{{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"}}}
 	text := s.detailText(&d)
 	if !strings.Contains(text, "\x1b[31mshort") || !strings.Contains(text, "Jan 02 03:04:05.000 a: a much…\n") {
 		t.Errorf("%q", text)
-	}
-}
-
-func TestSpeaksUTF8(t *testing.T) {
-	for want, env := range map[bool][]map[string]string{
-		true:  {{"LANG": "de_DE.UTF-8"}, {"LC_ALL": "C.utf8", "LANG": "C"}},
-		false: {{}, {"LANG": "C"}, {"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}},
-	} {
-		for _, e := range env {
-			if got := speaksUTF8(func(name string) string { return e[name] }); got != want {
-				t.Errorf("speaksUTF8(%v) = %v", e, got)
-			}
-		}
-	}
-}
-
-func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{-1: "-", 0: "0", 1023: "1023", 1024: "1.0K", 10 << 10: "10K", 999 << 10: "999K", 1000 << 10: "1.0M", 1 << 40: "1.0T", 1 << 62: "4194304T"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %q, want %q", n, got, want)
-		}
 	}
 }
 
@@ -391,7 +371,7 @@ func TestShort(t *testing.T) {
 	var all strings.Builder
 	for _, colour := range []bool{false, true} {
 		for _, e := range entries {
-			all.WriteString((&session{colour: colour}).short(&e))
+			all.WriteString((&session{Screen: screen.Screen{Colour: colour}}).short(&e))
 		}
 	}
 	testenv.Golden(t, "logs.golden", all.String())
@@ -413,29 +393,6 @@ func TestBootTable(t *testing.T) {
 		{Number: -1, ID: "b1aa0000-0000-0000-0000-000000000000", First: at, Last: at.Add(time.Hour)},
 		{Number: 0, ID: "b2aa0000-0000-0000-0000-000000000000", First: at.AddDate(0, 0, 1), Last: at.AddDate(0, 0, 2)},
 	}))
-}
-
-func FuzzEscape(f *testing.F) {
-	f.Add("plain")
-	f.Add("\x1b[31m\xff\u202e")
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, r := range escape(text) {
-			if !printable(r) {
-				t.Errorf("escape(%q) = %q", text, escape(text))
-			}
-		}
-	})
-}
-
-func TestAgo(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Second: "0s", 999 * time.Millisecond: "0s", 59 * time.Second: "59s", time.Minute: "1min",
-		61 * time.Second: "1min 1s", 3*time.Hour + 59*time.Second: "3h", 49*time.Hour + 59*time.Minute: "2d 1h",
-	} {
-		if got := ago(d); got != want {
-			t.Errorf("ago(%v) = %q, want %q", d, got, want)
-		}
-	}
 }
 
 // The whole way, with a real logd.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/screen"
 	"resinos/mounts/attach"
 	"resinos/mounts/purge"
 	"resinos/services/config"
@@ -126,7 +127,7 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 
 // confirm asks on a terminal. A script has to say --yes.
 func (s *session) confirm(name string) error {
-	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil || !s.terminal {
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil || !s.Terminal {
 		return &usage{"purge " + name + " is not confirmed", "this removes " + what[name] + "; try: osctl purge --yes " + name}
 	}
 	fmt.Fprintf(s.Stdout, "The next boot removes %s.\nType %s to go on: ", what[name], name)
@@ -149,6 +150,6 @@ func (s *session) purgeApp(name string) error {
 	if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
 		return &usage{fmt.Sprintf("purge knows neither a partition nor an app %q", name), "try: osctl purge state, osctl purge data"}
 	}
-	return &failure{fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", escape(name)),
-		fmt.Sprintf("to begin anew with it: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", escape(dir), escape(name), escape(filepath.Dir(dir)))}
+	return &failure{fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", screen.Escape(name)),
+		fmt.Sprintf("to begin anew with it: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir)))}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/init/osctl/diskuse"
+	"resinos/init/osctl/screen"
 	"resinos/mounts/attach"
 	"resinos/mounts/quota"
 )
@@ -238,25 +239,25 @@ func (s *session) spaceTable(all []Space) string {
 	if len(all) == 0 {
 		return ""
 	}
-	rows := [][]cell{header("SPACE", ">TOTAL", ">USED", ">FREE", ">RESERVED", ">FILES", "NOTE")}
+	rows := [][]screen.Cell{screen.Header("SPACE", ">TOTAL", ">USED", ">FREE", ">RESERVED", ">FILES", "NOTE")}
 	for _, p := range all {
 		var notes []string
 		for _, m := range p.Marks {
 			notes = append(notes, string(m))
 		}
-		c := plain
+		c := screen.Plain
 		if len(notes) > 0 {
-			c = red
+			c = screen.Red
 		}
 		if p.Note != "" {
-			notes = append(notes, inLine(p.Note))
+			notes = append(notes, screen.InLine(p.Note))
 		}
-		rows = append(rows, []cell{
-			{text: p.Name}, {text: size(p.Total), right: true}, {text: size(p.Used), right: true}, {text: size(p.Free), right: true},
-			{text: size(p.Reserved), right: true}, {text: p.files(), right: true}, {text: strings.Join(notes, "; "), colour: c},
+		rows = append(rows, []screen.Cell{
+			{Text: p.Name}, {Text: screen.Size(p.Total), Right: true}, {Text: screen.Size(p.Used), Right: true}, {Text: screen.Size(p.Free), Right: true},
+			{Text: screen.Size(p.Reserved), Right: true}, {Text: p.files(), Right: true}, {Text: strings.Join(notes, "; "), Colour: c},
 		})
 	}
-	return s.table(rows)
+	return s.Table(rows)
 }
 
 // fillTable tells who uses data, nothing if nobody was looked for.
@@ -265,20 +266,20 @@ func (s *session) fillTable(all []Space) string {
 		if len(p.FilledBy) == 0 {
 			continue
 		}
-		rows := [][]cell{header("USED BY", ">USED", ">FILES", "WHAT")}
+		rows := [][]screen.Cell{screen.Header("USED BY", ">USED", ">FILES", "WHAT")}
 		counted := int64(0)
 		for i, f := range p.FilledBy {
 			counted += f.Used
 			if i < maxUsers {
-				rows = append(rows, []cell{{text: escape(f.Who)}, {text: size(f.Used), right: true}, {text: strconv.FormatInt(f.Files, 10), right: true}, {text: escape(f.What), colour: dim}})
+				rows = append(rows, []screen.Cell{{Text: screen.Escape(f.Who)}, {Text: screen.Size(f.Used), Right: true}, {Text: strconv.FormatInt(f.Files, 10), Right: true}, {Text: screen.Escape(f.What), Colour: screen.Dim}})
 			}
 		}
-		text := "\n" + s.table(rows)
+		text := "\n" + s.Table(rows)
 		switch rest := p.Used - counted; {
 		case p.Uncounted:
-			text += s.fit("not everything was counted within "+countPatience.String()) + "\n"
+			text += s.Fit("not everything was counted within "+countPatience.String()) + "\n"
 		case rest > p.Total/100*tight:
-			text += s.fit(size(rest)+" more belong to no name: files that were removed and are still open, and the file system itself") + "\n"
+			text += s.Fit(screen.Size(rest)+" more belong to no name: files that were removed and are still open, and the file system itself") + "\n"
 		}
 		return text
 	}

@@ -14,6 +14,7 @@ import (
 
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/screen"
 	"resinos/services/bootreport"
 	"resinos/services/cgroup"
 	"resinos/services/pid1"
@@ -76,7 +77,7 @@ func noService(list []pid1.ServiceStatus, name string) error {
 	}
 	hint := "try: osctl status"
 	if near := nearest(name, names); near != "" {
-		hint += " " + escape(near)
+		hint += " " + screen.Escape(near)
 	}
 	return &failure{fmt.Errorf("no service %q", name), hint}
 }
@@ -142,18 +143,18 @@ func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 func (s *session) group(name string) string { return filepath.Join(s.Root, cgroup.Root, name) }
 
 func (s *session) head(h host, in inventory.Inventory) string {
-	words := []string{"up " + ago(h.up)}
+	words := []string{"up " + screen.Ago(h.up)}
 	if h.version != "" {
-		words = slices.Insert(words, 0, escape(h.version))
+		words = slices.Insert(words, 0, screen.Escape(h.version))
 	}
 	if h.slot != "" {
-		words = append(words, "slot "+escape(h.slot))
+		words = append(words, "slot "+screen.Escape(h.slot))
 	}
-	name := escape(h.name)
+	name := screen.Escape(h.name)
 	if name == "" {
 		name = "this device"
 	}
-	return s.lead(bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, in) + "\n"
+	return s.lead(screen.Bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, in) + "\n"
 }
 
 // health counts the services and the apps by state, what is wrong first.
@@ -165,9 +166,9 @@ func (s *session) health(h host, in inventory.Inventory) string {
 		counts[list[i].State]++
 		bad = bad || lookOf(&list[i]) == looksWrong
 	}
-	word, c := "well", green
+	word, c := "well", screen.Green
 	if bad {
-		word, c = "degraded", red
+		word, c = "degraded", screen.Red
 	}
 	var parts []string
 	for _, state := range states() {
@@ -175,7 +176,7 @@ func (s *session) health(h host, in inventory.Inventory) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	text := fmt.Sprintf("%s: %s, %s", word, count(len(list), "service"), strings.Join(parts, ", "))
+	text := fmt.Sprintf("%s: %s, %s", word, screen.Count(len(list), "service"), strings.Join(parts, ", "))
 	return s.lead(c, word, text+appCounts(in.Apps)) + s.bootHealth(h)
 }
 
@@ -184,16 +185,16 @@ func (s *session) bootHealth(h host) string {
 	if len(h.degraded) == 0 {
 		return ""
 	}
-	return "\n" + s.lead(red, "boot", "boot: "+escape(strings.Join(h.degraded, ", "))+" went wrong; try: osctl boot")
+	return "\n" + s.lead(screen.Red, "boot", "boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" went wrong; try: osctl boot")
 }
 
 // lead cuts a line to the terminal's width and paints the word that it begins with.
-func (s *session) lead(c colour, word, text string) string {
-	text = s.fit(text)
+func (s *session) lead(c screen.Colour, word, text string) string {
+	text = s.Fit(text)
 	if rest, whole := strings.CutPrefix(text, word); whole {
-		return s.paint(c, word) + rest
+		return s.Paint(c, word) + rest
 	}
-	return s.paint(c, text)
+	return s.Paint(c, text)
 }
 
 // states are all that a service can be in, in the order in which an owner wants to hear of them.
@@ -221,7 +222,7 @@ func (s *session) advice(in inventory.Inventory, spaces []Space) string {
 		}
 	}
 	if worst != "" {
-		hints = append(hints, "osctl status "+escape(worst))
+		hints = append(hints, "osctl status "+screen.Escape(worst))
 	}
 	if dataIsFull(spaces) {
 		hints = append(hints, "osctl space")
@@ -229,7 +230,7 @@ func (s *session) advice(in inventory.Inventory, spaces []Space) string {
 	if len(hints) == 0 {
 		return ""
 	}
-	return s.paint(dim, s.fit("try: "+strings.Join(hints, ", "))) + "\n"
+	return s.Paint(screen.Dim, s.Fit("try: "+strings.Join(hints, ", "))) + "\n"
 }
 
 // A look is what the mark in front of a service tells.
@@ -257,10 +258,10 @@ func lookOf(st *pid1.ServiceStatus) look {
 	return looksMoving
 }
 
-func (s *session) mark(st *pid1.ServiceStatus) cell {
-	g := s.glyphs()
-	sign := [...]string{looksUp: g.up, looksDone: g.done, looksMoving: g.moving, looksOff: g.off, looksWrong: g.wrong}[lookOf(st)]
-	return cell{text: sign, colour: stateColour(st.State), tight: true}
+func (s *session) mark(st *pid1.ServiceStatus) screen.Cell {
+	g := s.Glyphs()
+	sign := [...]string{looksUp: g.Up, looksDone: g.Done, looksMoving: g.Moving, looksOff: g.Off, looksWrong: g.Wrong}[lookOf(st)]
+	return screen.Cell{Text: sign, Colour: stateColour(st.State), Tight: true}
 }
 
 // The widths below which pid and memory, and then since, make room for the note.
@@ -270,44 +271,44 @@ const (
 )
 
 func (s *session) statusTable(list []pid1.ServiceStatus, memory func(name string) int64) string {
-	head := append([]cell{{tight: true}}, header("NAME", "STATE", ">SINCE", ">PID", ">MEMORY", "NOTE")...)
-	rows := [][]cell{s.slim(head)}
-	sections := arrange(list, s.glyphs())
+	head := append([]screen.Cell{{Tight: true}}, screen.Header("NAME", "STATE", ">SINCE", ">PID", ">MEMORY", "NOTE")...)
+	rows := [][]screen.Cell{s.slim(head)}
+	sections := arrange(list, s.Glyphs())
 	for _, section := range sections {
 		if n := len(section.rows); n > 0 && n < len(list) {
-			rows = append(rows, []cell{{text: section.title, colour: dim, wide: true}})
+			rows = append(rows, []screen.Cell{{Text: section.title, Colour: screen.Dim, Wide: true}})
 		}
 		for _, r := range section.rows {
 			rows = append(rows, s.slim(s.statusRow(r, memory)))
 		}
 	}
-	return s.table(rows)
+	return s.Table(rows)
 }
 
 // slim leaves out of a row what a small screen has no room for.
-func (s *session) slim(row []cell) []cell {
+func (s *session) slim(row []screen.Cell) []screen.Cell {
 	switch {
-	case s.columns <= 0 || s.columns >= narrow:
+	case s.Columns <= 0 || s.Columns >= narrow:
 		return row
-	case s.columns < slender:
+	case s.Columns < slender:
 		return append(row[:3], row[6:]...)
 	}
 	return append(row[:4], row[6:]...)
 }
 
-func (s *session) statusRow(r treeRow, memory func(string) int64) []cell {
+func (s *session) statusRow(r treeRow, memory func(string) int64) []screen.Cell {
 	pid := "-"
 	if r.st.PID > 0 {
 		pid = strconv.Itoa(r.st.PID)
 	}
-	return []cell{
+	return []screen.Cell{
 		s.mark(r.st),
-		{text: r.prefix + escape(r.st.Name)},
-		{text: escape(r.st.State), colour: stateColour(r.st.State)},
-		{text: ago(s.since(r.st.Since)), right: true},
-		{text: pid, right: true},
-		{text: size(memory(r.st.Name)), right: true},
-		{text: inLine(note(r.st)), colour: dim},
+		{Text: r.prefix + screen.Escape(r.st.Name)},
+		{Text: screen.Escape(r.st.State), Colour: stateColour(r.st.State)},
+		{Text: screen.Ago(s.since(r.st.Since)), Right: true},
+		{Text: pid, Right: true},
+		{Text: screen.Size(memory(r.st.Name)), Right: true},
+		{Text: screen.InLine(note(r.st)), Colour: screen.Dim},
 	}
 }
 
@@ -316,18 +317,18 @@ func (s *session) since(moment float64) time.Duration {
 	return s.now() - time.Duration(moment*float64(time.Second))
 }
 
-func stateColour(state string) colour {
+func stateColour(state string) screen.Colour {
 	switch state {
 	case "up":
-		return green
+		return screen.Green
 	case "failed":
-		return red
+		return screen.Red
 	case "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing":
-		return yellow
+		return screen.Yellow
 	case "down", "masked", "skipped":
-		return dim
+		return screen.Dim
 	}
-	return plain
+	return screen.Plain
 }
 
 // note is what is most worth knowing of a service: why it is not up, what it says, how it ended before.
@@ -348,21 +349,14 @@ func note(st *pid1.ServiceStatus) string {
 	}
 	add(st.RetryIn > 0, "again in %.1fs", st.RetryIn)
 	add(st.State == "armed" && len(st.Demand) > 0, "%s", strings.Join(st.Demand, ", "))
-	add(st.NextIn > 0, "next in %s", ago(time.Duration(st.NextIn*float64(time.Second))))
-	add(st.Clients > 0, "%s", count(st.Clients, "client"))
+	add(st.NextIn > 0, "next in %s", screen.Ago(time.Duration(st.NextIn*float64(time.Second))))
+	add(st.Clients > 0, "%s", screen.Count(st.Clients, "client"))
 	add(st.Health != "" && st.Health != "ok", "health: %s", st.Health)
-	add(st.Restarts > 0 && len(st.Demand) == 0, "%s", count(st.Restarts, "restart"))
+	add(st.Restarts > 0 && len(st.Demand) == 0, "%s", screen.Count(st.Restarts, "restart"))
 	add(st.Loading, "reloads")
 	add(st.Changed, "file changed: restart it")
 	add(st.Removed, "file removed: it is stopped and forgotten")
 	return strings.Join(words, "; ")
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // printJSON prints v for programs: two blanks of indent, so that people can read it too.

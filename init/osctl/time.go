@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/screen"
 	"resinos/net/clock"
 )
 
@@ -53,35 +54,35 @@ func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string)
 }
 
 func (s *session) timeText(t timed) string {
-	rows := [][]cell{pair("time", t.Now.Format("2006-01-02 15:04:05 MST"), plain)}
+	rows := [][]screen.Cell{pair("time", t.Now.Format("2006-01-02 15:04:05 MST"), screen.Plain)}
 	rows = append(rows, s.syncRows(t)...)
 	if step := t.LastStep; step != nil {
-		rows = append(rows, pair("last step", fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why), plain))
+		rows = append(rows, pair("last step", fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why), screen.Plain))
 	}
 	if t.Running && t.Next > t.Uptime {
-		next := ago(time.Duration((t.Next - t.Uptime) * float64(time.Second)))
-		rows = append(rows, pair("next", "the servers are asked in "+next, plain))
+		next := screen.Ago(time.Duration((t.Next - t.Uptime) * float64(time.Second)))
+		rows = append(rows, pair("next", "the servers are asked in "+next, screen.Plain))
 	}
-	out := s.table(rows)
+	out := s.Table(rows)
 	if len(t.Servers) == 0 {
 		return out
 	}
-	table := [][]cell{header("SERVER", "FROM", "STATE", ">STRATUM", ">OFFSET", ">DELAY", ">HEARD", "WHY")}
+	table := [][]screen.Cell{screen.Header("SERVER", "FROM", "STATE", ">STRATUM", ">OFFSET", ">DELAY", ">HEARD", "WHY")}
 	for _, one := range t.Servers {
 		table = append(table, s.serverRow(one))
 	}
-	return out + "\n" + s.table(table)
+	return out + "\n" + s.Table(table)
 }
 
 // syncRows say whether the clock is right, and how much.
-func (s *session) syncRows(t timed) [][]cell {
-	var rows [][]cell
+func (s *session) syncRows(t timed) [][]screen.Cell {
+	var rows [][]screen.Cell
 	if !t.Running {
 		who := "netd, which keeps it, has not started yet"
 		if t.PID != 0 {
 			who = "netd, which kept it, does not run any more; what follows is what it knew"
 		}
-		rows = append(rows, pair("clock", who, red))
+		rows = append(rows, pair("clock", who, screen.Red))
 	}
 	if !t.Synchronised {
 		text := "no"
@@ -91,52 +92,52 @@ func (s *session) syncRows(t timed) [][]cell {
 		if t.Trouble != "" {
 			text += ": " + t.Trouble
 		}
-		rows = append(rows, pair("synchronised", text, yellow), pair("comes from", origins(t.Status), plain))
+		rows = append(rows, pair("synchronised", text, screen.Yellow), pair("comes from", origins(t.Status), screen.Plain))
 	} else {
 		text := fmt.Sprintf("for %s, by %s", s.ago(t.Since), t.By)
 		if t.Address != "" && t.Address != t.By {
 			text += " (" + t.Address + ")"
 		}
-		rows = append(rows, pair("synchronised", fmt.Sprintf("%s, stratum %d", text, t.Stratum), green))
+		rows = append(rows, pair("synchronised", fmt.Sprintf("%s, stratum %d", text, t.Stratum), screen.Green))
 		if t.Trouble != "" {
-			rows = append(rows, pair("but", t.Trouble, yellow))
+			rows = append(rows, pair("but", t.Trouble, screen.Yellow))
 		}
 	}
 	switch {
 	case t.Heard > 0 && t.Origin == clock.FromHand: // how far off it was before says nothing any more
-		rows = append(rows, pair("heard", s.ago(t.Heard)+" ago, before it was set; the oscillator is "+tempo(t.PPM), plain))
+		rows = append(rows, pair("heard", s.ago(t.Heard)+" ago, before it was set; the oscillator is "+tempo(t.PPM), screen.Plain))
 	case t.Heard > 0:
 		rows = append(rows, pair("offset", fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s", signedSpan(t.Offset), s.ago(t.Heard),
-			shortSpan(t.Bound), tempo(t.PPM)), plain))
+			shortSpan(t.Bound), tempo(t.PPM)), screen.Plain))
 	}
 	return rows
 }
 
 // ago says how long ago a moment was, in seconds since the kernel started.
 func (s *session) ago(at float64) string {
-	return ago(s.now() - time.Duration(at*float64(time.Second)))
+	return screen.Ago(s.now() - time.Duration(at*float64(time.Second)))
 }
 
-func (s *session) serverRow(one clock.Server) []cell {
-	c := yellow
+func (s *session) serverRow(one clock.Server) []screen.Cell {
+	c := screen.Yellow
 	switch one.State {
 	case clock.Used:
-		c = green
+		c = screen.Green
 	case clock.FalseTicker:
-		c = red
+		c = screen.Red
 	case clock.Unasked, clock.Duplicate:
-		c = dim
+		c = screen.Dim
 	}
 	name := one.Name
 	if one.Address != "" && one.Address != one.Name {
 		name += " (" + one.Address + ")"
 	}
-	row := []cell{{text: escape(name)}, {text: escape(one.From), colour: dim}, {text: escape(string(one.State)), colour: c}, {}, {}, {}, {}, {text: inLine(one.Why)}}
+	row := []screen.Cell{{Text: screen.Escape(name)}, {Text: screen.Escape(one.From), Colour: screen.Dim}, {Text: screen.Escape(string(one.State)), Colour: c}, {}, {}, {}, {}, {Text: screen.InLine(one.Why)}}
 	if one.Heard > 0 {
-		row[3] = cell{text: fmt.Sprint(one.Stratum), right: true}
-		row[4] = cell{text: signedSpan(one.Offset), right: true}
-		row[5] = cell{text: shortSpan(one.Delay), right: true}
-		row[6] = cell{text: s.ago(one.Heard) + " ago", right: true}
+		row[3] = screen.Cell{Text: fmt.Sprint(one.Stratum), Right: true}
+		row[4] = screen.Cell{Text: signedSpan(one.Offset), Right: true}
+		row[5] = screen.Cell{Text: shortSpan(one.Delay), Right: true}
+		row[6] = screen.Cell{Text: s.ago(one.Heard) + " ago", Right: true}
 	}
 	return row
 }
@@ -171,7 +172,7 @@ func signedSpan(seconds float64) string {
 func shortSpan(seconds float64) string {
 	switch {
 	case seconds >= 60:
-		return strings.ReplaceAll(ago(time.Duration(min(seconds, 9e9)*float64(time.Second))), " ", "")
+		return strings.ReplaceAll(screen.Ago(time.Duration(min(seconds, 9e9)*float64(time.Second))), " ", "")
 	case seconds >= 1:
 		return fmt.Sprintf("%.2fs", seconds)
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/init/osctl/gauge"
+	"resinos/init/osctl/screen"
 	"resinos/services/cgroup"
 )
 
@@ -58,17 +59,17 @@ func top(ctx context.Context, s *session, flags *flag.FlagSet, args []string) er
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	screen := s.terminal && *times == 0 && !*asJSON
-	t := &topper{session: s, screen: screen, before: before, left: *times}
-	if screen && isTerminal(os.Stdin) {
-		restore, err := keys(os.Stdin)
+	live := s.Terminal && *times == 0 && !*asJSON
+	t := &topper{session: s, screen: live, before: before, left: *times}
+	if live && screen.IsTerminal(os.Stdin) {
+		restore, err := screen.Keys(os.Stdin)
 		if err != nil {
 			return fmt.Errorf("read keys: %w", err)
 		}
 		defer restore()
 		t.keys = os.Stdin
 	}
-	if t.left == 0 && !screen {
+	if t.left == 0 && !live {
 		t.left = 1
 	}
 	return t.run(ctx, *asJSON)
@@ -107,7 +108,7 @@ func (t *topper) run(ctx context.Context, asJSON bool) error {
 		}
 		text := t.topTable(loads, t.read("proc/meminfo"), t.read("proc/loadavg"))
 		if t.screen {
-			text = onScreen(text, t.rows)
+			text = onScreen(text, t.Rows)
 		}
 		if _, err := io.WriteString(t.Stdout, text); err != nil {
 			return err
@@ -206,46 +207,46 @@ func (s *session) topTable(loads []load, meminfo, loadavg string) string {
 	memory := kilobytes(meminfo)
 	swaps := memory["SwapTotal"] > 0
 	names := []string{"NAME", ">CPU", ">MEMORY", ">SWAP", ">TASKS", ">READ/s", ">WRITE/s"}
-	rows := [][]cell{without(!swaps, swapColumn, header(names...))}
+	rows := [][]screen.Cell{without(!swaps, swapColumn, screen.Header(names...))}
 	container := false
 	for _, l := range loads {
 		if l.Container && !container {
 			container = true
-			rows = append(rows, []cell{{text: "containers", colour: dim, wide: true}})
+			rows = append(rows, []screen.Cell{{Text: "containers", Colour: screen.Dim, Wide: true}})
 		}
 		rows = append(rows, without(!swaps, swapColumn, topRow(l)))
 	}
-	return s.fit(memoryLine(memory, loadavg)) + "\n" + s.table(rows)
+	return s.Fit(memoryLine(memory, loadavg)) + "\n" + s.Table(rows)
 }
 
 // swapColumn is the one that a device without swap has no use for.
 const swapColumn = 3
 
 // without takes a column out of a row.
-func without(unwanted bool, column int, row []cell) []cell {
+func without(unwanted bool, column int, row []screen.Cell) []screen.Cell {
 	if unwanted {
 		return slices.Delete(row, column, column+1)
 	}
 	return row
 }
 
-func topRow(l load) []cell {
-	cpu, busy := "-", plain
+func topRow(l load) []screen.Cell {
+	cpu, busy := "-", screen.Plain
 	if l.CPUPercent >= 0 {
 		cpu = fmt.Sprintf("%.1f%%", l.CPUPercent)
 	}
 	switch {
 	case l.CPUPercent >= 80:
-		busy = red
+		busy = screen.Red
 	case l.CPUPercent >= 20:
-		busy = yellow
+		busy = screen.Yellow
 	}
 	tasks := "-"
 	if l.Tasks >= 0 {
 		tasks = strconv.FormatInt(l.Tasks, 10)
 	}
-	return []cell{{text: escape(l.Name)}, {text: cpu, right: true, colour: busy}, {text: size(l.Memory), right: true},
-		{text: size(l.Swap), right: true}, {text: tasks, right: true}, {text: size(l.ReadRate), right: true}, {text: size(l.WriteRate), right: true}}
+	return []screen.Cell{{Text: screen.Escape(l.Name)}, {Text: cpu, Right: true, Colour: busy}, {Text: screen.Size(l.Memory), Right: true},
+		{Text: screen.Size(l.Swap), Right: true}, {Text: tasks, Right: true}, {Text: screen.Size(l.ReadRate), Right: true}, {Text: screen.Size(l.WriteRate), Right: true}}
 }
 
 // kilobytes are the lines of /proc/meminfo.
@@ -266,13 +267,13 @@ func kilobytes(meminfo string) map[string]int64 {
 func memoryLine(memory map[string]int64, loadavg string) string {
 	var words []string
 	if total := memory["MemTotal"]; total > 0 {
-		words = append(words, fmt.Sprintf("memory: %s free of %s", size(memory["MemAvailable"]<<10), size(total<<10)))
+		words = append(words, fmt.Sprintf("memory: %s free of %s", screen.Size(memory["MemAvailable"]<<10), screen.Size(total<<10)))
 	}
 	if total := memory["SwapTotal"]; total > 0 {
-		words = append(words, fmt.Sprintf("swap: %s free of %s", size(memory["SwapFree"]<<10), size(total<<10)))
+		words = append(words, fmt.Sprintf("swap: %s free of %s", screen.Size(memory["SwapFree"]<<10), screen.Size(total<<10)))
 	}
 	if fields := strings.Fields(loadavg); len(fields) >= 3 {
-		words = append(words, "load: "+escape(strings.Join(fields[:3], " ")))
+		words = append(words, "load: "+screen.Escape(strings.Join(fields[:3], " ")))
 	}
 	if len(words) == 0 {
 		return "memory: not known"

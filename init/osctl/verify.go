@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"resinos/init/osctl/screen"
 	"resinos/mounts/fingerprint"
 )
 
@@ -52,7 +53,7 @@ func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	case err != nil:
 		return &failure{err, "a list that is gone comes back with the next update"}
 	case bad > 0:
-		return &failure{fmt.Errorf("%s not as the image was", count(bad, "file system")), "if nobody changed them on purpose, install the image again and replace the disk"}
+		return &failure{fmt.Errorf("%s not as the image was", screen.Count(bad, "file system")), "if nobody changed them on purpose, install the image again and replace the disk"}
 	}
 	return nil
 }
@@ -91,7 +92,7 @@ func openPlace(root string, p fingerprint.Place) (fs.FS, func() error, error) {
 
 // verifying draws how far it is, on a terminal.
 func (s *session) verifying(name string) func(done, total int) {
-	if !s.progress {
+	if !s.Progress {
 		return nil
 	}
 	last := -1
@@ -115,14 +116,14 @@ func (s *session) verified(reports []fingerprint.Report) string {
 	for _, r := range reports {
 		for _, kind := range []struct {
 			word  string
-			tint  colour
+			tint  screen.Colour
 			names []string
-		}{{"differs", red, r.Different}, {"missing", red, r.Missing}, {"extra", yellow, r.Extra}} {
+		}{{"differs", screen.Red, r.Different}, {"missing", screen.Red, r.Missing}, {"extra", screen.Yellow, r.Extra}} {
 			for _, name := range kind.names {
-				fmt.Fprintf(&b, "%s: %s /%s\n", s.paint(kind.tint, kind.word), r.Place, escape(name))
+				fmt.Fprintf(&b, "%s: %s /%s\n", s.Paint(kind.tint, kind.word), r.Place, screen.Escape(name))
 			}
 		}
-		fmt.Fprintf(&b, "%s: %s as the image was, %s\n", r.Place, count(r.Files, "file"), size(r.Bytes)+"B")
+		fmt.Fprintf(&b, "%s: %s as the image was, %s\n", r.Place, screen.Count(r.Files, "file"), screen.Size(r.Bytes)+"B")
 	}
 	return b.String()
 }

@@ -1,4 +1,6 @@
-package osctl
+// Package screen owns how text is laid out for people: colours, tables that a terminal's width cuts, signs, spans and sizes in words, and
+// what makes bytes of strangers harmless. It never wraps a line, and never reads a device's state. Read Screen first.
+package screen
 
 import (
 	"io"
@@ -15,15 +17,25 @@ const (
 	standardRows    = 24
 )
 
-// look fills in what the session's terminal can do.
-func (s *session) look() {
-	s.terminal = isTerminal(s.Stdout)
-	s.colour = s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-	s.progress = isTerminal(s.Stderr)
-	if s.terminal {
-		s.columns, s.rows = terminalSize(s.Stdout)
-		s.fancy = speaksUTF8(os.Getenv)
+// Screen is what the terminal of a call can do. The zero screen is no terminal: nothing is coloured or cut.
+type Screen struct {
+	Colour   bool
+	Terminal bool // the output is one
+	Progress bool // the talk goes to one
+	Fancy    bool // it shows more than ASCII
+	Columns  int  // its width; 0 cuts nothing
+	Rows     int  // its height
+}
+
+// LookAt finds out what the terminal behind output and talk can do.
+func LookAt(output, talk io.Writer) Screen {
+	s := Screen{Terminal: IsTerminal(output), Progress: IsTerminal(talk)}
+	s.Colour = s.Terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if s.Terminal {
+		s.Columns, s.Rows = terminalSize(output)
+		s.Fancy = speaksUTF8(os.Getenv)
 	}
+	return s
 }
 
 // speaksUTF8 reads the locale as setlocale(3) does: the first variable that is set counts.
@@ -36,7 +48,8 @@ func speaksUTF8(getenv func(string) string) bool {
 	return false
 }
 
-func isTerminal(w any) bool {
+// IsTerminal reports whether a reader or writer is a terminal.
+func IsTerminal(w any) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false
@@ -60,8 +73,8 @@ func terminalSize(w io.Writer) (columns, rows int) {
 	return columns, rows
 }
 
-// keys lets single keys be read from in until restore is called. Ctrl-C comes as a key too, so that restore always runs.
-func keys(in *os.File) (restore func(), err error) {
+// Keys lets single keys be read from in until restore is called. Ctrl-C comes as a key too, so that restore always runs.
+func Keys(in *os.File) (restore func(), err error) {
 	fd := int(in.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -76,16 +89,17 @@ func keys(in *os.File) (restore func(), err error) {
 	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, before) }, nil // the terminal may be gone
 }
 
-// glyphs are the signs that status and graph draw with.
-type glyphs struct {
-	up, done, moving, off, wrong string
-	branch, corner, bar          string // of a tree
-	block                        string // of a bar
+// Glyphs are the signs that status and graph draw with.
+type Glyphs struct {
+	Up, Done, Moving, Off, Wrong string
+	Branch, Corner, Bar          string // of a tree
+	Block                        string // of a bar
 }
 
-func (s *session) glyphs() glyphs {
-	if s.fancy {
-		return glyphs{"●", "✓", "◐", "○", "✗", "├─", "└─", "│ ", "█"}
+// Glyphs are the signs that this terminal shows.
+func (s *Screen) Glyphs() Glyphs {
+	if s.Fancy {
+		return Glyphs{"●", "✓", "◐", "○", "✗", "├─", "└─", "│ ", "█"}
 	}
-	return glyphs{"*", "+", "~", "o", "x", "|-", "`-", "| ", "#"}
+	return Glyphs{"*", "+", "~", "o", "x", "|-", "`-", "| ", "#"}
 }

@@ -1,4 +1,4 @@
-package osctl
+package screen
 
 import (
 	"fmt"
@@ -9,45 +9,47 @@ import (
 	"unicode/utf8"
 )
 
-// colour is an SGR number; 0 is none.
-type colour int
+// Colour is an SGR number; 0 is none.
+type Colour int
 
+// The colours that we use.
 const (
-	plain  colour = 0
-	bold   colour = 1
-	dim    colour = 2
-	red    colour = 31
-	green  colour = 32
-	yellow colour = 33
+	Plain  Colour = 0
+	Bold   Colour = 1
+	Dim    Colour = 2
+	Red    Colour = 31
+	Green  Colour = 32
+	Yellow Colour = 33
 )
 
-func (s *session) paint(c colour, text string) string {
-	if !s.colour || c == plain || text == "" {
+// Paint gives text a colour, where the terminal shows colours.
+func (s *Screen) Paint(c Colour, text string) string {
+	if !s.Colour || c == Plain || text == "" {
 		return text
 	}
 	return "\x1b[" + strconv.Itoa(int(c)) + "m" + text + "\x1b[0m"
 }
 
-// cell is one field of a table.
-type cell struct {
-	text   string
-	colour colour
-	right  bool // numbers
-	tight  bool // one blank behind it, not two
-	wide   bool // a heading: it makes no column wider
+// Cell is one field of a table.
+type Cell struct {
+	Text   string
+	Colour Colour
+	Right  bool // numbers
+	Tight  bool // one blank behind it, not two
+	Wide   bool // a heading: it makes no column wider
 }
 
-// table lays rows out in columns, two blanks apart. The last column is not filled up, and what the terminal has no room for is cut.
-func (s *session) table(rows [][]cell) string {
+// Table lays rows out in columns, two blanks apart. The last column is not filled up, and what the terminal has no room for is cut.
+func (s *Screen) Table(rows [][]Cell) string {
 	var widths []int
 	for _, row := range rows {
 		for i := range row {
-			row[i].text = strings.ReplaceAll(row[i].text, "\t", " ") // a tab has no width of its own
+			row[i].Text = strings.ReplaceAll(row[i].Text, "\t", " ") // a tab has no width of its own
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			if !row[i].wide {
-				widths[i] = max(widths[i], width(row[i].text))
+			if !row[i].Wide {
+				widths[i] = max(widths[i], Width(row[i].Text))
 			}
 		}
 	}
@@ -60,11 +62,11 @@ func (s *session) table(rows [][]cell) string {
 }
 
 // line lays out one row of a table.
-func (s *session) line(row []cell, widths []int) string {
-	for len(row) > 0 && row[len(row)-1].text == "" {
+func (s *Screen) line(row []Cell, widths []int) string {
+	for len(row) > 0 && row[len(row)-1].Text == "" {
 		row = row[:len(row)-1]
 	}
-	left := s.columns
+	left := s.Columns
 	if left <= 0 {
 		left = 1 << 20
 	}
@@ -75,39 +77,39 @@ func (s *session) line(row []cell, widths []int) string {
 		left -= n
 	}
 	for i, c := range row {
-		fill := widths[i] - width(c.text)
-		if c.right {
+		fill := widths[i] - Width(c.Text)
+		if c.Right {
 			blanks(fill)
 			fill = 0
 		}
-		text := s.cut(c.text, left)
-		b.WriteString(s.paint(c.colour, text))
-		left -= width(text)
+		text := s.cut(c.Text, left)
+		b.WriteString(s.Paint(c.Colour, text))
+		left -= Width(text)
 		if i == len(row)-1 {
 			break
 		}
-		if fill = max(fill, 0) + 2; c.tight {
+		if fill = max(fill, 0) + 2; c.Tight {
 			fill--
 		}
 		blanks(fill)
 	}
 	text := b.String()
-	if s.colour {
+	if s.Colour {
 		return text
 	}
 	return strings.TrimRight(text, " ")
 }
 
 // cut shortens text to n columns; an ellipsis tells that it was.
-func (s *session) cut(text string, n int) string {
-	if width(text) <= n {
+func (s *Screen) cut(text string, n int) string {
+	if Width(text) <= n {
 		return text
 	}
 	ellipsis := "..."
-	if s.fancy {
+	if s.Fancy {
 		ellipsis = "…"
 	}
-	room := n - width(ellipsis)
+	room := n - Width(ellipsis)
 	if room < 0 {
 		return strings.Repeat(".", max(0, n)) // no room for words
 	}
@@ -119,16 +121,16 @@ func (s *session) cut(text string, n int) string {
 	return text
 }
 
-// fit cuts a line that is no table's.
-func (s *session) fit(text string) string {
-	if s.columns <= 0 {
+// Fit cuts a line that is no table's.
+func (s *Screen) Fit(text string) string {
+	if s.Columns <= 0 {
 		return text
 	}
-	return s.cut(text, s.columns)
+	return s.cut(text, s.Columns)
 }
 
-// width is how many columns text takes on a terminal.
-func width(text string) int {
+// Width is how many columns text takes on a terminal.
+func Width(text string) int {
 	n := 0
 	for _, r := range text {
 		n += runeWidth(r)
@@ -150,16 +152,17 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-func header(names ...string) []cell {
-	row := make([]cell, len(names))
+// Header is the first row of a table. A name that begins with > heads a column of numbers.
+func Header(names ...string) []Cell {
+	row := make([]Cell, len(names))
 	for i, name := range names {
-		row[i] = cell{text: strings.TrimPrefix(name, ">"), colour: bold, right: strings.HasPrefix(name, ">")}
+		row[i] = Cell{Text: strings.TrimPrefix(name, ">"), Colour: Bold, Right: strings.HasPrefix(name, ">")}
 	}
 	return row
 }
 
-// ago says a span the way a person would: its two largest units.
-func ago(d time.Duration) string {
+// Ago says a span the way a person would: its two largest units.
+func Ago(d time.Duration) string {
 	units := []struct {
 		span time.Duration
 		name string
@@ -180,8 +183,8 @@ func ago(d time.Duration) string {
 	return "0s"
 }
 
-// escape makes bytes of a stranger harmless for a terminal: what is not printable is written as \xNN or \u{N}.
-func escape(text string) string {
+// Escape makes bytes of a stranger harmless for a terminal: what is not printable is written as \xNN or \u{N}.
+func Escape(text string) string {
 	clean := true
 	for _, r := range text {
 		if !printable(r) || r == utf8.RuneError {
@@ -208,24 +211,24 @@ func escape(text string) string {
 	return b.String()
 }
 
-// inLine is escape for a text of several lines, such as errors that were joined, which must stand in one.
-func inLine(text string) string {
-	return escape(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
+// InLine is escape for a text of several lines, such as errors that were joined, which must stand in one.
+func InLine(text string) string {
+	return Escape(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }
 
-// escapeLines is escape for a text of several lines.
-func escapeLines(text string) string {
+// EscapeLines is escape for a text of several lines.
+func EscapeLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i := range lines {
-		lines[i] = escape(lines[i])
+		lines[i] = Escape(lines[i])
 	}
 	return strings.Join(lines, "\n")
 }
 
 func printable(r rune) bool { return r == '\t' || unicode.IsPrint(r) }
 
-// size says bytes the way a person would: three digits at most and a unit. What is not known is "-".
-func size(bytes int64) string {
+// Size says bytes the way a person would: three digits at most and a unit. What is not known is "-".
+func Size(bytes int64) string {
 	if bytes < 0 {
 		return "-"
 	}
@@ -241,4 +244,12 @@ func size(bytes int64) string {
 		return strconv.FormatFloat(n, 'f', 1, 64) + "BKMGT"[unit:unit+1]
 	}
 	return strconv.FormatFloat(n, 'f', 0, 64) + "BKMGT"[unit:unit+1]
+}
+
+// Count says how many there are of something.
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
