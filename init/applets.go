@@ -19,6 +19,7 @@ import (
 	"resinos/bsp/uevent"
 	"resinos/init/getty"
 	"resinos/init/osctl"
+	"resinos/init/osctl/cli"
 	"resinos/net/lease"
 	"resinos/net/netd"
 	"resinos/services/bootreport"
@@ -53,7 +54,7 @@ func applets() map[string]applet {
 	}
 }
 
-func osctlMain(ctx context.Context, args []string) int { return osctl.Main(ctx, osctl.Env{}, args) }
+func osctlMain(ctx context.Context, args []string) int { return osctl.Main(ctx, cli.Env{}, args) }
 
 // osctlWord is a command that people type without osctl in front.
 func osctlWord(word string) applet {

@@ -11,6 +11,7 @@ import (
 
 	"resinos/containers/appstatus"
 	"resinos/init/limits"
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
@@ -49,13 +50,13 @@ func (s *session) find(in inventory.Inventory, names []string) ([]inventory.Thin
 		return found, err
 	}
 	hint := "try: osctl status"
-	if near := nearest(string(unknown), in.Names()); near != "" {
+	if near := cli.Nearest(string(unknown), in.Names()); near != "" {
 		hint += " " + screen.Escape(near)
 	}
 	if text := s.caveat(in.Caveat); text != "" {
 		err = fmt.Errorf("%w; %s", err, screen.Escape(text))
 	}
-	return nil, &failure{err, hint}
+	return nil, cli.Advise(err, hint)
 }
 
 // caveat is a caveat for people; empty is none.

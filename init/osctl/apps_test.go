@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"resinos/containers/appstatus"
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/testenv"
@@ -118,7 +119,7 @@ func TestAppsCount(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s := &session{Env: Env{Root: root}, now: func() time.Duration { return 64 * time.Second }}
+		s := &session{&cli.Session{Env: cli.Env{Root: root}, Now: func() time.Duration { return 64 * time.Second }}}
 		told := inventory.Read(root, c.services)
 		if got := s.health(host{}, told); got != c.health {
 			t.Errorf("%s: %s\nwant %s", c.name, got, c.health)

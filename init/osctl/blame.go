@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
@@ -21,16 +22,16 @@ type blamed struct {
 
 func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	list, err := s.services(ctx)
+	list, err := s.Services(ctx)
 	if err != nil {
 		return err
 	}
-	all := blameOf(list, s.now().Seconds())
+	all := blameOf(list, s.Now().Seconds())
 	if *asJSON {
-		return s.printJSON(all)
+		return s.PrintJSON(all)
 	}
 	_, err = io.WriteString(s.Stdout, s.blameText(all))
 	return err

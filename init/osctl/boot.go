@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/bootreport"
 	"resinos/services/pid1"
@@ -29,28 +30,28 @@ type booted struct {
 func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	last := flags.Bool("last", false, "how the boot before this one ended")
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	known, err := s.pid1().Boot(ctx)
+	known, err := s.Client().Boot(ctx)
 	if err != nil {
-		return silent(err)
+		return cli.Silent(err)
 	}
 	report := booted{Report: known, Last: known.Last}
 	switch {
 	case *last && report.Last == nil:
-		return &failure{errors.New("nothing is known of the boot before this one"), "try: osctl boot"}
+		return cli.Advise(errors.New("nothing is known of the boot before this one"), "try: osctl boot")
 	case *last && *asJSON:
-		return s.printJSON(report.Last)
+		return s.PrintJSON(report.Last)
 	case *last:
 		_, err := io.WriteString(s.Stdout, s.lastText(*report.Last))
 		return err
 	}
-	if list, err := s.services(ctx); err == nil { // the boot is worth telling without them too
-		report.Services = startedBy(report.Report, list, s.now().Seconds())
+	if list, err := s.Services(ctx); err == nil { // the boot is worth telling without them too
+		report.Services = startedBy(report.Report, list, s.Now().Seconds())
 	}
 	if *asJSON {
-		return s.printJSON(report)
+		return s.PrintJSON(report)
 	}
 	_, err = io.WriteString(s.Stdout, s.timeLine(report))
 	return err
@@ -93,15 +94,15 @@ func (s *session) lastText(last bootreport.Last) string {
 
 func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	plan, err := s.pid1().Plan(ctx)
+	plan, err := s.Client().Plan(ctx)
 	if err != nil {
-		return silent(err)
+		return cli.Silent(err)
 	}
 	if *asJSON {
-		return s.printJSON(plan)
+		return s.PrintJSON(plan)
 	}
 	_, err = io.WriteString(s.Stdout, bootreport.Print(plan))
 	return err

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/bootreport"
 	"resinos/services/pid1"
@@ -26,23 +27,23 @@ type link struct {
 
 func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	report, err := s.pid1().Boot(ctx)
+	report, err := s.Client().Boot(ctx)
 	if err != nil {
-		return silent(err)
+		return cli.Silent(err)
 	}
-	list, err := s.services(ctx)
+	list, err := s.Services(ctx)
 	if err != nil {
 		return err
 	}
 	links := chainOf(report, list)
 	if len(links) == 0 {
-		return &failure{errors.New("no milestone has been passed yet"), "try: osctl boot"}
+		return cli.Advise(errors.New("no milestone has been passed yet"), "try: osctl boot")
 	}
 	if *asJSON {
-		return s.printJSON(links)
+		return s.PrintJSON(links)
 	}
 	_, err = io.WriteString(s.Stdout, s.chainText(links))
 	return err

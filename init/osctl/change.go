@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
@@ -39,12 +40,12 @@ func kill(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 // each asks PID 1 for op on one named service after the other, and stops at the first that fails.
 func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args []string, plan func(*pid1.Kill) string) error {
 	dry := flags.Bool("n", false, "only say what would be done")
-	names, err := parse(flags, args)
+	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(names) == 0 {
-		return &usage{op + " needs the name of a service", "try: osctl status"}
+		return cli.Misuse(op+" needs the name of a service", "try: osctl status")
 	}
 	for _, name := range names {
 		t := pid1.Kill{Name: name}
@@ -68,9 +69,9 @@ func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.Service
 	settled := s.tell(doing(op) + " " + screen.Escape(k.Name))
 	st, err := s.order(ctx, op, k)
 	settled()
-	err = silent(err)
+	err = cli.Silent(err)
 	if err != nil && ctx.Err() != nil {
-		return st, &failure{fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, screen.Escape(k.Name)), "try: osctl status " + screen.Escape(k.Name)}
+		return st, cli.Advise(fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, screen.Escape(k.Name)), "try: osctl status "+screen.Escape(k.Name))
 	}
 	return st, err
 }
@@ -78,9 +79,9 @@ func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.Service
 // order sends one order about a service: a change, or a signal.
 func (s *session) order(ctx context.Context, op string, k pid1.Kill) (pid1.ServiceStatus, error) {
 	if op == pid1.OpKill {
-		return s.pid1().Kill(ctx, k)
+		return s.Client().Kill(ctx, k)
 	}
-	return s.pid1().Change(ctx, pid1.Change(op), k.Name)
+	return s.Client().Change(ctx, pid1.Change(op), k.Name)
 }
 
 func doing(op string) string {
@@ -134,7 +135,7 @@ func power(action pid1.Power) func(context.Context, *session, *flag.FlagSet, []s
 	return func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 		dry := flags.Bool("n", false, "only say what would be done")
 		force := flags.Bool("force", false, "at once: no service is asked to stop first")
-		if err := bare(flags, args); err != nil {
+		if err := cli.Bare(flags, args); err != nil {
 			return err
 		}
 		if *dry {
@@ -145,13 +146,13 @@ func power(action pid1.Power) func(context.Context, *session, *flag.FlagSet, []s
 			fmt.Fprintf(s.Stdout, "%s, %s\n", plan, action)
 			return nil
 		}
-		return silent(s.pid1().Power(ctx, pid1.Shutdown{Action: action, Force: *force}))
+		return cli.Silent(s.Client().Power(ctx, pid1.Shutdown{Action: action, Force: *force}))
 	}
 }
 
 func reexec(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	dry := flags.Bool("n", false, "only say what would be done")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	if *dry {
@@ -176,11 +177,11 @@ func (s *session) newLife(ctx context.Context) error {
 	defer cancel()
 	held, err := new(net.Dialer).DialContext(ctx, "unix", s.Control)
 	if err != nil {
-		return silent(err)
+		return cli.Silent(err)
 	}
 	defer held.Close() // nothing is written
-	if err := s.pid1().Reexec(ctx, ""); err != nil {
-		return silent(err)
+	if err := s.Client().Reexec(ctx, ""); err != nil {
+		return cli.Silent(err)
 	}
 	settled := s.tell("waiting for PID 1")
 	defer settled()
@@ -188,7 +189,7 @@ func (s *session) newLife(ctx context.Context) error {
 		return err
 	}
 	if _, err := held.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-		return &failure{errors.New("PID 1 goes on with its old life"), "try: osctl logs -p warning"}
+		return cli.Advise(errors.New("PID 1 goes on with its old life"), "try: osctl logs -p warning")
 	}
 	return s.answers(ctx)
 }
@@ -198,7 +199,7 @@ func (s *session) answers(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_, err := s.services(ctx)
+		_, err := s.Services(ctx)
 		if err == nil {
 			return nil
 		}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/spec"
 )
@@ -42,12 +43,12 @@ func (f finding) text() string {
 func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	root := flags.String("root", s.Root, "the `DIR` that stands for / when programs, users and other services are looked up")
 	asJSON := flags.Bool("json", false, "print JSON")
-	files, err := parse(flags, args)
+	files, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(files) == 0 {
-		return &usage{"check needs a service file", "try: osctl check " + ownerServices + "/NAME.toml"}
+		return cli.Misuse("check needs a service file", "try: osctl check "+ownerServices+"/NAME.toml")
 	}
 	c := s.surroundings(ctx, *root)
 	for _, file := range files {
@@ -60,7 +61,7 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		found = append(found, c.file(file)...)
 	}
 	if *asJSON {
-		err = s.printJSON(found)
+		err = s.PrintJSON(found)
 	} else {
 		_, err = io.WriteString(s.Stdout, s.findings(files, found))
 	}
@@ -71,7 +72,7 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		}
 	}
 	if err == nil && faults > 0 {
-		return &failure{errors.New(screen.Count(faults, "fault")), "mend the lines above, then: osctl check " + strings.Join(files, " ")}
+		return cli.Advise(errors.New(screen.Count(faults, "fault")), "mend the lines above, then: osctl check "+strings.Join(files, " "))
 	}
 	return err
 }
@@ -109,7 +110,7 @@ func (s *session) surroundings(ctx context.Context, root string) checker {
 	}
 	c.layers = layers(root)
 	c.others, _ = spec.Load(c.layers...) // faults of others are not asked for
-	if list, err := s.services(ctx); err == nil {
+	if list, err := s.Services(ctx); err == nil {
 		c.names = map[string]bool{}
 		for _, st := range list {
 			c.names[st.Name] = true
@@ -120,8 +121,8 @@ func (s *session) surroundings(ctx context.Context, root string) checker {
 
 // file checks one file. Only a good one gets warnings: those of a bad one would be guesses.
 func (c checker) file(path string) []finding {
-	data, err := readBounded(path, spec.MaxSize)
-	if err != nil && !errors.Is(err, errTooLarge) { // Parse says it of that one
+	data, err := cli.ReadBounded(path, spec.MaxSize)
+	if err != nil && !errors.Is(err, cli.ErrTooLarge) { // Parse says it of that one
 		return []finding{{Weight: isFault, File: path, Text: cause(err), Hint: "name a service file"}}
 	}
 	sp, surprises, err := spec.Check(path, data, c.layers...)
@@ -274,7 +275,7 @@ func (c checker) account(file, name string) bool {
 	if _, err := strconv.ParseUint(name, 10, 32); err == nil || name == "" {
 		return true
 	}
-	data, err := readBounded(filepath.Join(c.root, file), 1<<20)
+	data, err := cli.ReadBounded(filepath.Join(c.root, file), 1<<20)
 	if err != nil {
 		return true // without the file nobody knows
 	}
@@ -322,7 +323,7 @@ func (c checker) ties(sp spec.Spec, add func(weight, key, text, hint string)) {
 				continue
 			}
 			hint := "osctl status lists what there is"
-			if near := nearest(name, all); near != "" {
+			if near := cli.Nearest(name, all); near != "" {
 				hint = "did you mean " + near + "?"
 			}
 			add(isWarning, tie.key, fmt.Sprintf("no service %q: %s", name, tie.effect), hint)

@@ -2,14 +2,13 @@ package osctl
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"strings"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
-	"resinos/services/spell"
 )
 
 // A command is one word that can follow osctl.
@@ -96,10 +95,10 @@ func (s *session) help(args []string) error {
 
 func noCommand(name string) error {
 	hint := "osctl help"
-	if near := nearest(name, commandNames()); near != "" {
+	if near := cli.Nearest(name, commandNames()); near != "" {
 		hint = "osctl " + near
 	}
-	return &usage{fmt.Sprintf("no command %q", name), "try: " + hint}
+	return cli.Misuse(fmt.Sprintf("no command %q", name), "try: "+hint)
 }
 
 func commandNames() []string {
@@ -133,39 +132,11 @@ func (c command) manual() string {
 		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 		flags.SetOutput(io.Discard)
 		// Parsing -h runs no command: it only defines the flags and stops.
-		_ = c.run(context.Background(), &session{}, flags, []string{"-h"})
+		_ = c.run(context.Background(), &session{&cli.Session{}}, flags, []string{"-h"})
 		b.WriteString(options(flags))
 	}
 	fmt.Fprintf(&b, "\nexamples:\n  %s\n", strings.ReplaceAll(c.example, "\n", "\n  "))
 	return b.String()
-}
-
-// parse parses flags wherever they stand between the other arguments, which it returns.
-func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
-	for {
-		if err := flags.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, &usage{err.Error(), "try: osctl help " + flags.Name()}
-		}
-		if flags.NArg() == 0 {
-			return rest, nil
-		}
-		if n := len(args) - flags.NArg(); n > 0 && args[n-1] == "--" {
-			return append(rest, flags.Args()...), nil
-		}
-		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
-	}
-}
-
-// bare parses flags for a command that takes no other argument.
-func bare(flags *flag.FlagSet, args []string) error {
-	rest, err := parse(flags, args)
-	if err == nil && len(rest) > 0 {
-		return &usage{fmt.Sprintf("%s takes no argument %q", flags.Name(), rest[0]), "try: osctl " + flags.Name()}
-	}
-	return err
 }
 
 // options lists the flags in two columns.
@@ -186,19 +157,4 @@ func options(flags *flag.FlagSet) string {
 		return ""
 	}
 	return "\n" + (&screen.Screen{}).Table(rows)
-}
-
-// nearest is the word that was meant: the one that name begins, or the one that it differs from by at most two letters.
-func nearest(name string, words []string) string {
-	best, distance := "", 3
-	for _, word := range words {
-		d := spell.Distance(name, word)
-		if len(name) > 1 && strings.HasPrefix(word, name) {
-			d = 0
-		}
-		if d < distance && d < len(word) {
-			best, distance = word, d
-		}
-	}
-	return best
 }

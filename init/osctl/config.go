@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/atomicfile"
 	"resinos/services/config"
@@ -30,7 +31,7 @@ func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []stri
 	all := flags.Bool("all", false, "also what is kept for others and not set")
 	dry := flags.Bool("n", false, "only say what would be done")
 	anyKey := flags.Bool("any-key", false, "set a key that this system does not know, too")
-	rest, err := parse(flags, args)
+	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
@@ -43,9 +44,9 @@ func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []stri
 	n, known := want[verb]
 	switch {
 	case !known:
-		return &usage{fmt.Sprintf("no verb %q", verb), "there are: osctl config get, set, unset, restore"}
+		return cli.Misuse(fmt.Sprintf("no verb %q", verb), "there are: osctl config get, set, unset, restore")
 	case len(rest) != n:
-		return &usage{fmt.Sprintf("config %s needs %d more words, not %d; a value with blanks goes in quotes", verb, n, len(rest)), "try: osctl help config"}
+		return cli.Misuse(fmt.Sprintf("config %s needs %d more words, not %d; a value with blanks goes in quotes", verb, n, len(rest)), "try: osctl help config")
 	}
 	switch verb {
 	case "get":
@@ -100,7 +101,7 @@ const (
 func (c *configuration) look() (shownConfig, error) {
 	now, err := settings.Read(c.published)
 	if err != nil {
-		return shownConfig{}, &failure{err, "try: osctl start configd"}
+		return shownConfig{}, cli.Advise(err, "try: osctl start configd")
 	}
 	file := config.InForce(config.Load(c.store.Path), now.Text(config.UUID))
 	pending := now.Values != nil
@@ -113,7 +114,7 @@ func (c *configuration) look() (shownConfig, error) {
 	}
 	out := shownConfig{Source: now.Source, Fault: now.Fault, Unknown: now.Unknown}
 	for _, k := range config.Keys() {
-		key := describe(k, now, taken[k.Name], c.now())
+		key := describe(k, now, taken[k.Name], c.Now())
 		if k.Name == config.DNSServers && key.State == keyApplied && key.From == settings.Default && c.othersAsked(now.List(k.Name)) {
 			key.State, key.Effect = keyNoEffect, "not used: a lease names servers"
 		}
@@ -126,7 +127,7 @@ func (c *configuration) look() (shownConfig, error) {
 // othersAsked reports whether the device asks name servers, and none of these.
 func (c *configuration) othersAsked(servers []string) bool {
 	others := false
-	for line := range strings.Lines(c.read("run/resinos/resolv.conf")) {
+	for line := range strings.Lines(c.Read("run/resinos/resolv.conf")) {
 		f := strings.Fields(line)
 		if len(f) != 2 || f[0] != "nameserver" {
 			continue
@@ -197,7 +198,7 @@ func (c *configuration) show(all, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		return c.printJSON(found)
+		return c.PrintJSON(found)
 	}
 	_, err = io.WriteString(c.Stdout, c.text(found, all))
 	return err
@@ -270,9 +271,9 @@ func (c *configuration) get(key string, asJSON bool) error {
 	}
 	switch {
 	case raw == nil:
-		return &failure{fmt.Errorf("%s is not set and has no default", screen.Escape(key)), "try: osctl config --all"}
+		return cli.Advise(fmt.Errorf("%s is not set and has no default", screen.Escape(key)), "try: osctl config --all")
 	case asJSON:
-		return c.printJSON(raw)
+		return c.PrintJSON(raw)
 	}
 	k, _ := config.Find(key)
 	_, err = fmt.Fprintln(c.Stdout, shownKey{Key: key, Kind: k.Kind, Value: raw, From: settings.File}.said())
@@ -286,17 +287,17 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 			names = append(names, k.Name)
 		}
 		hint := "to set it all the same: osctl config set --any-key " + screen.Escape(key) + " VALUE"
-		if near := nearest(key, names); near != "" {
+		if near := cli.Nearest(key, names); near != "" {
 			hint = "did you mean " + near + "? " + hint
 		}
-		return &usage{fmt.Sprintf("this system knows no key %q", key), hint}
+		return cli.Misuse(fmt.Sprintf("this system knows no key %q", key), hint)
 	}
 	if key == "" || slices.Contains(strings.Split(key, "."), "") {
-		return &usage{fmt.Sprintf("%q is no key", key), "try: osctl config --all"}
+		return cli.Misuse(fmt.Sprintf("%q is no key", key), "try: osctl config --all")
 	}
 	value := config.Encode(key, typed)
 	if err := config.Check(key, value); err != nil {
-		return &usage{err.Error(), "try: osctl help config"}
+		return cli.Misuse(err.Error(), "try: osctl help config")
 	}
 	told := string(value)
 	if k, _ := config.Find(key); k.Secret {
@@ -307,10 +308,10 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 
 func (c *configuration) unset(ctx context.Context, key string) error {
 	if key == config.UUID {
-		return &usage{"the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS"}
+		return cli.Misuse("the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS")
 	}
 	if _, written := config.Load(c.store.Path).Document.Get(key); !written {
-		return &failure{fmt.Errorf("%s is not in config.json", screen.Escape(key)), "try: osctl config"}
+		return cli.Advise(fmt.Errorf("%s is not in config.json", screen.Escape(key)), "try: osctl config")
 	}
 	return c.change(ctx, "remove "+key, func(d config.Document) (config.Document, error) { return d.Without(key) })
 }
@@ -324,11 +325,11 @@ func (c *configuration) change(ctx context.Context, what string, change func(con
 	lasts := c.store.Lasts()
 	switch err := c.store.Update(change); {
 	case errors.Is(err, config.ErrUnusable):
-		return &failure{errors.New(screen.InLine(err.Error())), "mend the file, or try: osctl config restore"}
+		return cli.Advise(errors.New(screen.InLine(err.Error())), "mend the file, or try: osctl config restore")
 	case errors.Is(err, atomicfile.ErrKept):
-		return &failure{err, "the next boot repairs the boot partition; try: osctl reboot"}
+		return cli.Advise(err, "the next boot repairs the boot partition; try: osctl reboot")
 	case err != nil:
-		return &failure{err, "is the boot partition attached? try: osctl boot"}
+		return cli.Advise(err, "is the boot partition attached? try: osctl boot")
 	case !lasts:
 		fmt.Fprintln(c.Stderr, "resin-boot is not attached: this lasts until the next boot")
 	}
@@ -381,7 +382,7 @@ func (c *configuration) restore() error {
 		return err
 	}
 	if err := c.store.Restore(); err != nil {
-		return &failure{errors.New(screen.InLine(err.Error())), "try: osctl config"}
+		return cli.Advise(errors.New(screen.InLine(err.Error())), "try: osctl config")
 	}
 	_, err := fmt.Fprintf(c.Stdout, "the last good copy is config.json; what was there is %s\n", config.Path+config.Bad)
 	return err

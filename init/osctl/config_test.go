@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/mounts/testenv"
 	"resinos/services/config"
 	"resinos/services/settings"
@@ -118,7 +119,7 @@ func TestDaemonsAreServices(t *testing.T) {
 // osctlConfig runs osctl config.
 func osctlConfig(root string, args ...string) (code int, out, talk string) {
 	var stdout, stderr bytes.Buffer
-	s := &session{Env: Env{Stdout: &stdout, Stderr: &stderr, Root: root}, now: func() time.Duration { return 100 * time.Second }}
+	s := &session{&cli.Session{Env: cli.Env{Stdout: &stdout, Stderr: &stderr, Root: root}, Now: func() time.Duration { return 100 * time.Second }}}
 	code = s.main(context.Background(), append([]string{"config"}, args...))
 	return code, stdout.String(), strings.ReplaceAll(stderr.String(), root, "")
 }

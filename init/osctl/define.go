@@ -6,15 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 	"resinos/services/spec"
@@ -45,20 +44,20 @@ type definition struct {
 
 func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	names, err := parse(flags, args)
+	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(names) != 1 {
-		return &usage{"show needs the name of one service", "try: osctl status"}
+		return cli.Misuse("show needs the name of one service", "try: osctl status")
 	}
 	var d definition
-	if d.Shown, err = s.pid1().Show(ctx, names[0]); err != nil {
-		return silent(err)
+	if d.Shown, err = s.Client().Show(ctx, names[0]); err != nil {
+		return cli.Silent(err)
 	}
 	s.compare(&d)
 	if *asJSON {
-		return s.printJSON(d)
+		return s.PrintJSON(d)
 	}
 	_, err = io.WriteString(s.Stdout, definitionText(d))
 	return err
@@ -93,7 +92,7 @@ func (s *session) compare(d *definition) {
 
 // keys are what a good service file says.
 func (s *session) keys(path string) []string {
-	data, err := readBounded(filepath.Join(s.Root, path), spec.MaxSize)
+	data, err := cli.ReadBounded(filepath.Join(s.Root, path), spec.MaxSize)
 	if err != nil {
 		return []string{} // it has gone meanwhile
 	}
@@ -151,7 +150,7 @@ func definitionText(d definition) string {
 func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	dry := flags.Bool("n", false, "only say what would be done")
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	if *dry {
@@ -163,21 +162,21 @@ func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 		return err
 	}
 	if *asJSON {
-		err = s.printJSON(found)
+		err = s.PrintJSON(found)
 	} else {
 		_, err = io.WriteString(s.Stdout, s.rescanned(found))
 	}
 	if err == nil && len(found.Faults) > 0 {
-		return &failure{fmt.Errorf("%s in the service files", screen.Count(len(found.Faults), "fault")), "try: osctl check " + ownerServices + "/*.toml"}
+		return cli.Advise(fmt.Errorf("%s in the service files", screen.Count(len(found.Faults), "fault")), "try: osctl check "+ownerServices+"/*.toml")
 	}
 	return err
 }
 
 func (s *session) rescan(ctx context.Context) (pid1.Rescanned, error) {
 	settled := s.tell("reading the service files")
-	found, err := s.pid1().Rescan(ctx)
+	found, err := s.Client().Rescan(ctx)
 	settled()
-	return found, silent(err)
+	return found, cli.Silent(err)
 }
 
 func (s *session) rescanned(found pid1.Rescanned) string {
@@ -199,26 +198,3 @@ func (s *session) rescanned(found pid1.Rescanned) string {
 	}
 	return b.String()
 }
-
-// readBounded reads a regular file of at most limit bytes; a FIFO would hold us up for ever.
-func readBounded(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: %w", path, fs.ErrInvalid)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading: nothing to lose
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("read %s: %w", path, errTooLarge)
-	}
-	return data, err
-}
-
-var errTooLarge = errors.New("is larger than a service file may be")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
@@ -56,13 +57,13 @@ type detail struct {
 
 // inspect asks everybody who knows something of the service. What nobody tells is left out.
 func (s *session) inspect(ctx context.Context, d *detail) {
-	shown, err := s.pid1().Show(ctx, d.Name)
+	shown, err := s.Client().Show(ctx, d.Name)
 	if err == nil {
 		d.command = shown.Spec.Command
 	}
 	for _, dir := range serviceDirs() {
 		path := filepath.Join(dir, d.Name+".toml")
-		if s.read(path) == "" {
+		if s.Read(path) == "" {
 			continue
 		}
 		if used := shown.Spec.Files; len(used) > 0 && !slices.Contains(used, path) {
@@ -110,7 +111,7 @@ func (s *session) lastWords(name string, log []logring.Entry, fault error) strin
 	}
 	switch {
 	case fault != nil:
-		b.WriteString(s.Paint(screen.Dim, s.Fit("no lines: "+screen.Escape(unreachable(fault, "logd", "").Error()))) + "\n")
+		b.WriteString(s.Paint(screen.Dim, s.Fit("no lines: "+screen.Escape(cli.Unreachable(fault, "logd", "").Error()))) + "\n")
 	case len(log) > 0:
 		b.WriteString(s.Paint(screen.Dim, s.Fit("more: osctl logs -u "+screen.Escape(name))) + "\n")
 	}
@@ -119,7 +120,7 @@ func (s *session) lastWords(name string, log []logring.Entry, fault error) strin
 
 // logLine is an entry on one line of the terminal; what is cut loses its colours.
 func (s *session) logLine(e *logring.Entry) string {
-	bare := session{Screen: screen.Screen{Fancy: s.Fancy, Columns: s.Columns}}
+	bare := session{&cli.Session{Screen: screen.Screen{Fancy: s.Fancy, Columns: s.Columns}}}
 	line := strings.ReplaceAll(strings.TrimSuffix(bare.short(e), "\n"), "\t", " ")
 	if cut := bare.Fit(line); cut != line {
 		return cut + "\n"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
@@ -25,14 +26,14 @@ func graphOf(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 	reverse := flags.Bool("reverse", false, "what stands on a service, not what it stands on")
 	dot := flags.Bool("dot", false, "print the language of Graphviz")
 	asJSON := flags.Bool("json", false, "print JSON")
-	names, err := parse(flags, args)
+	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(names) > 1 {
-		return &usage{"graph takes one service", "try: osctl graph " + names[0]}
+		return cli.Misuse("graph takes one service", "try: osctl graph "+names[0])
 	}
-	list, err := s.services(ctx)
+	list, err := s.Services(ctx)
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func graphOf(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 	roots := t.roots()
 	if len(names) == 1 {
 		if roots = t.find(names[0]); len(roots) == 0 {
-			return noService(list, names[0])
+			return cli.NoService(list, names[0])
 		}
 	}
 	switch {
@@ -50,7 +51,7 @@ func graphOf(ctx context.Context, s *session, flags *flag.FlagSet, args []string
 			st := &list[i]
 			nodes = append(nodes, node{st.Name, st.State, st.Needs, st.Wants, st.After})
 		}
-		return s.printJSON(nodes)
+		return s.PrintJSON(nodes)
 	case *dot:
 		_, err = io.WriteString(s.Stdout, t.dot(roots))
 	default:

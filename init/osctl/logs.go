@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
@@ -61,15 +62,15 @@ type wish struct {
 func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	w := wish{last: -1, form: formShort}
 	w.define(flags, time.Now().UTC())
-	rest, err := parse(flags, bootValue(args))
+	rest, err := cli.Parse(flags, bootValue(args))
 	if err != nil {
 		return err
 	}
 	if len(rest) > 0 {
-		return &usage{fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u " + rest[0]}
+		return cli.Misuse(fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u "+rest[0])
 	}
 	if w.flush {
-		return unreachable(logquery.Flush(ctx, s.Log), "logd", "try: osctl status logd")
+		return cli.Unreachable(logquery.Flush(ctx, s.Log), "logd", "try: osctl status logd")
 	}
 	if w.boots {
 		return s.logBoots(ctx, w.form == formJSON)
@@ -83,7 +84,7 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 		}
 	}
 	err = logquery.Query(ctx, s.Log, w.filter, out.print)
-	if err := errors.Join(unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
+	if err := errors.Join(cli.Unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
 		return err
 	}
 	if follow {
@@ -104,7 +105,7 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	list, err := s.services(ctx)
+	list, err := s.Services(ctx)
 	if err != nil {
 		return nil
 	}
@@ -129,10 +130,10 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	said := map[string]bool{}
 	s.heard(ctx, logquery.Filter{Boot: "0"}, said)
 	hint := "try: osctl status, osctl top"
-	if near := nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
+	if near := cli.Nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
 		hint = "did you mean " + screen.Escape(near) + "? try: osctl logs -u " + screen.Escape(near)
 	}
-	return &failure{fmt.Errorf("no service, app or syslog tag has the name %s", screen.Escape(strings.Join(strangers, ", "))), hint}
+	return cli.Advise(fmt.Errorf("no service, app or syslog tag has the name %s", screen.Escape(strings.Join(strangers, ", "))), hint)
 }
 
 // heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that cannot be asked
@@ -235,10 +236,10 @@ func beginning(last int, follow bool) int {
 func (s *session) logBoots(ctx context.Context, asJSON bool) error {
 	list, err := logquery.Boots(ctx, s.Log)
 	if err != nil {
-		return unreachable(err, "logd", "try: osctl status logd")
+		return cli.Unreachable(err, "logd", "try: osctl status logd")
 	}
 	if asJSON {
-		return s.printJSON(list)
+		return s.PrintJSON(list)
 	}
 	_, err = fmt.Fprint(s.Stdout, s.bootTable(list))
 	return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/atomicfile"
 	"resinos/services/pid1"
@@ -45,23 +46,23 @@ func unmask(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 
 // masking writes the line into the owner's files, has PID 1 read them, and then does what follows for each service.
 func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []string, masked bool, dry *bool, then func(name string) error) error {
-	names, err := parse(flags, args)
+	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(names) == 0 {
-		return &usage{flags.Name() + " needs the name of a service", "try: osctl status"}
+		return cli.Misuse(flags.Name()+" needs the name of a service", "try: osctl status")
 	}
-	list, err := s.services(ctx)
+	list, err := s.Services(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := pick(list, names); err != nil {
+	if _, err := cli.Pick(list, names); err != nil {
 		return err
 	}
 	for _, name := range names {
 		if !spec.ValidName(name) { // it becomes a path
-			return noService(list, name)
+			return cli.NoService(list, name)
 		}
 		if *dry {
 			fmt.Fprintf(s.Stdout, "%s service %s in %s/%s.toml, read the service files again\n", flags.Name(), name, ownerServices, name)
@@ -92,15 +93,15 @@ func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []strin
 // writeMasked changes the owner's file of a service. A file that has nothing left to say is removed.
 func (s *session) writeMasked(name string, masked bool) error {
 	path := filepath.Join(s.Root, ownerServices, name+".toml")
-	before, err := readBounded(path, spec.MaxSize)
+	before, err := cli.ReadBounded(path, spec.MaxSize)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &failure{fmt.Errorf("mask %s: %w", name, err), "try: osctl check " + path}
+		return cli.Advise(fmt.Errorf("mask %s: %w", name, err), "try: osctl check "+path)
 	}
-	shipped := isMasked([]byte(s.read(filepath.Join(shippedServices, name+".toml"))))
+	shipped := isMasked([]byte(s.Read(filepath.Join(shippedServices, name+".toml"))))
 	after, err := setMasked(before, masked, shipped)
 	switch {
 	case err != nil:
-		return &failure{fmt.Errorf("change %s: %w", path, err), "try: osctl check " + path}
+		return cli.Advise(fmt.Errorf("change %s: %w", path, err), "try: osctl check "+path)
 	case bytes.Equal(before, after):
 		return nil
 	case len(after) == 0:
@@ -111,7 +112,7 @@ func (s *session) writeMasked(name string, masked bool) error {
 		}
 	}
 	if err != nil {
-		return &failure{fmt.Errorf("change %s: %w", path, err), "is the state attached? try: osctl boot"}
+		return cli.Advise(fmt.Errorf("change %s: %w", path, err), "is the state attached? try: osctl boot")
 	}
 	return nil
 }

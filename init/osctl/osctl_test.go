@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"resinos/init/boot"
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
@@ -48,7 +49,7 @@ var services = []pid1.ServiceStatus{
 
 // TestShowBadFile: a file with a fault changes nothing, and show says so instead of counting its keys.
 func TestShowBadFile(t *testing.T) {
-	s := &session{Env: Env{Root: device(t)}}
+	s := &session{&cli.Session{Env: cli.Env{Root: device(t)}}}
 	path := filepath.Join(s.Root, "etc/resinos/services/netd.toml")
 	if err := os.WriteFile(path, []byte("oom-score = -1000\ntpye = \"simple\"\nafter = [5]\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -78,7 +79,7 @@ func TestShowBadFile(t *testing.T) {
 
 // TestRemoved: that an owner has taken a service away is no fault of the device.
 func TestRemoved(t *testing.T) {
-	s := &session{}
+	s := &session{&cli.Session{}}
 	leaves := pid1.ServiceStatus{Name: "shop", State: "stopping", Removed: true}
 	if got := s.health(host{}, inventory.Inventory{Services: []pid1.ServiceStatus{leaves}}); got != "well: 1 service, 1 stopping" {
 		t.Errorf("health = %q", got)
@@ -204,11 +205,11 @@ func call(t *testing.T, path string, as terminal, args ...string) string {
 func callIn(t *testing.T, root, path string, as terminal, args ...string) string {
 	t.Helper()
 	var out, talk bytes.Buffer
-	s := &session{
-		Env:    Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log", Root: root},
-		Screen: screen.Screen{Colour: as.colour, Fancy: as.fancy, Columns: as.columns}, now: func() time.Duration { return 93_784 * time.Second },
-		wall: func() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) },
-	}
+	s := &session{&cli.Session{
+		Env:    cli.Env{Stdout: &out, Stderr: &talk, Control: path, Log: path + ".log", Root: root},
+		Screen: screen.Screen{Colour: as.colour, Fancy: as.fancy, Columns: as.columns}, Now: func() time.Duration { return 93_784 * time.Second },
+		Wall: func() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) },
+	}}
 	code := s.main(t.Context(), args)
 	text := fmt.Sprintf("$ osctl %s\n%s--- stderr\n%s--- exit %d\n", strings.Join(args, " "), out.String(), talk.String(), code)
 	return strings.NewReplacer(path, "SOCKET", root, "ROOT").Replace(text)
@@ -304,7 +305,7 @@ func TestInterruptedWait(t *testing.T) {
 	impatient, leave := context.WithCancel(t.Context())
 	server.Go(func() { <-asked; leave() })
 	var out, talk bytes.Buffer
-	s := &session{Env: Env{Stdout: &out, Stderr: &talk, Control: path}, Screen: screen.Screen{Progress: true}}
+	s := &session{&cli.Session{Env: cli.Env{Stdout: &out, Stderr: &talk, Control: path}, Screen: screen.Screen{Progress: true}}}
 	code := s.main(impatient, []string{"stop", "netd"})
 	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "goes on with stop netd\ntry: osctl status netd\n") {
 		t.Errorf("exit %d: %q", code, got)
@@ -317,13 +318,13 @@ func TestTop(t *testing.T) {
 	}
 	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
 	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
-	testenv.Golden(t, "top_load.golden", (&session{}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
+	testenv.Golden(t, "top_load.golden", (&session{&cli.Session{}}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
 	after.groups[1].Swap = 3 << 20
-	testenv.Golden(t, "top_swap.golden", (&session{}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
+	testenv.Golden(t, "top_swap.golden", (&session{&cli.Session{}}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
 }
 
 func TestLogLinesAreCut(t *testing.T) {
-	s := &session{Screen: screen.Screen{Columns: 30, Fancy: true, Colour: true}, now: func() time.Duration { return 0 }}
+	s := &session{&cli.Session{Screen: screen.Screen{Columns: 30, Fancy: true, Colour: true}, Now: func() time.Duration { return 0 }}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	d := detail{ServiceStatus: &services[0], log: []logring.Entry{{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"}}}
 	text := s.detailText(&d)
@@ -338,7 +339,7 @@ func TestCyclesAreDrawn(t *testing.T) {
 		{Name: "a", State: "down", Needs: []string{"b", "a"}}, {Name: "b", State: "down", Needs: []string{"c"}}, {Name: "c", State: "down", Needs: []string{"b"}},
 		{Name: "d", State: "up", Needs: []string{"e"}}, {Name: "e", State: "failed", Needs: []string{"d"}},
 	}
-	s := &session{now: func() time.Duration { return 0 }}
+	s := &session{&cli.Session{Now: func() time.Duration { return 0 }}}
 	for _, text := range []string{s.statusTable(list, func(string) int64 { return -1 }), s.graphText(newTies(list, false), newTies(list, false).roots()),
 		s.graphText(newTies(list, true), newTies(list, true).roots())} {
 		for _, st := range list {
@@ -371,7 +372,7 @@ func TestShort(t *testing.T) {
 	var all strings.Builder
 	for _, colour := range []bool{false, true} {
 		for _, e := range entries {
-			all.WriteString((&session{Screen: screen.Screen{Colour: colour}}).short(&e))
+			all.WriteString((&session{&cli.Session{Screen: screen.Screen{Colour: colour}}}).short(&e))
 		}
 	}
 	testenv.Golden(t, "logs.golden", all.String())
@@ -389,7 +390,7 @@ func TestBootValue(t *testing.T) {
 
 func TestBootTable(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	testenv.Golden(t, "boots.golden", (&session{}).bootTable([]logquery.Span{
+	testenv.Golden(t, "boots.golden", (&session{&cli.Session{}}).bootTable([]logquery.Span{
 		{Number: -1, ID: "b1aa0000-0000-0000-0000-000000000000", First: at, Last: at.Add(time.Hour)},
 		{Number: 0, ID: "b2aa0000-0000-0000-0000-000000000000", First: at.AddDate(0, 0, 1), Last: at.AddDate(0, 0, 2)},
 	}))
@@ -430,7 +431,7 @@ func TestLogs(t *testing.T) {
 	want := 0
 	osctl := func(args ...string) string {
 		var out, talk bytes.Buffer
-		code := Main(ctx, Env{Stdout: &out, Stderr: &talk, Log: cfg.Socket, Control: control, Root: root}, append([]string{"logs"}, args...))
+		code := Main(ctx, cli.Env{Stdout: &out, Stderr: &talk, Log: cfg.Socket, Control: control, Root: root}, append([]string{"logs"}, args...))
 		if code != want {
 			t.Errorf("logs %q: exit %d, %s", args, code, talk.String())
 		}

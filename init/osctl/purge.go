@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/attach"
 	"resinos/mounts/purge"
@@ -36,12 +37,12 @@ var what = map[string]string{
 func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	dry := flags.Bool("n", false, "only say what would be done")
 	yes := flags.Bool("yes", false, "do not ask")
-	rest, err := parse(flags, args)
+	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(rest) != 1 {
-		return &usage{"purge needs one of state and data", "try: osctl help purge"}
+		return cli.Misuse("purge needs one of state and data", "try: osctl help purge")
 	}
 	p, found := purge.Find(rest[0])
 	if !found {
@@ -69,7 +70,7 @@ func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) 
 		}
 	}
 	if err := purge.Mark(p); err != nil {
-		return &failure{err, "is the partition read-only? try: osctl space"}
+		return cli.Advise(err, "is the partition read-only? try: osctl space")
 	}
 	fmt.Fprintf(s.Stdout, "%s is purged at the next boot; try: osctl reboot\nto keep it after all: touch %s\n", p.Name, filepath.Join(p.Target, purge.Flag))
 	if p.Name == "state" { // without the file, its copy would come back (configd)
@@ -90,15 +91,16 @@ func (s *session) purgeable(p purge.Place) (lost bool, err error) {
 	m, there := at(place.Target)
 	switch {
 	case !there:
-		return false, &failure{fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target), "osctl works on a resinOS device only"}
+		return false, cli.Advise(fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target), "osctl works on a resinOS device only")
 	case m.Type != "tmpfs":
 		return false, nil
 	case place.Request == "":
-		return false, &failure{fmt.Errorf("purge %s: the partition could not be attached, and what stands in for it is gone with the next boot", p.Name), "try: osctl boot"}
+		return false, cli.Advise(fmt.Errorf("purge %s: the partition could not be attached, and what stands in for it is gone with the next boot", p.Name), "try: osctl boot")
 	}
 	if keeper, there := at(filepath.Dir(place.Request)); !there || keeper.Type == "tmpfs" {
-		return false, &failure{fmt.Errorf("purge %s: neither it nor the partition that would keep the mark could be attached", p.Name),
-			"try: osctl reboot; if that does not help, write the image to the disk anew"}
+		return false, cli.Advise(fmt.Errorf("purge %s: neither it nor the partition that would keep the mark could be attached", p.Name),
+			"try: osctl reboot; if that does not help, write the image to the disk anew")
+
 	}
 	return true, nil
 }
@@ -119,7 +121,7 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 		}
 	}
 	if err := purge.Ask(p); err != nil {
-		return &failure{err, "is the partition full or read-only? try: osctl space"}
+		return cli.Advise(err, "is the partition full or read-only? try: osctl space")
 	}
 	fmt.Fprintf(s.Stdout, "%s could not be attached; the next boot makes it anew, empty; try: osctl reboot\nto keep it after all: rm %s\n", p.Name, p.Request)
 	return nil
@@ -128,7 +130,7 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 // confirm asks on a terminal. A script has to say --yes.
 func (s *session) confirm(name string) error {
 	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil || !s.Terminal {
-		return &usage{"purge " + name + " is not confirmed", "this removes " + what[name] + "; try: osctl purge --yes " + name}
+		return cli.Misuse("purge "+name+" is not confirmed", "this removes "+what[name]+"; try: osctl purge --yes "+name)
 	}
 	fmt.Fprintf(s.Stdout, "The next boot removes %s.\nType %s to go on: ", what[name], name)
 	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 64)).ReadString('\n')
@@ -136,7 +138,7 @@ func (s *session) confirm(name string) error {
 		return fmt.Errorf("read confirmation: %w", err)
 	}
 	if strings.TrimSpace(line) != name {
-		return &failure{errors.New("nothing is purged"), "try: osctl purge -n " + name}
+		return cli.Advise(errors.New("nothing is purged"), "try: osctl purge -n "+name)
 	}
 	return nil
 }
@@ -144,12 +146,13 @@ func (s *session) confirm(name string) error {
 // purgeApp says the truth: an app has no data of its own yet that outlives its containers.
 func (s *session) purgeApp(name string) error {
 	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
-		return &usage{fmt.Sprintf("purge knows no %q", name), "try: osctl purge state, osctl purge data"}
+		return cli.Misuse(fmt.Sprintf("purge knows no %q", name), "try: osctl purge state, osctl purge data")
 	}
 	dir := filepath.Join(s.Root, appsDir, name)
 	if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
-		return &usage{fmt.Sprintf("purge knows neither a partition nor an app %q", name), "try: osctl purge state, osctl purge data"}
+		return cli.Misuse(fmt.Sprintf("purge knows neither a partition nor an app %q", name), "try: osctl purge state, osctl purge data")
 	}
-	return &failure{fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", screen.Escape(name)),
-		fmt.Sprintf("to begin anew with it: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir)))}
+	return cli.Advise(fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", screen.Escape(name)),
+		fmt.Sprintf("to begin anew with it: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir))))
+
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/diskuse"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/attach"
@@ -68,16 +69,16 @@ func spaceCommand() command {
 func space(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	who := flags.Bool("who", false, "tell who uses data, however much is free")
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	all := s.spaces()
 	if len(all) == 0 {
-		return &failure{fmt.Errorf("no partition is attached below %s", filepath.Join(s.Root, "mnt")), "osctl works on a resinOS device only"}
+		return cli.Advise(fmt.Errorf("no partition is attached below %s", filepath.Join(s.Root, "mnt")), "osctl works on a resinOS device only")
 	}
 	s.fill(ctx, all, *who)
 	if *asJSON {
-		return s.printJSON(all)
+		return s.PrintJSON(all)
 	}
 	_, err := io.WriteString(s.Stdout, s.spaceTable(all)+s.fillTable(all))
 	return err
@@ -112,7 +113,7 @@ func dataIsFull(all []Space) bool {
 }
 
 func (s *session) mounts() ([]attach.Mount, error) {
-	text, err := readBounded(filepath.Join(s.Root, "proc/self/mountinfo"), maxMounts)
+	text, err := cli.ReadBounded(filepath.Join(s.Root, "proc/self/mountinfo"), maxMounts)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (s *session) spaces() []Space {
 	if err != nil {
 		return nil
 	}
-	statfs := s.statfs
+	statfs := s.Statfs
 	if statfs == nil {
 		statfs = unix.Statfs
 	}
@@ -168,7 +169,7 @@ func (s *session) spaces() []Space {
 // ofContainers is what containers use of data, of how much.
 func (s *session) ofContainers(m attach.Mount, data *Space) Space {
 	p := Space{Name: "containers", Target: filepath.Join(data.Target, quota.Folders()[0]), Source: data.Source}
-	observe := s.observe
+	observe := s.Observe
 	if observe == nil {
 		observe = quota.Observe
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/cli"
 	"resinos/mounts/purge"
 	"resinos/mounts/quota"
 	"resinos/mounts/testenv"
@@ -42,8 +43,8 @@ func storage(t *testing.T, mounts string) (*session, *bytes.Buffer) {
 		}
 	}
 	out := &bytes.Buffer{}
-	s := &session{Env: Env{Stdout: out, Stderr: io.Discard, Root: root}, now: nil}
-	s.statfs = func(path string, st *unix.Statfs_t) error {
+	s := &session{&cli.Session{Env: cli.Env{Stdout: out, Stderr: io.Discard, Root: root}, Now: nil}}
+	s.Statfs = func(path string, st *unix.Statfs_t) error {
 		st.Bsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree = 4096, 16384, 16000, 15800, 100, 50
 		switch filepath.Base(path) {
 		case "data":
@@ -105,11 +106,11 @@ func TestSpaceOfContainers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := storage(t, tt.mounts)
-			s.statfs = func(_ string, st *unix.Statfs_t) error {
+			s.Statfs = func(_ string, st *unix.Statfs_t) error {
 				st.Bsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree = 4096, 16384, 6000, 5120, 1024, 50
 				return nil
 			}
-			s.observe = func(string) (quota.Amount, quota.Amount, error) { return tt.used, tt.limit, tt.fault }
+			s.Observe = func(string) (quota.Amount, quota.Amount, error) { return tt.used, tt.limit, tt.fault }
 			all := s.spaces()
 			p := all[len(all)-1]
 			if p.Name != "containers" || p.Free != tt.free || p.FilesFree != tt.files || p.Note != tt.note {
@@ -135,7 +136,7 @@ func TestFilledBy(t *testing.T) {
 	if text := tell(); !strings.Contains(text, "\napp hello ") || !strings.Contains(text, "63M more belong to no name") {
 		t.Errorf("data is full, and there is\n%s", text)
 	}
-	s.statfs = func(_ string, st *unix.Statfs_t) error {
+	s.Statfs = func(_ string, st *unix.Statfs_t) error {
 		st.Bsize, st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree = 4096, 16384, 16000, 15800, 100, 50
 		return nil
 	}

@@ -2,7 +2,6 @@ package osctl
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
@@ -22,11 +22,11 @@ import (
 
 func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	names, err := parse(flags, args)
+	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
-	list, err := s.services(ctx)
+	list, err := s.Services(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,49 +37,16 @@ func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	}
 	switch {
 	case *asJSON:
-		err = s.printJSON(in.Entries(picked, len(names) == 0))
+		err = s.PrintJSON(in.Entries(picked, len(names) == 0))
 	case len(names) > 0:
 		err = s.details(ctx, list, picked)
 	default:
 		_, err = io.WriteString(s.Stdout, s.overall(ctx, in))
 	}
 	if err == nil && len(names) > 0 && slices.ContainsFunc(picked, func(t inventory.Thing) bool { return !t.Up() }) {
-		return notUp{}
+		return cli.NotUp{}
 	}
 	return err
-}
-
-func (s *session) services(ctx context.Context) ([]pid1.ServiceStatus, error) {
-	list, err := s.pid1().Status(ctx)
-	return list, silent(err)
-}
-
-// pick keeps the services that were named, or all.
-func pick(list []pid1.ServiceStatus, names []string) ([]pid1.ServiceStatus, error) {
-	if len(names) == 0 {
-		return list, nil
-	}
-	var picked []pid1.ServiceStatus
-	for _, name := range names {
-		st := inventory.Named(list, name)
-		if st == nil {
-			return nil, noService(list, name)
-		}
-		picked = append(picked, *st)
-	}
-	return picked, nil
-}
-
-func noService(list []pid1.ServiceStatus, name string) error {
-	var names []string
-	for i := range list {
-		names = append(names, list[i].Name)
-	}
-	hint := "try: osctl status"
-	if near := nearest(name, names); near != "" {
-		hint += " " + screen.Escape(near)
-	}
-	return &failure{fmt.Errorf("no service %q", name), hint}
 }
 
 // host is what the head of status says of the device.
@@ -91,10 +58,10 @@ type host struct {
 }
 
 func (s *session) host(ctx context.Context) host {
-	h := host{name: strings.TrimSpace(s.read("proc/sys/kernel/hostname")), up: s.now()}
-	h.version = release(s.read("etc/os-release"))
+	h := host{name: strings.TrimSpace(s.Read("proc/sys/kernel/hostname")), up: s.Now()}
+	h.version = release(s.Read("etc/os-release"))
 	h.spaces = s.spaces()
-	report, err := s.pid1().Boot(ctx)
+	report, err := s.Client().Boot(ctx)
 	if err != nil {
 		return h // the services are what was asked for
 	}
@@ -105,15 +72,6 @@ func (s *session) host(ctx context.Context) host {
 		}
 	}
 	return h
-}
-
-// read is the content of a small file; one that cannot be read is empty.
-func (s *session) read(path string) string {
-	data, err := readBounded(filepath.Join(s.Root, path), 64<<10)
-	if err != nil {
-		return ""
-	}
-	return string(data)
 }
 
 // release finds name and version in an os-release file.
@@ -314,7 +272,7 @@ func (s *session) statusRow(r treeRow, memory func(string) int64) []screen.Cell 
 
 // since is how long ago a moment was that PID 1 tells in seconds since the kernel started.
 func (s *session) since(moment float64) time.Duration {
-	return s.now() - time.Duration(moment*float64(time.Second))
+	return s.Now() - time.Duration(moment*float64(time.Second))
 }
 
 func stateColour(state string) screen.Colour {
@@ -357,14 +315,4 @@ func note(st *pid1.ServiceStatus) string {
 	add(st.Changed, "file changed: restart it")
 	add(st.Removed, "file removed: it is stopped and forgotten")
 	return strings.Join(words, "; ")
-}
-
-// printJSON prints v for programs: two blanks of indent, so that people can read it too.
-func (s *session) printJSON(v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("print JSON: %w", err)
-	}
-	_, err = s.Stdout.Write(append(text, '\n'))
-	return err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/net/clock"
 )
@@ -30,24 +31,24 @@ func timeCommand() command {
 
 func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	status, err := clock.LoadStatus(filepath.Join(s.Root, clock.StatusPath))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &failure{fmt.Errorf("nothing is known of the clock: %w", err), "try: osctl status netd"}
+		return cli.Advise(fmt.Errorf("nothing is known of the clock: %w", err), "try: osctl status netd")
 	case errors.Is(err, fs.ErrPermission):
-		return &failure{err, "log in as root"}
+		return cli.Advise(err, "log in as root")
 	case err != nil:
-		return &failure{err, "try: osctl restart netd"}
+		return cli.Advise(err, "try: osctl restart netd")
 	}
-	t := timed{Now: s.wall().UTC(), Uptime: s.now().Seconds(), Running: status.Running(s.Root), Status: status}
+	t := timed{Now: s.Wall().UTC(), Uptime: s.Now().Seconds(), Running: status.Running(s.Root), Status: status}
 	if t.Servers == nil {
 		t.Servers = []clock.Server{}
 	}
 	if *asJSON {
-		return s.printJSON(t)
+		return s.PrintJSON(t)
 	}
 	_, err = io.WriteString(s.Stdout, s.timeText(t))
 	return err
@@ -115,7 +116,7 @@ func (s *session) syncRows(t timed) [][]screen.Cell {
 
 // ago says how long ago a moment was, in seconds since the kernel started.
 func (s *session) ago(at float64) string {
-	return screen.Ago(s.now() - time.Duration(at*float64(time.Second)))
+	return screen.Ago(s.Now() - time.Duration(at*float64(time.Second)))
 }
 
 func (s *session) serverRow(one clock.Server) []screen.Cell {

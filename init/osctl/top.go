@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/screen"
 	"resinos/services/cgroup"
@@ -47,11 +48,11 @@ type glance struct {
 func top(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	times := flags.Int("n", 0, "end after `COUNT` tables (0: on a terminal when q is pressed, else after one)")
 	asJSON := flags.Bool("json", false, "print JSON, once")
-	if err := bare(flags, args); err != nil {
+	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	if *times < 0 {
-		return &usage{"the count of tables is negative", "try: osctl top -n 1"}
+		return cli.Misuse("the count of tables is negative", "try: osctl top -n 1")
 	}
 	before, err := s.glance()
 	if err != nil {
@@ -79,9 +80,9 @@ func top(ctx context.Context, s *session, flags *flag.FlagSet, args []string) er
 func (s *session) glance() (glance, error) {
 	groups, err := gauge.Groups(filepath.Join(s.Root, cgroup.Root))
 	if err != nil {
-		return glance{}, &failure{err, "top reads the cgroups of a resinOS device; try: osctl status"}
+		return glance{}, cli.Advise(err, "top reads the cgroups of a resinOS device; try: osctl status")
 	}
-	return glance{s.now(), groups}, nil
+	return glance{s.Now(), groups}, nil
 }
 
 type topper struct {
@@ -104,9 +105,9 @@ func (t *topper) run(ctx context.Context, asJSON bool) error {
 		loads := loadsOf(t.before, after)
 		t.before = after
 		if asJSON {
-			return t.printJSON(loads)
+			return t.PrintJSON(loads)
 		}
-		text := t.topTable(loads, t.read("proc/meminfo"), t.read("proc/loadavg"))
+		text := t.topTable(loads, t.Read("proc/meminfo"), t.Read("proc/loadavg"))
 		if t.screen {
 			text = onScreen(text, t.Rows)
 		}

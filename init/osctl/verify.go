@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/fingerprint"
 )
@@ -23,7 +24,7 @@ func verifyCommand() command {
 // verify compares the places with their fingerprints.
 func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "print JSON")
-	names, err := parse(flags, args)
+	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
@@ -45,15 +46,15 @@ func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 		}
 	}
 	if *asJSON {
-		err = s.printJSON(reports)
+		err = s.PrintJSON(reports)
 	} else {
 		_, err = io.WriteString(s.Stdout, s.verified(reports))
 	}
 	switch err := errors.Join(append(faults, err)...); {
 	case err != nil:
-		return &failure{err, "a list that is gone comes back with the next update"}
+		return cli.Advise(err, "a list that is gone comes back with the next update")
 	case bad > 0:
-		return &failure{fmt.Errorf("%s not as the image was", screen.Count(bad, "file system")), "if nobody changed them on purpose, install the image again and replace the disk"}
+		return cli.Advise(fmt.Errorf("%s not as the image was", screen.Count(bad, "file system")), "if nobody changed them on purpose, install the image again and replace the disk")
 	}
 	return nil
 }
@@ -66,7 +67,7 @@ func wantedPlaces(names []string) ([]fingerprint.Place, error) {
 	for _, name := range names {
 		p, found := fingerprint.Find(name)
 		if !found {
-			return nil, &usage{fmt.Sprintf("no fingerprint %q: there are root and boot", name), "try: osctl verify"}
+			return nil, cli.Misuse(fmt.Sprintf("no fingerprint %q: there are root and boot", name), "try: osctl verify")
 		}
 		places = append(places, p)
 	}
