@@ -198,7 +198,7 @@ func (d *Device) explain(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var said bytes.Buffer
-	if _, err := d.Run(ctx, "osctl status; osctl logs -n 25", &said, &said); err != nil {
+	if _, err := d.Run(ctx, "osctl status; osctl logs --lines 25", &said, &said); err != nil {
 		fmt.Fprintf(&said, "ask the device: %v", err)
 	}
 	return said.String()

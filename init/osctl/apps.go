@@ -67,7 +67,7 @@ func (s *session) caveat(c inventory.Caveat) string {
 	case c.Wrong:
 		return c.Text + "; wrong for " + screen.Ago(s.since(c.Since))
 	}
-	return c.Text + ": the apps are told as of " + screen.Ago(s.since(c.Since)) + " ago"
+	return c.Text + ": the apps are shown as of " + screen.Ago(s.since(c.Since)) + " ago"
 }
 
 // appTable is a section of status; it is empty where there is nothing to tell.

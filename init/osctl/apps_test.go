@@ -96,7 +96,7 @@ func TestAppsCount(t *testing.T) {
 		{"no apps", up, appstatus.Status{}, "well: 1 service, 1 up", ""},
 		{"nothing told yet", up, nil, "well: 1 service, 1 up", "the manager has not told of its apps yet"},
 		{"the manager was stopped", []pid1.ServiceStatus{{Name: "manager", State: "down"}}, appstatus.Status{Written: 60, Apps: []appstatus.App{good}},
-			"well: 1 service, 1 down; 1 app, 1 up", "the manager is down: the apps are told as of 4s ago"},
+			"well: 1 service, 1 down; 1 app, 1 up", "the manager is down: the apps are shown as of 4s ago"},
 		{"the manager never ran", []pid1.ServiceStatus{{Name: "manager", State: "failed"}}, nil, "degraded: 1 service, 1 failed", "the manager is failed: nothing is known of the apps"},
 		{"no engine", up, appstatus.Status{Trouble: appstatus.Trouble{Cause: appstatus.NoEngine, Reason: "the engine is gone", Since: 34}, Apps: []appstatus.App{good}},
 			"degraded: 1 service, 1 up; 1 app, 1 up", "the engine is gone; wrong for 30s"},

@@ -21,7 +21,7 @@ type blamed struct {
 }
 
 func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (s *session) blameText(all []blamed) string {
 			*bar = screen.Cell{Text: strings.Repeat(s.Glyphs().Block, max(1, int(b.Took/longest*float64(room)+0.5))), Colour: screen.Dim}
 		}
 	}
-	return s.Table(rows) + s.Fit("AT is when its program was started, since the kernel's start; try: osctl chain") + "\n"
+	return s.Table(rows) + s.Fit("AT is the start of the program, counted from the start of the kernel; try: osctl chain") + "\n"
 }
 
 // barRoom is how long a bar behind the rows may be.

@@ -28,8 +28,8 @@ type booted struct {
 }
 
 func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	last := flags.Bool("last", false, "how the boot before this one ended")
-	asJSON := flags.Bool("json", false, "print JSON")
+	last := flags.Bool("last", false, "shows how the previous boot ended")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 	report := booted{Report: known, Last: known.Last}
 	switch {
 	case *last && report.Last == nil:
-		return cli.Advise(errors.New("nothing is known of the boot before this one"), "try: osctl boot")
+		return cli.Advise(errors.New("no report of the previous boot"), "try: osctl boot")
 	case *last && *asJSON:
 		return s.PrintJSON(report.Last)
 	case *last:
@@ -93,7 +93,7 @@ func (s *session) lastText(last bootreport.Last) string {
 }
 
 func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (s *session) timeLine(r booted) string {
 	for _, m := range list {
 		rows = append(rows, m.row(end))
 	}
-	return s.Table(rows) + s.Fit("times are since the kernel started"+where(r.Report)) + "\n"
+	return s.Table(rows) + s.Fit("times count from the start of the kernel"+where(r.Report)) + "\n"
 }
 
 // row draws a moment into a line that is end seconds long.

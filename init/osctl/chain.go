@@ -26,7 +26,7 @@ type link struct {
 }
 
 func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *session) chainText(links []link) string {
 		rows = append(rows, chainRow(l, c, remark))
 	}
 	flush()
-	return s.Table(rows) + s.Fit("@ is when it began, since the kernel started; + what it took") + "\n"
+	return s.Table(rows) + s.Fit("@ is its start, counted from the start of the kernel; + is its duration") + "\n"
 }
 
 func chainRow(l link, c screen.Colour, remark string) []screen.Cell {

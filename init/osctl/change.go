@@ -25,8 +25,8 @@ func change(op string) func(context.Context, *session, *flag.FlagSet, []string) 
 }
 
 func kill(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	signal := flags.String("signal", "KILL", "`NAME` of the signal: TERM, HUP, KILL, ...")
-	all := flags.Bool("all", false, "every process of the service, not only the main one")
+	signal := flags.String("signal", "KILL", "sends the signal `NAME`: TERM, HUP, KILL, ...")
+	all := flags.Bool("all", false, "sends it to every process of the service, not only to the main one")
 	return s.each(ctx, pid1.OpKill, flags, args, func(t *pid1.Kill) string {
 		t.Signal, t.All = *signal, *all
 		to := "service "
@@ -39,13 +39,13 @@ func kill(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 
 // each asks PID 1 for op on one named service after the other, and stops at the first that fails.
 func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args []string, plan func(*pid1.Kill) string) error {
-	dry := flags.Bool("n", false, "only say what would be done")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(names) == 0 {
-		return cli.Misuse(op+" needs the name of a service", "try: osctl status")
+		return cli.Misuse(op+" needs a service name", "try: osctl status")
 	}
 	for _, name := range names {
 		t := pid1.Kill{Name: name}
@@ -71,7 +71,7 @@ func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.Service
 	settled()
 	err = cli.Silent(err)
 	if err != nil && ctx.Err() != nil {
-		return st, cli.Advise(fmt.Errorf("no longer waiting: PID 1 goes on with %s %s", op, screen.Escape(k.Name)), "try: osctl status "+screen.Escape(k.Name))
+		return st, cli.Advise(fmt.Errorf("stopped waiting: PID 1 continues with %s %s", op, screen.Escape(k.Name)), "try: osctl status "+screen.Escape(k.Name))
 	}
 	return st, err
 }
@@ -133,8 +133,8 @@ func (s *session) outcome(st pid1.ServiceStatus) string {
 // power makes the command for reboot and poweroff.
 func power(action pid1.Power) func(context.Context, *session, *flag.FlagSet, []string) error {
 	return func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-		dry := flags.Bool("n", false, "only say what would be done")
-		force := flags.Bool("force", false, "at once: no service is asked to stop first")
+		dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+		force := flags.Bool("force", false, "acts at once: does not ask services to stop first")
 		if err := cli.Bare(flags, args); err != nil {
 			return err
 		}
@@ -151,19 +151,19 @@ func power(action pid1.Power) func(context.Context, *session, *flag.FlagSet, []s
 }
 
 func reexec(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	dry := flags.Bool("n", false, "only say what would be done")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	if *dry {
-		fmt.Fprintln(s.Stdout, "PID 1 keeps its state, becomes its binary anew and takes the services back")
+		fmt.Fprintln(s.Stdout, "PID 1 writes its state, re-executes its binary and takes over its services")
 		return nil
 	}
 	begin := time.Now()
 	if err := s.newLife(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "PID 1 lives anew, after %s\n", span(time.Since(begin).Seconds()))
+	fmt.Fprintf(s.Stdout, "PID 1 was re-executed in %s\n", span(time.Since(begin).Seconds()))
 	return nil
 }
 
@@ -189,7 +189,7 @@ func (s *session) newLife(ctx context.Context) error {
 		return err
 	}
 	if _, err := held.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-		return cli.Advise(errors.New("PID 1 goes on with its old life"), "try: osctl logs -p warning")
+		return cli.Advise(errors.New("PID 1 did not re-execute: it continues as before"), "try: osctl logs -p warning")
 	}
 	return s.answers(ctx)
 }

@@ -41,8 +41,8 @@ func (f finding) text() string {
 }
 
 func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	root := flags.String("root", s.Root, "the `DIR` that stands for / when programs, users and other services are looked up")
-	asJSON := flags.Bool("json", false, "print JSON")
+	root := flags.String("root", s.Root, "looks programs, users and other services up in `DIR` instead of /")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	files, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		}
 	}
 	if err == nil && faults > 0 {
-		return cli.Advise(errors.New(screen.Count(faults, "fault")), "mend the lines above, then: osctl check "+strings.Join(files, " "))
+		return cli.Advise(errors.New(screen.Count(faults, "fault")), "correct these lines, then: osctl check "+strings.Join(files, " "))
 	}
 	return err
 }
@@ -183,12 +183,12 @@ func (c checker) warnings(path string, sp spec.Spec, data []byte) []finding {
 		c.programs(sp, add)
 		c.accounts(sp, add)
 	} else {
-		add(isNote, "", c.root+" is no resinOS root: programs, users and ports are not looked up", "osctl check --root DIR")
+		add(isNote, "", c.root+" is no resinOS root: programs, users and ports were not checked", "osctl check --root DIR")
 	}
 	c.ports(sp, add)
 	c.ties(sp, add)
 	if sp.Start == spec.OnDemand && !sp.Demand() {
-		add(isWarning, "start", "nothing starts it", "add listen, timer-every or watch-paths, or osctl start it by hand")
+		add(isWarning, "start", "nothing starts it", "add listen, timer-every or watch-paths, or start it by hand with osctl start")
 	}
 	return found
 }
@@ -205,9 +205,9 @@ func (c checker) programs(sp spec.Spec, add func(weight, key, text, hint string)
 		info, err := c.stat(program)
 		switch {
 		case err != nil:
-			add(isWarning, command.key, fmt.Sprintf("program %s: %s", program, cause(err)), "is it written right?")
+			add(isWarning, command.key, fmt.Sprintf("program %s: %s", program, cause(err)), "check the spelling")
 		case info.IsDir():
-			add(isWarning, command.key, fmt.Sprintf("program %s is a folder", program), "name a file")
+			add(isWarning, command.key, fmt.Sprintf("program %s is a directory", program), "name a file")
 		case info.Mode()&0o111 == 0:
 			add(isWarning, command.key, fmt.Sprintf("program %s is not executable", program), "chmod +x "+program)
 		}
@@ -264,7 +264,7 @@ func (c checker) accounts(sp spec.Spec, add func(weight, key, text, hint string)
 	} {
 		for _, name := range account.names {
 			if !c.account(account.file, name) {
-				add(isWarning, account.key, fmt.Sprintf("%q is not in /%s", name, account.file), "write a number, or a name that is there")
+				add(isWarning, account.key, fmt.Sprintf("%q is not in /%s", name, account.file), "write a number, or a name from this file")
 			}
 		}
 	}
@@ -295,7 +295,7 @@ func (c checker) ports(sp spec.Spec, add func(weight, key, text, hint string)) {
 		for _, mine := range sp.Listen.Sockets {
 			for _, theirs := range other.Listen.Sockets {
 				if mine.Network == theirs.Network && mine.Address == theirs.Address {
-					add(isWarning, "listen", fmt.Sprintf("%s:%s is service %s's too", mine.Network, mine.Address, other.Name), "only one of them can have it")
+					add(isWarning, "listen", fmt.Sprintf("%s:%s belongs to service %s too", mine.Network, mine.Address, other.Name), "only one service can listen there")
 				}
 			}
 		}
@@ -305,7 +305,7 @@ func (c checker) ports(sp spec.Spec, add func(weight, key, text, hint string)) {
 func (c checker) ties(sp spec.Spec, add func(weight, key, text, hint string)) {
 	if c.names == nil {
 		if len(sp.Needs)+len(sp.Wants) > 0 {
-			add(isNote, "", "PID 1 does not answer: whether what it needs and wants exists is not looked up", "")
+			add(isNote, "", "PID 1 does not answer: needs and wants were not checked", "")
 		}
 		return
 	}
@@ -322,7 +322,7 @@ func (c checker) ties(sp spec.Spec, add func(weight, key, text, hint string)) {
 			if c.names[name] || name == sp.Name {
 				continue
 			}
-			hint := "osctl status lists what there is"
+			hint := "osctl status lists the services"
 			if near := cli.Nearest(name, all); near != "" {
 				hint = "did you mean " + near + "?"
 			}

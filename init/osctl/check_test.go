@@ -79,7 +79,7 @@ func TestWarningsOfSockets(t *testing.T) {
 		got = append(got, f.Key+": "+f.Text)
 	}
 	text := strings.Join(got, "\n")
-	for _, want := range []string{"command: program /a: no such file", `user: "www" is not in /etc/passwd`, "listen: tcp::80 is service other's too"} {
+	for _, want := range []string{"command: program /a: no such file", `user: "www" is not in /etc/passwd`, "listen: tcp::80 belongs to service other too"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

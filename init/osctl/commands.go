@@ -35,39 +35,39 @@ func themes() []string { return []string{looking, changing, configuring, definin
 
 func commands() []command {
 	return []command{
-		{"status", looking, "[--json] [NAME...]", "show how services and apps are, or all about some\nNAME is a service, an app, or APP/CONTAINER; exit status 3: one that was named is not up",
-			"osctl status                 what is wrong comes first\nosctl status netd            one service with its processes and last lines\nosctl status hello/web       one container of the app hello\nosctl status --json netd", status},
+		{"status", looking, "[--json] [NAME...]", "Shows the state of services and apps, or everything about some of them.\nNAME is a service, an app, or APP/CONTAINER. Exit status 3: a named one is not up.",
+			"osctl status                 problems first\nosctl status netd            one service with its processes and the last lines of its log\nosctl status hello/web       one container of the app hello\nosctl status --json netd", status},
 		logsCommand(),
-		{"top", looking, "[-n COUNT] [--json]", "show what services and containers use, again and again; q ends it", "osctl top\nosctl top -n 1              once, for a script", top},
+		{"top", looking, "[--count COUNT] [--json]", "Shows the resource usage of services and containers repeatedly; q quits.", "osctl top\nosctl top --count 1         once, for a script", top},
 		timeCommand(),
 		spaceCommand(),
 		verifyCommand(),
-		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "draw what services need, want and come after", "osctl graph manager          what it stands on\nosctl graph --reverse logd   what stands on it\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
+		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "Shows which services each service needs, wants and starts after.", "osctl graph manager          the services that manager depends on\nosctl graph --reverse logd   the services that depend on logd\nosctl graph --dot | dot -Tsvg > services.svg", graphOf},
 
-		{"start", changing, "[-n] NAME...", "start services", "osctl start netd", change("start")},
-		{"stop", changing, "[-n] NAME...", "stop services and those that need them", "osctl stop sshd", change("stop")},
-		{"restart", changing, "[-n] NAME...", "stop and start services", "osctl restart manager", change("restart")},
-		{"reload", changing, "[-n] NAME...", "have services read their configuration again", "osctl reload web", change("reload")},
-		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "send a signal to the main process of services", "osctl kill --signal HUP netd\nosctl kill --all web         every process of it", kill},
+		{"start", changing, "[-n] NAME...", "Starts services.", "osctl start netd", change("start")},
+		{"stop", changing, "[-n] NAME...", "Stops services and the services that need them.", "osctl stop sshd", change("stop")},
+		{"restart", changing, "[-n] NAME...", "Stops and starts services.", "osctl restart manager", change("restart")},
+		{"reload", changing, "[-n] NAME...", "Makes services read their configuration again.", "osctl reload web", change("reload")},
+		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "Sends a signal to the main process of services.", "osctl kill --signal HUP netd\nosctl kill --all web         to every process of the service", kill},
 
 		configCommand(),
 
-		{"check", defining, "[--root DIR] [--json] FILE...", "check service files before they are used; works on any machine", "osctl check /etc/resinos/services/web.toml", check},
-		{"show", defining, "[--json] NAME", "show the definition in force and the files it comes from", "osctl show netd", show},
-		{"mask", defining, "[-n] [--no-stop] NAME...", "stop services and keep them from ever starting", "osctl mask sshd", mask},
-		{"unmask", defining, "[-n] NAME...", "let masked services start again", "osctl unmask sshd && osctl start sshd", unmask},
-		{"rescan", defining, "[-n] [--json]", "read the service files again", "osctl rescan", rescan},
+		{"check", defining, "[--root DIR] [--json] FILE...", "Checks service files before they are used. Works on any machine.", "osctl check /etc/resinos/services/web.toml", check},
+		{"show", defining, "[--json] NAME", "Shows the definition of a service that is in force, and the files it comes from.", "osctl show netd", show},
+		{"mask", defining, "[-n] [--no-stop] NAME...", "Stops services and keeps them from starting.", "osctl mask sshd", mask},
+		{"unmask", defining, "[-n] NAME...", "Allows masked services to start again.", "osctl unmask sshd && osctl start sshd", unmask},
+		{"rescan", defining, "[-n] [--json]", "Reads the service files again.", "osctl rescan", rescan},
 
-		{"boot", booting, "[--last] [--json]", "show the time line of this boot, or how the last one ended", "osctl boot\nosctl boot --last", bootLine},
-		{"blame", booting, "[--json]", "list services by the time they took to be up", "osctl blame", blame},
-		{"chain", booting, "[--json]", "show what the boot waited for, step by step", "osctl chain", chain},
-		{"plan", booting, "[--json]", "show what a boot does, step by step, without doing it", "osctl plan", planned},
+		{"boot", booting, "[--last] [--json]", "Shows the time line of this boot, or how the last boot ended.", "osctl boot\nosctl boot --last", bootLine},
+		{"blame", booting, "[--json]", "Lists services by the time they took to come up.", "osctl blame", blame},
+		{"chain", booting, "[--json]", "Shows what the boot had to wait for, step by step.", "osctl chain", chain},
+		{"plan", booting, "[--json]", "Shows the steps of a boot without carrying them out.", "osctl plan", planned},
 
-		{"reboot", powering, "[-n] [--force]", "stop everything in order and start the device again", "osctl reboot", power("reboot")},
-		{"poweroff", powering, "[-n] [--force]", "stop everything in order and switch the device off", "osctl poweroff", power("poweroff")},
+		{"reboot", powering, "[-n] [--force]", "Stops everything in order and reboots the device.", "osctl reboot", power("reboot")},
+		{"poweroff", powering, "[-n] [--force]", "Stops everything in order and switches the device off.", "osctl poweroff", power("poweroff")},
 		purgeCommand(),
-		{"re-exec", powering, "[-n]", "have PID 1 become its binary anew; services run on", "osctl re-exec", reexec},
-		{"help", powering, "[COMMAND]", "say how a command is used", "osctl help logs", nil},
+		{"re-exec", powering, "[-n]", "Re-executes PID 1 without stopping services.", "osctl re-exec", reexec},
+		{"help", powering, "[COMMAND]", "Shows how to use a command.", "osctl help logs", nil},
 	}
 }
 
@@ -149,7 +149,7 @@ func options(flags *flag.FlagSet) string {
 			dashes = "-"
 		}
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
-			about += " (" + f.DefValue + " if not said)"
+			about += " (" + f.DefValue + " by default)"
 		}
 		rows = append(rows, []screen.Cell{{}, {Text: strings.TrimRight(dashes+f.Name+" "+name, " ")}, {Text: about}})
 	})

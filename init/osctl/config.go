@@ -22,15 +22,15 @@ import (
 // configCommand is the row of the table: the verbs follow the word config.
 func configCommand() command {
 	return command{"config", configuring, "[--all] [--json] | get KEY | set [-n] KEY VALUE | unset [-n] KEY | restore [-n]",
-		"show or change config.json, and what each key has done", "osctl config                            every key of this system, and every other that is set\n" +
-			"osctl config set hostname kitchen\nosctl config set dnsServers '1.1.1.1 9.9.9.9'\nosctl config unset dnsServers\nosctl config restore                    put the last good copy in the place of a broken file", configure}
+		"Shows config.json and the effect of each key, or changes it.", "osctl config                            every known key, and every other key that is set\n" +
+			"osctl config set hostname kitchen\nosctl config set dnsServers '1.1.1.1 9.9.9.9'\nosctl config unset dnsServers\nosctl config restore                    replaces a broken file by the last good copy", configure}
 }
 
 func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
-	all := flags.Bool("all", false, "also what is kept for others and not set")
-	dry := flags.Bool("n", false, "only say what would be done")
-	anyKey := flags.Bool("any-key", false, "set a key that this system does not know, too")
+	asJSON := flags.Bool("json", false, "prints JSON")
+	all := flags.Bool("all", false, "shows unset keys of other programs too")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	anyKey := flags.Bool("any-key", false, "sets a key that this system does not know")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -44,9 +44,9 @@ func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []stri
 	n, known := want[verb]
 	switch {
 	case !known:
-		return cli.Misuse(fmt.Sprintf("no verb %q", verb), "there are: osctl config get, set, unset, restore")
+		return cli.Misuse(fmt.Sprintf("no command %q of config", verb), "there are: osctl config get, set, unset, restore")
 	case len(rest) != n:
-		return cli.Misuse(fmt.Sprintf("config %s needs %d more words, not %d; a value with blanks goes in quotes", verb, n, len(rest)), "try: osctl help config")
+		return cli.Misuse(fmt.Sprintf("config %s needs %d arguments, not %d; put a value with blanks in quotes", verb, n, len(rest)), "try: osctl help config")
 	}
 	switch verb {
 	case "get":
@@ -116,7 +116,7 @@ func (c *configuration) look() (shownConfig, error) {
 	for _, k := range config.Keys() {
 		key := describe(k, now, taken[k.Name], c.Now())
 		if k.Name == config.DNSServers && key.State == keyApplied && key.From == settings.Default && c.othersAsked(now.List(k.Name)) {
-			key.State, key.Effect = keyNoEffect, "not used: a lease names servers"
+			key.State, key.Effect = keyNoEffect, "not used: a lease has name servers"
 		}
 		out.Keys = append(out.Keys, key)
 	}
@@ -183,7 +183,7 @@ func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Dur
 	}
 	switch {
 	case len(waiting) > 0:
-		return keyWaiting, "not taken yet by " + strings.Join(waiting, ", ") + "; try: osctl status " + waiting[0], of
+		return keyWaiting, "not applied yet by " + strings.Join(waiting, ", ") + "; try: osctl status " + waiting[0], of
 	case len(done) > 0:
 		return keyApplied, "applied by " + strings.Join(done, ", ") + " " + screen.Ago(now-time.Duration(latest*float64(time.Second))) + " ago", of
 	case v.JSON == nil || v.From == settings.Default:
@@ -209,7 +209,7 @@ var stateColours = map[string]screen.Colour{keyApplied: screen.Green, keyWaiting
 func (c *configuration) text(found shownConfig, all bool) string {
 	var b strings.Builder
 	if found.Fault != "" {
-		b.WriteString(c.Paint(screen.Red, c.Fit(screen.InLine(found.Fault))) + "\n" + c.Fit("try: osctl config restore, or mend "+config.Path) + "\n\n")
+		b.WriteString(c.Paint(screen.Red, c.Fit(screen.InLine(found.Fault))) + "\n" + c.Fit("try: osctl config restore, or correct "+config.Path) + "\n\n")
 	}
 	if found.Pending {
 		b.WriteString(c.Paint(screen.Yellow, c.Fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
@@ -222,7 +222,7 @@ func (c *configuration) text(found shownConfig, all bool) string {
 		rows = append(rows, []screen.Cell{{Text: k.Key}, {Text: shorten(k.said(), 40)}, {Text: string(k.From), Colour: screen.Dim}, {Text: screen.InLine(k.Effect), Colour: stateColours[k.State]}})
 	}
 	for _, key := range found.Unknown {
-		rows = append(rows, []screen.Cell{{Text: shorten(screen.Escape(key), 60)}, {}, {Text: "file", Colour: screen.Dim}, {Text: "unknown here, kept as it is", Colour: screen.Dim}})
+		rows = append(rows, []screen.Cell{{Text: shorten(screen.Escape(key), 60)}, {}, {Text: "file", Colour: screen.Dim}, {Text: "unknown key, kept unchanged", Colour: screen.Dim}})
 	}
 	b.WriteString(c.Table(rows))
 	return b.String()
@@ -286,7 +286,7 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 		for _, k := range config.Keys() {
 			names = append(names, k.Name)
 		}
-		hint := "to set it all the same: osctl config set --any-key " + screen.Escape(key) + " VALUE"
+		hint := "to set it anyway: osctl config set --any-key " + screen.Escape(key) + " VALUE"
 		if near := cli.Nearest(key, names); near != "" {
 			hint = "did you mean " + near + "? " + hint
 		}
@@ -301,7 +301,7 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 	}
 	told := string(value)
 	if k, _ := config.Find(key); k.Secret {
-		told = "what was typed"
+		told = "the given value"
 	}
 	return c.change(ctx, "set "+key+" to "+told, func(d config.Document) (config.Document, error) { return d.With(key, value) })
 }
@@ -325,15 +325,15 @@ func (c *configuration) change(ctx context.Context, what string, change func(con
 	lasts := c.store.Lasts()
 	switch err := c.store.Update(change); {
 	case errors.Is(err, config.ErrUnusable):
-		return cli.Advise(errors.New(screen.InLine(err.Error())), "mend the file, or try: osctl config restore")
+		return cli.Advise(errors.New(screen.InLine(err.Error())), "correct the file, or try: osctl config restore")
 	case errors.Is(err, atomicfile.ErrKept):
 		return cli.Advise(err, "the next boot repairs the boot partition; try: osctl reboot")
 	case err != nil:
 		return cli.Advise(err, "is the boot partition attached? try: osctl boot")
 	case !lasts:
-		fmt.Fprintln(c.Stderr, "resin-boot is not attached: this lasts until the next boot")
+		fmt.Fprintln(c.Stderr, "resin-boot is not attached: the change lasts until the next boot")
 	}
-	hint := "to see what it does: osctl config"
+	hint := "to see its effect: osctl config"
 	if err := c.awaitApplied(ctx); err != nil {
 		hint = "it is written and not in force yet; try: osctl status configd"
 	}
@@ -378,12 +378,12 @@ func applied(file, now settings.Settings) bool {
 
 func (c *configuration) restore() error {
 	if c.dry {
-		_, err := fmt.Fprintf(c.Stdout, "move %s to %s, put the last good copy in its place\n", config.Path, config.Path+config.Bad)
+		_, err := fmt.Fprintf(c.Stdout, "move %s to %s, replace it by the last good copy\n", config.Path, config.Path+config.Bad)
 		return err
 	}
 	if err := c.store.Restore(); err != nil {
 		return cli.Advise(errors.New(screen.InLine(err.Error())), "try: osctl config")
 	}
-	_, err := fmt.Fprintf(c.Stdout, "the last good copy is config.json; what was there is %s\n", config.Path+config.Bad)
+	_, err := fmt.Fprintf(c.Stdout, "config.json is the last good copy now; the old file is %s\n", config.Path+config.Bad)
 	return err
 }

@@ -65,7 +65,7 @@ func TestConfigSetAwaits(t *testing.T) {
 			settings.Publish(published, config.InForce(config.Load(path), strings.Repeat("0123456789abcdef", 2)))
 		}()
 		code, out, talk := osctlConfig(root, "set", "hostname", "new")
-		if took := time.Since(before); code != exitDone || took < 2*time.Second || took > 3*time.Second || !strings.Contains(out, "to see what it does") {
+		if took := time.Since(before); code != exitDone || took < 2*time.Second || took > 3*time.Second || !strings.Contains(out, "to see its effect") {
 			t.Errorf("after %v: %d, %s%s", took, code, out, talk)
 		}
 		if code, out, talk := osctlConfig(root, "get", "hostname"); code != exitDone || out != "new\n" || talk != "" {
@@ -89,7 +89,7 @@ func TestDefaultNameServer(t *testing.T) {
 	file := filepath.Join(root, "run/resinos/resolv.conf")
 	for text, want := range map[string]string{
 		"search home\nnameserver 8.8.8.8\n":            "applied by netd",
-		"nameserver 192.0.2.1\n# nameserver 8.8.8.8\n": "not used: a lease names servers",
+		"nameserver 192.0.2.1\n# nameserver 8.8.8.8\n": "not used: a lease has name servers",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -191,8 +191,8 @@ func TestConfigChanged(t *testing.T) {
 		{"set os.sshKeys key", exitDone, "", `{"x":1,"hostname":"old","os":{"sshKeys": ["key"]}}`},
 		{"set --any-key x.y 5", exitFailed, "x is there and no object", ""},
 		{"set --any-key a..b 5", exitUsage, "is no key", ""},
-		{"set apiKey s3cret", exitDone, "set apiKey to what was typed", `{"x":1,"hostname":"old","apiKey":"s3cret"}`},
-		{"set hostname", exitUsage, "needs 2 more words", ""},
+		{"set apiKey s3cret", exitDone, "set apiKey to the given value", `{"x":1,"hostname":"old","apiKey":"s3cret"}`},
+		{"set hostname", exitUsage, "needs 2 arguments", ""},
 		{"unset hostname", exitDone, "remove hostname", `{"x":1}`},
 		{"unset -n hostname", exitDone, "remove hostname", ""},
 		{"unset country", exitFailed, "not in config.json", ""},
@@ -201,7 +201,7 @@ func TestConfigChanged(t *testing.T) {
 		{"get x", exitDone, "1\n", ""},
 		{"get listenPort", exitDone, "48484\n", ""},
 		{"get country", exitFailed, "not set", ""},
-		{"lose", exitUsage, "no verb", ""},
+		{"lose", exitUsage, "no command \"lose\" of config", ""},
 	}
 	for _, tt := range changed {
 		synctested(t, tt.args, func(t *testing.T) { // nobody applies the change: set waits for it as long as it does

@@ -43,13 +43,13 @@ type definition struct {
 }
 
 func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(names) != 1 {
-		return cli.Misuse("show needs the name of one service", "try: osctl status")
+		return cli.Misuse("show needs one service name", "try: osctl status")
 	}
 	var d definition
 	if d.Shown, err = s.Client().Show(ctx, names[0]); err != nil {
@@ -134,22 +134,22 @@ func definitionText(d definition) string {
 		for _, fault := range f.Faults {
 			fmt.Fprintf(&b, "#   %s\n", screen.InLine(fault.text()))
 		}
-		b.WriteString("#   mend it, then: osctl rescan\n")
+		b.WriteString("#   correct it, then: osctl rescan\n")
 	}
 	switch {
 	case d.Status.Removed:
-		b.WriteString("# its file was removed: it is stopped and forgotten\n")
+		b.WriteString("# the file of this service was removed: the service stops\n")
 	case d.Unread:
-		b.WriteString("# the files say something else since they were read: osctl rescan\n")
+		b.WriteString("# the files have changed since PID 1 read them: osctl rescan\n")
 	case d.Status.Changed:
-		b.WriteString("# it has changed since the service was started: osctl restart " + name + "\n")
+		b.WriteString("# the definition has changed since the service started: osctl restart " + name + "\n")
 	}
 	return b.String() + body(d.Spec)
 }
 
 func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	dry := flags.Bool("n", false, "only say what would be done")
-	asJSON := flags.Bool("json", false, "print JSON")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (s *session) lastWords(name string, log []logring.Entry, fault error) strin
 	}
 	switch {
 	case fault != nil:
-		b.WriteString(s.Paint(screen.Dim, s.Fit("no lines: "+screen.Escape(cli.Unreachable(fault, "logd", "").Error()))) + "\n")
+		b.WriteString(s.Paint(screen.Dim, s.Fit("no log lines: "+screen.Escape(cli.Unreachable(fault, "logd", "").Error()))) + "\n")
 	case len(log) > 0:
 		b.WriteString(s.Paint(screen.Dim, s.Fit("more: osctl logs -u "+screen.Escape(name))) + "\n")
 	}

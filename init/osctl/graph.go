@@ -23,9 +23,9 @@ type node struct {
 }
 
 func graphOf(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	reverse := flags.Bool("reverse", false, "what stands on a service, not what it stands on")
-	dot := flags.Bool("dot", false, "print the language of Graphviz")
-	asJSON := flags.Bool("json", false, "print JSON")
+	reverse := flags.Bool("reverse", false, "shows the services that depend on a service, not those that it depends on")
+	dot := flags.Bool("dot", false, "prints Graphviz input")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err

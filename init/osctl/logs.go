@@ -22,23 +22,23 @@ import (
 	when "resinos/services/moment"
 )
 
-// followLast is how many entries -f begins with when -n does not say.
+// followLast is how many entries -f begins with when --lines does not say.
 const followLast = 10
 
 // logsCommand is the row of logs in the table of commands.
 func logsCommand() command {
 	return command{
-		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [-since TIME] [-until TIME] [-n N] [-f] [-o FORM] | -boots | -flush",
-		"show the log of services, containers, syslog and kernel; times are UTC",
+		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [--since TIME] [--until TIME] [--lines N] [-f] [-o FORM] | --boots | --flush",
+		"Shows the log of services, containers, syslog and the kernel. Times are UTC.",
 		`osctl logs -f
-osctl logs -u hello -n 20                   an app with all its containers
-osctl logs -u hello.web -u netd             one of them, and a service
-osctl logs -k -p warning                    the kernel's complaints
-osctl logs -since -5min -p err              what went wrong just now
-osctl logs -since 10:00 -until 10:05        also "2026-11-25 10:00", today, "2h ago", boot+90s
-osctl logs -boots                           which boots are kept
-osctl logs -b -1 -n 50                      the end of the boot before this one
-osctl logs -flush                           to disk now, where persistentLogging keeps it; else it is every 5 minutes
+osctl logs -u hello --lines 20              an app with all its containers
+osctl logs -u hello.web -u netd             one of its containers, and a service
+osctl logs -k -p warning                    warnings and errors of the kernel
+osctl logs --since -5min -p err             errors of the last five minutes
+osctl logs --since 10:00 --until 10:05      also "2026-11-25 10:00", today, "2h ago", boot+90s
+osctl logs --boots                          the boots whose log is kept
+osctl logs -b -1 --lines 50                 the end of the previous boot
+osctl logs --flush                          writes the log to disk now and not in up to 5 minutes, if persistentLogging is set
 osctl logs -o json -u netd                  for programs`, logs,
 	}
 }
@@ -53,7 +53,7 @@ const (
 // wish is what the flags of logs say.
 type wish struct {
 	filter logquery.Filter
-	last   int // -n, negative if it was not given
+	last   int // --lines, negative if it was not given
 	form   string
 	boots  bool
 	flush  bool
@@ -133,7 +133,7 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	if near := cli.Nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
 		hint = "did you mean " + screen.Escape(near) + "? try: osctl logs -u " + screen.Escape(near)
 	}
-	return cli.Advise(fmt.Errorf("no service, app or syslog tag has the name %s", screen.Escape(strings.Join(strangers, ", "))), hint)
+	return cli.Advise(fmt.Errorf("no service, app or syslog tag is called %s", screen.Escape(strings.Join(strangers, ", "))), hint)
 }
 
 // heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that cannot be asked
@@ -154,27 +154,27 @@ func (s *session) heard(ctx context.Context, f logquery.Filter, names map[string
 
 func (w *wish) define(flags *flag.FlagSet, now time.Time) {
 	f := &w.filter
-	flags.Func("u", "only the service, app, APP.SERVICE or syslog tag `NAME`; may be given several times", func(name string) error {
+	flags.Func("u", "shows only the service, app, APP.SERVICE or syslog tag `NAME`; may be repeated", func(name string) error {
 		f.Names = append(f.Names, name)
 		return nil
 	})
-	flags.Func("p", "only `PRIORITY` and what is more urgent: emerg, alert, crit, err, warning, notice, info, debug or 0 to 7", func(text string) error {
+	flags.Func("p", "shows only `PRIORITY` and more urgent entries: emerg, alert, crit, err, warning, notice, info, debug or 0 to 7", func(text string) error {
 		p, err := parsePriority(text)
 		f.Priority = &p
 		return err
 	})
-	flags.BoolFunc("k", "only the kernel", func(string) error {
+	flags.BoolFunc("k", "shows only the kernel", func(string) error {
 		f.Kinds = []string{logring.Kernel}
 		return nil
 	})
-	flags.Func("b", "only `BOOT`: 0 (or nothing) this one, -1 the one before, or the beginning of its id; default all that are kept", func(text string) error {
+	flags.Func("b", "shows only `BOOT`: 0 (or nothing) for this one, -1 for the previous one, or the beginning of its id; default all kept boots", func(text string) error {
 		if f.Boot = text; !logquery.IsBoot(text) {
-			return errors.New("not 0, -1 ... or the beginning of a boot id, see osctl logs -boots")
+			return errors.New("not 0, -1 ... or the beginning of a boot id, see osctl logs --boots")
 		}
 		return nil
 	})
 	for name, bound := range map[string]**when.Moment{"since": &f.Since, "until": &f.Until} {
-		flags.Func(name, "only what was said "+name+" `TIME`: \"2026-11-25 10:00\", 10:00, today, -5min, \"5m ago\" or boot+90s", func(text string) error {
+		flags.Func(name, "shows only entries "+name+" `TIME`: \"2026-11-25 10:00\", 10:00, today, -5min, \"5m ago\" or boot+90s", func(text string) error {
 			m, err := when.Parse(text, now)
 			if *bound = &m; err != nil {
 				return when.ErrForm
@@ -182,25 +182,25 @@ func (w *wish) define(flags *flag.FlagSet, now time.Time) {
 			return nil
 		})
 	}
-	flags.Func("n", "only the last `N` entries (default all, 10 with -f)", func(text string) (err error) {
+	flags.Func("lines", "shows only the last `N` entries (default all, 10 with -f)", func(text string) (err error) {
 		if w.last, err = strconv.Atoi(text); err != nil || w.last < 0 {
 			return errors.New("not a number of entries")
 		}
 		return nil
 	})
-	flags.BoolVar(&f.Follow, "f", false, "go on with what comes")
-	flags.Func("o", "print in `FORM`: short, json (one entry a line) or cat (the messages alone)", func(text string) error {
+	flags.BoolVar(&f.Follow, "f", false, "follows: continues with new entries")
+	flags.Func("o", "prints in `FORM`: short, json (one entry on each line) or cat (messages only)", func(text string) error {
 		if w.form = text; text != formShort && text != formJSON && text != formCat {
 			return errors.New("not short, json or cat")
 		}
 		return nil
 	})
-	flags.BoolFunc("json", "the same as -o json", func(string) error {
+	flags.BoolFunc("json", "prints JSON, as -o json does", func(string) error {
 		w.form = formJSON
 		return nil
 	})
-	flags.BoolVar(&w.boots, "boots", false, "list the boots whose log is kept")
-	flags.BoolVar(&w.flush, "flush", false, "bring the log to disk now, and wait until it is there")
+	flags.BoolVar(&w.boots, "boots", false, "lists the boots whose log is kept")
+	flags.BoolVar(&w.flush, "flush", false, "writes the log to disk now, and waits until it is there")
 }
 
 // bootValue gives -b the value that it may lack: package flag knows no optional ones. What follows is the value if it can
@@ -219,7 +219,7 @@ func bootValue(args []string) []string {
 	return out
 }
 
-// beginning translates -n, which is negative when it was not given, to Filter.Last.
+// beginning translates --lines, which is negative when it was not given, to Filter.Last.
 func beginning(last int, follow bool) int {
 	switch {
 	case last > 0:

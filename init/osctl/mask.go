@@ -22,8 +22,8 @@ import (
 )
 
 func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	dry := flags.Bool("n", false, "only say what would be done")
-	noStop := flags.Bool("no-stop", false, "leave a running one alone until it ends")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	noStop := flags.Bool("no-stop", false, "leaves a running service alone until it ends")
 	return s.masking(ctx, flags, args, true, dry, func(name string) error {
 		if *noStop {
 			return nil
@@ -37,7 +37,7 @@ func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 }
 
 func unmask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	dry := flags.Bool("n", false, "only say what would be done")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	return s.masking(ctx, flags, args, false, dry, func(name string) error {
 		fmt.Fprintf(s.Stdout, "%s may start again; try: osctl start %s\n", name, name)
 		return nil
@@ -112,7 +112,7 @@ func (s *session) writeMasked(name string, masked bool) error {
 		}
 	}
 	if err != nil {
-		return cli.Advise(fmt.Errorf("change %s: %w", path, err), "is the state attached? try: osctl boot")
+		return cli.Advise(fmt.Errorf("change %s: %w", path, err), "is the state partition attached? try: osctl boot")
 	}
 	return nil
 }

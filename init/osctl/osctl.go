@@ -85,7 +85,7 @@ func (s *session) main(ctx context.Context, args []string) int {
 
 func (s *session) dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return cli.Misuse("a command is missing", overview())
+		return cli.Misuse("no command was given", overview())
 	}
 	name, args := args[0], args[1:]
 	switch name {

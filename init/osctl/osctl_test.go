@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -84,7 +86,7 @@ func TestRemoved(t *testing.T) {
 	if got := s.health(host{}, inventory.Inventory{Services: []pid1.ServiceStatus{leaves}}); got != "well: 1 service, 1 stopping" {
 		t.Errorf("health = %q", got)
 	}
-	if got := note(&leaves); got != "file removed: it is stopped and forgotten" {
+	if got := note(&leaves); got != "file removed: it stops" {
 		t.Errorf("note = %q", got)
 	}
 	if got := s.outcome(pid1.ServiceStatus{Name: "shop", State: pid1.Removed, Removed: true}); got != "shop is removed" {
@@ -224,15 +226,15 @@ func TestGolden(t *testing.T) {
 		"plan":   {"plan", "plan -json", "plan now"},
 		"change": {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "reload netd", "kill netd", "kill netd -n -signal HUP", "kill -n --all netd",
 			"start nobody", "start", "reboot -n", "reboot -n --force", "poweroff", "poweroff --force", "reboot now", "re-exec -n"},
-		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs -n many", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
+		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs --lines many", "logs -n 5", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
 		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
 		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
 		"blame":         {"blame", "blame --json"},
 		"chain":         {"chain", "chain --json"},
-		"top":           {"top -n 1", "top --json", "top -n -1", "top x"},
+		"top":           {"top --count 1", "top --json", "top --count -1", "top x"},
 		"status_colour": {"status", "status netd"},
 		"boot_colour":   {"boot"},
-		"narrow":        {"status", "status netd", "blame", "chain", "top -n 1", "graph", "boot"},
+		"narrow":        {"status", "status netd", "blame", "chain", "top --count 1", "graph", "boot"},
 		"wide":          {"status", "blame", "chain", "graph manager"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,6 +256,32 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDryRunIsEverywhereTheSame: -n prints what a command would do, in every command that has it.
+func TestDryRunIsEverywhereTheSame(t *testing.T) {
+	found := 0
+	for _, c := range commands() {
+		if c.run == nil {
+			continue
+		}
+		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		flags.SetOutput(io.Discard)
+		_ = c.run(t.Context(), &session{&cli.Session{}}, flags, []string{"-h"}) // it only defines the flags
+		if f := flags.Lookup("n"); f != nil {
+			found++
+			if f.Usage != "prints what it would do, and does nothing" || f.DefValue != "false" {
+				t.Errorf("osctl %s -n: %s", c.name, f.Usage)
+			}
+		}
+		changes := c.theme == changing || c.theme == powering || c.name == "config" || c.name == "mask" || c.name == "unmask" || c.name == "rescan"
+		if changes != (flags.Lookup("n") != nil) {
+			t.Errorf("osctl %s: it changes something is %t, it has -n is %t", c.name, changes, !changes)
+		}
+	}
+	if found == 0 {
+		t.Error("no command has -n")
 	}
 }
 
@@ -280,7 +308,7 @@ func TestReexecWaitsForTheNextLife(t *testing.T) {
 	})
 	awaitFile(t, path)
 	got := call(t, path, terminal{}, "re-exec")
-	if !strings.Contains(got, "PID 1 lives anew") || first.Err() == nil {
+	if !strings.Contains(got, "PID 1 was re-executed in ") || first.Err() == nil {
 		t.Error(got)
 	}
 }
@@ -307,7 +335,7 @@ func TestInterruptedWait(t *testing.T) {
 	var out, talk bytes.Buffer
 	s := &session{&cli.Session{Env: cli.Env{Stdout: &out, Stderr: &talk, Control: path}, Screen: screen.Screen{Progress: true}}}
 	code := s.main(impatient, []string{"stop", "netd"})
-	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "goes on with stop netd\ntry: osctl status netd\n") {
+	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "continues with stop netd\ntry: osctl status netd\n") {
 		t.Errorf("exit %d: %q", code, got)
 	}
 }
@@ -380,7 +408,7 @@ func TestShort(t *testing.T) {
 
 func TestBootValue(t *testing.T) {
 	for args, want := range map[string]string{
-		"-b": "-b 0", "-b -f": "-b 0 -f", "-b -1 -f": "-b -1 -f", "--b -u x": "--b 0 -u x", "-b 01ab -n 3": "-b 01ab -n 3", "-f -- -b": "-f -- -b", "": "", "-b=-1": "-b=-1",
+		"-b": "-b 0", "-b -f": "-b 0 -f", "-b -1 -f": "-b -1 -f", "--b -u x": "--b 0 -u x", "-b 01ab --lines 3": "-b 01ab --lines 3", "-f -- -b": "-f -- -b", "": "", "-b=-1": "-b=-1",
 	} {
 		if got := strings.Join(bootValue(strings.Fields(args)), " "); got != want {
 			t.Errorf("bootValue(%q) = %q, want %q", args, got, want)
@@ -440,16 +468,16 @@ func TestLogs(t *testing.T) {
 	testenv.WaitFor(t, "four lines of the log", func() bool { return strings.Count(osctl(), "\n") >= 4 })
 	for _, test := range []struct{ args, has, lacks string }{
 		{"-u hello", "hello.web: from hello.web\n", "netd"},
-		{"-u hello.web -n 1", "hello.web: second", "from"},
-		{"-n 1 -u netd -p err", "netd: from netd", "second"},
+		{"-u hello.web --lines 1", "hello.web: second", "from"},
+		{"--lines 1 -u netd -p err", "netd: from netd", "second"},
 		{"-k", "no entries", "hello"},
-		{"-n 0", "no entries", "hello"},
-		{"--json -u netd -n 1", `"kind":"service","name":"netd","stream":"log","priority":6,"message":"second of netd"}`, "hello"},
-		{"-o json -u netd -n 1", `"message":"second of netd"}`, "hello"},
+		{"--lines 0", "no entries", "hello"},
+		{"--json -u netd --lines 1", `"kind":"service","name":"netd","stream":"log","priority":6,"message":"second of netd"}`, "hello"},
+		{"-o json -u netd --lines 1", `"message":"second of netd"}`, "hello"},
 		{"-o cat -u hello -u netd -p err", "from hello.web\nfrom netd\n", "second"},
 		{"-b -u netd", "netd: second", "hello"},
-		{"-u netd -b 0 -n 1", "netd: second", "hello"},
-		{"--since -5min --until now -n 1 -u netd", "netd: second", "hello"},
+		{"-u netd -b 0 --lines 1", "netd: second", "hello"},
+		{"--since -5min --until now --lines 1 -u netd", "netd: second", "hello"},
 		{"--until boot+1s", "no entries", "hello"},
 		{"--boots", "   0  ", "hello"},
 		{"--boots -json", `"number": 0`, "hello"},
@@ -467,7 +495,7 @@ func TestLogs(t *testing.T) {
 	}
 	want = exitFailed
 	for args, says := range map[string]string{
-		"-u hell": "the name hell\ndid you mean hello?", "-u netf": "did you mean netd?", "-u netd -u zzzzzz": "second of netd\nosctl: no service, app or syslog tag has the name zzzzzz\ntry: osctl status",
+		"-u hell": "is called hell\ndid you mean hello?", "-u netf": "did you mean netd?", "-u netd -u zzzzzz": "second of netd\nosctl: no service, app or syslog tag is called zzzzzz\ntry: osctl status",
 	} {
 		if got := osctl(strings.Fields(args)...); !strings.Contains(got, says) {
 			t.Errorf("logs %s:\n%s", args, got)

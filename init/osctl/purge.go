@@ -24,25 +24,25 @@ import (
 const appsDir = "mnt/data/apps"
 
 func purgeCommand() command {
-	return command{"purge", powering, "[-n] [--yes] state|data", "have the next boot forget all that was set up, or all apps and their data",
-		"osctl purge state            the device is as new, but for config.json, and so its uuid, and its apps\nosctl purge --yes data && osctl reboot", purgeIt}
+	return command{"purge", powering, "[-n] [--yes] state|data", "Resets the device to factory state (state), or removes all apps and their data (data), at the next boot.\nstate keeps config.json (and so the UUID) and the apps.",
+		"osctl purge state            Resets the device to factory state. Keeps config.json (and so the UUID) and the apps.\nosctl purge --yes data && osctl reboot", purgeIt}
 }
 
 // what says what the owner loses.
 var what = map[string]string{
-	"state": "keys, services, network profiles, the machine id and all else that was set up on the device (not config.json, and so neither uuid nor host name)",
+	"state": "keys, services, network profiles, the machine id and everything else that was set up on the device (not config.json, and so neither UUID nor host name)",
 	"data":  "all apps, their container images and their data, and logs kept on disk",
 }
 
 func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	dry := flags.Bool("n", false, "only say what would be done")
-	yes := flags.Bool("yes", false, "do not ask")
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	yes := flags.Bool("yes", false, "does not ask for confirmation")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
 	}
 	if len(rest) != 1 {
-		return cli.Misuse("purge needs one of state and data", "try: osctl help purge")
+		return cli.Misuse("purge needs a partition: state or data", "try: osctl help purge")
 	}
 	p, found := purge.Find(rest[0])
 	if !found {
@@ -72,9 +72,9 @@ func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) 
 	if err := purge.Mark(p); err != nil {
 		return cli.Advise(err, "is the partition read-only? try: osctl space")
 	}
-	fmt.Fprintf(s.Stdout, "%s is purged at the next boot; try: osctl reboot\nto keep it after all: touch %s\n", p.Name, filepath.Join(p.Target, purge.Flag))
+	fmt.Fprintf(s.Stdout, "the next boot purges %s; try: osctl reboot\nto keep it after all: touch %s\n", p.Name, filepath.Join(p.Target, purge.Flag))
 	if p.Name == "state" { // without the file, its copy would come back (configd)
-		fmt.Fprintf(s.Stdout, "config.json stays; to forget who the device is as well: rm -f %s*\n", config.Path)
+		fmt.Fprintf(s.Stdout, "config.json stays; to remove the identity of the device as well: rm -f %s*\n", config.Path)
 	}
 	return nil
 }
@@ -95,11 +95,11 @@ func (s *session) purgeable(p purge.Place) (lost bool, err error) {
 	case m.Type != "tmpfs":
 		return false, nil
 	case place.Request == "":
-		return false, cli.Advise(fmt.Errorf("purge %s: the partition could not be attached, and what stands in for it is gone with the next boot", p.Name), "try: osctl boot")
+		return false, cli.Advise(fmt.Errorf("purge %s: the partition could not be attached, and its replacement in RAM is lost at the next boot", p.Name), "try: osctl boot")
 	}
 	if keeper, there := at(filepath.Dir(place.Request)); !there || keeper.Type == "tmpfs" {
-		return false, cli.Advise(fmt.Errorf("purge %s: neither it nor the partition that would keep the mark could be attached", p.Name),
-			"try: osctl reboot; if that does not help, write the image to the disk anew")
+		return false, cli.Advise(fmt.Errorf("purge %s: neither this partition nor the one that would keep the mark could be attached", p.Name),
+			"try: osctl reboot; if that does not help, write the image to the disk again")
 
 	}
 	return true, nil
@@ -110,7 +110,7 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 	p.Request = filepath.Join(s.Root, p.Request)
 	switch {
 	case dry:
-		fmt.Fprintf(s.Stdout, "write %s: the next boot makes an empty file system where now none can be attached; gone are %s\n", p.Request, what[p.Name])
+		fmt.Fprintf(s.Stdout, "write %s: the next boot creates an empty file system in place of one that cannot be attached, and removes %s\n", p.Request, what[p.Name])
 		return nil
 	case purge.Asked(p):
 		fmt.Fprintf(s.Stdout, "%s is marked already; try: osctl reboot\n", p.Name)
@@ -123,7 +123,7 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 	if err := purge.Ask(p); err != nil {
 		return cli.Advise(err, "is the partition full or read-only? try: osctl space")
 	}
-	fmt.Fprintf(s.Stdout, "%s could not be attached; the next boot makes it anew, empty; try: osctl reboot\nto keep it after all: rm %s\n", p.Name, p.Request)
+	fmt.Fprintf(s.Stdout, "%s could not be attached; the next boot creates it empty; try: osctl reboot\nto keep it after all: rm %s\n", p.Name, p.Request)
 	return nil
 }
 
@@ -138,7 +138,7 @@ func (s *session) confirm(name string) error {
 		return fmt.Errorf("read confirmation: %w", err)
 	}
 	if strings.TrimSpace(line) != name {
-		return cli.Advise(errors.New("nothing is purged"), "try: osctl purge -n "+name)
+		return cli.Advise(errors.New("nothing was purged"), "try: osctl purge -n "+name)
 	}
 	return nil
 }
@@ -146,13 +146,13 @@ func (s *session) confirm(name string) error {
 // purgeApp says the truth: an app has no data of its own yet that outlives its containers.
 func (s *session) purgeApp(name string) error {
 	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
-		return cli.Misuse(fmt.Sprintf("purge knows no %q", name), "try: osctl purge state, osctl purge data")
+		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name), "try: osctl purge state, osctl purge data")
 	}
 	dir := filepath.Join(s.Root, appsDir, name)
 	if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
-		return cli.Misuse(fmt.Sprintf("purge knows neither a partition nor an app %q", name), "try: osctl purge state, osctl purge data")
+		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name), "try: osctl purge state, osctl purge data")
 	}
 	return cli.Advise(fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", screen.Escape(name)),
-		fmt.Sprintf("to begin anew with it: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir))))
+		fmt.Sprintf("to start it from its image again: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir))))
 
 }

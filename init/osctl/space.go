@@ -45,11 +45,11 @@ type Mark string
 
 // The marks.
 const (
-	InRAM    Mark = "in RAM: what is written is gone at power off"
+	InRAM    Mark = "in RAM: everything written is lost at power off"
 	ReadOnly Mark = "read-only after a fault: the next boot repairs it"
 	Full     Mark = "full"
 	Tight    Mark = "almost full"
-	NoInodes Mark = "full: no file more"
+	NoInodes Mark = "full: no more files"
 	Detached Mark = "not attached"
 )
 
@@ -58,17 +58,17 @@ const tight = 5
 
 // The notes of containers that only the end of the file system stops.
 const (
-	unlimited = "not limited: the file system keeps no quotas"
-	unset     = "not limited: the boot has not set it; try: osctl boot"
+	unlimited = "not limited: the file system has no quotas"
+	unset     = "not limited: the boot could not set the limit; try: osctl boot"
 )
 
 func spaceCommand() command {
-	return command{"space", looking, "[--who] [--json]", "show how full the partitions are, who fills data, and what is held back for the system", "osctl space\nosctl space --who                       who uses data, even if there is room", space}
+	return command{"space", looking, "[--who] [--json]", "Shows how full the partitions are, what uses data, and what is reserved for the system.", "osctl space\nosctl space --who                       what uses data, even if there is room", space}
 }
 
 func space(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	who := flags.Bool("who", false, "tell who uses data, however much is free")
-	asJSON := flags.Bool("json", false, "print JSON")
+	who := flags.Bool("who", false, "shows what uses data, however much is free")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func (s *session) fillTable(all []Space) string {
 		case p.Uncounted:
 			text += s.Fit("not everything was counted within "+countPatience.String()) + "\n"
 		case rest > p.Total/100*tight:
-			text += s.Fit(screen.Size(rest)+" more belong to no name: files that were removed and are still open, and the file system itself") + "\n"
+			text += s.Fit(screen.Size(rest)+" more have no name: removed files that are still open, and the file system itself") + "\n"
 		}
 		return text
 	}

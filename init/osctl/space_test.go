@@ -133,7 +133,7 @@ func TestFilledBy(t *testing.T) {
 		}
 		return out.String()
 	}
-	if text := tell(); !strings.Contains(text, "\napp hello ") || !strings.Contains(text, "63M more belong to no name") {
+	if text := tell(); !strings.Contains(text, "\napp hello ") || !strings.Contains(text, "63M more have no name") {
 		t.Errorf("data is full, and there is\n%s", text)
 	}
 	s.Statfs = func(_ string, st *unix.Statfs_t) error {
@@ -165,8 +165,8 @@ func TestPurge(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "needs one of"}, {[]string{"state", "data"}, "needs one of"}, {[]string{"nothing"}, "neither a partition nor an app"},
-		{[]string{"../../etc"}, "knows no"}, {[]string{"--yes", "hello"}, "apps have no volumes yet"}, {[]string{"state"}, "not confirmed"},
+		{nil, "needs a partition"}, {[]string{"state", "data"}, "needs a partition"}, {[]string{"nothing"}, "no partition or app is called"},
+		{[]string{"../../etc"}, "no partition or app is called"}, {[]string{"--yes", "hello"}, "apps have no volumes yet"}, {[]string{"state"}, "not confirmed"},
 	} {
 		if err := run(tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("purge %v = %v, want %q", tt.args, err, tt.want)
@@ -175,7 +175,7 @@ func TestPurge(t *testing.T) {
 	if err := run("-n", "data"); err != nil || !there("data") || !strings.Contains(out.String(), "all apps") {
 		t.Errorf("purge -n: %v: %s", err, out)
 	}
-	if err := run("-n", "state"); err != nil || !strings.Contains(out.String(), "not config.json, and so neither uuid nor host name") {
+	if err := run("-n", "state"); err != nil || !strings.Contains(out.String(), "not config.json, and so neither UUID nor host name") {
 		t.Errorf("purge -n: %v: %s", err, out)
 	}
 	if err := run("--yes", "state"); err != nil || there("state") || !there("data") || !strings.Contains(out.String(), "osctl reboot") || !strings.Contains(out.String(), "rm -f /mnt/boot/config.json*") {
@@ -188,7 +188,7 @@ func TestPurge(t *testing.T) {
 		t.Errorf("something is removed before the reboot: %v", err)
 	}
 	s, out = storage(t, strings.ReplaceAll(sampleMounts, "ext4 /dev/vda4", "tmpfs tmpfs"))
-	if err := run("--yes", "state"); err == nil || !strings.Contains(err.Error(), "stands in") || !there("state") {
+	if err := run("--yes", "state"); err == nil || !strings.Contains(err.Error(), "its replacement in RAM") || !there("state") {
 		t.Errorf("purge of a stand-in: %v", err)
 	}
 }
@@ -222,7 +222,7 @@ func TestPurgeOfWhatIsLost(t *testing.T) {
 		t.Errorf("Answer = %v", err)
 	}
 	s, _ = storage(t, strings.ReplaceAll(lost, "ext4 /dev/vda4", "tmpfs tmpfs"))
-	if err := run("--yes", "data"); err == nil || !strings.Contains(err.Error(), "neither it nor") {
+	if err := run("--yes", "data"); err == nil || !strings.Contains(err.Error(), "neither this partition nor") {
 		t.Errorf("purge when all is lost: %v", err)
 	}
 }

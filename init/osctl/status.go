@@ -21,7 +21,7 @@ import (
 )
 
 func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (s *session) bootHealth(h host) string {
 	if len(h.degraded) == 0 {
 		return ""
 	}
-	return "\n" + s.lead(screen.Red, "boot", "boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" went wrong; try: osctl boot")
+	return "\n" + s.lead(screen.Red, "boot", "boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" failed; try: osctl boot")
 }
 
 // lead cuts a line to the terminal's width and paints the word that it begins with.
@@ -313,6 +313,6 @@ func note(st *pid1.ServiceStatus) string {
 	add(st.Restarts > 0 && len(st.Demand) == 0, "%s", screen.Count(st.Restarts, "restart"))
 	add(st.Loading, "reloads")
 	add(st.Changed, "file changed: restart it")
-	add(st.Removed, "file removed: it is stopped and forgotten")
+	add(st.Removed, "file removed: it stops")
 	return strings.Join(words, "; ")
 }

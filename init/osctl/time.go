@@ -25,19 +25,19 @@ type timed struct {
 }
 
 func timeCommand() command {
-	return command{"time", looking, "[--json]", "show whether the clock is right, by whom, and what became of each server",
+	return command{"time", looking, "[--json]", "Shows clock synchronisation and the state of each time server.",
 		"osctl time\nosctl time --json", showTime}
 }
 
 func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	status, err := clock.LoadStatus(filepath.Join(s.Root, clock.StatusPath))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return cli.Advise(fmt.Errorf("nothing is known of the clock: %w", err), "try: osctl status netd")
+		return cli.Advise(fmt.Errorf("read the status of the clock: %w", err), "try: osctl status netd")
 	case errors.Is(err, fs.ErrPermission):
 		return cli.Advise(err, "log in as root")
 	case err != nil:
@@ -62,7 +62,7 @@ func (s *session) timeText(t timed) string {
 	}
 	if t.Running && t.Next > t.Uptime {
 		next := screen.Ago(time.Duration((t.Next - t.Uptime) * float64(time.Second)))
-		rows = append(rows, pair("next", "the servers are asked in "+next, screen.Plain))
+		rows = append(rows, pair("next", "netd asks the servers in "+next, screen.Plain))
 	}
 	out := s.Table(rows)
 	if len(t.Servers) == 0 {
@@ -79,9 +79,9 @@ func (s *session) timeText(t timed) string {
 func (s *session) syncRows(t timed) [][]screen.Cell {
 	var rows [][]screen.Cell
 	if !t.Running {
-		who := "netd, which keeps it, has not started yet"
+		who := "netd, which keeps the clock, has not started yet"
 		if t.PID != 0 {
-			who = "netd, which kept it, does not run any more; what follows is what it knew"
+			who = "netd, which keeps the clock, does not run; the rest is its last report"
 		}
 		rows = append(rows, pair("clock", who, screen.Red))
 	}
@@ -147,10 +147,10 @@ func (s *session) serverRow(one clock.Server) []screen.Cell {
 func origins(t clock.Status) string {
 	text := map[clock.Origin]string{
 		clock.FromBuild: "the build time of the image", clock.FromSaved: "the time saved before the last boot ended", clock.FromRTC: "the hardware clock",
-		clock.FromClock: "the hardware clock, by the kernel", clock.FromNTP: "servers that were heard before", clock.FromHand: "whoever has set it since",
+		clock.FromClock: "the hardware clock, by the kernel", clock.FromNTP: "servers that answered earlier", clock.FromHand: "a person or program that set it",
 	}[t.Origin]
 	if text == "" {
-		return "nobody knows where"
+		return "an unknown source"
 	}
 	return text
 }

@@ -46,13 +46,13 @@ type glance struct {
 }
 
 func top(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	times := flags.Int("n", 0, "end after `COUNT` tables (0: on a terminal when q is pressed, else after one)")
-	asJSON := flags.Bool("json", false, "print JSON, once")
+	times := flags.Int("count", 0, "ends after `COUNT` tables (0: on a terminal when q is pressed, otherwise after one)")
+	asJSON := flags.Bool("json", false, "prints JSON, once")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	if *times < 0 {
-		return cli.Misuse("the count of tables is negative", "try: osctl top -n 1")
+		return cli.Misuse("the number of tables is negative", "try: osctl top --count 1")
 	}
 	before, err := s.glance()
 	if err != nil {
@@ -277,7 +277,7 @@ func memoryLine(memory map[string]int64, loadavg string) string {
 		words = append(words, "load: "+screen.Escape(strings.Join(fields[:3], " ")))
 	}
 	if len(words) == 0 {
-		return "memory: not known"
+		return "memory: unknown"
 	}
 	return strings.Join(words, "   ")
 }

@@ -17,13 +17,13 @@ import (
 )
 
 func verifyCommand() command {
-	return command{"verify", looking, "[--json] [NAME...]", "compare the files of the image with what the image said of them\nNAME is root or boot; exit status 1: a file is missing or another",
-		"osctl verify                 both; takes as long as reading them\nosctl verify --json boot", verify}
+	return command{"verify", looking, "[--json] [NAME...]", "Compares the files of the image with their fingerprints.\nNAME is root or boot. Exit status 1: a file is missing or differs.",
+		"osctl verify                 both; reads every file\nosctl verify --json boot", verify}
 }
 
 // verify compares the places with their fingerprints.
 func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -52,9 +52,9 @@ func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	}
 	switch err := errors.Join(append(faults, err)...); {
 	case err != nil:
-		return cli.Advise(err, "a list that is gone comes back with the next update")
+		return cli.Advise(err, "the next update brings a missing list back")
 	case bad > 0:
-		return cli.Advise(fmt.Errorf("%s not as the image was", screen.Count(bad, "file system")), "if nobody changed them on purpose, install the image again and replace the disk")
+		return cli.Advise(fmt.Errorf("%s differ from the image", screen.Count(bad, "file system")), "if nobody changed the files on purpose, install the image again and replace the disk")
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func wantedPlaces(names []string) ([]fingerprint.Place, error) {
 	for _, name := range names {
 		p, found := fingerprint.Find(name)
 		if !found {
-			return nil, cli.Misuse(fmt.Sprintf("no fingerprint %q: there are root and boot", name), "try: osctl verify")
+			return nil, cli.Misuse(fmt.Sprintf("no fingerprint %q: NAME is root or boot", name), "try: osctl verify")
 		}
 		places = append(places, p)
 	}
@@ -124,7 +124,7 @@ func (s *session) verified(reports []fingerprint.Report) string {
 				fmt.Fprintf(&b, "%s: %s /%s\n", s.Paint(kind.tint, kind.word), r.Place, screen.Escape(name))
 			}
 		}
-		fmt.Fprintf(&b, "%s: %s as the image was, %s\n", r.Place, screen.Count(r.Files, "file"), screen.Size(r.Bytes)+"B")
+		fmt.Fprintf(&b, "%s: %s as in the image, %s\n", r.Place, screen.Count(r.Files, "file"), screen.Size(r.Bytes)+"B")
 	}
 	return b.String()
 }

@@ -96,7 +96,7 @@ func Parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
-			return nil, Misuse(err.Error(), "try: osctl help "+flags.Name())
+			return nil, Misuse(err.Error(), "try: "+instead(flags, err))
 		}
 		if flags.NArg() == 0 {
 			return rest, nil
@@ -106,6 +106,16 @@ func Parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 		}
 		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
 	}
+}
+
+// instead is the command to type after a wrong flag. journalctl and top know another -n than ours.
+func instead(flags *flag.FlagSet, err error) string {
+	for _, name := range []string{"lines", "count"} {
+		if flags.Lookup(name) != nil && strings.HasSuffix(err.Error(), "not defined: -n") {
+			return "osctl " + flags.Name() + " --" + name + " N"
+		}
+	}
+	return "osctl help " + flags.Name()
 }
 
 // Bare parses flags for a command that takes no other argument.
