@@ -156,7 +156,7 @@ func prepare(o Options) (*builder, error) {
 		}
 	}
 	if st, err := os.Stat(filepath.Dir(o.Output)); err != nil || !st.IsDir() {
-		return nil, errors.Join(fmt.Errorf("write %s: its folder does not exist; make it, or choose another with -o", o.Output), err)
+		return nil, errors.Join(fmt.Errorf("write %s: its directory does not exist; create it, or choose another one with -o", o.Output), err)
 	}
 	if err := assemble.CheckTools(); err != nil {
 		return nil, err

@@ -294,7 +294,7 @@ func TestOptionFaults(t *testing.T) {
 	}{
 		"board":      {func(o *Options) { o.Board = "toaster" }, "", "qemu-arm64"},
 		"variant":    {func(o *Options) { o.Variant = "debug" }, "", "production, development, standalone"},
-		"no folder":  {func(o *Options) { o.Output = "/no/such/folder/x.img" }, "", "folder does not exist"},
+		"no folder":  {func(o *Options) { o.Output = "/no/such/folder/x.img" }, "", "directory does not exist"},
 		"epoch":      {func(*Options) {}, "soon", "SOURCE_DATE_EPOCH"},
 		"epoch 1970": {func(*Options) {}, "1", "1980"},
 	} {

@@ -17,7 +17,7 @@ import (
 func bspCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "bsp",
-		Short:   "Look after the boards' packages",
+		Short:   "Manages the packages of the boards",
 		Example: "  resin bsp lock qemu-x86_64\n  resin bsp unpack qemu-x86_64 crun libc6 -o /tmp/crun",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -31,9 +31,9 @@ func unpackCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "unpack BOARD PACKAGE...",
-		Short: "Put the files of a board's pinned packages into a directory",
-		Long: `Unpack fetches packages that the board's lock pins, checks their digests, and writes their files below the directory
-that --output names. Existing files are replaced. Use it to run or look into what the board's images are made of.`,
+		Short: "Puts the files of a board's pinned packages into a directory",
+		Long: `Fetches packages that the board's lock pins, checks their digests, and writes their files below the directory that
+--output names. Replaces existing files. Use it to run or inspect the programs in the board's images.`,
 		Example: "  resin bsp unpack qemu-x86_64 crun libc6 -o /tmp/crun",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,7 +47,7 @@ that --output names. Existing files are replaced. Use it to run or look into wha
 	f := cmd.Flags()
 	f.StringVarP(&dir, "output", "o", "", "directory to write to")
 	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages")
-	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors instead of the host's own")
+	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors to use instead of the host's own")
 	return cmd
 }
 
@@ -57,9 +57,9 @@ func lockCommand() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "lock BOARD",
-		Short: "Pin the versions and digests of a board's packages that the mirror serves now",
-		Long: `Lock asks the Debian mirror which version of each of the board's packages it serves, and writes version, digest
-and size into bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resin again: the lock is part of it.`,
+		Short: "Pins the current versions and digests of a board's packages",
+		Long: `Asks the Debian mirror for the version of each of the board's packages, and writes version, digest and size into
+bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resin again, which contains the lock.`,
 		Example: "  resin bsp lock qemu-x86_64\n  resin bsp lock -n qemu-arm64",
 		Args:    countArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,7 +68,7 @@ and size into bsp/boards/BOARD.lock. Run it at the top of the source tree, then 
 				return err
 			}
 			if _, err := os.Stat(lockFolder(tree)); err != nil {
-				return usageError{fmt.Errorf("%w; run it at the top of the source tree or name that with --tree", err)}
+				return usageError{fmt.Errorf("%w; run it at the top of the source tree, or name the tree with --tree", err)}
 			}
 			fresh, err := pin(cmd.Context(), board, cache, mirrors)
 			if err != nil {
@@ -86,10 +86,10 @@ and size into bsp/boards/BOARD.lock. Run it at the top of the source tree, then 
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&cache, "cache", ".cache", "folder for the package lists")
+	f.StringVar(&cache, "cache", ".cache", "directory for the package lists")
 	f.StringVar(&tree, "tree", ".", "top of the source tree")
-	f.StringSliceVar(&mirrors, "mirror", nil, "Debian mirrors instead of the host's own")
-	f.BoolVarP(&dry, "dry-run", "n", false, "print the lock and write nothing")
+	f.StringSliceVar(&mirrors, "mirror", nil, "Debian mirrors to use instead of the host's own")
+	f.BoolVarP(&dry, "dry-run", "n", false, "prints the lock and writes nothing")
 	return cmd
 }
 

@@ -14,11 +14,11 @@ func buildCommand() *cobra.Command {
 	o := build.Options{}
 	cmd := &cobra.Command{
 		Use:   "build",
-		Short: "Build a disk image",
-		Long: `Build makes a disk image out of the board's pinned Debian packages, the device's binaries and the apps to preload.
+		Short: "Builds a disk image",
+		Long: `Builds a disk image from the board's pinned Debian packages, the device's binaries and the apps to preload.
 
-It needs no root. Finished stages are kept in the cache, so that a second build does only what changed; the same
-inputs always give the same bytes. The image is written beside the output file and renamed when it is whole.`,
+Needs no root. Keeps finished stages in the cache, so that a second build repeats only what changed; the same inputs
+always give the same bytes. Writes the image beside the output file and renames it when it is complete.`,
 		Example: `  resin build --board qemu-x86_64 --variant development -o resinos.img
   resin build --board qemu-arm64 --variant production -o resinos.img --apps ./my-app
   resin build --board qemu-x86_64 --variant production -o resinos.img --apps ''`,
@@ -45,10 +45,10 @@ inputs always give the same bytes. The image is written beside the output file a
 	f.StringVar(&o.Board, "board", "", "board to build for; see: resin boards")
 	f.StringVar(&o.Variant, "variant", "development", "production, development or standalone")
 	f.StringVarP(&o.Output, "output", "o", "", "image file to write")
-	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: folders with a compose.yaml and images/*.tar; '' for none")
-	f.StringVar(&o.Binaries, "binaries", "bin", "folder with the device's binaries, one folder for each architecture")
-	f.StringVar(&o.Cache, "cache", ".cache", "folder for packages and finished stages")
-	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors instead of the host's own")
+	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml and images/*.tar; '' for none")
+	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
+	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages and finished stages")
+	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors to use instead of the host's own")
 	return cmd
 }
 

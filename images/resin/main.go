@@ -1,4 +1,4 @@
-// Command resin is what a person types on the desk where images are built: build, look into and run them.
+// Command resin is the command on the build host: it builds, inspects and runs images.
 //
 // It owns: the commands, their flags and help. It never does: the work itself, which lies in the packages of images/ and bsp/.
 // Read first: root.
@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resin",
-		Short: "Build, look into and run resinOS images",
+		Short: "Builds, inspects and runs resinOS images",
 		Example: `  resin boards
   resin build --board qemu-x86_64 --variant development -o resinos.img
   resin inspect resinos.img

@@ -54,7 +54,7 @@ func TestBoardsAsJSON(t *testing.T) {
 	}
 }
 
-// TestEveryCommandHelps wants a summary and an example for each command of this room.
+// TestEveryCommandHelps wants a summary and an example for each command.
 func TestEveryCommandHelps(t *testing.T) {
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -13,15 +13,15 @@ import (
 	"resinos/mounts/disk"
 )
 
-const powercutLong = `Prove that a power cut at any moment leaves a disk that the device comes back from.
+const powercutLong = `Proves that a device boots again after a power cut at any moment.
 
-record boots an image in QEMU, has it do things and keeps every write and flush that reaches its disk. check then makes
-each disk that a cut could have left, without booting any, and judges it; it fails if one is bad. replay writes one of
-them out, to be looked into.`
+record boots an image in QEMU, runs workloads and records every write and flush that reaches the disk. check creates each
+disk that a cut could have left, without booting any, and judges it; it fails if one is bad. replay writes one of these
+disks into a file, for inspection.`
 
 func powercutCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "powercut", Short: "Prove that a power cut at any moment does no harm", Long: powercutLong, Args: noArgs,
+		Use: "powercut", Short: "Proves that a power cut at any moment does no harm", Long: powercutLong, Args: noArgs,
 		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut check /tmp/cut",
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -34,13 +34,13 @@ func recordCommand() *cobra.Command {
 	var only []string
 	size := "1GiB"
 	c := &cobra.Command{
-		Use: "record IMAGE FOLDER", Short: "Record what a device writes", Args: countArgs(2),
+		Use: "record IMAGE DIRECTORY", Short: "Records what a device writes", Args: countArgs(2),
 		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut record --only first-boot,careless resinos.img /tmp/cut",
 	}
-	c.Flags().StringVar(&f.board, "board", "", "board to play (default: the one that the image was made for)")
-	c.Flags().StringVar(&f.cache, "cache", ".cache", "folder for downloads: the board's firmware")
-	c.Flags().StringVar(&size, "disk-size", size, "of the disk that the image is put on")
-	c.Flags().StringSliceVar(&only, "only", nil, "workloads to record, of: "+workloadNames())
+	c.Flags().StringVar(&f.board, "board", "", "board to emulate (default: the board that the image was built for)")
+	c.Flags().StringVar(&f.cache, "cache", ".cache", "directory for downloads: the board's firmware")
+	c.Flags().StringVar(&size, "disk-size", size, "size of the disk that the image is copied to")
+	c.Flags().StringSliceVar(&only, "only", nil, "workloads to record, from: "+workloadNames())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		bytes, err := disk.ParseBytes(size)
 		if err != nil {
@@ -86,15 +86,15 @@ func checkCommand() *cobra.Command {
 	var seed uint64
 	var thorough, good bool
 	c := &cobra.Command{
-		Use: "check FOLDER", Short: "Judge each disk that a cut could have left", Args: countArgs(1),
+		Use: "check DIRECTORY", Short: "Judges each disk that a cut could have left", Args: countArgs(1),
 		Example: "  resin powercut check /tmp/cut\n  resin powercut check --thorough --seed 7 --section config /tmp/cut",
 	}
-	c.Flags().Uint64Var(&seed, "seed", 1, "of the dice that choose parts of long epochs")
-	c.Flags().BoolVar(&good, "good", false, "without --section: all but the careless workload, whose states are to be bad")
-	c.Flags().BoolVar(&thorough, "thorough", false, "try every loss and every tear: takes four times as long")
-	c.Flags().StringSliceVar(&o.Sections, "section", nil, "look at these sections only")
-	c.Flags().IntVar(&o.Workers, "workers", 0, "judges at work at once (0: one for each processor)")
-	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(), "folder for the disk that states are made on, best in RAM")
+	c.Flags().Uint64Var(&seed, "seed", 1, "seed of the random choice of writes in long epochs")
+	c.Flags().BoolVar(&good, "good", false, "without --section: checks all workloads but careless, whose states must be bad")
+	c.Flags().BoolVar(&thorough, "thorough", false, "tries every loss and every tear; takes four times as long")
+	c.Flags().StringSliceVar(&o.Sections, "section", nil, "checks these sections only")
+	c.Flags().IntVar(&o.Workers, "workers", 0, "number of judges that work in parallel (0: one for each processor)")
+	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(), "directory for the disk that states are created on, preferably in RAM")
 	asJSON := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if o.Effort = powercut.Quick(seed); thorough {
@@ -126,13 +126,13 @@ func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON boo
 		_, err = fmt.Fprint(c.OutOrStdout(), report)
 	}
 	if err == nil && report.BadCount > 0 {
-		err = fmt.Errorf("%d of %d states are bad; look at one with: resin powercut replay %s --state %s -o disk.img",
+		err = fmt.Errorf("%d of %d states are bad; inspect one with: resin powercut replay %s --state %s -o disk.img",
 			report.BadCount, report.States, folder, report.Bad[0].State)
 	}
 	return err
 }
 
-// scratchFolder is RAM if the host has such a folder.
+// scratchFolder is in RAM if the host has such a directory.
 func scratchFolder() string {
 	const ram = "/dev/shm"
 	if stat, err := os.Stat(ram); err == nil && stat.IsDir() {
@@ -145,12 +145,12 @@ func replayCommand() *cobra.Command {
 	var state, output string
 	var seed uint64
 	c := &cobra.Command{
-		Use: "replay FOLDER", Short: "Write out one disk that a cut could have left", Args: countArgs(1),
+		Use: "replay DIRECTORY", Short: "Writes one disk that a cut could have left into a file", Args: countArgs(1),
 		Example: "  resin powercut replay /tmp/cut --state 12p3 -o disk.img",
 	}
 	c.Flags().StringVar(&state, "state", "", "name of the state, as check prints it")
 	c.Flags().StringVarP(&output, "output", "o", "state.img", "file to write")
-	c.Flags().Uint64Var(&seed, "seed", 1, "the one that check ran with")
+	c.Flags().Uint64Var(&seed, "seed", 1, "seed that check ran with")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		r, err := powercut.LoadRecording(args[0])
 		if err != nil {

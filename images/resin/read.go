@@ -14,7 +14,7 @@ import (
 )
 
 // asJSON adds the flag that every reading command has.
-func asJSON(cmd *cobra.Command) *bool { return cmd.Flags().Bool("json", false, "print JSON") }
+func asJSON(cmd *cobra.Command) *bool { return cmd.Flags().Bool("json", false, "prints JSON") }
 
 func printJSON(out io.Writer, v any) error {
 	e := json.NewEncoder(out)
@@ -25,7 +25,7 @@ func printJSON(out io.Writer, v any) error {
 func boardsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "boards",
-		Short:   "List the boards there are images for",
+		Short:   "Lists the boards that images can be built for",
 		Example: "  resin boards\n  resin boards --json",
 		Args:    countArgs(0),
 	}
@@ -58,7 +58,7 @@ func boardsCommand() *cobra.Command {
 func inspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "inspect FILE",
-		Short:   "Say what is on an image: partitions, room, what each slot holds",
+		Short:   "Shows the content of an image: partitions, free space, the content of each slot",
 		Example: "  resin inspect resinos.img\n  resin inspect --json resinos.img",
 		Args:    countArgs(1),
 	}
@@ -80,7 +80,7 @@ func inspectCommand() *cobra.Command {
 func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version of resinOS that this program builds",
+		Short:   "Prints the version of resinOS that this program builds",
 		Example: "  resin version",
 		Args:    countArgs(0),
 	}

@@ -30,11 +30,11 @@ type runFlags struct {
 	timeout      time.Duration
 }
 
-const runLong = `Boot an image in QEMU.
+const runLong = `Boots an image in QEMU.
 
-The file stays as it was built: what the device writes goes into a temporary overlay and is gone when QEMU ends. With --keep it goes into the
-file. A device makes itself a host key, a uuid and identifiers at its first boot, so that such a file is one device's and not to be shipped
-(resin inspect says so).
+The file stays as it was built: the writes of the device go into a temporary overlay, which is lost when QEMU ends. With
+--keep they go into the file. A device creates a host key, a UUID and identifiers at its first boot, so such a file belongs
+to one device and must not be shipped (resin inspect says so).
 
 On a terminal the device's serial console is attached until you leave (Ctrl-] or Ctrl-a x) or the device powers off.
 Without a terminal the command waits for the first output of a container, prints the time line of the boot, powers the
@@ -46,15 +46,15 @@ const runExample = `  resin run my.img --ssh-port 2222
 // runCommand is resin run.
 func runCommand() *cobra.Command {
 	var f runFlags
-	c := &cobra.Command{Use: "run FILE", Short: "boot an image in QEMU", Long: runLong, Args: countArgs(1), Example: runExample}
-	c.Flags().StringVar(&f.board, "board", "", "board to play (default: the one that the image was made for)")
-	c.Flags().StringVar(&f.cache, "cache", ".cache", "folder for downloads: the board's firmware")
+	c := &cobra.Command{Use: "run FILE", Short: "Boots an image in QEMU", Long: runLong, Args: countArgs(1), Example: runExample}
+	c.Flags().StringVar(&f.board, "board", "", "board to emulate (default: the board that the image was built for)")
+	c.Flags().StringVar(&f.cache, "cache", ".cache", "directory for downloads: the board's firmware")
 	c.Flags().IntVar(&f.memory, "memory", qemu.DefaultMemory, "memory of the device in MiB")
 	c.Flags().IntVar(&f.cpus, "cpus", 1, "processors of the device")
-	c.Flags().IntVar(&f.port, "ssh-port", 0, "port of this host that leads to the device's ssh (0: a free one)")
-	c.Flags().BoolVar(&f.keep, "keep", false, "write into the image and the further disks what the device writes")
-	c.Flags().StringArrayVar(&f.disks, "disk", nil, "further raw disk `FILE`; may be repeated")
-	c.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "without a terminal: how long it may take")
+	c.Flags().IntVar(&f.port, "ssh-port", 0, "port of this host that is forwarded to the device's ssh (0: a free one)")
+	c.Flags().BoolVar(&f.keep, "keep", false, "writes the changes of the device into the image and the further disks")
+	c.Flags().StringArrayVar(&f.disks, "disk", nil, "attaches the raw disk `FILE`; may be repeated")
+	c.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "longest time to wait without a terminal")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return runImage(c.Context(), args[0], f)
 	}
@@ -74,7 +74,7 @@ func runImage(ctx context.Context, image string, f runFlags) error {
 		return err
 	}
 	defer guest.Kill()
-	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; development images: ssh -p %s root@localhost\nresin: %s\n",
+	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; on development images: ssh -p %s root@localhost\nresin: %s\n",
 		options.Board.Name, guest.PID(), portOf(guest), fate(image, f.keep))
 	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
 		return attach(ctx, guest, os.Stdin, os.Stdout)
@@ -87,9 +87,9 @@ func runImage(ctx context.Context, image string, f runFlags) error {
 // fate says what becomes of what the device writes.
 func fate(image string, keep bool) string {
 	if keep {
-		return "it writes into " + image + ", which then is this device's: not to be shipped"
+		return "the device writes into " + image + ": do not ship this file any more"
 	}
-	return "what it writes is gone when it ends; --keep would write it into " + image
+	return "the writes of the device are lost when QEMU ends; --keep writes them into " + image
 }
 
 func portOf(g *qemu.Guest) string {
@@ -133,7 +133,7 @@ func (f runFlags) options(image string) qemu.Options {
 func imageBoard(ctx context.Context, image string) (string, error) {
 	report, err := inspect.Image(ctx, image)
 	if err == nil && report.Board == "" {
-		err = fmt.Errorf("inspect %s: it does not say which board it is for", image)
+		err = fmt.Errorf("inspect %s: the image does not say for which board it was built", image)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%w; name the board with --board", err)
@@ -159,7 +159,7 @@ func startGuest(ctx context.Context, o qemu.Options, findPort bool) (*qemu.Guest
 
 // attach joins the console with the terminal until the person leaves or the guest ends.
 func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) error {
-	fmt.Fprintln(os.Stderr, "resin: serial console; leave with Ctrl-] or Ctrl-a x, which switches the device off hard (poweroff in it is gentle)")
+	fmt.Fprintln(os.Stderr, "resin: serial console; Ctrl-] or Ctrl-a x quits and cuts the power of the device (type poweroff in the device to shut it down)")
 	old, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return fmt.Errorf("make terminal raw: %w", err)
@@ -249,7 +249,7 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 	go func() { // ends with ctx or the guest
 		select {
 		case <-guest.Done():
-			cancel(errors.New("the device ended by itself"))
+			cancel(errors.New("the device powered itself off"))
 		case <-ctx.Done():
 		}
 	}()
