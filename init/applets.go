@@ -143,7 +143,7 @@ func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path, Log: log}
 	if err := parse("netd", args, func(f *flag.FlagSet) {
 		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "resolv.conf to write")
-		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "folder of the leases")
+		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "directory of the leases")
 	}); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
 // ready tells PID 1 that the service is up; when that fails, PID 1's own time-out tells a person.
 func ready(log *slog.Logger) {
 	if err := notify.Ready(); err != nil {
-		log.Warn("readiness is not told", "error", err)
+		log.Warn("readiness not reported", "error", err)
 	}
 }
 
@@ -211,7 +211,7 @@ func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) 
 	defer cancel()
 	err := pid1.Client{}.Milestone(ctx, name, at)
 	if err != nil {
-		log.Warn("milestone is not told", "milestone", name, "error", err)
+		log.Warn("milestone not reported", "milestone", name, "error", err)
 	}
 	return err == nil
 }

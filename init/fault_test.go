@@ -114,7 +114,7 @@ func TestPanicAnywhere(t *testing.T) {
 	}
 	g.expect("pid 1 gives up: rebooting")
 	g.expect("more than 5 panics within 1m0s")
-	g.expect("good bye")
+	g.expect("power goes off")
 	g.end(syscall.SIGHUP)
 }
 

@@ -471,11 +471,11 @@ func TestShutdownOrder(t *testing.T) {
 	if err := g.call("power", map[string]string{"action": "poweroff"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	g.expect("good bye")
+	g.expect("power goes off")
 	g.end(syscall.SIGINT) // "power off"
 	text := g.text()
 	last := 0
-	for _, want := range []string{"stopping services", "stop-c", "stop-b", "stop-a", "good bye"} {
+	for _, want := range []string{"stopping services", "stop-c", "stop-b", "stop-a", "power goes off"} {
 		at := strings.Index(text, want)
 		if at < last {
 			t.Errorf("%q is missing or comes too early", want)

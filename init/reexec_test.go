@@ -186,7 +186,7 @@ func (g *guest) off() {
 	if err := g.call("power", map[string]string{"action": "poweroff"}, nil); err != nil {
 		g.t.Fatal(err)
 	}
-	g.expect("good bye")
+	g.expect("power goes off")
 	g.end(syscall.SIGINT)
 }
 
@@ -270,7 +270,7 @@ func TestReexecDuringShutdown(t *testing.T) {
 	}
 	g.expect("pid 1 re-executed")
 	g.expect("slow-stopped")
-	g.expect("good bye")
+	g.expect("power goes off")
 	g.end(syscall.SIGHUP)
 }
 

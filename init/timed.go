@@ -24,7 +24,7 @@ func keepTime(ctx context.Context, log *slog.Logger) (leased func(lease.Lease), 
 	beside.Go(func() {
 		defer close(ended)
 		if err := runTimed(ctx, leases, log); err != nil {
-			log.Error("nobody keeps the clock right", "error", err)
+			log.Error("clock not kept", "error", err)
 		}
 	})
 	leased = func(l lease.Lease) {

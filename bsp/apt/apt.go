@@ -54,7 +54,7 @@ func open(ctx context.Context, cfg Config) (*archive, error) {
 	}
 	var err error
 	if cfg.Cache, err = filepath.Abs(cfg.Cache); err != nil {
-		return nil, fmt.Errorf("find cache folder: %w", err)
+		return nil, fmt.Errorf("find cache directory: %w", err)
 	}
 	if cfg.Keyring == "" {
 		cfg.Keyring = defaultKeyring

@@ -117,7 +117,7 @@ func (a *archive) checkSpace(need disk.Bytes) error {
 	}
 	free := disk.Bytes(st.Bavail) * disk.Bytes(st.Bsize)
 	if free < need {
-		return fmt.Errorf("fetch packages: %s has %d MiB free, %d MiB are needed: free some space or name another folder with --cache",
+		return fmt.Errorf("fetch packages: %s has %d MiB free, %d MiB are needed: free some space or name another directory with --cache",
 			a.cfg.Cache, free/disk.MiB, (need+disk.MiB-1)/disk.MiB)
 	}
 	return nil
@@ -167,7 +167,7 @@ func (a *archive) download(ctx context.Context, packages []lock.Package) error {
 	_, err := a.run(ctx, filepath.Join(a.state, "download"), "apt-get", args...)
 	stop()
 	if err != nil {
-		return fmt.Errorf("fetch packages: %w\nwhat has arrived is kept: run it again to go on", err)
+		return fmt.Errorf("fetch packages: %w\nfinished downloads are kept: run the command again to continue", err)
 	}
 	return nil
 }

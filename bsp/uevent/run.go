@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Loader != nil {
 		d.loader = cfg.Loader
 		if err := makeNodes(d.devRoot, cfg.Loader.Index().Nodes()); err != nil {
-			d.log.Warn("device nodes not made", "error", err)
+			d.log.Warn("device nodes not created", "error", err)
 		}
 	}
 	d.coldplug()
@@ -100,7 +100,7 @@ func (d *daemon) follow(ctx context.Context, events source) error {
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 		case errors.Is(err, ErrLost):
-			d.log.Warn("uevents lost, looking at all devices again")
+			d.log.Warn("uevents lost, reading all devices again")
 			d.coldplug()
 		case err != nil:
 			return err

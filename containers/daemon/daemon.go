@@ -112,7 +112,7 @@ func Run(ctx context.Context, c Config) error {
 func makeFolders(c Config) error {
 	for dir, mode := range map[string]os.FileMode{c.Root: 0o700, c.State: 0o711} {
 		if err := os.MkdirAll(dir, mode); err != nil {
-			return fmt.Errorf("make folder of containerd: %w", err)
+			return fmt.Errorf("create directory of containerd: %w", err)
 		}
 	}
 	return nil
@@ -121,7 +121,7 @@ func makeFolders(c Config) error {
 // clearTemporaryMounts removes what a killed daemon left mounted while it unpacked an image.
 func clearTemporaryMounts(c Config) error {
 	if err := mount.SetTempMountLocation(filepath.Join(c.Root, "tmpmounts")); err != nil {
-		return fmt.Errorf("make folder of temporary mounts: %w", err)
+		return fmt.Errorf("create directory of temporary mounts: %w", err)
 	}
 	warnings, err := mount.CleanupTempMounts(0)
 	if err != nil {

@@ -75,8 +75,8 @@ func runDaemon(ctx context.Context, env Env, args []string) error {
 	c := daemon.Config{Log: env.Log, Ready: notify.Ready, Alive: notify.Watched()}
 	flags := flag.NewFlagSet("containerd", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
-	flags.StringVar(&c.Root, "root", daemon.Root, "folder that persists")
-	flags.StringVar(&c.State, "state", daemon.State, "folder of the running state")
+	flags.StringVar(&c.Root, "root", daemon.Root, "directory that persists")
+	flags.StringVar(&c.State, "state", daemon.State, "directory of the running state")
 	flags.StringVar(&c.Socket, "socket", daemon.Socket, "socket to serve")
 	flags.StringVar(&c.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")
 	flags.StringVar(&c.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")

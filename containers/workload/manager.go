@@ -112,7 +112,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 func (m *Manager) readApps() {
 	apps, err := readApps(m.c.Apps, m.apps, m.c.Log)
 	if err != nil {
-		m.c.Log.Error("apps not read, keeping what was known", "error", err)
+		m.c.Log.Error("apps not read, keeping the last ones", "error", err)
 		m.setTrouble(appstatus.NotRead, err)
 		return
 	}
@@ -245,7 +245,7 @@ func (m *Manager) forget(id string) {
 // stopAll ends every container if the whole device goes down, and keeps which of them stay ended.
 func (m *Manager) stopAll(ctx context.Context) error {
 	if _, err := os.Stat(m.c.Shutdown); err != nil {
-		m.c.Log.Info("manager ends, containers go on")
+		m.c.Log.Info("manager ends, containers keep running")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopLimit+5*time.Second)

@@ -15,7 +15,7 @@ import (
 func loadRecords(dir string) (map[string]Record, error) {
 	out := map[string]Record{}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return out, fmt.Errorf("make folder of records: %w", err)
+		return out, fmt.Errorf("create directory of records: %w", err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {

@@ -107,7 +107,7 @@ func (m *Manager) tell(s appstatus.Status) {
 	}
 	err := appstatus.Publish(m.c.Status, s)
 	if err != nil && !m.report.failed {
-		m.c.Log.Warn("status of apps not told", "error", err)
+		m.c.Log.Warn("status of apps not written", "error", err)
 	}
 	m.report.failed = err != nil
 	m.report.last = s

@@ -31,7 +31,7 @@ func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log
 	defer watch.Close() // only read
 	for {
 		if err := copyInto(from, to); err != nil {
-			log.Warn("file of containers not renewed", "file", to, "error", err)
+			log.Warn("file of containers not updated", "file", to, "error", err)
 		}
 		closeOnce(&ready)
 		if err := watch.Wait(ctx, time.Hour); err != nil {

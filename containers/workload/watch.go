@@ -223,7 +223,7 @@ func relevant(name string) bool {
 func (w *appsWatch) poll(ctx context.Context, cause error, ready *chan<- struct{}) bool {
 	w.close()
 	if !w.polls {
-		w.log.Warn("apps are not watched, they are looked at from time to time", "path", w.dir, "wait", w.every, "error", cause)
+		w.log.Warn("apps are not watched, reading them periodically", "path", w.dir, "wait", w.every, "error", cause)
 		w.polls = true
 		w.last = w.stamp()
 		w.told = w.last

@@ -80,7 +80,7 @@ func Open(ctx context.Context) (*Lab, error) {
 	}
 	folder, err := os.MkdirTemp("", "resinos-lab-")
 	if err != nil {
-		return nil, fmt.Errorf("make folder for lab: %w", err)
+		return nil, fmt.Errorf("create directory for lab: %w", err)
 	}
 	l := &Lab{folder: folder}
 	if err := l.wire(); err != nil {

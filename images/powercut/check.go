@@ -82,7 +82,7 @@ func Check(ctx context.Context, r *Recording, o Options) (*Report, error) {
 	defer c.log.Close() // read only: closing cannot lose anything
 	folder, err := os.MkdirTemp(o.Scratch, "resinos-powercut-")
 	if err != nil {
-		return nil, fmt.Errorf("make scratch folder: %w", err)
+		return nil, fmt.Errorf("create scratch directory: %w", err)
 	}
 	defer os.RemoveAll(folder) // scratch files; nothing is lost if they stay
 	if err := c.judgeAll(ctx, folder); err != nil {

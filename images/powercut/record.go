@@ -44,7 +44,7 @@ func StartRecording(ctx context.Context, o qemu.Options, folder string, size int
 		say = func(string) {}
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, fmt.Errorf("make folder of recording: %w", err)
+		return nil, fmt.Errorf("create directory of recording: %w", err)
 	}
 	s := &Session{say: say, recording: &Recording{Folder: folder, Image: image, Built: stat.ModTime(), Size: size, Board: o.Board.Name}}
 	o.Image, o.WriteLog = filepath.Join(folder, diskFile), filepath.Join(folder, logFile)

@@ -43,7 +43,7 @@ const tailLines = 20
 func Start(ctx context.Context, o Options) (*Guest, error) {
 	folder, err := os.MkdirTemp("", "resinos-qemu-")
 	if err != nil {
-		return nil, fmt.Errorf("make folder for QEMU: %w", err)
+		return nil, fmt.Errorf("create directory for QEMU: %w", err)
 	}
 	g, err := start(ctx, o, folder)
 	if err != nil {
@@ -105,7 +105,7 @@ func prepare(ctx context.Context, o Options, folder string) error {
 	}
 	if o.WriteLog != "" {
 		if err := os.WriteFile(o.WriteLog, nil, 0o600); err != nil { // QEMU makes none by itself
-			return fmt.Errorf("make write log: %w", err)
+			return fmt.Errorf("create write log: %w", err)
 		}
 	}
 	for _, f := range o.Firmware {
@@ -137,7 +137,7 @@ func Overlay(ctx context.Context, image, format, overlay string) error {
 		return missing("qemu-img")
 	}
 	if err != nil {
-		return fmt.Errorf("make overlay %s: %w: %s", overlay, err, bytes.TrimSpace(out))
+		return fmt.Errorf("create overlay %s: %w: %s", overlay, err, bytes.TrimSpace(out))
 	}
 	return nil
 }
@@ -146,13 +146,13 @@ func Overlay(ctx context.Context, image, format, overlay string) error {
 func socketPair() (net.Conn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make monitor socket: %w", err)
+		return nil, nil, fmt.Errorf("create monitor socket: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "qmp"), os.NewFile(uintptr(fds[1]), "qmp")
 	defer ours.Close() // FileConn duplicates it
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("make monitor socket: %w", err), theirs.Close())
+		return nil, nil, errors.Join(fmt.Errorf("create monitor socket: %w", err), theirs.Close())
 	}
 	return conn, theirs, nil
 }

@@ -109,7 +109,7 @@ func TestTargetsExist(t *testing.T) {
 	}
 	for _, b := range binds {
 		e, ok := tree.Lookup(strings.TrimPrefix(b.Path, "/"))
-		if !ok || e.Mode.IsDir() != (b.Kind == persist.Folder) {
+		if !ok || e.Mode.IsDir() != (b.Kind == persist.Directory) {
 			t.Errorf("target of %v: there %v, mode %v", b, ok, e.Mode)
 		}
 	}

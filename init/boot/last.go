@@ -135,7 +135,7 @@ func (m *marking) begin(path string, log *slog.Logger) {
 	go func() { // ends with the write; when that hangs, so does the end of the device's life, which is bounded
 		defer close(m.over)
 		if err := shielded(func() error { return Marker{BootID: bootID(), How: running}.write(path) }); err != nil {
-			log.Warn("the next boot does not learn of this one", "error", err)
+			log.Warn("this boot not recorded for the next boot", "error", err)
 		}
 	}()
 }

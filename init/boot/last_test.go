@@ -109,7 +109,7 @@ func TestMarkingThatFails(t *testing.T) {
 		var m marking
 		m.begin(filepath.Join(t.TempDir(), "missing", "last-boot.json"), slog.New(slog.NewTextHandler(&log, nil)))
 		synctest.Wait()
-		if m.under() || !strings.Contains(log.String(), "the next boot does not learn of this one") {
+		if m.under() || !strings.Contains(log.String(), "this boot not recorded for the next boot") {
 			t.Errorf("it says %q", log.String())
 		}
 	})

@@ -120,7 +120,7 @@ func (p *PID1) begin() {
 func (p *PID1) mark(name string, at time.Duration) {
 	first, err := p.record.Mark(name, at)
 	if err != nil {
-		p.log.Warn("milestone is not kept", "error", err)
+		p.log.Warn("milestone not recorded", "error", err)
 	}
 	if !first {
 		return
@@ -146,7 +146,7 @@ func (p *PID1) hush() {
 		return
 	}
 	if err := put(cmp.Or(p.printk, printk), "1"); err != nil {
-		p.log.Warn("the kernel goes on talking on the console", "path", printk, "error", err)
+		p.log.Warn("kernel messages stay on the console", "path", printk, "error", err)
 	}
 }
 
@@ -167,7 +167,7 @@ func (p *PID1) walk(started time.Duration) {
 // startAnew is what is left when the state of the earlier life cannot be read: nobody knows any more which process belongs to
 // whom, so all are ended and the boot is walked again. Each of its steps may be done twice.
 func (p *PID1) startAnew(cause error) {
-	p.log.Error("pid 1 re-executed without its state: all services are started anew", "error", cause)
+	p.log.Error("pid 1 re-executed without its state: all services start again", "error", cause)
 	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
 	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
 	p.walk(boottime.Now())
@@ -214,7 +214,7 @@ func (p *PID1) await() {
 	ctx, cancel := context.WithTimeout(context.Background(), freezePatience)
 	defer cancel()
 	if err := p.supervisor.Ping(ctx); err != nil {
-		p.log.Error("services are not taken over in time", "error", err)
+		p.log.Error("services not taken over in time", "error", err)
 	}
 }
 
@@ -292,7 +292,7 @@ func (p *PID1) power(w wish) {
 		return
 	}
 	d = p.begun(w, nil)
-	p.log.Info("going down", "action", string(w.action), "reason", w.why)
+	p.log.Info("shutting down", "action", string(w.action), "reason", w.why)
 	p.guard.Go("shutdown", d.run)
 }
 
@@ -327,7 +327,7 @@ func (p *PID1) begun(w wish, earlier *downState) *down {
 // continueDown goes on with a shutdown that a re-exec interrupted.
 func (p *PID1) continueDown(s *downState) {
 	d := p.begun(wish{action: s.Action}, s)
-	p.log.Info("going down", "action", string(d.action), "reason", d.end.Why)
+	p.log.Info("shutting down", "action", string(d.action), "reason", d.end.Why)
 	p.guard.Go("shutdown", d.run)
 }
 

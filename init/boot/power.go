@@ -77,12 +77,12 @@ func (d *down) run() {
 		d.cutPower()
 	})
 	if err := announce(d.action); err != nil {
-		d.log.Warn("services do not learn of the shutdown", "error", err)
+		d.log.Warn("services not told of the shutdown", "error", err)
 	}
 	for _, p := range wayDown() {
 		d.pass(p)
 	}
-	d.log.Info("good bye", "action", string(d.action))
+	d.log.Info("power goes off", "action", string(d.action))
 	d.cutPower()
 }
 
@@ -253,7 +253,7 @@ func (d *down) detach(but string) {
 func (d *down) mark() {
 	d.saveClock()
 	if err := d.marking.end(markerFile, d.end); err != nil {
-		d.log.Warn("the next boot does not learn of this end", "error", err)
+		d.log.Warn("end of this boot not recorded for the next boot", "error", err)
 	}
 }
 

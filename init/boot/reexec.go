@@ -123,7 +123,7 @@ func (p *PID1) freeze(life bootreport.Life) {
 	select {
 	case <-p.reaped:
 	case <-limit.C:
-		p.log.Error("reaper does not stand still")
+		p.log.Error("reaper did not stop")
 	}
 }
 
@@ -134,13 +134,13 @@ func (p *PID1) freezeSupervisor(life bootreport.Life) {
 		return
 	}
 	if err := shielded(func() error { return p.supervisor.Freeze(ctx) }); err != nil {
-		p.log.Error("supervisor does not stand still", "error", err)
+		p.log.Error("supervisor did not stop", "error", err)
 		return
 	}
 	select {
 	case <-p.supervised:
 	case <-ctx.Done():
-		p.log.Error("supervisor does not stand still", "error", context.Cause(ctx))
+		p.log.Error("supervisor did not stop", "error", context.Cause(ctx))
 	}
 }
 

@@ -118,7 +118,7 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 			return s, nil
 		}
 	}
-	p.log.Error("state of the services is lost: all are started anew", "error", err)
+	p.log.Error("state of the services is lost: all services start again", "error", err)
 	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
 	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
 	if err := p.system.loadServices(); err != nil {

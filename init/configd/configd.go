@@ -53,7 +53,7 @@ func Run(ctx context.Context, c Config) error {
 	facts := c.facts()
 	loaded, err = c.take(loaded, before)
 	if err != nil {
-		c.Log.Error("configuration will not outlive a power cut", "error", err)
+		c.Log.Error("configuration may be lost at a power cut", "error", err)
 	}
 	now := config.InForce(loaded, c.identity(loaded, before.Text(config.UUID)))
 	if err != nil && now.Fault == "" {
@@ -75,7 +75,7 @@ func Run(ctx context.Context, c Config) error {
 		c.Log.Info("configuration applied", "source", string(now.Source), "changed", changes(before, now))
 	}
 	if err := c.Services(ctx, facts, loaded.Usable().Facts()); err != nil {
-		c.Log.Warn("conditions of services not judged anew", "error", err)
+		c.Log.Warn("conditions of services not checked again", "error", err)
 	}
 	return nil
 }

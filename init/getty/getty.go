@@ -67,7 +67,7 @@ func Run(ctx context.Context, cfg Config) error {
 		wg.Go(func() { c.run(ctx) })
 	}
 	if err := notify.Ready(); err != nil {
-		cfg.Log.Warn("readiness not told", "error", err)
+		cfg.Log.Warn("readiness not reported", "error", err)
 	}
 	ended := make(chan struct{})
 	go func() { wg.Wait(); close(ended) }()

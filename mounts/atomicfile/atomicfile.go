@@ -44,7 +44,7 @@ func WriteTo(sys System, path string, content []byte, mode fs.FileMode) error {
 		return fmt.Errorf("replace %s: %w", path, errors.Join(err, dropAside(sys, aside)))
 	}
 	if err := sys.SyncDir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("sync folder of %s: %w", path, err)
+		return fmt.Errorf("sync directory of %s: %w", path, err)
 	}
 	return nil
 }

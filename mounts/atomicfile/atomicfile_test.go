@@ -16,7 +16,7 @@ import (
 )
 
 func TestWriteSurvivesCutAtEveryStep(t *testing.T) {
-	order := []string{"create", "rename", "sync folder"}
+	order := []string{"create", "rename", "sync directory"}
 	for at := 0; at <= len(order); at++ {
 		path := filepath.Join(t.TempDir(), "config.json")
 		if err := atomicfile.Write(path, []byte("the old content"), 0o600); err != nil {

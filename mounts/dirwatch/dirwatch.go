@@ -105,7 +105,7 @@ func (w *Watch) poll(ctx context.Context, d time.Duration) error {
 	}
 	err := w.attach()
 	if err == nil {
-		w.log.Info("inotify is there again", "path", w.dir)
+		w.log.Info("inotify is available again", "path", w.dir)
 	}
 	if Scarce(err) {
 		return nil

@@ -90,7 +90,7 @@ func TestWithoutInotify(t *testing.T) {
 			if err := w.Wait(t.Context(), time.Hour); err != nil || w.Polling() {
 				t.Errorf("with inotify again: %v, polling %v", err, w.Polling())
 			}
-			if got := strings.Count(log.String(), "\n"); got != 2 || !strings.Contains(log.String(), "there again") {
+			if got := strings.Count(log.String(), "\n"); got != 2 || !strings.Contains(log.String(), "available again") {
 				t.Errorf("log: %s", log)
 			}
 			if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o644); err != nil {

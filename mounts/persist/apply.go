@@ -79,7 +79,7 @@ func (r *Root) apply(b Bind) error {
 
 // openSource opens what is to be bound. The error is ELOOP or ENOTDIR where something else stands in its place.
 func (r *Root) openSource(kind Kind, name string) (int, error) {
-	if kind == Folder {
+	if kind == Directory {
 		return openBeneath(r.state, name, unix.O_PATH|unix.O_DIRECTORY)
 	}
 	source, err := openBeneath(r.state, name, unix.O_PATH)
@@ -135,7 +135,7 @@ func (r *Root) clear(kind Kind, name string) (aside, err error) {
 }
 
 var kinds = map[uint32]string{
-	unix.S_IFDIR: "a folder", unix.S_IFREG: "a file", unix.S_IFLNK: "a symlink", unix.S_IFIFO: "a pipe",
+	unix.S_IFDIR: "a directory", unix.S_IFREG: "a file", unix.S_IFLNK: "a symlink", unix.S_IFIFO: "a pipe",
 	unix.S_IFSOCK: "a socket", unix.S_IFBLK: "a device node", unix.S_IFCHR: "a device node",
 }
 
@@ -196,7 +196,7 @@ func (r *Root) create(b Bind, name string, factory int) error {
 }
 
 func makeAt(parent int, b Bind, name string) error {
-	if b.Kind == Folder {
+	if b.Kind == Directory {
 		if err := unix.Mkdirat(parent, name, uint32(b.Mode)); err != nil {
 			return err
 		}
@@ -319,7 +319,7 @@ func bindMount(kind Kind, source, target int) error {
 		return nil
 	}
 	wanted := uint32(unix.S_IFREG)
-	if kind == Folder {
+	if kind == Directory {
 		wanted = unix.S_IFDIR
 	}
 	if from.Mode&unix.S_IFMT != wanted || to.Mode&unix.S_IFMT != wanted {

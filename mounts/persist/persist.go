@@ -26,8 +26,8 @@ type Kind string
 
 // The kinds of a bind.
 const (
-	File   Kind = "file"
-	Folder Kind = "folder"
+	File      Kind = "file"
+	Directory Kind = "directory"
 )
 
 // Bind is one path of the root that is replaced by its counterpart on the state partition.
@@ -89,8 +89,8 @@ func Parse(name, text string) ([]Bind, error) {
 
 func parseMode(kind Kind, text string) (fs.FileMode, error) {
 	switch {
-	case kind != File && kind != Folder:
-		return 0, fmt.Errorf("kind %q is neither file nor folder", kind)
+	case kind != File && kind != Directory:
+		return 0, fmt.Errorf("kind %q is neither file nor directory", kind)
 	case text == "" && kind == File:
 		return 0o644, nil
 	case text == "":

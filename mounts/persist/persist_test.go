@@ -87,7 +87,7 @@ func trees(t *testing.T) (state, root string, r *Root) {
 
 var (
 	hostname = Bind{Path: "/etc/hostname", Kind: File, Mode: 0o644}
-	keys     = Bind{Path: "/etc/keys", Kind: Folder, Mode: 0o700}
+	keys     = Bind{Path: "/etc/keys", Kind: Directory, Mode: 0o700}
 )
 
 func read(t *testing.T, path string) string {
@@ -248,7 +248,7 @@ func TestApplyMakesMissingTarget(t *testing.T) {
 		return
 	}
 	_, root, r := trees(t)
-	b := Bind{Path: "/var/lib/bluetooth", Kind: Folder, Mode: 0o700}
+	b := Bind{Path: "/var/lib/bluetooth", Kind: Directory, Mode: 0o700}
 	if err := r.Apply(b); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func Tag(target string) (changed int, err error) {
 	for _, name := range Folders() {
 		path := filepath.Join(target, name)
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			faults = append(faults, fmt.Errorf("tag folder of containers: %w", err))
+			faults = append(faults, fmt.Errorf("tag directory of containers: %w", err))
 			continue
 		}
 		n, err := tagFolder(unix.AT_FDCWD, path)

@@ -65,7 +65,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make folder: %w", err)
+			return fmt.Errorf("create directory: %w", err)
 		}
 	}
 	w, err := watch()
@@ -80,7 +80,7 @@ func Run(ctx context.Context, cfg Config) error {
 	d.survey(boottime.Now())
 	d.writeResolv()
 	if err := notify.Ready(); err != nil {
-		d.cfg.Log.Warn("readiness not told", "error", err)
+		d.cfg.Log.Warn("readiness not reported", "error", err)
 	}
 	if d.cfg.Settings != "" {
 		following, stop := context.WithCancel(ctx)

@@ -366,7 +366,7 @@ func (d *daemon) flag(synced bool) {
 		err = nil
 	}
 	if err != nil {
-		d.cfg.Log.Warn("nobody learns whether the clock is synchronised", "error", err)
+		d.cfg.Log.Warn("synchronisation status not published", "error", err)
 		return
 	}
 	d.synced = synced

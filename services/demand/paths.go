@@ -107,7 +107,7 @@ func (p *paths) lookAgain(now time.Time) {
 		return // nobody knows
 	}
 	if p.scarce {
-		p.log.Info("inotify is there again")
+		p.log.Info("inotify is available again")
 	}
 	p.scarce = false
 }

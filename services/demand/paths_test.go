@@ -199,7 +199,7 @@ func TestWithoutInotify(t *testing.T) {
 			}
 			arm(t, w, 1, nil, path)
 			limit(100)
-			if line := <-said; !strings.Contains(line, "there again") {
+			if line := <-said; !strings.Contains(line, "available again") {
 				t.Errorf("then %q", line)
 			}
 			write(t, path, "2")

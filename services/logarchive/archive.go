@@ -235,7 +235,7 @@ func (a *Archive) flush(ctx context.Context) error {
 	a.due, a.retry = time.Now().Add(a.Interval), !errors.Is(err, ErrAbsent)
 	if !a.trouble {
 		a.trouble = true
-		a.Log.Warn("log is not kept on disk, it goes on in memory", "wait", a.Interval, "error", err)
+		a.Log.Warn("log not kept on disk, it continues in memory", "wait", a.Interval, "error", err)
 	}
 	return err
 }

@@ -187,7 +187,7 @@ func partitionScene(dir string) error {
 	}
 	cancel()
 	<-done
-	if n := strings.Count(said.String(), "log is not kept"); n != 1 {
+	if n := strings.Count(said.String(), "log not kept"); n != 1 {
 		return fmt.Errorf("said %d times\n%s", n, &said)
 	}
 	return nil
@@ -281,7 +281,7 @@ func fullScene(dir string) error {
 			_, err = junk.Write(make([]byte, 512))
 		}
 	}
-	if !isFull(err) || strings.Count(said.String(), "goes on in memory") != 1 {
+	if !isFull(err) || strings.Count(said.String(), "continues in memory") != 1 {
 		return fmt.Errorf("on a full disk: %w\n%s", err, &said)
 	}
 	if err := junk.Truncate(0); err != nil {

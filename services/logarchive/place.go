@@ -123,7 +123,7 @@ func bind(mount, view string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(trees.Apply(persist.Bind{Path: view, Kind: persist.Folder, Mode: 0o700}), trees.Close())
+	return errors.Join(trees.Apply(persist.Bind{Path: view, Kind: persist.Directory, Mode: 0o700}), trees.Close())
 }
 
 // openFolder opens what bind has made, never through a symlink, which a stranger may have put on the disk.

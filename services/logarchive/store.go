@@ -69,10 +69,10 @@ func openStore(d disk, limit int64, log *slog.Logger) (*store, error) {
 		return nil, err
 	}
 	for _, name := range strange[:min(len(strange), maxSaid)] {
-		log.Warn("log archive holds something strange, which is passed over", "path", path.Join(d.path(), name))
+		log.Warn("log archive contains an unknown file, ignored", "path", path.Join(d.path(), name))
 	}
 	if more := len(strange) - maxSaid; more > 0 {
-		log.Warn("log archive holds more that is strange", "count", more)
+		log.Warn("log archive contains more unknown files", "count", more)
 	}
 	return s, nil
 }
@@ -178,12 +178,12 @@ func (s *store) newBoot(boot [16]byte) (string, error) {
 			continue
 		}
 		if err != nil {
-			return "", fmt.Errorf("make log archive's folder: %w", err)
+			return "", fmt.Errorf("create log archive's directory: %w", err)
 		}
 		_, id, _ := logring.ParseBootFolder(name)
 		s.boots = append(s.boots, bootFolder{name, number, id})
 		return name, nil
 	}
 	last := s.boots[len(s.boots)-1].name
-	return "", fmt.Errorf("make log archive's folder: no number is left behind %s: remove that folder", path.Join(s.disk.path(), last))
+	return "", fmt.Errorf("create log archive's directory: no number is left behind %s: remove that directory", path.Join(s.disk.path(), last))
 }

@@ -65,7 +65,7 @@ func (c *collector) lookForPipes() {
 		c.lookAgain()
 	} else {
 		c.look = 0
-		c.log.Info("inotify is there again", "path", c.dir)
+		c.log.Info("inotify is available again", "path", c.dir)
 	}
 	if err := c.rescan(); err != nil {
 		c.log.Error("log pipes not found", "error", err)

@@ -169,7 +169,7 @@ func inotifyAgain(t *testing.T, limit func(int)) {
 		t.Errorf("said %q", line)
 	}
 	limit(100)
-	if line := <-said; !strings.Contains(line, "there again") {
+	if line := <-said; !strings.Contains(line, "available again") {
 		t.Errorf("then %q", line)
 	}
 	fmt.Fprintln(producer(t, cfg, web), "heard")

@@ -58,7 +58,7 @@ func (f Follower) follow(ctx context.Context, watch *dirwatch.Watch) error {
 		now, err := Read(f.Path)
 		switch {
 		case err != nil:
-			f.Log.Warn("settings not read, the last ones stay", "error", err)
+			f.Log.Warn("settings not read, the last ones stay in force", "error", err)
 		case now.Values != nil && (first || !now.Same(last, f.Keys)):
 			f.take(now)
 			first, last = false, now

@@ -63,7 +63,7 @@ func (s *Supervisor) await(l *life, sockets []*os.File, paths []string) {
 		return
 	}
 	if err := s.demand.Arm(l.id, sockets, paths); err != nil {
-		s.log.Error("service does not see its demand", "service", s.name(l.num), "error", err)
+		s.log.Error("demand of service not watched", "service", s.name(l.num), "error", err)
 	}
 }
 

@@ -275,7 +275,7 @@ func (s *Supervisor) accompany() func() {
 	s.cfg.Guard.Go("demand", func() {
 		defer s.helpers.Done()
 		if err := s.demand.Run(ctx); ctx.Err() == nil {
-			s.log.Error("demand is not seen any more", "error", err)
+			s.log.Error("demand not watched any more", "error", err)
 		}
 	})
 	return func() {

@@ -46,7 +46,7 @@ func (c *Cut) Rename(from, to string) error {
 
 // SyncDir does nothing when it is cut.
 func (c *Cut) SyncDir(path string) error {
-	if c.step("sync folder") {
+	if c.step("sync directory") {
 		return ErrCut
 	}
 	return atomicfile.Disk{}.SyncDir(path)
