@@ -52,7 +52,9 @@ func TestMain(m *testing.M) {
 		}
 		hostile()
 	default:
-		os.Exit(m.Run())
+		code := m.Run()
+		_ = os.RemoveAll(pureDir) // empty: nothing was built
+		os.Exit(code)
 	}
 	if err != nil {
 		log.Error("ended", "error", err)
