@@ -100,6 +100,11 @@ bench: build ## measure boot, memory, sizes, a warm rebuild and the services; do
 	@printf '\nwarm rebuild, nothing changed\n' && bash -c 'time $(MAKE) -s image VARIANT=development'
 	@$(MAKE) -s bench-services
 
+.PHONY: bench-boot
+bench-boot: build ## measure boot and memory beside a bare shell script with Debian's containerd; RESINOS_COUNT=1 counts instructions
+	@mkdir -p build/bench
+	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 24h -v -run TestBootBench ./images/bootbench
+
 .PHONY: bench-units
 bench-units: ## hold the units that know figures of time and memory to them
 	RESINOS_BENCH=1 $(GO) test -p 1 -count=1 $$(grep -rlE 'testenv\.(AtMost|Figures)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)

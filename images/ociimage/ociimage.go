@@ -29,6 +29,7 @@ type Image struct {
 	Busybox []byte   // the static binary
 	Applets []string // of busybox, each a symbolic link in /bin
 	Epoch   int64
+	Command []string // sh if empty
 }
 
 // Archive is the container image as a tar file that holds an OCI image layout: what containerd imports.
@@ -38,11 +39,15 @@ func (x Image) Archive() ([]byte, error) {
 		return nil, fmt.Errorf("make container image %s: %w", x.Name, err)
 	}
 	blobs := blobs{}
+	command := x.Command
+	if len(command) == 0 {
+		command = []string{"sh"}
+	}
 	created := time.Unix(x.Epoch, 0).UTC()
 	config, err := blobs.addJSON(v1.MediaTypeImageConfig, v1.Image{
 		Created:  &created,
 		Platform: v1.Platform{Architecture: x.Arch, OS: "linux"},
-		Config:   v1.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}},
+		Config:   v1.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: command},
 		RootFS:   v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
 	})
 	if err != nil {

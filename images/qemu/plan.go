@@ -43,7 +43,7 @@ func Plan(o Options, folder string) (Command, error) {
 		"-name", o.Board.Name,
 		"-machine", q.Machine,
 		"-cpu", q.CPU,
-		"-accel", "tcg,thread=multi,tb-size=256",
+		"-accel", accelerator(o),
 		"-smp", fmt.Sprint(max(o.CPUs, 1)),
 		"-m", fmt.Sprint(memory(o)),
 		"-nodefaults", "-no-user-config",
@@ -51,6 +51,9 @@ func Plan(o Options, folder string) (Command, error) {
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpDescriptor), "-mon", "chardev=qmp,mode=control",
 		"-action", "watchdog=reset",
+	}
+	if o.Shift != 0 {
+		args = append(args, "-icount", fmt.Sprintf("shift=%d", o.Shift))
 	}
 	if o.NoReboot {
 		args = append(args, "-no-reboot")
@@ -62,6 +65,14 @@ func Plan(o Options, folder string) (Command, error) {
 		args = append(args, "-device", d)
 	}
 	return Command{Program: q.System, Arguments: append(args, o.Arguments...)}, nil
+}
+
+// accelerator is TCG: one thread a processor, or a single one where instructions are counted.
+func accelerator(o Options) string {
+	if o.Shift != 0 {
+		return "tcg,thread=single,tb-size=256"
+	}
+	return "tcg,thread=multi,tb-size=256"
 }
 
 func memory(o Options) int {
@@ -83,6 +94,7 @@ func check(o Options) error {
 	fault(o.Kernel == nil && len(o.Firmware) == 0 && len(o.Board.Qemu.Firmware) > 0, "run board %q: its firmware files are missing", o.Board.Name)
 	fault(o.Memory < 0 || o.Memory > 0 && o.Memory < 64, "memory of %d MiB: want 64 or more", o.Memory)
 	fault(o.CPUs < 0, "%d processors: want 1 or more", o.CPUs)
+	fault(o.Shift < 0 || o.Shift > 10, "shift of %d: want 0 to 10", o.Shift)
 	fault(o.Snapshot && o.Overlay != "", "snapshot and overlay exclude each other")
 	fault(o.WriteLog != "" && (o.Snapshot || o.Overlay != "" || o.Image == "" || o.Format == "qcow2"),
 		"write log %s: it records the writes to a raw image, without snapshot or overlay", o.WriteLog)
@@ -103,16 +115,18 @@ func formats(list []Disk) []string {
 	return out
 }
 
-// starter lists what runs first: the firmware, or a kernel without any.
+// starter lists what runs first: the firmware, a kernel without any, or one that the firmware takes from QEMU.
 func starter(o Options, folder string) []string {
+	var args []string
 	if k := o.Kernel; k != nil {
-		args := []string{"-kernel", k.Image, "-append", k.CommandLine}
+		args = append(args, "-kernel", k.Image, "-append", k.CommandLine)
 		if k.Initramfs != "" {
 			args = append(args, "-initrd", k.Initramfs)
 		}
-		return args
+		if !k.ByFirmware {
+			return args
+		}
 	}
-	var args []string
 	for _, f := range o.Firmware {
 		switch f.Kind {
 		case "bios":

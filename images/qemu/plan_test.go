@@ -28,9 +28,13 @@ func TestPlanGolden(t *testing.T) {
 				o.Disks = []Disk{{Path: "2.img", Snapshot: true}, {Path: "3.qcow2", Format: "qcow2", ReadOnly: true}}
 			},
 			"kernel": func(o *Options) {
-				o.Kernel = &Kernel{"vmlinuz", "initramfs", "quiet panic=-1"}
+				o.Kernel = &Kernel{Image: "vmlinuz", Initramfs: "initramfs", CommandLine: "quiet panic=-1"}
 				o.Image = ""
 				o.Network.None = true
+			},
+			"counted": func(o *Options) {
+				o.Shift, o.Image = 3, ""
+				o.Kernel = &Kernel{Image: "vmlinuz", CommandLine: "quiet", ByFirmware: true}
 			},
 			"recorded": func(o *Options) { o.WriteLog = "log,1.bin" },
 			"devices":  func(o *Options) { o.Devices = []string{"bochs-display"}; o.Arguments = []string{"-seed", "1"} },
@@ -56,6 +60,7 @@ func TestPlanFaults(t *testing.T) {
 	}{
 		"no board":         {Options{Image: "a"}, "QEMU cannot play it"},
 		"no image":         {Options{Board: board}, "neither an image nor a kernel"},
+		"shift":            {Options{Board: board, Image: "a", Shift: 11}, "shift of 11"},
 		"little memory":    {Options{Board: board, Image: "a", Memory: 8}, "memory of 8 MiB"},
 		"format":           {Options{Board: board, Image: "a", Format: "vdi"}, `format "vdi"`},
 		"disk format":      {Options{Board: board, Image: "a", Disks: []Disk{{Format: "x"}}}, `format "x"`},

@@ -21,9 +21,10 @@ type Options struct {
 	Snapshot  bool           // writes are lost when QEMU ends; Image stays untouched
 	WriteLog  string         // if set: every write to Image, which must be raw, is also recorded in this new file: see disklog.go
 	Disks     []Disk         // further disks, in order
-	Kernel    *Kernel        // if set: boots this kernel without firmware and bootloader
+	Kernel    *Kernel        // if set: boots this kernel without bootloader
 	Memory    int            // in MiB; 0 means DefaultMemory
 	CPUs      int            // 0 means 1
+	Shift     int            // if set: instructions are counted (Monitor.Instructions), and each takes 2^Shift ns of the guest's time
 	Network   Network
 	Devices   []string     // further -device values, beside those of the board
 	Arguments []string     // further arguments, put last
@@ -48,6 +49,7 @@ type Disk struct {
 // Kernel is a kernel that QEMU loads itself.
 type Kernel struct {
 	Image, Initramfs, CommandLine string
+	ByFirmware                    bool // the board's firmware starts it; else nothing runs before it
 }
 
 // Network says how the guest's one link is connected: to Tap if it is set, else to QEMU's user network.

@@ -127,6 +127,19 @@ func (m *Monitor) Status(ctx context.Context) (string, error) {
 	return got.Status, err
 }
 
+// Instructions is how many instructions the guest has executed; Shift of its options must be set. While the guest waits for a disk, a
+// link or a timer, the number stands still.
+func (m *Monitor) Instructions(ctx context.Context) (int64, error) {
+	var got struct{ Icount int64 }
+	if err := m.Do(ctx, "query-replay", nil, &got); err != nil {
+		return 0, err
+	}
+	if got.Icount == 0 {
+		return 0, errors.New("count instructions: QEMU counts none; Shift is not set, or the guest has not begun")
+	}
+	return got.Icount, nil
+}
+
 // Quit ends QEMU at once, as if the plug were pulled after the host had written its buffers.
 func (m *Monitor) Quit(ctx context.Context) error { return m.Do(ctx, "quit", nil, nil) }
 
