@@ -30,6 +30,7 @@ var rules = []rule{
 	{"tests", "a test that lacks something says what, and fails in CI", silentSkips},
 	{"sleeps", "what could wait for an event does not sleep", sleeps},
 	{"sizes", "the tree has no large files", sizes},
+	{"width", "lines of Go and Markdown files have at most 120 characters", widths},
 	{"budgets", "binaries and images keep to .ci/budgets.txt", budgets},
 }
 
