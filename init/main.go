@@ -1,6 +1,7 @@
 // Command init is the device's one binary. As /init it is the initramfs, as PID 1 the first process of the real root, and under
 // another name one of the small daemons or the operator's command: it looks at argv[0], or at its first argument (init APPLET).
-// It owns the applet table and the glue between the rooms and never does a room's work itself. Read applets first.
+// It owns the applet table, connects the packages that an applet needs, and never does their work itself. Read applets
+// first.
 package main
 
 import (

@@ -95,8 +95,8 @@ func TestPresses(t *testing.T) {
 	}
 }
 
-// house is a made-up /dev and /sys, whose input devices are FIFOs, and a Run in them.
-type house struct {
+// fixture is a made-up /dev and /sys, whose input devices are FIFOs, and a Run in them.
+type fixture struct {
 	t        *testing.T
 	dev, sys string
 	pressed  chan struct{}
@@ -104,11 +104,11 @@ type house struct {
 	stop     context.CancelFunc
 }
 
-func newHouse(t *testing.T) *house {
-	return &house{t: t, dev: t.TempDir(), sys: t.TempDir(), pressed: make(chan struct{}, 10), ended: make(chan error, 1)}
+func newFixture(t *testing.T) *fixture {
+	return &fixture{t: t, dev: t.TempDir(), sys: t.TempDir(), pressed: make(chan struct{}, 10), ended: make(chan error, 1)}
 }
 
-func (h *house) run() {
+func (h *fixture) run() {
 	ctx, stop := context.WithCancel(h.t.Context())
 	h.stop = stop
 	go func() {
@@ -120,7 +120,7 @@ func (h *house) run() {
 	h.t.Cleanup(h.end)
 }
 
-func (h *house) end() {
+func (h *fixture) end() {
 	h.stop()
 	if err := testenv.Receive(h.t, "the end of Run", h.ended); err != nil {
 		h.t.Errorf("Run = %v, want nil after its context ended", err)
@@ -128,7 +128,7 @@ func (h *house) end() {
 }
 
 // plug makes an input device, node last, as the kernel does, and returns what its keys are written to.
-func (h *house) plug(name, bitmap string) *os.File {
+func (h *fixture) plug(name, bitmap string) *os.File {
 	h.t.Helper()
 	folder := filepath.Join(h.sys, "class/input", name, "device/capabilities")
 	node, hidden := filepath.Join(h.dev, "input", name), filepath.Join(h.t.TempDir(), name)
@@ -153,7 +153,7 @@ func isRead(device *os.File) bool {
 }
 
 // press waits until somebody reads the device, then presses, and wants that it is told.
-func (h *house) press(device *os.File) {
+func (h *fixture) press(device *os.File) {
 	h.t.Helper()
 	testenv.WaitFor(h.t, "a reader of the device", func() bool { return isRead(device) })
 	if _, err := device.Write(events(press, syn, release, syn)); err != nil {
@@ -162,13 +162,13 @@ func (h *house) press(device *os.File) {
 	h.wantPress()
 }
 
-func (h *house) wantPress() {
+func (h *fixture) wantPress() {
 	h.t.Helper()
 	testenv.Receive(h.t, "a press", h.pressed)
 }
 
 func TestButtonThatWasThere(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	lid, garbage := h.plug("event0", noKeys), h.plug("event1", "garbage")
 	power := h.plug("event2", acpiButton)
 	h.run()
@@ -194,7 +194,7 @@ func TestButtonWithoutInotify(t *testing.T) {
 }
 
 func buttonThatComes(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.run()
 	for i := range 3 {
 		for _, name := range []string{fmt.Sprintf("event%d", i), fmt.Sprintf("event1%d", i)} {
@@ -213,7 +213,7 @@ func TestForget(t *testing.T) {
 		want bool
 	}{{unix.ENODEV, true}, {io.EOF, false}, {unix.EIO, false}} {
 		t.Run(c.err.Error(), func(t *testing.T) {
-			h := newHouse(t)
+			h := newFixture(t)
 			h.plug("event0", acpiButton)
 			ctx, stop := context.WithCancel(t.Context())
 			d := &daemon{dev: h.dev, sys: h.sys, log: slog.New(slog.DiscardHandler), open: map[string]*os.File{}}
@@ -239,7 +239,7 @@ func TestForget(t *testing.T) {
 }
 
 func TestBounded(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	var devices []*os.File
 	for i := range mostDevices + 4 {
 		devices = append(devices, h.plug(fmt.Sprintf("event%d", i), acpiButton))

@@ -24,7 +24,7 @@ func TestCounted(t *testing.T) {
 
 // TestEarlyPress: a press that ACPI counted before the device was open is told.
 func TestEarlyPress(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	file := filepath.Join(h.sys, fixedEvent)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("       1  EN     enabled      unmasked\n"), 0o600)); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package tables decodes the TOML tables of the board room strictly: an unknown key is a fault, and all faults of a
+// Package tables decodes the TOML tables of the bsp directory strictly: an unknown key is a fault, and all faults of a
 // file are reported at once, each with file, line and key.
 //
 // It never opens a file and knows no table by name. Read Decode first.
