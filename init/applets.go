@@ -101,16 +101,16 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	said := settleLog(&cfg, config.Path, log)
 	rate, burst := logd.DefaultRate, logd.DefaultBurst
 	if err := parse("logd", args, func(f *flag.FlagSet) {
-		f.Func("ring", "`size` of the ring, like 8M (the default)", func(text string) (err error) {
+		f.Func("ring", "sets the `size` of the ring, such as 8M (the default)", func(text string) (err error) {
 			cfg.RingBytes, err = logd.ParseSize(text)
 			return err
 		})
-		f.Func("disk", "`size` of what persistentLogging keeps on disk, like 8M (the default)", func(text string) (err error) {
+		f.Func("disk", "sets the `size` of the log on disk, such as 8M (the default)", func(text string) (err error) {
 			cfg.Archive.Bytes, err = logd.ParseSize(text)
 			return err
 		})
-		f.IntVar(&rate, "rate", rate, "`lines` a second that each source but the kernel may say, 0 for any number")
-		f.IntVar(&burst, "burst", burst, "`lines` that it may say at once")
+		f.IntVar(&rate, "rate", rate, "accepts at most so many `lines` a second from each source except the kernel; 0 means no limit")
+		f.IntVar(&burst, "burst", burst, "accepts so many `lines` at once before the rate counts")
 	}); err != nil {
 		return err
 	}
@@ -142,8 +142,8 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path, Log: log}
 	if err := parse("netd", args, func(f *flag.FlagSet) {
-		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "resolv.conf to write")
-		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "directory of the leases")
+		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
+		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")
 	}); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 	store := config.Store{Path: config.Path}
 	if err := parse("configd", args, func(f *flag.FlagSet) {
-		f.StringVar(&store.Path, "config", config.Path, "file to apply")
+		f.StringVar(&store.Path, "config", config.Path, "applies this `FILE`")
 	}); err != nil {
 		return err
 	}
