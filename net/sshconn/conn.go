@@ -47,6 +47,15 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// remoteOf is the address of the other end of a connection that was passed as a descriptor. The kernel no longer knows it when that end
+// has gone before the descriptor was taken.
+func remoteOf(conn net.Conn) string {
+	if address := conn.RemoteAddr(); address != nil {
+		return address.String()
+	}
+	return "gone"
+}
+
 // Serve shakes hands with one client and serves what it asks for until it goes or ctx is cancelled, which hangs up its sessions. gate says
 // who may log in. It closes conn and gate.
 func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
@@ -57,7 +66,7 @@ func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	if cfg.Greeted {
 		conn = &greeted{Conn: conn}
 	}
-	c := &connection{gate: &door{gate: gate}, log: cfg.Log.With("remote", conn.RemoteAddr().String())}
+	c := &connection{gate: &door{gate: gate}, log: cfg.Log.With("remote", remoteOf(conn))}
 	defer c.gate.close()
 	conn.SetDeadline(time.Now().Add(cfg.Timeout)) // fails only on a closed connection
 	config, err := c.protocol()

@@ -82,6 +82,47 @@ type setup struct {
 	Log      *slog.Logger
 }
 
+// TestClientGone: a client that has reset its connection before the process of the connection takes it has no address any more.
+func TestClientGone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := accepted.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.(*net.TCPConn).SetLinger(0) // it ends with a reset
+	client.Close()
+	if _, err := accepted.Read(make([]byte, 1)); err == nil {
+		t.Fatal("the connection is still there")
+	}
+	accepted.Close()
+	conn, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conn.RemoteAddr() != nil {
+		t.Fatalf("the kernel still knows %v", conn.RemoteAddr())
+	}
+	gate, gateFile, err := sshmsg.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateFile.Close() // sshd does not answer
+	Serve(t.Context(), Config{}, conn, gate)
+}
+
 // serve serves a connection with all three parts in this process.
 func serve(ctx context.Context, cfg setup, conn net.Conn) {
 	if cfg.Log == nil {

@@ -48,7 +48,7 @@ func (c *connection) forward(ctx context.Context, ch ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	c.log.Debug("port forwarded", "to", conn.RemoteAddr().String())
+	c.log.Debug("port forwarded", "to", remoteOf(conn))
 	join(ctx, channel, requests, conn)
 }
 
