@@ -3,6 +3,7 @@ package supervise
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,27 @@ func TestInitHungProgram(t *testing.T) {
 		if st := r.status(name); st.State != "down" {
 			t.Errorf("stopped while it hangs: %+v", st)
 		}
+	}
+}
+
+// TestInitHungWatch: a watched path on a mount that hangs keeps no port from its service, and does not hold up
+// the end.
+func TestInitHungWatch(t *testing.T) {
+	tree, dir, port := asInit(t), t.TempDir(), filepath.Join(t.TempDir(), "port")
+	end := hang(t, dir)
+	defer end()
+	watch := sh("watch", "exec sleep 1000")
+	watch.Start, watch.WatchPaths = spec.OnDemand, []string{dir + "/file"}
+	r := start(t, Config{Specs: []spec.Spec{watch, listener("port", port)}, Cgroups: tree, Launcher: self()})
+	r.until("watch", in("armed"))
+	r.until("port", in("armed"))
+	if got := ask(t, port, ""); !strings.HasPrefix(got, "served by ") {
+		t.Errorf("the service of the port says %q", got)
+	}
+	over := make(chan error, 1)
+	go func() { over <- r.stop() }()
+	if err := testenv.Receive(t, "the end of the supervisor", over); err != nil {
+		t.Errorf("it ends with %v", err)
 	}
 }
 

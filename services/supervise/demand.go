@@ -57,20 +57,30 @@ func closeSockets(sp spec.Spec, l *life) {
 	l.sockets = nil
 }
 
-// await has the watcher look; fired hears of it, once.
+// await has the watchers look; fired hears of it, once.
 func (s *Supervisor) await(l *life, sockets []*os.File, paths []string) {
 	if len(sockets) == 0 && len(paths) == 0 {
 		return
 	}
-	if err := s.demand.Arm(l.id, sockets, paths); err != nil {
+	err := s.demand.Arm(l.id, sockets, nil)
+	if len(s.world.specs[l.num].WatchPaths) > 0 {
+		err = errors.Join(err, s.paths.Arm(l.id, nil, paths))
+	}
+	if err != nil {
 		s.log.Error("demand of service not watched", "service", s.name(l.num), "error", err)
 	}
+}
+
+// disarm lets a life wait for no demand any more.
+func (s *Supervisor) disarm(l *life) {
+	s.demand.Disarm(l.id)
+	s.paths.Disarm(l.id)
 }
 
 // shut closes the sockets of service i: whoever comes now is refused.
 func (s *Supervisor) shut(i int) {
 	l := s.lives[i]
-	s.demand.Disarm(l.id)
+	s.disarm(l)
 	closeSockets(s.world.specs[i], l)
 	if !s.world.svcs[i].wanted {
 		l.close()

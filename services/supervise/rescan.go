@@ -101,7 +101,7 @@ func (s *Supervisor) leaves(i int) bool {
 
 // part lets go of a life that nobody will look at again: its number is another's from now on.
 func (s *Supervisor) part(l *life) {
-	s.demand.Disarm(l.id)
+	s.disarm(l)
 	closeSockets(s.world.specs[l.num], l)
 	l.close()
 	delete(s.byID, l.id)
@@ -158,7 +158,7 @@ func (s *Supervisor) reopen(old, now spec.Spec, l *life) {
 	if len(l.sockets) == 0 || reflect.DeepEqual(old.Listen, now.Listen) {
 		return
 	}
-	s.demand.Disarm(l.id)
+	s.disarm(l)
 	closeSockets(old, l)
 }
 

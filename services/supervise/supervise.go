@@ -101,7 +101,9 @@ type Supervisor struct {
 
 	notify *notify.Listener // nil where it could not be made
 	socket *os.File         // a second hold on its socket, for the next life
-	demand *demand.Watcher
+	demand *demand.Watcher  // sees traffic
+	// paths sees changes of paths. It is one of its own: a look at a path may hang, and no port must for that.
+	paths *demand.Watcher
 
 	background context.Context // of the goroutines beside the loop
 	helpers    sync.WaitGroup
@@ -115,13 +117,19 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, errors.New("make supervisor: no reaper given")
 	}
 	cfg = cfg.defaults()
-	watcher, err := demand.New(cfg.Log)
+	traffic, err := demand.New(cfg.Log)
+	if err != nil {
+		return nil, fmt.Errorf("make supervisor: %w", err)
+	}
+	changes, err := demand.New(cfg.Log)
 	if err != nil {
 		return nil, fmt.Errorf("make supervisor: %w", err)
 	}
 	s := &Supervisor{
 		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, mail: newMailbox(), notes: make(chan note, 64),
-		calls: make(chan call), freeze: make(chan struct{}), ended: make(chan struct{}), demand: watcher, booting: true,
+		calls: make(chan call), freeze: make(chan struct{}), ended: make(chan struct{}),
+		demand: traffic, paths: changes,
+		booting: true,
 	}
 	if cfg.Saved != nil {
 		return s, s.restore()
@@ -253,6 +261,10 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		case c := <-s.calls:
 			c.do()
 		case f := <-s.demand.Fired():
+			s.paths.Disarm(f.ID) // as of its own
+			s.fired(f)
+		case f := <-s.paths.Fired():
+			s.demand.Disarm(f.ID) // as above
 			s.fired(f)
 		case <-s.alarm.C():
 			s.ring(time.Now())
@@ -276,6 +288,12 @@ func (s *Supervisor) accompany() func() {
 		defer s.helpers.Done()
 		if err := s.demand.Run(ctx); ctx.Err() == nil {
 			s.log.Error("demand not watched any more", "error", err)
+		}
+	})
+	// not waited for: a look at a path on a mount that hangs may last for ever
+	s.cfg.Guard.Go("paths", func() {
+		if err := s.paths.Run(ctx); ctx.Err() == nil {
+			s.log.Error("changes of paths are not seen any more", "error", err)
 		}
 	})
 	return func() {
