@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 
@@ -24,7 +25,7 @@ const (
 	roundsVariable = "RESINOS_ROUNDS" // how often each machine boots; 5
 	countVariable  = "RESINOS_COUNT"  // if set: instructions are counted instead of seconds, which another load on the host does not change
 	memoryVariable = "RESINOS_MEMORY" // "0" leaves out the memory, which takes two minutes a boot
-	onlyVariable   = "RESINOS_ONLY"   // the only machine to boot, by its name below
+	onlyVariable   = "RESINOS_ONLY"   // if set: a regular expression of the names of the machines to boot
 	imageVariable  = "RESINOS_IMAGE"  // an image that was built earlier with the bench's app, to be measured instead of a new one
 	top            = "../.."          // of the source tree, as seen from this package
 	boardName      = "qemu-x86_64"
@@ -117,8 +118,12 @@ func prepare(t *testing.T) (machines []machine, versions []string, err error) {
 		{firstName, true, first},
 		{tunedName, false, p.start(o, tuned)},
 	}
+	only, err := regexp.Compile(os.Getenv(onlyVariable))
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, m := range all {
-		if only := os.Getenv(onlyVariable); only == "" || only == m.name {
+		if only.MatchString(m.name) {
 			machines = append(machines, m)
 		}
 	}
