@@ -191,12 +191,12 @@ func (s *session) appDetails(ctx context.Context, t inventory.Thing) string {
 	}
 	a := t.App
 	mark, c := s.appMark(a.State, a.Wrong())
-	rows := [][]screen.Cell{pair("state", string(a.State)+" since "+screen.Ago(s.since(a.Entered)), c)}
+	rows := [][]screen.Cell{screen.Pair("state", string(a.State)+" since "+screen.Ago(s.since(a.Entered)), c)}
 	if a.Wrong() {
-		rows = append(rows, pair("wrong", s.wrong(a.Trouble), screen.Red))
+		rows = append(rows, screen.Pair("wrong", s.wrong(a.Trouble), screen.Red))
 	}
 	if a.Restarts > 0 {
-		rows = append(rows, pair("restarts", strconv.Itoa(a.Restarts), screen.Plain))
+		rows = append(rows, screen.Pair("restarts", strconv.Itoa(a.Restarts), screen.Plain))
 	}
 	text := s.lead(c, mark, mark+" "+screen.Escape(a.Name)+": an app with "+screen.Count(len(a.Containers), "container")) + "\n" + s.Table(rows)
 	for i := range a.Containers {
@@ -214,7 +214,7 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	var rows [][]screen.Cell
 	add := func(label, value string, c screen.Colour) {
 		if value != "" {
-			rows = append(rows, pair(label, value, c))
+			rows = append(rows, screen.Pair(label, value, c))
 		}
 	}
 	add("state", string(c.State)+" since "+screen.Ago(s.since(c.Entered)), paint)

@@ -62,7 +62,7 @@ func (s *session) blameText(all []blamed) string {
 		if b.Ready {
 			longest = max(longest, b.Took)
 		}
-		rows = append(rows, []screen.Cell{{Text: millis(b.Took), Right: true}, {Text: seconds(b.Began), Right: true, Colour: screen.Dim}, {Text: screen.Escape(b.Name)}, {}})
+		rows = append(rows, []screen.Cell{{Text: millis(b.Took), Right: true}, {Text: screen.Seconds(b.Began), Right: true, Colour: screen.Dim}, {Text: screen.Escape(b.Name)}, {}})
 	}
 	room := s.barRoom(rows)
 	for i, b := range all {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"slices"
 	"sort"
@@ -75,19 +74,19 @@ func (s *session) lastText(last bootreport.Last) string {
 	if last.How == "clean" {
 		c = screen.Green
 	}
-	rows := [][]screen.Cell{pair("ended", last.How, c)}
+	rows := [][]screen.Cell{screen.Pair("ended", last.How, c)}
 	if last.Why != "" {
 		label := "because"
 		for line := range strings.Lines(strings.TrimSpace(last.Why)) { // a panic has several
-			rows = append(rows, pair(label, strings.TrimRight(line, "\r\n"), screen.Plain))
+			rows = append(rows, screen.Pair(label, strings.TrimRight(line, "\r\n"), screen.Plain))
 			label = ""
 		}
 	}
 	if last.Uptime > 0 {
-		rows = append(rows, pair("after", screen.Ago(time.Duration(last.Uptime*float64(time.Second))), screen.Plain))
+		rows = append(rows, screen.Pair("after", screen.Ago(time.Duration(last.Uptime*float64(time.Second))), screen.Plain))
 	}
 	if last.BootID != "" {
-		rows = append(rows, pair("boot id", last.BootID, screen.Dim))
+		rows = append(rows, screen.Pair("boot id", last.BootID, screen.Dim))
 	}
 	return s.Table(rows)
 }
@@ -161,7 +160,7 @@ func (s *session) timeLine(r booted) string {
 func (m *moment) row(end float64) []screen.Cell {
 	if m.kind == aMilestone {
 		return []screen.Cell{
-			{Text: seconds(m.Start), Right: true, Colour: screen.Bold}, {}, {Text: m.Stage, Colour: screen.Bold},
+			{Text: screen.Seconds(m.Start), Right: true, Colour: screen.Bold}, {}, {Text: m.Stage, Colour: screen.Bold},
 			{Text: screen.Escape(m.Name), Colour: screen.Bold}, {Text: bar(m.Start, 0, end, '|'), Colour: screen.Bold},
 		}
 	}
@@ -174,7 +173,7 @@ func (m *moment) row(end float64) []screen.Cell {
 		result += ": " + screen.InLine(m.Error)
 	}
 	return []screen.Cell{
-		{Text: seconds(m.Start), Right: true}, {Text: span(m.Duration), Right: true}, {Text: screen.Escape(m.Stage), Colour: screen.Dim},
+		{Text: screen.Seconds(m.Start), Right: true}, {Text: screen.Span(m.Duration), Right: true}, {Text: screen.Escape(m.Stage), Colour: screen.Dim},
 		{Text: screen.Escape(m.Name)}, {Text: bar(m.Start, m.Duration, end, mark), Colour: screen.Dim}, {Text: result, Colour: resultColour(m.Result)},
 	}
 }
@@ -206,13 +205,4 @@ func bar(start, took, end float64, mark byte) string {
 	from := min(int(start/end*barWidth), barWidth-1)
 	to := min(max(int((start+took)/end*barWidth), from+1), barWidth)
 	return strings.Repeat(" ", from) + strings.Repeat(string(mark), to-from)
-}
-
-func seconds(at float64) string { return fmt.Sprintf("%.3fs", at) }
-
-func span(took float64) string {
-	if took < 0.9995 {
-		return fmt.Sprintf("%.0fms", took*1000)
-	}
-	return seconds(took)
 }

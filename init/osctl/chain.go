@@ -160,7 +160,7 @@ func (s *session) chainText(links []link) string {
 		flush()
 		c, remark := screen.Plain, ""
 		if l.Wait >= short {
-			remark = "after a wait of " + span(l.Wait)
+			remark = "after a wait of " + screen.Span(l.Wait)
 		}
 		if l.Kind == "milestone" {
 			c, remark = screen.Bold, ""
@@ -176,7 +176,7 @@ func (s *session) chainText(links []link) string {
 }
 
 func chainRow(l link, c screen.Colour, remark string) []screen.Cell {
-	return []screen.Cell{{Text: seconds(l.At), Right: true}, {Text: "+" + span(l.Took), Right: true, Colour: c}, {Text: l.Kind, Colour: screen.Dim},
+	return []screen.Cell{{Text: screen.Seconds(l.At), Right: true}, {Text: "+" + screen.Span(l.Took), Right: true, Colour: c}, {Text: l.Kind, Colour: screen.Dim},
 		{Text: screen.Escape(l.Name), Colour: c}, {Text: remark, Colour: screen.Yellow}}
 }
 

@@ -163,7 +163,7 @@ func reexec(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 	if err := s.newLife(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "PID 1 was re-executed in %s\n", span(time.Since(begin).Seconds()))
+	fmt.Fprintf(s.Stdout, "PID 1 was re-executed in %s\n", screen.Span(time.Since(begin).Seconds()))
 	return nil
 }
 

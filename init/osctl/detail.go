@@ -128,11 +128,6 @@ func (s *session) logLine(e *logring.Entry) string {
 	return s.short(e)
 }
 
-// pair makes a row of the detail view; the label comes first.
-func pair(label, value string, c screen.Colour) []screen.Cell {
-	return []screen.Cell{{Text: label, Right: true, Colour: screen.Dim}, {Text: screen.InLine(value), Colour: c}}
-}
-
 func (s *session) stateRows(d *detail) [][]screen.Cell {
 	state := d.State + " since " + screen.Ago(s.since(d.Since))
 	if d.PID > 0 {
@@ -141,7 +136,7 @@ func (s *session) stateRows(d *detail) [][]screen.Cell {
 	var rows [][]screen.Cell
 	add := func(label, value string, c screen.Colour) {
 		if value != "" {
-			rows = append(rows, pair(label, value, c))
+			rows = append(rows, screen.Pair(label, value, c))
 		}
 	}
 	add("state", state, stateColour(d.State))
@@ -160,7 +155,7 @@ func (s *session) stateRows(d *detail) [][]screen.Cell {
 	}
 	add("last exit", d.LastExit, screen.Plain)
 	if d.Ready > d.Began && d.Began > 0 {
-		add("took", span(d.Ready-d.Began)+" to be up", screen.Plain)
+		add("took", screen.Span(d.Ready-d.Began)+" to be up", screen.Plain)
 	}
 	add("uses", usageText(d.usage), screen.Plain)
 	add("command", strings.Join(d.command, " "), screen.Plain)
@@ -169,7 +164,7 @@ func (s *session) stateRows(d *detail) [][]screen.Cell {
 		if i == 0 {
 			label = "processes"
 		}
-		rows = append(rows, pair(label, line, screen.Plain))
+		rows = append(rows, screen.Pair(label, line, screen.Plain))
 	}
 	add("files", strings.Join(d.files, ", "), screen.Plain)
 	if d.Changed {
@@ -191,7 +186,7 @@ func usageText(u gauge.Usage) string {
 		words = append(words, "swap "+screen.Size(u.Swap))
 	}
 	if u.CPU >= 0 {
-		words = append(words, "cpu "+span(u.CPU.Seconds()))
+		words = append(words, "cpu "+screen.Span(u.CPU.Seconds()))
 	}
 	if u.Tasks >= 0 {
 		words = append(words, screen.Count(int(u.Tasks), "task"))
@@ -214,7 +209,7 @@ func (s *session) tieRows(d *detail) [][]screen.Cell {
 		{"needed by", needed}, {"wanted by", wanted}, {"before", before},
 	} {
 		if len(tie.names) > 0 {
-			rows = append(rows, pair(tie.label, s.withStates(d.list, tie.names), screen.Plain))
+			rows = append(rows, screen.Pair(tie.label, s.withStates(d.list, tie.names), screen.Plain))
 		}
 	}
 	if len(d.Demand) > 0 {
@@ -222,10 +217,10 @@ func (s *session) tieRows(d *detail) [][]screen.Cell {
 		if d.NextIn > 0 {
 			text += "; next in " + screen.Ago(time.Duration(d.NextIn*float64(time.Second)))
 		}
-		rows = append(rows, pair("starts on", text, screen.Plain))
+		rows = append(rows, screen.Pair("starts on", text, screen.Plain))
 	}
 	if d.Clients > 0 || d.Stored > 0 {
-		rows = append(rows, pair("holds", screen.Count(d.Clients, "client")+", "+screen.Count(d.Stored, "stored descriptor"), screen.Plain))
+		rows = append(rows, screen.Pair("holds", screen.Count(d.Clients, "client")+", "+screen.Count(d.Stored, "stored descriptor"), screen.Plain))
 	}
 	return rows
 }

@@ -16,6 +16,7 @@ import (
 
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
+	"resinos/init/osctl/storage"
 	"resinos/services/logpipe"
 	"resinos/services/logquery"
 	"resinos/services/logring"
@@ -24,24 +25,6 @@ import (
 
 // followLast is how many entries -f begins with when --lines does not say.
 const followLast = 10
-
-// logsCommand is the row of logs in the table of commands.
-func logsCommand() command {
-	return command{
-		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [--since TIME] [--until TIME] [--lines N] [-f] [-o FORM] | --boots | --flush",
-		"Shows the log of services, containers, syslog and the kernel. Times are UTC.",
-		`osctl logs -f
-osctl logs -u hello --lines 20              an app with all its containers
-osctl logs -u hello.web -u netd             one of its containers, and a service
-osctl logs -k -p warning                    warnings and errors of the kernel
-osctl logs --since -5min -p err             errors of the last five minutes
-osctl logs --since 10:00 --until 10:05      also "2026-11-25 10:00", today, "2h ago", boot+90s
-osctl logs --boots                          the boots whose log is kept
-osctl logs -b -1 --lines 50                 the end of the previous boot
-osctl logs --flush                          writes the log to disk now and not in up to 5 minutes, if persistentLogging is set
-osctl logs -o json -u netd                  for programs`, logs,
-	}
-}
 
 // The forms of -o.
 const (
@@ -113,7 +96,7 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	for i := range list {
 		known = append(known, list[i].Name)
 	}
-	apps, _ := os.ReadDir(filepath.Join(s.Root, appsDir)) // without apps there is none to be meant
+	apps, _ := os.ReadDir(filepath.Join(s.Root, storage.AppsDir)) // without apps there is none to be meant
 	for _, app := range apps {
 		known = append(known, app.Name())
 	}

@@ -98,7 +98,7 @@ func (s *session) dispatch(ctx context.Context, args []string) error {
 	}
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	err := c.run(ctx, s, flags, args)
+	err := c.run(ctx, s.Session, flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		_, err = io.WriteString(s.Stdout, c.manual())
 	}

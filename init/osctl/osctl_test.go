@@ -20,6 +20,7 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
+	"resinos/init/osctl/storage"
 	"resinos/mounts/testenv"
 	"resinos/services/bootreport"
 	"resinos/services/control"
@@ -268,7 +269,7 @@ func TestDryRunIsEverywhereTheSame(t *testing.T) {
 		}
 		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 		flags.SetOutput(io.Discard)
-		_ = c.run(t.Context(), &session{&cli.Session{}}, flags, []string{"-h"}) // it only defines the flags
+		_ = c.run(t.Context(), &cli.Session{}, flags, []string{"-h"}) // it only defines the flags
 		if f := flags.Lookup("n"); f != nil {
 			found++
 			if f.Usage != "prints what it would do, and does nothing" || f.DefValue != "false" {
@@ -453,7 +454,7 @@ func TestLogs(t *testing.T) {
 		fmt.Fprintf(file, "<3>from %s\nsecond of %s\n", s.Name, s.Name)
 	}
 	root, control := t.TempDir(), fake(t)
-	if err := os.MkdirAll(filepath.Join(root, appsDir, "shop"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, storage.AppsDir, "shop"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	want := 0

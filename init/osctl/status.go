@@ -15,6 +15,7 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
+	"resinos/init/osctl/storage"
 	"resinos/services/bootreport"
 	"resinos/services/cgroup"
 	"resinos/services/pid1"
@@ -54,13 +55,13 @@ type host struct {
 	name, version, slot string
 	up                  time.Duration
 	degraded            []string // steps of the boot
-	spaces              []Space
+	spaces              []storage.Space
 }
 
 func (s *session) host(ctx context.Context) host {
 	h := host{name: strings.TrimSpace(s.Read("proc/sys/kernel/hostname")), up: s.Now()}
 	h.version = release(s.Read("etc/os-release"))
-	h.spaces = s.spaces()
+	h.spaces = storage.Spaces(s.Session)
 	report, err := s.Client().Boot(ctx)
 	if err != nil {
 		return h // the services are what was asked for
@@ -94,7 +95,7 @@ func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 		return u.Memory
 	}
 	h := s.host(ctx)
-	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) + s.spaceTable(h.spaces) + s.advice(in, h.spaces)
+	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) + storage.Table(s.Session, h.spaces) + s.advice(in, h.spaces)
 }
 
 // group is the folder of a service's cgroup.
@@ -119,7 +120,7 @@ func (s *session) head(h host, in inventory.Inventory) string {
 func (s *session) health(h host, in inventory.Inventory) string {
 	list := in.Services
 	counts := map[string]int{}
-	bad := len(h.degraded) > 0 || in.Ill() || slices.ContainsFunc(h.spaces, func(p Space) bool { return len(p.Marks) > 0 })
+	bad := len(h.degraded) > 0 || in.Ill() || slices.ContainsFunc(h.spaces, func(p storage.Space) bool { return len(p.Marks) > 0 })
 	for i := range list {
 		counts[list[i].State]++
 		bad = bad || lookOf(&list[i]) == looksWrong
@@ -161,7 +162,7 @@ func states() []string {
 }
 
 // advice says what to type next about what is wrong.
-func (s *session) advice(in inventory.Inventory, spaces []Space) string {
+func (s *session) advice(in inventory.Inventory, spaces []storage.Space) string {
 	list := in.Services
 	var hints []string
 	worst := ""
@@ -182,7 +183,7 @@ func (s *session) advice(in inventory.Inventory, spaces []Space) string {
 	if worst != "" {
 		hints = append(hints, "osctl status "+screen.Escape(worst))
 	}
-	if dataIsFull(spaces) {
+	if storage.DataIsFull(spaces) {
 		hints = append(hints, "osctl space")
 	}
 	if len(hints) == 0 {

@@ -24,11 +24,6 @@ type timed struct {
 	clock.Status
 }
 
-func timeCommand() command {
-	return command{"time", looking, "[--json]", "Shows clock synchronisation and the state of each time server.",
-		"osctl time\nosctl time --json", showTime}
-}
-
 func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
@@ -55,14 +50,14 @@ func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string)
 }
 
 func (s *session) timeText(t timed) string {
-	rows := [][]screen.Cell{pair("time", t.Now.Format("2006-01-02 15:04:05 MST"), screen.Plain)}
+	rows := [][]screen.Cell{screen.Pair("time", t.Now.Format("2006-01-02 15:04:05 MST"), screen.Plain)}
 	rows = append(rows, s.syncRows(t)...)
 	if step := t.LastStep; step != nil {
-		rows = append(rows, pair("last step", fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why), screen.Plain))
+		rows = append(rows, screen.Pair("last step", fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why), screen.Plain))
 	}
 	if t.Running && t.Next > t.Uptime {
 		next := screen.Ago(time.Duration((t.Next - t.Uptime) * float64(time.Second)))
-		rows = append(rows, pair("next", "netd asks the servers in "+next, screen.Plain))
+		rows = append(rows, screen.Pair("next", "netd asks the servers in "+next, screen.Plain))
 	}
 	out := s.Table(rows)
 	if len(t.Servers) == 0 {
@@ -83,7 +78,7 @@ func (s *session) syncRows(t timed) [][]screen.Cell {
 		if t.PID != 0 {
 			who = "netd, which keeps the clock, does not run; the rest is its last report"
 		}
-		rows = append(rows, pair("clock", who, screen.Red))
+		rows = append(rows, screen.Pair("clock", who, screen.Red))
 	}
 	if !t.Synchronised {
 		text := "no"
@@ -93,22 +88,22 @@ func (s *session) syncRows(t timed) [][]screen.Cell {
 		if t.Trouble != "" {
 			text += ": " + t.Trouble
 		}
-		rows = append(rows, pair("synchronised", text, screen.Yellow), pair("comes from", origins(t.Status), screen.Plain))
+		rows = append(rows, screen.Pair("synchronised", text, screen.Yellow), screen.Pair("comes from", origins(t.Status), screen.Plain))
 	} else {
 		text := fmt.Sprintf("for %s, by %s", s.ago(t.Since), t.By)
 		if t.Address != "" && t.Address != t.By {
 			text += " (" + t.Address + ")"
 		}
-		rows = append(rows, pair("synchronised", fmt.Sprintf("%s, stratum %d", text, t.Stratum), screen.Green))
+		rows = append(rows, screen.Pair("synchronised", fmt.Sprintf("%s, stratum %d", text, t.Stratum), screen.Green))
 		if t.Trouble != "" {
-			rows = append(rows, pair("but", t.Trouble, screen.Yellow))
+			rows = append(rows, screen.Pair("but", t.Trouble, screen.Yellow))
 		}
 	}
 	switch {
 	case t.Heard > 0 && t.Origin == clock.FromHand: // how far off it was before says nothing any more
-		rows = append(rows, pair("heard", s.ago(t.Heard)+" ago, before it was set; the oscillator is "+tempo(t.PPM), screen.Plain))
+		rows = append(rows, screen.Pair("heard", s.ago(t.Heard)+" ago, before it was set; the oscillator is "+tempo(t.PPM), screen.Plain))
 	case t.Heard > 0:
-		rows = append(rows, pair("offset", fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s", signedSpan(t.Offset), s.ago(t.Heard),
+		rows = append(rows, screen.Pair("offset", fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s", signedSpan(t.Offset), s.ago(t.Heard),
 			shortSpan(t.Bound), tempo(t.PPM)), screen.Plain))
 	}
 	return rows

@@ -253,3 +253,19 @@ func Count(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
+
+// Pair makes a row of the detail view; the label comes first.
+func Pair(label, value string, c Colour) []Cell {
+	return []Cell{{Text: label, Right: true, Colour: Dim}, {Text: InLine(value), Colour: c}}
+}
+
+// Seconds says a moment of the boot.
+func Seconds(at float64) string { return fmt.Sprintf("%.3fs", at) }
+
+// Span says how many seconds something took.
+func Span(took float64) string {
+	if took < 0.9995 {
+		return fmt.Sprintf("%.0fms", took*1000)
+	}
+	return Seconds(took)
+}

@@ -1,4 +1,4 @@
-package osctl
+package storage
 
 import (
 	"context"
@@ -16,13 +16,9 @@ import (
 	"resinos/mounts/fingerprint"
 )
 
-func verifyCommand() command {
-	return command{"verify", looking, "[--json] [NAME...]", "Compares the files of the image with their fingerprints.\nNAME is root or boot. Exit status 1: a file is missing or differs.",
-		"osctl verify                 both; reads every file\nosctl verify --json boot", verify}
-}
-
-// verify compares the places with their fingerprints.
-func verify(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Verify compares the places with their fingerprints.
+func Verify(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {

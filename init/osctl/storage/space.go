@@ -1,4 +1,6 @@
-package osctl
+// Package storage owns the commands of osctl about partitions: how full they are, what they should hold, and to have one purged. It
+// never removes anything itself: the next boot purges what is marked. Read Space first.
+package storage
 
 import (
 	"context"
@@ -19,6 +21,9 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/quota"
 )
+
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
 
 // Space is how full one of the device's partitions is, or what containers may take of data. Sizes are bytes; -1 is unknown.
 type Space struct {
@@ -62,17 +67,14 @@ const (
 	unset     = "not limited: the boot could not set the limit; try: osctl boot"
 )
 
-func spaceCommand() command {
-	return command{"space", looking, "[--who] [--json]", "Shows how full the partitions are, what uses data, and what is reserved for the system.", "osctl space\nosctl space --who                       what uses data, even if there is room", space}
-}
-
-func space(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	who := flags.Bool("who", false, "shows what uses data, however much is free")
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	all := s.spaces()
+	all := Spaces(s.Session)
 	if len(all) == 0 {
 		return cli.Advise(fmt.Errorf("no partition is attached below %s", filepath.Join(s.Root, "mnt")), "osctl works on a resinOS device only")
 	}
@@ -80,7 +82,7 @@ func space(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 	if *asJSON {
 		return s.PrintJSON(all)
 	}
-	_, err := io.WriteString(s.Stdout, s.spaceTable(all)+s.fillTable(all))
+	_, err := io.WriteString(s.Stdout, Table(s.Session, all)+s.fillTable(all))
 	return err
 }
 
@@ -93,7 +95,7 @@ const (
 
 // fill finds out who uses data, if there is a need to know.
 func (s *session) fill(ctx context.Context, all []Space, asked bool) {
-	if !asked && !dataIsFull(all) {
+	if !asked && !DataIsFull(all) {
 		return
 	}
 	mounts, err := s.mounts()
@@ -107,8 +109,8 @@ func (s *session) fill(ctx context.Context, all []Space, asked bool) {
 	}
 }
 
-// dataIsFull reports whether data is used up, or almost, or what containers may take of it.
-func dataIsFull(all []Space) bool {
+// DataIsFull reports whether data is used up, or almost, or what containers may take of it.
+func DataIsFull(all []Space) bool {
 	return slices.ContainsFunc(all, func(p Space) bool { return (p.Name == "data" || p.Name == "containers") && p.isFull() })
 }
 
@@ -128,8 +130,9 @@ func (p *Space) isFull() bool {
 	return slices.ContainsFunc(p.Marks, func(m Mark) bool { return m == Full || m == Tight || m == NoInodes })
 }
 
-// spaces looks at the partitions that the device writes. Without any of them this is no device of ours, and the list is empty.
-func (s *session) spaces() []Space {
+// Spaces looks at the partitions that the device writes. Without any of them this is no device of ours, and the list is empty.
+func Spaces(call *cli.Session) []Space {
+	s := &session{call}
 	mounts, err := s.mounts()
 	if err != nil {
 		return nil
@@ -235,8 +238,8 @@ func (p *Space) files() string {
 	return fmt.Sprintf("%d of %d", p.FilesUsed, p.Files)
 }
 
-// spaceTable is a section of status too; it is empty where there are no partitions.
-func (s *session) spaceTable(all []Space) string {
+// Table is a section of status too; it is empty where there are no partitions.
+func Table(s *cli.Session, all []Space) string {
 	if len(all) == 0 {
 		return ""
 	}

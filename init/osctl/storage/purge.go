@@ -1,4 +1,4 @@
-package osctl
+package storage
 
 import (
 	"bufio"
@@ -20,13 +20,8 @@ import (
 	"resinos/services/config"
 )
 
-// appsDir is where the owner's apps lie on the device.
-const appsDir = "mnt/data/apps"
-
-func purgeCommand() command {
-	return command{"purge", powering, "[-n] [--yes] state|data", "Resets the device to factory state (state), or removes all apps and their data (data), at the next boot.\nstate keeps config.json (and so the UUID) and the apps.",
-		"osctl purge state            Resets the device to factory state. Keeps config.json (and so the UUID) and the apps.\nosctl purge --yes data && osctl reboot", purgeIt}
-}
+// AppsDir is where the owner's apps lie on the device.
+const AppsDir = "mnt/data/apps"
 
 // what says what the owner loses.
 var what = map[string]string{
@@ -34,7 +29,8 @@ var what = map[string]string{
 	"data":  "all apps, their container images and their data, and logs kept on disk",
 }
 
-func purgeIt(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
+func Purge(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	yes := flags.Bool("yes", false, "does not ask for confirmation")
 	rest, err := cli.Parse(flags, args)
@@ -148,7 +144,7 @@ func (s *session) purgeApp(name string) error {
 	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
 		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name), "try: osctl purge state, osctl purge data")
 	}
-	dir := filepath.Join(s.Root, appsDir, name)
+	dir := filepath.Join(s.Root, AppsDir, name)
 	if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
 		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name), "try: osctl purge state, osctl purge data")
 	}

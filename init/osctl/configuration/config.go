@@ -1,4 +1,6 @@
-package osctl
+// Package configuration owns the command osctl config: what is in force, what came of it, and changes of config.json. What the keys mean
+// and how the file is written is services/config's. Read Configure first.
+package configuration
 
 import (
 	"context"
@@ -19,14 +21,8 @@ import (
 	"resinos/services/settings"
 )
 
-// configCommand is the row of the table: the verbs follow the word config.
-func configCommand() command {
-	return command{"config", configuring, "[--all] [--json] | get KEY | set [-n] KEY VALUE | unset [-n] KEY | restore [-n]",
-		"Shows config.json and the effect of each key, or changes it.", "osctl config                            every known key, and every other key that is set\n" +
-			"osctl config set hostname kitchen\nosctl config set dnsServers '1.1.1.1 9.9.9.9'\nosctl config unset dnsServers\nosctl config restore                    replaces a broken file by the last good copy", configure}
-}
-
-func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+func Configure(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	all := flags.Bool("all", false, "shows unset keys of other programs too")
 	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
@@ -58,6 +54,9 @@ func configure(ctx context.Context, s *session, flags *flag.FlagSet, args []stri
 	}
 	return c.restore()
 }
+
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
 
 // configuration is one call of osctl config.
 type configuration struct {

@@ -1,4 +1,4 @@
-package osctl
+package storage
 
 import (
 	"bytes"
@@ -62,10 +62,10 @@ func TestSpace(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(s.Root, "mnt/data")); err != nil { // who fills it: see TestFilledBy
 		t.Fatal(err)
 	}
-	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), nil); err != nil {
+	if err := Show(context.Background(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), []string{"--json"}); err != nil {
+	if err := Show(context.Background(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError), []string{"--json"}); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Golden(t, "space.golden", out.String())
@@ -74,13 +74,13 @@ func TestSpace(t *testing.T) {
 		t.Errorf("JSON: %v, %v", list, err)
 	}
 	s, _ = storage(t, strings.ReplaceAll(sampleMounts, "ext4 /dev/vda5", "tmpfs tmpfs"))
-	for _, p := range s.spaces() {
+	for _, p := range Spaces(s.Session) {
 		if in := len(p.Marks) > 0 && p.Marks[0] == InRAM; in != (p.Name == "data") {
 			t.Errorf("%s has the marks %v", p.Name, p.Marks)
 		}
 	}
 	s, _ = storage(t, "21 20 7:0 / / ro - squashfs /dev/loop0 ro\n")
-	if err := space(context.Background(), s, flag.NewFlagSet("space", flag.ContinueOnError), nil); err == nil {
+	if err := Show(context.Background(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError), nil); err == nil {
 		t.Error("a machine without our partitions has space")
 	}
 }
@@ -111,7 +111,7 @@ func TestSpaceOfContainers(t *testing.T) {
 				return nil
 			}
 			s.Observe = func(string) (quota.Amount, quota.Amount, error) { return tt.used, tt.limit, tt.fault }
-			all := s.spaces()
+			all := Spaces(s.Session)
 			p := all[len(all)-1]
 			if p.Name != "containers" || p.Free != tt.free || p.FilesFree != tt.files || p.Note != tt.note {
 				t.Errorf("spaces gives %+v", p)
@@ -128,7 +128,7 @@ func TestFilledBy(t *testing.T) {
 	s, out := storage(t, sampleMounts+strings.Repeat("99 21 0:40 / /run/x rw - tmpfs tmpfs rw\n", 3000))
 	tell := func(args ...string) string {
 		out.Reset()
-		if err := space(t.Context(), s, flag.NewFlagSet("space", flag.ContinueOnError), args); err != nil {
+		if err := Show(t.Context(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError), args); err != nil {
 			t.Fatal(err)
 		}
 		return out.String()
@@ -155,7 +155,7 @@ func TestPurge(t *testing.T) {
 	s, out := storage(t, sampleMounts)
 	run := func(args ...string) error {
 		out.Reset()
-		return purgeIt(context.Background(), s, flag.NewFlagSet("purge", flag.ContinueOnError), args)
+		return Purge(context.Background(), s.Session, flag.NewFlagSet("purge", flag.ContinueOnError), args)
 	}
 	there := func(name string) bool {
 		_, err := os.Stat(filepath.Join(s.Root, "mnt", name, purge.Flag))
@@ -202,7 +202,7 @@ func TestPurgeOfWhatIsLost(t *testing.T) {
 	s, out := storage(t, lost)
 	run := func(args ...string) error {
 		out.Reset()
-		return purgeIt(context.Background(), s, flag.NewFlagSet("purge", flag.ContinueOnError), args)
+		return Purge(context.Background(), s.Session, flag.NewFlagSet("purge", flag.ContinueOnError), args)
 	}
 	p, _ := purge.Find("data")
 	p.Request = filepath.Join(s.Root, p.Request)
