@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"os"
@@ -20,7 +19,6 @@ import (
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/config"
-	"resinos/services/linelog"
 	"resinos/services/pid1"
 	"resinos/services/spec"
 )
@@ -142,33 +140,6 @@ func FuzzParseCmdline(f *testing.F) {
 			t.Errorf("slot %q", c.Slot)
 		}
 	})
-}
-
-func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
-	var log bytes.Buffer
-	record := bootreport.New(bootreport.Report{})
-	w := Walker{Stage: bootreport.StageRoot, Record: record, Log: slog.New(linelog.New(&log, nil))}
-	ran := false
-	err := w.Walk([]Action{
-		{"fine", bootreport.Fatal, func() error { return nil }},
-		{"broken", bootreport.Degraded, func() error { panic("not a step") }},
-		{"minor", bootreport.Ignorable, func() error { return errors.New("no such thing") }},
-		{"needed", bootreport.Fatal, func() error { return errors.New("gone") }},
-		{"never", bootreport.Fatal, func() error { ran = true; return nil }},
-	})
-	if err == nil || ran {
-		t.Errorf("Walk = %v, ran on: %v", err, ran)
-	}
-	var results []string
-	for _, s := range record.Report().Steps {
-		results = append(results, s.Result)
-	}
-	if want := []string{bootreport.ResultOK, bootreport.ResultDegraded, bootreport.ResultIgnored, bootreport.ResultFatal}; !slices.Equal(results, want) {
-		t.Errorf("results %q, want %q", results, want)
-	}
-	if text := log.String(); !strings.Contains(text, "<6>step 1/5 fine 0s\n") || !strings.Contains(text, "<4>step 2/5 broken") || strings.Count(text, "\n") != 4 {
-		t.Errorf("log:\n%s", text)
-	}
 }
 
 func TestSignalPolicy(t *testing.T) {

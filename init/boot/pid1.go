@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/lastboot"
+	"resinos/init/walk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/control"
@@ -159,7 +161,7 @@ func (p *PID1) walk(started time.Duration) {
 	p.record = bootreport.New(before)
 	p.mark(bootreport.MilestoneRoot, started)
 	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: osrelease.Variant()}}
-	if err := (Walker{Stage: bootreport.StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
+	if err := (walk.Walker{Stage: bootreport.StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
 		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
 	}
 }
@@ -306,9 +308,9 @@ func (p *PID1) going() *down {
 // begun makes the shutdown, or goes on with that of an earlier life. A wish that tells of a failure is what the next boot is told,
 // not a clean end.
 func (p *PID1) begun(w wish, earlier *downState) *down {
-	end := Marker{BootID: bootID(), How: EndClean, Why: string(w.action)}
+	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndClean, Why: string(w.action)}
 	if w.failed {
-		end.How, end.Why = EndPanic, w.why
+		end.How, end.Why = lastboot.EndPanic, w.why
 	}
 	d := &down{action: w.action, end: end, marking: &p.system.marking, since: boottime.Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
 		stop: p.stop, ended: p.stopped, leave: p.system.lastMeal(w.action)}
@@ -362,7 +364,7 @@ func (p *PID1) lastResort() {
 	for line := range strings.Lines(string(debug.Stack())) {
 		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines
 	}
-	d := &down{action: pid1.Reboot, end: Marker{BootID: bootID(), How: EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
+	d := &down{action: pid1.Reboot, end: lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
 	if p.system != nil {
 		d.marking = &p.system.marking
 	}

@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/lastboot"
+	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/services/boottime"
@@ -35,15 +37,15 @@ const PowerFile = runtimeDir + "/power"
 // down takes everything apart and ends the device. It is made once, at the first wish for it.
 type down struct {
 	action pid1.Power
-	end    Marker        // what the next boot is told of this end
-	since  time.Duration // on the kernel's clock, so that a re-exec does not lengthen it
+	end    lastboot.Marker // what the next boot is told of this end
+	since  time.Duration   // on the kernel's clock, so that a re-exec does not lengthen it
 	log    *slog.Logger
 	out    *linelog.Handler
 	stop   func()        // ends the supervisor; nil where there is none
 	ended  chan struct{} // closed when the supervisor has ended
 	leave  func()        // the watchdog's last meal, right before the power goes
 
-	marking *marking // what the next boot is told of the beginning; nil where nothing is
+	marking *lastboot.Marking // what the next boot is told of the beginning; nil where nothing is
 
 	mu     sync.Mutex // guards the rest
 	level  level
@@ -102,7 +104,7 @@ func (d *down) pass(p phase) {
 			started = true
 			go func() { // ends with the phase; when that hangs, so does the device's life
 				defer close(done)
-				if err := shielded(func() error { p.do(d); return nil }); err != nil {
+				if err := walk.Shielded(func() error { p.do(d); return nil }); err != nil {
 					d.log.Error("shutdown phase failed", "phase", p.name, "error", err)
 				}
 			}()
@@ -252,7 +254,7 @@ func (d *down) detach(but string) {
 // mark tells the next boot how this one ended.
 func (d *down) mark() {
 	d.saveClock()
-	if err := d.marking.end(markerFile, d.end); err != nil {
+	if err := d.marking.End(lastboot.MarkerFile, d.end); err != nil {
 		d.log.Warn("end of this boot not recorded for the next boot", "error", err)
 	}
 }

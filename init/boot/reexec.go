@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/lastboot"
+	"resinos/init/walk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/pid1"
@@ -133,7 +135,7 @@ func (p *PID1) freezeSupervisor(life bootreport.Life) {
 	if life.Panic && strings.HasPrefix(life.Reason, "panic in "+nameSupervisor+":") {
 		return
 	}
-	if err := shielded(func() error { return p.supervisor.Freeze(ctx) }); err != nil {
+	if err := walk.Shielded(func() error { return p.supervisor.Freeze(ctx) }); err != nil {
 		p.log.Error("supervisor did not stop", "error", err)
 		return
 	}
@@ -170,7 +172,7 @@ func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
 
 // picture is the state of everything; from and cpu are the time and the processor time when the earlier life ended. A supervisor that cannot say its own is left out: the next life starts anew.
 func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, error) {
-	s := &state{Now: from, CPU: cpu, Report: p.record.Report(), Inputs: p.system.Inputs, Marking: p.system.marking.under()}
+	s := &state{Now: from, CPU: cpu, Report: p.record.Report(), Inputs: p.system.Inputs, Marking: p.system.marking.Under()}
 	s.Report.Reexecs++
 	s.Report.Lives = append(s.Report.Lives, life)
 	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
@@ -179,7 +181,7 @@ func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, e
 		s.Down = &downState{d.action, d.end, d.since, l}
 	}
 	var faults []error
-	err := shielded(func() error {
+	err := walk.Shielded(func() error {
 		text, files, err := p.supervisor.Save()
 		if err != nil {
 			return err
@@ -216,7 +218,7 @@ func (p *PID1) resume(s *state) {
 		p.system.resumeLog(pipe)
 	}
 	if s.Marking { // the exec ended it; to write it twice does no harm
-		p.system.marking.begin(markerFile, p.log)
+		p.system.marking.Begin(lastboot.MarkerFile, p.log)
 	}
 	if f := s.file(fileWatchdog); f != nil {
 		p.system.resumeDog(f)

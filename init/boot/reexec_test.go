@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"resinos/init/lastboot"
 	"resinos/mounts/disk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -31,9 +32,9 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 	defer pipe.Close()
 	before := state{Now: 5 * time.Second, CPU: time.Second, Inputs: in, supervisor: []byte("its own words \x00\xff"),
-		Report: bootreport.Report{Milestones: map[string]float64{"root": 1.5}, Steps: []bootreport.Step{{Name: "x"}}, Reexecs: 3, Last: &bootreport.Last{How: EndClean},
+		Report: bootreport.Report{Milestones: map[string]float64{"root": 1.5}, Steps: []bootreport.Step{{Name: "x"}}, Reexecs: 3, Last: &bootreport.Last{How: lastboot.EndClean},
 			Lives: []bootreport.Life{{At: 1, Reason: "why", Panic: true}}},
-		Down: &downState{Action: pid1.Reboot, End: Marker{How: EndClean}, Since: time.Minute, Level: hurried}}
+		Down: &downState{Action: pid1.Reboot, End: lastboot.Marker{How: lastboot.EndClean}, Since: time.Minute, Level: hurried}}
 	if err := before.add(filePipe, "logd", pipe); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestBudgetsFitTheHardLimit(t *testing.T) {
 	if names != "services leftovers kill sync detach mark detach state last sync " {
 		t.Errorf("the order is %s", names)
 	}
-	if places(disk.State).entry.Target+"/last-boot.json" != markerFile {
+	if places(disk.State).entry.Target+"/last-boot.json" != lastboot.MarkerFile {
 		t.Error("the marker is not on the state partition")
 	}
 }
@@ -220,7 +221,7 @@ func TestLastDownWaitsForNobody(t *testing.T) {
 		if err := ask(t.Context()); err != stuck {
 			t.Errorf("the watchdog is fed beyond the hard limit: %v", err)
 		}
-		if d.end.How != EndPanic || d.end.Why != "re-exec: no" {
+		if d.end.How != lastboot.EndPanic || d.end.Why != "re-exec: no" {
 			t.Errorf("the next boot is told %+v", d.end)
 		}
 	})

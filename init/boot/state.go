@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/lastboot"
 	"resinos/services/bootreport"
 	"resinos/services/fault"
 	"resinos/services/pid1"
@@ -41,10 +42,10 @@ type state struct {
 
 // downState is a shutdown under way.
 type downState struct {
-	Action pid1.Power    `json:"action"`
-	End    Marker        `json:"end"`
-	Since  time.Duration `json:"since"`
-	Level  level         `json:"level"`
+	Action pid1.Power      `json:"action"`
+	End    lastboot.Marker `json:"end"`
+	Since  time.Duration   `json:"since"`
+	Level  level           `json:"level"`
 }
 
 // passed is a descriptor that stays open over the exec.

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/watchdog"
+	"resinos/init/lastboot"
+	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
@@ -76,7 +78,7 @@ func steps() []step {
 		{"attach state", bootreport.Degraded, nil, attachDeeds(disk.State)},
 		{"purge state", bootreport.Degraded, nil, purgeDeeds(disk.State)},
 		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+clock.SavedPath+" if that is later")},
-		{"mark boot", bootreport.Ignorable, nil, one((*system).markBoot, "read "+markerFile, "note there that this boot runs, beside the next steps")},
+		{"mark boot", bootreport.Ignorable, nil, one((*system).markBoot, "read "+lastboot.MarkerFile, "note there that this boot runs, beside the next steps")},
 		{"bind persistent paths", bootreport.Degraded, (*system).lookAtBinds, bindDeeds},
 		{"attach data", bootreport.Degraded, nil, attachDeeds(disk.Data)},
 		{"purge data", bootreport.Degraded, nil, purgeDeeds(disk.Data)},
@@ -122,22 +124,22 @@ type system struct {
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
 	specs   []spec.Spec
-	mounted []attach.Mount // what was attached when the boot began
-	loaded  config.Loaded  // what Config was made of
-	named   error          // why the device did not take its name
-	pipe    *os.File       // PID 1's log pipe
-	dog     *watchdog.Dog  // nil: the board has none
-	traces  Traces         // of the last boot
-	marking marking        // the marker of this one
+	mounted []attach.Mount   // what was attached when the boot began
+	loaded  config.Loaded    // what Config was made of
+	named   error            // why the device did not take its name
+	pipe    *os.File         // PID 1's log pipe
+	dog     *watchdog.Dog    // nil: the board has none
+	traces  lastboot.Traces  // of the last boot
+	marking lastboot.Marking // the marker of this one
 
 	repaired []string // labels of the file systems that needed it
 }
 
-func (s *system) actions() []Action {
+func (s *system) actions() []walk.Action {
 	table := steps()
-	actions := make([]Action, len(table))
+	actions := make([]walk.Action, len(table))
 	for i, row := range table {
-		actions[i] = Action{Name: row.name, Severity: row.severity, Do: func() error { return row.carryOut(s) }}
+		actions[i] = walk.Action{Name: row.name, Severity: row.severity, Do: func() error { return row.carryOut(s) }}
 	}
 	return actions
 }
@@ -346,8 +348,8 @@ func (s *system) loadModules() error {
 // markBoot reads what the boot before this one said of its end, and marks this one as running. It comes as soon as the partition
 // is there: the disk has then the time of all further steps to write it.
 func (s *system) markBoot() error {
-	s.traces.Marker, s.traces.Fault = readMarker(markerFile)
-	s.marking.begin(markerFile, s.log)
+	s.traces.Marker, s.traces.Fault = lastboot.ReadMarker(lastboot.MarkerFile)
+	s.marking.Begin(lastboot.MarkerFile, s.log)
 	return nil
 }
 
@@ -362,7 +364,7 @@ func lastBootDeeds(Inputs) []deed {
 
 // tellLastBoot says how the boot before this one ended.
 func (s *system) tellLastBoot() error {
-	last := Classify(s.traces)
+	last := lastboot.Classify(s.traces)
 	s.record.Remember(last)
 	reason, _, _ := strings.Cut(last.Why, "\n") // the rest of a panic is for osctl boot --last
 	s.log.Log(context.Background(), levels[last.How], "last boot ended", "status", last.How, "reason", reason)
@@ -370,7 +372,7 @@ func (s *system) tellLastBoot() error {
 }
 
 // levels of the ways in which a boot ends: a person should know of all but one.
-var levels = map[string]slog.Level{EndPanic: slog.LevelError, EndWatchdog: slog.LevelError, EndPower: slog.LevelWarn}
+var levels = map[string]slog.Level{lastboot.EndPanic: slog.LevelError, lastboot.EndWatchdog: slog.LevelError, lastboot.EndPower: slog.LevelWarn}
 
 // The persistent store, where the last words of a panic are, and what makes it of the variables of EFI.
 const (
@@ -378,7 +380,7 @@ const (
 	pstoreModule = "efi_pstore"
 )
 
-var pstore = attach.Entry{Name: "pstore", Target: pstoreDir, Type: "pstore", Flags: []string{"nosuid", "nodev", "noexec"}}
+var pstore = attach.Entry{Name: "pstore", Target: lastboot.PstoreDir, Type: "pstore", Flags: []string{"nosuid", "nodev", "noexec"}}
 
 func (s *system) loadPstore() error {
 	if _, err := os.Stat(firmwareDir); err == nil {
@@ -389,13 +391,13 @@ func (s *system) loadPstore() error {
 
 // takePstore attaches the persistent store, where the board has one, and takes the last panic out of it.
 func (s *system) takePstore() (err error) {
-	if _, err := os.Stat(pstoreDir); err != nil {
+	if _, err := os.Stat(lastboot.PstoreDir); err != nil {
 		return nil // this kernel has none
 	}
 	if err := attach.Ensure(pstore); err != nil {
 		return err
 	}
-	s.traces.Panic, err = takePanic(pstoreDir)
+	s.traces.Panic, err = lastboot.TakePanic(lastboot.PstoreDir)
 	return err
 }
 

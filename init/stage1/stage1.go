@@ -19,6 +19,7 @@ import (
 
 	"resinos/bsp/slot"
 	"resinos/init/boot"
+	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/services/bootreport"
@@ -83,7 +84,7 @@ func (s *Stage) walk() error {
 		return err
 	}
 	s.log = slog.New(boot.EarlyLog(false))
-	walker := boot.Walker{Stage: bootreport.StageInitramfs, Record: s.record, Log: s.log}
+	walker := walk.Walker{Stage: bootreport.StageInitramfs, Record: s.record, Log: s.log}
 	if err := walker.Walk(s.actions()); err != nil {
 		return err
 	}
@@ -93,8 +94,8 @@ func (s *Stage) walk() error {
 	return s.switchRoot()
 }
 
-func (s *Stage) actions() []boot.Action {
-	return []boot.Action{
+func (s *Stage) actions() []walk.Action {
+	return []walk.Action{
 		{Name: "load modules", Severity: bootreport.Degraded, Do: s.loadModules},
 		{Name: "find slot", Severity: bootreport.Fatal, Do: s.findSlot},
 		{Name: "attach slot", Severity: bootreport.Fatal, Do: s.attachSlot},

@@ -1,4 +1,6 @@
-package boot
+// Package walk owns how the steps of a boot are walked: one after the other, each timed, recorded and shielded from a panic. It knows no
+// step. Read Walker first.
+package walk
 
 import (
 	"fmt"
@@ -32,7 +34,7 @@ type Walker struct {
 func (w Walker) Walk(actions []Action) error {
 	for i, a := range actions {
 		start := boottime.Now()
-		err := shielded(a.Do)
+		err := Shielded(a.Do)
 		s := bootreport.Step{Stage: w.Stage, Name: a.Name, Start: bootreport.Seconds(start), Duration: bootreport.Seconds(boottime.Now() - start), Result: bootreport.ResultOK}
 		if err != nil {
 			s.Result, s.Error = resultOf[a.Severity], err.Error()
@@ -64,8 +66,8 @@ func (w Walker) say(number, total int, s bootreport.Step) {
 	}
 }
 
-// shielded turns a panic into an error that carries its place.
-func shielded(do func() error) (err error) {
+// Shielded turns a panic into an error that carries its place.
+func Shielded(do func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())

@@ -1,4 +1,4 @@
-package boot
+package lastboot
 
 import (
 	"log/slog"
@@ -43,7 +43,7 @@ func TestClassify(t *testing.T) {
 
 func TestMarkerRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "last-boot.json")
-	if m, fault := readMarker(path); m != nil || fault == "" {
+	if m, fault := ReadMarker(path); m != nil || fault == "" {
 		t.Errorf("a missing marker is %+v, %q", m, fault)
 	}
 	want := Marker{BootID: "id", How: EndPanic, Why: strings.Repeat("x", 3*maxMarker), Uptime: 1.5}
@@ -54,15 +54,15 @@ func TestMarkerRoundTrip(t *testing.T) {
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if m, fault := readMarker(fifo); m != nil || !strings.Contains(fault, "FIFO") { // to open it would wait for ever
+	if m, fault := ReadMarker(fifo); m != nil || !strings.Contains(fault, "FIFO") { // to open it would wait for ever
 		t.Errorf("readMarker of a FIFO = %+v, %q", m, fault)
 	}
-	got, fault := readMarker(path)
+	got, fault := ReadMarker(path)
 	if fault != "" || got.BootID != "id" || got.How != EndPanic || len(got.Why) != maxMarker/8 {
 		t.Errorf("readMarker = %+v, %q", got, fault)
 	}
 	os.WriteFile(path, []byte(strings.Repeat("\x00", 100)), 0o600)
-	if m, fault := readMarker(path); m != nil || fault == "" {
+	if m, fault := ReadMarker(path); m != nil || fault == "" {
 		t.Errorf("a marker of zeros is %+v, %q", m, fault)
 	}
 }
@@ -72,32 +72,32 @@ func TestMarkerRoundTrip(t *testing.T) {
 func TestMarkingBesideTheBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "last-boot.json")
-		var m marking
-		if m.under() {
+		var m Marking
+		if m.Under() {
 			t.Error("a marker is being written that nobody began")
 		}
-		m.begin(path, slog.New(slog.DiscardHandler))
+		m.Begin(path, slog.New(slog.DiscardHandler))
 		synctest.Wait()
-		if got, fault := readMarker(path); m.under() || fault != "" || got.How != running || got.BootID != bootID() {
+		if got, fault := ReadMarker(path); m.Under() || fault != "" || got.How != running || got.BootID != BootID() {
 			t.Errorf("the marker of a boot that runs is %+v, %q", got, fault)
 		}
 		disk := make(chan struct{}) // a write that takes its time
 		m.over = disk
 		ended := make(chan error, 1)
-		go func() { ended <- m.end(path, Marker{How: EndClean, Why: "reboot"}) }()
+		go func() { ended <- m.End(path, Marker{How: EndClean, Why: "reboot"}) }()
 		synctest.Wait()
-		if got, fault := readMarker(path); !m.under() || fault != "" || got.How != running {
+		if got, fault := ReadMarker(path); !m.Under() || fault != "" || got.How != running {
 			t.Errorf("before the beginning is on the disk its end is: %+v, %q", got, fault)
 		}
 		close(disk)
 		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}
-		if got, fault := readMarker(path); fault != "" || got.How != EndClean || got.Why != "reboot" || got.Uptime <= 0 {
+		if got, fault := ReadMarker(path); fault != "" || got.How != EndClean || got.Why != "reboot" || got.Uptime <= 0 {
 			t.Errorf("the marker of a clean end is %+v, %q", got, fault)
 		}
 	})
-	if err := (*marking)(nil).end(filepath.Join(t.TempDir(), "x"), Marker{How: EndPanic}); err != nil {
+	if err := (*Marking)(nil).End(filepath.Join(t.TempDir(), "x"), Marker{How: EndPanic}); err != nil {
 		t.Errorf("an end without a beginning: %v", err)
 	}
 }
@@ -106,10 +106,10 @@ func TestMarkingBesideTheBoot(t *testing.T) {
 func TestMarkingThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		var m marking
-		m.begin(filepath.Join(t.TempDir(), "missing", "last-boot.json"), slog.New(slog.NewTextHandler(&log, nil)))
+		var m Marking
+		m.Begin(filepath.Join(t.TempDir(), "missing", "last-boot.json"), slog.New(slog.NewTextHandler(&log, nil)))
 		synctest.Wait()
-		if m.under() || !strings.Contains(log.String(), "this boot not recorded for the next boot") {
+		if m.Under() || !strings.Contains(log.String(), "this boot not recorded for the next boot") {
 			t.Errorf("it says %q", log.String())
 		}
 	})
@@ -127,7 +127,7 @@ func FuzzParseMarker(f *testing.F) {
 
 func TestTakePanic(t *testing.T) {
 	dir := t.TempDir()
-	if text, err := takePanic(dir); text != "" || err != nil {
+	if text, err := TakePanic(dir); text != "" || err != nil {
 		t.Errorf("an empty store gives %q, %v", text, err)
 	}
 	for name, text := range map[string]string{
@@ -137,7 +137,7 @@ func TestTakePanic(t *testing.T) {
 	} {
 		os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
 	}
-	text, err := takePanic(dir)
+	text, err := TakePanic(dir)
 	if err != nil || text != "Kernel panic - not syncing: Attempted to kill init! ?[2J\n[ 12.4] CPU: 0\n<b> <> <999> x" {
 		t.Errorf("takePanic = %q, %v", text, err)
 	}

@@ -1,4 +1,6 @@
-package boot
+// Package lastboot owns how a boot ended: the marker that it leaves on resin-state, the last words of a panic that the firmware kept, and what
+// the next boot makes of them. Nobody waits for the disk but the end of a boot. Read Traces first.
+package lastboot
 
 import (
 	"encoding/json"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"resinos/init/walk"
 	"resinos/mounts/atomicfile"
 	"resinos/mounts/plainfile"
 	"resinos/services/bootreport"
@@ -73,8 +76,8 @@ func Classify(t Traces) bootreport.Last {
 	return last
 }
 
-// markerFile lies beside what persists, not in it: no service sees it.
-const markerFile = "/mnt/state/last-boot.json"
+// MarkerFile lies beside what persists, not in it: no service sees it.
+const MarkerFile = "/mnt/state/last-boot.json"
 
 // maxMarker bounds what is read of a file that a power cut may have damaged.
 const maxMarker = 4 << 10
@@ -94,7 +97,8 @@ func ParseMarker(text []byte) (Marker, error) {
 	return m, nil
 }
 
-func readMarker(path string) (*Marker, string) {
+// ReadMarker reads the marker; without one the text says why.
+func ReadMarker(path string) (*Marker, string) {
 	text, err := plainfile.Read(path, maxMarker)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "no record of an earlier boot"
@@ -119,29 +123,29 @@ func (m Marker) write(path string) error {
 	return atomicfile.Write(path, append(text, '\n'), 0o600)
 }
 
-// marking is the writing of the marker that this boot runs. It waits for the disk, so it goes on beside the steps of the boot;
+// Marking is the writing of the marker that this boot runs. It waits for the disk, so it goes on beside the steps of the boot;
 // whoever tells of an end waits for it, or the word of the beginning would be the last.
 //
 //	mark boot: the old marker is read --> the new one is written beside the next steps --> an end is written
 //
 // Until it is on the disk, a power cut leaves the marker of the boot before, as it does in the initramfs.
-type marking struct {
+type Marking struct {
 	over chan struct{} // closed when it is written, or failed
 }
 
-// begin starts the writing. A file that cannot be written leaves the next boot with an older marker, which a person should know.
-func (m *marking) begin(path string, log *slog.Logger) {
+// Begin starts the writing. A file that cannot be written leaves the next boot with an older marker, which a person should know.
+func (m *Marking) Begin(path string, log *slog.Logger) {
 	m.over = make(chan struct{})
 	go func() { // ends with the write; when that hangs, so does the end of the device's life, which is bounded
 		defer close(m.over)
-		if err := shielded(func() error { return Marker{BootID: bootID(), How: running}.write(path) }); err != nil {
+		if err := walk.Shielded(func() error { return Marker{BootID: BootID(), How: running}.write(path) }); err != nil {
 			log.Warn("this boot not recorded for the next boot", "error", err)
 		}
 	}()
 }
 
-// end writes how this boot ends, after what is being written of its beginning. A nil m has nothing to wait for.
-func (m *marking) end(path string, how Marker) error {
+// End writes how this boot ends, after what is being written of its beginning. A nil m has nothing to wait for.
+func (m *Marking) End(path string, how Marker) error {
 	if m != nil && m.over != nil {
 		<-m.over
 	}
@@ -149,8 +153,8 @@ func (m *marking) end(path string, how Marker) error {
 	return how.write(path)
 }
 
-// under reports whether it is being written.
-func (m *marking) under() bool {
+// Under reports whether it is being written.
+func (m *Marking) Under() bool {
 	if m.over == nil {
 		return false
 	}
@@ -162,8 +166,8 @@ func (m *marking) under() bool {
 	}
 }
 
-// bootID is the kernel's random name for this boot.
-func bootID() string {
+// BootID is the kernel's random name for this boot.
+func BootID() string {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
@@ -171,15 +175,15 @@ func bootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-// pstoreDir is where the kernel shows what survived in persistent store.
-const pstoreDir = "/sys/fs/pstore"
+// PstoreDir is where the kernel shows what survived in persistent store.
+const PstoreDir = "/sys/fs/pstore"
 
 // maxWords bounds the last words of a kernel that are kept.
 const maxWords = 2 << 10
 
-// takePanic reads the last words of a kernel that panicked, and removes all that the store holds: it is small, and the next
+// TakePanic reads the last words of a kernel that panicked, and removes all that the store holds: it is small, and the next
 // panic needs the room.
-func takePanic(dir string) (string, error) {
+func TakePanic(dir string) (string, error) {
 	names, err := filepath.Glob(dir + "/dmesg-*") // fails only for a malformed pattern
 	if err != nil || len(names) == 0 {
 		return "", err
