@@ -29,9 +29,18 @@ type Container struct {
 	Environment         []string // KEY=VALUE, sorted
 	WorkingDir, User    string
 	Network             Network
-	Restart             Restart
-	StopSignal          string        // empty: the container image's
-	StopGrace           time.Duration // between the stop signal and the kill
+	// Links are the networks it is on, at least one with NetworkBridge and none otherwise.
+	Links []Link `json:",omitempty"`
+	Ports []Port `json:",omitempty"` // published
+	// ContainerName is one more name for it in its networks.
+	ContainerName string   `json:",omitempty"`
+	Hosts         []string `json:",omitempty"` // NAME=ADDRESS, for its /etc/hosts
+	// DNS are the name servers that it asks instead of the device's for what is no name of the app.
+	DNS        []string `json:",omitempty"`
+	DNSSearch  []string `json:",omitempty"`
+	Restart    Restart
+	StopSignal string        // empty: the container image's
+	StopGrace  time.Duration // between the stop signal and the kill
 }
 
 // ID is the container's name in containerd and in the log: APP.SERVICE.
@@ -40,10 +49,11 @@ func (c Container) ID() string { return c.App + "." + c.Service }
 // Network says which links a container sees.
 type Network string
 
-// The networks that exist so far.
+// The networks that exist.
 const (
-	NetworkNone Network = "none" // its own, with only a loopback link
-	NetworkHost Network = "host" // the device's
+	NetworkNone   Network = "none"   // its own, with only a loopback link
+	NetworkHost   Network = "host"   // the device's
+	NetworkBridge Network = "bridge" // its own, on networks of the app
 )
 
 // Policy says when a container that ended is started again.

@@ -22,6 +22,7 @@ const (
 	text    shape = iota // a string
 	words                // a string or a list of strings
 	mapping              // a mapping of scalars, or a list of KEY=VALUE
+	special              // more than that: its set looks
 )
 
 // key is one key of a service that we carry out.
@@ -43,6 +44,13 @@ func find(name string) *key {
 		{"user", text, func(c *Container, v any) error { c.User = v.(string); return nil }},
 		{"restart", text, setRestart},
 		{"network_mode", text, setNetwork},
+		{"networks", special, setNetworks},
+		{"ports", special, setPorts},
+		{"expose", special, func(*Container, any) error { return nil }}, // in its networks all ports are open
+		{"container_name", text, setContainerName},
+		{"extra_hosts", special, setExtraHosts},
+		{"dns", special, setDNS},
+		{"dns_search", special, setDNSSearch},
 		{"stop_signal", text, func(c *Container, v any) error { c.StopSignal = v.(string); return nil }},
 		{"stop_grace_period", text, setStopGrace},
 	}
@@ -56,8 +64,8 @@ func find(name string) *key {
 // leftOut are the keys of compose that a container may lack: without them it is no looser, takes no more
 // and keeps the same data. An app with any other key that we do not carry out is refused, so that no
 // container runs with less protection or fewer limits than its owner asked for.
-const leftOut = " annotations attach build container_name depends_on develop domainname expose healthcheck hostname label_file labels" +
-	" links logging platform ports pull_policy scale stdin_open tty "
+const leftOut = " annotations attach build depends_on develop domainname healthcheck hostname label_file labels" +
+	" links logging platform pull_policy scale stdin_open tty "
 
 // refusal says why an app with this key does not run, or is empty.
 func refusal(key string) string {
@@ -143,6 +151,9 @@ func (p *parser) leaveOut(name, node *yaml.Node, path string) {
 }
 
 func (s shape) check(value any) error {
+	if s == special {
+		return nil
+	}
 	switch v := value.(type) {
 	case string:
 		if s != mapping {
@@ -253,11 +264,11 @@ func setRestart(c *Container, v any) error {
 
 func setNetwork(c *Container, v any) error {
 	switch n := Network(v.(string)); n {
-	case NetworkHost, NetworkNone:
+	case NetworkHost, NetworkNone, NetworkBridge:
 		c.Network = n
 		return nil
 	}
-	return fmt.Errorf("%q does not exist yet, only host and none do", v)
+	return fmt.Errorf("%q does not exist yet, only bridge, host and none do", v)
 }
 
 func setStopGrace(c *Container, v any) error {

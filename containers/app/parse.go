@@ -42,6 +42,7 @@ func byLine(a, b Fault) int {
 type parser struct {
 	file             string
 	faults, warnings Faults
+	known            map[string]Link // the app's networks
 }
 
 func (p *parser) fault(n *yaml.Node, path, text string) {
@@ -101,27 +102,29 @@ func lineOf(err error) int {
 
 // project reads the top level.
 func (p *parser) project(name string, root *yaml.Node) []Container {
-	var out []Container
-	found := false
+	var services, networks *yaml.Node
 	p.each(root, "", func(key, value *yaml.Node, path string) {
 		switch {
 		case key.Value == "services":
-			found = true
-			out = p.services(name, value)
+			services = value
+		case key.Value == "networks":
+			networks = value
 		case key.Value == "include":
 			p.fault(key, path, "files are not included, write the services here")
 		case key.Value == "name" || key.Value == "version" || strings.HasPrefix(key.Value, "x-"):
 			// the folder names the app; the version is obsolete; extensions are for others
-		case slices.Contains([]string{"networks", "volumes", "secrets", "configs", "models"}, key.Value):
+		case slices.Contains([]string{"volumes", "secrets", "configs", "models"}, key.Value):
 			p.warn(key, path, "not supported, left out") // a service that uses one is refused
 		default:
 			p.fault(key, path, "no key of compose")
 		}
 	})
-	if !found {
+	if services == nil {
 		p.fault(root, "", "services is lacking")
+		return nil
 	}
-	return out
+	p.known = p.networks(networks)
+	return p.services(name, services)
 }
 
 func (p *parser) services(name string, node *yaml.Node) []Container {
@@ -166,9 +169,7 @@ func (p *parser) service(app string, key, node *yaml.Node, path string) (c Conta
 	if c.Image == "" && !p.faultBelow(path+".image") {
 		p.fault(key, path, "image is lacking")
 	}
-	if c.Network == "" && !p.faultBelow(path+".network_mode") {
-		p.fault(key, path, "network_mode is lacking: compose's own network does not exist yet; write network_mode: host or none")
-	}
+	p.join(&c, key, path)
 	return c, enabled
 }
 

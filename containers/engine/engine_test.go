@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/appstatus"
@@ -367,4 +370,91 @@ func TestAppIsOneGroup(t *testing.T) {
 		left, err := os.ReadDir(d.path("records"))
 		return err == nil && len(left) == 0
 	})
+}
+
+const shop = `services:
+  web:
+    image: busybox
+    command: ["/bin/sh", "-c", "mkdir /www; echo served > /www/x; while :; do echo -e 'HTTP/1.0 200 OK\n\nserved' | nc -l -p 80; done"]
+    ports: ["8080:80"]
+    restart: always
+`
+
+// TestPublishedPort: an app without a word about networks has one; its port is open on the device, through every death.
+func TestPublishedPort(t *testing.T) {
+	d := newDevice(t)
+	loopbackUp(t)
+	d.app("shop", shop, "busybox")
+	d.app("thief", shop, "busybox")
+	engine, manager := d.containerd(), d.manager()
+	served := func() bool { return strings.Contains(ask("127.0.0.1:8080"), "served") }
+	d.eventually("the port is served", served)
+	d.eventually("who has the port is said", func() bool {
+		s, err := appstatus.Read(d.path("apps.json"))
+		return err == nil && len(s.Apps) == 2 && strings.Contains(s.Apps[1].Containers[0].Reason, "port 8080:80/tcp is taken by app shop, service web")
+	})
+	d.end(manager, syscall.SIGKILL)
+	d.eventually("the port is served without a manager", served)
+	if err := syscall.Kill(d.pid("shop.web"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	manager = d.manager()
+	d.eventually("the port is served by the next container", served)
+	for range 4 { // in the middle of whatever it does
+		if err := syscall.Kill(d.pid("shop.web"), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		d.eventually("the manager works", func() bool { return strings.Contains(manager.log.String(), "verb=start") })
+		d.end(manager, syscall.SIGKILL)
+		manager = d.manager()
+		d.eventually("the port is served again", served)
+	}
+	d.end(engine, syscall.SIGKILL)
+	d.containerd()
+	d.eventually("the port is served beside a new engine", served)
+	if err := errors.Join(os.RemoveAll(d.path("apps", "shop")), os.RemoveAll(d.path("apps", "thief"))); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually("nothing is left", func() bool { return d.left() == "" && len(links(t)) == 0 })
+}
+
+// links are those that are neither loopback nor a tunnel that comes with a kernel module.
+func links(t *testing.T) []string {
+	t.Helper()
+	all, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, l := range all {
+		if l.Type() == "bridge" || l.Type() == "veth" {
+			out = append(out, l.Attrs().Name)
+		}
+	}
+	return out
+}
+
+func loopbackUp(t *testing.T) {
+	t.Helper()
+	l, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask returns what a server says that talks at once.
+func ask(address string) string {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return ""
+	}
+	text, _ := io.ReadAll(c) // what came until an error is the answer
+	return string(text)
 }

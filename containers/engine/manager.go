@@ -11,6 +11,7 @@ import (
 
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
+	"resinos/containers/network"
 	"resinos/containers/workload"
 	"resinos/services/logpipe"
 	"resinos/services/notify"
@@ -23,8 +24,9 @@ const (
 )
 
 func runManager(ctx context.Context, env Env, args []string) error {
-	engine := &workload.Containerd{Log: env.Log}
-	c := workload.Config{Engine: engine, Alive: notify.Watched(), Log: env.Log}
+	networks := &network.Networks{Log: env.Log}
+	engine := &workload.Containerd{Networks: networks, Log: env.Log}
+	c := workload.Config{Engine: engine, Networks: networks, Alive: notify.Watched(), Log: env.Log}
 	var resolv string
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
@@ -40,6 +42,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&engine.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")
 	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")
 	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv, "resolv.conf of containers on the host network")
+	flags.StringVar(&networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
 	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
 	if err := flags.Parse(args); err != nil {
 		return errUsage

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
+	"resinos/containers/network"
 	"resinos/mounts/plainfile"
 )
 
@@ -29,6 +30,7 @@ type Containerd struct {
 	RuntimeRoot string // its state; empty: a directory below containerd's state
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
+	Networks    *network.Networks
 	CgroupRoot  string // parent of the containers' cgroups
 	Log         *slog.Logger
 

@@ -131,6 +131,7 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	if m.report.trouble.Cause == appstatus.NoEngine {
 		m.setTrouble("", nil)
 	}
+	m.applyNetworks(state)
 	wait := forever
 	steps := Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
 	for len(steps) > 0 {
@@ -162,6 +163,21 @@ func (m *Manager) observe(ctx context.Context) (State, error) {
 		}
 	}
 	return state, nil
+}
+
+// applyNetworks has the networks as the apps want them. While they are not, what needs them does not start, and says why.
+func (m *Manager) applyNetworks(state State) {
+	if m.c.Networks == nil {
+		return
+	}
+	wanted := make([]app.Container, len(m.apps.wanted))
+	for i, w := range m.apps.wanted {
+		wanted[i] = w.Container
+	}
+	err := m.c.Networks.Apply(wanted, func(id string) bool { _, there := state.Containers[id]; return there })
+	if err != nil {
+		m.c.Log.Error("networks of apps not as wanted", "error", err)
+	}
 }
 
 // begin starts the steps of one container if their time has come, and returns how long that is.

@@ -160,20 +160,28 @@ func environment(lists ...[]string) []string {
 
 // network gives the container its links and names.
 func (c *Containerd) network(want app.Container) []oci.SpecOpts {
-	if want.Network != app.NetworkHost {
-		return []oci.SpecOpts{oci.WithHostname(want.Service)}
+	switch want.Network {
+	case app.NetworkHost:
+		opts := []oci.SpecOpts{oci.WithHostNamespace(specs.NetworkNamespace)}
+		if name, err := os.Hostname(); err == nil {
+			opts = append(opts, oci.WithHostname(name))
+		}
+		return append(opts, withFiles(c.Resolv, c.Hosts))
+	case app.NetworkBridge:
+		return []oci.SpecOpts{oci.WithHostname(want.Service), withFiles(c.Resolv, c.Hosts)}
 	}
-	opts := []oci.SpecOpts{oci.WithHostNamespace(specs.NetworkNamespace)}
-	if name, err := os.Hostname(); err == nil {
-		opts = append(opts, oci.WithHostname(name))
-	}
+	return []oci.SpecOpts{oci.WithHostname(want.Service)}
+}
+
+// withFiles shows the container these files as its /etc/resolv.conf and /etc/hosts.
+func withFiles(resolv, hosts string) oci.SpecOpts {
 	var mounts []specs.Mount
-	for _, m := range []struct{ from, to string }{{c.Resolv, "/etc/resolv.conf"}, {c.Hosts, "/etc/hosts"}} {
+	for _, m := range []struct{ from, to string }{{resolv, "/etc/resolv.conf"}, {hosts, "/etc/hosts"}} {
 		if m.from != "" {
 			mounts = append(mounts, specs.Mount{Type: "bind", Source: m.from, Destination: m.to, Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec"}})
 		}
 	}
-	return append(opts, oci.WithMounts(mounts))
+	return oci.WithMounts(mounts)
 }
 
 func firstOf(list ...string) string {

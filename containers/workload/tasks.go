@@ -51,14 +51,26 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	if _, err := c.Reap(ctx, id); err != nil {
 		return err
 	}
+	bridged := want.Network == app.NetworkBridge
+	if bridged {
+		if err := c.Networks.Ready(id); err != nil {
+			return err
+		}
+	}
 	client, ctx := c.link(ctx)
 	mounts, err := client.SnapshotService(c.Snapshotter).Mounts(ctx, id)
 	if err != nil {
 		return fmt.Errorf("find root file system of %s: %w", id, err)
 	}
 	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1], Rootfs: mount.ToProto(mounts)}
-	if _, err := client.TaskService().Create(ctx, request); err != nil {
+	made, err := client.TaskService().Create(ctx, request)
+	if err != nil {
 		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
+	}
+	if bridged { // its program has not begun, so it never sees a network that is half made
+		if err := c.Networks.Attach(id, int(made.Pid)); err != nil {
+			return err // the next start clears the task away
+		}
 	}
 	if _, err := client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id}); err != nil {
 		return fmt.Errorf("start task: %w", errgrpc.ToNative(err))

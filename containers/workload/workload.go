@@ -33,8 +33,9 @@ const (
 // Config is what the manager is told; nothing else of the device is assumed.
 type Config struct {
 	Engine   Engine
-	Apps     string // one folder an app
-	Records  string // exits and restarts, forgotten at power off
+	Networks Networks // of the apps; nil: there are none
+	Apps     string   // one folder an app
+	Records  string   // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
 	// Reload asks to read the apps again (WatchApps does, and a person); may be nil.
@@ -67,6 +68,11 @@ type Engine interface {
 	Note(ctx context.Context, id string) error
 	// Delete removes a container that has no task, with its root file system.
 	Delete(ctx context.Context, id string) error
+}
+
+// Networks makes the networks that wanted containers are on. Those of other containers stay while they are there.
+type Networks interface {
+	Apply(wanted []app.Container, there func(id string) bool) error
 }
 
 // State is all that containerd has of ours.

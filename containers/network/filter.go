@@ -1,0 +1,160 @@
+package network
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// tableName is that of our table in the packet filter, family ip.
+const tableName = "resinos-containers"
+
+const (
+	register   = 1
+	portOfDNAT = 2
+	// Not in package unix: NFT_META_IIFKIND and NFT_META_OIFKIND of linux/netfilter/nf_tables.h.
+	metaInKind, metaOutKind = expr.MetaKey(26), expr.MetaKey(27)
+	// IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
+	statusDNAT = 1 << 5
+)
+
+// applyRules replaces our table in one transaction, so that no packet meets half of it. Without rules the table goes.
+func applyRules(rules []Rule) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open packet filter: %w", err)
+	}
+	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}
+	conn.AddTable(table) // to delete what is not there is an error
+	conn.DelTable(table)
+	if len(rules) > 0 {
+		conn.AddTable(table)
+		chains := addChains(conn, table)
+		for _, r := range rules {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.Chain], Exprs: r.exprs()})
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("set table %s of the packet filter: %w", tableName, err)
+	}
+	return nil
+}
+
+func addChains(conn *nftables.Conn, table *nftables.Table) map[Chain]*nftables.Chain {
+	out := map[Chain]*nftables.Chain{}
+	for _, c := range []struct {
+		chain    Chain
+		kind     nftables.ChainType
+		hook     *nftables.ChainHook
+		priority *nftables.ChainPriority
+	}{
+		{published, "", nil, nil},
+		{early, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
+		{prerouting, nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest},
+		{output, nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest},
+		{input, nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter},
+		{forward, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter},
+		{postrouting, nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource},
+	} {
+		out[c.chain] = conn.AddChain(&nftables.Chain{Name: string(c.chain), Table: table, Type: c.kind, Hooknum: c.hook, Priority: c.priority})
+	}
+	return out
+}
+
+// exprs is the rule in the words of the kernel.
+func (r Rule) exprs() []expr.Any {
+	var out []expr.Any
+	add := func(given bool, list ...expr.Any) {
+		if given {
+			out = append(out, list...)
+		}
+	}
+	add(r.In != "", meta(expr.MetaKeyIIFNAME), equal(expr.CmpOpEq, linkBytes(r.In)))
+	add(r.InKind, meta(metaInKind), equal(expr.CmpOpNeq, make([]byte, unix.IFNAMSIZ)))
+	add(r.Out != "", meta(expr.MetaKeyOIFNAME), equal(expr.CmpOpEq, linkBytes(r.Out)))
+	add(r.OutKind, meta(metaOutKind), equal(expr.CmpOpNeq, make([]byte, unix.IFNAMSIZ)))
+	if r.Src.IsValid() {
+		add(true, address(12, r.Src)...)
+	}
+	if r.Dst.IsValid() {
+		add(true, address(16, r.Dst)...)
+	}
+	add(r.Local, &expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true}, equal(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
+	add(r.ICMP, meta(expr.MetaKeyL4PROTO), equal(expr.CmpOpEq, []byte{unix.IPPROTO_ICMP}))
+	if r.Protocol != "" {
+		add(true, portsOf(r.Protocol, r.First, r.Last)...)
+	}
+	add(r.Known, flags(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)...)
+	add(r.Redirected, flags(expr.CtKeySTATUS, statusDNAT)...)
+	return append(out, r.verdict()...)
+}
+
+func (r Rule) verdict() []expr.Any {
+	switch r.Do {
+	case accept:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	case drop:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	case jump:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: string(published)}}
+	case masquerade:
+		return []expr.Any{&expr.Masq{}}
+	case dnat:
+		nat := &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: register}
+		list := []expr.Any{&expr.Immediate{Register: register, Data: r.To.AsSlice()}}
+		if r.Port != 0 {
+			nat.RegProtoMin = portOfDNAT
+			list = append(list, &expr.Immediate{Register: portOfDNAT, Data: binary.BigEndian.AppendUint16(nil, r.Port)})
+		}
+		return append(list, nat)
+	}
+	panic("no verdict " + string(r.Do))
+}
+
+func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: register} }
+
+func equal(op expr.CmpOp, data []byte) expr.Any {
+	return &expr.Cmp{Op: op, Register: register, Data: data}
+}
+
+func linkBytes(name string) []byte {
+	out := make([]byte, unix.IFNAMSIZ)
+	copy(out, name)
+	return out
+}
+
+// address compares the address at offset of the IPv4 header.
+func address(offset uint32, p netip.Prefix) []expr.Any {
+	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-p.Bits()))
+	return []expr.Any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		equal(expr.CmpOpEq, p.Masked().Addr().AsSlice()),
+	}
+}
+
+func portsOf(protocol string, first, last uint16) []expr.Any {
+	number := byte(unix.IPPROTO_TCP)
+	if protocol == "udp" {
+		number = unix.IPPROTO_UDP
+	}
+	return []expr.Any{
+		meta(expr.MetaKeyL4PROTO), equal(expr.CmpOpEq, []byte{number}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		equal(expr.CmpOpGte, binary.BigEndian.AppendUint16(nil, first)), equal(expr.CmpOpLte, binary.BigEndian.AppendUint16(nil, last)),
+	}
+}
+
+// flags holds if one of the bits is set in what is known of the connection.
+func flags(key expr.CtKey, bits uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: key, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		equal(expr.CmpOpNeq, make([]byte, 4)),
+	}
+}

@@ -1,0 +1,377 @@
+package network
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+
+	"resinos/containers/app"
+	"resinos/mounts/testenv"
+	"resinos/net/link/linktest"
+)
+
+// world is a device with a neighbour, 10.50.0.2, behind its uplink, 10.50.0.1.
+type world struct {
+	t        *testing.T
+	networks *Networks
+	far      *linktest.Far
+	pids     map[string]int
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, pids: map[string]int{}, networks: &Networks{Pool: filepath.Join(t.TempDir(), "pool.json"), Log: slog.New(slog.DiscardHandler)}}
+	w.far = linktest.Cable(t, "up0")
+	w.far.Up()
+	w.far.Address("10.50.0.2/24")
+	for name, address := range map[string]string{"lo": "127.0.0.1/8", "up0": "10.50.0.1/24"} {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := netlink.ParseAddr(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(netlink.AddrReplace(l, a), netlink.LinkSetUp(l)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *world) apply(all ...app.Container) {
+	w.t.Helper()
+	if err := w.networks.Apply(all, func(string) bool { return false }); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run stands for a container's program: a process in a network namespace of its own.
+func (w *world) run(id string) {
+	w.t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} // they end with the process namespace
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		cmd.Process.Kill() // it may be gone
+		cmd.Wait()         // its status is that of a killed process
+	})
+	w.pids[id] = cmd.Process.Pid
+	if err := errors.Join(w.networks.Ready(id), w.networks.Attach(id, cmd.Process.Pid)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// in runs fn in the network of a container, of the neighbour ("far"), or of the device ("").
+func (w *world) in(who string, fn func() error) error {
+	switch who {
+	case "":
+		return fn()
+	case "far":
+		var err error
+		w.far.Do(func() error { err = fn(); return nil })
+		return err
+	}
+	return inNetworkOf(w.pids[who], fn)
+}
+
+// serve answers each connection, or datagram, with the address of who asks.
+func (w *world) serve(who, protocol, address string) {
+	w.t.Helper()
+	err := w.in(who, func() error {
+		if protocol == "udp" {
+			c, err := net.ListenPacket("udp4", address)
+			if err != nil {
+				return err
+			}
+			w.t.Cleanup(func() { c.Close() })
+			go func() {
+				buf := make([]byte, 100)
+				for {
+					_, from, err := c.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					_, _ = c.WriteTo([]byte(from.(*net.UDPAddr).IP.String()+"\n"), from) // who asked may have left
+				}
+			}()
+			return nil
+		}
+		l, err := net.Listen("tcp4", address)
+		if err != nil {
+			return err
+		}
+		w.t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).IP)
+				c.Close()
+			}
+		}()
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// ask is what a server says to who asks it.
+func (w *world) ask(who, protocol, address string, patience time.Duration) (answer string, err error) {
+	err = w.in(who, func() error {
+		c, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), protocol+"4", address)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		if protocol == "udp" {
+			if _, err := c.Write([]byte("?")); err != nil {
+				return err
+			}
+		}
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		answer = strings.TrimSpace(line)
+		return nil
+	})
+	return answer, err
+}
+
+func (w *world) reaches(who, protocol, address, seen string) {
+	w.t.Helper()
+	if got, err := w.ask(who, protocol, address, testenv.Patience()); err != nil || got != seen {
+		w.t.Errorf("%q asks %s %s: server saw %q (%v), want %q", who, protocol, address, got, err, seen)
+	}
+}
+
+// no asks for a moment only: a packet that is dropped is answered never.
+func (w *world) no(who, protocol, address string) {
+	w.t.Helper()
+	if got, err := w.ask(who, protocol, address, 300*time.Millisecond); err == nil {
+		w.t.Errorf("%q reaches %s %s: the server saw %q", who, protocol, address, got)
+	}
+}
+
+func (w *world) address(id string) string {
+	for _, b := range w.networks.layout.Bridges {
+		for _, e := range b.Ends {
+			if e.Container == id {
+				return e.Address.String()
+			}
+		}
+	}
+	w.t.Fatalf("%s has no address", id)
+	return ""
+}
+
+func (w *world) gateway(network string) string {
+	for _, b := range w.networks.layout.Bridges {
+		if b.Network == network {
+			return b.Gateway.Addr().String()
+		}
+	}
+	return ""
+}
+
+func TestPacketsGoWhereTheyMay(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	web := container("shop.web", tcp(8080, 80), app.Port{Protocol: "tcp", Address: "127.0.0.1", First: 8081, Last: 8081, Target: 80},
+		app.Port{Protocol: "udp", First: 5000, Last: 5001, Target: 5000}, app.Port{Protocol: "tcp", First: 7000, Last: 7001, Target: 70})
+	secret := container("vault.key")
+	secret.Links[0].Internal = true
+	vaultOut := container("vault.out")
+	vaultOut.Links[0].Internal = true
+	trusted := container("trusted.x")
+	trusted.Hosts = []string{"device=host-gateway"}
+	w.apply(web, container("shop.db"), container("other.x"), secret, vaultOut, trusted)
+	for _, id := range []string{"shop.web", "shop.db", "other.x", "vault.key", "vault.out", "trusted.x"} {
+		w.run(id)
+	}
+	for _, at := range []string{":80", ":70", ":71"} {
+		w.serve("shop.web", "tcp", at)
+	}
+	w.serve("shop.web", "udp", ":5001")
+	w.serve("far", "tcp", ":99")
+	w.serve("", "tcp", ":23")
+	w.serve("vault.key", "tcp", ":80")
+	own, db := w.address("shop.web"), w.address("shop.db")
+
+	w.reaches("shop.db", "tcp", own+":80", db)             // neighbours
+	w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2") // the client's address is kept
+	w.reaches("far", "udp", "10.50.0.1:5001", "10.50.0.2") // in a range
+	w.reaches("far", "tcp", "10.50.0.1:7001", "10.50.0.2") // in one that is moved
+	w.reaches("", "tcp", "127.0.0.1:8080", w.gateway("shop_default"))
+	w.reaches("", "tcp", "127.0.0.1:8081", w.gateway("shop_default"))
+	w.reaches("", "tcp", "10.50.0.1:8080", "10.50.0.1")
+	w.reaches("shop.db", "tcp", "10.50.0.1:8080", w.gateway("shop_default")) // hairpin
+	w.reaches("shop.web", "tcp", "10.50.0.1:8080", w.gateway("shop_default"))
+	w.reaches("other.x", "tcp", "10.50.0.1:8080", w.address("other.x"))
+	w.reaches("shop.web", "tcp", "10.50.0.2:99", "10.50.0.1") // masqueraded
+	w.reaches("trusted.x", "tcp", w.gateway("trusted_default")+":23", w.address("trusted.x"))
+
+	w.no("far", "tcp", "10.50.0.1:8081") // published on loopback alone
+	w.no("other.x", "tcp", own+":80")
+	w.no("shop.db", "tcp", "127.0.0.1:8080")
+	for _, to := range []string{w.gateway("shop_default"), "10.50.0.1", w.gateway("other_default")} {
+		w.no("shop.db", "tcp", to+":23") // the device's own
+	}
+	w.no("vault.key", "tcp", "10.50.0.2:99")
+	w.no("vault.key", "tcp", "10.50.0.1:8080")
+	w.far.Do(func() error { // a neighbour that knows the way
+		l, err := netlink.LinkByName(w.far.Name)
+		if err != nil {
+			return err
+		}
+		b := w.networks.layout.Bridges[0]
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(b.Gateway.Masked()), Gw: net.IPv4(10, 50, 0, 1)})
+	})
+	w.no("far", "tcp", own+":80")
+}
+
+// left names links and tables of ours.
+func left(t *testing.T) string {
+	t.Helper()
+	var out []string
+	links, err := ours()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range links {
+		out = append(out, name)
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := conn.ListTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		out = append(out, table.Name)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestLeftoversGo(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	again := func() *Networks { return &Networks{Pool: w.networks.Pool, Log: w.networks.Log} }
+	a, b := container("a.x", tcp(80, 80)), container("b.x")
+	w.apply(a, b)
+	w.apply(a, b) // twice is as once
+	for name, before := range map[string]func() error{
+		"another life":        func() error { return nil },
+		"cut after the pool":  func() error { return savePool(w.networks.Pool, Pool{}) },
+		"cut after the rules": func() error { return applyRules(nil) },
+		"cut in the links":    func() error { return applyBridges(w.networks.layout.Bridges[:1]) },
+		"garbage in the pool": func() error { return exec.Command("sh", "-c", "echo '{{{' >"+w.networks.Pool).Run() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := again().Apply([]app.Container{a, b}, func(string) bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+			if got := left(t); strings.Count(got, "net-") != 2 || !strings.Contains(got, tableName) {
+				t.Fatalf("made: %s", got)
+			}
+			if err := before(); err != nil {
+				t.Fatal(err)
+			}
+			if err := again().Apply(nil, func(string) bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+			if got := left(t); got != "" {
+				t.Errorf("left: %s", got)
+			}
+		})
+	}
+}
+
+// TestUnreadableAppKeepsItsNetwork: while a container is there its network and ports are, in the next life too.
+func TestUnreadableAppKeepsItsNetwork(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	w.apply(container("a.x", tcp(8080, 80)))
+	w.run("a.x")
+	w.serve("a.x", "tcp", ":80")
+	next := &Networks{Pool: w.networks.Pool, Log: w.networks.Log}
+	for range 2 {
+		if err := next.Apply(nil, func(id string) bool { return id == "a.x" }); err != nil {
+			t.Fatal(err)
+		}
+		w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2")
+	}
+}
+
+// TestPortComesFree: who has a port is said, and when it is free the container has it.
+func TestPortComesFree(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	l, err := net.Listen("tcp4", ":8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.apply(container("a.x", tcp(8080, 80)))
+	if err := w.networks.Ready("a.x"); err == nil || !strings.Contains(err.Error(), "taken by the device: program exe (process 1)") {
+		t.Errorf("port of a program: %v", err)
+	}
+	l.Close()
+	w.run("a.x")
+	w.serve("a.x", "tcp", ":80")
+	w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2")
+}
+
+// TestAttachAgain: what a start left that was cut off is in nobody's way, and a bridge that somebody removed comes back.
+func TestAttachAgain(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	w.apply(container("a.x", tcp(8080, 80)))
+	w.run("a.x") // it stays, with its end
+	w.run("a.x")
+	bridges, err := ours()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bridges {
+		if err := netlink.LinkDel(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run("a.x")
+	w.serve("a.x", "tcp", ":80")
+	w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2")
+}

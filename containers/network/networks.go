@@ -1,0 +1,176 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"resinos/containers/app"
+)
+
+// PoolPath is where the pool lies on the device.
+const PoolPath = "/mnt/data/networks.json"
+
+// Networks keeps the kernel to the plan. The zero value of all but Pool and Log is ready.
+type Networks struct {
+	Pool string // file
+	Log  *slog.Logger
+
+	mu     sync.Mutex // guards what follows, which the manager and the starts of containers share
+	loaded bool
+	pool   Pool
+	wanted []app.Container // as last applied
+	key    string          // of wanted; empty: it has to be applied
+	layout Layout
+}
+
+// Apply makes networks for the containers that are wanted, and keeps those of containers that are there though nobody
+// wants them any more, or their wish cannot be read. It does nothing if nothing has changed.
+func (n *Networks) Apply(wanted []app.Container, there func(id string) bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.load()
+	var all []app.Container
+	for _, c := range wanted {
+		if c.Network == app.NetworkBridge {
+			all = append(all, c)
+		}
+	}
+	for _, list := range n.pool.Apps {
+		for _, c := range list {
+			if there(c.ID()) && !slices.ContainsFunc(wanted, func(w app.Container) bool { return w.ID() == c.ID() }) {
+				all = append(all, c)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b app.Container) int { return strings.Compare(a.ID(), b.ID()) })
+	key, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if string(key) == n.key || n.key == "" && len(all) == 0 && n.nothing() {
+		n.key = string(key)
+		return nil
+	}
+	n.key = ""
+	if err := n.apply(all); err != nil {
+		return err
+	}
+	n.key = string(key)
+	return nil
+}
+
+// nothing is true if there is nothing of ours, so that a device without networks of apps loads no packet filter.
+func (n *Networks) nothing() bool {
+	left, err := ours()
+	return err == nil && len(left) == 0 && len(n.pool.Networks) == 0
+}
+
+func (n *Networks) load() {
+	if n.loaded {
+		return
+	}
+	var err error
+	if n.pool, err = loadPool(n.Pool); err != nil {
+		n.Log.Warn("addresses of containers are given out anew", "error", err)
+	}
+	n.loaded = true
+}
+
+// apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old until it is
+// no longer there, so that a cut anywhere leaves nothing unknown.
+func (n *Networks) apply(all []app.Container) error {
+	around, err := observe(all)
+	if err != nil {
+		return err
+	}
+	layout, pool := Plan(all, n.pool, around)
+	both := Pool{Networks: maps.Clone(n.pool.Networks), Apps: pool.Apps}
+	maps.Copy(both.Networks, pool.Networks)
+	if err := savePool(n.Pool, both); err != nil {
+		return fmt.Errorf("keep addresses of containers: %w", err)
+	}
+	n.wanted, n.pool, n.layout = all, pool, layout
+	// The rules come first: there is no moment at which a network is there and nothing separates it.
+	if err := errors.Join(applyRules(Rules(layout)), applyBridges(layout.Bridges)); err != nil {
+		return err
+	}
+	if err := savePool(n.Pool, pool); err != nil {
+		return fmt.Errorf("keep addresses of containers: %w", err)
+	}
+	n.Log.Info("networks of apps set", "count", len(layout.Bridges))
+	return nil
+}
+
+func observe(all []app.Container) (Surroundings, error) {
+	var s Surroundings
+	var err error
+	if s.Routes, err = routes(); err != nil {
+		return s, err
+	}
+	s.Listeners = listeners(func(protocol string, port uint16) bool {
+		for _, c := range all {
+			for _, p := range c.Ports {
+				if p.Protocol == protocol && p.First <= port && port <= p.Last {
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return s, nil
+}
+
+// Ready says whether the container can have its networks and ports now. One that could not is looked at anew: who had its
+// port may have left.
+func (n *Networks) Ready(id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.key == "" || n.layout.Faults[id] != nil {
+		if err := n.apply(n.wanted); err != nil {
+			return err
+		}
+	}
+	return n.layout.Faults[id]
+}
+
+// Attach joins the network namespace of a process to the networks of the container.
+func (n *Networks) Attach(id string, pid int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	namespace, err := netns.GetFromPid(pid)
+	if err != nil {
+		return fmt.Errorf("find network of %s: %w", id, err)
+	}
+	defer namespace.Close()
+	found := false
+	for _, b := range n.layout.Bridges {
+		for _, e := range b.Ends {
+			if e.Container != id {
+				continue
+			}
+			found = true
+			err := attach(b, e, namespace)
+			if errors.As(err, new(netlink.LinkNotFoundError)) { // somebody removed the bridge
+				if err = applyBridge(b); err == nil {
+					err = attach(b, e, namespace)
+				}
+			}
+			if err != nil {
+				return fmt.Errorf("join %s to network %s: %w", id, b.Network, err)
+			}
+		}
+	}
+	if !found {
+		return fmt.Errorf("container %s has no network yet", id)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"resinos/containers/app"
+	"resinos/mounts/atomicfile"
+)
+
+// Pool is who has which addresses. It lies on the disk: a container keeps its address over restarts and power cuts.
+type Pool struct {
+	Networks map[string]Subnet
+	// Apps are the containers as they were wanted last, for as long as they are there: an app whose file cannot be read
+	// keeps its networks and ports.
+	Apps map[string][]app.Container
+}
+
+// Subnet is one network's.
+type Subnet struct {
+	Prefix    netip.Prefix
+	Addresses map[string]netip.Addr // by container
+}
+
+// reserved are subnets that are never given out: the resolver, the proxy, the supervisor and the engine of resinOS had
+// them, and programs and settings of owners name them.
+var reserved = []string{"10.114.101.0/24", "10.114.102.0/24", "10.114.103.0/24", "10.114.104.0/24", "192.168.42.0/24"}
+
+// candidates calls f for every subnet that may be given out, until f returns false. The first lie where hardly any owner's
+// network does; the others are those that Docker takes.
+func candidates(f func(netip.Prefix) bool) {
+	for i := 105; i < 255; i++ {
+		if !f(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 114, byte(i), 0}), 24)) {
+			return
+		}
+	}
+	for i := 18; i < 32; i++ {
+		for j := range 256 {
+			if !f(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(i), byte(j), 0}), 24)) {
+				return
+			}
+		}
+	}
+}
+
+var errNoSubnet = errors.New("no subnet is free: give the network one with ipam: {config: [{subnet: …}]}")
+
+// subnet returns the network's subnet: the one it has, unless it asks for another or a route of others overlaps it.
+func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, error) {
+	overlaps := func(prefix netip.Prefix) string {
+		for _, other := range slices.Sorted(maps.Keys(p.Networks)) {
+			if other != name && p.Networks[other].Prefix.Overlaps(prefix) {
+				return "network " + other
+			}
+		}
+		for _, r := range routes {
+			if r.Overlaps(prefix) {
+				return "the route to " + r.String()
+			}
+		}
+		return ""
+	}
+	if asked != "" {
+		prefix := netip.MustParsePrefix(asked) // package app has looked
+		if by := overlaps(prefix); by != "" {
+			return prefix, fmt.Errorf("network %s: subnet %s overlaps %s: choose another one", name, asked, by)
+		}
+		return prefix, nil
+	}
+	if old, ok := p.Networks[name]; ok && overlaps(old.Prefix) == "" {
+		return old.Prefix, nil
+	}
+	var found netip.Prefix
+	candidates(func(c netip.Prefix) bool {
+		if overlaps(c) == "" {
+			found = c
+		}
+		return !found.IsValid()
+	})
+	if !found.IsValid() {
+		return found, fmt.Errorf("network %s: %w", name, errNoSubnet)
+	}
+	return found, nil
+}
+
+// address returns the container's address in s: the one that it asks for, the one it had, or the lowest that nobody has.
+func (s Subnet) address(container, asked string) (netip.Addr, error) {
+	taken := func(a netip.Addr) string {
+		for _, other := range slices.Sorted(maps.Keys(s.Addresses)) {
+			if other != container && s.Addresses[other] == a {
+				return other
+			}
+		}
+		return ""
+	}
+	if asked != "" {
+		a := netip.MustParseAddr(asked) // package app has looked
+		if by := taken(a); by != "" {
+			return a, fmt.Errorf("address %s has %s already", a, by)
+		}
+		return a, nil
+	}
+	if old, ok := s.Addresses[container]; ok && s.Prefix.Contains(old) && taken(old) == "" {
+		return old, nil
+	}
+	last := broadcast(s.Prefix)
+	for a := gateway(s.Prefix).Next(); s.Prefix.Contains(a) && a != last; a = a.Next() {
+		if taken(a) == "" {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("no address is free in %s", s.Prefix)
+}
+
+func gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
+
+func broadcast(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		a[bit/8] |= 1 << (7 - bit%8)
+	}
+	return netip.AddrFrom4(a)
+}
+
+// loadPool reads the pool; one that is lacking is empty. The error says why one that cannot be read is begun anew.
+func loadPool(path string) (Pool, error) {
+	empty := Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, err
+	}
+	p := empty
+	if err := json.Unmarshal(data, &p); err != nil {
+		return Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}, fmt.Errorf("read %s: %w", path, err)
+	}
+	for name, s := range p.Networks {
+		if !s.Prefix.IsValid() || !s.Prefix.Addr().Is4() || s.Prefix.Bits() > 29 {
+			delete(p.Networks, name)
+		}
+	}
+	return p, nil
+}
+
+// savePool replaces the file unless it holds this already.
+func savePool(path string, p Pool) error {
+	data, err := json.MarshalIndent(p, "", "\t")
+	if err != nil {
+		return err
+	}
+	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return atomicfile.Write(path, data, 0o644)
+}

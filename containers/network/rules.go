@@ -1,0 +1,183 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Chain is where in a packet's way a rule stands.
+type Chain string
+
+// The chains of our table, each at the hook of its name except Published, to which two of them jump.
+const (
+	early       Chain = "early" // prerouting, before connections are known
+	prerouting  Chain = "prerouting"
+	output      Chain = "output"
+	published   Chain = "published"
+	input       Chain = "input"
+	forward     Chain = "forward"
+	postrouting Chain = "postrouting"
+)
+
+// Rule is one rule of the packet filter; what is empty is not looked at.
+type Rule struct {
+	Chain           Chain
+	In, Out         string // links
+	InKind, OutKind bool   // the link is no hardware: a bridge, a tunnel
+	Src, Dst        netip.Prefix
+	Local           bool // the destination is an address of the device
+	Protocol        string
+	First, Last     uint16 // ports of the destination
+	Known           bool   // of a connection that was let through
+	Redirected      bool   // of a connection to a published port
+	ICMP            bool
+	Do              Verdict
+	To              netip.Addr // of dnat
+	Port            uint16     // of dnat; 0: as it is
+}
+
+// Verdict is what becomes of a packet that fits.
+type Verdict string
+
+// The verdicts.
+const (
+	accept     Verdict = "accept"
+	drop       Verdict = "drop"
+	masquerade Verdict = "masquerade"
+	dnat       Verdict = "dnat"
+	jump       Verdict = "jump published"
+)
+
+// String is the rule in the words of nft(8).
+func (r Rule) String() string {
+	var b strings.Builder
+	add := func(given bool, format string, args ...any) {
+		if given {
+			fmt.Fprintf(&b, format+" ", args...)
+		}
+	}
+	add(r.In != "", "iifname %s", r.In)
+	add(r.InKind, `iifkind != ""`)
+	add(r.Out != "", "oifname %s", r.Out)
+	add(r.OutKind, `oifkind != ""`)
+	add(r.Src.IsValid(), "ip saddr %s", r.Src)
+	add(r.Dst.IsValid(), "ip daddr %s", r.Dst)
+	add(r.Local, "fib daddr type local")
+	add(r.ICMP, "ip protocol icmp")
+	add(r.Protocol != "" && r.First == r.Last, "%s dport %d", r.Protocol, r.First)
+	add(r.Protocol != "" && r.First != r.Last, "%s dport %d-%d", r.Protocol, r.First, r.Last)
+	add(r.Known, "ct state established,related")
+	add(r.Redirected, "ct status dnat")
+	b.WriteString(string(r.Do))
+	if r.Do == dnat {
+		fmt.Fprintf(&b, " to %s", r.To)
+		if r.Port != 0 {
+			fmt.Fprintf(&b, ":%d", r.Port)
+		}
+	}
+	return string(r.Chain) + ": " + b.String()
+}
+
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
+
+// Rules are those of a layout, in their order. They are pure of what runs: a container that is started again needs no
+// change of them.
+func Rules(l Layout) []Rule {
+	if len(l.Bridges) == 0 {
+		return nil
+	}
+	var rules []Rule
+	for _, b := range l.Bridges {
+		if b.Internal { // published ports of others are outside too
+			rules = append(rules, Rule{Chain: prerouting, In: b.Link, Do: accept})
+		}
+	}
+	rules = append(rules, []Rule{
+		{Chain: prerouting, Local: true, Do: jump},
+		{Chain: output, Local: true, Do: jump},
+		{Chain: forward, Known: true, Do: accept},
+		{Chain: forward, Redirected: true, Do: accept},
+		{Chain: input, Known: true, Do: accept},
+	}...)
+	for _, f := range l.Ports {
+		rules = append(rules, forwards(f)...)
+	}
+	for _, b := range l.Bridges {
+		rules = append(rules, bridgeRules(b)...)
+	}
+	rules = append(rules, sources(l.Bridges)...)
+	for _, b := range l.Bridges { // after all that lets in: what comes from a network of another app ends here
+		rules = append(rules, Rule{Chain: forward, Out: b.Link, Do: drop})
+	}
+	for _, b := range l.Bridges {
+		if !b.Internal {
+			rules = append(rules, Rule{Chain: forward, In: b.Link, Do: accept})
+		}
+		rules = append(rules, Rule{Chain: forward, In: b.Link, Do: drop})
+	}
+	// That packets are forwarded at all is our doing. Between links of hardware they still are not.
+	return append(rules,
+		Rule{Chain: forward, InKind: true, Do: accept},
+		Rule{Chain: forward, OutKind: true, Do: accept},
+		Rule{Chain: forward, Do: drop},
+	)
+}
+
+// forwards lead the ports of f into the container. The kernel keeps ports that are not changed in a range; others
+// take a rule each.
+func forwards(f Forward) []Rule {
+	r := Rule{Chain: published, Protocol: f.Protocol, First: f.First, Last: f.Last, Do: dnat, To: f.To}
+	if f.Address != "" {
+		a := netip.MustParseAddr(f.Address)
+		r.Dst = netip.PrefixFrom(a, a.BitLen())
+	}
+	if f.First == f.Target {
+		return []Rule{r}
+	}
+	var out []Rule
+	for i := 0; i <= int(f.Last-f.First); i++ {
+		r.First, r.Last, r.Port = f.First+uint16(i), f.First+uint16(i), f.Target+uint16(i)
+		out = append(out, r)
+	}
+	return out
+}
+
+func bridgeRules(b Bridge) []Rule {
+	own := netip.PrefixFrom(b.Gateway.Addr(), 32)
+	rules := []Rule{
+		// route_localnet lets the device itself reach published ports at 127.0.0.1; nobody else
+		{Chain: early, In: b.Link, Dst: loopback, Do: drop},
+		{Chain: input, In: b.Link, Dst: own, Protocol: "udp", First: 53, Last: 53, Do: accept},
+		{Chain: input, In: b.Link, Dst: own, Protocol: "tcp", First: 53, Last: 53, Do: accept},
+		{Chain: input, In: b.Link, Dst: own, ICMP: true, Do: accept},
+	}
+	for _, e := range b.Ends {
+		if e.Device {
+			rules = append(rules, Rule{Chain: input, In: b.Link, Src: netip.PrefixFrom(e.Address, 32), Do: accept})
+		}
+	}
+	rules = append(rules,
+		Rule{Chain: input, In: b.Link, Do: drop},
+		Rule{Chain: forward, In: b.Link, Out: b.Link, Do: accept},
+	)
+	return rules
+}
+
+// sources change the source of packets where the answer would not find back otherwise; that of a client of a published port stays.
+func sources(bridges []Bridge) []Rule {
+	var rules []Rule
+	for _, b := range bridges {
+		rules = append(rules,
+			Rule{Chain: postrouting, Out: b.Link, Src: loopback, Do: masquerade},
+			Rule{Chain: postrouting, Out: b.Link, Src: b.Gateway.Masked(), Redirected: true, Do: masquerade}, // the neighbour would answer directly
+			Rule{Chain: postrouting, Out: b.Link, Do: accept},
+		)
+	}
+	for _, b := range bridges {
+		if !b.Internal {
+			rules = append(rules, Rule{Chain: postrouting, Src: b.Gateway.Masked(), Do: masquerade})
+		}
+	}
+	return rules
+}
