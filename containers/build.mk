@@ -2,7 +2,7 @@
 # bin/ARCH/engine and bin/ARCH/containerd-shim-runc-v2, ARCH being amd64 or arm64.
 # Every output depends only on the sources, go.sum and the Go release.
 
-containers-go := $(shell find containers services mounts -name '*.go' -not -name '*_test.go') go.mod go.sum
+containers-go := $(shell find containers net/link net/nameserver services mounts -name '*.go' -not -name '*_test.go') go.mod go.sum
 containers-build := -trimpath -buildvcs=false
 containers-ldflags := -s -w -buildid=
 

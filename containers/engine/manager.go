@@ -13,6 +13,7 @@ import (
 	"resinos/containers/daemon"
 	"resinos/containers/network"
 	"resinos/containers/workload"
+	"resinos/net/nameserver"
 	"resinos/services/logpipe"
 	"resinos/services/notify"
 )
@@ -24,7 +25,8 @@ const (
 )
 
 func runManager(ctx context.Context, env Env, args []string) error {
-	networks := &network.Networks{Log: env.Log}
+	networks := &network.Networks{Names: &nameserver.Server{Log: env.Log}, Log: env.Log}
+	defer networks.Names.Close()
 	engine := &workload.Containerd{Networks: networks, Log: env.Log}
 	c := workload.Config{Engine: engine, Networks: networks, Alive: notify.Watched(), Log: env.Log}
 	var resolv string
@@ -43,10 +45,12 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")
 	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv, "resolv.conf of containers on the host network")
 	flags.StringVar(&networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
+	flags.StringVar(&networks.Files, "network-files", network.FilesPath, "directory of the hosts and resolv.conf of containers in networks of apps")
 	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
 	if err := flags.Parse(args); err != nil {
 		return errUsage
 	}
+	networks.Names.Upstream = nameserver.FromFile(resolv)
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,11 +17,13 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 
 	"resinos/containers/app"
 	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
+	"resinos/net/nameserver"
 )
 
 // world is a device with a neighbour, 10.50.0.2, behind its uplink, 10.50.0.1.
@@ -32,7 +35,9 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, pids: map[string]int{}, networks: &Networks{Pool: filepath.Join(t.TempDir(), "pool.json"), Log: slog.New(slog.DiscardHandler)}}
+	w := &world{t: t, pids: map[string]int{}}
+	dir := t.TempDir()
+	w.networks = newNetworks(t, filepath.Join(dir, "pool.json"))
 	w.far = linktest.Cable(t, "up0")
 	w.far.Up()
 	w.far.Address("10.50.0.2/24")
@@ -50,6 +55,15 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	return w
+}
+
+// newNetworks begins another life. Its name server ends with the test, and with an empty layout.
+func newNetworks(t *testing.T, pool string) *Networks {
+	log := slog.New(slog.DiscardHandler)
+	n := &Networks{Pool: pool, Files: filepath.Join(filepath.Dir(pool), "files"), Log: log,
+		Names: &nameserver.Server{Log: log, Upstream: func() []string { return []string{"10.50.0.2:53"} }}}
+	t.Cleanup(n.Names.Close)
+	return n
 }
 
 func (w *world) apply(all ...app.Container) {
@@ -284,7 +298,7 @@ func TestLeftoversGo(t *testing.T) {
 		return
 	}
 	w := newWorld(t)
-	again := func() *Networks { return &Networks{Pool: w.networks.Pool, Log: w.networks.Log} }
+	again := func() *Networks { return newNetworks(t, w.networks.Pool) }
 	a, b := container("a.x", tcp(80, 80)), container("b.x")
 	w.apply(a, b)
 	w.apply(a, b) // twice is as once
@@ -324,7 +338,8 @@ func TestUnreadableAppKeepsItsNetwork(t *testing.T) {
 	w.apply(container("a.x", tcp(8080, 80)))
 	w.run("a.x")
 	w.serve("a.x", "tcp", ":80")
-	next := &Networks{Pool: w.networks.Pool, Log: w.networks.Log}
+	w.networks.Names.Close()
+	next := newNetworks(t, w.networks.Pool)
 	for range 2 {
 		if err := next.Apply(nil, func(id string) bool { return id == "a.x" }); err != nil {
 			t.Fatal(err)
@@ -374,4 +389,87 @@ func TestAttachAgain(t *testing.T) {
 	w.run("a.x")
 	w.serve("a.x", "tcp", ":80")
 	w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2")
+}
+
+// resolve asks for an address as a container does, of the server that its resolv.conf names.
+func (w *world) resolve(who, name string) string {
+	w.t.Helper()
+	resolv, _ := w.networks.FilesOf(who)
+	config, err := dns.ClientConfigFromFile(resolv)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var reply *dns.Msg
+	err = w.in(who, func() error {
+		client := dns.Client{Timeout: testenv.Patience()}
+		reply, _, err = client.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA), config.Servers[0]+":53")
+		return err
+	})
+	if err != nil {
+		return err.Error()
+	}
+	if len(reply.Answer) == 0 {
+		return dns.RcodeToString[reply.Rcode]
+	}
+	return reply.Answer[0].(*dns.A).A.String()
+}
+
+func TestNames(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	w.far.Do(func() error {
+		packets, err := net.ListenPacket("udp4", "10.50.0.2:53")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { packets.Close() })
+		server := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			reply := new(dns.Msg).SetReply(q)
+			if rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A 192.0.2.1"); err == nil && q.Question[0].Name == "example.org." {
+				reply.Answer = append(reply.Answer, rr)
+			} else {
+				reply.Rcode = dns.RcodeNameError
+			}
+			_ = w.WriteMsg(reply) // who asked may have left
+		})}
+		go server.ActivateAndServe() // ends with its socket
+		return nil
+	})
+	web, db, back := container("shop.web"), container("shop.db"), app.Link{Network: "shop_back", Internal: true, Aliases: []string{"Store"}}
+	web.Links = []app.Link{{Network: "shop_back", Internal: true}, {Network: "shop_default"}}
+	web.Hosts = []string{"device=host-gateway"}
+	db.Links, db.ContainerName = []app.Link{back}, "the-db"
+	greedy := container("greedy.dns", app.Port{Protocol: "udp", First: 53, Last: 53, Target: 53})
+	all := []app.Container{web, db, container("other.x"), greedy}
+	w.apply(all...)
+	for _, c := range all {
+		w.run(c.ID())
+	}
+	store := w.address("shop.db")
+	for _, c := range []struct{ who, name, want string }{
+		{"shop.web", "db", store}, {"shop.web", "store", store}, {"shop.web", "THE-DB", store}, {"shop.web", "shop.db", store},
+		{"shop.web", "example.org", "192.0.2.1"}, {"shop.web", "x", "NXDOMAIN"},
+		{"shop.db", "example.org", "NXDOMAIN"}, // nothing leaves its network
+		{"other.x", "example.org", "192.0.2.1"}, {"other.x", "db", "NXDOMAIN"},
+	} {
+		if got := w.resolve(c.who, c.name); got != c.want {
+			t.Errorf("%s asks for %s: %s, want %s", c.who, c.name, got, c.want)
+		}
+	}
+	_, hosts := w.networks.FilesOf("shop.web")
+	if text, err := os.ReadFile(hosts); err != nil || !strings.Contains(string(text), w.gateway("shop_default")+"\tdevice") {
+		t.Errorf("hosts of shop.web: %v\n%s", err, text)
+	}
+	w.networks.Names.Close() // as with a killed manager
+	w.networks = newNetworks(t, w.networks.Pool)
+	w.apply(all...)
+	if got := w.resolve("shop.web", "db"); got != store {
+		t.Errorf("in the next life: %s", got)
+	}
+	w.apply(container("other.x"))
+	if left, err := os.ReadDir(w.networks.Files); err != nil || len(left) != 1 {
+		t.Errorf("files left: %v, %v", left, err)
+	}
 }

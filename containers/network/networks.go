@@ -14,15 +14,21 @@ import (
 	"github.com/vishvananda/netns"
 
 	"resinos/containers/app"
+	"resinos/net/nameserver"
 )
 
-// PoolPath is where the pool lies on the device.
-const PoolPath = "/mnt/data/networks.json"
+// Where things lie on the device.
+const (
+	PoolPath  = "/mnt/data/networks.json"
+	FilesPath = "/run/resinos/containers/networks"
+)
 
-// Networks keeps the kernel to the plan. The zero value of all but Pool and Log is ready.
+// Networks keeps the kernel to the plan. What is not exported begins as its zero value.
 type Networks struct {
-	Pool string // file
-	Log  *slog.Logger
+	Pool  string // file
+	Files string // directory of what containers see as /etc/resolv.conf and /etc/hosts
+	Names *nameserver.Server
+	Log   *slog.Logger
 
 	mu     sync.Mutex // guards what follows, which the manager and the starts of containers share
 	loaded bool
@@ -30,6 +36,8 @@ type Networks struct {
 	wanted []app.Container // as last applied
 	key    string          // of wanted; empty: it has to be applied
 	layout Layout
+	// nameless is set while a name server could not be opened.
+	nameless bool
 }
 
 // Apply makes networks for the containers that are wanted, and keeps those of containers that are there though nobody
@@ -55,6 +63,9 @@ func (n *Networks) Apply(wanted []app.Container, there func(id string) bool) err
 	key, err := json.Marshal(all)
 	if err != nil {
 		return err
+	}
+	if string(key) == n.key && n.nameless {
+		n.serveNames()
 	}
 	if string(key) == n.key || n.key == "" && len(all) == 0 && n.nothing() {
 		n.key = string(key)
@@ -88,7 +99,7 @@ func (n *Networks) load() {
 // apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old until it is
 // no longer there, so that a cut anywhere leaves nothing unknown.
 func (n *Networks) apply(all []app.Container) error {
-	around, err := observe(all)
+	around, err := observe(all, n.pool)
 	if err != nil {
 		return err
 	}
@@ -103,6 +114,10 @@ func (n *Networks) apply(all []app.Container) error {
 	if err := errors.Join(applyRules(Rules(layout)), applyBridges(layout.Bridges)); err != nil {
 		return err
 	}
+	n.serveNames()
+	if err := n.removeFiles(all); err != nil {
+		n.Log.Warn("files of containers not removed", "error", err)
+	}
 	if err := savePool(n.Pool, pool); err != nil {
 		return fmt.Errorf("keep addresses of containers: %w", err)
 	}
@@ -110,7 +125,16 @@ func (n *Networks) apply(all []app.Container) error {
 	return nil
 }
 
-func observe(all []app.Container) (Surroundings, error) {
+// serveNames tells the name server who is where. Without names apps still run; it is tried again at the next look.
+func (n *Networks) serveNames() {
+	err := n.Names.Set(zones(n.layout, n.wanted), namePort)
+	if err != nil && !n.nameless {
+		n.Log.Error("containers cannot ask for names: a program that listens on port 53 of all addresses has to leave", "error", err)
+	}
+	n.nameless = err != nil
+}
+
+func observe(all []app.Container, pool Pool) (Surroundings, error) {
 	var s Surroundings
 	var err error
 	if s.Routes, err = routes(); err != nil {
@@ -126,10 +150,18 @@ func observe(all []app.Container) (Surroundings, error) {
 		}
 		return false
 	})
+	s.Listeners = slices.DeleteFunc(s.Listeners, func(l Listener) bool { // our own name server, to which no port is lost
+		for _, own := range pool.Networks {
+			if gateway(own.Prefix) == l.Address {
+				return true
+			}
+		}
+		return false
+	})
 	return s, nil
 }
 
-// Ready says whether the container can have its networks and ports now. One that could not is looked at anew: who had its
+// Ready says whether the container can have its networks and ports now, and writes its files. One that could not is looked at anew: who had its
 // port may have left.
 func (n *Networks) Ready(id string) error {
 	n.mu.Lock()
@@ -139,7 +171,15 @@ func (n *Networks) Ready(id string) error {
 			return err
 		}
 	}
-	return n.layout.Faults[id]
+	if err := n.layout.Faults[id]; err != nil {
+		return err
+	}
+	for _, c := range n.wanted {
+		if c.ID() == id {
+			return n.writeFiles(c)
+		}
+	}
+	return nil // Attach says that it has no network
 }
 
 // Attach joins the network namespace of a process to the networks of the container.

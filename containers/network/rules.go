@@ -89,6 +89,11 @@ func Rules(l Layout) []Rule {
 	}
 	var rules []Rule
 	for _, b := range l.Bridges {
+		// an app that publishes port 53 does not become the resolver of all others
+		own := netip.PrefixFrom(b.Gateway.Addr(), 32)
+		rules = append(rules,
+			Rule{Chain: prerouting, In: b.Link, Dst: own, Protocol: "udp", First: namePort, Last: namePort, Do: accept},
+			Rule{Chain: prerouting, In: b.Link, Dst: own, Protocol: "tcp", First: namePort, Last: namePort, Do: accept})
 		if b.Internal { // published ports of others are outside too
 			rules = append(rules, Rule{Chain: prerouting, In: b.Link, Do: accept})
 		}
@@ -148,8 +153,8 @@ func bridgeRules(b Bridge) []Rule {
 	rules := []Rule{
 		// route_localnet lets the device itself reach published ports at 127.0.0.1; nobody else
 		{Chain: early, In: b.Link, Dst: loopback, Do: drop},
-		{Chain: input, In: b.Link, Dst: own, Protocol: "udp", First: 53, Last: 53, Do: accept},
-		{Chain: input, In: b.Link, Dst: own, Protocol: "tcp", First: 53, Last: 53, Do: accept},
+		{Chain: input, In: b.Link, Dst: own, Protocol: "udp", First: namePort, Last: namePort, Do: accept},
+		{Chain: input, In: b.Link, Dst: own, Protocol: "tcp", First: namePort, Last: namePort, Do: accept},
 		{Chain: input, In: b.Link, Dst: own, ICMP: true, Do: accept},
 	}
 	for _, e := range b.Ends {

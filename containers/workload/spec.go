@@ -168,7 +168,7 @@ func (c *Containerd) network(want app.Container) []oci.SpecOpts {
 		}
 		return append(opts, withFiles(c.Resolv, c.Hosts))
 	case app.NetworkBridge:
-		return []oci.SpecOpts{oci.WithHostname(want.Service), withFiles(c.Resolv, c.Hosts)}
+		return []oci.SpecOpts{oci.WithHostname(want.Service), withFiles(c.Networks.FilesOf(want.ID()))}
 	}
 	return []oci.SpecOpts{oci.WithHostname(want.Service)}
 }

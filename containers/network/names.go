@@ -1,0 +1,122 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"resinos/containers/app"
+	"resinos/net/nameserver"
+)
+
+const namePort = 53
+
+// zones are who may ask for names on which bridge, and what each gets: the names of all networks that it is on. It is pure.
+func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
+	known := map[string]map[string][]netip.Addr{} // by network and name
+	for _, b := range l.Bridges {
+		names := map[string][]netip.Addr{}
+		for _, e := range b.Ends {
+			for _, name := range e.Names {
+				name = strings.ToLower(name)
+				if !slices.Contains(names[name], e.Address) {
+					names[name] = append(names[name], e.Address)
+				}
+			}
+		}
+		known[b.Network] = names
+	}
+	out := map[netip.Addr]nameserver.Zone{}
+	for _, c := range all {
+		client := nameserver.Client{Names: map[string][]netip.Addr{}, Closed: outward(c) < 0}
+		for _, s := range c.DNS {
+			client.Upstream = append(client.Upstream, net.JoinHostPort(s, fmt.Sprint(namePort)))
+		}
+		for _, link := range c.Links {
+			for name, addresses := range known[link.Network] {
+				client.Names[name] = append(client.Names[name], addresses...)
+			}
+		}
+		for _, b := range l.Bridges {
+			for _, e := range b.Ends {
+				if e.Container != c.ID() {
+					continue
+				}
+				if out[b.Gateway.Addr()] == nil {
+					out[b.Gateway.Addr()] = nameserver.Zone{}
+				}
+				out[b.Gateway.Addr()][e.Address] = client
+			}
+		}
+	}
+	return out
+}
+
+// files are a container's /etc/resolv.conf and /etc/hosts. It asks on one network alone: resolvers that ask all servers at
+// once take the first answer, and that would be the one that knows less.
+func files(l Layout, c app.Container) (resolv, hosts string) {
+	var gateway, own netip.Addr
+	for _, b := range l.Bridges {
+		for _, e := range b.Ends {
+			if e.Container == c.ID() && (e.Default || !gateway.IsValid()) {
+				gateway, own = b.Gateway.Addr(), e.Address
+			}
+		}
+	}
+	resolv = fmt.Sprintf("# The device answers here, and asks its own name servers.\nnameserver %s\noptions ndots:0\n", gateway)
+	if len(c.DNSSearch) > 0 {
+		resolv += "search " + strings.Join(c.DNSSearch, " ") + "\n"
+	}
+	hosts = fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", own, c.Service)
+	for _, h := range c.Hosts {
+		name, address, _ := strings.Cut(h, "=")
+		if address == app.HostGateway {
+			address = gateway.String()
+		}
+		hosts += address + "\t" + name + "\n"
+	}
+	return resolv, hosts
+}
+
+// FilesOf returns where the container's resolv.conf and hosts lie.
+func (n *Networks) FilesOf(id string) (resolv, hosts string) {
+	return filepath.Join(n.Files, id, "resolv.conf"), filepath.Join(n.Files, id, "hosts")
+}
+
+// writeFiles renews the files of a container in place, as a running one has them bound.
+func (n *Networks) writeFiles(c app.Container) error {
+	resolvPath, hostsPath := n.FilesOf(c.ID())
+	resolv, hosts := files(n.layout, c)
+	if err := os.MkdirAll(filepath.Dir(hostsPath), 0o755); err != nil {
+		return err
+	}
+	for path, text := range map[string]string{resolvPath: resolv, hostsPath: hosts} {
+		if old, err := os.ReadFile(path); err == nil && string(old) == text {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeFiles takes away those of containers that are not among all.
+func (n *Networks) removeFiles(all []app.Container) error {
+	list, err := os.ReadDir(n.Files)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range list {
+		if !slices.ContainsFunc(all, func(c app.Container) bool { return c.ID() == e.Name() }) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(n.Files, e.Name())))
+		}
+	}
+	return err
+}

@@ -1,0 +1,225 @@
+// Package nameserver owns the answers to name questions of containers: names of their neighbours by itself, everything
+// else by the device's name servers.
+//
+// It never caches: what is asked here the servers asked have, and what a container had cached cannot be wrong for long.
+// It knows nothing of containers: who asks is told by the address of a question.
+//
+// Read first: Server.
+package nameserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Zone is who may ask on one network.
+type Zone map[netip.Addr]Client
+
+// Client is what one of them gets.
+type Client struct {
+	Names    map[string][]netip.Addr // by name, in small letters, without the last dot
+	Upstream []string                // servers instead of the device's, with their ports
+	Closed   bool                    // no server is asked for it
+}
+
+// FromFile returns the servers that a resolv.conf names, as it is whenever they are asked for.
+func FromFile(path string) func() []string {
+	return func() []string {
+		config, err := dns.ClientConfigFromFile(path)
+		if err != nil {
+			return nil // a device without a network
+		}
+		var out []string
+		for _, server := range config.Servers {
+			out = append(out, net.JoinHostPort(server, config.Port))
+		}
+		return out
+	}
+}
+
+// Server answers on the addresses of networks. Set makes and ends its sockets; the zero value of all but Upstream and Log is ready.
+type Server struct {
+	Upstream func() []string // the device's servers as they are now, with their ports
+	Log      *slog.Logger
+
+	mu    sync.Mutex // guards what follows
+	zones map[netip.Addr]*socket
+}
+
+// socket is one address that is served.
+type socket struct {
+	zone    atomic.Pointer[Zone]
+	servers []*dns.Server
+	done    sync.WaitGroup
+}
+
+const (
+	ttl = 5 // seconds: a container that is made anew has another address soon
+	// patience is for one server; resolvers wait for five seconds by default before they ask again.
+	patience = 2 * time.Second
+	// atOnce bounds the questions that wait for servers, and with it the memory that a container can take.
+	atOnce = 128
+)
+
+// Set serves these zones, each on port of its address, and no others. What cannot be served is in the error; the rest is.
+func (s *Server) Set(zones map[netip.Addr]Zone, port uint16) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.zones == nil {
+		s.zones = map[netip.Addr]*socket{}
+	}
+	for at, k := range s.zones {
+		if _, wanted := zones[at]; !wanted {
+			k.close()
+			delete(s.zones, at)
+		}
+	}
+	var errs error
+	for at, zone := range zones {
+		k, ok := s.zones[at]
+		if !ok {
+			var err error
+			if k, err = s.open(netip.AddrPortFrom(at, port)); err != nil {
+				errs = errors.Join(errs, err)
+				continue
+			}
+			s.zones[at] = k
+		}
+		k.zone.Store(&zone)
+	}
+	return errs
+}
+
+// Close ends all sockets.
+func (s *Server) Close() { _ = s.Set(nil, 0) } // nothing is opened, so nothing can fail
+
+func (s *Server) open(at netip.AddrPort) (*socket, error) {
+	packets, err := net.ListenPacket("udp4", at.String())
+	if err != nil {
+		return nil, fmt.Errorf("serve names: %w", err)
+	}
+	streams, err := net.Listen("tcp4", at.String())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("serve names: %w", err), packets.Close())
+	}
+	k := &socket{}
+	k.zone.Store(&Zone{})
+	slots := make(chan struct{}, atOnce)
+	handle := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		default:
+			return // as a packet that is lost: who asks asks again
+		}
+		s.answer(w, q, *k.zone.Load())
+	})
+	k.servers = []*dns.Server{{PacketConn: packets, Handler: handle}, {Listener: streams, Handler: handle, MaxTCPQueries: 32}}
+	for _, server := range k.servers {
+		started := make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started) }
+		k.done.Go(func() {
+			if err := server.ActivateAndServe(); err != nil {
+				s.Log.Warn("names not served", "address", at.String(), "error", err)
+			}
+		})
+		<-started // to shut down a server that has not started is an error
+	}
+	return k, nil
+}
+
+func (k *socket) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, server := range k.servers {
+		_ = server.ShutdownContext(ctx) // the socket is closed at once; only questions that wait are left
+	}
+	k.done.Wait()
+}
+
+// answer gives a reply or, where no server answers, the failure, so that who asks goes on.
+func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg, zone Zone) {
+	client, known := zone[addrOf(w.RemoteAddr())]
+	reply := local(q, client)
+	switch {
+	case !known:
+		reply = new(dns.Msg).SetRcode(q, dns.RcodeRefused)
+	case reply == nil:
+		servers := client.Upstream
+		if servers == nil {
+			servers = s.Upstream()
+		}
+		network := "udp"
+		if _, stream := w.LocalAddr().(*net.TCPAddr); stream {
+			network = "tcp"
+		}
+		reply = ask(q, network, servers)
+	}
+	if _, packet := w.RemoteAddr().(*net.UDPAddr); packet {
+		reply.Truncate(size(q))
+	}
+	_ = w.WriteMsg(reply) // who asked may have left
+}
+
+func size(q *dns.Msg) int {
+	if o := q.IsEdns0(); o != nil {
+		return max(dns.MinMsgSize, int(o.UDPSize()))
+	}
+	return dns.MinMsgSize
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	at, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
+}
+
+// local is the answer that needs nobody else, or nil. It is pure.
+func local(q *dns.Msg, client Client) *dns.Msg {
+	reply := new(dns.Msg)
+	if len(q.Question) != 1 || q.Opcode != dns.OpcodeQuery {
+		return reply.SetRcode(q, dns.RcodeFormatError)
+	}
+	asked := q.Question[0]
+	name := strings.ToLower(strings.TrimSuffix(asked.Name, "."))
+	addresses, ok := client.Names[name]
+	switch {
+	case ok:
+		reply.SetReply(q)
+		reply.Authoritative, reply.RecursionAvailable = true, true
+		if asked.Qtype == dns.TypeA || asked.Qtype == dns.TypeANY {
+			for _, a := range addresses {
+				header := dns.RR_Header{Name: asked.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}
+				reply.Answer = append(reply.Answer, &dns.A{Hdr: header, A: a.AsSlice()})
+			}
+		}
+		return reply // of another type it has none, and nobody else knows the name
+	case client.Closed:
+		return reply.SetRcode(q, dns.RcodeNameError)
+	}
+	return nil
+}
+
+// ask passes the question on to one server after another.
+func ask(q *dns.Msg, network string, servers []string) *dns.Msg {
+	client := dns.Client{Net: network, Timeout: patience, UDPSize: dns.DefaultMsgSize}
+	for _, server := range servers {
+		reply, _, err := client.Exchange(q, server)
+		if err == nil && reply.Rcode != dns.RcodeServerFailure && reply.Rcode != dns.RcodeRefused {
+			return reply
+		}
+	}
+	return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+}
