@@ -138,7 +138,8 @@ func portOf(p types.ServicePortConfig) (Port, error) {
 	}
 	n, err := strconv.ParseUint(p.Published, 10, 16)
 	if err != nil || n == 0 || p.Target == 0 || p.Target > 65535 {
-		return Port{}, fmt.Errorf("%s:%d: write one port of the device, 1 to 65535, for one of the container", p.Published, p.Target)
+		return Port{}, fmt.Errorf("%s:%d: write one port of the device, 1 to 65535, for one of the container",
+			p.Published, p.Target)
 	}
 	if p.Protocol != "tcp" && p.Protocol != "udp" {
 		return Port{}, fmt.Errorf("protocol %s is not published, only tcp and udp are", p.Protocol)
@@ -159,7 +160,9 @@ func portOf(p types.ServicePortConfig) (Port, error) {
 // joined makes ranges of ports that follow each other.
 func joined(list []Port) []Port {
 	slices.SortFunc(list, func(a, b Port) int {
-		return cmp.Or(strings.Compare(a.Protocol, b.Protocol), strings.Compare(a.Address, b.Address), cmp.Compare(a.First, b.First), cmp.Compare(a.Target, b.Target))
+		return cmp.Or(strings.Compare(a.Protocol, b.Protocol), strings.Compare(a.Address, b.Address),
+			cmp.Compare(a.First,
+				b.First), cmp.Compare(a.Target, b.Target))
 	})
 	var out []Port
 	for _, p := range list {
@@ -168,7 +171,8 @@ func joined(list []Port) []Port {
 			if o == p {
 				continue // written twice
 			}
-			if o.Protocol == p.Protocol && o.Address == p.Address && int(o.Last)+1 == int(p.First) && int(p.Target)-int(o.Target) == int(p.First)-int(o.First) {
+			if o.Protocol == p.Protocol && o.Address == p.Address && int(o.Last)+1 == int(p.First) &&
+				int(p.Target)-int(o.Target) == int(p.First)-int(o.First) {
 				out[n].Last = p.First
 				continue
 			}
@@ -423,7 +427,8 @@ func addressing(l *Link, node *yaml.Node) error {
 				return fmt.Errorf("config.%s is not supported: the first address of the subnet is the gateway's", name)
 			}
 			prefix, err := netip.ParsePrefix(value)
-			if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29 || prefix.Bits() < 8 || prefix.Masked() != prefix {
+			if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29 || prefix.Bits() < 8 ||
+				prefix.Masked() != prefix {
 				return fmt.Errorf("subnet %q is no IPv4 subnet of /8 to /29", value)
 			}
 			l.Subnet = value
@@ -444,10 +449,13 @@ func (p *parser) join(c *Container, node *yaml.Node, path string) {
 		if len(c.Ports) > 0 && c.Network == NetworkHost {
 			p.warn(node, path+".ports", "the container is on the device's network, where its ports are open already")
 		} else if len(c.Ports) > 0 {
-			p.fault(node, path+".ports", "a container without a network has no ports: remove ports or network_mode: none")
+			p.fault(node, path+".ports",
+				"a container without a network has no ports: remove ports or network_mode: none")
 		}
 		if len(c.Hosts)+len(c.DNS)+len(c.DNSSearch) > 0 {
-			p.fault(node, path, fmt.Sprintf("extra_hosts, dns and dns_search do nothing with network_mode: %s: remove them", c.Network))
+			p.fault(node, path,
+				fmt.Sprintf("extra_hosts, dns and dns_search do nothing with network_mode: %s: remove them",
+					c.Network))
 		}
 		c.Links, c.Ports = nil, nil
 		return

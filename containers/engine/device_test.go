@@ -117,7 +117,8 @@ func (d *device) manager() *process {
 	}
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"), "-records", d.path("records"),
 		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"), "-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
-		"-networks", d.path("networks.json"), "-network-files", d.path("container", "networks"), "-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
+		"-networks", d.path("networks.json"), "-network-files", d.path("container",
+			"networks"), "-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
 		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))
 }
 

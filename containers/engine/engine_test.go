@@ -375,13 +375,15 @@ func TestAppIsOneGroup(t *testing.T) {
 const shop = `services:
   web:
     image: busybox
-    command: ["/bin/sh", "-c", "mkdir /www; echo served > /www/x; while :; do echo -e 'HTTP/1.0 200 OK\n\nserved' | nc -l -p 80; done"]
+    command: ["/bin/sh", "-c",
+	"mkdir /www; echo served > /www/x; while :; do echo -e 'HTTP/1.0 200 OK\n\nserved' | nc -l -p 80; done"]
     ports: ["8080:80"]
     networks: {default: {aliases: [shop-alias]}}
     restart: always
   client:
     image: busybox
-    command: ["/bin/sh", "-c", "while ! nc shop-alias 80 | grep served; do sleep 1; done; cat /etc/hosts; while :; do sleep 1; done"]
+    command: ["/bin/sh", "-c",
+	"while ! nc shop-alias 80 | grep served; do sleep 1; done; cat /etc/hosts; while :; do sleep 1; done"]
     networks: [default]
     extra_hosts: ["somewhere:192.0.2.7"]
     restart: always
@@ -401,7 +403,8 @@ func TestPublishedPort(t *testing.T) {
 	client.await("192.0.2.7")
 	d.eventually("who has the port is said", func() bool {
 		s, err := appstatus.Read(d.path("apps.json"))
-		return err == nil && len(s.Apps) == 2 && strings.Contains(s.Apps[1].Containers[1].Reason, "port 8080:80/tcp is taken by app shop, service web")
+		return err == nil && len(s.Apps) == 2 && strings.Contains(s.Apps[1].Containers[1].Reason,
+			"port 8080:80/tcp is taken by app shop, service web")
 	})
 	d.end(manager, syscall.SIGKILL)
 	d.eventually("the port is served without a manager", served)

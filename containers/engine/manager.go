@@ -45,7 +45,8 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")
 	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv, "resolv.conf of containers on the host network")
 	flags.StringVar(&networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
-	flags.StringVar(&networks.Files, "network-files", network.FilesPath, "directory of the hosts and resolv.conf of containers in networks of apps")
+	flags.StringVar(&networks.Files, "network-files", network.FilesPath,
+		"directory of the hosts and resolv.conf of containers in networks of apps")
 	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
 	if err := flags.Parse(args); err != nil {
 		return errUsage

@@ -61,7 +61,8 @@ func addChains(conn *nftables.Conn, table *nftables.Table) map[Chain]*nftables.C
 		{forward, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter},
 		{postrouting, nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource},
 	} {
-		out[c.chain] = conn.AddChain(&nftables.Chain{Name: string(c.chain), Table: table, Type: c.kind, Hooknum: c.hook, Priority: c.priority})
+		out[c.chain] = conn.AddChain(&nftables.Chain{Name: string(c.chain), Table: table, Type: c.kind, Hooknum: c.hook,
+			Priority: c.priority})
 	}
 	return out
 }
@@ -84,7 +85,8 @@ func (r Rule) exprs() []expr.Any {
 	if r.Dst.IsValid() {
 		add(true, address(16, r.Dst)...)
 	}
-	add(r.Local, &expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true}, equal(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
+	add(r.Local, &expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true}, equal(expr.CmpOpEq,
+		binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
 	add(r.ICMP, meta(expr.MetaKeyL4PROTO), equal(expr.CmpOpEq, []byte{unix.IPPROTO_ICMP}))
 	if r.Protocol != "" {
 		add(true, portsOf(r.Protocol, r.First, r.Last)...)
@@ -146,7 +148,8 @@ func portsOf(protocol string, first, last uint16) []expr.Any {
 	return []expr.Any{
 		meta(expr.MetaKeyL4PROTO), equal(expr.CmpOpEq, []byte{number}),
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		equal(expr.CmpOpGte, binary.BigEndian.AppendUint16(nil, first)), equal(expr.CmpOpLte, binary.BigEndian.AppendUint16(nil, last)),
+		equal(expr.CmpOpGte, binary.BigEndian.AppendUint16(nil, first)), equal(expr.CmpOpLte,
+			binary.BigEndian.AppendUint16(nil, last)),
 	}
 }
 
@@ -154,7 +157,8 @@ func portsOf(protocol string, first, last uint16) []expr.Any {
 func flags(key expr.CtKey, bits uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: register},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
 		equal(expr.CmpOpNeq, make([]byte, 4)),
 	}
 }

@@ -215,8 +215,10 @@ func TestPacketsGoWhereTheyMay(t *testing.T) {
 		return
 	}
 	w := newWorld(t)
-	web := container("shop.web", tcp(8080, 80), app.Port{Protocol: "tcp", Address: "127.0.0.1", First: 8081, Last: 8081, Target: 80},
-		app.Port{Protocol: "udp", First: 5000, Last: 5001, Target: 5000}, app.Port{Protocol: "tcp", First: 7000, Last: 7001, Target: 70})
+	web := container("shop.web", tcp(8080, 80), app.Port{Protocol: "tcp", Address: "127.0.0.1", First: 8081,
+		Last: 8081, Target: 80},
+		app.Port{Protocol: "udp", First: 5000, Last: 5001, Target: 5000}, app.Port{Protocol: "tcp", First: 7000,
+			Last: 7001, Target: 70})
 	secret := container("vault.key")
 	secret.Links[0].Internal = true
 	vaultOut := container("vault.out")
@@ -263,7 +265,8 @@ func TestPacketsGoWhereTheyMay(t *testing.T) {
 			return err
 		}
 		b := w.networks.layout.Bridges[0]
-		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(b.Gateway.Masked()), Gw: net.IPv4(10, 50, 0, 1)})
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(b.Gateway.Masked()),
+			Gw: net.IPv4(10, 50, 0, 1)})
 	})
 	w.no("far", "tcp", own+":80")
 }
@@ -359,7 +362,8 @@ func TestPortComesFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.apply(container("a.x", tcp(8080, 80)))
-	if err := w.networks.Ready("a.x"); err == nil || !strings.Contains(err.Error(), "taken by the device: program exe (process 1)") {
+	if err := w.networks.Ready("a.x"); err == nil || !strings.Contains(err.Error(),
+		"taken by the device: program exe (process 1)") {
 		t.Errorf("port of a program: %v", err)
 	}
 	l.Close()
@@ -368,7 +372,8 @@ func TestPortComesFree(t *testing.T) {
 	w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2")
 }
 
-// TestAttachAgain: what a start left that was cut off is in nobody's way, and a bridge that somebody removed comes back.
+// TestAttachAgain: what a start left that was cut off is in nobody's way, and a bridge that somebody removed comes
+// back.
 func TestAttachAgain(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
@@ -427,7 +432,8 @@ func TestNames(t *testing.T) {
 		t.Cleanup(func() { packets.Close() })
 		server := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 			reply := new(dns.Msg).SetReply(q)
-			if rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A 192.0.2.1"); err == nil && q.Question[0].Name == "example.org." {
+			if rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A 192.0.2.1"); err == nil &&
+				q.Question[0].Name == "example.org." {
 				reply.Answer = append(reply.Answer, rr)
 			} else {
 				reply.Rcode = dns.RcodeNameError
@@ -437,7 +443,8 @@ func TestNames(t *testing.T) {
 		go server.ActivateAndServe() // ends with its socket
 		return nil
 	})
-	web, db, back := container("shop.web"), container("shop.db"), app.Link{Network: "shop_back", Internal: true, Aliases: []string{"Store"}}
+	web, db, back := container("shop.web"), container("shop.db"), app.Link{Network: "shop_back", Internal: true,
+		Aliases: []string{"Store"}}
 	web.Links = []app.Link{{Network: "shop_back", Internal: true}, {Network: "shop_default"}}
 	web.Hosts = []string{"device=host-gateway"}
 	db.Links, db.ContainerName = []app.Link{back}, "the-db"
@@ -449,7 +456,8 @@ func TestNames(t *testing.T) {
 	}
 	store := w.address("shop.db")
 	for _, c := range []struct{ who, name, want string }{
-		{"shop.web", "db", store}, {"shop.web", "store", store}, {"shop.web", "THE-DB", store}, {"shop.web", "shop.db", store},
+		{"shop.web", "db", store}, {"shop.web", "store", store}, {"shop.web", "THE-DB", store}, {"shop.web", "shop.db",
+			store},
 		{"shop.web", "example.org", "192.0.2.1"}, {"shop.web", "x", "NXDOMAIN"},
 		{"shop.db", "example.org", "NXDOMAIN"}, // nothing leaves its network
 		{"other.x", "example.org", "192.0.2.1"}, {"other.x", "db", "NXDOMAIN"},
@@ -459,7 +467,8 @@ func TestNames(t *testing.T) {
 		}
 	}
 	_, hosts := w.networks.FilesOf("shop.web")
-	if text, err := os.ReadFile(hosts); err != nil || !strings.Contains(string(text), w.gateway("shop_default")+"\tdevice") {
+	if text, err := os.ReadFile(hosts); err != nil || !strings.Contains(string(text),
+		w.gateway("shop_default")+"\tdevice") {
 		t.Errorf("hosts of shop.web: %v\n%s", err, text)
 	}
 	w.networks.Names.Close() // as with a killed manager

@@ -65,10 +65,12 @@ func applyBridge(b Bridge) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(netlink.LinkSetAlias(l, attrs.Alias), applyMTU(l, b.MTU), applyGateway(l, b.Gateway)); err != nil {
+	if err := errors.Join(netlink.LinkSetAlias(l, attrs.Alias), applyMTU(l, b.MTU), applyGateway(l,
+		b.Gateway)); err != nil {
 		return err
 	}
-	// IPv6 would be a way to the device, and to what it reaches, that the rules do not look at. A kernel without it has none.
+	// IPv6 would be a way to the device, and to what it reaches, that the rules do not look at. A kernel without it has
+	// none.
 	err = setting("ipv6/conf/"+b.Link+"/disable_ipv6", "1")
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -168,7 +170,8 @@ func inside(b Bridge, e End, namespace netns.NsHandle) error {
 		return err
 	}
 	address := netip.PrefixFrom(e.Address, b.Gateway.Bits())
-	if err := errors.Join(h.LinkSetUp(loop), h.AddrReplace(l, &netlink.Addr{IPNet: ipNet(address)}), h.LinkSetUp(l)); err != nil {
+	if err := errors.Join(h.LinkSetUp(loop), h.AddrReplace(l, &netlink.Addr{IPNet: ipNet(address)}),
+		h.LinkSetUp(l)); err != nil {
 		return fmt.Errorf("set up %s of %s: %w", e.Inside, e.Container, err)
 	}
 	if !e.Default {

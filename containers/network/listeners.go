@@ -19,7 +19,8 @@ var standing = []struct {
 	{"tcp", 22222, "ssh"},
 }
 
-// listeners are the ports that programs of the device have open. Who has them is looked up for the ports of wanted only.
+// listeners are the ports that programs of the device have open. Who has them is looked up for the ports of wanted
+// only.
 func listeners(wanted func(protocol string, port uint16) bool) []Listener {
 	var out []Listener
 	for _, s := range standing {

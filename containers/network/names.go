@@ -17,7 +17,8 @@ import (
 
 const namePort = 53
 
-// zones are who may ask for names on which bridge, and what each gets: the names of all networks that it is on. It is pure.
+// zones are who may ask for names on which bridge, and what each gets: the names of all networks that it is on. It is
+// pure.
 func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 	known := map[string]map[string][]netip.Addr{} // by network and name
 	for _, b := range l.Bridges {
@@ -58,7 +59,8 @@ func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 	return out
 }
 
-// files are a container's /etc/resolv.conf and /etc/hosts. It asks on one network alone: resolvers that ask all servers at
+// files are a container's /etc/resolv.conf and /etc/hosts. It asks on one network alone: resolvers that ask all
+// servers at
 // once take the first answer, and that would be the one that knows less.
 func files(l Layout, c app.Container) (resolv, hosts string) {
 	var gateway, own netip.Addr
@@ -69,7 +71,8 @@ func files(l Layout, c app.Container) (resolv, hosts string) {
 			}
 		}
 	}
-	resolv = fmt.Sprintf("# The device answers here, and asks its own name servers.\nnameserver %s\noptions ndots:0\n", gateway)
+	resolv = fmt.Sprintf("# The device answers here, and asks its own name servers.\nnameserver %s\noptions ndots:0\n",
+		gateway)
 	if len(c.DNSSearch) > 0 {
 		resolv += "search " + strings.Join(c.DNSSearch, " ") + "\n"
 	}

@@ -96,7 +96,8 @@ func (n *Networks) load() {
 	n.loaded = true
 }
 
-// apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old until it is
+// apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old until
+// it is
 // no longer there, so that a cut anywhere leaves nothing unknown.
 func (n *Networks) apply(all []app.Container) error {
 	around, err := observe(all, n.pool)
@@ -129,7 +130,8 @@ func (n *Networks) apply(all []app.Container) error {
 func (n *Networks) serveNames() {
 	err := n.Names.Set(zones(n.layout, n.wanted), namePort)
 	if err != nil && !n.nameless {
-		n.Log.Error("containers cannot ask for names: a program that listens on port 53 of all addresses has to leave", "error", err)
+		n.Log.Error("containers cannot ask for names: a program that listens on port 53 of all addresses has to leave",
+			"error", err)
 	}
 	n.nameless = err != nil
 }
@@ -150,7 +152,8 @@ func observe(all []app.Container, pool Pool) (Surroundings, error) {
 		}
 		return false
 	})
-	s.Listeners = slices.DeleteFunc(s.Listeners, func(l Listener) bool { // our own name server, to which no port is lost
+	// our own name server, to which no port is lost
+	s.Listeners = slices.DeleteFunc(s.Listeners, func(l Listener) bool {
 		for _, own := range pool.Networks {
 			if gateway(own.Prefix) == l.Address {
 				return true
@@ -161,7 +164,8 @@ func observe(all []app.Container, pool Pool) (Surroundings, error) {
 	return s, nil
 }
 
-// Ready says whether the container can have its networks and ports now, and writes its files. One that could not is looked at anew: who had its
+// Ready says whether the container can have its networks and ports now, and writes its files. One that could not is
+// looked at anew: who had its
 // port may have left.
 func (n *Networks) Ready(id string) error {
 	n.mu.Lock()

@@ -166,7 +166,8 @@ func linkName(prefix, name string) string {
 func (p *planner) ports(c app.Container, others []Forward, listeners []Listener) []Forward {
 	var out []Forward
 	if len(c.Ports) > 0 && outward(c) < 0 {
-		p.fault(c, errors.New("its networks are internal, so no port of it can be published: remove ports, or give it a network more"))
+		p.fault(c,
+			errors.New("its networks are internal, so no port of it is published: remove ports or add a network"))
 		return nil
 	}
 	for _, port := range c.Ports {
@@ -195,7 +196,8 @@ func (p *planner) reach(c app.Container) (string, netip.Addr) {
 // holder names who has one of the ports, or is empty.
 func holder(port app.Port, others []Forward, listeners []Listener) string {
 	for _, o := range others {
-		if o.Protocol == port.Protocol && o.First <= port.Last && port.First <= o.Last && (o.Address == "" || port.Address == "" || o.Address == port.Address) {
+		if o.Protocol == port.Protocol && o.First <= port.Last && port.First <= o.Last && (o.Address == "" ||
+			port.Address == "" || o.Address == port.Address) {
 			name, service, _ := strings.Cut(o.Container, ".")
 			return fmt.Sprintf("app %s, service %s", name, service)
 		}

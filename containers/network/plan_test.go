@@ -28,7 +28,8 @@ func text(l Layout) string {
 	for _, br := range l.Bridges {
 		fmt.Fprintf(&b, "network %s: %s %s internal=%v mtu=%d\n", br.Network, br.Link, br.Gateway, br.Internal, br.MTU)
 		for _, e := range br.Ends {
-			fmt.Fprintf(&b, "  %s: %s %s %s default=%v device=%v names=%v\n", e.Container, e.Link, e.Inside, e.Address, e.Default, e.Device, e.Names)
+			fmt.Fprintf(&b, "  %s: %s %s %s default=%v device=%v names=%v\n", e.Container, e.Link, e.Inside, e.Address,
+				e.Default, e.Device, e.Names)
 		}
 	}
 	for _, r := range Rules(l) {
@@ -38,8 +39,10 @@ func text(l Layout) string {
 }
 
 func TestPlan(t *testing.T) {
-	web := container("shop.web", tcp(8080, 80), app.Port{Protocol: "udp", Address: "192.168.1.2", First: 5000, Last: 5009, Target: 5000}, app.Port{Protocol: "tcp", First: 7000, Last: 7001, Target: 70})
-	web.Links = []app.Link{{Network: "shop_back", Internal: true, Subnet: "10.77.0.0/24", Address: "10.77.0.9", MTU: 1400}, {Network: "shop_front", Aliases: []string{"www"}}}
+	web := container("shop.web", tcp(8080, 80), app.Port{Protocol: "udp", Address: "192.168.1.2", First: 5000,
+		Last: 5009, Target: 5000}, app.Port{Protocol: "tcp", First: 7000, Last: 7001, Target: 70})
+	web.Links = []app.Link{{Network: "shop_back", Internal: true, Subnet: "10.77.0.0/24", Address: "10.77.0.9",
+		MTU: 1400}, {Network: "shop_front", Aliases: []string{"www"}}}
 	web.ContainerName = "the-web"
 	db := container("shop.db")
 	db.Links = web.Links[:1:1]
@@ -47,7 +50,8 @@ func TestPlan(t *testing.T) {
 	other := container("other.main")
 	other.Hosts = []string{"device=host-gateway"}
 	host := app.Container{App: "other", Service: "host", Network: app.NetworkHost}
-	l, _ := Plan([]app.Container{web, db, other, host}, Pool{}, Surroundings{Routes: []netip.Prefix{netip.MustParsePrefix("10.114.105.0/24")}})
+	l, _ := Plan([]app.Container{web, db, other, host}, Pool{},
+		Surroundings{Routes: []netip.Prefix{netip.MustParsePrefix("10.114.105.0/24")}})
 	if len(l.Faults) > 0 {
 		t.Errorf("faults %v", l.Faults)
 	}
@@ -55,7 +59,8 @@ func TestPlan(t *testing.T) {
 }
 
 func TestAddressesStay(t *testing.T) {
-	first, pool := Plan([]app.Container{container("a.one"), container("a.two"), container("b.x")}, Pool{}, Surroundings{})
+	first, pool := Plan([]app.Container{container("a.one"), container("a.two"), container("b.x")}, Pool{},
+		Surroundings{})
 	file := filepath.Join(t.TempDir(), "pool.json")
 	if err := savePool(file, pool); err != nil {
 		t.Fatal(err)
@@ -65,7 +70,8 @@ func TestAddressesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	// a third one that sorts before all, and one leaves
-	later, pool := Plan([]app.Container{container("a.first"), container("a.two"), container("a0.x"), container("b.x")}, pool, Surroundings{})
+	later, pool := Plan([]app.Container{container("a.first"), container("a.two"), container("a0.x"), container("b.x")},
+		pool, Surroundings{})
 	where := func(l Layout, id string) netip.Addr {
 		for _, b := range l.Bridges {
 			for _, e := range b.Ends {
@@ -94,17 +100,21 @@ func TestSubnetsAvoid(t *testing.T) {
 	for range 5 {
 		l, pool := Plan([]app.Container{container("a.x")}, Pool{}, Surroundings{Routes: routes})
 		got := l.Bridges[0].Gateway.Masked()
-		for _, r := range append(routes, netip.MustParsePrefix("10.114.101.0/24"), netip.MustParsePrefix("10.114.104.0/25")) {
+		for _, r := range append(routes, netip.MustParsePrefix("10.114.101.0/24"),
+			netip.MustParsePrefix("10.114.104.0/25")) {
 			if got.Overlaps(r) {
 				t.Errorf("%v overlaps %v", got, r)
 			}
 		}
 		routes = append(routes, netip.PrefixFrom(got.Addr(), 20).Masked())
-		if moved, _ := Plan([]app.Container{container("a.x")}, pool, Surroundings{Routes: routes}); moved.Bridges[0].Gateway.Masked() == got {
+		if moved, _ := Plan([]app.Container{container("a.x")}, pool,
+			Surroundings{Routes: routes}); moved.Bridges[0].Gateway.Masked() == got {
 			t.Errorf("%v stays though the route to %v came", got, routes)
 		}
 	}
-	l, _ := Plan([]app.Container{container("a.x")}, Pool{}, Surroundings{Routes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12")}})
+	l, _ := Plan([]app.Container{container("a.x")}, Pool{},
+		Surroundings{Routes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"),
+			netip.MustParsePrefix("172.16.0.0/12")}})
 	if err := l.Faults["a.x"]; err == nil || !strings.Contains(err.Error(), "no subnet is free") {
 		t.Errorf("without a free subnet: %v", err)
 	}
@@ -118,7 +128,8 @@ func TestFaults(t *testing.T) {
 		c.Links[0].Subnet, c.Links[0].Address = "10.9.0.0/24", address
 		return c
 	}
-	around := Surroundings{Listeners: []Listener{{"tcp", netip.IPv4Unspecified(), 22222, "ssh"}, {"udp", netip.MustParseAddr("127.0.0.1"), 53, "program dns (process 7)"}}}
+	around := Surroundings{Listeners: []Listener{{"tcp", netip.IPv4Unspecified(), 22222, "ssh"}, {"udp",
+		netip.MustParseAddr("127.0.0.1"), 53, "program dns (process 7)"}}}
 	l, _ := Plan([]app.Container{
 		container("a.web", tcp(80, 80)), container("b.web", tcp(80, 8080)), container("c.ssh", tcp(22222, 22)),
 		container("d.dns", app.Port{Protocol: "udp", First: 53, Last: 53, Target: 53}),
@@ -126,7 +137,8 @@ func TestFaults(t *testing.T) {
 		fixed("f.one", "10.9.0.2"), fixed("f.two", "10.9.0.2"), fixed("g.x", ""), inside,
 	}, Pool{}, around)
 	want := map[string]string{
-		"b.web": "port 80:8080/tcp is taken by app a, service web", "c.ssh": "taken by the device: ssh", "d.dns": "taken by the device: program dns (process 7)",
+		"b.web": "port 80:8080/tcp is taken by app a, service web", "c.ssh": "taken by the device: ssh",
+		"d.dns": "taken by the device: program dns (process 7)",
 		"f.two": "10.9.0.2 has f.one already", "g.x": "overlaps network f_default", "in.x": "internal",
 	}
 	for id, err := range l.Faults {

@@ -33,7 +33,8 @@ type Subnet struct {
 // them, and programs and settings of owners name them.
 var reserved = []string{"10.114.101.0/24", "10.114.102.0/24", "10.114.103.0/24", "10.114.104.0/24", "192.168.42.0/24"}
 
-// candidates calls f for every subnet that may be given out, until f returns false. The first lie where hardly any owner's
+// candidates calls f for every subnet that may be given out, until f returns false. The first lie where hardly any
+// owner's
 // network does; the others are those that Docker takes.
 func candidates(f func(netip.Prefix) bool) {
 	for i := 105; i < 255; i++ {
@@ -90,7 +91,8 @@ func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, e
 	return found, nil
 }
 
-// address returns the container's address in s: the one that it asks for, the one it had, or the lowest that nobody has.
+// address returns the container's address in s: the one that it asks for, the one it had, or the lowest that nobody
+// has.
 func (s Subnet) address(container, asked string) (netip.Addr, error) {
 	taken := func(a netip.Addr) string {
 		for _, other := range slices.Sorted(maps.Keys(s.Addresses)) {
@@ -141,7 +143,8 @@ func loadPool(path string) (Pool, error) {
 	}
 	p := empty
 	if err := json.Unmarshal(data, &p); err != nil {
-		return Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}, fmt.Errorf("read %s: %w", path, err)
+		return Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}, fmt.Errorf("read %s: %w",
+			path, err)
 	}
 	for name, s := range p.Networks {
 		if !s.Prefix.IsValid() || !s.Prefix.Addr().Is4() || s.Prefix.Bits() > 29 {

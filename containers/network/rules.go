@@ -169,13 +169,15 @@ func bridgeRules(b Bridge) []Rule {
 	return rules
 }
 
-// sources change the source of packets where the answer would not find back otherwise; that of a client of a published port stays.
+// sources change the source of packets where the answer would not find back otherwise; that of a client of a
+// published port stays.
 func sources(bridges []Bridge) []Rule {
 	var rules []Rule
 	for _, b := range bridges {
 		rules = append(rules,
 			Rule{Chain: postrouting, Out: b.Link, Src: loopback, Do: masquerade},
-			Rule{Chain: postrouting, Out: b.Link, Src: b.Gateway.Masked(), Redirected: true, Do: masquerade}, // the neighbour would answer directly
+			// the neighbour would answer directly
+			Rule{Chain: postrouting, Out: b.Link, Src: b.Gateway.Masked(), Redirected: true, Do: masquerade},
 			Rule{Chain: postrouting, Out: b.Link, Do: accept},
 		)
 	}

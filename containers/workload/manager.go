@@ -165,7 +165,8 @@ func (m *Manager) observe(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// applyNetworks has the networks as the apps want them. While they are not, what needs them does not start, and says why.
+// applyNetworks has the networks as the apps want them. While they are not, what needs them does not start, and says
+// why.
 func (m *Manager) applyNetworks(state State) {
 	if m.c.Networks == nil {
 		return

@@ -47,7 +47,8 @@ func FromFile(path string) func() []string {
 	}
 }
 
-// Server answers on the addresses of networks. Set makes and ends its sockets; the zero value of all but Upstream and Log is ready.
+// Server answers on the addresses of networks. Set makes and ends its sockets; the zero value of all but Upstream and
+// Log is ready.
 type Server struct {
 	Upstream func() []string // the device's servers as they are now, with their ports
 	Log      *slog.Logger
@@ -71,7 +72,8 @@ const (
 	atOnce = 128
 )
 
-// Set serves these zones, each on port of its address, and no others. What cannot be served is in the error; the rest is.
+// Set serves these zones, each on port of its address, and no others. What cannot be served is in the error; the rest
+// is.
 func (s *Server) Set(zones map[netip.Addr]Zone, port uint16) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +126,8 @@ func (s *Server) open(at netip.AddrPort) (*socket, error) {
 		}
 		s.answer(w, q, *k.zone.Load())
 	})
-	k.servers = []*dns.Server{{PacketConn: packets, Handler: handle}, {Listener: streams, Handler: handle, MaxTCPQueries: 32}}
+	k.servers = []*dns.Server{{PacketConn: packets, Handler: handle}, {Listener: streams, Handler: handle,
+		MaxTCPQueries: 32}}
 	for _, server := range k.servers {
 		started := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }

@@ -75,7 +75,8 @@ func TestServer(t *testing.T) {
 	servers.Store(&[]string{"127.0.0.1:1", upstream(t, "192.0.2.1")}) // the first is dead
 	s := &Server{Upstream: func() []string { return *servers.Load() }, Log: slog.New(slog.DiscardHandler)}
 	defer s.Close()
-	client := Client{Names: map[string][]netip.Addr{"web": {netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")}}}
+	client := Client{Names: map[string][]netip.Addr{"web": {netip.MustParseAddr("10.0.0.2"),
+		netip.MustParseAddr("10.0.0.3")}}}
 	if err := s.Set(map[netip.Addr]Zone{here: {here: client}}, port); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,8 @@ func TestServer(t *testing.T) {
 	}{
 		{"udp", "web.", dns.TypeA, dns.RcodeSuccess, 2, "10.0.0.2"},
 		{"tcp", "WEB.", dns.TypeA, dns.RcodeSuccess, 2, "10.0.0.2"},
-		{"udp", "web.", dns.TypeAAAA, dns.RcodeSuccess, 0, ""}, // not "no such name", which resolvers take for all types
+		// not "no such name", which resolvers take for all types
+		{"udp", "web.", dns.TypeAAAA, dns.RcodeSuccess, 0, ""},
 		{"udp", "example.org.", dns.TypeA, dns.RcodeSuccess, 1, "192.0.2.1"},
 		{"tcp", "big.example.org.", dns.TypeA, dns.RcodeSuccess, 200, "192.0.2.1"},
 	} {
@@ -96,7 +98,8 @@ func TestServer(t *testing.T) {
 			t.Errorf("%s %s: %v", c.network, c.name, err)
 			continue
 		}
-		if reply.Rcode != c.code || len(reply.Answer) != c.answers || c.first != "" && reply.Answer[0].(*dns.A).A.String() != c.first {
+		if reply.Rcode != c.code || len(reply.Answer) != c.answers || c.first != "" &&
+			reply.Answer[0].(*dns.A).A.String() != c.first {
 			t.Errorf("%s %s: %v", c.network, c.name, reply)
 		}
 	}
@@ -105,7 +108,8 @@ func TestServer(t *testing.T) {
 	}
 
 	servers.Store(&[]string{})
-	if reply, err := query("udp", "example.org.", dns.TypeA, port); err != nil || reply.Rcode != dns.RcodeServerFailure {
+	if reply, err := query("udp", "example.org.", dns.TypeA, port); err != nil ||
+		reply.Rcode != dns.RcodeServerFailure {
 		t.Errorf("without servers: %v, %v", reply, err)
 	}
 	servers.Store(&[]string{upstream(t, "192.0.2.2")}) // a resolver that comes back
@@ -117,7 +121,8 @@ func TestServer(t *testing.T) {
 	if err := s.Set(map[netip.Addr]Zone{here: {here: client}}, port); err != nil {
 		t.Fatal(err)
 	}
-	if reply, err := query("udp", "example.org.", dns.TypeA, port); err != nil || len(reply.Answer) != 1 || reply.Answer[0].(*dns.A).A.String() != "192.0.2.3" {
+	if reply, err := query("udp", "example.org.", dns.TypeA, port); err != nil || len(reply.Answer) != 1 ||
+		reply.Answer[0].(*dns.A).A.String() != "192.0.2.3" {
 		t.Errorf("with a server of its own: %v, %v", reply, err)
 	}
 	if err := s.Set(map[netip.Addr]Zone{here: {here: {Closed: true}}}, port); err != nil {
