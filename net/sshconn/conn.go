@@ -47,8 +47,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// remoteOf is the address of the other end of a connection that was passed as a descriptor. The kernel no longer knows it when that end
-// has gone before the descriptor was taken.
+// remoteOf is the address of the other end of a connection that was passed as a descriptor. The kernel no longer knows
+// it when that end has gone before the descriptor was taken.
 func remoteOf(conn net.Conn) string {
 	if address := conn.RemoteAddr(); address != nil {
 		return address.String()

@@ -82,7 +82,7 @@ type setup struct {
 	Log      *slog.Logger
 }
 
-// TestClientGone: a client that has reset its connection before the process of the connection takes it has no address any more.
+// TestClientGone: a client that has reset its connection before the process of the connection takes it has no address.
 func TestClientGone(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
