@@ -60,8 +60,7 @@ func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 }
 
 // files are a container's /etc/resolv.conf and /etc/hosts. It asks on one network alone: resolvers that ask all
-// servers at
-// once take the first answer, and that would be the one that knows less.
+// servers at once take the first answer, and that would be the one that knows less.
 func files(l Layout, c app.Container) (resolv, hosts string) {
 	var gateway, own netip.Addr
 	for _, b := range l.Bridges {

@@ -96,9 +96,8 @@ func (n *Networks) load() {
 	n.loaded = true
 }
 
-// apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old until
-// it is
-// no longer there, so that a cut anywhere leaves nothing unknown.
+// apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old stays on
+// the disk until the kernel no longer has it, so that a cut anywhere leaves nothing unknown.
 func (n *Networks) apply(all []app.Container) error {
 	around, err := observe(all, n.pool)
 	if err != nil {
@@ -165,8 +164,7 @@ func observe(all []app.Container, pool Pool) (Surroundings, error) {
 }
 
 // Ready says whether the container can have its networks and ports now, and writes its files. One that could not is
-// looked at anew: who had its
-// port may have left.
+// looked at anew: who had its port may have left.
 func (n *Networks) Ready(id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

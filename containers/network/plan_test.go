@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,6 +93,43 @@ func TestAddressesStay(t *testing.T) {
 	}
 	if _, none := Plan(nil, pool, Surroundings{}); len(none.Networks)+len(none.Apps) > 0 {
 		t.Errorf("left in the pool: %v", none)
+	}
+}
+
+// TestPoolGarbage: planning does not panic, whatever the pool's file says, and what is sound in it counts.
+func TestPoolGarbage(t *testing.T) {
+	const good = `{"Networks":{"a_default":{"Prefix":"10.114.105.0/24","Addresses":{"a.web":"10.114.105.2"}}},
+		"Apps":{"a":[{"App":"a","Service":"web","Network":"bridge",
+		"Links":[{"Network":"a_default","Subnet":"10.1.0.0/24","Address":"10.1.0.9"}],
+		"Ports":[{"Protocol":"tcp","Address":"127.0.0.1","First":80,"Last":81,"Target":90}]}]}}`
+	for _, tt := range []struct {
+		from, to string
+		kept     bool
+	}{
+		{"", "", true},
+		{"10.1.0.0/24", "garbage", false},
+		{"10.1.0.0/24", "fd00::/64", false},
+		{"10.1.0.0/24", "10.1.0.0/32", false},
+		{"10.1.0.9", "garbage", false},
+		{"10.1.0.9", "fd00::9", false},
+		{"127.0.0.1", "garbage", false},
+		{"127.0.0.1", "::1", false},
+		{`"First":80`, `"First":90`, false},
+		{`"Target":90`, `"Target":65535`, false},
+		{"10.114.105.0/24", "fd00::/64", true},
+		{"10.114.105.2", "fd00::2", true},
+		{`"Links"`, `"Other"`, true},
+	} {
+		file := filepath.Join(t.TempDir(), "networks.json")
+		if err := os.WriteFile(file, []byte(strings.Replace(good, tt.from, tt.to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pool, err := loadPool(file)
+		if err != nil || (len(pool.Apps["a"]) == 1) != tt.kept {
+			t.Fatalf("%s for %s: %d containers, %v", tt.to, tt.from, len(pool.Apps["a"]), err)
+		}
+		layout, _ := Plan(pool.Apps["a"], pool, Surroundings{})
+		Rules(layout)
 	}
 }
 

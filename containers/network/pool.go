@@ -13,6 +13,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/mounts/atomicfile"
+	"resinos/mounts/plainfile"
 )
 
 // Pool is who has which addresses. It lies on the disk: a container keeps its address over restarts and power cuts.
@@ -34,8 +35,7 @@ type Subnet struct {
 var reserved = []string{"10.114.101.0/24", "10.114.102.0/24", "10.114.103.0/24", "10.114.104.0/24", "192.168.42.0/24"}
 
 // candidates calls f for every subnet that may be given out, until f returns false. The first lie where hardly any
-// owner's
-// network does; the others are those that Docker takes.
+// owner's network does; the others are those that Docker takes.
 func candidates(f func(netip.Prefix) bool) {
 	for i := 105; i < 255; i++ {
 		if !f(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 114, byte(i), 0}), 24)) {
@@ -131,27 +131,54 @@ func broadcast(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
+// maxPool bounds the pool's file: 1,000 containers take half a megabyte.
+const maxPool = 16 << 20
+
 // loadPool reads the pool; one that is lacking is empty. The error says why one that cannot be read is begun anew.
 func loadPool(path string) (Pool, error) {
 	empty := Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}
-	data, err := os.ReadFile(path)
+	data, err := plainfile.Read(path, maxPool)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
 	}
 	if err != nil {
 		return empty, err
 	}
-	p := empty
+	p := Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}
 	if err := json.Unmarshal(data, &p); err != nil {
-		return Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}, fmt.Errorf("read %s: %w",
-			path, err)
+		return empty, fmt.Errorf("read %s: %w", path, err)
 	}
 	for name, s := range p.Networks {
 		if !s.Prefix.IsValid() || !s.Prefix.Addr().Is4() || s.Prefix.Bits() > 29 {
 			delete(p.Networks, name)
 		}
 	}
+	for name, list := range p.Apps {
+		p.Apps[name] = slices.DeleteFunc(list, func(c app.Container) bool { return !sound(c) })
+	}
 	return p, nil
+}
+
+// sound reports whether the addresses of a container that was read from the disk are ones that package app gives out.
+func sound(c app.Container) bool {
+	for _, l := range c.Links {
+		prefix, err := netip.ParsePrefix(l.Subnet)
+		if l.Subnet != "" && (err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29) || !is4(l.Address) {
+			return false
+		}
+	}
+	for _, p := range c.Ports {
+		if !is4(p.Address) || p.First > p.Last || p.Last-p.First > ^uint16(0)-p.Target {
+			return false
+		}
+	}
+	return true
+}
+
+// is4 reports whether text is an IPv4 address or nothing.
+func is4(text string) bool {
+	a, err := netip.ParseAddr(text)
+	return text == "" || err == nil && a.Is4()
 }
 
 // savePool replaces the file unless it holds this already.
