@@ -139,7 +139,7 @@ func (p *paths) add(id int, path string, since unix.Timespec) {
 	if p.follow(t); t.blind && p.look.IsZero() {
 		p.look = time.Now().Add(dirwatch.Every)
 	}
-	if t.stamp.changedSince(since, fileClock()) {
+	if t.stamp.changedSince(since, latest()) {
 		t.hit = true
 		p.stir(t, time.Now())
 	}

@@ -532,3 +532,17 @@ func TestSameMoment(t *testing.T) {
 		testenv.Receive(t, "a fire for each change", w.Fired())
 	}
 }
+
+// TestFineTimes: a time that the file system takes from a finer clock than its ticks (Linux 6.13 on, for a file that
+// somebody has looked at since its last change) is not from the future.
+func TestFineTimes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	for range 1000 {
+		since := fileClock()
+		must(t, os.WriteFile(path, []byte("new"), 0o600))
+		s := stampOf(path) // which makes the next time a fine one
+		if !s.changedSince(since, latest()) {
+			t.Fatalf("changed at %v, between %v and %v: not seen", s.ctime, since, latest())
+		}
+	}
+}

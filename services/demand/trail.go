@@ -157,10 +157,16 @@ func before(a, b unix.Timespec) bool {
 	return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec
 }
 
-// fileClock is the clock that file systems take their times from.
-func fileClock() unix.Timespec {
+// fileClock is the clock that file systems take their times from: none is earlier than it.
+func fileClock() unix.Timespec { return clock(unix.CLOCK_REALTIME_COARSE) }
+
+// latest is later than any time that a file system has given until now. Since Linux 6.13 some of them are finer than
+// the ticks of fileClock, and so up to one tick later than what it says.
+func latest() unix.Timespec { return clock(unix.CLOCK_REALTIME) }
+
+func clock(id int32) unix.Timespec {
 	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts) != nil {
+	if unix.ClockGettime(id, &ts) != nil {
 		return unix.Timespec{} // then nothing has changed since
 	}
 	return ts
