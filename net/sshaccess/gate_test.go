@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -17,9 +16,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"resinos/mounts/testenv"
+	"resinos/net/sshaccess/accesstest"
 	"resinos/net/sshmsg"
-	"resinos/services/config"
-	"resinos/services/settings"
 )
 
 // gate is a running gate, as the process of a connection sees it.
@@ -32,13 +30,7 @@ type gate struct {
 func newGate(t *testing.T, host ssh.Signer, keys ...string) *gate {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
-	raw, err := json.Marshal(keys)
-	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{config.SSHKeys: {JSON: raw, From: settings.File}}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	accesstest.Publish(t, path, keys...)
 	asked, file, err := sshmsg.Pair()
 	if err != nil {
 		t.Fatal(err)
@@ -77,9 +69,9 @@ func (g *gate) sign(hash []byte) (sshmsg.Signed, error) {
 // TestEnter: the process of a connection may have been taken over. Without the client's own signature over the session that the gate has
 // signed, no word of it opens the gate for an ed25519 key; a key that is not listed, or another user, never.
 func TestEnter(t *testing.T) {
-	host, _ := newSigner(t)
-	mine, text := newSigner(t)
-	stranger, _ := newSigner(t)
+	host, _ := accesstest.NewSigner(t)
+	mine, text := accesstest.NewSigner(t)
+	stranger, _ := accesstest.NewSigner(t)
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +123,7 @@ func TestEnter(t *testing.T) {
 
 // TestSignsHashesOnly: what could mean something elsewhere is not signed.
 func TestSignsHashesOnly(t *testing.T) {
-	host, _ := newSigner(t)
+	host, _ := accesstest.NewSigner(t)
 	g := newGate(t, host)
 	for _, size := range []int{0, hashSize - 1, hashSize + 1, 4000} {
 		if s, err := g.sign(make([]byte, size)); err == nil {
@@ -142,7 +134,7 @@ func TestSignsHashesOnly(t *testing.T) {
 
 // TestGateEnds: at what is no question, after too many of them, and with the one who asks.
 func TestGateEnds(t *testing.T) {
-	host, _ := newSigner(t)
+	host, _ := accesstest.NewSigner(t)
 	g := newGate(t, host)
 	g.conn.Send(sshmsg.Talk{})
 	if err := testenv.Receive(t, "the end", g.served); err == nil || Ended(err) {

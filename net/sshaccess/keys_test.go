@@ -1,30 +1,17 @@
 package sshaccess
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshaccess/accesstest"
 )
 
-func newSigner(t testing.TB) (ssh.Signer, string) {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey())))
-}
-
 func TestParseKeys(t *testing.T) {
-	one, oneText := newSigner(t)
-	two, twoText := newSigner(t)
+	one, oneText := accesstest.NewSigner(t)
+	two, twoText := accesstest.NewSigner(t)
 	k, err := ParseKeys([]string{oneText + " me@here", "ssh-ed25519 AAAA", `command="true" ` + twoText})
 	if err == nil || !strings.Contains(err.Error(), "key 2") || !strings.Contains(err.Error(), "key 3: options") {
 		t.Errorf("ParseKeys = %v", err)

@@ -22,6 +22,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/net/sshaccess"
+	"resinos/net/sshaccess/accesstest"
 	"resinos/net/sshmsg"
 	"resinos/net/sshroot"
 )
@@ -37,7 +38,7 @@ type fixture struct {
 func newFixture(t testing.TB, change func(*setup)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir()}
-	key, _ := newSigner(t)
+	key, _ := accesstest.NewSigner(t)
 	cfg := setup{HostKey: key, NoAuth: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&cfg)

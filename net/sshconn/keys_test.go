@@ -1,52 +1,22 @@
 package sshconn
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
 
-	"resinos/services/config"
-	"resinos/services/settings"
+	"resinos/net/sshaccess/accesstest"
 )
-
-func newSigner(t testing.TB) (ssh.Signer, string) {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey())))
-}
-
-// publishKeys puts keys in force.
-func publishKeys(t *testing.T, path string, keys ...string) {
-	t.Helper()
-	raw, err := json.Marshal(keys)
-	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{config.SSHKeys: {JSON: raw, From: settings.File}}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestWhoLogsIn: keys that are set are the only way in, in a variant that is open without them too; what is open already lives on.
 func TestWhoLogsIn(t *testing.T) {
-	signer, text := newSigner(t)
-	stranger, _ := newSigner(t)
+	signer, text := accesstest.NewSigner(t)
+	stranger, _ := accesstest.NewSigner(t)
 	for _, noAuth := range []bool{false, true} {
 		t.Run(fmt.Sprintf("NoAuth %t", noAuth), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.json")
@@ -78,28 +48,28 @@ func TestWhoLogsIn(t *testing.T) {
 				}
 			}
 			check("nothing is published", noAuth, false)
-			publishKeys(t, path)
+			accesstest.Publish(t, path)
 			check("no key is set", noAuth, false)
 			var running *ssh.Session
 			if noAuth {
 				running = f.session()
 			}
-			publishKeys(t, path, text)
+			accesstest.Publish(t, path, text)
 			check("a key is set", false, true)
 			if noAuth {
 				if out, err := running.Output("echo lives on"); err != nil || string(out) != "lives on\n" {
 					t.Errorf("the session from before: %q, %v", out, err)
 				}
 			}
-			publishKeys(t, path, "rubbish", text)
+			accesstest.Publish(t, path, "rubbish", text)
 			check("one of two is a key", false, true)
-			publishKeys(t, path, "rubbish")
+			accesstest.Publish(t, path, "rubbish")
 			check("none of one is a key", false, false)
 			if err := os.WriteFile(path, []byte("{half"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			check("nobody knows the keys", false, false)
-			publishKeys(t, path)
+			accesstest.Publish(t, path)
 			check("the keys are gone", noAuth, false)
 		})
 	}
@@ -109,10 +79,10 @@ func TestWhoLogsIn(t *testing.T) {
 func TestKeySetMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
 	f := newFixture(t, func(c *setup) { c.Settings = path })
-	_, text := newSigner(t)
+	_, text := accesstest.NewSigner(t)
 	config := clientConfig("root")
 	config.HostKeyCallback = func(string, net.Addr, ssh.PublicKey) error { // between the key exchange and the login
-		publishKeys(t, path, text)
+		accesstest.Publish(t, path, text)
 		return nil
 	}
 	if client, err := ssh.Dial("tcp", f.addr, config); err == nil {
@@ -124,7 +94,7 @@ func TestKeySetMeanwhile(t *testing.T) {
 // TestFromThisDevice: a container on the host's network that knows no key is not root on the host, by whichever address it comes.
 func TestFromThisDevice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
-	key, text := newSigner(t)
+	key, text := accesstest.NewSigner(t)
 	cfg := setup{HostKey: key, NoAuth: true, Settings: path}
 	tried := 0
 	for _, addr := range ownAddresses(t) {
@@ -135,11 +105,11 @@ func TestFromThisDevice(t *testing.T) {
 		if dialOwn(t, cfg, addr.String()) == nil {
 			t.Errorf("root enters without a key from %s", addr)
 		}
-		publishKeys(t, path, text)
+		accesstest.Publish(t, path, text)
 		if err := dialOwn(t, cfg, addr.String(), ssh.PublicKeys(key)); err != nil {
 			t.Errorf("the key does not open from %s: %v", addr, err)
 		}
-		publishKeys(t, path)
+		accesstest.Publish(t, path)
 	}
 	if tried == 0 {
 		t.Error("this host has not even a loopback address")

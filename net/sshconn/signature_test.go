@@ -9,12 +9,14 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"resinos/net/sshaccess/accesstest"
 )
 
 // TestSignature: the signature of an ed25519 key reaches the gate, which refuses the login otherwise; keys of other kinds enter without. If
 // this fails after an update of golang.org/x/crypto, read signature.
 func TestSignature(t *testing.T) {
-	ed, _ := newSigner(t)
+	ed, _ := accesstest.NewSigner(t)
 	signers := map[string]ssh.Signer{"ed25519": ed}
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -35,7 +37,7 @@ func TestSignature(t *testing.T) {
 	for _, s := range signers {
 		lines = append(lines, string(ssh.MarshalAuthorizedKey(s.PublicKey())))
 	}
-	publishKeys(t, path, lines...)
+	accesstest.Publish(t, path, lines...)
 	f := newFixture(t, func(c *setup) { c.NoAuth, c.Settings = false, path })
 	for name, s := range signers {
 		config := clientConfig("root")

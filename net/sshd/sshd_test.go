@@ -3,7 +3,6 @@ package sshd
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -20,10 +19,9 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"resinos/net/sshaccess/accesstest"
 	"resinos/net/sshconn"
 	"resinos/net/sshroot"
-	"resinos/services/config"
-	"resinos/services/settings"
 )
 
 // The test binary is the program of a connection, and the server where one is to be killed.
@@ -105,21 +103,9 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 // keyInForce puts a new key in force.
 func keyInForce(t *testing.T) (path string, key ssh.Signer) {
 	t.Helper()
-	key, text, err := newKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ssh.ParsePrivateKey(text); err != nil {
-		t.Fatal(err)
-	}
+	key, line := accesstest.NewSigner(t)
 	path = filepath.Join(t.TempDir(), "config.json")
-	raw, err := json.Marshal([]string{string(ssh.MarshalAuthorizedKey(key.PublicKey()))})
-	if err == nil {
-		_, err = settings.Publish(path, settings.Settings{Values: map[string]settings.Value{config.SSHKeys: {JSON: raw, From: settings.File}}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	accesstest.Publish(t, path, line)
 	return path, key
 }
 
