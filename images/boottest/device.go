@@ -197,8 +197,8 @@ func (d *Device) explain(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	var said bytes.Buffer
-	if _, err := d.Run(ctx, "osctl status; osctl logs --lines 25", &said, &said); err != nil {
+	var said bytes.Buffer // of one stream: two would be copied into it at once
+	if _, err := d.Run(ctx, "exec 2>&1; osctl status; osctl logs --lines 25", &said, io.Discard); err != nil {
 		fmt.Fprintf(&said, "ask the device: %v", err)
 	}
 	return said.String()
