@@ -485,8 +485,9 @@ func fits(address, subnet string) error {
 		return errors.New("ipv4_address needs a network with ipam: {config: [{subnet: …}]}")
 	}
 	a, prefix := netip.MustParseAddr(address), netip.MustParsePrefix(subnet)
-	if !prefix.Contains(a) || a == prefix.Addr() || a == prefix.Addr().Next() {
-		return fmt.Errorf("ipv4_address %s is not free in %s, whose first address is the gateway's", address, subnet)
+	if !prefix.Contains(a) || a == prefix.Addr() || a == prefix.Addr().Next() || !prefix.Contains(a.Next()) {
+		return fmt.Errorf("ipv4_address %s is not free in %s: the first address is the gateway's, the last is for all",
+			address, subnet)
 	}
 	return nil
 }
