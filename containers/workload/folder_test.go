@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/atomicfile"
 	"resinos/mounts/testenv"
 )
 
@@ -236,9 +239,16 @@ func TestRecordsSurviveGarbage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "b.web.json"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	rest := filepath.Join(dir, "c.web.json"+atomicfile.Suffix) // its manager was killed while it wrote
+	if err := os.WriteFile(rest, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	got, err := loadRecords(dir)
 	if err != nil || len(got) != 1 || got["a.web"].Starts != 2 {
 		t.Errorf("loadRecords = %v, %v", got, err)
+	}
+	if _, err := os.Stat(rest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the rest of an earlier manager's record is still there (%v)", err)
 	}
 	if err := errors.Join(removeRecord(dir, "a.web"), removeRecord(dir, "a.web")); err != nil {
 		t.Error(err)

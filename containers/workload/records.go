@@ -10,12 +10,19 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// loadRecords reads what an earlier manager remembered since the device is up. What cannot be
-// read is forgotten: the container then counts as not yet started.
+// loadRecords reads what an earlier manager remembered since the device is up, and removes what one that was killed had
+// begun to write. What cannot be read is forgotten: the container then counts as not yet started.
 func loadRecords(dir string) (map[string]Record, error) {
 	out := map[string]Record{}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return out, fmt.Errorf("create directory of records: %w", err)
+	}
+	rests, err := filepath.Glob(filepath.Join(dir, "*"+atomicfile.Suffix))
+	if err != nil {
+		return out, err
+	}
+	for _, file := range rests {
+		_ = os.Remove(file) // what stays harms nobody, and a write of the same record says why
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
