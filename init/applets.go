@@ -26,8 +26,8 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/confine"
-	"resinos/services/linelog"
-	"resinos/services/logd"
+	"resinos/services/log/line"
+	"resinos/services/log/logd"
 	"resinos/services/notify"
 	"resinos/services/pid1"
 	"resinos/services/settings"
@@ -69,7 +69,7 @@ func daemon(run func(ctx context.Context, args []string, log *slog.Logger) error
 		debug.SetGCPercent(50)
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		log := slog.New(linelog.New(os.Stderr, nil))
+		log := slog.New(line.New(os.Stderr, nil))
 		err := run(ctx, args, log)
 		switch {
 		case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 
 	"resinos/services/config"
-	"resinos/services/logarchive"
-	"resinos/services/logd"
+	"resinos/services/log/archive"
+	"resinos/services/log/logd"
 	"resinos/services/settings"
 )
 
@@ -22,7 +22,7 @@ type logSettings struct {
 
 // settleLog gives logd what config.json at path says now. It starts before anything is published, so it looks itself.
 func settleLog(cfg *logd.Config, path string, log *slog.Logger) *logSettings {
-	place := &logarchive.Partition{Log: log}
+	place := &archive.Partition{Log: log}
 	now := config.InForce(config.Load(path), "") // PID 1 and configd tell what is wrong with the file
 	s := &logSettings{log: log, size: now.Text(config.LogSize), changed: make(chan struct{}, 1)}
 	s.wanted.Store(now.Flag(config.PersistentLogging))

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"resinos/services/config"
-	"resinos/services/logd"
+	"resinos/services/log/logd"
 	"resinos/services/settings"
 )
 

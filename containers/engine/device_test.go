@@ -22,7 +22,7 @@ import (
 
 	"resinos/containers/workload"
 	"resinos/mounts/testenv"
-	"resinos/services/logpipe"
+	"resinos/services/log/pipe"
 )
 
 const (
@@ -153,7 +153,7 @@ type output struct {
 
 func (d *device) output(id, stream string) *output {
 	d.t.Helper()
-	f, err := logpipe.Open(d.path("log"), logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream})
+	f, err := pipe.Open(d.path("log"), pipe.Source{Kind: pipe.Container, Name: id, Stream: stream})
 	if err != nil {
 		d.t.Fatal(err)
 	}

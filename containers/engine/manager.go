@@ -14,7 +14,7 @@ import (
 	"resinos/containers/network"
 	"resinos/containers/workload"
 	"resinos/net/nameserver"
-	"resinos/services/logpipe"
+	"resinos/services/log/pipe"
 	"resinos/services/notify"
 )
 
@@ -38,7 +38,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")
 	flags.StringVar(&engine.Socket, "socket", daemon.Socket, "containerd's socket")
 	flags.StringVar(&engine.Snapshotter, "snapshotter", "overlayfs", "overlayfs or native")
-	flags.StringVar(&engine.LogDir, "log-pipes", logpipe.Dir, "directory of the log pipes")
+	flags.StringVar(&engine.LogDir, "log-pipes", pipe.Dir, "directory of the log pipes")
 	flags.StringVar(&engine.Runtime, "runtime", "/usr/bin/crun", "path of the OCI runtime")
 	flags.StringVar(&engine.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
 	flags.StringVar(&engine.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")

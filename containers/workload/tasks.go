@@ -17,7 +17,7 @@ import (
 	"github.com/moby/sys/signal"
 
 	"resinos/containers/app"
-	"resinos/services/logpipe"
+	"resinos/services/log/pipe"
 )
 
 const (
@@ -36,17 +36,17 @@ const (
 func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	id := want.ID()
 	var paths [2]string
-	for i, stream := range []string{logpipe.Stdout, logpipe.Stderr} {
-		source := logpipe.Source{Kind: logpipe.Container, Name: id, Stream: stream}
+	for i, stream := range []string{pipe.Stdout, pipe.Stderr} {
+		source := pipe.Source{Kind: pipe.Container, Name: id, Stream: stream}
 		// The shim opens a pipe for writing before it opens it for reading too, and would wait for
 		// ever if logd were not there: we hold it until the shim has it. First of all, as a shim may wait
 		// already, for a manager that was killed here, and answers nobody meanwhile.
-		f, err := logpipe.Open(c.LogDir, source)
+		f, err := pipe.Open(c.LogDir, source)
 		if err != nil {
 			return err
 		}
 		defer f.Close() // nothing was written
-		paths[i] = logpipe.Path(c.LogDir, source)
+		paths[i] = pipe.Path(c.LogDir, source)
 	}
 	if _, err := c.Reap(ctx, id); err != nil {
 		return err

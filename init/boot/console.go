@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/services/linelog"
+	"resinos/services/log/line"
 )
 
 // fdWriter writes straight to a descriptor. os.File would park the goroutine when a non-blocking write finds no room; here the
@@ -34,8 +34,8 @@ func openWriter(path string) *fdWriter {
 }
 
 // EarlyLog returns a handler that writes into the kernel log and, on verbose images, to the console. It is what both stages begin with.
-func EarlyLog(verbose bool) *linelog.Handler {
-	return linelog.New(kernelLog(), console(verbose))
+func EarlyLog(verbose bool) *line.Handler {
+	return line.New(kernelLog(), console(verbose))
 }
 
 // kernelLog and console return a true nil when there is no such device: an interface that holds a nil pointer would not be nil.

@@ -23,7 +23,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/fault"
 	"resinos/services/guard"
-	"resinos/services/linelog"
+	"resinos/services/log/line"
 	"resinos/services/osrelease"
 	"resinos/services/pid1"
 	"resinos/services/proc"
@@ -41,7 +41,7 @@ type PID1 struct {
 	wishes  chan wish
 	reasons chan string        // of re-execs that were asked for
 	pings   chan chan struct{} // closed by the loop
-	out     *linelog.Handler
+	out     *line.Handler
 	log     *slog.Logger
 	kernel  io.Writer // the kernel log, nil where there is none
 	printk  string    // empty: the constant

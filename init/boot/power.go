@@ -20,7 +20,7 @@ import (
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/services/boottime"
-	"resinos/services/linelog"
+	"resinos/services/log/line"
 	"resinos/services/pid1"
 )
 
@@ -40,7 +40,7 @@ type down struct {
 	end    lastboot.Marker // what the next boot is told of this end
 	since  time.Duration   // on the kernel's clock, so that a re-exec does not lengthen it
 	log    *slog.Logger
-	out    *linelog.Handler
+	out    *line.Handler
 	stop   func()        // ends the supervisor; nil where there is none
 	ended  chan struct{} // closed when the supervisor has ended
 	leave  func()        // the watchdog's last meal, right before the power goes

@@ -23,8 +23,8 @@ import (
 	"resinos/net/clock"
 	"resinos/services/bootreport"
 	"resinos/services/config"
-	"resinos/services/linelog"
-	"resinos/services/logpipe"
+	"resinos/services/log/line"
+	"resinos/services/log/pipe"
 	"resinos/services/spec"
 )
 
@@ -70,7 +70,7 @@ func steps() []step {
 		{"attach pseudo", bootreport.Degraded, (*system).lookAtPseudo, pseudoDeeds},
 		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clock.StatusPath+" where it began")},
 		{"share mounts", bootreport.Degraded, nil, one((*system).shareMounts, "let mounts reach the services that have a mount namespace")},
-		{"open log", bootreport.Degraded, nil, one((*system).openLog, "write into "+logpipe.Dir)},
+		{"open log", bootreport.Degraded, nil, one((*system).openLog, "write into "+pipe.Dir)},
 		{"cgroups", bootreport.Degraded, nil, one((*system).cgroups,
 			"create "+ownGroup+" and "+servicesGroup, "move PID 1 to "+ownGroup, "enable all controllers for the services", "keep "+ownMemory.String()+" of memory for PID 1")},
 		{"share with containers", bootreport.Degraded, (*system).lookAtShares, shareDeeds},
@@ -119,7 +119,7 @@ func (row step) carryOut(s *system) error {
 type system struct {
 	Inputs
 	log     *slog.Logger
-	out     *linelog.Handler
+	out     *line.Handler
 	record  *bootreport.Record
 	verbose bool // the console shows PID 1's log
 	modules func() (Loader, error)
@@ -176,20 +176,20 @@ func (s *system) shareMounts() error {
 // openLog moves PID 1's lines from the kernel log to the pipe that logd reads. The pipe keeps them until logd runs, and stays
 // open as long as PID 1 lives.
 func (s *system) openLog() error {
-	if err := os.MkdirAll(logpipe.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(pipe.Dir, 0o755); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	pipe, err := logpipe.OpenNonblock(logpipe.Dir, logpipe.Source{Kind: logpipe.Service, Name: "init", Stream: logpipe.Log})
+	file, err := pipe.OpenNonblock(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: "init", Stream: pipe.Log})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	s.resumeLog(pipe)
+	s.resumeLog(file)
 	return nil
 }
 
-func (s *system) resumeLog(pipe *os.File) {
-	s.pipe = pipe
-	s.out.Redirect(logpipe.NewWriter(pipe), console(s.verbose))
+func (s *system) resumeLog(file *os.File) {
+	s.pipe = file
+	s.out.Redirect(pipe.NewWriter(file), console(s.verbose))
 }
 
 // cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits

@@ -13,7 +13,7 @@ import (
 	"resinos/services/cgroup"
 	"resinos/services/control"
 	"resinos/services/fault"
-	"resinos/services/logpipe"
+	"resinos/services/log/pipe"
 	"resinos/services/pid1"
 	"resinos/services/spec"
 	"resinos/services/supervise"
@@ -157,7 +157,7 @@ func (o *pipes) file(name string) (*os.File, error) {
 	if err := fault.Call("log pipe"); err != nil {
 		return nil, err
 	}
-	f, err := logpipe.Open(logpipe.Dir, logpipe.Source{Kind: logpipe.Service, Name: name, Stream: logpipe.Stdout})
+	f, err := pipe.Open(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: name, Stream: pipe.Stdout})
 	if err != nil {
 		return nil, err
 	}

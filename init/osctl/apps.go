@@ -15,8 +15,8 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
-	"resinos/services/logquery"
-	"resinos/services/logring"
+	"resinos/services/log/query"
+	"resinos/services/log/ring"
 )
 
 // appCounts is the part of the health line that is about apps, what is wrong first.
@@ -234,8 +234,8 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 		add([]string{"processes", ""}[min(i, 1)], line, screen.Plain)
 	}
 	text := s.lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
-	var lines []logring.Entry
-	err := logquery.Query(ctx, s.Log, logquery.Filter{Names: []string{c.ID}, Last: lastLines}, func(e logring.Entry) error {
+	var lines []ring.Entry
+	err := query.Query(ctx, s.Log, query.Filter{Names: []string{c.ID}, Last: lastLines}, func(e ring.Entry) error {
 		lines = append(lines, e)
 		return nil
 	})

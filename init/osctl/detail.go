@@ -14,8 +14,8 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
-	"resinos/services/logquery"
-	"resinos/services/logring"
+	"resinos/services/log/query"
+	"resinos/services/log/ring"
 	"resinos/services/pid1"
 )
 
@@ -51,7 +51,7 @@ type detail struct {
 	files     []string
 	usage     gauge.Usage
 	processes []gauge.Process
-	log       []logring.Entry
+	log       []ring.Entry
 	logError  error
 }
 
@@ -76,7 +76,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 		d.usage = u
 	}
 	d.processes = gauge.Processes(s.group(d.Name), filepath.Join(s.Root, "proc"))
-	d.logError = logquery.Query(ctx, s.Log, logquery.Filter{Names: []string{d.Name}, Last: lastLines}, func(e logring.Entry) error {
+	d.logError = query.Query(ctx, s.Log, query.Filter{Names: []string{d.Name}, Last: lastLines}, func(e ring.Entry) error {
 		d.log = append(d.log, e)
 		return nil
 	})
@@ -101,7 +101,7 @@ func (s *session) detailText(d *detail) string {
 }
 
 // lastWords is the end of a log, and how to see more of it.
-func (s *session) lastWords(name string, log []logring.Entry, fault error) string {
+func (s *session) lastWords(name string, log []ring.Entry, fault error) string {
 	var b strings.Builder
 	if len(log) > 0 {
 		b.WriteByte('\n')
@@ -119,7 +119,7 @@ func (s *session) lastWords(name string, log []logring.Entry, fault error) strin
 }
 
 // logLine is an entry on one line of the terminal; what is cut loses its colours.
-func (s *session) logLine(e *logring.Entry) string {
+func (s *session) logLine(e *ring.Entry) string {
 	bare := session{&cli.Session{Screen: screen.Screen{Fancy: s.Fancy, Columns: s.Columns}}}
 	line := strings.ReplaceAll(strings.TrimSuffix(bare.short(e), "\n"), "\t", " ")
 	if cut := bare.Fit(line); cut != line {

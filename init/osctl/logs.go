@@ -17,9 +17,9 @@ import (
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
-	"resinos/services/logpipe"
-	"resinos/services/logquery"
-	"resinos/services/logring"
+	"resinos/services/log/pipe"
+	"resinos/services/log/query"
+	"resinos/services/log/ring"
 	when "resinos/services/moment"
 )
 
@@ -35,7 +35,7 @@ const (
 
 // wish is what the flags of logs say.
 type wish struct {
-	filter logquery.Filter
+	filter query.Filter
 	last   int // --lines, negative if it was not given
 	form   string
 	boots  bool
@@ -53,7 +53,7 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 		return cli.Misuse(fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u "+rest[0])
 	}
 	if w.flush {
-		return cli.Unreachable(logquery.Flush(ctx, s.Log), "logd", "try: osctl status logd")
+		return cli.Unreachable(query.Flush(ctx, s.Log), "logd", "try: osctl status logd")
 	}
 	if w.boots {
 		return s.logBoots(ctx, w.form == formJSON)
@@ -66,7 +66,7 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 			fmt.Fprintf(s.Stderr, "osctl: %v\n", err)
 		}
 	}
-	err = logquery.Query(ctx, s.Log, w.filter, out.print)
+	err = query.Query(ctx, s.Log, w.filter, out.print)
 	if err := errors.Join(cli.Unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	var strangers []string
 	for _, name := range names {
 		app, _, _ := strings.Cut(name, ".")
-		if !slices.Contains(known, name) && !slices.Contains(known, app) && !s.heard(ctx, logquery.Filter{Names: []string{name}, Last: 1}, nil) {
+		if !slices.Contains(known, name) && !slices.Contains(known, app) && !s.heard(ctx, query.Filter{Names: []string{name}, Last: 1}, nil) {
 			strangers = append(strangers, name)
 		}
 	}
@@ -111,7 +111,7 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 		return nil
 	}
 	said := map[string]bool{}
-	s.heard(ctx, logquery.Filter{Boot: "0"}, said)
+	s.heard(ctx, query.Filter{Boot: "0"}, said)
 	hint := "try: osctl status, osctl top"
 	if near := cli.Nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
 		hint = "did you mean " + screen.Escape(near) + "? try: osctl logs -u " + screen.Escape(near)
@@ -121,12 +121,12 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 
 // heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that cannot be asked
 // has told its fault before.
-func (s *session) heard(ctx context.Context, f logquery.Filter, names map[string]bool) (any bool) {
-	_ = logquery.Query(ctx, s.Log, f, func(e logring.Entry) error {
+func (s *session) heard(ctx context.Context, f query.Filter, names map[string]bool) (any bool) {
+	_ = query.Query(ctx, s.Log, f, func(e ring.Entry) error {
 		any = true
 		if names != nil {
 			names[e.Name] = true
-			if app, _, dotted := strings.Cut(e.Name, "."); dotted && e.Kind == logpipe.Container {
+			if app, _, dotted := strings.Cut(e.Name, "."); dotted && e.Kind == pipe.Container {
 				names[app] = true
 			}
 		}
@@ -147,11 +147,11 @@ func (w *wish) define(flags *flag.FlagSet, now time.Time) {
 		return err
 	})
 	flags.BoolFunc("k", "shows only the kernel", func(string) error {
-		f.Kinds = []string{logring.Kernel}
+		f.Kinds = []string{ring.Kernel}
 		return nil
 	})
 	flags.Func("b", "shows only `BOOT`: 0 (or nothing) for this one, -1 for the previous one, or the beginning of its id; default all kept boots", func(text string) error {
-		if f.Boot = text; !logquery.IsBoot(text) {
+		if f.Boot = text; !query.IsBoot(text) {
 			return errors.New("not 0, -1 ... or the beginning of a boot id, see osctl logs --boots")
 		}
 		return nil
@@ -195,7 +195,7 @@ func bootValue(args []string) []string {
 			return append(out, args[i:]...)
 		}
 		out = append(out, arg)
-		if (arg == "-b" || arg == "--b") && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-") && !logquery.IsBoot(args[i+1])) {
+		if (arg == "-b" || arg == "--b") && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-") && !query.IsBoot(args[i+1])) {
 			out = append(out, "0")
 		}
 	}
@@ -217,7 +217,7 @@ func beginning(last int, follow bool) int {
 
 // logBoots lists the boots whose log is kept.
 func (s *session) logBoots(ctx context.Context, asJSON bool) error {
-	list, err := logquery.Boots(ctx, s.Log)
+	list, err := query.Boots(ctx, s.Log)
 	if err != nil {
 		return cli.Unreachable(err, "logd", "try: osctl status logd")
 	}
@@ -228,7 +228,7 @@ func (s *session) logBoots(ctx context.Context, asJSON bool) error {
 	return err
 }
 
-func (s *session) bootTable(list []logquery.Span) string {
+func (s *session) bootTable(list []query.Span) string {
 	rows := [][]screen.Cell{screen.Header(">BOOT", "ID", "FIRST", "LAST")}
 	for _, span := range list {
 		rows = append(rows, []screen.Cell{
@@ -264,10 +264,10 @@ type logPrinter struct {
 	silent []string // the names of the filter that nothing was printed of yet
 }
 
-func (l *logPrinter) print(e logring.Entry) error {
+func (l *logPrinter) print(e ring.Entry) error {
 	l.count++
 	if len(l.silent) > 0 {
-		l.silent = slices.DeleteFunc(l.silent, func(name string) bool { return logquery.Covers(name, e.Name) })
+		l.silent = slices.DeleteFunc(l.silent, func(name string) bool { return query.Covers(name, e.Name) })
 	}
 	var err error
 	switch l.form {
@@ -286,7 +286,7 @@ func (l *logPrinter) print(e logring.Entry) error {
 }
 
 // cat is the message alone: as it was said, but on a terminal harmless.
-func (s *session) cat(e *logring.Entry) string {
+func (s *session) cat(e *ring.Entry) string {
 	message := e.Message
 	if screen.IsTerminal(s.Stdout) {
 		message = screen.Escape(message)
@@ -298,7 +298,7 @@ func (s *session) cat(e *logring.Entry) string {
 }
 
 // short is the form for people: time, source, message.
-func (s *session) short(e *logring.Entry) string {
+func (s *session) short(e *ring.Entry) string {
 	source := screen.Escape(e.Name)
 	if e.PID != 0 {
 		source += "[" + strconv.Itoa(e.PID) + "]"

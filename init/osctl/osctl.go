@@ -20,7 +20,7 @@ import (
 	"resinos/init/osctl/screen"
 	"resinos/services/boottime"
 	"resinos/services/control"
-	"resinos/services/logquery"
+	"resinos/services/log/query"
 )
 
 // The exit codes.
@@ -45,7 +45,7 @@ func Main(ctx context.Context, env cli.Env, args []string) int {
 		s.Control = control.SocketPath
 	}
 	if s.Log == "" {
-		s.Log = logquery.SocketPath
+		s.Log = query.SocketPath
 	}
 	if s.Root == "" {
 		s.Root = "/"

@@ -24,10 +24,10 @@ import (
 	"resinos/mounts/testenv"
 	"resinos/services/bootreport"
 	"resinos/services/control"
-	"resinos/services/logd"
-	"resinos/services/logpipe"
-	"resinos/services/logquery"
-	"resinos/services/logring"
+	"resinos/services/log/logd"
+	"resinos/services/log/pipe"
+	"resinos/services/log/query"
+	"resinos/services/log/ring"
 	"resinos/services/pid1"
 	"resinos/services/spec"
 )
@@ -355,7 +355,7 @@ func TestTop(t *testing.T) {
 func TestLogLinesAreCut(t *testing.T) {
 	s := &session{&cli.Session{Screen: screen.Screen{Columns: 30, Fancy: true, Colour: true}, Now: func() time.Duration { return 0 }}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	d := detail{ServiceStatus: &services[0], log: []logring.Entry{{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"}}}
+	d := detail{ServiceStatus: &services[0], log: []ring.Entry{{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"}}}
 	text := s.detailText(&d)
 	if !strings.Contains(text, "\x1b[31mshort") || !strings.Contains(text, "Jan 02 03:04:05.000 a: a much…\n") {
 		t.Errorf("%q", text)
@@ -392,7 +392,7 @@ func TestNobodyAnswers(t *testing.T) {
 
 func TestShort(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
-	entries := []logring.Entry{
+	entries := []ring.Entry{
 		{Time: at, Name: "hello.web", Priority: 6, Message: "plain\ttab é 日本"},
 		{Time: at, Name: "kernel", Priority: 3, Message: "\x1b[2Jclear\a\r\n", PID: 7},
 		{Time: at, Name: "a", Priority: 4, Message: "bin\xff\x00\u202e\u009b", Cut: true},
@@ -419,7 +419,7 @@ func TestBootValue(t *testing.T) {
 
 func TestBootTable(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	testenv.Golden(t, "boots.golden", (&session{&cli.Session{}}).bootTable([]logquery.Span{
+	testenv.Golden(t, "boots.golden", (&session{&cli.Session{}}).bootTable([]query.Span{
 		{Number: -1, ID: "b1aa0000-0000-0000-0000-000000000000", First: at, Last: at.Add(time.Hour)},
 		{Number: 0, ID: "b2aa0000-0000-0000-0000-000000000000", First: at.AddDate(0, 0, 1), Last: at.AddDate(0, 0, 2)},
 	}))
@@ -443,10 +443,10 @@ func TestLogs(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for _, s := range []logpipe.Source{
-		{Kind: logpipe.Container, Name: "hello.web", Stream: logpipe.Stdout}, {Kind: logpipe.Service, Name: "netd", Stream: logpipe.Log},
+	for _, s := range []pipe.Source{
+		{Kind: pipe.Container, Name: "hello.web", Stream: pipe.Stdout}, {Kind: pipe.Service, Name: "netd", Stream: pipe.Log},
 	} {
-		file, err := logpipe.Open(cfg.Dir, s)
+		file, err := pipe.Open(cfg.Dir, s)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"resinos/services/bootreport"
-	"resinos/services/linelog"
+	"resinos/services/log/line"
 )
 
 func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	var log bytes.Buffer
 	record := bootreport.New(bootreport.Report{})
-	w := Walker{Stage: bootreport.StageRoot, Record: record, Log: slog.New(linelog.New(&log, nil))}
+	w := Walker{Stage: bootreport.StageRoot, Record: record, Log: slog.New(line.New(&log, nil))}
 	ran := false
 	err := w.Walk([]Action{
 		{"fine", bootreport.Fatal, func() error { return nil }},

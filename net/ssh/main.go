@@ -21,7 +21,7 @@ import (
 	"resinos/net/sshconn"
 	"resinos/net/sshd"
 	"resinos/net/sshroot"
-	"resinos/services/linelog"
+	"resinos/services/log/line"
 	"resinos/services/notify"
 	"resinos/services/osrelease"
 	"resinos/services/settings"
@@ -51,7 +51,7 @@ func serve(args []string) int {
 	debug.SetGCPercent(50)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := slog.New(linelog.New(os.Stderr, nil))
+	log := slog.New(line.New(os.Stderr, nil))
 	err := listen(ctx, args, log)
 	switch {
 	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:

@@ -215,10 +215,10 @@ func TestLog(t *testing.T) {
 	lines := number("RESINOS_LINES", 4000000)
 	var speeds, costs []float64
 	for range rounds() {
-		out, cpu := runTest(t, "logd", nil, "-test.run=^$", "-test.bench=Through", fmt.Sprintf("-test.benchtime=%dx", lines))
+		out, cpu := runTest(t, "log/logd", nil, "-test.run=^$", "-test.bench=Through", fmt.Sprintf("-test.benchtime=%dx", lines))
 		found := regexp.MustCompile(`([0-9.e+]+) lines/s`).FindStringSubmatch(out)
 		if found == nil {
-			t.Fatalf("services/logd says:\n%s", out)
+			t.Fatalf("services/log/logd says:\n%s", out)
 		}
 		var speed float64
 		if _, err := fmt.Sscan(found[1], &speed); err != nil {
@@ -235,7 +235,7 @@ func TestLog(t *testing.T) {
 // runTest builds the tests of a package of services and runs them alone, so that the compiler's CPU time does not count.
 func runTest(t *testing.T, room string, env []string, args ...string) (string, time.Duration) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), room+".test")
+	binary := filepath.Join(t.TempDir(), filepath.Base(room)+".test")
 	if out, err := exec.Command("go", "test", "-c", "-o", binary, "resinos/services/"+room).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}

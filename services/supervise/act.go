@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/services/logpipe"
+	"resinos/services/log/pipe"
 	"resinos/services/spec"
 )
 
@@ -235,7 +235,7 @@ func sign(out *os.File, pid int) {
 	if out == nil {
 		return
 	}
-	line := logpipe.AppendPID(nil, pid)
+	line := pipe.AppendPID(nil, pid)
 	// Not Write: the open file is shared with the process, whose writes shall block and ours never.
 	_, _ = unix.Pwritev2(int(out.Fd()), [][]byte{line}, -1, unix.RWF_NOWAIT)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
-	"resinos/services/logpipe"
+	"resinos/services/log/pipe"
 	"resinos/services/pid1"
 	"resinos/services/spec"
 )
@@ -242,7 +242,7 @@ func TestInitConsoleAndOutput(t *testing.T) {
 		got += string(buf[:n])
 	}
 	st := r.status("ring")
-	mark := string(logpipe.AppendPID(nil, st.PID)) // on a busy machine it may come late
+	mark := string(pipe.AppendPID(nil, st.PID)) // on a busy machine it may come late
 	if !strings.Contains(got, mark) || strings.Replace(got, mark, "", 1) != "out\nerr\n" {
 		t.Errorf("the pipe of ring holds %q", got)
 	}

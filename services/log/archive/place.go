@@ -1,0 +1,159 @@
+package archive
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/attach"
+	"resinos/mounts/persist"
+)
+
+// Where the log lies on the device, and where people look for it.
+const (
+	DataMount = "/mnt/data"
+	ViewPath  = "/var/log/journal"
+)
+
+// ErrAbsent is wrapped by Place.Open's error when the file system is not attached, or cannot keep anything.
+var ErrAbsent = errors.New("the data partition is not there")
+
+// A Place is a folder that may not be there yet. It belongs to one goroutine.
+type Place interface {
+	// Open opens the folder, after making it. The caller closes it.
+	Open() (*os.File, error)
+	// Changed is told when Open, which has failed with ErrAbsent, may do better now; nil before that.
+	Changed() <-chan struct{}
+	// Close ends the waiting, until Open is called again.
+	Close()
+}
+
+// A Partition is a place on a partition: the folder root-overlay with View's path, as the persistent paths lie on the state
+// partition, and View is bound to it. Nothing is made or bound before Open finds a real, writable file system attached at Mount.
+type Partition struct {
+	Mount string // DataMount if ""
+	View  string // ViewPath if ""
+	Log   *slog.Logger
+
+	watch  *mountWatch // waits for a change; nil: nothing to wait for
+	hidden bool        // has been said
+}
+
+// Dir is where the folder lies.
+func (p *Partition) Dir() string {
+	return filepath.Join(cmp.Or(p.Mount, DataMount), persist.Overlay, cmp.Or(p.View, ViewPath))
+}
+
+// Changed implements Place.
+func (p *Partition) Changed() <-chan struct{} {
+	if p.watch == nil {
+		return nil
+	}
+	return p.watch.changed
+}
+
+// Close implements Place.
+func (p *Partition) Close() {
+	if p.watch != nil {
+		p.watch.close()
+		p.watch = nil
+	}
+}
+
+// Open implements Place.
+func (p *Partition) Open() (*os.File, error) {
+	p.Close()
+	watch, err := watchMounts() // before the look, so that no change falls between
+	if err != nil {
+		return nil, err
+	}
+	dir, err := p.open(cmp.Or(p.Mount, DataMount), cmp.Or(p.View, ViewPath))
+	if errors.Is(err, ErrAbsent) {
+		p.watch = watch
+		return nil, err
+	}
+	watch.close()
+	return dir, err
+}
+
+func (p *Partition) open(mount, view string) (*os.File, error) {
+	mounts, err := attach.ReadMounts()
+	if err != nil {
+		return nil, err
+	}
+	m, err := fit(mounts, mount)
+	if err != nil {
+		return nil, err
+	}
+	root, err := unix.Open(mount, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: mount, Err: err}
+	}
+	defer unix.Close(root)
+	// What has been opened is what was judged, whatever was attached meanwhile.
+	var st unix.Stat_t
+	if err := unix.Fstat(root, &st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: mount, Err: err}
+	}
+	if unix.Major(st.Dev) != m.Major || unix.Minor(st.Dev) != m.Minor {
+		return nil, fmt.Errorf("open %s: %w: another file system has come", mount, ErrAbsent)
+	}
+	hidden := bind(mount, view)
+	dir, err := openFolder(root, view)
+	if err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "open log archive", Path: p.Dir(), Err: err}, hidden)
+	}
+	if hidden != nil && !p.hidden { // the log is kept all the same
+		p.Log.Warn("log archive is not visible", "path", view, "error", hidden)
+	}
+	p.hidden = hidden != nil
+	return os.NewFile(uintptr(dir), p.Dir()), nil
+}
+
+// bind makes the folder and shows it at view.
+func bind(mount, view string) error {
+	trees, err := persist.Open(mount, "/")
+	if err != nil {
+		return err
+	}
+	return errors.Join(trees.Apply(persist.Bind{Path: view, Kind: persist.Directory, Mode: 0o700}), trees.Close())
+}
+
+// openFolder opens what bind has made, never through a symlink, which a stranger may have put on the disk.
+func openFolder(root int, view string) (int, error) {
+	return unix.Openat2(root, filepath.Join(persist.Overlay, view), &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+}
+
+// fit returns what is attached at target if it can keep a log: a file system on a disk that may be written. PID 1 attaches a
+// tmpfs in the place of a partition that is missing or broken.
+func fit(mounts []attach.Mount, target string) (attach.Mount, error) {
+	m, found := attach.At(mounts, target)
+	switch {
+	case !found:
+		return m, fmt.Errorf("open %s: %w", target, ErrAbsent)
+	case m.Major == 0: // tmpfs, overlay and the like: no disk of their own
+		return m, fmt.Errorf("open %s: %w: a %s stands in for it", target, ErrAbsent, m.Type)
+	case has(m.Flags, "ro") || has(m.Super, "ro"):
+		return m, fmt.Errorf("open %s: %w to be written: it is read-only", target, ErrAbsent)
+	}
+	return m, nil
+}
+
+func has(options, word string) bool {
+	for option := range strings.SplitSeq(options, ",") {
+		if option == word {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,143 @@
+package logd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/dirwatch"
+	"resinos/services/log/pipe"
+)
+
+// folderEvent is one event of an inotify watch on a folder.
+type folderEvent struct {
+	mask uint32
+	name string
+}
+
+// parseInotify decodes what read(2) gives for an inotify descriptor: struct inotify_event, then the name with zeros
+// behind it. A cut event ends the list.
+func parseInotify(b []byte) []folderEvent {
+	var list []folderEvent
+	for len(b) >= unix.SizeofInotifyEvent {
+		mask := binary.NativeEndian.Uint32(b[4:])
+		size := binary.NativeEndian.Uint32(b[12:])
+		if b = b[unix.SizeofInotifyEvent:]; uint64(size) > uint64(len(b)) {
+			break
+		}
+		name, _, _ := bytes.Cut(b[:size], []byte{0})
+		list = append(list, folderEvent{mask: mask, name: string(name)})
+		b = b[size:]
+	}
+	return list
+}
+
+// watchPipes has inotify tell of changes of the pipes' folder. The error is dirwatch.Scarce when somebody has taken all of it: root in a
+// container is counted as root here.
+func (c *collector) watchPipes() error {
+	fd, err := watchFolder(c.dir)
+	if err != nil {
+		return err
+	}
+	if err := c.poll.watch(fd, true); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	c.inotify = fd
+	return nil
+}
+
+// lookAgain sets the time of the next look into the folder.
+func (c *collector) lookAgain() {
+	_, now := c.clock()
+	c.look = now + dirwatch.Every
+}
+
+// lookForPipes stands in for inotify while that is used up, and asks for it again. A container's first lines wait in its pipe meanwhile.
+func (c *collector) lookForPipes() {
+	if err := c.watchPipes(); err != nil {
+		c.lookAgain()
+	} else {
+		c.look = 0
+		c.log.Info("inotify is available again", "path", c.dir)
+	}
+	if err := c.rescan(); err != nil {
+		c.log.Error("log pipes not found", "error", err)
+	}
+}
+
+// folder takes up the changes of the pipes' folder.
+func (c *collector) folder() {
+	for {
+		n, err := unix.Read(c.inotify, c.buf)
+		if err != nil || n == 0 {
+			return // EAGAIN: that was all
+		}
+		for _, ev := range parseInotify(c.buf[:n]) {
+			switch {
+			case ev.mask&unix.IN_Q_OVERFLOW != 0:
+				if err := c.rescan(); err != nil {
+					c.log.Error("log pipes not found", "error", err)
+				}
+			case ev.mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0:
+				if s, err := pipe.ParseName(ev.name); err == nil && c.byName[s] != nil {
+					c.leave(c.byName[s])
+				}
+			default:
+				c.open(ev.name)
+			}
+		}
+	}
+}
+
+// rescan makes the pipes that are open those that are in the folder.
+func (c *collector) rescan() error {
+	files, err := os.ReadDir(c.dir)
+	if err != nil {
+		return fmt.Errorf("open log pipes: %w", err)
+	}
+	for _, p := range c.byName {
+		if p.gone(filepath.Join(c.dir, p.spool.source.String())) {
+			c.leave(p)
+		}
+	}
+	for _, file := range files {
+		c.open(file.Name())
+	}
+	return nil
+}
+
+// gone reports whether the pipe at path is not there any more, or is another one: it was removed and made again, and nobody told.
+func (p *input) gone(path string) bool {
+	var there, ours unix.Stat_t
+	if err := unix.Lstat(path, &there); err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return p.fd >= 0 && unix.Fstat(p.fd, &ours) == nil && (there.Ino != ours.Ino || there.Dev != ours.Dev)
+}
+
+// open takes up a pipe that has appeared.
+func (c *collector) open(name string) {
+	s, err := pipe.ParseName(name)
+	if err != nil {
+		c.log.Warn("log pipe ignored", "error", err)
+		return
+	}
+	if c.byName[s] != nil {
+		return
+	}
+	p, err := c.adopt(s)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) { // deleted since
+			c.log.Warn("log pipe ignored", "error", err)
+		}
+		return
+	}
+	c.turn(p, false) // first what a former life has left in the spool
+}

@@ -1,0 +1,79 @@
+package logd
+
+import (
+	"bytes"
+	"time"
+
+	"resinos/services/log/ring"
+)
+
+// intake is where the lines of one turn go.
+type intake struct {
+	c       *collector
+	p       *input
+	e       ring.Entry
+	now     time.Duration
+	dropped bool // some lines were
+}
+
+// line implements sink.
+func (in *intake) line(l line, cursor int64) error {
+	p, ring := in.p, in.c.ring
+	if l.control {
+		p.pid = l.pid
+		return p.mark(ring, cursor)
+	}
+	if !p.bucket.take(in.c.limit, in.now, l.size) {
+		n := 1
+		if l.cut { // what follows counts
+			n = 0
+		}
+		in.drop(n)
+		return nil
+	}
+	if p.lag {
+		if err := p.mark(ring, p.cursor); err != nil {
+			return err
+		}
+	}
+	in.e.Priority, in.e.Cut, in.e.PID = l.priority, l.cut, p.pid
+	return ring.Append(&in.e, l.message, cursor)
+}
+
+// discard implements sink: what a source over its limit says is counted as fast as it can be read.
+func (in *intake) discard(b []byte) int {
+	if !in.p.bucket.empty(in.c.limit, in.now) || bytes.IndexByte(b, 1) >= 0 { // perhaps a control line: one by one
+		return 0
+	}
+	end := bytes.LastIndexByte(b, '\n') + 1
+	if end > 0 {
+		in.drop(bytes.Count(b[:end], []byte("\n")))
+	}
+	return end
+}
+
+func (in *intake) drop(n int) {
+	in.dropped = true
+	in.p.drop(n)
+	in.c.tellLater(in.p.tally, in.now)
+}
+
+// tellLater has dropped lines told when some more may have been counted.
+func (c *collector) tellLater(t *tally, now time.Duration) {
+	if _, waits := c.reports[t]; !waits {
+		c.reports[t] = now + reportWait
+	}
+}
+
+// tell appends the line that tells of dropped ones.
+func (c *collector) tell(t *tally) {
+	delete(c.reports, t)
+	if t.dropped == 0 {
+		return
+	}
+	wall, boottime := c.clock()
+	if err := t.report(c.ring, wall, boottime); err != nil {
+		c.trouble(err)
+		c.reports[t] = boottime + retryWait
+	}
+}

@@ -1,0 +1,105 @@
+package logd
+
+import (
+	"fmt"
+	"time"
+
+	"resinos/services/log/pipe"
+	"resinos/services/log/ring"
+)
+
+const (
+	// DefaultRate and DefaultBurst are what a source may say: lines a second in the long run, and at once.
+	DefaultRate  = 1000
+	DefaultBurst = 10_000
+
+	// NoLimit as Config.Rate lets every source say what it wants.
+	NoLimit = -1
+
+	// lineBytes is what a line may hold for the price of one; a longer one costs as many lines as it holds of these.
+	lineBytes = 1 << 10
+	// reportWait is how long dropped lines are counted before one line tells their number.
+	reportWait = time.Second
+	// floodPause is the rest between the turns of a source that is over its limit: with what a pipe holds it bounds what a
+	// flood costs us, and it is how long the producer may wait.
+	floodPause = 5 * time.Millisecond
+)
+
+// limit is a token bucket's size, in lines. Off when rate is not positive.
+type limit struct {
+	rate, burst float64
+}
+
+// bucket is the state of one; full at first.
+type bucket struct {
+	spent float64
+	at    time.Duration // when spent was right
+}
+
+// take pays for a line of size bytes and reports whether there was enough.
+func (b *bucket) take(l limit, now time.Duration, size int) bool {
+	cost := float64(1 + size/lineBytes)
+	if l.rate <= 0 {
+		return true
+	}
+	b.refill(l, now)
+	if b.spent+cost > l.burst && b.spent > 0 { // the longest line of a full bucket always passes
+		return false
+	}
+	b.spent += cost
+	return true
+}
+
+// empty reports whether not even a short line would pass.
+func (b *bucket) empty(l limit, now time.Duration) bool {
+	if l.rate <= 0 {
+		return false
+	}
+	b.refill(l, now)
+	return b.spent+1 > l.burst && b.spent > 0
+}
+
+func (b *bucket) refill(l limit, now time.Duration) {
+	b.spent = max(b.spent-l.rate*(now-b.at).Seconds(), 0)
+	b.at = now
+}
+
+// A tally holds a source to its limit and counts what is dropped. Kept and counted lines together are those written:
+// the count is in the ring, where only the entry that tells of it makes it 0.
+type tally struct {
+	source  pipe.Source
+	bucket  bucket
+	pid     int
+	dropped uint64
+	lag     bool // dropped and the cursor behind it are not in the ring yet
+}
+
+func newTally(s pipe.Source, to *ring.Ring) *tally {
+	m := to.Mark(s)
+	return &tally{source: s, pid: m.PID, dropped: m.Dropped}
+}
+
+// drop counts n lines.
+func (t *tally) drop(n int) {
+	t.dropped += uint64(n)
+	t.lag = true
+}
+
+// mark brings the count into the ring, with a cursor behind all that was counted.
+func (t *tally) mark(to *ring.Ring, cursor int64) error {
+	err := to.SetMark(t.source, ring.Mark{Cursor: cursor, PID: t.pid, Dropped: t.dropped})
+	t.lag = err != nil && t.lag
+	return err
+}
+
+// report appends the entry that tells how many lines were dropped.
+func (t *tally) report(to *ring.Ring, wall time.Time, boottime time.Duration) error {
+	e := ring.Entry{
+		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime, Priority: 4, PID: t.pid,
+	}
+	if err := to.Report(&e, fmt.Appendf(nil, "%d lines dropped", t.dropped)); err != nil {
+		return err
+	}
+	t.dropped = 0
+	return nil
+}

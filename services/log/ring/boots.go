@@ -1,0 +1,150 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of it what is
+// there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes meanwhile is a gap.
+//
+// The folder of all boots holds one folder each, NUMBER-BOOTID: eight decimal digits that count the boots, because the
+// clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under the names they
+// have in the ring. Whoever writes them there makes each appear whole, by rename.
+type Boot struct {
+	Number int
+	ID     string
+
+	dir    string
+	firsts []uint64
+	next   uint64 // behind the last entry; math.MaxUint64 if the last chunk does not say
+}
+
+// Boots returns the boots that dir keeps, oldest first. What is not a boot or not a whole chunk's beginning is passed
+// over, and its name below dir is among the strange ones; a folder that is missing holds none.
+func Boots(dir string) (boots []*Boot, strange []string, err error) {
+	folders, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("list boots: %w", err)
+	}
+	for _, folder := range folders { // sorted by name, so by number
+		number, id, ok := ParseBootFolder(folder.Name())
+		if !ok || !folder.IsDir() {
+			strange = append(strange, folder.Name())
+			continue
+		}
+		b := &Boot{Number: number, ID: id, dir: filepath.Join(dir, folder.Name())}
+		odd, err := b.list()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // given up just now
+			return nil, nil, fmt.Errorf("list boots: %w", err)
+		}
+		for _, name := range odd {
+			strange = append(strange, filepath.Join(folder.Name(), name))
+		}
+		if len(b.firsts) > 0 {
+			boots = append(boots, b)
+		}
+	}
+	return boots, strange, nil
+}
+
+// BootFolder returns the name of the folder of a boot.
+func BootFolder(number int, boot [16]byte) string {
+	return fmt.Sprintf("%08d-%s", number, bootString(boot))
+}
+
+// ParseBootFolder is the reverse of BootFolder.
+func ParseBootFolder(name string) (number int, id string, ok bool) {
+	digits, id, ok := strings.Cut(name, "-")
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if !ok || err != nil || len(digits) != 8 || len(id) != len(bootString([16]byte{})) {
+		return 0, "", false
+	}
+	return int(n), id, true
+}
+
+// ChunkFile returns the name of the chunk whose first entry is first.
+func ChunkFile(first uint64) string { return chunkName(first) }
+
+// ParseChunkFile is the reverse of ChunkFile.
+func ParseChunkFile(name string) (first uint64, ok bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	first, err := strconv.ParseUint(digits, 16, 64)
+	return first, ok && err == nil && chunkName(first) == name
+}
+
+func (b *Boot) list() (strange []string, err error) {
+	files, err := os.ReadDir(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files { // sorted by name, which is the order of the entries
+		if strings.HasSuffix(file.Name(), suffix+tmp) {
+			continue // is being made
+		}
+		if _, ok := ParseChunkFile(file.Name()); !ok || !file.Type().IsRegular() {
+			strange = append(strange, file.Name())
+			continue
+		}
+		c, h, err := readChunk(filepath.Join(b.dir, file.Name()))
+		if err != nil || bootString(h.boot) != b.ID {
+			if !errors.Is(err, fs.ErrNotExist) { // given up just now
+				strange = append(strange, file.Name())
+			}
+			continue
+		}
+		b.firsts = append(b.firsts, c.first)
+		if b.next = math.MaxUint64; h.codec == codecPacked {
+			b.next = c.first + uint64(h.entries)
+		}
+	}
+	return strange, nil
+}
+
+// Oldest returns the seq of the first entry that is there.
+func (b *Boot) Oldest() uint64 { return b.firsts[0] }
+
+// NewReader returns a reader whose first entry is from, or the oldest one that is there. Close it after use.
+func (b *Boot) NewReader(from uint64) *Reader { return newReader(b, from) }
+
+// Tail is Ring.Tail.
+func (b *Boot) Tail(n int, until uint64, keep func(*Entry) bool) (from uint64, found int, err error) {
+	return tail(b, b.firsts, min(until, b.next), n, keep)
+}
+
+func (b *Boot) path(first uint64) string { return filepath.Join(b.dir, chunkName(first)) }
+
+func (b *Boot) find(seq uint64) (first uint64, ok bool) {
+	i := sort.Search(len(b.firsts), func(i int) bool { return b.firsts[i] > seq })
+	return b.firsts[max(i-1, 0)], seq < b.next
+}
+
+func (b *Boot) after(first uint64) (next uint64, ok bool) {
+	i := slices.Index(b.firsts, first) + 1
+	if i == len(b.firsts) {
+		return 0, false
+	}
+	return b.firsts[i], true
+}
+
+func (b *Boot) extent(_ uint64, file *os.File) (size int64, next uint64, err error) {
+	st, err := file.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	if b.next == math.MaxUint64 {
+		return st.Size(), 0, nil
+	}
+	return st.Size(), b.next, nil
+}

@@ -1,0 +1,223 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/services/log/pipe"
+)
+
+const (
+	// DefaultSize is the budget of the device's ring.
+	DefaultSize = 8 << 20
+
+	maxChunk   = 256 << 10
+	minChunk   = 16 << 10
+	maxPending = 64 << 10
+
+	urgent = 3 // err
+
+	suffix = ".chunk"
+	tmp    = ".tmp" // behind the name of a chunk that is being made
+)
+
+// A Ring is the writer's hold on the chunks of one folder, and where readers begin. One goroutine calls Append, Commit,
+// Report, SetMark, Mark and Forget, another one Pack; readers may be as many as wanted, each in its own goroutine.
+type Ring struct {
+	dir   string
+	limit int64 // bytes, all chunks together
+	chunk int64 // bytes after which a chunk is sealed
+	boot  [16]byte
+	now   Clock
+	lock  *os.File
+
+	// The writer's own: what is not yet in the file, and the newest chunk.
+	file    *os.File
+	header  header
+	pending []byte
+	waiting uint64 // entries in pending
+	sources map[pipe.Source]*source
+	nextID  uint64
+	alarm   bool // an urgent entry is pending
+
+	sealed, full chan struct{} // tell Pack and Full that a chunk was sealed
+	urgent       chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	chunks  []chunk    // oldest first, never empty
+	next    uint64     // seq of the next committed entry
+	changed chan struct{}
+}
+
+// chunk is what is known of one file without reading it.
+type chunk struct {
+	first uint64
+	size  int64
+	base  int64 // bytes taken by the header and the sources it began with
+
+	packed bool
+	kept   bool // could not be packed, stays as it is
+}
+
+// A Mark is what the ring keeps of a source besides its entries, each value as of the last commit.
+type Mark struct {
+	Cursor  int64  // up to where the source was taken in, in the caller's own count
+	PID     int    // of the writer of the lines that follow, 0 when unknown
+	Dropped uint64 // lines that were dropped since the last Report
+}
+
+// Clock is the time that a new chunk is stamped with.
+type Clock func() (wall time.Time, boottime time.Duration)
+
+// Open takes up the ring in dir, or starts one there, and gives the caller the only hold on it: a second Open fails
+// until the first is closed or its process is dead. A torn tail is dropped and broken chunks are removed; dropped
+// counts the bytes of both. The folder should lie on a tmpfs. boot is the kernel's boot id.
+func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped int64, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, 0, fmt.Errorf("open log ring: %w", err)
+	}
+	r = &Ring{
+		dir: dir, limit: limit, boot: boot, now: now, chunk: min(max(limit/32, minChunk), maxChunk),
+		sources: map[pipe.Source]*source{},
+		sealed:  make(chan struct{}, 1), full: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+	}
+	if r.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, 0, fmt.Errorf("open log ring: %w", err)
+	}
+	if err := unix.Flock(int(r.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		r.lock.Close()
+		return nil, 0, fmt.Errorf("open log ring %s: in use by another process: %w", dir, err)
+	}
+	if dropped, err = r.recover(); err != nil {
+		r.Close()
+		return nil, dropped, fmt.Errorf("open log ring %s: %w", dir, err)
+	}
+	return r, dropped, nil
+}
+
+// Close commits what is pending and lets go of the ring. The chunks stay.
+func (r *Ring) Close() error {
+	var errs []error
+	if r.file != nil {
+		errs = append(errs, r.Commit(), r.file.Close())
+	}
+	return errors.Join(append(errs, r.lock.Close())...)
+}
+
+// Mark returns what is kept of s; the zero Mark for a new source.
+func (r *Ring) Mark(s pipe.Source) Mark {
+	if known := r.sources[s]; known != nil {
+		return known.Mark
+	}
+	return Mark{}
+}
+
+// BootID returns the boot id that entries get, as they show it.
+func (r *Ring) BootID() string { return bootString(r.boot) }
+
+// Sources returns the sources whose cursors the ring keeps.
+func (r *Ring) Sources() []pipe.Source {
+	list := make([]pipe.Source, 0, len(r.sources))
+	for s := range r.sources {
+		list = append(list, s)
+	}
+	return list
+}
+
+// Forget drops the cursor of a source that will not come back.
+func (r *Ring) Forget(s pipe.Source) { delete(r.sources, s) }
+
+// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and sets the cursor of its
+// source. The entry becomes visible and durable with the next Commit; Append commits by itself when much is pending.
+// On an error the entry was not taken and the cursor did not move.
+func (r *Ring) Append(e *Entry, message []byte, cursor int64) error {
+	return r.add(e, message, cursor, false)
+}
+
+// Report is Append for an entry that tells how many lines its source has dropped: with it the count becomes 0.
+func (r *Ring) Report(e *Entry, message []byte) error {
+	return r.add(e, message, r.Mark(e.Source()).Cursor, true)
+}
+
+func (r *Ring) add(e *Entry, message []byte, cursor int64, report bool) error {
+	if err := r.makeRoom(); err != nil {
+		return err
+	}
+	s := r.sources[e.Source()]
+	if s == nil {
+		s = r.admit(e.Source())
+		r.pending = appendSource(r.pending, s)
+	}
+	step := uint64(cursor) - uint64(s.Cursor)
+	r.pending = appendEntry(r.pending, r.header, s, e, message[:min(len(message), MaxMessage)], step, report)
+	s.Cursor = cursor
+	r.alarm = r.alarm || e.Priority <= urgent
+	if report {
+		s.Dropped = 0
+	}
+	r.waiting++
+	return nil
+}
+
+// SetMark keeps m of s without an entry; it too needs a Commit.
+func (r *Ring) SetMark(s pipe.Source, m Mark) error {
+	if err := r.makeRoom(); err != nil {
+		return err
+	}
+	known := r.sources[s]
+	if known == nil {
+		known = r.admit(s)
+	}
+	known.Mark = m
+	r.pending = appendSource(r.pending, known)
+	return nil
+}
+
+func (r *Ring) makeRoom() error {
+	if len(r.pending) < maxPending {
+		return nil
+	}
+	return r.Commit()
+}
+
+func (r *Ring) admit(name pipe.Source) *source {
+	s := &source{Source: name, id: r.nextID}
+	r.nextID++
+	r.sources[name] = s
+	return s
+}
+
+// Commit writes the pending entries with one system call and shows them to readers. When the file system is full it
+// gives up the oldest chunks first. After an error everything is still pending and Commit may be tried again.
+func (r *Ring) Commit() error {
+	if len(r.pending) == 0 {
+		return nil
+	}
+	last := r.last()
+	r.evict(int64(len(r.pending)))
+	if err := r.write(r.file, last.size, r.pending); err != nil {
+		return fmt.Errorf("write log ring: %w", err)
+	}
+	size := last.size + int64(len(r.pending))
+	r.publish(size)
+	if r.alarm {
+		r.alarm = false
+		poke(r.urgent)
+	}
+	if r.pending = r.pending[:0]; cap(r.pending) > 2*maxPending {
+		r.pending = nil
+	}
+	if size-last.base < r.chunk {
+		return nil
+	}
+	if err := r.rotate(); err != nil {
+		return fmt.Errorf("start log chunk: %w", err)
+	}
+	return nil
+}
