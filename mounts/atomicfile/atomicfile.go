@@ -1,7 +1,7 @@
-// Package atomicfile owns the one way a file on flash is replaced: after a power cut the old content or the new is there,
-// whole, and never a mixture.
-// It never changes a file in place and never leaves its temporary file behind on an error.
-// Read Write first.
+// Package atomicfile owns the one way in which a file on flash is replaced: after a power cut either the old content or
+// the new one is there, complete, and never a mixture.
+//
+// It never changes a file in place and never leaves its temporary file behind on an error. Read Write first.
 package atomicfile
 
 import (
@@ -12,18 +12,18 @@ import (
 	"path/filepath"
 )
 
-// Suffix ends the name of the file that is written aside. One that is found at boot is the rest of a power cut; the next Write removes it
-// if it may be.
+// Suffix is the end of the temporary file's name. If a boot finds such a file, a power cut has left it; the next Write
+// removes it if that is safe.
 const Suffix = ".new"
 
-// Write replaces the file at path by content. When it returns nil, content and name have reached the disk. It fails with ErrKept where
-// that would harm another file.
-// Two writers of one path must not run at once: they would share the file that is written aside.
+// Write replaces the file at path by content. When it returns nil, content and name have reached the disk. It fails
+// with ErrKept if replacing the file would damage another one. Two writers of one path must not run at once: they would
+// share the temporary file.
 func Write(path string, content []byte, mode fs.FileMode) error {
 	return WriteTo(Disk{}, path, content, mode)
 }
 
-// System is what Write asks of the operating system, so that a test can cut the power between any two calls
+// System is what Write needs of the operating system, so that a test can cut the power between any two calls
 // (atomicfiletest.Cut).
 type System interface {
 	Create(path string, content []byte, mode fs.FileMode) error // returns after fsync
@@ -36,7 +36,7 @@ type System interface {
 func WriteTo(sys System, path string, content []byte, mode fs.FileMode) error {
 	aside := path + Suffix
 	if err := sys.Create(aside, content, mode); errors.Is(err, ErrKept) {
-		return fmt.Errorf("write %s: %w", path, err) // removing it is what must not happen
+		return fmt.Errorf("write %s: %w", path, err) // the left-over must not be removed
 	} else if err != nil {
 		return fmt.Errorf("write %s: %w", path, errors.Join(err, dropAside(sys, aside)))
 	}
@@ -64,7 +64,7 @@ func (Disk) Create(path string, content []byte, mode fs.FileMode) error {
 	if err := checkLeftOver(path); err != nil {
 		return fmt.Errorf("%w: %w", ErrKept, err)
 	}
-	// Left-overs of a power cut may be a symlink on a partition that strangers wrote: never follow one.
+	// What a power cut left may be a symlink, on a partition that strangers wrote to: never follow one.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -79,24 +79,25 @@ func (Disk) Create(path string, content []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// Rename takes care of FAT, where a folder entry is three things on the disk. The old file is held open until the entry has
-// reached the disk, for its blocks are freed with its last reference: an entry must never lead to blocks that are free. And the
-// entry itself is written with the file's inode, not with the folder (vfat_rename in the kernel marks it dirty, no more).
+// Rename renames a file in the way that FAT needs, where a directory entry is three separate writes. The old file is
+// held open until the new entry has reached the disk, because its blocks are freed with its last reference, and an
+// entry must never refer to free blocks. The entry is written together with the inode of the file, not with the
+// directory (vfat_rename in the kernel only marks it dirty).
 func (d Disk) Rename(from, to string) error {
 	old, err := os.Open(to)
 	if err == nil {
-		defer old.Close() // opened for reading: nothing to lose
+		defer old.Close() // nothing was written
 	}
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return d.SyncDir(to) // any fsync will do
+	return d.SyncDir(to) // on other file systems any fsync does
 }
 
 // Remove removes a file.
 func (Disk) Remove(path string) error { return os.Remove(path) }
 
-// SyncDir waits until what a folder or file says has reached the disk.
+// SyncDir waits until the entries of a directory have reached the disk.
 func (Disk) SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -13,14 +13,16 @@ import (
 	"resinos/mounts/fat"
 )
 
-// ErrKept stops a write that would do harm on FAT: a power cut between two sectors of a folder can leave a file under its old
-// name and its new one at once, and to remove either frees the blocks of both. The next boot repairs that (mounts/fsck).
+// ErrKept reports a write that would do damage on FAT. A power cut between two sectors of a directory can leave a file
+// under its old and its new name at once, and removing either name frees the blocks of both. The next boot repairs that
+// (mounts/fsck).
 var ErrKept = errors.New("what a power cut left is in the way")
 
-// checkLeftOver fails if path was left by a power cut on a FAT file system where two files share their blocks. Which two does not
-// matter: the one that shares with the left-over may have got another name since.
+// checkLeftOver fails if a power cut left path on a FAT file system in which two files share blocks. It does not matter
+// which two: the one that shares blocks with the left-over may have been renamed since.
 //
-// The disk is asked, because the kernel has no answer: FIBMAP goes by a file's length, and where an empty left-over leads it does not tell.
+// The directories are read from the disk, because the kernel does not tell: FIBMAP uses the length of a file and shows
+// no blocks of an empty left-over.
 func checkLeftOver(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -29,19 +31,19 @@ func checkLeftOver(path string) error {
 	if err != nil {
 		return err
 	}
-	defer folder.Close() // opened for reading: nothing to lose
+	defer folder.Close() // nothing was written
 	var system unix.Statfs_t
 	if err := unix.Fstatfs(int(folder.Fd()), &system); err != nil || system.Type != unix.MSDOS_SUPER_MAGIC {
 		return err
 	}
-	if err := unix.Syncfs(int(folder.Fd())); err != nil { // vfat keeps where files begin in their inodes
+	if err := unix.Syncfs(int(folder.Fd())); err != nil { // vfat keeps the first block of a file in its inode
 		return err
 	}
 	disk, err := openDisk(folder)
 	if err != nil {
 		return err
 	}
-	defer disk.Close() // opened for reading: nothing to lose
+	defer disk.Close() // nothing was written
 	pair, found, err := fat.Shared(disk)
 	if found {
 		err = errors.New(pair.String())
@@ -49,7 +51,7 @@ func checkLeftOver(path string) error {
 	return err
 }
 
-// openDisk opens the block device that a folder lies on.
+// openDisk opens the block device of the file system that contains a directory.
 func openDisk(folder *os.File) (*os.File, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(folder.Fd()), &stat); err != nil {
@@ -59,5 +61,5 @@ func openDisk(folder *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.Open("/dev/" + strings.ReplaceAll(filepath.Base(device), "!", "/")) // sysfs writes cciss/c0d0 so
+	return os.Open("/dev/" + strings.ReplaceAll(filepath.Base(device), "!", "/")) // sysfs writes cciss/c0d0 as cciss!c0d0
 }

@@ -1,7 +1,7 @@
-// Package attach owns what is attached where: mount entries, the table of the root's pseudo file systems, the kernel's mountinfo,
-// loop devices, and the order in which all of it comes off again at shutdown.
-// It never decides which partition belongs at which place and never formats or checks a file system.
-// Read Entry first.
+// Package attach owns the mounts: mount entries, the table of the root's pseudo file systems, the kernel's mountinfo,
+// loop devices, and the order of detaching at shutdown.
+//
+// It never decides which partition is mounted where, and never formats or checks a file system. Read Entry first.
 package attach
 
 import (
@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Entry is one file system that is wanted at one place.
+// Entry is one file system to attach at one place.
 type Entry struct {
-	Name    string   `toml:"name"`    // what steps and logs call it
+	Name    string   `toml:"name"`    // its name in steps and logs
 	Source  string   `toml:"source"`  // device node; pseudo file systems repeat their type
 	Target  string   `toml:"target"`  // absolute path
-	Type    string   `toml:"type"`    // kernel's name of the file system
+	Type    string   `toml:"type"`    // the kernel's name of the file system
 	Flags   []string `toml:"flags"`   // words of mount(8): ro, nosuid, nodev, noexec, noatime…
-	Options string   `toml:"options"` // handed to the file system as it is
+	Options string   `toml:"options"` // passed to the file system unchanged
 }
 
 // flagBits are the words that Entry.Flags may hold.
@@ -36,7 +36,7 @@ var flagBits = map[string]uintptr{
 	"dirsync":  unix.MS_DIRSYNC,
 }
 
-// Check reports everything that is wrong with e.
+// Check reports all faults of e.
 func (e Entry) Check() error {
 	var faults []error
 	if !filepath.IsAbs(e.Target) || filepath.Clean(e.Target) != e.Target {
@@ -70,7 +70,7 @@ func (e Entry) source() string {
 	return e.Source
 }
 
-// String is the line that a plan prints for e.
+// String returns the line for e in a plan.
 func (e Entry) String() string {
 	words := strings.Join(e.Flags, ",")
 	if e.Options != "" {
@@ -82,8 +82,9 @@ func (e Entry) String() string {
 	return fmt.Sprintf("mount %s on %s type %s (%s)", e.source(), e.Target, e.Type, words)
 }
 
-// Plan returns the wanted entries that are not there yet, in the given order. An entry is there when anything is attached
-// at its target: who came before (the initramfs, a test) had a reason, and covering a mount would only hide it.
+// Plan returns the wanted entries that are not attached yet, in the given order. An entry counts as attached when
+// anything is attached at its target: whoever did that earlier (the initramfs, a test) had a reason, and a second mount
+// would only hide it.
 func Plan(wanted []Entry, have []Mount) []Entry {
 	var missing []Entry
 	for _, e := range wanted {
@@ -94,8 +95,8 @@ func Plan(wanted []Entry, have []Mount) []Entry {
 	return missing
 }
 
-// Apply attaches e. The target folder is created when the file system around it can be written.
-// The error wraps fs.ErrNotExist when source or target is missing.
+// Apply attaches e. It creates the target directory if the file system around it is writable. The error wraps
+// fs.ErrNotExist if source or target is missing.
 func Apply(e Entry) error {
 	bits, err := e.bits()
 	if err != nil {
@@ -112,11 +113,11 @@ func Apply(e Entry) error {
 	return nil
 }
 
-// Ensure attaches e unless it is attached already, so that it may be called twice.
+// Ensure attaches e unless it is attached already.
 func Ensure(e Entry) error {
 	have, err := ReadMounts()
 	if err != nil {
-		// Without /proc there is nothing to compare with; this is how /proc itself gets attached.
+		// Without /proc there is no list of mounts; this is how /proc itself is attached.
 		return Apply(e)
 	}
 	for _, missing := range Plan([]Entry{e}, have) {

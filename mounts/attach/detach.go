@@ -9,33 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Way is how a mount comes off at shutdown.
+// Way is how a mount is detached at shutdown.
 type Way string
 
 // The ways, mildest first.
 const (
 	Unmount  Way = "unmount"
-	ReadOnly Way = "make read-only" // the root and what carries it cannot be unmounted while PID 1 runs from it
+	ReadOnly Way = "make read-only" // the root and the file system below it cannot be unmounted while PID 1 runs from them
 )
 
-// Detach is one step of taking the mounts down.
+// Detach is one step of detaching the mounts.
 type Detach struct {
 	Way    Way
 	Target string
 	Type   string
 }
 
-// String is the line that a plan prints.
+// String returns the line of the step in a plan.
 func (d Detach) String() string { return fmt.Sprintf("%s %s type %s", d.Way, d.Target, d.Type) }
 
-// memoryOnly names file systems that hold nothing a power-off could damage and that the shutdown itself still needs.
+// memoryOnly lists the file systems that lose nothing when the power goes off and that the shutdown itself still needs.
 var memoryOnly = map[string]bool{"proc": true, "sysfs": true, "devtmpfs": true, "cgroup2": true, "devpts": true, "rootfs": true}
 
-// DetachOrder plans the end: each mount after everything that was attached later or lies below it. keep lists targets that carry
-// the root, such as the slot: those and the root itself are only made read-only.
+// DetachOrder plans the shutdown: each mount after everything that was attached later or is below it. keep lists the
+// mounts that the root depends on, such as the slot: these and the root itself are only made read-only.
 func DetachOrder(mounts []Mount, keep ...string) []Detach {
 	ordered := slices.Clone(mounts)
-	// Mount IDs are reused, so what lies on top of what is told by depth; the file's order only decides among equals.
+	// Mount IDs are reused, so the depth of a path decides; the order in the file decides only between equals.
 	slices.Reverse(ordered)
 	depth := depths(mounts)
 	slices.SortStableFunc(ordered, func(a, b Mount) int { return depth[b.ID] - depth[a.ID] })
@@ -47,7 +47,7 @@ func DetachOrder(mounts []Mount, keep ...string) []Detach {
 				last = append(last, Detach{Way: ReadOnly, Target: m.Target, Type: m.Type})
 			}
 		case memoryOnly[m.Type] || m.Target == "/run" || m.Target == "/dev" || below(m.Target, "/dev") || below(m.Target, "/sys") || below(m.Target, "/proc"):
-			// needed until the end, and gone with the memory
+			// needed until the end, and holds nothing on a disk
 		default:
 			steps = append(steps, Detach{Way: Unmount, Target: m.Target, Type: m.Type})
 		}
@@ -73,14 +73,14 @@ func depths(mounts []Mount) map[int]int {
 	return depth
 }
 
-// Apply carries one step out. A target that is busy is detached lazily, after its file system was made read-only,
-// so that nothing can dirty it any more.
+// Apply carries one step out. A busy target is made read-only, so that nothing can write to it any more, and then
+// detached lazily.
 func (d Detach) Apply() error {
 	if d.Way == ReadOnly {
 		return remountReadOnly(d.Target)
 	}
 	err := unix.Unmount(d.Target, unix.UMOUNT_NOFOLLOW)
-	if err == nil || err == unix.EINVAL { // EINVAL: it went away with another
+	if err == nil || err == unix.EINVAL { // EINVAL: it was detached together with another mount
 		return nil
 	}
 	readOnly := remountReadOnly(d.Target)

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loop attaches file to a free loop device, read-only, and returns the device's node and an open handle on it. The device
-// frees itself when the last user lets go (LO_FLAGS_AUTOCLEAR), so the caller closes the handle only after mounting.
-// Direct I/O is used when the file system under the file allows it: the root's pages are then cached once, not twice.
+// Loop attaches file to a free loop device, read-only, and returns the node of the device and an open handle. The
+// device frees itself when its last user closes it (LO_FLAGS_AUTOCLEAR), so the caller must mount it before it closes
+// the handle. Direct I/O is used if the file system of the file allows it: then the pages of the root are cached once,
+// not twice.
 func Loop(file string) (node string, handle *os.File, err error) {
 	backing, err := os.Open(file)
 	if err != nil {
@@ -22,7 +23,7 @@ func Loop(file string) (node string, handle *os.File, err error) {
 		return "", nil, fmt.Errorf("attach loop device: %w", err)
 	}
 	defer control.Close()
-	// Another process may take the free device between the question and the attach.
+	// Another process may take the free device before we attach the file to it.
 	for range 16 {
 		node, handle, err = loopOnce(int(control.Fd()), int(backing.Fd()), file)
 		if !errors.Is(err, unix.EBUSY) {

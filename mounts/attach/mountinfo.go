@@ -13,7 +13,7 @@ type Mount struct {
 	Parent int
 	Major  uint32
 	Minor  uint32
-	Root   string // the part of the file system that is attached; not "/" for a bind
+	Root   string // the attached part of the file system; not "/" for a bind
 	Target string
 	Flags  string
 	Type   string
@@ -21,7 +21,7 @@ type Mount struct {
 	Super  string // options of the file system
 }
 
-// ReadMounts lists what is attached in this process's mount namespace, oldest first.
+// ReadMounts lists the mounts in this process's mount namespace, oldest first.
 func ReadMounts() ([]Mount, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -48,7 +48,7 @@ func ParseMountinfo(text string) ([]Mount, error) {
 
 func parseLine(line string) (Mount, error) {
 	head, tail, found := strings.Cut(line, " - ")
-	left := strings.Split(head, " ") // not Fields: the kernel escapes no other white space
+	left := strings.Split(head, " ") // not Fields: of the white space the kernel escapes only blank, tab and newline
 	right := strings.SplitN(tail, " ", 3)
 	if !found || len(left) < 6 || len(right) < 3 {
 		return Mount{}, fmt.Errorf("%q has too few fields", line)

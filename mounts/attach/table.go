@@ -12,7 +12,7 @@ import (
 //go:embed table.toml
 var table string
 
-// Table returns the pseudo file systems of the real root in the order of attaching.
+// Table returns the pseudo file systems of the root in the order of attaching.
 func Table() ([]Entry, error) { return ParseTable("table.toml", table) }
 
 // ParseTable reads a mount table. An unknown key, a bad entry and a target named twice are faults; all are reported at once.
@@ -44,7 +44,7 @@ func ParseTable(name, text string) ([]Entry, error) {
 	return file.Mount, nil
 }
 
-// lineOf finds the first line that sets key, because the decoder does not keep the places of keys that it skips.
+// lineOf finds the first line that sets key: the decoder does not report the lines of keys that it skips.
 func lineOf(text, key string) int {
 	n := 0
 	for line := range strings.Lines(text) {

@@ -1,6 +1,9 @@
-// Package dirwatch owns the wait for a change in a directory: by inotify, and by looking again every second while inotify is not to be had. The
-// kernel counts instances and watches by user, and root in a container is root here, so that somebody else may have taken them all; a daemon
-// that ends for that, or never hears of anything again, would make a shortage an outage. It never says what has changed. Read Watch first.
+// Package dirwatch owns waiting for a change in a directory: by inotify, or by looking every second while inotify is
+// used up.
+//
+// The kernel counts inotify instances and watches by user, and root in a container is root here, so somebody else may
+// have used them all. A daemon that ended because of that, or missed all changes, would turn a shortage into a failure.
+// The package does not tell what has changed. Read Watch first.
 package dirwatch
 
 import (
@@ -14,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every is how often a watch without inotify says that something may have changed, and asks for inotify again.
+// Every is the interval at which a watch without inotify assumes a change, and tries to get inotify again.
 const Every = time.Second
 
-// Watch wakes its user when something may have changed in a directory. It is used by one goroutine at a time.
+// Watch wakes its user when something may have changed in a directory. One goroutine uses it at a time.
 type Watch struct {
 	dir  string
 	mask uint32
@@ -26,8 +29,8 @@ type Watch struct {
 	buf  []byte
 }
 
-// Scarce reports whether an error says that inotify is used up: all instances (EMFILE), watches (ENOSPC), open files (ENFILE) or memory. It
-// may be there again later.
+// Scarce reports whether err means that inotify is used up for the moment: all instances (EMFILE), watches (ENOSPC),
+// open files (ENFILE) or memory.
 func Scarce(err error) bool {
 	for _, number := range []unix.Errno{unix.EMFILE, unix.ENOSPC, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, number) {
@@ -37,8 +40,8 @@ func Scarce(err error) bool {
 	return false
 }
 
-// Open begins to watch dir for what mask, the IN_ constants of inotify(7), names. Without inotify it says so in the log and works all the same. It
-// fails if there is no such directory. The caller closes the watch.
+// Open begins to watch dir for the events in mask, the IN_ constants of inotify(7). If inotify is used up, it logs that
+// and works without it. It fails if the directory does not exist. The caller closes the watch.
 func Open(dir string, mask uint32, log *slog.Logger) (*Watch, error) {
 	w := &Watch{dir: dir, mask: mask, log: log, buf: make([]byte, 4096)}
 	err := w.attach()
@@ -56,12 +59,12 @@ func (w *Watch) attach() error {
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", w.dir, os.NewSyscallError("inotify_init1", err))
 	}
-	file := os.NewFile(uintptr(fd), "inotify of "+w.dir) // Go's poller waits for it: no thread
+	file := os.NewFile(uintptr(fd), "inotify of "+w.dir) // Go's poller waits for it: no thread is blocked
 	_, err = unix.InotifyAddWatch(fd, w.dir, w.mask|unix.IN_ONLYDIR)
 	if err != nil {
 		err = os.NewSyscallError("inotify_add_watch", err)
 	} else if err = file.SetReadDeadline(time.Time{}); err != nil {
-		err = unix.ENOSPC // Go's poller has no place for it: the kernel's count of what epoll watches is used up
+		err = unix.ENOSPC // Go's poller cannot add it: the kernel's limit for epoll is used up
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("watch %s: %w", w.dir, err), file.Close())
@@ -73,8 +76,8 @@ func (w *Watch) attach() error {
 // Polling reports whether the watch works without inotify.
 func (w *Watch) Polling() bool { return w.file == nil }
 
-// Wait returns nil when something may have changed, or after d, whichever is first. It returns the cause of ctx when that is done, and
-// another error when the watch can be used no more: its directory is gone.
+// Wait returns nil when something may have changed, or after d, whichever is first. It returns the cause of ctx when
+// ctx is done, and another error when the watch can no longer be used: its directory is gone.
 func (w *Watch) Wait(ctx context.Context, d time.Duration) error {
 	if w.file == nil {
 		return w.poll(ctx, d)
@@ -94,7 +97,7 @@ func (w *Watch) Wait(ctx context.Context, d time.Duration) error {
 	return fmt.Errorf("watch %s: %w", w.dir, err)
 }
 
-// poll lets a moment pass and tries to have inotify again. What changed before it had is told by returning.
+// poll waits for Every and tries to get inotify again. It returns then, because something may have changed before.
 func (w *Watch) poll(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(min(d, Every))
 	defer timer.Stop()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Bytes is a size, of a disk, a file or memory, or an offset on a disk.
+// Bytes is a size of a disk, a file or memory, or an offset on a disk.
 type Bytes int64
 
 // The binary multiples that sizes are written in.
@@ -35,9 +35,9 @@ func (b Bytes) String() string {
 	return "0 B"
 }
 
-// ParseBytes reads every size that people write, wherever they write it: a whole number with B, KiB, MiB, GiB or TiB, as String
-// writes it. A blank between them may be missing ("40MiB"), the letter alone says the same ("40M", "40m"), and a bare number counts
-// bytes. MB and kB are refused: to some they are a power of 1000.
+// ParseBytes reads a size in any common notation: a whole number with B, KiB, MiB, GiB or TiB, as String writes it. The
+// blank between them may be missing ("40MiB"), the letter alone means the same ("40M", "40m"), and a bare number counts
+// bytes. MB and kB are refused, because to some people they are powers of 1000.
 func ParseBytes(text string) (Bytes, error) {
 	digits := strings.TrimSpace(text)
 	scale := Bytes(1)
@@ -64,7 +64,7 @@ func ParseBytes(text string) (Bytes, error) {
 	return Bytes(n) * scale, nil
 }
 
-// UnmarshalText lets a size stand as a string in TOML and JSON.
+// UnmarshalText reads a size from a string in TOML and JSON.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	v, err := ParseBytes(string(text))
 	if err == nil {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Choose picks the partition to boot from among several that carry the same UUID: the one on the disk that the firmware
-// booted from, when hint leads to exactly one of them, else the first in order of device path. The warning is empty
-// when there was nothing to choose.
+// Choose selects the partition to boot from among several with the same UUID: the one on the disk that the firmware
+// booted from, if hint leads to exactly one of them, else the first in the order of device paths. The warning is empty
+// if there was only one.
 func Choose(same []Partition, hint DevicePath) (chosen Partition, warning string, err error) {
 	if len(same) == 0 {
 		return Partition{}, "", fmt.Errorf("choose partition: none has the wanted UUID")

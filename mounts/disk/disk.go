@@ -1,7 +1,8 @@
-// Package disk owns what sysfs and partition tables say about disks and partitions: it reads the block devices into
-// typed values and answers which partition a name or UUID means, and on which disk.
-// It never writes to a disk and never chooses a partition by its name on a disk other than the one it is asked about.
-// Read Partition first.
+// Package disk owns what sysfs and partition tables say about disks and partitions: it reads block devices into typed
+// values and finds the partition with a name or UUID, and its disk.
+//
+// It never writes to a disk, and never looks for a partition name on a disk other than the given one. Read Partition
+// first.
 package disk
 
 import (
@@ -14,7 +15,7 @@ import (
 	"strings"
 )
 
-// The partition names that every image has, in the order of the disk.
+// The partition names of every image, in the order on the disk.
 const (
 	Boot  = "resin-boot"
 	RootA = "resin-rootA"
@@ -23,7 +24,7 @@ const (
 	Data  = "resin-data"
 )
 
-// mbrNumber finds a partition on a disk whose table has no names (MBR); 4 is the extended partition.
+// mbrNumber is the number of each partition on a disk whose table has no names (MBR); 4 is the extended partition.
 var mbrNumber = map[string]int{Boot: 1, RootA: 2, RootB: 3, State: 5, Data: 6}
 
 // Partition is one partition as the kernel sees it.
@@ -32,7 +33,7 @@ type Partition struct {
 	Disk   string // kernel name of the disk that holds it
 	Number int    // place in the partition table, from 1
 	Label  string // partition name; empty on MBR
-	UUID   string // PARTUUID, lower case; empty where sysfs does not tell it, until Identify
+	UUID   string // PARTUUID, lower case; empty until Identify where sysfs does not have it
 	Start  Bytes  // offset on the disk
 	Size   Bytes
 	Path   string // device path below sysfs, such as devices/pci0000:00/0000:00:03.0/virtio0/block/vda/vda2
@@ -43,8 +44,8 @@ type Partition struct {
 // Node is the path of the device node.
 func (p Partition) Node() string { return "/dev/" + p.Device }
 
-// Read lists the partitions below the given sysfs root ("/sys"), ordered by disk path and number.
-// A device that vanishes while it is read is left out.
+// Read lists the partitions below the given sysfs root ("/sys"), ordered by disk path and number. It skips a device
+// that disappears meanwhile.
 func Read(sysfs string) ([]Partition, error) {
 	dir := filepath.Join(sysfs, "class/block")
 	entries, err := os.ReadDir(dir)
@@ -95,7 +96,7 @@ func readPartition(root, link string) (Partition, bool) {
 func readNumber(path string) Bytes {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return 0 // the device is going away; a size of 0 fits nothing
+		return 0 // the device is disappearing; nothing fits a size of 0
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 54)
 	if err != nil || n < 0 {
@@ -104,7 +105,7 @@ func readNumber(path string) Bytes {
 	return Bytes(n)
 }
 
-// ParseUevent reads the uevent file of a block device; ok is false unless it describes a partition.
+// ParseUevent reads the uevent file of a block device; ok is false if that is not a partition.
 func ParseUevent(text []byte) (p Partition, ok bool) {
 	isPartition := false
 	for line := range strings.Lines(string(text)) {
@@ -119,7 +120,7 @@ func ParseUevent(text []byte) (p Partition, ok bool) {
 		case "PARTUUID":
 			p.UUID = strings.ToLower(value)
 		case "PARTN":
-			p.Number, _ = strconv.Atoi(value) // 0, which no lookup asks for, when it is garbage
+			p.Number, _ = strconv.Atoi(value) // garbage gives 0, which nobody looks up
 		case "MAJOR":
 			p.Major = parseDevice(value)
 		case "MINOR":
@@ -137,7 +138,7 @@ func parseDevice(text string) uint32 {
 	return uint32(n)
 }
 
-// ByUUID returns all partitions with that PARTUUID: more than one when a disk was cloned.
+// ByUUID returns all partitions with that PARTUUID: more than one if a disk was cloned.
 func ByUUID(all []Partition, uuid string) []Partition {
 	var found []Partition
 	for _, p := range all {
@@ -157,8 +158,8 @@ func ByDevice(all []Partition, major, minor uint32) (Partition, bool) {
 	return all[i], true
 }
 
-// OnDisk returns the partition called label on the given disk and no other. On a disk whose table carries no names
-// it goes by the number that the image builder gives that label.
+// OnDisk returns the partition called label on the given disk, never one on another disk. If the table of the disk has
+// no names, it uses the number that the image builder gives that label.
 func OnDisk(all []Partition, disk, label string) (Partition, bool) {
 	named := false
 	for _, p := range all {
@@ -180,7 +181,7 @@ func OnDisk(all []Partition, disk, label string) (Partition, bool) {
 	return all[i], true
 }
 
-// Geometry is the size of a logical sector and the whole size of the disk that a partition is on.
+// Geometry returns the size of a logical sector and of the whole disk of a partition.
 func Geometry(sysfs string, p Partition) (sector, size Bytes) {
 	path := filepath.Join(sysfs, filepath.Dir(p.Path))
 	sector = readNumber(filepath.Join(path, "queue/logical_block_size"))

@@ -11,11 +11,11 @@ import (
 // efiGlobal is the vendor GUID of the variables that the UEFI specification itself defines (UEFI 2.10, section 3.3).
 const efiGlobal = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
-// DevicePath is the PCI part of a UEFI device path: the functions to pass from a host bridge to the boot disk's controller,
-// each written as sysfs ends its names, "1f.2". The zero value leads nowhere.
+// DevicePath is the PCI part of a UEFI device path: the functions from a host bridge to the controller of the boot
+// disk, each written like the end of its name in sysfs, "1f.2". The zero value matches nothing.
 type DevicePath []string
 
-// Leads reports whether the sysfs device path passes exactly these PCI functions in this order.
+// Leads reports whether the sysfs path of a device contains exactly these PCI functions in this order.
 func (d DevicePath) Leads(path string) bool {
 	if len(d) == 0 {
 		return false
@@ -38,7 +38,7 @@ func (d DevicePath) Leads(path string) bool {
 	return true
 }
 
-// BootedFrom reads from an efivarfs mounted at dir which device the firmware booted from.
+// BootedFrom reads which device the firmware booted from, from an efivarfs that is mounted at dir.
 func BootedFrom(dir string) (DevicePath, error) {
 	current, err := os.ReadFile(filepath.Join(dir, "BootCurrent-"+efiGlobal))
 	if err != nil {
@@ -58,7 +58,7 @@ func BootedFrom(dir string) (DevicePath, error) {
 	return ParseLoadOption(option[4:])
 }
 
-// ParseLoadOption reads the PCI path out of an EFI_LOAD_OPTION (UEFI 2.10, section 3.1.3):
+// ParseLoadOption reads the PCI path from an EFI_LOAD_OPTION (UEFI 2.10, section 3.1.3):
 //
 //	attributes u32 | length of path list u16 | description UTF-16 ending in 0 | path list | data
 //

@@ -11,8 +11,9 @@ import (
 	"resinos/mounts/gpt"
 )
 
-// Identify fills in the UUIDs that the kernel did not tell (it does so in uevent only since about 6.14) from the partition tables
-// of the disks, whose nodes lie below dev. It returns what went wrong, by disk: an unreadable one hides only its own.
+// Identify reads the UUIDs that the kernel does not report (it does so in uevent only since about 6.14) from the
+// partition tables of the disks, whose nodes are below dev. It returns the faults of all disks; an unreadable disk
+// affects only its own partitions.
 func Identify(sysfs, dev string, all []Partition) error {
 	tables := map[string]map[int]string{}
 	var faults []error
@@ -47,8 +48,8 @@ func readTable(node string, sector, size Bytes) (map[int]string, error) {
 	return uuids, nil
 }
 
-// ReadUUIDs reads the partition table of a disk of the given sector and whole size and returns the PARTUUID of each partition
-// number, as the kernel would write them. A damaged GPT is read from its copy at the end of the disk.
+// ReadUUIDs reads the partition table of a disk with the given sector size and total size, and returns the PARTUUID of
+// each partition number as the kernel writes it. If a GPT is damaged, its second copy is used.
 func ReadUUIDs(disk io.ReaderAt, sector, size Bytes) (map[int]string, error) {
 	mbr := make([]byte, 512)
 	if _, err := disk.ReadAt(mbr, 0); err != nil {
@@ -70,8 +71,8 @@ func ReadUUIDs(disk io.ReaderAt, sector, size Bytes) (map[int]string, error) {
 	return mbrUUIDs(mbr), nil
 }
 
-// mbrUUIDs numbers the disk's signature, which is how the kernel names MBR partitions; logical ones are not told apart
-// from missing ones here, which is harmless: only numbers that the kernel lists are looked up.
+// mbrUUIDs derives the UUIDs from the signature of the disk, as the kernel does for MBR partitions. It also lists
+// logical partitions that do not exist, which does no harm: only numbers that the kernel lists are looked up.
 func mbrUUIDs(mbr []byte) map[int]string {
 	signature := binary.LittleEndian.Uint32(mbr[440:])
 	if signature == 0 {

@@ -1,8 +1,9 @@
-// Package ext4 owns what we read and change of an ext4 file system without e2fsprogs: its superblock, and what the kernel changes
-// while it is mounted.
+// Package ext4 owns what we read and change of an ext4 file system without e2fsprogs: its superblock, and what the
+// kernel changes while it is mounted.
 //
-// Of a file system that is attached it never writes to the disk itself: the kernel does, through the journal, so that a power cut
-// leaves the old or the new. Of one that is not, Restore mends the superblock. Read Super first.
+// If the file system is attached, the package never writes to the disk itself: the kernel does, through the journal, so
+// that a power cut leaves the old or the new state. If it is not attached, Restore repairs the superblock. Read Super
+// first.
 package ext4
 
 import (
@@ -17,20 +18,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Super is what a superblock says (Linux, Documentation/filesystems/ext4/super.rst).
+// Super holds fields of a superblock (Linux, Documentation/filesystems/ext4/super.rst).
 type Super struct {
 	Label     string
 	UUID      [16]byte
 	BlockSize int64  // bytes
 	Blocks    uint64 // of the whole file system
 	Reserved  uint64 // of these, only for processes that may exceed limits
-	Damaged   bool   // the kernel found a fault in it
-	Replay    bool   // it was not unmounted; the journal knows what is missing
-	Renamable bool   // its UUID can change while it is mounted: the seed of its checksums is kept apart
-	Quota     bool   // it counts what each project uses, and the kernel must be able to
+	Damaged   bool   // the error flag: the kernel found a fault
+	Replay    bool   // it was not unmounted; the journal must be replayed
+	Renamable bool   // its UUID can change while it is mounted: the seed of its checksums is stored separately
+	Quota     bool   // it has project quotas, and the kernel needs their module
 }
 
-// ErrNone is the answer for what holds no ext4, or none whose superblock is whole.
+// ErrNone reports that there is no ext4, or none with an intact superblock.
 var ErrNone = errors.New("no whole ext4 superblock")
 
 // Read reads the first superblock of a file system that begins at offset 0. The error wraps ErrNone if there is none.
@@ -46,7 +47,7 @@ func Read(r io.ReaderAt) (Super, error) {
 	return s, nil
 }
 
-// The bits that we look at.
+// The bits that we read.
 const (
 	stateError        = 2
 	incompatRecover   = 0x4
@@ -95,8 +96,8 @@ const (
 	setUUID  = 0x4008662c // _IOW('f', 44, struct fsuuid), since Linux 6.0
 )
 
-// Grow makes the file system that is mounted at target reach over blocks of its own size. The kernel does it group by group, each
-// in one transaction: what a power cut leaves is whole, and a second call goes on.
+// Grow lets the file system that is mounted at target grow to blocks of its own size. The kernel does it group by
+// group, each in one transaction: after a power cut the file system is intact, and a second call continues.
 func Grow(target string, blocks uint64) error {
 	if err := ioctl(target, resizeFS, unsafe.Pointer(&blocks)); err != nil {
 		return fmt.Errorf("grow the file system at %s to %d blocks: %w", target, blocks, err)
@@ -121,7 +122,7 @@ func ioctl(target string, request uintptr, argument unsafe.Pointer) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() // only a handle
+	defer dir.Close() // nothing was written
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), request, uintptr(argument)); errno != 0 {
 		return errno
 	}

@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Where a superblock keeps the faults that the kernel has found: how many, and of the first and the last when, where and by whom.
+// The fields of a superblock about the faults that the kernel found: their count, and of the first and the last one the
+// time, the place and the function.
 const (
 	stateAt      = 0x3a
 	faultsAt     = 0x194
@@ -13,12 +14,13 @@ const (
 	faultsEnd    = 0x200
 )
 
-// Forgive takes the mark of a fault off a file system that has been found sound since. It must be attached read-only, where the kernel
-// writes nothing, or not at all.
+// Forgive clears the error flag of a file system that was found sound since. The file system must be attached
+// read-only, so that the kernel writes nothing, or not at all.
 //
-// The superblock lies in two sectors, and a power cut between them would leave a file system that nobody can attach. So only the first
-// is written, which holds all that is to be changed; the checksum is in the second. What it has to match is made up for by four bytes of
-// the text that names who found the first fault, which nobody reads where none is counted.
+// The superblock occupies two sectors, and a power cut between two writes would leave a file system that nobody can
+// attach. Forgive therefore writes only the first sector, which holds all fields to change. The checksum is in the
+// second sector and stays as it is. To make it match, Forgive computes four bytes in the name of the function that
+// found the first fault, which nobody reads while no fault is counted.
 func Forgive(d Disk) error {
 	b, err := read(d, superAt, superSize)
 	if err != nil {
@@ -41,16 +43,17 @@ func Forgive(d Disk) error {
 	return nil
 }
 
-// sectorSize is what every disk writes whole or not at all.
+// sectorSize is what every disk writes completely or not at all.
 const sectorSize = 512
 
-// makeUp sets the four bytes at a place so that the checksum that is there is right. A checksum of this kind is linear: each bit that is
-// turned turns the same bits of it, whatever the others are. So it is a set of 32 equations of 32 unknowns.
+// makeUp sets the four bytes at a place so that the existing checksum is right. A checksum of this kind is linear:
+// flipping one bit always flips the same bits of the checksum, whatever the other bits are. The four bytes are
+// therefore the solution of 32 equations with 32 unknowns.
 func makeUp(b []byte, at int) {
 	binary.LittleEndian.PutUint32(b[at:], 0)
 	is := checksum(b)
 	missing := is ^ binary.LittleEndian.Uint32(b[0x3fc:])
-	var turns, turned [32]uint32 // turns[i] has i as its highest bit, and is turned by the bits turned[i]
+	var turns, turned [32]uint32 // turns[i] has i as its highest bit; flipping the bits turned[i] flips it
 	for bit := range 32 {
 		binary.LittleEndian.PutUint32(b[at:], 1<<bit)
 		column, by := checksum(b)^is, uint32(1)<<bit

@@ -7,10 +7,10 @@ import (
 	"io"
 )
 
-// The fields of a group's descriptor that we look at (Linux, Documentation/filesystems/ext4/group_descr.rst).
+// The fields of a group descriptor that we read (Linux, Documentation/filesystems/ext4/group_descr.rst).
 const (
 	groupFlags    = 0x12
-	groupUnused   = 0x1c // inodes at the end of the table that nothing was ever written to
+	groupUnused   = 0x1c // inodes at the end of the table that were never used
 	groupChecksum = 0x1e
 	groupUnusedHi = 0x32
 	groupSize     = 32
@@ -20,25 +20,27 @@ const (
 	incompatMetaGroups         = 0x10
 )
 
-// bitmaps are what a descriptor says of its group's two bitmaps, and where the superblock says how many bits one has.
+// bitmaps lists, for the two bitmaps of a group, the fields of the descriptor, and the field of the superblock with the
+// number of bits.
 var bitmaps = [...]struct{ block, blockHi, checksum, checksumHi, bits int }{
 	{0x00, 0x20, 0x18, 0x38, 0x24}, // of blocks (clusters, where there are some)
 	{0x04, 0x24, 0x1a, 0x3a, 0x28}, // of inodes
 }
 
-// mostGroups bounds the descriptors that are read into memory: of 128 TiB, with groups of mke2fs's own size.
+// mostGroups limits the descriptors that are read into memory: 128 TiB with the groups of mke2fs.
 const mostGroups = 1 << 20
 
-// restoreGroups replaces the descriptors of the groups, which lie behind the first superblock, by those behind a copy. Theirs are as old as the
-// copy: a group that they know as never used may be in use by now, so that e2fsck is to look at each group's bitmaps and inodes. It reads the
-// bitmaps only if their checksums are right ("Error initializing quota context in support library: Block bitmap checksum does not match
-// bitmap"), so that each gets the one of the bitmap that lies there.
+// restoreGroups replaces the group descriptors behind the first superblock by those behind a copy. The copies are as
+// old as the copy of the superblock: a group that they mark as never used may be in use now. restoreGroups therefore
+// removes that mark, so that e2fsck looks at the bitmaps and inodes of each group. e2fsck reads a bitmap only if its
+// checksum is right ("Error initializing quota context in support library: Block bitmap checksum does not match
+// bitmap"), so each descriptor gets the checksum of the bitmap on the disk.
 func restoreGroups(d Disk, c Copy, super []byte) error {
 	all, err := readGroups(d, (c.Block+1)*c.BlockSize, super)
 	if err != nil {
 		return err
 	}
-	_, size, _ := groups(super) // as they were read
+	_, size, _ := groups(super) // readGroups has used it: no error
 	seed := groupSeed(super)
 	for n := range len(all) / size {
 		g := all[n*size:][:size]
@@ -50,7 +52,7 @@ func restoreGroups(d Disk, c Copy, super []byte) error {
 		sumBitmaps(d, c.BlockSize, super, g)
 		binary.LittleEndian.PutUint16(g[groupChecksum:], groupSum(seed, n, g))
 	}
-	// They are on the disk before the superblock says that they are there.
+	// The descriptors reach the disk before a superblock refers to them.
 	if _, err = d.WriteAt(all, c.BlockSize); err == nil {
 		err = d.Sync()
 	}
@@ -60,7 +62,8 @@ func restoreGroups(d Disk, c Copy, super []byte) error {
 	return nil
 }
 
-// sumBitmaps puts the checksums of a group's bitmaps into its descriptor. A bitmap that cannot be read is left to e2fsck.
+// sumBitmaps writes the checksums of a group's bitmaps into its descriptor. A bitmap that cannot be read is left to
+// e2fsck.
 func sumBitmaps(r io.ReaderAt, blockSize int64, super, g []byte) {
 	u32 := binary.LittleEndian.Uint32
 	for _, m := range bitmaps {
@@ -83,7 +86,7 @@ func sumBitmaps(r io.ReaderAt, blockSize int64, super, g []byte) {
 	}
 }
 
-// readGroups reads the descriptors that lie at a place. The error wraps ErrNone if not each of them is whole.
+// readGroups reads the group descriptors at a place. The error wraps ErrNone if one of them is not intact.
 func readGroups(r io.ReaderAt, at int64, super []byte) ([]byte, error) {
 	count, size, err := groups(super)
 	if err != nil {
@@ -102,8 +105,9 @@ func readGroups(r io.ReaderAt, at int64, super []byte) ([]byte, error) {
 	return all, nil
 }
 
-// groups says how many descriptors a file system has and how long each is. Those of "meta" groups lie elsewhere, and without metadata_csum
-// nothing tells whether they are whole: neither is ours.
+// groups returns the number of group descriptors and their length. It fails for file systems with "meta" groups, whose
+// descriptors are in other places, and without metadata_csum, where no checksum tells whether they are intact: ours
+// have neither.
 func groups(super []byte) (count, size int, err error) {
 	u32 := binary.LittleEndian.Uint32
 	blocks, first, each := uint64(u32(super[0x04:])), uint64(u32(super[0x14:])), uint64(u32(super[0x20:]))
@@ -119,7 +123,7 @@ func groups(super []byte) (count, size int, err error) {
 	return int((blocks-first-1)/each) + 1, size, nil
 }
 
-// groupSeed is what the checksums of a file system's parts begin with.
+// groupSeed is the start value of the checksums of a file system's parts.
 func groupSeed(super []byte) uint32 {
 	if binary.LittleEndian.Uint32(super[0x60:])&incompatSeed != 0 {
 		return binary.LittleEndian.Uint32(super[0x270:])
@@ -127,14 +131,14 @@ func groupSeed(super []byte) uint32 {
 	return sum(^uint32(0), super[0x68:0x78])
 }
 
-// groupSum is the checksum of the n-th descriptor, which its own field does not take part in.
+// groupSum is the checksum of the n-th descriptor without the field of the checksum.
 func groupSum(seed uint32, n int, g []byte) uint16 {
 	c := sum(seed, binary.LittleEndian.AppendUint32(nil, uint32(n)))
 	c = sum(sum(c, g[:groupChecksum]), []byte{0, 0})
 	return uint16(sum(c, g[groupChecksum+2:]))
 }
 
-// sum goes on with the kernel's crc32c, which is not inverted at its ends as Go's is.
+// sum continues the kernel's crc32c, which is not inverted at its ends as Go's is.
 func sum(c uint32, b []byte) uint32 {
 	return ^crc32.Update(^c, crc32.MakeTable(crc32.Castagnoli), b)
 }

@@ -8,14 +8,16 @@ import (
 	"io"
 )
 
-// Copy is where a file system has a further superblock: its block, and the bytes of a block. The zero Copy is none.
+// Copy is the place of another superblock of a file system: its block, and the bytes of a block. The zero Copy means
+// none.
 type Copy struct{ Block, BlockSize int64 }
 
-// FindCopy looks for the first copy of the superblock, which lies at the beginning of the second block group: where the first superblock
-// says that it is, if it still says anything, and else where ours are. A copy counts if it is whole and says of itself that it lies
-// there. Blocks of 1 KiB, in which groups begin one block later, are not ours.
+// FindCopy looks for the first copy of the superblock, which is at the beginning of the second block group: first in
+// the place that the first superblock names, if that is still readable, then in the places that our file systems use. A
+// copy counts if it is intact and names that place itself. File systems with blocks of 1 KiB, in which groups begin one
+// block later, are not ours.
 //
-// e2fsck 1.47.2 looks for one by itself only in groups of mke2fs's own size, and with -p not at all.
+// e2fsck 1.47.2 looks for a copy by itself only in groups of mke2fs's default size, and with -p not at all.
 func FindCopy(r io.ReaderAt) (Copy, bool) {
 	b := make([]byte, superSize)
 	if _, err := r.ReadAt(b, superAt); err != nil {
@@ -41,18 +43,22 @@ type Disk interface {
 	Sync() error
 }
 
-// Restore mends the first superblock of a file system that is not attached, after Read has answered ErrNone, with a copy that FindCopy
-// found, and says how. A cut between the superblock's two sectors leaves one of them older than the other. Both say the same of what
-// the kernel never changes, and of the rest either will do: if they agree with the copy, a new checksum makes it whole. Anything else
-// is replaced by the copy, and if the descriptors of the groups, which lie behind it, are not whole, they are by theirs: groups is true. If
-// those are not whole either nothing is done, and the error wraps ErrNone: e2fsck may know more, with -b.
+// Restore repairs the first superblock of a file system that is not attached, after Read has returned ErrNone, from a
+// copy that FindCopy found, and returns what it did. A power cut between the two sectors of the superblock leaves one
+// sector older than the other. Both sectors agree in what the kernel never changes, and for the other fields either
+// value will do: if they agree with the copy, the superblock only gets a new checksum. Otherwise the copy replaces it;
+// and if the group descriptors behind it are not intact, their copies replace them too, and groups is true. If the
+// copies of the descriptors are not intact either, nothing is written, and the error wraps ErrNone: `e2fsck -b` may
+// know more.
 //
-// The file system is to be checked after it, and its journal played back: some counts are old. A superblock that was replaced says so
-// (Damaged) until e2fsck has done it, whatever the power does meanwhile. Cut before the end, it is mended once more.
+// The caller must check the file system afterwards and let the journal be replayed, because some counts are old. A
+// superblock that was replaced carries the error flag (Damaged) until e2fsck has checked it, so that a power cut cannot
+// skip the check. After a power cut in Restore, the next call repairs it again.
 //
-// It is better than e2fsck -b, which takes the descriptors in any case, older than all else. With quotas e2fsck 1.47.2 then gives up ("Error
-// initializing quota context"). Where the kernel wrote the copy while the file system was attached, as it does when that grows, it gives
-// up too ("unable to set superblock flags"), and leaves a first superblock that calls a file system clean that nobody has checked.
+// e2fsck -b is worse: it uses the copies of the descriptors in any case, older than everything else. With quotas e2fsck
+// 1.47.2 then gives up ("Error initializing quota context"). If the kernel wrote the copy while the file system was
+// attached, as it does when that grows, it gives up too ("unable to set superblock flags") and leaves a first
+// superblock that marks an unchecked file system as clean.
 func Restore(d Disk, c Copy) (said string, groups bool, err error) {
 	first, err1 := read(d, superAt, superSize)
 	last, err2 := read(d, c.Block*c.BlockSize, superSize)
@@ -84,15 +90,16 @@ func Restore(d Disk, c Copy) (said string, groups bool, err error) {
 	return said, groups, nil
 }
 
-// renewed makes a first superblock of a copy.
+// renewed makes a first superblock from a copy.
 func renewed(last []byte) []byte {
 	u16, u32 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32
 	first := bytes.Clone(last)
-	binary.LittleEndian.PutUint16(first[0x5a:], 0) // the block group that it lies in
-	// Whether there is something in the journal the copy does not know. There is no harm in looking.
+	binary.LittleEndian.PutUint16(first[0x5a:], 0) // the block group that it is in
+	// The journal may hold something that the copy does not know. Replaying it does no harm.
 	binary.LittleEndian.PutUint32(first[0x60:], u32(first[0x60:])|incompatRecover)
 	binary.LittleEndian.PutUint16(first[0x3a:], u16(first[0x3a:])|stateError)
-	// An inode that was deleted and still open when the copy was written can be a file by now. Where the list is true, the journal has it.
+	// An inode that was deleted but still open when the copy was written can be a file by now. If the list is right,
+	// the journal contains it.
 	binary.LittleEndian.PutUint32(first[0xe8:], 0)
 	return first
 }
@@ -103,8 +110,9 @@ func read(r io.ReaderAt, at int64, n int) ([]byte, error) {
 	return b, err
 }
 
-// lasting are the fields that the kernel never changes: offset and length (Linux, Documentation/filesystems/ext4/super.rst). Those that
-// say how large the file system is are not among them: it can have grown since its copy was written.
+// lasting lists the fields that the kernel never changes: offset and length (Linux,
+// Documentation/filesystems/ext4/super.rst). The size of the file system is not among them: it can have grown since the
+// copy was written.
 var lasting = [...]struct{ at, length int }{
 	{0x14, 4},                                                        // first data block
 	{0x18, 4}, {0x1c, 4}, {0x20, 4}, {0x24, 4}, {0x28, 4}, {0x38, 2}, // sizes of blocks, clusters and groups, magic number
@@ -114,7 +122,7 @@ var lasting = [...]struct{ at, length int }{
 	{0x240, 8}, {0x26c, 4}, {0x270, 4}, // quota files, seed of checksums
 }
 
-// agree reports whether a superblock that is not whole is still of the file system that its copy describes.
+// agree reports whether a damaged superblock still belongs to the file system that its copy describes.
 func agree(first, last []byte) bool {
 	for _, f := range lasting {
 		if !bytes.Equal(first[f.at:][:f.length], last[f.at:][:f.length]) {

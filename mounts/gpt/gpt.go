@@ -1,7 +1,8 @@
-// Package gpt owns GUID partition tables: both copies are read, and what is damaged, misplaced or too small is planned and written.
+// Package gpt owns GUID partition tables. It reads both copies, and plans and applies the writes that repair a damaged
+// or misplaced copy and let the last partition grow to the end of the disk.
 //
-// It never changes a partition other than the one that is to grow, never moves one, and never leaves a moment without a whole
-// table on the disk: the copy at the end is whole before the one at the beginning is touched. Read Table first, then Plan.
+// It never changes a partition other than the one that is to grow, never moves a partition, and never leaves the disk
+// without an intact table: the second copy is complete before the first is written. Read Table first, then Plan.
 //
 //	sector   0  protective MBR                        UEFI 2.10, section 5.2.3
 //	         1  header: the first copy                section 5.3.2
@@ -22,38 +23,38 @@ import (
 	"unicode/utf16"
 )
 
-// LBA counts sectors of a disk, whose size in bytes is the disk's own affair.
+// LBA is a sector number or a count of sectors. The size of a sector depends on the disk.
 type LBA uint64
 
 // Entry is one partition.
 type Entry struct {
 	Number      int    // from 1
-	GUID        string // of this very partition: its PARTUUID
+	GUID        string // the partition's own GUID: its PARTUUID
 	Name        string // its label
 	First, Last LBA
 }
 
-// Table is what a disk's two copies say together.
+// Table is the partition table of a disk, read from both copies.
 type Table struct {
 	Sector  int // bytes in a sector
 	Sectors LBA // of the whole disk
 	Entries []Entry
 
-	// What is wrong with either copy; nil is nothing. The second copy must be in the disk's last sector.
+	// First and Second are the fault of each copy, or nil. The second copy must end in the disk's last sector.
 	First, Second error
 
 	mbr  []byte
-	have [2]raw // what lies on the disk in the places of the copies
-	good raw    // the copy that counts: the first, if it is whole
+	have [2]raw // the two copies as they are on the disk
+	good raw    // the copy that counts: the first, if it is intact
 }
 
-// raw is one copy as it lies on the disk.
+// raw is one copy as it is on the disk.
 type raw struct {
 	header  []byte // one sector
 	entries []byte // whole sectors
 }
 
-// The fields of a header, by their place.
+// The offsets of the fields of a header.
 const (
 	atSize, atSum, atSelf, atOther, atFirstUsable, atLastUsable = 12, 16, 24, 32, 40, 48
 	atEntries, atCount, atEntrySize, atEntriesSum               = 72, 80, 84, 88
@@ -62,11 +63,11 @@ const (
 
 var order = binary.LittleEndian
 
-// ErrNone is the answer for a disk whose table is not a GPT.
+// ErrNone reports a disk whose table is not a GPT.
 var ErrNone = errors.New("no GUID partition table")
 
-// Read reads both copies of a disk's table. As the kernel does, it takes the first unless that is damaged. The error wraps ErrNone
-// if neither the MBR nor a header speaks of a GPT.
+// Read reads both copies of a disk's table. As the kernel does, it uses the first copy unless that is damaged. The
+// error wraps ErrNone if neither the MBR nor a header indicates a GPT.
 func Read(disk io.ReaderAt, sector int, sectors LBA) (Table, error) {
 	t := Table{Sector: sector, Sectors: sectors}
 	if sector < 512 || sector > 64<<10 || sectors < 8 || sectors > 1<<62/LBA(sector) {
@@ -98,8 +99,8 @@ func Read(disk io.ReaderAt, sector int, sectors LBA) (Table, error) {
 	return t, nil
 }
 
-// protective reports whether the MBR only stands before a GPT: one of its four partitions has type 0xee. It need not be the
-// first: hybrid tables, as some boards need them, have others too.
+// protective reports whether the MBR is the protective MBR of a GPT: one of its four partitions has type 0xee. It need
+// not be the first one: some boards need hybrid tables, which list other partitions too.
 func protective(mbr []byte) bool {
 	for i := range 4 {
 		if mbr[446+16*i+4] == 0xee {
@@ -109,7 +110,7 @@ func protective(mbr []byte) bool {
 	return false
 }
 
-// readCopy reads the header in the given sector and its entries. What it could read is returned with the error.
+// readCopy reads the header in the given sector and its entries. With an error it returns what it could read.
 func readCopy(disk io.ReaderAt, sector int, at, sectors LBA) (raw, error) {
 	r := raw{header: make([]byte, sector)}
 	if _, err := disk.ReadAt(r.header, int64(at)*int64(sector)); err != nil {
@@ -147,14 +148,14 @@ func checkHeader(h []byte, at, sectors LBA) error {
 	return nil
 }
 
-// headerSum is the checksum that a header should carry.
+// headerSum is the checksum that a header should have.
 func headerSum(h []byte) uint32 {
 	blank := bytes.Clone(h[:order.Uint32(h[atSize:])])
 	order.PutUint32(blank[atSum:], 0)
 	return crc32.ChecksumIEEE(blank)
 }
 
-// same reports whether two copies tell of the same partitions.
+// same reports whether two copies list the same partitions.
 func same(have [2]raw) bool {
 	a, b := have[0].header, have[1].header
 	return bytes.Equal(have[0].entries, have[1].entries) && bytes.Equal(a[atFirstUsable:atEntries], b[atFirstUsable:atEntries])

@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// Write is one change of the disk. What it writes must be on the disk before the next one begins.
+// Write is one change of the disk. It must have reached the disk before the next one begins.
 type Write struct {
 	What  string // for people
 	At    LBA
@@ -20,22 +20,22 @@ func (w Write) String() string {
 	return fmt.Sprintf("write %s, %d bytes at sector %d", w.What, len(w.Bytes), w.At)
 }
 
-// Repair is what has to be done to a disk's table; without Writes that is nothing.
+// Repair is the change of a disk's table. Without Writes there is nothing to do.
 type Repair struct {
 	Why    []string // for people
 	Writes []Write
-	Grown  *Entry // the partition that gets more room, as it will be; nil is none
+	Grown  *Entry // the partition that grows, with its new size; nil: none
 }
 
-// Space is kept in whole units of this many bytes, and less than leastGain is not worth a write.
+// The size of a partition is a multiple of alignment, and less than leastGain is not worth a write.
 const (
 	alignment = 1 << 20
 	leastGain = 8 << 20
 )
 
-// Plan says how the table becomes whole, its second copy lies at the disk's end, and the partition of that name, if it is the last
-// on the disk, reaches as far as there is room. It is pure. After any number of its writes, the last of them torn, one copy
-// is whole: no copy is touched before the other is.
+// Plan plans how both copies of the table become intact, the second copy is moved to the end of the disk, and the
+// partition named grow, if it is the last on the disk, gets all free space behind it. Plan is pure. After any number of
+// its writes, the last of them torn, one copy is intact: no copy is written before the other is intact.
 func Plan(t Table, grow string) (Repair, error) {
 	var r Repair
 	if t.First != nil {
@@ -60,7 +60,7 @@ func Plan(t Table, grow string) (Repair, error) {
 	order.PutUint64(want.header[atLastUsable:], uint64(last))
 	end, have := t.Sectors-1, t.have
 	r.add("size in the protective MBR", 0, t.protect(), t.mbr)
-	if t.First != nil { // the second is all there is: it is copied before it is changed
+	if t.First != nil { // only the second is intact: it is copied before it is changed
 		have[0] = raw{header: t.good.placed(1, end, t.firstEntries()), entries: t.good.entries}
 		r.add("entries of the first copy", t.firstEntries(), have[0].entries, t.have[0].entries)
 		r.add("header of the first copy", 1, have[0].header, t.have[0].header)
@@ -72,7 +72,7 @@ func Plan(t Table, grow string) (Repair, error) {
 	return r, nil
 }
 
-// checkRoom refuses a table that does not fit its disk: nothing is ever cut off.
+// checkRoom refuses a table that does not fit its disk: no partition is ever made smaller.
 func (t Table) checkRoom(last LBA) error {
 	behind := t.firstEntries() + LBA(len(t.good.entries)/t.Sector)
 	if behind > LBA(order.Uint64(t.good.header[atFirstUsable:])) {
@@ -89,7 +89,7 @@ func (t Table) checkRoom(last LBA) error {
 	return nil
 }
 
-// firstEntries is where the entries of the first copy lie. A few boards have them behind their bootloader.
+// firstEntries is the sector of the entries of the first copy. A few boards have them behind their bootloader.
 func (t Table) firstEntries() LBA {
 	if t.First == nil {
 		return LBA(order.Uint64(t.good.header[atEntries:]))
@@ -109,7 +109,7 @@ func (t Table) entry(number int) Entry {
 // lastUsable is the last sector before the second copy.
 func (t Table) lastUsable() LBA { return t.Sectors - 2 - LBA(len(t.good.entries)/t.Sector) }
 
-// growing finds the partition that can grow: only the last one on the disk has room behind it.
+// growing finds the partition that can grow: only the last one on the disk has free space behind it.
 func (t Table) growing(name string, last LBA) (Entry, bool) {
 	var found Entry
 	for _, e := range t.Entries {
@@ -126,7 +126,7 @@ func (t Table) growing(name string, last LBA) (Entry, bool) {
 	return found, true
 }
 
-// entriesAt is what a copy has in the sectors from at on; nothing if its entries lie elsewhere.
+// entriesAt returns the content of the sectors from at on as this copy has it; nil if its entries are in another place.
 func (r raw) entriesAt(at LBA) []byte {
 	if r.entries == nil || LBA(order.Uint64(r.header[atEntries:])) != at {
 		return nil
@@ -134,7 +134,7 @@ func (r raw) entriesAt(at LBA) []byte {
 	return r.entries
 }
 
-// placed is the header of a copy in sector self.
+// placed returns the header of a copy for sector self.
 func (r raw) placed(self, other, entries LBA) []byte {
 	h := bytes.Clone(r.header)
 	order.PutUint64(h[atSelf:], uint64(self))
@@ -146,7 +146,8 @@ func (r raw) placed(self, other, entries LBA) []byte {
 	return h
 }
 
-// protect is the MBR with the size of the disk in it. One that has other partitions, or none, is somebody's own.
+// protect returns the MBR with the size of the disk in it. An MBR that lists other partitions, or none, belongs to
+// somebody else and is not changed.
 func (t Table) protect() []byte {
 	mbr := bytes.Clone(t.mbr)
 	e := mbr[446:][:16]
@@ -163,13 +164,13 @@ func (r *Repair) add(what string, at LBA, wanted, have []byte) {
 	}
 }
 
-// Disk is what Apply writes to. Sync returns when all that was written is on the disk.
+// Disk is what Apply writes to. Sync returns when everything written has reached the disk.
 type Disk interface {
 	io.WriterAt
 	Sync() error
 }
 
-// Apply carries a plan out. When it fails one copy of the table is whole, and planning anew leads to the end.
+// Apply carries a plan out. If it fails, one copy of the table is intact, and a new Plan completes the repair.
 func (r Repair) Apply(disk Disk, sector int) error {
 	for _, w := range r.Writes {
 		_, err := disk.WriteAt(w.Bytes, int64(w.At)*int64(sector))

@@ -1,9 +1,9 @@
-// Package grow owns what is done to a disk while the device already runs from it: the partition table is repaired, the data
-// partition and its file system reach to the end of the disk, containers get their part of that, and the file systems identifiers
-// of their own.
+// Package grow owns the changes of a disk while the device runs from it: it repairs the partition table, lets the data
+// partition and its file system grow to the end of the disk, sets the containers' limit to the new size, and gives the
+// file systems identifiers of their own.
 //
-// Every part may be cut off anywhere and is done again, or found done, the next time. It never writes into a partition itself, but for
-// the four bytes of a FAT's volume number: the kernel does. Read Device first.
+// Every part may be interrupted anywhere; the next run repeats it or finds it done. The package does not write into
+// partitions itself, except the four bytes of a FAT's volume number: the kernel does. Read Device first.
 package grow
 
 import (
@@ -25,7 +25,7 @@ import (
 	"resinos/mounts/quota"
 )
 
-// Device is the disk that a device runs from, and what of it is attached where.
+// Device is the disk that a device runs from, with the mounts of its partitions.
 type Device struct {
 	Sys, Dev   string           // "/sys", "/dev"
 	Disk       string           // kernel name
@@ -34,7 +34,7 @@ type Device struct {
 	Log        *slog.Logger
 }
 
-// Run does all there is to do. What goes wrong with one part does not keep the others from being done.
+// Run repairs, grows, limits and identifies. A fault of one part does not keep the others from being done.
 func (d *Device) Run() error {
 	return errors.Join(d.table(), d.fileSystem(), d.limit(), d.unique())
 }
@@ -42,7 +42,7 @@ func (d *Device) Run() error {
 // node is the path of a disk or partition.
 func (d *Device) node(name string) string { return filepath.Join(d.Dev, name) }
 
-// table repairs the partition table, and tells the kernel of a partition that is larger than it knows.
+// table repairs the partition table, and informs the kernel of a partition that has grown.
 func (d *Device) table() error {
 	data, found := disk.OnDisk(d.Partitions, d.Disk, disk.Data)
 	if !found {
@@ -53,7 +53,7 @@ func (d *Device) table() error {
 	if err != nil {
 		return fmt.Errorf("repair partition table: %w", err)
 	}
-	defer f.Close() // what was written is synced
+	defer f.Close() // all writes are synced
 	table, err := gpt.Read(f, int(sector), gpt.LBA(size/sector))
 	if errors.Is(err, gpt.ErrNone) {
 		return nil // a board with an MBR: its table is not repaired here
@@ -74,7 +74,8 @@ func (d *Device) table() error {
 	return d.tell(f, table, repair, data)
 }
 
-// tell makes the kernel's idea of the data partition that of the table: its beginning is as it was, its end may have moved.
+// tell informs the kernel of the size of the data partition in the table. Its beginning is the same, its end may have
+// moved.
 func (d *Device) tell(f *os.File, table gpt.Table, repair gpt.Repair, data disk.Partition) error {
 	for _, e := range table.Entries {
 		if e.Number != data.Number {
@@ -85,7 +86,7 @@ func (d *Device) tell(f *os.File, table gpt.Table, repair gpt.Repair, data disk.
 		}
 		start, length := disk.Bytes(e.First)*disk.Bytes(table.Sector), disk.Bytes(e.Last-e.First+1)*disk.Bytes(table.Sector)
 		if start != data.Start || length <= data.Size {
-			return nil // a kernel that knows it to be larger read a newer table than we did
+			return nil // the kernel knows a larger partition: it read a newer table than we did
 		}
 		if err := resize(f, e.Number, start, length); err != nil {
 			return fmt.Errorf("tell the kernel that %s has %v: %w; it learns that at the next boot", data.Device, length, err)
@@ -95,12 +96,12 @@ func (d *Device) tell(f *os.File, table gpt.Table, repair gpt.Repair, data disk.
 	return nil
 }
 
-// resize works while the partition is in use.
+// resize changes the size of a partition in the kernel while it is in use.
 func resize(f *os.File, number int, start, length disk.Bytes) error {
 	return partition(f, unix.BLKPG_RESIZE_PARTITION, unix.BlkpgPartition{Start: int64(start), Length: int64(length), Pno: int32(number)})
 }
 
-// partition changes what the kernel knows of a disk's partitions (Linux, include/uapi/linux/blkpg.h).
+// partition changes what the kernel knows about a disk's partitions (Linux, include/uapi/linux/blkpg.h).
 func partition(f *os.File, op int32, p unix.BlkpgPartition) error {
 	argument := unix.BlkpgIoctlArg{Op: op, Datalen: int32(unsafe.Sizeof(p)), Data: (*byte)(unsafe.Pointer(&p))}
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&argument))); errno != 0 {
@@ -109,7 +110,7 @@ func partition(f *os.File, op int32, p unix.BlkpgPartition) error {
 	return nil
 }
 
-// mounted finds where a partition of ours is attached.
+// mounted finds the mount of a partition of the device's disk.
 func (d *Device) mounted(label string) (disk.Partition, attach.Mount, bool) {
 	p, found := disk.OnDisk(d.Partitions, d.Disk, label)
 	if found {
@@ -122,10 +123,10 @@ func (d *Device) mounted(label string) (disk.Partition, attach.Mount, bool) {
 	return p, attach.Mount{}, false
 }
 
-// leastGain is what a file system must lack of its partition to be grown: less is not worth the writes.
+// leastGain is the least growth of a file system: less is not worth the writes.
 const leastGain = 4 * disk.MiB
 
-// fileSystem has the data's file system fill its partition.
+// fileSystem lets the file system of data fill its partition.
 func (d *Device) fileSystem() error {
 	p, m, found := d.mounted(disk.Data)
 	if !found {
@@ -146,11 +147,11 @@ func (d *Device) fileSystem() error {
 	return nil
 }
 
-// limit gives containers their part of what the file system has now.
+// limit sets the containers' limit to the size that the file system has now.
 func (d *Device) limit() error {
 	_, m, found := d.mounted(disk.Data)
 	if !found || !quota.On(m.Super) {
-		return nil // the boot has said so
+		return nil // the boot has reported it
 	}
 	limit, changed, err := quota.Limit(m.Target)
 	if changed {
@@ -159,13 +160,13 @@ func (d *Device) limit() error {
 	return err
 }
 
-// look reads the superblock and the size of a partition. What is read of a mounted one is what the kernel has in memory.
+// look reads the superblock and the size of a partition. Of a mounted one it reads what the kernel has in memory.
 func look(node string) (ext4.Super, disk.Bytes, error) {
 	f, err := os.Open(node)
 	if err != nil {
 		return ext4.Super{}, 0, err
 	}
-	defer f.Close() // only read
+	defer f.Close() // nothing was written
 	size, err := f.Seek(0, 2)
 	if err != nil {
 		return ext4.Super{}, 0, err
@@ -174,8 +175,8 @@ func look(node string) (ext4.Super, disk.Bytes, error) {
 	return s, disk.Bytes(size), err
 }
 
-// unique gives the file systems identifiers that no other device has. Those of an image are derived from its content (UUIDs of
-// version 8), so all devices that it was written to have them.
+// unique gives the file systems identifiers that no other device has. The builder derives those of an image from its
+// content (UUIDs of version 8), so all devices with that image begin with the same ones.
 func (d *Device) unique() error {
 	var state ext4.Super
 	var faults []error
@@ -197,7 +198,7 @@ func ofImage(uuid [16]byte) bool { return uuid[6]>>4 == 8 }
 func (d *Device) renew(label string) (ext4.Super, error) {
 	p, m, found := d.mounted(label)
 	if !found {
-		return ext4.Super{}, nil // the boot has said so
+		return ext4.Super{}, nil // the boot has reported it
 	}
 	s, _, err := look(d.node(p.Device))
 	if err != nil || !ofImage(s.UUID) || !s.Renamable {
@@ -206,7 +207,7 @@ func (d *Device) renew(label string) (ext4.Super, error) {
 	if _, err := rand.Read(s.UUID[:]); err != nil {
 		return ext4.Super{}, err
 	}
-	s.UUID[6], s.UUID[8] = s.UUID[6]&0x0f|0x40, s.UUID[8]&0x3f|0x80 // RFC 9562: version 4, made by chance
+	s.UUID[6], s.UUID[8] = s.UUID[6]&0x0f|0x40, s.UUID[8]&0x3f|0x80 // RFC 9562: version 4, random
 	if err := ext4.SetUUID(m.Target, s.UUID); err != nil {
 		return ext4.Super{}, err
 	}
@@ -214,8 +215,8 @@ func (d *Device) renew(label string) (ext4.Super, error) {
 	return s, nil
 }
 
-// renumber writes the volume number of the boot partition's FAT32: at byte 67 of the boot sector's copy first, then of the boot
-// sector. A cut between the two is mended by the next boot.
+// renumber writes the volume number of the boot partition's FAT32 at byte 67: first in the copy of the boot sector,
+// then in the boot sector. After a power cut between the two, the next boot repeats it.
 func (d *Device) renumber(wanted uint32) error {
 	p, found := disk.OnDisk(d.Partitions, d.Disk, disk.Boot)
 	if !found {
@@ -237,7 +238,7 @@ func renumber(f *os.File, wanted uint32) error {
 		return err
 	}
 	if b[22] != 0 || b[23] != 0 || b[66] != 0x29 || b[510] != 0x55 || b[511] != 0xaa {
-		return nil // no FAT32 that carries a number
+		return nil // not a FAT32 with a volume number
 	}
 	places := []int64{67}
 	if second := int64(binary.LittleEndian.Uint16(b[50:])); second > 0 && second < 32 {

@@ -1,13 +1,14 @@
-// Package purge owns how a partition is brought back to what it was before its first use: what is removed, in which order, and
-// how a power cut in between is told from a purge that is done.
+// Package purge owns the purge of a partition, which removes everything written since its first use: which files are
+// removed, in which order, and how an interrupted purge is distinguished from a finished one.
 //
-// Two empty files keep the state. It never removes anything unless both the owner's wish and the proof that the wish is meant are
-// there, and never says "done" before the old content is gone from the disk. Read Place first.
+// Two empty files on the partition hold the state. A purge needs both the owner's request and the proof that the
+// request is meant, and the package never reports a purge as done before the old content is gone from the disk. Read
+// Place first.
 //
 //	armed  flag
 //	no     any   first use, or an older system: write the flag, then arm   -> yes yes
 //	yes    yes   nothing to do
-//	yes    no    purge: remove, sync, write the flag                        -> yes yes; a cut leaves this very row
+//	yes    no    purge: remove, sync, write the flag                        -> yes yes; after a power cut this row applies again
 package purge
 
 import (
@@ -23,8 +24,9 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// The two files. Flag is the owner's to remove; its name is that of the reference system. Armed tells a flag that somebody removed
-// from one that never was: a data partition of an older system is not purged.
+// The two files. The owner removes Flag to request a purge; its name is that of the reference system. Armed
+// distinguishes a flag that somebody removed from one that never existed: the data partition of an older system is not
+// purged.
 const (
 	Flag  = "remove_me_to_reset"
 	Armed = ".purge-armed"
@@ -32,17 +34,18 @@ const (
 
 // Place is a partition that can be purged.
 type Place struct {
-	Name   string   // what the owner calls it: state, data
+	Name   string   // the owner's name for it: state, data
 	Target string   // where it is attached
-	Only   []string // what is removed; empty is everything but the two files
+	Only   []string // what is removed; empty: everything except the two files
 
-	// Request is the file, on the partition of another place, by which the owner marks this one when it cannot be attached: the next boot does
-	// not look into it but makes its file system anew. Empty: that is never asked for.
+	// Request is a file on the partition of another place. With it the owner marks this place when its partition cannot
+	// be attached: the next boot then replaces its file system by an empty one without looking into it. Empty: there is
+	// no such file.
 	Request string
 }
 
-// Places lists them. On the state partition only what the root's paths are bound from is the owner's: how the last boot ended, or an
-// update that is under way, is not.
+// Places lists the places. On the state partition only the directory that the root's paths are bound from belongs to
+// the owner. How the last boot ended, or an update in progress, is kept.
 func Places() []Place {
 	return []Place{
 		{Name: "state", Target: "/mnt/state", Only: []string{"root-overlay"}},
@@ -60,23 +63,24 @@ func Find(name string) (Place, bool) {
 	return Place{}, false
 }
 
-// The flags of FS_IOC_SETFLAGS that keep a file from being removed (Linux, include/uapi/linux/fs.h).
+// The flags of FS_IOC_SETFLAGS that prevent the removal of a file (Linux, include/uapi/linux/fs.h).
 const immutable, appendOnly = 0x10, 0x20
 
-// spared is never removed.
+// spared are the names that are never removed.
 var spared = []string{Flag, Armed, "lost+found"}
 
-// Deed is what a step does.
+// Deed is the kind of a step.
 type Deed string
 
-// The deeds of a plan.
+// The kinds of steps.
 const (
 	Remove Deed = "remove"
 	Sync   Deed = "write out"
 	Write  Deed = "write"
 )
 
-// Step is one step of a purge. Each has reached the disk before the next begins; removals are together written out by a Sync.
+// Step is one step of a purge. Each has reached the disk before the next begins, except removals, which the following
+// Sync writes out together.
 type Step struct {
 	Deed Deed
 	Name string // in the place; empty for Sync
@@ -90,8 +94,8 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s %s", s.Deed, s.Name)
 }
 
-// Plan says what is to be done with a place that holds those names. spare keeps the owner's files where the flag may have been lost
-// by itself: a file system that was repaired.
+// Plan plans the steps for a place that contains names. With spare the owner's files are kept, because the flag may
+// have been lost without the owner: the file system was repaired.
 func Plan(p Place, names []string, spare bool) []Step {
 	armed, flag := slices.Contains(names, Armed), slices.Contains(names, Flag)
 	switch {
@@ -125,16 +129,16 @@ func Wanted(p Place) bool {
 	return armed == nil && errors.Is(flag, fs.ErrNotExist)
 }
 
-// system is what a purge asks of the operating system, so that a test can cut the power between any two calls.
+// system is what a purge needs of the operating system, so that a test can cut the power between any two calls.
 type system interface {
 	list() ([]string, error)
-	remove(name string) error // with all below it
-	sync() error              // all removals have reached the disk
-	write(name string) error  // an empty file, which has reached the disk
+	remove(name string) error // with everything below it
+	sync() error              // returns when all removals have reached the disk
+	write(name string) error  // creates an empty file, which has reached the disk
 }
 
-// Apply does what is to be done with a place, and returns what that was: nothing, mostly. When it fails in the middle of a purge the
-// place must not be used: it is neither what it was nor empty.
+// Apply does what has to be done with a place and returns the steps: mostly none. If it fails during a purge, the place
+// must not be used: it is neither as before nor empty.
 func Apply(p Place, spare bool) ([]Step, error) {
 	root, err := os.OpenRoot(p.Target)
 	if err != nil {
@@ -169,13 +173,13 @@ func apply(sys system, p Place, spare bool) ([]Step, error) {
 	return steps, nil
 }
 
-// Mark has the next boot purge a place. When it returns nil that is certain, whatever the power does.
+// Mark makes the next boot purge a place. When it returns nil, a power cut can no longer undo that.
 func Mark(p Place) error {
 	root, err := os.OpenRoot(p.Target)
 	if err != nil {
 		return fmt.Errorf("mark %s: %w", p.Name, err)
 	}
-	defer root.Close() // only a handle
+	defer root.Close() // nothing was written
 	dir := folder{root, p.Target}
 	if _, err := root.Lstat(Armed); errors.Is(err, fs.ErrNotExist) {
 		err = dir.write(Armed)
@@ -192,7 +196,7 @@ func Mark(p Place) error {
 	return nil
 }
 
-// Ask marks a place that cannot be attached. When it returns nil the mark lasts, whatever the power does.
+// Ask marks a place that cannot be attached. When it returns nil, a power cut can no longer undo that.
 func Ask(p Place) error {
 	if err := atomicfile.Write(p.Request, []byte("the next boot makes an empty file system of "+p.Name+", and removes this file\n"), 0o600); err != nil {
 		return fmt.Errorf("mark %s: %w", p.Name, err)
@@ -200,7 +204,7 @@ func Ask(p Place) error {
 	return nil
 }
 
-// Asked reports whether that was done.
+// Asked reports whether Ask has marked a place.
 func Asked(p Place) bool {
 	if p.Request == "" {
 		return false
@@ -209,7 +213,7 @@ func Asked(p Place) bool {
 	return err == nil
 }
 
-// Answer takes the mark of Ask away, once what was asked for is on the disk.
+// Answer removes the mark of Ask, once the new file system is on the disk.
 func Answer(p Place) error {
 	err := os.Remove(p.Request)
 	if err == nil {
@@ -221,7 +225,7 @@ func Answer(p Place) error {
 	return nil
 }
 
-// folder is the real thing. Nothing below it is reached through a symlink.
+// folder is the real system: a directory, below which nothing is reached through a symlink.
 type folder struct {
 	root *os.Root
 	path string
@@ -236,7 +240,7 @@ func (f folder) list() ([]string, error) {
 	return names, err
 }
 
-// remove also removes what somebody made immutable: it was root who did, and it is root who purges.
+// remove also removes what somebody made immutable: only root can have done that, and the purge runs as root.
 func (f folder) remove(name string) error {
 	err := f.root.RemoveAll(name)
 	if !errors.Is(err, fs.ErrPermission) {
@@ -251,13 +255,13 @@ func (f folder) remove(name string) error {
 	return f.root.RemoveAll(name)
 }
 
-// loosen takes the flags "immutable" and "append only" away. Whether that helped shows when the file is removed.
+// loosen clears the flags "immutable" and "append only". If that does not help, the removal of the file fails.
 func (f folder) loosen(path string) {
 	file, err := f.root.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
 	}
-	defer file.Close() // only a handle
+	defer file.Close() // nothing was written
 	if flags, err := unix.IoctlGetInt(int(file.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
 		_ = unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flags&^(immutable|appendOnly))
 	}

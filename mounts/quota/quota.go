@@ -1,8 +1,9 @@
-// Package quota owns what containers may take of the data partition, in blocks and in files: the rest is the system's.
+// Package quota owns the limit of what containers may use of the data partition, in blocks and in files. The rest is
+// the system's part.
 //
-// ext4 counts by project, a number that every file carries and that a new one has from its folder. Who has CAP_SYS_RESOURCE is counted and
-// not stopped: the system's own processes are, containers are not, nor is what they write through overlayfs. It never mounts
-// anything and knows no single app. Read Plan first.
+// ext4 counts by project, a number that every file has and that a new file inherits from its directory. Processes with
+// CAP_SYS_RESOURCE are counted but not limited: the system's own processes have it; containers do not, and neither have
+// their writes through overlayfs. The package never mounts anything and knows no single app. Read Plan first.
 package quota
 
 import (
@@ -18,36 +19,37 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Project is a number by which ext4 counts; 0 is what belongs to none.
+// Project is a number by which ext4 counts; 0 is for files that belong to none.
 type Project uint32
 
-// Containers is the project of all that containers write. Low numbers are those that people choose.
+// Containers is the project of everything that containers write. People choose low numbers, so this is a high one.
 const Containers Project = 22222
 
-// Folders are what containers write into, by their names on the data partition. What is the system's alone is not among them, nor are the
-// apps' files, which no container sees yet.
+// Folders lists the directories that containers write into, by their names on the data partition. Directories that only
+// the system uses are not among them, nor are the files of apps, which containers cannot see yet.
 func Folders() []string { return []string{"containerd"} }
 
-// What the kernel and the mount call it.
+// The names that the kernel and the mount use.
 const (
-	Option = "prjquota" // has the mount keep to limits
-	Module = "quota_v2" // without it the kernel cannot write a file system that counts
+	Option = "prjquota" // mount option that makes the file system keep to the limits
+	Module = "quota_v2" // without it the kernel cannot write a file system with project quotas
 )
 
-// Amount is how much there is, may be, or is in use.
+// Amount is an amount of blocks and files: available, allowed or in use.
 type Amount struct {
 	Space disk.Bytes
-	Files int64 // inodes: folders and links count too
+	Files int64 // inodes: directories and links count too
 }
 
-// The system's part is a fraction of the whole, within bounds: the log on disk and a state that is set aside fit into the most,
-// and nothing useful fits into less than the least. ext4's own reserve lies within it.
+// The system's part is a fraction of the whole within bounds. A state partition that is set aside and the log on disk
+// fit into the upper bound, and nothing useful fits into less than the lower bound. The reserve of ext4 is within this
+// part.
 const (
 	spacePart, leastSpace, mostSpace = 16, 16 * disk.MiB, 256 * disk.MiB
 	filesPart, leastFiles, mostFiles = 32, 1024, 16384
 )
 
-// Plan says how much of a file system containers may take.
+// Plan computes how much of a file system containers may use.
 func Plan(whole Amount) Amount {
 	return Amount{
 		Space: (whole.Space - part(whole.Space, spacePart, leastSpace, mostSpace)) / unit * unit,
@@ -55,15 +57,16 @@ func Plan(whole Amount) Amount {
 	}
 }
 
-// part is what the system keeps; of what is tiny, half.
+// part is what the system keeps; half of a tiny file system.
 func part[T disk.Bytes | int64](whole, fraction, least, most T) T {
 	return min(max(whole/fraction, least), most, whole/2)
 }
 
-// On reports whether a mount with these options of its file system, as mountinfo has them, keeps to limits.
+// On reports whether a file system that is mounted with these options, as mountinfo lists them, keeps to limits.
 func On(options string) bool { return slices.Contains(strings.Split(options, ","), Option) }
 
-// Limit sets what containers may take of the file system that is mounted at target. It writes nothing if that is in force already.
+// Limit sets what containers may use of the file system that is mounted at target. It writes nothing if the limit is
+// set already.
 func Limit(target string) (limit Amount, changed bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(target, &st); err != nil {
@@ -91,7 +94,8 @@ func Observe(target string) (used, limit Amount, err error) {
 	return used, Amount{Space: disk.Bytes(q.spaceHard) * unit, Files: int64(q.filesHard)}, nil
 }
 
-// record is struct if_dqblk (Linux, include/uapi/linux/quota.h, as all that follows). Its limits of space are in units of 1 KiB.
+// record is struct if_dqblk (Linux, include/uapi/linux/quota.h, as everything below). Its limits of space are in units
+// of 1 KiB.
 type record struct {
 	spaceHard, spaceSoft, space uint64
 	filesHard, filesSoft, files uint64

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tag has all that is in the containers' folders below target, and will be, counted as theirs. A folder that is missing is made. It returns
-// how many files it had to change: none, once it is done.
+// Tag gives everything in the containers' directories below target, now and in the future, the project Containers. It
+// creates a directory that is missing, and returns how many files it had to change: none, once it is done.
 //
-// Within a folder its content comes first, so that a folder that is tagged is done with all below it; after a power cut the
-// next call goes on. What cannot be tagged (a device node, an immutable file) does not keep the rest from it.
+// The content of a directory is changed before the directory itself. A directory with the project is therefore done,
+// and after a power cut the next call continues. A file that cannot be changed (a device node, an immutable file) does
+// not keep the rest from it.
 func Tag(target string) (changed int, err error) {
 	var faults []error
 	for _, name := range Folders() {
@@ -37,14 +38,14 @@ func tagFolder(parent int, name string) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer dir.Close() // only a handle
+	defer dir.Close() // nothing was written
 	a, err := read(dir)
 	if err != nil || a.tagged(inherit) {
 		return 0, err
 	}
 	var faults []error
 	for {
-		entries, err := dir.ReadDir(256) // a folder may hold a million
+		entries, err := dir.ReadDir(256) // a directory may hold a million entries
 		for _, e := range entries {
 			n, err := tagEntry(dir, e)
 			changed += n
@@ -63,7 +64,7 @@ func tagFolder(parent int, name string) (changed int, err error) {
 	return changed + 1, errors.Join(faults...)
 }
 
-// tagEntry leaves out what is neither file nor folder: it cannot be opened without a deed.
+// tagEntry skips what is neither a file nor a directory: opening it would have a side effect.
 func tagEntry(dir *os.File, e fs.DirEntry) (changed int, err error) {
 	if e.IsDir() {
 		return tagFolder(int(dir.Fd()), e.Name())
@@ -75,7 +76,7 @@ func tagEntry(dir *os.File, e fs.DirEntry) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close() // only a handle
+	defer f.Close() // nothing was written
 	a, err := read(f)
 	if err != nil || a.tagged(0) {
 		return 0, err
@@ -86,7 +87,7 @@ func tagEntry(dir *os.File, e fs.DirEntry) (changed int, err error) {
 	return 1, nil
 }
 
-// open follows no symlink: what containers left is a stranger's.
+// open follows no symlink: containers may have created any.
 func open(parent int, name string, flags int) (*os.File, error) {
 	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags, 0)
 	if err != nil {
@@ -103,7 +104,7 @@ type attributes struct {
 	_                      [8]byte
 }
 
-// The kernel's calls, and the flag of a folder whose new files take its project.
+// The kernel's calls, and the flag of a directory whose new files inherit its project.
 const (
 	getAttributes = 0x801c581f // FS_IOC_FSGETXATTR
 	setAttributes = 0x401c5820 // FS_IOC_FSSETXATTR

@@ -1,6 +1,6 @@
-// Package swap owns swap in compressed RAM (zram): how large, what its first page says, and how it is turned on.
+// Package swap owns swap in compressed RAM (zram): its size, the content of its first page, and turning it on.
 //
-// It never swaps to a disk: flash would wear out. It loads no module. Read Plan first, then Use.
+// It never swaps to a disk, because flash would wear out. It loads no module. Read Plan first, then Use.
 package swap
 
 import (
@@ -20,25 +20,25 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Module is the kernel module that brings the device.
+// Module is the kernel module of the device.
 const Module = "zram"
 
-// device is the one that the module makes by itself.
+// device is the device that the module creates when it is loaded.
 const device = "zram0"
 
-// most is the bound of the reference system; it is about the pages' worth, not about the RAM that they take when compressed.
+// most is the limit of the reference system. It counts the pages, not the RAM that they occupy when compressed.
 const most = 4_096_000 * disk.KiB
 
-// priority puts it before any swap that the owner adds on a disk.
+// priority makes the kernel use it before any swap that the owner adds on a disk.
 const priority = 100
 
-// A Plan says what is to be set up.
+// A Plan is the swap device to set up.
 type Plan struct {
-	Size      disk.Bytes // of the pages it takes, before they are compressed; 0: none
+	Size      disk.Bytes // of the pages before compression; 0: no swap
 	Algorithm string     // empty: the kernel's own choice
 }
 
-// String says the plan for people.
+// String returns the plan for people.
 func (p Plan) String() string {
 	algorithm := p.Algorithm
 	if algorithm == "" {
@@ -47,8 +47,9 @@ func (p Plan) String() string {
 	return fmt.Sprintf("swap of %s in RAM, by %s", p.Size, algorithm)
 }
 
-// Make plans half of the memory in whole pages, at most 4,096,000 KiB, by lz4 if the kernel has it. meminfo is /proc/meminfo,
-// algorithms is comp_algorithm of the device: names, the one in use in brackets.
+// Make plans half of the memory in whole pages, at most 4,096,000 KiB, compressed with lz4 if the kernel has it.
+// meminfo is the content of /proc/meminfo; algorithms is comp_algorithm of the device, a list of names in which
+// brackets mark the one in use.
 func Make(meminfo, algorithms string, page int) (Plan, error) {
 	total, err := memory(meminfo)
 	if err != nil {
@@ -78,8 +79,8 @@ func memory(meminfo string) (disk.Bytes, error) {
 	return 0, errors.New("read size of memory: no line MemTotal")
 }
 
-// Header is the first page of a swap area of the given size; nil if it is too small to be one. Numbers are in the byte order of
-// the machine (Linux, include/linux/swap.h: union swap_header):
+// Header returns the first page of a swap area of the given size, or nil if it is too small for one. Numbers are in the
+// byte order of the machine (Linux, include/linux/swap.h: union swap_header):
 //
 //	1024       u32 version 1
 //	1028       u32 number of the last page
@@ -108,7 +109,7 @@ func InUse(swaps, node string) bool {
 	return false
 }
 
-// kernel is where Use does its work; a test has folders of its own and turns nothing on.
+// kernel is the root that Use works below, and its swapon; a test uses a directory of its own and turns nothing on.
 type kernel struct {
 	root string
 	on   func(node string) error
@@ -146,7 +147,8 @@ func (k kernel) use() (Plan, error) {
 
 func (k kernel) attribute(name string) string { return k.path("sys/block/" + device + "/" + name) }
 
-// setUp begins anew if an earlier try was cut short: a device whose size is set takes no other algorithm.
+// setUp resets the device first, because an earlier attempt may have been interrupted: a device whose size is set
+// accepts no other algorithm.
 func (k kernel) setUp(p Plan, node string, head []byte) error {
 	settings := [][2]string{{"reset", "1"}, {"comp_algorithm", p.Algorithm}, {"disksize", strconv.FormatInt(int64(p.Size), 10)}}
 	settings = slices.DeleteFunc(settings, func(s [2]string) bool { return s[1] == "" })
@@ -164,7 +166,7 @@ func (k kernel) setUp(p Plan, node string, head []byte) error {
 	return nil
 }
 
-// put writes into a file that is there, and creates none.
+// put writes into an existing file and creates none.
 func put(name string, content []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
@@ -174,7 +176,7 @@ func put(name string, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// swapOn is swapon(2), which x/sys does not have. EBUSY: it is on already.
+// swapOn calls swapon(2), which x/sys does not have. EBUSY means that it is on already.
 func swapOn(node string) error {
 	const prefer = 0x8000 // SWAP_FLAG_PREFER: the low bits are the priority
 	name, err := unix.BytePtrFromString(node)

@@ -1,4 +1,4 @@
-// Package atomicfiletest owns a disk whose power fails. It is for tests and never runs on a device. Read Cut first.
+// Package atomicfiletest owns a disk whose power fails, for tests. It never runs on a device. Read Cut first.
 package atomicfiletest
 
 import (
@@ -9,13 +9,14 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// ErrCut is what every call after the cut returns.
+// ErrCut is the error of every call after the power cut.
 var ErrCut = errors.New("power cut")
 
-// Cut is a real disk whose power fails at call number At, counted from 0: that call half happens, and none after it.
+// Cut is a real disk whose power fails at call number At, counted from 0: half of that call is done, and nothing of
+// later ones.
 type Cut struct {
 	At    int
-	Calls []string // what was asked for, the cut call being the last that did anything
+	Calls []string // the calls made; the last one that had an effect is the one that was cut
 }
 
 var _ atomicfile.System = (*Cut)(nil)
@@ -25,11 +26,11 @@ func (c *Cut) step(name string) (dead bool) {
 	return len(c.Calls) > c.At
 }
 
-// Create leaves half of the content when it is cut.
+// Create writes half of the content when it is cut.
 func (c *Cut) Create(path string, content []byte, mode fs.FileMode) error {
 	if c.step("create") {
 		if len(c.Calls) == c.At+1 {
-			_ = os.WriteFile(path, content[:len(content)/2], mode) // what a power cut leaves is all the same
+			_ = os.WriteFile(path, content[:len(content)/2], mode) // an error changes nothing: the power is off
 		}
 		return ErrCut
 	}
@@ -52,5 +53,5 @@ func (c *Cut) SyncDir(path string) error {
 	return atomicfile.Disk{}.SyncDir(path)
 }
 
-// Remove never works: when it is asked for, there is no power to clean up with.
+// Remove always fails: Write calls it only after a fault, and then the power is off.
 func (c *Cut) Remove(string) error { return ErrCut }
