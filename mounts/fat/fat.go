@@ -1,10 +1,11 @@
-// Package fat owns what we read of a FAT file system without the kernel: its files, how full it is, and whether two of its files
-// share their blocks. It reads what a power cut has left as Linux' vfat does: by the first table, whatever the second says.
+// Package fat owns what we read of a FAT file system without the kernel: its files, how full it is, and whether two of
+// its files share blocks. It reads what a power cut has left in the same way as Linux' vfat: by the first table,
+// whatever the second contains.
 //
-// FAT keeps a file's place in its directory's entry, so that a power cut between two sectors of a directory leaves a file that was
-// renamed under both names. Whoever then removes either, or puts another file in its place, frees the blocks of both. The kernel does
-// not tell: FIBMAP goes by a file's length, and the entry of an empty file can lead to blocks all the same. This package never
-// writes. Read FileSystem first, then Shared.
+// FAT stores the place of a file in its directory entry. A power cut between two sectors of a directory can therefore
+// leave a renamed file under both names. Removing or replacing either name then frees the blocks of both. The kernel
+// cannot be asked: FIBMAP uses the length of a file, and the entry of an empty file can refer to blocks too. This
+// package never writes. Read FileSystem first, then Shared.
 package fat
 
 import (
@@ -15,44 +16,47 @@ import (
 	"strings"
 )
 
-// ErrNone is wrapped by the answer for what holds no FAT, or none that can be followed.
+// ErrNone is wrapped by the error for a disk without a FAT file system, or with one that cannot be followed.
 var ErrNone = errors.New("no whole FAT file system")
 
-// A FileSystem is where things lie. All numbers are little-endian (Microsoft FAT specification 1.03, section 3); of sector 0 count
+// A FileSystem holds the places of the parts of a FAT. All numbers are little-endian (Microsoft FAT specification 1.03,
+// section 3). Of sector 0 these bytes are used:
 //
-//	11 u16 bytes a sector     13 u8 sectors a cluster     14 u16 sectors before the tables     16 u8 tables     17 u16 entries of the root
-//	19 u16, 32 u32 sectors    22 u16, 36 u32 sectors a table    44 u32 FAT32's first cluster of the root
-//	39 u32 number, 43 label (11 bytes); of FAT32 67 and 71
+//	11 u16 bytes a sector     13 u8 sectors a cluster     14 u16 sectors before the tables     16 u8 tables
+//	17 u16 entries of the root    19 u16, 32 u32 sectors    22 u16, 36 u32 sectors a table
+//	44 u32 FAT32's first cluster of the root    39 u32 number, 43 label (11 bytes); of FAT32 67 and 71
 type FileSystem struct {
 	Label  string
-	Number uint32 // from which its UUID is made
+	Number uint32 // its UUID is derived from this number
 
 	disk     io.ReaderAt
 	cluster  int64 // bytes
-	table    int64 // byte of the first
-	data     int64 // byte of cluster 2
+	table    int64 // offset of the first table
+	data     int64 // offset of cluster 2
 	clusters uint32
-	bits     uint32 // of an entry of the table: 12, 16, 32
-	root     uint32 // its first cluster; 0: it lies before the data
-	rootSize int64  // and has so many bytes
+	bits     uint32 // size of a table entry: 12, 16, 32
+	root     uint32 // its first cluster; 0: it is before the data
+	rootSize int64  // and has this many bytes
 
-	window   []byte // a part of the table, so that a chain does not read it entry by entry
-	windowAt int64  // byte of the table
+	window   []byte // a part of the table, so that following a chain does not read single entries
+	windowAt int64  // offset of the window in the table
 }
 
 const (
-	// mostDirectories bounds the directories that one call reads, in bytes: on a boot partition they have some kilobytes.
+	// mostDirectories limits the directories that one call reads, in bytes: those of a boot partition have some
+	// kilobytes.
 	mostDirectories = 4 << 20
-	// mostFile bounds a file: none of a boot partition reaches it.
+	// mostFile limits the size of a file: no file of a boot partition reaches it.
 	mostFile = 32 << 20
 
 	windowSize = 4 << 10
 
-	// bad12 is the last cluster number of FAT12 that is no end of a chain; FAT16 and FAT32 have more bits in front (section 4).
+	// bad12 is the last cluster number of FAT12 that does not end a chain; FAT16 and FAT32 have more bits in front
+	// (section 4).
 	bad12 = 0xff7
 )
 
-// Open reads the boot sector. The error wraps ErrNone if that is none of a FAT.
+// Open reads the boot sector. The error wraps ErrNone if it is not that of a FAT.
 func Open(disk io.ReaderAt) (*FileSystem, error) {
 	b := make([]byte, 512)
 	if _, err := disk.ReadAt(b, 0); err != nil {
@@ -76,7 +80,7 @@ func Open(disk io.ReaderAt) (*FileSystem, error) {
 	switch {
 	case half(22) == 0:
 		f.bits, f.root, number = 32, binary.LittleEndian.Uint32(b[44:]), 67
-	case f.clusters > 0xff4: // as Linux tells them (fs/fat/inode.c)
+	case f.clusters > 0xff4: // as Linux distinguishes them (fs/fat/inode.c)
 		f.bits = 16
 	default:
 		f.bits = 12
@@ -86,7 +90,7 @@ func Open(disk io.ReaderAt) (*FileSystem, error) {
 	return f, nil
 }
 
-// Usage tells how many bytes the clusters have in all and how many of them are free, and whether the file system was unmounted.
+// Usage returns the total size of the clusters, the size of the free ones, and whether the file system was unmounted.
 // It reads the whole table.
 func (f *FileSystem) Usage() (size, free int64, clean bool, err error) {
 	for n := uint32(2); n-2 < f.clusters; n++ {
@@ -133,8 +137,8 @@ func (f *FileSystem) entry(n uint32) (uint32, error) {
 	return next, nil
 }
 
-// chain reads the clusters from first on to the end of their chain, or to the cluster that has byte size-1 if size is not negative.
-// It fails if there are fewer than size bytes, or more than most.
+// chain reads the clusters from first to the end of their chain, or to the cluster that contains byte size-1 if size is
+// not negative. It fails if there are fewer than size bytes, or more than most.
 func (f *FileSystem) chain(first uint32, size, most int64) ([]byte, error) {
 	if size > most {
 		return nil, fmt.Errorf("%d bytes, at most %d are read", size, most)

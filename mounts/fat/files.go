@@ -8,8 +8,8 @@ import (
 	"unicode/utf16"
 )
 
-// Read reads a file by its path, such as "system-connections/wifi". As on every FAT, the case of letters does not matter. The error
-// wraps fs.ErrNotExist if there is no such file.
+// Read reads a file by its path, such as "system-connections/wifi". As on every FAT, upper and lower case are equal.
+// The error wraps fs.ErrNotExist if there is no such file.
 func (f *FileSystem) Read(path string) ([]byte, error) {
 	content, err := f.read(strings.Trim(path, "/"))
 	if err != nil {
@@ -51,14 +51,14 @@ func find(list []entry, name string) (entry, bool) {
 
 // An entry is a file or directory.
 type entry struct {
-	name      string // the long one if it has one
+	name      string // the long name if it has one
 	short     string
-	first     uint32 // cluster; 0 is none
+	first     uint32 // cluster; 0: none
 	size      int64
 	directory bool
 }
 
-// directory reads a directory; 0 is the root. It takes what it reads from left.
+// directory reads a directory; 0 is the root. It subtracts what it reads from left.
 func (f *FileSystem) directory(first uint32, left *int64) ([]entry, error) {
 	if first == 0 && f.root == 0 {
 		b := make([]byte, f.rootSize)
@@ -78,8 +78,9 @@ func (f *FileSystem) directory(first uint32, left *int64) ([]entry, error) {
 	return f.entries(b), nil
 }
 
-// entries decodes a directory: 32 bytes each, of which count 0 name, 11 u8 attributes, 20 and 26 u16 the halves of the first cluster,
-// 28 u32 size. The parts of a long name come before the entry of its file, last part first.
+// entries decodes a directory of entries of 32 bytes each. Offsets in an entry: 0 name, 11 u8 attributes, 20 and 26 u16
+// the halves of the first cluster, 28 u32 size. The parts of a long name come before the entry of its file, last part
+// first.
 func (f *FileSystem) entries(b []byte) []entry {
 	const volumeLabel, long, free = 0x08, 0x0f, 0xe5
 	var list []entry
@@ -121,11 +122,11 @@ func shortName(b []byte) string {
 	return name + "." + kind
 }
 
-// A longName is put together from its parts: byte 0 counts down to 1, with 0x40 in the first; byte 13 is a check of the short name.
-// Parts that do not fit together, as a power cut leaves them, are no name.
+// A longName is combined from its parts: byte 0 counts down to 1, with 0x40 added in the first; byte 13 is a checksum
+// of the short name. Parts that do not fit together, as a power cut leaves them, give no name.
 type longName struct {
 	text  []uint16
-	next  byte // number that the next part must have; 0: the name is whole
+	next  byte // number that the next part must have; 0: the name is complete
 	check byte
 	ok    bool
 }
@@ -149,7 +150,7 @@ func (n *longName) take(part []byte) {
 	n.text, n.next = append(text, n.text...), number-1
 }
 
-// of is the name if it is whole and belongs to the short one, else empty.
+// of returns the name if it is complete and belongs to the short one, else "".
 func (n *longName) of(short []byte) string {
 	check := byte(0)
 	for _, b := range short {

@@ -5,11 +5,11 @@ import "io"
 // A Pair is two files that begin in the same block, by their short names.
 type Pair [2]string
 
-// String is the pair as a message has it.
+// String returns the pair for a message.
 func (p Pair) String() string { return p[0] + " and " + p[1] + " share their blocks" }
 
-// Shared looks at all directories of a file system for two entries that lead to the same block. found is false if each file has
-// its own.
+// Shared searches all directories of a file system for two entries that refer to the same block. found is false if each
+// file has blocks of its own.
 func Shared(disk io.ReaderAt) (p Pair, found bool, err error) {
 	f, err := Open(disk)
 	if err != nil {
@@ -29,7 +29,7 @@ func Shared(disk io.ReaderAt) (p Pair, found bool, err error) {
 			if other, taken := owner[e.first]; taken {
 				return Pair{other, e.short}, true, nil
 			}
-			owner[e.first] = e.short // so that no directory is read twice, whatever leads to it
+			owner[e.first] = e.short // every first cluster is read only once, whatever refers to it
 			if e.directory {
 				directories = append(directories, e.first)
 			}

@@ -1,7 +1,8 @@
-// Package fingerprint owns the list of MD5 sums by which a file system is known: its form, what it leaves out, and the
-// comparison with what is there. It finds damage, not malice: whoever can change a file can change the list.
+// Package fingerprint owns the fingerprint of a file system, a list of the MD5 sums of its files: its format, the files
+// that it leaves out, and the comparison with the files that are there. It finds damage, not attacks: whoever can
+// change a file can change the list.
 //
-// It never changes anything and reads no file that is not listed, but for its name. Read Place first, then Check.
+// It never changes anything, and of a file that is not listed it reads only the name. Read Place first, then Check.
 package fingerprint
 
 import (
@@ -18,22 +19,22 @@ import (
 	"strings"
 )
 
-// Name is the file at the top of a file system that holds the list.
+// Name is the name of the list at the top of a file system.
 const Name = "resinos.fingerprint"
 
-// maxSize is far above any list: a line takes about 80 bytes.
+// maxSize is far larger than any list: a line has about 80 bytes.
 const maxSize = 8 << 20
 
-// A Place is a file system that has a list.
+// A Place is a file system with a list.
 type Place struct {
-	Name    string   // what the owner calls it: boot, root
+	Name    string   // the owner's name for it: boot, root
 	Target  string   // where it is attached
-	Changes []string // patterns (path.Match) of paths that change in the life of a device; one that ends in / is a folder with all below it
-	Shared  bool     // the owner may put files there: those that are not listed are no fault
+	Changes []string // patterns (path.Match) of paths that change during the life of a device; one that ends in / is a directory with everything below it
+	Shared  bool     // the owner may add files: files that are not listed are no fault
 }
 
-// Places lists them. What is left out on the boot partition: what the owner edits, the copies that are kept of it, and what
-// bootloaders and fsck.fat write.
+// Places lists the places. On the boot partition the list leaves out what the owner edits, the copies of these files,
+// and what bootloaders and fsck.fat write.
 func Places() []Place {
 	return []Place{
 		{Name: "root", Target: "/", Changes: []string{Name}},
@@ -53,7 +54,7 @@ func Find(name string) (Place, bool) {
 	return Place{}, false
 }
 
-// Leaves reports whether the list leaves a path out; it has no slash in front.
+// Leaves reports whether the list leaves a path out. The path has no leading slash.
 func (p Place) Leaves(name string) bool {
 	return slices.ContainsFunc(p.Changes, func(pattern string) bool {
 		if strings.HasSuffix(pattern, "/") {
@@ -67,7 +68,7 @@ func (p Place) Leaves(name string) bool {
 // Sum is the MD5 sum of a file's content.
 type Sum [md5.Size]byte
 
-// Of reads r to its end.
+// Of reads r to its end and returns the sum.
 func Of(r io.Reader) (Sum, error) {
 	h := md5.New()
 	if _, err := io.Copy(h, r); err != nil {
@@ -76,13 +77,13 @@ func Of(r io.Reader) (Sum, error) {
 	return Sum(h.Sum(nil)), nil
 }
 
-// A Line is one line of a list. Path has no slash in front.
+// A Line is one line of a list. Path has no leading slash.
 type Line struct {
 	Path string
 	Sum  Sum
 }
 
-// Print writes a list in the form of the reference system, which is that of md5sum(1), sorted by path:
+// Print returns a list in the format of the reference system, which is that of md5sum(1), sorted by path:
 //
 //	SUM in 32 hex digits, two blanks, /PATH
 func Print(lines []Line) []byte {
@@ -95,8 +96,8 @@ func Print(lines []Line) []byte {
 	return b.Bytes()
 }
 
-// Parse reads a list. Paths may lack their slash, as later releases of the reference system write them. All faults are told,
-// by line.
+// Parse reads a list. Paths may lack their leading slash, as later releases of the reference system write them. It
+// reports all faults, by line.
 func Parse(text []byte) ([]Line, error) {
 	var lines []Line
 	var faults []error
@@ -128,23 +129,23 @@ func Parse(text []byte) ([]Line, error) {
 	return lines, errors.Join(faults...)
 }
 
-// A Report is what a place is like, compared with its list. Paths have no slash in front and are sorted.
+// A Report is the result of comparing a place with its list. Paths have no leading slash and are sorted.
 type Report struct {
 	Place     string   `json:"place"`
-	Files     int      `json:"files"`     // that were compared
-	Bytes     int64    `json:"bytes"`     // that they have
-	Different []string `json:"different"` // content
+	Files     int      `json:"files"`     // files compared
+	Bytes     int64    `json:"bytes"`     // their total size
+	Different []string `json:"different"` // files whose content differs or cannot be read
 	Missing   []string `json:"missing"`
-	Extra     []string `json:"extra"` // not listed
+	Extra     []string `json:"extra"` // files that are not listed
 }
 
-// Good reports whether nothing is wrong.
+// Good reports whether the place has no fault.
 func (r Report) Good(p Place) bool {
 	return len(r.Different)+len(r.Missing) == 0 && (p.Shared || len(r.Extra) == 0)
 }
 
-// Check compares a place with its list; root is its file system, without what is attached above it. progress, which may be
-// nil, hears how many of the list's files are done. The error is for a list that cannot be used, or a ctx that is done: a
+// Check compares a place with its list. root is its file system, without what is mounted above it. progress, which may
+// be nil, is called with the number of files done. The error reports a list that cannot be used, or that ctx is done; a
 // file that cannot be read counts as different.
 func Check(ctx context.Context, p Place, root fs.FS, progress func(done, total int)) (Report, error) {
 	r := Report{Place: p.Name, Different: []string{}, Missing: []string{}, Extra: []string{}}
@@ -176,7 +177,7 @@ func readList(root fs.FS) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // opened for reading: nothing to lose
+	defer f.Close() // nothing was written
 	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err == nil && len(text) > maxSize {
 		err = fmt.Errorf("%s: longer than %d bytes", Name, maxSize)
@@ -199,7 +200,7 @@ func (r *Report) compare(root fs.FS, l Line) {
 		r.Different = append(r.Different, l.Path)
 		return
 	}
-	defer f.Close() // opened for reading: nothing to lose
+	defer f.Close() // nothing was written
 	sum, err := Of(f)
 	if err != nil || sum != l.Sum {
 		r.Different = append(r.Different, l.Path)
@@ -213,12 +214,12 @@ func (r *Report) compare(root fs.FS, l Line) {
 func extra(p Place, root fs.FS, listed map[string]bool) (names []string) {
 	_ = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // what cannot be read has no files that could be told
+			return nil // a directory that cannot be read has no files to list
 		}
 		if d.Type().IsRegular() && !listed[name] && !p.Leaves(name) {
 			names = append(names, name)
 		}
 		return nil
-	}) // no error can come out of it
+	}) // the function returns no error
 	return names
 }

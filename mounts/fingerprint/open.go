@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open returns the file system that is attached at target, as it is below everything that is attached above it: files that
-// persistent binds cover are seen as the image has them. It needs CAP_SYS_ADMIN. The caller calls close when done.
+// Open returns the file system that is attached at target without the mounts above it: files that persistent binds
+// cover are seen as the image has them. It needs CAP_SYS_ADMIN. The caller calls close when done.
 //
-// open_tree(2) with OPEN_TREE_CLONE and without AT_RECURSIVE makes a copy of the one mount, which nobody else sees and which
-// goes with its descriptor.
+// open_tree(2) with OPEN_TREE_CLONE and without AT_RECURSIVE copies the one mount. Nobody else sees the copy, and it
+// ends with its descriptor.
 func Open(target string) (root fs.FS, close func() error, err error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {

@@ -1,8 +1,10 @@
-// Package fsck owns when a file system is repaired before it is mounted, with what, and what becomes of one that cannot be.
+// Package fsck owns the repair of file systems before they are mounted: when one is repaired, with which program, and
+// what happens if that fails.
 //
-// It looks at a few bytes first, so that a sound file system costs nothing: a journal is replayed by the kernel. Its callers
-// format nothing but the state partition, when its content has been put aside, and data, when its owner asks for that. What it writes itself is a superblock that a
-// cut has torn (mounts/ext4). It forks nothing itself: Run is given to it. Read Repair first.
+// It reads a few bytes first, so that a sound file system costs nothing; the kernel replays a journal. Its callers
+// format only two partitions: state, after its content was set aside, and data, when the owner asks for that. The
+// package itself writes only a superblock that a power cut has torn (mounts/ext4). It starts no process itself: its
+// callers pass in a Run. Read Repair first.
 package fsck
 
 import (
@@ -18,27 +20,28 @@ import (
 	"resinos/mounts/fat"
 )
 
-// The programs, where the root has them.
+// The paths of the programs in the root.
 const (
 	E2fsck  = "/usr/sbin/e2fsck"
 	FsckFAT = "/usr/sbin/fsck.fat"
 )
 
-// Run runs a program to its end. status is its exit code; err is for one that could not be run, was killed, or took too long.
+// Run runs a program to its end. status is its exit status; err reports that it could not be started, was killed, or
+// took too long.
 type Run func(ctx context.Context, argv []string) (status int, output string, err error)
 
-// Finding is what the first bytes of a file system say.
+// Finding is what the first bytes of a file system show.
 type Finding struct {
-	Why   string    // it is to be repaired; empty: it is sound
-	Blank bool      // and there is no whole superblock to begin with, or nothing behind it
-	Copy  ext4.Copy // but a copy of it, if this is not zero
+	Why   string    // why it must be repaired; empty: it is sound
+	Blank bool      // and it has no intact superblock, or no intact descriptors behind it
+	Copy  ext4.Copy // but this is an intact copy, if it is not zero
 
-	// The caller has better to do than to have a program make what it can of little: where more than the superblock was lost, only what
-	// loses nothing is tried.
+	// Gently limits the repair to what loses nothing. A caller sets it if more than the superblock was lost and it has
+	// a better way than letting a program save what little it can.
 	Gently bool
 }
 
-// Look judges what lies on a partition by the file system that belongs there: "ext4" or "vfat". The error is the disk's.
+// Look examines a partition, which should contain kind: "ext4" or "vfat". The error is that of the disk.
 func Look(r io.ReaderAt, kind string) (Finding, error) {
 	if kind == "vfat" {
 		return lookFAT(r)
@@ -57,8 +60,9 @@ func Look(r io.ReaderAt, kind string) (Finding, error) {
 	return Finding{}, nil
 }
 
-// lookFAT finds the bit that Linux and Windows set while the file system is mounted: byte 65 of FAT32's boot sector, 37 of FAT16's. A computer
-// that the disk was put in after a power cut may have taken the bit away without a repair: files that share their blocks are found too.
+// lookFAT reads the bit that Linux and Windows set while the file system is mounted: byte 65 of FAT32's boot sector, 37
+// of FAT16's. It also finds files that share blocks, because another computer may have cleared the bit after a power
+// cut without a repair.
 func lookFAT(r io.ReaderAt) (Finding, error) {
 	b := make([]byte, 512)
 	if _, err := r.ReadAt(b, 0); err != nil {
@@ -74,19 +78,21 @@ func lookFAT(r io.ReaderAt) (Finding, error) {
 	case b[at]&1 != 0:
 		return Finding{Why: "it was not unmounted"}, nil
 	}
-	// What cannot be followed is for the kernel to judge: a repair that changes nothing would be made at each boot.
+	// A FAT that cannot be followed is left to the kernel: a repair that changes nothing would be repeated at each
+	// boot.
 	if pair, found, _ := fat.Shared(r); found {
 		return Finding{Why: pair.String()}, nil
 	}
 	return Finding{}, nil
 }
 
-// Plan lists the commands that repair what was found, mildest first: the next one is for when the one before did not do.
+// Plan lists the commands that repair what was found, mildest first. Each further command is for when the ones before
+// did not succeed.
 func Plan(found Finding, kind, node string) [][]string {
 	if kind == "vfat" {
 		return [][]string{{FsckFAT, "-a", "-w", node}, {FsckFAT, "-y", "-w", node}}
 	}
-	// -f: the fault may be none that a look at the superblock's flags would find again.
+	// -f: e2fsck might not find the fault again from the flags of the superblock.
 	rest := []string{"-f"}
 	if found.Copy != (ext4.Copy{}) {
 		rest = append(rest, "-b", strconv.FormatInt(found.Copy.Block, 10), "-B", strconv.FormatInt(found.Copy.BlockSize, 10))
@@ -99,11 +105,11 @@ func Plan(found Finding, kind, node string) [][]string {
 	return [][]string{mild, strong}
 }
 
-// ErrBeyond is wrapped by the error for a file system that no program could repair. That a program is missing, was killed, or does not
-// know what a newer system wrote, is another error: it says nothing of the file system.
+// ErrBeyond is wrapped by the error for a file system that no program could repair. A program that is missing, was
+// killed, or does not know a feature of a newer system, gives another error: it says nothing about the file system.
 var ErrBeyond = errors.New("it is beyond repair")
 
-// Repair runs the commands of the plan for what was found until one leaves the file system whole. said is for the log.
+// Repair runs the commands of the plan until one leaves the file system sound. said is a line for the log.
 func Repair(ctx context.Context, run Run, found Finding, kind, node string) (said string, err error) {
 	var all []string
 	if found.Copy != (ext4.Copy{}) {
@@ -127,8 +133,8 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		if Whole(kind, status) {
 			return strings.Join(all, "; "), nil
 		}
-		// e2fsck(8): 4 is for faults that are left, 8 for what kept it from judging, also that there is nothing to judge; the rest is
-		// for an e2fsck that has not looked at all.
+		// e2fsck(8): 4 means faults that are left; 8 that it could not check, also because there is nothing to check;
+		// all other values mean that e2fsck did not look at all.
 		judged = status&^7 == 0 || found.Blank && status&^15 == 0
 		if found.Copy != (ext4.Copy{}) && whole(node) {
 			found.Copy = ext4.Copy{}
@@ -141,31 +147,33 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
 }
 
-// whole reports whether there is a first superblock again. e2fsck 1.47.2 writes it from the copy when it has played the journal back, and then
-// begins anew with the copy. The kernel writes that one only when the file system grows, while it is attached: it goes on to speak of a journal
-// to play back, and e2fsck gives up ("unable to set superblock flags", 12). Without the copy it goes on from there.
+// whole reports whether there is an intact first superblock again. e2fsck 1.47.2 writes the superblock from the copy
+// when it has replayed the journal, and then begins again with the copy. The kernel writes the copy only when the file
+// system grows while it is attached. Such a copy still asks for a replay of the journal, and e2fsck gives up ("unable
+// to set superblock flags", 12). A second run without the copy continues from the new superblock.
 func whole(node string) bool {
 	f, err := os.Open(node)
 	if err != nil {
 		return false
 	}
-	defer f.Close() // only read
+	defer f.Close() // nothing was written
 	_, err = ext4.Read(f)
 	return err == nil
 }
 
-// restore mends the superblock with its copy.
+// restore repairs the superblock from its copy.
 func restore(node string, c ext4.Copy) (said string, groups bool, err error) {
 	f, err := os.OpenFile(node, os.O_RDWR, 0)
 	if err != nil {
 		return "", false, err
 	}
-	defer f.Close() // what counts is on the disk
+	defer f.Close() // Restore has synced
 	return ext4.Restore(f, c)
 }
 
-// untilStill runs a command of fsck.fat again as long as it changes something: what it does to one file can break another. Of an empty
-// file that leads to another's blocks it frees those, and only the next run sees it (dosfstools 4.2).
+// untilStill repeats a command of fsck.fat while it changes something: the repair of one file can break another. For
+// example it frees the blocks of another file that an empty file refers to, and only the next run notices (dosfstools
+// 4.2).
 func untilStill(ctx context.Context, run Run, kind string, argv []string) (status int, output string, err error) {
 	const most = 4
 	for range most {
@@ -179,8 +187,8 @@ func untilStill(ctx context.Context, run Run, kind string, argv []string) (statu
 	return status, output, err
 }
 
-// Whole reports whether an exit code says that the file system is in order: e2fsck(8) adds 1 for errors corrected, 2 for a reboot
-// that is wanted if it was mounted, which it is not; fsck.fat(8) knows 1 only.
+// Whole reports whether an exit status means that the file system is sound: e2fsck(8) adds 1 for corrected errors, and
+// 2 for a reboot that is needed if it was mounted, which it is not; fsck.fat(8) has only 1.
 func Whole(kind string, status int) bool {
 	if kind == "vfat" {
 		return status == 0 || status == 1
@@ -188,7 +196,8 @@ func Whole(kind string, status int) bool {
 	return status&^3 == 0
 }
 
-// gist is the line that matters: the summary at the end, or the first complaint behind the line with the version.
+// gist returns the line of the output that matters: the summary at the end, or the first complaint after the line with
+// the version.
 func gist(output string, whole bool) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	if whole {

@@ -12,25 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Template is the empty file system for a partition that can be purged ("state", "data"), which the image builder puts into the root: the
-// device needs no mke2fs.
+// Template returns the path of the empty file system for a partition that can be purged ("state", "data"). The image
+// builder puts it into the root, so the device needs no mke2fs.
 func Template(name string) string { return "/usr/lib/resinos/" + name + ".ext4" }
 
-// chunk is what is read and written at once, and what counts as empty when it holds only zeroes.
+// chunk is the size of one read or write; a chunk of zeros counts as empty.
 const chunk = 64 << 10
 
-// mostAside bounds how many states are kept aside: a partition that dies again and again must not fill the other.
+// mostAside limits how many copies of state are kept: a partition that breaks again and again must not fill the other
+// one.
 const mostAside = 3
 
-// SetAside copies a partition that cannot be repaired into a new file NAME-N.img in dir, with holes where it holds zeroes. It
-// returns the file's name. When the copy is not whole, because there is no room or a sector cannot be read, what could be had
-// stays, and the error says so.
+// SetAside copies a partition that cannot be repaired to a new file NAME-N.img in dir, with holes instead of zeros, and
+// returns the name of the file. If the copy is incomplete, because the disk is full or a sector cannot be read, what
+// could be copied stays, and the error reports that.
 func SetAside(node, dir, name string) (file string, err error) {
 	from, err := os.Open(node)
 	if err != nil {
 		return "", fmt.Errorf("set aside %s: %w", node, err)
 	}
-	defer from.Close() // only read
+	defer from.Close() // nothing was written
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("set aside %s: %w", node, err)
 	}
@@ -55,7 +56,7 @@ func newFile(dir, name string) (*os.File, error) {
 	return nil, fmt.Errorf("%s holds %d of them already; remove one", dir, mostAside)
 }
 
-// copyHoles goes on behind a chunk that cannot be read, but not behind one that cannot be written.
+// copyHoles skips a chunk that cannot be read. It stops at one that cannot be written.
 func copyHoles(to *os.File, from io.ReadSeeker) error {
 	size, err := from.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -84,8 +85,9 @@ func copyHoles(to *os.File, from io.ReadSeeker) error {
 
 func empty(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
 
-// Rebuild writes the empty file system of the template over a partition. Its first chunk, which holds the superblock, is wiped first and
-// written last: until the end there is no file system, and the next boot begins anew.
+// Rebuild writes the empty file system of the template to a partition. The first chunk, which contains the superblock,
+// is cleared first and written last: until then there is no file system, and after a power cut the next boot begins
+// again.
 func Rebuild(node, template string) error {
 	if err := rebuild(node, template); err != nil {
 		return fmt.Errorf("rebuild %s: %w", node, err)
@@ -98,7 +100,7 @@ func rebuild(node, template string) error {
 	if err != nil {
 		return err
 	}
-	defer from.Close() // only read
+	defer from.Close() // nothing was written
 	to, err := os.OpenFile(node, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func fill(to target, from *os.File) error {
 	return to.Sync()
 }
 
-// zero has the device, which may be quick at it, fill the place of the template with zeroes.
+// zero makes the device, which may be fast at it, write zeros in the length of the template.
 func zero(to target, size int64) bool {
 	span := [2]uint64{0, uint64(size)}
 	return ioctlSpan(to.Fd(), &span) == nil

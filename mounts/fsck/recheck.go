@@ -8,15 +8,15 @@ import (
 	"resinos/mounts/ext4"
 )
 
-// Recheck deals with the mark of a fault on an ext4 that is attached read-only, and that nothing repairs therefore: a slot. It is checked
-// as it is, and if nothing is wrong with it any more the mark is taken off: a card may read badly once. said is for the log, and empty
-// where there is no mark. The error says what is wrong with it.
+// Recheck checks an ext4 file system with the error flag that is attached read-only, and which nothing repairs
+// therefore: a slot. If it finds no fault it clears the flag, because a card may return wrong data once. said is a line
+// for the log; it is empty if the flag was not set. The error reports the fault.
 func Recheck(ctx context.Context, run Run, node string) (said string, err error) {
 	f, err := os.OpenFile(node, os.O_RDWR, 0)
 	if err != nil {
 		return "", fmt.Errorf("check %s: %w", node, err)
 	}
-	defer f.Close() // what counts is on the disk with Sync
+	defer f.Close() // Forgive has synced
 	s, err := ext4.Read(f)
 	if err != nil || !s.Damaged {
 		return "", err

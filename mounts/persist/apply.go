@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Root is a pair of trees to bind between, held by descriptors so that no path is walked twice.
+// Root is a pair of trees to bind between, held by descriptors so that no path is resolved twice.
 type Root struct {
 	state int // root-overlay on the state partition
 	root  int // the root that is bound over
 }
 
-// Open opens the state partition mounted at state, making its overlay folder when missing, and the root at root.
-// The caller closes it.
+// Open opens the state partition that is mounted at state, with its overlay directory, which it creates if missing, and
+// the root at root. The caller closes it.
 func Open(state, root string) (*Root, error) {
 	stateFD, err := unix.Open(state, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -38,12 +38,12 @@ func Open(state, root string) (*Root, error) {
 	return &Root{state: overlay, root: rootFD}, nil
 }
 
-// Close lets go of both trees; the binds stay.
+// Close closes both trees; the binds stay.
 func (r *Root) Close() error { return errors.Join(unix.Close(r.state), unix.Close(r.root)) }
 
-// Apply creates b's source when it is missing, with the root's content as its first, and binds it over the root's path.
-// A bind that is in place already stays as it is. What stands in the source's way, such as a folder in place of a file or a symlink,
-// is renamed; the bind is made then, and the error says what was set aside.
+// Apply creates the source of b if it is missing, with the content of the root, and binds it over the path in the root.
+// An existing bind stays as it is. If something else is in the place of the source, such as a directory instead of a
+// file, or a symlink, Apply renames it and creates the bind; the error then reports what was set aside.
 func (r *Root) Apply(b Bind) error {
 	if err := r.apply(b); err != nil {
 		return fmt.Errorf("bind %s: %w", b.Path, err)
@@ -77,7 +77,7 @@ func (r *Root) apply(b Bind) error {
 	return errors.Join(bindMount(b.Kind, source, target), aside)
 }
 
-// openSource opens what is to be bound. The error is ELOOP or ENOTDIR where something else stands in its place.
+// openSource opens the source of a bind. The error is ELOOP or ENOTDIR if something else is in its place.
 func (r *Root) openSource(kind Kind, name string) (int, error) {
 	if kind == Directory {
 		return openBeneath(r.state, name, unix.O_PATH|unix.O_DIRECTORY)
@@ -88,20 +88,20 @@ func (r *Root) openSource(kind Kind, name string) (int, error) {
 	}
 	var have unix.Stat_t
 	if err := unix.Fstat(source, &have); err != nil || have.Mode&unix.S_IFMT != unix.S_IFREG {
-		unix.Close(source) // an O_PATH handle has nothing left to lose
+		unix.Close(source) // an O_PATH handle has nothing to flush
 		return -1, cmp.Or(err, error(unix.ENOTDIR))
 	}
 	return source, nil
 }
 
-// clear renames the first thing on the way to name that is not what it should be. It follows no symlink. aside says what it did; a
-// person should know, and nothing is lost.
+// clear renames the first part of the path that is not what it should be. It follows no symlink. aside is a message for
+// people about what was renamed; nothing is lost.
 func (r *Root) clear(kind Kind, name string) (aside, err error) {
 	dir, err := unix.Openat(r.state, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { unix.Close(dir) }() // an O_PATH handle has nothing left to lose
+	defer func() { unix.Close(dir) }() // an O_PATH handle has nothing to flush
 	parts := strings.Split(name, "/")
 	for i, part := range parts {
 		wanted := uint32(unix.S_IFDIR)
@@ -139,7 +139,7 @@ var kinds = map[uint32]string{
 	unix.S_IFSOCK: "a socket", unix.S_IFBLK: "a device node", unix.S_IFCHR: "a device node",
 }
 
-// setAside renames name within dir to a name that is free.
+// setAside renames name within dir to a free name.
 func setAside(dir int, name string) (to string, err error) {
 	for n := range 100 {
 		to = fmt.Sprintf("%s.set-aside-%d", name, n+1)
@@ -150,8 +150,9 @@ func setAside(dir int, name string) (to string, err error) {
 	return to, err
 }
 
-// openTarget opens the place in the root. It is made when missing, which works only where the root is a tmpfs, such as /var/lib.
-// Unlike the state partition the root is ours, so its own symlinks are followed, but not out of it.
+// openTarget opens the path in the root. It creates a missing one, which works only where the root is a tmpfs, such as
+// /var/lib. Unlike the state partition the root is ours, so its own symlinks are followed, but not to places outside
+// it.
 func (r *Root) openTarget(b Bind, name string) (int, error) {
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	target, err := unix.Openat2(r.root, name, how)
@@ -169,7 +170,8 @@ func (r *Root) openTarget(b Bind, name string) (int, error) {
 	return unix.Openat2(r.root, name, how)
 }
 
-// create makes b's source aside and renames it into place, so that a power cut leaves no half copy that would count as "there".
+// create creates the source of b under another name and renames it, so that a power cut leaves no incomplete copy that
+// would count as existing.
 func (r *Root) create(b Bind, name string, factory int) error {
 	parent, err := foldersAt(r.state, path.Dir(name))
 	if err != nil {
@@ -209,7 +211,7 @@ func makeAt(parent int, b Bind, name string) error {
 	return errors.Join(unix.Fchmod(fd, uint32(b.Mode)), unix.Close(fd))
 }
 
-// chmodAt undoes what the umask took away.
+// chmodAt sets the permissions that the umask removed.
 func chmodAt(parent int, name string, mode fs.FileMode) error {
 	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -218,7 +220,7 @@ func chmodAt(parent int, name string, mode fs.FileMode) error {
 	return errors.Join(unix.Fchmod(fd, uint32(mode)), unix.Close(fd))
 }
 
-// copyInto copies the regular files, folders and symlinks of the root's factory content.
+// copyInto copies the regular files, directories and symlinks of the root's content.
 func copyInto(dir *os.Root, name string, factory int, kind Kind) error {
 	source := fmt.Sprintf("/proc/self/fd/%d", factory)
 	if kind == File {
@@ -245,7 +247,7 @@ func copyInto(dir *os.Root, name string, factory int, kind Kind) error {
 		case 0:
 			return copyFile(dir, to, from)
 		}
-		return nil // a socket or device node is nobody's factory default
+		return nil // a socket or device node is not content to copy
 	})
 }
 
@@ -264,14 +266,14 @@ func copyFile(dir *os.Root, name, source string) error {
 		return err
 	}
 	n, err := io.Copy(out, in)
-	if err == nil && n > 0 { // an empty file has nothing to lose, and the first boot should not wait for the disk
+	if err == nil && n > 0 { // the content of an empty file is complete, and the first boot should not wait for the disk
 		err = out.Sync()
 	}
 	return errors.Join(err, out.Close())
 }
 
-// openBeneath opens name without passing any symlink or leaving dir (RESOLVE_BENEATH): a state partition that links
-// /etc/hostname to something else must not move the bind there.
+// openBeneath opens name without following a symlink or leaving dir (RESOLVE_BENEATH): a symlink on the state
+// partition, for example at /etc/hostname, must not move the bind to another place.
 func openBeneath(dir int, name string, flags uint64) (int, error) {
 	return unix.Openat2(dir, name, &unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC,
@@ -279,7 +281,7 @@ func openBeneath(dir int, name string, flags uint64) (int, error) {
 	})
 }
 
-// foldersAt makes the folders of name below dir and opens the last.
+// foldersAt creates the directories of name below dir and opens the last one.
 func foldersAt(dir int, name string) (int, error) {
 	current, err := unix.Openat(dir, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -290,7 +292,7 @@ func foldersAt(dir int, name string) (int, error) {
 			continue
 		}
 		next, err := folderAt(current, part, 0o755)
-		unix.Close(current) // an O_PATH handle has nothing left to lose
+		unix.Close(current) // an O_PATH handle has nothing to flush
 		if err != nil {
 			return -1, fmt.Errorf("%s: %w", part, err)
 		}
@@ -306,7 +308,7 @@ func folderAt(dir int, name string, mode uint32) (int, error) {
 	return openBeneath(dir, name, unix.O_PATH|unix.O_DIRECTORY)
 }
 
-// bindMount attaches the source over the target by descriptor. When the target is the source already, the bind is in place.
+// bindMount attaches the source over the target by descriptor. If the target is the source already, the bind exists.
 func bindMount(kind Kind, source, target int) error {
 	var from, to unix.Stat_t
 	if err := unix.Fstat(source, &from); err != nil {

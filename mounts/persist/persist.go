@@ -1,6 +1,8 @@
-// Package persist owns the paths of the read-only root that survive: the table of binds and their creation on the state partition.
-// It never follows a symlink below the state partition, whose content a stranger may have written, and never overwrites what is there.
-// Read Bind first.
+// Package persist owns the paths of the read-only root that persist: the table of binds, and their creation on the
+// state partition.
+//
+// It never follows a symlink below the state partition, whose content a stranger may have written, and never overwrites
+// an existing file. Read Bind first.
 package persist
 
 import (
@@ -15,13 +17,13 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Overlay is the folder of the state partition that mirrors the root's paths.
+// Overlay is the directory on the state partition that mirrors the paths of the root.
 const Overlay = "root-overlay"
 
 //go:embed persist.toml
 var table string
 
-// Kind says what lies at a path.
+// Kind is the kind of file at a path.
 type Kind string
 
 // The kinds of a bind.
@@ -30,19 +32,19 @@ const (
 	Directory Kind = "directory"
 )
 
-// Bind is one path of the root that is replaced by its counterpart on the state partition.
+// Bind is one path of the root that its counterpart on the state partition replaces.
 type Bind struct {
 	Path string // absolute path in the root
 	Kind Kind
-	Mode fs.FileMode // permissions of what is created on first use
+	Mode fs.FileMode // permissions of what is created at the first use
 }
 
-// String is the line that a plan prints.
+// String returns the line of the bind in a plan.
 func (b Bind) String() string {
 	return fmt.Sprintf("bind %s %s from %s mode %04o", b.Kind, b.Path, path.Join(Overlay, b.Path), b.Mode)
 }
 
-// Table returns the binds that every board has.
+// Table returns the binds of every board.
 func Table() ([]Bind, error) { return Parse("persist.toml", table) }
 
 // Parse reads a table of binds and reports all faults at once.
@@ -103,7 +105,7 @@ func parseMode(kind Kind, text string) (fs.FileMode, error) {
 	return fs.FileMode(n), nil
 }
 
-// lineOf finds the first line that sets key, because the decoder does not keep the places of keys that it skips.
+// lineOf finds the first line that sets key: the decoder does not report the lines of keys that it skips.
 func lineOf(text, key string) int {
 	n := 0
 	for line := range strings.Lines(text) {

@@ -1,7 +1,8 @@
-// Package plainfile owns how a file is read from a place where anybody may have put anything: only regular files are opened, nothing is
-// waited for, and no more is read than can be used.
-// Open and Read follow no link in the last part of a path. What a writer may create or replace is for mounts/atomicfile.
-// Read Open first.
+// Package plainfile owns reading a file from a place where anybody may have put anything: it opens only regular files,
+// never waits, and reads no more than can be used.
+//
+// Open and Read follow no symlink in the last part of a path. Writing files is the task of mounts/atomicfile. Read Open
+// first.
 package plainfile
 
 import (
@@ -16,13 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens the regular file at path for reading. Anything else there, a link too, is an error that says what it is, and is not touched:
-// to open a FIFO can wait for ever, and to open a device can already do something. The error wraps fs.ErrNotExist if there is nothing.
+// Open opens the regular file at path for reading. For anything else, also a symlink, the error says what it is, and it
+// is not opened: opening a FIFO can block for ever, and opening a device can have an effect. The error wraps
+// fs.ErrNotExist if there is nothing.
 func Open(path string) (*os.File, error) {
 	return open(path, func() (*os.File, error) { return os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0) })
 }
 
-// OpenIn is Open of a file below root. Links are followed as a program would that has root as its root directory.
+// OpenIn opens a file below root as Open does. Symlinks are followed as for a program whose root directory is root.
 func OpenIn(root, name string) (*os.File, error) {
 	return open(name, func() (*os.File, error) {
 		dir, err := os.Open(root)
@@ -39,8 +41,8 @@ func OpenIn(root, name string) (*os.File, error) {
 	})
 }
 
-// Dir is os.DirFS of which only regular files can be opened, and its directories listed. Links are followed, and what they lead to is
-// judged.
+// Dir returns os.DirFS with only its regular files and the lists of its directories. Symlinks are followed, and their
+// target decides.
 func Dir(root string) fs.FS { return dirFS{root, os.DirFS(root)} }
 
 type dirFS struct {
@@ -60,13 +62,14 @@ func (d dirFS) Open(name string) (fs.File, error) {
 // ReadDir lists a directory.
 func (d dirFS) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(d.all, name) }
 
-// Stat says what is there.
+// Stat describes a file.
 func (d dirFS) Stat(name string) (fs.FileInfo, error) { return fs.Stat(d.all, name) }
 
-// Rewrite replaces the content of the regular file at path in place, and waits for the disk if sync is set. It is for files that cannot be
-// replaced by a rename, such as bind mounts. Anything else there is an error, and is not written to.
+// Rewrite replaces the content of the regular file at path in place, and waits for the disk if sync is set. It is for
+// files that cannot be replaced by a rename, such as bind mounts. It does not write to anything but a regular file, and
+// returns an error for it.
 func Rewrite(path, content string, sync bool) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0) // a FIFO that nobody reads is an error, and waits for nobody
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0) // for a FIFO that nobody reads, open returns an error instead of blocking
 	if err != nil {
 		return err
 	}
@@ -86,17 +89,17 @@ func Rewrite(path, content string, sync bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// Read returns what the regular file at path holds. More than limit bytes is an error.
+// Read returns the content of the regular file at path. More than limit bytes are an error.
 func Read(path string, limit int) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // only read
+	defer f.Close() // nothing was written
 	return ReadAll(f, limit)
 }
 
-// ReadAll reads f to its end. More than limit bytes is an error.
+// ReadAll reads f to its end. More than limit bytes are an error.
 func ReadAll(f *os.File, limit int) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err == nil && len(data) > limit {
@@ -105,7 +108,7 @@ func ReadAll(f *os.File, limit int) ([]byte, error) {
 	return data, err
 }
 
-// open looks at a handle, which opens nothing yet, and opens what it stands for if that is a regular file.
+// open checks a handle, which opens nothing yet, and opens the file behind it if that is a regular one.
 func open(path string, find func() (*os.File, error)) (*os.File, error) {
 	handle, err := find()
 	if err != nil {

@@ -11,10 +11,11 @@ import (
 
 var update = flag.Bool("update", false, "write golden and generated files anew")
 
-// Updating reports whether golden and generated files are to be written anew: go test ./some/room -update.
+// Updating reports whether golden and generated files are to be rewritten: go test ./DIR/PACKAGE -update.
 func Updating() bool { return *update }
 
-// Golden compares what a test got with what a file below testdata has, and shows how they differ. -update writes the file.
+// Golden compares the result of a test with a file below testdata, and shows the difference. With -update it writes the
+// file.
 func Golden(t testing.TB, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

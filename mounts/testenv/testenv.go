@@ -1,6 +1,6 @@
-// Package testenv is for tests only: what they ask of the machine they run on. A test that lacks something says what; it is skipped,
-// and fails where the variable CI is set, because there everything is installed. It lies in mounts because every floor may import
-// that. It never runs on a device. Read Lacking first.
+// Package testenv is for tests only: what they need of the machine they run on. A test that lacks something names it
+// and is skipped, or fails if the variable CI is set, because everything is installed there. The package is in mounts
+// because every layer may import that. It never runs on a device. Read Lacking first.
 package testenv
 
 import (
@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CI reports whether everything must be there and nothing may be skipped.
+// CI reports whether tests run in CI, where nothing may be missing and no test may be skipped.
 func CI() bool { return os.Getenv("CI") != "" }
 
-// Lacking ends a test that lacks something of its machine, naming it: skipped, and failed in CI.
+// Lacking ends a test that lacks something of its machine, and names it: the test is skipped, or fails in CI.
 func Lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if CI() {
@@ -29,7 +29,7 @@ func Lacking(t testing.TB, format string, args ...any) {
 	t.Skipf("lacking: "+format, args...)
 }
 
-// NeedRoot ends a test that is not run by root, saying what it would need it for: "a mount namespace".
+// NeedRoot ends a test that root does not run. why says what the test needs root for: "a mount namespace".
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -44,8 +44,8 @@ var packages = map[string]string{
 	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs", "xz": "xz-utils",
 }
 
-// NeedProgram returns where a program of the host is, in PATH or in /usr/sbin, which is not in the PATH of everybody. A test
-// without it ends with the Debian package that has it.
+// NeedProgram returns the path of a program of the host, from PATH or from /usr/sbin, which not everybody has in PATH.
+// If it is missing, the test ends and names the Debian package to install.
 func NeedProgram(t testing.TB, name string) string {
 	t.Helper()
 	for _, try := range []string{name, filepath.Join("/usr/sbin", name)} {
@@ -57,7 +57,7 @@ func NeedProgram(t testing.TB, name string) string {
 	return ""
 }
 
-// NeedPrograms ends a test of code that runs programs by their names, so that they must be in PATH, if one is not.
+// NeedPrograms ends a test of code that runs programs by their names if one of them is not in PATH.
 func NeedPrograms(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -75,7 +75,8 @@ func lackingProgram(t testing.TB, name string) {
 	Lacking(t, "%s: apt-get install %s", name, packages[name])
 }
 
-// Run runs a program of the host to its end and returns what it said, without space around. It has to end well.
+// Run runs a program of the host to its end and returns its output without white space around it. The test fails if the
+// program does.
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(NeedProgram(t, name), args...).CombinedOutput()
@@ -85,7 +86,7 @@ func Run(t testing.TB, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Disk is an empty disk of so many MiB, in a file that takes no room.
+// Disk creates an empty disk of this many MiB, in a file that occupies no space.
 func Disk(t testing.TB, mib int64) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "disk")
@@ -98,8 +99,8 @@ func Disk(t testing.TB, mib int64) (file string) {
 	return file
 }
 
-// InNamespace runs the calling test again with mounts of its own, and reports whether this is that run. In the first run it tells of
-// the second as of this one, and the test returns.
+// InNamespace runs the calling test again with a mount namespace of its own, and reports whether this is that second
+// run. The first run reports the result of the second as its own; the test must return in it.
 func InNamespace(t *testing.T) bool {
 	t.Helper()
 	if !Again(t, syscall.CLONE_NEWNS) {
@@ -114,8 +115,8 @@ func InNamespace(t *testing.T) bool {
 // againVariable marks the run that Again starts.
 const againVariable = "RESINOS_TESTENV_AGAIN"
 
-// Again runs the calling test again in namespaces of its own, as clone(2) names them, and reports whether this is that run. In the
-// first run it tells of the second as of this one, and the test returns.
+// Again runs the calling test again in namespaces of its own, given as for clone(2), and reports whether this is that
+// second run. The first run reports the result of the second as its own; the test must return in it.
 func Again(t *testing.T, namespaces uintptr) bool {
 	t.Helper()
 	if os.Getenv(againVariable) == t.Name() {
@@ -142,8 +143,9 @@ func Again(t *testing.T, namespaces uintptr) bool {
 	return false
 }
 
-// UserLimit runs the calling test again in a user namespace of its own, and returns what sets one of the limits there, a name below
-// /proc/sys/user, for root in it. It returns nil in the first run, in which the test returns.
+// UserLimit runs the calling test again in a user namespace of its own. In the second run it returns a function that
+// sets one of the namespace's limits for its root, given by its name below /proc/sys/user. In the first run it returns
+// nil, and the test must return.
 func UserLimit(t *testing.T, name string) (set func(n int)) {
 	t.Helper()
 	if !Again(t, syscall.CLONE_NEWUSER) {
@@ -157,8 +159,8 @@ func UserLimit(t *testing.T, name string) (set func(n int)) {
 	}
 }
 
-// OwnCgroup has cmd born in a cgroup v2 group and namespace of its own, where the host has cgroup v2, and reports whether it has.
-// The group and all that is in it end with the test.
+// OwnCgroup makes cmd start in a cgroup and cgroup namespace of its own if the host has cgroup v2, and reports whether
+// it has. The cgroup and all processes in it end with the test.
 func OwnCgroup(t testing.TB, cmd *exec.Cmd) bool {
 	t.Helper()
 	for _, top := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
@@ -176,7 +178,7 @@ func OwnCgroup(t testing.TB, cmd *exec.Cmd) bool {
 		}
 		t.Cleanup(func() {
 			unix.Close(fd)
-			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) // kernels before 5.14 have none; removal then says so by staying
+			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) // kernels before 5.14 lack the file; then the removal below fails
 			removeCgroup(dir)
 		})
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
@@ -187,7 +189,7 @@ func OwnCgroup(t testing.TB, cmd *exec.Cmd) bool {
 }
 
 func removeCgroup(dir string) {
-	entries, _ := os.ReadDir(dir) // what cannot be read cannot be removed either, and stays
+	entries, _ := os.ReadDir(dir) // what cannot be read cannot be removed either
 	for _, e := range entries {
 		if e.IsDir() {
 			removeCgroup(filepath.Join(dir, e.Name()))

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Patience is how long a test waits for what has to happen before it fails. It measures nothing: where it passes, it waits no longer
-// than it must, and CI, whose machines are shared, waits ten times as long before it calls a test failed.
+// Patience is how long a test waits for something that must happen before it fails. It is not a measurement: a test
+// that passes waits no longer than necessary. In CI, whose machines are shared, it is ten times as long.
 func Patience() time.Duration {
 	if CI() {
 		return 5 * time.Minute
@@ -16,10 +16,11 @@ func Patience() time.Duration {
 	return 30 * time.Second
 }
 
-// pollPause is between two looks of WaitFor and Never. At a twentieth of a processor, looking must leave time for what is awaited.
+// pollPause is the pause between two looks of WaitFor and Never. With a twentieth of a processor, looking must leave
+// time for what the test waits for.
 const pollPause = 2 * time.Millisecond
 
-// WaitFor returns as soon as happened says so, and fails the test if it never does. Read Patience.
+// WaitFor returns as soon as happened returns true, and fails the test if that does not happen within Patience.
 func WaitFor(t testing.TB, what string, happened func() bool) {
 	t.Helper()
 	if err := Await(what, happened); err != nil {
@@ -27,7 +28,7 @@ func WaitFor(t testing.TB, what string, happened func() bool) {
 	}
 }
 
-// Await is WaitFor for what a test binary does beside a test, as a process of its own.
+// Await is WaitFor for a process of its own that a test binary runs beside a test.
 func Await(what string, happened func() bool) error {
 	for end := time.Now().Add(Patience()); !happened(); time.Sleep(pollPause) { // sleep: between two looks
 		if time.Now().After(end) {
@@ -37,7 +38,8 @@ func Await(what string, happened func() bool) error {
 	return nil
 }
 
-// Receive returns what comes from a channel, or its zero value once it is closed, and fails the test if nothing ever comes.
+// Receive returns the next value of a channel, or the zero value once it is closed, and fails the test if none comes
+// within Patience.
 func Receive[T any](t testing.TB, what string, from <-chan T) (got T) {
 	t.Helper()
 	select {
@@ -48,8 +50,8 @@ func Receive[T any](t testing.TB, what string, from <-chan T) (got T) {
 	return got
 }
 
-// Never fails the test if happened says so within a time. A slow machine may hide what is looked for, but never fails such a test:
-// a wait for the moment from which on it could happen belongs before it.
+// Never fails the test if happened returns true within a time. On a slow machine the test may miss the event, but never
+// fails because of that. Before calling Never, the test must wait for the moment from which on the event could happen.
 func Never(t testing.TB, within time.Duration, what string, happened func() bool) {
 	t.Helper()
 	for end := time.Now().Add(within); ; time.Sleep(pollPause) { // sleep: between two looks
@@ -62,7 +64,7 @@ func Never(t testing.TB, within time.Duration, what string, happened func() bool
 	}
 }
 
-// NeverReceive fails the test if something comes from a channel within a time, as Never does.
+// NeverReceive fails the test if a value comes from a channel within a time. It has the same limits as Never.
 func NeverReceive[T any](t testing.TB, within time.Duration, what string, from <-chan T) {
 	t.Helper()
 	select {
@@ -72,11 +74,11 @@ func NeverReceive[T any](t testing.TB, within time.Duration, what string, from <
 	}
 }
 
-// Figures reports whether a test may hold what it measures, time or memory, to a figure: RESINOS_BENCH is set, on a machine that does
-// nothing else. CI's machines are shared, and tests there count events.
+// Figures reports whether a test may compare what it measures, time or memory, with a limit: RESINOS_BENCH is set, on a
+// machine that does nothing else. The machines of CI are shared; tests there count events.
 func Figures() bool { return os.Getenv("RESINOS_BENCH") != "" }
 
-// AtMost tells how long something took, and where figures are asked for holds it to one.
+// AtMost logs how long something took, and fails the test if that is too long and Figures is true.
 func AtMost(t testing.TB, what string, took, most time.Duration) {
 	t.Helper()
 	t.Logf("%s: %s", what, took.Round(10*time.Microsecond))
@@ -85,10 +87,10 @@ func AtMost(t testing.TB, what string, took, most time.Duration) {
 	}
 }
 
-// Timeout is the argument -test.timeout for a test binary that a test runs, so that it ends, and says where it hangs, before the
-// test itself is ended.
+// Timeout returns the argument -test.timeout for a test binary that a test runs, so that it ends, and reports where it
+// hangs, before the test itself is ended.
 func Timeout(t *testing.T) string {
-	left := time.Duration(0) // none
+	left := time.Duration(0) // no timeout
 	if end, limited := t.Deadline(); limited {
 		left = max(time.Until(end)*9/10, time.Second)
 	}

@@ -1,5 +1,5 @@
-// Package fattest is for tests only: FAT file systems in files, and the harm that a power cut does to them. It never runs on a
-// device. Read Cross first.
+// Package fattest creates FAT file systems in files, and the damage that a power cut does to them. It is for tests only
+// and never runs on a device. Read Cross first.
 package fattest
 
 import (
@@ -11,7 +11,7 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// New makes a file system of so many MiB, with 12, 16 or 32 bits.
+// New creates a file system of this many MiB, with 12, 16 or 32 bits.
 func New(t testing.TB, mib int64, bits string) string {
 	t.Helper()
 	file := testenv.Disk(t, mib)
@@ -19,7 +19,7 @@ func New(t testing.TB, mib int64, bits string) string {
 	return file
 }
 
-// Copy puts a file into a file system.
+// Copy writes a file into a file system.
 func Copy(t testing.TB, file, path, content string) {
 	t.Helper()
 	from := filepath.Join(t.TempDir(), "from")
@@ -29,8 +29,8 @@ func Copy(t testing.TB, file, path, content string) {
 	testenv.Run(t, "mcopy", "-i", file, from, "::"+path)
 }
 
-// Cross has the entry of one file lead to the blocks of another. Both are given by their short names, 11 bytes as the disk has them.
-// Their lengths stay.
+// Cross makes the directory entry of one file refer to the blocks of another. Both are given by their short names, 11
+// bytes as they are on the disk. Their lengths stay the same.
 func Cross(t testing.TB, file, owner, other string) {
 	t.Helper()
 	disk, err := os.ReadFile(file)
