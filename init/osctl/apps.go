@@ -65,9 +65,9 @@ func (s *session) caveat(c inventory.Caveat) string {
 	case c.Since == 0:
 		return c.Text
 	case c.Wrong:
-		return c.Text + "; wrong for " + screen.Ago(s.since(c.Since))
+		return c.Text + "; wrong for " + screen.Ago(s.Since(c.Since))
 	}
-	return c.Text + ": the apps are shown as of " + screen.Ago(s.since(c.Since)) + " ago"
+	return c.Text + ": the apps are shown as of " + screen.Ago(s.Since(c.Since)) + " ago"
 }
 
 // appTable is a section of status; it is empty where there is nothing to tell.
@@ -78,7 +78,7 @@ func (s *session) appTable(in inventory.Inventory) string {
 		if in.Caveat.Wrong {
 			c = screen.Red
 		}
-		text = s.lead(c, "apps", "apps: "+screen.Escape(caveat)) + "\n"
+		text = s.Lead(c, "apps", "apps: "+screen.Escape(caveat)) + "\n"
 	}
 	if len(in.Apps) == 0 {
 		return text
@@ -129,7 +129,7 @@ func (s *session) appRow(name string, state appstatus.State, wrong bool, since f
 	mark, c := s.appMark(state, wrong)
 	return s.slim([]screen.Cell{
 		{Text: mark, Colour: c, Tight: true}, {Text: screen.Escape(name)}, {Text: screen.Escape(string(state)), Colour: c},
-		{Text: screen.Ago(s.since(since)), Right: true}, {Text: times, Right: true}, {Text: screen.Size(memory), Right: true}, {Text: screen.Escape(note), Colour: screen.Dim},
+		{Text: screen.Ago(s.Since(since)), Right: true}, {Text: times, Right: true}, {Text: screen.Size(memory), Right: true}, {Text: screen.Escape(note), Colour: screen.Dim},
 	})
 }
 
@@ -151,7 +151,7 @@ func (s *session) wrong(t appstatus.Trouble) string {
 	if !t.Wrong() {
 		return ""
 	}
-	return t.Reason + "; wrong for " + screen.Ago(s.since(t.Since))
+	return t.Reason + "; wrong for " + screen.Ago(s.Since(t.Since))
 }
 
 func (s *session) containerNote(c *appstatus.Container) string {
@@ -191,14 +191,14 @@ func (s *session) appDetails(ctx context.Context, t inventory.Thing) string {
 	}
 	a := t.App
 	mark, c := s.appMark(a.State, a.Wrong())
-	rows := [][]screen.Cell{screen.Pair("state", string(a.State)+" since "+screen.Ago(s.since(a.Entered)), c)}
+	rows := [][]screen.Cell{screen.Pair("state", string(a.State)+" since "+screen.Ago(s.Since(a.Entered)), c)}
 	if a.Wrong() {
 		rows = append(rows, screen.Pair("wrong", s.wrong(a.Trouble), screen.Red))
 	}
 	if a.Restarts > 0 {
 		rows = append(rows, screen.Pair("restarts", strconv.Itoa(a.Restarts), screen.Plain))
 	}
-	text := s.lead(c, mark, mark+" "+screen.Escape(a.Name)+": an app with "+screen.Count(len(a.Containers), "container")) + "\n" + s.Table(rows)
+	text := s.Lead(c, mark, mark+" "+screen.Escape(a.Name)+": an app with "+screen.Count(len(a.Containers), "container")) + "\n" + s.Table(rows)
 	for i := range a.Containers {
 		text += "\n" + s.containerText(ctx, inventory.Thing{App: a, Container: &a.Containers[i]})
 	}
@@ -217,7 +217,7 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 			rows = append(rows, screen.Pair(label, value, c))
 		}
 	}
-	add("state", string(c.State)+" since "+screen.Ago(s.since(c.Entered)), paint)
+	add("state", string(c.State)+" since "+screen.Ago(s.Since(c.Entered)), paint)
 	add("wrong", s.wrong(c.Trouble), screen.Red)
 	add("health", c.Health, screen.Plain)
 	restarts := strconv.Itoa(c.Restarts)
@@ -226,14 +226,14 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	}
 	add("restarts", restarts, screen.Plain)
 	if c.LastExit != "" {
-		add("last exit", c.LastExit+", "+screen.Ago(s.since(c.LastAt))+" ago", screen.Plain)
+		add("last exit", c.LastExit+", "+screen.Ago(s.Since(c.LastAt))+" ago", screen.Plain)
 	}
 	add("image", c.Image, screen.Plain)
 	add("uses", usageText(s.containerUsage(c)), screen.Plain)
 	for i, line := range processTree(gauge.Processes(s.containerGroup(c), filepath.Join(s.Root, "proc")), s.Glyphs()) {
 		add([]string{"processes", ""}[min(i, 1)], line, screen.Plain)
 	}
-	text := s.lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
+	text := s.Lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
 	var lines []ring.Entry
 	err := query.Query(ctx, s.Log, query.Filter{Names: []string{c.ID}, Last: lastLines}, func(e ring.Entry) error {
 		lines = append(lines, e)

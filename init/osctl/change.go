@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -66,7 +65,7 @@ func (s *session) each(ctx context.Context, op string, flags *flag.FlagSet, args
 func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.ServiceStatus, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	settled := s.tell(doing(op) + " " + screen.Escape(k.Name))
+	settled := s.Waiting(doing(op) + " " + screen.Escape(k.Name))
 	st, err := s.order(ctx, op, k)
 	settled()
 	err = cli.Silent(err)
@@ -92,34 +91,6 @@ func doing(op string) string {
 		return "signalling"
 	}
 	return op + "ing"
-}
-
-// tell shows on a terminal what is waited for and how long already, until settled is called.
-func (s *session) tell(what string) (settled func()) {
-	if !s.Progress {
-		return func() {}
-	}
-	begin := time.Now()
-	fmt.Fprintf(s.Stderr, "%s ...", what)
-	done := make(chan struct{})
-	var beside sync.WaitGroup
-	beside.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case now := <-tick.C:
-				fmt.Fprintf(s.Stderr, "\r%s ... %s\x1b[K", what, screen.Ago(now.Sub(begin)))
-			}
-		}
-	})
-	return func() {
-		close(done)
-		beside.Wait()
-		fmt.Fprint(s.Stderr, "\r\x1b[K")
-	}
 }
 
 func (s *session) outcome(st pid1.ServiceStatus) string {
@@ -183,7 +154,7 @@ func (s *session) newLife(ctx context.Context) error {
 	if err := s.Client().Reexec(ctx, ""); err != nil {
 		return cli.Silent(err)
 	}
-	settled := s.tell("waiting for PID 1")
+	settled := s.Waiting("waiting for PID 1")
 	defer settled()
 	if err := held.SetReadDeadline(time.Now().Add(lifeTime)); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"resinos/init/osctl/configuration"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
+	"resinos/init/osctl/timesync"
 )
 
 // A command is one word that can follow osctl.
@@ -20,14 +21,11 @@ type command struct {
 	args    string // after the name, for the usage line
 	about   string
 	example string
-	run     run
+	run     cli.Run
 }
 
-// run carries out a command. Given -h it only defines its flags.
-type run func(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error
-
-// on makes a run of a function of this package.
-func on(do func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error) run {
+// on makes a cli.Run of a function of this package.
+func on(do func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error) cli.Run {
 	return func(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 		return do(ctx, &session{s}, flags, args)
 	}
@@ -141,8 +139,7 @@ func (c command) manual() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "usage: osctl %s %s\n\n%s\n", c.name, c.args, c.about)
 	if c.run != nil {
-		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
-		flags.SetOutput(io.Discard)
+		flags := cli.Flags(c.name)
 		// Parsing -h runs no command: it only defines the flags and stops.
 		_ = c.run(context.Background(), &cli.Session{}, flags, []string{"-h"})
 		b.WriteString(options(flags))
@@ -198,7 +195,7 @@ osctl logs -o json -u netd                  for programs`, on(logs),
 
 func timeCommand() command {
 	return command{"time", looking, "[--json]", "Shows clock synchronisation and the state of each time server.",
-		"osctl time\nosctl time --json", on(showTime)}
+		"osctl time\nosctl time --json", timesync.Show}
 }
 
 func spaceCommand() command {

@@ -65,19 +65,19 @@ func TestConfigSetAwaits(t *testing.T) {
 			settings.Publish(published, config.InForce(config.Load(path), strings.Repeat("0123456789abcdef", 2)))
 		}()
 		code, out, talk := osctlConfig(root, "set", "hostname", "new")
-		if took := time.Since(before); code != exitDone || took < 2*time.Second || took > 3*time.Second || !strings.Contains(out, "to see its effect") {
+		if took := time.Since(before); code != cli.ExitDone || took < 2*time.Second || took > 3*time.Second || !strings.Contains(out, "to see its effect") {
 			t.Errorf("after %v: %d, %s%s", took, code, out, talk)
 		}
-		if code, out, talk := osctlConfig(root, "get", "hostname"); code != exitDone || out != "new\n" || talk != "" {
+		if code, out, talk := osctlConfig(root, "get", "hostname"); code != cli.ExitDone || out != "new\n" || talk != "" {
 			t.Errorf("%s: %d, %s%s", get, code, out, talk)
 		}
 	})
 	synctested(t, "not applied", func(t *testing.T) {
 		root := configured(t, `{"hostname":"old"}`)
-		if code, out, talk := osctlConfig(root, "set", "hostname", "new"); code != exitDone || !strings.Contains(out, "not in force yet; try: osctl status configd") {
+		if code, out, talk := osctlConfig(root, "set", "hostname", "new"); code != cli.ExitDone || !strings.Contains(out, "not in force yet; try: osctl status configd") {
 			t.Errorf("%d, %s%s", code, out, talk)
 		}
-		if code, out, talk := osctlConfig(root, "get", "hostname"); code != exitDone || out != "new\n" || !strings.Contains(talk, "not in force yet") {
+		if code, out, talk := osctlConfig(root, "get", "hostname"); code != cli.ExitDone || out != "new\n" || !strings.Contains(talk, "not in force yet") {
 			t.Errorf("%s: %d, %s%s", get, code, out, talk)
 		}
 	})
@@ -161,16 +161,16 @@ func TestConfigBroken(t *testing.T) {
 	if first, _, _ := strings.Cut(text, "KEY"); !strings.Contains(first, "last good copy is in force") || !strings.Contains(first, "osctl config restore") || strings.Contains(text, "\x1b") {
 		t.Errorf("it is told as\n%s", text)
 	}
-	if code, _, talk := osctlConfig(root, "set", "hostname", "new"); code != exitFailed || !strings.Contains(talk, "not overwritten") || !strings.Contains(talk, "config restore") {
+	if code, _, talk := osctlConfig(root, "set", "hostname", "new"); code != cli.ExitFailed || !strings.Contains(talk, "not overwritten") || !strings.Contains(talk, "config restore") {
 		t.Errorf("set gives %d, %s", code, talk)
 	}
-	if code, out, talk := osctlConfig(root, "restore"); code != exitDone {
+	if code, out, talk := osctlConfig(root, "restore"); code != cli.ExitDone {
 		t.Errorf("restore gives %d, %s%s", code, out, talk)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != someConfig {
 		t.Errorf("restored is %s, %v", got, err)
 	}
-	if code, _, talk := osctlConfig(root, "restore"); code != exitFailed || !strings.Contains(talk, "it is good") {
+	if code, _, talk := osctlConfig(root, "restore"); code != cli.ExitFailed || !strings.Contains(talk, "it is good") {
 		t.Errorf("restoring a good file gives %d, %s", code, talk)
 	}
 }
@@ -182,26 +182,26 @@ func TestConfigChanged(t *testing.T) {
 		said  string // of both outputs
 		after string // of the file; empty: as it was
 	}{
-		{"set hostname kitchen", exitDone, `set hostname to "kitchen"`, `{"x":1,"hostname":"kitchen"}`},
-		{"set -n hostname kitchen", exitDone, `set hostname to "kitchen"`, ""},
-		{"set hostname a_b", exitUsage, "not a host name", ""},
-		{"set dnsServers dns.example", exitUsage, "addresses in numbers", ""},
-		{"set hostnam kitchen", exitUsage, "did you mean hostname?", ""},
-		{"set --any-key mine 5", exitDone, "set mine to 5", `{"x":1,"hostname":"old","mine":5}`},
-		{"set os.sshKeys key", exitDone, "", `{"x":1,"hostname":"old","os":{"sshKeys": ["key"]}}`},
-		{"set --any-key x.y 5", exitFailed, "x is there and no object", ""},
-		{"set --any-key a..b 5", exitUsage, "is no key", ""},
-		{"set apiKey s3cret", exitDone, "set apiKey to the given value", `{"x":1,"hostname":"old","apiKey":"s3cret"}`},
-		{"set hostname", exitUsage, "needs 2 arguments", ""},
-		{"unset hostname", exitDone, "remove hostname", `{"x":1}`},
-		{"unset -n hostname", exitDone, "remove hostname", ""},
-		{"unset country", exitFailed, "not in config.json", ""},
-		{"unset uuid", exitUsage, "identity", ""},
-		{"get hostname", exitDone, "old\n", ""},
-		{"get x", exitDone, "1\n", ""},
-		{"get listenPort", exitDone, "48484\n", ""},
-		{"get country", exitFailed, "not set", ""},
-		{"lose", exitUsage, "no command \"lose\" of config", ""},
+		{"set hostname kitchen", cli.ExitDone, `set hostname to "kitchen"`, `{"x":1,"hostname":"kitchen"}`},
+		{"set -n hostname kitchen", cli.ExitDone, `set hostname to "kitchen"`, ""},
+		{"set hostname a_b", cli.ExitUsage, "not a host name", ""},
+		{"set dnsServers dns.example", cli.ExitUsage, "addresses in numbers", ""},
+		{"set hostnam kitchen", cli.ExitUsage, "did you mean hostname?", ""},
+		{"set --any-key mine 5", cli.ExitDone, "set mine to 5", `{"x":1,"hostname":"old","mine":5}`},
+		{"set os.sshKeys key", cli.ExitDone, "", `{"x":1,"hostname":"old","os":{"sshKeys": ["key"]}}`},
+		{"set --any-key x.y 5", cli.ExitFailed, "x is there and no object", ""},
+		{"set --any-key a..b 5", cli.ExitUsage, "is no key", ""},
+		{"set apiKey s3cret", cli.ExitDone, "set apiKey to the given value", `{"x":1,"hostname":"old","apiKey":"s3cret"}`},
+		{"set hostname", cli.ExitUsage, "needs 2 arguments", ""},
+		{"unset hostname", cli.ExitDone, "remove hostname", `{"x":1}`},
+		{"unset -n hostname", cli.ExitDone, "remove hostname", ""},
+		{"unset country", cli.ExitFailed, "not in config.json", ""},
+		{"unset uuid", cli.ExitUsage, "identity", ""},
+		{"get hostname", cli.ExitDone, "old\n", ""},
+		{"get x", cli.ExitDone, "1\n", ""},
+		{"get listenPort", cli.ExitDone, "48484\n", ""},
+		{"get country", cli.ExitFailed, "not set", ""},
+		{"lose", cli.ExitUsage, "no command \"lose\" of config", ""},
 	}
 	for _, tt := range changed {
 		synctested(t, tt.args, func(t *testing.T) { // nobody applies the change: set waits for it as long as it does

@@ -173,7 +173,7 @@ func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 }
 
 func (s *session) rescan(ctx context.Context) (pid1.Rescanned, error) {
-	settled := s.tell("reading the service files")
+	settled := s.Waiting("reading the service files")
 	found, err := s.Client().Rescan(ctx)
 	settled()
 	return found, cli.Silent(err)

@@ -90,7 +90,7 @@ func (s *session) detailText(d *detail) string {
 	if d.Description != "" {
 		head += ": " + screen.Escape(d.Description)
 	}
-	b.WriteString(s.lead(mark.Colour, mark.Text, head) + "\n")
+	b.WriteString(s.Lead(mark.Colour, mark.Text, head) + "\n")
 	rows := append(s.stateRows(d), s.tieRows(d)...)
 	b.WriteString(s.Table(rows))
 	b.WriteString(s.lastWords(d.Name, d.log, d.logError))
@@ -129,7 +129,7 @@ func (s *session) logLine(e *ring.Entry) string {
 }
 
 func (s *session) stateRows(d *detail) [][]screen.Cell {
-	state := d.State + " since " + screen.Ago(s.since(d.Since))
+	state := d.State + " since " + screen.Ago(s.Since(d.Since))
 	if d.PID > 0 {
 		state += ", pid " + strconv.Itoa(d.PID)
 	}

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -21,14 +20,6 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/log/query"
-)
-
-// The exit codes.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitNotUp  = 3 // status: a service that was named is not up
 )
 
 // Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage, 3 for the
@@ -55,32 +46,11 @@ func Main(ctx context.Context, env cli.Env, args []string) int {
 }
 
 func (s *session) main(ctx context.Context, args []string) int {
-	err := s.dispatch(ctx, args)
-	if err == nil {
-		return exitDone
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
 	}
-	if errors.Is(err, cli.NotUp{}) {
-		return exitNotUp
-	}
-	code := exitFailed
-	hint := ""
-	var wrong *cli.Usage
-	var failed *cli.Failure
-	var refused *control.Error
-	switch {
-	case errors.As(err, &wrong):
-		code, hint = exitUsage, wrong.Hint
-	case errors.As(err, &failed):
-		hint = failed.Hint
-	case errors.As(err, &refused):
-		hint = screen.EscapeLines(refused.Hint)
-		err = errors.New(screen.EscapeLines(refused.Text))
-	}
-	if hint == "" {
-		hint = "try: osctl help " + args[0]
-	}
-	fmt.Fprintf(s.Stderr, "osctl: %v\n%s\n", err, hint)
-	return code
+	return s.Exit(name, s.dispatch(ctx, args))
 }
 
 func (s *session) dispatch(ctx context.Context, args []string) error {
@@ -96,9 +66,7 @@ func (s *session) dispatch(ctx context.Context, args []string) error {
 	if !ok {
 		return noCommand(name)
 	}
-	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	err := c.run(ctx, s.Session, flags, args)
+	err := c.run(ctx, s.Session, cli.Flags(name), args)
 	if errors.Is(err, flag.ErrHelp) {
 		_, err = io.WriteString(s.Stdout, c.manual())
 	}

@@ -494,7 +494,7 @@ func TestLogs(t *testing.T) {
 			t.Errorf("logs %s:\n%s", args, got)
 		}
 	}
-	want = exitFailed
+	want = cli.ExitFailed
 	for args, says := range map[string]string{
 		"-u hell": "is called hell\ndid you mean hello?", "-u netf": "did you mean netd?", "-u netd -u zzzzzz": "second of netd\nosctl: no service, app or syslog tag is called zzzzzz\ntry: osctl status",
 	} {

@@ -113,7 +113,7 @@ func (s *session) head(h host, in inventory.Inventory) string {
 	if name == "" {
 		name = "this device"
 	}
-	return s.lead(screen.Bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, in) + "\n"
+	return s.Lead(screen.Bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, in) + "\n"
 }
 
 // health counts the services and the apps by state, what is wrong first.
@@ -136,7 +136,7 @@ func (s *session) health(h host, in inventory.Inventory) string {
 		}
 	}
 	text := fmt.Sprintf("%s: %s, %s", word, screen.Count(len(list), "service"), strings.Join(parts, ", "))
-	return s.lead(c, word, text+appCounts(in.Apps)) + s.bootHealth(h)
+	return s.Lead(c, word, text+appCounts(in.Apps)) + s.bootHealth(h)
 }
 
 // bootHealth tells which steps of the boot went wrong.
@@ -144,16 +144,7 @@ func (s *session) bootHealth(h host) string {
 	if len(h.degraded) == 0 {
 		return ""
 	}
-	return "\n" + s.lead(screen.Red, "boot", "boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" failed; try: osctl boot")
-}
-
-// lead cuts a line to the terminal's width and paints the word that it begins with.
-func (s *session) lead(c screen.Colour, word, text string) string {
-	text = s.Fit(text)
-	if rest, whole := strings.CutPrefix(text, word); whole {
-		return s.Paint(c, word) + rest
-	}
-	return s.Paint(c, text)
+	return "\n" + s.Lead(screen.Red, "boot", "boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" failed; try: osctl boot")
 }
 
 // states are all that a service can be in, in the order in which an owner wants to hear of them.
@@ -264,16 +255,11 @@ func (s *session) statusRow(r treeRow, memory func(string) int64) []screen.Cell 
 		s.mark(r.st),
 		{Text: r.prefix + screen.Escape(r.st.Name)},
 		{Text: screen.Escape(r.st.State), Colour: stateColour(r.st.State)},
-		{Text: screen.Ago(s.since(r.st.Since)), Right: true},
+		{Text: screen.Ago(s.Since(r.st.Since)), Right: true},
 		{Text: pid, Right: true},
 		{Text: screen.Size(memory(r.st.Name)), Right: true},
 		{Text: screen.InLine(note(r.st)), Colour: screen.Dim},
 	}
-}
-
-// since is how long ago a moment was that PID 1 tells in seconds since the kernel started.
-func (s *session) since(moment float64) time.Duration {
-	return s.Now() - time.Duration(moment*float64(time.Second))
 }
 
 func stateColour(state string) screen.Colour {

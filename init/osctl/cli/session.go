@@ -1,5 +1,6 @@
-// Package cli owns what all commands of osctl share: the one call with where it reads and writes, flags, mistakes of the caller and errors
-// with what to type next, and the clients and small files that commands ask. It knows no command. Read Session first.
+// Package cli owns what all commands of osctl share: the one call with where it reads and writes, flags, mistakes of
+// the caller and errors with what to type next, and the clients and small files that commands ask. It knows no command.
+// Read Session first.
 package cli
 
 import (

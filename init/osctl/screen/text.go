@@ -129,6 +129,15 @@ func (s *Screen) Fit(text string) string {
 	return s.cut(text, s.Columns)
 }
 
+// Lead cuts a line to the terminal's width and paints the word that it begins with.
+func (s *Screen) Lead(c Colour, word, text string) string {
+	text = s.Fit(text)
+	if rest, whole := strings.CutPrefix(text, word); whole {
+		return s.Paint(c, word) + rest
+	}
+	return s.Paint(c, text)
+}
+
 // Width is how many columns text takes on a terminal.
 func Width(text string) int {
 	n := 0

@@ -1,4 +1,4 @@
-package osctl
+package timesync
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"resinos/init/osctl/cli"
+	"resinos/init/osctl/cli/clitest"
 	"resinos/mounts/testenv"
 	"resinos/net/clock"
 )
@@ -18,21 +20,30 @@ func TestTime(t *testing.T) {
 	began := &clock.Start{Origin: clock.FromSaved, At: saved, Build: saved.Add(-time.Hour), Saved: &saved}
 	step := &clock.StepTaken{At: 12, By: 86_400.25, Why: "first synchronisation"}
 	synced := clock.Status{
-		Synchronised: true, Since: 12.5, Origin: clock.FromNTP, By: "ntp.example", Address: "192.0.2.1", Stratum: 2, Offset: -0.00123, Bound: 0.031,
-		PPM: -12.34, Heard: 93_700, Poll: 128, Next: 93_828, LastStep: step, Steps: 1, Start: began, PID: 77, Began: 1234,
+		Synchronised: true, Since: 12.5, Origin: clock.FromNTP, By: "ntp.example", Address: "192.0.2.1", Stratum: 2,
+		Offset: -0.00123, Bound: 0.031,
+		PPM: -12.34, Heard: 93_700, Poll: 128, Next: 93_828, LastStep: step, Steps: 1, Start: began, PID: 77,
+		Began: 1234,
 		Servers: []clock.Server{
-			{Name: "ntp.example", From: "config", Address: "192.0.2.1", State: clock.Used, Stratum: 2, Offset: 0.0004, Delay: 0.021, Bound: 0.031, Heard: 93_700, Reach: "11111111"},
-			{Name: "10.0.0.1", From: "dhcp", Address: "10.0.0.1", State: clock.FalseTicker, Why: "it is 45d off the majority", Stratum: 3, Offset: 3888000, Delay: 0.0004, Heard: 93_700, Reach: "11111111"},
-			{Name: "a.example", From: "default", State: clock.Unresolved, Why: "there is no such name\x1b[2J", Reach: "00000000"},
+			{Name: "ntp.example", From: "config", Address: "192.0.2.1", State: clock.Used, Stratum: 2, Offset: 0.0004,
+				Delay: 0.021, Bound: 0.031, Heard: 93_700, Reach: "11111111"},
+			{Name: "10.0.0.1", From: "dhcp", Address: "10.0.0.1", State: clock.FalseTicker,
+				Why: "it is 45d off the majority", Stratum: 3, Offset: 3888000, Delay: 0.0004, Heard: 93_700,
+				Reach: "11111111"},
+			{Name: "a.example", From: "default", State: clock.Unresolved, Why: "there is no such name\x1b[2J",
+				Reach: "00000000"},
 			{Name: "b.example", From: "default", State: clock.Unasked, Reach: "00000000"},
 		},
 	}
 	fresh := clock.Status{Origin: clock.FromSaved, Start: began, Servers: []clock.Server{}}
-	silent := clock.Status{Origin: clock.FromSaved, Start: began, PID: 77, Began: 1234, Next: 93_800, Trouble: "no server answers", Servers: synced.Servers[2:]}
+	silent := clock.Status{Origin: clock.FromSaved, Start: began, PID: 77, Began: 1234, Next: 93_800,
+		Trouble: "no server answers", Servers: synced.Servers[2:]}
 	lost := synced
-	lost.Synchronised, lost.Since, lost.Heard, lost.Trouble = false, 93_000, 5000, "2 servers answer, and no majority agrees"
+	lost.Synchronised, lost.Since, lost.Heard, lost.Trouble = false, 93_000, 5000,
+		"2 servers answer, and no majority agrees"
 	hand := synced
-	hand.Synchronised, hand.Since, hand.Origin, hand.Trouble = false, 93_720, clock.FromHand, "somebody has set the clock, and the servers have not answered since"
+	hand.Synchronised, hand.Since, hand.Origin, hand.Trouble = false, 93_720, clock.FromHand,
+		"somebody has set the clock, and the servers have not answered since"
 	dead := synced
 	dead.Began = 5
 	doubt := synced
@@ -55,7 +66,7 @@ func TestTime(t *testing.T) {
 		{"garbage", "{\"servers\": 5}", nil, "time"},
 		{"an argument", "", &fresh, "time now"},
 	} {
-		root := device(t)
+		root := clitest.Device(t)
 		path := filepath.Join(root, clock.StatusPath)
 		text := []byte(tt.text)
 		if tt.status != nil {
@@ -77,7 +88,8 @@ func TestTime(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(root, "proc/77/stat"), []byte(stat), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&all, "# %s\n%s", tt.name, callIn(t, root, "none", terminal{}, strings.Fields(tt.line)...))
+		place := clitest.Place{Main: clitest.Commands(map[string]cli.Run{"time": Show}), Root: root}
+		fmt.Fprintf(&all, "# %s\n%s", tt.name, place.Call(t, strings.Fields(tt.line)...))
 	}
 	testenv.Golden(t, "time.golden", all.String())
 	if strings.Contains(all.String(), "\x1b") {

@@ -1,4 +1,7 @@
-package osctl
+// Package timesync owns the command time of osctl: whether the clock is synchronised, how wrong it can be, and the
+// state of each time server. It reads the file that netd writes and asks no process, so that it answers without netd
+// too. Read Show first.
+package timesync
 
 import (
 	"context"
@@ -24,7 +27,12 @@ type timed struct {
 	clock.Status
 }
 
-func showTime(_ context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
+// Show runs the command time.
+func Show(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
@@ -53,7 +61,8 @@ func (s *session) timeText(t timed) string {
 	rows := [][]screen.Cell{screen.Pair("time", t.Now.Format("2006-01-02 15:04:05 MST"), screen.Plain)}
 	rows = append(rows, s.syncRows(t)...)
 	if step := t.LastStep; step != nil {
-		rows = append(rows, screen.Pair("last step", fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why), screen.Plain))
+		text := fmt.Sprintf("%s, %s ago: %s", signedSpan(step.By), s.ago(step.At), step.Why)
+		rows = append(rows, screen.Pair("last step", text, screen.Plain))
 	}
 	if t.Running && t.Next > t.Uptime {
 		next := screen.Ago(time.Duration((t.Next - t.Uptime) * float64(time.Second)))
@@ -88,7 +97,9 @@ func (s *session) syncRows(t timed) [][]screen.Cell {
 		if t.Trouble != "" {
 			text += ": " + t.Trouble
 		}
-		rows = append(rows, screen.Pair("synchronised", text, screen.Yellow), screen.Pair("comes from", origins(t.Status), screen.Plain))
+		rows = append(rows,
+			screen.Pair("synchronised", text, screen.Yellow), screen.Pair("comes from", origins(t.Status),
+				screen.Plain))
 	} else {
 		text := fmt.Sprintf("for %s, by %s", s.ago(t.Since), t.By)
 		if t.Address != "" && t.Address != t.By {
@@ -101,17 +112,19 @@ func (s *session) syncRows(t timed) [][]screen.Cell {
 	}
 	switch {
 	case t.Heard > 0 && t.Origin == clock.FromHand: // how far off it was before says nothing any more
-		rows = append(rows, screen.Pair("heard", s.ago(t.Heard)+" ago, before it was set; the oscillator is "+tempo(t.PPM), screen.Plain))
+		text := s.ago(t.Heard) + " ago, before it was set; the oscillator is " + tempo(t.PPM)
+		rows = append(rows, screen.Pair("heard", text, screen.Plain))
 	case t.Heard > 0:
-		rows = append(rows, screen.Pair("offset", fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s", signedSpan(t.Offset), s.ago(t.Heard),
-			shortSpan(t.Bound), tempo(t.PPM)), screen.Plain))
+		text := fmt.Sprintf("%s %s ago, at most %s wrong; the oscillator is %s",
+			signedSpan(t.Offset), s.ago(t.Heard), shortSpan(t.Bound), tempo(t.PPM))
+		rows = append(rows, screen.Pair("offset", text, screen.Plain))
 	}
 	return rows
 }
 
 // ago says how long ago a moment was, in seconds since the kernel started.
 func (s *session) ago(at float64) string {
-	return screen.Ago(s.Now() - time.Duration(at*float64(time.Second)))
+	return screen.Ago(s.Since(at))
 }
 
 func (s *session) serverRow(one clock.Server) []screen.Cell {
@@ -128,7 +141,10 @@ func (s *session) serverRow(one clock.Server) []screen.Cell {
 	if one.Address != "" && one.Address != one.Name {
 		name += " (" + one.Address + ")"
 	}
-	row := []screen.Cell{{Text: screen.Escape(name)}, {Text: screen.Escape(one.From), Colour: screen.Dim}, {Text: screen.Escape(string(one.State)), Colour: c}, {}, {}, {}, {}, {Text: screen.InLine(one.Why)}}
+	row := []screen.Cell{
+		{Text: screen.Escape(name)}, {Text: screen.Escape(one.From), Colour: screen.Dim},
+		{Text: screen.Escape(string(one.State)), Colour: c}, {}, {}, {}, {}, {Text: screen.InLine(one.Why)},
+	}
 	if one.Heard > 0 {
 		row[3] = screen.Cell{Text: fmt.Sprint(one.Stratum), Right: true}
 		row[4] = screen.Cell{Text: signedSpan(one.Offset), Right: true}
@@ -141,8 +157,12 @@ func (s *session) serverRow(one clock.Server) []screen.Cell {
 // origins says where a time comes from that no server has confirmed.
 func origins(t clock.Status) string {
 	text := map[clock.Origin]string{
-		clock.FromBuild: "the build time of the image", clock.FromSaved: "the time saved before the last boot ended", clock.FromRTC: "the hardware clock",
-		clock.FromClock: "the hardware clock, by the kernel", clock.FromNTP: "servers that answered earlier", clock.FromHand: "a person or program that set it",
+		clock.FromBuild: "the build time of the image",
+		clock.FromSaved: "the time saved before the last boot ended",
+		clock.FromRTC:   "the hardware clock",
+		clock.FromClock: "the hardware clock, by the kernel",
+		clock.FromNTP:   "servers that answered earlier",
+		clock.FromHand:  "a person or program that set it",
 	}[t.Origin]
 	if text == "" {
 		return "an unknown source"
