@@ -1,4 +1,4 @@
-package osctl
+package storage
 
 import (
 	"os"
@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"resinos/init/osctl/cli"
+	"resinos/init/osctl/cli/clitest"
 	"resinos/mounts/fingerprint"
 	"resinos/mounts/testenv"
 )
@@ -21,26 +23,28 @@ func TestVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list := func(folder string, files map[string]string) {
+	list := func(dir string, files map[string]string) {
 		var lines []fingerprint.Line
 		for name, content := range files {
-			put(filepath.Join(folder, name), content)
+			put(filepath.Join(dir, name), content)
 			sum, err := fingerprint.Of(strings.NewReader(content))
 			if err != nil {
 				t.Fatal(err)
 			}
 			lines = append(lines, fingerprint.Line{Path: name, Sum: sum})
 		}
-		put(filepath.Join(folder, fingerprint.Name), string(fingerprint.Print(lines)))
+		put(filepath.Join(dir, fingerprint.Name), string(fingerprint.Print(lines)))
 	}
 	list("mnt/boot", map[string]string{"boot.scr": "script", "EFI/BOOT/BOOTX64.EFI": "loader"})
 	put("mnt/boot/config.json", "{}")
 	list("", map[string]string{"usr/bin/tool": "tool", "etc/hosts": "hosts"})
+	place := clitest.Place{Main: clitest.Commands(map[string]cli.Run{"verify": Verify}), Root: root}
 	var all strings.Builder
 	say := func(args ...string) {
-		all.WriteString(callIn(t, root, "none", terminal{}, append([]string{"verify"}, args...)...))
+		all.WriteString(place.Call(t, append([]string{"verify"}, args...)...))
 	}
-	// The boot partition of this root is a folder of it, and therefore extra here; on a device it is another file system.
+	// The boot partition of this root is a directory of it, and therefore extra here; on a device it is another file
+	// system.
 	say("boot")
 	say("nobody")
 	put("mnt/boot/boot.scr", "another")

@@ -1,8 +1,6 @@
-package osctl
+package configuration
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"resinos/init/osctl/cli"
+	"resinos/init/osctl/cli/clitest"
 	"resinos/mounts/testenv"
 	"resinos/services/config"
 	"resinos/services/settings"
@@ -40,7 +39,8 @@ func configured(t *testing.T, file string) string {
 		settings.Take(published, "configd", s, []string{"hostname", "uuid"}, 30*time.Second, nil),
 		settings.Take(published, "netd", s, []string{"dnsServers"}, 31*time.Second, nil),
 		settings.Take(published, "netd", before, []string{"hostname"}, 31*time.Second, nil),
-		settings.Take(published, "sshd", s, []string{"os.sshKeys"}, 31*time.Second, errors.New("key 1: ssh: no key found\x1b")))
+		settings.Take(published, "sshd", s, []string{"os.sshKeys"}, 31*time.Second,
+			errors.New("key 1: ssh: no key found\x1b")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,8 @@ func synctested(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
-// TestConfigSetAwaits: set returns when its value is in force, or says that it is not; get gives the new value in any case.
+// TestConfigSetAwaits: set returns when its value is in force, or says that it is not; get gives the new value in any
+// case.
 func TestConfigSetAwaits(t *testing.T) {
 	const get = "osctl config get hostname"
 	synctested(t, "applied", func(t *testing.T) {
@@ -64,20 +65,24 @@ func TestConfigSetAwaits(t *testing.T) {
 			time.Sleep(2 * time.Second) // sleep: of synctest
 			settings.Publish(published, config.InForce(config.Load(path), strings.Repeat("0123456789abcdef", 2)))
 		}()
-		code, out, talk := osctlConfig(root, "set", "hostname", "new")
-		if took := time.Since(before); code != cli.ExitDone || took < 2*time.Second || took > 3*time.Second || !strings.Contains(out, "to see its effect") {
+		code, out, talk := osctlConfig(t, root, "set", "hostname", "new")
+		if took := time.Since(before); code != cli.ExitDone || took < 2*time.Second || took > 3*time.Second ||
+			!strings.Contains(out, "to see its effect") {
 			t.Errorf("after %v: %d, %s%s", took, code, out, talk)
 		}
-		if code, out, talk := osctlConfig(root, "get", "hostname"); code != cli.ExitDone || out != "new\n" || talk != "" {
+		if code, out, talk := osctlConfig(t, root, "get", "hostname"); code != cli.ExitDone || out != "new\n" ||
+			talk != "" {
 			t.Errorf("%s: %d, %s%s", get, code, out, talk)
 		}
 	})
 	synctested(t, "not applied", func(t *testing.T) {
 		root := configured(t, `{"hostname":"old"}`)
-		if code, out, talk := osctlConfig(root, "set", "hostname", "new"); code != cli.ExitDone || !strings.Contains(out, "not in force yet; try: osctl status configd") {
+		if code, out, talk := osctlConfig(t, root, "set", "hostname", "new"); code != cli.ExitDone ||
+			!strings.Contains(out, "not in force yet; try: osctl status configd") {
 			t.Errorf("%d, %s%s", code, out, talk)
 		}
-		if code, out, talk := osctlConfig(root, "get", "hostname"); code != cli.ExitDone || out != "new\n" || !strings.Contains(talk, "not in force yet") {
+		if code, out, talk := osctlConfig(t, root, "get", "hostname"); code != cli.ExitDone || out != "new\n" ||
+			!strings.Contains(talk, "not in force yet") {
 			t.Errorf("%s: %d, %s%s", get, code, out, talk)
 		}
 	})
@@ -94,7 +99,7 @@ func TestDefaultNameServer(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		_, out, _ := osctlConfig(root)
+		_, out, _ := osctlConfig(t, root)
 		for line := range strings.Lines(out) {
 			if strings.HasPrefix(line, "dnsServers") && !strings.Contains(line, want) {
 				t.Errorf("with %q: %s", text, line)
@@ -117,27 +122,30 @@ func TestDaemonsAreServices(t *testing.T) {
 }
 
 // osctlConfig runs osctl config.
-func osctlConfig(root string, args ...string) (code int, out, talk string) {
-	var stdout, stderr bytes.Buffer
-	s := &session{&cli.Session{Env: cli.Env{Stdout: &stdout, Stderr: &stderr, Root: root}, Now: func() time.Duration { return 100 * time.Second }}}
-	code = s.main(context.Background(), append([]string{"config"}, args...))
-	return code, stdout.String(), strings.ReplaceAll(stderr.String(), root, "")
+func osctlConfig(t *testing.T, root string, args ...string) (code int, out, talk string) {
+	t.Helper()
+	place := clitest.Place{
+		Main: clitest.Commands(map[string]cli.Run{"config": Configure}), Root: root, Uptime: 100 * time.Second,
+	}
+	code, out, talk = place.Do(t, append([]string{"config"}, args...)...)
+	return code, out, strings.ReplaceAll(talk, root, "")
 }
 
-const someConfig = `{"hostname":"box","deviceType":"qemu","apiKey":"topsecret","country":"de","listenPort":"x","os":{"sshKeys":["bad"]},"mine\u001b":{"a":1},"persistentLogging":true}`
+const someConfig = `{"hostname":"box","deviceType":"qemu","apiKey":"topsecret","country":"de","listenPort":"x",` +
+	`"os":{"sshKeys":["bad"]},"mine\u001b":{"a":1},"persistentLogging":true}`
 
 func TestConfigShown(t *testing.T) {
 	root := configured(t, someConfig)
-	_, text, talk := osctlConfig(root)
-	_, asJSON, _ := osctlConfig(root, "--json")
+	_, text, talk := osctlConfig(t, root)
+	_, asJSON, _ := osctlConfig(t, root, "--json")
 	testenv.Golden(t, "config.golden", text+talk+"\n"+asJSON)
 	if strings.Contains(text+asJSON, "topsecret") || strings.Contains(text, "\x1b") {
 		t.Error("a secret or a stranger's escape is shown")
 	}
-	if _, out, _ := osctlConfig(root, "get", "apiKey"); out != "topsecret\n" {
+	if _, out, _ := osctlConfig(t, root, "get", "apiKey"); out != "topsecret\n" {
 		t.Errorf("asked for, it is %q", out)
 	}
-	if _, all, _ := osctlConfig(root, "--all"); !strings.Contains(all, "pubnubPublishKey") {
+	if _, all, _ := osctlConfig(t, root, "--all"); !strings.Contains(all, "pubnubPublishKey") {
 		t.Errorf("--all leaves out:\n%s", all)
 	}
 }
@@ -154,23 +162,27 @@ func TestConfigBroken(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{\x1b"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := settings.Publish(filepath.Join(root, settings.Path), config.InForce(config.Load(path), "")); err != nil {
+	if _, err := settings.Publish(filepath.Join(root, settings.Path),
+		config.InForce(config.Load(path), "")); err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ := osctlConfig(root)
-	if first, _, _ := strings.Cut(text, "KEY"); !strings.Contains(first, "last good copy is in force") || !strings.Contains(first, "osctl config restore") || strings.Contains(text, "\x1b") {
+	_, text, _ := osctlConfig(t, root)
+	if first, _, _ := strings.Cut(text, "KEY"); !strings.Contains(first, "last good copy is in force") ||
+		!strings.Contains(first, "osctl config restore") || strings.Contains(text, "\x1b") {
 		t.Errorf("it is told as\n%s", text)
 	}
-	if code, _, talk := osctlConfig(root, "set", "hostname", "new"); code != cli.ExitFailed || !strings.Contains(talk, "not overwritten") || !strings.Contains(talk, "config restore") {
+	if code, _, talk := osctlConfig(t, root, "set", "hostname", "new"); code != cli.ExitFailed ||
+		!strings.Contains(talk, "not overwritten") || !strings.Contains(talk, "config restore") {
 		t.Errorf("set gives %d, %s", code, talk)
 	}
-	if code, out, talk := osctlConfig(root, "restore"); code != cli.ExitDone {
+	if code, out, talk := osctlConfig(t, root, "restore"); code != cli.ExitDone {
 		t.Errorf("restore gives %d, %s%s", code, out, talk)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != someConfig {
 		t.Errorf("restored is %s, %v", got, err)
 	}
-	if code, _, talk := osctlConfig(root, "restore"); code != cli.ExitFailed || !strings.Contains(talk, "it is good") {
+	if code, _, talk := osctlConfig(t, root, "restore"); code != cli.ExitFailed ||
+		!strings.Contains(talk, "it is good") {
 		t.Errorf("restoring a good file gives %d, %s", code, talk)
 	}
 }
@@ -191,7 +203,8 @@ func TestConfigChanged(t *testing.T) {
 		{"set os.sshKeys key", cli.ExitDone, "", `{"x":1,"hostname":"old","os":{"sshKeys": ["key"]}}`},
 		{"set --any-key x.y 5", cli.ExitFailed, "x is there and no object", ""},
 		{"set --any-key a..b 5", cli.ExitUsage, "is no key", ""},
-		{"set apiKey s3cret", cli.ExitDone, "set apiKey to the given value", `{"x":1,"hostname":"old","apiKey":"s3cret"}`},
+		{"set apiKey s3cret", cli.ExitDone, "set apiKey to the given value",
+			`{"x":1,"hostname":"old","apiKey":"s3cret"}`},
 		{"set hostname", cli.ExitUsage, "needs 2 arguments", ""},
 		{"unset hostname", cli.ExitDone, "remove hostname", `{"x":1}`},
 		{"unset -n hostname", cli.ExitDone, "remove hostname", ""},
@@ -207,7 +220,7 @@ func TestConfigChanged(t *testing.T) {
 		synctested(t, tt.args, func(t *testing.T) { // nobody applies the change: set waits for it as long as it does
 			const before = `{"x":1,"hostname":"old"}`
 			root := configured(t, before)
-			code, out, talk := osctlConfig(root, strings.Fields(tt.args)...)
+			code, out, talk := osctlConfig(t, root, strings.Fields(tt.args)...)
 			if code != tt.code || !strings.Contains(out+talk, tt.said) || strings.Contains(out+talk, "s3cret") {
 				t.Errorf("gives %d, %s%s, want %d, %s", code, out, talk, tt.code, tt.said)
 			}
