@@ -11,6 +11,7 @@ import (
 	"resinos/init/osctl/configuration"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
+	"resinos/init/osctl/timeline"
 	"resinos/init/osctl/timesync"
 )
 
@@ -68,10 +69,10 @@ func commands() []command {
 		{"unmask", defining, "[-n] NAME...", "Allows masked services to start again.", "osctl unmask sshd && osctl start sshd", on(unmask)},
 		{"rescan", defining, "[-n] [--json]", "Reads the service files again.", "osctl rescan", on(rescan)},
 
-		{"boot", booting, "[--last] [--json]", "Shows the time line of this boot, or how the last boot ended.", "osctl boot\nosctl boot --last", on(bootLine)},
-		{"blame", booting, "[--json]", "Lists services by the time they took to come up.", "osctl blame", on(blame)},
-		{"chain", booting, "[--json]", "Shows what the boot had to wait for, step by step.", "osctl chain", on(chain)},
-		{"plan", booting, "[--json]", "Shows the steps of a boot without carrying them out.", "osctl plan", on(planned)},
+		{"boot", booting, "[--last] [--json]", "Shows the time line of this boot, or how the last boot ended.", "osctl boot\nosctl boot --last", timeline.Boot},
+		{"blame", booting, "[--json]", "Lists services by the time they took to come up.", "osctl blame", timeline.Blame},
+		{"chain", booting, "[--json]", "Shows what the boot had to wait for, step by step.", "osctl chain", timeline.Chain},
+		{"plan", booting, "[--json]", "Shows the steps of a boot without carrying them out.", "osctl plan", timeline.Plan},
 
 		{"reboot", powering, "[-n] [--force]", "Stops everything in order and reboots the device.", "osctl reboot", on(power("reboot"))},
 		{"poweroff", powering, "[-n] [--force]", "Stops everything in order and switches the device off.", "osctl poweroff", on(power("poweroff"))},

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"resinos/init/boot"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
@@ -112,8 +111,6 @@ var report = bootreport.Report{
 	Slot: "A", Disk: "vda",
 }
 
-var last = bootreport.Last{How: "watchdog", Why: "the loop stood still\x1b", BootID: "0f6d", Uptime: 7200}
-
 // device is a root with what the kernel and the image would have there.
 func device(t *testing.T) string {
 	t.Helper()
@@ -174,7 +171,7 @@ func fake(t *testing.T) string {
 	}
 	handlers := map[string]control.Handler{
 		"show": value(shown), "rescan": value(rescanned), "reload": named("up"), "re-exec": value(nil),
-		"status": value(services), "boot": value(booted{Report: report, Last: &last}), "plan": value(boot.Plan(boot.Inputs{Variant: "production"})[:2]), "start": named("up"), "stop": named("down"),
+		"status": value(services), "boot": value(report), "plan": value(nil), "start": named("up"), "stop": named("down"),
 		"restart": named("up"), "kill": named("backoff"), "power": value(nil),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -223,20 +220,15 @@ func TestGolden(t *testing.T) {
 	path := fake(t)
 	for name, lines := range map[string][]string{
 		"status": {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
-		"boot":   {"boot", "boot --json", "boot --last", "boot --last --json", "boot now"},
-		"plan":   {"plan", "plan -json", "plan now"},
 		"change": {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "reload netd", "kill netd", "kill netd -n -signal HUP", "kill -n --all netd",
 			"start nobody", "start", "reboot -n", "reboot -n --force", "poweroff", "poweroff --force", "reboot now", "re-exec -n"},
 		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs --lines many", "logs -n 5", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
 		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
 		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
-		"blame":         {"blame", "blame --json"},
-		"chain":         {"chain", "chain --json"},
 		"top":           {"top --count 1", "top --json", "top --count -1", "top x"},
 		"status_colour": {"status", "status netd"},
-		"boot_colour":   {"boot"},
-		"narrow":        {"status", "status netd", "blame", "chain", "top --count 1", "graph", "boot"},
-		"wide":          {"status", "blame", "chain", "graph manager"},
+		"narrow":        {"status", "status netd", "top --count 1", "graph"},
+		"wide":          {"status", "graph manager"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			as := terminal{colour: strings.HasSuffix(name, "_colour")}

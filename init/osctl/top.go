@@ -162,6 +162,9 @@ func onScreen(text string, rows int) string {
 	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J"
 }
 
+// shortest is the span between two looks that rates are computed with when the clock does not show one, in seconds.
+const shortest = 1e-6
+
 // loadsOf compares two looks; the busiest group comes first, services before containers.
 func loadsOf(before, after glance) []load {
 	type key struct {
@@ -172,7 +175,7 @@ func loadsOf(before, after glance) []load {
 	for _, g := range before.groups {
 		old[key{g.Name, g.Container}] = g
 	}
-	elapsed := max((after.at - before.at).Seconds(), exact)
+	elapsed := max((after.at - before.at).Seconds(), shortest)
 	loads := []load{}
 	for _, g := range after.groups {
 		l := load{Group: g, CPUPercent: -1, ReadRate: -1, WriteRate: -1}

@@ -1,4 +1,4 @@
-package osctl
+package timeline
 
 import (
 	"context"
@@ -20,7 +20,9 @@ type blamed struct {
 	Ready bool    `json:"ready"` // else it is not up yet and Took is what it has taken so far
 }
 
-func blame(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Blame runs the command blame.
+func Blame(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
@@ -62,23 +64,28 @@ func (s *session) blameText(all []blamed) string {
 		if b.Ready {
 			longest = max(longest, b.Took)
 		}
-		rows = append(rows, []screen.Cell{{Text: millis(b.Took), Right: true}, {Text: screen.Seconds(b.Began), Right: true, Colour: screen.Dim}, {Text: screen.Escape(b.Name)}, {}})
+		rows = append(rows, []screen.Cell{
+			{Text: millis(b.Took), Right: true}, {Text: screen.Seconds(b.Began), Right: true, Colour: screen.Dim},
+			{Text: screen.Escape(b.Name)}, {},
+		})
 	}
-	room := s.barRoom(rows)
+	left := s.barSpace(rows)
 	for i, b := range all {
 		bar := &rows[i+1][3]
 		switch {
 		case !b.Ready:
 			*bar = screen.Cell{Text: "not up yet", Colour: screen.Yellow}
-		case longest > 0 && room > 0:
-			*bar = screen.Cell{Text: strings.Repeat(s.Glyphs().Block, max(1, int(b.Took/longest*float64(room)+0.5))), Colour: screen.Dim}
+		case longest > 0 && left > 0:
+			length := max(1, int(b.Took/longest*float64(left)+0.5))
+			*bar = screen.Cell{Text: strings.Repeat(s.Glyphs().Block, length), Colour: screen.Dim}
 		}
 	}
-	return s.Table(rows) + s.Fit("AT is the start of the program, counted from the start of the kernel; try: osctl chain") + "\n"
+	legend := "AT is the start of the program, counted from the start of the kernel; try: osctl chain"
+	return s.Table(rows) + s.Fit(legend) + "\n"
 }
 
-// barRoom is how long a bar behind the rows may be.
-func (s *session) barRoom(rows [][]screen.Cell) int {
+// barSpace is how long a bar behind the rows may be.
+func (s *session) barSpace(rows [][]screen.Cell) int {
 	if s.Columns <= 0 {
 		return barWidth
 	}

@@ -1,4 +1,7 @@
-package osctl
+// Package timeline owns the commands of osctl about a boot: boot, its time line and how the boot before it ended;
+// blame, how long each service took; chain, what the boot had to wait for; plan, the steps without carrying them out.
+// It only asks PID 1 and measures nothing itself. Read Boot first.
+package timeline
 
 import (
 	"context"
@@ -26,7 +29,12 @@ type booted struct {
 	Services []blamed         `json:"services,omitempty"` // those that the boot started
 }
 
-func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
+// Boot runs the command boot.
+func Boot(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	last := flags.Bool("last", false, "shows how the previous boot ended")
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
@@ -46,7 +54,7 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 		_, err := io.WriteString(s.Stdout, s.lastText(*report.Last))
 		return err
 	}
-	if list, err := s.Services(ctx); err == nil { // the boot is worth telling without them too
+	if list, err := s.Services(ctx); err == nil { // the report is worth showing without them too
 		report.Services = startedBy(report.Report, list, s.Now().Seconds())
 	}
 	if *asJSON {
@@ -56,14 +64,17 @@ func bootLine(ctx context.Context, s *session, flags *flag.FlagSet, args []strin
 	return err
 }
 
-// startedBy lists the services that the boot started, in the order in which it did: not those that start on demand, nor those that were
-// first started after its last milestone.
+// startedBy lists the services that the boot started, in the order in which it did: not those that start on demand, nor
+// those that were first started after its last milestone.
 func startedBy(r bootreport.Report, list []pid1.ServiceStatus, now float64) []blamed {
 	end := 0.0
 	for _, m := range moments(r, nil) {
 		end = max(end, m.Start+m.Duration)
 	}
-	list = slices.DeleteFunc(slices.Clone(list), func(st pid1.ServiceStatus) bool { return len(st.Demand) > 0 || st.Began > end })
+	list = slices.DeleteFunc(slices.Clone(list), func(st pid1.ServiceStatus) bool {
+		return len(st.Demand) > 0 ||
+			st.Began > end
+	})
 	all := blameOf(list, now)
 	sort.SliceStable(all, func(i, j int) bool { return all[i].Began < all[j].Began })
 	return all
@@ -83,7 +94,8 @@ func (s *session) lastText(last bootreport.Last) string {
 		}
 	}
 	if last.Uptime > 0 {
-		rows = append(rows, screen.Pair("after", screen.Ago(time.Duration(last.Uptime*float64(time.Second))), screen.Plain))
+		rows = append(rows, screen.Pair("after", screen.Ago(time.Duration(last.Uptime*float64(time.Second))),
+			screen.Plain))
 	}
 	if last.BootID != "" {
 		rows = append(rows, screen.Pair("boot id", last.BootID, screen.Dim))
@@ -91,7 +103,8 @@ func (s *session) lastText(last bootreport.Last) string {
 	return s.Table(rows)
 }
 
-func planned(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Plan runs the command plan.
+func Plan(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
@@ -114,7 +127,8 @@ const (
 	aService
 )
 
-// moment is one line of the time line: a step, a service from its start until it is up, or a milestone, which takes no time.
+// moment is one line of the time line: a step, a service from its start until it is up, or a milestone, which takes no
+// time.
 type moment struct {
 	bootreport.Step
 	kind int
@@ -130,7 +144,8 @@ func moments(r bootreport.Report, services []blamed) []moment {
 		list = append(list, moment{Step: step})
 	}
 	for _, b := range services {
-		m := moment{Step: bootreport.Step{Name: b.Name, Start: b.Began, Duration: b.Took, Stage: "service", Result: "up"}, kind: aService}
+		m := moment{Step: bootreport.Step{Name: b.Name, Start: b.Began, Duration: b.Took, Stage: "service",
+			Result: "up"}, kind: aService}
 		if !b.Ready {
 			m.Duration, m.Result = 0, "not up yet"
 		}
@@ -173,8 +188,9 @@ func (m *moment) row(end float64) []screen.Cell {
 		result += ": " + screen.InLine(m.Error)
 	}
 	return []screen.Cell{
-		{Text: screen.Seconds(m.Start), Right: true}, {Text: screen.Span(m.Duration), Right: true}, {Text: screen.Escape(m.Stage), Colour: screen.Dim},
-		{Text: screen.Escape(m.Name)}, {Text: bar(m.Start, m.Duration, end, mark), Colour: screen.Dim}, {Text: result, Colour: resultColour(m.Result)},
+		{Text: screen.Seconds(m.Start), Right: true}, {Text: screen.Span(m.Duration), Right: true},
+		{Text: screen.Escape(m.Stage), Colour: screen.Dim}, {Text: screen.Escape(m.Name)},
+		{Text: bar(m.Start, m.Duration, end, mark), Colour: screen.Dim}, {Text: result, Colour: resultColour(m.Result)},
 	}
 }
 

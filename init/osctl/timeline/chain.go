@@ -1,4 +1,4 @@
-package osctl
+package timeline
 
 import (
 	"context"
@@ -25,7 +25,9 @@ type link struct {
 	Wait float64 `json:"wait"` // between the end of the link before and At
 }
 
-func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Chain runs the command chain.
+func Chain(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
@@ -49,15 +51,16 @@ func chain(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 	return err
 }
 
-// causes tell which service leads to a milestone.
+// causes say which service leads to a milestone.
 func causes() map[string]string {
 	return map[string]string{
-		bootreport.MilestoneEngine: "containerd", bootreport.MilestoneLease: "netd", bootreport.MilestoneContainerOutput: "manager",
+		bootreport.MilestoneEngine: "containerd", bootreport.MilestoneLease: "netd",
+		bootreport.MilestoneContainerOutput: "manager",
 	}
 }
 
-// chainOf follows what led to the last milestone back to the kernel: from a service to the last to be ready of those that it waited
-// for, from the first service to the steps before it. Each link ends before the next begins.
+// chainOf follows what led to the last milestone back to the kernel: from a service to the last to be ready of those
+// that it waited for, from the first service to the steps before it. Each link ends before the next begins.
 func chainOf(report bootreport.Report, list []pid1.ServiceStatus) []link {
 	name, at := lastMilestone(report)
 	if name == "" {
@@ -68,12 +71,16 @@ func chainOf(report bootreport.Report, list []pid1.ServiceStatus) []link {
 		for seen := map[int]bool{}; i >= 0 && !seen[i]; i = waitedFor(list, i) {
 			seen[i] = true
 			st := &list[i]
-			back = append(back, link{Kind: "service", Name: st.Name, At: st.Began, Took: max(0, min(st.Ready, at)-st.Began)})
+			back = append(back, link{Kind: "service", Name: st.Name, At: st.Began,
+				Took: max(0, min(st.Ready, at)-st.Began)})
 			at = st.Began
 		}
 	}
 	steps := slices.Clone(report.Steps)
-	sort.SliceStable(steps, func(i, j int) bool { return steps[i].Start+steps[i].Duration < steps[j].Start+steps[j].Duration })
+	sort.SliceStable(steps, func(i,
+		j int) bool {
+		return steps[i].Start+steps[i].Duration < steps[j].Start+steps[j].Duration
+	})
 	for _, step := range slices.Backward(steps) {
 		if step.Start+step.Duration <= at+exact {
 			back = append(back, link{Kind: "step", Name: step.Name, At: step.Start, Took: step.Duration})
@@ -91,7 +98,7 @@ func chainOf(report bootreport.Report, list []pid1.ServiceStatus) []link {
 	return back
 }
 
-// exact is how exactly times are told.
+// exact is the precision of times, in seconds.
 const exact = 1e-6
 
 func lastMilestone(report bootreport.Report) (name string, at float64) {
@@ -127,7 +134,8 @@ func waitedFor(list []pid1.ServiceStatus, i int) int {
 	for j := range list {
 		st := &list[j]
 		name := st.Name
-		if !slices.Contains(list[i].Needs, name) && !slices.Contains(list[i].Wants, name) && !slices.Contains(list[i].After, name) {
+		if !slices.Contains(list[i].Needs, name) && !slices.Contains(list[i].Wants, name) &&
+			!slices.Contains(list[i].After, name) {
 			continue
 		}
 		if st.Ready > 0 && st.Ready <= list[i].Began+exact && (best < 0 || st.Ready > list[best].Ready) {
@@ -137,7 +145,7 @@ func waitedFor(list []pid1.ServiceStatus, i int) int {
 	return best
 }
 
-// chainText shows the chain from the kernel on. Short steps are told together: a screen is small.
+// chainText shows the chain from the kernel on. Short steps share a line: a screen is small.
 func (s *session) chainText(links []link) string {
 	rows := [][]screen.Cell{screen.Header(">@", ">+", "", "WHAT", "")}
 	total := links[len(links)-1].At
@@ -145,7 +153,8 @@ func (s *session) chainText(links []link) string {
 	quick, spent, from := 0, 0.0, 0.0
 	flush := func() {
 		if quick > 0 {
-			rows = append(rows, chainRow(link{Kind: "step", Name: screen.Count(quick, "short step"), At: from, Took: spent}, screen.Dim, ""))
+			together := link{Kind: "step", Name: screen.Count(quick, "short step"), At: from, Took: spent}
+			rows = append(rows, chainRow(together, screen.Dim, ""))
 		}
 		quick, spent = 0, 0
 	}
@@ -176,11 +185,14 @@ func (s *session) chainText(links []link) string {
 }
 
 func chainRow(l link, c screen.Colour, remark string) []screen.Cell {
-	return []screen.Cell{{Text: screen.Seconds(l.At), Right: true}, {Text: "+" + screen.Span(l.Took), Right: true, Colour: c}, {Text: l.Kind, Colour: screen.Dim},
-		{Text: screen.Escape(l.Name), Colour: c}, {Text: remark, Colour: screen.Yellow}}
+	return []screen.Cell{
+		{Text: screen.Seconds(l.At), Right: true}, {Text: "+" + screen.Span(l.Took), Right: true, Colour: c},
+		{Text: l.Kind, Colour: screen.Dim}, {Text: screen.Escape(l.Name), Colour: c},
+		{Text: remark, Colour: screen.Yellow},
+	}
 }
 
-// millis tells a time to the millisecond whatever its length, so that a column of them lines up.
+// millis is a time to the millisecond whatever its length, so that a column of them lines up.
 func millis(took float64) string {
 	text := fmt.Sprintf("%.0f", took*1000)
 	var b strings.Builder
