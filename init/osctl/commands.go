@@ -13,6 +13,7 @@ import (
 	"resinos/init/osctl/storage"
 	"resinos/init/osctl/timeline"
 	"resinos/init/osctl/timesync"
+	"resinos/init/osctl/top"
 )
 
 // A command is one word that can follow osctl.
@@ -49,7 +50,7 @@ func commands() []command {
 		{"status", looking, "[--json] [NAME...]", "Shows the state of services and apps, or everything about some of them.\nNAME is a service, an app, or APP/CONTAINER. Exit status 3: a named one is not up.",
 			"osctl status                 problems first\nosctl status netd            one service with its processes and the last lines of its log\nosctl status hello/web       one container of the app hello\nosctl status --json netd", on(status)},
 		logsCommand(),
-		{"top", looking, "[--count COUNT] [--json]", "Shows the resource usage of services and containers repeatedly; q quits.", "osctl top\nosctl top --count 1         once, for a script", on(top)},
+		{"top", looking, "[--count COUNT] [--json]", "Shows the resource usage of services and containers repeatedly; q quits.", "osctl top\nosctl top --count 1         once, for a script", top.Show},
 		timeCommand(),
 		spaceCommand(),
 		verifyCommand(),

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"resinos/init/osctl/cli"
-	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
@@ -225,9 +224,8 @@ func TestGolden(t *testing.T) {
 		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs --lines many", "logs -n 5", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
 		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
 		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
-		"top":           {"top --count 1", "top --json", "top --count -1", "top x"},
 		"status_colour": {"status", "status netd"},
-		"narrow":        {"status", "status netd", "top --count 1", "graph"},
+		"narrow":        {"status", "status netd", "graph"},
 		"wide":          {"status", "graph manager"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -331,17 +329,6 @@ func TestInterruptedWait(t *testing.T) {
 	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "continues with stop netd\ntry: osctl status netd\n") {
 		t.Errorf("exit %d: %q", code, got)
 	}
-}
-
-func TestTop(t *testing.T) {
-	group := func(name string, cpu, read int64) gauge.Group {
-		return gauge.Group{Name: name, Container: strings.Contains(name, "."), Usage: gauge.Usage{Memory: 1 << 20, CPU: time.Duration(cpu) * time.Millisecond, Tasks: 1, Read: read, Written: -1}}
-	}
-	before := glance{time.Second, []gauge.Group{group("calm", 5000, 0), group("busy", 1000, 0), group("app.web", 0, 100), group("anew", 9000, 9000)}}
-	after := glance{3 * time.Second, []gauge.Group{group("calm", 5010, 0), group("busy", 2900, 4<<20), group("app.web", 1000, 2100), group("anew", 10, 10), group("fresh", 5, 5)}}
-	testenv.Golden(t, "top_load.golden", (&session{&cli.Session{}}).topTable(loadsOf(before, after), "", "")+onScreen("a\nb\nc\nd\n", 3))
-	after.groups[1].Swap = 3 << 20
-	testenv.Golden(t, "top_swap.golden", (&session{&cli.Session{}}).topTable(loadsOf(before, after), "MemTotal: 497000 kB\nMemAvailable: 301000 kB\nSwapTotal: 248496 kB\nSwapFree: 200000 kB\n", "0.1 0.2 0.3"))
 }
 
 func TestLogLinesAreCut(t *testing.T) {

@@ -1,4 +1,6 @@
-package osctl
+// Package top owns the command top of osctl: what services and containers use of processor, memory and disk, again and
+// again. It only compares two looks at the cgroups (osctl/gauge), and keeps nothing between them. Read Show first.
+package top
 
 import (
 	"context"
@@ -45,8 +47,14 @@ type glance struct {
 	groups []gauge.Group
 }
 
-func top(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	times := flags.Int("count", 0, "ends after `COUNT` tables (0: on a terminal when q is pressed, otherwise after one)")
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
+// Show runs the command top.
+func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
+	times := flags.Int("count", 0,
+		"ends after `COUNT` tables (0: on a terminal when q is pressed, otherwise after one)")
 	asJSON := flags.Bool("json", false, "prints JSON, once")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
@@ -146,7 +154,8 @@ func (t *topper) pause(ctx context.Context, d time.Duration) (over bool) {
 			continue
 		}
 		var key [16]byte
-		if n, err := t.keys.Read(key[:]); err != nil || n == 0 || strings.ContainsAny(string(key[:n]), "qQ\x03\x04\x1b") {
+		if n, err := t.keys.Read(key[:]); err != nil || n == 0 ||
+			strings.ContainsAny(string(key[:n]), "qQ\x03\x04\x1b") {
 			return true
 		}
 	}
@@ -181,7 +190,7 @@ func loadsOf(before, after glance) []load {
 		l := load{Group: g, CPUPercent: -1, ReadRate: -1, WriteRate: -1}
 		if o, known := old[key{g.Name, g.Container}]; known {
 			if g.CPU >= 0 && o.CPU >= 0 {
-				l.CPUPercent = max(0, (g.CPU-o.CPU).Seconds()/elapsed*100) // less than before: it was made anew
+				l.CPUPercent = max(0, (g.CPU-o.CPU).Seconds()/elapsed*100) // less than before: it was created again
 			}
 			l.ReadRate, l.WriteRate = rate(o.Read, g.Read, elapsed), rate(o.Written, g.Written, elapsed)
 		}
@@ -249,8 +258,12 @@ func topRow(l load) []screen.Cell {
 	if l.Tasks >= 0 {
 		tasks = strconv.FormatInt(l.Tasks, 10)
 	}
-	return []screen.Cell{{Text: screen.Escape(l.Name)}, {Text: cpu, Right: true, Colour: busy}, {Text: screen.Size(l.Memory), Right: true},
-		{Text: screen.Size(l.Swap), Right: true}, {Text: tasks, Right: true}, {Text: screen.Size(l.ReadRate), Right: true}, {Text: screen.Size(l.WriteRate), Right: true}}
+	return []screen.Cell{
+		{Text: screen.Escape(l.Name)}, {Text: cpu, Right: true, Colour: busy},
+		{Text: screen.Size(l.Memory), Right: true}, {Text: screen.Size(l.Swap), Right: true},
+		{Text: tasks, Right: true},
+		{Text: screen.Size(l.ReadRate), Right: true}, {Text: screen.Size(l.WriteRate), Right: true},
+	}
 }
 
 // kilobytes are the lines of /proc/meminfo.
@@ -271,10 +284,12 @@ func kilobytes(meminfo string) map[string]int64 {
 func memoryLine(memory map[string]int64, loadavg string) string {
 	var words []string
 	if total := memory["MemTotal"]; total > 0 {
-		words = append(words, fmt.Sprintf("memory: %s free of %s", screen.Size(memory["MemAvailable"]<<10), screen.Size(total<<10)))
+		free := memory["MemAvailable"]
+		words = append(words, fmt.Sprintf("memory: %s free of %s", screen.Size(free<<10), screen.Size(total<<10)))
 	}
 	if total := memory["SwapTotal"]; total > 0 {
-		words = append(words, fmt.Sprintf("swap: %s free of %s", screen.Size(memory["SwapFree"]<<10), screen.Size(total<<10)))
+		free := memory["SwapFree"]
+		words = append(words, fmt.Sprintf("swap: %s free of %s", screen.Size(free<<10), screen.Size(total<<10)))
 	}
 	if fields := strings.Fields(loadavg); len(fields) >= 3 {
 		words = append(words, "load: "+screen.Escape(strings.Join(fields[:3], " ")))
