@@ -9,6 +9,7 @@ import (
 
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
+	"resinos/init/osctl/logs"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
 	"resinos/init/osctl/timeline"
@@ -191,7 +192,7 @@ osctl logs --since 10:00 --until 10:05      also "2026-11-25 10:00", today, "2h 
 osctl logs --boots                          the boots whose log is kept
 osctl logs -b -1 --lines 50                 the end of the previous boot
 osctl logs --flush                          writes the log to disk now and not in up to 5 minutes, if persistentLogging is set
-osctl logs -o json -u netd                  for programs`, on(logs),
+osctl logs -o json -u netd                  for programs`, logs.Show,
 	}
 }
 

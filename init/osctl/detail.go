@@ -13,6 +13,7 @@ import (
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/logs"
 	"resinos/init/osctl/screen"
 	"resinos/services/log/query"
 	"resinos/services/log/ring"
@@ -120,12 +121,12 @@ func (s *session) lastWords(name string, log []ring.Entry, fault error) string {
 
 // logLine is an entry on one line of the terminal; what is cut loses its colours.
 func (s *session) logLine(e *ring.Entry) string {
-	bare := session{&cli.Session{Screen: screen.Screen{Fancy: s.Fancy, Columns: s.Columns}}}
-	line := strings.ReplaceAll(strings.TrimSuffix(bare.short(e), "\n"), "\t", " ")
+	bare := screen.Screen{Fancy: s.Fancy, Columns: s.Columns}
+	line := strings.ReplaceAll(strings.TrimSuffix(logs.Line(&bare, e), "\n"), "\t", " ")
 	if cut := bare.Fit(line); cut != line {
 		return cut + "\n"
 	}
-	return s.short(e)
+	return logs.Line(&s.Screen, e)
 }
 
 func (s *session) stateRows(d *detail) [][]screen.Cell {

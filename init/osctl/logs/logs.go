@@ -1,4 +1,7 @@
-package osctl
+// Package logs owns the command logs of osctl: what to show of the log, in which form, and which name was most likely
+// meant when nothing has that name; and Line, one entry for people. logd finds the entries (services/logquery). Read
+// Show first.
+package logs
 
 import (
 	"bufio"
@@ -33,8 +36,11 @@ const (
 	formCat   = "cat"
 )
 
-// wish is what the flags of logs say.
-type wish struct {
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
+// request is what the flags of logs say.
+type request struct {
 	filter query.Filter
 	last   int // --lines, negative if it was not given
 	form   string
@@ -42,9 +48,11 @@ type wish struct {
 	flush  bool
 }
 
-func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
-	w := wish{last: -1, form: formShort}
-	w.define(flags, time.Now().UTC())
+// Show runs the command logs.
+func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
+	r := request{last: -1, form: formShort}
+	r.define(flags, time.Now().UTC())
 	rest, err := cli.Parse(flags, bootValue(args))
 	if err != nil {
 		return err
@@ -52,21 +60,24 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	if len(rest) > 0 {
 		return cli.Misuse(fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u "+rest[0])
 	}
-	if w.flush {
+	if r.flush {
 		return cli.Unreachable(query.Flush(ctx, s.Log), "logd", "try: osctl status logd")
 	}
-	if w.boots {
-		return s.logBoots(ctx, w.form == formJSON)
+	if r.boots {
+		return s.logBoots(ctx, r.form == formJSON)
 	}
-	follow := w.filter.Follow
-	w.filter.Last = beginning(w.last, follow)
-	out := &logPrinter{session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), form: w.form, flush: follow, silent: slices.Clone(w.filter.Names)}
+	follow := r.filter.Follow
+	r.filter.Last = beginning(r.last, follow)
+	out := &logPrinter{
+		session: s, out: bufio.NewWriterSize(s.Stdout, 16<<10), form: r.form, flush: follow,
+		silent: slices.Clone(r.filter.Names),
+	}
 	if follow {
-		if err := s.nobody(ctx, w.filter.Names); err != nil { // it may come yet
+		if err := s.nobody(ctx, r.filter.Names); err != nil { // it may come yet
 			fmt.Fprintf(s.Stderr, "osctl: %v\n", err)
 		}
 	}
-	err = query.Query(ctx, s.Log, w.filter, out.print)
+	err = query.Query(ctx, s.Log, r.filter, out.print)
 	if err := errors.Join(cli.Unreachable(err, "logd", "try: osctl status logd"), out.out.Flush()); err != nil {
 		return err
 	}
@@ -82,8 +93,8 @@ func logs(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	return nil
 }
 
-// nobody says which of the names is that of no service and no app, and has never been said in the log: it is misspelt. When nobody can
-// be asked, all of them may be right.
+// nobody says which of the names is that of no service and no app, and has never been said in the log: it is misspelt.
+// When nobody can be asked, all of them may be right.
 func (s *session) nobody(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -103,7 +114,10 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	var strangers []string
 	for _, name := range names {
 		app, _, _ := strings.Cut(name, ".")
-		if !slices.Contains(known, name) && !slices.Contains(known, app) && !s.heard(ctx, query.Filter{Names: []string{name}, Last: 1}, nil) {
+		if slices.Contains(known, name) || slices.Contains(known, app) {
+			continue
+		}
+		if !s.heard(ctx, query.Filter{Names: []string{name}, Last: 1}, nil) {
 			strangers = append(strangers, name)
 		}
 	}
@@ -116,11 +130,12 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 	if near := cli.Nearest(strangers[0], slices.Concat(known, slices.Sorted(maps.Keys(said)))); near != "" {
 		hint = "did you mean " + screen.Escape(near) + "? try: osctl logs -u " + screen.Escape(near)
 	}
-	return cli.Advise(fmt.Errorf("no service, app or syslog tag is called %s", screen.Escape(strings.Join(strangers, ", "))), hint)
+	return cli.Advise(fmt.Errorf("no service, app or syslog tag is called %s",
+		screen.Escape(strings.Join(strangers, ", "))), hint)
 }
 
-// heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that cannot be asked
-// has told its fault before.
+// heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that
+// cannot be asked has told its fault before.
 func (s *session) heard(ctx context.Context, f query.Filter, names map[string]bool) (any bool) {
 	_ = query.Query(ctx, s.Log, f, func(e ring.Entry) error {
 		any = true
@@ -135,13 +150,15 @@ func (s *session) heard(ctx context.Context, f query.Filter, names map[string]bo
 	return any
 }
 
-func (w *wish) define(flags *flag.FlagSet, now time.Time) {
-	f := &w.filter
-	flags.Func("u", "shows only the service, app, APP.SERVICE or syslog tag `NAME`; may be repeated", func(name string) error {
-		f.Names = append(f.Names, name)
-		return nil
-	})
-	flags.Func("p", "shows only `PRIORITY` and more urgent entries: emerg, alert, crit, err, warning, notice, info, debug or 0 to 7", func(text string) error {
+func (r *request) define(flags *flag.FlagSet, now time.Time) {
+	f := &r.filter
+	flags.Func("u", "shows only the service, app, APP.SERVICE or syslog tag `NAME`; may be repeated",
+		func(name string) error {
+			f.Names = append(f.Names, name)
+			return nil
+		})
+	flags.Func("p", "shows only `PRIORITY` and more urgent entries: emerg, alert, crit, err, warning, notice, info, "+
+		"debug or 0 to 7", func(text string) error {
 		p, err := parsePriority(text)
 		f.Priority = &p
 		return err
@@ -150,14 +167,16 @@ func (w *wish) define(flags *flag.FlagSet, now time.Time) {
 		f.Kinds = []string{ring.Kernel}
 		return nil
 	})
-	flags.Func("b", "shows only `BOOT`: 0 (or nothing) for this one, -1 for the previous one, or the beginning of its id; default all kept boots", func(text string) error {
+	flags.Func("b", "shows only `BOOT`: 0 (or nothing) for this one, -1 for the previous one, or the beginning "+
+		"of its id; default all kept boots", func(text string) error {
 		if f.Boot = text; !query.IsBoot(text) {
 			return errors.New("not 0, -1 ... or the beginning of a boot id, see osctl logs --boots")
 		}
 		return nil
 	})
 	for name, bound := range map[string]**when.Moment{"since": &f.Since, "until": &f.Until} {
-		flags.Func(name, "shows only entries "+name+" `TIME`: \"2026-11-25 10:00\", 10:00, today, -5min, \"5m ago\" or boot+90s", func(text string) error {
+		flags.Func(name, "shows only entries "+name+" `TIME`: "+
+			"\"2026-11-25 10:00\", 10:00, today, -5min, \"5m ago\" or boot+90s", func(text string) error {
 			m, err := when.Parse(text, now)
 			if *bound = &m; err != nil {
 				return when.ErrForm
@@ -166,28 +185,29 @@ func (w *wish) define(flags *flag.FlagSet, now time.Time) {
 		})
 	}
 	flags.Func("lines", "shows only the last `N` entries (default all, 10 with -f)", func(text string) (err error) {
-		if w.last, err = strconv.Atoi(text); err != nil || w.last < 0 {
+		if r.last, err = strconv.Atoi(text); err != nil || r.last < 0 {
 			return errors.New("not a number of entries")
 		}
 		return nil
 	})
 	flags.BoolVar(&f.Follow, "f", false, "follows: continues with new entries")
-	flags.Func("o", "prints in `FORM`: short, json (one entry on each line) or cat (messages only)", func(text string) error {
-		if w.form = text; text != formShort && text != formJSON && text != formCat {
-			return errors.New("not short, json or cat")
-		}
-		return nil
-	})
+	flags.Func("o", "prints in `FORM`: short, json (one entry on each line) or cat (messages only)",
+		func(text string) error {
+			if r.form = text; text != formShort && text != formJSON && text != formCat {
+				return errors.New("not short, json or cat")
+			}
+			return nil
+		})
 	flags.BoolFunc("json", "prints JSON, as -o json does", func(string) error {
-		w.form = formJSON
+		r.form = formJSON
 		return nil
 	})
-	flags.BoolVar(&w.boots, "boots", false, "lists the boots whose log is kept")
-	flags.BoolVar(&w.flush, "flush", false, "writes the log to disk now, and waits until it is there")
+	flags.BoolVar(&r.boots, "boots", false, "lists the boots whose log is kept")
+	flags.BoolVar(&r.flush, "flush", false, "writes the log to disk now, and waits until it is there")
 }
 
-// bootValue gives -b the value that it may lack: package flag knows no optional ones. What follows is the value if it can
-// be one.
+// bootValue gives -b the value that it may lack: package flag knows no optional ones. What follows is the value if it
+// can be one.
 func bootValue(args []string) []string {
 	var out []string
 	for i, arg := range args {
@@ -195,7 +215,8 @@ func bootValue(args []string) []string {
 			return append(out, args[i:]...)
 		}
 		out = append(out, arg)
-		if (arg == "-b" || arg == "--b") && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-") && !query.IsBoot(args[i+1])) {
+		if (arg == "-b" || arg == "--b") && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-") &&
+			!query.IsBoot(args[i+1])) {
 			out = append(out, "0")
 		}
 	}
@@ -277,7 +298,7 @@ func (l *logPrinter) print(e ring.Entry) error {
 	case formCat:
 		_, err = l.out.WriteString(l.cat(&e))
 	default:
-		_, err = l.out.WriteString(l.short(&e))
+		_, err = l.out.WriteString(Line(&l.Screen, &e))
 	}
 	if err == nil && l.flush {
 		err = l.out.Flush()
@@ -285,29 +306,31 @@ func (l *logPrinter) print(e ring.Entry) error {
 	return err
 }
 
-// cat is the message alone: as it was said, but on a terminal harmless.
+// cat is the message alone: unchanged, but harmless on a terminal.
 func (s *session) cat(e *ring.Entry) string {
 	message := e.Message
 	if screen.IsTerminal(s.Stdout) {
 		message = screen.Escape(message)
 	}
 	if e.Cut {
-		return message // it goes on in the next entry
+		return message // it continues in the next entry
 	}
 	return message + "\n"
 }
 
-// short is the form for people: time, source, message.
-func (s *session) short(e *ring.Entry) string {
+// Line is an entry for people: time, source, message.
+func Line(s *screen.Screen, e *ring.Entry) string {
 	source := screen.Escape(e.Name)
 	if e.PID != 0 {
 		source += "[" + strconv.Itoa(e.PID) + "]"
 	}
 	message := screen.Escape(e.Message)
 	if e.Cut {
-		message += "..." // it goes on in the next entry
+		message += "..." // it continues in the next entry
 	}
-	return s.Paint(screen.Dim, e.Time.UTC().Format("Jan 02 15:04:05.000")) + " " + s.Paint(screen.Bold, source) + ": " + s.Paint(urgency(e.Priority), message) + "\n"
+	at := e.Time.UTC().Format("Jan 02 15:04:05.000")
+	return s.Paint(screen.Dim, at) + " " + s.Paint(screen.Bold, source) + ": " + s.Paint(urgency(e.Priority), message) +
+		"\n"
 }
 
 func urgency(priority int) screen.Colour {
