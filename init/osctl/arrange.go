@@ -3,6 +3,7 @@ package osctl
 import (
 	"slices"
 
+	"resinos/init/osctl/look"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
@@ -78,10 +79,10 @@ func parentOf(list []pid1.ServiceStatus, i int) int {
 			continue
 		}
 		r := 1
-		switch lookOf(&list[j]) {
-		case looksWrong:
+		switch look.Of(&list[j]) {
+		case look.Wrong:
 			r = 3
-		case looksOff:
+		case look.Off:
 			r = 2
 		}
 		if r >= rank {
@@ -106,7 +107,7 @@ func loosen(parents []int) {
 // place is the number of the section that service i belongs to.
 func place(list []pid1.ServiceStatus, parents []int, i int) int {
 	for j := i; j >= 0; j = parents[j] {
-		if lookOf(&list[j]) == looksWrong {
+		if look.Of(&list[j]) == look.Wrong {
 			return 0
 		}
 	}
@@ -115,7 +116,7 @@ func place(list []pid1.ServiceStatus, parents []int, i int) int {
 		return place(list, parents, parents[i])
 	case len(st.Demand) > 0 && st.State != "masked":
 		return 2
-	case lookOf(st) == looksOff:
+	case look.Of(st) == look.Off:
 		return 3
 	}
 	return 1

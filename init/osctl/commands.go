@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"resinos/init/osctl/change"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
 	"resinos/init/osctl/logs"
@@ -15,6 +16,7 @@ import (
 	"resinos/init/osctl/timeline"
 	"resinos/init/osctl/timesync"
 	"resinos/init/osctl/top"
+	"resinos/services/pid1"
 )
 
 // A command is one word that can follow osctl.
@@ -57,11 +59,11 @@ func commands() []command {
 		verifyCommand(),
 		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "Shows which services each service needs, wants and starts after.", "osctl graph manager          the services that manager depends on\nosctl graph --reverse logd   the services that depend on logd\nosctl graph --dot | dot -Tsvg > services.svg", on(graphOf)},
 
-		{"start", changing, "[-n] NAME...", "Starts services.", "osctl start netd", on(change("start"))},
-		{"stop", changing, "[-n] NAME...", "Stops services and the services that need them.", "osctl stop sshd", on(change("stop"))},
-		{"restart", changing, "[-n] NAME...", "Stops and starts services.", "osctl restart manager", on(change("restart"))},
-		{"reload", changing, "[-n] NAME...", "Makes services read their configuration again.", "osctl reload web", on(change("reload"))},
-		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "Sends a signal to the main process of services.", "osctl kill --signal HUP netd\nosctl kill --all web         to every process of the service", on(kill)},
+		{"start", changing, "[-n] NAME...", "Starts services.", "osctl start netd", change.Service(pid1.Start)},
+		{"stop", changing, "[-n] NAME...", "Stops services and the services that need them.", "osctl stop sshd", change.Service(pid1.Stop)},
+		{"restart", changing, "[-n] NAME...", "Stops and starts services.", "osctl restart manager", change.Service(pid1.Restart)},
+		{"reload", changing, "[-n] NAME...", "Makes services read their configuration again.", "osctl reload web", change.Service(pid1.Reload)},
+		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "Sends a signal to the main process of services.", "osctl kill --signal HUP netd\nosctl kill --all web         to every process of the service", change.Kill},
 
 		configCommand(),
 
@@ -76,10 +78,10 @@ func commands() []command {
 		{"chain", booting, "[--json]", "Shows what the boot had to wait for, step by step.", "osctl chain", timeline.Chain},
 		{"plan", booting, "[--json]", "Shows the steps of a boot without carrying them out.", "osctl plan", timeline.Plan},
 
-		{"reboot", powering, "[-n] [--force]", "Stops everything in order and reboots the device.", "osctl reboot", on(power("reboot"))},
-		{"poweroff", powering, "[-n] [--force]", "Stops everything in order and switches the device off.", "osctl poweroff", on(power("poweroff"))},
+		{"reboot", powering, "[-n] [--force]", "Stops everything in order and reboots the device.", "osctl reboot", change.Power(pid1.Reboot)},
+		{"poweroff", powering, "[-n] [--force]", "Stops everything in order and switches the device off.", "osctl poweroff", change.Power(pid1.PowerOff)},
 		purgeCommand(),
-		{"re-exec", powering, "[-n]", "Re-executes PID 1 without stopping services.", "osctl re-exec", on(reexec)},
+		{"re-exec", powering, "[-n]", "Re-executes PID 1 without stopping services.", "osctl re-exec", change.Reexec},
 		{"help", powering, "[COMMAND]", "Shows how to use a command.", "osctl help logs", nil},
 	}
 }

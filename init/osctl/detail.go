@@ -14,6 +14,7 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/logs"
+	"resinos/init/osctl/look"
 	"resinos/init/osctl/screen"
 	"resinos/services/log/query"
 	"resinos/services/log/ring"
@@ -86,7 +87,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 // detailText lays a service out as name and value pairs, its processes as a tree, and the end of its log.
 func (s *session) detailText(d *detail) string {
 	var b strings.Builder
-	mark := s.mark(d.ServiceStatus)
+	mark := look.Sign(&s.Screen, d.ServiceStatus)
 	head := mark.Text + " " + screen.Escape(d.Name)
 	if d.Description != "" {
 		head += ": " + screen.Escape(d.Description)
@@ -140,8 +141,8 @@ func (s *session) stateRows(d *detail) [][]screen.Cell {
 			rows = append(rows, screen.Pair(label, value, c))
 		}
 	}
-	add("state", state, stateColour(d.State))
-	add("reason", d.Reason, stateColour(d.State))
+	add("state", state, look.Colour(d.State))
+	add("reason", d.Reason, look.Colour(d.State))
 	if d.RetryIn > 0 {
 		add("again in", fmt.Sprintf("%.1fs", d.RetryIn), screen.Yellow)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"resinos/init/osctl/cli"
+	"resinos/init/osctl/look"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 )
@@ -185,8 +186,8 @@ func (s *session) graphText(t ties, roots []int) string {
 		if again {
 			word += ", above"
 		}
-		rows = append(rows, []screen.Cell{s.mark(st), {Text: lead + screen.Escape(st.Name)}, {Text: strings.TrimPrefix(word, ", "), Colour: screen.Dim},
-			{Text: screen.Escape(st.State), Colour: stateColour(st.State)}})
+		rows = append(rows, []screen.Cell{look.Sign(&s.Screen, st), {Text: lead + screen.Escape(st.Name)}, {Text: strings.TrimPrefix(word, ", "), Colour: screen.Dim},
+			{Text: screen.Escape(st.State), Colour: look.Colour(st.State)}})
 		if again {
 			return
 		}

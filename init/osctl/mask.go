@@ -14,10 +14,10 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"resinos/init/osctl/change"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/atomicfile"
-	"resinos/services/pid1"
 	"resinos/services/spec"
 )
 
@@ -28,11 +28,7 @@ func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 		if *noStop {
 			return nil
 		}
-		st, err := s.ask(ctx, string(pid1.Stop), pid1.Kill{Name: name})
-		if err == nil {
-			fmt.Fprintln(s.Stdout, s.outcome(st))
-		}
-		return err
+		return change.Stop(ctx, s.Session, name)
 	})
 }
 

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -83,9 +82,6 @@ func TestRemoved(t *testing.T) {
 	}
 	if got := note(&leaves); got != "file removed: it stops" {
 		t.Errorf("note = %q", got)
-	}
-	if got := s.outcome(pid1.ServiceStatus{Name: "shop", State: pid1.Removed, Removed: true}); got != "shop is removed" {
-		t.Errorf("outcome = %q", got)
 	}
 }
 
@@ -214,9 +210,7 @@ func TestGolden(t *testing.T) {
 	testenv.NeedRoot(t, "a control socket that answers nobody else")
 	path := fake(t)
 	for name, lines := range map[string][]string{
-		"status": {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
-		"change": {"start netd", "stop netd sshd", "restart logd", "restart -n logd", "reload netd", "kill netd", "kill netd -n -signal HUP", "kill -n --all netd",
-			"start nobody", "start", "reboot -n", "reboot -n --force", "poweroff", "poweroff --force", "reboot now", "re-exec -n"},
+		"status":        {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
 		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs --lines many", "logs -n 5", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
 		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
 		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
@@ -269,61 +263,6 @@ func TestDryRunIsEverywhereTheSame(t *testing.T) {
 	}
 	if found == 0 {
 		t.Error("no command has -n")
-	}
-}
-
-// PID 1 answers, goes, and another life listens in its place.
-func TestReexecWaitsForTheNextLife(t *testing.T) {
-	testenv.NeedRoot(t, "a control socket that answers nobody else")
-	path := filepath.Join(t.TempDir(), "control.sock")
-	status := func(context.Context, json.RawMessage) (any, error) { return services, nil }
-	var lives sync.WaitGroup
-	defer lives.Wait()
-	next, stop := context.WithCancel(t.Context())
-	defer stop()
-	first, end := context.WithCancel(t.Context())
-	lives.Go(func() {
-		control.Serve(first, path, map[string]control.Handler{"status": status, "re-exec": func(context.Context, json.RawMessage) (any, error) {
-			time.AfterFunc(20*time.Millisecond, end)
-			return nil, nil
-		}}, slog.New(slog.DiscardHandler))
-		// It may return just before its socket is removed.
-		if err := testenv.Await("the socket is removed", func() bool { _, err := os.Stat(path); return err != nil }); err != nil {
-			t.Error(err)
-		}
-		control.Serve(next, path, map[string]control.Handler{"status": status}, slog.New(slog.DiscardHandler))
-	})
-	awaitFile(t, path)
-	got := call(t, path, terminal{}, "re-exec")
-	if !strings.Contains(got, "PID 1 was re-executed in ") || first.Err() == nil {
-		t.Error(got)
-	}
-}
-
-// An operator who does not want to wait any more leaves PID 1 to its work.
-func TestInterruptedWait(t *testing.T) {
-	testenv.NeedRoot(t, "a control socket that answers nobody else")
-	path := filepath.Join(t.TempDir(), "control.sock")
-	ctx, cancel := context.WithCancel(t.Context())
-	var server sync.WaitGroup
-	defer server.Wait()
-	defer cancel()
-	asked := make(chan struct{})
-	server.Go(func() {
-		control.Serve(ctx, path, map[string]control.Handler{"stop": func(ctx context.Context, _ json.RawMessage) (any, error) {
-			close(asked)
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}, slog.New(slog.DiscardHandler))
-	})
-	awaitFile(t, path)
-	impatient, leave := context.WithCancel(t.Context())
-	server.Go(func() { <-asked; leave() })
-	var out, talk bytes.Buffer
-	s := &session{&cli.Session{Env: cli.Env{Stdout: &out, Stderr: &talk, Control: path}, Screen: screen.Screen{Progress: true}}}
-	code := s.main(impatient, []string{"stop", "netd"})
-	if got := talk.String(); code != 1 || !strings.HasPrefix(got, "stopping netd ...") || !strings.Contains(got, "continues with stop netd\ntry: osctl status netd\n") {
-		t.Errorf("exit %d: %q", code, got)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/look"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
 	"resinos/services/bootreport"
@@ -123,7 +124,7 @@ func (s *session) health(h host, in inventory.Inventory) string {
 	bad := len(h.degraded) > 0 || in.Ill() || slices.ContainsFunc(h.spaces, func(p storage.Space) bool { return len(p.Marks) > 0 })
 	for i := range list {
 		counts[list[i].State]++
-		bad = bad || lookOf(&list[i]) == looksWrong
+		bad = bad || look.Of(&list[i]) == look.Wrong
 	}
 	word, c := "well", screen.Green
 	if bad {
@@ -183,37 +184,6 @@ func (s *session) advice(in inventory.Inventory, spaces []storage.Space) string 
 	return s.Paint(screen.Dim, s.Fit("try: "+strings.Join(hints, ", "))) + "\n"
 }
 
-// A look is what the mark in front of a service tells.
-type look int
-
-const (
-	looksUp look = iota
-	looksDone
-	looksMoving
-	looksOff
-	looksWrong
-)
-
-func lookOf(st *pid1.ServiceStatus) look {
-	switch st.State {
-	case "up":
-		return looksUp
-	case "done":
-		return looksDone
-	case "failed", "backoff":
-		return looksWrong
-	case "down", "armed", "skipped", "masked", pid1.Removed:
-		return looksOff
-	}
-	return looksMoving
-}
-
-func (s *session) mark(st *pid1.ServiceStatus) screen.Cell {
-	g := s.Glyphs()
-	sign := [...]string{looksUp: g.Up, looksDone: g.Done, looksMoving: g.Moving, looksOff: g.Off, looksWrong: g.Wrong}[lookOf(st)]
-	return screen.Cell{Text: sign, Colour: stateColour(st.State), Tight: true}
-}
-
 // The widths below which pid and memory, and then since, make room for the note.
 const (
 	narrow  = 64
@@ -252,28 +222,14 @@ func (s *session) statusRow(r treeRow, memory func(string) int64) []screen.Cell 
 		pid = strconv.Itoa(r.st.PID)
 	}
 	return []screen.Cell{
-		s.mark(r.st),
+		look.Sign(&s.Screen, r.st),
 		{Text: r.prefix + screen.Escape(r.st.Name)},
-		{Text: screen.Escape(r.st.State), Colour: stateColour(r.st.State)},
+		{Text: screen.Escape(r.st.State), Colour: look.Colour(r.st.State)},
 		{Text: screen.Ago(s.Since(r.st.Since)), Right: true},
 		{Text: pid, Right: true},
 		{Text: screen.Size(memory(r.st.Name)), Right: true},
 		{Text: screen.InLine(note(r.st)), Colour: screen.Dim},
 	}
-}
-
-func stateColour(state string) screen.Colour {
-	switch state {
-	case "up":
-		return screen.Green
-	case "failed":
-		return screen.Red
-	case "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing":
-		return screen.Yellow
-	case "down", "masked", "skipped":
-		return screen.Dim
-	}
-	return screen.Plain
 }
 
 // note is what is most worth knowing of a service: why it is not up, what it says, how it ended before.
