@@ -10,6 +10,7 @@ import (
 	"resinos/init/osctl/change"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
+	"resinos/init/osctl/dependency"
 	"resinos/init/osctl/logs"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
@@ -57,7 +58,7 @@ func commands() []command {
 		timeCommand(),
 		spaceCommand(),
 		verifyCommand(),
-		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "Shows which services each service needs, wants and starts after.", "osctl graph manager          the services that manager depends on\nosctl graph --reverse logd   the services that depend on logd\nosctl graph --dot | dot -Tsvg > services.svg", on(graphOf)},
+		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "Shows which services each service needs, wants and starts after.", "osctl graph manager          the services that manager depends on\nosctl graph --reverse logd   the services that depend on logd\nosctl graph --dot | dot -Tsvg > services.svg", dependency.Show},
 
 		{"start", changing, "[-n] NAME...", "Starts services.", "osctl start netd", change.Service(pid1.Start)},
 		{"stop", changing, "[-n] NAME...", "Stops services and the services that need them.", "osctl stop sshd", change.Service(pid1.Stop)},

@@ -213,10 +213,9 @@ func TestGolden(t *testing.T) {
 		"status":        {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
 		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs --lines many", "logs -n 5", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
 		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
-		"graph":         {"graph", "graph manager", "graph --reverse logd", "graph --dot", "graph --reverse --dot containerd", "graph --json manager", "graph nobody", "graph a b"},
 		"status_colour": {"status", "status netd"},
-		"narrow":        {"status", "status netd", "graph"},
-		"wide":          {"status", "graph manager"},
+		"narrow":        {"status", "status netd"},
+		"wide":          {"status"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			as := terminal{colour: strings.HasSuffix(name, "_colour")}
@@ -283,12 +282,10 @@ func TestCyclesAreDrawn(t *testing.T) {
 		{Name: "d", State: "up", Needs: []string{"e"}}, {Name: "e", State: "failed", Needs: []string{"d"}},
 	}
 	s := &session{&cli.Session{Now: func() time.Duration { return 0 }}}
-	for _, text := range []string{s.statusTable(list, func(string) int64 { return -1 }), s.graphText(newTies(list, false), newTies(list, false).roots()),
-		s.graphText(newTies(list, true), newTies(list, true).roots())} {
-		for _, st := range list {
-			if !strings.Contains(text, st.Name+" ") {
-				t.Errorf("service %s is not in\n%s", st.Name, text)
-			}
+	text := s.statusTable(list, func(string) int64 { return -1 })
+	for _, st := range list {
+		if !strings.Contains(text, st.Name+" ") {
+			t.Errorf("service %s is not in\n%s", st.Name, text)
 		}
 	}
 }

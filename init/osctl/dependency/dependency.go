@@ -1,4 +1,7 @@
-package osctl
+// Package dependency owns the command graph of osctl: which services each service needs, wants and starts after, drawn
+// as a tree or as input of Graphviz. It draws definitions that are wrong too, with cycles and missing services. Read
+// ties first.
+package dependency
 
 import (
 	"context"
@@ -23,7 +26,12 @@ type node struct {
 	After []string `json:"after,omitempty"`
 }
 
-func graphOf(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
+// Show runs the command graph.
+func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	reverse := flags.Bool("reverse", false, "shows the services that depend on a service, not those that it depends on")
 	dot := flags.Bool("dot", false, "prints Graphviz input")
 	asJSON := flags.Bool("json", false, "prints JSON")
@@ -74,7 +82,8 @@ type ties struct {
 	out     [][]tie
 }
 
-// newTies reads the graph. Of two ties between the same services the stronger counts; one to a service that is not there is left out.
+// newTies reads the graph. Of two ties between the same services the stronger counts; one to a service that is not
+// there is left out.
 func newTies(list []pid1.ServiceStatus, reverse bool) ties {
 	t := ties{list: list, reverse: reverse, out: make([][]tie, len(list))}
 	index := map[string]int{}
@@ -186,8 +195,11 @@ func (s *session) graphText(t ties, roots []int) string {
 		if again {
 			word += ", above"
 		}
-		rows = append(rows, []screen.Cell{look.Sign(&s.Screen, st), {Text: lead + screen.Escape(st.Name)}, {Text: strings.TrimPrefix(word, ", "), Colour: screen.Dim},
-			{Text: screen.Escape(st.State), Colour: look.Colour(st.State)}})
+		rows = append(rows, []screen.Cell{
+			look.Sign(&s.Screen, st), {Text: lead + screen.Escape(st.Name)},
+			{Text: strings.TrimPrefix(word, ", "), Colour: screen.Dim},
+			{Text: screen.Escape(st.State), Colour: look.Colour(st.State)},
+		})
 		if again {
 			return
 		}
