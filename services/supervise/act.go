@@ -10,14 +10,16 @@ import (
 
 	"resinos/services/log/pipe"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/transaction"
 )
 
 // feed gives one input to the world and carries out what follows.
-func (s *Supervisor) feed(i int, in input) { s.do(s.world.feed(time.Now(), i, in)) }
+func (s *Supervisor) feed(i int, in lifecycle.Input) { s.do(s.world.Feed(time.Now(), i, in)) }
 
 // do carries out actions in order. What follows from them at once (a process that runs, a group
 // that is empty) is fed back and its actions join the end of the line.
-func (s *Supervisor) do(actions []action) {
+func (s *Supervisor) do(actions []transaction.Action) {
 	line := slices.Clone(actions) // feed reuses its slice
 	s.book()
 	for len(line) > 0 {
@@ -27,36 +29,36 @@ func (s *Supervisor) do(actions []action) {
 		if !answered {
 			continue
 		}
-		line = append(line, s.world.feed(time.Now(), a.svc, in)...)
+		line = append(line, s.world.Feed(time.Now(), a.Service, in)...)
 		s.book()
 	}
 	s.answer()
 }
 
-func (s *Supervisor) act(a action) (input, bool) {
-	switch a.act {
-	case fork:
-		return s.fork(a.svc)
-	case arm:
-		return s.arm(a.svc)
-	case term:
-		return s.term(a.svc)
-	case kill:
-		return s.kill(a.svc)
-	case sweep:
-		return input{empty: true}, s.sweep(a.svc)
-	case shut:
-		s.shut(a.svc)
-	case remove:
+func (s *Supervisor) act(a transaction.Action) (lifecycle.Input, bool) {
+	switch a.Act {
+	case lifecycle.Fork:
+		return s.fork(a.Service)
+	case lifecycle.Arm:
+		return s.arm(a.Service)
+	case lifecycle.Term:
+		return s.term(a.Service)
+	case lifecycle.Kill:
+		return s.kill(a.Service)
+	case lifecycle.Sweep:
+		return lifecycle.Input{Empty: true}, s.sweep(a.Service)
+	case lifecycle.Shut:
+		s.shut(a.Service)
+	case lifecycle.Remove:
 		// A delegated subtree is not ours to tidy, and at the shutdown all of it is thrown away.
-		if s.cfg.Cgroups != nil && !s.world.ending && !s.world.specs[a.svc].CgroupDelegate {
-			_ = s.cfg.Cgroups.Remove(s.name(a.svc)) // the next start takes it as it is
+		if s.cfg.Cgroups != nil && !s.world.Ending && !s.world.Specs[a.Service].CgroupDelegate {
+			_ = s.cfg.Cgroups.Remove(s.name(a.Service)) // the next start takes it as it is
 		}
 	}
-	return input{}, false
+	return lifecycle.Input{}, false
 }
 
-func (s *Supervisor) name(i int) string { return s.world.graph.Names[i] }
+func (s *Supervisor) name(i int) string { return s.world.Graph.Names[i] }
 
 // stopSignal is what asks the service to stop.
 func stopSignal(sp *spec.Spec) unix.Signal {
@@ -66,21 +68,21 @@ func stopSignal(sp *spec.Spec) unix.Signal {
 	return unix.SIGTERM
 }
 
-func (s *Supervisor) term(i int) (input, bool) {
-	sp, l := &s.world.specs[i], s.lives[i]
+func (s *Supervisor) term(i int) (lifecycle.Input, bool) {
+	sp, l := &s.world.Specs[i], s.lives[i]
 	s.log.Debug("service asked to stop", "service", sp.Name)
 	if sp.Listen.Each {
-		return input{event: exit}, s.dismiss(l, stopSignal(sp))
+		return lifecycle.Input{Event: lifecycle.Exit}, s.dismiss(l, stopSignal(sp))
 	}
 	if err := s.signal(i, stopSignal(sp)); err != nil {
 		s.log.Warn("service not signalled", "service", sp.Name, "error", err)
 	}
-	return input{}, false
+	return lifecycle.Input{}, false
 }
 
 func (s *Supervisor) signal(i int, sig unix.Signal) error {
 	p := s.lives[i].process
-	if p == nil || s.world.svcs[i].pid == 0 {
+	if p == nil || s.world.Services[i].PID == 0 {
 		return os.ErrProcessDone
 	}
 	if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -89,11 +91,11 @@ func (s *Supervisor) signal(i int, sig unix.Signal) error {
 	return nil
 }
 
-func (s *Supervisor) kill(i int) (input, bool) {
-	sp, l := &s.world.specs[i], s.lives[i]
-	s.log.Warn("service killed", "service", sp.Name, "pid", s.world.svcs[i].pid, "reason", s.world.svcs[i].blame)
+func (s *Supervisor) kill(i int) (lifecycle.Input, bool) {
+	sp, l := &s.world.Specs[i], s.lives[i]
+	s.log.Warn("service killed", "service", sp.Name, "pid", s.world.Services[i].PID, "reason", s.world.Services[i].Blame)
 	if sp.Listen.Each {
-		return input{event: exit}, s.dismiss(l, unix.SIGKILL)
+		return lifecycle.Input{Event: lifecycle.Exit}, s.dismiss(l, unix.SIGKILL)
 	}
 	var err error
 	switch {
@@ -106,13 +108,13 @@ func (s *Supervisor) kill(i int) (input, bool) {
 	if err = errors.Join(err, s.signal(i, unix.SIGKILL)); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.log.Error("service not killed", "service", sp.Name, "error", err)
 	}
-	return input{}, false
+	return lifecycle.Input{}, false
 }
 
 // sweep kills what the dead main process of i left behind, and reports whether nothing is left.
 // What a service with kill mode process left behind is meant to live on, until the shutdown.
 func (s *Supervisor) sweep(i int) bool {
-	if s.world.specs[i].KillMode == spec.Process && !s.world.ending {
+	if s.world.Specs[i].KillMode == spec.Process && !s.world.Ending {
 		return true
 	}
 	if s.cfg.Cgroups == nil {
@@ -140,13 +142,13 @@ func (s *Supervisor) sweep(i int) bool {
 // sweepAgain looks at every group that is being emptied.
 func (s *Supervisor) sweepAgain() {
 	for _, i := range s.sweeps.waiting() {
-		if s.world.svcs[i].phase != clearing {
+		if s.world.Services[i].Phase != lifecycle.Clearing {
 			s.sweeps.drop(i)
 			continue
 		}
 		if s.sweep(i) {
 			s.sweeps.drop(i)
-			s.feed(i, input{empty: true})
+			s.feed(i, lifecycle.Input{Empty: true})
 		}
 	}
 	s.sweeps.again(time.Now())
@@ -156,28 +158,28 @@ func (s *Supervisor) sweepAgain() {
 // book does the paperwork of every service that moved: its deadline, its probes, the log, the hook.
 func (s *Supervisor) book() {
 	for _, w := range s.asked {
-		w.dirty = w.dirty || len(s.world.changed) > 0
+		w.dirty = w.dirty || len(s.world.Changed) > 0
 	}
-	for _, i := range s.world.changed {
-		svc, l := &s.world.svcs[i], s.lives[i]
-		s.alarm.Plan(i, svc.deadline)
-		if svc.phase == l.shown {
+	for _, i := range s.world.Changed {
+		svc, l := &s.world.Services[i], s.lives[i]
+		s.alarm.Plan(i, svc.Deadline)
+		if svc.Phase == l.shown {
 			continue
 		}
-		l.shown, l.changed = svc.phase, moment()
+		l.shown, l.changed = svc.Phase, moment()
 		s.buries = s.buries || l.removed
 		s.attend(i)
 		s.tell(i)
 	}
-	s.world.changed = s.world.changed[:0]
+	s.world.Changed = s.world.Changed[:0]
 	s.alarm.Set(s.sweeps.next)
 }
 
 // attend begins and ends what goes on beside a phase.
 func (s *Supervisor) attend(i int) {
-	sp, l := &s.world.specs[i], s.lives[i]
-	switch s.world.svcs[i].phase {
-	case up:
+	sp, l := &s.world.Specs[i], s.lives[i]
+	switch s.world.Services[i].Phase {
+	case lifecycle.Up:
 		if l.ready == 0 {
 			l.ready = l.changed
 		}
@@ -187,7 +189,7 @@ func (s *Supervisor) attend(i int) {
 		if sp.Listen.Each {
 			s.serve(sp, l)
 		}
-	case starting:
+	case lifecycle.Starting:
 	default:
 		l.endProbes()
 		l.closePipe()
@@ -200,32 +202,32 @@ func (s *Supervisor) attend(i int) {
 
 // tell logs the changes that a person may want to know of.
 func (s *Supervisor) tell(i int) {
-	svc, name := &s.world.svcs[i], s.name(i)
-	switch svc.phase {
-	case up:
-		s.log.Info("service up", "service", name, "pid", svc.pid)
-	case clearing:
-		switch well := svc.last.OK() && !svc.spoiled; {
-		case well && s.world.specs[i].Type == spec.Oneshot && rearms(&s.world.specs[i]):
-			s.log.Debug("service exited", "service", name, "status", svc.why) // that it was demanded says enough
-		case svc.going || well:
-			s.log.Info("service exited", "service", name, "status", svc.why)
+	svc, name := &s.world.Services[i], s.name(i)
+	switch svc.Phase {
+	case lifecycle.Up:
+		s.log.Info("service up", "service", name, "pid", svc.PID)
+	case lifecycle.Clearing:
+		switch well := svc.Last.OK() && !svc.Spoiled; {
+		case well && s.world.Specs[i].Type == spec.Oneshot && lifecycle.Rearms(&s.world.Specs[i]):
+			s.log.Debug("service exited", "service", name, "status", svc.Why) // that it was demanded says enough
+		case svc.Going || well:
+			s.log.Info("service exited", "service", name, "status", svc.Why)
 		default:
-			s.log.Warn("service exited", "service", name, "status", svc.why)
+			s.log.Warn("service exited", "service", name, "status", svc.Why)
 		}
-	case backoff:
-		s.log.Warn("service waits before restart", "service", name, "pause", time.Until(svc.deadline), "failures", svc.failures)
-	case failed:
-		s.log.Error("service given up", "service", name, "error", svc.why)
-	case skipped:
-		s.log.Info("service skipped", "service", name, "reason", svc.why)
-	case down:
+	case lifecycle.Backoff:
+		s.log.Warn("service waits before restart", "service", name, "pause", time.Until(svc.Deadline), "failures", svc.Failures)
+	case lifecycle.Failed:
+		s.log.Error("service given up", "service", name, "error", svc.Why)
+	case lifecycle.Skipped:
+		s.log.Info("service skipped", "service", name, "reason", svc.Why)
+	case lifecycle.Down:
 		s.log.Info("service down", "service", name)
 	default:
-		s.log.Debug("service state", "service", name, "state", svc.phase.String())
+		s.log.Debug("service state", "service", name, "state", svc.Phase.String())
 	}
 	if s.cfg.OnState != nil {
-		s.cfg.OnState(name, svc.phase.String())
+		s.cfg.OnState(name, svc.Phase.String())
 	}
 }
 

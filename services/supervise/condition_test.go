@@ -16,6 +16,7 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then gets an error.
@@ -138,33 +139,33 @@ func TestConditionLimit(t *testing.T) {
 		sp.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: "/x"}}
 		s.cfg.Reaper = proc.NewReaper()
 		s.settle([]spec.Spec{sp})
-		s.do(s.world.begin(time.Now()))
-		svc := &s.world.svcs[0]
+		s.do(s.world.Begin(time.Now()))
+		svc := &s.world.Services[0]
 		for range 3 {
 			(<-s.calls).do() // nobody has answered
-			if !svc.spoiled || !strings.Contains(svc.why, "no answer") {
-				t.Fatalf("a condition that is not judged: %s, %q", svc.phase, svc.why)
+			if !svc.Spoiled || !strings.Contains(svc.Why, "no answer") {
+				t.Fatalf("a condition that is not judged: %s, %q", svc.Phase, svc.Why)
 			}
-			if svc.phase == backoff {
-				time.Sleep(time.Until(svc.deadline))
+			if svc.Phase == lifecycle.Backoff {
+				time.Sleep(time.Until(svc.Deadline))
 				s.ring(time.Now())
 			}
 			synctest.Wait()
-			if svc.phase != starting || asked != 1 {
-				t.Fatalf("%s after %q, asked %d times", svc.phase, svc.why, asked)
+			if svc.Phase != lifecycle.Starting || asked != 1 {
+				t.Fatalf("%s after %q, asked %d times", svc.Phase, svc.Why, asked)
 			}
 		}
 		answer <- false // to the first question, which nobody waits for any more
 		synctest.Wait()
-		if svc.phase != starting || asked != 2 {
-			t.Fatalf("%s after a late answer, asked %d times", svc.phase, asked)
+		if svc.Phase != lifecycle.Starting || asked != 2 {
+			t.Fatalf("%s after a late answer, asked %d times", svc.Phase, asked)
 		}
 		answer <- true
 		(<-s.calls).do()
-		if !strings.Contains(svc.why, "/usr/nonexistent") {
-			t.Errorf("not started once the condition holds: %s, %q", svc.phase, svc.why)
+		if !strings.Contains(svc.Why, "/usr/nonexistent") {
+			t.Errorf("not started once the condition holds: %s, %q", svc.Phase, svc.Why)
 		}
-		s.feed(0, input{event: stop})
+		s.feed(0, lifecycle.Input{Event: lifecycle.Stop})
 		close(s.ended)
 	})
 }

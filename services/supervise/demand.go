@@ -10,6 +10,7 @@ import (
 	"resinos/services/demand"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // listen opens the sockets of a service unless they are open.
@@ -27,28 +28,28 @@ func (s *Supervisor) listen(sp *spec.Spec, l *life) error {
 
 // arm waits for the demand of service i: a change of its paths always, traffic only while nobody
 // else looks at it.
-func (s *Supervisor) arm(i int) (input, bool) {
-	sp, l := &s.world.specs[i], s.lives[i]
-	if s.world.svcs[i].phase != armed {
+func (s *Supervisor) arm(i int) (lifecycle.Input, bool) {
+	sp, l := &s.world.Specs[i], s.lives[i]
+	if s.world.Services[i].Phase != lifecycle.Armed {
 		s.await(l, nil, sp.WatchPaths)
-		return input{}, false
+		return lifecycle.Input{}, false
 	}
 	if len(sp.Listen.Sockets) > 0 && len(l.sockets) == 0 && len(sp.Conditions) > 0 {
 		s.consider(i) // an open port is a promise: nobody is let in to wait for a service that will not start
-		return input{}, false
+		return lifecycle.Input{}, false
 	}
 	return s.open(i)
 }
 
 // open opens the sockets of an armed service, whose conditions hold, and waits for its demand.
-func (s *Supervisor) open(i int) (input, bool) {
-	sp, l := &s.world.specs[i], s.lives[i]
+func (s *Supervisor) open(i int) (lifecycle.Input, bool) {
+	sp, l := &s.world.Specs[i], s.lives[i]
 	if err := s.listen(sp, l); err != nil {
 		s.log.Error("service does not listen", "service", sp.Name, "error", err)
-		return input{event: exit, err: err}, true
+		return lifecycle.Input{Event: lifecycle.Exit, Err: err}, true
 	}
 	s.await(l, l.sockets, sp.WatchPaths)
-	return input{}, false
+	return lifecycle.Input{}, false
 }
 
 // closeSockets also removes the places of the sockets in the file system.
@@ -63,7 +64,7 @@ func (s *Supervisor) await(l *life, sockets []*os.File, paths []string) {
 		return
 	}
 	err := s.demand.Arm(l.id, sockets, nil)
-	if len(s.world.specs[l.num].WatchPaths) > 0 {
+	if len(s.world.Specs[l.num].WatchPaths) > 0 {
 		err = errors.Join(err, s.paths.Arm(l.id, nil, paths))
 	}
 	if err != nil {
@@ -81,8 +82,8 @@ func (s *Supervisor) disarm(l *life) {
 func (s *Supervisor) shut(i int) {
 	l := s.lives[i]
 	s.disarm(l)
-	closeSockets(s.world.specs[i], l)
-	if !s.world.svcs[i].wanted {
+	closeSockets(s.world.Specs[i], l)
+	if !s.world.Services[i].Wanted {
 		l.close()
 	}
 }
@@ -93,17 +94,17 @@ func (s *Supervisor) fired(f demand.Fire) {
 	if l == nil {
 		return // its service is gone since
 	}
-	sp, svc := &s.world.specs[l.num], &s.world.svcs[l.num]
+	sp, svc := &s.world.Specs[l.num], &s.world.Services[l.num]
 	if sp.Listen.Each {
-		if svc.phase == up {
+		if svc.Phase == lifecycle.Up {
 			s.serve(sp, l)
 		}
 		return
 	}
-	if svc.phase == armed {
+	if svc.Phase == lifecycle.Armed {
 		s.log.Info("service demanded", "service", sp.Name, "reason", f.What)
 	}
-	s.feed(l.num, input{event: fire})
+	s.feed(l.num, lifecycle.Input{Event: lifecycle.Fire})
 }
 
 // maxAccept bounds the connections that are taken in one turn of the loop.
@@ -179,11 +180,11 @@ func (s *Supervisor) beside(sp *spec.Spec, argv []string, g inheritedFiles, onEx
 // left handles the end of the process of one connection.
 func (s *Supervisor) left(l *life, pid int) {
 	delete(l.clients, pid)
-	switch svc := &s.world.svcs[l.num]; {
-	case svc.phase == up:
+	switch svc := &s.world.Services[l.num]; {
+	case svc.Phase == lifecycle.Up:
 		s.await(l, l.sockets, nil)
-	case len(l.clients) == 0 && (svc.phase == stopping || svc.phase == killing):
-		s.feed(l.num, input{event: exit})
+	case len(l.clients) == 0 && (svc.Phase == lifecycle.Stopping || svc.Phase == lifecycle.Killing):
+		s.feed(l.num, lifecycle.Input{Event: lifecycle.Exit})
 	}
 }
 

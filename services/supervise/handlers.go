@@ -15,6 +15,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/pid1"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // call is work for the loop, asked by another goroutine.
@@ -44,9 +45,9 @@ func (s *Supervisor) Handlers() map[string]control.Handler {
 	return map[string]control.Handler{
 		pid1.OpStatus:        func(ctx context.Context, _ json.RawMessage) (any, error) { return s.Status(ctx) },
 		pid1.OpShow:          s.showOp,
-		string(pid1.Start):   s.change(want),
-		string(pid1.Stop):    s.change(stop),
-		string(pid1.Restart): s.change(restart),
+		string(pid1.Start):   s.change(lifecycle.Want),
+		string(pid1.Stop):    s.change(lifecycle.Stop),
+		string(pid1.Restart): s.change(lifecycle.Restart),
 		string(pid1.Reload):  s.reloadOp,
 		pid1.OpKill:          s.killOp,
 		pid1.OpRescan:        func(ctx context.Context, _ json.RawMessage) (any, error) { return s.rescan(ctx) },
@@ -63,16 +64,16 @@ type watcher struct {
 }
 
 // judge makes the judge for e, just before e is fed to the service with life l.
-func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
-	now := func() *service { return &s.world.svcs[l.num] }
+func (s *Supervisor) judge(e lifecycle.Event, l *life) func() (bool, error) {
+	now := func() *lifecycle.Service { return &s.world.Services[l.num] }
 	forgotten := func() bool { return s.byID[l.id] != l } // its file was removed, and its number is another's
-	if e == stop {
-		return func() (bool, error) { return forgotten() || !now().phase.alive(), nil }
+	if e == lifecycle.Stop {
+		return func() (bool, error) { return forgotten() || !now().Phase.Alive(), nil }
 	}
 	name := s.name(l.num)
 	svc := now()
-	first := svc.lives + 1 // the life that counts: the next one,
-	if e == want && (svc.phase == up || svc.phase == starting) || (svc.phase == down || svc.phase == skipped) && onDemand(&s.world.specs[l.num]) {
+	first := svc.Lives + 1 // the life that counts: the next one,
+	if e == lifecycle.Want && (svc.Phase == lifecycle.Up || svc.Phase == lifecycle.Starting) || (svc.Phase == lifecycle.Down || svc.Phase == lifecycle.Skipped) && lifecycle.OnDemand(&s.world.Specs[l.num]) {
 		first-- // or the one that is there, or none when it is to wait for its demand
 	}
 	return func() (bool, error) {
@@ -80,18 +81,18 @@ func (s *Supervisor) judge(e event, l *life) func() (bool, error) {
 			return false, fmt.Errorf("service %s is gone: its file was removed", name)
 		}
 		switch svc := now(); {
-		case svc.lives >= first && (svc.phase == up || svc.phase == done || svc.phase == armed && !l.considering):
+		case svc.Lives >= first && (svc.Phase == lifecycle.Up || svc.Phase == lifecycle.Done || svc.Phase == lifecycle.Armed && !l.considering):
 			return true, nil
-		case svc.phase == failed, svc.phase == skipped, svc.phase == backoff && svc.lives >= first, !svc.wanted,
-			s.world.stands[l.num] == gone && !svc.phase.alive():
-			return false, fmt.Errorf("service %s is %s: %s", s.name(l.num), svc.phase, s.world.reason(l.num))
+		case svc.Phase == lifecycle.Failed, svc.Phase == lifecycle.Skipped, svc.Phase == lifecycle.Backoff && svc.Lives >= first, !svc.Wanted,
+			s.world.Gone(l.num) && !svc.Phase.Alive():
+			return false, fmt.Errorf("service %s is %s: %s", s.name(l.num), svc.Phase, s.world.Reason(l.num))
 		}
 		return false, nil
 	}
 }
 
 // change makes the handler that feeds e to a service and waits for the judge.
-func (s *Supervisor) change(e event) control.Handler {
+func (s *Supervisor) change(e lifecycle.Event) control.Handler {
 	return func(ctx context.Context, args json.RawMessage) (any, error) {
 		var a pid1.Named
 		if err := control.Args(args, &a); err != nil {
@@ -116,7 +117,7 @@ func (s *Supervisor) change(e event) control.Handler {
 		}
 		st, err := s.statusOf(ctx, a.Name)
 		var none *control.Error
-		if e == stop && errors.As(err, &none) { // its file is gone: it was forgotten as soon as it had stopped
+		if e == lifecycle.Stop && errors.As(err, &none) { // its file is gone: it was forgotten as soon as it had stopped
 			return pid1.ServiceStatus{Name: a.Name, State: pid1.Removed, Removed: true}, nil
 		}
 		return st, err
@@ -147,23 +148,23 @@ func (s *Supervisor) find(name string) (int, error) {
 }
 
 // begin feeds e to the service and lets w wait for what comes of it. It runs in the loop.
-func (s *Supervisor) begin(w *watcher, e event, name string) error {
+func (s *Supervisor) begin(w *watcher, e lifecycle.Event, name string) error {
 	i, err := s.find(name)
 	if err != nil {
 		return err
 	}
-	if s.world.ending && e != stop {
+	if s.world.Ending && e != lifecycle.Stop {
 		return errors.New("the system is stopping")
 	}
-	if svc := &s.world.svcs[i]; svc.broken && e != stop {
+	if svc := &s.world.Services[i]; svc.Broken && e != lifecycle.Stop {
 		return s.unfit(i)
 	}
 	w.life, w.judge = s.lives[i], s.judge(e, s.lives[i])
 	s.asked = append(s.asked, w)
-	if at := time.Now(); e == stop {
-		s.do(s.world.feed(at, i, input{event: stop}))
+	if at := time.Now(); e == lifecycle.Stop {
+		s.do(s.world.Feed(at, i, lifecycle.Input{Event: lifecycle.Stop}))
 	} else {
-		s.do(s.world.ask(at, i, e))
+		s.do(s.world.Ask(at, i, e))
 	}
 	return nil
 }
@@ -171,11 +172,11 @@ func (s *Supervisor) begin(w *watcher, e event, name string) error {
 // unfit says why a service cannot run at all, and what to do about it.
 func (s *Supervisor) unfit(i int) error {
 	name := s.name(i)
-	if s.world.specs[i].Masked {
+	if s.world.Specs[i].Masked {
 		return &control.Error{Text: "service " + name + " is masked", Hint: "try: osctl unmask " + name}
 	}
 	return &control.Error{
-		Text: fmt.Sprintf("service %s cannot run: %s", name, s.world.svcs[i].why),
+		Text: fmt.Sprintf("service %s cannot run: %s", name, s.world.Services[i].Why),
 		Hint: "mend its file, then: osctl rescan",
 	}
 }
@@ -256,7 +257,7 @@ func (s *Supervisor) showOp(ctx context.Context, args json.RawMessage) (any, err
 	err := s.inLoop(ctx, func() {
 		var i int
 		if i, unknown = s.find(a.Name); unknown == nil {
-			shown = pid1.Shown{Status: s.status(i, time.Now()), Spec: s.world.specs[i]}
+			shown = pid1.Shown{Status: s.status(i, time.Now()), Spec: s.world.Specs[i]}
 		}
 	})
 	return shown, errors.Join(err, unknown)
@@ -273,7 +274,7 @@ func (s *Supervisor) reloadOp(ctx context.Context, args json.RawMessage) (any, e
 	err := s.inLoop(ctx, func() {
 		var i int
 		if i, refused = s.find(a.Name); refused == nil {
-			sp = s.world.specs[i]
+			sp = s.world.Specs[i]
 			refused = s.reload(i)
 		}
 	})
@@ -290,12 +291,12 @@ func (s *Supervisor) reloadOp(ctx context.Context, args json.RawMessage) (any, e
 
 // reload sends the reload signal of i, if that is how it is reloaded, or says why it cannot be.
 func (s *Supervisor) reload(i int) error {
-	sp, name := &s.world.specs[i], s.name(i)
+	sp, name := &s.world.Specs[i], s.name(i)
 	switch {
 	case !reloads(sp):
 		return &control.Error{Text: "service " + name + " cannot be reloaded: its file says neither reload-signal nor reload-command", Hint: "try: osctl restart " + name}
-	case s.world.svcs[i].phase != up:
-		return &control.Error{Text: fmt.Sprintf("service %s is %s, not up", name, s.world.svcs[i].phase), Hint: "try: osctl start " + name}
+	case s.world.Services[i].Phase != lifecycle.Up:
+		return &control.Error{Text: fmt.Sprintf("service %s is %s, not up", name, s.world.Services[i].Phase), Hint: "try: osctl start " + name}
 	case sp.ReloadSignal != "":
 		return s.signal(i, unix.SignalNum("SIG"+sp.ReloadSignal))
 	}

@@ -6,6 +6,7 @@ import (
 
 	"resinos/services/boottime"
 	"resinos/services/proc"
+	"resinos/services/supervise/lifecycle"
 )
 
 // life is what the loop holds of a service beyond its state: processes, descriptors and what is
@@ -31,12 +32,12 @@ type life struct {
 	probing func() // ends the probes; nil when there are none
 	sick    int    // health checks that failed in a row
 
-	ooms    int      // kills for want of memory in its group before this life: a group that outlives its process counts on
-	text    string   // its latest STATUS=
-	odd     []string // beginnings of lines in its notifications that were ignored, and told
-	changed float64  // of the phase, in seconds since kernel start
-	shown   phase    // what was logged last
-	began   float64  // of the first life, in seconds since kernel start
+	ooms    int             // kills for want of memory in its group before this life: a group that outlives its process counts on
+	text    string          // its latest STATUS=
+	odd     []string        // beginnings of lines in its notifications that were ignored, and told
+	changed float64         // of the phase, in seconds since kernel start
+	shown   lifecycle.Phase // what was logged last
+	began   float64         // of the first life, in seconds since kernel start
 	ready   float64
 	stale   bool          // its file says something else now than when it was started
 	left    []savedClient // connections of an earlier life, until they are taken over

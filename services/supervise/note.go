@@ -13,6 +13,7 @@ import (
 	"resinos/services/notify"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // note is a readiness message with what was found out about its sender while it still lived.
@@ -143,7 +144,7 @@ func (s *Supervisor) note(n note) {
 	if m.HasStatus {
 		l.text = m.Status
 	}
-	if m.MainPID != 0 && m.MainPID != s.world.svcs[i].pid {
+	if m.MainPID != 0 && m.MainPID != s.world.Services[i].PID {
 		s.follow(i, n)
 	}
 	for _, in := range said(m) {
@@ -153,25 +154,25 @@ func (s *Supervisor) note(n note) {
 
 // said turns a message into what it means for the life of its service, in the order in which it
 // must be heard.
-func said(m notify.Message) []input {
-	var list []input
+func said(m notify.Message) []lifecycle.Input {
+	var list []lifecycle.Input
 	if m.Extend > 0 {
-		list = append(list, input{extend: m.Extend})
+		list = append(list, lifecycle.Input{Extend: m.Extend})
 	}
 	if m.Reloading {
-		list = append(list, input{reloading: true})
+		list = append(list, lifecycle.Input{Reloading: true})
 	}
 	if m.Ready {
-		list = append(list, input{event: ready})
+		list = append(list, lifecycle.Input{Event: lifecycle.Ready})
 	}
 	if m.Watchdog {
-		list = append(list, input{alive: true})
+		list = append(list, lifecycle.Input{Alive: true})
 	}
 	if m.Stopping {
-		list = append(list, input{event: quits})
+		list = append(list, lifecycle.Input{Event: lifecycle.Quits})
 	}
 	if m.Trigger {
-		list = append(list, input{event: sick, why: "asked for the watchdog itself"})
+		list = append(list, lifecycle.Input{Event: lifecycle.Sick, Why: "asked for the watchdog itself"})
 	}
 	return list
 }
@@ -195,9 +196,9 @@ func (s *Supervisor) store(i int, m notify.Message, files []*os.File) {
 		switch {
 		case !m.FDStore || m.FDRemove:
 			f.Close() // not ours to use
-		case len(l.stored) >= s.world.specs[i].FDStore:
+		case len(l.stored) >= s.world.Specs[i].FDStore:
 			f.Close() // there is no room for it
-			s.log.Warn("descriptor not kept", "service", s.name(i), "error", fmt.Sprintf("fd-store is %d", s.world.specs[i].FDStore))
+			s.log.Warn("descriptor not kept", "service", s.name(i), "error", fmt.Sprintf("fd-store is %d", s.world.Specs[i].FDStore))
 		default:
 			name := m.FDName
 			if name == "" {
@@ -227,7 +228,7 @@ func (s *Supervisor) follow(i int, n note) {
 	l.process = p
 	l.birth, _ = proc.StartTime(pid) // 0 when it is dead already: its exit is on its way
 	s.log.Info("main process followed", "service", s.name(i), "pid", pid)
-	s.feed(i, input{pid: pid})
+	s.feed(i, lifecycle.Input{PID: pid})
 }
 
 func (s *Supervisor) owner(n note) (int, bool) {
@@ -236,10 +237,10 @@ func (s *Supervisor) owner(n note) (int, bool) {
 	}
 	if n.group != "" {
 		i, ok := s.index[n.group]
-		return i, ok && s.world.svcs[i].pid != 0
+		return i, ok && s.world.Services[i].PID != 0
 	}
-	for i := range s.world.svcs {
-		if pid := s.world.svcs[i].pid; pid != 0 && (pid == n.from.PID || pid == n.session) {
+	for i := range s.world.Services {
+		if pid := s.world.Services[i].PID; pid != 0 && (pid == n.from.PID || pid == n.session) {
 			return i, true
 		}
 	}

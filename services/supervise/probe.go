@@ -7,6 +7,7 @@ import (
 	"resinos/services/probe"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // verdicts of probes come to the loop as calls: see report.
@@ -23,10 +24,10 @@ func (s *Supervisor) probeReady(sp *spec.Spec, l *life) {
 			return
 		}
 		if err != nil {
-			s.report(ctx, l, input{event: sick, why: err.Error()})
+			s.report(ctx, l, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
 			return
 		}
-		s.report(ctx, l, input{event: ready})
+		s.report(ctx, l, lifecycle.Input{Event: lifecycle.Ready})
 	})
 }
 
@@ -45,7 +46,7 @@ func (s *Supervisor) probeHealth(sp *spec.Spec, l *life) {
 		}
 		err := probe.Health(ctx, sp.Health, s.runner(sp), tell)
 		if ctx.Err() == nil && err != nil {
-			s.report(ctx, l, input{event: sick, why: err.Error()})
+			s.report(ctx, l, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
 		}
 	})
 }
@@ -70,7 +71,7 @@ func (s *Supervisor) beginProbe(l *life, name string, ask func(context.Context))
 }
 
 // report feeds what a probe found.
-func (s *Supervisor) report(ctx context.Context, l *life, in input) {
+func (s *Supervisor) report(ctx context.Context, l *life, in lifecycle.Input) {
 	s.later(ctx, func() { s.feed(l.num, in) })
 }
 

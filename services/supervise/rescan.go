@@ -10,6 +10,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/pid1"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // rescan reads the service files again and makes them the ones in force: new services start,
@@ -41,7 +42,7 @@ func (s *Supervisor) adopt(list []spec.Spec) (found pid1.Rescanned) {
 func (s *Supervisor) fit() map[string]bool {
 	fit := make(map[string]bool, len(s.lives))
 	for i, l := range s.lives {
-		fit[s.name(i)] = !s.world.svcs[i].broken && !l.removed
+		fit[s.name(i)] = !s.world.Services[i].Broken && !l.removed
 	}
 	return fit
 }
@@ -50,9 +51,9 @@ func (s *Supervisor) fit() map[string]bool {
 // change: it must not run while an input is dealt with.
 func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []string) {
 	sweeping := s.lifted()
-	ending := s.world.ending
+	ending := s.world.Ending
 	s.settle(list)
-	s.world.ending = ending
+	s.world.Ending = ending
 	for _, l := range sweeping {
 		s.sweeps.add(l.num, time.Now())
 	}
@@ -60,23 +61,23 @@ func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []s
 		w.dirty = true // the service that it waits for may be no more
 	}
 	s.replan()
-	for i := range s.world.svcs {
-		name, svc := s.name(i), &s.world.svcs[i]
-		switch known, good := before[name], !svc.broken; {
+	for i := range s.world.Services {
+		name, svc := s.name(i), &s.world.Services[i]
+		switch known, good := before[name], !svc.Broken; {
 		case s.lives[i].removed || !good:
-			s.do(s.world.feed(time.Now(), i, input{event: stop}))
+			s.do(s.world.Feed(time.Now(), i, lifecycle.Input{Event: lifecycle.Stop}))
 		case !known: // new, there again, mended or unmasked
-			s.do(s.world.ask(time.Now(), i, want))
-		case svc.phase == armed && slices.Contains(changed, name):
-			s.do(s.world.feed(time.Now(), i, input{event: stop}))
-			s.do(s.world.ask(time.Now(), i, want))
+			s.do(s.world.Ask(time.Now(), i, lifecycle.Want))
+		case svc.Phase == lifecycle.Armed && slices.Contains(changed, name):
+			s.do(s.world.Feed(time.Now(), i, lifecycle.Input{Event: lifecycle.Stop}))
+			s.do(s.world.Ask(time.Now(), i, lifecycle.Want))
 		}
 	}
 }
 
 // bury forgets the services whose files are gone, once they have stopped.
 func (s *Supervisor) bury() {
-	if !s.buries || s.world.ending {
+	if !s.buries || s.world.Ending {
 		return
 	}
 	s.buries = false
@@ -87,7 +88,7 @@ func (s *Supervisor) bury() {
 			s.part(l)
 			continue
 		}
-		left = append(left, s.world.specs[i])
+		left = append(left, s.world.Specs[i])
 	}
 	if len(left) < len(s.lives) {
 		s.renew(left, s.fit(), nil)
@@ -96,13 +97,13 @@ func (s *Supervisor) bury() {
 
 // leaves reports whether service i has something to be stopped.
 func (s *Supervisor) leaves(i int) bool {
-	return s.world.svcs[i].phase.alive() || s.world.svcs[i].phase == armed
+	return s.world.Services[i].Phase.Alive() || s.world.Services[i].Phase == lifecycle.Armed
 }
 
 // part lets go of a life that nobody will look at again: its number is another's from now on.
 func (s *Supervisor) part(l *life) {
 	s.disarm(l)
-	closeSockets(s.world.specs[l.num], l)
+	closeSockets(s.world.Specs[l.num], l)
 	l.close()
 	delete(s.byID, l.id)
 	gone := fmt.Errorf("service %s is gone: its file was removed", s.name(l.num))
@@ -124,8 +125,8 @@ func (s *Supervisor) compare(list []spec.Spec, found *pid1.Rescanned) (kept []sp
 			found.Added = append(found.Added, list[i].Name)
 		}
 	}
-	for i := range s.world.specs {
-		old, l := s.world.specs[i], s.lives[i]
+	for i := range s.world.Specs {
+		old, l := s.world.Specs[i], s.lives[i]
 		now := wanted[old.Name]
 		switch {
 		case now == nil && !l.removed:
@@ -136,7 +137,7 @@ func (s *Supervisor) compare(list []spec.Spec, found *pid1.Rescanned) (kept []sp
 			s.reopen(old, *now, l)
 		case !reflect.DeepEqual(*now, old):
 			found.Changed = append(found.Changed, old.Name)
-			l.stale = l.stale || s.world.svcs[i].phase.alive()
+			l.stale = l.stale || s.world.Services[i].Phase.Alive()
 			s.reopen(old, *now, l)
 		}
 		if l.removed = now == nil; !l.removed {
@@ -173,8 +174,8 @@ func (s *Supervisor) lifted() (list []*life) {
 
 // replan makes everybody look at everybody after the world was made anew, and sets all deadlines.
 func (s *Supervisor) replan() {
-	for i := range s.world.svcs {
-		s.alarm.Plan(i, s.world.svcs[i].deadline)
+	for i := range s.world.Services {
+		s.alarm.Plan(i, s.world.Services[i].Deadline)
 	}
-	s.do(s.world.refresh(time.Now()))
+	s.do(s.world.Refresh(time.Now()))
 }

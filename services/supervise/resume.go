@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"resinos/services/proc"
+	"resinos/services/supervise/lifecycle"
 )
 
 var errUnfinished = errors.New("not started: PID 1 was executed again meanwhile")
@@ -18,7 +19,7 @@ func (s *Supervisor) takeOver(exits []savedExit) {
 		ended[x.PID] = syscall.WaitStatus(x.Wait)
 	}
 	for i, l := range s.lives {
-		if pid := s.world.svcs[i].pid; pid != 0 {
+		if pid := s.world.Services[i].PID; pid != 0 {
 			l.process = s.inherit(l, savedClient{pid, l.birth}, ended, false)
 		}
 		for _, c := range l.left {
@@ -43,7 +44,7 @@ func (s *Supervisor) resume() {
 	s.post()
 	s.buries = true // what was removed may have stopped in the earlier life
 	s.bury()
-	s.log.Info("services taken over", "count", len(s.world.alive()))
+	s.log.Info("services taken over", "count", len(s.world.Alive()))
 }
 
 // inherit adopts one process. Of one that has ended already it is nil, and its exit is in the
@@ -66,33 +67,33 @@ func (s *Supervisor) inherit(l *life, c savedClient, ended map[int]syscall.WaitS
 
 // goOn does what the phase of service i needs beside its deadline.
 func (s *Supervisor) goOn(i int) {
-	sp, svc, l := &s.world.specs[i], &s.world.svcs[i], s.lives[i]
-	if len(sp.WatchPaths) > 0 && svc.phase.alive() {
+	sp, svc, l := &s.world.Specs[i], &s.world.Services[i], s.lives[i]
+	if len(sp.WatchPaths) > 0 && svc.Phase.Alive() {
 		s.await(l, nil, sp.WatchPaths)
 	}
-	switch svc.phase {
-	case armed:
+	switch svc.Phase {
+	case lifecycle.Armed:
 		if in, answered := s.arm(i); answered {
 			s.feed(i, in)
 		}
-	case starting:
-		if svc.pid == 0 { // one that takes connections is up once it is told to
-			s.feed(i, input{event: exit, err: errUnfinished}) // what was forked and not booked is swept
+	case lifecycle.Starting:
+		if svc.PID == 0 { // one that takes connections is up once it is told to
+			s.feed(i, lifecycle.Input{Event: lifecycle.Exit, Err: errUnfinished}) // what was forked and not booked is swept
 			return
 		}
 		s.probeReady(sp, l)
-	case up:
+	case lifecycle.Up:
 		s.probeHealth(sp, l)
 		if sp.Listen.Each {
 			s.serve(sp, l)
 		}
-	case clearing:
+	case lifecycle.Clearing:
 		if s.sweep(i) {
-			s.feed(i, input{empty: true})
+			s.feed(i, lifecycle.Input{Empty: true})
 		}
-	case stopping:
+	case lifecycle.Stopping:
 		if sp.Listen.Each && len(l.clients) == 0 {
-			s.feed(i, input{event: exit})
+			s.feed(i, lifecycle.Input{Event: lifecycle.Exit})
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"resinos/services/notify"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // stateVersion is that of the saved state. Of another one the caller starts afresh.
@@ -72,7 +73,7 @@ type savedExit struct {
 // Config.Files. It is for after Run has returned with ErrFrozen, or has panicked, and after the
 // reaper has ended: what dies from then on waits to be reaped. The files stay ours.
 func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
-	out := saved{Version: stateVersion, Ending: s.world.ending}
+	out := saved{Version: stateVersion, Ending: s.world.Ending}
 	keep := func(f *os.File) int {
 		files = append(files, f)
 		return len(files) - 1
@@ -82,8 +83,8 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 		at := keep(s.socket)
 		out.Notify = &at
 	}
-	out.Services = make([]savedService, 0, len(s.world.svcs))
-	for i := range s.world.svcs {
+	out.Services = make([]savedService, 0, len(s.world.Services))
+	for i := range s.world.Services {
 		out.Services = append(out.Services, s.saveService(i, keep))
 	}
 	exits, _ := s.mail.take()
@@ -130,14 +131,14 @@ func at(since time.Duration) time.Time {
 }
 
 func (s *Supervisor) saveService(i int, keep func(*os.File) int) savedService {
-	svc, l := s.world.svcs[i], s.lives[i]
+	svc, l := s.world.Services[i], s.lives[i]
 	out := savedService{
-		Spec: s.world.specs[i], Removed: l.removed, Phase: svc.phase.String(),
-		Since: since(svc.since), Deadline: since(svc.deadline), UpSince: since(svc.upSince),
-		BeganAt: since(svc.began), Window: since(svc.window),
-		Wanted: svc.wanted, Going: svc.going, Missed: svc.missed, Soon: svc.soon, Reloading: svc.reloading, Spoiled: svc.spoiled,
-		Blame: svc.blame, Why: svc.why, Text: l.text, PID: svc.pid, LastPID: svc.last.Pid, LastWait: uint32(svc.last.Wait),
-		Tries: svc.tries, Lives: svc.lives, Failures: svc.failures, Losses: svc.losses,
+		Spec: s.world.Specs[i], Removed: l.removed, Phase: svc.Phase.String(),
+		Since: since(svc.Since), Deadline: since(svc.Deadline), UpSince: since(svc.UpSince),
+		BeganAt: since(svc.Began), Window: since(svc.Window),
+		Wanted: svc.Wanted, Going: svc.Going, Missed: svc.Missed, Soon: svc.Soon, Reloading: svc.Reloading, Spoiled: svc.Spoiled,
+		Blame: svc.Blame, Why: svc.Why, Text: l.text, PID: svc.PID, LastPID: svc.Last.Pid, LastWait: uint32(svc.Last.Wait),
+		Tries: svc.Tries, Lives: svc.Lives, Failures: svc.Failures, Losses: svc.Losses,
 		Birth: l.birth, OOMs: l.ooms, Changed: l.changed, FirstAt: l.began, FirstUp: l.ready, Stale: l.stale,
 	}
 	for pid := range l.clients {
@@ -182,7 +183,7 @@ func (s *Supervisor) restore() error {
 		}
 	}
 	s.settle(specs)
-	s.world.ending = in.Ending
+	s.world.Ending = in.Ending
 	for k := range in.Services {
 		if err := s.restoreService(&in.Services[k], files); err != nil {
 			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
@@ -219,18 +220,18 @@ func (s *Supervisor) restoreService(in *savedService, files descriptors) error {
 	if !known {
 		return errors.New("it is named twice")
 	}
-	svc, l := &s.world.svcs[i], s.lives[i]
-	p, known := phaseNamed(in.Phase)
+	svc, l := &s.world.Services[i], s.lives[i]
+	p, known := lifecycle.ParsePhase(in.Phase)
 	if !known {
 		return fmt.Errorf("no phase %q", in.Phase)
 	}
-	epoch, seed, broken := svc.epoch, svc.seed, svc.broken
-	*svc = service{
-		phase: p, since: at(in.Since), deadline: at(in.Deadline), upSince: at(in.UpSince), began: at(in.BeganAt), window: at(in.Window),
-		epoch: epoch, seed: seed, broken: broken,
-		wanted: in.Wanted, going: in.Going, missed: in.Missed, soon: in.Soon, reloading: in.Reloading, spoiled: in.Spoiled,
-		blame: in.Blame, why: in.Why, pid: in.PID, last: proc.Status{Pid: in.LastPID, Wait: syscall.WaitStatus(in.LastWait)},
-		tries: in.Tries, lives: in.Lives, failures: in.Failures, losses: in.Losses,
+	epoch, seed, broken := svc.Epoch, svc.Seed, svc.Broken
+	*svc = lifecycle.Service{
+		Phase: p, Since: at(in.Since), Deadline: at(in.Deadline), UpSince: at(in.UpSince), Began: at(in.BeganAt), Window: at(in.Window),
+		Epoch: epoch, Seed: seed, Broken: broken,
+		Wanted: in.Wanted, Going: in.Going, Missed: in.Missed, Soon: in.Soon, Reloading: in.Reloading, Spoiled: in.Spoiled,
+		Blame: in.Blame, Why: in.Why, PID: in.PID, Last: proc.Status{Pid: in.LastPID, Wait: syscall.WaitStatus(in.LastWait)},
+		Tries: in.Tries, Lives: in.Lives, Failures: in.Failures, Losses: in.Losses,
 	}
 	l.text, l.birth, l.removed, l.stale, l.ooms = in.Text, in.Birth, in.Removed, in.Stale, in.OOMs
 	l.shown, l.changed, l.began, l.ready = p, in.Changed, in.FirstAt, in.FirstUp
@@ -266,13 +267,4 @@ func (l *life) take(in *savedService, files descriptors) error {
 		l.pipe = os.NewFile(uintptr(fd), "readiness") // read with deadlines: the poller's
 	}
 	return nil
-}
-
-func phaseNamed(name string) (phase, bool) {
-	for p := down; p < numPhases; p++ {
-		if phaseNames[p] == name {
-			return p, true
-		}
-	}
-	return 0, false
 }

@@ -16,6 +16,7 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // reborn freezes the supervisor, ends its reaper, does what happens in between, and starts another
@@ -156,7 +157,7 @@ func TestSaveWithoutLoop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.world.begin(time.Now()) // decided, not done
+	s.world.Begin(time.Now()) // decided, not done
 	s.lives[0].ooms = 3
 	state, files, err := s.Save()
 	if err != nil || len(files) != 0 {
@@ -166,7 +167,7 @@ func TestSaveWithoutLoop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if svc := again.world.svcs[0]; svc.phase != starting || !svc.wanted || svc.lives != 1 {
+	if svc := again.world.Services[0]; svc.Phase != lifecycle.Starting || !svc.Wanted || svc.Lives != 1 {
 		t.Errorf("restored: %+v", svc)
 	}
 	if n := again.lives[0].ooms; n != 3 {
@@ -188,7 +189,7 @@ func TestSavedBeforeItListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.world.begin(time.Now()) // decided, not done
+	s.world.Begin(time.Now()) // decided, not done
 	state, _, err := s.Save()
 	if err != nil {
 		t.Fatal(err)

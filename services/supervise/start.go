@@ -8,6 +8,7 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // launcher is the name by which the init binary confines itself and then becomes a service's program.
@@ -16,20 +17,20 @@ const launcher = "launch"
 var errOvertaken = errors.New("not started: asked to stop meanwhile")
 
 // fork starts the process of service i and tells how it went, at once if it has no conditions.
-func (s *Supervisor) fork(i int) (in input, answered bool) {
-	if len(s.world.specs[i].Conditions) > 0 && s.world.svcs[i].phase == starting {
+func (s *Supervisor) fork(i int) (in lifecycle.Input, answered bool) {
+	if len(s.world.Specs[i].Conditions) > 0 && s.world.Services[i].Phase == lifecycle.Starting {
 		s.consider(i)
-		return input{}, false
+		return lifecycle.Input{}, false
 	}
 	return s.spawn(i), true
 }
 
 // spawn starts the process of service i.
-func (s *Supervisor) spawn(i int) input {
-	if s.world.svcs[i].phase != starting {
-		return input{event: exit, err: errOvertaken}
+func (s *Supervisor) spawn(i int) lifecycle.Input {
+	if s.world.Services[i].Phase != lifecycle.Starting {
+		return lifecycle.Input{Event: lifecycle.Exit, Err: errOvertaken}
 	}
-	sp, l := &s.world.specs[i], s.lives[i]
+	sp, l := &s.world.Specs[i], s.lives[i]
 	l.text, l.stale = "", false
 	if l.began == 0 {
 		l.began = moment()
@@ -38,9 +39,9 @@ func (s *Supervisor) spawn(i int) input {
 	if err != nil {
 		s.log.Error("service not started", "service", sp.Name, "error", err)
 		l.closePipe()
-		return input{event: exit, err: err}
+		return lifecycle.Input{Event: lifecycle.Exit, Err: err}
 	}
-	return input{began: true, pid: pid}
+	return lifecycle.Input{Began: true, PID: pid}
 }
 
 // startMain starts the main process of a service, or begins to take connections, and returns its pid.
@@ -146,8 +147,8 @@ func (s *Supervisor) limit(sp *spec.Spec) {
 func (s *Supervisor) Booted(ctx context.Context) error {
 	return s.inLoop(ctx, func() {
 		s.booting = false
-		for i := range s.world.specs {
-			if sp := &s.world.specs[i]; sp.Limits.BootCPUWeight > 0 && s.cfg.Cgroups != nil && s.world.svcs[i].pid != 0 {
+		for i := range s.world.Specs {
+			if sp := &s.world.Specs[i]; sp.Limits.BootCPUWeight > 0 && s.cfg.Cgroups != nil && s.world.Services[i].PID != 0 {
 				s.limit(sp)
 			}
 		}

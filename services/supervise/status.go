@@ -8,6 +8,7 @@ import (
 
 	"resinos/services/pid1"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // Status lists all services, in start order.
@@ -23,27 +24,27 @@ func (s *Supervisor) Status(ctx context.Context) ([]pid1.ServiceStatus, error) {
 }
 
 func (s *Supervisor) status(i int, at time.Time) pid1.ServiceStatus {
-	svc, sp, l := &s.world.svcs[i], &s.world.specs[i], s.lives[i]
+	svc, sp, l := &s.world.Services[i], &s.world.Specs[i], s.lives[i]
 	st := pid1.ServiceStatus{
-		Name: sp.Name, State: svc.phase.String(), PID: svc.pid, Since: l.changed,
-		Restarts: max(0, svc.lives-1), Description: sp.Description, Type: string(sp.Type),
-		Reason: s.world.reason(i), Text: l.text,
+		Name: sp.Name, State: svc.Phase.String(), PID: svc.PID, Since: l.changed,
+		Restarts: max(0, svc.Lives-1), Description: sp.Description, Type: string(sp.Type),
+		Reason: s.world.Reason(i), Text: l.text,
 		Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts,
-		Masked: sp.Masked, Removed: l.removed, Wanted: svc.wanted, Began: l.began, Ready: l.ready, Demand: demands(sp),
-		Clients: len(l.clients), Stored: len(l.stored), Failures: svc.failures, Changed: l.stale,
-		Reloads: reloads(sp), Loading: svc.reloading, Health: health(sp, svc.phase, l.sick),
+		Masked: sp.Masked, Removed: l.removed, Wanted: svc.Wanted, Began: l.began, Ready: l.ready, Demand: demands(sp),
+		Clients: len(l.clients), Stored: len(l.stored), Failures: svc.Failures, Changed: l.stale,
+		Reloads: reloads(sp), Loading: svc.Reloading, Health: health(sp, svc.Phase, l.sick),
 	}
-	if sp.Masked && !svc.phase.alive() {
+	if sp.Masked && !svc.Phase.Alive() {
 		st.State = "masked"
 	}
-	if !svc.broken {
-		st.LastExit = svc.why
+	if !svc.Broken {
+		st.LastExit = svc.Why
 	}
 	switch {
-	case svc.phase == backoff:
-		st.RetryIn = max(0, svc.deadline.Sub(at).Seconds())
-	case svc.phase == armed && !svc.deadline.IsZero():
-		st.NextIn = max(0, svc.deadline.Sub(at).Seconds())
+	case svc.Phase == lifecycle.Backoff:
+		st.RetryIn = max(0, svc.Deadline.Sub(at).Seconds())
+	case svc.Phase == lifecycle.Armed && !svc.Deadline.IsZero():
+		st.NextIn = max(0, svc.Deadline.Sub(at).Seconds())
 	}
 	return st
 }
@@ -68,9 +69,9 @@ func demands(sp *spec.Spec) []string {
 
 func reloads(sp *spec.Spec) bool { return sp.ReloadSignal != "" || len(sp.ReloadCommand) > 0 }
 
-func health(sp *spec.Spec, p phase, sick int) string {
+func health(sp *spec.Spec, p lifecycle.Phase, sick int) string {
 	switch {
-	case len(sp.Health.Command) == 0 || p != up:
+	case len(sp.Health.Command) == 0 || p != lifecycle.Up:
 		return ""
 	case sick == 0:
 		return "ok"

@@ -1,8 +1,9 @@
 // Package supervise owns the running services: it starts them in order, brings back what dies,
-// and stops them in reverse order. All decisions are in one pure step per service and one
-// two-phase transaction over all of them; a single loop carries them out, so that no lock is
-// needed and nothing races. It never parses a file, never waits for one service while others have
-// something to say, and never gives up as a whole. Read world first.
+// and stops them in reverse order. All decisions are pure: one step for each service (package
+// lifecycle) and one transaction over all of them (package transaction). A single loop carries
+// them out, so that no lock is needed and nothing races. It never parses a file, never waits for
+// one service while others have something to say, and never gives up as a whole. Read Supervisor
+// first, then its method loop.
 package supervise
 
 import (
@@ -23,12 +24,13 @@ import (
 	"resinos/services/cgroup"
 	"resinos/services/confine"
 	"resinos/services/demand"
-	"resinos/services/graph"
 	"resinos/services/guard"
 	"resinos/services/notify"
 	"resinos/services/probe"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/transaction"
 )
 
 // Config is what a Supervisor is made of.
@@ -77,7 +79,7 @@ type Config struct {
 type Supervisor struct {
 	cfg   Config
 	log   *slog.Logger
-	world *world
+	world *transaction.World
 	index map[string]int // by name, the number in the world
 	lives []*life        // by that number
 	byID  map[int]*life  // by life.id
@@ -162,20 +164,20 @@ func (cfg Config) defaults() Config {
 // state and its life.
 func (s *Supervisor) settle(list []spec.Spec) {
 	before, lives, index := s.world, s.lives, s.index
-	g, specs := arrange(list, s.log)
-	s.world = newWorld(g, specs, time.Now(), setting{epoch: monotonic(0), seed: s.cfg.Seed})
+	g, specs := transaction.Arrange(list, s.log)
+	s.world = transaction.New(g, specs, time.Now(), transaction.Setting{Epoch: monotonic(0), Seed: s.cfg.Seed})
 	s.lives, s.index = make([]*life, len(g.Names)), make(map[string]int, len(g.Names))
 	for i, name := range g.Names {
 		s.index[name] = i
 		if old, known := index[name]; known {
 			s.lives[i] = lives[old]
 			s.lives[i].num = i
-			s.world.svcs[i] = before.svcs[old]
-			s.world.mend(i)
+			s.world.Services[i] = before.Services[old]
+			s.world.UpdateBroken(i)
 			continue
 		}
 		s.ids++
-		s.lives[i] = &life{id: s.ids, num: i, shown: down}
+		s.lives[i] = &life{id: s.ids, num: i, shown: lifecycle.Down}
 		s.byID[s.ids] = s.lives[i]
 	}
 	if before != nil {
@@ -183,31 +185,6 @@ func (s *Supervisor) settle(list []spec.Spec) {
 	}
 	s.alarm = alarm.New(len(g.Names))
 	s.stores.Store(storesOf(specs))
-}
-
-// arrange puts service definitions into start order, in the place where they lie: there may be hundreds, of a kilobyte each.
-func arrange(list []spec.Spec, log *slog.Logger) (*graph.Graph, []spec.Spec) {
-	nodes := make([]graph.Node, len(list))
-	place := make(map[string]int, len(list))
-	for i := range list {
-		sp := &list[i]
-		nodes[i] = graph.Node{Name: sp.Name, Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts}
-		if _, twice := place[sp.Name]; !twice { // the graph, too, keeps the first
-			place[sp.Name] = i
-		}
-	}
-	g := graph.Build(nodes)
-	for _, f := range g.Faults {
-		log.Error("service order", "service", f.Service, "error", f.Text)
-	}
-	for i, name := range g.Names {
-		from, moved := place[name], list[i].Name
-		list[i], list[from] = list[from], list[i]
-		if place[moved] == i {
-			place[moved] = from
-		}
-	}
-	return g, list[:len(g.Names)]
 }
 
 // ErrFrozen is what Run returns after Freeze.
@@ -234,7 +211,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if s.resumes {
 		s.resume()
 	} else {
-		s.do(s.world.begin(time.Now()))
+		s.do(s.world.Begin(time.Now()))
 	}
 	return s.loop(ctx)
 }
@@ -252,8 +229,8 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		case <-cancelled:
 			cancelled = nil
 			limit = time.After(s.cfg.StopLimit)
-			s.log.Info("services stopping", "count", len(s.world.alive()))
-			s.do(s.world.end(time.Now()))
+			s.log.Info("services stopping", "count", len(s.world.Alive()))
+			s.do(s.world.End(time.Now()))
 		case <-s.mail.wake:
 			s.post()
 		case n := <-s.notes:
@@ -272,7 +249,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			return s.abandon()
 		}
 		s.bury()
-		if s.world.ending && len(s.world.alive()) == 0 {
+		if s.world.Ending && len(s.world.Alive()) == 0 {
 			return nil
 		}
 	}
@@ -310,8 +287,8 @@ func (s *Supervisor) beginListening() {
 		s.notify, err = notify.Listen(s.cfg.NotifyPath)
 	}
 	if s.notify == nil {
-		for i := range s.world.specs {
-			if sp := &s.world.specs[i]; sp.Type == spec.Notify {
+		for i := range s.world.Specs {
+			if sp := &s.world.Specs[i]; sp.Type == spec.Notify {
 				s.log.Warn("readiness unknown", "service", sp.Name, "error", err)
 				sp.Type = spec.Simple
 			}
@@ -338,8 +315,8 @@ func (s *Supervisor) post() {
 		case s.byID[l.id] != l: // its service is forgotten, and its number is another's
 		case x.client:
 			s.left(l, x.status.Pid)
-		case s.world.svcs[l.num].pid == x.status.Pid:
-			s.feed(l.num, input{event: exit, status: x.status, why: s.cause(x)})
+		case s.world.Services[l.num].PID == x.status.Pid:
+			s.feed(l.num, lifecycle.Input{Event: lifecycle.Exit, Status: x.status, Why: s.cause(x)})
 		}
 		// Else it was the main process before another one was followed.
 	}
@@ -383,7 +360,7 @@ func code(st proc.Status) int {
 func (s *Supervisor) ring(now time.Time) {
 	s.alarm.Rang()
 	for i, ok := s.alarm.Due(now); ok; i, ok = s.alarm.Due(now) {
-		s.do(s.world.feed(now, i, input{event: timer}))
+		s.do(s.world.Feed(now, i, lifecycle.Input{Event: lifecycle.Timer}))
 	}
 	if s.sweeps.due(now) {
 		s.sweepAgain()
@@ -394,9 +371,9 @@ func (s *Supervisor) ring(now time.Time) {
 // abandon gives up on an orderly shutdown.
 func (s *Supervisor) abandon() error {
 	var names []string
-	for _, i := range s.world.alive() {
-		names = append(names, s.world.graph.Names[i])
-		if p := s.lives[i].process; p != nil && s.world.svcs[i].pid != 0 {
+	for _, i := range s.world.Alive() {
+		names = append(names, s.world.Graph.Names[i])
+		if p := s.lives[i].process; p != nil && s.world.Services[i].PID != 0 {
 			p.SignalGroup(unix.SIGKILL) // best effort: all of it is killed below, where there are groups
 		}
 	}

@@ -1,5 +1,5 @@
 // Package logs owns the command logs of osctl: what to show of the log, in which form, and which name was most likely
-// meant when nothing has that name; and Line, one entry for people. logd finds the entries (services/logquery). Read
+// meant when nothing has that name; and Line, one entry for people. logd finds the entries (services/log/query). Read
 // Show first.
 package logs
 

@@ -1,4 +1,4 @@
-package supervise
+package transaction
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"resinos/services/graph"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // body is what the model knows of one service's process, independently of the world.
@@ -27,12 +28,13 @@ type body struct {
 	started []time.Time
 }
 
-var actNames = [numActs]string{fork: "fork", arm: "arm", term: "term", kill: "kill", sweep: "sweep", remove: "remove", shut: "shut"}
+var actNames = map[lifecycle.Act]string{lifecycle.Fork: "fork", lifecycle.Arm: "arm", lifecycle.Term: "term",
+	lifecycle.Kill: "kill", lifecycle.Sweep: "sweep", lifecycle.Remove: "remove", lifecycle.Shut: "shut"}
 
 // model plays the outside of a world and judges what it does.
 type model struct {
 	t      *rapid.T
-	w      *world
+	w      *World
 	now    time.Time
 	bodies []body
 	pids   int
@@ -49,96 +51,97 @@ func newModel(t *rapid.T, nodes []graph.Node, specs map[string]spec.Spec) *model
 		list[i] = specs[name]
 	}
 	m := &model{t: t, now: time.Unix(1000, 0), bodies: make([]body, len(list)), pids: 100}
-	m.w = newWorld(g, list, m.now, setting{epoch: m.now, seed: 7})
+	m.w = New(g, list, m.now, Setting{Epoch: m.now, Seed: 7})
 	return m
 }
 
 // feed gives one input to the world and takes its actions.
-func (m *model) feed(i int, in input) { m.took(m.w.feed(m.now, i, in)) }
+func (m *model) feed(i int, in lifecycle.Input) { m.took(m.w.Feed(m.now, i, in)) }
 
-func (m *model) took(actions []action) {
+func (m *model) took(actions []Action) {
 	if len(actions) > 8*len(m.bodies)+8 {
 		m.fatalf("one transaction made %d actions", len(actions))
 	}
 	m.judge(actions)
 	for _, a := range actions {
-		b := &m.bodies[a.svc]
-		if n := len(m.trace); a.act == kill && n > 1 && m.trace[n-1] == m.trace[n-2] {
+		b := &m.bodies[a.Service]
+		if n := len(m.trace); a.Act == lifecycle.Kill && n > 1 && m.trace[n-1] == m.trace[n-2] {
 			continue
 		}
-		m.trace = append(m.trace, fmt.Sprintf("  %v %s", actNames[a.act], m.w.graph.Names[a.svc]))
-		switch a.act {
-		case fork:
-			if b.forks > 0 || b.alive || b.litter && m.w.specs[a.svc].KillMode == spec.Group {
-				m.fatalf("two lives of %s", m.w.graph.Names[a.svc])
+		m.trace = append(m.trace, fmt.Sprintf("  %v %s", actNames[a.Act], m.w.Graph.Names[a.Service]))
+		switch a.Act {
+		case lifecycle.Fork:
+			if b.forks > 0 || b.alive || b.litter && m.w.Specs[a.Service].KillMode == spec.Group {
+				m.fatalf("two lives of %s", m.w.Graph.Names[a.Service])
 			}
 			b.forks++
 			b.termed, b.killed = false, false
 			b.started = append(b.started, m.now)
-		case term:
+		case lifecycle.Term:
 			b.termed = true
-		case kill:
+		case lifecycle.Kill:
 			b.killed = true
-		case sweep:
+		case lifecycle.Sweep:
 			b.sweeps++
 		}
 	}
 }
 
 // judge holds the invariants of every committed transaction.
-func (m *model) judge(actions []action) {
+func (m *model) judge(actions []Action) {
 	w := m.w
-	for i := range w.svcs {
-		s, name := &w.svcs[i], w.graph.Names[i]
+	for i := range w.Services {
+		s, name := &w.Services[i], w.Graph.Names[i]
 		if w.stand(i) != w.stands[i] {
 			m.fatalf("%s stands %d, the world says %d", name, w.stand(i), w.stands[i])
 		}
-		for _, j := range w.graph.Conflicts[i] {
-			if s.phase.alive() && w.svcs[j].phase.alive() && s.phase != clearing && w.svcs[j].phase != clearing {
-				m.fatalf("%s runs beside %s, which conflicts with it", name, w.graph.Names[j])
+		for _, j := range w.Graph.Conflicts[i] {
+			if s.Phase.Alive() && w.Services[j].Phase.Alive() && s.Phase != lifecycle.Clearing &&
+				w.Services[j].Phase != lifecycle.Clearing {
+				m.fatalf("%s runs beside %s, which conflicts with it", name, w.Graph.Names[j])
 			}
-			if s.wanted && w.svcs[j].wanted {
-				m.fatalf("%s and %s, which conflict, are both asked for", name, w.graph.Names[j])
+			if s.Wanted && w.Services[j].Wanted {
+				m.fatalf("%s and %s, which conflict, are both asked for", name, w.Graph.Names[j])
 			}
 		}
-		if s.phase == starting || s.phase == up || s.phase == armed {
+		if s.Phase == lifecycle.Starting || s.Phase == lifecycle.Up || s.Phase == lifecycle.Armed {
 			if w.anyNeed(i, gone) {
-				m.fatalf("%s is %s while a need is gone", name, s.phase)
+				m.fatalf("%s is %s while a need is gone", name, s.Phase)
 			}
 		}
-		if e := w.gate(i); e != none {
+		if e := w.gate(i); e != lifecycle.None {
 			m.fatalf("%s still has to decide: %s", name, e)
 		}
-		if w.ending && s.wanted {
+		if w.Ending && s.Wanted {
 			m.fatalf("%s is asked for during the shutdown", name)
 		}
 	}
 	for _, a := range actions {
-		name := w.graph.Names[a.svc]
-		switch a.act {
-		case fork:
-			for _, j := range w.graph.Needs[a.svc] {
+		name := w.Graph.Names[a.Service]
+		switch a.Act {
+		case lifecycle.Fork:
+			for _, j := range w.Graph.Needs[a.Service] {
 				if w.stands[j] != serving {
-					m.fatalf("%s starts while its need %s is %s", name, w.graph.Names[j], w.svcs[j].phase)
+					m.fatalf("%s starts while its need %s is %s", name, w.Graph.Names[j], w.Services[j].Phase)
 				}
 			}
-			for _, j := range w.graph.Soft[a.svc] {
+			for _, j := range w.Graph.Soft[a.Service] {
 				if w.stands[j] == pending {
-					m.fatalf("%s starts before %s", name, w.graph.Names[j])
+					m.fatalf("%s starts before %s", name, w.Graph.Names[j])
 				}
 			}
-		case term:
-			if w.stands[a.svc] != gone {
+		case lifecycle.Term:
+			if w.stands[a.Service] != gone {
 				continue // a restart: dependants stay
 			}
-			for _, j := range w.graph.NeededBy[a.svc] {
-				if w.svcs[j].phase.alive() {
-					m.fatalf("%s stops before its dependant %s", name, w.graph.Names[j])
+			for _, j := range w.Graph.NeededBy[a.Service] {
+				if w.Services[j].Phase.Alive() {
+					m.fatalf("%s stops before its dependant %s", name, w.Graph.Names[j])
 				}
 			}
-			for _, j := range w.graph.SoftBy[a.svc] {
-				if w.svcs[j].phase.alive() && w.stands[j] == gone {
-					m.fatalf("%s stops before %s, which comes after it", name, w.graph.Names[j])
+			for _, j := range w.Graph.SoftBy[a.Service] {
+				if w.Services[j].Phase.Alive() && w.stands[j] == gone {
+					m.fatalf("%s stops before %s, which comes after it", name, w.Graph.Names[j])
 				}
 			}
 		}
@@ -163,27 +166,28 @@ func (m *model) began(i int, ok, deaf bool) {
 	b := &m.bodies[i]
 	b.forks--
 	if !ok {
-		m.say("cannot start %s", m.w.graph.Names[i])
-		m.feed(i, input{event: exit, err: errors.New("no such file")})
+		m.say("cannot start %s", m.w.Graph.Names[i])
+		m.feed(i, lifecycle.Input{Event: lifecycle.Exit, Err: errors.New("no such file")})
 		return
 	}
-	m.say("runs %s", m.w.graph.Names[i])
+	m.say("runs %s", m.w.Graph.Names[i])
 	b.alive, b.deaf, b.litter = true, deaf, true
 	m.pids++
-	m.feed(i, input{began: true, pid: m.pids})
+	m.feed(i, lifecycle.Input{Began: true, PID: m.pids})
 }
 
 func (m *model) died(i, code int) {
-	m.say("exit %d of %s", code, m.w.graph.Names[i])
+	m.say("exit %d of %s", code, m.w.Graph.Names[i])
 	m.bodies[i].alive = false
-	m.feed(i, input{event: exit, status: proc.Status{Pid: m.w.svcs[i].pid, Wait: exitCode(code)}})
+	m.feed(i, lifecycle.Input{Event: lifecycle.Exit,
+		Status: proc.Status{Pid: m.w.Services[i].PID, Wait: exitCode(code)}})
 }
 
 func (m *model) swept(i int) {
-	m.say("nothing left of %s", m.w.graph.Names[i])
+	m.say("nothing left of %s", m.w.Graph.Names[i])
 	m.bodies[i].sweeps--
 	m.bodies[i].litter = false
-	m.feed(i, input{empty: true})
+	m.feed(i, lifecycle.Input{Empty: true})
 }
 
 // pass lets d go by, ringing every deadline on its way at its time.
@@ -191,25 +195,25 @@ func (m *model) pass(d time.Duration) {
 	end := m.now.Add(d)
 	for rings := 0; ; rings++ {
 		first := m.first()
-		if first < 0 || m.w.svcs[first].deadline.After(end) {
+		if first < 0 || m.w.Services[first].Deadline.After(end) {
 			break
 		}
 		if rings > 100000 {
 			m.fatalf("deadlines never stop ringing")
 		}
-		if m.w.svcs[first].deadline.After(m.now) {
-			m.now = m.w.svcs[first].deadline
+		if m.w.Services[first].Deadline.After(m.now) {
+			m.now = m.w.Services[first].Deadline
 		}
-		if m.w.svcs[first].phase != killing || rings < 3 {
-			m.say("time is over for %s", m.w.graph.Names[first])
+		if m.w.Services[first].Phase != lifecycle.Killing || rings < 3 {
+			m.say("time is over for %s", m.w.Graph.Names[first])
 		}
-		before := m.w.svcs[first]
-		if m.w.svcs[first].phase == clearing { // the world goes on without the answer
+		before := m.w.Services[first]
+		if m.w.Services[first].Phase == lifecycle.Clearing { // the world goes on without the answer
 			m.bodies[first].litter, m.bodies[first].sweeps = false, 0
 		}
-		m.feed(first, input{event: timer})
-		if m.w.svcs[first] == before {
-			m.fatalf("a deadline of %s changes nothing", m.w.graph.Names[first])
+		m.feed(first, lifecycle.Input{Event: lifecycle.Timer})
+		if m.w.Services[first] == before {
+			m.fatalf("a deadline of %s changes nothing", m.w.Graph.Names[first])
 		}
 	}
 	m.now = end
@@ -218,9 +222,9 @@ func (m *model) pass(d time.Duration) {
 // first names the service with the earliest deadline, -1 if there is none.
 func (m *model) first() int {
 	first := -1
-	for i := range m.w.svcs {
-		at := m.w.svcs[i].deadline
-		if !at.IsZero() && (first < 0 || at.Before(m.w.svcs[first].deadline)) {
+	for i := range m.w.Services {
+		at := m.w.Services[i].Deadline
+		if !at.IsZero() && (first < 0 || at.Before(m.w.Services[first].Deadline)) {
 			first = i
 		}
 	}
@@ -234,18 +238,18 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, specs := world0(t)
 		m := newModel(t, nodes, specs)
-		m.took(m.w.begin(m.now))
+		m.took(m.w.Begin(m.now))
 		for range rapid.IntRange(1, 150).Draw(t, "steps") {
 			m.random()
 		}
 		if rapid.Bool().Draw(t, "end") {
 			m.say("shutdown")
-			m.took(m.w.end(m.now))
+			m.took(m.w.End(m.now))
 			for range rapid.IntRange(0, 20).Draw(t, "steps after") {
 				m.random()
 			}
 			m.calm()
-			if left := m.w.alive(); len(left) > 0 {
+			if left := m.w.Alive(); len(left) > 0 {
 				m.fatalf("the shutdown leaves %d services", len(left))
 			}
 			return
@@ -278,9 +282,11 @@ func world0(t *rapid.T) ([]graph.Node, map[string]spec.Spec) {
 	specs := map[string]spec.Spec{}
 	forward := rapid.IntRange(0, 3).Draw(t, "cycles") > 0
 	for _, name := range names[:n] {
-		node := graph.Node{Name: name, Needs: draw("needs", true), Wants: draw("wants", true), After: draw("after", true)}
+		node := graph.Node{Name: name, Needs: draw("needs", true), Wants: draw("wants", true),
+			After: draw("after", true)}
 		trim := func(list []string) []string { // only earlier ones: no cycle
-			return slices.DeleteFunc(list, func(x string) bool { return x == name || forward && x >= name && x != names[n] })
+			return slices.DeleteFunc(list,
+				func(x string) bool { return x == name || forward && x >= name && x != names[n] })
 		}
 		node.Needs, node.Wants, node.After = trim(node.Needs), trim(node.Wants), trim(node.After)
 		nodes = append(nodes, node)
@@ -330,7 +336,8 @@ func (m *model) random() {
 	t := m.t
 	i := rapid.IntRange(0, len(m.bodies)-1).Draw(t, "service")
 	b := &m.bodies[i]
-	what := rapid.SampledFrom([]string{"answer", "answer", "answer", "exit", "exit", "ready", "pass", "pass", "start", "stop", "restart", "fire", "skip", "alive", "sick", "quits", "reload"}).Draw(t, "what")
+	what := rapid.SampledFrom([]string{"answer", "answer", "answer", "exit", "exit", "ready", "pass", "pass", "start",
+		"stop", "restart", "fire", "skip", "alive", "sick", "quits", "reload"}).Draw(t, "what")
 	switch what {
 	case "answer":
 		m.answer(i, rapid.IntRange(0, 5).Draw(t, "fork fails") > 0, rapid.IntRange(0, 5).Draw(t, "deaf") == 0)
@@ -340,46 +347,47 @@ func (m *model) random() {
 		}
 	case "ready":
 		if b.alive {
-			m.say("ready %s", m.w.graph.Names[i])
-			m.feed(i, input{event: ready})
+			m.say("ready %s", m.w.Graph.Names[i])
+			m.feed(i, lifecycle.Input{Event: lifecycle.Ready})
 		}
 	case "pass":
-		m.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 99, 101, 1000, 5000, 40000, 3600000}).Draw(t, "ms")) * time.Millisecond)
+		m.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 99, 101, 1000, 5000, 40000, 3600000}).Draw(t,
+			"ms")) * time.Millisecond)
 	case "start":
-		m.say("start %s", m.w.graph.Names[i])
-		m.took(m.w.ask(m.now, i, want))
+		m.say("start %s", m.w.Graph.Names[i])
+		m.took(m.w.Ask(m.now, i, lifecycle.Want))
 	case "stop":
-		m.say("stop %s", m.w.graph.Names[i])
-		m.feed(i, input{event: stop})
+		m.say("stop %s", m.w.Graph.Names[i])
+		m.feed(i, lifecycle.Input{Event: lifecycle.Stop})
 	case "fire", "sick", "quits", "alive", "reload":
 		m.event(i, what)
 	case "skip":
-		if b.forks > 0 && m.w.svcs[i].phase == starting { // else it is told that it was overtaken
+		if b.forks > 0 && m.w.Services[i].Phase == lifecycle.Starting { // else it is told that it was overtaken
 			b.forks--
-			m.say("skip %s", m.w.graph.Names[i])
-			m.feed(i, input{event: skip, why: "condition"})
+			m.say("skip %s", m.w.Graph.Names[i])
+			m.feed(i, lifecycle.Input{Event: lifecycle.Skip, Why: "condition"})
 		}
 	case "restart":
-		m.say("restart %s", m.w.graph.Names[i])
-		m.took(m.w.ask(m.now, i, restart))
+		m.say("restart %s", m.w.Graph.Names[i])
+		m.took(m.w.Ask(m.now, i, lifecycle.Restart))
 	}
 }
 
 // event is something that may be said of a service at any time.
 func (m *model) event(i int, what string) {
-	m.say("%s %s", what, m.w.graph.Names[i])
+	m.say("%s %s", what, m.w.Graph.Names[i])
 	alive := m.bodies[i].alive
 	switch {
-	case what == "fire" && m.w.specs[i].Demand():
-		m.feed(i, input{event: fire})
+	case what == "fire" && m.w.Specs[i].Demand():
+		m.feed(i, lifecycle.Input{Event: lifecycle.Fire})
 	case what == "sick" && alive:
-		m.feed(i, input{event: sick, why: "unhealthy"})
+		m.feed(i, lifecycle.Input{Event: lifecycle.Sick, Why: "unhealthy"})
 	case what == "quits" && alive:
-		m.feed(i, input{event: quits})
+		m.feed(i, lifecycle.Input{Event: lifecycle.Quits})
 	case what == "alive" && alive:
-		m.feed(i, input{alive: true})
+		m.feed(i, lifecycle.Input{Alive: true})
 	case what == "reload" && alive:
-		m.feed(i, input{reloading: true})
+		m.feed(i, lifecycle.Input{Reloading: true})
 	}
 }
 
@@ -408,12 +416,12 @@ func (m *model) calm() {
 			for m.answer(i, true, false) {
 				moved = true
 			}
-			if s := &m.w.svcs[i]; s.phase == starting && m.bodies[i].alive {
+			if s := &m.w.Services[i]; s.Phase == lifecycle.Starting && m.bodies[i].alive {
 				moved = true
-				if m.w.specs[i].Type == spec.Oneshot {
+				if m.w.Specs[i].Type == spec.Oneshot {
 					m.died(i, 0)
 				} else {
-					m.feed(i, input{event: ready})
+					m.feed(i, lifecycle.Input{Event: lifecycle.Ready})
 				}
 			}
 		}
@@ -428,23 +436,23 @@ func (m *model) calm() {
 // signs of life, and armed ones wait for a demand that does not come.
 func (m *model) hurry() bool {
 	next := -1
-	for i := range m.w.svcs {
-		switch s := &m.w.svcs[i]; {
-		case s.phase == up && !s.deadline.IsZero():
-			m.feed(i, input{alive: true})
-		case s.phase == up, s.phase == armed && s.deadline.After(m.now), s.deadline.IsZero():
-		case next < 0 || s.deadline.Before(m.w.svcs[next].deadline):
+	for i := range m.w.Services {
+		switch s := &m.w.Services[i]; {
+		case s.Phase == lifecycle.Up && !s.Deadline.IsZero():
+			m.feed(i, lifecycle.Input{Alive: true})
+		case s.Phase == lifecycle.Up, s.Phase == lifecycle.Armed && s.Deadline.After(m.now), s.Deadline.IsZero():
+		case next < 0 || s.Deadline.Before(m.w.Services[next].Deadline):
 			next = i
 		}
 	}
 	if next < 0 {
 		return false
 	}
-	m.now = later(m.now, m.w.svcs[next].deadline)
-	if m.w.svcs[next].phase == clearing { // the world goes on without the answer
+	m.now = later(m.now, m.w.Services[next].Deadline)
+	if m.w.Services[next].Phase == lifecycle.Clearing { // the world goes on without the answer
 		m.bodies[next].litter, m.bodies[next].sweeps = false, 0
 	}
-	m.feed(next, input{event: timer})
+	m.feed(next, lifecycle.Input{Event: lifecycle.Timer})
 	return true
 }
 
@@ -457,55 +465,58 @@ func later(a, b time.Time) time.Time {
 
 func (m *model) states() []string {
 	var out []string
-	for i := range m.w.svcs {
-		out = append(out, m.w.graph.Names[i]+"="+m.w.svcs[i].phase.String())
+	for i := range m.w.Services {
+		out = append(out, m.w.Graph.Names[i]+"="+m.w.Services[i].Phase.String())
 	}
 	return out
 }
 
 // judgeCalm holds that all that is asked for is up, done, or visibly not.
 func (m *model) judgeCalm() {
-	for i := range m.w.svcs {
-		s, name := &m.w.svcs[i], m.w.graph.Names[i]
+	for i := range m.w.Services {
+		s, name := &m.w.Services[i], m.w.Graph.Names[i]
 		alive := m.bodies[i].alive
-		if alive != (s.phase == up) {
-			m.fatalf("%s is %s and its process is there: %t", name, s.phase, alive)
+		if alive != (s.Phase == lifecycle.Up) {
+			m.fatalf("%s is %s and its process is there: %t", name, s.Phase, alive)
 		}
 		switch {
-		case s.phase == up, s.phase == done, s.phase == failed, s.phase == skipped, s.phase == armed, s.phase == down && !s.wanted:
-		case s.phase == waiting && m.w.stands[i] == gone && m.w.reason(i) != "":
+		case s.Phase == lifecycle.Up, s.Phase == lifecycle.Done, s.Phase == lifecycle.Failed,
+			s.Phase == lifecycle.Skipped, s.Phase == lifecycle.Armed, s.Phase == lifecycle.Down && !s.Wanted:
+		case s.Phase == lifecycle.Waiting && m.w.stands[i] == gone && m.w.Reason(i) != "":
 		default:
-			m.fatalf("%s rests %s (asked for: %t)", name, s.phase, s.wanted)
+			m.fatalf("%s rests %s (asked for: %t)", name, s.Phase, s.Wanted)
 		}
 	}
 }
 
-// TestStopBeforeThoseAfterIt: who only comes after a service does not hold up its stop, and stays; going down together they go in
-// reverse order.
+// TestStopBeforeThoseAfterIt: who only comes after a service does not hold up its stop, and stays; going down together
+// they go in reverse order.
 func TestStopBeforeThoseAfterIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		simple := spec.Spec{Name: "first", Type: spec.Simple, Restart: spec.Always, StopTimeout: time.Second}
 		second, wanting := simple, simple
 		second.Name, second.After = "second", []string{"first"}
 		wanting.Name, wanting.Wants = "wanting", []string{"first"}
-		m := newModel(t, []graph.Node{{Name: "first"}, {Name: "second", After: second.After}, {Name: "wanting", Wants: wanting.Wants}},
+		m := newModel(t, []graph.Node{{Name: "first"}, {Name: "second", After: second.After},
+			{Name: "wanting", Wants: wanting.Wants}},
 			map[string]spec.Spec{"first": simple, "second": second, "wanting": wanting})
-		index := func(name string) int { return slices.Index(m.w.graph.Names, name) }
-		m.took(m.w.begin(m.now))
+		index := func(name string) int { return slices.Index(m.w.Graph.Names, name) }
+		m.took(m.w.Begin(m.now))
 		m.calm()
-		m.feed(index("first"), input{event: stop})
+		m.feed(index("first"), lifecycle.Input{Event: lifecycle.Stop})
 		m.calm()
 		m.judgeCalm()
-		for name, want := range map[string]phase{"first": down, "second": up, "wanting": up} {
-			if got := m.w.svcs[index(name)].phase; got != want {
+		for name, want := range map[string]lifecycle.Phase{"first": lifecycle.Down, "second": lifecycle.Up,
+			"wanting": lifecycle.Up} {
+			if got := m.w.Services[index(name)].Phase; got != want {
 				m.fatalf("after the stop of first, %s is %s, want %s", name, got, want)
 			}
 		}
-		m.took(m.w.ask(m.now, index("first"), want))
+		m.took(m.w.Ask(m.now, index("first"), lifecycle.Want))
 		m.calm()
-		m.took(m.w.end(m.now)) // judge looks at the order
+		m.took(m.w.End(m.now)) // judge looks at the order
 		m.calm()
-		if left := m.w.alive(); len(left) > 0 {
+		if left := m.w.Alive(); len(left) > 0 {
 			m.fatalf("the shutdown leaves %d services: %v", len(left), m.states())
 		}
 	})
@@ -519,7 +530,7 @@ func TestCrashLoopDoesNotSpin(t *testing.T) {
 		m := newModel(t, []graph.Node{{Name: "a"}}, map[string]spec.Spec{"a": sp})
 		life := time.Duration(rapid.IntRange(0, 9000).Draw(t, "life in ms")) * time.Millisecond
 		cannot := rapid.Bool().Draw(t, "cannot start")
-		m.took(m.w.begin(m.now))
+		m.took(m.w.Begin(m.now))
 		for end := m.now.Add(time.Hour); m.now.Before(end); {
 			if !m.answer(0, !cannot, false) {
 				if m.bodies[0].alive {
@@ -527,7 +538,7 @@ func TestCrashLoopDoesNotSpin(t *testing.T) {
 					m.died(0, 0)
 					continue
 				}
-				m.pass(max(time.Millisecond, m.w.svcs[0].deadline.Sub(m.now)))
+				m.pass(max(time.Millisecond, m.w.Services[0].Deadline.Sub(m.now)))
 			}
 		}
 		starts := m.bodies[0].started
@@ -549,15 +560,16 @@ func TestCrashLoopDoesNotSpin(t *testing.T) {
 // TestStableLifePaysOff: after ten seconds up the next crash is answered at once.
 func TestStableLifePaysOff(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newModel(t, []graph.Node{{Name: "a"}}, map[string]spec.Spec{"a": {Name: "a", Type: spec.Simple, Restart: spec.Always}})
-		m.took(m.w.begin(m.now))
+		m := newModel(t, []graph.Node{{Name: "a"}},
+			map[string]spec.Spec{"a": {Name: "a", Type: spec.Simple, Restart: spec.Always}})
+		m.took(m.w.Begin(m.now))
 		for range 20 {
 			for m.answer(0, true, false) {
 			}
-			m.pass(stableLife)
+			m.pass(lifecycle.StableLife)
 			m.died(0, 1)
 			m.swept(0)
-			if s := m.w.svcs[0].phase; s != starting {
+			if s := m.w.Services[0].Phase; s != lifecycle.Starting {
 				t.Fatalf("after a stable life the service is %s", s)
 			}
 		}

@@ -1,4 +1,4 @@
-package supervise
+package transaction
 
 import "math/bits"
 

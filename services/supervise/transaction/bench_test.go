@@ -1,4 +1,4 @@
-package supervise
+package transaction
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 
 	"resinos/services/graph"
 	"resinos/services/spec"
+	"resinos/services/supervise/lifecycle"
 )
 
 // BenchmarkWorld is the cost of deciding alone: ten thousand services in a tree come up.
@@ -27,14 +28,14 @@ func BenchmarkWorld(b *testing.B) {
 	}
 	for b.Loop() {
 		at := time.Unix(0, 0)
-		w := newWorld(g, specs, at, setting{epoch: at})
-		line := append([]action(nil), w.begin(at)...)
+		w := New(g, specs, at, Setting{Epoch: at})
+		line := append([]Action(nil), w.Begin(at)...)
 		for ; len(line) > 0; line = line[1:] {
-			if line[0].act == fork {
-				line = append(line, w.feed(at, line[0].svc, input{began: true, pid: 5})...)
+			if line[0].Act == lifecycle.Fork {
+				line = append(line, w.Feed(at, line[0].Service, lifecycle.Input{Began: true, PID: 5})...)
 			}
 		}
-		if w.svcs[n-1].phase != up {
+		if w.Services[n-1].Phase != lifecycle.Up {
 			b.Fatal("the last service is not up")
 		}
 	}

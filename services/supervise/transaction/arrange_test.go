@@ -1,4 +1,4 @@
-package supervise
+package transaction
 
 import (
 	"log/slog"
@@ -17,7 +17,7 @@ func TestArrangeInPlace(t *testing.T) {
 		{Name: "c", Description: "c1", Needs: []string{"b"}},
 		{Name: "a", Description: "a2"},
 	}
-	g, specs := arrange(list, slog.New(slog.DiscardHandler))
+	g, specs := Arrange(list, slog.New(slog.DiscardHandler))
 	if len(specs) != 4 || len(g.Names) != 4 {
 		t.Fatalf("arrange gives %d definitions of %v", len(specs), g.Names)
 	}
