@@ -13,6 +13,7 @@ import (
 	"resinos/init/osctl/dependency"
 	"resinos/init/osctl/logs"
 	"resinos/init/osctl/screen"
+	"resinos/init/osctl/servicefile"
 	"resinos/init/osctl/storage"
 	"resinos/init/osctl/timeline"
 	"resinos/init/osctl/timesync"
@@ -68,11 +69,11 @@ func commands() []command {
 
 		configCommand(),
 
-		{"check", defining, "[--root DIR] [--json] FILE...", "Checks service files before they are used. Works on any machine.", "osctl check /etc/resinos/services/web.toml", on(check)},
-		{"show", defining, "[--json] NAME", "Shows the definition of a service that is in force, and the files it comes from.", "osctl show netd", on(show)},
-		{"mask", defining, "[-n] [--no-stop] NAME...", "Stops services and keeps them from starting.", "osctl mask sshd", on(mask)},
-		{"unmask", defining, "[-n] NAME...", "Allows masked services to start again.", "osctl unmask sshd && osctl start sshd", on(unmask)},
-		{"rescan", defining, "[-n] [--json]", "Reads the service files again.", "osctl rescan", on(rescan)},
+		{"check", defining, "[--root DIR] [--json] FILE...", "Checks service files before they are used. Works on any machine.", "osctl check /etc/resinos/services/web.toml", servicefile.Check},
+		{"show", defining, "[--json] NAME", "Shows the definition of a service that is in force, and the files it comes from.", "osctl show netd", servicefile.Show},
+		{"mask", defining, "[-n] [--no-stop] NAME...", "Stops services and keeps them from starting.", "osctl mask sshd", servicefile.Mask},
+		{"unmask", defining, "[-n] NAME...", "Allows masked services to start again.", "osctl unmask sshd && osctl start sshd", servicefile.Unmask},
+		{"rescan", defining, "[-n] [--json]", "Reads the service files again.", "osctl rescan", servicefile.Rescan},
 
 		{"boot", booting, "[--last] [--json]", "Shows the time line of this boot, or how the last boot ended.", "osctl boot\nosctl boot --last", timeline.Boot},
 		{"blame", booting, "[--json]", "Lists services by the time they took to come up.", "osctl blame", timeline.Blame},

@@ -63,7 +63,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 	if err == nil {
 		d.command = shown.Spec.Command
 	}
-	for _, dir := range serviceDirs() {
+	for _, dir := range cli.ServiceDirs() {
 		path := filepath.Join(dir, d.Name+".toml")
 		if s.Read(path) == "" {
 			continue

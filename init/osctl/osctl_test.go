@@ -43,36 +43,6 @@ var services = []pid1.ServiceStatus{
 	{Name: "ring", State: "down", Since: 5, Type: "simple", Needs: []string{"demo"}},
 }
 
-// TestShowBadFile: a file with a fault changes nothing, and show says so instead of counting its keys.
-func TestShowBadFile(t *testing.T) {
-	s := &session{&cli.Session{Env: cli.Env{Root: device(t)}}}
-	path := filepath.Join(s.Root, "etc/resinos/services/netd.toml")
-	if err := os.WriteFile(path, []byte("oom-score = -1000\ntpye = \"simple\"\nafter = [5]\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	all, _ := spec.Load(layers(s.Root)...)
-	d := definition{Shown: pid1.Shown{Status: services[2], Spec: all[0]}}
-	s.compare(&d)
-	testenv.Golden(t, "show_bad.golden", definitionText(d))
-	if d.Unread || len(d.Files) != 2 || len(d.Files[1].Keys) != 0 {
-		t.Errorf("compare = %+v", d.Files)
-	}
-	if err := os.WriteFile(path, []byte("oom-score = -1000\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if s.compare(&d); !d.Unread || len(d.Files[1].Faults) != 0 {
-		t.Errorf("a file that was mended and not yet read: %+v", d)
-	}
-	if err := os.Mkdir(filepath.Join(s.Root, "etc/resinos/services/sshd.toml"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	d.Status.Name = "sshd"
-	s.compare(&d)
-	if text := definitionText(d); !strings.Contains(text, "sshd.toml: is no regular file") {
-		t.Errorf("a folder in its place: %s", text)
-	}
-}
-
 // TestRemoved: that an owner has taken a service away is no fault of the device.
 func TestRemoved(t *testing.T) {
 	s := &session{&cli.Session{}}
@@ -212,7 +182,6 @@ func TestGolden(t *testing.T) {
 	for name, lines := range map[string][]string{
 		"status":        {"status", "status netd sshd", "status logd", "status nobody", "status netf", "status --json logd", "status -json -- logd"},
 		"help":          {"help", "help logs", "help kill", "help boot", "status -h", "help nothing", "", "stat", "restrat", "quux", "logs -x", "logs hello", "logs -p loud", "logs --lines many", "logs -n 5", "logs -b 7", "logs --since soon", "logs -o xml", "--help"},
-		"define":        {"show netd", "show --json netd", "show", "rescan", "rescan -n", "rescan --json", "mask -n sshd", "unmask -n sshd", "mask nobody", "mask"},
 		"status_colour": {"status", "status netd"},
 		"narrow":        {"status", "status netd"},
 		"wide":          {"status"},

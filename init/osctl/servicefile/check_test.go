@@ -1,4 +1,4 @@
-package osctl
+package servicefile
 
 import (
 	"os"
@@ -6,13 +6,20 @@ import (
 	"strings"
 	"testing"
 
+	"resinos/init/osctl/cli"
+	"resinos/init/osctl/cli/clitest"
 	"resinos/mounts/testenv"
 	"resinos/services/spec"
 )
 
+func commands() clitest.Main {
+	return clitest.Commands(map[string]cli.Run{
+		"check": Check, "show": Show, "mask": Mask, "unmask": Unmask, "rescan": Rescan,
+	})
+}
+
 func TestCheck(t *testing.T) {
-	testenv.NeedRoot(t, "a control socket that answers nobody else")
-	path, root := fake(t), device(t)
+	path, root := clitest.PID1(t), clitest.Device(t)
 	for name, content := range map[string]string{
 		"bin/good.toml":   "command = [\"/usr/bin/tool\"]\nneeds = [\"netd\"]\n",
 		"bin/bad.toml":    "comand = [\"/usr/bin/tool\"]\ntype = \"simpel\"\x1b\n",
@@ -43,6 +50,7 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	place := clitest.Place{Main: commands(), Root: root, Control: path}
 	var all strings.Builder
 	for _, line := range []string{
 		"good", "bad", "faults", "warn", "lost", "dir", "link", "sshd", "missing", "good faults", "--json warn", "",
@@ -54,10 +62,11 @@ func TestCheck(t *testing.T) {
 			}
 			args = append(args, word)
 		}
-		all.WriteString(callIn(t, root, path, terminal{}, args...))
+		all.WriteString(place.Call(t, args...))
 	}
 	// Off the device nobody answers and nothing of ours is there.
-	all.WriteString(callIn(t, root, path+".gone", terminal{}, "check", "--root", filepath.Join(root, "bin"), filepath.Join(root, "bin/good.toml")))
+	place.Control += ".gone"
+	all.WriteString(place.Call(t, "check", "--root", filepath.Join(root, "bin"), filepath.Join(root, "bin/good.toml")))
 	testenv.Golden(t, "check.golden", all.String())
 }
 
@@ -79,7 +88,8 @@ func TestWarningsOfSockets(t *testing.T) {
 		got = append(got, f.Key+": "+f.Text)
 	}
 	text := strings.Join(got, "\n")
-	for _, want := range []string{"command: program /a: no such file", `user: "www" is not in /etc/passwd`, "listen: tcp::80 belongs to service other too"} {
+	for _, want := range []string{"command: program /a: no such file", `user: "www" is not in /etc/passwd`,
+		"listen: tcp::80 belongs to service other too"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

@@ -1,4 +1,4 @@
-package osctl
+package servicefile
 
 import (
 	"bytes"
@@ -21,7 +21,9 @@ import (
 	"resinos/services/spec"
 )
 
-func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Mask runs the command mask.
+func Mask(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	noStop := flags.Bool("no-stop", false, "leaves a running service alone until it ends")
 	return s.masking(ctx, flags, args, true, dry, func(name string) error {
@@ -32,7 +34,9 @@ func mask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	})
 }
 
-func unmask(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Unmask runs the command unmask.
+func Unmask(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	return s.masking(ctx, flags, args, false, dry, func(name string) error {
 		fmt.Fprintf(s.Stdout, "%s may start again; try: osctl start %s\n", name, name)
@@ -41,7 +45,8 @@ func unmask(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 }
 
 // masking writes the line into the owner's files, has PID 1 read them, and then does what follows for each service.
-func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []string, masked bool, dry *bool, then func(name string) error) error {
+func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []string, masked bool, dry *bool,
+	then func(name string) error) error {
 	names, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -61,7 +66,8 @@ func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []strin
 			return cli.NoService(list, name)
 		}
 		if *dry {
-			fmt.Fprintf(s.Stdout, "%s service %s in %s/%s.toml, read the service files again\n", flags.Name(), name, ownerServices, name)
+			fmt.Fprintf(s.Stdout, "%s service %s in %s/%s.toml, read the service files again\n",
+				flags.Name(), name, cli.OwnerServices, name)
 			continue
 		}
 		if err := s.writeMasked(name, masked); err != nil {
@@ -88,12 +94,12 @@ func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []strin
 
 // writeMasked changes the owner's file of a service. A file that has nothing left to say is removed.
 func (s *session) writeMasked(name string, masked bool) error {
-	path := filepath.Join(s.Root, ownerServices, name+".toml")
+	path := filepath.Join(s.Root, cli.OwnerServices, name+".toml")
 	before, err := cli.ReadBounded(path, spec.MaxSize)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cli.Advise(fmt.Errorf("mask %s: %w", name, err), "try: osctl check "+path)
 	}
-	shipped := isMasked([]byte(s.Read(filepath.Join(shippedServices, name+".toml"))))
+	shipped := isMasked([]byte(s.Read(filepath.Join(cli.ShippedServices, name+".toml"))))
 	after, err := setMasked(before, masked, shipped)
 	switch {
 	case err != nil:
@@ -122,8 +128,8 @@ func isMasked(file []byte) bool {
 // errOdd is for files in which the line cannot be told apart from the rest.
 var errOdd = errors.New("the line masked is written in a way that osctl does not change; edit it by hand")
 
-// setMasked returns the file with the key masked as asked for and every other byte as it was. shipped tells that the image's file
-// masks the service, so that only the owner's masked = false lifts it.
+// setMasked returns the file with the key masked as asked for and every other byte as it was. shipped tells that the
+// image's file masks the service, so that only the owner's masked = false lifts it.
 func setMasked(file []byte, masked, shipped bool) ([]byte, error) {
 	var before, after map[string]any
 	if err := toml.Unmarshal(file, &before); err != nil {
@@ -155,7 +161,8 @@ func setMasked(file []byte, masked, shipped bool) ([]byte, error) {
 	return []byte(out), nil
 }
 
-// replaceMasked puts want in the place of the line that sets masked, or above all others where a key belongs to no table.
+// replaceMasked puts want in the place of the line that sets masked, or above all others where a key belongs to no
+// table.
 func replaceMasked(file, want string) string {
 	var b strings.Builder
 	found := false

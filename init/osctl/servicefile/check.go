@@ -1,4 +1,7 @@
-package osctl
+// Package servicefile owns the commands of osctl about service files: check before one is used; show what is in force,
+// and from which files; mask and unmask, which write one line into a file of the owner; rescan. It keeps every other
+// byte of such a file, and reads none itself: services/spec does. Read Check first.
+package servicefile
 
 import (
 	"context"
@@ -18,6 +21,9 @@ import (
 	"resinos/services/spec"
 )
 
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
 // The weights of a finding.
 const (
 	isFault   = "fault"   // the file is not in force
@@ -25,7 +31,7 @@ const (
 	isNote    = "note"    // something could not be checked here
 )
 
-// A finding is one thing that check has to say of a file.
+// A finding is one thing that check reports about a file.
 type finding struct {
 	Weight string `json:"weight"`
 	File   string `json:"file"`
@@ -40,7 +46,9 @@ func (f finding) text() string {
 	return spec.Fault{File: f.File, Line: f.Line, Key: f.Key, Text: f.Text, Hint: f.Hint}.Error()
 }
 
-func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Check runs the command check.
+func Check(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	root := flags.String("root", s.Root, "looks programs, users and other services up in `DIR` instead of /")
 	asJSON := flags.Bool("json", false, "prints JSON")
 	files, err := cli.Parse(flags, args)
@@ -48,7 +56,7 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		return err
 	}
 	if len(files) == 0 {
-		return cli.Misuse("check needs a service file", "try: osctl check "+ownerServices+"/NAME.toml")
+		return cli.Misuse("check needs a service file", "try: osctl check "+cli.OwnerServices+"/NAME.toml")
 	}
 	c := s.surroundings(ctx, *root)
 	for _, file := range files {
@@ -72,7 +80,8 @@ func check(ctx context.Context, s *session, flags *flag.FlagSet, args []string) 
 		}
 	}
 	if err == nil && faults > 0 {
-		return cli.Advise(errors.New(screen.Count(faults, "fault")), "correct these lines, then: osctl check "+strings.Join(files, " "))
+		hint := "correct these lines, then: osctl check " + strings.Join(files, " ")
+		return cli.Advise(errors.New(screen.Count(faults, "fault")), hint)
 	}
 	return err
 }
@@ -105,7 +114,7 @@ func (s *session) surroundings(ctx context.Context, root string) checker {
 	if root == "" {
 		return c // only the flags are wanted
 	}
-	if info, err := os.Stat(filepath.Join(root, shippedServices)); err == nil {
+	if info, err := os.Stat(filepath.Join(root, cli.ShippedServices)); err == nil {
 		c.device = info.IsDir()
 	}
 	c.layers = layers(root)
@@ -138,11 +147,12 @@ func (c checker) file(path string) []finding {
 	return found
 }
 
-// layers are the folders of service files below root, the lowest first.
+// layers are the directories of service files below root, the lowest first.
 func layers(root string) []spec.Layer {
 	var list []spec.Layer
-	for _, dir := range serviceDirs() {
-		list = append(list, spec.Layer{FS: os.DirFS(root), Dir: strings.TrimPrefix(dir, "/"), Path: filepath.Join(root, dir)})
+	for _, dir := range cli.ServiceDirs() {
+		list = append(list, spec.Layer{FS: os.DirFS(root), Dir: strings.TrimPrefix(dir, "/"),
+			Path: filepath.Join(root, dir)})
 	}
 	return list
 }
@@ -183,12 +193,14 @@ func (c checker) warnings(path string, sp spec.Spec, data []byte) []finding {
 		c.programs(sp, add)
 		c.accounts(sp, add)
 	} else {
-		add(isNote, "", c.root+" is no resinOS root: programs, users and ports were not checked", "osctl check --root DIR")
+		text := c.root + " is no resinOS root: programs, users and ports were not checked"
+		add(isNote, "", text, "osctl check --root DIR")
 	}
 	c.ports(sp, add)
 	c.ties(sp, add)
 	if sp.Start == spec.OnDemand && !sp.Demand() {
-		add(isWarning, "start", "nothing starts it", "add listen, timer-every or watch-paths, or start it by hand with osctl start")
+		hint := "add listen, timer-every or watch-paths, or start it by hand with osctl start"
+		add(isWarning, "start", "nothing starts it", hint)
 	}
 	return found
 }
@@ -197,7 +209,10 @@ func (c checker) programs(sp spec.Spec, add func(weight, key, text, hint string)
 	for _, command := range []struct {
 		key  string
 		argv []string
-	}{{"command", sp.Command}, {"ready-command", sp.Ready.Command}, {"reload-command", sp.ReloadCommand}, {"health-command", sp.Health.Command}} {
+	}{
+		{"command", sp.Command}, {"ready-command", sp.Ready.Command},
+		{"reload-command", sp.ReloadCommand}, {"health-command", sp.Health.Command},
+	} {
 		if len(command.argv) == 0 {
 			continue
 		}
@@ -260,11 +275,13 @@ func (c checker) accounts(sp spec.Spec, add func(weight, key, text, hint string)
 	}{
 		{"user", "etc/passwd", []string{sp.User}}, {"group", "etc/group", []string{sp.Group}},
 		{"supplementary-groups", "etc/group", sp.SupplementaryGroups},
-		{"listen-user", "etc/passwd", []string{sp.Listen.User}}, {"listen-group", "etc/group", []string{sp.Listen.Group}},
+		{"listen-user", "etc/passwd", []string{sp.Listen.User}},
+		{"listen-group", "etc/group", []string{sp.Listen.Group}},
 	} {
 		for _, name := range account.names {
 			if !c.account(account.file, name) {
-				add(isWarning, account.key, fmt.Sprintf("%q is not in /%s", name, account.file), "write a number, or a name from this file")
+				text := fmt.Sprintf("%q is not in /%s", name, account.file)
+				add(isWarning, account.key, text, "write a number, or a name from this file")
 			}
 		}
 	}
@@ -295,7 +312,8 @@ func (c checker) ports(sp spec.Spec, add func(weight, key, text, hint string)) {
 		for _, mine := range sp.Listen.Sockets {
 			for _, theirs := range other.Listen.Sockets {
 				if mine.Network == theirs.Network && mine.Address == theirs.Address {
-					add(isWarning, "listen", fmt.Sprintf("%s:%s belongs to service %s too", mine.Network, mine.Address, other.Name), "only one service can listen there")
+					text := fmt.Sprintf("%s:%s belongs to service %s too", mine.Network, mine.Address, other.Name)
+					add(isWarning, "listen", text, "only one service can listen there")
 				}
 			}
 		}

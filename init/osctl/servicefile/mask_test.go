@@ -1,4 +1,4 @@
-package osctl
+package servicefile
 
 import (
 	"os"
@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"resinos/mounts/testenv"
+	"resinos/init/osctl/cli"
+	"resinos/init/osctl/cli/clitest"
 )
 
 func TestSetMasked(t *testing.T) {
@@ -16,7 +17,8 @@ func TestSetMasked(t *testing.T) {
 		want            string // "!" is a refusal
 	}{
 		{"mask nothing", "", true, false, "masked = true\n"},
-		{"mask above all", "# mine\noom-score = 1\n\n[environment]\nA = \"b\"\n", true, false, "masked = true\n# mine\noom-score = 1\n\n[environment]\nA = \"b\"\n"},
+		{"mask above all", "# mine\noom-score = 1\n\n[environment]\nA = \"b\"\n", true, false,
+			"masked = true\n# mine\noom-score = 1\n\n[environment]\nA = \"b\"\n"},
 		{"mask masked", "  masked=true\r\n", true, false, "  masked=true\r\n"},
 		{"mask unmasked", "a = 1\nmasked = false # why\nb = 2", true, false, "a = 1\nmasked = true # why\nb = 2"},
 		{"mask what the image masks", "a = 1\n", true, true, "a = 1\n"},
@@ -27,7 +29,8 @@ func TestSetMasked(t *testing.T) {
 		{"unmask what is not masked", "a = 1", false, false, "a = 1"},
 		{"unmask what the image masks", "a = 1\n", false, true, "masked = false\na = 1\n"},
 		{"unmask over the image", "masked = true\n", false, true, "masked = false\n"},
-		{"a variable of that name", "[environment]\nmasked = \"x\"\n", true, false, "masked = true\n[environment]\nmasked = \"x\"\n"},
+		{"a variable of that name", "[environment]\nmasked = \"x\"\n", true, false,
+			"masked = true\n[environment]\nmasked = \"x\"\n"},
 		{"inside a string", "description = '''\nmasked = true\n'''\n", true, false, "!"},
 		{"no TOML", "a = \n", true, false, "!"},
 	} {
@@ -62,16 +65,16 @@ func FuzzSetMasked(f *testing.F) {
 }
 
 func TestMaskWritesTheOwnersFile(t *testing.T) {
-	testenv.NeedRoot(t, "a control socket that answers nobody else")
-	path, root := fake(t), device(t)
-	file := filepath.Join(root, ownerServices, "netd.toml")
+	path, root := clitest.PID1(t), clitest.Device(t)
+	file := filepath.Join(root, cli.OwnerServices, "netd.toml")
 	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	place := clitest.Place{Main: commands(), Root: root, Control: path}
 	run := func(want string, args ...string) {
 		t.Helper()
-		if got := callIn(t, root, path, terminal{}, args...); !strings.Contains(got, want) {
+		if got := place.Call(t, args...); !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
@@ -85,7 +88,7 @@ func TestMaskWritesTheOwnersFile(t *testing.T) {
 	}
 	run("exit 0", "mask", "--no-stop", "sshd")
 	run("exit 0", "unmask", "sshd")
-	if _, err := os.Stat(filepath.Join(root, ownerServices, "sshd.toml")); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(root, cli.OwnerServices, "sshd.toml")); !os.IsNotExist(err) {
 		t.Errorf("an empty file is left: %v", err)
 	}
 	if err := os.WriteFile(file, []byte("odd ="), 0o644); err != nil {

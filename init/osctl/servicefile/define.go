@@ -1,4 +1,4 @@
-package osctl
+package servicefile
 
 import (
 	"context"
@@ -19,15 +19,6 @@ import (
 	"resinos/services/spec"
 )
 
-// Where service files are: the image's, and the owner's, which replace them key by key.
-const (
-	shippedServices = "/usr/lib/resinos/services"
-	ownerServices   = "/etc/resinos/services"
-)
-
-// serviceDirs in the order in which they are laid over each other.
-func serviceDirs() []string { return []string{shippedServices, ownerServices} }
-
 // source is one file that says something of a service.
 type source struct {
 	Path   string    `json:"path"`
@@ -42,7 +33,9 @@ type definition struct {
 	Unread bool     `json:"unread,omitempty"` // the files say something else than what is in force
 }
 
-func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Show runs the command show.
+func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
@@ -63,11 +56,11 @@ func show(ctx context.Context, s *session, flags *flag.FlagSet, args []string) e
 	return err
 }
 
-// compare reads the service files as PID 1 does, and tells what they say beside what is in force.
+// compare reads the service files as PID 1 does, and shows what they say beside what is in force.
 func (s *session) compare(d *definition) {
 	name := d.Status.Name
 	list := layers(s.Root)
-	for i, dir := range serviceDirs() {
+	for i, dir := range cli.ServiceDirs() {
 		list[i].Path = dir // what messages call it, whatever stands for the root
 	}
 	all, faults := spec.Load(list...)
@@ -78,7 +71,7 @@ func (s *session) compare(d *definition) {
 		d.Unread = body(all[at]) != body(d.Spec)
 	}
 	d.Files = []source{}
-	for _, dir := range serviceDirs() {
+	for _, dir := range cli.ServiceDirs() {
 		path := filepath.Join(dir, name+".toml")
 		f := source{Path: path, Keys: []string{}}
 		if slices.Contains(used, path) {
@@ -147,14 +140,16 @@ func definitionText(d definition) string {
 	return b.String() + body(d.Spec)
 }
 
-func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// Rescan runs the command rescan.
+func Rescan(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
 	if *dry {
-		fmt.Fprintf(s.Stdout, "read the service files in %s again\n", strings.Join(serviceDirs(), " and "))
+		fmt.Fprintf(s.Stdout, "read the service files in %s again\n", strings.Join(cli.ServiceDirs(), " and "))
 		return nil
 	}
 	found, err := s.rescan(ctx)
@@ -167,15 +162,17 @@ func rescan(ctx context.Context, s *session, flags *flag.FlagSet, args []string)
 		_, err = io.WriteString(s.Stdout, s.rescanned(found))
 	}
 	if err == nil && len(found.Faults) > 0 {
-		return cli.Advise(fmt.Errorf("%s in the service files", screen.Count(len(found.Faults), "fault")), "try: osctl check "+ownerServices+"/*.toml")
+		faults := screen.Count(len(found.Faults), "fault")
+		return cli.Advise(fmt.Errorf("%s in the service files", faults),
+			"try: osctl check "+cli.OwnerServices+"/*.toml")
 	}
 	return err
 }
 
 func (s *session) rescan(ctx context.Context) (pid1.Rescanned, error) {
-	settled := s.Waiting("reading the service files")
+	waited := s.Waiting("reading the service files")
 	found, err := s.Client().Rescan(ctx)
-	settled()
+	waited()
 	return found, cli.Silent(err)
 }
 
@@ -185,7 +182,11 @@ func (s *session) rescanned(found pid1.Rescanned) string {
 		word  string
 		names []string
 		hint  string
-	}{{"added", found.Added, ""}, {"changed", found.Changed, " (in force from the next start on: osctl restart NAME)"}, {"removed", found.Removed, ""}} {
+	}{
+		{"added", found.Added, ""},
+		{"changed", found.Changed, " (in force from the next start on: osctl restart NAME)"},
+		{"removed", found.Removed, ""},
+	} {
 		if len(part.names) > 0 {
 			fmt.Fprintf(&b, "%s: %s%s\n", part.word, screen.Escape(strings.Join(part.names, ", ")), part.hint)
 		}
