@@ -1,10 +1,11 @@
-// Package osctl owns the operator's command: what can be typed, how it is answered, and what is said when it goes wrong.
+// Package osctl owns the operator's command: what can be typed, its help, and which package answers it.
 //
-// It asks PID 1 over the control socket and logd over its own, and reads what the kernel tells of cgroups, processes and mounts. The only
-// things it changes itself are config.json, the line "masked" of an owner's service file, and the mark that has a partition purged. It
-// keeps nothing and needs no configuration. Text is for
-// people and may change; what --json prints is stable. Nothing wraps: a line that the terminal has no room for is cut. Bytes of
-// strangers are escaped. Read cli.Env first, then commands.
+// The commands are in packages of their own, each of a few that belong together; they ask PID 1 over the control socket
+// and logd over its own, and read what the kernel tells of cgroups, processes and mounts. The only things that osctl
+// changes itself are config.json, the line "masked" of an owner's service file, and the mark that has a partition
+// purged. It keeps nothing and needs no configuration. Text is for people and may change; what --json prints is stable.
+// Nothing wraps: a line that is wider than the terminal is cut. Untrusted bytes are escaped. Read commands first, then
+// cli.Session.
 package osctl
 
 import (
@@ -22,10 +23,10 @@ import (
 	"resinos/services/log/query"
 )
 
-// Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage, 3 for the
-// status of a service that is not up.
+// Main runs one command line, args being what follows osctl. It returns the exit code: 0 done, 1 failed, 2 wrong usage,
+// 3 for the status of a service that is not up.
 func Main(ctx context.Context, env cli.Env, args []string) int {
-	s := &session{&cli.Session{Env: env, Now: boottime.Now, Wall: time.Now}}
+	s := &cli.Session{Env: env, Now: boottime.Now, Wall: time.Now}
 	if s.Stdout == nil {
 		s.Stdout = os.Stdout
 	}
@@ -42,36 +43,33 @@ func Main(ctx context.Context, env cli.Env, args []string) int {
 		s.Root = "/"
 	}
 	s.Screen = screen.LookAt(s.Stdout, s.Stderr)
-	return s.main(ctx, args)
+	return run(ctx, s, args)
 }
 
-func (s *session) main(ctx context.Context, args []string) int {
+func run(ctx context.Context, s *cli.Session, args []string) int {
 	name := ""
 	if len(args) > 0 {
 		name = args[0]
 	}
-	return s.Exit(name, s.dispatch(ctx, args))
+	return s.Exit(name, dispatch(ctx, s, args))
 }
 
-func (s *session) dispatch(ctx context.Context, args []string) error {
+func dispatch(ctx context.Context, s *cli.Session, args []string) error {
 	if len(args) == 0 {
 		return cli.Misuse("no command was given", overview())
 	}
 	name, args := args[0], args[1:]
 	switch name {
 	case "help", "-h", "-help", "--help":
-		return s.help(args)
+		return help(s, args)
 	}
 	c, ok := find(name)
 	if !ok {
 		return noCommand(name)
 	}
-	err := c.run(ctx, s.Session, cli.Flags(name), args)
+	err := c.run(ctx, s, cli.Flags(name), args)
 	if errors.Is(err, flag.ErrHelp) {
 		_, err = io.WriteString(s.Stdout, c.manual())
 	}
 	return err
 }
-
-// session is one call, with the commands of this package.
-type session struct{ *cli.Session }

@@ -42,7 +42,7 @@ type Place struct {
 	Main    Main
 	Root    string        // of the device; empty: each call has a new Device
 	Control string        // the socket of PID 1; where nothing listens, nobody answers
-	Log     string        // the socket of logd; the same
+	Log     string        // the socket of logd; empty: nobody answers
 	Screen  screen.Screen // the zero Screen is no terminal
 	// Uptime of the device; 0: UpAt, at which Services were as they are.
 	Uptime time.Duration
@@ -55,6 +55,9 @@ const UpAt = 93_784 * time.Second
 func (p Place) Do(t *testing.T, args ...string) (code int, out, messages string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
+	if p.Log == "" {
+		p.Log = p.Control + ".log"
+	}
 	up := p.Uptime
 	if up == 0 {
 		up = UpAt

@@ -1,4 +1,4 @@
-package osctl
+package status
 
 import (
 	"slices"
@@ -19,9 +19,9 @@ type section struct {
 	rows  []treeRow
 }
 
-// arrange puts services into sections, and within each those that need another one below it. What is wrong comes first and
-// takes along only what stands on it, so that the cause is on top and its victims are below. A service that starts on demand, or is
-// off, stands in a section of its own unless it is the victim of something wrong.
+// arrange puts services into sections, and within each those that need another one below it. What is wrong comes first
+// and takes along only what stands on it, so that the cause is on top and its victims are below. A service that starts
+// on demand, or is off, stands in a section of its own unless it is the victim of something wrong.
 func arrange(list []pid1.ServiceStatus, g screen.Glyphs) []section {
 	parents := make([]int, len(list))
 	for i := range list {
@@ -68,7 +68,8 @@ func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefi
 	return rows
 }
 
-// parentOf chooses the one need that a service is drawn below: one that is wrong, else one that is off, else the last to start.
+// parentOf chooses the one need that a service is drawn below: one that is wrong, else one that is off, else the last
+// to start.
 func parentOf(list []pid1.ServiceStatus, i int) int {
 	best, rank := -1, 0
 	if len(list[i].Needs) == 0 {

@@ -1,4 +1,7 @@
-package osctl
+// Package status owns the command status of osctl: the state of the whole device with what is wrong first, or all about
+// single services, apps and containers. What there is and what a name means is osctl/inventory's; it asks PID 1 and
+// logd, reads cgroups, and changes nothing. Read Show first.
+package status
 
 import (
 	"context"
@@ -22,7 +25,12 @@ import (
 	"resinos/services/pid1"
 )
 
-func status(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error {
+// session is one call, with the methods of this package.
+type session struct{ *cli.Session }
+
+// Show runs the command status.
+func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
+	s := &session{call}
 	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
@@ -96,10 +104,11 @@ func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 		return u.Memory
 	}
 	h := s.host(ctx)
-	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) + storage.Table(s.Session, h.spaces) + s.advice(in, h.spaces)
+	return s.head(h, in) + s.statusTable(in.Services, usage) + s.appTable(in) +
+		storage.Table(s.Session, h.spaces) + s.advice(in, h.spaces)
 }
 
-// group is the folder of a service's cgroup.
+// group is the directory of a service's cgroup.
 func (s *session) group(name string) string { return filepath.Join(s.Root, cgroup.Root, name) }
 
 func (s *session) head(h host, in inventory.Inventory) string {
@@ -114,14 +123,16 @@ func (s *session) head(h host, in inventory.Inventory) string {
 	if name == "" {
 		name = "this device"
 	}
-	return s.Lead(screen.Bold, name, name+": "+strings.Join(words, ", ")) + "\n" + s.health(h, in) + "\n"
+	title := s.Lead(screen.Bold, name, name+": "+strings.Join(words, ", "))
+	return title + "\n" + s.health(h, in) + "\n"
 }
 
 // health counts the services and the apps by state, what is wrong first.
 func (s *session) health(h host, in inventory.Inventory) string {
 	list := in.Services
 	counts := map[string]int{}
-	bad := len(h.degraded) > 0 || in.Ill() || slices.ContainsFunc(h.spaces, func(p storage.Space) bool { return len(p.Marks) > 0 })
+	marked := func(p storage.Space) bool { return len(p.Marks) > 0 }
+	bad := len(h.degraded) > 0 || in.Ill() || slices.ContainsFunc(h.spaces, marked)
 	for i := range list {
 		counts[list[i].State]++
 		bad = bad || look.Of(&list[i]) == look.Wrong
@@ -140,17 +151,21 @@ func (s *session) health(h host, in inventory.Inventory) string {
 	return s.Lead(c, word, text+appCounts(in.Apps)) + s.bootHealth(h)
 }
 
-// bootHealth tells which steps of the boot went wrong.
+// bootHealth says which steps of the boot went wrong.
 func (s *session) bootHealth(h host) string {
 	if len(h.degraded) == 0 {
 		return ""
 	}
-	return "\n" + s.Lead(screen.Red, "boot", "boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" failed; try: osctl boot")
+	return "\n" + s.Lead(screen.Red, "boot",
+		"boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" failed; try: osctl boot")
 }
 
 // states are all that a service can be in, in the order in which an owner wants to hear of them.
 func states() []string {
-	return []string{"failed", "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing", "up", "done", "armed", "skipped", "down", "masked"}
+	return []string{
+		"failed", "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing",
+		"up", "done", "armed", "skipped", "down", "masked",
+	}
 }
 
 // advice says what to type next about what is wrong.
@@ -184,7 +199,7 @@ func (s *session) advice(in inventory.Inventory, spaces []storage.Space) string 
 	return s.Paint(screen.Dim, s.Fit("try: "+strings.Join(hints, ", "))) + "\n"
 }
 
-// The widths below which pid and memory, and then since, make room for the note.
+// The widths below which pid and memory, and then since, are left out for the note.
 const (
 	narrow  = 64
 	slender = 48
@@ -205,7 +220,7 @@ func (s *session) statusTable(list []pid1.ServiceStatus, memory func(name string
 	return s.Table(rows)
 }
 
-// slim leaves out of a row what a small screen has no room for.
+// slim leaves out of a row what does not fit a small screen.
 func (s *session) slim(row []screen.Cell) []screen.Cell {
 	switch {
 	case s.Columns <= 0 || s.Columns >= narrow:

@@ -1,4 +1,4 @@
-package osctl
+package status
 
 import (
 	"context"
@@ -57,7 +57,7 @@ type detail struct {
 	logError  error
 }
 
-// inspect asks everybody who knows something of the service. What nobody tells is left out.
+// inspect asks PID 1, logd and the kernel about the service. What none of them answers is left out.
 func (s *session) inspect(ctx context.Context, d *detail) {
 	shown, err := s.Client().Show(ctx, d.Name)
 	if err == nil {
@@ -78,7 +78,8 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 		d.usage = u
 	}
 	d.processes = gauge.Processes(s.group(d.Name), filepath.Join(s.Root, "proc"))
-	d.logError = query.Query(ctx, s.Log, query.Filter{Names: []string{d.Name}, Last: lastLines}, func(e ring.Entry) error {
+	filter := query.Filter{Names: []string{d.Name}, Last: lastLines}
+	d.logError = query.Query(ctx, s.Log, filter, func(e ring.Entry) error {
 		d.log = append(d.log, e)
 		return nil
 	})
@@ -113,7 +114,8 @@ func (s *session) lastWords(name string, log []ring.Entry, fault error) string {
 	}
 	switch {
 	case fault != nil:
-		b.WriteString(s.Paint(screen.Dim, s.Fit("no log lines: "+screen.Escape(cli.Unreachable(fault, "logd", "").Error()))) + "\n")
+		why := cli.Unreachable(fault, "logd", "").Error()
+		b.WriteString(s.Paint(screen.Dim, s.Fit("no log lines: "+screen.Escape(why))) + "\n")
 	case len(log) > 0:
 		b.WriteString(s.Paint(screen.Dim, s.Fit("more: osctl logs -u "+screen.Escape(name))) + "\n")
 	}
@@ -222,7 +224,8 @@ func (s *session) tieRows(d *detail) [][]screen.Cell {
 		rows = append(rows, screen.Pair("starts on", text, screen.Plain))
 	}
 	if d.Clients > 0 || d.Stored > 0 {
-		rows = append(rows, screen.Pair("holds", screen.Count(d.Clients, "client")+", "+screen.Count(d.Stored, "stored descriptor"), screen.Plain))
+		text := screen.Count(d.Clients, "client") + ", " + screen.Count(d.Stored, "stored descriptor")
+		rows = append(rows, screen.Pair("holds", text, screen.Plain))
 	}
 	return rows
 }

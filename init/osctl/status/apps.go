@@ -1,4 +1,4 @@
-package osctl
+package status
 
 import (
 	"context"
@@ -70,7 +70,7 @@ func (s *session) caveat(c inventory.Caveat) string {
 	return c.Text + ": the apps are shown as of " + screen.Ago(s.Since(c.Since)) + " ago"
 }
 
-// appTable is a section of status; it is empty where there is nothing to tell.
+// appTable is a section of status; it is empty where there are no apps.
 func (s *session) appTable(in inventory.Inventory) string {
 	text := ""
 	if caveat := s.caveat(in.Caveat); caveat != "" {
@@ -85,7 +85,8 @@ func (s *session) appTable(in inventory.Inventory) string {
 	}
 	list := slices.Clone(in.Apps)
 	slices.SortStableFunc(list, func(a, b appstatus.App) int { return rankOf(&a) - rankOf(&b) })
-	rows := [][]screen.Cell{s.slim(append([]screen.Cell{{Tight: true}}, screen.Header("APP", "STATE", ">SINCE", ">RESTARTS", ">MEMORY", "NOTE")...))}
+	head := screen.Header("APP", "STATE", ">SINCE", ">RESTARTS", ">MEMORY", "NOTE")
+	rows := [][]screen.Cell{s.slim(append([]screen.Cell{{Tight: true}}, head...))}
 	g := s.Glyphs()
 	for i := range list {
 		a := &list[i]
@@ -108,7 +109,8 @@ func (s *session) appTable(in inventory.Inventory) string {
 				}
 				name = branch + c.Name
 			}
-			rows = append(rows, s.appRow(name, c.State, c.Wrong(), c.Entered, c.Restarts, s.containerUsage(c).Memory, s.containerNote(c)))
+			memory := s.containerUsage(c).Memory
+			rows = append(rows, s.appRow(name, c.State, c.Wrong(), c.Entered, c.Restarts, memory, s.containerNote(c)))
 		}
 	}
 	return text + s.Table(rows)
@@ -121,15 +123,18 @@ func rankOf(a *appstatus.App) int {
 	return 1
 }
 
-func (s *session) appRow(name string, state appstatus.State, wrong bool, since float64, restarts int, memory int64, note string) []screen.Cell {
+func (s *session) appRow(name string, state appstatus.State, wrong bool, since float64, restarts int, memory int64,
+	note string) []screen.Cell {
 	times := "-"
 	if restarts > 0 {
 		times = strconv.Itoa(restarts)
 	}
 	mark, c := s.appMark(state, wrong)
 	return s.slim([]screen.Cell{
-		{Text: mark, Colour: c, Tight: true}, {Text: screen.Escape(name)}, {Text: screen.Escape(string(state)), Colour: c},
-		{Text: screen.Ago(s.Since(since)), Right: true}, {Text: times, Right: true}, {Text: screen.Size(memory), Right: true}, {Text: screen.Escape(note), Colour: screen.Dim},
+		{Text: mark, Colour: c, Tight: true}, {Text: screen.Escape(name)},
+		{Text: screen.Escape(string(state)), Colour: c}, {Text: screen.Ago(s.Since(since)), Right: true},
+		{Text: times, Right: true}, {Text: screen.Size(memory), Right: true},
+		{Text: screen.Escape(note), Colour: screen.Dim},
 	})
 }
 
@@ -198,7 +203,8 @@ func (s *session) appDetails(ctx context.Context, t inventory.Thing) string {
 	if a.Restarts > 0 {
 		rows = append(rows, screen.Pair("restarts", strconv.Itoa(a.Restarts), screen.Plain))
 	}
-	text := s.Lead(c, mark, mark+" "+screen.Escape(a.Name)+": an app with "+screen.Count(len(a.Containers), "container")) + "\n" + s.Table(rows)
+	title := mark + " " + screen.Escape(a.Name) + ": an app with " + screen.Count(len(a.Containers), "container")
+	text := s.Lead(c, mark, title) + "\n" + s.Table(rows)
 	for i := range a.Containers {
 		text += "\n" + s.containerText(ctx, inventory.Thing{App: a, Container: &a.Containers[i]})
 	}
@@ -230,12 +236,14 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	}
 	add("image", c.Image, screen.Plain)
 	add("uses", usageText(s.containerUsage(c)), screen.Plain)
-	for i, line := range processTree(gauge.Processes(s.containerGroup(c), filepath.Join(s.Root, "proc")), s.Glyphs()) {
+	processes := gauge.Processes(s.containerGroup(c), filepath.Join(s.Root, "proc"))
+	for i, line := range processTree(processes, s.Glyphs()) {
 		add([]string{"processes", ""}[min(i, 1)], line, screen.Plain)
 	}
 	text := s.Lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
 	var lines []ring.Entry
-	err := query.Query(ctx, s.Log, query.Filter{Names: []string{c.ID}, Last: lastLines}, func(e ring.Entry) error {
+	filter := query.Filter{Names: []string{c.ID}, Last: lastLines}
+	err := query.Query(ctx, s.Log, filter, func(e ring.Entry) error {
 		lines = append(lines, e)
 		return nil
 	})
