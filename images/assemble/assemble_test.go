@@ -77,7 +77,7 @@ func TestWritersAreReproducible(t *testing.T) {
 		"ext4 slot":  {false, slot.Write},
 		"ext4 state": {false, state.Write},
 		"fat":        {false, FAT{Label: "resin-boot", Volume: 0x1234abcd, Size: 40 * disk.MiB, Epoch: epoch}.Write},
-		"squashfs":   {true, Squashfs{Level: 3, BlockSize: 128 * 1024, Epoch: epoch}.Write},
+		"squashfs":   {true, Squashfs{BlockSize: 128 * 1024, Epoch: epoch}.Write},
 		"initramfs":  {true, func(_ context.Context, name string, tree *Tree) error { return WriteInitramfs(name, tree, epoch) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -337,7 +337,7 @@ func TestTarReadFailureReachesCaller(t *testing.T) {
 		t.Errorf("WriteTar = %v, want fs.ErrNotExist", err)
 	}
 	tools(t)
-	if err := (Squashfs{Level: 1, BlockSize: 131072}).Write(t.Context(), filepath.Join(t.TempDir(), "s"), tree); !errors.Is(err, fs.ErrNotExist) {
+	if err := (Squashfs{BlockSize: 131072}).Write(t.Context(), filepath.Join(t.TempDir(), "s"), tree); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Squashfs.Write = %v, want fs.ErrNotExist", err)
 	}
 }

@@ -10,11 +10,8 @@ import (
 	"resinos/mounts/disk"
 )
 
-// How the root is packed; measured in docs/decisions/0010-images-squashfs-zstd.md.
-const (
-	squashLevel = 9
-	squashBlock = 128 * 1024
-)
+// How the root is packed; measured in docs/decisions/0010-images-squashfs-zstd.md and 0036-squashfs-lz4.md.
+const squashBlock = 128 * 1024
 
 // Limits. A fleet's slots never grow, so growth is stopped here, long before an update would not fit any more.
 const (

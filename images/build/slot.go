@@ -117,7 +117,7 @@ func (b *builder) root(ctx context.Context, tree *assemble.Tree) (string, error)
 	if err != nil {
 		return "", err
 	}
-	x := assemble.Squashfs{Level: squashLevel, BlockSize: squashBlock, Epoch: b.epoch}
+	x := assemble.Squashfs{Small: b.Variant == "production", BlockSize: squashBlock, Epoch: b.epoch}
 	file, err := b.file(ctx, "rootfs", "rootfs.squashfs", fmt.Sprintf("%s %+v", digest, x), func(ctx context.Context, name string) error {
 		return x.Write(ctx, name, tree)
 	})
