@@ -127,11 +127,15 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/sshd bin/%/engine bin/%/containerd-shim-runc-v2
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/sshd bin/%/engine bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:
 	$(call device-build,$*,$@,) ./init
+
+.PHONY: $(ARCHES:%=bin/%/initramfs)
+$(ARCHES:%=bin/%/initramfs): bin/%/initramfs:
+	$(call device-build,$*,$@,) ./init/initramfs
 
 .PHONY: $(ARCHES:%=bin/%/sshd)
 $(ARCHES:%=bin/%/sshd): bin/%/sshd:

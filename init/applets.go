@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"resinos/bsp/button"
+	"resinos/bsp/kmod"
 	"resinos/bsp/uevent"
 	"resinos/init/getty"
 	"resinos/init/osctl"
@@ -165,7 +166,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	if err := parse("devd", args, func(*flag.FlagSet) {}); err != nil {
 		return err
 	}
-	loader, err := openLoader()
+	loader, err := kmod.OpenRunning()
 	if err != nil {
 		log.Warn("no module will be loaded", "error", err) // nodes and their modes are worth a daemon too
 	}
@@ -228,7 +229,7 @@ func modprobe(_ context.Context, args []string) int {
 		fmt.Fprintln(os.Stderr, "usage: modprobe [-q] [--] NAME [param=value...]")
 		return 2
 	}
-	loader, err := openLoader()
+	loader, err := kmod.OpenRunning()
 	switch {
 	case err != nil:
 	case len(args) > 1:

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"log/slog"
 
+	"resinos/bsp/kmod"
 	"resinos/mounts/swap"
 )
 
@@ -13,7 +14,7 @@ func runZram(_ context.Context, args []string, log *slog.Logger) error {
 	if err := parse("zram", args, func(*flag.FlagSet) {}); err != nil {
 		return err
 	}
-	loader, err := openLoader()
+	loader, err := kmod.OpenRunning()
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,19 @@ func NewLoader(index *Index) *Loader {
 	return &Loader{index: index, load: loadFile, tried: map[string]error{}}
 }
 
+// OpenRunning reads the index of the running kernel's modules and makes a loader of them.
+func OpenRunning() (*Loader, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return nil, fmt.Errorf("find kernel release: %w", err)
+	}
+	index, err := Open("/usr/lib/modules/" + unix.ByteSliceToString(name.Release[:]))
+	if err != nil {
+		return nil, err
+	}
+	return NewLoader(index), nil
+}
+
 // Index is what the loader loads from.
 func (l *Loader) Index() *Index { return l.index }
 

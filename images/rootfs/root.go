@@ -72,7 +72,7 @@ func (t Table) Initramfs(in Inputs, modules *assemble.Tree, names []string) (*as
 	for _, d := range t.Early.Directories {
 		l.add(assemble.Entry{Path: d, Mode: fs.ModeDir | 0o755})
 	}
-	if file, ok := l.binary("init"); ok {
+	if file, ok := l.binary("initramfs"); ok {
 		l.add(assemble.Entry{Path: "init", Mode: 0o755, Source: file})
 	}
 	// The kernel opens it before anything is attached, for the descriptors 0-2 of /init.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"resinos/init/cmdline"
 	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -33,7 +34,7 @@ func inputs(t *testing.T) Inputs {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
 	}
-	in := Inputs{Variant: "development", Cmdline: Cmdline{Root: "x", Slot: "B"}, Config: config.InForce(config.Loaded{Document: config.Empty()}, "0123456789abcdef0123456789abcdef"),
+	in := Inputs{Variant: "development", Cmdline: cmdline.Line{Root: "x", Slot: "B"}, Config: config.InForce(config.Loaded{Document: config.Empty()}, "0123456789abcdef0123456789abcdef"),
 		Pseudo: table, Binds: binds, Sysctls: sysctls, Shares: limits.Plan(shares, have), Disk: "vda", Services: []string{"logd", "containerd"}}
 	for _, name := range []string{"sda", "vda"} { // a second disk with the same labels comes first
 		for i, label := range []string{disk.Boot, disk.RootA, disk.RootB, disk.State, disk.Data} {
@@ -99,47 +100,6 @@ func TestWays(t *testing.T) {
 			t.Errorf("%s: planned %q, tried %q", label, d[0].does, does)
 		}
 	}
-}
-
-func TestParseCmdline(t *testing.T) {
-	for _, tt := range []struct {
-		text  string
-		want  Cmdline
-		fault bool
-	}{
-		{"quiet resinos.root=PARTUUID=ABcd-02 resinos.slot=A panic=10\n", Cmdline{"abcd-02", "A"}, false},
-		{`x="a resinos.slot=B" resinos.slot="A"`, Cmdline{"", "A"}, false},
-		{"resinos.slot=A resinos.slot=B", Cmdline{"", "B"}, false},
-		{"resinos.root=/dev/sda1 resinos.slot=A", Cmdline{"", "A"}, true},
-		{"resinos.slot=C resinos.root=PARTUUID=x", Cmdline{"x", ""}, true},
-		{"", Cmdline{}, false},
-	} {
-		got, err := ParseCmdline(tt.text)
-		if got != tt.want || (err != nil) != tt.fault {
-			t.Errorf("ParseCmdline(%q) = %+v, %v, want %+v", tt.text, got, err, tt.want)
-		}
-	}
-}
-
-func TestSplitWords(t *testing.T) {
-	for text, want := range map[string][]string{
-		"": nil, " \t\n": nil, "a": {"a"}, " a\tb  c\n": {"a", "b", "c"},
-		`a="b c" d`: {"a=b c", "d"}, `"a b"c" d"`: {"a bc d"}, `a "" b`: {"a", "", "b"}, `a="b c`: {"a=b c"}, `"`: {""},
-	} {
-		if got := splitWords(text); !slices.Equal(got, want) {
-			t.Errorf("splitWords(%q) = %q, want %q", text, got, want)
-		}
-	}
-}
-
-func FuzzParseCmdline(f *testing.F) {
-	f.Add("resinos.root=PARTUUID=x resinos.slot=A")
-	f.Add(`a="b c`)
-	f.Fuzz(func(t *testing.T, text string) {
-		if c, _ := ParseCmdline(text); c.Slot != "" && c.Slot != "A" && c.Slot != "B" {
-			t.Errorf("slot %q", c.Slot)
-		}
-	})
 }
 
 func TestSignalPolicy(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"resinos/init/cmdline"
 	"resinos/mounts/plainfile"
 	"resinos/services/config"
 	"resinos/services/osrelease"
@@ -34,7 +35,7 @@ func (j *judge) learn() *facts { return j.take(config.Load(config.Path)) }
 func (j *judge) take(l config.Loaded) *facts {
 	f := &facts{config: l.Usable().Facts(), board: osrelease.Value("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
-		f.cmdline = splitWords(string(text))
+		f.cmdline = cmdline.Words(string(text))
 	}
 	j.mu.Lock()
 	j.known = f

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/console"
 	"resinos/init/lastboot"
 	"resinos/init/walk"
 	"resinos/services/bootreport"
@@ -78,7 +79,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.kept = &pipes{open: map[string]*os.File{}}
 	earlier, lost := takeState()
 	keepSmall()
-	tameStdio()
+	console.UseDevices()
 	p.begin()
 	switch {
 	case lost != nil:
@@ -111,9 +112,9 @@ const tidyAfter = 2 * time.Second
 
 func (p *PID1) begin() {
 	p.verbose = osrelease.Variant() != "production"
-	p.out = EarlyLog(p.verbose)
+	p.out = console.EarlyLog(p.verbose)
 	p.log = slog.New(p.out)
-	p.kernel = kernelLog()
+	p.kernel = console.KernelLog()
 	// The kernel then sends SIGINT here instead of rebooting at once. A pid name space has no such key.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
@@ -133,7 +134,7 @@ func (p *PID1) mark(name string, at time.Duration) {
 	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for this very line
 	p.log.Info(line)
 	if name == bootreport.MilestoneContainerOutput && !p.verbose {
-		Say(line) // the one line of a production image: it has neither ssh nor shell to ask
+		console.Say(line) // the one line of a production image: it has neither ssh nor shell to ask
 		p.hush()
 	}
 }
@@ -356,10 +357,10 @@ func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) 
 func (p *PID1) lastResort() {
 	cause := recover()
 	if p.log == nil {
-		p.log = slog.New(EarlyLog(true))
+		p.log = slog.New(console.EarlyLog(true))
 	}
 	text := fmt.Sprintf("pid 1 ended: %v", cause)
-	Say(text)
+	console.Say(text)
 	p.log.Error(text)
 	for line := range strings.Lines(string(debug.Stack())) {
 		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines

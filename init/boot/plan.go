@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"resinos/init/cmdline"
 	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -12,7 +13,7 @@ import (
 // Inputs is everything that decides how the real root boots.
 type Inputs struct {
 	Variant    string
-	Cmdline    Cmdline
+	Cmdline    cmdline.Line
 	Config     settings.Settings // of config.json
 	Pseudo     []attach.Entry
 	Binds      []persist.Bind

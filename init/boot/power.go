@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/console"
 	"resinos/init/lastboot"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
@@ -156,7 +157,7 @@ func (d *down) kill() {
 		d.stop() // in a hurry nobody has
 	}
 	// logd is gone; the last lines go where the next boot may find them.
-	d.out.Redirect(kernelLog(), console(true))
+	d.out.Redirect(console.KernelLog(), console.Output(true))
 	d.killAll()
 }
 

@@ -4,18 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"syscall"
 	"time"
 
-	"resinos/init/nullhandler"
 	"resinos/services/pid1"
 )
 
-// CatchSignals takes every signal that a process can take, first thing in PID 1: a Go program that has not done so dies of TERM,
-// HUP, INT, QUIT and others even as PID 1, because the runtime falls through to exit(2) after raising the signal again.
-// SIGCHLD belongs to the reaper and SIGURG to the runtime; neither ends a process.
-//
 // What signals do to PID 1:
 //
 //	INT           Ctrl-Alt-Del, or kill -INT 1: twice within ten seconds reboots; once is logged
@@ -26,19 +20,6 @@ import (
 // A single INT does nothing because a stray one must not take a device down; a person presses again. TERM, USR1 and USR2 are
 // what busybox's init takes (its halt.c), and finit: busybox's shell runs its own reboot, halt and poweroff before any program
 // of these names, and all those do is to send PID 1 a signal and to say that it went well.
-func CatchSignals() <-chan os.Signal {
-	const last = 64 // SIGRTMAX
-	var all []os.Signal
-	for n := syscall.Signal(1); n <= last; n++ {
-		if n != syscall.SIGCHLD && n != syscall.SIGURG {
-			all = append(all, n)
-		}
-	}
-	caught := make(chan os.Signal, 64)
-	signal.Notify(caught, all...)
-	_ = nullhandler.Install() // a kernel that refuses leaves what can be had without it
-	return caught
-}
 
 // powerSignals are the signals that ask for a power action at once.
 var powerSignals = map[os.Signal]pid1.Power{syscall.SIGTERM: pid1.Reboot, syscall.SIGUSR1: pid1.PowerOff, syscall.SIGUSR2: pid1.PowerOff}

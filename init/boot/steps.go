@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/watchdog"
+	"resinos/init/cmdline"
+	"resinos/init/console"
 	"resinos/init/lastboot"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
@@ -189,7 +191,7 @@ func (s *system) openLog() error {
 
 func (s *system) resumeLog(file *os.File) {
 	s.pipe = file
-	s.out.Redirect(pipe.NewWriter(file), console(s.verbose))
+	s.out.Redirect(pipe.NewWriter(file), console.Output(s.verbose))
 }
 
 // cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits
@@ -239,8 +241,8 @@ func put(path, value string) error {
 // findDisk learns which disk the device runs from: the one whose partition is attached as the slot. All other partitions
 // are taken from that disk, whatever labels other disks carry.
 func (s *system) findDisk() error {
-	cmdline, err := ReadCmdline()
-	s.Cmdline = cmdline
+	line, err := cmdline.Read()
+	s.Cmdline = line
 	if err != nil {
 		s.log.Warn("command line is damaged", "error", err) // the slot is attached already, its name is for people
 	}
@@ -260,7 +262,7 @@ func (s *system) findDisk() error {
 		return fmt.Errorf("find disk: no partition is device %d:%d", slot.Major, slot.Minor)
 	}
 	s.Disk = part.Disk
-	s.record.Locate(cmdline.Slot, part.Disk)
+	s.record.Locate(line.Slot, part.Disk)
 	return nil
 }
 

@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/slot"
-	"resinos/init/boot"
+	"resinos/init/cmdline"
+	"resinos/init/console"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -55,7 +56,7 @@ type Stage struct {
 	record  *bootreport.Record
 	log     *slog.Logger
 	loader  Loader
-	cmdline boot.Cmdline
+	cmdline cmdline.Line
 	slot    disk.Partition
 }
 
@@ -65,8 +66,8 @@ func (s *Stage) Run() {
 	// Only a full table of milestones can refuse, and this is its first.
 	_, _ = s.record.Mark(bootreport.MilestonePID1, boottime.Now())
 	err := s.walk()
-	boot.Say("initramfs: " + err.Error())
-	boot.Say(fmt.Sprintf("rebooting in %v", lastWords))
+	console.Say("initramfs: " + err.Error())
+	console.Say(fmt.Sprintf("rebooting in %v", lastWords))
 	if s.log != nil {
 		s.log.Error("initramfs gave up", "error", err)
 	}
@@ -74,7 +75,7 @@ func (s *Stage) Run() {
 	<-giveUp.C
 	unix.Sync()
 	err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
-	boot.Say("initramfs: reboot: " + err.Error())
+	console.Say("initramfs: reboot: " + err.Error())
 	os.Exit(1) // the kernel panics when its init exits, and panic=10 reboots
 }
 
@@ -83,7 +84,7 @@ func (s *Stage) walk() error {
 	if err := attachPseudo(); err != nil {
 		return err
 	}
-	s.log = slog.New(boot.EarlyLog(false))
+	s.log = slog.New(console.EarlyLog(false))
 	walker := walk.Walker{Stage: bootreport.StageInitramfs, Record: s.record, Log: s.log}
 	if err := walker.Walk(s.actions()); err != nil {
 		return err
@@ -153,12 +154,12 @@ func ParseModules(text string) []string {
 }
 
 func (s *Stage) findSlot() error {
-	cmdline, err := boot.ReadCmdline()
-	if cmdline.Root == "" {
+	line, err := cmdline.Read()
+	if line.Root == "" {
 		return errors.Join(err, errors.New("the command line has no resinos.root=PARTUUID=…"))
 	}
-	s.cmdline = cmdline
-	same, err := await(cmdline.Root, diskPatience)
+	s.cmdline = line
+	same, err := await(line.Root, diskPatience)
 	if err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (s *Stage) findSlot() error {
 		s.log.Warn(warning)
 	}
 	s.slot = slot
-	s.record.Locate(cmdline.Slot, slot.Disk)
+	s.record.Locate(line.Slot, slot.Disk)
 	return nil
 }
 

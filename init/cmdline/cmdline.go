@@ -1,4 +1,5 @@
-package boot
+// Package cmdline owns the kernel command line: its words, and the keys that are ours. Read Parse.
+package cmdline
 
 import (
 	"fmt"
@@ -6,26 +7,28 @@ import (
 	"strings"
 )
 
-// Cmdline is what the kernel command line tells us. A key that occurs twice counts as written last, as the kernel does it.
-type Cmdline struct {
+// Line is what the kernel command line tells us. A key that occurs twice counts as written last, as the kernel does
+// it.
+type Line struct {
 	Root string // PARTUUID of the slot's partition, lower case
 	Slot string // A or B
 }
 
-// ReadCmdline reads the command line of the running kernel.
-func ReadCmdline() (Cmdline, error) {
+// Read reads the command line of the running kernel.
+func Read() (Line, error) {
 	text, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
-		return Cmdline{}, fmt.Errorf("read command line: %w", err)
+		return Line{}, fmt.Errorf("read command line: %w", err)
 	}
-	return ParseCmdline(string(text))
+	return Parse(string(text))
 }
 
-// ParseCmdline picks our keys out of a kernel command line. The value is what is right even when err says that another is wrong.
-func ParseCmdline(text string) (Cmdline, error) {
-	var c Cmdline
+// Parse picks our keys out of a kernel command line. The value is what is right even when err says that another is
+// wrong.
+func Parse(text string) (Line, error) {
+	var c Line
 	var err error
-	for _, word := range splitWords(text) {
+	for _, word := range Words(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "resinos.root":
@@ -46,9 +49,9 @@ func ParseCmdline(text string) (Cmdline, error) {
 	return c, err
 }
 
-// splitWords splits at blanks outside double quotes and drops the quotes, as lib/cmdline.c in the kernel does. Not with FieldsFunc,
-// which does not say in which order, or how often, it asks about each character.
-func splitWords(text string) []string {
+// Words splits at blanks outside double quotes and drops the quotes, as lib/cmdline.c in the kernel does. Not with
+// FieldsFunc, which does not say in which order, or how often, it asks about each character.
+func Words(text string) []string {
 	var words []string
 	var word []byte
 	inWord, quoted := false, false

@@ -1,4 +1,6 @@
-package boot
+// Package console owns what a stage of the boot writes before there is a log: to the kernel log and to the console,
+// without ever blocking on either. Read EarlyLog and Say.
+package console
 
 import (
 	"fmt"
@@ -10,8 +12,8 @@ import (
 	"resinos/services/log/line"
 )
 
-// fdWriter writes straight to a descriptor. os.File would park the goroutine when a non-blocking write finds no room; here the
-// line is dropped instead, because a console with flow control must not stop PID 1.
+// fdWriter writes straight to a descriptor. os.File would park the goroutine when a non-blocking write finds no room;
+// here the line is dropped instead, because a console with flow control must not stop PID 1.
 type fdWriter int
 
 // Write implements io.Writer and always reports success.
@@ -33,20 +35,23 @@ func openWriter(path string) *fdWriter {
 	return &w
 }
 
-// EarlyLog returns a handler that writes into the kernel log and, on verbose images, to the console. It is what both stages begin with.
+// EarlyLog returns a handler that writes into the kernel log and, on verbose images, to the console. It is what both
+// stages begin with.
 func EarlyLog(verbose bool) *line.Handler {
-	return line.New(kernelLog(), console(verbose))
+	return line.New(KernelLog(), Output(verbose))
 }
 
-// kernelLog and console return a true nil when there is no such device: an interface that holds a nil pointer would not be nil.
-func kernelLog() io.Writer {
+// KernelLog returns a writer into the kernel log. It is a true nil when there is no such device: an interface that
+// holds a nil pointer would not be nil.
+func KernelLog() io.Writer {
 	if w := openWriter("/dev/kmsg"); w != nil {
 		return w
 	}
 	return nil
 }
 
-func console(wanted bool) io.Writer {
+// Output returns a writer to the console, a true nil when none is wanted or there is none.
+func Output(wanted bool) io.Writer {
 	if !wanted {
 		return nil
 	}
@@ -65,9 +70,9 @@ func Say(text string) {
 	}
 }
 
-// tameStdio puts descriptors 0-2 on devices. Never a pipe: a write to a broken one would end a Go program with SIGPIPE. The
-// runtime's own last words (a panic) go to the kernel log, where logd and pstore find them.
-func tameStdio() {
+// UseDevices puts descriptors 0-2 on devices. Never a pipe: a write to a broken one would end a Go program with
+// SIGPIPE. The runtime's own last words (a panic) go to the kernel log, where logd and pstore find them.
+func UseDevices() {
 	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
 	if err != nil {
 		return // what the kernel gave us is a device as well
