@@ -65,13 +65,17 @@ func TestInitHungCondition(t *testing.T) {
 // TestInitHungProgram: a program or a working directory on a mount that hangs holds up neither the loop nor any other service, and
 // what hangs there can be stopped.
 func TestInitHungProgram(t *testing.T) {
-	tree, dir := asInit(t), t.TempDir()
-	end := hang(t, dir)
-	defer end()
+	tree := asInit(t)
+	// A mount each: of two that wait for one directory, the second waits for the first and cannot be killed before it.
+	hung := func() string {
+		dir := t.TempDir()
+		t.Cleanup(hang(t, dir))
+		return dir
+	}
 	program, place, user := sh("program", ""), sh("place", "exec sleep 1000"), sh("user", "exec sleep 1000")
-	program.Command = []string{dir + "/program"}
-	place.WorkingDirectory = dir + "/place"
-	user.WorkingDirectory, user.User, user.Group = dir+"/place", "7", "7" // one that is launched anyway
+	program.Command = []string{hung() + "/program"}
+	place.WorkingDirectory = hung() + "/place"
+	user.WorkingDirectory, user.User, user.Group = hung()+"/place", "7", "7" // one that is launched anyway
 	for _, sp := range []*spec.Spec{&program, &place, &user} {
 		sp.StopTimeout = 100 * time.Millisecond // who hangs there may not hear SIGTERM
 	}
