@@ -9,7 +9,9 @@ import (
 
 	"resinos/init/boot"
 	"resinos/net/clock"
+	"resinos/net/clockstatus"
 	"resinos/net/lease"
+	"resinos/net/savedtime"
 	"resinos/net/timed"
 	"resinos/services/config"
 	"resinos/services/settings"
@@ -55,7 +57,7 @@ func runTimed(ctx context.Context, leases <-chan lease.Lease, log *slog.Logger) 
 	defer stop()
 	return timed.Run(ctx, timed.Config{
 		Clock: kernel, Build: boot.BuildTime(), Leases: leases, Changed: changed, Log: log,
-		Status: clock.StatusPath, Synced: clock.SyncedPath, Saved: clock.SavedPath,
+		Status: clockstatus.Path, Synced: clockstatus.SyncedPath, Saved: savedtime.Path,
 		Servers: func() string {
 			if s := servers.Load(); s != nil {
 				return *s

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/net/clock"
+	"resinos/net/clockstatus"
+	"resinos/net/savedtime"
 	"resinos/services/osrelease"
 )
 
@@ -35,7 +37,7 @@ func (s *system) startClock() error { return s.setClock(time.Time{}) }
 
 // resumeClock goes on from the saved time where that is later.
 func (s *system) resumeClock() error {
-	saved, err := clock.Saved(clock.SavedPath)
+	saved, err := savedtime.Read(savedtime.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -48,8 +50,8 @@ func (s *system) setClock(saved time.Time) error {
 		return nil
 	}
 	build, rtc, before := BuildTime(), readRTC(rtcTime), time.Now()
-	at, origin := clock.Floor(build, saved, rtc, before)
-	if origin != clock.FromClock {
+	at, origin := savedtime.Floor(build, saved, rtc, before)
+	if origin != clockstatus.FromClock {
 		ts := unix.NsecToTimespec(at.UnixNano())
 		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
 			return fmt.Errorf("set clock to %s: %w", at.UTC().Format(time.RFC3339), err)
@@ -59,7 +61,7 @@ func (s *system) setClock(saved time.Time) error {
 	if saved.After(at) {
 		s.log.Warn("saved time not believed", "reason", "later than this image or the hardware clock allows", "was", saved.UTC().Format(time.RFC3339), "now", at.UTC().Format(time.RFC3339))
 	}
-	return noteStart(clock.StatusPath, clock.Start{
+	return noteStart(clockstatus.Path, clockstatus.Start{
 		Origin: origin, At: at.UTC(), Build: build.UTC(), Saved: known(saved), RTC: known(rtc), Before: before.UTC(),
 	})
 }
@@ -75,16 +77,16 @@ func known(t time.Time) *time.Time {
 
 // noteStart leaves for timed and osctl how the clock began. What is there already is from a first step of this boot, or from a PID 1
 // before it executed itself again.
-func noteStart(path string, now clock.Start) error {
-	status, err := clock.LoadStatus(path)
+func noteStart(path string, now clockstatus.Start) error {
+	status, err := clockstatus.Load(path)
 	if err != nil || status.Start == nil {
 		first := now
-		status.Start, status.Servers = &first, []clock.Server{}
+		status.Start, status.Servers = &first, []clockstatus.Server{}
 	}
 	if status.PID != 0 {
 		return nil // the daemon keeps it
 	}
-	if now.Origin != clock.FromClock {
+	if now.Origin != clockstatus.FromClock {
 		status.Start.Origin, status.Start.At = now.Origin, now.At
 	}
 	if now.Saved != nil {
@@ -119,7 +121,7 @@ func readRTC(path string) time.Time {
 
 // saveClock is the last that a boot does for the next one's clock.
 func (d *down) saveClock() {
-	if err := clock.Save(clock.SavedPath, time.Now()); err != nil {
+	if err := savedtime.Save(savedtime.Path, time.Now()); err != nil {
 		d.log.Warn("time not saved for the next boot", "error", err)
 	}
 }

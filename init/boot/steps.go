@@ -22,7 +22,8 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/mounts/plainfile"
-	"resinos/net/clock"
+	"resinos/net/clockstatus"
+	"resinos/net/savedtime"
 	"resinos/services/bootreport"
 	"resinos/services/config"
 	"resinos/services/log/line"
@@ -70,7 +71,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", bootreport.Degraded, (*system).lookAtPseudo, pseudoDeeds},
-		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clock.StatusPath+" where it began")},
+		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clockstatus.Path+" where it began")},
 		{"share mounts", bootreport.Degraded, nil, one((*system).shareMounts, "let mounts reach the services that have a mount namespace")},
 		{"open log", bootreport.Degraded, nil, one((*system).openLog, "write into "+pipe.Dir)},
 		{"cgroups", bootreport.Degraded, nil, one((*system).cgroups,
@@ -79,7 +80,7 @@ func steps() []step {
 		{"find disk", bootreport.Degraded, (*system).findDisk, diskDeeds},
 		{"attach state", bootreport.Degraded, nil, attachDeeds(disk.State)},
 		{"purge state", bootreport.Degraded, nil, purgeDeeds(disk.State)},
-		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+clock.SavedPath+" if that is later")},
+		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+savedtime.Path+" if that is later")},
 		{"mark boot", bootreport.Ignorable, nil, one((*system).markBoot, "read "+lastboot.MarkerFile, "note there that this boot runs, beside the next steps")},
 		{"bind persistent paths", bootreport.Degraded, (*system).lookAtBinds, bindDeeds},
 		{"attach data", bootreport.Degraded, nil, attachDeeds(disk.Data)},

@@ -1,122 +1,14 @@
 package clock
 
 import (
-	"errors"
-	"io/fs"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
+	"resinos/net/clockstatus"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-func TestFloor(t *testing.T) {
-	day := func(text string) time.Time {
-		if text == "" {
-			return time.Time{}
-		}
-		at, err := time.Parse(time.DateOnly, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return at
-	}
-	for _, tt := range []struct {
-		name                   string
-		build, saved, rtc, now string
-		want                   string
-		origin                 Origin
-	}{
-		{"nothing but the image", "2026-11-25", "", "", "1970-01-01", "2026-11-25", FromBuild},
-		{"saved", "2026-11-25", "2026-12-01", "", "1970-01-01", "2026-12-01", FromSaved},
-		{"saved before an update", "2026-11-25", "2026-10-01", "", "1970-01-01", "2026-11-25", FromBuild},
-		{"rtc", "2026-11-25", "2026-12-01", "2026-12-24", "1970-01-01", "2026-12-24", FromRTC},
-		{"rtc that the kernel has read", "2026-11-25", "2026-12-01", "2026-12-24", "2026-12-24", "2026-12-24", FromClock},
-		{"rtc a little behind saved", "2026-11-25", "2026-12-25", "2026-12-24", "2026-12-24", "2026-12-25", FromSaved},
-		{"rtc farther behind than it can be slow", "2026-11-25", "2026-12-26", "2026-12-24", "2026-12-24", "2026-12-24", FromClock},
-		{"the same, and the kernel has not read it", "2026-11-25", "2036-12-26", "2026-12-24", "1970-01-01", "2026-12-24", FromRTC},
-		{"rtc of the day of the build", "2026-11-25", "2027-03-01", "2026-11-25", "1970-01-01", "2026-11-25", FromRTC},
-		{"rtc without battery", "2026-11-25", "2026-12-01", "2000-01-01", "2000-01-01", "2026-12-01", FromSaved},
-		{"rtc of 2099", "2026-11-25", "2026-12-01", "2099-01-01", "2099-01-01", "2026-12-01", FromSaved},
-		{"rtc of 2099 and nothing saved", "2026-11-25", "", "2099-01-01", "2099-01-01", "2026-11-25", FromBuild},
-		{"saved of 2400", "2026-11-25", "2400-01-01", "", "1970-01-01", "2026-11-25", FromBuild},
-		{"saved of 1901", "2026-11-25", "1901-01-01", "", "1970-01-01", "2026-11-25", FromBuild},
-		{"saved of a wrong hand, and no rtc", "2026-11-25", "2031-01-01", "", "1970-01-01", "2031-01-01", FromSaved},
-		{"clock that is right already", "2026-11-25", "2026-12-01", "", "2027-01-01", "2027-01-01", FromClock},
-		{"at the edge of the horizon", "2026-11-25", "2056-11-16", "", "1970-01-01", "2056-11-16", FromSaved},
-		{"beyond it", "2026-11-25", "2056-11-17", "", "1970-01-01", "2026-11-25", FromBuild},
-		{"image of unknown age", "", "2026-12-01", "", "1970-01-01", "2026-12-01", FromSaved},
-		{"image of unknown age, nothing else", "", "", "", "1970-01-01", "1970-01-01", FromClock},
-	} {
-		got, origin := Floor(day(tt.build), day(tt.saved), day(tt.rtc), day(tt.now))
-		if got.Format(time.DateOnly) != tt.want || origin != tt.origin {
-			t.Errorf("%s: Floor = %v from %s, want %s from %s", tt.name, got, origin, tt.want, tt.origin)
-		}
-		if b := day(tt.build); got.Before(b) {
-			t.Errorf("%s: before the build", tt.name)
-		}
-	}
-}
-
-func TestSaveDue(t *testing.T) {
-	now := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
-	for saved, want := range map[time.Time]bool{
-		{}:                        true,
-		now:                       false,
-		now.Add(-23 * time.Hour):  false,
-		now.Add(-24 * time.Hour):  true,
-		now.Add(30 * time.Second): false,
-		now.Add(2 * time.Minute):  true,
-		now.AddDate(300, 0, 0):    true,
-		now.AddDate(-300, 0, 0):   true,
-	} {
-		if got := SaveDue(saved, now); got != want {
-			t.Errorf("SaveDue(%v) = %v", saved, got)
-		}
-	}
-}
-
-func TestSaved(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "clock")
-	if _, err := Saved(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Saved of nothing = %v", err)
-	}
-	for _, at := range []time.Time{time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)} {
-		if err := Save(path, at); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := Saved(path); err != nil || got.Unix() != at.Unix() {
-			t.Errorf("Saved = %v, %v; want %v", got, err, at)
-		}
-	}
-	if st, err := os.Stat(path); err != nil || st.Size() != 0 {
-		t.Errorf("the file is not empty: %v %v", st.Size(), err)
-	}
-	// What somebody put there instead is neither followed nor believed.
-	other := filepath.Join(t.TempDir(), "other")
-	if err := errors.Join(os.WriteFile(other, []byte("x"), 0o644), os.Remove(path), os.Symlink(other, path)); err != nil {
-		t.Fatal(err)
-	}
-	before, _ := os.Stat(other)
-	if err := Save(path, time.Unix(1, 0)); err == nil {
-		t.Error("Save followed a symlink")
-	}
-	if _, err := Saved(path); err == nil {
-		t.Error("Saved followed a symlink")
-	}
-	if after, _ := os.Stat(other); !after.ModTime().Equal(before.ModTime()) {
-		t.Error("the target of the symlink was touched")
-	}
-	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	if Save(path, time.Unix(1, 0)) == nil {
-		t.Error("Save took a folder")
-	}
-}
 
 func TestSelect(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
@@ -136,14 +28,17 @@ func TestSelect(t *testing.T) {
 		{"2 liars of 4", []Candidate{c(1000, 10), c(5, 10), c(1001, 10), c(8, 10)}, nil},
 		{"3 liars of 5", []Candidate{c(1000, 10), c(5, 10), c(1001, 10), c(999, 10), c(3, 10)}, []int{0, 2, 3}},
 		{"half of 4, the others apart", []Candidate{c(1000, 10), c(5, 10), c(-1000, 10), c(8, 10)}, nil},
-		{"half of 6, the others apart", []Candidate{c(1000, 10), c(5, 10), c(-1000, 10), c(8, 10), c(500, 10), c(3, 10)}, nil},
-		{"3 of 5, the others apart", []Candidate{c(1000, 10), c(5, 10), c(-1000, 10), c(8, 10), c(3, 10)}, []int{1, 3, 4}},
+		{"half of 6, the others apart",
+			[]Candidate{c(1000, 10), c(5, 10), c(-1000, 10), c(8, 10), c(500, 10), c(3, 10)}, nil},
+		{"3 of 5, the others apart", []Candidate{c(1000, 10), c(5, 10), c(-1000, 10), c(8, 10), c(3, 10)},
+			[]int{1, 3, 4}},
 		{"all disagree", []Candidate{c(0, 10), c(100, 10), c(200, 10), c(300, 10), c(400, 10)}, nil},
 		{"a chain in which neighbours agree", []Candidate{c(0, 10), c(18, 10), c(36, 10)}, nil},
 		{"one that is sure of nothing", []Candidate{c(5, 10), c(8, 10), c(900, 1400)}, []int{0, 1, 2}},
 		{"the same to the nanosecond", []Candidate{c(5, 5), c(5, 5), c(5, 5)}, []int{0, 1, 2}},
 		{"touching ends", []Candidate{c(0, 10), c(20, 10)}, []int{0, 1}},
-		{"1 liar of 3, a true one heard late", []Candidate{c(3693413, 5), c(93413, 46), c(93444, 16)}, []int{1, 2}}, // from a busy guest
+		{"1 liar of 3, a true one heard late", []Candidate{c(3693413, 5), c(93413, 46), c(93444, 16)},
+			[]int{1, 2}}, // from a busy guest
 	} {
 		for range 5 {
 			order := rand.Perm(len(tt.list))
@@ -236,33 +131,8 @@ func TestSplitServers(t *testing.T) {
 	}
 }
 
-func TestLoadStatus(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "time.json")
-	if _, err := LoadStatus(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("of nothing: %v", err)
-	}
-	for name, text := range map[string]string{"empty": "", "cut": `{"synchronised": tr`, "huge": strings.Repeat(" ", maxStatus) + "{}"} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := LoadStatus(path); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	// Numbers that no daemon of ours wrote do no harm.
+// TestAdoptForeign: numbers that no daemon of ours wrote do no harm.
+func TestAdoptForeign(t *testing.T) {
 	var m Machine
-	m.Adopt(Status{Synchronised: true, Since: math.Inf(1), Heard: -5, Bound: 1e300}, math.NaN())
-}
-
-func TestRunning(t *testing.T) {
-	began, err := ProcessStart("/", os.Getpid())
-	if err != nil || began == 0 {
-		t.Fatalf("ProcessStart = %d, %v", began, err)
-	}
-	if !(Status{PID: os.Getpid(), Began: began}).Running("/") {
-		t.Error("we do not run")
-	}
-	if (Status{PID: os.Getpid(), Began: began + 1}).Running("/") || (Status{}).Running("/") || (Status{PID: 1 << 30, Began: 1}).Running("/") {
-		t.Error("somebody else is taken for us")
-	}
+	m.Adopt(clockstatus.Status{Synchronised: true, Since: math.Inf(1), Heard: -5, Bound: 1e300}, math.NaN())
 }

@@ -3,6 +3,7 @@ package clock
 import (
 	"fmt"
 	"math"
+	"resinos/net/clockstatus"
 	"slices"
 	"time"
 )
@@ -50,7 +51,8 @@ func (m *Machine) wait(agreed bool) time.Duration {
 
 // answered reports whether any server has answered in the last round, be it nonsense.
 func (m *Machine) answered() bool {
-	return slices.ContainsFunc(m.peers, func(p *peer) bool { return p.state != Silent && p.state != Unresolved })
+	return slices.ContainsFunc(m.peers,
+		func(p *peer) bool { return p.state != clockstatus.Silent && p.state != clockstatus.Unresolved })
 }
 
 // resting reports whether every peer has to be left alone, and until when.
@@ -92,12 +94,12 @@ func (m *Machine) vote(r Reading) ([]Action, bool) {
 	var won []*peer
 	for i, p := range voters {
 		if span.Within(list[i]) {
-			p.rule(Used, "")
+			p.rule(clockstatus.Used, "")
 			p.answer = true
 			won = append(won, p)
 			continue
 		}
-		p.rule(FalseTicker, "it is "+short(distanceTo(list[i].Offset, span))+" off the majority")
+		p.rule(clockstatus.FalseTicker, "it is "+short(distanceTo(list[i].Offset, span))+" off the majority")
 	}
 	// At first one voice is enough only if there is but one, or the others have had their chance.
 	if !m.ever && len(won) == 1 && known > 1 && m.tried < burst-1 {
@@ -137,7 +139,8 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 
 	by, deviation := m.filter.Surprise(at, offset, sigma)
 	if math.Abs(by) > max(4*deviation, 1e-3) {
-		// What delays can have hidden, then and now, is no contradiction: the earlier estimate was worse than it thought.
+		// What delays can have hidden, then and now, is no contradiction: the earlier estimate was worse than it
+		// thought.
 		hidden := m.bound(r.Boot) + first.last.distance()
 		if math.Abs(by) > hidden.Seconds() && !m.convinced(r) {
 			m.poll = firstPoll
@@ -149,7 +152,8 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 	m.filter.Update(at, offset, sigma)
 	m.heard, m.distance, m.leader = r.Boot, first.last.distance(), first.Name
 	if !m.ever && first.last.distance() > nearby && m.tried < burst-1 {
-		// A device that boots is busy and slow to answer itself: the second question is better, and steps once as well.
+		// A device that boots is busy and slow to answer itself: the second question is better, and steps once as
+		// well.
 		m.trouble = "the servers answer so slowly that they are asked again first"
 		return nil, false
 	}
@@ -159,8 +163,8 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 	return m.correct(r), true
 }
 
-// convinced counts rounds in which a majority said what the filter holds for impossible, as when the servers themselves were set. After
-// a quarter of an hour it is believed, and the filter begins anew.
+// convinced counts rounds in which a majority said what the filter holds for impossible, as when the servers
+// themselves were set. After a quarter of an hour it is believed, and the filter begins anew.
 func (m *Machine) convinced(r Reading) bool {
 	if m.filter.Empty() {
 		return true
@@ -177,7 +181,8 @@ func (m *Machine) convinced(r Reading) bool {
 	return true
 }
 
-// pace doubles the time between rounds as long as the filter can be trusted that far, and halves it when it was surprised.
+// pace doubles the time between rounds as long as the filter can be trusted that far, and halves it when it was
+// surprised.
 func (m *Machine) pace(at time.Time, by, deviation, sigma float64) {
 	_, ahead := m.filter.Offset(at.Add(2 * m.poll))
 	switch surprised := math.Abs(by) > 3*deviation; {
@@ -232,7 +237,7 @@ func (m *Machine) correct(r Reading) []Action {
 }
 
 func (m *Machine) step(r Reading, by time.Duration, why string) Action {
-	m.last = &StepTaken{At: r.Boot.Seconds(), By: by.Seconds(), Why: why}
+	m.last = &clockstatus.StepTaken{At: r.Boot.Seconds(), By: by.Seconds(), Why: why}
 	m.steps++
 	return Action{Verb: Step, By: by, Why: why, Warn: m.ever}
 }
@@ -242,7 +247,8 @@ func (m *Machine) bound(now time.Duration) time.Duration {
 	return m.distance + time.Duration(float64(now-m.heard)*drift)
 }
 
-// age notices that nobody has been heard for so long that the clock can no longer be called synchronised: a bit more than a day.
+// age notices that nobody has been heard for so long that the clock can no longer be called synchronised: a bit more
+// than a day.
 func (m *Machine) age(r Reading) []Action {
 	if !m.synced || m.bound(r.Boot) <= maxDistance {
 		return nil

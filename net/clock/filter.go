@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Filter estimates the true time from the raw clock, one that nobody sets or slews: a Kalman filter of two values, how far the raw
-// clock is off and how fast that grows. What it is told may come at any pace. Because nothing that is done to the system clock
-// reaches its input, correcting the clock cannot make it swing.
+// Filter estimates the true time from the raw clock, one that nobody sets or slews: a Kalman filter of two values, how
+// far the raw clock is off and how fast that grows. What it is told may come at any pace. Because nothing that is done
+// to the system clock reaches its input, correcting the clock cannot make it swing.
 //
 // Times are those of the raw clock.
 type Filter struct {
@@ -21,8 +21,8 @@ type Filter struct {
 	varOff, cov, varRate float64
 }
 
-// What is assumed of oscillators: at first any within 200 ppm (nobody builds in worse ones); then the rate wanders by 1 ppm in
-// an hour as temperature does, and the phase by 10 ns in a second.
+// What is assumed of oscillators: at first any within 200 ppm (nobody builds in worse ones); then the rate wanders by
+// 1 ppm in an hour as temperature does, and the phase by 10 ns in a second.
 const (
 	firstRate  = 200e-6
 	wanderRate = 1e-6 * 1e-6 / 3600
@@ -41,8 +41,8 @@ func (f *Filter) Reset() { f.set = false }
 // Loosen says that the estimate was found to be wrong by about by seconds, more than it claims.
 func (f *Filter) Loosen(by float64) { f.varOff += by * by }
 
-// Surprise returns by how much an offset measured at the raw time at differs from what the filter expects, and the standard
-// deviation of that difference, if the measurement's own is sigma. Both are seconds.
+// Surprise returns by how much an offset measured at the raw time at differs from what the filter expects, and the
+// standard deviation of that difference, if the measurement's own is sigma. Both are seconds.
 func (f *Filter) Surprise(at time.Time, offset time.Duration, sigma float64) (by, deviation float64) {
 	if !f.set {
 		return 0, math.Inf(1)

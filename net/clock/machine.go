@@ -1,7 +1,16 @@
+// Package clock decides about the time: which of several time servers to believe, and how far off the clock of this
+// device is.
+//
+// Its decisions are pure: no clock, file, network or system call. It never sets a clock and never speaks NTP (timed
+// does both). What a boot begins with is savedtime's.
+//
+// Read first: Machine, then Select, then Filter.
 package clock
 
 import (
 	"net/netip"
+	"resinos/net/clockstatus"
+	"resinos/net/savedtime"
 	"slices"
 	"time"
 )
@@ -34,7 +43,8 @@ func (s Sample) distance() time.Duration {
 	return max(minDistance, s.Delay/2+s.RootDelay/2+s.RootDispersion)
 }
 
-// sigma is how wrong it will be as a rule, in seconds. The delay hides asymmetry up to its half, but most paths are not that crooked.
+// sigma is how wrong it will be as a rule, in seconds. The delay hides asymmetry up to its half, but most paths are
+// not that crooked.
 func (s Sample) sigma() float64 {
 	return 100e-6 + (s.Delay/8 + s.RootDelay/16 + s.RootDispersion/8).Seconds()
 }
@@ -48,8 +58,9 @@ const (
 	Ask                 // ask the server Name at Address, then call Heard
 	Step                // set the system clock forward by By
 	Slew                // let the system clock run PPM faster than by itself, and work off By on top of that
-	Mark                // tell the kernel that the clock is right to Bound, or, if that is 0, that it is not known to be
-	Say                 // tell people Why; Warn if they should know
+	// tell the kernel that the clock is right to Bound, or, if that is 0, that it is not known to be
+	Mark
+	Say // tell people Why; Warn if they should know
 )
 
 // Action is what a Machine wants done.
@@ -78,9 +89,10 @@ const (
 	lastPoll   = 1 << 14 * time.Second // 4.5 h
 	firstRetry = 8 * time.Second
 	lastRetry  = 256 * time.Second // while servers disagree, or what was known is in doubt
-	silence    = 40 * time.Second  // … while the clock is not known to be right and no server answers: with a round it is less than a minute
-	patience   = 8 * time.Second   // for a round: names take their time
-	grace      = 2 * time.Second   // for the others, once one has answered
+	// … while the clock is not known to be right and no server answers: with a round it is less than a minute
+	silence  = 40 * time.Second
+	patience = 8 * time.Second // for a round: names take their time
+	grace    = 2 * time.Second // for the others, once one has answered
 
 	nearby     = 100 * time.Millisecond // of a server's distance: at first a farther one is asked three times
 	stepFirst  = 500 * time.Millisecond // of an error: below it the clock is slewed even at first
@@ -91,8 +103,8 @@ const (
 	maxSources = 16
 )
 
-// Machine decides whom to ask and when, whom to believe, and what to do with the clock. Its methods return what is to be done; each
-// may be called at any time, and Timer is to be called at Deadline.
+// Machine decides whom to ask and when, whom to believe, and what to do with the clock. Its methods return what is to
+// be done; each may be called at any time, and Timer is to be called at Deadline.
 //
 //	 Servers, Online ──> burst ──> round: Resolve, Ask ──> Resolved, Heard ──┐
 //	   ▲                             ▲                                        ▼
@@ -101,8 +113,8 @@ const (
 //	                                 │                        Filter ──> Step, Slew  │
 //	                                 └────────────────────────────┴── wait ◀─────────┘
 //
-// The clock is stepped when it is first known to be off by more than half a second, later only when it has been off by more than a
-// second for a quarter of an hour, or when somebody else has set it. Everything else is slewed.
+// The clock is stepped when it is first known to be off by more than half a second, later only when it has been off by
+// more than a second for a quarter of an hour, or when somebody else has set it. Everything else is slewed.
 type Machine struct {
 	build  time.Time
 	random func() uint32
@@ -132,7 +144,7 @@ type Machine struct {
 	offset   time.Duration // of the system clock then, before it was corrected
 	leader   string        // the server with the shortest distance
 	trouble  string        // why the last round brought nothing
-	last     *StepTaken
+	last     *clockstatus.StepTaken
 	steps    int
 }
 
@@ -141,10 +153,10 @@ func New(build time.Time, random func() uint32) *Machine {
 	return &Machine{build: build, random: random, poll: firstPoll}
 }
 
-// Adopt continues what an earlier life of the daemon in the same boot left: its status, and the rate in ppm that the kernel still
-// applies. What was synchronised is not stepped as at the first time.
-func (m *Machine) Adopt(s Status, ppm float64) {
-	m.last, m.steps, m.jumped = s.LastStep, s.Steps, s.Origin == FromHand
+// Adopt continues what an earlier life of the daemon in the same boot left: its status, and the rate in ppm that the
+// kernel still applies. What was synchronised is not stepped as at the first time.
+func (m *Machine) Adopt(s clockstatus.Status, ppm float64) {
+	m.last, m.steps, m.jumped = s.LastStep, s.Steps, s.Origin == clockstatus.FromHand
 	if s.Synchronised {
 		m.ever, m.synced, m.since = true, true, seconds(s.Since)
 		m.heard, m.distance, m.leader = seconds(s.Heard), seconds(s.Bound), s.By
@@ -196,8 +208,8 @@ func (m *Machine) Online(r Reading) []Action {
 	return m.hurry(r)
 }
 
-// Jumped says that somebody else has set the system clock forward by by. From then on it is not synchronised, until the servers have
-// been asked. Before the image was built it never is.
+// Jumped says that somebody else has set the system clock forward by by. From then on it is not synchronised, until
+// the servers have been asked. Before the image was built it never is.
 func (m *Machine) Jumped(r Reading, by time.Duration) []Action {
 	known := m.heard != 0 && m.bound(r.Boot) <= maxDistance // what the filter holds for true still is
 	actions := []Action{{Verb: Say, Warn: m.synced, By: by, Why: "clock set by somebody else"}, {Verb: Mark}}
@@ -303,11 +315,12 @@ func (m *Machine) Heard(r Reading, name string, round int, s Sample, kiss, fault
 func (m *Machine) judge(r Reading, p *peer) {
 	switch at := r.Raw.Add(p.last.Offset); {
 	case p.last.Stratum < 1 || p.last.Stratum > 15:
-		p.rule(Unfit, "it is not synchronised itself")
+		p.rule(clockstatus.Unfit, "it is not synchronised itself")
 	case p.last.distance() > maxDistance:
-		p.rule(Unfit, "it may be wrong by "+short(p.last.distance()))
-	case !Plausible(m.build, at):
-		p.rule(Unfit, "it says "+at.UTC().Format(time.DateOnly)+", and this image is of "+m.build.UTC().Format(time.DateOnly))
+		p.rule(clockstatus.Unfit, "it may be wrong by "+short(p.last.distance()))
+	case !savedtime.Plausible(m.build, at):
+		p.rule(clockstatus.Unfit, "it says "+at.UTC().Format(time.DateOnly)+", and this image is of "+
+			m.build.UTC().Format(time.DateOnly))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"resinos/net/clockstatus"
 	"slices"
 	"strings"
 	"testing"
@@ -19,12 +20,14 @@ func (w *world) settled(list []Source, until, within time.Duration) {
 	w.run(until)
 	s := w.machine.Status(w.reading())
 	if !s.Synchronised || w.wrong().Abs() > within || w.marked == 0 {
-		w.t.Fatalf("after %v: synchronised = %v (%s), wrong by %v; said %q", until, s.Synchronised, s.Trouble, w.wrong(), w.said)
+		w.t.Fatalf("after %v: synchronised = %v (%s), wrong by %v; said %q", until, s.Synchronised, s.Trouble,
+			w.wrong(), w.said)
 	}
 }
 
 func TestFirstSync(t *testing.T) {
-	for _, wrong := range []time.Duration{0, 400 * time.Millisecond, -400 * time.Millisecond, -328 * 24 * time.Hour, 20 * 365 * 24 * time.Hour} {
+	for _, wrong := range []time.Duration{0, 400 * time.Millisecond, -400 * time.Millisecond, -328 * 24 * time.Hour,
+		20 * 365 * 24 * time.Hour} {
 		w := newWorld(t, wrong)
 		w.act(w.machine.Servers(w.reading(), w.add(4, nil)))
 		first := w.wrong().Abs()
@@ -41,7 +44,8 @@ func TestFirstSync(t *testing.T) {
 	}
 }
 
-// The longer it runs, the less it asks, and what the oscillator does meanwhile stays in bounds: 10 ppm up and down each day.
+// The longer it runs, the less it asks, and what the oscillator does meanwhile stays in bounds: 10 ppm up and down
+// each day.
 func TestLongRun(t *testing.T) {
 	w := newWorld(t, -time.Hour)
 	day := 24 * time.Hour
@@ -52,7 +56,8 @@ func TestLongRun(t *testing.T) {
 	asked := w.asked
 	w.run(10 * day)
 	s := w.machine.Status(w.reading())
-	t.Logf("10 days: worst error %v, poll %v, %d questions in 9 days, rate %.2f ppm", w.worst, seconds(s.Poll), w.asked-asked, s.PPM)
+	t.Logf("10 days: worst error %v, poll %v, %d questions in 9 days, rate %.2f ppm", w.worst, seconds(s.Poll),
+		w.asked-asked, s.PPM)
 	if w.worst > 150*time.Millisecond || w.steps != 1 {
 		t.Errorf("worst error = %v, steps = %d", w.worst, w.steps)
 	}
@@ -129,7 +134,7 @@ func TestLiars(t *testing.T) {
 				t.Fatalf("synchronised = %v: %s", s.Synchronised, s.Trouble)
 			}
 			if !tt.synced {
-				if w.steps != 0 || s.Trouble == "" || s.Servers[0].State != Undecided {
+				if w.steps != 0 || s.Trouble == "" || s.Servers[0].State != clockstatus.Undecided {
 					t.Errorf("steps = %d, trouble %q, servers %+v", w.steps, s.Trouble, s.Servers)
 				}
 				return
@@ -139,7 +144,7 @@ func TestLiars(t *testing.T) {
 			}
 			for i, one := range s.Servers {
 				liar := i < tt.liars
-				if (one.State == Used) == liar || liar && one.Why == "" {
+				if (one.State == clockstatus.Used) == liar || liar && one.Why == "" {
 					t.Errorf("%s is %s, because %q", one.Name, one.State, one.Why)
 				}
 			}
@@ -152,7 +157,8 @@ func TestAllDisagree(t *testing.T) {
 	list := w.add(5, func(i int, s *server) { s.wrong = always(time.Duration(i) * 10 * time.Second) })
 	w.act(w.machine.Servers(w.reading(), list))
 	w.run(time.Hour)
-	if s := w.machine.Status(w.reading()); s.Synchronised || w.steps != 0 || !strings.Contains(s.Trouble, "no majority") {
+	if s := w.machine.Status(w.reading()); s.Synchronised || w.steps != 0 ||
+		!strings.Contains(s.Trouble, "no majority") {
 		t.Errorf("synchronised = %v, steps = %d, trouble %q", s.Synchronised, w.steps, s.Trouble)
 	}
 	if w.asked > 5*(burst+6+15) {
@@ -169,7 +175,10 @@ func TestLonely(t *testing.T) {
 	}
 	w = newWorld(t, time.Hour)
 	list := w.add(1, nil)
-	list = append(list, w.add(2, func(_ int, s *server) { s.gone = func(e time.Duration) bool { return e < 3*time.Second } })...)
+	list = append(list, w.add(2, func(_ int,
+		s *server) {
+		s.gone = func(e time.Duration) bool { return e < 3*time.Second }
+	})...)
 	w.act(w.machine.Servers(w.reading(), list))
 	if w.steps != 0 {
 		t.Error("one of three was believed in the first round")
@@ -211,7 +220,8 @@ func TestServersVanish(t *testing.T) {
 	list := w.add(3, func(_ int, s *server) { s.gone = gone })
 	w.settled(list, 11*time.Hour, 10*time.Millisecond)
 	w.run(36 * time.Hour)
-	if s := w.machine.Status(w.reading()); !s.Synchronised || s.Servers[0].State != Silent || s.Servers[0].Why == "" {
+	if s := w.machine.Status(w.reading()); !s.Synchronised || s.Servers[0].State != clockstatus.Silent ||
+		s.Servers[0].Why == "" {
 		t.Errorf("a day without servers: %+v", s)
 	}
 	w.run(50 * time.Hour)
@@ -236,7 +246,7 @@ func TestServerReplaced(t *testing.T) {
 	w.names["s0.test"] = append(w.names["s0.test"], fresh)
 	w.settled(list, 50*time.Minute, 10*time.Millisecond)
 	w.run(40 * time.Hour)
-	if s := w.status("s0.test"); s.Address != fresh.String() || s.State != Used {
+	if s := w.status("s0.test"); s.Address != fresh.String() || s.State != clockstatus.Used {
 		t.Errorf("s0 = %+v", s)
 	}
 }
@@ -255,7 +265,7 @@ func TestOneVote(t *testing.T) {
 	if w.steps != 0 {
 		t.Error("one server outvoted another by its names")
 	}
-	if s := w.status("b.test"); s.State != Duplicate || s.Why == "" {
+	if s := w.status("b.test"); s.State != clockstatus.Duplicate || s.Why == "" {
 		t.Errorf("b = %+v", s)
 	}
 }
@@ -263,14 +273,14 @@ func TestOneVote(t *testing.T) {
 func TestKiss(t *testing.T) {
 	for _, tt := range []struct {
 		kiss  string
-		state State
+		state clockstatus.State
 		most  int // questions in two days
 	}{
-		{"RATE", Refusing, 12},
-		{"DENY", Refusing, 12},
-		{"RSTR", Refusing, 12},
-		{"INIT", Unfit, 100},
-		{"\x1b[2J", Unfit, 100},
+		{"RATE", clockstatus.Refusing, 12},
+		{"DENY", clockstatus.Refusing, 12},
+		{"RSTR", clockstatus.Refusing, 12},
+		{"INIT", clockstatus.Unfit, 100},
+		{"\x1b[2J", clockstatus.Unfit, 100},
 	} {
 		w := newWorld(t, -time.Minute)
 		list := w.add(1, func(_ int, s *server) { s.kiss = tt.kiss })
@@ -300,7 +310,8 @@ func TestJumped(t *testing.T) {
 		w.settled(w.add(3, nil), 5*time.Hour, 10*time.Millisecond)
 		w.real += by.Seconds()
 		round := w.machine.Jumped(w.reading(), by)
-		if s := w.machine.Status(w.reading()); s.Synchronised || s.Origin != FromHand || s.Since != w.reading().Boot.Seconds() || s.Trouble == "" {
+		if s := w.machine.Status(w.reading()); s.Synchronised || s.Origin != clockstatus.FromHand ||
+			s.Since != w.reading().Boot.Seconds() || s.Trouble == "" {
 			t.Errorf("set by %v and not measured again: %+v", by, s)
 		}
 		w.act(round[:2]) // what is said of it, before anybody is asked
@@ -312,13 +323,15 @@ func TestJumped(t *testing.T) {
 		if w.steps != 1 || w.wrong().Abs() > 10*time.Millisecond {
 			t.Errorf("set by %v: %d steps, wrong by %v", by, w.steps, w.wrong())
 		}
-		if s := w.machine.Status(w.reading()); s.LastStep == nil || !strings.Contains(s.LastStep.Why, "somebody") || !s.Synchronised {
+		if s := w.machine.Status(w.reading()); s.LastStep == nil || !strings.Contains(s.LastStep.Why, "somebody") ||
+			!s.Synchronised {
 			t.Errorf("set by %v: %+v", by, s.LastStep)
 		}
 	}
 	// Without servers it stays as it was set, but never before the build.
 	w := newWorld(t, 0)
-	w.settled(w.add(3, func(_ int, s *server) { s.gone = func(e time.Duration) bool { return e > time.Hour } }), 50*time.Minute, 10*time.Millisecond)
+	w.settled(w.add(3, func(_ int, s *server) { s.gone = func(e time.Duration) bool { return e > time.Hour } }),
+		50*time.Minute, 10*time.Millisecond)
 	w.run(2 * time.Hour)
 	w.real += 3600
 	w.act(w.machine.Jumped(w.reading(), time.Hour))
@@ -336,7 +349,8 @@ func TestJumped(t *testing.T) {
 
 // The clock is not known to be right and nobody answers: whenever somebody does again, it is right within a minute.
 func TestServersReturn(t *testing.T) {
-	for name, far := range map[string]time.Duration{"somebody set the clock": 10 * 365 * 24 * time.Hour, "somebody set it a little": -time.Second, "nothing was known": 0} {
+	for name, far := range map[string]time.Duration{"somebody set the clock": 10 * 365 * 24 * time.Hour,
+		"somebody set it a little": -time.Second, "nothing was known": 0} {
 		for minute := range 40 {
 			back := 5*time.Hour + time.Duration(minute)*time.Minute + time.Duration(minute)*1370*time.Millisecond
 			w := newWorld(t, -time.Hour)
@@ -364,13 +378,15 @@ func TestServersReturn(t *testing.T) {
 			}
 			w.run(back + time.Minute)
 			if s := w.machine.Status(w.reading()); !s.Synchronised || w.wrong().Abs() > 50*time.Millisecond {
-				t.Errorf("%s, servers return after %v: a minute later wrong by %v, %s", name, back, w.wrong(), s.Trouble)
+				t.Errorf("%s, servers return after %v: a minute later wrong by %v, %s", name, back, w.wrong(),
+					s.Trouble)
 			}
 		}
 	}
 	// That costs servers that do not answer little.
 	w := newWorld(t, 0)
-	w.act(w.machine.Servers(w.reading(), w.add(1, func(_ int, s *server) { s.gone = func(time.Duration) bool { return true } })))
+	w.act(w.machine.Servers(w.reading(),
+		w.add(1, func(_ int, s *server) { s.gone = func(time.Duration) bool { return true } })))
 	w.run(24 * time.Hour)
 	if w.asked > 24*3600/30 {
 		t.Errorf("asked %d times in a day", w.asked)
@@ -385,7 +401,7 @@ func TestAdoptJumped(t *testing.T) {
 	kept := w.machine.Status(w.reading())
 	w.machine = New(build, w.rng.Uint32)
 	w.machine.Adopt(kept, 0)
-	if s := w.machine.Status(w.reading()); s.Synchronised || s.Origin != FromHand {
+	if s := w.machine.Status(w.reading()); s.Synchronised || s.Origin != clockstatus.FromHand {
 		t.Errorf("status = %+v", s)
 	}
 }
@@ -478,7 +494,7 @@ func TestServersChange(t *testing.T) {
 		t.Error("a new server was not asked at once")
 	}
 	w.act(w.machine.Servers(w.reading(), list[:1]))
-	if s := w.machine.Status(w.reading()); len(s.Servers) != 1 || s.Servers[0].State != Used {
+	if s := w.machine.Status(w.reading()); len(s.Servers) != 1 || s.Servers[0].State != clockstatus.Used {
 		t.Errorf("servers = %+v", s.Servers)
 	}
 	var many []Source
@@ -491,7 +507,8 @@ func TestServersChange(t *testing.T) {
 	}
 }
 
-// A daemon that is started again does not step like the first one: two servers that lie meanwhile are not followed at once.
+// A daemon that is started again does not step like the first one: two servers that lie meanwhile are not followed at
+// once.
 func TestAdopt(t *testing.T) {
 	w := newWorld(t, -time.Hour)
 	list := w.add(2, func(_ int, s *server) {
@@ -512,13 +529,14 @@ func TestAdopt(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := LoadStatus(path)
+	kept, err := clockstatus.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.machine = New(build, w.rng.Uint32)
 	w.machine.Adopt(kept, w.rate*1e6)
-	if s := w.machine.Status(w.reading()); !s.Synchronised || s.Since != before.Since || s.Steps != 1 || s.LastStep == nil || s.Origin != FromNTP {
+	if s := w.machine.Status(w.reading()); !s.Synchronised || s.Since != before.Since || s.Steps != 1 ||
+		s.LastStep == nil || s.Origin != clockstatus.FromNTP {
 		t.Errorf("status is not kept: %+v", s)
 	}
 	w.act(w.machine.Servers(w.reading(), list))
@@ -532,8 +550,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// FuzzMachine feeds the machine with whatever servers can say: it must neither panic, nor ask without pause, nor step to a time
-// that cannot be.
+// FuzzMachine feeds the machine with whatever servers can say: it must neither panic, nor ask without pause, nor step
+// to a time that cannot be.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 250, 251, 252, 253, 254, 255})
 	f.Fuzz(func(t *testing.T, script []byte) {

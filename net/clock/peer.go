@@ -3,24 +3,9 @@ package clock
 import (
 	"fmt"
 	"net/netip"
+	"resinos/net/clockstatus"
 	"slices"
 	"time"
-)
-
-// State is what became of a server in the last round.
-type State string
-
-// The states.
-const (
-	Unasked     State = "unasked"      // not yet
-	Used        State = "used"         // it agrees with the majority
-	FalseTicker State = "false-ticker" // the majority says something else
-	Undecided   State = "undecided"    // it answered, and there was no majority
-	Unfit       State = "unfit"        // it answered what cannot be used
-	Silent      State = "silent"       // no answer
-	Unresolved  State = "unresolved"   // its name has no address
-	Duplicate   State = "duplicate"    // another source leads to the same server
-	Refusing    State = "refusing"     // it does not want to be asked, at all or so often
 )
 
 // How servers are treated that do not answer or do not want to.
@@ -47,12 +32,12 @@ type peer struct {
 	heard    time.Duration // when last was heard; 0: never
 	reach    uint8         // the last eight rounds, a bit each; the newest is the lowest
 	believed bool          // it was used when it was last judged
-	state    State
+	state    clockstatus.State
 	why      string
 }
 
 func newPeer(s Source) *peer {
-	p := &peer{Source: s, state: Unasked}
+	p := &peer{Source: s, state: clockstatus.Unasked}
 	if addr, err := netip.ParseAddr(s.Name); err == nil {
 		p.addr, p.literal = addr.Unmap(), true
 	}
@@ -73,14 +58,14 @@ func (p *peer) begin(now time.Duration, round int) (Action, bool) {
 	return Action{Verb: Ask, Name: p.Name, Address: p.addr, Round: round}, true
 }
 
-// take chooses one of the addresses: one vote a server, so none that another peer has, and none that was tried in vain as long as
-// there is another.
+// take chooses one of the addresses: one vote a server, so none that another peer has, and none that was tried in vain
+// as long as there is another.
 func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.Duration) bool {
 	if fault != "" || len(addrs) == 0 {
 		if fault == "" {
 			fault = "the name has no address"
 		}
-		p.rule(Unresolved, fault)
+		p.rule(clockstatus.Unresolved, fault)
 		return false
 	}
 	taken := ""
@@ -101,11 +86,11 @@ func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.D
 		}
 	}
 	if !tried.IsValid() {
-		p.rule(Duplicate, "the same server as "+taken)
+		p.rule(clockstatus.Duplicate, "the same server as "+taken)
 		return false
 	}
 	p.bad = nil // all are worth a try again
-	if p.state == Refusing {
+	if p.state == clockstatus.Refusing {
 		p.after = now + longestKiss
 		return false
 	}
@@ -113,13 +98,13 @@ func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.D
 	return true
 }
 
-func (p *peer) rule(s State, why string) {
-	p.state, p.why, p.answer, p.believed = s, why, p.answer && s == Used, s == Used
+func (p *peer) rule(s clockstatus.State, why string) {
+	p.state, p.why, p.answer, p.believed = s, why, p.answer && s == clockstatus.Used, s == clockstatus.Used
 }
 
 func (p *peer) silent(why string) {
 	p.waiting = false
-	p.rule(Silent, why)
+	p.rule(clockstatus.Silent, why)
 	if p.fails++; p.fails >= giveUp {
 		p.drop()
 	}
@@ -142,15 +127,15 @@ func (p *peer) kissed(code string, now time.Duration) {
 	p.pause = min(max(firstKiss, 2*p.pause), longestKiss)
 	switch code {
 	case "DENY", "RSTR":
-		p.rule(Refusing, "it refuses to serve us ("+code+")")
+		p.rule(clockstatus.Refusing, "it refuses to serve us ("+code+")")
 		if p.literal {
 			p.pause = longestKiss
 		}
 		p.drop()
 	case "RATE":
-		p.rule(Refusing, "it wants to be asked less often (RATE)")
+		p.rule(clockstatus.Refusing, "it wants to be asked less often (RATE)")
 	default:
-		p.rule(Unfit, fmt.Sprintf("it is not synchronised itself (%.4q)", code))
+		p.rule(clockstatus.Unfit, fmt.Sprintf("it is not synchronised itself (%.4q)", code))
 		return
 	}
 	p.after = now + p.pause
@@ -159,7 +144,7 @@ func (p *peer) kissed(code string, now time.Duration) {
 func (p *peer) answered(s Sample, now time.Duration) {
 	p.last, p.heard, p.fails, p.answer = s, now, 0, true
 	p.reach |= 1
-	p.state, p.why = Undecided, ""
+	p.state, p.why = clockstatus.Undecided, ""
 }
 
 // candidate is what the peer says in the vote.

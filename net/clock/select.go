@@ -8,8 +8,9 @@ import (
 
 // Candidate is what one server says: the true time lies within Distance of Offset.
 type Candidate struct {
-	Offset   time.Duration // true time minus ours
-	Distance time.Duration // root distance (RFC 5905, appendix A.5.5.2): what delays and dispersions can have hidden, at most
+	Offset time.Duration // true time minus ours
+	// root distance (RFC 5905, appendix A.5.5.2): what delays and dispersions can have hidden, at most
+	Distance time.Duration
 }
 
 // Span is a range of offsets.
@@ -22,12 +23,12 @@ func (s Span) Within(c Candidate) bool {
 	return c.Offset-c.Distance <= s.High && c.Offset+c.Distance >= s.Low
 }
 
-// Select returns the range in which the true offset lies, if more than half of the candidates say so: where most of their
-// intervals overlap. Who is not within it is a false ticker. It fails if no majority agrees, as when there are two and they
-// differ, or if two ranges have as many voices each.
+// Select returns the range in which the true offset lies, if more than half of the candidates say so: where most of
+// their intervals overlap. Who is not within it is a false ticker. It fails if no majority agrees, as when there are
+// two and they differ, or if two ranges have as many voices each.
 //
-// RFC 5905, 11.2.1, also wants the middles of the intervals inside. A busy device hears a true server late on one way only, and
-// then the middle is wrong by as much as it says it can be: only the ends are promises.
+// RFC 5905, 11.2.1, also wants the middles of the intervals inside. A busy device hears a true server late on one way
+// only, and then the middle is wrong by as much as it says it can be: only the ends are promises.
 func Select(list []Candidate) (Span, bool) {
 	type edge struct {
 		at   time.Duration
@@ -48,7 +49,8 @@ func Select(list []Candidate) (Span, bool) {
 			most, ranges = voices, 0
 		}
 		if ranges++; ranges == 1 {
-			s = Span{e.at, edges[i+1].at} // as voices never rose further, an end follows; if they do rise, this is replaced
+			// as voices never rose further, an end follows; if they do rise, this is replaced
+			s = Span{e.at, edges[i+1].at}
 		}
 	}
 	return s, 2*most > len(list) && ranges == 1

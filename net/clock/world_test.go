@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"resinos/net/clockstatus"
 	"testing"
 	"time"
 )
@@ -20,10 +21,11 @@ type world struct {
 	elapsed time.Duration                       // true time since the start
 	drift   func(elapsed time.Duration) float64 // by how much the oscillator is too fast then, as a fraction
 	raw     float64                             // seconds that the oscillator has counted
-	real    float64                             // seconds that the system clock differs from the raw clock by, since the start
-	begin   time.Time                           // what the system clock said at the start
-	rate    float64                             // what Slew set
-	slew    float64                             // seconds left to work off
+	// seconds that the system clock differs from the raw clock by, since the start
+	real  float64
+	begin time.Time // what the system clock said at the start
+	rate  float64   // what Slew set
+	slew  float64   // seconds left to work off
 
 	steps, asked int
 	marked       time.Duration
@@ -66,7 +68,8 @@ func (w *world) add(n int, change func(i int, s *server)) []Source {
 	var list []Source
 	for range n {
 		i := len(w.servers)
-		s := &server{there: 12 * time.Millisecond, back: 12 * time.Millisecond, jitter: 2 * time.Millisecond, stratum: 2, rootDelay: 3 * time.Millisecond}
+		s := &server{there: 12 * time.Millisecond, back: 12 * time.Millisecond, jitter: 2 * time.Millisecond,
+			stratum: 2, rootDelay: 3 * time.Millisecond}
 		if change != nil {
 			change(i, s)
 		}
@@ -89,7 +92,8 @@ func (w *world) wrong() time.Duration {
 
 func (w *world) reading() Reading {
 	raw := time.Duration(w.raw * 1e9)
-	return Reading{Boot: 5*time.Second + raw, Raw: time.Unix(1e9, 0).Add(raw), Real: w.begin.Add(raw + time.Duration(w.real*1e9))}
+	return Reading{Boot: 5*time.Second + raw, Raw: time.Unix(1e9, 0).Add(raw),
+		Real: w.begin.Add(raw + time.Duration(w.real*1e9))}
 }
 
 // pass lets time go by, in pieces, as drift and slewing change.
@@ -169,7 +173,8 @@ func (w *world) run(until time.Duration) {
 	for rounds := 0; ; rounds++ {
 		at := w.machine.Deadline()
 		left := at - w.reading().Boot
-		// The oscillator counts a little differently from true time: a microsecond on is a microsecond past the deadline.
+		// The oscillator counts a little differently from true time: a microsecond on is a microsecond past the
+		// deadline.
 		next := w.elapsed + max(time.Duration(float64(left)/(1+w.drift(w.elapsed))), 0) + time.Microsecond
 		if at == 0 || next > until {
 			w.pass(until)
@@ -184,7 +189,7 @@ func (w *world) run(until time.Duration) {
 }
 
 // status finds a server in the machine's status.
-func (w *world) status(name string) Server {
+func (w *world) status(name string) clockstatus.Server {
 	w.t.Helper()
 	for _, s := range w.machine.Status(w.reading()).Servers {
 		if s.Name == name {
@@ -192,5 +197,5 @@ func (w *world) status(name string) Server {
 		}
 	}
 	w.t.Fatalf("no server %s", name)
-	return Server{}
+	return clockstatus.Server{}
 }

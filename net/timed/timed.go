@@ -21,7 +21,9 @@ import (
 
 	"resinos/mounts/atomicfile"
 	"resinos/net/clock"
+	"resinos/net/clockstatus"
 	"resinos/net/lease"
+	"resinos/net/savedtime"
 	"resinos/services/hostname"
 )
 
@@ -61,7 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Ask = Ask
 	}
 	if c.Save == nil {
-		c.Save = clock.Save
+		c.Save = savedtime.Save
 	}
 	var err error
 	if c.Defaults == nil {
@@ -90,7 +92,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer d.work.Wait()
 	defer stop()
-	if d.began, err = clock.ProcessStart("/", os.Getpid()); err != nil {
+	if d.began, err = clockstatus.ProcessStart("/", os.Getpid()); err != nil {
 		return err
 	}
 	d.adopt()
@@ -108,7 +110,7 @@ type daemon struct {
 	work     sync.WaitGroup
 	done     chan func() []clock.Action // what the questions under way want told to the machine
 	baseline time.Duration              // the system clock minus the time since the kernel started, as we left it
-	start    *clock.Start
+	start    *clockstatus.Start
 	began    uint64 // clock.ProcessStart of this process
 	synced   bool   // as Synced says
 	unsaved  bool   // saving failed, which was said
@@ -303,9 +305,9 @@ func (d *daemon) saved(ctx context.Context, err error) {
 
 // saveDue saves the time if that is due.
 func (d *daemon) saveDue() error {
-	saved, err := clock.Saved(d.cfg.Saved)
+	saved, err := savedtime.Read(d.cfg.Saved)
 	now := d.cfg.Clock.Read().Real
-	if err == nil && !clock.SaveDue(saved, now) {
+	if err == nil && !savedtime.Due(saved, now) {
 		return nil
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -323,7 +325,7 @@ func (d *daemon) adopt() {
 	if d.cfg.Status == "" {
 		return
 	}
-	s, err := clock.LoadStatus(d.cfg.Status)
+	s, err := clockstatus.Load(d.cfg.Status)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			d.cfg.Log.Warn("earlier status of the clock is lost", "error", err)

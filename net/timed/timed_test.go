@@ -21,8 +21,10 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/net/clock"
+	"resinos/net/clockstatus"
 	"resinos/net/lease"
 	"resinos/net/link/linktest"
+	"resinos/net/savedtime"
 	"resinos/services/hostname"
 )
 
@@ -141,9 +143,9 @@ func start(t *testing.T, cfg Config) (stop func()) {
 }
 
 // await returns the first status that is as wanted.
-func await(t *testing.T, path string, want func(clock.Status) bool) clock.Status {
+func await(t *testing.T, path string, want func(clockstatus.Status) bool) clockstatus.Status {
 	t.Helper()
-	var s clock.Status
+	var s clockstatus.Status
 	var err error
 	reached := false
 	defer func() {
@@ -152,7 +154,7 @@ func await(t *testing.T, path string, want func(clock.Status) bool) clock.Status
 		}
 	}()
 	testenv.WaitFor(t, "the status of the clock is as wanted", func() bool {
-		s, err = clock.LoadStatus(path)
+		s, err = clockstatus.Load(path)
 		return err == nil && want(s)
 	})
 	reached = true
@@ -163,12 +165,12 @@ func await(t *testing.T, path string, want func(clock.Status) bool) clock.Status
 func awaitSaved(t *testing.T, path string) {
 	t.Helper()
 	testenv.WaitFor(t, "the true time is saved", func() bool {
-		saved, err := clock.Saved(path)
+		saved, err := savedtime.Read(path)
 		return err == nil && time.Since(saved).Abs() < time.Minute
 	})
 }
 
-func synced(s clock.Status) bool { return s.Synchronised }
+func synced(s clockstatus.Status) bool { return s.Synchronised }
 
 // liar is a small NTP server whose clock is wrong. change may spoil its answers.
 func liar(t *testing.T, home netip.Addr, wrong time.Duration, change func([]byte) []byte) {
@@ -276,11 +278,11 @@ func TestChrony(t *testing.T) {
 	if wrong, steps := f.error(); wrong.Abs() > 20*time.Millisecond || steps != 1 {
 		t.Errorf("wrong by %v after %d steps", wrong, steps)
 	}
-	if s.By != loopback.String() && s.By != otherHome.String() || s.Stratum != 3 && s.Stratum != 5 || s.Origin != clock.FromNTP || !s.Running("/") {
+	if s.By != loopback.String() && s.By != otherHome.String() || s.Stratum != 3 && s.Stratum != 5 || s.Origin != clockstatus.FromNTP || !s.Running("/") {
 		t.Errorf("status = %+v", s)
 	}
 	for _, one := range s.Servers {
-		if liar := one.Name == liarHome.String(); liar && (one.State != clock.FalseTicker || !strings.Contains(one.Why, "45d")) || !liar && one.State != clock.Used {
+		if liar := one.Name == liarHome.String(); liar && (one.State != clockstatus.FalseTicker || !strings.Contains(one.Why, "45d")) || !liar && one.State != clockstatus.Used {
 			t.Errorf("server = %+v", one)
 		}
 	}
@@ -298,7 +300,9 @@ func TestChrony(t *testing.T) {
 	f.mu.Unlock()
 	cfg.Servers, cfg.Defaults = nil, []string{"203.0.113.9"}
 	start(t, cfg)
-	again := await(t, cfg.Status, func(s clock.Status) bool { return len(s.Servers) == 1 && s.Servers[0].State != clock.Unasked })
+	again := await(t, cfg.Status, func(s clockstatus.Status) bool {
+		return len(s.Servers) == 1 && s.Servers[0].State != clockstatus.Unasked
+	})
 	if !again.Synchronised || again.Since != s.Since || again.Steps != 1 {
 		t.Errorf("after a restart: %+v", again)
 	}
@@ -320,10 +324,10 @@ func TestBadServers(t *testing.T) {
 		"127.0.1.8": func(b []byte) []byte { b[0] = 4<<3 | 3; return b }, // a question
 		"127.0.1.9": func(b []byte) []byte { clear(b[40:48]); return b },
 	}
-	want := map[string]clock.State{
-		"127.0.1.1": clock.Refusing, "127.0.1.2": clock.Refusing, "127.0.1.3": clock.Unfit, "127.0.1.4": clock.Unfit,
-		"127.0.1.5": clock.Silent, "127.0.1.6": clock.Silent, "127.0.1.7": clock.Silent, "127.0.1.8": clock.Silent, "127.0.1.9": clock.Silent,
-		"127.0.2.1": clock.Silent, "nowhere.test": clock.Unresolved, "127.0.0.3": clock.Unfit, "127.0.0.1": clock.Used,
+	want := map[string]clockstatus.State{
+		"127.0.1.1": clockstatus.Refusing, "127.0.1.2": clockstatus.Refusing, "127.0.1.3": clockstatus.Unfit, "127.0.1.4": clockstatus.Unfit,
+		"127.0.1.5": clockstatus.Silent, "127.0.1.6": clockstatus.Silent, "127.0.1.7": clockstatus.Silent, "127.0.1.8": clockstatus.Silent, "127.0.1.9": clockstatus.Silent,
+		"127.0.2.1": clockstatus.Silent, "nowhere.test": clockstatus.Unresolved, "127.0.0.3": clockstatus.Unfit, "127.0.0.1": clockstatus.Used,
 	}
 	for addr, change := range spoil {
 		liar(t, netip.MustParseAddr(addr), 0, change)
@@ -341,7 +345,7 @@ func TestBadServers(t *testing.T) {
 	start(t, cfg)
 	s := await(t, cfg.Status, synced)
 	for _, one := range s.Servers {
-		if one.State != want[one.Name] || one.State != clock.Used && one.Why == "" {
+		if one.State != want[one.Name] || one.State != clockstatus.Used && one.Why == "" {
 			t.Errorf("%s is %s (%s), want %s", one.Name, one.State, one.Why, want[one.Name])
 		}
 		t.Logf("%s: %s, %s", one.Name, one.State, one.Why)
@@ -364,7 +368,9 @@ func TestLeaseAndJump(t *testing.T) {
 	cfg.Defaults = []string{"nowhere.test"}
 	cfg.Lookup = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no network") }
 	start(t, cfg)
-	s := await(t, cfg.Status, func(s clock.Status) bool { return len(s.Servers) == 1 && s.Servers[0].State == clock.Unresolved })
+	s := await(t, cfg.Status, func(s clockstatus.Status) bool {
+		return len(s.Servers) == 1 && s.Servers[0].State == clockstatus.Unresolved
+	})
 	if s.Synchronised || s.Servers[0].Why != "no network" || s.Trouble == "" {
 		t.Errorf("without a network: %+v", s)
 	}
@@ -374,7 +380,7 @@ func TestLeaseAndJump(t *testing.T) {
 		t.Errorf("status = %+v", s)
 	}
 	f.set(2 * time.Hour)
-	s = await(t, cfg.Status, func(s clock.Status) bool { return s.Steps == 2 })
+	s = await(t, cfg.Status, func(s clockstatus.Status) bool { return s.Steps == 2 })
 	if wrong, _ := f.error(); wrong.Abs() > 20*time.Millisecond || !strings.Contains(s.LastStep.Why, "somebody else") {
 		t.Errorf("wrong by %v, last step %+v", wrong, s.LastStep)
 	}
@@ -397,11 +403,11 @@ func TestSetIsToldAtOnce(t *testing.T) {
 	await(t, cfg.Status, synced)
 	mute.Store(true)
 	f.set(2 * time.Hour)
-	s := await(t, cfg.Status, func(s clock.Status) bool { return !s.Synchronised })
-	if s.Servers[0].State == clock.Silent {
+	s := await(t, cfg.Status, func(s clockstatus.Status) bool { return !s.Synchronised })
+	if s.Servers[0].State == clockstatus.Silent {
 		t.Error("told only when the servers had not answered in time")
 	}
-	if s.Origin != clock.FromHand || s.Trouble == "" || s.LastStep != nil {
+	if s.Origin != clockstatus.FromHand || s.Trouble == "" || s.LastStep != nil {
 		t.Errorf("status = %+v", s)
 	}
 	if _, err := os.Lstat(cfg.Synced); err == nil {
@@ -426,7 +432,7 @@ func TestDays(t *testing.T) {
 		}
 		cfg.Save = func(path string, now time.Time) error {
 			saves++
-			return clock.Save(path, now)
+			return savedtime.Save(path, now)
 		}
 		// The simulated day begins before the build.
 		cfg.Build = time.Time{}
@@ -434,7 +440,7 @@ func TestDays(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		first := asked
-		if s, err := clock.LoadStatus(cfg.Status); err != nil || !s.Synchronised {
+		if s, err := clockstatus.Load(cfg.Status); err != nil || !s.Synchronised {
 			t.Errorf("after an hour: %+v, %v", s, err)
 		}
 		if saves != 1 {
@@ -490,7 +496,7 @@ func TestGarbageSaved(t *testing.T) {
 	f := newFake(9 * 365 * 24 * time.Hour)
 	cfg := home(t, f)
 	cfg.Defaults = []string{loopback.String()}
-	if err := clock.Save(cfg.Saved, time.Now().Add(9*365*24*time.Hour)); err != nil {
+	if err := savedtime.Save(cfg.Saved, time.Now().Add(9*365*24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	start(t, cfg)

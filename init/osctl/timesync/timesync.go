@@ -16,7 +16,7 @@ import (
 
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
-	"resinos/net/clock"
+	"resinos/net/clockstatus"
 )
 
 // timed is what the time command prints as JSON: the status of the clock, and what only the moment of asking can add.
@@ -24,7 +24,7 @@ type timed struct {
 	Now     time.Time `json:"now"`
 	Uptime  float64   `json:"uptime"`  // seconds since the kernel started: the moments in the rest are on this scale
 	Running bool      `json:"running"` // somebody keeps the clock right
-	clock.Status
+	clockstatus.Status
 }
 
 // session is one call, with the methods of this package.
@@ -37,7 +37,7 @@ func Show(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []stri
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	status, err := clock.LoadStatus(filepath.Join(s.Root, clock.StatusPath))
+	status, err := clockstatus.Load(filepath.Join(s.Root, clockstatus.Path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return cli.Advise(fmt.Errorf("read the status of the clock: %w", err), "try: osctl status netd")
@@ -48,7 +48,7 @@ func Show(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []stri
 	}
 	t := timed{Now: s.Wall().UTC(), Uptime: s.Now().Seconds(), Running: status.Running(s.Root), Status: status}
 	if t.Servers == nil {
-		t.Servers = []clock.Server{}
+		t.Servers = []clockstatus.Server{}
 	}
 	if *asJSON {
 		return s.PrintJSON(t)
@@ -111,7 +111,7 @@ func (s *session) syncRows(t timed) [][]screen.Cell {
 		}
 	}
 	switch {
-	case t.Heard > 0 && t.Origin == clock.FromHand: // how far off it was before says nothing any more
+	case t.Heard > 0 && t.Origin == clockstatus.FromHand: // how far off it was before says nothing any more
 		text := s.ago(t.Heard) + " ago, before it was set; the oscillator is " + tempo(t.PPM)
 		rows = append(rows, screen.Pair("heard", text, screen.Plain))
 	case t.Heard > 0:
@@ -127,14 +127,14 @@ func (s *session) ago(at float64) string {
 	return screen.Ago(s.Since(at))
 }
 
-func (s *session) serverRow(one clock.Server) []screen.Cell {
+func (s *session) serverRow(one clockstatus.Server) []screen.Cell {
 	c := screen.Yellow
 	switch one.State {
-	case clock.Used:
+	case clockstatus.Used:
 		c = screen.Green
-	case clock.FalseTicker:
+	case clockstatus.FalseTicker:
 		c = screen.Red
-	case clock.Unasked, clock.Duplicate:
+	case clockstatus.Unasked, clockstatus.Duplicate:
 		c = screen.Dim
 	}
 	name := one.Name
@@ -155,14 +155,14 @@ func (s *session) serverRow(one clock.Server) []screen.Cell {
 }
 
 // origins says where a time comes from that no server has confirmed.
-func origins(t clock.Status) string {
-	text := map[clock.Origin]string{
-		clock.FromBuild: "the build time of the image",
-		clock.FromSaved: "the time saved before the last boot ended",
-		clock.FromRTC:   "the hardware clock",
-		clock.FromClock: "the hardware clock, by the kernel",
-		clock.FromNTP:   "servers that answered earlier",
-		clock.FromHand:  "a person or program that set it",
+func origins(t clockstatus.Status) string {
+	text := map[clockstatus.Origin]string{
+		clockstatus.FromBuild: "the build time of the image",
+		clockstatus.FromSaved: "the time saved before the last boot ended",
+		clockstatus.FromRTC:   "the hardware clock",
+		clockstatus.FromClock: "the hardware clock, by the kernel",
+		clockstatus.FromNTP:   "servers that answered earlier",
+		clockstatus.FromHand:  "a person or program that set it",
 	}[t.Origin]
 	if text == "" {
 		return "an unknown source"
