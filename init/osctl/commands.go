@@ -1,19 +1,13 @@
 package osctl
 
 import (
-	"context"
-	"flag"
-	"fmt"
-	"io"
-	"strings"
-
 	"resinos/init/osctl/change"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
 	"resinos/init/osctl/dependency"
 	"resinos/init/osctl/logs"
-	"resinos/init/osctl/screen"
 	"resinos/init/osctl/servicefile"
+	"resinos/init/osctl/status"
 	"resinos/init/osctl/storage"
 	"resinos/init/osctl/timeline"
 	"resinos/init/osctl/timesync"
@@ -31,13 +25,6 @@ type command struct {
 	run     cli.Run
 }
 
-// on makes a cli.Run of a function of this package.
-func on(do func(ctx context.Context, s *session, flags *flag.FlagSet, args []string) error) cli.Run {
-	return func(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
-		return do(ctx, &session{s}, flags, args)
-	}
-}
-
 // The themes of the overview, in its order.
 const (
 	looking     = "look"
@@ -52,169 +39,205 @@ func themes() []string { return []string{looking, changing, configuring, definin
 
 func commands() []command {
 	return []command{
-		{"status", looking, "[--json] [NAME...]", "Shows the state of services and apps, or everything about some of them.\nNAME is a service, an app, or APP/CONTAINER. Exit status 3: a named one is not up.",
-			"osctl status                 problems first\nosctl status netd            one service with its processes and the last lines of its log\nosctl status hello/web       one container of the app hello\nosctl status --json netd", on(status)},
-		logsCommand(),
-		{"top", looking, "[--count COUNT] [--json]", "Shows the resource usage of services and containers repeatedly; q quits.", "osctl top\nosctl top --count 1         once, for a script", top.Show},
-		timeCommand(),
-		spaceCommand(),
-		verifyCommand(),
-		{"graph", looking, "[--reverse] [--dot] [--json] [NAME]", "Shows which services each service needs, wants and starts after.", "osctl graph manager          the services that manager depends on\nosctl graph --reverse logd   the services that depend on logd\nosctl graph --dot | dot -Tsvg > services.svg", dependency.Show},
+		{
+			name: "status", theme: looking, args: "[--json] [NAME...]",
+			about: "Shows the state of services and apps, or everything about some of them.\n" +
+				"NAME is a service, an app, or APP/CONTAINER. Exit status 3: a named one is not up.",
+			example: "osctl status                 problems first\n" +
+				"osctl status netd            one service with its processes and the last lines of its log\n" +
+				"osctl status hello/web       one container of the app hello\n" +
+				"osctl status --json netd",
+			run: status.Show,
+		},
+		{
+			name: "logs", theme: looking,
+			args: "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [--since TIME] [--until TIME] [--lines N] [-f] [-o FORM] " +
+				"| --boots | --flush",
+			about: "Shows the log of services, containers, syslog and the kernel. Times are UTC.",
+			example: "osctl logs -f\n" +
+				"osctl logs -u hello --lines 20              an app with all its containers\n" +
+				"osctl logs -u hello.web -u netd             one of its containers, and a service\n" +
+				"osctl logs -k -p warning                    warnings and errors of the kernel\n" +
+				"osctl logs --since -5min -p err             errors of the last five minutes\n" +
+				"osctl logs --since 10:00 --until 10:05      also \"2026-11-25 10:00\", today, \"2h ago\", boot+90s\n" +
+				"osctl logs --boots                          the boots whose log is kept\n" +
+				"osctl logs -b -1 --lines 50                 the end of the previous boot\n" +
+				"osctl logs --flush                          writes the log to disk now and not in up to 5 minutes, " +
+				"if persistentLogging is set\n" +
+				"osctl logs -o json -u netd                  for programs",
+			run: logs.Show,
+		},
+		{
+			name: "top", theme: looking, args: "[--count COUNT] [--json]",
+			about: "Shows the resource usage of services and containers repeatedly; q quits.",
+			example: "osctl top\n" +
+				"osctl top --count 1         once, for a script",
+			run: top.Show,
+		},
+		{
+			name: "time", theme: looking, args: "[--json]",
+			about: "Shows clock synchronisation and the state of each time server.",
+			example: "osctl time\n" +
+				"osctl time --json",
+			run: timesync.Show,
+		},
+		{
+			name: "space", theme: looking, args: "[--who] [--json]",
+			about: "Shows how full the partitions are, what uses data, and what is reserved for the system.",
+			example: "osctl space\n" +
+				"osctl space --who                       what uses data, even if there is room",
+			run: storage.Show,
+		},
+		{
+			name: "verify", theme: looking, args: "[--json] [NAME...]",
+			about: "Compares the files of the image with their fingerprints.\n" +
+				"NAME is root or boot. Exit status 1: a file is missing or differs.",
+			example: "osctl verify                 both; reads every file\n" +
+				"osctl verify --json boot",
+			run: storage.Verify,
+		},
+		{
+			name: "graph", theme: looking, args: "[--reverse] [--dot] [--json] [NAME]",
+			about: "Shows which services each service needs, wants and starts after.",
+			example: "osctl graph manager          the services that manager depends on\n" +
+				"osctl graph --reverse logd   the services that depend on logd\n" +
+				"osctl graph --dot | dot -Tsvg > services.svg",
+			run: dependency.Show,
+		},
 
-		{"start", changing, "[-n] NAME...", "Starts services.", "osctl start netd", change.Service(pid1.Start)},
-		{"stop", changing, "[-n] NAME...", "Stops services and the services that need them.", "osctl stop sshd", change.Service(pid1.Stop)},
-		{"restart", changing, "[-n] NAME...", "Stops and starts services.", "osctl restart manager", change.Service(pid1.Restart)},
-		{"reload", changing, "[-n] NAME...", "Makes services read their configuration again.", "osctl reload web", change.Service(pid1.Reload)},
-		{"kill", changing, "[-n] [--signal NAME] [--all] NAME...", "Sends a signal to the main process of services.", "osctl kill --signal HUP netd\nosctl kill --all web         to every process of the service", change.Kill},
+		{
+			name: "start", theme: changing, args: "[-n] NAME...",
+			about:   "Starts services.",
+			example: "osctl start netd",
+			run:     change.Service(pid1.Start),
+		},
+		{
+			name: "stop", theme: changing, args: "[-n] NAME...",
+			about:   "Stops services and the services that need them.",
+			example: "osctl stop sshd",
+			run:     change.Service(pid1.Stop),
+		},
+		{
+			name: "restart", theme: changing, args: "[-n] NAME...",
+			about:   "Stops and starts services.",
+			example: "osctl restart manager",
+			run:     change.Service(pid1.Restart),
+		},
+		{
+			name: "reload", theme: changing, args: "[-n] NAME...",
+			about:   "Makes services read their configuration again.",
+			example: "osctl reload web",
+			run:     change.Service(pid1.Reload),
+		},
+		{
+			name: "kill", theme: changing, args: "[-n] [--signal NAME] [--all] NAME...",
+			about: "Sends a signal to the main process of services.",
+			example: "osctl kill --signal HUP netd\n" +
+				"osctl kill --all web         to every process of the service",
+			run: change.Kill,
+		},
 
-		configCommand(),
+		{
+			name: "config", theme: configuring,
+			args:  "[--all] [--json] | get KEY | set [-n] KEY VALUE | unset [-n] KEY | restore [-n]",
+			about: "Shows config.json and the effect of each key, or changes it.",
+			example: "osctl config                            every known key, and every other key that is set\n" +
+				"osctl config set hostname kitchen\n" +
+				"osctl config set dnsServers '1.1.1.1 9.9.9.9'\n" +
+				"osctl config unset dnsServers\n" +
+				"osctl config restore                    replaces a broken file by the last good copy",
+			run: configuration.Configure,
+		},
 
-		{"check", defining, "[--root DIR] [--json] FILE...", "Checks service files before they are used. Works on any machine.", "osctl check /etc/resinos/services/web.toml", servicefile.Check},
-		{"show", defining, "[--json] NAME", "Shows the definition of a service that is in force, and the files it comes from.", "osctl show netd", servicefile.Show},
-		{"mask", defining, "[-n] [--no-stop] NAME...", "Stops services and keeps them from starting.", "osctl mask sshd", servicefile.Mask},
-		{"unmask", defining, "[-n] NAME...", "Allows masked services to start again.", "osctl unmask sshd && osctl start sshd", servicefile.Unmask},
-		{"rescan", defining, "[-n] [--json]", "Reads the service files again.", "osctl rescan", servicefile.Rescan},
+		{
+			name: "check", theme: defining, args: "[--root DIR] [--json] FILE...",
+			about:   "Checks service files before they are used. Works on any machine.",
+			example: "osctl check /etc/resinos/services/web.toml",
+			run:     servicefile.Check,
+		},
+		{
+			name: "show", theme: defining, args: "[--json] NAME",
+			about:   "Shows the definition of a service that is in force, and the files it comes from.",
+			example: "osctl show netd",
+			run:     servicefile.Show,
+		},
+		{
+			name: "mask", theme: defining, args: "[-n] [--no-stop] NAME...",
+			about:   "Stops services and keeps them from starting.",
+			example: "osctl mask sshd",
+			run:     servicefile.Mask,
+		},
+		{
+			name: "unmask", theme: defining, args: "[-n] NAME...",
+			about:   "Allows masked services to start again.",
+			example: "osctl unmask sshd && osctl start sshd",
+			run:     servicefile.Unmask,
+		},
+		{
+			name: "rescan", theme: defining, args: "[-n] [--json]",
+			about:   "Reads the service files again.",
+			example: "osctl rescan",
+			run:     servicefile.Rescan,
+		},
 
-		{"boot", booting, "[--last] [--json]", "Shows the time line of this boot, or how the last boot ended.", "osctl boot\nosctl boot --last", timeline.Boot},
-		{"blame", booting, "[--json]", "Lists services by the time they took to come up.", "osctl blame", timeline.Blame},
-		{"chain", booting, "[--json]", "Shows what the boot had to wait for, step by step.", "osctl chain", timeline.Chain},
-		{"plan", booting, "[--json]", "Shows the steps of a boot without carrying them out.", "osctl plan", timeline.Plan},
+		{
+			name: "boot", theme: booting, args: "[--last] [--json]",
+			about: "Shows the time line of this boot, or how the last boot ended.",
+			example: "osctl boot\n" +
+				"osctl boot --last",
+			run: timeline.Boot,
+		},
+		{
+			name: "blame", theme: booting, args: "[--json]",
+			about:   "Lists services by the time they took to come up.",
+			example: "osctl blame",
+			run:     timeline.Blame,
+		},
+		{
+			name: "chain", theme: booting, args: "[--json]",
+			about:   "Shows what the boot had to wait for, step by step.",
+			example: "osctl chain",
+			run:     timeline.Chain,
+		},
+		{
+			name: "plan", theme: booting, args: "[--json]",
+			about:   "Shows the steps of a boot without carrying them out.",
+			example: "osctl plan",
+			run:     timeline.Plan,
+		},
 
-		{"reboot", powering, "[-n] [--force]", "Stops everything in order and reboots the device.", "osctl reboot", change.Power(pid1.Reboot)},
-		{"poweroff", powering, "[-n] [--force]", "Stops everything in order and switches the device off.", "osctl poweroff", change.Power(pid1.PowerOff)},
-		purgeCommand(),
-		{"re-exec", powering, "[-n]", "Re-executes PID 1 without stopping services.", "osctl re-exec", change.Reexec},
-		{"help", powering, "[COMMAND]", "Shows how to use a command.", "osctl help logs", nil},
+		{
+			name: "reboot", theme: powering, args: "[-n] [--force]",
+			about:   "Stops everything in order and reboots the device.",
+			example: "osctl reboot",
+			run:     change.Power(pid1.Reboot),
+		},
+		{
+			name: "poweroff", theme: powering, args: "[-n] [--force]",
+			about:   "Stops everything in order and switches the device off.",
+			example: "osctl poweroff",
+			run:     change.Power(pid1.PowerOff),
+		},
+		{
+			name: "purge", theme: powering, args: "[-n] [--yes] state|data",
+			about: "Resets the device to factory state (state), or removes all apps and their data (data), " +
+				"at the next boot.\n" +
+				"state keeps config.json (and so the UUID) and the apps.",
+			example: "osctl purge state            Resets the device to factory state. " +
+				"Keeps config.json (and so the UUID) and the apps.\n" +
+				"osctl purge --yes data && osctl reboot",
+			run: storage.Purge,
+		},
+		{
+			name: "re-exec", theme: powering, args: "[-n]",
+			about:   "Re-executes PID 1 without stopping services.",
+			example: "osctl re-exec",
+			run:     change.Reexec,
+		},
+		{
+			name: "help", theme: powering, args: "[COMMAND]",
+			about:   "Shows how to use a command.",
+			example: "osctl help logs",
+		},
 	}
-}
-
-func find(name string) (command, bool) {
-	for _, c := range commands() {
-		if c.name == name {
-			return c, true
-		}
-	}
-	return command{}, false
-}
-
-func (s *session) help(args []string) error {
-	if len(args) == 0 {
-		_, err := io.WriteString(s.Stdout, overview()+"\n")
-		return err
-	}
-	c, ok := find(args[0])
-	if !ok {
-		return noCommand(args[0])
-	}
-	_, err := io.WriteString(s.Stdout, c.manual())
-	return err
-}
-
-func noCommand(name string) error {
-	hint := "osctl help"
-	if near := cli.Nearest(name, commandNames()); near != "" {
-		hint = "osctl " + near
-	}
-	return cli.Misuse(fmt.Sprintf("no command %q", name), "try: "+hint)
-}
-
-func commandNames() []string {
-	var names []string
-	for _, c := range commands() {
-		names = append(names, c.name)
-	}
-	return names
-}
-
-func overview() string {
-	var b strings.Builder
-	b.WriteString("usage: osctl COMMAND\n")
-	for _, theme := range themes() {
-		fmt.Fprintf(&b, "\n%s:\n", theme)
-		for _, c := range commands() {
-			if c.theme == theme {
-				about, _, _ := strings.Cut(c.about, "\n")
-				fmt.Fprintf(&b, "  %-9s %s\n", c.name, about)
-			}
-		}
-	}
-	b.WriteString("\ntry: osctl help COMMAND")
-	return b.String()
-}
-
-func (c command) manual() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "usage: osctl %s %s\n\n%s\n", c.name, c.args, c.about)
-	if c.run != nil {
-		flags := cli.Flags(c.name)
-		// Parsing -h runs no command: it only defines the flags and stops.
-		_ = c.run(context.Background(), &cli.Session{}, flags, []string{"-h"})
-		b.WriteString(options(flags))
-	}
-	fmt.Fprintf(&b, "\nexamples:\n  %s\n", strings.ReplaceAll(c.example, "\n", "\n  "))
-	return b.String()
-}
-
-// options lists the flags in two columns.
-func options(flags *flag.FlagSet) string {
-	var rows [][]screen.Cell
-	flags.VisitAll(func(f *flag.Flag) {
-		name, about := flag.UnquoteUsage(f)
-		dashes := "--"
-		if len(f.Name) == 1 {
-			dashes = "-"
-		}
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
-			about += " (" + f.DefValue + " by default)"
-		}
-		rows = append(rows, []screen.Cell{{}, {Text: strings.TrimRight(dashes+f.Name+" "+name, " ")}, {Text: about}})
-	})
-	if len(rows) == 0 {
-		return ""
-	}
-	return "\n" + (&screen.Screen{}).Table(rows)
-}
-
-// configCommand is the row of the table: the verbs follow the word config.
-func configCommand() command {
-	return command{"config", configuring, "[--all] [--json] | get KEY | set [-n] KEY VALUE | unset [-n] KEY | restore [-n]",
-		"Shows config.json and the effect of each key, or changes it.", "osctl config                            every known key, and every other key that is set\n" +
-			"osctl config set hostname kitchen\nosctl config set dnsServers '1.1.1.1 9.9.9.9'\nosctl config unset dnsServers\nosctl config restore                    replaces a broken file by the last good copy", configuration.Configure}
-}
-
-// logsCommand is the row of logs in the table of commands.
-func logsCommand() command {
-	return command{
-		"logs", looking, "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [--since TIME] [--until TIME] [--lines N] [-f] [-o FORM] | --boots | --flush",
-		"Shows the log of services, containers, syslog and the kernel. Times are UTC.",
-		`osctl logs -f
-osctl logs -u hello --lines 20              an app with all its containers
-osctl logs -u hello.web -u netd             one of its containers, and a service
-osctl logs -k -p warning                    warnings and errors of the kernel
-osctl logs --since -5min -p err             errors of the last five minutes
-osctl logs --since 10:00 --until 10:05      also "2026-11-25 10:00", today, "2h ago", boot+90s
-osctl logs --boots                          the boots whose log is kept
-osctl logs -b -1 --lines 50                 the end of the previous boot
-osctl logs --flush                          writes the log to disk now and not in up to 5 minutes, if persistentLogging is set
-osctl logs -o json -u netd                  for programs`, logs.Show,
-	}
-}
-
-func timeCommand() command {
-	return command{"time", looking, "[--json]", "Shows clock synchronisation and the state of each time server.",
-		"osctl time\nosctl time --json", timesync.Show}
-}
-
-func spaceCommand() command {
-	return command{"space", looking, "[--who] [--json]", "Shows how full the partitions are, what uses data, and what is reserved for the system.", "osctl space\nosctl space --who                       what uses data, even if there is room", storage.Show}
-}
-
-func verifyCommand() command {
-	return command{"verify", looking, "[--json] [NAME...]", "Compares the files of the image with their fingerprints.\nNAME is root or boot. Exit status 1: a file is missing or differs.",
-		"osctl verify                 both; reads every file\nosctl verify --json boot", storage.Verify}
-}
-
-func purgeCommand() command {
-	return command{"purge", powering, "[-n] [--yes] state|data", "Resets the device to factory state (state), or removes all apps and their data (data), at the next boot.\nstate keeps config.json (and so the UUID) and the apps.",
-		"osctl purge state            Resets the device to factory state. Keeps config.json (and so the UUID) and the apps.\nosctl purge --yes data && osctl reboot", storage.Purge}
 }
