@@ -22,13 +22,14 @@ import (
 	"resinos/services/config"
 	"resinos/services/pid1"
 	"resinos/services/spec"
+	"resinos/services/sysctl"
 )
 
 func inputs(t *testing.T) Inputs {
 	t.Helper()
 	table, err1 := attach.Table()
 	binds, err2 := persist.Table()
-	sysctls, err3 := Sysctls()
+	sysctls, err3 := sysctl.Table()
 	shares, err4 := limits.Table()
 	have := map[string]int64{"MemTotal": 497_000 << 10, "kernel.threads-max": 3268, "kernel.pid_max": 32768}
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
@@ -159,24 +160,6 @@ func TestHush(t *testing.T) {
 		if text, _ := os.ReadFile(printk); (string(text) == "1") == verbose {
 			t.Errorf("verbose %v: it is set to %q when the boot is over", verbose, text)
 		}
-	}
-}
-
-func TestSysctls(t *testing.T) {
-	root := t.TempDir()
-	os.MkdirAll(root+"/kernel", 0o755)
-	os.WriteFile(root+"/kernel/panic", []byte("0\n"), 0o644)
-	for _, s := range []Sysctl{{"kernel.panic", "10"}, {"kernel.missing", "1"}} {
-		if err := applySysctl(root, s); err != nil {
-			t.Error(err)
-		}
-	}
-	if got, _ := os.ReadFile(root + "/kernel/panic"); string(got) != "10\n" {
-		t.Errorf("kernel.panic is %q", got)
-	}
-	if _, err := ParseSysctls("x", "[[sysctl]]\nkey=\"../../etc/passwd\"\nvalue=\"1\"\nmode=3\n"); err == nil ||
-		!strings.Contains(err.Error(), "not a key") || !strings.Contains(err.Error(), "mode") {
-		t.Errorf("faults %v", err)
 	}
 }
 

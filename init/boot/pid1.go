@@ -28,6 +28,7 @@ import (
 	"resinos/services/osrelease"
 	"resinos/services/pid1"
 	"resinos/services/proc"
+	"resinos/services/sysctl"
 )
 
 // printk holds the kernel's console log level first (Linux, Documentation/admin-guide/sysctl/kernel.rst).
@@ -100,8 +101,8 @@ func keepSmall() {
 	debug.SetGCPercent(50)
 	debug.SetMaxStack(8 << 20)
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	_ = put("/proc/self/oom_score_adj", "-1000") // a name space without the right to it loses nothing
-	_ = os.Setenv("PATH", "/usr/sbin:/usr/bin")  // fails only for malformed names
+	_ = sysctl.Write("/proc/self/oom_score_adj", "-1000") // a name space without the right to it loses nothing
+	_ = os.Setenv("PATH", "/usr/sbin:/usr/bin")           // fails only for malformed names
 	unix.Umask(0o022)
 	_ = unix.Chdir("/")
 }
@@ -148,7 +149,7 @@ func (p *PID1) hush() {
 	if p.verbose {
 		return
 	}
-	if err := put(cmp.Or(p.printk, printk), "1"); err != nil {
+	if err := sysctl.Write(cmp.Or(p.printk, printk), "1"); err != nil {
 		p.log.Warn("kernel messages stay on the console", "path", printk, "error", err)
 	}
 }

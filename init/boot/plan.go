@@ -8,6 +8,7 @@ import (
 	"resinos/mounts/persist"
 	"resinos/services/bootreport"
 	"resinos/services/settings"
+	"resinos/services/sysctl"
 )
 
 // Inputs is everything that decides how the real root boots.
@@ -17,7 +18,7 @@ type Inputs struct {
 	Config     settings.Settings // of config.json
 	Pseudo     []attach.Entry
 	Binds      []persist.Bind
-	Sysctls    []Sysctl
+	Sysctls    []sysctl.Setting
 	Shares     []limits.Step // what containers get of the counts that they share with the system
 	Partitions []disk.Partition
 	Disk       string   // kernel name of the disk that carries the slot; empty when unknown

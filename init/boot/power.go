@@ -23,6 +23,7 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/log/line"
 	"resinos/services/pid1"
+	"resinos/services/sysctl"
 )
 
 var powerCommand = map[pid1.Power]int{
@@ -133,7 +134,7 @@ func cutPower(action pid1.Power, log *slog.Logger) {
 	err := unix.Reboot(powerCommand[action])
 	log.Error("power command refused", "action", string(action), "error", err)
 	// As root of the real pid name space this works where reboot(2) hangs in a driver.
-	err = put("/proc/sysrq-trigger", "b")
+	err = sysctl.Write("/proc/sysrq-trigger", "b")
 	log.Error("forced reboot refused", "error", err)
 	select {} // PID 1 never exits; the hardware watchdog is left
 }
@@ -163,7 +164,7 @@ func (d *down) kill() {
 
 // killAll ends every process but this one, by cgroup first.
 func (d *down) killAll() {
-	_ = put(filepath.Join(cgroupRoot, "resinos/cgroup.kill"), "1") // without cgroups the signal has to do
+	_ = sysctl.Write(filepath.Join(cgroupRoot, "resinos/cgroup.kill"), "1") // without cgroups the signal has to do
 	d.sweep(syscall.SIGKILL)
 }
 

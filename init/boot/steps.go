@@ -29,6 +29,7 @@ import (
 	"resinos/services/log/line"
 	"resinos/services/log/pipe"
 	"resinos/services/spec"
+	"resinos/services/sysctl"
 )
 
 // Where things lie on the real root.
@@ -207,11 +208,11 @@ func (s *system) cgroups() error {
 			return fmt.Errorf("make cgroup: %w", err)
 		}
 	}
-	faults := []error{put(filepath.Join(ownGroup, "cgroup.procs"), "0")}
+	faults := []error{sysctl.Write(filepath.Join(ownGroup, "cgroup.procs"), "0")}
 	for _, dir := range []string{cgroupRoot, servicesGroup} {
 		faults = append(faults, enableControllers(dir))
 	}
-	if err := put(filepath.Join(ownGroup, "memory.min"), strconv.FormatInt(int64(ownMemory), 10)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := sysctl.Write(filepath.Join(ownGroup, "memory.min"), strconv.FormatInt(int64(ownMemory), 10)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
@@ -224,19 +225,9 @@ func enableControllers(dir string) error {
 	}
 	var faults []error
 	for name := range strings.FieldsSeq(string(text)) {
-		faults = append(faults, put(filepath.Join(dir, "cgroup.subtree_control"), "+"+name))
+		faults = append(faults, sysctl.Write(filepath.Join(dir, "cgroup.subtree_control"), "+"+name))
 	}
 	return errors.Join(faults...)
-}
-
-// put writes a value into a file of the kernel. It never creates one.
-func put(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
 }
 
 // findDisk learns which disk the device runs from: the one whose partition is attached as the slot. All other partitions
@@ -320,14 +311,14 @@ func (s *system) loopback() error {
 }
 
 func (s *system) lookAtSysctls() (err error) {
-	s.Sysctls, err = Sysctls()
+	s.Sysctls, err = sysctl.Table()
 	return err
 }
 
 func sysctlDeeds(in Inputs) []deed {
 	var all []deed
 	for _, one := range in.Sysctls {
-		all = append(all, deed{[]string{one.Key + " = " + one.Value}, func(*system) error { return applySysctl("/proc/sys", one) }})
+		all = append(all, deed{[]string{one.String()}, func(*system) error { return sysctl.Apply(sysctl.Root, one) }})
 	}
 	return all
 }

@@ -1,4 +1,4 @@
-package boot
+package sysctl
 
 import (
 	"encoding/binary"
@@ -56,20 +56,20 @@ func datagram(from, to string, port int, text string) []byte {
 	return append(b, text...)
 }
 
-// TestSeveralUplinks: with the shipped settings, what comes in by another link than the answer goes out by is taken; what comes from a
-// source that no route leads to is not.
+// TestSeveralUplinks: with the shipped settings, what comes in by another link than the answer goes out by is taken;
+// what comes from a source that no route leads to is not.
 func TestSeveralUplinks(t *testing.T) {
 	testenv.NeedProgram(t, "ip")
 	if !testenv.Again(t, syscall.CLONE_NEWNET) {
 		return
 	}
-	table, err := Sysctls()
+	table, err := Table()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range table {
 		if strings.HasPrefix(s.Key, "net.ipv4.conf.") {
-			if err := applySysctl("/proc/sys", s); err != nil {
+			if err := Apply(Root, s); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -87,7 +87,8 @@ func TestSeveralUplinks(t *testing.T) {
 	port := conn.LocalAddr().(*net.UDPAddr).Port
 	comes := func(from, want string) {
 		t.Helper()
-		for _, packet := range [][]byte{datagram(from, "10.2.0.2", port, from), datagram("10.2.0.9", "10.2.0.2", port, "neighbour")} {
+		for _, packet := range [][]byte{datagram(from, "10.2.0.2", port, from),
+			datagram("10.2.0.9", "10.2.0.2", port, "neighbour")} {
 			if _, err := second.Write(packet); err != nil {
 				t.Fatal(err)
 			}
