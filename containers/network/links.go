@@ -6,9 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"resinos/services/sysctl"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -71,11 +72,12 @@ func applyBridge(b Bridge) error {
 	}
 	// IPv6 would be a way to the device, and to what it reaches, that the rules do not look at. A kernel without it has
 	// none.
-	err = setting("ipv6/conf/"+b.Link+"/disable_ipv6", "1")
+	err = sysctl.Set("net/ipv6/conf/"+b.Link+"/disable_ipv6", "1")
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	err = errors.Join(err, setting("ipv4/conf/"+b.Link+"/route_localnet", "1"), setting("ipv4/ip_forward", "1"))
+	err = errors.Join(err, sysctl.Set("net/ipv4/conf/"+b.Link+"/route_localnet", "1"),
+		sysctl.Set("net/ipv4/ip_forward", "1"))
 	return errors.Join(err, netlink.LinkSetUp(l))
 }
 
@@ -114,15 +116,6 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// setting writes a sysctl of the network, unless it has the value.
-func setting(name, value string) error {
-	path := filepath.Join("/proc/sys/net", name)
-	if old, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(old)) == value {
-		return nil
-	}
-	return os.WriteFile(path, []byte(value), 0o644)
-}
-
 // attach joins the namespace to the bridge. What an earlier try left is removed first; what this one leaves goes with
 // the namespace.
 func attach(b Bridge, e End, namespace netns.NsHandle) error {
@@ -144,7 +137,7 @@ func attach(b Bridge, e End, namespace netns.NsHandle) error {
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("add link %s: %w", e.Link, err)
 	}
-	_ = setting("ipv6/conf/"+e.Link+"/disable_ipv6", "1") // it is a port of the bridge: only noise
+	_ = sysctl.Set("net/ipv6/conf/"+e.Link+"/disable_ipv6", "1") // it is a port of the bridge: only noise
 	// A container that uses its own published port is sent its packets back.
 	return errors.Join(netlink.LinkSetHairpin(pair, true), netlink.LinkSetUp(pair), inside(b, e, namespace))
 }

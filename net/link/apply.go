@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
+
+	"resinos/services/sysctl"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ func apply(s Step) error {
 	case SetMTU:
 		return netlink.LinkSetMTU(l, s.MTU)
 	case SetSkipsDown:
-		return os.WriteFile(skipsDownPath(s.Link), []byte("1"), 0o644)
+		return sysctl.Set(skipsDownKey(s.Link), "1")
 	case PutAddress:
 		return putAddress(s.Index, s.Address)
 	case RemoveAddress:
@@ -82,6 +83,7 @@ func netOf(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
 }
 
-func skipsDownPath(name string) string {
-	return filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(name), "ignore_routes_with_linkdown")
+// skipsDownKey is the setting of a link that has no carrier: its routes do not count.
+func skipsDownKey(name string) string {
+	return filepath.Join("net/ipv4/conf", filepath.Base(name), "ignore_routes_with_linkdown")
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"resinos/services/sysctl"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +56,7 @@ func Observe(sys string, index int) (Actual, error) {
 		return a, fmt.Errorf("list routes of %s: %w", a.Link.Name, err)
 	}
 	// A kernel without the switch reads as "off", and setting it is a step that may fail.
-	flag, _ := os.ReadFile(skipsDownPath(a.Link.Name))
+	flag, _ := os.ReadFile(filepath.Join(sysctl.Root, skipsDownKey(a.Link.Name)))
 	a.SkipsDown = strings.TrimSpace(string(flag)) == "1"
 	return a, nil
 }

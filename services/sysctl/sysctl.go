@@ -70,6 +70,19 @@ func Apply(root string, s Setting) error {
 	return nil
 }
 
+// Set gives a setting a value, unless it has it already. Its path is that below Root, with slashes: the name of a link
+// may contain dots. The error is an fs.ErrNotExist for one that this kernel lacks.
+func Set(path, value string) error {
+	file := filepath.Join(Root, path)
+	if old, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(old)) == value {
+		return nil
+	}
+	if err := Write(file, value); err != nil {
+		return fmt.Errorf("set %s: %w", path, err)
+	}
+	return nil
+}
+
 // Write writes a value into a file of the kernel, in one call. It never creates one.
 func Write(path, value string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"resinos/mounts/testenv"
 )
 
 func TestApply(t *testing.T) {
@@ -30,5 +34,24 @@ func TestApply(t *testing.T) {
 	if _, err := Parse("x", "[[sysctl]]\nkey=\"../../etc/passwd\"\nvalue=\"1\"\nmode=3\n"); err == nil ||
 		!strings.Contains(err.Error(), "not a key") || !strings.Contains(err.Error(), "mode") {
 		t.Errorf("faults %v", err)
+	}
+}
+
+// TestSet: a setting has the value afterwards, and one that the kernel lacks is an error.
+func TestSet(t *testing.T) {
+	if !testenv.Again(t, syscall.CLONE_NEWNET) {
+		return
+	}
+	const key = "net/ipv4/conf/lo/route_localnet"
+	for _, value := range []string{"1", "1", "0"} {
+		if err := Set(key, value); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(Root, key)); err != nil || string(got) != value+"\n" {
+			t.Errorf("%s is %q, %v, want %s", key, got, err, value)
+		}
+	}
+	if err := Set("net/ipv4/conf/nowhere/route_localnet", "1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Set of a setting of no link: %v", err)
 	}
 }
