@@ -80,7 +80,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.kept = &pipes{open: map[string]*os.File{}}
 	earlier, lost := takeState()
 	keepSmall()
-	console.UseDevices()
+	console.TakeStdio()
 	p.begin()
 	switch {
 	case lost != nil:

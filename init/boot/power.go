@@ -158,7 +158,7 @@ func (d *down) kill() {
 		d.stop() // in a hurry nobody has
 	}
 	// logd is gone; the last lines go where the next boot may find them.
-	d.out.Redirect(console.KernelLog(), console.Output(true))
+	d.out.Redirect(console.KernelLog(), console.Console(true))
 	d.killAll()
 }
 

@@ -22,8 +22,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/mounts/plainfile"
-	"resinos/net/clockstatus"
-	"resinos/net/savedtime"
+	"resinos/net/clock"
 	"resinos/services/bootreport"
 	"resinos/services/config"
 	"resinos/services/log/line"
@@ -72,7 +71,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", bootreport.Degraded, (*system).lookAtPseudo, pseudoDeeds},
-		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clockstatus.Path+" where it began")},
+		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clock.StatusPath+" where it began")},
 		{"share mounts", bootreport.Degraded, nil, one((*system).shareMounts, "let mounts reach the services that have a mount namespace")},
 		{"open log", bootreport.Degraded, nil, one((*system).openLog, "write into "+pipe.Dir)},
 		{"cgroups", bootreport.Degraded, nil, one((*system).cgroups,
@@ -81,7 +80,7 @@ func steps() []step {
 		{"find disk", bootreport.Degraded, (*system).findDisk, diskDeeds},
 		{"attach state", bootreport.Degraded, nil, attachDeeds(disk.State)},
 		{"purge state", bootreport.Degraded, nil, purgeDeeds(disk.State)},
-		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+savedtime.Path+" if that is later")},
+		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+clock.SavedPath+" if that is later")},
 		{"mark boot", bootreport.Ignorable, nil, one((*system).markBoot, "read "+lastboot.MarkerFile, "note there that this boot runs, beside the next steps")},
 		{"bind persistent paths", bootreport.Degraded, (*system).lookAtBinds, bindDeeds},
 		{"attach data", bootreport.Degraded, nil, attachDeeds(disk.Data)},
@@ -183,17 +182,17 @@ func (s *system) openLog() error {
 	if err := os.MkdirAll(pipe.Dir, 0o755); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	file, err := pipe.OpenNonblock(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: "init", Stream: pipe.Log})
+	pipe, err := pipe.OpenNonblock(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: "init", Stream: pipe.Log})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	s.resumeLog(file)
+	s.resumeLog(pipe)
 	return nil
 }
 
-func (s *system) resumeLog(file *os.File) {
-	s.pipe = file
-	s.out.Redirect(pipe.NewWriter(file), console.Output(s.verbose))
+func (s *system) resumeLog(pipe *os.File) {
+	s.pipe = pipe
+	s.out.Redirect(pipe.NewWriter(pipe), console.Console(s.verbose))
 }
 
 // cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits

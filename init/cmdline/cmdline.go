@@ -1,4 +1,5 @@
-// Package cmdline owns the kernel command line: its words, and the keys that are ours. Read Parse.
+// Package cmdline reads the kernel command line: the slot that the boot loader chose, and the single words. It applies
+// nothing. Read Line first.
 package cmdline
 
 import (
@@ -7,7 +8,7 @@ import (
 	"strings"
 )
 
-// Line is what the kernel command line tells us. A key that occurs twice counts as written last, as the kernel does
+// Line is what the boot loader says of the slot. A key that occurs twice counts as written last, as the kernel does
 // it.
 type Line struct {
 	Root string // PARTUUID of the slot's partition, lower case
@@ -49,8 +50,8 @@ func Parse(text string) (Line, error) {
 	return c, err
 }
 
-// Words splits at blanks outside double quotes and drops the quotes, as lib/cmdline.c in the kernel does. Not with
-// FieldsFunc, which does not say in which order, or how often, it asks about each character.
+// Words splits a command line at blanks outside double quotes and drops the quotes, as lib/cmdline.c in the kernel
+// does. Not with FieldsFunc, which does not say in which order, or how often, it asks about each character.
 func Words(text string) []string {
 	var words []string
 	var word []byte

@@ -1,5 +1,5 @@
-// Package console owns what a stage of the boot writes before there is a log: to the kernel log and to the console,
-// without ever blocking on either. Read EarlyLog and Say.
+// Package console owns how PID 1 and stage 1 print: lines into the kernel log and onto the console, by writes that
+// never block, and descriptors 0 to 2. It keeps no log and formats none: services/linelog does. Read EarlyLog first.
 package console
 
 import (
@@ -38,20 +38,19 @@ func openWriter(path string) *fdWriter {
 // EarlyLog returns a handler that writes into the kernel log and, on verbose images, to the console. It is what both
 // stages begin with.
 func EarlyLog(verbose bool) *line.Handler {
-	return line.New(KernelLog(), Output(verbose))
+	return line.New(KernelLog(), Console(verbose))
 }
 
-// KernelLog returns a writer into the kernel log. It is a true nil when there is no such device: an interface that
-// holds a nil pointer would not be nil.
+// KernelLog is a writer into the kernel log; nil where there is none.
 func KernelLog() io.Writer {
 	if w := openWriter("/dev/kmsg"); w != nil {
 		return w
 	}
-	return nil
+	return nil // not w: an interface that holds a nil pointer is not nil
 }
 
-// Output returns a writer to the console, a true nil when none is wanted or there is none.
-func Output(wanted bool) io.Writer {
+// Console is a writer to the console; nil where there is none, or none is wanted.
+func Console(wanted bool) io.Writer {
 	if !wanted {
 		return nil
 	}
@@ -70,9 +69,9 @@ func Say(text string) {
 	}
 }
 
-// UseDevices puts descriptors 0-2 on devices. Never a pipe: a write to a broken one would end a Go program with
-// SIGPIPE. The runtime's own last words (a panic) go to the kernel log, where logd and pstore find them.
-func UseDevices() {
+// TakeStdio puts descriptors 0-2 on devices. Never a pipe: a write to a broken one would end a Go program with SIGPIPE.
+// The runtime's own last words (a panic) go to the kernel log, where logd and pstore find them.
+func TakeStdio() {
 	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
 	if err != nil {
 		return // what the kernel gave us is a device as well
