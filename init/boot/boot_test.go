@@ -21,7 +21,6 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/pid1"
-	"resinos/services/spec"
 	"resinos/services/sysctl"
 )
 
@@ -159,32 +158,6 @@ func TestHush(t *testing.T) {
 		p.mark(bootreport.MilestoneContainerOutput, 2*time.Second)
 		if text, _ := os.ReadFile(printk); (string(text) == "1") == verbose {
 			t.Errorf("verbose %v: it is set to %q when the boot is over", verbose, text)
-		}
-	}
-}
-
-func TestConditions(t *testing.T) {
-	there := filepath.Join(t.TempDir(), "there")
-	if err := os.WriteFile(there, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	j := judge{known: &facts{config: map[string]string{"hostname": "box", "developmentMode": "true"}, cmdline: []string{"quiet", "a=b"}, board: "qemu-x86_64"}}
-	for _, tt := range []struct {
-		kind  spec.ConditionKind
-		value string
-		want  bool
-	}{
-		{spec.PathCondition, there, true}, {spec.PathCondition, there + "/not", false},
-		{spec.ConfigCondition, "hostname", true}, {spec.ConfigCondition, "hostname=box", true}, {spec.ConfigCondition, "hostname=bo", false},
-		{spec.ConfigCondition, "developmentMode=true", true}, {spec.ConfigCondition, "uuid", false},
-		{spec.CmdlineCondition, "quiet", true}, {spec.CmdlineCondition, "a=b", true}, {spec.CmdlineCondition, "a", false},
-		{spec.BoardCondition, "qemu-x86_64", true}, {spec.BoardCondition, "qemu", false}, {"unknown", "x", false},
-	} {
-		for _, not := range []bool{false, true} {
-			c := spec.Condition{Kind: tt.kind, Not: not, Value: tt.value}
-			if holds, why := j.holds(c); holds != (tt.want != not) || (why == "") != holds {
-				t.Errorf("%s: holds %t (%q)", c, holds, why)
-			}
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/condition"
 	"resinos/init/console"
 	"resinos/init/lastboot"
 	"resinos/init/walk"
@@ -64,9 +65,9 @@ type PID1 struct {
 	stop       func()        // ends the supervisor
 	shares     sync.Once     // ends the boot's shares of the processor
 
-	mu    sync.Mutex // guards down
-	down  *down      // the shutdown under way
-	judge judge      // of the conditions of services
+	mu    sync.Mutex      // guards down
+	down  *down           // the shutdown under way
+	judge condition.Judge // of the conditions of services
 }
 
 // Run is the life of PID 1. It does not return. The caller has caught the signals before anything else.

@@ -3,11 +3,13 @@ package boot
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"maps"
 	"os"
 	"sync"
 	"time"
 
+	"resinos/mounts/plainfile"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/cgroup"
@@ -101,11 +103,11 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 	cfg := supervise.Config{
 		Specs: p.system.specs, Reaper: p.reaper, Log: p.log, Output: p.kept.file, Cgroups: tree,
 		NotifyPath: notifySocket, StopLimit: stopPatience, OnState: p.onState, Guard: p.guard,
-		Conditions: p.judge.holds, Load: p.readAgain, Seed: seed(),
+		Conditions: p.judge.Holds, Load: p.readAgain, Seed: seed(),
 	}
 	if earlier == nil {
 		if p.system.loaded.Source != "" { // the boot has read it
-			p.judge.take(p.system.loaded)
+			p.judge.Take(p.system.loaded)
 		}
 		return supervise.New(cfg)
 	}
@@ -130,7 +132,7 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 
 // readAgain reads the service files for a rescan, and what their conditions are judged by.
 func (p *PID1) readAgain() ([]spec.Spec, []error) {
-	p.judge.learn()
+	p.judge.Learn()
 	return readServices()
 }
 
@@ -170,4 +172,15 @@ func (o *pipes) all() map[string]*os.File {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.open)
+}
+
+// seed makes what shall differ from device to device: random delays of timers.
+func seed() uint32 {
+	text, err := plainfile.Read(machineID, maxMachineID)
+	if err != nil {
+		return 0 // then the delays are the same as everybody's
+	}
+	h := fnv.New32a()
+	h.Write(text)
+	return h.Sum32()
 }

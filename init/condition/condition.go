@@ -1,38 +1,39 @@
-package boot
+// Package condition judges the conditions of services: whether a path exists, a key of config.json or a word of the
+// kernel command line is set, the board is the one that is named. It starts and stops nothing. Read Judge first.
+package condition
 
 import (
-	"hash/fnv"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 
 	"resinos/init/cmdline"
-	"resinos/mounts/plainfile"
 	"resinos/services/config"
 	"resinos/services/osrelease"
 	"resinos/services/spec"
 )
 
-// facts is what the conditions of services are judged by.
+// facts is what conditions are judged by.
 type facts struct {
 	config  map[string]string // keys of config.json, nested ones with dots
 	cmdline []string          // words of the kernel's command line
 	board   string
 }
 
-// judge knows the facts since the boot read them, or since the service files were last read. Several conditions are judged
-// at a time, beside the supervisor's loop: each look may wait for a disk.
-type judge struct {
+// Judge knows the facts since the boot read them, or since the service files were last read. Several conditions are
+// judged at a time, beside the supervisor's loop: each look may wait for a disk. The zero Judge reads the facts when it
+// first needs them.
+type Judge struct {
 	mu    sync.Mutex // guards known
 	known *facts
 }
 
-// learn reads the facts anew.
-func (j *judge) learn() *facts { return j.take(config.Load(config.Path)) }
+// Learn reads the facts again.
+func (j *Judge) Learn() { j.Take(config.Load(config.Path)) }
 
-// take makes facts of what was loaded.
-func (j *judge) take(l config.Loaded) *facts {
+// Take makes facts of the configuration that was loaded.
+func (j *Judge) Take(l config.Loaded) {
 	f := &facts{config: l.Usable().Facts(), board: osrelease.Value("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
 		f.cmdline = cmdline.Words(string(text))
@@ -40,21 +41,25 @@ func (j *judge) take(l config.Loaded) *facts {
 	j.mu.Lock()
 	j.known = f
 	j.mu.Unlock()
-	return f
 }
 
-// holds judges one condition; why says what does not hold.
-func (j *judge) holds(c spec.Condition) (holds bool, why string) {
-	j.mu.Lock()
-	f := j.known
-	j.mu.Unlock()
+// Holds judges one condition; why says what does not hold.
+func (j *Judge) Holds(c spec.Condition) (holds bool, why string) {
+	f := j.facts()
 	if f == nil && c.Kind != spec.PathCondition {
-		f = j.learn()
+		j.Learn()
+		f = j.facts()
 	}
 	if f.is(c) == c.Not {
 		return false, c.String() + " does not hold"
 	}
 	return true, ""
+}
+
+func (j *Judge) facts() *facts {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.known
 }
 
 // is reports whether what the condition names is so, whatever its Not says. A nil facts knows paths.
@@ -73,15 +78,4 @@ func (f *facts) is(c spec.Condition) bool {
 		return f.board == c.Value
 	}
 	return false
-}
-
-// seed makes what shall differ from device to device: random delays of timers.
-func seed() uint32 {
-	text, err := plainfile.Read(machineID, maxMachineID)
-	if err != nil {
-		return 0 // then the delays are the same as everybody's
-	}
-	h := fnv.New32a()
-	h.Write(text)
-	return h.Sum32()
 }
