@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"time"
 
-	"resinos/init/boot"
+	"resinos/init/partition"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/fsck"
@@ -35,9 +35,9 @@ func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
 	if d.Partitions, err = disk.Read(d.Sys); err != nil {
 		return err
 	}
-	slot, found := attach.At(d.Mounts, "/mnt/sysroot")
+	slot, found := attach.At(d.Mounts, partition.Slot)
 	if !found {
-		return errors.New("find disk: nothing is attached at /mnt/sysroot")
+		return fmt.Errorf("find disk: nothing is attached at %s", partition.Slot)
 	}
 	part, found := disk.ByDevice(d.Partitions, slot.Major, slot.Minor)
 	if !found {
@@ -54,7 +54,7 @@ const recheckPatience = 10 * time.Minute
 func recheck(ctx context.Context, slot disk.Partition, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, recheckPatience)
 	defer cancel()
-	said, err := fsck.Recheck(ctx, boot.RunTool, slot.Node())
+	said, err := fsck.Recheck(ctx, partition.RunTool, slot.Node())
 	if err != nil {
 		return fmt.Errorf("%s: %w; try: osctl verify, and install the system anew", slot.Label, err)
 	}

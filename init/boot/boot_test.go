@@ -13,6 +13,7 @@ import (
 
 	"resinos/init/cmdline"
 	"resinos/init/limits"
+	"resinos/init/partition"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
@@ -81,24 +82,6 @@ func TestDeeds(t *testing.T) {
 	}
 	if !slices.Equal(done, planned) || len(done) != 3 {
 		t.Errorf("done %q, planned %q", done, planned)
-	}
-}
-
-// TestWays: the ways to attach a place that are printed are those that are tried, the stand-in last.
-func TestWays(t *testing.T) {
-	in := inputs(t)
-	for _, label := range []string{disk.Boot, disk.State, disk.Data} {
-		_, all := ways(in, label)
-		var does []string
-		for _, w := range all {
-			if w.do == nil {
-				t.Errorf("%s: nothing does %q", label, w.does)
-			}
-			does = append(does, w.does)
-		}
-		if d := attachDeeds(label)(in); len(d) != 1 || !slices.Equal(d[0].does, does) || !strings.Contains(does[len(does)-1], "tmpfs") {
-			t.Errorf("%s: planned %q, tried %q", label, d[0].does, does)
-		}
 	}
 }
 
@@ -173,5 +156,12 @@ func TestMilestoneIsNeverLater(t *testing.T) {
 		if got := p.record.Report().Milestones["x"]; claimed != (got == at) || !claimed && got < bootreport.Seconds(before) {
 			t.Errorf("claimed %v, kept %v", at, got)
 		}
+	}
+}
+
+// TestRepairBeforeTheWatchdog: the repair of the boot partition, in one step, ends before the watchdog resets the device.
+func TestRepairBeforeTheWatchdog(t *testing.T) {
+	if partition.BootPatience >= bootTimeout {
+		t.Errorf("a repair may take %v, the watchdog waits %v", partition.BootPatience, bootTimeout)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"resinos/init/condition"
 	"resinos/init/console"
 	"resinos/init/lastboot"
+	"resinos/init/partition"
 	"resinos/init/walk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -38,7 +39,7 @@ const printk = "/proc/sys/kernel/printk"
 // PID1 is the first process of the real root.
 type PID1 struct {
 	// Modules opens the loader of the running kernel's modules. It is called only when a module is needed.
-	Modules func() (Loader, error)
+	Modules func() (partition.Loader, error)
 
 	signals <-chan os.Signal
 	wishes  chan wish
@@ -163,9 +164,16 @@ func (p *PID1) walk(started time.Duration) {
 	}
 	p.record = bootreport.New(before)
 	p.mark(bootreport.MilestoneRoot, started)
-	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: Inputs{Variant: osrelease.Variant()}}
+	p.system = p.newSystem(Inputs{Variant: osrelease.Variant()})
 	if err := (walk.Walker{Stage: bootreport.StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
 		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
+	}
+}
+
+func (p *PID1) newSystem(in Inputs) *system {
+	return &system{
+		log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: in,
+		attacher: partition.Attacher{Log: p.log, Modules: p.Modules},
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"resinos/init/console"
 	"resinos/init/lastboot"
+	"resinos/init/partition"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -222,7 +223,7 @@ func lives(stat string) bool {
 func (d *down) sync() { unix.Sync() }
 
 // detachMost takes off all but the state partition, on which the marker is still to be written.
-func (d *down) detachMost() { d.detach(places(disk.State).entry.Target) }
+func (d *down) detachMost() { d.detach(partition.Target(disk.State)) }
 
 func (d *down) detachAll() {
 	d.detach("")
@@ -238,7 +239,7 @@ func (d *down) detach(but string) {
 			return
 		}
 		var faults []error
-		for _, step := range attach.DetachOrder(have, slotTarget) {
+		for _, step := range attach.DetachOrder(have, partition.Slot) {
 			if step.Target == but {
 				continue
 			}

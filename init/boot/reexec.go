@@ -213,7 +213,7 @@ func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, e
 // resume takes over what the earlier life left.
 func (p *PID1) resume(s *state) {
 	p.record = bootreport.New(s.Report)
-	p.system = &system{log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: s.Inputs}
+	p.system = p.newSystem(s.Inputs)
 	if pipe := s.file(fileLog); pipe != nil {
 		p.system.resumeLog(pipe)
 	}

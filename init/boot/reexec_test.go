@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"resinos/init/lastboot"
+	"resinos/init/partition"
 	"resinos/mounts/disk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -134,7 +135,7 @@ func TestBudgetsFitTheHardLimit(t *testing.T) {
 	if names != "services leftovers kill sync detach mark detach state last sync " {
 		t.Errorf("the order is %s", names)
 	}
-	if places(disk.State).entry.Target+"/last-boot.json" != lastboot.MarkerFile {
+	if partition.Target(disk.State)+"/last-boot.json" != lastboot.MarkerFile {
 		t.Error("the marker is not on the state partition")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"resinos/init/cmdline"
 	"resinos/init/console"
 	"resinos/init/lastboot"
+	"resinos/init/partition"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -33,7 +34,6 @@ import (
 
 // Where things lie on the real root.
 const (
-	slotTarget    = "/mnt/sysroot"
 	runtimeDir    = "/run/resinos"
 	cgroupRoot    = "/sys/fs/cgroup"
 	ownGroup      = cgroupRoot + "/init"
@@ -46,11 +46,6 @@ const (
 
 // ownMemory of PID 1 no container can push out of memory.
 const ownMemory = 16 * disk.MiB
-
-// Loader loads a kernel module and all it needs.
-type Loader interface {
-	Load(name, params string) error
-}
 
 // deed is something that a step does: what a plan prints of it, and how it is carried out. Both are made from the same values.
 type deed struct {
@@ -125,7 +120,7 @@ type system struct {
 	out     *line.Handler
 	record  *bootreport.Record
 	verbose bool // the console shows PID 1's log
-	modules func() (Loader, error)
+	modules func() (partition.Loader, error)
 	specs   []spec.Spec
 	mounted []attach.Mount   // what was attached when the boot began
 	loaded  config.Loaded    // what Config was made of
@@ -135,7 +130,7 @@ type system struct {
 	traces  lastboot.Traces  // of the last boot
 	marking lastboot.Marking // the marker of this one
 
-	repaired []string // labels of the file systems that needed it
+	attacher partition.Attacher
 }
 
 func (s *system) actions() []walk.Action {
@@ -241,9 +236,9 @@ func (s *system) findDisk() error {
 	if err != nil {
 		return err
 	}
-	slot, found := attach.At(have, slotTarget)
+	slot, found := attach.At(have, partition.Slot)
 	if !found {
-		return fmt.Errorf("find disk: nothing is attached at %s", slotTarget)
+		return fmt.Errorf("find disk: nothing is attached at %s", partition.Slot)
 	}
 	if s.Partitions, err = disk.Read("/sys"); err != nil {
 		return err
@@ -258,7 +253,25 @@ func (s *system) findDisk() error {
 }
 
 func diskDeeds(in Inputs) []deed {
-	return []deed{{does: []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot, in.Disk, slotTarget)}}}
+	return []deed{{does: []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot, in.Disk, partition.Slot)}}}
+}
+
+// on is the disk that the steps found.
+func (in Inputs) on() partition.Disk { return partition.Disk{Name: in.Disk, Partitions: in.Partitions} }
+
+func attachDeeds(label string) func(Inputs) []deed {
+	return func(in Inputs) []deed {
+		do := func(s *system) error { return s.attacher.Attach(in.on(), label) }
+		return []deed{{partition.AttachPlan(in.on(), label), do}}
+	}
+}
+
+func purgeDeeds(label string) func(Inputs) []deed {
+	return one(func(s *system) error { return s.attacher.Purge(label) }, partition.PurgePlan(label)...)
+}
+
+func limitDeeds(in Inputs) []deed {
+	return []deed{{partition.LimitPlan(), func(s *system) error { return s.attacher.LimitContainers(in.on()) }}}
 }
 
 func (s *system) lookAtBinds() (err error) {
@@ -269,7 +282,7 @@ func (s *system) lookAtBinds() (err error) {
 // bindDeeds is one deed for all of them: they are made below one open root.
 func bindDeeds(in Inputs) []deed {
 	return []deed{{printed(in.Binds), func(*system) error {
-		root, err := persist.Open(places(disk.State).entry.Target, "/")
+		root, err := persist.Open(partition.Target(disk.State), "/")
 		if err != nil {
 			return err
 		}
@@ -377,7 +390,7 @@ var pstore = attach.Entry{Name: "pstore", Target: lastboot.PstoreDir, Type: "pst
 
 func (s *system) loadPstore() error {
 	if _, err := os.Stat(firmwareDir); err == nil {
-		_ = s.load(pstoreModule) // a firmware without variables has none
+		_ = s.attacher.Load(pstoreModule) // a firmware without variables has none
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package boot
+package partition
 
 import (
 	"bytes"
@@ -38,7 +38,8 @@ func TestRunTool(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, _, err := RunTool(ctx, []string{"/bin/sh", "-c", "exec sleep 60"}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := RunTool(ctx, []string{"/bin/sh", "-c", "exec sleep 60"}); !errors.Is(err,
+		context.DeadlineExceeded) {
 		t.Errorf("a tool that hangs: %v", err)
 	}
 }
@@ -71,14 +72,14 @@ func TestPurgePlace(t *testing.T) {
 		return m.Type, names
 	}
 	var said bytes.Buffer
-	s := &system{log: slog.New(slog.NewTextHandler(&said, nil))}
-	step := purgePlace(disk.State)
+	s := &Attacher{Log: slog.New(slog.NewTextHandler(&said, nil))}
+	step := (*Attacher).Purge
 	mount("tmpfs", "/mnt", 0)
 	if err := os.Mkdir(state, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	mount("tmpfs", state, 0) // it stands in
-	if err := step(s); err != nil {
+	if err := step(s, disk.State); err != nil {
 		t.Error(err)
 	}
 	if _, names := have(); len(names) != 0 {
@@ -92,7 +93,7 @@ func TestPurgePlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := step(s); err != nil {
+		if err := step(s, disk.State); err != nil {
 			t.Error(err)
 		}
 	}
@@ -103,7 +104,7 @@ func TestPurgePlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.repaired = []string{disk.State}
-	if err := step(s); err != nil || !strings.Contains(said.String(), "purge is not done") {
+	if err := step(s, disk.State); err != nil || !strings.Contains(said.String(), "purge is not done") {
 		t.Errorf("after a repair: %v, %s", err, &said)
 	}
 	if _, names := have(); len(names) != 3 {
@@ -116,7 +117,7 @@ func TestPurgePlace(t *testing.T) {
 	if err := unix.Mount("", state, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := step(s); err == nil || !strings.Contains(err.Error(), "stands in") {
+	if err := step(s, disk.State); err == nil || !strings.Contains(err.Error(), "stands in") {
 		t.Errorf("a purge that fails: %v", err)
 	}
 	if kind, names := have(); kind != "tmpfs" || len(names) != 0 {
@@ -131,7 +132,7 @@ func TestPurgePlace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := step(s); err != nil || !strings.Contains(said.String(), "partition purged") {
+	if err := step(s, disk.State); err != nil || !strings.Contains(said.String(), "partition purged") {
 		t.Errorf("a purge: %v, %s", err, &said)
 	}
 	if _, names := have(); strings.Join(names, " ") != purge.Armed+" last-boot.json "+purge.Flag {
@@ -171,8 +172,9 @@ func TestRenewStateKeepsWhatItCannotSetAside(t *testing.T) {
 	for n := range 3 {
 		write(fmt.Sprintf("%s/%s-%d.img", asideDir, disk.State, n+1), nil)
 	}
-	s := &system{Inputs: Inputs{Disk: "sda", Partitions: []disk.Partition{{Disk: "sda", Device: "sda5", Label: disk.Data}}}, log: slog.New(slog.DiscardHandler)}
-	attached, err := s.renewState(attach.Entry{Source: node, Target: "/mnt/state", Type: "ext4"}, fsck.ErrBeyond)
+	on := Disk{Name: "sda", Partitions: []disk.Partition{{Disk: "sda", Device: "sda5", Label: disk.Data}}}
+	s := &Attacher{Log: slog.New(slog.DiscardHandler)}
+	attached, err := s.renewState(on, attach.Entry{Source: node, Target: "/mnt/state", Type: "ext4"}, fsck.ErrBeyond)
 	if attached || err == nil || !strings.Contains(err.Error(), "remove one") {
 		t.Errorf("renewState = %v, %v", attached, err)
 	}

@@ -1,4 +1,4 @@
-package boot
+package partition
 
 import (
 	"bytes"
@@ -33,8 +33,8 @@ func loopDisk(t *testing.T, more ...string) string {
 	return loop
 }
 
-// TestLimitContainers has a data partition with and without quotas. Whether this kernel has what the first needs is its own affair: without
-// it, that is what is said, and no program looks for a fault of the disk.
+// TestLimitContainers has a data partition with and without quotas. Whether this kernel has what the first needs is its
+// own affair: without it, that is what is said, and no program looks for a fault of the disk.
 func TestLimitContainers(t *testing.T) {
 	if !testenv.InNamespace(t) {
 		return
@@ -42,10 +42,12 @@ func TestLimitContainers(t *testing.T) {
 	if err := unix.Mount("tmpfs", "/mnt", "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	for name, features := range map[string][]string{"quotas": {"-O", "quota,project", "-E", "quotatype=prjquota"}, "none": nil} {
+	for name, features := range map[string][]string{"quotas": {"-O", "quota,project", "-E", "quotatype=prjquota"},
+		"none": nil} {
 		t.Run(name, func(t *testing.T) {
 			var said bytes.Buffer
-			s := &system{log: slog.New(slog.NewTextHandler(&said, nil)), modules: func() (Loader, error) { return bare{}, nil }}
+			s := &Attacher{Log: slog.New(slog.NewTextHandler(&said, nil)),
+				Modules: func() (Loader, error) { return bare{}, nil }}
 			entry := places(disk.Data).entry
 			entry.Source = loopDisk(t, features...)
 			err := s.mount(entry)
@@ -61,7 +63,7 @@ func TestLimitContainers(t *testing.T) {
 				}
 			}()
 			for range 2 {
-				if err := s.limitContainers(); err != nil {
+				if err := s.LimitContainers(Disk{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -73,11 +75,13 @@ func TestLimitContainers(t *testing.T) {
 			if quota.On(m.Super) != (features != nil) {
 				t.Errorf("mounted with %s", m.Super)
 			}
-			want := map[bool]string{true: "containers are limited", false: "containers are not limited"}[features != nil]
+			want := map[bool]string{true: "containers are limited",
+				false: "containers are not limited"}[features != nil]
 			if strings.Count(said.String(), want) == 0 {
 				t.Errorf("says %s, want %q", &said, want)
 			}
-			if used, limit, err := quota.Observe(entry.Target); features != nil && (err != nil || used.Files != 1 || limit.Files == 0) {
+			if used, limit, err := quota.Observe(entry.Target); features != nil &&
+				(err != nil || used.Files != 1 || limit.Files == 0) {
 				t.Errorf("containers use %v of %v, %v", used, limit, err)
 			}
 		})
