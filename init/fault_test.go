@@ -141,7 +141,7 @@ func TestHangIsNotFed(t *testing.T) {
 	}
 }
 
-// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, and in order. The dog of tests is hungry within a second,
+// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, and in order. The watchdog of tests wants to be fed within a second,
 // which is what the ten tries take, so it tells nothing here: see TestLastDownWaitsForNobody.
 func TestRefusedReexecReboots(t *testing.T) {
 	t.Parallel()

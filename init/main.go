@@ -1,5 +1,5 @@
-// Command init is the device's one binary. As /init it is the initramfs, as PID 1 the first process of the real root, and under
-// another name one of the small daemons or the operator's command: it looks at argv[0], or at its first argument (init APPLET).
+// Command init is PID 1 of the real root, and under another name one of the small daemons or the operator's command: it looks at
+// argv[0], or at its first argument (init APPLET).
 // It owns the applet table, connects the packages that an applet needs, and never does their work itself. Read applets
 // first.
 package main
@@ -13,9 +13,10 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/bsp/kmod"
 	"resinos/init/boot"
 	"resinos/init/partition"
-	"resinos/init/stage1"
+	"resinos/init/signals"
 	"resinos/services/confine"
 )
 
@@ -29,11 +30,16 @@ func main() {
 
 // firstProcess does not return.
 func firstProcess() {
-	signals := boot.CatchSignals()
-	if os.Args[0] == "/init" {
-		(&stage1.Stage{OpenModules: openModules[stage1.Loader]}).Run()
+	caught := signals.Catch()
+	(&boot.PID1{Modules: openModules}).Run(caught)
+}
+
+func openModules() (partition.Loader, error) {
+	loader, err := kmod.OpenRunning()
+	if err != nil {
+		return nil, err // not the nil pointer, which is no nil interface
 	}
-	(&boot.PID1{Modules: openModules[partition.Loader]}).Run(signals)
+	return loader, nil
 }
 
 // run finds the applet and returns the exit code: 0 done, 1 failed, 2 wrong usage.

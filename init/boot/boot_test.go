@@ -111,21 +111,6 @@ func TestSignalPolicy(t *testing.T) {
 	}
 }
 
-func TestLives(t *testing.T) {
-	for stat, want := range map[string]bool{
-		"12 (sh) S 1 12 12 0 -1 4194560 1":      true,
-		"12 (a) Z b) R 1 12 12 0 -1 4194560 1":  true,
-		"12 (sh) Z 1 12 12 0 -1 4194560 1":      false,
-		"2 (kthreadd) S 0 0 0 0 -1 2129984 0":   false,
-		"2 (kworker/0:0) I 2 0 0 0 -1 69238880": false,
-		"":                                      false, "garbage": false, "1 (x) S": false,
-	} {
-		if got := lives(stat); got != want {
-			t.Errorf("lives(%q) = %v, want %v", stat, got, want)
-		}
-	}
-}
-
 // TestHush: the kernel is silent on the console of a production image from its first container's output on, and on no other.
 func TestHush(t *testing.T) {
 	for _, verbose := range []bool{false, true} {

@@ -118,10 +118,3 @@ func readRTC(path string) time.Time {
 	}
 	return time.Unix(n, 0)
 }
-
-// saveClock is the last that a boot does for the next one's clock.
-func (d *down) saveClock() {
-	if err := savedtime.Save(savedtime.Path, time.Now()); err != nil {
-		d.log.Warn("time not saved for the next boot", "error", err)
-	}
-}

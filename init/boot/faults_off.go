@@ -15,5 +15,5 @@ func faultHandlers() map[string]control.Handler { return nil }
 // orderFaults takes the orders that a test gave before the first instruction.
 func orderFaults() {}
 
-// testDog stands in for a watchdog where there is none.
-func testDog(*slog.Logger) watchdog.Feeder { return nil }
+// testWatchdog stands in for a watchdog where there is none.
+func testWatchdog(*slog.Logger) watchdog.Feeder { return nil }

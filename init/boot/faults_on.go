@@ -45,11 +45,11 @@ func orderFaults() {
 	}
 }
 
-// paperDog says on the console when it is fed.
-type paperDog struct{ log *slog.Logger }
+// loggedWatchdog logs when it is fed.
+type loggedWatchdog struct{ log *slog.Logger }
 
-func (d paperDog) Feed() error            { d.log.Info("watchdog fed"); return nil }
-func (d paperDog) Timeout() time.Duration { return 2 * time.Second }
+func (d loggedWatchdog) Feed() error            { d.log.Info("watchdog fed"); return nil }
+func (d loggedWatchdog) Timeout() time.Duration { return 2 * time.Second }
 
-// testDog stands in for a watchdog where there is none.
-func testDog(log *slog.Logger) watchdog.Feeder { return paperDog{log} }
+// testWatchdog stands in for a watchdog where there is none.
+func testWatchdog(log *slog.Logger) watchdog.Feeder { return loggedWatchdog{log} }

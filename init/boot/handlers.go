@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/shutdown"
 	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/pid1"
@@ -35,13 +36,13 @@ func (p *PID1) milestoneOp(_ context.Context, args json.RawMessage) (any, error)
 	return nil, p.milestone(m.Name, m.At)
 }
 
-// powerOp takes {"action": …, "force": …}. A second wish makes the first more urgent; force does not wait for anybody.
+// powerOp takes {"action": …, "force": …}. A second request makes the first more urgent; force does not wait for anybody.
 func (p *PID1) powerOp(ctx context.Context, args json.RawMessage) (any, error) {
 	var want pid1.Shutdown
 	if err := control.Args(args, &want); err != nil {
 		return nil, err
 	}
-	return nil, request(ctx, p.wishes, wish{action: want.Action, force: want.Force, why: "osctl " + string(want.Action)})
+	return nil, p.ask(ctx, request{action: want.Action, force: want.Force, why: "osctl " + string(want.Action)})
 }
 
 // answerTime is what the answer to re-exec has to reach its client.
@@ -78,5 +79,27 @@ func (p *PID1) milestone(name string, at float64) error {
 		when = time.Duration(at * float64(time.Second))
 	}
 	p.mark(name, when)
+	return nil
+}
+
+// request is somebody's request for a power action.
+type request struct {
+	action pid1.Power
+	force  bool // do not wait for anybody
+	why    string
+	failed bool // it is no clean end
+}
+
+// ask hands a request to PID 1's loop; when one waits there already, this one adds nothing.
+func (p *PID1) ask(ctx context.Context, r request) error {
+	if !shutdown.Known(r.action) {
+		return fmt.Errorf("power: action %.20q is not poweroff, reboot or halt", r.action)
+	}
+	select {
+	case p.requests <- r:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	default:
+	}
 	return nil
 }

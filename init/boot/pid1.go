@@ -20,6 +20,7 @@ import (
 	"resinos/init/console"
 	"resinos/init/lastboot"
 	"resinos/init/partition"
+	"resinos/init/shutdown"
 	"resinos/init/walk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -41,19 +42,19 @@ type PID1 struct {
 	// Modules opens the loader of the running kernel's modules. It is called only when a module is needed.
 	Modules func() (partition.Loader, error)
 
-	signals <-chan os.Signal
-	wishes  chan wish
-	reasons chan string        // of re-execs that were asked for
-	pings   chan chan struct{} // closed by the loop
-	out     *line.Handler
-	log     *slog.Logger
-	kernel  io.Writer // the kernel log, nil where there is none
-	printk  string    // empty: the constant
-	record  *bootreport.Record
-	system  *system
-	verbose bool
-	guard   *guard.Guard
-	leaving sync.Mutex // taken by whoever ends this life of PID 1, and never given back
+	signals  <-chan os.Signal
+	requests chan request
+	reasons  chan string        // of re-execs that were asked for
+	pings    chan chan struct{} // closed by the loop
+	out      *line.Handler
+	log      *slog.Logger
+	kernel   io.Writer // the kernel log, nil where there is none
+	printk   string    // empty: the constant
+	record   *bootreport.Record
+	system   *system
+	verbose  bool
+	guard    *guard.Guard
+	leaving  sync.Mutex // taken by whoever ends this life of PID 1, and never given back
 
 	socket     *os.File // the control socket; nil until it is there
 	kept       *pipes
@@ -66,9 +67,9 @@ type PID1 struct {
 	stop       func()        // ends the supervisor
 	shares     sync.Once     // ends the boot's shares of the processor
 
-	mu    sync.Mutex      // guards down
-	down  *down           // the shutdown under way
-	judge condition.Judge // of the conditions of services
+	mu    sync.Mutex         // guards down
+	down  *shutdown.Shutdown // the one under way
+	judge condition.Judge    // of the conditions of services
 }
 
 // Run is the life of PID 1. It does not return. The caller has caught the signals before anything else.
@@ -78,7 +79,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	defer p.guard.Catch("pid 1")
 	started := boottime.Now()
 	p.signals = signals
-	p.wishes, p.reasons, p.pings = make(chan wish, 1), make(chan string, 1), make(chan chan struct{})
+	p.requests, p.reasons, p.pings = make(chan request, 1), make(chan string, 1), make(chan chan struct{})
 	p.kept = &pipes{open: map[string]*os.File{}}
 	earlier, lost := takeState()
 	keepSmall()
@@ -181,12 +182,11 @@ func (p *PID1) newSystem(in Inputs) *system {
 // whom, so all are ended and the boot is walked again. Each of its steps may be done twice.
 func (p *PID1) startAnew(cause error) {
 	p.log.Error("pid 1 re-executed without its state: all services start again", "error", cause)
-	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
-	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
+	shutdown.KillAll(p.log)
 	p.walk(boottime.Now())
 }
 
-// serve starts what PID 1 is there for: the reaper, the supervisor, the control socket and the watchdog's keeper.
+// serve starts what PID 1 is there for: the reaper, the supervisor, the control socket and the feeding of the watchdog.
 func (p *PID1) serve(earlier *state) {
 	p.reaper = proc.NewReaper()
 	reaping, stopReaping := context.WithCancel(context.Background())
@@ -203,7 +203,7 @@ func (p *PID1) serve(earlier *state) {
 		p.keep(reaping, "reaper", p.reaper.Run)
 	})
 	p.guard.Go("control", func() { p.keep(context.Background(), "control", p.control(services)) })
-	p.guard.Go("watchdog", p.keepDog)
+	p.guard.Go("watchdog", p.feedWatchdog)
 	if earlier != nil {
 		p.resumed(earlier)
 	}
@@ -215,7 +215,7 @@ func (p *PID1) serve(earlier *state) {
 		time.AfterFunc(bootPatience, p.booted)
 	}
 	if earlier != nil && earlier.Down != nil {
-		p.continueDown(earlier.Down)
+		p.resumeShutdown(earlier.Down)
 	}
 }
 
@@ -256,7 +256,7 @@ func (p *PID1) control(services map[string]control.Handler) func(context.Context
 	}
 }
 
-// loop is PID 1's own: signals, wishes and the questions of the watchdog's keeper. It goes on while the device goes down.
+// loop is PID 1's own: signals, requests and the questions of the feeding of the watchdog. It goes on while the device goes down.
 func (p *PID1) loop() {
 	var policy signalPolicy
 	for {
@@ -266,12 +266,12 @@ func (p *PID1) loop() {
 			action, say := policy.step(boottime.Now(), s)
 			switch {
 			case action != "":
-				p.power(wish{action: action, why: "signal " + signalName(s)})
+				p.power(request{action: action, why: "signal " + signalName(s)})
 			case say:
 				logSignal(p.log, s)
 			}
-		case w := <-p.wishes:
-			p.power(w)
+		case r := <-p.requests:
+			p.power(r)
 		case asked := <-p.pings:
 			close(asked)
 		case reason := <-p.reasons:
@@ -297,51 +297,47 @@ func (p *PID1) ping(ctx context.Context) error {
 }
 
 // power begins the shutdown, or makes the one under way more urgent.
-func (p *PID1) power(w wish) {
-	d := p.going()
-	if d != nil {
-		l, _ := d.urgency()
-		d.escalate(l + 1)
+func (p *PID1) power(r request) {
+	if d := p.goingDown(); d != nil {
+		d.Hurry()
 		return
 	}
-	d = p.begun(w, nil)
-	p.log.Info("shutting down", "action", string(w.action), "reason", w.why)
-	p.guard.Go("shutdown", d.run)
+	d := p.beginShutdown(shutdown.New(p.shutdownConfig(r)))
+	p.log.Info("shutting down", "action", string(r.action), "reason", r.why)
+	p.guard.Go("shutdown", d.Run)
 }
 
-// going is the shutdown under way, nil if there is none.
-func (p *PID1) going() *down {
+// goingDown is the shutdown under way, nil if there is none.
+func (p *PID1) goingDown() *shutdown.Shutdown {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.down
 }
 
-// begun makes the shutdown, or goes on with that of an earlier life. A wish that tells of a failure is what the next boot is told,
-// not a clean end.
-func (p *PID1) begun(w wish, earlier *downState) *down {
-	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndClean, Why: string(w.action)}
-	if w.failed {
-		end.How, end.Why = lastboot.EndPanic, w.why
-	}
-	d := &down{action: w.action, end: end, marking: &p.system.marking, since: boottime.Now(), log: p.log, out: p.out, urgent: make(chan struct{}),
-		stop: p.stop, ended: p.stopped, leave: p.system.lastMeal(w.action)}
-	if w.force {
-		d.level = hurried
-	}
-	if earlier != nil {
-		d.end, d.since, d.level = earlier.End, earlier.Since, earlier.Level
-	}
+func (p *PID1) beginShutdown(d *shutdown.Shutdown) *shutdown.Shutdown {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = d
 	return d
 }
 
-// continueDown goes on with a shutdown that a re-exec interrupted.
-func (p *PID1) continueDown(s *downState) {
-	d := p.begun(wish{action: s.Action}, s)
-	p.log.Info("shutting down", "action", string(d.action), "reason", d.end.Why)
-	p.guard.Go("shutdown", d.run)
+// shutdownConfig is what a request takes apart. The next boot is told of a failure that requests it, and not of a clean end.
+func (p *PID1) shutdownConfig(r request) shutdown.Config {
+	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndClean, Why: string(r.action)}
+	if r.failed {
+		end.How, end.Why = lastboot.EndPanic, r.why
+	}
+	return shutdown.Config{
+		Action: r.action, End: end, Marking: &p.system.marking, Log: p.log, Out: p.out,
+		Stop: p.stop, Ended: p.stopped, BeforePower: p.system.beforePower(r.action), Force: r.force,
+	}
+}
+
+// resumeShutdown continues a shutdown that a re-exec interrupted.
+func (p *PID1) resumeShutdown(s *shutdown.Saved) {
+	d := p.beginShutdown(shutdown.Resume(p.shutdownConfig(request{action: s.Action}), *s))
+	p.log.Info("shutting down", "action", string(d.Action), "reason", d.End.Why)
+	p.guard.Go("shutdown", d.Run)
 }
 
 // keep runs a daemon of PID 1 until ctx ends. One that fails is started again: PID 1 without its reaper or its control socket
@@ -375,13 +371,12 @@ func (p *PID1) lastResort() {
 	for line := range strings.Lines(string(debug.Stack())) {
 		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines
 	}
-	d := &down{action: pid1.Reboot, end: lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndPanic, Why: text}, log: p.log, urgent: make(chan struct{})}
+	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndPanic, Why: text}
+	cfg := shutdown.Config{Action: pid1.Reboot, End: end, Log: p.log}
 	if p.system != nil {
-		d.marking = &p.system.marking
+		cfg.Marking = &p.system.marking
 	}
-	d.pass(phase{name: "mark", limit: lastSync, do: (*down).mark})
-	d.pass(phase{name: "sync", limit: lastSync, do: (*down).sync})
-	d.cutPower()
+	shutdown.LastResort(cfg)
 }
 
 var (

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/init/lastboot"
+	"resinos/init/shutdown"
 	"resinos/init/walk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -76,15 +77,15 @@ func shorten(reason string) string { return reason[:min(len(reason), maxReason)]
 // abandon gives the device up to the bootloader: an orderly reboot, with the reason kept. It does not return.
 func (p *PID1) abandon(reason string) {
 	p.log.Error("pid 1 gives up: rebooting", "error", reason)
-	p.lastDown(reason).run()
+	p.lastShutdown(reason).Run()
 }
 
-// lastDown is the way down of a life that cannot go on. It does not wait for the end of a supervisor that stands still or has
+// lastShutdown is that of a life that cannot go on. It does not wait for the end of a supervisor that stands still or has
 // panicked, which never comes: nobody stops the services in order any more.
-func (p *PID1) lastDown(reason string) *down {
-	d := p.begun(wish{action: pid1.Reboot, why: reason, failed: true}, nil)
-	d.ended = p.supervised
-	return d
+func (p *PID1) lastShutdown(reason string) *shutdown.Shutdown {
+	cfg := p.shutdownConfig(request{action: pid1.Reboot, why: reason, failed: true})
+	cfg.Ended = p.supervised
+	return p.beginShutdown(shutdown.New(cfg))
 }
 
 // reexec executes PID 1 again because somebody asked for it. It returns only if there is one under way.
@@ -176,9 +177,9 @@ func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, e
 	s.Report.Reexecs++
 	s.Report.Lives = append(s.Report.Lives, life)
 	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
-	if d := p.going(); d != nil {
-		l, _ := d.urgency()
-		s.Down = &downState{d.action, d.end, d.since, l}
+	if d := p.goingDown(); d != nil {
+		saved := d.Save()
+		s.Down = &saved
 	}
 	var faults []error
 	err := walk.Shielded(func() error {
@@ -198,8 +199,8 @@ func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, e
 	if p.socket != nil {
 		faults = append(faults, s.add(fileControl, "", p.socket))
 	}
-	if p.system.dog != nil {
-		faults = append(faults, s.add(fileWatchdog, "", p.system.dog.File()))
+	if p.system.watchdog != nil {
+		faults = append(faults, s.add(fileWatchdog, "", p.system.watchdog.File()))
 	}
 	if p.system.pipe != nil {
 		faults = append(faults, s.add(fileLog, "", p.system.pipe))
@@ -221,7 +222,7 @@ func (p *PID1) resume(s *state) {
 		p.system.marking.Begin(lastboot.MarkerFile, p.log)
 	}
 	if f := s.file(fileWatchdog); f != nil {
-		p.system.resumeDog(f)
+		p.system.resumeWatchdog(f)
 	}
 	p.socket = s.file(fileControl)
 	files, names := s.files(filePipe)

@@ -11,10 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/init/lastboot"
+	"resinos/init/shutdown"
 	"resinos/services/bootreport"
 	"resinos/services/fault"
-	"resinos/services/pid1"
 )
 
 // stateVariable carries the number of the descriptor in which the next life finds the state of this one.
@@ -30,7 +29,7 @@ type state struct {
 	CPU     time.Duration     `json:"cpu"` // what it had used by then
 	Report  bootreport.Report `json:"report"`
 	Inputs  Inputs            `json:"inputs"`
-	Down    *downState        `json:"down,omitempty"`
+	Down    *shutdown.Saved   `json:"down,omitempty"`
 	Marking bool              `json:"marking,omitempty"` // the marker of this boot is not on the disk yet
 
 	Files []passed `json:"files"`
@@ -38,14 +37,6 @@ type state struct {
 	// In its own words, and in a memory file of its own: what is large is not encoded twice. Nil when it could not be asked.
 	supervisor []byte
 	held       *os.File // keeps it open until the exec
-}
-
-// downState is a shutdown under way.
-type downState struct {
-	Action pid1.Power      `json:"action"`
-	End    lastboot.Marker `json:"end"`
-	Since  time.Duration   `json:"since"`
-	Level  level           `json:"level"`
 }
 
 // passed is a descriptor that stays open over the exec.

@@ -23,7 +23,8 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/persist"
 	"resinos/mounts/plainfile"
-	"resinos/net/clock"
+	"resinos/net/clockstatus"
+	"resinos/net/savedtime"
 	"resinos/services/bootreport"
 	"resinos/services/config"
 	"resinos/services/log/line"
@@ -66,7 +67,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"attach pseudo", bootreport.Degraded, (*system).lookAtPseudo, pseudoDeeds},
-		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clock.StatusPath+" where it began")},
+		{"clock", bootreport.Degraded, nil, one((*system).startClock, "set the clock to the latest of build time and hardware clock", "note in "+clockstatus.Path+" where it began")},
 		{"share mounts", bootreport.Degraded, nil, one((*system).shareMounts, "let mounts reach the services that have a mount namespace")},
 		{"open log", bootreport.Degraded, nil, one((*system).openLog, "write into "+pipe.Dir)},
 		{"cgroups", bootreport.Degraded, nil, one((*system).cgroups,
@@ -75,7 +76,7 @@ func steps() []step {
 		{"find disk", bootreport.Degraded, (*system).findDisk, diskDeeds},
 		{"attach state", bootreport.Degraded, nil, attachDeeds(disk.State)},
 		{"purge state", bootreport.Degraded, nil, purgeDeeds(disk.State)},
-		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+clock.SavedPath+" if that is later")},
+		{"saved clock", bootreport.Ignorable, nil, one((*system).resumeClock, "set the clock to the time of "+savedtime.Path+" if that is later")},
 		{"mark boot", bootreport.Ignorable, nil, one((*system).markBoot, "read "+lastboot.MarkerFile, "note there that this boot runs, beside the next steps")},
 		{"bind persistent paths", bootreport.Degraded, (*system).lookAtBinds, bindDeeds},
 		{"attach data", bootreport.Degraded, nil, attachDeeds(disk.Data)},
@@ -84,7 +85,7 @@ func steps() []step {
 		{"loopback", bootreport.Degraded, nil, one((*system).loopback, "set link lo up")},
 		{"sysctls", bootreport.Ignorable, (*system).lookAtSysctls, sysctlDeeds},
 		{"load modules", bootreport.Degraded, nil, one((*system).loadModules, "load "+strings.Join(earlyModules, " "))},
-		{"watchdog", bootreport.Ignorable, nil, one((*system).openDog, fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, dogTimeout))},
+		{"watchdog", bootreport.Ignorable, nil, one((*system).openWatchdog, fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, serviceTimeout))},
 		{"last boot", bootreport.Ignorable, nil, lastBootDeeds},
 		{"attach boot", bootreport.Degraded, nil, attachDeeds(disk.Boot)},
 		{"read config.json", bootreport.Degraded, nil, one((*system).readConfig, "read "+config.Path+", else its last good copy; defaults for what is missing or wrong")},
@@ -116,19 +117,19 @@ func (row step) carryOut(s *system) error {
 // system is what the steps learn about the device on their way.
 type system struct {
 	Inputs
-	log     *slog.Logger
-	out     *line.Handler
-	record  *bootreport.Record
-	verbose bool // the console shows PID 1's log
-	modules func() (partition.Loader, error)
-	specs   []spec.Spec
-	mounted []attach.Mount   // what was attached when the boot began
-	loaded  config.Loaded    // what Config was made of
-	named   error            // why the device did not take its name
-	pipe    *os.File         // PID 1's log pipe
-	dog     *watchdog.Dog    // nil: the board has none
-	traces  lastboot.Traces  // of the last boot
-	marking lastboot.Marking // the marker of this one
+	log      *slog.Logger
+	out      *line.Handler
+	record   *bootreport.Record
+	verbose  bool // the console shows PID 1's log
+	modules  func() (partition.Loader, error)
+	specs    []spec.Spec
+	mounted  []attach.Mount   // what was attached when the boot began
+	loaded   config.Loaded    // what Config was made of
+	named    error            // why the device did not take its name
+	pipe     *os.File         // PID 1's log pipe
+	watchdog *watchdog.Dog    // nil: the board has none
+	traces   lastboot.Traces  // of the last boot
+	marking  lastboot.Marking // the marker of this one
 
 	attacher partition.Attacher
 }
@@ -177,17 +178,17 @@ func (s *system) openLog() error {
 	if err := os.MkdirAll(pipe.Dir, 0o755); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	pipe, err := pipe.OpenNonblock(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: "init", Stream: pipe.Log})
+	f, err := pipe.OpenNonblock(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: "init", Stream: pipe.Log})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	s.resumeLog(pipe)
+	s.resumeLog(f)
 	return nil
 }
 
-func (s *system) resumeLog(pipe *os.File) {
-	s.pipe = pipe
-	s.out.Redirect(pipe.NewWriter(pipe), console.Console(s.verbose))
+func (s *system) resumeLog(f *os.File) {
+	s.pipe = f
+	s.out.Redirect(pipe.NewWriter(f), console.Console(s.verbose))
 }
 
 // cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where limits

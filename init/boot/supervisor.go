@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"resinos/init/shutdown"
 	"resinos/mounts/plainfile"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -87,7 +88,8 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 		if ctx.Err() == nil {
 			// It may run only once, and a device that supervises nothing is dead: the way out is a reboot.
 			p.log.Error("supervisor is gone: rebooting")
-			_ = request(context.Background(), p.wishes, wish{action: pid1.Reboot, why: "the supervisor ended", failed: true}) // Reboot is known, and the loop takes one wish
+			// It cannot fail: Reboot is known, and the loop takes one request.
+			_ = p.ask(context.Background(), request{action: pid1.Reboot, why: "the supervisor ended", failed: true})
 		}
 	})
 	return s.Handlers()
@@ -102,7 +104,7 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 	}
 	cfg := supervise.Config{
 		Specs: p.system.specs, Reaper: p.reaper, Log: p.log, Output: p.kept.file, Cgroups: tree,
-		NotifyPath: notifySocket, StopLimit: stopPatience, OnState: p.onState, Guard: p.guard,
+		NotifyPath: notifySocket, StopLimit: shutdown.StopLimit, OnState: p.onState, Guard: p.guard,
 		Conditions: p.judge.Holds, Load: p.readAgain, Seed: seed(),
 	}
 	if earlier == nil {
@@ -121,8 +123,7 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 		}
 	}
 	p.log.Error("state of the services is lost: all services start again", "error", err)
-	d := &down{log: p.log, out: p.out, urgent: make(chan struct{})}
-	d.pass(phase{name: "kill", limit: 5 * time.Second, do: (*down).killAll})
+	shutdown.KillAll(p.log)
 	if err := p.system.loadServices(); err != nil {
 		p.log.Warn("service files are bad", "error", err)
 	}

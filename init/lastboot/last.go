@@ -43,10 +43,10 @@ const running = "running"
 
 // Traces is what the last boot left behind.
 type Traces struct {
-	Marker *Marker // nil: none, or not readable
-	Fault  string  // why it is not readable
-	Panic  string  // last words of the kernel, from pstore
-	Dog    bool    // the watchdog says that it reset the board
+	Marker   *Marker // nil: none, or not readable
+	Fault    string  // why it is not readable
+	Panic    string  // last words of the kernel, from pstore
+	Watchdog bool    // the watchdog says that it reset the board
 }
 
 // Classify says how the last boot ended. What the boot said of itself counts first, then what the kernel said, then the hardware.
@@ -56,7 +56,7 @@ func Classify(t Traces) bootreport.Last {
 		switch { // another system may have run before: what is certain is certain without the marker
 		case t.Panic != "":
 			last.How, last.Why = EndPanic, t.Panic
-		case t.Dog:
+		case t.Watchdog:
 			last.How, last.Why = EndWatchdog, "the hardware watchdog reset the board"
 		}
 		return last
@@ -66,7 +66,7 @@ func Classify(t Traces) bootreport.Last {
 	case t.Marker.How == EndClean || t.Marker.How == EndPanic:
 	case t.Panic != "":
 		last.How, last.Why = EndPanic, t.Panic
-	case t.Dog:
+	case t.Watchdog:
 		last.How, last.Why = EndWatchdog, "the hardware watchdog reset the board"
 	case t.Marker.How == running:
 		last.How, last.Why = EndPower, "it did not end in order, and neither kernel nor watchdog says why"

@@ -1,0 +1,350 @@
+// Package shutdown owns how a device goes down: services stop, what is left is killed, disks are written out, mounts
+// are detached, the next boot is told, the power goes off. Each phase has a limit and all together have one, so that
+// nothing that hangs keeps a device on; somebody who asks again makes it faster. It decides no shutdown. Read phases
+// first, then Shutdown.
+package shutdown
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/init/console"
+	"resinos/init/lastboot"
+	"resinos/init/partition"
+	"resinos/init/walk"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/net/savedtime"
+	"resinos/services/boottime"
+	"resinos/services/cgroup"
+	"resinos/services/log/line"
+	"resinos/services/pid1"
+	"resinos/services/sysctl"
+)
+
+var powerCommand = map[pid1.Power]int{
+	pid1.PowerOff: unix.LINUX_REBOOT_CMD_POWER_OFF,
+	pid1.Reboot:   unix.LINUX_REBOOT_CMD_RESTART,
+	pid1.Halt:     unix.LINUX_REBOOT_CMD_HALT,
+}
+
+// PowerFile holds the Power while the device goes down. A service that is stopped and finds it knows that this is the
+// end, not a restart: the manager then stops the containers.
+const PowerFile = "/run/resinos/power"
+
+// Known reports whether an action is one of those that the kernel has a command for.
+func Known(action pid1.Power) bool {
+	_, known := powerCommand[action]
+	return known
+}
+
+// Config is what a shutdown takes apart, and what it ends with.
+type Config struct {
+	Action  pid1.Power
+	End     lastboot.Marker   // what the next boot is told of this end
+	Marking *lastboot.Marking // what it was told of the beginning; nil: nothing
+	Log     *slog.Logger
+	Out     *line.Handler
+
+	Stop        func()          // ends the supervisor; nil: there is none
+	Ended       <-chan struct{} // closed when the supervisor has ended
+	BeforePower func()          // called right before the power goes off; nil: nothing
+	Force       bool            // nobody is waited for
+}
+
+// Shutdown takes everything apart and ends the device. It is made once, at the first request.
+type Shutdown struct {
+	Config
+	since time.Duration // on the kernel's clock, so that a re-exec does not lengthen it
+
+	mu     sync.Mutex // guards the rest
+	level  level
+	urgent chan struct{} // closed, and made again, at every escalation
+}
+
+// New prepares a shutdown.
+func New(cfg Config) *Shutdown {
+	d := &Shutdown{Config: cfg, since: boottime.Now(), urgent: make(chan struct{})}
+	if cfg.Force {
+		d.level = hurried
+	}
+	return d
+}
+
+// Saved is a shutdown under way, as the next life of PID 1 continues it.
+type Saved struct {
+	Action pid1.Power      `json:"action"`
+	End    lastboot.Marker `json:"end"`
+	Since  time.Duration   `json:"since"`
+	Level  level           `json:"level"`
+}
+
+// Save returns what Resume needs.
+func (d *Shutdown) Save() Saved {
+	l, _ := d.urgency()
+	return Saved{d.Action, d.End, d.since, l}
+}
+
+// Resume continues a shutdown that a re-exec interrupted. Its action and its end are those that were saved.
+func Resume(cfg Config, s Saved) *Shutdown {
+	cfg.Action, cfg.End = s.Action, s.End
+	d := New(cfg)
+	d.since, d.level = s.Since, s.Level
+	return d
+}
+
+// Overdue reports whether the time for the whole shutdown is over.
+func (d *Shutdown) Overdue() bool { return boottime.Now()-d.since >= hardLimit }
+
+// Hurry makes the shutdown one level more urgent.
+func (d *Shutdown) Hurry() {
+	l, _ := d.urgency()
+	d.escalate(l + 1)
+}
+
+// escalate makes the shutdown more urgent.
+func (d *Shutdown) escalate(to level) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if to <= d.level {
+		return
+	}
+	d.level = min(to, cut)
+	d.Log.Warn("shutdown is urgent", "count", int(d.level))
+	close(d.urgent)
+	d.urgent = make(chan struct{})
+}
+
+func (d *Shutdown) urgency() (level, <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.level, d.urgent
+}
+
+// Run never returns: when the kernel refuses the power command it tries the next, and in the end waits for the
+// watchdog.
+func (d *Shutdown) Run() {
+	left := max(time.Second, hardLimit-(boottime.Now()-d.since))
+	time.AfterFunc(left, func() {
+		d.Log.Error("shutdown takes too long: power is cut", "after", hardLimit)
+		d.cutPower()
+	})
+	if err := announce(d.Action); err != nil {
+		d.Log.Warn("services not told of the shutdown", "error", err)
+	}
+	for _, p := range phases() {
+		d.pass(p)
+	}
+	d.Log.Info("power goes off", "action", string(d.Action))
+	d.cutPower()
+}
+
+// pass goes through one phase until it is done, its time is over or somebody is in a hurry. What hangs is left behind:
+// there is no way to end a sync on a dead disk.
+func (d *Shutdown) pass(p phase) {
+	done := make(chan struct{})
+	limit := time.NewTimer(p.limit)
+	defer limit.Stop()
+	started := false
+	for {
+		l, urgent := d.urgency()
+		if p.skips(l) {
+			return
+		}
+		if !started {
+			started = true
+			go func() { // ends with the phase; when that hangs, so does the device's life
+				defer close(done)
+				if err := walk.Shielded(func() error { p.do(d); return nil }); err != nil {
+					d.Log.Error("shutdown phase failed", "phase", p.name, "error", err)
+				}
+			}()
+		}
+		select {
+		case <-done:
+			return
+		case <-limit.C:
+			d.Log.Error("shutdown phase takes too long", "phase", p.name, "after", p.limit)
+			return
+		case <-urgent:
+		}
+	}
+}
+
+// KillAll ends every process but this one, and waits for them no longer than its phase does.
+func KillAll(log *slog.Logger) {
+	New(Config{Log: log}).pass(phase{name: "kill", limit: 5 * time.Second, do: (*Shutdown).killAll})
+}
+
+// LastResort is what is left where nothing else can be saved: the next boot is told, what is dirty is written out, the
+// power goes. It does not return.
+func LastResort(cfg Config) {
+	d := New(cfg)
+	d.pass(phase{name: "mark", limit: lastSync, do: (*Shutdown).mark})
+	d.pass(phase{name: "sync", limit: lastSync, do: (*Shutdown).sync})
+	d.cutPower()
+}
+
+// cutPower gives the command to the kernel and does not return.
+func (d *Shutdown) cutPower() {
+	if d.BeforePower != nil {
+		d.BeforePower()
+	}
+	cutPower(d.Action, d.Log)
+}
+
+func cutPower(action pid1.Power, log *slog.Logger) {
+	err := unix.Reboot(powerCommand[action])
+	log.Error("power command refused", "action", string(action), "error", err)
+	// As root of the real pid name space this works where reboot(2) hangs in a driver.
+	err = sysctl.Write("/proc/sysrq-trigger", "b")
+	log.Error("forced reboot refused", "error", err)
+	select {} // PID 1 never exits; the hardware watchdog is left
+}
+
+// stopServices ends the supervisor, which stops all services in reverse order.
+func (d *Shutdown) stopServices() {
+	d.Log.Info("stopping services", "action", string(d.Action))
+	if d.Stop == nil {
+		return
+	}
+	d.Stop()
+	<-d.Ended
+}
+
+// askLeftovers gives what the services left behind the time to end by itself.
+func (d *Shutdown) askLeftovers() { d.sweep(syscall.SIGTERM) }
+
+// kill ends everything that is left, by cgroup first: what forks as fast as it is killed does not escape that.
+func (d *Shutdown) kill() {
+	if d.Stop != nil {
+		d.Stop() // in a hurry nobody has
+	}
+	// logd is gone; the last lines go where the next boot may find them.
+	d.Out.Redirect(console.KernelLog(), console.Console(true))
+	d.killAll()
+}
+
+// killAll ends every process but this one, by cgroup first.
+func (d *Shutdown) killAll() {
+	_ = sysctl.Write(filepath.Join(cgroup.Root, "cgroup.kill"), "1") // without cgroups the signal has to do
+	d.sweep(syscall.SIGKILL)
+}
+
+// sweep signals every process and waits until none is left. The phase's limit ends it.
+func (d *Shutdown) sweep(sig syscall.Signal) {
+	left := living()
+	if len(left) == 0 {
+		return
+	}
+	d.Log.Info("ending processes", "signal", sig.String(), "processes", len(left))
+	if err := unix.Kill(-1, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		d.Log.Warn("processes cannot be signalled", "error", err)
+	}
+	// The reaper takes our children, but grandchildren elsewhere end without telling us: so this looks.
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for range look.C {
+		if left = living(); len(left) == 0 {
+			return
+		}
+	}
+}
+
+// living lists the processes of this pid name space but PID 1, kernel threads and the dead.
+func living() []int {
+	dir, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range dir {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == 1 {
+			continue
+		}
+		if text, err := os.ReadFile("/proc/" + e.Name() + "/stat"); err == nil && lives(string(text)) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// lives reads /proc/PID/stat: "pid (name) state ppid pgrp session tty tpgid flags …". The name may hold anything.
+func lives(stat string) bool {
+	const kernelThread = 0x00200000 // PF_KTHREAD in include/linux/sched.h
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 7 || fields[0] == "Z" || fields[0] == "X" {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 32)
+	return err == nil && flags&kernelThread == 0
+}
+
+// sync writes out what is dirty. A dead disk holds it up until the phase is over.
+func (d *Shutdown) sync() { unix.Sync() }
+
+// detachMost takes off all but the state partition, on which the marker is still to be written.
+func (d *Shutdown) detachMost() { d.detach(partition.Target(disk.State)) }
+
+func (d *Shutdown) detachAll() {
+	d.detach("")
+	unix.Sync()
+}
+
+func (d *Shutdown) detach(but string) {
+	// Three rounds: what held a mount busy may itself come off in the round before.
+	for range 3 {
+		have, err := attach.ReadMounts()
+		if err != nil {
+			d.Log.Error("mounts cannot be listed", "error", err)
+			return
+		}
+		var faults []error
+		for _, step := range attach.DetachOrder(have, partition.Slot) {
+			if step.Target == but {
+				continue
+			}
+			if err := step.Apply(); err != nil {
+				faults = append(faults, err)
+			}
+		}
+		if len(faults) == 0 {
+			return
+		}
+		d.Log.Warn("not everything is detached", "error", errors.Join(faults...))
+	}
+}
+
+// mark tells the next boot how this one ended.
+func (d *Shutdown) mark() {
+	d.saveClock()
+	if err := d.Marking.End(lastboot.MarkerFile, d.End); err != nil {
+		d.Log.Warn("end of this boot not recorded for the next boot", "error", err)
+	}
+}
+
+// saveClock is the last that a boot does for the next one's clock.
+func (d *Shutdown) saveClock() {
+	if err := savedtime.Save(savedtime.Path, time.Now()); err != nil {
+		d.Log.Warn("time not saved for the next boot", "error", err)
+	}
+}
+
+// announce leaves the action for services that are about to be stopped.
+func announce(action pid1.Power) error {
+	if err := os.WriteFile(PowerFile, []byte(action+"\n"), 0o644); err != nil {
+		return fmt.Errorf("announce shutdown: %w", err)
+	}
+	return nil
+}
