@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"resinos/bsp/kmod"
-	"resinos/init/boot"
+	"resinos/init/life"
 	"resinos/init/partition"
 	"resinos/init/signals"
 	"resinos/services/confine"
@@ -31,7 +31,7 @@ func main() {
 // firstProcess does not return.
 func firstProcess() {
 	caught := signals.Catch()
-	(&boot.PID1{Modules: openModules}).Run(caught)
+	(&life.PID1{Modules: openModules}).Run(caught)
 }
 
 func openModules() (partition.Loader, error) {

@@ -1,5 +1,4 @@
-// Package boot owns the life of PID 1 on the real root: the steps from the first instruction to the supervisor, the time
-// line of them, the answer to signals, and the way down to the power switch.
-// It never reads a stranger's bytes, never waits for network or time, and never exits: it degrades and says so.
-// Read Action and then Steps first.
+// Package boot owns the steps of the real root, from the first mount to the service files: one table that is printed as
+// the plan and carried out as the boot. It waits for neither network nor time, and no step ends it. What comes after it
+// is PID 1's life (init/life). Read steps first, then System.
 package boot

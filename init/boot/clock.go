@@ -19,7 +19,8 @@ import (
 	"resinos/services/osrelease"
 )
 
-// rtcTime is what the hardware clock says, in seconds since 1970; there is none where the board, or so far its driver, lacks it.
+// rtcTime is what the hardware clock says, in seconds since 1970; there is none where the board, or so far its driver,
+// lacks it.
 const rtcTime = "/sys/class/rtc/rtc0/since_epoch"
 
 // BuildTime is when the image was built, from os-release; zero when it cannot be read.
@@ -31,12 +32,12 @@ func BuildTime() time.Time {
 	return at
 }
 
-// startClock sets the clock to the latest of build time and hardware clock. It comes before anything that keeps a time: file systems
-// note when they are attached, and e2fsck distrusts one that was written in the future.
-func (s *system) startClock() error { return s.setClock(time.Time{}) }
+// startClock sets the clock to the latest of build time and hardware clock. It comes before anything that keeps a time:
+// file systems note when they are attached, and e2fsck distrusts one that was written in the future.
+func (s *System) startClock() error { return s.setClock(time.Time{}) }
 
 // resumeClock goes on from the saved time where that is later.
-func (s *system) resumeClock() error {
+func (s *System) resumeClock() error {
 	saved, err := savedtime.Read(savedtime.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -44,8 +45,9 @@ func (s *system) resumeClock() error {
 	return errors.Join(err, s.setClock(saved))
 }
 
-// setClock is done at most twice a boot. A re-executed PID 1 that walks the boot again sets nothing: the clock is later by then.
-func (s *system) setClock(saved time.Time) error {
+// setClock is done at most twice a boot. A re-executed PID 1 that walks the boot again sets nothing: the clock is later
+// by then.
+func (s *System) setClock(saved time.Time) error {
 	if !clock.Ours() {
 		return nil
 	}
@@ -56,10 +58,12 @@ func (s *system) setClock(saved time.Time) error {
 		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
 			return fmt.Errorf("set clock to %s: %w", at.UTC().Format(time.RFC3339), err)
 		}
-		s.log.Info("clock set", "reason", string(origin), "now", at.UTC().Format(time.RFC3339), "was", before.UTC().Format(time.RFC3339))
+		s.env.Log.Info("clock set", "reason", string(origin), "now", at.UTC().Format(time.RFC3339), "was",
+			before.UTC().Format(time.RFC3339))
 	}
 	if saved.After(at) {
-		s.log.Warn("saved time not believed", "reason", "later than this image or the hardware clock allows", "was", saved.UTC().Format(time.RFC3339), "now", at.UTC().Format(time.RFC3339))
+		s.env.Log.Warn("saved time not believed", "reason", "later than this image or the hardware clock allows", "was",
+			saved.UTC().Format(time.RFC3339), "now", at.UTC().Format(time.RFC3339))
 	}
 	return noteStart(clockstatus.Path, clockstatus.Start{
 		Origin: origin, At: at.UTC(), Build: build.UTC(), Saved: known(saved), RTC: known(rtc), Before: before.UTC(),
@@ -75,8 +79,8 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-// noteStart leaves for timed and osctl how the clock began. What is there already is from a first step of this boot, or from a PID 1
-// before it executed itself again.
+// noteStart leaves for timed and osctl how the clock began. What is there already is from a first step of this boot, or
+// from a PID 1 before it executed itself again.
 func noteStart(path string, now clockstatus.Start) error {
 	status, err := clockstatus.Load(path)
 	if err != nil || status.Start == nil {

@@ -37,23 +37,29 @@ func TestNoteStart(t *testing.T) {
 		return s
 	}
 	// The two steps of a boot with a dead hardware clock.
-	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromBuild, At: build, Build: build, Before: time.Unix(9, 0), RTC: &rtc}); err != nil {
+	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromBuild, At: build, Build: build,
+		Before: time.Unix(9, 0), RTC: &rtc}); err != nil {
 		t.Fatal(err)
 	}
-	if s := load(); s.Origin != clockstatus.FromBuild || !s.Start.At.Equal(build) || s.Start.Saved != nil || s.Start.RTC.Unix() != 7 || s.Synchronised {
+	if s := load(); s.Origin != clockstatus.FromBuild || !s.Start.At.Equal(build) || s.Start.Saved != nil ||
+		s.Start.RTC.Unix() != 7 || s.Synchronised {
 		t.Errorf("first: %+v %+v", s, s.Start)
 	}
-	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromSaved, At: saved, Build: build, Before: build, Saved: &saved, RTC: &rtc}); err != nil {
+	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromSaved, At: saved, Build: build, Before: build,
+		Saved: &saved, RTC: &rtc}); err != nil {
 		t.Fatal(err)
 	}
-	if s := load(); s.Origin != clockstatus.FromSaved || !s.Start.At.Equal(saved) || !s.Start.Saved.Equal(saved) || s.Start.Before.Unix() != 9 {
+	if s := load(); s.Origin != clockstatus.FromSaved || !s.Start.At.Equal(saved) || !s.Start.Saved.Equal(saved) ||
+		s.Start.Before.Unix() != 9 {
 		t.Errorf("second: %+v %+v", s, s.Start)
 	}
 	// A boot that is walked again, when the clock is right: the daemon's file stays.
-	if err := os.WriteFile(path, []byte(`{"synchronised": true, "pid": 5, "origin": "ntp", "start": {"origin": "saved"}}`), 0o644); err != nil {
+	daemons := `{"synchronised": true, "pid": 5, "origin": "ntp", "start": {"origin": "saved"}}`
+	if err := os.WriteFile(path, []byte(daemons), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromClock, At: time.Now(), Build: build, Before: time.Now(), Saved: &saved}); err != nil {
+	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromClock, At: time.Now(), Build: build,
+		Before: time.Now(), Saved: &saved}); err != nil {
 		t.Fatal(err)
 	}
 	if s := load(); !s.Synchronised || s.Origin != clockstatus.FromNTP || s.Start.Origin != clockstatus.FromSaved {
@@ -63,7 +69,8 @@ func TestNoteStart(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromClock, At: build, Build: build, Before: build}); err != nil {
+	if err := noteStart(path, clockstatus.Start{Origin: clockstatus.FromClock, At: build, Build: build,
+		Before: build}); err != nil {
 		t.Fatal(err)
 	}
 	if s := load(); s.Origin != clockstatus.FromClock {

@@ -16,18 +16,17 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/settings"
-	"resinos/services/spec"
 )
 
 // machineStandIn is shown as the machine id when resin-state cannot keep one.
 const machineStandIn = runtimeDir + "/machine-id"
 
 // readConfig takes what is in force from config.json or its last good copy. A device without either has defaults.
-func (s *system) readConfig() error {
-	s.loaded = config.Load(config.Path)
-	s.Config = config.InForce(s.loaded, "")
-	if s.loaded.Fault != nil {
-		return s.loaded.Fault
+func (s *System) readConfig() error {
+	s.Loaded = config.Load(config.Path)
+	s.Config = config.InForce(s.Loaded, "")
+	if s.Loaded.Fault != nil {
+		return s.Loaded.Fault
 	}
 	var faults []error
 	for key, fault := range s.Config.Faults {
@@ -39,27 +38,27 @@ func (s *system) readConfig() error {
 	return nil
 }
 
-// identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json by configd,
-// when the boot is over.
-func (s *system) identity() error {
-	text, err := plainfile.Read(machineID, maxMachineID)
+// identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json
+// by configd, when the boot is over.
+func (s *System) identity() error {
+	text, err := plainfile.Read(MachineID, maxMachineID)
 	if err != nil {
 		text = nil // then there is none
 	}
 	known := s.Config.Text(config.UUID)
 	if known == "" {
-		known = config.Identity(config.Path, s.loaded)
+		known = config.Identity(config.Path, s.Loaded)
 	}
 	d := identity.Device{
-		Known: known, Kept: string(text), Lasts: err == nil && lasts(machineID),
-		SaveMachine: func(id string) error { return rewrite(machineID, id+"\n") },
+		Known: known, Kept: string(text), Lasts: err == nil && lasts(MachineID),
+		SaveMachine: func(id string) error { return rewrite(MachineID, id+"\n") },
 		SaveUUID:    saveUUID,
 		StandIn:     showMachineID,
 		Random:      random,
 	}
 	id, fault := d.Settle()
 	if s.Config.Text(config.UUID) == "" {
-		s.Config = config.InForce(s.loaded, id.UUID)
+		s.Config = config.InForce(s.Loaded, id.UUID)
 	}
 	return fault
 }
@@ -71,8 +70,8 @@ func lasts(path string) bool {
 	return err == nil && where.Type != unix.TMPFS_MAGIC && where.Flags&unix.ST_RDONLY == 0
 }
 
-// random makes 128 random bits in hex. The kernel's generator answers here even before its pool is full, where getrandom would
-// hold up the boot; a UUID of it has 122 of them, so two are mixed.
+// random makes 128 random bits in hex. The kernel's generator answers here even before its pool is full, where
+// getrandom would hold up the boot; a UUID of it has 122 of them, so two are mixed.
 func random() (string, error) {
 	h := sha256.New()
 	for range 2 {
@@ -100,7 +99,7 @@ func showMachineID(id string) error {
 	if err := os.WriteFile(machineStandIn, []byte(id+"\n"), 0o444); err != nil {
 		return fmt.Errorf("show machine id: %w", err)
 	}
-	if err := unix.Mount(machineStandIn, machineID, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(machineStandIn, MachineID, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("show machine id: %w", err)
 	}
 	return nil
@@ -110,22 +109,23 @@ func showMachineID(id string) error {
 func hostnameDeeds(in Inputs) []deed {
 	name := config.DeviceName(in.Config)
 	return []deed{
-		{[]string{"host name " + name + ", also in " + hostnameFile}, func(s *system) error {
+		{[]string{"host name " + name + ", also in " + hostnameFile}, func(s *System) error {
 			s.named = SetHostname(name)
 			return s.named
 		}},
-		{[]string{"publish what is in force in " + settings.Path}, func(*system) error {
+		{[]string{"publish what is in force in " + settings.Path}, func(*System) error {
 			_, err := settings.Publish(settings.Path, in.Config)
 			return err
 		}},
-		{[]string{"record beside it what came of host name and uuid"}, func(s *system) error {
-			return settings.Take(settings.Path, "init", in.Config, []string{config.Hostname, config.UUID}, boottime.Now(), s.named)
+		{[]string{"record beside it what came of host name and uuid"}, func(s *System) error {
+			return settings.Take(settings.Path, "init", in.Config, []string{config.Hostname, config.UUID},
+				boottime.Now(), s.named)
 		}},
 	}
 }
 
-// SetHostname gives the device a name, and writes it to the file that tells it. The file says nothing that is not derived again at
-// the next boot, so nobody waits for the disk.
+// SetHostname gives the device a name, and writes it to the file that tells it. The file says nothing that is not
+// derived again at the next boot, so nobody waits for the disk.
 func SetHostname(name string) error {
 	if have, err := os.Hostname(); err != nil || have != name {
 		if err := unix.Sethostname([]byte(name)); err != nil {
@@ -138,11 +138,9 @@ func SetHostname(name string) error {
 	return plainfile.Rewrite(hostnameFile, name+"\n", false)
 }
 
-// Services reads the service files that are in force.
-func Services() ([]spec.Spec, []error) { return readServices() }
-
-// rewrite replaces the content of a file in place and waits for the disk. The files it is for are bind mounts, which cannot be
-// replaced by rename: one block is written at once, and what a power cut leaves incomplete is told by its length.
+// rewrite replaces the content of a file in place and waits for the disk. The files it is for are bind mounts, which
+// cannot be replaced by rename: one block is written at once, and what a power cut leaves incomplete is told by its
+// length.
 func rewrite(path, content string) error { return plainfile.Rewrite(path, content, true) }
 
 // The sizes of what these files hold, with room to spare: anybody may have put something else there.
@@ -153,8 +151,8 @@ const (
 
 func identityDeeds(Inputs) []deed {
 	return []deed{{[]string{
-		"write " + machineID + " unless it holds one",
+		"write " + MachineID + " unless it holds one",
 		"uuid of " + config.Path + ", else of its last good copy, else derived from the machine id",
 		"if resin-state keeps nothing: the machine id is derived from the uuid",
-	}, (*system).identity}}
+	}, (*System).identity}}
 }

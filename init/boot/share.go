@@ -10,7 +10,7 @@ import (
 )
 
 // lookAtShares finds out what the system shares with containers.
-func (s *system) lookAtShares() error {
+func (s *System) lookAtShares() error {
 	rows, err := limits.Table()
 	if err != nil {
 		return err
@@ -20,23 +20,25 @@ func (s *system) lookAtShares() error {
 	return err
 }
 
-// shareDeeds keep the system's part of what it shares with containers. They come before the engine makes the first of them, and
-// cost three writes.
+// shareDeeds keep the system's part of what it shares with containers. They come before the engine makes the first of
+// them, and cost three writes.
 func shareDeeds(in Inputs) []deed {
 	lines := printed(in.Shares)
 	for i, line := range lines {
 		lines[i] = limits.Group + "/" + line
 	}
 	return []deed{
-		{[]string{"lift the limits for each user on processes and on pending signals: containers share their users with the system"},
-			func(*system) error { return liftUserLimits() }},
-		{lines, func(*system) error { return limits.Apply(limits.Group, in.Shares) }},
+		{[]string{"lift the limits for each user on processes and on pending signals: " +
+			"containers share their users with the system"},
+			func(*System) error { return liftUserLimits() }},
+		{lines, func(*System) error { return limits.Apply(limits.Group, in.Shares) }},
 	}
 }
 
-// liftUserLimits takes from PID 1, and so from all that it starts, the limits that the kernel counts by user and not by process. A container has
-// the same users as the system: its processes would be counted to a service that runs as one of them, which then could not fork, and its
-// pending signals to root, who then could make no timer. Control groups limit both: tasks, and the memory that signals take.
+// liftUserLimits takes from PID 1, and so from all that it starts, the limits that the kernel counts by user and not by
+// process. A container has the same users as the system: its processes would be counted to a service that runs as one
+// of them, which then could not fork, and its pending signals to root, who then could make no timer. Control groups
+// limit both: tasks, and the memory that signals take.
 func liftUserLimits() error {
 	var faults []error
 	for _, l := range []struct {

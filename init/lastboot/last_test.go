@@ -20,7 +20,7 @@ func TestClassify(t *testing.T) {
 	}{
 		{"first boot", Traces{Fault: "no record of an earlier boot"}, EndUnknown, "no record"},
 		{"damaged marker", Traces{Fault: "parse marker: it does not say how"}, EndUnknown, "parse marker"},
-		{"damaged marker, but the dog says", Traces{Fault: "x", Watchdog: true}, EndWatchdog, "watchdog"},
+		{"damaged marker, but the watchdog says", Traces{Fault: "x", Watchdog: true}, EndWatchdog, "watchdog"},
 		{"damaged marker, but the kernel says", Traces{Fault: "x", Watchdog: true, Panic: "Kernel panic"}, EndPanic, "Kernel panic"},
 		{"clean", Traces{Marker: &Marker{How: EndClean, Why: "reboot"}}, EndClean, "reboot"},
 		{"clean, then the firmware hung", Traces{Marker: &Marker{How: EndClean, Why: "poweroff"}, Watchdog: true}, EndClean, "poweroff"},

@@ -1,5 +1,5 @@
 // Package pid1 owns what PID 1 answers on its control socket: the operations, their arguments and results as types, and a client with a
-// method for each. It never decides anything and links nothing of PID 1: services/supervise and init/boot serve the operations, whoever
+// method for each. It never decides anything and links nothing of PID 1: services/supervise and init/life serve the operations, whoever
 // asks uses the Client. Read Client first.
 package pid1
 

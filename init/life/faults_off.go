@@ -1,6 +1,6 @@
 //go:build !faults
 
-package boot
+package life
 
 import (
 	"log/slog"

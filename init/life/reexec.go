@@ -1,4 +1,4 @@
-package boot
+package life
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/handover"
 	"resinos/init/lastboot"
 	"resinos/init/shutdown"
 	"resinos/init/walk"
@@ -33,8 +34,8 @@ const (
 	maxPanics   = 5                // re-execs after a panic are worth it
 )
 
-// tooMany tells whether another re-exec after a panic is one too many: a fault that comes back at once is not cured by it, a
-// reboot may, and the bootloader counts that as a failed try of this slot.
+// tooMany tells whether another re-exec after a panic is one too many: a fault that comes back at once is not cured by
+// it, a reboot may, and the bootloader counts that as a failed try of this slot.
 func tooMany(lives []bootreport.Life, now time.Duration) bool {
 	recent := 0
 	for _, l := range lives {
@@ -80,8 +81,8 @@ func (p *PID1) abandon(reason string) {
 	p.lastShutdown(reason).Run()
 }
 
-// lastShutdown is that of a life that cannot go on. It does not wait for the end of a supervisor that stands still or has
-// panicked, which never comes: nobody stops the services in order any more.
+// lastShutdown is that of a life that cannot go on. It does not wait for the end of a supervisor that stands still or
+// has panicked, which never comes: nobody stops the services in order any more.
 func (p *PID1) lastShutdown(reason string) *shutdown.Shutdown {
 	cfg := p.shutdownConfig(request{action: pid1.Reboot, why: reason, failed: true})
 	cfg.Ended = p.supervised
@@ -96,7 +97,8 @@ func (p *PID1) reexec(reason string) {
 	p.replace(bootreport.Life{Reason: shorten(reason)})
 }
 
-// replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the device reboots.
+// replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the
+// device reboots.
 func (p *PID1) replace(life bootreport.Life) {
 	from := boottime.Now()
 	cpu := cpuTime()
@@ -116,8 +118,8 @@ func (p *PID1) replace(life bootreport.Life) {
 	p.abandon(fmt.Sprintf("re-exec: %v", err))
 }
 
-// freeze has the supervisor stand still, unless it is what panicked, and then the reaper: who dies from then on is the next
-// life's to reap.
+// freeze has the supervisor stand still, unless it is what panicked, and then the reaper: who dies from then on is the
+// next life's to reap.
 func (p *PID1) freeze(life bootreport.Life) {
 	p.freezeSupervisor(life)
 	p.stopReaper()
@@ -149,8 +151,8 @@ func (p *PID1) freezeSupervisor(life bootreport.Life) {
 
 var errNoFork = errors.New("a fork under way does not end")
 
-// become takes the picture and executes. Nobody may fork meanwhile: the child would be in no picture, and would inherit what is
-// meant for the next life.
+// become takes the picture and executes. Nobody may fork meanwhile: the child would be in no picture, and would inherit
+// what is meant for the next life.
 func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
 	for try := 0; !syscall.ForkLock.TryLock(); try++ {
 		if try == 1000 {
@@ -163,17 +165,19 @@ func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
 	if err != nil {
 		return err
 	}
-	file, err := s.encode()
+	file, err := s.Encode()
 	if err != nil {
 		return err
 	}
 	defer file.Close() // the exec did not happen
-	return s.become(file)
+	return s.Execute(file)
 }
 
-// picture is the state of everything; from and cpu are the time and the processor time when the earlier life ended. A supervisor that cannot say its own is left out: the next life starts anew.
-func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, error) {
-	s := &state{Now: from, CPU: cpu, Report: p.record.Report(), Inputs: p.system.Inputs, Marking: p.system.marking.Under()}
+// picture is the state of everything; from and cpu are the time and the processor time when the earlier life ended. A
+// supervisor that cannot say its own is left out: the next life starts anew.
+func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*handover.State, error) {
+	s := &handover.State{Now: from, CPU: cpu, Report: p.record.Report(), Inputs: p.system.Inputs,
+		Marking: p.system.Marking.Under()}
 	s.Report.Reexecs++
 	s.Report.Lives = append(s.Report.Lives, life)
 	s.Report.Lives = s.Report.Lives[max(0, len(s.Report.Lives)-maxLives):]
@@ -188,51 +192,51 @@ func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*state, e
 			return err
 		}
 		for _, f := range files {
-			faults = append(faults, s.add(fileSupervisor, "", f))
+			faults = append(faults, s.Add(handover.Supervisor, "", f))
 		}
-		s.supervisor = text
+		s.Supervisor = text
 		return nil
 	})
 	if err != nil {
 		p.log.Error("state of the services is lost", "error", err)
 	}
 	if p.socket != nil {
-		faults = append(faults, s.add(fileControl, "", p.socket))
+		faults = append(faults, s.Add(handover.Control, "", p.socket))
 	}
-	if p.system.watchdog != nil {
-		faults = append(faults, s.add(fileWatchdog, "", p.system.watchdog.File()))
+	if p.system.Watchdog != nil {
+		faults = append(faults, s.Add(handover.Watchdog, "", p.system.Watchdog.File()))
 	}
-	if p.system.pipe != nil {
-		faults = append(faults, s.add(fileLog, "", p.system.pipe))
+	if p.system.Pipe != nil {
+		faults = append(faults, s.Add(handover.Log, "", p.system.Pipe))
 	}
 	for name, f := range p.kept.all() {
-		faults = append(faults, s.add(filePipe, name, f))
+		faults = append(faults, s.Add(handover.Pipe, name, f))
 	}
 	return s, errors.Join(faults...)
 }
 
 // resume takes over what the earlier life left.
-func (p *PID1) resume(s *state) {
+func (p *PID1) resume(s *handover.State) {
 	p.record = bootreport.New(s.Report)
 	p.system = p.newSystem(s.Inputs)
-	if pipe := s.file(fileLog); pipe != nil {
-		p.system.resumeLog(pipe)
+	if pipe := s.File(handover.Log); pipe != nil {
+		p.system.ResumeLog(pipe)
 	}
 	if s.Marking { // the exec ended it; to write it twice does no harm
-		p.system.marking.Begin(lastboot.MarkerFile, p.log)
+		p.system.Marking.Begin(lastboot.MarkerFile, p.log)
 	}
-	if f := s.file(fileWatchdog); f != nil {
-		p.system.resumeWatchdog(f)
+	if f := s.File(handover.Watchdog); f != nil {
+		p.system.ResumeWatchdog(f)
 	}
-	p.socket = s.file(fileControl)
-	files, names := s.files(filePipe)
+	p.socket = s.File(handover.Control)
+	files, names := s.Files(handover.Pipe)
 	for i, f := range files {
 		p.kept.open[names[i]] = f
 	}
 }
 
 // resumed tells how it went, once everything runs again.
-func (p *PID1) resumed(s *state) {
+func (p *PID1) resumed(s *handover.State) {
 	took := boottime.Now() - s.Now
 	life, count := p.record.Resumed(took, cpuTime()-s.CPU)
 	level := slog.LevelInfo

@@ -1,4 +1,4 @@
-package boot
+package life
 
 import (
 	"fmt"
@@ -10,24 +10,24 @@ import (
 	"resinos/services/pid1"
 )
 
-// What signals do to PID 1:
+// powerSignals are the signals that ask for a power action at once.
+var powerSignals = map[os.Signal]pid1.Power{syscall.SIGTERM: pid1.Reboot, syscall.SIGUSR1: pid1.PowerOff,
+	syscall.SIGUSR2: pid1.PowerOff}
+
+// doublePress is the time in which the second Ctrl-Alt-Del must follow the first.
+const doublePress = 10 * time.Second
+
+// signalPolicy decides what a signal does to PID 1:
 //
 //	INT           Ctrl-Alt-Del, or kill -INT 1: twice within ten seconds reboots; once is logged
 //	TERM          reboots
 //	USR1, USR2    power off: the signals of halt and poweroff; a box that halts and stays on helps nobody
 //	all others    logged and ignored
 //
-// A single INT does nothing because a stray one must not take a device down; a person presses again. TERM, USR1 and USR2 are
-// what busybox's init takes (its halt.c), and finit: busybox's shell runs its own reboot, halt and poweroff before any program
-// of these names, and all those do is to send PID 1 a signal and to say that it went well.
-
-// powerSignals are the signals that ask for a power action at once.
-var powerSignals = map[os.Signal]pid1.Power{syscall.SIGTERM: pid1.Reboot, syscall.SIGUSR1: pid1.PowerOff, syscall.SIGUSR2: pid1.PowerOff}
-
-// doublePress is the time in which the second Ctrl-Alt-Del must follow the first.
-const doublePress = 10 * time.Second
-
-// signalPolicy decides what a signal means. It is pure but for its own memory: the caller says what time it is.
+// A single INT does nothing because a stray one must not take a device down; a person presses again. TERM, USR1 and
+// USR2 are what busybox's init takes (its halt.c), and finit: busybox's shell runs its own reboot, halt and poweroff
+// before any program of these names, and all those do is to send PID 1 a signal and to say that it went well. It is
+// pure but for its own memory: the caller says what time it is.
 type signalPolicy struct {
 	pressed time.Duration // when the last INT came; 0 is never
 	logged  time.Duration // start of the second in which lines are counted

@@ -1,4 +1,4 @@
-package boot
+package life
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"resinos/init/boot"
+	"resinos/init/handover"
 	"resinos/init/shutdown"
 	"resinos/mounts/plainfile"
 	"resinos/services/bootreport"
@@ -23,7 +25,7 @@ import (
 )
 
 // notifySocket is where services report that they are ready.
-const notifySocket = runtimeDir + "/notify.sock"
+const notifySocket = "/run/resinos/notify.sock"
 
 // engine is the service whose readiness is a milestone.
 const engine = "containerd"
@@ -41,8 +43,8 @@ type supervisor interface {
 	Booted(ctx context.Context) error
 }
 
-// bootPatience is how long the services that no container needs give way to those that the first one needs. A device without
-// apps has nothing to wait for, and nothing to compete with them either.
+// bootPatience is how long the services that no container needs give way to those that the first one needs. A device
+// without apps has nothing to wait for, and nothing to compete with them either.
 const bootPatience = time.Minute
 
 // booted ends the boot's own shares of the processor, once.
@@ -61,9 +63,9 @@ func (p *PID1) booted() {
 	})
 }
 
-// startServices starts the supervisor on what the step "load services" found, or on what the earlier life left, and returns its
-// operations. p.supervised is closed when it has ended.
-func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]control.Handler {
+// startServices starts the supervisor on what the step "load services" found, or on what the earlier life left, and
+// returns its operations. p.supervised is closed when it has ended.
+func (p *PID1) startServices(ctx context.Context, earlier *handover.State) map[string]control.Handler {
 	s, err := p.newSupervisor(earlier)
 	if err != nil {
 		p.log.Error("no service runs", "error", err)
@@ -71,7 +73,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 		close(p.stopped)
 		return nil
 	}
-	p.supervisor, p.system.specs = s, nil // they are its now
+	p.supervisor, p.system.Specs = s, nil // they are its now
 	p.mark(bootreport.MilestoneServices, boottime.Now())
 	p.guard.Go(nameSupervisor, func() {
 		err := func() error {
@@ -95,28 +97,28 @@ func (p *PID1) startServices(ctx context.Context, earlier *state) map[string]con
 	return s.Handlers()
 }
 
-// newSupervisor takes over what the earlier life left. When that cannot be read, the processes it knew are nobody's: they are
-// ended, and the services are started anew.
-func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
+// newSupervisor takes over what the earlier life left. When that cannot be read, the processes it knew are nobody's:
+// they are ended, and the services are started anew.
+func (p *PID1) newSupervisor(earlier *handover.State) (supervisor, error) {
 	tree, err := cgroup.Open(cgroup.Root)
 	if err != nil {
 		p.log.Warn("services run without cgroups", "error", err)
 	}
 	cfg := supervise.Config{
-		Specs: p.system.specs, Reaper: p.reaper, Log: p.log, Output: p.kept.file, Cgroups: tree,
+		Specs: p.system.Specs, Reaper: p.reaper, Log: p.log, Output: p.kept.file, Cgroups: tree,
 		NotifyPath: notifySocket, StopLimit: shutdown.StopLimit, OnState: p.onState, Guard: p.guard,
 		Conditions: p.judge.Holds, Load: p.readAgain, Seed: seed(),
 	}
 	if earlier == nil {
-		if p.system.loaded.Source != "" { // the boot has read it
-			p.judge.Take(p.system.loaded)
+		if p.system.Loaded.Source != "" { // the boot has read it
+			p.judge.Take(p.system.Loaded)
 		}
 		return supervise.New(cfg)
 	}
 	err = errors.New("the earlier life could not save it")
-	if earlier.supervisor != nil {
-		cfg.Saved = earlier.supervisor
-		cfg.Files = earlier.numbers(fileSupervisor)
+	if earlier.Supervisor != nil {
+		cfg.Saved = earlier.Supervisor
+		cfg.Files = earlier.Numbers(handover.Supervisor)
 		var s *supervise.Supervisor
 		if s, err = supervise.New(cfg); err == nil {
 			return s, nil
@@ -124,17 +126,17 @@ func (p *PID1) newSupervisor(earlier *state) (supervisor, error) {
 	}
 	p.log.Error("state of the services is lost: all services start again", "error", err)
 	shutdown.KillAll(p.log)
-	if err := p.system.loadServices(); err != nil {
+	if err := p.system.LoadServices(); err != nil {
 		p.log.Warn("service files are bad", "error", err)
 	}
-	cfg.Specs, cfg.Saved, cfg.Files = p.system.specs, nil, nil
+	cfg.Specs, cfg.Saved, cfg.Files = p.system.Specs, nil, nil
 	return supervise.New(cfg)
 }
 
 // readAgain reads the service files for a rescan, and what their conditions are judged by.
 func (p *PID1) readAgain() ([]spec.Spec, []error) {
 	p.judge.Learn()
-	return readServices()
+	return boot.Services()
 }
 
 // onState is called from the supervisor's loop.
@@ -177,7 +179,7 @@ func (o *pipes) all() map[string]*os.File {
 
 // seed makes what shall differ from device to device: random delays of timers.
 func seed() uint32 {
-	text, err := plainfile.Read(machineID, maxMachineID)
+	text, err := plainfile.Read(boot.MachineID, 4<<10)
 	if err != nil {
 		return 0 // then the delays are the same as everybody's
 	}

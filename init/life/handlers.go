@@ -1,4 +1,4 @@
-package boot
+package life
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/init/boot"
 	"resinos/init/shutdown"
 	"resinos/services/boottime"
 	"resinos/services/control"
@@ -20,7 +21,7 @@ func (p *PID1) handlers(services map[string]control.Handler) map[string]control.
 	maps.Copy(all, services)
 	maps.Copy(all, faultHandlers())
 	all[pid1.OpBoot] = func(context.Context, json.RawMessage) (any, error) { return p.record.Report(), nil }
-	all[pid1.OpPlan] = func(context.Context, json.RawMessage) (any, error) { return Plan(p.system.Inputs), nil }
+	all[pid1.OpPlan] = func(context.Context, json.RawMessage) (any, error) { return boot.Plan(p.system.Inputs), nil }
 	all[pid1.OpPing] = func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, p.ping(ctx) }
 	all[pid1.OpMilestone] = p.milestoneOp
 	all[pid1.OpPower] = p.powerOp
@@ -36,7 +37,8 @@ func (p *PID1) milestoneOp(_ context.Context, args json.RawMessage) (any, error)
 	return nil, p.milestone(m.Name, m.At)
 }
 
-// powerOp takes {"action": …, "force": …}. A second request makes the first more urgent; force does not wait for anybody.
+// powerOp takes {"action": …, "force": …}. A second request makes the first more urgent; force does not wait for
+// anybody.
 func (p *PID1) powerOp(ctx context.Context, args json.RawMessage) (any, error) {
 	var want pid1.Shutdown
 	if err := control.Args(args, &want); err != nil {

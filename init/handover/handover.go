@@ -1,4 +1,7 @@
-package boot
+// Package handover owns what PID 1 takes along when it executes itself again: its own state as JSON in a memory file,
+// what the supervisor saved in another, and the descriptors that stay open. It decides neither when that happens nor
+// what a life does with it. Read State first.
+package handover
 
 import (
 	"encoding/json"
@@ -11,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/boot"
 	"resinos/init/shutdown"
 	"resinos/services/bootreport"
 	"resinos/services/fault"
@@ -22,21 +26,23 @@ const stateVariable = "RESINOS_STATE"
 // stateVersion is that of the state's form. Another one is not guessed at.
 const stateVersion = 1
 
-// state is everything that PID 1 takes along when it executes itself again.
-type state struct {
+// State is everything that PID 1 takes along when it executes itself again.
+type State struct {
 	Version int               `json:"version"`
 	Now     time.Duration     `json:"now"` // when the old life stood still
 	CPU     time.Duration     `json:"cpu"` // what it had used by then
 	Report  bootreport.Report `json:"report"`
-	Inputs  Inputs            `json:"inputs"`
+	Inputs  boot.Inputs       `json:"inputs"`
 	Down    *shutdown.Saved   `json:"down,omitempty"`
 	Marking bool              `json:"marking,omitempty"` // the marker of this boot is not on the disk yet
 
-	Files []passed `json:"files"`
+	Passed []passed `json:"files"` // the descriptors
 
-	// In its own words, and in a memory file of its own: what is large is not encoded twice. Nil when it could not be asked.
-	supervisor []byte
-	held       *os.File // keeps it open until the exec
+	// Supervisor is what the supervisor saved, in a memory file of its own: what is large is not encoded twice. Nil
+	// when it could not be asked.
+	Supervisor []byte `json:"-"`
+
+	held *os.File // keeps that file open until the exec
 }
 
 // passed is a descriptor that stays open over the exec.
@@ -48,26 +54,27 @@ type passed struct {
 
 // The kinds of passed descriptors.
 const (
-	fileControl    = "control"    // the listening control socket
-	fileWatchdog   = "watchdog"   // the running watchdog
-	fileLog        = "log"        // PID 1's own log pipe
-	filePipe       = "pipe"       // the log pipe of a service
-	fileServices   = "services"   // what the supervisor saved
-	fileSupervisor = "supervisor" // one of the supervisor's files, in its order
+	Control    = "control"    // the listening control socket
+	Watchdog   = "watchdog"   // the running watchdog
+	Log        = "log"        // PID 1's own log pipe
+	Pipe       = "pipe"       // the log pipe of a service
+	services   = "services"   // what the supervisor saved
+	Supervisor = "supervisor" // one of the supervisor's files, in its order
 )
 
 // maxState bounds what is believed to be a state.
 const maxState = 64 << 20
 
-// encode writes the state into memory files and returns the one that the next life looks for. Those that it names stay open.
-func (s *state) encode() (*os.File, error) {
+// Encode writes the state into memory files and returns the one that the next life looks for. Those that it names stay
+// open.
+func (s *State) Encode() (*os.File, error) {
 	s.Version = stateVersion
-	if s.supervisor != nil {
-		f, err := memory(s.supervisor)
+	if s.Supervisor != nil {
+		f, err := memory(s.Supervisor)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.add(fileServices, "", f); err != nil {
+		if err := s.Add(services, "", f); err != nil {
 			return nil, err
 		}
 		s.held = f
@@ -95,9 +102,9 @@ func memory(content []byte) (*os.File, error) {
 	return f, nil
 }
 
-// takeState reads what an earlier life of PID 1 left, nil if this is the first. Every descriptor of it is closed on the next exec
-// again when it returns.
-func takeState() (*state, error) {
+// Take reads what an earlier life of PID 1 left, nil if this is the first. Every descriptor of it is closed on the next
+// exec again when it returns.
+func Take() (*State, error) {
 	number, again := os.LookupEnv(stateVariable)
 	if !again {
 		return nil, nil
@@ -111,12 +118,12 @@ func takeState() (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := decodeState(text)
+	s, err := decode(text)
 	if err != nil {
 		return nil, err
 	}
-	if f := s.file(fileServices); f != nil {
-		s.supervisor, err = drain(f)
+	if f := s.File(services); f != nil {
+		s.Supervisor, err = drain(f)
 	}
 	return s, err
 }
@@ -135,15 +142,15 @@ func drain(f *os.File) ([]byte, error) {
 	return text, nil
 }
 
-func decodeState(text []byte) (*state, error) {
-	s := new(state)
+func decode(text []byte) (*State, error) {
+	s := new(State)
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("decode state: %w", err)
 	}
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("decode state: version %d is not spoken here, only %d", s.Version, stateVersion)
 	}
-	for _, p := range s.Files {
+	for _, p := range s.Passed {
 		if p.FD <= 2 {
 			return nil, fmt.Errorf("decode state: descriptor %d is not one of ours", p.FD)
 		}
@@ -151,11 +158,11 @@ func decodeState(text []byte) (*state, error) {
 	return s, nil
 }
 
-// add notes a file to be passed on.
-func (s *state) add(kind, name string, f *os.File) error {
+// Add notes a file to be passed on; name is that of the service for a Pipe.
+func (s *State) Add(kind, name string, f *os.File) error {
 	fd, err := number(f)
 	if err == nil {
-		s.Files = append(s.Files, passed{kind, name, fd})
+		s.Passed = append(s.Passed, passed{kind, name, fd})
 	}
 	return err
 }
@@ -170,9 +177,9 @@ func number(f *os.File) (fd int, err error) {
 	return fd, err
 }
 
-// files opens what was passed on, by kind, in the order it was added.
-func (s *state) files(kind string) (all []*os.File, names []string) {
-	for _, p := range s.Files {
+// Files opens what was passed on, by kind, in the order it was added.
+func (s *State) Files(kind string) (all []*os.File, names []string) {
+	for _, p := range s.Passed {
 		if p.Kind == kind {
 			all, names = append(all, os.NewFile(uintptr(p.FD), kind+" "+p.Name)), append(names, p.Name)
 		}
@@ -180,9 +187,9 @@ func (s *state) files(kind string) (all []*os.File, names []string) {
 	return all, names
 }
 
-// numbers lists what was passed on, for those who open it themselves.
-func (s *state) numbers(kind string) (all []int) {
-	for _, p := range s.Files {
+// Numbers lists what was passed on, for those who open it themselves.
+func (s *State) Numbers(kind string) (all []int) {
+	for _, p := range s.Passed {
 		if p.Kind == kind {
 			all = append(all, p.FD)
 		}
@@ -190,8 +197,9 @@ func (s *state) numbers(kind string) (all []int) {
 	return all
 }
 
-func (s *state) file(kind string) *os.File {
-	all, _ := s.files(kind)
+// File opens the first file of a kind that was passed on, nil if there is none.
+func (s *State) File(kind string) *os.File {
+	all, _ := s.Files(kind)
 	if len(all) == 0 {
 		return nil
 	}
@@ -199,24 +207,25 @@ func (s *state) file(kind string) *os.File {
 }
 
 // inherit marks everything that the next life needs, or takes the marks back.
-func (s *state) inherit(also int, yes bool) {
+func (s *State) inherit(also int, yes bool) {
 	flag := unix.FD_CLOEXEC
 	if yes {
 		flag = 0
 	}
-	for _, p := range s.Files {
-		_, _ = unix.FcntlInt(uintptr(p.FD), unix.F_SETFD, flag) // fails only for a closed descriptor, which the next life notices
+	for _, p := range s.Passed {
+		_, _ = unix.FcntlInt(uintptr(p.FD), unix.F_SETFD,
+			flag) // fails only for a closed descriptor, which the next life notices
 	}
 	_, _ = unix.FcntlInt(uintptr(also), unix.F_SETFD, flag)
 }
 
-// nextInit is the program that PID 1 becomes: the installed one, so that a new binary is taken over; else what it is already.
+// nextInit is the program that PID 1 executes: the installed one, so that a new binary is used; else its own.
 func nextInit() []string {
 	return []string{"/usr/sbin/init", "/proc/self/exe"}
 }
 
-// become executes the next life with the state in file. It returns only when that cannot be done.
-func (s *state) become(file *os.File) error {
+// Execute starts the next life with the state in file. It returns only when that cannot be done.
+func (s *State) Execute(file *os.File) error {
 	fd, err := number(file)
 	if err != nil {
 		return err

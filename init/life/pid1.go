@@ -1,4 +1,4 @@
-package boot
+package life
 
 import (
 	"cmp"
@@ -16,12 +16,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/boot"
 	"resinos/init/condition"
 	"resinos/init/console"
+	"resinos/init/handover"
 	"resinos/init/lastboot"
 	"resinos/init/partition"
 	"resinos/init/shutdown"
-	"resinos/init/walk"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/control"
@@ -51,7 +52,7 @@ type PID1 struct {
 	kernel   io.Writer // the kernel log, nil where there is none
 	printk   string    // empty: the constant
 	record   *bootreport.Record
-	system   *system
+	system   *boot.System
 	verbose  bool
 	guard    *guard.Guard
 	leaving  sync.Mutex // taken by whoever ends this life of PID 1, and never given back
@@ -81,7 +82,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.signals = signals
 	p.requests, p.reasons, p.pings = make(chan request, 1), make(chan string, 1), make(chan chan struct{})
 	p.kept = &pipes{open: map[string]*os.File{}}
-	earlier, lost := takeState()
+	earlier, lost := handover.Take()
 	keepSmall()
 	console.TakeStdio()
 	p.begin()
@@ -110,8 +111,9 @@ func keepSmall() {
 	_ = unix.Chdir("/")
 }
 
-// tidyAfter is when the memory that the way up took, and nothing takes again, goes back to the kernel: once the services have
-// been started, so that it holds up none of them. The runtime itself would hold on to it for as long as it likes.
+// tidyAfter is when the memory that the way up took, and nothing takes again, goes back to the kernel: once the
+// services have been started, so that it holds up none of them. The runtime itself would hold on to it for as long as
+// it likes.
 const tidyAfter = 2 * time.Second
 
 func (p *PID1) begin() {
@@ -139,16 +141,17 @@ func (p *PID1) mark(name string, at time.Duration) {
 	p.log.Info(line)
 	if name == bootreport.MilestoneContainerOutput && !p.verbose {
 		console.Say(line) // the one line of a production image: it has neither ssh nor shell to ask
-		p.hush()
+		p.silenceKernel()
 	}
 }
 
-// hushAfter is when the boot counts as over if no container says anything.
-const hushAfter = 2 * time.Minute
+// silenceAfter is when the boot counts as over if no container says anything.
+const silenceAfter = 2 * time.Minute
 
-// hush ends what the kernel says on the console of a production image: a serial line is its owner's once the boot is over, and something
-// that talks to an app may be at the other end. A panic is printed all the same, and all else is in the log.
-func (p *PID1) hush() {
+// silenceKernel ends the kernel's messages on the console of a production image: a serial line is its owner's once the
+// boot is over, and something that talks to an app may be at the other end. A panic is printed all the same, and all
+// else is in the log.
+func (p *PID1) silenceKernel() {
 	if p.verbose {
 		return
 	}
@@ -165,21 +168,19 @@ func (p *PID1) walk(started time.Duration) {
 	}
 	p.record = bootreport.New(before)
 	p.mark(bootreport.MilestoneRoot, started)
-	p.system = p.newSystem(Inputs{Variant: osrelease.Variant()})
-	if err := (walk.Walker{Stage: bootreport.StageRoot, Record: p.record, Log: p.log, After: p.system.feed}).Walk(p.system.actions()); err != nil {
+	p.system = p.newSystem(boot.Inputs{Variant: osrelease.Variant()})
+	if err := p.system.Boot(); err != nil {
 		p.log.Error("boot is incomplete", "error", err) // no step is fatal here: PID 1 degrades
 	}
 }
 
-func (p *PID1) newSystem(in Inputs) *system {
-	return &system{
-		log: p.log, out: p.out, record: p.record, verbose: p.verbose, modules: p.Modules, Inputs: in,
-		attacher: partition.Attacher{Log: p.log, Modules: p.Modules},
-	}
+func (p *PID1) newSystem(in boot.Inputs) *boot.System {
+	env := boot.Environment{Log: p.log, Out: p.out, Record: p.record, Verbose: p.verbose, Modules: p.Modules}
+	return boot.New(env, in)
 }
 
-// startAnew is what is left when the state of the earlier life cannot be read: nobody knows any more which process belongs to
-// whom, so all are ended and the boot is walked again. Each of its steps may be done twice.
+// startAnew is what is left when the state of the earlier life cannot be read: nobody knows any more which process
+// belongs to whom, so all are ended and the boot is walked again. Each of its steps may be done twice.
 func (p *PID1) startAnew(cause error) {
 	p.log.Error("pid 1 re-executed without its state: all services start again", "error", cause)
 	shutdown.KillAll(p.log)
@@ -187,7 +188,7 @@ func (p *PID1) startAnew(cause error) {
 }
 
 // serve starts what PID 1 is there for: the reaper, the supervisor, the control socket and the feeding of the watchdog.
-func (p *PID1) serve(earlier *state) {
+func (p *PID1) serve(earlier *handover.State) {
 	p.reaper = proc.NewReaper()
 	reaping, stopReaping := context.WithCancel(context.Background())
 	p.reaped, p.stopReaper = make(chan struct{}), stopReaping
@@ -208,7 +209,7 @@ func (p *PID1) serve(earlier *state) {
 		p.resumed(earlier)
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
-	time.AfterFunc(hushAfter, p.hush)
+	time.AfterFunc(silenceAfter, p.silenceKernel)
 	if earlier != nil {
 		p.booted() // a re-exec is no boot
 	} else {
@@ -256,7 +257,8 @@ func (p *PID1) control(services map[string]control.Handler) func(context.Context
 	}
 }
 
-// loop is PID 1's own: signals, requests and the questions of the feeding of the watchdog. It goes on while the device goes down.
+// loop is PID 1's own: signals, requests and the questions of the feeding of the watchdog. It goes on while the device
+// goes down.
 func (p *PID1) loop() {
 	var policy signalPolicy
 	for {
@@ -321,15 +323,16 @@ func (p *PID1) beginShutdown(d *shutdown.Shutdown) *shutdown.Shutdown {
 	return d
 }
 
-// shutdownConfig is what a request takes apart. The next boot is told of a failure that requests it, and not of a clean end.
+// shutdownConfig is what a request takes apart. The next boot is told of a failure that requests it, and not of a clean
+// end.
 func (p *PID1) shutdownConfig(r request) shutdown.Config {
 	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndClean, Why: string(r.action)}
 	if r.failed {
 		end.How, end.Why = lastboot.EndPanic, r.why
 	}
 	return shutdown.Config{
-		Action: r.action, End: end, Marking: &p.system.marking, Log: p.log, Out: p.out,
-		Stop: p.stop, Ended: p.stopped, BeforePower: p.system.beforePower(r.action), Force: r.force,
+		Action: r.action, End: end, Marking: &p.system.Marking, Log: p.log, Out: p.out,
+		Stop: p.stop, Ended: p.stopped, BeforePower: p.system.BeforePower(r.action), Force: r.force,
 	}
 }
 
@@ -340,8 +343,8 @@ func (p *PID1) resumeShutdown(s *shutdown.Saved) {
 	p.guard.Go("shutdown", d.Run)
 }
 
-// keep runs a daemon of PID 1 until ctx ends. One that fails is started again: PID 1 without its reaper or its control socket
-// would be alive but of no use. One that panics is the guard's.
+// keep runs a daemon of PID 1 until ctx ends. One that fails is started again: PID 1 without its reaper or its control
+// socket would be alive but of no use. One that panics is the guard's.
 func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) error) {
 	for {
 		err := run(ctx)
@@ -358,8 +361,8 @@ func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) 
 	}
 }
 
-// lastResort is for a panic where nothing can be saved: the device reboots, which the bootloader counts as a failed try, and the
-// reason is in the kernel log for pstore, and beside the marker for the next boot.
+// lastResort is for a panic where nothing can be saved: the device reboots, which the bootloader counts as a failed
+// try, and the reason is in the kernel log for pstore, and beside the marker for the next boot.
 func (p *PID1) lastResort() {
 	cause := recover()
 	if p.log == nil {
@@ -374,7 +377,7 @@ func (p *PID1) lastResort() {
 	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndPanic, Why: text}
 	cfg := shutdown.Config{Action: pid1.Reboot, End: end, Log: p.log}
 	if p.system != nil {
-		cfg.Marking = &p.system.marking
+		cfg.Marking = &p.system.Marking
 	}
 	shutdown.LastResort(cfg)
 }

@@ -1,6 +1,6 @@
 //go:build faults
 
-package boot
+package life
 
 import (
 	"context"
@@ -14,7 +14,8 @@ import (
 	"resinos/services/fault"
 )
 
-// faultHandlers are operations that only binaries with fault points have: fault takes a fault.Order, calls counts the calls so far.
+// faultHandlers are operations that only binaries with fault points have: fault takes a fault.Order, calls counts the
+// calls so far.
 func faultHandlers() map[string]control.Handler {
 	return map[string]control.Handler{
 		"fault": func(_ context.Context, args json.RawMessage) (any, error) {

@@ -1,0 +1,76 @@
+package boot
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"resinos/bsp/watchdog"
+	"resinos/init/console"
+	"resinos/init/lastboot"
+	"resinos/init/partition"
+	"resinos/init/walk"
+	"resinos/mounts/attach"
+	"resinos/services/bootreport"
+	"resinos/services/config"
+	"resinos/services/log/line"
+	"resinos/services/log/pipe"
+	"resinos/services/spec"
+)
+
+// Environment is what the steps work with.
+type Environment struct {
+	Log     *slog.Logger
+	Out     *line.Handler // of Log
+	Record  *bootreport.Record
+	Verbose bool                             // the console shows PID 1's log
+	Modules func() (partition.Loader, error) // opens the loader; called only when a module is needed
+}
+
+// System is what the steps learn about the device, and what they leave open for the life of PID 1.
+type System struct {
+	Inputs
+	Specs    []spec.Spec      // of the services; whoever starts them may take them
+	Loaded   config.Loaded    // what Config was made of; its Source is empty until then
+	Pipe     *os.File         // PID 1's log pipe; nil: there is none
+	Watchdog *watchdog.Dog    // nil: the board has none
+	Marking  lastboot.Marking // the marker of this boot
+
+	env      Environment
+	mounted  []attach.Mount  // what was attached when the boot began
+	named    error           // why the device did not take its name
+	traces   lastboot.Traces // of the last boot
+	attacher partition.Attacher
+}
+
+// New returns the system before its first step, or with the inputs that an earlier life of PID 1 has left.
+func New(env Environment, in Inputs) *System {
+	return &System{Inputs: in, env: env, attacher: partition.Attacher{Log: env.Log, Modules: env.Modules}}
+}
+
+// Boot carries out all steps, in order. No step is fatal: the error says what is not as it should be.
+func (s *System) Boot() error {
+	return walk.Walker{Stage: bootreport.StageRoot, Record: s.env.Record, Log: s.env.Log,
+		After: s.feed}.Walk(s.actions())
+}
+
+// openLog moves PID 1's lines from the kernel log to the pipe that logd reads. The pipe keeps them until logd runs, and
+// stays open as long as PID 1 lives.
+func (s *System) openLog() error {
+	if err := os.MkdirAll(pipe.Dir, 0o755); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	f, err := pipe.OpenNonblock(pipe.Dir, pipe.Source{Kind: pipe.Service, Name: "init",
+		Stream: pipe.Log})
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s.ResumeLog(f)
+	return nil
+}
+
+// ResumeLog writes PID 1's lines into the pipe, which an earlier life may have opened.
+func (s *System) ResumeLog(f *os.File) {
+	s.Pipe = f
+	s.env.Out.Redirect(pipe.NewWriter(f), console.Console(s.env.Verbose))
+}

@@ -1,0 +1,77 @@
+package life
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"resinos/services/bootreport"
+	"resinos/services/boottime"
+	"resinos/services/pid1"
+)
+
+func TestSignalPolicy(t *testing.T) {
+	// What busybox's halt, reboot and poweroff send.
+	asked := map[syscall.Signal]pid1.Power{syscall.SIGTERM: pid1.Reboot, syscall.SIGUSR1: pid1.PowerOff,
+		syscall.SIGUSR2: pid1.PowerOff}
+	var p signalPolicy
+	for n := syscall.Signal(1); n <= 64; n++ {
+		if action, _ := p.step(time.Minute, n); action != asked[n] {
+			t.Errorf("signal %d once gives %q, want %q", n, action, asked[n])
+		}
+	}
+	if action, _ := p.step(time.Minute+11*time.Second, syscall.SIGINT); action != "" {
+		t.Errorf("an INT eleven seconds later gives %q", action)
+	}
+	if action, _ := p.step(time.Minute+20*time.Second, syscall.SIGINT); action != pid1.Reboot {
+		t.Errorf("a second INT in time gives %q, want reboot", action)
+	}
+	said := 0
+	for range 1000 {
+		if _, say := p.step(time.Hour, syscall.SIGHUP); say {
+			said++
+		}
+	}
+	if said != maxLines {
+		t.Errorf("%d lines about 1000 signals in one second, want %d", said, maxLines)
+	}
+}
+
+// TestKernelIsSilent: the kernel is silent on the console of a production image from its first container's output on,
+// and on no other.
+func TestKernelIsSilent(t *testing.T) {
+	for _, verbose := range []bool{false, true} {
+		printk := filepath.Join(t.TempDir(), "printk")
+		if err := os.WriteFile(printk, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p := &PID1{log: slog.New(slog.DiscardHandler), record: bootreport.New(bootreport.Report{}), verbose: verbose,
+			printk: printk}
+		p.mark(bootreport.MilestoneEngine, time.Second)
+		if text, _ := os.ReadFile(printk); len(text) > 0 {
+			t.Errorf("verbose %v: it is set to %s while the boot goes on", verbose, text)
+		}
+		p.mark(bootreport.MilestoneContainerOutput, 2*time.Second)
+		if text, _ := os.ReadFile(printk); (string(text) == "1") == verbose {
+			t.Errorf("verbose %v: it is set to %q when the boot is over", verbose, text)
+		}
+	}
+}
+
+// TestMilestoneIsNeverLater: a moment that a client claims counts only if it lies between the kernel's start and now.
+func TestMilestoneIsNeverLater(t *testing.T) {
+	for at, claimed := range map[float64]bool{0.5: true, 0: false, -1: false, 1e9: false, 1e300: false} {
+		p := &PID1{record: bootreport.New(bootreport.Report{}), log: slog.New(slog.DiscardHandler)}
+		before := boottime.Now()
+		if err := p.milestone("x", at); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.record.Report().Milestones["x"]; claimed != (got == at) || !claimed &&
+			got < bootreport.Seconds(before) {
+			t.Errorf("claimed %v, kept %v", at, got)
+		}
+	}
+}
