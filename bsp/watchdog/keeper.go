@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Part is one part of the process that must move for the dog to be fed.
+// Part is one part of the process that must move for the watchdog to be fed.
 type Part struct {
 	Name  string
 	Limit time.Duration // within which it answers
@@ -15,8 +15,8 @@ type Part struct {
 	Ask func(ctx context.Context) error
 }
 
-// Decide says whether the dog may be fed: when every part has moved since it was fed last. Otherwise stuck names those that
-// have not. moved holds the time of each part's last move, zero for never.
+// Decide says whether the watchdog may be fed: when every part has moved since it was fed last. Otherwise stuck names
+// those that have not. moved holds the time of each part's last move, zero for never.
 func Decide(fed time.Time, moved map[string]time.Time, parts []Part) (feed bool, stuck []string) {
 	for _, p := range parts {
 		if !moved[p.Name].After(fed) {
@@ -26,17 +26,17 @@ func Decide(fed time.Time, moved map[string]time.Time, parts []Part) (feed bool,
 	return len(stuck) == 0, stuck
 }
 
-// Feeder is what a Keeper needs of a Dog.
+// Feeder is what a Keeper needs of a Timer.
 type Feeder interface {
 	Feed() error
 	Timeout() time.Duration
 }
 
-// Keeper feeds a dog as long as all parts move.
+// Keeper feeds a watchdog as long as all parts move.
 type Keeper struct {
-	Dog   Feeder
-	Parts []Part
-	Log   *slog.Logger
+	Watchdog Feeder
+	Parts    []Part
+	Log      *slog.Logger
 	// Go starts a goroutine of the Keeper; nil is the go statement.
 	Go func(name string, f func())
 
@@ -53,9 +53,9 @@ type answer struct {
 	err       error
 }
 
-// Run asks each part four times a timeout, one that gave up again soon, and feeds the dog when all have moved. The dog was fed a moment
-// ago: who opens it feeds it. It returns ctx's cause; the dog goes on.
-// A part that does not even give up in time is not asked again before it does, so that no goroutines pile up.
+// Run asks each part four times a timeout, one that gave up again soon, and feeds the watchdog when all have moved. It
+// was fed a moment ago: who opens it feeds it. It returns ctx's cause; the watchdog continues. A part that does not
+// even give up in time is not asked again before it does, so that no goroutines pile up.
 func (k *Keeper) Run(ctx context.Context) error {
 	k.fed = time.Now()
 	k.moved, k.due = map[string]time.Time{}, map[string]time.Time{}
@@ -81,9 +81,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // next is when there is something to do without an answer: a part to be asked, or the hunger to be told.
 func (k *Keeper) next() time.Time {
-	next := k.fed.Add(k.Dog.Timeout() / 2)
+	next := k.fed.Add(k.Watchdog.Timeout() / 2)
 	if k.said {
-		next = time.Now().Add(k.Dog.Timeout())
+		next = time.Now().Add(k.Watchdog.Timeout())
 	}
 	for _, at := range k.due {
 		if at.Before(next) {
@@ -115,16 +115,16 @@ func (k *Keeper) ask(ctx context.Context, answers chan<- answer) {
 
 func (k *Keeper) hear(a answer) {
 	if a.err != nil {
-		k.due[a.part] = a.at.Add(k.Dog.Timeout() / 32)
+		k.due[a.part] = a.at.Add(k.Watchdog.Timeout() / 32)
 		return
 	}
-	k.due[a.part] = a.began.Add(k.Dog.Timeout() / 4)
+	k.due[a.part] = a.began.Add(k.Watchdog.Timeout() / 4)
 	k.moved[a.part] = a.at
 	feed, _ := Decide(k.fed, k.moved, k.Parts)
 	if !feed {
 		return
 	}
-	if err := k.Dog.Feed(); err != nil {
+	if err := k.Watchdog.Feed(); err != nil {
 		k.Log.Error("watchdog is not fed", "error", err)
 		return
 	}
@@ -135,17 +135,18 @@ func (k *Keeper) hear(a answer) {
 	k.fed, k.said = now, false
 }
 
-// complain says once that the dog goes hungry, for how long already, how long it still waits, and because of whom. Before half of its
-// time is gone nothing is in danger: a part may be slow.
+// complain says once that the watchdog is not fed, for how long, how long it still waits, and because of which part.
+// Before half of its time is gone nothing is in danger: a part may be slow.
 func (k *Keeper) complain(now time.Time) {
-	hungry := now.Sub(k.fed)
-	if k.said || hungry < k.Dog.Timeout()/2 {
+	unfed := now.Sub(k.fed)
+	if k.said || unfed < k.Watchdog.Timeout()/2 {
 		return
 	}
 	k.said = true
 	_, stuck := Decide(k.fed, k.moved, k.Parts)
 	if len(stuck) == 0 {
-		return // the feeding itself failed, and was told
+		return // the feeding itself failed, and is reported
 	}
-	k.Log.Error("watchdog is not fed: pid 1 makes no progress", "daemon", strings.Join(stuck, ", "), "after", hungry, "wait", k.Dog.Timeout()-hungry)
+	k.Log.Error("watchdog is not fed: pid 1 makes no progress", "daemon", strings.Join(stuck, ", "), "after", unfed,
+		"wait", k.Watchdog.Timeout()-unfed)
 }

@@ -1,6 +1,6 @@
-// Package watchdog owns the hardware watchdog: the device that resets the board unless it is fed in time. It is fed only when
-// every part of the process that it guards has moved since it was fed last, never by the clock alone.
-// It never stops a dog that runs, but when the board is halted on purpose. Read Decide and Keeper first.
+// Package watchdog owns the hardware watchdog: the device that resets the board unless it is fed in time. It is fed
+// only when every part of the process that it guards has moved since it was fed last, never by the clock alone. It
+// stops a watchdog that runs only when the board is halted on purpose. Read Decide and Keeper first.
 package watchdog
 
 import (
@@ -15,15 +15,15 @@ import (
 // Path is the first watchdog of the board.
 const Path = "/dev/watchdog"
 
-// Dog is an open watchdog. It runs from Open on, and goes on running when the process ends.
-type Dog struct {
+// Timer is an open watchdog. It runs from Open on, and continues when the process ends.
+type Timer struct {
 	file    *os.File
 	timeout time.Duration
 }
 
 // Open starts the watchdog. The kernel's driver may round the timeout; Timeout says what it made of it. The error wraps
 // fs.ErrNotExist when the board has none.
-func Open(path string, timeout time.Duration) (*Dog, error) {
+func Open(path string, timeout time.Duration) (*Timer, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open watchdog: %w", err)
@@ -37,8 +37,8 @@ func Open(path string, timeout time.Duration) (*Dog, error) {
 }
 
 // Take goes on with a watchdog that an earlier life of the process opened.
-func Take(f *os.File) *Dog {
-	d := &Dog{file: f, timeout: fallback}
+func Take(f *os.File) *Timer {
+	d := &Timer{file: f, timeout: fallback}
 	if seconds, err := d.get(unix.WDIOC_GETTIMEOUT); err == nil && seconds > 0 {
 		d.timeout = time.Duration(seconds) * time.Second
 	}
@@ -49,13 +49,13 @@ func Take(f *os.File) *Dog {
 const fallback = 8 * time.Second
 
 // File is the open device, to be kept open by the next life of the process.
-func (d *Dog) File() *os.File { return d.file }
+func (d *Timer) File() *os.File { return d.file }
 
-// Timeout is how long the dog goes unfed before it resets the board.
-func (d *Dog) Timeout() time.Duration { return d.timeout }
+// Timeout is how long the watchdog goes unfed before it resets the board.
+func (d *Timer) Timeout() time.Duration { return d.timeout }
 
-// SetTimeout changes the timeout and feeds the dog.
-func (d *Dog) SetTimeout(timeout time.Duration) error {
+// SetTimeout changes the timeout and feeds the watchdog.
+func (d *Timer) SetTimeout(timeout time.Duration) error {
 	err := d.control(func(fd int) error {
 		return unix.IoctlSetPointerInt(fd, unix.WDIOC_SETTIMEOUT, int(timeout/time.Second))
 	})
@@ -69,8 +69,8 @@ func (d *Dog) SetTimeout(timeout time.Duration) error {
 	return nil
 }
 
-// Feed keeps the dog quiet for another timeout.
-func (d *Dog) Feed() error {
+// Feed starts the timeout again.
+func (d *Timer) Feed() error {
 	err := d.control(func(fd int) error { return unix.IoctlWatchdogKeepalive(fd) })
 	if err != nil {
 		return fmt.Errorf("feed watchdog: %w", err)
@@ -79,19 +79,19 @@ func (d *Dog) Feed() error {
 }
 
 // Fired tells whether the board's last reset was this watchdog's doing, as far as the driver knows.
-func (d *Dog) Fired() bool {
+func (d *Timer) Fired() bool {
 	status, err := d.get(unix.WDIOC_GETBOOTSTATUS)
 	return err == nil && status&unix.WDIOF_CARDRESET != 0
 }
 
-// Release stops the dog and closes it: for a board that is halted on purpose and shall stay so. Where the driver is built not
-// to stop, it goes on.
-func (d *Dog) Release() error {
+// Release stops the watchdog and closes it: for a board that is halted on purpose and shall stay so. Where the driver
+// is built not to stop, it goes on.
+func (d *Timer) Release() error {
 	_, err := d.file.Write([]byte("V")) // the magic close of watchdog-api.rst
 	return errors.Join(err, d.file.Close())
 }
 
-func (d *Dog) get(request uint) (value int, err error) {
+func (d *Timer) get(request uint) (value int, err error) {
 	err = d.control(func(fd int) (err error) {
 		value, err = unix.IoctlGetInt(fd, request)
 		return err
@@ -99,7 +99,7 @@ func (d *Dog) get(request uint) (value int, err error) {
 	return value, err
 }
 
-func (d *Dog) control(do func(fd int) error) error {
+func (d *Timer) control(do func(fd int) error) error {
 	raw, err := d.file.SyscallConn()
 	if err != nil {
 		return err

@@ -34,19 +34,20 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// bowl is a dog that counts its meals.
-type bowl struct{ meals []time.Time }
+// counter is a watchdog that keeps the times at which it was fed.
+type counter struct{ fed []time.Time }
 
-func (b *bowl) Feed() error            { b.meals = append(b.meals, time.Now()); return nil }
-func (b *bowl) Timeout() time.Duration { return 40 * time.Second }
+func (b *counter) Feed() error            { b.fed = append(b.fed, time.Now()); return nil }
+func (b *counter) Timeout() time.Duration { return 40 * time.Second }
 
-// TestKeeper: fed in time while all move; hungry from the moment one hangs, however much the others move; fed again after.
+// TestKeeper: fed in time while all move; hungry from the moment one hangs, however much the others move; fed again
+// after.
 func TestKeeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		dog, hang := &bowl{}, false
+		w, hang := &counter{}, false
 		ctx, cancel := context.WithCancel(t.Context())
-		k := &Keeper{Dog: dog, Log: slog.New(slog.NewTextHandler(&text, nil)), Parts: []Part{
+		k := &Keeper{Watchdog: w, Log: slog.New(slog.NewTextHandler(&text, nil)), Parts: []Part{
 			{Name: "quick", Limit: time.Second, Ask: func(context.Context) error { return nil }},
 			{Name: "slow", Limit: 5 * time.Second, Ask: func(ctx context.Context) error {
 				if hang {
@@ -59,27 +60,27 @@ func TestKeeper(t *testing.T) {
 		over := make(chan error)
 		go func() { over <- k.Run(ctx) }()
 		time.Sleep(5 * time.Minute)
-		for i, m := range dog.meals[1:] {
-			if gap := m.Sub(dog.meals[i]); gap > dog.Timeout()/2 {
+		for i, m := range w.fed[1:] {
+			if gap := m.Sub(w.fed[i]); gap > w.Timeout()/2 {
 				t.Errorf("fed after %v", gap)
 			}
 		}
-		if n := len(dog.meals); n < 28 || n > 31 {
-			t.Errorf("%d meals in five minutes", n)
+		if n := len(w.fed); n < 28 || n > 31 {
+			t.Errorf("fed %d times in five minutes", n)
 		}
 		hang = true
 		time.Sleep(time.Second)
-		before := len(dog.meals)
+		before := len(w.fed)
 		time.Sleep(5 * time.Minute)
-		if len(dog.meals) > before+1 {
-			t.Errorf("fed %d times while a part hangs", len(dog.meals)-before)
+		if len(w.fed) > before+1 {
+			t.Errorf("fed %d times while a part hangs", len(w.fed)-before)
 		}
 		if strings.Count(text.String(), "makes no progress\" daemon=slow") != 1 {
 			t.Errorf("log:\n%s", text.String())
 		}
 		hang = false
 		time.Sleep(30 * time.Second)
-		if len(dog.meals) <= before+1 {
+		if len(w.fed) <= before+1 {
 			t.Error("not fed again")
 		}
 		cancel()
@@ -87,14 +88,14 @@ func TestKeeper(t *testing.T) {
 	})
 }
 
-// TestSlowIsNotStuck: what takes its time, at the start or always, is no reason to fear for the board; a hang is told when half of the
-// dog's time is gone, with what is left of it.
+// TestSlowIsNotStuck: what takes its time, at the start or always, is no reason to fear for the board; a hang is told
+// when half of the watchdog's time is gone, with what is left of it.
 func TestSlowIsNotStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		dog, takes := &bowl{}, 12*time.Second // longer than a quarter of the timeout
+		w, takes := &counter{}, 12*time.Second // longer than a quarter of the timeout
 		ctx, cancel := context.WithCancel(t.Context())
-		k := &Keeper{Dog: dog, Log: slog.New(slog.NewTextHandler(&text, nil)), Parts: []Part{
+		k := &Keeper{Watchdog: w, Log: slog.New(slog.NewTextHandler(&text, nil)), Parts: []Part{
 			{Name: "quick", Limit: 13 * time.Second, Ask: func(context.Context) error { return nil }},
 			{Name: "slow", Limit: 13 * time.Second, Ask: func(ctx context.Context) error {
 				select {
@@ -108,11 +109,11 @@ func TestSlowIsNotStuck(t *testing.T) {
 		over := make(chan error)
 		go func() { over <- k.Run(ctx) }()
 		time.Sleep(5 * time.Minute)
-		if text.Len() > 0 || len(dog.meals) < 20 {
-			t.Errorf("%d meals in five minutes; log:\n%s", len(dog.meals), text.String())
+		if text.Len() > 0 || len(w.fed) < 20 {
+			t.Errorf("fed %d times in five minutes; log:\n%s", len(w.fed), text.String())
 		}
 		takes = time.Hour
-		time.Sleep(time.Until(dog.meals[len(dog.meals)-1].Add(dog.Timeout() / 2).Add(time.Millisecond)))
+		time.Sleep(time.Until(w.fed[len(w.fed)-1].Add(w.Timeout() / 2).Add(time.Millisecond)))
 		time.Sleep(12 * time.Second) // one that was under way may have fed it once more
 		if !strings.Contains(text.String(), `makes no progress" daemon=slow after=20s wait=20s`) {
 			t.Errorf("log:\n%s", text.String())

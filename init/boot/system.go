@@ -33,7 +33,7 @@ type System struct {
 	Specs    []spec.Spec      // of the services; whoever starts them may take them
 	Loaded   config.Loaded    // what Config was made of; its Source is empty until then
 	Pipe     *os.File         // PID 1's log pipe; nil: there is none
-	Watchdog *watchdog.Dog    // nil: the board has none
+	Watchdog *watchdog.Timer  // nil: the board has none
 	Marking  lastboot.Marking // the marker of this boot
 
 	env      Environment

@@ -26,7 +26,7 @@ func (p *PID1) feedWatchdog() {
 	if feeder == nil || p.supervisor == nil {
 		return
 	}
-	keeper := &watchdog.Keeper{Dog: feeder, Log: p.log, Go: p.guard.Go, Parts: []watchdog.Part{
+	keeper := &watchdog.Keeper{Watchdog: feeder, Log: p.log, Go: p.guard.Go, Parts: []watchdog.Part{
 		{Name: "reaper", Limit: partLimit, Ask: p.unlessGoingDown(p.reaper.Nudge)},
 		{Name: nameSupervisor, Limit: partLimit, Ask: p.unlessGoingDown(p.supervisor.Ping)},
 		{Name: "control", Limit: partLimit, Ask: p.unlessGoingDown(func(ctx context.Context) error {
