@@ -1,5 +1,5 @@
 // Package console owns how PID 1 and stage 1 print: lines into the kernel log and onto the console, by writes that
-// never block, and descriptors 0 to 2. It keeps no log and formats none: services/linelog does. Read EarlyLog first.
+// never block, and descriptors 0 to 2. It keeps no log and formats none: services/log/line does. Read EarlyLog first.
 package console
 
 import (
