@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"resinos/bsp/slot"
 	"resinos/init/partition"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -35,11 +36,11 @@ func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
 	if d.Partitions, err = disk.Read(d.Sys); err != nil {
 		return err
 	}
-	slot, found := attach.At(d.Mounts, partition.Slot)
+	mount, found := attach.At(d.Mounts, slot.Target)
 	if !found {
-		return fmt.Errorf("find disk: nothing is attached at %s", partition.Slot)
+		return fmt.Errorf("find disk: nothing is attached at %s", slot.Target)
 	}
-	part, found := disk.ByDevice(d.Partitions, slot.Major, slot.Minor)
+	part, found := disk.ByDevice(d.Partitions, mount.Major, mount.Minor)
 	if !found {
 		return errors.New("find disk: the slot lies on no partition")
 	}

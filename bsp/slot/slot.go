@@ -24,6 +24,9 @@ func (n Name) Other() Name {
 	return B
 }
 
+// Target is where the slot that a device runs from is attached, in stage 1 and on the real root.
+const Target = "/mnt/sysroot"
+
 // The files of a slot, by their paths in its file system.
 const (
 	Kernel       = "vmlinuz"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"resinos/bsp/slot"
 	"resinos/init/cmdline"
 	"resinos/init/partition"
 	"resinos/mounts/attach"
@@ -23,16 +24,16 @@ func (s *System) findDisk() error {
 	if err != nil {
 		return err
 	}
-	slot, found := attach.At(have, partition.Slot)
+	mount, found := attach.At(have, slot.Target)
 	if !found {
-		return fmt.Errorf("find disk: nothing is attached at %s", partition.Slot)
+		return fmt.Errorf("find disk: nothing is attached at %s", slot.Target)
 	}
 	if s.Partitions, err = disk.Read("/sys"); err != nil {
 		return err
 	}
-	part, found := disk.ByDevice(s.Partitions, slot.Major, slot.Minor)
+	part, found := disk.ByDevice(s.Partitions, mount.Major, mount.Minor)
 	if !found {
-		return fmt.Errorf("find disk: no partition is device %d:%d", slot.Major, slot.Minor)
+		return fmt.Errorf("find disk: no partition is device %d:%d", mount.Major, mount.Minor)
 	}
 	s.Disk = part.Disk
 	s.env.Record.Locate(line.Slot, part.Disk)
@@ -41,7 +42,7 @@ func (s *System) findDisk() error {
 
 func diskDeeds(in Inputs) []deed {
 	return []deed{{does: []string{fmt.Sprintf("slot %s of disk %q, by the device attached at %s", in.Cmdline.Slot,
-		in.Disk, partition.Slot)}}}
+		in.Disk, slot.Target)}}}
 }
 
 // on is the disk that the steps found.

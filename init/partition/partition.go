@@ -11,9 +11,6 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Slot is where the slot that the device runs from is attached.
-const Slot = "/mnt/sysroot"
-
 // Loader loads a kernel module and all it needs.
 type Loader interface {
 	Load(name, params string) error

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/bsp/slot"
 	"resinos/init/console"
 	"resinos/init/lastboot"
 	"resinos/init/partition"
@@ -311,7 +312,7 @@ func (d *Shutdown) detach(but string) {
 			return
 		}
 		var faults []error
-		for _, step := range attach.DetachOrder(have, partition.Slot) {
+		for _, step := range attach.DetachOrder(have, slot.Target) {
 			if step.Target == but {
 				continue
 			}

@@ -20,7 +20,6 @@ import (
 	"resinos/bsp/slot"
 	"resinos/init/cmdline"
 	"resinos/init/console"
-	"resinos/init/partition"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
@@ -31,7 +30,7 @@ import (
 // The places of the initramfs.
 const (
 	newRoot     = "/newroot"
-	rootFile    = partition.Slot + "/" + slot.Root
+	rootFile    = slot.Target + "/" + slot.Root
 	modulesList = "/etc/modules"
 	nextInit    = "/usr/sbin/init"
 	efivars     = "/sys/firmware/efi/efivars"
@@ -196,7 +195,7 @@ func (s *Stage) bootedFrom() (disk.DevicePath, error) {
 
 // attachSlot mounts the slot without replaying its journal: nothing but an update ever writes it, and a boot must not.
 func (s *Stage) attachSlot() error {
-	return attach.Apply(attach.Entry{Name: "slot", Source: s.slot.Node(), Target: partition.Slot, Type: "ext4",
+	return attach.Apply(attach.Entry{Name: "slot", Source: s.slot.Node(), Target: slot.Target, Type: "ext4",
 		Flags: []string{"ro", "nosuid", "nodev", "noexec"}, Options: "noload"})
 }
 
@@ -213,7 +212,7 @@ func (s *Stage) switchRoot() error {
 	if _, err := os.Stat(newRoot + nextInit); err != nil {
 		return fmt.Errorf("find next init: %w", err)
 	}
-	if err := mount.MoveMount(partition.Slot, newRoot+partition.Slot); err != nil {
+	if err := mount.MoveMount(slot.Target, newRoot+slot.Target); err != nil {
 		return fmt.Errorf("move slot: %w", err)
 	}
 	log.SetOutput(io.Discard) // SwitchRoot tells each of its moves to the global logger
