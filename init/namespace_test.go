@@ -23,7 +23,7 @@ import (
 	"resinos/services/control"
 )
 
-// setupRoot names the folder in which the re-executed test prepares a root and becomes PID 1 of it.
+// setupRoot names the directory in which the re-executed test prepares a root and becomes PID 1 of it.
 const setupRoot = "RESINOS_TEST_ROOT"
 
 func TestMain(m *testing.M) {

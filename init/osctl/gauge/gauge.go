@@ -1,6 +1,6 @@
-// Package gauge owns the reading of what services and containers use: their cgroup v2 groups and the processes in
-// them. It only reads, keeps nothing between two calls, and a number that the kernel does not tell is -1 and no error: not every
-// kernel has every controller. Read Usage first.
+// Package gauge owns the reading of what services and containers use: their cgroup v2 groups and the processes in them.
+// It only reads, keeps nothing between two calls, and a number that the kernel does not tell is -1 and no error: not
+// every kernel has every controller. Read Usage first.
 package gauge
 
 import (
@@ -25,7 +25,7 @@ type Usage struct {
 	OOMKills int64         `json:"oom_kills"`
 }
 
-// Read reads the usage of the group in the folder dir. The error wraps fs.ErrNotExist if there is none.
+// Read reads the usage of the group in the directory dir. The error wraps fs.ErrNotExist if there is none.
 func Read(dir string) (Usage, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return Usage{}, fmt.Errorf("read usage: %w", err)
@@ -33,7 +33,8 @@ func Read(dir string) (Usage, error) {
 		return Usage{}, fmt.Errorf("read usage: %s: %w", dir, fs.ErrInvalid)
 	}
 	u := Usage{
-		Memory: number(dir, "memory.current"), Peak: number(dir, "memory.peak"), Swap: number(dir, "memory.swap.current"), Tasks: number(dir, "pids.current"),
+		Memory: number(dir, "memory.current"), Peak: number(dir, "memory.peak"),
+		Swap: number(dir, "memory.swap.current"), Tasks: number(dir, "pids.current"),
 		CPU: -1, Read: -1, Written: -1, OOMKills: field(text(dir, "memory.events"), "oom_kill"),
 	}
 	if usec := field(text(dir, "cpu.stat"), "usage_usec"); usec >= 0 {
@@ -100,7 +101,8 @@ type Group struct {
 	Usage
 }
 
-// holders are the folders below the root that may hold one group for each container; see CgroupRoot in containers/workload.
+// holders are the directories below the root that may hold one group for each container; see CgroupRoot in
+// containers/workload.
 func holders() []string { return []string{"containers", "containerd", "containerd/containers"} }
 
 // Groups lists the services' groups below root and the containers', services first, each in name order.
@@ -134,7 +136,7 @@ func Groups(root string) ([]Group, error) {
 	return list, nil
 }
 
-// below lists the folders in dir, in name order.
+// below lists the directories in dir, in name order.
 func below(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	var names []string

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// tree writes files below a fresh folder.
+// tree writes files below a new directory.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -28,9 +28,11 @@ func tree(t *testing.T, files map[string]string) string {
 
 func TestRead(t *testing.T) {
 	root := tree(t, map[string]string{
-		"netd/memory.current": "4096\n", "netd/memory.peak": "8192\n", "netd/memory.swap.current": "512\n", "netd/pids.current": "7\n",
-		"netd/cpu.stat": "usage_usec 1500000\nuser_usec 1\n", "netd/memory.events": "low 0\noom_kill 2\n",
-		"netd/io.stat": "8:0 rbytes=10 wbytes=20 rios=1\n254:0 rbytes=5 wbytes=bad\n", "bare/cgroup.procs": "", "file": "",
+		"netd/memory.current": "4096\n", "netd/memory.peak": "8192\n", "netd/memory.swap.current": "512\n",
+		"netd/pids.current": "7\n",
+		"netd/cpu.stat":     "usage_usec 1500000\nuser_usec 1\n", "netd/memory.events": "low 0\noom_kill 2\n",
+		"netd/io.stat": "8:0 rbytes=10 wbytes=20 rios=1\n254:0 rbytes=5 wbytes=bad\n", "bare/cgroup.procs": "",
+		"file": "",
 	})
 	got, err := Read(filepath.Join(root, "netd"))
 	if want := (Usage{4096, 8192, 512, 1500 * time.Millisecond, 7, 15, 20, 2}); err != nil || got != want {
@@ -50,7 +52,8 @@ func TestRead(t *testing.T) {
 
 func TestGroups(t *testing.T) {
 	root := tree(t, map[string]string{
-		"netd/cpu.stat": "", "containers/hello.web/cpu.stat": "", "containerd/main/cpu.stat": "", "containerd/hello.db/cpu.stat": "", "cgroup.procs": "",
+		"netd/cpu.stat": "", "containers/hello.web/cpu.stat": "", "containerd/main/cpu.stat": "",
+		"containerd/hello.db/cpu.stat": "", "cgroup.procs": "",
 	})
 	list, err := Groups(root)
 	if err != nil {

@@ -14,7 +14,8 @@ type Process struct {
 	Command     string // with its arguments; what it is called in brackets when it hides them
 }
 
-// Processes lists the processes in the group in the folder dir and below it, lowest pid first. proc is where procfs is.
+// Processes lists the processes in the group in the directory dir and below it, lowest pid first. proc is where procfs
+// is.
 func Processes(dir, proc string) []Process {
 	var list []Process
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -34,7 +34,7 @@ type Space struct {
 	Used     int64  `json:"used"`
 	Free     int64  `json:"free"`     // for everybody
 	Reserved int64  `json:"reserved"` // free too, but only for the system
-	// Inodes: folders and links count too. 0: the file system does not count them.
+	// Inodes: directories and links count too. 0: the file system does not count them.
 	Files     int64  `json:"files"`
 	FilesUsed int64  `json:"files_used"`
 	FilesFree int64  `json:"files_free"`

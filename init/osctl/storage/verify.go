@@ -79,7 +79,7 @@ func (s *session) verifyPlace(ctx context.Context, p fingerprint.Place) (fingerp
 	return r, errors.Join(err, done())
 }
 
-// openPlace looks below what is attached on a device; below another root there are folders only.
+// openPlace looks below what is attached on a device; below another root there are directories only.
 func openPlace(root string, p fingerprint.Place) (fs.FS, func() error, error) {
 	if root != "/" {
 		return os.DirFS(filepath.Join(root, p.Target)), func() error { return nil }, nil
