@@ -26,7 +26,7 @@ const (
 	// CgroupRoot is the parent of the containers' cgroups.
 	CgroupRoot = "/resinos/containers"
 	// Shutdown exists while the whole device goes down. PID 1 makes it before it stops services
-	// (init/boot): only then does the end of the manager end the containers too.
+	// (init/shutdown): only then does the end of the manager end the containers too.
 	Shutdown = "/run/resinos/power"
 )
 
