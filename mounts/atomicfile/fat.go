@@ -16,7 +16,7 @@ import (
 // ErrKept reports a write that would do damage on FAT. A power cut between two sectors of a directory can leave a file
 // under its old and its new name at once, and removing either name frees the blocks of both. The next boot repairs that
 // (mounts/fsck).
-var ErrKept = errors.New("what a power cut left is in the way")
+var ErrKept = errors.New("a file that a power cut left shares blocks with another; the next boot repairs that")
 
 // checkLeftOver fails if a power cut left path on a FAT file system in which two files share blocks. It does not matter
 // which two: the one that shares blocks with the left-over may have been renamed since.
@@ -27,19 +27,19 @@ func checkLeftOver(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	folder, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer folder.Close() // nothing was written
+	defer dir.Close() // nothing was written
 	var system unix.Statfs_t
-	if err := unix.Fstatfs(int(folder.Fd()), &system); err != nil || system.Type != unix.MSDOS_SUPER_MAGIC {
+	if err := unix.Fstatfs(int(dir.Fd()), &system); err != nil || system.Type != unix.MSDOS_SUPER_MAGIC {
 		return err
 	}
-	if err := unix.Syncfs(int(folder.Fd())); err != nil { // vfat keeps the first block of a file in its inode
+	if err := unix.Syncfs(int(dir.Fd())); err != nil { // vfat keeps the first block of a file in its inode
 		return err
 	}
-	disk, err := openDisk(folder)
+	disk, err := openDisk(dir)
 	if err != nil {
 		return err
 	}
@@ -52,9 +52,9 @@ func checkLeftOver(path string) error {
 }
 
 // openDisk opens the block device of the file system that contains a directory.
-func openDisk(folder *os.File) (*os.File, error) {
+func openDisk(dir *os.File) (*os.File, error) {
 	var stat unix.Stat_t
-	if err := unix.Fstat(int(folder.Fd()), &stat); err != nil {
+	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
 		return nil, err
 	}
 	device, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)))

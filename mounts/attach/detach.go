@@ -55,7 +55,7 @@ func DetachOrder(mounts []Mount, keep ...string) []Detach {
 	return append(steps, last...)
 }
 
-func below(target, folder string) bool { return strings.HasPrefix(target, folder+"/") }
+func below(target, dir string) bool { return strings.HasPrefix(target, dir+"/") }
 
 func depths(mounts []Mount) map[int]int {
 	parent := make(map[int]int, len(mounts))

@@ -30,6 +30,6 @@ func Choose(same []Partition, hint DevicePath) (chosen Partition, warning string
 	for i, p := range same {
 		names[i] = p.Device
 	}
-	return chosen, fmt.Sprintf("partitions %s carry the same UUID %s: taking %s (%s)",
+	return chosen, fmt.Sprintf("partitions %s have the same UUID %s: using %s (%s)",
 		strings.Join(names, ", "), chosen.UUID, chosen.Device, reason), nil
 }

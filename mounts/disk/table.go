@@ -66,7 +66,7 @@ func ReadUUIDs(disk io.ReaderAt, sector, size Bytes) (map[int]string, error) {
 	case !errors.Is(err, gpt.ErrNone):
 		return nil, err
 	case mbr[510] != 0x55 || mbr[511] != 0xaa:
-		return nil, errors.New("there is none")
+		return nil, errors.New("there is no partition table")
 	}
 	return mbrUUIDs(mbr), nil
 }

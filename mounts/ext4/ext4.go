@@ -32,7 +32,7 @@ type Super struct {
 }
 
 // ErrNone reports that there is no ext4, or none with an intact superblock.
-var ErrNone = errors.New("no whole ext4 superblock")
+var ErrNone = errors.New("no intact ext4 superblock")
 
 // Read reads the first superblock of a file system that begins at offset 0. The error wraps ErrNone if there is none.
 func Read(r io.ReaderAt) (Super, error) {

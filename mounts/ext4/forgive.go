@@ -32,7 +32,7 @@ func Forgive(d Disk) error {
 	binary.LittleEndian.PutUint16(b[stateAt:], binary.LittleEndian.Uint16(b[stateAt:])&^stateError)
 	clear(b[faultsAt:faultsEnd])
 	if binary.LittleEndian.Uint32(b[0x64:])&roMetadataCsum != 0 {
-		makeUp(b, firstFaultBy)
+		fitChecksum(b, firstFaultBy)
 	}
 	if _, err := Parse(b); err != nil {
 		return fmt.Errorf("forgive faults: %w", err)
@@ -46,10 +46,10 @@ func Forgive(d Disk) error {
 // sectorSize is what every disk writes completely or not at all.
 const sectorSize = 512
 
-// makeUp sets the four bytes at a place so that the existing checksum is right. A checksum of this kind is linear:
+// fitChecksum sets the four bytes at a place so that the existing checksum is right. A checksum of this kind is linear:
 // flipping one bit always flips the same bits of the checksum, whatever the other bits are. The four bytes are
 // therefore the solution of 32 equations with 32 unknowns.
-func makeUp(b []byte, at int) {
+func fitChecksum(b []byte, at int) {
 	binary.LittleEndian.PutUint32(b[at:], 0)
 	is := checksum(b)
 	missing := is ^ binary.LittleEndian.Uint32(b[0x3fc:])

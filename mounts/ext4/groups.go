@@ -118,7 +118,7 @@ func groups(super []byte) (count, size int, err error) {
 	}
 	if u32(super[0x60:])&incompatMetaGroups != 0 || u32(super[0x64:])&roMetadataCsum == 0 || each == 0 || blocks <= first ||
 		size != groupSize && size != groupSize64 || (blocks-first-1)/each >= mostGroups {
-		return 0, 0, fmt.Errorf("%w, and the descriptors of its groups cannot be judged", ErrNone)
+		return 0, 0, fmt.Errorf("%w, and the descriptors of its groups cannot be verified", ErrNone)
 	}
 	return int((blocks-first-1)/each) + 1, size, nil
 }

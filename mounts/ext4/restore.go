@@ -68,7 +68,7 @@ func Restore(d Disk, c Copy) (said string, groups bool, err error) {
 	if agree(first, last) {
 		said = "the superblock was torn and has a new checksum"
 	} else {
-		said = fmt.Sprintf("the superblock was lost and is again what its copy in block %d says", c.Block)
+		said = fmt.Sprintf("the superblock was lost and is restored from its copy in block %d", c.Block)
 		first = renewed(last)
 		if _, err := readGroups(d, c.BlockSize, first); err != nil {
 			said, groups = said+", with the descriptors of its groups", true

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrNone is wrapped by the error for a disk without a FAT file system, or with one that cannot be followed.
-var ErrNone = errors.New("no whole FAT file system")
+var ErrNone = errors.New("no intact FAT file system")
 
 // A FileSystem holds the places of the parts of a FAT. All numbers are little-endian (Microsoft FAT specification 1.03,
 // section 3). Of sector 0 these bytes are used:

@@ -30,8 +30,8 @@ func shared(t *testing.T, file string) (string, bool) {
 // fill puts many files into many directories, so that both have several clusters.
 func fill(t *testing.T, file string) {
 	t.Helper()
-	for _, folder := range []string{"deep", "deep/er"} {
-		testenv.Run(t, "mmd", "-i", file, "::"+folder)
+	for _, dir := range []string{"deep", "deep/er"} {
+		testenv.Run(t, "mmd", "-i", file, "::"+dir)
 	}
 	for n := range 40 {
 		fattest.Copy(t, file, fmt.Sprintf("deep/er/a file with a long name %d", n), strings.Repeat("x", 3000))
@@ -64,7 +64,7 @@ func TestEndless(t *testing.T) {
 	fill(t, file)
 	fattest.Cross(t, file, "DEEP       ", "ER         ")
 	if p, found := shared(t, file); !found {
-		t.Errorf("a folder in itself: %s, %v", p, found)
+		t.Errorf("a directory in itself: %s, %v", p, found)
 	}
 	disk, err := os.ReadFile(file)
 	if err != nil {
@@ -74,9 +74,9 @@ func TestEndless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(disk[v.table+4*int64(v.root):], []byte{byte(v.root), 0, 0, 0}) // the root folder's cluster is followed by itself
+	copy(disk[v.table+4*int64(v.root):], []byte{byte(v.root), 0, 0, 0}) // the root directory's cluster is followed by itself
 	if _, _, err := Shared(bytes.NewReader(disk)); !errors.Is(err, ErrNone) {
-		t.Errorf("a folder without an end: %v", err)
+		t.Errorf("a directory without an end: %v", err)
 	}
 	if _, _, err := Shared(bytes.NewReader(make([]byte, 4096))); !errors.Is(err, ErrNone) {
 		t.Errorf("no file system: %v", err)

@@ -112,9 +112,9 @@ func Parse(text []byte) ([]Line, error) {
 		case !two || err != nil || n != len(l.Sum) || len(sum) != 2*len(l.Sum):
 			faults = append(faults, fmt.Errorf("line %d: want 32 hex digits, two blanks, a path", number))
 		case !fs.ValidPath(l.Path) || l.Path == ".":
-			faults = append(faults, fmt.Errorf("line %d: %q is no path of a file", number, name))
+			faults = append(faults, fmt.Errorf("line %d: %q is not the path of a file", number, name))
 		case seen[l.Path]:
-			faults = append(faults, fmt.Errorf("line %d: %s stands there twice", number, l.Path))
+			faults = append(faults, fmt.Errorf("line %d: %s is listed twice", number, l.Path))
 		default:
 			seen[l.Path] = true
 			lines = append(lines, l)

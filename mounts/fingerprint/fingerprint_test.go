@@ -37,9 +37,9 @@ func TestParseTellsAllFaults(t *testing.T) {
 	cases := map[string][]string{
 		"":                                     {"it lists no file"},
 		sum + " /a\n":                          {"line 1: want 32"},
-		sum + "  /a\n" + sum + "  a\nzz  /b\n": {"line 2: a stands there twice", "line 3: want 32"},
-		sum + "  /../etc/shadow\n":             {`line 1: "/../etc/shadow" is no path`},
-		sum + "  //etc\n":                      {"is no path"},
+		sum + "  /a\n" + sum + "  a\nzz  /b\n": {"line 2: a is listed twice", "line 3: want 32"},
+		sum + "  /../etc/shadow\n":             {`line 1: "/../etc/shadow" is not the path`},
+		sum + "  //etc\n":                      {"is not the path"},
 		sum + "00  /a\n":                       {"line 1: want 32"},
 		strings.Repeat("x\n", 100):             {"line 20:", "and more"},
 	}

@@ -16,7 +16,7 @@ import (
 func Open(target string) (root fs.FS, close func() error, err error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return nil, nil, fmt.Errorf("look below the mounts of %s: %w", target, err)
+		return nil, nil, fmt.Errorf("open %s without the mounts above it: %w", target, err)
 	}
 	f := os.NewFile(uintptr(fd), target)
 	return os.DirFS(fmt.Sprintf("/proc/self/fd/%d", fd)), f.Close, nil

@@ -121,12 +121,12 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		}
 		all = append(all, how)
 	}
-	judged := true
+	checked := true
 	for plan := Plan(found, kind, node); len(plan) > 0; {
 		argv := plan[0]
 		plan = plan[1:]
-		status, output, err := untilStill(ctx, run, kind, argv)
-		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, gist(output, Whole(kind, status))))
+		status, output, err := runUntilUnchanged(ctx, run, kind, argv)
+		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, summary(output, Whole(kind, status))))
 		if err != nil {
 			return strings.Join(all, "; "), fmt.Errorf("repair %s: %s: %w", node, argv[0], err)
 		}
@@ -135,14 +135,14 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		}
 		// e2fsck(8): 4 means faults that are left; 8 that it could not check, also because there is nothing to check;
 		// all other values mean that e2fsck did not look at all.
-		judged = status&^7 == 0 || found.Blank && status&^15 == 0
+		checked = status&^7 == 0 || found.Blank && status&^15 == 0
 		if found.Copy != (ext4.Copy{}) && whole(node) {
 			found.Copy = ext4.Copy{}
 			plan = Plan(found, kind, node)
 		}
 	}
-	if !judged {
-		return strings.Join(all, "; "), fmt.Errorf("repair %s: it cannot be judged (%s)", node, all[len(all)-1])
+	if !checked {
+		return strings.Join(all, "; "), fmt.Errorf("repair %s: the program did not check it (%s)", node, all[len(all)-1])
 	}
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
 }
@@ -171,10 +171,10 @@ func restore(node string, c ext4.Copy) (said string, groups bool, err error) {
 	return ext4.Restore(f, c)
 }
 
-// untilStill repeats a command of fsck.fat while it changes something: the repair of one file can break another. For
+// runUntilUnchanged repeats a command of fsck.fat while it changes something: the repair of one file can break another. For
 // example it frees the blocks of another file that an empty file refers to, and only the next run notices (dosfstools
 // 4.2).
-func untilStill(ctx context.Context, run Run, kind string, argv []string) (status int, output string, err error) {
+func runUntilUnchanged(ctx context.Context, run Run, kind string, argv []string) (status int, output string, err error) {
 	const most = 4
 	for range most {
 		var said string
@@ -196,9 +196,9 @@ func Whole(kind string, status int) bool {
 	return status&^3 == 0
 }
 
-// gist returns the line of the output that matters: the summary at the end, or the first complaint after the line with
+// summary returns the line of the output that matters: the summary at the end, or the first complaint after the line with
 // the version.
-func gist(output string, whole bool) string {
+func summary(output string, whole bool) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	if whole {
 		return strings.TrimSpace(lines[len(lines)-1])

@@ -26,7 +26,7 @@ func Recheck(ctx context.Context, run Run, node string) (said string, err error)
 		return "", fmt.Errorf("check %s: the kernel found a fault in it: %s: %w", node, E2fsck, err)
 	}
 	if status != 0 {
-		return "", fmt.Errorf("check %s: the kernel found a fault in it, and it has one: exit status %d: %s", node, status, gist(output, false))
+		return "", fmt.Errorf("check %s: the kernel found a fault in it, and so does e2fsck: exit status %d: %s", node, status, summary(output, false))
 	}
 	if err := ext4.Forgive(f); err != nil {
 		return "", fmt.Errorf("check %s: %w", node, err)
@@ -34,5 +34,5 @@ func Recheck(ctx context.Context, run Run, node string) (said string, err error)
 	if err := f.Sync(); err != nil {
 		return "", fmt.Errorf("check %s: %w", node, err)
 	}
-	return "the kernel had found a fault in it, which is not there now: " + gist(output, true), nil
+	return "the kernel had found a fault in it, e2fsck finds none: " + summary(output, true), nil
 }

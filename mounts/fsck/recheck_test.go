@@ -19,9 +19,9 @@ func TestRecheck(t *testing.T) {
 		fault  string
 	}{
 		"no mark":             {said: "", debug: nil},
-		"a mark":              {debug: []string{"ssv state 3", "ssv error_count 5", "ssv first_error_time 20260101", "ssv first_error_func ext4_lookup", "ssv last_error_func ext4_lookup"}, said: "not there now"},
-		"a mark, no checksum": {mke2fs: []string{"-O", "^metadata_csum,^metadata_csum_seed"}, debug: []string{"ssv state 3", "ssv error_count 1"}, said: "not there now"},
-		"a fault":             {debug: []string{"clri hello", "ssv state 3"}, fault: "it has one: exit status 4"},
+		"a mark":              {debug: []string{"ssv state 3", "ssv error_count 5", "ssv first_error_time 20260101", "ssv first_error_func ext4_lookup", "ssv last_error_func ext4_lookup"}, said: "e2fsck finds none"},
+		"a mark, no checksum": {mke2fs: []string{"-O", "^metadata_csum,^metadata_csum_seed"}, debug: []string{"ssv state 3", "ssv error_count 1"}, said: "e2fsck finds none"},
+		"a fault":             {debug: []string{"clri hello", "ssv state 3"}, fault: "so does e2fsck: exit status 4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := newExt4(t, 16, tt.mke2fs...)

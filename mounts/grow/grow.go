@@ -71,12 +71,12 @@ func (d *Device) table() error {
 	if err := repair.Apply(f, int(sector)); err != nil {
 		return fmt.Errorf("disk %s: %w", d.Disk, err)
 	}
-	return d.tell(f, table, repair, data)
+	return d.tellKernel(f, table, repair, data)
 }
 
-// tell informs the kernel of the size of the data partition in the table. Its beginning is the same, its end may have
+// tellKernel informs the kernel of the size of the data partition in the table. Its beginning is the same, its end may have
 // moved.
-func (d *Device) tell(f *os.File, table gpt.Table, repair gpt.Repair, data disk.Partition) error {
+func (d *Device) tellKernel(f *os.File, table gpt.Table, repair gpt.Repair, data disk.Partition) error {
 	for _, e := range table.Entries {
 		if e.Number != data.Number {
 			continue
@@ -89,7 +89,7 @@ func (d *Device) tell(f *os.File, table gpt.Table, repair gpt.Repair, data disk.
 			return nil // the kernel knows a larger partition: it read a newer table than we did
 		}
 		if err := resize(f, e.Number, start, length); err != nil {
-			return fmt.Errorf("tell the kernel that %s has %v: %w; it learns that at the next boot", data.Device, length, err)
+			return fmt.Errorf("tell the kernel that %s has %v: %w; it reads the size at the next boot", data.Device, length, err)
 		}
 		d.Log.Info("partition grown", "partition", data.Device, "size", int64(length))
 	}

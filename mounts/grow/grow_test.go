@@ -33,7 +33,7 @@ type bench struct {
 	t      *testing.T
 	file   string
 	disk   string // kernel name
-	dev    string // folder of its nodes
+	dev    string // directory of its nodes
 	dir    string
 	sector int
 }
@@ -151,7 +151,7 @@ func mayGrow(t *testing.T) bool {
 	if data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0 {
 		return true
 	}
-	t.Log("no CAP_SYS_RESOURCE here: that the file system grows is told by the story first_boot_grow only")
+	t.Log("no CAP_SYS_RESOURCE here: only the story first_boot_grow tests that the file system grows")
 	return false
 }
 

@@ -27,7 +27,7 @@ func Open(state, root string) (*Root, error) {
 		return nil, fmt.Errorf("open %s: %w", state, err)
 	}
 	defer unix.Close(stateFD)
-	overlay, err := folderAt(stateFD, Overlay, 0o755)
+	overlay, err := directoryAt(stateFD, Overlay, 0o755)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path.Join(state, Overlay), err)
 	}
@@ -61,7 +61,7 @@ func (r *Root) apply(b Bind) error {
 	source, err := r.openSource(b.Kind, name)
 	var aside error
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
-		if aside, err = r.clear(b.Kind, name); err == nil {
+		if aside, err = r.makeWay(b.Kind, name); err == nil {
 			source, err = r.openSource(b.Kind, name)
 		}
 	}
@@ -94,9 +94,9 @@ func (r *Root) openSource(kind Kind, name string) (int, error) {
 	return source, nil
 }
 
-// clear renames the first part of the path that is not what it should be. It follows no symlink. aside is a message for
+// makeWay renames the first part of the path that is not what it should be. It follows no symlink. aside is a message for
 // people about what was renamed; nothing is lost.
-func (r *Root) clear(kind Kind, name string) (aside, err error) {
+func (r *Root) makeWay(kind Kind, name string) (aside, err error) {
 	dir, err := unix.Openat(r.state, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (r *Root) clear(kind Kind, name string) (aside, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("set %s aside: %w", strings.Join(parts[:i+1], "/"), err)
 			}
-			return fmt.Errorf("%s/%s was %s; it is kept beside as %s", Overlay, strings.Join(parts[:i+1], "/"), kinds[have.Mode&unix.S_IFMT], to), nil
+			return fmt.Errorf("%s/%s was %s; it was renamed to %s", Overlay, strings.Join(parts[:i+1], "/"), kinds[have.Mode&unix.S_IFMT], to), nil
 		case i == len(parts)-1:
 			return nil, nil
 		}
@@ -159,7 +159,7 @@ func (r *Root) openTarget(b Bind, name string) (int, error) {
 	if !errors.Is(err, unix.ENOENT) {
 		return target, err
 	}
-	parent, err := foldersAt(r.root, path.Dir(name))
+	parent, err := directoriesAt(r.root, path.Dir(name))
 	if err != nil {
 		return -1, err
 	}
@@ -173,7 +173,7 @@ func (r *Root) openTarget(b Bind, name string) (int, error) {
 // create creates the source of b under another name and renames it, so that a power cut leaves no incomplete copy that
 // would count as existing.
 func (r *Root) create(b Bind, name string, factory int) error {
-	parent, err := foldersAt(r.state, path.Dir(name))
+	parent, err := directoriesAt(r.state, path.Dir(name))
 	if err != nil {
 		return err
 	}
@@ -281,8 +281,8 @@ func openBeneath(dir int, name string, flags uint64) (int, error) {
 	})
 }
 
-// foldersAt creates the directories of name below dir and opens the last one.
-func foldersAt(dir int, name string) (int, error) {
+// directoriesAt creates the directories of name below dir and opens the last one.
+func directoriesAt(dir int, name string) (int, error) {
 	current, err := unix.Openat(dir, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -291,7 +291,7 @@ func foldersAt(dir int, name string) (int, error) {
 		if part == "." {
 			continue
 		}
-		next, err := folderAt(current, part, 0o755)
+		next, err := directoryAt(current, part, 0o755)
 		unix.Close(current) // an O_PATH handle has nothing to flush
 		if err != nil {
 			return -1, fmt.Errorf("%s: %w", part, err)
@@ -301,7 +301,7 @@ func foldersAt(dir int, name string) (int, error) {
 	return current, nil
 }
 
-func folderAt(dir int, name string, mode uint32) (int, error) {
+func directoryAt(dir int, name string, mode uint32) (int, error) {
 	if err := unix.Mkdirat(dir, name, mode); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EROFS) {
 		return -1, err
 	}

@@ -99,8 +99,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// TestFoldersKeepTheirModes: what was closed to others in the image is so on the state partition.
-func TestFoldersKeepTheirModes(t *testing.T) {
+// TestDirectoriesKeepTheirModes: what was closed to others in the image is so on the state partition.
+func TestDirectoriesKeepTheirModes(t *testing.T) {
 	if !testenv.InNamespace(t) {
 		return
 	}
@@ -112,7 +112,7 @@ func TestFoldersKeepTheirModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(state + "/root-overlay/etc/keys/sub"); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("a folder of mode 0700 became %v (%v)", info.Mode(), err)
+		t.Errorf("a directory of mode 0700 became %v (%v)", info.Mode(), err)
 	}
 }
 
@@ -139,7 +139,7 @@ func TestApplyTwiceKeepsContent(t *testing.T) {
 		t.Errorf("first content %q", got)
 	}
 	if got := read(t, root+"/etc/keys/sub/b"); got != "key b" {
-		t.Errorf("first content of a folder %q", got)
+		t.Errorf("first content of a directory %q", got)
 	}
 	if info, err := os.Stat(root + "/etc/keys"); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
@@ -170,7 +170,7 @@ func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
 	os.WriteFile(victim, []byte("secret"), 0o600)
 	os.MkdirAll(state+"/root-overlay/etc", 0o755)
 	os.Symlink(victim, state+"/root-overlay/etc/hostname")
-	if err := r.Apply(hostname); err == nil || !strings.Contains(err.Error(), "was a symlink; it is kept beside as hostname.set-aside-1") {
+	if err := r.Apply(hostname); err == nil || !strings.Contains(err.Error(), "was a symlink; it was renamed to hostname.set-aside-1") {
 		t.Errorf("a symlink as source gives %v", err)
 	}
 	if err := os.WriteFile(root+"/etc/hostname", []byte("mine"), 0o644); err != nil || read(t, victim) != "secret" {
@@ -181,7 +181,7 @@ func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
 		os.RemoveAll(state + "/root-overlay/etc")
 		os.Symlink(outside, state+"/root-overlay/etc")
 		if err := r.Apply(keys); err == nil || !strings.Contains(err.Error(), "root-overlay/etc was a symlink") {
-			t.Errorf("a symlinked folder gives %v", err)
+			t.Errorf("a symlinked directory gives %v", err)
 		}
 		if to, err := os.Readlink(fmt.Sprintf("%s/root-overlay/etc.set-aside-%d", state, n+1)); err != nil || to != outside {
 			t.Errorf("the symlink is now %q, %v", to, err)
@@ -213,7 +213,7 @@ func TestApplySetsWrongKindAside(t *testing.T) {
 		}
 	}
 	if got := read(t, state+"/root-overlay/etc/hostname.set-aside-1/precious"); got != "kept" {
-		t.Errorf("the folder holds %q", got)
+		t.Errorf("the directory holds %q", got)
 	}
 	if got := read(t, state+"/root-overlay/etc/keys.set-aside-1"); got != "kept too" {
 		t.Errorf("the file holds %q", got)

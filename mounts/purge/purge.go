@@ -69,29 +69,29 @@ const immutable, appendOnly = 0x10, 0x20
 // spared are the names that are never removed.
 var spared = []string{Flag, Armed, "lost+found"}
 
-// Deed is the kind of a step.
-type Deed string
+// Action is the kind of a step.
+type Action string
 
 // The kinds of steps.
 const (
-	Remove Deed = "remove"
-	Sync   Deed = "write out"
-	Write  Deed = "write"
+	Remove Action = "remove"
+	Sync   Action = "write out"
+	Write  Action = "write"
 )
 
 // Step is one step of a purge. Each has reached the disk before the next begins, except removals, which the following
 // Sync writes out together.
 type Step struct {
-	Deed Deed
-	Name string // in the place; empty for Sync
+	Action Action
+	Name   string // in the place; empty for Sync
 }
 
 // String is the line that a plan prints.
 func (s Step) String() string {
 	if s.Name == "" {
-		return string(s.Deed)
+		return string(s.Action)
 	}
-	return fmt.Sprintf("%s %s", s.Deed, s.Name)
+	return fmt.Sprintf("%s %s", s.Action, s.Name)
 }
 
 // Plan plans the steps for a place that contains names. With spare the owner's files are kept, because the flag may
@@ -112,7 +112,7 @@ func Plan(p Place, names []string, spare bool) []Step {
 			steps = append(steps, Step{Remove, name})
 		}
 	}
-	return append(steps, Step{Deed: Sync}, Step{Write, Flag})
+	return append(steps, Step{Action: Sync}, Step{Write, Flag})
 }
 
 // Settled reports whether there is nothing to do with a place, at the cost of two look-ups.
@@ -144,7 +144,7 @@ func Apply(p Place, spare bool) ([]Step, error) {
 	if err != nil {
 		return nil, fmt.Errorf("purge %s: %w", p.Name, err)
 	}
-	steps, err := apply(folder{root, p.Target}, p, spare)
+	steps, err := apply(directory{root, p.Target}, p, spare)
 	if err = errors.Join(err, root.Close()); err != nil {
 		return steps, fmt.Errorf("purge %s: %w", p.Name, err)
 	}
@@ -158,7 +158,7 @@ func apply(sys system, p Place, spare bool) ([]Step, error) {
 	}
 	steps := Plan(p, names, spare)
 	for _, s := range steps {
-		switch s.Deed {
+		switch s.Action {
 		case Remove:
 			err = sys.remove(s.Name)
 		case Sync:
@@ -180,7 +180,7 @@ func Mark(p Place) error {
 		return fmt.Errorf("mark %s: %w", p.Name, err)
 	}
 	defer root.Close() // nothing was written
-	dir := folder{root, p.Target}
+	dir := directory{root, p.Target}
 	if _, err := root.Lstat(Armed); errors.Is(err, fs.ErrNotExist) {
 		err = dir.write(Armed)
 		if err != nil {
@@ -217,7 +217,7 @@ func Asked(p Place) bool {
 func Answer(p Place) error {
 	err := os.Remove(p.Request)
 	if err == nil {
-		err = folder{path: filepath.Dir(p.Request)}.syncDir()
+		err = directory{path: filepath.Dir(p.Request)}.syncDir()
 	}
 	if err != nil {
 		return fmt.Errorf("remove the mark of %s: %w", p.Name, err)
@@ -225,14 +225,14 @@ func Answer(p Place) error {
 	return nil
 }
 
-// folder is the real system: a directory, below which nothing is reached through a symlink.
-type folder struct {
+// directory is the real system: a directory, below which nothing is reached through a symlink.
+type directory struct {
 	root *os.Root
 	path string
 }
 
-func (f folder) list() ([]string, error) {
-	entries, err := fs.ReadDir(f.root.FS(), ".")
+func (d directory) list() ([]string, error) {
+	entries, err := fs.ReadDir(d.root.FS(), ".")
 	names := make([]string, len(entries))
 	for i, e := range entries {
 		names[i] = e.Name()
@@ -241,23 +241,23 @@ func (f folder) list() ([]string, error) {
 }
 
 // remove also removes what somebody made immutable: only root can have done that, and the purge runs as root.
-func (f folder) remove(name string) error {
-	err := f.root.RemoveAll(name)
+func (d directory) remove(name string) error {
+	err := d.root.RemoveAll(name)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	if err := fs.WalkDir(f.root.FS(), name, func(path string, _ fs.DirEntry, err error) error {
-		f.loosen(path)
+	if err := fs.WalkDir(d.root.FS(), name, func(path string, _ fs.DirEntry, err error) error {
+		d.allowRemoval(path)
 		return err
 	}); err != nil {
 		return err
 	}
-	return f.root.RemoveAll(name)
+	return d.root.RemoveAll(name)
 }
 
-// loosen clears the flags "immutable" and "append only". If that does not help, the removal of the file fails.
-func (f folder) loosen(path string) {
-	file, err := f.root.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// allowRemoval clears the flags "immutable" and "append only". If that does not help, the removal of the file fails.
+func (d directory) allowRemoval(path string) {
+	file, err := d.root.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
 	}
@@ -267,26 +267,26 @@ func (f folder) loosen(path string) {
 	}
 }
 
-func (f folder) sync() error {
-	dir, err := os.Open(f.path)
+func (d directory) sync() error {
+	dir, err := os.Open(d.path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(unix.Syncfs(int(dir.Fd())), dir.Close())
 }
 
-func (f folder) syncDir() error {
-	dir, err := os.Open(f.path)
+func (d directory) syncDir() error {
+	dir, err := os.Open(d.path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-func (f folder) write(name string) error {
-	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+func (d directory) write(name string) error {
+	file, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Sync(), file.Close(), f.syncDir())
+	return errors.Join(file.Sync(), file.Close(), d.syncDir())
 }

@@ -18,7 +18,7 @@ import (
 
 var errCut = errors.New("power cut")
 
-// model is a folder on a disk that loses its power at the n-th call. Removals count for the disk only when they are synced: until then
+// model is a directory on a disk that loses its power at the n-th call. Removals count for the disk only when they are synced: until then
 // any of them may be undone.
 type model struct {
 	names  map[string]bool // as a running system sees them
@@ -133,7 +133,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestRealFolder(t *testing.T) {
+func TestRealDirectory(t *testing.T) {
 	dir := t.TempDir()
 	outside := filepath.Join(t.TempDir(), "kept")
 	put := func(path string) {

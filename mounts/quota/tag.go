@@ -26,14 +26,14 @@ func Tag(target string) (changed int, err error) {
 			faults = append(faults, fmt.Errorf("tag directory of containers: %w", err))
 			continue
 		}
-		n, err := tagFolder(unix.AT_FDCWD, path)
+		n, err := tagDirectory(unix.AT_FDCWD, path)
 		changed += n
 		faults = append(faults, err)
 	}
 	return changed, errors.Join(faults...)
 }
 
-func tagFolder(parent int, name string) (changed int, err error) {
+func tagDirectory(parent int, name string) (changed int, err error) {
 	dir, err := open(parent, name, unix.O_DIRECTORY)
 	if err != nil {
 		return 0, err
@@ -67,7 +67,7 @@ func tagFolder(parent int, name string) (changed int, err error) {
 // tagEntry skips what is neither a file nor a directory: opening it would have a side effect.
 func tagEntry(dir *os.File, e fs.DirEntry) (changed int, err error) {
 	if e.IsDir() {
-		return tagFolder(int(dir.Fd()), e.Name())
+		return tagDirectory(int(dir.Fd()), e.Name())
 	}
 	if !e.Type().IsRegular() {
 		return 0, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-var update = flag.Bool("update", false, "write golden and generated files anew")
+var update = flag.Bool("update", false, "rewrite golden and generated files")
 
 // Updating reports whether golden and generated files are to be rewritten: go test ./DIR/PACKAGE -update.
 func Updating() bool { return *update }
@@ -32,6 +32,6 @@ func Golden(t testing.TB, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is not what came; if that is right: go test -update\n%s", file, diff.Diff(file, want, "got", []byte(got)))
+		t.Errorf("the result differs from %s; if it is right, run: go test -update\n%s", file, diff.Diff(file, want, "got", []byte(got)))
 	}
 }
