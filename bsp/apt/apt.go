@@ -1,9 +1,9 @@
-// Package apt fetches Debian packages of any architecture with the host's apt-get, under a private state folder, so that
-// the host's own package lists and installed packages stay untouched. Signatures are checked by apt against the
-// Debian archive keyring; digests are checked again here against the lock.
+// Package apt fetches Debian packages of any architecture with the host's apt-get. apt-get uses state directories of
+// its own, so the host's package lists and installed packages do not change. apt checks signatures against the Debian
+// archive keyring; the package checks digests again against the lock.
 //
-// It never installs anything, and no mirror is written into it: the mirror comes from the host's own sources or from
-// Config. Read Config first.
+// It never installs anything and has no mirror built in: the mirror comes from the host's own sources or from Config.
+// Read Config first.
 package apt
 
 import (
@@ -17,20 +17,20 @@ import (
 	"time"
 )
 
-// Config says which archive to ask and where to keep things.
+// Config names the archive to ask and the directories to use.
 type Config struct {
-	Board      string         // for hints
-	Cache      string         // folder; packages go to Cache/debs, apt's state to Cache/apt/ARCH
+	Board      string         // for hints in messages
+	Cache      string         // directory; packages go to Cache/debs, apt's state to Cache/apt/ARCH
 	Arch       string         // Debian's name
 	Suite      string         // such as "trixie"
 	Components []string       // "main" if empty
 	Mirrors    []string       // URIs; the host's own Debian mirrors if empty
-	Keyring    string         // signs the mirror; the Debian archive keyring if empty
+	Keyring    string         // keyring that has signed the mirror; the Debian archive keyring if empty
 	Report     func(Progress) // called from one goroutine at a time; may be nil
 	Etc        string         // the host's apt configuration, /etc/apt if empty
 }
 
-// Progress says how far a step is; Total is 0 while unknown.
+// Progress is the progress of a step; Total is 0 while unknown.
 type Progress struct {
 	What        string
 	Done, Total int64
@@ -38,16 +38,16 @@ type Progress struct {
 
 const defaultKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// archive is one private apt state, opened and locked.
+// archive is one state of apt, opened and locked.
 type archive struct {
 	cfg    Config
 	state  string // absolute Cache/apt/ARCH-SUITE
 	conf   string
 	unlock func() error
-	fresh  bool // the lists were updated since open
+	fresh  bool // the lists were updated after open
 }
 
-// open prepares the private state and takes its lock, waiting for another builder that holds it.
+// open prepares the state directories and takes their lock, waiting for another builder that holds it.
 func open(ctx context.Context, cfg Config) (*archive, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return nil, fmt.Errorf("find apt-get: %w: board packages need a Debian or Ubuntu host", err)
@@ -107,8 +107,8 @@ func (a *archive) close() error {
 	return a.unlock()
 }
 
-// configText is apt's configuration. It is handed over with -c, which is read after the host's own files, so that the
-// host's proxies hold and its hooks do not run.
+// configText is apt's configuration. It is passed with -c, which apt reads after the host's own files: the proxies of
+// the host stay in force, and its hooks do not run.
 func configText(state, arch string) string {
 	return fmt.Sprintf(`#clear APT::Architectures;
 #clear APT::Update;
@@ -144,7 +144,7 @@ func sourcesText(cfg Config, mirrors []string) string {
 		strings.Join(mirrors, " "), cfg.Suite, strings.Join(components, " "), cfg.Arch, cfg.Keyring)
 }
 
-// run runs one of apt's programs in the private state. An error carries the last thing it complained about.
+// run runs one of apt's programs with the archive's state. An error contains the program's last complaint.
 func (a *archive) run(ctx context.Context, folder, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, append([]string{"-c", a.conf, "-q"}, args...)...)
 	cmd.Dir = folder
@@ -163,7 +163,7 @@ func (a *archive) run(ctx context.Context, folder, program string, args ...strin
 	return out.String(), nil
 }
 
-// worst picks apt's errors out of what it wrote, on one line; without one, the last line.
+// worst selects apt's errors from its output, on one line; if there are none, the last line.
 func worst(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	var bad []string

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exclusive takes the lock of file, waiting for another builder that holds it; waiting is called once when it has to. The
-// lock ends with the process or with unlock; the file stays.
+// exclusive takes the lock of file, waiting for another builder that holds it; waiting is called once if it has to
+// wait. The lock ends with the process or with unlock; the file stays.
 func exclusive(ctx context.Context, file string, waiting func()) (unlock func() error, err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Fetch brings every package into the cache and maps its name to its file there. A file is in the cache only whole and
-// with the digest of the lock: a damaged one is fetched again, an interrupted download goes on where it stopped.
+// Fetch puts all packages into the cache and returns the file of each name. A file in the cache is always complete and
+// has the digest of the lock: a damaged one is fetched again, and an interrupted download continues.
 func Fetch(ctx context.Context, cfg Config, packages []lock.Package) (paths map[string]string, err error) {
 	paths = make(map[string]string, len(packages))
 	var missing []lock.Package
@@ -54,7 +54,7 @@ func Fetch(ctx context.Context, cfg Config, packages []lock.Package) (paths map[
 	return paths, nil
 }
 
-// CachePath is where Fetch puts a package.
+// CachePath is the path to which Fetch writes a package.
 func CachePath(cache string, p lock.Package) string {
 	return filepath.Join(cache, "debs", "sha256-"+p.SHA256+".deb")
 }
@@ -70,7 +70,7 @@ func verify(file string, p lock.Package) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // read only: closing cannot lose anything
+	defer f.Close() // nothing was written
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (a *archive) fetchAll(ctx context.Context, missing []lock.Package) error {
 		return err
 	}
 	err := a.download(ctx, missing)
-	if err != nil && ctx.Err() == nil && !a.fresh { // the mirror may have moved on since the lists were fetched
+	if err != nil && ctx.Err() == nil && !a.fresh { // the mirror may have newer lists than ours
 		if uerr := a.update(ctx); uerr != nil {
 			err = errors.Join(err, uerr)
 		} else if err = a.checkServed(ctx, missing); err == nil {
@@ -104,7 +104,7 @@ func (a *archive) fetchAll(ctx context.Context, missing []lock.Package) error {
 		}
 	}
 	complete := err == nil
-	for _, p := range missing { // what did arrive is kept even if something else failed
+	for _, p := range missing { // packages that did arrive are kept even if others failed
 		err = errors.Join(err, a.keep(p, complete))
 	}
 	return err
@@ -123,7 +123,8 @@ func (a *archive) checkSpace(need disk.Bytes) error {
 	return nil
 }
 
-// checkServed makes sure that the archive has the pinned files. The lists of an earlier run do if they know the pins.
+// checkServed makes sure that the archive has the pinned files. It updates the lists only if those of an earlier run
+// lack a pin.
 func (a *archive) checkServed(ctx context.Context, packages []lock.Package) error {
 	for {
 		served, err := a.digests(ctx, packages)
@@ -157,7 +158,7 @@ func (a *archive) compare(packages []lock.Package, served map[string]string) err
 	return fmt.Errorf("%w%s", errors.Join(faults...), lock.Hint(a.cfg.Board))
 }
 
-// download runs one apt-get for all packages. apt checks each against the signed list, and goes on with partial files.
+// download runs one apt-get for all packages. apt verifies each against the signed list, and continues partial files.
 func (a *archive) download(ctx context.Context, packages []lock.Package) error {
 	args := []string{"download"}
 	for _, p := range packages {
@@ -173,7 +174,7 @@ func (a *archive) download(ctx context.Context, packages []lock.Package) error {
 }
 
 // keep moves a downloaded file into the cache if it is what the lock wants. Partial files stay for the next run, unless
-// the download says that it is complete.
+// the download reports that it is complete.
 func (a *archive) keep(p lock.Package, complete bool) error {
 	file := a.arriving(p)
 	err := verify(file, p)
@@ -190,13 +191,13 @@ func (a *archive) keep(p lock.Package, complete bool) error {
 	return errors.Join(err, os.RemoveAll(file))
 }
 
-// arriving is where apt-get writes a package: its own name for the file, with a colon in the version as %3a.
+// arriving is the path to which apt-get writes a package: its own file name, with %3a for a colon in the version.
 func (a *archive) arriving(p lock.Package) string {
 	name := fmt.Sprintf("%s_%s_%s.deb", p.Name, strings.ReplaceAll(p.Version, ":", "%3a"), p.Architecture)
 	return filepath.Join(a.state, "download", name)
 }
 
-// watch reports how the files grow until the function it returns is called.
+// watch reports the growth of the files until the function it returns is called.
 func (a *archive) watch(packages []lock.Package) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{}) // quit is closed by stop, done by the goroutine
 	go func() {
@@ -216,7 +217,7 @@ func (a *archive) watch(packages []lock.Package) (stop func()) {
 			}
 			select {
 			case <-quit:
-				stopping = true // look once more: the last file may just have become whole
+				stopping = true // look once more: the last file may have been completed just now
 			case <-tick.C:
 			}
 		}

@@ -13,8 +13,8 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Resolve asks the archive which versions of names it serves now and pins them. A kernel metapackage is replaced by the
-// kernel package it depends on, whose name is returned; kernel must be among names.
+// Resolve asks the archive which versions of names it has now, and pins them. kernel must be among names. If it is a
+// metapackage, the kernel package that it depends on replaces it, and its name is returned.
 func Resolve(ctx context.Context, cfg Config, kernel string, names []string) (pins []lock.Package, realKernel string, err error) {
 	a, err := open(ctx, cfg)
 	if err != nil {
@@ -43,7 +43,7 @@ func Resolve(ctx context.Context, cfg Config, kernel string, names []string) (pi
 	return pins, realKernel, err
 }
 
-// kernelOf finds the package that a kernel metapackage stands for: "linux-image-6.12-amd64 (= 6.12-1)".
+// kernelOf returns the package that a kernel metapackage depends on: "linux-image-6.12-amd64 (= 6.12-1)".
 func kernelOf(name, depends string) string {
 	for _, d := range strings.Split(depends, ",") {
 		candidate, condition, _ := strings.Cut(strings.TrimSpace(d), " ")
@@ -75,7 +75,7 @@ func pinAll(names []string, served map[string]map[string]string, cfg Config) ([]
 	return pins, errors.Join(faults...)
 }
 
-// show reads the newest served stanza of each name; names that are not served are missing from the map.
+// show reads the newest stanza of each name that the archive has; other names are missing from the map.
 func (a *archive) show(ctx context.Context, names []string) (map[string]map[string]string, error) {
 	out, err := a.run(ctx, a.state, "apt-cache", append([]string{"show", "--no-all-versions"}, names...)...)
 	if ctx.Err() != nil {
@@ -85,14 +85,14 @@ func (a *archive) show(ctx context.Context, names []string) (map[string]map[stri
 	for _, s := range parseStanzas(out) {
 		served[s["Package"]] = s
 	}
-	if len(served) == 0 && err != nil { // with some names served, what is missing shows in the map
+	if len(served) == 0 && err != nil { // if the archive has some of the names, the map shows which are missing
 		return nil, err
 	}
 	return served, nil
 }
 
-// digests maps packages to the SHA-256 that the archive's signed lists have for exactly these versions; what is not
-// served is missing.
+// digests maps packages to the SHA-256 that the archive's signed lists have for exactly these versions. Packages that
+// the archive does not have are missing.
 func (a *archive) digests(ctx context.Context, packages []lock.Package) (map[string]string, error) {
 	args, wanted := []string{"show"}, map[string]string{}
 	for _, p := range packages {
@@ -103,7 +103,7 @@ func (a *archive) digests(ctx context.Context, packages []lock.Package) (map[str
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	_ = err // apt-cache fails when a name is unknown: that is an answer, not an error
+	_ = err // apt-cache fails if a name is unknown: that is an answer, not an error
 	served := map[string]string{}
 	for _, s := range parseStanzas(out) {
 		if v, asked := wanted[s["Package"]]; asked && v == s["Version"] {
@@ -113,12 +113,12 @@ func (a *archive) digests(ctx context.Context, packages []lock.Package) (map[str
 	return served, nil
 }
 
-// For is the configuration that serves a board; the caller adds mirrors and progress.
+// For returns the configuration for a board; the caller adds mirrors and progress.
 func For(b boards.Board, cache string) Config {
 	return Config{Board: b.Name, Cache: cache, Arch: b.DebianArch, Suite: b.Suite, Components: b.Components}
 }
 
-// Pin makes a new lock for a board from what the archive serves now.
+// Pin creates a new lock for a board from what the archive has now.
 func Pin(ctx context.Context, cfg Config, b boards.Board) (lock.Lock, error) {
 	pins, kernel, err := Resolve(ctx, cfg, b.Kernel.Package, b.Packages())
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// debianSuites are the suites by which a source is known as a mirror of Debian's main archive; the pools of all suites
-// lie on the same mirror.
+// debianSuites are the suites that identify a source as a mirror of Debian's main archive; the pools of all suites are
+// on the same mirror.
 var debianSuites = []string{
 	"stable", "oldstable", "testing", "unstable", "sid", "bullseye", "bookworm", "trixie", "forky", "duke",
 }

@@ -1,4 +1,4 @@
-// Package boards owns what a board is: one TOML file per board, embedded beside its package lock.
+// Package boards owns the boards: one TOML file for each, embedded beside its package lock.
 //
 // It never fetches a package and knows no kernel or bootloader by itself. Read Board first.
 package boards
@@ -34,17 +34,18 @@ type Board struct {
 	Qemu        Qemu       `toml:"qemu"`
 }
 
-// Kernel says where the kernel comes from. Package may be a metapackage; the lock holds what it resolves to.
+// Kernel names the source of the kernel. Package may be a metapackage; the lock contains the package that it stands
+// for.
 type Kernel struct {
 	Package     string   `toml:"package"`
 	Image       string   `toml:"image"`        // glob of the kernel image in the package
-	DeviceTrees []string `toml:"device-trees"` // file names of device trees in the package; empty if firmware brings its own
-	Arguments   []string `toml:"arguments"`    // words of the command line that only this board's kernel wants
+	DeviceTrees []string `toml:"device-trees"` // file names of device trees in the package; empty if the firmware provides one
+	Arguments   []string `toml:"arguments"`    // words of the command line that only this board's kernel needs
 
-	Memory disk.Bytes `toml:"memory"` // the least that boots and starts a container, measured; with less the bootloader says so
+	Memory disk.Bytes `toml:"memory"` // the least with which a device boots and starts a container, measured; with less the bootloader prints a warning
 }
 
-// Bootloader says which bootloader is put where on resin-boot. Package may be empty if the firmware is the bootloader.
+// Bootloader lists the files of the bootloader on resin-boot. Package may be empty if the firmware is the bootloader.
 type Bootloader struct {
 	Kind    bootvars.Bootloader `toml:"kind"`
 	Package string              `toml:"package"`
@@ -58,7 +59,7 @@ type File struct {
 	Target string `toml:"target"`
 }
 
-// Userland names the packages whose files the root takes.
+// Userland names the packages from which the root takes files.
 type Userland struct {
 	Packages []string `toml:"packages"`
 }
@@ -74,12 +75,12 @@ type Initramfs struct {
 	Modules []string `toml:"modules"`
 }
 
-// Modules chooses what the root carries: patterns of paths below kernel/, without .ko, where ** spans folders.
-// What the chosen modules depend on comes along, whether excluded or not.
+// Modules selects the modules of the root: patterns of paths below kernel/, without .ko; ** spans directories. The
+// modules that a selected one depends on are added, even if they are excluded.
 type Modules struct {
 	Include []string `toml:"include"`
 	Exclude []string `toml:"exclude"`
-	Strip   []string `toml:"strip"` // what is taken out of each module file: "signature", "btf"
+	Strip   []string `toml:"strip"` // what is removed from each module file: "signature", "btf"
 }
 
 // Watchdog names the module of the board's watchdog, empty if it is built in.
@@ -104,12 +105,12 @@ type Partition struct {
 	Size  disk.Bytes `toml:"size"`
 }
 
-// Qemu says how QEMU plays the board; an empty System means that it cannot.
+// Qemu describes how QEMU emulates the board; an empty System means that it cannot.
 type Qemu struct {
 	System   string         `toml:"system"` // the program
 	Machine  string         `toml:"machine"`
 	CPU      string         `toml:"cpu"`
-	Package  string         `toml:"package"` // brings the firmware files
+	Package  string         `toml:"package"` // contains the firmware files
 	Firmware []QemuFirmware `toml:"firmware"`
 	Disk     string         `toml:"disk"`    // device model of a disk
 	Network  string         `toml:"network"` // device model of a link
@@ -128,8 +129,8 @@ type QemuFirmware struct {
 //go:embed *.toml *.lock
 var files embed.FS
 
-// Packages lists every package that the board asks for, without repeats: kernel, bootloader, user land, device
-// firmware, QEMU firmware.
+// Packages lists every package that the board needs, each once: kernel, bootloader, userland, device firmware, QEMU
+// firmware.
 func (b Board) Packages() []string {
 	all := []string{b.Kernel.Package, b.Bootloader.Package}
 	all = append(all, b.Userland.Packages...)
@@ -171,10 +172,10 @@ func Load(name string) (Board, error) {
 	return b, err
 }
 
-// Folder is where board files and locks lie below the top of the source tree.
+// Folder is the directory of board files and locks, below the top of the source tree.
 const Folder = "bsp/boards"
 
-// LockText is the embedded lock file of the named board; the error wraps fs.ErrNotExist if it has none.
+// LockText returns the embedded lock file of the named board; the error wraps fs.ErrNotExist if it has none.
 func LockText(name string) ([]byte, error) {
 	if strings.ContainsAny(name, "/\\") {
 		return nil, errors.New("a board's name has no slash")

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Match tells whether the root carries the module at modulePath (below kernel/, without .ko) by the patterns alone.
+// Match reports whether the patterns alone select the module at modulePath (below kernel/, without .ko) for the root.
 func (m Modules) Match(modulePath string) bool {
 	return matchAny(m.Include, modulePath) && !matchAny(m.Exclude, modulePath)
 }
@@ -21,8 +21,8 @@ func matchAny(patterns []string, name string) bool {
 	return false
 }
 
-// Unused lists the include patterns that match none of paths: a table entry that does nothing is a mistake or was
-// made for another kernel.
+// Unused lists the include patterns that match none of paths: such a pattern is a mistake, or was written for another
+// kernel.
 func (m Modules) Unused(paths []string) []string {
 	var unused []string
 	for _, p := range m.Include {
@@ -44,7 +44,7 @@ func matchesOne(pattern string, paths []string) bool {
 	return false
 }
 
-// braces expands the alternatives of a pattern: a{b,c}d is abd and acd. An open brace without its end is literal.
+// braces expands the alternatives of a pattern: a{b,c}d gives abd and acd. An open brace without its end is literal.
 func braces(pattern string) []string {
 	head, rest, found := strings.Cut(pattern, "{")
 	inner, tail, closed := strings.Cut(rest, "}")
@@ -60,7 +60,7 @@ func braces(pattern string) []string {
 	return all
 }
 
-// glob matches folder by folder; ** stands for any number of folders, none included.
+// glob matches directory by directory; ** matches any number of directories, also none.
 func glob(pattern, name []string) bool {
 	for len(pattern) > 0 {
 		if pattern[0] == "**" {

@@ -12,7 +12,7 @@ import (
 	"resinos/mounts/disk"
 )
 
-// labels of the partitions, in the order that the disk must have them.
+// labels are the names of the partitions, in their order on the disk.
 var labels = [...]string{"resin-boot", "resin-rootA", "resin-rootB", "resin-state", "resin-data"}
 
 // debianArch maps Go's architecture names to Debian's.
@@ -29,7 +29,7 @@ func Parse(file string, text []byte) (Board, error) {
 	var b Board
 	t := tables.Decode(file, text, &b)
 	if err := t.Err(); err != nil {
-		return Board{}, err // checks on a half-filled board would only echo these faults
+		return Board{}, err // checks of an incomplete board would only repeat these faults
 	}
 	for _, check := range []func(*tables.Table, Board){
 		checkBasics, checkBootloader, checkModules, checkDisk, checkQemu,

@@ -1,8 +1,9 @@
-// Package bootvars owns the boot variables: what the bootloader and the device tell each other through one file of a fixed
-// size on the boot partition.
+// Package bootvars owns the boot variables, which the bootloader and the device exchange in one file of a fixed size on
+// the boot partition.
 //
-// It knows the variables there are (Table), the two bootloaders and the form of each one's file. It never writes a disk: who
-// changes a variable on a running device overwrites the file in place, which is one sector. Read Variables first.
+// It knows the variables (Table), the two bootloaders and the format of each one's file. It never writes a disk:
+// whoever changes a variable on a running device overwrites the file in place, which is a write of one sector. Read
+// Variables first.
 package bootvars
 
 import (
@@ -18,9 +19,10 @@ import (
 
 // Variables are the values of a file.
 type Variables struct {
-	Slot slot.Name // that is booted
+	Slot slot.Name // the slot to boot
 
-	// Others are variables that Table lacks. They are kept: after a roll back, the older system must not drop those of the newer.
+	// Others are variables that Table lacks. They are kept: after a roll back, the older system must not drop those of
+	// the newer one.
 	Others map[string]string
 }
 
@@ -28,12 +30,12 @@ type Variables struct {
 type Variable struct {
 	Name   string
 	Does   string
-	Values []string // that it may have. The bootloader takes the first where the variable is missing or has another.
+	Values []string // the values that it may have. If the variable is missing or has another value, the bootloader uses the first.
 
 	field func(*Variables) *string
 }
 
-// Table lists the variables that the boot scripts take from the file. A variable that is not in it never reaches a script.
+// Table lists the variables that the boot scripts read from the file. No other variable reaches a script.
 func Table() []Variable {
 	return []Variable{
 		{
@@ -43,7 +45,7 @@ func Table() []Variable {
 	}
 }
 
-// New is what a device begins with: of each variable the first of its values.
+// New returns the variables of a new device: the first value of each.
 func New() Variables {
 	var v Variables
 	for _, row := range Table() {
@@ -52,7 +54,8 @@ func New() Variables {
 	return v
 }
 
-// Encode writes the file of a bootloader. It fails if a variable has a value that it may not have, or if they do not fit.
+// Encode returns the file for a bootloader. It fails if a variable has a value that it must not have, or if the
+// variables do not fit.
 func (b Bootloader) Encode(v Variables) ([]byte, error) {
 	f, err := b.form()
 	if err != nil {
@@ -88,8 +91,8 @@ func (b Bootloader) Encode(v Variables) ([]byte, error) {
 	return append([]byte(text.String()), bytes.Repeat([]byte{f.padding}, f.size-text.Len())...), nil
 }
 
-// Parse reads the file of a bootloader. The variables are what the bootloader makes of it; the error names what a device
-// should not have: another size, no head, a missing variable, a value that it may not have.
+// Parse reads the file of a bootloader. The variables are those that the bootloader would use. The error names the
+// faults of the file: a wrong size, no head, a missing variable, a value that it must not have.
 func (b Bootloader) Parse(file []byte) (Variables, error) {
 	f, err := b.form()
 	if err != nil {
@@ -130,8 +133,8 @@ func (v Variable) wrong(value string) error {
 	return fmt.Errorf("%s = %q, want one of %s", v.Name, value, strings.Join(v.Values, ", "))
 }
 
-// lines are the assignments of a text that ends at its first NUL. Of two to one name the later counts. Lines that are no
-// assignment are left out, as both bootloaders do.
+// lines returns the assignments of a text that ends at its first NUL. If a name is assigned twice, the later value
+// counts. Other lines are skipped, as both bootloaders do.
 func lines(text string) map[string]string {
 	text, _, _ = strings.Cut(text, "\x00")
 	all := make(map[string]string)

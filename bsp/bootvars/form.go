@@ -5,7 +5,7 @@ import "fmt"
 // A Bootloader reads the variables.
 type Bootloader string
 
-// The bootloaders there are.
+// The supported bootloaders.
 const (
 	Grub  Bootloader = "grub-efi"
 	UBoot Bootloader = "u-boot"
@@ -14,8 +14,8 @@ const (
 // Bootloaders lists them.
 func Bootloaders() []Bootloader { return []Bootloader{Grub, UBoot} }
 
-// form is how a bootloader wants its file. Sizes are fixed for the life of a device, because the bootloader and the device
-// rewrite the file in place.
+// form is the format of a bootloader's file. Sizes are fixed for the life of a device, because the bootloader and the
+// device overwrite the file in place.
 type form struct {
 	file    string // its name on the boot partition
 	head    string
@@ -24,10 +24,10 @@ type form struct {
 	most    int // bytes of head and assignments
 }
 
-// form is the form of each:
+// form returns the format for b:
 //
 //	GRUB: "# GRUB Environment Block\n"   name=value\n …   # up to 1024 bytes
-//	      GRUB demands the head and the size. What counts stays in the first sector, so that a change is one sector's write.
+//	      GRUB demands the head and the size. The variables are in the first sector, so that a change is a write of one sector.
 //	U-Boot ("env import -t"):            name=value\n …   at least one NUL, up to 504 bytes
 //	      below one sector, so that fatwrite writes one sector of data.
 func (b Bootloader) form() (form, error) {
@@ -46,7 +46,7 @@ func (b Bootloader) Known() bool {
 	return err == nil
 }
 
-// File is the name of the file on the boot partition; it is empty for no bootloader of ours.
+// File returns the name of the file on the boot partition; "" if b is not one of Bootloaders.
 func (b Bootloader) File() string {
 	f, _ := b.form() // the zero form has no name
 	return f.file

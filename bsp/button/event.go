@@ -23,8 +23,8 @@ const (
 	eventSize = timeSize + 8
 )
 
-// holds tells whether bit is set in a bitmap of sysfs: hexadecimal words of the kernel's long, the lowest last, zero
-// words in front left out.
+// holds reports whether bit is set in a bitmap of sysfs: hexadecimal words of the kernel's long, the lowest last,
+// without leading zero words.
 func holds(bitmap string, bit int) (bool, error) {
 	words := strings.Fields(bitmap)
 	if len(words) == 0 {
@@ -43,7 +43,8 @@ func holds(bitmap string, bit int) (bool, error) {
 	return has, nil
 }
 
-// presses counts how often the power button goes down in what an input device gave. A cut event at the end counts nothing.
+// presses counts how often the power button goes down in the events of an input device. An incomplete event at the end
+// does not count.
 func presses(events []byte) int {
 	count := 0
 	for ; len(events) >= eventSize; events = events[eventSize:] {

@@ -14,20 +14,20 @@ import (
 	"resinos/mounts/dirwatch"
 )
 
-// inputFolder is where nodes of input devices lie, below /dev.
+// inputFolder is the directory of the nodes of input devices, below /dev.
 const inputFolder = "input"
 
-// A folder tells that something may have changed in the folder of input devices; what, its user looks up.
+// A folder reports that something may have changed in the directory of input devices. Its user finds out what.
 type folder struct {
 	input string
 	log   *slog.Logger
 	fd    int // of file; only the goroutine that closes file uses it
 	file  *os.File
-	polls bool // inotify is used up: nil is sent every so often
+	polls bool // inotify is used up: nil is sent regularly
 }
 
-// watch begins to watch dev: devtmpfs makes the folder of input devices with the first of them and removes it with the
-// last. Nodes that come elsewhere in dev are few, and a look into the folder costs little.
+// watch begins to watch dev: devtmpfs creates the directory of input devices with the first device and removes it with
+// the last. Other nodes appear rarely in dev, and looking into the directory costs little.
 func watch(dev string, log *slog.Logger) (*folder, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if dirwatch.Scarce(err) {
@@ -47,7 +47,7 @@ func watch(dev string, log *slog.Logger) (*folder, error) {
 	return f, nil
 }
 
-// aim watches the folder that is there now, if there is one; who looks into it afterwards misses nothing.
+// aim watches the directory if it exists now. Whoever looks into it afterwards misses nothing.
 func (f *folder) aim() error {
 	if f.polls {
 		return nil
@@ -95,8 +95,8 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// poll has follow tell every so often that something may have changed. A device that was started without inotify goes on like this: buttons
-// come and go when somebody plugs them.
+// poll makes follow report regularly that something may have changed. A device that was started without inotify keeps
+// doing this: buttons appear and disappear when somebody plugs them.
 func (f *folder) poll(err error) {
 	f.polls = true
 	f.log.Warn("inotify is used up, looking for power buttons every second", "path", f.input, "error", err)

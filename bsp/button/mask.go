@@ -18,21 +18,21 @@ type inputMask struct {
 
 const setMask = 0x40104593 // EVIOCSMASK, _IOW('E', 0x93, struct input_mask)
 
-// onlyPower has the kernel keep all but the power button's events of this device for itself: a keyboard with such a key
-// wakes nobody while a person types, and what is typed is not read.
+// onlyPower makes the kernel drop all events of this device except those of the power button. A keyboard with such a
+// key then wakes nobody while a person types, and what is typed is never read.
 func onlyPower(device *os.File) error {
 	raw, err := device.SyscallConn()
 	if err != nil {
 		return err
 	}
 	rawErr := raw.Control(func(fd uintptr) {
-		// The mask of the type "sync" holds types, and sync itself is never masked.
+		// The mask of the type "sync" contains types, and sync itself is never masked.
 		err = errors.Join(mask(fd, typeSync, typeKey), mask(fd, typeKey, keyPower))
 	})
 	return errors.Join(rawErr, err)
 }
 
-// mask lets only one code of a type pass.
+// mask lets only one code of a type through.
 func mask(fd uintptr, kind uint32, code int) error {
 	var codes [16]byte // bits 0 to 127; the kernel adds zeros
 	codes[code/8] = 1 << (code % 8)

@@ -1,8 +1,8 @@
-// Package button owns the power button: it finds the input devices that have the key, also those that come later, and
-// tells when it is pressed.
+// Package button owns the power button: it finds the input devices with that key, also those that are plugged in later,
+// and reports when the key is pressed.
 //
-// It never decides what a press means, polls only while inotify is used up, and takes no other key from a device: what people type is none of
-// its business. Read Run first.
+// It never decides what a press means, polls only while inotify is used up, and reads no other key: what people type
+// does not concern it. Read Run first.
 package button
 
 import (
@@ -21,31 +21,31 @@ import (
 type Config struct {
 	DevRoot string // "/dev" if empty
 	SysRoot string // "/sys" if empty
-	Pressed func() // called at a press, never twice at a time; presses meanwhile count as one
+	Pressed func() // called at a press, never twice at the same time; presses meanwhile count as one
 	Log     *slog.Logger
 }
 
-// mostDevices bounds how many devices are open: keyboards have the key too.
+// mostDevices limits how many devices are open: keyboards have the key too.
 const mostDevices = 16
 
 type daemon struct {
 	dev, sys string
 	log      *slog.Logger
 	folder   *folder
-	open     map[string]*os.File // by the name of the node; what is in it has a reader
+	open     map[string]*os.File // by the name of the node; each has a reader
 	readers  sync.WaitGroup
 	pressed  chan string // names of nodes; never closed
 	ended    chan end    // never closed
 }
 
-// end is the last word of a reader.
+// end reports that a reader has ended.
 type end struct {
 	name string
 	err  error
 }
 
 // Run calls cfg.Pressed at each press of a power button until ctx ends. Devices may come and go. It fails only if it
-// cannot hear of new devices.
+// cannot learn of new devices.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{
 		dev: cfg.DevRoot, sys: cfg.SysRoot, log: cfg.Log,
@@ -97,7 +97,7 @@ func (d *daemon) serve(ctx context.Context, changed <-chan error, pressed func()
 
 func (d *daemon) node(name string) string { return filepath.Join(d.dev, inputFolder, name) }
 
-// look opens the power buttons that are there and not open yet.
+// look opens the power buttons that exist and are not open yet.
 func (d *daemon) look(ctx context.Context) error {
 	if err := d.folder.aim(); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (d *daemon) look(ctx context.Context) error {
 	return nil
 }
 
-// gone is what a device says that was taken away meanwhile.
+// gone reports whether an error means that the device was removed meanwhile.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
 
 // add opens the device if it has a power button; close or forget end its reader.
@@ -143,13 +143,13 @@ func (d *daemon) add(ctx context.Context, name string) error {
 	d.open[name] = file
 	d.readers.Go(func() { d.read(ctx, name, file) })
 	d.log.Info("power button found", "path", file.Name())
-	if early(d.sys) { // it was pressed before anybody heard it
+	if early(d.sys) { // it was pressed before its device was open
 		d.press(name)
 	}
 	return nil
 }
 
-// press passes a press on; one that waits already will do.
+// press passes a press on, unless one is waiting already.
 func (d *daemon) press(name string) {
 	select {
 	case d.pressed <- name:
@@ -175,10 +175,10 @@ func (d *daemon) read(ctx context.Context, name string, file *os.File) {
 	}
 }
 
-// forget drops a device that ended. The kernel removes the node of an unplugged device before it tells the reader, so
-// that a node of this name is another device: without looking again its coming would have been missed.
+// forget drops a device whose reader has ended. The kernel removes the node of an unplugged device before its reader
+// notices, so a node with this name belongs to another device. Looking again finds it.
 func (d *daemon) forget(ctx context.Context, e end) error {
-	_ = d.open[e.name].Close() // read only: closing cannot lose anything
+	_ = d.open[e.name].Close() // nothing was written
 	delete(d.open, e.name)
 	if gone(e.err) {
 		return d.look(ctx)
@@ -189,7 +189,7 @@ func (d *daemon) forget(ctx context.Context, e end) error {
 
 // close wakes all readers.
 func (d *daemon) close() {
-	_ = d.folder.close() // read only, as are the devices
+	_ = d.folder.close() // nothing was written, as for the devices
 	for _, file := range d.open {
 		_ = file.Close()
 	}

@@ -1,7 +1,7 @@
-// Package deb reads files out of Debian packages, in Go alone: an ar archive that holds a compressed tar.
+// Package deb reads files from Debian packages in pure Go: an ar archive that contains a compressed tar.
 //
-// It never runs a package's scripts, never writes a file and trusts no name in an archive. Large xz archives go through
-// the host's xz when there is one, because it is about three times as fast. Read Extract first.
+// It never runs a package's scripts, never writes a file, and trusts no name in an archive. Large xz archives are
+// decompressed by the host's xz if there is one, because it is about three times as fast. Read Extract first.
 package deb
 
 import (
@@ -20,21 +20,21 @@ type Entry struct {
 	Name string      // without leading slash or dot: "usr/bin/busybox"
 	Mode fs.FileMode // type and permission bits
 	Size int64
-	Link string // where a symbolic link points; for a hard link the name of the other entry
+	Link string // target of a symbolic link; for a hard link the name of the other entry
 	Hard bool   // a hard link
 }
 
 // SkipAll ends Extract without an error when visit returns it.
 var SkipAll = fs.SkipAll
 
-// Extract calls visit for each entry that want takes, in the order of the archive; a nil want takes all. The reader is
-// valid during the call only. Cancelling is up to visit: any error it returns ends the work and is returned as it is.
+// Extract calls visit for each entry that want selects, in the order of the archive; a nil want selects all. The reader
+// is valid during the call only. To cancel, visit returns an error; Extract then ends and returns that error unchanged.
 func Extract(file string, want func(name string) bool, visit func(Entry, io.Reader) error) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("open package: %w", err)
 	}
-	defer f.Close() // read only: closing cannot lose anything
+	defer f.Close() // nothing was written
 	member, data, err := findData(f)
 	if err != nil {
 		return fmt.Errorf("read package %s: %w", file, err)
@@ -45,7 +45,7 @@ func Extract(file string, want func(name string) bool, visit func(Entry, io.Read
 	}
 	err = walk(tar.NewReader(plain), want, visit)
 	if err == nil {
-		_, err = io.Copy(io.Discard, plain) // up to the end, where the check sum is
+		_, err = io.Copy(io.Discard, plain) // to the end, where the checksum is
 	}
 	if cerr := plain.Close(); err == nil {
 		err = cerr
@@ -63,7 +63,7 @@ func Extract(file string, want func(name string) bool, visit func(Entry, io.Read
 	return nil
 }
 
-// visitError keeps what visit returned apart from faults of the package.
+// visitError distinguishes what visit returned from faults of the package.
 type visitError struct{ error }
 
 func walk(archive *tar.Reader, want func(string) bool, visit func(Entry, io.Reader) error) error {

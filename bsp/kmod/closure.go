@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Closure is wanted (names) with everything it needs, in an order in which it loads: hard dependencies, and soft ones
-// where modules has them. Built-in modules are taken for granted. The error lists every missing module.
+// Closure returns the modules with the names in wanted and everything they need, in an order in which they can be
+// loaded: hard dependencies, and soft dependencies that are in modules. Built-in modules are assumed to be there. The
+// error lists every missing module.
 func Closure(modules []Module, wanted []string) ([]Module, error) {
 	c := newClosure(modules, wanted)
 	for _, name := range wanted {
@@ -27,7 +28,7 @@ type closure struct {
 	noPost  bool // leave out what is to be loaded afterwards
 }
 
-// restart forgets what was added.
+// restart removes everything that was added.
 func (c *closure) restart() {
 	c.state, c.order, c.faults = map[string]visit{}, nil, nil
 }
@@ -62,10 +63,10 @@ func newClosure(modules []Module, wanted []string) *closure {
 	return c
 }
 
-// add puts the module name after all that it needs. neededBy is for the message.
+// add adds the module name after everything it needs. neededBy is for the message.
 func (c *closure) add(name, neededBy string) {
 	if c.state[name] != unseen {
-		return // also ends a ring of soft dependencies
+		return // also ends a cycle of soft dependencies
 	}
 	m, found := c.modules[name]
 	if !found {
@@ -104,8 +105,8 @@ func (c *closure) add(name, neededBy string) {
 	}
 }
 
-// provider picks who serves a soft dependency: the module of that name, else among those with that alias one that is
-// wanted or there already, else the generic one, else the first by name; "" if there is none.
+// provider selects the module for a soft dependency: the module of that name; else, of those with that alias, one that
+// is wanted or added already; else the generic one; else the first by name; "" if there is none.
 func (c *closure) provider(soft string) string {
 	if _, found := c.modules[Name(soft)]; found {
 		return Name(soft)

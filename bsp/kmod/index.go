@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// An Index answers from the index files of one release folder. It searches the sorted text where it lies, so opening
-// one costs reading the files and no parsing, and a question costs a few comparisons.
+// An Index answers questions from the index files of one kernel release. It searches the sorted text without parsing
+// it, so opening costs reading the files, and a question costs a few comparisons.
 type Index struct {
 	dir     string
 	dep     []byte
@@ -37,8 +37,9 @@ func Open(dir string) (*Index, error) {
 	return x, nil
 }
 
-// Order lists the files to load for the named module, absolute and in order; the last one is the module itself. It is
-// empty for a module that is built in. The error wraps fs.ErrNotExist if the index does not know the module.
+// Order lists the absolute paths of the files to load for the named module, in order; the last one is the module
+// itself. The list is empty for a built-in module. The error wraps fs.ErrNotExist if the index does not know the
+// module.
 func (x *Index) Order(name string) ([]string, error) {
 	name = Name(name)
 	line, found := search(x.dep, pathName, name)
@@ -57,13 +58,13 @@ func (x *Index) Order(name string) ([]string, error) {
 	return append(files, filepath.Join(x.dir, self)), nil
 }
 
-// Builtin tells whether the named module is part of the kernel.
+// Builtin reports whether the named module is part of the kernel.
 func (x *Index) Builtin(name string) bool {
 	_, found := search(x.builtin, pathName, Name(name))
 	return found
 }
 
-// after lists the modules that are to be loaded after the named one, if they can.
+// after lists the modules to be loaded after the named one, if they can be.
 func (x *Index) after(name string) []string {
 	line, found := search(x.softdep, secondWord, Name(name))
 	if !found {
@@ -76,14 +77,14 @@ func (x *Index) after(name string) []string {
 	return words[3:]
 }
 
-// Match lists the modules that serve a device with this modalias, or that have this exact alias.
+// Match lists the modules for a device with this modalias, or with exactly this alias.
 func (x *Index) Match(modalias string) []string {
 	m := matcher{text: x.alias, modalias: Alias(modalias)}
 	m.narrow()
 	return m.names
 }
 
-// Nodes lists the device nodes to make so that opening one loads its module.
+// Nodes lists the device nodes that must exist so that opening one loads its module.
 func (x *Index) Nodes() []Node {
 	var all []Node
 	for line := range strings.Lines(string(x.devname)) {
@@ -125,7 +126,7 @@ func lineAt(text []byte, at int) (start, end int) {
 	return start, at + end
 }
 
-// pathName is the module's name in a line that begins with its path: "kernel/fs/fat/vfat.ko: ...".
+// pathName returns the name of the module in a line that begins with its path: "kernel/fs/fat/vfat.ko: ...".
 func pathName(line []byte) []byte {
 	if i := bytes.IndexByte(line, ':'); i >= 0 {
 		line = line[:i]
@@ -139,7 +140,7 @@ func secondWord(line []byte) []byte {
 	return word
 }
 
-// compareName orders names as the index does: - counts as _.
+// compareName orders names as the index does: - and _ are equal.
 func compareName(raw []byte, name string) int {
 	for i := range min(len(raw), len(name)) {
 		c := raw[i]

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Loader loads modules into the running kernel. It may be used by several goroutines.
+// A Loader loads modules into the running kernel. Several goroutines may use it.
 type Loader struct {
 	index *Index
 	load  func(file, params string) error
@@ -19,12 +19,12 @@ type Loader struct {
 	tried map[string]error
 }
 
-// NewLoader makes a loader of the modules in index.
+// NewLoader returns a loader of the modules in index.
 func NewLoader(index *Index) *Loader {
 	return &Loader{index: index, load: loadFile, tried: map[string]error{}}
 }
 
-// OpenRunning reads the index of the running kernel's modules and makes a loader of them.
+// OpenRunning returns a loader of the running kernel's modules.
 func OpenRunning() (*Loader, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -37,11 +37,11 @@ func OpenRunning() (*Loader, error) {
 	return NewLoader(index), nil
 }
 
-// Index is what the loader loads from.
+// Index returns the index of the loader.
 func (l *Loader) Index() *Index { return l.index }
 
-// Load loads the named module after all it needs; nothing happens if it is loaded or built in. A soft dependency that
-// does not load is no fault, a hard one shows in the module's own error.
+// Load loads the named module after everything it needs; it does nothing if the module is loaded or built in. A soft
+// dependency that does not load is not an error; a hard one shows in the error of the module itself.
 func (l *Loader) Load(name, params string) error {
 	files, err := l.index.Order(name)
 	if err != nil || len(files) == 0 {
@@ -60,7 +60,7 @@ func (l *Loader) Load(name, params string) error {
 	return nil
 }
 
-// loadAll loads the files in order. Only the last one decides; the reasons of the others explain its failure.
+// loadAll loads the files in order. Only the last one decides; the errors of the others explain its failure.
 func (l *Loader) loadAll(files []string, params string) error {
 	var faults []error
 	last := len(files) - 1
@@ -84,14 +84,14 @@ func (l *Loader) loadAll(files []string, params string) error {
 	return errors.Join(faults...)
 }
 
-// Serve loads every module that serves the device with this modalias. It names what it loaded now, and joins the errors
-// of those that failed now: a module that failed before is not tried again, since many devices share a modalias.
+// Serve loads every module for the device with this modalias. It returns the modules that it loaded now, and the errors
+// of those that failed now: a module that failed before is not tried again, because many devices share a modalias.
 func (l *Loader) Serve(modalias string) (loaded []string, err error) {
 	var faults []error
 	for _, name := range l.index.Match(modalias) {
 		files, err := l.index.Order(name)
 		if err != nil || len(files) == 0 || l.knows(files[len(files)-1]) {
-			continue // an alias of a module that is not carried is a fault of the builder, not of the device
+			continue // an alias of a module that the image does not have is a fault of the builder, not of the device
 		}
 		if err := l.Load(name, ""); err != nil {
 			faults = append(faults, err)
@@ -109,8 +109,8 @@ func (l *Loader) knows(file string) bool {
 	return tried
 }
 
-// Request is what the kernel asks /sbin/modprobe for: a module's name, or an alias such as "fs-vfat" or "nft-expr-nat".
-// The error wraps fs.ErrNotExist if neither is known.
+// Request loads what the kernel asks /sbin/modprobe for: the name of a module, or an alias such as "fs-vfat" or
+// "nft-expr-nat". The error wraps fs.ErrNotExist if there is neither.
 func (l *Loader) Request(name string) error {
 	err := l.Load(name, "")
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
@@ -127,13 +127,13 @@ func (l *Loader) Request(name string) error {
 	return errors.Join(faults...)
 }
 
-// loadFile is finit_module(2). A module that is there already is fine.
+// loadFile calls finit_module(2). A module that is loaded already is no error.
 func loadFile(file, params string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
-	defer f.Close() // read only: closing cannot lose anything
+	defer f.Close() // nothing was written
 	err = unix.FinitModule(int(f.Fd()), params, 0)
 	if err == nil || errors.Is(err, unix.EEXIST) {
 		return nil

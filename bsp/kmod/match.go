@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// A matcher walks the sorted alias lines like a trie: at each byte of the modalias it keeps the lines that agree so far
-// and looks at those apart that have a wildcard there. Of some thousand lines it compares a few dozen.
+// A matcher walks the sorted alias lines like a trie: for each byte of the modalias it keeps the lines that match so
+// far, and looks separately at the lines with a wildcard in this place. Of some thousand lines it compares a few dozen.
 type matcher struct {
 	text     []byte
 	modalias string
@@ -15,7 +15,7 @@ type matcher struct {
 
 const aliasPrefix = "alias "
 
-// fewBytes is a range that is cheaper to go through than to narrow.
+// fewBytes is the size below which going through a range is cheaper than narrowing it.
 const fewBytes = 512
 
 func (m *matcher) narrow() {
@@ -29,19 +29,19 @@ func (m *matcher) narrow() {
 			m.compareAll(m.rangeOf(lo, hi, n, wildcard))
 		}
 		if c := m.modalias[n]; c == '*' || c == '?' || c == '[' || c == ' ' {
-			return // no device writes these
+			return // no device has these
 		}
 		lo, hi = m.rangeOf(lo, hi, n, m.modalias[n])
 	}
 }
 
-// rangeOf bounds the lines between lo and hi whose pattern has the byte c at n. They agree on all bytes before n.
+// rangeOf returns the lines between lo and hi whose pattern has the byte c at n. They agree in all bytes before n.
 func (m *matcher) rangeOf(lo, hi, n int, c byte) (start, end int) {
 	start = m.bound(lo, hi, n, int(c))
 	return start, m.bound(start, hi, n, int(c)+1)
 }
 
-// bound is the start of the first line between lo and hi whose pattern has at n a byte of at least c.
+// bound returns the start of the first line between lo and hi whose pattern has at n a byte of at least c.
 func (m *matcher) bound(lo, hi, n, c int) int {
 	for lo < hi {
 		start, end := lineAt(m.text, lo+(hi-lo)/2)
@@ -67,9 +67,9 @@ func (m *matcher) compareAll(lo, hi int) {
 	}
 }
 
-// matches is fnmatch(3) without flags, except that \ is no escape: the kernel's aliases have none.
+// matches is fnmatch(3) without flags, except that \ does not escape: the aliases of the kernel contain none.
 func matches(pattern []byte, s string) bool {
-	star, retry := -1, 0 // where to go on if what follows the last * does not fit
+	star, retry := -1, 0 // where to continue if what follows the last * does not match
 	p, i := 0, 0
 	for i < len(s) {
 		if p < len(pattern) && pattern[p] == '*' {
@@ -93,7 +93,7 @@ func matches(pattern []byte, s string) bool {
 	return p == len(pattern)
 }
 
-// one matches a single byte and tells how much of the pattern that took.
+// one matches a single byte and returns the length of the part of the pattern that it used.
 func one(pattern []byte, c byte) (width int, ok bool) {
 	switch {
 	case len(pattern) == 0:

@@ -1,12 +1,13 @@
-// Package kmod owns kernel modules: what they need, in which order they load, which device they serve, and loading them.
+// Package kmod owns kernel modules: their dependencies, the order of loading, the devices they are for, and loading
+// them.
 //
-// The build side (Module, Closure, Index files) is pure; reading .ko files lies in bsp/modinfo, so that PID 1 links
-// neither ELF nor xz. The device side is Index and Loader. Nothing here reads a module's code or unloads one.
+// The build side (Module, Closure, index files) is pure; bsp/modinfo reads .ko files, so that PID 1 links neither ELF
+// nor xz. The device side is Index and Loader. Nothing here reads a module's code or unloads a module.
 //
-// u-root's pkg/kmodule reads the same modules.dep (a test holds both to one answer) but is not linked into the device:
-// its FileInit brings xz, gzip and zstd decoders, measured at 0.9 MB of program, 0.9 MB of resident memory and 3 ms of
-// start on every one of our processes, for modules that lie uncompressed in our root; and its Prober knows no aliases,
-// ends when a module is loaded that the index does not list, and starts one goroutine per dependency.
+// The device does not link u-root's pkg/kmodule, which reads the same modules.dep: it costs 0.9 MB of program, 0.9 MB
+// of resident memory and 3 ms at each start of a process (docs/decisions/0003-own-module-loader-on-the-device.md). A
+// test compares both. Its Prober knows no aliases, ends when a module is loaded that the index does not list, and
+// starts one goroutine for each dependency.
 //
 // Read Index first.
 package kmod
@@ -20,20 +21,20 @@ import (
 	"strings"
 )
 
-// A Module is what one module's .modinfo section says, and where it lies.
+// A Module is the content of one module's .modinfo section, and its path.
 type Module struct {
 	Name     string   // with _ for -
-	Path     string   // below the release folder, uncompressed: "kernel/fs/ext4/ext4.ko"
+	Path     string   // below the directory of the release, uncompressed: "kernel/fs/ext4/ext4.ko"
 	Builtin  bool     // part of the kernel image: needs no loading
 	Depends  []string // names
-	Pre      []string // soft dependencies, names or aliases: load before, if there
-	Post     []string // the same, after
-	Aliases  []string // patterns with _ for - outside of brackets
+	Pre      []string // soft dependencies, names or aliases: loaded before if they exist
+	Post     []string // the same, loaded after
+	Aliases  []string // patterns with _ for - outside brackets
 	Firmware []string // files below usr/lib/firmware
 	Nodes    []Node   // device nodes that load the module when they are opened
 }
 
-// A Node is a device node that can be made before its module is loaded.
+// A Node is a device node that can exist before its module is loaded.
 type Node struct {
 	Name         string // below /dev
 	Block        bool
@@ -78,7 +79,7 @@ func ParseModinfo(section []byte) (Module, error) {
 	return m, nil
 }
 
-// numbered gives a module's nodes the numbers that its aliases "char-major-10-200" name, in their order.
+// numbered gives a module's nodes the numbers from its aliases of the form "char-major-10-200", in their order.
 func (m *Module) numbered(names []string) []Node {
 	var all []Node
 	for _, a := range m.Aliases {
@@ -126,16 +127,16 @@ func BuiltinModules(text string) []Module {
 	return all
 }
 
-// Name writes a module's name the way the kernel does: with _ for -.
+// Name returns the name of a module as the kernel writes it: with _ for -.
 func Name(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// NameOf is the name of the module in file, compressed or not.
+// NameOf returns the name of the module in file, compressed or not.
 func NameOf(file string) string {
 	base, _, _ := strings.Cut(path.Base(file), ".ko")
 	return Name(base)
 }
 
-// Alias writes an alias or a modalias with _ for -, except inside of brackets, so that both sides compare equal.
+// Alias returns an alias or a modalias with _ for - outside brackets, so that both sides compare equal.
 func Alias(alias string) string {
 	if !strings.Contains(alias, "-") {
 		return alias

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The index files, in the formats of depmod(8), each sorted so that Index can search it where it lies:
+// The index files, in the formats of depmod(8), each sorted so that Index can search it without parsing:
 //
 //	modules.dep      PATH: PATH...         by name of the module; loads from right to left, soft dependencies included
 //	modules.alias    alias PATTERN NAME    by pattern
@@ -24,8 +24,8 @@ const (
 	devnameFile = "modules.devname"
 )
 
-// WriteIndex writes the index files of modules into dir. The modules must be closed under Depends; built-in ones among
-// them are listed as such.
+// WriteIndex writes the index files of modules into dir. modules must contain the dependencies of all its modules;
+// built-in modules are listed as such.
 func WriteIndex(dir string, modules []Module) error {
 	files, err := IndexFiles(modules)
 	if err != nil {
@@ -39,7 +39,7 @@ func WriteIndex(dir string, modules []Module) error {
 	return nil
 }
 
-// IndexFiles is what WriteIndex writes, by file name.
+// IndexFiles returns the content of the index files by file name.
 func IndexFiles(modules []Module) (map[string][]byte, error) {
 	sorted := slices.Clone(modules)
 	slices.SortFunc(sorted, func(a, b Module) int { return strings.Compare(a.Name, b.Name) })
@@ -90,7 +90,7 @@ func lines(all []string) []byte {
 	return []byte(strings.Join(all, "\n") + "\n")
 }
 
-// depLine leaves out what is soft and comes afterwards: that is in modules.softdep.
+// depLine leaves out the soft dependencies that are loaded afterwards: those are in modules.softdep.
 func depLine(c *closure, m Module) (string, error) {
 	c.restart()
 	c.add(m.Name, "")

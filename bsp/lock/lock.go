@@ -1,4 +1,4 @@
-// Package lock owns the package locks: which exact Debian packages a board is made of, by version and SHA-256.
+// Package lock owns the package locks: the exact Debian packages of a board, by version and SHA-256.
 //
 // It never downloads; bsp/apt does. Read Lock first.
 package lock
@@ -22,7 +22,7 @@ import (
 type Lock struct {
 	Board    string    `toml:"board"`
 	Suite    string    `toml:"suite"`
-	Kernel   string    `toml:"kernel"` // the package that the board's kernel metapackage resolved to
+	Kernel   string    `toml:"kernel"` // the package that the board's kernel metapackage stands for
 	Packages []Package `toml:"package"`
 }
 
@@ -35,8 +35,8 @@ type Package struct {
 	Size         disk.Bytes `toml:"size"`
 }
 
-// Load reads the embedded lock of the named board and checks that it serves the board. The error names the file and the
-// command that renews it.
+// Load reads the embedded lock of the named board and checks that it has all packages of the board. The error names the
+// file and the command that renews it.
 func Load(name string) (Lock, error) {
 	board, err := boards.Load(name)
 	if err != nil {
@@ -60,15 +60,16 @@ func Load(name string) (Lock, error) {
 	return l, nil
 }
 
-// File is the path of a board's lock below the top of the source tree.
+// File returns the path of a board's lock below the top of the source tree.
 func File(board string) string { return boards.Folder + "/" + board + ".lock" }
 
-// Hint ends a message whose remedy is a new lock.
+// Hint returns the end of a message whose remedy is a new lock.
 func Hint(board string) string {
 	return fmt.Sprintf("\nto pin what is served now: resin bsp lock %s", board)
 }
 
-// Save writes l as the lock of its board below the top of the source tree. A reader sees the old file or the new one.
+// Save writes l as the lock of its board below the top of the source tree. A reader sees either the old file or the new
+// one.
 func Save(tree string, l Lock) error {
 	return atomicfile.Write(filepath.Join(tree, File(l.Board)), Format(l), 0o644)
 }
@@ -120,7 +121,7 @@ func (p Package) check(t *tables.Table) {
 	}
 }
 
-// Serves tells whether l pins what board asks for; the error lists what is missing.
+// Serves returns an error that lists the packages of the board that l lacks.
 func (l Lock) Serves(board boards.Board) error {
 	var faults []error
 	fault := func(format string, args ...any) {
@@ -145,7 +146,7 @@ func (l Lock) Serves(board boards.Board) error {
 	return errors.Join(faults...)
 }
 
-// Find looks a package up by name.
+// Find returns the package with a name.
 func (l Lock) Find(name string) (Package, bool) {
 	i := slices.IndexFunc(l.Packages, func(p Package) bool { return p.Name == name })
 	if i < 0 {
@@ -154,7 +155,7 @@ func (l Lock) Find(name string) (Package, bool) {
 	return l.Packages[i], true
 }
 
-// Format writes the lock file: the same lock always gives the same bytes.
+// Format returns the lock file: the same lock always gives the same bytes.
 func Format(l Lock) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Written by \"resin bsp lock %s\".\nboard = %q\nsuite = %q\nkernel = %q\n", l.Board, l.Board, l.Suite, l.Kernel)

@@ -1,5 +1,5 @@
-// Package modinfo reads what a kernel module says about itself out of its file. It is the half of module handling that
-// only the builder links: ELF and xz.
+// Package modinfo reads the description of a kernel module from its file. It is the part of module handling that only
+// the builder links: ELF and xz.
 //
 // It never loads a module and decides nothing. Read Tree first.
 package modinfo
@@ -21,7 +21,7 @@ import (
 	"resinos/bsp/kmod"
 )
 
-// mostModule bounds an uncompressed module: the largest of Debian's is 25 MB.
+// mostModule limits the size of an uncompressed module: the largest of Debian's has 25 MB.
 const mostModule = 256 << 20
 
 // Parse reads the .modinfo section of an uncompressed module.
@@ -50,7 +50,7 @@ func ReadFile(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // read only: closing cannot lose anything
+	defer f.Close() // nothing was written
 	plain, err := decompress(file, f)
 	if err != nil {
 		return nil, fmt.Errorf("read module %s: %w", file, err)
@@ -83,7 +83,7 @@ func decompress(file string, f io.Reader) (io.Reader, error) {
 	return nil, errors.New("its compression is not known")
 }
 
-// plainPath is the path of a module without its compression: "kernel/fs/fat/vfat.ko".
+// plainPath returns the path of a module without the suffix of its compression: "kernel/fs/fat/vfat.ko".
 func plainPath(p string) string {
 	head, _, found := strings.Cut(p, ".ko")
 	if !found {

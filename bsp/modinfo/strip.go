@@ -9,16 +9,16 @@ import (
 	"slices"
 )
 
-// What Strip can take out of a module file.
+// The parts that Strip can remove from a module file.
 const (
-	StripSignature = "signature" // what the kernel checks it by; it then taints the kernel, and is refused under lockdown
-	StripBTF       = "btf"       // types for BPF programs that look into the module
+	StripSignature = "signature" // the kernel verifies it; a module without it taints the kernel, and is refused under lockdown
+	StripBTF       = "btf"       // types for BPF programs that inspect the module
 )
 
-// signatureEnd closes a signed module file (include/linux/module_signature.h).
+// signatureEnd is the end of a signed module file (include/linux/module_signature.h).
 const signatureEnd = "~Module signature appended~\n"
 
-// The header of an ELF64 file and of a section, of which only offset and size change (elf(5)).
+// The fields of an ELF64 header and of a section header, of which only offset and size change (elf(5)).
 const (
 	headerSections = 0x28 // offset of the section table, in the header
 	sectionHeader  = 64   // bytes of one section's header
@@ -29,8 +29,8 @@ const (
 // mostAlign is the largest alignment of a section: that of the largest pages of a kernel.
 const mostAlign = 64 << 10
 
-// Strip returns the module file without the named parts. A part that a module does not have costs nothing. Sections keep their
-// numbers: a part that is taken out becomes an empty section. It fails on what is no 64-bit little-endian module.
+// Strip returns the module file without the named parts; parts that the module lacks are ignored. Sections keep their
+// numbers: a removed part becomes an empty section. It fails if ko is not a 64-bit little-endian module.
 func Strip(ko []byte, parts []string) ([]byte, error) {
 	if slices.Contains(parts, StripSignature) {
 		var err error
@@ -44,7 +44,7 @@ func Strip(ko []byte, parts []string) ([]byte, error) {
 	return ko, nil
 }
 
-// withoutSignature cuts what follows the ELF file:
+// withoutSignature removes what follows the ELF file:
 //
 //	signature (n bytes) | 8 bytes, the last 4 of the 12 before the end are n, big-endian | signatureEnd
 func withoutSignature(ko []byte) ([]byte, error) {
@@ -63,7 +63,7 @@ func withoutSignature(ko []byte) ([]byte, error) {
 	return body[:len(body)-trailer-int(size)], nil
 }
 
-// withoutSections makes the named sections empty and moves what follows up.
+// withoutSections makes the named sections empty and moves up what follows them.
 func withoutSections(ko []byte, names ...string) ([]byte, error) {
 	f, err := elf.NewFile(bytes.NewReader(ko))
 	if err != nil {
@@ -109,7 +109,7 @@ func withoutSections(ko []byte, names ...string) ([]byte, error) {
 	return append(out, headers...), nil
 }
 
-// padding is what brings n to a multiple of align.
+// padding returns the number of bytes up to the next multiple of align.
 func padding(n int, align uint64) int {
 	if align < 2 {
 		return 0

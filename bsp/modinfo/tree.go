@@ -13,19 +13,19 @@ import (
 	"resinos/bsp/kmod"
 )
 
-// A Tree is the unpacked modules of one kernel release, as its package has them: compressed and without an index.
-// It reads only those modules that are asked for and what they need, and keeps what it read: some 50 MB for a board.
+// A Tree is the unpacked modules of one kernel release, as they are in the package: compressed and without an index. It
+// reads only the modules that are asked for and their dependencies, and keeps what it has read: some 50 MB for a board.
 type Tree struct {
 	dir     string
 	Release string
-	files   map[string]string // name -> path below dir, as it lies there
+	files   map[string]string // name -> path below dir, as in the package
 	builtin []kmod.Module
 
 	read     map[string]kmod.Module
-	contents map[string][]byte // of those that were read
+	contents map[string][]byte // of the modules that were read
 }
 
-// OpenTree opens the release folder dir, such as .../usr/lib/modules/RELEASE.
+// OpenTree opens dir, the directory of a release such as .../usr/lib/modules/RELEASE.
 func OpenTree(dir string) (*Tree, error) {
 	t := &Tree{dir: dir, Release: filepath.Base(dir), files: map[string]string{}, read: map[string]kmod.Module{},
 		contents: map[string][]byte{}}
@@ -48,7 +48,7 @@ func OpenTree(dir string) (*Tree, error) {
 	return t, nil
 }
 
-// Paths lists the modules as board patterns see them: sorted, below kernel/, without .ko.
+// Paths lists the modules in the form of a board's patterns: sorted, below kernel/, without .ko.
 func (t *Tree) Paths() []string {
 	all := make([]string, 0, len(t.files))
 	for _, p := range t.files {
@@ -58,7 +58,7 @@ func (t *Tree) Paths() []string {
 	return all
 }
 
-// Select names the modules whose path match takes, sorted.
+// Select lists the names of the modules for whose path match returns true, sorted.
 func (t *Tree) Select(match func(path string) bool) []string {
 	var names []string
 	for name, p := range t.files {
@@ -77,8 +77,8 @@ func short(p string) string {
 // Builtin lists the modules that are part of the kernel.
 func (t *Tree) Builtin() []kmod.Module { return t.builtin }
 
-// Closure reads the wanted modules and all they need, in the order in which they load. Ask for everything that an image
-// carries at once: a soft dependency is served by what is among the wanted first.
+// Closure reads the wanted modules and everything they need, in the order of loading. Ask for all modules of an image
+// at once, because a soft dependency is resolved from the wanted modules first.
 func (t *Tree) Closure(ctx context.Context, wanted []string) ([]kmod.Module, error) {
 	unread := wanted
 	for len(unread) > 0 {
@@ -90,7 +90,7 @@ func (t *Tree) Closure(ctx context.Context, wanted []string) ([]kmod.Module, err
 	return kmod.Closure(t.known(), wanted)
 }
 
-// known lists what was read so far, in a fixed order, and what is built in.
+// known lists the modules read so far, in a fixed order, and the built-in ones.
 func (t *Tree) known() []kmod.Module {
 	all := slices.Clone(t.builtin)
 	for _, m := range t.read {
@@ -100,8 +100,8 @@ func (t *Tree) known() []kmod.Module {
 	return all
 }
 
-// neededUnread lists names that modules refer to and that have a file that was not read. A soft dependency on an alias
-// is served only by what was read for another reason.
+// neededUnread lists names that modules refer to and whose file was not read. A soft dependency on an alias is resolved
+// only by a module that was read for another reason.
 func (t *Tree) neededUnread() []string {
 	var names []string
 	for _, m := range t.read {
@@ -122,7 +122,7 @@ func (t *Tree) neededUnread() []string {
 func (t *Tree) readAll(ctx context.Context, names []string) error {
 	var paths, files []string
 	for _, name := range names {
-		if p, found := t.files[kmod.Name(name)]; found { // else built in, or missing: Closure says so
+		if p, found := t.files[kmod.Name(name)]; found { // else built in or missing: Closure reports it
 			paths = append(paths, p)
 			files = append(files, filepath.Join(t.dir, p))
 		}
@@ -145,7 +145,7 @@ func (t *Tree) readAll(ctx context.Context, names []string) error {
 	return errors.Join(faults...)
 }
 
-// Content is the uncompressed file of a module that Closure returned.
+// Content returns the uncompressed file of a module that Closure returned.
 func (t *Tree) Content(m kmod.Module) ([]byte, error) {
 	content, found := t.contents[m.Name]
 	if !found {

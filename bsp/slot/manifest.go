@@ -9,10 +9,10 @@ import (
 	"io/fs"
 )
 
-// ManifestFormat is the version of the form that this package writes and reads.
+// ManifestFormat is the version of the manifest that this package writes and reads.
 const ManifestFormat = 1
 
-// Manifest says what a slot holds and what that was made of.
+// Manifest lists the files of a slot and the packages that they were made from.
 type Manifest struct {
 	Format   int       `json:"format"`
 	Version  string    `json:"version"` // of resinOS
@@ -20,7 +20,7 @@ type Manifest struct {
 	Variant  string    `json:"variant"`
 	Arch     string    `json:"arch"`
 	Kernel   string    `json:"kernel"` // release, as uname -r prints it
-	Epoch    int64     `json:"epoch"`  // the time that every file carries
+	Epoch    int64     `json:"epoch"`  // the time stamp of every file
 	Files    []File    `json:"files"`
 	Packages []Package `json:"packages"`
 }
@@ -32,21 +32,21 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Package is one Debian package that something in the slot was taken from.
+// Package is one Debian package from which something in the slot was taken.
 type Package struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	SHA256  string `json:"sha256"`
 }
 
-// Encode writes the manifest as JSON with a line's end.
+// Encode returns the manifest as JSON with a final newline.
 func (m Manifest) Encode() ([]byte, error) {
 	text, err := json.MarshalIndent(m, "", "  ")
 	return append(text, '\n'), err
 }
 
-// ParseManifest reads a manifest. Keys it does not know are left alone: a newer builder may have added some.
-// The error names all faults; a manifest that comes with one must not be relied on.
+// ParseManifest reads a manifest. It ignores keys that it does not know: a newer builder may have added some. The error
+// names all faults; a manifest that is returned with an error must not be used.
 func ParseManifest(text []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {

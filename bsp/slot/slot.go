@@ -1,7 +1,8 @@
-// Package slot owns what a slot is: its name, the files that the bootloader and stage 1 look for in it, and its manifest.
+// Package slot owns what defines a slot: its name, the files that the bootloader and stage 1 look for in it, and its
+// manifest.
 //
-// The boot script, stage 1, the image builder and an updater agree on a slot through this package. It never reads a disk,
-// never checks a signature and never chooses a slot: the boot variables do (bsp/bootvars). Read Manifest first.
+// The boot script, stage 1, the image builder and an updater agree on a slot through this package. It never reads a
+// disk, never verifies a signature and never chooses a slot: the boot variables do (bsp/bootvars). Read Manifest first.
 package slot
 
 // A Name is A or B.
@@ -16,7 +17,7 @@ const (
 // Valid reports whether n is A or B.
 func (n Name) Valid() bool { return n == A || n == B }
 
-// Other is the slot that n is not.
+// Other returns the other slot of the disk.
 func (n Name) Other() Name {
 	if n == B {
 		return A

@@ -2,14 +2,14 @@ package tables
 
 import "strings"
 
-// A place is where a key stands. Keys of inline tables count under the key that holds the table.
+// A place is the line of a key. Keys of inline tables count as the key that holds the table.
 type place struct {
 	key  string
 	line int
 }
 
-// places finds the keys of a TOML text line by line. It is a finder of lines for messages, not a parser: what it
-// misses only costs the message its exact line.
+// places finds the keys of a TOML text line by line. It finds lines for messages and is not a parser: if it misses a
+// key, only the message lacks its exact line.
 func places(text string) []place {
 	var all []place
 	table, holder := "", ""

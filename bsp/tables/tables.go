@@ -14,14 +14,14 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// A Fault is one thing wrong with a file. Line is 0 when the fault has no single place.
+// A Fault is one fault of a file. Line is 0 if the fault belongs to no single line.
 type Fault struct {
 	File    string
 	Line    int
 	Message string
 }
 
-// Error writes the fault as file:line: message.
+// Error returns the fault as file:line: message.
 func (f Fault) Error() string {
 	if f.Line == 0 {
 		return f.File + ": " + f.Message
@@ -29,15 +29,15 @@ func (f Fault) Error() string {
 	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Message)
 }
 
-// A Table is one decoded file: it remembers where its keys stand, so that a later check can name the line.
+// A Table is one decoded file. It remembers the lines of its keys, so that a later check can name the line.
 type Table struct {
 	file   string
 	lines  []place
 	faults []Fault
 }
 
-// Decode fills into, a pointer to a struct, from text. What could be decoded is in the struct even if there are faults;
-// ask Err for them after adding your own.
+// Decode fills into, a pointer to a struct, from text. Even if there are faults, the struct contains what could be
+// decoded. Add your own faults, then call Err.
 func Decode(file string, text []byte, into any) *Table {
 	t := &Table{file: file, lines: places(string(text))}
 	var top map[string]toml.Primitive
@@ -60,7 +60,7 @@ func (t *Table) Fault(key, format string, args ...any) {
 	t.faults = append(t.faults, Fault{File: t.file, Line: t.Line(key), Message: fmt.Sprintf(format, args...)})
 }
 
-// Line is where key stands in the file; if it stands nowhere, the line of its nearest parent, or 0.
+// Line returns the line of key; if the file does not contain the key, the line of its nearest parent, or 0.
 func (t *Table) Line(key string) int {
 	for key != "" {
 		for _, p := range t.lines {
@@ -73,7 +73,7 @@ func (t *Table) Line(key string) int {
 	return 0
 }
 
-// Err joins all faults in order of their lines; it is nil if there are none.
+// Err joins all faults in the order of their lines; it is nil if there are none.
 func (t *Table) Err() error {
 	slices.SortStableFunc(t.faults, func(a, b Fault) int { return a.Line - b.Line })
 	errs := make([]error, len(t.faults))
@@ -83,7 +83,7 @@ func (t *Table) Err() error {
 	return errors.Join(errs...)
 }
 
-// fill decodes each key on its own, because the decoder stops at the first wrong type it meets.
+// fill decodes each key separately, because the decoder stops at the first wrong type.
 func (t *Table) fill(md *toml.MetaData, values map[string]toml.Primitive, into reflect.Value, prefix string) {
 	for name, value := range values {
 		key := prefix + name
@@ -126,7 +126,8 @@ func (t *Table) decodeFault(key string, err error) {
 	t.faults = append(t.faults, f)
 }
 
-// blamed tells whether key, or what it lies in, is reported already: the rest of a broken value is not news.
+// blamed reports whether a fault of key, or of what contains it, is reported already: the rest of a broken value is not
+// worth a message.
 func (t *Table) blamed(key string) bool {
 	for ; key != ""; key = parent(key) {
 		for _, f := range t.faults {

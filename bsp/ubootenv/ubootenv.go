@@ -1,7 +1,9 @@
-// Package ubootenv owns the default environment inside a prebuilt U-Boot: the variables that it has as long as no saved ones are found.
+// Package ubootenv owns the default environment in a prebuilt U-Boot: the variables that U-Boot uses when it finds no
+// saved ones.
 //
-// A distribution builds U-Boot for a person at a desk: any byte on the serial line, noise too, ends at its prompt, and what cannot be booted does
-// as well. What decides that is text in the binary, and this package changes nothing else. Read Change first.
+// A distribution builds U-Boot for a person who sits in front of it: any byte on the serial line, also noise, leads to
+// its prompt, and so does a failed boot. The variables that decide this are text in the binary, and this package
+// changes nothing else. Read Change first.
 package ubootenv
 
 import (
@@ -13,11 +15,12 @@ import (
 	"strings"
 )
 
-// mark is a variable that every default environment has. It is looked for with the end of the string before it.
+// mark is a variable that every default environment has, with the end of the string before it.
 var mark = []byte("\x00bootdelay=")
 
-// Change returns a copy of the binary in which variables of the default environment have other values; an empty one takes its variable away.
-// Nothing moves: the text may become shorter, but not longer. It fails when there is not exactly one environment.
+// Change returns a copy of the binary in which variables of the default environment have other values; an empty value
+// removes the variable. Nothing is moved: the text may become shorter, but not longer. It fails if there is not exactly
+// one environment.
 //
 //	name=value NUL name=value NUL … NUL
 func Change(binary []byte, values map[string]string) ([]byte, error) {
@@ -38,7 +41,7 @@ func Change(binary []byte, values map[string]string) ([]byte, error) {
 	return out, nil
 }
 
-// find returns where the environment's first string begins and where its last one ends.
+// find returns where the first string of the environment begins and where its last one ends.
 func find(binary []byte) (start, end int, err error) {
 	if n := bytes.Count(binary, mark); n != 1 {
 		return 0, 0, fmt.Errorf("find U-Boot's environment: %d variables bootdelay in the binary, want one", n)
@@ -73,7 +76,7 @@ func assignment(s []byte) bool {
 	})
 }
 
-// edit keeps the order; new variables come last.
+// edit keeps the order of the variables; new ones come last.
 func edit(env []string, values map[string]string) (string, error) {
 	left := maps.Clone(values)
 	var out []string

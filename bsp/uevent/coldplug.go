@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// A Device is one that was there before we listened.
+// A Device is one that existed before the listener.
 type Device struct {
 	Path     string // below the sys root
 	Modalias string
 }
 
-// lists are where devices with a modalias are found. Of the classes only these two have one without a bus; looking
-// through the others costs a failed open for each of their members at every boot.
+// lists are the directories of devices with a modalias. Of the classes only these two have one without a bus; looking
+// through the others would cost a failed open for each of their members at every boot.
 var lists = [...]string{"bus/*/devices", "class/dmi", "class/input"}
 
-// Present lists the devices below the sys root that name a modalias, each modalias once, in a fixed order: virtio first,
-// because there the network of a virtual board is, which takes longest to be ready. It goes through the lists of buses and
-// classes, not the tree of devices, which is ten times as large.
+// Present lists the devices below the sys root that have a modalias, each modalias once, in a fixed order: virtio
+// first, because the network of a virtual board is there, and it takes longest to be ready. It goes through the lists
+// of buses and classes, not through the tree of devices, which is ten times as large.
 func Present(sysRoot string) []Device {
 	var all []Device
 	seen := map[string]bool{}
@@ -46,7 +46,7 @@ func urgency(d Device) int {
 func presentIn(sysRoot, folder string, seen map[string]bool) []Device {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return nil // gone meanwhile
+		return nil // the device is gone
 	}
 	var all []Device
 	for _, entry := range entries {

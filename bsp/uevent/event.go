@@ -1,7 +1,7 @@
-// Package uevent owns what happens when the kernel finds a device: the module that serves it is loaded, and its node in
-// /dev gets the mode that our table gives it. There is no udev: devtmpfs makes the nodes.
+// Package uevent owns what happens when the kernel reports a device: it loads the module for the device, and gives the
+// node in /dev the mode from our table. There is no udev; devtmpfs creates the nodes.
 //
-// It listens to the kernel alone, never to user space, and never renames a device, runs a program or keeps a database.
+// It listens to the kernel only, never to user space, and never renames a device, runs a program or keeps a database.
 // Read Run first.
 package uevent
 
@@ -17,12 +17,12 @@ type Event struct {
 	Path      string // below /sys
 	Subsystem string
 	Node      string // name of the device node below /dev, if it has one
-	Modalias  string // what kmod matches, if a module may serve it
+	Modalias  string // what kmod matches, if there may be a module for it
 	Keys      map[string]string
 }
 
-// Parse reads a message of the kernel: "ACTION@PATH", then KEY=VALUE records, each ended by NUL. Messages of udev, which
-// begin with "libudev", are refused.
+// Parse reads a message of the kernel: "ACTION@PATH", then KEY=VALUE records, each ended by NUL. It refuses messages of
+// udev, which begin with "libudev".
 func Parse(message []byte) (Event, error) {
 	head, rest, _ := bytes.Cut(message, []byte{0})
 	action, path, found := strings.Cut(string(head), "@")
@@ -33,7 +33,7 @@ func Parse(message []byte) (Event, error) {
 	for record := range bytes.SplitSeq(rest, []byte{0}) {
 		key, value, found := strings.Cut(string(record), "=")
 		if !found {
-			continue // the end, or a record that later kernels may invent
+			continue // the end, or a record that later kernels may add
 		}
 		e.Keys[key] = value
 	}

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLost says that the kernel had more events than the socket held: what is there must be looked at again.
+// ErrLost reports that the kernel had more events than the socket could hold: all devices must be looked at again.
 var ErrLost = errors.New("receive uevent: the kernel had to drop events")
 
 const (
 	kernelGroup = 1       // multicast group of the kernel's own messages
-	queueSize   = 2 << 20 // bytes the socket holds while a module loads: the one queue there is
+	queueSize   = 2 << 20 // bytes that the socket holds while a module loads; there is no other queue
 	mostMessage = 16 << 10
 )
 
@@ -28,13 +28,13 @@ type Listener struct {
 	oob    []byte
 }
 
-// Listen opens the socket; events are kept from now on. It needs the network namespace of the host.
+// Listen opens the socket; from now on the kernel queues events. It needs the network namespace of the host.
 func Listen() (*Listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, fmt.Errorf("open uevent socket: %w", err)
 	}
-	// Without CAP_NET_ADMIN the queue stays at the system's limit: Next reports what it could not hold.
+	// Without CAP_NET_ADMIN the queue keeps the system's limit; Next reports if it was too small.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, queueSize)
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
 	if err == nil {
@@ -54,14 +54,15 @@ func Listen() (*Listener, error) {
 // Close ends the listener.
 func (l *Listener) Close() error { return l.file.Close() }
 
-// Next waits for the next event of the kernel. Messages of anybody else, and such as are no events, are passed over.
-// At until, unless that is zero, it fails with os.ErrDeadlineExceeded. After that and after ErrLost it can be called again.
+// Next waits for the next event of the kernel. It skips messages of other senders and messages that are no events. At
+// until, unless that is zero, it fails with os.ErrDeadlineExceeded. It can be called again after that and after
+// ErrLost.
 func (l *Listener) Next(ctx context.Context, until time.Time) (Event, error) {
 	if err := l.file.SetReadDeadline(until); err != nil {
 		return Event{}, fmt.Errorf("receive uevent: %w", err)
 	}
 	wake := context.AfterFunc(ctx, func() {
-		_ = l.file.SetReadDeadline(time.Unix(1, 0)) // fails only when closed, which wakes the reader too
+		_ = l.file.SetReadDeadline(time.Unix(1, 0)) // fails only when closed, which also wakes the reader
 	})
 	defer wake()
 	for {
@@ -105,7 +106,8 @@ func (l *Listener) receive() (message []byte, err error) {
 	return l.buffer[:n], nil
 }
 
-// fromKernel wants the kernel's port and credentials: root in a user namespace of its own can send to this group too.
+// fromKernel checks for the kernel's port and credentials: root in a user namespace of its own can send to this group
+// too.
 func fromKernel(from unix.Sockaddr, oob []byte) bool {
 	if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 || sender.Groups != kernelGroup {
 		return false

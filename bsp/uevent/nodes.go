@@ -16,7 +16,7 @@ import (
 	"resinos/bsp/tables"
 )
 
-// A Rule gives the nodes that match Pattern, a path below /dev, a mode.
+// A Rule gives a mode to the nodes that match Pattern, a path below /dev.
 type Rule struct {
 	Pattern string
 	Mode    fs.FileMode
@@ -59,7 +59,7 @@ func clean(name string) bool {
 	return err == nil && name != "" && name != "." && filepath.IsLocal(name) && path.Clean(name) == name
 }
 
-// ModeOf finds the mode of a node; the last rule that matches decides.
+// ModeOf returns the mode of a node; the last rule that matches decides.
 func ModeOf(rules []Rule, node string) (mode fs.FileMode, found bool) {
 	for _, r := range rules {
 		if ok, err := path.Match(r.Pattern, node); err == nil && ok {
@@ -69,7 +69,7 @@ func ModeOf(rules []Rule, node string) (mode fs.FileMode, found bool) {
 	return mode, found
 }
 
-// applyModes sets the modes of the nodes that are there.
+// applyModes sets the modes of the nodes that exist.
 func applyModes(devRoot string, rules []Rule) error {
 	var faults []error
 	for _, r := range rules {
@@ -84,7 +84,7 @@ func applyModes(devRoot string, rules []Rule) error {
 	return errors.Join(faults...)
 }
 
-// setMode changes only device nodes; one that is gone is fine.
+// setMode changes only device nodes; a node that no longer exists is no error.
 func setMode(file string, mode fs.FileMode) error {
 	st, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +102,7 @@ func setMode(file string, mode fs.FileMode) error {
 	return nil
 }
 
-// makeNodes makes the nodes of modules that load when their node is opened, such as /dev/net/tun.
+// makeNodes creates the nodes of modules that are loaded when their node is opened, such as /dev/net/tun.
 func makeNodes(devRoot string, nodes []kmod.Node) error {
 	var faults []error
 	for _, n := range nodes {

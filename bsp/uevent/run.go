@@ -15,30 +15,30 @@ import (
 type Config struct {
 	SysRoot string       // "/sys" if empty
 	DevRoot string       // "/dev" if empty
-	Loader  *kmod.Loader // loads what devices ask for; nil loads nothing
-	Ready   func()       // called once when all devices that were there are served; may be nil
+	Loader  *kmod.Loader // loads what devices need; nil loads nothing
+	Ready   func()       // called once when all devices that existed at the start are done; may be nil
 	Log     *slog.Logger
-	Alive   Pulse // told of each step forward; nil: nobody watches
+	Alive   Pulse // called at each step forward; nil: there is no watchdog
 }
 
-// Pulse is told by a main loop that it comes round (the Pulse of services/notify).
+// Pulse receives a sign of life from a main loop (the Pulse of services/notify).
 type Pulse interface {
-	Until() time.Time // when it wants to be told again at the latest; zero: never
+	Until() time.Time // the latest time for the next sign of life; zero: never
 	Beat()
 }
 
-// unwatched is the Pulse of a daemon that nobody watches.
+// unwatched is the Pulse of a daemon without a watchdog.
 type unwatched struct{}
 
 func (unwatched) Until() time.Time { return time.Time{} }
 func (unwatched) Beat()            {}
 
-// loader is what a daemon asks of kmod.Loader.
+// loader is the part of kmod.Loader that a daemon uses.
 type loader interface {
 	Serve(modalias string) (loaded []string, err error)
 }
 
-// noModules is the loader of a kernel whose modules are missing: nodes and modes still want care.
+// noModules is the loader for a kernel whose modules are missing: nodes and modes are still maintained.
 type noModules struct{}
 
 func (noModules) Serve(string) ([]string, error) { return nil, nil }
@@ -51,8 +51,8 @@ type daemon struct {
 	alive            Pulse
 }
 
-// Run serves the devices that are there, then each that comes, one at a time in the kernel's order, until ctx ends. What
-// the kernel says meanwhile waits in the socket; if that overflows, everything present is looked at again.
+// Run handles the devices that exist, then each new one, one at a time in the kernel's order, until ctx ends. Events
+// that arrive meanwhile wait in the socket; if that overflows, Run looks at all devices again.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log, alive: cfg.Alive}
 	if d.alive == nil {
@@ -68,7 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if d.rules, err = Rules(); err != nil {
 		return err
 	}
-	events, err := Listen() // before looking around, so that nothing falls between
+	events, err := Listen() // before looking around, so that no event is missed
 	if err != nil {
 		return err
 	}
