@@ -78,8 +78,8 @@ func (a *archive) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, folder := range []string{"lists/partial", "cache/archives/partial", "sources", "download"} {
-		if err := os.MkdirAll(filepath.Join(a.state, folder), 0o755); err != nil {
+	for _, dir := range []string{"lists/partial", "cache/archives/partial", "sources", "download"} {
+		if err := os.MkdirAll(filepath.Join(a.state, dir), 0o755); err != nil {
 			return fmt.Errorf("prepare apt state: %w", err)
 		}
 	}
@@ -145,9 +145,9 @@ func sourcesText(cfg Config, mirrors []string) string {
 }
 
 // run runs one of apt's programs with the archive's state. An error contains the program's last complaint.
-func (a *archive) run(ctx context.Context, folder, program string, args ...string) (string, error) {
+func (a *archive) run(ctx context.Context, dir, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, append([]string{"-c", a.conf, "-q"}, args...)...)
-	cmd.Dir = folder
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that apt keeps the partial file
 	cmd.WaitDelay = 5 * time.Second
@@ -158,13 +158,13 @@ func (a *archive) run(ctx context.Context, folder, program string, args ...strin
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		return out.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), args[0], err, worst(complaints.String()))
+		return out.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), args[0], err, firstFaults(complaints.String()))
 	}
 	return out.String(), nil
 }
 
-// worst selects apt's errors from its output, on one line; if there are none, the last line.
-func worst(text string) string {
+// firstFaults selects apt's errors from its output, on one line; if there are none, the last line.
+func firstFaults(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	var bad []string
 	for _, line := range lines {

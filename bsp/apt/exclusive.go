@@ -19,7 +19,7 @@ func exclusive(ctx context.Context, file string, waiting func()) (unlock func() 
 	}
 	retry := time.NewTicker(100 * time.Millisecond)
 	defer retry.Stop()
-	for told := false; ; told = true {
+	for announced := false; ; announced = true {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return f.Close, nil
@@ -27,7 +27,7 @@ func exclusive(ctx context.Context, file string, waiting func()) (unlock func() 
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", file, err), f.Close())
 		}
-		if !told {
+		if !announced {
 			waiting()
 		}
 		select {

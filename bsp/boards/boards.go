@@ -165,15 +165,15 @@ func Load(name string) (Board, error) {
 	if err != nil {
 		return Board{}, fmt.Errorf("find board %q: have %s", name, strings.Join(Names(), ", "))
 	}
-	b, err := Parse(Folder+"/"+name+".toml", text)
+	b, err := Parse(Directory+"/"+name+".toml", text)
 	if err == nil && b.Name != name {
-		err = fmt.Errorf("%s/%s.toml: name is %q, want the name of the file", Folder, name, b.Name)
+		err = fmt.Errorf("%s/%s.toml: name is %q, want the name of the file", Directory, name, b.Name)
 	}
 	return b, err
 }
 
-// Folder is the directory of board files and locks, below the top of the source tree.
-const Folder = "bsp/boards"
+// Directory is the directory of board files and locks, below the top of the source tree.
+const Directory = "bsp/boards"
 
 // LockText returns the embedded lock file of the named board; the error wraps fs.ErrNotExist if it has none.
 func LockText(name string) ([]byte, error) {

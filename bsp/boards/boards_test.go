@@ -63,7 +63,7 @@ func TestParseFaults(t *testing.T) {
 		{"bootloader", `"grub-efi"`, `"lilo"`, "want grub-efi or u-boot"},
 		{"path leads out", `target = "EFI/BOOT/BOOTX64.EFI"`, `target = "../BOOTX64.EFI"`, "must be relative and clean"},
 		{"watchdog not loaded", `  "i6300esb",`, ``, "watchdog.module \"i6300esb\" is not in initramfs.modules"},
-		{"module twice", `  "loop",`, "  \"loop\",\n  \"loop\",", `"loop" stands twice`},
+		{"module twice", `  "loop",`, "  \"loop\",\n  \"loop\",", `"loop" is listed twice`},
 		{"module is a path", `  "loop",`, `  "kernel/loop.ko",`, "want the name of a module"},
 		{"pattern", `exclude = []`, `exclude = ["/a", "b.ko", "[", ""]`, `pattern "/a"`},
 		{"firmware kind", `"pflash-vars"`, `"rom"`, `qemu.firmware.kind "rom"`},

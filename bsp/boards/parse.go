@@ -112,7 +112,7 @@ func checkModules(t *tables.Table, b Board) {
 			t.Fault("initramfs.modules", "initramfs.modules %q: want the name of a module", m)
 		}
 		if slices.Contains(b.Initramfs.Modules[:i], m) {
-			t.Fault("initramfs.modules", "initramfs.modules %q stands twice", m)
+			t.Fault("initramfs.modules", "initramfs.modules %q is listed twice", m)
 		}
 	}
 	if w := b.Watchdog.Module; w != "" && !slices.Contains(b.Initramfs.Modules, w) {

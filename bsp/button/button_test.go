@@ -130,9 +130,9 @@ func (h *fixture) end() {
 // plug makes an input device, node last, as the kernel does, and returns what its keys are written to.
 func (h *fixture) plug(name, bitmap string) *os.File {
 	h.t.Helper()
-	folder := filepath.Join(h.sys, "class/input", name, "device/capabilities")
+	dir := filepath.Join(h.sys, "class/input", name, "device/capabilities")
 	node, hidden := filepath.Join(h.dev, "input", name), filepath.Join(h.t.TempDir(), name)
-	if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "key"), []byte(bitmap), 0o644),
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "key"), []byte(bitmap), 0o644),
 		os.MkdirAll(filepath.Dir(node), 0o755), unix.Mkfifo(hidden, 0o600)); err != nil {
 		h.t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestButtonThatWasThere(t *testing.T) {
 	}
 }
 
-// TestButtonThatComes begins without a folder of input devices, which comes, goes and comes again.
+// TestButtonThatComes begins without a dir of input devices, which comes, goes and comes again.
 func TestButtonThatComes(t *testing.T) { buttonThatComes(t) }
 
 // TestButtonWithoutInotify: with a container that has taken all instances, buttons are found all the same.
@@ -218,7 +218,7 @@ func TestForget(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			d := &daemon{dev: h.dev, sys: h.sys, log: slog.New(slog.DiscardHandler), open: map[string]*os.File{}}
 			var err error
-			if d.folder, err = watch(h.dev, d.log); err != nil {
+			if d.inputs, err = watch(h.dev, d.log); err != nil {
 				t.Fatal(err)
 			}
 			defer d.readers.Wait()

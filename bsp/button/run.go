@@ -31,7 +31,7 @@ const mostDevices = 16
 type daemon struct {
 	dev, sys string
 	log      *slog.Logger
-	folder   *folder
+	inputs   *directory
 	open     map[string]*os.File // by the name of the node; each has a reader
 	readers  sync.WaitGroup
 	pressed  chan string // names of nodes; never closed
@@ -58,12 +58,12 @@ func Run(ctx context.Context, cfg Config) error {
 		d.sys = "/sys"
 	}
 	var err error
-	if d.folder, err = watch(d.dev, d.log); err != nil {
+	if d.inputs, err = watch(d.dev, d.log); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	changed := make(chan error) // never closed
-	d.readers.Go(func() { d.folder.follow(ctx, changed) })
+	d.readers.Go(func() { d.inputs.follow(ctx, changed) })
 	defer d.readers.Wait()
 	defer d.close()
 	defer stop()
@@ -95,11 +95,11 @@ func (d *daemon) serve(ctx context.Context, changed <-chan error, pressed func()
 	}
 }
 
-func (d *daemon) node(name string) string { return filepath.Join(d.dev, inputFolder, name) }
+func (d *daemon) node(name string) string { return filepath.Join(d.dev, inputDirectory, name) }
 
 // look opens the power buttons that exist and are not open yet.
 func (d *daemon) look(ctx context.Context) error {
-	if err := d.folder.aim(); err != nil {
+	if err := d.inputs.aim(); err != nil {
 		return err
 	}
 	nodes, err := filepath.Glob(d.node("event*"))
@@ -189,7 +189,7 @@ func (d *daemon) forget(ctx context.Context, e end) error {
 
 // close wakes all readers.
 func (d *daemon) close() {
-	_ = d.folder.close() // nothing was written, as for the devices
+	_ = d.inputs.close() // nothing was written, as for the devices
 	for _, file := range d.open {
 		_ = file.Close()
 	}

@@ -28,7 +28,7 @@ func findData(f *os.File) (member string, data *io.SectionReader, err error) {
 		return "", nil, err
 	}
 	if string(magic) != arMagic {
-		return "", nil, errors.New("it is no Debian package")
+		return "", nil, errors.New("it is not a Debian package")
 	}
 	var header [arHeaderSize]byte
 	for at := int64(len(arMagic)); at < st.Size(); {

@@ -73,7 +73,7 @@ func ParseModinfo(section []byte) (Module, error) {
 		}
 	}
 	if strings.ContainsAny(m.Name, " /\n") {
-		return Module{}, errors.New("modinfo: the name of the module is none")
+		return Module{}, errors.New("modinfo: the module has no name")
 	}
 	m.Nodes = m.numbered(nodes)
 	return m, nil

@@ -61,7 +61,7 @@ func Load(name string) (Lock, error) {
 }
 
 // File returns the path of a board's lock below the top of the source tree.
-func File(board string) string { return boards.Folder + "/" + board + ".lock" }
+func File(board string) string { return boards.Directory + "/" + board + ".lock" }
 
 // Hint returns the end of a message whose remedy is a new lock.
 func Hint(board string) string {
@@ -90,7 +90,7 @@ func Parse(file string, text []byte) (Lock, error) {
 	for _, p := range l.Packages {
 		p.check(t)
 		if seen[p.Name] {
-			t.Fault("", "package %s stands twice", p.Name)
+			t.Fault("", "package %s is listed twice", p.Name)
 		}
 		seen[p.Name] = true
 	}

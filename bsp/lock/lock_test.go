@@ -38,7 +38,7 @@ func sample() Lock {
 
 func TestSaveAndParse(t *testing.T) {
 	tree := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(tree, boards.Folder), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(tree, boards.Directory), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := Save(tree, sample()); err != nil {
@@ -52,7 +52,7 @@ func TestSaveAndParse(t *testing.T) {
 		t.Errorf("Parse(Save(x)) = %+v, %v, want %+v", got, err, sample())
 	}
 	if err := Save(filepath.Join(tree, "nowhere"), sample()); err == nil || !strings.Contains(err.Error(), "b.lock") {
-		t.Errorf("Save without the folder: %v, want the file named", err)
+		t.Errorf("Save without the directory: %v, want the file named", err)
 	}
 }
 
@@ -68,7 +68,7 @@ func TestParseFaults(t *testing.T) {
 		{"version for a shell", "1:1.37.0-6+b9", "1; reboot", "version"},
 		{"version is an option", "1:1.37.0-6+b9", "-x", "version"},
 		{"name leads out", `"busybox-static"`, `"../busybox"`, "no package name"},
-		{"twice", `"busybox-static"`, `"linux-image-6.12"`, "stands twice"},
+		{"twice", `"busybox-static"`, `"linux-image-6.12"`, "is listed twice"},
 		{"no kernel", `kernel = "linux-image-6.12"`, `kernel = "other"`, "other is not among"},
 		{"cut off", `[[package]]`, `[[pack`, "b.lock:"},
 		{"empty", good, "", "missing key"},

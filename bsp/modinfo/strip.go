@@ -90,7 +90,7 @@ func withoutSections(ko []byte, names ...string) ([]byte, error) {
 			continue
 		}
 		if s.Addralign > mostAlign {
-			return nil, fmt.Errorf("strip module: section %s wants an alignment of %d", s.Name, s.Addralign)
+			return nil, fmt.Errorf("strip module: section %s has an alignment of %d", s.Name, s.Addralign)
 		}
 		out = append(out, make([]byte, padding(len(out), s.Addralign))...)
 		binary.LittleEndian.PutUint64(header[sectionOffset:], uint64(len(out)))

@@ -60,9 +60,9 @@ func ParseManifest(text []byte) (Manifest, error) {
 	for _, f := range m.Files {
 		switch digest, err := hex.DecodeString(f.SHA256); {
 		case !fs.ValidPath(f.Name) || f.Name == ".":
-			faults = append(faults, fmt.Errorf("parse %s: file %q: name is no path in the slot", ManifestFile, f.Name))
+			faults = append(faults, fmt.Errorf("parse %s: file %q: name is not a path in the slot", ManifestFile, f.Name))
 		case known[f.Name]:
-			faults = append(faults, fmt.Errorf("parse %s: file %q: stands twice", ManifestFile, f.Name))
+			faults = append(faults, fmt.Errorf("parse %s: file %q is listed twice", ManifestFile, f.Name))
 		case f.Size < 0 || err != nil || len(digest) != sha256.Size:
 			faults = append(faults, fmt.Errorf("parse %s: file %q: size or digest is not valid", ManifestFile, f.Name))
 		}

@@ -35,7 +35,7 @@ func TestManifestFaults(t *testing.T) {
 		`{"format": 1, "files": [{"name": "/x", "size": 1}]}`:                                  `file "/x": name`,
 		`{"format": 1, "files": [{"name": "x", "size": -1}]}`:                                  "size",
 		`{"format": 1, "files": [{"name": "x", "sha256": "` + strings.Repeat("g", 64) + `"}]}`: "digest",
-		`{"format": 1, "files": [{"name": "x"}, {"name": "x"}]}`:                               `file "x": stands twice`,
+		`{"format": 1, "files": [{"name": "x"}, {"name": "x"}]}`:                               `file "x" is listed twice`,
 	} {
 		if _, err := ParseManifest([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseManifest(%q) = %v, want %q", text, err, want)

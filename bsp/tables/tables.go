@@ -48,7 +48,7 @@ func Decode(file string, text []byte, into any) *Table {
 	}
 	t.fill(&md, top, reflect.ValueOf(into).Elem(), "")
 	for _, key := range md.Undecoded() {
-		if !t.blamed(key.String()) {
+		if !t.reported(key.String()) {
 			t.Fault(key.String(), "unknown key %s", key)
 		}
 	}
@@ -126,9 +126,9 @@ func (t *Table) decodeFault(key string, err error) {
 	t.faults = append(t.faults, f)
 }
 
-// blamed reports whether a fault of key, or of what contains it, is reported already: the rest of a broken value is not
+// reported reports whether a fault of key, or of what contains it, is known already: the rest of a broken value is not
 // worth a message.
-func (t *Table) blamed(key string) bool {
+func (t *Table) reported(key string) bool {
 	for ; key != ""; key = parent(key) {
 		for _, f := range t.faults {
 			if f.Line == t.Line(key) && strings.Contains(f.Message, key) {

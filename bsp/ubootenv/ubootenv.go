@@ -33,7 +33,7 @@ func Change(binary []byte, values map[string]string) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > end-start {
-		return nil, fmt.Errorf("change U-Boot's environment: %d bytes, and there is room for %d; take a variable away that the board does not need", len(text), end-start)
+		return nil, fmt.Errorf("change U-Boot's environment: %d bytes, at most %d fit; remove a variable that the board does not need", len(text), end-start)
 	}
 	out := bytes.Clone(binary)
 	clear(out[start:end])
@@ -62,7 +62,7 @@ func find(binary []byte) (start, end int, err error) {
 		case len(line) == 0:
 			return start, end - 1, nil
 		case !assignment(line):
-			return 0, 0, fmt.Errorf("find U-Boot's environment: %.40q in it is no variable", line)
+			return 0, 0, fmt.Errorf("find U-Boot's environment: %.40q in it is not a variable", line)
 		}
 		end += len(line) + 1
 	}
@@ -98,7 +98,7 @@ func edit(env []string, values map[string]string) (string, error) {
 	}
 	for _, line := range out {
 		if !assignment([]byte(line)) || strings.ContainsAny(line, "\x00\n") {
-			return "", fmt.Errorf("change U-Boot's environment: %q is no variable", line)
+			return "", fmt.Errorf("change U-Boot's environment: %q is not a variable", line)
 		}
 	}
 	return strings.Join(out, "\x00"), nil

@@ -19,13 +19,13 @@ func TestChange(t *testing.T) {
 		"new": {sample, map[string]string{"preboot": "", "z": "1", "after": "reset"},
 			"code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=2\x00arch=arm\x00after=reset\x00z=1\x00" + "\x00\x00\x00more\x00a=b\x00\x00"},
 		"the same":     {sample, nil, sample},
-		"too long":     {sample, map[string]string{"bootcmd": strings.Repeat("x", 40)}, "room for 60"},
+		"too long":     {sample, map[string]string{"bootcmd": strings.Repeat("x", 40)}, "at most 60 fit"},
 		"no U-Boot":    {"\x7fELF", nil, "0 variables bootdelay"},
 		"two":          {sample + sample, nil, "2 variables bootdelay"},
 		"its end lost": {"a\x00bootdelay=2", nil, "no end"},
 		"garbage":      {"a\x00bootdelay=2\x00gar bage\x00\x00", nil, "gar bage"},
-		"a bad name":   {sample, map[string]string{"a b": "", "preboot": "", "c d": "1"}, `"c d=1" is no variable`},
-		"a NUL":        {sample, map[string]string{"preboot": "a\x00b"}, "no variable"},
+		"a bad name":   {sample, map[string]string{"a b": "", "preboot": "", "c d": "1"}, `"c d=1" is not a variable`},
+		"a NUL":        {sample, map[string]string{"preboot": "a\x00b"}, "not a variable"},
 	} {
 		got, err := Change([]byte(tt.binary), tt.values)
 		if err != nil {

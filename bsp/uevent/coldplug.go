@@ -24,12 +24,12 @@ func Present(sysRoot string) []Device {
 	var all []Device
 	seen := map[string]bool{}
 	for _, pattern := range lists {
-		folders, err := filepath.Glob(filepath.Join(sysRoot, pattern))
+		dirs, err := filepath.Glob(filepath.Join(sysRoot, pattern))
 		if err != nil {
 			continue // only a bad pattern fails
 		}
-		for _, folder := range folders {
-			all = append(all, presentIn(sysRoot, folder, seen)...)
+		for _, dir := range dirs {
+			all = append(all, presentIn(sysRoot, dir, seen)...)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Device) int { return urgency(a) - urgency(b) })
@@ -43,20 +43,20 @@ func urgency(d Device) int {
 	return 1
 }
 
-func presentIn(sysRoot, folder string, seen map[string]bool) []Device {
-	entries, err := os.ReadDir(folder)
+func presentIn(sysRoot, dir string, seen map[string]bool) []Device {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil // the device is gone
 	}
 	var all []Device
 	for _, entry := range entries {
-		text, err := os.ReadFile(filepath.Join(folder, entry.Name(), "modalias"))
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name(), "modalias"))
 		alias := strings.TrimSpace(string(text))
 		if err != nil || alias == "" || seen[alias] {
 			continue
 		}
 		seen[alias] = true
-		path := strings.TrimPrefix(filepath.Join(folder, entry.Name()), filepath.Clean(sysRoot))
+		path := strings.TrimPrefix(filepath.Join(dir, entry.Name()), filepath.Clean(sysRoot))
 		all = append(all, Device{Path: path, Modalias: alias})
 	}
 	return all

@@ -116,7 +116,7 @@ func (d *daemon) coldplug() {
 	for ; at < len(devices) && urgency(devices[at]) == 0; at++ {
 		loaded += d.serve(devices[at].Path, devices[at].Modalias)
 	}
-	patiently(func() {
+	atLowPriority(func() {
 		for _, dev := range devices[at:] {
 			loaded += d.serve(dev.Path, dev.Modalias)
 		}

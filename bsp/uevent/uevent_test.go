@@ -146,7 +146,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("asked for %q, want %q", a.modaliases, want)
 	}
 	if beats < 9 { // each event, the deadline, and each device
-		t.Errorf("the pulse was told %d times", beats)
+		t.Errorf("the pulse was called %d times", beats)
 	}
 	broken := errors.New("socket gone")
 	if err := d.follow(t.Context(), &tape{steps: []any{broken}}); !errors.Is(err, broken) {
@@ -324,8 +324,8 @@ func TestPatientlyGivesWayAndComesBack(t *testing.T) {
 	}
 	testenv.NeedRoot(t, "a priority that is raised again")
 	before, during := nice(), 0
-	patiently(func() { during = nice() })
-	if during != patience || nice() != before {
-		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during, nice(), patience)
+	atLowPriority(func() { during = nice() })
+	if during != moduleNice || nice() != before {
+		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during, nice(), moduleNice)
 	}
 }

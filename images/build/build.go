@@ -148,7 +148,7 @@ func prepare(o Options) (*builder, error) {
 		return nil, fmt.Errorf("find variant %q: there are %s", o.Variant, strings.Join(rootfs.Variants(), ", "))
 	}
 	if b.board.Disk.Table != "gpt" {
-		return nil, fmt.Errorf("%s/%s.toml: disk table %q is not built yet, only gpt", boards.Folder, o.Board, b.board.Disk.Table)
+		return nil, fmt.Errorf("%s/%s.toml: disk table %q is not built yet, only gpt", boards.Directory, o.Board, b.board.Disk.Table)
 	}
 	if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
 		if b.epoch, err = strconv.ParseInt(text, 10, 32); err != nil || b.epoch < 315532800 { // FAT begins in 1980
@@ -178,7 +178,7 @@ func (b *builder) plan(ctx context.Context, trees map[string]*assemble.Tree, m s
 		}
 		trees[label] = tree
 	}
-	r := layout.Request{File: boards.Folder + "/" + b.Board + ".toml", Contents: map[string]layout.Content{}}
+	r := layout.Request{File: boards.Directory + "/" + b.Board + ".toml", Contents: map[string]layout.Content{}}
 	for _, p := range b.board.Disk.Partitions {
 		r.Partitions = append(r.Partitions, layout.Wanted{Label: p.Label, Size: p.Size})
 		if tree := trees[p.Label]; tree != nil {

@@ -50,14 +50,14 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 		return err
 	}
 	if unused := b.board.Modules.Unused(tree.Paths()); len(unused) > 0 {
-		b.Progress.Note(fmt.Sprintf("%s/%s.toml: no module matches %s", boards.Folder, b.Board, strings.Join(unused, ", ")))
+		b.Progress.Note(fmt.Sprintf("%s/%s.toml: no module matches %s", boards.Directory, b.Board, strings.Join(unused, ", ")))
 	}
 	early := b.board.Initramfs.Modules
 	chosen := append(tree.Select(b.board.Modules.Match), early...)
 	for name, wanted := range map[string][]string{"root": chosen, "early": early} {
 		closure, err := tree.Closure(ctx, wanted)
 		if err != nil {
-			return fmt.Errorf("%s/%s.toml: %w", boards.Folder, b.Board, err)
+			return fmt.Errorf("%s/%s.toml: %w", boards.Directory, b.Board, err)
 		}
 		if err := writeClosure(ctx, tree, closure, b.board.Modules.Strip, filepath.Join(dir, name)); err != nil {
 			return err

@@ -67,7 +67,7 @@ bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resi
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(lockFolder(tree)); err != nil {
+			if _, err := os.Stat(lockDirectory(tree)); err != nil {
 				return usageError{fmt.Errorf("%w; run it at the top of the source tree, or name the tree with --tree", err)}
 			}
 			fresh, err := pin(cmd.Context(), board, cache, mirrors)
@@ -93,7 +93,7 @@ bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resi
 	return cmd
 }
 
-func lockFolder(tree string) string { return tree + "/" + boards.Folder }
+func lockDirectory(tree string) string { return tree + "/" + boards.Directory }
 
 func pin(ctx context.Context, board boards.Board, cache string, mirrors []string) (lock.Lock, error) {
 	config := apt.For(board, cache)

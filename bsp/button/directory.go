@@ -14,11 +14,11 @@ import (
 	"resinos/mounts/dirwatch"
 )
 
-// inputFolder is the directory of the nodes of input devices, below /dev.
-const inputFolder = "input"
+// inputDirectory is the directory of the nodes of input devices, below /dev.
+const inputDirectory = "input"
 
-// A folder reports that something may have changed in the directory of input devices. Its user finds out what.
-type folder struct {
+// A directory reports that something may have changed in the directory of input devices. Its user finds out what.
+type directory struct {
 	input string
 	log   *slog.Logger
 	fd    int // of file; only the goroutine that closes file uses it
@@ -28,50 +28,50 @@ type folder struct {
 
 // watch begins to watch dev: devtmpfs creates the directory of input devices with the first device and removes it with
 // the last. Other nodes appear rarely in dev, and looking into the directory costs little.
-func watch(dev string, log *slog.Logger) (*folder, error) {
+func watch(dev string, log *slog.Logger) (*directory, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if dirwatch.Scarce(err) {
-		f := &folder{input: filepath.Join(dev, inputFolder), log: log}
-		f.poll(err)
-		return f, nil
+		d := &directory{input: filepath.Join(dev, inputDirectory), log: log}
+		d.poll(err)
+		return d, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("watch input devices: %w", err)
 	}
-	f := &folder{input: filepath.Join(dev, inputFolder), log: log, fd: fd, file: os.NewFile(uintptr(fd), "inotify")}
+	d := &directory{input: filepath.Join(dev, inputDirectory), log: log, fd: fd, file: os.NewFile(uintptr(fd), "inotify")}
 	if _, err := unix.InotifyAddWatch(fd, dev, unix.IN_CREATE|unix.IN_ONLYDIR); dirwatch.Scarce(err) {
-		f.poll(err)
+		d.poll(err)
 	} else if err != nil {
-		return nil, errors.Join(fmt.Errorf("watch %s: %w", dev, err), f.close())
+		return nil, errors.Join(fmt.Errorf("watch %s: %w", dev, err), d.close())
 	}
-	return f, nil
+	return d, nil
 }
 
 // aim watches the directory if it exists now. Whoever looks into it afterwards misses nothing.
-func (f *folder) aim() error {
-	if f.polls {
+func (d *directory) aim() error {
+	if d.polls {
 		return nil
 	}
-	_, err := unix.InotifyAddWatch(f.fd, f.input, unix.IN_CREATE|unix.IN_ONLYDIR)
+	_, err := unix.InotifyAddWatch(d.fd, d.input, unix.IN_CREATE|unix.IN_ONLYDIR)
 	if dirwatch.Scarce(err) {
-		f.log.Warn("inotify is used up, a new power button may not be found", "path", f.input, "error", err)
+		d.log.Warn("inotify is used up, a new power button may not be found", "path", d.input, "error", err)
 		return nil
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("watch %s: %w", f.input, err)
+		return fmt.Errorf("watch %s: %w", d.input, err)
 	}
 	return nil
 }
 
 // follow sends nil at each change until ctx ends, or the error that ended it.
-func (f *folder) follow(ctx context.Context, changed chan<- error) {
+func (d *directory) follow(ctx context.Context, changed chan<- error) {
 	buffer := make([]byte, 4096) // holds the longest event
 	for {
 		var err error
-		if f.polls {
+		if d.polls {
 			err = pause(ctx)
 		} else {
-			_, err = f.file.Read(buffer)
+			_, err = d.file.Read(buffer)
 		}
 		select {
 		case changed <- err:
@@ -97,14 +97,14 @@ func pause(ctx context.Context) error {
 
 // poll makes follow report regularly that something may have changed. A device that was started without inotify keeps
 // doing this: buttons appear and disappear when somebody plugs them.
-func (f *folder) poll(err error) {
-	f.polls = true
-	f.log.Warn("inotify is used up, looking for power buttons every second", "path", f.input, "error", err)
+func (d *directory) poll(err error) {
+	d.polls = true
+	d.log.Warn("inotify is used up, looking for power buttons every second", "path", d.input, "error", err)
 }
 
-func (f *folder) close() error {
-	if f.file == nil {
+func (d *directory) close() error {
+	if d.file == nil {
 		return nil
 	}
-	return f.file.Close()
+	return d.file.Close()
 }
