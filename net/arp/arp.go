@@ -1,4 +1,5 @@
-// Package arp owns the questions of RFC 5227: who on this link has this address? It sends them, and hears who answers.
+// Package arp owns the question of RFC 5227: which station on this link has an address? It sends the question and
+// receives the answers.
 //
 // It never decides what follows (lease does). Read first: Socket.
 package arp
@@ -15,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a packet socket on one link, for one address. The kernel hands over only what another station says of that address, so that
-// the chatter of a network wakes nobody.
+// Socket is a packet socket on one link, for one address. The kernel passes on only what another station says about
+// that address, so that other traffic on the network wakes nobody.
 type Socket struct {
 	file     *os.File
 	index    int
@@ -45,10 +46,10 @@ func Open(index int, name string, hardware net.HardwareAddr, addr netip.Addr) (*
 // Close ends Receive.
 func (s *Socket) Close() error { return s.file.Close() }
 
-// Probe asks who has the address, and names no address of its own: a question does no harm to who has it.
+// Probe asks who has the address, without an address of its own: the question does not disturb the station that has it.
 func (s *Socket) Probe() error { return s.send(netip.IPv4Unspecified()) }
 
-// Announce tells everybody that the address is ours.
+// Announce informs all stations that the address is ours.
 func (s *Socket) Announce() error { return s.send(s.addr) }
 
 func (s *Socket) send(sender netip.Addr) error {
@@ -103,8 +104,8 @@ func arpRequest(hardware net.HardwareAddr, sender, target netip.Addr) []byte {
 	return p
 }
 
-// claimant returns the hardware address of another station that has addr, or that asks for it because it wants it itself; nil if the
-// packet says neither. RFC 5227, 2.1.1.
+// claimant returns the hardware address of another station that has addr, or that asks for addr because it wants it
+// itself; nil if the packet says neither. RFC 5227, 2.1.1.
 func claimant(p []byte, ours net.HardwareAddr, addr netip.Addr) net.HardwareAddr {
 	if len(p) < arpSize || string(p[:len(arpTypes)]) != arpTypes {
 		return nil
@@ -118,7 +119,7 @@ func claimant(p []byte, ours net.HardwareAddr, addr netip.Addr) net.HardwareAddr
 	return who
 }
 
-// receiveBuffer bounds what the kernel queues for us; a flood loses packets there, at no cost to us.
+// receiveBuffer limits what the kernel queues for us; in a flood the kernel drops packets, which costs us nothing.
 const receiveBuffer = 16 << 10
 
 func attach(fd int, program []unix.SockFilter) error {
@@ -138,14 +139,15 @@ const (
 	give      = unix.BPF_RET | unix.BPF_K
 )
 
-// claims is the part of claimant that the kernel's filter can do: another sender, and the address as sender's, or as target of a probe.
+// claims is the part of claimant that the kernel's filter can do: another sender, and the address as that of the sender
+// or as the target of a probe.
 func claims(ours net.HardwareAddr, addr netip.Addr) []unix.SockFilter {
 	word := binary.BigEndian.Uint32(addr.AsSlice())
 	return []unix.SockFilter{
 		{Code: loadWord, K: arpSender},
-		{Code: jumpEqual, K: binary.BigEndian.Uint32(ours), Jf: 2}, // another one: on to the addresses
+		{Code: jumpEqual, K: binary.BigEndian.Uint32(ours), Jf: 2}, // another sender: continue with the addresses
 		{Code: loadHalf, K: arpSenderSecond},
-		{Code: jumpEqual, K: uint32(binary.BigEndian.Uint16(ours[4:])), Jt: 6}, // our own words, from a switch that repeats them
+		{Code: jumpEqual, K: uint32(binary.BigEndian.Uint16(ours[4:])), Jt: 6}, // our own packet, sent back by a switch
 		{Code: loadWord, K: arpSenderIP},
 		{Code: jumpEqual, K: word, Jt: 3},
 		{Code: jumpEqual, K: 0, Jf: 3},

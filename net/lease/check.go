@@ -9,31 +9,34 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// check asks the link whether somebody else has an address (RFC 2131, 4.4.1; RFC 5227), beside the states of a Machine.
+// check asks the link whether somebody else has an address (RFC 2131, 4.4.1; RFC 5227), independently of the states of
+// a Machine.
 //
-// It costs a boot nothing: the first question goes out with the REQUEST, and a station answers as fast as the server. An address that
-// nobody has claimed until the ACK is used at once, and asked for further: RFC 5227 wants up to seven seconds of questions before.
+// It does not delay a boot: the first question is sent together with the REQUEST, and a station usually answers as fast
+// as the server. If nobody has claimed the address until the ACK, it is used at once while the questions continue: RFC
+// 5227 demands up to seven seconds of questions before the first use.
 type check struct {
-	addr netip.Addr    // invalid: nothing is asked
-	step int           // of checkSteps that is next
-	next time.Duration // when; 0: nothing more is to come
+	addr netip.Addr    // invalid: no check is running
+	step int           // the next of checkSteps
+	next time.Duration // when; 0: none follows
 	from time.Duration
 }
 
-// checkSteps are the questions, and then the announcements that put the neighbours' caches right. Until the last one a conflict counts.
+// checkSteps are the questions, and then the announcements that correct the neighbours' caches. Until the last one a
+// conflict counts.
 var checkSteps = [...]struct {
 	after time.Duration
 	verb  Verb
 }{{0, Probe}, {time.Second, Probe}, {2 * time.Second, Probe}, {4 * time.Second, Announce}, {6 * time.Second, Announce}}
 
-// The limits on giving addresses up. A station that claims every address, as some switches do that answer for others, must not keep a
-// device without any: the address of the fourth try is used, whatever it says.
+// The limits on giving addresses up. A station that claims every address, such as a switch that answers for others,
+// must not keep a device without any address: the address of the fourth attempt is used, whatever the station says.
 const (
 	maxDeclines = 3
-	declineWait = 10 * time.Second // RFC 2131, 3.1: between a DECLINE and the next try, here from the second one on
+	declineWait = 10 * time.Second // RFC 2131, 3.1: between a DECLINE and the next attempt, here from the second one on
 )
 
-// Checking returns the address of which the machine wants to hear who else has it.
+// Checking returns the address whose other claimants the machine needs to know.
 func (m *Machine) Checking() (netip.Addr, bool) { return m.check.addr, m.check.addr.IsValid() }
 
 // ask begins to check an address, unless it is being checked.
@@ -54,7 +57,7 @@ func (m *Machine) checkOn(now time.Duration) []Action {
 	step := checkSteps[c.step]
 	c.step++
 	var actions []Action
-	if step.verb == Probe || m.inUse { // what is not ours yet is not announced
+	if step.verb == Probe || m.inUse { // an address that is not ours yet is not announced
 		actions = []Action{{Verb: step.verb, To: c.addr}}
 	}
 	if c.step < len(checkSteps) {
@@ -68,7 +71,8 @@ func (m *Machine) checkOn(now time.Duration) []Action {
 	return actions
 }
 
-// Conflict says that another station has or wants the address that is checked. It is given up, the server is told, another one asked for.
+// Conflict reports that another station has or wants the address being checked. The machine gives it up, informs the
+// server, and asks for another one.
 func (m *Machine) Conflict(now time.Duration, addr netip.Addr, hardware net.HardwareAddr) []Action {
 	if !addr.IsValid() || m.check.addr != addr {
 		return nil

@@ -14,10 +14,10 @@ import (
 	"resinos/services/hostname"
 )
 
-// maxFile bounds a lease file; one of ours is below two kilobytes.
+// maxFile limits the size of a lease file; ours are below two kilobytes.
 const maxFile = 64 << 10
 
-// saved is the file's shape: durations in seconds, so that an operator can read it.
+// saved is the format of the file: durations in seconds, so that an operator can read it.
 type saved struct {
 	Link      string       `json:"link"`
 	Hardware  string       `json:"hardware"`
@@ -43,7 +43,7 @@ type savedRoute struct {
 	Gateway     netip.Addr   `json:"gateway"`
 }
 
-// MarshalJSON gives the lease as it stands in a lease file.
+// MarshalJSON returns the lease in the format of a lease file.
 func (l Lease) MarshalJSON() ([]byte, error) {
 	s := saved{
 		Link: l.Link, Hardware: l.Hardware, Address: l.Address, Broadcast: l.Broadcast, Server: l.Server,
@@ -57,7 +57,7 @@ func (l Lease) MarshalJSON() ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// UnmarshalJSON reads a lease as MarshalJSON wrote it. It fails if the lease could not have come from Grant.
+// UnmarshalJSON reads what MarshalJSON wrote. It fails if the lease could not have come from Grant.
 func (l *Lease) UnmarshalJSON(text []byte) error {
 	var s saved
 	if err := json.Unmarshal(text, &s); err != nil {
@@ -75,7 +75,7 @@ func (l *Lease) UnmarshalJSON(text []byte) error {
 	return l.check()
 }
 
-// check reports what keeps a lease from a file from being used.
+// check returns the reason why a lease from a file must not be used.
 func (l *Lease) check() error {
 	switch {
 	case !usable(l.Address.Addr()) || !usable(l.Server):
@@ -104,14 +104,14 @@ func (l *Lease) check() error {
 }
 
 func fromSeconds(s float64) time.Duration {
-	// A lease without end is 136 years long; beyond the range of Duration is no lease of ours.
+	// A lease without end has 136 years; what exceeds the range of Duration is not a lease that we wrote.
 	if s < 0 || s > 9e9 {
 		return -1
 	}
 	return time.Duration(s * float64(time.Second))
 }
 
-// Path returns the lease file of a link in dir.
+// Path returns the path of a link's lease file in dir.
 func Path(dir, link string) string {
 	return filepath.Join(dir, filepath.Base(link)+".json")
 }

@@ -11,17 +11,17 @@ import (
 	"resinos/services/hostname"
 )
 
-// The limits on the numbers in a lease. A lease of a second would have us rewrite addresses and ask again for ever.
+// The limits on the numbers in a lease. With a lease of a second we would rewrite addresses and ask again for ever.
 const (
 	minLength     = 30 * time.Second
 	minRenew      = minLength / 2
-	defaultLength = time.Hour // a server that names none breaks RFC 2131; it gets asked again within the hour
-	minMTU        = 576       // every IPv4 host must take a packet of this size
+	defaultLength = time.Hour // for a server that names none, in breach of RFC 2131: it is asked again within the hour
+	minMTU        = 576       // every IPv4 host must accept a packet of this size
 	maxMTU        = 9216      // the largest jumbo frame in use
 )
 
-// Grant reads the lease out of an ACK or the proposal out of an OFFER, within the limits. Bound stays zero. Notes name
-// what the server said and we did not take. The error says why nothing of it can be used.
+// Grant reads the lease from an ACK, or the proposed lease from an OFFER, within the limits. Bound stays zero. notes
+// lists what the server sent and we do not use. The error says why nothing of it can be used.
 func Grant(m *dhcpv4.DHCPv4) (l Lease, notes []string, err error) {
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	var ok bool
@@ -62,7 +62,7 @@ func (l *Lease) grantAddress(m *dhcpv4.DHCPv4, note func(string, ...any)) error 
 	if addr == l.Broadcast || addr == l.Address.Masked().Addr() {
 		return fmt.Errorf("read reply: %s is the subnet's own address", l.Address)
 	}
-	// Option 28 can only repeat what the mask says; anything else is a mistake or a trap.
+	// Option 28 can only repeat what the mask says; anything else is a mistake or an attack.
 	if b, ok := address(m.Options.Get(dhcpv4.OptionBroadcastAddress)); ok && b != l.Broadcast {
 		note("broadcast address %s is not that of %s", b, l.Address)
 	}
@@ -124,8 +124,8 @@ func nameOption(m *dhcpv4.DHCPv4, code dhcpv4.OptionCode, note func(string, ...a
 	return name
 }
 
-// domains reads option 15. RFC 2132 knows one name there; many servers send a search list, with blanks or commas between its names.
-// Each that is one counts.
+// domains reads option 15. RFC 2132 allows one name; many servers send a search list with blanks or commas between the
+// names. Each valid name counts.
 func domains(raw []byte, note func(string, ...any)) []string {
 	var out []string
 	refused := 0

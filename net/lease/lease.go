@@ -1,9 +1,9 @@
-// Package lease owns DHCPv4: what a server granted (Lease), when to ask for what (Machine, a pure step function),
-// and the packets and the raw socket for it.
+// Package lease owns DHCPv4: what a server granted (Lease), what to send when (Machine, a pure step function), and the
+// packets and the raw socket for it.
 //
-// It never sets an address or writes resolv.conf (netd does), and never reads a clock: every instant is handed in,
-// as the time since kernel start (CLOCK_BOOTTIME), because the wall clock of a device jumps by decades when it first
-// learns the time. Whatever a server sends is bounded in grant.go before anyone sees it.
+// It never sets an address or writes resolv.conf (netd does), and never reads a clock: the caller passes in each
+// instant as the time since kernel start (CLOCK_BOOTTIME), because the wall clock of a device jumps by decades when it
+// first learns the time. grant.go limits everything that a server sends before anybody else sees it.
 //
 // Read first: Machine.
 package lease
@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Lease is a grant with an end, as it is used: every value in it has passed the limits.
+// Lease is a grant with an end: every value in it has passed the limits.
 type Lease struct {
 	Link      string       // name of the link it is for
 	Hardware  string       // the link's hardware address
-	Address   netip.Prefix // our address and the length of the subnet's prefix
+	Address   netip.Prefix // our address and the prefix length of the subnet
 	Broadcast netip.Addr
 	Server    netip.Addr // the server that granted it
 	Routers   []netip.Addr
-	Routes    []Route // classless routes (RFC 3442); if there are any, Routers do not count
+	Routes    []Route // classless routes (RFC 3442); if there are any, Routers are ignored
 	DNS       []netip.Addr
 	NTP       []netip.Addr
-	Domains   []string // of option 15: one, as RFC 2132 has it, or the list that many servers send
-	Search    []string // of option 119
-	Hostname  string   // the name the server gives us; empty or a valid host name
-	MTU       int      // 0: not given
+	Domains   []string // from option 15: one, as RFC 2132 says, or the list that many servers send
+	Search    []string // from option 119
+	Hostname  string   // the name that the server gives us; empty or a valid host name
+	MTU       int      // 0: the server sent none
 
 	Bound  time.Duration // when the grant began: time since kernel start
 	Renew  time.Duration // T1, counted from Bound
@@ -41,11 +41,11 @@ type Route struct {
 	Gateway     netip.Addr   // 0.0.0.0: the destination is on the link
 }
 
-// Ends returns the instant at which the lease must no longer be used.
+// Ends returns the time after which the lease must no longer be used.
 func (l Lease) Ends() time.Duration { return l.Bound + l.Length }
 
-// Gateways returns the routes through other devices in the order in which they count: the classless routes alone if
-// there are any (RFC 3442 says to ignore the router option then), else a default route by the first router.
+// Gateways returns the routes through other devices, most important first: only the classless routes if there are any
+// (RFC 3442 says to ignore the router option then), else a default route through the first router.
 func (l Lease) Gateways() []Route {
 	if len(l.Routes) > 0 {
 		return l.Routes

@@ -9,7 +9,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// Config is what a Machine knows from its beginning.
+// Config is what a Machine needs at its start.
 type Config struct {
 	Link     string
 	Hardware net.HardwareAddr // six bytes
@@ -18,7 +18,7 @@ type Config struct {
 	Random   func() uint32    // for transaction ids and jitter
 }
 
-// Verb names what an action asks for.
+// Verb is the kind of an action.
 type Verb string
 
 // The verbs.
@@ -27,13 +27,13 @@ const (
 	Unicast   Verb = "unicast"   // send Message to To from the leased address
 	Use       Verb = "use"       // Lease is new or renewed: configure the link with it
 	Drop      Verb = "drop"      // the lease must not be used any more
-	Note      Verb = "note"      // nothing to do, but Reason is worth a warning
-	Ignore    Verb = "ignore"    // a message was not for us, as Reason says
-	Probe     Verb = "probe"     // ask the link who has the address To
-	Announce  Verb = "announce"  // tell the link that To is ours
+	Note      Verb = "note"      // do nothing, but log Reason as a warning
+	Ignore    Verb = "ignore"    // a message was not for us, for the Reason given
+	Probe     Verb = "probe"     // ask on the link who has the address To
+	Announce  Verb = "announce"  // announce on the link that To is ours
 )
 
-// Action is one thing that netd does for a Machine.
+// Action is one thing that a Machine asks netd to do.
 type Action struct {
 	Verb    Verb
 	Message *dhcpv4.DHCPv4
@@ -55,20 +55,20 @@ type Action struct {
 //	 └── no carrier, from every state     │                            │ T2    │
 //	                                      └───────────────────── rebinding ────┘
 //
-// waiting is selecting put off because servers refuse us (NAK) again and again. Beside the states goes the check whether somebody else
-// has the address; a conflict leads back to selecting from each of them.
+// In the state waiting, selecting is put off because servers refuse us (NAK) again and again. The check whether
+// somebody else has the address runs beside the states; a conflict leads back to selecting from each of them.
 type Machine struct {
 	cfg   Config
 	state State
 	xid   dhcpv4.TransactionID
 
-	began time.Duration // of this exchange
-	sent  time.Duration // of the last message, where a lease's time begins
+	began time.Duration // start of this exchange
+	sent  time.Duration // time of the last message, from which a lease counts
 	tries int           // messages sent in this state
-	naks  int           // refusals since the last lease
+	naks  int           // NAKs since the last lease
 	next  time.Duration // when the state's timer fires; 0: never
 
-	offer Lease // what we requested, in requesting
+	offer Lease // the lease that we have requested, in requesting
 	held  Lease // the last lease, in use or remembered; Length 0: none
 	inUse bool  // held is configured on the link
 
@@ -79,8 +79,9 @@ type Machine struct {
 // New returns a machine that is parked until Carrier.
 func New(cfg Config) *Machine { return &Machine{cfg: cfg} }
 
-// Adopt hands over a lease found in a file. InUse says that its address is on the link already, as after a restart
-// of netd: then it stays there while we ask the server about it. An ended lease is not taken.
+// Adopt gives the machine a lease from a file. inUse means that its address is on the link already, as after a restart
+// of netd: the address then stays there while we ask the server about it. A lease that has ended is not used, and Adopt
+// returns false.
 func (m *Machine) Adopt(now time.Duration, l Lease, inUse bool) bool {
 	if l.Ends() <= now || l.Hardware != m.cfg.Hardware.String() || m.held.Length != 0 {
 		return false
@@ -92,25 +93,25 @@ func (m *Machine) Adopt(now time.Duration, l Lease, inUse bool) bool {
 	return true
 }
 
-// SetHostname changes the name that later messages carry.
+// SetHostname changes the host name in later messages.
 func (m *Machine) SetHostname(name string) { m.cfg.Hostname = name }
 
-// State returns where the machine stands.
+// State returns the state of the machine.
 func (m *Machine) State() State { return m.state }
 
-// Listening reports whether a socket must be open now, and for which transaction. In bound and parked none is, so
-// that an idle client costs nothing whatever is on the wire.
+// Listening reports whether a socket must be open now, and for which transaction. In bound and parked none is open, so
+// that other traffic costs an idle client nothing.
 func (m *Machine) Listening() (dhcpv4.TransactionID, bool) {
 	return m.xid, listens[m.state]
 }
 
-// Remembers reports whether there is a lease, in use or not, that a file should keep.
+// Remembers reports whether there is a lease to keep in a file, in use or not.
 func (m *Machine) Remembers() bool { return m.held.Length != 0 }
 
 // Lease returns the lease in use.
 func (m *Machine) Lease() (Lease, bool) { return m.held, m.inUse }
 
-// Deadline returns when Timer must come next; 0: never.
+// Deadline returns the time of the next Timer event; 0: never.
 func (m *Machine) Deadline() time.Duration {
 	first := m.next
 	if m.inUse && (first == 0 || m.held.Ends() < first) {
@@ -122,7 +123,7 @@ func (m *Machine) Deadline() time.Duration {
 	return first
 }
 
-// Step takes one event and returns what to do about it, in order. Message is the reply of a Reply event.
+// Step processes one event and returns the actions for it, in order. message is the reply of a Reply event.
 func (m *Machine) Step(now time.Duration, e Event, message *dhcpv4.DHCPv4) []Action {
 	if e == Reply {
 		var action []Action
@@ -147,8 +148,8 @@ func (m *Machine) Step(now time.Duration, e Event, message *dhcpv4.DHCPv4) []Act
 	return append(actions, do(m, now, message)...)
 }
 
-// classify turns a reply into the event that it is, or into a note if it is not for us. A message in a state that
-// has no step for it falls through Step's table.
+// classify returns the event that a reply means, or a note if it is not for us. A message in a state that has no step
+// for it is dropped by Step's table.
 func (m *Machine) classify(r *dhcpv4.DHCPv4) (Event, []Action) {
 	ignore := func(why string) (Event, []Action) {
 		return Reply, []Action{{Verb: Ignore, Reason: why}}

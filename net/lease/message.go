@@ -12,14 +12,14 @@ import (
 	"resinos/services/hostname"
 )
 
-// maxMessage is the largest message we offer to take: an ethernet frame less the IP and UDP headers.
+// maxMessage is the largest message that we accept: an ethernet frame without the IP and UDP headers.
 const maxMessage = 1472
 
 // wishes is the parameter request list: mask, routers, name servers, host name, domain, mtu, broadcast, time servers,
-// lease time, T1, T2, search list. RFC 3442 wants classless routes named before routers.
+// lease time, T1, T2, search list. RFC 3442 demands classless routes before routers.
 var wishes = [...]uint8{1, 121, 3, 6, 12, 15, 26, 28, 42, 51, 58, 59, 119}
 
-// message builds one of our messages. The kind's own options (requested address, server) are added by the caller.
+// message builds one of our messages. The caller adds the options of its kind (requested address, server).
 func (m *Machine) message(now time.Duration, kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	var codes dhcpv4.OptionCodeList
 	for _, c := range wishes {
@@ -39,7 +39,7 @@ func (m *Machine) message(now time.Duration, kind dhcpv4.MessageType) *dhcpv4.DH
 	}
 	out.UpdateOption(dhcpv4.OptMessageType(kind))
 	out.UpdateOption(dhcpv4.OptClientIdentifier(append([]byte{1}, m.cfg.Hardware...)))
-	if kind == dhcpv4.MessageTypeDecline { // it may say nothing else (RFC 2131, table 5)
+	if kind == dhcpv4.MessageTypeDecline { // it must not contain anything else (RFC 2131, table 5)
 		return out
 	}
 	out.UpdateOption(dhcpv4.OptMaxMessageSize(maxMessage))
@@ -50,8 +50,8 @@ func (m *Machine) message(now time.Duration, kind dhcpv4.MessageType) *dhcpv4.DH
 	return out
 }
 
-// Parse reads a message from a server. Options that overflowed into the file and sname fields (RFC 2132, option 52)
-// are read there once, file first; an overload option inside those fields means nothing, so it cannot loop.
+// Parse reads a message from a server. Options that continue in the fields file and sname (RFC 2132, option 52) are
+// read once, file first. An overload option in these fields is ignored, so it cannot loop.
 func Parse(raw []byte) (*dhcpv4.DHCPv4, error) {
 	m, err := dhcpv4.FromBytes(raw)
 	if err != nil {
@@ -73,7 +73,7 @@ func Parse(raw []byte) (*dhcpv4.DHCPv4, error) {
 	return m, nil
 }
 
-// overflow adds the options of one overloaded field. Nothing is taken from a field that does not parse.
+// overflow adds the options of one overloaded field. A field that does not parse adds nothing.
 func overflow(into dhcpv4.Options, field []byte) {
 	more := dhcpv4.Options{}
 	if more.FromBytes(field) != nil {

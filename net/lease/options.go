@@ -9,16 +9,16 @@ import (
 	"resinos/services/hostname"
 )
 
-// The limits on what one reply may ask us to hold. A packet is at most maxPacket long, so none of the decoders below
-// can be made to work for long; these keep what they return small.
+// The limits on what one reply can make us store. A packet has at most maxPacket bytes, so none of the decoders below
+// can be made to run for long; these limits keep their results small.
 const (
-	maxServers = 4  // of each sort: routers, name servers, time servers
+	maxServers = 4  // of each kind: routers, name servers, time servers
 	maxRoutes  = 32 // classless routes
 	maxDomains = 8  // names in the search list
 )
 
-// addresses decodes a list of IPv4 addresses and keeps the usable ones, at most maxServers. Bytes that do not make a
-// whole address make the whole list unusable (RFC 2132 asks for a multiple of four).
+// addresses decodes a list of IPv4 addresses and returns the usable ones, at most maxServers. If the number of bytes is
+// not a multiple of four (RFC 2132), the whole list is unusable.
 func addresses(raw []byte) []netip.Addr {
 	if len(raw)%4 != 0 {
 		return nil
@@ -42,8 +42,8 @@ func address(raw []byte) (netip.Addr, bool) {
 	return a, usable(a)
 }
 
-// usable reports whether a could be one host on a network. A server that names our own loopback as name server or
-// router would turn us against ourselves.
+// usable reports whether a can be one host on a network. A server that names our own loopback as name server or router
+// would direct us to ourselves.
 func usable(a netip.Addr) bool {
 	return a.Is4() && !a.IsLoopback() && !a.IsMulticast() && a.As4()[0] != 0 && a.As4()[0] < 240
 }
@@ -65,8 +65,8 @@ func seconds(raw []byte) (time.Duration, bool) {
 	return time.Duration(binary.BigEndian.Uint32(raw)) * time.Second, true
 }
 
-// prefixLength decodes a subnet mask. A mask with holes, or one wider than /8, has no length: no network that hands
-// out addresses is that large, and a small mask would put half the internet on the link.
+// prefixLength decodes a subnet mask. It refuses a mask with holes and one wider than /8: no network that gives out
+// addresses is that large, and such a mask would put half the internet on the link.
 func prefixLength(raw []byte) (int, bool) {
 	if len(raw) != 4 {
 		return 0, false
@@ -79,7 +79,7 @@ func prefixLength(raw []byte) (int, bool) {
 	return bits, mask == 0 && bits >= 8
 }
 
-// classLength is the prefix length of an address whose server sent no usable mask (RFC 791 classes).
+// classLength returns the prefix length for an address whose server sent no usable mask (RFC 791 classes).
 func classLength(a netip.Addr) int {
 	switch first := a.As4()[0]; {
 	case first < 128:
@@ -92,9 +92,9 @@ func classLength(a netip.Addr) int {
 }
 
 // classlessRoutes decodes option 121 (RFC 3442): prefix length, the octets of the destination that it covers, and the
-// gateway. Refused counts the routes left out: to loopback, multicast or reserved destinations, wider than /8 but not
-// the default route (two routes to /1 would take everything past a longer default), and those beyond maxRoutes.
-// A list that breaks off is worth nothing at all.
+// gateway. refused counts the routes that are left out: to loopback, multicast or reserved destinations; wider than /8
+// other than the default route (two routes to /1 would take all traffic from a longer default); and those beyond
+// maxRoutes. If the list is incomplete, ok is false and none of it is used.
 func classlessRoutes(raw []byte) (routes []Route, refused int, ok bool) {
 	for len(raw) > 0 {
 		bits := int(raw[0])
@@ -127,8 +127,8 @@ func acceptable(r Route) bool {
 }
 
 // searchList decodes option 119 (RFC 3397): domain names with compression pointers into the option itself. A pointer
-// may only point back before the name it is part of, so that no name can be walked twice, and each name ends at
-// hostname.MaxName bytes. Names that are not host names are left out.
+// must point before the name that it is part of, so that no name is read twice, and each name ends at hostname.MaxName
+// bytes. Names that are not host names are left out.
 func searchList(raw []byte) []string {
 	var out []string
 	for at := 0; at < len(raw) && len(out) < maxDomains; {
@@ -144,10 +144,10 @@ func searchList(raw []byte) []string {
 	return out
 }
 
-// domainName decodes the name at offset at, and returns where the next one begins.
+// domainName decodes the name at offset at, and returns the offset of the next one.
 func domainName(raw []byte, at int) (name string, next int, ok bool) {
 	var b strings.Builder
-	limit := at // pointers must point below it; it falls with each jump, so the walk ends
+	limit := at // pointers must point below it; it decreases with each jump, so the loop ends
 	for at < len(raw) {
 		length := int(raw[at])
 		switch {

@@ -12,17 +12,17 @@ const (
 	clientPort = 68
 )
 
-// The lengths of what goes around a message.
+// The lengths of the parts around a message.
 const (
 	ipHeader  = 20
 	udpHeader = 8
-	maxPacket = 4096 // no ethernet link of ours carries a longer one without fragments, and those are filtered out
+	maxPacket = 4096 // no ethernet link of ours transfers a longer one without fragments, and those are filtered out
 )
 
 const protocolUDP = 17
 
-// Datagram wraps a message into the UDP and IP headers of a broadcast from src, which is 0.0.0.0 as long as we have
-// no address.
+// Datagram puts the UDP and IP headers of a broadcast from src in front of a message. src is 0.0.0.0 while we have no
+// address.
 func Datagram(src netip.Addr, message []byte) []byte {
 	total := ipHeader + udpHeader + len(message)
 	p := make([]byte, total)
@@ -43,14 +43,14 @@ func Datagram(src netip.Addr, message []byte) []byte {
 	pseudo := uint32(sum(0, ip[12:20])) + protocolUDP + uint32(len(udp))
 	check := ^sum(pseudo, udp)
 	if check == 0 {
-		check = 0xffff // RFC 768: zero means that there is no checksum
+		check = 0xffff // RFC 768: zero means "no checksum"
 	}
 	binary.BigEndian.PutUint16(udp[6:], check)
 	return p
 }
 
-// Undatagram returns the message in an IPv4 packet to the client port. The IP header is checked, the UDP checksum is
-// not: a packet from another virtual link reaches a packet socket before its checksum is filled in.
+// Undatagram returns the message in an IPv4 packet to the client port. It verifies the checksum of the IP header but
+// not that of UDP: a packet from another virtual link reaches a packet socket before its checksum is filled in.
 func Undatagram(p []byte) ([]byte, error) {
 	if len(p) < ipHeader || p[0]>>4 != 4 {
 		return nil, errors.New("read packet: not IPv4")
@@ -66,7 +66,7 @@ func Undatagram(p []byte) ([]byte, error) {
 	if p[9] != protocolUDP || binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
 		return nil, errors.New("read packet: not a whole UDP datagram")
 	}
-	udp := p[header:total] // what lies behind is padding of the frame
+	udp := p[header:total] // what follows is padding of the frame
 	length := int(binary.BigEndian.Uint16(udp[4:]))
 	if binary.BigEndian.Uint16(udp[2:]) != clientPort || length < udpHeader || length > len(udp) {
 		return nil, errors.New("read packet: not to the client port")
@@ -74,7 +74,7 @@ func Undatagram(p []byte) ([]byte, error) {
 	return udp[udpHeader:length], nil
 }
 
-// sum is the folded ones' complement sum of RFC 1071, begun with start.
+// sum is the folded ones' complement sum of RFC 1071 that begins with start.
 func sum(start uint32, p []byte) uint16 {
 	s := start
 	for ; len(p) >= 2; p = p[2:] {

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveBuffer bounds what the kernel queues for us; a flood loses packets there, at no cost to us.
+// receiveBuffer limits what the kernel queues for us; in a flood the kernel drops packets, which costs us nothing.
 const receiveBuffer = 64 << 10
 
-// Socket is a packet socket on one link: it sends broadcasts before there is an address, and receives only what is
-// for this client, since the kernel filters by hardware address and transaction. Renewals leave by an ordinary UDP
-// socket, which knows the way to the server. The nclient4 package of the DHCP library has no such filter and wakes
+// Socket is a packet socket on one link. It sends broadcasts before there is an address, and receives only messages for
+// this client, because the kernel filters by hardware address and transaction. Renewals are sent by an ordinary UDP
+// socket, which knows the route to the server. The nclient4 package of the DHCP library has no such filter and wakes up
 // for every IP packet on the link.
 type Socket struct {
 	file     *os.File
@@ -68,8 +68,8 @@ func (s *Socket) Expect(xid dhcpv4.TransactionID) error {
 	return errors.Join(err, fault)
 }
 
-// Receive blocks until a message for this client comes and returns it; buf holds it until the next call. Close ends
-// it with os.ErrClosed. Packets that only look like ours are skipped.
+// Receive blocks until a message for this client arrives, and returns it; buf contains it until the next call. Close
+// ends Receive with os.ErrClosed. Packets that only look like ours are skipped.
 func (s *Socket) Receive(buf []byte) ([]byte, error) {
 	for {
 		n, err := s.file.Read(buf)
@@ -100,8 +100,8 @@ func (s *Socket) Broadcast(m *dhcpv4.DHCPv4) error {
 	return nil
 }
 
-// Unicast sends a message to one server from the address it carries. The socket stays open until Close, so that the
-// kernel does not answer the reply with "port unreachable"; the reply itself is read from the packet socket.
+// Unicast sends a message to one server from the client's address in it. The UDP socket stays open until Close, so that
+// the kernel does not answer the reply with "port unreachable"; the reply itself is read from the packet socket.
 func (s *Socket) Unicast(m *dhcpv4.DHCPv4, to netip.Addr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *Socket) Unicast(m *dhcpv4.DHCPv4, to netip.Addr) error {
 	return nil
 }
 
-// listen opens a UDP socket tied to the link.
+// listen opens a UDP socket that is bound to the link.
 func listen(name string, from *net.UDPAddr) (*net.UDPConn, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -130,7 +130,7 @@ func listen(name string, from *net.UDPAddr) (*net.UDPConn, error) {
 	if err := errors.Join(
 		unix.BindToDevice(fd, name),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0), // the least the kernel grants; nobody reads
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0), // the smallest buffer that the kernel grants; nobody reads from the socket
 		unix.Bind(fd, &unix.SockaddrInet4{Port: from.Port, Addr: [4]byte(from.IP.To4())}),
 	); err != nil {
 		return nil, err
@@ -169,8 +169,8 @@ const (
 	give      = unix.BPF_RET | unix.BPF_K
 )
 
-// filter lets through what Undatagram and Machine would take: a whole UDP datagram to the client port, holding a
-// BOOTP reply with our transaction id and hardware address. Offsets count from the IP header.
+// filter passes what Undatagram and Machine accept: a complete UDP datagram to the client port, containing a BOOTP
+// reply with our transaction id and hardware address. Offsets count from the IP header.
 func filter(hardware net.HardwareAddr, xid dhcpv4.TransactionID) []unix.SockFilter {
 	checks := []struct {
 		load  uint16

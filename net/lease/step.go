@@ -8,10 +8,10 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// State is where a Machine stands; the zero value is parked.
+// State is the state of a Machine; the zero value is parked.
 type State uint8
 
-// The states. Parked is RFC 2131's INIT without a carrier; with one, INIT is left at once.
+// The states. Parked is INIT of RFC 2131 without a carrier; with a carrier, the machine leaves INIT at once.
 const (
 	Parked State = iota
 	Waiting
@@ -29,7 +29,7 @@ var stateNames = [numStates]string{
 	Rebooting: "rebooting", Bound: "bound", Renewing: "renewing", Rebinding: "rebinding",
 }
 
-// String gives the name that logs carry.
+// String returns the name of the state for the log.
 func (s State) String() string { return stateNames[s] }
 
 var listens = [numStates]bool{
@@ -39,11 +39,11 @@ var listens = [numStates]bool{
 // Event is what can happen to a Machine.
 type Event uint8
 
-// The events. Offer, Ack and Nak are what a Reply turns out to be; only Step makes them.
+// The events. Step turns a Reply into Offer, Ack or Nak; only Step creates these.
 const (
-	Carrier   Event = iota // the link has come up
-	NoCarrier              // the link is gone
-	Timer                  // Deadline has come
+	Carrier   Event = iota // the link has a carrier now
+	NoCarrier              // the link has lost its carrier
+	Timer                  // the time of Deadline has come
 	Reply                  // a parsed message from some server
 	Offer
 	Ack
@@ -53,7 +53,7 @@ const (
 
 type stepFunc func(m *Machine, now time.Duration, r *dhcpv4.DHCPv4) []Action
 
-// steps is the drawing above Machine as a table; nil means that the event changes nothing in that state.
+// steps is the drawing at Machine as a table; nil means that the event changes nothing in that state.
 var steps = [numStates][numEvents]stepFunc{
 	Parked:     {Carrier: (*Machine).awake, Timer: (*Machine).letGo},
 	Waiting:    {NoCarrier: (*Machine).park, Timer: (*Machine).discover},
@@ -65,20 +65,20 @@ var steps = [numStates][numEvents]stepFunc{
 	Rebinding:  {NoCarrier: (*Machine).park, Timer: (*Machine).rebindAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
 }
 
-// The pace of the client. RFC 2131 proposes 4 s before the first repetition; a boot that lost one packet, because the
-// other end of the cable had not woken up, should not stand still that long.
+// The timing of the client. RFC 2131 proposes 4 s before the first repetition. A boot that lost one packet, because the
+// other end of the cable was not ready, should not wait that long.
 const (
 	firstRetry     = 250 * time.Millisecond
 	lastRetry      = 64 * time.Second
-	lastDiscover   = 15 * time.Second // RFC 2131 allows up to lastRetry: but a server that starts after us is to be met soon
+	lastDiscover   = 15 * time.Second // RFC 2131 allows up to lastRetry, but a server that starts after us should be found soon
 	requestTries   = 5
 	rebootTries    = 4
 	renewRetry     = 60 * time.Second // RFC 2131 4.4.5; shorter for leases of a few minutes
-	broadcastAfter = 4                // DISCOVERs before we ask for broadcast replies: some bridges eat unicast ones
+	broadcastAfter = 4                // DISCOVERs before we ask for broadcast replies: some bridges drop unicast ones
 	maxNakShift    = 8
 )
 
-// backoff returns firstRetry doubled n times, at most limit, give or take an eighth.
+// backoff returns firstRetry doubled n times, at most limit, plus or minus an eighth.
 func (m *Machine) backoff(n int, limit time.Duration) time.Duration {
 	d := min(firstRetry<<min(n, 10), limit)
 	return d - d/8 + time.Duration(m.cfg.Random())%(d/4)
@@ -88,20 +88,21 @@ func (m *Machine) backoff(n int, limit time.Duration) time.Duration {
 func (m *Machine) begin(now time.Duration, s State) {
 	m.state, m.tries, m.began = s, 0, now
 	if s == Selecting {
-		m.check = check{} // it was of an address that is not asked for any more
+		m.check = check{} // it was for an address that is no longer requested
 	}
 	binary.BigEndian.PutUint32(m.xid[:], m.cfg.Random())
 }
 
-// send notes that a message goes out and when the timer fires if nothing comes back.
+// send records that a message is sent, and sets the timer for the case that no answer comes.
 func (m *Machine) send(now, retry time.Duration, a Action) []Action {
 	m.tries++
 	m.sent, m.next = now, now+retry
 	return []Action{a}
 }
 
-// awake leaves parked. The remembered lease is asked for again (INIT-REBOOT), else the first DISCOVER goes out at
-// once: RFC 2131's random delay of up to ten seconds is for a street of houses after a power cut, and costs a boot.
+// awake leaves parked. It requests the remembered lease again (INIT-REBOOT), or sends the first DISCOVER at once: the
+// random delay of up to ten seconds in RFC 2131 is for many clients that start together after a power cut, and would
+// delay a boot.
 func (m *Machine) awake(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	if m.held.Length != 0 && now < m.held.Ends() {
 		m.begin(now, Rebooting)
@@ -110,7 +111,7 @@ func (m *Machine) awake(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	return m.discover(now, nil)
 }
 
-// park is for a lost carrier: the configuration stays for a while, since most carriers come back within seconds.
+// park handles a lost carrier: the configuration stays for a while, because most carriers return within seconds.
 func (m *Machine) park(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	m.state, m.next, m.naks, m.declines, m.check = Parked, 0, 0, 0, check{}
 	if m.inUse {
@@ -119,7 +120,7 @@ func (m *Machine) park(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	return nil
 }
 
-// letGo ends the hold: the lease is remembered but not used.
+// letGo ends the hold: the lease is remembered but no longer used.
 func (m *Machine) letGo(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	m.next = 0
 	return m.drop("carrier lost")
@@ -141,7 +142,7 @@ func (m *Machine) discoverAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	return m.send(now, m.backoff(m.tries, lastDiscover), Action{Verb: Broadcast, Message: msg})
 }
 
-// choose takes the first offer that can be used; waiting for a better one would cost every boot.
+// choose accepts the first usable offer; waiting for a better one would delay every boot.
 func (m *Machine) choose(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	offer, _, err := Grant(r)
 	if err != nil {
@@ -162,8 +163,8 @@ func (m *Machine) requestAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	return m.send(now, m.backoff(m.tries, lastRetry), Action{Verb: Broadcast, Message: msg})
 }
 
-// rebootAgain asks every server whether the remembered lease is still ours. Silence is no consent: on a foreign
-// network most servers say nothing. The lease stays in use if it was, while we look for a new one.
+// rebootAgain asks every server whether the remembered lease is still ours. Silence does not mean yes: on another
+// network most servers do not answer. If the lease was in use it stays in use while we look for a new one.
 func (m *Machine) rebootAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	if m.tries == rebootTries {
 		return m.discover(now, nil)
@@ -191,20 +192,21 @@ func (m *Machine) rebindAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 	return m.send(now, m.renewWait(now, m.held.Ends()), Action{Verb: Broadcast, Message: m.extend(now)})
 }
 
-// extend builds the REQUEST of renewing and rebinding, which names the address we have and no server.
+// extend builds the REQUEST of renewing and rebinding, which contains our address and no server.
 func (m *Machine) extend(now time.Duration) *dhcpv4.DHCPv4 {
 	msg := m.message(now, dhcpv4.MessageTypeRequest)
 	msg.ClientIPAddr = option(m.held.Address.Addr())
 	return msg
 }
 
-// renewWait is half of the time that is left, not below a minute or a sixteenth of a short lease, and never beyond.
+// renewWait is half of the time that is left, but at least a minute or a sixteenth of a short lease, and never more
+// than the rest.
 func (m *Machine) renewWait(now, until time.Duration) time.Duration {
 	floor := max(min(renewRetry, m.held.Length/16), time.Second)
 	return max(min(max((until-now)/2, floor), until-now), time.Millisecond)
 }
 
-// bind takes an ACK. Its time began when we asked, not when the server answered.
+// bind accepts an ACK. The lease counts from our request, not from the server's answer.
 func (m *Machine) bind(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	l, notes, err := Grant(r)
 	if err != nil {
@@ -228,8 +230,8 @@ func (m *Machine) bind(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	return append(actions, m.ask(now, l.Address.Addr())...)
 }
 
-// refused is for a NAK: the lease is gone at once, and the search begins anew. The first time that happens without
-// delay (we came to another network); a server that goes on refusing is asked less and less often.
+// refused handles a NAK: the lease ends at once, and the client begins again. The first time it does so without delay,
+// because the device may have come to another network; a server that keeps refusing is asked less and less often.
 func (m *Machine) refused(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	actions := m.drop("refused by the server")
 	m.held, m.check = Lease{}, check{}
@@ -241,7 +243,7 @@ func (m *Machine) refused(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	return append(actions, Action{Verb: Note, Reason: fmt.Sprintf("refused %d times, next try in %s", m.naks, m.next-now)})
 }
 
-// expire ends a lease whose time is over. In parked there is nobody to ask.
+// expire ends a lease whose time is over. In parked no server can be asked.
 func (m *Machine) expire(now time.Duration) []Action {
 	actions := m.drop("lease ended")
 	m.held = Lease{}

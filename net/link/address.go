@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ifaProto is IFA_PROTO of linux/if_addr.h. The messages are made and read here because the netlink library does not know it.
+// ifaProto is IFA_PROTO of linux/if_addr.h. The package builds and parses these messages itself because the netlink
+// library does not know it.
 const ifaProto = 11
 
 // addresses lists the IPv4 addresses of a link.
@@ -34,7 +35,7 @@ func addresses(index int) ([]Address, error) {
 	return out, nil
 }
 
-// parseAddress reads a message RTM_NEWADDR: what address, and of which link.
+// parseAddress reads a message RTM_NEWADDR: the address and its link.
 func parseAddress(m []byte) (a Address, index int, err error) {
 	if len(m) < unix.SizeofIfAddrmsg {
 		return a, 0, fmt.Errorf("a message about an address has %d bytes", len(m))
@@ -44,7 +45,7 @@ func parseAddress(m []byte) (a Address, index int, err error) {
 	if err != nil {
 		return a, 0, fmt.Errorf("parse address: %w", err)
 	}
-	a.Valid = Forever // unless the kernel says otherwise
+	a.Valid = Forever // unless the message has another lifetime
 	var local, address netip.Addr
 	for _, one := range attributes {
 		switch value := one.Value; {
@@ -70,8 +71,8 @@ func parseAddress(m []byte) (a Address, index int, err error) {
 	return a, int(head.Index), nil
 }
 
-// putAddress sets the address, or its lifetime if it is there. It carries our protocol, and brings no subnet route of its own: ours
-// carries a metric.
+// putAddress sets the address, or its lifetime if the link has it. It marks the address with our protocol and keeps the
+// kernel from adding a subnet route, because ours has a metric.
 func putAddress(index int, a Address) error {
 	request := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
 	head := nl.NewIfAddrmsg(unix.AF_INET)
@@ -88,7 +89,7 @@ func putAddress(index int, a Address) error {
 	valid := uint32(min(max(a.Valid, time.Second), Forever) / time.Second)
 	info := binary.NativeEndian.AppendUint32(nil, valid) // preferred
 	info = binary.NativeEndian.AppendUint32(info, valid)
-	add(unix.IFA_CACHEINFO, append(info, make([]byte, 8)...)) // and when it was made and changed, which the kernel knows
+	add(unix.IFA_CACHEINFO, append(info, make([]byte, 8)...)) // and the times of creation and change, which the kernel fills in
 	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }

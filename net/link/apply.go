@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Apply carries the steps out in order and goes on after a failure, so that one refused route does not cost the
-// address. Doing a step twice gives the same result. The error joins what failed, one line per step.
+// Apply carries the steps out in order and continues after a failure, so that one refused route does not cost the
+// address. Doing a step twice gives the same result. The error joins the failures, one line for each step.
 func Apply(steps []Step) error {
 	var faults []error
 	for _, s := range steps {
@@ -47,7 +47,7 @@ func apply(s Step) error {
 	return fmt.Errorf("no such verb")
 }
 
-// unless drops the one error that says that the work is done already.
+// unless drops the one error that means that the work is done already.
 func unless(err error, done unix.Errno) error {
 	if errors.Is(err, done) {
 		return nil

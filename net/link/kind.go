@@ -1,20 +1,20 @@
 package link
 
-// Kind says what sort of link a link is, and so which profile may claim it.
+// Kind is the kind of a link, which decides which profile may claim it.
 type Kind string
 
 // The kinds of links.
 const (
 	Loopback Kind = "loopback"
-	Member   Kind = "member"  // enslaved to a bridge or bond: its master has the addresses
-	Virtual  Kind = "virtual" // made by software: veth, bridge, tun, vlan, dummy, wireguard…
+	Member   Kind = "member"  // part of a bridge or bond, which has the addresses
+	Virtual  Kind = "virtual" // created by software: veth, bridge, tun, vlan, dummy, wireguard…
 	Wifi     Kind = "wifi"
 	Modem    Kind = "modem"
-	Other    Kind = "other" // hardware that does not speak ethernet: CAN, 802.15.4, InfiniBand…
+	Other    Kind = "other" // hardware other than ethernet: CAN, 802.15.4, InfiniBand…
 	Wired    Kind = "wired"
 )
 
-// Facts are what netlink and sysfs say about a link before it has a kind.
+// Facts are what netlink and sysfs report about a link, from which its kind follows.
 type Facts struct {
 	Encap    string // link layer: "ether", "loopback", "none"…
 	Type     string // IFLA_INFO_KIND, "device" if the kernel gives none
@@ -24,8 +24,8 @@ type Facts struct {
 	DevType  string // DEVTYPE in /sys/class/net/NAME/uevent: "wwan", "wlan", or nothing
 }
 
-// kinds is read from the top; the first row that fits names the kind. A container engine makes veth, bridge and tun
-// links: all carry a type, and none has a device in sysfs, so either fact alone keeps DHCP away from them.
+// kinds is read from the top; the first row that matches names the kind. A container engine creates veth, bridge and
+// tun links: all have a type, and none has a device in sysfs, so either fact alone keeps DHCP away from them.
 var kinds = [...]struct {
 	kind Kind
 	fits func(Facts) bool
@@ -40,7 +40,7 @@ var kinds = [...]struct {
 	{Wired, func(f Facts) bool { return true }},
 }
 
-// Kind returns the kind that the facts tell.
+// Kind returns the kind that follows from the facts.
 func (f Facts) Kind() Kind {
 	for _, row := range kinds {
 		if row.fits(f) {

@@ -1,9 +1,9 @@
-// Package link owns what the kernel knows about network links: which links there are, what kind each is, their
-// addresses and routes, and the steps that turn what is there into what is wanted.
+// Package link owns what the kernel knows about network links: which links exist, the kind of each, their addresses and
+// routes, and the steps that turn the actual state into the wanted one.
 //
-// It never decides what is wanted (netd does, from profiles and leases), never touches a link that no profile
-// claims, and never removes an address or route that it did not set: both carry our protocol (Protocol), and a router's
-// addresses the kernel's.
+// It never decides what is wanted (netd does, from profiles and leases), never changes a link that no profile claims,
+// and never removes an address or route that it did not set: ours have our protocol number (Protocol); addresses from a
+// router's advertisements have the kernel's.
 //
 // Read first: Wanted, then Plan.
 package link
@@ -18,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Protocol marks the addresses (IFA_PROTO, Linux 5.18) and routes that are ours. It is the number that iproute2 prints as
-// "dhcp" for routes; of addresses, the kernel takes 1 to 3 for its own.
+// Protocol marks our addresses (IFA_PROTO, Linux 5.18) and routes. iproute2 prints this number as "dhcp" for routes;
+// for addresses, the kernel uses 1 to 3 itself.
 const Protocol = unix.RTPROT_DHCP
 
-// Forever is the lifetime of an address that the kernel never ages.
+// Forever is the lifetime of an address that does not expire.
 const Forever time.Duration = math.MaxUint32 * time.Second
 
-// Link is one kernel network link as it is now.
+// Link is one kernel network link at the time of reading.
 type Link struct {
 	Index    int
 	Name     string
@@ -33,7 +33,7 @@ type Link struct {
 	Hardware string // as in 52:54:00:12:34:56; empty if the link has none
 	MTU      int
 	Up       bool // set up by an administrator, as in "ip link set up"
-	Carrier  bool // the other end is there
+	Carrier  bool // the other end is connected
 }
 
 // Address is an IPv4 address of a link.
@@ -41,10 +41,10 @@ type Address struct {
 	Prefix    netip.Prefix // address and prefix length, not masked
 	Broadcast netip.Addr   // not valid: none
 	Valid     time.Duration
-	Ours      bool // it carries our protocol; each that Apply puts does
+	Ours      bool // it has our protocol number, as each that Apply sets
 }
 
-// String gives the address as "10.0.2.15/24 valid 1h0m0s".
+// String returns the address as "10.0.2.15/24 valid 1h0m0s".
 func (a Address) String() string {
 	valid := "forever"
 	if a.Valid < Forever {
@@ -53,17 +53,17 @@ func (a Address) String() string {
 	return fmt.Sprintf("%s valid %s", a.Prefix, valid)
 }
 
-// Route is an IPv4 route in the main table that leaves by one link.
+// Route is an IPv4 route in the main table through one link.
 type Route struct {
 	Destination netip.Prefix // masked; 0.0.0.0/0 is the default route
 	Gateway     netip.Addr   // not valid: the destination is on the link itself
-	Source      netip.Addr   // the address our packets carry; the kernel drops the route with the address
+	Source      netip.Addr   // the source address of our packets; the kernel removes the route with the address
 	Metric      int
-	OnLink      bool // the gateway is reached on this link although no address of ours covers it
+	OnLink      bool // the gateway is reached on this link although none of our addresses covers it
 	MTU         int  // 0: the link's
 }
 
-// String gives the route in the words of iproute2.
+// String returns the route in the words of iproute2.
 func (r Route) String() string {
 	var b strings.Builder
 	dst := r.Destination.String()
@@ -86,7 +86,7 @@ func (r Route) String() string {
 	return b.String()
 }
 
-// routeKey names what the kernel holds at most once per table: a second route with the same key replaces the first.
+// routeKey is what the kernel has at most once in a table: a second route with the same key replaces the first.
 type routeKey struct {
 	destination netip.Prefix
 	metric      int
@@ -94,19 +94,19 @@ type routeKey struct {
 
 func (r Route) key() routeKey { return routeKey{r.Destination, r.Metric} }
 
-// Actual is one link with everything on it that Plan compares.
+// Actual is one link with everything that Plan compares.
 type Actual struct {
 	Link      Link
 	Addresses []Address
 	Routes    []Route // only ours
-	SkipsDown bool    // ignore_routes_with_linkdown: a route without carrier gives way to the next one
+	SkipsDown bool    // ignore_routes_with_linkdown: without a carrier the next route is used
 }
 
 // Wanted is what a link should have.
 type Wanted struct {
 	Up        bool
 	SkipsDown bool
-	MTU       int // 0: as it is
+	MTU       int // 0: no change
 	Addresses []Address
 	Routes    []Route // in the order in which they can be added
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FromNetlink turns the library's link into ours, asking sysfs below sys (as in "/sys") what netlink does not tell.
+// FromNetlink turns the library's link into ours, and reads below sys (as in "/sys") what netlink does not report.
 func FromNetlink(sys string, l netlink.Link) Link {
 	a := l.Attrs()
 	dir := filepath.Join(sys, "class/net", a.Name)
@@ -55,7 +55,7 @@ func Observe(sys string, index int) (Actual, error) {
 	if a.Routes, err = routes(nl); err != nil {
 		return a, fmt.Errorf("list routes of %s: %w", a.Link.Name, err)
 	}
-	// A kernel without the switch reads as "off", and setting it is a step that may fail.
+	// If the kernel lacks the switch, "off" is read, and setting it is a step that may fail.
 	flag, _ := os.ReadFile(filepath.Join(sysctl.Root, skipsDownKey(a.Link.Name)))
 	a.SkipsDown = strings.TrimSpace(string(flag)) == "1"
 	return a, nil
@@ -102,7 +102,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// devType returns the DEVTYPE line of a uevent file. A missing file has none.
+// devType returns the value of DEVTYPE in a uevent file, or "" if there is none.
 func devType(path string) string {
 	text, _ := os.ReadFile(path)
 	for line := range strings.Lines(string(text)) {

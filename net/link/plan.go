@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Verb names what a step does.
+// Verb is the kind of a step.
 type Verb string
 
 // The verbs, in the order in which a plan uses them.
@@ -21,7 +21,7 @@ const (
 	PutRoute      Verb = "put route"
 )
 
-// Step is one change to one link. Only the field its verb speaks of is set.
+// Step is one change of one link. Only the fields of its verb are set.
 type Step struct {
 	Verb    Verb
 	Link    string
@@ -31,7 +31,7 @@ type Step struct {
 	Route   Route
 }
 
-// String gives the step as one line: "eth0: put address 10.0.2.15/24 valid 1h0m0s".
+// String returns the step as one line: "eth0: put address 10.0.2.15/24 valid 1h0m0s".
 func (s Step) String() string {
 	switch s.Verb {
 	case SetMTU:
@@ -45,12 +45,12 @@ func (s Step) String() string {
 	}
 }
 
-// slack is how far two lifetimes may lie apart and still be the same: the kernel counts whole seconds.
+// slack is the largest difference between two lifetimes that count as equal: the kernel counts whole seconds.
 const slack = 2 * time.Second
 
-// Plan returns the steps from actual to wanted; none if they agree. Stale addresses go before new ones come: a new
-// address in the same subnet would be a secondary of the old one and vanish with it. Addresses and routes that are
-// not ours stay.
+// Plan returns the steps from actual to wanted; none if they agree. Old addresses are removed before new ones are
+// added: a new address in the same subnet would be a secondary of the old one and be removed with it. Addresses and
+// routes of others stay.
 func Plan(w Wanted, a Actual) []Step {
 	var steps []Step
 	add := func(s Step) {
@@ -77,8 +77,8 @@ func Plan(w Wanted, a Actual) []Step {
 	return steps
 }
 
-// planRoutesAway removes routes that nothing wanted replaces. One with a wanted key is left to PutRoute, so that a
-// default route never goes missing between two steps.
+// planRoutesAway removes routes that no wanted route replaces. One with a wanted key is left to PutRoute, so that a
+// default route is never missing between two steps.
 func planRoutesAway(w Wanted, a Actual, add func(Step)) {
 	kept := make(map[routeKey]bool, len(w.Routes))
 	for _, r := range w.Routes {
@@ -91,7 +91,7 @@ func planRoutesAway(w Wanted, a Actual, add func(Step)) {
 	}
 }
 
-// planAddresses returns the addresses that go.
+// planAddresses plans the addresses and returns the removed ones.
 func planAddresses(w Wanted, a Actual, add func(Step)) (removed []netip.Addr) {
 	for _, have := range a.Addresses {
 		if have.Ours && !hasPrefix(w.Addresses, have) {
@@ -118,7 +118,7 @@ func hasPrefix(list []Address, a Address) bool {
 
 func hasAddress(list []Address, a Address) bool {
 	for _, have := range list {
-		// Someone else's is left alone. When it ends, the link has changed, and is looked at again.
+		// An address of somebody else is left alone. When it expires, the link changes and is looked at again.
 		if have.Prefix == a.Prefix && (!have.Ours || (have.Valid-a.Valid).Abs() <= slack) {
 			return true
 		}

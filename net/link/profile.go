@@ -1,21 +1,21 @@
 package link
 
-// Method says where a link's addresses come from.
+// Method is the source of a link's addresses.
 type Method string
 
 // The methods.
 const (
 	DHCP     Method = "dhcp"
-	Disabled Method = "disabled" // the link is left as it is
+	Disabled Method = "disabled" // the link is not changed
 )
 
-// Profile is the wish for one link, or for every link of a kind. Key files become profiles; until a device has any,
-// Defaults hold.
+// Profile is the wanted configuration of one link, or of every link of a kind. Profiles will come from key files; until
+// there are any, Defaults are used.
 type Profile struct {
 	Name   string // name of the one link it is for; empty: every link of Kind
 	Kind   Kind
 	Method Method
-	Metric int // routes of the link get Metric plus a small number that differs per link
+	Metric int // the routes of the link get Metric plus a small number that differs for each link
 }
 
 // Defaults returns the profiles of a device without key files: DHCP on every wired link.
@@ -23,8 +23,8 @@ func Defaults() []Profile {
 	return []Profile{{Kind: Wired, Method: DHCP, Metric: 100}}
 }
 
-// Choose returns the first profile that claims the link: one that names it goes before one for its kind. A link that
-// is part of a bridge or bond is never claimed.
+// Choose returns the first profile that claims the link: one that names it goes before one for its kind. A link that is
+// part of a bridge or bond is never claimed.
 func Choose(profiles []Profile, l Link) (Profile, bool) {
 	if l.Kind == Member || l.Kind == Loopback {
 		return Profile{}, false
@@ -42,8 +42,8 @@ func Choose(profiles []Profile, l Link) (Profile, bool) {
 	return Profile{}, false
 }
 
-// MetricFor returns the metric of the link's routes. It depends on nothing but the link, so that a restarted netd
-// comes to the same one; a link found earlier is preferred.
+// MetricFor returns the metric of the link's routes. It depends only on the link, so that a restarted netd computes the
+// same one; a link that was found earlier is preferred.
 func (p Profile) MetricFor(l Link) int {
 	return p.Metric + min(l.Index, 399)
 }

@@ -1,8 +1,8 @@
-// Package nameserver owns the answers to name questions of containers: names of their neighbours by itself, everything
-// else by the device's name servers.
+// Package nameserver answers the name questions of containers: it knows the names of their neighbours itself and asks
+// the device's name servers for all others.
 //
-// It never caches: what is asked here the servers asked have, and what a container had cached cannot be wrong for long.
-// It knows nothing of containers: who asks is told by the address of a question.
+// It never caches: the servers that it asks have caches, and so an answer is never wrong for long. It knows nothing of
+// containers: the source address of a question identifies the client.
 //
 // Read first: Server.
 package nameserver
@@ -22,17 +22,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Zone is who may ask on one network.
+// Zone lists the clients of one network by address.
 type Zone map[netip.Addr]Client
 
-// Client is what one of them gets.
+// Client is what one client may ask.
 type Client struct {
-	Names    map[string][]netip.Addr // by name, in small letters, without the last dot
+	Names    map[string][]netip.Addr // addresses by name, in small letters, without the last dot
 	Upstream []string                // servers instead of the device's, with their ports
-	Closed   bool                    // no server is asked for it
+	Closed   bool                    // no server is asked for this client
 }
 
-// FromFile returns the servers that a resolv.conf names, as it is whenever they are asked for.
+// FromFile returns a function that reads the servers in a resolv.conf at each call.
 func FromFile(path string) func() []string {
 	return func() []string {
 		config, err := dns.ClientConfigFromFile(path)
@@ -47,17 +47,17 @@ func FromFile(path string) func() []string {
 	}
 }
 
-// Server answers on the addresses of networks. Set makes and ends its sockets; the zero value of all but Upstream and
-// Log is ready.
+// Server answers questions on the addresses of networks. Set opens and closes its sockets. A Server with Upstream and
+// Log set is ready for use.
 type Server struct {
-	Upstream func() []string // the device's servers as they are now, with their ports
+	Upstream func() []string // returns the device's current servers, with their ports
 	Log      *slog.Logger
 
 	mu    sync.Mutex // guards what follows
 	zones map[netip.Addr]*socket
 }
 
-// socket is one address that is served.
+// socket is one address on which the server answers.
 type socket struct {
 	zone    atomic.Pointer[Zone]
 	servers []*dns.Server
@@ -65,15 +65,15 @@ type socket struct {
 }
 
 const (
-	ttl = 5 // seconds: a container that is made anew has another address soon
-	// patience is for one server; resolvers wait for five seconds by default before they ask again.
+	ttl = 5 // seconds: a container that is created again soon has another address
+	// patience is the time for one server; by default resolvers wait five seconds before they ask again.
 	patience = 2 * time.Second
-	// atOnce bounds the questions that wait for servers, and with it the memory that a container can take.
+	// atOnce limits the questions that wait for servers, and with them the memory that containers can use.
 	atOnce = 128
 )
 
-// Set serves these zones, each on port of its address, and no others. What cannot be served is in the error; the rest
-// is.
+// Set serves these zones, each on port of its address, and no others. The error lists the zones that cannot be served;
+// all others are served.
 func (s *Server) Set(zones map[netip.Addr]Zone, port uint16) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +122,7 @@ func (s *Server) open(at netip.AddrPort) (*socket, error) {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
 		default:
-			return // as a packet that is lost: who asks asks again
+			return // like a lost packet: the client asks again
 		}
 		s.answer(w, q, *k.zone.Load())
 	})
@@ -145,12 +145,12 @@ func (k *socket) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, server := range k.servers {
-		_ = server.ShutdownContext(ctx) // the socket is closed at once; only questions that wait are left
+		_ = server.ShutdownContext(ctx) // the socket is closed at once; only waiting questions are left
 	}
 	k.done.Wait()
 }
 
-// answer gives a reply or, where no server answers, the failure, so that who asks goes on.
+// answer sends a reply, or a failure if no server answers, so that the client does not wait.
 func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg, zone Zone) {
 	client, known := zone[addrOf(w.RemoteAddr())]
 	reply := local(q, client)
@@ -171,7 +171,7 @@ func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg, zone Zone) {
 	if _, packet := w.RemoteAddr().(*net.UDPAddr); packet {
 		reply.Truncate(size(q))
 	}
-	_ = w.WriteMsg(reply) // who asked may have left
+	_ = w.WriteMsg(reply) // the client may be gone
 }
 
 func size(q *dns.Msg) int {
@@ -189,7 +189,7 @@ func addrOf(a net.Addr) netip.Addr {
 	return at.Addr().Unmap()
 }
 
-// local is the answer that needs nobody else, or nil. It is pure.
+// local returns the answer that needs no server, or nil. It is pure.
 func local(q *dns.Msg, client Client) *dns.Msg {
 	reply := new(dns.Msg)
 	if len(q.Question) != 1 || q.Opcode != dns.OpcodeQuery {
@@ -208,14 +208,14 @@ func local(q *dns.Msg, client Client) *dns.Msg {
 				reply.Answer = append(reply.Answer, &dns.A{Hdr: header, A: a.AsSlice()})
 			}
 		}
-		return reply // of another type it has none, and nobody else knows the name
+		return reply // it has no address of this type, and no server knows the name
 	case client.Closed:
 		return reply.SetRcode(q, dns.RcodeNameError)
 	}
 	return nil
 }
 
-// ask passes the question on to one server after another.
+// ask sends the question to one server after another until one answers.
 func ask(q *dns.Msg, network string, servers []string) *dns.Msg {
 	client := dns.Client{Net: network, Timeout: patience, UDPSize: dns.DefaultMsgSize}
 	for _, server := range servers {

@@ -9,7 +9,7 @@ import (
 // announceQueue is how many leases may wait for a callback that blocks. A device has a handful of links.
 const announceQueue = 16
 
-// announcer calls OnLease from its own goroutine, so that a slow callback holds no lease up.
+// announcer calls OnLease from its own goroutine, so that a slow callback delays no lease.
 type announcer struct {
 	leases chan lease.Lease // closed by close
 	done   chan struct{}

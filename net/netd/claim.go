@@ -12,38 +12,39 @@ import (
 	"resinos/net/resolv"
 )
 
-// claim is one link that a profile gave us. What it gets comes from its sources.
+// claim is one link that a profile claims. Its sources decide what it gets.
 type claim struct {
 	link    link.Link
 	metric  int
-	mtu     int // of the link when it was found, to go back to
+	mtu     int // of the link when it was found, to be restored
 	sources []source
-	retry   time.Duration // when to look at the link again although nothing was heard; 0: never
+	retry   time.Duration // when to look at the link again without an event; 0: never
 	planned time.Duration // when steps were last applied
 	log     *slog.Logger
 }
 
-// source gives a link addresses, routes and name servers: a DHCP server does. It belongs to one claim, and to the daemon's goroutine.
+// source gives a link addresses, routes and name servers, as a DHCP client does. It belongs to one claim, and to the
+// daemon's goroutine.
 type source interface {
-	want(at time.Duration, w *link.Wanted) // adds what the link is to have of it now
+	want(at time.Duration, w *link.Wanted) // adds what the link should have now
 	names() (resolv.Source, bool)          // name servers and domains; false: none now
-	carrier(at time.Duration, there bool)  // the other end has come or gone
+	carrier(at time.Duration, there bool)  // the carrier is there or gone
 	renamed(at time.Duration)              // the device has another host name
-	deadline() time.Duration               // when it wants a tick; 0: never
+	deadline() time.Duration               // when it needs a tick; 0: never
 	tick(at time.Duration)
-	close() // ends what it has running; the link stays as it is
+	close() // ends everything that it runs; the link is not changed
 }
 
-// defaultMTU is that of ethernet.
+// defaultMTU is the MTU of ethernet.
 const defaultMTU = 1500
 
-// The pace at which a link is put right again when something else keeps changing it, or the kernel refuses a step.
+// The pauses before a link is corrected again, if somebody else keeps changing it or the kernel refuses a step.
 const (
 	planPause  = 1 * time.Second
 	faultPause = 10 * time.Second
 )
 
-// survey looks at every link there is, and at every claimed one that may be gone.
+// survey looks at every link, and at every claimed link that may be gone.
 func (d *daemon) survey(at time.Duration) {
 	links, err := netlink.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -60,7 +61,7 @@ func (d *daemon) survey(at time.Duration) {
 	}
 }
 
-// look brings what we hold about one link into line with what is there.
+// look updates what the daemon knows about one link, and claims or releases the link.
 func (d *daemon) look(at time.Duration, index int) {
 	actual, err := link.Observe(d.cfg.SysRoot, index)
 	c := d.claims[index]
@@ -91,11 +92,11 @@ func (d *daemon) look(at time.Duration, index int) {
 	d.settle(at, c, actual)
 }
 
-// claim takes a link: it is set up, and the lease of an earlier netd is taken over.
+// claim claims a link: sets it up and adopts the lease of an earlier netd.
 func (d *daemon) claim(at time.Duration, p link.Profile, actual link.Actual) *claim {
 	l := actual.Link
 	c := &claim{link: l, metric: p.MetricFor(l), mtu: l.MTU, log: d.cfg.Log.With("link", l.Name)}
-	c.link.Carrier = false // so that settle tells the sources
+	c.link.Carrier = false // so that settle informs the sources
 	d.claims[l.Index] = c
 	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric)
 	client := d.newDHCP(c)
@@ -104,7 +105,7 @@ func (d *daemon) claim(at time.Duration, p link.Profile, actual link.Actual) *cl
 	return c
 }
 
-// settle applies what the link lacks and tells the sources about the carrier.
+// settle applies what the link lacks and informs the sources about the carrier.
 func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 	steps := link.Plan(c.wanted(at), actual)
 	if len(steps) > 0 && c.planned != 0 && at-c.planned < planPause {
@@ -115,7 +116,7 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 			c.retry = at + faultPause
 		}
 		if again, err := link.Observe(d.cfg.SysRoot, c.link.Index); err == nil {
-			actual = again // setting a link up may have brought its carrier
+			actual = again // setting a link up may have given it a carrier
 		}
 	}
 	had := c.link.Carrier
@@ -131,7 +132,7 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 	}
 }
 
-// release gives a link back. Its lease file stays for when it comes again.
+// release gives a link up. Its lease file stays for the next time.
 func (d *daemon) release(c *claim, why string) {
 	c.log.Info("link released", "reason", why)
 	c.close()
@@ -153,7 +154,7 @@ func (c *claim) close() {
 	}
 }
 
-// apply carries out steps and logs each. It reports whether all went well.
+// apply carries out steps and logs each. It reports whether all succeeded.
 func (d *daemon) apply(steps []link.Step, log *slog.Logger) bool {
 	for _, s := range steps {
 		log.Debug("link step", "step", s.String())
@@ -165,7 +166,7 @@ func (d *daemon) apply(steps []link.Step, log *slog.Logger) bool {
 	return true
 }
 
-// configure brings the link into line with its sources at once.
+// configure configures the link as its sources want it now.
 func (d *daemon) configure(at time.Duration, c *claim) {
 	actual, err := link.Observe(d.cfg.SysRoot, c.link.Index)
 	if err != nil {

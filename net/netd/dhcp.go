@@ -15,14 +15,14 @@ import (
 	"resinos/net/resolv"
 )
 
-// dhcp is a source: the client of one link, with its sockets.
+// dhcp is a source: the DHCP client of one link, with its sockets.
 type dhcp struct {
 	*claim
 	daemon  *daemon
 	machine *lease.Machine
 	ear     *receiver       // open while the machine listens
 	near    *neighbours     // open while the machine checks an address
-	noted   map[string]bool // remarks logged since noting
+	noted   map[string]bool // notes that were logged since noting
 	noting  time.Duration
 }
 
@@ -33,7 +33,7 @@ func (d *daemon) newDHCP(c *claim) *dhcp {
 	})}
 }
 
-// adopt takes over the lease of an earlier netd.
+// adopt adopts the lease of an earlier netd.
 func (c *dhcp) adopt(at time.Duration, actual link.Actual) {
 	old, err := lease.Load(c.daemon.cfg.LeaseDir, c.link.Name)
 	if err != nil {
@@ -47,7 +47,7 @@ func (c *dhcp) adopt(at time.Duration, actual link.Actual) {
 	}
 	if held, inUse := c.machine.Lease(); inUse {
 		if held.MTU != 0 {
-			c.mtu = defaultMTU // what is on the link is the lease's, and what was before died with the old netd
+			c.mtu = defaultMTU // the link's MTU is from the lease, and the original one is not known any more
 		}
 		c.daemon.writeResolv()
 		c.daemon.announcer.tell(held)
@@ -84,7 +84,7 @@ func (c *dhcp) carrier(at time.Duration, there bool) {
 	c.daemon.step(at, c, event, nil)
 }
 
-// renamed has the same lease asked for again, so that the server hears the name at once. The link stays as it is.
+// renamed requests the same lease again, so that the server learns the new name at once. The link does not change.
 func (c *dhcp) renamed(at time.Duration) {
 	c.machine.SetHostname(c.daemon.hostname())
 	if c.link.Carrier {
@@ -102,7 +102,7 @@ func (c *dhcp) close() {
 	c.unwatch()
 }
 
-// receive takes a message from a receiver, unless that receiver has been closed since.
+// receive processes a message from a receiver, unless that receiver has been closed meanwhile.
 func (d *daemon) receive(at time.Duration, m message) {
 	c := m.from.owner
 	if c.ear != m.from {
@@ -116,7 +116,7 @@ func (d *daemon) receive(at time.Duration, m message) {
 	d.step(at, c, lease.Reply, reply)
 }
 
-// step gives the machine one event and does what it says.
+// step passes one event to the machine and carries out its actions.
 func (d *daemon) step(at time.Duration, c *dhcp, e lease.Event, reply *dhcpv4.DHCPv4) {
 	before := c.machine.State()
 	actions := c.machine.Step(at, e, reply)
@@ -126,7 +126,7 @@ func (d *daemon) step(at time.Duration, c *dhcp, e lease.Event, reply *dhcpv4.DH
 	d.carry(at, c, actions)
 }
 
-// carry does what the machine says, with its sockets open.
+// carry carries out the machine's actions, with its sockets open.
 func (d *daemon) carry(at time.Duration, c *dhcp, actions []lease.Action) {
 	d.listen(at, c)
 	if _, on := c.machine.Checking(); on {

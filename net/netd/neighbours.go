@@ -9,13 +9,13 @@ import (
 	"resinos/net/lease"
 )
 
-// conflict is what a watcher of an address heard.
+// conflict is a claim of another station that neighbours received.
 type conflict struct {
 	from     *neighbours
 	hardware net.HardwareAddr
 }
 
-// neighbours hears whether somebody else has the address that a claim has been granted. It is open for some seconds.
+// neighbours receives the claims of other stations to the address that a link was granted. It is open for some seconds.
 type neighbours struct {
 	socket *arp.Socket
 	owner  *dhcp
@@ -30,14 +30,14 @@ func (n *neighbours) run() {
 	for {
 		hardware, err := n.socket.Receive()
 		if err != nil {
-			return // closed, or the link is down: then the check begins anew
+			return // closed, or the link is down: then the check begins again
 		}
 		select {
 		case n.out <- conflict{n, hardware}:
 		case <-n.stop:
 			return
 		}
-		select { // who floods us with claims is heard once in a while
+		select { // a station that floods us with claims is read once in a while
 		case <-time.After(pause):
 		case <-n.stop:
 			return
@@ -48,11 +48,11 @@ func (n *neighbours) run() {
 // close ends the receiver and waits for it.
 func (n *neighbours) close() {
 	close(n.stop)
-	n.socket.Close() // nothing is lost: nobody wants to hear it any more
+	n.socket.Close() // nobody needs the rest
 	<-n.done
 }
 
-// watchAddress opens, turns or closes the client's view of its neighbours as its machine says.
+// watchAddress opens, changes or closes the receiver of claims as the machine demands.
 func (d *daemon) watchAddress(at time.Duration, c *dhcp) {
 	addr, on := c.machine.Checking()
 	if c.near != nil && on && c.near.addr == addr {
@@ -79,17 +79,17 @@ func (c *dhcp) unwatch() {
 	}
 }
 
-// dispute takes what a watcher heard, unless it has been closed since.
+// dispute processes a conflict, unless its receiver has been closed meanwhile.
 func (d *daemon) dispute(at time.Duration, x conflict) {
 	if c := x.from.owner; c.near == x.from {
 		d.carry(at, c, c.machine.Conflict(at, x.from.addr, x.hardware))
 	}
 }
 
-// question puts a probe or an announcement on the wire. What is lost is made up for by the next one.
+// question sends a probe or an announcement. If it is lost, the next one makes up for it.
 func (c *dhcp) question(at time.Duration, verb lease.Verb) {
 	if c.near == nil {
-		return // said already
+		return // logged already
 	}
 	send := c.near.socket.Probe
 	if verb == lease.Announce {

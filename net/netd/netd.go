@@ -1,8 +1,8 @@
-// Package netd owns the daemon that makes a device reachable: it claims links by profile, runs one DHCP client per
-// claimed link, configures the links with what the leases say, and writes resolv.conf.
+// Package netd owns the daemon that makes a device reachable: it claims links by profile, runs one DHCP client for each
+// claimed link, configures the links from the leases, and writes resolv.conf.
 //
-// It never parses a packet (lease does), never writes to flash, and never takes a link down: when it ends, for
-// whatever reason, every address stays until its lease does.
+// It never parses a packet (lease does), never writes to flash, and never takes a link down: when it ends, for whatever
+// reason, every address stays until its lease ends.
 //
 // Read first: Config, then claim.
 package netd
@@ -22,19 +22,19 @@ import (
 	"resinos/services/notify"
 )
 
-// Config says where netd finds and leaves things. Only the two paths must be given.
+// Config holds the paths and hooks of netd. Only ResolvPath and LeaseDir are required.
 type Config struct {
 	ResolvPath string            // resolv.conf
-	LeaseDir   string            // one file per link with its last lease, in /run
-	Settings   string            // where the owner's settings are published; empty: nobody has any
-	Log        *slog.Logger      // nil: silence
+	LeaseDir   string            // directory in /run with one file for each link, its last lease
+	Settings   string            // the file with the owner's settings; empty: there are none
+	Log        *slog.Logger      // nil: nothing is logged
 	OnLease    func(lease.Lease) // called one at a time, after the link has been configured; may block
 	Profiles   []link.Profile    // nil: link.Defaults
 	SysRoot    string            // empty: "/sys"
 	Hold       time.Duration     // how long a configuration outlives its carrier; 0: defaultHold
 }
 
-// defaultHold bridges a switch that restarts its port, and a cable moved to another socket.
+// defaultHold bridges a switch that restarts its port, and a cable that is moved to another socket.
 const defaultHold = 5 * time.Second
 
 func (c Config) withDefaults() Config {
@@ -53,8 +53,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run serves until ctx is cancelled, then leaves every link as it is and returns nil. It fails only if it cannot
-// begin; what fails later is logged and tried again.
+// Run runs until ctx is cancelled, then leaves every link as it is and returns nil. It fails only if it cannot begin;
+// later failures are logged, and it tries again.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{
 		cfg:       cfg.withDefaults(),
@@ -100,7 +100,7 @@ type daemon struct {
 	conflicts chan conflict  // from those that watch addresses
 	announcer *announcer
 	wishes    chan wished
-	wish      wish // the owner's
+	wish      wish // the owner's settings
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
@@ -163,7 +163,7 @@ func (d *daemon) tick(at time.Duration) {
 			d.look(at, index)
 		}
 		if d.claims[index] != c {
-			continue // the look has released it
+			continue // look has released it
 		}
 		for _, s := range c.sources {
 			if next := s.deadline(); next != 0 && at >= next {

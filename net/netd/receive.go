@@ -12,14 +12,14 @@ import (
 	"resinos/net/lease"
 )
 
-// message is what a receiver heard.
+// message is a message with the receiver that read it.
 type message struct {
 	from  *receiver
 	bytes []byte
 }
 
-// receiver reads one link's socket. It takes at most burst messages at once and one more per pause: a server says two
-// things to a client, a flood says thousands, and the rest of that is lost in the kernel.
+// receiver reads one link's socket. It reads at most burst messages at once and one more in each pause: a server sends
+// two messages to a client, a flood thousands, and the kernel drops the rest of these.
 type receiver struct {
 	socket *lease.Socket
 	owner  *dhcp
@@ -50,7 +50,7 @@ func (r *receiver) run() {
 	for {
 		bytesRead, err := r.socket.Receive(buf)
 		if err != nil {
-			return // closed, or the link is down: the carrier's return opens another
+			return // closed, or the link is down: the next carrier opens another one
 		}
 		select {
 		case r.out <- message{r, bytes.Clone(bytesRead)}:
@@ -74,11 +74,11 @@ func (r *receiver) run() {
 // close ends the receiver and waits for it.
 func (r *receiver) close() {
 	close(r.stop)
-	r.socket.Close() // nothing is lost: what was sent is gone, what comes is not wanted
+	r.socket.Close() // nobody needs the rest
 	<-r.done
 }
 
-// listen opens, turns or closes the client's ear as its machine says.
+// listen opens, changes or closes the client's receiver as its machine demands.
 func (d *daemon) listen(at time.Duration, c *dhcp) {
 	xid, on := c.machine.Listening()
 	if !on {
@@ -121,10 +121,10 @@ func (c *dhcp) hush() {
 	}
 }
 
-// send puts a message on the wire. What cannot be sent is repeated by the machine's timer like what got lost.
+// send sends a message. The machine's timer repeats one that cannot be sent, like one that was lost.
 func (c *dhcp) send(at time.Duration, a lease.Action) {
 	if c.ear == nil {
-		return // said already
+		return // logged already
 	}
 	var err error
 	if a.Verb == lease.Unicast {
@@ -139,14 +139,14 @@ func (c *dhcp) send(at time.Duration, a lease.Action) {
 	c.log.Debug("message sent", "message", a.Message.MessageType().String(), "to", a.To)
 }
 
-// What note lets through.
+// The limits of note.
 const (
 	noteEvery = 10 * time.Minute
 	noteKinds = 32
 )
 
-// note logs what a server or the kernel did that we do not like: each remark once as a warning, and not more than
-// noteKinds of them, in noteEvery. So neither a flood of remarks nor of ever new ones fills the log or the memory.
+// note logs an unusual act of a server or the kernel: each text once as a warning, and at most noteKinds texts in
+// noteEvery. Neither a flood of equal notes nor one of new ones fills the log or the memory.
 func (c *dhcp) note(at time.Duration, reason string) {
 	if at-c.noting >= noteEvery || c.noted == nil {
 		c.noting, c.noted = at, map[string]bool{}
@@ -159,7 +159,7 @@ func (c *dhcp) note(at time.Duration, reason string) {
 	c.log.Warn("dhcp remark", "reason", reason)
 }
 
-// random makes transaction ids that a stranger cannot guess.
+// random returns a transaction id that a stranger cannot guess.
 func random() uint32 {
 	var b [4]byte
 	rand.Read(b[:]) // never fails since Go 1.24

@@ -12,17 +12,18 @@ import (
 	"resinos/services/settings"
 )
 
-// The keys of config.json that netd lives by.
+// keys are the keys of config.json that netd follows.
 var keys = []string{config.DNSServers, config.Hostname}
 
 // wish is what the owner's settings ask of netd.
 type wish struct {
 	servers  []netip.Addr
-	fallback bool   // servers are asked only where no lease names one
+	fallback bool   // the servers are asked only if no lease names one
 	hostname string // empty: the kernel's
 }
 
-// wishOf reads settings. What is no address has been told to the owner by whoever published them.
+// wishOf reads settings. Values that are not addresses are skipped: whoever published them has reported them to the
+// owner.
 func wishOf(s settings.Settings) wish {
 	w := wish{fallback: s.Values[config.DNSServers].From == settings.Default, hostname: s.Text(config.Hostname)}
 	for _, text := range s.List(config.DNSServers) {
@@ -33,8 +34,8 @@ func wishOf(s settings.Settings) wish {
 	return w
 }
 
-// sources adds the owner's servers to those of the leases: before them, or as the default where there are none. Resolvers read
-// three servers, and one place is kept for the network's own, which alone knows the names in it.
+// sources adds the owner's servers to those of the leases: before them, or as the default if there are none. Resolvers
+// read three servers; one of the three places is kept for a server of the network, which alone knows the names in it.
 func (w wish) sources(leased []resolv.Source) []resolv.Source {
 	known := false
 	for _, s := range leased {
@@ -56,7 +57,7 @@ type wished struct {
 	taken chan struct{}
 }
 
-// follow hands changes of the settings to the daemon until ctx ends.
+// follow passes changes of the settings to the daemon until ctx ends.
 func (d *daemon) follow(ctx context.Context) {
 	err := settings.Follow(ctx, settings.Follower{Path: d.cfg.Settings, Daemon: "netd", Keys: keys, Log: d.cfg.Log,
 		Apply: func(s settings.Settings) error {
@@ -78,7 +79,7 @@ func (d *daemon) follow(ctx context.Context) {
 	}
 }
 
-// take brings netd into line with the owner's settings. Servers hear a new name at once.
+// take applies the owner's settings. DHCP servers get a new host name at once.
 func (d *daemon) take(at time.Duration, w wish) {
 	before := d.hostname()
 	d.wish = w
@@ -93,11 +94,11 @@ func (d *daemon) take(at time.Duration, w wish) {
 	}
 }
 
-// hostname is the name that servers are told; empty if there is none.
+// hostname is the name that DHCP servers get; empty if there is none.
 func (d *daemon) hostname() string {
 	if d.wish.hostname != "" {
 		return d.wish.hostname
 	}
-	name, _ := os.Hostname() // without one we send none
+	name, _ := os.Hostname() // without a name we send none
 	return name
 }

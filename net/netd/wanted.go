@@ -8,11 +8,11 @@ import (
 	"resinos/net/link"
 )
 
-// minLinkMTU is the least a link may have: below it the kernel takes IPv6 off the link. A smaller size that a server
-// names goes to the routes alone.
+// minLinkMTU is the smallest MTU of a link: below it the kernel removes IPv6 from the link. If a server names a smaller
+// one, only the routes get it.
 const minLinkMTU = 1280
 
-// addLease adds what a link should have of a lease.
+// addLease adds what a link should have because of a lease.
 func addLease(w *link.Wanted, l lease.Lease, metric int, now time.Duration) {
 	routeMTU := 0
 	if l.MTU != 0 {

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// change says that a link or its addresses changed, or that so much changed that some of it was lost.
+// change reports that a link or its addresses changed, or that so much changed that some messages were lost.
 type change struct {
 	index int
 	all   bool
 }
 
-// watcher turns the kernel's notices into changes. It reads no more from them than the link's index: what is true
-// now is asked afterwards, and so a late or repeated notice does no harm.
+// watcher turns the kernel's messages into changes. It reads only the index of the link from them; the daemon then
+// reads the current state, so a late or repeated message does no harm.
 type watcher struct {
 	file    *os.File
 	changes chan change // closed by read
@@ -41,14 +41,14 @@ func watch() (*watcher, error) {
 // close ends the reader and waits for it.
 func (w *watcher) close() {
 	close(w.stop)
-	w.file.Close() // only the reader could care, and it ends by this
+	w.file.Close() // only the reader could notice, and it ends
 	for range w.changes {
 	}
 }
 
 func (w *watcher) read() {
 	defer close(w.changes)
-	buf := make([]byte, 32<<10) // the kernel's own size for a notice
+	buf := make([]byte, 32<<10) // the kernel's own size for a message
 	for {
 		n, err := w.file.Read(buf)
 		switch {
@@ -76,8 +76,8 @@ func (w *watcher) tell(c change) bool {
 	}
 }
 
-// indexes returns the links that a datagram of notices speaks of, each once. Both ifinfomsg and ifaddrmsg hold the
-// index in their second four bytes.
+// indexes returns the links in a datagram of messages, each once. ifinfomsg and ifaddrmsg both hold the index in their
+// second four bytes.
 func indexes(p []byte) []int {
 	var out []int
 	for len(p) >= unix.SizeofNlMsghdr+8 {

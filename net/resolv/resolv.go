@@ -1,7 +1,7 @@
-// Package resolv owns the content of /run/resinos/resolv.conf: which name servers and search domains a device uses,
-// from what each link was given.
+// Package resolv owns the content of /run/resinos/resolv.conf: the name servers and search domains of a device,
+// computed from those of each link.
 //
-// It never asks a name server anything and never decides what a link is given.
+// It never asks a name server and never decides what a link gets.
 //
 // Read first: Source.
 package resolv
@@ -21,7 +21,7 @@ import (
 	"resinos/services/hostname"
 )
 
-// The limits of the resolvers that read the file: glibc and musl take three servers, musl a search line of 256 bytes
+// The limits of the resolvers that read the file: glibc and musl read three servers, musl a search line of 256 bytes,
 // and glibc before 2.26 six domains.
 const (
 	maxServers     = 3
@@ -29,16 +29,16 @@ const (
 	maxSearchBytes = 256
 )
 
-// Source is what one link knows about names.
+// Source is the name servers and domains of one link.
 type Source struct {
 	Link    string
-	Metric  int // of the link's routes: the lower, the earlier its servers are asked
+	Metric  int // of the link's routes: servers with a lower metric are asked earlier
 	Servers []netip.Addr
 	Search  []string
 }
 
-// Render returns the file for these sources, in the order of their metrics. Servers and domains are taken once, and
-// no more than resolvers read; a domain that is no host name is left out.
+// Render returns the file for these sources, in the order of their metrics. Each server and domain appears once, and
+// there are no more than resolvers read; a domain that is not a host name is left out.
 func Render(sources []Source) []byte {
 	sources = slices.Clone(sources)
 	slices.SortStableFunc(sources, func(a, b Source) int {

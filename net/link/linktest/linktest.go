@@ -1,7 +1,7 @@
 // Package linktest owns what tests of the network need from the kernel: a process with namespaces of its own, and
-// cables to other ends that live in further namespaces.
+// cables to links in further namespaces.
 //
-// It never touches the host's network: everything happens behind Isolate, and vanishes with the process.
+// It never touches the host's network: everything happens in the namespaces of Isolate and ends with the process.
 //
 // Read first: Isolate.
 package linktest
@@ -22,8 +22,8 @@ import (
 )
 
 // Isolate runs the calling test again in a child process with its own network, mount and process namespaces, and
-// returns true there. In the parent it reports the child's outcome as this test's own and returns false: the test
-// must then return. Without root it skips, and fails if CI is set.
+// returns true there. In the parent it reports the child's result as that of this test and returns false: the test must
+// then return. Without root it skips the test, or fails it if CI is set.
 func Isolate(t *testing.T) bool {
 	t.Helper()
 	if !testenv.Again(t, unix.CLONE_NEWNET|unix.CLONE_NEWNS|unix.CLONE_NEWPID) {
@@ -33,7 +33,7 @@ func Isolate(t *testing.T) bool {
 	return true
 }
 
-// settleIn makes /proc and /sys speak of the new namespaces.
+// settleIn mounts /proc and /sys of the new namespaces.
 func settleIn(t *testing.T) {
 	t.Helper()
 	err := errors.Join(
@@ -56,7 +56,7 @@ type Far struct {
 	nl *netlink.Handle
 }
 
-// Cable joins a new link called near, here, to a new link in a new namespace. Both ends are down.
+// Cable connects a new link called near in this namespace with a new link in a new namespace. Both ends are down.
 func Cable(t *testing.T, near string) *Far {
 	t.Helper()
 	f := &Far{Name: "far-" + near, t: t}
@@ -87,7 +87,7 @@ func (f *Far) link() netlink.Link {
 	return l
 }
 
-// Up gives the far end a carrier.
+// Up sets the far end up, which gives both ends a carrier.
 func (f *Far) Up() { f.t.Helper(); must(f.t, f.nl.LinkSetUp(f.link())) }
 
 // Down takes the carrier from both ends.
@@ -112,7 +112,7 @@ func (f *Far) Unaddress(prefix string) {
 // Hardware returns the far end's hardware address as six bytes.
 func (f *Far) Hardware() []byte { return f.link().Attrs().HardwareAddr }
 
-// Do runs fn on a thread that is in the far namespace. Sockets and processes that fn makes stay there.
+// Do runs fn on a thread in the far namespace. Sockets and processes that fn creates stay there.
 func (f *Far) Do(fn func() error) {
 	f.t.Helper()
 	must(f.t, onThread(func() error {
@@ -133,7 +133,7 @@ func (f *Far) Start(cmd *exec.Cmd) {
 	})
 }
 
-// onThread runs fn on a thread of its own, which ends with it: no other goroutine ever sees its namespace.
+// onThread runs fn on a thread of its own, which ends with it: no other goroutine ever runs in its namespace.
 func onThread(fn func() error) error {
 	done := make(chan error)
 	go func() {
@@ -164,8 +164,7 @@ func Addresses(t *testing.T, name string) []string {
 	return out
 }
 
-// Routes returns the IPv4 routes that leave by a link here and that netd set, in the words of iproute2, less the
-// link's name.
+// Routes returns the IPv4 routes that netd set for a link here, in the words of iproute2 without the link's name.
 func Routes(t *testing.T, name string) []string {
 	t.Helper()
 	l, err := netlink.LinkByName(name)
