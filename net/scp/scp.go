@@ -1,7 +1,8 @@
-// Package scp owns the device's side of the scp protocol, which "scp -O" and clients before OpenSSH 9 speak: they start the program
-// scp on the device, to send files (-f) or to take them (-t). Newer ones use sftp (sshconn).
+// Package scp owns the device's side of the scp protocol, which "scp -O" and clients before OpenSSH 9 use: they start
+// the program scp on the device, to send files (-f) or to receive them (-t). Newer clients use sftp (sshconn).
 //
-// It never connects anywhere: the client brings its connection as standard input and output. Read first: Run, then sink and source.
+// It never opens a connection: its standard input and output are the client's connection. Read first: Run, then sink
+// and source.
 package scp
 
 import (
@@ -12,17 +13,17 @@ import (
 	"strings"
 )
 
-// options is what the client asks for.
+// options are the options that the client passes.
 type options struct {
-	toDevice   bool // -t: files come to it
-	fromDevice bool // -f: files leave it
+	toDevice   bool // -t: the device receives files
+	fromDevice bool // -f: the device sends files
 	recursive  bool // -r
-	times      bool // -p: times and modes are kept
-	directory  bool // -d: the target has to be a directory
+	times      bool // -p: times and modes are preserved
+	directory  bool // -d: the target must be a directory
 	paths      []string
 }
 
-// parseOptions reads the arguments of the program. Flags for people (-v, -q) mean nothing here.
+// parseOptions reads the arguments of the program. It ignores the flags for people (-v, -q).
 func parseOptions(args []string) (o options, err error) {
 	flags := map[rune]*bool{'t': &o.toDevice, 'f': &o.fromDevice, 'r': &o.recursive, 'p': &o.times, 'd': &o.directory, 'v': new(bool), 'q': new(bool)}
 	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
@@ -49,7 +50,7 @@ func parseOptions(args []string) (o options, err error) {
 	return o, nil
 }
 
-// Run is the program: args are those after its name. The error has been told to the client where it could be.
+// Run is the program: args are those after its name. Where possible, the client has been informed of the error.
 func Run(args []string, in io.Reader, out io.Writer) error {
 	o, err := parseOptions(args)
 	if err != nil {
@@ -64,22 +65,22 @@ func Run(args []string, in io.Reader, out io.Writer) error {
 	return errors.Join(err, p.failed)
 }
 
-// maxLine bounds a control line: a name of 255 bytes and its numbers, or a message.
+// maxLine limits a control line: a name of 255 bytes and its numbers, or a message.
 const maxLine = 4 << 10
 
-// peer is the client. Each message of one side is answered by a byte of the other: 0 is good, 1 an error and 2 the last error, both
-// followed by a line of text.
+// peer is the client. Each side answers a message of the other with one byte: 0 means success, 1 an error and 2 a fatal
+// error, both followed by a line of text.
 type peer struct {
 	in     *bufio.Reader
 	out    *bufio.Writer
-	failed error // the first thing that went wrong and did not end the copy
+	failed error // the first error that did not end the copy
 }
 
 func newPeer(in io.Reader, out io.Writer) *peer {
 	return &peer{in: bufio.NewReaderSize(in, maxLine), out: bufio.NewWriterSize(out, 32<<10)}
 }
 
-// complain tells the client of an error that costs one file.
+// complain informs the client of an error that affects one file.
 func (p *peer) complain(err error) error {
 	p.fail(err)
 	text := strings.Map(func(r rune) rune {
@@ -98,10 +99,10 @@ func (p *peer) fail(err error) {
 	}
 }
 
-// good answers that all is well.
+// good reports success to the client.
 func (p *peer) good() error { return errors.Join(p.out.WriteByte(0), p.out.Flush()) }
 
-// answer waits for what the client says. The error ends the copy; ok is false if the client has refused this one file.
+// answer waits for the client's answer. The error ends the copy; ok is false if the client has refused this one file.
 func (p *peer) answer() (ok bool, err error) {
 	if err := p.out.Flush(); err != nil {
 		return false, err
@@ -131,12 +132,12 @@ func (p *peer) answer() (ok bool, err error) {
 func (p *peer) line() (string, error) {
 	text, err := p.in.ReadSlice('\n')
 	if err != nil {
-		return "", noEnd(err) // bufio.ErrBufferFull where it is too long
+		return "", noEnd(err) // bufio.ErrBufferFull if it is too long
 	}
 	return string(text[:len(text)-1]), nil
 }
 
-// noEnd makes an error of an end that comes too early.
+// noEnd returns io.ErrUnexpectedEOF instead of an end of input.
 func noEnd(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// sink takes files.
+// sink receives files.
 type sink struct {
 	*peer
 	options
@@ -28,7 +28,8 @@ type record struct {
 	accessed time.Time
 }
 
-// parseRecord reads a control line without its end: "C0644 299 name", "D0755 0 name", "E", "T1183832947 0 1183833773 0".
+// parseRecord reads a control line without its newline: "C0644 299 name", "D0755 0 name", "E", "T1183832947 0
+// 1183833773 0".
 func parseRecord(line string) (r record, err error) {
 	if line == "" {
 		return r, errors.New("empty line")
@@ -55,11 +56,11 @@ func parseRecord(line string) (r record, err error) {
 		if err = errors.Join(err1, err); err != nil {
 			return r, err
 		}
-		// A name is one step down, never up and never elsewhere.
+		// A name is a direct child of the target, never a path to another place.
 		if !found || r.size < 0 || name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 			return r, errors.New("no size and name of a file")
 		}
-		r.mode, r.name = fs.FileMode(bits)&fs.ModePerm, name // set-user-id bits do not travel
+		r.mode, r.name = fs.FileMode(bits)&fs.ModePerm, name // set-user-id bits are not copied
 		return r, nil
 	}
 	return r, fmt.Errorf("unknown kind %q", r.kind)
@@ -75,7 +76,7 @@ func (s *sink) run(target string) error {
 	return s.level(target, 0)
 }
 
-// level takes what lies in target until the directory ends; at depth 0 until the client ends.
+// level receives the content of target until the directory ends; at depth 0 until the client ends.
 func (s *sink) level(target string, depth int) error {
 	var times *record
 	for {
@@ -90,7 +91,7 @@ func (s *sink) level(target string, depth int) error {
 		if err != nil {
 			return err
 		}
-		if b == 1 || b == 2 { // the client could not read one
+		if b == 1 || b == 2 { // the client could not read a file
 			if s.fail(fmt.Errorf("the client says: %.200q", text)); b == 2 {
 				return nil
 			}
@@ -120,7 +121,7 @@ func (s *sink) level(target string, depth int) error {
 	}
 }
 
-// place is where a thing of that name goes: into a target that is a directory, else it is the target.
+// place returns the path for a file of that name: in target if that is a directory, else target itself.
 func place(target, name string) string {
 	if info, err := os.Stat(target); err == nil && info.IsDir() {
 		return filepath.Join(target, name)
@@ -128,7 +129,7 @@ func place(target, name string) string {
 	return target
 }
 
-// maxDepth bounds the depth of directories.
+// maxDepth limits the depth of directories.
 const maxDepth = 64
 
 func (s *sink) enter(target string, r record, times *record, depth int) error {
@@ -136,9 +137,9 @@ func (s *sink) enter(target string, r record, times *record, depth int) error {
 		return errors.Join(errors.New("a directory that was not asked for"), s.complain(fmt.Errorf("%s: is a directory", r.name)))
 	}
 	path := place(target, r.name)
-	if err := os.Mkdir(path, r.mode|0o700); err != nil { // what comes must fit in
+	if err := os.Mkdir(path, r.mode|0o700); err != nil { // its files must be written
 		if info, fault := os.Stat(path); fault != nil || !info.IsDir() {
-			return s.complain(err) // the client leaves it out
+			return s.complain(err) // the client skips it
 		}
 	}
 	if err := s.good(); err != nil {
@@ -156,14 +157,15 @@ func (s *sink) enter(target string, r record, times *record, depth int) error {
 func (s *sink) file(path string, r record, times *record) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, r.mode|0o200)
 	if err != nil {
-		return s.complain(err) // the client leaves it out
+		return s.complain(err) // the client skips it
 	}
 	if err := s.good(); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	written, fault := io.CopyN(f, s.in, r.size)
 	if written < r.size && fault != nil {
-		// The disk refuses, or the client is gone. What is still to come is read, so that the next line is one.
+		// The disk refuses, or the client is gone. The rest of the file is read, so that the next line is a control
+		// line.
 		if _, err := io.CopyN(io.Discard, s.in, r.size-written); err != nil {
 			return errors.Join(noEnd(err), f.Close())
 		}
@@ -172,7 +174,7 @@ func (s *sink) file(path string, r record, times *record) error {
 		fault = f.Truncate(r.size)
 	}
 	fault = errors.Join(fault, f.Close())
-	ok, err := s.answer() // whether the client could read all of it
+	ok, err := s.answer() // reports whether the client could read all of it
 	if err != nil {
 		return err
 	}
@@ -180,12 +182,12 @@ func (s *sink) file(path string, r record, times *record) error {
 		return s.complain(fault)
 	}
 	if !ok {
-		return nil // it has complained, and waits for no answer
+		return nil // the client has reported it, and waits for no answer
 	}
 	return s.good()
 }
 
-// keep gives a file the mode and times that the client wants kept.
+// keep sets the mode and times that the client wants to preserve.
 func (s *sink) keep(path string, r record, times *record) error {
 	if !s.times {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// source gives files.
+// source sends files.
 type source struct {
 	*peer
 	options
@@ -29,13 +29,13 @@ func (s *source) run() error {
 	return nil
 }
 
-// give sends one file or directory. The error ends the copy; what costs this one alone is told to the client.
+// give sends one file or directory. The error ends the copy; the client is informed of one that affects only this file.
 func (s *source) give(path string, depth int) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO that nobody writes to must not hold us up
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // must not wait for a FIFO that nobody writes to
 	if err != nil {
 		return s.complain(err)
 	}
-	defer f.Close() // opened for reading: nothing to lose
+	defer f.Close() // nothing was written
 	info, err := f.Stat()
 	name := filepath.Base(path)
 	switch {
@@ -54,7 +54,7 @@ func (s *source) give(path string, depth int) error {
 	return s.content(f, info.Size())
 }
 
-// announce sends the line of a file or directory, after its times if they are to be kept.
+// announce sends the line of a file or directory, after its times if they are to be preserved.
 func (s *source) announce(kind byte, info os.FileInfo, size int64, name string) (ok bool, err error) {
 	if s.times {
 		at := info.ModTime().Unix()
@@ -71,7 +71,7 @@ func (s *source) announce(kind byte, info os.FileInfo, size int64, name string) 
 	return s.answer()
 }
 
-// content sends exactly size bytes, which were promised: zeroes where the file has become shorter, and then the error.
+// content sends exactly size bytes, as announced. If the file has become shorter it sends zeros, and then the error.
 func (s *source) content(f *os.File, size int64) error {
 	sent, fault := io.CopyN(s.out, f, size)
 	if fault == io.EOF {
@@ -80,7 +80,7 @@ func (s *source) content(f *os.File, size int64) error {
 	for zeroes := make([]byte, 4096); sent < size; {
 		n, err := io.Copy(s.out, bytes.NewReader(zeroes[:min(int64(len(zeroes)), size-sent)]))
 		if sent += n; err != nil {
-			return errors.Join(fault, err) // it was the client that failed
+			return errors.Join(fault, err) // the client failed
 		}
 	}
 	if fault != nil {
@@ -96,7 +96,7 @@ func (s *source) content(f *os.File, size int64) error {
 
 func (s *source) directory(f *os.File, path string, info os.FileInfo, depth int) error {
 	name := filepath.Base(path)
-	if name == "/" || name == "." || name == ".." { // they are no names of a thing within the target
+	if name == "/" || name == "." || name == ".." { // these are not names of a file within the target
 		whole, err := filepath.Abs(path)
 		if name = filepath.Base(whole); err != nil || name == "/" {
 			return s.complain(fmt.Errorf("%s: has no name", path))

@@ -1,6 +1,7 @@
-// Command ssh is the device's ssh server, by the name that it is called by: sshd listens and serves connections (package sshd), scp is
-// what "scp -O" and older clients start on the device (package scp). It is a program of its own, so that PID 1 and the small daemons
-// do not carry its code: every start of theirs would pay for it. Read programs first.
+// Command ssh is the device's ssh server; the name by which it is called selects the program. sshd listens and serves
+// connections (package sshd). "scp -O" and older clients start scp on the device (package scp). The command is separate
+// from init, so that PID 1 and the small daemons do not contain its code, for which each of their starts would pay.
+// Read programs first.
 package main
 
 import (
@@ -27,14 +28,14 @@ import (
 	"resinos/services/settings"
 )
 
-// hostKeys is one of the persistent binds: the device keeps its host key.
+// hostKeys is one of the persistent paths: the device keeps its host key.
 const hostKeys = "/etc/ssh/hostkeys"
 
-// programs are what this file can be called as. The result is the exit status: 0 done, 1 failed, 2 wrong usage.
+// programs are the programs by name. The result is the exit status: 0 done, 1 failed, 2 wrong usage.
 var programs = map[string]func(args []string) int{"sshd": serve, "scp": copyFiles}
 
 func main() {
-	runtime.MemProfileRate = 0 // the profile's tables would cost more than a megabyte
+	runtime.MemProfileRate = 0 // the tables of the profile would cost more than a megabyte
 	run, known := programs[filepath.Base(os.Args[0])]
 	if !known {
 		fmt.Fprintf(os.Stderr, "ssh: %q is neither sshd nor scp; call it by one of these names\n", os.Args[0])
@@ -72,7 +73,7 @@ func listen(ctx context.Context, args []string, log *slog.Logger) error {
 	flags.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
 	flags.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "directory of the host key")
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // it has told what is wrong
+		return flag.ErrHelp // it has printed what is wrong
 	}
 	if flags.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "sshd: unexpected argument %q\n", flags.Arg(0))
@@ -98,15 +99,15 @@ func listen(ctx context.Context, args []string, log *slog.Logger) error {
 	return sshd.Run(ctx, cfg)
 }
 
-// root is this program as root's process.
+// root returns this program as root's process.
 func root() *exec.Cmd { return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--root"}} }
 
-// connection is this program, whatever has become of its file meanwhile.
+// connection returns this program as the process of a connection, even if its file has been replaced meanwhile.
 func connection() *exec.Cmd {
 	return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--connection"}}
 }
 
-// copyFiles is the device's side of the old protocol of scp.
+// copyFiles runs the device's side of the old scp protocol.
 func copyFiles(args []string) int {
 	if err := scp.Run(args, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "scp: %v\n", err)

@@ -1,11 +1,13 @@
-// Package sshaccess owns who gets in over ssh, and tells the process of a connection so: whether the client needs a key, whether its key
-// is the right one, and whether it has shown that it has it. It alone signs with the host key before that.
+// Package sshaccess owns who may log in over ssh. It tells the process of a connection whether the client needs a key,
+// whether its key is listed, and whether the client has proved that it has the key. Before the login, only this package
+// signs with the host key.
 //
-// The process that asks talks with strangers, so nothing that it says is believed where it can be judged here. What cannot be judged: the
-// library (golang.org/x/crypto/ssh) keeps to itself what a client signs to log in. Only for keys of the kind ed25519 the signature can be
-// had (sshconn.signature), and for them the gate verifies it over the session that it signed itself, so that who takes over the process of
-// a connection is still outside. For keys of all other kinds (RSA, ECDSA, those in hardware) the gate knows only that the key is listed,
-// and takes the process's word that the client has it. An owner who lists ed25519 keys alone depends on no such word.
+// The process that asks is in contact with strangers, so the package believes nothing that it can verify itself. For
+// ed25519 keys it verifies the client's signature over the session that it signed itself, so that whoever takes over
+// the process of a connection still cannot log in. For keys of all other kinds (RSA, ECDSA, keys in hardware) the
+// library (golang.org/x/crypto/ssh) does not give the signature out (sshconn.signature). For these the gate verifies
+// only that the key is listed, and trusts the process that the client has the key. An owner who lists only ed25519 keys
+// does not depend on that.
 //
 // Read first: Gate, then Serve, then enter.
 package sshaccess
@@ -25,32 +27,33 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// Gate is what a connection that has not logged in can ask.
+// Gate answers the questions of a connection that has not logged in.
 type Gate struct {
 	HostKey  ssh.Signer
 	NoAuth   bool   // root needs neither password nor key, unless Settings name keys or the client is this device itself
-	Settings string // where the owner's settings are published, which name keys; empty: nobody has any
+	Settings string // the file with the owner's settings, which list keys; empty: there are none
 	Remote   net.Addr
 	Local    net.Addr
 	Log      *slog.Logger
-	// Enter is called once, when the client has logged in. It returns the socket to root's process, which is closed when it is passed on.
+	// Enter is called once, when the client has logged in. It returns the socket to root's process, which is closed
+	// after it has been passed on.
 	Enter func() (*os.File, error)
 
-	session []byte // what was signed first, by which ssh calls the session
+	session []byte // the first hash signed, which ssh uses as the id of the session
 }
 
-// The limits on who has not logged in.
+// The limits for a connection that has not logged in.
 const (
-	maxQuestions = 400 // a client tries at most 128 times, and each try is up to three questions
-	hashSize     = 32  // of the key exchanges that sshconn offers; nothing else is signed
+	maxQuestions = 400 // a client tries at most 128 times, with up to three questions each
+	hashSize     = 32  // length of the hash in the key exchanges that sshconn offers; nothing else is signed
 	maxQuestion  = 32 << 10
 )
 
-// Serve answers until the client has logged in, conn is closed, or patience is over. It closes conn. The error is nil if the client has
-// logged in.
+// Serve answers until the client has logged in, conn is closed, or patience is over. It closes conn. The error is nil
+// if the client has logged in.
 func (g *Gate) Serve(conn *sshmsg.Conn, patience time.Duration) error {
 	defer conn.Close()
-	conn.Unix().SetReadDeadline(time.Now().Add(patience)) // fails only on a closed one, as Receive then does
+	conn.Unix().SetReadDeadline(time.Now().Add(patience)) // fails only on a closed socket, as Receive then does
 	for range maxQuestions {
 		packet, files, err := conn.Receive(maxQuestion)
 		if err != nil {
@@ -65,7 +68,7 @@ func (g *Gate) Serve(conn *sshmsg.Conn, patience time.Duration) error {
 	return fmt.Errorf("answer connection: more than %d questions", maxQuestions)
 }
 
-// answer answers one question. It fails if the question is none or nobody takes the answer.
+// answer answers one question. It fails if the packet is not a question, or if the answer cannot be sent.
 func (g *Gate) answer(conn *sshmsg.Conn, packet []byte) (entered bool, err error) {
 	switch packet[0] {
 	case sshmsg.KindBegin:
@@ -108,7 +111,8 @@ func (g *Gate) begin() sshmsg.Begun {
 	return b
 }
 
-// Sign answers a request for a signature of the host key. What is not of the size of a key exchange's hash is not signed.
+// Sign answers a request for a signature of the host key. It signs nothing but data of the length of a key exchange's
+// hash.
 func Sign(conn *sshmsg.Conn, key ssh.Signer, m sshmsg.Sign) error {
 	if len(m.Hash) != hashSize {
 		return conn.Refuse(fmt.Errorf("sign: %d bytes are no hash of a key exchange", len(m.Hash)))
@@ -139,7 +143,7 @@ func onlyRoot(user string) error {
 	return nil
 }
 
-// enter judges a login anew, whatever was said before: keys may have come and gone meanwhile.
+// enter decides about a login independently of earlier answers: keys may have been added or removed meanwhile.
 func (g *Gate) enter(conn *sshmsg.Conn, m sshmsg.Enter) (bool, error) {
 	log := g.Log.With("remote", g.Remote.String())
 	var err error
@@ -166,7 +170,7 @@ func (g *Gate) enter(conn *sshmsg.Conn, m sshmsg.Enter) (bool, error) {
 	return true, conn.Send(sshmsg.Done{}, root)
 }
 
-// verify checks what the client has signed, for the kind of keys whose signature the library hands out.
+// verify verifies the client's signature for the kind of keys whose signature the library gives out.
 func (g *Gate) verify(key ssh.PublicKey, m sshmsg.Enter) error {
 	if key.Type() != ssh.KeyAlgoED25519 {
 		return nil
@@ -184,7 +188,7 @@ func (g *Gate) verify(key ssh.PublicKey, m sshmsg.Enter) error {
 	return nil
 }
 
-// signedForLogin is what a client signs (RFC 4252, 7).
+// signedForLogin returns what a client signs (RFC 4252, 7).
 func signedForLogin(session []byte, user string, key ssh.PublicKey) []byte {
 	const userAuthRequest = 50
 	return ssh.Marshal(struct {
@@ -197,5 +201,5 @@ func signedForLogin(session []byte, user string, key ssh.PublicKey) []byte {
 	}{session, userAuthRequest, user, "ssh-connection", "publickey", true, key.Type(), key.Marshal()})
 }
 
-// Ended reports whether an error of Serve means no more than that the client went away or took too long.
+// Ended reports whether an error of Serve only means that the client went away or took too long.
 func Ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) }

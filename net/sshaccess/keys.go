@@ -10,14 +10,15 @@ import (
 	"resinos/services/settings"
 )
 
-// Keys is the set of keys that may log in as root, by their wire form.
+// Keys is the set of keys with which root can log in, by their wire form.
 type Keys map[string]bool
 
 // Has reports whether a key is in the set.
 func (k Keys) Has(key ssh.PublicKey) bool { return k[string(key.Marshal())] }
 
-// ParseKeys reads the lines of os.sshKeys. A line that is no key costs only itself, and the error names it. One with options
-// (authorized_keys in sshd(8)) is refused: they restrict what the key may do, and we would let it do everything.
+// ParseKeys reads the lines of os.sshKeys. A line that is not a key affects only itself, and the error names it. A line
+// with options (authorized_keys in sshd(8)) is refused: options restrict what the key may do, and sshd would allow
+// everything.
 func ParseKeys(lines []string) (Keys, error) {
 	keys := Keys{}
 	var faults []error
@@ -37,8 +38,8 @@ func ParseKeys(lines []string) (Keys, error) {
 	return keys, errors.Join(faults...)
 }
 
-// keys reads who may log in now. The error says why password-less login is closed as well: keys are set, whether or not each can be
-// used, or nobody knows whether they are.
+// keys reads who may log in now. With an error, logging in without a key is not allowed either: keys are set, although
+// some cannot be used, or the settings cannot be read.
 func (g *Gate) keys() (Keys, error) {
 	if g.Settings == "" {
 		return nil, nil
@@ -52,6 +53,6 @@ func (g *Gate) keys() (Keys, error) {
 	if len(lines) == 0 {
 		return nil, nil
 	}
-	keys, _ := ParseKeys(lines) // sshd tells what is wrong with them
+	keys, _ := ParseKeys(lines) // sshd reports what is wrong with them
 	return keys, errors.New("log in: only keys that os.sshKeys names are let in")
 }

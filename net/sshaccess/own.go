@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// closed says why a client cannot log in without a key; nil if it can.
+// closed returns the reason why a client cannot log in without a key; nil if it can.
 func (g *Gate) closed() error {
 	if !g.NoAuth {
 		return errors.New("log in: a key is needed")
@@ -30,15 +30,16 @@ func (g *Gate) closed() error {
 	return nil
 }
 
-// ownLink is a link of this device, as far as it tells who is on the device.
+// ownLink is what is needed of a link of this device to decide whether a client is on the device.
 type ownLink struct {
 	name     string
 	prefixes []netip.Prefix
-	inside   bool // what it reaches is on this device: containers
+	inside   bool // it leads only to this device: to containers
 }
 
-// withinDevice names where a client is that runs on the device itself; empty: it comes from outside. Containers are no persons: one on
-// the host's network reaches loopback and every own address, one behind a bridge is the neighbour of an own address.
+// withinDevice describes where a client on the device itself is; empty: it comes from outside. A container is on the
+// device: one on the host's network has loopback and every own address, and one behind a bridge is in the network of an
+// own address.
 func withinDevice(remote, local netip.Addr, links []ownLink) string {
 	zone := remote.Zone()
 	remote, local = plain(remote), plain(local)
@@ -50,7 +51,7 @@ func withinDevice(remote, local netip.Addr, links []ownLink) string {
 			if p.Addr() == remote {
 				return "this device itself"
 			}
-			// Every link has the same link-local network: only its zone tells which one the client is on.
+			// Every link has the same link-local network: only the zone tells on which link the client is.
 			if l.inside && p.Contains(remote) && (!remote.IsLinkLocalUnicast() || remote.Is4() || zone == l.name) {
 				return "a container on link " + l.name
 			}
@@ -59,10 +60,10 @@ func withinDevice(remote, local netip.Addr, links []ownLink) string {
 	return ""
 }
 
-// plain is an address as it is compared: IPv4 as such even where it was mapped into IPv6, and no zone.
+// plain returns an address for comparison: IPv4 also where it was mapped into IPv6, and without a zone.
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
-// addressOf is invalid for what is no address of TCP.
+// addressOf returns the address of a TCP address; for others it is invalid.
 func addressOf(a net.Addr) netip.Addr {
 	at, err := netip.ParseAddrPort(a.String())
 	if err != nil {
@@ -71,7 +72,7 @@ func addressOf(a net.Addr) netip.Addr {
 	return at.Addr()
 }
 
-// sysNet is where the kernel describes links.
+// sysNet is the directory in which the kernel describes links.
 const sysNet = "/sys/class/net"
 
 func ownLinks() ([]ownLink, error) {
@@ -96,11 +97,11 @@ func ownLinks() ([]ownLink, error) {
 	return links, nil
 }
 
-// maxLinkDepth bounds the walk from a bridge over a bond and a VLAN down to the hardware.
+// maxLinkDepth limits the way from a bridge over a bond and a VLAN down to the hardware.
 const maxLinkDepth = 8
 
-// inside reports whether a link leads to containers only: it speaks ethernet, and neither it nor a link below it is hardware. The bridge
-// of a person's own network has hardware in it, a tunnel does not speak ethernet.
+// inside reports whether a link leads to containers only: it is ethernet, and neither it nor a link below it is
+// hardware. The bridge of an owner's network has hardware in it, and a tunnel is not ethernet.
 func inside(sys, name string) bool {
 	kind, err := os.ReadFile(filepath.Join(sys, name, "type"))
 	const ethernet = "1" // ARPHRD_ETHER

@@ -7,14 +7,15 @@ import (
 	"sync"
 )
 
-// agent is a socket on the device behind which the client's keys answer (ssh -A). Root's process has made it, and removes it.
+// agent is a socket on the device through which programs use the client's keys (ssh -A). Root's process creates and
+// removes it.
 type agent struct {
 	listener net.Listener
-	stop     context.CancelFunc // ends the questions under way
+	stop     context.CancelFunc // ends the requests in progress
 	running  sync.WaitGroup
 }
 
-// serveAgent serves the socket that was passed.
+// serveAgent serves the socket that root's process has passed.
 func (c *connection) serveAgent(ctx context.Context, socket *os.File) (*agent, error) {
 	list, err := listenersOf([]*os.File{socket})
 	if err != nil {
@@ -28,12 +29,12 @@ func (c *connection) serveAgent(ctx context.Context, socket *os.File) (*agent, e
 	return a, nil
 }
 
-// close ends the questions under way.
+// close ends the requests in progress.
 func (a *agent) close() {
 	if a == nil {
 		return
 	}
 	a.stop()
-	a.listener.Close() // nothing is lost
+	a.listener.Close() // nothing was written to it
 	a.running.Wait()
 }

@@ -1,9 +1,10 @@
-// Package sshconn owns one ssh connection: it speaks with the client, and carries bytes between it and what root's process started.
+// Package sshconn owns one ssh connection: it speaks the protocol with the client, and copies bytes between the client
+// and what root's process has started.
 //
-// It has no rights and wants none: it opens no file and no connection, starts nothing and holds no host key. Who may log in it asks the
-// gate (package sshaccess), and what the client wants then it asks root's process (package sshroot), whose socket it gets with the login.
-// It never listens for connections (sshd does), and it uses golang.org/x/crypto/ssh directly
-// (docs/decisions/0002-ssh-without-a-session-library.md).
+// It runs in a process without rights: it opens no file and no connection, starts no process and has no host key. It
+// asks the gate (package sshaccess) who may log in, and afterwards root's process (package sshroot) for what the client
+// wants; it gets root's socket with the login. It never listens for connections (sshd does), and it uses
+// golang.org/x/crypto/ssh directly (docs/decisions/0002-ssh-without-a-session-library.md).
 //
 // Read first: Config, then Serve, then session.
 package sshconn
@@ -21,20 +22,20 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// Version is how the server names itself in its first line.
+// Version is the first line that the server sends.
 const Version = "SSH-2.0-resinOS"
 
-// Config says how a connection is served.
+// Config is how to serve a connection.
 type Config struct {
 	Log     *slog.Logger
-	Greeted bool          // the client has been sent Version already
+	Greeted bool          // Version has been sent to the client already
 	Timeout time.Duration // for the handshake and the login; 0: DefaultTimeout
 }
 
 // DefaultTimeout is enough for emulated and very small devices, which need seconds for the key exchange.
 const DefaultTimeout = 30 * time.Second
 
-// maxChannels bounds the sessions and forwarded connections of a client.
+// maxChannels limits the sessions and forwarded connections of a client.
 const maxChannels = 64
 
 func (c Config) withDefaults() Config {
@@ -47,8 +48,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// remoteOf is the address of the other end of a connection that was passed as a descriptor. The kernel no longer knows
-// it when that end has gone before the descriptor was taken.
+// remoteOf returns the address of the other end of a connection that was passed as a descriptor. The kernel no longer
+// knows the address if the other end closed before the descriptor was used.
 func remoteOf(conn net.Conn) string {
 	if address := conn.RemoteAddr(); address != nil {
 		return address.String()
@@ -56,8 +57,8 @@ func remoteOf(conn net.Conn) string {
 	return "gone"
 }
 
-// Serve shakes hands with one client and serves what it asks for until it goes or ctx is cancelled, which hangs up its sessions. gate says
-// who may log in. It closes conn and gate.
+// Serve does the handshake with one client and serves what it asks for until it goes or ctx is cancelled, which hangs
+// up its sessions. gate decides who may log in. Serve closes conn and gate.
 func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	cfg = cfg.withDefaults()
 	defer conn.Close() // ends what still reads from it; it may be closed already
@@ -81,7 +82,7 @@ func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	}
 	conn.SetDeadline(time.Time{}) // as above
 	c.client, c.slots = client, make(chan struct{}, maxChannels)
-	go func() { // it ends with root's process, or with the door
+	go func() { // ends with root's process, or when the door is closed
 		c.gate.wait()
 		conn.Close()
 	}()
@@ -89,7 +90,7 @@ func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	c.log.Info("logged out")
 }
 
-// greeted leaves out the server's first line, which the client has got from the listener.
+// greeted leaves out the server's first line, which the listener has sent to the client.
 type greeted struct {
 	net.Conn
 	once sync.Once
@@ -114,11 +115,11 @@ type connection struct {
 	client *ssh.ServerConn
 	gate   *door
 	log    *slog.Logger
-	slots  chan struct{} // one for each channel that is open
+	slots  chan struct{} // one for each open channel
 }
 
-// protocol sets up the ssh side. Only the fast algorithms are offered: the client's order decides among them, and a
-// hybrid key exchange costs an emulated device a noticeable part of a second.
+// protocol returns the configuration of the ssh library. Only fast algorithms are offered: the client's order decides
+// among them, and a hybrid key exchange takes a noticeable part of a second on an emulated device.
 func (c *connection) protocol() (*ssh.ServerConfig, error) {
 	begun, err := c.gate.begin()
 	if err != nil {
@@ -147,7 +148,7 @@ func (c *connection) protocol() (*ssh.ServerConfig, error) {
 	if begun.NoKey {
 		config.NoClientAuth = true
 		config.NoClientAuthCallback = func(m ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, c.gate.enter(m, nil) }
-		// Some libraries do not try "none" and send an empty password straight away.
+		// Some libraries do not try "none" and send an empty password at once.
 		config.PasswordCallback = func(m ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return nil, c.gate.enter(m, nil) }
 	} else if begun.Banner != "" {
 		config.BannerCallback = func(ssh.ConnMetadata) string { return begun.Banner }
@@ -180,7 +181,7 @@ func (c *connection) serve(ctx context.Context, channels <-chan ssh.NewChannel, 
 	open.Wait()
 }
 
-// take reserves a place for a channel.
+// take reserves a slot for a channel.
 func (c *connection) take() bool {
 	select {
 	case c.slots <- struct{}{}:
@@ -204,7 +205,7 @@ func (c *connection) kind(name string) channelFunc {
 	return nil
 }
 
-// requests answers what concerns the whole connection: ports to listen on, keepalives.
+// requests answers the requests for the whole connection: ports to listen on, keepalives.
 func (c *connection) requests(ctx context.Context, requests <-chan *ssh.Request) {
 	r := remotes{connection: c, open: map[bind][]net.Listener{}}
 	defer r.close()

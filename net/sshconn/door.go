@@ -13,9 +13,9 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// door is what stands between this process and all rights: the gate before the login, root's process after it.
+// door holds this process's sockets to those that have rights: the gate before the login, root's process after it.
 type door struct {
-	mu   sync.Mutex // guards all; a question to the gate is asked and answered under it
+	mu   sync.Mutex // guards all; held from a question to the gate until its answer
 	gate *sshmsg.Conn
 	root *sshmsg.Conn // nil: nobody has logged in
 }
@@ -23,7 +23,7 @@ type door struct {
 func (d *door) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.gate.Close() // closed twice is closed
+	d.gate.Close() // closing twice does no harm
 	if d.root != nil {
 		d.root.Close()
 	}
@@ -47,7 +47,7 @@ func (d *door) offer(user string, key ssh.PublicKey) error {
 	return err
 }
 
-// enter asks to be logged in; key is nil where none is needed. With the answer root's process comes.
+// enter asks for the login; key is nil if none is needed. The answer brings the socket to root's process.
 func (d *door) enter(m ssh.ConnMetadata, key ssh.PublicKey) error {
 	question := sshmsg.Enter{User: m.User(), Client: string(m.ClientVersion())}
 	if key != nil {
@@ -64,13 +64,14 @@ func (d *door) enter(m ssh.ConnMetadata, key ssh.PublicKey) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.root = root
-	d.gate.Close() // it has nothing more to say
+	d.gate.Close() // it is no longer needed
 	return nil
 }
 
-// signature returns what the client has signed to log in, for a key of the kind ed25519; of all others, nothing. The library verifies it
-// and keeps it to itself. But such a key is a slice of the packet that it came in, and in the packet the signature follows the key
-// (RFC 4252, 7): it is in the slice's capacity. TestSignature fails if a newer library copies the key.
+// signature returns what the client has signed to log in, if key is an ed25519 key; otherwise nil. The library verifies
+// the signature and does not give it out. But an ed25519 key is a slice of the packet that it came in, and in the
+// packet the signature follows the key (RFC 4252, 7), so it is in the capacity of the slice. TestSignature fails if a
+// newer library copies the key.
 func signature(key ssh.PublicKey) []byte {
 	public, ok := key.(ssh.CryptoPublicKey)
 	if !ok {
@@ -92,7 +93,7 @@ func signature(key ssh.PublicKey) []byte {
 
 var errNotLoggedIn = errors.New("nobody has logged in")
 
-// talk opens a socket to root's process for one matter.
+// talk opens a socket to root's process for one conversation.
 func (d *door) talk() (*sshmsg.Conn, error) {
 	d.mu.Lock()
 	root := d.root
@@ -128,17 +129,17 @@ func (d *door) wait() {
 	root := d.root
 	d.mu.Unlock()
 	if root != nil {
-		root.Receive(1) // it says nothing
+		root.Receive(1) // root's process sends nothing
 	}
 }
 
-// signer has the host key's signatures made by who holds it.
+// signer lets the process that has the host key sign.
 type signer struct {
 	key  ssh.PublicKey
 	gate *door
 }
 
-// PublicKey is the public half.
+// PublicKey returns the public part of the host key.
 func (s *signer) PublicKey() ssh.PublicKey { return s.key }
 
 // Sign signs the hash of a key exchange.
@@ -156,24 +157,24 @@ func (s *signer) Sign(_ io.Reader, hash []byte) (*ssh.Signature, error) {
 	return &ssh.Signature{Format: signed.Format, Blob: signed.Blob}, nil
 }
 
-// tcpOf makes a connection of the file that was passed.
+// tcpOf returns the connection in a file that was passed.
 func tcpOf(f *os.File) (halfConn, error) {
 	conn, err := net.FileConn(f)
-	f.Close() // the connection has its own
+	f.Close() // the connection has a descriptor of its own
 	if err != nil {
 		return nil, err
 	}
 	half, ok := conn.(halfConn)
 	if !ok {
-		conn.Close() // nothing has been said on it
+		conn.Close() // nothing was sent on it
 		return nil, errors.New("it is no connection")
 	}
 	return half, nil
 }
 
-// listenersOf makes listeners of the files that were passed.
+// listenersOf returns the listeners in the files that were passed.
 func listenersOf(files []*os.File) ([]net.Listener, error) {
-	defer sshmsg.CloseAll(files) // the listeners have their own
+	defer sshmsg.CloseAll(files) // the listeners have descriptors of their own
 	var list []net.Listener
 	for _, f := range files {
 		l, err := net.FileListener(f)

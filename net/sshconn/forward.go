@@ -13,10 +13,10 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// acceptPause is waited when a connection cannot be accepted.
+// acceptPause is the pause after a connection could not be accepted.
 const acceptPause = 100 * time.Millisecond
 
-// halfConn is a connection of which one direction can be ended alone.
+// halfConn is a connection whose directions can be closed separately.
 type halfConn interface {
 	net.Conn
 	CloseWrite() error
@@ -52,8 +52,8 @@ func (c *connection) forward(ctx context.Context, ch ssh.NewChannel) {
 	join(ctx, channel, requests, conn)
 }
 
-// join copies both ways until both sides have finished sending, or ctx is cancelled. One side's end is passed on alone: a client that
-// has sent its question still waits for the answer.
+// join copies in both directions until both sides have finished sending, or ctx is cancelled. The end of one direction
+// closes only that direction: a client that has sent its request still waits for the answer.
 func join(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Request, conn halfConn) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // the client is gone
 	defer stop()
@@ -61,7 +61,7 @@ func join(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Request
 	talk.Go(func() { ssh.DiscardRequests(requests) })
 	copies.Go(func() {
 		if _, err := io.Copy(conn, channel); err != nil {
-			conn.Close() // the other end takes no more: let the other copy end, too
+			conn.Close() // the other end reads no more: end the other copy too
 		}
 		conn.CloseWrite() // it may be closed
 	})
@@ -75,7 +75,8 @@ func join(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Request
 	talk.Wait()
 }
 
-// relay opens a channel to the client for each connection that l accepts, until l is closed. opening says what the channel is.
+// relay opens a channel to the client for each connection that l accepts, until l is closed. opening returns the kind
+// of the channel and its data.
 func (c *connection) relay(ctx context.Context, l net.Listener, opening func(net.Conn) (kind string, extra []byte)) {
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -84,7 +85,7 @@ func (c *connection) relay(ctx context.Context, l net.Listener, opening func(net
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // out of descriptors: waited out
+		if err != nil { // out of descriptors: wait
 			select {
 			case <-ctx.Done():
 				return
@@ -103,7 +104,7 @@ func (c *connection) relay(ctx context.Context, l net.Listener, opening func(net
 			kind, extra := opening(conn)
 			channel, requests, err := c.client.OpenChannel(kind, extra)
 			if err != nil {
-				return // the client does not want it any more
+				return // the client no longer wants it
 			}
 			join(ctx, channel, requests, half)
 		})

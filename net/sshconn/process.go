@@ -10,26 +10,26 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// process is what a session has running: the files are this side's ends, the rest is root's process's.
+// process is what runs in a session: the files are this side's ends, everything else belongs to root's process.
 type process struct {
-	talk   *sshmsg.Conn // says how it ended
+	talk   *sshmsg.Conn // reports how it ended
 	stdin  io.WriteCloser
 	stdout io.ReadCloser // with a terminal or the file server, the same as stdin
 	stderr io.ReadCloser // nil with these
 	tty    bool          // it has a terminal
-	fault  string        // why there is no process
+	fault  string        // why no process could be started
 	gone   chan struct{} // closed by hangUp
 }
 
-// drainTime is how long we read on from a terminal whose shell has ended: the kernel hangs it up, so what is left
-// there is at most a few kilobytes.
+// drainTime is how long we keep reading from a terminal whose shell has ended: the kernel hangs it up, so at most a few
+// kilobytes are left.
 const drainTime = 2 * time.Second
 
-// failedProcess stands for one that could not be started; it ends like a shell that finds no command.
+// failedProcess stands for a process that could not be started; it ends like a shell that finds no command.
 func failedProcess(why string) *process { return &process{fault: why, gone: make(chan struct{})} }
 
-// serve carries bytes between the channel and the process until the process has ended and all of its output has been
-// sent. As with other servers, a process left in the background keeps the session open if it keeps its output.
+// serve copies bytes between the channel and the process until the process has ended and all of its output has been
+// sent. As with other servers, a process in the background keeps the session open as long as it keeps its output.
 func (p *process) serve(channel ssh.Channel) sshmsg.Ended {
 	if p.fault != "" {
 		io.WriteString(channel.Stderr(), p.fault) // an error means that the client is gone
@@ -52,7 +52,7 @@ func (p *process) serve(channel ssh.Channel) sshmsg.Ended {
 	return end
 }
 
-// drain waits for the rest of the output, but not longer than it can make sense.
+// drain waits for the rest of the output, but no longer than drainTime.
 func (p *process) drain(drained <-chan struct{}) {
 	var late <-chan time.Time
 	if p.tty {
@@ -65,13 +65,13 @@ func (p *process) drain(drained <-chan struct{}) {
 	}
 }
 
-// feed carries the client's bytes to the process until the channel ends. The end of a pipe or of the file server's stream ends the input;
-// a terminal has no end, the client sends its end-of-file character.
+// feed copies the client's bytes to the process until the channel ends. The end of a pipe or of the file server's
+// stream ends the input; a terminal has no end, so the client sends its end-of-file character.
 func (p *process) feed(channel ssh.Channel) {
 	if p.stdin == nil {
 		return
 	}
-	io.Copy(p.stdin, channel) // it ends when the process does not read any more, too
+	io.Copy(p.stdin, channel) // it also ends when the process no longer reads
 	if stream, ok := p.stdin.(halfConn); ok {
 		stream.CloseWrite() // it may be closed
 	} else if !p.tty {
@@ -88,8 +88,8 @@ func (p *process) close() {
 	}
 }
 
-// hangUp ends our side when the client is gone: the terminal is taken away, which sends SIGHUP to those in its foreground. The rest is
-// done by root's process, whose socket closes too.
+// hangUp closes our side when the client is gone: the terminal is closed, which sends SIGHUP to its foreground
+// processes. Root's process does the rest, because its socket is closed too.
 func (p *process) hangUp() {
 	if p == nil {
 		return

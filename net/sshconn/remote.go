@@ -12,24 +12,25 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// maxRemotes bounds the ports that a client may have the device listen on.
+// maxRemotes limits the ports on which the device listens for a client.
 const maxRemotes = 16
 
-// bind is an address that the client wants listened on, in its own words: it knows the connections by them.
+// bind is an address to listen on, in the client's own words, by which it identifies the connections.
 type bind struct {
 	Host string
 	Port uint32
 }
 
-// remotes are the ports that the client has the device listen on (RFC 4254, 7.1). They are open on the loopback addresses only,
-// whatever address the client names, as with other servers that are not told to let strangers in.
+// remotes are the ports on which the device listens for the client (RFC 4254, 7.1). They are open on the loopback
+// addresses only, whatever address the client names, as with other servers in their default configuration.
 type remotes struct {
 	connection *connection
 	open       map[bind][]net.Listener
 	running    sync.WaitGroup
 }
 
-// listen opens a port and has its connections carried to the client. The answer is the number of the port where the client left it open.
+// listen opens a port whose connections are forwarded to the client. The answer is the number of the port if the client
+// left it open.
 func (r *remotes) listen(ctx context.Context, payload []byte) (answer []byte, ok bool) {
 	var b bind
 	if ssh.Unmarshal(payload, &b) != nil || b.Port > 0xffff || len(r.open) >= maxRemotes || r.open[b] != nil {
@@ -61,7 +62,7 @@ func (r *remotes) listen(ctx context.Context, payload []byte) (answer []byte, ok
 	return answer, true
 }
 
-// listenLoopback has root listen on the loopback addresses, and takes the sockets over.
+// listenLoopback lets root listen on the loopback addresses, and returns the sockets.
 func (c *connection) listenLoopback(asked uint32) (uint32, []net.Listener, error) {
 	talk, err := c.gate.talk()
 	if err != nil {
@@ -87,7 +88,7 @@ func (r *remotes) cancel(payload []byte) bool {
 		return false
 	}
 	for _, l := range r.open[b] {
-		l.Close() // connections that are open stay
+		l.Close() // open connections stay
 	}
 	delete(r.open, b)
 	return true

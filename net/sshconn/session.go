@@ -13,21 +13,21 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// The limits on what one session may ask for before it starts.
+// The limits for one session before it starts.
 const (
 	maxEnviron  = 64
 	maxVariable = 4096
 )
 
-// session is one channel of type "session": a few requests that prepare it, one that starts a process, and then the
+// session is one channel of type "session": requests that prepare it, one request that starts a process, and then the
 // process until it ends or the client hangs up.
 type session struct {
 	*connection
 	channel  ssh.Channel
-	talk     *sshmsg.Conn // with root's process; when it closes, what runs is hung up
+	talk     *sshmsg.Conn // with root's process; closing it hangs up what runs
 	environ  []string
-	terminal *os.File // the master; nil: none was asked for
-	agent    *agent   // nil: none was asked for
+	terminal *os.File // the master; nil: none was requested
+	agent    *agent   // nil: none was requested
 	process  *process // nil: nothing runs yet
 	running  sync.WaitGroup
 }
@@ -63,7 +63,7 @@ func (c *connection) session(ctx context.Context, ch ssh.NewChannel) {
 	x.agent.close()
 }
 
-// request does what one request asks for, and reports whether it could.
+// request carries out one request, and reports whether it succeeded.
 func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 	started := x.process != nil
 	switch r.Type {
@@ -100,7 +100,8 @@ func (x *session) began(request string) {
 	}
 }
 
-// variable takes an environment variable. Only those of the locale are: others could change what the shell is.
+// variable accepts an environment variable. Only those of the locale are accepted: others could change how the shell
+// works.
 func (x *session) variable(payload []byte) bool {
 	var p struct{ Name, Value string }
 	if ssh.Unmarshal(payload, &p) != nil || len(x.environ) >= maxEnviron || len(payload) > maxVariable {
@@ -137,7 +138,8 @@ func (x *session) openTerminal(payload []byte) bool {
 	return true
 }
 
-// start starts a command, or a login shell if there is none. If it cannot be started, the session says so and ends as a shell would.
+// start starts a command, or a login shell if there is none. If it cannot be started, the session reports that and ends
+// as a shell would.
 func (x *session) start(command string) bool {
 	question := sshmsg.Start{Command: command}
 	for _, variable := range x.environ {
@@ -174,7 +176,7 @@ func (x *session) startFiles() bool {
 	return true
 }
 
-// finish tells the client how the process ended, after all of its output.
+// finish reports to the client how the process ended, after all of its output.
 func (x *session) finish(end sshmsg.Ended) {
 	x.channel.CloseWrite() // errors here and below mean that the client is gone
 	if end.Signal != "" {
@@ -194,7 +196,7 @@ func (x *session) finish(end sshmsg.Ended) {
 func parseWindow(payload []byte) (pty.Winsize, bool) {
 	var p struct{ Columns, Rows, Width, Height uint32 }
 	err := ssh.Unmarshal(payload, &p)
-	const most = 0xffff // that the kernel takes
+	const most = 0xffff // the largest that the kernel accepts
 	return pty.Winsize{
 		Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)), X: uint16(min(p.Width, most)), Y: uint16(min(p.Height, most)),
 	}, err == nil

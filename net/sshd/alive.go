@@ -6,8 +6,8 @@ import (
 	"resinos/services/notify"
 )
 
-// until is when accept has something else to do than to wait for a connection: give a sign of life, or leave because nobody is here.
-// Zero is never.
+// until returns the time at which accept must stop waiting for a connection: to send a watchdog message, or to end
+// because nobody is connected. Zero means never.
 func (s *server) until(alive *notify.Pulse) time.Time {
 	at := alive.Until()
 	if s.cfg.Idle == 0 {

@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// door bounds how many connections there are, and keeps strangers who do not log in from locking others out: when too
-// many have not logged in yet, the oldest one of the address that has most of them is put out.
+// door limits the number of connections, and keeps strangers who do not log in from locking others out: if too many
+// have not logged in yet, it closes the oldest connection of the address that has most of them.
 type door struct {
 	maxPending, maxUnknown, maxAdmitted int
 
-	mu       sync.Mutex // guards all below, and the processes of the guests
+	mu       sync.Mutex // guards everything below, and the processes of the guests
 	pending  []*guest   // oldest first
 	admitted map[*guest]bool
-	empty    time.Time // since when nobody is here; while somebody is, without meaning
+	empty    time.Time // since when nobody is connected; meaningless while somebody is
 	closed   bool
 }
 
-// guest is one connection at the door.
+// guest is one connection.
 type guest struct {
 	conn    net.Conn
 	from    netip.Addr
-	process *os.Process // that serves it; nil: it has said nothing yet
+	process *os.Process // the process that serves it; nil: it has sent nothing yet
 }
 
 func newDoor(pending, unknown, admitted int) *door {
 	return &door{maxPending: pending, maxUnknown: unknown, maxAdmitted: admitted, admitted: map[*guest]bool{}, empty: time.Now()}
 }
 
-// knock lets a new connection in. It fails only after close.
+// knock admits a new connection. It fails only after close.
 func (d *door) knock(conn net.Conn) (*guest, bool) {
 	g := &guest{conn: conn}
 	if from, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
@@ -47,7 +47,7 @@ func (d *door) knock(conn net.Conn) (*guest, bool) {
 	return g, true
 }
 
-// serves notes that p serves g from now on. It fails if g has been put out meanwhile; then p is the caller's to kill.
+// serves records that p serves g from now on. It fails if g has been closed meanwhile; the caller must then kill p.
 func (d *door) serves(g *guest, p *os.Process) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,7 +60,8 @@ func (d *door) serves(g *guest, p *os.Process) bool {
 	return true
 }
 
-// makeRoom puts one pending guest out if of those that count there are limit or more. The caller holds the lock.
+// makeRoom closes one pending guest if at least limit of those for which counts is true are there. The caller holds the
+// lock.
 func (d *door) makeRoom(limit int, counts func(*guest) bool) {
 	from := map[netip.Addr]int{}
 	all, most := 0, 0
@@ -83,15 +84,15 @@ func (d *door) makeRoom(limit int, counts func(*guest) bool) {
 	}
 }
 
-// putOut ends a guest; its own goroutine then leaves. The caller holds the lock.
+// putOut closes a guest; its own goroutine then ends. The caller holds the lock.
 func (g *guest) putOut() {
-	g.conn.Close() // what it had to say does not matter any more
+	g.conn.Close() // what it sent no longer matters
 	if g.process != nil {
-		g.process.Kill() // it fails if the process has ended
+		g.process.Kill() // fails if the process has ended
 	}
 }
 
-// putOut ends a guest who has not logged in.
+// putOut closes a guest that has not logged in.
 func (d *door) putOut(g *guest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,16 +101,16 @@ func (d *door) putOut(g *guest) {
 	}
 }
 
-// admission is what becomes of a guest that has logged in.
+// admission is the result of admit.
 type admission uint8
 
 const (
 	admitted admission = iota
-	late               // it was put out before
-	full               // too many have logged in: it is put out
+	late               // it was closed before
+	full               // too many have logged in: it is closed
 )
 
-// admit notes that a guest has logged in.
+// admit records that a guest has logged in.
 func (d *door) admit(g *guest) admission {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,7 +125,7 @@ func (d *door) admit(g *guest) admission {
 	return admitted
 }
 
-// leave forgets a guest.
+// leave removes a guest.
 func (d *door) leave(g *guest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,7 +134,8 @@ func (d *door) leave(g *guest) {
 	d.empty = time.Now()
 }
 
-// emptySince returns since when nobody is here, which is now if somebody is. Those who were put out may linger for a moment.
+// emptySince returns since when nobody is connected: now if somebody is. Guests that were closed may still count for a
+// moment.
 func (d *door) emptySince(now time.Time) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -143,7 +145,7 @@ func (d *door) emptySince(now time.Time) time.Time {
 	return d.empty
 }
 
-// drop takes a guest from the pending ones. The caller holds the lock.
+// drop removes a guest from the pending ones. The caller holds the lock.
 func (d *door) drop(g *guest) bool {
 	for i, have := range d.pending {
 		if have == g {
@@ -154,7 +156,7 @@ func (d *door) drop(g *guest) bool {
 	return false
 }
 
-// close lets no more in and puts out who has said nothing yet. Who has a process is its own master.
+// close admits no further guests and closes those that have sent nothing yet. Guests with a process continue.
 func (d *door) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

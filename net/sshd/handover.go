@@ -19,16 +19,16 @@ import (
 	"resinos/net/sshroot"
 )
 
-// The descriptors of the processes that are started here. Root's reads the host key from its standard input: what could not be kept on disk
-// is the same for all.
+// The descriptors of the processes that are started here. Root's process reads the host key from its standard input,
+// because a key that could not be stored on disk must be the same for all.
 const (
-	connectionFD = 3 // of the process of a connection
-	gateFD       = 4 // as above: where it asks who may log in
-	mainFD       = 3 // of root's process: where it is asked
+	connectionFD = 3 // of the process of a connection: the connection
+	gateFD       = 4 // the same: the socket to the gate
+	mainFD       = 3 // of root's process: the socket for requests
 )
 
-// greet says the server's first line and waits for the beginning of the client's, which stays in the socket. Scanners, and who opens
-// connections to have them, cost no process.
+// greet sends the server's first line and waits for the beginning of the client's, which stays in the socket. A client
+// that only opens connections, such as a scanner, costs no process.
 func greet(conn *net.TCPConn, patience time.Duration) error {
 	conn.SetDeadline(time.Now().Add(patience)) // fails only on a closed connection, as what follows does
 	if _, err := conn.Write([]byte(sshconn.Version + "\r\n")); err != nil {
@@ -57,12 +57,12 @@ func greet(conn *net.TCPConn, patience time.Duration) error {
 	return errors.Join(err, fault)
 }
 
-// handOver starts the process that serves a guest, and returns when it has ended, or when ctx is cancelled: then it lives on if its
-// client has logged in.
+// handOver starts the process that serves a guest, and returns when it has ended, or when ctx is cancelled: the process
+// then continues if its client has logged in.
 func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) error {
 	file, err := conn.File()
 	if err != nil {
-		return nil // it was put out meanwhile
+		return nil // it was closed meanwhile
 	}
 	defer file.Close() // the process has its own
 	gate, theirs, err := sshmsg.Pair()
@@ -76,15 +76,15 @@ func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) erro
 		gate.Close() // nobody has the other end
 		return fmt.Errorf("start process of connection: %w", err)
 	}
-	theirs.Close() // as above: with the process the gate's last asker ends
+	theirs.Close() // as above: with the process, the only user of the gate ends
 	if !s.door.serves(g, cmd.Process) {
-		cmd.Process.Kill() // it fails if the process has ended
+		cmd.Process.Kill() // fails if the process has ended
 	}
 	ended := make(chan struct{})
-	go func() { // it outlives us where the process does
+	go func() { // outlives this server if the process does
 		defer close(ended)
 		s.guard(g, conn, gate)
-		cmd.Wait() // how it ended, it has told itself
+		cmd.Wait() // the process itself has logged how it ended
 	}()
 	conn.Close() // it is the process's
 	file.Close() // as above
@@ -95,8 +95,8 @@ func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) erro
 	return nil
 }
 
-// guard answers the process of a guest until its client has logged in. One whose client has not done so in time is killed: it may have
-// become a stranger's.
+// guard answers the process of a guest until its client has logged in. It kills the process of a client that has not
+// done so in time: a stranger may have taken the process over.
 func (s *server) guard(g *guest, conn *net.TCPConn, asked *sshmsg.Conn) {
 	log := s.cfg.Log.With("remote", conn.RemoteAddr().String())
 	key, err := ssh.ParsePrivateKey(s.hostKey)
@@ -122,23 +122,23 @@ func (s *server) guard(g *guest, conn *net.TCPConn, asked *sshmsg.Conn) {
 	}
 }
 
-// guardMargin is what the process has, beyond the time for its client, to end by itself.
+// guardMargin is the time for the process to end by itself after its client's time is over.
 const guardMargin = 10 * time.Second
 
-// rootOrders is what root's process reads first.
+// rootOrders is the first thing that root's process reads.
 type rootOrders struct {
 	HostKey       []byte // in PEM
 	Remote, Local string
 }
 
-// startRoot starts the process that acts for a client that has logged in, and returns the socket to ask it. It ends with the last holder
-// of that.
+// startRoot starts the process that acts for a client that has logged in, and returns the socket for requests to it.
+// The process ends when the last holder closes the socket.
 func (s *server) startRoot(conn *net.TCPConn) (*os.File, error) {
 	main, theirs, err := sshmsg.Pair()
 	if err != nil {
 		return nil, err
 	}
-	defer main.Close() // the process has its own: it gets the end that is a file here
+	defer main.Close() // the process has its own
 	asked, err := main.Unix().File()
 	if err != nil {
 		theirs.Close() // nobody has it
@@ -153,14 +153,15 @@ func (s *server) startRoot(conn *net.TCPConn) (*os.File, error) {
 		asked.Close() // nobody has it
 		return nil, fmt.Errorf("start root's process: %w", err)
 	}
-	go func() { // it ends when the connection does
-		cmd.Wait() // how, it has told itself
+	go func() { // ends when the connection does
+		cmd.Wait() // the process itself has logged how
 		sshroot.Clean(cmd.Process.Pid)
 	}()
 	return asked, nil
 }
 
-// Serve is what the process of one connection does: it serves the client that handOver gave it. It fails if there is no connection.
+// Serve is the main function of the process of one connection: it serves the client that handOver passed. It fails if
+// there is no connection.
 func Serve(ctx context.Context, cfg sshconn.Config) error {
 	file := os.NewFile(connectionFD, "connection")
 	conn, err := net.FileConn(file)
@@ -177,7 +178,7 @@ func Serve(ctx context.Context, cfg sshconn.Config) error {
 	return nil
 }
 
-// ServeRoot is what root's process does for one connection. It fails if nobody has told it for which.
+// ServeRoot is the main function of root's process for one connection. It fails without orders.
 func ServeRoot(ctx context.Context, cfg sshroot.Config) error {
 	text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<10))
 	var orders rootOrders

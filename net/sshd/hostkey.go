@@ -16,11 +16,11 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// keyFile is where OpenSSH would keep it, so that a device keeps its identity if it ever changes servers.
+// keyFile is the name that OpenSSH uses, so that a device keeps its identity if it ever changes its server.
 const keyFile = "ssh_host_ed25519_key"
 
-// hostKey returns the device's key in PEM, and makes it the first time. A key that cannot be read is put aside, and one that
-// cannot be kept lives in memory: a device with a new identity is better than one that nobody can reach.
+// hostKey returns the device's key in PEM, and creates it the first time. A key that cannot be read is set aside, and
+// one that cannot be stored is kept in memory: a device with a new identity is better than one that nobody can reach.
 func hostKey(dir string, log *slog.Logger) []byte {
 	path := filepath.Join(dir, keyFile)
 	text, err := loadKey(path)
@@ -45,7 +45,7 @@ func hostKey(dir string, log *slog.Logger) []byte {
 	return text
 }
 
-// loadKey reads a key and sees to it that only root can.
+// loadKey reads a key and makes it readable by root only.
 func loadKey(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if err != nil {

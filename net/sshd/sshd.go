@@ -1,8 +1,9 @@
-// Package sshd owns the port on which a device takes ssh connections, and the two processes that each of them gets.
+// Package sshd owns the port on which a device accepts ssh connections, and the two processes of each connection.
 //
-// It never speaks for a client beyond the first line: a client that has said its own is handed to a process of its own without any rights,
-// which goes on with sshconn and asks here who may log in (sshaccess). When the client has, a second process starts, which acts for it as
-// root (sshroot). So the end of this server, whatever ends it, cuts nobody off, and a client that says nothing costs a few kilobytes.
+// It reads nothing of a client beyond the first line. Then it passes the connection to a process without rights, which
+// runs sshconn and asks this one who may log in (sshaccess). After the login it starts a second process, which acts for
+// the client as root (sshroot). The end of this server therefore ends no connection, and a client that sends nothing
+// costs a few kilobytes.
 //
 // Read first: Config, then Run, then door.
 package sshd
@@ -28,36 +29,38 @@ import (
 	"resinos/services/settings"
 )
 
-// Config says how the server is reached and what serves a connection.
+// Config is how the server is reached and what serves a connection.
 type Config struct {
 	Addr       string           // empty: ":22222"; where Passed is 0
-	Passed     int              // descriptor of a listening socket that somebody else keeps open; 0: there is none
-	HostKeyDir string           // where the host key is kept; it is made there once
-	Connection func() *exec.Cmd // the program that serves one connection, which calls Serve: it needs no rights
-	Root       func() *exec.Cmd // the program that acts for a client that has logged in, which calls ServeRoot
+	Passed     int              // descriptor of a listening socket that somebody else keeps open; 0: none
+	HostKeyDir string           // directory of the host key, which is created there once
+	Connection func() *exec.Cmd // returns the program that serves one connection; it calls Serve and needs no rights
+	Root       func() *exec.Cmd // returns the program that acts for a client that has logged in; it calls ServeRoot
 	NoAuth     bool             // root needs neither password nor key, unless Settings name keys or the client is this device itself
-	Settings   string           // where the owner's settings are published, which name keys; empty: nobody has any
+	Settings   string           // the file with the owner's settings, which list keys; empty: there are none
 	Log        *slog.Logger
 
-	Timeout time.Duration // for a client to say its first line; 0: sshconn.DefaultTimeout
-	// Idle is how long nobody may be connected before Run returns, so that a device that nobody visits pays no memory for it.
-	// It counts only for a Passed socket, where the next visitor waits until there is a server again. 0: for ever.
+	Timeout time.Duration // time for a client to send its first line; 0: sshconn.DefaultTimeout
+	// Idle is the time without a connection after which Run returns, so that a device that nobody visits spends no
+	// memory on the server. It counts only for a Passed socket, where the next client waits until there is a server
+	// again. 0: no limit.
 	Idle time.Duration
 }
 
 // The limits of the server.
 const (
 	maxPending     = 96 // connections that have not logged in: some kilobytes each
-	maxUnknown     = 12 // of those, that have a process: some megabytes each
+	maxUnknown     = 12 // those of them that have a process: some megabytes each
 	maxConnections = 64 // connections that have logged in
 	acceptPause    = 100 * time.Millisecond
 )
 
-// keepAlive notices within two minutes that a client is gone without a word. The kernel does it: an idle server
-// wakes for nothing.
+// keepAlive detects within two minutes that a client has disappeared. The kernel does the work: an idle server does not
+// wake up.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 
-// giveUp does the same for a client that vanishes with data on the way to it. Accepted connections inherit it.
+// giveUp does the same for a client that disappears while data is on the way to it. Accepted connections inherit the
+// option.
 func giveUp(c syscall.RawConn) error {
 	const milliseconds = 120_000
 	var fault error
@@ -80,8 +83,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run takes connections until ctx is cancelled or it was idle for too long, and returns nil. The connections that have their
-// processes live on. It fails if it cannot begin.
+// Run accepts connections until ctx is cancelled or Idle is over, and returns nil. Connections that have a process
+// continue. Run fails if it cannot begin.
 func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
 	l, err := cfg.listen()
@@ -91,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return serve(ctx, cfg, l)
 }
 
-// listen opens the socket or takes up the one that was passed.
+// listen opens the socket, or uses the one that was passed.
 func (c *Config) listen() (*net.TCPListener, error) {
 	where := "on " + c.Addr
 	var l net.Listener
@@ -116,7 +119,7 @@ func (c *Config) listen() (*net.TCPListener, error) {
 	return tcp, nil
 }
 
-// serve is Run on a listener that is open already.
+// serve is Run on an open listener.
 func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	if raw, err := l.SyscallConn(); err != nil {
 		return fmt.Errorf("serve ssh: %w", err)
@@ -145,7 +148,7 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	return nil
 }
 
-// follow records what is made of the owner's keys. Each connection reads them itself, when somebody logs in.
+// follow reports the state of the owner's keys. Each connection reads the keys itself when somebody logs in.
 func follow(ctx context.Context, cfg Config) {
 	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{config.SSHKeys}, Log: cfg.Log,
 		Apply: func(s settings.Settings) error {
@@ -165,8 +168,8 @@ type server struct {
 	running sync.WaitGroup // the guests
 }
 
-// accept takes connections until the listener is closed or nobody was there for long enough. Running out of descriptors is
-// waited out. Whoever comes in the moment of leaving is left in the socket, for the next server.
+// accept accepts connections until the listener is closed or nobody was connected for long enough. If it runs out of
+// descriptors it waits. A client that connects while accept ends stays in the socket for the next server.
 func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 	for alive := notify.Watched(); ; {
 		alive.Beat()
@@ -196,7 +199,7 @@ func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 	}
 }
 
-// enter serves a connection if the door lets it in.
+// enter serves a connection if the door admits it.
 func (s *server) enter(ctx context.Context, conn *net.TCPConn) {
 	g, ok := s.door.knock(conn)
 	if !ok {

@@ -1,6 +1,6 @@
 package sshmsg
 
-// The first bytes of the messages. ssh.Marshal takes them from the tags below.
+// The first bytes of the messages. ssh.Marshal reads them from the tags below.
 const (
 	KindRefused = iota + 1
 	KindBegin
@@ -23,52 +23,53 @@ const (
 )
 
 type (
-	// Refused answers each message that asks for what cannot be, or must not.
+	// Refused answers a request that cannot or must not be carried out.
 	Refused struct {
 		Why string `sshtype:"1"`
 	}
-	// Done answers that it is done. What comes with it is a matter of the question.
+	// Done answers a request that was carried out. The descriptors with it depend on the request.
 	Done struct {
 		Nothing bool `sshtype:"8"`
 	}
 
-	// Begin asks how to begin.
+	// Begin asks for the parameters of the connection.
 	Begin struct {
 		Nothing bool `sshtype:"2"`
 	}
-	// Begun answers it.
+	// Begun answers Begin.
 	Begun struct {
-		HostKey []byte `sshtype:"3"` // the public half
-		NoKey   bool   // whoever asks logs in without a key
-		Banner  string // for people: why not
+		HostKey []byte `sshtype:"3"` // the public part
+		NoKey   bool   // a login needs no key
+		Banner  string // explains to people why a key is needed
 	}
-	// Sign asks for a signature of the host key; what is signed is the hash of a key exchange.
+	// Sign asks for a signature with the host key over the hash of a key exchange.
 	Sign struct {
 		Hash []byte `sshtype:"4"`
 	}
-	// Signed answers it.
+	// Signed answers Sign.
 	Signed struct {
 		Format string `sshtype:"5"`
 		Blob   []byte
 	}
-	// Offer asks whether a key could log in.
+	// Offer asks whether a key is accepted.
 	Offer struct {
 		User string `sshtype:"6"`
 		Key  []byte
 	}
-	// Enter asks to be logged in: the user has shown that it has the key, or needs none. With Done comes a socket to root's process.
+	// Enter asks for the login: the user has proved that it has the key, or needs none. With Done comes a socket to
+	// root's process.
 	Enter struct {
 		User      string `sshtype:"7"`
-		Key       []byte // empty: without
-		Signature []byte // the user's, as ssh writes it; empty: the library did not hand it out
-		Client    string // how the client calls itself
+		Key       []byte // empty: without a key
+		Signature []byte // the user's, as ssh encodes it; empty: the library did not give it out
+		Client    string // the client's version string
 	}
 
-	// Talk brings root a socket for one matter.
+	// Talk passes root a socket for one conversation.
 	Talk struct {
 		Nothing bool `sshtype:"9"`
 	}
-	// Dial asks for a TCP connection. It comes with Done.
+	// Dial asks for a TCP connection, which comes with Done.
 	Dial struct {
 		Host string `sshtype:"10"`
 		Port uint32
@@ -77,7 +78,7 @@ type (
 	Listen struct {
 		Port uint32 `sshtype:"11"`
 	}
-	// Listening answers it, and brings one socket for each address.
+	// Listening answers Listen, with one socket for each address.
 	Listening struct {
 		Port uint32 `sshtype:"12"`
 	}
@@ -85,24 +86,25 @@ type (
 	Terminal struct {
 		Request []byte `sshtype:"13"`
 	}
-	// Agent asks for a socket that sessions find their agent at. It comes with Done, listening.
+	// Agent asks for a socket at which sessions find the client's agent. It comes with Done, listening.
 	Agent struct {
 		Nothing bool `sshtype:"14"`
 	}
-	// Start starts a command, or a shell if there is none. With Done come input, output and error output, unless there is a terminal.
+	// Start starts a command, or a shell if there is none. With Done come input, output and error output, unless there
+	// is a terminal.
 	Start struct {
 		Command string `sshtype:"15"`
 		Environ string // each variable ends with a zero byte
 	}
-	// Files starts the file server. With Done comes the stream that it serves.
+	// Files starts the file server. Its stream comes with Done.
 	Files struct {
 		Nothing bool `sshtype:"16"`
 	}
-	// Signal sends a signal to what was started. It has no answer.
+	// Signal sends a signal to what was started. There is no answer.
 	Signal struct {
 		Name string `sshtype:"17"`
 	}
-	// Ended says how what was started has ended. It is the last message.
+	// Ended reports how what was started has ended. It is the last message.
 	Ended struct {
 		Status uint32 `sshtype:"18"`
 		Signal string // as ssh names it; empty: it ended by itself

@@ -15,14 +15,14 @@ import (
 	"resinos/services/oomscore"
 )
 
-// process is the program of a session. This process has no other waiter in it, so os/exec is right here although only services/proc
-// forks in PID 1.
+// process is the program of a session. Nothing else in this process waits for children, so os/exec is safe here,
+// although only services/proc forks in PID 1.
 type process struct {
 	cmd  *exec.Cmd
 	ours []*os.File // the other ends of its input, output and error output, to be passed on; none with a terminal
 
 	mu     sync.Mutex // guards reaped
-	reaped bool       // its number may belong to another process by now
+	reaped bool       // its number may belong to another process
 }
 
 // startProcess starts command in a shell, or a login shell, as the leader of a session of its own.
@@ -32,7 +32,8 @@ func startProcess(shell, command, home string, env []string, t *terminal) (*proc
 		return nil, err
 	}
 	cmd.Env, cmd.Dir = env, home
-	// If we are killed, nobody else would hang it up. Threads of Go live as long as the process, and so does the parent that is meant.
+	// If this process is killed, nobody else would hang the program up. The signal is bound to a thread, but Go's
+	// threads live as long as the process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGHUP}
 	p := &process{cmd: cmd}
 	if t != nil {
@@ -46,13 +47,13 @@ func startProcess(shell, command, home string, env []string, t *terminal) (*proc
 	return p, nil
 }
 
-// program is what runs command. A production device has no shell: there it is the program that the command names.
+// program returns the command to execute. A production device has no shell: there the command names a program.
 func program(shell, command string) (*exec.Cmd, error) {
 	cmd := exec.Command(shell)
 	_, err := os.Stat(shell)
 	switch {
 	case err == nil && command == "":
-		cmd.Args = []string{"-" + filepath.Base(shell)} // the dash makes it read the profile
+		cmd.Args = []string{"-" + filepath.Base(shell)} // the dash makes the shell read the profile
 		return cmd, nil
 	case err == nil:
 		cmd.Args = []string{filepath.Base(shell), "-c", command}
@@ -73,10 +74,10 @@ func program(shell, command string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// searchPath is where sessions find programs.
+// searchPath is the PATH of sessions.
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// lookUp finds a program by its name. Ours is another search path than that of the session.
+// lookUp finds a program by its name in searchPath, which differs from our own PATH.
 func lookUp(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
@@ -90,7 +91,7 @@ func lookUp(name string) (string, error) {
 	return "", fmt.Errorf("%s: not found, and this device has no shell", name)
 }
 
-// born starts the process. A session must not have the server's protection when memory runs out, not for a moment.
+// born starts the process. A session must not have the server's OOM score, not even for a moment.
 func (p *process) born() error { return oomscore.Born(0, p.cmd.Start) }
 
 func (p *process) startOn(t *terminal) error {
@@ -99,11 +100,11 @@ func (p *process) startOn(t *terminal) error {
 	if err := p.born(); err != nil {
 		return err
 	}
-	return t.slave.Close() // as long as we hold it, the end of the last holder cannot be seen
+	return t.slave.Close() // as long as we hold it, the end of its last user cannot be seen
 }
 
-// startPiped gives the process three pipes. They are ours and not exec's, because exec closes its own when the
-// process ends, whether all has been read or not.
+// startPiped gives the process three pipes. They are not those of exec, which closes its pipes when the process ends,
+// even if not everything has been read.
 func (p *process) startPiped() error {
 	var theirs, ours [3]*os.File
 	closeAll := func(files [3]*os.File) {
@@ -134,13 +135,13 @@ func (p *process) startPiped() error {
 	return nil
 }
 
-// wait returns how the process ended. It first waits without taking the status, so that nobody can send a signal to
-// a number that is free again.
+// wait returns how the process ended. It first waits without reaping it, so that nobody can send a signal to a number
+// that is free again.
 func (p *process) wait() sshmsg.Ended {
 	for {
 		err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if err != unix.EINTR {
-			break // any other error is Wait's to tell
+			break // Wait reports any other error
 		}
 	}
 	p.mu.Lock()
@@ -150,17 +151,17 @@ func (p *process) wait() sshmsg.Ended {
 	return endOf(p.cmd.ProcessState)
 }
 
-// hangUp tells the process that its client is gone: the terminal is taken away, which sends SIGHUP to those in its
-// foreground, and SIGHUP goes to the process's own group. What set itself apart with setsid or nohup lives on.
+// hangUp informs the process that its client is gone: the terminal is closed, which sends SIGHUP to its foreground
+// processes, and SIGHUP goes to the process group. What detached itself with setsid or nohup continues.
 func (p *process) hangUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		unix.Kill(-p.cmd.Process.Pid, unix.SIGHUP) // a process not reaped has a group
+		unix.Kill(-p.cmd.Process.Pid, unix.SIGHUP) // a process that is not reaped has a group
 	}
 }
 
-// signals are the names that RFC 4254, 6.10 allows, and two that people use.
+// signals are the names that RFC 4254, 6.10 allows, and two more that people use.
 var signals = [...]struct {
 	name   string
 	number syscall.Signal
@@ -184,7 +185,7 @@ func (p *process) signal(name string) {
 
 func endOf(state *os.ProcessState) sshmsg.Ended {
 	if state == nil {
-		return sshmsg.Ended{Status: 255} // cannot be: Wait was called once, on a started process
+		return sshmsg.Ended{Status: 255} // cannot happen: Wait is called once, on a started process
 	}
 	ws, ok := state.Sys().(syscall.WaitStatus)
 	if !ok || !ws.Signaled() {

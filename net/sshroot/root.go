@@ -1,8 +1,9 @@
-// Package sshroot owns what root does for one ssh connection that has logged in: it starts shells, commands and the file server, opens
-// terminals, ports and the agent's socket, and signs with the host key when the keys of the connection are renewed. It passes each on to
-// the process of the connection as a descriptor, and carries no byte of it itself. It never speaks with the client.
+// Package sshroot owns what root does for one ssh connection after the login: it starts shells, commands and the file
+// server, opens terminals, ports and the agent's socket, and signs with the host key when the keys of the connection
+// are renewed. It passes each as a descriptor to the process of the connection and copies no bytes itself. It never
+// speaks with the client.
 //
-// Whoever holds the other end of its socket is root: the socket is passed only after the login (package sshaccess).
+// Whoever has the other end of its socket is root: sshd passes the socket on only after the login (package sshaccess).
 //
 // Read first: Config, then Serve, then session.
 package sshroot
@@ -26,29 +27,29 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// Config says for whom root acts.
+// Config describes the connection that root acts for.
 type Config struct {
 	HostKey ssh.Signer
 	Shell   string // empty: "/bin/sh"
-	Remote  string // where the client is, for the environment of its sessions
-	Local   string // where it came in
+	Remote  string // address of the client, for the environment of its sessions
+	Local   string // address at which it arrived
 	Log     *slog.Logger
 }
 
-// maxTalks bounds what goes on at once; the process of the connection has lower limits.
+// maxTalks limits the conversations at a time; the process of the connection has lower limits.
 const maxTalks = 256
 
-// dialTimeout bounds how long a forwarded port may take to answer.
+// dialTimeout limits the time until a forwarded port answers.
 const dialTimeout = 10 * time.Second
 
-// root is one connection's.
+// root is the state for one connection.
 type root struct {
 	Config
 	home string
 }
 
-// Serve does what is asked for until main is closed or ctx is cancelled, and hangs up all that it has started. What does not end by that,
-// as with nohup, lives on without us. It closes main.
+// Serve carries out requests until main is closed or ctx is cancelled, and then hangs up everything that it has
+// started. Processes that survive a hang-up, as with nohup, continue. Serve closes main.
 func Serve(ctx context.Context, cfg Config, main *sshmsg.Conn) {
 	if cfg.Shell == "" {
 		cfg.Shell = "/bin/sh"
@@ -79,7 +80,7 @@ func Serve(ctx context.Context, cfg Config, main *sshmsg.Conn) {
 		case places <- struct{}{}:
 			talks.Go(func() { r.talk(ctx, talk); <-places })
 		default:
-			talk.Close() // which says so
+			talk.Close() // which informs the other side
 		}
 	}
 	cancel()
@@ -100,12 +101,12 @@ func (r *root) talk(ctx context.Context, talk *sshmsg.Conn) {
 		}
 		sshmsg.CloseAll(files)
 		if err := r.answer(ctx, s, packet); err != nil {
-			return // nobody takes the answer
+			return // nobody reads the answer
 		}
 	}
 }
 
-// answer does one thing. It fails if the answer cannot be sent.
+// answer carries out one request. It fails if the answer cannot be sent.
 func (r *root) answer(ctx context.Context, s *session, packet []byte) error {
 	switch packet[0] {
 	case sshmsg.KindSign:
@@ -133,7 +134,7 @@ func (r *root) answer(ctx context.Context, s *session, packet []byte) error {
 	return s.talk.Refuse(fmt.Errorf("no request begins with %d", packet[0]))
 }
 
-// read has do answer a message, if it is one.
+// read decodes a message and passes it to do.
 func read[T any](s *session, packet []byte, do func(T) error) error {
 	var m T
 	if err := sshmsg.Read(packet, &m); err != nil {
@@ -152,7 +153,7 @@ func dial(ctx context.Context, talk *sshmsg.Conn, m sshmsg.Dial) error {
 	return talk.Send(sshmsg.Done{}, conn.(*net.TCPConn))
 }
 
-// listen listens on both loopback addresses; one of them may be missing on the device.
+// listen listens on both loopback addresses; the device may lack one of them.
 func listen(ctx context.Context, talk *sshmsg.Conn, m sshmsg.Listen) error {
 	if m.Port > 0xffff {
 		return talk.Refuse(fmt.Errorf("listen: no port %d", m.Port))
@@ -172,7 +173,7 @@ func listen(ctx context.Context, talk *sshmsg.Conn, m sshmsg.Listen) error {
 	return talk.Send(sshmsg.Listening{Port: uint32(port)}, files...)
 }
 
-// variables is the environment of a login, with what the client adds.
+// variables returns the environment of a login, with the variables that the client adds.
 func (s *session) variables(theirs string) []string {
 	env := []string{
 		"PATH=" + searchPath,
@@ -181,7 +182,7 @@ func (s *session) variables(theirs string) []string {
 		"LOGNAME=root",
 		"SHELL=" + s.Shell,
 	}
-	remote, remotePort, _ := net.SplitHostPort(s.Remote) // empty if it is no such address
+	remote, remotePort, _ := net.SplitHostPort(s.Remote) // empty if it is not such an address
 	local, localPort, _ := net.SplitHostPort(s.Local)
 	env = append(env, fmt.Sprintf("SSH_CLIENT=%s %s %s", remote, remotePort, localPort),
 		fmt.Sprintf("SSH_CONNECTION=%s %s %s %s", remote, remotePort, local, localPort))
@@ -199,7 +200,7 @@ func (s *session) variables(theirs string) []string {
 	return env
 }
 
-// Home returns root's home: images that follow resinOS have /home/root.
+// Home returns root's home directory: /home/root in images that follow resinOS.
 func Home() string {
 	for _, dir := range []string{"/home/root", "/root"} {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {

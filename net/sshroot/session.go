@@ -15,17 +15,17 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// session is what one socket has asked for: what prepares a program, then the program.
+// session is what the requests on one socket have created: what prepares a program, then the program.
 type session struct {
 	*root
 	talk     *sshmsg.Conn
-	terminal *terminal // nil: none was asked for. Its master is the connection's
-	agent    string    // directory of the agent's socket; empty: none was asked for
+	terminal *terminal // nil: none was requested. The process of the connection has its master
+	agent    string    // directory of the agent's socket; empty: none was requested
 	process  *process  // nil: nothing runs yet
 	files    net.Conn  // the file server's stream; nil: it does not run
 }
 
-// end hangs up what was started. What does not end by that lives on.
+// end hangs up what was started. What survives that continues.
 func (s *session) end() {
 	if s.process != nil {
 		s.process.hangUp()
@@ -54,7 +54,8 @@ func (s *session) openTerminal(m sshmsg.Terminal) error {
 
 func agentPrefix(pid int) string { return fmt.Sprintf("ssh-%d-", pid) }
 
-// Clean removes what root's process with this number has left behind if it was killed. Another one with this number has not had the time to begin.
+// Clean removes what root's process with this number has left behind if it was killed. No later process with this
+// number can have started so soon.
 func Clean(pid int) {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), agentPrefix(pid)+"*")) // fails only for a bad pattern
 	for _, dir := range dirs {
@@ -64,8 +65,8 @@ func Clean(pid int) {
 
 func agentSocket(dir string) string { return filepath.Join(dir, "agent") }
 
-// openAgent makes a socket in a directory of its own, which only root can enter. Who is root on the device can use the client's keys by it
-// while the session lasts, as with every server.
+// openAgent creates a socket in a directory of its own, which only root can enter. While the session lasts, everybody
+// who is root on the device can use the client's keys through it, as with every server.
 func (s *session) openAgent() error {
 	if s.agent != "" || s.process != nil {
 		return s.talk.Refuse(errStarted)
@@ -85,7 +86,7 @@ func (s *session) openAgent() error {
 	return s.talk.Send(sshmsg.Done{}, socket)
 }
 
-// start starts a command, or a login shell if there is none, and tells how it ended when it has.
+// start starts a command, or a login shell if there is none, and reports how it ended.
 func (s *session) start(m sshmsg.Start) error {
 	if s.process != nil || s.files != nil {
 		return s.talk.Refuse(errStarted)
@@ -102,14 +103,14 @@ func (s *session) start(m sshmsg.Start) error {
 	}
 	err = s.talk.Send(sshmsg.Done{}, files...)
 	sshmsg.CloseAll(p.ours)
-	go func() { // it outlives the session if the process does
+	go func() { // outlives the session if the process does
 		end := p.wait()
 		s.talk.Send(end) // an error means that the connection is gone
 	}()
 	return err
 }
 
-// serveFiles serves files by sftp from inside this process, until the connection closes the stream.
+// serveFiles serves files by sftp from within this process, until the connection closes the stream.
 func (s *session) serveFiles() error {
 	if s.process != nil || s.files != nil {
 		return s.talk.Refuse(errStarted)
@@ -129,8 +130,8 @@ func (s *session) serveFiles() error {
 	if err := s.talk.Send(sshmsg.Done{}, theirs); err != nil {
 		return err
 	}
-	go func() { // it ends with the stream
-		defer stream.Close() // all has been written
+	go func() { // ends with the stream
+		defer stream.Close() // everything has been written
 		var end sshmsg.Ended
 		server, err := sftp.NewServer(stream, sftp.WithServerWorkingDirectory(s.home))
 		if err == nil {

@@ -42,7 +42,7 @@ func notInTerm(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._+", r))
 }
 
-// most is the largest size that the kernel takes.
+// most is the largest size that the kernel accepts.
 const most = 0xffff
 
 // terminal is the pty of a session.
@@ -58,8 +58,8 @@ func (t *terminal) close() {
 	}
 }
 
-// flagModes are the terminal modes of RFC 4254, 8 that switch a bit; the rest of the numbers there, and the speeds,
-// mean nothing to a pty.
+// flagModes are the terminal modes of RFC 4254, 8, that switch a bit. The other numbers there, and the speeds, have no
+// effect on a pty.
 var flagModes = [...]struct {
 	mode byte
 	word int // 0: c_iflag, 1: c_oflag, 2: c_lflag
@@ -74,7 +74,7 @@ var flagModes = [...]struct {
 	{61, 2, unix.ECHOKE},
 }
 
-// charModes are those that name a control character.
+// charModes are the modes that set a control character.
 var charModes = [...]struct {
 	mode byte
 	at   int // index in c_cc
@@ -84,8 +84,8 @@ var charModes = [...]struct {
 	{18, unix.VDISCARD},
 }
 
-// setModes applies the client's terminal modes: pairs of a byte and a 32-bit value, up to a zero byte. A list that
-// breaks off is applied as far as it goes.
+// setModes applies the client's terminal modes: pairs of a byte and a 32-bit value, up to a zero byte. An incomplete
+// list is applied as far as it goes.
 func setModes(fd int, modes []byte) error {
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// splitWords splits a command as a shell does where there is no shell: at blanks, with quotes and backslashes, and nothing more. What
-// only a shell can do is refused, not misread.
+// splitWords splits a command where there is no shell as a shell would: at blanks, with quotes and backslashes, and
+// nothing more. What only a shell can do is refused instead of being misread.
 func splitWords(command string) ([]string, error) {
 	const special = "|&;<>()$`*?[~#\n"
 	var words []string

@@ -12,25 +12,26 @@ import (
 	"resinos/services/boottime"
 )
 
-// A Clock can be read and corrected. Kernel is the real one; tests bring one of their own.
+// A Clock can be read and corrected. Kernel is the real one; tests have their own.
 type Clock interface {
-	Read() clock.Reading // by any number of goroutines at once
+	Read() clock.Reading // any number of goroutines may call it at once
 	// Step sets the clock forward by a span, or back.
 	Step(by time.Duration) error
-	// Slew lets the clock run ppm parts per million faster than its oscillator, and works off by at up to 500 ppm beside that. What an
-	// earlier Slew has not worked off yet is forgotten.
+	// Slew lets the clock run ppm parts per million faster than its oscillator, and removes the offset by at up to 500
+	// ppm in addition. The rest of an earlier Slew is dropped.
 	Slew(by time.Duration, ppm float64) error
-	// Mark tells whoever asks the clock that it is right to bound, likely to likely; a bound of 0 is that it is not known to be.
+	// Mark tells programs that ask the kernel that the clock is right to within bound, probably to within likely; a
+	// bound of 0 means that this is not known.
 	Mark(bound, likely time.Duration) error
-	// PPM is what Slew last set.
+	// PPM returns the value of the last Slew.
 	PPM() float64
-	// Sets delivers a value after the clock has been stepped, by whomever.
+	// Sets delivers a value after somebody has stepped the clock.
 	Sets() <-chan struct{}
 }
 
 // Kernel is the system's clock. It needs CAP_SYS_TIME to change it.
 type Kernel struct {
-	origin time.Time // raw time 0: any moment will do, a near one keeps numbers small
+	origin time.Time // raw time 0: any moment will do, and a recent one keeps numbers small
 	watch  *os.File
 	sets   chan struct{}
 	done   chan struct{} // closed when the watcher has ended
@@ -54,7 +55,7 @@ func OpenKernel() (*Kernel, error) {
 
 // Close ends the watch.
 func (k *Kernel) Close() {
-	_ = k.watch.Close() // there is nothing to lose
+	_ = k.watch.Close() // nothing was written
 	<-k.done
 }
 
@@ -85,7 +86,7 @@ func (k *Kernel) see() {
 		}
 		select {
 		case k.sets <- struct{}{}:
-		default: // one is waiting already
+		default: // a value is waiting already
 		}
 		if k.arm() != nil {
 			return // closed
@@ -96,7 +97,7 @@ func (k *Kernel) see() {
 // Sets implements Clock.
 func (k *Kernel) Sets() <-chan struct{} { return k.sets }
 
-// Read implements Clock. Where the process is interrupted between the clocks, it reads them again.
+// Read implements Clock. If the process is interrupted between reading two clocks, it reads them again.
 func (k *Kernel) Read() clock.Reading {
 	for tries := 0; ; tries++ {
 		r := clock.Reading{
@@ -115,7 +116,8 @@ const (
 	readTries = 5
 )
 
-// Raw is the time of a clock that is never set or slewed. It stands still while a device is suspended, which none of ours ever is.
+// Raw returns the time of a clock that is never set or slewed. It stops while a device is suspended, which ours never
+// are.
 func (k *Kernel) Raw() time.Time {
 	return k.origin.Add(time.Duration(nanoseconds(unix.CLOCK_MONOTONIC_RAW)))
 }
@@ -134,7 +136,8 @@ const (
 	maxPPM  = 500
 )
 
-// Step implements Clock. The kernel adds to what the clock says then, so no time is lost between reading and setting.
+// Step implements Clock. The kernel adds to the clock's time at that moment, so no time is lost between reading and
+// setting.
 func (k *Kernel) Step(by time.Duration) error {
 	t := unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
 	// The fraction must not be negative (ntp_adjtime(3)).
@@ -162,9 +165,9 @@ func (k *Kernel) Slew(by time.Duration, ppm float64) error {
 	return nil
 }
 
-// Mark implements Clock. Without STA_UNSYNC the kernel also writes the time to the hardware clock, now and every eleven minutes
-// (kernel/time/ntp.c), to the right fraction of a second and only where there is one: so nobody else does. It sets STA_UNSYNC itself when
-// the bound, to which it adds 500 ppm, has grown to 16 s.
+// Mark implements Clock. Without STA_UNSYNC the kernel also writes the time to the hardware clock, now and every eleven
+// minutes (kernel/time/ntp.c), at the right fraction of a second and only if there is one; nobody else writes it. The
+// kernel sets STA_UNSYNC itself when the bound, to which it adds 500 ppm, has grown to 16 s.
 func (k *Kernel) Mark(bound, likely time.Duration) error {
 	t := unix.Timex{Modes: unix.ADJ_STATUS, Status: unix.STA_UNSYNC}
 	if bound > 0 {

@@ -16,20 +16,20 @@ import (
 	"resinos/net/clock"
 )
 
-// How long a server and the name servers may take.
+// The longest time for a time server and for the name servers.
 const (
 	askPatience     = 2 * time.Second
-	resolvePatience = 7 * time.Second // Go's resolver gives each of three name servers 5 s; a round is 8 s long
+	resolvePatience = 7 * time.Second // Go's resolver gives each of three name servers 5 s; a round has 8 s
 )
 
-// Answer is what came of asking a server.
+// Answer is the result of asking a server.
 type Answer struct {
 	Sample clock.Sample
-	Kiss   string // the server's code, if it does not want to be asked
+	Kiss   string // the server's code, if it refuses to be asked
 	Fault  string // what went wrong
 }
 
-// Ask asks one server once. raw is the clock that the sample is measured against. It ends early with ctx.
+// Ask asks one server once. raw is the clock that the sample is measured with. It ends early with ctx.
 func Ask(ctx context.Context, server netip.AddrPort, raw func() time.Time) Answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -38,7 +38,7 @@ func Ask(ctx context.Context, server netip.AddrPort, raw func() time.Time) Answe
 		Dialer: func(_, remote string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "udp", remote)
 			if err == nil {
-				context.AfterFunc(ctx, func() { _ = conn.Close() }) // closed twice, it says so
+				context.AfterFunc(ctx, func() { _ = conn.Close() }) // closing twice does no harm
 			}
 			return conn, err
 		},
@@ -61,7 +61,7 @@ func Ask(ctx context.Context, server netip.AddrPort, raw func() time.Time) Answe
 	}}
 }
 
-// say makes an error of the network short.
+// say shortens an error of the network.
 func say(err error) string {
 	var dns *net.DNSError
 	switch {
@@ -86,7 +86,7 @@ func Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolvePatience)
 	defer cancel()
 	if strings.Contains(name, ".") {
-		name += "." // whole as it is: each search domain would cost four questions more, in vain
+		name += "." // a full name: each search domain would cost four more questions, in vain
 	}
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 }

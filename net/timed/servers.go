@@ -32,7 +32,7 @@ func Defaults() ([]string, error) {
 // server is one row of the table.
 type server struct {
 	Name string `toml:"name"`
-	Why  string `toml:"why"` // it may be asked by every device
+	Why  string `toml:"why"` // why every device may ask it
 }
 
 func parseTable(text string) ([]server, error) {
@@ -46,7 +46,7 @@ func parseTable(text string) ([]server, error) {
 	return t.Servers, err
 }
 
-// Sources puts the servers together, each once, the nearest first: of the network, of the owner, of the table.
+// Sources combines the servers, each once, the nearest first: those of the network, of the owner, of the table.
 func Sources(leased []netip.Addr, configured, defaults []string) []clock.Source {
 	var all []clock.Source
 	add := func(name, from string) {
@@ -69,7 +69,7 @@ func Sources(leased []netip.Addr, configured, defaults []string) []clock.Source 
 // leases are the time servers that DHCP servers named, by link.
 type leases map[string]lease.Lease
 
-// servers returns those of the leases that have not ended, in the order of the links' names.
+// servers returns the servers of the leases that have not ended, in the order of the links' names.
 func (l leases) servers(now time.Duration) []netip.Addr {
 	var all []netip.Addr
 	var links []string

@@ -1,7 +1,8 @@
-// Package timed owns the daemon part that keeps the system clock right: it asks NTP servers, corrects the clock, tells the kernel
-// and everybody else how right it is, and saves the time for the next boot.
+// Package timed owns the part of netd that keeps the system clock right: it asks NTP servers, corrects the clock,
+// reports how right the clock is, and saves the time for the next boot.
 //
-// It never decides (clock does) and nothing ever waits for it. It runs within netd (docs/decisions/0020-time-in-netd.md).
+// It never decides (clock does), and nothing ever waits for it. It runs within netd
+// (docs/decisions/0020-time-in-netd.md).
 //
 // Read first: Config, then daemon.run.
 package timed
@@ -27,17 +28,17 @@ import (
 	"resinos/services/hostname"
 )
 
-// Config says where timed finds and leaves things.
+// Config holds the paths and hooks of timed.
 type Config struct {
-	Clock   Clock         // must be given
+	Clock   Clock         // required
 	Build   time.Time     // of the image; zero: unknown
-	Servers func() string // the owner's servers as config.json has them, "name name ..."; nil: none
+	Servers func() string // returns the owner's servers as in config.json, "name name ..."; nil: none
 	Changed <-chan struct{}
-	Leases  <-chan lease.Lease // each lease as it is bound; nil: none
+	Leases  <-chan lease.Lease // receives each new lease; nil: none
 	Status  string             // the file of clock.Status; empty: none is written
 	Synced  string             // the file that exists while the clock is synchronised; empty: none
 	Saved   string             // the file of the saved time; empty: it is not saved
-	Log     *slog.Logger       // nil: silence
+	Log     *slog.Logger       // nil: nothing is logged
 
 	Defaults []string                                                       // nil: the table's
 	Port     uint16                                                         // of the servers; 0: 123
@@ -72,8 +73,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, err
 }
 
-// leasePatience is how long the first question waits for a lease: before there is one it is asked in vain, and while a device boots its
-// processor is wanted elsewhere. Networks without DHCP are asked then.
+// leasePatience is how long the first question waits for a lease: without one it is asked in vain, and during the boot
+// other work needs the processor. In a network without DHCP it is asked then.
 const leasePatience = 5 * time.Second
 
 // saveLook is how often a clock that no server corrects is compared with the saved time.
@@ -106,16 +107,16 @@ type daemon struct {
 	cfg      Config
 	machine  *clock.Machine
 	leases   leases
-	refused  string // servers of the owner's that were complained about
+	refused  string // the owner's servers that were reported as unusable
 	work     sync.WaitGroup
-	done     chan func() []clock.Action // what the questions under way want told to the machine
+	done     chan func() []clock.Action // news for the machine from the questions in progress
 	baseline time.Duration              // the system clock minus the time since the kernel started, as we left it
 	start    *clockstatus.Start
 	began    uint64 // clock.ProcessStart of this process
 	synced   bool   // as Synced says
-	unsaved  bool   // saving failed, which was said
+	unsaved  bool   // saving failed, and that was logged
 	saving   bool   // the disk has not answered yet
-	again    bool   // and it was to be saved once more meanwhile
+	again    bool   // the time must be saved again afterwards
 }
 
 func (d *daemon) run(ctx context.Context) error {
@@ -165,7 +166,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 }
 
-// sources are the servers as they are named now. What the owner calls a server and is none is complained about once.
+// sources returns the servers as they are configured now. It reports each unusable server of the owner once.
 func (d *daemon) sources() []clock.Source {
 	own, refused := clock.SplitServers(d.cfg.Servers(), hostname.ValidServer)
 	if text := fmt.Sprintf("%.200q", refused); len(refused) > 0 && text != d.refused {
@@ -175,7 +176,7 @@ func (d *daemon) sources() []clock.Source {
 	return Sources(d.leases.servers(d.cfg.Clock.Read().Boot), own, d.cfg.Defaults)
 }
 
-// act carries out what the machine decided.
+// act carries out the machine's actions.
 func (d *daemon) act(ctx context.Context, actions []clock.Action) {
 	for _, a := range actions {
 		var err error
@@ -246,7 +247,7 @@ func (d *daemon) ask(ctx context.Context, a clock.Action) {
 	})
 }
 
-// tell hands news to the goroutine that owns the machine.
+// tell passes news to the goroutine that owns the machine.
 func (d *daemon) tell(ctx context.Context, news func() []clock.Action) {
 	select {
 	case d.done <- news:
@@ -254,26 +255,29 @@ func (d *daemon) tell(ctx context.Context, news func() []clock.Action) {
 	}
 }
 
-// lead is how far the system clock is before the kernel's time since its start. It grows by slewing, slowly, and by steps.
+// lead is how far the system clock is ahead of the kernel's time since its start. It changes slowly by slewing, and by
+// steps.
 func (d *daemon) lead() time.Duration {
 	r := d.cfg.Clock.Read()
 	return r.Real.Sub(time.Unix(0, 0)) - r.Boot
 }
 
-// leastSet is what tells a step of somebody else from our own: the two clocks are slewed alike, so they part by steps only.
+// leastSet is the least difference that counts as a step of somebody else: slewing changes both clocks alike, so only
+// steps move them apart.
 const leastSet = 10 * time.Millisecond
 
-// wasSet finds out whether it was somebody else who set the clock.
+// wasSet finds out whether somebody else has set the clock.
 func (d *daemon) wasSet(ctx context.Context) {
 	was := d.baseline
 	d.baseline = d.lead()
 	if by := d.baseline - was; by.Abs() > leastSet {
 		d.act(ctx, d.machine.Jumped(d.cfg.Clock.Read(), by))
-		d.publish() // not only after the round that it has begun: nobody shall read meanwhile that the clock is synchronised
+		d.publish() // at once, not after the round that begins now: meanwhile nobody must read that the clock is synchronised
 	}
 }
 
-// save has the time saved if that is due. It waits for a disk, so it goes on beside: netd waits until its leases are taken.
+// save saves the time if that is due. It waits for a disk, so it runs in a goroutine: netd waits until its leases are
+// received.
 func (d *daemon) save(ctx context.Context) {
 	if d.cfg.Saved == "" {
 		return
@@ -292,7 +296,7 @@ func (d *daemon) save(ctx context.Context) {
 	})
 }
 
-// saved takes note of what came of it.
+// saved processes the result of saving.
 func (d *daemon) saved(ctx context.Context, err error) {
 	if err != nil && !d.unsaved {
 		d.cfg.Log.Warn("time not saved for the next boot", "error", err)
@@ -316,7 +320,7 @@ func (d *daemon) saveDue() error {
 	return err
 }
 
-// adopt takes over what the boot, or an earlier life of the daemon, left.
+// adopt reads what the boot, or an earlier life of the daemon, left.
 func (d *daemon) adopt() {
 	if d.cfg.Synced != "" {
 		_, err := os.Lstat(d.cfg.Synced)
@@ -336,7 +340,7 @@ func (d *daemon) adopt() {
 	d.machine.Adopt(s, d.cfg.Clock.PPM())
 }
 
-// publish writes the status, if it has changed.
+// publish writes the status if it has changed.
 func (d *daemon) publish() {
 	s := d.machine.Status(d.cfg.Clock.Read())
 	s.Start, s.PID, s.Began = d.start, os.Getpid(), d.began
@@ -356,7 +360,7 @@ func (d *daemon) publish() {
 	}
 }
 
-// flag keeps the file Synced.
+// flag creates or removes the file Synced.
 func (d *daemon) flag(synced bool) {
 	if d.cfg.Synced == "" || synced == d.synced {
 		return

@@ -1,4 +1,4 @@
-// Package accesstest makes keys for tests of the ssh server, and puts them in force. Read Publish first.
+// Package accesstest creates keys for tests of the ssh server, and puts them into the settings. Read Publish first.
 package accesstest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"resinos/services/settings"
 )
 
-// NewSigner makes a key, and says its public part as a line of os.sshKeys.
+// NewSigner creates a key, and returns it with its public part as a line of os.sshKeys.
 func NewSigner(t testing.TB) (ssh.Signer, string) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -28,7 +28,7 @@ func NewSigner(t testing.TB) (ssh.Signer, string) {
 	return s, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey())))
 }
 
-// Publish puts these lines of os.sshKeys in force, in the settings file at path.
+// Publish writes these lines of os.sshKeys to the settings file at path.
 func Publish(t testing.TB, path string, lines ...string) {
 	t.Helper()
 	raw, err := json.Marshal(lines)
