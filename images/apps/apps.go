@@ -1,7 +1,5 @@
-// Package apps carries the apps that the image builder can preload without being given a folder.
-//
-// It owns: the demonstration app "hello". It never does: build its container image (images/ociimage).
-// Read first: Builtin.
+// Package apps owns the apps that the image builder can preload by name: the demonstration app "hello". It does not
+// build the container image of that app (images/ociimage). Read first: Builtin.
 package apps
 
 import (
@@ -13,7 +11,7 @@ import (
 //go:embed hello
 var builtin embed.FS
 
-// Builtin returns the folder of an app that comes with the builder, or false if there is none of this name.
+// Builtin returns the directory of the app with this name, or false if the builder has none.
 func Builtin(name string) (fs.FS, bool) {
 	if !fs.ValidPath(name) || name == "." {
 		return nil, false

@@ -16,10 +16,10 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Features of every ext4 we write. The list is closed (it begins with "none") so that a newer mke2fs on the
-// builder's desk adds nothing that GRUB 2.12 or U-Boot 2025.01 cannot read in a slot: no metadata_csum_seed, orphan_file,
-// large_dir, encrypt, casefold, inline_data. metadata_csum is read-only compatible: both loaders ignore it. They never read state
-// and data, where metadata_csum_seed lets the device change the UUID (mounts/grow).
+// The features of every ext4 that we write. The list is fixed (it begins with "none") so that a newer mke2fs on the
+// build host adds nothing that GRUB 2.12 or U-Boot 2025.01 cannot read in a slot: no metadata_csum_seed, orphan_file,
+// large_dir, encrypt, casefold, inline_data. metadata_csum is read-only compatible: both bootloaders ignore it. They
+// never read state and data, where metadata_csum_seed lets the device change the UUID (mounts/grow).
 const (
 	featuresSlot  = "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 	featuresState = featuresSlot + ",has_journal,resize_inode,64bit,metadata_csum_seed"
@@ -29,22 +29,22 @@ const (
 // Ext4 describes an ext4 file system to write.
 type Ext4 struct {
 	Label string
-	UUID  string // also seeds the hash of directories
+	UUID  string // it is also the seed for the hash of directories
 	Size  disk.Bytes
-	Epoch int64 // every time stamp in it
+	Epoch int64 // the time stamp of everything in it
 
-	Writable        bool       // has a journal and can grow; a slot has and needs neither
+	Writable        bool       // has a journal and can grow; a slot has no journal and never grows
 	Journal         disk.Bytes // size of the journal if Writable
 	ReservedPercent int        // blocks that only root may use
-	GrowsTo         disk.Bytes // block group descriptors are reserved up to this size
-	Quota           bool       // if Writable: it counts what projects use (mounts/quota)
+	GrowsTo         disk.Bytes // block group descriptors are reserved for growth up to this size
+	Quota           bool       // if Writable: it has project quotas (mounts/quota)
 }
 
-// Write makes a file at name that holds the file system with the tree in it. The file is sparse. Tables and journal
-// are initialised whole, so that the kernel's lazy initialisation finds nothing to do and a first boot writes nothing.
+// Write creates a file at name that contains the file system with the tree. The file is sparse. Tables and journal are
+// fully initialised, so that the kernel's lazy initialisation finds nothing to do and a first boot writes nothing.
 //
-// The files go in through debugfs and not through "mke2fs -d": e2fsprogs 1.47.0 copies the host's ctime, atime and
-// owner into the inodes, debugfs sets what it is told, in the order it is told.
+// debugfs writes the files instead of "mke2fs -d": e2fsprogs 1.47.0 copies ctime, atime and owner from the host into
+// the inodes, while debugfs sets what it is given, in the given order.
 func (x Ext4) Write(ctx context.Context, name string, tree *Tree) error {
 	if err := x.format(ctx, name); err != nil {
 		return fmt.Errorf("make ext4 %s: %w", x.Label, err)
@@ -53,7 +53,7 @@ func (x Ext4) Write(ctx context.Context, name string, tree *Tree) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work) // scratch files; nothing is lost if they stay
+	defer os.RemoveAll(work) // temporary files; it does no harm if they stay
 	script, err := x.script(work, tree)
 	if err != nil {
 		return err
@@ -78,11 +78,11 @@ func (x Ext4) format(ctx context.Context, name string) error {
 	return err
 }
 
-// Key is what decides of the bytes that Write makes, besides the tree: for caches. With the command line a change of the code that
-// makes it counts too.
+// Key is what decides, besides the tree, which bytes Write produces: for caches. It contains the command line, so that
+// a change of the code that produces that counts too.
 func (x Ext4) Key() string { return fmt.Sprintf("%+v %q", x, x.arguments()) }
 
-// arguments is the mke2fs command line without the file.
+// arguments returns the mke2fs command line without the file.
 func (x Ext4) arguments() []string {
 	extended := "root_owner=0:0,hash_seed=" + x.UUID + ",lazy_itable_init=0,lazy_journal_init=0,nodiscard"
 	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", strconv.Itoa(x.bytesPerInode()), "-L", x.Label, "-U", x.UUID, "-m", strconv.Itoa(x.ReservedPercent)}
@@ -94,7 +94,7 @@ func (x Ext4) arguments() []string {
 	}
 	features := featuresState
 	if x.Quota {
-		// Of projects only: to count for users and groups too would be three times the writes.
+		// Only project quotas: user and group quotas too would cost three times the writes.
 		features, extended = featuresQuota, extended+",quotatype=prjquota"
 	}
 	if group := x.blocksPerGroup(); group != 0 {
@@ -103,19 +103,19 @@ func (x Ext4) arguments() []string {
 	return append(args, "-O", features, "-J", "size="+strconv.FormatInt(int64(x.Journal/disk.MiB), 10), "-E", extended)
 }
 
-// blocksPerGroup makes two block groups of a file system that would be one: the second has the copy of the superblock that a repair
-// begins from (FindCopy of mounts/ext4). 0 is mke2fs's own choice, 32,768, also of one that is to grow beyond a group: many small
-// groups would be slow.
+// blocksPerGroup makes two block groups of a file system that would have one, because the second group contains the
+// copy of the superblock from which a repair begins (FindCopy of mounts/ext4). 0 means mke2fs's default, 32,768, also
+// for a file system that will grow beyond a group: many small groups would be slow.
 func (x Ext4) blocksPerGroup() int {
 	const most = 32768
 	blocks := int(x.Size / 4096)
 	if blocks > most || x.GrowsTo > x.Size {
 		return 0
 	}
-	return (blocks/2 + 7) &^ 7 // mke2fs wants a multiple of 8
+	return (blocks/2 + 7) &^ 7 // mke2fs demands a multiple of 8
 }
 
-// count has e2fsck write down what the files take, which debugfs leaves undone.
+// count lets e2fsck write the quota of the files, which debugfs does not do.
 func (x Ext4) count(ctx context.Context, name string) error {
 	if !x.Writable || !x.Quota {
 		return nil
@@ -128,7 +128,7 @@ func (x Ext4) count(ctx context.Context, name string) error {
 	return err
 }
 
-// fill runs a debugfs script. debugfs goes on after a failed command and exits 0, so its complaints decide.
+// fill runs a debugfs script. debugfs continues after a failed command and exits with 0, so its error messages decide.
 func (x Ext4) fill(ctx context.Context, name, script string) error {
 	file := name + ".debugfs"
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
@@ -149,13 +149,13 @@ func (x Ext4) fill(ctx context.Context, name, script string) error {
 	return errors.Join(faults...)
 }
 
-// script is the debugfs script that puts the tree into an empty file system. Contents without a host file are
+// script returns the debugfs script that writes the tree into an empty file system. Contents without a host file are
 // written below work first.
 func (x Ext4) script(work string, tree *Tree) (string, error) {
 	var b strings.Builder
 	for i, e := range tree.Entries() {
 		dir := "/" + strings.TrimPrefix(path.Dir(e.Path), ".")
-		// debugfs takes the parent of "/name" to be the folder it stands in, so it is sent to each one first.
+		// debugfs uses its current directory as the parent of "/name", so the script changes to each directory first.
 		fmt.Fprintf(&b, "cd \"%s\"\n", dir)
 		switch {
 		case e.Mode.IsDir():
@@ -177,7 +177,7 @@ func (x Ext4) script(work string, tree *Tree) (string, error) {
 	return b.String(), nil
 }
 
-// inodeFields fixes whatever the host could have leaked into an inode.
+// inodeFields sets the fields of an inode that could otherwise come from the host.
 func inodeFields(name string, mode uint32, epoch int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "sif \"%s\" mode 0%o\n", name, mode)
@@ -190,7 +190,7 @@ func inodeFields(name string, mode uint32, epoch int64) string {
 	return b.String()
 }
 
-// hostFile returns a host file with the entry's content, writing it to spare if it has none yet.
+// hostFile returns a host file with the entry's content; if there is none, it writes the content to spare.
 func hostFile(e Entry, spare string) (string, error) {
 	if e.Source != "" {
 		return filepath.Abs(e.Source)
@@ -201,7 +201,7 @@ func hostFile(e Entry, spare string) (string, error) {
 	return filepath.Abs(spare)
 }
 
-// makeSparse makes an empty file of a size, in place of an older one.
+// makeSparse creates an empty file of a size and replaces an older one.
 func makeSparse(name string, size disk.Bytes) error {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -210,7 +210,7 @@ func makeSparse(name string, size disk.Bytes) error {
 	return errors.Join(f.Truncate(int64(size)), f.Close())
 }
 
-// Overhead is what the file system itself takes of its size.
+// Overhead is the part of the size that the file system itself uses.
 func (x Ext4) Overhead() disk.Bytes {
 	inodes := x.Size / disk.Bytes(x.bytesPerInode()) * 256
 	groups := (x.Size + 128*disk.MiB - 1) / (128 * disk.MiB)
@@ -223,7 +223,7 @@ func (x Ext4) Overhead() disk.Bytes {
 
 // ReadExt4File reads a file of the ext4 that begins at byte start of an image.
 func ReadExt4File(ctx context.Context, image string, start disk.Bytes, name string) ([]byte, error) {
-	// libext2fs takes what follows the question mark as an option, so a name that has one is no use to it.
+	// libext2fs reads what follows a question mark as an option, so a name with one cannot be used.
 	if strings.Contains(image, "?") {
 		return nil, fmt.Errorf("read %s in %s: rename the image, debugfs cannot open a name with a question mark", name, image)
 	}

@@ -19,10 +19,10 @@ type FAT struct {
 	Epoch  int64
 }
 
-// Write makes a file at name that holds the file system with the tree in it: directories and regular files only.
+// Write creates a file at name that contains the file system with the tree: directories and regular files only.
 //
-// dosfstools and mtools do it: go-diskfs takes its times from the environment of the whole process, and always
-// writes volume number 0 when asked to be reproducible.
+// dosfstools and mtools do the work: go-diskfs takes its times from the environment of the whole process, and always
+// writes volume number 0 in its reproducible mode.
 func (x FAT) Write(ctx context.Context, name string, tree *Tree) error {
 	if err := makeSparse(name, x.Size); err != nil {
 		return fmt.Errorf("make FAT %s: %w", x.Label, err)
@@ -35,7 +35,7 @@ func (x FAT) Write(ctx context.Context, name string, tree *Tree) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work) // scratch files; nothing is lost if they stay
+	defer os.RemoveAll(work) // temporary files; it does no harm if they stay
 	for i, e := range tree.Entries() {
 		if err := x.add(ctx, name, e, filepath.Join(work, strconv.Itoa(i))); err != nil {
 			return fmt.Errorf("add %s to FAT %s (%s): %w", e.Path, x.Label, x.Size, err)
@@ -59,7 +59,7 @@ func (x FAT) add(ctx context.Context, image string, e Entry, spare string) error
 }
 
 func (x FAT) tool(ctx context.Context, command string, args ...string) error {
-	// mtools and mkfs.vfat 4.2 take every time from here.
+	// mtools and mkfs.vfat 4.2 take all times from here.
 	env := []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(x.Epoch, 10)}
 	text, err := call{command: command, args: args, epoch: x.Epoch, env: env}.run(ctx)
 	if err == nil && strings.Contains(text, "Disk full") {
@@ -68,5 +68,6 @@ func (x FAT) tool(ctx context.Context, command string, args ...string) error {
 	return err
 }
 
-// Overhead is what the file system itself takes of its size: two tables of four bytes for each cluster of a sector.
+// Overhead is the part of the size that the file system itself uses: two tables of four bytes for each cluster of a
+// sector.
 func (x FAT) Overhead() disk.Bytes { return x.Size/512*8 + 32*disk.KiB }

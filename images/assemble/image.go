@@ -18,13 +18,13 @@ import (
 
 const sector = 512
 
-// legacyBoot is the attribute bit "legacy BIOS bootable" of the UEFI specification (5.3.3): U-Boot looks for its
-// boot script on the partitions that carry it.
+// legacyBoot is the attribute bit "legacy BIOS bootable" of the UEFI specification (5.3.3): U-Boot looks for its boot
+// script on the partitions with this bit.
 const legacyBoot = 1 << 2
 
-// WriteImage makes the disk image: the partition table of the plan, and in each partition the bytes of the file that
-// files names for its label. The image is written beside name and renamed when whole, so name never holds half an
-// image; where files hold zeroes the image has holes. It fails before it writes if the disk is too full.
+// WriteImage writes the disk image: the partition table of the plan, and into each partition the file that files names
+// for its label. The image gets its name when it is complete, so name never is an incomplete image. Where files contain
+// zeros, the image has holes. WriteImage fails before it writes if the disk is too full.
 func WriteImage(ctx context.Context, name string, plan layout.Plan, files map[string]string) (err error) {
 	if err := checkRoom(name, plan, files); err != nil {
 		return err
@@ -76,7 +76,7 @@ func table(plan layout.Plan) *gpt.Table {
 	return t
 }
 
-// copySparse copies the parts of a file that hold data, leaving holes for the rest and for blocks of zeroes.
+// copySparse copies the parts of a file that contain data and leaves holes for the rest and for blocks of zeros.
 func copySparse(ctx context.Context, to *os.File, part layout.Partition, source string) error {
 	from, err := os.Open(source)
 	if err != nil {
@@ -89,7 +89,7 @@ func copySparse(ctx context.Context, to *os.File, part layout.Partition, source 
 	for start := int64(0); ; {
 		data, err := unix.Seek(int(from.Fd()), start, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
-			return nil // no data behind start
+			return nil // no data after start
 		}
 		if err != nil {
 			return fmt.Errorf("find data in %s: %w", source, err)
@@ -135,9 +135,9 @@ func writeOrSkip(to io.WriteSeeker, block []byte) error {
 	return err
 }
 
-// checkRoom compares what the image will take with what is free where it goes.
+// checkRoom compares the space that the image needs with the free space of its directory.
 func checkRoom(name string, plan layout.Plan, files map[string]string) error {
-	need := disk.MiB // the tables, and a file system's own share
+	need := disk.MiB // the tables, and the file system's own part
 	for _, part := range plan.Partitions {
 		if file, ok := files[part.Label]; ok {
 			st := unix.Stat_t{}
@@ -150,7 +150,7 @@ func checkRoom(name string, plan layout.Plan, files map[string]string) error {
 	return CheckRoom(name, need)
 }
 
-// CheckRoom fails if the file system on which name will lie has less than need to spare.
+// CheckRoom fails if the file system of name has less than need free.
 func CheckRoom(name string, need disk.Bytes) error {
 	dir := filepath.Dir(name)
 	st := unix.Statfs_t{}
@@ -164,7 +164,7 @@ func CheckRoom(name string, need disk.Bytes) error {
 	return nil
 }
 
-// ReadTable reads the partition table of an image. The file systems and their UUIDs are not looked at.
+// ReadTable reads the partition table of an image, but not the file systems and their UUIDs.
 func ReadTable(name string) (layout.Plan, error) {
 	f, err := os.Open(name)
 	if err != nil {

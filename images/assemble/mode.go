@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unixMode translates Go's mode bits into those of stat(2).
+// unixMode converts Go's mode bits into those of stat(2).
 func unixMode(m fs.FileMode) uint32 {
 	mode := uint32(m.Perm())
 	switch {

@@ -9,15 +9,15 @@ import (
 	"strconv"
 )
 
-// Squashfs describes a squashfs to write, packed with lz4: docs/decisions/0036-squashfs-lz4.md.
+// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md).
 type Squashfs struct {
 	Small     bool // takes a hundred times as long to pack, and a fifth less space
-	BlockSize int  // bytes that are compressed as one
+	BlockSize int  // bytes that are compressed together
 	Epoch     int64
 }
 
-// Write makes the squashfs file at name. mksquashfs reads the tree as a tar stream, so owners, modes, device nodes and
-// the order of the data come from the tree and nothing from the host.
+// Write creates the squashfs file at name. mksquashfs reads the tree as a tar stream, so owners, modes, device nodes
+// and the order of the data come from the tree and nothing comes from the host.
 func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -17,7 +17,7 @@ import (
 // Tool is a host program that a writer of this package calls.
 type Tool struct {
 	Command string
-	Package string // the Debian package that brings it
+	Package string // the Debian package that contains it
 }
 
 // Tools lists every host program that a build needs.
@@ -29,7 +29,7 @@ func Tools() []Tool {
 	}
 }
 
-// CheckTools fails with the apt-get line to type if a host program is missing.
+// CheckTools fails if a host program is missing, and names the apt-get command that installs it.
 func CheckTools() error {
 	var missing, packages []string
 	for _, t := range Tools() {
@@ -48,7 +48,7 @@ func CheckTools() error {
 		strings.Join(missing, ", "), strings.Join(packages, " "))
 }
 
-// FindTool looks a program up in PATH and in the sbin folders that an ordinary user's PATH lacks.
+// FindTool finds a program in PATH or in the sbin directories, which an ordinary user does not have in PATH.
 func FindTool(command string) (string, error) {
 	if p, err := exec.LookPath(command); err == nil {
 		return p, nil
@@ -66,7 +66,7 @@ func isExecutable(name string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
-// call is one run of a host program in a fixed environment, so that no setting of the person who builds counts.
+// call is one run of a host program with a fixed environment, so that no setting of the user has an effect.
 type call struct {
 	command string
 	args    []string
@@ -76,7 +76,7 @@ type call struct {
 	stdout  io.Writer
 }
 
-// run waits for the program's end and returns what it wrote to stderr. The error carries its last lines.
+// run waits for the program's end and returns its error output. The error contains its last lines.
 func (c call) run(ctx context.Context) (string, error) {
 	exe, err := FindTool(c.command)
 	if err != nil {

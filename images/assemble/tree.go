@@ -1,9 +1,8 @@
-// Package assemble turns trees of files into the bytes of file systems, and file systems into the bytes of an image.
+// Package assemble turns trees of files into file systems, and file systems into an image.
 //
-// It owns: FAT, ext4, squashfs, cpio and the partition table, each written without root (no mount, no loop device)
-// and so that the same input gives the same bytes on every host, user, umask and day.
-// It never does: decide what lies on the disk (images/layout, images/rootfs) or fetch anything.
-// Read first: Tree, then Ext4.
+// It owns FAT, ext4, squashfs, cpio and the partition table. It writes each without root rights (no mount, no loop
+// device), and the same input gives the same bytes on every host, for every user and umask, and at any time. It never
+// decides what is on the disk (images/layout, images/rootfs) and fetches nothing. Read first: Tree, then Ext4.
 package assemble
 
 import (
@@ -27,10 +26,10 @@ import (
 type Entry struct {
 	Path    string      // below the root of the tree, without a leading slash
 	Mode    fs.FileMode // type and permission bits
-	Source  string      // host file that holds the content; or else
+	Source  string      // host file with the content; or else
 	Content []byte      // the content itself
-	Target  string      // where a symbolic link points
-	Device  Device      // what a device node stands for
+	Target  string      // target of a symbolic link
+	Device  Device      // numbers of a device node
 }
 
 // Device is the pair of numbers of a device node.
@@ -41,8 +40,8 @@ type Tree struct {
 	entries map[string]Entry
 }
 
-// Add puts e into the tree and makes the directories above it (0755) that are missing. It fails if the path is
-// not clean, is taken already by something other than a directory, or lies below something that is no directory.
+// Add adds e to the tree, with the missing directories above it (0755). It fails if the path is not clean, if it exists
+// as something other than a directory, or if its parent is not a directory.
 func (t *Tree) Add(e Entry) error {
 	if e.Path == "" || strings.HasPrefix(e.Path, "/") || path.Clean(e.Path) != e.Path || strings.HasPrefix(e.Path, "..") {
 		return fmt.Errorf("add %q to tree: not a clean path below the root", e.Path)
@@ -83,7 +82,7 @@ func (t *Tree) Lookup(name string) (Entry, bool) {
 	return e, ok
 }
 
-// Entries returns all entries sorted by path, so that each directory stands before what it holds.
+// Entries returns all entries sorted by path, so that each directory comes before its content.
 func (t *Tree) Entries() []Entry {
 	all := make([]Entry, 0, len(t.entries))
 	for _, e := range t.entries {
@@ -105,7 +104,7 @@ func (e Entry) Open() (io.ReadCloser, error) {
 	return f, nil
 }
 
-// Size is the length of a regular file's content, and zero for everything else.
+// Size returns the length of a regular file's content; 0 for everything else.
 func (e Entry) Size() (disk.Bytes, error) {
 	if !e.Mode.IsRegular() {
 		return 0, nil
@@ -120,7 +119,8 @@ func (e Entry) Size() (disk.Bytes, error) {
 	return disk.Bytes(st.Size()), nil
 }
 
-// Digest names everything in the tree: paths, modes, targets and contents. Host times and names do not count.
+// Digest returns the digest of everything in the tree: paths, modes, targets and contents, but not times and names of
+// the host.
 func (t *Tree) Digest() (string, error) {
 	sum := sha256.New()
 	for _, e := range t.Entries() {
@@ -198,7 +198,7 @@ func tarHeader(e Entry, epoch int64) (*tar.Header, error) {
 	return h, nil
 }
 
-// Usage is the room that a tree's content takes in blocks of 4 KiB, and the largest file with its size.
+// Usage returns the space that a tree needs in blocks of 4 KiB, and the largest file with its size.
 func Usage(tree *Tree) (used disk.Bytes, largest string, err error) {
 	const block = 4096
 	var most disk.Bytes = -1

@@ -1,9 +1,8 @@
 // Package bootscript writes the scripts of the bootloaders, and the boot variables with their first values.
 //
-// It owns: the scripts (templates beside this file) and U-Boot's image header. The variables that the scripts read are
-// those of bsp/bootvars, the files that they load those of bsp/slot.
-// It never does: write a disk, or change a variable on a running device.
-// Read first: Script.
+// It owns the scripts (templates beside this file) and U-Boot's image header. The variables that the scripts read are
+// those of bsp/bootvars, the files that they load those of bsp/slot. It never writes a disk and never changes a
+// variable on a running device. Read first: Script.
 package bootscript
 
 import (
@@ -31,17 +30,17 @@ type Script struct {
 	PartitionA int        // number of slot A's partition
 	PartitionB int        // number of slot B's partition
 	Variant    string     // production, development or standalone
-	Consoles   []string   // of the board, the last becomes /dev/console
-	Board      []string   // words of the command line that only this board's kernel wants
-	DeviceTree string     // below slot.DeviceTrees; empty: the bootloader's own is handed on
-	Memory     disk.Bytes // that the board needs, for people
-	Prompt     string     // U-Boot's commands before its prompt; empty: none is offered. Production never does
+	Consoles   []string   // of the board; the last one becomes /dev/console
+	Board      []string   // words of the command line that only this board's kernel needs
+	DeviceTree string     // below slot.DeviceTrees; empty: that of the bootloader is used
+	Memory     disk.Bytes // memory that the board needs, for a message
+	Prompt     string     // U-Boot's commands before its prompt; empty: there is no prompt, as always in production
 }
 
 // Files are the files that go on the boot partition, by their path there.
 type Files map[string][]byte
 
-// Render writes the script and the variables with their first values.
+// Render returns the script and the variables with their first values.
 func (s Script) Render(epoch int64) (Files, error) {
 	variables, err := s.Kind.Encode(bootvars.New())
 	if err != nil {
@@ -81,7 +80,7 @@ func (s Script) fill(text string) (string, error) {
 	return b.String(), err
 }
 
-// command is U-Boot's command for the kernel's format.
+// command returns U-Boot's command for the kernel's format.
 func (s Script) command() string {
 	if s.Arch == "arm" {
 		return "bootz"
@@ -89,16 +88,16 @@ func (s Script) command() string {
 	return "booti"
 }
 
-// Arguments is the part of the kernel command line that does not depend on the slot.
+// Arguments returns the part of the kernel command line that does not depend on the slot.
 //
-// A kernel that fails must say so and start again, whatever the variant: Debian's default is to hang. The serial
-// console stays registered in production, where "quiet" lets only errors and worse through: a panic is seen, and as
-// no getty runs there nobody can log in on it. The console of development images also carries warnings.
+// In every variant a kernel that panics must report it and restart; Debian's default is to hang. The serial console is
+// registered in production too, where "quiet" lets only errors and worse through: a panic can be seen, and nobody can
+// log in there because no getty runs. The console of development images also shows warnings.
 //
-// cryptomgr.notests: the kernel's own default, which Debian's configuration turns round, is not to test its ciphers
-// at each start; without the tests PID 1 starts after 60 % of the instructions (docs/decisions/0011-images-boot.md).
+// cryptomgr.notests: by default the kernel does not test its ciphers at each start, but Debian's configuration does.
+// Without the tests PID 1 starts after 60 % of the instructions (docs/decisions/0011-images-boot.md).
 //
-// gpt: without it the kernel does not look for the second copy of a partition table whose first is damaged.
+// gpt: without it the kernel does not look for the second copy of a partition table whose first copy is damaged.
 func (s Script) Arguments() string {
 	args := []string{"panic=10", "oops=panic", "cryptomgr.notests", "gpt"}
 	args = append(args, s.Board...)

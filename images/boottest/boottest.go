@@ -1,8 +1,7 @@
-// Package boottest boots images in QEMU and tells stories about them.
+// Package boottest boots images in QEMU and runs stories about them.
 //
-// It owns the laboratory: a private network with a DHCP and a DNS server, the devices on it, and the commands of the
-// stories in testdata. It never builds an image by itself and leaves no process, link or file behind. Read Lab first,
-// then Device.
+// It owns the lab: a private network with a DHCP and a DNS server, the devices on it, and the commands of the stories
+// in testdata. It never builds an image itself and leaves no process, link or file behind. Read Lab first, then Device.
 //
 // Stories are txtar scripts, one behaviour each, named area_behaviour.txt:
 //
@@ -27,16 +26,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Lab is a private network namespace with a bridge, where dnsmasq answers DHCP and DNS. The process that makes it must
-// already live in namespaces of its own: see Enter.
+// A Lab is a private network namespace with a bridge, where dnsmasq answers DHCP and DNS. The process that opens it
+// must already run in namespaces of its own: see Enter.
 type Lab struct {
 	folder  string
 	bridge  netlink.Link
 	dnsmasq *exec.Cmd
-	talk    *os.File // what dnsmasq says
+	talk    *os.File // the output of dnsmasq
 }
 
-// The names and addresses of the lab, as stories know them.
+// The names and addresses of the lab that stories use.
 const (
 	Gateway      = "10.72.0.1"
 	Domain       = "lab.test"
@@ -45,10 +44,10 @@ const (
 	mostDevices  = 100
 )
 
-// enterVariable tells a program that it was started by Enter.
+// enterVariable marks a process that Enter has started.
 const enterVariable = "RESINOS_LAB"
 
-// Entered says whether this process lives in the namespaces that Enter made.
+// Entered reports whether this process runs in the namespaces that Enter created.
 func Entered() bool { return os.Getenv(enterVariable) != "" }
 
 // Enter runs this program again, with the same arguments and some more environment, in a network and a mount namespace
@@ -70,7 +69,7 @@ func Enter(environment ...string) (int, error) {
 	return 0, nil
 }
 
-// Open makes the network. The caller closes the lab.
+// Open creates the network. The caller closes the lab.
 func Open(ctx context.Context) (*Lab, error) {
 	if !Entered() {
 		return nil, errors.New("open lab: this process is in the namespaces of its host")
@@ -92,7 +91,7 @@ func Open(ctx context.Context) (*Lab, error) {
 	return l, nil
 }
 
-// wire brings the loopback and the bridge up.
+// wire sets the loopback and the bridge up.
 func (l *Lab) wire() error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -138,7 +137,7 @@ func (l *Lab) serve(ctx context.Context) error {
 	return l.awaitServer(ctx)
 }
 
-// awaitServer waits until dnsmasq has said that it is ready.
+// awaitServer waits until dnsmasq has reported that it is ready.
 func (l *Lab) awaitServer(ctx context.Context) error {
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()
@@ -159,7 +158,7 @@ func (l *Lab) awaitServer(ctx context.Context) error {
 
 func (l *Lab) leaseFile() string { return filepath.Join(l.folder, "leases") }
 
-// Said returns what dnsmasq logged.
+// Said returns the log of dnsmasq.
 func (l *Lab) Said() string {
 	text, err := os.ReadFile(l.talk.Name())
 	if err != nil {
@@ -168,8 +167,8 @@ func (l *Lab) Said() string {
 	return string(text)
 }
 
-// Lease returns the line that dnsmasq keeps about a device: end of the lease, hardware address, address, host name,
-// client identifier. It is empty if there is none.
+// Lease returns dnsmasq's line about a device: end of the lease, hardware address, address, host name, client
+// identifier. It is empty if there is none.
 func (l *Lab) Lease(number int) (string, error) {
 	text, err := os.ReadFile(l.leaseFile())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -183,7 +182,7 @@ func (l *Lab) Lease(number int) (string, error) {
 	return "", nil
 }
 
-// Tap makes the link that leads to a device, on the bridge and up.
+// Tap creates the link of a device, adds it to the bridge and sets it up.
 func (l *Lab) Tap(number int) (string, error) {
 	name := fmt.Sprintf("tap%d", number)
 	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TAP}
@@ -196,11 +195,11 @@ func (l *Lab) Tap(number int) (string, error) {
 	return name, nil
 }
 
-// Close ends dnsmasq and removes the files. The links go with the namespace.
+// Close ends dnsmasq and removes the files. The links disappear with the namespace.
 func (l *Lab) Close() error {
 	if l.dnsmasq != nil {
 		_ = l.dnsmasq.Process.Kill() // fails only if it has ended
-		_ = l.dnsmasq.Wait()         // says that it was killed
+		_ = l.dnsmasq.Wait()         // it was killed
 	}
 	if l.talk != nil {
 		_ = l.talk.Close() // only dnsmasq wrote
@@ -208,7 +207,7 @@ func (l *Lab) Close() error {
 	return os.RemoveAll(l.folder)
 }
 
-// hardwareAddress is that of the device with this number; the lab knows numbers below mostDevices.
+// hardwareAddress returns the address of the device with this number; the lab knows numbers below mostDevices.
 func hardwareAddress(number int) string { return fmt.Sprintf("52:54:00:72:00:%02x", number) }
 
 // Address is the address that the device with this number gets by DHCP.

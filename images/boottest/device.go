@@ -13,7 +13,7 @@ import (
 	"resinos/images/qemu"
 )
 
-// A Device is one place in the lab: a tap link, an address, and the guest that runs there now.
+// A Device is one place in the lab: a tap link, an address, and the guest that runs there.
 type Device struct {
 	lab    *Lab
 	number int
@@ -22,13 +22,13 @@ type Device struct {
 	options qemu.Options // of the guest
 	guest   *qemu.Guest  // nil while switched off
 	mu      sync.Mutex   // guards shell
-	shell   *qemu.Shell  // nil until someone logged in, and after the connection broke
+	shell   *qemu.Shell  // nil until the first login, and after the connection broke
 }
 
-// BootTimeout bounds a boot, from QEMU's start to a login. Two guests share two processors without KVM, and CI is slow.
+// BootTimeout limits a boot, from QEMU's start to a login. Two guests share two processors without KVM, and CI is slow.
 const BootTimeout = 3 * time.Minute
 
-// Device takes the place with this number in the lab.
+// Device returns the place with this number in the lab.
 func (l *Lab) Device(number int) (*Device, error) {
 	if number < 0 || number >= mostDevices {
 		return nil, fmt.Errorf("make device %d: the lab has room for %d", number, mostDevices)
@@ -40,7 +40,7 @@ func (l *Lab) Device(number int) (*Device, error) {
 	return &Device{lab: l, number: number, tap: tap}, nil
 }
 
-// Start switches the device on; Network of the options is set here. It must be off.
+// Start switches the device on; it sets Network of the options. The device must be off.
 func (d *Device) Start(ctx context.Context, o qemu.Options) error {
 	if d.Running() {
 		return errors.New("start device: it runs already")
@@ -54,7 +54,7 @@ func (d *Device) Start(ctx context.Context, o qemu.Options) error {
 	return nil
 }
 
-// Running says whether the guest has not ended yet.
+// Running reports whether the guest is running.
 func (d *Device) Running() bool {
 	if d.guest == nil {
 		return false
@@ -67,7 +67,7 @@ func (d *Device) Running() bool {
 	}
 }
 
-// Guest is what runs, or ran last.
+// Guest returns what runs, or ran last.
 func (d *Device) Guest() *qemu.Guest { return d.guest }
 
 // Login returns a connection to the guest, a new one if there is none. The error quotes the console.
@@ -97,7 +97,7 @@ func (d *Device) Login(ctx context.Context) (*qemu.Shell, error) {
 	return shell, nil
 }
 
-// Logout closes the connection; the next Run makes a new one.
+// Logout closes the connection; the next Run opens a new one.
 func (d *Device) Logout() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -135,19 +135,19 @@ func (d *Device) Output(ctx context.Context, command string) (string, error) {
 
 const bootID = "cat /proc/sys/kernel/random/boot_id"
 
-// Reboot asks the device to reboot and returns when the next boot can be logged in to.
+// Reboot reboots the device with a command and returns when the next boot accepts a login.
 func (d *Device) Reboot(ctx context.Context, command string) error {
 	before, err := d.Output(ctx, bootID)
 	if err != nil {
 		return err
 	}
-	asked, cancel := context.WithTimeout(ctx, 20*time.Second) // the device may hang up without telling a status
+	asked, cancel := context.WithTimeout(ctx, 20*time.Second) // the device may close the connection without a status
 	_, _ = d.Run(asked, command, io.Discard, io.Discard)
 	cancel()
 	return d.AwaitBoot(ctx, before)
 }
 
-// AwaitBoot returns when a boot other than the one with this id can be logged in to.
+// AwaitBoot returns when a boot other than the one with the id before accepts a login.
 func (d *Device) AwaitBoot(ctx context.Context, before string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, BootTimeout, fmt.Errorf("no second boot within %v", BootTimeout))
 	defer cancel()
@@ -171,9 +171,9 @@ func (d *Device) AwaitBoot(ctx context.Context, before string) error {
 	}
 }
 
-// PowerOff asks the device to power off and returns when it has.
+// PowerOff powers the device off and returns when it is off.
 func (d *Device) PowerOff(ctx context.Context) error {
-	asked, cancel := context.WithTimeout(ctx, 20*time.Second) // the device may hang up without telling a status
+	asked, cancel := context.WithTimeout(ctx, 20*time.Second) // the device may close the connection without a status
 	_, _ = d.Run(asked, "osctl poweroff", io.Discard, io.Discard)
 	cancel()
 	return d.AwaitOff(ctx)
@@ -190,21 +190,22 @@ func (d *Device) AwaitOff(ctx context.Context) error {
 	return nil
 }
 
-// explain asks a running device how its services are and what its log says at the end, for whoever reads of a story that failed.
+// explain returns the state of a running device's services and the end of its log, for the report of a story that
+// failed.
 func (d *Device) explain(ctx context.Context) string {
 	if !d.Running() {
 		return "the device is off"
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	var said bytes.Buffer // of one stream: two would be copied into it at once
+	var said bytes.Buffer // one stream for both: two would be copied into it at once
 	if _, err := d.Run(ctx, "exec 2>&1; osctl status; osctl logs --lines 25", &said, io.Discard); err != nil {
 		fmt.Fprintf(&said, "ask the device: %v", err)
 	}
 	return said.String()
 }
 
-// Kill takes the power away, if the device has any.
+// Kill cuts the power of the device if it is on.
 func (d *Device) Kill() {
 	if d.guest != nil {
 		d.guest.Kill()

@@ -125,8 +125,8 @@ func Flatten(ctx context.Context, image, raw string) error {
 	return tool(ctx, "qemu-img", "convert", "-O", "raw", image, raw)
 }
 
-// CheckFileSystems looks at the file systems of a raw image as a device leaves them that was powered off: nothing to
-// repair, nothing to replay. folder takes copies of the partitions.
+// CheckFileSystems checks that the file systems of a raw image are as a powered-off device leaves them: nothing to
+// repair, nothing to replay. It writes copies of the partitions to folder.
 func CheckFileSystems(ctx context.Context, image, folder string) error {
 	var faults []error
 	for _, label := range []string{"resin-boot", "resin-rootA", "resin-state", "resin-data"} {
@@ -163,8 +163,9 @@ func checkExt4(ctx context.Context, file string) error {
 	return nil
 }
 
-// checkFAT counts the dirty bit as a fault, which fsck.vfat only mentions. A wrong count of free clusters is none: it is
-// a hint (Microsoft FAT specification, FSInfo), and U-Boot does not keep it when it leaves its ubootefi.var.
+// checkFAT counts the dirty bit as a fault, which fsck.vfat only mentions. A wrong count of free clusters is not a
+// fault: it is a hint (Microsoft FAT specification, FSInfo), and U-Boot does not update it when it writes its
+// ubootefi.var.
 func checkFAT(ctx context.Context, file string) error {
 	out, err := exec.CommandContext(ctx, "fsck.vfat", "-n", file).CombinedOutput()
 	var exit *exec.ExitError
@@ -177,7 +178,7 @@ func checkFAT(ctx context.Context, file string) error {
 	return nil
 }
 
-// fatFaults lists what fsck.vfat (dosfstools 4.2) complains about, without its frame and the hint.
+// fatFaults lists the complaints of fsck.vfat (dosfstools 4.2), without its header and the hint.
 func fatFaults(said, file string) []string {
 	var faults []string
 	for line := range strings.Lines(said) {

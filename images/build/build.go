@@ -1,8 +1,7 @@
-// Package build makes a disk image out of a board's packages, the device's binaries and the apps to preload.
+// Package build builds a disk image from a board's packages, the device's binaries and the apps to preload.
 //
-// It owns: the order of the stages, what each depends on, their cache, and the limits on sizes.
-// It never does: ask for root, mount anything, or look at the clock; the same inputs give the same bytes.
-// Read first: Options, then Build.
+// It owns the order of the stages, their dependencies, their cache, and the limits on sizes. It never needs root, never
+// mounts and never reads the clock; the same inputs give the same bytes. Read first: Options, then Build.
 package build
 
 import (
@@ -30,14 +29,15 @@ import (
 // Version is the version of resinOS that this tree builds.
 const Version = "0.1.0"
 
-// defaultEpoch is the time that every file of an image carries: the first second of 2026.
+// defaultEpoch is the time stamp of every file in an image: the first second of 2026.
 const defaultEpoch = 1767225600
 
-// sourceTime is when the source that made this program was last changed, in seconds since 1970; the Makefile has the linker set it
-// from the last commit. Unlike the epoch it is not on every file: so a new commit does not make every file of an update new.
+// sourceTime is the time of the last change of this program's source, in seconds since 1970; the Makefile lets the
+// linker set it from the last commit. Unlike the epoch, it is not the time stamp of every file, so a new commit does
+// not change every file of an update.
 var sourceTime string
 
-// built is the time from which the clocks of devices start: no device runs an image before it was built.
+// built returns the build time, at which the clocks of devices start: no device runs an image before it was built.
 func (b *builder) built() time.Time {
 	at := b.epoch
 	if n, err := strconv.ParseInt(sourceTime, 10, 64); err == nil && os.Getenv("SOURCE_DATE_EPOCH") == "" {
@@ -46,22 +46,22 @@ func (b *builder) built() time.Time {
 	return time.Unix(at, 0).UTC()
 }
 
-// cacheRoom is what one board's packages, unpacked, and its stages take in an empty cache, and some to spare.
+// cacheRoom is the space that one board's unpacked packages and its stages need in an empty cache, with a reserve.
 const cacheRoom = 768 * disk.MiB
 
-// Options says what to build, out of what, and where to put it.
+// Options are the inputs and the output of a build.
 type Options struct {
 	Board    string
 	Variant  string
 	Output   string   // the image file
-	Binaries string   // folder with a folder of device binaries for each architecture
-	Cache    string   // folder for packages and finished stages
-	Apps     []string // folders with a compose.yaml, or the name of an app that comes with the builder
+	Binaries string   // directory with a directory of device binaries for each architecture
+	Cache    string   // directory for packages and results of stages
+	Apps     []string // directories with a compose.yaml, or the names of apps that come with the builder
 	Mirrors  []string // Debian mirrors; the host's own if empty
-	Progress Progress // nil: build in silence
+	Progress Progress // nil: no progress is shown
 }
 
-// Result says what was built.
+// Result describes what was built.
 type Result struct {
 	Image    string
 	Plan     layout.Plan
@@ -76,11 +76,11 @@ type builder struct {
 	table    rootfs.Table
 	store    store
 	epoch    int64
-	packages map[string]string // name -> folder it is unpacked in
+	packages map[string]string // name -> directory it is unpacked in
 	modules  moduleTrees
 }
 
-// Build makes the image. Output holds the old image, or none, until the new one is whole. Errors name the file or
+// Build builds the image. Output is the old image, or missing, until the new one is complete. Errors name the file or
 // board at fault and the remedy.
 func Build(ctx context.Context, o Options) (Result, error) {
 	b, err := prepare(o)
@@ -96,7 +96,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	return b.image(ctx)
 }
 
-// image makes the image out of packages and modules that lie ready.
+// image builds the image from packages and modules that are ready.
 func (b *builder) image(ctx context.Context) (Result, error) {
 	slot, m, err := b.slotTree(ctx)
 	if err != nil {
@@ -135,7 +135,7 @@ func open(o Options) (*builder, error) {
 	return b, err
 }
 
-// prepare checks all that can be checked before any work.
+// prepare checks everything that can be checked before any work.
 func prepare(o Options) (*builder, error) {
 	b, err := open(o)
 	if err != nil {
@@ -164,7 +164,7 @@ func prepare(o Options) (*builder, error) {
 	return b, assemble.CheckRoom(b.store.dir, cacheRoom)
 }
 
-// programs is the folder with the device's binaries for the board.
+// programs returns the directory of the device's binaries for the board.
 func (b *builder) programs() string { return filepath.Join(b.Binaries, b.board.Arch) }
 
 // plan adds the trees of the other partitions and plans the disk.
@@ -215,21 +215,21 @@ func (b *builder) content(label string, size disk.Bytes, tree *assemble.Tree) (l
 	return c, nil
 }
 
-// ext4 is the file system of a partition, without what its content decides.
+// ext4 returns the file system of a partition, without the parameters that depend on its content.
 func (b *builder) ext4(label string, size disk.Bytes) assemble.Ext4 {
 	x := assemble.Ext4{Label: label, Size: size, Epoch: b.epoch}
 	switch label {
 	case layout.State:
 		x.Writable, x.Journal, x.ReservedPercent = true, 4*disk.MiB, 1
 	case layout.Data:
-		// It grows with the first boot, to a disk of any usual size; the journal keeps the size it has now.
-		// Of the reserved part the kernel keeps whole percents when it grows, and mke2fs rounds down: 2 become 1.
+		// It grows in the first boot, to a disk of any usual size; the journal keeps its size. When the file system
+		// grows, the kernel keeps the reserve in whole percents, and mke2fs rounds down: 2 become 1.
 		x.Writable, x.Journal, x.ReservedPercent, x.GrowsTo, x.Quota = true, 16*disk.MiB, 2, disk.TiB, true
 	}
 	return x
 }
 
-// fileSystems makes a file for each partition that has a content.
+// fileSystems writes a file for each partition that has content.
 func (b *builder) fileSystems(ctx context.Context, plan layout.Plan, trees map[string]*assemble.Tree) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, part := range plan.Partitions {
@@ -271,12 +271,12 @@ func (b *builder) fileSystem(ctx context.Context, part layout.Partition, tree *a
 		x.UUID = part.UUID
 		return x.Write(ctx, name, tree)
 	}
-	// The UUID stands for the content; the rest of what decides is here.
+	// The UUID stands for the content; everything else that decides about the bytes is here.
 	key := fmt.Sprintf("%s %s %s", b.ext4(part.Label, part.Size).Key(), part.UUID, part.FileSystem)
 	return b.file(ctx, part.Label, "fs.img", key, write)
 }
 
-// file runs a stage that makes one file, unless the cache has it, and returns the file.
+// file runs a stage that writes one file, unless the cache has the file, and returns its path.
 func (b *builder) file(ctx context.Context, stage, name, key string, write func(ctx context.Context, name string) error) (string, error) {
 	dir, err := b.stage(ctx, stage, key, func(ctx context.Context, dir string) error {
 		return write(ctx, filepath.Join(dir, name))
@@ -284,7 +284,7 @@ func (b *builder) file(ctx context.Context, stage, name, key string, write func(
 	return filepath.Join(dir, name), err
 }
 
-// stage runs a stage that fills a folder, unless the cache has it, and returns the folder.
+// stage runs a stage that fills a directory, unless the cache has its result, and returns the directory.
 func (b *builder) stage(ctx context.Context, name, key string, fill func(ctx context.Context, dir string) error) (string, error) {
 	done := b.Progress.Begin(name)
 	dir, cached, err := b.store.do(ctx, name, key, fill)

@@ -8,7 +8,7 @@ import (
 	"resinos/mounts/fingerprint"
 )
 
-// addFingerprint adds the list of the sums of all files that do not change in the life of a device.
+// addFingerprint adds the list of the sums of all files that do not change during the life of a device.
 func addFingerprint(tree *assemble.Tree, name string) error {
 	place, found := fingerprint.Find(name)
 	if !found {

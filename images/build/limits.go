@@ -10,10 +10,10 @@ import (
 	"resinos/mounts/disk"
 )
 
-// How the root is packed; measured in docs/decisions/0010-images-squashfs-zstd.md and 0036-squashfs-lz4.md.
+// squashBlock is the block size of the root; docs/decisions/0010-images-squashfs-zstd.md has the measurements.
 const squashBlock = 128 * 1024
 
-// Limits. A fleet's slots never grow, so growth is stopped here, long before an update would not fit any more.
+// The slots of a fleet never grow. These limits stop growth long before an update would no longer fit.
 const (
 	rootLimit     = 45_000_000 // bytes of a production root
 	slotFillLimit = 75         // percent of a slot that may be used
@@ -31,7 +31,7 @@ func (b *builder) checkRootSize(file string, tree *assemble.Tree) error {
 		b.Board, float64(size)/1e6, rootLimit/1e6, b.Board, strings.Join(largest(tree, 5), ", "))
 }
 
-// largest names the largest files of a tree with their sizes before they are packed.
+// largest lists the largest files of a tree with their uncompressed sizes.
 func largest(tree *assemble.Tree, n int) []string {
 	type item struct {
 		name string

@@ -22,7 +22,7 @@ type moduleTrees struct {
 	early   *assemble.Tree
 }
 
-// selectModules takes the modules that the board names, and what they need, out of the kernel package.
+// selectModules reads the modules that the board names, and their dependencies, from the kernel package.
 func (b *builder) selectModules(ctx context.Context) error {
 	release, err := b.one(b.lock.Kernel, "usr/lib/modules/*")
 	if err != nil {
@@ -92,7 +92,7 @@ func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module
 	return kmod.WriteIndex(dir, append(closure, tree.Builtin()...))
 }
 
-// graft lays the files of a host folder out as the modules of a release.
+// graft returns the files of a host directory as a tree of a release's modules.
 func graft(dir, release string) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	top := path.Join("usr/lib/modules", release)

@@ -16,7 +16,8 @@ import (
 	"resinos/bsp/lock"
 )
 
-// Unpack puts the files of the named packages of a board below dir, which is made if it is missing. All get mode 0755.
+// Unpack writes the files of the named packages of a board below dir, and creates dir if it is missing. All get mode
+// 0755.
 func Unpack(ctx context.Context, o Options, names []string, dir string) error {
 	b, err := open(o)
 	if err != nil {
@@ -41,7 +42,7 @@ func Unpack(ctx context.Context, o Options, names []string, dir string) error {
 	return nil
 }
 
-// copyFiles copies the regular files and relative links below from to the directory to; what is there already is replaced.
+// copyFiles copies the regular files and relative links below from to the directory to and replaces existing ones.
 func copyFiles(from, to string) error {
 	return filepath.WalkDir(from, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -60,7 +61,7 @@ func copyFiles(from, to string) error {
 			if err != nil {
 				return err
 			}
-			_ = os.Remove(target) // usually missing; what is in the way makes the next call fail
+			_ = os.Remove(target) // usually missing; if it cannot be removed, the next call fails
 			return os.Symlink(link, target)
 		}
 		text, err := os.ReadFile(name)
@@ -72,7 +73,7 @@ func copyFiles(from, to string) error {
 	})
 }
 
-// imagePackages are the packages that an image is made of.
+// imagePackages lists the packages from which an image is built.
 func (b *builder) imagePackages() []lock.Package {
 	var wanted []lock.Package
 	for _, p := range b.lock.Packages {
@@ -83,7 +84,7 @@ func (b *builder) imagePackages() []lock.Package {
 	return wanted
 }
 
-// fetch brings the wanted packages into the cache and unpacks them there.
+// fetch fetches the wanted packages into the cache and unpacks them there.
 func (b *builder) fetch(ctx context.Context, wanted []lock.Package) error {
 	config := apt.For(b.board, b.Cache)
 	config.Mirrors = b.Mirrors
@@ -107,7 +108,7 @@ func (b *builder) fetch(ctx context.Context, wanted []lock.Package) error {
 	return nil
 }
 
-// wantedFile leaves out what no image uses.
+// wantedFile leaves out files that no image uses.
 func wantedFile(name string) bool {
 	for _, prefix := range []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/lintian/", "usr/share/bug/"} {
 		if strings.HasPrefix(name, prefix) {
@@ -117,13 +118,13 @@ func wantedFile(name string) bool {
 	return true
 }
 
-// unpack writes the regular files of a package below dir. os.Root keeps even a hostile archive inside of it.
+// unpack writes the regular files of a package below dir. os.Root keeps even the files of a hostile archive inside dir.
 func unpack(ctx context.Context, file, dir string) (err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	defer root.Close() // only a handle: nothing is written by it
+	defer root.Close() // nothing is written through it
 	return deb.Extract(file, wantedFile, func(e deb.Entry, r io.Reader) error {
 		switch {
 		case ctx.Err() != nil:
@@ -157,7 +158,7 @@ func unpackFile(root *os.Root, e deb.Entry, r io.Reader) error {
 	return err
 }
 
-// unpackLink keeps relative links, which os.Root follows safely; absolute ones would point into the host.
+// unpackLink writes relative links, which os.Root follows safely; absolute ones would refer to the host.
 func unpackLink(root *os.Root, e deb.Entry) error {
 	if path.IsAbs(e.Link) {
 		return nil
@@ -175,7 +176,7 @@ func mkdirAll(root *os.Root, dir string) error {
 	return root.MkdirAll(dir, 0o755)
 }
 
-// one finds the single file that a pattern names in a package.
+// one returns the single file in a package that matches a pattern.
 func (b *builder) one(pkg, pattern string) (string, error) {
 	dir, ok := b.packages[pkg]
 	if !ok {
@@ -191,7 +192,7 @@ func (b *builder) one(pkg, pattern string) (string, error) {
 	return found[0], nil
 }
 
-// pins lists what the image was made of, for the manifest.
+// pins lists the packages in the image for the manifest.
 func (b *builder) pins() []lock.Package {
 	var all []lock.Package
 	for _, p := range b.lock.Packages {

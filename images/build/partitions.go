@@ -22,7 +22,8 @@ import (
 	"resinos/services/config"
 )
 
-// bootTree is what lies on resin-boot: the bootloader, its script and variables, and what a person may edit.
+// bootTree returns the content of resin-boot: the bootloader, its script and variables, and the files that a person may
+// edit.
 func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	files, err := b.bootScript()
@@ -54,8 +55,9 @@ func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, 
 	return tree, addFingerprint(tree, "boot")
 }
 
-// configJSON is the configuration of a device that nobody has set up. An image for development is called resin, as in the reference system, so
-// that its developer finds it by name; without the key each device is called by its uuid.
+// configJSON returns the configuration of a device that nobody has set up. A development image has the host name resin,
+// as in the reference system, so that its developer finds it by name; without the key the host name of each device is
+// its UUID.
 func configJSON(board, variant string) []byte {
 	if variant == "production" {
 		return fmt.Appendf(nil, "{\n  %q: %q\n}\n", config.DeviceType, board)
@@ -63,7 +65,7 @@ func configJSON(board, variant string) []byte {
 	return fmt.Appendf(nil, "{\n  %q: %q,\n  %q: \"resin\"\n}\n", config.DeviceType, board, config.Hostname)
 }
 
-// sampleProfile shows the form of a network profile; the name resin-sample is the reference system's.
+// sampleProfile shows the format of a network profile; the name resin-sample is that of the reference system.
 const sampleProfile = `# A profile of a Wi-Fi network. Copy it to a name of your own and remove the # signs.
 #[connection]
 #id=my-wifi
@@ -99,18 +101,18 @@ func (b *builder) bootScript() (bootscript.Files, error) {
 	return s.Render(b.epoch)
 }
 
-// stateTree is what lies on resin-state before the first boot.
+// stateTree returns the content of resin-state before the first boot.
 func (b *builder) stateTree(context.Context, slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	return tree, errors.Join(tree.Add(assemble.Entry{Path: persist.Overlay, Mode: fs.ModeDir | 0o755}), unmarked(tree))
 }
 
-// unmarked adds what says that there is nothing to purge.
+// unmarked adds the file that means that nothing is to be purged.
 func unmarked(tree *assemble.Tree) error {
 	return errors.Join(tree.Add(assemble.Entry{Path: purge.Flag, Mode: 0o644}), tree.Add(assemble.Entry{Path: purge.Armed, Mode: 0o644}))
 }
 
-// dataTree is what lies on resin-data before the first boot: the apps to preload.
+// dataTree returns the content of resin-data before the first boot: the apps to preload.
 func (b *builder) dataTree(context.Context, slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
 	faults := []error{tree.Add(assemble.Entry{Path: "apps", Mode: fs.ModeDir | 0o755}), unmarked(tree)}
@@ -120,7 +122,7 @@ func (b *builder) dataTree(context.Context, slot.Manifest) (*assemble.Tree, erro
 	return tree, errors.Join(faults...)
 }
 
-// addApp adds the compose file and the container images of an app: of a folder, or of one that comes with the builder.
+// addApp adds the compose file and the container images of an app, from a directory or from the builder.
 func (b *builder) addApp(tree *assemble.Tree, app string) error {
 	if dir, ok := apps.Builtin(app); ok {
 		text, err := fs.ReadFile(dir, "compose.yaml")
@@ -153,7 +155,8 @@ func (b *builder) addApp(tree *assemble.Tree, app string) error {
 	return errors.Join(faults...)
 }
 
-// composeFile returns the name of the compose file in dir: the first one that the device would take (containers/workload).
+// composeFile returns the name of the compose file in dir: the first one that the device would use
+// (containers/workload).
 func composeFile(dir string) (string, error) {
 	found := ""
 	for _, name := range []string{"docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml"} { // the last one counts
@@ -171,12 +174,12 @@ func composeFile(dir string) (string, error) {
 	return found, nil
 }
 
-// helloApplets are what a person who looks into the demonstration container may want.
+// helloApplets are the commands that a person who inspects the demonstration container may need.
 var helloApplets = []string{
 	"cat", "date", "echo", "env", "hostname", "id", "ip", "ls", "mount", "nslookup", "ping", "ps", "sh", "sleep", "uname", "wget",
 }
 
-// helloImage is the container image of the demonstration app.
+// helloImage returns the container image of the demonstration app.
 func (b *builder) helloImage() ([]byte, error) {
 	file, err := b.one("busybox-static", "usr/bin/busybox")
 	if err != nil {

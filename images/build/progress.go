@@ -7,37 +7,38 @@ import (
 	"time"
 )
 
-// Progress hears how a build goes. Its methods are called from several goroutines.
+// Progress receives the progress of a build. Several goroutines call its methods.
 type Progress interface {
-	// Begin says that a stage begins; the function returned says that it ended, and whether the cache had its result.
+	// Begin reports that a stage begins. The function that it returns reports its end, and whether the cache had its
+	// result.
 	Begin(stage string) (end func(cached bool))
-	// Advance says how far a download is; total is 0 while it is not known.
+	// Advance reports the progress of a download; total is 0 while it is not known.
 	Advance(what string, done, total int64)
 	// Note is a remark for the person who builds.
 	Note(text string)
 }
 
-// Silent is a Progress that says nothing.
+// Silent is a Progress that shows nothing.
 type Silent struct{}
 
-// Begin says nothing.
+// Begin does nothing.
 func (Silent) Begin(string) func(bool) { return func(bool) {} }
 
-// Advance says nothing.
+// Advance does nothing.
 func (Silent) Advance(string, int64, int64) {}
 
-// Note says nothing.
+// Note does nothing.
 func (Silent) Note(string) {}
 
-// Lines is a Progress for logs: one line for each stage that had work to do, none for what the cache had.
+// Lines is a Progress for logs: one line for each stage that had work to do, none for results from the cache.
 type Lines struct {
 	mu  sync.Mutex // guards out and fetching
 	out io.Writer
-	// fetching is what was announced last, so that each download is one line and not hundreds
+	// fetching is the last download that was announced, so that each one gives one line and not hundreds.
 	fetching string
 }
 
-// NewLines writes to out.
+// NewLines returns a Lines that writes to out.
 func NewLines(out io.Writer) *Lines { return &Lines{out: out} }
 
 // Begin writes nothing until the stage ends.

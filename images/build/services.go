@@ -6,7 +6,7 @@ import (
 	"resinos/services/shipped"
 )
 
-// services are the service files that an image of the variant carries, by file name.
+// services returns the service files of the variant, by file name.
 func (b *builder) services() (map[string][]byte, error) {
 	files, err := shipped.Variant(b.Variant)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"resinos/images/rootfs"
 )
 
-// slotTree makes the squashfs and the initramfs and lays out the slot.
+// slotTree builds the squashfs and the initramfs and returns the content of the slot.
 func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, error) {
 	services, err := b.services()
 	if err != nil {
@@ -78,8 +78,8 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
 }
 
-// blanks are the file systems that a device writes over a state partition that is beyond repair, and over a data partition when its owner
-// asks for it.
+// blanks builds the empty file systems that a device writes over a state partition beyond repair, and over a data
+// partition when its owner asks for that.
 func (b *builder) blanks(ctx context.Context) (map[string]string, error) {
 	state, err := b.stateTree(ctx, slot.Manifest{})
 	data := &assemble.Tree{}
@@ -94,7 +94,7 @@ func (b *builder) blanks(ctx context.Context) (map[string]string, error) {
 	return map[string]string{"state": first, "data": second}, err
 }
 
-// blank is an empty file system as large as the board's partition is in an image.
+// blank builds an empty file system as large as the board's partition in an image.
 func (b *builder) blank(ctx context.Context, name, label string, tree *assemble.Tree) (string, error) {
 	x := b.ext4(label, 0)
 	for _, p := range b.board.Disk.Partitions {
@@ -137,7 +137,7 @@ func (b *builder) initramfs(ctx context.Context, tree *assemble.Tree) (string, e
 	})
 }
 
-// deviceTrees adds the board's device trees below dtbs/, wherever the kernel package keeps them.
+// deviceTrees adds the board's device trees below dtbs/, from wherever the kernel package has them.
 func (b *builder) deviceTrees(tree *assemble.Tree) error {
 	var faults []error
 	for _, name := range b.board.Kernel.DeviceTrees {
@@ -158,10 +158,10 @@ func (b *builder) deviceTrees(tree *assemble.Tree) error {
 	return errors.Join(faults...)
 }
 
-// firmware is what the board's patterns take out of its firmware packages.
+// firmware returns the files of the firmware packages that the board's patterns select.
 func (b *builder) firmware() (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
-	chosen := b.board.Modules // the same patterns, only other files
+	chosen := b.board.Modules // the same patterns, for other files
 	chosen.Include, chosen.Exclude = b.board.Firmware.Include, nil
 	for _, name := range b.board.Firmware.Packages {
 		for _, top := range []string{"usr/lib/firmware", "lib/firmware"} {

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// generation changes when the code of a stage changes what it makes from the same inputs.
+// generation must change when the code of a stage produces another result from the same inputs.
 const generation = "1"
 
-// keptPerStage is how many results of one stage stay in the cache: two boards, three variants, and the one before.
+// keptPerStage is how many results of one stage stay in the cache: two boards, three variants, and the previous one.
 const keptPerStage = 8
 
-// store keeps the results of stages, each in a folder named after the stage and the digest of its inputs.
+// store keeps the results of stages, each in a directory named after the stage and the digest of its inputs.
 type store struct{ dir string }
 
 func openStore(cache string) (store, error) {
@@ -31,14 +31,14 @@ func openStore(cache string) (store, error) {
 	return s, nil
 }
 
-// do returns the folder of a stage's result. If there is none yet, fill makes it in a temporary folder, which gets its
-// name when it is whole: a build that is killed leaves nothing that a later one could take for a result.
+// do returns the directory of a stage's result. If there is none yet, fill writes it into a temporary directory, which
+// gets its name when it is complete: a build that is killed leaves nothing that a later one could use as a result.
 func (s store) do(ctx context.Context, name, key string, fill func(context.Context, string) error) (dir string, cached bool, err error) {
 	sum := sha256.Sum256([]byte(generation + "\x00" + name + "\x00" + key))
 	dir = filepath.Join(s.dir, fmt.Sprintf("%s-%x", name, sum[:12]))
 	if _, err := os.Stat(dir); err == nil {
 		now := time.Now()
-		return dir, true, os.Chtimes(dir, now, now) // youngest again, for prune
+		return dir, true, os.Chtimes(dir, now, now) // now the youngest, for prune
 	}
 	aside, err := os.MkdirTemp(s.dir, "part-"+name+"-")
 	if err != nil {
@@ -54,7 +54,8 @@ func (s store) do(ctx context.Context, name, key string, fill func(context.Conte
 	return dir, false, err
 }
 
-// prune drops results that were not used lately, and what killed builds left behind a day ago. Nothing depends on it.
+// prune removes results that were not used lately, and what builds that were killed left more than a day ago. Nothing
+// depends on it.
 func (s store) prune() {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {

@@ -1,8 +1,7 @@
-// Package inspect reads a disk image and says what is on it.
+// Package inspect reads a disk image and reports its content.
 //
-// It owns: the report of the partitions, of the room in their file systems and of what each slot holds.
-// It never does: write, mount or trust what it reads.
-// Read first: Report.
+// It owns the report of the partitions, of the free space in their file systems and of the content of each slot. It
+// never writes, never mounts, and does not trust what it reads. Read first: Report.
 package inspect
 
 import (
@@ -21,32 +20,32 @@ import (
 	"resinos/mounts/fat"
 )
 
-// Report is what is on an image.
+// Report is the content of an image.
 type Report struct {
 	Image      string      `json:"image"`
 	GUID       string      `json:"guid"`
 	Size       int64       `json:"size"`
 	Board      string      `json:"board,omitempty"`
-	Slot       string      `json:"slot,omitempty"` // that the boot variables name
-	Booted     bool        `json:"booted"`         // a device has run from it, and left its keys and identity there
+	Slot       string      `json:"slot,omitempty"` // the slot to boot
+	Booted     bool        `json:"booted"`         // a device has run from it and left its identity in it
 	Partitions []Partition `json:"partitions"`
 	Slots      []Slot      `json:"slots"`
 }
 
-// Partition is one partition with the room in its file system.
+// Partition is one partition with the free space in its file system.
 type Partition struct {
 	Number     int    `json:"number"`
 	Label      string `json:"label"`
 	GUID       string `json:"guid"`
 	Start      int64  `json:"start"`
 	Size       int64  `json:"size"`
-	FileSystem string `json:"file_system"` // vfat, ext4, or empty for none that we know
+	FileSystem string `json:"file_system"` // vfat or ext4; empty if unknown
 	Name       string `json:"name,omitempty"`
 	UUID       string `json:"uuid,omitempty"`
 	Used       int64  `json:"used"`
 	Free       int64  `json:"free"`
-	Clean      bool   `json:"clean"`   // nothing is left to repair or replay
-	Mounted    bool   `json:"mounted"` // it was, to be written: of ext4 only
+	Clean      bool   `json:"clean"`   // nothing has to be repaired or replayed
+	Mounted    bool   `json:"mounted"` // it was mounted for writing; known of ext4 only
 }
 
 // Slot is one slot; an empty one has no manifest.
@@ -54,10 +53,10 @@ type Slot struct {
 	Name     string         `json:"name"`
 	Empty    bool           `json:"empty"`
 	Manifest *slot.Manifest `json:"manifest,omitempty"`
-	Fault    string         `json:"fault,omitempty"` // why it cannot be read
+	Fault    string         `json:"fault,omitempty"` // why the manifest cannot be read
 }
 
-// Image reads an image. A file system or slot that cannot be read is a line of the report, not an error.
+// Image reads an image. A file system or slot that cannot be read is a line in the report, not an error.
 func Image(ctx context.Context, name string) (Report, error) {
 	plan, err := assemble.ReadTable(name)
 	if err != nil {
@@ -67,7 +66,7 @@ func Image(ctx context.Context, name string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer f.Close() // read only: closing cannot lose anything
+	defer f.Close() // nothing was written
 	r := Report{Image: name, GUID: plan.GUID, Size: int64(plan.Size)}
 	for _, p := range plan.Partitions {
 		part := Partition{Number: p.Number, Label: p.Label, GUID: p.GUID, Start: int64(p.Start), Size: int64(p.Size)}
@@ -104,14 +103,14 @@ func readSlot(ctx context.Context, image string, p Partition) Slot {
 	return s
 }
 
-// bootPartition reads the board and the slot to boot. What is not there stays empty.
+// bootPartition reads the board and the slot to boot. What is missing stays empty.
 func (r *Report) bootPartition(f *os.File, p layout.Partition) {
 	files, err := fat.Open(io.NewSectionReader(f, int64(p.Start), int64(p.Size)))
 	if err != nil {
 		return
 	}
 	read := func(name string) []byte {
-		text, _ := files.Read(name) // a file that is not there has no text
+		text, _ := files.Read(name) // a missing file has no text
 		return text
 	}
 	var device struct{ Slug string }
@@ -125,7 +124,7 @@ func (r *Report) bootPartition(f *os.File, p layout.Partition) {
 	}
 }
 
-// String prints the report for people.
+// String returns the report for people.
 func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: disk of %.0f MiB, board %s, boots slot %s\nguid %s\n\n", r.Image, mib(r.Size), or(r.Board, "unknown"), or(r.Slot, "unknown"), r.GUID)

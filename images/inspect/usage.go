@@ -9,7 +9,7 @@ import (
 	"resinos/mounts/fat"
 )
 
-// usage fills in what the head of the file system says about itself.
+// usage reads the size and the state of the file system from its first sectors.
 func (p *Partition) usage(r io.ReaderAt) {
 	head := make([]byte, 2048)
 	if _, err := r.ReadAt(head, 0); err != nil {
@@ -35,7 +35,7 @@ func (p *Partition) ext4(s []byte) bool {
 		free |= int64(u32(0x158)) << 32
 	}
 	if blocks < 0 || free < 0 || blocks > p.Size/block || free > blocks {
-		return false // not a file system of this partition
+		return false // no file system, or one of another partition
 	}
 	p.FileSystem, p.Free, p.Used = "ext4", free*block, (blocks-free)*block
 	p.Name = strings.TrimRight(string(s[0x78:0x88]), "\x00")
@@ -54,7 +54,7 @@ func (p *Partition) fat(r io.ReaderAt) {
 	}
 	size, free, clean, err := f.Usage()
 	if err != nil || size > p.Size {
-		return // not a file system of this partition
+		return // no file system, or one of another partition
 	}
 	p.FileSystem, p.Free, p.Used, p.Clean = "vfat", free, size-free, clean
 	p.Name, p.UUID = f.Label, fmt.Sprintf("%04X-%04X", f.Number>>16, f.Number&0xFFFF)

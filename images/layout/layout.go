@@ -1,8 +1,8 @@
-// Package layout decides where on the disk everything lies.
+// Package layout plans where everything is on the disk.
 //
-// It owns: the order, place, size, type and identifiers of the partitions, and the check that each content fits.
-// It never does: read or write a file. A Plan depends on its inputs alone and prints itself for golden files.
-// Read first: Plan.
+// It owns the order, place, size, type and identifiers of the partitions, and the check that each content fits. It
+// never reads or writes a file. A Plan depends on its inputs alone; golden files hold its printed form. Read first:
+// Plan.
 package layout
 
 import (
@@ -14,7 +14,7 @@ import (
 	"resinos/mounts/disk"
 )
 
-// Labels of the partitions, in the order they lie on the disk.
+// Labels of the partitions, in their order on the disk.
 const (
 	Boot  = "resin-boot"
 	RootA = "resin-rootA"
@@ -23,44 +23,44 @@ const (
 	Data  = "resin-data"
 )
 
-// Alignment of every partition, and where the first one may begin. The space before it is for boards whose
-// bootloader lies in raw sectors.
+// Alignment is the alignment of every partition, and the earliest start of the first one. The space before it is for
+// boards whose bootloader is in raw sectors.
 const Alignment = 4 * disk.MiB
 
 // FileSystem is the kind of file system in a partition.
 type FileSystem string
 
-// The kinds in use. A slot that is not filled yet holds none.
+// The file systems in use. An empty slot has none.
 const (
 	FAT  FileSystem = "vfat"
 	Ext4 FileSystem = "ext4"
 	None FileSystem = ""
 )
 
-// fileSystems says what each label holds; a label that is missing here is unknown.
+// fileSystems maps each known label to its file system.
 var fileSystems = map[string]FileSystem{Boot: FAT, RootA: Ext4, RootB: None, State: Ext4, Data: Ext4}
 
-// order is the order of the labels on the disk: boot scripts and the device count on it.
+// order is the order of the labels on the disk, on which boot scripts and the device rely.
 var order = []string{Boot, RootA, RootB, State, Data}
 
-// Wanted is one partition as the board's file asks for it.
+// Wanted is one partition as the board's file describes it.
 type Wanted struct {
 	Label string
 	Size  disk.Bytes
 }
 
-// Content is what will fill a partition.
+// Content describes what a partition will contain.
 type Content struct {
 	Digest  string     // of everything in it, as text
-	Need    disk.Bytes // room it takes, with what the file system itself uses
-	Largest string     // the largest file, for the error's sake
+	Need    disk.Bytes // space that it needs, including that of the file system itself
+	Largest string     // the largest file, for errors
 }
 
-// Request is all that a Plan depends on.
+// Request is everything that a Plan depends on.
 type Request struct {
-	File       string // where the partitions were read, for the error's sake
+	File       string // the file that lists the partitions, for errors
 	Partitions []Wanted
-	Contents   map[string]Content // by label; what is missing stays empty
+	Contents   map[string]Content // by label; a partition without one stays empty
 }
 
 // Partition is one partition of a Plan.
@@ -71,7 +71,7 @@ type Partition struct {
 	Start      disk.Bytes `json:"start"`
 	Size       disk.Bytes `json:"size"`
 	GUID       string     `json:"guid"` // of the partition
-	UUID       string     `json:"uuid"` // of the file system in it
+	UUID       string     `json:"uuid"` // of its file system
 }
 
 // Plan is the whole disk.
@@ -97,9 +97,10 @@ func New(r Request) (Plan, error) {
 		next += w.Size
 		seed += fmt.Sprintln(w.Label, int64(w.Size), digest)
 	}
-	p.Size = next + Alignment // the copy of the partition table lies behind the last partition
+	p.Size = next + Alignment // the second copy of the partition table is behind the last partition
 	p.GUID = GUID("disk", seed)
-	// An empty slot has no content of its own: tie it to this disk, so that two different images never share it.
+	// An empty slot has no content for its identifier: derive that from the disk, so that two different images never
+	// share it.
 	for i := range p.Partitions {
 		if part := &p.Partitions[i]; part.FileSystem == None {
 			part.GUID = GUID("partition", part.Label, p.GUID)
@@ -153,7 +154,7 @@ func (p Plan) Partition(label string) (Partition, bool) {
 	return Partition{}, false
 }
 
-// String prints the plan as a table.
+// String returns the plan as a table.
 func (p Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "disk %s, %s\n", p.GUID, p.Size)
@@ -168,10 +169,10 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// GUID derives an identifier from text: the same text gives the same identifier, everywhere and for ever.
+// GUID derives an identifier from text: the same text always gives the same identifier.
 func GUID(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
-	sum[6] = sum[6]&0x0f | 0x80 // RFC 9562: version 8, made by a rule of our own
+	sum[6] = sum[6]&0x0f | 0x80 // RFC 9562: version 8, a rule of our own
 	sum[8] = sum[8]&0x3f | 0x80 // RFC 9562: variant
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }

@@ -1,8 +1,7 @@
-// Package ociimage makes a small container image out of one static busybox, with the same bytes every time.
+// Package ociimage builds a small container image from one static busybox, with the same bytes every time.
 //
-// It owns: the layer, the configuration and the index of the image that is preloaded for the demonstration app.
-// It never does: push, pull or run anything.
-// Read first: Image.
+// It owns the layer, the configuration and the index of the image that is preloaded for the demonstration app. It never
+// pushes, pulls or runs anything. Read first: Image.
 package ociimage
 
 import (
@@ -19,10 +18,10 @@ import (
 	"resinos/images/assemble"
 )
 
-// nameAnnotation is how containerd finds the full name of an imported image.
+// nameAnnotation is the annotation in which containerd finds the full name of an imported image.
 const nameAnnotation = "io.containerd.image.name"
 
-// Image is what goes into the container image.
+// Image describes the container image.
 type Image struct {
 	Name    string   // such as resinos/hello:latest
 	Arch    string   // Go's name
@@ -32,7 +31,7 @@ type Image struct {
 	Command []string // sh if empty
 }
 
-// Archive is the container image as a tar file that holds an OCI image layout: what containerd imports.
+// Archive returns the container image as a tar file with an OCI image layout, which containerd imports.
 func (x Image) Archive() ([]byte, error) {
 	layer, err := x.layer()
 	if err != nil {
@@ -53,7 +52,7 @@ func (x Image) Archive() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The layer is not compressed: unpacking costs time on the device, room on its disk is cheap.
+	// The layer is not compressed: unpacking costs time on the device, and disk space is cheap.
 	manifest, err := blobs.addJSON(v1.MediaTypeImageManifest, v1.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
 		Config: config, Layers: []v1.Descriptor{blobs.add(v1.MediaTypeImageLayer, layer)},
@@ -128,7 +127,7 @@ func (b blobs) addJSON(mediaType string, v any) (v1.Descriptor, error) {
 	return b.add(mediaType, data), nil
 }
 
-// HasApplet tells whether a busybox binary knows an applet: its table holds each name between two NUL bytes.
+// HasApplet reports whether a busybox binary has an applet: its table contains each name between two NUL bytes.
 func HasApplet(busybox []byte, name string) bool {
 	return bytes.Contains(busybox, []byte("\x00"+name+"\x00"))
 }

@@ -10,14 +10,14 @@ import (
 	"sync"
 )
 
-// consoleLines is how many lines a Console remembers, and lineBytes how long one of them may be.
+// consoleLines is the number of lines that a Console keeps, lineBytes the longest length of a line.
 const (
 	consoleLines = 4000
 	lineBytes    = 4096
 )
 
-// A Console is the serial console of a guest: it remembers the last lines and lets callers wait for one.
-// Lines are counted from 0; Mark is the number of the next one.
+// A Console is the serial console of a guest. It keeps the last lines and lets callers wait for a line. Lines are
+// counted from 0; Mark is the number of the next one.
 type Console struct {
 	input io.Writer
 
@@ -25,7 +25,7 @@ type Console struct {
 	lines   []string
 	first   int // number of lines[0]
 	partial []byte
-	changed chan struct{} // closed and replaced by Write whenever output came; closed for good by finish
+	changed chan struct{} // closed and replaced by Write at each output; closed for good by finish
 	ended   bool
 	copies  map[int]io.Writer
 	nextID  int
@@ -35,12 +35,12 @@ func newConsole(input io.Writer) *Console {
 	return &Console{input: input, changed: make(chan struct{}), copies: map[int]io.Writer{}}
 }
 
-// Write takes output of the guest; it never fails.
+// Write adds output of the guest; it never fails.
 func (c *Console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.copies {
-		_, _ = w.Write(p) // a copy that cannot be written is the loss of its owner, not of the console
+		_, _ = w.Write(p) // if a copy cannot be written, only its owner loses something
 	}
 	rest := p
 	for {
@@ -62,7 +62,7 @@ func (c *Console) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// finish tells those who wait that no more output will come.
+// finish informs those who wait that no more output will come.
 func (c *Console) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +74,7 @@ func (c *Console) finish() {
 	close(c.changed)
 }
 
-// Copy writes everything that comes from now on to w as well, until the returned function is called.
+// Copy also writes all output from now on to w, until the returned function is called.
 func (c *Console) Copy(w io.Writer) (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +103,7 @@ func (c *Console) Mark() int {
 	return c.first + len(c.lines)
 }
 
-// Tail returns the last n lines, a begun one included.
+// Tail returns the last n lines, including an incomplete one.
 func (c *Console) Tail(n int) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,7 +111,7 @@ func (c *Console) Tail(n int) []string {
 	return append([]string(nil), all[max(0, len(all)-n):]...)
 }
 
-// all needs c.mu.
+// all returns all lines. The caller holds c.mu.
 func (c *Console) all() []string {
 	if len(c.partial) == 0 {
 		return c.lines
@@ -119,8 +119,8 @@ func (c *Console) all() []string {
 	return append(c.lines[:len(c.lines):len(c.lines)], clean(c.partial))
 }
 
-// Wait returns the first line from number mark on, a begun one included (a prompt has no end), that matches. The error
-// wraps io.EOF when the guest ended before, and the context's cause when that is done.
+// Wait returns the first matching line from number mark on, including an incomplete one (a prompt has no newline). The
+// error wraps io.EOF if the guest ends before, and the cause of ctx when that is done.
 func (c *Console) Wait(ctx context.Context, mark int, match *regexp.Regexp) (string, error) {
 	for {
 		line, found, ended, changed := c.look(&mark, match)
@@ -138,7 +138,7 @@ func (c *Console) Wait(ctx context.Context, mark int, match *regexp.Regexp) (str
 	}
 }
 
-// look searches from *mark on and moves it behind the whole lines that it has seen.
+// look searches from *mark on and moves it behind the complete lines that it has seen.
 func (c *Console) look(mark *int, match *regexp.Regexp) (line string, found, ended bool, changed <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,13 +1,13 @@
 package qemu
 
-// recordedDisk lists the image with QEMU's blklogwrites below it: the log has every write and flush of the guest in the
-// order in which QEMU took them, in the form of Linux' dm-log-writes (images/powercut reads it).
+// recordedDisk returns the image with QEMU's blklogwrites below it: the log contains every write and flush of the guest
+// in the order in which QEMU received them, in the format of Linux' dm-log-writes (images/powercut reads it).
 //
 //	guest -> blklogwrites -> raw -> image
 //	                      -> raw -> log
 //
-// The log's own count of entries is brought up to date at each of them; by default it lags 4096 behind. The host's
-// fsync is left out on both files: the log tells what the guest flushed, and nobody cuts the host's power.
+// The count of entries in the log is updated at each entry; by default it lags 4096 behind. The host's fsync is left
+// out for both files: the log shows what the guest flushed, and nobody cuts the host's power.
 func recordedDisk(o Options, model string) []string {
 	file := func(node, path string) []string {
 		return []string{

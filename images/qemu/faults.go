@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// What Start may find in its way; its errors wrap these where a caller can do something about it.
+// Faults that a caller of Start can do something about. Its errors wrap these.
 var (
 	ErrMissing = errors.New("not installed")
 	ErrLocked  = errors.New("another QEMU uses it")
 	ErrPort    = errors.New("the port is in use")
 )
 
-// debianPackage names the package of Debian that brings a program.
+// debianPackage maps a program to the Debian package that contains it.
 var debianPackage = map[string]string{
 	"qemu-img":            "qemu-utils",
 	"qemu-system-x86_64":  "qemu-system-x86",
@@ -33,7 +33,7 @@ func missing(program string) error {
 	return fmt.Errorf("find %s: %w; install it with: apt-get install %s", program, ErrMissing, name)
 }
 
-// explain turns what QEMU said before it ended into an error. The words are those of QEMU 5 to 10.
+// explain turns the last output of QEMU into an error. The messages are those of QEMU 5 to 10.
 func explain(o Options, said string) error {
 	last := said[strings.LastIndexByte(said, '\n')+1:]
 	switch {
@@ -45,7 +45,7 @@ func explain(o Options, said string) error {
 	return fmt.Errorf("run %s: %s", o.Board.Qemu.System, said)
 }
 
-// FreePort returns a TCP port of the loopback that nobody listens on at this moment.
+// FreePort returns a TCP port of the loopback on which nobody listens at this moment.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

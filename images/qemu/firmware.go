@@ -19,8 +19,8 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// Firmware returns the files that QEMU starts the board from, out of the package that the board's lock pins. They are
-// fetched and unpacked into the cache if they are not there; report may be nil.
+// Firmware returns the files from which QEMU starts the board, from the package that the board's lock pins. It fetches
+// and unpacks the package into the cache if necessary; report may be nil.
 func Firmware(ctx context.Context, board boards.Board, cache string, report func(apt.Progress)) ([]FirmwareFile, error) {
 	if len(board.Qemu.Firmware) == 0 {
 		return nil, nil
@@ -47,7 +47,7 @@ func Firmware(ctx context.Context, board boards.Board, cache string, report func
 	return files, unpack(packages[pin.Name], folder, absent, board.Qemu.Firmware)
 }
 
-// key names the folder of a package's files by its digest, and by what is changed in them.
+// key names the directory of a package's files by its digest, and by what is changed in the files.
 func key(digest string, files []boards.QemuFirmware) string {
 	var changes strings.Builder
 	for _, f := range files {
@@ -61,7 +61,7 @@ func key(digest string, files []boards.QemuFirmware) string {
 	return fmt.Sprintf("%s-%x", digest, sha256.Sum256([]byte(changes.String())))
 }
 
-// unpacked lists where the board's firmware files belong, and by the name in the package those that are not there.
+// unpacked lists the paths of the board's firmware files, and by the name in the package those that do not exist yet.
 func unpacked(board boards.Board, folder string) (files []FirmwareFile, absent map[string]string) {
 	absent = map[string]string{}
 	for _, f := range board.Qemu.Firmware {
@@ -74,7 +74,7 @@ func unpacked(board boards.Board, folder string) (files []FirmwareFile, absent m
 	return files, absent
 }
 
-// unpack writes the absent files whole or not at all.
+// unpack writes each of the absent files completely or not at all.
 func unpack(pkg, folder string, absent map[string]string, firmware []boards.QemuFirmware) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("make firmware cache: %w", err)

@@ -23,23 +23,23 @@ import (
 // the program that started it.
 type Guest struct {
 	options Options
-	folder  string // private; gone when done is closed
+	folder  string // private directory; removed when done is closed
 	console *Console
 	monitor *Monitor
 	process *exec.Cmd
-	talk    *tail         // what QEMU itself said
-	done    chan struct{} // closed by live when the process is reaped and the folder is gone
+	talk    *tail         // the output of QEMU itself
+	done    chan struct{} // closed by live when the process is reaped and the directory removed
 	err     error         // how it ended; read after done
 }
 
-// greetTimeout bounds how long QEMU may take to open its images and its monitor.
+// greetTimeout limits the time in which QEMU must open its images and its monitor.
 const greetTimeout = 30 * time.Second
 
-// tailLines is how many console lines errors quote.
+// tailLines is the number of console lines that errors quote.
 const tailLines = 20
 
-// Start runs QEMU and returns once its monitor answers, so that a missing program, an image in use or a port in use
-// are errors here. The caller must see the guest's end through Wait.
+// Start runs QEMU and returns once its monitor answers, so that a missing program, an image in use or a port in use are
+// errors of Start. The caller must wait for the guest's end with Wait.
 func Start(ctx context.Context, o Options) (*Guest, error) {
 	folder, err := os.MkdirTemp("", "resinos-qemu-")
 	if err != nil {
@@ -66,7 +66,7 @@ func start(ctx context.Context, o Options, folder string) (*Guest, error) {
 		return nil, err
 	}
 	err = g.spawn(ctx, plan, theirs)
-	_ = theirs.Close() // QEMU has its own; ours would keep the monitor from seeing QEMU's end
+	_ = theirs.Close() // QEMU has its own; with ours open the monitor would not notice QEMU's end
 	if err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
@@ -81,7 +81,7 @@ func start(ctx context.Context, o Options, folder string) (*Guest, error) {
 	return g, nil
 }
 
-// stillborn ends a process that never answered and says why, as far as it told.
+// stillborn kills a process that did not answer, and returns the reason that QEMU printed, if any.
 func (g *Guest) stillborn(cause error) error {
 	_ = g.process.Process.Kill() // fails only if it has ended
 	<-g.done
@@ -91,7 +91,7 @@ func (g *Guest) stillborn(cause error) error {
 	return fmt.Errorf("start %s: %w", g.process.Path, cause)
 }
 
-// prepare makes the files that the command line names.
+// prepare creates the files that the command line names.
 func prepare(ctx context.Context, o Options, folder string) error {
 	if o.Image != "" {
 		if _, err := os.Stat(o.Image); err != nil {
@@ -104,7 +104,7 @@ func prepare(ctx context.Context, o Options, folder string) error {
 		}
 	}
 	if o.WriteLog != "" {
-		if err := os.WriteFile(o.WriteLog, nil, 0o600); err != nil { // QEMU makes none by itself
+		if err := os.WriteFile(o.WriteLog, nil, 0o600); err != nil { // QEMU does not create it
 			return fmt.Errorf("create write log: %w", err)
 		}
 	}
@@ -123,9 +123,9 @@ func prepare(ctx context.Context, o Options, folder string) error {
 	return nil
 }
 
-// Overlay makes the qcow2 file over an image (format as in Options), for writes that shall not touch the image.
+// Overlay creates the qcow2 file over an image (format as in Options), for writes that must not change the image.
 func Overlay(ctx context.Context, image, format, overlay string) error {
-	base, err := filepath.Abs(image) // relative ones would be searched beside the overlay
+	base, err := filepath.Abs(image) // a relative path would be relative to the overlay
 	if err != nil {
 		return fmt.Errorf("find image %s: %w", image, err)
 	}
@@ -142,7 +142,7 @@ func Overlay(ctx context.Context, image, format, overlay string) error {
 	return nil
 }
 
-// socketPair returns our end and the one that QEMU inherits: no path, no port, no race.
+// socketPair returns our end and the one that QEMU inherits. No path or port is needed.
 func socketPair() (net.Conn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -157,11 +157,11 @@ func socketPair() (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// spawn starts the process on a thread of its own that lasts as long as the process: the kernel sends the parent-death
+// spawn starts the process on a thread of its own that lives as long as the process: the kernel sends the parent-death
 // signal when the thread that forked ends (prctl(2)), not the process.
 func (g *Guest) spawn(ctx context.Context, plan Command, monitor *os.File) error {
 	cmd := exec.CommandContext(ctx, plan.Program, plan.Arguments...)
-	// A group of its own keeps Ctrl-C at our terminal from QEMU.
+	// A process group of its own keeps Ctrl-C in our terminal from QEMU.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.ExtraFiles = []*os.File{monitor}
 	cmd.Stderr = g.talk
@@ -210,7 +210,7 @@ func (g *Guest) QMP() *Monitor { return g.monitor }
 // PID returns the process id of QEMU.
 func (g *Guest) PID() int { return g.process.Process.Pid }
 
-// SSHAddress returns where the guest's ssh answers on this host, empty with a tap link or without a port.
+// SSHAddress returns the address of the guest's ssh on this host; it is empty with a tap link or without a port.
 func (g *Guest) SSHAddress() string {
 	if g.options.Network.SSHPort == 0 {
 		return ""
@@ -221,8 +221,8 @@ func (g *Guest) SSHAddress() string {
 // Done is closed when QEMU has ended.
 func (g *Guest) Done() <-chan struct{} { return g.done }
 
-// Wait returns when QEMU has ended: nil if the guest powered off or QEMU was asked to quit, else an error with the
-// last console lines. If ctx is done first, the guest runs on and the error wraps the context's cause.
+// Wait returns when QEMU has ended: nil if the guest powered off or QEMU was asked to quit, else an error with the last
+// console lines. If ctx is done first, the guest continues and the error wraps the cause of ctx.
 func (g *Guest) Wait(ctx context.Context) error {
 	select {
 	case <-g.done:
@@ -239,19 +239,19 @@ func (g *Guest) Wait(ctx context.Context) error {
 	return fmt.Errorf("run %s: %w\n%s", g.process.Path, g.err, g.LastLines())
 }
 
-// Kill ends QEMU at once, as a power cut would, and returns when it is gone. It may be called twice.
+// Kill ends QEMU at once, as a power cut would, and returns when it has ended. It may be called twice.
 func (g *Guest) Kill() {
 	_ = g.process.Process.Kill() // fails only if it has ended
 	<-g.done
 	_ = g.monitor.Close()
 }
 
-// LastLines quotes the end of the console for an error message.
+// LastLines returns the end of the console for an error message.
 func (g *Guest) LastLines() string {
 	return "last console lines:\n  | " + strings.Join(g.console.Tail(tailLines), "\n  | ")
 }
 
-// A tail keeps the last few kilobytes written to it.
+// A tail keeps the last few kilobytes that were written to it.
 type tail struct {
 	mu   sync.Mutex // guards text
 	text []byte

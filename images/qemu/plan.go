@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Command is the command line that Plan decided on. Paths below Folder belong to one run of QEMU and do not exist
-// before Start made them.
+// A Command is the command line that Plan has computed. Paths below Folder belong to one run of QEMU and do not exist
+// before Start creates them.
 type Command struct {
 	Program   string
 	Arguments []string
@@ -27,13 +27,13 @@ func (c Command) String() string {
 	return b.String() + "\n"
 }
 
-// varsFile is the private copy of the firmware's variables in the folder of a run.
+// varsFile is the private copy of the firmware's variables in the directory of a run.
 const varsFile = "vars.fd"
 
-// qmpDescriptor is the file descriptor over which QEMU inherits its end of the monitor's socket.
+// qmpDescriptor is the file descriptor of QEMU's end of the monitor's socket, which it inherits.
 const qmpDescriptor = 3
 
-// Plan turns options into a command line. folder is the private folder of the run. All faults are reported at once.
+// Plan turns options into a command line. folder is the private directory of the run. All faults are reported at once.
 func Plan(o Options, folder string) (Command, error) {
 	if err := check(o); err != nil {
 		return Command{}, err
@@ -67,7 +67,7 @@ func Plan(o Options, folder string) (Command, error) {
 	return Command{Program: q.System, Arguments: append(args, o.Arguments...)}, nil
 }
 
-// accelerator is TCG: one thread a processor, or a single one where instructions are counted.
+// accelerator returns TCG with one thread for each processor, or with a single one if instructions are counted.
 func accelerator(o Options) string {
 	if o.Shift != 0 {
 		return "tcg,thread=single,tb-size=256"
@@ -115,7 +115,8 @@ func formats(list []Disk) []string {
 	return out
 }
 
-// starter lists what runs first: the firmware, a kernel without any, or one that the firmware takes from QEMU.
+// starter returns the options for what runs first: the firmware, a kernel without firmware, or a kernel that the
+// firmware gets from QEMU.
 func starter(o Options, folder string) []string {
 	var args []string
 	if k := o.Kernel; k != nil {
@@ -140,7 +141,7 @@ func starter(o Options, folder string) []string {
 	return args
 }
 
-// disks lists the image and the further disks. Only the image has a boot index: firmware tries nothing else.
+// disks returns the image and the further disks. Only the image has a boot index: the firmware then tries nothing else.
 func disks(o Options) []string {
 	var args []string
 	add := func(id string, d Disk, device string) {
@@ -174,7 +175,7 @@ func disks(o Options) []string {
 	return args
 }
 
-// network lists the link. An empty romfile keeps UEFI firmware from loading a network boot ROM.
+// network returns the link. An empty romfile keeps UEFI firmware from loading a network boot ROM.
 func network(o Options) []string {
 	n := o.Network
 	if n.None {

@@ -1,7 +1,7 @@
-// Package qemu owns the running of a disk image in QEMU: the command line, the serial console, the monitor (QMP) and
-// the life of the process.
+// Package qemu owns running a disk image in QEMU: the command line, the serial console, the monitor (QMP) and the life
+// of the process.
 //
-// It never builds or changes an image by itself and never reads a board file: the caller brings a boards.Board. Nothing
+// It never builds or changes an image itself and never reads a board file: the caller passes a boards.Board. Nothing
 // that it starts outlives the program that started it. Read Options and Plan first, then Guest.
 package qemu
 
@@ -11,15 +11,15 @@ import (
 	"resinos/bsp/boards"
 )
 
-// Options say which image runs on which board. The zero value of every field but Board is useful.
+// Options choose the image and the emulated device. The zero value of every field except Board is useful.
 type Options struct {
 	Board     boards.Board
 	Firmware  []FirmwareFile // what the board starts from: see Firmware
 	Image     string         // the disk that the board boots from
 	Format    string         // of the image: raw (also the empty string) or qcow2
-	Overlay   string         // if set: writes go to this new qcow2 file over Image, which stays untouched
-	Snapshot  bool           // writes are lost when QEMU ends; Image stays untouched
-	WriteLog  string         // if set: every write to Image, which must be raw, is also recorded in this new file: see disklog.go
+	Overlay   string         // if set: writes go to this new qcow2 file over Image, which does not change
+	Snapshot  bool           // writes are lost when QEMU ends; Image does not change
+	WriteLog  string         // if set: every write to Image, which must be raw, is also recorded in this new file (disklog.go)
 	Disks     []Disk         // further disks, in order
 	Kernel    *Kernel        // if set: boots this kernel without bootloader
 	Memory    int            // in MiB; 0 means DefaultMemory
@@ -52,12 +52,12 @@ type Kernel struct {
 	ByFirmware                    bool // the board's firmware starts it; else nothing runs before it
 }
 
-// Network says how the guest's one link is connected: to Tap if it is set, else to QEMU's user network.
+// Network connects the guest's one link: to Tap if it is set, else to QEMU's user network.
 type Network struct {
 	Tap     string // name of an existing tap link
 	MAC     string // hardware address of the guest's link; empty means DefaultMAC
-	SSHPort int    // port of the host's loopback that leads to the guest's ssh; 0 means none (Start: see FreePort)
-	None    bool   // the guest has no link at all
+	SSHPort int    // port of the host's loopback that is forwarded to the guest's ssh; 0: none (see FreePort)
+	None    bool   // the guest has no link
 }
 
 // DefaultMAC is the hardware address of the guest's link.

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// A Monitor talks to QEMU's machine protocol (QMP): one command at a time, and events.
+// A Monitor uses QEMU's machine protocol (QMP): one command at a time, and events.
 type Monitor struct {
 	conn    io.ReadWriteCloser
 	command sync.Mutex // held while a command waits for its answer
@@ -18,7 +18,7 @@ type Monitor struct {
 	answers chan message // closed by read when the connection ends
 	mu      sync.Mutex   // guards events and changed
 	events  []Event
-	changed chan struct{} // closed and replaced whenever an event came or the connection ended
+	changed chan struct{} // closed and replaced whenever an event arrives or the connection ends
 	ended   bool
 }
 
@@ -38,10 +38,10 @@ type message struct {
 	} `json:"error"`
 }
 
-// mostEvents bounds what a Monitor remembers; a guest that resets in a loop must not fill our memory.
+// mostEvents limits the events that a Monitor keeps; a guest that resets in a loop must not fill our memory.
 const mostEvents = 1000
 
-// newMonitor waits for the greeting and leaves the negotiation mode. It owns conn afterwards.
+// newMonitor waits for the greeting and ends the negotiation mode. It owns conn afterwards.
 func newMonitor(ctx context.Context, conn io.ReadWriteCloser) (*Monitor, error) {
 	m := &Monitor{conn: conn, answers: make(chan message, 1), changed: make(chan struct{})}
 	go m.read() // ends when conn is closed by either side; Close waits for it through answers
@@ -66,7 +66,7 @@ func (m *Monitor) read() {
 	for lines.Scan() {
 		var got message
 		if err := json.Unmarshal(lines.Bytes(), &got); err != nil {
-			break // not a monitor: nothing that follows can be trusted
+			break // not a monitor: nothing after this can be trusted
 		}
 		if got.Name == "" {
 			m.answers <- got
@@ -115,7 +115,7 @@ func (m *Monitor) Do(ctx context.Context, command string, arguments, result any)
 		}
 		return nil
 	case <-ctx.Done():
-		// The answer may still come and would be taken for that of the next command.
+		// The answer may still come and would be read as that of the next command.
 		return errors.Join(fmt.Errorf("ask QEMU to %s: %w", command, context.Cause(ctx)), m.Close())
 	}
 }
@@ -127,8 +127,8 @@ func (m *Monitor) Status(ctx context.Context) (string, error) {
 	return got.Status, err
 }
 
-// Instructions is how many instructions the guest has executed; Shift of its options must be set. While the guest waits for a disk, a
-// link or a timer, the number stands still.
+// Instructions returns how many instructions the guest has executed; Shift of its options must be set. While the guest
+// waits for a disk, a link or a timer, the number does not change.
 func (m *Monitor) Instructions(ctx context.Context) (int64, error) {
 	var got struct{ Icount int64 }
 	if err := m.Do(ctx, "query-replay", nil, &got); err != nil {
@@ -140,7 +140,7 @@ func (m *Monitor) Instructions(ctx context.Context) (int64, error) {
 	return got.Icount, nil
 }
 
-// Quit ends QEMU at once, as if the plug were pulled after the host had written its buffers.
+// Quit ends QEMU at once, as a power cut would, after the host has written its buffers.
 func (m *Monitor) Quit(ctx context.Context) error { return m.Do(ctx, "quit", nil, nil) }
 
 // PowerDown presses the power button.
@@ -151,15 +151,15 @@ func (m *Monitor) PowerDown(ctx context.Context) error {
 // Reset presses the reset button.
 func (m *Monitor) Reset(ctx context.Context) error { return m.Do(ctx, "system_reset", nil, nil) }
 
-// Events returns what was reported so far, oldest first.
+// Events returns the events so far, oldest first.
 func (m *Monitor) Events() []Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]Event(nil), m.events...)
 }
 
-// WaitEvent returns the first event of that name among those from number after on; the error wraps io.EOF when QEMU
-// ended before. Events are counted from 0, as the length of Events.
+// WaitEvent returns the first event of that name from number after on; the error wraps io.EOF if QEMU ends before.
+// Events are counted from 0, as the length of Events.
 func (m *Monitor) WaitEvent(ctx context.Context, after int, name string) (Event, error) {
 	for {
 		m.mu.Lock()
@@ -181,7 +181,7 @@ func (m *Monitor) WaitEvent(ctx context.Context, after int, name string) (Event,
 	}
 }
 
-// Close ends the connection; the guest runs on.
+// Close ends the connection; the guest continues.
 func (m *Monitor) Close() error {
 	err := m.conn.Close()
 	for range m.answers { // until read has ended

@@ -16,7 +16,7 @@ type Shell struct {
 	client *ssh.Client
 }
 
-// dialTimeout bounds one attempt to log in, dialPause is the time between two.
+// dialTimeout limits one attempt to log in; dialPause is the time between two.
 const (
 	dialTimeout = 10 * time.Second
 	dialPause   = 100 * time.Millisecond
@@ -45,11 +45,11 @@ func dial(ctx context.Context, address string) (*Shell, error) {
 	if err != nil {
 		return nil, err
 	}
-	// QEMU's user network accepts before the guest does, so the handshake needs the bound as well.
+	// QEMU's user network accepts a connection before the guest does, so the handshake needs the limit as well.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	client, channels, requests, err := ssh.NewClientConn(conn, address, &ssh.ClientConfig{
 		User:            "root",
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // a guest of ours, made a moment ago
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // a guest of ours with a new key
 	})
 	if err != nil {
 		stop()
@@ -63,7 +63,7 @@ func dial(ctx context.Context, address string) (*Shell, error) {
 }
 
 // Run runs a command line and returns its exit status. An error means that the status is not known: the connection
-// broke, ctx is done, or the command died by a signal.
+// broke, ctx is done, or a signal killed the command.
 func (s *Shell) Run(ctx context.Context, command string, stdout, stderr io.Writer) (int, error) {
 	session, err := s.client.NewSession()
 	if err != nil {

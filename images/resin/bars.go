@@ -12,7 +12,7 @@ import (
 type bars struct {
 	all *mpb.Progress
 	mu  sync.Mutex // guards downloads
-	// downloads by what is fetched
+	// downloads are the bars by what is fetched.
 	downloads map[string]*mpb.Bar
 }
 
@@ -27,7 +27,7 @@ func (b *bars) Begin(stage string) func(bool) {
 	return func(bool) { bar.SetCurrent(1) }
 }
 
-// Advance shows how much of a download is there.
+// Advance shows the progress of a download.
 func (b *bars) Advance(what string, done, total int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -105,7 +105,7 @@ func pin(ctx context.Context, board boards.Board, cache string, mirrors []string
 	return fresh, err
 }
 
-// report says what changed against the lock that is built in.
+// report lists the differences from the lock that is built in.
 func report(cmd *cobra.Command, board string, fresh lock.Lock) {
 	old, err := lock.Load(board)
 	if err != nil {

@@ -52,7 +52,7 @@ always give the same bytes. Writes the image beside the output file and renames 
 	return cmd
 }
 
-// progress picks bars on a terminal and plain lines elsewhere. Finish must be called before anything else is printed.
+// progress returns bars on a terminal and plain lines elsewhere. Finish must be called before anything else is printed.
 func progress() (build.Progress, func()) {
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		b := newBars(os.Stderr)

@@ -1,7 +1,6 @@
 // Command resin is the command on the build host: it builds, inspects and runs images.
 //
-// It owns: the commands, their flags and help. It never does: the work itself, which lies in the packages of images/ and bsp/.
-// Read first: root.
+// It owns the commands, their flags and help texts. The packages of images/ and bsp/ do the work. Read first: root.
 package main
 
 import (
@@ -16,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usageError marks what the person typed wrong, as against what went wrong.
+// usageError marks a fault in what the person typed.
 type usageError struct{ error }
 
-// Unwrap gives the fault itself.
+// Unwrap returns the fault itself.
 func (e usageError) Unwrap() error { return e.error }
 
 func main() {
@@ -29,7 +28,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is main without the process: exit code 0 is done, 1 failed, 2 wrong usage.
+// run is main without the process. The exit status is 0 for done, 1 for failed, 2 for wrong usage.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	cmd := root()
 	cmd.SetArgs(args)
@@ -39,7 +38,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(errs, "resin:", err) // nowhere left to report that this failed
+	fmt.Fprintln(errs, "resin:", err) // there is nowhere to report that this failed
 	var usage usageError
 	if errors.As(err, &usage) {
 		return 2
@@ -68,7 +67,7 @@ func root() *cobra.Command {
 	return cmd
 }
 
-// noArgs refuses arguments, naming the sub-commands if there are some.
+// noArgs refuses arguments. If the command has sub-commands, the error names the help text that lists them.
 func noArgs(c *cobra.Command, args []string) error { return countArgs(0)(c, args) }
 
 // countArgs is cobra.ExactArgs whose fault counts as wrong usage.

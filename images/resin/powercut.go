@@ -132,7 +132,7 @@ func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON boo
 	return err
 }
 
-// scratchFolder is in RAM if the host has such a directory.
+// scratchFolder returns a directory in RAM if the host has one.
 func scratchFolder() string {
 	const ram = "/dev/shm"
 	if stat, err := os.Stat(ram); err == nil && stat.IsDir() {

@@ -13,7 +13,7 @@ import (
 	"resinos/images/inspect"
 )
 
-// asJSON adds the flag that every reading command has.
+// asJSON adds the flag --json, which every reading command has.
 func asJSON(cmd *cobra.Command) *bool { return cmd.Flags().Bool("json", false, "prints JSON") }
 
 func printJSON(out io.Writer, v any) error {

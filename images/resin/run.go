@@ -43,7 +43,7 @@ device off and fails if any of that does not happen in time.`
 const runExample = `  resin run my.img --ssh-port 2222
   cp my.img device.img && truncate -s 8G device.img && resin run --keep device.img     # a disk of 8 GiB that lasts`
 
-// runCommand is resin run.
+// runCommand returns the command resin run.
 func runCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{Use: "run FILE", Short: "Boots an image in QEMU", Long: runLong, Args: countArgs(1), Example: runExample}
@@ -61,7 +61,7 @@ func runCommand() *cobra.Command {
 	return c
 }
 
-// runImage starts the guest and stays with it in the way that fits where our input comes from.
+// runImage starts the guest and, depending on the input, attaches the console or waits for the first output.
 func runImage(ctx context.Context, image string, f runFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -84,7 +84,7 @@ func runImage(ctx context.Context, image string, f runFlags) error {
 	return watchBoot(ctx, guest, os.Stdout)
 }
 
-// fate says what becomes of what the device writes.
+// fate describes what happens to the writes of the device.
 func fate(image string, keep bool) string {
 	if keep {
 		return "the device writes into " + image + ": do not ship this file any more"
@@ -120,7 +120,7 @@ func runOptions(ctx context.Context, image string, f runFlags) (qemu.Options, er
 	return o, nil
 }
 
-// options are those that the flags decide.
+// options returns the options that the flags set.
 func (f runFlags) options(image string) qemu.Options {
 	o := qemu.Options{Image: image, Snapshot: !f.keep, Memory: f.memory, CPUs: f.cpus, Network: qemu.Network{SSHPort: f.port}}
 	for _, file := range f.disks {
@@ -141,7 +141,7 @@ func imageBoard(ctx context.Context, image string) (string, error) {
 	return report.Board, nil
 }
 
-// startGuest finds a free port if it is asked to, and tries again when somebody else was faster.
+// startGuest chooses a free port if findPort is set, and tries again if somebody else has used the port meanwhile.
 func startGuest(ctx context.Context, o qemu.Options, findPort bool) (*qemu.Guest, error) {
 	for tries := 5; ; tries-- {
 		if findPort {
@@ -157,7 +157,7 @@ func startGuest(ctx context.Context, o qemu.Options, findPort bool) (*qemu.Guest
 	}
 }
 
-// attach joins the console with the terminal until the person leaves or the guest ends.
+// attach connects the console with the terminal until the person leaves or the guest ends.
 func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) error {
 	fmt.Fprintln(os.Stderr, "resin: serial console; Ctrl-] or Ctrl-a x quits and cuts the power of the device (type poweroff in the device to shut it down)")
 	old, err := term.MakeRaw(int(in.Fd()))
@@ -168,7 +168,7 @@ func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) 
 		_ = term.Restore(int(in.Fd()), old)
 		fmt.Fprintln(os.Stderr)
 	}()
-	for _, line := range guest.Console().Tail(1000) { // what came before we attached
+	for _, line := range guest.Console().Tail(1000) { // the output before we attached
 		fmt.Fprintf(out, "%s\r\n", line)
 	}
 	defer guest.Console().Copy(out)()
@@ -182,7 +182,7 @@ func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) 
 	}
 }
 
-// typist finds the keys that leave in what a person types.
+// typist finds the keys that leave the console in the input.
 type typist struct{ prefix bool }
 
 const (
@@ -190,7 +190,7 @@ const (
 	keyPrefix = 0x01 // Ctrl-a; twice sends it once
 )
 
-// keys returns what to send for what was typed, and whether the person leaves.
+// keys returns what to send for the keys typed, and whether the person leaves.
 func (k *typist) keys(typed []byte) (send []byte, leave bool) {
 	for _, b := range typed {
 		switch {
@@ -231,10 +231,11 @@ func typeInto(console *qemu.Console, in io.Reader) error {
 	}
 }
 
-// outputLine is what PID 1 prints on the console of every variant when a container has said its first byte.
+// outputLine is the line that PID 1 prints on the console of every variant when a container has written its first byte.
 const outputLine = `resinos: container_output [0-9.]+s`
 
-// watchBoot waits for the first output of a container, prints the time line and powers the device off. ctx bounds it.
+// watchBoot waits for the first output of a container, prints the time line and powers the device off. ctx limits the
+// time.
 func watchBoot(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 	err := watchSteps(ctx, guest, out)
 	if err != nil {
@@ -254,7 +255,7 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 		}
 	}()
 	said := make(chan string, 1)
-	go func() { // ends with ctx: a production image says it here only
+	go func() { // ends with ctx: a production image reports it here only
 		if line, err := guest.Console().Wait(ctx, 0, regexp.MustCompile(outputLine)); err == nil {
 			said <- line
 		}
@@ -276,10 +277,10 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 	}
 }
 
-// loginGrace is how long ssh may be later than the first output before the image is taken to have none.
+// loginGrace is how long after the first output ssh may answer; then the image is assumed to have no ssh.
 const loginGrace = 10 * time.Second
 
-// finishByConsole goes on by ssh if it answers soon, else presses the power button.
+// finishByConsole continues over ssh if that answers soon, else it presses the power button.
 func finishByConsole(ctx context.Context, guest *qemu.Guest, login <-chan *qemu.Shell, line string, out io.Writer) error {
 	select {
 	case shell := <-login:
@@ -304,7 +305,7 @@ func finishByShell(ctx context.Context, shell *qemu.Shell, said <-chan string, o
 	if err != nil {
 		return fmt.Errorf("print boot time line: %w", err)
 	}
-	// The device may hang up before it has told the exit status.
+	// The device may close the connection before it has sent the exit status.
 	_, _ = shell.Run(ctx, "osctl poweroff", out, os.Stderr)
 	return nil
 }
@@ -312,7 +313,7 @@ func finishByShell(ctx context.Context, shell *qemu.Shell, said <-chan string, o
 // askEvery is the time between two questions; each costs the booting device a process.
 const askEvery = 2 * time.Second
 
-// awaitOutput waits until a container has said something: the console tells it, or else the device when it is asked.
+// awaitOutput waits until a container has written something: the console shows it, or the device reports it when asked.
 func awaitOutput(ctx context.Context, shell *qemu.Shell, said <-chan string) error {
 	for {
 		var text bytes.Buffer
@@ -320,7 +321,7 @@ func awaitOutput(ctx context.Context, shell *qemu.Shell, said <-chan string) err
 		if _, err := shell.Run(ctx, "osctl boot --json", &text, io.Discard); err != nil {
 			return err
 		}
-		// PID 1 may not answer yet: then the text is empty, which is asked again.
+		// If PID 1 does not answer yet, the text is empty, and the question is repeated.
 		if json.Unmarshal(text.Bytes(), &report) == nil && report.Milestones["container_output"] > 0 {
 			return nil
 		}

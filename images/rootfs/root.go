@@ -17,22 +17,22 @@ import (
 	"resinos/mounts/persist"
 )
 
-// Inputs is what the table refers to.
+// Inputs are the things that the table refers to.
 type Inputs struct {
 	Board    string
 	Variant  string
 	Version  string
-	Built    time.Time                                // what the clock of a device starts from; zero leaves it open
-	Programs string                                   // host folder with the binaries
-	Packages map[string]string                        // host folder of each unpacked package
+	Built    time.Time                                // build time, at which the clock of a device starts; zero: none
+	Programs string                                   // host directory of the binaries
+	Packages map[string]string                        // host directory of each unpacked package
 	Services map[string][]byte                        // service files by name
 	Modules  *assemble.Tree                           // of the root, below usr/lib/modules
 	Firmware *assemble.Tree                           // below usr/lib/firmware
-	Blanks   map[string]string                        // host files of empty file systems, by the place of mounts/purge
-	Known    func(busybox []byte, applet string) bool // tells whether a busybox has an applet; nil trusts the table
+	Blanks   map[string]string                        // host files of empty file systems, by the names of mounts/purge
+	Known    func(busybox []byte, applet string) bool // reports whether a busybox has an applet; nil trusts the table
 }
 
-// Root lays out the root of a device.
+// Root returns the content of a device's root.
 func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l := laying{in: in, tree: &assemble.Tree{}}
 	l.directories(t.Directories)
@@ -43,7 +43,7 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 		}
 	}
 	l.add(assemble.Entry{Path: "usr/lib/os-release", Mode: 0o644, Content: OSRelease(in)})
-	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s \\n \\l\n\n", in.Version)}) // getty(8) puts in host and line
+	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s \\n \\l\n\n", in.Version)}) // getty(8) inserts host and line
 	l.add(assemble.Entry{Path: "etc/issue.net", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s\n", in.Version)})
 	l.link("etc/os-release", "../usr/lib/os-release")
 	for _, k := range t.Links {
@@ -66,7 +66,8 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	return l.tree, errors.Join(l.faults...)
 }
 
-// Initramfs lays out the initramfs. modules is the closure of what stage 1 loads, names the list in load order.
+// Initramfs returns the content of the initramfs. modules are those that stage 1 loads with their dependencies, names
+// the list in load order.
 func (t Table) Initramfs(in Inputs, modules *assemble.Tree, names []string) (*assemble.Tree, error) {
 	l := laying{in: in, tree: &assemble.Tree{}}
 	for _, d := range t.Early.Directories {
@@ -75,7 +76,7 @@ func (t Table) Initramfs(in Inputs, modules *assemble.Tree, names []string) (*as
 	if file, ok := l.binary("initramfs"); ok {
 		l.add(assemble.Entry{Path: "init", Mode: 0o755, Source: file})
 	}
-	// The kernel opens it before anything is attached, for the descriptors 0-2 of /init.
+	// The kernel opens it before anything is mounted, as descriptors 0-2 of /init.
 	l.add(assemble.Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Device: assemble.Device{Major: 5, Minor: 1}})
 	l.add(assemble.Entry{Path: "etc/modules", Mode: 0o644, Content: []byte(strings.Join(names, "\n") + "\n")})
 	l.add(assemble.Entry{Path: "etc/os-release", Mode: 0o644, Content: OSRelease(in)})
@@ -112,7 +113,7 @@ func (l *laying) directories(all []Directory) {
 	}
 }
 
-// mountPoints makes the targets of what PID 1 attaches. Those below /dev, /sys and /run appear by themselves.
+// mountPoints creates the mount points of what PID 1 attaches. Those below /dev, /sys and /run are created at run time.
 func (l *laying) mountPoints() {
 	table, err := attach.Table()
 	if err != nil {
@@ -128,7 +129,7 @@ func (l *laying) mountPoints() {
 	}
 }
 
-// bindTargets makes the targets of binds that nothing else has made: the root is read-only, the device cannot.
+// bindTargets creates the targets of binds that nothing else has created: the root is read-only, so the device cannot.
 func (l *laying) bindTargets() {
 	table, err := persist.Table()
 	if err != nil {
@@ -169,7 +170,7 @@ func (l *laying) programs(all []Program) {
 	}
 }
 
-// binary finds a program of this tree on the host.
+// binary returns the path of one of our programs on the host.
 func (l *laying) binary(name string) (string, bool) {
 	file := filepath.Join(l.in.Programs, name)
 	if _, err := os.Stat(file); err != nil {
@@ -253,13 +254,13 @@ func (l *laying) graft(tree *assemble.Tree) {
 	}
 }
 
-// OSRelease is the text of /etc/os-release.
+// OSRelease returns the text of /etc/os-release.
 func OSRelease(in Inputs) []byte {
 	var b bytes.Buffer
 	for _, kv := range [][2]string{
 		{"NAME", "resinOS"}, {"ID", "resinos"}, {"VERSION_ID", in.Version}, {"VERSION", in.Version},
 		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", in.Variant}, {"RESIN_BOARD", in.Board},
-		{"MACHINE", in.Board}, {"SLUG", in.Board}, // as others look for it: the name of the hardware, and that of the device type
+		{"MACHINE", in.Board}, {"SLUG", in.Board}, // read by other programs: the name of the hardware, and that of the device type
 	} {
 		fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])
 	}

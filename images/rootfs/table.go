@@ -1,8 +1,7 @@
-// Package rootfs says what is in the read-only root and in the initramfs.
+// Package rootfs owns the content of the read-only root and of the initramfs.
 //
-// It owns: the table rootfs.toml beside it and the files that are generated from versions, boards and packages.
-// It never does: fetch, unpack or compress; it lays out a tree that points at files which others made.
-// Read first: Table, then Root.
+// It owns the table rootfs.toml beside it and the files that are generated from versions, boards and packages. It never
+// fetches, unpacks or compresses; it builds a tree that refers to existing files. Read first: Table, then Root.
 package rootfs
 
 import (
@@ -37,7 +36,7 @@ type Table struct {
 	Early       Initramfs   `toml:"initramfs"`
 }
 
-// Directory makes directories of one mode.
+// Directory creates directories of one mode.
 type Directory struct {
 	Paths []string `toml:"paths"`
 	Mode  Mode     `toml:"mode"`
@@ -51,7 +50,7 @@ type Link struct {
 	In     []string `toml:"variants"`
 }
 
-// Program is a binary of this tree, with the symbolic links that give it further names.
+// Program is one of our programs, with symbolic links for its further names.
 type Program struct {
 	Name  string   `toml:"name"`
 	Path  string   `toml:"path"`
@@ -59,7 +58,7 @@ type Program struct {
 	In    []string `toml:"variants"`
 }
 
-// Package takes files out of a Debian package; if Source is a pattern the matches are joined into one file.
+// Package copies files from a Debian package; if Source is a pattern, the matches are joined into one file.
 type Package struct {
 	Name   string   `toml:"name"`
 	Source string   `toml:"source"`
@@ -83,12 +82,12 @@ type Busybox struct {
 	In        []string `toml:"variants"`
 }
 
-// Initramfs lists what the initramfs holds besides the program init and the modules.
+// Initramfs lists the content of the initramfs besides the program init and the modules.
 type Initramfs struct {
 	Directories []string `toml:"directories"`
 }
 
-// Mode is the permission bits of an entry, written in octal; zero stands for the default.
+// Mode is the permission bits of an entry, written in octal; zero means the default.
 type Mode fs.FileMode
 
 // UnmarshalText reads the octal digits.
@@ -108,7 +107,7 @@ func (m Mode) or(other fs.FileMode) fs.FileMode {
 	return fs.FileMode(m)
 }
 
-// Load decodes the table that is built in.
+// Load decodes the built-in table.
 func Load() (Table, error) { return Parse("images/rootfs/rootfs.toml", builtin) }
 
 // Parse decodes a table; file is its name for messages. Unknown keys and unknown variants are faults, all reported at once.
@@ -152,7 +151,7 @@ func (t Table) variantLists() [][]string {
 	return all
 }
 
-// carries tells whether an entry with this list of variants is in an image of the given one.
+// carries reports whether an entry with this list of variants is in an image of the given one.
 func carries(list []string, variant string) bool {
 	return len(list) == 0 || slices.Contains(list, variant)
 }
