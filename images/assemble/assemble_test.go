@@ -49,7 +49,7 @@ func hostTree(t *testing.T, when time.Time, devices bool) *Tree {
 		add(t, tree, Entry{Path: name, Mode: 0o644, Source: host})
 	}
 	add(t, tree, Entry{Path: "manifest.json", Mode: 0o600, Content: []byte("{}\n")})
-	add(t, tree, Entry{Path: "empty folder", Mode: fs.ModeDir | 0o700})
+	add(t, tree, Entry{Path: "empty directory", Mode: fs.ModeDir | 0o700})
 	if devices {
 		add(t, tree, Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Device: Device{5, 1}})
 		add(t, tree, Entry{Path: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777})
@@ -129,7 +129,7 @@ func TestExt4Content(t *testing.T) {
 		"stat /dtbs/vendor":   "Mode:  0755",
 		"stat /vmlinuz":       "crtime: 0x6955b900",
 		"stat /initramfs":     "User:     0   Group:     0",
-		"ls -p /":             "/empty folder/",
+		"ls -p /":             "/empty directory/",
 		"show_super_stats -h": "Filesystem UUID:          " + layout.GUID("x"),
 	} {
 		out, err := exec.Command("debugfs", "-R", request, file).Output()

@@ -20,7 +20,7 @@ const (
 	boots         = 5                // of which each figure is the median
 	undisturbed   = 25 * time.Second // in which a boot is left alone: sshd and its client's questions cost it seconds
 	settle        = 30 * time.Second // from the first output of a container to "idle"
-	benchFile     = "bench-%s.json"  // in the folder of the images
+	benchFile     = "bench-%s.json"  // in the directory of the images
 )
 
 // measured is what one boot shows.

@@ -29,7 +29,7 @@ var storyBoards = []string{"qemu-x86_64", "qemu-arm64"}
 
 // Environment of the tests.
 const (
-	imagesVariable = "RESINOS_IMAGES" // folder of ready images BOARD-VARIANT.img; without it they are built
+	imagesVariable = "RESINOS_IMAGES" // directory of ready images BOARD-VARIANT.img; without it they are built
 	lacksVariable  = "RESINOS_LACKS"  // set by TestMain: why no device can be booted here
 	proveVariable  = "RESINOS_PROVE"  // not empty: also the stories of testdata/prove.txt
 	top            = "../.."          // of the source tree, as seen from this package
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	lacks := ""
-	folder, err := prepare(context.Background())
+	dir, err := prepare(context.Background())
 	if err != nil {
 		lacks = err.Error()
 		if testenv.CI() {
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 		os.Setenv(lacksVariable, lacks)
 		os.Exit(m.Run())
 	}
-	code, err := Enter(imagesVariable + "=" + folder)
+	code, err := Enter(imagesVariable + "=" + dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "boottest:", err)
 		code = 1
@@ -62,7 +62,7 @@ func TestMain(m *testing.M) {
 }
 
 // prepare checks what the host lacks, and makes images and firmware ready.
-func prepare(ctx context.Context) (folder string, err error) {
+func prepare(ctx context.Context) (dir string, err error) {
 	var lacks []error
 	if os.Getuid() != 0 {
 		lacks = append(lacks, errors.New("root: namespaces and tap links need it"))
@@ -81,14 +81,14 @@ func prepare(ctx context.Context) (folder string, err error) {
 	if err := errors.Join(lacks...); err != nil {
 		return "", fmt.Errorf("cannot boot devices, this host lacks: %w", err)
 	}
-	folder = os.Getenv(imagesVariable)
-	if folder == "" {
-		folder = filepath.Join(top, "build")
-		if err := buildImages(ctx, folder); err != nil {
+	dir = os.Getenv(imagesVariable)
+	if dir == "" {
+		dir = filepath.Join(top, "build")
+		if err := buildImages(ctx, dir); err != nil {
 			return "", err
 		}
 	}
-	if folder, err = filepath.Abs(folder); err != nil {
+	if dir, err = filepath.Abs(dir); err != nil {
 		return "", err
 	}
 	for _, name := range storyBoards {
@@ -96,12 +96,12 @@ func prepare(ctx context.Context) (folder string, err error) {
 			return "", err
 		}
 	}
-	return folder, nil
+	return dir, nil
 }
 
 // buildImages runs the host command, which rebuilds what changed.
-func buildImages(ctx context.Context, folder string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+func buildImages(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	for _, want := range [][2]string{{storyBoards[0], "development"}, {storyBoards[1], "development"}, {storyBoards[0], "production"}} {
@@ -123,7 +123,7 @@ func firmware(ctx context.Context, name string) ([]qemu.FirmwareFile, error) {
 	return qemu.Firmware(ctx, board, filepath.Join(top, ".cache"), nil)
 }
 
-// images is the folder of the images.
+// images is the directory of the images.
 type images string
 
 // options boots an image as it was built; the caller adds an overlay.
@@ -182,10 +182,10 @@ func TestStories(t *testing.T) {
 				t.Parallel()
 				tellShared(t, dir, board, later, place)
 			})
-			for _, folder := range []string{"every", "own"}[:2-min(i, 1)] {
-				for _, file := range stories(t, folder) {
+			for _, set := range []string{"every", "own"}[:2-min(i, 1)] {
+				for _, file := range stories(t, set) {
 					name := strings.TrimSuffix(filepath.Base(file), ".txt")
-					t.Run(board+"/"+folder+"/"+name, func(t *testing.T) {
+					t.Run(board+"/"+set+"/"+name, func(t *testing.T) {
 						if later.has(board, file) {
 							leave(t)
 						}
@@ -200,11 +200,11 @@ func TestStories(t *testing.T) {
 	})
 }
 
-func stories(t *testing.T, folder string) []string {
+func stories(t *testing.T, dir string) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
+	files, err := filepath.Glob(filepath.Join("testdata", dir, "*.txt"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories in %s (%v)", folder, err)
+		t.Fatalf("no stories in %s (%v)", dir, err)
 	}
 	return files
 }
@@ -251,7 +251,7 @@ func (p patterns) has(board, file string) bool {
 	})
 }
 
-// tellShared boots one device for all stories of the shared folder that are to be told now.
+// tellShared boots one device for all stories of the shared directory that are to be told now.
 func tellShared(t *testing.T, dir images, board string, later patterns, place func(*testing.T) *Device) {
 	files := slices.DeleteFunc(stories(t, "shared"), func(file string) bool { return later.has(board, file) })
 	if len(files) == 0 {
@@ -297,7 +297,7 @@ func tell(t *testing.T, files []string, newScene func() *scene) {
 				e.Setenv(name, value)
 			}
 			if !s.shared {
-				e.Defer(s.device.Kill) // before the work folder with its disk goes
+				e.Defer(s.device.Kill) // before the work directory with its disk goes
 			}
 			story := e.T().(inOrder).T
 			e.Defer(func() { // first: the device still runs

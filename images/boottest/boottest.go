@@ -29,7 +29,7 @@ import (
 // A Lab is a private network namespace with a bridge, where dnsmasq answers DHCP and DNS. The process that opens it
 // must already run in namespaces of its own: see Enter.
 type Lab struct {
-	folder  string
+	dir     string
 	bridge  netlink.Link
 	dnsmasq *exec.Cmd
 	talk    *os.File // the output of dnsmasq
@@ -77,11 +77,11 @@ func Open(ctx context.Context) (*Lab, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
-	folder, err := os.MkdirTemp("", "resinos-lab-")
+	dir, err := os.MkdirTemp("", "resinos-lab-")
 	if err != nil {
 		return nil, fmt.Errorf("create directory for lab: %w", err)
 	}
-	l := &Lab{folder: folder}
+	l := &Lab{dir: dir}
 	if err := l.wire(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -115,7 +115,7 @@ func (l *Lab) wire() error {
 // serve starts dnsmasq.
 func (l *Lab) serve(ctx context.Context) error {
 	var err error
-	if l.talk, err = os.Create(filepath.Join(l.folder, "dnsmasq.log")); err != nil {
+	if l.talk, err = os.Create(filepath.Join(l.dir, "dnsmasq.log")); err != nil {
 		return fmt.Errorf("make log of dnsmasq: %w", err)
 	}
 	args := []string{
@@ -156,7 +156,7 @@ func (l *Lab) awaitServer(ctx context.Context) error {
 	}
 }
 
-func (l *Lab) leaseFile() string { return filepath.Join(l.folder, "leases") }
+func (l *Lab) leaseFile() string { return filepath.Join(l.dir, "leases") }
 
 // Said returns the log of dnsmasq.
 func (l *Lab) Said() string {
@@ -204,7 +204,7 @@ func (l *Lab) Close() error {
 	if l.talk != nil {
 		_ = l.talk.Close() // only dnsmasq wrote
 	}
-	return os.RemoveAll(l.folder)
+	return os.RemoveAll(l.dir)
 }
 
 // hardwareAddress returns the address of the device with this number; the lab knows numbers below mostDevices.

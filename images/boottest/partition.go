@@ -126,11 +126,11 @@ func Flatten(ctx context.Context, image, raw string) error {
 }
 
 // CheckFileSystems checks that the file systems of a raw image are as a powered-off device leaves them: nothing to
-// repair, nothing to replay. It writes copies of the partitions to folder.
-func CheckFileSystems(ctx context.Context, image, folder string) error {
+// repair, nothing to replay. It writes copies of the partitions to directory.
+func CheckFileSystems(ctx context.Context, image, dir string) error {
 	var faults []error
 	for _, label := range []string{"resin-boot", "resin-rootA", "resin-state", "resin-data"} {
-		file := filepath.Join(folder, label+".part")
+		file := filepath.Join(dir, label+".part")
 		if err := GetPartition(image, label, file); err != nil {
 			return err
 		}

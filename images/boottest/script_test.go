@@ -30,7 +30,7 @@ type scene struct {
 	images images
 	board  string
 	device *Device
-	shared bool              // the device belongs to all stories of the folder: it may not be switched off
+	shared bool              // the device belongs to all stories of the directory: it may not be switched off
 	vars   map[string]string // what the story's commands set, for the guest's shell as well
 	clocks []func()          // that end the NTP servers of the story
 	disk   string            // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
@@ -397,15 +397,15 @@ func cmdFsck(ts *testscript.TestScript, neg bool, args []string) {
 	if s.device.Running() {
 		ts.Fatalf("fsck: the device is running")
 	}
-	folder, err := os.MkdirTemp(ts.MkAbs("."), "fsck")
+	dir, err := os.MkdirTemp(ts.MkAbs("."), "fsck")
 	ts.Check(err)
-	raw := filepath.Join(folder, "whole.img")
+	raw := filepath.Join(dir, "whole.img")
 	ts.Check(Flatten(s.ctx, s.disk, raw))
-	err = CheckFileSystems(s.ctx, raw, folder)
+	err = CheckFileSystems(s.ctx, raw, dir)
 	if (err != nil) != neg {
 		ts.Fatalf("fsck: %v", err)
 	}
-	ts.Check(os.RemoveAll(folder))
+	ts.Check(os.RemoveAll(dir))
 }
 
 // digest VARIABLE FILE: sets VARIABLE to the SHA-256 of a file on the host.

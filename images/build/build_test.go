@@ -125,7 +125,7 @@ func digestOf(t *testing.T, file string) string {
 	}
 }
 
-// TestTwoBuildsAreIdentical builds each board twice: in other folders, from files of another age, under another umask.
+// TestTwoBuildsAreIdentical builds each board twice: in other directories, from files of another age, under another umask.
 func TestTwoBuildsAreIdentical(t *testing.T) {
 	needTools(t)
 	for board, variant := range map[string]string{"qemu-x86_64": "development", "qemu-arm64": "production"} {
@@ -292,11 +292,11 @@ func TestOptionFaults(t *testing.T) {
 		epoch  string
 		want   string
 	}{
-		"board":      {func(o *Options) { o.Board = "toaster" }, "", "qemu-arm64"},
-		"variant":    {func(o *Options) { o.Variant = "debug" }, "", "production, development, standalone"},
-		"no folder":  {func(o *Options) { o.Output = "/no/such/folder/x.img" }, "", "directory does not exist"},
-		"epoch":      {func(*Options) {}, "soon", "SOURCE_DATE_EPOCH"},
-		"epoch 1970": {func(*Options) {}, "1", "1980"},
+		"board":        {func(o *Options) { o.Board = "toaster" }, "", "qemu-arm64"},
+		"variant":      {func(o *Options) { o.Variant = "debug" }, "", "production, development, standalone"},
+		"no directory": {func(o *Options) { o.Output = "/no/such/directory/x.img" }, "", "directory does not exist"},
+		"epoch":        {func(*Options) {}, "soon", "SOURCE_DATE_EPOCH"},
+		"epoch 1970":   {func(*Options) {}, "1", "1980"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := good
@@ -311,7 +311,7 @@ func TestOptionFaults(t *testing.T) {
 	}
 }
 
-func TestAppFolderIsPreloaded(t *testing.T) {
+func TestAppDirectoryIsPreloaded(t *testing.T) {
 	needTools(t)
 	b := standIn(t, "qemu-x86_64", "production", time.Now())
 	app := filepath.Join(t.TempDir(), "Sensor")
@@ -371,7 +371,7 @@ func TestStoreKeepsNothingHalf(t *testing.T) {
 	if left, err := os.ReadDir(s.dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	// A build that was killed leaves its temporary folder; the next one must not take it for a result.
+	// A build that was killed leaves its temporary directory; the next one must not take it for a result.
 	if err := os.Mkdir(filepath.Join(s.dir, "part-stage-123"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 
 // Environment of the test.
 const (
-	imagesVariable = "RESINOS_IMAGES" // folder of ready images BOARD-VARIANT.img
+	imagesVariable = "RESINOS_IMAGES" // directory of ready images BOARD-VARIANT.img
 	boardVariable  = "RESINOS_BOARD"  // board to record; without it the first below
 	idleVariable   = "RESINOS_IDLE"   // how long nothing may be written, such as 10m
 	board          = "qemu-arm64"     // it boots faster than the one with UEFI
@@ -47,9 +47,9 @@ func options(ctx context.Context) (qemu.Options, error) {
 	if other := os.Getenv(boardVariable); other != "" {
 		name = other
 	}
-	folder := os.Getenv(imagesVariable)
-	if folder == "" {
-		lacks = append(lacks, fmt.Errorf("%s is not set: name the folder of %s-development.img; make powercut does", imagesVariable, name))
+	dir := os.Getenv(imagesVariable)
+	if dir == "" {
+		lacks = append(lacks, fmt.Errorf("%s is not set: name the directory of %s-development.img; make powercut does", imagesVariable, name))
 	}
 	if err := errors.Join(lacks...); err != nil {
 		return qemu.Options{}, err
@@ -59,7 +59,7 @@ func options(ctx context.Context) (qemu.Options, error) {
 		return qemu.Options{}, err
 	}
 	files, err := qemu.Firmware(ctx, b, filepath.Join(top, ".cache"), nil)
-	return qemu.Options{Board: b, Firmware: files, Image: filepath.Join(folder, name+"-development.img")}, err
+	return qemu.Options{Board: b, Firmware: files, Image: filepath.Join(dir, name+"-development.img")}, err
 }
 
 // TestPowerCut records one device through its first boot, an hour of rest made short, and all workloads, and judges what a

@@ -33,8 +33,8 @@ func Firmware(ctx context.Context, board boards.Board, cache string, report func
 	if !found {
 		return nil, fmt.Errorf("find package %s in %s%s", board.Qemu.Package, lock.File(board.Name), lock.Hint(board.Name))
 	}
-	folder := filepath.Join(cache, "firmware", key(pin.SHA256, board.Qemu.Firmware))
-	files, absent := unpacked(board, folder)
+	dir := filepath.Join(cache, "firmware", key(pin.SHA256, board.Qemu.Firmware))
+	files, absent := unpacked(board, dir)
 	if len(absent) == 0 {
 		return files, nil
 	}
@@ -44,7 +44,7 @@ func Firmware(ctx context.Context, board boards.Board, cache string, report func
 	if err != nil {
 		return nil, err
 	}
-	return files, unpack(packages[pin.Name], folder, absent, board.Qemu.Firmware)
+	return files, unpack(packages[pin.Name], dir, absent, board.Qemu.Firmware)
 }
 
 // key names the directory of a package's files by its digest, and by what is changed in the files.
@@ -62,10 +62,10 @@ func key(digest string, files []boards.QemuFirmware) string {
 }
 
 // unpacked lists the paths of the board's firmware files, and by the name in the package those that do not exist yet.
-func unpacked(board boards.Board, folder string) (files []FirmwareFile, absent map[string]string) {
+func unpacked(board boards.Board, dir string) (files []FirmwareFile, absent map[string]string) {
 	absent = map[string]string{}
 	for _, f := range board.Qemu.Firmware {
-		file := filepath.Join(folder, path.Base(f.File))
+		file := filepath.Join(dir, path.Base(f.File))
 		files = append(files, FirmwareFile{Kind: f.Kind, Path: file})
 		if _, err := os.Stat(file); err != nil {
 			absent[f.File] = file
@@ -75,8 +75,8 @@ func unpacked(board boards.Board, folder string) (files []FirmwareFile, absent m
 }
 
 // unpack writes each of the absent files completely or not at all.
-func unpack(pkg, folder string, absent map[string]string, firmware []boards.QemuFirmware) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+func unpack(pkg, dir string, absent map[string]string, firmware []boards.QemuFirmware) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make firmware cache: %w", err)
 	}
 	want := func(name string) bool { return absent[name] != "" }

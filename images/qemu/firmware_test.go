@@ -15,15 +15,15 @@ func TestFirmwareFromCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
-	files, absent := unpacked(board, folder)
+	dir := t.TempDir()
+	files, absent := unpacked(board, dir)
 	if len(files) != 2 || len(absent) != 2 {
 		t.Fatalf("unpacked = %v, %v", files, absent)
 	}
 	if err := os.WriteFile(files[0].Path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, absent = unpacked(board, folder); len(absent) != 1 {
+	if _, absent = unpacked(board, dir); len(absent) != 1 {
 		t.Errorf("absent = %v, want the second file", absent)
 	}
 }
@@ -33,12 +33,12 @@ func TestUnpackFaults(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("no archive"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	folder := filepath.Join(t.TempDir(), "cache")
-	err := unpack(bad, folder, map[string]string{"usr/a": filepath.Join(folder, "a")}, nil)
+	dir := filepath.Join(t.TempDir(), "cache")
+	err := unpack(bad, dir, map[string]string{"usr/a": filepath.Join(dir, "a")}, nil)
 	if err == nil || !strings.Contains(err.Error(), "usr/a is not in it") {
 		t.Errorf("unpack = %v", err)
 	}
-	if left, _ := os.ReadDir(folder); len(left) != 0 {
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

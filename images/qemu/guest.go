@@ -23,7 +23,7 @@ import (
 // the program that started it.
 type Guest struct {
 	options Options
-	folder  string // private directory; removed when done is closed
+	dir     string // private directory; removed when done is closed
 	console *Console
 	monitor *Monitor
 	process *exec.Cmd
@@ -41,26 +41,26 @@ const tailLines = 20
 // Start runs QEMU and returns once its monitor answers, so that a missing program, an image in use or a port in use are
 // errors of Start. The caller must wait for the guest's end with Wait.
 func Start(ctx context.Context, o Options) (*Guest, error) {
-	folder, err := os.MkdirTemp("", "resinos-qemu-")
+	dir, err := os.MkdirTemp("", "resinos-qemu-")
 	if err != nil {
 		return nil, fmt.Errorf("create directory for QEMU: %w", err)
 	}
-	g, err := start(ctx, o, folder)
+	g, err := start(ctx, o, dir)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(folder))
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return g, nil
 }
 
-func start(ctx context.Context, o Options, folder string) (*Guest, error) {
-	plan, err := Plan(o, folder)
+func start(ctx context.Context, o Options, dir string) (*Guest, error) {
+	plan, err := Plan(o, dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(ctx, o, folder); err != nil {
+	if err := prepare(ctx, o, dir); err != nil {
 		return nil, err
 	}
-	g := &Guest{options: o, folder: folder, talk: &tail{}, done: make(chan struct{})}
+	g := &Guest{options: o, dir: dir, talk: &tail{}, done: make(chan struct{})}
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (g *Guest) stillborn(cause error) error {
 }
 
 // prepare creates the files that the command line names.
-func prepare(ctx context.Context, o Options, folder string) error {
+func prepare(ctx context.Context, o Options, dir string) error {
 	if o.Image != "" {
 		if _, err := os.Stat(o.Image); err != nil {
 			return fmt.Errorf("open image: %w", err)
@@ -116,7 +116,7 @@ func prepare(ctx context.Context, o Options, folder string) error {
 		if err != nil {
 			return fmt.Errorf("read firmware variables: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, varsFile), vars, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, varsFile), vars, 0o600); err != nil {
 			return fmt.Errorf("copy firmware variables: %w", err)
 		}
 	}
@@ -198,7 +198,7 @@ func (g *Guest) live(input io.Closer) {
 	g.err = g.process.Wait()
 	_ = input.Close() // Wait may have closed it
 	g.console.finish()
-	g.err = errors.Join(g.err, os.RemoveAll(g.folder))
+	g.err = errors.Join(g.err, os.RemoveAll(g.dir))
 }
 
 // Console returns the serial console.

@@ -74,8 +74,8 @@ func TestGuestLife(t *testing.T) {
 	if err := g.Wait(bounded(t)); err != nil {
 		t.Errorf("Wait = %v", err)
 	}
-	if _, err := os.Stat(g.folder); err == nil {
-		t.Errorf("%s is left behind", g.folder)
+	if _, err := os.Stat(g.dir); err == nil {
+		t.Errorf("%s is left behind", g.dir)
 	}
 	g.Kill() // twice is harmless
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Command is the command line that Plan has computed. Paths below Folder belong to one run of QEMU and do not exist
-// before Start creates them.
+// A Command is the command line that Plan has computed. Paths below Plan's dir belong to one run of QEMU and do not
+// exist before Start creates them.
 type Command struct {
 	Program   string
 	Arguments []string
@@ -33,8 +33,8 @@ const varsFile = "vars.fd"
 // qmpDescriptor is the file descriptor of QEMU's end of the monitor's socket, which it inherits.
 const qmpDescriptor = 3
 
-// Plan turns options into a command line. folder is the private directory of the run. All faults are reported at once.
-func Plan(o Options, folder string) (Command, error) {
+// Plan turns options into a command line. directory is the private directory of the run. All faults are reported at once.
+func Plan(o Options, dir string) (Command, error) {
 	if err := check(o); err != nil {
 		return Command{}, err
 	}
@@ -58,7 +58,7 @@ func Plan(o Options, folder string) (Command, error) {
 	if o.NoReboot {
 		args = append(args, "-no-reboot")
 	}
-	args = append(args, starter(o, folder)...)
+	args = append(args, starter(o, dir)...)
 	args = append(args, disks(o)...)
 	args = append(args, network(o)...)
 	for _, d := range append(append([]string{}, q.Devices...), o.Devices...) {
@@ -117,7 +117,7 @@ func formats(list []Disk) []string {
 
 // starter returns the options for what runs first: the firmware, a kernel without firmware, or a kernel that the
 // firmware gets from QEMU.
-func starter(o Options, folder string) []string {
+func starter(o Options, dir string) []string {
 	var args []string
 	if k := o.Kernel; k != nil {
 		args = append(args, "-kernel", k.Image, "-append", k.CommandLine)
@@ -135,7 +135,7 @@ func starter(o Options, folder string) []string {
 		case "pflash":
 			args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+escape(f.Path))
 		case "pflash-vars":
-			args = append(args, "-drive", "if=pflash,format=raw,file="+escape(filepath.Join(folder, varsFile)))
+			args = append(args, "-drive", "if=pflash,format=raw,file="+escape(filepath.Join(dir, varsFile)))
 		}
 	}
 	return args

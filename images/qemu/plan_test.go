@@ -42,7 +42,7 @@ func TestPlanGolden(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				o := base
 				change(&o)
-				got, err := Plan(o, "FOLDER")
+				got, err := Plan(o, "DIR")
 				if err != nil {
 					t.Fatal(err)
 				}
