@@ -1,8 +1,8 @@
-// Package config owns config.json on the boot partition: which keys there are, what stands in for those that are missing or wrong,
-// and how the file is changed without ever being lost.
+// Package config owns config.json on the boot partition: its keys, the values that are used for missing or wrong ones,
+// and changing the file without ever losing it.
 //
-// It never overwrites a file that cannot be parsed, never drops a key that it does not know, and reading never fails: a device must
-// boot whatever a person or a power cut left there. Read Keys first, then Load.
+// It never overwrites a file that cannot be parsed and never drops a key that it does not know. Reading never fails,
+// because a device must boot whatever a person or a power cut left in the file. Read Keys first, then Load.
 package config
 
 import (
@@ -14,16 +14,17 @@ import (
 	"resinos/services/settings"
 )
 
-// Effective says what a document puts in force: values, defaults and faults, key by key. A bad value costs only its own key.
+// Effective returns the settings in force for a document: values, defaults and faults, key by key. A bad value affects
+// only its own key.
 func Effective(d Document, source settings.From) settings.Settings {
 	return effective(d, source, Document{})
 }
 
-// effective is Effective with what was good before: it stays in force where a value cannot be used.
+// effective is Effective with the last good copy: its value is used where a value of d cannot be used.
 func effective(d Document, source settings.From, good Document) settings.Settings {
 	s := settings.Settings{Source: source, Values: map[string]settings.Value{}}
 	fault := func(key, text string) {
-		if s.Faults == nil { // as JSON leaves it out
+		if s.Faults == nil { // JSON leaves an empty one out
 			s.Faults = map[string]string{}
 		}
 		s.Faults[key] = text
@@ -47,7 +48,7 @@ func effective(d Document, source settings.From, good Document) settings.Setting
 		}
 	})
 	if len(s.Faults) == 0 {
-		s.Faults = nil // as it is read back
+		s.Faults = nil // as it would be read back
 	}
 	return s
 }
@@ -68,7 +69,8 @@ func (k Key) effective(d Document, source settings.From, good Document) (json.Ra
 	return nil, settings.Default, err
 }
 
-// usable is what of the key's value in a document can be used, nil for nothing: then an error says why, unless nothing is said.
+// usable returns the part of the key's value in a document that can be used, or nil. With nil, the error says why,
+// unless the document has no value for the key.
 func (k Key) usable(d Document) (json.RawMessage, error) {
 	raw, written := d.Get(k.Name)
 	if !written {
@@ -88,7 +90,7 @@ func (k Key) usable(d Document) (json.RawMessage, error) {
 	return text, err
 }
 
-// judge returns what of a written value can be used, nil for nothing.
+// judge returns the part of a written value that can be used, or nil.
 func (k Key) judge(raw json.RawMessage) (any, error) {
 	value, set, err := k.Kind.read(raw)
 	if err != nil || !set {
@@ -100,7 +102,7 @@ func (k Key) judge(raw json.RawMessage) (any, error) {
 	return k.fit(value)
 }
 
-// Check judges a value before it is written. The error says what is wrong with it.
+// Check checks a value before it is written. The error says what is wrong with it.
 func Check(key string, raw json.RawMessage) error {
 	k, known := Find(key)
 	if !known {
@@ -112,12 +114,13 @@ func Check(key string, raw json.RawMessage) error {
 	return nil
 }
 
-// Encode turns what a person types for a key into JSON: for keys we know by their kind, else JSON if it is JSON, and text if not.
+// Encode converts what a person types for a key into JSON: for a known key by its kind, for another one as JSON if it
+// is valid JSON, else as text.
 func Encode(key, typed string) json.RawMessage {
 	k, _ := Find(key)
 	raw := json.RawMessage(typed)
 	switch k.Kind {
-	case Text, Words: // a host may be called 007, a password true
+	case Text, Words: // a host name may be 007, a password true
 		return json.RawMessage(quote(typed))
 	case Flag:
 		if v, err := readFlag(json.RawMessage(quote(typed))); err == nil {
@@ -138,8 +141,8 @@ func Encode(key, typed string) json.RawMessage {
 	return json.RawMessage(quote(typed))
 }
 
-// Facts is what the conditions of services are judged by: every string, number and boolean of the document as text, by its key with
-// dots, and of the lists that we know those that hold something, an entry a line.
+// Facts returns the values that conditions of services are compared with: every string, number and boolean of the
+// document as text, by its key with dots; and each list of a known key that is not empty, one entry on each line.
 func (d Document) Facts() map[string]string {
 	all := map[string]string{}
 	d.leaves(func(key string, raw json.RawMessage) {
@@ -154,7 +157,7 @@ func (d Document) Facts() map[string]string {
 		if !written || k.Kind != Words && k.Kind != Lines {
 			continue
 		}
-		value, _ := k.judge(raw) // what is wrong with it is told by whom it concerns
+		value, _ := k.judge(raw) // whoever uses the value reports what is wrong with it
 		if list, _ := value.([]string); len(list) > 0 {
 			all[k.Name] = strings.Join(list, "\n")
 		} else {
@@ -164,7 +167,7 @@ func (d Document) Facts() map[string]string {
 	return all
 }
 
-// DeviceName is the name a device goes by: the configured one, else the first seven digits of its uuid, else resinos.
+// DeviceName returns the name of a device: the configured one, else the first seven digits of its UUID, else resinos.
 func DeviceName(s settings.Settings) string {
 	if name := s.Text(Hostname); name != "" {
 		return name
@@ -175,8 +178,8 @@ func DeviceName(s settings.Settings) string {
 	return "resinos"
 }
 
-// InForce is Effective for a device: what it has made itself fills in what nobody has said. identity is its uuid, empty if it has
-// none yet.
+// InForce is Effective for a device: the values that the device created itself are used where the document has none.
+// identity is its UUID, empty if it has none yet.
 func InForce(l Loaded, identity string) settings.Settings {
 	s := effective(l.Document, l.Source, l.Good)
 	if l.Fault != nil {
@@ -191,8 +194,8 @@ func InForce(l Loaded, identity string) settings.Settings {
 	return s
 }
 
-// Usable is the document with the last good value in the place of each that cannot be used; where there is none, the key is left out. It
-// is what a last good copy holds, so that it never holds anything else.
+// Usable returns the document in which the last good value replaces each value that cannot be used; if there is none,
+// the key is left out. This is the content of a last good copy, which therefore never contains anything else.
 func (l Loaded) Usable() Document {
 	d := l.Document
 	for _, k := range Keys() {
@@ -209,15 +212,16 @@ func (l Loaded) Usable() Document {
 			raw, _ := l.Good.Get(k.Name)
 			next, err = next.With(k.Name, raw)
 		}
-		if err == nil { // else the document would be longer than may be: whoever reads it judges the value again
+		if err == nil { // otherwise the document would be too long: the reader judges the value again
 			d = next
 		}
 	}
 	return d
 }
 
-// Identity is the uuid that a device has been given: that of what was loaded from path, else that of the last good copy, so that a
-// file which was replaced by one without a uuid leaves the device what it is. Empty if there is neither.
+// Identity returns the UUID that a device was given: that of what was loaded from path, else that of the last good
+// copy. A file that was replaced by one without a UUID therefore does not change the device's identity. It is empty if
+// there is neither.
 func Identity(path string, l Loaded) string {
 	if id := Effective(l.Document, l.Source).Text(UUID); id != "" || l.Source != settings.File {
 		return id

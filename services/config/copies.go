@@ -18,7 +18,7 @@ import (
 	"resinos/services/settings"
 )
 
-// Path is where the file lies on the device.
+// Path is the path of the file on the device.
 const Path = "/mnt/boot/config.json"
 
 // Sibling ends the name of the last good copy beside the file:
@@ -26,21 +26,21 @@ const Path = "/mnt/boot/config.json"
 //	resinos config 1 SHA-256 of the rest in hex, a newline
 //	the file, byte by byte
 //
-// The sum tells a copy that a power cut has torn from one that is whole.
+// The sum distinguishes a complete copy from one that a power cut has torn.
 const Sibling = ".good"
 
 const siblingHead = "resinos config 1 "
 
-// Loaded is what a device has for a configuration.
+// Loaded is the configuration of a device as it was read.
 type Loaded struct {
 	Document Document
 	Source   settings.From // File, LastGood, or Default: then the document is empty
 	Fault    error         // why it is not File; nil on a device that has neither file nor copy
 	Missing  bool          // there is no file
-	Good     Document      // the last good copy, for the keys of the file that cannot be used; empty where none is needed, or there is none
+	Good     Document      // the last good copy, for keys of the file that cannot be used; empty if it is not needed or missing
 }
 
-// Load takes the newest copy that parses: the file, else its last good copy, else nothing. It cannot fail.
+// Load reads the newest copy that parses: the file, else its last good copy, else nothing. It cannot fail.
 func Load(path string) Loaded {
 	d, err := readDocument(path)
 	if err == nil {
@@ -75,13 +75,13 @@ func readDocument(path string) (Document, error) {
 	return d, nil
 }
 
-// readBounded reads no more of a file than can be used, and waits for nobody: somebody may have put a pipe there.
+// readBounded reads at most limit bytes, and never waits: somebody may have put a pipe there.
 func readBounded(path string, limit int) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // opened for reading: nothing to lose
+	defer f.Close() // nothing was written
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func decodeSibling(text []byte) ([]byte, error) {
 	return body, nil
 }
 
-// Store changes the file. Its zero System is the disk.
+// Store changes the file. The zero System is the disk.
 type Store struct {
 	Path   string
 	System atomicfile.System
@@ -138,16 +138,17 @@ func (s Store) write(path string, content []byte) error {
 	return atomicfile.WriteTo(system, path, content, 0o600)
 }
 
-// ErrUnusable says that there is a file which cannot be parsed, and is therefore left alone.
+// ErrUnusable reports a file that cannot be parsed, and is therefore not changed.
 var ErrUnusable = errors.New("it is not overwritten")
 
-// Choice is what the file and its last good copy shall say.
+// Choice is the wanted content of the file and its last good copy.
 type Choice struct{ File, Copy Document }
 
-// Settle has choose decide what the file and its copy shall say, given what is in force, and writes whichever says something else,
-// the copy first, so that at each moment one of them is whole. With no choice it writes nothing. It returns what is in force then:
-// what choose was given, or has chosen, and not what a second look at the file would show. An editor that asks nobody for leave may
-// have written it since, and what has no copy must not be applied. When the error is nil, all has reached the disk.
+// Settle calls choose with the configuration in force. choose decides on the content of the file and its copy. Settle
+// writes whichever differs, the copy first, so that at each moment one of them is complete; without a choice it writes
+// nothing. It returns what is in force afterwards: what choose was given or has chosen, not what a second look at the
+// file would show. Somebody may have written the file meanwhile, and what is not in the copy must not be applied. When
+// the error is nil, everything has reached the disk.
 func (s Store) Settle(choose func(Loaded) (*Choice, error)) (Loaded, error) {
 	now := Load(s.Path)
 	err := s.locked(func() error {
@@ -185,8 +186,9 @@ func (s Store) keep(d Document) error {
 	return s.write(s.Path+Sibling, encodeSibling(d.Bytes()))
 }
 
-// Update changes the file by change, which is given what is in force; file and copy say the same then, but for what cannot be used. It fails, changing nothing,
-// if there is a file that cannot be parsed (ErrUnusable).
+// Update changes the file by change, which is called with the document in force. File and copy then have the same
+// content, except values that cannot be used. If there is a file that cannot be parsed, Update changes nothing and
+// fails (ErrUnusable).
 func (s Store) Update(change func(Document) (Document, error)) error {
 	_, err := s.Settle(func(now Loaded) (*Choice, error) {
 		if now.Source != settings.File && !now.Missing {
@@ -198,18 +200,19 @@ func (s Store) Update(change func(Document) (Document, error)) error {
 	return err
 }
 
-// Lasts reports whether what is written outlives a power-off: a tmpfs stands in for a boot partition that cannot be attached.
+// Lasts reports whether what is written outlives a power-off. It does not if a tmpfs stands in for a boot partition
+// that cannot be attached.
 func (s Store) Lasts() bool {
 	var system unix.Statfs_t
 	err := unix.Statfs(filepath.Dir(s.Path), &system)
 	return err == nil && system.Type != unix.TMPFS_MAGIC && system.Flags&unix.ST_RDONLY == 0
 }
 
-// Bad ends the name under which Restore keeps a file that cannot be parsed.
+// Bad ends the name to which Restore renames a file that cannot be parsed.
 const Bad = ".bad"
 
-// Restore puts the last good copy in the place of a file that is missing or cannot be parsed, which is kept beside it. It fails if
-// the file is good, or there is no copy.
+// Restore restores the last good copy if the file is missing or cannot be parsed; such a file is renamed. It fails if
+// the file is good, or if there is no copy.
 func (s Store) Restore() error {
 	return s.locked(func() error {
 		now := Load(s.Path)
@@ -228,10 +231,11 @@ func (s Store) Restore() error {
 	})
 }
 
-// lockPatience is how long a writer waits for another; each takes a few fsyncs.
+// lockPatience is how long a writer waits for another one; each needs a few fsyncs.
 const lockPatience = 10 * time.Second
 
-// locked runs do while no other process of ours writes the file. The lock is on the folder and goes with its process.
+// locked runs do while no other process of ours writes the file. The lock is on the directory and ends with its
+// process.
 func (s Store) locked(do func() error) error {
 	dir, err := os.Open(filepath.Dir(s.Path))
 	if err != nil {

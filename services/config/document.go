@@ -9,19 +9,20 @@ import (
 	"unicode/utf8"
 )
 
-// The bounds of a file. All are far above any real one; what exceeds them is somebody's accident, or not ours.
+// The limits of a file. All are far above any real one; what exceeds them was made by accident, or is not a
+// config.json.
 const (
 	maxSize  = 1 << 20
 	maxDepth = 32
 	maxKeys  = 2000
 )
 
-// byteOrderMark is how editors on other systems begin a file.
+// byteOrderMark is what editors on other systems write at the beginning of a file.
 const byteOrderMark = "\xef\xbb\xbf"
 
-// Document is a config.json as it was written: what is changed in it leaves every other byte alone.
+// Document is a config.json as it was written. A change of a key leaves every other byte as it is.
 type Document struct {
-	mark string // the byte order mark, or nothing
+	mark string // the byte order mark, or ""
 	text string // valid JSON
 	root node
 }
@@ -29,7 +30,7 @@ type Document struct {
 // node is one value: text[start:end].
 type node struct {
 	start, end int
-	members    []member // of an object, as written
+	members    []member // of an object, in the order of the file
 }
 
 type member struct {
@@ -40,7 +41,8 @@ type member struct {
 
 func (n node) object(text string) bool { return text[n.start] == '{' }
 
-// find returns the member that counts. Of several with one name it is the last, as for every reader of JSON that we know.
+// find returns the member with a name. If there are several, the last one counts, as for every reader of JSON that we
+// know.
 func (n node) find(name string) (m member, found bool) {
 	for _, one := range n.members {
 		if one.name == name {
@@ -68,7 +70,7 @@ func Parse(file []byte) (Document, error) {
 	case !utf8.ValidString(d.text):
 		return Document{}, errors.New("not UTF-8")
 	}
-	if at := tooDeep(d.text); at >= 0 { // before encoding/json, which would go 10,000 levels down
+	if at := tooDeep(d.text); at >= 0 { // before encoding/json, which would allow 10,000 levels
 		return Document{}, fmt.Errorf("line %d: nested deeper than %d levels", d.line(at), maxDepth)
 	}
 	var raw json.RawMessage
@@ -89,24 +91,24 @@ func Parse(file []byte) (Document, error) {
 	return d, nil
 }
 
-// Empty is the document of a device that has none.
+// Empty returns the document of a device that has none.
 func Empty() Document {
 	d, err := Parse([]byte("{\n}\n"))
 	if err != nil {
-		panic(err) // this source is wrong
+		panic(err) // this source code is wrong
 	}
 	return d
 }
 
-// Bytes is the file.
+// Bytes returns the content of the file.
 func (d Document) Bytes() []byte { return []byte(d.mark + d.text) }
 
-// line is the number of the line that holds the byte at.
+// line returns the number of the line with the byte at.
 func (d Document) line(at int) int {
 	return 1 + strings.Count(d.text[:max(0, min(at, len(d.text)))], "\n")
 }
 
-// tooDeep is where brackets are nested deeper than maxDepth, or -1.
+// tooDeep returns where brackets are nested deeper than maxDepth, or -1.
 func tooDeep(text string) int {
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
@@ -131,7 +133,7 @@ func tooDeep(text string) int {
 type scanner struct {
 	text string
 	at   int
-	keys int // seen so far
+	keys int // counted so far
 }
 
 func (s *scanner) blanks() {
@@ -205,7 +207,7 @@ func (s *scanner) list() {
 	}
 }
 
-// Get returns the value of a key as it is written; nested ones are named with dots.
+// Get returns the value of a key as it is written; the names of nested keys are joined with dots.
 func (d Document) Get(key string) (raw json.RawMessage, found bool) {
 	at := d.root
 	for part := range strings.SplitSeq(key, ".") {
@@ -218,8 +220,8 @@ func (d Document) Get(key string) (raw json.RawMessage, found bool) {
 	return json.RawMessage(d.text[at.start:at.end]), true
 }
 
-// inTheWay is the part of a key that holds something else than an object, so that the key cannot be said. Empty if there is none; null
-// says nothing.
+// inTheWay returns the part of a key whose value is not an object, so that the key cannot be set; empty if there is
+// none. null does not count as a value.
 func (d Document) inTheWay(key string) string {
 	at := d.root
 	parts := strings.Split(key, ".")
@@ -236,7 +238,8 @@ func (d Document) inTheWay(key string) string {
 	return ""
 }
 
-// leaves lists everything that is no object, or an empty one, by its key with dots, as often as it is written.
+// leaves calls each for every value that is not an object, or is an empty one, with its key with dots, as often as it
+// is written.
 func (d Document) leaves(each func(key string, raw json.RawMessage)) {
 	var walk func(n node, prefix string)
 	walk = func(n node, prefix string) {
@@ -268,8 +271,8 @@ func (d Document) twice() []string {
 	return keys
 }
 
-// With returns the document with a key set to a value in JSON. What is missing is added at the end of its object, in the style of
-// what stands there. It fails if a part of the key is no object.
+// With returns the document with a key set to a value in JSON. What is missing is added at the end of its object, in
+// the style of the members there. It fails if a part of the key is not an object.
 func (d Document) With(key string, value json.RawMessage) (Document, error) {
 	parts := strings.Split(key, ".")
 	at := d.root
@@ -311,7 +314,7 @@ func (d Document) insert(object node, parts []string, value json.RawMessage) (Do
 	if n > 1 {
 		before = object.members[n-2].value.end
 	}
-	gap := d.text[before:last.start] // blanks, and a comma unless it is the first
+	gap := d.text[before:last.start] // white space, and a comma unless it is the first
 	gap = gap[strings.IndexByte(gap, ',')+1:]
 	colon := d.text[last.start:last.value.start]
 	colon = colon[strings.LastIndexByte(colon, '"')+1:]
@@ -349,7 +352,7 @@ func (d Document) remove(key string) (next Document, found bool, err error) {
 			to = at.members[i+1].start
 		case i > 0:
 			from = at.members[i-1].value.end
-		default: // alone: what is between the brackets goes
+		default: // the only member: everything between the brackets is removed
 			from = at.start + 1
 			to = at.end - 1
 		}

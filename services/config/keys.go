@@ -9,33 +9,33 @@ import (
 // Kind is the form of a value.
 type Kind string
 
-// The kinds, and what stands for them in JSON. Strings stand for numbers and booleans too.
+// The kinds, and their form in JSON. A string is accepted for a number and a boolean too.
 const (
-	Text   Kind = "text"   // a string; a number is taken as one
+	Text   Kind = "text"   // a string; a number is accepted
 	Flag   Kind = "flag"   // true or false
 	Number Kind = "number" // a whole number, not negative
-	Words  Kind = "words"  // a string of words, or an array of strings; "null" is no word
+	Words  Kind = "words"  // a string of words, or an array of strings; "null" is not a word
 	Lines  Kind = "lines"  // an array of strings, or one string
 	Table  Kind = "table"  // an object of strings
-	Any    Kind = "any"    // whatever others make of it
+	Any    Kind = "any"    // any JSON: its readers check it
 )
 
-// Key is one row of the table of what config.json may say.
+// Key is one row of the table of the keys of config.json.
 type Key struct {
 	Name    string
 	Kind    Kind
 	Default string // in JSON; empty: none
-	Does    string // for people
+	Does    string // its effect, for people
 
-	// Who lives by it. Exactly one of the three is said. What a daemon makes of a value it records itself (services/settings), so
-	// the table promises nothing that does not happen.
-	Daemon string // the service that takes a change while it runs
-	Others string // kept for them: this system does nothing with it
-	Later  string // what has to be built before it has an effect
+	// Daemon, Others and Later say who uses the key; exactly one of them is set. A daemon records itself what it did
+	// with a value (services/settings), so the table promises nothing that does not happen.
+	Daemon string // the service that applies a change while it runs
+	Others string // kept for these: this system does nothing with it
+	Later  string // what must be built before it has an effect
 
-	Secret bool // not shown unasked
+	Secret bool // shown only on request
 
-	fit fit // what a value must be beyond its kind; nil: anything
+	fit fit // what a value must be in addition to its kind; nil: anything
 }
 
 const (
@@ -43,7 +43,7 @@ const (
 	cloud      = "the supervisor and its cloud"
 )
 
-// Names of the keys that code asks for.
+// The names of the keys that code uses.
 const (
 	Hostname          = "hostname"
 	UUID              = "uuid"
@@ -55,7 +55,8 @@ const (
 	DNSServers        = "dnsServers"
 )
 
-// Keys is the table, in alphabetical order. It is that of the reference system, whose config.json ours must read.
+// Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
+// system must be able to read.
 func Keys() []Key {
 	keys := []Key{
 		{Name: Hostname, Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: hostName},
@@ -123,10 +124,10 @@ func Find(name string) (Key, bool) {
 	return Key{}, false
 }
 
-// within reports whether one key lies in what is written for another.
+// within reports whether a key is part of the value of another one.
 func within(key, other string) bool { return strings.HasPrefix(key, other+".") }
 
-// covers reports whether a written leaf belongs to the key: it is the key itself, or lies in what is written for it.
+// covers reports whether a leaf belongs to the key: it is the key itself, or part of its value.
 func (k Key) covers(leaf string) bool {
 	return leaf == k.Name || within(leaf, k.Name)
 }

@@ -12,7 +12,7 @@ import (
 	"resinos/services/hostname"
 )
 
-// read turns what is written into the form of the kind. set is false for what stands for nothing: null.
+// read converts a written value into the form of the kind. set is false for null, which stands for no value.
 func (k Kind) read(raw json.RawMessage) (value any, set bool, err error) {
 	if string(raw) == "null" {
 		return nil, false, nil
@@ -99,10 +99,12 @@ func readList(raw json.RawMessage, split bool) ([]string, error) {
 	return out, nil
 }
 
-// fit judges a value that has the form of its kind, and returns what of it can be used; the error says what cannot.
+// fit checks a value that has the form of its kind, and returns the part of it that can be used; the error says what
+// cannot.
 type fit func(value any) (usable any, err error)
 
-// The log's ring: less than minRing is a mistake of the owner, and logd takes no less; maxRing is what logd's limit of memory has room for.
+// The limits of the log's ring: less than minRing is a mistake of the owner, and logd accepts no less; maxRing is what
+// fits into logd's memory limit.
 const (
 	minRing = 64 * disk.KiB
 	maxRing = 32 * disk.MiB
@@ -111,7 +113,7 @@ const (
 func ringSize(value any) (any, error) {
 	s, _ := value.(string)
 	if s = strings.TrimSpace(s); s == "" {
-		return nil, nil // as if it were not there
+		return nil, nil // as if it were missing
 	}
 	size, err := disk.ParseBytes(s)
 	switch {
@@ -128,7 +130,7 @@ func ringSize(value any) (any, error) {
 func hostName(value any) (any, error) {
 	s, _ := value.(string)
 	if s == "" {
-		return nil, nil // as if it were not there
+		return nil, nil // as if it were missing
 	}
 	if !hostname.ValidLabel(s) {
 		return nil, fmt.Errorf("%.80q is not a host name: letters, digits and hyphens, at most 63", s)
@@ -167,10 +169,10 @@ func port(value any) (any, error) {
 	return value, nil
 }
 
-// maxList bounds every list: no real one comes near.
+// maxList limits every list; no real one is nearly as long.
 const maxList = 256
 
-// each keeps the good ones of a list; of one that has only bad ones, nothing.
+// each keeps the good entries of a list, and nothing of a list that has only bad ones.
 func each(good func(string) (string, bool), want string) fit {
 	return func(value any) (any, error) {
 		list, _ := value.([]string)
