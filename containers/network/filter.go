@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableName is that of our table in the packet filter, family ip.
+// tableName is the name of our table in the packet filter, family ip.
 const tableName = "resinos-containers"
 
 const (
@@ -23,14 +23,15 @@ const (
 	statusDNAT = 1 << 5
 )
 
-// applyRules replaces our table in one transaction, so that no packet meets half of it. Without rules the table goes.
+// applyRules replaces our table in one transaction, so that no packet meets an incomplete one. Without rules it removes
+// the table.
 func applyRules(rules []Rule) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open packet filter: %w", err)
 	}
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}
-	conn.AddTable(table) // to delete what is not there is an error
+	conn.AddTable(table) // deleting a table that does not exist would be an error
 	conn.DelTable(table)
 	if len(rules) > 0 {
 		conn.AddTable(table)
@@ -67,7 +68,7 @@ func addChains(conn *nftables.Conn, table *nftables.Table) map[Chain]*nftables.C
 	return out
 }
 
-// exprs is the rule in the words of the kernel.
+// exprs returns the rule as expressions of the kernel.
 func (r Rule) exprs() []expr.Any {
 	var out []expr.Any
 	add := func(given bool, list ...expr.Any) {
@@ -153,7 +154,7 @@ func portsOf(protocol string, first, last uint16) []expr.Any {
 	}
 }
 
-// flags holds if one of the bits is set in what is known of the connection.
+// flags matches if one of the bits is set in the state of the connection.
 func flags(key expr.CtKey, bits uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: register},

@@ -19,7 +19,7 @@ import (
 // aliasPrefix marks links as ours; the name of the network follows.
 const aliasPrefix = "resinos network "
 
-// ours are the bridges that we made, by name.
+// ours returns the bridges that we created, by name.
 func ours() (map[string]netlink.Link, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -34,7 +34,7 @@ func ours() (map[string]netlink.Link, error) {
 	return out, nil
 }
 
-// applyBridges makes the bridges that are wanted and removes the others that are ours.
+// applyBridges creates the wanted bridges and removes others of ours.
 func applyBridges(bridges []Bridge) error {
 	there, err := ours()
 	if err != nil {
@@ -54,7 +54,8 @@ func applyBridges(bridges []Bridge) error {
 	return nil
 }
 
-// applyBridge may be cut off anywhere and done again: the alias, which tells whose the link is, comes with the link.
+// applyBridge may be interrupted anywhere and repeated: the link is created together with the alias that marks it as
+// ours.
 func applyBridge(b Bridge) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Alias, attrs.MTU = b.Link, aliasPrefix+b.Network, b.MTU
@@ -70,8 +71,8 @@ func applyBridge(b Bridge) error {
 		b.Gateway)); err != nil {
 		return err
 	}
-	// IPv6 would be a way to the device, and to what it reaches, that the rules do not look at. A kernel without it has
-	// none.
+	// IPv6 would give access to the device, and to what it reaches, past the rules. A kernel without IPv6 lacks the
+	// setting.
 	err = sysctl.Set("net/ipv6/conf/"+b.Link+"/disable_ipv6", "1")
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -116,8 +117,8 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// attach joins the namespace to the bridge. What an earlier try left is removed first; what this one leaves goes with
-// the namespace.
+// attach connects the namespace with the bridge. It first removes what an earlier attempt left; what this one leaves is
+// removed with the namespace.
 func attach(b Bridge, e End, namespace netns.NsHandle) error {
 	bridge, err := netlink.LinkByName(b.Link)
 	if err != nil {
@@ -137,17 +138,17 @@ func attach(b Bridge, e End, namespace netns.NsHandle) error {
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("add link %s: %w", e.Link, err)
 	}
-	_ = sysctl.Set("net/ipv6/conf/"+e.Link+"/disable_ipv6", "1") // it is a port of the bridge: only noise
-	// A container that uses its own published port is sent its packets back.
+	_ = sysctl.Set("net/ipv6/conf/"+e.Link+"/disable_ipv6", "1") // a port of the bridge: IPv6 is only noise
+	// A bridge must send packets back to a container that uses its own published port.
 	return errors.Join(netlink.LinkSetHairpin(pair, true), netlink.LinkSetUp(pair), inside(b, e, namespace))
 }
 
-// hardware is always the same for an address, so that no neighbour keeps one of an earlier life.
+// hardware returns a hardware address that depends only on the IP address, so that no neighbour remembers an older one.
 func hardware(a netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0x42}, a.AsSlice()...)
 }
 
-// inside sets up the container's end.
+// inside configures the container's end.
 func inside(b Bridge, e End, namespace netns.NsHandle) error {
 	h, err := netlink.NewHandleAt(namespace)
 	if err != nil {
@@ -176,7 +177,7 @@ func inside(b Bridge, e End, namespace netns.NsHandle) error {
 	return nil
 }
 
-// routes are the IPv4 routes of others, without the default.
+// routes returns the IPv4 routes that are not ours, without the default route.
 func routes() ([]netip.Prefix, error) {
 	own, err := ours()
 	if err != nil {
@@ -196,7 +197,7 @@ func routes() ([]netip.Prefix, error) {
 			continue
 		}
 		p, err := netip.ParsePrefix(r.Dst.String())
-		if err == nil && p.Bits() > 1 { // the default may be two halves
+		if err == nil && p.Bits() > 1 { // the default route may be two halves
 			out = append(out, p)
 		}
 	}

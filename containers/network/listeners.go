@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// standing are ports of the device that may be closed just now.
+// standing are ports of the device that may be closed at the moment but belong to it.
 var standing = []struct {
 	protocol string
 	port     uint16
@@ -19,8 +19,8 @@ var standing = []struct {
 	{"tcp", 22222, "ssh"},
 }
 
-// listeners are the ports that programs of the device have open. Who has them is looked up for the ports of wanted
-// only.
+// listeners returns the ports that programs of the device have open. It finds out which program has a port only for the
+// ports for which wanted returns true.
 func listeners(wanted func(protocol string, port uint16) bool) []Listener {
 	var out []Listener
 	for _, s := range standing {
@@ -44,7 +44,8 @@ func listeners(wanted func(protocol string, port uint16) bool) []Listener {
 	return out
 }
 
-// parseListener reads a line of /proc/net/tcp and its kin: number, local address, remote address, state, …, inode.
+// parseListener reads a line of /proc/net/tcp and similar files: number, local address, remote address, state, …,
+// inode.
 func parseListener(line, state string) (l Listener, inode string, ok bool) {
 	f := strings.Fields(line)
 	if len(f) < 10 || f[3] != state {
@@ -68,7 +69,7 @@ func parseListener(line, state string) (l Listener, inode string, ok bool) {
 	return l, f[9], true
 }
 
-// owner names the program that has the socket.
+// owner returns the name of the program that has the socket.
 func owner(inode string) string {
 	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {

@@ -17,8 +17,7 @@ import (
 
 const namePort = 53
 
-// zones are who may ask for names on which bridge, and what each gets: the names of all networks that it is on. It is
-// pure.
+// zones returns the clients on each bridge, and for each the names on all its networks. It is pure.
 func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 	known := map[string]map[string][]netip.Addr{} // by network and name
 	for _, b := range l.Bridges {
@@ -59,8 +58,8 @@ func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 	return out
 }
 
-// files are a container's /etc/resolv.conf and /etc/hosts. It asks on one network alone: resolvers that ask all
-// servers at once take the first answer, and that would be the one that knows less.
+// files returns a container's /etc/resolv.conf and /etc/hosts. The container asks on one network only: resolvers that
+// ask all servers at once use the first answer, which could come from the network where fewer names are known.
 func files(l Layout, c app.Container) (resolv, hosts string) {
 	var gateway, own netip.Addr
 	for _, b := range l.Bridges {
@@ -86,12 +85,12 @@ func files(l Layout, c app.Container) (resolv, hosts string) {
 	return resolv, hosts
 }
 
-// FilesOf returns where the container's resolv.conf and hosts lie.
+// FilesOf returns the paths of the container's resolv.conf and hosts.
 func (n *Networks) FilesOf(id string) (resolv, hosts string) {
 	return filepath.Join(n.Files, id, "resolv.conf"), filepath.Join(n.Files, id, "hosts")
 }
 
-// writeFiles renews the files of a container in place, as a running one has them bound.
+// writeFiles updates the files of a container in place, because they are bound into a running one.
 func (n *Networks) writeFiles(c app.Container) error {
 	resolvPath, hostsPath := n.FilesOf(c.ID())
 	resolv, hosts := files(n.layout, c)
@@ -109,7 +108,7 @@ func (n *Networks) writeFiles(c app.Container) error {
 	return nil
 }
 
-// removeFiles takes away those of containers that are not among all.
+// removeFiles removes the files of containers that are not in all.
 func (n *Networks) removeFiles(all []app.Container) error {
 	list, err := os.ReadDir(n.Files)
 	if errors.Is(err, fs.ErrNotExist) {

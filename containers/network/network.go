@@ -1,8 +1,8 @@
-// Package network owns how containers are reached and what they reach: a bridge for each network of an app, an address
-// for each container on it, and the packet filter's table of ours with published ports and who may talk to whom.
+// Package network owns the networks of containers: a bridge for each network of an app, an address for each container
+// on it, and our table in the packet filter, with published ports and the rules for who may reach whom.
 //
-// It starts no process and keeps nothing in the packet filter that the plan does not have. It never touches links,
-// addresses or tables that are not its own: links are known by their alias, the table by its name.
+// It starts no process and keeps nothing in the packet filter that the plan does not contain. It never changes links,
+// addresses or tables of others: its links are marked by their alias, its table by the name.
 //
 //	wanted containers ──┐
 //	pool (on the disk) ─┼─ Plan ─ Layout ─┬─ bridges, by netlink
@@ -17,11 +17,11 @@ import (
 	"resinos/containers/app"
 )
 
-// Layout is all that is wanted in the kernel.
+// Layout is everything that should be in the kernel.
 type Layout struct {
 	Bridges []Bridge // sorted by network
 	Ports   []Forward
-	// Faults are what keeps containers from being started, by container.
+	// Faults are the reasons why containers cannot be started, by container.
 	Faults map[string]error
 }
 
@@ -35,18 +35,18 @@ type Bridge struct {
 	Ends     []End
 }
 
-// End is where a container is on a network.
+// End is the connection of a container to a network.
 type End struct {
 	Container string
 	Link      string // on the device; in the container it is eth0, eth1…
 	Inside    string
 	Address   netip.Addr
-	Default   bool     // the container's way out
-	Names     []string // by which its neighbours find it
+	Default   bool     // the container's default route uses it
+	Names     []string // by which other containers find it
 	Device    bool     // it may reach the services of the device
 }
 
-// Forward is a range of ports of the device that leads to a container.
+// Forward forwards a range of ports of the device to a container.
 type Forward struct {
 	app.Port
 	Container string
@@ -62,8 +62,8 @@ type Listener struct {
 	Who      string
 }
 
-// Surroundings is what the device has beside the containers.
+// Surroundings are the routes and open ports of the device that do not belong to containers.
 type Surroundings struct {
-	Routes    []netip.Prefix // of others, without the default
+	Routes    []netip.Prefix // of others, without the default route
 	Listeners []Listener
 }

@@ -17,16 +17,16 @@ import (
 	"resinos/net/nameserver"
 )
 
-// Where things lie on the device.
+// Paths on the device.
 const (
 	PoolPath  = "/mnt/data/networks.json"
 	FilesPath = "/run/resinos/containers/networks"
 )
 
-// Networks keeps the kernel to the plan. What is not exported begins as its zero value.
+// Networks keeps the kernel in the planned state. Unexported fields begin as zero values.
 type Networks struct {
 	Pool  string // file
-	Files string // directory of what containers see as /etc/resolv.conf and /etc/hosts
+	Files string // directory of the files that containers see as /etc/resolv.conf and /etc/hosts
 	Names *nameserver.Server
 	Log   *slog.Logger
 
@@ -34,14 +34,14 @@ type Networks struct {
 	loaded bool
 	pool   Pool
 	wanted []app.Container // as last applied
-	key    string          // of wanted; empty: it has to be applied
+	key    string          // of wanted; empty: it must be applied
 	layout Layout
-	// nameless is set while a name server could not be opened.
+	// nameless is true while a name server could not be opened.
 	nameless bool
 }
 
-// Apply makes networks for the containers that are wanted, and keeps those of containers that are there though nobody
-// wants them any more, or their wish cannot be read. It does nothing if nothing has changed.
+// Apply creates the networks of the wanted containers. It also keeps the networks of containers that exist although
+// they are no longer wanted, or whose app cannot be read. It does nothing if nothing has changed.
 func (n *Networks) Apply(wanted []app.Container, there func(id string) bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -79,7 +79,8 @@ func (n *Networks) Apply(wanted []app.Container, there func(id string) bool) err
 	return nil
 }
 
-// nothing is true if there is nothing of ours, so that a device without networks of apps loads no packet filter.
+// nothing reports whether there is nothing of ours, so that a device without networks of apps does not load the packet
+// filter.
 func (n *Networks) nothing() bool {
 	left, err := ours()
 	return err == nil && len(left) == 0 && len(n.pool.Networks) == 0
@@ -96,8 +97,8 @@ func (n *Networks) load() {
 	n.loaded = true
 }
 
-// apply plans and carries the plan out: what is new is on the disk before it is in the kernel, and what is old stays on
-// the disk until the kernel no longer has it, so that a cut anywhere leaves nothing unknown.
+// apply plans and carries the plan out. What is new is on the disk before it is in the kernel, and what is old stays on
+// the disk until the kernel no longer has it, so that a power cut leaves nothing unknown.
 func (n *Networks) apply(all []app.Container) error {
 	around, err := observe(all, n.pool)
 	if err != nil {
@@ -110,7 +111,7 @@ func (n *Networks) apply(all []app.Container) error {
 		return fmt.Errorf("keep addresses of containers: %w", err)
 	}
 	n.wanted, n.pool, n.layout = all, pool, layout
-	// The rules come first: there is no moment at which a network is there and nothing separates it.
+	// The rules come first: a network never exists without the rules that separate it.
 	if err := errors.Join(applyRules(Rules(layout)), applyBridges(layout.Bridges)); err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (n *Networks) apply(all []app.Container) error {
 	return nil
 }
 
-// serveNames tells the name server who is where. Without names apps still run; it is tried again at the next look.
+// serveNames passes the names to the name server. Apps also run without names; Apply tries again.
 func (n *Networks) serveNames() {
 	err := n.Names.Set(zones(n.layout, n.wanted), namePort)
 	if err != nil && !n.nameless {
@@ -151,7 +152,7 @@ func observe(all []app.Container, pool Pool) (Surroundings, error) {
 		}
 		return false
 	})
-	// our own name server, to which no port is lost
+	// our own name server is not a listener of others
 	s.Listeners = slices.DeleteFunc(s.Listeners, func(l Listener) bool {
 		for _, own := range pool.Networks {
 			if gateway(own.Prefix) == l.Address {
@@ -163,8 +164,8 @@ func observe(all []app.Container, pool Pool) (Surroundings, error) {
 	return s, nil
 }
 
-// Ready says whether the container can have its networks and ports now, and writes its files. One that could not is
-// looked at anew: who had its port may have left.
+// Ready reports whether the container can have its networks and ports now, and writes its files. It plans again for a
+// container that could not: the port may be free now.
 func (n *Networks) Ready(id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -181,10 +182,10 @@ func (n *Networks) Ready(id string) error {
 			return n.writeFiles(c)
 		}
 	}
-	return nil // Attach says that it has no network
+	return nil // Attach reports that it has no network
 }
 
-// Attach joins the network namespace of a process to the networks of the container.
+// Attach connects the network namespace of a process with the networks of the container.
 func (n *Networks) Attach(id string, pid int) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

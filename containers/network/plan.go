@@ -13,9 +13,9 @@ import (
 	"resinos/containers/app"
 )
 
-// Plan lays out the networks of these containers. Addresses are those of pool where it has them; the pool that is
-// returned has all of the layout, and nothing else. A container that cannot have what it asks for gets a fault, and
-// hinders no other.
+// Plan computes the networks of these containers. It uses the addresses of pool where it has them; the returned pool
+// contains exactly those of the layout. A container that cannot get what it asks for gets a fault, and does not affect
+// the others.
 func Plan(wanted []app.Container, pool Pool, around Surroundings) (Layout, Pool) {
 	p := planner{
 		old: pool, pool: Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}},
@@ -84,7 +84,7 @@ func (p *planner) networks(c app.Container) {
 	}
 }
 
-// addresses gives each container its addresses: first those that ask for one, then those that have one.
+// addresses gives each container its addresses: first the containers that ask for one, then those that have one.
 func (p *planner) addresses(wanted []app.Container) {
 	type place struct {
 		c app.Container
@@ -139,7 +139,7 @@ func rank(l app.Link, p *planner, c app.Container) int {
 	return 2
 }
 
-// outward is which link of c leads out: the first that is not internal, or -1.
+// outward returns the index of the network of c that leads out: the first that is not internal, or -1.
 func outward(c app.Container) int {
 	return slices.IndexFunc(c.Links, func(l app.Link) bool { return !l.Internal })
 }
@@ -156,13 +156,13 @@ func names(c app.Container, l app.Link) []string {
 	return append(out, c.ID())
 }
 
-// linkName makes a name that the kernel takes, 15 bytes at most, out of one that is longer.
+// linkName shortens a name to one that the kernel accepts, 15 bytes at most.
 func linkName(prefix, name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return prefix + hex.EncodeToString(sum[:5])
 }
 
-// ports are the forwards of c. A port that somebody has is a fault that says who.
+// ports returns the forwards of c. A port that is taken is a fault that names its holder.
 func (p *planner) ports(c app.Container, others []Forward, listeners []Listener) []Forward {
 	var out []Forward
 	if len(c.Ports) > 0 && outward(c) < 0 {
@@ -173,7 +173,7 @@ func (p *planner) ports(c app.Container, others []Forward, listeners []Listener)
 	for _, port := range c.Ports {
 		b, to := p.reach(c)
 		if !to.IsValid() {
-			return nil // the fault is said already
+			return nil // the fault is recorded already
 		}
 		if who := holder(port, others, listeners); who != "" {
 			p.fault(c, fmt.Errorf("port %s is taken by %s: publish another one", port, who))
@@ -184,7 +184,7 @@ func (p *planner) ports(c app.Container, others []Forward, listeners []Listener)
 	return out
 }
 
-// reach is where published ports lead: the link that leads out.
+// reach returns the link and address to which published ports lead: those of the network that leads out.
 func (p *planner) reach(c app.Container) (string, netip.Addr) {
 	b := p.bridges[c.Links[outward(c)].Network]
 	if b == nil {
@@ -193,7 +193,7 @@ func (p *planner) reach(c app.Container) (string, netip.Addr) {
 	return b.Link, p.pool.Networks[b.Network].Addresses[c.ID()]
 }
 
-// holder names who has one of the ports, or is empty.
+// holder names who has one of the ports; "" if nobody has.
 func holder(port app.Port, others []Forward, listeners []Listener) string {
 	for _, o := range others {
 		if o.Protocol == port.Protocol && o.First <= port.Last && port.First <= o.Last && (o.Address == "" ||

@@ -16,26 +16,27 @@ import (
 	"resinos/mounts/plainfile"
 )
 
-// Pool is who has which addresses. It lies on the disk: a container keeps its address over restarts and power cuts.
+// Pool is the addresses of all containers. It is on the disk: a container keeps its address over restarts and power
+// cuts.
 type Pool struct {
 	Networks map[string]Subnet
-	// Apps are the containers as they were wanted last, for as long as they are there: an app whose file cannot be read
-	// keeps its networks and ports.
+	// Apps are the containers as they were wanted last, while they exist: an app whose file cannot be read keeps its
+	// networks and ports.
 	Apps map[string][]app.Container
 }
 
-// Subnet is one network's.
+// Subnet is the subnet of one network.
 type Subnet struct {
 	Prefix    netip.Prefix
 	Addresses map[string]netip.Addr // by container
 }
 
-// reserved are subnets that are never given out: the resolver, the proxy, the supervisor and the engine of resinOS had
-// them, and programs and settings of owners name them.
+// reserved are subnets that are never used: the resolver, the proxy, the supervisor and the engine of resinOS had them,
+// and programs and settings of owners refer to them.
 var reserved = []string{"10.114.101.0/24", "10.114.102.0/24", "10.114.103.0/24", "10.114.104.0/24", "192.168.42.0/24"}
 
-// candidates calls f for every subnet that may be given out, until f returns false. The first lie where hardly any
-// owner's network does; the others are those that Docker takes.
+// candidates calls f for every subnet that may be used, until f returns false. The first ones hardly ever collide with
+// an owner's network; the others are those of Docker.
 func candidates(f func(netip.Prefix) bool) {
 	for i := 105; i < 255; i++ {
 		if !f(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 114, byte(i), 0}), 24)) {
@@ -53,7 +54,8 @@ func candidates(f func(netip.Prefix) bool) {
 
 var errNoSubnet = errors.New("no subnet is free: give the network one with ipam: {config: [{subnet: …}]}")
 
-// subnet returns the network's subnet: the one it has, unless it asks for another or a route of others overlaps it.
+// subnet returns the network's subnet: the one it has, unless it asks for another one or overlaps with a route of
+// others.
 func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, error) {
 	overlaps := func(prefix netip.Prefix) string {
 		for _, other := range slices.Sorted(maps.Keys(p.Networks)) {
@@ -69,7 +71,7 @@ func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, e
 		return ""
 	}
 	if asked != "" {
-		prefix := netip.MustParsePrefix(asked) // package app has looked
+		prefix := netip.MustParsePrefix(asked) // package app has checked it
 		if by := overlaps(prefix); by != "" {
 			return prefix, fmt.Errorf("network %s: subnet %s overlaps %s: choose another one", name, asked, by)
 		}
@@ -91,8 +93,7 @@ func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, e
 	return found, nil
 }
 
-// address returns the container's address in s: the one that it asks for, the one it had, or the lowest that nobody
-// has.
+// address returns the container's address in s: the one it asks for, the one it had, or the lowest free one.
 func (s Subnet) address(container, asked string) (netip.Addr, error) {
 	taken := func(a netip.Addr) string {
 		for _, other := range slices.Sorted(maps.Keys(s.Addresses)) {
@@ -103,7 +104,7 @@ func (s Subnet) address(container, asked string) (netip.Addr, error) {
 		return ""
 	}
 	if asked != "" {
-		a := netip.MustParseAddr(asked) // package app has looked
+		a := netip.MustParseAddr(asked) // package app has checked it
 		if by := taken(a); by != "" {
 			return a, fmt.Errorf("address %s has %s already", a, by)
 		}
@@ -131,10 +132,11 @@ func broadcast(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// maxPool bounds the pool's file: 1,000 containers take half a megabyte.
+// maxPool limits the size of the pool's file: 1,000 containers need half a megabyte.
 const maxPool = 16 << 20
 
-// loadPool reads the pool; one that is lacking is empty. The error says why one that cannot be read is begun anew.
+// loadPool reads the pool; a missing one is empty. If the file cannot be read, the pool is empty and the error says
+// why.
 func loadPool(path string) (Pool, error) {
 	empty := Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}
 	data, err := plainfile.Read(path, maxPool)
@@ -159,7 +161,8 @@ func loadPool(path string) (Pool, error) {
 	return p, nil
 }
 
-// sound reports whether the addresses of a container that was read from the disk are ones that package app gives out.
+// sound reports whether the addresses of a container that was read from the disk are addresses that package app can
+// produce.
 func sound(c app.Container) bool {
 	for _, l := range c.Links {
 		prefix, err := netip.ParsePrefix(l.Subnet)
@@ -181,7 +184,7 @@ func is4(text string) bool {
 	return text == "" || err == nil && a.Is4()
 }
 
-// savePool replaces the file unless it holds this already.
+// savePool replaces the file unless it has this content already.
 func savePool(path string, p Pool) error {
 	data, err := json.MarshalIndent(p, "", "\t")
 	if err != nil {

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Chain is where in a packet's way a rule stands.
+// Chain is a place in a packet's way through the kernel.
 type Chain string
 
-// The chains of our table, each at the hook of its name except Published, to which two of them jump.
+// The chains of our table. Each is at the hook of its name, except Published, to which two of them jump.
 const (
 	early       Chain = "early" // prerouting, before connections are known
 	prerouting  Chain = "prerouting"
@@ -20,24 +20,24 @@ const (
 	postrouting Chain = "postrouting"
 )
 
-// Rule is one rule of the packet filter; what is empty is not looked at.
+// Rule is one rule of the packet filter; empty fields match everything.
 type Rule struct {
 	Chain           Chain
 	In, Out         string // links
-	InKind, OutKind bool   // the link is no hardware: a bridge, a tunnel
+	InKind, OutKind bool   // the link is not hardware: a bridge, a tunnel
 	Src, Dst        netip.Prefix
 	Local           bool // the destination is an address of the device
 	Protocol        string
 	First, Last     uint16 // ports of the destination
-	Known           bool   // of a connection that was let through
-	Redirected      bool   // of a connection to a published port
+	Known           bool   // belongs to a connection that was accepted
+	Redirected      bool   // belongs to a connection to a published port
 	ICMP            bool
 	Do              Verdict
 	To              netip.Addr // of dnat
-	Port            uint16     // of dnat; 0: as it is
+	Port            uint16     // of dnat; 0: unchanged
 }
 
-// Verdict is what becomes of a packet that fits.
+// Verdict is what happens to a packet that matches.
 type Verdict string
 
 // The verdicts.
@@ -49,7 +49,7 @@ const (
 	jump       Verdict = "jump published"
 )
 
-// String is the rule in the words of nft(8).
+// String returns the rule in the words of nft(8).
 func (r Rule) String() string {
 	var b strings.Builder
 	add := func(given bool, format string, args ...any) {
@@ -81,15 +81,15 @@ func (r Rule) String() string {
 
 var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
-// Rules are those of a layout, in their order. They are pure of what runs: a container that is started again needs no
-// change of them.
+// Rules returns the rules of a layout, in their order. They do not depend on which containers run: a container that is
+// started again needs no change of them.
 func Rules(l Layout) []Rule {
 	if len(l.Bridges) == 0 {
 		return nil
 	}
 	var rules []Rule
 	for _, b := range l.Bridges {
-		// an app that publishes port 53 does not become the resolver of all others
+		// an app that publishes port 53 must not become the resolver of all others
 		own := netip.PrefixFrom(b.Gateway.Addr(), 32)
 		rules = append(rules,
 			Rule{Chain: prerouting, In: b.Link, Dst: own, Protocol: "udp", First: namePort, Last: namePort, Do: accept},
@@ -112,7 +112,7 @@ func Rules(l Layout) []Rule {
 		rules = append(rules, bridgeRules(b)...)
 	}
 	rules = append(rules, sources(l.Bridges)...)
-	for _, b := range l.Bridges { // after all that lets in: what comes from a network of another app ends here
+	for _, b := range l.Bridges { // after all rules that accept: what comes from a network of another app ends here
 		rules = append(rules, Rule{Chain: forward, Out: b.Link, Do: drop})
 	}
 	for _, b := range l.Bridges {
@@ -121,7 +121,7 @@ func Rules(l Layout) []Rule {
 		}
 		rules = append(rules, Rule{Chain: forward, In: b.Link, Do: drop})
 	}
-	// That packets are forwarded at all is our doing. Between links of hardware they still are not.
+	// Forwarding of packets is enabled for our networks. Between links of hardware packets are still not forwarded.
 	return append(rules,
 		Rule{Chain: forward, InKind: true, Do: accept},
 		Rule{Chain: forward, OutKind: true, Do: accept},
@@ -129,8 +129,8 @@ func Rules(l Layout) []Rule {
 	)
 }
 
-// forwards lead the ports of f into the container. The kernel keeps ports that are not changed in a range; others
-// take a rule each.
+// forwards returns the rules that forward the ports of f to the container. In a range the kernel keeps ports that do
+// not change; others need a rule each.
 func forwards(f Forward) []Rule {
 	r := Rule{Chain: published, Protocol: f.Protocol, First: f.First, Last: f.Last, Do: dnat, To: f.To}
 	if f.Address != "" {
@@ -151,7 +151,7 @@ func forwards(f Forward) []Rule {
 func bridgeRules(b Bridge) []Rule {
 	own := netip.PrefixFrom(b.Gateway.Addr(), 32)
 	rules := []Rule{
-		// route_localnet lets the device itself reach published ports at 127.0.0.1; nobody else
+		// route_localnet lets the device itself reach published ports at 127.0.0.1, and must not let others
 		{Chain: early, In: b.Link, Dst: loopback, Do: drop},
 		{Chain: input, In: b.Link, Dst: own, Protocol: "udp", First: namePort, Last: namePort, Do: accept},
 		{Chain: input, In: b.Link, Dst: own, Protocol: "tcp", First: namePort, Last: namePort, Do: accept},
@@ -169,14 +169,14 @@ func bridgeRules(b Bridge) []Rule {
 	return rules
 }
 
-// sources change the source of packets where the answer would not find back otherwise; that of a client of a
-// published port stays.
+// sources returns the rules that change the source of packets where the answer would not find its way back; the source
+// of a client of a published port stays.
 func sources(bridges []Bridge) []Rule {
 	var rules []Rule
 	for _, b := range bridges {
 		rules = append(rules,
 			Rule{Chain: postrouting, Out: b.Link, Src: loopback, Do: masquerade},
-			// the neighbour would answer directly
+			// otherwise the neighbour would answer directly
 			Rule{Chain: postrouting, Out: b.Link, Src: b.Gateway.Masked(), Redirected: true, Do: masquerade},
 			Rule{Chain: postrouting, Out: b.Link, Do: accept},
 		)
