@@ -18,12 +18,12 @@ import (
 // dhcp is a source: the DHCP client of one link, with its sockets.
 type dhcp struct {
 	*claim
-	daemon  *daemon
-	machine *lease.Machine
-	ear     *receiver       // open while the machine listens
-	near    *neighbours     // open while the machine checks an address
-	noted   map[string]bool // notes that were logged since noting
-	noting  time.Duration
+	daemon     *daemon
+	machine    *lease.Machine
+	receiver   *receiver       // open while the machine listens
+	neighbours *neighbours     // open while the machine checks an address
+	noted      map[string]bool // notes that were logged since noting
+	noting     time.Duration
 }
 
 func (d *daemon) newDHCP(c *claim) *dhcp {
@@ -105,7 +105,7 @@ func (c *dhcp) close() {
 // receive processes a message from a receiver, unless that receiver has been closed meanwhile.
 func (d *daemon) receive(at time.Duration, m message) {
 	c := m.from.owner
-	if c.ear != m.from {
+	if c.receiver != m.from {
 		return
 	}
 	reply, err := lease.Parse(m.bytes)

@@ -273,15 +273,15 @@ func TestOtherLinksAreLeftAlone(t *testing.T) {
 	}
 }
 
-// The wished folder cannot be written, the file is no lease: the address comes all the same.
-func TestLeaseFolderSpoiled(t *testing.T) {
+// The directory cannot be written, and the file is not a lease: the link gets its address all the same.
+func TestLeaseDirectorySpoiled(t *testing.T) {
 	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
 	d := newDevice(t)
 	dir := d.config().LeaseDir
-	if err := os.MkdirAll(filepath.Join(lease.Path(dir, "w0"), "x"), 0o755); err != nil { // a folder in place of the file
+	if err := os.MkdirAll(filepath.Join(lease.Path(dir, "w0"), "x"), 0o755); err != nil { // a directory in place of the file
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(d.config().ResolvPath, 0o755); err != nil {

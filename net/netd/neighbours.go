@@ -55,7 +55,7 @@ func (n *neighbours) close() {
 // watchAddress opens, changes or closes the receiver of claims as the machine demands.
 func (d *daemon) watchAddress(at time.Duration, c *dhcp) {
 	addr, on := c.machine.Checking()
-	if c.near != nil && on && c.near.addr == addr {
+	if c.neighbours != nil && on && c.neighbours.addr == addr {
 		return
 	}
 	c.unwatch()
@@ -68,32 +68,32 @@ func (d *daemon) watchAddress(at time.Duration, c *dhcp) {
 		c.note(at, err.Error())
 		return
 	}
-	c.near = &neighbours{socket: s, owner: c, addr: addr, out: d.conflicts, stop: make(chan struct{}), done: make(chan struct{})}
-	go c.near.run()
+	c.neighbours = &neighbours{socket: s, owner: c, addr: addr, out: d.conflicts, stop: make(chan struct{}), done: make(chan struct{})}
+	go c.neighbours.run()
 }
 
 func (c *dhcp) unwatch() {
-	if c.near != nil {
-		c.near.close()
-		c.near = nil
+	if c.neighbours != nil {
+		c.neighbours.close()
+		c.neighbours = nil
 	}
 }
 
 // dispute processes a conflict, unless its receiver has been closed meanwhile.
 func (d *daemon) dispute(at time.Duration, x conflict) {
-	if c := x.from.owner; c.near == x.from {
+	if c := x.from.owner; c.neighbours == x.from {
 		d.carry(at, c, c.machine.Conflict(at, x.from.addr, x.hardware))
 	}
 }
 
 // question sends a probe or an announcement. If it is lost, the next one makes up for it.
 func (c *dhcp) question(at time.Duration, verb lease.Verb) {
-	if c.near == nil {
+	if c.neighbours == nil {
 		return // logged already
 	}
-	send := c.near.socket.Probe
+	send := c.neighbours.socket.Probe
 	if verb == lease.Announce {
-		send = c.near.socket.Announce
+		send = c.neighbours.socket.Announce
 	}
 	if err := send(); err != nil {
 		c.note(at, err.Error())

@@ -19,7 +19,7 @@ import (
 	"resinos/net/link/linktest"
 )
 
-// asNetd makes the test binary netd itself; its value is the folder of the device.
+// asNetd makes the test binary netd itself; its value is the directory of the device.
 const asNetd = "RESINOS_TEST_NETD"
 
 func TestMain(m *testing.M) {

@@ -85,10 +85,10 @@ func (d *daemon) listen(at time.Duration, c *dhcp) {
 		c.hush()
 		return
 	}
-	if c.ear != nil && c.ear.alive() {
-		if c.ear.xid != xid {
-			c.ear.xid = xid
-			if err := c.ear.socket.Expect(xid); err != nil {
+	if c.receiver != nil && c.receiver.alive() {
+		if c.receiver.xid != xid {
+			c.receiver.xid = xid
+			if err := c.receiver.socket.Expect(xid); err != nil {
 				c.note(at, err.Error())
 			}
 		}
@@ -101,7 +101,7 @@ func (d *daemon) listen(at time.Duration, c *dhcp) {
 		c.note(at, err.Error())
 		return
 	}
-	c.ear = d.hear(s, c, xid)
+	c.receiver = d.hear(s, c, xid)
 }
 
 // alive reports whether the receiver still reads.
@@ -115,22 +115,22 @@ func (r *receiver) alive() bool {
 }
 
 func (c *dhcp) hush() {
-	if c.ear != nil {
-		c.ear.close()
-		c.ear = nil
+	if c.receiver != nil {
+		c.receiver.close()
+		c.receiver = nil
 	}
 }
 
 // send sends a message. The machine's timer repeats one that cannot be sent, like one that was lost.
 func (c *dhcp) send(at time.Duration, a lease.Action) {
-	if c.ear == nil {
+	if c.receiver == nil {
 		return // logged already
 	}
 	var err error
 	if a.Verb == lease.Unicast {
-		err = c.ear.socket.Unicast(a.Message, a.To)
+		err = c.receiver.socket.Unicast(a.Message, a.To)
 	} else {
-		err = c.ear.socket.Broadcast(a.Message)
+		err = c.receiver.socket.Broadcast(a.Message)
 	}
 	if err != nil {
 		c.note(at, err.Error())

@@ -67,7 +67,7 @@ func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	if cfg.Greeted {
 		conn = &greeted{Conn: conn}
 	}
-	c := &connection{gate: &door{gate: gate}, log: cfg.Log.With("remote", remoteOf(conn))}
+	c := &connection{gate: &privileged{gate: gate}, log: cfg.Log.With("remote", remoteOf(conn))}
 	defer c.gate.close()
 	conn.SetDeadline(time.Now().Add(cfg.Timeout)) // fails only on a closed connection
 	config, err := c.protocol()
@@ -82,7 +82,7 @@ func Serve(ctx context.Context, cfg Config, conn net.Conn, gate *sshmsg.Conn) {
 	}
 	conn.SetDeadline(time.Time{}) // as above
 	c.client, c.slots = client, make(chan struct{}, maxChannels)
-	go func() { // ends with root's process, or when the door is closed
+	go func() { // ends with root's process, or when the sockets are closed
 		c.gate.wait()
 		conn.Close()
 	}()
@@ -113,7 +113,7 @@ func (g *greeted) Write(p []byte) (int, error) {
 // connection is one client that has logged in.
 type connection struct {
 	client *ssh.ServerConn
-	gate   *door
+	gate   *privileged
 	log    *slog.Logger
 	slots  chan struct{} // one for each open channel
 }

@@ -155,7 +155,7 @@ func serve(ctx context.Context, cfg setup, conn net.Conn) {
 	Serve(ctx, Config{Log: cfg.Log}, conn, gate)
 }
 
-// outside is a connection that seems to come from somewhere else: from the device itself nobody is let in without a key.
+// outside is a connection that seems to come from somewhere else: from the device itself is not allowed without a key.
 type outside struct{ net.Conn }
 
 func (outside) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 4711} }

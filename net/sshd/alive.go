@@ -13,7 +13,7 @@ func (s *server) until(alive *notify.Pulse) time.Time {
 	if s.cfg.Idle == 0 {
 		return at
 	}
-	if leave := s.door.emptySince(time.Now()).Add(s.cfg.Idle); at.IsZero() || leave.Before(at) {
+	if leave := s.clients.emptySince(time.Now()).Add(s.cfg.Idle); at.IsZero() || leave.Before(at) {
 		at = leave
 	}
 	return at

@@ -57,9 +57,9 @@ func greet(conn *net.TCPConn, patience time.Duration) error {
 	return errors.Join(err, fault)
 }
 
-// handOver starts the process that serves a guest, and returns when it has ended, or when ctx is cancelled: the process
+// handOver starts the process that serves a client, and returns when it has ended, or when ctx is cancelled: the process
 // then continues if its client has logged in.
-func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) error {
+func (s *server) handOver(ctx context.Context, c *client, conn *net.TCPConn) error {
 	file, err := conn.File()
 	if err != nil {
 		return nil // it was closed meanwhile
@@ -77,13 +77,13 @@ func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) erro
 		return fmt.Errorf("start process of connection: %w", err)
 	}
 	theirs.Close() // as above: with the process, the only user of the gate ends
-	if !s.door.serves(g, cmd.Process) {
+	if !s.clients.setProcess(c, cmd.Process) {
 		cmd.Process.Kill() // fails if the process has ended
 	}
 	ended := make(chan struct{})
 	go func() { // outlives this server if the process does
 		defer close(ended)
-		s.guard(g, conn, gate)
+		s.guard(c, conn, gate)
 		cmd.Wait() // the process itself has logged how it ended
 	}()
 	conn.Close() // it is the process's
@@ -95,9 +95,9 @@ func (s *server) handOver(ctx context.Context, g *guest, conn *net.TCPConn) erro
 	return nil
 }
 
-// guard answers the process of a guest until its client has logged in. It kills the process of a client that has not
+// guard answers the process of a client until its client has logged in. It kills the process of a client that has not
 // done so in time: a stranger may have taken the process over.
-func (s *server) guard(g *guest, conn *net.TCPConn, asked *sshmsg.Conn) {
+func (s *server) guard(c *client, conn *net.TCPConn, asked *sshmsg.Conn) {
 	log := s.cfg.Log.With("remote", conn.RemoteAddr().String())
 	key, err := ssh.ParsePrivateKey(s.hostKey)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *server) guard(g *guest, conn *net.TCPConn, asked *sshmsg.Conn) {
 	}
 	gate := sshaccess.Gate{HostKey: key, NoAuth: s.cfg.NoAuth, Settings: s.cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: s.cfg.Log}
 	gate.Enter = func() (*os.File, error) {
-		switch s.door.admit(g) {
+		switch s.clients.admit(c) {
 		case late:
 			return nil, errors.New("log in: too late")
 		case full:
@@ -118,7 +118,7 @@ func (s *server) guard(g *guest, conn *net.TCPConn, asked *sshmsg.Conn) {
 		if !sshaccess.Ended(err) {
 			log.Warn("process of connection ended", "error", err)
 		}
-		s.door.putOut(g)
+		s.clients.closePending(c)
 	}
 }
 

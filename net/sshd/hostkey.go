@@ -30,7 +30,7 @@ func hostKey(dir string, log *slog.Logger) []byte {
 	if !errors.Is(err, fs.ErrNotExist) {
 		log.Error("host key not usable, making a new one", "error", err, "kept_as", path+".bad")
 		if err := os.Rename(path, path+".bad"); err != nil {
-			log.Warn("host key not put aside", "error", err)
+			log.Warn("host key not set aside", "error", err)
 		}
 	}
 	key, text, err := newKey()

@@ -5,7 +5,7 @@
 // the client as root (sshroot). The end of this server therefore ends no connection, and a client that sends nothing
 // costs a few kilobytes.
 //
-// Read first: Config, then Run, then door.
+// Read first: Config, then Run, then clients.
 package sshd
 
 import (
@@ -126,10 +126,10 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	} else if err := giveUp(raw); err != nil {
 		cfg.Log.Warn("vanished clients are noticed late", "error", err)
 	}
-	s := &server{cfg: cfg, door: newDoor(maxPending, maxUnknown, maxConnections), hostKey: hostKey(cfg.HostKeyDir, cfg.Log)}
+	s := &server{cfg: cfg, clients: newClients(maxPending, maxUnknown, maxConnections), hostKey: hostKey(cfg.HostKeyDir, cfg.Log)}
 	stop := context.AfterFunc(ctx, func() {
 		l.Close() // ends accept
-		s.door.close()
+		s.clients.close()
 	})
 	defer stop()
 	if cfg.Settings != "" {
@@ -140,7 +140,7 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 		defer stop()
 	}
 	if err := notify.Ready(); err != nil {
-		cfg.Log.Warn("readiness not told", "error", err)
+		cfg.Log.Warn("readiness not reported", "error", err)
 	}
 	cfg.Log.Info("ssh served", "address", l.Addr().String())
 	s.accept(ctx, l)
@@ -164,8 +164,8 @@ func follow(ctx context.Context, cfg Config) {
 type server struct {
 	cfg     Config
 	hostKey []byte // in PEM
-	door    *door
-	running sync.WaitGroup // the guests
+	clients *clients
+	running sync.WaitGroup // the goroutines of the clients
 }
 
 // accept accepts connections until the listener is closed or nobody was connected for long enough. If it runs out of
@@ -184,8 +184,8 @@ func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 			return
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if now := time.Now(); s.cfg.Idle > 0 && now.Sub(s.door.emptySince(now)) >= s.cfg.Idle {
-				s.cfg.Log.Info("nobody is connected, leaving", "after", s.cfg.Idle)
+			if now := time.Now(); s.cfg.Idle > 0 && now.Sub(s.clients.emptySince(now)) >= s.cfg.Idle {
+				s.cfg.Log.Info("no connections, exiting", "after", s.cfg.Idle)
 				return
 			}
 			continue
@@ -199,22 +199,22 @@ func (s *server) accept(ctx context.Context, l *net.TCPListener) {
 	}
 }
 
-// enter serves a connection if the door admits it.
+// enter serves a connection.
 func (s *server) enter(ctx context.Context, conn *net.TCPConn) {
-	g, ok := s.door.knock(conn)
+	c, ok := s.clients.add(conn)
 	if !ok {
 		conn.Close() // nothing has been said on it
 		return
 	}
 	s.running.Go(func() {
-		defer s.door.leave(g)
+		defer s.clients.remove(c)
 		defer conn.Close() // its process has its own; it may be closed already
 		log := s.cfg.Log.With("remote", conn.RemoteAddr().String())
 		if err := greet(conn, s.cfg.Timeout); err != nil {
 			log.Debug("no ssh client", "error", err)
 			return
 		}
-		if err := s.handOver(ctx, g, conn); err != nil {
+		if err := s.handOver(ctx, c, conn); err != nil {
 			log.Error("connection not served", "error", err)
 		}
 	})

@@ -249,29 +249,29 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// TestManyLoggedIn: beyond the limit a client is put out after it has logged in, and a place that gets free is taken.
+// TestManyLoggedIn: beyond the limit a client is disconnected after it has logged in, and a place that becomes free is used.
 func TestManyLoggedIn(t *testing.T) {
-	d := newDoor(4, 2, 2)
-	guests := make([]*guest, 3)
-	for i := range guests {
+	cs := newClients(4, 2, 2)
+	all := make([]*client, 3)
+	for i := range all {
 		conn, _ := net.Pipe()
-		g, ok := d.knock(conn)
-		if !ok || !d.serves(g, nil) {
-			t.Fatal("not let in")
+		c, ok := cs.add(conn)
+		if !ok || !cs.setProcess(c, nil) {
+			t.Fatal("not added")
 		}
-		guests[i] = g
+		all[i] = c
 	}
-	if got := []admission{d.admit(guests[0]), d.admit(guests[1]), d.admit(guests[2])}; got[0] != admitted || got[1] != admitted || got[2] != full {
+	if got := []admission{cs.admit(all[0]), cs.admit(all[1]), cs.admit(all[2])}; got[0] != admitted || got[1] != admitted || got[2] != full {
 		t.Errorf("admissions are %v", got)
 	}
-	if d.leave(guests[0]); d.admit(guests[2]) != late {
-		t.Error("who was put out is let in")
+	if cs.remove(all[0]); cs.admit(all[2]) != late {
+		t.Error("a client that was disconnected is admitted")
 	}
 }
 
-// TestStrangersWithProcess: the oldest of the address that has most of them gives way, and it is killed.
+// TestStrangersWithProcess: of the address with most connections the oldest is closed, and its process killed.
 func TestStrangersWithProcess(t *testing.T) {
-	d := newDoor(100, 2, 100)
+	cs := newClients(100, 2, 100)
 	var first *exec.Cmd
 	for i, from := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"} {
 		cmd := exec.Command("sleep", "600")
@@ -283,12 +283,12 @@ func TestStrangersWithProcess(t *testing.T) {
 			first = cmd
 		}
 		conn, _ := net.Pipe()
-		g, _ := d.knock(fromConn{conn, from})
-		if !d.serves(g, cmd.Process) {
-			t.Fatalf("guest %d is not served", i)
+		c, _ := cs.add(fromConn{conn, from})
+		if !cs.setProcess(c, cmd.Process) {
+			t.Fatalf("client %d is not served", i)
 		}
-		if i == 2 && d.admit(g) != admitted {
-			t.Error("the stranger of the other address was put out")
+		if i == 2 && cs.admit(c) != admitted {
+			t.Error("the client of the other address was disconnected")
 		}
 	}
 	within(t, 20*time.Second, "the end of the oldest", func() { first.Wait() })
@@ -397,7 +397,7 @@ func TestHostKey(t *testing.T) {
 			t.Errorf("%s: the new key was not kept", name)
 		}
 	}
-	if nowhere := hostKey("/proc/no/such/folder", log); nowhere == nil {
+	if nowhere := hostKey("/proc/no/such/directory", log); nowhere == nil {
 		t.Error("no key where none can be kept")
 	}
 }

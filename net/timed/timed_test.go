@@ -114,7 +114,7 @@ func (f *fake) error() (time.Duration, int) {
 	return f.wrong, f.steps
 }
 
-// home is a folder for a daemon's files.
+// home is a directory for a daemon's files.
 func home(t *testing.T, f *fake) Config {
 	dir := t.TempDir()
 	return Config{

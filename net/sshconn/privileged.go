@@ -13,47 +13,47 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// door holds this process's sockets to those that have rights: the gate before the login, root's process after it.
-type door struct {
+// privileged holds this process's sockets to those that have rights: the gate before the login, root's process after it.
+type privileged struct {
 	mu   sync.Mutex // guards all; held from a question to the gate until its answer
 	gate *sshmsg.Conn
 	root *sshmsg.Conn // nil: nobody has logged in
 }
 
-func (d *door) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.gate.Close() // closing twice does no harm
-	if d.root != nil {
-		d.root.Close()
+func (p *privileged) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gate.Close() // closing twice does no harm
+	if p.root != nil {
+		p.root.Close()
 	}
 }
 
 // ask asks the gate.
-func (d *door) ask(question, answer any, files int) ([]*os.File, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.gate.Ask(question, answer, files)
+func (p *privileged) ask(question, answer any, files int) ([]*os.File, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gate.Ask(question, answer, files)
 }
 
-func (d *door) begin() (sshmsg.Begun, error) {
+func (p *privileged) begin() (sshmsg.Begun, error) {
 	var b sshmsg.Begun
-	_, err := d.ask(sshmsg.Begin{}, &b, 0)
+	_, err := p.ask(sshmsg.Begin{}, &b, 0)
 	return b, err
 }
 
-func (d *door) offer(user string, key ssh.PublicKey) error {
-	_, err := d.ask(sshmsg.Offer{User: user, Key: key.Marshal()}, &sshmsg.Done{}, 0)
+func (p *privileged) offer(user string, key ssh.PublicKey) error {
+	_, err := p.ask(sshmsg.Offer{User: user, Key: key.Marshal()}, &sshmsg.Done{}, 0)
 	return err
 }
 
 // enter asks for the login; key is nil if none is needed. The answer brings the socket to root's process.
-func (d *door) enter(m ssh.ConnMetadata, key ssh.PublicKey) error {
+func (p *privileged) enter(m ssh.ConnMetadata, key ssh.PublicKey) error {
 	question := sshmsg.Enter{User: m.User(), Client: string(m.ClientVersion())}
 	if key != nil {
 		question.Key, question.Signature = key.Marshal(), signature(key)
 	}
-	files, err := d.ask(question, &sshmsg.Done{}, 1)
+	files, err := p.ask(question, &sshmsg.Done{}, 1)
 	if err != nil {
 		return err
 	}
@@ -61,10 +61,10 @@ func (d *door) enter(m ssh.ConnMetadata, key ssh.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.root = root
-	d.gate.Close() // it is no longer needed
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.root = root
+	p.gate.Close() // it is no longer needed
 	return nil
 }
 
@@ -94,10 +94,10 @@ func signature(key ssh.PublicKey) []byte {
 var errNotLoggedIn = errors.New("nobody has logged in")
 
 // talk opens a socket to root's process for one conversation.
-func (d *door) talk() (*sshmsg.Conn, error) {
-	d.mu.Lock()
-	root := d.root
-	d.mu.Unlock()
+func (p *privileged) talk() (*sshmsg.Conn, error) {
+	p.mu.Lock()
+	root := p.root
+	p.mu.Unlock()
 	if root == nil {
 		return nil, errNotLoggedIn
 	}
@@ -114,8 +114,8 @@ func (d *door) talk() (*sshmsg.Conn, error) {
 }
 
 // request asks root's process one thing on a socket of its own.
-func (d *door) request(question, answer any, files int) ([]*os.File, error) {
-	talk, err := d.talk()
+func (p *privileged) request(question, answer any, files int) ([]*os.File, error) {
+	talk, err := p.talk()
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +123,11 @@ func (d *door) request(question, answer any, files int) ([]*os.File, error) {
 	return talk.Ask(question, answer, files)
 }
 
-// wait returns when root's process has ended, or the door is closed.
-func (d *door) wait() {
-	d.mu.Lock()
-	root := d.root
-	d.mu.Unlock()
+// wait returns when root's process has ended, or the sockets are closed.
+func (p *privileged) wait() {
+	p.mu.Lock()
+	root := p.root
+	p.mu.Unlock()
 	if root != nil {
 		root.Receive(1) // root's process sends nothing
 	}
@@ -136,7 +136,7 @@ func (d *door) wait() {
 // signer lets the process that has the host key sign.
 type signer struct {
 	key  ssh.PublicKey
-	gate *door
+	gate *privileged
 }
 
 // PublicKey returns the public part of the host key.
