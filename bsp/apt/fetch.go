@@ -90,7 +90,7 @@ func (a *archive) fetchAll(ctx context.Context, missing []lock.Package) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(a.cfg.Cache, "debs"), 0o755); err != nil {
-		return fmt.Errorf("make package cache: %w", err)
+		return fmt.Errorf("create package cache: %w", err)
 	}
 	if err := a.checkServed(ctx, missing); err != nil {
 		return err

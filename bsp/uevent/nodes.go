@@ -108,7 +108,7 @@ func makeNodes(devRoot string, nodes []kmod.Node) error {
 	for _, n := range nodes {
 		file := filepath.Join(devRoot, n.Name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			faults = append(faults, fmt.Errorf("make node: %w", err))
+			faults = append(faults, fmt.Errorf("create node: %w", err))
 			continue
 		}
 		kind := uint32(unix.S_IFCHR)
@@ -117,7 +117,7 @@ func makeNodes(devRoot string, nodes []kmod.Node) error {
 		}
 		err := unix.Mknod(file, kind|0o600, int(unix.Mkdev(n.Major, n.Minor)))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			faults = append(faults, fmt.Errorf("make node %s: %w", file, err))
+			faults = append(faults, fmt.Errorf("create node %s: %w", file, err))
 		}
 	}
 	return errors.Join(faults...)

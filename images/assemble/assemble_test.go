@@ -316,7 +316,7 @@ func TestWriteImageLeavesNothingHalf(t *testing.T) {
 
 func TestCheckRoom(t *testing.T) {
 	err := CheckRoom(filepath.Join(t.TempDir(), "image"), 1<<60)
-	if err == nil || !strings.Contains(err.Error(), "free some room") {
+	if err == nil || !strings.Contains(err.Error(), "free some space") {
 		t.Errorf("CheckRoom of 1 EiB = %v", err)
 	}
 }

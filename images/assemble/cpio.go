@@ -23,10 +23,10 @@ func WriteInitramfs(name string, tree *Tree, epoch int64) (err error) {
 	// decoder takes windows of up to 128 MiB (lib/decompress_unzstd.c), this level uses 8.
 	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		return fmt.Errorf("make initramfs: %w", err)
+		return fmt.Errorf("create initramfs: %w", err)
 	}
 	if err := writeCpio(z, tree, epoch); err != nil {
-		return fmt.Errorf("make initramfs: %w", err)
+		return fmt.Errorf("create initramfs: %w", err)
 	}
 	return z.Close()
 }

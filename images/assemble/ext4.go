@@ -47,7 +47,7 @@ type Ext4 struct {
 // the inodes, while debugfs sets what it is given, in the given order.
 func (x Ext4) Write(ctx context.Context, name string, tree *Tree) error {
 	if err := x.format(ctx, name); err != nil {
-		return fmt.Errorf("make ext4 %s: %w", x.Label, err)
+		return fmt.Errorf("create ext4 %s: %w", x.Label, err)
 	}
 	work, err := os.MkdirTemp(filepath.Dir(name), "ext4-")
 	if err != nil {

@@ -25,11 +25,11 @@ type FAT struct {
 // writes volume number 0 in its reproducible mode.
 func (x FAT) Write(ctx context.Context, name string, tree *Tree) error {
 	if err := makeSparse(name, x.Size); err != nil {
-		return fmt.Errorf("make FAT %s: %w", x.Label, err)
+		return fmt.Errorf("create FAT %s: %w", x.Label, err)
 	}
 	args := []string{"--invariant", "-F", "32", "-S", "512", "-s", "1", "-n", x.Label, "-i", fmt.Sprintf("%08x", x.Volume), name}
 	if err := x.tool(ctx, "mkfs.vfat", args...); err != nil {
-		return fmt.Errorf("make FAT %s: %w", x.Label, err)
+		return fmt.Errorf("create FAT %s: %w", x.Label, err)
 	}
 	work, err := os.MkdirTemp(filepath.Dir(name), "fat-")
 	if err != nil {
@@ -63,7 +63,7 @@ func (x FAT) tool(ctx context.Context, command string, args ...string) error {
 	env := []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(x.Epoch, 10)}
 	text, err := call{command: command, args: args, epoch: x.Epoch, env: env}.run(ctx)
 	if err == nil && strings.Contains(text, "Disk full") {
-		err = fmt.Errorf("no room: %s", lastLines(text, 1))
+		err = fmt.Errorf("no space left: %s", lastLines(text, 1))
 	}
 	return err
 }

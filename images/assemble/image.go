@@ -158,7 +158,7 @@ func CheckRoom(name string, need disk.Bytes) error {
 		return fmt.Errorf("write %s: look at %s: %w", name, dir, err)
 	}
 	if free := disk.Bytes(st.Bavail) * disk.Bytes(st.Bsize); free < need {
-		return fmt.Errorf("write %s: needs %d MiB, %s has %d MiB free; free some room or choose another place",
+		return fmt.Errorf("write %s: needs %d MiB, %s has %d MiB free; free some space or choose another directory",
 			name, need/disk.MiB+1, dir, free/disk.MiB)
 	}
 	return nil

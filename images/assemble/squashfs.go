@@ -41,7 +41,7 @@ func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 	_, err := call{command: "mksquashfs", args: args, epoch: x.Epoch, stdin: read}.run(ctx)
 	read.CloseWithError(errors.New("mksquashfs has ended")) // so that the writer ends too
 	if tarErr := <-done; err != nil || tarErr != nil {
-		return fmt.Errorf("make squashfs %s: %w", name, errors.Join(err, tarErr))
+		return fmt.Errorf("create squashfs %s: %w", name, errors.Join(err, tarErr))
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (l *Lab) wire() error {
 	}
 	l.bridge = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lab0"}}
 	if err := netlink.LinkAdd(l.bridge); err != nil {
-		return fmt.Errorf("make bridge: %w", err)
+		return fmt.Errorf("create bridge: %w", err)
 	}
 	address, err := netlink.ParseAddr(Gateway + "/24")
 	if err != nil {
@@ -116,7 +116,7 @@ func (l *Lab) wire() error {
 func (l *Lab) serve(ctx context.Context) error {
 	var err error
 	if l.talk, err = os.Create(filepath.Join(l.dir, "dnsmasq.log")); err != nil {
-		return fmt.Errorf("make log of dnsmasq: %w", err)
+		return fmt.Errorf("create log of dnsmasq: %w", err)
 	}
 	args := []string{
 		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file", "--log-facility=-", "--log-dhcp", "--log-queries",
@@ -187,10 +187,10 @@ func (l *Lab) Tap(number int) (string, error) {
 	name := fmt.Sprintf("tap%d", number)
 	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TAP}
 	if err := netlink.LinkAdd(tap); err != nil {
-		return "", fmt.Errorf("make link %s: %w", name, err)
+		return "", fmt.Errorf("create link %s: %w", name, err)
 	}
 	if err := errors.Join(netlink.LinkSetMaster(tap, l.bridge), netlink.LinkSetUp(tap)); err != nil {
-		return "", fmt.Errorf("put link %s on the bridge: %w", name, err)
+		return "", fmt.Errorf("add link %s to the bridge: %w", name, err)
 	}
 	return name, nil
 }

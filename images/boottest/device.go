@@ -31,7 +31,7 @@ const BootTimeout = 3 * time.Minute
 // Device returns the place with this number in the lab.
 func (l *Lab) Device(number int) (*Device, error) {
 	if number < 0 || number >= mostDevices {
-		return nil, fmt.Errorf("make device %d: the lab has room for %d", number, mostDevices)
+		return nil, fmt.Errorf("create device %d: the lab has at most %d", number, mostDevices)
 	}
 	tap, err := l.Tap(number)
 	if err != nil {

@@ -41,7 +41,7 @@ func GetPartition(image, label, file string) error {
 	}
 	to, err := os.Create(file)
 	if err != nil {
-		return fmt.Errorf("make partition file: %w", err)
+		return fmt.Errorf("create partition file: %w", err)
 	}
 	return errors.Join(copySparse(to, io.NewSectionReader(from, start, size)), to.Truncate(size), to.Close())
 }
@@ -67,7 +67,7 @@ func putInto(to *os.File, label, file string) error {
 	}
 	defer from.Close() // read only: closing cannot lose anything
 	if stat, err := from.Stat(); err != nil || stat.Size() > size {
-		return fmt.Errorf("put %s into partition %s of %d bytes: it is larger (%v)", file, label, size, err)
+		return fmt.Errorf("write %s to partition %s of %d bytes: it is larger (%v)", file, label, size, err)
 	}
 	_, err = io.Copy(io.NewOffsetWriter(to, start), from)
 	return err

@@ -12,7 +12,7 @@ import (
 func addFingerprint(tree *assemble.Tree, name string) error {
 	place, found := fingerprint.Find(name)
 	if !found {
-		return fmt.Errorf("list the files of %s: there is no such place", name)
+		return fmt.Errorf("list the files of %s: the place is unknown", name)
 	}
 	var lines []fingerprint.Line
 	for _, e := range tree.Entries() {

@@ -35,7 +35,7 @@ type Image struct {
 func (x Image) Archive() ([]byte, error) {
 	layer, err := x.layer()
 	if err != nil {
-		return nil, fmt.Errorf("make container image %s: %w", x.Name, err)
+		return nil, fmt.Errorf("create container image %s: %w", x.Name, err)
 	}
 	blobs := blobs{}
 	command := x.Command

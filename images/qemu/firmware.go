@@ -77,12 +77,12 @@ func unpacked(board boards.Board, dir string) (files []FirmwareFile, absent map[
 // unpack writes each of the absent files completely or not at all.
 func unpack(pkg, dir string, absent map[string]string, firmware []boards.QemuFirmware) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make firmware cache: %w", err)
+		return fmt.Errorf("create firmware cache: %w", err)
 	}
 	want := func(name string) bool { return absent[name] != "" }
 	err := deb.Extract(pkg, want, func(e deb.Entry, r io.Reader) error {
 		if !e.Mode.IsRegular() {
-			return fmt.Errorf("unpack %s: it is no plain file", e.Name)
+			return fmt.Errorf("unpack %s: it is not a regular file", e.Name)
 		}
 		data, err := io.ReadAll(r)
 		if err != nil {

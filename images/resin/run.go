@@ -162,7 +162,7 @@ func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) 
 	fmt.Fprintln(os.Stderr, "resin: serial console; Ctrl-] or Ctrl-a x quits and cuts the power of the device (type poweroff in the device to shut it down)")
 	old, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
-		return fmt.Errorf("make terminal raw: %w", err)
+		return fmt.Errorf("set terminal to raw mode: %w", err)
 	}
 	defer func() {
 		_ = term.Restore(int(in.Fd()), old)

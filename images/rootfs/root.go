@@ -236,7 +236,7 @@ func (l *laying) busybox(b Busybox) {
 	}
 	for _, a := range b.Applets {
 		if l.in.Known != nil && !l.in.Known(binary, a) {
-			l.fault(fmt.Errorf("busybox: it has no applet %s; take it out of the table", a))
+			l.fault(fmt.Errorf("busybox: it has no applet %s; remove it from the table", a))
 		}
 		l.link(path.Join(b.Directory, a), "busybox")
 	}

@@ -64,7 +64,7 @@ func Undatagram(p []byte) ([]byte, error) {
 		return nil, errors.New("read packet: wrong header checksum")
 	}
 	if p[9] != protocolUDP || binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
-		return nil, errors.New("read packet: not a whole UDP datagram")
+		return nil, errors.New("read packet: not a complete UDP datagram")
 	}
 	udp := p[header:total] // what follows is padding of the frame
 	length := int(binary.BigEndian.Uint16(udp[4:]))

@@ -66,7 +66,7 @@ func parseAddress(m []byte) (a Address, index int, err error) {
 	}
 	a.Prefix = netip.PrefixFrom(local, int(head.Prefixlen))
 	if !a.Prefix.IsValid() {
-		return a, 0, fmt.Errorf("parse address: %v/%d is none", local, head.Prefixlen)
+		return a, 0, fmt.Errorf("parse address: %v/%d is not an address", local, head.Prefixlen)
 	}
 	return a, int(head.Index), nil
 }

@@ -120,7 +120,7 @@ func (p *peer) answer() (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = fmt.Errorf("the client says: %.200q", text)
+	err = fmt.Errorf("the client reports: %.200q", text)
 	if b == 2 {
 		return false, err
 	}

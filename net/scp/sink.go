@@ -92,7 +92,7 @@ func (s *sink) level(target string, depth int) error {
 			return err
 		}
 		if b == 1 || b == 2 { // the client could not read a file
-			if s.fail(fmt.Errorf("the client says: %.200q", text)); b == 2 {
+			if s.fail(fmt.Errorf("the client reports: %.200q", text)); b == 2 {
 				return nil
 			}
 			continue

@@ -54,5 +54,5 @@ func (g *Gate) keys() (Keys, error) {
 		return nil, nil
 	}
 	keys, _ := ParseKeys(lines) // sshd reports what is wrong with them
-	return keys, errors.New("log in: only keys that os.sshKeys names are let in")
+	return keys, errors.New("log in: only a key in os.sshKeys is accepted")
 }

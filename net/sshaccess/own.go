@@ -25,7 +25,7 @@ func (g *Gate) closed() error {
 		return errors.New("log in: the addresses of this device cannot be read: set os.sshKeys")
 	}
 	if from := withinDevice(remote, local, links); from != "" {
-		return fmt.Errorf("log in: without a key nobody is let in from %s: set os.sshKeys", from)
+		return fmt.Errorf("log in: a login without a key is not allowed from %s: set os.sshKeys", from)
 	}
 	return nil
 }

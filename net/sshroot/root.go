@@ -73,7 +73,7 @@ func Serve(ctx context.Context, cfg Config, main *sshmsg.Conn) {
 		}
 		talk, err := sshmsg.Take(files[0])
 		if err != nil {
-			r.Log.Warn("request not taken", "error", err)
+			r.Log.Warn("request not accepted", "error", err)
 			continue
 		}
 		select {
