@@ -13,31 +13,31 @@ export GOFLAGS := -buildvcs=false
 device-build = CGO_ENABLED=0 GOOS=linux GOARCH=$(1) $(GO) build -trimpath -tags '$(3)' -ldflags '-s -w -buildid=' -o $(2)
 
 .PHONY: help
-help: ## this list
+help: ## lists the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\n  BOARD=%s (%s)\n  VARIANT=%s (production development standalone)\n' '$(BOARD)' "$$(cd bsp/boards && ls *.toml | sed 's/\.toml//' | xargs)" '$(VARIANT)'
 
 .PHONY: run
-run: image ## build what changed, boot it in QEMU, attach the serial console
+run: image ## builds what changed, boots it in QEMU, attaches the serial console
 	bin/resin run $(IMAGE)
 
 .PHONY: image
-image: build ## build the disk image of BOARD and VARIANT
+image: build ## builds the disk image of BOARD and VARIANT
 	@mkdir -p $(dir $(IMAGE))
 	bin/resin build --board $(BOARD) --variant $(VARIANT) -o $(IMAGE)
 
 .PHONY: build
-build: deps bin/resin device-$(ARCH) ## bin/resin and the device binaries of BOARD
+build: deps bin/resin device-$(ARCH) ## builds bin/resin and the device binaries of BOARD
 
 .PHONY: build-all
-build-all: deps bin/resin $(ARCHES:%=device-%) ## the same for every architecture
+build-all: deps bin/resin $(ARCHES:%=device-%) ## builds them for every architecture
 
 .PHONY: deps
-deps: ## install what Debian has to bring, saying what and why
+deps: ## installs the Debian packages that are missing, and says why each is needed
 	@.ci/apt
 
 .PHONY: test
-test: test-images bin/amd64/crun/ready ## what CI runs: units, namespaces, recorded power cuts, QEMU boots
+test: test-images bin/amd64/crun/ready ## runs what CI runs: units, namespaces, recorded power cuts, QEMU boots
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -p 2 -timeout 45m $$($(GO) list ./... | grep -v /images/boottest)
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 45m -v ./images/boottest
 
@@ -49,7 +49,7 @@ test-images: build-all
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
 
 .PHONY: prove
-prove: test-images ## what takes longer than CI: every boot story on every board, all power cuts, rest, throttled units
+prove: test-images ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
 	RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
 	$(MAKE) powercut THOROUGH=1
 	$(MAKE) idle
@@ -59,11 +59,11 @@ prove: test-images ## what takes longer than CI: every boot story on every board
 UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)
 
 .PHONY: test-throttled
-test-throttled: deps ## UNITS five times over at 5 % of a processor each, so that what guesses about time fails
+test-throttled: deps ## runs UNITS five times at 5 % of a processor each: tests that guess about time fail
 	CI=true $(GO) test -p 16 -count=5 -timeout 6h -exec $(CURDIR)/.ci/throttle $(UNITS)
 
 .PHONY: powercut
-powercut: build ## record what BOARD writes in its life, and judge the disk after every cut; THOROUGH=1 tries all losses and tears
+powercut: build ## records what BOARD writes, and checks the disk after every power cut; THOROUGH=1 tries all losses and tears
 	@mkdir -p build
 	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
 	rm -rf build/powercut && bin/resin powercut record build/$(BOARD)-development.img build/powercut
@@ -71,13 +71,13 @@ powercut: build ## record what BOARD writes in its life, and judge the disk afte
 	! bin/resin powercut check --section careless build/powercut
 
 .PHONY: idle
-idle: build ## ten minutes at rest on BOARD: nothing may be written
+idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written
 	@mkdir -p build
 	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
 	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
 
 .PHONY: check
-check: build-all budget-files ## the rules of the tree: format, vet, staticcheck, layers, limits, names, budgets
+check: build-all budget-files ## checks the rules of the tree: format, vet, staticcheck, layers, limits, names, budgets
 	@test -z "$$(gofmt -l .ci $$(git ls-files '*.go'))" || { gofmt -l .ci $$(git ls-files '*.go'); echo 'check: gofmt would change these'; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./... ./.ci/check
@@ -92,7 +92,7 @@ budget-files: build-all
 	bin/resin build --board qemu-arm64 --variant production -o build/qemu-arm64-production.img
 
 .PHONY: bench
-bench: build ## measure boot, memory, sizes, a warm rebuild and the services; docs/bench.md keeps the figures
+bench: build ## measures boot, memory, sizes, a warm rebuild and the services; docs/bench.md holds the figures
 	@mkdir -p build
 	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
 	RESINOS_BENCH=1 RESINOS_BOARD=$(BOARD) RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 30m -v -run TestBench ./images/boottest
@@ -101,22 +101,22 @@ bench: build ## measure boot, memory, sizes, a warm rebuild and the services; do
 	@$(MAKE) -s bench-services
 
 .PHONY: bench-boot
-bench-boot: build ## measure boot and memory beside a bare shell script with Debian's containerd; RESINOS_COUNT=1 counts instructions
+bench-boot: build ## measures boot and memory beside a bare shell script with Debian's containerd; RESINOS_COUNT=1 counts instructions
 	@mkdir -p build/bench
 	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 24h -v -run TestBootBench ./images/bootbench
 
 .PHONY: bench-units
-bench-units: ## hold the units that know figures of time and memory to them
+bench-units: ## runs the units that have limits of time and memory, and checks these limits
 	RESINOS_BENCH=1 $(GO) test -p 1 -count=1 $$(grep -rlE 'testenv\.(AtMost|Figures)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
 
 .PHONY: bench-services
-bench-services: deps ## measure our PID 1 beside finit, s6, runit and (RESINOS_PEBBLE=path) pebble
+bench-services: deps ## measures our PID 1 beside finit, s6, runit and (RESINOS_PEBBLE=path) pebble
 	@.ci/apt bench-apt.txt
 	@mkdir -p build && rm -f build/bench-services.json
 	RESINOS_BENCH=1 RESINOS_BENCH_OUT=$(CURDIR)/build/bench-services.json $(GO) test -count=1 -timeout 24h -v ./services/peers
 
 .PHONY: clean
-clean: ## remove what was built; the download cache stays
+clean: ## removes what was built; the download cache stays
 	rm -rf bin build .cache/stages
 
 # Go decides what is out of date; its cache makes a build with no change take a second.
