@@ -1,4 +1,4 @@
-// Package alarm owns one timer for the deadlines of many, one deadline each: whoever waits needs neither a goroutine nor a timer of its
+// Package alarm owns one timer for many deadlines, so that those who wait need neither a goroutine nor a timer of their
 // own. It never calls anybody. Read Alarm first.
 package alarm
 
@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Alarm is the timer. It belongs to one goroutine, which waits for C, and knows those who wait by number.
+// Alarm is the timer. It belongs to one goroutine, which waits for C. Each deadline has a number.
 type Alarm struct {
 	timer *time.Timer
 	heap  deadlines
-	at    time.Time // what the timer is set to; zero is not at all
+	at    time.Time // what the timer is set to; zero: not set
 }
 
-// New makes an alarm for so many, with no deadline. Stop ends it.
+// New returns an alarm for this many deadlines, none of them set. Stop ends it.
 func New(waiting int) Alarm {
 	t := time.NewTimer(time.Hour)
 	t.Stop()
@@ -25,16 +25,16 @@ func New(waiting int) Alarm {
 	return Alarm{timer: t, heap: deadlines{at: make([]time.Time, waiting), pos: pos}}
 }
 
-// C is where it rings. Whoever receives calls Rang, deals with what is Due, and calls Set.
+// C is the channel of the timer. The receiver calls Rang, handles what is Due, and calls Set.
 func (a *Alarm) C() <-chan time.Time { return a.timer.C }
 
-// Rang notes that C has been received from.
+// Rang records that C has been received from.
 func (a *Alarm) Rang() { a.at = time.Time{} }
 
-// Stop ends it: it does not ring again until Set.
+// Stop stops the timer until the next Set.
 func (a *Alarm) Stop() { a.timer.Stop() }
 
-// Plan makes at the deadline of number n, in the place of the one it had; zero is none.
+// Plan sets the deadline of number n to at; zero: none.
 func (a *Alarm) Plan(n int, at time.Time) {
 	h := &a.heap
 	switch pos := h.pos[n]; {
@@ -50,7 +50,7 @@ func (a *Alarm) Plan(n int, at time.Time) {
 	}
 }
 
-// Due takes one deadline that is over.
+// Due removes one deadline that is over, and returns its number.
 func (a *Alarm) Due(now time.Time) (n int, ok bool) {
 	if a.heap.Len() == 0 || now.Before(a.heap.first()) {
 		return 0, false
@@ -58,7 +58,7 @@ func (a *Alarm) Due(now time.Time) (n int, ok bool) {
 	return heap.Pop(&a.heap).(int), true
 }
 
-// Set lets the timer ring at the earliest of the deadlines and also, if that is not zero.
+// Set sets the timer to the earliest deadline, or to also if that is earlier and not zero.
 func (a *Alarm) Set(also time.Time) {
 	first := also
 	if a.heap.Len() > 0 && (first.IsZero() || a.heap.first().Before(first)) {
@@ -75,11 +75,11 @@ func (a *Alarm) Set(also time.Time) {
 	a.at = first
 }
 
-// deadlines is a min-heap of numbers by time that knows where each number is.
+// deadlines is a min-heap of numbers by time, in which the place of each number is known.
 type deadlines struct {
 	order []int
-	at    []time.Time // by number; zero is none
-	pos   []int       // by number, in order; -1 is not there
+	at    []time.Time // by number; zero: none
+	pos   []int       // by number; -1: not in the heap
 }
 
 func (d *deadlines) first() time.Time { return d.at[d.order[0]] }

@@ -1,5 +1,6 @@
-// Package bootreport owns the time line of a boot: its milestones, its steps, how the boot before it ended, and the plan of its steps.
-// PID 1 collects it in a Record; whoever asks for it (services/pid1) gets a Report. It never decides what a boot does. Read Report first.
+// Package bootreport owns the time line of a boot: its milestones, its steps, how the previous boot ended, and the plan
+// of its steps. PID 1 collects it in a Record; clients (services/pid1) get a Report. It never decides what a boot does.
+// Read Report first.
 package bootreport
 
 import (
@@ -15,35 +16,35 @@ import (
 	"time"
 )
 
-// InitramfsPath is where stage 1 leaves its Report for PID 1 on the real root; /run is moved along.
+// InitramfsPath is where stage 1 writes its Report for PID 1; /run is moved to the new root.
 const InitramfsPath = "/run/resinos/boot/initramfs.json"
 
 // Report is the time line of a boot. Times are seconds since the kernel started (CLOCK_BOOTTIME).
 type Report struct {
 	Milestones map[string]float64 `json:"milestones"`
 	Steps      []Step             `json:"steps"`
-	Slot       string             `json:"slot,omitempty"` // A or B, as the boot script said
-	Disk       string             `json:"disk,omitempty"` // the disk that all partitions are taken from
-	Last       *Last              `json:"last,omitempty"` // how the boot before this one ended
+	Slot       string             `json:"slot,omitempty"` // A or B, from the boot script
+	Disk       string             `json:"disk,omitempty"` // the disk with all partitions
+	Last       *Last              `json:"last,omitempty"` // how the previous boot ended
 	Reexecs    int                `json:"reexecs,omitempty"`
-	Lives      []Life             `json:"lives,omitempty"` // the latest of those re-execs
+	Lives      []Life             `json:"lives,omitempty"` // the latest re-execs
 }
 
-// Life is one execution of PID 1's program by itself.
+// Life is one re-exec of PID 1.
 type Life struct {
 	At     float64 `json:"at"` // seconds since kernel start
 	Took   float64 `json:"took"`
-	CPU    float64 `json:"cpu"` // seconds of processor time it took, which on a busy device is the better figure
+	CPU    float64 `json:"cpu"` // seconds of processor time, which is the better figure on a busy device
 	Reason string  `json:"reason"`
 	Panic  bool    `json:"panic,omitempty"`
 }
 
-// Last is how the boot before this one ended.
+// Last is how the previous boot ended.
 type Last struct {
 	How    string  `json:"how"`
-	Why    string  `json:"why,omitempty"` // the power action, or the last words
+	Why    string  `json:"why,omitempty"` // the power action, or the last message
 	BootID string  `json:"boot_id,omitempty"`
-	Uptime float64 `json:"uptime,omitempty"` // seconds since kernel start at its end; 0 where nobody could note it
+	Uptime float64 `json:"uptime,omitempty"` // seconds since kernel start at its end; 0 if nobody could record it
 }
 
 // The two stages of a boot.
@@ -55,9 +56,9 @@ const (
 // The results of a step.
 const (
 	ResultOK       = "ok"
-	ResultDegraded = "degraded" // the device runs, but lacks something a person should know of
-	ResultIgnored  = "ignored"  // failed and nothing depends on it
-	ResultFatal    = "fatal"    // the boot ended here
+	ResultDegraded = "degraded" // the device runs, but a person should know what is missing
+	ResultIgnored  = "ignored"  // it failed, and nothing depends on it
+	ResultFatal    = "fatal"    // the boot ended with this step
 )
 
 // Step is one finished step of the boot.
@@ -73,23 +74,23 @@ type Step struct {
 // The milestones that a boot passes.
 const (
 	MilestonePID1            = "pid1"             // first line of /init in the initramfs
-	MilestoneRoot            = "root"             // PID 1 runs from the real root
+	MilestoneRoot            = "root"             // PID 1 runs from the root
 	MilestoneServices        = "services"         // the first service is started
 	MilestoneEngine          = "engine"           // containerd is ready
 	MilestoneLease           = "lease"            // the first DHCP lease
 	MilestoneContainerOutput = "container_output" // first byte of output of any container
 )
 
-// maxMilestones bounds what clients of the control socket can make PID 1 keep.
+// maxMilestones limits what clients of the control socket can make PID 1 store.
 const maxMilestones = 64
 
-// Record collects a Report while the boot goes on. It is safe for several goroutines.
+// Record collects a Report during the boot. Several goroutines may use it.
 type Record struct {
 	mu     sync.Mutex // guards report
 	report Report
 }
 
-// New begins with what an earlier stage left behind.
+// New returns a record that begins with the report of an earlier stage.
 func New(before Report) *Record {
 	if before.Milestones == nil {
 		before.Milestones = map[string]float64{}
@@ -97,7 +98,7 @@ func New(before Report) *Record {
 	return &Record{report: before}
 }
 
-// Mark notes a milestone. Only the first time counts; first is false on every later call.
+// Mark records a milestone. Only the first time counts; first is false on every later call.
 func (r *Record) Mark(name string, at time.Duration) (first bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,21 +119,21 @@ func (r *Record) Add(s Step) {
 	r.report.Steps = append(r.report.Steps, s)
 }
 
-// Locate notes which slot and disk the device runs from.
+// Locate records the slot and the disk that the device runs from.
 func (r *Record) Locate(slot, disk string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Slot, r.report.Disk = slot, disk
 }
 
-// Remember notes how the last boot ended.
+// Remember records how the previous boot ended.
 func (r *Record) Remember(last Last) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Last = &last
 }
 
-// Resumed notes how long the latest life took to come, and returns it with the number of all so far.
+// Resumed records how long the latest re-exec took, and returns it with the number of all re-execs.
 func (r *Record) Resumed(took, cpu time.Duration) (latest Life, count int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

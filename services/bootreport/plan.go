@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// Severity says what the failure of a step means for the boot.
+// Severity is what the failure of a step means for the boot.
 type Severity string
 
 // The severities.
 const (
-	Fatal     Severity = "fatal"     // the boot cannot go on
-	Degraded  Severity = "degraded"  // it goes on without, and a person should know
-	Ignorable Severity = "ignorable" // it goes on, and nobody needs to act
+	Fatal     Severity = "fatal"     // the boot cannot continue
+	Degraded  Severity = "degraded"  // the boot continues without it, and a person should know
+	Ignorable Severity = "ignorable" // the boot continues, and nobody needs to act
 )
 
-// PlannedStep is one step of the boot as it would be done.
+// PlannedStep is one step of the boot as it would be carried out.
 type PlannedStep struct {
 	Name     string   `json:"name"`
 	Severity Severity `json:"severity"`

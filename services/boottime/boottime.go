@@ -1,5 +1,6 @@
-// Package boottime owns the clock that counts from the start of the kernel. No setting of the time moves it, and it goes on
-// while a device is suspended. All processes of a device read the same clock, so that a value may go from one to another.
+// Package boottime owns the clock that counts from the start of the kernel. Setting the time does not change it, and it
+// continues while a device is suspended. All processes of a device read the same clock, so one process can use the
+// value of another.
 package boottime
 
 import (
@@ -8,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Now is the time since the kernel started (CLOCK_BOOTTIME).
+// Now returns the time since the kernel started (CLOCK_BOOTTIME).
 func Now() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {

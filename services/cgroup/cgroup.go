@@ -1,6 +1,6 @@
-// Package cgroup owns the cgroup v2 directories of the services: one group each below one root,
-// so that whatever a service forks can be found, killed, counted and limited. It needs no controller to be
-// enabled until a limit wants one. It never decides when to kill or what to allow. Read Tree first.
+// Package cgroup owns the cgroup v2 directories of the services: one cgroup for each, so that everything that a service
+// forks can be found, killed, counted and limited. It needs no controller until a limit needs one. It never decides
+// when to kill or what to allow. Read Tree first.
 package cgroup
 
 import (
@@ -20,18 +20,18 @@ import (
 	"resinos/services/fault"
 )
 
-// Root is where the services' groups are on the device.
+// Root is the directory of the services' cgroups on the device.
 const Root = "/sys/fs/cgroup/resinos"
 
-// Tree is the directory that holds one group per service. A group is named by the service, or
-// NAME/LEAF for a part of a service's own subtree. Methods may be called from any goroutine.
+// Tree is the directory with one cgroup for each service. A cgroup has the name of its service, or NAME/LEAF for a part
+// of a service's own subtree. Any goroutine may call the methods.
 type Tree struct {
 	root string
-	path string // of root as /proc/PID/cgroup writes it
+	path string // of root, as /proc/PID/cgroup writes it
 }
 
-// Open makes the tree's root directory if it is missing. The error wraps ErrNoCgroup2 if root is
-// not on a cgroup v2 file system; the services then run without groups.
+// Open creates the tree's root directory if it is missing. The error wraps ErrNoCgroup2 if root is not on a cgroup v2
+// file system; the services then run without cgroups.
 func Open(root string) (*Tree, error) {
 	root = filepath.Clean(root)
 	mount, err := mountPoint(filepath.Dir(root))
@@ -44,7 +44,7 @@ func Open(root string) (*Tree, error) {
 	return &Tree{root: root, path: strings.TrimPrefix(root, mount)}, nil
 }
 
-// ErrNoCgroup2 says that a path is not on a cgroup v2 file system.
+// ErrNoCgroup2 reports that a path is not on a cgroup v2 file system.
 var ErrNoCgroup2 = errors.New("no cgroup v2 file system")
 
 // mountPoint walks up from dir to the top of its cgroup v2 file system.
@@ -73,7 +73,7 @@ func mkdir(path string) error {
 	if err := fault.Call("cgroup mkdir"); err != nil {
 		return err
 	}
-	err := unix.Mkdir(path, 0o755) // nearly always only the last part is missing
+	err := unix.Mkdir(path, 0o755) // usually only the last part is missing
 	if err == unix.ENOENT {
 		err = os.MkdirAll(path, 0o755)
 	}
@@ -83,14 +83,14 @@ func mkdir(path string) error {
 	return nil
 }
 
-// read reads a small file of the kernel with three system calls. os.ReadFile makes eleven, four of them for a poller that no
-// file here has a use for, and this is done at every end of a service.
+// read reads a small file of the kernel with three system calls. os.ReadFile makes eleven, four of them for a poller
+// that no file here needs, and this is done at every end of a service.
 func read(path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd) // only read
+	defer unix.Close(fd) // nothing was written
 	text := make([]byte, 512)
 	n, err := unix.Read(fd, text)
 	if err != nil {
@@ -101,12 +101,12 @@ func read(path string) ([]byte, error) {
 
 func (t *Tree) file(name, file string) string { return filepath.Join(t.root, name, file) }
 
-// Create makes the group anew and returns its open directory, ready for a process to be born in.
-// The caller closes it. It fails while a process lives in the group.
+// Create creates a new cgroup, in place of an old one of that name, and returns its open directory, in which a process
+// can be started. The caller closes it. It fails while a process is in the cgroup.
 //
-// Anew, because a group dies with those that were killed in it: since cgroup.kill counts its
-// kills, a process born by clone3 in a group that was ever killed is killed at birth (measured on
-// Linux 6.18; the fork compares the count of the parent's group with that of the new one).
+// The cgroup must be new, because since cgroup.kill counts its kills, a process that clone3 starts in a cgroup that was
+// ever killed is killed at its start (measured on Linux 6.18; the fork compares the count of the parent's cgroup with
+// that of the new one).
 func (t *Tree) Create(name string) (*os.File, error) {
 	if err := t.Remove(name); err != nil {
 		return nil, err
@@ -114,10 +114,10 @@ func (t *Tree) Create(name string) (*os.File, error) {
 	return t.Join(name)
 }
 
-// Join is Create for a group in which others may live: it is made anew only if it is empty.
+// Join is Create for a cgroup that may contain processes: it creates a new one only if the old one is empty.
 func (t *Tree) Join(name string) (*os.File, error) {
 	dir := filepath.Join(t.root, name)
-	_ = unix.Rmdir(dir) // not there, or in use
+	_ = unix.Rmdir(dir) // missing or in use
 	if err := mkdir(dir); err != nil {
 		return nil, fmt.Errorf("create cgroup: %w", err)
 	}
@@ -131,7 +131,7 @@ func (t *Tree) Join(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// Populated reports whether a live process is in the group or below it. A missing group is empty.
+// Populated reports whether a live process is in the cgroup or below it. A missing cgroup is empty.
 func (t *Tree) Populated(name string) (bool, error) {
 	if err := fault.Call("cgroup look"); err != nil {
 		return false, fmt.Errorf("look into cgroup: %w", err)
@@ -146,8 +146,8 @@ func (t *Tree) Populated(name string) (bool, error) {
 	return bytes.Contains(data, []byte("populated 1")), nil
 }
 
-// Kill sends SIGKILL to every process in the group and below it, those that fork meanwhile
-// included (cgroup.kill). It does not wait for their end. A missing group is no error.
+// Kill sends SIGKILL to every process in the cgroup and below it, including those that are forked meanwhile
+// (cgroup.kill). It does not wait for their end. A missing cgroup is no error.
 func (t *Tree) Kill(name string) error {
 	if err := fault.Call("cgroup kill"); err != nil {
 		return fmt.Errorf("kill cgroup: %w", err)
@@ -165,7 +165,7 @@ func (t *Tree) Kill(name string) error {
 // KillAll kills every process of every service.
 func (t *Tree) KillAll() error { return t.Kill(".") }
 
-// Procs lists the processes in the group itself, not below it, lowest pid first.
+// Procs lists the processes in the cgroup itself, not below it, lowest pid first.
 func (t *Tree) Procs(name string) ([]int, error) {
 	data, err := os.ReadFile(t.file(name, "cgroup.procs"))
 	if gone(err) {
@@ -184,11 +184,11 @@ func (t *Tree) Procs(name string) ([]int, error) {
 	return pids, nil
 }
 
-// Remove removes the group and the empty groups below it, deepest first. It fails while a process
-// lives in one of them; a missing group is no error.
+// Remove removes the cgroup and the empty cgroups below it, deepest first. It fails while a process is in one of them;
+// a missing cgroup is no error.
 func (t *Tree) Remove(name string) error {
 	if err := unix.Rmdir(filepath.Join(t.root, name)); err == nil || err == unix.ENOENT {
-		return nil // nothing below it, or not there
+		return nil // nothing below it, or missing
 	}
 	var dirs []string
 	err := filepath.WalkDir(filepath.Join(t.root, name), func(path string, d fs.DirEntry, err error) error {
@@ -208,7 +208,7 @@ func (t *Tree) Remove(name string) error {
 	return nil
 }
 
-// Owner returns the service whose group the process is in, empty when it is in none of ours.
+// Owner returns the service in whose cgroup the process is; empty if it is in none of ours.
 func (t *Tree) Owner(pid int) string {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
@@ -217,7 +217,7 @@ func (t *Tree) Owner(pid int) string {
 	return owner(t.path, string(data))
 }
 
-// owner reads what /proc/PID/cgroup says: of its lines only "0::PATH" is cgroup v2.
+// owner parses the content of /proc/PID/cgroup: of its lines only "0::PATH" is cgroup v2.
 func owner(root, text string) string {
 	for line := range strings.Lines(text) {
 		path, v2 := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
@@ -234,8 +234,8 @@ func owner(root, text string) string {
 	return ""
 }
 
-// gone tells that the group does not exist: its directory is missing, or it was removed while its
-// file was open.
+// gone reports whether an error means that the cgroup does not exist: its directory is missing, or it was removed while
+// its file was open.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV)
 }

@@ -15,13 +15,13 @@ import (
 	"resinos/services/spec"
 )
 
-// knob is one file of a group that holds a limit.
+// knob is one file of a cgroup that contains a limit.
 type knob struct {
 	file       string
 	controller string
-	none       string                   // what it holds when there is no limit
-	value      func(spec.Limits) string // what it shall hold; empty is none
-	optional   bool                     // kernels are built without it, and do without
+	none       string                   // its content without a limit
+	value      func(spec.Limits) string // its wanted content; empty: no limit
+	optional   bool                     // some kernels are built without it
 }
 
 // knobs are the limits of a service (Documentation/admin-guide/cgroup-v2.rst).
@@ -41,7 +41,7 @@ func count(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// noSwap keeps memory-max a promise: swap is compressed RAM here, and nobody counts that for the service.
+// noSwap makes memory-max cover swap too: swap is compressed RAM here, and nobody counts that RAM for the service.
 func noSwap(l spec.Limits) string {
 	if l.MemoryMax == 0 {
 		return ""
@@ -49,8 +49,8 @@ func noSwap(l spec.Limits) string {
 	return "0"
 }
 
-// Limit has the group enforce l and nothing else: a zero field takes an earlier limit away. The group must exist. What cannot
-// be set is named in the error, and the other limits hold all the same.
+// Limit sets exactly the limits in l: a zero field removes an earlier limit. The cgroup must exist. The error names the
+// limits that could not be set; the others are in force.
 func (t *Tree) Limit(name string, l spec.Limits) error {
 	if _, err := os.Stat(filepath.Join(t.root, name)); err != nil {
 		return fmt.Errorf("limit cgroup: %w", err)
@@ -64,8 +64,8 @@ func (t *Tree) Limit(name string, l spec.Limits) error {
 	return errors.Join(all...)
 }
 
-// turn sets one knob. A controller is switched on for the first limit that needs it, so that a device without limits pays for
-// none; without the controller there is no limit to take away either.
+// turn sets one knob. A controller is enabled for the first limit that needs it, so that a device without limits does
+// not pay for it; without the controller there is no limit to remove either.
 func (t *Tree) turn(name string, k knob, value string) error {
 	want := cmp.Or(value, k.none)
 	file := t.file(name, k.file)
@@ -102,7 +102,7 @@ func firstLine(data []byte) string {
 	return line
 }
 
-// enable hands a controller down to the services' groups, from the top of the file system.
+// enable enables a controller for the services' cgroups, from the top of the file system down.
 func (t *Tree) enable(controller string) error {
 	top := strings.TrimSuffix(t.root, t.path)
 	dirs := []string{t.root}
@@ -125,7 +125,8 @@ func (t *Tree) enable(controller string) error {
 	return nil
 }
 
-// protect gives the services' root the sum of their memory.min: the kernel protects in a group no more than in the one above.
+// protect gives the root of the services the sum of their memory.min: the kernel protects no more memory in a cgroup
+// than in its parent.
 func (t *Tree) protect() error {
 	entries, err := os.ReadDir(t.root)
 	if err != nil {
@@ -143,7 +144,7 @@ func (t *Tree) protect() error {
 	return nil
 }
 
-// write never makes a file: cgroup file systems answer the attempt with a puzzling "permission denied".
+// write never creates a file: cgroup file systems answer that with a misleading "permission denied".
 func write(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_TRUNC, 0)
 	if err != nil {
@@ -153,7 +154,7 @@ func write(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// parse reads a count; "max" and nonsense are 0.
+// parse reads a number; "max" and garbage are 0.
 func parse(text string) int64 {
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Signal sends sig to every process in the group and below it. Unlike Kill it may miss one that
-// is born meanwhile. It is os.ErrProcessDone when there was none.
+// Signal sends sig to every process in the cgroup and below it. Unlike Kill it may miss one that is forked meanwhile.
+// The error is os.ErrProcessDone if there was none.
 func (t *Tree) Signal(name string, sig unix.Signal) error {
 	sent := false
 	err := filepath.WalkDir(filepath.Join(t.root, name), func(path string, d fs.DirEntry, err error) error {

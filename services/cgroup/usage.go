@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// Usage is what a group's processes use now and have used since the group was made. A field is 0 when its controller is off.
+// Usage is what a cgroup's processes use now and have used since the cgroup was created. A field is 0 if its controller
+// is off.
 type Usage struct {
 	Memory, MemoryPeak int64         // bytes, page cache included
 	CPU                time.Duration // user and system
 	Pids               int           // processes and threads
-	OOMKills           int           // processes the kernel killed for memory.max
+	OOMKills           int           // processes that the kernel killed for memory.max
 }
 
-// Usage reads the group's counters. The error wraps fs.ErrNotExist if there is no such group.
+// Usage reads the cgroup's counters. The error wraps fs.ErrNotExist if there is no such cgroup.
 func (t *Tree) Usage(name string) (Usage, error) {
 	stat, err := os.ReadFile(t.file(name, "cpu.stat")) // needs no controller
 	if err != nil {
@@ -30,7 +31,7 @@ func (t *Tree) Usage(name string) (Usage, error) {
 	}, nil
 }
 
-// text is empty for a file that a missing controller or an older kernel does not show.
+// text is empty for a file that does not exist because of a missing controller or an older kernel.
 func (t *Tree) text(name, file string) []byte {
 	data, err := os.ReadFile(t.file(name, file))
 	if err != nil {

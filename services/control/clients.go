@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// Clients bounds the clients of a socket. A client that has asked for something is served to its end. One that is silent gives
-// its place to a newcomer when all places are taken, the one that has been silent for longest first: whoever connects and says
-// nothing keeps nobody out.
+// Clients limits the clients of a socket. A client with a request is served to its end. If all places are taken, a new
+// client gets the place of the client that has been silent for longest: clients that connect and send nothing keep
+// nobody out.
 type Clients struct {
 	max int
 
@@ -17,17 +17,17 @@ type Clients struct {
 	silent []*Client // in the order in which they fell silent
 }
 
-// Client is one connection that was admitted. It is silent until Asks.
+// Client is one admitted connection. It is silent until Asks.
 type Client struct {
 	conn *net.UnixConn
 	of   *Clients
-	gone bool // it has left, or lost its place
+	gone bool // it has left or lost its place
 }
 
-// NewClients has room for max clients.
+// NewClients returns a Clients with places for max clients.
 func NewClients(max int) *Clients { return &Clients{max: max} }
 
-// Admit takes conn in, or tells it that there are too many and closes it: then the result is nil.
+// Admit admits conn, or informs the other side that there are too many clients and closes conn: then the result is nil.
 func (c *Clients) Admit(conn *net.UnixConn) *Client {
 	c.mu.Lock()
 	var evicted *Client
@@ -53,8 +53,8 @@ func (c *Clients) Admit(conn *net.UnixConn) *Client {
 	return admitted
 }
 
-// Asks says that the client has asked: it keeps its place until Waits or Leave. It reports false if the client has lost its place,
-// and its connection with it.
+// Asks reports that the client has sent a request: it keeps its place until Waits or Leave. The result is false if the
+// client has lost its place and its connection.
 func (c *Client) Asks() bool {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *Client) Asks() bool {
 	return !c.gone
 }
 
-// Waits says that the client has its answer, and is silent again.
+// Waits reports that the client has its answer and is silent again.
 func (c *Client) Waits() {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
@@ -72,7 +72,7 @@ func (c *Client) Waits() {
 	}
 }
 
-// Leave gives the client's place back. The connection stays the caller's to close.
+// Leave gives the client's place up. The caller still closes the connection.
 func (c *Client) Leave() {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()

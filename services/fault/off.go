@@ -2,11 +2,11 @@
 
 package fault
 
-// On says whether this binary has fault points.
+// On reports whether this binary has fault points.
 const On = false
 
-// Point is a place that may panic or hang.
+// Point marks a place that may panic or hang.
 func Point(string) {}
 
-// Call is asked before a system call; an error is what the call is to fail with.
+// Call is called before a system call; if it returns an error, the system call must fail with that error.
 func Call(string) error { return nil }

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// On says whether this binary has fault points.
+// On reports whether this binary has fault points.
 const On = true
 
-// Order says what is to break. The JSON form is what the operation fault of the control socket takes.
+// Order is one fault to cause. The operation fault of the control socket has it as JSON.
 type Order struct {
-	Point string `json:"point"` // the place; empty is any call
+	Point string `json:"point"` // the place; empty: any call
 	Kind  string `json:"kind"`  // panic, spin, block or error
 	Errno string `json:"errno"` // for error: ENOMEM or EAGAIN
-	At    int64  `json:"at"`    // which visit counts, from 1; of any call it is the number of all calls since the process began
-	Times int    `json:"times"` // how often it breaks from then on; 0 is once
+	At    int64  `json:"at"`    // which visit counts, from 1; for any call it is the number of all calls since the process started
+	Times int    `json:"times"` // how often it breaks from then on; 0: once
 }
 
 var (
@@ -61,10 +61,10 @@ func Set(o Order) error {
 // Calls counts the calls so far.
 func Calls() int64 { return calls.Load() }
 
-// Point is a place that may panic or hang.
+// Point marks a place that may panic or hang.
 func Point(name string) { _ = visit(name, 0) }
 
-// Call is asked before a system call; an error is what the call is to fail with.
+// Call is called before a system call; if it returns an error, the system call must fail with that error.
 func Call(name string) error { return visit(name, calls.Add(1)) }
 
 func visit(name string, number int64) error {
@@ -77,20 +77,20 @@ func visit(name string, number int64) error {
 		panic("fault point " + name)
 	case "spin":
 		for {
-			// A loop that makes no progress but burns its processor.
+			// A loop that makes no progress and uses its processor.
 			time.Now()
 		}
 	case "block":
 		select {}
 	}
-	e, _ := errno(o.Errno) // Set has looked
+	e, _ := errno(o.Errno) // Set has checked it
 	if number == 0 {
 		return nil // a point has no error to fail with
 	}
 	return e
 }
 
-// due finds the order that breaks this visit.
+// due returns the order that breaks this visit.
 func due(name string, number int64) *Order {
 	mu.Lock()
 	defer mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// strength of an edge. Of two edges between the same services the stronger stays.
+// strength is the strength of an edge. Of two edges between the same services the stronger one stays.
 type strength int
 
 const (
@@ -25,18 +25,17 @@ type edge struct {
 type builder struct {
 	nodes   []Node
 	names   []string
-	out     [][]edge // what each waits for
-	in      [][]int  // who waits for it
-	waiting []int    // dependencies not yet placed
+	out     [][]edge // the dependencies of each node
+	in      [][]int  // the dependants of each node
+	waiting []int    // number of dependencies that are not placed yet
 	placed  []bool
 	broken  []string
 	order   []int
 	faults  []Fault
 }
 
-// Build orders nodes. It always gives a graph with every (distinct) service in it: what is wrong
-// is in Faults and, where it keeps a service from ever starting, in Broken. The result depends
-// only on the set of nodes, not on their sequence.
+// Build orders nodes. The graph always contains every (distinct) service: problems are in Faults, and in Broken if they
+// keep a service from ever starting. The result depends only on the set of nodes, not on their sequence.
 func Build(nodes []Node) *Graph {
 	b := &builder{}
 	b.read(nodes)
@@ -99,8 +98,8 @@ func (b *builder) fault(kind FaultKind, service, text string) {
 	b.faults = append(b.faults, Fault{Kind: kind, Service: service, Text: text})
 }
 
-// place is Kahn's algorithm, smallest name first. When nothing is free a cycle is left: it is cut
-// open at its weakest edge, or, when all its edges are needs, its members are marked broken.
+// place is Kahn's algorithm, smallest name first. If no node is free, a cycle is left: it is cut at its weakest edge,
+// or, if all its edges are needs, its members are marked broken.
 func (b *builder) place() {
 	var free intHeap
 	for i := range b.names {
@@ -132,8 +131,8 @@ func (b *builder) place() {
 	}
 }
 
-// cycle walks from start along unplaced dependencies until it meets itself. Every unplaced node
-// has one, else it would be free. The result begins with its smallest name.
+// cycle follows unplaced dependencies from start until it returns to a node. Every unplaced node has one, otherwise it
+// would be free. The result begins with its smallest name.
 func (b *builder) cycle(start int) []int {
 	seen := map[int]int{}
 	var walk []int
@@ -150,8 +149,8 @@ func (b *builder) cycle(start int) []int {
 	return append(slices.Clone(walk[low:]), walk[:low]...)
 }
 
-// unplaced picks the dependency to follow: needs first, so that a cycle of needs is found even
-// where softer ones touch it.
+// unplaced selects the dependency to follow: needs first, so that a cycle of needs is found even if softer dependencies
+// touch it.
 func (b *builder) unplaced(i int) int {
 	best, kind := -1, strength(-1)
 	for _, e := range b.out[i] {
@@ -185,7 +184,7 @@ func (b *builder) cut(cycle []int, release func(int)) {
 	}
 }
 
-// maxPath bounds the services named of a cycle.
+// maxPath limits the services that are named for a cycle.
 const maxPath = 16
 
 func (b *builder) path(cycle []int) string {

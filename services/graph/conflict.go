@@ -2,7 +2,7 @@ package graph
 
 import "slices"
 
-// conflict ties what never runs together and marks what therefore never runs at all.
+// conflict records which services never run together, and marks those that therefore can never run.
 func (g *Graph) conflict(nodes []Node) {
 	g.Conflicts = make([][]int, len(g.Names))
 	var place map[string]int
@@ -28,7 +28,7 @@ func (g *Graph) conflict(nodes []Node) {
 	ofA, ofB := make([]bool, len(g.Names)), make([]bool, len(g.Names))
 	for a, list := range g.Conflicts {
 		if len(list) == 0 || len(g.NeededBy[a]) == 0 || g.Broken[a] != "" {
-			continue // who needs both has a higher number than both, and may be down already
+			continue // a service that needs both has a higher number than both, and may be marked already
 		}
 		needA := g.needing(a, ofA, nil)
 		for _, b := range list {
@@ -46,8 +46,8 @@ func (g *Graph) conflict(nodes []Node) {
 	}
 }
 
-// impossible marks at if it needs a and b, which conflict, be it b itself. What needs a marked one
-// waits for it, as for any that is down.
+// impossible marks at if it needs both a and b, which conflict; at may be b itself. What needs a marked service waits
+// for it, as for any service that is down.
 func (g *Graph) impossible(at, a, b int, ofA, ofB []bool) {
 	if !ofA[at] || slices.ContainsFunc(g.Needs[at], func(n int) bool { return ofA[n] && ofB[n] }) {
 		return
@@ -62,8 +62,8 @@ func (g *Graph) impossible(at, a, b int, ofA, ofB []bool) {
 	}
 }
 
-// needing returns at and all that need it, directly or not, and marks them in seen. It does not
-// look behind a broken one or one in stop: what is there is down with it.
+// needing returns at and everything that needs it, directly or not, and marks these in seen. It does not look beyond a
+// broken service or one in stop: what is there is down with it.
 func (g *Graph) needing(at int, seen, stop []bool) []int {
 	list := []int{at}
 	seen[at] = true

@@ -1,6 +1,5 @@
-// Package graph owns the order of services: who waits for whom, which wishes cannot be met, and
-// the order of start and stop. It never looks at a running process and decides nothing about
-// time. Read Graph first.
+// Package graph owns the order of services: their dependencies, which of these cannot be satisfied, and the order of
+// start and stop. It never looks at a running process and decides nothing about time. Read Graph first.
 package graph
 
 import (
@@ -12,34 +11,33 @@ import (
 // Node is one service as the graph sees it.
 type Node struct {
 	Name  string
-	Needs []string // must be up before it, and it goes when they go
-	Wants []string // go first if they can
-	After []string // go first if they go at all
+	Needs []string // must be up before it; it stops when they stop
+	Wants []string // start first if they can
+	After []string // start first if they start at all
 
-	Conflicts []string // never run beside it; no order, and no matter if they do not exist
+	Conflicts []string // never run beside it; no order; may be missing
 }
 
-// Graph is a set of services in start order with what ties them. Services are named by their
-// place in Names: every dependency has a lower number than its dependant.
+// Graph is a set of services in start order with their dependencies. A service is identified by its place in Names:
+// every dependency has a lower number than its dependant.
 type Graph struct {
 	Names     []string // in start order
 	Needs     [][]int  // hard: what each needs
-	Soft      [][]int  // what each only comes after (wants and after)
+	Soft      [][]int  // what each only starts after (wants and after)
 	NeededBy  [][]int  // the reverse of Needs
 	SoftBy    [][]int  // the reverse of Soft
-	Conflicts [][]int  // what never runs beside each, whichever of the two says so
-	Broken    []string // why the service can never start; empty when it can
-	Faults    []Fault  // every wish that could not be met
+	Conflicts [][]int  // what never runs beside each, whichever of the two declares it
+	Broken    []string // why the service can never start; empty if it can
+	Faults    []Fault  // every dependency that could not be satisfied
 }
 
-// FaultKind tells what became of a wish that could not be met.
+// FaultKind is the kind of a dependency that could not be satisfied.
 type FaultKind int
 
-// The kinds. A MissingNeed keeps the service down, a Cycle (told once, of the member first in the
-// alphabet) all its members; a LooseCycle was cut open by
-// forgetting one wants or after; a MissingWant and a Duplicate (the second definition) are ignored. A
-// Conflict keeps a service down that needs two which never run together, or one that never runs
-// beside it.
+// The kinds. A MissingNeed keeps the service down, a Cycle all its members (it is reported once, for the first member
+// in the alphabet). A LooseCycle was cut by ignoring one wants or after. A MissingWant is ignored, and so is a
+// Duplicate, the second definition of a service. A Conflict keeps a service down that needs two which never run
+// together, or one that never runs beside it.
 const (
 	MissingNeed FaultKind = iota
 	MissingWant
@@ -49,20 +47,20 @@ const (
 	Conflict
 )
 
-// Fault is one wish that could not be met.
+// Fault is one dependency that could not be satisfied.
 type Fault struct {
 	Kind    FaultKind
 	Service string
 	Text    string // in words, with the path of a cycle
 }
 
-// Error puts the fault on one line.
+// Error returns the fault on one line.
 func (f Fault) Error() string { return "service " + f.Service + ": " + f.Text }
 
 // Order returns the services in start order.
 func (g *Graph) Order() []string { return g.Names }
 
-// String prints the graph as golden files and people read it: one service a line, then the faults.
+// String returns the graph for golden files and people: one service on each line, then the faults.
 func (g *Graph) String() string {
 	var b strings.Builder
 	for i, name := range g.Names {

@@ -1,14 +1,15 @@
-// Package guard owns what becomes of a panic: a goroutine that runs under a Guard never ends the process, and whoever made the
-// Guard is told. It never decides what happens then; PID 1 saves its state and executes itself again. Read Guard first.
+// Package guard owns catching panics: a panic in a goroutine under a Guard never ends the process, and the Guard's
+// creator is informed. It never decides what happens then; PID 1 saves its state and re-executes itself. Read Guard
+// first.
 package guard
 
 import "runtime/debug"
 
-// Guard catches the panics of the goroutines that run under it. A nil Guard lets them through, which is what tests and small
-// daemons want.
+// Guard catches the panics of the goroutines that run under it. A nil Guard does not catch them, for tests and small
+// daemons.
 type Guard struct {
-	// Caught is told which goroutine panicked, with what and where. It is called in that goroutine, after its deferred
-	// functions but those above Catch; several may call it at once. The goroutine ends when it returns.
+	// Caught is called with the goroutine that panicked, the cause and the stack. It runs in that goroutine, after its
+	// deferred functions except those above Catch; several may call it at once. The goroutine ends when it returns.
 	Caught func(name string, cause any, stack []byte)
 }
 
@@ -20,10 +21,10 @@ func (g *Guard) Go(name string, f func()) {
 	}()
 }
 
-// Catch is to be deferred, first thing, by a goroutine that was started otherwise. Its name says which goroutine it is.
+// Catch must be the first deferred call of a goroutine that was started without Go. name identifies the goroutine.
 func (g *Guard) Catch(name string) {
 	if g == nil || g.Caught == nil {
-		return // without recover the panic goes on
+		return // without recover the panic continues
 	}
 	if cause := recover(); cause != nil {
 		g.Caught(name, cause, debug.Stack())

@@ -1,7 +1,8 @@
-// Package hostname owns the rules for names of hosts: of this device, of servers, of domains.
+// Package hostname owns the rules for host names: of this device, of servers, of domains.
 //
-// All that judge a name, whether the owner wrote it or the network sent it, ask here, so that no name passes one and stops the
-// next. Nothing that passes has a meaning to a shell, to resolv.conf or to a terminal. Read Valid first.
+// Everything that checks a name, from the owner or from the network, uses this package, so that no name is accepted in
+// one place and refused in the next. No valid name has a meaning to a shell, to resolv.conf or to a terminal. Read
+// Valid first.
 package hostname
 
 import (
@@ -10,13 +11,14 @@ import (
 )
 
 const (
-	// MaxName is the most bytes of a name, MaxLabel of one of its parts (RFC 1035, section 2.3.4).
+	// MaxName is the largest number of bytes in a name, MaxLabel in one of its parts (RFC 1035, section 2.3.4).
 	MaxName  = 253
 	MaxLabel = 63
 )
 
-// Valid reports whether s is the name of a host or domain: labels of letters, digits and inner hyphens or underscores, with dots
-// between them, and no IPv4 address. Underscores are in no host name of RFC 1123, but in the domains of many networks.
+// Valid reports whether s is the name of a host or domain: labels of letters, digits and inner hyphens or underscores,
+// joined by dots, and not an IPv4 address. RFC 1123 allows no underscores in host names, but the domains of many
+// networks have them.
 func Valid(s string) bool {
 	if s == "" || len(s) > MaxName {
 		return false
@@ -30,11 +32,11 @@ func Valid(s string) bool {
 	return err != nil
 }
 
-// ValidLabel reports whether a device may have the name s: one label of RFC 1123, section 2.1, which has no underscores, as
-// everybody who is told the name must be able to take it.
+// ValidLabel reports whether a device may have the name s: one label of RFC 1123, section 2.1, without underscores,
+// because everybody who gets the name must be able to use it.
 func ValidLabel(s string) bool { return Valid(s) && !strings.ContainsAny(s, "._") }
 
-// ValidServer reports whether s is a name, or an address that a packet can be sent to.
+// ValidServer reports whether s is a name, or an address to which a packet can be sent.
 func ValidServer(s string) bool {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		return !addr.IsUnspecified() && !addr.IsMulticast()

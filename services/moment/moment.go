@@ -1,7 +1,6 @@
-// Package moment owns what people type for a point in time: a date, an hour, "-5min", "boot+90s".
+// Package moment parses what people type for a point in time: a date, an hour, "-5min", "boot+90s".
 //
-// It never looks at a clock: now comes from the caller. Times of the day are those of the location that now has. Read
-// Moment first.
+// It never reads a clock: the caller passes in now, and times of the day are in the location of now. Read Moment first.
 package moment
 
 import (
@@ -12,14 +11,14 @@ import (
 	"time"
 )
 
-// A Moment is a time of the wall clock or, if Time is zero, a span since the kernel started. The zero Moment is the
+// A Moment is a time of the wall clock or, if Time is zero, a time since the kernel started. The zero Moment is the
 // start of the kernel.
 type Moment struct {
 	Time     time.Time     `json:"time,omitzero"`
 	Boottime time.Duration `json:"boottime,omitempty"`
 }
 
-// Reached reports whether something that happened then is at the moment or later.
+// Reached reports whether an event at these times is at the moment or later.
 func (m Moment) Reached(wall time.Time, boottime time.Duration) bool {
 	if m.Time.IsZero() {
 		return boottime >= m.Boottime
@@ -27,7 +26,7 @@ func (m Moment) Reached(wall time.Time, boottime time.Duration) bool {
 	return !wall.Before(m.Time)
 }
 
-// ErrForm is what Parse's error is when text is nothing that it knows.
+// ErrForm is the error of Parse for text in no known form.
 var ErrForm = errors.New(`not like "2026-11-25 10:00", "10:00", "today", "-5min", "5m ago" or "boot+90s"`)
 
 // Parse reads a moment:
@@ -107,7 +106,7 @@ func parseSpan(text string) (time.Duration, error) {
 	for rest != "" {
 		end := strings.IndexFunc(rest, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
 		if end < 0 {
-			return 0, ErrForm // a number without its unit
+			return 0, ErrForm // a number without a unit
 		}
 		n, err := strconv.ParseFloat(rest[:end], 64)
 		if err != nil {
@@ -130,7 +129,7 @@ func parseSpan(text string) (time.Duration, error) {
 	return sum, nil
 }
 
-// unitOf returns 0 for what is no unit. A switch, because PID 1's binary fills no maps at its start.
+// unitOf returns 0 for an unknown unit. It is a switch because PID 1's binary fills no maps at its start.
 func unitOf(name string) time.Duration {
 	switch name {
 	case "ms":

@@ -1,6 +1,6 @@
-// Package oomscore owns the lending of a process's oom_score_adj to the children it makes: a child has the score of its maker from its
-// first instruction on, so a maker that takes another one for the moment of a birth leaves no moment in which the child, or what it forks, has
-// the wrong one. Read Loan first.
+// Package oomscore sets the oom_score_adj of child processes. A child inherits the score of its parent, so the parent
+// changes its own score for the moment of the fork: neither the child nor what it forks ever has the wrong one. Read
+// Loan first.
 package oomscore
 
 import (
@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loan is this process's own oom_score_adj, lent to a child for the moment of its birth. The zero Loan is ready. It is used by one
-// goroutine at a time, and there is one in a process.
+// Loan is this process's own oom_score_adj, lent to a child for the moment of its start. The zero Loan is ready for
+// use. One goroutine uses it at a time, and a process has one.
 type Loan struct {
-	file *os.File // opened at the first use, kept
-	own  int      // what Restore puts back
+	file *os.File // opened at the first use
+	own  int      // what Restore restores
 	lent bool
 }
 
-// Set makes the next child be born with score. Without the right to lower a score ours stays as
-// it was, the child inherits that, and the error says so.
+// Set gives the next child this score. Without the right to lower a score, our own stays as it was, the child inherits
+// it, and the error reports that.
 func (o *Loan) Set(score int) error {
 	if o.file == nil {
 		f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_RDWR, 0)
@@ -31,9 +31,9 @@ func (o *Loan) Set(score int) error {
 		}
 		o.file = f
 	}
-	if !o.lent { // read anew each time: our own score may have been changed on purpose
+	if !o.lent { // read each time: our own score may have been changed on purpose
 		var buf [16]byte
-		n, _ := unix.Pread(int(o.file.Fd()), buf[:], 0) // Atoi judges what came; ReadAt would ask twice, for the end of the file
+		n, _ := unix.Pread(int(o.file.Fd()), buf[:], 0) // Atoi checks the content; ReadAt would read twice, to find the end of the file
 		own, err := strconv.Atoi(strings.TrimSpace(string(buf[:max(0, n)])))
 		if err != nil {
 			return fmt.Errorf("read own oom score: %w", err)
@@ -50,8 +50,8 @@ func (o *Loan) Set(score int) error {
 	return nil
 }
 
-// Restore puts our own score back. Where the kernel refuses, which it does only to a process that
-// may raise a score but not lower it, the loan stays marked and the next Restore tries again.
+// Restore restores our own score. If the kernel refuses, which it does only to a process that may raise a score but not
+// lower it, the loan stays marked and the next Restore tries again.
 func (o *Loan) Restore() {
 	if o.lent {
 		o.lent = o.write(o.own) != nil
@@ -69,8 +69,8 @@ var (
 	loan Loan
 )
 
-// Born calls start, which makes a child, so that the child has score. It returns what start does: where this process may not change its
-// score, the child inherits it, and a session with the wrong score is better than none.
+// Born calls start, which starts a child, so that the child has score. It returns the result of start: if this process
+// may not change its score, the child inherits it, because a session with the wrong score is better than none.
 func Born(score int, start func() error) error {
 	mu.Lock()
 	defer mu.Unlock()

@@ -1,4 +1,5 @@
-// Package osrelease owns reading /etc/os-release (os-release(5)): which image runs. It never writes it; images/rootfs does.
+// Package osrelease reads /etc/os-release (os-release(5)), which identifies the running image. It never writes it;
+// images/rootfs does.
 package osrelease
 
 import (
@@ -6,16 +7,16 @@ import (
 	"strings"
 )
 
-// Path is where the file lies on the device.
+// Path is the path of the file on the device.
 const Path = "/etc/os-release"
 
 // The variants, as VARIANT_ID names them.
 const Production = "production"
 
-// Variant returns VARIANT_ID: production, development or standalone; empty when it cannot be read.
+// Variant returns VARIANT_ID: production, development or standalone; empty if it cannot be read.
 func Variant() string { return Value("VARIANT_ID") }
 
-// Value returns one value of the file; empty when it is not there or cannot be read.
+// Value returns one value of the file; empty if it is missing or cannot be read.
 func Value(key string) string {
 	text, err := os.ReadFile(Path)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package peercred asks the kernel who is at the other end of a Unix socket.
+// Package peercred asks the kernel for the process at the other end of a Unix socket.
 //
-// The answer holds for the moment when the other end connected, whatever that process has become since. It needs no
+// The answer is from the moment when the other end connected, whatever that process has become since. It needs no
 // cooperation of the peer and cannot be forged.
 package peercred
 
@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noUser is what no process runs as (setuid(2)). It goes with an error, lest somebody who overlooks that takes it for root.
+// noUser is a user id that no process has (setuid(2)). It is returned with an error, so that a caller who overlooks the
+// error does not take the peer for root.
 const noUser = 1<<32 - 1
 
 func unknown() unix.Ucred { return unix.Ucred{Uid: noUser, Gid: noUser} }
 
-// Of returns process, user and group of the peer of a connection, such as a *net.UnixConn (SO_PEERCRED, unix(7)).
-// The process is 0 if it is in no process namespace of ours.
+// Of returns process, user and group of the peer of a connection, such as a *net.UnixConn (SO_PEERCRED, unix(7)). The
+// process is 0 if it is not in our process namespace.
 func Of(conn syscall.Conn) (unix.Ucred, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

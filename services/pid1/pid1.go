@@ -1,6 +1,6 @@
-// Package pid1 owns what PID 1 answers on its control socket: the operations, their arguments and results as types, and a client with a
-// method for each. It never decides anything and links nothing of PID 1: services/supervise and init/life serve the operations, whoever
-// asks uses the Client. Read Client first.
+// Package pid1 owns what PID 1 answers on its control socket: the operations, their arguments and results as types, and
+// a client with a method for each. It never decides anything and links no code of PID 1: services/supervise and
+// init/life serve the operations, and clients use Client. Read Client first.
 package pid1
 
 import (
@@ -25,7 +25,7 @@ const (
 	OpReexec    = "re-exec"
 )
 
-// Change is an operation that takes nothing but the name of a service, and changes what it does.
+// Change is an operation that only takes the name of a service and changes its state.
 type Change string
 
 // The changes.
@@ -33,10 +33,10 @@ const (
 	Start   Change = "start"
 	Stop    Change = "stop"
 	Restart Change = "restart"
-	Reload  Change = "reload" // it reads its own configuration again
+	Reload  Change = "reload" // the service reads its own configuration again
 )
 
-// Power is what becomes of the device after the shutdown.
+// Power is what happens to the device after the shutdown.
 type Power string
 
 // The three ends.
@@ -64,10 +64,10 @@ type Milestone struct {
 	At   float64 `json:"at"` // seconds since the kernel started; 0: now
 }
 
-// Shutdown is the argument of power. A second request makes the first more urgent.
+// Shutdown is the argument of power. A second request makes the shutdown more urgent.
 type Shutdown struct {
 	Action Power `json:"action"`
-	Force  bool  `json:"force,omitempty"` // do not wait for anybody
+	Force  bool  `json:"force,omitempty"` // does not wait for services
 }
 
 // Reexec is the argument of re-exec.
@@ -75,8 +75,8 @@ type Reexec struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Client asks PID 1. Each method is one connection with one request. A refusal is a *control.Error; without a deadline in its context
-// a method waits as long as PID 1 may work.
+// Client sends requests to PID 1. Each method is one connection with one request. A refusal is a *control.Error;
+// without a deadline in its context a method waits as long as PID 1 may work.
 type Client struct {
 	Socket string // of PID 1; empty is control.SocketPath
 }
@@ -89,7 +89,7 @@ func (c Client) call(ctx context.Context, op string, args, result any) error {
 	return control.Call(ctx, socket, op, args, result)
 }
 
-// service is call for an operation that answers with the status of one service.
+// service is call for an operation whose result is the status of one service.
 func (c Client) service(ctx context.Context, op string, args any) (st ServiceStatus, err error) {
 	err = c.call(ctx, op, args, &st)
 	return st, err
@@ -102,7 +102,7 @@ func (c Client) Status(ctx context.Context) ([]ServiceStatus, error) {
 	return result, err
 }
 
-// Show tells everything of one service.
+// Show returns everything about one service.
 func (c Client) Show(ctx context.Context, name string) (Shown, error) {
 	var result Shown
 	err := c.call(ctx, OpShow, Named{name}, &result)
@@ -119,7 +119,7 @@ func (c Client) Kill(ctx context.Context, k Kill) (ServiceStatus, error) {
 	return c.service(ctx, OpKill, k)
 }
 
-// Rescan has PID 1 read the service files again.
+// Rescan makes PID 1 read the service files again.
 func (c Client) Rescan(ctx context.Context) (Rescanned, error) {
 	var result Rescanned
 	err := c.call(ctx, OpRescan, nil, &result)
@@ -133,7 +133,7 @@ func (c Client) Boot(ctx context.Context) (bootreport.Report, error) {
 	return result, err
 }
 
-// Plan lists the steps of this boot, with what each does.
+// Plan lists the steps of this boot.
 func (c Client) Plan(ctx context.Context) ([]bootreport.PlannedStep, error) {
 	var result []bootreport.PlannedStep
 	err := c.call(ctx, OpPlan, nil, &result)
@@ -143,15 +143,15 @@ func (c Client) Plan(ctx context.Context) ([]bootreport.PlannedStep, error) {
 // Ping returns when the loop of PID 1 has answered.
 func (c Client) Ping(ctx context.Context) error { return c.call(ctx, OpPing, nil, nil) }
 
-// Milestone reports a milestone of the boot that was passed at a time since the kernel's start.
+// Milestone reports a milestone of the boot that was reached at a time since kernel start.
 func (c Client) Milestone(ctx context.Context, name string, at time.Duration) error {
 	return c.call(ctx, OpMilestone, Milestone{Name: name, At: at.Seconds()}, nil)
 }
 
-// Power asks for the end of the device's life and returns when PID 1 has taken the request.
+// Power requests a shutdown and returns when PID 1 has accepted the request.
 func (c Client) Power(ctx context.Context, s Shutdown) error { return c.call(ctx, OpPower, s, nil) }
 
-// Reexec asks PID 1 to execute itself again. PID 1 answers first and goes then.
+// Reexec makes PID 1 re-execute itself. PID 1 answers before that.
 func (c Client) Reexec(ctx context.Context, reason string) error {
 	return c.call(ctx, OpReexec, Reexec{Reason: reason}, nil)
 }

@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Adopt takes charge of a process that Start did not start: a child of an earlier life of this process, which executed itself
-// again, or one that a service names as its main process. Its end is told as that of a started one, also if it is dead already
-// and only waits to be reaped. It is os.ErrProcessDone when there is no such process any more. birth is the StartTime that the
-// caller remembers of it, because the number may have been given out again; 0 is any.
+// Adopt takes charge of a process that Start did not start: a child of an earlier life of this process, or one that a
+// service names as its main process. Its end is reported as that of a started one, also if it is dead already and only
+// waits to be reaped. The error is os.ErrProcessDone if there is no such process any more. birth is its StartTime as
+// the caller remembers it, because the number may have been reused; 0 means any.
 //
-// A process that is still somebody else's child is watched too. If it ends before its parent gives it to us by dying, its
-// parent takes its status, and ours says Unknown.
+// A process that is still the child of another process is watched too. If it ends before its parent does, its parent
+// gets its status, and ours is Unknown.
 func (r *Reaper) Adopt(pid int, birth uint64, onExit func(Status)) (*Process, error) {
 	p := &Process{Pid: pid, reaper: r, done: make(chan Status, 1), onExit: onExit}
-	r.mu.Lock() // nobody reaps while we look, so a dead child stays what it is, and its number its own
+	r.mu.Lock() // nobody reaps meanwhile, so a dead child and its number stay
 	defer r.mu.Unlock()
 	if r.live[pid] != nil {
 		return nil, fmt.Errorf("adopt pid %d: %w", pid, os.ErrExist)
@@ -41,16 +41,17 @@ func (r *Reaper) Adopt(pid int, birth uint64, onExit func(Status)) (*Process, er
 	return p, nil
 }
 
-// look finds out whose child the process is. Of one that is not ours it returns a descriptor that tells of its end.
+// look finds out whose child the process is. If it is not ours, it returns a descriptor that becomes readable at its
+// end.
 func (r *Reaper) look(pid int, birth uint64) (watch *os.File, err error) {
-	// A child whose birth is known needs no descriptor: its number is not given out again before we reap it, and cannot be a
-	// thread's, which was never born at that moment. After a re-exec this is done for every service.
+	// A child with a known birth needs no descriptor: its number is not reused before we reap it, and is not the number
+	// of a thread, which did not start at that moment. After a re-exec this is done for every service.
 	if birth != 0 {
 		if s, err := readStat(pid); err == nil && s.started == birth && s.parent == os.Getpid() {
 			return nil, nil
 		}
 	}
-	// Before the look into /proc: what the descriptor stands for cannot change any more.
+	// Before reading /proc, because the process behind the descriptor can no longer change.
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // EINVAL: a thread's number
 		return nil, os.ErrProcessDone
@@ -71,11 +72,11 @@ func (r *Reaper) look(pid int, birth uint64) (watch *os.File, err error) {
 	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
-// follow waits for the end of a process that has another parent. It ends with the process.
+// follow waits for the end of a process with another parent. It ends with the process.
 func (r *Reaper) follow(p *Process, watch *os.File) {
 	defer watch.Close()
 	if raw, err := watch.SyscallConn(); err == nil {
-		// The poller wakes us when the descriptor becomes readable, which is at the end of the process.
+		// The poller wakes us when the descriptor becomes readable, at the end of the process.
 		_ = raw.Read(func(fd uintptr) bool {
 			set := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 			n, err := unix.Poll(set, 0)
@@ -85,7 +86,7 @@ func (r *Reaper) follow(p *Process, watch *os.File) {
 	r.mu.Lock()
 	if s, err := readStat(p.Pid); r.live[p.Pid] != p || err == nil && s.parent == os.Getpid() {
 		r.mu.Unlock()
-		r.nudge() // it became our child: its status is there to be reaped, or was
+		r.nudge() // it became our child: its status can be reaped, or was
 		return
 	}
 	status := Status{Pid: p.Pid, Unknown: true}
@@ -97,7 +98,7 @@ func (r *Reaper) follow(p *Process, watch *os.File) {
 	}
 }
 
-// Nudge has Run make a round and waits for it: that is how a watchdog sees progress where nothing dies.
+// Nudge makes Run do a round and waits for it: a watchdog can so see progress when no process ends.
 func (r *Reaper) Nudge(ctx context.Context) error {
 	made := make(chan struct{})
 	select {
@@ -113,16 +114,16 @@ func (r *Reaper) Nudge(ctx context.Context) error {
 	}
 }
 
-// nudge asks for a round without waiting. The lock may be held.
+// nudge requests a round without waiting. The lock may be held.
 func (r *Reaper) nudge() {
 	select {
 	case r.again <- struct{}{}:
-	default: // asked for already
+	default: // requested already
 	}
 }
 
-// StartTime is when the process was started, in clock ticks since the kernel's start. With the pid it names one process for
-// ever. It fails with os.ErrProcessDone when there is no such process.
+// StartTime returns when the process was started, in clock ticks since kernel start. Together with the pid it
+// identifies one process for ever. It fails with os.ErrProcessDone if there is no such process.
 func StartTime(pid int) (uint64, error) {
 	s, err := readStat(pid)
 	if err != nil {
@@ -131,7 +132,7 @@ func StartTime(pid int) (uint64, error) {
 	return s.started, nil
 }
 
-// Session is the session that a process is in, 0 if it cannot be told.
+// Session returns the session of a process, or 0 if it is not known.
 func Session(pid int) int {
 	s, err := readStat(pid)
 	if err != nil {
@@ -140,7 +141,7 @@ func Session(pid int) int {
 	return s.session
 }
 
-// stat is what we need of /proc/PID/stat.
+// stat is the part of /proc/PID/stat that we need.
 type stat struct {
 	dead    bool // waits to be reaped
 	parent  int
@@ -148,7 +149,8 @@ type stat struct {
 	started uint64
 }
 
-// readStat reads with three system calls: os.ReadFile makes twice as many, and after a re-exec this is done for every service.
+// readStat reads with three system calls: os.ReadFile makes twice as many, and after a re-exec this is done for every
+// service.
 func readStat(pid int) (stat, error) {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
@@ -157,7 +159,7 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	defer unix.Close(fd) // only read
+	defer unix.Close(fd) // nothing was written
 	var text [1024]byte  // the line has some 350 bytes at most: proc_pid_stat(5)
 	n, err := unix.Read(fd, text[:])
 	if err == unix.ESRCH {
@@ -169,9 +171,10 @@ func readStat(pid int) (stat, error) {
 	return parseStat(string(text[:n]))
 }
 
-// parseStat reads "pid (name) state ppid pgrp session … starttime …", proc_pid_stat(5). The name may hold anything, brackets too.
+// parseStat parses "pid (name) state ppid pgrp session … starttime …", proc_pid_stat(5). The name may contain anything,
+// also brackets.
 func parseStat(text string) (stat, error) {
-	const state, parent, session, started = 0, 1, 3, 19 // counted behind the name
+	const state, parent, session, started = 0, 1, 3, 19 // counted after the name
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	if len(fields) <= started {
 		return stat{}, fmt.Errorf("parse stat: %d fields, want %d", len(fields), started+1)

@@ -18,37 +18,35 @@ import (
 	"resinos/services/oomscore"
 )
 
-// sweepEvery is the period of the reaping that no signal asked for: SIGCHLD coalesces, and a lost
-// one would leave a service dead for ever.
+// sweepEvery is the period of the reaping without a signal: SIGCHLD coalesces, and a lost one would leave a service
+// dead for ever.
 const sweepEvery = 30 * time.Second
 
-// tryAgain is how long the reaper waits after a wait that failed.
+// tryAgain is the pause after a wait that failed.
 const tryAgain = 100 * time.Millisecond
 
-// Reaper is the single owner of the children of this process. There is one per process; making
-// two breaks both.
+// Reaper is the only owner of the children of this process. A process must have only one.
 //
-// Two facts make it lose nothing. The lock is held across fork and registration, and across
-// wait4 and look-up, so an exit can neither come before its process is known nor meet a pid that
-// was given out again. And each process has its own channel of capacity one, so no slow reader
-// and no storm of orphans can push an exit aside.
+// It loses no exit for two reasons. The lock is held across fork and registration, and across wait4 and look-up, so an
+// exit can neither come before its process is known nor be matched with a pid that was reused. And each process has its
+// own channel of capacity one, so neither a slow reader nor many orphans at once can displace an exit.
 type Reaper struct {
 	mu       sync.Mutex // guards live, onOrphan, oom, null and every fork and wait
 	live     map[int]*Process
 	onOrphan func(Status)
 	oom      oomscore.Loan
-	null     *os.File // /dev/null, opened at the first use, kept
+	null     *os.File // /dev/null, opened at the first use
 
 	reaped atomic.Uint64      // processes, for tests
-	again  chan struct{}      // holds one token while a round is asked for
+	again  chan struct{}      // contains one token while a round is requested
 	asked  chan chan struct{} // rounds that somebody waits for
 }
 
-// NewReaper returns a reaper that knows no process. It forks at once if asked to, but exits are
-// noticed only while Run runs. Descriptors above 2 that this process was itself given are marked
-// close-on-exec, so that no child inherits them; what Go opens is marked anyway.
+// NewReaper returns a reaper that knows no process. It can fork at once, but notices exits only while Run runs. It
+// marks the descriptors above 2 that this process inherited close-on-exec, so that no child inherits them; what Go
+// opens is marked anyway.
 func NewReaper() *Reaper {
-	// Linux 5.11. Where it fails, children see a few descriptors more.
+	// Linux 5.11. If it fails, children inherit a few more descriptors.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	return &Reaper{live: map[int]*Process{}, again: make(chan struct{}, 1), asked: make(chan chan struct{})}
 }
@@ -56,12 +54,12 @@ func NewReaper() *Reaper {
 // Run reaps until ctx is cancelled, and returns its cause. Children that end later are reaped by
 // the next Run. The caller must be the only one that waits for children in this process.
 func (r *Reaper) Run(ctx context.Context) error {
-	died := make(chan os.Signal, 1) // one is enough: a drain takes all that died before it
+	died := make(chan os.Signal, 1) // one is enough: a drain reaps everything that died before
 	signal.Notify(died, syscall.SIGCHLD)
 	defer signal.Stop(died)
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
-	var made chan struct{} // closed after the round that was asked for
+	var made chan struct{} // closed after the requested round
 	for {
 		fault.Point("reaper.round")
 		r.drain()
@@ -80,17 +78,16 @@ func (r *Reaper) Run(ctx context.Context) error {
 	}
 }
 
-// OnOrphan has hook told of every process reaped from now on that was neither started nor adopted: as PID 1
-// these are the daemons and leftovers of services. It is called from Run's goroutine, must not
-// block and must not call the Reaper. Nil is nobody.
+// OnOrphan makes the reaper call hook for every process reaped from now on that was neither started nor adopted: for
+// PID 1 these are the daemons and leftovers of services. It is called from Run's goroutine, must not block and must not
+// call the Reaper. Nil removes the hook.
 func (r *Reaper) OnOrphan(hook func(Status)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.onOrphan = hook
 }
 
-// drain takes every dead child there is. The lock is given up between two of them, so a storm
-// does not hold up a fork.
+// drain reaps every dead child. It releases the lock between two of them, so that many deaths do not delay a fork.
 func (r *Reaper) drain() {
 	for {
 		status, tell, ok := r.next()
@@ -104,7 +101,7 @@ func (r *Reaper) drain() {
 	}
 }
 
-// next takes one dead child and returns whom to tell.
+// next reaps one dead child and returns whom to inform.
 func (r *Reaper) next() (status Status, tell func(Status), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,7 +116,7 @@ func (r *Reaper) next() (status Status, tell func(Status), ok bool) {
 			continue
 		}
 		if err != nil && err != syscall.ECHILD {
-			time.AfterFunc(tryAgain, r.nudge) // out of memory, say: who is dead stays dead
+			time.AfterFunc(tryAgain, r.nudge) // for example out of memory: a dead process stays dead
 		}
 		if err != nil || pid <= 0 { // ECHILD: no children; 0: none is dead
 			return Status{}, nil, false
@@ -147,8 +144,8 @@ func (r *Reaper) signal(p *Process, to int, sig syscall.Signal) error {
 	return nil
 }
 
-// Do starts c, waits for its end and returns how it ended. When ctx is cancelled first the
-// process is killed, and Do still waits for its end. Run must be running.
+// Do starts c, waits for its end and returns how it ended. If ctx is cancelled first, it kills the process and still
+// waits for its end. Run must be running.
 func (r *Reaper) Do(ctx context.Context, c Command) (Status, error) {
 	p, err := r.Start(c)
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 	"resinos/services/fault"
 )
 
-// Start runs c and returns once its program has been executed (an unreadable or missing program
-// is an error here, not an exit later). The child has descriptors 0, 1, 2 and Extra and no other,
-// an empty signal mask and default dispositions (the Go runtime resets the ones it handles, exec
-// keeps only ignored ones and this process ignores none).
+// Start runs c and returns once its program has been executed (an unreadable or missing program is an error of Start,
+// not an exit later). The child has descriptors 0, 1, 2 and Extra and no others, an empty signal mask and default
+// dispositions (the Go runtime resets the ones it handles, exec keeps only ignored ones, and this process ignores
+// none).
 //
-// The OOM score is set on this process for the moment of the fork and put back afterwards: the
-// child inherits it at birth, so neither it nor a grandchild is ever seen with another. Writing
-// it after the fork would be late, because the fork returns only when the program already runs.
-// PID 1 cannot be chosen by the OOM killer whatever its score, so the moment costs nothing.
+// The OOM score is set on this process for the moment of the fork and restored afterwards: the child inherits it, so
+// neither the child nor a grandchild ever has another one. Writing it after the fork would be too late, because the
+// fork returns only when the program already runs. The OOM killer never selects PID 1, whatever its score is, so the
+// moment does no harm.
 func (r *Reaper) Start(c Command) (*Process, error) {
 	args := c.Args
 	if len(args) == 0 {
@@ -42,7 +42,7 @@ func (r *Reaper) Start(c Command) (*Process, error) {
 	return p, nil
 }
 
-// attributes translates the Command for the syscall package. The lock is held.
+// attributes converts the Command for the syscall package. The lock is held.
 func (r *Reaper) attributes(c *Command) (*syscall.ProcAttr, error) {
 	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{
 		Setsid:     !c.SameSession,
@@ -76,7 +76,7 @@ func (r *Reaper) attributes(c *Command) (*syscall.ProcAttr, error) {
 	return attr, nil
 }
 
-// openNull opens /dev/null at the first use; it is kept, since nearly every program has it for its standard input.
+// openNull opens /dev/null at the first use and keeps it, because nearly every program has it as its standard input.
 func (r *Reaper) openNull() (err error) {
 	if err := fault.Call("open null"); err != nil {
 		return err

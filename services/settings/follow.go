@@ -14,20 +14,20 @@ import (
 	"resinos/services/boottime"
 )
 
-// Follower is a daemon that lives by some keys.
+// Follower is a daemon that follows some keys.
 type Follower struct {
 	Path   string // empty: Path
-	Daemon string // its name, for the record of what it has taken
+	Daemon string // its name, for the record of what it did
 	Keys   []string
-	Log    *slog.Logger // nil: silence
+	Log    *slog.Logger // nil: nothing is logged
 
-	// Apply is called with what is in force: first as soon as anything is published, then whenever one of the keys changes.
-	// Its error is recorded for the operator and not tried again.
+	// Apply is called with the settings in force: first as soon as anything is published, then whenever one of the keys
+	// changes. Its error is recorded for the operator; Apply is not called again for it.
 	Apply func(Settings) error
 }
 
-// Follow calls f.Apply until ctx is cancelled, then returns its cause. It fails only if it cannot begin; a daemon without its
-// settings is better than none, so callers log that and go on.
+// Follow calls f.Apply until ctx is cancelled, then returns its cause. It fails only if it cannot begin; callers log
+// that and continue, because a daemon without its settings is better than none.
 func Follow(ctx context.Context, f Follower) error {
 	if f.Path == "" {
 		f.Path = Path
@@ -39,16 +39,16 @@ func Follow(ctx context.Context, f Follower) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("follow settings: %w", err)
 	}
-	// The file is only ever replaced by rename, so one sort of event is enough, and a read of all of them is one wake-up.
+	// The file is only ever replaced by a rename, so one kind of event is enough, and one read takes all of them.
 	watch, err := dirwatch.Open(folder, unix.IN_MOVED_TO, f.Log)
 	if err != nil {
 		return fmt.Errorf("follow settings: %w", err)
 	}
-	defer watch.Close() // only read
+	defer watch.Close() // nothing was written
 	return f.follow(ctx, watch)
 }
 
-// stale bounds what a lost event costs.
+// stale limits the effect of a lost event.
 const stale = time.Hour
 
 func (f Follower) follow(ctx context.Context, watch *dirwatch.Watch) error {

@@ -14,46 +14,46 @@ import (
 	"time"
 )
 
-// Taken is what a daemon has made of one value.
+// Taken is what a daemon has done with one value.
 type Taken struct {
 	Daemon string  `json:"daemon"`
-	Digest string  `json:"digest"`          // of the value it has seen
+	Digest string  `json:"digest"`          // of the value that it read
 	At     float64 `json:"at"`              // seconds since the kernel started
 	Error  string  `json:"error,omitempty"` // why it could not use it
 }
 
-// Of reports whether it is this value that was taken.
+// Of reports whether this value was taken.
 func (t Taken) Of(v Value) bool { return t.Digest == digest(v) }
 
-// A Fault is the trouble with one key; the other keys of the same daemon have none.
+// A Fault is the fault of one key; it says nothing about the other keys of the daemon.
 type Fault struct {
 	Key  string
 	Text string
 }
 
-// Error is the text alone: whoever shows it shows the key beside it.
+// Error returns the text alone: whoever shows it shows the key beside it.
 func (f Fault) Error() string { return f.Text }
 
-// digest stands for a value: records must not repeat secrets, nor be long.
+// digest represents a value: records must be short and must not repeat secrets.
 func digest(v Value) string {
 	sum := sha256.Sum256(v.JSON)
 	return hex.EncodeToString(sum[:8])
 }
 
-// takenDir is beside the published file: one file a daemon, so that no two write the same.
+// takenDir is beside the published file and has one file for each daemon, so that no two write the same one.
 func takenDir(path string) string { return filepath.Join(filepath.Dir(path), "taken") }
 
-// taking keeps what one process records for several followers from getting lost.
+// taking prevents that the records of several followers in one process overwrite each other.
 var taking sync.Mutex
 
-// Take records that a daemon has applied the values of some keys, or with a fault why it could not; a Fault is that of its key alone. Keys that it recorded earlier
-// keep their record, and one whose value and outcome are the same keeps its time.
+// Take records that a daemon has applied the values of some keys, or with a fault why it could not; a Fault concerns
+// its key only. Other keys keep their earlier record, and a key with the same value and result keeps its time.
 func Take(path, daemon string, s Settings, keys []string, now time.Duration, fault error) error {
 	taking.Lock()
 	defer taking.Unlock()
 	file := filepath.Join(takenDir(path), daemon+".json")
 	records := map[string]Taken{}
-	if text, err := read(file); err == nil && (json.Unmarshal(text, &records) != nil || records == nil) { // nil: "null" is JSON, too
+	if text, err := read(file); err == nil && (json.Unmarshal(text, &records) != nil || records == nil) { // nil: "null" is JSON too
 		records = map[string]Taken{}
 	}
 	var one Fault
@@ -73,7 +73,7 @@ func Take(path, daemon string, s Settings, keys []string, now time.Duration, fau
 	return err
 }
 
-// AllTaken reads the records of all daemons, by key. Several daemons may live by one key.
+// AllTaken reads the records of all daemons, by key. Several daemons may follow one key.
 func AllTaken(path string) (map[string][]Taken, error) {
 	list, err := os.ReadDir(takenDir(path))
 	if errors.Is(err, fs.ErrNotExist) {

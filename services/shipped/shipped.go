@@ -1,6 +1,5 @@
-// Package shipped owns the definitions of the services that our images carry, one TOML file
-// each. It is for the image builder, which writes those of a variant into the root; on the device
-// they are read from there. It never runs anything. Read Files first.
+// Package shipped owns the service files of our images. The image builder writes those of a variant into the root, and
+// the device reads them there. It never runs anything. Read Files first.
 package shipped
 
 import (
@@ -16,15 +15,15 @@ import (
 //go:embed *.toml */*.toml
 var Files embed.FS
 
-// File is one definition and what it says.
+// File is one service file and its content.
 type File struct {
 	Name string // of the file: NAME.toml
 	Data []byte
 	Spec spec.Spec
 }
 
-// Variant returns the files that an image of this variant carries, in name order. It fails only
-// if one of our own files is wrong.
+// Variant returns the service files of an image of this variant, sorted by name. It fails only if one of our own files
+// has a fault.
 func Variant(variant string) ([]File, error) {
 	specs, errs := spec.Load(spec.Layer{FS: Files, Dir: "."})
 	if len(errs) > 0 {
@@ -44,7 +43,7 @@ func Variant(variant string) ([]File, error) {
 	return files, nil
 }
 
-// read puts a file together for a variant.
+// read combines a file with the lines of a variant.
 func read(name, variant string) (File, error) {
 	data, err := Files.ReadFile(name)
 	if err != nil {

@@ -1,13 +1,13 @@
-// Package spell owns the guess at what somebody meant to type. It knows no words of its own; they are given to it.
-// Read Distance first.
+// Package spell finds the known word that is closest to a mistyped one. It has no words of its own; the caller passes
+// them in. Read Distance first.
 package spell
 
-// maxWord is the length in bytes above which a word is far from everything: no key or command of ours is that long, and
-// the time must not depend on a stranger's input.
+// maxWord is the length in bytes above which a word is far from everything: none of our keys or commands is that long,
+// and the time must not depend on a stranger's input.
 const maxWord = 64
 
-// Distance is how many bytes must be put in, left out or changed to make b of a (Levenshtein). Words above 64 bytes are 64 away
-// from everything.
+// Distance is the number of bytes that must be inserted, removed or changed to turn a into b (Levenshtein). Words above
+// 64 bytes are 64 away from everything.
 func Distance(a, b string) int {
 	if len(a) > maxWord || len(b) > maxWord {
 		return maxWord
