@@ -2,5 +2,5 @@ package confine
 
 import "golang.org/x/sys/unix"
 
-// auditArch is how the kernel names the calls of this architecture to a filter.
+// auditArch is the kernel's number of this architecture, which a filter gets with each call.
 const auditArch = unix.AUDIT_ARCH_X86_64

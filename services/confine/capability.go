@@ -58,7 +58,7 @@ var capabilities = [...]string{
 // capSet is a set of capabilities, one bit each.
 type capSet uint64
 
-// capabilitySet is the set of the named ones.
+// capabilitySet returns the set of the named capabilities.
 func capabilitySet(names []string) (capSet, error) {
 	var set capSet
 	for _, name := range names {
@@ -83,8 +83,8 @@ func (s capSet) String() string {
 	return strings.Join(names, " ")
 }
 
-// bound takes all others out of the bounding set, so that no program the service ever runs can gain them, whatever is in its
-// file; and has the next setresuid leave the permitted ones alone.
+// bound removes all other capabilities from the bounding set, so that no program of the service can ever gain them,
+// whatever its file says; and makes the next setresuid keep the permitted ones.
 func (s *self) bound() error {
 	if !s.Confinement.Bounded {
 		return nil
@@ -93,7 +93,7 @@ func (s *self) bound() error {
 	if err != nil {
 		return err
 	}
-	for n := 0; n < 64; n++ { // up to where the kernel knows no more: it may know newer ones than our table
+	for n := 0; n < 64; n++ { // up to the last one of the kernel, which may be newer than our table
 		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err != nil {
 			break
 		} else if has == 0 || set.has(n) {
@@ -109,8 +109,8 @@ func (s *self) bound() error {
 	return nil
 }
 
-// keep sets every other set to exactly the listed ones. Root gets them again at execve, up to the bounding set; another user
-// has them as ambient ones, which alone survive the execve of an ordinary program.
+// keep sets every other set to exactly the listed capabilities. Root gets them again at execve, up to the bounding set.
+// Another user has them as ambient ones, which alone survive the execve of an ordinary program.
 func (s *self) keep() error {
 	if !s.Confinement.Bounded {
 		return nil
@@ -157,7 +157,7 @@ func permitted() (capSet, error) {
 	return capSet(data[0].Permitted) | capSet(data[1].Permitted)<<32, nil
 }
 
-// setCapabilities concerns this thread only (pid 0 in the header).
+// setCapabilities changes this thread only (pid 0 in the header).
 func setCapabilities(set capSet) error {
 	header, data := capData(set)
 	return unix.Capset(&header, &data[0])
@@ -172,7 +172,7 @@ func capData(set capSet) (unix.CapUserHeader, [2]unix.CapUserData) {
 	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, data
 }
 
-// noNewPrivileges has execve ignore set-user-id bits and file capabilities from here on.
+// noNewPrivileges makes every later execve ignore set-user-id bits and file capabilities.
 func (s *self) noNewPrivileges() error {
 	if !s.Confinement.NoNewPrivileges {
 		return nil

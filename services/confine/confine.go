@@ -1,7 +1,8 @@
-// Package confine owns what a child of PID 1 does to itself before it becomes a service's program: descriptors, limits, a view
-// of the file system, a user, capabilities, a seccomp filter. All of it happens on one locked thread that then calls execve,
-// because Linux keeps ids, capabilities, filters and mount namespaces per thread. It never forks, never decides what a service
-// may do (the service's file does), and undoes nothing: a step that fails ends the process. Read Launch first, then steps.
+// Package confine owns what a child of PID 1 does to itself before it becomes a service's program: descriptors, limits,
+// mounts, a user, capabilities, a seccomp filter. All of it happens on one locked thread that then calls execve,
+// because Linux keeps ids, capabilities, filters and mount namespaces for each thread. It never forks, never decides
+// what a service may do (the service's file does), and undoes nothing: a step that fails ends the process. Read Launch
+// first, then steps.
 package confine
 
 import (
@@ -20,28 +21,28 @@ import (
 	"resinos/services/spec"
 )
 
-// Variable is the environment variable that carries an encoded Launch. The program does not see it.
+// Variable is the environment variable with an encoded Launch. The program does not get it.
 const Variable = "RESINOS_LAUNCH"
 
-// maxOrders bounds the value of Variable: the kernel takes no longer string into an environment (MAX_ARG_STRLEN).
+// maxOrders limits the value of Variable: the kernel accepts no longer string in an environment (MAX_ARG_STRLEN).
 const maxOrders = 128<<10 - len(Variable) - 2
 
-// Launch is the orders of one start. The zero value of every field but Command is "as it is".
+// Launch is the orders for one start. The zero value of every field except Command means "unchanged".
 type Launch struct {
 	Command     []string         // the program, an absolute path, and its arguments
-	Directory   string           // the working directory, if it has not been entered before
+	Directory   string           // the working directory, unless PID 1 has entered it
 	User, Group string           // names or numbers
-	Groups      []string         // the same, beside those /etc/group gives the user
+	Groups      []string         // the same, in addition to those from /etc/group
 	Confinement spec.Confinement // what the program sees and may do
 	Listen      int              // descriptors 3 and on that are LISTEN_FDS
 	Names       []string         // LISTEN_FDNAMES, one for each of them
 	Watchdog    time.Duration    // WATCHDOG_USEC
 	ReadyFrom   int              // this descriptor, right after those of Listen, …
-	ReadyTo     int              // … gets this number; 0 is none
+	ReadyTo     int              // … gets this number; 0: none
 }
 
-// Needed reports whether the program needs a launch at all; false says that starting it directly, with its watchdog's time in the
-// environment, is the same.
+// Needed reports whether the program needs a launch at all. If not, starting it directly, with its watchdog's time in
+// the environment, has the same result.
 func (l Launch) Needed() bool {
 	s := l.Confinement
 	return l.identity() || l.Directory != "" || l.Listen > 0 || l.ReadyTo != 0 ||
@@ -50,7 +51,8 @@ func (l Launch) Needed() bool {
 
 func (l Launch) identity() bool { return l.User != "" || l.Group != "" || len(l.Groups) > 0 }
 
-// Encode returns the value of Variable. It fails for orders without a program and for ones that no environment holds.
+// Encode returns the value of Variable. It fails for orders without a program, and for orders that do not fit into an
+// environment.
 func (l Launch) Encode() (string, error) {
 	if err := l.check(); err != nil {
 		return "", fmt.Errorf("encode launch: %w", err)
@@ -65,7 +67,7 @@ func (l Launch) Encode() (string, error) {
 	return string(text), nil
 }
 
-// decode is Encode's other way; what it accepts, Encode accepts.
+// decode is the reverse of Encode; what it accepts, Encode accepts.
 func decode(text string) (Launch, error) {
 	in := json.NewDecoder(strings.NewReader(text))
 	in.DisallowUnknownFields()
@@ -93,22 +95,23 @@ func (l Launch) check() error {
 	return nil
 }
 
-// step is one thing a process does to itself, and the exit code that names it.
+// step is one thing that a process does to itself, and the exit status for its failure.
 type step struct {
 	code int
 	do   func(*self) error
 }
 
-// steps are those between the orders and the program, in the order in which rights go away; exits says what the codes mean.
+// steps are the steps between the orders and the program, in the order in which rights are given up; exits.go explains
+// the exit statuses.
 func steps() []step {
 	return []step{
-		{exitDescriptor, (*self).moveReady}, // first: nothing of ours has been opened that could lie at the number
-		{exitDirectory, (*self).enter},      // with the rights and the view in which PID 1 would enter it
-		{exitUser, (*self).lookup},          // before the view changes: /etc may be hidden
+		{exitDescriptor, (*self).moveReady}, // first: no descriptor of ours can have the number yet
+		{exitDirectory, (*self).enter},      // with the rights and the mounts with which PID 1 would enter it
+		{exitUser, (*self).lookup},          // before the mounts change: /etc may be hidden
 		{exitRlimit, (*self).limit},         // raising needs CAP_SYS_RESOURCE
 		{exitNice, (*self).nice},            // CAP_SYS_NICE
-		{exitMount, (*self).mounts},         // CAP_SYS_ADMIN, and root's eyes
-		{exitBound, (*self).bound},          // CAP_SETPCAP, which the next takes away
+		{exitMount, (*self).mounts},         // needs CAP_SYS_ADMIN, and root to look paths up
+		{exitBound, (*self).bound},          // needs CAP_SETPCAP, which the next step gives up
 		{exitUser, (*self).become},
 		{exitCapability, (*self).keep},
 		{exitPrivileges, (*self).noNewPrivileges},
@@ -116,17 +119,17 @@ func steps() []step {
 	}
 }
 
-// self is the process on its way to become the program.
+// self is the process that is about to become the program.
 type self struct {
 	Launch
-	already bool     // we are the program: what we do concerns all threads
+	already bool     // this is the program already: the steps concern all threads
 	environ []string // of the program
 	account account  // of User
 	groups  []uint32 // supplementary
 }
 
-// Main is the applet. On success it has become the program and does not return; otherwise it has said why on descriptor 2 and
-// returns one of the exit codes that ExitText knows.
+// Main is the applet. On success the process has become the program, and Main does not return. Otherwise it has written
+// the reason to descriptor 2 and returns one of the exit statuses that ExitText knows.
 func Main(environ []string) int {
 	runtime.LockOSThread() // never unlocked: what this thread does to itself is for the program only
 	err := launch(environ)
@@ -155,12 +158,12 @@ func launch(environ []string) error {
 			return failure{step.code, err}
 		}
 	}
-	// syscall.Exec also puts back the descriptor limit that the Go runtime had raised for itself.
+	// syscall.Exec also restores the descriptor limit, which the Go runtime has raised for itself.
 	err = syscall.Exec(s.Command[0], s.Command, s.environ)
 	return failure{exitExec, fmt.Errorf("execute %s: %w%s", s.Command[0], err, execHint(err))}
 }
 
-// enter goes to the working directory. PID 1 leaves that to us where the way there may hang.
+// enter changes to the working directory. PID 1 leaves that to this process if the path may hang.
 func (s *self) enter() error {
 	if s.Directory == "" {
 		return nil
@@ -171,7 +174,8 @@ func (s *self) enter() error {
 	return nil
 }
 
-// execHint names what commonly makes an existing program fail, for a person who can see only the service's file.
+// execHint returns the common reasons why an existing program cannot be started, for a person who sees only the
+// service's file.
 func execHint(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -184,7 +188,7 @@ func execHint(err error) string {
 	return ""
 }
 
-// failure is an error with the exit code that tells PID 1 which step it was.
+// failure is an error with the exit status of the step that failed.
 type failure struct {
 	code int
 	err  error

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// rootHome is what the manager gives every service as HOME.
+// rootHome is the HOME that the service manager gives every service.
 const rootHome = "/root"
 
-// split takes the orders out of an environment.
+// split separates the orders from an environment.
 func split(environ []string) (orders string, rest []string) {
 	for _, e := range environ {
 		if text, found := strings.CutPrefix(e, Variable+"="); found {
@@ -21,8 +21,8 @@ func split(environ []string) (orders string, rest []string) {
 	return orders, rest
 }
 
-// environment adds what a program learns about its descriptors and its watchdog, sd_listen_fds(3) and sd_watchdog_enabled(3).
-// Both name the process they are meant for, and the launch keeps its pid when it becomes the program.
+// environment adds the variables about descriptors and the watchdog, sd_listen_fds(3) and sd_watchdog_enabled(3). Both
+// contain the pid, which does not change when the process becomes the program.
 func environment(environ []string, l Launch, pid int) []string {
 	environ = unset(environ, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
 	if l.Listen > 0 {
@@ -37,7 +37,8 @@ func environment(environ []string, l Launch, pid int) []string {
 	return environ
 }
 
-// userEnvironment tells the program who it is. What the service's file says itself stays; root's home is the manager's word.
+// userEnvironment sets the variables about the user. What the service's file sets stays; root's home is that of the
+// service manager.
 func userEnvironment(environ []string, a account) []string {
 	if slices.Contains(environ, "HOME="+rootHome) {
 		environ = unset(environ, "HOME")

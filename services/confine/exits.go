@@ -1,6 +1,6 @@
 package confine
 
-// The exit codes of Main: one for each step, in a range that shells, signals and sysexits(3) leave alone.
+// The exit statuses of Main: one for each step, in a range that shells, signals and sysexits(3) do not use.
 const (
 	exitOrders = 210 + iota
 	exitDescriptor
@@ -32,8 +32,8 @@ var exits = [exitEnd]string{
 	exitDirectory:  "its working directory cannot be entered",
 }
 
-// ExitText says for people what an exit code of Main means, as the end of "service x failed: …". It is empty for a code that
-// Main does not return. A program may of course end with such a code itself.
+// ExitText explains an exit status of Main to people, as the end of "service x failed: …". It is empty for a status
+// that Main does not return. A program may of course end with such a status itself.
 func ExitText(code int) string {
 	if code < 0 || code >= exitEnd {
 		return ""

@@ -7,31 +7,32 @@ import (
 	"syscall"
 )
 
-// Itself reports whether the program is the launcher, the init binary, under another name, and can put all of this on by itself, with
-// Adopt. That saves the launch and its execve.
+// Itself reports whether the program is the init binary under another name and can confine itself with Adopt. That
+// saves the launch and its execve.
 func (l Launch) Itself(launcher string) bool {
 	if !l.adoptable() {
 		return false
 	}
 	one, err := os.Stat(l.Command[0])
 	if err != nil {
-		return false // the launch tells why
+		return false // the launch reports why
 	}
 	other, err := os.Stat(launcher)
 	return err == nil && os.SameFile(one, other)
 }
 
-// adoptable is false for what a running process cannot do to itself. It cannot become another user, it has been entered into
-// its directory, and of its capabilities it bounds
-// only what it has: without no-new-privileges a program that it starts would get others back. The nice value is a thread's own.
+// adoptable is false for what a running process cannot do to itself: it cannot become another user, and it has entered
+// its directory already. It can only drop capabilities that it has: without no-new-privileges a program that it starts
+// would get others back. The nice value belongs to a thread.
 func (l Launch) adoptable() bool {
 	s := l.Confinement
 	return !l.identity() && l.Directory == "" && l.ReadyTo == 0 && s.Nice == 0 && (!s.Bounded || s.NoNewPrivileges)
 }
 
-// Adopt is what a program of the init binary does first: it puts its own confinement on, if PID 1 has given orders for one, and
-// leaves the environment as a launch would. All of it concerns the whole process, whose threads run already. If the orders name a mount
-// namespace, the process was born in one. The result is 0 or one of the exit codes that ExitText knows; then it has said why.
+// Adopt is the first thing that a program of the init binary does: it confines itself if PID 1 has given orders, and
+// leaves the environment as a launch would. All of it concerns the whole process, whose threads run already. If the
+// orders need a mount namespace, PID 1 started the process in one. The result is 0 or one of the exit statuses that
+// ExitText knows; then the reason has been written.
 func Adopt() int {
 	orders, environ := split(os.Environ())
 	if orders == "" {
@@ -75,7 +76,7 @@ func adopt(orders string, environ []string) error {
 	return nil
 }
 
-// everywhere makes a system call on every thread there is; those to come inherit what it does.
+// everywhere makes a system call on every thread; later threads inherit its effect.
 func everywhere(call, a, b, c uintptr) error {
 	if _, _, errno := syscall.AllThreadsSyscall(call, a, b, c); errno != 0 {
 		return errno

@@ -14,7 +14,7 @@ import (
 	"resinos/services/spec"
 )
 
-// rlimits names the limits of setrlimit(2) as a service file does: lower case, without RLIMIT_.
+// rlimits lists the limits of setrlimit(2) with the names in a service file: lower case, without RLIMIT_.
 var rlimits = [...]string{
 	unix.RLIMIT_AS:         "as",
 	unix.RLIMIT_CORE:       "core",
@@ -34,7 +34,7 @@ var rlimits = [...]string{
 	unix.RLIMIT_STACK:      "stack",
 }
 
-// moveReady gives the ready descriptor its number.
+// moveReady moves the ready descriptor to its number.
 func (s *self) moveReady() error {
 	if s.ReadyTo == 0 || s.ReadyFrom == s.ReadyTo {
 		return nil
@@ -48,8 +48,8 @@ func (s *self) moveReady() error {
 	return unix.Close(s.ReadyFrom)
 }
 
-// free reports whether the descriptor may be replaced. The Go runtime keeps the group's cpu.max open, on the lowest number there
-// was, and does without; without its epoll it would crash before we are the program.
+// free reports whether the descriptor may be replaced. The Go runtime keeps cpu.max of the cgroup open on the lowest
+// free number, and does without it; without its epoll it would crash before this process is the program.
 func free(fd int) bool {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil {
@@ -74,7 +74,7 @@ func setRlimit(name string, limit spec.Rlimit) error {
 	if resource < 0 {
 		return fmt.Errorf("set rlimit %s: no such limit; there are: %s", name, strings.Join(rlimits[:], " "))
 	}
-	// The syscall package's own call, so that its Exec does not put back an older limit of descriptors.
+	// The call of the syscall package, because its Exec would otherwise restore an older descriptor limit.
 	err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit.Soft, Max: limit.Hard})
 	if err == nil {
 		return nil
@@ -86,7 +86,7 @@ func setRlimit(name string, limit spec.Rlimit) error {
 	return fmt.Errorf("set rlimit %s to %d and %d: %w%s", name, limit.Soft, limit.Hard, err, hint)
 }
 
-// nice sets the priority of this thread, which is the program's.
+// nice sets the priority of this thread, which becomes the program.
 func (s *self) nice() error {
 	if s.Confinement.Nice == 0 {
 		return nil

@@ -12,15 +12,16 @@ import (
 	"resinos/services/spec"
 )
 
-// temporaries are what private-tmp replaces, where the root has them.
+// temporaries are the directories that private-tmp replaces, if the root has them.
 var temporaries = [...]string{"/tmp", "/var/tmp"}
 
-// mounts gives this thread, and so the program, a mount namespace of its own and arranges it: read-only paths first, because
-// they may lie above the others, then the temporary folders, then what is hidden.
+// mounts gives this thread, and so the program, a mount namespace of its own and changes it: read-only paths first,
+// because they may be above the others, then the temporary directories, then what is hidden.
 //
-// Everything is done on descriptors (open_tree, fsmount, move_mount, mount_setattr): a path is looked up once, so nobody can
-// exchange a part of it for a symlink between the look and the mount. Linux 5.12 is the oldest that can; on an older one the
-// service does not start, because a plain remount would leave the mounts below a read-only path writable without a word.
+// Everything is done on descriptors (open_tree, fsmount, move_mount, mount_setattr): a path is looked up once, so
+// nobody can replace a part of it by a symlink between the look-up and the mount. This needs Linux 5.12. On an older
+// kernel the service does not start, because a plain remount would leave the mounts below a read-only path writable
+// without an error.
 func (s *self) mounts() error {
 	box := s.Confinement
 	if !box.OwnMounts() {
@@ -30,7 +31,7 @@ func (s *self) mounts() error {
 	if err != nil {
 		return fmt.Errorf("find working directory: %w", err)
 	}
-	if !s.already { // else we were born in one of our own
+	if !s.already { // otherwise the process was started in one of its own
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make mount namespace: %w", err)
 		}
@@ -58,14 +59,15 @@ func (s *self) mounts() error {
 	if err := propagate(box, false); err != nil {
 		return err
 	}
-	if err := unix.Chdir(cwd); err != nil { // the old one may now lie below a mount
+	if err := unix.Chdir(cwd); err != nil { // the old one may now be below a mount
 		return fmt.Errorf("enter working directory %s: %w", cwd, err)
 	}
 	return nil
 }
 
-// propagate says how mounts travel from here on. Before our own mounts a shared tree is made a slave, or they would appear on
-// the host; afterwards it is shared again, but with those that the service starts, not with the host: the kernel has no way back.
+// propagate sets which mounts the host and the service see of each other. Before our own mounts a shared tree becomes a
+// slave, otherwise they would appear on the host. Afterwards it is shared again, but with the processes that the
+// service starts, not with the host: the kernel cannot restore that.
 func propagate(box spec.Confinement, before bool) error {
 	own := box.PrivateTmp || len(box.ReadOnlyPaths) > 0 || len(box.HiddenPaths) > 0
 	flag := uintptr(unix.MS_SLAVE)
@@ -84,7 +86,7 @@ func propagate(box spec.Confinement, before bool) error {
 	return nil
 }
 
-// each opens the path and hands it on; a missing one that is written with "-" passes.
+// each opens the path and passes it to do; a missing one that is written with "-" is skipped.
 func each(path string, do func(fd int, path string) error) error {
 	path, lenient := strings.CutPrefix(path, "-")
 	if !filepath.IsAbs(path) {
@@ -101,16 +103,16 @@ func each(path string, do func(fd int, path string) error) error {
 	return do(fd, path)
 }
 
-// open pins what the path names now. Symlinks are followed, as the owner of the service's file will expect, but for the magic
-// ones of /proc, which lead out of the namespace.
+// open opens what the path refers to now. It follows symlinks, as the owner of the service's file expects, except the
+// magic ones of /proc, which lead out of the namespace.
 func open(path string) (int, error) {
 	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS})
 }
 
-// readOnly makes all that is at fd and attached below it read-only, for this namespace.
+// readOnly makes the mount at fd and everything mounted below it read-only, in this namespace.
 func readOnly(fd int, path string) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if filepath.Clean(path) == "/" { // our root would stay the old one below a new mount
+	if filepath.Clean(path) == "/" { // our root directory would still be the old one, below a new mount
 		return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
 	}
 	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
@@ -135,7 +137,7 @@ func privateTmp(fd int, _ string) error {
 
 const nothing = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
-// hide puts an empty folder or an empty file, both without any rights, over what is there.
+// hide covers what is there with an empty directory or an empty file, both without any rights.
 func hide(fd int, path string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -152,8 +154,8 @@ func hide(fd int, path string) error {
 	return attach(tree, fd)
 }
 
-// hideFile makes the empty file in a tmpfs that is attached at the file's own folder for the moment: before Linux 6.15 no tree
-// can be cloned out of one that is attached nowhere.
+// hideFile creates the empty file in a tmpfs that is mounted for a moment on the directory of the file: before Linux
+// 6.15 no tree can be cloned from one that is not mounted.
 func hideFile(fd int, folder string) error {
 	tree, err := tmpfs(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, "mode=0000", "size=4k", "nr_inodes=3")
 	if err != nil {
@@ -169,7 +171,7 @@ func hideFile(fd int, folder string) error {
 		return err
 	}
 	file, err := emptyFile(tree)
-	// By the working directory, which mounts puts back: any path may be covered, that of /proc/self/fd too.
+	// Through the working directory, which mounts restores: any path may be covered, also that of /proc/self/fd.
 	if err := errors.Join(err, unix.Fchdir(tree), unix.Unmount(".", unix.MNT_DETACH)); err != nil {
 		return err
 	}
@@ -177,7 +179,7 @@ func hideFile(fd int, folder string) error {
 	return attach(file, fd)
 }
 
-// emptyFile returns a mount of one new file in tree.
+// emptyFile returns a mount of a new file in tree.
 func emptyFile(tree int) (int, error) {
 	if err := unix.Mknodat(tree, "hidden", unix.S_IFREG, 0); err != nil {
 		return -1, err
@@ -189,7 +191,7 @@ func emptyFile(tree int) (int, error) {
 	return file, unix.MountSetattr(file, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: nothing})
 }
 
-// tmpfs makes one that is attached nowhere yet; options are KEY=VALUE.
+// tmpfs creates a tmpfs that is not mounted yet; options are KEY=VALUE.
 func tmpfs(attributes int, options ...string) (int, error) {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {

@@ -19,15 +19,15 @@ import (
 //go:embed profiles/*.toml
 var profiles embed.FS
 
-// profile is a decoded seccomp profile. Of its rules the first that fits a call decides.
+// profile is a decoded seccomp profile. Of its rules the first that matches a call decides.
 type profile struct {
 	Base      string `toml:"base"`      // the profile whose rules follow
-	Otherwise action `toml:"otherwise"` // for the calls that no rule fits
+	Otherwise action `toml:"otherwise"` // for calls that no rule matches
 	Rules     []rule `toml:"rule"`
 }
 
-// rule is what happens to the named calls, if one of its conditions on one argument holds. Only arguments of 32 bits can be looked
-// at, and none behind a pointer. A name that this architecture does not have is passed over.
+// rule is what happens to the named calls if one of its conditions on one argument holds. A filter can only look at
+// arguments of 32 bits, and not at memory that a pointer refers to. A name that this architecture lacks is skipped.
 type rule struct {
 	Why      string   `toml:"why"` // for people
 	Action   action   `toml:"action"`
@@ -37,21 +37,21 @@ type rule struct {
 	AnyOf    uint32   `toml:"any-of"` // the argument has one of these bits
 }
 
-// action is what the kernel does with a call, in a profile's words.
+// action is what the kernel does with a call, as a profile names it.
 type action string
 
-// actions are the words and what they are to the kernel.
+// actions are the names and the values for the kernel.
 var actions = [...]struct {
 	word action
 	code uint32
 }{
 	{"allow", unix.SECCOMP_RET_ALLOW},
 	{"deny", unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
-	{"absent", unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}, // as if the kernel were older, so that the program takes another way
+	{"absent", unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}, // as an older kernel would answer, so that the program tries another way
 	{"kill", unix.SECCOMP_RET_KILL_PROCESS},
 }
 
-// launchOnly is the action for what a launch has to do behind the filter: denied to a program that confines itself.
+// launchOnly is the action for what a launch must do behind the filter: it is denied to a program that confines itself.
 const launchOnly action = "launch"
 
 func (a action) code(already bool) (uint32, error) {
@@ -69,14 +69,15 @@ func (a action) code(already bool) (uint32, error) {
 	return 0, fmt.Errorf("no action %q", a)
 }
 
-// callNumber is one line of the table that each architecture has.
+// callNumber is one line of the table of an architecture.
 type callNumber struct {
 	name   string
 	number uint32
 }
 
-// filter installs the profile for this thread. The kernel wants no-new-privileges or CAP_SYS_ADMIN for that: a service that has
-// the right keeps both, one that has not gets no-new-privileges without asking for it.
+// filter installs the profile for this thread. The kernel demands no-new-privileges or CAP_SYS_ADMIN for that: a
+// service with the capability can do without no-new-privileges; one without it gets no-new-privileges even if its file
+// does not set it.
 func (s *self) filter() error {
 	if s.Confinement.Seccomp == "" {
 		return nil
@@ -113,7 +114,7 @@ func install(program []unix.SockFilter, flags uintptr) error {
 	return err
 }
 
-// loadProfile decodes the profile of that name, and those that it is based on.
+// loadProfile decodes the profile with that name, and those that it is based on.
 func loadProfile(name string) (profile, error) {
 	p, err := decodeProfile(name)
 	for base := p.Base; err == nil && base != ""; {
@@ -152,8 +153,8 @@ func profileNames() []string {
 	return names
 }
 
-// Where struct seccomp_data has what the filter loads (seccomp(2)); our architectures are little-endian, so the low half of an
-// argument comes first.
+// Offsets in struct seccomp_data of what the filter loads (seccomp(2)); our architectures are little-endian, so the low
+// half of an argument comes first.
 //
 //	0: number   4: architecture   8: instruction pointer   16 + 8 n: argument n
 const (
@@ -162,13 +163,14 @@ const (
 	atArgument = 16
 )
 
-// x32 is the first number of the x32 calls, which come with x86-64's architecture and other arguments.
+// x32 is the first number of the x32 calls, which have x86-64's architecture and other arguments.
 const x32 = 0x4000_0000
 
-// maxChunk bounds the calls that share one return: a jump of BPF reaches 255 instructions.
+// maxChunk limits the calls that share one return: a jump of BPF reaches 255 instructions.
 const maxChunk = 200
 
-// assemble makes the BPF program of the profile: calls of a foreign architecture kill, then each rule in turn.
+// assemble returns the BPF program of the profile: calls of a foreign architecture kill the process, then the rules
+// follow in turn.
 func (p *profile) assemble(arch uint32, table []callNumber, already bool) ([]unix.SockFilter, error) {
 	otherwise, err := p.Otherwise.code(already)
 	if err != nil {
@@ -199,7 +201,7 @@ func (p *profile) assemble(arch uint32, table []callNumber, already bool) ([]uni
 	return program, nil
 }
 
-// numbers are the rule's calls on the architecture of the table, lowest first.
+// numbers returns the rule's calls on the architecture of the table, lowest first.
 func (r *rule) numbers(table []callNumber) []uint32 {
 	var all []uint32
 	for _, c := range table {
@@ -226,7 +228,7 @@ func (r *rule) assemble(code uint32, numbers []uint32) []unix.SockFilter {
 	return program
 }
 
-// condition looks at the argument, returns the action if it fits, and loads the number again if not.
+// condition checks the argument, returns the action if it matches, and otherwise loads the number of the call again.
 func (r *rule) condition(code uint32) []unix.SockFilter {
 	test := []unix.SockFilter{load(atArgument + 8*r.Argument)}
 	if r.AnyOf != 0 {
@@ -238,7 +240,7 @@ func (r *rule) condition(code uint32) []unix.SockFilter {
 	return append(test, load(atNumber))
 }
 
-// oneOf returns code if the accumulator stands in that relation to one of the values:
+// oneOf returns code if the accumulator has that relation to one of the values:
 //
 //	jump v1 -> R; jump v2 -> R; … ; jump over R; R: return code
 func oneOf(values []uint32, relation uint16, code uint32) []unix.SockFilter {

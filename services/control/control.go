@@ -1,7 +1,6 @@
-// Package control owns the operator's local protocol: JSON lines over a unix socket, one request
-// and one response each, for root only. It bounds everything a client can make it hold: line,
-// clients, time. It never knows what an operation means; handlers are given to it. Read Request
-// first.
+// Package control owns the local protocol of PID 1's operators: JSON lines over a Unix socket, one request and one
+// response each, for root only. It limits everything that a client can make it hold: lines, clients, time. It never
+// knows what an operation means; handlers are passed in. Read Request first.
 package control
 
 import (
@@ -17,15 +16,15 @@ import (
 // SocketPath is PID 1's control socket on the device.
 const SocketPath = "/run/resinos/control.sock"
 
-// Version is the protocol's; both sides send it and refuse another.
+// Version is the version of the protocol; both sides send it and refuse any other.
 const Version = 1
 
-// The bounds of the server.
+// The limits of the server.
 const (
-	MaxRequest  = 64 << 10         // bytes in a request's line
-	MaxResponse = 16 << 20         // bytes a client takes in a response's line
-	maxClients  = 32               // more are told to try again
-	idleTime    = 10 * time.Second // to send a request or to take a response
+	MaxRequest  = 64 << 10         // bytes in the line of a request
+	MaxResponse = 16 << 20         // bytes that a client accepts in the line of a response
+	maxClients  = 32               // further clients are asked to try again
+	idleTime    = 10 * time.Second // time to send a request or to receive a response
 	workTime    = 5 * time.Minute  // for a handler
 )
 
@@ -36,8 +35,8 @@ type Request struct {
 	Args    json.RawMessage `json:"args,omitempty"`
 }
 
-// Response is the one line that answers it: Result if OK, else Error and perhaps a Hint, which
-// the operator can type.
+// Response is the one line that answers a request: Result if OK, else Error and perhaps a Hint, which the operator can
+// type.
 type Response struct {
 	Version int             `json:"version"`
 	OK      bool            `json:"ok"`
@@ -46,11 +45,11 @@ type Response struct {
 	Hint    string          `json:"hint,omitempty"`
 }
 
-// Handler carries out one operation. Its result is sent as JSON. ctx ends when the client's time
-// is over or the server stops. To give a hint it returns an *Error.
+// Handler carries out one operation. Its result is sent as JSON. ctx ends when the client's time is over or the server
+// stops. To give a hint, it returns an *Error.
 type Handler func(ctx context.Context, args json.RawMessage) (any, error)
 
-// Error is a refused or failed operation, as the client sees it.
+// Error is a refused or failed operation, as the client receives it.
 type Error struct {
 	Text string
 	Hint string // what to type next; may be empty
@@ -64,8 +63,8 @@ func (e *Error) Error() string {
 	return e.Text + "; " + e.Hint
 }
 
-// DecodeRequest decodes one line. It fails on a wrong version, an unknown member, a second value
-// behind the first and a name that cannot be an operation.
+// DecodeRequest decodes one line. It fails on a wrong version, an unknown member, a second value after the first, and a
+// name that cannot be an operation.
 func DecodeRequest(line []byte) (Request, error) {
 	var r Request
 	if len(line) > MaxRequest {
@@ -100,8 +99,7 @@ func validOp(op string) bool {
 	return op != "" && len(op) <= 40
 }
 
-// Args decodes a handler's arguments into v. Absent arguments leave v as it is; an unknown member
-// is an error.
+// Args decodes a handler's arguments into v. Missing arguments leave v as it is; an unknown member is an error.
 func Args(args json.RawMessage, v any) error {
 	if len(args) == 0 {
 		return nil
@@ -114,7 +112,7 @@ func Args(args json.RawMessage, v any) error {
 	return nil
 }
 
-// encode makes the response line for a handler's outcome.
+// encode returns the response line for the result of a handler.
 func encode(result any, err error) []byte {
 	r := Response{Version: Version, OK: err == nil}
 	if err == nil {
@@ -128,7 +126,7 @@ func encode(result any, err error) []byte {
 		}
 	}
 	line, err := json.Marshal(r)
-	if err != nil { // a Response of strings and valid JSON always encodes
+	if err != nil { // a Response of strings and valid JSON can always be encoded
 		line = []byte(`{"version":1,"ok":false,"error":"encode response"}`)
 	}
 	return append(line, '\n')

@@ -20,15 +20,15 @@ import (
 	"resinos/services/peercred"
 )
 
-// Serve listens on path, in the place of whatever was there, and answers until ctx is cancelled;
-// then it removes the socket, waits for the handlers under way and returns ctx's cause.
+// Serve listens on path, replacing whatever was there, and answers until ctx is cancelled. Then it removes the socket,
+// waits for the running handlers and returns ctx's cause.
 func Serve(ctx context.Context, path string, handlers map[string]Handler, log *slog.Logger) error {
 	socket, err := Listen(path)
 	if err != nil {
 		return fmt.Errorf("serve control: %w", err)
 	}
 	defer socket.Close()  // nothing was written to it
-	defer os.Remove(path) // gone already, unless the context outlives the socket
+	defer os.Remove(path) // removed already, unless the listener ends before ctx
 	removed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { os.Remove(path); close(removed) }) // the next one to listen removes it too
 	defer func() {
@@ -39,8 +39,8 @@ func Serve(ctx context.Context, path string, handlers map[string]Handler, log *s
 	return Server{Socket: socket, Handlers: handlers, Log: log}.Run(ctx)
 }
 
-// Listen makes the socket at path, in the place of whatever was there. The caller closes it, or hands it on to the program
-// that it becomes: clients then queue instead of being refused.
+// Listen creates the socket at path, replacing whatever was there. The caller closes it, or passes it on over a
+// re-exec: clients are then queued instead of refused.
 func Listen(path string) (*os.File, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -53,23 +53,23 @@ func Listen(path string) (*os.File, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	defer l.Close() // the file is a descriptor of its own
-	// Between bind and chmod others may connect; the peer's user id is what keeps them out.
+	defer l.Close() // the file has a descriptor of its own
+	// Between bind and chmod others may connect; the peer's user id keeps them out.
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, err
 	}
 	return l.File()
 }
 
-// Server answers on a socket that is there already.
+// Server answers on an existing socket.
 type Server struct {
-	Socket   *os.File // from Listen; it stays open and the caller's
+	Socket   *os.File // from Listen; it stays open and belongs to the caller
 	Handlers map[string]Handler
 	Log      *slog.Logger
-	Guard    *guard.Guard // is told of a panic in a handler or for a client; nil lets it through
+	Guard    *guard.Guard // informed of a panic in a handler or for a client; nil does not catch it
 }
 
-// Run answers until ctx is cancelled; then it waits for the handlers under way and returns ctx's cause.
+// Run answers until ctx is cancelled; then it waits for the running handlers and returns ctx's cause.
 func (s Server) Run(ctx context.Context) error {
 	own, err := net.FileListener(s.Socket)
 	if err != nil {
@@ -88,12 +88,12 @@ func (s Server) Run(ctx context.Context) error {
 		conn, err := accept(l)
 		if ctx.Err() != nil {
 			if conn != nil {
-				conn.Close() // never served
+				conn.Close() // it was not served
 			}
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			// No descriptors or no memory: those that are served go on, the next try waits.
+			// Out of descriptors or memory: clients that are being served continue, the next attempt waits.
 			s.Log.Warn("accept control client", "error", err)
 			select {
 			case <-ctx.Done():
@@ -121,7 +121,7 @@ type server struct {
 	clients  sync.WaitGroup
 }
 
-// admit serves the client in a goroutine of its own, or turns it away.
+// admit serves the client in a goroutine of its own, or refuses it.
 func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 	if cred, err := peercred.Of(conn); err != nil || cred.Uid != 0 {
 		s.log.Warn("control client refused", "uid", int32(cred.Uid))
@@ -135,14 +135,14 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 	s.clients.Go(func() {
 		defer s.guard.Catch("control client")
 		defer client.Leave()
-		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // an answer under way is still sent
+		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // an answer in progress is still sent
 		defer stop()
 		defer conn.Close() // nothing is buffered
 		s.talk(ctx, client)
 	})
 }
 
-// talk answers line after line until the client leaves, idles or breaks the rules.
+// talk answers line after line until the client leaves, is idle for too long or breaks the rules.
 func (s *server) talk(ctx context.Context, client *Client) {
 	conn := client.conn
 	in := bufio.NewScanner(conn)
@@ -173,7 +173,7 @@ func (s *server) talk(ctx context.Context, client *Client) {
 	}
 	if errors.Is(in.Err(), bufio.ErrTooLong) {
 		conn.SetWriteDeadline(time.Now().Add(idleTime))
-		conn.Write(encode(nil, &Error{Text: "request is longer than 64 KiB"})) // it leaves either way
+		conn.Write(encode(nil, &Error{Text: "request is longer than 64 KiB"})) // the connection ends in any case
 	}
 }
 
@@ -193,8 +193,8 @@ func (s *server) handle(ctx context.Context, r Request) []byte {
 	return encode(h(ctx, r.Args))
 }
 
-// Call sends one request and decodes its result into result, which may be nil. A refusal by the
-// other side is an *Error. Without a deadline in ctx it waits as long as the server may work.
+// Call sends one request and decodes its result into result, which may be nil. A refusal by the other side is an
+// *Error. Without a deadline in ctx it waits as long as the server may work.
 func Call(ctx context.Context, path, op string, args, result any) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
@@ -214,7 +214,8 @@ func Call(ctx context.Context, path, op string, args, result any) error {
 	if err != nil {
 		return fmt.Errorf("call %s: %w", op, err)
 	}
-	// A server that is full has said so and closed before it has read the request: its answer counts, not the failed write.
+	// A server that is full has sent that and closed before it has read the request: its answer counts, not the failed
+	// write.
 	_, sent := conn.Write(append(line, '\n'))
 	if err := receive(conn, result); err != nil {
 		if refused := new(Error); sent != nil && !errors.As(err, &refused) {

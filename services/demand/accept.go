@@ -13,23 +13,22 @@ import (
 	"resinos/services/peercred"
 )
 
-// ErrNone says that no connection waits.
+// ErrNone reports that no connection waits.
 var ErrNone = errors.New("no connection waits")
 
-// gone are the errors of accept(2) that belong to one connection, not to the listener: the next
-// may be well.
+// gone are the errors of accept(2) that concern one connection and not the listener.
 var gone = []error{
 	unix.EINTR, unix.ECONNABORTED, unix.ENETDOWN, unix.EPROTO, unix.ENOPROTOOPT, unix.EHOSTDOWN,
 	unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPERM,
 }
 
-// Accept takes one waiting connection of a listening socket, and never waits. The connection is
-// closed on exec, blocks, and is the caller's; peer is "10.0.0.1:1234", or "uid 0 pid 77" for a
-// unix socket. The error is ErrNone if none waits.
+// Accept accepts one waiting connection of a listening socket, and never waits. The connection is closed on exec, is
+// blocking, and belongs to the caller; peer is "10.0.0.1:1234", or "uid 0 pid 77" for a Unix socket. The error is
+// ErrNone if none waits.
 func Accept(f *os.File) (conn *os.File, peer string, err error) {
 	fd := -1
 	err = control(f, func(listener int) (err error) {
-		// Every time: whoever shares the listener can change it, and PID 1 must not hang here.
+		// At each call: another process that shares the listener can change it, and PID 1 must not hang here.
 		if err := unix.SetNonblock(listener, true); err != nil {
 			return err
 		}

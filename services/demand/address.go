@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// address is where a tcp or udp socket is bound.
+// address is the address to which a tcp or udp socket is bound.
 type address struct {
 	ip   netip.Addr
 	port uint16
 	all  bool // every address of the device
 }
 
-// parseAddress reads HOST:PORT, both numbers; an empty host, 0.0.0.0 for the one family, or :: is
-// all addresses. Names are not looked up: PID 1 asks no network.
+// parseAddress reads HOST:PORT, both numeric; an empty host, 0.0.0.0 for one family, or :: means all addresses. Names
+// are not looked up: PID 1 does not use the network.
 func parseAddress(text string) (address, error) {
 	host, service, err := net.SplitHostPort(text)
 	if err != nil {
@@ -38,7 +38,7 @@ func parseAddress(text string) (address, error) {
 	return address{ip: ip, port: uint16(port), all: ip.IsUnspecified()}, nil
 }
 
-// only4 is all addresses of a device without IPv6.
+// only4 returns all addresses of a device without IPv6.
 func (a address) only4() address {
 	a.ip = netip.IPv4Unspecified()
 	return a

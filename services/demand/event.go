@@ -12,10 +12,10 @@ import (
 type event struct {
 	wd   int32
 	mask uint32
-	name string // empty when it is about the watched thing itself
+	name string // empty for the watched file itself
 }
 
-// parseEvents decodes what read(2) gives for an inotify descriptor. A cut event ends the list.
+// parseEvents decodes what read(2) returns for an inotify descriptor. An incomplete event ends the list.
 func parseEvents(b []byte, each func(event)) {
 	for len(b) >= unix.SizeofInotifyEvent {
 		ev := event{wd: int32(binary.NativeEndian.Uint32(b)), mask: binary.NativeEndian.Uint32(b[4:])}
@@ -30,8 +30,8 @@ func parseEvents(b []byte, each func(event)) {
 	}
 }
 
-// quiet finds the moment to answer a burst of changes: quietFor after the last one, and never
-// later than quietMost after the first. The zero quiet has seen none.
+// quiet determines when to answer a series of changes: quietFor after the last one, and never later than quietMost
+// after the first. The zero quiet has seen no change.
 type quiet struct{ first, last time.Time }
 
 const (

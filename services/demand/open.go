@@ -14,14 +14,14 @@ import (
 	"resinos/services/spec"
 )
 
-// backlog is how many connections wait in the kernel while a service starts.
+// backlog is the number of connections that wait in the kernel while a service starts.
 const backlog = 128
 
-// network is what socket(2) is told for a word of a service file.
+// network is the parameters of socket(2) for a word of a service file.
 type network struct {
 	unix    bool
 	kind    int
-	listens bool // connections come, not datagrams
+	listens bool // it receives connections, not datagrams
 }
 
 var networks = map[string]network{
@@ -32,10 +32,10 @@ var networks = map[string]network{
 	"unixgram":   {unix: true, kind: unix.SOCK_DGRAM},
 }
 
-// Open makes the sockets of a service, in the order of l.Sockets, or none. Each is closed on exec,
-// unknown to Go's poller (hold.File), named as the service file writes it, and blocks, as programs
-// that are given one expect; Accept sees to itself. A unix socket that nobody listens on any more
-// makes room; anything else at its path is an error. The caller owns the files: see Close.
+// Open creates the sockets of a service in the order of l.Sockets, all or none. Each is closed on exec, unknown to Go's
+// poller (hold.File), named as in the service file, and blocking, as programs expect of an inherited socket; Accept
+// handles that itself. A Unix socket on which nobody listens any more is replaced; anything else at its path is an
+// error. The caller owns the files: see Close.
 func Open(l spec.Listen, service string) ([]*os.File, error) {
 	var files []*os.File
 	for _, s := range l.Sockets {
@@ -49,16 +49,16 @@ func Open(l spec.Listen, service string) ([]*os.File, error) {
 	return files, nil
 }
 
-// Close closes sockets that Open made and removes the paths of the unix ones. A service that
-// still runs keeps its own descriptors of them.
+// Close closes sockets of Open and removes the paths of Unix sockets. A service that still runs keeps its own
+// descriptors of them.
 func Close(l spec.Listen, files []*os.File) {
 	for _, f := range files {
 		path := bound(f)
 		named := func(s spec.Socket) bool { return networks[s.Network].unix && s.Address == path }
 		if path != "" && slices.ContainsFunc(l.Sockets, named) && isSocket(path) {
-			os.Remove(path) // a path left behind is replaced by the next Open
+			os.Remove(path) // the next Open replaces a path that is left
 		}
-		f.Close() // nothing of ours is buffered
+		f.Close() // nothing is buffered
 	}
 }
 
@@ -78,8 +78,7 @@ func open(s spec.Socket, l spec.Listen) (*os.File, error) {
 	return hold.File(fd, s.Network+":"+s.Address)
 }
 
-// bindInternet makes a tcp or udp socket. All addresses means both families on one socket, where
-// the kernel has both.
+// bindInternet creates a tcp or udp socket. All addresses means both families on one socket, if the kernel has both.
 func bindInternet(s spec.Socket, n network) (int, error) {
 	at, err := parseAddress(s.Address)
 	if err != nil {
@@ -110,8 +109,8 @@ func (a address) prepare(fd int, n network) error {
 	}
 	var errs []error
 	if n.listens {
-		// Connections of the last life that linger do not keep the port. Never for datagrams:
-		// there it would let any other process take the port over.
+		// Lingering connections of the last life must not block the port. Never for datagrams: there the option would
+		// let any other process take the port over.
 		errs = append(errs, set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	}
 	if a.family() == unix.AF_INET6 && a.all {
@@ -162,8 +161,8 @@ func bindUnix(path string, n network, l spec.Listen) (int, error) {
 	return fd, nil
 }
 
-// bindPath binds fd to path. Until mode and owner are set nobody but root can connect: the path is
-// born with the mode of the descriptor (unix_bind_bsd in the kernel).
+// bindPath binds fd to path. Until mode and owner are set only root can connect: the path is created with the mode of
+// the descriptor (unix_bind_bsd in the kernel).
 func bindPath(fd int, path string, n network, mode uint32, who owner) error {
 	if err := unix.Fchmod(fd, 0); err != nil {
 		return os.NewSyscallError("fchmod", err)
@@ -179,12 +178,12 @@ func bindPath(fd int, path string, n network, mode uint32, who owner) error {
 		err = os.NewSyscallError("listen", unix.Listen(fd, backlog))
 	}
 	if err != nil {
-		os.Remove(path) // ours for a moment; the first error says more
+		os.Remove(path) // it was just created; the first error says more
 	}
 	return err
 }
 
-// makeRoom removes a socket that nobody listens on any more.
+// makeRoom removes a socket on which nobody listens any more.
 func makeRoom(path string, n network) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -201,15 +200,14 @@ func makeRoom(path string, n network) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	// Refused is the answer for a socket without an owner only: a full backlog is EAGAIN, a
-	// living socket of another kind EPROTOTYPE.
+	// Refused means a socket without an owner: a full backlog is EAGAIN, a live socket of another kind EPROTOTYPE.
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("somebody listens there: %w", unix.EADDRINUSE)
 	}
 	return os.Remove(path)
 }
 
-// bound is the path a unix socket is bound to, empty for any other.
+// bound returns the path to which a Unix socket is bound; empty for any other socket.
 func bound(f *os.File) string {
 	var at unix.Sockaddr
 	err := control(f, func(fd int) (err error) {

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// owner is who owns a unix socket.
+// owner is the owner of a Unix socket.
 type owner struct{ uid, gid int }
 
-// findOwner looks up a user and a group by name or number. Without a group it is the user's, as
-// far as /etc/passwd knows the user; without either it is root.
+// findOwner looks up a user and a group by name or number. Without a group it uses the user's group from /etc/passwd;
+// without either it uses root.
 func findOwner(user, group string) (owner, error) {
 	var o owner
 	if user != "" {
@@ -50,8 +50,7 @@ func lookup(path, who string) (account, error) {
 	return account{}, fmt.Errorf("not in %s", path)
 }
 
-// find takes the first line whose name, or number, is who. Lines that make no sense are passed
-// over, as the C library does.
+// find returns the first line whose name or number is who. It skips invalid lines, as the C library does.
 func find(text, who string) (account, bool) {
 	number, isNumber := parseID(who)
 	for line := range strings.SplitSeq(text, "\n") {

@@ -12,32 +12,31 @@ import (
 	"resinos/mounts/dirwatch"
 )
 
-// What inotify is asked for at a place.
+// The events that inotify reports for a place.
 const (
 	moves   = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO
 	leaves  = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	changes = unix.IN_CLOSE_WRITE | unix.IN_ATTRIB
 )
 
-// masks are by role; an entry that is the last is also asked about writes, which may come before
-// the thing itself is watched.
+// masks are the events by role. The last entry also reports writes, which may come before the file itself is watched.
 var masks = map[role]uint32{
 	passing: leaves | unix.IN_ONLYDIR,
 	entry:   leaves | moves | unix.IN_ONLYDIR,
 	self:    leaves | moves | changes,
 }
 
-// paths watches paths with one inotify. All of it belongs to Watcher.Run's goroutine.
+// paths watches paths with one inotify instance. It belongs to the goroutine of Watcher.Run.
 type paths struct {
-	open    func() (int, error) // makes inotify
+	open    func() (int, error) // creates the inotify instance
 	inotify int                 // -1: nothing was armed yet, or inotify is used up
-	scarce  bool                // it was used up, and that has been said
-	look    time.Time           // when the blind targets are looked at; zero: there is none
+	scarce  bool                // it was used up, and that was logged
+	look    time.Time           // when to look at the blind targets; zero: there is none
 	log     *slog.Logger
 	buf     []byte
 	armed   map[int][]*target
-	watches map[int32]map[*target]bool // who uses a watch of the kernel
-	stirred map[*target]bool           // something happened, and the quiet after it has not come
+	watches map[int32]map[*target]bool // the users of a watch of the kernel
+	stirred map[*target]bool           // something happened, and it is not quiet yet
 }
 
 // target is one armed path.
@@ -48,7 +47,7 @@ type target struct {
 	stamp stamp
 	quiet quiet
 	hit   bool // the path itself has changed
-	blind bool // a watch of it is not to be had: it is looked at every so often
+	blind bool // it has no watch: it is looked at regularly
 }
 
 // spot is a hop that is watched.
@@ -66,11 +65,11 @@ func newPaths(open func() (int, error), log *slog.Logger) *paths {
 
 func (p *paths) close() {
 	if p.inotify >= 0 {
-		unix.Close(p.inotify) // an inotify loses nothing
+		unix.Close(p.inotify) // nothing is buffered
 	}
 }
 
-// attach has an inotify, unless it is used up.
+// attach opens the inotify instance, unless inotify is used up.
 func (p *paths) attach() bool {
 	if p.inotify >= 0 {
 		return true
@@ -84,7 +83,7 @@ func (p *paths) attach() bool {
 	return true
 }
 
-// lacks says that something of inotify is not to be had: all of it may be in the hands of a container, whose root is root here.
+// lacks logs that inotify is used up: containers may have all of it, because their root is root here.
 func (p *paths) lacks(path string, err error) {
 	if !p.scarce {
 		p.log.Warn("inotify is used up, looking every second", "path", path, "error", err)
@@ -112,7 +111,7 @@ func (p *paths) lookAgain(now time.Time) {
 	p.scarce = false
 }
 
-// lookAround finds changes of the blind targets by themselves, and asks for their watches again.
+// lookAround looks for changes of the blind targets, and tries again to watch them.
 func (p *paths) lookAround(now time.Time) {
 	if p.look.IsZero() || p.look.After(now) {
 		return
@@ -155,12 +154,12 @@ func (p *paths) remove(id int) {
 	delete(p.armed, id)
 }
 
-// pending lists those of the wanted paths whose change id is armed for, has happened, and has not fired yet.
+// pending lists those of the wanted paths for whose change id is armed, and which have changed but not fired yet.
 func (p *paths) pending(id int, wanted []string) []string {
 	if len(wanted) == 0 || len(p.armed[id]) == 0 {
 		return nil
 	}
-	p.read(time.Now()) // the kernel may know of more
+	p.read(time.Now()) // the kernel may have more events
 	var list []string
 	for _, t := range p.armed[id] {
 		if p.stirred[t] && t.hit && slices.Contains(wanted, t.path) {
@@ -170,7 +169,7 @@ func (p *paths) pending(id int, wanted []string) []string {
 	return list
 }
 
-// restore makes what pending has told happen again.
+// restore lets the changes that pending has returned happen again.
 func (p *paths) restore(id int, list []string) {
 	for _, t := range p.armed[id] {
 		if slices.Contains(list, t.path) {
@@ -180,12 +179,11 @@ func (p *paths) restore(id int, list []string) {
 	}
 }
 
-// maxWalks bounds how often follow tries to see the same trail twice. Whoever changes it faster
-// than that stirs the target again.
+// maxWalks limits how often follow tries to see the same trail twice. Faster changes stir the target again.
 const maxWalks = 4
 
-// follow brings the watches of t to where its path leads now. A place may change between the look
-// at it and its watch, so it walks until the watches are those of the walk before.
+// follow moves the watches of t to where its path leads now. A place may change between the look at it and its watch,
+// so follow repeats until the watches are those of the previous walk.
 func (p *paths) follow(t *target) {
 	for range maxWalks {
 		spots := p.watch(t)
@@ -213,7 +211,7 @@ func (p *paths) watch(t *target) []spot {
 		if h.role == entry && h.last {
 			mask |= unix.IN_CLOSE_WRITE
 		}
-		// Several hops may be one thing to the kernel; it then adds the masks up.
+		// Several hops may be the same file to the kernel, which then combines the masks.
 		wd, err := unix.InotifyAddWatch(p.inotify, h.at, mask|unix.IN_MASK_ADD|unix.IN_DONT_FOLLOW)
 		switch {
 		case err == nil:
@@ -225,7 +223,7 @@ func (p *paths) watch(t *target) []spot {
 		case dirwatch.Scarce(err):
 			t.blind = true
 			p.lacks(h.at, os.NewSyscallError("inotify_add_watch", err))
-		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // these: gone since the walk
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // these two: removed since the walk
 			p.log.Warn("demand lost", "path", h.at, "error", os.NewSyscallError("inotify_add_watch", err))
 		}
 	}
@@ -237,11 +235,11 @@ func (p *paths) release(t *target, wd int32) {
 	delete(users, t)
 	if users != nil && len(users) == 0 {
 		delete(p.watches, wd)
-		unix.InotifyRmWatch(p.inotify, uint32(wd)) // gone with its file is as good
+		unix.InotifyRmWatch(p.inotify, uint32(wd)) // the watch may have been removed with its file
 	}
 }
 
-// read takes one buffer of events; what is left is told again.
+// read reads one buffer of events; the kernel reports the rest again.
 func (p *paths) read(now time.Time) {
 	if p.buf == nil {
 		p.buf = make([]byte, 16<<10)
@@ -274,19 +272,19 @@ func (p *paths) event(ev event, now time.Time) {
 	}
 }
 
-// judge says what an event means for a target that watches h.
+// judge decides what an event means for a target that watches h.
 func (p *paths) judge(t *target, h hop, ev event, now time.Time) {
 	lost := ev.mask&(leaves|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0
 	named := h.role == entry && ev.name == h.name
 	if h.role == self && ev.mask&unix.IN_IGNORED == 0 || named && h.last {
 		t.hit = true
 	} else if !named && !lost {
-		return // of a neighbour
+		return // about another file
 	}
 	p.stir(t, now)
 }
 
-// overflow fires everything: what happened is lost.
+// overflow fires everything, because events were lost.
 func (p *paths) overflow(now time.Time) {
 	p.log.Warn("path events lost, all paths count as changed")
 	for _, list := range p.armed {
@@ -302,7 +300,7 @@ func (p *paths) stir(t *target, now time.Time) {
 	p.stirred[t] = true
 }
 
-// next is when settle wants to be called, zero for no time.
+// next returns when settle must be called; zero: never.
 func (p *paths) next() time.Time {
 	next := p.look
 	for t := range p.stirred {
@@ -313,8 +311,8 @@ func (p *paths) next() time.Time {
 	return next
 }
 
-// settle returns the changes of paths that have become quiet. Where only the way to a path has
-// changed it is followed, and what it leads to decides.
+// settle returns the changes of paths that have become quiet. If only the way to a path has changed, settle follows it,
+// and the file there decides.
 func (p *paths) settle(now time.Time) []Fire {
 	p.lookAround(now)
 	var fires []Fire

@@ -15,15 +15,15 @@ import (
 //
 //	passing  /etc            somebody may move or remove it
 //	passing  /etc/app        the same
-//	entry    /etc/app conf   the link may come to point elsewhere
+//	entry    /etc/app conf   the link may get another target
 //	passing  /etc/data
-//	entry    /etc/data conf  the file may be renamed over           last
+//	entry    /etc/data conf  the file may be replaced by a rename   last
 //	self     /etc/data/conf  the file may be written                last
 //
-// The first missing place ends the trail: its entry is awaited in the nearest folder there is.
+// The first missing place ends the trail: its entry is awaited in the nearest directory that exists.
 type hop struct {
 	role role
-	at   string // no link in it
+	at   string // without symlinks
 	name string // of an entry in at
 	last bool   // a change here is a change of the path, not only of where it leads
 }
@@ -39,12 +39,12 @@ const (
 const (
 	// maxLinks is how many links the kernel follows in one path (MAXSYMLINKS).
 	maxLinks = 40
-	// maxHops bounds what a link full of "a/../a/../" can make us watch. What lies behind is
-	// still looked at whenever one of the watched places changes.
+	// maxHops limits what a link full of "a/../a/../" can make us watch. What is behind is still looked at whenever one
+	// of the watched places changes.
 	maxHops = 256
 )
 
-// kind is what a walk wants to know about a place.
+// kind is the kind of a place, as a walk needs it.
 type kind int
 
 const (
@@ -54,8 +54,7 @@ const (
 	other
 )
 
-// trail walks an absolute path. Look tells what is at a place, and where a link leads; it is not
-// asked to follow one.
+// trail walks an absolute path. look returns the kind of a place, and the target of a link; it must not follow links.
 func trail(path string, look func(string) (kind, string)) []hop {
 	var hops []hop
 	at, rest, links := "/", strings.Split(path, "/"), 0
@@ -76,7 +75,7 @@ func trail(path string, look func(string) (kind, string)) []hop {
 		case what == link:
 			hops = append(hops, hop{entry, at, name, false})
 			if links++; links > maxLinks {
-				return hops // as good as missing; a loop is mended by a change of one of its links
+				return hops // the same as missing; a loop ends when one of its links changes
 			}
 			if strings.HasPrefix(to, "/") {
 				at = "/"
@@ -109,7 +108,7 @@ func more(rest []string) bool {
 	return false
 }
 
-// look asks the kernel. What cannot be told is missing.
+// look asks the kernel. What cannot be read counts as missing.
 func look(path string) (kind, string) {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -128,8 +127,8 @@ func look(path string) (kind, string) {
 	return other, ""
 }
 
-// stamp is enough of stat(2) to tell whether a path leads to the same thing, unchanged. The zero
-// stamp is nothing there.
+// stamp is the part of stat(2) that tells whether a path leads to the same file, unchanged. The zero stamp means that
+// nothing is there.
 type stamp struct {
 	dev, ino     uint64
 	mode         uint32
@@ -146,9 +145,9 @@ func stampOf(path string) stamp {
 	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), mode: uint32(st.Mode), size: int64(st.Size), mtime: st.Mtim, ctime: st.Ctim}
 }
 
-// changedSince reports a change since then and up to now, clocks as the file systems use them. They tick every few milliseconds: what has
-// the same moment may have come before or after, and counts, since a change too many is better than one lost. A stamp from the future says
-// only that the clock is wrong.
+// changedSince reports a change after since and up to now, in the clocks of file systems. These advance every few
+// milliseconds, so a change at the same moment may have come before or after; it counts, because a change too many is
+// better than one lost. A stamp in the future only means that the clock is wrong.
 func (s stamp) changedSince(since, now unix.Timespec) bool {
 	return s != stamp{} && !before(s.ctime, since) && !before(now, s.ctime)
 }
@@ -157,11 +156,11 @@ func before(a, b unix.Timespec) bool {
 	return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec
 }
 
-// fileClock is the clock that file systems take their times from: none is earlier than it.
+// fileClock is the clock from which file systems take their times: no time is earlier.
 func fileClock() unix.Timespec { return clock(unix.CLOCK_REALTIME_COARSE) }
 
-// latest is later than any time that a file system has given until now. Since Linux 6.13 some of them are finer than
-// the ticks of fileClock, and so up to one tick later than what it says.
+// latest is later than any time that a file system has given until now. Since Linux 6.13 some of these are finer than
+// the ticks of fileClock, and so up to one tick later.
 func latest() unix.Timespec { return clock(unix.CLOCK_REALTIME) }
 
 func clock(id int32) unix.Timespec {

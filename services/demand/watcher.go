@@ -1,7 +1,6 @@
-// Package demand owns what starts a service on demand: the sockets PID 1 opens for it (Open), the
-// wait for traffic on them or for a change of a path (Watcher), and the taking of one connection
-// (Accept). It starts nothing, reads no byte of what comes, and knows a service only as a number.
-// Read Watcher first.
+// Package demand owns what starts a service on demand: the sockets that PID 1 opens for it (Open), waiting for traffic
+// on them or for a change of a path (Watcher), and accepting one connection (Accept). It starts nothing, reads no data,
+// and knows a service only as a number. Read Watcher first.
 package demand
 
 import (
@@ -19,67 +18,67 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fire says that what a service was armed with has happened.
+// Fire reports that the demand of a service has happened.
 type Fire struct {
 	ID   int    // as in Arm
 	What string // for people: "traffic on tcp::80", "change of /etc/x"
 }
 
-// Watcher waits for everything that is armed, in one epoll. It is a one-shot: what has fired is
-// disarmed, so that traffic which nobody takes costs nothing. Arm and Disarm may be called from
-// any goroutine, before Run too, and never wait for more than a leaf lock.
+// Watcher waits for everything that is armed, in one epoll. Each fires once: what has fired is disarmed, so that
+// traffic that nobody reads costs nothing. Any goroutine may call Arm and Disarm, also before Run, and they never wait
+// for more than a short lock.
 //
 //	Arm, Disarm ─▶ requests ─▶ Run: sockets, paths ─▶ fires ─▶ deliver ─▶ Fired
 //	                  └─ wake ────▲
 type Watcher struct {
 	log   *slog.Logger
-	poll  *os.File // the epoll; Go's own poller waits for it, which costs no thread
+	poll  *os.File // the epoll; Go's own poller waits for it, so no thread is blocked
 	fired chan Fire
 	news  chan struct{} // capacity 1: fires has changed
 
-	// Of Run alone.
+	// Used by Run only.
 	paths   *paths
 	sockets map[uint64]socket // by the number in the epoll event
 	armed   map[int][]uint64  // numbers of the sockets of an id
 	last    uint64            // number given out
 
-	looks atomic.Uint64 // at the epoll, each of them a wake-up: what tests hold it by
+	looks atomic.Uint64 // wake-ups of the epoll, which tests count
 
-	// mu guards what is below.
+	// mu guards what follows.
 	mu       sync.Mutex
 	wake     int             // eventfd; -1 when Run is over
 	requests map[int]request // the latest of each id wins
-	fires    []*Fire         // at most one an id
+	fires    []*Fire         // at most one for each id
 }
 
-// socket is one that is armed. Its descriptor is the caller's, who may close it at any time.
+// socket is an armed socket. Its descriptor belongs to the caller, who may close it at any time.
 type socket struct {
 	id   int
 	file *os.File
 }
 
-// request is what an id is to be armed with; nothing means disarmed.
+// request is what to arm an id with; without content it is disarmed.
 type request struct {
 	sockets []*os.File
 	paths   []string
-	since   unix.Timespec // changes of paths from here on count
+	since   unix.Timespec // later changes of paths count
 }
 
-// awaits reports whether a fire is a change of one of the paths. Such a change is not seen again, where traffic is.
+// awaits reports whether a fire is a change of one of the paths. Unlike traffic, such a change is not seen again.
 func (r request) awaits(f Fire) bool {
 	return slices.ContainsFunc(r.paths, func(path string) bool { return f.What == changeOf(path) })
 }
 
 func changeOf(path string) string { return "change of " + path }
 
-// Numbers in epoll events that are no socket's.
+// Numbers in epoll events that belong to no socket.
 const (
 	wakeNumber uint64 = iota
 	pathsNumber
 	firstNumber
 )
 
-// New makes a Watcher. Run has to be called once, and gives everything back at its end.
+// New returns a Watcher. Run must be called once; it closes everything at its end.
 func New(log *slog.Logger) (*Watcher, error) {
 	w := &Watcher{
 		log: log, wake: -1, fired: make(chan Fire), news: make(chan struct{}, 1),
@@ -97,7 +96,7 @@ func (w *Watcher) open() error {
 	if err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // what NewFile gives to Go's poller
+	if err := unix.SetNonblock(fd, true); err != nil { // NewFile adds a non-blocking descriptor to Go's poller
 		unix.Close(fd) // nobody else has it
 		return os.NewSyscallError("fcntl", err)
 	}
@@ -109,7 +108,7 @@ func (w *Watcher) open() error {
 	return w.add(w.wake, unix.EPOLLIN, wakeNumber)
 }
 
-// inotify makes an instance that Run waits for.
+// inotify opens an instance for which Run waits.
 func (w *Watcher) inotify() (int, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -122,10 +121,10 @@ func (w *Watcher) inotify() (int, error) {
 	return fd, nil
 }
 
-// Arm lets id fire once: when one of the sockets has traffic, be it traffic that waits already, or
-// one of the absolute paths changes, which may be missing yet. It replaces what id was armed
-// with, but a change of a path in both that nobody has received yet still fires. The files stay the caller's; one that is closed while armed fires no more. What the kernel
-// then refuses to watch is logged.
+// Arm lets id fire once: when one of the sockets has traffic, also traffic that waits already, or when one of the
+// absolute paths changes, which may be missing yet. It replaces what id was armed with; but a change of a path in both
+// that nobody has received yet still fires. The files belong to the caller; one that is closed while armed no longer
+// fires. What the kernel refuses to watch later is logged.
 func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
 	for _, f := range sockets {
 		if f == nil {
@@ -140,13 +139,13 @@ func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
 	return w.request(id, request{slices.Clone(sockets), slices.Clone(paths), fileClock()})
 }
 
-// Disarm takes back what id was armed with, and a fire of it that nobody received yet. One that
-// is being received at this moment may still come.
+// Disarm disarms id, and drops a fire of it that nobody has received yet. One that is being received at this moment may
+// still come.
 func (w *Watcher) Disarm(id int) {
 	w.request(id, request{}) // when Run is over nothing is armed
 }
 
-// Fired is where fires come out, of each id at most one at a time. It is never closed.
+// Fired returns the channel of fires, which has at most one for each id at a time. It is never closed.
 func (w *Watcher) Fired() <-chan Fire { return w.fired }
 
 func (w *Watcher) request(id int, r request) error {
@@ -167,11 +166,11 @@ func (w *Watcher) request(id int, r request) error {
 // kick ends the wait of Run; the caller holds mu.
 func (w *Watcher) kick() {
 	if w.wake >= 0 {
-		unix.Write(w.wake, []byte{0, 0, 0, 0, 0, 0, 0, 1}) // full is as good: it is awake
+		unix.Write(w.wake, []byte{0, 0, 0, 0, 0, 0, 0, 1}) // if it is full, Run is awake already
 	}
 }
 
-// Run watches until ctx is cancelled, then gives everything back and returns ctx's cause.
+// Run watches until ctx is cancelled, then closes everything and returns ctx's cause.
 func (w *Watcher) Run(ctx context.Context) error {
 	defer w.shut()
 	stop := context.AfterFunc(ctx, func() {
@@ -204,7 +203,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// wait returns what epoll has, nothing when a path is due.
+// wait returns the events of the epoll; none if a path is due.
 func (w *Watcher) wait(events []unix.EpollEvent) (n int, err error) {
 	raw, err := w.poll.SyscallConn()
 	if err != nil {
@@ -229,7 +228,7 @@ func (w *Watcher) event(number uint64, events uint32) {
 	switch number {
 	case wakeNumber:
 		var b [8]byte
-		unix.Read(w.wake, b[:]) // empty is as good: another event has emptied it
+		unix.Read(w.wake, b[:]) // another event may have emptied it
 	case pathsNumber:
 		w.paths.read(time.Now())
 	default:
@@ -237,33 +236,32 @@ func (w *Watcher) event(number uint64, events uint32) {
 	}
 }
 
-// traffic answers an event of a socket, which the kernel has switched off with it.
+// traffic handles an event of a socket, which the kernel has switched off with the event.
 func (w *Watcher) traffic(number uint64, events uint32) {
 	s, ok := w.sockets[number]
 	switch {
-	case !ok: // was disarmed after the kernel told, or closed by us and kept open by a child
+	case !ok: // it was disarmed meanwhile, or we closed it and a child has it open
 	case events&unix.EPOLLHUP != 0:
-		// A child has shut the shared socket down. It would be ready for ever, and never again
-		// with a connection.
+		// A child has shut the shared socket down. It would be ready for ever, and never have a connection again.
 		w.log.Warn("demand lost", "path", s.file.Name(), "error", "socket was shut down")
 	case events&unix.EPOLLIN != 0:
 		w.fire(Fire{s.id, "traffic on " + s.file.Name()})
-	default: // an error that belongs to one datagram, such as an ICMP answer to it
+	default: // an error of one datagram, such as an ICMP answer to it
 		if err := w.again(s.file, number); err != nil {
 			w.log.Warn("demand lost", "path", s.file.Name(), "error", err)
 		}
 	}
 }
 
-// again takes the error off a socket and switches it on.
+// again clears the error of a socket and switches the socket on.
 func (w *Watcher) again(f *os.File, number uint64) error {
 	return control(f, func(fd int) error {
-		unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // its value is of no use to us
+		unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // its value does not matter
 		return w.ctl(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN|unix.EPOLLONESHOT, number)
 	})
 }
 
-// take carries out what was asked for.
+// take processes the requests.
 func (w *Watcher) take() {
 	w.mu.Lock()
 	requests := w.requests
@@ -297,8 +295,8 @@ func (w *Watcher) arm(id int, f *os.File) error {
 
 func (w *Watcher) disarm(id int) {
 	for _, number := range w.armed[id] {
-		// Closed is as good: the kernel forgets it with its last descriptor, and if a child has
-		// one the number means nothing any more.
+		// It may be closed: the kernel removes it with its last descriptor, and if a child has one, the number has no
+		// meaning any more.
 		control(w.sockets[number].file, func(fd int) error { return w.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0) })
 		delete(w.sockets, number)
 	}
@@ -306,8 +304,7 @@ func (w *Watcher) disarm(id int) {
 	w.paths.remove(id)
 }
 
-// fire disarms an id and hands the fire to deliver, unless another one or a request has overtaken
-// it.
+// fire disarms an id and passes the fire to deliver, unless another one or a request was faster.
 func (w *Watcher) fire(f Fire) {
 	if len(w.armed[f.ID]) == 0 && len(w.paths.armed[f.ID]) == 0 {
 		return // two of its paths at once
@@ -322,7 +319,7 @@ func (w *Watcher) fire(f Fire) {
 	w.tell()
 }
 
-// waiting is the place of id among the fires, -1 if it has none; the caller holds mu.
+// waiting returns the index of id's fire, or -1 if it has none; the caller holds mu.
 func (w *Watcher) waiting(id int) int {
 	return slices.IndexFunc(w.fires, func(f *Fire) bool { return f.ID == id })
 }
@@ -330,11 +327,11 @@ func (w *Watcher) waiting(id int) int {
 func (w *Watcher) tell() {
 	select {
 	case w.news <- struct{}{}:
-	default: // deliver is going to look anyway
+	default: // deliver will look in any case
 	}
 }
 
-// deliver passes fires on for as long as it takes the receiver, so that Run need not wait.
+// deliver passes fires on as fast as the receiver takes them, so that Run need not wait.
 func (w *Watcher) deliver(ctx context.Context) {
 	for {
 		var out chan<- Fire
@@ -373,21 +370,20 @@ func (w *Watcher) drop(f *Fire) {
 func (w *Watcher) shut() {
 	w.mu.Lock()
 	if w.wake >= 0 {
-		unix.Close(w.wake) // an eventfd loses nothing
+		unix.Close(w.wake) // nothing is buffered
 		w.wake = -1
 	}
 	w.requests, w.fires = map[int]request{}, nil
 	w.mu.Unlock()
 	if w.poll != nil {
-		w.poll.Close() // nor does an epoll
+		w.poll.Close() // nothing is buffered
 	}
 	if w.paths != nil {
 		w.paths.close()
 	}
 }
 
-// add puts fd into the epoll. It may be there: with a number that means nothing any more, if
-// somebody closed and got it again.
+// add adds fd to the epoll. It may be there already with an old number, if somebody closed and reopened it.
 func (w *Watcher) add(fd int, events uint32, number uint64) error {
 	err := w.ctl(unix.EPOLL_CTL_ADD, fd, events, number)
 	if errors.Is(err, unix.EEXIST) {
@@ -403,7 +399,7 @@ func (w *Watcher) ctl(op, fd int, events uint32, number uint64) error {
 	})
 }
 
-// number is what ctl has put into an event.
+// number returns the number that ctl has put into an event.
 func number(ev unix.EpollEvent) uint64 {
 	return uint64(uint32(ev.Fd)) | uint64(uint32(ev.Pad))<<32
 }

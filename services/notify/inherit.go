@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// Inherited is a descriptor that who started us has opened or kept for us, and the name it gave it.
+// Inherited is a descriptor that the parent has opened or kept for this process, with its name.
 type Inherited struct {
 	FD   int
-	Name string // empty when it gave none
+	Name string // empty if the parent gave none
 }
 
-// FromParent lists the descriptors that were handed to the process pid, as its environment says (sd_listen_fds(3)). There
-// are none if the environment was meant for another process.
+// FromParent lists the descriptors that the process pid got from its parent, as its environment says
+// (sd_listen_fds(3)). There are none if the environment is for another process.
 func FromParent(getenv func(string) string, pid int) []Inherited {
 	const first = 3
 	if getenv("LISTEN_PID") != strconv.Itoa(pid) {
@@ -34,6 +34,6 @@ func FromParent(getenv func(string) string, pid int) []Inherited {
 	return list
 }
 
-// Keep asks who started us to hold fd under name and to hand it to the next process of this service (FDSTORE=1 of
-// sd_pid_notify_with_fds(3)). Without a NOTIFY_SOCKET nobody would, and that is no error.
+// Keep asks the parent to keep fd under name and to pass it to the next process of this service (FDSTORE=1 of
+// sd_pid_notify_with_fds(3)). Without a NOTIFY_SOCKET it does nothing and returns no error.
 func Keep(name string, fd int) error { return Send("FDSTORE=1\nFDNAME="+name, fd) }

@@ -18,11 +18,11 @@ import (
 type Listener struct {
 	conn *net.UnixConn
 	path string
-	kept atomic.Bool // somebody has a File of it: the path outlives us
+	kept atomic.Bool // somebody has a File of it: the path outlives this listener
 }
 
-// Listen makes the socket at path, in the place of whatever was there. Everybody may send, as a
-// service may run as any user; who counts is told by Sender.
+// Listen creates the socket at path, replacing whatever was there. Everybody may send, because a service may run as any
+// user; Sender tells whose messages count.
 func Listen(path string) (*Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("listen for notifications: %w", err)
@@ -46,7 +46,7 @@ func (l *Listener) setup() error {
 	return l.credentials()
 }
 
-// credentials asks the kernel to tell who sends.
+// credentials makes the kernel add the sender to each message.
 func (l *Listener) credentials() error {
 	raw, err := l.conn.SyscallConn()
 	if err != nil {
@@ -59,8 +59,8 @@ func (l *Listener) credentials() error {
 	return errors.Join(err, opt)
 }
 
-// From makes a Listener of a socket that an earlier life of PID 1 has bound to path. It has its
-// own descriptor of it; f stays the caller's.
+// From returns a Listener for a socket that an earlier life of PID 1 has bound to path. It uses a descriptor of its
+// own; f still belongs to the caller.
 func From(f *os.File, path string) (*Listener, error) {
 	packets, err := net.FilePacketConn(f)
 	if err != nil {
@@ -68,7 +68,7 @@ func From(f *os.File, path string) (*Listener, error) {
 	}
 	conn, ok := packets.(*net.UnixConn)
 	if !ok {
-		packets.Close() // never ours
+		packets.Close() // not needed
 		return nil, errors.New("take over notification socket: not a unix socket")
 	}
 	l := &Listener{conn: conn, path: path}
@@ -79,9 +79,8 @@ func From(f *os.File, path string) (*Listener, error) {
 	return l, nil
 }
 
-// File returns another descriptor of the socket, for the next life of PID 1 to give to From. From
-// now on the path stays where it is when l is closed. It fails once l is closed, which the end of
-// Run does.
+// File returns another descriptor of the socket, which the next life of PID 1 passes to From. From now on the path
+// stays when l is closed. It fails once l is closed, as at the end of Run.
 func (l *Listener) File() (*os.File, error) {
 	raw, err := l.conn.SyscallConn()
 	if err != nil {
@@ -99,31 +98,31 @@ func (l *Listener) File() (*os.File, error) {
 	return f, err
 }
 
-// Sender is who sent a message, as the kernel says.
+// Sender is the sender of a message, from the kernel.
 type Sender struct{ PID, UID int }
 
 const (
-	// MaxFiles bounds the descriptors of one message; those above it are closed.
+	// MaxFiles limits the descriptors of one message; further ones are closed.
 	MaxFiles = 64
-	// kernelFiles is SCM_MAX_FD, the most a datagram can carry. There is room for all: what the kernel cannot
-	// deliver it throws away, and the message could not be told from a whole one with as many.
+	// kernelFiles is SCM_MAX_FD, the most descriptors in a datagram. There is room for all of them: the kernel drops
+	// what does not fit, and the message would look like a complete one.
 	kernelFiles = 253
 )
 
-// Receiver is who is told of the messages. All is called from the goroutine of Run: while it blocks, senders wait.
+// Receiver handles the messages. The goroutine of Run calls it: while it blocks, senders wait.
 type Receiver struct {
-	// Accept gets each message that decodes, in order, with the descriptors it carried, which are its own from then on.
+	// Accept is called for each message that decodes, in order, with its descriptors, which then belong to it.
 	Accept func(Sender, Message, []*os.File)
-	// Refuse gets what does not decode.
+	// Refuse is called for each message that does not decode.
 	Refuse func(Sender, error)
-	// Stores says how many descriptors a sender may leave with us. All others are closed before anybody waits for anything, so
-	// that no stranger fills our table. nil: MaxFiles for everybody.
+	// Stores returns how many descriptors a sender may leave with us. All others are closed before anything else is
+	// done, so that no stranger fills our table. nil: MaxFiles for everybody.
 	Stores func(Sender) int
 }
 
-// Run receives until ctx is cancelled, then removes the socket (unless File was called) and
-// returns ctx's cause. A barrier is lifted once Accept has returned for all that came before; it
-// reaches Accept only if the message says something else too.
+// Run receives until ctx is cancelled, then removes the socket (unless File was called) and returns ctx's cause. A
+// barrier is lifted once Accept has returned for everything before it; it reaches Accept only if the message contains
+// something else too.
 func (l *Listener) Run(ctx context.Context, to Receiver) error {
 	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	defer stop()
@@ -133,7 +132,7 @@ func (l *Listener) Run(ctx context.Context, to Receiver) error {
 		n, oobn, flags, _, err := l.conn.ReadMsgUnix(buf, oob)
 		if ctx.Err() != nil {
 			if err == nil {
-				closeAll(control(oob[:oobn]).fds) // came in the last moment
+				closeAll(control(oob[:oobn]).fds) // they arrived at the last moment
 			}
 			return context.Cause(ctx)
 		}
@@ -152,7 +151,7 @@ func (l *Listener) Run(ctx context.Context, to Receiver) error {
 	}
 }
 
-// decode makes a message and its files of what was received. What it does not return is closed.
+// decode returns the message and its files. It closes the files that it does not return.
 func (to Receiver) decode(data []byte, flags int, c carried) (Message, []*os.File, error) {
 	m, err := Parse(string(data))
 	switch {
@@ -182,7 +181,7 @@ func wrap(fds []int) ([]*os.File, error) {
 		if err != nil {
 			closeAll(fds[i+1:])
 			for _, f := range files {
-				f.Close() // never ours
+				f.Close() // not needed
 			}
 			return nil, fmt.Errorf("receive notification: %w", err)
 		}
@@ -191,22 +190,21 @@ func wrap(fds []int) ([]*os.File, error) {
 	return files, nil
 }
 
-// Close closes the socket and, unless File was called, removes it from the file system. Run does
-// it by itself.
+// Close closes the socket and, unless File was called, removes it from the file system. Run does this itself.
 func (l *Listener) Close() {
-	l.conn.Close() // a second close only says that it is closed
+	l.conn.Close() // closing twice does no harm
 	if !l.kept.Load() {
-		os.Remove(l.path) // already gone is as good
+		os.Remove(l.path) // it may be removed already
 	}
 }
 
-// carried is what came beside the text of a message.
+// carried is what came with the text of a message.
 type carried struct {
 	from Sender
 	fds  []int
 }
 
-// control takes credentials and descriptors out of the control data.
+// control reads credentials and descriptors from the control data.
 func control(oob []byte) carried {
 	var c carried
 	messages, err := unix.ParseSocketControlMessage(oob)
@@ -226,6 +224,6 @@ func control(oob []byte) carried {
 
 func closeAll(fds []int) {
 	for _, fd := range fds {
-		unix.Close(fd) // not ours to use
+		unix.Close(fd) // it is not used
 	}
 }

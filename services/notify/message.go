@@ -1,7 +1,6 @@
-// Package notify owns the sd_notify protocol: the datagram socket on which services say that they
-// are ready, and the few lines with which our own daemons say it. It never believes a pid that a
-// message claims, only the one the kernel attached, and never decides what a message leads to.
-// Read Message first.
+// Package notify owns the sd_notify protocol: the datagram socket on which services report that they are ready, and the
+// few lines with which our own daemons do that. It never believes a pid in a message, only the one from the kernel, and
+// never decides what a message leads to. Read Message first.
 package notify
 
 import (
@@ -12,7 +11,7 @@ import (
 	"time"
 )
 
-// MaxSize bounds a message; a longer datagram is dropped whole.
+// MaxSize limits a message; a longer datagram is dropped.
 const MaxSize = 4096
 
 // Message is one datagram, decoded.
@@ -22,19 +21,19 @@ type Message struct {
 	Stopping  bool
 	Watchdog  bool   // a sign of life
 	Trigger   bool   // WATCHDOG=trigger: it asks to be treated as hung
-	Status    string // one line for people; HasStatus tells an empty one from none
+	Status    string // one line for people; HasStatus distinguishes an empty one from none
 	HasStatus bool
-	MainPID   int           // 0 when not said
-	Extend    time.Duration // EXTEND_TIMEOUT_USEC; 0 when not said
-	FDStore   bool          // keep the descriptors that came along
-	FDRemove  bool          // forget those kept under FDName
-	FDName    string        // empty when not said
-	Barrier   bool          // whoever sent it waits until what came before is dealt with
-	Ignored   []error       // one for each line that says nothing: of no known name, or with a value that makes no sense
+	MainPID   int           // 0 if missing
+	Extend    time.Duration // EXTEND_TIMEOUT_USEC; 0 if missing
+	FDStore   bool          // keep the descriptors of this message
+	FDRemove  bool          // close those kept under FDName
+	FDName    string        // empty if missing
+	Barrier   bool          // the sender waits until everything before is processed
+	Ignored   []error       // one for each ignored line: an unknown name, or an invalid value
 }
 
-// Parse decodes the text of one datagram: lines NAME=value. It ignores, line by line, what it cannot use, as sd_notify(3) wants:
-// a service that says one odd thing is up all the same. It fails only on a text that is too long.
+// Parse decodes the text of one datagram: lines NAME=value. It ignores, line by line, what it cannot use, as
+// sd_notify(3) demands: a service with one odd line is up all the same. It fails only on a text that is too long.
 func Parse(text string) (Message, error) {
 	var m Message
 	if len(text) > MaxSize {
@@ -65,7 +64,7 @@ func (m *Message) assign(name, value string) error {
 	case "STOPPING":
 		return flag(&m.Stopping, value)
 	case "WATCHDOG":
-		if value == "trigger" { // not a sign of life, but of its opposite
+		if value == "trigger" { // not a sign of life, but the opposite
 			m.Trigger = true
 			return nil
 		}
@@ -85,8 +84,8 @@ func (m *Message) assign(name, value string) error {
 	case "BARRIER":
 		return flag(&m.Barrier, value)
 	case "FDPOLL", "MONOTONIC_USEC", "ERRNO", "BUSERROR", "EXIT_STATUS", "NOTIFYACCESS":
-		// Known to the protocol and of no use to us: what is stored is never polled, and who
-		// may speak for a service is not the service's to say.
+		// Known to the protocol but without effect here: stored descriptors are never polled, and a service cannot
+		// decide who may send for it.
 	default:
 		return errors.New("no known name")
 	}
@@ -111,7 +110,7 @@ func (m *Message) extend(value string) error {
 	return nil
 }
 
-// fdName takes what may stand in LISTEN_FDNAMES, where a colon parts the names.
+// fdName accepts what may be in LISTEN_FDNAMES, where a colon separates the names.
 func (m *Message) fdName(value string) error {
 	odd := strings.IndexFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' })
 	if value == "" || len(value) > 255 || odd >= 0 {

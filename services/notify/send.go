@@ -10,11 +10,10 @@ import (
 // Variable is the environment variable that names the socket.
 const Variable = "NOTIFY_SOCKET"
 
-// Ready says that this service is up. Without a NOTIFY_SOCKET nobody wants to know, and that is
-// no error.
+// Ready reports that this service is up. Without a NOTIFY_SOCKET it does nothing and returns no error.
 func Ready() error { return Send("READY=1") }
 
-// Send sends one message, lines NAME=value, and copies of descriptors to who started us, if it listens.
+// Send sends one message, lines NAME=value, and copies of descriptors to the parent, if it listens.
 func Send(text string, fds ...int) error { return send(text, 0, fds...) }
 
 func send(text string, flags int, fds ...int) error {
@@ -26,7 +25,7 @@ func send(text string, flags int, fds ...int) error {
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
-	defer unix.Close(fd) // a datagram is sent or not: nothing is lost here
+	defer unix.Close(fd) // nothing is buffered
 	var rights []byte
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)

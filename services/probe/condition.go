@@ -9,15 +9,15 @@ import (
 	"resinos/services/spec"
 )
 
-// ConditionLimit is how long the conditions of a service may take to be judged.
+// ConditionLimit is the longest time for checking the conditions of a service.
 const ConditionLimit = 10 * time.Second
 
 var errUnanswered = errors.New("its conditions cannot be judged, there is no answer; does a path in them lie on a mount that hangs?")
 
-// Conditions asks judge whether all conditions hold, and returns what it says of the first that does not. A path may lie on a mount that
-// hangs, and the kernel then lets nobody end the wait. So who looks is a goroutine, begun by start and left behind when there is no
-// answer in time, which is the error, or ctx ends. looking is a channel of capacity 1 that is the service's own: nobody else looks
-// for it until that one is back.
+// Conditions calls judge for each condition, and returns the reason of the first that does not hold. A path may be on a
+// mount that hangs, and then the kernel does not let anybody end the wait. So a goroutine checks, which start begins
+// and which is left behind if it does not answer in time (then Conditions returns an error) or ctx ends. looking is a
+// channel of capacity 1 for each service: nobody else checks for the service until that goroutine is back.
 func Conditions(ctx context.Context, looking chan struct{}, conditions []spec.Condition, judge func(spec.Condition) (bool, string), start func(look func())) (why string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, ConditionLimit, errUnanswered)
 	defer cancel()
@@ -45,7 +45,7 @@ func Conditions(ctx context.Context, looking chan struct{}, conditions []spec.Co
 	}
 }
 
-// Path judges a condition that needs no knowledge of the device, which are those on paths: the other kinds do not hold.
+// Path checks a condition that needs no knowledge of the device, which are those on paths: the other kinds do not hold.
 func Path(c spec.Condition) (holds bool, why string) {
 	if c.Kind == spec.PathCondition {
 		_, err := os.Lstat(c.Value)

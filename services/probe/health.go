@@ -8,11 +8,10 @@ import (
 	"resinos/services/spec"
 )
 
-// Health runs h.Command every h.Every, the first time after one such pause, until it has failed
-// h.Retries times in a row; the error says so and wraps the last failure. If ctx ends first it
-// returns ctx's cause. Tell, which may be nil, is called in Health's goroutine after each failure
-// with their number in a row, and with 0 and nil after the first success that follows one. A
-// zero Every, Timeout or Retries is its default.
+// Health runs h.Command every h.Every, the first time after one such pause, until it has failed h.Retries times in a
+// row; the error reports that and wraps the last failure. If ctx ends first it returns ctx's cause. tell, which may be
+// nil, is called in Health's goroutine after each failure with the number in a row, and with 0 and nil after the first
+// success that follows. A zero Every, Timeout or Retries means its default.
 func Health(ctx context.Context, h spec.Health, run Run, tell func(failures int, err error)) error {
 	if h.Every <= 0 {
 		h.Every = spec.DefaultHealthEvery
@@ -41,7 +40,7 @@ func watch(ctx context.Context, h spec.Health, ask func(context.Context) error, 
 		err := bounded(ctx, h.Timeout, ask)
 		switch {
 		case ctx.Err() != nil:
-			return context.Cause(ctx) // what ended the run is no failure of the service
+			return context.Cause(ctx) // what ended the run is not a failure of the service
 		case err == nil && failures > 0:
 			failures = 0
 			tell(0, nil)

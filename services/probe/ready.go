@@ -1,6 +1,6 @@
-// Package probe owns the questions that tell how a service is: whether it may start (Conditions), whether it is up yet (Ready) and
-// whether it still does its work (Health). It starts nothing itself, the caller gives it a way to
-// run a command, and it never decides what an answer leads to. Read Ready first.
+// Package probe owns the checks of a service: whether it may start (Conditions), whether it is up (Ready) and whether
+// it still does its work (Health). It starts nothing itself, because the caller passes in a function that runs a
+// command, and it never decides what a result leads to. Read Ready first.
 package probe
 
 import (
@@ -21,8 +21,7 @@ import (
 // Run runs a command to its end, or until the context ends; nil is exit code 0.
 type Run = func(ctx context.Context, command []string) error
 
-// pace is how often a question is asked again: the pause doubles from first to last. One question
-// may take so long.
+// pace is how often a check is repeated: the pause doubles from first to last. each is the longest time of one check.
 type pace struct{ first, last, each time.Duration }
 
 var (
@@ -30,10 +29,10 @@ var (
 	commandPace = pace{100 * time.Millisecond, time.Second, spec.DefaultHealthTimeout}
 )
 
-// Ready waits until what r says holds, and returns nil. If ctx ends first, the error wraps ctx's
-// cause and tells the last answer. Pipe is the read end for r.FD; it stays the caller's, must have
-// deadlines (a pipe of os.Pipe has) and nobody else may read it. A service that closes its end
-// before it wrote a newline is an error at once. A zero r is ready.
+// Ready waits until the service is up as r demands, and returns nil. If ctx ends first, the error wraps ctx's cause and
+// contains the last answer. pipe is the read end for r.FD; it belongs to the caller, must have deadlines (a pipe of
+// os.Pipe has), and nobody else may read from it. A service that closes its end before it wrote a newline is an error
+// at once. With a zero r it returns at once.
 func Ready(ctx context.Context, r spec.Ready, pipe *os.File, run Run) error {
 	switch {
 	case r.FD != 0:
@@ -57,7 +56,7 @@ func Ready(ctx context.Context, r spec.Ready, pipe *os.File, run Run) error {
 	return nil
 }
 
-// retry asks until the answer is nil or ctx ends.
+// retry repeats the check until its answer is nil or ctx ends.
 func retry(ctx context.Context, p pace, ask func(context.Context) error) error {
 	pause := time.NewTimer(p.first)
 	defer pause.Stop()
@@ -75,8 +74,8 @@ func retry(ctx context.Context, p pace, ask func(context.Context) error) error {
 	}
 }
 
-// bounded asks once; an answer that takes longer than limit is an error. An ask that succeeds
-// has succeeded, however late.
+// bounded checks once; an answer that takes longer than limit is an error. A check that succeeds has succeeded, however
+// late.
 func bounded(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
 	one, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
@@ -87,7 +86,7 @@ func bounded(ctx context.Context, limit time.Duration, ask func(context.Context)
 	return err
 }
 
-// ended is the error for a ctx that has ended before there was a good answer.
+// ended returns the error for a ctx that has ended before there was a good answer.
 func ended(ctx context.Context, last error) error {
 	cause := context.Cause(ctx)
 	if last == nil || errors.Is(last, cause) {
@@ -96,7 +95,7 @@ func ended(ctx context.Context, last error) error {
 	return fmt.Errorf("%w (last: %v)", cause, last)
 }
 
-// newline reads until there is one.
+// newline reads until there is a newline.
 func newline(ctx context.Context, pipe *os.File) error {
 	if pipe == nil {
 		return errors.New("no pipe to read")
@@ -105,7 +104,7 @@ func newline(ctx context.Context, pipe *os.File) error {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() {
-		pipe.SetReadDeadline(time.Unix(1, 0)) // ends the read; it could be set above
+		pipe.SetReadDeadline(time.Unix(1, 0)) // ends the read
 	})
 	defer stop()
 	buf := make([]byte, 512)
@@ -124,11 +123,11 @@ func newline(ctx context.Context, pipe *os.File) error {
 	}
 }
 
-// port is something that takes connections.
+// port is an address that accepts connections.
 type port struct{ network, address string }
 
-// parsePort reads "tcp:HOST:PORT", with a number for the host, localhost or nothing (which is
-// this device), or "unix:/PATH". No name is looked up: PID 1 asks no network who is who.
+// parsePort reads "tcp:HOST:PORT", with a number for the host, localhost or nothing (which is this device), or
+// "unix:/PATH". No name is looked up: PID 1 does not use the network.
 func parsePort(text string) (port, error) {
 	network, address, _ := strings.Cut(text, ":")
 	fault := func(why string) (port, error) {

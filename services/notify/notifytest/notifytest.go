@@ -1,5 +1,5 @@
-// Package notifytest owns the part of PID 1 for tests of daemons: it watches the process of a test and counts its signs of life. It is
-// for tests only. Read Watch first.
+// Package notifytest plays PID 1 in tests of daemons: it supervises the process of a test and counts its watchdog
+// messages. It is for tests only. Read Watch first.
 package notifytest
 
 import (
@@ -13,8 +13,8 @@ import (
 	"resinos/services/notify"
 )
 
-// Watch has this process watched until the test ends, with so much time for each sign of life, and returns where they come out. Those
-// that nobody takes are dropped.
+// Watch supervises this process until the test ends, with this time between two watchdog messages, and returns a
+// channel that gets them. Messages that nobody receives are dropped.
 func Watch(t testing.TB, every time.Duration) <-chan struct{} {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify.sock")
@@ -28,7 +28,7 @@ func Watch(t testing.TB, every time.Duration) <-chan struct{} {
 	signs, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)
-		l.Run(ctx, notify.Receiver{ // ends by cancel
+		l.Run(ctx, notify.Receiver{ // ends when its context is cancelled
 			Accept: func(_ notify.Sender, m notify.Message, _ []*os.File) {
 				if !m.Watchdog {
 					return
