@@ -14,7 +14,7 @@ import (
 )
 
 // The test binary runs itself in a mount namespace of its own, with a cgroup v2 file system
-// mounted at a folder there.
+// mounted at a directory there.
 const mountVariable = "RESINOS_CGROUP_MOUNT"
 
 func TestMain(m *testing.M) {
@@ -179,11 +179,11 @@ func TestNoCgroup2(t *testing.T) {
 		t.Errorf("Open on another file system gives %v", err)
 	}
 	if _, err := Open("/no/such/dir"); err == nil {
-		t.Error("Open below a missing folder succeeds")
+		t.Error("Open below a missing directory succeeds")
 	}
 }
 
-// fakeTree is a folder that looks like a tree.
+// fakeTree is a directory that looks like a tree.
 func fakeTree(t testing.TB, files map[string]string) *Tree {
 	t.Helper()
 	root := t.TempDir()

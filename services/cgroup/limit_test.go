@@ -12,8 +12,8 @@ import (
 	"resinos/services/spec"
 )
 
-// limited is a tree two folders deep with the files of a group a. The controllers of the build hosts are on cgroup v1, so real
-// limits lack there; a QEMU story proves them. The seam is the folder.
+// limited is a tree two directories deep with the files of a group a. The controllers of the build hosts are on cgroup v1, so real
+// limits lack there; a QEMU story proves them. The seam is the directory.
 func limited(t *testing.T, files map[string]string) *Tree {
 	t.Helper()
 	all := map[string]string{"resinos/a/cgroup.procs": "", "resinos/cgroup.subtree_control": "", "cgroup.subtree_control": "cpu\n"}

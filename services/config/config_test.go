@@ -335,7 +335,7 @@ func TestLoadOdd(t *testing.T) {
 	path := filepath.Join(dir, "config.json")
 	must(t, os.Mkdir(path, 0o755))
 	if got := Load(path); got.Source != settings.Default || got.Fault == nil {
-		t.Errorf("a folder gives %+v", got)
+		t.Errorf("a directory gives %+v", got)
 	}
 	must(t, os.Remove(path))
 	must(t, syscall.Mkfifo(path, 0o600))
@@ -381,7 +381,7 @@ func TestUpdateLeavesBrokenFileAlone(t *testing.T) {
 func TestUpdateSurvivesCutAtEveryStep(t *testing.T) {
 	const steps = 6
 	for at := 0; at <= steps; at++ {
-		for _, torn := range []bool{false, true} { // torn: the folder forgot the file that was being replaced
+		for _, torn := range []bool{false, true} { // torn: the directory forgot the file that was being replaced
 			path := filepath.Join(t.TempDir(), "config.json")
 			must(t, os.WriteFile(path, []byte(`{"mine":[1,2],"hostname":"old"}`), 0o600))
 			must(t, Store{Path: path}.keep(parse(t, `{"mine":[1,2],"hostname":"old"}`)))
@@ -408,7 +408,7 @@ func TestUpdateSurvivesCutAtEveryStep(t *testing.T) {
 func TestUpdateOnReadOnlyFolderAndTwiceAtOnce(t *testing.T) {
 	s := Store{Path: filepath.Join(t.TempDir(), "gone", "config.json")}
 	if err := s.Update(setHostname("a")); err == nil || !strings.Contains(err.Error(), s.Path) {
-		t.Errorf("without a folder: %v", err)
+		t.Errorf("without a directory: %v", err)
 	}
 	s.Path = filepath.Join(t.TempDir(), "config.json")
 	const writers = 8

@@ -104,7 +104,7 @@ func itself(t *testing.T, l Launch, name string, environ ...string) (string, int
 
 // TestAdopt: what a running process puts on itself holds for all its threads, also those to come.
 func TestAdopt(t *testing.T) {
-	dir := folder(t)
+	dir := newDir(t)
 	bounded := spec.Confinement{Bounded: true, Capabilities: []string{"CAP_NET_BIND_SERVICE"}, NoNewPrivileges: true}
 	strict := bounded
 	strict.Seccomp = "strict"

@@ -23,7 +23,7 @@ func want(t *testing.T, what, got, want string) {
 }
 
 func TestReadOnlyPaths(t *testing.T) {
-	dir := folder(t)
+	dir := newDir(t)
 	attachTmpfs(t, dir+"/below")
 	if err := os.Symlink(dir, dir+".link"); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestReadOnlyPaths(t *testing.T) {
 
 // TestReadOnlyStays: a service without CAP_SYS_ADMIN cannot undo it.
 func TestReadOnlyStays(t *testing.T) {
-	dir := folder(t)
+	dir := newDir(t)
 	try := func(s spec.Confinement) string {
 		l := box(s)
 		l.Command = []string{attacker}
@@ -56,7 +56,7 @@ func TestReadOnlyStays(t *testing.T) {
 }
 
 func TestHiddenPaths(t *testing.T) {
-	dir := folder(t)
+	dir := newDir(t)
 	put(t, dir+"/keys/secret", "s3cret")
 	file := put(t, dir+"/token", "t0ken")
 	line := "cd " + dir + "; cat keys/secret token; ls keys; stat -c '%a %F' keys token"
@@ -83,7 +83,7 @@ func TestHiddenPaths(t *testing.T) {
 
 func TestPrivateTmp(t *testing.T) {
 	needRoot(t)
-	mark := put(t, "/tmp/"+filepath.Base(folder(t)), "host")
+	mark := put(t, "/tmp/"+filepath.Base(newDir(t)), "host")
 	t.Cleanup(func() { os.Remove(mark) })
 	line := "cat " + mark + "; echo mine > " + mark + ".mine; stat -c %a /tmp /var/tmp; ls /var/tmp | wc -l"
 	out, _ := shell(t, box(spec.Confinement{PrivateTmp: true}), line)
@@ -129,7 +129,7 @@ func TestPropagation(t *testing.T) {
 
 // travel has a service mount something, then the host, then the service look.
 func travel(t *testing.T, s spec.Confinement) (arrives, escapes bool) {
-	dir := folder(t)
+	dir := newDir(t)
 	for _, name := range []string{"/own", "/host"} {
 		if err := os.Mkdir(dir+name, 0o755); err != nil {
 			t.Fatal(err)
@@ -232,7 +232,7 @@ func TestCapabilities(t *testing.T) {
 
 // TestNoNewPrivileges: a set-user-id program of root does not make root of its caller.
 func TestNoNewPrivileges(t *testing.T) {
-	dir := folder(t)
+	dir := newDir(t)
 	data, err := os.ReadFile(attacker)
 	if err == nil {
 		err = os.WriteFile(dir+"/su", data, 0o755)
@@ -310,7 +310,7 @@ func TestDescriptors(t *testing.T) {
 }
 
 func TestExecFails(t *testing.T) {
-	dir := folder(t)
+	dir := newDir(t)
 	script := put(t, dir+"/plain", "text")
 	for path, text := range map[string]string{
 		"/no/such": "launch: execute /no/such: no such file or directory: look for the program",

@@ -145,8 +145,8 @@ func status(t *testing.T, l Launch, key string) string {
 	return ""
 }
 
-// folder is a new folder on the stage, for all users.
-func folder(t *testing.T) string {
+// newDir returns a new directory on the stage, for all users.
+func newDir(t *testing.T) string {
 	t.Helper()
 	needRoot(t)
 	dir, err := os.MkdirTemp(stage, "t")
@@ -185,7 +185,7 @@ func attachTmpfs(t *testing.T, path string) {
 // bindFile lays a file over another, for the length of the test.
 func bindFile(t *testing.T, text, over string) {
 	t.Helper()
-	from := put(t, folder(t)+"/file", text)
+	from := put(t, newDir(t)+"/file", text)
 	if err := unix.Mount(from, over, "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -156,13 +156,13 @@ func hide(fd int, path string) error {
 
 // hideFile creates the empty file in a tmpfs that is mounted for a moment on the directory of the file: before Linux
 // 6.15 no tree can be cloned from one that is not mounted.
-func hideFile(fd int, folder string) error {
+func hideFile(fd int, dir string) error {
 	tree, err := tmpfs(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, "mode=0000", "size=4k", "nr_inodes=3")
 	if err != nil {
 		return err
 	}
 	defer unix.Close(tree)
-	place, err := open(folder)
+	place, err := open(dir)
 	if err != nil {
 		return err
 	}

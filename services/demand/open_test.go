@@ -164,7 +164,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestModeAndOwner(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "new", "folder", "s")
+	path := filepath.Join(t.TempDir(), "new", "directory", "s")
 	l := listenOn("unix", path)
 	l.Mode, l.User, l.Group = 0o666, strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
 	if os.Getuid() == 0 {

@@ -34,7 +34,7 @@ func write(t testing.TB, path, text string) {
 func TestChange(t *testing.T) {
 	mkdirs := func(t *testing.T, path string) { must(t, os.MkdirAll(path, 0o755)) }
 	for name, c := range map[string]struct {
-		path   string // below the test's folder
+		path   string // below the test's directory
 		before func(t *testing.T, dir string)
 		do     func(t *testing.T, dir string)
 		silent bool
@@ -67,7 +67,7 @@ func TestChange(t *testing.T) {
 			write(t, d+"/a/f", "1")
 			must(t, os.Symlink("a/f", d+"/l"))
 		}, func(t *testing.T, d string) { write(t, d+"/n", "2"); must(t, os.Rename(d+"/n", d+"/a/f")) }, false},
-		"folder link swapped": {"d/f", func(t *testing.T, d string) {
+		"directory link swapped": {"d/f", func(t *testing.T, d string) {
 			mkdirs(t, d+"/1")
 			mkdirs(t, d+"/2")
 			write(t, d+"/1/f", "1")
@@ -77,23 +77,23 @@ func TestChange(t *testing.T) {
 			must(t, os.Symlink("2", d+"/n"))
 			must(t, os.Rename(d+"/n", d+"/d"))
 		}, false},
-		"dangling link":  {"l", func(t *testing.T, d string) { must(t, os.Symlink(d+"/a/f", d+"/l")) }, func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "2") }, false},
-		"loop mended":    {"l", func(t *testing.T, d string) { must(t, os.Symlink("m", d+"/l")); must(t, os.Symlink("l", d+"/m")) }, func(t *testing.T, d string) { must(t, os.Remove(d+"/m")); write(t, d+"/m", "") }, false},
-		"becomes a loop": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Symlink("f", d+"/n")); must(t, os.Rename(d+"/n", d+"/f")) }, false},
-		"into a folder":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
-		"folder's file":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
-		"out of folder":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/a/f")) }, false},
-		"there and gone": {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Remove(d+"/f")) }, false},
-		"up and down":    {"a/../f", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
-		"way is a file":  {"f/x", func(t *testing.T, d string) { write(t, d+"/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/f")); mkdirs(t, d+"/f/x") }, false},
+		"dangling link":    {"l", func(t *testing.T, d string) { must(t, os.Symlink(d+"/a/f", d+"/l")) }, func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "2") }, false},
+		"loop mended":      {"l", func(t *testing.T, d string) { must(t, os.Symlink("m", d+"/l")); must(t, os.Symlink("l", d+"/m")) }, func(t *testing.T, d string) { must(t, os.Remove(d+"/m")); write(t, d+"/m", "") }, false},
+		"becomes a loop":   {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Symlink("f", d+"/n")); must(t, os.Rename(d+"/n", d+"/f")) }, false},
+		"into a directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
+		"directory's file": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
+		"out of directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/a/f")) }, false},
+		"there and gone":   {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Remove(d+"/f")) }, false},
+		"up and down":      {"a/../f", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
+		"way is a file":    {"f/x", func(t *testing.T, d string) { write(t, d+"/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/f")); mkdirs(t, d+"/f/x") }, false},
 
-		"neighbour":         {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/g", "2"); must(t, os.Remove(d+"/g")) }, true},
-		"only read":         {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { _, err := os.ReadFile(d + "/f"); must(t, err) }, true},
-		"way appears":       {"a/b/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, true},
-		"link, same file":   {"l", func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Symlink("f", d+"/l")) }, func(t *testing.T, d string) { must(t, os.Symlink("./f", d+"/n")); must(t, os.Rename(d+"/n", d+"/l")) }, true},
-		"way there and off": {"a/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a"); must(t, os.Remove(d+"/a")) }, true},
-		"folder is listed":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { _, err := os.ReadDir(d + "/a"); must(t, err) }, true},
-		"below the folder":  {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, func(t *testing.T, d string) { write(t, d+"/a/b/f", "") }, true},
+		"neighbour":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/g", "2"); must(t, os.Remove(d+"/g")) }, true},
+		"only read":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { _, err := os.ReadFile(d + "/f"); must(t, err) }, true},
+		"way appears":         {"a/b/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, true},
+		"link, same file":     {"l", func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Symlink("f", d+"/l")) }, func(t *testing.T, d string) { must(t, os.Symlink("./f", d+"/n")); must(t, os.Rename(d+"/n", d+"/l")) }, true},
+		"way there and off":   {"a/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a"); must(t, os.Remove(d+"/a")) }, true},
+		"directory is listed": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { _, err := os.ReadDir(d + "/a"); must(t, err) }, true},
+		"below the directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, func(t *testing.T, d string) { write(t, d+"/a/b/f", "") }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -364,7 +364,7 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
-// world is a file system for trail: folders are "/", links their target, others "".
+// world is a file system for trail: directories are "/", links their target, others "".
 type world map[string]string
 
 func (w world) look(path string) (kind, string) {
@@ -372,7 +372,7 @@ func (w world) look(path string) (kind, string) {
 	case !ok:
 		return missing, ""
 	case to == "/":
-		return folder, ""
+		return directory, ""
 	case to == "":
 		return other, ""
 	default:
@@ -439,7 +439,7 @@ func FuzzTrail(f *testing.F) {
 			case 2:
 				return other, ""
 			}
-			return folder, ""
+			return directory, ""
 		})
 		if len(hops) == 0 || len(hops) > maxHops+1 {
 			t.Fatalf("trail(%q) has %d hops", path, len(hops))

@@ -49,7 +49,7 @@ type kind int
 
 const (
 	missing kind = iota
-	folder
+	directory
 	link
 	other
 )
@@ -81,7 +81,7 @@ func trail(path string, look func(string) (kind, string)) []hop {
 				at = "/"
 			}
 			rest = append(strings.Split(to, "/"), rest...)
-		case what == folder && !final:
+		case what == directory && !final:
 			hops = append(hops, hop{passing, full, "", false})
 			at = full
 		default:
@@ -116,7 +116,7 @@ func look(path string) (kind, string) {
 	}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
-		return folder, ""
+		return directory, ""
 	case fs.ModeSymlink:
 		to, err := os.Readlink(path)
 		if err != nil || to == "" {

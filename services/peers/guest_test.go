@@ -37,7 +37,7 @@ type plan struct {
 	Texts map[string]string // path in the guest -> content
 	Links map[string]string // path in the guest -> what it points to
 	Argv  []string
-	Root  string // an empty folder on the host that the root's tmpfs is mounted on
+	Root  string // an empty directory on the host that the root's tmpfs is mounted on
 	V2    bool   // a cgroup of its own is there
 }
 

@@ -106,7 +106,7 @@ func planS6(_ *testing.T, p *plan, n int) error {
 		return err
 	}
 	p.Argv = []string{p.path("s6-svscan"), "/run/service"}
-	p.folders("/run/service", n)
+	p.directories("/run/service", n)
 	return nil
 }
 
@@ -118,7 +118,7 @@ func planRunit(_ *testing.T, p *plan, n int) error {
 	p.Texts["/etc/runit/1"] = "#!/bin/sh\nexit 0\n"
 	p.Texts["/etc/runit/2"] = "#!/bin/sh\nexec runsvdir -P /run/service\n"
 	p.Texts["/etc/runit/3"] = "#!/bin/sh\nexit 0\n"
-	p.folders("/run/service", n)
+	p.directories("/run/service", n)
 	return p.shell()
 }
 
@@ -146,8 +146,8 @@ func pebbleVersion() string {
 	return strings.TrimSpace(string(out))
 }
 
-// folders makes service folders whose run is the program itself: it takes its name from the folder.
-func (p *plan) folders(top string, n int) {
+// directories makes service directories whose run is the program itself: it takes its name from the directory.
+func (p *plan) directories(top string, n int) {
 	for i := range n {
 		p.Links[filepath.Join(top, serviceName(i), "run")] = lifeProgram
 	}

@@ -353,7 +353,7 @@ func child(args []string) {
 	}
 }
 
-// report prints what a child got. The pattern opens the folder while it is read, so what it names
+// report prints what a child got. The pattern opens the directory while it is read, so what it names
 // is asked for again; 10 is where the shell keeps what a redirection put aside.
 const report = `n=0; for f in /proc/$$/fd/*; do [ -e $f ] && [ ${f##*/} != 10 ] && n=$((n+1)); done; echo fds $n
 while read k v rest; do case $k in Uid:) echo uid $v;; SigBlk:) b=$v;; SigIgn:) i=$v;; esac; done < /proc/$$/status

@@ -35,12 +35,12 @@ func Follow(ctx context.Context, f Follower) error {
 	if f.Log == nil {
 		f.Log = slog.New(slog.DiscardHandler)
 	}
-	folder := filepath.Dir(f.Path)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	dir := filepath.Dir(f.Path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("follow settings: %w", err)
 	}
 	// The file is only ever replaced by a rename, so one kind of event is enough, and one read takes all of them.
-	watch, err := dirwatch.Open(folder, unix.IN_MOVED_TO, f.Log)
+	watch, err := dirwatch.Open(dir, unix.IN_MOVED_TO, f.Log)
 	if err != nil {
 		return fmt.Errorf("follow settings: %w", err)
 	}
