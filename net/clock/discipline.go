@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// conclude ends a round: the answers are put to the vote, and what wins corrects the clock.
+// conclude ends a round: the answers vote, and the winners correct the clock.
 func (m *Machine) conclude(r Reading) []Action {
 	m.asking = false
 	actions, agreed := m.vote(r)
 	if agreed {
 		m.failures, m.trouble = 0, ""
-	} else if m.burst <= 1 { // within a burst, pauses do not grow
+	} else if m.burst <= 1 { // within a burst, pauses do not become longer
 		m.failures++
 	}
 	m.next = r.Boot + m.wait(agreed)
 	if at, resting := m.resting(); resting {
-		m.next = max(m.next, at) // nobody is left who may be asked before
+		m.next = max(m.next, at) // no server may be asked before
 	}
 	return append(actions, m.age(r)...)
 }
@@ -49,13 +49,13 @@ func (m *Machine) wait(agreed bool) time.Duration {
 	return m.spread(m.poll)
 }
 
-// answered reports whether any server has answered in the last round, be it nonsense.
+// answered reports whether any server has answered in the last round, even if the answer was useless.
 func (m *Machine) answered() bool {
 	return slices.ContainsFunc(m.peers,
 		func(p *peer) bool { return p.state != clockstatus.Silent && p.state != clockstatus.Unresolved })
 }
 
-// resting reports whether every peer has to be left alone, and until when.
+// resting reports whether no peer may be asked now, and until when.
 func (m *Machine) resting() (time.Duration, bool) {
 	first := time.Duration(0)
 	for _, p := range m.peers {
@@ -69,7 +69,7 @@ func (m *Machine) resting() (time.Duration, bool) {
 	return first, first != 0
 }
 
-// vote reports whether the answers agree, and if so has the clock corrected.
+// vote reports whether the answers agree, and if so corrects the clock.
 func (m *Machine) vote(r Reading) ([]Action, bool) {
 	var voters []*peer
 	var list []Candidate
@@ -101,7 +101,7 @@ func (m *Machine) vote(r Reading) ([]Action, bool) {
 		}
 		p.rule(clockstatus.FalseTicker, "it is "+short(distanceTo(list[i].Offset, span))+" off the majority")
 	}
-	// At first one voice is enough only if there is but one, or the others have had their chance.
+	// At first a single answer is enough only if there is only one server, or the others have had their chance.
 	if !m.ever && len(won) == 1 && known > 1 && m.tried < burst-1 {
 		m.trouble = "only one server has answered so far"
 		return nil, false
@@ -113,7 +113,7 @@ func distanceTo(offset time.Duration, s Span) time.Duration {
 	return (offset - s.Low/2 - s.High/2).Abs()
 }
 
-// believe feeds the filter with what the winners say on average, weighted by how well they know.
+// believe updates the filter with the mean of the winners, weighted by how exact they are.
 func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 	first := won[0]
 	var weights, sum, spread float64
@@ -139,21 +139,21 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 
 	by, deviation := m.filter.Surprise(at, offset, sigma)
 	if math.Abs(by) > max(4*deviation, 1e-3) {
-		// What delays can have hidden, then and now, is no contradiction: the earlier estimate was worse than it
-		// thought.
+		// A difference that delays can have hidden, now or before, is no contradiction: the earlier estimate was then
+		// less exact than it claimed.
 		hidden := m.bound(r.Boot) + first.last.distance()
 		if math.Abs(by) > hidden.Seconds() && !m.convinced(r) {
 			m.poll = firstPoll
 			m.trouble = fmt.Sprintf("the servers suddenly say %s, which they have to repeat first", signed(by))
-			return nil, true // they agree; only we do not yet
+			return nil, true // they agree, but the clock does not yet
 		}
 		m.filter.Loosen(by)
 	}
 	m.filter.Update(at, offset, sigma)
 	m.heard, m.distance, m.leader = r.Boot, first.last.distance(), first.Name
 	if !m.ever && first.last.distance() > nearby && m.tried < burst-1 {
-		// A device that boots is busy and slow to answer itself: the second question is better, and steps once as
-		// well.
+		// A device that boots is busy and processes answers late. The second question gives a better result, and one
+		// step is enough.
 		m.trouble = "the servers answer so slowly that they are asked again first"
 		return nil, false
 	}
@@ -163,8 +163,8 @@ func (m *Machine) believe(r Reading, won []*peer) ([]Action, bool) {
 	return m.correct(r), true
 }
 
-// convinced counts rounds in which a majority said what the filter holds for impossible, as when the servers
-// themselves were set. After a quarter of an hour it is believed, and the filter begins anew.
+// convinced counts rounds in which a majority contradicted the filter, as when the servers themselves were set. After a
+// quarter of an hour the majority is believed, and the filter begins again.
 func (m *Machine) convinced(r Reading) bool {
 	if m.filter.Empty() {
 		return true
@@ -181,8 +181,7 @@ func (m *Machine) convinced(r Reading) bool {
 	return true
 }
 
-// pace doubles the time between rounds as long as the filter can be trusted that far, and halves it when it was
-// surprised.
+// pace doubles the time between rounds while the filter is exact enough for it, and halves it after a surprise.
 func (m *Machine) pace(at time.Time, by, deviation, sigma float64) {
 	_, ahead := m.filter.Offset(at.Add(2 * m.poll))
 	switch surprised := math.Abs(by) > 3*deviation; {
@@ -193,7 +192,7 @@ func (m *Machine) pace(at time.Time, by, deviation, sigma float64) {
 	}
 }
 
-// correct steps or slews the system clock to what the filter holds for true.
+// correct steps or slews the system clock to the time of the filter.
 func (m *Machine) correct(r Reading) []Action {
 	estimate, sigma := m.filter.Offset(r.Raw)
 	m.offset = r.Raw.Add(estimate).Sub(r.Real)
@@ -242,12 +241,12 @@ func (m *Machine) step(r Reading, by time.Duration, why string) Action {
 	return Action{Verb: Step, By: by, Why: why, Warn: m.ever}
 }
 
-// bound is how wrong the clock can be by now.
+// bound is the largest error that the clock can have by now.
 func (m *Machine) bound(now time.Duration) time.Duration {
 	return m.distance + time.Duration(float64(now-m.heard)*drift)
 }
 
-// age notices that nobody has been heard for so long that the clock can no longer be called synchronised: a bit more
+// age notices when no server has answered for so long that the clock can no longer be called synchronised: a bit more
 // than a day.
 func (m *Machine) age(r Reading) []Action {
 	if !m.synced || m.bound(r.Boot) <= maxDistance {
@@ -260,7 +259,7 @@ func (m *Machine) age(r Reading) []Action {
 	}
 }
 
-// short says a span with three digits at most.
+// short prints a duration with three digits at most.
 func short(d time.Duration) string {
 	d = d.Abs()
 	switch {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Filter estimates the true time from the raw clock, one that nobody sets or slews: a Kalman filter of two values, how
-// far the raw clock is off and how fast that grows. What it is told may come at any pace. Because nothing that is done
-// to the system clock reaches its input, correcting the clock cannot make it swing.
+// Filter estimates the true time from the raw clock, which nobody sets or slews. It is a Kalman filter of two values:
+// the offset of the raw clock, and the rate at which the offset grows. Measurements may come at any interval. Nothing
+// that is done to the system clock reaches the filter's input, so correcting the clock cannot make it oscillate.
 //
 // Times are those of the raw clock.
 type Filter struct {
@@ -21,28 +21,28 @@ type Filter struct {
 	varOff, cov, varRate float64
 }
 
-// What is assumed of oscillators: at first any within 200 ppm (nobody builds in worse ones); then the rate wanders by
-// 1 ppm in an hour as temperature does, and the phase by 10 ns in a second.
+// What is assumed of oscillators: at first a rate within 200 ppm (nobody builds in worse ones); later the rate drifts
+// by 1 ppm in an hour, as temperature does, and the phase by 10 ns in a second.
 const (
 	firstRate  = 200e-6
 	wanderRate = 1e-6 * 1e-6 / 3600
 	wanderOff  = 10e-9 * 10e-9
 )
 
-// Empty reports whether the filter has been told nothing yet.
+// Empty reports whether the filter has had no measurement yet.
 func (f *Filter) Empty() bool { return !f.set }
 
-// Assume presets the rate, in seconds per second, with its standard deviation, where an earlier life has learnt it.
+// Assume sets the rate, in seconds per second, with its standard deviation, if an earlier life has learnt it.
 func (f *Filter) Assume(rate, sigma float64) { f.rate, f.varRate = rate, sigma*sigma }
 
 // Reset forgets the offset and keeps the rate.
 func (f *Filter) Reset() { f.set = false }
 
-// Loosen says that the estimate was found to be wrong by about by seconds, more than it claims.
+// Loosen increases the uncertainty: the estimate was found to be wrong by about by seconds, more than it claims.
 func (f *Filter) Loosen(by float64) { f.varOff += by * by }
 
-// Surprise returns by how much an offset measured at the raw time at differs from what the filter expects, and the
-// standard deviation of that difference, if the measurement's own is sigma. Both are seconds.
+// Surprise returns the difference between an offset that was measured at the raw time at and the one that the filter
+// expects, and the standard deviation of that difference if the measurement's own is sigma. Both are seconds.
 func (f *Filter) Surprise(at time.Time, offset time.Duration, sigma float64) (by, deviation float64) {
 	if !f.set {
 		return 0, math.Inf(1)
@@ -52,7 +52,7 @@ func (f *Filter) Surprise(at time.Time, offset time.Duration, sigma float64) (by
 	return (offset - g.base).Seconds() - g.off, math.Sqrt(g.varOff + sigma*sigma)
 }
 
-// Update takes in an offset measured at the raw time at, with its standard deviation in seconds.
+// Update adds an offset that was measured at the raw time at, with its standard deviation in seconds.
 func (f *Filter) Update(at time.Time, offset time.Duration, sigma float64) {
 	if !f.set {
 		if f.varRate == 0 {
@@ -77,7 +77,7 @@ func (f *Filter) Update(at time.Time, offset time.Duration, sigma float64) {
 func (f *Filter) predict(at time.Time) {
 	dt := at.Sub(f.at).Seconds()
 	if dt <= 0 {
-		return // replies of one round may come in any order
+		return // the replies of one round may come in any order
 	}
 	f.at = at
 	f.off += f.rate * dt

@@ -2,7 +2,7 @@
 // device is.
 //
 // Its decisions are pure: no clock, file, network or system call. It never sets a clock and never speaks NTP (timed
-// does both). What a boot begins with is savedtime's.
+// does both). Package savedtime decides on the time at which a boot begins.
 //
 // Read first: Machine, then Select, then Filter.
 package clock
@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// Reading is what the clocks say at one moment.
+// Reading is the values of the clocks at one moment.
 type Reading struct {
-	Boot time.Duration // since the kernel started: timers go by it
+	Boot time.Duration // since the kernel started: timers use it
 	Raw  time.Time     // a clock that nobody sets or slews; its origin is arbitrary
-	Real time.Time     // the system clock, which is to be right
+	Real time.Time     // the system clock, which is to be corrected
 }
 
-// Source is a server that may be asked.
+// Source is a server to ask.
 type Source struct {
 	Name string // host name or address
-	From string // who named it: default, config, dhcp
+	From string // where it is configured: default, config, dhcp
 }
 
 // Sample is a server's answer.
@@ -38,18 +38,18 @@ type Sample struct {
 	Stratum        int
 }
 
-// distance is the farthest that the sample can be wrong (RFC 5905, appendix A.5.5.2).
+// distance is the largest possible error of the sample (RFC 5905, appendix A.5.5.2).
 func (s Sample) distance() time.Duration {
 	return max(minDistance, s.Delay/2+s.RootDelay/2+s.RootDispersion)
 }
 
-// sigma is how wrong it will be as a rule, in seconds. The delay hides asymmetry up to its half, but most paths are
-// not that crooked.
+// sigma is the usual error of the sample, in seconds. The asymmetry of the path can be up to half of the delay, but
+// most paths are more symmetric.
 func (s Sample) sigma() float64 {
 	return 100e-6 + (s.Delay/8 + s.RootDelay/16 + s.RootDispersion/8).Seconds()
 }
 
-// Verb is what an Action is about.
+// Verb is the kind of an Action.
 type Verb uint8
 
 // The verbs.
@@ -57,13 +57,13 @@ const (
 	Resolve Verb = iota // find the addresses of Name, then call Resolved
 	Ask                 // ask the server Name at Address, then call Heard
 	Step                // set the system clock forward by By
-	Slew                // let the system clock run PPM faster than by itself, and work off By on top of that
+	Slew                // let the system clock run PPM faster than by itself, and remove the offset By in addition
 	// tell the kernel that the clock is right to Bound, or, if that is 0, that it is not known to be
 	Mark
-	Say // tell people Why; Warn if they should know
+	Say // report Why to people; Warn: they should act
 )
 
-// Action is what a Machine wants done.
+// Action is one thing that a Machine asks timed to do.
 type Action struct {
 	Verb    Verb
 	Name    string
@@ -77,34 +77,34 @@ type Action struct {
 	Why     string
 }
 
-// What Machine goes by.
+// The parameters of Machine.
 const (
 	minDistance = 5 * time.Millisecond    // RFC 5905: MINDISP
-	maxDistance = 1500 * time.Millisecond // MAXDIST: a server, or we, that may be this wrong is not synchronised
+	maxDistance = 1500 * time.Millisecond // MAXDIST: a server, or a device, that may be this wrong is not synchronised
 	drift       = 15e-6                   // PHI: by how much the error may grow in a second without servers
 
 	burst      = 4               // rounds at the start
-	burstPause = 4 * time.Second // public servers refuse who asks more often
+	burstPause = 4 * time.Second // public servers refuse clients that ask more often
 	firstPoll  = 64 * time.Second
 	lastPoll   = 1 << 14 * time.Second // 4.5 h
 	firstRetry = 8 * time.Second
-	lastRetry  = 256 * time.Second // while servers disagree, or what was known is in doubt
-	// … while the clock is not known to be right and no server answers: with a round it is less than a minute
+	lastRetry  = 256 * time.Second // while servers disagree, or the estimate is in doubt
+	// while the clock is not known to be right and no server answers; with a round it is less than a minute
 	silence  = 40 * time.Second
-	patience = 8 * time.Second // for a round: names take their time
-	grace    = 2 * time.Second // for the others, once one has answered
+	patience = 8 * time.Second // for a round: resolving names takes time
+	grace    = 2 * time.Second // for the others, after one has answered
 
 	nearby     = 100 * time.Millisecond // of a server's distance: at first a farther one is asked three times
-	stepFirst  = 500 * time.Millisecond // of an error: below it the clock is slewed even at first
-	stepLater  = time.Second            // below it always: 2000 s of slewing
-	doubtSpan  = 15 * time.Minute       // that the servers must insist on something surprising
+	stepFirst  = 500 * time.Millisecond // of an error: at first a smaller one is slewed
+	stepLater  = time.Second            // later a smaller one is slewed, in up to 2000 s
+	doubtSpan  = 15 * time.Minute       // time for which the servers must insist on a surprising time
 	doubtTimes = 4
 
 	maxSources = 16
 )
 
-// Machine decides whom to ask and when, whom to believe, and what to do with the clock. Its methods return what is to
-// be done; each may be called at any time, and Timer is to be called at Deadline.
+// Machine decides which servers to ask and when, which to believe, and what to do with the clock. Its methods return
+// the actions to carry out. Each may be called at any time; Timer must be called at Deadline.
 //
 //	 Servers, Online ──> burst ──> round: Resolve, Ask ──> Resolved, Heard ──┐
 //	   ▲                             ▲                                        ▼
@@ -113,7 +113,7 @@ const (
 //	                                 │                        Filter ──> Step, Slew  │
 //	                                 └────────────────────────────┴── wait ◀─────────┘
 //
-// The clock is stepped when it is first known to be off by more than half a second, later only when it has been off by
+// The clock is stepped when it is first known to be off by more than half a second; later only when it has been off by
 // more than a second for a quarter of an hour, or when somebody else has set it. Everything else is slewed.
 type Machine struct {
 	build  time.Time
@@ -123,38 +123,38 @@ type Machine struct {
 
 	round    int
 	asking   bool
-	roundEnd time.Duration // of the round, where it is not over yet
+	roundEnd time.Duration // end of the running round
 	next     time.Duration // when the next round begins; 0: no server to ask
-	burst    int           // rounds left that follow at once
+	burst    int           // rounds left that follow immediately
 	failures int           // rounds in a row without a majority, since a burst
 	poll     time.Duration
 	tried    int // rounds since the burst began
 
 	synced    bool
 	since     time.Duration // that it has been synced, or not
-	ever      bool          // it was synced in this life or an earlier one of this boot
+	ever      bool          // it was synchronised in this life or an earlier one of this boot
 	jumped    bool          // somebody has set the clock since the last good round
-	doubts    int           // rounds in a row that were beyond belief
+	doubts    int           // rounds in a row whose majority was not believed
 	doubtedAt time.Duration // the first of them
-	farAt     time.Duration // the first of the good rounds in a row that found the clock far off; 0: it is not
+	farAt     time.Duration // the first of the good rounds in a row that found the clock far off; 0: none
 	far       int
 
 	heard    time.Duration // when the servers last agreed; 0: never
-	distance time.Duration // of what they said then
-	offset   time.Duration // of the system clock then, before it was corrected
+	distance time.Duration // of their answer then
+	offset   time.Duration // of the system clock then, before the correction
 	leader   string        // the server with the shortest distance
-	trouble  string        // why the last round brought nothing
+	trouble  string        // why the last round had no result
 	last     *clockstatus.StepTaken
 	steps    int
 }
 
-// New returns a machine that knows no server yet. random makes the waits of a fleet differ.
+// New returns a machine without servers. random makes the waits of a fleet differ.
 func New(build time.Time, random func() uint32) *Machine {
 	return &Machine{build: build, random: random, poll: firstPoll}
 }
 
-// Adopt continues what an earlier life of the daemon in the same boot left: its status, and the rate in ppm that the
-// kernel still applies. What was synchronised is not stepped as at the first time.
+// Adopt continues from what an earlier life of the daemon in the same boot left: its status, and the rate in ppm that
+// the kernel still applies. A clock that was synchronised is not stepped as if for the first time.
 func (m *Machine) Adopt(s clockstatus.Status, ppm float64) {
 	m.last, m.steps, m.jumped = s.LastStep, s.Steps, s.Origin == clockstatus.FromHand
 	if s.Synchronised {
@@ -164,7 +164,7 @@ func (m *Machine) Adopt(s clockstatus.Status, ppm float64) {
 	}
 }
 
-// Deadline returns when Timer wants to be called; 0: never.
+// Deadline returns when Timer must be called; 0: never.
 func (m *Machine) Deadline() time.Duration {
 	if m.asking {
 		return m.roundEnd
@@ -172,10 +172,10 @@ func (m *Machine) Deadline() time.Duration {
 	return m.next
 }
 
-// Busy reports whether a round is under way.
+// Busy reports whether a round is running.
 func (m *Machine) Busy() bool { return m.asking }
 
-// Servers replaces the list of sources. Beyond maxSources it is cut.
+// Servers replaces the list of sources. The list is cut at maxSources.
 func (m *Machine) Servers(r Reading, list []Source) []Action {
 	var peers []*peer
 	news := false
@@ -200,7 +200,7 @@ func (m *Machine) Servers(r Reading, list []Source) []Action {
 	return m.settle(r)
 }
 
-// Online says that the network has come or changed: what did not answer before may answer now.
+// Online reports that the network is up or has changed: servers that did not answer may answer now.
 func (m *Machine) Online(r Reading) []Action {
 	if m.synced {
 		return nil
@@ -208,10 +208,10 @@ func (m *Machine) Online(r Reading) []Action {
 	return m.hurry(r)
 }
 
-// Jumped says that somebody else has set the system clock forward by by. From then on it is not synchronised, until
-// the servers have been asked. Before the image was built it never is.
+// Jumped reports that somebody else has set the system clock forward by by. It is not synchronised until the servers
+// have been asked. A clock before the build time is set back to it.
 func (m *Machine) Jumped(r Reading, by time.Duration) []Action {
-	known := m.heard != 0 && m.bound(r.Boot) <= maxDistance // what the filter holds for true still is
+	known := m.heard != 0 && m.bound(r.Boot) <= maxDistance // the filter's estimate is still right
 	actions := []Action{{Verb: Say, Warn: m.synced, By: by, Why: "clock set by somebody else"}, {Verb: Mark}}
 	if m.synced {
 		m.since = r.Boot
@@ -248,7 +248,7 @@ func (m *Machine) Timer(r Reading) []Action {
 	return actions
 }
 
-// hurry begins a burst, or lengthens the one under way.
+// hurry begins a burst, or lengthens the running one.
 func (m *Machine) hurry(r Reading) []Action {
 	m.burst, m.failures, m.tried = burst, 0, 0
 	if m.asking || len(m.peers) == 0 {
@@ -258,7 +258,7 @@ func (m *Machine) hurry(r Reading) []Action {
 	return m.begin(r)
 }
 
-// begin asks everybody who may be asked.
+// begin asks every server that may be asked.
 func (m *Machine) begin(r Reading) []Action {
 	m.round++
 	m.tried++
@@ -272,7 +272,7 @@ func (m *Machine) begin(r Reading) []Action {
 	return append(actions, m.settle(r)...)
 }
 
-// Resolved tells the addresses of a source's name, or why there are none.
+// Resolved receives the addresses of a source's name, or the reason why there are none.
 func (m *Machine) Resolved(r Reading, name string, round int, addrs []netip.Addr, fault string) []Action {
 	var actions []Action
 	for _, p := range m.peers {
@@ -290,7 +290,7 @@ func (m *Machine) Resolved(r Reading, name string, round int, addrs []netip.Addr
 	return append(actions, m.settle(r)...)
 }
 
-// Heard tells what a source answered, or what went wrong. Kiss is the code of a server that does not want to be asked.
+// Heard receives the answer of a source, or what went wrong. kiss is the code of a server that refuses to be asked.
 func (m *Machine) Heard(r Reading, name string, round int, s Sample, kiss, fault string) []Action {
 	for _, p := range m.peers {
 		if p.Name != name || !p.waiting || !m.asking || round != m.round {
@@ -311,7 +311,7 @@ func (m *Machine) Heard(r Reading, name string, round int, s Sample, kiss, fault
 	return m.settle(r)
 }
 
-// judge rules out what cannot be true whoever else says so.
+// judge excludes answers that cannot be true, whatever the others are.
 func (m *Machine) judge(r Reading, p *peer) {
 	switch at := r.Raw.Add(p.last.Offset); {
 	case p.last.Stratum < 1 || p.last.Stratum > 15:
@@ -324,7 +324,7 @@ func (m *Machine) judge(r Reading, p *peer) {
 	}
 }
 
-// settle ends the round when everybody has been heard.
+// settle ends the round when every server has answered.
 func (m *Machine) settle(r Reading) []Action {
 	if !m.asking {
 		return nil
@@ -337,7 +337,7 @@ func (m *Machine) settle(r Reading) []Action {
 	return m.conclude(r)
 }
 
-// spread makes a wait differ by up to a sixteenth either way.
+// spread varies a wait by up to a sixteenth.
 func (m *Machine) spread(d time.Duration) time.Duration {
 	return d - d/16 + time.Duration(m.random())%(d/8)
 }

@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// How servers are treated that do not answer or do not want to.
+// How servers are treated that do not answer or refuse to.
 const (
-	giveUp      = 3 // rounds without an answer, then another address is tried
+	giveUp      = 3 // rounds without an answer, before another address is tried
 	firstKiss   = 5 * time.Minute
 	longestKiss = 24 * time.Hour
 	maxBad      = 16
 )
 
-// peer is a source with what is known of it.
+// peer is a source with its state.
 type peer struct {
 	Source
 	literal bool // Name is an address
 	addr    netip.Addr
-	bad     []netip.Addr  // tried in vain
+	bad     []netip.Addr  // tried without success
 	fails   int           // rounds in a row without an answer
-	after   time.Duration // not to be asked before
-	pause   time.Duration // after the next kiss
+	after   time.Duration // must not be asked before
+	pause   time.Duration // after the next refusal
 
 	waiting  bool // it has been asked in this round and has not answered
-	answer   bool // its answer of this round may be believed
+	answer   bool // its answer of this round may be used
 	last     Sample
-	heard    time.Duration // when last was heard; 0: never
-	reach    uint8         // the last eight rounds, a bit each; the newest is the lowest
-	believed bool          // it was used when it was last judged
+	heard    time.Duration // when last was received; 0: never
+	reach    uint8         // the last eight rounds, one bit for each; the newest is the lowest
+	believed bool          // it was used when it last took part in a vote
 	state    clockstatus.State
 	why      string
 }
@@ -44,7 +44,7 @@ func newPeer(s Source) *peer {
 	return p
 }
 
-// begin says how the peer takes part in a round.
+// begin returns how the peer takes part in a round.
 func (p *peer) begin(now time.Duration, round int) (Action, bool) {
 	p.answer, p.waiting = false, false
 	if now < p.after {
@@ -58,8 +58,8 @@ func (p *peer) begin(now time.Duration, round int) (Action, bool) {
 	return Action{Verb: Ask, Name: p.Name, Address: p.addr, Round: round}, true
 }
 
-// take chooses one of the addresses: one vote a server, so none that another peer has, and none that was tried in vain
-// as long as there is another.
+// take chooses one of the addresses: each server has one vote, so it takes none that another peer has, and none that
+// failed as long as there is another.
 func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.Duration) bool {
 	if fault != "" || len(addrs) == 0 {
 		if fault == "" {
@@ -89,7 +89,7 @@ func (p *peer) take(addrs []netip.Addr, fault string, others []*peer, now time.D
 		p.rule(clockstatus.Duplicate, "the same server as "+taken)
 		return false
 	}
-	p.bad = nil // all are worth a try again
+	p.bad = nil // all may be tried again
 	if p.state == clockstatus.Refusing {
 		p.after = now + longestKiss
 		return false
@@ -110,7 +110,7 @@ func (p *peer) silent(why string) {
 	}
 }
 
-// drop has the next round look for another address.
+// drop makes the next round look for another address.
 func (p *peer) drop() {
 	if p.literal {
 		return
@@ -121,7 +121,7 @@ func (p *peer) drop() {
 	p.bad, p.addr, p.fails = append(p.bad, p.addr), netip.Addr{}, 0
 }
 
-// kissed heeds the kiss of death (RFC 5905, 7.4): the server is left alone, the longer the more often it says so.
+// kissed processes a "kiss of death" (RFC 5905, 7.4): the server is not asked for a while, longer each time.
 func (p *peer) kissed(code string, now time.Duration) {
 	p.fails = 0
 	p.pause = min(max(firstKiss, 2*p.pause), longestKiss)
@@ -147,5 +147,5 @@ func (p *peer) answered(s Sample, now time.Duration) {
 	p.state, p.why = clockstatus.Undecided, ""
 }
 
-// candidate is what the peer says in the vote.
+// candidate returns the peer's vote.
 func (p *peer) candidate() Candidate { return Candidate{p.last.Offset, p.last.distance()} }

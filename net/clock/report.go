@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Status describes the machine. The caller adds what only it knows: Start and the process.
+// Status describes the machine. The caller adds Start and the process.
 func (m *Machine) Status(r Reading) clockstatus.Status {
 	ppm, _ := m.filter.Rate()
 	s := clockstatus.Status{
@@ -40,7 +40,7 @@ func (m *Machine) Status(r Reading) clockstatus.Status {
 	return s
 }
 
-// seconds turns a number of a Status back.
+// seconds converts a number of a Status back.
 func seconds(s float64) time.Duration {
 	if s < 0 || s > 9e9 {
 		return 0

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Candidate is what one server says: the true time lies within Distance of Offset.
+// Candidate is the vote of one server: the true time is within Distance of Offset.
 type Candidate struct {
 	Offset time.Duration // true time minus ours
-	// root distance (RFC 5905, appendix A.5.5.2): what delays and dispersions can have hidden, at most
+	// root distance (RFC 5905, appendix A.5.5.2): the most that delays and dispersions can have hidden
 	Distance time.Duration
 }
 
@@ -18,17 +18,18 @@ type Span struct {
 	Low, High time.Duration
 }
 
-// Within reports whether what c says can be true if the true offset lies in the span.
+// Within reports whether c can be right if the true offset is in the span.
 func (s Span) Within(c Candidate) bool {
 	return c.Offset-c.Distance <= s.High && c.Offset+c.Distance >= s.Low
 }
 
-// Select returns the range in which the true offset lies, if more than half of the candidates say so: where most of
-// their intervals overlap. Who is not within it is a false ticker. It fails if no majority agrees, as when there are
-// two and they differ, or if two ranges have as many voices each.
+// Select returns the range in which the true offset is, if more than half of the candidates agree: where most of their
+// intervals overlap. A candidate that is not within it is a false ticker. It fails if no majority agrees, as when there
+// are two and they differ, or if two ranges have equally many votes.
 //
-// RFC 5905, 11.2.1, also wants the middles of the intervals inside. A busy device hears a true server late on one way
-// only, and then the middle is wrong by as much as it says it can be: only the ends are promises.
+// RFC 5905, 11.2.1, also demands that the middles of the intervals are inside. A busy device processes the answers of a
+// right server late, in one direction only, and then the middle is as wrong as the server says it can be: only the ends
+// of an interval are guaranteed.
 func Select(list []Candidate) (Span, bool) {
 	type edge struct {
 		at   time.Duration
@@ -49,7 +50,7 @@ func Select(list []Candidate) (Span, bool) {
 			most, ranges = voices, 0
 		}
 		if ranges++; ranges == 1 {
-			// as voices never rose further, an end follows; if they do rise, this is replaced
+			// the number of votes is at its highest so far, so an end follows; if it becomes higher, this is replaced
 			s = Span{e.at, edges[i+1].at}
 		}
 	}

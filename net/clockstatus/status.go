@@ -1,6 +1,5 @@
-// Package clockstatus defines what the daemon that keeps the time says of the clock and of each time server, and reads
-// the file that says it. Who only wants to know links neither the daemon nor its decisions (package clock). Read
-// Status first.
+// Package clockstatus defines the status of the clock and of each time server, and reads the file with it. A program
+// that only reads the status links neither the daemon nor its decisions (package clock). Read Status first.
 package clockstatus
 
 import (
@@ -14,31 +13,32 @@ import (
 	"time"
 )
 
-// Path is where the daemon keeps its Status, for whoever wants to know without asking; SyncedPath exists exactly while
-// the clock is synchronised, so that services can watch for it and scripts can test it.
+// Path is the file to which the daemon writes its Status. SyncedPath exists exactly while the clock is synchronised, so
+// that services can watch for it and scripts can test it.
 const (
 	Path       = "/run/resinos/time.json"
 	SyncedPath = "/run/resinos/time-synchronised"
 )
 
-// Status is what is known of the time. Numbers are seconds; moments are seconds since the kernel started, 0 for never.
+// Status is the status of the clock. Numbers are seconds; points in time are seconds since the kernel started, 0 for
+// never.
 type Status struct {
 	Synchronised bool    `json:"synchronised"`
-	Since        float64 `json:"since"`             // that it has been so
-	Origin       Origin  `json:"origin"`            // where the time comes from
+	Since        float64 `json:"since"`             // when this state began
+	Origin       Origin  `json:"origin"`            // source of the time
 	By           string  `json:"by,omitempty"`      // name of the server that is followed first
 	Address      string  `json:"address,omitempty"` // of that server
 	Stratum      int     `json:"stratum,omitempty"` // of that server
-	// true time minus system clock when the servers were last heard
+	// true time minus system clock when the servers last answered
 	Offset   float64    `json:"offset"`
-	Bound    float64    `json:"bound,omitempty"`       // how wrong the clock could be then, at most
+	Bound    float64    `json:"bound,omitempty"`       // the largest error that the clock could have then
 	PPM      float64    `json:"frequency_ppm"`         // how much too slow the oscillator is
 	Heard    float64    `json:"heard,omitempty"`       // when a majority last agreed
 	Poll     float64    `json:"poll,omitempty"`        // from one round to the next
 	Next     float64    `json:"next,omitempty"`        // when the next round begins
-	Trouble  string     `json:"trouble,omitempty"`     // why the last round brought nothing
-	LastStep *StepTaken `json:"last_step,omitempty"`   // of this boot, by us
-	Steps    int        `json:"steps"`                 // so many
+	Trouble  string     `json:"trouble,omitempty"`     // why the last round had no result
+	LastStep *StepTaken `json:"last_step,omitempty"`   // by netd, in this boot
+	Steps    int        `json:"steps"`                 // their number in this boot
 	Start    *Start     `json:"start,omitempty"`       // how the clock began
 	Servers  []Server   `json:"servers"`               // in the order of asking
 	PID      int        `json:"pid,omitempty"`         // of the daemon; 0 before it has run
@@ -57,9 +57,9 @@ type Start struct {
 	Origin Origin     `json:"origin"`
 	At     time.Time  `json:"at"`              // the time that it was set to
 	Build  time.Time  `json:"build"`           // of the image
-	Saved  *time.Time `json:"saved,omitempty"` // what the state partition kept
-	RTC    *time.Time `json:"rtc,omitempty"`   // what the hardware clock said
-	Before time.Time  `json:"before,omitzero"` // what the system clock said
+	Saved  *time.Time `json:"saved,omitempty"` // the saved time
+	RTC    *time.Time `json:"rtc,omitempty"`   // time of the hardware clock
+	Before time.Time  `json:"before,omitzero"` // time of the system clock
 }
 
 // Server is one source.
@@ -68,16 +68,16 @@ type Server struct {
 	From    string  `json:"from"`
 	Address string  `json:"address,omitempty"`
 	State   State   `json:"state"`
-	Why     string  `json:"why,omitempty"` // if it is not used
+	Why     string  `json:"why,omitempty"` // why it is not used
 	Stratum int     `json:"stratum,omitempty"`
-	Offset  float64 `json:"offset"` // of its time from the system clock's, when that was last read
+	Offset  float64 `json:"offset"` // of its time from that of the system clock, when it last answered
 	Delay   float64 `json:"delay,omitempty"`
-	Bound   float64 `json:"bound,omitempty"` // how wrong it can be
+	Bound   float64 `json:"bound,omitempty"` // its largest possible error
 	Heard   float64 `json:"heard,omitempty"` // when it last answered
-	Reach   string  `json:"reach"`           // the last eight rounds, the newest last: 1 for an answer
+	Reach   string  `json:"reach"`           // the last eight rounds, the newest last; 1: it answered
 }
 
-// maxStatus bounds what is believed to be a status.
+// maxStatus limits the size of a status file.
 const maxStatus = 256 << 10
 
 // Load reads a file that a Status was written to. The error wraps fs.ErrNotExist if there is none.
@@ -100,14 +100,14 @@ func Load(path string) (Status, error) {
 	return s, nil
 }
 
-// ProcessStart returns when a process was started, in ticks since the kernel's start: with its number it names the
-// process for ever. root is where proc is found.
+// ProcessStart returns when a process was started, in ticks since kernel start. Together with the number of the process
+// it identifies the process for ever. root is the directory with proc.
 func ProcessStart(root string, pid int) (uint64, error) {
 	text, err := os.ReadFile(filepath.Join(root, "proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, err
 	}
-	// "pid (name) state ppid ... starttime ...", proc_pid_stat(5); the name may hold anything.
+	// "pid (name) state ppid ... starttime ...", proc_pid_stat(5); the name may contain anything.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	const startTime = 22 - 3
 	if len(fields) <= startTime {
@@ -122,32 +122,32 @@ func (s Status) Running(root string) bool {
 	return err == nil && s.PID > 0 && began == s.Began
 }
 
-// State is what became of a server in the last round.
+// State is the state of a server after the last round.
 type State string
 
 // The states.
 const (
 	Unasked     State = "unasked"      // not yet
 	Used        State = "used"         // it agrees with the majority
-	FalseTicker State = "false-ticker" // the majority says something else
+	FalseTicker State = "false-ticker" // the majority contradicts it
 	Undecided   State = "undecided"    // it answered, and there was no majority
-	Unfit       State = "unfit"        // it answered what cannot be used
+	Unfit       State = "unfit"        // its answer cannot be used
 	Silent      State = "silent"       // no answer
 	Unresolved  State = "unresolved"   // its name has no address
 	Duplicate   State = "duplicate"    // another source leads to the same server
-	Refusing    State = "refusing"     // it does not want to be asked, at all or so often
+	Refusing    State = "refusing"     // it refuses to be asked, at all or so often
 )
 
-// Origin says where the time comes from.
+// Origin is the source of the time.
 type Origin string
 
-// The origins, as they stand in the file of Status.
+// The origins, as in the status file.
 const (
-	FromBuild Origin = "build" // the image: it cannot be earlier
-	FromSaved Origin = "saved" // what the state partition kept
+	FromBuild Origin = "build" // the image: the time cannot be earlier
+	FromSaved Origin = "saved" // the saved time
 	FromRTC   Origin = "rtc"   // the hardware clock
-	// what the system clock said already: the kernel sets it from a hardware clock that it knows early
+	// the system clock: the kernel sets it from a hardware clock with an early driver
 	FromClock Origin = "clock"
 	FromNTP   Origin = "ntp"  // a majority of time servers
-	FromHand  Origin = "hand" // somebody has set it since the servers were last heard
+	FromHand  Origin = "hand" // somebody has set it since the servers last answered
 )

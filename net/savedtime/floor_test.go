@@ -123,6 +123,6 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if Save(path, time.Unix(1, 0)) == nil {
-		t.Error("Save took a folder")
+		t.Error("Save accepted a directory")
 	}
 }

@@ -9,18 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Path is the file whose time of modification is the saved time. It lies beside what persists, not in it.
+// Path is the file whose modification time is the saved time. It is beside the persistent paths, not among them.
 const Path = "/mnt/state/clock"
 
-// How far the saved time may be from the clock before it is written again. A day is little beside the validity of
-// certificates, which is what a wrong clock breaks, and costs flash a few blocks a day.
+// How far the saved time may be from the clock before it is written again. A day is short compared with the validity of
+// certificates, for which a wrong clock matters, and costs flash a few blocks a day.
 const (
 	saveBehind = 24 * time.Hour
 	saveAhead  = time.Minute
 )
 
-// Due reports whether the time is to be saved: never yet (a zero saved), a day ago, or wrongly in the future, where it
-// would set the clock of the next boot.
+// Due reports whether the time must be saved: it was never saved (a zero saved), it was saved a day ago, or the saved
+// time is in the future, where it would set the clock of the next boot.
 func Due(saved, now time.Time) bool {
 	return now.Sub(saved) >= saveBehind || saved.Sub(now) > saveAhead
 }
@@ -37,8 +37,8 @@ func Read(path string) (time.Time, error) {
 	return st.ModTime(), nil
 }
 
-// Save makes now the saved time and returns when it has reached the disk. Only the inode is written: no content that
-// could be torn or want space on a full disk.
+// Save makes now the saved time and returns when it has reached the disk. It writes only the inode: there is no content
+// that could be torn or that needs space on a full disk.
 func Save(path string, now time.Time) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
 	if err != nil {
