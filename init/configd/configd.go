@@ -1,9 +1,9 @@
-// Package configd owns what follows a change of config.json: the new values are kept as the last good copy, applied, and published
-// for the daemons that live by them.
+// Package configd owns what follows a change of config.json: it writes the new values to the last good copy, applies
+// them, and publishes them for the daemons that follow them.
 //
-// It runs once for each change and ends; PID 1 watches the file meanwhile, waits until it is quiet, and starts it. It never
-// overwrites a file that cannot be parsed, and a file that is being written is no fault until it has stayed so for a moment.
-// Read Config first.
+// It runs once for each change and exits. Meanwhile PID 1 watches the file, waits until nobody writes it, and starts
+// configd. It never overwrites a file that cannot be parsed, and does not report a file as a fault while somebody may
+// still be writing it. Read Config first.
 package configd
 
 import (
@@ -20,30 +20,30 @@ import (
 	"resinos/services/settings"
 )
 
-// Name is the daemon's in the record of what is applied.
+// Name is the daemon's name in the record of what was applied.
 const Name = "configd"
 
-// keys are those that configd applies itself.
+// keys are the keys that configd applies itself.
 var keys = []string{config.Hostname, config.UUID}
 
-// Config says where things are and how they are done.
+// Config holds the paths and functions of configd.
 type Config struct {
 	Store     config.Store
-	Published string        // where the values in force are published
-	Lasts     func() bool   // whether what is written outlives a power-off
-	Patience  time.Duration // how long a file that cannot be parsed may still be being written
+	Published string        // file with the settings in force
+	Lasts     func() bool   // reports whether what is written outlives a power-off
+	Patience  time.Duration // how long somebody may still be writing a file that cannot be parsed
 	Log       *slog.Logger
 
 	Now         func() time.Duration                               // since the kernel started
-	SetHostname func(name string) error                            // gives the device a name
-	Services    func(ctx context.Context, before, now Facts) error // judges the conditions of services anew
+	SetHostname func(name string) error                            // sets the host name of the device
+	Services    func(ctx context.Context, before, now Facts) error // checks the conditions of services again
 }
 
-// Facts are what config.json says by key, as conditions of services are judged by it (config.Document.Facts).
+// Facts are the values of config.json by key, for conditions of services (config.Document.Facts).
 type Facts map[string]string
 
-// Run brings the device into line with the file. It fails only if what is in force could not be published; what else goes wrong is
-// logged, and recorded where osctl finds it.
+// Run applies the file. It fails only if the settings in force could not be published; other faults are logged, and
+// recorded for osctl.
 func Run(ctx context.Context, c Config) error {
 	before, err := settings.Read(c.Published)
 	if err != nil {
@@ -70,7 +70,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := settings.Take(c.Published, Name, now, keys, c.Now(), fault); err != nil {
 		c.Log.Warn("applied setting not recorded", "error", err)
 	}
-	if changed { // else it has been said, by the run before or by PID 1: a file may be touched a hundred times
+	if changed { // otherwise it was reported already, by the last run or by PID 1
 		c.complain(now)
 		c.Log.Info("configuration applied", "source", string(now.Source), "changed", changes(before, now))
 	}
@@ -80,7 +80,7 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// complain says what of the file cannot be used.
+// complain reports which parts of the file cannot be used.
 func (c Config) complain(now settings.Settings) {
 	if now.Source != settings.File && now.Fault != "" {
 		c.Log.Warn("config.json not usable", "error", now.Fault)
@@ -101,7 +101,7 @@ func changes(before, now settings.Settings) []string {
 	return list
 }
 
-// load waits a moment for a file that is missing or cannot be parsed: its writer may not have finished.
+// load waits a moment for a file that is missing or cannot be parsed: somebody may still be writing it.
 func (c Config) load(ctx context.Context) config.Loaded {
 	const looks = 4
 	loaded := config.Load(c.Store.Path)
@@ -128,8 +128,8 @@ func (c Config) identity(loaded config.Loaded, published string) string {
 	return published
 }
 
-// facts are those of the copy before. Without one nobody knows them, and a copy may be older than what the boot has found in the file:
-// they only tell that something may have changed.
+// facts returns the facts of the previous copy. Without a copy they are not known, and a copy may be older than the
+// file that the boot read: they only tell that something may have changed.
 func (c Config) facts() Facts {
 	if good, err := config.Good(c.Store.Path); err == nil {
 		return good.Facts()
@@ -137,7 +137,7 @@ func (c Config) facts() Facts {
 	return nil
 }
 
-// take makes what is there the last good copy, writes what the file lacks, and returns what is in force then.
+// take writes the file as it is to the last good copy, adds what the file lacks, and returns what is in force then.
 func (c Config) take(loaded config.Loaded, before settings.Settings) (config.Loaded, error) {
 	if !c.Lasts() {
 		return loaded, fmt.Errorf("%s cannot be written", filepath.Dir(c.Store.Path))
@@ -145,14 +145,14 @@ func (c Config) take(loaded config.Loaded, before settings.Settings) (config.Loa
 	return c.Store.Settle(func(now config.Loaded) (*config.Choice, error) { return c.choose(now, before) })
 }
 
-// choose says what the file and its copy shall hold; nothing where the file is to be left alone.
+// choose decides on the content of the file and its copy; nil if the file must not be changed.
 func (c Config) choose(now config.Loaded, before settings.Settings) (*config.Choice, error) {
 	id := c.identity(now, before.Text(config.UUID))
 	said, wrong := uuidOf(now.Document)
 	switch {
 	case now.Source != settings.File && (!now.Missing || before.Source == settings.File || c.ran()):
-		// Somebody's attempt is left alone; and a file that goes missing while the device runs is being replaced, or its owner
-		// wants it gone for now.
+		// A file that somebody is editing is left alone. A file that disappears while the device runs is being
+		// replaced, or its owner removed it.
 		return nil, nil
 	case now.Source == settings.Default && id == "":
 		return nil, nil
@@ -163,14 +163,14 @@ func (c Config) choose(now config.Loaded, before settings.Settings) (*config.Cho
 	}
 	uuid := fmt.Appendf(nil, "%q", id)
 	good, err := good.With(config.UUID, uuid)
-	if wrong { // it is left for its writer to see; the copy stays what the device is known by
+	if wrong { // it stays for its writer to see; the copy keeps the identity of the device
 		return &config.Choice{File: now.Document, Copy: good}, err
 	}
 	named, fault := now.Document.With(config.UUID, uuid)
 	return &config.Choice{File: named, Copy: good}, errors.Join(err, fault)
 }
 
-// uuidOf tells whether a document says a uuid, or something that is none.
+// uuidOf reports whether a document has a UUID, or something that is not one.
 func uuidOf(d config.Document) (said, wrong bool) {
 	s := config.Effective(d, settings.File)
 	return s.Text(config.UUID) != "", s.Text(config.UUID) == "" && s.Faults[config.UUID] != ""
@@ -195,7 +195,8 @@ func (c Condition) holds(f Facts) bool {
 	return (there && (!c.Valued || value == c.Value)) != c.Not
 }
 
-// Moved reports whether a condition speaks of anything that changed; it may have where nobody knows what was before.
+// Moved reports whether a condition depends on something that changed, or may have changed if the facts before are not
+// known.
 func Moved(conditions []Condition, before, now Facts) bool {
 	return slices.ContainsFunc(conditions, func(c Condition) bool {
 		was, had := before[c.Key]
@@ -204,9 +205,9 @@ func Moved(conditions []Condition, before, now Facts) bool {
 	})
 }
 
-// Verdicts says which services are to be started and stopped: those that were skipped and whose conditions all hold now, and those
-// that somebody wants, are not skipped, and have one that does not hold. skipped says of each wanted service whether it is; others are
-// left alone.
+// Verdicts returns which services to start and stop: start those that were skipped and whose conditions all hold now;
+// stop those that are requested, were not skipped, and have a condition that does not hold. skipped says for each
+// requested service whether it was skipped; others are not changed.
 func Verdicts(conditions []Condition, skipped map[string]bool, now Facts) (start, stop []string) {
 	holds := map[string]bool{}
 	var order []string

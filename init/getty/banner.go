@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// sshPort is where development images answer.
+// sshPort is the port of ssh in development images.
 const sshPort = 22222
 
-// facts is what the banner tells.
+// facts is the content of the banner.
 type facts struct {
 	name, version, variant string // of the image, from os-release
 	host, device           string
@@ -41,7 +41,7 @@ func banner(f facts) string {
 	return b.String()
 }
 
-// observe gathers the facts. What cannot be found is left out: a shell matters more.
+// observe collects the facts. It leaves out what it cannot find, because the shell is more important.
 func observe(root, device string) facts {
 	text, _ := os.ReadFile(filepath.Join(root, "etc/os-release"))
 	f := parseRelease(string(text))

@@ -1,7 +1,7 @@
-// Package getty owns the serial console and the screen of development images: who they are, and the root shell on each.
+// Package getty owns the serial console and the screen of development images: a banner, and a root shell on each.
 //
 // One process serves all consoles and starts a new shell as soon as one has ended. It asks for no password: production
-// images do not carry the service. It does not touch the kernel's messages and knows nothing of ssh. Read Config first.
+// images do not have the service. It does not change the kernel's messages and knows nothing of ssh. Read Config first.
 package getty
 
 import (
@@ -25,19 +25,20 @@ import (
 )
 
 const (
-	// shortLife is the life of a shell after which something is wrong with it or the console; the next try waits.
+	// shortLife is the lifetime below which something is wrong with a shell or its console; the next attempt then
+	// waits.
 	shortLife = 500 * time.Millisecond
-	// retryWait is that wait, and the one for a console that cannot be opened.
+	// retryWait is that wait, and the one after a console could not be opened.
 	retryWait = 3 * time.Second
-	// hangupWait is what shells get between SIGHUP and SIGKILL at the end.
+	// hangupWait is the time between SIGHUP and SIGKILL at the end.
 	hangupWait = 2 * time.Second
 )
 
-// Config says which consoles are served and with what. A zero field stands for the device's own.
+// Config says which consoles get which shell. Zero fields mean the values of the device.
 type Config struct {
 	Devices []string // paths; default: the consoles that the kernel writes to
 	Shell   []string // default: /bin/sh -l
-	Root    string   // where /etc and /sys are found, for tests; default: /
+	Root    string   // root directory with /etc and /sys, for tests; default: /
 	Log     *slog.Logger
 }
 
@@ -71,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	ended := make(chan struct{})
 	go func() { wg.Wait(); close(ended) }()
-	// The consoles wait for people, and nobody can tell whether those have gone: what can be watched is that we run at all.
+	// The consoles wait for people for any time, so the watchdog can only cover that the process runs.
 	for alive := notify.Watched(); ; {
 		alive.Beat()
 		select {
@@ -82,8 +83,8 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// parseActive turns the kernel's list of consoles into paths. tty0 is whatever screen is in front; the shell goes on
-// the first one. A console without input is left out.
+// parseActive turns the kernel's list of consoles into paths. tty0 is the screen in front; the shell uses the first
+// one. A console without input is left out.
 func parseActive(active string) []string {
 	var list []string
 	for _, name := range strings.Fields(active) {
@@ -103,7 +104,7 @@ type console struct {
 	Config
 	device string
 	log    *slog.Logger
-	broken bool // the last try failed, and it has been said
+	broken bool // the last attempt failed, and that was logged
 }
 
 func (c *console) run(ctx context.Context) {
@@ -126,7 +127,7 @@ func (c *console) run(ctx context.Context) {
 	}
 }
 
-// session runs one shell from its banner to its end. How the shell ended is nobody's business.
+// session runs one shell from its banner to its end. It does not report how the shell ended.
 func (c *console) session(ctx context.Context) error {
 	tty, err := openTTY(c.device)
 	if err != nil {
@@ -143,7 +144,7 @@ func (c *console) session(ctx context.Context) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGHUP) }
 	cmd.WaitDelay = hangupWait
-	// Getty is protected when memory runs out, what a person starts there is not.
+	// The kernel does not choose getty when memory runs out, but may choose what a person starts there.
 	if err := oomscore.Born(0, cmd.Start); err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (c *console) session(ctx context.Context) error {
 }
 
 func environment(device string) []string {
-	term := "vt220" // what every serial terminal program understands
+	term := "vt220" // every program for serial terminals knows it
 	if name := filepath.Base(device); strings.HasPrefix(name, "tty") && len(name) > 3 && name[3] >= '0' && name[3] <= '9' {
 		term = "linux"
 	}
@@ -165,10 +166,10 @@ func environment(device string) []string {
 	}
 }
 
-// openTTY opens a terminal, which does not become ours, and puts it into the state that a shell expects: the last one
-// may have died in raw mode.
+// openTTY opens a terminal without making it the controlling one, and puts it into the state that a shell expects: the
+// last shell may have died in raw mode.
 func openTTY(path string) (*os.File, error) {
-	// O_NONBLOCK: a serial line would wait for its carrier until CLOCAL is set.
+	// O_NONBLOCK: otherwise a serial line waits for its carrier until CLOCAL is set.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open console", Path: path, Err: err}
@@ -188,7 +189,7 @@ func openTTY(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// sane is what stty(1) calls so, except for the line speed, which stays as the kernel set it.
+// sane sets what "stty sane" sets, except the line speed, which the kernel has set.
 func sane(t *unix.Termios) {
 	t.Iflag = unix.ICRNL | unix.IXON | unix.IUTF8 | unix.BRKINT
 	t.Oflag = unix.OPOST | unix.ONLCR

@@ -1,7 +1,8 @@
-// Package identity owns who a device is: its uuid and its machine id, made once and the same ever after.
+// Package identity owns the identity of a device: its UUID and its machine id, which are created once and never change.
 //
-// Nothing is returned, and so nothing is published, before it has reached a disk; and where one of the two disks cannot keep it,
-// the other is enough, since each of the two can be derived from the other. It never changes one that is there. Read Device first.
+// Nothing is returned, and so nothing is published, before it has reached a disk. If one of the two partitions cannot
+// keep it, the other is enough, because each id can be derived from the other. An existing id is never changed. Read
+// Device first.
 package identity
 
 import (
@@ -12,36 +13,36 @@ import (
 	"strings"
 )
 
-// Identity is who the device is: 32 hex digits each. A uuid that somebody gave it may be longer.
+// Identity is the two ids, with 32 hex digits each. A UUID that somebody has set may be longer.
 type Identity struct {
 	UUID    string
 	Machine string
 }
 
-// Device is where the two are kept, and what can be done there.
+// Device is where the two ids are kept:
 //
 //	uuid        config.json on resin-boot     Known, SaveUUID
 //	machine id  a file on resin-state         Kept, SaveMachine
 type Device struct {
-	Known string // the uuid on resin-boot, empty if there is none
-	Kept  string // what the file of the machine id holds
-	Lasts bool   // that file is on a disk
+	Known string // the UUID on resin-boot, empty if there is none
+	Kept  string // content of the file with the machine id
+	Lasts bool   // the file is on a disk
 
-	SaveMachine func(id string) error // returns when the disk has it
+	SaveMachine func(id string) error // returns when it has reached the disk
 	SaveUUID    func(id string) error // the same
 	StandIn     func(id string) error // shows a machine id that cannot be kept
 	Random      func() (string, error)
 }
 
-// Settle returns the identity, making and keeping what is missing:
+// Settle returns the identity, and creates and keeps what is missing:
 //
-//	machine id there               it stays; a missing uuid is derived from it
+//	machine id exists              it stays; a missing UUID is derived from it
 //	state lasts                    a random machine id is kept first, then as above
-//	state does not, uuid there     the machine id is derived from the uuid
-//	state does not, no uuid        a random uuid is kept first, then as above
+//	state does not, UUID exists    the machine id is derived from the UUID
+//	state does not, no UUID        a random UUID is kept first, then as above
 //
-// A uuid that is derived need not be kept before it is published: the next boot derives the same. The error says what does not
-// last; the identity can be used all the same, unless it is empty.
+// A derived UUID need not be kept before it is published: the next boot derives the same. The error says what does not
+// last; the identity can still be used unless it is empty.
 func (d Device) Settle() (Identity, error) {
 	id := Identity{UUID: d.Known, Machine: Valid(d.Kept)}
 	var faults []error
@@ -80,7 +81,8 @@ func (d Device) settleWithoutState(id *Identity) error {
 	return errors.Join(append(faults, d.StandIn(id.Machine))...)
 }
 
-// Valid returns the machine id in the content of its file, empty if there is none or a part of one (machine-id(5)).
+// Valid returns the machine id in the content of its file; empty if there is none or only a part of one
+// (machine-id(5)).
 func Valid(content string) string {
 	id := strings.TrimSuffix(content, "\n")
 	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" || strings.Trim(id, "0") == "" {
@@ -89,7 +91,7 @@ func Valid(content string) string {
 	return id
 }
 
-// Derive makes one identifier of another, which cannot be told from it.
+// Derive derives one identifier from another one, which cannot be computed back.
 func Derive(what, from string) string {
 	sum := sha256.Sum256([]byte("resinOS " + what + " " + from))
 	return hex.EncodeToString(sum[:16])

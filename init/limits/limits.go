@@ -1,6 +1,6 @@
-// Package limits owns what all containers together may take of the counts that they share with the system: tasks, memory, swap. It
-// reads what the kernel has of each, and writes the containers' share into the control group above all containers. It never looks at a
-// single container, and knows no service. Read limits.toml first, then Plan.
+// Package limits owns how much of the resources that containers share with the system (tasks, memory, swap) all
+// containers together may use. It reads how much the kernel has of each, and writes the limits to the cgroup above all
+// containers. It never looks at a single container, and knows no service. Read limits.toml first, then Plan.
 package limits
 
 import (
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Group is the control group above all containers; containers/engine makes them there.
+// Group is the cgroup above all containers; containers/engine creates them there.
 const Group = "/sys/fs/cgroup/resinos/containers"
 
 //go:embed limits.toml
@@ -25,11 +25,11 @@ var table string
 
 // Limit is a row of the table.
 type Limit struct {
-	File  string   `toml:"file"`  // of the control group
+	File  string   `toml:"file"`  // of the cgroup
 	Of    []string `toml:"of"`    // kernel settings, as sysctl(8) writes them, or MemTotal: the smallest counts
 	Share int64    `toml:"share"` // percent
-	Least int64    `toml:"least"` // what the system keeps
-	Most  int64    `toml:"most"`  // likewise; 0: no bound
+	Least int64    `toml:"least"` // the least that the system keeps
+	Most  int64    `toml:"most"`  // the most that the system keeps; 0: no bound
 }
 
 // Step writes one limit.
@@ -38,10 +38,10 @@ type Step struct {
 	Value int64
 }
 
-// String says the step for people.
+// String returns the step for people.
 func (s Step) String() string { return fmt.Sprintf("%s = %d", s.File, s.Value) }
 
-// Table returns the rows of every image.
+// Table returns the limits of every image.
 func Table() ([]Limit, error) { return parse("limits.toml", table) }
 
 // parse reads a table and reports all its faults at once.
@@ -73,7 +73,7 @@ func parse(name, text string) ([]Limit, error) {
 	return file.Limit, nil
 }
 
-// Plan says what to write, given what there is of each thing that the rows name. A row of which nothing is known is left out.
+// Plan computes the limits from the amounts in have. A row whose amounts are not known is left out.
 func Plan(rows []Limit, have map[string]int64) []Step {
 	var steps []Step
 	for _, l := range rows {
@@ -90,7 +90,7 @@ func Plan(rows []Limit, have map[string]int64) []Step {
 	return steps
 }
 
-// of is what containers get of total.
+// of returns the containers' part of total.
 func (l Limit) of(total int64) int64 {
 	share := total / 100 * l.Share
 	kept := max(total-share, l.Least)
@@ -100,8 +100,8 @@ func (l Limit) of(total int64) int64 {
 	return max(total-kept, min(total/2, share))
 }
 
-// Observe reads what there is of each thing that the rows name, from the file system proc. What cannot be read is named in the error,
-// and missing in the result.
+// Observe reads the amounts that the rows name from the file system proc. The error names what cannot be read, and the
+// result lacks it.
 func Observe(proc string, rows []Limit) (map[string]int64, error) {
 	have := map[string]int64{}
 	var faults []error
@@ -141,7 +141,7 @@ func observe(proc, name string) (int64, error) {
 	return n * unit, nil
 }
 
-// memTotal is the one name that is no kernel setting.
+// memTotal is the one name that is not a kernel setting.
 const memTotal = "MemTotal"
 
 func between(text, before, after string) string {
@@ -150,8 +150,9 @@ func between(text, before, after string) string {
 	return text
 }
 
-// Apply makes the group dir, if it is missing, and writes the steps there. A limit that this kernel has no file for is left out when
-// its kernel was built without (swap), and an error otherwise; the other limits hold all the same.
+// Apply creates the cgroup dir if it is missing, and writes the steps there. If a file does not exist because the
+// kernel was built without the feature (swap), its limit is skipped; otherwise that is an error. The other limits are
+// set in any case.
 func Apply(dir string, steps []Step) error {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the containers' control group: %w", err)

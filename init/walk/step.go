@@ -1,5 +1,5 @@
-// Package walk owns how the steps of a boot are walked: one after the other, each timed, recorded and shielded from a panic. It knows no
-// step. Read Walker first.
+// Package walk carries out the steps of a boot: one after the other, each timed, recorded, and with a panic caught. It
+// knows no step. Read Walker first.
 package walk
 
 import (
@@ -14,23 +14,23 @@ import (
 
 var resultOf = map[bootreport.Severity]string{bootreport.Fatal: bootreport.ResultFatal, bootreport.Degraded: bootreport.ResultDegraded, bootreport.Ignorable: bootreport.ResultIgnored}
 
-// Action is one step of a boot to be done.
+// Action is one step of a boot.
 type Action struct {
 	Name     string
 	Severity bootreport.Severity
 	Do       func() error
 }
 
-// Walker carries actions out one after the other, timed and recorded.
+// Walker carries actions out one after the other, with times and records.
 type Walker struct {
 	Stage  string
 	Record *bootreport.Record
 	Log    *slog.Logger
-	After  func() // called after each step; nil is nothing
+	After  func() // called after each step; may be nil
 }
 
-// Walk does all actions in order. It returns early, with the step's error, only when a fatal one fails. A panic in
-// a step counts as its failure.
+// Walk carries out all actions in order. It returns early, with the error of the step, only if a fatal one fails. A
+// panic in a step counts as its failure.
 func (w Walker) Walk(actions []Action) error {
 	for i, a := range actions {
 		start := boottime.Now()
@@ -66,7 +66,7 @@ func (w Walker) say(number, total int, s bootreport.Step) {
 	}
 }
 
-// Shielded turns a panic into an error that carries its place.
+// Shielded turns a panic into an error with its place.
 func Shielded(do func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
