@@ -16,7 +16,7 @@ import (
 // LimitPlan prints what LimitContainers does.
 func LimitPlan() []string {
 	var lines []string
-	for _, name := range quota.Folders() {
+	for _, name := range quota.Directories() {
 		lines = append(lines, fmt.Sprintf("count what is in %s/%s as the containers'", Target(disk.Data), name))
 	}
 	return append(lines,

@@ -20,7 +20,7 @@ import (
 // not keep the rest from it.
 func Tag(target string) (changed int, err error) {
 	var faults []error
-	for _, name := range Folders() {
+	for _, name := range Directories() {
 		path := filepath.Join(target, name)
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			faults = append(faults, fmt.Errorf("tag directory of containers: %w", err))

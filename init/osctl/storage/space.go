@@ -171,7 +171,7 @@ func Spaces(call *cli.Session) []Space {
 
 // ofContainers is what containers use of data, of how much.
 func (s *session) ofContainers(m attach.Mount, data *Space) Space {
-	p := Space{Name: "containers", Target: filepath.Join(data.Target, quota.Folders()[0]), Source: data.Source}
+	p := Space{Name: "containers", Target: filepath.Join(data.Target, quota.Directories()[0]), Source: data.Source}
 	observe := s.Observe
 	if observe == nil {
 		observe = quota.Observe
