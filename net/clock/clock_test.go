@@ -3,11 +3,12 @@ package clock
 import (
 	"math"
 	"math/rand/v2"
-	"resinos/net/clockstatus"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 func TestSelect(t *testing.T) {

@@ -3,9 +3,10 @@ package clock
 import (
 	"fmt"
 	"math"
-	"resinos/net/clockstatus"
 	"slices"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 // conclude ends a round: the answers vote, and the winners correct the clock.

@@ -9,10 +9,11 @@ package clock
 
 import (
 	"net/netip"
-	"resinos/net/clockstatus"
-	"resinos/net/savedtime"
 	"slices"
 	"time"
+
+	"resinos/net/clockstatus"
+	"resinos/net/savedtime"
 )
 
 // Reading is the values of the clocks at one moment.

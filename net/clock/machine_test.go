@@ -6,11 +6,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"resinos/net/clockstatus"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 // settled runs a world with the servers and fails if the clock is not right then.

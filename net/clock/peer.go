@@ -3,9 +3,10 @@ package clock
 import (
 	"fmt"
 	"net/netip"
-	"resinos/net/clockstatus"
 	"slices"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 // How servers are treated that do not answer or refuse to.

@@ -2,8 +2,9 @@ package clock
 
 import (
 	"fmt"
-	"resinos/net/clockstatus"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 // Status describes the machine. The caller adds Start and the process.

@@ -5,9 +5,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
-	"resinos/net/clockstatus"
 	"testing"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 // world is a device, its oscillator and its servers, in simulated time. Nothing in it looks at a real clock.

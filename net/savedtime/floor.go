@@ -4,8 +4,9 @@
 package savedtime
 
 import (
-	"resinos/net/clockstatus"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 // Horizon is how long after its build an image may still run. A later time is garbage: empty hardware clocks show 1970,

@@ -5,9 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"resinos/net/clockstatus"
 	"testing"
 	"time"
+
+	"resinos/net/clockstatus"
 )
 
 func TestFloor(t *testing.T) {
