@@ -20,9 +20,9 @@ import (
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/query"
-	"resinos/services/log/ring"
 	when "resinos/services/moment"
 )
 
@@ -137,7 +137,7 @@ func (s *session) nobody(ctx context.Context, names []string) error {
 // heard reports whether the log has an entry that f wants, and collects who said it if names is not nil. A log that
 // cannot be asked has told its fault before.
 func (s *session) heard(ctx context.Context, f query.Filter, names map[string]bool) (any bool) {
-	_ = query.Query(ctx, s.Log, f, func(e ring.Entry) error {
+	_ = query.Query(ctx, s.Log, f, func(e entry.Entry) error {
 		any = true
 		if names != nil {
 			names[e.Name] = true
@@ -164,7 +164,7 @@ func (r *request) define(flags *flag.FlagSet, now time.Time) {
 		return err
 	})
 	flags.BoolFunc("k", "shows only the kernel", func(string) error {
-		f.Kinds = []string{ring.Kernel}
+		f.Kinds = []string{entry.Kernel}
 		return nil
 	})
 	flags.Func("b", "shows only `BOOT`: 0 (or nothing) for this one, -1 for the previous one, or the beginning "+
@@ -285,7 +285,7 @@ type logPrinter struct {
 	silent []string // the names of the filter that nothing was printed of yet
 }
 
-func (l *logPrinter) print(e ring.Entry) error {
+func (l *logPrinter) print(e entry.Entry) error {
 	l.count++
 	if len(l.silent) > 0 {
 		l.silent = slices.DeleteFunc(l.silent, func(name string) bool { return query.Covers(name, e.Name) })
@@ -307,7 +307,7 @@ func (l *logPrinter) print(e ring.Entry) error {
 }
 
 // cat is the message alone: unchanged, but harmless on a terminal.
-func (s *session) cat(e *ring.Entry) string {
+func (s *session) cat(e *entry.Entry) string {
 	message := e.Message
 	if screen.IsTerminal(s.Stdout) {
 		message = screen.Escape(message)
@@ -319,7 +319,7 @@ func (s *session) cat(e *ring.Entry) string {
 }
 
 // Line is an entry for people: time, source, message.
-func Line(s *screen.Screen, e *ring.Entry) string {
+func Line(s *screen.Screen, e *entry.Entry) string {
 	source := screen.Escape(e.Name)
 	if e.PID != 0 {
 		source += "[" + strconv.Itoa(e.PID) + "]"

@@ -14,17 +14,17 @@ import (
 	"resinos/init/osctl/screen"
 	"resinos/init/osctl/storage"
 	"resinos/mounts/testenv"
+	"resinos/services/log/entry"
 	"resinos/services/log/logd"
 	"resinos/services/log/pipe"
 	"resinos/services/log/query"
-	"resinos/services/log/ring"
 )
 
 func commands() clitest.Main { return clitest.Commands(map[string]cli.Run{"logs": Show}) }
 
 func TestLine(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
-	entries := []ring.Entry{
+	entries := []entry.Entry{
 		{Time: at, Name: "hello.web", Priority: 6, Message: "plain\ttab é 日本"},
 		{Time: at, Name: "kernel", Priority: 3, Message: "\x1b[2Jclear\a\r\n", PID: 7},
 		{Time: at, Name: "a", Priority: 4, Message: "bin\xff\x00\u202e\u009b", Cut: true},

@@ -15,8 +15,8 @@ import (
 	"resinos/init/osctl/gauge"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
+	"resinos/services/log/entry"
 	"resinos/services/log/query"
-	"resinos/services/log/ring"
 )
 
 // appCounts is the part of the health line that is about apps, what is wrong first.
@@ -241,9 +241,9 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 		add([]string{"processes", ""}[min(i, 1)], line, screen.Plain)
 	}
 	text := s.Lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
-	var lines []ring.Entry
+	var lines []entry.Entry
 	filter := query.Filter{Names: []string{c.ID}, Last: lastLines}
-	err := query.Query(ctx, s.Log, filter, func(e ring.Entry) error {
+	err := query.Query(ctx, s.Log, filter, func(e entry.Entry) error {
 		lines = append(lines, e)
 		return nil
 	})

@@ -16,8 +16,8 @@ import (
 	"resinos/init/osctl/logs"
 	"resinos/init/osctl/look"
 	"resinos/init/osctl/screen"
+	"resinos/services/log/entry"
 	"resinos/services/log/query"
-	"resinos/services/log/ring"
 	"resinos/services/pid1"
 )
 
@@ -53,7 +53,7 @@ type detail struct {
 	files     []string
 	usage     gauge.Usage
 	processes []gauge.Process
-	log       []ring.Entry
+	log       []entry.Entry
 	logError  error
 }
 
@@ -79,7 +79,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 	}
 	d.processes = gauge.Processes(s.group(d.Name), filepath.Join(s.Root, "proc"))
 	filter := query.Filter{Names: []string{d.Name}, Last: lastLines}
-	d.logError = query.Query(ctx, s.Log, filter, func(e ring.Entry) error {
+	d.logError = query.Query(ctx, s.Log, filter, func(e entry.Entry) error {
 		d.log = append(d.log, e)
 		return nil
 	})
@@ -104,7 +104,7 @@ func (s *session) detailText(d *detail) string {
 }
 
 // lastWords is the end of a log, and how to see more of it.
-func (s *session) lastWords(name string, log []ring.Entry, fault error) string {
+func (s *session) lastWords(name string, log []entry.Entry, fault error) string {
 	var b strings.Builder
 	if len(log) > 0 {
 		b.WriteByte('\n')
@@ -123,7 +123,7 @@ func (s *session) lastWords(name string, log []ring.Entry, fault error) string {
 }
 
 // logLine is an entry on one line of the terminal; what is cut loses its colours.
-func (s *session) logLine(e *ring.Entry) string {
+func (s *session) logLine(e *entry.Entry) string {
 	bare := screen.Screen{Fancy: s.Fancy, Columns: s.Columns}
 	line := strings.ReplaceAll(strings.TrimSuffix(logs.Line(&bare, e), "\n"), "\t", " ")
 	if cut := bare.Fit(line); cut != line {

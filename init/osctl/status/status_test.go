@@ -10,7 +10,7 @@ import (
 	"resinos/init/osctl/cli/clitest"
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
-	"resinos/services/log/ring"
+	"resinos/services/log/entry"
 	"resinos/services/pid1"
 )
 
@@ -41,7 +41,7 @@ func TestLogLinesAreCut(t *testing.T) {
 	terminal := screen.Screen{Columns: 30, Fancy: true, Colour: true}
 	s := &session{&cli.Session{Screen: terminal, Now: func() time.Duration { return 0 }}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	d := detail{ServiceStatus: &clitest.Services()[0], log: []ring.Entry{
+	d := detail{ServiceStatus: &clitest.Services()[0], log: []entry.Entry{
 		{Time: at, Name: "a", Priority: 3, Message: "short"}, {Time: at, Name: "a", Message: "a\tmuch longer one"},
 	}}
 	text := s.detailText(&d)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
 )
@@ -75,7 +77,7 @@ func (l *life) say(n, priority int) {
 		if l.said%3 == 0 {
 			s = netd
 		}
-		e := ring.Entry{
+		e := entry.Entry{
 			Kind: s.Kind, Name: s.Name, Stream: s.Stream, Priority: priority, PID: 7,
 			Time: l.wall.Add(time.Duration(l.said) * time.Millisecond), Boottime: time.Duration(l.said) * time.Millisecond,
 		}
@@ -111,7 +113,7 @@ func readBack(t testing.TB, dir string) (counts map[byte]int, order []byte) {
 		rd := b.NewReader(0)
 		want := uint64(0)
 		for first := true; ; first = false {
-			var e ring.Entry
+			var e entry.Entry
 			found, err := rd.Next(&e)
 			if err != nil {
 				t.Fatal(err)
@@ -422,7 +424,7 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 	old := newLife(t, 1, ring.DefaultSize)
 	old.say(50, 6)
 	flush(t, old.config(dir, nil))
-	boot := filepath.Join(dir, ring.BootFolder(1, old.boot))
+	boot := filepath.Join(dir, ring.BootDir(1, old.boot))
 	put := func(name, content string) string {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
@@ -430,17 +432,17 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 		}
 		return path
 	}
-	other := ring.BootFolder(2, [16]byte{9})
+	other := ring.BootDir(2, [16]byte{9})
 	strange := []string{
 		put("junk", "junk"), put("system.journal", "LPKSHHRH"), put(filepath.Base(boot)+"/notes", "x"), put(filepath.Base(boot)+"/zz.chunk", "x"),
-		put(filepath.Base(boot)+"/"+ring.ChunkFile(7000), "no chunk"), put("99999999-x/y", ""), put(ring.BootFolder(3, [16]byte{8}), "a file"),
-		put(other+"/"+ring.ChunkFile(0), ""),
+		put(filepath.Base(boot)+"/"+chunk.FileName(7000), "no chunk"), put("99999999-x/y", ""), put(ring.BootDir(3, [16]byte{8}), "a file"),
+		put(other+"/"+chunk.FileName(0), ""),
 	}
-	link := filepath.Join(boot, ring.ChunkFile(8000))
+	link := filepath.Join(boot, chunk.FileName(8000))
 	if err := os.Symlink("/dev/zero", link); err != nil {
 		t.Fatal(err)
 	}
-	half := put(filepath.Base(boot)+"/"+ring.ChunkFile(9000)+aside, "half made")
+	half := put(filepath.Base(boot)+"/"+chunk.FileName(9000)+aside, "half made")
 	var said bytes.Buffer
 	l := newLife(t, 4, ring.DefaultSize)
 	l.say(50, 6)
@@ -467,7 +469,7 @@ func TestRemovedUnderneath(t *testing.T) {
 	l := newLife(t, 1, ring.DefaultSize)
 	a := New(l.config(dir, nil))
 	defer a.close()
-	for i, path := range []string{filepath.Join(dir, ring.BootFolder(1, l.boot)), dir} {
+	for i, path := range []string{filepath.Join(dir, ring.BootDir(1, l.boot)), dir} {
 		l.say(10, 6)
 		if err := a.flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -507,7 +509,7 @@ func TestHugeChunk(t *testing.T) {
 	l := newLife(t, 1, ring.DefaultSize)
 	l.say(100, 6)
 	flush(t, l.config(dir, nil))
-	chunk := filepath.Join(dir, ring.BootFolder(1, l.boot), ring.ChunkFile(0))
+	chunk := filepath.Join(dir, ring.BootDir(1, l.boot), chunk.FileName(0))
 	if err := os.Truncate(chunk, 1<<40); err != nil {
 		testenv.Lacking(t, "a file system with holes: %v", err)
 	}
@@ -541,7 +543,7 @@ func TestGapBeginsAChunk(t *testing.T) {
 	}
 	rd := boots[0].NewReader(0)
 	defer rd.Close()
-	var e ring.Entry
+	var e entry.Entry
 	n := uint64(0)
 	for {
 		found, err := rd.Next(&e)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/ring"
 )
 
@@ -435,14 +437,13 @@ func FuzzFolder(f *testing.F) {
 	l := newLife(f, 1, ring.DefaultSize)
 	l.say(40, 6)
 	flush(f, l.config(dir, nil))
-	chunk := filepath.Join(dir, ring.BootFolder(1, l.boot), ring.ChunkFile(0))
-	whole, err := os.ReadFile(chunk)
+	whole, err := os.ReadFile(filepath.Join(dir, ring.BootDir(1, l.boot), chunk.FileName(0)))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(whole, 100, byte(1), "junk")
-	f.Add(whole[:len(whole)-3], 8, byte(3), ring.ChunkFile(40))
-	f.Add(whole[:64], 60, byte(0), ring.ChunkFile(40)+aside)
+	f.Add(whole[:len(whole)-3], 8, byte(3), chunk.FileName(40))
+	f.Add(whole[:64], 60, byte(0), chunk.FileName(40)+aside)
 	f.Add([]byte{}, 0, byte(0), "x/y")
 	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte, name string) {
 		b = slices.Clone(b)
@@ -451,11 +452,11 @@ func FuzzFolder(f *testing.F) {
 		}
 		dir := memory(t)
 		for _, number := range []int{1, 2} {
-			boot := filepath.Join(dir, ring.BootFolder(number, [16]byte{byte(number), 0xb0}))
+			boot := filepath.Join(dir, ring.BootDir(number, [16]byte{byte(number), 0xb0}))
 			if err := os.MkdirAll(boot, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(boot, ring.ChunkFile(0)), b, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(boot, chunk.FileName(0)), b, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if fs.ValidPath(name) && !strings.ContainsAny(name, "/\x00") && len(name) < 200 && name != "." {
@@ -473,7 +474,7 @@ func FuzzFolder(f *testing.F) {
 		for _, boot := range boots {
 			rd := boot.NewReader(0)
 			for found := true; found; {
-				if found, err = rd.Next(new(ring.Entry)); err != nil {
+				if found, err = rd.Next(new(entry.Entry)); err != nil {
 					t.Fatal(err)
 				}
 			}

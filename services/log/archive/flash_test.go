@@ -17,7 +17,7 @@ import (
 
 	"resinos/mounts/attach"
 	"resinos/mounts/testenv"
-	"resinos/services/log/ring"
+	"resinos/services/log/entry"
 )
 
 // load is a device that says so many lines between two flushes.
@@ -121,7 +121,7 @@ func (l *life) speak(n int, text *int64) error {
 		l.said++
 		i := uint32(l.said) * 2654435761
 		at := time.Duration(l.said) * 10 * time.Second
-		e := ring.Entry{
+		e := entry.Entry{
 			Kind: web.Kind, Name: web.Name, Stream: web.Stream, Priority: 6, PID: 7, Time: time.Unix(1_800_000_000, 0).Add(at), Boottime: at,
 		}
 		message := fmt.Sprintf("10.0.%d.%d \"GET /api/v1/items/%d HTTP/1.1\" 200 %d bytes in %d.%03d ms", i>>24, i>>16&255, i%9973, i%40_000, i%90, i%1000)

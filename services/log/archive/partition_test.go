@@ -17,6 +17,7 @@ import (
 
 	"resinos/mounts/attach"
 	"resinos/mounts/testenv"
+	"resinos/services/log/entry"
 	"resinos/services/log/ring"
 )
 
@@ -95,7 +96,7 @@ func sceneLife(dir string, n int) (*life, error) {
 // more is say with an error.
 func (l *life) more(n int) error {
 	for range n {
-		e := ring.Entry{Kind: web.Kind, Name: web.Name, Stream: web.Stream, Priority: 6, PID: 7}
+		e := entry.Entry{Kind: web.Kind, Name: web.Name, Stream: web.Stream, Priority: 6, PID: 7}
 		if err := l.ring.Append(&e, []byte(l.text(l.said)), int64(l.said)); err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func count(dir string) (n int, err error) {
 	for _, b := range boots {
 		rd := b.NewReader(0)
 		for found := true; found && err == nil; {
-			if found, err = rd.Next(new(ring.Entry)); found {
+			if found, err = rd.Next(new(entry.Entry)); found {
 				n++
 			}
 		}
@@ -215,11 +216,11 @@ func symlinkScene(dir string) error {
 		return err
 	}
 	a.close()
-	if err := os.RemoveAll(filepath.Join(place.Dir(), ring.BootFolder(1, l.boot))); err != nil {
+	if err := os.RemoveAll(filepath.Join(place.Dir(), ring.BootDir(1, l.boot))); err != nil {
 		return err
 	}
 	a = New(c)
-	boot := filepath.Join(place.Dir(), ring.BootFolder(1, l.boot))
+	boot := filepath.Join(place.Dir(), ring.BootDir(1, l.boot))
 	if err := errors.Join(os.Symlink(outside, boot), a.flush(context.Background())); err != nil {
 		return err
 	}
@@ -305,7 +306,7 @@ func ends(dir string) (n, first, next int) {
 	for _, b := range boots {
 		rd := b.NewReader(0)
 		defer rd.Close()
-		var e ring.Entry
+		var e entry.Entry
 		for found, err := rd.Next(&e); found && err == nil; found, err = rd.Next(&e) {
 			if n == 0 {
 				first = int(e.Seq)

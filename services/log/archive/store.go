@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/services/log/chunk"
 	"resinos/services/log/ring"
 )
 
@@ -54,7 +55,7 @@ func openStore(d disk, limit int64, log *slog.Logger) (*store, error) {
 		return nil, fmt.Errorf("list log archive: %w", err)
 	}
 	for _, entry := range top {
-		if number, id, ok := ring.ParseBootFolder(entry.Name()); ok && entry.IsDir() {
+		if number, id, ok := ring.ParseBootDir(entry.Name()); ok && entry.IsDir() {
 			s.boots = append(s.boots, bootFolder{entry.Name(), number, id})
 		}
 	}
@@ -87,7 +88,7 @@ func (s *store) take(boot bootFolder) error {
 	for _, entry := range entries {
 		k := kept{folder: boot.name, name: entry.Name()}
 		whole, half := strings.CutSuffix(k.name, aside)
-		if _, ok := ring.ParseChunkFile(whole); !ok || !entry.Type().IsRegular() {
+		if _, ok := chunk.ParseFileName(whole); !ok || !entry.Type().IsRegular() {
 			continue
 		}
 		if half {
@@ -172,7 +173,7 @@ func (s *store) newBoot(boot [16]byte) (string, error) {
 		number = s.boots[n-1].number + 1
 	}
 	for ; number <= maxNumber; number++ {
-		name := ring.BootFolder(number, boot)
+		name := ring.BootDir(number, boot)
 		err := s.disk.mkdir(name)
 		if errors.Is(err, fs.ErrExist) {
 			continue
@@ -180,7 +181,7 @@ func (s *store) newBoot(boot [16]byte) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("create log archive's directory: %w", err)
 		}
-		_, id, _ := ring.ParseBootFolder(name)
+		_, id, _ := ring.ParseBootDir(name)
 		s.boots = append(s.boots, bootFolder{name, number, id})
 		return name, nil
 	}

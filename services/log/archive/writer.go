@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/ring"
 )
 
@@ -38,7 +40,7 @@ type writer struct {
 	next   uint64 // all entries before it are on flash
 	made   bool   // the folder's own name may not be on flash yet
 
-	growth *ring.Growth // nil: the next entry begins a chunk
+	growth *chunk.Growth // nil: the next entry begins a chunk
 	file   file
 	name   string // in folder
 	aside  bool   // the file has not got its name yet
@@ -79,7 +81,7 @@ func (w *writer) resume() error {
 		if err != nil {
 			return fmt.Errorf("read log archive: %w", err)
 		}
-		g, whole, err := ring.Regrow(w.boot, b)
+		g, whole, err := chunk.Regrow(w.boot, b)
 		if err != nil {
 			continue // it was named as strange; its entries are written once more, if the ring still has them
 		}
@@ -112,7 +114,7 @@ func (w *writer) flush(ctx context.Context, from *ring.Ring) error {
 	rd := from.NewReader(w.next)
 	defer rd.Close()
 	rd.Until = from.Next()
-	var e ring.Entry
+	var e entry.Entry
 	for {
 		found, err := rd.Next(&e)
 		if err != nil {
@@ -128,7 +130,7 @@ func (w *writer) flush(ctx context.Context, from *ring.Ring) error {
 }
 
 // add takes one entry; after a gap, and when the chunk is large enough, into a new chunk.
-func (w *writer) add(ctx context.Context, e *ring.Entry) error {
+func (w *writer) add(ctx context.Context, e *entry.Entry) error {
 	if w.growth != nil && (w.growth.Next() != e.Seq || w.size >= w.chunk) {
 		if err := w.settle(); err != nil {
 			return err
@@ -155,19 +157,19 @@ func (w *writer) add(ctx context.Context, e *ring.Entry) error {
 }
 
 // begin starts a chunk with e.
-func (w *writer) begin(e *ring.Entry) (err error) {
+func (w *writer) begin(e *entry.Entry) (err error) {
 	if w.folder == "" {
 		if w.folder, err = w.store.newBoot(w.boot); err != nil {
 			return err
 		}
 		w.made = true
 	}
-	name := ring.ChunkFile(e.Seq)
+	name := chunk.FileName(e.Seq)
 	f, err := w.store.disk.create(path.Join(w.folder, name+aside))
 	if err != nil {
 		return fmt.Errorf("write log archive: %w", err)
 	}
-	w.growth, w.file, w.name, w.aside, w.size, w.synced = ring.Grow(w.boot, e), f, name, true, 0, 0
+	w.growth, w.file, w.name, w.aside, w.size, w.synced = chunk.Grow(w.boot, e), f, name, true, 0, 0
 	return nil
 }
 

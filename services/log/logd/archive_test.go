@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
+	"resinos/services/log/entry"
 	"resinos/services/log/query"
 	"resinos/services/log/ring"
 )
@@ -34,18 +35,18 @@ func archiveIn(dir string) Archive {
 }
 
 // archived reads what dir keeps of the only boot there is, and fails at a gap or a double.
-func archived(t testing.TB, dir string) []ring.Entry {
+func archived(t testing.TB, dir string) []entry.Entry {
 	t.Helper()
 	boots, strange, err := ring.Boots(dir)
 	if err != nil || len(boots) > 1 || len(strange) > 0 {
 		t.Fatalf("%d boots, strange %v, %v", len(boots), strange, err)
 	}
-	var list []ring.Entry
+	var list []entry.Entry
 	for _, b := range boots {
 		rd := b.NewReader(0)
 		defer rd.Close()
 		for {
-			var e ring.Entry
+			var e entry.Entry
 			found, err := rd.Next(&e)
 			if err != nil {
 				t.Fatal(err)

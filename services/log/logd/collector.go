@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
 	"resinos/services/notify"
@@ -89,7 +90,7 @@ func (c *collector) start() error {
 		c.leave(p)
 	}
 	for _, s := range c.ring.Sources() {
-		if s.Kind != ring.Kernel && s.Kind != ring.Syslog && c.byName[s] == nil {
+		if s.Kind != entry.Kernel && s.Kind != entry.Syslog && c.byName[s] == nil {
 			c.ring.Forget(s)
 		}
 	}
@@ -210,7 +211,7 @@ func (c *collector) turn(p *input, flush bool) (moved int) {
 		c.timers[p] = boottime + retryWait
 	}
 	c.setStalled(p, err != nil)
-	in := &intake{c: c, p: p, now: boottime, e: ring.Entry{
+	in := &intake{c: c, p: p, now: boottime, e: entry.Entry{
 		Kind: p.spool.source.Kind, Name: p.spool.source.Name, Stream: p.spool.source.Stream, Time: wall, Boottime: boottime,
 	}}
 	err = p.lines(c.buf, flush, in)
@@ -423,8 +424,8 @@ func (c *collector) first() {
 	}
 	rd := c.ring.NewReader(0)
 	defer rd.Close()
-	rd.Keep = func(e *ring.Entry) bool { return e.Kind == pipe.Container }
-	var e ring.Entry
+	rd.Keep = func(e *entry.Entry) bool { return e.Kind == pipe.Container }
+	var e entry.Entry
 	if found, err := rd.Next(&e); found && err == nil {
 		c.report(e.Boottime)
 	}

@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"time"
 
-	"resinos/services/log/ring"
+	"resinos/services/log/entry"
 )
 
 // intake is where the lines of one turn go.
 type intake struct {
 	c       *collector
 	p       *input
-	e       ring.Entry
+	e       entry.Entry
 	now     time.Duration
 	dropped bool // some lines were
 }

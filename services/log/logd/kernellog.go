@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/log/entry"
 	"resinos/services/log/kmsg"
 	"resinos/services/log/ring"
 )
@@ -41,7 +42,7 @@ func openKernelLog(path string, to *ring.Ring) (*kernelLog, error) {
 	}
 	k := &kernelLog{fd: fd, tags: map[string]bool{}, buf: make([]byte, 8<<10)} // a record has at most 8 KiB
 	for _, s := range to.Sources() {
-		if s.Kind == ring.Kernel {
+		if s.Kind == entry.Kernel {
 			k.next = max(k.next, uint64(to.Mark(s).Cursor))
 			k.tags[s.Name] = true
 		}
@@ -86,8 +87,8 @@ func (k *kernelLog) turn(to *ring.Ring, clock ring.Clock) error {
 
 // add appends one record, after a word about those that are missing before it.
 func (k *kernelLog) add(to *ring.Ring, r kmsg.Record, wall time.Time) error {
-	e := ring.Entry{
-		Kind: ring.Kernel, Name: kernelName, Stream: kmsgStream, Time: wall, Boottime: r.At,
+	e := entry.Entry{
+		Kind: entry.Kernel, Name: kernelName, Stream: kmsgStream, Time: wall, Boottime: r.At,
 	}
 	if lost := r.Seq - k.next; lost > 0 && k.next > 0 {
 		e.Priority = 4

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
 )
@@ -87,14 +89,14 @@ func (t *tally) drop(n int) {
 
 // mark brings the count into the ring, with a cursor behind all that was counted.
 func (t *tally) mark(to *ring.Ring, cursor int64) error {
-	err := to.SetMark(t.source, ring.Mark{Cursor: cursor, PID: t.pid, Dropped: t.dropped})
+	err := to.SetMark(t.source, chunk.Mark{Cursor: cursor, PID: t.pid, Dropped: t.dropped})
 	t.lag = err != nil && t.lag
 	return err
 }
 
 // report appends the entry that tells how many lines were dropped.
 func (t *tally) report(to *ring.Ring, wall time.Time, boottime time.Duration) error {
-	e := ring.Entry{
+	e := entry.Entry{
 		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime, Priority: 4, PID: t.pid,
 	}
 	if err := to.Report(&e, fmt.Appendf(nil, "%d lines dropped", t.dropped)); err != nil {

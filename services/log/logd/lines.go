@@ -3,8 +3,8 @@ package logd
 import (
 	"bytes"
 
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
-	"resinos/services/log/ring"
 )
 
 // defaultPriority is "informational", for lines that do not say.
@@ -21,10 +21,10 @@ type line struct {
 }
 
 // nextLine returns the first line of b; ok is false if b does not hold a whole one yet. A line longer than
-// ring.MaxMessage is cut there. With flush, what is left without a line end is taken as a cut line. With control,
+// entry.MaxMessage is cut there. With flush, what is left without a line end is taken as a cut line. With control,
 // the control lines of package pipe are told apart; one also ends what stands before it without a line end.
 func nextLine(b []byte, flush, control bool) (l line, ok bool) {
-	head := b[:min(len(b), ring.MaxMessage+1)]
+	head := b[:min(len(b), entry.MaxMessage+1)]
 	if end := bytes.IndexByte(head, '\n'); end >= 0 {
 		at, pid, found := 0, 0, false
 		if control {
@@ -38,8 +38,8 @@ func nextLine(b []byte, flush, control bool) (l line, ok bool) {
 		default:
 			l = line{message: bytes.TrimSuffix(head[:end], []byte("\r")), size: end + 1}
 		}
-	} else if len(head) > ring.MaxMessage {
-		n := ring.MaxMessage
+	} else if len(head) > entry.MaxMessage {
+		n := entry.MaxMessage
 		if mark := bytes.LastIndexByte(head[n-pipe.MaxPIDLine:n], 1); control && mark >= 0 {
 			n += mark - pipe.MaxPIDLine // keeps a control line whole
 		}

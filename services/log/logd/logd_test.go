@@ -24,6 +24,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/services/control"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/query"
 	"resinos/services/log/ring"
@@ -126,14 +127,14 @@ func producer(t testing.TB, cfg Config, s pipe.Source) *os.File {
 }
 
 // follow collects entries until want of them are there.
-func follow(t testing.TB, cfg Config, f query.Filter, want int) []ring.Entry {
+func follow(t testing.TB, cfg Config, f query.Filter, want int) []entry.Entry {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	f.Follow = true
-	var got []ring.Entry
+	var got []entry.Entry
 	enough := errors.New("enough")
-	err := query.Query(ctx, cfg.Socket, f, func(e ring.Entry) error {
+	err := query.Query(ctx, cfg.Socket, f, func(e entry.Entry) error {
 		if got = append(got, e); len(got) == want {
 			return enough
 		}
@@ -189,9 +190,9 @@ func lines(t *testing.T) {
 	start(t, cfg)
 	late := producer(t, cfg, web)
 	got := follow(t, cfg, query.Filter{}, 2)
-	fmt.Fprint(late, strings.Repeat("y", ring.MaxMessage+5)+"\nbin\x00\xff\x1b\n")
+	fmt.Fprint(late, strings.Repeat("y", entry.MaxMessage+5)+"\nbin\x00\xff\x1b\n")
 	got = append(got, follow(t, cfg, query.Filter{Names: []string{"hello"}}, 3)...)
-	want := []string{"netd 6 before logd", "netd 4 warned", "hello.web 6 " + strings.Repeat("y", ring.MaxMessage), "hello.web 6 yyyyy", "hello.web 6 bin\x00\xff\x1b"}
+	want := []string{"netd 6 before logd", "netd 4 warned", "hello.web 6 " + strings.Repeat("y", entry.MaxMessage), "hello.web 6 yyyyy", "hello.web 6 bin\x00\xff\x1b"}
 	for i, e := range got {
 		if text := fmt.Sprintf("%s %d %s", e.Name, e.Priority, e.Message); text != want[i] {
 			t.Errorf("entry %d is %.60q, want %.60q", i, text, want[i])
@@ -330,7 +331,7 @@ func TestFloodDoesNotStarve(t *testing.T) {
 	})
 	seen := make(chan string, 100)
 	wg.Go(func() {
-		query.Query(ctx, cfg.Socket, query.Filter{Names: []string{"hello"}, Follow: true}, func(e ring.Entry) error {
+		query.Query(ctx, cfg.Socket, query.Filter{Names: []string{"hello"}, Follow: true}, func(e entry.Entry) error {
 			seen <- e.Message
 			return nil
 		})
@@ -483,13 +484,13 @@ func TestKilledLogdLosesNothing(t *testing.T) {
 			}
 		}
 	}
-	for i, e := range follow(t, cfg, query.Filter{Kinds: []string{ring.Syslog}}, messages) {
+	for i, e := range follow(t, cfg, query.Filter{Kinds: []string{entry.Syslog}}, messages) {
 		if e.Message != strconv.Itoa(i) || e.Name != fmt.Sprintf("tag%d", i%3) || e.Stream != "daemon" {
 			t.Fatalf("syslog: message %d is %q of %s", i, e.Message, e.Name)
 		}
 	}
 	extra := 0
-	if err := query.Query(t.Context(), cfg.Socket, query.Filter{}, func(ring.Entry) error { extra++; return nil }); err != nil || extra != lines+messages {
+	if err := query.Query(t.Context(), cfg.Socket, query.Filter{}, func(entry.Entry) error { extra++; return nil }); err != nil || extra != lines+messages {
 		t.Errorf("%d entries, %v, want %d", extra, err, lines+messages)
 	}
 	testenv.WaitFor(t, "a packed chunk", func() bool { return packedChunks(t, cfg) > 0 })
@@ -534,7 +535,7 @@ func TestProtocol(t *testing.T) {
 		}
 		conn.Close()
 	}
-	err := query.Query(t.Context(), cfg.Socket, query.Filter{Last: -2}, func(ring.Entry) error { return nil })
+	err := query.Query(t.Context(), cfg.Socket, query.Filter{Last: -2}, func(entry.Entry) error { return nil })
 	if refused := new(control.Error); !errors.As(err, &refused) {
 		t.Errorf("a bad filter gave %v", err)
 	}
@@ -549,7 +550,7 @@ func TestTooManyReaders(t *testing.T) {
 	joined := make(chan struct{}, readers)
 	for range readers {
 		wg.Go(func() {
-			err := query.Query(ctx, cfg.Socket, query.Filter{Follow: true}, func(ring.Entry) error { joined <- struct{}{}; return nil })
+			err := query.Query(ctx, cfg.Socket, query.Filter{Follow: true}, func(entry.Entry) error { joined <- struct{}{}; return nil })
 			if err != nil {
 				t.Error(err)
 			}
@@ -558,7 +559,7 @@ func TestTooManyReaders(t *testing.T) {
 	for range readers {
 		<-joined
 	}
-	err := query.Query(t.Context(), cfg.Socket, query.Filter{}, func(ring.Entry) error { return nil })
+	err := query.Query(t.Context(), cfg.Socket, query.Filter{}, func(entry.Entry) error { return nil })
 	if refused := new(control.Error); !errors.As(err, &refused) || refused.Hint == "" {
 		t.Errorf("one reader too many got %v", err)
 	}
@@ -594,7 +595,7 @@ func TestReaderThatPauses(t *testing.T) {
 	fmt.Fprint(producer(t, cfg, web), "done\n")
 	follow(t, cfg, query.Filter{Names: []string{"hello"}}, 1)
 	count := 0
-	err := query.Query(t.Context(), cfg.Socket, query.Filter{Names: []string{string(flood.Name)}}, func(ring.Entry) error {
+	err := query.Query(t.Context(), cfg.Socket, query.Filter{Names: []string{string(flood.Name)}}, func(entry.Entry) error {
 		if count++; count == 10 { // the server's socket is full by now; others are served meanwhile
 			follow(t, cfg, query.Filter{Names: []string{"hello"}}, 1)
 		}
@@ -636,7 +637,7 @@ func TestSlowReaderSeesGap(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	filled, seen := false, errors.New("seen")
-	err := query.Query(ctx, cfg.Socket, query.Filter{Follow: true}, func(e ring.Entry) error {
+	err := query.Query(ctx, cfg.Socket, query.Filter{Follow: true}, func(e entry.Entry) error {
 		if !filled {
 			filled = true
 			for range 300 {
@@ -709,9 +710,9 @@ func fullFileSystem(dir string) error {
 	n, heard, enough := 0, 0, errors.New("enough")
 	ctxWait, stop := context.WithTimeout(ctx, testenv.Patience())
 	defer stop()
-	err = query.Query(ctxWait, cfg.Socket, query.Filter{Follow: true}, func(e ring.Entry) error {
+	err = query.Query(ctxWait, cfg.Socket, query.Filter{Follow: true}, func(e entry.Entry) error {
 		next, word := &n, "line"
-		if e.Kind == ring.Kernel {
+		if e.Kind == entry.Kernel {
 			next, word = &heard, "record"
 		}
 		if !strings.HasPrefix(e.Message, fmt.Sprintf("%s %d ", word, *next)) {
@@ -849,7 +850,7 @@ func BenchmarkThrough(b *testing.B) {
 	}
 	fmt.Fprint(file, "done\n")
 	for last := ""; last != "done"; {
-		err := query.Query(b.Context(), cfg.Socket, query.Filter{Last: 1}, func(e ring.Entry) error { last = e.Message; return nil })
+		err := query.Query(b.Context(), cfg.Socket, query.Filter{Last: 1}, func(e entry.Entry) error { last = e.Message; return nil })
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"resinos/mounts/testenv"
+	"resinos/services/log/entry"
 	"resinos/services/log/ring"
 )
 
@@ -44,7 +45,7 @@ func TestRealKernelLog(t *testing.T) {
 }
 
 func TestNextLine(t *testing.T) {
-	long := strings.Repeat("x", ring.MaxMessage)
+	long := strings.Repeat("x", entry.MaxMessage)
 	for _, test := range []struct {
 		in    string
 		flush bool
@@ -84,10 +85,10 @@ func FuzzNextLine(f *testing.F) {
 	f.Add([]byte("x\x01pid 7\nb"), true, true)
 	f.Fuzz(func(t *testing.T, b []byte, flush, control bool) {
 		l, ok := nextLine(b, flush, control)
-		if ok && (l.size <= 0 || l.control && !control || l.size > len(b) || len(l.message) > ring.MaxMessage || bytes.Contains(l.message, []byte("\n"))) {
+		if ok && (l.size <= 0 || l.control && !control || l.size > len(b) || len(l.message) > entry.MaxMessage || bytes.Contains(l.message, []byte("\n"))) {
 			t.Errorf("nextLine(%q) = %+v", b, l)
 		}
-		if !ok && (flush && len(b) > 0 || len(b) > ring.MaxMessage) {
+		if !ok && (flush && len(b) > 0 || len(b) > entry.MaxMessage) {
 			t.Errorf("nextLine(%q) found no line", b)
 		}
 	})

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/query"
-	"resinos/services/log/ring"
 	"resinos/services/log/syslog"
 )
 
@@ -51,7 +51,7 @@ func TestBucket(t *testing.T) {
 // dropped sums up what a source's drop lines tell, and counts its other lines.
 func dropped(t *testing.T, cfg Config, name string) (told, kept, reports int) {
 	t.Helper()
-	err := query.Query(t.Context(), cfg.Socket, query.Filter{Names: []string{name}}, func(e ring.Entry) error {
+	err := query.Query(t.Context(), cfg.Socket, query.Filter{Names: []string{name}}, func(e entry.Entry) error {
 		if count, ok := strings.CutSuffix(e.Message, " lines dropped"); ok {
 			n, err := strconv.Atoi(count)
 			if err != nil || e.Priority != 4 {
@@ -228,7 +228,7 @@ func TestSyslog(t *testing.T) {
 	say("")
 	say("no words about me")
 	want := []string{"sshd authpriv 3 bad login", "ntpd daemon 5 in step", "user user 5 no words about me"}
-	for i, e := range follow(t, cfg, query.Filter{Kinds: []string{ring.Syslog}}, 3) {
+	for i, e := range follow(t, cfg, query.Filter{Kinds: []string{entry.Syslog}}, 3) {
 		if got := fmt.Sprintf("%s %s %d %s", e.Name, e.Stream, e.Priority, e.Message); got != want[i] || e.PID != os.Getpid() {
 			t.Errorf("%q, pid %d, want %q", got, e.PID, want[i])
 		}
@@ -248,7 +248,7 @@ func TestSyslog(t *testing.T) {
 	testenv.WaitFor(t, "every message is kept or counted", func() bool {
 		clear(names)
 		total = 0
-		err := query.Query(t.Context(), cfg.Socket, query.Filter{Kinds: []string{ring.Syslog}}, func(e ring.Entry) error {
+		err := query.Query(t.Context(), cfg.Socket, query.Filter{Kinds: []string{entry.Syslog}}, func(e entry.Entry) error {
 			names[e.Name]++
 			total++
 			if count, ok := strings.CutSuffix(e.Message, " lines dropped"); ok {

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
-	"resinos/services/log/ring"
 )
 
 const (
@@ -97,7 +97,7 @@ type sink interface {
 func (s *spool) lines(buf []byte, flush bool, to sink) error {
 	control := s.source.Kind == pipe.Service
 	for s.cursor < s.end {
-		if s.scanned > s.cursor && !flush && s.end-s.cursor <= ring.MaxMessage {
+		if s.scanned > s.cursor && !flush && s.end-s.cursor <= entry.MaxMessage {
 			found, err := s.scan(buf)
 			if !found || err != nil {
 				return err

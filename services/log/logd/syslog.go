@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
 	"resinos/services/log/syslog"
@@ -32,7 +33,7 @@ type syslogInput struct {
 func newSyslogInput(socket *syslog.Socket, l limit, to *ring.Ring) *syslogInput {
 	in := &syslogInput{socket: socket, limit: l, tallies: map[pipe.Source]*tally{}, fresh: true}
 	for _, s := range to.Sources() {
-		if s.Kind == ring.Syslog {
+		if s.Kind == entry.Syslog {
 			in.tallies[s] = newTally(s, to)
 		}
 	}
@@ -41,7 +42,7 @@ func newSyslogInput(socket *syslog.Socket, l limit, to *ring.Ring) *syslogInput 
 
 // source names who sent a message. The tag is only what the sender says; the pid is true.
 func (in *syslogInput) source(m *syslog.Message) pipe.Source {
-	s := pipe.Source{Kind: ring.Syslog, Name: m.Tag, Stream: m.Facility}
+	s := pipe.Source{Kind: entry.Syslog, Name: m.Tag, Stream: m.Facility}
 	if in.tallies[s] == nil && len(in.tallies) >= maxSyslog {
 		if m.Tag != syslog.User {
 			m.Text = fmt.Appendf(nil, "%s: %s", m.Tag, m.Text)
@@ -99,7 +100,7 @@ func (in *syslogInput) turn(to *ring.Ring, wall time.Time, boottime time.Duratio
 
 // append makes a message durable.
 func (in *syslogInput) append(to *ring.Ring, t *tally, m *syslog.Message, d *syslog.Datagram, wall time.Time, boottime time.Duration) error {
-	e := ring.Entry{
+	e := entry.Entry{
 		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime,
 		Priority: m.Priority, PID: d.PID, Cut: d.Cut,
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"resinos/services/control"
-	"resinos/services/log/ring"
+	"resinos/services/log/entry"
 	"resinos/services/moment"
 )
 
@@ -65,7 +65,7 @@ func IsBoot(text string) bool {
 }
 
 // match looks at everything but the message and the boot, which was chosen before.
-func (f *Filter) match(e *ring.Entry) bool {
+func (f *Filter) match(e *entry.Entry) bool {
 	return (f.Priority == nil || e.Priority <= *f.Priority) &&
 		(f.Since == nil || f.Since.Reached(e.Time, e.Boottime)) &&
 		(f.Until == nil || !f.Until.Reached(e.Time, e.Boottime)) &&

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"resinos/services/control"
-	"resinos/services/log/ring"
+	"resinos/services/log/entry"
 )
 
 // SocketPath is where logd answers on the device.
@@ -25,7 +25,7 @@ const SocketPath = "/run/resinos/log.sock"
 
 // Query asks the logd behind socket and calls visit for each entry, in order. It returns nil after the last one, or,
 // with f.Follow, when ctx is done; otherwise visit's error, a *control.Error if logd refused, or what went wrong.
-func Query(ctx context.Context, socket string, f Filter, visit func(ring.Entry) error) error {
+func Query(ctx context.Context, socket string, f Filter, visit func(entry.Entry) error) error {
 	args, err := json.Marshal(f)
 	if err == nil {
 		_, err = ask(ctx, socket, control.Request{Version: control.Version, Op: opLog, Args: args}, visit)
@@ -38,7 +38,7 @@ func Query(ctx context.Context, socket string, f Filter, visit func(ring.Entry) 
 
 // Boots asks the logd behind socket for the boots whose log is kept, oldest first; the last one is this.
 func Boots(ctx context.Context, socket string) ([]Span, error) {
-	result, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opBoots}, func(ring.Entry) error { return nil })
+	result, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opBoots}, func(entry.Entry) error { return nil })
 	var list []Span
 	if err == nil {
 		err = json.Unmarshal(result, &list)
@@ -52,7 +52,7 @@ func Boots(ctx context.Context, socket string) ([]Span, error) {
 // Flush asks the logd behind socket to bring the log to disk, and returns when it is there. It returns a *control.Error if the log is
 // not kept there, or cannot be.
 func Flush(ctx context.Context, socket string) error {
-	_, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opFlush}, func(ring.Entry) error { return nil })
+	_, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opFlush}, func(entry.Entry) error { return nil })
 	if err != nil {
 		return fmt.Errorf("flush log: %w", err)
 	}
@@ -60,7 +60,7 @@ func Flush(ctx context.Context, socket string) error {
 }
 
 // ask sends a request and reads the answer: visit gets the entries, result is that of the response.
-func ask(ctx context.Context, socket string, r control.Request, visit func(ring.Entry) error) (result json.RawMessage, err error) {
+func ask(ctx context.Context, socket string, r control.Request, visit func(entry.Entry) error) (result json.RawMessage, err error) {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func ask(ctx context.Context, socket string, r control.Request, visit func(ring.
 	for {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			if long = append(long, line...); len(long) > 16*ring.MaxMessage {
+			if long = append(long, line...); len(long) > 16*entry.MaxMessage {
 				return nil, errors.New("answer has a line without end")
 			}
 			continue
@@ -99,9 +99,9 @@ func ask(ctx context.Context, socket string, r control.Request, visit func(ring.
 }
 
 // take handles one line of the answer. It reports true for the last, and gives its result.
-func take(line []byte, visit func(ring.Entry) error) (result json.RawMessage, done bool, err error) {
+func take(line []byte, visit func(entry.Entry) error) (result json.RawMessage, done bool, err error) {
 	if bytes.HasPrefix(line, []byte(`{"seq":`)) {
-		var e ring.Entry
+		var e entry.Entry
 		if err := json.Unmarshal(line, &e); err != nil {
 			return nil, false, err
 		}

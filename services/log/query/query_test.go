@@ -13,6 +13,8 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/services/control"
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
 	"resinos/services/moment"
@@ -27,7 +29,7 @@ func FuzzParseQuery(f *testing.F) {
 		if err == nil && got.check() != nil {
 			t.Errorf("parseQuery(%q) = %+v", b, got)
 		}
-		got.match(&ring.Entry{Name: "hello.web"}) // must not panic whatever the filter
+		got.match(&entry.Entry{Name: "hello.web"}) // must not panic whatever the filter
 	})
 }
 
@@ -36,7 +38,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"seq":1,"time":"2026-01-01T00:00:00Z","message":"x"}`))
 	f.Add([]byte(`{"version":1,"ok":false,"error":"no","hint":"yes"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		take(b, func(ring.Entry) error { return nil })
+		take(b, func(entry.Entry) error { return nil })
 	})
 }
 
@@ -44,21 +46,21 @@ func TestFilterMatch(t *testing.T) {
 	warning := 4
 	for _, test := range []struct {
 		filter Filter
-		entry  ring.Entry
+		entry  entry.Entry
 		want   bool
 	}{
-		{Filter{}, ring.Entry{Priority: 7}, true},
-		{Filter{Names: []string{"hello"}}, ring.Entry{Name: "hello.web"}, true},
-		{Filter{Names: []string{"hello.web"}}, ring.Entry{Name: "hello.web"}, true},
-		{Filter{Names: []string{"hello.web"}}, ring.Entry{Name: "hello.webby"}, false},
-		{Filter{Names: []string{"hell"}}, ring.Entry{Name: "hello.web"}, false},
-		{Filter{Names: []string{"a", "netd"}}, ring.Entry{Name: "netd"}, true},
-		{Filter{Kinds: []string{"kernel"}}, ring.Entry{Kind: "service"}, false},
-		{Filter{Priority: &warning}, ring.Entry{Priority: 4}, true},
-		{Filter{Priority: &warning}, ring.Entry{Priority: 5}, false},
-		{Filter{Since: &moment.Moment{Boottime: time.Second}}, ring.Entry{Boottime: time.Second}, true},
-		{Filter{Until: &moment.Moment{Boottime: time.Second}}, ring.Entry{Boottime: time.Second}, false},
-		{Filter{Since: &moment.Moment{Time: time.Unix(5, 0)}}, ring.Entry{Time: time.Unix(4, 0)}, false},
+		{Filter{}, entry.Entry{Priority: 7}, true},
+		{Filter{Names: []string{"hello"}}, entry.Entry{Name: "hello.web"}, true},
+		{Filter{Names: []string{"hello.web"}}, entry.Entry{Name: "hello.web"}, true},
+		{Filter{Names: []string{"hello.web"}}, entry.Entry{Name: "hello.webby"}, false},
+		{Filter{Names: []string{"hell"}}, entry.Entry{Name: "hello.web"}, false},
+		{Filter{Names: []string{"a", "netd"}}, entry.Entry{Name: "netd"}, true},
+		{Filter{Kinds: []string{"kernel"}}, entry.Entry{Kind: "service"}, false},
+		{Filter{Priority: &warning}, entry.Entry{Priority: 4}, true},
+		{Filter{Priority: &warning}, entry.Entry{Priority: 5}, false},
+		{Filter{Since: &moment.Moment{Boottime: time.Second}}, entry.Entry{Boottime: time.Second}, true},
+		{Filter{Until: &moment.Moment{Boottime: time.Second}}, entry.Entry{Boottime: time.Second}, false},
+		{Filter{Since: &moment.Moment{Time: time.Unix(5, 0)}}, entry.Entry{Time: time.Unix(4, 0)}, false},
 	} {
 		if got := test.filter.match(&test.entry); got != test.want {
 			t.Errorf("match(%+v, %+v) = %v", test.filter, test.entry, got)
@@ -89,12 +91,12 @@ func writeBoot(t *testing.T, archive string, number int, n int, live bool) *ring
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	to := filepath.Join(archive, ring.BootFolder(number, id))
+	to := filepath.Join(archive, ring.BootDir(number, id))
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
-		e := ring.Entry{
+		e := entry.Entry{
 			Kind: pipe.Service, Name: "a", Stream: pipe.Log, Priority: 6,
 			Time: start.Add(time.Duration(i) * time.Second), Boottime: time.Duration(i) * time.Second,
 		}
@@ -189,7 +191,7 @@ func TestEarlierBoots(t *testing.T) {
 		{Filter{Last: -1}, 0, "", ""},
 	} {
 		var got []string
-		err := Query(ctx, socket, test.f, func(e ring.Entry) error { got = append(got, e.Message); return nil })
+		err := Query(ctx, socket, test.f, func(e entry.Entry) error { got = append(got, e.Message); return nil })
 		if err != nil || len(got) != test.count {
 			t.Errorf("%+v: %d entries, %v, want %d", test.f, len(got), err, test.count)
 			continue
@@ -199,7 +201,7 @@ func TestEarlierBoots(t *testing.T) {
 		}
 	}
 	for _, boot := range []string{"-3", "ffff", "7"} {
-		err := Query(ctx, socket, Filter{Boot: boot}, func(ring.Entry) error { return nil })
+		err := Query(ctx, socket, Filter{Boot: boot}, func(entry.Entry) error { return nil })
 		if refused := new(control.Error); !errors.As(err, &refused) || refused.Hint == "" {
 			t.Errorf("boot %q gave %v", boot, err)
 		}
@@ -212,15 +214,15 @@ func TestOddArchives(t *testing.T) {
 	dir := t.TempDir()
 	live := writeBoot(t, dir, 3, 10_000, true)
 	writeBoot(t, dir, 5, 100, false) // numbered later than this boot
-	older := filepath.Join(dir, ring.BootFolder(2, [16]byte{0xb3, 0xaa}))
+	older := filepath.Join(dir, ring.BootDir(2, [16]byte{0xb3, 0xaa}))
 	lost := writeBoot(t, t.TempDir(), 3, 50, false) // this boot's first ring
 	if err := os.Mkdir(older, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	g := ring.Grow([16]byte{0xb3, 0xaa}, &ring.Entry{})
+	g := chunk.Grow([16]byte{0xb3, 0xaa}, &entry.Entry{})
 	rd := lost.NewReader(0)
 	defer rd.Close()
-	var e ring.Entry
+	var e entry.Entry
 	for found, err := rd.Next(&e); found || err != nil; found, err = rd.Next(&e) {
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +233,7 @@ func TestOddArchives(t *testing.T) {
 	}
 	b, err := g.Take()
 	if err == nil {
-		err = os.WriteFile(filepath.Join(older, ring.ChunkFile(0)), b, 0o600)
+		err = os.WriteFile(filepath.Join(older, chunk.FileName(0)), b, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +264,7 @@ func TestOddArchives(t *testing.T) {
 func TestGapBeforeTheRing(t *testing.T) {
 	dir := t.TempDir()
 	live := writeBoot(t, dir, 3, 10_000, true)
-	folder := filepath.Join(dir, ring.BootFolder(3, [16]byte{0xb3, 0xaa}))
+	folder := filepath.Join(dir, ring.BootDir(3, [16]byte{0xb3, 0xaa}))
 	files, err := os.ReadDir(folder)
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +285,7 @@ func TestGapBeforeTheRing(t *testing.T) {
 	go func() { s.Run(ctx); close(done) }()
 	defer func() { cancel(); <-done }()
 	kept, gone := 0, 0
-	err = Query(ctx, socket, Filter{Boot: "0"}, func(e ring.Entry) error {
+	err = Query(ctx, socket, Filter{Boot: "0"}, func(e entry.Entry) error {
 		var n int
 		if _, err := fmt.Sscanf(e.Message, "%d entries were gone", &n); err == nil {
 			gone += n

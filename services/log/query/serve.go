@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/services/control"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
 	"resinos/services/peercred"
@@ -243,7 +244,7 @@ type sender struct {
 
 // drain sends all that is committed.
 func (o *sender) drain() error {
-	var e ring.Entry
+	var e entry.Entry
 	for {
 		ok, err := o.rd.Next(&e)
 		if err != nil {
@@ -270,8 +271,8 @@ func (o *sender) drain() error {
 }
 
 // gap stands for entries that were overwritten before a slow reader came to them.
-func gap(next *ring.Entry, lost uint64) *ring.Entry {
-	return &ring.Entry{
+func gap(next *entry.Entry, lost uint64) *entry.Entry {
+	return &entry.Entry{
 		Seq: next.Seq, Boot: next.Boot, Time: next.Time, Boottime: next.Boottime, Kind: pipe.Service, Name: "logd",
 		Stream: pipe.Log, Priority: 4, Message: fmt.Sprintf("%d entries were gone before they could be read", lost),
 	}

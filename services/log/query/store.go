@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"resinos/services/control"
+	"resinos/services/log/entry"
 	"resinos/services/log/ring"
 )
 
@@ -36,7 +37,7 @@ type part struct {
 	live        bool
 	from, until uint64
 	reader      func(from uint64) *ring.Reader
-	tail        func(n int, keep func(*ring.Entry) bool) (from uint64, found int, err error)
+	tail        func(n int, keep func(*entry.Entry) bool) (from uint64, found int, err error)
 }
 
 // parts returns everything, oldest first. Of this boot, the archive may hold what the ring has lost already. The ring is
@@ -66,7 +67,7 @@ func (s *Store) parts() ([]part, error) {
 func partOf(b *ring.Boot, until uint64) part {
 	return part{
 		boot: b.ID, from: b.Oldest(), until: until, reader: b.NewReader,
-		tail: func(n int, keep func(*ring.Entry) bool) (uint64, int, error) { return b.Tail(n, until, keep) },
+		tail: func(n int, keep func(*entry.Entry) bool) (uint64, int, error) { return b.Tail(n, until, keep) },
 	}
 }
 
@@ -107,7 +108,7 @@ func bootIDs(parts []part) []string {
 }
 
 // last sets the parts' beginnings so that they hold the last n entries that keep wants, none for a negative n, all for 0.
-func last(parts []part, n int, keep func(*ring.Entry) bool) ([]part, error) {
+func last(parts []part, n int, keep func(*entry.Entry) bool) ([]part, error) {
 	if n == 0 {
 		return parts, nil
 	}
@@ -156,7 +157,7 @@ func (p *part) ends() (first, last time.Time, err error) {
 		time *time.Time
 	}{{p.from, &first}, {from, &last}} {
 		rd := p.reader(end.from)
-		var e ring.Entry
+		var e entry.Entry
 		_, err := rd.Next(&e)
 		rd.Close() // opened for reading: nothing to lose
 		if err != nil {

@@ -7,18 +7,21 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 )
 
-// A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of it what is
-// there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes meanwhile is a gap.
+// A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of it
+// what is there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes
+// meanwhile is a gap.
 //
 // The folder of all boots holds one folder each, NUMBER-BOOTID: eight decimal digits that count the boots, because the
-// clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under the names they
-// have in the ring. Whoever writes them there makes each appear whole, by rename.
+// clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under the names
+// they have in the ring. Whoever writes them there makes each appear whole, by rename.
 type Boot struct {
 	Number int
 	ID     string
@@ -39,7 +42,7 @@ func Boots(dir string) (boots []*Boot, strange []string, err error) {
 		return nil, nil, fmt.Errorf("list boots: %w", err)
 	}
 	for _, folder := range folders { // sorted by name, so by number
-		number, id, ok := ParseBootFolder(folder.Name())
+		number, id, ok := ParseBootDir(folder.Name())
 		if !ok || !folder.IsDir() {
 			strange = append(strange, folder.Name())
 			continue
@@ -59,29 +62,19 @@ func Boots(dir string) (boots []*Boot, strange []string, err error) {
 	return boots, strange, nil
 }
 
-// BootFolder returns the name of the folder of a boot.
-func BootFolder(number int, boot [16]byte) string {
-	return fmt.Sprintf("%08d-%s", number, bootString(boot))
+// BootDir returns the name of the folder of a boot.
+func BootDir(number int, boot [16]byte) string {
+	return fmt.Sprintf("%08d-%s", number, chunk.BootString(boot))
 }
 
-// ParseBootFolder is the reverse of BootFolder.
-func ParseBootFolder(name string) (number int, id string, ok bool) {
+// ParseBootDir is the reverse of BootFolder.
+func ParseBootDir(name string) (number int, id string, ok bool) {
 	digits, id, ok := strings.Cut(name, "-")
 	n, err := strconv.ParseUint(digits, 10, 31)
-	if !ok || err != nil || len(digits) != 8 || len(id) != len(bootString([16]byte{})) {
+	if !ok || err != nil || len(digits) != 8 || len(id) != len(chunk.BootString([16]byte{})) {
 		return 0, "", false
 	}
 	return int(n), id, true
-}
-
-// ChunkFile returns the name of the chunk whose first entry is first.
-func ChunkFile(first uint64) string { return chunkName(first) }
-
-// ParseChunkFile is the reverse of ChunkFile.
-func ParseChunkFile(name string) (first uint64, ok bool) {
-	digits, ok := strings.CutSuffix(name, suffix)
-	first, err := strconv.ParseUint(digits, 16, 64)
-	return first, ok && err == nil && chunkName(first) == name
 }
 
 func (b *Boot) list() (strange []string, err error) {
@@ -90,23 +83,23 @@ func (b *Boot) list() (strange []string, err error) {
 		return nil, err
 	}
 	for _, file := range files { // sorted by name, which is the order of the entries
-		if strings.HasSuffix(file.Name(), suffix+tmp) {
+		if strings.HasSuffix(file.Name(), chunk.Suffix+tmp) {
 			continue // is being made
 		}
-		if _, ok := ParseChunkFile(file.Name()); !ok || !file.Type().IsRegular() {
+		if _, ok := chunk.ParseFileName(file.Name()); !ok || !file.Type().IsRegular() {
 			strange = append(strange, file.Name())
 			continue
 		}
 		c, h, err := readChunk(filepath.Join(b.dir, file.Name()))
-		if err != nil || bootString(h.boot) != b.ID {
+		if err != nil || chunk.BootString(h.Boot) != b.ID {
 			if !errors.Is(err, fs.ErrNotExist) { // given up just now
 				strange = append(strange, file.Name())
 			}
 			continue
 		}
 		b.firsts = append(b.firsts, c.first)
-		if b.next = math.MaxUint64; h.codec == codecPacked {
-			b.next = c.first + uint64(h.entries)
+		if b.next = math.MaxUint64; h.Codec == chunk.CodecPacked {
+			b.next = c.first + uint64(h.Entries)
 		}
 	}
 	return strange, nil
@@ -119,11 +112,11 @@ func (b *Boot) Oldest() uint64 { return b.firsts[0] }
 func (b *Boot) NewReader(from uint64) *Reader { return newReader(b, from) }
 
 // Tail is Ring.Tail.
-func (b *Boot) Tail(n int, until uint64, keep func(*Entry) bool) (from uint64, found int, err error) {
+func (b *Boot) Tail(n int, until uint64, keep func(*entry.Entry) bool) (from uint64, found int, err error) {
 	return tail(b, b.firsts, min(until, b.next), n, keep)
 }
 
-func (b *Boot) path(first uint64) string { return filepath.Join(b.dir, chunkName(first)) }
+func (b *Boot) path(first uint64) string { return filepath.Join(b.dir, chunk.FileName(first)) }
 
 func (b *Boot) find(seq uint64) (first uint64, ok bool) {
 	i := sort.Search(len(b.firsts), func(i int) bool { return b.firsts[i] > seq })

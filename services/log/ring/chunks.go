@@ -1,14 +1,12 @@
 package ring
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"resinos/services/log/chunk"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,34 +26,34 @@ func (r *Ring) recover() (dropped int64, err error) {
 	if err != nil {
 		return dropped, err
 	}
-	state, err := scan(b)
+	state, err := chunk.Scan(b)
 	if err != nil {
 		return dropped, err
 	}
 	r.take(state)
 	if last.packed { // its successor, which was plain, is broken
-		return dropped + int64(len(b)-state.valid), r.rotate()
+		return dropped + int64(len(b)-state.Valid), r.rotate()
 	}
 	if r.file, err = os.OpenFile(r.path(last.first), os.O_RDWR, 0o600); err != nil {
 		return dropped, err
 	}
-	torn := int64(len(b) - state.valid)
+	torn := int64(len(b) - state.Valid)
 	if torn > 0 {
-		err = r.file.Truncate(int64(state.valid))
+		err = r.file.Truncate(int64(state.Valid))
 	}
-	r.chunks[len(r.chunks)-1] = chunk{first: last.first, size: int64(state.valid), base: int64(state.base)}
+	r.chunks[len(r.chunks)-1] = chunkFile{first: last.first, size: int64(state.Valid), base: int64(state.Base)}
 	return dropped + torn, err
 }
 
 // take goes on where the chunk ends.
-func (r *Ring) take(state scanned) {
-	r.header, r.next = state.header, state.seq
-	for _, s := range state.sources {
+func (r *Ring) take(state chunk.Scanned) {
+	r.header, r.next = state.Header, state.Seq
+	for _, s := range state.Sources {
 		// A source that was forgotten and came again is there twice: the cursor of its latest life counts.
-		if known := r.sources[s.Source]; known == nil || known.id < s.id {
+		if known := r.sources[s.Source]; known == nil || known.ID < s.ID {
 			r.sources[s.Source] = s
 		}
-		r.nextID = max(r.nextID, s.id+1)
+		r.nextID = max(r.nextID, s.ID+1)
 	}
 }
 
@@ -67,8 +65,8 @@ func (r *Ring) list() (dropped int64, err error) {
 	}
 	for _, file := range files {
 		name := file.Name()
-		half := strings.HasSuffix(name, suffix+tmp) // a life ended while it was being made; nothing is missing
-		if !strings.HasSuffix(name, suffix) && !half {
+		half := strings.HasSuffix(name, chunk.Suffix+tmp) // a life ended while it was being made; nothing is missing
+		if !strings.HasSuffix(name, chunk.Suffix) && !half {
 			continue
 		}
 		c, _, err := readChunk(filepath.Join(r.dir, name))
@@ -87,100 +85,43 @@ func (r *Ring) list() (dropped int64, err error) {
 }
 
 // readChunk reads a chunk's header. Its error means that the file is not worth keeping.
-func readChunk(path string) (chunk, header, error) {
+func readChunk(path string) (chunkFile, chunk.Header, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return chunk{}, header{}, err
+		return chunkFile{}, chunk.Header{}, err
 	}
 	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
-		return chunk{}, header{}, err
+		return chunkFile{}, chunk.Header{}, err
 	}
-	c := chunk{size: st.Size(), base: headerSize}
-	b := make([]byte, headerSize)
+	c := chunkFile{size: st.Size(), base: chunk.HeaderSize}
+	b := make([]byte, chunk.HeaderSize)
 	if _, err := file.ReadAt(b, 0); err != nil {
-		return c, header{}, err
+		return c, chunk.Header{}, err
 	}
-	h, err := parseHeader(b)
+	h, err := chunk.ParseHeader(b)
 	if err != nil {
-		return c, header{}, err
+		return c, chunk.Header{}, err
 	}
-	c.packed = h.codec != codecPlain
-	if c.first = h.first; filepath.Base(path) != chunkName(c.first) {
+	c.packed = h.Codec != chunk.CodecPlain
+	if c.first = h.First; filepath.Base(path) != chunk.FileName(c.first) {
 		return c, h, errors.New("read log chunk: name and content differ")
 	}
 	return c, h, nil
 }
 
-// scanned is what is left to know of a chunk after all its records have been read.
-type scanned struct {
-	*decoder
-	valid int // bytes up to the end of the last whole record
-	base  int // bytes before the first entry
-}
-
-// scan reads a whole chunk. Only a broken header is an error; behind the first broken record nothing is looked at.
-func scan(b []byte) (scanned, error) {
-	h, err := parseHeader(b)
-	if err != nil {
-		return scanned{}, err
-	}
-	s := scanned{decoder: newDecoder(h), valid: headerSize, base: headerSize}
-	if h.codec != codecPlain {
-		s.unpack(b)
-		return s, nil
-	}
-	for s.valid < len(b) {
-		payload, n, err := nextPayload(b[s.valid:])
-		if err != nil {
-			break
-		}
-		if _, _, err := s.decode(payload, new(Entry)); err != nil {
-			break
-		}
-		s.valid += n
-		if s.seq == h.first {
-			s.base = s.valid
-		}
-	}
-	return s, nil
-}
-
-// unpack is scan for a packed chunk, of which only whole frames are valid.
-func (s *scanned) unpack(b []byte) {
-	f := newFrames(bytes.NewReader(b), int64(len(b)))
-	behind := false // something of a frame was taken in whose end has not been seen
-	for {
-		payload, err := f.next()
-		if err == nil {
-			behind = true
-			_, _, err = s.decode(payload, new(Entry))
-		}
-		if err != nil {
-			break
-		}
-		if f.left == 0 && len(f.rest) == 0 {
-			s.valid, behind = int(f.off), false
-		}
-	}
-	if behind { // a broken frame must leave neither entries nor sources behind
-		s.decoder = newDecoder(s.header)
-		s.unpack(b[:s.valid])
-	}
-}
-
-// rotate seals the newest chunk and starts the next with the cursors of all sources. The new file appears whole or not
-// at all.
+// rotate seals the newest chunk and starts the next with the cursors of all sources. The new file appears whole or
+// not at all.
 func (r *Ring) rotate() error {
 	wall, boottime := r.now()
-	h := header{first: r.next, boot: r.boot, wall: wall.UnixMicro(), boottime: boottime.Microseconds()}
-	b := h.append(nil)
+	h := chunk.Header{First: r.next, Boot: r.boot, Wall: wall.UnixMicro(), Boottime: boottime.Microseconds()}
+	b := h.Append(nil)
 	for _, s := range r.sources {
-		b = appendSource(b, s)
+		b = chunk.AppendSource(b, s)
 	}
 	r.evict(int64(len(b)))
-	path := r.path(h.first)
+	path := r.path(h.First)
 	file, err := os.OpenFile(path+tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -199,7 +140,7 @@ func (r *Ring) rotate() error {
 	r.file, r.header = file, h
 	size := int64(len(b))
 	r.mu.Lock()
-	r.chunks = append(r.chunks, chunk{first: h.first, size: size, base: size})
+	r.chunks = append(r.chunks, chunkFile{first: h.First, size: size, base: size})
 	r.mu.Unlock()
 	poke(r.sealed)
 	if former != nil {
@@ -255,7 +196,7 @@ func (r *Ring) size() (sum int64) {
 	return sum
 }
 
-func (r *Ring) last() chunk {
+func (r *Ring) last() chunkFile {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.chunks[len(r.chunks)-1]
@@ -274,9 +215,4 @@ func (r *Ring) publish(size int64) {
 	}
 }
 
-func (r *Ring) path(first uint64) string { return filepath.Join(r.dir, chunkName(first)) }
-
-func chunkName(first uint64) string {
-	digits := strconv.FormatUint(first, 16)
-	return fmt.Sprintf("%s%s%s", strings.Repeat("0", 16-len(digits)), digits, suffix)
-}
+func (r *Ring) path(first uint64) string { return filepath.Join(r.dir, chunk.FileName(first)) }

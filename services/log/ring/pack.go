@@ -4,20 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"resinos/services/log/chunk"
 	"slices"
-	"time"
 )
 
-// packPause is what the packer waits after each frame, so that a process with one processor gets to its input.
-const packPause = time.Millisecond
-
 // Pack deflates sealed chunks until ctx is done, the newest first: it is the one that stays longest. It waits while
-// there are none. A chunk that cannot be packed stays as it is, and failed is told why; rested is called each time all
-// is done. Killed at any moment, it leaves the plain chunk or the packed one.
+// there are none. A chunk that cannot be packed stays as it is, and failed is told why; rested is called each time
+// all is done. Killed at any moment, it leaves the plain chunk or the packed one.
 func (r *Ring) Pack(ctx context.Context, failed func(error), rested func()) {
-	var f *framer // a megabyte, which is there only while it is needed
+	var f *chunk.Framer // a megabyte, which is there only while it is needed
 	for {
 		first, ok := r.toPack()
 		if !ok {
@@ -31,7 +27,7 @@ func (r *Ring) Pack(ctx context.Context, failed func(error), rested func()) {
 			continue
 		}
 		if f == nil {
-			f = newFramer()
+			f = chunk.NewFramer()
 		}
 		err := r.pack(ctx, first, f)
 		if ctx.Err() != nil {
@@ -57,9 +53,9 @@ func (r *Ring) toPack() (first uint64, ok bool) {
 }
 
 // pack replaces a chunk by its packed form.
-func (r *Ring) pack(ctx context.Context, first uint64, f *framer) error {
+func (r *Ring) pack(ctx context.Context, first uint64, f *chunk.Framer) error {
 	path := r.path(first)
-	err := packTo(ctx, path, path+tmp, f)
+	err := chunk.Pack(ctx, path, path+tmp, f)
 	if err == nil {
 		if err = r.exchange(first, path); err == nil {
 			return nil
@@ -100,71 +96,5 @@ func (r *Ring) exchange(first uint64, path string) error {
 
 // index is called with mu held.
 func (r *Ring) index(first uint64) int {
-	return slices.IndexFunc(r.chunks, func(c chunk) bool { return c.first == first })
-}
-
-// packTo writes the packed form of the plain chunk from to the file to.
-func packTo(ctx context.Context, from, to string, f *framer) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(packFile(ctx, in, out, f), out.Close())
-}
-
-func packFile(ctx context.Context, in, out *os.File, f *framer) error {
-	st, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	src := &records{file: in}
-	h, err := src.begin()
-	if err != nil {
-		return err
-	}
-	if _, err := out.Write(make([]byte, headerSize)); err != nil {
-		return err
-	}
-	for {
-		payload, err := src.next(st.Size())
-		if errors.Is(err, io.EOF) && len(src.rest) == 0 {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("behind %d entries: %w", h.entries, err)
-		}
-		if payload[0] == kindEntry {
-			h.entries++
-		}
-		full, err := f.add(payload)
-		if full && err == nil {
-			if err = f.finish(out); err == nil {
-				err = rest(ctx)
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if err := f.finish(out); err != nil {
-		return err
-	}
-	h.codec = codecPacked
-	_, err = out.WriteAt(h.append(nil), 0)
-	return err
-}
-
-// rest lets the others have the processor.
-func rest(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(packPause):
-		return nil
-	}
+	return slices.IndexFunc(r.chunks, func(c chunkFile) bool { return c.first == first })
 }

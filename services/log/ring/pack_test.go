@@ -1,12 +1,12 @@
 package ring
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +34,7 @@ func TestPackedChunksReadTheSame(t *testing.T) {
 	fill(t, r, web, 0, 30_000)
 	held := r.NewReader(0) // of the plain form of the first chunk
 	defer held.Close()
-	var e Entry
+	var e entry.Entry
 	if ok, err := held.Next(&e); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
@@ -61,7 +61,8 @@ func TestPackedChunksReadTheSame(t *testing.T) {
 			t.Fatalf("held reader: entry %d is %+v, %v, %v", i, e, ok, err)
 		}
 	}
-	if from, found, err := r.Tail(3, func(e *Entry) bool { return e.Name == "netd" }); from != 2 || found != 3 || err != nil {
+	if from, found, err := r.Tail(3, func(e *entry.Entry) bool { return e.Name == "netd" }); from != 2 || found != 3 ||
+		err != nil {
 		t.Errorf("Tail = %d, %d, %v", from, found, err)
 	}
 	r.Close()
@@ -96,7 +97,7 @@ func TestPackWhileFollowing(t *testing.T) {
 		wg.Go(func() {
 			rd := r.NewReader(0)
 			defer rd.Close()
-			var e Entry
+			var e entry.Entry
 			n := uint64(0)
 			for rd.Seq() < lines {
 				ok, err := rd.Next(&e)
@@ -129,7 +130,7 @@ func TestPackedRingHoldsMore(t *testing.T) {
 	defer r.Close()
 	text := strings.Repeat("GET /index.html 200 ", 4)
 	for i := range 60_000 {
-		if err := r.Append(entry(web, i), fmt.Appendf(nil, "%s%d", text, i), int64(i)); err != nil {
+		if err := r.Append(sample(web, i), fmt.Appendf(nil, "%s%d", text, i), int64(i)); err != nil {
 			t.Fatal(err)
 		}
 		if i%1000 == 0 {
@@ -170,8 +171,8 @@ func TestMarks(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir, DefaultSize)
 	fill(t, r, web, 0, 1)
-	want := Mark{Cursor: 77, PID: 12, Dropped: 5}
-	for _, s := range []Mark{{Cursor: 1}, want} {
+	want := chunk.Mark{Cursor: 77, PID: 12, Dropped: 5}
+	for _, s := range []chunk.Mark{{Cursor: 1}, want} {
 		if err := r.SetMark(netd, s); err != nil {
 			t.Fatal(err)
 		}
@@ -181,16 +182,16 @@ func TestMarks(t *testing.T) {
 	if got := r.Mark(netd); got != want {
 		t.Errorf("mark %+v, want %+v", got, want)
 	}
-	if err := r.Report(entry(netd, 0), []byte("5 lines dropped")); err != nil {
+	if err := r.Report(sample(netd, 0), []byte("5 lines dropped")); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Append(entry(netd, 0), []byte("back"), -9); err != nil { // a cursor may go anywhere
+	if err := r.Append(sample(netd, 0), []byte("back"), -9); err != nil { // a cursor may go anywhere
 		t.Fatal(err)
 	}
 	r.Close()
 	r = open(t, dir, DefaultSize)
 	defer r.Close()
-	if got, want := r.Mark(netd), (Mark{Cursor: -9, PID: 12}); got != want {
+	if got, want := r.Mark(netd), (chunk.Mark{Cursor: -9, PID: 12}); got != want {
 		t.Errorf("mark %+v, want %+v", got, want)
 	}
 	if got := readAll(t, r, 0); len(got) != 3 {
@@ -201,14 +202,14 @@ func TestMarks(t *testing.T) {
 // keepBoot copies the chunks of a ring to where boots are kept.
 func keepBoot(t *testing.T, r *Ring, dir string, number int) {
 	t.Helper()
-	to := filepath.Join(dir, BootFolder(number, r.boot))
+	to := filepath.Join(dir, BootDir(number, r.boot))
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range r.chunks {
 		b, err := os.ReadFile(r.path(c.first))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(to, chunkName(c.first)), b, 0o600)
+			err = os.WriteFile(filepath.Join(to, chunk.FileName(c.first)), b, 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +242,7 @@ func TestBoots(t *testing.T) {
 		t.Fatalf("%d boots, %v", len(boots), err)
 	}
 	for i, b := range boots {
-		if b.Number != 9+i || b.ID != bootString([16]byte{byte(i + 1)}) {
+		if b.Number != 9+i || b.ID != chunk.BootString([16]byte{byte(i + 1)}) {
 			t.Errorf("boot %d is %d %s", i, b.Number, b.ID)
 		}
 		if from, found, err := b.Tail(10, 1<<62, nil); err != nil || found != 10 || from != 19_990 {
@@ -262,7 +263,7 @@ func count(t *testing.T, rd *Reader) (n, skipped uint64) {
 	t.Helper()
 	defer rd.Close()
 	for {
-		ok, err := rd.Next(new(Entry))
+		ok, err := rd.Next(new(entry.Entry))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,85 +271,5 @@ func count(t *testing.T, rd *Reader) (n, skipped uint64) {
 			return n, rd.Skipped
 		}
 		n++
-	}
-}
-
-// FuzzFrames is for chunks from flash: whatever is in them, reading ends, within bounds.
-func FuzzFrames(f *testing.F) {
-	r := open(f, f.TempDir(), DefaultSize)
-	fill(f, r, web, 0, 20)
-	if err := r.rotate(); err != nil {
-		f.Fatal(err)
-	}
-	packAll(f, r)
-	whole, err := os.ReadFile(r.path(0))
-	if err != nil {
-		f.Fatal(err)
-	}
-	r.Close()
-	f.Add(whole, 0, byte(0))
-	f.Add(whole, headerSize+2, byte(1))
-	f.Add(whole[:len(whole)-1], 70, byte(9))
-	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte) {
-		b = bytes.Clone(b)
-		if at >= 0 && at < len(b) {
-			b[at] ^= flip
-		}
-		fr := newFrames(bytes.NewReader(b), int64(len(b)))
-		for {
-			payload, err := fr.next()
-			if err != nil {
-				break
-			}
-			if len(payload) == 0 || len(payload) > maxPayload {
-				t.Fatalf("payload of %d bytes", len(payload))
-			}
-		}
-		if s, err := scan(b); err == nil && s.valid > len(b) {
-			t.Errorf("valid %d of %d", s.valid, len(b))
-		}
-	})
-}
-
-// FuzzInflate goes behind the checksum, to the deflated bytes.
-func FuzzInflate(f *testing.F) {
-	made := newFramer()
-	made.add([]byte{kindEntry, 1, 2})
-	var b bytes.Buffer
-	made.finish(&b)
-	f.Add(b.Bytes()[frameHead:], uint32(4))
-	f.Fuzz(func(t *testing.T, deflated []byte, plain uint32) {
-		if len(deflated) > maxPacked {
-			return
-		}
-		file := make([]byte, headerSize+frameHead)
-		file = append(file, deflated...)
-		head := file[headerSize:]
-		putFrameHead(head, int(plain))
-		fr := newFrames(bytes.NewReader(file), int64(len(file)))
-		total := 0
-		for {
-			payload, err := fr.next()
-			if err != nil {
-				break
-			}
-			total += len(payload)
-		}
-		if total > maxFrame {
-			t.Errorf("%d bytes of one frame", total)
-		}
-	})
-}
-
-func BenchmarkPack(b *testing.B) {
-	payload := []byte(strings.Repeat("x", 20) + "GET /index.html HTTP/1.1 200 from 192.168.17.4 in 13 ms")
-	f := newFramer()
-	b.SetBytes(int64(len(payload)))
-	for b.Loop() {
-		if full, err := f.add(payload); err != nil {
-			b.Fatal(err)
-		} else if full {
-			f.finish(io.Discard)
-		}
 	}
 }

@@ -6,14 +6,13 @@ import (
 	"io"
 	"math"
 	"os"
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"sort"
 )
 
 // pressing is how many sealed chunks press: with those of the device's ring, a megabyte.
 const pressing = 4
-
-// window is the part of a chunk that a reader holds in memory; it takes any record whole.
-const window = 32 << 10
 
 // row is a row of chunks that a reader walks over: the ring, or what is left of an earlier boot.
 type row interface {
@@ -27,57 +26,11 @@ type row interface {
 	extent(first uint64, file *os.File) (size int64, next uint64, err error)
 }
 
-// records walks over the records of a plain chunk.
-type records struct {
-	file *os.File
-	off  int64  // in the file, of rest's end
-	rest []byte // read but not returned, part of buf
-	buf  []byte
-}
-
-// begin reads the header.
-func (p *records) begin() (header, error) {
-	if p.buf == nil {
-		p.buf = make([]byte, window)
-	}
-	p.off, p.rest = headerSize, nil
-	if _, err := p.file.ReadAt(p.buf[:headerSize], 0); err != nil {
-		return header{}, err
-	}
-	return parseHeader(p.buf[:headerSize])
-}
-
-// next returns the next record's payload, valid until the next call, or io.EOF if there is no whole one before limit.
-func (p *records) next(limit int64) ([]byte, error) {
-	for {
-		payload, n, err := nextPayload(p.rest)
-		if err == nil {
-			p.rest = p.rest[n:]
-			return payload, nil
-		}
-		if !errors.Is(err, errShort) {
-			return nil, err
-		}
-		kept := copy(p.buf, p.rest)
-		p.rest = p.buf[:kept]
-		room := min(int64(len(p.buf)-kept), limit-p.off)
-		if room <= 0 {
-			return nil, io.EOF
-		}
-		got, err := p.file.ReadAt(p.buf[kept:kept+int(room)], p.off)
-		p.off += int64(got)
-		p.rest = p.buf[:kept+got]
-		if got == 0 {
-			return nil, err
-		}
-	}
-}
-
 // A Reader walks over the entries of a ring or of an earlier boot, oldest first, and goes on when more have come. It
 // belongs to one goroutine.
 type Reader struct {
 	// Keep, if not nil, says whether Next returns an entry. It sees the entry without its message.
-	Keep func(*Entry) bool
+	Keep func(*entry.Entry) bool
 	// Until ends the walk before an entry; NewReader sets it beyond all.
 	Until uint64
 	// Skipped counts entries that the reader wanted but that were gone, or lost with a broken chunk.
@@ -92,9 +45,9 @@ type Reader struct {
 	packed bool   // frames is used, not plain
 	limit  int64  // bytes of the chunk that are known to be committed
 	end    uint64 // the row's next seq when the reader came to the end of the chunk
-	dec    *decoder
-	plain  records // its file is the chunk's
-	frames *frames
+	dec    *chunk.Decoder
+	plain  chunk.Records // its file is the chunk's
+	frames *chunk.Frames
 }
 
 // NewReader returns a reader whose first entry is from, or the oldest one that is still there. Close it after use.
@@ -118,15 +71,15 @@ func (r *Ring) Next() uint64 {
 	return r.next
 }
 
-// Urgent is told when an entry of priority 3 (err) or more urgent has been committed, Full when a chunk has been sealed. Both
-// are for one receiver, and hold one message.
+// Urgent is told when an entry of priority 3 (err) or more urgent has been committed, Full when a chunk has been
+// sealed. Both are for one receiver, and hold one message.
 func (r *Ring) Urgent() <-chan struct{} { return r.urgent }
 
 // Full is described at Urgent.
 func (r *Ring) Full() <-chan struct{} { return r.full }
 
-// Presses reports whether the entries from seq on take so many chunks that whoever wants to keep them should take them soon:
-// before long they make room for others. They are many enough, then, to be worth a write.
+// Presses reports whether the entries from seq on take so many chunks that whoever wants to keep them should take
+// them soon: before long they make room for others. They are many enough, then, to be worth a write.
 func (r *Ring) Presses(seq uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,7 +105,7 @@ func (r *Ring) Changed(seq uint64) <-chan struct{} {
 
 // Tail returns the seq from which on a reader with keep meets the last n entries that it keeps, and how many of them
 // there are.
-func (r *Ring) Tail(n int, keep func(*Entry) bool) (from uint64, found int, err error) {
+func (r *Ring) Tail(n int, keep func(*entry.Entry) bool) (from uint64, found int, err error) {
 	r.mu.Lock()
 	firsts := make([]uint64, len(r.chunks))
 	for i, c := range r.chunks {
@@ -163,7 +116,7 @@ func (r *Ring) Tail(n int, keep func(*Entry) bool) (from uint64, found int, err 
 	return tail(r, firsts, end, n, keep)
 }
 
-func tail(r row, firsts []uint64, end uint64, n int, keep func(*Entry) bool) (from uint64, found int, err error) {
+func tail(r row, firsts []uint64, end uint64, n int, keep func(*entry.Entry) bool) (from uint64, found int, err error) {
 	if n <= 0 {
 		return end, 0, nil
 	}
@@ -186,17 +139,17 @@ func tail(r row, firsts []uint64, end uint64, n int, keep func(*Entry) bool) (fr
 }
 
 // kept returns the seqs from first up to, without, end that keep wants.
-func (rd *Reader) kept(first, end uint64, keep func(*Entry) bool) ([]uint64, error) {
+func (rd *Reader) kept(first, end uint64, keep func(*entry.Entry) bool) ([]uint64, error) {
 	rd.Close() // opened for reading: nothing to lose
 	rd.seq, rd.Until = first, end
 	var kept []uint64
-	rd.Keep = func(e *Entry) bool {
+	rd.Keep = func(e *entry.Entry) bool {
 		if keep == nil || keep(e) {
 			kept = append(kept, e.Seq)
 		}
 		return false
 	}
-	_, err := rd.Next(new(Entry))
+	_, err := rd.Next(new(entry.Entry))
 	return kept, err
 }
 
@@ -209,11 +162,12 @@ func (rd *Reader) Close() error {
 		return nil
 	}
 	rd.open = false
-	return rd.plain.file.Close()
+	return rd.plain.File.Close()
 }
 
-// Next sets e to the next entry. It returns false, and no error, at the end of what has been committed; more may come.
-func (rd *Reader) Next(e *Entry) (bool, error) {
+// Next sets e to the next entry. It returns false, and no error, at the end of what has been committed; more may
+// come.
+func (rd *Reader) Next(e *entry.Entry) (bool, error) {
 	for rd.seq < rd.Until {
 		if !rd.open {
 			if found, err := rd.enter(); !found || err != nil {
@@ -224,10 +178,10 @@ func (rd *Reader) Next(e *Entry) (bool, error) {
 		var message []byte
 		var isEntry bool
 		if err == nil {
-			message, isEntry, err = rd.dec.decode(payload, e)
+			message, isEntry, err = rd.dec.Decode(payload, e)
 		}
 		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, errCorrupt):
+		case errors.Is(err, io.EOF) || errors.Is(err, chunk.ErrCorrupt):
 			if !rd.leave() {
 				return false, nil
 			}
@@ -268,7 +222,7 @@ func (rd *Reader) enter() (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("read log ring: %w", err)
 		}
-		rd.plain.file = file
+		rd.plain.File = file
 		if err := rd.begin(); err != nil {
 			return false, errors.Join(fmt.Errorf("read log ring: %w", err), file.Close())
 		}
@@ -280,22 +234,22 @@ func (rd *Reader) enter() (bool, error) {
 
 // begin prepares for the records of the chunk that was opened.
 func (rd *Reader) begin() error {
-	h, err := rd.plain.begin()
+	h, err := rd.plain.Begin()
 	if err != nil {
 		return err
 	}
-	rd.dec, rd.limit = newDecoder(h), 0
-	if rd.packed = h.codec != codecPlain; !rd.packed {
+	rd.dec, rd.limit = chunk.NewDecoder(h), 0
+	if rd.packed = h.Codec != chunk.CodecPlain; !rd.packed {
 		return nil
 	}
-	st, err := rd.plain.file.Stat()
+	st, err := rd.plain.File.Stat()
 	if err != nil {
 		return err
 	}
 	if rd.frames == nil {
-		rd.frames = newFrames(rd.plain.file, st.Size())
+		rd.frames = chunk.NewFrames(rd.plain.File, st.Size())
 	}
-	rd.frames.reset(rd.plain.file, st.Size())
+	rd.frames.Reset(rd.plain.File, st.Size())
 	return nil
 }
 
@@ -305,14 +259,14 @@ func (rd *Reader) payload() ([]byte, error) {
 		var payload []byte
 		var err error
 		if rd.packed {
-			payload, err = rd.frames.next()
+			payload, err = rd.frames.Next()
 		} else {
-			payload, err = rd.plain.next(rd.limit)
+			payload, err = rd.plain.Next(rd.limit)
 		}
 		if err == nil {
 			return payload, nil
 		}
-		limit, end, failed := rd.row.extent(rd.first, rd.plain.file)
+		limit, end, failed := rd.row.extent(rd.first, rd.plain.File)
 		if failed != nil {
 			return nil, failed
 		}
@@ -372,8 +326,8 @@ func (r *Ring) after(first uint64) (next uint64, ok bool) {
 	return r.chunks[i].first, true
 }
 
-// extent returns how many bytes of a chunk are committed, and the ring's next seq at that moment. All of a chunk that is
-// not the newest counts, and a reader may hold the plain form of one that has been packed.
+// extent returns how many bytes of a chunk are committed, and the ring's next seq at that moment. All of a chunk
+// that is not the newest counts, and a reader may hold the plain form of one that has been packed.
 func (r *Ring) extent(first uint64, file *os.File) (size int64, next uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,3 +1,11 @@
+// Package ring owns the log ring: the newest lines of every source, kept in a budget of bytes in a directory of a RAM
+// file system, where they outlive the process that writes them.
+//
+// The ring is a row of chunk files (package chunk), each readable by itself. The writer appends checksummed records to
+// the newest chunk; a sealed chunk is deflated; when the budget is used up the oldest chunk is removed. A record
+// carries the writer's read position in its source (its cursor) next to the line, so that one write makes both durable:
+// a writer killed at any moment finds in the ring which input it had already taken in. Chunks of earlier boots can be
+// read beside it. The ring never touches flash, never reads a source and never logs. Read Ring first, then Reader.
 package ring
 
 import (
@@ -10,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 )
 
@@ -23,12 +33,12 @@ const (
 
 	urgent = 3 // err
 
-	suffix = ".chunk"
-	tmp    = ".tmp" // behind the name of a chunk that is being made
+	tmp = ".tmp" // behind the name of a chunk that is being made
 )
 
-// A Ring is the writer's hold on the chunks of one folder, and where readers begin. One goroutine calls Append, Commit,
-// Report, SetMark, Mark and Forget, another one Pack; readers may be as many as wanted, each in its own goroutine.
+// A Ring is the writer's hold on the chunks of one folder, and where readers begin. One goroutine calls Append,
+// Commit, Report, SetMark, Mark and Forget, another one Pack; readers may be as many as wanted, each in its own
+// goroutine.
 type Ring struct {
 	dir   string
 	limit int64 // bytes, all chunks together
@@ -39,37 +49,30 @@ type Ring struct {
 
 	// The writer's own: what is not yet in the file, and the newest chunk.
 	file    *os.File
-	header  header
+	header  chunk.Header
 	pending []byte
 	waiting uint64 // entries in pending
-	sources map[pipe.Source]*source
+	sources map[pipe.Source]*chunk.Source
 	nextID  uint64
 	alarm   bool // an urgent entry is pending
 
 	sealed, full chan struct{} // tell Pack and Full that a chunk was sealed
 	urgent       chan struct{}
 
-	mu      sync.Mutex // guards what follows
-	chunks  []chunk    // oldest first, never empty
-	next    uint64     // seq of the next committed entry
+	mu      sync.Mutex  // guards what follows
+	chunks  []chunkFile // oldest first, never empty
+	next    uint64      // seq of the next committed entry
 	changed chan struct{}
 }
 
 // chunk is what is known of one file without reading it.
-type chunk struct {
+type chunkFile struct {
 	first uint64
 	size  int64
 	base  int64 // bytes taken by the header and the sources it began with
 
 	packed bool
 	kept   bool // could not be packed, stays as it is
-}
-
-// A Mark is what the ring keeps of a source besides its entries, each value as of the last commit.
-type Mark struct {
-	Cursor  int64  // up to where the source was taken in, in the caller's own count
-	PID     int    // of the writer of the lines that follow, 0 when unknown
-	Dropped uint64 // lines that were dropped since the last Report
 }
 
 // Clock is the time that a new chunk is stamped with.
@@ -84,7 +87,7 @@ func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped i
 	}
 	r = &Ring{
 		dir: dir, limit: limit, boot: boot, now: now, chunk: min(max(limit/32, minChunk), maxChunk),
-		sources: map[pipe.Source]*source{},
+		sources: map[pipe.Source]*chunk.Source{},
 		sealed:  make(chan struct{}, 1), full: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 	}
 	if r.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
@@ -111,15 +114,15 @@ func (r *Ring) Close() error {
 }
 
 // Mark returns what is kept of s; the zero Mark for a new source.
-func (r *Ring) Mark(s pipe.Source) Mark {
+func (r *Ring) Mark(s pipe.Source) chunk.Mark {
 	if known := r.sources[s]; known != nil {
 		return known.Mark
 	}
-	return Mark{}
+	return chunk.Mark{}
 }
 
 // BootID returns the boot id that entries get, as they show it.
-func (r *Ring) BootID() string { return bootString(r.boot) }
+func (r *Ring) BootID() string { return chunk.BootString(r.boot) }
 
 // Sources returns the sources whose cursors the ring keeps.
 func (r *Ring) Sources() []pipe.Source {
@@ -133,29 +136,30 @@ func (r *Ring) Sources() []pipe.Source {
 // Forget drops the cursor of a source that will not come back.
 func (r *Ring) Forget(s pipe.Source) { delete(r.sources, s) }
 
-// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and sets the cursor of its
-// source. The entry becomes visible and durable with the next Commit; Append commits by itself when much is pending.
-// On an error the entry was not taken and the cursor did not move.
-func (r *Ring) Append(e *Entry, message []byte, cursor int64) error {
+// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and sets the cursor of
+// its source. The entry becomes visible and durable with the next Commit; Append commits by itself when much is
+// pending. On an error the entry was not taken and the cursor did not move.
+func (r *Ring) Append(e *entry.Entry, message []byte, cursor int64) error {
 	return r.add(e, message, cursor, false)
 }
 
 // Report is Append for an entry that tells how many lines its source has dropped: with it the count becomes 0.
-func (r *Ring) Report(e *Entry, message []byte) error {
+func (r *Ring) Report(e *entry.Entry, message []byte) error {
 	return r.add(e, message, r.Mark(e.Source()).Cursor, true)
 }
 
-func (r *Ring) add(e *Entry, message []byte, cursor int64, report bool) error {
+func (r *Ring) add(e *entry.Entry, message []byte, cursor int64, report bool) error {
 	if err := r.makeRoom(); err != nil {
 		return err
 	}
 	s := r.sources[e.Source()]
 	if s == nil {
 		s = r.admit(e.Source())
-		r.pending = appendSource(r.pending, s)
+		r.pending = chunk.AppendSource(r.pending, s)
 	}
 	step := uint64(cursor) - uint64(s.Cursor)
-	r.pending = appendEntry(r.pending, r.header, s, e, message[:min(len(message), MaxMessage)], step, report)
+	r.pending = chunk.AppendEntry(r.pending, r.header, s, e, message[:min(len(message), entry.MaxMessage)], step,
+		report)
 	s.Cursor = cursor
 	r.alarm = r.alarm || e.Priority <= urgent
 	if report {
@@ -166,7 +170,7 @@ func (r *Ring) add(e *Entry, message []byte, cursor int64, report bool) error {
 }
 
 // SetMark keeps m of s without an entry; it too needs a Commit.
-func (r *Ring) SetMark(s pipe.Source, m Mark) error {
+func (r *Ring) SetMark(s pipe.Source, m chunk.Mark) error {
 	if err := r.makeRoom(); err != nil {
 		return err
 	}
@@ -175,7 +179,7 @@ func (r *Ring) SetMark(s pipe.Source, m Mark) error {
 		known = r.admit(s)
 	}
 	known.Mark = m
-	r.pending = appendSource(r.pending, known)
+	r.pending = chunk.AppendSource(r.pending, known)
 	return nil
 }
 
@@ -186,8 +190,8 @@ func (r *Ring) makeRoom() error {
 	return r.Commit()
 }
 
-func (r *Ring) admit(name pipe.Source) *source {
-	s := &source{Source: name, id: r.nextID}
+func (r *Ring) admit(name pipe.Source) *chunk.Source {
+	s := &chunk.Source{Source: name, ID: r.nextID}
 	r.nextID++
 	r.sources[name] = s
 	return s

@@ -1,7 +1,6 @@
 package ring
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 )
 
@@ -42,16 +43,17 @@ func open(t testing.TB, dir string, limit int64) *Ring {
 	return r
 }
 
-func entry(s pipe.Source, i int) *Entry {
+func sample(s pipe.Source, i int) *entry.Entry {
 	wall, boottime := testClock()
 	step := time.Duration(i) * time.Millisecond
-	return &Entry{Kind: s.Kind, Name: s.Name, Stream: s.Stream, Time: wall.Add(step), Boottime: boottime + step, Priority: 6}
+	return &entry.Entry{Kind: s.Kind, Name: s.Name, Stream: s.Stream, Time: wall.Add(step), Boottime: boottime + step,
+		Priority: 6}
 }
 
 func fill(t testing.TB, r *Ring, s pipe.Source, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
-		if err := r.Append(entry(s, i), fmt.Appendf(nil, "line %d", i), int64(i+1)*10); err != nil {
+		if err := r.Append(sample(s, i), fmt.Appendf(nil, "line %d", i), int64(i+1)*10); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,13 +62,13 @@ func fill(t testing.TB, r *Ring, s pipe.Source, from, to int) {
 	}
 }
 
-func readAll(t testing.TB, r *Ring, from uint64) []Entry {
+func readAll(t testing.TB, r *Ring, from uint64) []entry.Entry {
 	t.Helper()
 	rd := r.NewReader(from)
 	defer rd.Close()
-	var list []Entry
+	var list []entry.Entry
 	for {
-		var e Entry
+		var e entry.Entry
 		ok, err := rd.Next(&e)
 		if err != nil {
 			t.Fatal(err)
@@ -81,7 +83,7 @@ func readAll(t testing.TB, r *Ring, from uint64) []Entry {
 func TestRoundTrip(t *testing.T) {
 	r := open(t, t.TempDir(), DefaultSize)
 	defer r.Close()
-	want := *entry(web, 5)
+	want := *sample(web, 5)
 	want.Priority, want.PID, want.Cut, want.Message = 3, 42, true, "a\x00\xff\nb"
 	if err := r.Append(&want, []byte(want.Message), 7); err != nil {
 		t.Fatal(err)
@@ -182,7 +184,7 @@ func TestTornTailIsDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cut := len(whole) - 1; cut >= headerSize; cut -= 7 {
+	for cut := len(whole) - 1; cut >= chunk.HeaderSize; cut -= 7 {
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -215,8 +217,8 @@ func TestBrokenChunks(t *testing.T) {
 	r.Close()
 	spoil(t, r.path(second.first), second.size/2)
 	spoil(t, r.path(last.first), 20)
-	os.WriteFile(filepath.Join(dir, "junk"+suffix), []byte("junk"), 0o600)
-	os.WriteFile(filepath.Join(dir, chunkName(7)+suffix+".tmp"), nil, 0o600)
+	os.WriteFile(filepath.Join(dir, "junk"+chunk.Suffix), []byte("junk"), 0o600)
+	os.WriteFile(filepath.Join(dir, chunk.FileName(7)+chunk.Suffix+".tmp"), nil, 0o600)
 
 	r, dropped, err := Open(dir, 1<<20, [16]byte{}, testClock)
 	if err != nil {
@@ -230,7 +232,7 @@ func TestBrokenChunks(t *testing.T) {
 	defer rd.Close()
 	n := uint64(0)
 	for {
-		ok, err := rd.Next(new(Entry))
+		ok, err := rd.Next(new(entry.Entry))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +259,7 @@ func TestBrokenNewestChunk(t *testing.T) {
 	rd := r.NewReader(0)
 	defer rd.Close()
 	n := 0
-	for ok, err := rd.Next(new(Entry)); ok; ok, err = rd.Next(new(Entry)) {
+	for ok, err := rd.Next(new(entry.Entry)); ok; ok, err = rd.Next(new(entry.Entry)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,12 +288,13 @@ func TestTail(t *testing.T) {
 	fill(t, r, netd, 0, 2)
 	fill(t, r, web, 0, 3000)
 	fill(t, r, netd, 2, 4)
-	isNetd := func(e *Entry) bool { return e.Name == "netd" }
+	isNetd := func(e *entry.Entry) bool { return e.Name == "netd" }
 	for _, test := range []struct {
 		n    int
-		keep func(*Entry) bool
+		keep func(*entry.Entry) bool
 		want uint64
-	}{{0, nil, 3004}, {1, nil, 3003}, {10, nil, 2994}, {9999, nil, 0}, {2, isNetd, 3002}, {3, isNetd, 1}, {5, isNetd, 0}} {
+	}{{0, nil, 3004}, {1, nil, 3003}, {10, nil, 2994}, {9999, nil, 0}, {2, isNetd, 3002}, {3, isNetd, 1},
+		{5, isNetd, 0}} {
 		if got, _, err := r.Tail(test.n, test.keep); err != nil || got != test.want {
 			t.Errorf("Tail(%d) = %d, %v, want %d", test.n, got, err, test.want)
 		}
@@ -307,7 +310,7 @@ func TestFollowWhileWriting(t *testing.T) {
 		wg.Go(func() {
 			rd := r.NewReader(0)
 			defer rd.Close()
-			var e Entry
+			var e entry.Entry
 			for want := range lines {
 				for {
 					ok, err := rd.Next(&e)
@@ -336,28 +339,12 @@ func TestFollowWhileWriting(t *testing.T) {
 func TestLongMessageIsCut(t *testing.T) {
 	r := open(t, t.TempDir(), DefaultSize)
 	defer r.Close()
-	if err := r.Append(entry(web, 0), make([]byte, 3*MaxMessage), 1); err != nil {
+	if err := r.Append(sample(web, 0), make([]byte, 3*entry.MaxMessage), 1); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, r, web, 1, 2)
-	if got := readAll(t, r, 0); len(got) != 2 || len(got[0].Message) != MaxMessage {
+	if got := readAll(t, r, 0); len(got) != 2 || len(got[0].Message) != entry.MaxMessage {
 		t.Errorf("%d entries", len(got))
-	}
-}
-
-func TestEntryJSON(t *testing.T) {
-	for _, message := range []string{"plain", "quote \" \\ \t\x01 é 日", "not utf-8 \xff\x00", ""} {
-		want := *entry(web, 1)
-		want.Seq, want.Boot, want.PID, want.Cut, want.Message = 9, "b", 5, true, message
-		want.Time = want.Time.UTC()
-		b, err := json.Marshal(&want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got Entry
-		if err := json.Unmarshal(b, &got); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s\n gave %+v, %v\nwant %+v", b, got, err, want)
-		}
 	}
 }
 
@@ -418,7 +405,7 @@ func writeForEver() {
 		panic(err)
 	}
 	for i := int(r.Mark(web).Cursor / 10); ; i++ {
-		if err := r.Append(entry(web, i), fmt.Appendf(nil, "line %d", i), int64(i+1)*10); err != nil {
+		if err := r.Append(sample(web, i), fmt.Appendf(nil, "line %d", i), int64(i+1)*10); err != nil {
 			panic(err)
 		}
 		if i%7 == 0 {
@@ -448,7 +435,7 @@ func fullFileSystem() {
 	check(err)
 	add := func(from, to int) {
 		for i := from; i < to; i++ {
-			check(r.Append(entry(web, i), []byte(strings.Repeat("x", 100)), int64(i+1)))
+			check(r.Append(sample(web, i), []byte(strings.Repeat("x", 100)), int64(i+1)))
 		}
 		check(r.Commit())
 	}
@@ -466,7 +453,7 @@ func fullFileSystem() {
 		_, err = junk.Write(block)
 	}
 	for i := 20_000; err == nil || errors.Is(err, unix.ENOSPC) && i < 30_000; i++ {
-		if err = r.Append(entry(web, i), []byte(strings.Repeat("x", 100)), int64(i+1)); err == nil && i%10 == 0 {
+		if err = r.Append(sample(web, i), []byte(strings.Repeat("x", 100)), int64(i+1)); err == nil && i%10 == 0 {
 			err = r.Commit()
 		}
 		if err != nil {
@@ -495,62 +482,11 @@ func check(err error) {
 	}
 }
 
-func FuzzScan(f *testing.F) {
-	dir := f.TempDir()
-	r := open(f, dir, DefaultSize)
-	fill(f, r, web, 0, 3)
-	fill(f, r, netd, 0, 2)
-	r.Close()
-	whole, err := os.ReadFile(r.path(0))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(whole, 0, byte(0))
-	f.Add(whole[:len(whole)-3], 90, byte(1))
-	f.Add(whole[:headerSize], 9, byte(2))
-	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte) {
-		b = append([]byte(nil), b...)
-		if at >= 0 && at < len(b) {
-			b[at] ^= flip
-		}
-		s, err := scan(b)
-		if err != nil {
-			return
-		}
-		if s.valid < headerSize || s.valid > len(b) || s.base > s.valid {
-			t.Errorf("valid %d, base %d of %d", s.valid, s.base, len(b))
-		}
-		again, err := scan(b[:s.valid])
-		if err != nil || again.valid != s.valid || again.seq != s.seq {
-			t.Errorf("scan of the valid part differs: %d and %d entries", s.seq, again.seq)
-		}
-	})
-}
-
-// FuzzDecode goes behind the checksum, to the payloads themselves.
-func FuzzDecode(f *testing.F) {
-	s := &source{Source: web, id: 1}
-	f.Add(appendSource(nil, s)[recordHead:], appendEntry(nil, header{}, s, entry(web, 1), []byte("hello"), 6, true)[recordHead:])
-	f.Add([]byte{kindSource}, []byte{kindEntry, 0xff})
-	f.Fuzz(func(t *testing.T, a, b []byte) {
-		d := newDecoder(header{})
-		for _, payload := range [][]byte{a, b} {
-			if len(payload) == 0 {
-				continue
-			}
-			message, isEntry, err := d.decode(payload, new(Entry))
-			if err != nil && isEntry || len(message) > len(payload) {
-				t.Errorf("decode(%q) = %q, %v, %v", payload, message, isEntry, err)
-			}
-		}
-	})
-}
-
 func BenchmarkAppend(b *testing.B) {
 	r := open(b, benchDir(b), DefaultSize)
 	defer r.Close()
 	message := []byte(strings.Repeat("x", 100))
-	e := entry(web, 1)
+	e := sample(web, 1)
 	b.SetBytes(int64(len(message)))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -566,7 +502,7 @@ func BenchmarkRead(b *testing.B) {
 	defer r.Close()
 	fill(b, r, web, 0, 100_000)
 	rd := r.NewReader(0)
-	var e Entry
+	var e entry.Entry
 	for b.Loop() {
 		if ok, err := rd.Next(&e); err != nil {
 			b.Fatal(err)

@@ -1,4 +1,4 @@
-package ring
+package chunk
 
 import (
 	"bytes"
@@ -11,17 +11,17 @@ import (
 
 const (
 	frameHead = 12
-	// frameSize is how many bytes of records a frame takes before it ends. It bounds what a broken byte costs, and what
-	// the packer does without a pause.
+	// frameSize is how many bytes of records a frame takes before it ends. It bounds what a broken byte costs, and
+	// what the packer does without a pause.
 	frameSize = 64 << 10
 	maxFrame  = frameSize + maxPayload + recordHead
 	// maxPacked is above what deflate makes of maxFrame bytes that it cannot make smaller.
 	maxPacked = maxFrame + maxFrame/64 + 64
 )
 
-// frames walks over the records of a packed chunk with bounded memory: one deflated frame, the window of deflate and
+// Frames walks over the records of a packed chunk with bounded memory: one deflated frame, the window of deflate and
 // our own.
-type frames struct {
+type Frames struct {
 	src  io.ReaderAt
 	size int64
 	off  int64 // of the next frame
@@ -34,24 +34,25 @@ type frames struct {
 	buf     []byte
 }
 
-func newFrames(src io.ReaderAt, size int64) *frames {
+// NewFrames returns a reader of the frames in src, a packed or grown chunk of size bytes.
+func NewFrames(src io.ReaderAt, size int64) *Frames {
 	in := bytes.NewReader(nil)
-	f := &frames{in: in, inflate: flate.NewReader(in), buf: make([]byte, window)}
-	f.reset(src, size)
+	f := &Frames{in: in, inflate: flate.NewReader(in), buf: make([]byte, window)}
+	f.Reset(src, size)
 	return f
 }
 
-// reset begins with another chunk.
-func (f *frames) reset(src io.ReaderAt, size int64) {
-	f.src, f.size, f.off, f.left, f.rest = src, size, headerSize, 0, nil
+// Reset begins with another chunk.
+func (f *Frames) Reset(src io.ReaderAt, size int64) {
+	f.src, f.size, f.off, f.left, f.rest = src, size, HeaderSize, 0, nil
 }
 
-// next returns the next record's payload, valid until the next call, or io.EOF behind the last whole frame.
-func (f *frames) next() ([]byte, error) {
+// Next returns the next record's payload, valid until the next call, or io.EOF behind the last whole frame.
+func (f *Frames) Next() ([]byte, error) {
 	for {
 		n, head := binary.Uvarint(f.rest)
 		if head < 0 || head > 0 && (n == 0 || n > maxPayload) {
-			return nil, errCorrupt
+			return nil, ErrCorrupt
 		}
 		if head > 0 && uint64(len(f.rest)-head) >= n {
 			payload := f.rest[head : head+int(n)]
@@ -65,24 +66,24 @@ func (f *frames) next() ([]byte, error) {
 }
 
 // more inflates a piece of the frame, or goes on to the next one.
-func (f *frames) more() error {
+func (f *Frames) more() error {
 	if f.left == 0 {
 		if len(f.rest) > 0 {
-			return errCorrupt // a frame holds whole records
+			return ErrCorrupt // a frame holds whole records
 		}
 		return f.load()
 	}
 	kept := copy(f.buf, f.rest)
 	n, err := io.ReadFull(f.inflate, f.buf[kept:kept+min(len(f.buf)-kept, f.left)])
 	if err != nil {
-		return errCorrupt
+		return ErrCorrupt
 	}
 	f.left -= n
 	f.rest = f.buf[:kept+n]
 	return nil
 }
 
-func (f *frames) load() error {
+func (f *Frames) load() error {
 	if f.size-f.off < frameHead {
 		return io.EOF
 	}
@@ -92,7 +93,7 @@ func (f *frames) load() error {
 	}
 	plain, packed := binary.LittleEndian.Uint32(head[:]), binary.LittleEndian.Uint32(head[4:])
 	if plain == 0 || plain > maxFrame || packed > maxPacked {
-		return errCorrupt
+		return ErrCorrupt
 	}
 	if f.off+frameHead+int64(packed) > f.size {
 		return io.EOF
@@ -105,7 +106,7 @@ func (f *frames) load() error {
 		return fmt.Errorf("read log chunk: %w", err)
 	}
 	if checksum(f.packed) != binary.LittleEndian.Uint32(head[8:]) {
-		return errCorrupt
+		return ErrCorrupt
 	}
 	f.in.Reset(f.packed)
 	if err := f.inflate.(flate.Resetter).Reset(f.in, nil); err != nil {
@@ -116,28 +117,30 @@ func (f *frames) load() error {
 	return nil
 }
 
-// A framer is the other direction: it makes frames of payloads.
-type framer struct {
+// A Framer is the other direction: it makes frames of payloads.
+type Framer struct {
 	deflate *flate.Writer
 	out     bytes.Buffer // the head's room, then what is deflated
 	plain   int          // bytes given to deflate
 	head    []byte
 }
 
-// packLevel is where deflate's better search begins to cost more than it gains on logs (docs/decisions/0017-log-chunks-deflate.md).
+// packLevel is where deflate's better search begins to cost more than it gains on logs
+// (docs/decisions/0017-log-chunks-deflate.md).
 const packLevel = 3
 
-func newFramer() *framer {
+// NewFramer returns a Framer, which holds a megabyte.
+func NewFramer() *Framer {
 	deflate, err := flate.NewWriter(io.Discard, packLevel)
 	if err != nil {
 		panic(err) // the level is a constant
 	}
-	f := &framer{deflate: deflate}
+	f := &Framer{deflate: deflate}
 	f.begin()
 	return f
 }
 
-func (f *framer) begin() {
+func (f *Framer) begin() {
 	f.out.Reset()
 	f.out.Write(make([]byte, frameHead))
 	f.deflate.Reset(&f.out)
@@ -145,7 +148,7 @@ func (f *framer) begin() {
 }
 
 // add takes a payload and reports whether the frame has become full.
-func (f *framer) add(payload []byte) (full bool, err error) {
+func (f *Framer) add(payload []byte) (full bool, err error) {
 	f.head = binary.AppendUvarint(f.head[:0], uint64(len(payload)))
 	for _, part := range [][]byte{f.head, payload} {
 		if _, err := f.deflate.Write(part); err != nil {
@@ -157,7 +160,7 @@ func (f *framer) add(payload []byte) (full bool, err error) {
 }
 
 // finish writes the frame, if it holds anything, to w and begins the next one.
-func (f *framer) finish(w io.Writer) error {
+func (f *Framer) finish(w io.Writer) error {
 	if f.plain == 0 {
 		return nil
 	}

@@ -1,13 +1,6 @@
-// Package ring owns the log ring: the newest lines of every source, kept in a budget of bytes in a folder of a RAM file
-// system, where they outlive the process that writes them.
-//
-// The ring is a row of chunk files, each readable by itself. The writer appends checksummed records to the newest
-// chunk; a sealed chunk is deflated; when the budget is used up the oldest chunk is removed. A record carries the writer's read position in its
-// source (its cursor) next to the line, so that one write makes both durable: a writer killed at any moment finds in
-// the ring which input it had already taken in. Chunks of earlier boots can be read beside it. The ring never touches flash, never reads a source and never logs.
-// Read Entry first, then Ring,
-// then the drawing of a chunk in format.go.
-package ring
+// Package entry owns the form of one line of the log with what is known of it, in memory and as JSON. Read Entry
+// first.
+package entry
 
 import (
 	"encoding/base64"
@@ -20,7 +13,8 @@ import (
 	"resinos/services/log/pipe"
 )
 
-// The kinds of the entries that come from the kernel's own log and from syslog(3); the other kinds are those of package pipe.
+// The kinds of the entries that come from the kernel's own log and from syslog(3); the other kinds are those of
+// package pipe.
 const (
 	Kernel = "kernel"
 	Syslog = "syslog"

@@ -1,4 +1,7 @@
-package ring
+// Package chunk owns the bytes of one chunk of the log, in RAM or on disk: their format, and how they are written,
+// compressed and read. It knows no other chunk and no directory (packages ring and archive do). Read the drawing at
+// the top of format.go first, then Scan and Growth.
+package chunk
 
 import (
 	"encoding/binary"
@@ -7,13 +10,14 @@ import (
 	"hash/crc32"
 	"time"
 
+	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 )
 
 // A chunk file, all numbers little endian:
 //
 //	 0  magic "RESLOG2\n"; the digit is the version of the format
-//	 8  codec, 1 byte: 0 plain, records follow; 1 packed, frames follow; 2 grown, frames follow and more may be appended
+//	 8  codec, 1 byte: 0 plain, records follow; 1 packed, frames follow; 2 grown, frames follow and more may come
 //	 9  zero, 7 bytes
 //	16  seq of the first entry, 8 bytes
 //	24  boot id, 16 bytes
@@ -22,11 +26,11 @@ import (
 //	56  number of entries, 4 bytes: 0 in a plain or grown chunk, which may get more
 //	60  crc32c of bytes 0-59, 4 bytes
 //	64  records: length of the payload, 4 bytes; crc32c of the payload, 4 bytes; payload
-//	 or frames: length of the records in it, 4 bytes; length when deflated, 4 bytes; crc32c of what follows, 4 bytes; the
-//	    deflated (RFC 1951) records, whose heads are here only the length of the payload, as a varint
+//	 or frames: length of the records in it, 4 bytes; length when deflated, 4 bytes; crc32c of what follows, 4 bytes;
+//	    the deflated (RFC 1951) records, whose heads are here only the length of the payload, as a varint
 //
-// A payload begins with its kind. 1, source: id, cursor, then kind, name and stream, each with its length before it, then
-// pid and the count of dropped lines; a chunk begins with all sources that the writer follows, so the newest chunk
+// A payload begins with its kind. 1, source: id, cursor, then kind, name and stream, each with its length before it,
+// then pid and the count of dropped lines; a chunk begins with all sources that the writer follows, so the newest chunk
 // alone holds every cursor, and a source told again replaces what was told before. 2, entry: source id, boottime -
 // chunk's (signed), wall offset - chunk's (signed; the offset is wall - boottime), one byte of priority | cut<<3 |
 // report<<4, pid, cursor - last cursor of the source (modulo 2^64), and the message up to the end. Numbers in payloads
@@ -35,14 +39,14 @@ import (
 // Records and frames are valid up to the first one that is cut short or has a wrong checksum; nothing after it counts.
 const (
 	magic      = "RESLOG2\n"
-	headerSize = 64
+	HeaderSize = 64
 
-	codecPlain  = 0
-	codecPacked = 1
+	CodecPlain  = 0
+	CodecPacked = 1
 	codecGrown  = 2 // never in the ring
 
 	recordHead = 8
-	maxPayload = MaxMessage + 1024 // a source of two long names, or an entry with its numbers
+	maxPayload = entry.MaxMessage + 1024 // a source of two long names, or an entry with its numbers
 
 	kindSource = 1
 	kindEntry  = 2
@@ -53,48 +57,50 @@ const (
 
 var (
 	errShort   = errors.New("record is cut short")
-	errCorrupt = errors.New("record is corrupt")
+	ErrCorrupt = errors.New("record is corrupt")
 )
 
-// header is the decoded start of a chunk.
-type header struct {
-	codec    byte
-	entries  uint32 // of a packed chunk
-	first    uint64
-	boot     [16]byte
-	wall     int64 // µs
-	boottime int64 // µs
+// Header is the decoded start of a chunk.
+type Header struct {
+	Codec    byte
+	Entries  uint32 // of a packed chunk
+	First    uint64
+	Boot     [16]byte
+	Wall     int64 // µs
+	Boottime int64 // µs
 }
 
-func (h header) append(b []byte) []byte {
+// Append appends the bytes of h to b.
+func (h Header) Append(b []byte) []byte {
 	start := len(b)
 	b = append(b, magic...)
-	b = append(b, h.codec, 0, 0, 0, 0, 0, 0, 0)
-	b = binary.LittleEndian.AppendUint64(b, h.first)
-	b = append(b, h.boot[:]...)
-	b = binary.LittleEndian.AppendUint64(b, uint64(h.wall))
-	b = binary.LittleEndian.AppendUint64(b, uint64(h.boottime))
-	b = binary.LittleEndian.AppendUint32(b, h.entries)
+	b = append(b, h.Codec, 0, 0, 0, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint64(b, h.First)
+	b = append(b, h.Boot[:]...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.Wall))
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.Boottime))
+	b = binary.LittleEndian.AppendUint32(b, h.Entries)
 	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-func parseHeader(b []byte) (header, error) {
-	if len(b) < headerSize || string(b[:len(magic)]) != magic {
-		return header{}, errors.New("parse log chunk: not a log chunk")
+// ParseHeader is the reverse of Append. The error says that b does not begin a chunk.
+func ParseHeader(b []byte) (Header, error) {
+	if len(b) < HeaderSize || string(b[:len(magic)]) != magic {
+		return Header{}, errors.New("parse log chunk: not a log chunk")
 	}
-	if checksum(b[:headerSize-4]) != binary.LittleEndian.Uint32(b[headerSize-4:]) {
-		return header{}, errors.New("parse log chunk: header is corrupt")
+	if checksum(b[:HeaderSize-4]) != binary.LittleEndian.Uint32(b[HeaderSize-4:]) {
+		return Header{}, errors.New("parse log chunk: header is corrupt")
 	}
 	if b[8] > codecGrown {
-		return header{}, fmt.Errorf("parse log chunk: codec %d is unknown", b[8])
+		return Header{}, fmt.Errorf("parse log chunk: codec %d is unknown", b[8])
 	}
-	h := header{
-		codec: b[8], entries: binary.LittleEndian.Uint32(b[56:]),
-		first:    binary.LittleEndian.Uint64(b[16:]),
-		wall:     int64(binary.LittleEndian.Uint64(b[40:])),
-		boottime: int64(binary.LittleEndian.Uint64(b[48:])),
+	h := Header{
+		Codec: b[8], Entries: binary.LittleEndian.Uint32(b[56:]),
+		First:    binary.LittleEndian.Uint64(b[16:]),
+		Wall:     int64(binary.LittleEndian.Uint64(b[40:])),
+		Boottime: int64(binary.LittleEndian.Uint64(b[48:])),
 	}
-	copy(h.boot[:], b[24:])
+	copy(h.Boot[:], b[24:])
 	return h, nil
 }
 
@@ -115,51 +121,52 @@ func nextPayload(b []byte) ([]byte, int, error) {
 	}
 	n := binary.LittleEndian.Uint32(b)
 	if n == 0 || n > maxPayload {
-		return nil, 0, errCorrupt
+		return nil, 0, ErrCorrupt
 	}
 	end := recordHead + int(n)
 	if len(b) < end {
 		return nil, 0, errShort
 	}
 	if checksum(b[recordHead:end]) != binary.LittleEndian.Uint32(b[4:]) {
-		return nil, 0, errCorrupt
+		return nil, 0, ErrCorrupt
 	}
 	return b[recordHead:end], end, nil
 }
 
-// A decoder turns the payloads of one chunk, in order, into entries.
-type decoder struct {
-	header  header
+// A Decoder turns the payloads of one chunk, in order, into entries.
+type Decoder struct {
+	Header  Header
 	boot    string
-	seq     uint64
-	sources map[uint64]*source
+	Seq     uint64
+	Sources map[uint64]*Source
 }
 
-// source is what encoder and decoder know of one source.
-type source struct {
+// Source is what encoder and decoder know of one source.
+type Source struct {
 	pipe.Source
 	Mark
-	id uint64
+	ID uint64
 }
 
-func newDecoder(h header) *decoder {
-	return &decoder{header: h, boot: bootString(h.boot), seq: h.first, sources: map[uint64]*source{}}
+// NewDecoder returns a decoder of the payloads of a chunk that begins with h.
+func NewDecoder(h Header) *Decoder {
+	return &Decoder{Header: h, boot: BootString(h.Boot), Seq: h.First, Sources: map[uint64]*Source{}}
 }
 
-// decode reads one payload. It reports an entry if the payload is one; the entry's message is returned apart, as part
+// Decode reads one payload. It reports an entry if the payload is one; the entry's message is returned apart, as part
 // of payload, so that the caller decides whether to copy it.
-func (d *decoder) decode(payload []byte, e *Entry) (message []byte, isEntry bool, err error) {
+func (d *Decoder) Decode(payload []byte, e *entry.Entry) (message []byte, isEntry bool, err error) {
 	f := fields{rest: payload[1:]}
 	switch payload[0] {
 	case kindSource:
-		s := &source{id: f.uint()}
+		s := &Source{ID: f.uint()}
 		s.Cursor = int64(f.uint())
 		s.Kind, s.Name, s.Stream = f.text(), f.text(), f.text()
 		s.PID, s.Dropped = int(f.uint()), f.uint()
 		if f.bad {
-			return nil, false, errCorrupt
+			return nil, false, ErrCorrupt
 		}
-		d.sources[s.id] = s
+		d.Sources[s.ID] = s
 		return nil, false, nil
 	case kindEntry:
 		return d.entry(&f, e)
@@ -167,31 +174,32 @@ func (d *decoder) decode(payload []byte, e *Entry) (message []byte, isEntry bool
 	return nil, false, nil // a newer writer's record
 }
 
-func (d *decoder) entry(f *fields, e *Entry) ([]byte, bool, error) {
-	s := d.sources[f.uint()]
-	boottime := d.header.boottime + f.int()
-	wall := boottime + (d.header.wall - d.header.boottime) + f.int()
+func (d *Decoder) entry(f *fields, e *entry.Entry) ([]byte, bool, error) {
+	s := d.Sources[f.uint()]
+	boottime := d.Header.Boottime + f.int()
+	wall := boottime + (d.Header.Wall - d.Header.Boottime) + f.int()
 	flags := f.byte()
 	pid := f.uint()
 	step := f.uint()
 	if s == nil || f.bad {
-		return nil, false, errCorrupt
+		return nil, false, ErrCorrupt
 	}
 	s.Cursor += int64(step)
 	if flags&reportFlag != 0 {
 		s.Dropped = 0
 	}
-	*e = Entry{
-		Seq: d.seq, Boot: d.boot, Time: time.UnixMicro(wall), Boottime: time.Duration(boottime) * time.Microsecond,
+	*e = entry.Entry{
+		Seq: d.Seq, Boot: d.boot, Time: time.UnixMicro(wall), Boottime: time.Duration(boottime) * time.Microsecond,
 		Kind: s.Kind, Name: s.Name, Stream: s.Stream, Priority: int(flags & 7), Cut: flags&cutFlag != 0, PID: int(pid),
 	}
-	d.seq++
+	d.Seq++
 	return f.rest, true, nil
 }
 
-func appendSource(b []byte, s *source) []byte {
+// AppendSource appends the record that tells of s.
+func AppendSource(b []byte, s *Source) []byte {
 	return appendRecord(b, func(b []byte) []byte {
-		b = binary.AppendUvarint(append(b, kindSource), s.id)
+		b = binary.AppendUvarint(append(b, kindSource), s.ID)
 		b = binary.AppendUvarint(b, uint64(s.Cursor))
 		for _, text := range []string{s.Kind, s.Name, s.Stream} {
 			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
@@ -201,7 +209,9 @@ func appendSource(b []byte, s *source) []byte {
 	})
 }
 
-func appendEntry(b []byte, h header, s *source, e *Entry, message []byte, step uint64, report bool) []byte {
+// AppendEntry appends the record of an entry of s whose cursor is step beyond that of the entry before. A report
+// tells of dropped lines.
+func AppendEntry(b []byte, h Header, s *Source, e *entry.Entry, message []byte, step uint64, report bool) []byte {
 	boottime := e.Boottime.Microseconds()
 	flags := byte(e.Priority & 7)
 	if e.Cut {
@@ -211,9 +221,9 @@ func appendEntry(b []byte, h header, s *source, e *Entry, message []byte, step u
 		flags |= reportFlag
 	}
 	return appendRecord(b, func(b []byte) []byte {
-		b = binary.AppendUvarint(append(b, kindEntry), s.id)
-		b = binary.AppendVarint(b, boottime-h.boottime)
-		b = binary.AppendVarint(b, e.Time.UnixMicro()-boottime-(h.wall-h.boottime))
+		b = binary.AppendUvarint(append(b, kindEntry), s.ID)
+		b = binary.AppendVarint(b, boottime-h.Boottime)
+		b = binary.AppendVarint(b, e.Time.UnixMicro()-boottime-(h.Wall-h.Boottime))
 		b = binary.AppendUvarint(append(b, flags), uint64(e.PID))
 		b = binary.AppendUvarint(b, step)
 		return append(b, message...)
@@ -270,6 +280,14 @@ func (f *fields) text() string {
 // checksum is crc32c, which amd64 and arm64 have an instruction for.
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-func bootString(b [16]byte) string {
+// BootString returns a boot id as the kernel writes it.
+func BootString(b [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+// A Mark is what the ring keeps of a source besides its entries, each value as of the last commit.
+type Mark struct {
+	Cursor  int64  // up to where the source was taken in, in the caller's own count
+	PID     int    // of the writer of the lines that follow, 0 when unknown
+	Dropped uint64 // lines that were dropped since the last Report
 }
