@@ -15,6 +15,7 @@ import (
 	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
+	"resinos/services/log/spool"
 	"resinos/services/notify"
 )
 
@@ -58,7 +59,7 @@ type collector struct {
 
 // An input is one source: the pipe that its producer writes into, and the spool.
 type input struct {
-	*spool
+	*spool.Spool
 	*tally
 	fd      int  // -1: only the spool is left
 	stalled bool // the file system is full
@@ -81,11 +82,11 @@ func (c *collector) start() error {
 		if err != nil || c.byName[s] != nil {
 			continue
 		}
-		sp, err := openSpool(c.spool, s, c.ring.Mark(s).Cursor)
+		sp, err := spool.Open(c.spool, s, c.ring.Mark(s).Cursor)
 		if err != nil {
 			return err
 		}
-		p := &input{spool: sp, tally: newTally(s, c.ring), fd: -1}
+		p := &input{Spool: sp, tally: newTally(s, c.ring), fd: -1}
 		c.byName[s] = p
 		c.leave(p)
 	}
@@ -122,8 +123,8 @@ func (c *collector) run(ctx context.Context) error {
 // is lost. Lines without an end stay in their spools, for a next life.
 func (c *collector) last() {
 	for _, p := range c.byName {
-		for range 1 + pipeBytes/turnBytes {
-			if c.turn(p, false) < turnBytes {
+		for range 1 + pipeBytes/spool.TurnBytes {
+			if c.turn(p, false) < spool.TurnBytes {
 				break
 			}
 		}
@@ -198,12 +199,12 @@ func (c *collector) turn(p *input, flush bool) (moved int) {
 	c.dirty[p] = true
 	var err error
 	if p.fd >= 0 && !flush {
-		moved, err = p.fill(p.fd)
+		moved, err = p.Fill(p.fd)
 		if errors.Is(err, unix.ENOSPC) && c.ring.Shrink() {
-			moved, err = p.fill(p.fd)
+			moved, err = p.Fill(p.fd)
 		}
 	}
-	if moved > 0 && p.spool.source.Kind == pipe.Container {
+	if moved > 0 && p.Spool.Source.Kind == pipe.Container {
 		c.report(boottime)
 	}
 	if err != nil {
@@ -212,11 +213,11 @@ func (c *collector) turn(p *input, flush bool) (moved int) {
 	}
 	c.setStalled(p, err != nil)
 	in := &intake{c: c, p: p, now: boottime, e: entry.Entry{
-		Kind: p.spool.source.Kind, Name: p.spool.source.Name, Stream: p.spool.source.Stream, Time: wall, Boottime: boottime,
+		Kind: p.Spool.Source.Kind, Name: p.Spool.Source.Name, Stream: p.Spool.Source.Stream, Time: wall, Boottime: boottime,
 	}}
-	err = p.lines(c.buf, flush, in)
+	err = p.Lines(c.buf, flush, in)
 	if err == nil && p.lag {
-		err = p.mark(c.ring, p.cursor)
+		err = p.mark(c.ring, p.Cursor)
 	}
 	p.paused = in.dropped && p.fd >= 0
 	c.listen(p)
@@ -227,7 +228,7 @@ func (c *collector) turn(p *input, flush bool) (moved int) {
 	case p.stalled:
 	case p.paused:
 		c.timers[p] = boottime + floodPause
-	case p.cursor < p.end:
+	case p.Cursor < p.End:
 		c.timers[p] = boottime + partialWait
 	}
 	return moved
@@ -276,7 +277,7 @@ func (c *collector) settle(ctx context.Context) {
 		}
 	}
 	for p := range c.dirty {
-		if err := p.punch(); err != nil {
+		if err := p.Punch(); err != nil {
 			c.trouble(err)
 		}
 	}
@@ -310,8 +311,8 @@ func (c *collector) expire() {
 			continue
 		}
 		flush := !p.deaf
-		for range 1 + pipeBytes/turnBytes { // all that has come in a pause
-			if c.turn(p, flush) < turnBytes || !p.paused {
+		for range 1 + pipeBytes/spool.TurnBytes { // all that has come in a pause
+			if c.turn(p, flush) < spool.TurnBytes || !p.paused {
 				break
 			}
 		}
@@ -363,18 +364,18 @@ func (c *collector) adopt(s pipe.Source) (*input, error) {
 		unix.Close(fd)
 		return nil, &fs.PathError{Op: "open log pipe", Path: path, Err: errors.New("not a named pipe")}
 	}
-	sp, err := openSpool(c.spool, s, c.ring.Mark(s).Cursor)
+	sp, err := spool.Open(c.spool, s, c.ring.Mark(s).Cursor)
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	p := &input{spool: sp, tally: newTally(s, c.ring), fd: fd}
+	p := &input{Spool: sp, tally: newTally(s, c.ring), fd: fd}
 	if p.dropped > 0 {
 		c.reports[p.tally] = 0 // a former life did not come to it
 	}
 	if err := c.poll.watch(fd, true); err != nil {
 		unix.Close(fd)
-		sp.close()
+		sp.Close()
 		return nil, err
 	}
 	c.pipes[int32(fd)], c.byName[s] = p, p
@@ -384,7 +385,7 @@ func (c *collector) adopt(s pipe.Source) (*input, error) {
 // leave takes in what a pipe that was deleted still holds, and lets go of it. What its producer writes later is lost:
 // whoever deletes a pipe does so after its producer's end.
 func (c *collector) leave(p *input) {
-	for range 1 + (1<<20)/turnBytes { // no pipe is larger
+	for range 1 + (1<<20)/spool.TurnBytes { // no pipe is larger
 		if c.turn(p, false) == 0 {
 			break
 		}
@@ -395,18 +396,18 @@ func (c *collector) leave(p *input) {
 	delete(c.timers, p)
 	delete(c.reports, p.tally)
 	delete(c.dirty, p)
-	delete(c.byName, p.spool.source)
+	delete(c.byName, p.Spool.Source)
 	if p.fd >= 0 {
 		c.poll.forget(p.fd)
 		delete(c.pipes, int32(p.fd))
 		unix.Close(p.fd)
 	}
-	if err := c.ring.Commit(); err != nil || p.cursor < p.end {
-		p.close() // the spool stays for the next life
+	if err := c.ring.Commit(); err != nil || p.Cursor < p.End {
+		p.Close() // the spool stays for the next life
 		return
 	}
-	p.remove()
-	c.ring.Forget(p.spool.source)
+	p.Remove()
+	c.ring.Forget(p.Spool.Source)
 }
 
 // report calls firstOutput, once.

@@ -103,7 +103,7 @@ func (c *collector) rescan() error {
 		return fmt.Errorf("open log pipes: %w", err)
 	}
 	for _, p := range c.byName {
-		if p.gone(filepath.Join(c.dir, p.spool.source.String())) {
+		if p.gone(filepath.Join(c.dir, p.Spool.Source.String())) {
 			c.leave(p)
 		}
 	}

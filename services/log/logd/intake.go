@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"resinos/services/log/entry"
+	"resinos/services/log/spool"
 )
 
 // intake is where the lines of one turn go.
@@ -16,32 +17,32 @@ type intake struct {
 	dropped bool // some lines were
 }
 
-// line implements sink.
-func (in *intake) line(l line, cursor int64) error {
+// Line implements spool.Sink.
+func (in *intake) Line(l spool.Line, cursor int64) error {
 	p, ring := in.p, in.c.ring
-	if l.control {
-		p.pid = l.pid
+	if l.Control {
+		p.pid = l.PID
 		return p.mark(ring, cursor)
 	}
-	if !p.bucket.take(in.c.limit, in.now, l.size) {
+	if !p.bucket.take(in.c.limit, in.now, l.Size) {
 		n := 1
-		if l.cut { // what follows counts
+		if l.Cut { // what follows counts
 			n = 0
 		}
 		in.drop(n)
 		return nil
 	}
 	if p.lag {
-		if err := p.mark(ring, p.cursor); err != nil {
+		if err := p.mark(ring, p.Cursor); err != nil {
 			return err
 		}
 	}
-	in.e.Priority, in.e.Cut, in.e.PID = l.priority, l.cut, p.pid
-	return ring.Append(&in.e, l.message, cursor)
+	in.e.Priority, in.e.Cut, in.e.PID = l.Priority, l.Cut, p.pid
+	return ring.Append(&in.e, l.Message, cursor)
 }
 
-// discard implements sink: what a source over its limit says is counted as fast as it can be read.
-func (in *intake) discard(b []byte) int {
+// Discard implements spool.Sink: what a source over its limit says is counted as fast as it can be read.
+func (in *intake) Discard(b []byte) int {
 	if !in.p.bucket.empty(in.c.limit, in.now) || bytes.IndexByte(b, 1) >= 0 { // perhaps a control line: one by one
 		return 0
 	}

@@ -30,6 +30,7 @@ import (
 	"resinos/services/log/pipe"
 	"resinos/services/log/query"
 	"resinos/services/log/ring"
+	"resinos/services/log/spool"
 	"resinos/services/log/syslog"
 	"resinos/services/notify"
 )
@@ -184,7 +185,7 @@ func newCollector(cfg Config, to *ring.Ring, wg *sync.WaitGroup) (c *collector, 
 		dir: cfg.Dir, spool: filepath.Join(cfg.RingDir, "spool"), ring: to, log: cfg.Log, clock: now,
 		limit: limit{rate: float64(cfg.Rate), burst: float64(cfg.Burst)}, reports: map[*tally]time.Duration{},
 		inotify: -1, pipes: map[int32]*input{}, byName: map[pipe.Source]*input{}, timers: map[*input]time.Duration{},
-		alive: cfg.Alive, dirty: map[*input]bool{}, buf: make([]byte, turnBytes),
+		alive: cfg.Alive, dirty: map[*input]bool{}, buf: make([]byte, spool.TurnBytes),
 		firstOutput: func(kind string, at time.Duration) {
 			if cfg.OnFirstOutput != nil {
 				wg.Go(func() { cfg.OnFirstOutput(kind, at) })
@@ -270,7 +271,7 @@ func (c *collector) close() {
 		if p.fd >= 0 {
 			unix.Close(p.fd)
 		}
-		p.spool.close()
+		p.Spool.Close()
 	}
 	if c.kernel != nil {
 		c.kernel.close()

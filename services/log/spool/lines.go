@@ -1,4 +1,4 @@
-package logd
+package spool
 
 import (
 	"bytes"
@@ -10,20 +10,20 @@ import (
 // defaultPriority is "informational", for lines that do not say.
 const defaultPriority = 6
 
-// A line is one entry's worth of a stream.
-type line struct {
-	message  []byte // without priority prefix and line end
-	priority int
-	size     int  // bytes of the stream that it stands for
-	cut      bool // the line goes on
-	control  bool // says only that the next lines are pid's
-	pid      int
+// A Line is one entry's worth of a stream.
+type Line struct {
+	Message  []byte // without priority prefix and line end
+	Priority int
+	Size     int  // bytes of the stream that it stands for
+	Cut      bool // the line goes on
+	Control  bool // says only that the next lines are pid's
+	PID      int
 }
 
 // nextLine returns the first line of b; ok is false if b does not hold a whole one yet. A line longer than
 // entry.MaxMessage is cut there. With flush, what is left without a line end is taken as a cut line. With control,
 // the control lines of package pipe are told apart; one also ends what stands before it without a line end.
-func nextLine(b []byte, flush, control bool) (l line, ok bool) {
+func nextLine(b []byte, flush, control bool) (l Line, ok bool) {
 	head := b[:min(len(b), entry.MaxMessage+1)]
 	if end := bytes.IndexByte(head, '\n'); end >= 0 {
 		at, pid, found := 0, 0, false
@@ -32,24 +32,24 @@ func nextLine(b []byte, flush, control bool) (l line, ok bool) {
 		}
 		switch {
 		case found && at == 0:
-			return line{size: end + 1, control: true, pid: pid}, true
+			return Line{Size: end + 1, Control: true, PID: pid}, true
 		case found:
-			l = line{message: head[:at], size: at}
+			l = Line{Message: head[:at], Size: at}
 		default:
-			l = line{message: bytes.TrimSuffix(head[:end], []byte("\r")), size: end + 1}
+			l = Line{Message: bytes.TrimSuffix(head[:end], []byte("\r")), Size: end + 1}
 		}
 	} else if len(head) > entry.MaxMessage {
 		n := entry.MaxMessage
 		if mark := bytes.LastIndexByte(head[n-pipe.MaxPIDLine:n], 1); control && mark >= 0 {
 			n += mark - pipe.MaxPIDLine // keeps a control line whole
 		}
-		l = line{message: head[:n], size: n, cut: true}
+		l = Line{Message: head[:n], Size: n, Cut: true}
 	} else if flush && len(head) > 0 {
-		l = line{message: head, size: len(head), cut: true}
+		l = Line{Message: head, Size: len(head), Cut: true}
 	} else {
-		return line{}, false
+		return Line{}, false
 	}
-	l.priority, l.message = splitPriority(l.message)
+	l.Priority, l.Message = splitPriority(l.Message)
 	return l, true
 }
 
