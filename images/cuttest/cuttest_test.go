@@ -14,6 +14,8 @@ import (
 
 	"resinos/bsp/boards"
 	"resinos/images/powercut"
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 	"resinos/images/qemu"
 	"resinos/mounts/testenv"
 )
@@ -72,13 +74,13 @@ func TestPowerCut(t *testing.T) {
 	if err != nil {
 		testenv.Lacking(t, "%v", err)
 	}
-	s, err := powercut.StartRecording(t.Context(), o, t.TempDir(), 1<<30, func(line string) { t.Log(line) })
+	s, err := recording.Start(t.Context(), o, t.TempDir(), 1<<30, func(line string) { t.Log(line) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Abort)
 	var careless []string
-	for i, w := range powercut.Workloads() {
+	for i, w := range recording.Workloads() {
 		done, err := s.Do(t.Context(), w)
 		switch {
 		case err != nil:
@@ -112,9 +114,9 @@ func TestPowerCut(t *testing.T) {
 	})
 }
 
-func check(t *testing.T, r *powercut.Recording, sections []string) *powercut.Report {
+func check(t *testing.T, r *recording.Recording, sections []string) *powercut.Report {
 	t.Helper()
-	suite, err := powercut.DeviceSuite(r)
+	suite, err := judge.DeviceSuite(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func check(t *testing.T, r *powercut.Recording, sections []string) *powercut.Rep
 }
 
 // idle fails if anything is written to the disk of a device at rest: by the log of its writes, and by its own count.
-func idle(t *testing.T, s *powercut.Session) {
+func idle(t *testing.T, s *recording.Session) {
 	window := idleTime
 	if text := os.Getenv(idleVariable); text != "" {
 		var err error
@@ -152,7 +154,7 @@ func idle(t *testing.T, s *powercut.Session) {
 	}
 }
 
-func position(t *testing.T, s *powercut.Session) int {
+func position(t *testing.T, s *recording.Session) int {
 	t.Helper()
 	n, err := s.Position()
 	if err != nil {
@@ -163,7 +165,7 @@ func position(t *testing.T, s *powercut.Session) int {
 
 // written is how many sectors all disks of the device have written since its boot: the 7th number of the kernel's count
 // (Documentation/block/stat.rst).
-func written(t *testing.T, s *powercut.Session) (sectors int64) {
+func written(t *testing.T, s *recording.Session) (sectors int64) {
 	t.Helper()
 	text, err := s.Run(t.Context(), "cat /sys/block/vd*/stat")
 	if err != nil {

@@ -6,50 +6,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"resinos/images/assemble"
-	"resinos/images/layout"
 )
 
 // Options of Check. The zero value of Workers is one for each processor.
 type Options struct {
-	Suite    Suite
+	Suite    judge.Suite
 	Effort   Effort
 	Sections []string // names of those to check; none means all
 	Workers  int
 	Scratch  string // folder for the scratch disk, best in RAM
 	Progress func(done, total int)
-}
-
-// tableRoom is how much at both ends of a disk counts as the partition table: the first partition begins later, and the
-// copy of the table takes 33 sectors.
-const tableRoom = 1 << 20
-
-// Regions cuts a disk into what judges look at, by the partition table of its image. The last partition may grow: its
-// region reaches to where the copy of the table belongs.
-func Regions(image string, size int64) ([]Region, error) {
-	plan, err := assemble.ReadTable(image)
-	if err != nil {
-		return nil, err
-	}
-	if len(plan.Partitions) == 0 {
-		return nil, fmt.Errorf("read partitions of %s: there are none", image)
-	}
-	parts := slices.SortedFunc(slices.Values(plan.Partitions), func(a, b layout.Partition) int { return int(a.Number - b.Number) })
-	all := []Region{{TableRegion, []span{{0, int64(parts[0].Start)}, {size - tableRoom, size}}, 0, size}}
-	for i, p := range parts {
-		part := span{int64(p.Start), size - tableRoom}
-		if i+1 < len(parts) {
-			part.end = int64(parts[i+1].Start)
-		}
-		all = append(all, Region{p.Label, []span{part}, part.start, part.end - part.start})
-	}
-	return all, nil
 }
 
 // seen is one state: where it is from, and what stands for its regions.
@@ -61,11 +34,11 @@ type seen struct {
 // checker is one run of Check.
 type checker struct {
 	Options
-	recording *Recording
-	log       *Log
+	recording *recording.Recording
+	log       *recording.Log
 	disk      *scratch
 	states    []seen
-	verdicts  []map[sum]*Verdict // of each region
+	verdicts  []map[sum]*judge.Verdict // of each region
 	work      *errgroup.Group
 	ctx       context.Context
 	jobs      int
@@ -73,7 +46,7 @@ type checker struct {
 
 // Check makes every disk that a cut during the recording could have left, as far as the effort goes, and judges it. The
 // error says that this could not be done; what is bad is in the report.
-func Check(ctx context.Context, r *Recording, o Options) (*Report, error) {
+func Check(ctx context.Context, r *recording.Recording, o Options) (*Report, error) {
 	start := time.Now()
 	c, err := newChecker(r, o)
 	if err != nil {
@@ -93,12 +66,12 @@ func Check(ctx context.Context, r *Recording, o Options) (*Report, error) {
 	return report, nil
 }
 
-func newChecker(r *Recording, o Options) (*checker, error) {
+func newChecker(r *recording.Recording, o Options) (*checker, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	for _, name := range o.Sections {
-		if !slices.ContainsFunc(r.Sections, func(s Section) bool { return s.Name == name }) {
+		if !slices.ContainsFunc(r.Sections, func(s recording.Section) bool { return s.Name == name }) {
 			return nil, fmt.Errorf("check section %q: the recording has no such section", name)
 		}
 	}
@@ -109,19 +82,20 @@ func newChecker(r *Recording, o Options) (*checker, error) {
 	return &checker{Options: o, recording: r, log: log}, nil
 }
 
-// judgeAll walks through the log once. States are made one after the other on one scratch disk; what is new in a region is
-// copied and judged beside that.
+// judgeAll walks through the log once. States are made one after the other on one scratch disk; what is new in a region
+// is copied and judged beside that.
 func (c *checker) judgeAll(ctx context.Context, folder string) (err error) {
-	regions, err := Regions(c.recording.Image, c.recording.Size)
+	regions, err := judge.Regions(c.recording.Image, c.recording.Size)
 	if err != nil {
 		return err
 	}
-	if c.disk, err = newScratch(c.recording.Image, filepath.Join(folder, "disk.img"), c.recording.Size, regions); err != nil {
+	if c.disk, err = newScratch(c.recording.Image, filepath.Join(folder, "disk.img"), c.recording.Size,
+		regions); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.disk.Close()) }()
 	for range regions {
-		c.verdicts = append(c.verdicts, map[sum]*Verdict{})
+		c.verdicts = append(c.verdicts, map[sum]*judge.Verdict{})
 	}
 	c.work, c.ctx = errgroup.WithContext(ctx)
 	c.work.SetLimit(c.Workers)
@@ -143,7 +117,7 @@ func (c *checker) walk(folder string) error {
 			return v.show(was, is)
 		}
 		for _, one := range choices(c.log, i, e, c.Effort) {
-			if !c.recording.judged(c.Sections, e.Writes[0], one.cut) {
+			if !c.recording.Judged(c.Sections, e.Writes[0], one.cut) {
 				continue
 			}
 			if err := c.ctx.Err(); err != nil {
@@ -175,7 +149,7 @@ func (c *checker) note(s seen, folder string) error {
 		if c.verdicts[i][at] != nil {
 			continue
 		}
-		v := &Verdict{}
+		v := &judge.Verdict{}
 		c.verdicts[i][at] = v
 		c.jobs++
 		file := filepath.Join(folder, fmt.Sprintf("job%d", c.jobs))
@@ -183,7 +157,7 @@ func (c *checker) note(s seen, folder string) error {
 			return err
 		}
 		c.work.Go(func() (err error) {
-			*v, err = c.Suite.run(c.ctx, region.Name, file)
+			*v, err = c.Suite.Run(c.ctx, region.Name, file)
 			return errors.Join(err, os.Remove(file))
 		})
 	}
@@ -191,7 +165,7 @@ func (c *checker) note(s seen, folder string) error {
 }
 
 // WriteState makes one of the states that Check tries, whole, as the file name.
-func WriteState(r *Recording, id StateID, f Effort, name string) error {
+func WriteState(r *recording.Recording, id StateID, f Effort, name string) error {
 	number, kind, n, sectors, err := id.parts()
 	if err != nil {
 		return err
@@ -216,7 +190,7 @@ func WriteState(r *Recording, id StateID, f Effort, name string) error {
 }
 
 // limits is the largest number that a state of a kind may have.
-func limits(e Epoch, kind byte) int {
+func limits(e recording.Epoch, kind byte) int {
 	switch kind {
 	case prefixState:
 		return len(e.Writes)
@@ -228,7 +202,7 @@ func limits(e Epoch, kind byte) int {
 	return len(e.Writes) - 1
 }
 
-func lay(s *scratch, log *Log, epochs []Epoch, last choice, number int) error {
+func lay(s *scratch, log *recording.Log, epochs []recording.Epoch, last choice, number int) error {
 	for i, e := range epochs[:number+1] {
 		v, err := s.view(log, e)
 		if err != nil {

@@ -3,6 +3,8 @@ package powercut
 import (
 	"cmp"
 	"fmt"
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +55,8 @@ const mostFindings = 50
 // report puts the verdicts of the regions together, state by state.
 func (c *checker) report() *Report {
 	r := &Report{
-		Board: c.recording.Board, Entries: len(c.log.Entries), Epochs: len(c.log.Epochs()), Seed: c.Effort.Seed, States: len(c.states), Judged: c.jobs,
+		Board: c.recording.Board, Entries: len(c.log.Entries), Epochs: len(c.log.Epochs()), Seed: c.Effort.Seed,
+		States: len(c.states), Judged: c.jobs,
 	}
 	distinct := map[string]bool{}
 	classes := map[[2]string]*Class{}
@@ -62,7 +65,7 @@ func (c *checker) report() *Report {
 	stable := keeper{facts: c.Suite.Stable, since: map[string]string{}}
 	for _, s := range c.states {
 		distinct[fmt.Sprint(s.sums)] = true
-		section := c.recording.sectionOf(s.cut)
+		section := c.recording.SectionOf(s.cut)
 		whole := c.whole(s, classes)
 		why := c.judge(s, whole, section, &stable)
 		t := tallies[section.Name]
@@ -110,8 +113,8 @@ func (r *Report) finish(classes map[[2]string]*Class, bad map[[2]string]*Finding
 }
 
 // whole lays the verdicts of a state's regions together and counts their classes.
-func (c *checker) whole(s seen, classes map[[2]string]*Class) Verdict {
-	var whole Verdict
+func (c *checker) whole(s seen, classes map[[2]string]*Class) judge.Verdict {
+	var whole judge.Verdict
 	for i, region := range c.disk.regions {
 		v := c.verdicts[i][s.sums[i]]
 		key := [2]string{region.Name, v.Class}
@@ -123,13 +126,13 @@ func (c *checker) whole(s seen, classes map[[2]string]*Class) Verdict {
 		if one.Class = ""; one.Bad != "" {
 			one.Bad = region.Name + ": " + one.Bad
 		}
-		whole = whole.add(one)
+		whole = whole.Add(one)
 	}
 	return whole
 }
 
 // judge lists all that is bad about a state.
-func (c *checker) judge(s seen, whole Verdict, section Section, stable *keeper) []string {
+func (c *checker) judge(s seen, whole judge.Verdict, section recording.Section, stable *keeper) []string {
 	var why []string
 	if whole.Bad != "" {
 		why = append(why, whole.Bad)
@@ -139,7 +142,7 @@ func (c *checker) judge(s seen, whole Verdict, section Section, stable *keeper) 
 			why = append(why, bad)
 		}
 	}
-	for _, p := range c.recording.inForce(s.cut) {
+	for _, p := range c.recording.InForce(s.cut) {
 		if value := whole.Facts[p.Fact]; len(p.Values) > 0 && !slices.Contains(p.Values, value) {
 			why = append(why, fmt.Sprintf("%s is %q, promised was %s", p.Fact, value, orList(p.Values)))
 		}

@@ -5,19 +5,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"os"
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 
 	"golang.org/x/sys/unix"
 )
-
-// A Region is what a judge looks at: a partition, or the partition table.
-type Region struct {
-	Name   string
-	ranges []span // of the disk, in bytes, whole sectors
-	base   int64  // the byte of the disk that is byte 0 of the region's file
-	size   int64  // of that file
-}
-
-type span struct{ start, end int64 }
 
 // A sum stands for the content of a region: equal sums are taken for equal contents. It is kept up to date write by
 // write, as the exclusive or of what stands for each sector in its place.
@@ -27,14 +19,14 @@ type sum [2]uint64
 type scratch struct {
 	file    *os.File
 	disk    []byte // the file's bytes, shared with it
-	regions []Region
+	regions []judge.Region
 	sums    []sum // of each region
 	seeds   [2]maphash.Seed
 }
 
 // newScratch puts the disk of a recording, as it was before the first write, into a folder.
-func newScratch(image, name string, size int64, regions []Region) (*scratch, error) {
-	if err := copyDisk(image, name, size); err != nil {
+func newScratch(image, name string, size int64, regions []judge.Region) (*scratch, error) {
+	if err := recording.CopyDisk(image, name, size); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
@@ -46,7 +38,8 @@ func newScratch(image, name string, size int64, regions []Region) (*scratch, err
 		return nil, errors.Join(fmt.Errorf("map scratch disk %s: %w", name, err), f.Close())
 	}
 	// Sums are compared within one run only, so that the seeds may be any. The first state's are zero.
-	return &scratch{f, disk, regions, make([]sum, len(regions)), [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}, nil
+	return &scratch{f, disk, regions, make([]sum, len(regions)),
+		[2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}, nil
 }
 
 func (s *scratch) Close() error {
@@ -59,8 +52,8 @@ func (s *scratch) put(at int64, data []byte) error {
 		return fmt.Errorf("write %d bytes at byte %d: the disk has %d", len(data), at, len(s.disk))
 	}
 	old := s.disk[at : at+int64(len(data))]
-	for i := int64(0); i < int64(len(data)); i += SectorSize {
-		was, is := old[i:i+SectorSize], data[i:i+SectorSize]
+	for i := int64(0); i < int64(len(data)); i += recording.SectorSize {
+		was, is := old[i:i+recording.SectorSize], data[i:i+recording.SectorSize]
 		if string(was) == string(is) {
 			continue
 		}
@@ -75,8 +68,8 @@ func (s *scratch) put(at int64, data []byte) error {
 
 func (s *scratch) region(at int64) int {
 	for i, r := range s.regions {
-		for _, part := range r.ranges {
-			if at >= part.start && at < part.end {
+		for _, part := range r.Ranges {
+			if at >= part.Start && at < part.End {
 				return i
 			}
 		}
@@ -100,18 +93,18 @@ func (s *scratch) turn(region int, at int64, sector []byte) {
 }
 
 // copyRegion writes a region as a file of its own, sparse.
-func (s *scratch) copyRegion(r Region, name string) error {
+func (s *scratch) copyRegion(r judge.Region, name string) error {
 	to, err := os.Create(name)
 	if err != nil {
 		return fmt.Errorf("make file of region %s: %w", r.Name, err)
 	}
 	defer to.Close() // a scratch file; what counts is checked below
-	if err := to.Truncate(r.size); err != nil {
+	if err := to.Truncate(r.Size); err != nil {
 		return fmt.Errorf("make file of region %s: %w", r.Name, err)
 	}
-	for _, part := range r.ranges {
-		err := eachExtent(s.file, part.start, part.end, func(start, end int64) error {
-			_, err := to.WriteAt(s.disk[start:end], start-r.base)
+	for _, part := range r.Ranges {
+		err := recording.EachExtent(s.file, part.Start, part.End, func(start, end int64) error {
+			_, err := to.WriteAt(s.disk[start:end], start-r.Base)
 			return err
 		})
 		if err != nil {
@@ -129,18 +122,19 @@ type epochView struct {
 	old   [][]byte // what was there before the epoch
 }
 
-func (s *scratch) view(l *Log, e Epoch) (*epochView, error) {
+func (s *scratch) view(l *recording.Log, e recording.Epoch) (*epochView, error) {
 	v := &epochView{disk: s}
 	for _, n := range e.Writes {
 		entry := l.Entries[n]
-		if entry.Sector+entry.Sectors > int64(len(s.disk))/SectorSize {
-			return nil, fmt.Errorf("entry %d: sectors %d to %d lie beyond the disk's end", n, entry.Sector, entry.Sector+entry.Sectors)
+		if entry.Sector+entry.Sectors > int64(len(s.disk))/recording.SectorSize {
+			return nil, fmt.Errorf("entry %d: sectors %d to %d lie beyond the disk's end", n, entry.Sector,
+				entry.Sector+entry.Sectors)
 		}
 		data, err := l.Data(entry)
 		if err != nil {
 			return nil, err
 		}
-		at := entry.Sector * SectorSize
+		at := entry.Sector * recording.SectorSize
 		v.where, v.data = append(v.where, at), append(v.data, data)
 		v.old = append(v.old, append([]byte(nil), s.disk[at:at+int64(len(data))]...))
 	}
@@ -151,7 +145,7 @@ func (s *scratch) view(l *Log, e Epoch) (*epochView, error) {
 // where writes overlap the later one wins again. Both are in the order of the writes.
 func (v *epochView) show(was, is []piece) error {
 	had, wanted := set(was), set(is)
-	var touched []span
+	var touched []judge.Span
 	for _, p := range was {
 		if wanted[p] {
 			continue
@@ -181,13 +175,14 @@ func set(pieces []piece) map[piece]bool {
 	return all
 }
 
-func (v *epochView) span(p piece) span {
-	return span{v.where[p.write] + p.from*SectorSize, v.where[p.write] + p.to*SectorSize}
+func (v *epochView) span(p piece) judge.Span {
+	return judge.Span{Start: v.where[p.write] + p.from*recording.SectorSize,
+		End: v.where[p.write] + p.to*recording.SectorSize}
 }
 
-func overlaps(one span, others []span) bool {
+func overlaps(one judge.Span, others []judge.Span) bool {
 	for _, o := range others {
-		if one.start < o.end && o.start < one.end {
+		if one.Start < o.End && o.Start < one.End {
 			return true
 		}
 	}
@@ -195,6 +190,6 @@ func overlaps(one span, others []span) bool {
 }
 
 func (v *epochView) lay(p piece, what [][]byte) error {
-	from, to := p.from*SectorSize, p.to*SectorSize
+	from, to := p.from*recording.SectorSize, p.to*recording.SectorSize
 	return v.disk.put(v.where[p.write]+from, what[p.write][from:to])
 }

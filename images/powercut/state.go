@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"resinos/images/powercut/recording"
 	"strconv"
 	"strings"
 )
 
-// A StateID names one disk that a cut could have left, in a form that can be typed. All before the epoch is on the disk;
-// of the epoch's writes, numbered from 0:
+// A StateID names one disk that a cut could have left, in a form that can be typed. All before the epoch is on the
+// disk; of the epoch's writes, numbered from 0:
 //
 //	EPOCHpN    the first N
 //	EPOCHtN.S  the first N, and of the next one its first S sectors
@@ -44,7 +45,8 @@ func (id StateID) parts() (epoch int, kind byte, number, sectors int, err error)
 	if torn {
 		sectors, err = strconv.Atoi(tail)
 	}
-	if first != nil || second != nil || err != nil || torn != (kind == tornState || kind == tailState) || min(epoch, number, sectors) < 0 {
+	if first != nil || second != nil || err != nil || torn != (kind == tornState || kind == tailState) ||
+		min(epoch, number, sectors) < 0 {
 		return 0, 0, 0, 0, fmt.Errorf("state %q: want a name as check prints it, such as 12p3", id)
 	}
 	return epoch, kind, number, sectors, nil
@@ -79,14 +81,14 @@ func Thorough(seed uint64) Effort {
 	return Effort{Seed: seed, Subsets: 9, Throws: 200, MostTorn: 128, MostDrops: 1 << 20}
 }
 
-// Quick is what fits into minutes. A write of 4 KiB is torn at each of its sectors: of ext4's superblock, which lies in two of
-// them, three places said nothing.
+// Quick is what fits into minutes. A write of 4 KiB is torn at each of its sectors: of ext4's superblock, which lies in
+// two of them, three places said nothing.
 func Quick(seed uint64) Effort {
 	return Effort{Seed: seed, Subsets: 4, Throws: 6, MostTorn: 7, MostDrops: 12}
 }
 
 // choices lists the states of an epoch, without the one before its first write unless it is the first epoch.
-func choices(l *Log, number int, e Epoch, f Effort) []choice {
+func choices(l *recording.Log, number int, e recording.Epoch, f Effort) []choice {
 	var all []choice
 	add := func(c choice) { all = append(all, c) }
 	count := len(e.Writes)
@@ -105,7 +107,7 @@ func choices(l *Log, number int, e Epoch, f Effort) []choice {
 }
 
 // losses lists the states of an epoch in which an earlier write is missing and a later one is not.
-func losses(l *Log, number int, e Epoch, f Effort) []choice {
+func losses(l *recording.Log, number int, e recording.Epoch, f Effort) []choice {
 	var all []choice
 	add := func(c choice) { all = append(all, c) }
 	count := len(e.Writes)
@@ -132,7 +134,7 @@ func losses(l *Log, number int, e Epoch, f Effort) []choice {
 }
 
 // choose makes one state. It is the only place that knows what the kinds mean.
-func choose(l *Log, number int, e Epoch, f Effort, kind byte, n, sectors int) choice {
+func choose(l *recording.Log, number int, e recording.Epoch, f Effort, kind byte, n, sectors int) choice {
 	c := choice{cut: e.End}
 	whole := func(w int) piece { return piece{write: w, to: l.Entries[e.Writes[w]].Sectors} }
 	length := func(w int) int64 { return l.Entries[e.Writes[w]].Sectors }
@@ -181,7 +183,7 @@ func choose(l *Log, number int, e Epoch, f Effort, kind byte, n, sectors int) ch
 }
 
 // throw chooses a part of an epoch by dice: how far the device had come, and which of its writes were then on the disk.
-func throw(l *Log, number int, e Epoch, seed uint64, n int) (pieces []piece, cut int) {
+func throw(l *recording.Log, number int, e recording.Epoch, seed uint64, n int) (pieces []piece, cut int) {
 	dice := rand.New(rand.NewPCG(seed, uint64(number)<<32|uint64(n)))
 	asked := 2 + dice.IntN(len(e.Writes)-1)
 	kept := 1 + dice.IntN(7) // of 8: some throws lose little, others nearly all

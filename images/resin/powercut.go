@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"resinos/images/powercut"
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 	"resinos/mounts/disk"
 )
 
@@ -53,7 +55,7 @@ func recordCommand() *cobra.Command {
 
 func workloadNames() string {
 	var names []string
-	for _, w := range powercut.Workloads() {
+	for _, w := range recording.Workloads() {
 		names = append(names, w.Name)
 	}
 	return strings.Join(names, ", ")
@@ -64,12 +66,12 @@ func record(ctx context.Context, image, folder string, size int64, f runFlags, o
 	if err != nil {
 		return err
 	}
-	s, err := powercut.StartRecording(ctx, o, folder, size, say)
+	s, err := recording.Start(ctx, o, folder, size, say)
 	if err != nil {
 		return err
 	}
 	defer s.Abort()
-	for _, w := range powercut.Workloads() {
+	for _, w := range recording.Workloads() {
 		if len(only) > 0 && !slices.Contains(only, w.Name) {
 			continue
 		}
@@ -106,14 +108,14 @@ func checkCommand() *cobra.Command {
 }
 
 func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON bool) error {
-	r, err := powercut.LoadRecording(folder)
+	r, err := recording.Load(folder)
 	if err != nil {
 		return err
 	}
 	if good && len(o.Sections) == 0 {
 		o.Sections = r.Good()
 	}
-	if o.Suite, err = powercut.DeviceSuite(r); err != nil {
+	if o.Suite, err = judge.DeviceSuite(r); err != nil {
 		return err
 	}
 	report, err := powercut.Check(c.Context(), r, o)
@@ -152,7 +154,7 @@ func replayCommand() *cobra.Command {
 	c.Flags().StringVarP(&output, "output", "o", "state.img", "file to write")
 	c.Flags().Uint64Var(&seed, "seed", 1, "seed that check ran with")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		r, err := powercut.LoadRecording(args[0])
+		r, err := recording.Load(args[0])
 		if err != nil {
 			return err
 		}

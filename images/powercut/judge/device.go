@@ -1,4 +1,4 @@
-package powercut
+package judge
 
 import (
 	"bytes"
@@ -19,20 +19,22 @@ import (
 	"resinos/bsp/bootvars"
 	"resinos/images/assemble"
 	"resinos/images/layout"
+	"resinos/images/powercut/recording"
 	"resinos/mounts/fat"
 	"resinos/mounts/persist"
 )
 
-// DeviceSuite is what a resinOS disk must be after any cut, as long as nobody installs an update: the slots are untouched,
-// the table and the file systems are whole, the bootloader finds its slot, config.json can be read, and what makes the
-// device the one it is stays.
-func DeviceSuite(r *Recording) (Suite, error) {
+// DeviceSuite is what a resinOS disk must be after any cut, as long as nobody installs an update: the slots are
+// untouched, the table and the file systems are whole, the bootloader finds its slot, config.json can be read, and what
+// makes the device the one it is stays.
+func DeviceSuite(r *recording.Recording) (Suite, error) {
 	plan, err := assemble.ReadTable(r.Image)
 	if err != nil {
 		return Suite{}, err
 	}
 	table := Table{UUIDs: map[int]string{}}
-	s := Suite{Stable: []string{FactMachineID, FactHostKey, FactUUID}, Rules: []Rule{fits(layout.State), fits(layout.Data)}}
+	s := Suite{Stable: []string{recording.FactMachineID, recording.FactHostKey, recording.FactUUID},
+		Rules: []Rule{fits(layout.State), fits(layout.Data)}}
 	for _, p := range plan.Partitions {
 		table.UUIDs[p.Number] = p.GUID
 	}
@@ -44,7 +46,7 @@ func DeviceSuite(r *Recording) (Suite, error) {
 	for _, region := range regions {
 		switch region.Name {
 		case layout.RootA, layout.RootB:
-			digest, err := digestPart(r.Image, region.base, region.size)
+			digest, err := digestPart(r.Image, region.Base, region.Size)
 			if err != nil {
 				return s, err
 			}
@@ -52,7 +54,8 @@ func DeviceSuite(r *Recording) (Suite, error) {
 		case layout.Boot:
 			s.Judges = append(s.Judges, FAT{Partition: region.Name, Mends: r.MendsFAT, Read: bootFiles})
 		case layout.State:
-			s.Judges = append(s.Judges, Ext4{region.Name, stateFiles(), stateTexts(), []Reader{size(region.Name), ownersFiles}})
+			s.Judges = append(s.Judges, Ext4{region.Name, stateFiles(), stateTexts(),
+				[]Reader{size(region.Name), ownersFiles}})
 		case layout.Data:
 			s.Judges = append(s.Judges, Ext4{Partition: region.Name, Read: []Reader{size(region.Name)}})
 		}
@@ -65,47 +68,35 @@ func overlay(path string) string { return "/" + persist.Overlay + path }
 
 func stateFiles() map[string]string {
 	return map[string]string{
-		FactHostKey: overlay("/etc/ssh/hostkeys/ssh_host_ed25519_key"),
-		FactKeyfile: overlay("/etc/NetworkManager/system-connections/office"),
+		recording.FactHostKey: overlay("/etc/ssh/hostkeys/ssh_host_ed25519_key"),
+		recording.FactKeyfile: overlay("/etc/NetworkManager/system-connections/office"),
 	}
 }
 
 func stateTexts() map[string]string {
-	return map[string]string{FactMachineID: overlay("/etc/machine-id")}
+	return map[string]string{recording.FactMachineID: overlay("/etc/machine-id")}
 }
 
-// The files of the purge: two of the owner's, in two folders, and the two that say how far it has come:
-// a purge begins with the flag gone and the other there, and ends with both.
-const (
-	noteFile   = "/cut-note"
-	ownersOne  = "/home/root/.ssh/cut-owner"
-	ownersTwo  = "/var/lib/bluetooth/cut-owner"
-	flagFile   = "/remove_me_to_reset"
-	armedFile  = "/.purge-armed"
-	ownersBoth = "both"
-	ownersNone = "none"
-	ownersHalf = "half"
-	purging    = "to be purged"
-)
-
-// ownersFiles reads how a purge stands. While the flag is gone the next boot purges, whatever is left; once it is there, the
-// content is taken for good, and may not be half of what it was.
+// ownersFiles reads how a purge stands. While the flag is gone the next boot purges, whatever is left; once it is
+// there, the content is taken for good, and may not be half of what it was.
 func ownersFiles(ctx context.Context, file string) (Verdict, error) {
-	found, err := readExt4(ctx, file, map[string]string{"flag": flagFile, "armed": armedFile, "one": overlay(ownersOne), "two": overlay(ownersTwo)})
+	found, err := readExt4(ctx, file,
+		map[string]string{"flag": recording.FlagFile, "armed": recording.ArmedFile, "one": overlay(recording.OwnersOne),
+			"two": overlay(recording.OwnersTwo)})
 	if err != nil {
 		return Verdict{}, err
 	}
 	has := func(name string) bool { _, there := found[name]; return there }
-	state := ownersHalf
+	state := recording.OwnersHalf
 	switch {
 	case has("armed") && !has("flag"):
-		state = purging
+		state = recording.Purging
 	case has("one") && has("two"):
-		state = ownersBoth
+		state = recording.OwnersBoth
 	case !has("one") && !has("two"):
-		state = ownersNone
+		state = recording.OwnersNone
 	}
-	return Verdict{Facts: map[string]string{FactOwners: state}}, nil
+	return Verdict{Facts: map[string]string{recording.FactOwners: state}}, nil
 }
 
 // factFileSystem is the fact of the bytes that an ext4 claims.
@@ -125,13 +116,13 @@ func fits(label string) Rule {
 
 // bootFiles looks into the boot partition.
 func bootFiles(files *fat.FileSystem) (Verdict, error) {
-	v := bootVariables(files).add(configJSON(files))
-	if note, err := files.Read(noteFile); err == nil {
-		v.Facts[FactNote] = digest(note)
+	v := bootVariables(files).Add(configJSON(files))
+	if note, err := files.Read(recording.NoteFile); err == nil {
+		v.Facts[recording.FactNote] = recording.Digest(note)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		v.Facts[FactNote] = err.Error()
+		v.Facts[recording.FactNote] = err.Error()
 	}
-	return v.add(fingerprinted(files)), nil
+	return v.Add(fingerprinted(files)), nil
 }
 
 // bootVariables judges the block that the bootloader reads: one of them is there, and names a slot.
@@ -152,7 +143,8 @@ func bootVariables(files *fat.FileSystem) Verdict {
 	return Verdict{Bad: "boot variables are missing"}
 }
 
-// configJSON reads config.json as the device does: the file if it can be parsed, else its last good copy. Its class tells which.
+// configJSON reads config.json as the device does: the file if it can be parsed, else its last good copy. Its class
+// tells which.
 func configJSON(files *fat.FileSystem) Verdict {
 	v := Verdict{Class: "config.json", Facts: map[string]string{}}
 	keys, err := configFile(files)
@@ -160,10 +152,11 @@ func configJSON(files *fat.FileSystem) Verdict {
 		v.Class = "last good copy of config.json"
 		var second error
 		if keys, second = configCopy(files); second != nil {
-			return Verdict{Class: "no config.json", Bad: fmt.Sprintf("config.json cannot be read: %v; its copy: %v", err, second)}
+			return Verdict{Class: "no config.json",
+				Bad: fmt.Sprintf("config.json cannot be read: %v; its copy: %v", err, second)}
 		}
 	}
-	for fact, key := range map[string]string{FactHostname: "hostname", FactUUID: "uuid"} {
+	for fact, key := range map[string]string{recording.FactHostname: "hostname", recording.FactUUID: "uuid"} {
 		if value, ok := keys[key].(string); ok {
 			v.Facts[fact] = value
 		}
@@ -202,7 +195,7 @@ func fingerprinted(files *fat.FileSystem) Verdict {
 	for line := range strings.Lines(string(sums)) {
 		want, name, _ := strings.Cut(strings.TrimRight(line, "\n"), "  ")
 		content, err := files.Read(name)
-		if err != nil || digest(content) != want {
+		if err != nil || recording.Digest(content) != want {
 			wrong = append(wrong, name)
 		}
 	}

@@ -1,4 +1,4 @@
-package powercut
+package judge
 
 import (
 	"bytes"
@@ -12,12 +12,13 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/images/powercut/recording"
 	"resinos/mounts/ext4"
 )
 
-// An Ext4 judges a file system as the device's own start does: a superblock that a cut has torn is restored, the journal is
-// played back, then nothing but what a cut may leave (orphans of files that were being deleted) may be left to do. After that it
-// reads Files.
+// An Ext4 judges a file system as the device's own start does: a superblock that a cut has torn is restored, the
+// journal is played back, then nothing but what a cut may leave (orphans of files that were being deleted) may be left
+// to do. After that it reads Files.
 type Ext4 struct {
 	Partition string
 	Files     map[string]string // fact -> path of a file; the fact is the digest of its content
@@ -31,11 +32,14 @@ type Reader func(ctx context.Context, file string) (Verdict, error)
 // Region is the partition.
 func (x Ext4) Region() string { return x.Partition }
 
-// expected are the lines of e2fsck 1.47 that a cut explains. Counts in the superblock are brought up to date at unmount only.
+// expected are the lines of e2fsck 1.47 that a cut explains. Counts in the superblock are brought up to date at unmount
+// only.
 var expected = []string{"recovering journal", "Clearing orphaned inode", "Pass ", "Setting free ", "Setting filetype"}
 
-// outdated are further lines, of a file system whose descriptors of groups are those of a copy: what they say of bitmaps and numbers is old.
-var outdated = []string{"Padding at end of ", "does not match checksum.", "FIXED.", " count wrong", " bitmap differences: ", "[QUOTA WARNING]", "Update quota info"}
+// outdated are further lines, of a file system whose descriptors of groups are those of a copy: what they say of
+// bitmaps and numbers is old.
+var outdated = []string{"Padding at end of ", "does not match checksum.", "FIXED.", " count wrong",
+	" bitmap differences: ", "[QUOTA WARNING]", "Update quota info"}
 
 // Judge checks the file system. Exit codes of e2fsck: 1 is repaired, 2 wants a reboot, 4 and more are faults left.
 func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
@@ -63,7 +67,8 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 		case strings.HasPrefix(line, "Clearing orphaned inode"):
 			words = append(words, "orphans")
 		case slices.ContainsFunc(expected, func(p string) bool { return strings.HasPrefix(line, p) }):
-		case restored == groupsRestored && slices.ContainsFunc(outdated, func(p string) bool { return strings.Contains(line, p) }):
+		case restored == groupsRestored &&
+			slices.ContainsFunc(outdated, func(p string) bool { return strings.Contains(line, p) }):
 		default:
 			faults = append(faults, line)
 		}
@@ -92,7 +97,7 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 		if err != nil {
 			return v, err
 		}
-		v = v.add(more)
+		v = v.Add(more)
 	}
 	return v, nil
 }
@@ -100,8 +105,8 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 // What mendSuper has done.
 const superRestored, groupsRestored = "superblock restored", "superblock and group descriptors restored"
 
-// mendSuper does to a file system without a whole superblock what the device does before it lets e2fsck have it, and says what that was.
-// The error wraps ext4.ErrNone if there was something to do and it could not be done.
+// mendSuper does to a file system without a whole superblock what the device does before it lets e2fsck have it, and
+// says what that was. The error wraps ext4.ErrNone if there was something to do and it could not be done.
 func mendSuper(file string) (restored string, err error) {
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
@@ -139,7 +144,7 @@ func (x Ext4) read(ctx context.Context, file string, facts map[string]string) er
 		if _, text := x.Texts[fact]; text {
 			facts[fact] = string(bytes.TrimSpace(content))
 		} else {
-			facts[fact] = digest(content)
+			facts[fact] = recording.Digest(content)
 		}
 	}
 	return nil
@@ -185,7 +190,8 @@ func readExt4(ctx context.Context, file string, paths map[string]string) (map[st
 // debianPackage names the package of Debian that brings a program.
 var debianPackage = map[string]string{"e2fsck": "e2fsprogs", "debugfs": "e2fsprogs", "fsck.vfat": "dosfstools"}
 
-// run runs a program and returns what it said and its exit code. The error is for a program that did not run to its end.
+// run runs a program and returns what it said and its exit code. The error is for a program that did not run to its
+// end.
 func run(ctx context.Context, name string, args ...string) (string, int, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "E2FSCK_CONFIG=/dev/null")
@@ -211,8 +217,8 @@ func shorten(text string) string {
 	return text
 }
 
-// size reads how many bytes the file system claims, from its superblock: blocks at 4 and 0x150, the power of two of their
-// size, less ten, at 0x18 (Documentation/filesystems/ext4/super.rst).
+// size reads how many bytes the file system claims, from its superblock: blocks at 4 and 0x150, the power of two of
+// their size, less ten, at 0x18 (Documentation/filesystems/ext4/super.rst).
 func size(partition string) Reader {
 	return func(_ context.Context, file string) (Verdict, error) {
 		f, err := os.Open(file)

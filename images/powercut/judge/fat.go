@@ -1,4 +1,4 @@
-package powercut
+package judge
 
 import (
 	"context"
@@ -11,19 +11,21 @@ import (
 	"resinos/mounts/fat"
 )
 
-// A FAT judges a FAT32 file system: fsck.vfat says what a cut has left, the device's own repair is done to it, and then Read
-// looks at what the device finds. Damage that the device does not repair is bad, even where all files can still be
+// A FAT judges a FAT32 file system: fsck.vfat says what a cut has left, the device's own repair is done to it, and then
+// Read looks at what the device finds. Damage that the device does not repair is bad, even where all files can still be
 // read: the next file takes the clusters of another.
 type FAT struct {
 	Partition string
-	Mends     bool                                   // the device runs "fsck.vfat -a" on one that was not unmounted, before it mounts it
-	Read      func(*fat.FileSystem) (Verdict, error) // may be nil
+	// the device runs "fsck.vfat -a" on one that was not unmounted, before it mounts it
+	Mends bool
+	Read  func(*fat.FileSystem) (Verdict, error) // may be nil
 }
 
 // Region is the partition.
 func (x FAT) Region() string { return x.Partition }
 
-// A complaint is a kind of line that fsck.vfat (dosfstools 4.2) prints and that is no damage: it loses no file and is in no file's way.
+// A complaint is a kind of line that fsck.vfat (dosfstools 4.2) prints and that is no damage: it loses no file and is
+// in no file's way.
 type complaint struct {
 	line *regexp.Regexp
 	word string // of the class; empty: of no interest
@@ -32,10 +34,14 @@ type complaint struct {
 func complaints() []complaint {
 	row := func(line, word string) complaint { return complaint{regexp.MustCompile(line), word} }
 	return []complaint{
-		row(`^$|^fsck\.fat |^Leaving filesystem unchanged|^\*\*\* Filesystem was changed|^Writing changes|^\d+ files, `, ""),
+		row(`^$|^fsck\.fat |^Leaving filesystem unchanged|^\*\*\* Filesystem was changed|^Writing changes|^\d+ files, `,
+			""),
 		row(`^Dirty bit is set|^ *Automatically removing dirty bit`, "dirty"),
-		row(`^Free cluster summary wrong|^ *Auto-correcting`, ""),                                                                            // a hint (Microsoft FAT specification, FSInfo)
-		row(`^There are differences between boot sector and its backup|^This is mostly harmless|^ *\d+:[0-9a-f]+/|^ *Not automatically`, ""), // the dirty bit
+		// a hint (Microsoft FAT specification, FSInfo)
+		row(`^Free cluster summary wrong|^ *Auto-correcting`, ""),
+		// the dirty bit
+		row(`^There are differences between boot sector and its backup|^This is mostly harmless|`+
+			`^ *\d+:[0-9a-f]+/|^ *Not automatically`, ""),
 		row(`^Reclaimed \d+ unused clusters?`, "lost clusters"),
 		row(`^FATs differ|[Uu]sing first FAT`, "copies of the FAT differ"),
 		row(`^Orphaned long file name part|^ *Auto-deleting`, "rest of a long name"),
@@ -71,7 +77,7 @@ func (x FAT) Judge(ctx context.Context, name string) (Verdict, error) {
 		return v, nil
 	}
 	more, err := x.look(name)
-	return v.add(more), err
+	return v.Add(more), err
 }
 
 // examine sorts what fsck.vfat says into words of a class and damage.

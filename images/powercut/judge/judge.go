@@ -1,4 +1,7 @@
-package powercut
+// Package judge says whether a disk is one that the device comes back from: one judge for each partition and for the
+// partition table, and rules over the facts that they read. Whoever brings a new guarantee (an update, say) brings a
+// judge of a region or a rule. It never makes a disk. Read Judge first, then DeviceSuite.
+package judge
 
 import (
 	"context"
@@ -7,7 +10,7 @@ import (
 )
 
 // Names of regions that are no partition.
-const TableRegion = "partition table"
+const PartitionTable = "partition table"
 
 // A Verdict is what a judge says about a region.
 type Verdict struct {
@@ -16,8 +19,8 @@ type Verdict struct {
 	Facts map[string]string // what can be read off it; a missing fact is not there
 }
 
-// A Judge looks at the content of one region, which lies in a file of its own. It may change the file, as the check of a
-// file system at boot would: judges of one region stand in a row, and the next sees what the one before left.
+// A Judge looks at the content of one region, which lies in a file of its own. It may change the file, as the check of
+// a file system at boot would: judges of one region stand in a row, and the next sees what the one before left.
 type Judge interface {
 	Region() string
 	Judge(ctx context.Context, file string) (Verdict, error) // an error means that nothing is known
@@ -34,8 +37,8 @@ type Suite struct {
 	Stable []string
 }
 
-// add lays another verdict of the same region, or disk, over v.
-func (v Verdict) add(other Verdict) Verdict {
+// Add lays another verdict of the same region, or disk, over v.
+func (v Verdict) Add(other Verdict) Verdict {
 	join := func(a, b string) string {
 		switch {
 		case a == "" || a == b:
@@ -53,9 +56,9 @@ func (v Verdict) add(other Verdict) Verdict {
 	return Verdict{join(v.Class, other.Class), join(v.Bad, other.Bad), facts}
 }
 
-// run has all judges of a region look at it, one after the other. None of them may bring us down: what is on the
+// Run has all judges of a region look at it, one after the other. None of them may bring us down: what is on the
 // disk is anything.
-func (s Suite) run(ctx context.Context, region, file string) (v Verdict, err error) {
+func (s Suite) Run(ctx context.Context, region, file string) (v Verdict, err error) {
 	for _, j := range s.Judges {
 		if j.Region() != region {
 			continue
@@ -64,7 +67,7 @@ func (s Suite) run(ctx context.Context, region, file string) (v Verdict, err err
 		if err != nil {
 			return v, fmt.Errorf("judge %s: %w", region, err)
 		}
-		v = v.add(one)
+		v = v.Add(one)
 	}
 	return v, nil
 }

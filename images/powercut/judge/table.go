@@ -1,4 +1,4 @@
-package powercut
+package judge
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"resinos/images/assemble"
+	"resinos/images/powercut/recording"
 	"resinos/mounts/disk"
 )
 
@@ -19,7 +20,7 @@ type Table struct {
 func FactTable(label string) string { return "table " + label }
 
 // Region is the partition table.
-func (t Table) Region() string { return TableRegion }
+func (t Table) Region() string { return PartitionTable }
 
 // Judge reads the table as the device does (mounts/disk), and as the image builder does, which knows the sizes.
 func (t Table) Judge(_ context.Context, file string) (Verdict, error) {
@@ -32,7 +33,7 @@ func (t Table) Judge(_ context.Context, file string) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	uuids, err := disk.ReadUUIDs(f, SectorSize, disk.Bytes(stat.Size()))
+	uuids, err := disk.ReadUUIDs(f, recording.SectorSize, disk.Bytes(stat.Size()))
 	if err != nil {
 		return Verdict{Class: "unreadable", Bad: err.Error()}, nil
 	}

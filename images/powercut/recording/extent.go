@@ -1,4 +1,4 @@
-package powercut
+package recording
 
 import (
 	"errors"
@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// eachExtent calls do for every stretch of a file between start and end that is no hole. A file system without holes has one.
-func eachExtent(f *os.File, start, end int64, do func(start, end int64) error) error {
+// EachExtent calls do for every stretch of a file between start and end that is no hole. A file system without holes
+// has one.
+func EachExtent(f *os.File, start, end int64, do func(start, end int64) error) error {
 	for at := start; at < end; {
 		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {

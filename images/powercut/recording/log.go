@@ -1,4 +1,4 @@
-package powercut
+package recording
 
 import (
 	"encoding/binary"
@@ -11,8 +11,9 @@ import (
 // SectorSize is the unit that a disk writes whole or not at all. Every position and length of a log counts in it.
 const SectorSize = 512
 
-// The write log is that of QEMU's blklogwrites driver (block/blklogwrites.c), which has the form of Linux' dm-log-writes
-// (Documentation/admin-guide/device-mapper/log-writes.rst). All numbers are little-endian, each part begins on a sector:
+// The write log is that of QEMU's blklogwrites driver (block/blklogwrites.c), which has the form of Linux'
+// dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst). All numbers are little-endian, each part
+// begins on a sector:
 //
 //	sector 0   u64 magic  u64 version  u64 entries  u32 sector size
 //	entry      u64 sector  u64 sectors  u64 flags  u64 length    then, in the next sectors, the data
@@ -21,7 +22,7 @@ const (
 	logVersion = 1
 
 	flagFlush   = 1
-	flagFUA     = 2
+	FlagFUA     = 2
 	flagDiscard = 4
 	flagMark    = 8
 )
@@ -116,21 +117,22 @@ func readCount(r io.ReaderAt) (int64, error) {
 	return int64(count), nil
 }
 
-// mostSector bounds positions, so that no sum of them overflows: 2^53 bytes is more than ext4 and GPT have on 4 KiB blocks.
-const mostSector = 1 << 44
+// mostSector bounds positions, so that no sum of them overflows: 2^53 bytes is more than ext4 and GPT have on 4 KiB
+// blocks.
+const MostSector = 1 << 44
 
 func parseEntry(head []byte) (e Entry, length int64, err error) {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(head[8*i:]) }
 	sector, sectors, flags, data := word(0), word(1), word(2), word(3)
-	if sector > mostSector || sectors > mostSector || data > mostSector {
+	if sector > MostSector || sectors > MostSector || data > MostSector {
 		return e, 0, fmt.Errorf("sector %d, %d sectors, %d bytes: out of any disk", sector, sectors, data)
 	}
 	e = Entry{
 		Sector: int64(sector), Sectors: int64(sectors),
-		Flush: flags&flagFlush != 0, FUA: flags&flagFUA != 0, Discard: flags&flagDiscard != 0,
+		Flush: flags&flagFlush != 0, FUA: flags&FlagFUA != 0, Discard: flags&flagDiscard != 0,
 	}
 	switch {
-	case flags&^(flagFlush|flagFUA|flagDiscard|flagMark) != 0:
+	case flags&^(flagFlush|FlagFUA|flagDiscard|flagMark) != 0:
 		return e, 0, fmt.Errorf("flags %#x are not known", flags)
 	case flags&flagMark != 0:
 		e.Sectors = 0

@@ -1,4 +1,4 @@
-package powercut
+package recording
 
 import (
 	"bytes"
@@ -29,9 +29,9 @@ const (
 	commandTimeout = 2 * time.Minute
 )
 
-// StartRecording boots a copy of o.Image on a disk of the given size, which is made in folder, and records. The caller
+// Start boots a copy of o.Image on a disk of the given size, which is made in folder, and records. The caller
 // ends it with Stop. say, which may be nil, hears of every section. The board's network leads to its ssh.
-func StartRecording(ctx context.Context, o qemu.Options, folder string, size int64, say func(string)) (*Session, error) {
+func Start(ctx context.Context, o qemu.Options, folder string, size int64, say func(string)) (*Session, error) {
 	image, err := filepath.Abs(o.Image)
 	if err != nil {
 		return nil, err
@@ -46,9 +46,10 @@ func StartRecording(ctx context.Context, o qemu.Options, folder string, size int
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, fmt.Errorf("create directory of recording: %w", err)
 	}
-	s := &Session{say: say, recording: &Recording{Folder: folder, Image: image, Built: stat.ModTime(), Size: size, Board: o.Board.Name}}
-	o.Image, o.WriteLog = filepath.Join(folder, diskFile), filepath.Join(folder, logFile)
-	if err := copyDisk(image, o.Image, size); err != nil {
+	s := &Session{say: say, recording: &Recording{Dir: folder, Image: image, Built: stat.ModTime(), Size: size,
+		Board: o.Board.Name}}
+	o.Image, o.WriteLog = filepath.Join(folder, diskFile), filepath.Join(folder, LogFile)
+	if err := CopyDisk(image, o.Image, size); err != nil {
 		return nil, err
 	}
 	if err := s.start(ctx, o); err != nil {
@@ -72,7 +73,7 @@ func (s *Session) start(ctx context.Context, o qemu.Options) (err error) {
 
 // Position is the number of entries that the log has now: what was asked of the disk before lies below it.
 func (s *Session) Position() (int, error) {
-	f, err := os.Open(filepath.Join(s.recording.Folder, logFile))
+	f, err := os.Open(filepath.Join(s.recording.Dir, LogFile))
 	if err != nil {
 		return 0, err
 	}
@@ -86,7 +87,8 @@ func (s *Session) Position() (int, error) {
 
 // Settle returns when the device has written nothing for so long. Its error is that it does not come to rest.
 func (s *Session) Settle(ctx context.Context, rest time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("the device still writes after %v", bootTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout,
+		fmt.Errorf("the device still writes after %v", bootTimeout))
 	defer cancel()
 	last, since := -1, time.Now()
 	for {

@@ -1,4 +1,7 @@
-package powercut
+// Package recording owns what a device wrote to its disk and guaranteed meanwhile: it drives a device in QEMU through
+// the workloads, has QEMU keep each write and flush (blklogwrites), and reads that log again. It judges nothing. Read
+// Recording first, then Session and Log.
+package recording
 
 import (
 	"encoding/json"
@@ -15,13 +18,13 @@ import (
 // Names of the files of a recording, in a folder of its own.
 const (
 	recordingFile = "recording.json"
-	logFile       = "writes.log"
+	LogFile       = "writes.log"
 	diskFile      = "disk.img"
 )
 
 // A Recording is what a device did to its disk, and what it promised meanwhile.
 type Recording struct {
-	Folder   string    `json:"-"`
+	Dir      string    `json:"-"`
 	Image    string    `json:"image"` // the disk before the first write
 	Built    time.Time `json:"built"` // when the image was written: another one under its name makes other disks
 	Size     int64     `json:"size"`  // of the disk; zeros follow the image
@@ -39,22 +42,22 @@ type Section struct {
 	Careless bool   `json:"careless,omitempty"` // its states are to be found bad
 }
 
-// A Promise says what a fact may be in every state that a cut leaves at entry From or later, until the next promise about
-// that fact. The value "" stands for a fact that is not there, no values at all for anything.
+// A Promise says what a fact may be in every state that a cut leaves at entry From or later, until the next promise
+// about that fact. The value "" stands for a fact that is not there, no values at all for anything.
 type Promise struct {
 	From   int      `json:"from"`
 	Fact   string   `json:"fact"`
 	Values []string `json:"values"`
 }
 
-// LoadRecording reads the recording in a folder.
-func LoadRecording(folder string) (*Recording, error) {
+// Load reads the recording in a folder.
+func Load(folder string) (*Recording, error) {
 	file := filepath.Join(folder, recordingFile)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read recording: %w; make one with: resin powercut record", err)
 	}
-	r := &Recording{Folder: folder}
+	r := &Recording{Dir: folder}
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("read recording %s: %w", file, err)
 	}
@@ -74,11 +77,11 @@ func (r *Recording) Save() error {
 	if err != nil {
 		return fmt.Errorf("encode recording: %w", err)
 	}
-	return atomicfile.Write(filepath.Join(r.Folder, recordingFile), append(text, '\n'), 0o644)
+	return atomicfile.Write(filepath.Join(r.Dir, recordingFile), append(text, '\n'), 0o644)
 }
 
 // OpenLog opens the log of the recording.
-func (r *Recording) OpenLog() (*Log, error) { return OpenLog(filepath.Join(r.Folder, logFile)) }
+func (r *Recording) OpenLog() (*Log, error) { return OpenLog(filepath.Join(r.Dir, LogFile)) }
 
 // Good lists the sections whose states shall all be good: all but those of careless workloads.
 func (r *Recording) Good() []string {
@@ -102,12 +105,13 @@ func (r *Recording) section(entry int) Section {
 	return found
 }
 
-// sectionOf is the section that a state belongs to: the one in which the power went.
-func (r *Recording) sectionOf(cut int) Section { return r.section(max(cut-1, 0)) }
+// SectionOf is the section that a state belongs to: the one in which the power went.
+func (r *Recording) SectionOf(cut int) Section { return r.section(max(cut-1, 0)) }
 
-// judged reports whether a state is of one of the sections with these names; none means all. An epoch knows nothing of sections: what of
-// its entries from first on a careless workload wrote, before the cut, is not held against another section.
-func (r *Recording) judged(names []string, first, cut int) bool {
+// Judged reports whether a state is of one of the sections with these names; none means all. An epoch knows nothing of
+// sections: what of its entries from first on a careless workload wrote, before the cut, is not held against another
+// section.
+func (r *Recording) Judged(names []string, first, cut int) bool {
 	if len(names) == 0 {
 		return true
 	}
@@ -118,11 +122,11 @@ func (r *Recording) judged(names []string, first, cut int) bool {
 			return false
 		}
 	}
-	return slices.Contains(names, r.sectionOf(cut).Name)
+	return slices.Contains(names, r.SectionOf(cut).Name)
 }
 
-// inForce are the promises that hold for a cut at an entry.
-func (r *Recording) inForce(cut int) []Promise {
+// InForce are the promises that hold for a cut at an entry.
+func (r *Recording) InForce(cut int) []Promise {
 	last := map[string]Promise{}
 	var order []string
 	for _, p := range r.Promises {
@@ -141,8 +145,8 @@ func (r *Recording) inForce(cut int) []Promise {
 	return out
 }
 
-// copyDisk makes a sparse file of the disk's size with the bytes of the image.
-func copyDisk(image, name string, size int64) error {
+// CopyDisk makes a sparse file of the disk's size with the bytes of the image.
+func CopyDisk(image, name string, size int64) error {
 	from, err := os.Open(image)
 	if err != nil {
 		return fmt.Errorf("open image: %w", err)
@@ -156,7 +160,7 @@ func copyDisk(image, name string, size int64) error {
 	if err := to.Truncate(size); err != nil {
 		return fmt.Errorf("make disk %s of %d bytes: %w", name, size, err)
 	}
-	return eachExtent(from, 0, size, func(start, end int64) error {
+	return EachExtent(from, 0, size, func(start, end int64) error {
 		_, err := io.Copy(io.NewOffsetWriter(to, start), io.NewSectionReader(from, start, end-start))
 		if err != nil {
 			return fmt.Errorf("copy %s to %s: %w", image, name, err)

@@ -1,4 +1,4 @@
-package powercut
+package recording
 
 import (
 	"context"
@@ -21,12 +21,19 @@ type Workload struct {
 // Workloads lists them in the order in which a recording does them.
 func Workloads() []Workload {
 	return []Workload{
-		{Name: "first-boot", About: "the first boot, until a container has said something and the device is known by name and keys", Do: firstBoot},
+		{
+			Name:  "first-boot",
+			About: "the first boot, until a container has said something and the device is known by name and keys",
+			Do:    firstBoot,
+		},
 		{Name: "config", About: "config.json changes by osctl config", Needs: "osctl help config", Do: changeConfig},
-		{Name: "editor", About: "config.json changes by hand: in place, and written aside and renamed", Needs: "osctl help config && test -x /usr/sbin/fsck.fat", Do: editConfig},
+		{Name: "editor", About: "config.json changes by hand: in place, and written aside and renamed",
+			Needs: "osctl help config && test -x /usr/sbin/fsck.fat", Do: editConfig},
 		{Name: "keyfile", About: "a network profile appears, changes and goes", Do: changeKeyfile},
-		{Name: "reboot", About: "the second boot", Do: func(ctx context.Context, s *Session) error { return s.Reboot(ctx) }},
-		{Name: "purge", About: "the state partition is purged", Free: true, Needs: "test -e /mnt/state" + flagFile, Do: purgeState},
+		{Name: "reboot", About: "the second boot",
+			Do: func(ctx context.Context, s *Session) error { return s.Reboot(ctx) }},
+		{Name: "purge", About: "the state partition is purged", Free: true, Needs: "test -e /mnt/state" + FlagFile,
+			Do: purgeState},
 		{Name: "careless", About: "a file on resin-boot is written in place", Careless: true, Do: careless},
 	}
 }
@@ -119,13 +126,15 @@ func changeConfig(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// editConfig does what editors do, in place and by a rename that nobody waits for. Each edit is over when the device has taken it.
+// editConfig does what editors do, in place and by a rename that nobody waits for. Each edit is over when the device
+// has taken it.
 func editConfig(ctx context.Context, s *Session) error {
 	before, err := s.Run(ctx, hostnameIn)
 	if err != nil {
 		return err
 	}
-	// A late look of configd may have kept the change before the last as the copy; setting the same again keeps the last.
+	// A late look of configd may have kept the change before the last as the copy; setting the same again keeps the
+	// last.
 	if err := s.Settle(ctx, 5*time.Second); err != nil {
 		return err
 	}
@@ -137,7 +146,8 @@ func editConfig(ctx context.Context, s *Session) error {
 		{"cut-aside", "cp /tmp/edit " + configPath + ".tmp && mv " + configPath + ".tmp " + configPath},
 	} {
 		command := fmt.Sprintf(`sed 's/"%s"/"%s"/' %s > /tmp/edit && %s && sync
-for n in $(seq 60); do [ "$(hostname)" = %s ] && sync && exit 0; sleep 1; done; exit 1`, before, edit[0], configPath, edit[1], edit[0])
+for n in $(seq 60); do [ "$(hostname)" = %s ] && sync && exit 0; sleep 1; done; exit 1`, before, edit[0], configPath,
+			edit[1], edit[0])
 		if err := s.change(ctx, FactHostname, before, edit[0], command); err != nil {
 			return err
 		}
@@ -150,8 +160,9 @@ for n in $(seq 60); do [ "$(hostname)" = %s ] && sync && exit 0; sleep 1; done; 
 func careless(ctx context.Context, s *Session) error {
 	before := ""
 	for _, text := range []string{strings.Repeat("old ", 300), strings.Repeat("new ", 600)} {
-		after := digest([]byte(text))
-		if err := s.change(ctx, FactNote, before, after, fmt.Sprintf("printf %%s '%s' > /mnt/boot%s; sync", text, noteFile)); err != nil {
+		after := Digest([]byte(text))
+		if err := s.change(ctx, FactNote, before, after,
+			fmt.Sprintf("printf %%s '%s' > /mnt/boot%s; sync", text, NoteFile)); err != nil {
 			return err
 		}
 		before = after
@@ -159,14 +170,14 @@ func careless(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// purgeState is the reference system's way: the owner removes the flag and reboots. From then on no part of the old content
-// may be taken for good.
+// purgeState is the reference system's way: the owner removes the flag and reboots. From then on no part of the old
+// content may be taken for good.
 func purgeState(ctx context.Context, s *Session) error {
-	write := fmt.Sprintf("for f in %s %s; do printf owner > $f; sync $f; done; sync", ownersOne, ownersTwo)
+	write := fmt.Sprintf("for f in %s %s; do printf owner > $f; sync $f; done; sync", OwnersOne, OwnersTwo)
 	if _, err := s.Run(ctx, write); err != nil {
 		return err
 	}
-	if err := s.Promise(FactOwners, ownersBoth, purging, ownersNone); err != nil {
+	if err := s.Promise(FactOwners, OwnersBoth, Purging, OwnersNone); err != nil {
 		return err
 	}
 	for fact := range identity {
@@ -174,16 +185,16 @@ func purgeState(ctx context.Context, s *Session) error {
 			return err
 		}
 	}
-	if _, err := s.Run(ctx, "rm /mnt/state"+flagFile+"; sync"); err != nil {
+	if _, err := s.Run(ctx, "rm /mnt/state"+FlagFile+"; sync"); err != nil {
 		return err
 	}
-	if err := s.Promise(FactOwners, purging, ownersNone); err != nil {
+	if err := s.Promise(FactOwners, Purging, OwnersNone); err != nil {
 		return err
 	}
 	if err := s.Reboot(ctx); err != nil {
 		return err
 	}
-	if err := s.Promise(FactOwners, ownersNone); err != nil {
+	if err := s.Promise(FactOwners, OwnersNone); err != nil {
 		return err
 	}
 	return s.promiseIdentity(ctx)
@@ -193,10 +204,10 @@ func changeKeyfile(ctx context.Context, s *Session) error {
 	file := "/etc/NetworkManager/system-connections/office"
 	before := ""
 	for _, text := range []string{"[connection]\nid=office\n", "[connection]\nid=office\ntype=wifi\n"} {
-		if err := s.change(ctx, FactKeyfile, before, digest([]byte(text)), aside(file, text)); err != nil {
+		if err := s.change(ctx, FactKeyfile, before, Digest([]byte(text)), aside(file, text)); err != nil {
 			return err
 		}
-		before = digest([]byte(text))
+		before = Digest([]byte(text))
 	}
 	return s.change(ctx, FactKeyfile, before, "", "rm "+file+"; sync")
 }
