@@ -15,6 +15,7 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/settings"
 	"resinos/services/spec"
+	"resinos/services/spec/precondition"
 )
 
 // runConfigd applies config.json once: PID 1 starts it for each change.
@@ -98,7 +99,7 @@ func configConditions(specs []spec.Spec) []configd.Condition {
 			continue
 		}
 		for _, c := range s.Conditions {
-			if c.Kind == spec.ConfigCondition {
+			if c.Kind == precondition.Config {
 				key, value, valued := strings.Cut(c.Value, "=")
 				list = append(list, configd.Condition{Service: s.Name, Key: key, Value: value, Valued: valued, Not: c.Not})
 			}

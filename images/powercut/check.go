@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"resinos/images/powercut/judge"
-	"resinos/images/powercut/recording"
 	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 )
 
 // Options of Check. The zero value of Workers is one for each processor.

@@ -6,12 +6,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"resinos/images/powercut/judge"
-	"resinos/images/powercut/recording"
-	"resinos/images/powercut/recording/recordingtest"
 	"slices"
 	"strings"
 	"testing"
+
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
+	"resinos/images/powercut/recording/recordingtest"
 )
 
 // diskOf is a disk of 16 sectors and a log over it, as a recording.

@@ -3,11 +3,12 @@ package powercut
 import (
 	"cmp"
 	"fmt"
-	"resinos/images/powercut/judge"
-	"resinos/images/powercut/recording"
 	"slices"
 	"strings"
 	"time"
+
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 )
 
 // A Report says what a check found.

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"os"
-	"resinos/images/powercut/judge"
-	"resinos/images/powercut/recording"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/images/powercut/judge"
+	"resinos/images/powercut/recording"
 )
 
 // A sum stands for the content of a region: equal sums are taken for equal contents. It is kept up to date write by

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
-	"resinos/images/powercut/recording"
 	"strconv"
 	"strings"
+
+	"resinos/images/powercut/recording"
 )
 
 // A StateID names one disk that a cut could have left, in a form that can be typed. All before the epoch is on the

@@ -19,6 +19,7 @@ import (
 	"resinos/services/config"
 	"resinos/services/log/pipe"
 	"resinos/services/spec"
+	"resinos/services/spec/definition"
 	"resinos/services/sysctl"
 )
 
@@ -222,9 +223,9 @@ func (s *System) LoadServices() error {
 
 // Services reads the service files of the image and, laid over them, the owner's.
 func Services() ([]spec.Spec, []error) {
-	return spec.Load(
-		spec.Layer{FS: plainfile.Dir(shippedDir), Dir: ".", Path: shippedDir},
-		spec.Layer{FS: plainfile.Dir(ownersDir), Dir: ".", Path: ownersDir},
+	return definition.Load(
+		definition.Layer{FS: plainfile.Dir(shippedDir), Dir: ".", Path: shippedDir},
+		definition.Layer{FS: plainfile.Dir(ownersDir), Dir: ".", Path: ownersDir},
 	)
 }
 

@@ -3,6 +3,8 @@
 package condition
 
 import (
+	"resinos/services/spec/precondition"
+
 	"os"
 	"slices"
 	"strings"
@@ -11,7 +13,6 @@ import (
 	"resinos/init/cmdline"
 	"resinos/services/config"
 	"resinos/services/osrelease"
-	"resinos/services/spec"
 )
 
 // facts is what conditions are judged by.
@@ -44,9 +45,9 @@ func (j *Judge) Take(l config.Loaded) {
 }
 
 // Holds judges one condition; why says what does not hold.
-func (j *Judge) Holds(c spec.Condition) (holds bool, why string) {
+func (j *Judge) Holds(c precondition.Condition) (holds bool, why string) {
 	f := j.facts()
-	if f == nil && c.Kind != spec.PathCondition {
+	if f == nil && c.Kind != precondition.Path {
 		j.Learn()
 		f = j.facts()
 	}
@@ -63,18 +64,18 @@ func (j *Judge) facts() *facts {
 }
 
 // is reports whether what the condition names is so, whatever its Not says. A nil facts knows paths.
-func (f *facts) is(c spec.Condition) bool {
+func (f *facts) is(c precondition.Condition) bool {
 	switch c.Kind {
-	case spec.PathCondition:
+	case precondition.Path:
 		_, err := os.Stat(c.Value)
 		return err == nil
-	case spec.ConfigCondition:
+	case precondition.Config:
 		key, want, valued := strings.Cut(c.Value, "=")
 		value, there := f.config[key]
 		return there && (!valued || value == want)
-	case spec.CmdlineCondition:
+	case precondition.Cmdline:
 		return slices.Contains(f.cmdline, c.Value)
-	case spec.BoardCondition:
+	case precondition.Board:
 		return f.board == c.Value
 	}
 	return false

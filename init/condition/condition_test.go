@@ -1,11 +1,11 @@
 package condition
 
 import (
+	"resinos/services/spec/precondition"
+
 	"os"
 	"path/filepath"
 	"testing"
-
-	"resinos/services/spec"
 )
 
 func TestConditions(t *testing.T) {
@@ -16,20 +16,20 @@ func TestConditions(t *testing.T) {
 	j := Judge{known: &facts{config: map[string]string{"hostname": "box", "developmentMode": "true"},
 		cmdline: []string{"quiet", "a=b"}, board: "qemu-x86_64"}}
 	for _, tt := range []struct {
-		kind  spec.ConditionKind
+		kind  precondition.Kind
 		value string
 		want  bool
 	}{
-		{spec.PathCondition, there, true}, {spec.PathCondition, there + "/not", false},
-		{spec.ConfigCondition, "hostname", true}, {spec.ConfigCondition, "hostname=box", true},
-		{spec.ConfigCondition, "hostname=bo", false},
-		{spec.ConfigCondition, "developmentMode=true", true}, {spec.ConfigCondition, "uuid", false},
-		{spec.CmdlineCondition, "quiet", true}, {spec.CmdlineCondition, "a=b", true},
-		{spec.CmdlineCondition, "a", false},
-		{spec.BoardCondition, "qemu-x86_64", true}, {spec.BoardCondition, "qemu", false}, {"unknown", "x", false},
+		{precondition.Path, there, true}, {precondition.Path, there + "/not", false},
+		{precondition.Config, "hostname", true}, {precondition.Config, "hostname=box", true},
+		{precondition.Config, "hostname=bo", false},
+		{precondition.Config, "developmentMode=true", true}, {precondition.Config, "uuid", false},
+		{precondition.Cmdline, "quiet", true}, {precondition.Cmdline, "a=b", true},
+		{precondition.Cmdline, "a", false},
+		{precondition.Board, "qemu-x86_64", true}, {precondition.Board, "qemu", false}, {"unknown", "x", false},
 	} {
 		for _, not := range []bool{false, true} {
-			c := spec.Condition{Kind: tt.kind, Not: not, Value: tt.value}
+			c := precondition.Condition{Kind: tt.kind, Not: not, Value: tt.value}
 			if holds, why := j.Holds(c); holds != (tt.want != not) || (why == "") != holds {
 				t.Errorf("%s: holds %t (%q)", c, holds, why)
 			}

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"resinos/services/spec/precondition"
 	"time"
-
-	"resinos/services/spec"
 )
 
 // ConditionLimit is the longest time for checking the conditions of a service.
@@ -18,7 +17,7 @@ var errUnanswered = errors.New("its conditions cannot be judged, there is no ans
 // mount that hangs, and then the kernel does not let anybody end the wait. So a goroutine checks, which start begins
 // and which is left behind if it does not answer in time (then Conditions returns an error) or ctx ends. looking is a
 // channel of capacity 1 for each service: nobody else checks for the service until that goroutine is back.
-func Conditions(ctx context.Context, looking chan struct{}, conditions []spec.Condition, judge func(spec.Condition) (bool, string), start func(look func())) (why string, err error) {
+func Conditions(ctx context.Context, looking chan struct{}, conditions []precondition.Condition, judge func(precondition.Condition) (bool, string), start func(look func())) (why string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, ConditionLimit, errUnanswered)
 	defer cancel()
 	found := make(chan string, 1)
@@ -46,8 +45,8 @@ func Conditions(ctx context.Context, looking chan struct{}, conditions []spec.Co
 }
 
 // Path checks a condition that needs no knowledge of the device, which are those on paths: the other kinds do not hold.
-func Path(c spec.Condition) (holds bool, why string) {
-	if c.Kind == spec.PathCondition {
+func Path(c precondition.Condition) (holds bool, why string) {
+	if c.Kind == precondition.Path {
 		_, err := os.Lstat(c.Value)
 		holds = err == nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"resinos/services/spec"
+	"resinos/services/spec/definition"
 )
 
 // Files holds NAME.toml for each service, and VARIANT/NAME.toml with the lines that an image of this variant has in addition.
@@ -25,7 +26,7 @@ type File struct {
 // Variant returns the service files of an image of this variant, sorted by name. It fails only if one of our own files
 // has a fault.
 func Variant(variant string) ([]File, error) {
-	specs, errs := spec.Load(spec.Layer{FS: Files, Dir: "."})
+	specs, errs := definition.Load(definition.Layer{FS: Files, Dir: "."})
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -54,6 +55,6 @@ func read(name, variant string) (File, error) {
 		return File{}, err
 	}
 	data = append(data, more...)
-	s, err := spec.Parse(name, data)
+	s, err := definition.Parse(name, data)
 	return File{Name: name, Data: data, Spec: s}, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"resinos/services/graph"
 	"resinos/services/spec"
+	"resinos/services/spec/definition"
 )
 
 func TestEveryFileIsRight(t *testing.T) {
@@ -75,7 +76,7 @@ func TestSSHNeedsKeys(t *testing.T) {
 			if f.Name != "sshd.toml" {
 				continue
 			}
-			again, err := spec.Parse(f.Name, f.Data) // as the device reads it
+			again, err := definition.Parse(f.Name, f.Data) // as the device reads it
 			if got := fmt.Sprint(again.Conditions); err != nil || got != want || again.Start != spec.OnDemand || len(again.Listen.Sockets) != 1 {
 				t.Errorf("%s: sshd has conditions %s, want %s; starts %s, listens on %v; %v", variant, got, want, again.Start, again.Listen.Sockets, err)
 			}
@@ -84,7 +85,7 @@ func TestSSHNeedsKeys(t *testing.T) {
 }
 
 func all(t *testing.T) []spec.Spec {
-	specs, errs := spec.Load(spec.Layer{FS: Files, Dir: "."})
+	specs, errs := definition.Load(definition.Layer{FS: Files, Dir: "."})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

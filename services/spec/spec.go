@@ -1,11 +1,14 @@
-// Package spec owns what a service file may say: the decoded definition of one service, its
-// defaults and its faults. It never starts anything, reads no clock and knows no other service;
-// whether the named needs exist is the graph's question. Read Spec first.
+// Package spec defines what a service is: the decoded definition, as types. It parses nothing (package servicefile
+// does) and never starts anything; whether the needs that it names exist is the graph's question. Read Spec first.
 package spec
 
 import (
+	"math"
 	"slices"
+	"strconv"
 	"time"
+
+	"resinos/services/spec/precondition"
 )
 
 // Type says when a service counts as up.
@@ -68,12 +71,14 @@ type Spec struct {
 	Description string `json:",omitzero"` // one line for people
 	Masked      bool   `json:",omitzero"` // masked: it exists and never starts
 
-	Command             []string          `json:",omitzero"` // absolute program path and its arguments
-	Environment         map[string]string `json:",omitzero"` // added to the manager's small default environment
-	WorkingDirectory    string            `json:",omitzero"` // absolute; "/" when not said
-	User, Group         string            `json:",omitzero"` // names or numbers; empty is root, and the user's own group
-	SupplementaryGroups []string          `json:",omitzero"` // names or numbers, beside the ones /etc/group gives the user
-	Log                 Log               `json:",omitzero"` // where its output goes
+	Command          []string          `json:",omitzero"` // absolute program path and its arguments
+	Environment      map[string]string `json:",omitzero"` // added to the manager's small default environment
+	WorkingDirectory string            `json:",omitzero"` // absolute; "/" when not said
+	// names or numbers; empty is root, and the user's own group
+	User, Group string `json:",omitzero"`
+	// names or numbers, beside the ones /etc/group gives the user
+	SupplementaryGroups []string `json:",omitzero"`
+	Log                 Log      `json:",omitzero"` // where its output goes
 
 	Start     Start    `json:",omitzero"`
 	Type      Type     `json:",omitzero"`
@@ -83,21 +88,23 @@ type Spec struct {
 	After     []string `json:",omitzero"` // only the order, and only among services that start anyway
 	Conflicts []string `json:",omitzero"` // never runs beside it: whoever is asked for last stops the other
 
-	Conditions []Condition `json:",omitzero"` // all must hold at each start, else it is skipped
-	Variants   []string    `json:",omitzero"` // image variants that carry it; empty is all
+	Conditions []precondition.Condition `json:",omitzero"` // all must hold at each start, else it is skipped
+	Variants   []string                 `json:",omitzero"` // image variants that carry it; empty is all
 
 	Restart      Restart       `json:",omitzero"` // what follows its end
 	RestartPause time.Duration `json:",omitzero"` // before the second restart in a row, twice that before the third, …
 	RestartLimit time.Duration `json:",omitzero"` // … up to this
 	GiveUp       GiveUp        `json:",omitzero"`
 
-	StartTimeout  time.Duration `json:",omitzero"` // how long it may take to be up; 0 is for ever
-	StopTimeout   time.Duration `json:",omitzero"` // from the stop signal to SIGKILL
-	StopSignal    string        `json:",omitzero"` // a signal name without SIG: "TERM"
-	ReloadSignal  string        `json:",omitzero"` // the same: "HUP"; empty when it is reloaded by command or not at all
-	ReloadCommand []string      `json:",omitzero"` // run beside the service; its exit code is the answer
-	KillMode      KillMode      `json:",omitzero"` // who is killed when it ends
-	WatchdogEvery time.Duration `json:",omitzero"` // watchdog-every: it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
+	StartTimeout time.Duration `json:",omitzero"` // how long it may take to be up; 0 is for ever
+	StopTimeout  time.Duration `json:",omitzero"` // from the stop signal to SIGKILL
+	StopSignal   string        `json:",omitzero"` // a signal name without SIG: "TERM"
+	// the same: "HUP"; empty when it is reloaded by command or not at all
+	ReloadSignal  string   `json:",omitzero"`
+	ReloadCommand []string `json:",omitzero"` // run beside the service; its exit code is the answer
+	KillMode      KillMode `json:",omitzero"` // who is killed when it ends
+	// watchdog-every: it must send WATCHDOG=1 at least this often once it is up; 0 is no watchdog
+	WatchdogEvery time.Duration `json:",omitzero"`
 	Health        Health        `json:",omitzero"`
 
 	Listen     Listen   `json:",omitzero"`
@@ -105,9 +112,10 @@ type Spec struct {
 	WatchPaths []string `json:",omitzero"` // absolute; a change of one of them starts the service
 	FDStore    int      `json:",omitzero"` // descriptors it may leave with us over a restart (FDSTORE=1)
 
-	OOMScore       int         `json:",omitzero"` // oom_score_adj of its processes
-	Limits         Limits      `json:",omitzero"` // of its cgroup
-	CgroupDelegate bool        `json:",omitzero"` // its main process lives in the leaf "main"; the rest of its cgroup is its own
+	OOMScore int    `json:",omitzero"` // oom_score_adj of its processes
+	Limits   Limits `json:",omitzero"` // of its cgroup
+	// its main process lives in the leaf "main"; the rest of its cgroup is its own
+	CgroupDelegate bool        `json:",omitzero"`
 	Confinement    Confinement `json:",omitzero"`
 
 	Files []string `json:",omitzero"` // that made it, the lowest layer first
@@ -137,35 +145,6 @@ type Health struct {
 	Every   time.Duration // health-every
 	Timeout time.Duration // health-timeout: a run that takes longer has failed
 	Retries int           // health-retries
-}
-
-// ConditionKind says what a condition looks at.
-type ConditionKind string
-
-// The kinds of condition.
-const (
-	PathCondition    ConditionKind = "path"    // condition-path: the path exists
-	ConfigCondition  ConditionKind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE
-	CmdlineCondition ConditionKind = "cmdline" // condition-cmdline: WORD or NAME=VALUE is on the kernel command line
-	BoardCondition   ConditionKind = "board"   // condition-board: the device is this board
-)
-
-// Condition is one thing that must hold when a service starts. Written as "value", or "!value" for
-// the opposite.
-type Condition struct {
-	Kind  ConditionKind
-	Not   bool
-	Value string
-}
-
-// String writes the condition as a service file does: condition-path "!/etc/off".
-func (c Condition) String() string { return "condition-" + string(c.Kind) + ` "` + c.value() + `"` }
-
-func (c Condition) value() string {
-	if c.Not {
-		return "!" + c.Value
-	}
-	return c.Value
 }
 
 // Listen is the sockets that PID 1 opens for a service before it runs and keeps while it does
@@ -281,3 +260,20 @@ func (s Spec) InVariant(variant string) bool {
 func (s Spec) Demand() bool {
 	return len(s.Listen.Sockets) > 0 || s.Timer.Set() || len(s.WatchPaths) > 0
 }
+
+// String writes the limit as a service file does, without quotes.
+func (r Rlimit) String() string {
+	one := func(n uint64) string {
+		if n > math.MaxInt64 {
+			return "infinity"
+		}
+		return strconv.FormatUint(n, 10)
+	}
+	if r.Soft == r.Hard {
+		return one(r.Soft)
+	}
+	return one(r.Soft) + ":" + one(r.Hard)
+}
+
+// Stream reports whether the socket takes connections.
+func (s Socket) Stream() bool { return s.Network == "tcp" || s.Network == "unix" }

@@ -16,6 +16,7 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -42,7 +43,7 @@ func TestInitHungCondition(t *testing.T) {
 	end := hang(t, dir)
 	defer end()
 	hung := sh("hung", "exec sleep 1000")
-	hung.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: dir + "/there"}}
+	hung.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: dir + "/there"}}
 	each := listener("each", t.TempDir()+"/each.sock")
 	each.Listen.Each, each.Start, each.Conditions = true, spec.AtBoot, hung.Conditions
 	r := start(t, Config{Specs: []spec.Spec{hung, each, sh("other", "exec sleep 1000")}, Cgroups: tree})
@@ -136,11 +137,11 @@ func TestInitElsewhere(t *testing.T) {
 func TestConditionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := 0, make(chan bool)
-		s := &Supervisor{cfg: Config{Conditions: func(spec.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: make(chan call), ended: make(chan struct{}), background: t.Context()}
+		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: make(chan call), ended: make(chan struct{}), background: t.Context()}
 		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/usr/nonexistent"}
-		sp.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: "/x"}}
+		sp.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}
 		s.cfg.Reaper = proc.NewReaper()
 		s.settle([]spec.Spec{sp})
 		s.do(s.world.Begin(time.Now()))

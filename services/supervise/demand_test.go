@@ -12,6 +12,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/services/spec"
+	"resinos/services/spec/precondition"
 )
 
 // ask connects to a socket, says text, and returns the answer.
@@ -143,9 +144,9 @@ func TestInitTimerAndPath(t *testing.T) {
 func TestInitConditions(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	no := sh("no", "exec sleep 1000")
-	no.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: dir + "/there"}}
+	no.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: dir + "/there"}}
 	yes := sh("yes", "exec sleep 1000")
-	yes.Conditions = []spec.Condition{{Kind: spec.PathCondition, Not: true, Value: dir + "/there"}}
+	yes.Conditions = []precondition.Condition{{Kind: precondition.Path, Not: true, Value: dir + "/there"}}
 	r := start(t, Config{Specs: []spec.Spec{no, yes}, Cgroups: tree})
 	r.until("yes", in("up"))
 	if st := r.until("no", in("skipped")); !strings.Contains(st.Reason, "condition-path") {
@@ -163,7 +164,7 @@ func TestInitConditionOfSockets(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	door := sh("door", "touch "+dir+"/started; exec sleep 1000")
 	door.Start, door.Listen = spec.OnDemand, spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: dir + "/socket"}}, Mode: 0o600, Max: 1}
-	door.Conditions = []spec.Condition{{Kind: spec.PathCondition, Value: dir + "/there"}}
+	door.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: dir + "/there"}}
 	r := start(t, Config{Specs: []spec.Spec{door}, Cgroups: tree})
 	dial := func() error {
 		conn, err := net.Dial("unix", dir+"/socket")

@@ -29,6 +29,7 @@ import (
 	"resinos/services/probe"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/transaction"
 )
@@ -56,7 +57,7 @@ type Config struct {
 	Launcher string
 	// Conditions judges one condition of a service that is about to start; why says in words what
 	// does not hold. It is called beside the loop, for several services at a time, and may block. Nil knows only paths.
-	Conditions func(spec.Condition) (holds bool, why string)
+	Conditions func(precondition.Condition) (holds bool, why string)
 	// Load reads the service files again for the operation rescan; the errors are the faults of
 	// files that are not in force. Nil is no such operation.
 	Load func() ([]spec.Spec, []error)

@@ -2,9 +2,10 @@ package judge
 
 import (
 	"fmt"
+	"slices"
+
 	"resinos/images/assemble"
 	"resinos/images/layout"
-	"slices"
 )
 
 // A Region is what a judge looks at: a partition, or the partition table.

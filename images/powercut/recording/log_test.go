@@ -3,10 +3,11 @@ package recording
 import (
 	"bytes"
 	"fmt"
-	"resinos/images/powercut/recording/recordingtest"
 	"slices"
 	"strings"
 	"testing"
+
+	"resinos/images/powercut/recording/recordingtest"
 )
 
 func readLog(t *testing.T, lines ...recordingtest.Line) *Log {

@@ -4,6 +4,9 @@
 package servicefile
 
 import (
+	"resinos/services/spec/definition"
+	"resinos/services/spec/keys"
+
 	"context"
 	"errors"
 	"flag"
@@ -43,7 +46,7 @@ type finding struct {
 
 // text is the finding on one line.
 func (f finding) text() string {
-	return spec.Fault{File: f.File, Line: f.Line, Key: f.Key, Text: f.Text, Hint: f.Hint}.Error()
+	return keys.Fault{File: f.File, Line: f.Line, Key: f.Key, Text: f.Text, Hint: f.Hint}.Error()
 }
 
 // Check runs the command check.
@@ -103,10 +106,10 @@ func (s *session) findings(files []string, found []finding) string {
 // checker knows what surrounds the files that are checked.
 type checker struct {
 	root   string
-	device bool            // root is one of ours: programs and users can be looked up
-	layers []spec.Layer    // of root
-	others []spec.Spec     // the services of root
-	names  map[string]bool // the services that PID 1 knows; nil when it does not answer
+	device bool               // root is one of ours: programs and users can be looked up
+	layers []definition.Layer // of root
+	others []spec.Spec        // the services of root
+	names  map[string]bool    // the services that PID 1 knows; nil when it does not answer
 }
 
 func (s *session) surroundings(ctx context.Context, root string) checker {
@@ -118,7 +121,7 @@ func (s *session) surroundings(ctx context.Context, root string) checker {
 		c.device = info.IsDir()
 	}
 	c.layers = layers(root)
-	c.others, _ = spec.Load(c.layers...) // faults of others are not asked for
+	c.others, _ = definition.Load(c.layers...) // faults of others are not asked for
 	if list, err := s.Services(ctx); err == nil {
 		c.names = map[string]bool{}
 		for _, st := range list {
@@ -130,11 +133,11 @@ func (s *session) surroundings(ctx context.Context, root string) checker {
 
 // file checks one file. Only a good one gets warnings: those of a bad one would be guesses.
 func (c checker) file(path string) []finding {
-	data, err := cli.ReadBounded(path, spec.MaxSize)
+	data, err := cli.ReadBounded(path, definition.MaxSize)
 	if err != nil && !errors.Is(err, cli.ErrTooLarge) { // Parse says it of that one
 		return []finding{{Weight: isFault, File: path, Text: cause(err), Hint: "name a service file"}}
 	}
-	sp, surprises, err := spec.Check(path, data, c.layers...)
+	sp, surprises, err := definition.Check(path, data, c.layers...)
 	if err != nil {
 		return faultsOf(path, err)
 	}
@@ -148,10 +151,10 @@ func (c checker) file(path string) []finding {
 }
 
 // layers are the directories of service files below root, the lowest first.
-func layers(root string) []spec.Layer {
-	var list []spec.Layer
+func layers(root string) []definition.Layer {
+	var list []definition.Layer
 	for _, dir := range cli.ServiceDirs() {
-		list = append(list, spec.Layer{FS: os.DirFS(root), Dir: strings.TrimPrefix(dir, "/"),
+		list = append(list, definition.Layer{FS: os.DirFS(root), Dir: strings.TrimPrefix(dir, "/"),
 			Path: filepath.Join(root, dir)})
 	}
 	return list
@@ -172,7 +175,7 @@ func cause(err error) string {
 }
 
 func faultsOf(path string, err error) []finding {
-	var faults spec.Faults
+	var faults keys.Faults
 	if !errors.As(err, &faults) {
 		return []finding{{Weight: isFault, File: path, Text: err.Error()}}
 	}

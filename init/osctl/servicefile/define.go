@@ -17,6 +17,8 @@ import (
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
 	"resinos/services/spec"
+	"resinos/services/spec/definition"
+	"resinos/services/spec/keys"
 )
 
 // source is one file that says something of a service.
@@ -26,8 +28,8 @@ type source struct {
 	Faults []finding `json:"faults,omitempty"` // why it is not used
 }
 
-// definition is what show prints as JSON.
-type definition struct {
+// shown is what show prints as JSON.
+type shown struct {
 	pid1.Shown
 	Files  []source `json:"files"`
 	Unread bool     `json:"unread,omitempty"` // the files say something else than what is in force
@@ -44,7 +46,7 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	if len(names) != 1 {
 		return cli.Misuse("show needs one service name", "try: osctl status")
 	}
-	var d definition
+	var d shown
 	if d.Shown, err = s.Client().Show(ctx, names[0]); err != nil {
 		return cli.Silent(err)
 	}
@@ -57,13 +59,13 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 }
 
 // compare reads the service files as PID 1 does, and shows what they say beside what is in force.
-func (s *session) compare(d *definition) {
+func (s *session) compare(d *shown) {
 	name := d.Status.Name
 	list := layers(s.Root)
 	for i, dir := range cli.ServiceDirs() {
 		list[i].Path = dir // what messages call it, whatever stands for the root
 	}
-	all, faults := spec.Load(list...)
+	all, faults := definition.Load(list...)
 	at := slices.IndexFunc(all, func(sp spec.Spec) bool { return sp.Name == name })
 	var used []string
 	if d.Unread = at < 0; at >= 0 {
@@ -85,7 +87,7 @@ func (s *session) compare(d *definition) {
 
 // keys are what a good service file says.
 func (s *session) keys(path string) []string {
-	data, err := cli.ReadBounded(filepath.Join(s.Root, path), spec.MaxSize)
+	data, err := cli.ReadBounded(filepath.Join(s.Root, path), definition.MaxSize)
 	if err != nil {
 		return []string{} // it has gone meanwhile
 	}
@@ -97,7 +99,7 @@ func (s *session) keys(path string) []string {
 // faultsIn picks what is wrong with one file; nil is nothing.
 func faultsIn(path string, all []error) []finding {
 	for _, err := range all {
-		var faults spec.Faults
+		var faults keys.Faults
 		switch found := errors.As(err, &faults); {
 		case found && faults[0].File == path:
 			return faultsOf(path, err)
@@ -111,11 +113,11 @@ func faultsIn(path string, all []error) []finding {
 // body is a definition without where it comes from.
 func body(sp spec.Spec) string {
 	sp.Files = nil
-	return screen.EscapeLines(spec.Render(sp))
+	return screen.EscapeLines(definition.Render(sp))
 }
 
 // definitionText is the definition in force, headed by where it comes from.
-func definitionText(d definition) string {
+func definitionText(d shown) string {
 	var b strings.Builder
 	name := screen.Escape(d.Status.Name)
 	for _, f := range d.Files {

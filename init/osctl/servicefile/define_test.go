@@ -1,6 +1,8 @@
 package servicefile
 
 import (
+	"resinos/services/spec/definition"
+
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +12,6 @@ import (
 	"resinos/init/osctl/cli/clitest"
 	"resinos/mounts/testenv"
 	"resinos/services/pid1"
-	"resinos/services/spec"
 )
 
 func TestGolden(t *testing.T) {
@@ -26,8 +27,8 @@ func TestShowBadFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("oom-score = -1000\ntpye = \"simple\"\nafter = [5]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	all, _ := spec.Load(layers(s.Root)...)
-	d := definition{Shown: pid1.Shown{Status: clitest.Services()[2], Spec: all[0]}}
+	all, _ := definition.Load(layers(s.Root)...)
+	d := shown{Shown: pid1.Shown{Status: clitest.Services()[2], Spec: all[0]}}
 	s.compare(&d)
 	testenv.Golden(t, "show_bad.golden", definitionText(d))
 	if d.Unread || len(d.Files) != 2 || len(d.Files[1].Keys) != 0 {

@@ -1,6 +1,9 @@
 package servicefile
 
 import (
+	"resinos/services/spec/definition"
+	"resinos/services/spec/keys"
+
 	"bytes"
 	"context"
 	"errors"
@@ -18,7 +21,6 @@ import (
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 	"resinos/mounts/atomicfile"
-	"resinos/services/spec"
 )
 
 // Mask runs the command mask.
@@ -62,7 +64,7 @@ func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []strin
 		return err
 	}
 	for _, name := range names {
-		if !spec.ValidName(name) { // it becomes a path
+		if !keys.ValidName(name) { // it becomes a path
 			return cli.NoService(list, name)
 		}
 		if *dry {
@@ -95,7 +97,7 @@ func (s *session) masking(ctx context.Context, flags *flag.FlagSet, args []strin
 // writeMasked changes the owner's file of a service. A file that has nothing left to say is removed.
 func (s *session) writeMasked(name string, masked bool) error {
 	path := filepath.Join(s.Root, cli.OwnerServices, name+".toml")
-	before, err := cli.ReadBounded(path, spec.MaxSize)
+	before, err := cli.ReadBounded(path, definition.MaxSize)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cli.Advise(fmt.Errorf("mask %s: %w", name, err), "try: osctl check "+path)
 	}

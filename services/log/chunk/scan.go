@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+
 	"resinos/services/log/entry"
 )
 

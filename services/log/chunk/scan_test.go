@@ -1,8 +1,9 @@
 package chunk
 
 import (
-	"resinos/services/log/entry"
 	"testing"
+
+	"resinos/services/log/entry"
 )
 
 func FuzzScan(f *testing.F) {

@@ -3,9 +3,10 @@ package entry
 import (
 	"encoding/json"
 	"reflect"
-	"resinos/services/log/pipe"
 	"testing"
 	"time"
+
+	"resinos/services/log/pipe"
 )
 
 func TestEntryJSON(t *testing.T) {

@@ -7,12 +7,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"resinos/services/log/chunk"
-	"resinos/services/log/entry"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 )
 
 // A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of it

@@ -5,11 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"resinos/services/log/chunk"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/log/chunk"
 )
 
 // recover reads the folder: it removes what is broken, takes up the newest chunk behind its last whole record, or

@@ -1,9 +1,10 @@
 package ring
 
 import (
-	"resinos/services/log/chunk"
 	"strings"
 	"testing"
+
+	"resinos/services/log/chunk"
 )
 
 // FuzzFileNames: a name that is taken for that of a boot or of a chunk is the one that would be written for it.

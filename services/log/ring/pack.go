@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"resinos/services/log/chunk"
 	"slices"
+
+	"resinos/services/log/chunk"
 )
 
 // Pack deflates sealed chunks until ctx is done, the newest first: it is the one that stays longest. It waits while

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"resinos/services/log/chunk"
-	"resinos/services/log/entry"
 	"strings"
 	"sync"
 	"testing"
+
+	"resinos/services/log/chunk"
+	"resinos/services/log/entry"
 )
 
 // packing runs Pack until the function returned is called.

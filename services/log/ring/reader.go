@@ -6,9 +6,10 @@ import (
 	"io"
 	"math"
 	"os"
+	"sort"
+
 	"resinos/services/log/chunk"
 	"resinos/services/log/entry"
-	"sort"
 )
 
 // pressing is how many sealed chunks press: with those of the device's ring, a megabyte.

@@ -1,4 +1,4 @@
-package spec
+package definition
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"resinos/mounts/disk"
+	"resinos/services/spec"
+	"resinos/services/spec/keys"
 )
 
 // companions are keys that mean nothing unless one of others is said too. An other that is said
@@ -25,11 +27,12 @@ var companions = [...]struct {
 	{"listen-each", [4]string{"listen"}, "add listen"},
 	{"listen-max", [4]string{"listen-each"}, "add listen-each = true"},
 	{"timer-random-delay", [4]string{"timer-every", "timer-after-boot"}, "add timer-every or timer-after-boot"},
-	{"propagation", [4]string{"mount-namespace", "private-tmp", "read-only-paths", "hidden-paths"}, "add mount-namespace = true"},
+	{"propagation", [4]string{"mount-namespace", "private-tmp", "read-only-paths", "hidden-paths"},
+		"add mount-namespace = true"},
 }
 
 // cross checks what only several keys together can say.
-func (p *parser) cross(s Spec) {
+func (p *parser) cross(s spec.Spec) {
 	if !p.has("command") {
 		p.withoutCommand(s)
 	}
@@ -46,36 +49,40 @@ func (p *parser) cross(s Spec) {
 }
 
 // withoutCommand tells why there is nothing to run: such a file is right only on top of another.
-func (p *parser) withoutCommand(s Spec) {
+func (p *parser) withoutCommand(s spec.Spec) {
 	if s.Masked {
-		p.fault("masked", "there is no service "+s.Name+" to mask", "remove the file, or name it as the service that is meant")
+		p.fault("masked", "there is no service "+s.Name+" to mask",
+			"remove the file, or name it as the service that is meant")
 		return
 	}
 	p.fault("", `key "command" is missing`, `add command = ["/usr/bin/program", "argument"]`)
 }
 
-func (p *parser) crossLife(s Spec) {
-	if s.Type == Oneshot && s.Restart == Always {
+func (p *parser) crossLife(s spec.Spec) {
+	if s.Type == spec.Oneshot && s.Restart == spec.Always {
 		p.fault("restart", `"always" does not go with type "oneshot"`, `use restart = "on-failure" or "never"`)
 	}
-	if s.CgroupDelegate && s.KillMode == Group {
+	if s.CgroupDelegate && s.KillMode == spec.Group {
 		p.fault("kill-mode", `"group" does not go with cgroup-delegate`, `use kill-mode = "process" or leave it out`)
 	}
 	if s.RestartPause > s.RestartLimit {
-		p.fault("restart-pause", fmt.Sprintf("%s is longer than restart-limit %s", short(s.RestartPause), short(s.RestartLimit)), "lower it or raise restart-limit")
+		p.fault("restart-pause", fmt.Sprintf("%s is longer than restart-limit %s", keys.Short(s.RestartPause),
+			keys.Short(s.RestartLimit)), "lower it or raise restart-limit")
 	}
 	if s.ReloadSignal != "" && len(s.ReloadCommand) > 0 {
 		p.fault("reload-signal", "does not go with reload-command", "keep one of them")
 	}
-	if s.WatchdogEvery > 0 && s.Type == Oneshot {
-		p.fault("watchdog-every", `does not go with type "oneshot"`, "it counts only while a service is up: use start-timeout")
+	if s.WatchdogEvery > 0 && s.Type == spec.Oneshot {
+		p.fault("watchdog-every", `does not go with type "oneshot"`,
+			"it counts only while a service is up: use start-timeout")
 	}
-	if len(s.Health.Command) > 0 && s.Type == Oneshot {
-		p.fault("health-command", `does not go with type "oneshot"`, "it is asked only while a service is up: remove it")
+	if len(s.Health.Command) > 0 && s.Type == spec.Oneshot {
+		p.fault("health-command", `does not go with type "oneshot"`,
+			"it is asked only while a service is up: remove it")
 	}
 }
 
-func (p *parser) crossReady(s Spec) {
+func (p *parser) crossReady(s spec.Spec) {
 	var probes []string
 	for _, c := range []struct {
 		key string
@@ -84,7 +91,7 @@ func (p *parser) crossReady(s Spec) {
 		if !c.set {
 			continue
 		}
-		if probes = append(probes, c.key); s.Type != Simple {
+		if probes = append(probes, c.key); s.Type != spec.Simple {
 			p.fault(c.key, fmt.Sprintf("does not go with type %q", s.Type), `use type = "simple"`)
 		}
 	}
@@ -92,11 +99,12 @@ func (p *parser) crossReady(s Spec) {
 		p.fault(probes[1], "does not go with "+probes[0], "keep one of them")
 	}
 	if sockets := len(s.Listen.Sockets); s.Ready.FD != 0 && s.Ready.FD < 3+sockets {
-		p.fault("ready-fd", fmt.Sprintf("descriptor %d is one of its sockets", s.Ready.FD), fmt.Sprintf("use %d or more", 3+sockets))
+		p.fault("ready-fd", fmt.Sprintf("descriptor %d is one of its sockets", s.Ready.FD),
+			fmt.Sprintf("use %d or more", 3+sockets))
 	}
 }
 
-func (p *parser) crossNames(s Spec) {
+func (p *parser) crossNames(s spec.Spec) {
 	for _, list := range []struct {
 		key   string
 		names []string
@@ -115,9 +123,10 @@ func (p *parser) crossNames(s Spec) {
 	}
 }
 
-func (p *parser) crossListen(s Spec) {
-	if s.Start == OnDemand && !s.Demand() {
-		p.fault("start", `"demand" has nothing to start the service`, "add listen, watch-paths, timer-every or timer-after-boot")
+func (p *parser) crossListen(s spec.Spec) {
+	if s.Start == spec.OnDemand && !s.Demand() {
+		p.fault("start", `"demand" has nothing to start the service`,
+			"add listen, watch-paths, timer-every or timer-after-boot")
 	}
 	if !s.Listen.Each {
 		return
@@ -128,10 +137,10 @@ func (p *parser) crossListen(s Spec) {
 		}
 	}
 	var wrong []string
-	if s.Start != OnDemand {
+	if s.Start != spec.OnDemand {
 		wrong = append(wrong, `start "boot"`)
 	}
-	if s.Type != Simple {
+	if s.Type != spec.Simple {
 		wrong = append(wrong, fmt.Sprintf("type %q", s.Type))
 	}
 	if s.Ready.Set() {
@@ -144,15 +153,19 @@ func (p *parser) crossListen(s Spec) {
 		wrong = append(wrong, "watchdog-every")
 	}
 	if len(wrong) > 0 {
-		p.fault("listen-each", "does not go with "+strings.Join(wrong, " and "), "one process a connection has no life of its own")
+		p.fault("listen-each", "does not go with "+strings.Join(wrong, " and "),
+			"one process a connection has no life of its own")
 	}
 }
 
-func (p *parser) crossLimits(s Spec) {
+func (p *parser) crossLimits(s spec.Spec) {
 	l := s.Limits
 	if l.MemoryMax > 0 && s.OOMScore == -1000 {
-		// The kernel finds nobody to kill in the group and lets the process fault again and again, for ever (seen on Linux 6.12).
-		p.fault("memory-max", "does not go with oom-score -1000: nobody could be killed, and it would hang at the limit", "use memory-high, or oom-score = -999")
+		// The kernel finds nobody to kill in the group and lets the process fault again and again, for ever (seen on
+		// Linux 6.12).
+		p.fault("memory-max",
+			"does not go with oom-score -1000: nobody could be killed, and it would hang at the limit",
+			"use memory-high, or oom-score = -999")
 	}
 	steps := []struct {
 		key  string
@@ -161,7 +174,8 @@ func (p *parser) crossLimits(s Spec) {
 	for i, low := range steps {
 		for _, high := range steps[i+1:] {
 			if low.size > 0 && high.size > 0 && low.size > high.size {
-				p.fault(low.key, fmt.Sprintf("%s is more than %s %s", disk.Bytes(low.size), high.key, disk.Bytes(high.size)), "memory-min, memory-high, memory-max must grow")
+				p.fault(low.key, fmt.Sprintf("%s is more than %s %s", disk.Bytes(low.size), high.key,
+					disk.Bytes(high.size)), "memory-min, memory-high, memory-max must grow")
 			}
 		}
 	}

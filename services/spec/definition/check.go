@@ -1,10 +1,13 @@
-package spec
+package definition
 
 import (
 	"fmt"
 	"path"
 	"reflect"
 	"slices"
+
+	"resinos/services/spec"
+	"resinos/services/spec/keys"
 )
 
 // Check judges one file as it would be used, for an owner who is about to use it. A file that
@@ -13,7 +16,7 @@ import (
 //
 // Warnings tell what is not wrong in the file but will surprise: names that no service has, keys
 // that say what holds anyway. Whether programs and users exist is not looked at.
-func Check(name string, data []byte, layers ...Layer) (s Spec, warnings Faults, err error) {
+func Check(name string, data []byte, layers ...Layer) (s spec.Spec, warnings keys.Faults, err error) {
 	at := max(0, len(layers)-1)
 	for i, l := range layers {
 		if path.Dir(name) == path.Clean(file{l, ""}.path()) {
@@ -30,7 +33,7 @@ func Check(name string, data []byte, layers ...Layer) (s Spec, warnings Faults, 
 	below, p, _, _ := stack(under)
 	s, over, faults := p.with(name, data)
 	if len(faults) > 0 {
-		return Spec{}, nil, faults
+		return spec.Spec{}, nil, faults
 	}
 	others, _ := collect(layers)
 	over.faults = nil
@@ -39,7 +42,7 @@ func Check(name string, data []byte, layers ...Layer) (s Spec, warnings Faults, 
 }
 
 // warn files its warnings where faults go.
-func (p *parser) warn(s, below Spec, others []file) {
+func (p *parser) warn(s, below spec.Spec, others []file) {
 	for _, list := range []struct {
 		key   string
 		names []string
@@ -56,15 +59,17 @@ func (p *parser) warn(s, below Spec, others []file) {
 			}
 		}
 	}
-	if s.Restart == Never && s.GiveUp.Lives > 0 {
+	if s.Restart == spec.Never && s.GiveUp.Lives > 0 {
 		p.fault("give-up-after", `has no effect with restart "never"`, "remove one of them")
 	}
 	if s.Health.Timeout > s.Health.Every {
-		p.fault("health-timeout", fmt.Sprintf("is longer than health-every %s", short(s.Health.Every)), "a run that hangs holds up the next ones")
+		p.fault("health-timeout", fmt.Sprintf("is longer than health-every %s", keys.Short(s.Health.Every)),
+			"a run that hangs holds up the next ones")
 	}
 	for _, sock := range s.Listen.Sockets {
 		if sock.Name = ""; s.Ready.Port == sock.String() {
-			p.fault("ready-port", "is one of its listen sockets, which always take connections", "use ready-fd or ready-command")
+			p.fault("ready-port", "is one of its listen sockets, which always take connections",
+				"use ready-fd or ready-command")
 		}
 	}
 	if below.Name != "" {
@@ -73,7 +78,7 @@ func (p *parser) warn(s, below Spec, others []file) {
 }
 
 // warnSame tells a file that changes nothing.
-func (p *parser) warnSame(s, below Spec) {
+func (p *parser) warnSame(s, below spec.Spec) {
 	s.Files, below.Files = nil, nil
 	if reflect.DeepEqual(s, below) {
 		p.fault("", "changes nothing", "remove it, or change what it says")

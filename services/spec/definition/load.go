@@ -1,4 +1,4 @@
-package spec
+package definition
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"resinos/services/spec"
+	"resinos/services/spec/keys"
 )
 
 // maxFiles bounds a folder of service files.
@@ -24,9 +27,9 @@ type Layer struct {
 // Load decodes every *.toml file of the layers, the lowest first, and gives the services in name
 // order. A bad file costs only itself: its faults are in the second result, and what the layers
 // below it say stays in force. A missing folder is no error.
-func Load(layers ...Layer) ([]Spec, []error) {
+func Load(layers ...Layer) ([]spec.Spec, []error) {
 	files, errs := collect(layers)
-	specs := make([]Spec, 0, len(files))
+	specs := make([]spec.Spec, 0, len(files))
 	for len(files) > 0 {
 		n := 1
 		for n < len(files) && files[n].name == files[0].name {
@@ -66,7 +69,8 @@ func collect(layers []Layer) (files []file, errs []error) {
 			errs = append(errs, fmt.Errorf("read services: %w", err))
 		}
 		if len(entries) > maxFiles {
-			errs = append(errs, fmt.Errorf("read services: %s holds %d files, only the first %d are used", file{l, ""}.path(), len(entries), maxFiles))
+			errs = append(errs, fmt.Errorf("read services: %s holds %d files, only the first %d are used",
+				file{l, ""}.path(), len(entries), maxFiles))
 			entries = entries[:maxFiles]
 		}
 		for _, e := range entries {
@@ -81,7 +85,7 @@ func collect(layers []Layer) (files []file, errs []error) {
 
 // stack puts the files of one service on top of each other and leaves out the bad ones. ok is
 // false when none is good.
-func stack(files []file) (s Spec, p parser, errs []error, ok bool) {
+func stack(files []file) (s spec.Spec, p parser, errs []error, ok bool) {
 	for _, f := range files {
 		data, err := f.read()
 		if err == nil {
@@ -107,7 +111,7 @@ func (f file) read() ([]byte, error) {
 		return nil, fmt.Errorf("read service: %w", err)
 	}
 	if !info.Mode().IsRegular() { // a FIFO here would hold up the boot
-		return nil, Faults{{File: f.path(), Text: "is no regular file", Hint: "remove it"}}
+		return nil, keys.Faults{{File: f.path(), Text: "is no regular file", Hint: "remove it"}}
 	}
 	r, err := f.layer.FS.Open(at)
 	if err != nil {

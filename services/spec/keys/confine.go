@@ -1,14 +1,13 @@
-package spec
+package keys
 
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"resinos/mounts/disk"
+	"resinos/services/spec"
 	"resinos/services/spell"
 )
 
@@ -29,7 +28,7 @@ var rlimitNames = [...]string{
 }
 
 // capabilities reads all that a service may ever have; ["all"] takes back a lower layer's bound.
-func capabilities(v any, to *Confinement) []Fault {
+func capabilities(v any, to *spec.Confinement) []Fault {
 	if array, ok := v.([]any); ok && len(array) == 1 && array[0] == "all" {
 		to.Bounded, to.Capabilities = false, nil
 		return nil
@@ -62,17 +61,18 @@ func capabilityHint(name string) string {
 }
 
 // rlimits adds to what a lower layer said, name by name; an empty value takes one back.
-func rlimits(v any, to *map[string]Rlimit) []Fault {
+func rlimits(v any, to *map[string]spec.Rlimit) []Fault {
 	table, ok := v.(map[string]any)
 	if !ok {
 		return wrong(`a table, [rlimits] with lines as nofile = 1024`, v)
 	}
 	var faults []Fault
-	out := make(map[string]Rlimit, len(table))
+	out := make(map[string]spec.Rlimit, len(table))
 	maps.Copy(out, *to)
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		if !slices.Contains(rlimitNames[:], name) {
-			faults = append(faults, Fault{Key: name, Text: "is no limit", Hint: "one of " + strings.Join(rlimitNames[:], ", ")})
+			faults = append(faults, Fault{Key: name, Text: "is no limit",
+				Hint: "one of " + strings.Join(rlimitNames[:], ", ")})
 			continue
 		}
 		if table[name] == "" {
@@ -93,14 +93,14 @@ func rlimits(v any, to *map[string]Rlimit) []Fault {
 	return faults
 }
 
-func parseRlimit(v any) (Rlimit, *Fault) {
+func parseRlimit(v any) (spec.Rlimit, *Fault) {
 	const hint = `1024, "1024:4096" (soft and hard) or "infinity"`
 	switch v := v.(type) {
 	case int64:
 		if v < 0 {
-			return Rlimit{}, &Fault{Text: fmt.Sprintf("%d is out of range", v), Hint: hint}
+			return spec.Rlimit{}, &Fault{Text: fmt.Sprintf("%d is out of range", v), Hint: hint}
 		}
-		return Rlimit{uint64(v), uint64(v)}, nil
+		return spec.Rlimit{Soft: uint64(v), Hard: uint64(v)}, nil
 	case string:
 		one, two, both := strings.Cut(v, ":")
 		if !both {
@@ -110,35 +110,22 @@ func parseRlimit(v any) (Rlimit, *Fault) {
 		hard, ok2 := parseLimit(two)
 		switch {
 		case !ok1 || !ok2:
-			return Rlimit{}, &Fault{Text: fmt.Sprintf("%q is no limit", v), Hint: hint}
+			return spec.Rlimit{}, &Fault{Text: fmt.Sprintf("%q is no limit", v), Hint: hint}
 		case soft > hard:
-			return Rlimit{}, &Fault{Text: fmt.Sprintf("%q has its soft limit above the hard one", v), Hint: "the soft one first: " + hint}
+			return spec.Rlimit{}, &Fault{Text: fmt.Sprintf("%q has its soft limit above the hard one", v),
+				Hint: "the soft one first: " + hint}
 		}
-		return Rlimit{soft, hard}, nil
+		return spec.Rlimit{Soft: soft, Hard: hard}, nil
 	}
-	return Rlimit{}, &Fault{Text: "is " + kind(v), Hint: "write " + hint}
+	return spec.Rlimit{}, &Fault{Text: "is " + kind(v), Hint: "write " + hint}
 }
 
 func parseLimit(s string) (uint64, bool) {
 	if s == "infinity" {
-		return Infinity, true
+		return spec.Infinity, true
 	}
 	n, err := disk.ParseBytes(s) // of limits that count something else, "4K" is 4096 of them
 	return uint64(n), err == nil
-}
-
-// String writes the limit as a service file does, without quotes.
-func (r Rlimit) String() string {
-	one := func(n uint64) string {
-		if n > math.MaxInt64 {
-			return "infinity"
-		}
-		return strconv.FormatUint(n, 10)
-	}
-	if r.Soft == r.Hard {
-		return one(r.Soft)
-	}
-	return one(r.Soft) + ":" + one(r.Hard)
 }
 
 // profile reads the name of a seccomp profile; services/confine knows which there are.

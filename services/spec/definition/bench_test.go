@@ -1,4 +1,4 @@
-package spec
+package definition
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 
 // BenchmarkParse times one shipped file, which is what PID 1 does some ten times at boot.
 func BenchmarkParse(b *testing.B) {
-	data, err := os.ReadFile("../shipped/containerd.toml")
+	data, err := os.ReadFile("../../shipped/containerd.toml")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package spec
+package definition
 
 import (
 	"errors"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"resinos/mounts/testenv"
+	"resinos/services/spec"
+	"resinos/services/spec/keys"
 )
 
 // TestGolden decodes every testdata/*.toml and compares what comes out, spec or faults.
@@ -51,7 +53,7 @@ func TestFileNames(t *testing.T) {
 
 func TestLargeFileIsRefused(t *testing.T) {
 	_, err := Parse("a.toml", []byte("command = [\"/x\"]\n#"+strings.Repeat("x", MaxSize)))
-	var f Fault
+	var f keys.Fault
 	if !errors.As(err, &f) || !strings.Contains(f.Text, "64 KiB") {
 		t.Errorf("Parse of a large file gives %v", err)
 	}
@@ -63,7 +65,7 @@ func TestFaultsAreBounded(t *testing.T) {
 		fmt.Fprintf(&b, "k%d = 1\n", i)
 	}
 	_, err := Parse("a.toml", []byte(b.String()))
-	var faults Faults
+	var faults keys.Faults
 	if !errors.As(err, &faults) || len(faults) > maxFaults+2 {
 		t.Errorf("Parse tells %d faults", len(faults))
 	}
@@ -101,7 +103,8 @@ func TestLoadKeepsTheGood(t *testing.T) {
 // TestHostileFilesAreQuick bounds what the largest bad file costs PID 1.
 func TestHostileFilesAreQuick(t *testing.T) {
 	for name, one := range map[string]string{
-		"unknown keys": "k%d = 1\n", "bad variables": "environment.k%d = 1\n", "good variables": "environment.k%d = \"1\"\n", "tables": "[k%d.a.b.c]\n",
+		"unknown keys": "k%d = 1\n", "bad variables": "environment.k%d = 1\n",
+		"good variables": "environment.k%d = \"1\"\n", "tables": "[k%d.a.b.c]\n",
 	} {
 		var b strings.Builder
 		for i := 0; b.Len() < MaxSize-100; i++ {
@@ -126,7 +129,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse("dir/a.toml", data)
-		var faults Faults
+		var faults keys.Faults
 		switch {
 		case err == nil:
 			if s.Name != "a" || len(s.Command) == 0 || s.Type == "" || s.Restart == "" || s.KillMode == "" {
@@ -145,7 +148,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // roundTrip checks that what Render writes says the same.
-func roundTrip(t *testing.T, s Spec) {
+func roundTrip(t *testing.T, s spec.Spec) {
 	t.Helper()
 	text := Render(s)
 	again, err := Parse(s.Name+".toml", []byte(text))
@@ -170,36 +173,19 @@ func TestEveryKeyIsRendered(t *testing.T) {
 		roundTrip(t, s)
 		all += "\n" + Render(s)
 	}
-	for i, k := range keys {
-		if !strings.Contains(all, "\n"+k.name+" = ") && !strings.Contains(all, "\n["+k.name+"]\n") {
-			t.Errorf("key %s is never rendered", k.name)
+	for i, k := range keys.All {
+		if !strings.Contains(all, "\n"+k.Name+" = ") && !strings.Contains(all, "\n["+k.Name+"]\n") {
+			t.Errorf("key %s is never rendered", k.Name)
 		}
-		if find(k.name) != i {
-			t.Errorf("key %s is in the table twice", k.name)
+		if keys.Find(k.Name) != i {
+			t.Errorf("key %s is in the table twice", k.Name)
 		}
 	}
 	for _, c := range companions {
 		for _, name := range append(c.of[:], c.key) {
-			if name != "" && find(name) < 0 {
+			if name != "" && keys.Find(name) < 0 {
 				t.Errorf("companions name %q, which is no key", name)
 			}
-		}
-	}
-}
-
-func TestLimitsWhileBooting(t *testing.T) {
-	for _, one := range []struct {
-		limits  Limits
-		booting bool
-		want    int
-	}{
-		{Limits{CPUWeight: 50, BootCPUWeight: 2}, true, 2},
-		{Limits{CPUWeight: 50, BootCPUWeight: 2}, false, 50},
-		{Limits{CPUWeight: 50}, true, 50},
-		{Limits{BootCPUWeight: 2000}, false, 0},
-	} {
-		if got := one.limits.While(one.booting).CPUWeight; got != one.want {
-			t.Errorf("%+v while booting %v: weight %d, want %d", one.limits, one.booting, got, one.want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package spec
+package definition
 
 import (
 	"errors"
@@ -10,10 +10,12 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"resinos/services/spec/keys"
 )
 
 // manual is the owner's manual of service files.
-const manual = "../../docs/services.md"
+const manual = "../../../docs/services.md"
 
 // What the tests read in the manual: an example begins with a comment that names its file.
 var (
@@ -46,12 +48,12 @@ func manualExamples(t *testing.T) fstest.MapFS {
 	return files
 }
 
-// TestManualExamples uses all examples together on top of the shipped files, as a device would, and wants no fault and no
-// warning; each key must be in one of them.
+// TestManualExamples uses all examples together on top of the shipped files, as a device would, and wants no fault and
+// no warning; each key must be in one of them.
 func TestManualExamples(t *testing.T) {
 	files := manualExamples(t)
 	layers := []Layer{
-		{FS: os.DirFS("../shipped"), Dir: ".", Path: "/usr/lib/resinos/services"},
+		{FS: os.DirFS("../../shipped"), Dir: ".", Path: "/usr/lib/resinos/services"},
 		{FS: files, Dir: ".", Path: "/etc/resinos/services"},
 	}
 	if _, errs := Load(layers...); len(errs) > 0 {
@@ -71,9 +73,9 @@ func TestManualExamples(t *testing.T) {
 			used[key] = true
 		}
 	}
-	for i := range keys {
-		if !used[keys[i].name] {
-			t.Errorf("%s: no example uses %q", manual, keys[i].name)
+	for i := range keys.All {
+		if !used[keys.All[i].Name] {
+			t.Errorf("%s: no example uses %q", manual, keys.All[i].Name)
 		}
 	}
 }
@@ -84,13 +86,14 @@ func TestManualKeys(t *testing.T) {
 	for _, m := range keyRow.FindAllStringSubmatch(readManual(t), -1) {
 		rows = append(rows, m[1])
 	}
-	for i := range keys {
-		if n := len(slices.DeleteFunc(slices.Clone(rows), func(r string) bool { return r != keys[i].name })); n != 1 {
-			t.Errorf("%s: %d rows for key %q, want 1", manual, n, keys[i].name)
+	for i := range keys.All {
+		if n := len(slices.DeleteFunc(slices.Clone(rows),
+			func(r string) bool { return r != keys.All[i].Name })); n != 1 {
+			t.Errorf("%s: %d rows for key %q, want 1", manual, n, keys.All[i].Name)
 		}
 	}
 	for _, row := range rows {
-		if find(row) < 0 {
+		if keys.Find(row) < 0 {
 			t.Errorf("%s: a row for %q, which is no key", manual, row)
 		}
 	}
@@ -99,7 +102,8 @@ func TestManualKeys(t *testing.T) {
 // defaultBase gives each key a file in which its default holds.
 const defaultBase = `command = ["/bin/true"]`
 
-// TestManualDefaults wants the first default of each row to be what the parser takes when the file does not say the key.
+// TestManualDefaults wants the first default of each row to be what the parser takes when the file does not say the
+// key.
 func TestManualDefaults(t *testing.T) {
 	documented := map[string]string{}
 	for _, m := range keyRow.FindAllStringSubmatch(readManual(t), -1) {
@@ -133,7 +137,8 @@ func TestManualDefaults(t *testing.T) {
 		}
 	}
 	// And what holds without a word must be told.
-	s, err := Parse("x.toml", []byte(defaultBase+"\nprivate-tmp = true\nhealth-command = [\"/bin/true\"]\ngive-up-after = 3\nlisten = [\"unix:/run/x\"]"))
+	s, err := Parse("x.toml", []byte(defaultBase+
+		"\nprivate-tmp = true\nhealth-command = [\"/bin/true\"]\ngive-up-after = 3\nlisten = [\"unix:/run/x\"]"))
 	if err != nil {
 		t.Fatal(err)
 	}

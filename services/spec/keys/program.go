@@ -1,4 +1,4 @@
-package spec
+package keys
 
 import (
 	"fmt"
@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/spec"
+	"resinos/services/spec/precondition"
 )
 
 // command reads a program and its arguments. An optional one is unsaid by an empty array.
@@ -25,7 +28,8 @@ func command(v any, to *[]string, optional bool) []Fault {
 	case len(out) == 0 && !optional:
 		return fault("is empty", `write ["/usr/bin/program", "argument"]`)
 	case len(out) > 0 && !path.IsAbs(out[0]):
-		return fault(fmt.Sprintf("program %q is no absolute path", out[0]), "no PATH is searched: write /usr/bin/"+path.Base(out[0]))
+		return fault(fmt.Sprintf("program %q is no absolute path", out[0]),
+			"no PATH is searched: write /usr/bin/"+path.Base(out[0]))
 	}
 	*to = out
 	return nil
@@ -44,7 +48,8 @@ func environment(v any, to *map[string]string) []Fault {
 		s, ok := table[name].(string)
 		switch {
 		case !validVariable(name):
-			faults = append(faults, Fault{Key: name, Text: "is no variable name", Hint: "letters, digits and _, no digit first"})
+			faults = append(faults, Fault{Key: name, Text: "is no variable name",
+				Hint: "letters, digits and _, no digit first"})
 		case reserved(name):
 			faults = append(faults, Fault{Key: name, Text: "is set by PID 1", Hint: "remove it"})
 		case !ok:
@@ -74,7 +79,8 @@ func validVariable(name string) bool {
 // reserved reports the variables of the protocols between PID 1 and a service.
 func reserved(name string) bool {
 	switch name {
-	case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "RESINOS_LAUNCH":
+	case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID",
+		"RESINOS_LAUNCH":
 		return true
 	}
 	return false
@@ -135,11 +141,11 @@ func signal(v any, to *string) []Fault {
 }
 
 // conditions replaces those of one kind.
-func conditions(v any, s *Spec, of ConditionKind) []Fault {
-	out, faults := convert(v, func(text string) (Condition, *Fault) {
+func conditions(v any, s *spec.Spec, of precondition.Kind) []Fault {
+	out, faults := convert(v, func(text string) (precondition.Condition, *Fault) {
 		value, not := strings.CutPrefix(text, "!")
-		c := Condition{Kind: of, Not: not, Value: value}
-		f := c.check(text)
+		c := precondition.Condition{Kind: of, Not: not, Value: value}
+		f := checkCondition(&c, text)
 		return c, f
 	})
 	for _, c := range s.Conditions {
@@ -151,28 +157,25 @@ func conditions(v any, s *Spec, of ConditionKind) []Fault {
 	return faults
 }
 
-func (c *Condition) check(said string) *Fault {
+func checkCondition(c *precondition.Condition, said string) *Fault {
 	if c.Value == "" || strings.HasPrefix(c.Value, "!") || strings.ContainsAny(c.Value, "\x00\n\r") {
-		return &Fault{Text: fmt.Sprintf("%q is no condition", said), Hint: `write "value", or "!value" for the opposite`}
+		return &Fault{Text: fmt.Sprintf("%q is no condition", said),
+			Hint: `write "value", or "!value" for the opposite`}
 	}
 	switch c.Kind {
-	case PathCondition:
+	case precondition.Path:
 		if f := directory(c.Value, &c.Value); f != nil {
 			return &f[0]
 		}
-	case ConfigCondition:
+	case precondition.Config:
 		if strings.HasPrefix(c.Value, "=") {
-			return &Fault{Text: fmt.Sprintf("%q names no key", c.Value), Hint: `write "hostname" or "developmentMode=true"`}
+			return &Fault{Text: fmt.Sprintf("%q names no key", c.Value),
+				Hint: `write "hostname" or "developmentMode=true"`}
 		}
-	case CmdlineCondition, BoardCondition:
+	case precondition.Cmdline, precondition.Board:
 		if strings.ContainsAny(c.Value, " \t") || strings.HasPrefix(c.Value, "=") {
 			return &Fault{Text: fmt.Sprintf("%q is not one word", c.Value), Hint: "write one entry a word"}
 		}
 	}
 	return nil
-}
-
-// conditionRank is the order in which conditions are asked and written.
-func conditionRank(c Condition) int {
-	return slices.Index([]ConditionKind{PathCondition, ConfigCondition, CmdlineCondition, BoardCondition}, c.Kind)
 }

@@ -1,10 +1,12 @@
-package spec
+package definition
 
 import (
 	"errors"
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"resinos/services/spec/keys"
 )
 
 // source is one file of TOML that was read but not judged.
@@ -16,10 +18,10 @@ type source struct {
 }
 
 // read decodes TOML. What keeps it from being TOML at all is the only fault it finds.
-func read(file string, data []byte) (*source, *Fault) {
+func read(file string, data []byte) (*source, *keys.Fault) {
 	s := &source{file: file, text: string(data), top: map[string]toml.Primitive{}}
 	if len(data) > MaxSize {
-		return s, &Fault{File: file, Text: "file is larger than 64 KiB", Hint: "a service file is a few lines"}
+		return s, &keys.Fault{File: file, Text: "file is larger than 64 KiB", Hint: "a service file is a few lines"}
 	}
 	var err error
 	if s.md, err = toml.Decode(s.text, &s.top); err != nil {
@@ -28,12 +30,12 @@ func read(file string, data []byte) (*source, *Fault) {
 	return s, nil
 }
 
-func syntaxFault(file string, err error) *Fault {
+func syntaxFault(file string, err error) *keys.Fault {
 	var pe toml.ParseError
 	if errors.As(err, &pe) {
-		return &Fault{File: file, Line: pe.Position.Line, Key: pe.LastKey, Text: pe.Message}
+		return &keys.Fault{File: file, Line: pe.Position.Line, Key: pe.LastKey, Text: pe.Message}
 	}
-	return &Fault{File: file, Text: err.Error()}
+	return &keys.Fault{File: file, Text: err.Error()}
 }
 
 // value returns what the file says of a top-level key.

@@ -1,4 +1,4 @@
-package spec
+package definition
 
 import (
 	"fmt"
@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"resinos/mounts/disk"
+	"resinos/services/spec"
+	"resinos/services/spec/keys"
 )
 
 // Render writes the service file that says all of s at once: what holds when its files and the
 // defaults are taken together. Parse of the result gives s again, but for Files. Keys that mean
 // nothing for this service are left out.
-func Render(s Spec) string {
+func Render(s spec.Spec) string {
 	var w writer
 	for _, file := range s.Files {
 		w.b.WriteString("# from " + strings.Map(printable, file) + "\n")
@@ -70,7 +72,7 @@ func (w *writer) size(name string, value int64) {
 
 func (w *writer) time(name string, value time.Duration) {
 	if value != 0 {
-		w.key(name, quote(short(value)))
+		w.key(name, quote(keys.Short(value)))
 	}
 }
 
@@ -110,7 +112,7 @@ func quote(s string) string {
 	return b.String()
 }
 
-func (w *writer) program(s Spec) {
+func (w *writer) program(s spec.Spec) {
 	w.list("command", s.Command)
 	w.text("working-directory", s.WorkingDirectory)
 	w.text("user", s.User)
@@ -119,7 +121,7 @@ func (w *writer) program(s Spec) {
 	w.text("log", string(s.Log))
 }
 
-func (w *writer) order(s Spec) {
+func (w *writer) order(s spec.Spec) {
 	w.text("start", string(s.Start))
 	w.text("type", string(s.Type))
 	w.number("ready-fd", s.Ready.FD)
@@ -133,20 +135,20 @@ func (w *writer) order(s Spec) {
 		of := s.Conditions[at].Kind
 		var values []string
 		for ; at < len(s.Conditions) && s.Conditions[at].Kind == of; at++ {
-			values = append(values, s.Conditions[at].value())
+			values = append(values, s.Conditions[at].Said())
 		}
 		w.list("condition-"+string(of), values)
 	}
 }
 
-func (w *writer) life(s Spec) {
+func (w *writer) life(s spec.Spec) {
 	w.text("restart", string(s.Restart))
 	w.time("restart-pause", s.RestartPause)
 	w.time("restart-limit", s.RestartLimit)
 	w.number("give-up-after", s.GiveUp.Lives)
 	w.time("give-up-within", s.GiveUp.Within)
-	w.key("start-timeout", quote(short(s.StartTimeout))) // "0s" is for ever, and not the default everywhere
-	w.key("stop-timeout", quote(short(s.StopTimeout)))
+	w.key("start-timeout", quote(keys.Short(s.StartTimeout))) // "0s" is for ever, and not the default everywhere
+	w.key("stop-timeout", quote(keys.Short(s.StopTimeout)))
 	w.text("stop-signal", s.StopSignal)
 	w.text("kill-mode", string(s.KillMode))
 	w.text("reload-signal", s.ReloadSignal)
@@ -158,7 +160,7 @@ func (w *writer) life(s Spec) {
 	w.number("health-retries", s.Health.Retries)
 }
 
-func (w *writer) demand(s Spec) {
+func (w *writer) demand(s spec.Spec) {
 	if l := s.Listen; len(l.Sockets) > 0 {
 		values := make([]string, len(l.Sockets))
 		for i, sock := range l.Sockets {
@@ -180,7 +182,7 @@ func (w *writer) demand(s Spec) {
 	w.number("fd-store", s.FDStore)
 }
 
-func (w *writer) limits(s Spec) {
+func (w *writer) limits(s spec.Spec) {
 	w.number("oom-score", s.OOMScore)
 	w.size("memory-min", s.Limits.MemoryMin)
 	w.size("memory-high", s.Limits.MemoryHigh)
@@ -191,7 +193,7 @@ func (w *writer) limits(s Spec) {
 	w.flag("cgroup-delegate", s.CgroupDelegate)
 }
 
-func (w *writer) confinement(s Confinement) {
+func (w *writer) confinement(s spec.Confinement) {
 	w.flag("private-tmp", s.PrivateTmp)
 	w.list("read-only-paths", s.ReadOnlyPaths)
 	w.list("hidden-paths", s.HiddenPaths)
@@ -208,7 +210,7 @@ func (w *writer) confinement(s Confinement) {
 }
 
 // tables come last: a key behind one would belong to it.
-func (w *writer) tables(s Spec) {
+func (w *writer) tables(s spec.Spec) {
 	if len(s.Environment) > 0 {
 		w.b.WriteString("\n[environment]\n")
 		for _, name := range slices.Sorted(maps.Keys(s.Environment)) {

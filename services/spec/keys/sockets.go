@@ -1,10 +1,12 @@
-package spec
+package keys
 
 import (
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"resinos/services/spec"
 )
 
 // maxUnixPath is what sun_path holds besides its NUL (unix(7)).
@@ -13,7 +15,7 @@ const maxUnixPath = 107
 // maxSockets bounds the descriptors that PID 1 holds for one service.
 const maxSockets = 64
 
-func sockets(v any, to *[]Socket) []Fault {
+func sockets(v any, to *[]spec.Socket) []Fault {
 	out, faults := convert(v, parseSocket)
 	seen := map[string]bool{}
 	for _, s := range out {
@@ -24,19 +26,21 @@ func sockets(v any, to *[]Socket) []Fault {
 		seen[s.String()] = true
 	}
 	if len(out) > maxSockets {
-		faults = append(faults, Fault{Text: fmt.Sprintf("%d sockets are too many", len(out)), Hint: fmt.Sprintf("at most %d", maxSockets)})
+		faults = append(faults, Fault{Text: fmt.Sprintf("%d sockets are too many", len(out)),
+			Hint: fmt.Sprintf("at most %d", maxSockets)})
 	}
 	*to = out
 	return faults
 }
 
 // parseSocket reads [NAME=]NETWORK:ADDRESS.
-func parseSocket(s string) (Socket, *Fault) {
-	var sock Socket
+func parseSocket(s string) (spec.Socket, *Fault) {
+	var sock spec.Socket
 	rest := s
 	if name, after, found := strings.Cut(s, "="); found && !strings.Contains(name, ":") {
 		if !validSocketName(name) {
-			return sock, &Fault{Text: fmt.Sprintf("%q is no name of a socket", name), Hint: "letters, digits, - _ and ., at most 64"}
+			return sock, &Fault{Text: fmt.Sprintf("%q is no name of a socket", name),
+				Hint: "letters, digits, - _ and ., at most 64"}
 		}
 		sock.Name, rest = name, after
 	}
@@ -49,7 +53,8 @@ func parseSocket(s string) (Socket, *Fault) {
 		f := cleanSocketPath(&sock.Address)
 		return sock, f
 	}
-	return sock, &Fault{Text: fmt.Sprintf("%q is no socket", s), Hint: `write "tcp::80", "udp:127.0.0.1:53", "unix:/run/x.sock", unixgram: or unixpacket:`}
+	return sock, &Fault{Text: fmt.Sprintf("%q is no socket", s),
+		Hint: `write "tcp::80", "udp:127.0.0.1:53", "unix:/run/x.sock", unixgram: or unixpacket:`}
 }
 
 func validSocketName(name string) bool {
@@ -81,7 +86,8 @@ func checkPort(address string) *Fault {
 	}
 	ip, err := netip.ParseAddr(bare)
 	if err != nil || six != ip.Is6() || strings.ContainsAny(ip.Zone(), "[]: \t\r\n\x00") {
-		return &Fault{Text: fmt.Sprintf("%q is no address", host), Hint: "an IPv4 address, [an IPv6 address], or nothing for all"}
+		return &Fault{Text: fmt.Sprintf("%q is no address", host),
+			Hint: "an IPv4 address, [an IPv6 address], or nothing for all"}
 	}
 	return nil
 }
@@ -92,14 +98,12 @@ func cleanSocketPath(p *string) *Fault {
 		return &f[0]
 	}
 	if clean == "/" || len(clean) > maxUnixPath || strings.HasSuffix(*p, "/") {
-		return &Fault{Text: fmt.Sprintf("%q is no path of a socket", *p), Hint: fmt.Sprintf("a file of at most %d bytes, as /run/x.sock", maxUnixPath)}
+		return &Fault{Text: fmt.Sprintf("%q is no path of a socket", *p),
+			Hint: fmt.Sprintf("a file of at most %d bytes, as /run/x.sock", maxUnixPath)}
 	}
 	*p = clean
 	return nil
 }
-
-// Stream reports whether the socket takes connections.
-func (s Socket) Stream() bool { return s.Network == "tcp" || s.Network == "unix" }
 
 func mode(v any, to *uint32) []Fault {
 	const hint = `write "0600" or "0660"`

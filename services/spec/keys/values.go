@@ -1,4 +1,4 @@
-package spec
+package keys
 
 import (
 	"fmt"
@@ -83,7 +83,8 @@ func list(v any, check func(string) *Fault) ([]string, []Fault) {
 	for i, e := range array {
 		s, ok := e.(string)
 		if !ok {
-			faults = append(faults, Fault{Text: fmt.Sprintf("entry %d is %s", i+1, kind(e)), Hint: "write a string in quotes"})
+			faults = append(faults, Fault{Text: fmt.Sprintf("entry %d is %s", i+1, kind(e)),
+				Hint: "write a string in quotes"})
 			continue
 		}
 		if f := check(s); f != nil {
@@ -142,7 +143,8 @@ func duration(v any, to *time.Duration, low, high time.Duration) []Fault {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < low || d > high {
-		return fault(fmt.Sprintf("%q is no duration from %s to %s", s, short(low), short(high)), `write "10s" or "1m30s"`)
+		return fault(fmt.Sprintf("%q is no duration from %s to %s", s, Short(low), Short(high)),
+			`write "10s" or "1m30s"`)
 	}
 	*to = d
 	return nil
@@ -161,8 +163,8 @@ func period(v any, to *time.Duration) []Fault {
 	return nil
 }
 
-// short writes a duration without the zeros that time.Duration puts behind it.
-func short(d time.Duration) string {
+// Short writes a duration without the zeros that time.Duration puts behind it.
+func Short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
@@ -243,4 +245,17 @@ func size(v any, to *int64) []Fault {
 		return nil
 	}
 	return wrong(hint, v)
+}
+
+// ValidName reports whether name can be a service's name, and so a file's, a cgroup's and a pipe's.
+func ValidName(name string) bool {
+	if name == "" || len(name) > 64 || name[0] == '-' || name[0] == '_' {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
