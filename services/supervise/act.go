@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/services/log/pipe"
 	"resinos/services/spec"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/transaction"
@@ -229,15 +228,4 @@ func (s *Supervisor) tell(i int) {
 	if s.cfg.OnState != nil {
 		s.cfg.OnState(name, svc.Phase.String())
 	}
-}
-
-// sign tells the log which process writes the lines that come next. It never waits: where the
-// pipe is full, or is none, the lines go without.
-func sign(out *os.File, pid int) {
-	if out == nil {
-		return
-	}
-	line := pipe.AppendPID(nil, pid)
-	// Not Write: the open file is shared with the process, whose writes shall block and ours never.
-	_, _ = unix.Pwritev2(int(out.Fd()), [][]byte{line}, -1, unix.RWF_NOWAIT)
 }

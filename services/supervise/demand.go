@@ -10,6 +10,7 @@ import (
 	"resinos/services/demand"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/command"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -145,7 +146,7 @@ func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
 
 // client starts the process that serves conn.
 func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
-	p, err := s.beside(sp, sp.Command, inheritedFiles{files: []*os.File{conn}, names: []string{"connection"}}, func(st proc.Status) {
+	p, err := s.beside(sp, sp.Command, command.Inherited{Files: []*os.File{conn}, Names: []string{"connection"}}, func(st proc.Status) {
 		s.mail.exit(death{l, st, true})
 	})
 	if err != nil {
@@ -159,12 +160,12 @@ func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
 }
 
 // beside starts another process of the service, in its group. It may be called outside the loop.
-func (s *Supervisor) beside(sp *spec.Spec, argv []string, g inheritedFiles, onExit func(proc.Status)) (*proc.Process, error) {
-	c, let, err := s.compose(sp, argv, g)
+func (s *Supervisor) beside(sp *spec.Spec, argv []string, g command.Inherited, onExit func(proc.Status)) (*proc.Process, error) {
+	c, closeOurs, err := s.commands().Command(sp, argv, g)
 	if err != nil {
 		return nil, err
 	}
-	defer let()
+	defer closeOurs()
 	if s.cfg.Cgroups != nil {
 		dir, err := s.cfg.Cgroups.Join(leaf(sp))
 		if err != nil {

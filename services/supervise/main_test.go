@@ -22,6 +22,7 @@ import (
 	"resinos/services/cgroup"
 	"resinos/services/confine"
 	"resinos/services/notify"
+	"resinos/services/supervise/command"
 )
 
 // The test binary plays four parts: the tests; the launcher; a service, when its first argument is "play"; and
@@ -30,7 +31,7 @@ import (
 const initVariable = "RESINOS_SUPERVISE_INIT"
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == launcher {
+	if os.Args[0] == command.Launcher {
 		os.Exit(confine.Main(os.Environ()))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "play" { // an applet of the same binary, as PID 1 takes it

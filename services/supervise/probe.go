@@ -7,6 +7,7 @@ import (
 	"resinos/services/probe"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/command"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -94,7 +95,7 @@ func (s *Supervisor) later(ctx context.Context, do func()) {
 func (s *Supervisor) runner(sp *spec.Spec) func(context.Context, []string) error {
 	return func(ctx context.Context, argv []string) error {
 		over := make(chan proc.Status, 1)
-		p, err := s.beside(sp, argv, inheritedFiles{}, func(st proc.Status) { over <- st })
+		p, err := s.beside(sp, argv, command.Inherited{}, func(st proc.Status) { over <- st })
 		if err != nil {
 			return err
 		}

@@ -8,11 +8,9 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/command"
 	"resinos/services/supervise/lifecycle"
 )
-
-// launcher is the name by which the init binary confines itself and then becomes a service's program.
-const launcher = "launch"
 
 var errOvertaken = errors.New("not started: asked to stop meanwhile")
 
@@ -44,6 +42,14 @@ func (s *Supervisor) spawn(i int) lifecycle.Input {
 	return lifecycle.Input{Began: true, PID: pid}
 }
 
+// commands makes the commands of all processes.
+func (s *Supervisor) commands() *command.Maker {
+	return &command.Maker{
+		Launcher: s.cfg.Launcher, NotifyPath: s.cfg.NotifyPath, ConsolePath: s.cfg.ConsolePath,
+		Output: s.cfg.Output, Log: s.log,
+	}
+}
+
 // startMain starts the main process of a service, or begins to take connections, and returns its pid.
 func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	if err := s.listen(sp, l); err != nil {
@@ -58,11 +64,11 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 		return 0, err
 	}
 	defer told()
-	c, let, err := s.compose(sp, sp.Command, g)
+	c, closeOurs, err := s.commands().Command(sp, sp.Command, g)
 	if err != nil {
 		return 0, err
 	}
-	defer let()
+	defer closeOurs()
 	if err := s.createCgroup(sp, &c); err != nil {
 		return 0, err
 	}
@@ -72,7 +78,7 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	}
 	c.OnExit = func(st proc.Status) { s.mail.exit(death{l, st, false}) }
 	if l.process != nil {
-		sign(c.Stdout, 0) // what comes before the new number is known is not the old one's
+		command.WritePID(c.Stdout, 0) // what comes before the new number is known is not the old one's
 	}
 	p, err := s.cfg.Reaper.Start(c)
 	if err != nil {
@@ -83,26 +89,26 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	}
 	l.process = p
 	l.birth, _ = proc.StartTime(p.Pid) // 0 when it is dead already: its exit is on its way
-	sign(c.Stdout, p.Pid)
+	command.WritePID(c.Stdout, p.Pid)
 	s.probeReady(sp, l)
 	return p.Pid, nil
 }
 
 // inherited collects what the main process gets: the sockets, what it once left with us, and the
 // descriptor on which it tells that it is ready. told closes our side of the last.
-func (s *Supervisor) inherited(sp *spec.Spec, l *life) (g inheritedFiles, told func(), err error) {
-	g.watchdog, g.notify = sp.WatchdogEvery, talks(sp)
+func (s *Supervisor) inherited(sp *spec.Spec, l *life) (g command.Inherited, told func(), err error) {
+	g.Watchdog, g.Notify = sp.WatchdogEvery, command.Talks(sp)
 	for i, f := range l.sockets {
-		g.files = append(g.files, f)
+		g.Files = append(g.Files, f)
 		name := sp.Listen.Sockets[i].Name
 		if name == "" {
 			name = sp.Name
 		}
-		g.names = append(g.names, name)
+		g.Names = append(g.Names, name)
 	}
 	for _, kept := range l.stored {
-		g.files = append(g.files, kept.file)
-		g.names = append(g.names, kept.name)
+		g.Files = append(g.Files, kept.file)
+		g.Names = append(g.Names, kept.name)
 	}
 	if sp.Ready.FD == 0 {
 		return g, func() {}, nil
@@ -112,8 +118,8 @@ func (s *Supervisor) inherited(sp *spec.Spec, l *life) (g inheritedFiles, told f
 		return g, nil, fmt.Errorf("make readiness descriptor: %w", err)
 	}
 	l.closePipe()
-	l.pipe, g.readyTo = r, sp.Ready.FD
-	g.files = append(g.files, w)
+	l.pipe, g.ReadyTo = r, sp.Ready.FD
+	g.Files = append(g.Files, w)
 	return g, func() { w.Close() }, nil // the child has its own
 }
 

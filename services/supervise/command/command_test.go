@@ -1,0 +1,42 @@
+package command
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+
+	"resinos/services/spec"
+)
+
+// TestMayHang: what is of the image is executed by PID 1 itself; all else the launcher looks at, which may wait for it.
+func TestMayHang(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/": false, "/usr/sbin/netd": false, "/bin/sh": false, "/proc/self/exe": false, "/usr/../mnt/x": true,
+		"/usrlocal/x": true, "/mnt/data/apps/x": true, "/opt/x": true, "/usr": false,
+	} {
+		if got := mayHang(path); got != want {
+			t.Errorf("mayHang(%q) = %t, want %t", path, got, want)
+		}
+	}
+}
+
+// TestCommand: a program of the image is executed straight away, one elsewhere by the launcher; the service's own
+// variables replace the standing ones.
+func TestCommand(t *testing.T) {
+	m := &Maker{Launcher: "/usr/sbin/init", NotifyPath: "/run/notify", Log: slog.New(slog.DiscardHandler)}
+	sp := &spec.Spec{Name: "s", WorkingDirectory: "/", Environment: map[string]string{"HOME": "/h", "A": "1"}}
+	for argv0, want := range map[string]string{"/usr/bin/x": "/usr/bin/x", "/mnt/data/x": "/usr/sbin/init"} {
+		c, closeOurs, err := m.Command(sp, []string{argv0}, Inherited{Notify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeOurs()
+		if c.Path != want {
+			t.Errorf("%s is executed as %s, want %s", argv0, c.Path, want)
+		}
+		wantEnv := []string{"PATH=/usr/sbin:/usr/bin", "NOTIFY_SOCKET=/run/notify", "A=1", "HOME=/h"}
+		if len(c.Env) < 4 || !slices.Equal(c.Env[:4], wantEnv) {
+			t.Errorf("%s has the environment %q, want %q", argv0, c.Env, wantEnv)
+		}
+	}
+}
