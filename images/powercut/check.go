@@ -22,7 +22,7 @@ type Options struct {
 	Effort   Effort
 	Sections []string // names of those to check; none means all
 	Workers  int
-	Scratch  string // folder for the scratch disk, best in RAM
+	Scratch  string // directory for the scratch disk, best in RAM
 	Progress func(done, total int)
 }
 

@@ -25,7 +25,7 @@ type scratch struct {
 	seeds   [2]maphash.Seed
 }
 
-// newScratch puts the disk of a recording, as it was before the first write, into a folder.
+// newScratch puts the disk of a recording, as it was before the first write, into a directory.
 func newScratch(image, name string, size int64, regions []judge.Region) (*scratch, error) {
 	if err := recording.CopyDisk(image, name, size); err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ import (
 )
 
 // The test binary plays four parts: the tests; the launcher; a service, when its first argument is "play"; and
-// PID 1 of a namespace with a cgroup v2 mounted at the folder that this variable names, where it
+// PID 1 of a namespace with a cgroup v2 mounted at the directory that this variable names, where it
 // runs the tests whose names begin with TestInit.
 const initVariable = "RESINOS_SUPERVISE_INIT"
 

@@ -22,7 +22,7 @@ func Digest(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// The files of the purge: two of the owner's, in two folders, and the two that say how far it has come:
+// The files of the purge: two of the owner's, in two directories, and the two that say how far it has come:
 // a purge begins with the flag gone and the other there, and ends with both.
 const (
 	NoteFile   = "/cut-note"

@@ -29,7 +29,7 @@ const (
 	commandTimeout = 2 * time.Minute
 )
 
-// Start boots a copy of o.Image on a disk of the given size, which is made in folder, and records. The caller
+// Start boots a copy of o.Image on a disk of the given size, which is made in directory, and records. The caller
 // ends it with Stop. say, which may be nil, hears of every section. The board's network leads to its ssh.
 func Start(ctx context.Context, o qemu.Options, folder string, size int64, say func(string)) (*Session, error) {
 	image, err := filepath.Abs(o.Image)

@@ -15,7 +15,7 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// Names of the files of a recording, in a folder of its own.
+// Names of the files of a recording, in a directory of its own.
 const (
 	recordingFile = "recording.json"
 	LogFile       = "writes.log"
@@ -50,7 +50,7 @@ type Promise struct {
 	Values []string `json:"values"`
 }
 
-// Load reads the recording in a folder.
+// Load reads the recording in a directory.
 func Load(folder string) (*Recording, error) {
 	file := filepath.Join(folder, recordingFile)
 	text, err := os.ReadFile(file)
@@ -71,7 +71,7 @@ func Load(folder string) (*Recording, error) {
 	return r, nil
 }
 
-// Save writes the recording into its folder.
+// Save writes the recording into its directory.
 func (r *Recording) Save() error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

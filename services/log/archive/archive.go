@@ -1,11 +1,12 @@
-// Package archive owns the log that outlives the boot: it copies the ring's entries to the data partition when the owner
-// wants that, in few and large writes, and gives up the oldest when its budget of bytes is used up.
+// Package archive owns the log that outlives the boot: it copies the ring's entries to the data partition when the
+// owner wants that, in few and large writes, and gives up the oldest when its budget of bytes is used up.
 //
-// What is on flash is the only memory it has. Whoever opens the folder reads there up to which entry the boot's log is kept,
-// so a process killed at any moment, or a power cut, costs what had not been flushed and never doubles an entry. Boots are told
-// apart by the kernel's boot id and ordered by a number, since the clock may be wrong. It never makes the folder, nor writes
-// a byte, while it is not wanted or while the data partition is not there; it never touches a file that is not a chunk of its own; and
-// it never holds up the ring: on a full, broken or missing disk the log goes on in RAM. Read Config first, then Archive.Run.
+// What is on flash is the only memory it has. Whoever opens the directory reads there up to which entry the boot's log
+// is kept, so a process killed at any moment, or a power cut, costs what had not been flushed and never doubles an
+// entry. Boots are told apart by the kernel's boot id and ordered by a number, since the clock may be wrong. It never
+// makes the directory, nor writes a byte, while it is not wanted or while the data partition is not there; it never
+// touches a file that is not a chunk of its own; and it never holds up the ring: on a full, broken or missing disk the
+// log goes on in RAM. Read Config first, then Archive.Run.
 package archive
 
 import (
@@ -20,8 +21,8 @@ import (
 )
 
 const (
-	// DefaultBytes is the budget on flash. Deflated it holds 20 MB of text and more: a month of a quiet device, or 250 boots
-	// (docs/decisions/0018-log-on-disk.md).
+	// DefaultBytes is the budget on flash. Deflated it holds 20 MB of text and more: a month of a quiet device, or 250
+	// boots (docs/decisions/0018-log-on-disk.md).
 	DefaultBytes = 8 << 20
 	// DefaultInterval is how much of the log a power cut may cost.
 	DefaultInterval = 5 * time.Minute
@@ -30,8 +31,8 @@ const (
 	firstWait = 30 * time.Second
 	// urgentWait lets the lines that explain an error come with it.
 	urgentWait = time.Second
-	// urgentBurst is how many errors are flushed at once in a row; each interval gives one back. So a device that does nothing
-	// but complain writes twice as often as a quiet one.
+	// urgentBurst is how many errors are flushed at once in a row; each interval gives one back. So a device that does
+	// nothing but complain writes twice as often as a quiet one.
 	urgentBurst = 5
 )
 
@@ -39,14 +40,15 @@ const (
 type Config struct {
 	Ring *ring.Ring
 	Boot [16]byte // the kernel's boot id, which is the ring's
-	// Place gives the folder and makes it, with its parents, when it is missing. It fails with an error that wraps ErrAbsent while
-	// the file system that the folder belongs on is not there.
+	// Place gives the directory and makes it, with its parents, when it is missing. It fails with an error that wraps
+	// ErrAbsent while the file system that the directory belongs on is not there.
 	Place Place
 
 	Bytes    int64         // budget, all files together, in whole blocks of 4 KiB; DefaultBytes if 0
 	Interval time.Duration // DefaultInterval if 0
 
-	// Wanted says whether the log is kept now; nil never. Changed, which may be nil, tells that the answer may be another one.
+	// Wanted says whether the log is kept now; nil never. Changed, which may be nil, tells that the answer may be
+	// another one.
 	Wanted  func() bool
 	Changed <-chan struct{}
 
@@ -102,8 +104,8 @@ func (a *Archive) Flush(ctx context.Context) error {
 	}
 }
 
-// Run keeps the log until ctx is done; then it flushes once more and returns. While there is nothing to write it waits for
-// the ring without a timer.
+// Run keeps the log until ctx is done; then it flushes once more and returns. While there is nothing to write it waits
+// for the ring without a timer.
 func (a *Archive) Run(ctx context.Context) {
 	defer a.Place.Close()
 	defer a.close()
@@ -119,8 +121,8 @@ func (a *Archive) Run(ctx context.Context) {
 	}
 }
 
-// show has the place make the folder visible, which what earlier boots have said is read from. What is wrong with it the first
-// flush says.
+// show has the place make the directory visible, which what earlier boots have said is read from. What is wrong with it
+// the first flush says.
 func (a *Archive) show() {
 	if dir, err := a.Place.Open(); err == nil {
 		_ = dir.Close() // nothing was written
@@ -240,8 +242,8 @@ func (a *Archive) flush(ctx context.Context) error {
 	return err
 }
 
-// write brings the ring's entries to flash. It looks again if somebody has removed the files under it, and gives up one old
-// file if the disk is full.
+// write brings the ring's entries to flash. It looks again if somebody has removed the files under it, and gives up one
+// old file if the disk is full.
 func (a *Archive) write(ctx context.Context) error {
 	for try := range 2 {
 		if a.out == nil {
@@ -261,7 +263,7 @@ func (a *Archive) write(ctx context.Context) error {
 	return nil // not reached: the second try returns
 }
 
-// open takes hold of the folder. One process at a time has it.
+// open takes hold of the directory. One process at a time has it.
 func (a *Archive) open() (*writer, error) {
 	dir, err := a.Place.Open()
 	if err != nil {

@@ -27,7 +27,7 @@ var (
 	netd = pipe.Source{Kind: pipe.Service, Name: "netd", Stream: pipe.Log}
 )
 
-// dirPlace is a folder that is always there.
+// dirPlace is a directory that is always there.
 type dirPlace struct{ dir string }
 
 func (p dirPlace) Open() (*os.File, error) {
@@ -165,7 +165,7 @@ func TestBootsAreKeptInOrder(t *testing.T) {
 	}
 }
 
-// Off means that there is not even a folder.
+// Off means that there is not even a directory.
 func TestOffWritesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "archive")
 	l := newLife(t, 1, ring.DefaultSize)
@@ -463,7 +463,7 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 	}
 }
 
-// Somebody removes the files, or the folder, of a running archive: it begins anew with what the ring has.
+// Somebody removes the files, or the directory, of a running archive: it begins anew with what the ring has.
 func TestRemovedUnderneath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "archive")
 	l := newLife(t, 1, ring.DefaultSize)

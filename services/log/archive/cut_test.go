@@ -105,7 +105,7 @@ func recordedFlush(t testing.TB, c Config, ops *[]op) {
 	*ops = append(*ops, op{kind: "flushed", name: string([]byte{c.Boot[0]}), count: int(w.next)})
 }
 
-// image is what a disk holds: content by name, nil for a folder.
+// image is what a disk holds: content by name, nil for a directory.
 type image map[string][]byte
 
 func (m image) apply(o op) {
@@ -149,8 +149,9 @@ func (m image) put(t testing.TB, dir string) {
 	}
 }
 
-// states gives what the disk may hold when the power goes after n ops: a file system with a journal has all changes of names
-// and sizes up to some moment since the last sync, and of the bytes that were written since then all, none or a part.
+// states gives what the disk may hold when the power goes after n ops: a file system with a journal has all changes of
+// names and sizes up to some moment since the last sync, and of the bytes that were written since then all, none or a
+// part.
 func states(ops []op, n int, visit func(how string, m image)) {
 	synced := 0
 	for i, o := range ops[:n] {
@@ -193,8 +194,8 @@ func states(ops []op, n int, visit func(how string, m image)) {
 	}
 }
 
-// The power goes at every moment of several boots. Of each, what was flushed before is there, whole, and in its order; the
-// next boot goes on from any of these states.
+// The power goes at every moment of several boots. Of each, what was flushed before is there, whole, and in its order;
+// the next boot goes on from any of these states.
 func TestEveryCut(t *testing.T) {
 	dir := t.TempDir()
 	var ops []op
@@ -265,7 +266,7 @@ func judge(t *testing.T, ops []op, n int, how string, m image, total map[byte]in
 	}
 }
 
-// memory is a folder where waiting for the disk takes no time.
+// memory is a directory where waiting for the disk takes no time.
 func memory(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "archive")
@@ -431,7 +432,7 @@ func open(t testing.TB, dir string) disk {
 	return d
 }
 
-// Whatever lies in the folder, taking stock and going on do not panic, and what is written then is there.
+// Whatever lies in the directory, taking stock and going on do not panic, and what is written then is there.
 func FuzzFolder(f *testing.F) {
 	dir := f.TempDir()
 	l := newLife(f, 1, ring.DefaultSize)

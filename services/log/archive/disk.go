@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRead is more than any chunk of ours takes: a size that a damaged file system made up must not cost that much memory.
+// maxRead is more than any chunk of ours takes: a size that a damaged file system made up must not cost that much
+// memory.
 const maxRead = 2 * maxChunk
 
-// disk is what the archive asks of its folder's file system, so that a test can cut the power between any two calls.
-// Names are relative to the folder.
+// disk is what the archive asks of its directory's file system, so that a test can cut the power between any two calls.
+// Names are relative to the directory.
 type disk interface {
 	path() string // for readers
 	list(folder string) ([]fs.DirEntry, error)
@@ -38,14 +39,16 @@ type file interface {
 	Close() error
 }
 
-// rootDisk is the real one: a folder that is held open, so that what is attached over its path later changes nothing.
+// rootDisk is the real one: a directory that is held open, so that what is attached over its path later changes
+// nothing.
 type rootDisk struct {
 	root *os.Root
 	lock *os.File
 	name string
 }
 
-// openDisk takes over dir, and the only hold on its content: the lock is on the folder itself, so that it costs no file.
+// openDisk takes over dir, and the only hold on its content: the lock is on the directory itself, so that it costs no
+// file.
 func openDisk(dir *os.File) (*rootDisk, error) {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {

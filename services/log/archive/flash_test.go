@@ -38,8 +38,8 @@ type cost struct {
 	Flushes int64
 }
 
-// BenchmarkFlash measures what keeping the log writes to a block device with an ext4 as on the device, when all that is dirty is
-// written out after each flush, as the kernel does within half a minute.
+// BenchmarkFlash measures what keeping the log writes to a block device with an ext4 as on the device, when all that is
+// dirty is written out after each flush, as the kernel does within half a minute.
 func BenchmarkFlash(b *testing.B) {
 	testenv.NeedRoot(b, "a loop device")
 	for _, l := range loads {
@@ -81,7 +81,7 @@ func flashScene(dir string) error {
 	c.Place = place
 	a := New(c)
 	defer a.close()
-	// What is there once, folders and the boot's first chunk, does not count.
+	// What is there once, directories and the boot's first chunk, does not count.
 	if err := errors.Join(life.speak(700, nil), a.flush(context.Background()), syncAll(mount)); err != nil {
 		return err
 	}
@@ -151,7 +151,8 @@ func syncAll(mount string) error {
 	return errors.Join(err, f.Close())
 }
 
-// written is how many bytes the disk under mount has been given (Documentation/block/stat.rst: field 7 counts sectors of 512).
+// written is how many bytes the disk under mount has been given (Documentation/block/stat.rst: field 7 counts sectors
+// of 512).
 func written(mount string) (int64, error) {
 	mounts, err := attach.ReadMounts()
 	if err != nil {

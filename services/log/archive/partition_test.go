@@ -47,7 +47,7 @@ func TestFit(t *testing.T) {
 
 const helperEnv = "LOGARCHIVE_TEST_HELPER"
 
-// scenes run as root in a mount namespace of their own, with a folder to play in.
+// scenes run as root in a mount namespace of their own, with a directory to play in.
 var scenes = map[string]func(dir string) error{
 	"partition": partitionScene, "symlinks": symlinkScene, "full": fullScene, "readonly": readOnlyScene, "flash": flashScene,
 }
@@ -212,7 +212,7 @@ func symlinkScene(dir string) error {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(place.Dir()), 0o755), os.Symlink(outside, place.Dir())); err != nil {
 		return err
 	}
-	if err := a.flush(context.Background()); err != nil { // the symlink is set aside, and a folder is made
+	if err := a.flush(context.Background()); err != nil { // the symlink is set aside, and a directory is made
 		return err
 	}
 	a.close()

@@ -25,9 +25,9 @@ const (
 // ErrAbsent is wrapped by Place.Open's error when the file system is not attached, or cannot keep anything.
 var ErrAbsent = errors.New("the data partition is not there")
 
-// A Place is a folder that may not be there yet. It belongs to one goroutine.
+// A Place is a directory that may not be there yet. It belongs to one goroutine.
 type Place interface {
-	// Open opens the folder, after making it. The caller closes it.
+	// Open opens the directory, after making it. The caller closes it.
 	Open() (*os.File, error)
 	// Changed is told when Open, which has failed with ErrAbsent, may do better now; nil before that.
 	Changed() <-chan struct{}
@@ -35,8 +35,9 @@ type Place interface {
 	Close()
 }
 
-// A Partition is a place on a partition: the folder root-overlay with View's path, as the persistent paths lie on the state
-// partition, and View is bound to it. Nothing is made or bound before Open finds a real, writable file system attached at Mount.
+// A Partition is a place on a partition: the directory root-overlay with View's path, as the persistent paths lie on
+// the state partition, and View is bound to it. Nothing is made or bound before Open finds a real, writable file system
+// attached at Mount.
 type Partition struct {
 	Mount string // DataMount if ""
 	View  string // ViewPath if ""
@@ -46,7 +47,7 @@ type Partition struct {
 	hidden bool        // has been said
 }
 
-// Dir is where the folder lies.
+// Dir is where the directory lies.
 func (p *Partition) Dir() string {
 	return filepath.Join(cmp.Or(p.Mount, DataMount), persist.Overlay, cmp.Or(p.View, ViewPath))
 }
@@ -117,7 +118,7 @@ func (p *Partition) open(mount, view string) (*os.File, error) {
 	return os.NewFile(uintptr(dir), p.Dir()), nil
 }
 
-// bind makes the folder and shows it at view.
+// bind makes the directory and shows it at view.
 func bind(mount, view string) error {
 	trees, err := persist.Open(mount, "/")
 	if err != nil {
@@ -134,8 +135,8 @@ func openFolder(root int, view string) (int, error) {
 	})
 }
 
-// fit returns what is attached at target if it can keep a log: a file system on a disk that may be written. PID 1 attaches a
-// tmpfs in the place of a partition that is missing or broken.
+// fit returns what is attached at target if it can keep a log: a file system on a disk that may be written. PID 1
+// attaches a tmpfs in the place of a partition that is missing or broken.
 func fit(mounts []attach.Mount, target string) (attach.Mount, error) {
 	m, found := attach.At(mounts, target)
 	switch {

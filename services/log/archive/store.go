@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	blockSize = 4096 // what the file system gives at least, for a file or a folder
+	blockSize = 4096 // what the file system gives at least, for a file or a directory
 	aside     = ".tmp"
-	// maxNumber is the last number that the name of a boot's folder has digits for.
+	// maxNumber is the last number that the name of a boot's directory has digits for.
 	maxNumber = 99_999_999
 	// maxSaid bounds how many strange files are named.
 	maxSaid = 8
 )
 
-// store knows the chunks that lie in the folder and keeps them within the budget.
+// store knows the chunks that lie in the directory and keeps them within the budget.
 type store struct {
 	disk  disk
 	limit int64
@@ -38,11 +38,11 @@ type bootFolder struct {
 
 // kept is one chunk.
 type kept struct {
-	folder, name string
-	size         int64
+	dir, name string
+	size      int64
 }
 
-func (k kept) path() string { return path.Join(k.folder, k.name) }
+func (k kept) path() string { return path.Join(k.dir, k.name) }
 
 // blocks is what a file of size bytes takes.
 func blocks(size int64) int64 { return (size + blockSize - 1) &^ (blockSize - 1) }
@@ -86,7 +86,7 @@ func (s *store) take(boot bootFolder) error {
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, entry := range entries {
-		k := kept{folder: boot.name, name: entry.Name()}
+		k := kept{dir: boot.name, name: entry.Name()}
 		whole, half := strings.CutSuffix(k.name, aside)
 		if _, ok := chunk.ParseFileName(whole); !ok || !entry.Type().IsRegular() {
 			continue
@@ -102,7 +102,7 @@ func (s *store) take(boot bootFolder) error {
 		}
 		s.files = append(s.files, k)
 	}
-	if !slices.ContainsFunc(s.files, func(k kept) bool { return k.folder == boot.name }) {
+	if !slices.ContainsFunc(s.files, func(k kept) bool { return k.dir == boot.name }) {
 		s.leave(boot.name)
 	}
 	return nil
@@ -133,15 +133,15 @@ func (s *store) giveUp(current kept) bool {
 		return false // the write that needs the room says why
 	}
 	s.files = s.files[1:]
-	if len(s.files) == 0 || s.files[0].folder != k.folder {
-		if current.folder != k.folder {
-			s.leave(k.folder)
+	if len(s.files) == 0 || s.files[0].dir != k.dir {
+		if current.dir != k.dir {
+			s.leave(k.dir)
 		}
 	}
 	return true
 }
 
-// leave removes a boot's folder. One that holds something strange stays, and is not counted.
+// leave removes a boot's directory. One that holds something strange stays, and is not counted.
 func (s *store) leave(folder string) {
 	_ = s.disk.remove(folder)
 	s.boots = slices.DeleteFunc(s.boots, func(b bootFolder) bool { return b.name == folder })
@@ -156,7 +156,7 @@ func (s *store) grown(k kept) {
 	s.files = append(s.files, k)
 }
 
-// lastOf returns the newest folder of a boot id.
+// lastOf returns the newest directory of a boot id.
 func (s *store) lastOf(id string) (bootFolder, bool) {
 	for _, b := range slices.Backward(s.boots) {
 		if b.id == id {
@@ -166,7 +166,7 @@ func (s *store) lastOf(id string) (bootFolder, bool) {
 	return bootFolder{}, false
 }
 
-// newBoot makes the folder of a boot, behind all others.
+// newBoot makes the directory of a boot, behind all others.
 func (s *store) newBoot(boot [16]byte) (string, error) {
 	number := 1
 	if n := len(s.boots); n > 0 {

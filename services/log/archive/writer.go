@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// A chunk is a thirty-second part of the budget, within bounds: what is given up at once when the budget is used up.
+	// A chunk is a thirty-second part of the budget, within bounds: what is given up at once when the budget is used
+	// up.
 	maxChunk = 256 << 10
 	minChunk = 16 << 10
 
@@ -26,29 +27,31 @@ const (
 // errGone tells that somebody has removed the chunk that is being written.
 var errGone = errors.New("log archive was removed")
 
-// A writer appends this boot's entries to the newest chunk. A new chunk is written aside, synced and renamed; later frames are
-// appended to it in place and synced: what a power cut tears off a frame fails its checksum and does not count.
+// A writer appends this boot's entries to the newest chunk. A new chunk is written aside, synced and renamed; later
+// frames are appended to it in place and synced: what a power cut tears off a frame fails its checksum and does not
+// count.
 //
-//	flush: entries of the ring, from next on -> frames -> write ... write, fdatasync (a new one: rename, fsync of the folders)
+//	flush: entries of the ring, from next on -> frames -> write ... write, fdatasync (a new one: rename, fsync of the directories)
 type writer struct {
 	store *store
 	log   *slog.Logger
 	boot  [16]byte
 	chunk int64 // bytes after which a new one is begun
 
-	folder string // of this boot; "" until it is made
-	next   uint64 // all entries before it are on flash
-	made   bool   // the folder's own name may not be on flash yet
+	dir  string // of this boot; "" until it is made
+	next uint64 // all entries before it are on flash
+	made bool   // the directory's own name may not be on flash yet
 
 	growth *chunk.Growth // nil: the next entry begins a chunk
 	file   file
-	name   string // in folder
+	name   string // in dir
 	aside  bool   // the file has not got its name yet
 	size   int64  // written
 	synced int64  // on flash
 }
 
-// newWriter takes up where the boot's last writer ended. What is on flash counts, nothing else. It owns d if it succeeds.
+// newWriter takes up where the boot's last writer ended. What is on flash counts, nothing else. It owns d if it
+// succeeds.
 func newWriter(d disk, c Config) (*writer, error) {
 	s, err := openStore(d, c.Bytes, c.Log)
 	if err != nil {
@@ -59,14 +62,14 @@ func newWriter(d disk, c Config) (*writer, error) {
 	if !found {
 		return w, nil
 	}
-	w.folder = boot.name
+	w.dir = boot.name
 	if err := w.resume(); err != nil {
 		w.leaveChunk()
 		return nil, err
 	}
 	if w.next > c.Ring.Next() { // another ring of the same boot: somebody has removed the first
 		w.leaveChunk()
-		w.folder, w.next = "", 0
+		w.dir, w.next = "", 0
 	}
 	return w, nil
 }
@@ -74,7 +77,7 @@ func newWriter(d disk, c Config) (*writer, error) {
 // resume finds the end of what the boot has on flash.
 func (w *writer) resume() error {
 	for _, k := range slices.Backward(w.store.files) {
-		if k.folder != w.folder {
+		if k.dir != w.dir {
 			continue
 		}
 		b, err := w.store.disk.read(k.path())
@@ -100,7 +103,7 @@ func (w *writer) resume() error {
 				return fmt.Errorf("write log archive: %w", err)
 			}
 		}
-		w.store.grown(kept{w.folder, k.name, whole})
+		w.store.grown(kept{w.dir, k.name, whole})
 		return nil
 	}
 	return nil
@@ -158,14 +161,14 @@ func (w *writer) add(ctx context.Context, e *entry.Entry) error {
 
 // begin starts a chunk with e.
 func (w *writer) begin(e *entry.Entry) (err error) {
-	if w.folder == "" {
-		if w.folder, err = w.store.newBoot(w.boot); err != nil {
+	if w.dir == "" {
+		if w.dir, err = w.store.newBoot(w.boot); err != nil {
 			return err
 		}
 		w.made = true
 	}
 	name := chunk.FileName(e.Seq)
-	f, err := w.store.disk.create(path.Join(w.folder, name+aside))
+	f, err := w.store.disk.create(path.Join(w.dir, name+aside))
 	if err != nil {
 		return fmt.Errorf("write log archive: %w", err)
 	}
@@ -204,19 +207,19 @@ func (w *writer) settle() error {
 			return fmt.Errorf("write log archive: %w", err)
 		}
 	}
-	w.store.grown(kept{w.folder, w.name, w.size})
+	w.store.grown(kept{w.dir, w.name, w.size})
 	w.synced, w.next = w.size, w.growth.Next()
 	return nil
 }
 
 // show gives a new chunk its name.
 func (w *writer) show() error {
-	to := path.Join(w.folder, w.name)
+	to := path.Join(w.dir, w.name)
 	if err := w.store.disk.rename(to+aside, to); err != nil {
 		return err
 	}
 	w.aside = false
-	if err := w.store.disk.sync(w.folder); err != nil {
+	if err := w.store.disk.sync(w.dir); err != nil {
 		return err
 	}
 	if w.made {
@@ -234,10 +237,11 @@ func (w *writer) current() kept {
 	if w.aside {
 		name += aside
 	}
-	return kept{w.folder, name, w.size}
+	return kept{w.dir, name, w.size}
 }
 
-// undo takes back what is written but not known to be on flash, as far as the disk lets us: the next writer would count it.
+// undo takes back what is written but not known to be on flash, as far as the disk lets us: the next writer would count
+// it.
 func (w *writer) undo() {
 	switch {
 	case w.file == nil:

@@ -17,7 +17,7 @@ import (
 	"resinos/services/log/ring"
 )
 
-// folderPlace is an archive's folder that is always there.
+// folderPlace is an archive's directory that is always there.
 type folderPlace struct{ dir string }
 
 func (p folderPlace) Open() (*os.File, error) {
@@ -99,14 +99,15 @@ func TestArchiveIsFlushedOnRequest(t *testing.T) {
 	if got := archived(t, dir); len(got) != 1 || got[0].Message != "hello" {
 		t.Errorf("%+v", got)
 	}
-	// The ring and the folder have the same entry: it is shown once.
+	// The ring and the directory have the same entry: it is shown once.
 	fmt.Fprint(producer(t, cfg, web), "next\n")
 	if got := follow(t, cfg, query.Filter{}, 2); got[0].Message != "hello" || got[1].Message != "next" {
 		t.Errorf("%+v", got)
 	}
 }
 
-// logd is killed again and again while it writes: on flash there is each line once, and none is missing up to the last flush.
+// logd is killed again and again while it writes: on flash there is each line once, and none is missing up to the last
+// flush.
 func TestArchiveOutlivesKills(t *testing.T) {
 	testenv.NeedRoot(t, "a log that answers nobody else")
 	base := shmDir(t)
@@ -139,7 +140,8 @@ func TestArchiveOutlivesKills(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		<-time.After(time.Duration(kill%10) * 3 * time.Millisecond) // sleep: it is flushing, or has just done so; any moment will do
+		// It is flushing, or has just done so.
+		<-time.After(time.Duration(kill%10) * 3 * time.Millisecond) // sleep: any moment will do
 		cmd.Process.Kill()
 		cmd.Wait()
 		got := archived(t, dir)

@@ -31,7 +31,7 @@ const (
 // A collector brings everything that producers write into the ring. All its state belongs to the goroutine of run.
 type collector struct {
 	dir   string // of the pipes
-	spool string // folder of the spools
+	spool string // directory of the spools
 	ring  *ring.Ring
 	log   *slog.Logger
 	clock ring.Clock
@@ -46,8 +46,9 @@ type collector struct {
 	timers  map[*input]time.Duration // boottime at which the pipe wants a turn although nothing has come
 	reports map[*tally]time.Duration // boottime at which dropped lines are told
 	resume  time.Duration            // boottime at which syslog is listened to again, 0 if it is
-	look    time.Duration            // boottime at which the pipes' folder is looked at, 0 while inotify tells of changes
-	dirty   map[*input]bool          // had a turn since the last commit
+	// boottime at which the pipes' directory is looked at, 0 while inotify tells of changes
+	look    time.Duration
+	dirty   map[*input]bool // had a turn since the last commit
 	buf     []byte
 	full    bool // the last write found the file system full, and it has been said
 	stalled int  // pipes that wait for room
@@ -119,8 +120,8 @@ func (c *collector) run(ctx context.Context) error {
 	}
 }
 
-// last takes in what has come until now, bounded, because the device may be going down: there, what stays behind in pipes
-// is lost. Lines without an end stay in their spools, for a next life.
+// last takes in what has come until now, bounded, because the device may be going down: there, what stays behind in
+// pipes is lost. Lines without an end stay in their spools, for a next life.
 func (c *collector) last() {
 	for _, p := range c.byName {
 		for range 1 + pipeBytes/spool.TurnBytes {
@@ -143,7 +144,7 @@ func (c *collector) serve(fd int32) {
 	case p != nil:
 		c.turn(p, false)
 	case int(fd) == c.inotify:
-		c.folder()
+		c.dirTurn()
 	case c.kernel != nil && int(fd) == c.kernel.fd:
 		c.kernelTurn()
 	case c.syslog != nil && int(fd) == c.syslog.socket.FD():

@@ -15,16 +15,16 @@ import (
 	"resinos/services/log/pipe"
 )
 
-// folderEvent is one event of an inotify watch on a folder.
-type folderEvent struct {
+// dirEvent is one event of an inotify watch on a directory.
+type dirEvent struct {
 	mask uint32
 	name string
 }
 
 // parseInotify decodes what read(2) gives for an inotify descriptor: struct inotify_event, then the name with zeros
 // behind it. A cut event ends the list.
-func parseInotify(b []byte) []folderEvent {
-	var list []folderEvent
+func parseInotify(b []byte) []dirEvent {
+	var list []dirEvent
 	for len(b) >= unix.SizeofInotifyEvent {
 		mask := binary.NativeEndian.Uint32(b[4:])
 		size := binary.NativeEndian.Uint32(b[12:])
@@ -32,16 +32,16 @@ func parseInotify(b []byte) []folderEvent {
 			break
 		}
 		name, _, _ := bytes.Cut(b[:size], []byte{0})
-		list = append(list, folderEvent{mask: mask, name: string(name)})
+		list = append(list, dirEvent{mask: mask, name: string(name)})
 		b = b[size:]
 	}
 	return list
 }
 
-// watchPipes has inotify tell of changes of the pipes' folder. The error is dirwatch.Scarce when somebody has taken all of it: root in a
-// container is counted as root here.
+// watchPipes has inotify tell of changes of the pipes' directory. The error is dirwatch.Scarce when somebody has taken
+// all of it: root in a container is counted as root here.
 func (c *collector) watchPipes() error {
-	fd, err := watchFolder(c.dir)
+	fd, err := watchDir(c.dir)
 	if err != nil {
 		return err
 	}
@@ -53,13 +53,14 @@ func (c *collector) watchPipes() error {
 	return nil
 }
 
-// lookAgain sets the time of the next look into the folder.
+// lookAgain sets the time of the next look into the directory.
 func (c *collector) lookAgain() {
 	_, now := c.clock()
 	c.look = now + dirwatch.Every
 }
 
-// lookForPipes stands in for inotify while that is used up, and asks for it again. A container's first lines wait in its pipe meanwhile.
+// lookForPipes stands in for inotify while that is used up, and asks for it again. A container's first lines wait in
+// its pipe meanwhile.
 func (c *collector) lookForPipes() {
 	if err := c.watchPipes(); err != nil {
 		c.lookAgain()
@@ -72,8 +73,8 @@ func (c *collector) lookForPipes() {
 	}
 }
 
-// folder takes up the changes of the pipes' folder.
-func (c *collector) folder() {
+// directory takes up the changes of the pipes' directory.
+func (c *collector) dirTurn() {
 	for {
 		n, err := unix.Read(c.inotify, c.buf)
 		if err != nil || n == 0 {
@@ -96,7 +97,7 @@ func (c *collector) folder() {
 	}
 }
 
-// rescan makes the pipes that are open those that are in the folder.
+// rescan makes the pipes that are open those that are in the directory.
 func (c *collector) rescan() error {
 	files, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -113,7 +114,8 @@ func (c *collector) rescan() error {
 	return nil
 }
 
-// gone reports whether the pipe at path is not there any more, or is another one: it was removed and made again, and nobody told.
+// gone reports whether the pipe at path is not there any more, or is another one: it was removed and made again, and
+// nobody told.
 func (p *input) gone(path string) bool {
 	var there, ours unix.Stat_t
 	if err := unix.Lstat(path, &there); err != nil {

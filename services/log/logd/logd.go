@@ -1,11 +1,12 @@
 // Package logd owns the way of a line from its producer into the log ring.
 //
-// It reads the pipes of services/log/pipe, the kernel's log and /dev/log, splits them into lines, holds each source to its
-// limit, writes to services/log/ring and has services/log/query answer questions. It may be killed at any moment without a line
-// being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their socket until they are
-// written, and the place up to which a source was taken in is written together with the entries. No source can starve
-// another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said. What is kept beyond
-// the boot is services/log/archive's; the rest never writes to flash, tells PID 1 no more than that it is alive, and never blocks on a reader. Read Config first, then collector.
+// It reads the pipes of services/log/pipe, the kernel's log and /dev/log, splits them into lines, holds each source to
+// its limit, writes to services/log/ring and has services/log/query answer questions. It may be killed at any moment
+// without a line being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their
+// socket until they are written, and the place up to which a source was taken in is written together with the entries.
+// No source can starve another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said.
+// What is kept beyond the boot is services/log/archive's; the rest never writes to flash, tells PID 1 no more than that
+// it is alive, and never blocks on a reader. Read Config first, then collector.
 package logd
 
 import (
@@ -53,22 +54,23 @@ type Config struct {
 	Kmsg      string // the kernel's log
 	Syslog    string // where syslog(3) writes to
 
-	// Kept, if not 0, is the socket at Syslog that a former life made. Keep, if not nil, is called with one that this life made:
-	// whoever holds it gives it to the next one as Kept, and until then messages wait in it. Its messages come to nobody else.
+	// Kept, if not 0, is the socket at Syslog that a former life made. Keep, if not nil, is called with one that this
+	// life made: whoever holds it gives it to the next one as Kept, and until then messages wait in it. Its messages
+	// come to nobody else.
 	Kept int
 	Keep func(fd int) error
 
 	Archive Archive // what outlives the boot
 
-	// Rate and Burst are what each source but the kernel may say: lines a second in the long run (NoLimit: any number), and
-	// at once. What is beyond is dropped and counted.
+	// Rate and Burst are what each source but the kernel may say: lines a second in the long run (NoLimit: any number),
+	// and at once. What is beyond is dropped and counted.
 	Rate, Burst int
 
 	// Log must not block on anything but a pipe in Dir.
 	Log *slog.Logger
-	// OnFirstOutput, if not nil, is called in a goroutine of its own when a container has written its first byte. A logd
-	// that was restarted calls it again with the time of the oldest container entry that is left, in case its former life
-	// did not come to it: the receiver keeps the first call.
+	// OnFirstOutput, if not nil, is called in a goroutine of its own when a container has written its first byte. A
+	// logd that was restarted calls it again with the time of the oldest container entry that is left, in case its
+	// former life did not come to it: the receiver keeps the first call.
 	OnFirstOutput func(kind string, at time.Duration)
 	// Ready, if not nil, is called when all pipes are open and queries are answered.
 	Ready func()
@@ -79,7 +81,7 @@ type Config struct {
 // Archive says where the log is kept beyond the boot, if it is. The zero Archive never keeps and never reads anything.
 type Archive struct {
 	Place    archive.Place // nil: nowhere
-	Dir      string        // where Place's folder is read, also while nothing is written
+	Dir      string        // where Place's directory is read, also while nothing is written
 	Bytes    int64         // budget on flash
 	Interval time.Duration // what a power cut may cost
 
@@ -157,7 +159,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return c.run(ctx)
 }
 
-// keep starts the archive, if there is a place for one. The function that it returns has it flush and waits for its end.
+// keep starts the archive, if there is a place for one. The function that it returns has it flush and waits for its
+// end.
 func keep(cfg Config, to *ring.Ring, boot [16]byte, store *query.Store) (stop func()) {
 	if cfg.Archive.Place == nil {
 		return func() {}
@@ -231,8 +234,8 @@ func (c *collector) openKernel(path string) {
 	}
 }
 
-// openSyslog takes up the socket that was kept, in which messages wait while we are away, or makes one. Without it the rest
-// still works.
+// openSyslog takes up the socket that was kept, in which messages wait while we are away, or makes one. Without it the
+// rest still works.
 func (c *collector) openSyslog(cfg Config) {
 	if cfg.Kept == 0 && cfg.Syslog == NoSyslog {
 		return
@@ -287,7 +290,7 @@ func (c *collector) close() {
 	}
 }
 
-func watchFolder(dir string) (int, error) {
+func watchDir(dir string) (int, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return -1, fmt.Errorf("watch log pipes: %w", err)

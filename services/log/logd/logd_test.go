@@ -77,7 +77,7 @@ func configIn(dir string) Config {
 	}
 }
 
-// shmDir is a folder on a tmpfs, as on the device.
+// shmDir is a directory on a tmpfs, as on the device.
 func shmDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "logd")
@@ -146,8 +146,8 @@ func follow(t testing.TB, cfg Config, f query.Filter, want int) []entry.Entry {
 	return got
 }
 
-// TestWithoutInotify: while a container has taken all instances, or all watches, no line is lost, and a pipe that is removed and made again
-// between two looks is another one.
+// TestWithoutInotify: while a container has taken all instances, or all watches, no line is lost, and a pipe that is
+// removed and made again between two looks is another one.
 func TestWithoutInotify(t *testing.T) {
 	for _, count := range []string{"max_inotify_instances", "max_inotify_watches"} {
 		t.Run(count, func(t *testing.T) {
@@ -740,8 +740,8 @@ func fakeKernelLog() (path string, to int, err error) {
 	return fmt.Sprintf("/proc/self/fd/%d", ends[0]), ends[1], err
 }
 
-// What a resting logd costs, also one that has kept its log on disk just now: it is never woken, and, where figures are asked for,
-// holds little memory.
+// What a resting logd costs, also one that has kept its log on disk just now: it is never woken, and, where figures are
+// asked for, holds little memory.
 func TestIdleCost(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { idleCost(t, 2560) })
 	t.Run("disk", func(t *testing.T) {

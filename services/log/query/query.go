@@ -1,7 +1,8 @@
 // Package query owns the questions about the log: what can be asked, how logd answers, and how others ask it.
 //
-// The server reads the ring and the folder of earlier boots while logd writes them; a reader may take as long as it wants, and
-// none holds up the log: what is overwritten before it is read is counted and told. The package never writes an entry and keeps nothing. Read Filter first, then Server.
+// The server reads the ring and the directory of earlier boots while logd writes them; a reader may take as long as it
+// wants, and none holds up the log: what is overwritten before it is read is counted and told. The package never writes
+// an entry and keeps nothing. Read Filter first, then Server.
 package query
 
 import (
@@ -49,8 +50,8 @@ func Boots(ctx context.Context, socket string) ([]Span, error) {
 	return list, nil
 }
 
-// Flush asks the logd behind socket to bring the log to disk, and returns when it is there. It returns a *control.Error if the log is
-// not kept there, or cannot be.
+// Flush asks the logd behind socket to bring the log to disk, and returns when it is there. It returns a *control.Error
+// if the log is not kept there, or cannot be.
 func Flush(ctx context.Context, socket string) error {
 	_, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opFlush}, func(entry.Entry) error { return nil })
 	if err != nil {
@@ -71,7 +72,8 @@ func ask(ctx context.Context, socket string, r control.Request, visit func(entry
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	// A logd that is full has said so and closed before it has read the request: its answer counts, not the failed write.
+	// A logd that is full has said so and closed before it has read the request: its answer counts, not the failed
+	// write.
 	_, sent := conn.Write(append(line, '\n'))
 	in := bufio.NewReaderSize(conn, 32<<10)
 	var long []byte

@@ -79,7 +79,8 @@ func TestIsBoot(t *testing.T) {
 	}
 }
 
-// writeBoot makes a ring of one boot with n entries, all of whose chunks go to the archive; of a live one without the newest.
+// writeBoot makes a ring of one boot with n entries, all of whose chunks go to the archive; of a live one without the
+// newest.
 func writeBoot(t *testing.T, archive string, number int, n int, live bool) *ring.Ring {
 	t.Helper()
 	id := [16]byte{0xb0 + byte(number), 0xaa}
@@ -141,7 +142,7 @@ func keep(t *testing.T, from, to string) {
 	}
 }
 
-// Two earlier boots lie in a folder; of this boot the ring has lost the beginning, which the folder has.
+// Two earlier boots lie in a directory; of this boot the ring has lost the beginning, which the directory has.
 func TestEarlierBoots(t *testing.T) {
 	testenv.NeedRoot(t, "a log that answers nobody else")
 	archive := t.TempDir()
@@ -208,8 +209,8 @@ func TestEarlierBoots(t *testing.T) {
 	}
 }
 
-// What lies in the folder of boots does not hide the ring: neither a folder that cannot be read, nor one of this boot that is
-// numbered before others or belongs to a ring which somebody has removed.
+// What lies in the directory of boots does not hide the ring: neither a directory that cannot be read, nor one of this
+// boot that is numbered before others or belongs to a ring which somebody has removed.
 func TestOddArchives(t *testing.T) {
 	dir := t.TempDir()
 	live := writeBoot(t, dir, 3, 10_000, true)

@@ -14,7 +14,7 @@ import (
 	"resinos/services/log/ring"
 )
 
-// A Store is all that can be asked for: the ring, and the folder that keeps earlier boots, as ring.Boot draws it.
+// A Store is all that can be asked for: the ring, and the directory that keeps earlier boots, as ring.Boot draws it.
 type Store struct {
 	Ring    *ring.Ring
 	Archive string // "" if there is none
@@ -40,8 +40,8 @@ type part struct {
 	tail        func(n int, keep func(*entry.Entry) bool) (from uint64, found int, err error)
 }
 
-// parts returns everything, oldest first. Of this boot, the archive may hold what the ring has lost already. The ring is
-// among them even if the archive cannot be read.
+// parts returns everything, oldest first. Of this boot, the archive may hold what the ring has lost already. The ring
+// is among them even if the archive cannot be read.
 func (s *Store) parts() ([]part, error) {
 	live := part{boot: s.Ring.BootID(), live: true, from: s.Ring.Oldest(), until: math.MaxUint64, reader: s.Ring.NewReader, tail: s.Ring.Tail}
 	if s.Archive == "" {
@@ -107,7 +107,8 @@ func bootIDs(parts []part) []string {
 	return ids
 }
 
-// last sets the parts' beginnings so that they hold the last n entries that keep wants, none for a negative n, all for 0.
+// last sets the parts' beginnings so that they hold the last n entries that keep wants, none for a negative n, all for
+// 0.
 func last(parts []part, n int, keep func(*entry.Entry) bool) ([]part, error) {
 	if n == 0 {
 		return parts, nil

@@ -16,13 +16,13 @@ import (
 	"resinos/services/log/entry"
 )
 
-// A Boot is what a folder keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of it
-// what is there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes
+// A Boot is what a directory keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of
+// it what is there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes
 // meanwhile is a gap.
 //
-// The folder of all boots holds one folder each, NUMBER-BOOTID: eight decimal digits that count the boots, because the
-// clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under the names
-// they have in the ring. Whoever writes them there makes each appear whole, by rename.
+// The directory of all boots holds one directory each, NUMBER-BOOTID: eight decimal digits that count the boots,
+// because the clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under
+// the names they have in the ring. Whoever writes them there makes each appear whole, by rename.
 type Boot struct {
 	Number int
 	ID     string
@@ -33,28 +33,28 @@ type Boot struct {
 }
 
 // Boots returns the boots that dir keeps, oldest first. What is not a boot or not a whole chunk's beginning is passed
-// over, and its name below dir is among the strange ones; a folder that is missing holds none.
+// over, and its name below dir is among the strange ones; a directory that is missing holds none.
 func Boots(dir string) (boots []*Boot, strange []string, err error) {
-	folders, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("list boots: %w", err)
 	}
-	for _, folder := range folders { // sorted by name, so by number
-		number, id, ok := ParseBootDir(folder.Name())
-		if !ok || !folder.IsDir() {
-			strange = append(strange, folder.Name())
+	for _, boot := range entries { // sorted by name, so by number
+		number, id, ok := ParseBootDir(boot.Name())
+		if !ok || !boot.IsDir() {
+			strange = append(strange, boot.Name())
 			continue
 		}
-		b := &Boot{Number: number, ID: id, dir: filepath.Join(dir, folder.Name())}
+		b := &Boot{Number: number, ID: id, dir: filepath.Join(dir, boot.Name())}
 		odd, err := b.list()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // given up just now
 			return nil, nil, fmt.Errorf("list boots: %w", err)
 		}
 		for _, name := range odd {
-			strange = append(strange, filepath.Join(folder.Name(), name))
+			strange = append(strange, filepath.Join(boot.Name(), name))
 		}
 		if len(b.firsts) > 0 {
 			boots = append(boots, b)
@@ -63,7 +63,7 @@ func Boots(dir string) (boots []*Boot, strange []string, err error) {
 	return boots, strange, nil
 }
 
-// BootDir returns the name of the folder of a boot.
+// BootDir returns the name of the directory of a boot.
 func BootDir(number int, boot [16]byte) string {
 	return fmt.Sprintf("%08d-%s", number, chunk.BootString(boot))
 }

@@ -13,7 +13,7 @@ import (
 	"resinos/services/log/chunk"
 )
 
-// recover reads the folder: it removes what is broken, takes up the newest chunk behind its last whole record, or
+// recover reads the directory: it removes what is broken, takes up the newest chunk behind its last whole record, or
 // starts the first one.
 func (r *Ring) recover() (dropped int64, err error) {
 	if dropped, err = r.list(); err != nil {

@@ -36,7 +36,7 @@ const (
 	tmp = ".tmp" // behind the name of a chunk that is being made
 )
 
-// A Ring is the writer's hold on the chunks of one folder, and where readers begin. One goroutine calls Append,
+// A Ring is the writer's hold on the chunks of one directory, and where readers begin. One goroutine calls Append,
 // Commit, Report, SetMark, Mark and Forget, another one Pack; readers may be as many as wanted, each in its own
 // goroutine.
 type Ring struct {
@@ -80,7 +80,7 @@ type Clock func() (wall time.Time, boottime time.Duration)
 
 // Open takes up the ring in dir, or starts one there, and gives the caller the only hold on it: a second Open fails
 // until the first is closed or its process is dead. A torn tail is dropped and broken chunks are removed; dropped
-// counts the bytes of both. The folder should lie on a tmpfs. boot is the kernel's boot id.
+// counts the bytes of both. The directory should lie on a tmpfs. boot is the kernel's boot id.
 func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, 0, fmt.Errorf("open log ring: %w", err)

@@ -13,10 +13,10 @@ import (
 	"resinos/services/spec/keys"
 )
 
-// maxFiles bounds a folder of service files.
+// maxFiles bounds a directory of service files.
 const maxFiles = 16384
 
-// Layer is a folder of service files. A file of a later layer changes the service of its name
+// Layer is a directory of service files. A file of a later layer changes the service of its name
 // key by key, and the tables environment and rlimits name by name.
 type Layer struct {
 	FS   fs.FS
@@ -26,7 +26,7 @@ type Layer struct {
 
 // Load decodes every *.toml file of the layers, the lowest first, and gives the services in name
 // order. A bad file costs only itself: its faults are in the second result, and what the layers
-// below it say stays in force. A missing folder is no error.
+// below it say stays in force. A missing directory is no error.
 func Load(layers ...Layer) ([]spec.Spec, []error) {
 	files, errs := collect(layers)
 	specs := make([]spec.Spec, 0, len(files))
