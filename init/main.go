@@ -1,7 +1,6 @@
-// Command init is PID 1 of the real root, and under another name one of the small daemons or the operator's command: it looks at
-// argv[0], or at its first argument (init APPLET).
-// It owns the applet table, connects the packages that an applet needs, and never does their work itself. Read applets
-// first.
+// Command init is PID 1 of the real root, and under another name one of the small daemons or the operator's
+// command: it looks at argv[0], or at its first argument (init APPLET). It owns the applet table, connects the
+// packages that an applet needs, and never does their work itself. Read applets first.
 package main
 
 import (
