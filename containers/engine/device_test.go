@@ -116,7 +116,9 @@ func (d *device) manager() *process {
 		snapshotter = os.Getenv("ENGINE_TEST_SNAPSHOTTER")
 	}
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"), "-records", d.path("records"),
-		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"), "-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
+		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"),
+		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
+		"-root", d.dir, "-registries", d.path("registries"),
 		"-networks", d.path("networks.json"), "-network-files", d.path("container",
 			"networks"), "-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
 		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/appstatus"
+	"resinos/containers/pull/pulltest"
 	"resinos/containers/workload"
 	"resinos/mounts/testenv"
 )
@@ -470,4 +472,67 @@ func ask(address string) string {
 	}
 	text, _ := io.ReadAll(c) // what came until an error is the answer
 	return string(text)
+}
+
+const distant = `services:
+  web:
+    image: IMAGE
+    command: ["/bin/sh", "-c", "echo out $$FROM; while :; do sleep 1; done"]
+    restart: always
+    network_mode: host
+  near:
+    image: busybox
+    command: ["/bin/sh", "-c", "echo near runs; while :; do sleep 1; done"]
+    network_mode: host
+`
+
+// TestPulledApp: an app's image comes from a registry, beside which a service whose image is there starts at once; the
+// pull lives through kill -9 of its fetcher, the manager and the engine, and the next one goes on where it was cut.
+func TestPulledApp(t *testing.T) {
+	d := newDevice(t)
+	loopbackUp(t)
+	registry := pulltest.New(t)
+	registry.Settings(d.path("registries"))
+	busybox, err := os.ReadFile(d.tools.busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := registry.Push("distant", "1", runtimeArch, pulltest.Tar(t, map[string][]byte{"bin/sh": busybox,
+		"bin/sleep": busybox}, 0o755), pulltest.Layer(t, "data", 4<<20))
+	waiting, cuts := make(chan struct{}, 100), make(chan struct{})
+	registry.Cut(func(r *http.Request) int64 {
+		if !strings.HasSuffix(r.URL.Path, image.Layers[1].Digest.String()) {
+			return -1
+		}
+		select {
+		case <-cuts:
+			return -1
+		default:
+			waiting <- struct{}{}
+			return 256 << 10
+		}
+	})
+	d.app("distant", strings.Replace(distant, "IMAGE", image.Name, 1), "busybox")
+	near, web := d.output("distant.near", "stdout"), d.output("distant.web", "stdout")
+	engine, manager := d.containerd(), d.manager()
+	near.await("near runs")
+	testenv.Receive(t, "a request for the layer", waiting)
+	for _, pid := range pids() {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.HasPrefix(string(name), "fetcher") {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
+	testenv.Receive(t, "a request for the layer", waiting)
+	d.end(manager, syscall.SIGKILL)
+	manager = d.manager()
+	testenv.Receive(t, "a request for the layer", waiting)
+	d.end(engine, syscall.SIGKILL)
+	d.containerd()
+	testenv.Receive(t, "a request for the layer", waiting)
+	close(cuts)
+	web.await("out")
+	if got, most := registry.Sent(image.Layers[1].Digest), 2*image.Layers[1].Size; got > most {
+		t.Errorf("%d bytes went out of a layer of %d", got, image.Layers[1].Size)
+	}
 }

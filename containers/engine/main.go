@@ -1,5 +1,6 @@
-// Command engine is the container engine of the device: containerd or the workload manager,
-// by the name it is called by. Both are in one file because they share most of their code.
+// Command engine is the container engine of the device: containerd, the workload manager, or the fetcher that the
+// manager starts for each pull, by the name it is called by. They are in one file because they share most of their
+// code.
 package main
 
 import (
@@ -55,7 +56,7 @@ func dispatch(ctx context.Context, env Env, args []string) error {
 	}
 	run := pick(name)
 	if run == nil {
-		fmt.Fprintf(env.Stderr, "engine: %q is neither containerd nor manager\nhint: engine containerd -help\n", name)
+		fmt.Fprintf(env.Stderr, "engine: %q is none of containerd, manager, fetcher\nhint: engine containerd -help\n", name)
 		return errUsage
 	}
 	return run(ctx, env, rest)
@@ -67,6 +68,8 @@ func pick(name string) applet {
 		return runDaemon
 	case "manager":
 		return runManager
+	case "fetcher":
+		return runFetcher
 	}
 	return nil
 }

@@ -26,6 +26,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "fetcher" { // started by the manager
+		if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0); errno == unix.ENOTSUP {
+			confine = func() error { return nil } // built with cgo; package fetcher tests it without
+		}
+		main()
+		return
+	}
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Unsetenv(roleVariable)
 		os.Args[0] = role

@@ -7,11 +7,13 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/containerd/platforms"
 	"golang.org/x/sync/errgroup"
 
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
 	"resinos/containers/network"
+	"resinos/containers/pull"
 	"resinos/containers/workload"
 	"resinos/net/nameserver"
 	"resinos/services/log/pipe"
@@ -29,7 +31,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	defer networks.Names.Close()
 	engine := &workload.Containerd{Networks: networks, Log: env.Log}
 	c := workload.Config{Engine: engine, Networks: networks, Alive: notify.Watched(), Log: env.Log}
-	var resolv string
+	var resolv, root, registries string
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
 	flags.StringVar(&c.Apps, "apps", workload.Apps, "directory with one subdirectory for each app")
@@ -47,6 +49,8 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
 	flags.StringVar(&networks.Files, "network-files", network.FilesPath,
 		"directory of the hosts and resolv.conf of containers in networks of apps")
+	flags.StringVar(&root, "root", daemon.Root, "directory where the engine keeps images")
+	flags.StringVar(&registries, "registries", registrySettings, "directories of the settings for registries")
 	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
 	if err := flags.Parse(args); err != nil {
 		return errUsage
@@ -55,10 +59,24 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's
 	}
+	engine.Pulls = pull.New(ctx, pull.Config{
+		Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(),
+		Fetcher: fetcherOf(registries), Free: pull.FreeIn(root), ClockIsRight: clockIsRight,
+		Images: pull.DefaultImages, Blobs: pull.DefaultBlobs, Log: env.Log,
+	})
+	defer engine.Pulls.Close()
 	reload := make(chan struct{}, 1)
 	defer onHangup(reload)()
 	c.Reload = reload
 	return manage(ctx, env, c, engine, resolv, reload)
+}
+
+// clockSynchronised exists while the clock is right (net/clock).
+const clockSynchronised = "/run/resinos/time-synchronised"
+
+func clockIsRight() bool {
+	_, err := os.Stat(clockSynchronised)
+	return err == nil
 }
 
 // manage runs the manager, the mirror of resolv.conf, which has to be there before a container is started,

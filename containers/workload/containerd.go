@@ -11,13 +11,12 @@ import (
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/diff"
-	"github.com/containerd/containerd/v2/core/remotes"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"resinos/containers/network"
+	"resinos/containers/pull"
 	"resinos/mounts/plainfile"
 )
 
@@ -31,6 +30,7 @@ type Containerd struct {
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
 	Networks    *network.Networks
+	Pulls       *pull.Pulls
 	CgroupRoot  string // parent of the containers' cgroups
 	Log         *slog.Logger
 
@@ -100,6 +100,11 @@ func (c *Containerd) link(ctx context.Context) (*containerd.Client, context.Cont
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.client, namespaces.WithNamespace(ctx, Namespace)
+}
+
+// Client returns the connection to the engine of this moment, nil while there is none, and ctx with our namespace.
+func (c *Containerd) Client(ctx context.Context) (*containerd.Client, context.Context) {
+	return c.link(ctx)
 }
 
 // Observe lists containers, tasks and images.
@@ -195,18 +200,10 @@ func (c *Containerd) unpack(ctx context.Context, client *containerd.Client, name
 
 // Pull fetches an image from its registry, going on where an earlier try ended.
 func (c *Containerd) Pull(ctx context.Context, name string) error {
-	client, ctx := c.link(ctx)
-	_, err := client.Pull(ctx, name, containerd.WithPullUnpack, containerd.WithPullSnapshotter(c.Snapshotter),
-		containerd.WithUnpackOpts([]containerd.UnpackOpt{containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))}),
-		containerd.WithResolver(resolver()))
-	if err != nil {
+	if err := c.Pulls.Once(ctx, name); err != nil {
 		return fmt.Errorf("pull %s: %w", name, err)
 	}
 	return nil
-}
-
-func resolver() remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{})
 }
 
 // Note sets a label on the container, which containerd writes to the disk, and which goes with the container.

@@ -1,0 +1,134 @@
+package pull
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// Bounds on what an image may be. A registry's word on sizes is taken only to refuse.
+const (
+	// maxDocument bounds manifests, indexes and configurations, which are read into memory.
+	maxDocument = 4 << 20
+	// maxLayers is overlayfs's and docker's bound.
+	maxLayers = 127
+	// maxNamed bounds the platforms that a fault lists.
+	maxNamed = 6
+)
+
+// admit refuses a blob that cannot be part of an image for this device.
+func admit(desc v1.Descriptor) error {
+	switch {
+	case desc.Size < 0 || desc.Digest.Validate() != nil:
+		return fault{Unfit, fmt.Errorf("the registry tells of a blob of %d bytes, digest %q", desc.Size, desc.Digest)}
+	case !images.IsLayerType(desc.MediaType) && desc.Size > maxDocument:
+		return fault{Unfit, fmt.Errorf("a %s of %d bytes is larger than %d", desc.MediaType, desc.Size, maxDocument)}
+	}
+	return nil
+}
+
+// room refuses an image that would fill the disk. It counts what has to be fetched; containerd unpacks as it fetches,
+// so that the same again is a modest guess of what the files take.
+func (a *attempt) room(ctx context.Context, children []v1.Descriptor) error {
+	var need int64
+	n := 0
+	for _, c := range children {
+		if !images.IsLayerType(c.MediaType) {
+			continue
+		}
+		n++
+		if err := admit(c); err != nil {
+			return err
+		}
+		_, err := a.client.ContentStore().Info(ctx, c.Digest)
+		if errdefs.IsNotFound(err) {
+			need += c.Size
+		}
+	}
+	if n > maxLayers {
+		return fault{Unfit, fmt.Errorf("the container image has %d layers, and %d can be stacked", n, maxLayers)}
+	}
+	free, err := a.c.Free()
+	if err != nil {
+		return err
+	}
+	return enough(need, free)
+}
+
+// keepFree is what a pull leaves of the disk to everybody else.
+const keepFree = 32 << 20
+
+func enough(need, free int64) error {
+	if need == 0 || 2*need+keepFree <= free {
+		return nil
+	}
+	return fault{NoSpace, fmt.Errorf("%s are to be fetched, twice that is wanted, and %s are free: "+
+		"remove apps or images (osctl prune)", megabytes(need), megabytes(free))}
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%d MB", (n+999_999)/1_000_000) }
+
+// FreeIn returns a Config.Free for the file system that holds dir.
+func FreeIn(dir string) func() (int64, error) {
+	return func() (int64, error) {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			return 0, fmt.Errorf("see how much is free in %s: %w", dir, err)
+		}
+		return int64(fs.Bavail) * fs.Bsize, nil
+	}
+}
+
+// platformOf reads for what an image is out of its configuration.
+func platformOf(config []byte) (v1.Platform, error) {
+	var p v1.Platform
+	err := json.Unmarshal(config, &p)
+	return platforms.Normalize(p), err
+}
+
+// platformsOf lists for what an index has images.
+func platformsOf(index []byte) string {
+	var i v1.Index
+	if err := json.Unmarshal(index, &i); err != nil {
+		return "nothing that can be read"
+	}
+	var out []string
+	for _, m := range i.Manifests {
+		if m.Platform == nil || m.Platform.OS == "unknown" {
+			continue // provenance and the like
+		}
+		if p := platforms.Format(platforms.Normalize(*m.Platform)); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	if len(out) == 0 {
+		return "no platform"
+	}
+	if len(out) > maxNamed {
+		out = append(out[:maxNamed], "others")
+	}
+	return strings.Join(out, ", ")
+}
+
+// fault is an error with what it means for the next attempt.
+type fault struct {
+	Cause Cause
+	err   error
+}
+
+// Error is that of the error.
+func (f fault) Error() string { return f.err.Error() }
+
+// Unwrap returns the error.
+func (f fault) Unwrap() error { return f.err }
+
+var errNoEngine = errors.New("the engine is not there")

@@ -1,0 +1,101 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"resinos/containers/fetcher"
+)
+
+// Cause is what has to change before a pull can go better.
+type Cause string
+
+// The causes: those of fetchers, and these.
+const (
+	Again   Cause = "again"    // what had come was not whole; it begins anew
+	Lied    Cause = "lied"     // the registry sends other bytes than it promised
+	Unfit   Cause = "unfit"    // the image is not for this device, or out of bounds
+	NoSpace Cause = "no-space" // the disk is full, or would be
+	Engine  Cause = "engine"   // the engine is not there, or answers with a fault
+)
+
+// causeOf tells why an attempt failed.
+func causeOf(err error) Cause {
+	var f fault
+	var failure fetcher.Failure
+	switch {
+	case errors.As(err, &f):
+		return f.Cause
+	case errors.As(err, &failure):
+		return Cause(failure.Cause)
+	case strings.Contains(err.Error(), unix.ENOSPC.Error()), strings.Contains(err.Error(), unix.EDQUOT.Error()):
+		return NoSpace // the engine's words
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return Cause(fetcher.Offline) // the registry sent less than it promised, and nothing wrong
+	case errdefs.IsUnavailable(err), errors.Is(err, errNoEngine):
+		return Engine
+	}
+	return Cause(fetcher.Broken)
+}
+
+// patience is how long to wait after a failure: first, doubled each time, up to last.
+type patience struct{ first, last time.Duration }
+
+// patiences by cause. A network comes back by itself and costs nothing to ask for; a registry that answers is asked
+// seldom; bytes that were paid for in vain are fetched a few times a day.
+var patiences = map[Cause]patience{
+	Again:                    {100 * time.Millisecond, time.Minute},
+	Engine:                   {time.Second, 10 * time.Second},
+	Cause(fetcher.Offline):   {time.Second, time.Minute},
+	Cause(fetcher.Clock):     {time.Second, time.Minute},
+	Cause(fetcher.NoRange):   {100 * time.Millisecond, time.Minute},
+	Cause(fetcher.Untrusted): {10 * time.Second, 10 * time.Minute},
+	Cause(fetcher.Denied):    {10 * time.Second, 10 * time.Minute},
+	Cause(fetcher.Settings):  {10 * time.Second, 10 * time.Minute},
+	Cause(fetcher.Broken):    {10 * time.Second, 10 * time.Minute},
+	Unfit:                    {time.Minute, time.Hour},
+	NoSpace:                  {time.Minute, 10 * time.Minute},
+	Lied:                     {time.Minute, 6 * time.Hour},
+}
+
+// delay is how long to wait after a number of failures in a row. spread, from 0 to 1, makes the devices of a fleet that
+// lost the same registry at once come back one after the other: it adds up to a quarter.
+func delay(c Cause, failures int, spread float64) time.Duration {
+	p := patiences[c]
+	d := p.last
+	if n := max(failures-1, 0); n < 20 && p.first<<n < p.last {
+		d = p.first << n
+	}
+	return d + time.Duration(float64(d)*spread/4)
+}
+
+// await waits for d, or less if the clock is what was wrong and is right now.
+func (p *Pulls) await(ctx context.Context, c Cause, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	var right <-chan time.Time
+	if c == Cause(fetcher.Clock) {
+		look := time.NewTicker(time.Second)
+		defer look.Stop()
+		right = look.C
+	}
+	was := p.c.ClockIsRight()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-right:
+			if !was && p.c.ClockIsRight() {
+				return
+			}
+		}
+	}
+}

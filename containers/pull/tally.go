@@ -1,0 +1,111 @@
+package pull
+
+import (
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Layer is how much of one layer has come.
+type Layer struct {
+	Digest digest.Digest `json:"digest"`
+	Done   int64         `json:"done"`
+	Size   int64         `json:"size"`
+}
+
+// tally counts the bytes of an attempt.
+type tally struct {
+	changed func()
+
+	mu      sync.Mutex // guards what follows
+	layers  []Layer
+	told    time.Time               // when changed was called last
+	read    int64                   // bytes since moved was called
+	started map[digest.Digest]int64 // from which offset a blob is read
+}
+
+func newTally(changed func()) *tally {
+	return &tally{changed: changed, started: map[digest.Digest]int64{}}
+}
+
+// begin takes up a blob of the image. Only layers are counted: the rest is small.
+func (t *tally) begin(desc v1.Descriptor) {
+	if images.IsLayerType(desc.MediaType) {
+		t.set(desc.Digest, 0, desc.Size)
+	}
+}
+
+// finish counts a blob as whole, whether it came now or was there.
+func (t *tally) finish(desc v1.Descriptor) {
+	if images.IsLayerType(desc.MediaType) {
+		t.set(desc.Digest, desc.Size, desc.Size)
+	}
+}
+
+// from notes where the reading of a blob begins.
+func (t *tally) from(d digest.Digest, offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.started[d] = offset
+}
+
+// resumed is true if the blob was not read from its beginning.
+func (t *tally) resumed(d digest.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	offset, read := t.started[d]
+	return !read || offset > 0
+}
+
+// at notes that n bytes more of a blob have come, and how far it is.
+func (t *tally) at(d digest.Digest, offset int64, n int) {
+	t.mu.Lock()
+	t.read += int64(n)
+	t.mu.Unlock()
+	t.set(d, offset, -1)
+}
+
+// moved reports whether anything has come since it was called last.
+func (t *tally) moved() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.read
+	t.read = 0
+	return n > 0
+}
+
+func (t *tally) set(d digest.Digest, done, size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.layers {
+		if l := &t.layers[i]; l.Digest == d {
+			l.Done = min(done, l.Size)
+			t.tell()
+			return
+		}
+	}
+	if size >= 0 {
+		t.layers = append(t.layers, Layer{d, done, size})
+		t.tell()
+	}
+}
+
+// tellEvery is how often people are told of progress.
+const tellEvery = 2 * time.Second
+
+func (t *tally) tell() {
+	if now := time.Now(); now.Sub(t.told) >= tellEvery {
+		t.told = now
+		t.changed()
+	}
+}
+
+// sum returns the layers so far.
+func (t *tally) sum() []Layer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]Layer(nil), t.layers...)
+}
