@@ -525,7 +525,7 @@ func TestPulledApp(t *testing.T) {
 	}
 	testenv.Receive(t, "a request for the layer", waiting)
 	d.end(manager, syscall.SIGKILL)
-	manager = d.manager()
+	d.manager()
 	testenv.Receive(t, "a request for the layer", waiting)
 	d.end(engine, syscall.SIGKILL)
 	d.containerd()

@@ -81,6 +81,9 @@ func (s *session) text(err error) string {
 		return ""
 	}
 	text := strings.Join(strings.Fields(err.Error()), " ")
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		text = "the connection to the registry was cut: " + text
+	}
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		text += ": if it may speak without TLS, say server = \"http://HOST\" in hosts.toml"
 	}

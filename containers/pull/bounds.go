@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/platforms"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"resinos/containers/fetcher"
 )
 
 // Bounds on what an image may be. A registry's word on sizes is taken only to refuse.
@@ -130,5 +132,18 @@ func (f fault) Error() string { return f.err.Error() }
 
 // Unwrap returns the error.
 func (f fault) Unwrap() error { return f.err }
+
+// said is an error without the words of the layers that it came through: what failed, for people.
+func said(err error) error {
+	var f fault
+	var failure fetcher.Failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &failure):
+		return failure
+	}
+	return err
+}
 
 var errNoEngine = errors.New("the engine is not there")

@@ -53,7 +53,7 @@ type device struct {
 	registry *pulltest.Registry
 	engine   *exec.Cmd
 	client   *containerd.Client
-	log      *bytes.Buffer
+	log      lockedWriter
 	config   Config
 	pulls    *Pulls
 
@@ -73,7 +73,7 @@ func newDevice(t *testing.T) *device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &device{t: t, dir: dir, registry: pulltest.New(t), log: new(bytes.Buffer), right: true, free: 1 << 40}
+	d := &device{t: t, dir: dir, registry: pulltest.New(t), right: true, free: 1 << 40}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what is mounted there goes with the namespace
 	d.registry.Settings(dir)
 	d.start()
@@ -88,14 +88,14 @@ func newDevice(t *testing.T) *device {
 		Delay:        func(Cause, int) time.Duration { return 10 * time.Millisecond },
 		Free:         func() (int64, error) { d.mu.Lock(); defer d.mu.Unlock(); return d.free, nil },
 		ClockIsRight: func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.right },
-		Log:          slog.New(slog.NewTextHandler(&lockedWriter{w: d.log}, nil)),
+		Log:          slog.New(slog.NewTextHandler(&d.log, nil)),
 	}
 	d.pulls = New(context.Background(), d.config)
 	t.Cleanup(func() {
 		d.pulls.Close()
 		d.kill()
 		if t.Failed() {
-			t.Logf("the pulls said:\n%s", d.log)
+			t.Logf("the pulls said:\n%s", d.log.String())
 		}
 	})
 	return d
@@ -104,7 +104,14 @@ func newDevice(t *testing.T) *device {
 // lockedWriter is written to by several goroutines.
 type lockedWriter struct {
 	mu sync.Mutex // guards w
-	w  *bytes.Buffer
+	w  bytes.Buffer
+}
+
+// String returns what was written.
+func (l *lockedWriter) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.String()
 }
 
 func (l *lockedWriter) Write(b []byte) (int, error) {
@@ -138,6 +145,12 @@ func (d *device) kill() {
 	_ = d.engine.Wait() // it was killed
 }
 
+func (d *device) set(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+}
+
 // ctx has the namespace of our images.
 func (d *device) ctx() context.Context {
 	return namespaces.WithNamespace(context.Background(), "resinos")
@@ -158,11 +171,8 @@ func (d *device) pulled(images ...string) {
 	d.t.Helper()
 	for _, image := range images {
 		testenv.WaitFor(d.t, "the image "+image, func() bool {
-			s, there := d.pulls.Status(image)
-			if there && s.Failures > 0 {
-				d.t.Logf("%s: %d failures: %v", image, s.Failures, s.Err)
-			}
-			return !there && d.there(image)
+			_, wanted := d.pulls.Status(image)
+			return !wanted && d.there(image)
 		})
 	}
 }

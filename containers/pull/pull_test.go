@@ -3,14 +3,20 @@ package pull
 import (
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
+	"resinos/containers/fetcher"
 	"resinos/containers/pull/pulltest"
+	"resinos/mounts/testenv"
 )
 
 // layers are some of a size that a cut can hit.
@@ -139,5 +145,183 @@ func TestOtherArchitecture(t *testing.T) {
 	}
 	if n := d.registry.Gets(single.Layers[0].Digest); n != 0 {
 		t.Errorf("a layer was asked for %d times", n)
+	}
+}
+
+// TestLyingRegistry: a blob whose bytes are not those of its digest never gets into the store, and is asked for seldom.
+// What came of a layer that was cut is given up when the rest does not fit to it.
+func TestLyingRegistry(t *testing.T) {
+	d := newDevice(t)
+	if d == nil {
+		return
+	}
+	image := d.registry.Push("lies", "1", runtime.GOARCH, layers(t, "lies", 2, 100<<10)...)
+	var mu sync.Mutex
+	lies, cut, ranges := 3, true, 0
+	d.registry.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case !strings.HasSuffix(r.URL.Path, image.Layers[1].Digest.String()):
+			return false
+		case cut: // half of it is right
+			cut = false
+			return false
+		case r.Header.Get("Range") != "":
+			ranges++
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return true
+		case lies > 0:
+			lies--
+			_, _ = w.Write(make([]byte, image.Layers[1].Size))
+			return true
+		}
+		return false
+	})
+	d.registry.Cut(func(r *http.Request) int64 {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasSuffix(r.URL.Path, image.Layers[1].Digest.String()) && r.Header.Get("Range") == "" && lies == 3 {
+			return 50 << 10
+		}
+		return -1
+	})
+	d.pulls.Want([]string{image.Name})
+	d.pulled(image.Name)
+	if mu.Lock(); lies != 0 || ranges == 0 {
+		t.Errorf("%d lies left, %d ranges", lies, ranges)
+	}
+	mu.Unlock()
+	for _, want := range []string{"other bytes than it promised", "416"} {
+		if text := d.log.String(); !strings.Contains(text, want) {
+			t.Errorf("the pulls do not say %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestClock: a certificate that is not valid at the time of the device waits for the time.
+func TestClock(t *testing.T) {
+	d := newDevice(t)
+	if d == nil {
+		return
+	}
+	image := d.registry.Push("clock", "1", runtime.GOARCH, layers(t, "clock", 1, 1000)...)
+	d.set(func() { d.right = false })
+	name := d.registry.WithExpiredTLS(d.dir, image.Name)
+	d.pulls.c.Delay = func(Cause, int) time.Duration { return time.Hour }
+	d.pulls.Want([]string{name})
+	if s := d.failed(name); s.Cause != Cause(fetcher.Clock) {
+		t.Errorf("cause %q: %v", s.Cause, s.Err)
+	}
+	d.set(func() { d.right = true })
+	testenv.WaitFor(t, "another attempt", func() bool { return strings.Count(d.log.String(), "not pulled") > 1 })
+}
+
+// TestDiskFull: an image that does not fit is not begun; one that fills the disk all the same is dropped as a whole,
+// and the engine and its other images work on.
+func TestDiskFull(t *testing.T) {
+	d := newDevice(t)
+	if d == nil {
+		return
+	}
+	image := d.registry.Push("full", "1", runtime.GOARCH, layers(t, "full", 2, 6<<20)...)
+	small := d.registry.Push("small", "1", runtime.GOARCH, layers(t, "small", 1, 1<<20)...)
+	d.kill()
+	if err := unix.Mount("data", filepath.Join(d.dir, "data"), "tmpfs", 0, "size=11m"); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	d.pulls.Want([]string{small.Name})
+	d.pulled(small.Name)
+	d.set(func() { d.free = 40 << 20 })
+	d.pulls.Want([]string{image.Name})
+	if s := d.failed(image.Name); s.Cause != NoSpace || !strings.Contains(s.Err.Error(), "13 MB are to be fetched") {
+		t.Errorf("%q: %v", s.Cause, s.Err)
+	}
+	if n := d.registry.Gets(image.Layers[0].Digest); n != 0 {
+		t.Errorf("a layer was asked for %d times", n)
+	}
+	d.pulls.Want(nil)
+	d.set(func() { d.free = 1 << 40 })
+	d.pulls.c.Delay = func(Cause, int) time.Duration { return time.Hour }
+	d.pulls.Want([]string{image.Name})
+	if s := d.failed(image.Name); s.Cause != NoSpace {
+		t.Errorf("%q: %v", s.Cause, s.Err)
+	}
+	testenv.WaitFor(t, "room", func() bool {
+		var fs unix.Statfs_t
+		return unix.Statfs(filepath.Join(d.dir, "data"), &fs) == nil && int64(fs.Bavail)*fs.Bsize > 7<<20
+	})
+	if !d.there(small.Name) {
+		t.Error("the small image has gone")
+	}
+}
+
+// TestNotWanted: a pull that is not wanted any more ends at once, and nothing of it stays.
+func TestNotWanted(t *testing.T) {
+	d := newDevice(t)
+	if d == nil {
+		return
+	}
+	image := d.registry.Push("gone", "1", runtime.GOARCH, layers(t, "gone", 2, 1<<20)...)
+	asked, wait := make(chan struct{}, 10), make(chan struct{})
+	t.Cleanup(func() { close(wait) })
+	d.registry.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, image.Layers[1].Digest.String()) {
+			asked <- struct{}{}
+			<-wait // the registry hangs
+		}
+		return false
+	})
+	d.pulls.Want([]string{image.Name})
+	testenv.Receive(t, "a request for the layer", asked)
+	d.pulls.Want(nil)
+	testenv.WaitFor(t, "nothing in the store", func() bool {
+		n := 0
+		err := d.client.ContentStore().Walk(d.ctx(), func(content.Info) error { n++; return nil })
+		ingests, e := d.client.ContentStore().ListStatuses(d.ctx())
+		return err == nil && e == nil && n == 0 && len(ingests) == 0
+	})
+}
+
+// TestAtOnce: no more images and blobs are on their way than may be.
+func TestAtOnce(t *testing.T) {
+	d := newDevice(t)
+	if d == nil {
+		return
+	}
+	var mu sync.Mutex
+	now, most := map[string]int{}, map[string]int{}
+	d.registry.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet {
+			return false
+		}
+		repository := strings.Split(r.URL.Path, "/")[2]
+		mu.Lock()
+		now["blobs"]++
+		now[repository]++
+		images := 0
+		for name, n := range now {
+			if name != "blobs" && n > 0 {
+				images++
+			}
+		}
+		most["images"], most["blobs"] = max(most["images"], images), max(most["blobs"], now["blobs"])
+		mu.Unlock()
+		d.registry.Serve(w, r)
+		mu.Lock()
+		now["blobs"]--
+		now[repository]--
+		mu.Unlock()
+		return true
+	})
+	var all []string
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		all = append(all, d.registry.Push(name, "1", runtime.GOARCH, layers(t, name, 6, 300<<10)...).Name)
+	}
+	d.pulls.Want(all)
+	d.pulled(all...)
+	if most["images"] > DefaultImages || most["blobs"] > DefaultBlobs || most["blobs"] < 2 {
+		t.Errorf("at once: %v", most)
 	}
 }

@@ -208,9 +208,10 @@ func (p *Pulls) failed(j *job, err error) time.Duration {
 		}
 		s.Failures++
 		wait = p.c.Delay(cause, s.Failures)
-		s.Cause, s.Err, s.Next = cause, err, time.Now().Add(wait)
+		s.Cause, s.Err, s.Next = cause, said(err), time.Now().Add(wait)
 	})
-	p.c.Log.Warn("container image not pulled", "image", j.status.Image, "error", err, "retry", wait.Round(time.Second))
+	p.c.Log.Warn("container image not pulled", "image", j.status.Image, "error", said(err),
+		"retry", wait.Round(time.Second))
 	p.tell()
 	return wait
 }

@@ -6,11 +6,21 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"log"
+	"math/big"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +28,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
@@ -25,6 +36,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 )
 
 // Registry is a registry without TLS on loopback.
@@ -37,6 +49,7 @@ type Registry struct {
 
 	mu   sync.Mutex // guards what follows
 	cut  func(r *http.Request) int64
+	own  func(w http.ResponseWriter, r *http.Request) bool
 	sent map[string]int64 // bytes of bodies by path
 	gets map[string]int   // requests with GET by path
 }
@@ -45,7 +58,7 @@ type Registry struct {
 func New(t testing.TB) *Registry {
 	t.Helper()
 	config := &configuration.Configuration{Storage: configuration.Storage{"inmemory": nil}}
-	config.Log.Level = "error"
+	logrus.SetLevel(logrus.ErrorLevel) // it tells of each request
 	config.Log.AccessLog.Disabled = true
 	config.Catalog.MaxEntries = 10
 	ctx, cancel := context.WithCancel(context.Background())
@@ -76,6 +89,46 @@ func (r *Registry) Cut(f func(r *http.Request) int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = f
+}
+
+// Answer has f answer in place of the registry when it returns true.
+func (r *Registry) Answer(f func(w http.ResponseWriter, r *http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own = f
+}
+
+// Serve answers as the registry does.
+func (r *Registry) Serve(w http.ResponseWriter, q *http.Request) { r.real.ServeHTTP(w, q) }
+
+// WithExpiredTLS serves the registry with a certificate that was valid once, which the settings in dir vouch for, and
+// returns the name that an image has there.
+func (r *Registry) WithExpiredTLS(dir, image string) string {
+	r.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1e9, 0), IsCA: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true}
+	raw, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(r)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: key}}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	r.t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "https://")
+	dir = filepath.Join(dir, host)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+	err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "ca.pem"), ca, 0o644),
+		os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte("server = \""+server.URL+"\"\nca = \"ca.pem\"\n"), 0o644))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return strings.Replace(image, r.Host, host, 1)
 }
 
 // Sent returns how many bytes of a blob went out.
@@ -109,6 +162,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if q.Method == http.MethodGet {
 		r.gets[q.URL.Path]++
 	}
+	own := r.own
 	r.mu.Unlock()
 	l := &line{ResponseWriter: w, left: limit}
 	defer func() {
@@ -121,7 +175,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 			panic(http.ErrAbortHandler) // the connection goes
 		}
 	}()
-	r.real.ServeHTTP(l, q)
+	if own == nil || !own(l, q) {
+		r.real.ServeHTTP(l, q)
+	}
 }
 
 // line counts a body and ends it early.
