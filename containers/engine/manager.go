@@ -4,7 +4,10 @@ import (
 	"context"
 	"flag"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/containerd/platforms"
@@ -14,6 +17,7 @@ import (
 	"resinos/containers/daemon"
 	"resinos/containers/network"
 	"resinos/containers/pull"
+	"resinos/containers/store"
 	"resinos/containers/workload"
 	"resinos/net/nameserver"
 	"resinos/services/log/pipe"
@@ -59,16 +63,35 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's
 	}
-	engine.Pulls = pull.New(ctx, pull.Config{
-		Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(),
-		Fetcher: fetcherOf(registries), Free: pull.FreeIn(root), ClockIsRight: clockIsRight,
-		Images: pull.DefaultImages, Blobs: pull.DefaultBlobs, Log: env.Log,
-	})
-	defer engine.Pulls.Close()
+	defer bringImages(ctx, engine, root, fetcherOf(registries), &c)()
 	reload := make(chan struct{}, 1)
 	defer onHangup(reload)()
 	c.Reload = reload
 	return manage(ctx, env, c, engine, resolv, reload)
+}
+
+// bringImages gives the engine what brings images and looks after them, until the returned function is called.
+func bringImages(ctx context.Context, engine *workload.Containerd, root string,
+	fetcher func(image string) *exec.Cmd, c *workload.Config) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.Needs = new(store.Needs)
+	engine.Store = &store.Store{Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(),
+		Space: store.SpaceIn(root), Log: engine.Log}
+	marker := store.NewMarker(filepath.Join(root, "images-written"), engine.Log)
+	engine.Pulls = pull.New(ctx, pull.Config{
+		Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(), Fetcher: fetcher,
+		Free:     func() (int64, error) { free, _, err := engine.Store.Space(); return free, err },
+		MakeRoom: func(ctx context.Context, bytes int64) { engine.Store.MakeRoom(ctx, c.Needs.Now(), bytes) },
+		Writing:  marker.Begin, ClockIsRight: clockIsRight,
+		Images: pull.DefaultImages, Blobs: pull.DefaultBlobs, Log: engine.Log,
+	})
+	var kept sync.WaitGroup
+	kept.Go(func() { engine.Store.Keep(ctx, c.Needs, marker) })
+	return func() {
+		cancel()
+		engine.Pulls.Close()
+		kept.Wait()
+	}
 }
 
 // clockSynchronised exists while the clock is right (net/clock).

@@ -34,8 +34,8 @@ func TestParseLogins(t *testing.T) {
 		t.Fatal(err)
 	}
 	short := reference.Domain(named)
-	l, err := parseLogins([]byte(`{"auths":{"https://index.` + short + `/v1/":{"auth":"bWU6c2VjcmV0"},"a.invalid:5000":` +
-		`{"identitytoken":"t"},"b.invalid":{"username":"u","password":"p"}}}`))
+	l, err := parseLogins([]byte(`{"auths":{"https://index.` + short + `/v1/":{"auth":"bWU6c2VjcmV0"},` +
+		`"a.invalid:5000":{"identitytoken":"t"},"b.invalid":{"username":"u","password":"p"}}}`))
 	if err != nil || l[short] != (login{"me", "secret"}) || l["a.invalid:5000"] != (login{"", "t"}) ||
 		l["b.invalid"] != (login{"u", "p"}) {
 		t.Errorf("%v, %v", l, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	"resinos/containers/fetcher"
 )
@@ -63,6 +62,13 @@ func (a *attempt) room(ctx context.Context, children []v1.Descriptor) error {
 	if err != nil {
 		return err
 	}
+	if err = enough(need, free); err == nil || a.c.MakeRoom == nil {
+		return err
+	}
+	a.c.MakeRoom(ctx, 2*need+keepFree-free)
+	if free, err = a.c.Free(); err != nil {
+		return err
+	}
 	return enough(need, free)
 }
 
@@ -78,17 +84,6 @@ func enough(need, free int64) error {
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%d MB", (n+999_999)/1_000_000) }
-
-// FreeIn returns a Config.Free for the file system that holds dir.
-func FreeIn(dir string) func() (int64, error) {
-	return func() (int64, error) {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err != nil {
-			return 0, fmt.Errorf("see how much is free in %s: %w", dir, err)
-		}
-		return int64(fs.Bavail) * fs.Bsize, nil
-	}
-}
 
 // platformOf reads for what an image is out of its configuration.
 func platformOf(config []byte) (v1.Platform, error) {

@@ -70,16 +70,22 @@ func (a *attempt) run(ctx context.Context) error {
 // hold makes the lease under which what is fetched stays, or finds it: it outlives this attempt, the manager, and a
 // power cut.
 func (a *attempt) hold(ctx context.Context) (context.Context, error) {
-	id := leaseOf(a.image)
-	_, err := a.client.LeasesService().Create(ctx, leases.WithID(id), leases.WithLabel(leaseLabel, a.image))
-	if err != nil && !errdefs.IsAlreadyExists(err) {
-		return ctx, fmt.Errorf("hold what is fetched: %w", err)
-	}
-	return leases.WithLease(ctx, id), nil
+	lease, err := Hold(ctx, a.client, a.image)
+	return leases.WithLease(ctx, lease.ID), err
 }
 
-// leaseLabel is on each lease of a pull, and names its image.
-const leaseLabel = "resinos/pull"
+// Hold makes the lease of an image's pull, or finds it.
+func Hold(ctx context.Context, client *containerd.Client, image string) (leases.Lease, error) {
+	id := leaseOf(image)
+	_, err := client.LeasesService().Create(ctx, leases.WithID(id), leases.WithLabel(LeaseLabel, image))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return leases.Lease{}, fmt.Errorf("hold what is fetched: %w", err)
+	}
+	return leases.Lease{ID: id}, nil
+}
+
+// LeaseLabel is on each lease of a pull, and names its image.
+const LeaseLabel = "resinos/pull"
 
 func leaseOf(image string) string { return "resinos-pull-" + digest.FromString(image).Encoded()[:20] }
 

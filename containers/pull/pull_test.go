@@ -52,7 +52,7 @@ func TestPull(t *testing.T) {
 			t.Errorf("layer %s: %d bytes of %d", l.Digest, got, l.Size)
 		}
 	}
-	left, err := d.client.LeasesService().List(d.ctx())
+	left, err := d.client.LeasesService().List(d.Ctx())
 	if err != nil || len(left) > 0 {
 		t.Errorf("leases left: %v, %v", left, err)
 	}
@@ -115,8 +115,8 @@ func TestEngineDies(t *testing.T) {
 	d.pulls.Want([]string{image.Name})
 	for range 5 {
 		<-hit
-		d.kill()
-		d.start()
+		d.Kill()
+		d.Start()
 	}
 	d.pulled(image.Name)
 }
@@ -207,7 +207,7 @@ func TestClock(t *testing.T) {
 	}
 	image := d.registry.Push("clock", "1", runtime.GOARCH, layers(t, "clock", 1, 1000)...)
 	d.set(func() { d.right = false })
-	name := d.registry.WithExpiredTLS(d.dir, image.Name)
+	name := d.registry.WithExpiredTLS(d.Dir, image.Name)
 	d.pulls.c.Delay = func(Cause, int) time.Duration { return time.Hour }
 	d.pulls.Want([]string{name})
 	if s := d.failed(name); s.Cause != Cause(fetcher.Clock) {
@@ -226,11 +226,11 @@ func TestDiskFull(t *testing.T) {
 	}
 	image := d.registry.Push("full", "1", runtime.GOARCH, layers(t, "full", 2, 6<<20)...)
 	small := d.registry.Push("small", "1", runtime.GOARCH, layers(t, "small", 1, 1<<20)...)
-	d.kill()
-	if err := unix.Mount("data", filepath.Join(d.dir, "data"), "tmpfs", 0, "size=11m"); err != nil {
+	d.Kill()
+	if err := unix.Mount("data", filepath.Join(d.Dir, "data"), "tmpfs", 0, "size=11m"); err != nil {
 		t.Fatal(err)
 	}
-	d.start()
+	d.Start()
 	d.pulls.Want([]string{small.Name})
 	d.pulled(small.Name)
 	d.set(func() { d.free = 40 << 20 })
@@ -250,9 +250,9 @@ func TestDiskFull(t *testing.T) {
 	}
 	testenv.WaitFor(t, "room", func() bool {
 		var fs unix.Statfs_t
-		return unix.Statfs(filepath.Join(d.dir, "data"), &fs) == nil && int64(fs.Bavail)*fs.Bsize > 7<<20
+		return unix.Statfs(filepath.Join(d.Dir, "data"), &fs) == nil && int64(fs.Bavail)*fs.Bsize > 7<<20
 	})
-	if !d.there(small.Name) {
+	if !d.There(small.Name) {
 		t.Error("the small image has gone")
 	}
 }
@@ -278,8 +278,8 @@ func TestNotWanted(t *testing.T) {
 	d.pulls.Want(nil)
 	testenv.WaitFor(t, "nothing in the store", func() bool {
 		n := 0
-		err := d.client.ContentStore().Walk(d.ctx(), func(content.Info) error { n++; return nil })
-		ingests, e := d.client.ContentStore().ListStatuses(d.ctx())
+		err := d.client.ContentStore().Walk(d.Ctx(), func(content.Info) error { n++; return nil })
+		ingests, e := d.client.ContentStore().ListStatuses(d.Ctx())
 		return err == nil && e == nil && n == 0 && len(ingests) == 0
 	})
 }

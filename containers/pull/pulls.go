@@ -32,6 +32,10 @@ type Config struct {
 	Fetcher func(image string) *exec.Cmd
 	// Free returns how many bytes are free where images lie.
 	Free func() (int64, error)
+	// MakeRoom is told how many bytes more should be free, and may remove what nobody needs; nil: nobody does.
+	MakeRoom func(ctx context.Context, bytes int64)
+	// Writing is called before something is written, and what it returns after; nil: nobody wants to know.
+	Writing func() (end func())
 	// ClockIsRight is true when the device has asked the time of others.
 	ClockIsRight func() bool
 	// Images and Blobs are how many of each are fetched at once.
@@ -189,6 +193,9 @@ func (p *Pulls) try(ctx context.Context, j *job) error {
 	if client == nil {
 		return errNoEngine
 	}
+	if p.c.Writing != nil {
+		defer p.c.Writing()()
+	}
 	a := attempt{c: p.c, client: client, image: j.status.Image, layers: p.blobs, tally: j.tally}
 	err := a.run(ctx)
 	if err != nil && causeOf(err) == NoSpace {
@@ -210,8 +217,8 @@ func (p *Pulls) failed(j *job, err error) time.Duration {
 		wait = p.c.Delay(cause, s.Failures)
 		s.Cause, s.Err, s.Next = cause, said(err), time.Now().Add(wait)
 	})
-	p.c.Log.Warn("container image not pulled", "image", j.status.Image, "error", said(err),
-		"retry", wait.Round(time.Second))
+	p.c.Log.Warn("container image not pulled", "image", j.status.Image, "retry", wait.Round(time.Second),
+		"error", said(err))
 	p.tell()
 	return wait
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"resinos/containers/network"
 	"resinos/containers/pull"
+	"resinos/containers/store"
 	"resinos/mounts/plainfile"
 )
 
@@ -31,6 +31,7 @@ type Containerd struct {
 	Hosts       string // likewise /etc/hosts
 	Networks    *network.Networks
 	Pulls       *pull.Pulls
+	Store       *store.Store
 	CgroupRoot  string // parent of the containers' cgroups
 	Log         *slog.Logger
 
@@ -172,28 +173,13 @@ func (c *Containerd) without(ctx context.Context, id string) bool {
 
 // Import puts the images of a preloaded file into containerd and unpacks the one that is wanted.
 func (c *Containerd) Import(ctx context.Context, p Preload) error {
-	client, ctx := c.link(ctx)
 	f, err := plainfile.Open(p.Path)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // only read
-	if _, err := client.Import(ctx, f, containerd.WithImageRefTranslator(normalName)); err != nil {
+	if _, err := c.Store.Load(ctx, f); err != nil {
 		return fmt.Errorf("import %s: %w", p.Path, err)
-	}
-	return c.unpack(ctx, client, p.Name)
-}
-
-// unpack makes the image's layers into snapshots. They reach the disk before containerd notes
-// them: after a power cut no layer is noted whose files are empty.
-func (c *Containerd) unpack(ctx context.Context, client *containerd.Client, name string) error {
-	image, err := client.GetImage(ctx, name)
-	if err != nil {
-		return fmt.Errorf("find container image %s: %w", name, err)
-	}
-	synced := containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))
-	if err := image.Unpack(ctx, c.Snapshotter, synced); err != nil {
-		return fmt.Errorf("unpack container image %s: %w", name, err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/containers/store"
 	"resinos/mounts/atomicfile"
 	"resinos/mounts/testenv"
 )
@@ -81,7 +82,7 @@ func FuzzReadIndex(f *testing.F) {
 			return
 		}
 		for _, m := range index.Manifests {
-			if name := imageName(m.Annotations); name != "" && name != normalName(name) {
+			if name := imageName(m.Annotations); name != "" && name != store.Normal(name) {
 				t.Errorf("name %q is not whole", name)
 			}
 		}

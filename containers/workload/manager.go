@@ -13,6 +13,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/appstatus"
+	"resinos/containers/store"
 	"resinos/services/boottime"
 )
 
@@ -132,6 +133,7 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 		m.setTrouble("", nil)
 	}
 	m.applyNetworks(state)
+	m.tellNeeds(state)
 	wait := forever
 	steps := Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
 	for len(steps) > 0 {
@@ -179,6 +181,21 @@ func (m *Manager) applyNetworks(state State) {
 	if err != nil {
 		m.c.Log.Error("networks of apps not as wanted", "error", err)
 	}
+}
+
+// tellNeeds says which images must stay: those that apps name, and those of containers.
+func (m *Manager) tellNeeds(state State) {
+	if m.c.Needs == nil {
+		return
+	}
+	need := store.Need{Unsure: len(m.apps.alone) > 0}
+	for _, w := range m.apps.wanted {
+		need.Images = append(need.Images, w.Image)
+	}
+	for _, have := range state.Containers {
+		need.Images = append(need.Images, have.ImageName)
+	}
+	m.c.Needs.Set(need)
 }
 
 // begin starts the steps of one container if their time has come, and returns how long that is.

@@ -8,9 +8,9 @@ import (
 	"io"
 	"path"
 
-	"github.com/distribution/reference"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"resinos/containers/store"
 	"resinos/mounts/plainfile"
 )
 
@@ -71,18 +71,9 @@ func readIndex(r io.Reader) (v1.Index, error) {
 // imageName is the whole reference that annotations give, or empty.
 func imageName(annotations map[string]string) string {
 	for _, key := range []string{containerdName, v1.AnnotationRefName} {
-		if name := normalName(annotations[key]); name != "" {
+		if name := store.Normal(annotations[key]); name != "" {
 			return name
 		}
 	}
 	return ""
-}
-
-// normalName makes busybox into docker.io/library/busybox:latest, and what is no reference empty.
-func normalName(name string) string {
-	ref, err := reference.ParseDockerRef(name)
-	if err != nil {
-		return ""
-	}
-	return ref.String()
 }

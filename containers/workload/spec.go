@@ -44,7 +44,7 @@ func (c *Containerd) Create(ctx context.Context, w Want) error {
 	}
 	unpacked, err := image.IsUnpacked(ctx, c.Snapshotter)
 	if err == nil && !unpacked { // the power went between import and unpack
-		err = c.unpack(ctx, client, w.Image)
+		err = c.Store.Unpack(ctx, w.Image)
 	}
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/store"
 	"resinos/services/notify"
 )
 
@@ -38,6 +39,8 @@ type Config struct {
 	Records  string   // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
+	// Needs is told which images must stay; nil: nobody asks.
+	Needs *store.Needs
 	// Reload asks to read the apps again (WatchApps does, and a person); may be nil.
 	Reload <-chan struct{}
 	// Alive is told at each round of the manager; nil: nobody watches.

@@ -1,0 +1,151 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// Need is what must stay.
+type Need struct {
+	// Images are the names that the files of apps and existing containers have, and that are fetched now.
+	Images []string
+	// Unsure is true while the files of some app cannot be read: nobody knows what it needs.
+	Unsure bool
+}
+
+// Reason is why something is removed.
+type Reason string
+
+// The reasons.
+const (
+	Asked    Reason = "a person asked"
+	DiskFull Reason = "the disk is nearly full"
+	TooOld   Reason = "no pull goes on with it"
+)
+
+// Removal is one thing that goes: an image, or what a pull has left.
+type Removal struct {
+	Image  string `json:"image"`
+	Pulled bool   `json:"pulled"` // false: what was fetched of an image that is not there
+	Size   int64  `json:"size"`
+	Reason Reason `json:"reason"`
+	lease  string
+}
+
+const (
+	// young is how long an image or what a pull left is safe from being removed by itself: somebody may be about to use
+	// it.
+	young = time.Hour
+	// nearlyFull and enoughFree are parts of the disk: below the one, images go, oldest first, until the other is free.
+	nearlyFull, enoughFree = 10, 5
+)
+
+// Plan returns what is to be removed, and is pure. Without by, only what must go by itself is.
+func Plan(have []Image, left []Leftover, need Need, free, size int64, now time.Time, by Reason) []Removal {
+	var out []Removal
+	needed := func(name string) bool { return need.Unsure || slices.Contains(need.Images, name) }
+	old := func(t time.Time) bool { return now.Sub(t) > young } // a clock that was set back makes it young
+	for _, l := range left {
+		if !needed(l.Image) && (by != "" || old(l.Created)) {
+			out = append(out, Removal{l.Image, false, l.Size, firstReason(by, TooOld), l.lease})
+			free += l.Size
+		}
+	}
+	if by == "" && free >= size/nearlyFull {
+		return out
+	}
+	have = slices.SortedFunc(slices.Values(have), func(a, b Image) int { return a.Created.Compare(b.Created) })
+	for _, i := range have {
+		if needed(i.Name) || by == "" && (!old(i.Created) || free >= size/enoughFree) {
+			continue
+		}
+		out = append(out, Removal{i.Name, true, i.Size, firstReason(by, DiskFull), ""})
+		free += i.Size
+	}
+	return out
+}
+
+func firstReason(by, otherwise Reason) Reason {
+	if by != "" {
+		return by
+	}
+	return otherwise
+}
+
+// Prune plans and removes. With dry it only plans.
+func (s *Store) Prune(ctx context.Context, need Need, by Reason, dry bool) ([]Removal, error) {
+	have, left, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	free, size, err := s.Space()
+	if err != nil {
+		return nil, err
+	}
+	all := Plan(have, left, need, free, size, time.Now(), by)
+	if dry {
+		return all, nil
+	}
+	for n, r := range all {
+		if err := s.remove(ctx, r); err != nil {
+			return all[:n], err
+		}
+	}
+	return all, nil
+}
+
+// remove removes one thing, and what nothing else has of it, before it returns.
+func (s *Store) remove(ctx context.Context, r Removal) error {
+	client, ctx, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Pulled {
+		err = client.ImageService().Delete(ctx, r.Image, images.SynchronousDelete())
+	} else {
+		err = client.LeasesService().Delete(ctx, leases.Lease{ID: r.lease}, leases.SynchronousDelete)
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove container image %s: %w", r.Image, err)
+	}
+	s.Log.Info("container image removed", "image", r.Image, "bytes", r.Size, "why", string(r.Reason))
+	return nil
+}
+
+// MakeRoom removes what nobody needs, oldest first, until so many bytes more are free.
+func (s *Store) MakeRoom(ctx context.Context, need Need, bytes int64) {
+	have, left, err := s.List(ctx)
+	if err != nil {
+		return // the pull that wants the room says that it has none
+	}
+	removed := int64(0)
+	for _, r := range Plan(have, left, need, 0, math.MaxInt64, time.Now(), "") {
+		if removed >= bytes {
+			return
+		}
+		if err := s.remove(ctx, r); err != nil {
+			s.Log.Warn("container image not removed", "image", r.Image, "error", err)
+			return
+		}
+		removed += r.Size
+	}
+}
+
+// SpaceIn returns a Space of the file system that holds dir.
+func SpaceIn(dir string) func() (free, size int64, err error) {
+	return func() (free, size int64, err error) {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			return 0, 0, fmt.Errorf("see how much is free in %s: %w", dir, err)
+		}
+		return int64(fs.Bavail) * fs.Bsize, int64(fs.Blocks) * fs.Bsize, nil
+	}
+}
