@@ -87,12 +87,32 @@ type Container struct {
 	Policy   string  `json:"restart,omitempty"` // when it is started again
 	State    State   `json:"state"`
 	Entered  float64 `json:"since"`
+	Pull     *Pull   `json:"pull,omitempty"`   // its image is on its way
 	Health   string  `json:"health,omitempty"` // empty: nobody asks it
 	Restarts int     `json:"restarts"`         // starts after the first, since the device is up
 	LastExit string  `json:"last_exit,omitempty"`
 	LastAt   float64 `json:"last_exit_at,omitempty"`
 	Kills    int     `json:"oom_kills,omitempty"` // processes that the kernel ended for want of memory, since the last start
 	Trouble
+}
+
+// Pull is how much of a container image has been fetched.
+type Pull struct {
+	Done    int64 `json:"done"`              // bytes
+	Size    int64 `json:"size,omitempty"`    // 0: nobody knows yet
+	Waiting bool  `json:"waiting,omitempty"` // for the pulls of others
+}
+
+// String is the progress for people.
+func (p *Pull) String() string {
+	const mega = 1_000_000
+	switch {
+	case p.Waiting:
+		return "waiting to be pulled"
+	case p.Size == 0:
+		return "pulling"
+	}
+	return fmt.Sprintf("pulling %d of %d MB", p.Done/mega, max(1, p.Size/mega))
 }
 
 // Sum fills in what follows from the containers: the app's state, its restarts, and what is wrong unless the app has a trouble of its own.

@@ -12,6 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func TestPull(t *testing.T) {
+	for p, want := range map[Pull]string{
+		{}:                                    "pulling",
+		{Waiting: true}:                       "waiting to be pulled",
+		{Done: 34_900_000, Size: 100_000_000}: "pulling 34 of 100 MB",
+		{Done: 3, Size: 7}:                    "pulling 0 of 1 MB",
+	} {
+		if got := p.String(); got != want {
+			t.Errorf("%+v = %q, want %q", p, got, want)
+		}
+	}
+}
+
 func TestSum(t *testing.T) {
 	loop := Trouble{CrashLoop, "ended 4 times", 7}
 	for name, c := range map[string]struct {

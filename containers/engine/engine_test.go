@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -535,4 +536,64 @@ func TestPulledApp(t *testing.T) {
 	if got, most := registry.Sent(image.Layers[1].Digest), 2*image.Layers[1].Size; got > most {
 		t.Errorf("%d bytes went out of a layer of %d", got, image.Layers[1].Size)
 	}
+}
+
+// TestNextImage: while an app's next image is pulled, its container runs, and is started again if it ends; the status
+// tells of the pull, and of one that cannot come to an end.
+func TestNextImage(t *testing.T) {
+	d := newDevice(t)
+	loopbackUp(t)
+	registry := pulltest.New(t)
+	registry.Settings(d.path("registries"))
+	busybox, err := os.ReadFile(d.tools.busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := pulltest.Tar(t, map[string][]byte{"bin/sh": busybox, "bin/sleep": busybox}, 0o755)
+	one, two := registry.Push("next", "1", runtimeArch, files), registry.Push("next", "2", runtimeArch, files,
+		pulltest.Layer(t, "next", 3<<20))
+	asked, goOn := make(chan struct{}, 10), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release) // or the registry would wait for its answers
+	registry.Answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, two.Layers[1].Digest.String()) {
+			asked <- struct{}{}
+			<-goOn
+		}
+		return false
+	})
+	d.app("next", strings.Replace(distant, "IMAGE", one.Name, 1), "busybox")
+	web := d.output("next.web", "stdout")
+	d.containerd()
+	d.manager()
+	web.await("out")
+	pid := d.pid("next.web")
+	d.app("next", strings.Replace(distant, "IMAGE", two.Name, 1), "")
+	testenv.Receive(t, "a request for the layer", asked)
+	tells := func(what string, holds func(appstatus.Container) bool) {
+		t.Helper()
+		d.eventually(what, func() bool {
+			s, err := appstatus.Read(d.path("apps.json"))
+			return err == nil && len(s.Apps) == 1 && len(s.Apps[0].Containers) == 2 && holds(s.Apps[0].Containers[1])
+		})
+	}
+	tells("the status shows the pull", func(c appstatus.Container) bool {
+		return c.State == appstatus.Up && c.Pull != nil && strings.HasSuffix(c.Pull.String(), "of 3 MB")
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually("the old container runs again", func() bool {
+		now := d.pid("next.web")
+		return now != pid && alive(now)
+	})
+	release()
+	d.eventually("the new one runs", func() bool {
+		return d.labels("next.web")["resinos/image-digest"] == two.Manifest.String()
+	})
+	d.app("next", strings.Replace(distant, "IMAGE", registry.Host+"/next:3", 1), "")
+	tells("the status shows what is wrong", func(c appstatus.Container) bool {
+		return c.State == appstatus.Up && strings.Contains(c.Reason, "/next:3") &&
+			strings.Contains(c.Reason, "not found")
+	})
 }

@@ -78,18 +78,19 @@ func bringImages(ctx context.Context, engine *workload.Containerd, root string,
 	engine.Store = &store.Store{Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(),
 		Space: store.SpaceIn(root), Log: engine.Log}
 	marker := store.NewMarker(filepath.Join(root, "images-written"), engine.Log)
-	engine.Pulls = pull.New(ctx, pull.Config{
+	pulls := pull.New(ctx, pull.Config{
 		Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(), Fetcher: fetcher,
 		Free:     func() (int64, error) { free, _, err := engine.Store.Space(); return free, err },
 		MakeRoom: func(ctx context.Context, bytes int64) { engine.Store.MakeRoom(ctx, c.Needs.Now(), bytes) },
 		Writing:  marker.Begin, ClockIsRight: clockIsRight,
 		Images: pull.DefaultImages, Blobs: pull.DefaultBlobs, Log: engine.Log,
 	})
+	c.Pulls = pulls
 	var kept sync.WaitGroup
 	kept.Go(func() { engine.Store.Keep(ctx, c.Needs, marker) })
 	return func() {
 		cancel()
-		engine.Pulls.Close()
+		pulls.Close()
 		kept.Wait()
 	}
 }

@@ -23,6 +23,7 @@ type tally struct {
 	mu      sync.Mutex // guards what follows
 	layers  []Layer
 	told    time.Time               // when changed was called last
+	due     bool                    // it will be called
 	read    int64                   // bytes since moved was called
 	started map[digest.Digest]int64 // from which offset a blob is read
 }
@@ -96,11 +97,24 @@ func (t *tally) set(d digest.Digest, done, size int64) {
 // tellEvery is how often people are told of progress.
 const tellEvery = 2 * time.Second
 
+// tell needs mu. What comes too soon after the last time is told later, so that the last word is never missing.
 func (t *tally) tell() {
-	if now := time.Now(); now.Sub(t.told) >= tellEvery {
-		t.told = now
-		t.changed()
+	if t.due {
+		return
 	}
+	wait := tellEvery - time.Since(t.told)
+	if wait <= 0 {
+		t.told = time.Now()
+		t.changed()
+		return
+	}
+	t.due = true
+	time.AfterFunc(wait, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.due, t.told = false, time.Now()
+		t.changed()
+	})
 }
 
 // sum returns the layers so far.

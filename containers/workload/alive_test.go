@@ -21,7 +21,8 @@ func (absent) Connect(ctx context.Context) (<-chan struct{}, error) {
 // TestAliveWithoutEngine: a manager that waits for the engine is not hung.
 func TestAliveWithoutEngine(t *testing.T) {
 	signs := notifytest.Watch(t, 30*time.Millisecond)
-	m := &Manager{c: Config{Engine: absent{}, Alive: notify.Watched(), Log: slog.New(slog.DiscardHandler)}}
+	m := &Manager{c: Config{Engine: absent{}, Pulls: newFakePulls(nil), Alive: notify.Watched(),
+		Log: slog.New(slog.DiscardHandler)}}
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error)
 	go func() {

@@ -15,7 +15,6 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"resinos/containers/network"
-	"resinos/containers/pull"
 	"resinos/containers/store"
 	"resinos/mounts/plainfile"
 )
@@ -30,7 +29,6 @@ type Containerd struct {
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
 	Networks    *network.Networks
-	Pulls       *pull.Pulls
 	Store       *store.Store
 	CgroupRoot  string // parent of the containers' cgroups
 	Log         *slog.Logger
@@ -180,14 +178,6 @@ func (c *Containerd) Import(ctx context.Context, p Preload) error {
 	defer f.Close() // only read
 	if _, err := c.Store.Load(ctx, f); err != nil {
 		return fmt.Errorf("import %s: %w", p.Path, err)
-	}
-	return nil
-}
-
-// Pull fetches an image from its registry, going on where an earlier try ended.
-func (c *Containerd) Pull(ctx context.Context, name string) error {
-	if err := c.Pulls.Once(ctx, name); err != nil {
-		return fmt.Errorf("pull %s: %w", name, err)
 	}
 	return nil
 }

@@ -77,12 +77,12 @@ func FuzzReadIndex(f *testing.F) {
 	f.Add(tarWith(f, map[string]string{"index.json": goodIndex}))
 	f.Add([]byte("garbage"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		index, err := readIndex(bytes.NewReader(data))
+		index, err := store.ReadIndex(bytes.NewReader(data))
 		if err != nil {
 			return
 		}
 		for _, m := range index.Manifests {
-			if name := imageName(m.Annotations); name != "" && name != store.Normal(name) {
+			if name := store.NameOf(m.Annotations); name != "" && name != store.Normal(name) {
 				t.Errorf("name %q is not whole", name)
 			}
 		}

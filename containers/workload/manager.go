@@ -98,6 +98,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 			}
 		case r := <-m.workers.results:
 			m.finish(r)
+		case <-m.c.Pulls.Changed():
 		case <-m.c.Reload:
 			m.readApps()
 		case <-timer.C:
@@ -135,7 +136,7 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	m.applyNetworks(state)
 	m.tellNeeds(state)
 	wait := forever
-	steps := Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
+	steps := m.pull(Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records}))
 	for len(steps) > 0 {
 		id := steps[0].Container
 		n := slices.IndexFunc(steps, func(s Step) bool { return s.Container != id })
@@ -183,6 +184,29 @@ func (m *Manager) applyNetworks(state State) {
 	}
 }
 
+// pull takes the pulls out of a plan and has them done beside the rest. What nobody wants any more is not pulled.
+func (m *Manager) pull(steps []Step) []Step {
+	var images []string
+	steps = slices.DeleteFunc(steps, func(s Step) bool {
+		if w := m.want(s.Container); s.Verb == Pull && w != nil {
+			images = append(images, w.Image)
+		}
+		return s.Verb == Pull
+	})
+	m.c.Pulls.Want(images)
+	return steps
+}
+
+// want is the wish for a container, or nil if it is not wanted or its app cannot be read.
+func (m *Manager) want(id string) *Want {
+	for i := range m.apps.wanted {
+		if m.apps.wanted[i].ID() == id {
+			return &m.apps.wanted[i]
+		}
+	}
+	return nil
+}
+
 // tellNeeds says which images must stay: those that apps name, and those of containers.
 func (m *Manager) tellNeeds(state State) {
 	if m.c.Needs == nil {
@@ -219,13 +243,7 @@ func (m *Manager) begin(state State, steps []Step) time.Duration {
 	for _, s := range steps {
 		m.c.Log.Info("step", "container", id, "verb", string(s.Verb), "why", s.Why)
 	}
-	t := task{id: id, steps: steps, grace: state.Containers[id].StopGrace}
-	for i := range m.apps.wanted {
-		if m.apps.wanted[i].ID() == id {
-			t.want = &m.apps.wanted[i]
-		}
-	}
-	m.workers.start(t)
+	m.workers.start(task{id: id, steps: steps, grace: state.Containers[id].StopGrace, want: m.want(id)})
 	return never
 }
 
@@ -314,10 +332,8 @@ func (m *Manager) stopAll(ctx context.Context) error {
 
 // policy is that of a container, or empty if it is not wanted or its app cannot be read.
 func (m *Manager) policy(id string) app.Policy {
-	for _, w := range m.apps.wanted {
-		if w.ID() == id {
-			return w.Restart.Policy
-		}
+	if w := m.want(id); w != nil {
+		return w.Restart.Policy
 	}
 	return ""
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/pull"
 )
 
 // fakeEngine is containerd in memory. Pulls of images in missing fail; programs run until end.
@@ -68,20 +69,76 @@ func (f *fakeEngine) Import(_ context.Context, p Preload) error {
 	return f.call(Import, p.Name, func() error { f.state.Images[p.Name] = p.Digest; return nil })
 }
 
-func (f *fakeEngine) Pull(ctx context.Context, name string) error {
-	select { // a registry takes its time
-	case <-time.After(30 * time.Second):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return f.call(Pull, name, func() error {
-		if f.missing[name] {
-			return errors.New("no such image")
-		}
-		f.state.Images[name] = "sha256:pulled"
-		return nil
-	})
+// fakePulls pulls into a fakeEngine, as pull.Pulls does into a real one.
+type fakePulls struct {
+	f       *fakeEngine
+	changed chan struct{}
+	all     sync.WaitGroup
+	mu      sync.Mutex // guards what follows
+	cancel  map[string]context.CancelFunc
+	errs    map[string]error
 }
+
+func newFakePulls(f *fakeEngine) *fakePulls {
+	return &fakePulls{f: f, changed: make(chan struct{}, 1), cancel: map[string]context.CancelFunc{},
+		errs: map[string]error{}}
+}
+
+func (p *fakePulls) Want(images []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, cancel := range p.cancel {
+		if !slices.Contains(images, name) {
+			cancel()
+			delete(p.cancel, name)
+			delete(p.errs, name)
+		}
+	}
+	for _, name := range images {
+		if p.cancel[name] == nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			p.cancel[name] = cancel
+			p.all.Go(func() { p.pull(ctx, name) })
+		}
+	}
+}
+
+func (p *fakePulls) pull(ctx context.Context, name string) {
+	for wait := 30 * time.Second; ; wait = lastRetry { // a registry takes its time
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		err := p.f.call(Pull, name, func() error {
+			if p.f.missing[name] {
+				return errors.New("no such image")
+			}
+			p.f.state.Images[name] = "sha256:pulled"
+			return nil
+		})
+		p.mu.Lock()
+		if p.errs[name] = err; err == nil {
+			delete(p.cancel, name)
+		}
+		p.mu.Unlock()
+		select {
+		case p.changed <- struct{}{}:
+		default: // one is waiting
+		}
+		if err == nil {
+			return
+		}
+	}
+}
+
+func (p *fakePulls) Status(image string) (pull.Status, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pull.Status{Err: p.errs[image]}, p.cancel[image] != nil
+}
+
+func (p *fakePulls) Changed() <-chan struct{} { return p.changed }
 
 func (f *fakeEngine) Create(_ context.Context, w Want) error {
 	return f.call(Create, w.ID(), func() error {
@@ -174,14 +231,21 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 // manager starts one on what lies in dir.
 func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end func() error) {
 	log = new(bytes.Buffer)
+	pulls := newFakePulls(f)
 	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
-		Engine: f, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
+		Engine: f, Pulls: pulls, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
 		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.run(ctx) }()
-	return log, func() error { cancel(); return <-done }
+	return log, func() error {
+		cancel()
+		err := <-done
+		pulls.Want(nil)
+		pulls.all.Wait()
+		return err
+	}
 }
 
 // powerUp is what is left of the programs and of /run when the device comes up again.
@@ -274,7 +338,8 @@ func TestManagerOutlivesTheEngine(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		f.die() // in the middle of a pull
 		time.Sleep(40 * time.Second)
-		expect(t, "again", f.take(), "create a.web at 40.1s", "pull docker.io/library/far:latest at 40.1s", "start a.web at 40.1s")
+		expect(t, "again", f.take(), "create a.web at 30s", "pull docker.io/library/far:latest at 30s",
+			"start a.web at 30s")
 		f.die()
 		time.Sleep(2 * time.Minute)
 		expect(t, "adopted", f.take())

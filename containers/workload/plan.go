@@ -155,29 +155,36 @@ func (p *planner) remove(why string) {
 	p.add(Delete, why)
 }
 
-// remake fetches the new image before it takes the old container away.
+// remake has the new image before it takes the old container away; until then the old one is held to its policy.
 func (p *planner) remake(why string) {
-	p.fetch()
+	if !p.fetch() {
+		p.keep()
+		return
+	}
 	p.remove(why)
 	p.add(Create, why)
 	p.add(Start, why)
 }
 
 func (p *planner) make(why string) {
-	p.fetch()
-	p.add(Create, why)
-	p.add(Start, why)
+	if p.fetch() {
+		p.add(Create, why)
+		p.add(Start, why)
+	}
 }
 
-func (p *planner) fetch() {
+// fetch sees to the image, and reports whether it is there when its steps are done. A pull takes as long as it takes: it
+// is no step that others wait for, and what comes after it is planned when the image is there.
+func (p *planner) fetch() bool {
 	digest, there := p.images[p.want.Image]
 	switch pre := p.want.Preload; {
-	case pre != nil && digest == pre.Digest:
-	case pre != nil:
+	case pre != nil && digest != pre.Digest:
 		p.add(Import, "image is in "+pre.Path)
-	case !there:
+	case pre == nil && !there:
 		p.add(Pull, p.want.Image+" is lacking")
+		return false
 	}
+	return true
 }
 
 // keep holds a container that is as wanted to its restart policy.

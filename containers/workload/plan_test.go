@@ -38,12 +38,15 @@ func TestPlan(t *testing.T) {
 		return map[string]Record{"hello.web": {Starts: starts, Quick: quick, Status: status, Ended: time.Hour}}
 	}
 	for name, in := range map[string]Input{
-		"nothing":            {},
-		"new_pull":           {Wanted: []Want{web}},
-		"new_preload":        {Wanted: []Want{loaded}},
-		"new_image_there":    {Wanted: []Want{web}, State: State{Images: image}},
-		"running":            {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) {})}},
-		"wish_changed":       {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Wish = "other" })}},
+		"nothing":         {},
+		"new_pull":        {Wanted: []Want{web}},
+		"new_preload":     {Wanted: []Want{loaded}},
+		"new_image_there": {Wanted: []Want{web}, State: State{Images: image}},
+		"running":         {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) {})}},
+		"wish_changed":    {Wanted: []Want{web}, State: State{Images: image, Containers: have(func(h *Have) { h.Wish = "other" })}},
+		"changed_pull":    {Wanted: []Want{web}, State: State{Containers: have(func(h *Have) { h.Wish = "other" })}},
+		"changed_pull_ended": {Wanted: []Want{web},
+			State: State{Containers: have(func(h *Have) { h.Wish, h.Task = "other", Stopped })}},
 		"preload_changed":    {Wanted: []Want{loaded}, State: State{Images: image, Containers: have(func(h *Have) { h.Wish = loaded.Digest() })}},
 		"preload_imported":   {Wanted: []Want{loaded}, State: State{Images: map[string]string{web.Image: "sha256:new"}, Containers: have(func(h *Have) { h.Task = NoTask })}},
 		"not_wanted":         {State: State{Containers: have(func(h *Have) {})}},

@@ -9,6 +9,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/appstatus"
+	"resinos/containers/pull"
 )
 
 // loopAfter is how many ends in a row, each soon after the start, are a crash loop: one may be bad luck, and the second its echo.
@@ -82,7 +83,8 @@ func (m *Manager) publish(state State) time.Duration {
 	if m.c.Status == "" {
 		return forever
 	}
-	v := view{apps: m.apps, state: state, records: m.records, errors: m.report.errors, now: m.now()}
+	v := view{apps: m.apps, state: state, records: m.records, errors: m.report.errors, now: m.now(),
+		pulls: m.c.Pulls.Status}
 	if m.workers != nil {
 		v.busy = m.workers.busy
 	}
@@ -174,7 +176,32 @@ type view struct {
 	records map[string]Record
 	errors  map[string]error
 	busy    map[string]bool
+	pulls   func(image string) (pull.Status, bool)
 	now     time.Duration
+}
+
+// fault is why a container is not as wanted: a step of it failed, or its image cannot be pulled.
+func (v view) fault(want *Want, id string) error {
+	if err := v.errors[id]; err != nil || want == nil {
+		return err
+	}
+	if p, ok := v.pulls(want.Image); ok && p.Err != nil {
+		return fmt.Errorf("pull %s: %w", want.Image, p.Err)
+	}
+	return nil
+}
+
+// pulling is how much of a container's image has come, nil if none is pulled.
+func (v view) pulling(want *Want) *appstatus.Pull {
+	if want == nil {
+		return nil
+	}
+	p, ok := v.pulls(want.Image)
+	if !ok {
+		return nil
+	}
+	done, size := p.Sum()
+	return &appstatus.Pull{Done: done, Size: size, Waiting: p.Waiting}
 }
 
 // all lists every app that is wanted or there, with every container of it. It is pure; what it leaves 0 is dated by date.
@@ -225,6 +252,7 @@ func (v view) container(name, id string, want *Want) appstatus.Container {
 	if r.Ended > 0 {
 		c.LastExit, c.LastAt = endOf(r), r.Ended.Seconds()
 	}
+	c.Pull = v.pulling(want)
 	c.State, c.Entered = v.stateOf(want, have, there, r, id)
 	c.Trouble = v.troubleOf(want, c.State, r, id)
 	return c
@@ -258,7 +286,7 @@ func (v view) stateOf(want *Want, have Have, there bool, r Record, id string) (a
 		return appstatus.Up, r.Started.Seconds()
 	case v.busy[id]:
 		return appstatus.Starting, 0
-	case v.errors[id] != nil:
+	case v.fault(want, id) != nil:
 		return appstatus.Backoff, 0
 	case have.Task == Created, have.Task == NoTask && r.Starts == 0:
 		return appstatus.Starting, 0
@@ -273,7 +301,7 @@ func (v view) stateOf(want *Want, have Have, there bool, r Record, id string) (a
 }
 
 func (v view) troubleOf(want *Want, state appstatus.State, r Record, id string) appstatus.Trouble {
-	switch err := v.errors[id]; {
+	switch err := v.fault(want, id); {
 	case err != nil:
 		return appstatus.Trouble{Cause: appstatus.NotAsWanted, Reason: err.Error()}
 	case state == appstatus.Unknown:

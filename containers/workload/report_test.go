@@ -50,7 +50,8 @@ func TestStateOfContainer(t *testing.T) {
 		{name: "taken away", gone: true, task: Running, busy: true, record: Record{Running: true, Starts: 1}, want: "stopping"},
 	} {
 		w := Want{Container: app.Container{App: "a", Service: "web", Image: "x", Restart: c.restart}}
-		v := view{now: now, records: map[string]Record{"a.web": c.record}, state: State{Containers: map[string]Have{"a.web": {App: "a", Task: c.task}}},
+		v := view{now: now, pulls: newFakePulls(nil).Status,
+			records: map[string]Record{"a.web": c.record}, state: State{Containers: map[string]Have{"a.web": {App: "a", Task: c.task}}},
 			busy: map[string]bool{"a.web": c.busy}, errors: map[string]error{}}
 		if c.err != nil {
 			v.errors["a.web"] = c.err
@@ -207,7 +208,7 @@ func TestParseKills(t *testing.T) {
 func TestNothingChangedIsNotWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "apps.json")
 	at := time.Second
-	m := &Manager{c: Config{Status: path}, now: func() time.Duration { return at }}
+	m := &Manager{c: Config{Status: path, Pulls: newFakePulls(nil)}, now: func() time.Duration { return at }}
 	m.tell(appstatus.Status{Apps: []appstatus.App{{Name: "a", State: appstatus.GivenUp}}})
 	before, err := os.ReadFile(path)
 	if err != nil {

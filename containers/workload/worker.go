@@ -83,8 +83,6 @@ func (w *workers) run(t task) result {
 func (w *workers) step(t task, s Step) (status uint32, err error) {
 	ctx := w.ctx
 	switch s.Verb {
-	case Pull:
-		return 0, w.once(t.want.Image, func() error { return w.engine.Pull(ctx, t.want.Image) })
 	case Stop:
 		return w.engine.Stop(ctx, t.id, t.grace)
 	case Reap:

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/pull"
 	"resinos/containers/store"
 	"resinos/services/notify"
 )
@@ -35,8 +36,9 @@ const (
 type Config struct {
 	Engine   Engine
 	Networks Networks // of the apps; nil: there are none
-	Apps     string   // one folder an app
-	Records  string   // exits and restarts, forgotten at power off
+	Pulls    Pulls
+	Apps     string // one folder an app
+	Records  string // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
 	// Needs is told which images must stay; nil: nobody asks.
@@ -58,7 +60,6 @@ type Engine interface {
 	// started and not to have ended: only then it is asked for a task that it does not show by itself.
 	Observe(ctx context.Context, started func(id string) bool) (State, error)
 	Import(ctx context.Context, p Preload) error
-	Pull(ctx context.Context, image string) error
 	// Create makes the container from its image, which is there, under the digest of its wish.
 	Create(ctx context.Context, w Want) error
 	// Start runs the container's program; an ended or half-made task is cleared away first.
@@ -76,6 +77,13 @@ type Engine interface {
 // Networks makes the networks that wanted containers are on. Those of other containers stay while they are there.
 type Networks interface {
 	Apply(wanted []app.Container, there func(id string) bool) error
+}
+
+// Pulls brings images, for as long as it takes: pull.Pulls, which says what each method does.
+type Pulls interface {
+	Want(images []string)
+	Status(image string) (pull.Status, bool)
+	Changed() <-chan struct{}
 }
 
 // State is all that containerd has of ours.

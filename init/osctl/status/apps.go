@@ -167,6 +167,9 @@ func (s *session) containerNote(c *appstatus.Container) string {
 	case c.LastExit != "" && c.State != appstatus.Done:
 		words = append(words, "before: "+c.LastExit)
 	}
+	if c.Pull != nil {
+		words = append(words, c.Pull.String())
+	}
 	if c.Kills > 0 && c.State == appstatus.Up {
 		words = append(words, screen.Count(c.Kills, "kill")+" for want of memory")
 	}
