@@ -124,6 +124,14 @@ func TestExt4JudgeFindsDamage(t *testing.T) {
 		v.Facts[factFileSystem("resin-state")] != fmt.Sprint(64<<20) {
 		t.Errorf("a sound file system: %+v, %v", v, err)
 	}
+	// What a cut leaves of a file that was being truncated in place: 12 is the first inode of a file.
+	if out, err := exec.Command("debugfs", "-w", "-R", "ssv last_orphan 12", file).CombinedOutput(); err != nil {
+		t.Fatalf("debugfs: %v: %s", err, out)
+	}
+	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "orphans" ||
+		v.Facts["note"] != "text" {
+		t.Errorf("a file that was being truncated: %+v, %v", v, err)
+	}
 	tear(t, file)
 	if v, err := x.Judge(t.Context(), file); err != nil || v.Bad != "" || v.Class != "superblock restored, clean" ||
 		v.Facts["note"] != "text" {
