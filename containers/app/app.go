@@ -1,33 +1,36 @@
-// Package app owns what an app is: compose.yaml in, a typed App out. It never reads a file, the
-// environment or the network, and knows nothing of containerd. Read App first.
-//
-// The decoding rules (interpolation, word splitting, mappings, durations) are compose-go's. Its
-// loader is not linked: the JSON schema library behind it costs 15 ms of package start natively,
-// in both programs that share the engine's binary, at every boot. What the schema would check,
-// the table in keys.go checks; a test holds Parse against compose-go's loader.
+// Package app owns what an app is: the typed form of a compose file, as it passes from the program that loads
+// compose files to the manager, which runs it. It knows neither compose files nor containerd. Read App first.
 package app
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
-// App is one compose project: the wanted containers of one folder.
+// App is one compose project: the wanted containers of one directory.
 type App struct {
 	Name       string
 	Containers []Container // sorted by service
 }
 
-// Container is one service of an app, as wanted. All fields are printable and comparable by value,
-// so that a digest of it tells whether it changed.
+// Container is one container of a service of an app, as wanted. All fields are printable and comparable by value,
+// so that a digest of it tells whether it changed. A zero value says that the compose file says nothing.
 type Container struct {
 	App, Service string
+	// Number tells the containers of a service with a scale apart: 2 and on, and 0 for the first.
+	Number int `json:",omitempty"`
 	// Image is a whole reference: host, path and tag or digest.
-	Image string
+	Image      string
+	Platform   string `json:",omitempty"` // os/architecture[/variant]; empty: the device's
+	PullPolicy string `json:",omitempty"` // always, never, missing, daily, weekly or every_DURATION; empty: missing
 	// Entrypoint and Command are nil to take the container image's, empty to have none.
 	Entrypoint, Command []string
 	Environment         []string // KEY=VALUE, sorted
 	WorkingDir, User    string
+	Groups              []string `json:",omitempty"` // further groups, names or numbers
+	Hostname            string   `json:",omitempty"` // empty: the service
+	Domainname          string   `json:",omitempty"`
 	Network             Network
 	// Links are the networks it is on, at least one with NetworkBridge and none otherwise.
 	Links []Link `json:",omitempty"`
@@ -36,15 +39,86 @@ type Container struct {
 	ContainerName string   `json:",omitempty"`
 	Hosts         []string `json:",omitempty"` // NAME=ADDRESS, for its /etc/hosts
 	// DNS are the name servers that it asks instead of the device's for what is no name of the app.
-	DNS        []string `json:",omitempty"`
-	DNSSearch  []string `json:",omitempty"`
-	Restart    Restart
-	StopSignal string        // empty: the container image's
-	StopGrace  time.Duration // between the stop signal and the kill
+	DNS       []string `json:",omitempty"`
+	DNSSearch []string `json:",omitempty"`
+
+	Mounts      []Mount  `json:",omitempty"`
+	Files       []File   `json:",omitempty"` // configs and secrets
+	Devices     []Device `json:",omitempty"`
+	DeviceRules []string `json:",omitempty"` // as in the cgroup of devices: c 188:* rw
+
+	CapAdd      []string  `json:",omitempty"` // NET_ADMIN; ALL
+	CapDrop     []string  `json:",omitempty"`
+	Privileged  bool      `json:",omitempty"`
+	Security    []string  `json:",omitempty"` // no-new-privileges, seccomp=unconfined
+	ReadOnly    bool      `json:",omitempty"` // its root
+	Sysctls     []string  `json:",omitempty"` // KEY=VALUE, sorted
+	Ulimits     []Ulimit  `json:",omitempty"`
+	Resources   Resources `json:",omitzero"`
+	OOMScoreAdj int       `json:",omitempty"`
+	Init        bool      `json:",omitempty"` // a first process that reaps is put before its program
+	IPC         string    `json:",omitempty"` // host, none, shareable, private
+	PID         string    `json:",omitempty"` // host
+	UTS         string    `json:",omitempty"` // host
+	TTY         bool      `json:",omitempty"`
+	StdinOpen   bool      `json:",omitempty"`
+	Labels      []string  `json:",omitempty"` // KEY=VALUE, sorted
+
+	Restart     Restart
+	StopSignal  string        // empty: the container image's
+	StopGrace   time.Duration // between the stop signal and the kill
+	Healthcheck *Healthcheck  `json:",omitempty"` // nil: the container image's
+	DependsOn   []Dependency  `json:",omitempty"` // sorted by service
 }
 
-// ID is the container's name in containerd and in the log: APP.SERVICE.
-func (c Container) ID() string { return c.App + "." + c.Service }
+// ID is the container's name in containerd and in the log: APP.SERVICE, or APP.SERVICE.NUMBER.
+func (c Container) ID() string {
+	if c.Number > 1 {
+		return c.App + "." + c.Service + "." + strconv.Itoa(c.Number)
+	}
+	return c.App + "." + c.Service
+}
+
+// Label is the value of a label, or empty.
+func (c Container) Label(name string) string {
+	for _, l := range c.Labels {
+		if key, value, _ := strings.Cut(l, "="); key == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// Healthcheck says how it is found out whether the container does its work. A zero value is the container image's, or
+// docker's default if that has none.
+type Healthcheck struct {
+	// Test is a command after its form: CMD and arguments, CMD-SHELL and one line, or NONE, which turns the container
+	// image's check off. Empty: the container image's.
+	Test          []string      `json:",omitempty"`
+	Interval      time.Duration `json:",omitempty"`
+	Timeout       time.Duration `json:",omitempty"`
+	StartPeriod   time.Duration `json:",omitempty"`
+	StartInterval time.Duration `json:",omitempty"`
+	Retries       int           `json:",omitempty"`
+}
+
+// Condition is what a dependency waits for.
+type Condition string
+
+// The conditions of compose.
+const (
+	ServiceStarted   Condition = "service_started"
+	ServiceHealthy   Condition = "service_healthy"
+	ServiceCompleted Condition = "service_completed_successfully"
+)
+
+// Dependency is a service that has to be as Condition says before the container starts.
+type Dependency struct {
+	Service   string
+	Condition Condition
+	Restart   bool `json:",omitempty"` // the container is restarted when the other one is
+	Required  bool `json:",omitempty"` // without the other one the container does not start
+}
 
 // Network says which links a container sees.
 type Network string
@@ -81,13 +155,8 @@ func (r Restart) String() string {
 	return string(r.Policy)
 }
 
-const (
-	defaultStopGrace = 10 * time.Second
-	// MaxSize is how many bytes a compose file may have: what is longer was not written by a person.
-	MaxSize = 256 << 10
-	// maxID is containerd's bound on the name of a container.
-	maxID = 76
-)
+// maxID is containerd's bound on the name of a container.
+const maxID = 76
 
 // ValidName reports whether s may name an app or a service, as it becomes part of names in
 // containerd and in the log: a-z and 0-9, with single - or _ between them.

@@ -115,7 +115,8 @@ func (d *device) manager() *process {
 	if os.Getenv("ENGINE_TEST_SNAPSHOTTER") != "" {
 		snapshotter = os.Getenv("ENGINE_TEST_SNAPSHOTTER")
 	}
-	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"), "-records", d.path("records"),
+	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"),
+		"-loader", filepath.Join(d.tools.path, "compose"), "-loaded", d.path("loaded"), "-records", d.path("records"),
 		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"),
 		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
 		"-root", d.dir, "-registries", d.path("registries"),

@@ -108,12 +108,14 @@ func findTools(t *testing.T) tools {
 	return k
 }
 
-// buildShim builds the shim once for all tests, into a directory that TestMain removes.
+// buildShim builds the shim and the loader of compose files once for all tests, into a directory that TestMain removes.
 var buildShim = sync.OnceValues(func() (string, error) {
-	build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(shimDir(), shimName), "resinos/containers/shim")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the shim: %w\n%s", err, out)
+	for _, p := range [][2]string{{shimName, "resinos/containers/shim"}, {"compose", "resinos/containers/compose"}} {
+		build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(shimDir(), p[0]), p[1])
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", p[1], err, out)
+		}
 	}
 	return shimDir(), nil
 })

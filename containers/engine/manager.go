@@ -15,6 +15,7 @@ import (
 
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
+	"resinos/containers/load"
 	"resinos/containers/network"
 	"resinos/containers/pull"
 	"resinos/containers/store"
@@ -34,11 +35,14 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	networks := &network.Networks{Names: &nameserver.Server{Log: env.Log}, Log: env.Log}
 	defer networks.Names.Close()
 	engine := &workload.Containerd{Networks: networks, Log: env.Log}
-	c := workload.Config{Engine: engine, Networks: networks, Alive: notify.Watched(), Log: env.Log}
+	loader := &load.Loader{}
+	c := workload.Config{Engine: engine, Networks: networks, Loader: loader, Alive: notify.Watched(), Log: env.Log}
 	var resolv, root, registries string
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
 	flags.StringVar(&c.Apps, "apps", workload.Apps, "directory with one subdirectory for each app")
+	flags.StringVar(&loader.Program, "loader", "/usr/bin/compose", "program that loads compose files")
+	flags.StringVar(&loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
 	flags.StringVar(&c.Records, "records", workload.Records, "directory of the records that last until power off")
 	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
 	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")

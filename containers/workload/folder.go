@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,17 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"resinos/containers/app"
-	"resinos/mounts/plainfile"
+	"resinos/containers/load"
 )
-
-// composeFiles are the names that the compose specification allows, the preferred one first.
-var composeFiles = []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
-
-// errBusy is of a file that somebody has open for writing. What it holds now is not what it will hold.
-var errBusy = errors.New("it is being written")
 
 // errNoFile is of an app without a compose file: its containers are not wanted any more.
 var errNoFile = errors.New("it has no compose file")
@@ -45,10 +38,18 @@ func (f folders) why(name string) string {
 	}
 }
 
-// readApps parses every app below dir. A bad app is logged and does not hinder the others; one that is
+// Loader says what an app is (load.Loader).
+type Loader interface {
+	// Load returns what the app in dir is now; the error is of loading, and wraps load.ErrBusy while a file is written.
+	Load(ctx context.Context, name, dir string) (load.Result, error)
+	// Forget removes what is kept of apps that are not there.
+	Forget(there func(name string) bool) error
+}
+
+// readApps loads every app below dir. A bad app is logged and does not hinder the others; one that is
 // being written stays as it was before. A folder that cannot be listed is an error, for then nothing is
 // known of any app.
-func readApps(dir string, before folders, log *slog.Logger) (folders, error) {
+func readApps(ctx context.Context, l Loader, dir string, before folders, log *slog.Logger) (folders, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return folders{}, nil
@@ -57,6 +58,7 @@ func readApps(dir string, before folders, log *slog.Logger) (folders, error) {
 		return folders{}, fmt.Errorf("list apps: %w", err)
 	}
 	out := folders{faults: map[string]error{}}
+	there := map[string]bool{}
 	for _, e := range entries {
 		name := e.Name()
 		if strings.HasPrefix(name, ".") || name == "lost+found" {
@@ -66,13 +68,14 @@ func readApps(dir string, before folders, log *slog.Logger) (folders, error) {
 			log.Warn("not an app, only a directory is one", "path", filepath.Join(dir, name))
 			continue
 		}
-		wanted, err := readApp(filepath.Join(dir, name), log)
+		there[name] = true
+		wanted, err := readApp(ctx, l, filepath.Join(dir, name), log)
 		switch {
 		case err == nil:
 			out.wanted = append(out.wanted, wanted...)
 		case errors.Is(err, errNoFile):
 			log.Warn("not an app", "app", name, "error", err)
-		case errors.Is(err, errBusy):
+		case errors.Is(err, load.ErrBusy):
 			log.Info("app is left as it is", "app", name, "error", err)
 			out.keep(name, before)
 		default:
@@ -80,6 +83,9 @@ func readApps(dir string, before folders, log *slog.Logger) (folders, error) {
 			out.faults[name] = err
 			logFaults(log, name, err)
 		}
+	}
+	if err := l.Forget(func(name string) bool { return there[name] }); err != nil {
+		log.Warn("results of removed apps not removed", "error", err)
 	}
 	return out, nil
 }
@@ -111,29 +117,31 @@ func logFaults(log *slog.Logger, name string, err error) {
 	}
 }
 
-func readApp(dir string, log *slog.Logger) ([]Want, error) {
+func readApp(ctx context.Context, l Loader, dir string, log *slog.Logger) ([]Want, error) {
 	name := filepath.Base(dir)
-	file, err := findCompose(dir, log)
+	if !hasCompose(dir) {
+		return nil, fmt.Errorf("find %s in %s: %w", strings.Join(load.ComposeFiles(), ", "), dir, errNoFile)
+	}
+	r, err := l.Load(ctx, name, dir)
+	if errors.Is(err, load.ErrNotKept) {
+		log.Warn("what the app is, is not kept", "app", name, "error", err)
+		err = nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	data, err := readSettled(file)
-	if err != nil {
-		return nil, err
-	}
-	a, warnings, err := app.Parse(name, file, data)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range warnings {
+	for _, w := range r.Warnings {
 		log.Warn("app asks for what is not there", "app", name, "warning", w)
+	}
+	if len(r.Faults) > 0 {
+		return nil, r.Faults
 	}
 	preloads, err := readPreloads(filepath.Join(dir, "images"), log)
 	if err != nil {
 		return nil, err
 	}
-	wanted := make([]Want, len(a.Containers))
-	for i, c := range a.Containers {
+	wanted := make([]Want, len(r.App.Containers))
+	for i, c := range r.App.Containers {
 		wanted[i].Container = c
 		if j := slices.IndexFunc(preloads, func(p Preload) bool { return p.Name == c.Image }); j >= 0 {
 			wanted[i].Preload = &preloads[j]
@@ -142,49 +150,12 @@ func readApp(dir string, log *slog.Logger) ([]Want, error) {
 	return wanted, nil
 }
 
-// findCompose returns the compose file of an app. The error wraps fs.ErrNotExist if it has none.
-func findCompose(dir string, log *slog.Logger) (string, error) {
-	var found []string
-	for _, name := range composeFiles {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			found = append(found, name)
-		}
-		override := strings.Replace(name, ".y", ".override.y", 1)
-		if _, err := os.Lstat(filepath.Join(dir, override)); err == nil {
-			return "", fmt.Errorf("%s: files are not merged; write what it changes into %s and remove it", filepath.Join(dir, override), composeFiles[0])
-		}
-	}
-	if len(found) == 0 {
-		return "", fmt.Errorf("find %s in %s: %w", strings.Join(composeFiles, ", "), dir, errNoFile)
-	}
-	if len(found) > 1 {
-		log.Warn("several compose files, the first counts", "app", filepath.Base(dir), "path", strings.Join(found, " "))
-	}
-	return filepath.Join(dir, found[0]), nil
-}
-
-// readSettled returns what a compose file holds. It wraps errBusy while somebody writes it.
-func readSettled(file string) ([]byte, error) {
-	f, err := plainfile.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read; gives the lease back too
-	if err := lease(f); err != nil {
-		return nil, err
-	}
-	return plainfile.ReadAll(f, app.MaxSize)
-}
-
-// lease keeps writers out of a file until it is closed, or wraps errBusy if there is one. Half a compose
-// file can be a good one that lacks services, and their containers would be deleted. A file system that
-// knows no leases (fcntl(2)) has no writer that we could tell.
-func lease(f *os.File) error {
-	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
-	if errors.Is(err, unix.EAGAIN) {
-		return fmt.Errorf("read %s: %w", f.Name(), errBusy)
-	}
-	return nil
+// hasCompose reports whether the directory is of an app.
+func hasCompose(dir string) bool {
+	return slices.ContainsFunc(load.ComposeFiles(), func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // readPreloads looks into the image files of an app. A bad one is logged and left out: the image
@@ -203,7 +174,7 @@ func readPreloads(dir string, log *slog.Logger) ([]Preload, error) {
 			continue
 		}
 		found, err := readPreload(filepath.Join(dir, e.Name()))
-		if errors.Is(err, errBusy) {
+		if errors.Is(err, load.ErrBusy) {
 			return nil, err
 		}
 		if err != nil {

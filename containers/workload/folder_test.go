@@ -17,6 +17,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/containers/app"
+	"resinos/containers/composefile"
+	"resinos/containers/load"
 	"resinos/containers/store"
 	"resinos/mounts/atomicfile"
 	"resinos/mounts/testenv"
@@ -89,11 +92,43 @@ func FuzzReadIndex(f *testing.F) {
 	})
 }
 
+// inside loads apps in this process, with the same rules for their files.
+type inside struct{}
+
+func (inside) Load(ctx context.Context, name, dir string) (load.Result, error) {
+	scratch, err := os.MkdirTemp("", "inside-")
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer os.RemoveAll(scratch)
+	var busy error
+	a, warnings, err := composefile.Load(ctx, name, scratch, func(file string) ([]byte, error) {
+		data, err := load.ReadFile(dir, file)
+		if errors.Is(err, load.ErrBusy) {
+			busy = err
+		}
+		return data, err
+	})
+	if busy != nil {
+		return load.Result{}, busy
+	}
+	r := load.Result{App: a, Warnings: warnings}
+	_ = errors.As(err, &r.Faults) // that is what it is
+	for _, list := range []app.Faults{r.Faults, r.Warnings} {
+		for i := range list {
+			list[i].File = strings.Replace(list[i].File, scratch, dir, 1)
+		}
+	}
+	return r, nil
+}
+
+func (inside) Forget(func(string) bool) error { return nil }
+
 // read reads the apps in dir and returns what the log says.
 func read(t *testing.T, dir string, before folders) (folders, string) {
 	t.Helper()
 	var log bytes.Buffer
-	got, err := readApps(dir, before, slog.New(slog.NewTextHandler(&log, nil)))
+	got, err := readApps(t.Context(), inside{}, dir, before, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +170,7 @@ func TestReadAppsWithoutFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readApps(file, folders{}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := readApps(t.Context(), inside{}, file, folders{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a file in place of the folder: no error, so every container would be deleted")
 	}
 }
@@ -180,21 +215,22 @@ func TestReadAppsWaitsForNobody(t *testing.T) {
 }
 
 func TestReadAppsNames(t *testing.T) {
-	files := map[string]string{"none/README": "", "over/compose.yaml": compose("there", "always"), "over/compose.override.yaml": "services: {}"}
-	for i := range composeFiles {
-		for _, name := range composeFiles[i:] {
+	files := map[string]string{"none/README": "", "over/compose.yaml": compose("there", "always"),
+		"over/compose.override.yaml": "services: {other: {image: there}}"}
+	for i := range load.ComposeFiles() {
+		for _, name := range load.ComposeFiles()[i:] {
 			files[fmt.Sprintf("a%d/%s", i, name)] = strings.Replace(compose("there", "\"no\""), "web", "s"+strings.ReplaceAll(name, ".", ""), 1)
 		}
 	}
 	dir := appsWith(t, files)
 	got, log := read(t, dir, folders{})
-	if want := "a0.scomposeyaml a1.scomposeyml a2.sdocker-composeyaml a3.sdocker-composeyml"; strings.Join(ids(got), " ") != want {
+	if want := "a0.scomposeyaml a1.scomposeyml a2.sdocker-composeyaml a3.sdocker-composeyml over.other over.web"; strings.Join(ids(got), " ") != want {
 		t.Errorf("wanted %v, want %s", ids(got), want)
 	}
-	if n := strings.Count(log, "several compose files"); n != 3 {
-		t.Errorf("%d apps with several files are named, want 3:\n%s", n, log)
+	if n := strings.Count(log, "several compose files"); n != 6 {
+		t.Errorf("%d files that do not count are named, want 6:\n%s", n, log)
 	}
-	if !strings.Contains(log, "compose.override.yaml: files are not merged") || strings.Join(got.alone, " ") != "over" || !strings.Contains(log, "app=none") {
+	if len(got.alone) > 0 || !strings.Contains(log, "app=none") {
 		t.Errorf("alone %v, and the log says\n%s", got.alone, log)
 	}
 }

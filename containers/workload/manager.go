@@ -58,7 +58,7 @@ func (m *Manager) run(ctx context.Context) error {
 	if m.records, err = loadRecords(m.c.Records); err != nil {
 		return err
 	}
-	m.readApps()
+	m.readApps(ctx)
 	for ctx.Err() == nil {
 		changes, err := m.connect(ctx)
 		if err == nil {
@@ -100,7 +100,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 			m.finish(r)
 		case <-m.c.Pulls.Changed():
 		case <-m.c.Reload:
-			m.readApps()
+			m.readApps(ctx)
 		case <-timer.C:
 			look = laterLook // it may be only a sign of life that was due: to look once too often does no harm
 		}
@@ -111,8 +111,8 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 	}
 }
 
-func (m *Manager) readApps() {
-	apps, err := readApps(m.c.Apps, m.apps, m.c.Log)
+func (m *Manager) readApps(ctx context.Context) {
+	apps, err := readApps(ctx, m.c.Loader, m.c.Apps, m.apps, m.c.Log)
 	if err != nil {
 		m.c.Log.Error("apps not read, keeping the last ones", "error", err)
 		m.setTrouble(appstatus.NotRead, err)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/load"
 	"resinos/containers/pull"
 )
 
@@ -220,7 +221,7 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 		if err := os.MkdirAll(filepath.Join(dir, "apps", name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "apps", name, composeFiles[0]), []byte(compose), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "apps", name, load.ComposeFiles()[0]), []byte(compose), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -233,7 +234,7 @@ func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end f
 	log = new(bytes.Buffer)
 	pulls := newFakePulls(f)
 	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
-		Engine: f, Pulls: pulls, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
+		Engine: f, Loader: inside{}, Pulls: pulls, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
 		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -5,6 +5,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"resinos/containers/load"
 	"resinos/containers/store"
 	"resinos/mounts/plainfile"
 )
@@ -17,7 +18,7 @@ func readPreload(file string) ([]Preload, error) {
 		return nil, err
 	}
 	defer f.Close() // only read; gives the lease back too
-	if err := lease(f); err != nil {
+	if err := load.Lease(f); err != nil {
 		return nil, err
 	}
 	index, err := store.ReadIndex(f)

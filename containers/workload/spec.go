@@ -38,6 +38,9 @@ const (
 // Create makes the container, its root file system and its OCI spec.
 func (c *Containerd) Create(ctx context.Context, w Want) error {
 	client, ctx := c.link(ctx)
+	if err := pending(w.Container); err != nil {
+		return err
+	}
 	image, err := client.GetImage(ctx, w.Image)
 	if err != nil {
 		return fmt.Errorf("find container image %s: %w", w.Image, err)
@@ -72,6 +75,15 @@ func (c *Containerd) Create(ctx context.Context, w Want) error {
 		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot, NoNewKeyring: true}),
 	)
 	return err
+}
+
+// pending refuses what is understood and not carried out yet, so that no container runs looser than asked.
+func pending(c app.Container) error {
+	if len(c.Mounts)+len(c.Files)+len(c.Devices)+len(c.DeviceRules)+len(c.CapAdd)+len(c.CapDrop)+len(c.Security)+
+		len(c.Sysctls)+len(c.Ulimits) > 0 || c.Privileged || c.ReadOnly || c.Resources != (app.Resources{}) {
+		return errors.New("volumes, devices, capabilities and limits are not carried out yet: remove the keys")
+	}
+	return nil
 }
 
 func imageConfig(ctx context.Context, image containerd.Image) (v1.ImageConfig, error) {

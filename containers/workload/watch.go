@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/containers/load"
 	"resinos/mounts/plainfile"
 )
 
@@ -215,7 +216,8 @@ func (w *appsWatch) matters(events []byte) bool {
 
 // relevant is true for the names of files that are read.
 func relevant(name string) bool {
-	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".tar")
+	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".tar") ||
+		strings.Contains(name, ".env")
 }
 
 // poll stands for settled where the kernel does not tell. It returns true after a change that was the same
@@ -267,5 +269,5 @@ func busy(path string) bool {
 		return false
 	}
 	defer f.Close() // gives the lease back
-	return lease(f) != nil
+	return load.Lease(f) != nil
 }

@@ -1,9 +1,9 @@
 // Package workload owns what runs in containers: it reads the apps, looks at what containerd has,
 // plans the difference and carries it out, and starts again what ended. It never parses compose
-// files (package app does) and never copies a container's output: the shim writes into the log's
+// files (package load has it done) and never copies a container's output: the shim writes into the log's
 // pipes. Read Manager first, then Plan.
 //
-//	apps/NAME/compose.yaml ─ app.Parse ─┐
+//	apps/NAME/compose.yaml ─ Loader ────┐
 //	                                    ├─ Plan ─ steps ─ one worker a container ─ containerd
 //	containerd's containers, tasks ─────┘                        │
 //	        ↑ exit events, worker done, retry timer ─────────────┘
@@ -23,6 +23,7 @@ import (
 // Where things lie on the device.
 const (
 	Apps      = "/mnt/data/apps"
+	Loaded    = "/mnt/data/loaded"
 	Records   = "/run/resinos/workload"
 	Namespace = "resinos"
 	// CgroupRoot is the parent of the containers' cgroups.
@@ -37,7 +38,8 @@ type Config struct {
 	Engine   Engine
 	Networks Networks // of the apps; nil: there are none
 	Pulls    Pulls
-	Apps     string // one folder an app
+	Apps     string // one directory an app
+	Loader   Loader
 	Records  string // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere

@@ -41,6 +41,30 @@ func OpenIn(root, name string) (*os.File, error) {
 	})
 }
 
+// OpenBelow is Open of a file below root. No part of name may be a link, and none leads out of root.
+func OpenBelow(root, name string) (*os.File, error) {
+	path := filepath.Join(root, name)
+	return open(path, func() (*os.File, error) {
+		dir, err := os.Open(root)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close() // only a starting point
+		how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+		fd, err := unix.Openat2(int(dir.Fd()), name, how)
+		switch {
+		case errors.Is(err, unix.ELOOP):
+			return nil, fmt.Errorf("open %s: its path leads over a link: put the file itself there", path)
+		case errors.Is(err, unix.EXDEV):
+			return nil, fmt.Errorf("open %s: it leads out of %s", path, root)
+		case err != nil:
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		return os.NewFile(uintptr(fd), path), nil
+	})
+}
+
 // Dir returns os.DirFS with only its regular files and the lists of its directories. Symlinks are followed, and their
 // target decides.
 func Dir(root string) fs.FS { return dirFS{root, os.DirFS(root)} }

@@ -1,0 +1,271 @@
+package composefile
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"resinos/containers/app"
+)
+
+// maxPorts bounds what one service publishes: each port that is not its own target is a rule.
+const maxPorts = 2048
+
+// networks reads the app's networks; their names are without the app's.
+func (l *load) networks() map[string]app.Link {
+	out := map[string]app.Link{}
+	for _, name := range slices.Sorted(maps.Keys(l.project.Networks)) {
+		n, path := l.project.Networks[name], "networks."+name
+		link := app.Link{Network: name, Internal: n.Internal}
+		if !app.ValidName(name) {
+			l.fault(path, "network name is not of a-z, 0-9 and single - or _ between them")
+		}
+		if n.External {
+			l.fault(path+".external", "an app cannot join networks of others: publish a port and use that")
+		}
+		if n.Driver != "" && n.Driver != "bridge" {
+			l.fault(path+".driver", "driver %q does not exist, only bridge does", n.Driver)
+		}
+		if n.EnableIPv6 != nil && *n.EnableIPv6 {
+			l.fault(path+".enable_ipv6", "IPv6 is not there in networks of apps: use network_mode: host")
+		}
+		if n.EnableIPv4 != nil && !*n.EnableIPv4 {
+			l.fault(path+".enable_ipv4", "networks of apps have nothing but IPv4: remove the key")
+		}
+		if err := mtu(&link, n.DriverOpts); err != nil {
+			l.fault(path+".driver_opts", "%v", err)
+		}
+		if err := subnet(&link, n.Ipam); err != nil {
+			l.fault(path+".ipam", "%v", err)
+		}
+		out[name] = link
+	}
+	return out
+}
+
+func mtu(link *app.Link, options map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if name != "com.docker.network.driver.mtu" && name != "mtu" {
+			return fmt.Errorf("option %s is not supported, only com.docker.network.driver.mtu is", name)
+		}
+		mtu, err := strconv.Atoi(options[name])
+		if err != nil || mtu < 576 || mtu > 9216 {
+			return fmt.Errorf("mtu %q is not between 576 and 9216", options[name])
+		}
+		link.MTU = mtu
+	}
+	return nil
+}
+
+func subnet(link *app.Link, ipam types.IPAMConfig) error {
+	if len(ipam.Config) > 1 {
+		return errors.New("one subnet is enough")
+	}
+	for _, pool := range ipam.Config {
+		if pool.Gateway != "" || pool.IPRange != "" || len(pool.AuxiliaryAddresses) > 0 {
+			return errors.New("of config only subnet is supported: the first address of the subnet is the gateway's")
+		}
+		prefix, err := netip.ParsePrefix(pool.Subnet)
+		if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29 || prefix.Bits() < 8 || prefix.Masked() != prefix {
+			return fmt.Errorf("subnet %q is no IPv4 subnet of /8 to /29", pool.Subnet)
+		}
+		link.Subnet = pool.Subnet
+	}
+	return nil
+}
+
+// network is what the container reaches and who reaches it.
+func (c *converter) network(known map[string]app.Link) {
+	c.ports()
+	c.names()
+	switch n := app.Network(c.s.NetworkMode); n {
+	case "", app.NetworkBridge:
+		c.c.Network = app.NetworkBridge
+		c.links(known)
+	case app.NetworkHost, app.NetworkNone:
+		c.c.Network = n
+		c.apart()
+	default:
+		c.bad("network_mode", "%q does not exist yet, only bridge, host and none do", n)
+	}
+}
+
+// apart refuses what needs a network of the app.
+func (c *converter) apart() {
+	mode := c.c.Network
+	if len(c.c.Ports) > 0 && mode == app.NetworkHost {
+		c.warn(c.path+".ports", "the container is on the device's network, where its ports are open already")
+	} else if len(c.c.Ports) > 0 {
+		c.bad("ports", "a container without a network has no ports: remove ports or network_mode: none")
+	}
+	if len(c.c.Hosts)+len(c.c.DNS)+len(c.c.DNSSearch) > 0 {
+		c.fault(c.path, "extra_hosts, dns and dns_search do nothing with network_mode: %s: remove them", mode)
+	}
+	c.c.Ports = nil
+}
+
+func (c *converter) links(known map[string]app.Link) {
+	networks := c.s.Networks
+	if len(networks) == 0 {
+		networks = map[string]*types.ServiceNetworkConfig{app.DefaultNetwork: nil}
+	}
+	for _, name := range slices.Sorted(maps.Keys(networks)) {
+		link, path := known[name], "networks."+name
+		if n := networks[name]; n != nil {
+			link.Aliases, link.Address = n.Aliases, n.Ipv4Address
+			if n.Ipv6Address != "" || len(n.LinkLocalIPs) > 0 {
+				c.bad(path, "IPv6 is not there in networks of apps: remove ipv6_address and link_local_ips")
+			}
+			if n.MacAddress != "" || n.InterfaceName != "" || len(n.DriverOpts) > 0 {
+				c.warn(c.path+"."+path, "mac_address, interface_name and driver_opts are not carried out")
+			}
+		}
+		for _, a := range link.Aliases {
+			if err := checkName(a); err != nil {
+				c.bad(path+".aliases", "%v", err)
+			}
+		}
+		if err := fits(link.Address, link.Subnet); err != nil {
+			c.bad(path, "%v", err)
+		}
+		link.Network = c.c.App + "_" + name
+		c.c.Links = append(c.c.Links, link)
+	}
+}
+
+func (c *converter) ports() {
+	if len(c.s.Ports) > maxPorts {
+		c.bad("ports", "more than %d ports", maxPorts)
+		return
+	}
+	for _, p := range c.s.Ports {
+		port, err := portOf(p)
+		if err != nil {
+			c.bad("ports", "%v", err)
+			continue
+		}
+		c.c.Ports = append(c.c.Ports, port)
+	}
+	c.c.Ports = joined(c.c.Ports)
+}
+
+func portOf(p types.ServicePortConfig) (app.Port, error) {
+	if p.Published == "" {
+		return app.Port{}, fmt.Errorf("port %d has no port of the device: write \"%d:%d\"", p.Target, p.Target,
+			p.Target)
+	}
+	n, err := strconv.ParseUint(p.Published, 10, 16)
+	if err != nil || n == 0 || p.Target == 0 || p.Target > 65535 {
+		return app.Port{}, fmt.Errorf("%s:%d: write one port of the device, 1 to 65535, for one of the container",
+			p.Published, p.Target)
+	}
+	protocol := cmp.Or(p.Protocol, "tcp")
+	if protocol != "tcp" && protocol != "udp" {
+		return app.Port{}, fmt.Errorf("protocol %s is not published, only tcp and udp are", protocol)
+	}
+	out := app.Port{Protocol: protocol, Address: p.HostIP, First: uint16(n), Last: uint16(n), Target: uint16(p.Target)}
+	if p.HostIP != "" {
+		address, err := netip.ParseAddr(p.HostIP)
+		if err != nil || !address.Is4() {
+			return app.Port{}, fmt.Errorf("%q is no IPv4 address of the device", p.HostIP)
+		}
+		if address.IsUnspecified() {
+			out.Address = ""
+		}
+	}
+	return out, nil
+}
+
+// joined makes ranges of ports that follow each other.
+func joined(list []app.Port) []app.Port {
+	slices.SortFunc(list, func(a, b app.Port) int {
+		return cmp.Or(strings.Compare(a.Protocol, b.Protocol), strings.Compare(a.Address, b.Address),
+			cmp.Compare(a.First,
+				b.First), cmp.Compare(a.Target, b.Target))
+	})
+	var out []app.Port
+	for _, p := range list {
+		if n := len(out) - 1; n >= 0 {
+			o := out[n]
+			if o == p {
+				continue // written twice
+			}
+			if o.Protocol == p.Protocol && o.Address == p.Address && int(o.Last)+1 == int(p.First) &&
+				int(p.Target)-int(o.Target) == int(p.First)-int(o.First) {
+				out[n].Last = p.First
+				continue
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// names are the names and name servers that the container knows.
+func (c *converter) names() {
+	if c.c.ContainerName = c.s.ContainerName; c.c.ContainerName != "" {
+		if err := checkName(c.c.ContainerName); err != nil {
+			c.bad("container_name", "%v", err)
+		}
+	}
+	for name, addresses := range c.s.ExtraHosts {
+		if err := checkName(name); err != nil {
+			c.bad("extra_hosts", "%v", err)
+		}
+		for _, a := range addresses {
+			if _, err := netip.ParseAddr(a); err != nil && a != app.HostGateway {
+				c.bad("extra_hosts", "%s: %q is neither an address nor %s", name, a, app.HostGateway)
+			}
+			c.c.Hosts = append(c.c.Hosts, name+"="+a)
+		}
+	}
+	slices.Sort(c.c.Hosts)
+	for _, s := range c.s.DNS {
+		if _, err := netip.ParseAddr(s); err != nil {
+			c.bad("dns", "%q is no address of a name server", s)
+		}
+	}
+	for _, s := range c.s.DNSSearch {
+		if err := checkName(s); err != nil && s != "." {
+			c.bad("dns_search", "%v", err)
+		}
+	}
+	c.c.DNS, c.c.DNSSearch = c.s.DNS, c.s.DNSSearch
+}
+
+// checkName refuses what cannot be a name in the network.
+func checkName(s string) error {
+	for _, part := range strings.Split(s, ".") {
+		if part == "" || len(part) > 63 || len(s) > 253 {
+			return fmt.Errorf("%q is no name", s)
+		}
+		for _, r := range part {
+			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+				return fmt.Errorf("%q is no name: %q is not allowed in one", s, r)
+			}
+		}
+	}
+	return nil
+}
+
+func fits(address, subnet string) error {
+	if address == "" {
+		return nil
+	}
+	if subnet == "" {
+		return errors.New("ipv4_address needs a network with ipam: {config: [{subnet: …}]}")
+	}
+	a, prefix := netip.MustParseAddr(address), netip.MustParsePrefix(subnet)
+	if !prefix.Contains(a) || a == prefix.Addr() || a == prefix.Addr().Next() || !prefix.Contains(a.Next()) {
+		return fmt.Errorf("ipv4_address %s is not free in %s: the first address is the gateway's, the last is for all",
+			address, subnet)
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package load
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"resinos/containers/app"
+	"resinos/mounts/atomicfile"
+	"resinos/mounts/plainfile"
+)
+
+// version is raised when a file of an app comes to mean something else, so that an update of the system loads it again.
+const version = 1
+
+// maxKept bounds the file of a result.
+const maxKept = 4 << 20
+
+// kept is the form of a result in a file, after a line with the digest of the rest.
+type kept struct {
+	Version int
+	Program int64 // its size: another program may say something else
+	Result  Result
+}
+
+func (l *Loader) path(name string) string { return filepath.Join(l.Kept, name+".json") }
+
+// recall reads what an earlier manager kept. What is torn, foreign or garbage is no result, and the app is loaded
+// again.
+func (l *Loader) recall(name string) (Result, bool) {
+	if l.Kept == "" || !app.ValidName(name) {
+		return Result{}, false
+	}
+	data, err := plainfile.Read(l.path(name), maxKept)
+	if err != nil {
+		return Result{}, false
+	}
+	sum, text, ok := bytes.Cut(data, []byte("\n"))
+	if !ok || digest(text) != string(sum) {
+		return Result{}, false
+	}
+	var k kept
+	if err := json.Unmarshal(text, &k); err != nil || k.Version != version || k.Program != l.size() ||
+		len(k.Result.Sources) == 0 || k.Result.check(name) != nil {
+		return Result{}, false
+	}
+	return k.Result, true
+}
+
+// keep writes a result. Without it the next manager loads the app again.
+func (l *Loader) keep(name string, r Result) error {
+	if l.Kept == "" || !app.ValidName(name) {
+		return nil
+	}
+	text, err := json.Marshal(kept{Version: version, Program: l.size(), Result: r})
+	if err == nil {
+		err = os.MkdirAll(l.Kept, 0o700) // it may hold what a secret of a compose file holds
+	}
+	if err == nil {
+		err = atomicfile.Write(l.path(name), append([]byte(digest(text)+"\n"), text...), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("keep what app %s is: %w", name, errors.Join(ErrNotKept, err))
+	}
+	return nil
+}
+
+// ErrNotKept is of a result that is good, and could not be written.
+var ErrNotKept = errors.New("it is loaded again after a restart")
+
+// Forget removes what is kept of apps that are not there any more, and what a killed manager had begun to write.
+func (l *Loader) Forget(there func(name string) bool) error {
+	if l.Kept == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(l.Kept)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ".json"); !ok || !there(name) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(l.Kept, e.Name())))
+		}
+	}
+	return err
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func (l *Loader) size() int64 {
+	info, err := os.Stat(l.Program)
+	if err != nil {
+		return -1
+	}
+	return info.Size()
+}
