@@ -119,7 +119,7 @@ func (d *device) manager() *process {
 		"-loader", filepath.Join(d.tools.path, "compose"), "-loaded", d.path("loaded"), "-records", d.path("records"),
 		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"),
 		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
-		"-root", d.dir, "-registries", d.path("registries"),
+		"-root", d.dir, "-registries", d.path("registries"), "-volumes", d.path("volumes"),
 		"-networks", d.path("networks.json"), "-network-files", d.path("container",
 			"networks"), "-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
 		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))

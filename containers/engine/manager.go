@@ -19,6 +19,7 @@ import (
 	"resinos/containers/network"
 	"resinos/containers/pull"
 	"resinos/containers/store"
+	"resinos/containers/volume"
 	"resinos/containers/workload"
 	"resinos/net/nameserver"
 	"resinos/services/log/pipe"
@@ -59,10 +60,12 @@ func runManager(ctx context.Context, env Env, args []string) error {
 		"directory of the hosts and resolv.conf of containers in networks of apps")
 	flags.StringVar(&root, "root", daemon.Root, "directory where the engine keeps images")
 	flags.StringVar(&registries, "registries", registrySettings, "directories of the settings for registries")
+	flags.StringVar(&engine.Volumes.Dir, "volumes", volume.Dir, "directory of the volumes of apps")
 	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
 	if err := flags.Parse(args); err != nil {
 		return errUsage
 	}
+	engine.Volumes.Apps = c.Apps
 	networks.Names.Upstream = nameserver.FromFile(resolv)
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's

@@ -16,6 +16,7 @@ import (
 
 	"resinos/containers/network"
 	"resinos/containers/store"
+	"resinos/containers/volume"
 	"resinos/mounts/plainfile"
 )
 
@@ -30,6 +31,7 @@ type Containerd struct {
 	Hosts       string // likewise /etc/hosts
 	Networks    *network.Networks
 	Store       *store.Store
+	Volumes     volume.Volumes
 	CgroupRoot  string // parent of the containers' cgroups
 	Log         *slog.Logger
 

@@ -65,7 +65,7 @@ func FuzzFindUser(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		u, err := findUser(root, who)
+		u, err := findUser(root, who, nil)
 		if err != nil {
 			return
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -20,27 +19,22 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"resinos/containers/app"
+	"resinos/containers/ocispec"
 )
 
 // record is what containerd keeps of a container, in the words of package oci.
 type record = containers.Container
 
 const (
-	pidsLimit = 512
 	// groupAnnotation makes containerd's shim serve all containers of an app: 0.1 MB a container
 	// instead of 3.8.
 	groupAnnotation = "io.containerd.runc.v2.group"
-	// oomScore has the kernel end containers before all else when memory runs out: what lets people in and what they start there has less.
-	oomScore    = 500
-	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	defaultPath     = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // Create makes the container, its root file system and its OCI spec.
 func (c *Containerd) Create(ctx context.Context, w Want) error {
 	client, ctx := c.link(ctx)
-	if err := pending(w.Container); err != nil {
-		return err
-	}
 	image, err := client.GetImage(ctx, w.Image)
 	if err != nil {
 		return fmt.Errorf("find container image %s: %w", w.Image, err)
@@ -77,15 +71,6 @@ func (c *Containerd) Create(ctx context.Context, w Want) error {
 	return err
 }
 
-// pending refuses what is understood and not carried out yet, so that no container runs looser than asked.
-func pending(c app.Container) error {
-	if len(c.Mounts)+len(c.Files)+len(c.Devices)+len(c.DeviceRules)+len(c.CapAdd)+len(c.CapDrop)+len(c.Security)+
-		len(c.Sysctls)+len(c.Ulimits) > 0 || c.Privileged || c.ReadOnly || c.Resources != (app.Resources{}) {
-		return errors.New("volumes, devices, capabilities and limits are not carried out yet: remove the keys")
-	}
-	return nil
-}
-
 func imageConfig(ctx context.Context, image containerd.Image) (v1.ImageConfig, error) {
 	desc, err := image.Config(ctx)
 	if err != nil {
@@ -102,22 +87,19 @@ func imageConfig(ctx context.Context, image containerd.Image) (v1.ImageConfig, e
 	return out.Config, nil
 }
 
-// specOptions hardens containerd's default spec and puts the container's wishes into it.
+// specOptions puts what the container image and the app say into containerd's default spec.
 func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files snapshots.Snapshotter) []oci.SpecOpts {
-	id := want.ID()
 	opts := []oci.SpecOpts{
-		oci.WithDroppedCapabilities([]string{"CAP_NET_RAW", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"}),
-		oci.WithNoNewPrivileges,
-		oci.WithPidsLimit(pidsLimit),
-		oci.WithCgroup(path.Join(c.CgroupRoot, id)),
+		oci.WithCgroup(path.Join(c.CgroupRoot, want.ID())),
 		oci.WithAnnotations(map[string]string{groupAnnotation: want.App}),
 		withProcess(want, image),
+		c.Volumes.Mounts(want, files),
 	}
-	if user := firstOf(want.User, image.User); user != "" {
-		opts = append(opts, withUser(user, files))
+	if name := firstOf(want.User, image.User); name != "" || len(want.Groups) > 0 {
+		opts = append(opts, withUser(firstOf(name, "0"), want.Groups, files))
 	}
 	opts = append(opts, c.network(want)...)
-	return append(opts, seccomp.WithDefaultProfile()) // reads the capabilities, so it comes last
+	return append(opts, ocispec.Options(want)...)
 }
 
 // withProcess joins the container image's wishes and the app's as compose says: an entrypoint of
@@ -131,8 +113,6 @@ func withProcess(want app.Container, image v1.ImageConfig) oci.SpecOpts {
 		s.Process.Args = args
 		s.Process.Cwd = firstOf(want.WorkingDir, image.WorkingDir, "/")
 		s.Process.Env = environment(image.Env, want.Environment)
-		adj := oomScore
-		s.Process.OOMScoreAdj = &adj
 		return nil
 	}
 }

@@ -80,7 +80,7 @@ func TestFindUser(t *testing.T) {
 	for name, want := range map[string]string{
 		"web": "101:102 [102 200]", "7": "7:0 [0]", "7:extra": "7:200 [200]", "nobody-here": "", "web:none": "",
 	} {
-		u, err := findUser(root, name)
+		u, err := findUser(root, name, nil)
 		got := ""
 		if err == nil {
 			got = fmt.Sprintf("%d:%d %d", u.UID, u.GID, u.AdditionalGids)
@@ -95,7 +95,7 @@ func TestFindUser(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(root, "etc", "passwd")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := findUser(root, "web"); err == nil {
+	if _, err := findUser(root, "web", nil); err == nil {
 		t.Error("a link out of the root file system was followed")
 	}
 }

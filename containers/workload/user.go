@@ -19,14 +19,14 @@ import (
 
 // withUser sets user, group and further groups as the container's own /etc/passwd and /etc/group
 // say. containerd has the like, but links a template engine with it.
-func withUser(name string, snapshotter snapshots.Snapshotter) oci.SpecOpts {
+func withUser(name string, groups []string, snapshotter snapshots.Snapshotter) oci.SpecOpts {
 	return func(ctx context.Context, _ oci.Client, c *record, s *specs.Spec) error {
 		mounts, err := snapshotter.Mounts(ctx, c.SnapshotKey)
 		if err != nil {
 			return fmt.Errorf("find user %q: %w", name, err)
 		}
 		err = mount.WithReadonlyTempMount(ctx, mounts, func(root string) error {
-			s.Process.User, err = findUser(root, name)
+			s.Process.User, err = findUser(root, name, groups)
 			return err
 		})
 		if err != nil {
@@ -37,7 +37,7 @@ func withUser(name string, snapshotter snapshots.Snapshotter) oci.SpecOpts {
 }
 
 // findUser reads the files below root, never through a link that leads out of it.
-func findUser(root, name string) (specs.User, error) {
+func findUser(root, name string, groups []string) (specs.User, error) {
 	passwd, err := readInside(root, "etc/passwd")
 	if err != nil {
 		return specs.User{}, err
@@ -50,6 +50,11 @@ func findUser(root, name string) (specs.User, error) {
 	if err != nil {
 		return specs.User{}, err
 	}
+	further, err := furtherGroups(root, groups)
+	if err != nil {
+		return specs.User{}, err
+	}
+	u.Sgids = append(u.Sgids, further...)
 	for _, id := range append([]int{u.Uid, u.Gid}, u.Sgids...) {
 		if id < 0 || id > maxID { // the kernel takes -1 for "as it is", which is root
 			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id, maxID)
@@ -60,6 +65,18 @@ func findUser(root, name string) (specs.User, error) {
 		out.AdditionalGids = append(out.AdditionalGids, uint32(gid))
 	}
 	return out, nil
+}
+
+// furtherGroups are the numbers of the groups that the app adds, by the container's own /etc/group.
+func furtherGroups(root string, names []string) ([]int, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	group, err := readInside(root, "etc/group")
+	if err != nil {
+		return nil, err
+	}
+	return user.GetAdditionalGroups(names, group)
 }
 
 // maxID is the largest number of a user or a group that we take.

@@ -25,9 +25,9 @@ type Project uint32
 // Containers is the project of everything that containers write. People choose low numbers, so this is a high one.
 const Containers Project = 22222
 
-// Directories lists the directories that containers write into, by their names on the data partition. Directories that only
-// the system uses are not among them, nor are the files of apps, which containers cannot see yet.
-func Directories() []string { return []string{"containerd"} }
+// Directories lists the directories that containers write into, by their names on the data partition: their own files,
+// the directories of apps that they bind, and volumes. Directories that only the system uses are not among them.
+func Directories() []string { return []string{"containerd", "apps", "volumes"} }
 
 // The names that the kernel and the mount use.
 const (
