@@ -32,8 +32,8 @@ type Reader func(ctx context.Context, file string) (Verdict, error)
 // Region is the partition.
 func (x Ext4) Region() string { return x.Partition }
 
-// expected are the lines of e2fsck 1.47 that a cut explains, beside those that name a class. Counts in the superblock are
-// brought up to date at unmount only.
+// expected are the lines of e2fsck 1.47 that a cut explains, beside those that name a class. Counts in the superblock
+// are brought up to date at unmount only.
 var expected = []string{"Pass ", "Setting free ", "Setting filetype"}
 
 // outdated are further lines, of a file system whose descriptors of groups are those of a copy: what they say of
