@@ -63,11 +63,15 @@ const (
 	Starting State = "starting" // its image is fetched, it is made, or it is started
 	Stopping State = "stopping"
 	Up       State = "up"
-	Done     State = "done" // it ended well, and is not to be started again
+	Done     State = "done"    // it ended well, and is not to be started again
+	Halted   State = "stopped" // a person stopped it
+	Down     State = "down"    // a person took the app down: it has no containers
 )
 
 // States lists the states, the one that most needs a person first.
-func States() []State { return []State{GivenUp, Backoff, Unknown, Starting, Stopping, Up, Done} }
+func States() []State {
+	return []State{GivenUp, Backoff, Unknown, Starting, Stopping, Up, Done, Halted, Down}
+}
 
 // App is one app with its containers.
 type App struct {
@@ -81,18 +85,19 @@ type App struct {
 
 // Container is one container of an app.
 type Container struct {
-	Name     string  `json:"name"` // as compose.yaml has it
-	ID       string  `json:"id"`   // as the log and the control groups have it
-	Image    string  `json:"image,omitempty"`
-	Policy   string  `json:"restart,omitempty"` // when it is started again
-	State    State   `json:"state"`
-	Entered  float64 `json:"since"`
-	Pull     *Pull   `json:"pull,omitempty"`   // its image is on its way
-	Health   string  `json:"health,omitempty"` // empty: nobody asks it
-	Restarts int     `json:"restarts"`         // starts after the first, since the device is up
-	LastExit string  `json:"last_exit,omitempty"`
-	LastAt   float64 `json:"last_exit_at,omitempty"`
-	Kills    int     `json:"oom_kills,omitempty"` // processes that the kernel ended for want of memory, since the last start
+	Name     string   `json:"name"` // as compose.yaml has it
+	ID       string   `json:"id"`   // as the log and the control groups have it
+	Image    string   `json:"image,omitempty"`
+	Policy   string   `json:"restart,omitempty"` // when it is started again
+	State    State    `json:"state"`
+	Entered  float64  `json:"since"`
+	Pull     *Pull    `json:"pull,omitempty"`   // its image is on its way
+	Ports    []string `json:"ports,omitempty"`  // published, as compose.yaml has them
+	Health   string   `json:"health,omitempty"` // empty: nobody asks it
+	Restarts int      `json:"restarts"`         // starts after the first, since the device is up
+	LastExit string   `json:"last_exit,omitempty"`
+	LastAt   float64  `json:"last_exit_at,omitempty"`
+	Kills    int      `json:"oom_kills,omitempty"` // processes that the kernel ended for want of memory, since the last start
 	Trouble
 }
 

@@ -117,7 +117,8 @@ func (d *device) manager() *process {
 	}
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"),
 		"-loader", filepath.Join(d.tools.path, "compose"), "-loaded", d.path("loaded"), "-records", d.path("records"),
-		"-shutdown", d.path("shutdown"), "-status", d.path("apps.json"), "-log-pipes", d.path("log"),
+		"-shutdown", d.path("shutdown"), "-control", d.path("apps.sock"), "-down", d.path("down.json"),
+		"-status", d.path("apps.json"), "-log-pipes", d.path("log"),
 		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
 		"-root", d.dir, "-registries", d.path("registries"), "-volumes", d.path("volumes"),
 		"-networks", d.path("networks.json"), "-network-files", d.path("container",
@@ -296,7 +297,7 @@ func (d *device) powerCut() {
 		return left == 0
 	})
 	d.unmount()
-	for _, sub := range []string{"run", "records", "runtime", "container", "shutdown"} {
+	for _, sub := range []string{"run", "records", "runtime", "container", "shutdown", "apps.json", "apps.sock"} {
 		if err := os.RemoveAll(d.path(sub)); err != nil {
 			d.t.Error(err)
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/platforms"
 	"golang.org/x/sync/errgroup"
 
+	"resinos/containers/appcontrol"
+	"resinos/containers/appserver"
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
 	"resinos/containers/load"
@@ -37,7 +39,10 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	defer networks.Names.Close()
 	engine := &workload.Containerd{Networks: networks, Log: env.Log}
 	loader := &load.Loader{}
-	c := workload.Config{Engine: engine, Networks: networks, Loader: loader, Alive: notify.Watched(), Log: env.Log}
+	events := new(appserver.Events)
+	c := workload.Config{Engine: engine, Networks: networks, Loader: loader, Alive: notify.Watched(), Log: env.Log,
+		Orders: workload.NewOrders(), Event: events.Add}
+	server := &appserver.Server{Orders: c.Orders, Engine: engine, Events: events, Log: env.Log}
 	var resolv, root, registries string
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
@@ -46,6 +51,8 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
 	flags.StringVar(&c.Records, "records", workload.Records, "directory of the records that last until power off")
 	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
+	flags.StringVar(&c.Down, "down", workload.Down, "file of the apps that a person took down")
+	flags.StringVar(&server.Socket, "control", appcontrol.SocketPath, "socket to answer on")
 	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")
 	flags.StringVar(&engine.Socket, "socket", daemon.Socket, "containerd's socket")
 	flags.StringVar(&engine.Snapshotter, "snapshotter", "overlayfs", "overlayfs or native")
@@ -74,7 +81,8 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	reload := make(chan struct{}, 1)
 	defer onHangup(reload)()
 	c.Reload = reload
-	return manage(ctx, env, c, engine, resolv, reload)
+	server.Status = c.Status
+	return manage(ctx, env, c, engine, server, resolv, reload)
 }
 
 // bringImages gives the engine what brings images and looks after them, until the returned function is called.
@@ -111,13 +119,21 @@ func clockIsRight() bool {
 }
 
 // manage runs the manager, the mirror of resolv.conf, which has to be there before a container is started,
-// and the watch on the apps, which has to be there before they are read.
-func manage(ctx context.Context, env Env, c workload.Config, engine *workload.Containerd, resolv string, reload chan<- struct{}) error {
+// the watch on the apps, which has to be there before they are read, and the server for people.
+func manage(
+	ctx context.Context, env Env, c workload.Config, engine *workload.Containerd, server *appserver.Server, resolv string, reload chan<- struct{},
+) error {
 	defer engine.Close()
 	all, ctx := errgroup.WithContext(ctx)
 	mirrored, watched := make(chan struct{}), make(chan struct{})
 	all.Go(func() error { return workload.MirrorFile(ctx, resolv, engine.Resolv, mirrored, env.Log) })
 	all.Go(func() error { workload.WatchApps(ctx, c.Apps, watched, reload, env.Log); return nil })
+	all.Go(func() error {
+		if err := server.Run(ctx); ctx.Err() == nil { // the apps run without it
+			env.Log.Error("no socket for people", "socket", server.Socket, "error", err)
+		}
+		return nil
+	})
 	all.Go(func() error {
 		<-mirrored
 		<-watched

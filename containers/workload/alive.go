@@ -17,6 +17,8 @@ func (m *Manager) connect(ctx context.Context) (changes <-chan struct{}, err err
 		select {
 		case <-connected:
 			return changes, err
+		case q := <-m.c.Orders.queue():
+			q.done <- errNoEngine
 		case <-time.After(m.c.Alive.Left()):
 		}
 	}

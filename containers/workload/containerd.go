@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"resinos/containers/network"
+	"resinos/containers/plan"
+	"resinos/containers/socket"
 	"resinos/containers/store"
 	"resinos/containers/volume"
 	"resinos/mounts/plainfile"
@@ -46,14 +48,14 @@ const (
 	labelImage = "resinos/image-digest"
 	labelGrace = "resinos/stop-grace"
 	labelStop  = "resinos/stop-signal"
-	labelStays = "resinos/stays-ended"
+	labelMark  = "resinos/" // and the name of a mark
 )
 
 const runtimeName = "io.containerd.runc.v2"
 
 // Connect waits for the socket, not for a timer: containerd starts beside us.
 func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
-	if err := awaitSocket(ctx, c.Socket, c.Log); err != nil {
+	if err := socket.Await(ctx, c.Socket, c.Log); err != nil {
 		return nil, err
 	}
 	client, err := containerd.New(c.Socket,
@@ -109,9 +111,9 @@ func (c *Containerd) Client(ctx context.Context) (*containerd.Client, context.Co
 }
 
 // Observe lists containers, tasks and images.
-func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) (State, error) {
+func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) (plan.State, error) {
 	client, ctx := c.link(ctx)
-	s := State{Containers: map[string]Have{}, Images: map[string]string{}}
+	s := plan.State{Containers: map[string]plan.Have{}, Images: map[string]string{}}
 	list, err := client.ContainerService().List(ctx)
 	if err != nil {
 		return s, fmt.Errorf("list containers: %w", err)
@@ -119,10 +121,10 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 	for _, r := range list {
 		// a label that does not parse gives no time to end, and it is we who wrote it
 		grace, _ := time.ParseDuration(r.Labels[labelGrace])
-		s.Containers[r.ID] = Have{
+		s.Containers[r.ID] = plan.Have{
 			App: r.Labels[labelApp], Wish: r.Labels[labelWish],
 			ImageName: r.Image, ImageDigest: r.Labels[labelImage], StopGrace: grace,
-			StaysEnded: r.Labels[labelStays] != "",
+			StaysEnded: r.Labels[labelMark+string(plan.StaysEnded)], Held: r.Labels[labelMark+string(plan.Held)],
 		}
 	}
 	reply, err := client.TaskService().List(ctx, &tasks.ListTasksRequest{})
@@ -137,8 +139,8 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 	}
 	for id, have := range s.Containers {
 		// The list lacks tasks whose shim does not answer within two seconds, as if there were none.
-		if have.Task == NoTask && started(id) && !c.without(ctx, id) {
-			have.Task = Unknown
+		if have.Task == plan.NoTask && started(id) && !c.without(ctx, id) {
+			have.Task = plan.Unknown
 			s.Containers[id] = have
 		}
 	}
@@ -152,16 +154,16 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 	return s, nil
 }
 
-func taskOf(status tasktypes.Status) Task {
+func taskOf(status tasktypes.Status) plan.Task {
 	switch status {
 	case tasktypes.Status_STOPPED:
-		return Stopped
+		return plan.Stopped
 	case tasktypes.Status_RUNNING, tasktypes.Status_PAUSED, tasktypes.Status_PAUSING:
-		return Running
+		return plan.Running
 	case tasktypes.Status_CREATED:
-		return Created
+		return plan.Created
 	}
-	return Unknown
+	return plan.Unknown
 }
 
 // without is true if containerd knows that the container has no task.
@@ -172,7 +174,7 @@ func (c *Containerd) without(ctx context.Context, id string) bool {
 }
 
 // Import puts the images of a preloaded file into containerd and unpacks the one that is wanted.
-func (c *Containerd) Import(ctx context.Context, p Preload) error {
+func (c *Containerd) Import(ctx context.Context, p plan.Preload) error {
 	f, err := plainfile.Open(p.Path)
 	if err != nil {
 		return err
@@ -185,9 +187,10 @@ func (c *Containerd) Import(ctx context.Context, p Preload) error {
 }
 
 // Note sets a label on the container, which containerd writes to the disk, and which goes with the container.
-func (c *Containerd) Note(ctx context.Context, id string) error {
+func (c *Containerd) Note(ctx context.Context, id string, mark plan.Mark, value string) error {
 	client, ctx := c.link(ctx)
-	_, err := client.ContainerService().Update(ctx, record{ID: id, Labels: map[string]string{labelStays: "yes"}}, "labels."+labelStays)
+	label := labelMark + string(mark)
+	_, err := client.ContainerService().Update(ctx, record{ID: id, Labels: map[string]string{label: value}}, "labels."+label)
 	if err != nil {
 		return fmt.Errorf("label container: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/load"
+	"resinos/containers/plan"
 )
 
 // errNoFile is of an app without a compose file: its containers are not wanted any more.
@@ -20,9 +21,11 @@ var errNoFile = errors.New("it has no compose file")
 
 // folders is what the folder of apps holds.
 type folders struct {
-	wanted []Want
+	wanted []plan.Want
 	alone  []string // apps that cannot be read or parsed
 	faults map[string]error
+	down   []string // apps that a person took down: none of their containers is wanted
+	images []string // of those apps: they stay for the next up
 }
 
 // why is what keeps an app from being read, on one line.
@@ -117,7 +120,7 @@ func logFaults(log *slog.Logger, name string, err error) {
 	}
 }
 
-func readApp(ctx context.Context, l Loader, dir string, log *slog.Logger) ([]Want, error) {
+func readApp(ctx context.Context, l Loader, dir string, log *slog.Logger) ([]plan.Want, error) {
 	name := filepath.Base(dir)
 	if !hasCompose(dir) {
 		return nil, fmt.Errorf("find %s in %s: %w", strings.Join(load.ComposeFiles(), ", "), dir, errNoFile)
@@ -140,10 +143,10 @@ func readApp(ctx context.Context, l Loader, dir string, log *slog.Logger) ([]Wan
 	if err != nil {
 		return nil, err
 	}
-	wanted := make([]Want, len(r.App.Containers))
+	wanted := make([]plan.Want, len(r.App.Containers))
 	for i, c := range r.App.Containers {
 		wanted[i].Container = c
-		if j := slices.IndexFunc(preloads, func(p Preload) bool { return p.Name == c.Image }); j >= 0 {
+		if j := slices.IndexFunc(preloads, func(p plan.Preload) bool { return p.Name == c.Image }); j >= 0 {
 			wanted[i].Preload = &preloads[j]
 		}
 	}
@@ -160,7 +163,7 @@ func hasCompose(dir string) bool {
 
 // readPreloads looks into the image files of an app. A bad one is logged and left out: the image
 // is then pulled. One that is being written is an error, for it will be there soon.
-func readPreloads(dir string, log *slog.Logger) ([]Preload, error) {
+func readPreloads(dir string, log *slog.Logger) ([]plan.Preload, error) {
 	if info, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return nil, nil
 	}
@@ -168,7 +171,7 @@ func readPreloads(dir string, log *slog.Logger) ([]Preload, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Preload
+	var out []plan.Preload
 	for _, e := range files {
 		if !strings.HasSuffix(e.Name(), ".tar") {
 			continue

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -20,8 +19,9 @@ import (
 	"resinos/containers/app"
 	"resinos/containers/composefile"
 	"resinos/containers/load"
+	"resinos/containers/plan"
+	"resinos/containers/socket"
 	"resinos/containers/store"
-	"resinos/mounts/atomicfile"
 	"resinos/mounts/testenv"
 )
 
@@ -65,7 +65,7 @@ func TestReadPreload(t *testing.T) {
 			}
 			got, err := readPreload(file)
 			if c.want == "" {
-				want := Preload{file, "docker.io/library/busybox:latest", "sha256:abc"}
+				want := plan.Preload{Path: file, Name: "docker.io/library/busybox:latest", Digest: "sha256:abc"}
 				if err != nil || len(got) != 1 || got[0] != want {
 					t.Errorf("readPreload = %v, %v", got, err)
 				}
@@ -92,10 +92,10 @@ func FuzzReadIndex(f *testing.F) {
 	})
 }
 
-// inside loads apps in this process, with the same rules for their files.
-type inside struct{}
+// inProcess loads apps in this process, with the same rules for their files.
+type inProcess struct{}
 
-func (inside) Load(ctx context.Context, name, dir string) (load.Result, error) {
+func (inProcess) Load(ctx context.Context, name, dir string) (load.Result, error) {
 	scratch, err := os.MkdirTemp("", "inside-")
 	if err != nil {
 		return load.Result{}, err
@@ -122,13 +122,13 @@ func (inside) Load(ctx context.Context, name, dir string) (load.Result, error) {
 	return r, nil
 }
 
-func (inside) Forget(func(string) bool) error { return nil }
+func (inProcess) Forget(func(string) bool) error { return nil }
 
 // read reads the apps in dir and returns what the log says.
 func read(t *testing.T, dir string, before folders) (folders, string) {
 	t.Helper()
 	var log bytes.Buffer
-	got, err := readApps(t.Context(), inside{}, dir, before, slog.New(slog.NewTextHandler(&log, nil)))
+	got, err := readApps(t.Context(), inProcess{}, dir, before, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestReadAppsWithoutFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readApps(t.Context(), inside{}, file, folders{}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := readApps(t.Context(), inProcess{}, file, folders{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a file in place of the folder: no error, so every container would be deleted")
 	}
 }
@@ -268,30 +268,6 @@ func TestReadAppsWhileWritten(t *testing.T) {
 	}
 }
 
-func TestRecordsSurviveGarbage(t *testing.T) {
-	dir := t.TempDir()
-	if err := saveRecord(dir, "a.web", Record{Starts: 2}); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "b.web.json"), []byte("{"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	rest := filepath.Join(dir, "c.web.json"+atomicfile.Suffix) // its manager was killed while it wrote
-	if err := os.WriteFile(rest, []byte("{"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	got, err := loadRecords(dir)
-	if err != nil || len(got) != 1 || got["a.web"].Starts != 2 {
-		t.Errorf("loadRecords = %v, %v", got, err)
-	}
-	if _, err := os.Stat(rest); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the rest of an earlier manager's record is still there (%v)", err)
-	}
-	if err := errors.Join(removeRecord(dir, "a.web"), removeRecord(dir, "a.web")); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestWithoutInotify: with a container that has taken all instances, the manager still finds the engine, and its containers a new resolv.conf.
 func TestWithoutInotify(t *testing.T) {
 	if limit := testenv.UserLimit(t, "max_inotify_instances"); limit != nil {
@@ -306,7 +282,7 @@ func TestAwaitSocket(t *testing.T) { awaitASocket(t) }
 func awaitASocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "s")
 	got := make(chan error, 1)
-	go func() { got <- awaitSocket(t.Context(), path, slog.New(slog.DiscardHandler)) }()
+	go func() { got <- socket.Await(t.Context(), path, slog.New(slog.DiscardHandler)) }()
 	time.Sleep(20 * time.Millisecond) // sleep: so that it waits; if it does not yet, the test is weaker but not wrong
 	l, err := net.Listen("unix", path)
 	for errors.Is(err, os.ErrNotExist) {
@@ -321,7 +297,7 @@ func awaitASocket(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := awaitSocket(ctx, path+"-never", slog.New(slog.DiscardHandler)); !errors.Is(err, context.DeadlineExceeded) {
+	if err := socket.Await(ctx, path+"-never", slog.New(slog.DiscardHandler)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a server: %v", err)
 	}
 }

@@ -77,38 +77,3 @@ func FuzzFindUser(f *testing.F) {
 		}
 	})
 }
-
-// FuzzLoadRecords: whatever a record holds, it is read or forgotten, and the next restart is planned from it without a panic.
-func FuzzLoadRecords(f *testing.F) {
-	f.Add([]byte(`{"running":true,"starts":2,"quick":1,"status":137,"started":1000000000,"ended":2000000000}`))
-	f.Add([]byte(`{"quick":-9223372036854775808,"started":9223372036854775807,"ended":-1}`))
-	f.Add([]byte("null"))
-	f.Add([]byte("{"))
-	dir := f.TempDir()
-	file := filepath.Join(dir, "a.web.json")
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if err := os.WriteFile(file, text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		all, err := loadRecords(dir)
-		if err != nil || len(all) > 1 {
-			t.Fatalf("records of %q: %+v, %v", text, all, err)
-		}
-		r, known := all["a.web"]
-		if !known {
-			return
-		}
-		if _, again := next(app.Restart{Policy: app.OnFailure, Limit: 3}, r); again && r.Status == 0 {
-			t.Errorf("record %q: what has ended well is started again", text)
-		}
-		if _, again := next(app.Restart{Policy: app.Always}, r.ended(r.Started, r.Status)); !again {
-			t.Errorf("record %q: what is always started again is not", text)
-		}
-		if err := saveRecord(dir, "a.web", r); err != nil {
-			t.Fatal(err)
-		}
-		if again, err := loadRecords(dir); err != nil || again["a.web"] != r {
-			t.Errorf("record %q is %+v, and saved again %+v (%v)", text, r, again["a.web"], err)
-		}
-	})
-}

@@ -13,6 +13,8 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/appstatus"
+	"resinos/containers/plan"
+	"resinos/containers/restart"
 	"resinos/containers/store"
 	"resinos/services/boottime"
 )
@@ -22,11 +24,15 @@ type Manager struct {
 	c       Config
 	now     func() time.Duration // since the kernel started
 	apps    folders
-	records map[string]Record
+	records map[string]restart.Record
 	retries map[string]retry
 	silent  map[string]bool // containers whose shim does not answer
+	lacking map[string]bool // containers whose image is pulled
 	workers *workers
 	report  reporter
+	down    map[string]bool // apps that a person took down
+	last    plan.State      // what there was when the last plan was made
+	waiting []*request      // of people, to be answered when it is done
 }
 
 // retry keeps a container whose steps failed from being tried at once again.
@@ -55,8 +61,11 @@ func Run(ctx context.Context, c Config) error {
 
 func (m *Manager) run(ctx context.Context) error {
 	var err error
-	if m.records, err = loadRecords(m.c.Records); err != nil {
+	if m.records, err = restart.Load(m.c.Records); err != nil {
 		return err
+	}
+	if m.down, err = restart.LoadDown(m.c.Down); err != nil {
+		m.c.Log.Error("apps that a person took down are not known", "error", err)
 	}
 	m.readApps(ctx)
 	for ctx.Err() == nil {
@@ -68,7 +77,7 @@ func (m *Manager) run(ctx context.Context) error {
 			m.c.Log.Warn("engine gone, waiting for it", "error", err)
 			m.setTrouble(appstatus.NoEngine, fmt.Errorf("the engine is gone: %w", err))
 			m.publishTrouble()
-			pause(ctx, firstDelay)
+			pause(ctx, restart.FirstDelay)
 		}
 	}
 	return m.stopAll(context.WithoutCancel(ctx))
@@ -81,6 +90,7 @@ var errGone = errors.New("connection closed")
 func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 	m.workers = newWorkers(ctx, m.c.Engine)
 	defer m.workers.stop(m.take)
+	defer m.refuse(errGone)
 	look := firstLook
 	for {
 		m.c.Alive.Beat()
@@ -99,6 +109,8 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 		case r := <-m.workers.results:
 			m.finish(r)
 		case <-m.c.Pulls.Changed():
+		case q := <-m.c.Orders.queue():
+			m.obey(q)
 		case <-m.c.Reload:
 			m.readApps(ctx)
 		case <-timer.C:
@@ -119,8 +131,9 @@ func (m *Manager) readApps(ctx context.Context) {
 		return
 	}
 	m.apps = apps
+	m.applyDown()
 	m.setTrouble("", nil)
-	m.c.Log.Info("apps read", "containers", len(apps.wanted), "unreadable", len(apps.alone))
+	m.c.Log.Info("apps read", "containers", len(m.apps.wanted), "unreadable", len(apps.alone))
 }
 
 // reconcile looks, plans and sets workers going. It returns after how long there is more to do.
@@ -133,30 +146,33 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	if m.report.trouble.Cause == appstatus.NoEngine {
 		m.setTrouble("", nil)
 	}
+	m.last = state
 	m.applyNetworks(state)
 	m.tellNeeds(state)
 	wait := forever
-	steps := m.pull(Plan(Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records}))
+	steps := m.pull(m.plan(state))
 	for len(steps) > 0 {
 		id := steps[0].Container
-		n := slices.IndexFunc(steps, func(s Step) bool { return s.Container != id })
+		n := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Container != id })
 		if n < 0 {
 			n = len(steps)
 		}
 		wait = min(wait, m.begin(state, steps[:n]))
 		steps = steps[n:]
 	}
-	return min(wait, m.publish(state)), nil
+	wait = min(wait, m.publish(state))
+	m.answer() // who asked finds it published
+	return wait, nil
 }
 
 // observe looks at what there is, and says it when a shim no longer answers, or answers again.
-func (m *Manager) observe(ctx context.Context) (State, error) {
+func (m *Manager) observe(ctx context.Context) (plan.State, error) {
 	state, err := m.c.Engine.Observe(ctx, func(id string) bool { return m.records[id].Running })
 	if err != nil {
 		return state, err
 	}
 	for id, have := range state.Containers {
-		switch silent := have.Task == Unknown; {
+		switch silent := have.Task == plan.Unknown; {
 		case silent && !m.silent[id]:
 			m.c.Log.Warn("shim does not answer, container is left as it is", "container", id)
 			m.silent[id] = true
@@ -170,7 +186,7 @@ func (m *Manager) observe(ctx context.Context) (State, error) {
 
 // applyNetworks has the networks as the apps want them. While they are not, what needs them does not start, and says
 // why.
-func (m *Manager) applyNetworks(state State) {
+func (m *Manager) applyNetworks(state plan.State) {
 	if m.c.Networks == nil {
 		return
 	}
@@ -185,20 +201,22 @@ func (m *Manager) applyNetworks(state State) {
 }
 
 // pull takes the pulls out of a plan and has them done beside the rest. What nobody wants any more is not pulled.
-func (m *Manager) pull(steps []Step) []Step {
+func (m *Manager) pull(steps []plan.Step) []plan.Step {
 	var images []string
-	steps = slices.DeleteFunc(steps, func(s Step) bool {
-		if w := m.want(s.Container); s.Verb == Pull && w != nil {
+	m.lacking = map[string]bool{}
+	steps = slices.DeleteFunc(steps, func(s plan.Step) bool {
+		if w := m.want(s.Container); s.Verb == plan.Pull && w != nil {
 			images = append(images, w.Image)
+			m.lacking[s.Container] = true
 		}
-		return s.Verb == Pull
+		return s.Verb == plan.Pull
 	})
 	m.c.Pulls.Want(images)
 	return steps
 }
 
 // want is the wish for a container, or nil if it is not wanted or its app cannot be read.
-func (m *Manager) want(id string) *Want {
+func (m *Manager) want(id string) *plan.Want {
 	for i := range m.apps.wanted {
 		if m.apps.wanted[i].ID() == id {
 			return &m.apps.wanted[i]
@@ -207,12 +225,12 @@ func (m *Manager) want(id string) *Want {
 	return nil
 }
 
-// tellNeeds says which images must stay: those that apps name, and those of containers.
-func (m *Manager) tellNeeds(state State) {
+// tellNeeds says which images must stay: those that apps name, be they down, and those of containers.
+func (m *Manager) tellNeeds(state plan.State) {
 	if m.c.Needs == nil {
 		return
 	}
-	need := store.Need{Unsure: len(m.apps.alone) > 0}
+	need := store.Need{Images: slices.Clone(m.apps.images), Unsure: len(m.apps.alone) > 0}
 	for _, w := range m.apps.wanted {
 		need.Images = append(need.Images, w.Image)
 	}
@@ -223,7 +241,7 @@ func (m *Manager) tellNeeds(state State) {
 }
 
 // begin starts the steps of one container if their time has come, and returns how long that is.
-func (m *Manager) begin(state State, steps []Step) time.Duration {
+func (m *Manager) begin(state plan.State, steps []plan.Step) time.Duration {
 	const never = time.Duration(1<<63 - 1)
 	id := steps[0].Container
 	if m.workers.busy[id] {
@@ -232,12 +250,12 @@ func (m *Manager) begin(state State, steps []Step) time.Duration {
 	if wait := max(steps[0].Not, m.retries[id].not) - m.now(); wait > 0 {
 		return wait
 	}
-	if steps[0].Verb == Lost {
-		status := uint32(lostStatus)
-		if state.Containers[id].StaysEnded && m.policy(id) == app.OnFailure {
-			status = 0 // it was reaped by an earlier manager, which had kept that it ended well
+	if steps[0].Verb == plan.Lost {
+		status, kept := state.Containers[id].Exit() // it may have been reaped by an earlier manager, which had kept it
+		if !kept {
+			status = restart.LostStatus
 		}
-		m.record(id, m.records[id].ended(m.now(), status))
+		m.record(id, m.records[id].End(m.now(), status))
 		return 0
 	}
 	for _, s := range steps {
@@ -251,16 +269,21 @@ func (m *Manager) begin(state State, steps []Step) time.Duration {
 func (m *Manager) take(r result) {
 	m.workers.done(r.id)
 	for _, d := range r.done {
+		m.tellEvent(r.id, d)
 		switch d.verb {
-		case Start:
-			m.record(r.id, m.records[r.id].started(m.now()))
-		case Reap:
-			end := m.records[r.id].ended(m.now(), d.status)
+		case plan.Start:
+			m.record(r.id, m.records[r.id].Begin(m.now()))
+		case plan.Stop:
+			if m.records[r.id].Running {
+				m.record(r.id, m.records[r.id].End(m.now(), d.status))
+			}
+		case plan.Reap:
+			end := m.records[r.id].End(m.now(), d.status)
 			end.OOM = d.status != 0 && m.report.kills[r.id] > 0
 			delete(m.report.kills, r.id) // the next life begins with none
 			m.record(r.id, end)
 			m.c.Log.Info("container ended", "container", r.id, "status", endOf(end))
-		case Delete:
+		case plan.Delete:
 			m.forget(r.id)
 		}
 	}
@@ -275,21 +298,34 @@ func (m *Manager) finish(r result) {
 		return
 	}
 	failures := m.retries[r.id].failures
-	delay := backoff(firstRetry, lastRetry, failures)
+	delay := restart.Backoff(firstRetry, lastRetry, failures)
 	m.retries[r.id] = retry{failures + 1, m.now() + delay}
 	m.c.Log.Error("container not as wanted", "container", r.id, "error", r.err, "retry", delay)
 }
 
-func (m *Manager) record(id string, r Record) {
+// tellEvent tells those who watch what became of a container.
+func (m *Manager) tellEvent(id string, d done) {
+	if m.c.Event == nil {
+		return
+	}
+	switch d.verb {
+	case plan.Stop, plan.Reap:
+		m.c.Event(id, "end", endOf(restart.Record{Status: d.status, OOM: d.status != 0 && m.report.kills[id] > 0}))
+	case plan.Start, plan.Create, plan.Delete, plan.Import:
+		m.c.Event(id, string(d.verb), "")
+	}
+}
+
+func (m *Manager) record(id string, r restart.Record) {
 	m.records[id] = r
-	if err := saveRecord(m.c.Records, id, r); err != nil {
+	if err := restart.Save(m.c.Records, id, r); err != nil {
 		m.c.Log.Warn("record not kept", "container", id, "error", err)
 	}
 }
 
 func (m *Manager) forget(id string) {
 	delete(m.records, id)
-	if err := removeRecord(m.c.Records, id); err != nil {
+	if err := restart.Remove(m.c.Records, id); err != nil {
 		m.c.Log.Warn("record not removed", "container", id, "error", err)
 	}
 }
@@ -310,32 +346,36 @@ func (m *Manager) stopAll(ctx context.Context) error {
 	for _, id := range slices.Sorted(maps.Keys(state.Containers)) {
 		have, record := state.Containers[id], m.records[id]
 		policy := m.policy(id)
-		if have.Task != NoTask {
+		if have.Task != plan.NoTask {
 			m.c.Log.Info("stopping for shutdown", "container", id)
 		}
 		all.Go(func() error {
-			if have.Task != NoTask {
+			if have.Task != plan.NoTask {
 				status, err := m.c.Engine.Stop(ctx, id, min(have.StopGrace, stopLimit))
 				if err != nil {
 					return err
 				}
-				record = record.ended(m.now(), status)
+				record = record.End(m.now(), status)
 			}
-			if have.StaysEnded || !stays(policy, record) {
+			if _, kept := have.Exit(); kept || !restart.Stays(policy, record) {
 				return nil
 			}
-			return m.c.Engine.Note(ctx, id)
+			return m.c.Engine.Note(ctx, id, plan.StaysEnded, fmt.Sprint(record.Status))
 		})
 	}
 	return all.Wait()
 }
 
-// policy is that of a container, or empty if it is not wanted or its app cannot be read.
+// policy is that of a container, or empty if its wish is not known.
 func (m *Manager) policy(id string) app.Policy {
 	if w := m.want(id); w != nil {
 		return w.Restart.Policy
 	}
 	return ""
+}
+
+func (m *Manager) plan(state plan.State) []plan.Step {
+	return plan.Make(plan.Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
 }
 
 func pause(ctx context.Context, d time.Duration) {

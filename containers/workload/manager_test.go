@@ -18,36 +18,42 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/load"
+	"resinos/containers/plan"
 	"resinos/containers/pull"
+	"resinos/containers/restart"
+	"resinos/containers/store"
 )
 
 // fakeEngine is containerd in memory. Pulls of images in missing fail; programs run until end.
 type fakeEngine struct {
 	mu      sync.Mutex // guards all
-	state   State
+	state   plan.State
 	missing map[string]bool
 	calls   []string
 	grace   map[string]time.Duration // of the last Stop
 	status  uint32                   // of the programs that end by themselves
 	changes chan struct{}
+	orders  *Orders
+	needs   *store.Needs
 	begun   time.Time
 }
 
 func newFake() *fakeEngine {
 	return &fakeEngine{
-		state:   State{Containers: map[string]Have{}, Images: map[string]string{}},
+		state:   plan.State{Containers: map[string]plan.Have{}, Images: map[string]string{}},
 		missing: map[string]bool{}, grace: map[string]time.Duration{}, status: 1, begun: time.Now(),
+		orders: NewOrders(), needs: new(store.Needs),
 	}
 }
 
-func (f *fakeEngine) call(verb Verb, name string, change func() error) error {
+func (f *fakeEngine) call(verb plan.Verb, name string, change func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, fmt.Sprintf("%s %s at %v", verb, name, time.Since(f.begun).Truncate(10*time.Millisecond)))
 	return change()
 }
 
-func (f *fakeEngine) change(id string, change func(*Have)) {
+func (f *fakeEngine) change(id string, change func(*plan.Have)) {
 	h := f.state.Containers[id]
 	change(&h)
 	f.state.Containers[id] = h
@@ -60,14 +66,14 @@ func (f *fakeEngine) Connect(ctx context.Context) (<-chan struct{}, error) {
 	return f.changes, ctx.Err()
 }
 
-func (f *fakeEngine) Observe(context.Context, func(string) bool) (State, error) {
+func (f *fakeEngine) Observe(context.Context, func(string) bool) (plan.State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return State{maps.Clone(f.state.Containers), maps.Clone(f.state.Images)}, nil
+	return plan.State{Containers: maps.Clone(f.state.Containers), Images: maps.Clone(f.state.Images)}, nil
 }
 
-func (f *fakeEngine) Import(_ context.Context, p Preload) error {
-	return f.call(Import, p.Name, func() error { f.state.Images[p.Name] = p.Digest; return nil })
+func (f *fakeEngine) Import(_ context.Context, p plan.Preload) error {
+	return f.call(plan.Import, p.Name, func() error { f.state.Images[p.Name] = p.Digest; return nil })
 }
 
 // fakePulls pulls into a fakeEngine, as pull.Pulls does into a real one.
@@ -111,7 +117,7 @@ func (p *fakePulls) pull(ctx context.Context, name string) {
 		case <-ctx.Done():
 			return
 		}
-		err := p.f.call(Pull, name, func() error {
+		err := p.f.call(plan.Pull, name, func() error {
 			if p.f.missing[name] {
 				return errors.New("no such image")
 			}
@@ -141,22 +147,22 @@ func (p *fakePulls) Status(image string) (pull.Status, bool) {
 
 func (p *fakePulls) Changed() <-chan struct{} { return p.changed }
 
-func (f *fakeEngine) Create(_ context.Context, w Want) error {
-	return f.call(Create, w.ID(), func() error {
-		f.state.Containers[w.ID()] = Have{App: w.App, Wish: w.Digest(), ImageDigest: f.state.Images[w.Image], StopGrace: w.StopGrace}
+func (f *fakeEngine) Create(_ context.Context, w plan.Want) error {
+	return f.call(plan.Create, w.ID(), func() error {
+		f.state.Containers[w.ID()] = plan.Have{App: w.App, Wish: w.Digest(), ImageDigest: f.state.Images[w.Image], StopGrace: w.StopGrace}
 		return nil
 	})
 }
 
 func (f *fakeEngine) Start(_ context.Context, c app.Container) error {
-	return f.call(Start, c.ID(), func() error { f.change(c.ID(), func(h *Have) { h.Task = Running }); return nil })
+	return f.call(plan.Start, c.ID(), func() error { f.change(c.ID(), func(h *plan.Have) { h.Task = plan.Running }); return nil })
 }
 
 func (f *fakeEngine) Reap(_ context.Context, id string) (uint32, error) {
-	err := f.call(Reap, id, func() error { f.change(id, func(h *Have) { h.Kills = 0 }); return nil }) // the group goes first
+	err := f.call(plan.Reap, id, func() error { f.change(id, func(h *plan.Have) { h.Kills = 0 }); return nil }) // the group goes first
 	f.look()
 	f.mu.Lock()
-	f.change(id, func(h *Have) { h.Task = NoTask })
+	f.change(id, func(h *plan.Have) { h.Task = plan.NoTask })
 	f.mu.Unlock()
 	f.look() // the engine tells of it before it answers
 	return f.status, err
@@ -168,28 +174,37 @@ func (f *fakeEngine) look() {
 	time.Sleep(time.Millisecond) // sleep: of synctest
 }
 
-func (f *fakeEngine) Note(_ context.Context, id string) error {
-	return f.call(Note, id, func() error { f.change(id, func(h *Have) { h.StaysEnded = true }); return nil })
+func (f *fakeEngine) Note(_ context.Context, id string, mark plan.Mark, value string) error {
+	return f.call(plan.Note, id, func() error {
+		f.change(id, func(h *plan.Have) {
+			if mark == plan.Held {
+				h.Held = value
+			} else {
+				h.StaysEnded = value
+			}
+		})
+		return nil
+	})
 }
 
 // Stop ends a program with 0: it heard the signal.
 func (f *fakeEngine) Stop(_ context.Context, id string, grace time.Duration) (uint32, error) {
-	return 0, f.call(Stop, id, func() error {
+	return 0, f.call(plan.Stop, id, func() error {
 		f.grace[id] = grace
-		f.change(id, func(h *Have) { h.Task = NoTask })
+		f.change(id, func(h *plan.Have) { h.Task = plan.NoTask })
 		return nil
 	})
 }
 
 func (f *fakeEngine) Delete(_ context.Context, id string) error {
-	return f.call(Delete, id, func() error { delete(f.state.Containers, id); return nil })
+	return f.call(plan.Delete, id, func() error { delete(f.state.Containers, id); return nil })
 }
 
 // end lets the program of a container end.
 func (f *fakeEngine) end(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.change(id, func(h *Have) { h.Task, h.Status = Stopped, f.status })
+	f.change(id, func(h *plan.Have) { h.Task, h.Status = plan.Stopped, f.status })
 	select {
 	case f.changes <- struct{}{}:
 	default: // one is waiting
@@ -234,7 +249,8 @@ func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end f
 	log = new(bytes.Buffer)
 	pulls := newFakePulls(f)
 	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
-		Engine: f, Loader: inside{}, Pulls: pulls, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
+		Orders: f.orders, Needs: f.needs, Down: filepath.Join(dir, "down.json"),
+		Engine: f, Pulls: pulls, Loader: inProcess{}, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
 		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -255,7 +271,7 @@ func (f *fakeEngine) powerUp(t *testing.T, dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for id := range f.state.Containers {
-		f.change(id, func(h *Have) { h.Task = NoTask })
+		f.change(id, func(h *plan.Have) { h.Task = plan.NoTask })
 	}
 	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "records")), os.RemoveAll(filepath.Join(dir, "power"))); err != nil {
 		t.Fatal(err)
@@ -320,7 +336,7 @@ func TestManagerRestarts(t *testing.T) {
 			time.Sleep(time.Second)
 			expect(t, "ended", f.take(), "reap a.web at "+want)
 		}
-		if got, err := loadRecords(filepath.Join(dir, "records")); err != nil || got["a.web"].Starts != 3 || got["a.web"].Running {
+		if got, err := restart.Load(filepath.Join(dir, "records")); err != nil || got["a.web"].Starts != 3 || got["a.web"].Running {
 			t.Errorf("records: %+v, %v", got, err)
 		}
 		if err := end(); err != nil {
@@ -365,7 +381,7 @@ func TestManagerStopsContainersAtShutdown(t *testing.T) {
 		if err := end(); err != nil {
 			t.Error(err)
 		}
-		expect(t, "shutdown", f.take(), "stop a.x at 1s", "stop a.y at 1s")
+		expect(t, "shutdown", f.take(), "note a.x at 1s", "note a.y at 1s", "stop a.x at 1s", "stop a.y at 1s") // how they ended is kept
 		if f.grace["a.x"] != stopLimit || f.grace["a.y"] != 2*time.Second {
 			t.Errorf("graces %v", f.grace)
 		}
@@ -463,8 +479,8 @@ func TestManagerWritesLittle(t *testing.T) {
 func TestManagerReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		f.state.Containers["old.web"] = Have{App: "old", Wish: "x", Task: Running}
-		f.state.Containers["c.web"] = Have{App: "c", Wish: "x", Task: Running}
+		f.state.Containers["old.web"] = plan.Have{App: "old", Wish: "x", Task: plan.Running}
+		f.state.Containers["c.web"] = plan.Have{App: "c", Wish: "x", Task: plan.Running}
 		_, _, end := f.run(t, map[string]string{"c": "services: 5"})
 		time.Sleep(time.Second)
 		expect(t, "an app that is gone, and one that is broken", f.take(), "delete old.web at 0s", "stop old.web at 0s")

@@ -6,13 +6,14 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"resinos/containers/load"
+	"resinos/containers/plan"
 	"resinos/containers/store"
 	"resinos/mounts/plainfile"
 )
 
 // readPreload returns the images that the OCI layout in a tar file names. Only headers and
 // index.json are read; the blobs are skipped over.
-func readPreload(file string) ([]Preload, error) {
+func readPreload(file string) ([]plan.Preload, error) {
 	f, err := plainfile.Open(file)
 	if err != nil {
 		return nil, err
@@ -25,10 +26,10 @@ func readPreload(file string) ([]Preload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
-	var out []Preload
+	var out []plan.Preload
 	for _, m := range index.Manifests {
 		if name := store.NameOf(m.Annotations); name != "" {
-			out = append(out, Preload{Path: file, Name: name, Digest: m.Digest.String()})
+			out = append(out, plan.Preload{Path: file, Name: name, Digest: m.Digest.String()})
 		}
 	}
 	if len(out) == 0 {

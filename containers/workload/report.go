@@ -9,7 +9,9 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/appstatus"
+	"resinos/containers/plan"
 	"resinos/containers/pull"
+	"resinos/containers/restart"
 )
 
 // loopAfter is how many ends in a row, each soon after the start, are a crash loop: one may be bad luck, and the second its echo.
@@ -35,7 +37,7 @@ type moment struct {
 }
 
 // noteKills says which containers had processes ended for want of memory since the last look.
-func (m *Manager) noteKills(state State) {
+func (m *Manager) noteKills(state plan.State) {
 	kills := map[string]int{}
 	for id, have := range state.Containers {
 		kills[id] = have.Kills
@@ -50,11 +52,11 @@ func (m *Manager) noteKills(state State) {
 }
 
 // endOf is how a program ended, for people: that it was killed for want of memory says more than by which signal.
-func endOf(r Record) string {
+func endOf(r restart.Record) string {
 	switch {
 	case r.OOM:
 		return "out of memory"
-	case r.Status == lostStatus:
+	case r.Status == restart.LostStatus:
 		return fmt.Sprintf("killed (status %d)", r.Status)
 	}
 	return fmt.Sprintf("exited with status %d", r.Status)
@@ -79,17 +81,22 @@ func (m *Manager) setTrouble(cause appstatus.Cause, err error) {
 }
 
 // publish writes how all apps are, if that has changed, and returns after how long it changes by itself.
-func (m *Manager) publish(state State) time.Duration {
+func (m *Manager) publish(state plan.State) time.Duration {
 	if m.c.Status == "" {
 		return forever
 	}
+	v := m.view(state)
+	m.tell(appstatus.Status{Apps: v.all(), Trouble: m.report.trouble})
+	return v.settles()
+}
+
+func (m *Manager) view(state plan.State) view {
 	v := view{apps: m.apps, state: state, records: m.records, errors: m.report.errors, now: m.now(),
 		pulls: m.c.Pulls.Status}
 	if m.workers != nil {
 		v.busy = m.workers.busy
 	}
-	m.tell(appstatus.Status{Apps: v.all(), Trouble: m.report.trouble})
-	return v.settles()
+	return v
 }
 
 // publishTrouble writes that the manager itself is in trouble, beside what it last knew.
@@ -172,8 +179,8 @@ func each(s *appstatus.Status, f func(what, how string, at *float64)) {
 // view is all that a status is made of.
 type view struct {
 	apps    folders
-	state   State
-	records map[string]Record
+	state   plan.State
+	records map[string]restart.Record
 	errors  map[string]error
 	busy    map[string]bool
 	pulls   func(image string) (pull.Status, bool)
@@ -181,7 +188,7 @@ type view struct {
 }
 
 // fault is why a container is not as wanted: a step of it failed, or its image cannot be pulled.
-func (v view) fault(want *Want, id string) error {
+func (v view) fault(want *plan.Want, id string) error {
 	if err := v.errors[id]; err != nil || want == nil {
 		return err
 	}
@@ -192,7 +199,7 @@ func (v view) fault(want *Want, id string) error {
 }
 
 // pulling is how much of a container's image has come, nil if none is pulled.
-func (v view) pulling(want *Want) *appstatus.Pull {
+func (v view) pulling(want *plan.Want) *appstatus.Pull {
 	if want == nil {
 		return nil
 	}
@@ -206,7 +213,7 @@ func (v view) pulling(want *Want) *appstatus.Pull {
 
 // all lists every app that is wanted or there, with every container of it. It is pure; what it leaves 0 is dated by date.
 func (v view) all() []appstatus.App {
-	wanted, byApp := map[string]*Want{}, map[string]map[string]bool{}
+	wanted, byApp := map[string]*plan.Want{}, map[string]map[string]bool{}
 	note := func(app, id string) {
 		if byApp[app] == nil {
 			byApp[app] = map[string]bool{}
@@ -223,12 +230,15 @@ func (v view) all() []appstatus.App {
 	for id, have := range v.state.Containers {
 		note(have.App, id)
 	}
-	for _, name := range v.apps.alone {
+	for _, name := range slices.Concat(v.apps.alone, v.apps.down) {
 		note(name, "")
 	}
 	list := []appstatus.App{}
 	for _, name := range slices.Sorted(maps.Keys(byApp)) {
 		a := appstatus.App{Name: name}
+		if slices.Contains(v.apps.down, name) {
+			a.State = appstatus.Down
+		}
 		if slices.Contains(v.apps.alone, name) {
 			a.State = appstatus.GivenUp
 			a.Trouble = appstatus.Trouble{Cause: appstatus.NotUnderstood, Reason: "cannot be read: " + v.apps.why(name)}
@@ -242,15 +252,20 @@ func (v view) all() []appstatus.App {
 }
 
 // container says how one container is; want is nil when nobody wants it, or the wish cannot be read.
-func (v view) container(name, id string, want *Want) appstatus.Container {
+func (v view) container(name, id string, want *plan.Want) appstatus.Container {
 	have, there := v.state.Containers[id]
 	r := v.records[id]
 	c := appstatus.Container{Name: strings.TrimPrefix(id, name+"."), ID: id, Image: have.ImageName, Restarts: max(0, r.Starts-1), Kills: have.Kills}
 	if want != nil {
 		c.Image, c.Policy = want.Image, want.Restart.String()
+		for _, p := range want.Ports {
+			c.Ports = append(c.Ports, p.String())
+		}
 	}
-	if r.Ended > 0 {
+	if status, kept := have.Exit(); r.Ended > 0 {
 		c.LastExit, c.LastAt = endOf(r), r.Ended.Seconds()
+	} else if kept { // in an earlier boot
+		c.LastExit = endOf(restart.Record{Status: status})
 	}
 	c.Pull = v.pulling(want)
 	c.State, c.Entered = v.stateOf(want, have, there, r, id)
@@ -259,8 +274,8 @@ func (v view) container(name, id string, want *Want) appstatus.Container {
 }
 
 // looping reports whether a container ends again and again. It does until a start has lasted.
-func (v view) looping(r Record) bool {
-	return r.Quick >= loopAfter && !(r.Running && v.now-r.Started >= healthy)
+func (v view) looping(r restart.Record) bool {
+	return r.Quick >= loopAfter && !(r.Running && v.now-r.Started >= restart.Healthy)
 }
 
 // settles is after how long the first of the crash loops is over, if its container goes on to run.
@@ -268,31 +283,40 @@ func (v view) settles() time.Duration {
 	wait := forever
 	for _, r := range v.records {
 		if r.Running && v.looping(r) {
-			wait = min(wait, r.Started+healthy-v.now)
+			wait = min(wait, r.Started+restart.Healthy-v.now)
 		}
 	}
 	return wait
 }
 
-func (v view) stateOf(want *Want, have Have, there bool, r Record, id string) (appstatus.State, float64) {
-	again := true // a wish that cannot be read will be one again
+func (v view) stateOf(want *plan.Want, have plan.Have, there bool, r restart.Record, id string) (appstatus.State, float64) {
+	again, returns := true, true // a wish that cannot be read will be one again
 	if want != nil {
-		_, again = next(want.Restart, r)
+		_, again = restart.Next(want.Restart, r)
+		returns = restart.Returns(want.Restart.Policy, have.StaysEnded != "", have.Held != "")
+	}
+	held := r.Held || r.Starts == 0 && have.Held != "" && !returns
+	if status, kept := have.Exit(); kept && r.Starts == 0 && !returns { // it ended in an earlier boot
+		r.Starts, r.Status = 1, status
 	}
 	switch {
 	case want == nil && there && !slices.Contains(v.apps.alone, have.App):
 		return appstatus.Stopping, 0
-	case have.Task == Running:
+	case have.Task == plan.Running && r.Held:
+		return appstatus.Stopping, 0
+	case have.Task == plan.Running:
 		return appstatus.Up, r.Started.Seconds()
+	case held && have.Task == plan.NoTask && !v.busy[id]:
+		return appstatus.Halted, r.Ended.Seconds()
 	case v.busy[id]:
 		return appstatus.Starting, 0
 	case v.fault(want, id) != nil:
 		return appstatus.Backoff, 0
-	case have.Task == Created, have.Task == NoTask && r.Starts == 0:
+	case have.Task == plan.Created, have.Task == plan.NoTask && r.Starts == 0:
 		return appstatus.Starting, 0
-	case have.Task != NoTask && have.Task != Stopped:
+	case have.Task != plan.NoTask && have.Task != plan.Stopped:
 		return appstatus.Unknown, 0
-	case again && (r.Ended > 0 || r.Status != 0):
+	case returns && again && (r.Ended > 0 || r.Status != 0):
 		return appstatus.Backoff, r.Ended.Seconds()
 	case r.Status != 0:
 		return appstatus.GivenUp, r.Ended.Seconds()
@@ -300,7 +324,7 @@ func (v view) stateOf(want *Want, have Have, there bool, r Record, id string) (a
 	return appstatus.Done, r.Ended.Seconds()
 }
 
-func (v view) troubleOf(want *Want, state appstatus.State, r Record, id string) appstatus.Trouble {
+func (v view) troubleOf(want *plan.Want, state appstatus.State, r restart.Record, id string) appstatus.Trouble {
 	switch err := v.fault(want, id); {
 	case err != nil:
 		return appstatus.Trouble{Cause: appstatus.NotAsWanted, Reason: err.Error()}
@@ -310,12 +334,13 @@ func (v view) troubleOf(want *Want, state appstatus.State, r Record, id string) 
 		return appstatus.Trouble{Cause: appstatus.Failed, Since: r.Ended.Seconds(), Reason: endOf(r) + ", and is not started again" + policyOf(want)}
 	case state != appstatus.Done && v.looping(r):
 		return appstatus.Trouble{Cause: appstatus.CrashLoop,
-			Reason: fmt.Sprintf("crash loop: ended %d times in a row within %v of its start, last: %s", r.Quick, healthy, endOf(r))}
+			Reason: fmt.Sprintf("crash loop: ended %d times in %s, each time within %v of its start, last: %s",
+				r.Quick, span(r.Ended-r.First), restart.Healthy, endOf(r))}
 	}
 	return appstatus.Trouble{}
 }
 
-func policyOf(want *Want) string {
+func policyOf(want *plan.Want) string {
 	if want == nil {
 		return ""
 	}
@@ -324,4 +349,12 @@ func policyOf(want *Want) string {
 		policy = string(app.Never)
 	}
 	return " (restart: " + policy + ")"
+}
+
+// span is a time for people: of a minute and more, only the minutes.
+func span(d time.Duration) string {
+	if d < time.Minute {
+		return max(d.Round(time.Second), time.Second).String()
+	}
+	return fmt.Sprintf("%d min", int(d.Minutes()))
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"resinos/containers/socket"
 	"resinos/mounts/dirwatch"
 )
 
@@ -24,7 +25,7 @@ func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log
 			return fmt.Errorf("mirror %s: %w", from, err)
 		}
 	}
-	watch, err := dirwatch.Open(filepath.Dir(from), appears, log)
+	watch, err := dirwatch.Open(filepath.Dir(from), socket.Appears, log)
 	if err != nil {
 		return err
 	}

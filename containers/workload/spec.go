@@ -20,6 +20,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/ocispec"
+	"resinos/containers/plan"
 )
 
 // record is what containerd keeps of a container, in the words of package oci.
@@ -33,7 +34,7 @@ const (
 )
 
 // Create makes the container, its root file system and its OCI spec.
-func (c *Containerd) Create(ctx context.Context, w Want) error {
+func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 	client, ctx := c.link(ctx)
 	image, err := client.GetImage(ctx, w.Image)
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"github.com/moby/sys/signal"
 
 	"resinos/containers/app"
+	"resinos/containers/plan"
+	"resinos/containers/restart"
 	"resinos/services/log/pipe"
 )
 
@@ -105,7 +107,7 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 		return 0, fmt.Errorf("stop %s: %w", id, err)
 	}
 	if process == nil {
-		return lostStatus, nil
+		return restart.LostStatus, nil
 	}
 	client, ctx := c.link(ctx)
 	ctx, cancel := context.WithTimeout(ctx, grace+3*killWait) // the shim may fall silent now
@@ -128,7 +130,7 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 	ended, err := client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	switch err = errgrpc.ToNative(err); {
 	case errdefs.IsNotFound(err):
-		return lostStatus, nil
+		return restart.LostStatus, nil
 	case err != nil:
 		return 0, fmt.Errorf("clear task of %s: %w", id, err)
 	}
@@ -138,10 +140,10 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 // process is the container's program, or nil if it has none or its shim does not answer for a while.
 func (c *Containerd) process(ctx context.Context, id string) (*tasktypes.Process, error) {
 	client, ctx := c.link(ctx)
-	for end := time.Now().Add(silentLimit); ; pause(ctx, firstDelay) {
+	for end := time.Now().Add(silentLimit); ; pause(ctx, restart.FirstDelay) {
 		reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 		err = errgrpc.ToNative(err)
-		switch silent := errdefs.IsDeadlineExceeded(err) || err == nil && taskOf(reply.Process.Status) == Unknown; {
+		switch silent := errdefs.IsDeadlineExceeded(err) || err == nil && taskOf(reply.Process.Status) == plan.Unknown; {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case errdefs.IsNotFound(err), silent && time.Now().After(end):

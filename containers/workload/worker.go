@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
+
+	"resinos/containers/plan"
 )
 
 // workers carries out steps, one goroutine a container, so that a slow pull or a program that
@@ -25,8 +27,8 @@ type workers struct {
 // task is the work for one container.
 type task struct {
 	id    string
-	steps []Step
-	want  *Want // nil when it is only taken away
+	steps []plan.Step
+	want  *plan.Want // nil when it is only taken away
 	grace time.Duration
 }
 
@@ -38,7 +40,7 @@ type result struct {
 }
 
 type done struct {
-	verb   Verb
+	verb   plan.Verb
 	status uint32 // of Reap and Stop
 }
 
@@ -80,28 +82,28 @@ func (w *workers) run(t task) result {
 }
 
 // step carries out one step. Work that keeps the processor busy is bounded; waiting is not.
-func (w *workers) step(t task, s Step) (status uint32, err error) {
+func (w *workers) step(t task, s plan.Step) (status uint32, err error) {
 	ctx := w.ctx
 	switch s.Verb {
-	case Stop:
+	case plan.Stop:
 		return w.engine.Stop(ctx, t.id, t.grace)
-	case Reap:
+	case plan.Reap:
 		return w.engine.Reap(ctx, t.id)
-	case Note:
-		return 0, w.engine.Note(ctx, t.id)
+	case plan.Note:
+		return 0, w.engine.Note(ctx, t.id, s.Mark, s.Value)
 	}
 	if err := w.cpu.Acquire(ctx, 1); err != nil {
 		return 0, err
 	}
 	defer w.cpu.Release(1)
 	switch s.Verb {
-	case Import:
+	case plan.Import:
 		return 0, w.once(t.want.Preload.Path, func() error { return w.engine.Import(ctx, *t.want.Preload) })
-	case Create:
+	case plan.Create:
 		return 0, w.engine.Create(ctx, *t.want)
-	case Start:
+	case plan.Start:
 		return 0, w.engine.Start(ctx, t.want.Container)
-	case Delete:
+	case plan.Delete:
 		return 0, w.engine.Delete(ctx, t.id)
 	}
 	return 0, fmt.Errorf("no such step %q", s.Verb)

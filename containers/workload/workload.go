@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/plan"
 	"resinos/containers/pull"
 	"resinos/containers/store"
 	"resinos/services/notify"
@@ -25,6 +26,7 @@ const (
 	Apps      = "/mnt/data/apps"
 	Loaded    = "/mnt/data/loaded"
 	Records   = "/run/resinos/workload"
+	Down      = "/mnt/data/apps-down.json"
 	Namespace = "resinos"
 	// CgroupRoot is the parent of the containers' cgroups.
 	CgroupRoot = "/resinos/containers"
@@ -43,6 +45,11 @@ type Config struct {
 	Records  string // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
+	Down     string // file of the apps that a person took down, on the disk; empty: none is kept
+	// Orders are what people ask for; may be nil.
+	Orders *Orders
+	// Event is told what becomes of containers, for those who watch; may be nil.
+	Event func(id, what, detail string)
 	// Needs is told which images must stay; nil: nobody asks.
 	Needs *store.Needs
 	// Reload asks to read the apps again (WatchApps does, and a person); may be nil.
@@ -60,18 +67,18 @@ type Engine interface {
 	Connect(ctx context.Context) (<-chan struct{}, error)
 	// Observe returns what there is now. started tells of a container whether its program is known to have been
 	// started and not to have ended: only then it is asked for a task that it does not show by itself.
-	Observe(ctx context.Context, started func(id string) bool) (State, error)
-	Import(ctx context.Context, p Preload) error
+	Observe(ctx context.Context, started func(id string) bool) (plan.State, error)
+	Import(ctx context.Context, p plan.Preload) error
 	// Create makes the container from its image, which is there, under the digest of its wish.
-	Create(ctx context.Context, w Want) error
+	Create(ctx context.Context, w plan.Want) error
 	// Start runs the container's program; an ended or half-made task is cleared away first.
 	Start(ctx context.Context, c app.Container) error
 	// Reap clears an ended task away and returns its exit status.
 	Reap(ctx context.Context, id string) (status uint32, err error)
 	// Stop asks the program to end, kills it after grace, clears its task away and returns its exit status.
 	Stop(ctx context.Context, id string, grace time.Duration) (status uint32, err error)
-	// Note keeps beside the container that it stays ended at the next boot (Have.StaysEnded).
-	Note(ctx context.Context, id string) error
+	// Note keeps a mark beside the container, on the disk; an empty value takes it back.
+	Note(ctx context.Context, id string, mark plan.Mark, value string) error
 	// Delete removes a container that has no task, with its root file system.
 	Delete(ctx context.Context, id string) error
 }
@@ -87,34 +94,3 @@ type Pulls interface {
 	Status(image string) (pull.Status, bool)
 	Changed() <-chan struct{}
 }
-
-// State is all that containerd has of ours.
-type State struct {
-	Containers map[string]Have   // by id
-	Images     map[string]string // digest by name
-}
-
-// Have is one container as it is.
-type Have struct {
-	App         string
-	Wish        string // Want.Digest when it was made
-	ImageName   string
-	ImageDigest string
-	StopGrace   time.Duration
-	StaysEnded  bool // it is not started because the device comes up; survives a power cut
-	Task        Task
-	Kills       int    // processes that the kernel ended for want of memory since its task was made
-	Status      uint32 // of an ended task
-}
-
-// Task is the state of a container's program.
-type Task string
-
-// The states that make a difference to Plan.
-const (
-	NoTask  Task = ""        // never started, or cleared away
-	Created Task = "created" // made but not begun: its starter died
-	Running Task = "running"
-	Stopped Task = "stopped"
-	Unknown Task = "unknown" // its shim does not answer: it may well run
-)

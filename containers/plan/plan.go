@@ -1,4 +1,6 @@
-package workload
+// Package plan owns what the manager has to do next: from the wanted containers, what the engine has, and what is
+// remembered of each, a list of steps. It is pure. Read Input first, then Make.
+package plan
 
 import (
 	"crypto/sha256"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/restart"
 )
 
 // wishVersion is part of every wish: raised when we make containers differently (spec.go), so
@@ -56,7 +59,7 @@ const (
 	Delete Verb = "delete"
 	Create Verb = "create"
 	Start  Verb = "start"
-	Note   Verb = "note" // beside the container, for the next boot: it stays ended
+	Note   Verb = "note" // beside the container, for the next boot: Step.Mark
 )
 
 // Step is one thing to do for one container. Steps of a container are done in order and the rest
@@ -66,6 +69,8 @@ type Step struct {
 	Verb      Verb
 	Why       string
 	Not       time.Duration // not before this time since the kernel started
+	Mark      Mark          // of Note ...
+	Value     string        // ... which is empty to take the mark back
 }
 
 // String is the form of the golden files and the log.
@@ -83,12 +88,12 @@ type Input struct {
 	// Alone are apps whose file cannot be read now: what runs of them is left alone.
 	Alone   []string
 	State   State
-	Records map[string]Record
+	Records map[string]restart.Record
 }
 
-// Plan returns the steps from what is to what is wanted, sorted by container. It is empty when
+// Make returns the steps from what is to what is wanted, sorted by container. It is empty when
 // there is nothing to do now or later.
-func Plan(in Input) []Step {
+func Make(in Input) []Step {
 	wanted := map[string]*Want{}
 	for i := range in.Wanted {
 		wanted[in.Wanted[i].ID()] = &in.Wanted[i]
@@ -123,7 +128,7 @@ type planner struct {
 	id     string
 	want   *Want // nil: not wanted
 	have   *Have // nil: not there
-	record Record
+	record restart.Record
 	images map[string]string
 	steps  []Step
 }
@@ -167,14 +172,14 @@ func (p *planner) remake(why string) {
 }
 
 func (p *planner) make(why string) {
-	if p.fetch() {
+	if !p.record.Held && p.fetch() {
 		p.add(Create, why)
 		p.add(Start, why)
 	}
 }
 
-// fetch sees to the image, and reports whether it is there when its steps are done. A pull takes as long as it takes: it
-// is no step that others wait for, and what comes after it is planned when the image is there.
+// fetch sees to the image, and reports whether it is there when its steps are done. A pull takes as long as it takes:
+// it is no step that others wait for, and what comes after it is planned when the image is there.
 func (p *planner) fetch() bool {
 	digest, there := p.images[p.want.Image]
 	switch pre := p.want.Preload; {
@@ -187,11 +192,11 @@ func (p *planner) fetch() bool {
 	return true
 }
 
-// keep holds a container that is as wanted to its restart policy.
+// keep holds a container that is as wanted to what people ask for, and to its restart policy.
 func (p *planner) keep() {
 	switch p.have.Task {
 	case Running:
-		p.note(p.record.adopted())
+		p.run()
 		return
 	case Unknown:
 		return
@@ -200,36 +205,84 @@ func (p *planner) keep() {
 		return
 	case Stopped:
 		// first, so that it is kept even if we are killed in between
-		p.note(p.record.ended(0, p.have.Status))
+		p.note(p.record.End(0, p.have.Status))
 		p.add(Reap, "ended")
 		return
 	}
-	switch {
+	switch not, again := restart.Next(p.want.Restart, p.record); {
 	case p.record.Running:
 		p.add(Lost, "ended unseen")
-	case p.record.Starts == 0 && p.have.StaysEnded && p.want.Restart.Policy != app.Always:
+	case p.record.Asked != restart.Nothing:
+		p.start(string(p.record.Asked) + " asked for")
+	case p.record.Held:
+		p.hold()
+	case p.record.Starts == 0 && !restart.Returns(p.want.Restart.Policy, p.have.StaysEnded != "", p.have.Held != ""):
 	case p.record.Starts == 0:
-		p.add(Start, "not started since the device is up")
+		p.start("not started since the device is up")
 	default:
 		p.note(p.record)
-		if not, ok := next(p.want.Restart, p.record); ok {
+		if again {
 			p.steps = append(p.steps, Step{Container: p.id, Verb: Start, Not: not,
 				Why: fmt.Sprintf("ended with %d, restart %s", p.record.Status, p.want.Restart)})
 		}
 	}
 }
 
-// note has it kept that the container stays ended when the device comes up again.
-func (p *planner) note(r Record) {
-	if !p.have.StaysEnded && stays(p.want.Restart.Policy, r) {
-		p.add(Note, "restart "+p.want.Restart.String())
+// run lets the program run, unless a person asked for something else.
+func (p *planner) run() {
+	switch {
+	case p.record.Held:
+		p.hold() // first, so that it stays stopped even if the power goes meanwhile
+		p.add(Stop, "stop asked for")
+	case p.record.Asked == restart.Restart:
+		p.add(Stop, "restart asked for")
+		p.add(Start, "restart asked for")
+	default:
+		p.note(p.record.Adopted())
+		p.release()
 	}
 }
 
-// maintain only clears the ended tasks of a container whose wish is unknown away.
+func (p *planner) start(why string) {
+	p.release()
+	p.add(Start, why)
+}
+
+// note has it kept that the container stays ended when the device comes up again.
+func (p *planner) note(r restart.Record) {
+	if restart.Stays(p.want.Restart.Policy, r) {
+		p.mark(StaysEnded, p.have.StaysEnded, r, "restart "+p.want.Restart.String())
+	}
+}
+
+// hold has it kept that a person stopped the container.
+func (p *planner) hold() { p.mark(Held, p.have.Held, p.record, "stopped by a person") }
+
+func (p *planner) mark(mark Mark, have string, r restart.Record, why string) {
+	value := markRuns
+	if p.have.Task != Running {
+		value = fmt.Sprint(r.Status)
+	}
+	if have == "" || have == markRuns && have != value {
+		p.steps = append(p.steps, Step{Container: p.id, Verb: Note, Mark: mark, Value: value, Why: why})
+	}
+}
+
+// release takes the mark of a person's stop back.
+func (p *planner) release() {
+	if p.have.Held != "" {
+		p.steps = append(p.steps, Step{Container: p.id, Verb: Note, Mark: Held, Why: "no longer held"})
+	}
+}
+
+// maintain clears the ended tasks of a container whose wish is unknown away, and stops it if a person asks for that.
 func (p *planner) maintain() {
-	if p.have.Task == Stopped {
+	switch {
+	case p.have.Task == Stopped:
 		p.add(Reap, "ended")
+	case p.record.Held && p.have.Task == Running:
+		p.hold()
+		p.add(Stop, "stop asked for")
 	}
 }
 

@@ -1,4 +1,4 @@
-package workload
+package restart
 
 import (
 	"encoding/json"
@@ -10,9 +10,9 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// loadRecords reads what an earlier manager remembered since the device is up, and removes what one that was killed had
+// Load reads what an earlier manager remembered since the device is up, and removes what one that was killed had
 // begun to write. What cannot be read is forgotten: the container then counts as not yet started.
-func loadRecords(dir string) (map[string]Record, error) {
+func Load(dir string) (map[string]Record, error) {
 	out := map[string]Record{}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return out, fmt.Errorf("create directory of records: %w", err)
@@ -38,7 +38,8 @@ func loadRecords(dir string) (map[string]Record, error) {
 	return out, nil
 }
 
-func saveRecord(dir, id string, r Record) error {
+// Save keeps a record, atomically.
+func Save(dir, id string, r Record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -46,7 +47,8 @@ func saveRecord(dir, id string, r Record) error {
 	return atomicfile.Write(filepath.Join(dir, id+".json"), data, 0o644)
 }
 
-func removeRecord(dir, id string) error {
+// Remove forgets a record; that there is none is no error.
+func Remove(dir, id string) error {
 	err := os.Remove(filepath.Join(dir, id+".json"))
 	if os.IsNotExist(err) {
 		return nil

@@ -1,4 +1,5 @@
-package workload
+// Package socket owns the wait for a server that is just starting. Read Await first.
+package socket
 
 import (
 	"context"
@@ -19,16 +20,16 @@ import (
 // longest time that a lost event can cost.
 const retrySocket = 5 * time.Millisecond
 
-// appears is what a watch is told of: a name that appears in a directory, and a file there that was written.
-const appears = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE
+// Appears is what a watch is told of: a name that appears in a directory, and a file there that was written.
+const Appears = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE
 
-// awaitSocket returns once somebody accepts on the unix socket at path.
-func awaitSocket(ctx context.Context, path string, log *slog.Logger) error {
+// Await returns once somebody accepts on the unix socket at path.
+func Await(ctx context.Context, path string, log *slog.Logger) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("await %s: %w", path, err)
 	}
-	watch, err := dirwatch.Open(dir, appears, log)
+	watch, err := dirwatch.Open(dir, Appears, log)
 	if err != nil {
 		return fmt.Errorf("await %s: %w", path, err)
 	}

@@ -1,0 +1,151 @@
+// Package appserver answers on the manager's socket: it hands what people ask for to the manager, and tells what
+// runs. It keeps nothing but the last events. Read Server first; package appcontrol has the operations.
+package appserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"resinos/containers/appcontrol"
+	"resinos/containers/appstatus"
+	"resinos/containers/inside"
+	"resinos/containers/plan"
+	"resinos/containers/workload"
+	"resinos/services/control"
+)
+
+// Server answers for one manager.
+type Server struct {
+	Socket string
+	Status string // file of appstatus
+	Orders *workload.Orders
+	Engine *workload.Containerd
+	Events *Events
+	Log    *slog.Logger
+}
+
+// Run answers until ctx is done.
+func (s *Server) Run(ctx context.Context) error {
+	return control.Serve(ctx, s.Socket, s.handlers(), s.Log)
+}
+
+func (s *Server) handlers() map[string]control.Handler {
+	h := map[string]control.Handler{
+		appcontrol.OpPlan:    on(s.plan),
+		appcontrol.OpInspect: on(s.inspect),
+		appcontrol.OpExec:    on(s.exec),
+		appcontrol.OpEvents: on(func(ctx context.Context, w appcontrol.Watch) (any, error) {
+			return s.Events.wait(ctx, w), nil
+		}),
+	}
+	for op, act := range map[string]workload.Act{
+		appcontrol.OpStart: workload.ActStart, appcontrol.OpStop: workload.ActStop,
+		appcontrol.OpRestart: workload.ActRestart,
+		appcontrol.OpUp:      workload.ActUp, appcontrol.OpDown: workload.ActDown,
+	} {
+		h[op] = on(func(ctx context.Context, a appcontrol.App) (any, error) {
+			return nil, s.Orders.Do(ctx, workload.Order{Verb: act, App: a.App, Service: a.Service})
+		})
+	}
+	return h
+}
+
+// on makes a handler of a function with typed arguments.
+func on[T any](do func(context.Context, T) (any, error)) control.Handler {
+	return func(ctx context.Context, args json.RawMessage) (any, error) {
+		var a T
+		if err := control.Args(args, &a); err != nil {
+			return nil, err
+		}
+		return do(ctx, a)
+	}
+}
+
+func (s *Server) plan(ctx context.Context, a appcontrol.App) (any, error) {
+	steps, now, err := s.Orders.Plan(ctx, workload.Order{App: a.App, Service: a.Service})
+	list := []appcontrol.Step{}
+	for _, step := range steps {
+		list = append(list, appcontrol.Step{Container: step.Container, Verb: string(step.Verb), Why: step.Why,
+			In: max(0, (step.Not - now).Seconds())})
+	}
+	return list, err
+}
+
+func (s *Server) exec(ctx context.Context, e appcontrol.Exec) (any, error) {
+	if len(e.Args) == 0 {
+		return nil, &control.Error{Text: "exec needs a command", Hint: "try: osctl exec -it " + e.App.String() + " sh"}
+	}
+	found, err := s.Orders.Find(ctx, workload.Order{App: e.App.App, Service: e.Service})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) != 1 {
+		var ids []string
+		for _, one := range found {
+			ids = append(ids, one.ID)
+		}
+		return nil, &control.Error{Text: fmt.Sprintf("app %s has %d containers", e.App.App, len(found)),
+			Hint: "say which: " + strings.Join(ids, ", ")}
+	}
+	id := found[0].ID
+	if found[0].Have.Task != plan.Running {
+		return nil, &control.Error{Text: id + " does not run", Hint: "try: osctl start " + id}
+	}
+	spec, pid, err := s.Engine.Inside(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w := inside.Wish{Args: e.Args, Env: e.Env, Dir: e.Dir, TTY: e.TTY, Rows: e.Rows, Columns: e.Columns}
+	if e.User != "" {
+		if w.User, err = workload.UserIn(fmt.Sprintf("/proc/%d/root", pid), e.User, found[0].Want); err != nil {
+			return nil, &control.Error{Text: err.Error(), Hint: "a user of the container, or UID[:GID]"}
+		}
+	}
+	p := appcontrol.Program{ID: id, Path: s.Engine.Runtime}
+	p.Args, p.Process, err = s.Engine.Inner().Command(id, inside.Process(*spec.Process, w))
+	return p, err
+}
+
+func (s *Server) inspect(ctx context.Context, a appcontrol.App) (any, error) {
+	found, err := s.Orders.Find(ctx, workload.Order{App: a.App, Service: a.Service})
+	if err != nil {
+		return nil, err
+	}
+	list := []appcontrol.Container{}
+	for _, one := range found {
+		c := appcontrol.Container{ID: one.ID, Status: s.status(one.ID)}
+		if one.Want != nil {
+			if c.Wanted, err = json.Marshal(one.Want.Container); err != nil {
+				return nil, err
+			}
+		}
+		if one.There {
+			if err := s.Engine.Describe(ctx, &c); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// status is what was published of a container, or nothing.
+func (s *Server) status(id string) json.RawMessage {
+	all, err := appstatus.Read(filepath.Clean(s.Status))
+	if err != nil {
+		return nil
+	}
+	for _, a := range all.Apps {
+		for _, c := range a.Containers {
+			if c.ID == id {
+				text, _ := json.Marshal(c) // strings and numbers always marshal
+				return text
+			}
+		}
+	}
+	return nil
+}
