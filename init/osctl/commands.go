@@ -1,6 +1,7 @@
 package osctl
 
 import (
+	"resinos/init/osctl/appcommand"
 	"resinos/init/osctl/change"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
@@ -28,6 +29,7 @@ type command struct {
 // The themes of the overview, in its order.
 const (
 	looking     = "look"
+	running     = "apps"
 	changing    = "change"
 	defining    = "service files"
 	configuring = "config.json"
@@ -35,9 +37,22 @@ const (
 	powering    = "the device"
 )
 
-func themes() []string { return []string{looking, changing, configuring, defining, booting, powering} }
+func themes() []string {
+	return []string{looking, running, changing, configuring, defining, booting, powering}
+}
 
-func commands() []command {
+func commands() []command { return append(own(), ofApps()...) }
+
+// ofApps are the commands of package appcommand.
+func ofApps() []command {
+	var list []command
+	for _, c := range appcommand.Commands() {
+		list = append(list, command{c.Name, running, c.Args, c.About, c.Example, c.Run})
+	}
+	return list
+}
+
+func own() []command {
 	return []command{
 		{
 			name: "status", theme: looking, args: "[--json] [NAME...]",
@@ -51,12 +66,13 @@ func commands() []command {
 		},
 		{
 			name: "logs", theme: looking,
-			args: "[-u NAME] [-k] [-p PRIORITY] [-b [BOOT]] [--since TIME] [--until TIME] [--lines N] [-f] [-o FORM] " +
+			args: "[NAME...] [-u NAME] " +
+				"[-k] [-p PRIORITY] [-b [BOOT]] [--since TIME] [--until TIME] [--tail N] [-f] [-o FORM] " +
 				"| --boots | --flush",
 			about: "Shows the log of services, containers, syslog and the kernel. Times are UTC.",
 			example: "osctl logs -f\n" +
-				"osctl logs -u hello --lines 20              an app with all its containers\n" +
-				"osctl logs -u hello.web -u netd             one of its containers, and a service\n" +
+				"osctl logs hello --tail 20                  an app with all its containers\n" +
+				"osctl logs hello.web netd                   one of its containers, and a service\n" +
 				"osctl logs -k -p warning                    warnings and errors of the kernel\n" +
 				"osctl logs --since -5min -p err             errors of the last five minutes\n" +
 				"osctl logs --since 10:00 --until 10:05      also \"2026-11-25 10:00\", today, \"2h ago\", boot+90s\n" +
@@ -107,21 +123,26 @@ func commands() []command {
 
 		{
 			name: "start", theme: changing, args: "[-n] NAME...",
-			about:   "Starts services.",
-			example: "osctl start netd",
-			run:     change.Service(pid1.Start),
+			about: "Starts services, apps and containers of apps.",
+			example: "osctl start netd\n" +
+				"osctl start hello.web",
+			run: appcommand.Or(change.Service(pid1.Start), pid1.Start),
 		},
 		{
 			name: "stop", theme: changing, args: "[-n] NAME...",
-			about:   "Stops services and the services that need them.",
-			example: "osctl stop sshd",
-			run:     change.Service(pid1.Stop),
+			about: "Stops services and the services that need them, apps, and containers of apps.\n" +
+				"A container stays stopped until it is started; with restart: always only until the next boot.",
+			example: "osctl stop sshd\n" +
+				"osctl stop hello\n" +
+				"osctl stop hello.web",
+			run: appcommand.Or(change.Service(pid1.Stop), pid1.Stop),
 		},
 		{
 			name: "restart", theme: changing, args: "[-n] NAME...",
-			about:   "Stops and starts services.",
-			example: "osctl restart manager",
-			run:     change.Service(pid1.Restart),
+			about: "Stops and starts services, apps and containers of apps.",
+			example: "osctl restart manager\n" +
+				"osctl restart hello.web",
+			run: appcommand.Or(change.Service(pid1.Restart), pid1.Restart),
 		},
 		{
 			name: "reload", theme: changing, args: "[-n] NAME...",

@@ -1,6 +1,7 @@
 package osctl
 
 import (
+	"slices"
 	"testing"
 
 	"resinos/init/osctl/cli"
@@ -30,8 +31,8 @@ func TestDryRunIsEverywhereTheSame(t *testing.T) {
 				t.Errorf("osctl %s -n: %s", c.name, f.Usage)
 			}
 		}
-		changes := c.theme == changing || c.theme == powering || c.name == "config" || c.name == "mask" ||
-			c.name == "unmask" || c.name == "rescan"
+		changes := c.theme == changing || c.theme == powering ||
+			slices.Contains([]string{"config", "mask", "unmask", "rescan", "up", "down"}, c.name)
 		if changes != (flags.Lookup("n") != nil) {
 			t.Errorf("osctl %s: it changes something is %t, it has -n is %t", c.name, changes, !changes)
 		}

@@ -37,6 +37,10 @@ func (s *Session) Exit(command string, err error) int {
 	case errors.Is(err, NotUp{}):
 		return ExitNotUp
 	}
+	var ended Exit
+	if errors.As(err, &ended) {
+		return int(ended)
+	}
 	code, hint := ExitFailed, ""
 	var wrong *Usage
 	var failed *Failure

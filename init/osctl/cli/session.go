@@ -71,6 +71,11 @@ type NotUp struct{}
 
 func (NotUp) Error() string { return "a service is not up" }
 
+// Exit is the exit code of a program that the command ran for its caller: it is handed on, and nothing is said.
+type Exit int
+
+func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
 // Client is the client of PID 1.
 func (s *Session) Client() pid1.Client { return pid1.Client{Socket: s.Control} }
 

@@ -57,8 +57,8 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	if err != nil {
 		return err
 	}
-	if len(rest) > 0 {
-		return cli.Misuse(fmt.Sprintf("logs takes no argument %q", rest[0]), "try: osctl logs -u "+rest[0])
+	for _, name := range rest {
+		r.filter.Names = append(r.filter.Names, strings.ReplaceAll(name, "/", "."))
 	}
 	if r.flush {
 		return cli.Unreachable(query.Flush(ctx, s.Log), "logd", "try: osctl status logd")
@@ -184,12 +184,14 @@ func (r *request) define(flags *flag.FlagSet, now time.Time) {
 			return nil
 		})
 	}
-	flags.Func("lines", "shows only the last `N` entries (default all, 10 with -f)", func(text string) (err error) {
+	lines := func(text string) (err error) {
 		if r.last, err = strconv.Atoi(text); err != nil || r.last < 0 {
 			return errors.New("not a number of entries")
 		}
 		return nil
-	})
+	}
+	flags.Func("lines", "shows only the last `N` entries (default all, 10 with -f)", lines)
+	flags.Func("tail", "is another name of --lines `N`", lines)
 	flags.BoolVar(&f.Follow, "f", false, "follows: continues with new entries")
 	flags.Func("o", "prints in `FORM`: short, json (one entry on each line) or cat (messages only)",
 		func(text string) error {

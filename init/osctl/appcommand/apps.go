@@ -1,0 +1,468 @@
+// Package appcommand owns the commands of osctl that are about apps and their containers, in the words that docker's
+// users know. What is shown comes from the status that the manager publishes and from the control groups; what is
+// changed, the manager is asked to do. A program in a container is run without either (exec.go). It links nothing
+// of containerd. Read Commands first.
+package appcommand
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"resinos/containers/appcontrol"
+	"resinos/containers/appstatus"
+	"resinos/init/osctl/cli"
+	"resinos/init/osctl/inventory"
+	"resinos/init/osctl/screen"
+	"resinos/services/control"
+	"resinos/services/pid1"
+)
+
+// Command is one word that can follow osctl.
+type Command struct {
+	Name, Args, About, Example string
+	Run                        cli.Run
+}
+
+// Commands are the commands of this package, in the order of the overview.
+func Commands() []Command {
+	return []Command{
+		{"apps", "[--json] | plan [--json] [APP]",
+			"Lists the apps, or shows the steps from what runs to what is wanted.",
+			"osctl apps\nosctl apps plan              what the manager would do now\nosctl apps plan hello", listApps},
+		{"ps", "[-a] [--json] [APP]", "Lists the containers that run; -a lists all of them.",
+			"osctl ps\nosctl ps -a shop", ps},
+		{"up", "[-n] [APP]",
+			"Starts an app, or all: what was stopped or has ended. Takes down back.",
+			"osctl up hello", up},
+		{"down", "[-n] APP", "Stops and removes the containers of an app. It stays down over reboots, until up.",
+			"osctl down hello", down},
+		{"exec", "[-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] APP[.SERVICE] COMMAND [ARG...]",
+			"Runs a command in a container that runs. The exit status is the command's.",
+			"osctl exec -it hello.web sh\nosctl exec hello.web cat /etc/hostname\n" +
+				"echo x | osctl exec -i hello.web tee /tmp/x", execute},
+		{"port", "[--json] APP[.SERVICE]", "Lists the published ports of containers.", "osctl port hello.web", port},
+		{"inspect", "APP[.SERVICE]", "Shows all that is known of containers, in JSON.",
+			"osctl inspect hello.web", inspect},
+		{"events", "[--no-follow] [--json] [APP[.SERVICE]]", "Shows what happens to containers, as it happens.",
+			"osctl events\nosctl events --no-follow --json hello", events},
+		{"stats", "[--no-stream] [--json] [APP[.SERVICE]...]",
+			"Shows what containers use, every two seconds; Ctrl-C ends it.",
+			"osctl stats\nosctl stats --no-stream hello", stats},
+	}
+}
+
+// client asks the manager.
+func client(s *cli.Session) appcontrol.Client {
+	return appcontrol.Client{Socket: filepath.Join(s.Root, appcontrol.SocketPath)}
+}
+
+// unreachable says so if the manager does not answer.
+func unreachable(err error) error {
+	return cli.Unreachable(err, "the manager", "try: osctl status manager")
+}
+
+// published is the status of the apps.
+func published(s *cli.Session) (appstatus.Status, error) {
+	status, err := appstatus.Read(filepath.Join(s.Root, appstatus.Path))
+	if err != nil {
+		return status, cli.Advise(fmt.Errorf("nothing is known of the apps: %w", err), "try: osctl status manager")
+	}
+	return status, nil
+}
+
+// pick finds the containers that a name stands for; the empty name is all.
+func pick(status appstatus.Status, name string) ([]appstatus.Container, error) {
+	want := appcontrol.Parse(name)
+	var names []string
+	var found []appstatus.Container
+	for _, a := range status.Apps {
+		names = append(names, a.Name)
+		if name != "" && a.Name != want.App {
+			continue
+		}
+		var services []string
+		for _, c := range a.Containers {
+			services = append(services, c.Name)
+			if want.Service == "" || c.Name == want.Service {
+				found = append(found, c)
+			}
+		}
+		if want.Service != "" && len(found) == 0 {
+			err := fmt.Errorf("app %s has no container %q", screen.Escape(a.Name), want.Service)
+			return nil, cli.Advise(err, others("it has", want.Service, services))
+		}
+	}
+	if name != "" && !slices.Contains(names, want.App) {
+		return nil, cli.Advise(fmt.Errorf("no app %q", want.App), others("the apps are", want.App, names))
+	}
+	return found, nil
+}
+
+// others names what there is instead.
+func others(what, name string, names []string) string {
+	if near := cli.Nearest(name, names); near != "" {
+		return "did you mean " + screen.Escape(near) + "?"
+	}
+	if len(names) == 0 {
+		return "there is none"
+	}
+	return what + ": " + screen.Escape(strings.Join(names, ", "))
+}
+
+// Or makes a command for services and apps: the names that are those of apps or containers and of no service are
+// the manager's, the others are handed on.
+func Or(service cli.Run, op pid1.Change) cli.Run {
+	return func(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+		var names, rest []string
+		dry := false
+		for _, arg := range args {
+			switch {
+			case arg == "-n" || arg == "--n":
+				dry = true
+				rest = append(rest, arg)
+			case !strings.HasPrefix(arg, "-") && means(ctx, s, arg):
+				names = append(names, arg)
+			default:
+				rest = append(rest, arg)
+			}
+		}
+		for _, name := range names {
+			if err := change(ctx, s, string(op), name, dry); err != nil {
+				return err
+			}
+		}
+		if len(names) > 0 && !slices.ContainsFunc(rest, func(arg string) bool { return !strings.HasPrefix(arg, "-") }) {
+			return nil
+		}
+		return service(ctx, s, flags, rest)
+	}
+}
+
+// means reports whether a name is that of an app or a container and of no service.
+func means(ctx context.Context, s *cli.Session, name string) bool {
+	services, err := s.Services(ctx)
+	if err != nil || inventory.Named(services, name) != nil {
+		return false
+	}
+	if strings.ContainsAny(name, "./") { // no service's
+		return true
+	}
+	status, err := published(s)
+	return err == nil && slices.ContainsFunc(status.Apps, func(a appstatus.App) bool { return a.Name == name })
+}
+
+// change has the manager start, stop or restart an app or a container, and says how it is then.
+func change(ctx context.Context, s *cli.Session, op, name string, dry bool) error {
+	a := appcontrol.Parse(name)
+	if dry {
+		_, err := fmt.Fprintln(s.Stdout, op, thing(a))
+		return err
+	}
+	if err := client(s).Change(ctx, op, a); err != nil {
+		return unreachable(err)
+	}
+	return outcome(s, op, a)
+}
+
+func thing(a appcontrol.App) string {
+	switch {
+	case a.App == "":
+		return "all apps"
+	case a.Service == "":
+		return "app " + screen.Escape(a.App)
+	}
+	return "container " + screen.Escape(a.String())
+}
+
+// outcome says how what was changed is now. The manager has told it to the status file before it answered.
+func outcome(s *cli.Session, op string, a appcontrol.App) error {
+	if op == appcontrol.OpDown {
+		_, err := fmt.Fprintf(s.Stdout, "%s is down\n", screen.Escape(a.App))
+		return err
+	}
+	status, err := published(s)
+	if err != nil {
+		return err
+	}
+	list, err := pick(status, a.String())
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		fmt.Fprintf(s.Stdout, "%s is %s\n", screen.Escape(c.ID), state(s, &c))
+	}
+	return nil
+}
+
+func up(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	names, err := cli.Parse(flags, args)
+	switch {
+	case err != nil:
+		return err
+	case len(names) > 1:
+		return cli.Misuse("up takes one app, or none for all", "try: osctl up "+names[0])
+	}
+	return change(ctx, s, appcontrol.OpUp, strings.Join(names, ""), *dry)
+}
+
+func down(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	name, err := one(flags, args, "an app")
+	if err != nil {
+		return err
+	}
+	if a := appcontrol.Parse(name); a.Service != "" {
+		return cli.Misuse("down takes a whole app", "try: osctl stop "+name)
+	}
+	return change(ctx, s, appcontrol.OpDown, name, *dry)
+}
+
+// one parses flags for a command that takes one name.
+func one(flags *flag.FlagSet, args []string, what string) (string, error) {
+	names, err := cli.Parse(flags, args)
+	if err == nil && len(names) != 1 {
+		err = cli.Misuse(flags.Name()+" needs the name of "+what, "try: osctl apps")
+	}
+	if err != nil {
+		return "", err
+	}
+	return names[0], nil
+}
+
+func listApps(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "prints JSON")
+	names, err := cli.Parse(flags, args)
+	switch {
+	case err != nil:
+		return err
+	case len(names) > 0 && names[0] == "plan" && len(names) < 3:
+		return plan(ctx, s, strings.Join(names[1:], ""), *asJSON)
+	case len(names) > 0:
+		return cli.Misuse(fmt.Sprintf("apps takes no argument %q", names[0]), "try: osctl ps -a "+names[0])
+	}
+	status, err := published(s)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return s.PrintJSON(status)
+	}
+	if status.Wrong() {
+		fmt.Fprintln(s.Stdout, s.Paint(screen.Red, s.Fit("apps: "+screen.Escape(status.Reason))))
+	}
+	rows := [][]screen.Cell{screen.Header("APP", "STATE", "UP", ">SINCE", "NOTE")}
+	for i := range status.Apps {
+		a := &status.Apps[i]
+		running := 0
+		for _, c := range a.Containers {
+			if c.State == appstatus.Up {
+				running++
+			}
+		}
+		rows = append(rows, []screen.Cell{{Text: screen.Escape(a.Name)},
+			{Text: string(a.State), Colour: colour(a.State, a.Wrong())},
+			{Text: fmt.Sprintf("%d/%d", running, len(a.Containers))},
+			{Text: screen.Ago(since(s, a.Entered)), Right: true},
+			{Text: screen.InLine(a.Reason)}})
+	}
+	if len(rows) == 1 {
+		_, err := fmt.Fprintln(s.Stderr, "no apps: an app is a directory in /mnt/data/apps with a compose.yaml")
+		return err
+	}
+	_, err = fmt.Fprint(s.Stdout, s.Table(rows))
+	return err
+}
+
+func plan(ctx context.Context, s *cli.Session, name string, asJSON bool) error {
+	steps, err := client(s).Plan(ctx, appcontrol.Parse(name))
+	if err != nil {
+		return unreachable(err)
+	}
+	if asJSON {
+		return s.PrintJSON(steps)
+	}
+	for _, step := range steps {
+		text := fmt.Sprintf("%s %s (%s)", step.Verb, step.Container, step.Why)
+		if step.In > 0 {
+			text += " in " + screen.Ago(time.Duration(step.In*float64(time.Second)))
+		}
+		fmt.Fprintln(s.Stdout, screen.Escape(text))
+	}
+	if len(steps) == 0 {
+		fmt.Fprintln(s.Stderr, "all is as wanted")
+	}
+	return nil
+}
+
+func ps(_ context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	all := flags.Bool("a", false, "lists those that do not run too")
+	asJSON := flags.Bool("json", false, "prints JSON")
+	names, err := cli.Parse(flags, args)
+	switch {
+	case err != nil:
+		return err
+	case len(names) > 1:
+		return cli.Misuse("ps takes one app, or none for all", "try: osctl ps "+names[0])
+	}
+	status, err := published(s)
+	if err != nil {
+		return err
+	}
+	list, err := pick(status, strings.Join(names, ""))
+	if err != nil {
+		return err
+	}
+	if !*all {
+		list = slices.DeleteFunc(list, func(c appstatus.Container) bool {
+			return c.State != appstatus.Up && c.State != appstatus.Stopping
+		})
+	}
+	if *asJSON {
+		return s.PrintJSON(list)
+	}
+	rows := [][]screen.Cell{screen.Header("NAME", "IMAGE", "STATUS", "PORTS")}
+	for i := range list {
+		c := &list[i]
+		rows = append(rows, []screen.Cell{{Text: screen.Escape(c.ID)}, {Text: screen.Escape(short(c.Image))},
+			{Text: state(s, c), Colour: colour(c.State, c.Wrong())}, {Text: strings.Join(c.Ports, ", ")}})
+	}
+	_, err = fmt.Fprint(s.Stdout, s.Table(rows))
+	return err
+}
+
+// short is the name of an image as people write it.
+func short(image string) string {
+	image = strings.TrimPrefix(image, "docker.io/")
+	return strings.TrimPrefix(image, "library/")
+}
+
+// state is how a container is, in a line.
+func state(s *cli.Session, c *appstatus.Container) string {
+	text := string(c.State) + " " + screen.Ago(since(s, c.Entered))
+	if c.State == appstatus.Backoff {
+		text = "restarting" + text[len("backoff"):]
+	}
+	if c.Health != "" {
+		text += " (" + c.Health + ")"
+	}
+	switch {
+	case c.Wrong():
+		text += ": " + c.Reason
+	case c.LastExit != "" && c.State != appstatus.Up:
+		text += ", " + c.LastExit
+	}
+	if c.Pull != nil {
+		text += ", " + c.Pull.String()
+	}
+	if c.Restarts > 0 && c.State == appstatus.Up {
+		text += ", " + strconv.Itoa(c.Restarts) + " restarts"
+	}
+	return screen.InLine(text)
+}
+
+func since(s *cli.Session, moment float64) time.Duration {
+	return s.Now() - time.Duration(moment*float64(time.Second))
+}
+
+func colour(state appstatus.State, wrong bool) screen.Colour {
+	switch {
+	case wrong || state == appstatus.GivenUp:
+		return screen.Red
+	case state == appstatus.Up:
+		return screen.Green
+	case state == appstatus.Done, state == appstatus.Halted, state == appstatus.Down:
+		return screen.Plain
+	}
+	return screen.Yellow
+}
+
+// port lists published ports.
+func port(_ context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	asJSON := flags.Bool("json", false, "prints JSON")
+	name, err := one(flags, args, "an app or a container")
+	if err != nil {
+		return err
+	}
+	status, err := published(s)
+	if err != nil {
+		return err
+	}
+	list, err := pick(status, name)
+	if err != nil {
+		return err
+	}
+	ports := map[string][]string{}
+	for _, c := range list {
+		ports[c.ID] = append([]string{}, c.Ports...)
+		if !*asJSON {
+			for _, p := range c.Ports {
+				fmt.Fprintln(s.Stdout, screen.Escape(c.ID), p)
+			}
+		}
+	}
+	if *asJSON {
+		return s.PrintJSON(ports)
+	}
+	return nil
+}
+
+func inspect(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	name, err := one(flags, args, "an app or a container")
+	if err != nil {
+		return err
+	}
+	list, err := client(s).Inspect(ctx, appcontrol.Parse(name))
+	if err != nil {
+		return unreachable(err)
+	}
+	return s.PrintJSON(list)
+}
+
+func events(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	stop := flags.Bool("no-follow", false, "shows the last events and ends")
+	asJSON := flags.Bool("json", false, "prints JSON, one event on each line")
+	names, err := cli.Parse(flags, args)
+	switch {
+	case err != nil:
+		return err
+	case len(names) > 1:
+		return cli.Misuse("events takes one app or container, or none for all", "try: osctl events "+names[0])
+	}
+	want := appcontrol.Parse(strings.Join(names, ""))
+	w := appcontrol.Watch{Now: *stop}
+	for {
+		list, err := client(s).Events(ctx, w)
+		refused := new(control.Error)
+		if err != nil && (w.After == 0 || errors.As(err, &refused)) {
+			return unreachable(err)
+		}
+		for _, e := range list {
+			w.After = e.Seq
+			ofApp := want.Service == "" && strings.HasPrefix(e.Container, want.App+".")
+			if want.App != "" && e.Container != want.String() && !ofApp {
+				continue
+			}
+			if err := printEvent(s, e, *asJSON); err != nil {
+				return err
+			}
+		}
+		if *stop {
+			return nil
+		}
+		if err != nil { // a manager that is started again
+			select {
+			case <-ctx.Done():
+				return unreachable(err)
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
