@@ -81,7 +81,7 @@ func split(args []string) []string {
 	var out []string
 	for i, arg := range args {
 		switch {
-		case arg == "-it" || arg == "-ti":
+		case (arg == "-it" || arg == "-ti") && (i == 0 || !takesValue(args[i-1])):
 			out = append(out, "-i", "-t")
 		case !strings.HasPrefix(arg, "-") && (i == 0 || !takesValue(args[i-1])):
 			return append(out, args[i:]...)
