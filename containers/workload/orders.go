@@ -119,7 +119,7 @@ func (o *Orders) queue() <-chan *request {
 // obey takes an order in: from now on plans are made with it.
 func (m *Manager) obey(q *request) {
 	if q.look != nil {
-		err := m.find(q)
+		err := m.findNow(q)
 		if err == nil {
 			q.look(m)
 		}
@@ -135,7 +135,7 @@ func (m *Manager) obey(q *request) {
 }
 
 func (m *Manager) admit(q *request) error {
-	err := m.find(q)
+	err := m.findNow(q)
 	if err == nil && (q.Verb == ActUp || q.Verb == ActDown) {
 		if err = m.setDown(q); err == nil {
 			m.readApps(q.ctx)
@@ -166,6 +166,15 @@ func (m *Manager) admit(q *request) error {
 		}
 	}
 	return nil
+}
+
+// findNow is find, and reads the apps again for a name that is not known: who asks may just have written the file.
+func (m *Manager) findNow(q *request) error {
+	if err := m.find(q); err == nil || q.App == "" {
+		return err
+	}
+	m.readApps(q.ctx)
+	return m.find(q)
 }
 
 // find fills in which containers an order is about. The error names those that there are.
