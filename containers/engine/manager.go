@@ -18,6 +18,7 @@ import (
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
 	"resinos/containers/load"
+	"resinos/containers/mirror"
 	"resinos/containers/network"
 	"resinos/containers/pull"
 	"resinos/containers/store"
@@ -126,7 +127,7 @@ func manage(
 	defer engine.Close()
 	all, ctx := errgroup.WithContext(ctx)
 	mirrored, watched := make(chan struct{}), make(chan struct{})
-	all.Go(func() error { return workload.MirrorFile(ctx, resolv, engine.Resolv, mirrored, env.Log) })
+	all.Go(func() error { return mirror.File(ctx, resolv, engine.Resolv, mirrored, env.Log) })
 	all.Go(func() error { workload.WatchApps(ctx, c.Apps, watched, reload, env.Log); return nil })
 	all.Go(func() error {
 		if err := server.Run(ctx); ctx.Err() == nil { // the apps run without it

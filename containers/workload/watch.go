@@ -271,3 +271,10 @@ func busy(path string) bool {
 	defer f.Close() // gives the lease back
 	return load.Lease(f) != nil
 }
+
+func closeOnce(c *chan<- struct{}) {
+	if *c != nil {
+		close(*c)
+		*c = nil
+	}
+}

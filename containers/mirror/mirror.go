@@ -1,4 +1,5 @@
-package workload
+// Package mirror keeps a copy of a file that is replaced by rename, for those who see only the copy. Read File first.
+package mirror
 
 import (
 	"context"
@@ -8,18 +9,20 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"resinos/containers/socket"
 	"resinos/mounts/dirwatch"
 )
 
-// MirrorFile keeps to the same as from, by writing into one and the same file, until ctx is done.
+// File keeps to the same as from, by writing into one and the same file, until ctx is done.
 // A file bound into a container is the file and not its name: were the device's resolv.conf bound
 // itself, its next replacement by rename would never reach the container. to exists when ready
 // is closed, empty while from does not exist.
-func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log *slog.Logger) error {
-	defer closeOnce(&ready)
+func File(ctx context.Context, from, to string, ready chan<- struct{}, log *slog.Logger) error {
+	opened := sync.OnceFunc(func() { close(ready) })
+	defer opened()
 	for _, f := range []string{from, to} {
 		if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
 			return fmt.Errorf("mirror %s: %w", from, err)
@@ -34,7 +37,7 @@ func MirrorFile(ctx context.Context, from, to string, ready chan<- struct{}, log
 		if err := copyInto(from, to); err != nil {
 			log.Warn("file of containers not updated", "file", to, "error", err)
 		}
-		closeOnce(&ready)
+		opened()
 		if err := watch.Wait(ctx, time.Hour); err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -54,11 +57,4 @@ func copyInto(from, to string) error {
 		return nil
 	}
 	return os.WriteFile(to, data, 0o644)
-}
-
-func closeOnce(c *chan<- struct{}) {
-	if *c != nil {
-		close(*c)
-		*c = nil
-	}
 }
