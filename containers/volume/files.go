@@ -18,8 +18,7 @@ const contents = ".files"
 // digest of what it is.
 func (v Volumes) File(c app.Container, f app.File) (string, error) {
 	if f.Source != "" {
-		path, _, err := v.Bind(c, app.Mount{Source: f.Source, Target: f.Target, ReadOnly: true})
-		return path, err
+		return v.Bind(c, app.Mount{Source: f.Source, Target: f.Target, ReadOnly: true})
 	}
 	mode := os.FileMode(f.Mode)
 	if mode == 0 {
@@ -46,7 +45,7 @@ func (v Volumes) File(c app.Container, f app.File) (string, error) {
 		err = os.Rename(temporary, path)
 	}
 	if err == nil {
-		err = syncPath(dir)
+		err = atomicfile.Disk{}.SyncDir(dir)
 	}
 	if err != nil {
 		return "", fmt.Errorf("write %s: %w", f.Target, err)

@@ -25,7 +25,7 @@ func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) o
 				source = v.Path(want, m)
 				err = createVolume(ctx, source, m, snapshotter, r.SnapshotKey)
 			case app.Bind:
-				source, m.ReadOnly, err = v.Bind(want, m)
+				source, err = v.Bind(want, m)
 			default:
 				continue // memory
 			}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
+	"resinos/mounts/atomicfile"
 )
 
 // Dir is where the volumes of all apps are.
@@ -85,7 +86,7 @@ func Create(path, root, target string) error {
 	if err := os.Rename(temporary, path); err != nil {
 		return fmt.Errorf("create volume: %w", err)
 	}
-	return syncPath(parent)
+	return atomicfile.Disk{}.SyncDir(parent)
 }
 
 func fill(dir, root, target string) error {
@@ -116,15 +117,6 @@ func syncFileSystem(dir string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-func syncPath(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // only read
-	return f.Sync()
-}
-
 // offered are the files and directories of the device that any app may bind, and whether it may write them.
 var offered = []struct {
 	path  string
@@ -137,12 +129,12 @@ var offered = []struct {
 }
 
 // Bind checks what a container wants to see of the device, creates it if the app's file asks for that, and returns its
-// path and whether it is to be read only. An app may bind what is in its own directory, and what is offered to all.
-func (v Volumes) Bind(c app.Container, m app.Mount) (path string, readOnly bool, err error) {
+// path. An app may bind what is in its own directory, and what is offered to all.
+func (v Volumes) Bind(c app.Container, m app.Mount) (path string, err error) {
 	source := filepath.Clean(m.Source)
 	own := filepath.Join(v.Apps, c.App)
 	if source == own || strings.HasPrefix(source, own+"/") {
-		return source, m.ReadOnly, inside(own, source, m.Create)
+		return source, inside(own, source, m.Create)
 	}
 	// On the device some of these are links into its read-only root.
 	if real, err := filepath.EvalSymlinks(source); err == nil {
@@ -153,12 +145,12 @@ func (v Volumes) Bind(c app.Container, m app.Mount) (path string, readOnly bool,
 			continue
 		}
 		if !o.write && !m.ReadOnly {
-			return "", false, fmt.Errorf("volumes: %s may only be bound read-only: write %s:%s:ro", m.Source, m.Source,
+			return "", fmt.Errorf("volumes: %s may only be bound read-only: write %s:%s:ro", m.Source, m.Source,
 				m.Target)
 		}
-		return source, m.ReadOnly, inside(o.path, source, false)
+		return source, inside(o.path, source, false)
 	}
-	return "", false, fmt.Errorf("volumes: %s is nothing that a container may see: put it into the directory of the"+
+	return "", fmt.Errorf("volumes: %s is nothing that a container may see: put it into the directory of the"+
 		" app (./NAME)", m.Source)
 }
 

@@ -119,7 +119,7 @@ func TestBind(t *testing.T) {
 		{"/proc", "read-only", false, false},
 		{"/proc", "", true, false},
 	} {
-		path, _, err := v.Bind(c, app.Mount{Source: tt.source, Target: "/x", ReadOnly: tt.readOnly, Create: tt.create})
+		path, err := v.Bind(c, app.Mount{Source: tt.source, Target: "/x", ReadOnly: tt.readOnly, Create: tt.create})
 		switch {
 		case tt.want == "" && (err != nil || path != filepath.Clean(tt.source)):
 			t.Errorf("%s: %q, %v", tt.source, path, err)

@@ -55,6 +55,8 @@ func owner(name string, layers map[string]string) (who, what string) {
 	switch {
 	case parts[0] == "apps" && len(parts) > 1:
 		return "app " + parts[1], "/mnt/data/apps/" + parts[1]
+	case parts[0] == "volumes" && len(parts) > 2:
+		return "app " + parts[1], "volume " + parts[2]
 	case strings.HasPrefix(name, snapshots) && len(parts) > 3:
 		if id := layers[path.Join(parts[:4]...)]; id != "" {
 			return "container " + id, "what it has written"

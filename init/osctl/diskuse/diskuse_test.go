@@ -18,6 +18,7 @@ func TestCount(t *testing.T) {
 	for name, kib := range map[string]int{
 		layer + "1/fs/bin/sh": 200, layer + "2/fs/var/log": 900, "containerd/io.containerd.content.v1.content/blobs/sha256/aa": 100,
 		"apps/hello/images/hello.tar": 300, "set-aside/state-1/file": 60, "containerd/meta.db": 20, "stray": 8,
+		"volumes/shop/data/file": 500,
 	} {
 		path := filepath.Join(data, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -43,6 +44,7 @@ func TestCount(t *testing.T) {
 	}
 	want := map[string]int64{ // in KiB
 		"container shop.web": 900, "app hello": 300, "container images": 300, "engine": 20, "/mnt/data/set-aside/state-1": 60, "/mnt/data/stray": 8,
+		"app shop": 500,
 	}
 	got := map[string]int64{}
 	for i, u := range list {
