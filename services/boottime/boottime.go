@@ -17,3 +17,6 @@ func Now() time.Duration {
 	}
 	return time.Duration(ts.Nano())
 }
+
+// Time returns the time of this process's clock at which since had passed since the kernel started.
+func Time(since time.Duration) time.Time { return time.Now().Add(since - Now()) }

@@ -11,18 +11,19 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/savedstate"
 )
 
 // FuzzRestore: a saved state is restored whole, or refused with an error; what was restored can be saved and restored again.
 func FuzzRestore(f *testing.F) {
-	for _, s := range []saved{
-		{Version: stateVersion, Services: []savedService{
+	for _, s := range []savedstate.State{
+		{Version: savedstate.Version, Services: []savedstate.Service{
 			{Spec: spec.Spec{Name: "a", Needs: []string{"b"}, Listen: spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: "/run/a"}}}}, Phase: "armed", Sockets: []int{0}},
-			{Spec: spec.Spec{Name: "b"}, Phase: "up", PID: 1 << 30, Birth: 7, Clients: []savedClient{{PID: 1<<30 + 1, Birth: 8}}, Stored: []savedFile{{"x", 1}}, Since: time.Second},
-		}, Exits: []savedExit{{PID: 1 << 30, Wait: 9}}},
-		{Version: stateVersion, Ending: true, Services: []savedService{{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1}}},
-		{Version: stateVersion, Services: []savedService{{Spec: spec.Spec{Name: "a"}, Phase: "up", PID: -1}, {Spec: spec.Spec{Name: "a"}, Phase: "down"}}},
-		{Version: stateVersion, Services: []savedService{{Phase: "no such phase", Sockets: []int{-1}}}},
+			{Spec: spec.Spec{Name: "b"}, Phase: "up", PID: 1 << 30, Birth: 7, Clients: []savedstate.Process{{PID: 1<<30 + 1, Birth: 8}}, Stored: []savedstate.File{{Name: "x", File: 1}}, Since: time.Second},
+		}, Exits: []savedstate.Exit{{PID: 1 << 30, Wait: 9}}},
+		{Version: savedstate.Version, Ending: true, Services: []savedstate.Service{{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1}}},
+		{Version: savedstate.Version, Services: []savedstate.Service{{Spec: spec.Spec{Name: "a"}, Phase: "up", PID: -1}, {Spec: spec.Spec{Name: "a"}, Phase: "down"}}},
+		{Version: savedstate.Version, Services: []savedstate.Service{{Phase: "no such phase", Sockets: []int{-1}}}},
 		{Version: 99},
 	} {
 		text, err := json.Marshal(s)
@@ -34,7 +35,7 @@ func FuzzRestore(f *testing.F) {
 	}
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var in saved
+		var in savedstate.State
 		if json.Unmarshal(text, &in) == nil && livingProcess(in) {
 			return // which is not the fuzzer's to adopt
 		}
@@ -90,12 +91,12 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 	return s, err
 }
 
-func livingProcess(in saved) bool {
+func livingProcess(in savedstate.State) bool {
 	alive := func(pid int) bool {
 		_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 		return pid > 0 && err == nil
 	}
-	return slices.ContainsFunc(in.Services, func(svc savedService) bool {
-		return alive(svc.PID) || slices.ContainsFunc(svc.Clients, func(c savedClient) bool { return alive(c.PID) })
+	return slices.ContainsFunc(in.Services, func(svc savedstate.Service) bool {
+		return alive(svc.PID) || slices.ContainsFunc(svc.Clients, func(c savedstate.Process) bool { return alive(c.PID) })
 	})
 }

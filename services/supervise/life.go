@@ -2,11 +2,11 @@ package supervise
 
 import (
 	"os"
-	"time"
 
 	"resinos/services/boottime"
 	"resinos/services/proc"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/savedstate"
 )
 
 // life is what the loop holds of a service beyond its state: processes, descriptors and what is
@@ -39,9 +39,9 @@ type life struct {
 	shown   lifecycle.Phase // what was logged last
 	began   float64         // of the first life, in seconds since kernel start
 	ready   float64
-	stale   bool          // its file says something else now than when it was started
-	left    []savedClient // connections of an earlier life, until they are taken over
-	removed bool          // its file is gone: it is stopped and then forgotten
+	stale   bool                 // its file says something else now than when it was started
+	left    []savedstate.Process // connections of an earlier life, until they are taken over
+	removed bool                 // its file is gone: it is stopped and then forgotten
 }
 
 // stored is one descriptor that a service left with us (FDSTORE=1).
@@ -76,6 +76,3 @@ func (l *life) endProbes() {
 
 // moment is now in seconds since the kernel started.
 func moment() float64 { return boottime.Now().Seconds() }
-
-// monotonic turns a time since the kernel's start into the clock of this process.
-func monotonic(since time.Duration) time.Time { return time.Now().Add(since - boottime.Now()) }

@@ -7,20 +7,21 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/savedstate"
 )
 
 var errUnfinished = errors.New("not started: PID 1 was executed again meanwhile")
 
 // takeOver adopts the processes of the earlier life. It comes before the reaper runs: what died
 // meanwhile is then still there to be told apart.
-func (s *Supervisor) takeOver(exits []savedExit) {
+func (s *Supervisor) takeOver(exits []savedstate.Exit) {
 	ended := map[int]syscall.WaitStatus{}
 	for _, x := range exits {
 		ended[x.PID] = syscall.WaitStatus(x.Wait)
 	}
 	for i, l := range s.lives {
 		if pid := s.world.Services[i].PID; pid != 0 {
-			l.process = s.inherit(l, savedClient{pid, l.birth}, ended, false)
+			l.process = s.inherit(l, savedstate.Process{PID: pid, Birth: l.birth}, ended, false)
 		}
 		for _, c := range l.left {
 			if p := s.inherit(l, c, ended, true); p != nil {
@@ -49,7 +50,7 @@ func (s *Supervisor) resume() {
 
 // inherit adopts one process. Of one that has ended already it is nil, and its exit is in the
 // mailbox.
-func (s *Supervisor) inherit(l *life, c savedClient, ended map[int]syscall.WaitStatus, client bool) *proc.Process {
+func (s *Supervisor) inherit(l *life, c savedstate.Process, ended map[int]syscall.WaitStatus, client bool) *proc.Process {
 	if wait, dead := ended[c.PID]; dead {
 		s.mail.exit(death{l, proc.Status{Pid: c.PID, Wait: wait}, client})
 		return nil

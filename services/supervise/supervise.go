@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/services/alarm"
+	"resinos/services/boottime"
 	"resinos/services/cgroup"
 	"resinos/services/confine"
 	"resinos/services/demand"
@@ -166,7 +167,7 @@ func (cfg Config) defaults() Config {
 func (s *Supervisor) settle(list []spec.Spec) {
 	before, lives, index := s.world, s.lives, s.index
 	g, specs := transaction.Arrange(list, s.log)
-	s.world = transaction.New(g, specs, time.Now(), transaction.Setting{Epoch: monotonic(0), Seed: s.cfg.Seed})
+	s.world = transaction.New(g, specs, time.Now(), transaction.Setting{Epoch: boottime.Time(0), Seed: s.cfg.Seed})
 	s.lives, s.index = make([]*life, len(g.Names)), make(map[string]int, len(g.Names))
 	for i, name := range g.Names {
 		s.index[name] = i
