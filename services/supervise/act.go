@@ -183,7 +183,7 @@ func (s *Supervisor) attend(i int) {
 			l.ready = l.changed
 		}
 		l.endProbes()
-		l.closePipe()
+		l.descriptors.CloseReady()
 		s.probeHealth(sp, l)
 		if sp.Listen.Each {
 			s.serve(sp, l)
@@ -191,7 +191,7 @@ func (s *Supervisor) attend(i int) {
 	case lifecycle.Starting:
 	default:
 		l.endProbes()
-		l.closePipe()
+		l.descriptors.CloseReady()
 		if l.overtake != nil {
 			l.overtake()
 			l.overtake = nil

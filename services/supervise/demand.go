@@ -14,19 +14,6 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-// listen opens the sockets of a service unless they are open.
-func (s *Supervisor) listen(sp *spec.Spec, l *life) error {
-	if len(sp.Listen.Sockets) == 0 || len(l.sockets) > 0 {
-		return nil
-	}
-	files, err := demand.Open(sp.Listen, sp.Name)
-	if err != nil {
-		return err
-	}
-	l.sockets = files
-	return nil
-}
-
 // arm waits for the demand of service i: a change of its paths always, traffic only while nobody
 // else looks at it.
 func (s *Supervisor) arm(i int) (lifecycle.Input, bool) {
@@ -35,7 +22,7 @@ func (s *Supervisor) arm(i int) (lifecycle.Input, bool) {
 		s.await(l, nil, sp.WatchPaths)
 		return lifecycle.Input{}, false
 	}
-	if len(sp.Listen.Sockets) > 0 && len(l.sockets) == 0 && len(sp.Conditions) > 0 {
+	if len(sp.Listen.Sockets) > 0 && len(l.descriptors.Sockets) == 0 && len(sp.Conditions) > 0 {
 		s.consider(i) // an open port is a promise: nobody is let in to wait for a service that will not start
 		return lifecycle.Input{}, false
 	}
@@ -45,18 +32,12 @@ func (s *Supervisor) arm(i int) (lifecycle.Input, bool) {
 // open opens the sockets of an armed service, whose conditions hold, and waits for its demand.
 func (s *Supervisor) open(i int) (lifecycle.Input, bool) {
 	sp, l := &s.world.Specs[i], s.lives[i]
-	if err := s.listen(sp, l); err != nil {
+	if err := l.descriptors.Listen(sp); err != nil {
 		s.log.Error("service does not listen", "service", sp.Name, "error", err)
 		return lifecycle.Input{Event: lifecycle.Exit, Err: err}, true
 	}
-	s.await(l, l.sockets, sp.WatchPaths)
+	s.await(l, l.descriptors.Sockets, sp.WatchPaths)
 	return lifecycle.Input{}, false
-}
-
-// closeSockets also removes the places of the sockets in the file system.
-func closeSockets(sp spec.Spec, l *life) {
-	demand.Close(sp.Listen, l.sockets)
-	l.sockets = nil
 }
 
 // await has the watchers look; fired hears of it, once.
@@ -83,9 +64,9 @@ func (s *Supervisor) disarm(l *life) {
 func (s *Supervisor) shut(i int) {
 	l := s.lives[i]
 	s.disarm(l)
-	closeSockets(s.world.Specs[i], l)
+	l.descriptors.CloseSockets(s.world.Specs[i].Listen)
 	if !s.world.Services[i].Wanted {
-		l.close()
+		l.descriptors.Close()
 	}
 }
 
@@ -121,12 +102,12 @@ func (s *Supervisor) serve(sp *spec.Spec, l *life) {
 			break
 		}
 	}
-	s.await(l, l.sockets, nil)
+	s.await(l, l.descriptors.Sockets, nil)
 }
 
 // serveOne reports whether there may be another connection.
 func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
-	for _, socket := range l.sockets {
+	for _, socket := range l.descriptors.Sockets {
 		conn, peer, err := demand.Accept(socket)
 		if errors.Is(err, demand.ErrNone) {
 			continue
@@ -183,7 +164,7 @@ func (s *Supervisor) left(l *life, pid int) {
 	delete(l.clients, pid)
 	switch svc := &s.world.Services[l.num]; {
 	case svc.Phase == lifecycle.Up:
-		s.await(l, l.sockets, nil)
+		s.await(l, l.descriptors.Sockets, nil)
 	case len(l.clients) == 0 && (svc.Phase == lifecycle.Stopping || svc.Phase == lifecycle.Killing):
 		s.feed(l.num, lifecycle.Input{Event: lifecycle.Exit})
 	}

@@ -81,8 +81,8 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 			syscall.Close(fd)
 		}
 		for _, l := range s.lives {
-			l.close()
-			closeAll(l.sockets)
+			l.descriptors.Close()
+			closeAll(l.descriptors.Sockets)
 		}
 		if s.world != nil {
 			s.alarm.Stop()

@@ -1,10 +1,9 @@
 package supervise
 
 import (
-	"os"
-
 	"resinos/services/boottime"
 	"resinos/services/proc"
+	"resinos/services/supervise/descriptor"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/savedstate"
 )
@@ -20,9 +19,7 @@ type life struct {
 	birth   uint64 // when the process was born, in the kernel's ticks: tells it from a later one of the same number
 	clients map[int]*proc.Process
 
-	sockets []*os.File // open as long as somebody may come
-	stored  []stored   // what it left with us
-	pipe    *os.File   // the end at which it tells that it is ready, while it starts
+	descriptors descriptor.Set
 
 	looking     chan struct{} // holds a token while somebody looks whether its conditions hold
 	considered  int           // starts whose conditions were to be judged
@@ -42,28 +39,6 @@ type life struct {
 	stale   bool                 // its file says something else now than when it was started
 	left    []savedstate.Process // connections of an earlier life, until they are taken over
 	removed bool                 // its file is gone: it is stopped and then forgotten
-}
-
-// stored is one descriptor that a service left with us (FDSTORE=1).
-type stored struct {
-	name string
-	file *os.File
-}
-
-// close lets go of all descriptors that are kept for a start or until readiness.
-func (l *life) close() {
-	for _, s := range l.stored {
-		s.file.Close() // the service's own concern ended with it
-	}
-	l.stored = nil
-	l.closePipe()
-}
-
-func (l *life) closePipe() {
-	if l.pipe != nil {
-		l.pipe.Close() // nothing more is read from it
-		l.pipe = nil
-	}
 }
 
 func (l *life) endProbes() {

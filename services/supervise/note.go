@@ -3,7 +3,6 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -140,7 +139,9 @@ func (s *Supervisor) note(n note) {
 	}
 	m, l := n.message, s.lives[i]
 	s.ignored(i, m)
-	s.store(i, m, n.files)
+	if refused := l.descriptors.Store(m, n.files, s.world.Specs[i].FDStore); refused > 0 {
+		s.log.Warn("descriptors not kept: fd-store allows no more", "service", s.name(i), "count", refused, "limit", s.world.Specs[i].FDStore)
+	}
 	if m.HasStatus {
 		l.text = m.Status
 	}
@@ -175,38 +176,6 @@ func said(m notify.Message) []lifecycle.Input {
 		list = append(list, lifecycle.Input{Event: lifecycle.Sick, Why: "asked for the watchdog itself"})
 	}
 	return list
-}
-
-// store keeps the descriptors that a service leaves with us until its next start, and closes all
-// others.
-func (s *Supervisor) store(i int, m notify.Message, files []*os.File) {
-	l := s.lives[i]
-	if m.FDRemove {
-		kept := l.stored[:0]
-		for _, st := range l.stored {
-			if st.name == m.FDName {
-				st.file.Close() // given up by the service
-				continue
-			}
-			kept = append(kept, st)
-		}
-		l.stored = kept
-	}
-	for _, f := range files {
-		switch {
-		case !m.FDStore || m.FDRemove:
-			f.Close() // not ours to use
-		case len(l.stored) >= s.world.Specs[i].FDStore:
-			f.Close() // there is no room for it
-			s.log.Warn("descriptor not kept", "service", s.name(i), "error", fmt.Sprintf("fd-store is %d", s.world.Specs[i].FDStore))
-		default:
-			name := m.FDName
-			if name == "" {
-				name = "stored"
-			}
-			l.stored = append(l.stored, stored{name, f})
-		}
-	}
 }
 
 // follow takes another process of the service for its main one (MAINPID=). It must live in the

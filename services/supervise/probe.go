@@ -18,7 +18,7 @@ func (s *Supervisor) probeReady(sp *spec.Spec, l *life) {
 	if !sp.Ready.Set() {
 		return
 	}
-	pipe := l.pipe
+	pipe := l.descriptors.Ready
 	s.beginProbe(l, "probe ready "+sp.Name, func(ctx context.Context) {
 		err := probe.Ready(ctx, sp.Ready, pipe, s.runner(sp))
 		if ctx.Err() != nil {

@@ -103,8 +103,8 @@ func (s *Supervisor) leaves(i int) bool {
 // part lets go of a life that nobody will look at again: its number is another's from now on.
 func (s *Supervisor) part(l *life) {
 	s.disarm(l)
-	closeSockets(s.world.Specs[l.num], l)
-	l.close()
+	l.descriptors.CloseSockets(s.world.Specs[l.num].Listen)
+	l.descriptors.Close()
 	delete(s.byID, l.id)
 	gone := fmt.Errorf("service %s is gone: its file was removed", s.name(l.num))
 	s.asked = slices.DeleteFunc(s.asked, func(w *watcher) bool {
@@ -156,11 +156,11 @@ func (s *Supervisor) compare(list []spec.Spec, found *pid1.Rescanned) (kept []sp
 
 // reopen closes sockets that the service's file does not name any more as it did.
 func (s *Supervisor) reopen(old, now spec.Spec, l *life) {
-	if len(l.sockets) == 0 || reflect.DeepEqual(old.Listen, now.Listen) {
+	if len(l.descriptors.Sockets) == 0 || reflect.DeepEqual(old.Listen, now.Listen) {
 		return
 	}
 	s.disarm(l)
-	closeSockets(old, l)
+	l.descriptors.CloseSockets(old.Listen)
 }
 
 // lifted takes the services out of the sweeping, to be put back under their new numbers.

@@ -60,16 +60,7 @@ func (s *Supervisor) saveService(i int, out *savedstate.Service, kept *savedstat
 		birth, _ := proc.StartTime(pid) // 0 when it is gone: the next life finds out
 		out.Clients = append(out.Clients, savedstate.Process{PID: pid, Birth: birth})
 	}
-	for _, f := range l.sockets {
-		out.Sockets = append(out.Sockets, kept.Add(f))
-	}
-	for _, st := range l.stored {
-		out.Stored = append(out.Stored, savedstate.File{Name: st.name, File: kept.Add(st.file)})
-	}
-	if l.pipe != nil {
-		at := kept.Add(l.pipe)
-		out.Pipe = &at
-	}
+	l.descriptors.Save(out, kept)
 }
 
 // restore makes the world that was saved. The processes are taken over by resume.
@@ -116,35 +107,5 @@ func (s *Supervisor) restoreService(in *savedstate.Service, files savedstate.Des
 	l.text, l.birth, l.removed, l.stale, l.ooms = in.Text, in.Birth, in.Removed, in.Stale, in.OOMs
 	l.shown, l.changed, l.began, l.ready = svc.Phase, in.Changed, in.FirstAt, in.FirstUp
 	l.left = in.Clients
-	return l.take(in, files)
-}
-
-// take takes the descriptors of a life over.
-func (l *life) take(in *savedstate.Service, files savedstate.Descriptors) error {
-	for i, n := range in.Sockets {
-		name := in.Spec.Name
-		if i < len(in.Spec.Listen.Sockets) {
-			name = in.Spec.Listen.Sockets[i].Network + ":" + in.Spec.Listen.Sockets[i].Address
-		}
-		f, err := files.Hold(n, name)
-		if err != nil {
-			return err
-		}
-		l.sockets = append(l.sockets, f)
-	}
-	for _, st := range in.Stored {
-		f, err := files.Hold(st.File, st.Name)
-		if err != nil {
-			return err
-		}
-		l.stored = append(l.stored, stored{st.Name, f})
-	}
-	if in.Pipe != nil {
-		fd, err := files.Take(*in.Pipe)
-		if err != nil {
-			return err
-		}
-		l.pipe = os.NewFile(uintptr(fd), "readiness") // read with deadlines: the poller's
-	}
-	return nil
+	return l.descriptors.Restore(in, files)
 }

@@ -3,8 +3,6 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 
 	"resinos/services/proc"
 	"resinos/services/spec"
@@ -36,7 +34,7 @@ func (s *Supervisor) spawn(i int) lifecycle.Input {
 	pid, err := s.startMain(sp, l)
 	if err != nil {
 		s.log.Error("service not started", "service", sp.Name, "error", err)
-		l.closePipe()
+		l.descriptors.CloseReady()
 		return lifecycle.Input{Event: lifecycle.Exit, Err: err}
 	}
 	return lifecycle.Input{Began: true, PID: pid}
@@ -52,18 +50,18 @@ func (s *Supervisor) commands() *command.Maker {
 
 // startMain starts the main process of a service, or begins to take connections, and returns its pid.
 func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
-	if err := s.listen(sp, l); err != nil {
+	if err := l.descriptors.Listen(sp); err != nil {
 		return 0, err
 	}
 	if sp.Listen.Each {
-		s.await(l, l.sockets, nil)
+		s.await(l, l.descriptors.Sockets, nil)
 		return 0, nil
 	}
-	g, told, err := s.inherited(sp, l)
+	g, started, err := l.descriptors.Inherited(sp)
 	if err != nil {
 		return 0, err
 	}
-	defer told()
+	defer started()
 	c, closeOurs, err := s.commands().Command(sp, sp.Command, g)
 	if err != nil {
 		return 0, err
@@ -92,35 +90,6 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	command.WritePID(c.Stdout, p.Pid)
 	s.probeReady(sp, l)
 	return p.Pid, nil
-}
-
-// inherited collects what the main process gets: the sockets, what it once left with us, and the
-// descriptor on which it tells that it is ready. told closes our side of the last.
-func (s *Supervisor) inherited(sp *spec.Spec, l *life) (g command.Inherited, told func(), err error) {
-	g.Watchdog, g.Notify = sp.WatchdogEvery, command.Talks(sp)
-	for i, f := range l.sockets {
-		g.Files = append(g.Files, f)
-		name := sp.Listen.Sockets[i].Name
-		if name == "" {
-			name = sp.Name
-		}
-		g.Names = append(g.Names, name)
-	}
-	for _, kept := range l.stored {
-		g.Files = append(g.Files, kept.file)
-		g.Names = append(g.Names, kept.name)
-	}
-	if sp.Ready.FD == 0 {
-		return g, func() {}, nil
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return g, nil, fmt.Errorf("make readiness descriptor: %w", err)
-	}
-	l.closePipe()
-	l.pipe, g.ReadyTo = r, sp.Ready.FD
-	g.Files = append(g.Files, w)
-	return g, func() { w.Close() }, nil // the child has its own
 }
 
 // createCgroup gives c the cgroup in which its process is born, with the service's limits.
