@@ -30,7 +30,7 @@ func (s *Supervisor) consider(i int) {
 		case why != "":
 			in = lifecycle.Input{Event: lifecycle.Skip, Why: why}
 		}
-		s.later(s.background, func() { s.conclude(l, number, in) })
+		s.calls.Post(s.background, func() { s.conclude(l, number, in) })
 	})
 }
 

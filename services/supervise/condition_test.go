@@ -18,6 +18,7 @@ import (
 	"resinos/services/spec"
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/loop"
 )
 
 // hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then gets an error.
@@ -137,7 +138,7 @@ func TestInitElsewhere(t *testing.T) {
 func TestConditionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := 0, make(chan bool)
-		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: make(chan call), ended: make(chan struct{}), background: t.Context()}
+		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: loop.NewCalls(), background: t.Context()}
 		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/usr/nonexistent"}
@@ -147,7 +148,7 @@ func TestConditionLimit(t *testing.T) {
 		s.do(s.world.Begin(time.Now()))
 		svc := &s.world.Services[0]
 		for range 3 {
-			(<-s.calls).do() // nobody has answered
+			(<-s.calls.C())() // nobody has answered
 			if !svc.Spoiled || !strings.Contains(svc.Why, "no answer") {
 				t.Fatalf("a condition that is not judged: %s, %q", svc.Phase, svc.Why)
 			}
@@ -166,11 +167,11 @@ func TestConditionLimit(t *testing.T) {
 			t.Fatalf("%s after a late answer, asked %d times", svc.Phase, asked)
 		}
 		answer <- true
-		(<-s.calls).do()
+		(<-s.calls.C())()
 		if !strings.Contains(svc.Why, "/usr/nonexistent") {
 			t.Errorf("not started once the condition holds: %s, %q", svc.Phase, svc.Why)
 		}
 		s.feed(0, lifecycle.Input{Event: lifecycle.Stop})
-		close(s.ended)
+		s.calls.End()
 	})
 }

@@ -128,7 +128,7 @@ func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
 // client starts the process that serves conn.
 func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
 	p, err := s.beside(sp, sp.Command, command.Inherited{Files: []*os.File{conn}, Names: []string{"connection"}}, func(st proc.Status) {
-		s.mail.exit(death{l, st, true})
+		s.exits.Add(death{l, st, true})
 	})
 	if err != nil {
 		return err

@@ -16,27 +16,8 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/spec"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/loop"
 )
-
-// call is work for the loop, asked by another goroutine.
-type call struct{ do func() }
-
-// errEnded is told to whom the loop can no longer serve.
-var errEnded = errors.New("the supervisor has stopped")
-
-// inLoop runs do in the loop and waits for its end.
-func (s *Supervisor) inLoop(ctx context.Context, do func()) error {
-	over := make(chan struct{})
-	select {
-	case s.calls <- call{func() { defer close(over); do() }}:
-		<-over
-		return nil
-	case <-s.ended:
-		return errEnded
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
 
 // Handlers gives the operations of the control protocol: status; show, start, stop, restart,
 // reload and kill with {"name": …}; and rescan. Start, stop and restart answer when it is done or
@@ -100,19 +81,19 @@ func (s *Supervisor) change(e lifecycle.Event) control.Handler {
 		}
 		var unknown error
 		w := &watcher{dirty: true, reply: make(chan error, 1)}
-		if err := s.inLoop(ctx, func() { unknown = s.begin(w, e, a.Name) }); err != nil || unknown != nil {
+		if err := s.calls.Do(ctx, func() { unknown = s.begin(w, e, a.Name) }); err != nil || unknown != nil {
 			return nil, errors.Join(err, unknown)
 		}
 		var err error
 		select {
 		case err = <-w.reply:
-		case <-s.ended:
-			err = errEnded
+		case <-s.calls.Ended():
+			err = loop.ErrEnded
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			_ = s.inLoop(context.WithoutCancel(ctx), func() { s.forget(w) }) // an ended loop has forgotten all
+			_ = s.calls.Do(context.WithoutCancel(ctx), func() { s.forget(w) }) // an ended loop has forgotten all
 			return nil, &control.Error{Text: err.Error(), Hint: "try: osctl logs -u " + a.Name}
 		}
 		st, err := s.statusOf(ctx, a.Name)
@@ -127,7 +108,7 @@ func (s *Supervisor) change(e lifecycle.Event) control.Handler {
 // statusOf is the status of one service.
 func (s *Supervisor) statusOf(ctx context.Context, name string) (st pid1.ServiceStatus, err error) {
 	var unknown error
-	err = s.inLoop(ctx, func() {
+	err = s.calls.Do(ctx, func() {
 		var i int
 		if i, unknown = s.find(name); unknown == nil {
 			st = s.status(i, time.Now())
@@ -220,7 +201,7 @@ func (s *Supervisor) killOp(ctx context.Context, args json.RawMessage) (any, err
 	}
 	var st pid1.ServiceStatus
 	var err error
-	looped := s.inLoop(ctx, func() {
+	looped := s.calls.Do(ctx, func() {
 		var i int
 		if i, err = s.find(a.Name); err != nil {
 			return
@@ -254,7 +235,7 @@ func (s *Supervisor) showOp(ctx context.Context, args json.RawMessage) (any, err
 	}
 	var shown pid1.Shown
 	var unknown error
-	err := s.inLoop(ctx, func() {
+	err := s.calls.Do(ctx, func() {
 		var i int
 		if i, unknown = s.find(a.Name); unknown == nil {
 			shown = pid1.Shown{Status: s.status(i, time.Now()), Spec: s.world.Specs[i]}
@@ -271,7 +252,7 @@ func (s *Supervisor) reloadOp(ctx context.Context, args json.RawMessage) (any, e
 	}
 	var sp spec.Spec
 	var refused error
-	err := s.inLoop(ctx, func() {
+	err := s.calls.Do(ctx, func() {
 		var i int
 		if i, refused = s.find(a.Name); refused == nil {
 			sp = s.world.Specs[i]

@@ -51,3 +51,10 @@ func (l *life) endProbes() {
 
 // moment is now in seconds since the kernel started.
 func moment() float64 { return boottime.Now().Seconds() }
+
+// death is the end of one process of a service: its main one, or the one of a connection.
+type death struct {
+	life   *life
+	status proc.Status
+	client bool
+}

@@ -189,7 +189,7 @@ func (s *Supervisor) follow(i int, n note) {
 		refuse("it is not in the service's cgroup")
 		return
 	}
-	p, err := s.cfg.Reaper.Adopt(pid, 0, func(st proc.Status) { s.mail.exit(death{l, st, false}) })
+	p, err := s.cfg.Reaper.Adopt(pid, 0, func(st proc.Status) { s.exits.Add(death{l, st, false}) })
 	if err != nil {
 		refuse(err.Error())
 		return

@@ -39,7 +39,7 @@ func (s *Supervisor) probeHealth(sp *spec.Spec, l *life) {
 	}
 	s.beginProbe(l, "probe health "+sp.Name, func(ctx context.Context) {
 		tell := func(failures int, err error) {
-			s.later(ctx, func() {
+			s.calls.Post(ctx, func() {
 				if ctx.Err() == nil { // else it is about a life that is over
 					s.unwell(l, failures, err)
 				}
@@ -73,22 +73,7 @@ func (s *Supervisor) beginProbe(l *life, name string, ask func(context.Context))
 
 // report feeds what a probe found.
 func (s *Supervisor) report(ctx context.Context, l *life, in lifecycle.Input) {
-	s.later(ctx, func() { s.feed(l.num, in) })
-}
-
-// later has the loop do something, unless the life it is about has moved on meanwhile: then ctx has
-// ended, in the loop, before.
-func (s *Supervisor) later(ctx context.Context, do func()) {
-	alive := func() {
-		if ctx.Err() == nil {
-			do()
-		}
-	}
-	select {
-	case s.calls <- call{alive}:
-	case <-ctx.Done():
-	case <-s.ended:
-	}
+	s.calls.Post(ctx, func() { s.feed(l.num, in) })
 }
 
 // runner runs a command of the service beside its main process, and waits for its end.

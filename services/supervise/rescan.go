@@ -22,7 +22,7 @@ func (s *Supervisor) rescan(ctx context.Context) (pid1.Rescanned, error) {
 	}
 	list, faults := s.cfg.Load()
 	var found pid1.Rescanned
-	err := s.inLoop(ctx, func() { found = s.adopt(list) })
+	err := s.calls.Do(ctx, func() { found = s.adopt(list) })
 	for _, f := range faults {
 		found.Faults = append(found.Faults, f.Error())
 	}

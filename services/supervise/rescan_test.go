@@ -47,7 +47,7 @@ func TestRescanForgetsWhatIsAwaited(t *testing.T) {
 		answer <- err
 	}()
 	waitFor(t, "the operator waits", func() (waits bool) {
-		if err := r.inLoop(context.Background(), func() { waits = len(r.asked) == 1 }); err != nil {
+		if err := r.calls.Do(context.Background(), func() { waits = len(r.asked) == 1 }); err != nil {
 			t.Fatal(err)
 		}
 		return waits
@@ -110,6 +110,6 @@ func TestExitOfTheForgotten(t *testing.T) {
 	}
 	forgotten := s.lives[1]
 	s.adopt([]spec.Spec{sh("a", "x")})
-	s.mail.exit(death{life: forgotten, status: proc.Status{Pid: 1 << 22}})
+	s.exits.Add(death{life: forgotten, status: proc.Status{Pid: 1 << 22}})
 	s.post()
 }

@@ -52,17 +52,17 @@ func (s *Supervisor) resume() {
 // mailbox.
 func (s *Supervisor) inherit(l *life, c savedstate.Process, ended map[int]syscall.WaitStatus, client bool) *proc.Process {
 	if wait, dead := ended[c.PID]; dead {
-		s.mail.exit(death{l, proc.Status{Pid: c.PID, Wait: wait}, client})
+		s.exits.Add(death{l, proc.Status{Pid: c.PID, Wait: wait}, client})
 		return nil
 	}
-	p, err := s.cfg.Reaper.Adopt(c.PID, c.Birth, func(st proc.Status) { s.mail.exit(death{l, st, client}) })
+	p, err := s.cfg.Reaper.Adopt(c.PID, c.Birth, func(st proc.Status) { s.exits.Add(death{l, st, client}) })
 	if err == nil {
 		return p
 	}
 	if !errors.Is(err, os.ErrProcessDone) {
 		s.log.Warn("process not taken over", "service", s.name(l.num), "pid", c.PID, "error", err)
 	}
-	s.mail.exit(death{l, proc.Status{Pid: c.PID, Unknown: true}, client})
+	s.exits.Add(death{l, proc.Status{Pid: c.PID, Unknown: true}, client})
 	return nil
 }
 

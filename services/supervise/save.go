@@ -25,7 +25,7 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 	for i := range out.Services {
 		s.saveService(i, &out.Services[i], &kept)
 	}
-	exits, _ := s.mail.take()
+	exits, _ := s.exits.Take()
 	for _, x := range exits {
 		out.Exits = append(out.Exits, savedstate.Exit{PID: x.status.Pid, Wait: uint32(x.status.Wait)})
 	}

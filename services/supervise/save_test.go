@@ -268,7 +268,7 @@ func TestInitRemoved(t *testing.T) {
 		_, err := r.call("start", "stuck")
 		asked <- err
 	}()
-	waitFor(t, "start asked for", func() bool { n := 0; r.inLoop(context.Background(), func() { n = len(r.asked) }); return n == 1 })
+	waitFor(t, "start asked for", func() bool { n := 0; r.calls.Do(context.Background(), func() { n = len(r.asked) }); return n == 1 })
 	r.until("slow", in("up"))
 	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
 	before := r.until("other", in("up"))

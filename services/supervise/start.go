@@ -74,7 +74,7 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	if c.Cgroup != nil {
 		defer c.Cgroup.Close() // only looked at
 	}
-	c.OnExit = func(st proc.Status) { s.mail.exit(death{l, st, false}) }
+	c.OnExit = func(st proc.Status) { s.exits.Add(death{l, st, false}) }
 	if l.process != nil {
 		command.WritePID(c.Stdout, 0) // what comes before the new number is known is not the old one's
 	}
@@ -120,7 +120,7 @@ func (s *Supervisor) limit(sp *spec.Spec) {
 
 // Booted says that what a boot is waited for is there: from now on every service has its standing share of the processor.
 func (s *Supervisor) Booted(ctx context.Context) error {
-	return s.inLoop(ctx, func() {
+	return s.calls.Do(ctx, func() {
 		s.booting = false
 		for i := range s.world.Specs {
 			if sp := &s.world.Specs[i]; sp.Limits.BootCPUWeight > 0 && s.cfg.Cgroups != nil && s.world.Services[i].PID != 0 {

@@ -14,7 +14,7 @@ import (
 // Status lists all services, in start order.
 func (s *Supervisor) Status(ctx context.Context) ([]pid1.ServiceStatus, error) {
 	var list []pid1.ServiceStatus
-	err := s.inLoop(ctx, func() {
+	err := s.calls.Do(ctx, func() {
 		list = make([]pid1.ServiceStatus, len(s.lives))
 		for i := range list {
 			list[i] = s.status(i, time.Now())
@@ -81,7 +81,7 @@ func health(sp *spec.Spec, p lifecycle.Phase, sick int) string {
 
 // Ping returns when the loop has done one round.
 func (s *Supervisor) Ping(ctx context.Context) error {
-	if err := s.inLoop(ctx, func() {}); err != nil {
+	if err := s.calls.Do(ctx, func() {}); err != nil {
 		return fmt.Errorf("ping supervisor: %w", err)
 	}
 	return nil

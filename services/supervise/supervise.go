@@ -32,6 +32,7 @@ import (
 	"resinos/services/spec"
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/loop"
 	"resinos/services/supervise/transaction"
 )
 
@@ -90,15 +91,14 @@ type Supervisor struct {
 	resumes bool // Run goes on where an earlier life stopped
 	buries  bool // a service whose file is gone may have stopped
 
-	mail   mailbox
+	exits  *loop.Queue[death] // marked when an orphan was reaped
 	notes  chan note
 	stores atomic.Pointer[stores] // for the goroutine that receives notes
 	odd    refusals
 
 	booting bool // services have their share of the processor for the boot
-	calls   chan call
+	calls   *loop.Calls
 	freeze  chan struct{} // closed when the loop is to stop and leave everything as it is
-	ended   chan struct{} // closed when Run returns
 	alarm   alarm.Alarm
 	asked   []*watcher
 	sweeps  sweeps
@@ -130,8 +130,8 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make supervisor: %w", err)
 	}
 	s := &Supervisor{
-		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, mail: newMailbox(), notes: make(chan note, 64),
-		calls: make(chan call), freeze: make(chan struct{}), ended: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, exits: loop.NewQueue[death](), notes: make(chan note, 64),
+		calls: loop.NewCalls(), freeze: make(chan struct{}),
 		demand: traffic, paths: changes,
 		booting: true,
 	}
@@ -195,7 +195,7 @@ var ErrFrozen = errors.New("supervisor is frozen")
 // Freeze has Run return with ErrFrozen between two inputs, with every service left as it is: what
 // Save then gives is whole. It returns when Run is about to.
 func (s *Supervisor) Freeze(ctx context.Context) error {
-	if err := s.inLoop(ctx, func() { close(s.freeze) }); err != nil {
+	if err := s.calls.Do(ctx, func() { close(s.freeze) }); err != nil {
 		return fmt.Errorf("freeze supervisor: %w", err)
 	}
 	return nil
@@ -205,8 +205,8 @@ func (s *Supervisor) Freeze(ctx context.Context) error {
 // reverse order, and returns nil when nothing is left. If something cannot be stopped within the
 // limit all groups are killed, and the error names what was still there. It may be called once.
 func (s *Supervisor) Run(ctx context.Context) error {
-	defer close(s.ended)
-	s.cfg.Reaper.OnOrphan(func(proc.Status) { s.mail.orphan() })
+	defer s.calls.End()
+	s.cfg.Reaper.OnOrphan(func(proc.Status) { s.exits.Mark() })
 	defer s.cfg.Reaper.OnOrphan(nil)
 	defer func() { s.alarm.Stop() }()
 	defer s.accompany()()
@@ -233,12 +233,12 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			limit = time.After(s.cfg.StopLimit)
 			s.log.Info("services stopping", "count", len(s.world.Alive()))
 			s.do(s.world.End(time.Now()))
-		case <-s.mail.wake:
+		case <-s.exits.Wake():
 			s.post()
 		case n := <-s.notes:
 			s.note(n)
-		case c := <-s.calls:
-			c.do()
+		case do := <-s.calls.C():
+			do()
 		case f := <-s.demand.Fired():
 			s.paths.Disarm(f.ID) // as of its own
 			s.fired(f)
@@ -311,7 +311,7 @@ func (s *Supervisor) beginListening() {
 
 // post handles what other goroutines left in the mailbox.
 func (s *Supervisor) post() {
-	exits, orphaned := s.mail.take()
+	exits, orphaned := s.exits.Take()
 	for _, x := range exits {
 		switch l := x.life; {
 		case s.byID[l.id] != l: // its service is forgotten, and its number is another's
