@@ -49,9 +49,8 @@ func (s *Supervisor) act(a transaction.Action) (lifecycle.Input, bool) {
 	case lifecycle.Shut:
 		s.shut(a.Service)
 	case lifecycle.Remove:
-		// A delegated subtree is not ours to tidy, and at the shutdown all of it is thrown away.
-		if s.cfg.Cgroups != nil && !s.world.Ending && !s.world.Specs[a.Service].CgroupDelegate {
-			_ = s.cfg.Cgroups.Remove(s.name(a.Service)) // the next start takes it as it is
+		if !s.world.Ending { // the shutdown removes all cgroups at once
+			s.groups.Remove(&s.world.Specs[a.Service])
 		}
 	}
 	return lifecycle.Input{}, false
@@ -96,15 +95,8 @@ func (s *Supervisor) kill(i int) (lifecycle.Input, bool) {
 	if sp.Listen.Each {
 		return lifecycle.Input{Event: lifecycle.Exit}, s.dismiss(l, unix.SIGKILL)
 	}
-	var err error
-	switch {
-	case sp.KillMode == spec.Process:
-	case s.cfg.Cgroups != nil:
-		err = s.cfg.Cgroups.Kill(sp.Name)
-	case l.process != nil:
-		err = l.process.SignalGroup(unix.SIGKILL)
-	}
-	if err = errors.Join(err, s.signal(i, unix.SIGKILL)); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	err := errors.Join(s.groups.Kill(sp, l.process), s.signal(i, unix.SIGKILL))
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.log.Error("service not killed", "service", sp.Name, "error", err)
 	}
 	return lifecycle.Input{}, false
@@ -116,42 +108,26 @@ func (s *Supervisor) sweep(i int) bool {
 	if s.world.Specs[i].KillMode == spec.Process && !s.world.Ending {
 		return true
 	}
-	if s.cfg.Cgroups == nil {
-		if p := s.lives[i].process; p != nil {
-			p.KillLeftovers()
-		}
-		return true
-	}
-	populated, err := s.cfg.Cgroups.Populated(s.name(i))
-	if err == nil && populated {
-		if !s.sweeps.add(i, time.Now()) {
-			return false // killed before; its death is on its way
-		}
-		s.log.Info("service left processes", "service", s.name(i))
-		err = s.cfg.Cgroups.Kill(s.name(i))
-		s.alarm.Set(s.sweeps.next)
-	}
-	if err != nil {
-		s.log.Error("service not swept", "service", s.name(i), "error", err)
-		return true
-	}
-	return !populated
+	defer func() { s.alarm.Set(s.groups.Sweeps.Next()) }()
+	return s.groups.Sweep(s.name(i), s.lives[i].id, s.lives[i].process)
 }
 
 // sweepAgain looks at every group that is being emptied.
 func (s *Supervisor) sweepAgain() {
-	for _, i := range s.sweeps.waiting() {
-		if s.world.Services[i].Phase != lifecycle.Clearing {
-			s.sweeps.drop(i)
+	sweeps := &s.groups.Sweeps
+	for _, id := range sweeps.Waiting() {
+		l := s.byID[id]
+		if l == nil || s.world.Services[l.num].Phase != lifecycle.Clearing {
+			sweeps.Drop(id)
 			continue
 		}
-		if s.sweep(i) {
-			s.sweeps.drop(i)
-			s.feed(i, lifecycle.Input{Empty: true})
+		if s.sweep(l.num) {
+			sweeps.Drop(id)
+			s.feed(l.num, lifecycle.Input{Empty: true})
 		}
 	}
-	s.sweeps.again(time.Now())
-	s.alarm.Set(s.sweeps.next)
+	sweeps.Plan(time.Now())
+	s.alarm.Set(sweeps.Next())
 }
 
 // book does the paperwork of every service that moved: its deadline, its probes, the log, the hook.
@@ -171,7 +147,7 @@ func (s *Supervisor) book() {
 		s.tell(i)
 	}
 	s.world.Changed = s.world.Changed[:0]
-	s.alarm.Set(s.sweeps.next)
+	s.alarm.Set(s.groups.Sweeps.Next())
 }
 
 // attend begins and ends what goes on beside a phase.

@@ -19,6 +19,7 @@ import (
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/loop"
+	"resinos/services/supervise/processes"
 )
 
 // hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then gets an error.
@@ -140,6 +141,7 @@ func TestConditionLimit(t *testing.T) {
 		asked, answer := 0, make(chan bool)
 		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: loop.NewCalls(), background: t.Context()}
 		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
+		s.groups = processes.New(nil, s.log)
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/usr/nonexistent"}
 		sp.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}

@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"errors"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -147,13 +146,11 @@ func (s *Supervisor) beside(sp *spec.Spec, argv []string, g command.Inherited, o
 		return nil, err
 	}
 	defer closeOurs()
-	if s.cfg.Cgroups != nil {
-		dir, err := s.cfg.Cgroups.Join(leaf(sp))
-		if err != nil {
-			return nil, fmt.Errorf("enter cgroup: %w", err)
-		}
-		defer dir.Close() // only looked at
-		c.Cgroup = dir
+	if err := s.groups.Join(sp, &c); err != nil {
+		return nil, err
+	}
+	if c.Cgroup != nil {
+		defer c.Cgroup.Close() // only looked at
 	}
 	c.OnExit = onExit
 	return s.cfg.Reaper.Start(c)

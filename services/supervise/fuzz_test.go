@@ -12,6 +12,7 @@ import (
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/supervise/loop"
+	"resinos/services/supervise/processes"
 	"resinos/services/supervise/savedstate"
 )
 
@@ -75,7 +76,7 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 		}
 		cfg.Files = append(cfg.Files, fd)
 	}
-	s := &Supervisor{cfg: cfg, log: cfg.Log, byID: map[int]*life{}, exits: loop.NewQueue[death]()}
+	s := &Supervisor{cfg: cfg, log: cfg.Log, groups: processes.New(nil, cfg.Log), byID: map[int]*life{}, exits: loop.NewQueue[death]()}
 	err := s.restore()
 	t.Cleanup(func() {
 		for _, fd := range cfg.Files { // -1 has got an owner

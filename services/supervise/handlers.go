@@ -216,15 +216,10 @@ func (s *Supervisor) killOp(ctx context.Context, args json.RawMessage) (any, err
 
 // hit sends sig to the main process of i, or to everything in its group.
 func (s *Supervisor) hit(i int, sig unix.Signal, all bool) error {
-	switch l := s.lives[i]; {
-	case !all:
+	if !all {
 		return s.signal(i, sig)
-	case s.cfg.Cgroups == nil && l.process != nil:
-		return l.process.SignalGroup(sig)
-	case s.cfg.Cgroups == nil:
-		return os.ErrProcessDone
 	}
-	return s.cfg.Cgroups.Signal(s.name(i), sig)
+	return s.groups.Signal(&s.world.Specs[i], s.lives[i].process, sig)
 }
 
 // showOp tells everything of one service.

@@ -27,12 +27,7 @@ type note struct {
 // accept looks the sender up at once and hands the message to the loop.
 func (s *Supervisor) accept(ctx context.Context) func(notify.Sender, notify.Message, []*os.File) {
 	return func(from notify.Sender, m notify.Message, files []*os.File) {
-		n := note{from: from, message: m, files: files}
-		if s.cfg.Cgroups != nil {
-			n.group = s.cfg.Cgroups.Owner(from.PID)
-		} else {
-			n.session = proc.Session(from.PID)
-		}
+		n := note{from: from, message: m, files: files, group: s.groups.Owner(from.PID), session: s.groups.Session(from.PID)}
 		select {
 		case s.notes <- n:
 		case <-ctx.Done():
@@ -67,10 +62,10 @@ func storesOf(specs []spec.Spec) *stores {
 // apart: then it is what some service may, and store closes what is too much.
 func (s *Supervisor) mayStore(from notify.Sender) int {
 	all := s.stores.Load()
-	if s.cfg.Cgroups == nil {
+	if !s.groups.Cgroups() {
 		return all.most
 	}
-	return all.of[s.cfg.Cgroups.Owner(from.PID)]
+	return all.of[s.groups.Owner(from.PID)]
 }
 
 // refusals bounds the lines about notifications that are refused: anybody on the device may send them.
@@ -185,7 +180,7 @@ func (s *Supervisor) follow(i int, n note) {
 	refuse := func(why string) {
 		s.log.Warn("main process not followed", "service", s.name(i), "pid", pid, "error", why)
 	}
-	if s.cfg.Cgroups == nil || s.cfg.Cgroups.Owner(pid) != s.name(i) {
+	if s.groups.Owner(pid) != s.name(i) {
 		refuse("it is not in the service's cgroup")
 		return
 	}

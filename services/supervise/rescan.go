@@ -50,13 +50,9 @@ func (s *Supervisor) fit() map[string]bool {
 // renew makes the world of list, and has begin and end what is new in it and what is fit no more; before is what was fit. Numbers
 // change: it must not run while an input is dealt with.
 func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []string) {
-	sweeping := s.lifted()
 	ending := s.world.Ending
 	s.settle(list)
 	s.world.Ending = ending
-	for _, l := range sweeping {
-		s.sweeps.add(l.num, time.Now())
-	}
 	for _, w := range s.asked {
 		w.dirty = true // the service that it waits for may be no more
 	}
@@ -161,15 +157,6 @@ func (s *Supervisor) reopen(old, now spec.Spec, l *life) {
 	}
 	s.disarm(l)
 	l.descriptors.CloseSockets(old.Listen)
-}
-
-// lifted takes the services out of the sweeping, to be put back under their new numbers.
-func (s *Supervisor) lifted() (list []*life) {
-	for _, i := range s.sweeps.waiting() {
-		list = append(list, s.lives[i])
-		s.sweeps.drop(i)
-	}
-	return list
 }
 
 // replan makes everybody look at everybody after the world was made anew, and sets all deadlines.

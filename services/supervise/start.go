@@ -67,10 +67,10 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 		return 0, err
 	}
 	defer closeOurs()
-	if err := s.createCgroup(sp, &c); err != nil {
+	if err := s.groups.Create(sp, &c); err != nil {
 		return 0, err
 	}
-	l.ooms = s.ooms(sp.Name)
+	l.ooms = s.groups.OOMKills(sp.Name)
 	if c.Cgroup != nil {
 		defer c.Cgroup.Close() // only looked at
 	}
@@ -92,51 +92,14 @@ func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
 	return p.Pid, nil
 }
 
-// createCgroup gives c the cgroup in which its process is born, with the service's limits.
-func (s *Supervisor) createCgroup(sp *spec.Spec, c *proc.Command) (err error) {
-	if s.cfg.Cgroups == nil {
-		return nil
-	}
-	born := s.cfg.Cgroups.Create
-	if sp.KillMode == spec.Process {
-		born = s.cfg.Cgroups.Join // those it left behind live on there
-	}
-	if c.Cgroup, err = born(leaf(sp)); err != nil {
-		return err
-	}
-	if sp.Limits == (spec.Limits{}) && sp.KillMode != spec.Process && !sp.CgroupDelegate {
-		return nil // the group was made anew, and the kernel makes it without limits
-	}
-	s.limit(sp)
-	return nil
-}
-
-// limit gives the cgroup of a service its limits.
-func (s *Supervisor) limit(sp *spec.Spec) {
-	if err := s.cfg.Cgroups.Limit(sp.Name, sp.Limits.While(s.booting)); err != nil {
-		s.log.Warn("service runs without its limits", "service", sp.Name, "error", err)
-	}
-}
-
 // Booted says that what a boot is waited for is there: from now on every service has its standing share of the processor.
 func (s *Supervisor) Booted(ctx context.Context) error {
 	return s.calls.Do(ctx, func() {
-		s.booting = false
+		s.groups.Booted()
 		for i := range s.world.Specs {
-			if sp := &s.world.Specs[i]; sp.Limits.BootCPUWeight > 0 && s.cfg.Cgroups != nil && s.world.Services[i].PID != 0 {
-				s.limit(sp)
+			if sp := &s.world.Specs[i]; sp.Limits.BootCPUWeight > 0 && s.world.Services[i].PID != 0 {
+				s.groups.Limit(sp)
 			}
 		}
 	})
-}
-
-// leaf names the group in which the processes of a service are born. A delegated service gets a
-// leaf of its own in its group: cgroup v2 lets a group with controllers for its children hold no
-// process, so the engine could neither make limited groups below its own nor be started again
-// beside them.
-func leaf(sp *spec.Spec) string {
-	if sp.CgroupDelegate {
-		return sp.Name + "/main"
-	}
-	return sp.Name
 }

@@ -33,6 +33,7 @@ import (
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/loop"
+	"resinos/services/supervise/processes"
 	"resinos/services/supervise/transaction"
 )
 
@@ -96,12 +97,11 @@ type Supervisor struct {
 	stores atomic.Pointer[stores] // for the goroutine that receives notes
 	odd    refusals
 
-	booting bool // services have their share of the processor for the boot
-	calls   *loop.Calls
-	freeze  chan struct{} // closed when the loop is to stop and leave everything as it is
-	alarm   alarm.Alarm
-	asked   []*watcher
-	sweeps  sweeps
+	calls  *loop.Calls
+	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
+	alarm  alarm.Alarm
+	asked  []*watcher
+	groups *processes.Groups
 
 	notify *notify.Listener // nil where it could not be made
 	socket *os.File         // a second hold on its socket, for the next life
@@ -133,7 +133,7 @@ func New(cfg Config) (*Supervisor, error) {
 		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, exits: loop.NewQueue[death](), notes: make(chan note, 64),
 		calls: loop.NewCalls(), freeze: make(chan struct{}),
 		demand: traffic, paths: changes,
-		booting: true,
+		groups: processes.New(cfg.Cgroups, cfg.Log),
 	}
 	if cfg.Saved != nil {
 		return s, s.restore()
@@ -332,22 +332,10 @@ func (s *Supervisor) cause(x death) string {
 	if text := confine.ExitText(code(x.status)); text != "" {
 		return text
 	}
-	if !x.status.OK() && s.ooms(s.name(x.life.num)) > x.life.ooms {
+	if !x.status.OK() && s.groups.OOMKills(s.name(x.life.num)) > x.life.ooms {
 		return "for want of memory"
 	}
 	return ""
-}
-
-// ooms counts the processes that the kernel has killed in the group of a service for want of memory.
-func (s *Supervisor) ooms(name string) int {
-	if s.cfg.Cgroups == nil {
-		return 0
-	}
-	u, err := s.cfg.Cgroups.Usage(name)
-	if err != nil {
-		return 0 // no group, no kills
-	}
-	return u.OOMKills
 }
 
 // code is the exit code of a process that ended by itself, -1 for any other.
@@ -364,10 +352,10 @@ func (s *Supervisor) ring(now time.Time) {
 	for i, ok := s.alarm.Due(now); ok; i, ok = s.alarm.Due(now) {
 		s.do(s.world.Feed(now, i, lifecycle.Input{Event: lifecycle.Timer}))
 	}
-	if s.sweeps.due(now) {
+	if s.groups.Sweeps.Due(now) {
 		s.sweepAgain()
 	}
-	s.alarm.Set(s.sweeps.next)
+	s.alarm.Set(s.groups.Sweeps.Next())
 }
 
 // abandon gives up on an orderly shutdown.
@@ -381,8 +369,5 @@ func (s *Supervisor) abandon() error {
 	}
 	slices.Sort(names)
 	err := fmt.Errorf("stop services: not within %s: %s", s.cfg.StopLimit, strings.Join(names, ", "))
-	if s.cfg.Cgroups != nil {
-		err = errors.Join(err, s.cfg.Cgroups.KillAll())
-	}
-	return err
+	return errors.Join(err, s.groups.KillAll())
 }
