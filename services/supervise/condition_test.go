@@ -19,6 +19,7 @@ import (
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/loop"
+	"resinos/services/supervise/notification"
 	"resinos/services/supervise/processes"
 )
 
@@ -142,6 +143,7 @@ func TestConditionLimit(t *testing.T) {
 		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: loop.NewCalls(), background: t.Context()}
 		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
 		s.groups = processes.New(nil, s.log)
+		s.inbox = notification.New(s.groups, s.log)
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/usr/nonexistent"}
 		sp.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}

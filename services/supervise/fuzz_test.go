@@ -12,6 +12,7 @@ import (
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/supervise/loop"
+	"resinos/services/supervise/notification"
 	"resinos/services/supervise/processes"
 	"resinos/services/supervise/savedstate"
 )
@@ -77,6 +78,7 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 		cfg.Files = append(cfg.Files, fd)
 	}
 	s := &Supervisor{cfg: cfg, log: cfg.Log, groups: processes.New(nil, cfg.Log), byID: map[int]*life{}, exits: loop.NewQueue[death]()}
+	s.inbox = notification.New(s.groups, cfg.Log)
 	err := s.restore()
 	t.Cleanup(func() {
 		for _, fd := range cfg.Files { // -1 has got an owner
@@ -84,7 +86,9 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 		}
 		for _, l := range s.lives {
 			l.descriptors.Close()
-			closeAll(l.descriptors.Sockets)
+			for _, f := range l.descriptors.Sockets {
+				f.Close()
+			}
 		}
 		if s.world != nil {
 			s.alarm.Stop()

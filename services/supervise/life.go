@@ -5,6 +5,7 @@ import (
 	"resinos/services/proc"
 	"resinos/services/supervise/descriptor"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/notification"
 	"resinos/services/supervise/savedstate"
 )
 
@@ -29,9 +30,9 @@ type life struct {
 	probing func() // ends the probes; nil when there are none
 	sick    int    // health checks that failed in a row
 
-	ooms    int             // kills for want of memory in its group before this life: a group that outlives its process counts on
-	text    string          // its latest STATUS=
-	odd     []string        // beginnings of lines in its notifications that were ignored, and told
+	ooms    int    // kills for want of memory in its group before this life: a group that outlives its process counts on
+	text    string // its latest STATUS=
+	faults  notification.Faults
 	changed float64         // of the phase, in seconds since kernel start
 	shown   lifecycle.Phase // what was logged last
 	began   float64         // of the first life, in seconds since kernel start

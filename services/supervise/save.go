@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"resinos/services/notify"
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/supervise/savedstate"
@@ -17,8 +16,8 @@ import (
 func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 	s.hearOut()
 	out, kept := savedstate.State{Ending: s.world.Ending}, savedstate.Files{}
-	if s.socket != nil {
-		at := kept.Add(s.socket)
+	if socket := s.inbox.Socket(); socket != nil {
+		at := kept.Add(socket)
 		out.Notify = &at
 	}
 	out.Services = make([]savedstate.Service, len(s.world.Services))
@@ -40,7 +39,7 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 func (s *Supervisor) hearOut() {
 	for {
 		select {
-		case n := <-s.notes:
+		case n := <-s.inbox.C():
 			func() {
 				defer func() { _ = recover() }() // the panic that matters is being dealt with
 				s.note(n)
@@ -77,7 +76,7 @@ func (s *Supervisor) restore() error {
 	if in.Notify != nil {
 		fd, err := files.Take(*in.Notify)
 		if err == nil {
-			s.notify, err = notify.From(os.NewFile(uintptr(fd), s.cfg.NotifyPath), s.cfg.NotifyPath)
+			err = s.inbox.Restore(fd, s.cfg.NotifyPath)
 		}
 		if err != nil {
 			return fmt.Errorf("restore supervisor: %w", err)

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,13 +25,13 @@ import (
 	"resinos/services/confine"
 	"resinos/services/demand"
 	"resinos/services/guard"
-	"resinos/services/notify"
 	"resinos/services/probe"
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/loop"
+	"resinos/services/supervise/notification"
 	"resinos/services/supervise/processes"
 	"resinos/services/supervise/transaction"
 )
@@ -92,10 +91,8 @@ type Supervisor struct {
 	resumes bool // Run goes on where an earlier life stopped
 	buries  bool // a service whose file is gone may have stopped
 
-	exits  *loop.Queue[death] // marked when an orphan was reaped
-	notes  chan note
-	stores atomic.Pointer[stores] // for the goroutine that receives notes
-	odd    refusals
+	exits *loop.Queue[death] // marked when an orphan was reaped
+	inbox *notification.Inbox
 
 	calls  *loop.Calls
 	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
@@ -103,9 +100,7 @@ type Supervisor struct {
 	asked  []*watcher
 	groups *processes.Groups
 
-	notify *notify.Listener // nil where it could not be made
-	socket *os.File         // a second hold on its socket, for the next life
-	demand *demand.Watcher  // sees traffic
+	demand *demand.Watcher // sees traffic
 	// paths sees changes of paths. It is one of its own: a look at a path may hang, and no port must for that.
 	paths *demand.Watcher
 
@@ -130,11 +125,12 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make supervisor: %w", err)
 	}
 	s := &Supervisor{
-		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, exits: loop.NewQueue[death](), notes: make(chan note, 64),
+		cfg: cfg, log: cfg.Log, byID: map[int]*life{}, exits: loop.NewQueue[death](),
 		calls: loop.NewCalls(), freeze: make(chan struct{}),
 		demand: traffic, paths: changes,
 		groups: processes.New(cfg.Cgroups, cfg.Log),
 	}
+	s.inbox = notification.New(s.groups, cfg.Log)
 	if cfg.Saved != nil {
 		return s, s.restore()
 	}
@@ -186,7 +182,7 @@ func (s *Supervisor) settle(list []spec.Spec) {
 		s.alarm.Stop()
 	}
 	s.alarm = alarm.New(len(g.Names))
-	s.stores.Store(storesOf(specs))
+	s.inbox.SetLimits(specs)
 }
 
 // ErrFrozen is what Run returns after Freeze.
@@ -235,7 +231,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			s.do(s.world.End(time.Now()))
 		case <-s.exits.Wake():
 			s.post()
-		case n := <-s.notes:
+		case n := <-s.inbox.C():
 			s.note(n)
 		case do := <-s.calls.C():
 			do()
@@ -261,7 +257,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 func (s *Supervisor) accompany() func() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.background = ctx
-	s.beginListening()
+	s.openInbox()
 	s.helpers.Add(1)
 	s.cfg.Guard.Go("demand", func() {
 		defer s.helpers.Done()
@@ -281,14 +277,10 @@ func (s *Supervisor) accompany() func() {
 	}
 }
 
-// beginListening opens the readiness socket, if an earlier life has not left it. Without it
-// services of type notify are treated as simple ones.
-func (s *Supervisor) beginListening() {
-	err := errors.New("no path given")
-	if s.notify == nil && s.cfg.NotifyPath != "" {
-		s.notify, err = notify.Listen(s.cfg.NotifyPath)
-	}
-	if s.notify == nil {
+// openInbox opens the readiness socket, if an earlier life has not left it. Without it services of type notify are
+// treated as simple ones.
+func (s *Supervisor) openInbox() {
+	if err := s.inbox.Open(s.cfg.NotifyPath); err != nil {
 		for i := range s.world.Specs {
 			if sp := &s.world.Specs[i]; sp.Type == spec.Notify {
 				s.log.Warn("readiness unknown", "service", sp.Name, "error", err)
@@ -297,13 +289,10 @@ func (s *Supervisor) beginListening() {
 		}
 		return
 	}
-	if s.socket, err = s.notify.File(); err != nil {
-		s.log.Warn("readiness socket does not outlive a re-exec", "error", err)
-	}
 	s.helpers.Add(1)
 	s.cfg.Guard.Go("notify", func() {
 		defer s.helpers.Done()
-		if err := s.notify.Run(s.background, notify.Receiver{Accept: s.accept(s.background), Refuse: s.refuse, Stores: s.mayStore}); s.background.Err() == nil {
+		if err := s.inbox.Run(s.background); s.background.Err() == nil {
 			s.log.Error("readiness socket closed", "error", err)
 		}
 	})
