@@ -158,7 +158,7 @@ func (s *Supervisor) attend(i int) {
 		if l.ready == 0 {
 			l.ready = l.changed
 		}
-		l.endProbes()
+		l.checks.EndProbes()
 		l.descriptors.CloseReady()
 		s.probeHealth(sp, l)
 		if sp.Listen.Each {
@@ -166,12 +166,9 @@ func (s *Supervisor) attend(i int) {
 		}
 	case lifecycle.Starting:
 	default:
-		l.endProbes()
+		l.checks.EndProbes()
 		l.descriptors.CloseReady()
-		if l.overtake != nil {
-			l.overtake()
-			l.overtake = nil
-		}
+		l.checks.EndConditions()
 	}
 }
 

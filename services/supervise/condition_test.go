@@ -143,7 +143,8 @@ func TestConditionLimit(t *testing.T) {
 		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: loop.NewCalls(), background: t.Context()}
 		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
 		s.groups = processes.New(nil, s.log)
-		s.inbox = notification.New(s.groups, s.log)
+		s.inbox, s.checks = notification.New(s.groups, s.log), s.newChecks()
+		s.checks.Begin(s.background)
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/usr/nonexistent"}
 		sp.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}

@@ -22,7 +22,7 @@ func (s *Supervisor) arm(i int) (lifecycle.Input, bool) {
 		return lifecycle.Input{}, false
 	}
 	if len(sp.Listen.Sockets) > 0 && len(l.descriptors.Sockets) == 0 && len(sp.Conditions) > 0 {
-		s.consider(i) // an open port is a promise: nobody is let in to wait for a service that will not start
+		s.checkConditions(i) // an open port is a promise: nobody is let in to wait for a service that will not start
 		return lifecycle.Input{}, false
 	}
 	return s.open(i)

@@ -62,7 +62,7 @@ func (s *Supervisor) judge(e lifecycle.Event, l *life) func() (bool, error) {
 			return false, fmt.Errorf("service %s is gone: its file was removed", name)
 		}
 		switch svc := now(); {
-		case svc.Lives >= first && (svc.Phase == lifecycle.Up || svc.Phase == lifecycle.Done || svc.Phase == lifecycle.Armed && !l.considering):
+		case svc.Lives >= first && (svc.Phase == lifecycle.Up || svc.Phase == lifecycle.Done || svc.Phase == lifecycle.Armed && !l.checks.Pending()):
 			return true, nil
 		case svc.Phase == lifecycle.Failed, svc.Phase == lifecycle.Skipped, svc.Phase == lifecycle.Backoff && svc.Lives >= first, !svc.Wanted,
 			s.world.Gone(l.num) && !svc.Phase.Alive():
@@ -258,7 +258,7 @@ func (s *Supervisor) reloadOp(ctx context.Context, args json.RawMessage) (any, e
 		return nil, err
 	}
 	if len(sp.ReloadCommand) > 0 {
-		if err := s.runner(&sp)(ctx, sp.ReloadCommand); err != nil {
+		if err := s.checks.Command(&sp)(ctx, sp.ReloadCommand); err != nil {
 			return nil, &control.Error{Text: fmt.Sprintf("service %s is not reloaded: %v", a.Name, err), Hint: "try: osctl logs -u " + a.Name}
 		}
 	}

@@ -3,6 +3,7 @@ package supervise
 import (
 	"resinos/services/boottime"
 	"resinos/services/proc"
+	"resinos/services/supervise/check"
 	"resinos/services/supervise/descriptor"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/notification"
@@ -22,13 +23,7 @@ type life struct {
 
 	descriptors descriptor.Set
 
-	looking     chan struct{} // holds a token while somebody looks whether its conditions hold
-	considered  int           // starts whose conditions were to be judged
-	considering bool          // the latest of them are being judged
-	overtake    func()        // ends the wait for the judgement; nil when there is none
-
-	probing func() // ends the probes; nil when there are none
-	sick    int    // health checks that failed in a row
+	checks check.Checks
 
 	ooms    int    // kills for want of memory in its group before this life: a group that outlives its process counts on
 	text    string // its latest STATUS=
@@ -40,14 +35,6 @@ type life struct {
 	stale   bool                 // its file says something else now than when it was started
 	left    []savedstate.Process // connections of an earlier life, until they are taken over
 	removed bool                 // its file is gone: it is stopped and then forgotten
-}
-
-func (l *life) endProbes() {
-	if l.probing != nil {
-		l.probing()
-		l.probing = nil
-	}
-	l.sick = 0
 }
 
 // moment is now in seconds since the kernel started.

@@ -92,7 +92,7 @@ func asInit(t *testing.T) *cgroup.Tree {
 
 func self() string { return "/proc/self/exe" }
 
-func check(err error) {
+func must(err error) {
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -103,28 +103,28 @@ func check(err error) {
 func play(args []string) {
 	switch args[0] {
 	case "ready": // TEXT: says that it is ready and stays
-		check(notify.Send("READY=1\nSTATUS=" + args[1]))
+		must(notify.Send("READY=1\nSTATUS=" + args[1]))
 		select {}
 	case "engine": // FILE: leaves one shim, if FILE names none that lives, and is ready
 		if data, err := os.ReadFile(args[1]); err != nil || !exists(string(data)) {
 			pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
-			check(err)
-			check(os.WriteFile(args[1], []byte(strconv.Itoa(pid)), 0o644))
+			must(err)
+			must(os.WriteFile(args[1], []byte(strconv.Itoa(pid)), 0o644))
 		}
-		check(notify.Ready())
+		must(notify.Ready())
 		select {}
 	case "litter": // N FILE: forks N daemons with sessions of their own, says so in FILE, and stays
 		n, err := strconv.Atoi(args[1])
-		check(err)
+		must(err)
 		for range n {
 			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
-			check(err)
+			must(err)
 		}
-		check(os.WriteFile(args[2], nil, 0o644))
+		must(os.WriteFile(args[2], nil, 0o644))
 		select {}
 	case "listen": // TEXT: answers each connection to descriptor 3 with TEXT and its pid, until one says "die"
 		if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || os.Getenv("LISTEN_FDNAMES") != "web" {
-			check(fmt.Errorf("the socket is not for us: %q", os.Environ()))
+			must(fmt.Errorf("the socket is not for us: %q", os.Environ()))
 		}
 		listen(args[1])
 	case "connection": // writes its pid to the connection at descriptor 3 and waits for its end
@@ -135,38 +135,38 @@ func play(args []string) {
 		store(args[1])
 	case "handover": // FILE: a child becomes the main process, and the parent ends once FILE is there
 		if len(args) > 2 {
-			check(notify.Send("MAINPID=" + strconv.Itoa(os.Getpid()) + "\nREADY=1"))
+			must(notify.Send("MAINPID=" + strconv.Itoa(os.Getpid()) + "\nREADY=1"))
 			select {}
 		}
 		_, err := syscall.ForkExec(self(), []string{"x", "play", "handover", args[1], "child"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true}})
-		check(err)
-		check(awaitFile(args[1])) // until the child is followed
+		must(err)
+		must(awaitFile(args[1])) // until the child is followed
 	case "pings": // N: is ready, says N times that it lives, and then no more
-		check(notify.Ready())
+		must(notify.Ready())
 		n, err := strconv.Atoi(args[1])
-		check(err)
+		must(err)
 		tick := time.Tick(50 * time.Millisecond)
 		for range n {
 			<-tick
-			check(notify.Send("WATCHDOG=1"))
+			must(notify.Send("WATCHDOG=1"))
 		}
 		select {}
 	case "fd": // N: says on descriptor N that it is ready
 		n, err := strconv.Atoi(args[1])
-		check(err)
+		must(err)
 		fmt.Fprintln(os.NewFile(uintptr(n), "ready"))
 		select {}
 	case "stranger": // PATH: says READY to that socket
 		os.Setenv(notify.Variable, args[1])
-		check(notify.Ready())
+		must(notify.Ready())
 		select {}
 	case "term": // FILE NAME: on SIGTERM writes NAME to FILE
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
-		check(notify.Ready())
+		must(notify.Ready())
 		<-c
 		f, err := os.OpenFile(args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		check(err)
+		must(err)
 		fmt.Fprintln(f, args[2])
 	}
 }
@@ -183,10 +183,10 @@ func awaitFile(path string) error {
 
 func listen(text string) {
 	l, err := net.FileListener(os.NewFile(3, "web"))
-	check(err)
+	must(err)
 	for {
 		conn, err := l.Accept()
-		check(err)
+		must(err)
 		fmt.Fprintln(conn, text, os.Getpid())
 		said, _ := io.ReadAll(conn)
 		conn.Close()
@@ -200,18 +200,18 @@ func listen(text string) {
 func store(file string) {
 	if os.Getenv("LISTEN_FDS") == "1" {
 		data, err := io.ReadAll(io.NewSectionReader(os.NewFile(3, "kept"), 0, 100))
-		check(err)
-		check(os.WriteFile(file, append(data, os.Getenv("LISTEN_FDNAMES")...), 0o644))
+		must(err)
+		must(os.WriteFile(file, append(data, os.Getenv("LISTEN_FDNAMES")...), 0o644))
 	} else {
 		f, err := os.CreateTemp("", "kept")
-		check(err)
-		check(os.Remove(f.Name()))
+		must(err)
+		must(os.Remove(f.Name()))
 		f.WriteString("kept over a restart as ")
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
-		check(err)
-		check(unix.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=memory"), unix.UnixRights(int(f.Fd())), &unix.SockaddrUnix{Name: os.Getenv(notify.Variable)}, 0))
+		must(err)
+		must(unix.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=memory"), unix.UnixRights(int(f.Fd())), &unix.SockaddrUnix{Name: os.Getenv(notify.Variable)}, 0))
 	}
-	check(notify.Ready())
+	must(notify.Ready())
 	select {}
 }
 

@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"errors"
 
 	"resinos/services/proc"
 	"resinos/services/spec"
@@ -10,12 +9,10 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-var errOvertaken = errors.New("not started: asked to stop meanwhile")
-
 // fork starts the process of service i and tells how it went, at once if it has no conditions.
 func (s *Supervisor) fork(i int) (in lifecycle.Input, answered bool) {
 	if len(s.world.Specs[i].Conditions) > 0 && s.world.Services[i].Phase == lifecycle.Starting {
-		s.consider(i)
+		s.checkConditions(i)
 		return lifecycle.Input{}, false
 	}
 	return s.spawn(i), true

@@ -32,7 +32,7 @@ func (s *Supervisor) status(i int, at time.Time) pid1.ServiceStatus {
 		Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts,
 		Masked: sp.Masked, Removed: l.removed, Wanted: svc.Wanted, Began: l.began, Ready: l.ready, Demand: demands(sp),
 		Clients: len(l.clients), Stored: l.descriptors.Stored(), Failures: svc.Failures, Changed: l.stale,
-		Reloads: reloads(sp), Loading: svc.Reloading, Health: health(sp, svc.Phase, l.sick),
+		Reloads: reloads(sp), Loading: svc.Reloading, Health: health(sp, svc.Phase, l.checks.Failures()),
 	}
 	if sp.Masked && !svc.Phase.Alive() {
 		st.State = "masked"

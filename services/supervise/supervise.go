@@ -29,6 +29,8 @@ import (
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/spec/precondition"
+	"resinos/services/supervise/check"
+	"resinos/services/supervise/command"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/loop"
 	"resinos/services/supervise/notification"
@@ -91,8 +93,9 @@ type Supervisor struct {
 	resumes bool // Run goes on where an earlier life stopped
 	buries  bool // a service whose file is gone may have stopped
 
-	exits *loop.Queue[death] // marked when an orphan was reaped
-	inbox *notification.Inbox
+	exits  *loop.Queue[death] // marked when an orphan was reaped
+	inbox  *notification.Inbox
+	checks *check.Runner
 
 	calls  *loop.Calls
 	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
@@ -131,12 +134,22 @@ func New(cfg Config) (*Supervisor, error) {
 		groups: processes.New(cfg.Cgroups, cfg.Log),
 	}
 	s.inbox = notification.New(s.groups, cfg.Log)
+	s.checks = s.newChecks()
 	if cfg.Saved != nil {
 		return s, s.restore()
 	}
 	s.settle(cfg.Specs)
 	s.cfg.Specs = nil // the world has them
 	return s, nil
+}
+
+func (s *Supervisor) newChecks() *check.Runner {
+	return &check.Runner{
+		Calls: s.calls, Guard: s.cfg.Guard, Log: s.log, Holds: s.cfg.Conditions,
+		Start: func(sp *spec.Spec, argv []string, onExit func(proc.Status)) (*proc.Process, error) {
+			return s.beside(sp, argv, command.Inherited{}, onExit)
+		},
+	}
 }
 
 func (cfg Config) defaults() Config {
@@ -257,6 +270,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 func (s *Supervisor) accompany() func() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.background = ctx
+	s.checks.Begin(ctx)
 	s.openInbox()
 	s.helpers.Add(1)
 	s.cfg.Guard.Go("demand", func() {
@@ -274,6 +288,7 @@ func (s *Supervisor) accompany() func() {
 	return func() {
 		cancel()
 		s.helpers.Wait()
+		s.checks.Wait()
 	}
 }
 
