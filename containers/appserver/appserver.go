@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -25,12 +26,20 @@ type Server struct {
 	Orders *workload.Orders
 	Engine *workload.Containerd
 	Events *Events
+	Images Images
 	Log    *slog.Logger
+
+	jobs jobs
 }
 
 // Run answers until ctx is done.
 func (s *Server) Run(ctx context.Context) error {
-	return control.Serve(ctx, s.Socket, s.handlers(), s.Log)
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.jobs.all.Wait()
+	defer cancel()
+	h := s.handlers()
+	maps.Copy(h, s.imageHandlers(ctx))
+	return control.Serve(ctx, s.Socket, h, s.Log)
 }
 
 func (s *Server) handlers() map[string]control.Handler {

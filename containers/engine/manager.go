@@ -78,7 +78,9 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's
 	}
-	defer bringImages(ctx, engine, root, fetcherOf(registries), &c)()
+	images, stop := bringImages(ctx, engine, root, fetcherOf(registries), &c)
+	defer stop()
+	server.Images = images
 	reload := make(chan struct{}, 1)
 	defer onHangup(reload)()
 	c.Reload = reload
@@ -88,12 +90,12 @@ func runManager(ctx context.Context, env Env, args []string) error {
 
 // bringImages gives the engine what brings images and looks after them, until the returned function is called.
 func bringImages(ctx context.Context, engine *workload.Containerd, root string,
-	fetcher func(image string) *exec.Cmd, c *workload.Config) (stop func()) {
+	fetcher func(image string) *exec.Cmd, c *workload.Config) (images appserver.Images, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.Needs = new(store.Needs)
-	engine.Store = &store.Store{Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(),
-		Space: store.SpaceIn(root), Log: engine.Log}
 	marker := store.NewMarker(filepath.Join(root, "images-written"), engine.Log)
+	engine.Store = &store.Store{Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(),
+		Space: store.SpaceIn(root), Marker: marker, Log: engine.Log}
 	pulls := pull.New(ctx, pull.Config{
 		Client: engine.Client, Snapshotter: engine.Snapshotter, Platform: platforms.Default(), Fetcher: fetcher,
 		Free:     func() (int64, error) { free, _, err := engine.Store.Space(); return free, err },
@@ -104,7 +106,7 @@ func bringImages(ctx context.Context, engine *workload.Containerd, root string,
 	c.Pulls = pulls
 	var kept sync.WaitGroup
 	kept.Go(func() { engine.Store.Keep(ctx, c.Needs, marker) })
-	return func() {
+	return appserver.Images{Store: engine.Store, Pulls: pulls, Needs: c.Needs}, func() {
 		cancel()
 		pulls.Close()
 		kept.Wait()

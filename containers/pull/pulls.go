@@ -61,8 +61,10 @@ type Pulls struct {
 	changed chan struct{} // never closed; one value stands for any number of changes
 	all     sync.WaitGroup
 
-	mu   sync.Mutex // guards jobs
-	jobs map[string]*job
+	mu     sync.Mutex // guards the rest
+	jobs   map[string]*job
+	asked  map[string]*job          // of people, beside those that are wanted
+	trying map[string]chan struct{} // images that an attempt is made for; closed at its end
 }
 
 // Status is how the pull of one image is.
@@ -98,7 +100,8 @@ func New(ctx context.Context, c Config) *Pulls {
 		c.Delay = func(c Cause, failures int) time.Duration { return delay(c, failures, rand.Float64()) }
 	}
 	return &Pulls{
-		c: c, ctx: ctx, cancel: cancel, changed: make(chan struct{}, 1), jobs: map[string]*job{},
+		c: c, ctx: ctx, cancel: cancel, changed: make(chan struct{}, 1),
+		jobs: map[string]*job{}, asked: map[string]*job{}, trying: map[string]chan struct{}{},
 		slots: semaphore.NewWeighted(int64(c.Images)), blobs: semaphore.NewWeighted(int64(c.Blobs)),
 	}
 }
@@ -145,11 +148,64 @@ func (p *Pulls) Once(ctx context.Context, image string) error {
 	return p.try(ctx, &job{tally: newTally(p.tell), status: Status{Image: image}})
 }
 
+// Ask fetches an image for a person, beside those that are wanted. It goes on while bytes come, and ends with the first
+// failure after that; what was fetched stays for the next attempt.
+func (p *Pulls) Ask(ctx context.Context, image string) error {
+	j := &job{tally: newTally(p.tell), status: Status{Image: image}}
+	p.mu.Lock()
+	p.asked[image] = j
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.asked[image] == j {
+			delete(p.asked, image)
+		}
+		p.tell()
+	}()
+	for {
+		err := p.try(ctx, j)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		cause := CauseOf(err)
+		if !j.tally.moved() || cause != Again && cause != Cause(fetcher.Offline) && cause != Cause(fetcher.NoRange) {
+			p.giveUp(ctx, image, cause)
+			return said(err)
+		}
+		p.await(ctx, cause, p.failed(j, err))
+	}
+}
+
+// hopeless are the causes after which the same image is not pulled again as it is.
+var hopeless = map[Cause]bool{Lied: true, Unfit: true, Cause(fetcher.Denied): true, Cause(fetcher.Settings): true,
+	Cause(fetcher.Untrusted): true}
+
+// giveUp drops what came of an image that a person has asked for in vain, unless it is wanted too.
+func (p *Pulls) giveUp(ctx context.Context, image string, cause Cause) {
+	p.mu.Lock()
+	wanted := p.jobs[image] != nil
+	p.mu.Unlock()
+	if client, ctx := p.c.Client(ctx); client != nil && hopeless[cause] && !wanted {
+		p.release(ctx, client, image)
+	}
+}
+
+// Asked lists the images that people have asked for and that are on their way.
+func (p *Pulls) Asked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.asked))
+}
+
 // Status returns how the pull of an image is, and false if there is none.
 func (p *Pulls) Status(image string) (Status, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	j := p.jobs[image]
+	if j == nil {
+		j = p.asked[image]
+	}
 	if j == nil {
 		return Status{}, false
 	}
@@ -177,13 +233,44 @@ func (p *Pulls) run(ctx context.Context, j *job) {
 			p.tell()
 			return
 		}
-		p.await(ctx, causeOf(err), p.failed(j, err))
+		p.await(ctx, CauseOf(err), p.failed(j, err))
+	}
+}
+
+// turn waits until nobody else makes an attempt for the image: two would wait for each other's blobs, and the first to
+// end would let go of what the second has fetched.
+func (p *Pulls) turn(ctx context.Context, image string) (done func(), err error) {
+	for {
+		p.mu.Lock()
+		other := p.trying[image]
+		if other == nil {
+			ended := make(chan struct{})
+			p.trying[image] = ended
+			p.mu.Unlock()
+			return func() {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				delete(p.trying, image)
+				close(ended)
+			}, nil
+		}
+		p.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-other:
+		}
 	}
 }
 
 // try waits for its turn and makes one attempt.
 func (p *Pulls) try(ctx context.Context, j *job) error {
 	p.set(j, func(s *Status) { s.Waiting, s.Next = true, time.Time{} })
+	done, err := p.turn(ctx, j.status.Image)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := p.slots.Acquire(ctx, 1); err != nil {
 		return err
 	}
@@ -197,8 +284,8 @@ func (p *Pulls) try(ctx context.Context, j *job) error {
 		defer p.c.Writing()()
 	}
 	a := attempt{c: p.c, client: client, image: j.status.Image, layers: p.blobs, tally: j.tally}
-	err := a.run(ctx)
-	if err != nil && causeOf(err) == NoSpace {
+	err = a.run(ctx)
+	if err != nil && CauseOf(err) == NoSpace {
 		p.release(ctx, client, j.status.Image) // a full disk harms everybody: what came of this image goes
 	}
 	return err
@@ -206,7 +293,7 @@ func (p *Pulls) try(ctx context.Context, j *job) error {
 
 // failed notes a failure and returns how long to wait.
 func (p *Pulls) failed(j *job, err error) time.Duration {
-	cause := causeOf(err)
+	cause := CauseOf(err)
 	moved := j.tally.moved()
 	var wait time.Duration
 	p.set(j, func(s *Status) {

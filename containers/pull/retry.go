@@ -25,8 +25,8 @@ const (
 	Engine  Cause = "engine"   // the engine is not there, or answers with a fault
 )
 
-// causeOf tells why an attempt failed.
-func causeOf(err error) Cause {
+// CauseOf tells why an attempt failed.
+func CauseOf(err error) Cause {
 	var f fault
 	var failure fetcher.Failure
 	switch {

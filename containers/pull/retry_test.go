@@ -58,8 +58,8 @@ func TestCauseOf(t *testing.T) {
 		{fmt.Errorf("dial: %w", errdefs.ErrUnavailable), Engine},
 		{errors.New("unmarshal"), Cause(fetcher.Broken)},
 	} {
-		if got := causeOf(c.err); got != c.want {
-			t.Errorf("causeOf(%v) = %q, want %q", c.err, got, c.want)
+		if got := CauseOf(c.err); got != c.want {
+			t.Errorf("CauseOf(%v) = %q, want %q", c.err, got, c.want)
 		}
 	}
 }

@@ -37,6 +37,9 @@ func (s *Store) Load(ctx context.Context, archive io.Reader) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Marker != nil {
+		defer s.Marker.Begin()()
+	}
 	if err := dropArriving(ctx, client); err != nil {
 		return nil, err
 	}

@@ -111,16 +111,24 @@ const (
 	// keepFirst is when the store is looked after for the first time: not while the device starts.
 	keepFirst = 90 * time.Second
 	keepEvery = time.Hour
+	// fullEvery is how often it is seen whether the disk is nearly full: one system call.
+	fullEvery = 5 * time.Minute
 )
 
 // Keep checks what a cut may have damaged, and removes what must go by itself, until ctx is done.
 func (s *Store) Keep(ctx context.Context, needs *Needs, m *Marker) {
 	timer := time.NewTimer(keepFirst)
 	defer timer.Stop()
+	full := time.NewTicker(fullEvery)
+	defer full.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-full.C:
+			if free, size, err := s.Space(); err != nil || free >= size/nearlyFull {
+				continue
+			}
 		case <-timer.C:
 		}
 		timer.Reset(keepEvery)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -100,6 +101,30 @@ func (s *Store) Prune(ctx context.Context, need Need, by Reason, dry bool) ([]Re
 		}
 	}
 	return all, nil
+}
+
+// ErrNeeded is what Remove says of an image that must stay.
+var ErrNeeded = errors.New("it is needed")
+
+// Remove removes one image by its name, and what nothing else has of it. The error wraps ErrNeeded or
+// errdefs.ErrNotFound. With dry it only finds it.
+func (s *Store) Remove(ctx context.Context, name string, need Need, dry bool) (Removal, error) {
+	have, _, err := s.List(ctx)
+	if err != nil {
+		return Removal{}, err
+	}
+	at := slices.IndexFunc(have, func(i Image) bool { return i.Name == name })
+	switch {
+	case at < 0:
+		return Removal{}, fmt.Errorf("container image %s: %w", name, errdefs.ErrNotFound)
+	case need.Unsure || slices.Contains(need.Images, name):
+		return Removal{}, fmt.Errorf("container image %s: %w", name, ErrNeeded)
+	}
+	r := Removal{Image: name, Pulled: true, Size: have[at].Size, Reason: Asked}
+	if dry {
+		return r, nil
+	}
+	return r, s.remove(ctx, r)
 }
 
 // remove removes one thing, and what nothing else has of it, before it returns.

@@ -33,7 +33,9 @@ type Store struct {
 	Platform    platforms.MatchComparer
 	// Space returns how many bytes are free where images lie, and how many there are in all.
 	Space func() (free, size int64, err error)
-	Log   *slog.Logger
+	// Marker notes that archives are being read in; nil: nobody wants to know.
+	Marker *Marker
+	Log    *slog.Logger
 
 	loading sync.Mutex // one archive at a time: the engine names what is coming in by the names in the archive
 }

@@ -6,6 +6,7 @@ import (
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
 	"resinos/init/osctl/dependency"
+	"resinos/init/osctl/imagecommand"
 	"resinos/init/osctl/logs"
 	"resinos/init/osctl/servicefile"
 	"resinos/init/osctl/status"
@@ -43,10 +44,10 @@ func themes() []string {
 
 func commands() []command { return append(own(), ofApps()...) }
 
-// ofApps are the commands of package appcommand.
+// ofApps are the commands for apps and container images.
 func ofApps() []command {
 	var list []command
-	for _, c := range appcommand.Commands() {
+	for _, c := range append(appcommand.Commands(), imagecommand.Commands()...) {
 		list = append(list, command{c.Name, running, c.Args, c.About, c.Example, c.Run})
 	}
 	return list

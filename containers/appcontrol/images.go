@@ -1,0 +1,91 @@
+package appcontrol
+
+import (
+	"context"
+	"time"
+)
+
+// The operations on container images.
+const (
+	OpImages      = "images"
+	OpPull        = "pull"
+	OpLoad        = "load"
+	OpProgress    = "progress"
+	OpPrune       = "prune"
+	OpRemoveImage = "remove-image"
+)
+
+// Image is a container image, or what a pull has fetched of one that is not there yet.
+type Image struct {
+	Name    string    `json:"name"`
+	Digest  string    `json:"digest,omitempty"` // of its manifest or index
+	Size    int64     `json:"size"`             // on the disk; a layer of several images counts for each
+	Created time.Time `json:"created"`          // when it came; wrong if the clock was
+	Partial bool      `json:"partial,omitempty"`
+	UsedBy  []string  `json:"used_by"`          // containers that are wanted or there
+	Needed  bool      `json:"needed,omitempty"` // it is not removed by itself
+}
+
+// Work names an image to be pulled, or a file to be loaded: a FIFO or a regular file.
+type Work struct {
+	Image string `json:"image,omitempty"`
+	File  string `json:"file,omitempty"`
+}
+
+// Job names work that has begun. It ends when nobody asks for its progress for a while.
+type Job struct {
+	ID string `json:"id"`
+}
+
+// Progress is how far a job is.
+type Progress struct {
+	Job
+	Done    int64    `json:"done"` // bytes
+	Size    int64    `json:"size"` // 0: nobody knows yet
+	Waiting bool     `json:"waiting,omitempty"`
+	Ended   bool     `json:"ended,omitempty"`
+	Images  []string `json:"images,omitempty"` // that are there now
+	// Fault is why an earlier attempt has failed; the job goes on.
+	Fault string `json:"fault,omitempty"`
+}
+
+// Remove names an image that is to go, or nothing: all that nobody needs.
+type Remove struct {
+	Image string `json:"image,omitempty"`
+	Dry   bool   `json:"dry,omitempty"` // only say what would go
+}
+
+// Removed is one image that is gone, or what a pull had fetched of one.
+type Removed struct {
+	Image   string `json:"image"`
+	Size    int64  `json:"size"`
+	Partial bool   `json:"partial,omitempty"`
+}
+
+// Images lists the container images.
+func (c Client) Images(ctx context.Context) ([]Image, error) {
+	var list []Image
+	err := c.call(ctx, OpImages, nil, &list)
+	return list, err
+}
+
+// Begin starts the work: OpPull or OpLoad.
+func (c Client) Begin(ctx context.Context, op string, w Work) (Job, error) {
+	var j Job
+	err := c.call(ctx, op, w, &j)
+	return j, err
+}
+
+// Progress waits until a job has come on or a moment is over. The error of a job that failed is its own.
+func (c Client) Progress(ctx context.Context, j Job) (Progress, error) {
+	var p Progress
+	err := c.call(ctx, OpProgress, j, &p)
+	return p, err
+}
+
+// Remove removes container images: OpPrune or OpRemoveImage.
+func (c Client) Remove(ctx context.Context, op string, r Remove) ([]Removed, error) {
+	var list []Removed
+	err := c.call(ctx, op, r, &list)
+	return list, err
+}

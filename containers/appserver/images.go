@@ -1,0 +1,221 @@
+package appserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"resinos/containers/appcontrol"
+	"resinos/containers/fetcher"
+	"resinos/containers/pull"
+	"resinos/containers/store"
+	"resinos/containers/workload"
+	"resinos/services/control"
+)
+
+// Images is what the server needs for container images.
+type Images struct {
+	Store *store.Store
+	Pulls *pull.Pulls
+	Needs *store.Needs
+}
+
+func (s *Server) imageHandlers(ctx context.Context) map[string]control.Handler {
+	return map[string]control.Handler{
+		appcontrol.OpImages: on(func(ctx context.Context, _ struct{}) (any, error) { return s.images(ctx) }),
+		appcontrol.OpPull: on(func(_ context.Context, w appcontrol.Work) (any, error) {
+			name := store.Normal(w.Image)
+			if name == "" {
+				return nil, noName(w.Image)
+			}
+			return s.jobs.begin(ctx, name, func(ctx context.Context) ([]string, error) { return s.pull(ctx, name) })
+		}),
+		appcontrol.OpLoad: on(func(_ context.Context, w appcontrol.Work) (any, error) {
+			f, err := openArchive(w.File)
+			if err != nil {
+				return nil, err
+			}
+			j, err := s.jobs.begin(ctx, "", func(ctx context.Context) ([]string, error) { return s.load(ctx, f) })
+			if err != nil {
+				_ = f.Close() // only read
+			}
+			return j, err
+		}),
+		appcontrol.OpProgress:    on(s.progress),
+		appcontrol.OpPrune:       on(s.prune),
+		appcontrol.OpRemoveImage: on(s.removeImage),
+	}
+}
+
+func noName(image string) error {
+	return &control.Error{Text: fmt.Sprintf("%q is no name of a container image", image),
+		Hint: "write it as docker does: HOST/PATH:TAG"}
+}
+
+// images lists what is there, and which containers use it.
+func (s *Server) images(ctx context.Context) ([]appcontrol.Image, error) {
+	have, left, err := s.Images.Store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.Orders.Find(ctx, workload.Order{})
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]string{}
+	for _, one := range found {
+		names := []string{one.Have.ImageName}
+		if one.Want != nil && one.Want.Image != one.Have.ImageName {
+			names = append(names, one.Want.Image)
+		}
+		for _, name := range names {
+			users[name] = append(users[name], one.ID)
+		}
+	}
+	need := s.Images.Needs.Now()
+	list := []appcontrol.Image{}
+	add := func(i appcontrol.Image) {
+		i.UsedBy = append([]string{}, users[i.Name]...)
+		i.Needed = need.Unsure || slices.Contains(need.Images, i.Name)
+		list = append(list, i)
+	}
+	for _, i := range have {
+		add(appcontrol.Image{Name: i.Name, Digest: i.Digest, Size: i.Size, Created: i.Created})
+	}
+	for _, l := range left {
+		if l.Size == 0 { // of a pull that has just begun, or failed before the first byte
+			continue
+		}
+		add(appcontrol.Image{Name: l.Image, Size: l.Size, Created: l.Created, Partial: true})
+	}
+	return list, nil
+}
+
+// hints say by cause what a person can do about a pull that failed.
+var hints = map[pull.Cause]string{
+	pull.Cause(fetcher.Offline):   "see the network: osctl status netd",
+	pull.Cause(fetcher.Clock):     "see the clock: osctl time",
+	pull.Cause(fetcher.Denied):    "see its name; a login is docker's config.json in /mnt/data/registries",
+	pull.Cause(fetcher.Untrusted): "trust its certificate: ca in /mnt/data/registries/HOST/hosts.toml",
+	pull.Cause(fetcher.Settings):  "correct the file, and pull again",
+	pull.NoSpace:                  "try: osctl prune",
+	pull.Unfit:                    "push an image that fits under another name",
+	pull.Lied:                     "push the image again: the registry's copy is damaged",
+	pull.Engine:                   "try: osctl status containerd",
+}
+
+func (s *Server) pull(ctx context.Context, name string) ([]string, error) {
+	err := s.Images.Pulls.Ask(ctx, name)
+	if err != nil {
+		return nil, &control.Error{Text: fmt.Sprintf("pull %s: %v", name, err), Hint: hints[pull.CauseOf(err)]}
+	}
+	s.Log.Info("container image pulled", "image", name)
+	return []string{name}, nil
+}
+
+// openArchive opens a file or a FIFO before its writer is answered, who may be done and gone soon after: what is in a
+// FIFO that nobody has open is lost. Whoever writes has it open already: one who is gone is the end of the file.
+func openArchive(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, &control.Error{Text: err.Error(), Hint: "give a file, or - for standard input"}
+	}
+	return f, nil
+}
+
+// load reads an archive in, and closes it.
+func (s *Server) load(ctx context.Context, f *os.File) ([]string, error) {
+	defer f.Close() // only read
+	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
+	names, err := s.Images.Store.Load(ctx, f)
+	if err != nil {
+		return nil, &control.Error{Text: "load container images: " + err.Error(),
+			Hint: "an archive is what docker save, podman save or skopeo (oci-archive:) write"}
+	}
+	return names, nil
+}
+
+func (s *Server) progress(ctx context.Context, j appcontrol.Job) (any, error) {
+	one, ended, err := s.jobs.wait(ctx, j.ID)
+	if err != nil {
+		return nil, err
+	}
+	p := appcontrol.Progress{Job: j, Ended: ended}
+	if ended {
+		p.Images = one.names
+	}
+	if status, ok := s.Images.Pulls.Status(one.image); ok && !ended {
+		p.Done, p.Size = status.Sum()
+		p.Waiting = status.Waiting
+		if status.Err != nil {
+			p.Fault = status.Err.Error()
+		}
+	}
+	return p, nil
+}
+
+// need is what must stay now, with what people are pulling. It is an error while nobody knows.
+func (s *Server) need() (store.Need, error) {
+	need := s.Images.Needs.Now()
+	if need.Unsure {
+		return need, &control.Error{Text: "it is not known which container images are needed: an app cannot be read",
+			Hint: "try: osctl apps"}
+	}
+	need.Images = append(slices.Clone(need.Images), s.Images.Pulls.Asked()...)
+	return need, nil
+}
+
+func (s *Server) prune(ctx context.Context, r appcontrol.Remove) (any, error) {
+	need, err := s.need()
+	if err != nil {
+		return nil, err
+	}
+	gone, err := s.Images.Store.Prune(ctx, need, store.Asked, r.Dry)
+	list := []appcontrol.Removed{}
+	for _, g := range gone {
+		list = append(list, appcontrol.Removed{Image: g.Image, Size: g.Size, Partial: !g.Pulled})
+	}
+	return list, err
+}
+
+func (s *Server) removeImage(ctx context.Context, r appcontrol.Remove) (any, error) {
+	name := store.Normal(r.Image)
+	if name == "" {
+		return nil, noName(r.Image)
+	}
+	need, err := s.need()
+	if err != nil {
+		return nil, err
+	}
+	gone, err := s.Images.Store.Remove(ctx, name, need, r.Dry)
+	switch {
+	case errors.Is(err, store.ErrNeeded):
+		return nil, &control.Error{Text: "container image " + name + " is needed" + s.usersOf(ctx, name),
+			Hint: "remove the app first, or change its image"}
+	case errdefs.IsNotFound(err):
+		return nil, &control.Error{Text: "there is no container image " + name, Hint: "try: osctl images"}
+	case err != nil:
+		return nil, err
+	}
+	return []appcontrol.Removed{{Image: gone.Image, Size: gone.Size}}, nil
+}
+
+// usersOf says who uses an image, as the end of a sentence.
+func (s *Server) usersOf(ctx context.Context, name string) string {
+	list, err := s.images(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, i := range list {
+		if i.Name == name && len(i.UsedBy) > 0 {
+			return " by " + strings.Join(i.UsedBy, ", ")
+		}
+	}
+	return " by an app that is down, or a pull"
+}
