@@ -23,7 +23,7 @@ type Container struct {
 	// Image is a whole reference: host, path and tag or digest.
 	Image      string
 	Platform   string `json:",omitempty"` // os/architecture[/variant]; empty: the device's
-	PullPolicy string `json:",omitempty"` // always, never, missing, daily, weekly or every_DURATION; empty: missing
+	PullPolicy string `json:",omitempty"` // PullAlways, PullNever, or PullEvery and a duration; empty: if it lacks
 	// Entrypoint and Command are nil to take the container image's, empty to have none.
 	Entrypoint, Command []string
 	Environment         []string // KEY=VALUE, sorted
@@ -128,6 +128,13 @@ const (
 	NetworkNone   Network = "none"   // its own, with only a loopback link
 	NetworkHost   Network = "host"   // the device's
 	NetworkBridge Network = "bridge" // its own, on networks of the app
+)
+
+// When the image of a container is pulled though it is there, or not pulled though it lacks.
+const (
+	PullAlways = "always" // when the device comes up, and at osctl up
+	PullNever  = "never"
+	PullEvery  = "every_" // and how old it may be, as time.ParseDuration reads it
 )
 
 // Policy says when a container that ended is started again.

@@ -47,6 +47,7 @@ func (s *Server) handlers() map[string]control.Handler {
 		appcontrol.OpPlan:    on(s.plan),
 		appcontrol.OpInspect: on(s.inspect),
 		appcontrol.OpExec:    on(s.exec),
+		appcontrol.OpUp:      on(s.up),
 		appcontrol.OpEvents: on(func(ctx context.Context, w appcontrol.Watch) (any, error) {
 			return s.Events.wait(ctx, w), nil
 		}),
@@ -54,7 +55,7 @@ func (s *Server) handlers() map[string]control.Handler {
 	for op, act := range map[string]workload.Act{
 		appcontrol.OpStart: workload.ActStart, appcontrol.OpStop: workload.ActStop,
 		appcontrol.OpRestart: workload.ActRestart,
-		appcontrol.OpUp:      workload.ActUp, appcontrol.OpDown: workload.ActDown,
+		appcontrol.OpDown:    workload.ActDown,
 	} {
 		h[op] = on(func(ctx context.Context, a appcontrol.App) (any, error) {
 			return nil, s.Orders.Do(ctx, workload.Order{Verb: act, App: a.App, Service: a.Service})

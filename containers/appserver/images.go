@@ -14,6 +14,7 @@ import (
 	"resinos/containers/appcontrol"
 	"resinos/containers/fetcher"
 	"resinos/containers/pull"
+	"resinos/containers/refresh"
 	"resinos/containers/store"
 	"resinos/containers/workload"
 	"resinos/services/control"
@@ -24,6 +25,8 @@ type Images struct {
 	Store *store.Store
 	Pulls *pull.Pulls
 	Needs *store.Needs
+	// Refresh pulls what a pull_policy wants to be up to date.
+	Refresh *refresh.Refresher
 }
 
 func (s *Server) imageHandlers(ctx context.Context) map[string]control.Handler {
@@ -138,6 +141,10 @@ func (s *Server) load(ctx context.Context, f *os.File) ([]string, error) {
 		return nil, &control.Error{Text: "load container images: " + err.Error(),
 			Hint: "an archive is what docker save, podman save or skopeo (oci-archive:) write"}
 	}
+	// to be asked has the manager look again: a container may have waited for just this image
+	if _, err := s.Orders.Find(ctx, workload.Order{}); err != nil {
+		s.Log.Warn("manager does not know of loaded container images yet", "error", err)
+	}
 	return names, nil
 }
 
@@ -218,4 +225,42 @@ func (s *Server) usersOf(ctx context.Context, name string) string {
 		}
 	}
 	return " by an app that is down, or a pull"
+}
+
+// up starts an app, from images that are up to date where pull_policy asks for that. Without the registry the app runs
+// with what is there, and what failed is said.
+func (s *Server) up(ctx context.Context, a appcontrol.App) (any, error) {
+	order := workload.Order{Verb: workload.ActUp, App: a.App, Service: a.Service}
+	wanted, err := s.refreshed(ctx, order)
+	if err != nil {
+		return nil, err
+	}
+	late := len(wanted) == 0 // it may be down, or just written: what it wants is known when it is up
+	pulled := s.Images.Refresh.Now(ctx, wanted)
+	if err := s.Orders.Do(ctx, order); err != nil {
+		return nil, errors.Join(err, pulled)
+	}
+	if late {
+		if wanted, err = s.refreshed(ctx, order); err != nil || len(wanted) == 0 {
+			return nil, err
+		}
+		if pulled = s.Images.Refresh.Now(ctx, wanted); pulled == nil {
+			return nil, s.Orders.Do(ctx, order)
+		}
+	}
+	if pulled != nil {
+		return nil, &control.Error{Text: pulled.Error(), Hint: "the app runs with the container image that is there"}
+	}
+	return nil, nil
+}
+
+// refreshed are the images of an app that its containers want to be up to date.
+func (s *Server) refreshed(ctx context.Context, order workload.Order) (list []store.Refresh, err error) {
+	found, err := s.Orders.Find(ctx, order)
+	for _, one := range found {
+		if w := one.Want; w != nil && w.Preload == nil && w.PullPolicy != "" {
+			list = append(list, store.Refresh{Image: w.Image, Policy: w.PullPolicy})
+		}
+	}
+	return list, err
 }

@@ -3,6 +3,7 @@ package composefile
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,17 +99,48 @@ func (c *converter) image() {
 			c.c.Image = ref.String()
 		}
 	}
-	c.c.Platform = c.s.Platform
-	policy, _, err := c.s.GetPullPolicy()
+	c.platform()
+	c.pullPolicy()
+}
+
+// pullPolicy is when the image is fetched though it is there: always, or every_ and how long that takes at least.
+func (c *converter) pullPolicy() {
+	policy, every, err := c.s.GetPullPolicy()
 	switch {
-	case err != nil:
+	case policy == types.PullPolicyBuild:
+		c.bad("pull_policy", "a device builds no images: build and push it on another machine, as docker compose build"+
+			" --push, and write always, missing or never")
+	case err != nil, policy == types.PullPolicyRefresh && every <= 0:
 		c.bad("pull_policy", "%q is none: write always, missing, never, daily, weekly or every_DURATION",
 			c.s.PullPolicy)
-	case policy == types.PullPolicyBuild:
-		c.bad("pull_policy", "a device builds no images: write always, missing or never")
-	case policy == types.PullPolicyMissing || policy == types.PullPolicyIfNotPresent:
-	default:
-		c.c.PullPolicy = c.s.PullPolicy
+	case policy == types.PullPolicyRefresh:
+		c.c.PullPolicy = app.PullEvery + every.String()
+	case policy == types.PullPolicyAlways, policy == types.PullPolicyNever:
+		c.c.PullPolicy = policy
+	}
+}
+
+// kin are the architectures whose programs a device of the first one runs too.
+var kin = map[string][]string{"amd64": {"amd64", "x86_64", "386", "i386"}, "arm64": {"arm64", "aarch64", "arm"}}
+
+// platform refuses an image for another architecture. Of an image that has several, the device always takes its own.
+func (c *converter) platform() {
+	if c.c.Platform = c.s.Platform; c.c.Platform == "" {
+		return
+	}
+	parts := strings.Split(strings.ToLower(c.c.Platform), "/")
+	arch := parts[len(parts)-1]
+	if len(parts) > 1 {
+		arch = parts[1]
+	}
+	ours := kin[runtime.GOARCH]
+	switch {
+	case len(parts) > 1 && parts[0] != "linux" || !slices.Contains(ours, arch):
+		c.bad("platform", "%s is not the device's, linux/%s: remove the key, and build the image with --platform"+
+			" linux/%s", c.s.Platform, runtime.GOARCH, runtime.GOARCH)
+	case !slices.Contains(ours[:2], arch):
+		c.warn(c.path+".platform", "of an image for several architectures the device takes linux/%s",
+			runtime.GOARCH)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -130,6 +131,31 @@ func TestBounds(t *testing.T) {
 				t.Errorf("it says %q, want one line with %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestPullPolicy: when the image is pulled, and for which architecture.
+func TestPullPolicy(t *testing.T) {
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	for keys, want := range map[string]string{
+		"pull_policy: daily":          `"PullPolicy": "every_24h0m0s"`,
+		"pull_policy: weekly":         `"PullPolicy": "every_168h0m0s"`,
+		"pull_policy: every_2d3h":     `"PullPolicy": "every_51h0m0s"`,
+		"pull_policy: always":         `"PullPolicy": "always"`,
+		"pull_policy: never":          `"PullPolicy": "never"`,
+		"pull_policy: if_not_present": `"Image": "docker.io/library/a:latest",` + "\n\t\t\t" + `"Entrypoint"`,
+		"pull_policy: build":          "a device builds no images: build and push it on another machine",
+		"pull_policy: every_-5m":      "pull_policy",
+		"pull_policy: refresh":        `"refresh" is none: write always`,
+		"platform: linux/" + other: "services.x.platform: linux/" + other + " is not the device's, linux/" +
+			runtime.GOARCH,
+		"platform: windows/" + runtime.GOARCH: "is not the device's",
+		"platform: linux/" + runtime.GOARCH:   `"Platform": "linux/` + runtime.GOARCH,
+	} {
+		_, got := load(t, map[string]string{"compose.yaml": "services:\n  x:\n    image: a\n    " + keys + "\n"})
+		if !strings.Contains(got, want) || strings.Contains(got, "not carried out") {
+			t.Errorf("%s: %s", keys, got)
+		}
 	}
 }
 

@@ -208,3 +208,84 @@ func TestImages(t *testing.T) {
 		})
 	})
 }
+
+const policed = `services:
+  web:
+    image: IMAGE
+    pull_policy: POLICY
+    command: ["/bin/sh", "-c", "while :; do sleep 1; done"]
+    restart: always
+    network_mode: none
+`
+
+// TestPullPolicy: a container is made anew of a newer image of its name if its pull_policy or a person says so, and not
+// otherwise; without the registry it runs with what is there.
+func TestPullPolicy(t *testing.T) {
+	d := newDevice(t)
+	loopbackUp(t)
+	registry := pulltest.New(t)
+	registry.Settings(d.path("registries"))
+	busybox, err := os.ReadFile(d.tools.busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := pulltest.Tar(t, map[string][]byte{"bin/sh": busybox, "bin/sleep": busybox}, 0o755)
+	image := registry.Push("policed", "1", runtimeArch, files)
+	write := func(app, policy, image string) {
+		t.Helper()
+		d.app(app, strings.NewReplacer("IMAGE", image, "POLICY", policy).Replace(policed), "")
+	}
+	write("always", "always", image.Name)
+	write("missing", "missing", image.Name)
+	d.manager()
+	d.containerd()
+	d.started("always.web")
+	d.started("missing.web")
+	made := func(id string) string { return d.labels(id)["resinos/image-digest"] }
+	next := registry.Push("policed", "1", runtimeArch, files, pulltest.Layer(t, "next", 1000))
+
+	d.do(t, appcontrol.OpUp, "always")
+	if got := made("always.web"); got != next.Manifest.String() || d.pid("always.web") == 0 {
+		t.Errorf("after up of always: made from %s, not %s", got, next.Manifest)
+	}
+	if i, _ := d.image(t, image.Name); i.Digest != next.Manifest.String() || made("missing.web") != image.Manifest.String() {
+		t.Errorf("beside it: image %s, missing made from %s", i.Digest, made("missing.web"))
+	}
+	before := d.pid("always.web")
+	d.do(t, appcontrol.OpUp, "always")
+	if d.pid("always.web") != before {
+		t.Error("up makes a container anew of the same image")
+	}
+	d.do(t, appcontrol.OpRestart, "missing")
+	if got := made("missing.web"); got != image.Manifest.String() {
+		t.Errorf("a restart gives missing another image: %s", got)
+	}
+	d.do(t, appcontrol.OpUp, "missing")
+	if got := made("missing.web"); got != next.Manifest.String() || d.pid("missing.web") == 0 {
+		t.Errorf("after up of missing: made from %s", got)
+	}
+
+	registry.Answer(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	before = d.pid("always.web")
+	if err := d.ask().Change(patient(t), appcontrol.OpUp, appcontrol.App{App: "always"}); err == nil ||
+		!strings.Contains(err.Error(), "pull "+image.Name) || !strings.Contains(err.Error(), "image that is there") {
+		t.Errorf("without the registry: %v", err)
+	}
+	if d.pid("always.web") != before {
+		t.Error("without the registry it is made anew")
+	}
+
+	write("never", "never", "loaded:1")
+	err = d.ask().Change(patient(t), appcontrol.OpUp, appcontrol.App{App: "never"})
+	if err == nil || !strings.Contains(err.Error(), "loaded:1 is not there, and pull_policy is never") {
+		t.Errorf("never: %v", err)
+	}
+	busyboxImage(t, d.tools.busybox, d.path("image.tar"), "loaded:1", "x")
+	if _, err := d.work(t, appcontrol.OpLoad, appcontrol.Work{File: d.path("image.tar")}); err != nil {
+		t.Fatal(err)
+	}
+	d.started("never.web")
+}

@@ -21,6 +21,7 @@ import (
 	"resinos/containers/mirror"
 	"resinos/containers/network"
 	"resinos/containers/pull"
+	"resinos/containers/refresh"
 	"resinos/containers/store"
 	"resinos/containers/volume"
 	"resinos/containers/workload"
@@ -106,7 +107,10 @@ func bringImages(ctx context.Context, engine *workload.Containerd, root string,
 	c.Pulls = pulls
 	var kept sync.WaitGroup
 	kept.Go(func() { engine.Store.Keep(ctx, c.Needs, marker) })
-	return appserver.Images{Store: engine.Store, Pulls: pulls, Needs: c.Needs}, func() {
+	again := &refresh.Refresher{Wanted: func() []store.Refresh { return c.Needs.Now().Refresh }, Came: engine.Store.Came,
+		Pull: pulls.Ask, Log: engine.Log}
+	kept.Go(func() { again.Run(ctx) })
+	return appserver.Images{Store: engine.Store, Pulls: pulls, Needs: c.Needs, Refresh: again}, func() {
 		cancel()
 		pulls.Close()
 		kept.Wait()

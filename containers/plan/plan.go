@@ -46,6 +46,16 @@ func (w Want) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Outdated reports whether another image has the name that the container was made from. It is made anew only if its
+// pull_policy or a person asks for that.
+func (w Want) Outdated(have Have, images map[string]string) bool {
+	digest, there := images[w.Image]
+	return w.Preload == nil && there && have.ImageName == w.Image && have.ImageDigest != digest
+}
+
+// renews reports whether the container is to have each new image of its name.
+func (w Want) renews() bool { return w.PullPolicy != "" && w.PullPolicy != app.PullNever }
+
 // Verb is what a step does.
 type Verb string
 
@@ -147,6 +157,8 @@ func (p *planner) plan() {
 		p.remake("wish changed")
 	case p.want.Preload != nil && p.have.ImageDigest != p.want.Preload.Digest:
 		p.remake("image changed")
+	case p.want.Outdated(*p.have, p.images) && (p.record.Renew || p.want.renews() && !p.record.Held && p.have.Held == ""):
+		p.remake("a newer image is there")
 	default:
 		p.keep()
 	}
@@ -185,6 +197,9 @@ func (p *planner) fetch() bool {
 	switch pre := p.want.Preload; {
 	case pre != nil && digest != pre.Digest:
 		p.add(Import, "image is in "+pre.Path)
+	case pre == nil && !there && p.want.PullPolicy == app.PullNever:
+		p.add(Pull, p.want.Image+" is lacking, and pull_policy is never")
+		return false
 	case pre == nil && !there:
 		p.add(Pull, p.want.Image+" is lacking")
 		return false

@@ -23,6 +23,7 @@ type Record struct {
 	Ended   time.Duration `json:"ended"`
 	Held    bool          `json:"held,omitempty"` // a person stopped it in this boot: no policy starts it
 	Asked   Wish          `json:"asked,omitempty"`
+	Renew   bool          `json:"renew,omitempty"` // a person asked for a container of the image that is there now
 }
 
 // Wish is what a person asked for and has not got yet.
@@ -48,7 +49,7 @@ const (
 
 // Begin returns r after a start.
 func (r Record) Begin(now time.Duration) Record {
-	r.Running, r.Started, r.Asked = true, now, Nothing
+	r.Running, r.Started, r.Asked, r.Renew = true, now, Nothing, false
 	r.Starts++
 	return r
 }

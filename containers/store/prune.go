@@ -18,9 +18,14 @@ import (
 type Need struct {
 	// Images are the names that the files of apps and existing containers have, and that are fetched now.
 	Images []string
+	// Refresh are those of them that are pulled again though they are there.
+	Refresh []Refresh
 	// Unsure is true while the files of some app cannot be read: nobody knows what it needs.
 	Unsure bool
 }
+
+// Refresh is an image that a container wants to be up to date, and its pull_policy (app.PullAlways, app.PullEvery).
+type Refresh struct{ Image, Policy string }
 
 // Reason is why something is removed.
 type Reason string

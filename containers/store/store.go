@@ -44,8 +44,8 @@ type Store struct {
 type Image struct {
 	Name    string    `json:"name"`
 	Digest  string    `json:"digest"`
-	Size    int64     `json:"size"` // on the disk; a layer of several images counts for each
-	Created time.Time `json:"created"`
+	Size    int64     `json:"size"`    // on the disk; a layer of several images counts for each
+	Created time.Time `json:"created"` // or when it was pulled last, be it that nothing had changed
 }
 
 // Leftover is what a pull has fetched so far, of an image that is not there yet.
@@ -78,11 +78,28 @@ func (s *Store) List(ctx context.Context) ([]Image, []Leftover, error) {
 	var out []Image
 	for _, i := range found {
 		size := s.sizeOf(ctx, client, i, whole)
-		out = append(out, Image{Name: i.Name, Digest: i.Target.Digest.String(), Size: size, Created: i.CreatedAt})
+		out = append(out, Image{Name: i.Name, Digest: i.Target.Digest.String(), Size: size, Created: i.UpdatedAt})
 	}
 	slices.SortFunc(out, func(a, b Image) int { return strings.Compare(a.Name, b.Name) })
 	left, err := leftovers(ctx, client, whole)
 	return out, left, err
+}
+
+// Came says when each image that is there came, or was pulled last.
+func (s *Store) Came(ctx context.Context) (map[string]time.Time, error) {
+	client, ctx, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := client.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list container images: %w", err)
+	}
+	out := map[string]time.Time{}
+	for _, i := range found {
+		out[i.Name] = i.UpdatedAt
+	}
+	return out, nil
 }
 
 // sizeOf adds up blobs and unpacked layers of an image, as far as they are there. It notes the blobs in whole.

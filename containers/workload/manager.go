@@ -206,7 +206,9 @@ func (m *Manager) pull(steps []plan.Step) []plan.Step {
 	m.lacking = map[string]bool{}
 	steps = slices.DeleteFunc(steps, func(s plan.Step) bool {
 		if w := m.want(s.Container); s.Verb == plan.Pull && w != nil {
-			images = append(images, w.Image)
+			if w.PullPolicy != app.PullNever {
+				images = append(images, w.Image)
+			}
 			m.lacking[s.Container] = true
 		}
 		return s.Verb == plan.Pull
@@ -233,6 +235,9 @@ func (m *Manager) tellNeeds(state plan.State) {
 	need := store.Need{Images: slices.Clone(m.apps.images), Unsure: len(m.apps.alone) > 0}
 	for _, w := range m.apps.wanted {
 		need.Images = append(need.Images, w.Image)
+		if w.Preload == nil && w.PullPolicy != "" {
+			need.Refresh = append(need.Refresh, store.Refresh{Image: w.Image, Policy: w.PullPolicy})
+		}
 	}
 	for _, have := range state.Containers {
 		need.Images = append(need.Images, have.ImageName)

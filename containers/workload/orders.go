@@ -142,6 +142,9 @@ func (m *Manager) admit(q *request) error {
 			err = m.find(q)
 		}
 	}
+	if err == nil && q.Verb == ActUp { // an image may just have come
+		m.last, err = m.observe(q.ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -160,7 +163,10 @@ func (m *Manager) admit(q *request) error {
 		case ActStop:
 			m.record(id, r.Stop())
 		case ActStart, ActUp:
-			m.record(id, r.Ask(restart.Start))
+			r = r.Ask(restart.Start)
+			w, have := m.want(id), m.last.Containers[id]
+			r.Renew = q.Verb == ActUp && w != nil && w.Outdated(have, m.last.Images)
+			m.record(id, r)
 		case ActRestart:
 			m.record(id, r.Ask(restart.Restart))
 		}
@@ -321,7 +327,7 @@ func (m *Manager) fulfilled(verb Act, id string) bool {
 		r.Asked = restart.Nothing
 		m.record(id, r)
 	}
-	return r.Asked == restart.Nothing
+	return r.Asked == restart.Nothing && !r.Renew
 }
 
 // refuse tells those who wait that nothing more comes of it now.

@@ -192,6 +192,9 @@ func (v view) fault(want *plan.Want, id string) error {
 	if err := v.errors[id]; err != nil || want == nil {
 		return err
 	}
+	if _, there := v.state.Images[want.Image]; !there && want.PullPolicy == app.PullNever && want.Preload == nil {
+		return fmt.Errorf("container image %s is not there, and pull_policy is never: osctl load it", want.Image)
+	}
 	if p, ok := v.pulls(want.Image); ok && p.Err != nil {
 		return fmt.Errorf("pull %s: %w", want.Image, p.Err)
 	}

@@ -1,0 +1,107 @@
+// Package refresh owns when an image that is there is pulled again, because the pull_policy of a container says so. It
+// pulls nothing itself and makes no container: the manager makes those anew that have another image then. Read Due
+// first.
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"resinos/containers/app"
+	"resinos/containers/store"
+)
+
+const (
+	// first is when images are looked at for the first time: not while the device starts.
+	first = 90 * time.Second
+	// every is how often, and how often a pull that failed is tried again.
+	every = 10 * time.Minute
+)
+
+// Refresher pulls images again.
+type Refresher struct {
+	// Wanted are the images of this moment and the policies of their containers.
+	Wanted func() []store.Refresh
+	// Came says when each image that is there was pulled last.
+	Came func(ctx context.Context) (map[string]time.Time, error)
+	// Pull makes an attempt.
+	Pull func(ctx context.Context, image string) error
+	Log  *slog.Logger
+}
+
+// Due reports whether an image is to be pulled again, and is pure. fresh is true if it has been pulled since the device
+// came up. A clock that was set back makes it wait longer.
+func Due(policy string, came, now time.Time, fresh bool) bool {
+	if policy == app.PullAlways {
+		return !fresh
+	}
+	text, periodic := strings.CutPrefix(policy, app.PullEvery)
+	period, err := time.ParseDuration(text)
+	return periodic && err == nil && now.Sub(came) >= period
+}
+
+// Run pulls what is due until ctx is done.
+func (r *Refresher) Run(ctx context.Context) {
+	fresh := map[string]bool{} // images with PullAlways
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		timer.Reset(every)
+		wanted := r.Wanted()
+		if len(wanted) == 0 {
+			continue
+		}
+		came, err := r.Came(ctx)
+		if err != nil {
+			r.Log.Warn("container images not refreshed", "error", err)
+			continue
+		}
+		for _, image := range due(wanted, came, time.Now(), fresh) {
+			if err := r.Pull(ctx, image); err != nil {
+				r.Log.Warn("container image not refreshed", "image", image, "error", err, "retry", every)
+				continue
+			}
+			fresh[image] = true
+		}
+	}
+}
+
+// due are the images to pull. One that lacks is pulled anyway, for the container that wants it.
+func due(wanted []store.Refresh, came map[string]time.Time, now time.Time, fresh map[string]bool) []string {
+	var out []string
+	for _, w := range wanted {
+		at, there := came[w.Image]
+		if there && !slices.Contains(out, w.Image) && Due(w.Policy, at, now, fresh[w.Image]) {
+			out = append(out, w.Image)
+		}
+	}
+	return out
+}
+
+// Now pulls those of images that are there and due, for a person who waits.
+func (r *Refresher) Now(ctx context.Context, wanted []store.Refresh) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	came, err := r.Came(ctx)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, image := range due(wanted, came, time.Now(), nil) {
+		if err := r.Pull(ctx, image); err != nil {
+			faults = append(faults, fmt.Errorf("pull %s: %w", image, err))
+		}
+	}
+	return errors.Join(faults...)
+}
