@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"resinos/containers/appcontrol"
+	"resinos/containers/appfiles"
 	"resinos/containers/appserver"
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
@@ -134,7 +135,7 @@ func manage(
 	all, ctx := errgroup.WithContext(ctx)
 	mirrored, watched := make(chan struct{}), make(chan struct{})
 	all.Go(func() error { return mirror.File(ctx, resolv, engine.Resolv, mirrored, env.Log) })
-	all.Go(func() error { workload.WatchApps(ctx, c.Apps, watched, reload, env.Log); return nil })
+	all.Go(func() error { appfiles.Watch(ctx, c.Apps, watched, reload, env.Log); return nil })
 	all.Go(func() error {
 		if err := server.Run(ctx); ctx.Err() == nil { // the apps run without it
 			env.Log.Error("no socket for people", "socket", server.Socket, "error", err)

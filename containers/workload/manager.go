@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"resinos/containers/app"
+	"resinos/containers/appfiles"
 	"resinos/containers/appstatus"
 	"resinos/containers/plan"
 	"resinos/containers/restart"
@@ -23,7 +24,7 @@ import (
 type Manager struct {
 	c       Config
 	now     func() time.Duration // since the kernel started
-	apps    folders
+	apps    appfiles.Apps
 	records map[string]restart.Record
 	retries map[string]retry
 	silent  map[string]bool // containers whose shim does not answer
@@ -124,7 +125,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 }
 
 func (m *Manager) readApps(ctx context.Context) {
-	apps, err := readApps(ctx, m.c.Loader, m.c.Apps, m.apps, m.c.Log)
+	apps, err := appfiles.Read(ctx, m.c.Loader, m.c.Apps, m.apps, m.c.Log)
 	if err != nil {
 		m.c.Log.Error("apps not read, keeping the last ones", "error", err)
 		m.setTrouble(appstatus.NotRead, err)
@@ -133,7 +134,7 @@ func (m *Manager) readApps(ctx context.Context) {
 	m.apps = apps
 	m.applyDown()
 	m.setTrouble("", nil)
-	m.c.Log.Info("apps read", "containers", len(m.apps.wanted), "unreadable", len(apps.alone))
+	m.c.Log.Info("apps read", "containers", len(m.apps.Wanted), "unreadable", len(apps.Alone))
 }
 
 // reconcile looks, plans and sets workers going. It returns after how long there is more to do.
@@ -190,8 +191,8 @@ func (m *Manager) applyNetworks(state plan.State) {
 	if m.c.Networks == nil {
 		return
 	}
-	wanted := make([]app.Container, len(m.apps.wanted))
-	for i, w := range m.apps.wanted {
+	wanted := make([]app.Container, len(m.apps.Wanted))
+	for i, w := range m.apps.Wanted {
 		wanted[i] = w.Container
 	}
 	err := m.c.Networks.Apply(wanted, func(id string) bool { _, there := state.Containers[id]; return there })
@@ -219,9 +220,9 @@ func (m *Manager) pull(steps []plan.Step) []plan.Step {
 
 // want is the wish for a container, or nil if it is not wanted or its app cannot be read.
 func (m *Manager) want(id string) *plan.Want {
-	for i := range m.apps.wanted {
-		if m.apps.wanted[i].ID() == id {
-			return &m.apps.wanted[i]
+	for i := range m.apps.Wanted {
+		if m.apps.Wanted[i].ID() == id {
+			return &m.apps.Wanted[i]
 		}
 	}
 	return nil
@@ -232,8 +233,8 @@ func (m *Manager) tellNeeds(state plan.State) {
 	if m.c.Needs == nil {
 		return
 	}
-	need := store.Need{Images: slices.Clone(m.apps.images), Unsure: len(m.apps.alone) > 0}
-	for _, w := range m.apps.wanted {
+	need := store.Need{Images: slices.Clone(m.apps.Images), Unsure: len(m.apps.Alone) > 0}
+	for _, w := range m.apps.Wanted {
 		need.Images = append(need.Images, w.Image)
 		if w.Preload == nil && w.PullPolicy != "" {
 			need.Refresh = append(need.Refresh, store.Refresh{Image: w.Image, Policy: w.PullPolicy})
@@ -380,7 +381,7 @@ func (m *Manager) policy(id string) app.Policy {
 }
 
 func (m *Manager) plan(state plan.State) []plan.Step {
-	return plan.Make(plan.Input{Wanted: m.apps.wanted, Alone: m.apps.alone, State: state, Records: m.records})
+	return plan.Make(plan.Input{Wanted: m.apps.Wanted, Alone: m.apps.Alone, State: state, Records: m.records})
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/appfiles/appfilestest"
 	"resinos/containers/load"
 	"resinos/containers/plan"
 	"resinos/containers/pull"
@@ -250,7 +251,7 @@ func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end f
 	pulls := newFakePulls(f)
 	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
 		Orders: f.orders, Needs: f.needs, Down: filepath.Join(dir, "down.json"),
-		Engine: f, Pulls: pulls, Loader: inProcess{}, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
+		Engine: f, Pulls: pulls, Loader: appfilestest.InProcess{}, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
 		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}}
 	ctx, cancel := context.WithCancel(t.Context())

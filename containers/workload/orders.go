@@ -150,8 +150,8 @@ func (m *Manager) admit(q *request) error {
 	}
 	if q.Verb != ActStop && q.Verb != ActDown {
 		switch {
-		case slices.Contains(m.apps.alone, q.App):
-			return &control.Error{Text: "app " + q.App + " cannot be read: " + m.apps.why(q.App), Hint: "try: osctl status " + q.App}
+		case slices.Contains(m.apps.Alone, q.App):
+			return &control.Error{Text: "app " + q.App + " cannot be read: " + m.apps.Why(q.App), Hint: "try: osctl status " + q.App}
 		case m.down[q.App]:
 			return &control.Error{Text: "app " + q.App + " is down", Hint: "try: osctl up " + q.App}
 		}
@@ -194,13 +194,13 @@ func (m *Manager) find(q *request) error {
 			apps[app][strings.TrimPrefix(id, app+".")] = true
 		}
 	}
-	for _, w := range m.apps.wanted {
+	for _, w := range m.apps.Wanted {
 		note(w.App, w.ID())
 	}
 	for id, have := range m.last.Containers {
 		note(have.App, id)
 	}
-	for _, name := range slices.Concat(m.apps.alone, m.apps.down) {
+	for _, name := range slices.Concat(m.apps.Alone, m.apps.Down) {
 		note(name, "")
 	}
 	services, known := apps[q.App]
@@ -215,7 +215,7 @@ func (m *Manager) find(q *request) error {
 	}
 	q.ids = nil
 	for app, services := range apps {
-		if slices.Contains(m.apps.alone, app) && q.App == "" || q.App != "" && app != q.App {
+		if slices.Contains(m.apps.Alone, app) && q.App == "" || q.App != "" && app != q.App {
 			continue
 		}
 		for service := range services {
@@ -259,15 +259,15 @@ func (m *Manager) setDown(q *request) error {
 // applyDown leaves out what the apps want that are down. An app that is gone, or is not read, is no longer down.
 func (m *Manager) applyDown() {
 	there := map[string]bool{}
-	for _, w := range m.apps.wanted {
+	for _, w := range m.apps.Wanted {
 		if there[w.App] = m.down[w.App]; there[w.App] {
-			m.apps.images = append(m.apps.images, w.Image)
+			m.apps.Images = append(m.apps.Images, w.Image)
 		}
 	}
 	maps.DeleteFunc(there, func(_ string, down bool) bool { return !down })
-	m.apps.wanted = slices.DeleteFunc(m.apps.wanted, func(w plan.Want) bool { return m.down[w.App] })
-	m.apps.down = slices.Sorted(maps.Keys(there))
-	gone := func(app string, _ bool) bool { return !there[app] && !slices.Contains(m.apps.alone, app) }
+	m.apps.Wanted = slices.DeleteFunc(m.apps.Wanted, func(w plan.Want) bool { return m.down[w.App] })
+	m.apps.Down = slices.Sorted(maps.Keys(there))
+	gone := func(app string, _ bool) bool { return !there[app] && !slices.Contains(m.apps.Alone, app) }
 	if before := len(m.down); before > 0 {
 		if maps.DeleteFunc(m.down, gone); len(m.down) < before {
 			if err := restart.SaveDown(m.c.Down, m.down); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/appfiles"
 	"resinos/containers/appstatus"
 	"resinos/containers/plan"
 	"resinos/containers/pull"
@@ -178,7 +179,7 @@ func each(s *appstatus.Status, f func(what, how string, at *float64)) {
 
 // view is all that a status is made of.
 type view struct {
-	apps    folders
+	apps    appfiles.Apps
 	state   plan.State
 	records map[string]restart.Record
 	errors  map[string]error
@@ -225,26 +226,26 @@ func (v view) all() []appstatus.App {
 			byApp[app][id] = true
 		}
 	}
-	for i := range v.apps.wanted {
-		w := &v.apps.wanted[i]
+	for i := range v.apps.Wanted {
+		w := &v.apps.Wanted[i]
 		wanted[w.ID()] = w
 		note(w.App, w.ID())
 	}
 	for id, have := range v.state.Containers {
 		note(have.App, id)
 	}
-	for _, name := range slices.Concat(v.apps.alone, v.apps.down) {
+	for _, name := range slices.Concat(v.apps.Alone, v.apps.Down) {
 		note(name, "")
 	}
 	list := []appstatus.App{}
 	for _, name := range slices.Sorted(maps.Keys(byApp)) {
 		a := appstatus.App{Name: name}
-		if slices.Contains(v.apps.down, name) {
+		if slices.Contains(v.apps.Down, name) {
 			a.State = appstatus.Down
 		}
-		if slices.Contains(v.apps.alone, name) {
+		if slices.Contains(v.apps.Alone, name) {
 			a.State = appstatus.GivenUp
-			a.Trouble = appstatus.Trouble{Cause: appstatus.NotUnderstood, Reason: "cannot be read: " + v.apps.why(name)}
+			a.Trouble = appstatus.Trouble{Cause: appstatus.NotUnderstood, Reason: "cannot be read: " + v.apps.Why(name)}
 		}
 		for _, id := range slices.Sorted(maps.Keys(byApp[name])) {
 			a.Containers = append(a.Containers, v.container(name, id, wanted[id]))
@@ -303,7 +304,7 @@ func (v view) stateOf(want *plan.Want, have plan.Have, there bool, r restart.Rec
 		r.Starts, r.Status = 1, status
 	}
 	switch {
-	case want == nil && there && !slices.Contains(v.apps.alone, have.App):
+	case want == nil && there && !slices.Contains(v.apps.Alone, have.App):
 		return appstatus.Stopping, 0
 	case have.Task == plan.Running && r.Held:
 		return appstatus.Stopping, 0

@@ -61,7 +61,7 @@ func TestStateOfContainer(t *testing.T) {
 			v.errors["a.web"] = c.err
 		}
 		if !c.gone {
-			v.apps.wanted = []plan.Want{w}
+			v.apps.Wanted = []plan.Want{w}
 		}
 		got := v.all()[0].Containers[0]
 		words := fmt.Sprintf("%s %s %s", got.State, got.Cause, got.Reason)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/appfiles"
 	"resinos/containers/plan"
 	"resinos/containers/pull"
 	"resinos/containers/store"
@@ -41,7 +42,7 @@ type Config struct {
 	Networks Networks // of the apps; nil: there are none
 	Pulls    Pulls
 	Apps     string // one directory an app
-	Loader   Loader
+	Loader   appfiles.Loader
 	Records  string // exits and restarts, forgotten at power off
 	Shutdown string
 	Status   string // where package appstatus publishes how the apps are; empty: nowhere
@@ -52,7 +53,7 @@ type Config struct {
 	Event func(id, what, detail string)
 	// Needs is told which images must stay; nil: nobody asks.
 	Needs *store.Needs
-	// Reload asks to read the apps again (WatchApps does, and a person); may be nil.
+	// Reload asks to read the apps again (appfiles.Watch does, and a person); may be nil.
 	Reload <-chan struct{}
 	// Alive is told at each round of the manager; nil: nobody watches.
 	Alive *notify.Pulse

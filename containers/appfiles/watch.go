@@ -1,4 +1,4 @@
-package workload
+package appfiles
 
 import (
 	"bytes"
@@ -27,13 +27,14 @@ const (
 	pollEvery = 5 * time.Second
 )
 
-// WatchApps asks to read the apps again when something below dir has changed, until ctx is done. ready is
+// Watch asks to read the apps again when something below dir has changed, until ctx is done. ready is
 // closed when no later change can be missed. asked has room for one request, which stands for all.
 //
 // The kernel tells what changes; only when it cannot (fs.inotify.max_user_instances is one count for the
 // device and its containers), the log says so, dir is looked at from time to time, and the kernel is asked again.
-func WatchApps(ctx context.Context, dir string, ready, asked chan<- struct{}, log *slog.Logger) {
-	w := appsWatch{dir: filepath.Clean(dir), asked: asked, log: log, quiet: quiet, every: pollEvery, open: unix.InotifyInit1}
+func Watch(ctx context.Context, dir string, ready, asked chan<- struct{}, log *slog.Logger) {
+	w := appsWatch{dir: filepath.Clean(dir), asked: asked, log: log, quiet: quiet, every: pollEvery,
+		open: unix.InotifyInit1}
 	w.run(ctx, ready)
 }
 
@@ -207,7 +208,8 @@ func (w *appsWatch) matters(events []byte) bool {
 		case mask&unix.IN_Q_OVERFLOW != 0:
 			return true
 		case mask&unix.IN_IGNORED != 0: // the event before it told why
-		case above && string(name) == filepath.Base(w.dir), !above && (mask&unix.IN_ISDIR != 0 || relevant(string(name))):
+		case above && string(name) == filepath.Base(w.dir), !above && (mask&unix.IN_ISDIR != 0 ||
+			relevant(string(name))):
 			return true
 		}
 	}
@@ -276,5 +278,14 @@ func closeOnce(c *chan<- struct{}) {
 	if *c != nil {
 		close(*c)
 		*c = nil
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }

@@ -1,4 +1,4 @@
-package workload
+package appfiles
 
 import (
 	"bytes"
@@ -38,7 +38,8 @@ func watching(t *testing.T, dir string, open func(int) (int, error)) (asked chan
 	t.Helper()
 	asked, log = make(chan struct{}, 1), new(safeBuffer)
 	ready, done := make(chan struct{}), make(chan struct{})
-	w := appsWatch{dir: dir, asked: asked, log: slog.New(slog.NewTextHandler(log, nil)), quiet: 20 * time.Millisecond, every: 20 * time.Millisecond, open: open}
+	w := appsWatch{dir: dir, asked: asked, log: slog.New(slog.NewTextHandler(log, nil)), quiet: 20 * time.Millisecond,
+		every: 20 * time.Millisecond, open: open}
 	go func() {
 		defer close(done)
 		w.run(t.Context(), ready)
@@ -81,15 +82,19 @@ func TestWatchApps(t *testing.T) {
 					t.Fatal(err)
 				}
 				await(t, asked, what, func() bool {
-					got, _ := read(t, dir, folders{})
-					return strings.Join(append(ids(got), got.alone...), " ") == want
+					got, _ := read(t, dir, Apps{})
+					return strings.Join(append(ids(got), got.Alone...), " ") == want
 				})
 			}
 			write := func(name, text string) error { return os.WriteFile(at(name), []byte(text), 0o644) }
-			sees("a directory of apps with an app", "a.web", os.MkdirAll(at("a"), 0o755), write("a/compose.yaml", compose("there", "always")))
-			sees("a change", "a.other", write("a/compose.yaml", strings.Replace(compose("there", "always"), "web", "other", 1)))
-			sees("another app", "a.other b.web", os.Mkdir(at("b"), 0o755), write("b/docker-compose.yml", compose("there", "always")))
-			sees("a replaced file", "a.new b.web", write("a/aside", strings.Replace(compose("there", "always"), "web", "new", 1)), os.Rename(at("a/aside"), at("a/compose.yaml")))
+			sees("a directory of apps with an app", "a.web", os.MkdirAll(at("a"), 0o755), write("a/compose.yaml",
+				compose("there", "always")))
+			sees("a change", "a.other", write("a/compose.yaml", strings.Replace(compose("there", "always"), "web",
+				"other", 1)))
+			sees("another app", "a.other b.web", os.Mkdir(at("b"), 0o755), write("b/docker-compose.yml",
+				compose("there", "always")))
+			sees("a replaced file", "a.new b.web", write("a/aside", strings.Replace(compose("there", "always"), "web",
+				"new", 1)), os.Rename(at("a/aside"), at("a/compose.yaml")))
 			sees("a removed app", "a.new", os.RemoveAll(at("b")))
 			sees("an app moved away", "", os.Rename(at("a"), filepath.Join(top, "away")))
 			sees("and back", "a.new", os.Rename(filepath.Join(top, "away"), at("a")))
@@ -107,7 +112,7 @@ func TestWatchApps(t *testing.T) {
 			sees("half an image", "a", err)
 			_, err = writer.Write(image[600:])
 			sees("a whole image", "a.new", err, writer.Close())
-			if got, _ := read(t, dir, folders{}); got.wanted[0].Preload == nil {
+			if got, _ := read(t, dir, Apps{}); got.Wanted[0].Preload == nil {
 				t.Error("the image is not seen")
 			}
 			if polls := strings.Contains(log.String(), "not watched"); polls != (name == "looking") {

@@ -1,4 +1,7 @@
-package workload
+// Package appfiles owns the directory of apps: which apps there are and what each of them wants, which container
+// images lie beside them, and the watch that says when to read them again. It never parses compose files (package
+// load has it done) and knows nothing of what runs. Read Apps first.
+package appfiles
 
 import (
 	"context"
@@ -19,19 +22,19 @@ import (
 // errNoFile is of an app without a compose file: its containers are not wanted any more.
 var errNoFile = errors.New("it has no compose file")
 
-// folders is what the folder of apps holds.
-type folders struct {
-	wanted []plan.Want
-	alone  []string // apps that cannot be read or parsed
-	faults map[string]error
-	down   []string // apps that a person took down: none of their containers is wanted
-	images []string // of those apps: they stay for the next up
+// Apps is what the directory of apps holds.
+type Apps struct {
+	Wanted []plan.Want
+	Alone  []string // apps that cannot be read or parsed
+	Faults map[string]error
+	Down   []string // apps that a person took down: none of their containers is wanted
+	Images []string // of those apps: they stay for the next up
 }
 
-// why is what keeps an app from being read, on one line.
-func (f folders) why(name string) string {
+// Why is what keeps an app from being read, on one line.
+func (f Apps) Why(name string) string {
 	var faults app.Faults
-	switch err := f.faults[name]; {
+	switch err := f.Faults[name]; {
 	case err == nil:
 		return "see the manager's log"
 	case errors.As(err, &faults) && len(faults) > 1:
@@ -49,18 +52,18 @@ type Loader interface {
 	Forget(there func(name string) bool) error
 }
 
-// readApps loads every app below dir. A bad app is logged and does not hinder the others; one that is
-// being written stays as it was before. A folder that cannot be listed is an error, for then nothing is
+// Read loads every app below dir. A bad app is logged and does not hinder the others; one that is
+// being written stays as it was before. A directory that cannot be listed is an error, for then nothing is
 // known of any app.
-func readApps(ctx context.Context, l Loader, dir string, before folders, log *slog.Logger) (folders, error) {
+func Read(ctx context.Context, l Loader, dir string, before Apps, log *slog.Logger) (Apps, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return folders{}, nil
+		return Apps{}, nil
 	}
 	if err != nil {
-		return folders{}, fmt.Errorf("list apps: %w", err)
+		return Apps{}, fmt.Errorf("list apps: %w", err)
 	}
-	out := folders{faults: map[string]error{}}
+	out := Apps{Faults: map[string]error{}}
 	there := map[string]bool{}
 	for _, e := range entries {
 		name := e.Name()
@@ -75,15 +78,15 @@ func readApps(ctx context.Context, l Loader, dir string, before folders, log *sl
 		wanted, err := readApp(ctx, l, filepath.Join(dir, name), log)
 		switch {
 		case err == nil:
-			out.wanted = append(out.wanted, wanted...)
+			out.Wanted = append(out.Wanted, wanted...)
 		case errors.Is(err, errNoFile):
 			log.Warn("not an app", "app", name, "error", err)
 		case errors.Is(err, load.ErrBusy):
 			log.Info("app is left as it is", "app", name, "error", err)
 			out.keep(name, before)
 		default:
-			out.alone = append(out.alone, name)
-			out.faults[name] = err
+			out.Alone = append(out.Alone, name)
+			out.Faults[name] = err
 			logFaults(log, name, err)
 		}
 	}
@@ -94,18 +97,18 @@ func readApps(ctx context.Context, l Loader, dir string, before folders, log *sl
 }
 
 // keep takes what was known of an app before.
-func (f *folders) keep(name string, before folders) {
+func (f *Apps) keep(name string, before Apps) {
 	known := false
-	for _, w := range before.wanted {
+	for _, w := range before.Wanted {
 		if w.App == name {
-			f.wanted, known = append(f.wanted, w), true
+			f.Wanted, known = append(f.Wanted, w), true
 		}
 	}
 	if !known {
-		f.alone = append(f.alone, name)
+		f.Alone = append(f.Alone, name)
 	}
-	if err := before.faults[name]; err != nil {
-		f.faults[name] = err
+	if err := before.Faults[name]; err != nil {
+		f.Faults[name] = err
 	}
 }
 

@@ -1,28 +1,22 @@
-package workload
+package appfiles
 
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"resinos/containers/app"
-	"resinos/containers/composefile"
+	"resinos/containers/appfiles/appfilestest"
 	"resinos/containers/load"
 	"resinos/containers/plan"
-	"resinos/containers/socket"
 	"resinos/containers/store"
-	"resinos/mounts/testenv"
 )
 
 func tarWith(t testing.TB, files map[string]string) []byte {
@@ -43,20 +37,24 @@ func tarWith(t testing.TB, files map[string]string) []byte {
 	return b.Bytes()
 }
 
-const goodIndex = `{"schemaVersion":2,"manifests":[{"digest":"sha256:abc","annotations":{"org.opencontainers.image.ref.name":"busybox"}}]}`
+const goodIndex = `{"schemaVersion":2,"manifests":[{"digest":"sha256:abc",` +
+	`"annotations":{"org.opencontainers.image.ref.name":"busybox"}}]}`
 
 func TestReadPreload(t *testing.T) {
 	for name, c := range map[string]struct {
 		data []byte
 		want string // of the error
 	}{
-		"good":        {tarWith(t, map[string]string{"blobs/x": strings.Repeat("x", 1<<16), "./index.json": goodIndex}), ""},
-		"empty":       {nil, "no index.json"},
-		"no_tar":      {[]byte(strings.Repeat("garbage ", 100)), "invalid tar header"},
-		"cut":         {tarWith(t, map[string]string{"index.json": goodIndex})[:600], "unexpected EOF"},
-		"no_json":     {tarWith(t, map[string]string{"index.json": "{"}), "unexpected EOF"},
-		"no_name":     {tarWith(t, map[string]string{"index.json": `{"manifests":[{"digest":"sha256:abc"}]}`}), "names no image"},
-		"name_is_bad": {tarWith(t, map[string]string{"index.json": strings.Replace(goodIndex, `"busybox"`, `"NO NAME"`, 1)}), "names no image"},
+		"good": {tarWith(t, map[string]string{"blobs/x": strings.Repeat("x", 1<<16),
+			"./index.json": goodIndex}), ""},
+		"empty":   {nil, "no index.json"},
+		"no_tar":  {[]byte(strings.Repeat("garbage ", 100)), "invalid tar header"},
+		"cut":     {tarWith(t, map[string]string{"index.json": goodIndex})[:600], "unexpected EOF"},
+		"no_json": {tarWith(t, map[string]string{"index.json": "{"}), "unexpected EOF"},
+		"no_name": {tarWith(t, map[string]string{"index.json": `{"manifests":[{"digest":"sha256:abc"}]}`}),
+			"names no image"},
+		"name_is_bad": {tarWith(t, map[string]string{"index.json": strings.Replace(goodIndex, `"busybox"`,
+			`"NO NAME"`, 1)}), "names no image"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "image.tar")
@@ -92,43 +90,15 @@ func FuzzReadIndex(f *testing.F) {
 	})
 }
 
-// inProcess loads apps in this process, with the same rules for their files.
-type inProcess struct{}
-
-func (inProcess) Load(ctx context.Context, name, dir string) (load.Result, error) {
-	scratch, err := os.MkdirTemp("", "inside-")
-	if err != nil {
-		return load.Result{}, err
-	}
-	defer os.RemoveAll(scratch)
-	var busy error
-	a, warnings, err := composefile.Load(ctx, name, scratch, func(file string) ([]byte, error) {
-		data, err := load.ReadFile(dir, file)
-		if errors.Is(err, load.ErrBusy) {
-			busy = err
-		}
-		return data, err
-	})
-	if busy != nil {
-		return load.Result{}, busy
-	}
-	r := load.Result{App: a, Warnings: warnings}
-	_ = errors.As(err, &r.Faults) // that is what it is
-	for _, list := range []app.Faults{r.Faults, r.Warnings} {
-		for i := range list {
-			list[i].File = strings.Replace(list[i].File, scratch, dir, 1)
-		}
-	}
-	return r, nil
+func compose(image, restart string) string {
+	return fmt.Sprintf("services: {web: {image: %s, network_mode: host, restart: %s}}", image, restart)
 }
 
-func (inProcess) Forget(func(string) bool) error { return nil }
-
 // read reads the apps in dir and returns what the log says.
-func read(t *testing.T, dir string, before folders) (folders, string) {
+func read(t *testing.T, dir string, before Apps) (Apps, string) {
 	t.Helper()
 	var log bytes.Buffer
-	got, err := readApps(t.Context(), inProcess{}, dir, before, slog.New(slog.NewTextHandler(&log, nil)))
+	got, err := Read(t.Context(), appfilestest.InProcess{}, dir, before, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,23 +124,23 @@ func appsWith(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-func ids(f folders) (out []string) {
-	for _, w := range f.wanted {
+func ids(f Apps) (out []string) {
+	for _, w := range f.Wanted {
 		out = append(out, w.ID())
 	}
 	return out
 }
 
 func TestReadAppsWithoutFolder(t *testing.T) {
-	got, log := read(t, filepath.Join(t.TempDir(), "none"), folders{})
-	if len(got.wanted) > 0 || log != "" {
-		t.Errorf("readApps = %v, and said %q", got, log)
+	got, log := read(t, filepath.Join(t.TempDir(), "none"), Apps{})
+	if len(got.Wanted) > 0 || log != "" {
+		t.Errorf("Read = %v, and said %q", got, log)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readApps(t.Context(), inProcess{}, file, folders{}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Read(t.Context(), appfilestest.InProcess{}, file, Apps{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a file in place of the folder: no error, so every container would be deleted")
 	}
 }
@@ -179,12 +149,14 @@ func TestReadAppsWithoutFolder(t *testing.T) {
 func TestReadAppsWaitsForNobody(t *testing.T) {
 	good := compose("there", "always")
 	dir := appsWith(t, map[string]string{
-		"good/compose.yaml": good, "good/images/": "", "fifo/": "", "zero/": "", "endless/": "", "dir/compose.yaml/": "",
+		"good/compose.yaml": good, "good/images/": "", "fifo/": "", "zero/": "", "endless/": "",
+		"dir/compose.yaml/":  "",
 		"large/compose.yaml": strings.Repeat("# long\n", 1<<16),
 		"links/compose.yaml": good, "linked-dir/compose.yaml": good, "notes.txt": "",
 	})
 	at := func(name string) string { return filepath.Join(dir, name) }
-	outside := appsWith(t, map[string]string{"compose.yaml": good, "x.tar": string(tarWith(t, map[string]string{"index.json": goodIndex}))})
+	outside := appsWith(t, map[string]string{"compose.yaml": good, "x.tar": string(tarWith(t,
+		map[string]string{"index.json": goodIndex}))})
 	if err := errors.Join(
 		unix.Mkfifo(at("fifo/compose.yaml"), 0o600),
 		os.Symlink("/dev/zero", at("zero/compose.yaml")),
@@ -196,16 +168,19 @@ func TestReadAppsWaitsForNobody(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	got, log := read(t, dir, folders{})
-	if want := "good.web linked-dir.web links.web"; strings.Join(ids(got), " ") != want || got.wanted[1].Preload != nil {
-		t.Errorf("wanted %v, want %s without preloaded images", got.wanted, want)
+	got, log := read(t, dir, Apps{})
+	if want := "good.web linked-dir.web links.web"; strings.Join(ids(got), " ") != want ||
+		got.Wanted[1].Preload != nil {
+		t.Errorf("wanted %v, want %s without preloaded images", got.Wanted, want)
 	}
-	if want := "dir endless fifo large zero"; strings.Join(got.alone, " ") != want {
-		t.Errorf("alone %v, want %s", got.alone, want)
+	if want := "dir endless fifo large zero"; strings.Join(got.Alone, " ") != want {
+		t.Errorf("alone %v, want %s", got.Alone, want)
 	}
 	for _, want := range []string{
-		at("fifo/compose.yaml") + ": it is a FIFO", at("zero/compose.yaml") + ": it is a link", at("endless/compose.yaml") + ": it is a link",
-		at("dir/compose.yaml") + ": it is a directory", at("large/compose.yaml") + ": larger than", "only a directory is one\" path=" + at("symlink"),
+		at("fifo/compose.yaml") + ": it is a FIFO", at("zero/compose.yaml") + ": it is a link",
+		at("endless/compose.yaml") + ": it is a link",
+		at("dir/compose.yaml") + ": it is a directory", at("large/compose.yaml") + ": larger than",
+		"only a directory is one\" path=" + at("symlink"),
 		at("notes.txt"), at("good/images/fifo.tar") + ": it is a FIFO", at("good/images/zero.tar") + ": it is a link",
 	} {
 		if !strings.Contains(log, want) {
@@ -219,19 +194,21 @@ func TestReadAppsNames(t *testing.T) {
 		"over/compose.override.yaml": "services: {other: {image: there}}"}
 	for i := range load.ComposeFiles() {
 		for _, name := range load.ComposeFiles()[i:] {
-			files[fmt.Sprintf("a%d/%s", i, name)] = strings.Replace(compose("there", "\"no\""), "web", "s"+strings.ReplaceAll(name, ".", ""), 1)
+			files[fmt.Sprintf("a%d/%s", i, name)] = strings.Replace(compose("there", "\"no\""), "web",
+				"s"+strings.ReplaceAll(name, ".", ""), 1)
 		}
 	}
 	dir := appsWith(t, files)
-	got, log := read(t, dir, folders{})
-	if want := "a0.scomposeyaml a1.scomposeyml a2.sdocker-composeyaml a3.sdocker-composeyml over.other over.web"; strings.Join(ids(got), " ") != want {
+	got, log := read(t, dir, Apps{})
+	want := "a0.scomposeyaml a1.scomposeyml a2.sdocker-composeyaml a3.sdocker-composeyml over.other over.web"
+	if strings.Join(ids(got), " ") != want {
 		t.Errorf("wanted %v, want %s", ids(got), want)
 	}
 	if n := strings.Count(log, "several compose files"); n != 6 {
 		t.Errorf("%d files that do not count are named, want 6:\n%s", n, log)
 	}
-	if len(got.alone) > 0 || !strings.Contains(log, "app=none") {
-		t.Errorf("alone %v, and the log says\n%s", got.alone, log)
+	if len(got.Alone) > 0 || !strings.Contains(log, "app=none") {
+		t.Errorf("alone %v, and the log says\n%s", got.Alone, log)
 	}
 }
 
@@ -243,7 +220,7 @@ func TestReadAppsWhileWritten(t *testing.T) {
 				"a/compose.yaml": compose("there", "always"), "b/compose.yaml": compose("there", "always"),
 				"a/images/x.tar": string(tarWith(t, map[string]string{"index.json": goodIndex})),
 			})
-			before, _ := read(t, dir, folders{})
+			before, _ := read(t, dir, Apps{})
 			writer, err := os.OpenFile(filepath.Join(dir, "a", name), os.O_WRONLY|os.O_TRUNC, 0)
 			if err == nil {
 				_, err = writer.WriteString("services: {other: {image: there, network_mode: host}}")
@@ -251,11 +228,13 @@ func TestReadAppsWhileWritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, log := read(t, dir, before); strings.Join(ids(got), " ") != "a.web b.web" || !strings.Contains(log, "being written") {
+			if got, log := read(t, dir, before); strings.Join(ids(got), " ") != "a.web b.web" ||
+				!strings.Contains(log, "being written") {
 				t.Errorf("while it is written %v:\n%s", ids(got), log)
 			}
-			if got, _ := read(t, dir, folders{}); strings.Join(ids(got), " ") != "b.web" || strings.Join(got.alone, " ") != "a" {
-				t.Errorf("an app that nobody knows yet: wanted %v, alone %v", ids(got), got.alone)
+			if got, _ := read(t, dir, Apps{}); strings.Join(ids(got), " ") != "b.web" || strings.Join(got.Alone,
+				" ") != "a" {
+				t.Errorf("an app that nobody knows yet: wanted %v, alone %v", ids(got), got.Alone)
 			}
 			if err := writer.Close(); err != nil {
 				t.Fatal(err)
@@ -265,38 +244,5 @@ func TestReadAppsWhileWritten(t *testing.T) {
 				t.Errorf("when it is written %v, want %s:\n%s", ids(got), want, log)
 			}
 		})
-	}
-}
-
-// TestWithoutInotify: with a container that has taken all instances, the manager still finds the engine.
-func TestWithoutInotify(t *testing.T) {
-	if limit := testenv.UserLimit(t, "max_inotify_instances"); limit != nil {
-		limit(0)
-		awaitASocket(t)
-	}
-}
-
-func TestAwaitSocket(t *testing.T) { awaitASocket(t) }
-
-func awaitASocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "run", "s")
-	got := make(chan error, 1)
-	go func() { got <- socket.Await(t.Context(), path, slog.New(slog.DiscardHandler)) }()
-	time.Sleep(20 * time.Millisecond) // sleep: so that it waits; if it does not yet, the test is weaker but not wrong
-	l, err := net.Listen("unix", path)
-	for errors.Is(err, os.ErrNotExist) {
-		l, err = net.Listen("unix", path)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if err := <-got; err != nil {
-		t.Error(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := socket.Await(ctx, path+"-never", slog.New(slog.DiscardHandler)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("without a server: %v", err)
 	}
 }
