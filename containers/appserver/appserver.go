@@ -13,6 +13,7 @@ import (
 
 	"resinos/containers/appcontrol"
 	"resinos/containers/appstatus"
+	"resinos/containers/engineclient"
 	"resinos/containers/inside"
 	"resinos/containers/plan"
 	"resinos/containers/workload"
@@ -24,7 +25,7 @@ type Server struct {
 	Socket string
 	Status string // file of appstatus
 	Orders *workload.Orders
-	Engine *workload.Containerd
+	Engine *engineclient.Containerd
 	Events *Events
 	Images Images
 	Log    *slog.Logger
@@ -111,7 +112,7 @@ func (s *Server) exec(ctx context.Context, e appcontrol.Exec) (any, error) {
 	}
 	w := inside.Wish{Args: e.Args, Env: e.Env, Dir: e.Dir, TTY: e.TTY, Rows: e.Rows, Columns: e.Columns}
 	if e.User != "" {
-		if w.User, err = workload.UserIn(fmt.Sprintf("/proc/%d/root", pid), e.User, found[0].Want); err != nil {
+		if w.User, err = engineclient.UserIn(fmt.Sprintf("/proc/%d/root", pid), e.User, found[0].Want); err != nil {
 			return nil, &control.Error{Text: err.Error(), Hint: "a user of the container, or UID[:GID]"}
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"golang.org/x/sys/unix"
 
-	"resinos/containers/workload"
+	"resinos/containers/engineclient"
 	"resinos/mounts/testenv"
 	"resinos/services/log/pipe"
 )
@@ -219,7 +219,7 @@ func (d *device) pid(id string) int {
 		return 0
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), workload.Namespace), testenv.Patience())
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace), testenv.Patience())
 	defer cancel()
 	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if err != nil {
@@ -235,7 +235,7 @@ func (d *device) labels(id string) map[string]string {
 		return nil
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), workload.Namespace), 5*time.Second)
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace), 5*time.Second)
 	defer cancel()
 	c, err := client.ContainerService().Get(ctx, id)
 	if err != nil {
@@ -255,7 +255,7 @@ func (d *device) left() string {
 	}
 	base := filepath.Base(d.dir)
 	for _, pattern := range []string{
-		d.path("run", "*", workload.Namespace, "*"), d.path("data", "*", workload.Namespace, "*"), d.path("runtime", "*", "[^.]*"), d.path("records", "*"), d.path("run", "s", "*"),
+		d.path("run", "*", engineclient.Namespace, "*"), d.path("data", "*", engineclient.Namespace, "*"), d.path("runtime", "*", "[^.]*"), d.path("records", "*"), d.path("run", "s", "*"),
 		"/sys/fs/cgroup/*/" + base + "/*", "/sys/fs/cgroup/" + base + "/*",
 	} {
 		found, err := filepath.Glob(pattern)

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/appstatus"
+	"resinos/containers/engineclient"
 	"resinos/containers/pull/pulltest"
-	"resinos/containers/workload"
 	"resinos/mounts/testenv"
 )
 
@@ -267,7 +267,7 @@ func TestForgottenShimEnds(t *testing.T) {
 	shim := parentOf(t, pid)
 	d.end(manager, syscall.SIGKILL)
 	d.end(engine, syscall.SIGKILL)
-	bundle := d.path("run", "io.containerd.runtime.v2.task", workload.Namespace)
+	bundle := d.path("run", "io.containerd.runtime.v2.task", engineclient.Namespace)
 	if err := os.Rename(filepath.Join(bundle, "hello.web"), filepath.Join(bundle, ".hello.web")); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"syscall"
 
 	"resinos/containers/daemon"
-	"resinos/containers/workload"
+	"resinos/containers/engineclient"
 	"resinos/services/notify"
 )
 
@@ -81,7 +81,7 @@ func runDaemon(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&c.Root, "root", daemon.Root, "directory that persists")
 	flags.StringVar(&c.State, "state", daemon.State, "directory of the running state")
 	flags.StringVar(&c.Socket, "socket", daemon.Socket, "socket to serve")
-	flags.StringVar(&c.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")
+	flags.StringVar(&c.CgroupRoot, "cgroup", engineclient.CgroupRoot, "parent of the containers' cgroups")
 	flags.StringVar(&c.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
 	if err := flags.Parse(args); err != nil {
 		return errUsage

@@ -18,6 +18,7 @@ import (
 	"resinos/containers/appserver"
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
+	"resinos/containers/engineclient"
 	"resinos/containers/load"
 	"resinos/containers/mirror"
 	"resinos/containers/network"
@@ -40,7 +41,7 @@ const (
 func runManager(ctx context.Context, env Env, args []string) error {
 	networks := &network.Networks{Names: &nameserver.Server{Log: env.Log}, Log: env.Log}
 	defer networks.Names.Close()
-	engine := &workload.Containerd{Networks: networks, Log: env.Log}
+	engine := &engineclient.Containerd{Networks: networks, Log: env.Log}
 	loader := &load.Loader{}
 	events := new(appserver.Events)
 	c := workload.Config{Engine: engine, Networks: networks, Loader: loader, Alive: notify.Watched(), Log: env.Log,
@@ -62,9 +63,10 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&engine.LogDir, "log-pipes", pipe.Dir, "directory of the log pipes")
 	flags.StringVar(&engine.Runtime, "runtime", "/usr/bin/crun", "path of the OCI runtime")
 	flags.StringVar(&engine.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
-	flags.StringVar(&engine.CgroupRoot, "cgroup", workload.CgroupRoot, "parent of the containers' cgroups")
+	flags.StringVar(&engine.CgroupRoot, "cgroup", engineclient.CgroupRoot, "parent of the containers' cgroups")
 	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")
-	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv, "resolv.conf of containers on the host network")
+	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv,
+		"resolv.conf of containers on the host network")
 	flags.StringVar(&networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
 	flags.StringVar(&networks.Files, "network-files", network.FilesPath,
 		"directory of the hosts and resolv.conf of containers in networks of apps")
@@ -91,7 +93,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 }
 
 // bringImages gives the engine what brings images and looks after them, until the returned function is called.
-func bringImages(ctx context.Context, engine *workload.Containerd, root string,
+func bringImages(ctx context.Context, engine *engineclient.Containerd, root string,
 	fetcher func(image string) *exec.Cmd, c *workload.Config) (images appserver.Images, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.Needs = new(store.Needs)
@@ -129,7 +131,8 @@ func clockIsRight() bool {
 // manage runs the manager, the mirror of resolv.conf, which has to be there before a container is started,
 // the watch on the apps, which has to be there before they are read, and the server for people.
 func manage(
-	ctx context.Context, env Env, c workload.Config, engine *workload.Containerd, server *appserver.Server, resolv string, reload chan<- struct{},
+	ctx context.Context, env Env, c workload.Config, engine *engineclient.Containerd, server *appserver.Server,
+	resolv string, reload chan<- struct{},
 ) error {
 	defer engine.Close()
 	all, ctx := errgroup.WithContext(ctx)

@@ -1,4 +1,7 @@
-package workload
+// Package engineclient owns how the manager speaks with the engine: what containers, tasks and images there are, and
+// each step that makes, starts or ends one. It decides nothing: what is to be done, the manager plans. Read
+// Containerd first.
+package engineclient
 
 import (
 	"context"
@@ -40,6 +43,12 @@ type Containerd struct {
 	mu     sync.Mutex // guards client, which workers read while Connect may replace it
 	client *containerd.Client
 }
+
+// Namespace is that of our containers in the engine.
+const Namespace = "resinos"
+
+// CgroupRoot is the parent of the containers' cgroups on the device.
+const CgroupRoot = "/resinos/containers"
 
 // The labels by which a container is known again.
 const (
@@ -190,7 +199,8 @@ func (c *Containerd) Import(ctx context.Context, p plan.Preload) error {
 func (c *Containerd) Note(ctx context.Context, id string, mark plan.Mark, value string) error {
 	client, ctx := c.link(ctx)
 	label := labelMark + string(mark)
-	_, err := client.ContainerService().Update(ctx, record{ID: id, Labels: map[string]string{label: value}}, "labels."+label)
+	_, err := client.ContainerService().Update(ctx, record{ID: id, Labels: map[string]string{label: value}},
+		"labels."+label)
 	if err != nil {
 		return fmt.Errorf("label container: %w", err)
 	}

@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"context"
@@ -15,10 +15,11 @@ import (
 	"resinos/containers/app"
 )
 
-// FuzzImageConfig: whatever the configuration of a container image says, its container is made with a command, a directory and a
-// PATH, or refused with an error; and it never gets more than an app does.
+// FuzzImageConfig: whatever the configuration of a container image says, its container is made with a command, a
+// directory and a PATH, or refused with an error; and it never gets more than an app does.
 func FuzzImageConfig(f *testing.F) {
-	f.Add([]byte(`{"config":{"Entrypoint":["/entry"],"Cmd":["ignored"],"Env":["B=2","PATH=/x","B=3"],"WorkingDir":"/srv","StopSignal":"SIGINT"}}`))
+	f.Add([]byte(`{"config":{"Entrypoint":["/entry"],"Cmd":["ignored"],"Env":["B=2","PATH=/x","B=3"],` +
+		`"WorkingDir":"/srv","StopSignal":"SIGINT"}}`))
 	f.Add([]byte(`{"config":{"Cmd":null,"Entrypoint":[]}}`))
 	f.Add([]byte(`{"config":{"Cmd":[""],"Env":["","=","A"],"WorkingDir":"srv"}}`))
 	f.Add([]byte(`{"config":null,"rootfs":[]}`))
@@ -43,8 +44,10 @@ func FuzzImageConfig(f *testing.F) {
 				path++
 			}
 		}
-		if len(spec.Process.Args) == 0 || spec.Process.Cwd == "" || path > 1 || !spec.Process.NoNewPrivileges || spec.Linux.Seccomp == nil {
-			t.Errorf("configuration %q: arguments %q in %q, %d times PATH, no new privileges %t", text, spec.Process.Args, spec.Process.Cwd, path, spec.Process.NoNewPrivileges)
+		if len(spec.Process.Args) == 0 || spec.Process.Cwd == "" || path > 1 || !spec.Process.NoNewPrivileges ||
+			spec.Linux.Seccomp == nil {
+			t.Errorf("configuration %q: arguments %q in %q, %d times PATH, no new privileges %t", text,
+				spec.Process.Args, spec.Process.Cwd, path, spec.Process.NoNewPrivileges)
 		}
 	})
 }

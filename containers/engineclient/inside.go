@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"context"
@@ -36,7 +36,8 @@ func (c *Containerd) Inside(ctx context.Context, id string) (specs.Spec, int, er
 
 // Inner is how programs are run inside our containers.
 func (c *Containerd) Inner() inside.Runtime {
-	return inside.Runtime{Path: c.Runtime, Root: filepath.Join(c.RuntimeRoot, Namespace)} // containerd's shim adds the namespace
+	// containerd's shim adds the namespace
+	return inside.Runtime{Path: c.Runtime, Root: filepath.Join(c.RuntimeRoot, Namespace)}
 }
 
 // UserIn finds a user of a container whose files are below root, with the groups that its app adds (want may be nil).
@@ -61,7 +62,8 @@ func (c *Containerd) Describe(ctx context.Context, to *appcontrol.Container) err
 	}
 	to.Labels, to.Image, to.ImageDigest, to.Snapshot = r.Labels, r.Image, r.Labels[labelImage], r.SnapshotKey
 	to.Created, to.Spec = r.CreatedAt.UTC().Format(time.RFC3339), r.Spec.GetValue()
-	if reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: to.ID}); err == nil { // without a task it has no pid
+	// without a task it has no pid
+	if reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: to.ID}); err == nil {
 		to.PID = int(reply.Process.Pid)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"io"
@@ -11,8 +11,8 @@ import (
 // cgroupMount is where the control groups are; CgroupRoot is a path below it.
 const cgroupMount = "/sys/fs/cgroup"
 
-// kills is how many processes of a container the kernel has ended for want of memory since its control group was made, which is
-// with each start. It is 0 where nobody counts them.
+// kills is how many processes of a container the kernel has ended for want of memory since its control group was
+// made, which is with each start. It is 0 where nobody counts them.
 func (c *Containerd) kills(id string) int {
 	f, err := os.Open(filepath.Join(cgroupMount, c.CgroupRoot, id, "memory.events"))
 	if err != nil {
@@ -26,8 +26,8 @@ func (c *Containerd) kills(id string) int {
 	return parseKills(string(text))
 }
 
-// parseKills reads memory.events of control groups version 2: a line "oom_kill N" counts the group's own processes, whichever group above
-// it was short of memory.
+// parseKills reads memory.events of control groups version 2: a line "oom_kill N" counts the group's own processes,
+// whichever group above it was short of memory.
 func parseKills(events string) int {
 	for line := range strings.Lines(events) {
 		if number, found := strings.CutPrefix(line, "oom_kill "); found {

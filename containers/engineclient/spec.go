@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"context"
@@ -67,7 +67,8 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 		containerd.WithNewSpec(c.specOptions(w.Container, config, client.SnapshotService(c.Snapshotter))...),
 		// our own keyring would cost a call each start, and containers share none: seccomp
 		// forbids keyctl
-		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot, NoNewKeyring: true}),
+		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot,
+			NoNewKeyring: true}),
 	)
 	return err
 }
@@ -171,7 +172,8 @@ func withFiles(resolv, hosts string) oci.SpecOpts {
 	var mounts []specs.Mount
 	for _, m := range []struct{ from, to string }{{resolv, "/etc/resolv.conf"}, {hosts, "/etc/hosts"}} {
 		if m.from != "" {
-			mounts = append(mounts, specs.Mount{Type: "bind", Source: m.from, Destination: m.to, Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec"}})
+			mounts = append(mounts, specs.Mount{Type: "bind", Source: m.from, Destination: m.to,
+				Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec"}})
 		}
 	}
 	return oci.WithMounts(mounts)

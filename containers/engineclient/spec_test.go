@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"context"
@@ -23,7 +23,8 @@ func TestSpec(t *testing.T) {
 	want := container("hello", "web", app.Always)
 	want.Command, want.Environment, want.Network = []string{"serve"}, []string{"A=1"}, app.NetworkNone
 	c := &Containerd{CgroupRoot: "/resinos/containers"}
-	image := v1.ImageConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"ignored"}, Env: []string{"B=2"}, WorkingDir: "/srv"}
+	image := v1.ImageConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"ignored"}, Env: []string{"B=2"},
+		WorkingDir: "/srv"}
 	ctx := namespaces.WithNamespace(context.Background(), Namespace)
 	spec, err := oci.GenerateSpec(ctx, nil, &record{ID: want.ID()}, c.specOptions(want, image, nil)...)
 	if err != nil {
@@ -34,9 +35,11 @@ func TestSpec(t *testing.T) {
 	}
 	spec.Linux.Seccomp = nil
 	// one each processor of this host
-	spec.Linux.MaskedPaths = slices.DeleteFunc(spec.Linux.MaskedPaths, func(p string) bool { return strings.HasPrefix(p, "/sys/devices/system/cpu/") })
+	spec.Linux.MaskedPaths = slices.DeleteFunc(spec.Linux.MaskedPaths,
+		func(p string) bool { return strings.HasPrefix(p, "/sys/devices/system/cpu/") })
 	for _, bad := range []string{"CAP_NET_RAW", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"} {
-		if slices.Contains(spec.Process.Capabilities.Bounding, bad) || slices.Contains(spec.Process.Capabilities.Permitted, bad) {
+		if slices.Contains(spec.Process.Capabilities.Bounding, bad) ||
+			slices.Contains(spec.Process.Capabilities.Permitted, bad) {
 			t.Errorf("%s is left", bad)
 		}
 	}
@@ -72,7 +75,8 @@ func TestFindUser(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"passwd": "web:x:101:102::/:/bin/sh\n", "group": "web:x:102:\nextra:x:200:web\n"} {
+	for name, text := range map[string]string{"passwd": "web:x:101:102::/:/bin/sh\n",
+		"group": "web:x:102:\nextra:x:200:web\n"} {
 		if err := os.WriteFile(filepath.Join(root, "etc", name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"context"
@@ -64,7 +64,8 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	if err != nil {
 		return fmt.Errorf("find root file system of %s: %w", id, err)
 	}
-	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1], Rootfs: mount.ToProto(mounts)}
+	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1],
+		Rootfs: mount.ToProto(mounts)}
 	made, err := client.TaskService().Create(ctx, request)
 	if err != nil {
 		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
@@ -143,7 +144,8 @@ func (c *Containerd) process(ctx context.Context, id string) (*tasktypes.Process
 	for end := time.Now().Add(silentLimit); ; pause(ctx, restart.FirstDelay) {
 		reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 		err = errgrpc.ToNative(err)
-		switch silent := errdefs.IsDeadlineExceeded(err) || err == nil && taskOf(reply.Process.Status) == plan.Unknown; {
+		switch silent := errdefs.IsDeadlineExceeded(err) || err == nil &&
+			taskOf(reply.Process.Status) == plan.Unknown; {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case errdefs.IsNotFound(err), silent && time.Now().After(end):
@@ -216,4 +218,13 @@ func heard(status string, sig syscall.Signal) bool {
 		}
 	}
 	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }

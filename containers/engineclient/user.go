@@ -1,4 +1,4 @@
-package workload
+package engineclient
 
 import (
 	"bytes"
@@ -57,7 +57,8 @@ func findUser(root, name string, groups []string) (specs.User, error) {
 	u.Sgids = append(u.Sgids, further...)
 	for _, id := range append([]int{u.Uid, u.Gid}, u.Sgids...) {
 		if id < 0 || id > maxID { // the kernel takes -1 for "as it is", which is root
-			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id, maxID)
+			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id,
+				maxID)
 		}
 	}
 	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}

@@ -16,7 +16,7 @@ import (
 	"resinos/containers/restart"
 )
 
-// wishVersion is part of every wish: raised when we make containers differently (spec.go), so
+// wishVersion is part of every wish: raised when we make containers differently (engineclient/spec.go), so
 // that an update of the system makes them anew.
 const wishVersion = 3
 

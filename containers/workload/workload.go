@@ -24,13 +24,10 @@ import (
 
 // Where things lie on the device.
 const (
-	Apps      = "/mnt/data/apps"
-	Loaded    = "/mnt/data/loaded"
-	Records   = "/run/resinos/workload"
-	Down      = "/mnt/data/apps-down.json"
-	Namespace = "resinos"
-	// CgroupRoot is the parent of the containers' cgroups.
-	CgroupRoot = "/resinos/containers"
+	Apps    = "/mnt/data/apps"
+	Loaded  = "/mnt/data/loaded"
+	Records = "/run/resinos/workload"
+	Down    = "/mnt/data/apps-down.json"
 	// Shutdown exists while the whole device goes down. PID 1 makes it before it stops services
 	// (init/shutdown): only then does the end of the manager end the containers too.
 	Shutdown = "/run/resinos/power"
