@@ -127,7 +127,7 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/sshd bin/%/engine bin/%/compose bin/%/containerd-shim-runc-v2
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/sshd bin/%/netd bin/%/engine bin/%/compose bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:
@@ -140,5 +140,9 @@ $(ARCHES:%=bin/%/initramfs): bin/%/initramfs:
 .PHONY: $(ARCHES:%=bin/%/sshd)
 $(ARCHES:%=bin/%/sshd): bin/%/sshd:
 	$(call device-build,$*,$@,) ./net/ssh
+
+.PHONY: $(ARCHES:%=bin/%/netd)
+$(ARCHES:%=bin/%/netd): bin/%/netd:
+	$(call device-build,$*,$@,) ./net/network
 
 include containers/build.mk

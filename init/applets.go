@@ -21,17 +21,12 @@ import (
 	"resinos/init/getty"
 	"resinos/init/osctl"
 	"resinos/init/osctl/cli"
-	"resinos/net/lease"
-	"resinos/net/netd"
-	"resinos/services/bootreport"
-	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/confine"
 	"resinos/services/log/line"
 	"resinos/services/log/logd"
 	"resinos/services/notify"
 	"resinos/services/pid1"
-	"resinos/services/settings"
 )
 
 // applet is one face of the binary. args are those after its name; the result is the exit code.
@@ -46,7 +41,6 @@ func applets() map[string]applet {
 		"reboot":   osctlWord("reboot"),
 		"modprobe": modprobe,
 		"logd":     daemon(runLogd),
-		"netd":     daemon(runNetd),
 		"devd":     daemon(runDevd),
 		"configd":  daemon(runConfigd),
 		"getty":    daemon(runGetty),
@@ -138,28 +132,6 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	defer beside.Wait()
 	defer stop()
 	return logd.Run(ctx, cfg)
-}
-
-func runNetd(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path, Log: log}
-	if err := parse("netd", args, func(f *flag.FlagSet) {
-		f.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
-		f.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")
-	}); err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	leased, wait := keepTime(ctx, log)
-	defer wait()
-	defer stop()
-	told := false
-	cfg.OnLease = func(l lease.Lease) { // one at a time
-		if !told {
-			told = tell(ctx, log, bootreport.MilestoneLease, boottime.Now())
-		}
-		leased(l)
-	}
-	return netd.Run(ctx, cfg)
 }
 
 func runDevd(ctx context.Context, args []string, log *slog.Logger) error {

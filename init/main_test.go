@@ -9,7 +9,7 @@ func TestRunUsage(t *testing.T) {
 	}{
 		{[]string{"/usr/sbin/init"}, 2},
 		{[]string{"init", "no-such-applet"}, 2},
-		{[]string{"/usr/sbin/netd", "-no-such-flag"}, 2},
+		{[]string{"/usr/sbin/devd", "-no-such-flag"}, 2},
 		{[]string{"init", "logd", "argument"}, 2},
 		{[]string{"modprobe", "-q"}, 2},
 		{[]string{"/sbin/modprobe", "-q", "--", "no-such-module"}, 1},

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// builds are the binaries that the tests share, by build tags.
+// builds are the binaries that the tests share, by package and build tags.
 var builds struct {
 	mu   sync.Mutex // guards the rest
 	path map[string]string
@@ -46,11 +46,15 @@ var builds struct {
 }
 
 // built returns the real binary, made once for all tests.
-func built(t testing.TB, tags string) string {
+func built(t testing.TB, tags string) string { t.Helper(); return program(t, ".", tags) }
+
+// program is the binary of a package, built once for all tests.
+func program(t testing.TB, pkg, tags string) string {
 	t.Helper()
+	key := pkg + " " + tags
 	builds.mu.Lock()
 	defer builds.mu.Unlock()
-	if path := builds.path[tags]; path != "" {
+	if path := builds.path[key]; path != "" {
 		return path
 	}
 	dir, err := os.MkdirTemp("", "init-test-")
@@ -59,7 +63,7 @@ func built(t testing.TB, tags string) string {
 	}
 	builds.dirs = append(builds.dirs, dir)
 	path := filepath.Join(dir, "init")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-tags="+tags, "-o", path, ".")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-tags="+tags, "-o", path, pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -67,7 +71,7 @@ func built(t testing.TB, tags string) string {
 	if builds.path == nil {
 		builds.path = map[string]string{}
 	}
-	builds.path[tags] = path
+	builds.path[key] = path
 	return path
 }
 
@@ -108,6 +112,9 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 	g := &guest{t: t, ended: make(chan struct{})}
 	g.cmd = exec.Command("/proc/self/exe", "-test.run=^$")
 	g.cmd.Env = []string{setupRoot + "=" + root, "BINARY=" + binary, "BUSYBOX=" + busybox, "SERVICES=" + staged, "CONSOLE=" + slave.Name(), "FAULTS=" + faults}
+	if services["netd"] != "" {
+		g.cmd.Env = append(g.cmd.Env, "NETD="+program(t, "../net/network", ""))
+	}
 	g.cmd.Stdout, g.cmd.Stderr = slave, slave
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
@@ -274,6 +281,9 @@ func becomeInit(root string) error {
 
 func fill(root string) error {
 	files := map[string]string{"usr/sbin/init": os.Getenv("BINARY"), "usr/bin/busybox": os.Getenv("BUSYBOX")}
+	if netd := os.Getenv("NETD"); netd != "" {
+		files["usr/sbin/netd"] = netd
+	}
 	services, err := filepath.Glob(os.Getenv("SERVICES") + "/*.toml")
 	if err != nil {
 		return err

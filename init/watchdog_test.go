@@ -15,7 +15,7 @@ import (
 	"resinos/services/shipped"
 )
 
-// watched are the daemons of this binary that live without a disk and a console, and the capabilities that they have.
+// watched are the daemons that confine themselves and live without a disk and a console, and the capabilities that they have.
 var watched = map[string]map[string]int{
 	"logd": {"SYS_ADMIN": unix.CAP_SYS_ADMIN, "SYSLOG": unix.CAP_SYSLOG, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE},
 	"netd": {"NET_ADMIN": unix.CAP_NET_ADMIN, "NET_RAW": unix.CAP_NET_RAW, "NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "SYS_TIME": unix.CAP_SYS_TIME},
@@ -28,7 +28,7 @@ func granted(capability int) bool {
 	return err == nil && has == 1
 }
 
-// shippedAs is a shipped service file for the one binary of the test, with a watchdog that no test waits long for and without
+// shippedAs is a shipped service file for the binaries of the test, with a watchdog that no test waits long for and without
 // capabilities that there are none of here.
 func shippedAs(t *testing.T, name string) string {
 	t.Helper()
@@ -44,7 +44,9 @@ func shippedAs(t *testing.T, name string) string {
 		text = find.ReplaceAll(text, []byte(to))
 	}
 	replace(`watchdog-every = "\w+"`, `watchdog-every = "3s"`)
-	replace(`"/usr/sbin/`+name+`"`, `"/usr/sbin/init", "`+name+`"`)
+	if name != "netd" { // a program of its own
+		replace(`"/usr/sbin/`+name+`"`, `"/usr/sbin/init", "`+name+`"`)
+	}
 	for capability, number := range watched[name] {
 		if !granted(number) {
 			replace(`"`+capability+`",? ?`, "")

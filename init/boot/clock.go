@@ -23,15 +23,6 @@ import (
 // lacks it.
 const rtcTime = "/sys/class/rtc/rtc0/since_epoch"
 
-// BuildTime is when the image was built, from os-release; zero when it cannot be read.
-func BuildTime() time.Time {
-	at, err := time.Parse(time.RFC3339, osrelease.Value("RESIN_BUILD_TIME"))
-	if err != nil {
-		return time.Time{}
-	}
-	return at
-}
-
 // startClock sets the clock to the latest of build time and hardware clock. It comes before anything that keeps a time:
 // file systems note when they are attached, and e2fsck distrusts one that was written in the future.
 func (s *System) startClock() error { return s.setClock(time.Time{}) }
@@ -51,7 +42,7 @@ func (s *System) setClock(saved time.Time) error {
 	if !clock.Ours() {
 		return nil
 	}
-	build, rtc, before := BuildTime(), readRTC(rtcTime), time.Now()
+	build, rtc, before := osrelease.BuildTime(), readRTC(rtcTime), time.Now()
 	at, origin := savedtime.Floor(build, saved, rtc, before)
 	if origin != clockstatus.FromClock {
 		ts := unix.NsecToTimespec(at.UnixNano())

@@ -5,6 +5,7 @@ package osrelease
 import (
 	"os"
 	"strings"
+	"time"
 )
 
 // Path is the path of the file on the device.
@@ -15,6 +16,15 @@ const Production = "production"
 
 // Variant returns VARIANT_ID: production, development or standalone; empty if it cannot be read.
 func Variant() string { return Value("VARIANT_ID") }
+
+// BuildTime returns when the image was built; zero if it cannot be read.
+func BuildTime() time.Time {
+	at, err := time.Parse(time.RFC3339, Value("RESIN_BUILD_TIME"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
 
 // Value returns one value of the file; empty if it is missing or cannot be read.
 func Value(key string) string {

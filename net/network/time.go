@@ -7,18 +7,18 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"resinos/init/boot"
 	"resinos/net/clock"
 	"resinos/net/clockstatus"
 	"resinos/net/lease"
 	"resinos/net/savedtime"
 	"resinos/net/timed"
 	"resinos/services/config"
+	"resinos/services/osrelease"
 	"resinos/services/settings"
 )
 
-// keepTime runs timed beside netd until ctx is cancelled; wait returns when it has ended. Each lease is to be told to it. Links do not
-// depend on it: when it cannot begin, it says so and that is all.
+// keepTime runs timed beside netd until ctx is cancelled; wait returns when it has ended. The caller passes each lease
+// to leased. Links do not depend on the time: if timed cannot begin, that is logged and netd goes on.
 func keepTime(ctx context.Context, log *slog.Logger) (leased func(lease.Lease), wait func()) {
 	leases := make(chan lease.Lease)
 	ended := make(chan struct{}) // closed when nobody takes leases any more
@@ -56,7 +56,7 @@ func runTimed(ctx context.Context, leases <-chan lease.Lease, log *slog.Logger) 
 	defer beside.Wait()
 	defer stop()
 	return timed.Run(ctx, timed.Config{
-		Clock: kernel, Build: boot.BuildTime(), Leases: leases, Changed: changed, Log: log,
+		Clock: kernel, Build: osrelease.BuildTime(), Leases: leases, Changed: changed, Log: log,
 		Status: clockstatus.Path, Synced: clockstatus.SyncedPath, Saved: savedtime.Path,
 		Servers: func() string {
 			if s := servers.Load(); s != nil {
@@ -67,9 +67,9 @@ func runTimed(ctx context.Context, leases <-chan lease.Lease, log *slog.Logger) 
 	})
 }
 
-// followServers keeps servers what config.json names, and tells of changes, until ctx is cancelled.
+// followServers keeps servers equal to what config.json names, and reports changes, until ctx is cancelled.
 func followServers(ctx context.Context, servers *atomic.Pointer[string], changed chan<- struct{}, log *slog.Logger) {
-	err := settings.Follow(ctx, settings.Follower{Daemon: "netd", Keys: []string{config.NTPServers}, Log: log, Apply: func(s settings.Settings) error {
+	apply := func(s settings.Settings) error {
 		names := strings.Join(s.List(config.NTPServers), " ")
 		servers.Store(&names)
 		select {
@@ -77,7 +77,9 @@ func followServers(ctx context.Context, servers *atomic.Pointer[string], changed
 		default: // it has not looked since the last time
 		}
 		return nil
-	}})
+	}
+	err := settings.Follow(ctx, settings.Follower{Daemon: "netd", Keys: []string{config.NTPServers}, Log: log,
+		Apply: apply})
 	if ctx.Err() == nil {
 		log.Error("settings are not followed", "error", err)
 	}
