@@ -1,0 +1,379 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"resinos/bsp/bundle/index"
+)
+
+// Slot is the idle slot: the block device of its partition, or a file. Sync must put what was written onto the disk,
+// and should drop the pages from memory, because Install reads everything again after the last Sync.
+type Slot interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+}
+
+// Progress says how far an installation is. Sizes are bytes of the slot, except Fetched.
+type Progress struct {
+	Phase   Phase
+	Done    int64 // of Total, in this phase
+	Total   int64
+	Kept    int64 // were in the idle slot already
+	Copied  int64 // were taken from the running slot
+	Fetched int64 // stored bytes that were read from the source
+}
+
+// Phase is a part of an installation.
+type Phase string
+
+// The phases, in their order. Only Write changes the slot.
+const (
+	Compare Phase = "compare" // what the two slots have already
+	Write   Phase = "write"
+	Verify  Phase = "verify" // reads the slot back
+)
+
+// ErrSize is the fault of a slot that is smaller than the bundle's.
+var ErrSize = errors.New("the slot is too small")
+
+// syncEvery bounds what a power cut loses of an installation, and how many pages wait to be written.
+const syncEvery = 16 << 20
+
+// Install writes the slot's file system. It takes what the idle slot has in its place and what the running slot (seed,
+// which may be nil) has anywhere, and reads only the rest from the source. It verifies each chunk before it writes it,
+// and reads everything again at the end. After an error or a cut the slot is incomplete, and another Install continues.
+func (b *Bundle) Install(
+	ctx context.Context, seed io.ReaderAt, seedSize int64, slot Slot, progress func(Progress),
+) error {
+	entries, err := b.entries()
+	if err != nil {
+		return err
+	}
+	i := &install{bundle: b, entries: entries, slot: slot, seed: seed, report: progress}
+	i.progress.Total = b.manifest.Slot.Size
+	if progress == nil {
+		i.report = func(Progress) {}
+	}
+	if err := i.compare(ctx, seedSize); err != nil {
+		return err
+	}
+	if err := i.write(ctx); err != nil {
+		return err
+	}
+	return i.verify(ctx)
+}
+
+// Verify reads all chunks of the bundle and verifies them, without writing anywhere.
+func (b *Bundle) Verify(ctx context.Context, progress func(Progress)) error {
+	entries, err := b.entries()
+	if err != nil {
+		return err
+	}
+	i := &install{bundle: b, entries: entries, report: progress, origin: make([]origin, len(entries))}
+	i.progress.Total = b.manifest.Slot.Size
+	if progress == nil {
+		i.report = func(Progress) {}
+	}
+	return i.write(ctx)
+}
+
+// An origin is where the bytes of an entry come from.
+type origin struct {
+	kept bool
+	seed int64 // offset in the running slot + 1; 0: not there
+}
+
+// install is one run of Install, or of Verify, which has no slot.
+type install struct {
+	bundle   *Bundle
+	entries  []index.Entry
+	slot     Slot
+	seed     io.ReaderAt
+	report   func(Progress)
+	progress Progress
+	origin   []origin // of each entry
+
+	buffer   []byte // stored bytes
+	from, to int64  // the part of the bundle's stored bytes that buffer has
+	unsynced int64
+}
+
+func (i *install) phase(p Phase) {
+	i.progress.Phase, i.progress.Done = p, 0
+	i.report(i.progress)
+}
+
+func (i *install) done(n int64) {
+	i.progress.Done += n
+	i.report(i.progress)
+}
+
+// compare finds what is in its place in the idle slot, and what the running slot has of the rest. It writes nothing.
+func (i *install) compare(ctx context.Context, seedSize int64) error {
+	i.phase(Compare)
+	i.origin = make([]origin, len(i.entries))
+	wanted := make(map[index.Digest][]int) // entries that the idle slot lacks
+	buf := make([]byte, index.MaxChunk)
+	for n, e := range i.entries {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		same, err := i.holds(e, buf)
+		if err != nil {
+			return fmt.Errorf("read idle slot: %w", err)
+		}
+		i.origin[n].kept = same
+		if same {
+			i.progress.Kept += e.Length
+		} else if !e.Zeros() {
+			wanted[e.Digest] = append(wanted[e.Digest], n)
+		}
+		i.done(e.Length)
+	}
+	if i.seed == nil || len(wanted) == 0 {
+		return nil
+	}
+	return i.scanSeed(ctx, seedSize, wanted)
+}
+
+// holds reports whether the idle slot has an entry in its place. Sectors that cannot be read are written anew; a slot
+// that ends before the entry is a fault.
+func (i *install) holds(e index.Entry, buf []byte) (bool, error) {
+	sum := sha256.New()
+	for at := int64(0); at < e.Length; {
+		p := buf[:min(int64(len(buf)), e.Length-at)]
+		switch n, err := i.slot.ReadAt(p, e.Offset+at); {
+		case n == len(p):
+		case err == nil || errors.Is(err, io.EOF):
+			return false, fmt.Errorf("it ends at %d: %w", e.Offset+at+int64(n), i.tooSmall())
+		default:
+			return false, nil
+		}
+		if e.Zeros() && !index.IsZero(p) {
+			return false, nil
+		}
+		if !e.Zeros() {
+			sum.Write(p)
+		}
+		at += int64(len(p))
+	}
+	return e.Zeros() || index.Digest(sum.Sum(nil)) == e.Digest, nil
+}
+
+func (i *install) tooSmall() error {
+	return fmt.Errorf("%w: the bundle needs %d bytes", ErrSize, i.bundle.manifest.Slot.Size)
+}
+
+// scanSeed cuts the running slot like the builder has cut the new one. A part that cannot be read is left out.
+func (i *install) scanSeed(ctx context.Context, size int64, wanted map[index.Digest][]int) error {
+	const skip = 1 << 20
+	for base := int64(0); base < size; base += skip {
+		last := base
+		err := index.Chunks(io.NewSectionReader(i.seed, base, size-base), size-base, func(c index.Cut) error {
+			last = base + c.Offset + c.Length
+			if c.Data == nil {
+				return context.Cause(ctx)
+			}
+			digest := index.Digest(sha256.Sum256(c.Data))
+			for _, n := range wanted[digest] {
+				i.origin[n].seed = base + c.Offset + 1
+			}
+			delete(wanted, digest)
+			return context.Cause(ctx)
+		})
+		if err == nil || ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		base = last &^ (skip - 1)
+	}
+	return nil
+}
+
+// write brings each entry that the slot lacks into it.
+func (i *install) write(ctx context.Context) error {
+	i.phase(Write)
+	u, err := index.NewUnpacker()
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	first := make(map[index.Digest]index.Entry) // the entry that is stored, of each chunk
+	buf := make([]byte, index.MaxChunk)
+	for n, e := range i.entries {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if e.Stored > 0 {
+			first[e.Digest] = e
+		}
+		if !i.origin[n].kept {
+			if err := i.entry(n, first[e.Digest], u, buf); err != nil {
+				return err
+			}
+		}
+		i.done(e.Length)
+	}
+	return i.sync()
+}
+
+// entry writes one entry; stored is the entry whose stored bytes it has.
+func (i *install) entry(n int, stored index.Entry, u *index.Unpacker, buf []byte) error {
+	e := i.entries[n]
+	if e.Zeros() {
+		return i.zeros(e)
+	}
+	if at := i.origin[n].seed; at > 0 {
+		data := buf[:e.Length]
+		if readFull(i.seed, data, at-1) == nil && sha256.Sum256(data) == e.Digest {
+			i.progress.Copied += e.Length
+			return i.put(data, e.Offset)
+		}
+	}
+	if e.Stored == 0 {
+		if repeated, err := i.repeat(e, stored, buf); repeated || err != nil {
+			return err
+		}
+	}
+	raw, err := i.fetch(n, stored)
+	if err != nil {
+		return err
+	}
+	data, err := u.Chunk(stored, raw)
+	if err != nil {
+		return err
+	}
+	return i.put(data, e.Offset)
+}
+
+// repeat copies a chunk that the slot has already at an earlier place.
+func (i *install) repeat(e, stored index.Entry, buf []byte) (bool, error) {
+	if i.slot == nil {
+		return true, nil // it was verified at its first place
+	}
+	data := buf[:e.Length]
+	if readFull(i.slot, data, stored.Offset) != nil || sha256.Sum256(data) != e.Digest {
+		return false, nil
+	}
+	return true, i.put(data, e.Offset)
+}
+
+// zeros writes a run of zeros, where there is something else.
+func (i *install) zeros(e index.Entry) error {
+	if i.slot == nil {
+		return nil
+	}
+	buf, zero := make([]byte, atOnce), make([]byte, atOnce)
+	for at := int64(0); at < e.Length; at += atOnce {
+		p := buf[:min(atOnce, e.Length-at)]
+		if readFull(i.slot, p, e.Offset+at) == nil && bytes.Equal(p, zero[:len(p)]) {
+			continue
+		}
+		if err := i.put(zero[:len(p)], e.Offset+at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *install) put(data []byte, at int64) error {
+	if i.slot == nil {
+		return nil
+	}
+	if _, err := i.slot.WriteAt(data, at); err != nil {
+		return fmt.Errorf("write idle slot: %w", err)
+	}
+	if i.unsynced += int64(len(data)); i.unsynced >= syncEvery {
+		return i.sync()
+	}
+	return nil
+}
+
+func (i *install) sync() error {
+	if i.slot == nil {
+		return nil
+	}
+	i.unsynced = 0
+	if err := i.slot.Sync(); err != nil {
+		return fmt.Errorf("write idle slot: %w", err)
+	}
+	return nil
+}
+
+// fetch returns the stored bytes of the chunk of entry n. If they are not in the buffer, it reads them together with
+// those that later entries need and that follow without a gap.
+func (i *install) fetch(n int, stored index.Entry) ([]byte, error) {
+	if stored.Place < i.from || stored.Place+stored.Stored > i.to {
+		from, to := stored.Place, i.runEnd(n, stored)
+		if i.buffer == nil {
+			i.buffer = make([]byte, atOnce)
+		}
+		i.from, i.to = 0, 0
+		if err := readFull(i.bundle.src, i.buffer[:to-from], i.bundle.data+from); err != nil {
+			return nil, fmt.Errorf("fetch chunks: %w", err)
+		}
+		i.from, i.to = from, to
+		i.progress.Fetched += to - from
+	}
+	return i.buffer[stored.Place-i.from:][:stored.Stored], nil
+}
+
+// runEnd returns where the stored bytes end that one request should fetch.
+func (i *install) runEnd(n int, stored index.Entry) int64 {
+	end := stored.Place + stored.Stored
+	if i.entries[n].Stored == 0 {
+		return end // it repeats an earlier chunk: what follows that is probably there
+	}
+	for k := n + 1; k < len(i.entries); k++ {
+		e, o := i.entries[k], i.origin[k]
+		if e.Stored == 0 {
+			continue
+		}
+		if o.kept || o.seed > 0 || e.Place+e.Stored-stored.Place > atOnce {
+			break
+		}
+		end = e.Place + e.Stored
+	}
+	return end
+}
+
+// verify reads the slot back and compares it with the digest of the manifest.
+func (i *install) verify(ctx context.Context) error {
+	i.phase(Verify)
+	sum := sha256.New()
+	buf := make([]byte, atOnce)
+	for at := int64(0); at < i.bundle.manifest.Slot.Size; {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		p := buf[:min(atOnce, i.bundle.manifest.Slot.Size-at)]
+		if err := readFull(i.slot, p, at); err != nil {
+			return fmt.Errorf("read idle slot back: %w", err)
+		}
+		sum.Write(p)
+		at += int64(len(p))
+		i.done(int64(len(p)))
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != i.bundle.manifest.Slot.SHA256 {
+		return i.lost()
+	}
+	return nil
+}
+
+// lost names the first place where the slot is not what was written.
+func (i *install) lost() error {
+	buf := make([]byte, index.MaxChunk)
+	for _, e := range i.entries {
+		if same, err := i.holds(e, buf); err != nil || !same {
+			return errors.Join(err, fmt.Errorf("read idle slot back: at %d it is not what was written: "+
+				"the disk is worn or damaged", e.Offset))
+		}
+	}
+	return errors.New("read idle slot back: its sha256 is not that of the manifest: the bundle was built wrong")
+}
