@@ -21,16 +21,39 @@ import (
 type Variables struct {
 	Slot slot.Name // the slot to boot
 
+	// The slot on trial, how often it may still be booted, and what the boot script found wrong with it. While Try is a
+	// slot, the boot script counts Tries down before each boot of it, and boots Slot once they are used up.
+	Try   slot.Name // NoTrial, A or B
+	Tries string    // "0" to MostTries
+	Fault Fault
+
 	// Others are variables that Table lacks. They are kept: after a roll back, the older system must not drop those of
 	// the newer one.
 	Others map[string]string
 }
+
+// The values of Try and Tries that programs name.
+const (
+	NoTrial   slot.Name = "none"
+	NoTries             = "0"
+	MostTries           = "3"
+)
+
+// Fault is what a boot script found wrong with the slot on trial.
+type Fault string
+
+// The faults.
+const (
+	NoFault     Fault = "none"
+	KernelFault Fault = "kernel" // its kernel or its initramfs is missing, or could not be loaded
+)
 
 // A Variable is a row of Table.
 type Variable struct {
 	Name   string
 	Does   string
 	Values []string // the values that it may have. If the variable is missing or has another value, the bootloader uses the first.
+	Later  bool     // files of the first images lack it, which is no fault; an empty field is its first value
 
 	field func(*Variables) *string
 }
@@ -41,6 +64,19 @@ func Table() []Variable {
 		{
 			Name: "slot", Does: "the slot to boot", Values: []string{string(slot.A), string(slot.B)},
 			field: func(v *Variables) *string { return (*string)(&v.Slot) },
+		},
+		{
+			Name: "try", Does: "the slot on trial", Later: true, Values: []string{string(NoTrial), string(slot.A), string(slot.B)},
+			field: func(v *Variables) *string { return (*string)(&v.Try) },
+		},
+		{
+			Name: "tries", Does: "boots of it that are left", Later: true, Values: []string{NoTries, "1", "2", MostTries},
+			field: func(v *Variables) *string { return &v.Tries },
+		},
+		{
+			Name: "fault", Does: "what the boot script found wrong with it", Later: true,
+			Values: []string{string(NoFault), string(KernelFault)},
+			field:  func(v *Variables) *string { return (*string)(&v.Fault) },
 		},
 	}
 }
@@ -68,6 +104,9 @@ func (b Bootloader) Encode(v Variables) ([]byte, error) {
 	var faults []error
 	for _, row := range Table() {
 		value := *row.field(&v)
+		if value == "" && row.Later {
+			value = row.Values[0]
+		}
 		if !slices.Contains(row.Values, value) {
 			faults = append(faults, row.wrong(value))
 		}
@@ -116,7 +155,7 @@ func (b Bootloader) Parse(file []byte) (Variables, error) {
 			*row.field(&v) = value
 		case there:
 			faults = append(faults, row.wrong(value))
-		default:
+		case !row.Later:
 			faults = append(faults, fmt.Errorf("%s is missing", row.Name))
 		}
 	}

@@ -11,7 +11,12 @@ import (
 
 func TestRoundTrip(t *testing.T) {
 	for _, b := range Bootloaders() {
-		for _, want := range []Variables{New(), {Slot: slot.B}, {Slot: slot.A, Others: map[string]string{"trial": "2", "empty": ""}}} {
+		for _, want := range []Variables{
+			New(),
+			{Slot: slot.B, Try: NoTrial, Tries: NoTries, Fault: NoFault},
+			{Slot: slot.B, Try: slot.A, Tries: MostTries, Fault: KernelFault},
+			{Slot: slot.A, Try: NoTrial, Tries: NoTries, Fault: NoFault, Others: map[string]string{"trial": "2", "empty": ""}},
+		} {
 			file, err := b.Encode(want)
 			if err != nil {
 				t.Fatalf("%s: %v", b, err)
@@ -29,11 +34,14 @@ func TestRoundTrip(t *testing.T) {
 // TestForm holds what the bootloaders demand: a device in the field has these sizes for good.
 func TestForm(t *testing.T) {
 	for b, want := range map[Bootloader]string{
-		Grub:  "# GRUB Environment Block\nslot=B\n" + strings.Repeat("#", 1024-32),
-		UBoot: "slot=B\n" + strings.Repeat("\x00", 504-7),
+		Grub:  "# GRUB Environment Block\nfault=none\nslot=B\ntries=0\ntry=none\n" + strings.Repeat("#", 1024-60),
+		UBoot: "fault=none\nslot=B\ntries=0\ntry=none\n" + strings.Repeat("\x00", 504-35),
 	} {
 		if got, err := b.Encode(Variables{Slot: slot.B}); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v, want %q", b, got, err, want)
+		}
+		if b.Size() != len(want) {
+			t.Errorf("%s: size %d, want %d", b, b.Size(), len(want))
 		}
 	}
 	if Grub.File() != "grubenv" || UBoot.File() != "resinos.env" || Bootloader("lilo").File() != "" {
@@ -80,6 +88,8 @@ func TestParseFaults(t *testing.T) {
 		{Grub, grub("slot=B\n"), slot.A, "does not begin with"},
 		{Grub, "", slot.A, "0 bytes, want 1024"},
 		{Grub, grub("# GRUB Environment Block\nslot=\n"), slot.A, `slot = ""`},
+		{Grub, grub("# GRUB Environment Block\nslot=B\ntry=C\n"), slot.B, `try = "C"`},
+		{UBoot, pad("slot=B\ntries=4\nfault=x\n"), slot.B, `fault = "x"`},
 	} {
 		v, err := test.loader.Parse([]byte(test.file))
 		if v.Slot != test.slot || (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {

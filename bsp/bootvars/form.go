@@ -51,3 +51,9 @@ func (b Bootloader) File() string {
 	f, _ := b.form() // the zero form has no name
 	return f.file
 }
+
+// Size returns the size of the file in bytes; 0 if b is not one of Bootloaders.
+func (b Bootloader) Size() int {
+	f, _ := b.form() // the zero form has no size
+	return f.size
+}

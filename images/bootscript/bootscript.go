@@ -75,8 +75,11 @@ func (s Script) fill(text string) (string, error) {
 	}
 	err = t.Execute(&b, struct {
 		Script
-		Arguments, Command, VariablesFile, Variables, Kernel, Initramfs, DeviceTrees string
-	}{s, s.Arguments(), s.command(), s.Kind.File(), strings.Join(names, " "), slot.Kernel, slot.Initramfs, slot.DeviceTrees})
+		Arguments, Command, VariablesFile, VariablesSize, Variables, UpdateWord, Kernel, Initramfs, DeviceTrees string
+	}{
+		s, s.Arguments(), s.command(), s.Kind.File(), fmt.Sprintf("%x", s.Kind.Size()), strings.Join(names, " "), bootvars.UpdateWord,
+		slot.Kernel, slot.Initramfs, slot.DeviceTrees,
+	})
 	return b.String(), err
 }
 
