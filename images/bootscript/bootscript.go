@@ -77,7 +77,8 @@ func (s Script) fill(text string) (string, error) {
 		Script
 		Arguments, Command, VariablesFile, VariablesSize, Variables, UpdateWord, Kernel, Initramfs, DeviceTrees string
 	}{
-		s, s.Arguments(), s.command(), s.Kind.File(), fmt.Sprintf("%x", s.Kind.Size()), strings.Join(names, " "), bootvars.UpdateWord,
+		s, s.Arguments(), s.command(), s.Kind.File(), fmt.Sprintf("%x", s.Kind.Size()), strings.Join(names, " "),
+		bootvars.UpdateWord,
 		slot.Kernel, slot.Initramfs, slot.DeviceTrees,
 	})
 	return b.String(), err

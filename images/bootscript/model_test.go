@@ -78,7 +78,8 @@ func TestScriptsFollowTheModel(t *testing.T) {
 	for _, kind := range bootvars.Bootloaders() {
 		t.Run(string(kind), func(t *testing.T) {
 			script := Script{Kind: kind, Arch: "arm64", Variant: "production", PartitionA: 2, PartitionB: 3}
-			text, err := script.fill(map[bootvars.Bootloader]string{bootvars.Grub: grubTemplate, bootvars.UBoot: ubootTemplate}[kind])
+			text, err := script.fill(map[bootvars.Bootloader]string{bootvars.Grub: grubTemplate,
+				bootvars.UBoot: ubootTemplate}[kind])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,10 +115,13 @@ func allCases() (cases, want []string) {
 		for _, writes := range []bool{true, false} {
 			for _, a := range []string{"all", "nothing", "kernel"} {
 				for _, b := range []string{"all", "nothing", "kernel"} {
-					cases = append(cases, fmt.Sprintf("in_slot=%s in_try=%s in_tries=%s in_fault=%s writes=%s loads_A=%s loads_B=%s",
-						v.Slot, v.Try, v.Tries, v.Fault, map[bool]string{true: "yes", false: "no"}[writes], a, b))
-					booted := v.Boot(bootvars.Firmware{Writes: writes, Loads: map[slot.Name]bool{slot.A: a == "all", slot.B: b == "all"}})
-					want = append(want, fmt.Sprintf("boot %s update=%v; slot=%s try=%s tries=%s fault=%s", booted.Slot, booted.Update,
+					cases = append(cases,
+						fmt.Sprintf("in_slot=%s in_try=%s in_tries=%s in_fault=%s writes=%s loads_A=%s loads_B=%s",
+							v.Slot, v.Try, v.Tries, v.Fault, map[bool]string{true: "yes", false: "no"}[writes], a, b))
+					booted := v.Boot(bootvars.Firmware{Writes: writes,
+						Loads: map[slot.Name]bool{slot.A: a == "all", slot.B: b == "all"}})
+					want = append(want, fmt.Sprintf("boot %s update=%v; slot=%s try=%s tries=%s fault=%s",
+						booted.Slot, booted.Update,
 						booted.After.Slot, booted.After.Try, booted.After.Tries, booted.After.Fault))
 				}
 			}
@@ -135,7 +139,8 @@ func allVariables() (all []bootvars.Variables) {
 		for _, try := range rows[1] {
 			for _, tries := range rows[2] {
 				for _, fault := range rows[3] {
-					all = append(all, bootvars.Variables{Slot: slot.Name(name), Try: slot.Name(try), Tries: tries, Fault: bootvars.Fault(fault)})
+					all = append(all, bootvars.Variables{Slot: slot.Name(name), Try: slot.Name(try), Tries: tries,
+						Fault: bootvars.Fault(fault)})
 				}
 			}
 		}
@@ -156,7 +161,8 @@ func bootLines(out string) (lines []string) {
 			}
 			update = update || word == bootvars.UpdateWord
 		}
-		lines = append(lines, fmt.Sprintf("boot %s update=%v; %s", use, update || use == "" && wantsUpdate(found[2]), found[2]))
+		lines = append(lines, fmt.Sprintf("boot %s update=%v; %s", use, update || use == "" && wantsUpdate(found[2]),
+			found[2]))
 	}
 	return lines
 }
@@ -168,7 +174,8 @@ func wantsUpdate(variables string) bool { return !strings.Contains(variables, "t
 func TestOldVariables(t *testing.T) {
 	for _, kind := range bootvars.Bootloaders() {
 		script := Script{Kind: kind, Arch: "arm64", Variant: "production", PartitionA: 2, PartitionB: 3}
-		text, err := script.fill(map[bootvars.Bootloader]string{bootvars.Grub: grubTemplate, bootvars.UBoot: ubootTemplate}[kind])
+		text, err := script.fill(map[bootvars.Bootloader]string{bootvars.Grub: grubTemplate,
+			bootvars.UBoot: ubootTemplate}[kind])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +183,8 @@ func TestOldVariables(t *testing.T) {
 		run := exec.CommandContext(t.Context(), "bash")
 		run.Stdin = strings.NewReader("in_slot=B writes=yes loads_A=all loads_B=all\n" + head + "begin\n" + text)
 		out, err := run.Output()
-		if got := bootLines(string(out)); err != nil || len(got) != 1 || !strings.HasPrefix(got[0], "boot B update=false") {
+		if got := bootLines(string(out)); err != nil || len(got) != 1 ||
+			!strings.HasPrefix(got[0], "boot B update=false") {
 			t.Errorf("%s: %q, %v", kind, got, err)
 		}
 	}
