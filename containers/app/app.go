@@ -130,22 +130,19 @@ const (
 	NetworkBridge Network = "bridge" // its own, on networks of the app
 )
 
-// When the image of a container is pulled though it is there, or not pulled though it lacks.
-const (
-	PullAlways = "always" // when the device comes up, and at osctl up
-	PullNever  = "never"
-	PullEvery  = "every_" // and how old it may be, as time.ParseDuration reads it
-)
-
 // Policy says when a container that ended is started again.
 type Policy string
 
-// The policies of compose.
+// The policies of compose, of restarts and of pulls.
 const (
 	Never         Policy = "no"
 	Always        Policy = "always"
 	UnlessStopped Policy = "unless-stopped"
 	OnFailure     Policy = "on-failure"
+
+	PullAlways = "always" // when the device comes up, and at osctl up
+	PullNever  = "never"  // not even if it lacks
+	PullEvery  = "every_" // and how old it may be, as time.ParseDuration reads it
 )
 
 // Restart is a policy and, for OnFailure, how many times; 0 is without end.

@@ -175,7 +175,9 @@ func TestImages(t *testing.T) {
 		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for name, data := range map[string][]byte{"two thirds": text[:len(text)*2/3], "nothing": nil, "garbage": []byte("x")} {
+		for name, data := range map[string][]byte{
+			"two thirds": text[:len(text)*2/3], "nothing": nil, "garbage": []byte("x"),
+		} {
 			w, err := os.OpenFile(fifo, os.O_RDWR, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -248,7 +250,8 @@ func TestPullPolicy(t *testing.T) {
 	if got := made("always.web"); got != next.Manifest.String() || d.pid("always.web") == 0 {
 		t.Errorf("after up of always: made from %s, not %s", got, next.Manifest)
 	}
-	if i, _ := d.image(t, image.Name); i.Digest != next.Manifest.String() || made("missing.web") != image.Manifest.String() {
+	if i, _ := d.image(t, image.Name); i.Digest != next.Manifest.String() ||
+		made("missing.web") != image.Manifest.String() {
 		t.Errorf("beside it: image %s, missing made from %s", i.Digest, made("missing.web"))
 	}
 	before := d.pid("always.web")

@@ -157,7 +157,8 @@ func (p *planner) plan() {
 		p.remake("wish changed")
 	case p.want.Preload != nil && p.have.ImageDigest != p.want.Preload.Digest:
 		p.remake("image changed")
-	case p.want.Outdated(*p.have, p.images) && (p.record.Renew || p.want.renews() && !p.record.Held && p.have.Held == ""):
+	case p.want.Outdated(*p.have, p.images) &&
+		(p.record.Renew || p.want.renews() && !p.record.Held && p.have.Held == ""):
 		p.remake("a newer image is there")
 	default:
 		p.keep()
