@@ -36,6 +36,8 @@ const (
 type App struct {
 	App     string `json:"app,omitempty"` // empty, for up and plan: all
 	Service string `json:"service,omitempty"`
+	// Volumes has down remove the volumes of the app too.
+	Volumes bool `json:"volumes,omitempty"`
 }
 
 // Parse reads APP, APP.SERVICE or APP/SERVICE. It does not check that there is one.

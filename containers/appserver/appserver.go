@@ -59,7 +59,11 @@ func (s *Server) handlers() map[string]control.Handler {
 		appcontrol.OpDown:    workload.ActDown,
 	} {
 		h[op] = on(func(ctx context.Context, a appcontrol.App) (any, error) {
-			return nil, s.Orders.Do(ctx, workload.Order{Verb: act, App: a.App, Service: a.Service})
+			err := s.Orders.Do(ctx, workload.Order{Verb: act, App: a.App, Service: a.Service})
+			if err == nil && op == appcontrol.OpDown && a.Volumes {
+				err = s.Engine.Volumes.Remove(a.App)
+			}
+			return nil, err
 		})
 	}
 	return h

@@ -113,6 +113,11 @@ func bringImages(ctx context.Context, engine *engineclient.Containerd, root stri
 	again := &refresh.Refresher{Wanted: func() []store.Refresh { return c.Needs.Now().Refresh }, Came: engine.Store.Came,
 		Pull: pulls.Ask, Log: engine.Log}
 	kept.Go(func() { again.Run(ctx) })
+	kept.Go(func() {
+		if err := engine.Volumes.Sweep(); err != nil {
+			engine.Log.Warn("removed volumes still take room", "error", err)
+		}
+	})
 	return appserver.Images{Store: engine.Store, Pulls: pulls, Needs: c.Needs, Refresh: again}, func() {
 		cancel()
 		pulls.Close()

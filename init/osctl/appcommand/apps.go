@@ -9,6 +9,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,8 +43,10 @@ func Commands() []Command {
 		{"up", "[-n] [APP]",
 			"Starts an app, or all: what was stopped or has ended. Takes down back.",
 			"osctl up hello", up},
-		{"down", "[-n] APP", "Stops and removes the containers of an app. It stays down over reboots, until up.",
-			"osctl down hello", down},
+		{"down", "[-n] [-v] APP",
+			"Stops and removes the containers of an app. It stays down over reboots, until up.\n" +
+				"-v removes its volumes too, with all that is in them.",
+			"osctl down hello\nosctl down -n -v hello       shows what would go", down},
 		{"exec", "[-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] APP[.SERVICE] COMMAND [ARG...]",
 			"Runs a command in a container that runs. The exit status is the command's.",
 			"osctl exec -it hello.web sh\nosctl exec hello.web cat /etc/hostname\n" +
@@ -134,7 +138,7 @@ func Or(service cli.Run, op pid1.Change) cli.Run {
 			}
 		}
 		for _, name := range names {
-			if err := change(ctx, s, string(op), name, dry); err != nil {
+			if err := change(ctx, s, string(op), appcontrol.Parse(name), dry); err != nil {
 				return err
 			}
 		}
@@ -159,10 +163,12 @@ func means(ctx context.Context, s *cli.Session, name string) bool {
 }
 
 // change has the manager start, stop or restart an app or a container, and says how it is then.
-func change(ctx context.Context, s *cli.Session, op, name string, dry bool) error {
-	a := appcontrol.Parse(name)
+func change(ctx context.Context, s *cli.Session, op string, a appcontrol.App, dry bool) error {
 	if dry {
 		_, err := fmt.Fprintln(s.Stdout, op, thing(a))
+		if err == nil && a.Volumes {
+			err = showVolumes(s, a.App)
+		}
 		return err
 	}
 	if err := client(s).Change(ctx, op, a); err != nil {
@@ -184,7 +190,11 @@ func thing(a appcontrol.App) string {
 // outcome says how what was changed is now. The manager has told it to the status file before it answered.
 func outcome(s *cli.Session, op string, a appcontrol.App) error {
 	if op == appcontrol.OpDown {
-		_, err := fmt.Fprintf(s.Stdout, "%s is down\n", screen.Escape(a.App))
+		what := ""
+		if a.Volumes {
+			what = ", and its volumes are removed"
+		}
+		_, err := fmt.Fprintf(s.Stdout, "%s is down%s\n", screen.Escape(a.App), what)
 		return err
 	}
 	status, err := published(s)
@@ -210,19 +220,39 @@ func up(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string)
 	case len(names) > 1:
 		return cli.Misuse("up takes one app, or none for all", "try: osctl up "+names[0])
 	}
-	return change(ctx, s, appcontrol.OpUp, strings.Join(names, ""), *dry)
+	return change(ctx, s, appcontrol.OpUp, appcontrol.Parse(strings.Join(names, "")), *dry)
 }
 
 func down(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 	dry := flags.Bool("n", false, "prints what it would do, and does nothing")
+	volumes := flags.Bool("v", false, "removes the volumes of the app too, with all that is in them")
 	name, err := one(flags, args, "an app")
 	if err != nil {
 		return err
 	}
-	if a := appcontrol.Parse(name); a.Service != "" {
+	a := appcontrol.Parse(name)
+	if a.Service != "" {
 		return cli.Misuse("down takes a whole app", "try: osctl stop "+name)
 	}
-	return change(ctx, s, appcontrol.OpDown, name, *dry)
+	a.Volumes = *volumes
+	return change(ctx, s, appcontrol.OpDown, a, *dry)
+}
+
+// volumesDir is where the volumes of all apps are (containers/volume).
+const volumesDir = "/mnt/data/volumes"
+
+// showVolumes prints which volumes of an app would go.
+func showVolumes(s *cli.Session, name string) error {
+	entries, err := os.ReadDir(filepath.Join(s.Root, volumesDir, filepath.Base(name)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			fmt.Fprintln(s.Stdout, "remove volume", screen.Escape(e.Name()))
+		}
+	}
+	return nil
 }
 
 // one parses flags for a command that takes one name.
