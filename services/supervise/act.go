@@ -132,8 +132,8 @@ func (s *Supervisor) sweepAgain() {
 
 // book does the paperwork of every service that moved: its deadline, its probes, the log, the hook.
 func (s *Supervisor) book() {
-	for _, w := range s.asked {
-		w.dirty = w.dirty || len(s.world.Changed) > 0
+	if len(s.world.Changed) > 0 {
+		s.requests.TouchAll()
 	}
 	for _, i := range s.world.Changed {
 		svc, l := &s.world.Services[i], s.lives[i]

@@ -38,7 +38,8 @@ func (s *Supervisor) conditionsChecked(l *life, why string, err error) {
 		if in.Event == lifecycle.None {
 			var answered bool
 			if in, answered = s.open(l.num); !answered {
-				s.stir(l)
+				s.requests.Touch(l.id) // its conditions are not pending any more
+				s.answer()
 				return
 			}
 		}

@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -13,10 +12,10 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-// rescan reads the service files again and makes them the ones in force: new services start,
+// Rescan reads the service files again and makes them the ones in force: new services start,
 // those whose file is gone or masks them stop, changed ones run on and are what their file says
 // from their next start on.
-func (s *Supervisor) rescan(ctx context.Context) (pid1.Rescanned, error) {
+func (s *Supervisor) Rescan(ctx context.Context) (pid1.Rescanned, error) {
 	if s.cfg.Load == nil {
 		return pid1.Rescanned{}, &control.Error{Text: "service files cannot be read again here"}
 	}
@@ -53,9 +52,7 @@ func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []s
 	ending := s.world.Ending
 	s.settle(list)
 	s.world.Ending = ending
-	for _, w := range s.asked {
-		w.dirty = true // the service that it waits for may be no more
-	}
+	s.requests.TouchAll() // what they wait for may have become impossible
 	s.replan()
 	for i := range s.world.Services {
 		name, svc := s.name(i), &s.world.Services[i]
@@ -102,13 +99,7 @@ func (s *Supervisor) part(l *life) {
 	l.descriptors.CloseSockets(s.world.Specs[l.num].Listen)
 	l.descriptors.Close()
 	delete(s.byID, l.id)
-	gone := fmt.Errorf("service %s is gone: its file was removed", s.name(l.num))
-	s.asked = slices.DeleteFunc(s.asked, func(w *watcher) bool {
-		if w.life == l {
-			w.reply <- gone // capacity 1, sent once
-		}
-		return w.life == l
-	})
+	s.requests.Forget(l.id)
 }
 
 // compare tells what list changes and returns the definitions of services that are in it no more

@@ -20,7 +20,7 @@ func rescans(t *testing.T, list ...spec.Spec) (*rig, func(...spec.Spec) pid1.Res
 	return r, func(now ...spec.Spec) pid1.Rescanned {
 		t.Helper()
 		list = now
-		found, err := r.rescan(context.Background())
+		found, err := r.Rescan(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestRescanForgetsWhatIsAwaited(t *testing.T) {
 		answer <- err
 	}()
 	waitFor(t, "the operator waits", func() (waits bool) {
-		if err := r.calls.Do(context.Background(), func() { waits = len(r.asked) == 1 }); err != nil {
+		if err := r.calls.Do(context.Background(), func() { waits = r.requests.Len() == 1 }); err != nil {
 			t.Fatal(err)
 		}
 		return waits

@@ -221,7 +221,7 @@ func TestInitRescan(t *testing.T) {
 	change.Environment, hide.Masked = map[string]string{"A": "b"}, false
 	keep.Description = "" // as it was
 	list = []spec.Spec{keep, change, user, hide, fresh}
-	got, err := r.rescan(context.Background())
+	got, err := r.Rescan(context.Background())
 	if err != nil || fmt.Sprint(got) != "{[fresh] [gone] [change hide] [x.toml:1: bad]}" {
 		t.Errorf("rescan says %v, %v", got, err)
 	}
@@ -240,7 +240,7 @@ func TestInitRescan(t *testing.T) {
 		t.Errorf("after its restart: %+v", st)
 	}
 	list = []spec.Spec{keep}
-	if _, err := r.rescan(context.Background()); err != nil {
+	if _, err := r.Rescan(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	r.until("keep", in("up"))
@@ -268,12 +268,12 @@ func TestInitRemoved(t *testing.T) {
 		_, err := r.call("start", "stuck")
 		asked <- err
 	}()
-	waitFor(t, "start asked for", func() bool { n := 0; r.calls.Do(context.Background(), func() { n = len(r.asked) }); return n == 1 })
+	waitFor(t, "start asked for", func() bool { n := 0; r.calls.Do(context.Background(), func() { n = r.requests.Len() }); return n == 1 })
 	r.until("slow", in("up"))
 	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
 	before := r.until("other", in("up"))
 	list = []spec.Spec{other, long}
-	if _, err := r.rescan(context.Background()); err != nil {
+	if _, err := r.Rescan(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if st := r.status("slow"); !st.Removed || st.State != "stopping" {

@@ -35,6 +35,7 @@ import (
 	"resinos/services/supervise/loop"
 	"resinos/services/supervise/notification"
 	"resinos/services/supervise/processes"
+	"resinos/services/supervise/request"
 	"resinos/services/supervise/transaction"
 )
 
@@ -97,11 +98,11 @@ type Supervisor struct {
 	inbox  *notification.Inbox
 	checks *check.Runner
 
-	calls  *loop.Calls
-	freeze chan struct{} // closed when the loop is to stop and leave everything as it is
-	alarm  alarm.Alarm
-	asked  []*watcher
-	groups *processes.Groups
+	calls    *loop.Calls
+	freeze   chan struct{} // closed when the loop is to stop and leave everything as it is
+	alarm    alarm.Alarm
+	requests request.List // of people, without an answer yet
+	groups   *processes.Groups
 
 	demand *demand.Watcher // sees traffic
 	// paths sees changes of paths. It is one of its own: a look at a path may hang, and no port must for that.
