@@ -128,7 +128,8 @@ func TestReady(t *testing.T) {
 // TestHealth: each failure is counted, the last makes the service unhealthy, and the end of the probes forgets them.
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, sp := runner(t), &spec.Spec{Name: "a", Health: spec.Health{Command: []string{"x"}, Every: time.Second, Retries: 2}}
+		r, sp := runner(t), &spec.Spec{Name: "a", Health: spec.Health{Command: []string{"x"}, Every: time.Second}}
+		sp.Health.Retries = 2
 		var c Checks
 		var failed error
 		c.Health(r, sp, func(err error) { failed = err })
@@ -165,7 +166,8 @@ func TestCommand(t *testing.T) {
 		t.Errorf("exit code 0: %v", err)
 	}
 	status = 3 << 8
-	if err := r.Command(&spec.Spec{})(context.Background(), []string{"/bin/x"}); err == nil || !strings.Contains(err.Error(), "/bin/x: exit code 3") {
+	err := r.Command(&spec.Spec{})(context.Background(), []string{"/bin/x"})
+	if err == nil || !strings.Contains(err.Error(), "/bin/x: exit code 3") {
 		t.Errorf("exit code 3: %v", err)
 	}
 }

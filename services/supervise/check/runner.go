@@ -1,6 +1,6 @@
 // Package check runs the checks of services beside the supervisor's loop and brings their results into it: whether a
-// service may start, whether it is up, and whether it is healthy. What a result leads to is for the supervisor to decide.
-// Read Checks first.
+// service may start, whether it is up, and whether it is healthy. What a result leads to is for the supervisor to
+// decide. Read Checks first.
 package check
 
 import (

@@ -1,6 +1,6 @@
 // Package descriptor owns the descriptors that PID 1 keeps open for one service: its listening sockets, the descriptors
-// that the service left with PID 1 (FDSTORE=1), and the pipe on which it reports that it is ready. It reads from none of
-// them and accepts no connection. Read Set first.
+// that the service left with PID 1 (FDSTORE=1), and the pipe on which it reports that it is ready. It reads from none
+// of them and accepts no connection. Read Set first.
 package descriptor
 
 import (

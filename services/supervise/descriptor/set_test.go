@@ -61,7 +61,8 @@ func TestStore(t *testing.T) {
 // TestListen: the sockets are opened once, named for the process, and closed with their path.
 func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	sp := &spec.Spec{Name: "web", Listen: spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: path}}, Mode: 0o600}}
+	sp := &spec.Spec{Name: "web"}
+	sp.Listen = spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: path}}, Mode: 0o600}
 	var s Set
 	for range 2 {
 		if err := s.Listen(sp); err != nil || len(s.Sockets) != 1 {
@@ -85,7 +86,7 @@ func TestReady(t *testing.T) {
 	var before *os.File
 	for range 2 {
 		g, started, err := s.Inherited(sp)
-		if err != nil || g.ReadyTo != 7 || len(g.Names) != 1 || len(g.Files) != 2 || s.Ready == nil || s.Ready == before {
+		if err != nil || g.ReadyTo != 7 || len(g.Names) != 1 || len(g.Files) != 2 || s.Ready == before {
 			t.Fatalf("inherited: %+v, %v", g, err)
 		}
 		started()
@@ -108,7 +109,8 @@ func TestRestore(t *testing.T) {
 	var s Set
 	s.Sockets = opened(t, 1)
 	s.Store(notify.Message{FDStore: true, FDName: "a"}, opened(t, 2), 2)
-	if _, _, err := s.Inherited(&spec.Spec{Ready: spec.Ready{FD: 7}, Listen: spec.Listen{Sockets: make([]spec.Socket, 1)}}); err != nil {
+	sp := &spec.Spec{Ready: spec.Ready{FD: 7}, Listen: spec.Listen{Sockets: make([]spec.Socket, 1)}}
+	if _, _, err := s.Inherited(sp); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -124,14 +126,16 @@ func TestRestore(t *testing.T) {
 		numbers = append(numbers, fd)
 	}
 	var again Set
-	if err := again.Restore(&out, numbers); err != nil || len(again.Sockets) != 1 || again.Stored() != 2 || again.Ready == nil {
+	err := again.Restore(&out, numbers)
+	if err != nil || len(again.Sockets) != 1 || again.Stored() != 2 || again.Ready == nil {
 		t.Fatalf("restored %+v, %v", again, err)
 	}
 	again.Close()
 	for _, f := range again.Sockets {
 		f.Close()
 	}
-	for _, bad := range []savedstate.Service{{Sockets: []int{0}}, {Stored: []savedstate.File{{File: 9}}}, {Pipe: new(int)}} {
+	stored := []savedstate.File{{File: 9}}
+	for _, bad := range []savedstate.Service{{Sockets: []int{0}}, {Stored: stored}, {Pipe: new(int)}} {
 		if err := new(Set).Restore(&bad, numbers); err == nil {
 			t.Errorf("%+v is restored from descriptors that were taken", bad)
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -60,12 +59,13 @@ func TestOwner(t *testing.T) {
 
 // TestInputs: what one message says is applied in an order in which nothing of it is lost.
 func TestInputs(t *testing.T) {
-	n := Note{Message: notify.Message{Ready: true, Reloading: true, Watchdog: true, Stopping: true, Trigger: true, Extend: time.Second}}
+	m := notify.Message{Ready: true, Reloading: true, Watchdog: true, Stopping: true, Trigger: true}
+	m.Extend = time.Second
 	want := []lifecycle.Input{
 		{Extend: time.Second}, {Reloading: true}, {Event: lifecycle.Ready}, {Alive: true}, {Event: lifecycle.Quits},
 		{Event: lifecycle.Sick, Why: "asked for the watchdog itself"},
 	}
-	if got := n.Inputs(); !slices.Equal(got, want) {
+	if got := (Note{Message: m}).Inputs(); !slices.Equal(got, want) {
 		t.Errorf("inputs %v, want %v", got, want)
 	}
 	if got := (Note{}).Inputs(); got != nil {
@@ -145,7 +145,8 @@ func TestInbox(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { ended <- second.Run(ctx) }()
 	n := testenv.Receive(t, "the message", second.C())
-	if i, ok := n.Owner(map[string]int{"a": 0}, []lifecycle.Service{{PID: 7}}); !ok || i != 0 || !strings.HasPrefix(n.Message.Status, "first") {
+	i, ok := n.Owner(map[string]int{"a": 0}, []lifecycle.Service{{PID: 7}})
+	if !ok || i != 0 || n.Message.Status != "first" {
 		t.Errorf("message %+v of service %d, %t", n, i, ok)
 	}
 	cancel()

@@ -16,8 +16,8 @@ func (l *Files) Add(f *os.File) int {
 	return len(*l) - 1
 }
 
-// Descriptors are the numbers of the Files of the earlier life. Each is given out once only: with two owners, the second
-// to close it would close a descriptor of somebody else.
+// Descriptors are the numbers of the Files of the earlier life. Each is given out once only: with two owners, the
+// second to close it would close a descriptor of somebody else.
 type Descriptors []int
 
 // Take returns the descriptor at position i, which then belongs to the caller.

@@ -1,6 +1,6 @@
 // Package savedstate owns the format in which PID 1 writes the state of its services before it re-executes itself, and
-// reads it afterwards: JSON with a version, beside a list of descriptors that the JSON refers to by position. It decides
-// nothing about services. Read State first.
+// reads it afterwards: JSON with a version, beside a list of descriptors that the JSON refers to by position. It
+// decides nothing about services. Read State first.
 package savedstate
 
 import (
@@ -16,7 +16,8 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-// Version is the version of the format. A state of another version cannot be read: the caller starts all services again.
+// Version is the version of the format. A state of another version cannot be read: the caller starts all services
+// again.
 const Version = 1
 
 // State is everything that the next life of PID 1 must know of the services. Times are counted from the start of the
@@ -86,7 +87,7 @@ func Decode(text []byte) (State, error) {
 		return State{}, err
 	}
 	if s.Version != Version {
-		return State{}, fmt.Errorf("the state has version %d, and this program reads version %d only", s.Version, Version)
+		return State{}, fmt.Errorf("the state has version %d, this program reads version %d only", s.Version, Version)
 	}
 	return s, nil
 }

@@ -33,7 +33,8 @@ func TestFormat(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"": "unexpected end", "{": "unexpected end", "{}": "version 0", `{"version":2}`: "version 2", `{"version":1,"services":3}`: "services",
+		"": "unexpected end", "{": "unexpected end", "{}": "version 0", `{"version":2}`: "version 2",
+		`{"version":1,"services":3}`: "services",
 	} {
 		if _, err := Decode([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Decode(%q) = %v, want %q", text, err, want)
@@ -41,14 +42,15 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestLifecycle: a state of a service is the same after Set and Lifecycle. Times may differ by as much as passes between
-// the reading of two clocks.
+// TestLifecycle: a state of a service is the same after Set and Lifecycle. Times may differ by as much as passes
+// between the reading of two clocks.
 func TestLifecycle(t *testing.T) {
 	now := time.Now()
 	want := lifecycle.Service{
-		Phase: lifecycle.Backoff, Since: now, Deadline: now.Add(time.Minute), UpSince: now.Add(-time.Hour), Began: now.Add(-2 * time.Hour),
-		Epoch: now.Add(-time.Hour), Seed: 7, Broken: true, Wanted: true, Going: true, Missed: true, Soon: true, Reloading: true, Spoiled: true,
-		PID: 3, Last: proc.Status{Pid: 2, Wait: syscall.WaitStatus(256)}, Blame: "blame", Why: "why", Tries: 1, Lives: 2, Failures: 3, Losses: 4,
+		Phase: lifecycle.Backoff, Since: now, Deadline: now.Add(time.Minute),
+		UpSince: now.Add(-time.Hour), Began: now.Add(-2 * time.Hour), Epoch: now.Add(-time.Hour), Seed: 7, Broken: true,
+		Wanted: true, Going: true, Missed: true, Soon: true, Reloading: true, Spoiled: true, Blame: "blame", Why: "why",
+		PID: 3, Last: proc.Status{Pid: 2, Wait: syscall.WaitStatus(256)}, Tries: 1, Lives: 2, Failures: 3, Losses: 4,
 	}
 	var s Service
 	s.Set(want)
@@ -59,8 +61,11 @@ func TestLifecycle(t *testing.T) {
 	if !got.Window.IsZero() {
 		t.Errorf("a time that was zero is %v", got.Window)
 	}
-	for _, pair := range [][2]*time.Time{{&got.Since, &want.Since}, {&got.Deadline, &want.Deadline}, {&got.UpSince, &want.UpSince}, {&got.Began, &want.Began}} {
-		if d := pair[0].Sub(*pair[1]); d.Abs() > testenv.Patience() { // the host may have paused us between the two clocks
+	for _, pair := range [][2]*time.Time{
+		{&got.Since, &want.Since}, {&got.Deadline, &want.Deadline}, {&got.UpSince, &want.UpSince}, {&got.Began,
+			&want.Began},
+	} {
+		if d := pair[0].Sub(*pair[1]); d.Abs() > testenv.Patience() { // the host may pause between the two clocks
 			t.Errorf("time %v became %v", pair[1], pair[0])
 		}
 		*pair[0] = *pair[1]
