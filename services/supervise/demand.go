@@ -10,6 +10,7 @@ import (
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/supervise/command"
+	"resinos/services/supervise/connection"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -88,55 +89,17 @@ func (s *Supervisor) fired(f demand.Fire) {
 	s.feed(l.num, lifecycle.Input{Event: lifecycle.Fire})
 }
 
-// maxAccept bounds the connections that are taken in one turn of the loop.
-const maxAccept = 16
-
 // serve starts a process for each connection that waits, as many as may run at once.
 func (s *Supervisor) serve(sp *spec.Spec, l *life) {
-	for range maxAccept {
-		if len(l.clients) >= sp.Listen.Max {
-			return // a client that leaves has us look again
-		}
-		if !s.serveOne(sp, l) {
-			break
-		}
-	}
-	s.await(l, l.descriptors.Sockets, nil)
-}
-
-// serveOne reports whether there may be another connection.
-func (s *Supervisor) serveOne(sp *spec.Spec, l *life) bool {
-	for _, socket := range l.descriptors.Sockets {
-		conn, peer, err := demand.Accept(socket)
-		if errors.Is(err, demand.ErrNone) {
-			continue
-		}
-		if err != nil {
-			s.log.Warn("connection lost", "service", sp.Name, "error", err)
-			return false
-		}
-		if err := s.client(sp, l, conn); err != nil {
-			s.log.Error("connection not served", "service", sp.Name, "peer", peer, "error", err)
-		}
-		conn.Close() // the process has its own
-		return true
-	}
-	return false
-}
-
-// client starts the process that serves conn.
-func (s *Supervisor) client(sp *spec.Spec, l *life, conn *os.File) error {
-	p, err := s.beside(sp, sp.Command, command.Inherited{Files: []*os.File{conn}, Names: []string{"connection"}}, func(st proc.Status) {
-		s.exits.Add(death{l, st, true})
+	full := l.clients.Accept(l.descriptors.Sockets, connection.Acceptor{
+		Spec: sp, Log: s.log, Start: func(conn *os.File) (*proc.Process, error) {
+			g := command.Inherited{Files: []*os.File{conn}, Names: []string{"connection"}}
+			return s.beside(sp, sp.Command, g, func(st proc.Status) { s.exits.Add(death{l, st, true}) })
+		},
 	})
-	if err != nil {
-		return err
+	if !full {
+		s.await(l, l.descriptors.Sockets, nil)
 	}
-	if l.clients == nil {
-		l.clients = map[int]*proc.Process{}
-	}
-	l.clients[p.Pid] = p
-	return nil
 }
 
 // beside starts another process of the service, in its group. It may be called outside the loop.
@@ -158,11 +121,11 @@ func (s *Supervisor) beside(sp *spec.Spec, argv []string, g command.Inherited, o
 
 // left handles the end of the process of one connection.
 func (s *Supervisor) left(l *life, pid int) {
-	delete(l.clients, pid)
+	l.clients.Remove(pid)
 	switch svc := &s.world.Services[l.num]; {
 	case svc.Phase == lifecycle.Up:
 		s.await(l, l.descriptors.Sockets, nil)
-	case len(l.clients) == 0 && (svc.Phase == lifecycle.Stopping || svc.Phase == lifecycle.Killing):
+	case l.clients.Len() == 0 && (svc.Phase == lifecycle.Stopping || svc.Phase == lifecycle.Killing):
 		s.feed(l.num, lifecycle.Input{Event: lifecycle.Exit})
 	}
 }
@@ -171,8 +134,6 @@ func (s *Supervisor) left(l *life, pid int) {
 // are none.
 func (s *Supervisor) dismiss(l *life, sig unix.Signal) (none bool) {
 	s.demand.Disarm(l.id)
-	for _, p := range l.clients {
-		_ = p.Signal(sig) // one that has ended is on its way to us
-	}
-	return len(l.clients) == 0
+	l.clients.Signal(sig)
+	return l.clients.Len() == 0
 }

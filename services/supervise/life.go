@@ -4,6 +4,7 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/proc"
 	"resinos/services/supervise/check"
+	"resinos/services/supervise/connection"
 	"resinos/services/supervise/descriptor"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/notification"
@@ -19,7 +20,7 @@ type life struct {
 
 	process *proc.Process
 	birth   uint64 // when the process was born, in the kernel's ticks: tells it from a later one of the same number
-	clients map[int]*proc.Process
+	clients connection.Clients
 
 	descriptors descriptor.Set
 

@@ -47,7 +47,7 @@ func (s *Supervisor) status(i int) pid1.ServiceStatus {
 	l := s.lives[i]
 	return operation.Status(operation.View{
 		Spec: &s.world.Specs[i], Service: &s.world.Services[i], Reason: s.world.Reason(i), Text: l.text,
-		Since: l.changed, Began: l.began, Ready: l.ready, Clients: len(l.clients), Stored: l.descriptors.Stored(),
+		Since: l.changed, Began: l.began, Ready: l.ready, Clients: l.clients.Len(), Stored: l.descriptors.Stored(),
 		Failed: l.checks.Failures(), Removed: l.removed, Stale: l.stale,
 	}, time.Now())
 }

@@ -25,10 +25,7 @@ func (s *Supervisor) takeOver(exits []savedstate.Exit) {
 		}
 		for _, c := range l.left {
 			if p := s.inherit(l, c, ended, true); p != nil {
-				if l.clients == nil {
-					l.clients = map[int]*proc.Process{}
-				}
-				l.clients[c.PID] = p
+				l.clients.Add(p)
 			}
 		}
 		l.left = nil
@@ -93,7 +90,7 @@ func (s *Supervisor) goOn(i int) {
 			s.feed(i, lifecycle.Input{Empty: true})
 		}
 	case lifecycle.Stopping:
-		if sp.Listen.Each && len(l.clients) == 0 {
+		if sp.Listen.Each && l.clients.Len() == 0 {
 			s.feed(i, lifecycle.Input{Event: lifecycle.Exit})
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/supervise/savedstate"
 )
@@ -55,10 +54,7 @@ func (s *Supervisor) saveService(i int, out *savedstate.Service, kept *savedstat
 	out.Set(s.world.Services[i])
 	out.Spec, out.Removed, out.Stale, out.Text, out.Birth, out.OOMs = s.world.Specs[i], l.removed, l.stale, l.text, l.birth, l.ooms
 	out.Changed, out.FirstAt, out.FirstUp = l.changed, l.began, l.ready
-	for pid := range l.clients {
-		birth, _ := proc.StartTime(pid) // 0 when it is gone: the next life finds out
-		out.Clients = append(out.Clients, savedstate.Process{PID: pid, Birth: birth})
-	}
+	out.Clients = l.clients.Save()
 	l.descriptors.Save(out, kept)
 }
 
