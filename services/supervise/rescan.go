@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"reflect"
 	"slices"
 	"time"
 
@@ -10,11 +9,11 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/spec"
 	"resinos/services/supervise/lifecycle"
+	"resinos/services/supervise/revision"
 )
 
-// Rescan reads the service files again and makes them the ones in force: new services start,
-// those whose file is gone or masks them stop, changed ones run on and are what their file says
-// from their next start on.
+// Rescan reads the service files again and puts them into force: new services start, those whose file is gone or masks
+// them stop, changed ones continue and follow their file from their next start on.
 func (s *Supervisor) Rescan(ctx context.Context) (pid1.Rescanned, error) {
 	if s.cfg.Load == nil {
 		return pid1.Rescanned{}, &control.Error{Text: "service files cannot be read again here"}
@@ -28,16 +27,32 @@ func (s *Supervisor) Rescan(ctx context.Context) (pid1.Rescanned, error) {
 	return found, err
 }
 
-// adopt takes list for what is to run.
-func (s *Supervisor) adopt(list []spec.Spec) (found pid1.Rescanned) {
-	before := s.fit() // compare says what is removed from now on
-	kept := s.compare(list, &found)
-	s.renew(append(slices.Clone(list), kept...), before, found.Changed)
-	s.log.Info("service files read again", "added", len(found.Added), "changed", len(found.Changed), "removed", len(found.Removed))
-	return found
+// adopt puts list into force.
+func (s *Supervisor) adopt(list []spec.Spec) pid1.Rescanned {
+	before := s.fit() // the revision says what is removed from now on
+	known := make([]revision.Known, len(s.lives))
+	for i, l := range s.lives {
+		known[i] = revision.Known{Spec: &s.world.Specs[i], Removed: l.removed, Stops: s.leaves(i)}
+	}
+	r := revision.Compare(known, list)
+	for i, f := range r.Fates {
+		l := s.lives[i]
+		l.removed = f.Removed
+		l.stale = l.stale || f.Changed && s.world.Services[i].Phase.Alive()
+		if f.Reopen && len(l.descriptors.Sockets) > 0 {
+			s.disarm(l)
+			l.descriptors.CloseSockets(s.world.Specs[i].Listen)
+		}
+		if f.Forget {
+			s.part(l)
+		}
+	}
+	s.renew(r.Specs, before, r.Changed)
+	s.log.Info("service files read again", "added", len(r.Added), "changed", len(r.Changed), "removed", len(r.Removed))
+	return pid1.Rescanned{Added: r.Added, Removed: r.Removed, Changed: r.Changed}
 }
 
-// fit tells of each service by name whether it may run.
+// fit returns for each service by name whether it may run.
 func (s *Supervisor) fit() map[string]bool {
 	fit := make(map[string]bool, len(s.lives))
 	for i, l := range s.lives {
@@ -46,8 +61,8 @@ func (s *Supervisor) fit() map[string]bool {
 	return fit
 }
 
-// renew makes the world of list, and has begin and end what is new in it and what is fit no more; before is what was fit. Numbers
-// change: it must not run while an input is dealt with.
+// renew makes the world of list. It starts what is new in it and stops what may not run any more; before is the result
+// of fit. Numbers of services change, so it must not run while an input is handled.
 func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []string) {
 	ending := s.world.Ending
 	s.settle(list)
@@ -59,7 +74,7 @@ func (s *Supervisor) renew(list []spec.Spec, before map[string]bool, changed []s
 		switch known, good := before[name], !svc.Broken; {
 		case s.lives[i].removed || !good:
 			s.do(s.world.Feed(time.Now(), i, lifecycle.Input{Event: lifecycle.Stop}))
-		case !known: // new, there again, mended or unmasked
+		case !known: // new, there again, corrected or unmasked
 			s.do(s.world.Ask(time.Now(), i, lifecycle.Want))
 		case svc.Phase == lifecycle.Armed && slices.Contains(changed, name):
 			s.do(s.world.Feed(time.Now(), i, lifecycle.Input{Event: lifecycle.Stop}))
@@ -93,7 +108,7 @@ func (s *Supervisor) leaves(i int) bool {
 	return s.world.Services[i].Phase.Alive() || s.world.Services[i].Phase == lifecycle.Armed
 }
 
-// part lets go of a life that nobody will look at again: its number is another's from now on.
+// part releases everything of a service, whose number becomes that of another.
 func (s *Supervisor) part(l *life) {
 	s.disarm(l)
 	l.descriptors.CloseSockets(s.world.Specs[l.num].Listen)
@@ -102,55 +117,7 @@ func (s *Supervisor) part(l *life) {
 	s.requests.Forget(l.id)
 }
 
-// compare tells what list changes and returns the definitions of services that are in it no more
-// but have something to be stopped.
-func (s *Supervisor) compare(list []spec.Spec, found *pid1.Rescanned) (kept []spec.Spec) {
-	wanted := make(map[string]*spec.Spec, len(list))
-	for i := range list {
-		wanted[list[i].Name] = &list[i]
-		if _, known := s.index[list[i].Name]; !known {
-			found.Added = append(found.Added, list[i].Name)
-		}
-	}
-	for i := range s.world.Specs {
-		old, l := s.world.Specs[i], s.lives[i]
-		now := wanted[old.Name]
-		switch {
-		case now == nil && !l.removed:
-			found.Removed = append(found.Removed, old.Name)
-		case now == nil:
-		case l.removed:
-			found.Added = append(found.Added, old.Name) // there again
-			s.reopen(old, *now, l)
-		case !reflect.DeepEqual(*now, old):
-			found.Changed = append(found.Changed, old.Name)
-			l.stale = l.stale || s.world.Services[i].Phase.Alive()
-			s.reopen(old, *now, l)
-		}
-		if l.removed = now == nil; !l.removed {
-			continue
-		}
-		if s.leaves(i) {
-			old.Needs, old.Wants, old.After = nil, nil, nil // it only leaves
-			kept = append(kept, old)
-			continue
-		}
-		s.part(l)
-	}
-	slices.Sort(found.Added)
-	return kept
-}
-
-// reopen closes sockets that the service's file does not name any more as it did.
-func (s *Supervisor) reopen(old, now spec.Spec, l *life) {
-	if len(l.descriptors.Sockets) == 0 || reflect.DeepEqual(old.Listen, now.Listen) {
-		return
-	}
-	s.disarm(l)
-	l.descriptors.CloseSockets(old.Listen)
-}
-
-// replan makes everybody look at everybody after the world was made anew, and sets all deadlines.
+// replan sets all deadlines, and has each service look at its neighbours, after the world was made from parts.
 func (s *Supervisor) replan() {
 	for i := range s.world.Services {
 		s.alarm.Plan(i, s.world.Services[i].Deadline)
