@@ -127,7 +127,7 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/sshd bin/%/netd bin/%/engine bin/%/compose bin/%/containerd-shim-runc-v2
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/sshd bin/%/netd bin/%/updater bin/%/engine bin/%/compose bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:
@@ -144,5 +144,9 @@ $(ARCHES:%=bin/%/sshd): bin/%/sshd:
 .PHONY: $(ARCHES:%=bin/%/netd)
 $(ARCHES:%=bin/%/netd): bin/%/netd:
 	$(call device-build,$*,$@,) ./net/network
+
+.PHONY: $(ARCHES:%=bin/%/updater)
+$(ARCHES:%=bin/%/updater): bin/%/updater:
+	$(call device-build,$*,$@,) ./init/updater
 
 include containers/build.mk

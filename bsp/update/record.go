@@ -11,6 +11,7 @@
 package update
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -130,6 +131,13 @@ func (r *Record) Allow(digest string) {
 	r.Refused = slices.DeleteFunc(r.Refused, func(c Content) bool { return c.Digest == digest })
 }
 
+// Abandon ends the current attempt before the switch: the slot was not written, or not whole.
+func (r *Record) Abandon(reason string, now time.Time) {
+	if a, open := r.Current(); open {
+		r.fail(a, Interrupted, reason, now)
+	}
+}
+
 // confirm ends the current attempt well.
 func (r *Record) confirm(a *Attempt, reason string, now time.Time) {
 	a.State, a.Reason, a.Ended = Confirmed, reason, now
@@ -210,8 +218,31 @@ func (r Record) Write(path string) error {
 	return nil
 }
 
-// Lock keeps others from changing record and variables until the returned function is called. It waits for them: each
-// holds the lock for a few writes only.
+// Same reports whether two records say the same.
+func Same(a, b Record) bool {
+	a.Format, b.Format = format, format
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}
+
+// The files of locks on a device: around each change of record and variables, and while a slot is written.
+const (
+	LockPath    = "/run/resinos/update.lock"
+	WritingPath = "/run/resinos/update.writing"
+)
+
+// Held reports whether somebody holds the lock of this file.
+func Held(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false // nobody has ever held it, in this boot
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// Lock takes the lock of a file until the returned function is called. It waits for whoever holds it.
 func Lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {

@@ -71,7 +71,7 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd"} {
+	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater"} {
 		write(t, filepath.Join(b.programs(), p), bytes.Repeat([]byte(p+" "), 10000), when)
 	}
 	pkg := func(name string) string { return filepath.Join(dir, "pkg", name) }

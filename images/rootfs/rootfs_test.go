@@ -28,7 +28,7 @@ func inputs(t *testing.T, variant string) Inputs {
 			t.Fatal(err)
 		}
 	}
-	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd"} {
+	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater"} {
 		write("bin/"+p, p)
 	}
 	write("busybox/usr/bin/busybox", "busybox")

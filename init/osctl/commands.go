@@ -14,6 +14,7 @@ import (
 	"resinos/init/osctl/timeline"
 	"resinos/init/osctl/timesync"
 	"resinos/init/osctl/top"
+	"resinos/init/osctl/updating"
 	"resinos/services/pid1"
 )
 
@@ -228,6 +229,19 @@ func own() []command {
 			run:     timeline.Plan,
 		},
 
+		{
+			name: "update", theme: powering,
+			args: "[-n] [--json] [--again] [--older] [--no-reboot] FILE|URL | status | history | rollback | confirm",
+			about: "Installs another version of the system, or shows and changes how an update stands.\n" +
+				"A version that is not confirmed after its boot is left again for the one before (docs/updates.md).",
+			example: "osctl update -n https://updates.example/resinos.bundle\n" +
+				"osctl update /mnt/data/resinos.bundle\n" +
+				"osctl update status\n" +
+				"osctl update history             why updates failed\n" +
+				"osctl update rollback            back to the version in the other slot\n" +
+				"osctl update confirm             stays with a version on trial, whatever the checks say",
+			run: updating.Update,
+		},
 		{
 			name: "reboot", theme: powering, args: "[-n] [--force]",
 			about:   "Stops everything in order and reboots the device.",

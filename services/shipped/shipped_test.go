@@ -15,9 +15,9 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "configd containerd devd grow logd manager netd sshd zram",
-		"development": "configd containerd devd getty grow logd manager netd sshd zram",
-		"standalone":  "configd containerd devd getty grow logd manager netd sshd zram",
+		"production":  "configd confirm containerd devd grow logd manager netd sshd updater zram",
+		"development": "configd confirm containerd devd getty grow logd manager netd sshd updater zram",
+		"standalone":  "configd confirm containerd devd getty grow logd manager netd sshd updater zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {

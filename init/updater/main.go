@@ -1,0 +1,87 @@
+// Command updater installs updates of the system, and confirms or leaves a slot on trial. As "updater" it answers on
+// the socket that PID 1 holds for it, until nobody has asked for anything for a while; as "updater confirm" it
+// judges a boot on trial. It is a program of its own: PID 1 must not link its HTTP client, and a device whose engine
+// does not
+// start must still be able to get another version. Read device, then installation.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"resinos/init/confirm"
+	"resinos/services/boottime"
+	"resinos/services/log/line"
+	"resinos/services/notify"
+)
+
+func main() {
+	runtime.MemProfileRate = 0 // its tables would cost a megabyte
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(24 << 20)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	log := slog.New(line.New(os.Stderr, nil))
+	err := run(ctx, os.Args[1:], log)
+	cancelled := errors.Is(err, context.Canceled) && ctx.Err() != nil
+	stop()
+	switch {
+	case err == nil || cancelled:
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	default:
+		log.Error("daemon ended", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, log *slog.Logger) error {
+	if len(args) > 0 && args[0] == "confirm" {
+		return runConfirm(ctx, args[1:], log)
+	}
+	idle := time.Minute
+	flags := flag.NewFlagSet("updater", flag.ContinueOnError)
+	flags.DurationVar(&idle, "idle", idle, "`time` without a request after which it ends")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	for _, in := range notify.FromParent(os.Getenv, os.Getpid()) {
+		stepAside(log)
+		return serve(ctx, os.NewFile(uintptr(in.FD), "socket"), onDevice(log), idle)
+	}
+	return errors.New("updater: no socket from PID 1; try: osctl update")
+}
+
+func runConfirm(ctx context.Context, args []string, log *slog.Logger) error {
+	d := onDevice(log)
+	c := confirm.Config{Device: d, Checks: confirm.OwnersDir, Stable: confirm.Stable, Until: confirm.Deadline,
+		Every: confirm.Every,
+		Now:   boottime.Now, Log: log}
+	flags := flag.NewFlagSet("updater confirm", flag.ContinueOnError)
+	flags.DurationVar(&c.Stable, "stable", c.Stable, "`time` for which everything has to be well")
+	flags.DurationVar(&c.Until, "deadline", c.Until,
+		"`time` since the start of the kernel after which the slot is left")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return confirm.Run(ctx, c)
+}
+
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return flag.ErrHelp // it has printed what is wrong
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "updater: unexpected argument %q\n", flags.Arg(0))
+		return flag.ErrHelp
+	}
+	return nil
+}
