@@ -81,6 +81,9 @@ type Modules struct {
 	Include []string `toml:"include"`
 	Exclude []string `toml:"exclude"`
 	Strip   []string `toml:"strip"` // what is removed from each module file: "signature", "btf"
+	// Plain are patterns of the modules of the root that stay uncompressed, because every boot loads them. All others are
+	// compressed with xz, which the kernel must be able to read (CONFIG_MODULE_DECOMPRESS). Empty: none is compressed.
+	Plain []string `toml:"plain"`
 }
 
 // Watchdog names the module of the board's watchdog, empty if it is built in.

@@ -10,6 +10,11 @@ func (m Modules) Match(modulePath string) bool {
 	return matchAny(m.Include, modulePath) && !matchAny(m.Exclude, modulePath)
 }
 
+// Compressed reports whether the root has this module compressed. modulePath is as for Match.
+func (m Modules) Compressed(modulePath string) bool {
+	return len(m.Plain) > 0 && !matchAny(m.Plain, modulePath)
+}
+
 func matchAny(patterns []string, name string) bool {
 	for _, p := range patterns {
 		for _, one := range braces(p) {

@@ -95,7 +95,9 @@ func checkBootloader(t *tables.Table, b Board) {
 }
 
 func checkModules(t *tables.Table, b Board) {
-	for key, patterns := range map[string][]string{"modules.include": b.Modules.Include, "modules.exclude": b.Modules.Exclude} {
+	for key, patterns := range map[string][]string{
+		"modules.include": b.Modules.Include, "modules.exclude": b.Modules.Exclude, "modules.plain": b.Modules.Plain,
+	} {
 		for _, p := range patterns {
 			if _, err := path.Match(p, ""); err != nil || p == "" || strings.HasPrefix(p, "/") || strings.HasSuffix(p, ".ko") {
 				t.Fault(key, "pattern %q: want a path below kernel/ without .ko", p)

@@ -131,7 +131,8 @@ func pathName(line []byte) []byte {
 	if i := bytes.IndexByte(line, ':'); i >= 0 {
 		line = line[:i]
 	}
-	return bytes.TrimSuffix(line[bytes.LastIndexByte(line, '/')+1:], []byte(".ko"))
+	base, _, _ := bytes.Cut(line[bytes.LastIndexByte(line, '/')+1:], []byte(".ko"))
+	return base
 }
 
 func secondWord(line []byte) []byte {

@@ -110,6 +110,33 @@ func TestIndexFilesGolden(t *testing.T) {
 	}
 }
 
+// TestCompressedModules looks compressed modules up, in an index that also has modules that are not compressed.
+func TestCompressedModules(t *testing.T) {
+	modules := kernelModules()
+	for i := range modules {
+		if !modules[i].Builtin && modules[i].Name != "jbd2" {
+			modules[i].Path += CompressedSuffix
+		}
+	}
+	dir := t.TempDir()
+	if err := WriteIndex(dir, modules); err != nil {
+		t.Fatal(err)
+	}
+	x, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := x.Order("ext4")
+	if err != nil || len(files) != 4 {
+		t.Fatalf("Order(ext4) = %q, %v", files, err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, ".ko") != strings.Contains(file, "jbd2") {
+			t.Errorf("Order(ext4) names %s", file)
+		}
+	}
+}
+
 func TestIndexFilesWantsClosedSet(t *testing.T) {
 	_, err := IndexFiles([]Module{{Name: "ext4", Path: "kernel/ext4.ko", Depends: []string{"jbd2"}}})
 	if err == nil || !strings.Contains(err.Error(), "jbd2") {

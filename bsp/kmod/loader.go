@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -127,14 +128,18 @@ func (l *Loader) Request(name string) error {
 	return errors.Join(faults...)
 }
 
-// loadFile calls finit_module(2). A module that is loaded already is no error.
+// loadFile calls finit_module(2); the kernel decompresses the file itself. A module that is loaded already is no error.
 func loadFile(file, params string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // nothing was written
-	err = unix.FinitModule(int(f.Fd()), params, 0)
+	flags := 0
+	if strings.HasSuffix(file, CompressedSuffix) {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	err = unix.FinitModule(int(f.Fd()), params, flags)
 	if err == nil || errors.Is(err, unix.EEXIST) {
 		return nil
 	}

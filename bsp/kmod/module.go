@@ -21,10 +21,13 @@ import (
 	"strings"
 )
 
+// CompressedSuffix ends the path of a module that is compressed. Kernels of Debian read modules in this format.
+const CompressedSuffix = ".xz"
+
 // A Module is the content of one module's .modinfo section, and its path.
 type Module struct {
 	Name     string   // with _ for -
-	Path     string   // below the directory of the release, uncompressed: "kernel/fs/ext4/ext4.ko"
+	Path     string   // below the directory of the release, such as "kernel/fs/ext4/ext4.ko"
 	Builtin  bool     // part of the kernel image: needs no loading
 	Depends  []string // names
 	Pre      []string // soft dependencies, names or aliases: loaded before if they exist

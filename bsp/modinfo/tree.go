@@ -52,7 +52,7 @@ func OpenTree(dir string) (*Tree, error) {
 func (t *Tree) Paths() []string {
 	all := make([]string, 0, len(t.files))
 	for _, p := range t.files {
-		all = append(all, short(p))
+		all = append(all, PatternPath(p))
 	}
 	slices.Sort(all)
 	return all
@@ -62,7 +62,7 @@ func (t *Tree) Paths() []string {
 func (t *Tree) Select(match func(path string) bool) []string {
 	var names []string
 	for name, p := range t.files {
-		if match(short(p)) {
+		if match(PatternPath(p)) {
 			names = append(names, name)
 		}
 	}
@@ -70,7 +70,8 @@ func (t *Tree) Select(match func(path string) bool) []string {
 	return names
 }
 
-func short(p string) string {
+// PatternPath returns the path of a module in the form of a board's patterns: "fs/fat/vfat" of "kernel/fs/fat/vfat.ko.xz".
+func PatternPath(p string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(plainPath(p), "kernel/"), ".ko")
 }
 

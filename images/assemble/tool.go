@@ -25,7 +25,7 @@ func Tools() []Tool {
 	return []Tool{
 		{"debugfs", "e2fsprogs"}, {"e2fsck", "e2fsprogs"}, {"mke2fs", "e2fsprogs"},
 		{"mkfs.vfat", "dosfstools"}, {"mcopy", "mtools"}, {"mmd", "mtools"},
-		{"mksquashfs", "squashfs-tools"},
+		{"mksquashfs", "squashfs-tools"}, {"xz", "xz-utils"},
 	}
 }
 

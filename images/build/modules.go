@@ -1,13 +1,19 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"resinos/bsp/boards"
 	"resinos/bsp/kmod"
@@ -30,7 +36,7 @@ func (b *builder) selectModules(ctx context.Context) error {
 	}
 	b.modules.release = filepath.Base(release)
 	pin, _ := b.lock.Find(b.lock.Kernel)
-	key := fmt.Sprintf("%s %q %q", pin.SHA256, b.board.Modules, b.board.Initramfs.Modules)
+	key := fmt.Sprintf("2 %s %q %q", pin.SHA256, b.board.Modules, b.board.Initramfs.Modules)
 	dir, err := b.stage(ctx, "modules", key, func(ctx context.Context, dir string) error {
 		return b.writeModules(ctx, release, dir)
 	})
@@ -54,12 +60,26 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 	}
 	early := b.board.Initramfs.Modules
 	chosen := append(tree.Select(b.board.Modules.Match), early...)
-	for name, wanted := range map[string][]string{"root": chosen, "early": early} {
-		closure, err := tree.Closure(ctx, wanted)
+	for _, t := range []struct {
+		name       string
+		wanted     []string
+		compressed func(modulePath string) bool
+	}{
+		{"root", chosen, b.board.Modules.Compressed},
+		{"early", early, func(string) bool { return false }}, // the initramfs is compressed as a whole
+	} {
+		closure, err := tree.Closure(ctx, t.wanted)
 		if err != nil {
 			return fmt.Errorf("%s/%s.toml: %w", boards.Directory, b.Board, err)
 		}
-		if err := writeClosure(ctx, tree, closure, b.board.Modules.Strip, filepath.Join(dir, name)); err != nil {
+		dir := filepath.Join(dir, t.name)
+		if err := writeClosure(ctx, tree, closure, b.board.Modules.Strip, dir); err != nil {
+			return err
+		}
+		if err := compress(ctx, dir, closure, t.compressed); err != nil {
+			return err
+		}
+		if err := kmod.WriteIndex(dir, append(closure, tree.Builtin()...)); err != nil {
 			return err
 		}
 	}
@@ -86,10 +106,31 @@ func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module
 			return err
 		}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	return os.MkdirAll(dir, 0o755)
+}
+
+// compress compresses the files of the modules in dir that compressed names, and gives these modules the paths of the
+// compressed files. The format is that of the kernel's own build.
+func compress(ctx context.Context, dir string, modules []kmod.Module, compressed func(modulePath string) bool) error {
+	var files []string
+	for i, m := range modules {
+		if compressed(modinfo.PatternPath(m.Path)) {
+			files = append(files, filepath.Join(dir, m.Path))
+			modules[i].Path += kmod.CompressedSuffix
+		}
 	}
-	return kmod.WriteIndex(dir, append(closure, tree.Builtin()...))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.NumCPU())
+	for some := range slices.Chunk(files, 50) {
+		g.Go(func() error {
+			args := append([]string{"--threads=1", "--check=crc32", "--lzma2=dict=1MiB", "--"}, some...)
+			if out, err := exec.CommandContext(ctx, "xz", args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("compress modules: xz: %w: %s", err, bytes.TrimSpace(out))
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // graft returns the files of a host directory as a tree of a release's modules.
