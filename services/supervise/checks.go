@@ -7,21 +7,21 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-var errOvertaken = errors.New("not started: asked to stop meanwhile")
+var errStopped = errors.New("not started: asked to stop meanwhile")
 
 // checkConditions has the conditions of service i checked beside the loop.
 func (s *Supervisor) checkConditions(i int) {
-	l := s.lives[i]
-	l.checks.Conditions(s.checks, &s.world.Specs[i], func(why string, err error) {
-		if s.byID[l.id] == l { // else the service was forgotten meanwhile
-			s.conditionsChecked(l, why, err)
+	h := s.handles[i]
+	h.checks.Conditions(s.checks, &s.world.Specs[i], func(why string, err error) {
+		if s.byID[h.id] == h { // else the service was forgotten meanwhile
+			s.conditionsChecked(h, why, err)
 		}
 	})
 }
 
 // conditionsChecked starts a service whose conditions hold, or opens its sockets. The service may have been stopped
 // meanwhile.
-func (s *Supervisor) conditionsChecked(l *life, why string, err error) {
+func (s *Supervisor) conditionsChecked(h *handle, why string, err error) {
 	in := lifecycle.Input{}
 	switch {
 	case err != nil:
@@ -29,40 +29,43 @@ func (s *Supervisor) conditionsChecked(l *life, why string, err error) {
 	case why != "":
 		in = lifecycle.Input{Event: lifecycle.Skip, Why: why}
 	}
-	switch s.world.Services[l.num].Phase {
+	switch s.world.Services[h.num].Phase {
 	case lifecycle.Starting:
 		if in.Event == lifecycle.None {
-			in = s.spawn(l.num)
+			in = s.startProcess(h.num)
 		}
 	case lifecycle.Armed:
 		if in.Event == lifecycle.None {
 			var answered bool
-			if in, answered = s.open(l.num); !answered {
-				s.requests.Touch(l.id) // its conditions are not pending any more
+			if in, answered = s.startListening(h.num); !answered {
+				s.requests.Touch(h.id) // its conditions are not pending any more
 				s.answer()
 				return
 			}
 		}
 	case lifecycle.Leaving, lifecycle.Stopping, lifecycle.Killing:
-		in = lifecycle.Input{Event: lifecycle.Exit, Err: errOvertaken}
+		in = lifecycle.Input{Event: lifecycle.Exit, Err: errStopped}
 	default:
 		return // a service without a main process is stopped at once
 	}
-	s.feed(l.num, in)
+	s.feed(h.num, in)
 }
 
 // probeReady begins to check whether a service is up.
-func (s *Supervisor) probeReady(sp *spec.Spec, l *life) {
-	l.checks.Ready(s.checks, sp, l.descriptors.Ready, func(err error) {
+func (s *Supervisor) probeReady(sp *spec.Spec, h *handle) {
+	h.checks.Ready(s.checks, sp, h.descriptors.Ready, func(err error) {
 		if err != nil {
-			s.feed(l.num, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
+			s.feed(h.num, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
 			return
 		}
-		s.feed(l.num, lifecycle.Input{Event: lifecycle.Ready})
+		s.feed(h.num, lifecycle.Input{Event: lifecycle.Ready})
 	})
 }
 
 // probeHealth begins to check whether a service that is up is healthy.
-func (s *Supervisor) probeHealth(sp *spec.Spec, l *life) {
-	l.checks.Health(s.checks, sp, func(err error) { s.feed(l.num, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()}) })
+func (s *Supervisor) probeHealth(sp *spec.Spec, h *handle) {
+	h.checks.Health(s.checks, sp, func(err error) {
+		s.feed(h.num, lifecycle.Input{Event: lifecycle.Sick,
+			Why: err.Error()})
+	})
 }

@@ -12,15 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
-	"resinos/services/alarm"
 	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/lifecycle"
-	"resinos/services/supervise/loop"
-	"resinos/services/supervise/notification"
-	"resinos/services/supervise/processes"
 )
 
 // hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then gets an error.
@@ -140,16 +136,14 @@ func TestInitElsewhere(t *testing.T) {
 func TestConditionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := 0, make(chan bool)
-		s := &Supervisor{cfg: Config{Conditions: func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }}, calls: loop.NewCalls(), background: t.Context()}
-		s.log, s.alarm, s.byID = s.cfg.defaults().Log, alarm.New(0), map[int]*life{}
-		s.groups = processes.New(nil, s.log)
-		s.inbox, s.checks = notification.New(s.groups, s.log), s.newChecks()
+		judge := func(precondition.Condition) (bool, string) { asked++; return <-answer, "it is not" }
+		s := assemble(Config{Conditions: judge, Reaper: proc.NewReaper()})
+		s.background = t.Context()
 		s.checks.Begin(s.background)
 		sp := sh("a", "exit 1")
 		sp.Command = []string{"/usr/nonexistent"}
 		sp.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}
-		s.cfg.Reaper = proc.NewReaper()
-		s.settle([]spec.Spec{sp})
+		s.rebuild([]spec.Spec{sp})
 		s.do(s.world.Begin(time.Now()))
 		svc := &s.world.Services[0]
 		for range 3 {
@@ -159,7 +153,7 @@ func TestConditionLimit(t *testing.T) {
 			}
 			if svc.Phase == lifecycle.Backoff {
 				time.Sleep(time.Until(svc.Deadline))
-				s.ring(time.Now())
+				s.handleDeadlines(time.Now())
 			}
 			synctest.Wait()
 			if svc.Phase != lifecycle.Starting || asked != 1 {

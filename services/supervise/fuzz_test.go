@@ -11,9 +11,6 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/spec"
-	"resinos/services/supervise/loop"
-	"resinos/services/supervise/notification"
-	"resinos/services/supervise/processes"
 	"resinos/services/supervise/savedstate"
 )
 
@@ -61,15 +58,15 @@ func FuzzRestore(f *testing.F) {
 		}
 		if second, err := restored(t, again, files); err != nil {
 			t.Errorf("state %q was saved as %q, which is not restored: %v", text, again, err)
-		} else if len(second.lives) != len(s.lives) {
-			t.Errorf("state %q has %d services, and saved again %d", text, len(s.lives), len(second.lives))
+		} else if len(second.handles) != len(s.handles) {
+			t.Errorf("state %q has %d services, and saved again %d", text, len(s.handles), len(second.handles))
 		}
 	})
 }
 
 // restored makes a supervisor of a state and of copies of its files, all of which end with the test.
 func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) {
-	cfg := Config{Reaper: proc.NewReaper(), Saved: text}.defaults()
+	cfg := Config{Reaper: proc.NewReaper(), Saved: text}
 	for _, f := range files {
 		fd, err := syscall.Dup(int(f.Fd()))
 		if err != nil {
@@ -77,14 +74,13 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 		}
 		cfg.Files = append(cfg.Files, fd)
 	}
-	s := &Supervisor{cfg: cfg, log: cfg.Log, groups: processes.New(nil, cfg.Log), byID: map[int]*life{}, exits: loop.NewQueue[death]()}
-	s.inbox = notification.New(s.groups, cfg.Log)
+	s := assemble(cfg)
 	err := s.restore()
 	t.Cleanup(func() {
 		for _, fd := range cfg.Files { // -1 has got an owner
 			syscall.Close(fd)
 		}
-		for _, l := range s.lives {
+		for _, l := range s.handles {
 			l.descriptors.Close()
 			for _, f := range l.descriptors.Sockets {
 				f.Close()

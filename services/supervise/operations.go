@@ -34,7 +34,7 @@ func (s *Supervisor) Ping(ctx context.Context) error {
 func (s *Supervisor) Status(ctx context.Context) ([]pid1.ServiceStatus, error) {
 	var list []pid1.ServiceStatus
 	err := s.calls.Do(ctx, func() {
-		list = make([]pid1.ServiceStatus, len(s.lives))
+		list = make([]pid1.ServiceStatus, len(s.handles))
 		for i := range list {
 			list[i] = s.status(i)
 		}
@@ -44,11 +44,11 @@ func (s *Supervisor) Status(ctx context.Context) ([]pid1.ServiceStatus, error) {
 
 // status is the status of service i. It runs in the loop.
 func (s *Supervisor) status(i int) pid1.ServiceStatus {
-	l := s.lives[i]
+	h := s.handles[i]
 	return operation.Status(operation.View{
-		Spec: &s.world.Specs[i], Service: &s.world.Services[i], Reason: s.world.Reason(i), Text: l.text,
-		Since: l.changed, Began: l.began, Ready: l.ready, Clients: l.clients.Len(), Stored: l.descriptors.Stored(),
-		Failed: l.checks.Failures(), Removed: l.removed, Stale: l.stale,
+		Spec: &s.world.Specs[i], Service: &s.world.Services[i], Reason: s.world.Reason(i), Text: h.text,
+		Since: h.changed, Began: h.began, Ready: h.ready, Clients: h.clients.Len(), Stored: h.descriptors.Stored(),
+		Failed: h.checks.Failures(), Removed: h.removed, Stale: h.stale,
 	}, time.Now())
 }
 
@@ -130,7 +130,7 @@ func (s *Supervisor) begin(e lifecycle.Event, i int) (*request.Request, error) {
 	if svc.Broken && e != lifecycle.Stop {
 		return nil, operation.Unfit(sp, svc.Why)
 	}
-	r := request.New(e, s.lives[i].id, sp, svc)
+	r := request.New(e, s.handles[i].id, sp, svc)
 	s.requests.Add(r)
 	if at := time.Now(); e == lifecycle.Stop {
 		s.do(s.world.Feed(at, i, lifecycle.Input{Event: lifecycle.Stop}))
@@ -143,10 +143,10 @@ func (s *Supervisor) begin(e lifecycle.Event, i int) (*request.Request, error) {
 // answer answers the requests whose answer is known by now. It runs in the loop.
 func (s *Supervisor) answer() {
 	s.requests.Answer(func(id int) request.Target {
-		l := s.byID[id]
+		h := s.byID[id]
 		return request.Target{
-			Service: &s.world.Services[l.num], Pending: l.checks.Pending(), Gone: s.world.Gone(l.num),
-			Reason: func() string { return s.world.Reason(l.num) },
+			Service: &s.world.Services[h.num], Pending: h.checks.Pending(), Gone: s.world.Gone(h.num),
+			Reason: func() string { return s.world.Reason(h.num) },
 		}
 	})
 }
@@ -183,7 +183,7 @@ func (s *Supervisor) Kill(ctx context.Context, k pid1.Kill) (st pid1.ServiceStat
 	err = s.on(ctx, k.Name, func(i int) error {
 		var err error
 		if k.All {
-			err = s.groups.Signal(&s.world.Specs[i], s.lives[i].process, sig)
+			err = s.groups.Signal(&s.world.Specs[i], s.handles[i].process, sig)
 		} else {
 			err = s.signal(i, sig)
 		}

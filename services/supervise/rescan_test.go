@@ -108,8 +108,8 @@ func TestExitOfTheForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forgotten := s.lives[1]
-	s.adopt([]spec.Spec{sh("a", "x")})
-	s.exits.Add(death{life: forgotten, status: proc.Status{Pid: 1 << 22}})
-	s.post()
+	forgotten := s.handles[1]
+	s.applySpecs([]spec.Spec{sh("a", "x")})
+	s.exits.Add(exit{handle: forgotten, status: proc.Status{Pid: 1 << 22}})
+	s.takeExits()
 }

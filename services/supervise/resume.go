@@ -10,64 +10,65 @@ import (
 	"resinos/services/supervise/savedstate"
 )
 
-var errUnfinished = errors.New("not started: PID 1 was executed again meanwhile")
+var errUnfinished = errors.New("not started: PID 1 was re-executed meanwhile")
 
-// takeOver adopts the processes of the earlier life. It comes before the reaper runs: what died
-// meanwhile is then still there to be told apart.
-func (s *Supervisor) takeOver(exits []savedstate.Exit) {
+// adoptProcesses adopts the processes of the earlier life. The reaper must not run yet: a process that has ended is
+// then still there, and its status can be read.
+func (s *Supervisor) adoptProcesses(exits []savedstate.Exit) {
 	ended := map[int]syscall.WaitStatus{}
 	for _, x := range exits {
 		ended[x.PID] = syscall.WaitStatus(x.Wait)
 	}
-	for i, l := range s.lives {
+	for i, h := range s.handles {
 		if pid := s.world.Services[i].PID; pid != 0 {
-			l.process = s.inherit(l, savedstate.Process{PID: pid, Birth: l.birth}, ended, false)
+			h.process = s.adoptProcess(h, savedstate.Process{PID: pid, Birth: h.birth}, ended, false)
 		}
-		for _, c := range l.left {
-			if p := s.inherit(l, c, ended, true); p != nil {
-				l.clients.Add(p)
+		for _, c := range h.earlier {
+			if p := s.adoptProcess(h, c, ended, true); p != nil {
+				h.clients.Add(p)
 			}
 		}
-		l.left = nil
+		h.earlier = nil
 	}
 }
 
-// resume goes on where the earlier life stopped. What was decided and not done is done again or
-// overtaken by its deadline: each act may be done twice.
+// resume continues where the earlier life stopped. What was decided and not done is done now, or its deadline passes:
+// every action may be carried out twice.
 func (s *Supervisor) resume() {
-	s.replan()
-	for i := range s.lives {
-		s.goOn(i)
+	s.refresh()
+	for i := range s.handles {
+		s.resumeService(i)
 	}
-	s.post()
-	s.buries = true // what was removed may have stopped in the earlier life
-	s.bury()
+	s.takeExits()
+	s.forgets = true // what was removed may have stopped in the earlier life
+	s.forgetRemoved()
 	s.log.Info("services taken over", "count", len(s.world.Alive()))
 }
 
-// inherit adopts one process. Of one that has ended already it is nil, and its exit is in the
-// mailbox.
-func (s *Supervisor) inherit(l *life, c savedstate.Process, ended map[int]syscall.WaitStatus, client bool) *proc.Process {
+// adoptProcess adopts one process. If it has ended it returns nil, and its exit is queued. ended are the exits that the
+// earlier life knew of.
+func (s *Supervisor) adoptProcess(h *handle, c savedstate.Process, ended map[int]syscall.WaitStatus,
+	client bool) *proc.Process {
 	if wait, dead := ended[c.PID]; dead {
-		s.exits.Add(death{l, proc.Status{Pid: c.PID, Wait: wait}, client})
+		s.exits.Add(exit{h, proc.Status{Pid: c.PID, Wait: wait}, client})
 		return nil
 	}
-	p, err := s.cfg.Reaper.Adopt(c.PID, c.Birth, func(st proc.Status) { s.exits.Add(death{l, st, client}) })
+	p, err := s.cfg.Reaper.Adopt(c.PID, c.Birth, func(st proc.Status) { s.exits.Add(exit{h, st, client}) })
 	if err == nil {
 		return p
 	}
 	if !errors.Is(err, os.ErrProcessDone) {
-		s.log.Warn("process not taken over", "service", s.name(l.num), "pid", c.PID, "error", err)
+		s.log.Warn("process not taken over", "service", s.name(h.num), "pid", c.PID, "error", err)
 	}
-	s.exits.Add(death{l, proc.Status{Pid: c.PID, Unknown: true}, client})
+	s.exits.Add(exit{h, proc.Status{Pid: c.PID, Unknown: true}, client})
 	return nil
 }
 
-// goOn does what the phase of service i needs beside its deadline.
-func (s *Supervisor) goOn(i int) {
-	sp, svc, l := &s.world.Specs[i], &s.world.Services[i], s.lives[i]
+// resumeService does what the phase of service i needs beside its deadline.
+func (s *Supervisor) resumeService(i int) {
+	sp, svc, h := &s.world.Specs[i], &s.world.Services[i], s.handles[i]
 	if len(sp.WatchPaths) > 0 && svc.Phase.Alive() {
-		s.await(l, nil, sp.WatchPaths)
+		s.watchDemand(h, nil, sp.WatchPaths)
 	}
 	switch svc.Phase {
 	case lifecycle.Armed:
@@ -75,22 +76,22 @@ func (s *Supervisor) goOn(i int) {
 			s.feed(i, in)
 		}
 	case lifecycle.Starting:
-		if svc.PID == 0 { // one that takes connections is up once it is told to
-			s.feed(i, lifecycle.Input{Event: lifecycle.Exit, Err: errUnfinished}) // what was forked and not booked is swept
+		if svc.PID == 0 { // a process that was started without our knowledge is swept
+			s.feed(i, lifecycle.Input{Event: lifecycle.Exit, Err: errUnfinished})
 			return
 		}
-		s.probeReady(sp, l)
+		s.probeReady(sp, h)
 	case lifecycle.Up:
-		s.probeHealth(sp, l)
+		s.probeHealth(sp, h)
 		if sp.Listen.Each {
-			s.serve(sp, l)
+			s.serve(sp, h)
 		}
 	case lifecycle.Clearing:
 		if s.sweep(i) {
 			s.feed(i, lifecycle.Input{Empty: true})
 		}
 	case lifecycle.Stopping:
-		if sp.Listen.Each && l.clients.Len() == 0 {
+		if sp.Listen.Each && h.clients.Len() == 0 {
 			s.feed(i, lifecycle.Input{Event: lifecycle.Exit})
 		}
 	}

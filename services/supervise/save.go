@@ -9,11 +9,11 @@ import (
 	"resinos/services/supervise/savedstate"
 )
 
-// Save gives everything that the next life of this process needs to go on: Config.Saved and
-// Config.Files. It is for after Run has returned with ErrFrozen, or has panicked, and after the
-// reaper has ended: what dies from then on waits to be reaped. The files stay ours.
+// Save returns what the next life of this process needs, as Config.Saved and Config.Files. Call it after Run has
+// returned ErrFrozen, or has panicked, and after the reaper has ended: processes that end afterwards wait to be
+// reaped. The files still belong to the supervisor.
 func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
-	s.hearOut()
+	s.drainInbox()
 	out, kept := savedstate.State{Ending: s.world.Ending}, savedstate.Files{}
 	if socket := s.inbox.Socket(); socket != nil {
 		at := kept.Add(socket)
@@ -33,14 +33,14 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 	return state, kept, nil
 }
 
-// hearOut takes in the notifications that were received and not yet dealt with. After a panic one of
-// them may be what the loop stumbled over, so each may fail by itself.
-func (s *Supervisor) hearOut() {
+// drainInbox handles the messages that were received and not handled yet. After a panic one of them may be its cause,
+// so a panic in one does not keep the others from being handled.
+func (s *Supervisor) drainInbox() {
 	for {
 		select {
 		case n := <-s.inbox.C():
 			func() {
-				defer func() { _ = recover() }() // the panic that matters is being dealt with
+				defer func() { _ = recover() }() // the first panic is being handled
 				s.note(n)
 			}()
 		default:
@@ -50,15 +50,16 @@ func (s *Supervisor) hearOut() {
 }
 
 func (s *Supervisor) saveService(i int, out *savedstate.Service, kept *savedstate.Files) {
-	l := s.lives[i]
+	h := s.handles[i]
 	out.Set(s.world.Services[i])
-	out.Spec, out.Removed, out.Stale, out.Text, out.Birth, out.OOMs = s.world.Specs[i], l.removed, l.stale, l.text, l.birth, l.ooms
-	out.Changed, out.FirstAt, out.FirstUp = l.changed, l.began, l.ready
-	out.Clients = l.clients.Save()
-	l.descriptors.Save(out, kept)
+	out.Spec, out.Removed, out.Stale, out.Text, out.Birth, out.OOMs = s.world.Specs[i], h.removed, h.stale, h.text,
+		h.birth, h.ooms
+	out.Changed, out.FirstAt, out.FirstUp = h.changed, h.began, h.ready
+	out.Clients = h.clients.Save()
+	h.descriptors.Save(out, kept)
 }
 
-// restore makes the world that was saved. The processes are taken over by resume.
+// restore makes the world that was saved, and adopts its processes.
 func (s *Supervisor) restore() error {
 	in, err := savedstate.Decode(s.cfg.Saved)
 	if err != nil {
@@ -78,15 +79,15 @@ func (s *Supervisor) restore() error {
 			return fmt.Errorf("restore supervisor: %w", err)
 		}
 	}
-	s.settle(specs)
+	s.rebuild(specs)
 	s.world.Ending = in.Ending
 	for k := range in.Services {
 		if err := s.restoreService(&in.Services[k], files); err != nil {
 			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
 		}
 	}
-	s.takeOver(in.Exits)
-	s.cfg.Saved, s.cfg.Files, s.resumes = nil, nil, true
+	s.adoptProcesses(in.Exits)
+	s.cfg.Saved, s.cfg.Files, s.resumed = nil, nil, true
 	return nil
 }
 
@@ -95,12 +96,12 @@ func (s *Supervisor) restoreService(in *savedstate.Service, files savedstate.Des
 	if !known {
 		return errors.New("it is named twice")
 	}
-	svc, l := &s.world.Services[i], s.lives[i]
+	svc, h := &s.world.Services[i], s.handles[i]
 	if *svc, err = in.Lifecycle(*svc); err != nil {
 		return err
 	}
-	l.text, l.birth, l.removed, l.stale, l.ooms = in.Text, in.Birth, in.Removed, in.Stale, in.OOMs
-	l.shown, l.changed, l.began, l.ready = svc.Phase, in.Changed, in.FirstAt, in.FirstUp
-	l.left = in.Clients
-	return l.descriptors.Restore(in, files)
+	h.text, h.birth, h.removed, h.stale, h.ooms = in.Text, in.Birth, in.Removed, in.Stale, in.OOMs
+	h.shown, h.changed, h.began, h.ready = svc.Phase, in.Changed, in.FirstAt, in.FirstUp
+	h.earlier = in.Clients
+	return h.descriptors.Restore(in, files)
 }

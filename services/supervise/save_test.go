@@ -158,7 +158,7 @@ func TestSaveWithoutLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.world.Begin(time.Now()) // decided, not done
-	s.lives[0].ooms = 3
+	s.handles[0].ooms = 3
 	state, files, err := s.Save()
 	if err != nil || len(files) != 0 {
 		t.Fatal(err, files)
@@ -170,7 +170,7 @@ func TestSaveWithoutLoop(t *testing.T) {
 	if svc := again.world.Services[0]; svc.Phase != lifecycle.Starting || !svc.Wanted || svc.Lives != 1 {
 		t.Errorf("restored: %+v", svc)
 	}
-	if n := again.lives[0].ooms; n != 3 {
+	if n := again.handles[0].ooms; n != 3 {
 		t.Errorf("kills for want of memory restart at %d, want 3: the next end would be blamed on them", n)
 	}
 	for _, bad := range []string{"", "{}", `{"version":0}`, `{"version":2}`, `{"version":1,"services":[{"spec":{"Name":"a"},"phase":"x"}]}`,

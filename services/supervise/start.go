@@ -5,91 +5,61 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/spec"
-	"resinos/services/supervise/command"
 	"resinos/services/supervise/lifecycle"
 )
 
-// fork starts the process of service i and tells how it went, at once if it has no conditions.
+// fork starts the process of service i. If the service has conditions it has them checked first, and the result is not
+// known yet (answered is false).
 func (s *Supervisor) fork(i int) (in lifecycle.Input, answered bool) {
 	if len(s.world.Specs[i].Conditions) > 0 && s.world.Services[i].Phase == lifecycle.Starting {
 		s.checkConditions(i)
 		return lifecycle.Input{}, false
 	}
-	return s.spawn(i), true
+	return s.startProcess(i), true
 }
 
-// spawn starts the process of service i.
-func (s *Supervisor) spawn(i int) lifecycle.Input {
+// startProcess starts the process of service i, whose conditions hold.
+func (s *Supervisor) startProcess(i int) lifecycle.Input {
 	if s.world.Services[i].Phase != lifecycle.Starting {
-		return lifecycle.Input{Event: lifecycle.Exit, Err: errOvertaken}
+		return lifecycle.Input{Event: lifecycle.Exit, Err: errStopped}
 	}
-	sp, l := &s.world.Specs[i], s.lives[i]
-	l.text, l.stale = "", false
-	if l.began == 0 {
-		l.began = moment()
+	sp, h := &s.world.Specs[i], s.handles[i]
+	h.text, h.stale = "", false
+	if h.began == 0 {
+		h.began = uptime()
 	}
-	pid, err := s.startMain(sp, l)
+	pid, err := s.startMain(sp, h)
 	if err != nil {
 		s.log.Error("service not started", "service", sp.Name, "error", err)
-		l.descriptors.CloseReady()
+		h.descriptors.CloseReady()
 		return lifecycle.Input{Event: lifecycle.Exit, Err: err}
 	}
 	return lifecycle.Input{Began: true, PID: pid}
 }
 
-// commands makes the commands of all processes.
-func (s *Supervisor) commands() *command.Maker {
-	return &command.Maker{
-		Launcher: s.cfg.Launcher, NotifyPath: s.cfg.NotifyPath, ConsolePath: s.cfg.ConsolePath,
-		Output: s.cfg.Output, Log: s.log,
-	}
-}
-
-// startMain starts the main process of a service, or begins to take connections, and returns its pid.
-func (s *Supervisor) startMain(sp *spec.Spec, l *life) (pid int, err error) {
-	if err := l.descriptors.Listen(sp); err != nil {
+// startMain starts the main process of a service and returns its pid. A service with one process for each connection
+// has none: it begins to accept connections.
+func (s *Supervisor) startMain(sp *spec.Spec, h *handle) (pid int, err error) {
+	if err := h.descriptors.Listen(sp); err != nil {
 		return 0, err
 	}
 	if sp.Listen.Each {
-		s.await(l, l.descriptors.Sockets, nil)
+		s.watchDemand(h, h.descriptors.Sockets, nil)
 		return 0, nil
 	}
-	g, started, err := l.descriptors.Inherited(sp)
+	onExit := func(st proc.Status) { s.exits.Add(exit{h, st, false}) }
+	p, kills, err := s.starter.Main(sp, &h.descriptors, h.process != nil, onExit)
+	h.ooms = kills
 	if err != nil {
 		return 0, err
 	}
-	defer started()
-	c, closeOurs, err := s.commands().Command(sp, sp.Command, g)
-	if err != nil {
-		return 0, err
-	}
-	defer closeOurs()
-	if err := s.groups.Create(sp, &c); err != nil {
-		return 0, err
-	}
-	l.ooms = s.groups.OOMKills(sp.Name)
-	if c.Cgroup != nil {
-		defer c.Cgroup.Close() // only looked at
-	}
-	c.OnExit = func(st proc.Status) { s.exits.Add(death{l, st, false}) }
-	if l.process != nil {
-		command.WritePID(c.Stdout, 0) // what comes before the new number is known is not the old one's
-	}
-	p, err := s.cfg.Reaper.Start(c)
-	if err != nil {
-		return 0, err
-	}
-	if p.Degraded != nil {
-		s.log.Warn("service started with less", "service", sp.Name, "pid", p.Pid, "error", p.Degraded)
-	}
-	l.process = p
-	l.birth, _ = proc.StartTime(p.Pid) // 0 when it is dead already: its exit is on its way
-	command.WritePID(c.Stdout, p.Pid)
-	s.probeReady(sp, l)
+	h.process = p
+	h.birth, _ = proc.StartTime(p.Pid) // 0 when it has ended already, which will be handled
+	s.probeReady(sp, h)
 	return p.Pid, nil
 }
 
-// Booted says that what a boot is waited for is there: from now on every service has its standing share of the processor.
+// Booted ends the boot: from now on every service has its lasting share of the processor.
 func (s *Supervisor) Booted(ctx context.Context) error {
 	return s.calls.Do(ctx, func() {
 		s.groups.Booted()
