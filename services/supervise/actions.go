@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/services/boottime"
 	"resinos/services/spec"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/transaction"
@@ -80,7 +81,7 @@ func (s *Supervisor) term(i int) (lifecycle.Input, bool) {
 }
 
 func (s *Supervisor) signal(i int, sig unix.Signal) error {
-	p := s.handles[i].process
+	p := s.handles[i].Process
 	if p == nil || s.world.Services[i].PID == 0 {
 		return os.ErrProcessDone
 	}
@@ -97,7 +98,7 @@ func (s *Supervisor) kill(i int) (lifecycle.Input, bool) {
 	if sp.Listen.Each {
 		return lifecycle.Input{Event: lifecycle.Exit}, s.endConnections(h, unix.SIGKILL)
 	}
-	err := errors.Join(s.groups.Kill(sp, h.process), s.signal(i, unix.SIGKILL))
+	err := errors.Join(s.groups.Kill(sp, h.Process), s.signal(i, unix.SIGKILL))
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.log.Error("service not killed", "service", sp.Name, "error", err)
 	}
@@ -111,7 +112,7 @@ func (s *Supervisor) sweep(i int) bool {
 		return true
 	}
 	defer func() { s.alarm.Set(s.groups.Sweeps.Next()) }()
-	return s.groups.Sweep(s.name(i), s.handles[i].id, s.handles[i].process)
+	return s.groups.Sweep(s.name(i), s.handles[i].ID, s.handles[i].Process)
 }
 
 // sweepAll looks at each service whose leftovers were killed.
@@ -119,13 +120,13 @@ func (s *Supervisor) sweepAll() {
 	sweeps := &s.groups.Sweeps
 	for _, id := range sweeps.Waiting() {
 		h := s.byID[id]
-		if h == nil || s.world.Services[h.num].Phase != lifecycle.Clearing {
+		if h == nil || s.world.Services[h.Num].Phase != lifecycle.Clearing {
 			sweeps.Drop(id)
 			continue
 		}
-		if s.sweep(h.num) {
+		if s.sweep(h.Num) {
 			sweeps.Drop(id)
-			s.feed(h.num, lifecycle.Input{Empty: true})
+			s.feed(h.Num, lifecycle.Input{Empty: true})
 		}
 	}
 	sweeps.Plan(time.Now())
@@ -141,11 +142,11 @@ func (s *Supervisor) update() {
 	for _, i := range s.world.Changed {
 		svc, h := &s.world.Services[i], s.handles[i]
 		s.alarm.Plan(i, svc.Deadline)
-		if svc.Phase == h.shown {
+		if svc.Phase == h.Shown {
 			continue
 		}
-		h.shown, h.changed = svc.Phase, uptime()
-		s.forgets = s.forgets || h.removed
+		h.Shown, h.Changed = svc.Phase, uptime()
+		s.forgets = s.forgets || h.Removed
 		s.enterPhase(i)
 		s.logPhase(i)
 	}
@@ -158,20 +159,20 @@ func (s *Supervisor) enterPhase(i int) {
 	sp, h := &s.world.Specs[i], s.handles[i]
 	switch s.world.Services[i].Phase {
 	case lifecycle.Up:
-		if h.ready == 0 {
-			h.ready = h.changed
+		if h.Ready == 0 {
+			h.Ready = h.Changed
 		}
-		h.checks.EndProbes()
-		h.descriptors.CloseReady()
+		h.Checks.EndProbes()
+		h.Descriptors.CloseReady()
 		s.probeHealth(sp, h)
 		if sp.Listen.Each {
 			s.serve(sp, h)
 		}
 	case lifecycle.Starting:
 	default:
-		h.checks.EndProbes()
-		h.descriptors.CloseReady()
-		h.checks.EndConditions()
+		h.Checks.EndProbes()
+		h.Descriptors.CloseReady()
+		h.Checks.EndConditions()
 	}
 }
 
@@ -207,3 +208,6 @@ func (s *Supervisor) logPhase(i int) {
 		s.cfg.OnState(name, svc.Phase.String())
 	}
 }
+
+// uptime is the time in seconds since the kernel started.
+func uptime() float64 { return boottime.Now().Seconds() }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"resinos/services/spec"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -12,8 +13,8 @@ var errStopped = errors.New("not started: asked to stop meanwhile")
 // checkConditions has the conditions of service i checked beside the loop.
 func (s *Supervisor) checkConditions(i int) {
 	h := s.handles[i]
-	h.checks.Conditions(s.checks, &s.world.Specs[i], func(why string, err error) {
-		if s.byID[h.id] == h { // else the service was forgotten meanwhile
+	h.Checks.Conditions(s.checks, &s.world.Specs[i], func(why string, err error) {
+		if s.byID[h.ID] == h { // else the service was forgotten meanwhile
 			s.conditionsChecked(h, why, err)
 		}
 	})
@@ -21,7 +22,7 @@ func (s *Supervisor) checkConditions(i int) {
 
 // conditionsChecked starts a service whose conditions hold, or opens its sockets. The service may have been stopped
 // meanwhile.
-func (s *Supervisor) conditionsChecked(h *handle, why string, err error) {
+func (s *Supervisor) conditionsChecked(h *handle.Handle, why string, err error) {
 	in := lifecycle.Input{}
 	switch {
 	case err != nil:
@@ -29,16 +30,16 @@ func (s *Supervisor) conditionsChecked(h *handle, why string, err error) {
 	case why != "":
 		in = lifecycle.Input{Event: lifecycle.Skip, Why: why}
 	}
-	switch s.world.Services[h.num].Phase {
+	switch s.world.Services[h.Num].Phase {
 	case lifecycle.Starting:
 		if in.Event == lifecycle.None {
-			in = s.startProcess(h.num)
+			in = s.startProcess(h.Num)
 		}
 	case lifecycle.Armed:
 		if in.Event == lifecycle.None {
 			var answered bool
-			if in, answered = s.startListening(h.num); !answered {
-				s.requests.Touch(h.id) // its conditions are not pending any more
+			if in, answered = s.startListening(h.Num); !answered {
+				s.requests.Touch(h.ID) // its conditions are not pending any more
 				s.answer()
 				return
 			}
@@ -48,24 +49,24 @@ func (s *Supervisor) conditionsChecked(h *handle, why string, err error) {
 	default:
 		return // a service without a main process is stopped at once
 	}
-	s.feed(h.num, in)
+	s.feed(h.Num, in)
 }
 
 // probeReady begins to check whether a service is up.
-func (s *Supervisor) probeReady(sp *spec.Spec, h *handle) {
-	h.checks.Ready(s.checks, sp, h.descriptors.Ready, func(err error) {
+func (s *Supervisor) probeReady(sp *spec.Spec, h *handle.Handle) {
+	h.Checks.Ready(s.checks, sp, h.Descriptors.Ready, func(err error) {
 		if err != nil {
-			s.feed(h.num, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
+			s.feed(h.Num, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
 			return
 		}
-		s.feed(h.num, lifecycle.Input{Event: lifecycle.Ready})
+		s.feed(h.Num, lifecycle.Input{Event: lifecycle.Ready})
 	})
 }
 
 // probeHealth begins to check whether a service that is up is healthy.
-func (s *Supervisor) probeHealth(sp *spec.Spec, h *handle) {
-	h.checks.Health(s.checks, sp, func(err error) {
-		s.feed(h.num, lifecycle.Input{Event: lifecycle.Sick,
+func (s *Supervisor) probeHealth(sp *spec.Spec, h *handle.Handle) {
+	h.Checks.Health(s.checks, sp, func(err error) {
+		s.feed(h.Num, lifecycle.Input{Event: lifecycle.Sick,
 			Why: err.Error()})
 	})
 }

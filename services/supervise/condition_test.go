@@ -19,14 +19,16 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-// hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then gets an error.
+// hang mounts a file system of which nobody answers a question, and returns what ends it: whoever waits for it then
+// gets an error.
 func hang(t *testing.T, dir string) (end func()) {
 	t.Helper()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		testenv.Lacking(t, "FUSE: %v", err)
 	}
-	if err := unix.Mount("nobody", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)
+	if err := unix.Mount("nobody", dir, "fuse", 0, options); err != nil {
 		unix.Close(fd)
 		testenv.Lacking(t, "FUSE: %v", err)
 	}
@@ -62,8 +64,8 @@ func TestInitHungCondition(t *testing.T) {
 	r.until("hung", in("skipped"))
 }
 
-// TestInitHungProgram: a program or a working directory on a mount that hangs holds up neither the loop nor any other service, and
-// what hangs there can be stopped.
+// TestInitHungProgram: a program or a working directory on a mount that hangs holds up neither the loop nor any other
+// service, and what hangs there can be stopped.
 func TestInitHungProgram(t *testing.T) {
 	tree := asInit(t)
 	// A mount each: of two that wait for one directory, the second waits for the first and cannot be killed before it.
@@ -79,7 +81,8 @@ func TestInitHungProgram(t *testing.T) {
 	for _, sp := range []*spec.Spec{&program, &place, &user} {
 		sp.StopTimeout = 100 * time.Millisecond // who hangs there may not hear SIGTERM
 	}
-	r := start(t, Config{Specs: []spec.Spec{program, place, user, sh("other", "exec sleep 1000")}, Cgroups: tree, Launcher: self()})
+	r := start(t, Config{Specs: []spec.Spec{program, place, user, sh("other", "exec sleep 1000")}, Cgroups: tree,
+		Launcher: self()})
 	r.until("other", in("up"))
 	for _, name := range []string{"program", "place", "user"} {
 		r.until(name, func(s pid1.ServiceStatus) bool { return s.PID != 0 })
@@ -126,13 +129,17 @@ func TestInitElsewhere(t *testing.T) {
 		at, _ := os.ReadFile(dir + "/at") // it comes
 		return string(at) == dir+"\n"
 	})
-	for name, why := range map[string]string{"missing": "its program cannot be executed", "nowhere": "its working directory cannot be entered"} {
-		r.until(name, func(s pid1.ServiceStatus) bool { return s.State == "backoff" && strings.Contains(s.Reason, why) })
+	for name, why := range map[string]string{
+		"missing": "its program cannot be executed", "nowhere": "its working directory cannot be entered",
+	} {
+		r.until(name, func(s pid1.ServiceStatus) bool {
+			return s.State == "backoff" && strings.Contains(s.Reason, why)
+		})
 	}
 }
 
-// TestConditionLimit: what nobody answers counts as a failed start and is tried again, but never asked twice at a time; a late
-// answer is not taken for that of a later question.
+// TestConditionLimit: what nobody answers counts as a failed start and is tried again, but never asked twice at a
+// time; a late answer is not taken for that of a later question.
 func TestConditionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := 0, make(chan bool)

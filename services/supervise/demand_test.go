@@ -124,9 +124,11 @@ func TestInitSocketEach(t *testing.T) {
 func TestInitTimerAndPath(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	every := sh("every", "echo x >> "+dir+"/ticks")
-	every.Start, every.Timer.Every, every.Type, every.Restart = spec.OnDemand, 100*time.Millisecond, spec.Oneshot, spec.Never
+	every.Start, every.Timer.Every = spec.OnDemand, 100*time.Millisecond
+	every.Type, every.Restart = spec.Oneshot, spec.Never
 	path := sh("path", "cat "+dir+"/watched >> "+dir+"/seen; sleep 0.3")
-	path.Start, path.WatchPaths, path.Type, path.Restart = spec.OnDemand, []string{dir + "/watched"}, spec.Oneshot, spec.Never
+	path.Start, path.WatchPaths = spec.OnDemand, []string{dir + "/watched"}
+	path.Type, path.Restart = spec.Oneshot, spec.Never
 	r := start(t, Config{Specs: []spec.Spec{every, path}, Cgroups: tree})
 	waitFor(t, "five ticks", func() bool { data, _ := os.ReadFile(dir + "/ticks"); return len(data) >= 10 })
 	r.until("path", in("armed"))
@@ -137,7 +139,10 @@ func TestInitTimerAndPath(t *testing.T) {
 			waitFor(t, "the first change seen", func() bool { _, err := os.Stat(dir + "/seen"); return err == nil })
 		}
 	}
-	waitFor(t, "the last change seen", func() bool { data, _ := os.ReadFile(dir + "/seen"); return strings.HasSuffix(string(data), "2") })
+	waitFor(t, "the last change seen", func() bool {
+		data, _ := os.ReadFile(dir + "/seen")
+		return strings.HasSuffix(string(data), "2")
+	})
 	r.until("path", in("armed"))
 }
 
@@ -163,7 +168,8 @@ func TestInitConditions(t *testing.T) {
 func TestInitConditionOfSockets(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	door := sh("door", "touch "+dir+"/started; exec sleep 1000")
-	door.Start, door.Listen = spec.OnDemand, spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: dir + "/socket"}}, Mode: 0o600, Max: 1}
+	sockets := []spec.Socket{{Network: "unix", Address: dir + "/socket"}}
+	door.Start, door.Listen = spec.OnDemand, spec.Listen{Sockets: sockets, Mode: 0o600, Max: 1}
 	door.Conditions = []precondition.Condition{{Kind: precondition.Path, Value: dir + "/there"}}
 	r := start(t, Config{Specs: []spec.Spec{door}, Cgroups: tree})
 	dial := func() error {

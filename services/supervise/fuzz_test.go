@@ -14,15 +14,25 @@ import (
 	"resinos/services/supervise/savedstate"
 )
 
-// FuzzRestore: a saved state is restored whole, or refused with an error; what was restored can be saved and restored again.
+// FuzzRestore: a saved state is restored whole, or refused with an error; what was restored can be saved and restored
+// again.
 func FuzzRestore(f *testing.F) {
+	listen := spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: "/run/a"}}}
 	for _, s := range []savedstate.State{
 		{Version: savedstate.Version, Services: []savedstate.Service{
-			{Spec: spec.Spec{Name: "a", Needs: []string{"b"}, Listen: spec.Listen{Sockets: []spec.Socket{{Network: "unix", Address: "/run/a"}}}}, Phase: "armed", Sockets: []int{0}},
-			{Spec: spec.Spec{Name: "b"}, Phase: "up", PID: 1 << 30, Birth: 7, Clients: []savedstate.Process{{PID: 1<<30 + 1, Birth: 8}}, Stored: []savedstate.File{{Name: "x", File: 1}}, Since: time.Second},
+			{Spec: spec.Spec{Name: "a", Needs: []string{"b"}, Listen: listen}, Phase: "armed", Sockets: []int{0}},
+			{
+				Spec: spec.Spec{Name: "b"}, Phase: "up", PID: 1 << 30, Birth: 7, Since: time.Second,
+				Clients: []savedstate.Process{{PID: 1<<30 + 1, Birth: 8}},
+				Stored:  []savedstate.File{{Name: "x", File: 1}},
+			},
 		}, Exits: []savedstate.Exit{{PID: 1 << 30, Wait: 9}}},
-		{Version: savedstate.Version, Ending: true, Services: []savedstate.Service{{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1}}},
-		{Version: savedstate.Version, Services: []savedstate.Service{{Spec: spec.Spec{Name: "a"}, Phase: "up", PID: -1}, {Spec: spec.Spec{Name: "a"}, Phase: "down"}}},
+		{Version: savedstate.Version, Ending: true, Services: []savedstate.Service{
+			{Spec: spec.Spec{Name: "a", Needs: []string{"a"}}, Phase: "stopping", Deadline: -1},
+		}},
+		{Version: savedstate.Version, Services: []savedstate.Service{
+			{Spec: spec.Spec{Name: "a"}, Phase: "up", PID: -1}, {Spec: spec.Spec{Name: "a"}, Phase: "down"},
+		}},
 		{Version: savedstate.Version, Services: []savedstate.Service{{Phase: "no such phase", Sockets: []int{-1}}}},
 		{Version: 99},
 	} {
@@ -81,8 +91,8 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 			syscall.Close(fd)
 		}
 		for _, l := range s.handles {
-			l.descriptors.Close()
-			for _, f := range l.descriptors.Sockets {
+			l.Descriptors.Close()
+			for _, f := range l.Descriptors.Sockets {
 				f.Close()
 			}
 		}
@@ -99,6 +109,7 @@ func livingProcess(in savedstate.State) bool {
 		return pid > 0 && err == nil
 	}
 	return slices.ContainsFunc(in.Services, func(svc savedstate.Service) bool {
-		return alive(svc.PID) || slices.ContainsFunc(svc.Clients, func(c savedstate.Process) bool { return alive(c.PID) })
+		return alive(svc.PID) || slices.ContainsFunc(svc.Clients,
+			func(c savedstate.Process) bool { return alive(c.PID) })
 	})
 }

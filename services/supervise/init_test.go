@@ -159,7 +159,8 @@ func TestInitCannotStop(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	deaf := sh("deaf", "trap '' TERM; touch "+dir+"/set; while :; do sleep 1; done")
 	deaf.StopTimeout = time.Hour
-	r := start(t, Config{Specs: []spec.Spec{deaf, sh("good", "exec sleep 1000")}, Cgroups: tree, StopLimit: 300 * time.Millisecond})
+	r := start(t, Config{Specs: []spec.Spec{deaf, sh("good", "exec sleep 1000")}, Cgroups: tree,
+		StopLimit: 300 * time.Millisecond})
 	waitFor(t, "trap set", func() bool { _, err := os.Stat(dir + "/set"); return err == nil })
 	err := r.stop()
 	if err == nil || !strings.Contains(err.Error(), "deaf") || strings.Contains(err.Error(), "good") {
@@ -192,7 +193,8 @@ func TestInitBadServices(t *testing.T) {
 	for name, want := range map[string][2]string{
 		"missing": {"backoff", "no such file"}, "loop": {"backoff", "exit code 3"}, "mute": {"up", ""},
 		"never": {"failed", "not up in time"}, "once": {"failed", "exit code 5"},
-		"child": {"waiting", "needs once, which is failed"}, "ghost": {"failed", "needs nobody, which does not exist"}, "good": {"up", ""},
+		"child": {"waiting", "needs once, which is failed"}, "good": {"up", ""},
+		"ghost": {"failed", "needs nobody, which does not exist"},
 	} {
 		r.until(name, func(s pid1.ServiceStatus) bool {
 			return s.State == want[0] && strings.Contains(s.Reason, want[1]) && (want[1] != "" || s.Reason == "")
@@ -225,13 +227,17 @@ func TestInitConsoleAndOutput(t *testing.T) {
 	}
 	defer in.Close()
 	defer out.Close()
-	r := start(t, Config{Specs: []spec.Spec{console, ring}, Cgroups: tree, ConsolePath: term, Output: func(name string) (*os.File, error) {
-		if name != "ring" {
-			t.Errorf("output of %s is asked for", name)
-		}
-		return out, nil
-	}})
-	waitFor(t, "console written", func() bool { data, _ := os.ReadFile(term); return string(data) == "to the console\n" })
+	r := start(t, Config{Specs: []spec.Spec{console, ring}, Cgroups: tree, ConsolePath: term,
+		Output: func(name string) (*os.File, error) {
+			if name != "ring" {
+				t.Errorf("output of %s is asked for", name)
+			}
+			return out, nil
+		}})
+	waitFor(t, "console written", func() bool {
+		data, _ := os.ReadFile(term)
+		return string(data) == "to the console\n"
+	})
 	buf := make([]byte, 100)
 	got := ""
 	for !strings.Contains(got, "pid ") || !strings.Contains(got, "err\n") {

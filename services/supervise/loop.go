@@ -13,6 +13,7 @@ import (
 	"resinos/services/confine"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -136,12 +137,12 @@ func (s *Supervisor) openInbox() {
 func (s *Supervisor) takeExits() {
 	exits, orphaned := s.exits.Take()
 	for _, x := range exits {
-		switch h := x.handle; {
-		case s.byID[h.id] != h: // the service was forgotten, and another has its number
-		case x.client:
-			s.connectionEnded(h, x.status.Pid)
-		case s.world.Services[h.num].PID == x.status.Pid:
-			s.feed(h.num, lifecycle.Input{Event: lifecycle.Exit, Status: x.status, Why: s.reasonOf(x)})
+		switch h := x.Handle; {
+		case s.byID[h.ID] != h: // the service was forgotten, and another has its number
+		case x.Client:
+			s.connectionEnded(h, x.Status.Pid)
+		case s.world.Services[h.Num].PID == x.Status.Pid:
+			s.feed(h.Num, lifecycle.Input{Event: lifecycle.Exit, Status: x.Status, Why: s.reasonOf(x)})
 		}
 		// Otherwise it was the main process until the service named another one.
 	}
@@ -151,11 +152,11 @@ func (s *Supervisor) takeExits() {
 }
 
 // reasonOf says in words what is known about the end of a main process beside its status.
-func (s *Supervisor) reasonOf(x exit) string {
-	if text := confine.ExitText(exitCode(x.status)); text != "" {
+func (s *Supervisor) reasonOf(x handle.Exit) string {
+	if text := confine.ExitText(exitCode(x.Status)); text != "" {
 		return text
 	}
-	if !x.status.OK() && s.groups.OOMKills(s.name(x.handle.num)) > x.handle.ooms {
+	if !x.Status.OK() && s.groups.OOMKills(s.name(x.Handle.Num)) > x.Handle.OOMs {
 		return "for want of memory"
 	}
 	return ""
@@ -186,7 +187,7 @@ func (s *Supervisor) killRemaining() error {
 	var names []string
 	for _, i := range s.world.Alive() {
 		names = append(names, s.world.Graph.Names[i])
-		if p := s.handles[i].process; p != nil && s.world.Services[i].PID != 0 {
+		if p := s.handles[i].Process; p != nil && s.world.Services[i].PID != 0 {
 			p.SignalGroup(unix.SIGKILL) // best effort: with cgroups, KillAll below kills everything
 		}
 	}

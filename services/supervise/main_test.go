@@ -60,7 +60,8 @@ func TestAsInit(t *testing.T) {
 	testenv.NeedRoot(t, "a pid namespace")
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInit", "-test.v", testenv.Timeout(t))
 	cmd.Env = append(os.Environ(), initVariable+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
+		Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 77 {
 		testenv.Lacking(t, "a namespace: %s", out)
@@ -107,7 +108,8 @@ func play(args []string) {
 		select {}
 	case "engine": // FILE: leaves one shim, if FILE names none that lives, and is ready
 		if data, err := os.ReadFile(args[1]); err != nil || !exists(string(data)) {
-			pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+			pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"},
+				&syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
 			must(err)
 			must(os.WriteFile(args[1], []byte(strconv.Itoa(pid)), 0o644))
 		}
@@ -117,7 +119,8 @@ func play(args []string) {
 		n, err := strconv.Atoi(args[1])
 		must(err)
 		for range n {
-			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"},
+				&syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
 			must(err)
 		}
 		must(os.WriteFile(args[2], nil, 0o644))
@@ -138,7 +141,8 @@ func play(args []string) {
 			must(notify.Send("MAINPID=" + strconv.Itoa(os.Getpid()) + "\nREADY=1"))
 			select {}
 		}
-		_, err := syscall.ForkExec(self(), []string{"x", "play", "handover", args[1], "child"}, &syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true}})
+		_, err := syscall.ForkExec(self(), []string{"x", "play", "handover", args[1], "child"},
+			&syscall.ProcAttr{Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true}})
 		must(err)
 		must(awaitFile(args[1])) // until the child is followed
 	case "pings": // N: is ready, says N times that it lives, and then no more
@@ -209,7 +213,8 @@ func store(file string) {
 		f.WriteString("kept over a restart as ")
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 		must(err)
-		must(unix.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=memory"), unix.UnixRights(int(f.Fd())), &unix.SockaddrUnix{Name: os.Getenv(notify.Variable)}, 0))
+		must(unix.Sendmsg(fd, []byte("FDSTORE=1\nFDNAME=memory"), unix.UnixRights(int(f.Fd())),
+			&unix.SockaddrUnix{Name: os.Getenv(notify.Variable)}, 0))
 	}
 	must(notify.Ready())
 	select {}

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"resinos/services/proc"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/notification"
 )
@@ -14,15 +15,15 @@ func (s *Supervisor) note(n notification.Note) {
 		return
 	}
 	h, sp := s.handles[i], &s.world.Specs[i]
-	for _, err := range h.faults.Next(n.Message) {
+	for _, err := range h.Faults.Next(n.Message) {
 		s.log.Warn("line of a notification ignored", "service", sp.Name, "error", err)
 	}
-	if refused := h.descriptors.Store(n.Message, n.Files, sp.FDStore); refused > 0 {
+	if refused := h.Descriptors.Store(n.Message, n.Files, sp.FDStore); refused > 0 {
 		s.log.Warn("descriptors not kept: fd-store allows no more", "service", sp.Name, "count", refused, "limit",
 			sp.FDStore)
 	}
 	if n.Message.HasStatus {
-		h.text = n.Message.Status
+		h.Text = n.Message.Status
 	}
 	if pid := n.Message.MainPID; pid != 0 && pid != s.world.Services[i].PID {
 		s.follow(i, pid)
@@ -43,13 +44,12 @@ func (s *Supervisor) follow(i, pid int) {
 		refuse("it is not in the service's cgroup")
 		return
 	}
-	p, err := s.cfg.Reaper.Adopt(pid, 0, func(st proc.Status) { s.exits.Add(exit{h, st, false}) })
+	p, err := s.cfg.Reaper.Adopt(pid, 0, func(st proc.Status) { s.exits.Add(handle.Exit{Handle: h, Status: st}) })
 	if err != nil {
 		refuse(err.Error())
 		return
 	}
-	h.process = p
-	h.birth, _ = proc.StartTime(pid) // 0 when it has ended already, which will be handled
+	h.Started(p)
 	s.log.Info("main process followed", "service", s.name(i), "pid", pid)
 	s.feed(i, lifecycle.Input{PID: pid})
 }

@@ -46,9 +46,9 @@ func (s *Supervisor) Status(ctx context.Context) ([]pid1.ServiceStatus, error) {
 func (s *Supervisor) status(i int) pid1.ServiceStatus {
 	h := s.handles[i]
 	return operation.Status(operation.View{
-		Spec: &s.world.Specs[i], Service: &s.world.Services[i], Reason: s.world.Reason(i), Text: h.text,
-		Since: h.changed, Began: h.began, Ready: h.ready, Clients: h.clients.Len(), Stored: h.descriptors.Stored(),
-		Failed: h.checks.Failures(), Removed: h.removed, Stale: h.stale,
+		Spec: &s.world.Specs[i], Service: &s.world.Services[i], Reason: s.world.Reason(i), Text: h.Text,
+		Since: h.Changed, Began: h.Began, Ready: h.Ready, Clients: h.Clients.Len(), Stored: h.Descriptors.Stored(),
+		Failed: h.Checks.Failures(), Removed: h.Removed, Stale: h.Stale,
 	}, time.Now())
 }
 
@@ -130,7 +130,7 @@ func (s *Supervisor) begin(e lifecycle.Event, i int) (*request.Request, error) {
 	if svc.Broken && e != lifecycle.Stop {
 		return nil, operation.Unfit(sp, svc.Why)
 	}
-	r := request.New(e, s.handles[i].id, sp, svc)
+	r := request.New(e, s.handles[i].ID, sp, svc)
 	s.requests.Add(r)
 	if at := time.Now(); e == lifecycle.Stop {
 		s.do(s.world.Feed(at, i, lifecycle.Input{Event: lifecycle.Stop}))
@@ -145,8 +145,8 @@ func (s *Supervisor) answer() {
 	s.requests.Answer(func(id int) request.Target {
 		h := s.byID[id]
 		return request.Target{
-			Service: &s.world.Services[h.num], Pending: h.checks.Pending(), Gone: s.world.Gone(h.num),
-			Reason: func() string { return s.world.Reason(h.num) },
+			Service: &s.world.Services[h.Num], Pending: h.Checks.Pending(), Gone: s.world.Gone(h.Num),
+			Reason: func() string { return s.world.Reason(h.Num) },
 		}
 	})
 }
@@ -183,7 +183,7 @@ func (s *Supervisor) Kill(ctx context.Context, k pid1.Kill) (st pid1.ServiceStat
 	err = s.on(ctx, k.Name, func(i int) error {
 		var err error
 		if k.All {
-			err = s.groups.Signal(&s.world.Specs[i], s.handles[i].process, sig)
+			err = s.groups.Signal(&s.world.Specs[i], s.handles[i].Process, sig)
 		} else {
 			err = s.signal(i, sig)
 		}

@@ -8,6 +8,7 @@ import (
 	"resinos/services/control"
 	"resinos/services/pid1"
 	"resinos/services/spec"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/revision"
 )
@@ -32,16 +33,16 @@ func (s *Supervisor) applySpecs(list []spec.Spec) pid1.Rescanned {
 	before := s.startable() // the revision says what is removed from now on
 	known := make([]revision.Known, len(s.handles))
 	for i, h := range s.handles {
-		known[i] = revision.Known{Spec: &s.world.Specs[i], Removed: h.removed, Stops: s.mustStop(i)}
+		known[i] = revision.Known{Spec: &s.world.Specs[i], Removed: h.Removed, Stops: s.mustStop(i)}
 	}
 	r := revision.Compare(known, list)
 	for i, f := range r.Fates {
 		h := s.handles[i]
-		h.removed = f.Removed
-		h.stale = h.stale || f.Changed && s.world.Services[i].Phase.Alive()
-		if f.Reopen && len(h.descriptors.Sockets) > 0 {
+		h.Removed = f.Removed
+		h.Stale = h.Stale || f.Changed && s.world.Services[i].Phase.Alive()
+		if f.Reopen && len(h.Descriptors.Sockets) > 0 {
 			s.disarm(h)
-			h.descriptors.CloseSockets(s.world.Specs[i].Listen)
+			h.Descriptors.CloseSockets(s.world.Specs[i].Listen)
 		}
 		if f.Forget {
 			s.release(h)
@@ -56,7 +57,7 @@ func (s *Supervisor) applySpecs(list []spec.Spec) pid1.Rescanned {
 func (s *Supervisor) startable() map[string]bool {
 	fit := make(map[string]bool, len(s.handles))
 	for i, h := range s.handles {
-		fit[s.name(i)] = !s.world.Services[i].Broken && !h.removed
+		fit[s.name(i)] = !s.world.Services[i].Broken && !h.Removed
 	}
 	return fit
 }
@@ -72,7 +73,7 @@ func (s *Supervisor) replaceSpecs(list []spec.Spec, before map[string]bool, chan
 	for i := range s.world.Services {
 		name, svc := s.name(i), &s.world.Services[i]
 		switch known, good := before[name], !svc.Broken; {
-		case s.handles[i].removed || !good:
+		case s.handles[i].Removed || !good:
 			s.do(s.world.Feed(time.Now(), i, lifecycle.Input{Event: lifecycle.Stop}))
 		case !known: // new, there again, corrected or unmasked
 			s.do(s.world.Ask(time.Now(), i, lifecycle.Want))
@@ -91,7 +92,7 @@ func (s *Supervisor) forgetRemoved() {
 	s.forgets = false
 	var left []spec.Spec
 	for i, h := range s.handles {
-		if h.removed && !s.mustStop(i) {
+		if h.Removed && !s.mustStop(i) {
 			s.log.Info("service forgotten", "service", s.name(i))
 			s.release(h)
 			continue
@@ -109,12 +110,12 @@ func (s *Supervisor) mustStop(i int) bool {
 }
 
 // part releases everything of a service, whose number becomes that of another.
-func (s *Supervisor) release(h *handle) {
+func (s *Supervisor) release(h *handle.Handle) {
 	s.disarm(h)
-	h.descriptors.CloseSockets(s.world.Specs[h.num].Listen)
-	h.descriptors.Close()
-	delete(s.byID, h.id)
-	s.requests.Forget(h.id)
+	h.Descriptors.CloseSockets(s.world.Specs[h.Num].Listen)
+	h.Descriptors.Close()
+	delete(s.byID, h.ID)
+	s.requests.Forget(h.ID)
 }
 
 // replan sets all deadlines, and has each service look at its neighbours, after the world was made from parts.

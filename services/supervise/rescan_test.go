@@ -11,6 +11,7 @@ import (
 	"resinos/services/pid1"
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/handle"
 )
 
 // rescans is a running supervisor whose service files are what the returned function last said.
@@ -53,7 +54,8 @@ func TestRescanForgetsWhatIsAwaited(t *testing.T) {
 		return waits
 	})
 	rescan(slow)
-	if err := testenv.Receive(t, "an answer to who waits for a service that is no more", answer); err == nil || !strings.Contains(err.Error(), "stuck is gone") {
+	err := testenv.Receive(t, "an answer to who waits for a service that is no more", answer)
+	if err == nil || !strings.Contains(err.Error(), "stuck is gone") {
 		t.Errorf("start of a service without a file: %v", err)
 	}
 }
@@ -62,7 +64,9 @@ func TestRescanForgetsWhatIsAwaited(t *testing.T) {
 // while its old process has not left yet.
 func TestRescanBringsBack(t *testing.T) {
 	trapped, leave := filepath.Join(t.TempDir(), "trapped"), filepath.Join(t.TempDir(), "leave")
-	quick, slow := sh("quick", "exec sleep 1000"), sh("slow", "trap 'until test -e "+leave+"; do sleep 0.01; done; exit 0' TERM; : >"+trapped+"; while :; do sleep 0.02; done")
+	trap := "trap 'until test -e " + leave + "; do sleep 0.01; done; exit 0' TERM"
+	quick := sh("quick", "exec sleep 1000")
+	slow := sh("slow", trap+"; : >"+trapped+"; while :; do sleep 0.02; done")
 	r, rescan := rescans(t, quick, slow)
 	first := r.until("quick", in("up"))
 	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
@@ -110,6 +114,6 @@ func TestExitOfTheForgotten(t *testing.T) {
 	}
 	forgotten := s.handles[1]
 	s.applySpecs([]spec.Spec{sh("a", "x")})
-	s.exits.Add(exit{handle: forgotten, status: proc.Status{Pid: 1 << 22}})
+	s.exits.Add(handle.Exit{Handle: forgotten, Status: proc.Status{Pid: 1 << 22}})
 	s.takeExits()
 }

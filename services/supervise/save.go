@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"resinos/services/spec"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/savedstate"
 )
 
@@ -25,7 +26,7 @@ func (s *Supervisor) Save() (state []byte, files []*os.File, err error) {
 	}
 	exits, _ := s.exits.Take()
 	for _, x := range exits {
-		out.Exits = append(out.Exits, savedstate.Exit{PID: x.status.Pid, Wait: uint32(x.status.Wait)})
+		out.Exits = append(out.Exits, savedstate.Exit{PID: x.Status.Pid, Wait: uint32(x.Status.Wait)})
 	}
 	if state, err = out.Encode(); err != nil {
 		return nil, nil, fmt.Errorf("save supervisor: %w", err)
@@ -50,13 +51,9 @@ func (s *Supervisor) drainInbox() {
 }
 
 func (s *Supervisor) saveService(i int, out *savedstate.Service, kept *savedstate.Files) {
-	h := s.handles[i]
+	out.Spec = s.world.Specs[i]
 	out.Set(s.world.Services[i])
-	out.Spec, out.Removed, out.Stale, out.Text, out.Birth, out.OOMs = s.world.Specs[i], h.removed, h.stale, h.text,
-		h.birth, h.ooms
-	out.Changed, out.FirstAt, out.FirstUp = h.changed, h.began, h.ready
-	out.Clients = h.clients.Save()
-	h.descriptors.Save(out, kept)
+	s.handles[i].Save(out, kept)
 }
 
 // restore makes the world that was saved, and adopts its processes.
@@ -86,7 +83,10 @@ func (s *Supervisor) restore() error {
 			return fmt.Errorf("restore service %s: %w", specs[k].Name, err)
 		}
 	}
-	s.adoptProcesses(in.Exits)
+	a := handle.Adoption{Reaper: s.cfg.Reaper, Exits: s.exits, Log: s.log, Known: in.Exits}
+	for i, h := range s.handles {
+		h.Adopt(a, s.name(i), s.world.Services[i].PID)
+	}
 	s.cfg.Saved, s.cfg.Files, s.resumed = nil, nil, true
 	return nil
 }
@@ -100,8 +100,5 @@ func (s *Supervisor) restoreService(in *savedstate.Service, files savedstate.Des
 	if *svc, err = in.Lifecycle(*svc); err != nil {
 		return err
 	}
-	h.text, h.birth, h.removed, h.stale, h.ooms = in.Text, in.Birth, in.Removed, in.Stale, in.OOMs
-	h.shown, h.changed, h.began, h.ready = svc.Phase, in.Changed, in.FirstAt, in.FirstUp
-	h.earlier = in.Clients
-	return h.descriptors.Restore(in, files)
+	return h.Restore(in, svc.Phase, files)
 }

@@ -88,8 +88,9 @@ func TestInitReborn(t *testing.T) {
 		syscall.Kill(before["dies"].PID, syscall.SIGKILL) // dies while nobody reaps
 	})
 	for _, name := range []string{"store", "lives", "needs"} {
-		if st := r.status(name); st.PID != before[name].PID || st.State != "up" || st.Text != before[name].Text || st.Ready != before[name].Ready {
-			t.Errorf("%s was %+v and is %+v", name, before[name], st)
+		st, was := r.status(name), before[name]
+		if st.PID != was.PID || st.State != "up" || st.Text != was.Text || st.Ready != was.Ready {
+			t.Errorf("%s was %+v and is %+v", name, was, st)
 		}
 	}
 	dies := r.until("dies", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.PID != before["dies"].PID })
@@ -158,7 +159,7 @@ func TestSaveWithoutLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.world.Begin(time.Now()) // decided, not done
-	s.handles[0].ooms = 3
+	s.handles[0].OOMs = 3
 	state, files, err := s.Save()
 	if err != nil || len(files) != 0 {
 		t.Fatal(err, files)
@@ -170,10 +171,11 @@ func TestSaveWithoutLoop(t *testing.T) {
 	if svc := again.world.Services[0]; svc.Phase != lifecycle.Starting || !svc.Wanted || svc.Lives != 1 {
 		t.Errorf("restored: %+v", svc)
 	}
-	if n := again.handles[0].ooms; n != 3 {
+	if n := again.handles[0].OOMs; n != 3 {
 		t.Errorf("kills for want of memory restart at %d, want 3: the next end would be blamed on them", n)
 	}
-	for _, bad := range []string{"", "{}", `{"version":0}`, `{"version":2}`, `{"version":1,"services":[{"spec":{"Name":"a"},"phase":"x"}]}`,
+	for _, bad := range []string{"", "{}", `{"version":0}`, `{"version":2}`,
+		`{"version":1,"services":[{"spec":{"Name":"a"},"phase":"x"}]}`,
 		`{"version":1,"services":[{"spec":{"Name":"a"},"phase":"up","Sockets":[3]}]}`, `{"version":1,"notify":-1}`} {
 		if _, err := New(Config{Reaper: proc.NewReaper(), Saved: []byte(bad)}); err == nil {
 			t.Errorf("state %q is taken", bad)
@@ -206,7 +208,9 @@ func TestInitRescan(t *testing.T) {
 	hide := sh("hide", "exec sleep 1000")
 	hide.Masked = true
 	list := []spec.Spec{keep, change, gone, user, hide}
-	r := start(t, Config{Specs: list, Cgroups: tree, Load: func() ([]spec.Spec, []error) { return list, []error{errors.New("x.toml:1: bad")} }})
+	r := start(t, Config{Specs: list, Cgroups: tree, Load: func() ([]spec.Spec, []error) {
+		return list, []error{errors.New("x.toml:1: bad")}
+	}})
 	for _, name := range []string{"keep", "change", "user"} {
 		r.until(name, in("up"))
 	}
@@ -254,21 +258,28 @@ func TestInitRescan(t *testing.T) {
 	})
 }
 
-// TestInitRemoved: a service whose file is gone is shown as such while it stops, then forgotten at once; who waits for it hears so.
+// TestInitRemoved: a service whose file is gone is shown as such while it stops, then forgotten at once; who waits
+// for it hears so.
 func TestInitRemoved(t *testing.T) {
 	tree, trapped, leave := asInit(t), filepath.Join(t.TempDir(), "trapped"), filepath.Join(t.TempDir(), "leave")
-	slow := sh("slow", "trap 'until test -e "+leave+"; do sleep 0.01; done; exit 3' TERM; : >"+trapped+"; while :; do sleep 0.05; done")
+	trap := "trap 'until test -e " + leave + "; do sleep 0.01; done; exit 3' TERM"
+	slow := sh("slow", trap+"; : >"+trapped+"; while :; do sleep 0.05; done")
 	long, stuck := sh("long", "exec sleep 1000"), sh("stuck", "exec sleep 1000")
 	long.Type, stuck.Needs = spec.Oneshot, []string{"long"}
 	other := sh("other", "exec sleep 1000")
 	var list []spec.Spec
-	r := start(t, Config{Specs: []spec.Spec{slow, other, long, stuck}, Cgroups: tree, Load: func() ([]spec.Spec, []error) { return list, nil }})
+	load := func() ([]spec.Spec, []error) { return list, nil }
+	r := start(t, Config{Specs: []spec.Spec{slow, other, long, stuck}, Cgroups: tree, Load: load})
 	asked := make(chan error, 1)
 	go func() {
 		_, err := r.call("start", "stuck")
 		asked <- err
 	}()
-	waitFor(t, "start asked for", func() bool { n := 0; r.calls.Do(context.Background(), func() { n = r.requests.Len() }); return n == 1 })
+	waitFor(t, "start asked for", func() bool {
+		n := 0
+		r.calls.Do(context.Background(), func() { n = r.requests.Len() })
+		return n == 1
+	})
 	r.until("slow", in("up"))
 	waitFor(t, "trap set", func() bool { _, err := os.Lstat(trapped); return err == nil })
 	before := r.until("other", in("up"))

@@ -18,7 +18,8 @@ func TestInitWatchdog(t *testing.T) {
 	hangs.WatchdogEvery = 200 * time.Millisecond
 	lives := actor("lives", spec.Notify, "pings", "100")
 	lives.WatchdogEvery = testenv.Patience()
-	r := start(t, Config{Specs: []spec.Spec{hangs, lives}, Cgroups: tree, NotifyPath: dir + "/notify", Launcher: self()})
+	r := start(t, Config{Specs: []spec.Spec{hangs, lives}, Cgroups: tree, NotifyPath: dir + "/notify",
+		Launcher: self()})
 	before := r.until("lives", in("up"))
 	st := r.until("hangs", func(s pid1.ServiceStatus) bool { return s.Restarts >= 1 && s.State == "up" })
 	if !strings.Contains(st.LastExit, "no sign of life for 300ms") {
@@ -32,7 +33,8 @@ func TestInitWatchdog(t *testing.T) {
 func TestInitHealth(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
 	s := sh("s", "exec sleep 1000")
-	s.Health = spec.Health{Command: []string{"/bin/sh", "-c", "test ! -e " + dir + "/ill"}, Every: 30 * time.Millisecond, Timeout: testenv.Patience(), Retries: 2}
+	s.Health = spec.Health{Command: []string{"/bin/sh", "-c", "test ! -e " + dir + "/ill"},
+		Every: 30 * time.Millisecond, Timeout: testenv.Patience(), Retries: 2}
 	r := start(t, Config{Specs: []spec.Spec{s}, Cgroups: tree})
 	first := r.until("s", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.Health == "ok" })
 	r.never(200*time.Millisecond, "s", func(s pid1.ServiceStatus) bool { return s.PID != first.PID })
@@ -72,13 +74,19 @@ func TestInitReady(t *testing.T) {
 
 func TestInitMainPID(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
-	r := start(t, Config{Specs: []spec.Spec{actor("h", spec.Notify, "handover", dir+"/followed")}, Cgroups: tree, NotifyPath: dir + "/notify"})
+	r := start(t, Config{Specs: []spec.Spec{actor("h", spec.Notify, "handover", dir+"/followed")}, Cgroups: tree,
+		NotifyPath: dir + "/notify"})
 	first := r.until("h", in("up"))
 	if err := os.WriteFile(dir+"/followed", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the parent ends", func() bool { pids, err := tree.Procs("h"); return err == nil && len(pids) == 1 && pids[0] == first.PID })
-	r.never(100*time.Millisecond, "h", func(s pid1.ServiceStatus) bool { return s.State != "up" || s.PID != first.PID || s.Restarts != 0 })
+	waitFor(t, "the parent ends", func() bool {
+		pids, err := tree.Procs("h")
+		return err == nil && len(pids) == 1 && pids[0] == first.PID
+	})
+	r.never(100*time.Millisecond, "h", func(s pid1.ServiceStatus) bool {
+		return s.State != "up" || s.PID != first.PID || s.Restarts != 0
+	})
 	if err := os.Remove(dir + "/followed"); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +102,10 @@ func TestInitFDStore(t *testing.T) {
 	r.until("s", func(s pid1.ServiceStatus) bool { return s.State == "up" && s.Stored == 1 })
 	r.mustCall("kill", "s")
 	var got []byte
-	waitFor(t, "the descriptor back", func() bool { got, _ = os.ReadFile(dir + "/got"); return strings.HasSuffix(string(got), "memory") })
+	waitFor(t, "the descriptor back", func() bool {
+		got, _ = os.ReadFile(dir + "/got")
+		return strings.HasSuffix(string(got), "memory")
+	})
 	if string(got) != "kept over a restart as memory" {
 		t.Errorf("it read %q", got)
 	}

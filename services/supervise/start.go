@@ -5,6 +5,7 @@ import (
 
 	"resinos/services/proc"
 	"resinos/services/spec"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/lifecycle"
 )
 
@@ -24,14 +25,14 @@ func (s *Supervisor) startProcess(i int) lifecycle.Input {
 		return lifecycle.Input{Event: lifecycle.Exit, Err: errStopped}
 	}
 	sp, h := &s.world.Specs[i], s.handles[i]
-	h.text, h.stale = "", false
-	if h.began == 0 {
-		h.began = uptime()
+	h.Text, h.Stale = "", false
+	if h.Began == 0 {
+		h.Began = uptime()
 	}
 	pid, err := s.startMain(sp, h)
 	if err != nil {
 		s.log.Error("service not started", "service", sp.Name, "error", err)
-		h.descriptors.CloseReady()
+		h.Descriptors.CloseReady()
 		return lifecycle.Input{Event: lifecycle.Exit, Err: err}
 	}
 	return lifecycle.Input{Began: true, PID: pid}
@@ -39,22 +40,21 @@ func (s *Supervisor) startProcess(i int) lifecycle.Input {
 
 // startMain starts the main process of a service and returns its pid. A service with one process for each connection
 // has none: it begins to accept connections.
-func (s *Supervisor) startMain(sp *spec.Spec, h *handle) (pid int, err error) {
-	if err := h.descriptors.Listen(sp); err != nil {
+func (s *Supervisor) startMain(sp *spec.Spec, h *handle.Handle) (pid int, err error) {
+	if err := h.Descriptors.Listen(sp); err != nil {
 		return 0, err
 	}
 	if sp.Listen.Each {
-		s.watchDemand(h, h.descriptors.Sockets, nil)
+		s.watchDemand(h, h.Descriptors.Sockets, nil)
 		return 0, nil
 	}
-	onExit := func(st proc.Status) { s.exits.Add(exit{h, st, false}) }
-	p, kills, err := s.starter.Main(sp, &h.descriptors, h.process != nil, onExit)
-	h.ooms = kills
+	onExit := func(st proc.Status) { s.exits.Add(handle.Exit{Handle: h, Status: st}) }
+	p, kills, err := s.starter.Main(sp, &h.Descriptors, h.Process != nil, onExit)
+	h.OOMs = kills
 	if err != nil {
 		return 0, err
 	}
-	h.process = p
-	h.birth, _ = proc.StartTime(p.Pid) // 0 when it has ended already, which will be handled
+	h.Started(p)
 	s.probeReady(sp, h)
 	return p.Pid, nil
 }

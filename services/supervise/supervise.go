@@ -24,6 +24,7 @@ import (
 	"resinos/services/spec/precondition"
 	"resinos/services/supervise/check"
 	"resinos/services/supervise/command"
+	"resinos/services/supervise/handle"
 	"resinos/services/supervise/lifecycle"
 	"resinos/services/supervise/loop"
 	"resinos/services/supervise/notification"
@@ -78,16 +79,16 @@ type Supervisor struct {
 	cfg     Config
 	log     *slog.Logger
 	world   *transaction.World
-	index   map[string]int  // by name: the number in the world
-	handles []*handle       // by that number
-	byID    map[int]*handle // by handle.id
-	ids     int             // given out so far
+	index   map[string]int         // by name: the number in the world
+	handles []*handle.Handle       // by that number
+	byID    map[int]*handle.Handle // by handle.id
+	ids     int                    // given out so far
 
 	resumed bool // Run continues what an earlier life of PID 1 began
 	forgets bool // a service whose file is gone may have stopped
 
-	calls    *loop.Calls       // any goroutine
-	exits    *loop.Queue[exit] // filled by the reaper; marked when it has reaped an orphan
+	calls    *loop.Calls              // any goroutine
+	exits    *loop.Queue[handle.Exit] // filled by the reaper; marked when it has reaped an orphan
 	inbox    *notification.Inbox
 	checks   *check.Runner
 	groups   *processes.Groups
@@ -131,8 +132,8 @@ func New(cfg Config) (*Supervisor, error) {
 func assemble(cfg Config) *Supervisor {
 	cfg = cfg.defaults()
 	s := &Supervisor{
-		cfg: cfg, log: cfg.Log, byID: map[int]*handle{}, freeze: make(chan struct{}),
-		calls: loop.NewCalls(), exits: loop.NewQueue[exit](), groups: processes.New(cfg.Cgroups, cfg.Log),
+		cfg: cfg, log: cfg.Log, byID: map[int]*handle.Handle{}, freeze: make(chan struct{}),
+		calls: loop.NewCalls(), exits: loop.NewQueue[handle.Exit](), groups: processes.New(cfg.Cgroups, cfg.Log),
 	}
 	s.inbox = notification.New(s.groups, cfg.Log)
 	s.starter, s.checks = s.newStarter(), s.newChecks()
@@ -183,18 +184,18 @@ func (s *Supervisor) rebuild(list []spec.Spec) {
 	before, handles, index := s.world, s.handles, s.index
 	g, specs := transaction.Arrange(list, s.log)
 	s.world = transaction.New(g, specs, time.Now(), transaction.Setting{Epoch: boottime.Time(0), Seed: s.cfg.Seed})
-	s.handles, s.index = make([]*handle, len(g.Names)), make(map[string]int, len(g.Names))
+	s.handles, s.index = make([]*handle.Handle, len(g.Names)), make(map[string]int, len(g.Names))
 	for i, name := range g.Names {
 		s.index[name] = i
 		if old, known := index[name]; known {
 			s.handles[i] = handles[old]
-			s.handles[i].num = i
+			s.handles[i].Num = i
 			s.world.Services[i] = before.Services[old]
 			s.world.UpdateBroken(i)
 			continue
 		}
 		s.ids++
-		s.handles[i] = &handle{id: s.ids, num: i, shown: lifecycle.Down}
+		s.handles[i] = &handle.Handle{ID: s.ids, Num: i, Shown: lifecycle.Down}
 		s.byID[s.ids] = s.handles[i]
 	}
 	if before != nil {
