@@ -37,15 +37,13 @@ type Launch struct {
 	Listen      int              // descriptors 3 and on that are LISTEN_FDS
 	Names       []string         // LISTEN_FDNAMES, one for each of them
 	Watchdog    time.Duration    // WATCHDOG_USEC
-	ReadyFrom   int              // this descriptor, right after those of Listen, …
-	ReadyTo     int              // … gets this number; 0: none
 }
 
 // Needed reports whether the program needs a launch at all. If not, starting it directly, with its watchdog's time in
 // the environment, has the same result.
 func (l Launch) Needed() bool {
 	s := l.Confinement
-	return l.identity() || l.Directory != "" || l.Listen > 0 || l.ReadyTo != 0 ||
+	return l.identity() || l.Directory != "" || l.Listen > 0 ||
 		s.OwnMounts() || s.Bounded || s.NoNewPrivileges || s.Seccomp != "" || s.Nice != 0 || len(s.Rlimits) > 0
 }
 
@@ -89,8 +87,6 @@ func (l Launch) check() error {
 		return errors.New("the working directory has no absolute path: give one in the service file")
 	case l.Listen < 0 || l.Watchdog < 0:
 		return errors.New("a negative count of descriptors or watchdog time")
-	case l.ReadyTo != 0 && (l.ReadyTo < 3+l.Listen || l.ReadyFrom != 3+l.Listen):
-		return fmt.Errorf("ready descriptor %d is to become %d beside %d listening ones: choose a ready-fd above those", l.ReadyFrom, l.ReadyTo, l.Listen)
 	}
 	return nil
 }
@@ -105,13 +101,12 @@ type step struct {
 // the exit statuses.
 func steps() []step {
 	return []step{
-		{exitDescriptor, (*self).moveReady}, // first: no descriptor of ours can have the number yet
-		{exitDirectory, (*self).enter},      // with the rights and the mounts with which PID 1 would enter it
-		{exitUser, (*self).lookup},          // before the mounts change: /etc may be hidden
-		{exitRlimit, (*self).limit},         // raising needs CAP_SYS_RESOURCE
-		{exitNice, (*self).nice},            // CAP_SYS_NICE
-		{exitMount, (*self).mounts},         // needs CAP_SYS_ADMIN, and root to look paths up
-		{exitBound, (*self).bound},          // needs CAP_SETPCAP, which the next step gives up
+		{exitDirectory, (*self).enter}, // with the rights and the mounts with which PID 1 would enter it
+		{exitUser, (*self).lookup},     // before the mounts change: /etc may be hidden
+		{exitRlimit, (*self).limit},    // raising needs CAP_SYS_RESOURCE
+		{exitNice, (*self).nice},       // CAP_SYS_NICE
+		{exitMount, (*self).mounts},    // needs CAP_SYS_ADMIN, and root to look paths up
+		{exitBound, (*self).bound},     // needs CAP_SETPCAP, which the next step gives up
 		{exitUser, (*self).become},
 		{exitCapability, (*self).keep},
 		{exitPrivileges, (*self).noNewPrivileges},

@@ -3,7 +3,6 @@ package confine
 // The exit statuses of Main: one for each step, in a range that shells, signals and sysexits(3) do not use.
 const (
 	exitOrders = 210 + iota
-	exitDescriptor
 	exitRlimit
 	exitNice
 	exitMount
@@ -19,7 +18,6 @@ const (
 
 var exits = [exitEnd]string{
 	exitOrders:     "its launch orders are wrong",
-	exitDescriptor: "its ready descriptor is in the way",
 	exitRlimit:     "its rlimits are refused",
 	exitNice:       "its nice value is refused",
 	exitMount:      "its view of the file system cannot be made",

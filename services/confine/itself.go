@@ -34,7 +34,7 @@ func (l Launch) Itself(launcher string) bool {
 // would get others back. The nice value belongs to a thread.
 func (l Launch) adoptable() bool {
 	s := l.Confinement
-	return !l.identity() && l.Directory == "" && l.ReadyTo == 0 && s.Nice == 0 && (!s.Bounded || s.NoNewPrivileges)
+	return !l.identity() && l.Directory == "" && s.Nice == 0 && (!s.Bounded || s.NoNewPrivileges)
 }
 
 // Adopt is the first thing that a program of the init binary does: it confines itself if PID 1 has given orders, and

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,31 +30,6 @@ var rlimits = [...]string{
 	unix.RLIMIT_RTTIME:     "rttime",
 	unix.RLIMIT_SIGPENDING: "sigpending",
 	unix.RLIMIT_STACK:      "stack",
-}
-
-// moveReady moves the ready descriptor to its number.
-func (s *self) moveReady() error {
-	if s.ReadyTo == 0 || s.ReadyFrom == s.ReadyTo {
-		return nil
-	}
-	if !free(s.ReadyTo) {
-		return fmt.Errorf("move ready descriptor: %d is in use: choose another ready-fd", s.ReadyTo)
-	}
-	if err := unix.Dup3(s.ReadyFrom, s.ReadyTo, 0); err != nil {
-		return fmt.Errorf("move ready descriptor %d to %d: %w", s.ReadyFrom, s.ReadyTo, err)
-	}
-	return unix.Close(s.ReadyFrom)
-}
-
-// free reports whether the descriptor may be replaced. The Go runtime keeps cpu.max of the cgroup open on the lowest
-// free number, and does without it; without its epoll it would crash before this process is the program.
-func free(fd int) bool {
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	if err != nil {
-		return true
-	}
-	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	return err == nil && flags&unix.FD_CLOEXEC != 0 && !strings.HasPrefix(link, "anon_inode:")
 }
 
 // limit sets the resource limits.

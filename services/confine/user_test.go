@@ -60,7 +60,7 @@ func TestNeeded(t *testing.T) {
 	}
 	for _, change := range []func(*Launch){
 		func(l *Launch) { l.User = "web" }, func(l *Launch) { l.Group = "web" }, func(l *Launch) { l.Groups = []string{"web"} },
-		func(l *Launch) { l.Listen = 1 }, func(l *Launch) { l.ReadyFrom, l.ReadyTo = 3, 3 },
+		func(l *Launch) { l.Listen = 1 },
 		func(l *Launch) { l.Confinement.PrivateTmp = true }, func(l *Launch) { l.Confinement.ReadOnlyPaths = []string{"/"} },
 		func(l *Launch) { l.Confinement.HiddenPaths = []string{"/"} }, func(l *Launch) { l.Confinement.MountNamespace = true },
 		func(l *Launch) { l.Confinement.Bounded = true }, func(l *Launch) { l.Confinement.NoNewPrivileges = true },
@@ -101,7 +101,7 @@ func FuzzAccounts(f *testing.F) {
 
 func FuzzOrders(f *testing.F) {
 	full := Launch{
-		Command: []string{"/bin/x", "-v"}, User: "web", Group: "web", Groups: []string{"video"}, Listen: 2, Names: []string{"a", "b"}, Watchdog: 5, ReadyFrom: 5, ReadyTo: 9,
+		Command: []string{"/bin/x", "-v"}, User: "web", Group: "web", Groups: []string{"video"}, Listen: 2, Names: []string{"a", "b"}, Watchdog: 5,
 		Confinement: spec.Confinement{PrivateTmp: true, Capabilities: []string{"CAP_CHOWN"}, Bounded: true, Rlimits: map[string]spec.Rlimit{"core": {Hard: spec.Infinity}}},
 	}
 	text, err := full.Encode()
@@ -134,8 +134,6 @@ func TestEncodeRefuses(t *testing.T) {
 	for text, l := range map[string]Launch{
 		"no absolute path":        {Command: []string{"x"}},
 		"a negative count":        {Command: command, Listen: -1},
-		"is to become 4 beside 2": {Command: command, Listen: 2, ReadyFrom: 5, ReadyTo: 4},
-		"descriptor 4 is to":      {Command: command, ReadyFrom: 4, ReadyTo: 9},
 		"the kernel takes 131056": {Command: []string{"/bin/x", strings.Repeat("x", 1<<17)}},
 	} {
 		if _, err := l.Encode(); err == nil || !strings.Contains(err.Error(), text) {

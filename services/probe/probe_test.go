@@ -3,9 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -33,7 +31,7 @@ func TestCommandPace(t *testing.T) {
 			}
 			return errors.New("exit code 1")
 		}
-		err := Ready(t.Context(), spec.Ready{Command: []string{"/bin/ask", "it"}}, nil, run)
+		err := Ready(t.Context(), spec.Ready{Command: []string{"/bin/ask", "it"}}, run)
 		if want := []time.Duration{0, 100, 300, 700, 1500, 2500, 3500}; err != nil || !reflect.DeepEqual(asked, want) {
 			t.Errorf("asked at %d ms, %v, want %d", asked, err, want)
 		}
@@ -45,7 +43,7 @@ func TestReadyEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errOver)
 		defer cancel()
-		err := Ready(ctx, spec.Ready{Command: []string{"/bin/ask"}}, nil, func(context.Context, []string) error { return errors.New("exit code 7") })
+		err := Ready(ctx, spec.Ready{Command: []string{"/bin/ask"}}, func(context.Context, []string) error { return errors.New("exit code 7") })
 		if !errors.Is(err, errOver) || !strings.Contains(err.Error(), "exit code 7") {
 			t.Errorf("Ready gives %v", err)
 		}
@@ -56,7 +54,7 @@ func TestReadyEnds(t *testing.T) {
 func TestCommandHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, runs := time.Now(), 0
-		err := Ready(t.Context(), spec.Ready{Command: []string{"/bin/ask"}}, nil, func(ctx context.Context, _ []string) error {
+		err := Ready(t.Context(), spec.Ready{Command: []string{"/bin/ask"}}, func(ctx context.Context, _ []string) error {
 			if runs++; runs < 3 {
 				<-ctx.Done()
 				return ctx.Err()
@@ -70,7 +68,7 @@ func TestCommandHangs(t *testing.T) {
 }
 
 func TestNothingToAsk(t *testing.T) {
-	if err := Ready(t.Context(), spec.Ready{}, nil, nil); err != nil {
+	if err := Ready(t.Context(), spec.Ready{}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -87,7 +85,7 @@ func TestPort(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), testenv.Patience(), errOver)
 		defer cancel()
 		answer := make(chan error, 1)
-		go func() { answer <- Ready(ctx, spec.Ready{Port: network + ":" + address}, nil, nil) }()
+		go func() { answer <- Ready(ctx, spec.Ready{Port: network + ":" + address}, nil) }()
 		testenv.NeverReceive(t, 150*time.Millisecond, network+" is ready before anybody listens", answer)
 		l, err := net.Listen(network, address)
 		if err != nil {
@@ -132,49 +130,6 @@ func FuzzParsePort(f *testing.F) {
 			t.Errorf("parsePort(%q) = %v, and of that %v, %v", text, p, again, err)
 		}
 	})
-}
-
-func TestNewline(t *testing.T) {
-	for name, c := range map[string]struct {
-		write []string
-		close bool
-		want  string
-	}{
-		"newline":      {write: []string{"\n"}},
-		"text first":   {write: []string{strings.Repeat("x", 600), "still", " starting\nx"}},
-		"closed":       {close: true, want: "await newline on descriptor 3: it closed its readiness descriptor"},
-		"text, closed": {write: []string{"ready"}, close: true, want: "await newline on descriptor 3: it closed its readiness descriptor"},
-		"never":        {want: "await newline on descriptor 3: start timeout"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r, w, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			defer w.Close()
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			answer := make(chan error, 1)
-			go func() { answer <- Ready(ctx, spec.Ready{FD: 3}, r, nil) }()
-			for _, text := range c.write {
-				if _, err := w.WriteString(text); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if c.close {
-				w.Close()
-			} else if c.want != "" {
-				cancel(errOver)
-			}
-			if err := <-answer; fmt.Sprint(err) != c.want && (err != nil || c.want != "") {
-				t.Errorf("Ready gives %v, want %s", err, c.want)
-			}
-		})
-	}
-	if err := Ready(t.Context(), spec.Ready{FD: 3}, nil, nil); err == nil {
-		t.Error("no pipe is ready")
-	}
 }
 
 // TestHealth: what a run of answers leads to, and when.

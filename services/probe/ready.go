@@ -4,14 +4,11 @@
 package probe
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -30,15 +27,9 @@ var (
 )
 
 // Ready waits until the service is up as r demands, and returns nil. If ctx ends first, the error wraps ctx's cause and
-// contains the last answer. pipe is the read end for r.FD; it belongs to the caller, must have deadlines (a pipe of
-// os.Pipe has), and nobody else may read from it. A service that closes its end before it wrote a newline is an error
-// at once. With a zero r it returns at once.
-func Ready(ctx context.Context, r spec.Ready, pipe *os.File, run Run) error {
+// contains the last answer. With a zero r it returns at once.
+func Ready(ctx context.Context, r spec.Ready, run Run) error {
 	switch {
-	case r.FD != 0:
-		if err := newline(ctx, pipe); err != nil {
-			return fmt.Errorf("await newline on descriptor %d: %w", r.FD, err)
-		}
 	case r.Port != "":
 		p, err := parsePort(r.Port)
 		if err != nil {
@@ -93,34 +84,6 @@ func ended(ctx context.Context, last error) error {
 		return cause
 	}
 	return fmt.Errorf("%w (last: %v)", cause, last)
-}
-
-// newline reads until there is a newline.
-func newline(ctx context.Context, pipe *os.File) error {
-	if pipe == nil {
-		return errors.New("no pipe to read")
-	}
-	if err := pipe.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() {
-		pipe.SetReadDeadline(time.Unix(1, 0)) // ends the read
-	})
-	defer stop()
-	buf := make([]byte, 512)
-	for {
-		n, err := pipe.Read(buf)
-		switch {
-		case bytes.IndexByte(buf[:n], '\n') >= 0:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, io.EOF):
-			return errors.New("it closed its readiness descriptor")
-		case err != nil:
-			return err
-		}
-	}
 }
 
 // port is an address that accepts connections.

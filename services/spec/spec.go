@@ -123,13 +123,12 @@ type Spec struct {
 
 // Ready is how a Simple service is found to be up; at most one field is set.
 type Ready struct {
-	FD      int      // ready-fd: a descriptor of 3 or more on which it writes a newline (the s6 protocol)
 	Port    string   // ready-port: "tcp:127.0.0.1:80" or "unix:/run/x.sock" that takes a connection
 	Command []string // ready-command: exits 0; asked again and again until the start timeout
 }
 
 // Set reports whether there is a probe.
-func (r Ready) Set() bool { return r.FD != 0 || r.Port != "" || len(r.Command) > 0 }
+func (r Ready) Set() bool { return r.Port != "" || len(r.Command) > 0 }
 
 // GiveUp is when a service that keeps dying is left failed: after Lives lives within Within. The
 // zero value is never.

@@ -163,7 +163,6 @@ func (s *Supervisor) enterPhase(i int) {
 			h.Ready = h.Changed
 		}
 		h.Checks.EndProbes()
-		h.Descriptors.CloseReady()
 		s.probeHealth(sp, h)
 		if sp.Listen.Each {
 			s.serve(sp, h)
@@ -171,7 +170,6 @@ func (s *Supervisor) enterPhase(i int) {
 	case lifecycle.Starting:
 	default:
 		h.Checks.EndProbes()
-		h.Descriptors.CloseReady()
 		h.Checks.EndConditions()
 	}
 }

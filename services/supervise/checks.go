@@ -54,7 +54,7 @@ func (s *Supervisor) conditionsChecked(h *handle.Handle, why string, err error) 
 
 // probeReady begins to check whether a service is up.
 func (s *Supervisor) probeReady(sp *spec.Spec, h *handle.Handle) {
-	h.Checks.Ready(s.checks, sp, h.Descriptors.Ready, func(err error) {
+	h.Checks.Ready(s.checks, sp, func(err error) {
 		if err != nil {
 			s.feed(h.Num, lifecycle.Input{Event: lifecycle.Sick, Why: err.Error()})
 			return

@@ -67,7 +67,7 @@ func (s *Supervisor) stopListening(i int) {
 	s.disarm(h)
 	h.Descriptors.CloseSockets(s.world.Specs[i].Listen)
 	if !s.world.Services[i].Wanted {
-		h.Descriptors.Close()
+		h.Descriptors.CloseStored()
 	}
 }
 

@@ -91,7 +91,7 @@ func restored(t *testing.T, text []byte, files []*os.File) (*Supervisor, error) 
 			syscall.Close(fd)
 		}
 		for _, l := range s.handles {
-			l.Descriptors.Close()
+			l.Descriptors.CloseStored()
 			for _, f := range l.Descriptors.Sockets {
 				f.Close()
 			}

@@ -155,11 +155,6 @@ func play(args []string) {
 			must(notify.Send("WATCHDOG=1"))
 		}
 		select {}
-	case "fd": // N: says on descriptor N that it is ready
-		n, err := strconv.Atoi(args[1])
-		must(err)
-		fmt.Fprintln(os.NewFile(uintptr(n), "ready"))
-		select {}
 	case "stranger": // PATH: says READY to that socket
 		os.Setenv(notify.Variable, args[1])
 		must(notify.Ready())

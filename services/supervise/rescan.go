@@ -113,7 +113,7 @@ func (s *Supervisor) mustStop(i int) bool {
 func (s *Supervisor) release(h *handle.Handle) {
 	s.disarm(h)
 	h.Descriptors.CloseSockets(s.world.Specs[h.Num].Listen)
-	h.Descriptors.Close()
+	h.Descriptors.CloseStored()
 	delete(s.byID, h.ID)
 	s.requests.Forget(h.ID)
 }

@@ -52,8 +52,8 @@ func TestInitReborn(t *testing.T) {
 	path, eachPath := filepath.Join(dir, "web.sock"), filepath.Join(dir, "each.sock")
 	each := listener("each", eachPath)
 	each.Command, each.Listen.Each = []string{self(), "play", "connection"}, true
-	late := sh("late", "sleep 0.7; echo >&5; exec sleep 1000")
-	late.Ready.FD, late.StartTimeout = 5, testenv.Patience()
+	late := sh("late", "sleep 0.7; touch "+dir+"/ready; exec sleep 1000")
+	late.Ready.Command, late.StartTimeout = []string{"/bin/sh", "-c", "test -e " + dir + "/ready"}, testenv.Patience()
 	store := actor("store", spec.Notify, "store", dir+"/got")
 	store.FDStore = 1
 	needs := sh("needs", "exec sleep 1000")

@@ -49,26 +49,17 @@ func TestInitHealth(t *testing.T) {
 
 func TestInitReady(t *testing.T) {
 	tree, dir := asInit(t), t.TempDir()
-	fd := actor("fd", spec.Simple, "fd", "7")
-	fd.Ready.FD = 7
-	port := listener("port", "")
 	path := filepath.Join(dir, "p.sock")
-	port = sh("port", "sleep 0.2; touch "+dir+"/ready; exec sleep 1000")
+	port := sh("port", "sleep 0.2; touch "+dir+"/ready; exec sleep 1000")
 	port.Ready.Command, port.StartTimeout = []string{"/bin/sh", "-c", "test -e " + dir + "/ready"}, testenv.Patience()
 	never := sh("never", "exec sleep 1000")
 	never.Ready.Port, never.StartTimeout, never.Restart = "unix:"+path, 200*time.Millisecond, spec.Never
-	mute := sh("mute", "exec 9>&-; exec sleep 1000")
-	mute.Ready.FD, mute.StartTimeout, mute.Restart = 9, testenv.Patience(), spec.Never
-	r := start(t, Config{Specs: []spec.Spec{fd, port, never, mute}, Cgroups: tree, Launcher: self()})
-	r.until("fd", in("up"))
+	r := start(t, Config{Specs: []spec.Spec{port, never}, Cgroups: tree, Launcher: self()})
 	if st := r.until("port", in("up")); st.Ready-st.Began < 0.2 {
 		t.Errorf("up after %fs, before it was ready", st.Ready-st.Began)
 	}
 	if st := r.until("never", in("failed")); !strings.Contains(st.Reason, "not up in time") {
 		t.Errorf("never ready: %+v", st)
-	}
-	if st := r.until("mute", in("failed")); !strings.Contains(st.Reason, "closed its readiness descriptor") {
-		t.Errorf("closed its descriptor: %+v", st)
 	}
 }
 

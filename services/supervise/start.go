@@ -32,7 +32,6 @@ func (s *Supervisor) startProcess(i int) lifecycle.Input {
 	pid, err := s.startMain(sp, h)
 	if err != nil {
 		s.log.Error("service not started", "service", sp.Name, "error", err)
-		h.Descriptors.CloseReady()
 		return lifecycle.Input{Event: lifecycle.Exit, Err: err}
 	}
 	return lifecycle.Input{Began: true, PID: pid}

@@ -69,7 +69,7 @@ func (p *parser) warn(s, below spec.Spec, others []file) {
 	for _, sock := range s.Listen.Sockets {
 		if sock.Name = ""; s.Ready.Port == sock.String() {
 			p.fault("ready-port", "is one of its listen sockets, which always take connections",
-				"use ready-fd or ready-command")
+				"use ready-command")
 		}
 	}
 	if below.Name != "" {

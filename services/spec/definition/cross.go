@@ -87,7 +87,7 @@ func (p *parser) crossReady(s spec.Spec) {
 	for _, c := range []struct {
 		key string
 		set bool
-	}{{"ready-fd", s.Ready.FD != 0}, {"ready-port", s.Ready.Port != ""}, {"ready-command", len(s.Ready.Command) > 0}} {
+	}{{"ready-port", s.Ready.Port != ""}, {"ready-command", len(s.Ready.Command) > 0}} {
 		if !c.set {
 			continue
 		}
@@ -97,10 +97,6 @@ func (p *parser) crossReady(s spec.Spec) {
 	}
 	if len(probes) > 1 {
 		p.fault(probes[1], "does not go with "+probes[0], "keep one of them")
-	}
-	if sockets := len(s.Listen.Sockets); s.Ready.FD != 0 && s.Ready.FD < 3+sockets {
-		p.fault("ready-fd", fmt.Sprintf("descriptor %d is one of its sockets", s.Ready.FD),
-			fmt.Sprintf("use %d or more", 3+sockets))
 	}
 }
 

@@ -60,17 +60,18 @@ func TestLayers(t *testing.T) {
 		{name: "off by the empty value", shipped: command1 + "health-command = [\"/bin/h\"]\nhealth-every = \"1s\"\n",
 			owner: "health-command = []",
 			want:  "command", not: "health"},
-		{name: "another probe", shipped: command1 + "ready-fd = 3\n",
-			owner: "ready-fd = 0\nready-port = \"unix:/run/x\"", want: `ready-port = "unix:/run/x"`, not: "ready-fd"},
+		{name: "another probe", shipped: command1 + "ready-command = [\"/bin/r\"]\n",
+			owner: "ready-command = []\nready-port = \"unix:/run/x\"", want: `ready-port = "unix:/run/x"`,
+			not: "ready-command"},
 		{name: "bad owner", shipped: command1 + "nice = 1\n", owner: "\nnice = 99\nx = 1", want: "nice = 1",
 			not: "/etc",
 			faults: []string{`/etc/a.toml:2: key "nice": 99 is out of range`, `/etc/a.toml:3: key "x"`,
 				"/etc/a.toml: is not used, /usr/a.toml stays in force"}},
 		{name: "no TOML at all", shipped: command1, owner: "[", want: "# from /usr/a.toml",
 			faults: []string{"/etc/a.toml:1:", "stays in force"}},
-		{name: "bad together", shipped: command1 + "ready-fd = 3\n", owner: "type = \"notify\"",
+		{name: "bad together", shipped: command1 + "ready-port = \"unix:/run/x\"\n", owner: "type = \"notify\"",
 			want:   `type = "simple"`,
-			faults: []string{`/usr/a.toml:2: key "ready-fd": does not go with type "notify"`}},
+			faults: []string{`/usr/a.toml:2: key "ready-port": does not go with type "notify"`}},
 		{name: "bad shipped", shipped: "x = 1", owner: command1, want: "# from /etc/a.toml",
 			faults: []string{"/usr/a.toml:1:"}},
 		{name: "both bad", shipped: "x = 1", owner: "y = 1", faults: []string{"/usr/a.toml:1:", "/etc/a.toml:1:"}},
@@ -150,7 +151,7 @@ func TestCheck(t *testing.T) {
 				`a.toml:4: key "health-timeout": is longer than health-every 30s ` +
 				`(a run that hangs holds up the next ones)` + "\n" +
 				`a.toml:6: key "ready-port": is one of its listen sockets, which always take connections ` +
-				`(use ready-fd or ready-command)`},
+				`(use ready-command)`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, warnings, err := Check(c.file, []byte(c.data), below...)

@@ -124,7 +124,6 @@ func (w *writer) program(s spec.Spec) {
 func (w *writer) order(s spec.Spec) {
 	w.text("start", string(s.Start))
 	w.text("type", string(s.Type))
-	w.number("ready-fd", s.Ready.FD)
 	w.text("ready-port", s.Ready.Port)
 	w.list("ready-command", s.Ready.Command)
 	w.list("needs", s.Needs)

@@ -33,7 +33,6 @@ var All = [...]Key{
 
 	{"start", func(s *spec.Spec, v any) []Fault { return choice(v, &s.Start, spec.AtBoot, spec.OnDemand) }},
 	{"type", func(s *spec.Spec, v any) []Fault { return choice(v, &s.Type, spec.Simple, spec.Notify, spec.Oneshot) }},
-	{"ready-fd", func(s *spec.Spec, v any) []Fault { return readyFD(v, &s.Ready.FD) }},
 	{"ready-port", func(s *spec.Spec, v any) []Fault { return readyPort(v, &s.Ready.Port) }},
 	{"ready-command", func(s *spec.Spec, v any) []Fault { return command(v, &s.Ready.Command, true) }},
 	{"needs", func(s *spec.Spec, v any) []Fault { return names(v, &s.Needs) }},

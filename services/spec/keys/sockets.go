@@ -119,18 +119,6 @@ func mode(v any, to *uint32) []Fault {
 	return nil
 }
 
-func readyFD(v any, to *int) []Fault {
-	var n int
-	if f := number(v, &n, 0, 1023); f != nil {
-		return f
-	}
-	if n == 1 || n == 2 {
-		return fault(fmt.Sprintf("%d is a standard descriptor", n), "3 or more; 0 for none")
-	}
-	*to = n
-	return nil
-}
-
 func readyPort(v any, to *string) []Fault {
 	const hint = `write "tcp:127.0.0.1:80" or "unix:/run/x.sock"`
 	s, ok := v.(string)

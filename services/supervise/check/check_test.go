@@ -108,19 +108,19 @@ func TestReady(t *testing.T) {
 				t.Errorf("result %v", err)
 			}
 		}
-		c.Ready(r, sp, nil, done)
+		c.Ready(r, sp, done)
 		turn(r)
 		if results != 1 {
 			t.Errorf("%d results, want 1", results)
 		}
-		c.Ready(r, sp, nil, done)
+		c.Ready(r, sp, done)
 		call := <-r.Calls.C()
 		c.EndProbes()
 		call()
 		if results != 1 {
 			t.Error("heard after the probes have ended")
 		}
-		c.Ready(r, &spec.Spec{Name: "b"}, nil, done) // has no way to be checked
+		c.Ready(r, &spec.Spec{Name: "b"}, done) // has no way to be checked
 		r.Wait()
 	})
 }

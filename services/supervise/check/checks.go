@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"os"
 
 	"resinos/services/probe"
 	"resinos/services/spec"
@@ -53,13 +52,13 @@ func (c *Checks) EndConditions() {
 }
 
 // Ready waits until the service is up, in the way that its file says, and has the loop call done: with an error if it
-// will not be. pipe is the readiness pipe.
-func (c *Checks) Ready(r *Runner, sp *spec.Spec, pipe *os.File, done func(error)) {
+// will not be.
+func (c *Checks) Ready(r *Runner, sp *spec.Spec, done func(error)) {
 	if !sp.Ready.Set() {
 		return
 	}
 	c.probe(r, "probe ready "+sp.Name, func(ctx context.Context) {
-		err := probe.Ready(ctx, sp.Ready, pipe, r.Command(sp))
+		err := probe.Ready(ctx, sp.Ready, r.Command(sp))
 		if ctx.Err() == nil {
 			r.Calls.Post(ctx, func() { done(err) })
 		}

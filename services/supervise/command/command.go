@@ -36,7 +36,6 @@ type Maker struct {
 type Inherited struct {
 	Files    []*os.File // descriptors 3 and on, …
 	Names    []string   // … the first of which, one for each name, it knows by LISTEN_FDNAMES
-	ReadyTo  int        // the number at which it wants the last of files, to say that it is ready; 0 is none
 	Watchdog time.Duration
 	Notify   bool // it may talk to us
 }
@@ -55,9 +54,6 @@ func (m *Maker) Command(sp *spec.Spec, argv []string, g Inherited) (c proc.Comma
 	}
 	if mayHang(sp.WorkingDirectory) {
 		c.Dir, l.Directory = "/", sp.WorkingDirectory
-	}
-	if g.ReadyTo != 0 {
-		l.ReadyFrom, l.ReadyTo = 3+len(g.Names), g.ReadyTo
 	}
 	needed, hangs := l.Needed(), mayHang(argv[0])
 	// not worth another execve: without WATCHDOG_PID it is meant for whoever reads it

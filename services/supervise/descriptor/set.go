@@ -1,10 +1,8 @@
-// Package descriptor owns the descriptors that PID 1 keeps open for one service: its listening sockets, the descriptors
-// that the service left with PID 1 (FDSTORE=1), and the pipe on which it reports that it is ready. It reads from none
-// of them and accepts no connection. Read Set first.
+// Package descriptor owns the descriptors that PID 1 keeps open for one service: its listening sockets, and those that
+// the service left with PID 1 (FDSTORE=1). It reads from none of them and accepts no connection. Read Set first.
 package descriptor
 
 import (
-	"fmt"
 	"os"
 
 	"resinos/services/demand"
@@ -17,7 +15,6 @@ import (
 // Set is the descriptors of one service. They stay open between two lives of the service. The zero value is empty.
 type Set struct {
 	Sockets []*os.File // open while somebody may connect
-	Ready   *os.File   // the end from which PID 1 reads; open while the service starts
 	stored  []stored
 }
 
@@ -40,26 +37,16 @@ func (s *Set) CloseSockets(l spec.Listen) {
 	s.Sockets = nil
 }
 
-// Close closes what is not a socket.
-func (s *Set) Close() {
+// CloseStored closes what the service left with PID 1.
+func (s *Set) CloseStored() {
 	for _, kept := range s.stored {
 		kept.file.Close() // PID 1 has written nothing to it
 	}
 	s.stored = nil
-	s.CloseReady()
 }
 
-// CloseReady closes the readiness pipe.
-func (s *Set) CloseReady() {
-	if s.Ready != nil {
-		s.Ready.Close() // nothing more is read from it
-		s.Ready = nil
-	}
-}
-
-// Inherited returns what the main process of sp gets: the sockets, the stored descriptors and the other end of a new
-// readiness pipe. The caller must call started when the process has been started, or cannot be.
-func (s *Set) Inherited(sp *spec.Spec) (g command.Inherited, started func(), err error) {
+// Inherited returns what the main process of sp gets: the sockets and the stored descriptors.
+func (s *Set) Inherited(sp *spec.Spec) (g command.Inherited) {
 	g.Watchdog, g.Notify = sp.WatchdogEvery, command.Talks(sp)
 	for i, f := range s.Sockets {
 		g.Files = append(g.Files, f)
@@ -73,17 +60,7 @@ func (s *Set) Inherited(sp *spec.Spec) (g command.Inherited, started func(), err
 		g.Files = append(g.Files, kept.file)
 		g.Names = append(g.Names, kept.name)
 	}
-	if sp.Ready.FD == 0 {
-		return g, func() {}, nil
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return g, nil, fmt.Errorf("create readiness pipe: %w", err)
-	}
-	s.CloseReady()
-	s.Ready, g.ReadyTo = r, sp.Ready.FD
-	g.Files = append(g.Files, w)
-	return g, func() { w.Close() }, nil // the process has its own
+	return g
 }
 
 // Stored returns how many descriptors the service has left.
@@ -133,10 +110,6 @@ func (s *Set) Save(out *savedstate.Service, files *savedstate.Files) {
 	for _, kept := range s.stored {
 		out.Stored = append(out.Stored, savedstate.File{Name: kept.name, File: files.Add(kept.file)})
 	}
-	if s.Ready != nil {
-		at := files.Add(s.Ready)
-		out.Pipe = &at
-	}
 }
 
 // Restore is the reverse of Save. If it fails, s holds what it could take.
@@ -158,13 +131,6 @@ func (s *Set) Restore(in *savedstate.Service, files savedstate.Descriptors) erro
 			return err
 		}
 		s.stored = append(s.stored, stored{st.Name, f})
-	}
-	if in.Pipe != nil {
-		fd, err := files.Take(*in.Pipe)
-		if err != nil {
-			return err
-		}
-		s.Ready = os.NewFile(uintptr(fd), "readiness") // read with deadlines, so Go's poller must know it
 	}
 	return nil
 }

@@ -44,15 +44,15 @@ func TestStore(t *testing.T) {
 	if refused := s.Store(notify.Message{Ready: true}, f[4:], 9); refused != 0 || isOpen(f[4]) {
 		t.Error("a file of a message that does not ask to store it is kept")
 	}
-	g, _, err := s.Inherited(&spec.Spec{Name: "x"})
-	if err != nil || !slices.Equal(g.Names, []string{"a", "a", "stored"}) || !slices.Equal(g.Files, f[:3]) {
-		t.Errorf("inherited: %+v, %v", g, err)
+	g := s.Inherited(&spec.Spec{Name: "x"})
+	if !slices.Equal(g.Names, []string{"a", "a", "stored"}) || !slices.Equal(g.Files, f[:3]) {
+		t.Errorf("inherited: %+v", g)
 	}
 	s.Store(notify.Message{FDStore: true, FDRemove: true, FDName: "a"}, nil, 3)
 	if s.Stored() != 1 || isOpen(f[0]) || isOpen(f[1]) || !isOpen(f[2]) {
 		t.Errorf("%d stored after the removal of a", s.Stored())
 	}
-	s.Close()
+	s.CloseStored()
 	if s.Stored() != 0 || isOpen(f[2]) {
 		t.Error("a stored file is open after Close")
 	}
@@ -69,38 +69,12 @@ func TestListen(t *testing.T) {
 			t.Fatalf("%d sockets, %v", len(s.Sockets), err)
 		}
 	}
-	if g, _, err := s.Inherited(sp); err != nil || !slices.Equal(g.Names, []string{"web"}) {
-		t.Errorf("inherited: %+v, %v", g, err)
+	if g := s.Inherited(sp); !slices.Equal(g.Names, []string{"web"}) {
+		t.Errorf("inherited: %+v", g)
 	}
 	s.CloseSockets(sp.Listen)
 	if _, err := os.Lstat(path); err == nil || s.Sockets != nil {
 		t.Errorf("after closing: %v, %v", s.Sockets, err)
-	}
-}
-
-// TestReady: the process gets the end of the pipe after all named files, and the next start a new one.
-func TestReady(t *testing.T) {
-	var s Set
-	s.Store(notify.Message{FDStore: true}, opened(t, 1), 1)
-	sp := &spec.Spec{Name: "x", Ready: spec.Ready{FD: 7}}
-	var before *os.File
-	for range 2 {
-		g, started, err := s.Inherited(sp)
-		if err != nil || g.ReadyTo != 7 || len(g.Names) != 1 || len(g.Files) != 2 || s.Ready == before {
-			t.Fatalf("inherited: %+v, %v", g, err)
-		}
-		started()
-		if isOpen(g.Files[1]) {
-			t.Error("the end of the process is still open in PID 1")
-		}
-		if before != nil && isOpen(before) {
-			t.Error("the pipe of the earlier start is still open")
-		}
-		before = s.Ready
-	}
-	s.CloseReady()
-	if isOpen(before) || s.Ready != nil {
-		t.Error("the pipe is open after CloseReady")
 	}
 }
 
@@ -109,11 +83,7 @@ func TestRestore(t *testing.T) {
 	var s Set
 	s.Sockets = opened(t, 1)
 	s.Store(notify.Message{FDStore: true, FDName: "a"}, opened(t, 2), 2)
-	sp := &spec.Spec{Ready: spec.Ready{FD: 7}, Listen: spec.Listen{Sockets: make([]spec.Socket, 1)}}
-	if _, _, err := s.Inherited(sp); err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	defer s.CloseStored()
 	var out savedstate.Service
 	var files savedstate.Files
 	s.Save(&out, &files)
@@ -127,15 +97,15 @@ func TestRestore(t *testing.T) {
 	}
 	var again Set
 	err := again.Restore(&out, numbers)
-	if err != nil || len(again.Sockets) != 1 || again.Stored() != 2 || again.Ready == nil {
+	if err != nil || len(again.Sockets) != 1 || again.Stored() != 2 {
 		t.Fatalf("restored %+v, %v", again, err)
 	}
-	again.Close()
+	again.CloseStored()
 	for _, f := range again.Sockets {
 		f.Close()
 	}
 	stored := []savedstate.File{{File: 9}}
-	for _, bad := range []savedstate.Service{{Sockets: []int{0}}, {Stored: stored}, {Pipe: new(int)}} {
+	for _, bad := range []savedstate.Service{{Sockets: []int{0}}, {Stored: stored}} {
 		if err := new(Set).Restore(&bad, numbers); err == nil {
 			t.Errorf("%+v is restored from descriptors that were taken", bad)
 		}

@@ -50,8 +50,7 @@ type Service struct {
 	Clients                   []Process     `json:",omitempty"`
 	Sockets                   []int         `json:",omitempty"`
 	Stored                    []File        `json:",omitempty"`
-	Pipe                      *int          `json:",omitempty"` // its readiness descriptor
-	Changed, FirstUp, FirstAt float64       `json:",omitzero"`  // what status shows
+	Changed, FirstUp, FirstAt float64       `json:",omitzero"` // what status shows
 	Stale                     bool          `json:",omitzero"`
 }
 

@@ -25,12 +25,7 @@ type Starter struct {
 // processes of the cgroup were killed for want of memory before.
 func (s *Starter) Main(sp *spec.Spec, d *descriptor.Set, again bool,
 	onExit func(proc.Status)) (p *proc.Process, kills int, err error) {
-	g, started, err := d.Inherited(sp)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer started()
-	c, closeOurs, err := s.Maker.Command(sp, sp.Command, g)
+	c, closeOurs, err := s.Maker.Command(sp, sp.Command, d.Inherited(sp))
 	if err != nil {
 		return nil, 0, err
 	}
