@@ -74,7 +74,7 @@ func TestHungDaemons(t *testing.T) {
 			now := g.pids()[name]
 			return now != 0 && now != stopped[name] && g.state(name) == "up"
 		})
-		if !strings.Contains(g.lastExit(name), "no sign of life for 4.5s") {
+		if !strings.Contains(g.lastExit(name), "no watchdog message for 4.5s") {
 			t.Errorf("%s ended by: %s", name, g.lastExit(name))
 		}
 		g.confined(name)

@@ -19,7 +19,7 @@ type Message struct {
 	Ready     bool
 	Reloading bool
 	Stopping  bool
-	Watchdog  bool   // a sign of life
+	Watchdog  bool   // WATCHDOG=1: it works
 	Trigger   bool   // WATCHDOG=trigger: it asks to be treated as hung
 	Status    string // one line for people; HasStatus distinguishes an empty one from none
 	HasStatus bool
@@ -64,7 +64,7 @@ func (m *Message) assign(name, value string) error {
 	case "STOPPING":
 		return flag(&m.Stopping, value)
 	case "WATCHDOG":
-		if value == "trigger" { // not a sign of life, but the opposite
+		if value == "trigger" { // the opposite of WATCHDOG=1
 			m.Trigger = true
 			return nil
 		}

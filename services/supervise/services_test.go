@@ -22,7 +22,7 @@ func TestInitWatchdog(t *testing.T) {
 		Launcher: self()})
 	before := r.until("lives", in("up"))
 	st := r.until("hangs", func(s pid1.ServiceStatus) bool { return s.Restarts >= 1 && s.State == "up" })
-	if !strings.Contains(st.LastExit, "no sign of life for 300ms") {
+	if !strings.Contains(st.LastExit, "no watchdog message for 300ms") {
 		t.Errorf("after the watchdog: %+v", st)
 	}
 	if st := r.status("lives"); st.PID != before.PID {

@@ -8,7 +8,7 @@ import (
 	"resinos/services/notify/notifytest"
 )
 
-// TestAlive: a logd to which nobody says anything gives signs of life all the same.
+// TestAlive: logd sends watchdog messages also while it receives nothing.
 func TestAlive(t *testing.T) {
 	signs := notifytest.Watch(t, 30*time.Millisecond)
 	cfg := configIn(shmDir(t))

@@ -102,7 +102,7 @@ func (e Event) String() string { return eventNames[e] }
 //	                   clearing --now--> waiting
 //	it ends            clearing --finish--> done    clearing --giveUp--> failed
 //	it is not well     up --sick--> stopping        starting --sick--> killing
-//	no sign of life    up --timer--> killing
+//	watchdog is late   up --timer--> killing
 //	it says goodbye    up --quits--> stopping
 //	not up in time     starting --timer--> killing
 //	not up at all      starting --exit--> clearing

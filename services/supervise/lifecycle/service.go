@@ -24,7 +24,7 @@ type Service struct {
 	Missed    bool // what it waits for happened while it ran
 	Soon      bool // it starts next without waiting for its demand: a person has restarted it
 	Reloading bool // it said RELOADING=1 and not yet READY=1
-	silent    bool // it is up, and its sign of life is late
+	silent    bool // it is up, and its watchdog message is late
 
 	PID      int
 	UpSince  time.Time   // of this life; zero while it is not up

@@ -113,7 +113,7 @@ func absorb(at time.Time, sp *spec.Spec, s Service, in Input) (Service, Event) {
 	return s, e
 }
 
-// lastCall is how much longer a service is waited for that has given no sign of life in time.
+// lastCall is how much longer a service is waited for whose watchdog message is late.
 func lastCall(sp *spec.Spec) time.Duration { return sp.WatchdogEvery / 2 }
 
 // asked books that somebody wants the service, for the first time or anew.
@@ -147,7 +147,7 @@ func accuse(sp *spec.Spec, s Service, in Input, e Event) Service {
 	case e == Timer && s.Phase == Starting:
 		s.Blame = "not up in time"
 	case e == Timer && s.Phase == Up:
-		s.Blame = "no sign of life for " + (sp.WatchdogEvery + lastCall(sp)).String()
+		s.Blame = "no watchdog message for " + (sp.WatchdogEvery + lastCall(sp)).String()
 	case e == Timer && s.Phase == Stopping && s.Blame == "":
 		s.Blame = "did not stop within " + sp.StopTimeout.String()
 	}

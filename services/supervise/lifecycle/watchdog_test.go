@@ -7,7 +7,8 @@ import (
 	"resinos/services/spec"
 )
 
-// TestLastCall: a clock that jumps over a service's sign of life, as after a suspend, kills nobody who then gives it.
+// TestLastCall: when the clock jumps over a watchdog message, as after a suspend, a service that then sends it is not
+// killed.
 func TestLastCall(t *testing.T) {
 	begin := time.Now()
 	sp := &spec.Spec{Name: "s", Type: spec.Simple, WatchdogEvery: time.Minute}
@@ -29,7 +30,7 @@ func TestLastCall(t *testing.T) {
 			t.Errorf("a sign after a jump of %v: %+v", jump, back)
 		}
 		gone, acts := Step(at.Add(30*time.Second), sp, s, Input{Event: Timer})
-		if gone.Phase != Killing || len(acts) != 1 || acts[0] != Kill || gone.Blame != "no sign of life for 1m30s" {
+		if gone.Phase != Killing || len(acts) != 1 || acts[0] != Kill || gone.Blame != "no watchdog message for 1m30s" {
 			t.Errorf("no sign after a jump of %v: %+v, %v", jump, gone, acts)
 		}
 	}

@@ -62,7 +62,7 @@ func (n Note) Inputs() []lifecycle.Input {
 		list = append(list, lifecycle.Input{Event: lifecycle.Quits})
 	}
 	if m.Trigger {
-		list = append(list, lifecycle.Input{Event: lifecycle.Sick, Why: "asked for the watchdog itself"})
+		list = append(list, lifecycle.Input{Event: lifecycle.Sick, Why: "sent WATCHDOG=trigger"})
 	}
 	return list
 }

@@ -63,7 +63,7 @@ func TestInputs(t *testing.T) {
 	m.Extend = time.Second
 	want := []lifecycle.Input{
 		{Extend: time.Second}, {Reloading: true}, {Event: lifecycle.Ready}, {Alive: true}, {Event: lifecycle.Quits},
-		{Event: lifecycle.Sick, Why: "asked for the watchdog itself"},
+		{Event: lifecycle.Sick, Why: "sent WATCHDOG=trigger"},
 	}
 	if got := (Note{Message: m}).Inputs(); !slices.Equal(got, want) {
 		t.Errorf("inputs %v, want %v", got, want)

@@ -433,7 +433,7 @@ func (m *model) calm() {
 }
 
 // hurry goes on to the next deadline that is not one of rest: services that are up keep sending
-// signs of life, and armed ones wait for a demand that does not come.
+// watchdog messages, and armed ones wait for a demand that does not come.
 func (m *model) hurry() bool {
 	next := -1
 	for i := range m.w.Services {
