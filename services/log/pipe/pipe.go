@@ -38,7 +38,7 @@ const pipeSize = 256 << 10
 const maxName = 200
 
 // A Source is one stream of output of one service or container.
-// Name is a service name, or APP.SERVICE when Kind is Container.
+// Name is a service name, or APP.SERVICE or APP.SERVICE.NUMBER when Kind is Container.
 type Source struct {
 	Kind, Name, Stream string
 }
@@ -63,6 +63,9 @@ func (s Source) Check() error {
 			return fmt.Errorf("check log source %q: the name of a container is APP.SERVICE", s)
 		}
 		name = rest
+		if base, number, found := strings.Cut(rest, "."); found && number != "" && strings.Trim(number, "0123456789") == "" {
+			name = base // one of several containers of a service
+		}
 	default:
 		return fmt.Errorf("check log source %q: kind %q is not service or container", s, s.Kind)
 	}

@@ -16,6 +16,7 @@ func TestParseName(t *testing.T) {
 		"service.init.log":           {Service, "init", Log},
 		"service.net-d_2.stdout":     {Service, "net-d_2", Stdout},
 		"container.hello.web.stderr": {Container, "hello.web", Stderr},
+		"container.hello.web.2.log":  {Container, "hello.web.2", Log},
 	}
 	for file, want := range good {
 		got, err := ParseName(file)
@@ -27,7 +28,7 @@ func TestParseName(t *testing.T) {
 		}
 	}
 	bad := []string{"", ".", "..", "...", "service.log", "service..log", "service.Init.log", "service.-a.log", "service.a.b.log", "kernel.a.log",
-		"container.a.stdout", "container.a.b.c.stdout", "container..b.stdout", "service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 250) + ".log"}
+		"container.a.stdout", "container.a.b.c.stdout", "container.a.b.2.3.log", "container.a.b..log", "container..b.stdout", "service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 250) + ".log"}
 	for _, file := range bad {
 		if got, err := ParseName(file); err == nil {
 			t.Errorf("ParseName(%q) = %+v, want an error", file, got)
