@@ -19,6 +19,7 @@ import (
 	"resinos/bsp/kmod"
 	"resinos/bsp/uevent"
 	"resinos/init/getty"
+	"resinos/init/oneoff"
 	"resinos/init/osctl"
 	"resinos/init/osctl/cli"
 	"resinos/services/config"
@@ -46,6 +47,7 @@ func applets() map[string]applet {
 		"getty":    daemon(runGetty),
 		"grow":     daemon(runGrow),
 		"zram":     daemon(runZram),
+		"hold":     oneoff.Main,
 	}
 }
 

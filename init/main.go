@@ -21,7 +21,9 @@ import (
 
 func main() {
 	runtime.MemProfileRate = 0 // the profile's tables would cost every process more than a megabyte
-	if os.Getpid() == 1 {
+
+	inContainer := filepath.Base(os.Args[0]) == "hold" // the first process of a container, not of the device
+	if os.Getpid() == 1 && !inContainer {
 		firstProcess()
 	}
 	os.Exit(run(os.Args))

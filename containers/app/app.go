@@ -20,6 +20,9 @@ type Container struct {
 	App, Service string
 	// Number tells the containers of a service with a scale apart: 2 and on, and 0 for the first.
 	Number int `json:",omitempty"`
+	// Hold is set of a container in which a person runs one command (osctl run): the program of the device that is its
+	// first process. It has a number among its kind, no app lists it, and it ends when nothing else runs in it.
+	Hold string `json:",omitempty"`
 	// Image is a whole reference: host, path and tag or digest.
 	Image      string
 	Platform   string `json:",omitempty"` // os/architecture[/variant]; empty: the device's
@@ -71,8 +74,11 @@ type Container struct {
 	DependsOn   []Dependency  `json:",omitempty"` // sorted by service
 }
 
-// ID is the container's name in containerd and in the log: APP.SERVICE, or APP.SERVICE.NUMBER.
+// ID is the container's name in containerd and in the log: APP.SERVICE, APP.SERVICE.NUMBER, or APP.SERVICE-run-NUMBER.
 func (c Container) ID() string {
+	if c.Hold != "" {
+		return c.App + "." + c.Service + "-run-" + strconv.Itoa(c.Number)
+	}
 	if c.Number > 1 {
 		return c.App + "." + c.Service + "." + strconv.Itoa(c.Number)
 	}

@@ -29,6 +29,7 @@ const (
 // The operations with arguments of their own.
 const (
 	OpExec   = "exec"
+	OpRun    = "run"
 	OpEvents = "events"
 )
 
@@ -153,6 +154,14 @@ func (c Client) Inspect(ctx context.Context, a App) ([]Container, error) {
 func (c Client) Exec(ctx context.Context, e Exec) (Program, error) {
 	var p Program
 	err := c.call(ctx, OpExec, e, &p)
+	return p, err
+}
+
+// Run asks how to run a command in a container of its own, made like that of a service. It ends with the command.
+// Without arguments it is the service's command.
+func (c Client) Run(ctx context.Context, e Exec) (Program, error) {
+	var p Program
+	err := c.call(ctx, OpRun, e, &p)
 	return p, err
 }
 

@@ -28,6 +28,7 @@ type Server struct {
 	Engine *engineclient.Containerd
 	Events *Events
 	Images Images
+	Hold   string // the program that is the first process of a container for run
 	Log    *slog.Logger
 
 	jobs jobs
@@ -48,6 +49,7 @@ func (s *Server) handlers() map[string]control.Handler {
 		appcontrol.OpPlan:    on(s.plan),
 		appcontrol.OpInspect: on(s.inspect),
 		appcontrol.OpExec:    on(s.exec),
+		appcontrol.OpRun:     on(s.run),
 		appcontrol.OpUp:      on(s.up),
 		appcontrol.OpEvents: on(func(ctx context.Context, w appcontrol.Watch) (any, error) {
 			return s.Events.wait(ctx, w), nil
@@ -110,13 +112,47 @@ func (s *Server) exec(ctx context.Context, e appcontrol.Exec) (any, error) {
 	if found[0].Have.Task != plan.Running {
 		return nil, &control.Error{Text: id + " does not run", Hint: "try: osctl start " + id}
 	}
+	return s.program(ctx, id, e, found[0].Want)
+}
+
+// run makes a container like that of a service, in which nothing runs yet, and says how to run the command in it.
+func (s *Server) run(ctx context.Context, e appcontrol.Exec) (any, error) {
+	found, err := s.Orders.Find(ctx, workload.Order{App: e.App.App, Service: e.Service})
+	if err != nil {
+		return nil, err
+	}
+	if e.Service == "" || found[0].Want == nil {
+		var ids []string
+		for _, one := range found {
+			ids = append(ids, one.ID)
+		}
+		return nil, &control.Error{Text: "run needs a service of an app that is up",
+			Hint: "say which: " + strings.Join(ids, ", ")}
+	}
+	want := *found[0].Want
+	id, err := s.Orders.Pass(ctx, workload.Held(want.Container, s.Hold))
+	if err != nil {
+		return nil, err
+	}
+	like := want.Container
+	if len(e.Args) > 0 {
+		like.Command = e.Args
+	}
+	if e.Args, err = s.Engine.Arguments(ctx, like); err != nil {
+		return nil, err
+	}
+	return s.program(ctx, id, e, &want)
+}
+
+// program says how to run a command in a container that runs.
+func (s *Server) program(ctx context.Context, id string, e appcontrol.Exec, want *plan.Want) (any, error) {
 	spec, pid, err := s.Engine.Inside(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	w := inside.Wish{Args: e.Args, Env: e.Env, Dir: e.Dir, TTY: e.TTY, Rows: e.Rows, Columns: e.Columns}
 	if e.User != "" {
-		if w.User, err = engineclient.UserIn(fmt.Sprintf("/proc/%d/root", pid), e.User, found[0].Want); err != nil {
+		if w.User, err = engineclient.UserIn(fmt.Sprintf("/proc/%d/root", pid), e.User, want); err != nil {
 			return nil, &control.Error{Text: err.Error(), Hint: "a user of the container, or UID[:GID]"}
 		}
 	}

@@ -117,6 +117,7 @@ func (d *device) manager() *process {
 	}
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"),
 		"-loader", filepath.Join(d.tools.path, "compose"), "-loaded", d.path("loaded"), "-records", d.path("records"),
+		"-hold", filepath.Join(d.tools.path, "init"),
 		"-shutdown", d.path("shutdown"), "-control", d.path("apps.sock"), "-down", d.path("down.json"),
 		"-status", d.path("apps.json"), "-log-pipes", d.path("log"),
 		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),

@@ -57,6 +57,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
 	flags.StringVar(&c.Down, "down", workload.Down, "file of the apps that a person took down")
 	flags.StringVar(&server.Socket, "control", appcontrol.SocketPath, "socket to answer on")
+	flags.StringVar(&server.Hold, "hold", "/usr/sbin/init", "first process of the containers of osctl run")
 	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")
 	flags.StringVar(&engine.Socket, "socket", daemon.Socket, "containerd's socket")
 	flags.StringVar(&engine.Snapshotter, "snapshotter", "overlayfs", "overlayfs or native")

@@ -58,12 +58,18 @@ func (d *device) inside(name string, args ...string) *exec.Cmd {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return command(d.t, p)
+}
+
+// command is the runtime's, which runs a program in a container.
+func command(t *testing.T, p appcontrol.Program) *exec.Cmd {
+	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if _, err := write.Write(p.Process); err != nil { // it is smaller than a pipe
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	write.Close()
 	cmd := exec.Command(p.Path, p.Args...)

@@ -55,6 +55,7 @@ const (
 	labelApp   = "resinos/app"
 	labelWish  = "resinos/wish"
 	labelImage = "resinos/image-digest"
+	labelHold  = "resinos/hold" // of a container with Hold
 	labelGrace = "resinos/stop-grace"
 	labelStop  = "resinos/stop-signal"
 	labelMark  = "resinos/" // and the name of a mark
@@ -133,6 +134,7 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 		s.Containers[r.ID] = plan.Have{
 			App: r.Labels[labelApp], Wish: r.Labels[labelWish],
 			ImageName: r.Image, ImageDigest: r.Labels[labelImage], StopGrace: grace,
+			Passing:    r.Labels[labelHold] != "",
 			StaysEnded: r.Labels[labelMark+string(plan.StaysEnded)], Held: r.Labels[labelMark+string(plan.Held)],
 		}
 	}

@@ -60,6 +60,7 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 		containerd.WithContainerLabels(map[string]string{
 			labelApp:   w.App,
 			labelWish:  w.Digest(),
+			labelHold:  w.Hold,
 			labelImage: image.Target().Digest.String(),
 			labelGrace: w.StopGrace.String(),
 			labelStop:  firstOf(w.StopSignal, config.StopSignal, "SIGTERM"),

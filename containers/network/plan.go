@@ -149,6 +149,9 @@ func asksForDevice(c app.Container) bool {
 }
 
 func names(c app.Container, l app.Link) []string {
+	if c.Hold != "" {
+		return []string{c.ID()}
+	}
 	out := append([]string{c.Service}, l.Aliases...)
 	if c.ContainerName != "" {
 		out = append(out, c.ContainerName)

@@ -19,6 +19,9 @@ import (
 	"resinos/containers/app"
 )
 
+// HoldTarget is where the first process of a container with Hold lies: in memory, so that no root is written to.
+const HoldTarget = "/dev/hold"
+
 // The limits of a container that its app says nothing of.
 const (
 	pids = 512
@@ -51,6 +54,12 @@ func Options(c app.Container) []oci.SpecOpts {
 	}
 	for _, rule := range c.DeviceRules {
 		opts = append(opts, deviceRule(rule))
+	}
+	if c.Hold != "" {
+		opts = append(opts, set(func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: c.Hold, Destination: HoldTarget,
+				Options: []string{"bind", "ro", "nosuid", "nodev"}})
+		}))
 	}
 	opts = append(opts, shared(c)...)
 	switch {

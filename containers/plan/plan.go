@@ -96,7 +96,9 @@ func (s Step) String() string {
 type Input struct {
 	Wanted []Want
 	// Alone are apps whose file cannot be read now: what runs of them is left alone.
-	Alone   []string
+	Alone []string
+	// Down are apps that a person took down: nothing of theirs stays.
+	Down    map[string]bool
 	State   State
 	Records map[string]restart.Record
 }
@@ -125,6 +127,9 @@ func Make(in Input) []Step {
 		}
 		if p.want == nil && slices.Contains(in.Alone, p.have.App) {
 			p.maintain()
+		} else if p.want == nil && p.have.Passing && !in.Down[p.have.App] && !p.record.Held &&
+			(p.have.Task == Running || p.have.Task == Unknown) {
+			continue // it ends by itself, whoever has begun it
 		} else {
 			p.plan()
 		}

@@ -20,6 +20,7 @@ type Have struct {
 	StopGrace   time.Duration
 	StaysEnded  string // mark of that name
 	Held        string // mark of that name
+	Passing     bool   // it has Container.Hold: it ends by itself, and is not wanted again
 	Task        Task
 	Kills       int    // processes that the kernel ended for want of memory since its task was made
 	Status      uint32 // of an ended task

@@ -32,6 +32,7 @@ type Manager struct {
 	workers *workers
 	report  reporter
 	down    map[string]bool // apps that a person took down
+	passing []passing       // containers that are being started for a person
 	last    plan.State      // what there was when the last plan was made
 	waiting []*request      // of people, to be answered when it is done
 }
@@ -132,6 +133,7 @@ func (m *Manager) readApps(ctx context.Context) {
 		return
 	}
 	m.apps = apps
+	m.wantPassing()
 	m.applyDown()
 	m.setTrouble("", nil)
 	m.c.Log.Info("apps read", "containers", len(m.apps.Wanted), "unreadable", len(apps.Alone))
@@ -148,6 +150,7 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 		m.setTrouble("", nil)
 	}
 	m.last = state
+	m.dropPassing()
 	m.applyNetworks(state)
 	m.tellNeeds(state)
 	wait := forever
@@ -381,7 +384,8 @@ func (m *Manager) policy(id string) app.Policy {
 }
 
 func (m *Manager) plan(state plan.State) []plan.Step {
-	return plan.Make(plan.Input{Wanted: m.apps.Wanted, Alone: m.apps.Alone, State: state, Records: m.records})
+	return plan.Make(plan.Input{Wanted: m.apps.Wanted, Alone: m.apps.Alone, State: state, Records: m.records,
+		Down: m.down})
 }
 
 func pause(ctx context.Context, d time.Duration) {

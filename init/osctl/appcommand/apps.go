@@ -9,8 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -51,6 +49,10 @@ func Commands() []Command {
 			"Runs a command in a container that runs. The exit status is the command's.",
 			"osctl exec -it hello.web sh\nosctl exec hello.web cat /etc/hostname\n" +
 				"echo x | osctl exec -i hello.web tee /tmp/x", execute},
+		{"run", "[--rm] [-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] APP.SERVICE [COMMAND...]",
+			"Runs a command in a new container that is like that of a service: its image, volumes, networks.\n" +
+				"Without a command it runs the service's. The container goes when the last process in it ends.",
+			"osctl run --rm shop.web ./manage.py migrate\nosctl run -it shop.db sh", runNew},
 		{"port", "[--json] APP[.SERVICE]", "Lists the published ports of containers.", "osctl port hello.web", port},
 		{"inspect", "APP[.SERVICE]", "Shows all that is known of containers, in JSON.",
 			"osctl inspect hello.web", inspect},
@@ -236,23 +238,6 @@ func down(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []strin
 	}
 	a.Volumes = *volumes
 	return change(ctx, s, appcontrol.OpDown, a, *dry)
-}
-
-// volumesDir is where the volumes of all apps are (containers/volume).
-const volumesDir = "/mnt/data/volumes"
-
-// showVolumes prints which volumes of an app would go.
-func showVolumes(s *cli.Session, name string) error {
-	entries, err := os.ReadDir(filepath.Join(s.Root, volumesDir, filepath.Base(name)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") {
-			fmt.Fprintln(s.Stdout, "remove volume", screen.Escape(e.Name()))
-		}
-	}
-	return nil
 }
 
 // one parses flags for a command that takes one name.

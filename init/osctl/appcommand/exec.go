@@ -26,6 +26,30 @@ import (
 // execute runs a command in a container. The manager is only asked how; from then on nothing but the OCI runtime
 // stands between us and the program, and its end is ours, whatever becomes of manager and engine.
 func execute(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	return inContainer(ctx, s, flags, args, 2, client(s).Exec)
+}
+
+// runNew runs a command in a container of its own, which the manager makes like that of a service, and removes it at
+// the end. If we die before, or the manager is not there then, it ends by itself when nothing runs in it any more.
+func runNew(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
+	flags.Bool("rm", true, "is for the habits of docker's users: the container is always removed at its end")
+	id := ""
+	ask := func(ctx context.Context, e appcontrol.Exec) (appcontrol.Program, error) {
+		defer s.Waiting("starting a container like " + screen.Escape(e.App.String()))()
+		p, err := client(s).Run(ctx, e)
+		id = p.ID
+		return p, err
+	}
+	err := inContainer(ctx, s, flags, args, 1, ask)
+	if id != "" {
+		_ = client(s).Change(ctx, appcontrol.OpStop, appcontrol.Parse(id))
+	}
+	return err
+}
+
+// inContainer runs a command as ask says, whose arguments are least in number.
+func inContainer(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string, least int,
+	ask func(context.Context, appcontrol.Exec) (appcontrol.Program, error)) error {
 	var e appcontrol.Exec
 	interactive := flags.Bool("i", false, "hands standard input on")
 	flags.BoolVar(&e.TTY, "t", false, "gives the command a terminal")
@@ -42,10 +66,11 @@ func execute(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []st
 		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
-		return cli.Misuse(err.Error(), "try: osctl help exec")
+		return cli.Misuse(err.Error(), "try: osctl help "+flags.Name())
 	}
-	if flags.NArg() < 2 {
-		return cli.Misuse("exec needs a container and a command", "try: osctl exec -it APP.SERVICE sh")
+	if flags.NArg() < least {
+		return cli.Misuse(flags.Name()+" needs a container and a command",
+			"try: osctl "+flags.Name()+" -it APP.SERVICE sh")
 	}
 	e.App, e.Args = appcontrol.Parse(flags.Arg(0)), flags.Args()[1:]
 	in := os.Stdin
@@ -57,7 +82,7 @@ func execute(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []st
 			e.Rows, e.Columns = uint(size.Row), uint(size.Col)
 		}
 	}
-	program, err := client(s).Exec(ctx, e)
+	program, err := ask(ctx, e)
 	if err != nil {
 		return unreachable(err)
 	}

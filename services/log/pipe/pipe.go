@@ -63,7 +63,8 @@ func (s Source) Check() error {
 			return fmt.Errorf("check log source %q: the name of a container is APP.SERVICE", s)
 		}
 		name = rest
-		if base, number, found := strings.Cut(rest, "."); found && number != "" && strings.Trim(number, "0123456789") == "" {
+		base, number, found := strings.Cut(rest, ".")
+		if found && number != "" && strings.Trim(number, "0123456789") == "" {
 			name = base // one of several containers of a service
 		}
 	default:
