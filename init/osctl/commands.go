@@ -86,11 +86,13 @@ func own() []command {
 			run: logs.Show,
 		},
 		{
-			name: "top", theme: looking, args: "[--count COUNT] [--json]",
-			about: "Shows the resource usage of services and containers repeatedly; q quits.",
+			name: "top", theme: looking, args: "[--count COUNT] [--json] [APP[.SERVICE]...]",
+			about: "Shows the resource usage of services and containers repeatedly; q quits.\n" +
+				"With the name of an app or a container it lists the processes in it, once.",
 			example: "osctl top\n" +
-				"osctl top --count 1         once, for a script",
-			run: top.Show,
+				"osctl top --count 1         once, for a script\n" +
+				"osctl top shop.web          the processes of a container",
+			run: appcommand.Processes(top.Show),
 		},
 		{
 			name: "time", theme: looking, args: "[--json]",

@@ -53,6 +53,11 @@ func Commands() []Command {
 			"Runs a command in a new container that is like that of a service: its image, volumes, networks.\n" +
 				"Without a command it runs the service's. The container goes when the last process in it ends.",
 			"osctl run --rm shop.web ./manage.py migrate\nosctl run -it shop.db sh", runNew},
+		{"cp", "[-a] APP.SERVICE:PATH PATH|- | PATH|- APP.SERVICE:PATH",
+			"Copies files and directories out of a container that runs, or into it. - is a tar stream.\n" +
+				"PATH/. is the content of a directory. What lies in volumes is copied too.",
+			"osctl cp shop.web:/var/log/nginx .\nosctl cp nginx.conf shop.web:/etc/nginx/\n" +
+				"osctl cp shop.db:/var/lib/data - | ssh HOST tar x", cp},
 		{"port", "[--json] APP[.SERVICE]", "Lists the published ports of containers.", "osctl port hello.web", port},
 		{"inspect", "APP[.SERVICE]", "Shows all that is known of containers, in JSON.",
 			"osctl inspect hello.web", inspect},

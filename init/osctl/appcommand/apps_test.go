@@ -83,3 +83,15 @@ func TestRates(t *testing.T) {
 		t.Errorf("rates = %v, want %v", got, want)
 	}
 }
+
+func TestParsePlace(t *testing.T) {
+	for arg, want := range map[string]place{
+		"shop.web:/etc/x": {"shop.web", "/etc/x"}, "shop/web:x": {"shop/web", "x"}, "-": {path: "-"}, "x": {path: "x"},
+		"/a:b": {path: "/a:b"}, "./a:b": {path: "./a:b"}, "../a:b": {path: "../a:b"}, ":x": {path: ":x"},
+		"shop.web:": {"shop.web", ""},
+	} {
+		if got := parsePlace(arg); got != want {
+			t.Errorf("parsePlace(%q) = %+v, want %+v", arg, got, want)
+		}
+	}
+}

@@ -79,11 +79,12 @@ func TestGroups(t *testing.T) {
 func TestProcesses(t *testing.T) {
 	root := tree(t, map[string]string{
 		"g/main/cgroup.procs": "10\n", "g/cgroup.procs": "30\n20\nx\n",
-		"p/10/cmdline": "/bin/a\x00b c\x00", "p/10/stat": "10 (a) S 1 10",
+		"p/10/cmdline": "/bin/a\x00b c\x00", "p/10/stat": "10 (a) S 1 10 0 0 0 0 0 0 0 0 150 50 0 0 0 0 0 0 9 9 3 0",
 		"p/20/cmdline": "", "p/20/stat": "20 (odd) (name) S 10 10",
 	})
 	got := Processes(filepath.Join(root, "g"), filepath.Join(root, "p"))
-	want := []Process{{10, 1, "/bin/a b c"}, {20, 10, "[odd) (name]"}, {30, 0, ""}}
+	want := []Process{{10, 1, "/bin/a b c", 2 * time.Second, 3 * int64(os.Getpagesize())},
+		{20, 10, "[odd) (name]", 0, 0}, {30, 0, "", 0, 0}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("Processes = %+v, want %+v", got, want)
 	}

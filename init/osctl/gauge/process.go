@@ -2,17 +2,24 @@ package gauge
 
 import (
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Process is one process of a group.
 type Process struct {
 	PID, Parent int
 	Command     string // with its arguments; what it is called in brackets when it hides them
+	CPU         time.Duration
+	Memory      int64 // bytes in memory, shared ones too
 }
+
+// tick is how long the kernel's unit of processor time is (USER_HZ), on all architectures.
+const tick = time.Second / 100
 
 // Processes lists the processes in the group in the directory dir and below it, lowest pid first. proc is where procfs
 // is.
@@ -46,6 +53,12 @@ func process(dir string, pid int) Process {
 	}
 	if fields := strings.Fields(stat[end+1:]); len(fields) > 1 {
 		p.Parent, _ = strconv.Atoi(fields[1]) // a kernel that writes no number here has no parent to tell
+		if len(fields) > 21 {
+			user, _ := strconv.ParseInt(fields[11], 10, 64) // the same holds for these
+			system, _ := strconv.ParseInt(fields[12], 10, 64)
+			pages, _ := strconv.ParseInt(fields[21], 10, 64)
+			p.CPU, p.Memory = time.Duration(user+system)*tick, pages*int64(os.Getpagesize())
+		}
 	}
 	return p
 }
