@@ -163,6 +163,11 @@ func (c *converter) process() {
 	}
 	c.c.TTY, c.c.StdinOpen = c.s.Tty, c.s.StdinOpen
 	c.c.Labels = pairs(c.s.Labels)
+	for _, label := range []string{"io.balena.features.balena-socket", "io.resin.features.balena-socket"} {
+		if on, err := strconv.ParseBool(c.c.Label(label)); err == nil && on {
+			c.warn(c.path+".labels", "%s: a device has no docker socket, the container starts without it", label)
+		}
+	}
 }
 
 // words refuses what no argument can hold.

@@ -17,6 +17,7 @@ import (
 // secrets. A volume that does not exist yet is created from the container image's content.
 func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) oci.SpecOpts {
 	return func(ctx context.Context, _ oci.Client, r *containers.Container, s *specs.Spec) error {
+		s.Mounts = addFeatures(s.Mounts, want, onDevice)
 		for _, m := range want.Mounts {
 			var source string
 			var err error

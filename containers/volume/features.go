@@ -1,0 +1,53 @@
+package volume
+
+import (
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"resinos/containers/app"
+)
+
+// feature is what a label io.balena.features.NAME, or io.resin.features.NAME, shows a container of the device.
+type feature struct {
+	name, source, target string
+	write                bool
+}
+
+// features are those that need mounts. Without the label balena-socket a container sees no engine, and with it none
+// either: composefile says so.
+var features = []feature{
+	{"dbus", "/run/dbus", "/host/run/dbus", true},
+	{"kernel-modules", "/lib/modules", "/lib/modules", false},
+	{"firmware", "/lib/firmware", "/lib/firmware", false},
+	{"journal-logs", "/var/log/journal", "/var/log/journal", false},
+	{"journal-logs", "/run/log/journal", "/run/log/journal", false},
+	{"journal-logs", "/etc/machine-id", "/etc/machine-id", false},
+	{"sysfs", "/sys", "/sys", true},
+	{"procfs", "/proc", "/proc", true},
+}
+
+// addFeatures adds the mounts that labels ask for, or puts them in the place of those that are there. What the device
+// does not have is left out, as balena's supervisor leaves it empty.
+func addFeatures(mounts []specs.Mount, c app.Container, exists func(path string) bool) []specs.Mount {
+	for _, f := range features {
+		on := false
+		for _, prefix := range []string{"io.balena.features.", "io.resin.features."} {
+			asked, err := strconv.ParseBool(c.Label(prefix + f.name)) // what is no truth value asks for nothing
+			on = on || asked && err == nil
+		}
+		if !on || !exists(f.source) {
+			continue
+		}
+		mounts = slices.DeleteFunc(mounts, func(m specs.Mount) bool { return m.Destination == f.target })
+		mounts = append(mounts, bind(f.source, app.Mount{Target: f.target, ReadOnly: !f.write}))
+	}
+	return mounts
+}
+
+func onDevice(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
