@@ -49,6 +49,29 @@ func ParseKeys(name string, text []byte) (Keys, error) {
 	return k, nil
 }
 
+// Encode returns the text of a trust file; ParseKeys reads it.
+func (k Keys) Encode() []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# The keys that updates have to be signed with. See: resin keys --help\n")
+	fmt.Fprintf(&b, "threshold = %d # so many of the keys have to sign a bundle\n", k.Threshold)
+	for _, list := range []struct {
+		name   string
+		values []string
+	}{{"keys", k.Public}, {"revoked", k.Revoked}} {
+		fmt.Fprintf(&b, "%s = [\n", list.name)
+		for _, v := range list.values {
+			fmt.Fprintf(&b, "  %q,\n", v)
+		}
+		b.WriteString("]\n")
+	}
+	return []byte(b.String())
+}
+
+// Usable lists the keys that are not revoked.
+func (k Keys) Usable() []string {
+	return slices.DeleteFunc(slices.Clone(k.Public), func(key string) bool { return k.revoked(KeyID(key)) })
+}
+
 func (k Keys) check() error {
 	var faults []error
 	material := make(map[string]string) // the key itself -> its name
@@ -68,9 +91,9 @@ func (k Keys) check() error {
 			faults = append(faults, fmt.Errorf("revoked key %q: want NAME+HASH", key))
 		}
 	}
-	if len(k.Public) > 0 && (k.Threshold < 1 || k.Threshold > len(k.usable())) {
+	if len(k.Public) > 0 && (k.Threshold < 1 || k.Threshold > len(k.Usable())) {
 		faults = append(faults, fmt.Errorf("threshold %d: want 1 to %d, the number of keys that are not revoked",
-			k.Threshold, len(k.usable())))
+			k.Threshold, len(k.Usable())))
 	}
 	return errors.Join(faults...)
 }
@@ -86,11 +109,6 @@ func (k Keys) revoked(id string) bool {
 	return slices.ContainsFunc(k.Revoked, func(r string) bool { return KeyID(r) == id })
 }
 
-// usable lists the keys that are not revoked.
-func (k Keys) usable() []string {
-	return slices.DeleteFunc(slices.Clone(k.Public), func(key string) bool { return k.revoked(KeyID(key)) })
-}
-
 // Faults of signatures, on which a caller may branch.
 var (
 	ErrNoKeys = errors.New("this device trusts no key, so it refuses every update; " +
@@ -100,7 +118,7 @@ var (
 
 // verify returns the text of a signed note if enough of the keys have signed it.
 func (k Keys) verify(signed []byte) ([]byte, error) {
-	usable := k.usable()
+	usable := k.Usable()
 	if len(usable) == 0 {
 		return nil, ErrNoKeys
 	}
