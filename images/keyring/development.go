@@ -1,0 +1,56 @@
+package keyring
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"resinos/bsp/bundle"
+)
+
+// developmentName is the name of the key of a developer's images.
+const developmentName = "development"
+
+// DevelopmentDir returns where the key of a developer is: in the directory of their settings, or below the cache if
+// they have none, as on many build servers.
+func DevelopmentDir(cache string) string {
+	if dir, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(dir, "resinos", "development-keys")
+	}
+	return filepath.Join(cache, "development-keys")
+}
+
+// Development returns the ring of a developer's images. The first call creates it; two at the same time get the same.
+func Development(dir string) (Ring, error) {
+	r, err := Open(dir)
+	if err != nil || len(r.Trust.Public) > 0 {
+		return r, err
+	}
+	if created, err := r.Create(developmentName); err == nil {
+		return created, created.Save()
+	} else if !errors.Is(err, fs.ErrExist) {
+		return r, err
+	}
+	private, err := Read(r.private(developmentName)) // another build was faster, or was cut before Save
+	if err != nil {
+		return r, err
+	}
+	if r.Trust, err = Public([]string{private}); err != nil {
+		return r, err
+	}
+	return r, r.Save()
+}
+
+// Trust returns the text of the trust file that an image of a variant gets: that of dir, if there is one; the
+// developer's for a development image; none for others, which then refuse every update.
+func Trust(dir, variant, cache string) (bundle.Keys, error) {
+	if dir != "" {
+		return bundle.LoadKeys(dir)
+	}
+	if variant != "development" {
+		return bundle.Keys{}, nil
+	}
+	r, err := Development(DevelopmentDir(cache))
+	return r.Trust, err
+}
