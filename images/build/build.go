@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"resinos/bsp/boards"
+	"resinos/bsp/bundle"
 	"resinos/bsp/lock"
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
@@ -53,12 +54,14 @@ const cacheRoom = 768 * disk.MiB
 type Options struct {
 	Board    string
 	Variant  string
-	Output   string   // the image file
-	Binaries string   // directory with a directory of device binaries for each architecture
-	Cache    string   // directory for packages and results of stages
-	Apps     []string // directories with a compose.yaml, or the names of apps that come with the builder
-	Mirrors  []string // Debian mirrors; the host's own if empty
-	Progress Progress // nil: no progress is shown
+	Output   string      // the image file
+	Binaries string      // directory with a directory of device binaries for each architecture
+	Cache    string      // directory for packages and results of stages
+	Apps     []string    // directories with a compose.yaml, or the names of apps that come with the builder
+	Mirrors  []string    // Debian mirrors; the host's own if empty
+	Version  string      // of resinOS; Version if empty
+	Trust    bundle.Keys // the keys that updates have to be signed with; the zero value refuses every update
+	Progress Progress    // nil: no progress is shown
 }
 
 // Result describes what was built.
@@ -143,6 +146,12 @@ func prepare(o Options) (*builder, error) {
 	}
 	if b.table, err = rootfs.Load(); err != nil {
 		return nil, err
+	}
+	if b.Version == "" {
+		b.Version = Version
+	}
+	if !bundle.ValidVersion(b.Version) {
+		return nil, fmt.Errorf("build version %q: want three numbers such as 1.2.3", b.Version)
 	}
 	if !slices.Contains(rootfs.Variants(), o.Variant) {
 		return nil, fmt.Errorf("find variant %q: there are %s", o.Variant, strings.Join(rootfs.Variants(), ", "))

@@ -36,7 +36,8 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		return nil, slot.Manifest{}, err
 	}
 	in := rootfs.Inputs{
-		Board: b.Board, Variant: b.Variant, Version: Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
+		Board: b.Board, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
+		Trust:    b.Trust.Encode(),
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
 	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)
@@ -189,7 +190,7 @@ func (b *builder) firmware() (*assemble.Tree, error) {
 
 func (b *builder) manifest(tree *assemble.Tree) (slot.Manifest, error) {
 	m := slot.Manifest{
-		Format: slot.ManifestFormat, Version: Version, Board: b.Board, Variant: b.Variant, Arch: b.board.Arch,
+		Format: slot.ManifestFormat, Version: b.Version, Board: b.Board, Variant: b.Variant, Arch: b.board.Arch,
 		Kernel: b.modules.release, Epoch: b.epoch,
 	}
 	for _, e := range tree.Entries() {

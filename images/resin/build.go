@@ -8,20 +8,27 @@ import (
 	"golang.org/x/term"
 
 	"resinos/images/build"
+	"resinos/images/keyring"
 )
 
 func buildCommand() *cobra.Command {
 	o := build.Options{}
+	var keys string
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Builds a disk image",
 		Long: `Builds a disk image from the board's pinned Debian packages, the device's binaries and the apps to preload.
 
 Needs no root. Keeps finished stages in the cache, so that a second build repeats only what changed; the same inputs
-always give the same bytes. Writes the image beside the output file and renames it when it is complete.`,
+always give the same bytes. Writes the image beside the output file and renames it when it is complete.
+
+The image contains the public keys that updates have to be signed with (resin bundle). A development image trusts the
+key of this developer, which the first build creates. Other variants trust only the keys that --keys names; without any,
+the device refuses every update.`,
 		Example: `  resin build --board qemu-x86_64 --variant development -o resinos.img
   resin build --board qemu-arm64 --variant production -o resinos.img --apps ./my-app
-  resin build --board qemu-x86_64 --variant production -o resinos.img --apps ''`,
+  resin build --board qemu-x86_64 --variant production -o resinos.img --apps ''
+  resin build --board qemu-x86_64 --variant production -o resinos.img --keys ~/release-keys`,
 		Args: countArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Board == "" || o.Output == "" {
@@ -29,6 +36,10 @@ always give the same bytes. Writes the image beside the output file and renames 
 			}
 			if len(o.Apps) == 1 && o.Apps[0] == "" {
 				o.Apps = nil
+			}
+			var err error
+			if o.Trust, err = keyring.Trust(keys, o.Variant, o.Cache); err != nil {
+				return err
 			}
 			show, finish := progress()
 			o.Progress = show
@@ -38,6 +49,10 @@ always give the same bytes. Writes the image beside the output file and renames 
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: resinOS %s for %s, %s\n", result.Image, result.Manifest.Version, o.Board, o.Variant)
+			if len(o.Trust.Usable()) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "resin: %s trusts no key, so a device refuses every update; "+
+					"to change that, create a key with resin keys new, and build with --keys\n", result.Image)
+			}
 			return nil
 		},
 	}
@@ -47,6 +62,8 @@ always give the same bytes. Writes the image beside the output file and renames 
 	f.StringVarP(&o.Output, "output", "o", "", "image file to write")
 	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml and images/*.tar; '' for none")
 	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
+	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
+	f.StringVar(&o.Version, "version", build.Version, "version that the image says it is")
 	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages and finished stages")
 	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors to use instead of the host's own")
 	return cmd

@@ -53,7 +53,8 @@ func root() *cobra.Command {
 		Example: `  resin boards
   resin build --board qemu-x86_64 --variant development -o resinos.img
   resin inspect resinos.img
-  resin run resinos.img`,
+  resin run resinos.img
+  resin bundle resinos.img -o resinos.bundle`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArgs,
@@ -63,7 +64,8 @@ func root() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand(), powercutCommand())
+	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand(), powercutCommand(),
+		bundleCommand(), keysCommand())
 	return cmd
 }
 

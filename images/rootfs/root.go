@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/bsp/bundle"
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
 	"resinos/mounts/fsck"
@@ -28,6 +29,7 @@ type Inputs struct {
 	Services map[string][]byte                        // service files by name
 	Modules  *assemble.Tree                           // of the root, below usr/lib/modules
 	Firmware *assemble.Tree                           // below usr/lib/firmware
+	Trust    []byte                                   // the trust file: the keys that updates have to be signed with
 	Blanks   map[string]string                        // host files of empty file systems, by the names of mounts/purge
 	Known    func(busybox []byte, applet string) bool // reports whether a busybox has an applet; nil trusts the table
 }
@@ -54,6 +56,8 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.programs(t.Programs)
 	l.packages(t.Packages)
 	l.busybox(t.Busybox)
+	trust := strings.TrimPrefix(bundle.KeysDirectory, "/") + "/" + bundle.TrustFile
+	l.add(assemble.Entry{Path: trust, Mode: 0o644, Content: in.Trust})
 	for name, text := range in.Services {
 		l.add(assemble.Entry{Path: "usr/lib/resinos/services/" + name, Mode: 0o644, Content: text})
 	}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"resinos/bsp/bundle"
+	"resinos/images/bundler"
+	"resinos/images/keyring"
+)
+
+const bundleLong = `Makes the signed update file of an image that resin build has built.
+
+The bundle contains slot A as chunks, so that a device fetches only those that it does not have. Any web server that
+sends parts of a file can serve it. The same image and keys give the same bytes. The version is that of the image; build
+it with --version to give it another one.
+
+Without --key, the bundle is signed with the key of this developer, which development images trust. Repeat --key if the
+image's trust file wants several signatures; a directory stands for all private keys in it.`
+
+func bundleCommand() *cobra.Command {
+	var o bundler.Options
+	var keys []string
+	var cache, oci, from string
+	cmd := &cobra.Command{
+		Use: "bundle IMAGE", Short: "Makes the signed update file of an image", Long: bundleLong, Args: countArgs(1),
+		Example: `  resin bundle resinos.img
+  resin bundle resinos.img -o update.bundle --key ~/release-keys/alice.key --key ~/release-keys/bob.key
+  resin bundle resinos.img --min-from 0.2.0 --rollback-index 3 --oci /tmp/layout
+  resin bundle resinos.img --from installed.img`,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.Output, "output", "o", "", "bundle to write (default: the image's name with .bundle)")
+	f.StringArrayVar(&keys, "key", nil, "private key to sign with, or a directory of them; can be repeated")
+	f.StringVar(&o.MinFrom, "min-from", "", "oldest version that the update may replace (default: any)")
+	f.Int64Var(&o.RollbackIndex, "rollback-index", 0, "devices that have confirmed a higher one refuse this update")
+	f.StringVar(&oci, "oci", "", "directory to write the bundle into as an OCI image layout too")
+	f.StringVar(&from, "from", "", "image of which to show what a device that runs it fetches")
+	f.StringVar(&cache, "cache", ".cache", "directory of the developer's key if there is no home directory")
+	asJSON := asJSON(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o.Image = args[0]
+		o.Output = cmp.Or(o.Output, strings.TrimSuffix(o.Image, ".img")+".bundle")
+		if len(keys) == 0 {
+			keys = []string{keyring.DevelopmentDir(cache)}
+		}
+		return makeBundle(cmd, o, keys, oci, from, *asJSON)
+	}
+	return cmd
+}
+
+// made is what the command reports.
+type made struct {
+	Bundle   string          `json:"bundle"`
+	Size     int64           `json:"size"`
+	Manifest bundle.Manifest `json:"manifest"`
+	Delta    *bundler.Delta  `json:"delta,omitempty"`
+}
+
+func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, oci, from string, asJSON bool) error {
+	var err error
+	if o.Keys, err = keyring.ReadAll(keys); err != nil {
+		return err
+	}
+	m, err := bundler.Make(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	st, err := os.Stat(o.Output)
+	if err != nil {
+		return err
+	}
+	report := made{Bundle: o.Output, Size: st.Size(), Manifest: m}
+	if oci != "" {
+		if err := bundler.WriteOCI(oci, o.Output, m); err != nil {
+			return err
+		}
+	}
+	if from != "" {
+		d, err := bundler.Compare(cmd.Context(), o.Output, from, o.Keys)
+		if err != nil {
+			return err
+		}
+		report.Delta = &d
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), report)
+	}
+	report.print(cmd.OutOrStdout())
+	return nil
+}
+
+func (r made) print(w io.Writer) {
+	m := r.Manifest
+	fmt.Fprintf(w, "%s: resinOS %s for %s, %s, %.1f MB\n",
+		r.Bundle, m.Version, m.Board, m.Variant, float64(r.Size)/1e6)
+	if r.Delta != nil {
+		fmt.Fprintf(w, "a device that runs %s fetches %.2f MB (%.1f %%) in %d requests\n", r.Delta.From,
+			float64(r.Delta.Fetched)/1e6, 100*float64(r.Delta.Fetched)/float64(r.Size), r.Delta.Requests)
+	}
+}
