@@ -70,7 +70,8 @@ func newImage(t *testing.T, root []byte) string {
 		case layout.RootB:
 			delete(files, p.Label)
 		default:
-			err = assemble.Ext4{Label: p.Label, UUID: p.UUID, Size: p.Size, Epoch: 1767225600}.Write(t.Context(), files[p.Label], tree)
+			x := assemble.Ext4{Label: p.Label, UUID: p.UUID, Size: p.Size, Epoch: 1767225600}
+			err = x.Write(t.Context(), files[p.Label], tree)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -57,6 +57,16 @@ var newKey = func() func(t testing.TB, name string) key {
 	}
 }()
 
+// otherKey returns another key of the same name.
+func otherKey(t testing.TB, name string) key {
+	t.Helper()
+	private, public, err := note.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{7}, 256)), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key{private, public}
+}
+
 func trust(threshold int, keys ...key) bundle.Keys {
 	k := bundle.Keys{Threshold: threshold}
 	for _, one := range keys {

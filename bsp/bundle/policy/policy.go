@@ -35,6 +35,7 @@ var (
 	ErrOlder    = errors.New("the bundle is older than what runs")
 	ErrTooOld   = errors.New("what runs is too old for this bundle")
 	ErrRollback = errors.New("the bundle was withdrawn")
+	errVersion  = errors.New("the version that runs is unknown")
 )
 
 // Check judges whether a device may install the bundle with this manifest. The error names all reasons against it.
@@ -53,7 +54,7 @@ func (p Policy) Check(m bundle.Manifest, r Running) error {
 		"it has %d bytes, the bundle needs %d", r.SlotSize, m.Slot.Size)
 	if !bundle.ValidVersion(r.Version) {
 		return errors.Join(append(faults,
-			fmt.Errorf("read the version that runs: %q: want three numbers such as 1.2.3", r.Version))...)
+			fmt.Errorf("%w: %q: want three numbers such as 1.2.3", errVersion, r.Version))...)
 	}
 	order := semver.Compare("v"+m.Version, "v"+r.Version)
 	refuse(order == 0 && !p.Same, ErrSame, "%s", m.Version)
