@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -343,37 +342,20 @@ func (i *install) runEnd(n int, stored index.Entry) int64 {
 	return end
 }
 
-// verify reads the slot back and compares it with the digest of the manifest.
+// verify reads the slot back and compares each entry with its digest. That is as good as the digest of the whole slot,
+// because the manifest has the digest of the index, and it costs nothing for runs of zeros.
 func (i *install) verify(ctx context.Context) error {
 	i.phase(Verify)
-	sum := sha256.New()
-	buf := make([]byte, atOnce)
-	for at := int64(0); at < i.bundle.manifest.Slot.Size; {
+	buf := make([]byte, index.MaxChunk)
+	for _, e := range i.entries {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		p := buf[:min(atOnce, i.bundle.manifest.Slot.Size-at)]
-		if err := readFull(i.slot, p, at); err != nil {
-			return fmt.Errorf("read idle slot back: %w", err)
-		}
-		sum.Write(p)
-		at += int64(len(p))
-		i.done(int64(len(p)))
-	}
-	if hex.EncodeToString(sum.Sum(nil)) != i.bundle.manifest.Slot.SHA256 {
-		return i.lost()
-	}
-	return nil
-}
-
-// lost names the first place where the slot is not what was written.
-func (i *install) lost() error {
-	buf := make([]byte, index.MaxChunk)
-	for _, e := range i.entries {
 		if same, err := i.holds(e, buf); err != nil || !same {
 			return errors.Join(err, fmt.Errorf("read idle slot back: at %d it is not what was written: "+
 				"the disk is worn or damaged", e.Offset))
 		}
+		i.done(e.Length)
 	}
-	return errors.New("read idle slot back: its sha256 is not that of the manifest: the bundle was built wrong")
+	return nil
 }

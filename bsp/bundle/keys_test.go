@@ -49,7 +49,7 @@ func TestKeysFaults(t *testing.T) {
 		"threshold = 2\nkeys = [\"" + alice + "\", \"" + alice + "\"]":                    "same key",
 		"threshold = 1\nkeys = [\"" + alice + "\"]\nrevoked = [\"" + KeyID(alice) + "\"]": "want 1 to 0",
 		"threshold = 1\nkeys = [\"" + alice + "\"]\nrevoked = [\"alice\"]":                "NAME+HASH",
-		"threshold = 1\nkey = []":                                                         "trust.toml:2: unknown key key",
+		"threshold = 1\nkey = []":                                                         "trust.toml:2: unknown key",
 		"threshold = \"1\"":                                                               "trust.toml:1",
 		"threshold = 1 1":                                                                 "trust.toml",
 	} {

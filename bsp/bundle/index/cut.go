@@ -2,6 +2,7 @@ package index
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 
@@ -156,10 +157,14 @@ func (e *extent) Read(p []byte) (int, error) {
 
 // IsZero reports whether all bytes are zero.
 func IsZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
+	for len(b) > Block {
+		if !bytes.Equal(b[:Block], zeros[:]) {
 			return false
 		}
+		b = b[Block:]
 	}
-	return true
+	return bytes.Equal(b, zeros[:len(b)])
 }
+
+// zeros is never written.
+var zeros [Block]byte

@@ -103,7 +103,7 @@ func TestFaultyDisk(t *testing.T) {
 		want   string
 		writes bool // some are allowed
 	}{
-		"write error":     {&faulty{slot: empty(), write: unix.EIO, at: 300_000}, "write idle slot: input/output", true},
+		"write error":     {&faulty{slot: empty(), write: unix.EIO, at: 300_000}, "input/output error", true},
 		"no space":        {&faulty{slot: empty(), write: unix.ENOSPC}, "no space left", true},
 		"sync error":      {&faulty{slot: empty(), sync: unix.EIO}, "write idle slot: input/output error", true},
 		"lost writes":     {&faulty{slot: slot{data: make([]byte, len(img)), lie: true}}, "at 0 it is not", true},
