@@ -121,6 +121,16 @@ func (r *Record) Add(a Attempt) {
 	r.Attempts = append([]Attempt{a}, r.Attempts[:min(len(r.Attempts), mostAttempts-1)]...)
 }
 
+// Put notes what a slot holds; the zero Content is nothing whole.
+func (r *Record) Put(name slot.Name, c Content) {
+	if r.Slots == nil {
+		r.Slots = make(map[slot.Name]Content)
+	}
+	if r.Slots[name] = c; c == (Content{}) {
+		delete(r.Slots, name)
+	}
+}
+
 // IsRefused reports whether a version with these bytes has failed on this device.
 func (r *Record) IsRefused(digest string) bool {
 	return digest != "" && slices.ContainsFunc(r.Refused, func(c Content) bool { return c.Digest == digest })
@@ -149,7 +159,7 @@ func (r *Record) confirm(a *Attempt, reason string, now time.Time) {
 func (r *Record) fail(a *Attempt, cause Cause, reason string, now time.Time) {
 	a.State, a.Cause, a.Reason, a.Ended = Failed, cause, reason, now
 	if cause == Interrupted {
-		delete(r.Slots, a.Slot)
+		r.Put(a.Slot, Content{})
 	}
 	if cause == Interrupted || cause == NotTried || a.Digest == "" || r.IsRefused(a.Digest) {
 		return

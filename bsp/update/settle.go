@@ -2,6 +2,7 @@ package update
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,7 +40,7 @@ type Settled struct {
 // Settle judges how the update stands. What runs is what was booted: where the variables say something else, they are
 // corrected. It changes nothing; whoever calls it writes the record first and then the variables.
 func Settle(r Record, f Facts) Settled {
-	r.Attempts = slices.Clone(r.Attempts)
+	r.Attempts, r.Slots, r.Refused = slices.Clone(r.Attempts), maps.Clone(r.Slots), slices.Clone(r.Refused)
 	s := Settled{Record: r, Variables: f.Variables, facts: f}
 	a, open := s.Record.Current()
 	switch {

@@ -16,7 +16,6 @@ import (
 	"resinos/bsp/bundle"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/policy"
-	"resinos/bsp/slot"
 	"resinos/bsp/update"
 	"resinos/init/confirm"
 	"resinos/init/updatecontrol"
@@ -277,10 +276,7 @@ func (d *device) begin(ctx context.Context, a update.Attempt) error {
 		if err := open(s); err != nil {
 			return err
 		}
-		if s.Record.Slots == nil {
-			s.Record.Slots = map[slot.Name]update.Content{}
-		}
-		delete(s.Record.Slots, a.Slot)
+		s.Record.Put(a.Slot, update.Content{})
 		s.Record.Allow(a.Digest)
 		s.Record.Add(a)
 		if err := d.writeVariables(loader, s.Variables); err != nil {
@@ -307,9 +303,9 @@ func (d *device) arm(ctx context.Context, a update.Attempt) error {
 			return errors.New("switch: the record of the update is gone")
 		}
 		now.State, now.ArmedIn, now.Before = update.Trial, d.bootID, before
-		s.Record.Slots[a.Slot] = update.Content{Version: a.Version, Digest: a.Digest, Index: a.Index}
+		s.Record.Put(a.Slot, update.Content{Version: a.Version, Digest: a.Digest, Index: a.Index})
 		if _, known := s.Record.Slots[d.booted]; !known {
-			s.Record.Slots[d.booted] = update.Content{Version: d.running}
+			s.Record.Put(d.booted, update.Content{Version: d.running})
 		}
 		if err := d.writeRecord(s.Record); err != nil {
 			return err

@@ -34,7 +34,8 @@ type standing struct {
 func (s *session) look(ctx context.Context) (st standing, err error) {
 	line, err := cmdline.Parse(s.Read("/proc/cmdline"))
 	if err != nil || line.Slot == "" {
-		return st, cli.Advise(fmt.Errorf("the command line does not say which slot was booted: %v", err), "osctl works on a resinOS device only")
+		return st, cli.Advise(fmt.Errorf("the command line does not say which slot was booted: %v", err),
+			"osctl works on a resinOS device only")
 	}
 	_, v, err := update.ReadVariables(filepath.Join(s.Root, update.BootDir))
 	if err != nil {
@@ -46,8 +47,10 @@ func (s *session) look(ctx context.Context) (st standing, err error) {
 	}
 	st.Running = value(s.Read("/etc/os-release"), "VERSION_ID")
 	settled := update.Settle(r, update.Facts{
-		Booted: slot.Name(line.Slot), Running: st.Running, BootID: strings.TrimSpace(s.Read("/proc/sys/kernel/random/boot_id")),
-		Variables: v, Busy: update.Held(filepath.Join(s.Root, update.WritingPath)), Last: s.lastBoot(ctx), Now: s.Wall(),
+		Booted: slot.Name(line.Slot), Running: st.Running,
+		BootID:    strings.TrimSpace(s.Read("/proc/sys/kernel/random/boot_id")),
+		Variables: v, Busy: update.Held(filepath.Join(s.Root, update.WritingPath)), Last: s.lastBoot(ctx),
+		Now: s.Wall(),
 	})
 	r = settled.Record
 	st.Slot, st.OnTrial, st.Try, st.Tries, st.Index = slot.Name(line.Slot), settled.OnTrial, v.Try, v.Tries, r.Index
@@ -116,7 +119,8 @@ func (st standing) text() (string, screen.Colour) {
 	case a.State == update.Writing:
 		return fmt.Sprintf("version %s is being written to slot %s", a.Version, a.Slot), screen.Yellow
 	case st.OnTrial:
-		return fmt.Sprintf("version %s is on trial, %s more tries of %s", st.Running, st.Tries, bootvars.MostTries), screen.Yellow
+		return fmt.Sprintf("version %s is on trial, %s more tries of %s", st.Running, st.Tries, bootvars.MostTries),
+			screen.Yellow
 	case a.State == update.Trial:
 		return fmt.Sprintf("version %s is installed, the next boot tries it", a.Version), screen.Yellow
 	case a.State == update.Failed:
@@ -143,9 +147,12 @@ func (s *session) history() error {
 		return err
 	}
 	for _, a := range r.Attempts {
-		fmt.Fprintf(s.Stdout, "%s  %s -> %s, slot %s: %s\n", day(a.Began), word(a.From), word(a.Version), a.Slot, a.State)
+		fmt.Fprintf(s.Stdout, "%s  %s -> %s, slot %s: %s\n", day(a.Began), word(a.From), word(a.Version), a.Slot,
+			a.State)
 		if a.Reason != "" {
-			fmt.Fprintf(s.Stdout, "    %s\n", strings.TrimSpace(string(a.Cause)+": "+strings.ReplaceAll(screen.EscapeLines(a.Reason), "\n", "\n    ")))
+			fmt.Fprintf(s.Stdout, "    %s\n",
+				strings.TrimSpace(string(a.Cause)+": "+strings.ReplaceAll(screen.EscapeLines(a.Reason), "\n",
+					"\n    ")))
 		}
 		for _, line := range a.Log {
 			fmt.Fprintf(s.Stdout, "    | %s\n", screen.Escape(line))

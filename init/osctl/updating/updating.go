@@ -43,7 +43,8 @@ func Update(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []
 		return err
 	}
 	if len(rest) != 1 {
-		return cli.Misuse("update takes one bundle, or one of status, history, rollback, confirm", "try: osctl help update")
+		return cli.Misuse("update takes one bundle, or one of status, history, rollback, confirm",
+			"try: osctl help update")
 	}
 	switch rest[0] {
 	case "status":
@@ -123,7 +124,8 @@ func (s *session) install(ctx context.Context, source string) error {
 		return s.printPlan(p)
 	}
 	if !s.json {
-		fmt.Fprintf(s.Stdout, "installing version %s to slot %s, %s runs\n", screen.Escape(p.Version), p.Slot, screen.Escape(p.From))
+		fmt.Fprintf(s.Stdout, "installing version %s to slot %s, %s runs\n", screen.Escape(p.Version), p.Slot,
+			screen.Escape(p.From))
 	}
 	return s.follow(ctx)
 }
@@ -189,7 +191,8 @@ func moment(p updatecontrol.Progress) string {
 	if p.Phase != "write" {
 		return text
 	}
-	return fmt.Sprintf("%s  %s kept, %s copied, %s fetched", text, screen.Size(p.Kept), screen.Size(p.Copied), screen.Size(p.Fetched))
+	return fmt.Sprintf("%s  %s kept, %s copied, %s fetched", text, screen.Size(p.Kept), screen.Size(p.Copied),
+		screen.Size(p.Fetched))
 }
 
 func (s *session) ended(p updatecontrol.Progress) error {
