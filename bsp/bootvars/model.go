@@ -6,6 +6,9 @@ import "resinos/bsp/slot"
 // trial is over, or the bootloader did not boot the slot of the variables.
 const UpdateWord = "resinos.update"
 
+// TrialWord is on the command line of a boot of the slot on trial: PID 1 ends the boot if nobody decides in time.
+const TrialWord = "resinos.trial"
+
 // Firmware is what a boot script meets on the device: whether the variables can be written, and from which slots a
 // kernel and an initramfs can be loaded.
 type Firmware struct {
@@ -17,6 +20,7 @@ type Firmware struct {
 type Booted struct {
 	Slot   slot.Name // "" if no slot could be booted
 	Update bool      // UpdateWord is on the command line
+	Trial  bool      // TrialWord is on the command line
 	After  Variables // as they are on the disk when the kernel starts
 }
 
@@ -29,7 +33,7 @@ func (v Variables) Boot(f Firmware) Booted {
 	if v.Try == v.Slot.Other() && v.Tries != NoTries && f.Writes {
 		b.After.Tries = map[string]string{MostTries: "2", "2": "1", "1": NoTries}[v.Tries]
 		if f.Loads[v.Try] {
-			b.Slot = v.Try
+			b.Slot, b.Trial = v.Try, true
 			return b
 		}
 		b.After.Tries, b.After.Fault = NoTries, KernelFault

@@ -242,6 +242,9 @@ const (
 	WritingPath = "/run/resinos/update.writing"
 )
 
+// ConfirmedPath exists from the confirmation on until the end of the boot. PID 1 looks for it.
+const ConfirmedPath = "/run/resinos/update.confirmed"
+
 // Held reports whether somebody holds the lock of this file.
 func Held(path string) bool {
 	f, err := os.Open(path)

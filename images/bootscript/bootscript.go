@@ -75,10 +75,10 @@ func (s Script) fill(text string) (string, error) {
 	}
 	err = t.Execute(&b, struct {
 		Script
-		Arguments, Command, VariablesFile, VariablesSize, Variables, UpdateWord, Kernel, Initramfs, DeviceTrees string
+		Arguments, Command, VariablesFile, VariablesSize, Variables, UpdateWord, TrialWord, Kernel, Initramfs, DeviceTrees string
 	}{
 		s, s.Arguments(), s.command(), s.Kind.File(), fmt.Sprintf("%x", s.Kind.Size()), strings.Join(names, " "),
-		bootvars.UpdateWord,
+		bootvars.UpdateWord, bootvars.TrialWord,
 		slot.Kernel, slot.Initramfs, slot.DeviceTrees,
 	})
 	return b.String(), err

@@ -120,8 +120,8 @@ func allCases() (cases, want []string) {
 							v.Slot, v.Try, v.Tries, v.Fault, map[bool]string{true: "yes", false: "no"}[writes], a, b))
 					booted := v.Boot(bootvars.Firmware{Writes: writes,
 						Loads: map[slot.Name]bool{slot.A: a == "all", slot.B: b == "all"}})
-					want = append(want, fmt.Sprintf("boot %s update=%v; slot=%s try=%s tries=%s fault=%s",
-						booted.Slot, booted.Update,
+					want = append(want, fmt.Sprintf("boot %s update=%v trial=%v; slot=%s try=%s tries=%s fault=%s",
+						booted.Slot, booted.Update, booted.Trial,
 						booted.After.Slot, booted.After.Try, booted.After.Tries, booted.After.Fault))
 				}
 			}
@@ -154,15 +154,16 @@ var bootLine = regexp.MustCompile(`(?m)^boot(.*); (slot=.*)$`)
 func bootLines(out string) (lines []string) {
 	for _, found := range bootLine.FindAllStringSubmatch(out, -1) {
 		words := strings.Fields(found[1])
-		use, update := "", false
+		use, update, trial := "", false, false
 		for _, word := range words {
 			if name, is := strings.CutPrefix(word, "resinos.slot="); is {
 				use = name
 			}
 			update = update || word == bootvars.UpdateWord
+			trial = trial || word == bootvars.TrialWord
 		}
-		lines = append(lines, fmt.Sprintf("boot %s update=%v; %s", use, update || use == "" && wantsUpdate(found[2]),
-			found[2]))
+		lines = append(lines, fmt.Sprintf("boot %s update=%v trial=%v; %s", use, update || use == "" && wantsUpdate(found[2]),
+			trial, found[2]))
 	}
 	return lines
 }

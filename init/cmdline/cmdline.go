@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"resinos/bsp/bootvars"
 )
 
 // Line is what the boot loader says of the slot. A key that occurs twice counts as written last, as the kernel does
@@ -13,6 +15,8 @@ import (
 type Line struct {
 	Root string // PARTUUID of the slot's partition, lower case
 	Slot string // A or B
+	// Trial says that the slot is on trial: nobody has confirmed its version yet.
+	Trial bool
 }
 
 // Read reads the command line of the running kernel.
@@ -32,6 +36,8 @@ func Parse(text string) (Line, error) {
 	for _, word := range Words(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
+		case bootvars.TrialWord:
+			c.Trial = true
 		case "resinos.root":
 			uuid, found := strings.CutPrefix(value, "PARTUUID=")
 			if !found || uuid == "" {

@@ -11,11 +11,12 @@ func TestParse(t *testing.T) {
 		want  Line
 		fault bool
 	}{
-		{"quiet resinos.root=PARTUUID=ABcd-02 resinos.slot=A panic=10\n", Line{"abcd-02", "A"}, false},
-		{`x="a resinos.slot=B" resinos.slot="A"`, Line{"", "A"}, false},
-		{"resinos.slot=A resinos.slot=B", Line{"", "B"}, false},
-		{"resinos.root=/dev/sda1 resinos.slot=A", Line{"", "A"}, true},
-		{"resinos.slot=C resinos.root=PARTUUID=x", Line{"x", ""}, true},
+		{"quiet resinos.root=PARTUUID=ABcd-02 resinos.slot=A panic=10\n", Line{"abcd-02", "A", false}, false},
+		{`x="a resinos.slot=B" resinos.slot="A"`, Line{"", "A", false}, false},
+		{"resinos.slot=A resinos.slot=B", Line{"", "B", false}, false},
+		{"resinos.root=/dev/sda1 resinos.slot=A", Line{"", "A", false}, true},
+		{"resinos.slot=C resinos.root=PARTUUID=x", Line{"x", "", false}, true},
+		{"resinos.trial resinos.slot=B", Line{"", "B", true}, false},
 		{"", Line{}, false},
 	} {
 		got, err := Parse(tt.text)

@@ -75,3 +75,21 @@ func TestMilestoneIsNeverLater(t *testing.T) {
 		}
 	}
 }
+
+// TestTrialThatNobodyEnds: the boot of a slot on trial ends if nobody has confirmed it, once.
+func TestTrialThatNobodyEnds(t *testing.T) {
+	p := &PID1{requests: make(chan request, 1), log: slog.New(slog.DiscardHandler)}
+	file := filepath.Join(t.TempDir(), "confirmed")
+	p.endTrial(file)
+	p.endTrial(file)
+	if r := <-p.requests; r.action != pid1.Reboot || !r.failed || len(p.requests) != 0 {
+		t.Errorf("it asks for %+v", r)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.endTrial(file)
+	if len(p.requests) != 0 {
+		t.Error("a confirmed slot is rebooted")
+	}
+}

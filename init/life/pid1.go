@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/bsp/update"
 	"resinos/init/boot"
 	"resinos/init/condition"
 	"resinos/init/console"
@@ -214,6 +215,9 @@ func (p *PID1) serve(earlier *handover.State) {
 		p.booted() // a re-exec is no boot
 	} else {
 		time.AfterFunc(bootPatience, p.booted)
+	}
+	if p.system.Cmdline.Trial {
+		time.AfterFunc(trialLimit-boottime.Now(), func() { p.endTrial(update.ConfirmedPath) })
 	}
 	if earlier != nil && earlier.Down != nil {
 		p.resumeShutdown(earlier.Down)

@@ -31,6 +31,7 @@ import (
 type device struct {
 	record, boot, apps, keys string
 	lock, writing            string    // files of locks: around each change, and while a slot is written
+	confirmed                string    // file that a confirmation creates
 	booted                   slot.Name // by the command line
 	bootID, board, variant   string
 	running                  string // the version
@@ -57,7 +58,7 @@ func onDevice(log *slog.Logger) *device {
 		log.Warn("boot has no name", "error", err)
 	}
 	d := &device{
-		record: update.Path, lock: update.LockPath, writing: update.WritingPath, boot: update.BootDir,
+		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath, boot: update.BootDir,
 		apps:   appstatus.Path,
 		keys:   bundle.KeysDirectory,
 		booted: slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),
@@ -158,7 +159,7 @@ func (d *device) Confirm(ctx context.Context, reason string) error {
 		if err := d.writeVariables(loader, v); err != nil {
 			return err // it is still on trial
 		}
-		return d.writeRecord(r)
+		return errors.Join(d.writeRecord(r), os.WriteFile(d.confirmed, nil, 0o600))
 	})
 }
 

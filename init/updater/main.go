@@ -60,6 +60,9 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	return errors.New("updater: no socket from PID 1; try: osctl update")
 }
 
+// mostDeadline leaves time before PID 1 ends the boot by itself (init/life, endTrial).
+const mostDeadline = 25 * time.Minute
+
 func runConfirm(ctx context.Context, args []string, log *slog.Logger) error {
 	d := onDevice(log)
 	c := confirm.Config{Device: d, Checks: confirm.OwnersDir, Stable: confirm.Stable, Until: confirm.Deadline,
@@ -71,6 +74,9 @@ func runConfirm(ctx context.Context, args []string, log *slog.Logger) error {
 		"`time` since the start of the kernel after which the slot is left")
 	if err := parse(flags, args); err != nil {
 		return err
+	}
+	if c.Until > mostDeadline {
+		return fmt.Errorf("--deadline %v: at most %v, because PID 1 waits for 30 minutes", c.Until, mostDeadline)
 	}
 	return confirm.Run(ctx, c)
 }

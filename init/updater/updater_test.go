@@ -56,7 +56,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b.file("boot/grubenv", variables)
 	path := func(name string) string { return filepath.Join(b.dir, name) }
-	b.device = &device{record: path("update.json"), lock: path("lock"), writing: path("writing"), boot: path("boot"),
+	b.device = &device{record: path("update.json"), lock: path("lock"), writing: path("writing"), confirmed: path("confirmed"), boot: path("boot"),
 		keys: path("keys"),
 		apps: path("apps.json"), booted: slot.A, bootID: "one", board: "b", variant: "development", running: "1.0.0",
 		client: pid1.Client{Socket: path("none")}, log: slog.New(slog.DiscardHandler)}
@@ -227,6 +227,7 @@ func TestTrial(t *testing.T) {
 	if v.Slot != slot.B || v.Try != bootvars.NoTrial || r.Attempts[0].State != update.Confirmed || r.Index != 3 {
 		t.Errorf("confirmed: %+v, %+v", r, v)
 	}
+	b.read("confirmed") // PID 1 looks for it
 	p, err := b.client.RollBack(t.Context(), updatecontrol.RollBack{NoReboot: true})
 	if err != nil || p.Version != "1.0.0" || p.Slot != "A" {
 		t.Fatalf("roll back %+v, %v", p, err)
