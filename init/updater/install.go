@@ -45,7 +45,7 @@ func (i *installation) take() error {
 	if i.running {
 		return &control.Error{
 			Text: fmt.Sprintf("busy: an update to %s is at work (%s)", i.progress.Version, i.progress.Phase),
-			Hint: "osctl update status",
+			Hint: "try: osctl update status",
 		}
 	}
 	i.running, i.progress = true, updatecontrol.Progress{Phase: "open"}
@@ -109,7 +109,7 @@ func (d *device) judge(ctx context.Context, p *prepared, a updatecontrol.Install
 		if s.Record.IsRefused(m.Slot.SHA256) && !a.Again {
 			return &control.Error{
 				Text: fmt.Sprintf("version %s has failed on this device: %s", m.Version, why(s.Record, m.Slot.SHA256)),
-				Hint: "osctl update --again " + a.Source,
+				Hint: "try: osctl update --again " + a.Source,
 			}
 		}
 		rules := policy.Policy{Same: a.Again, Older: a.Older}
@@ -144,10 +144,10 @@ func open(s update.Settled) error {
 		return &control.Error{Text: "the device is going back to the other slot", Hint: "try again after the reboot"}
 	case s.OnTrial:
 		return &control.Error{Text: "the slot that runs is on trial",
-			Hint: "osctl update confirm, or osctl update rollback"}
+			Hint: "try: osctl update confirm, or osctl update rollback"}
 	case is && a.State == update.Trial:
 		return &control.Error{Text: fmt.Sprintf("version %s is installed and waits for the reboot", a.Version),
-			Hint: "osctl reboot"}
+			Hint: "try: osctl reboot"}
 	}
 	return nil
 }
@@ -171,9 +171,9 @@ func holds(c update.Content) string {
 func hint(err error) string {
 	switch {
 	case errors.Is(err, policy.ErrSame):
-		return "osctl update --again"
+		return "try: osctl update --again"
 	case errors.Is(err, policy.ErrOlder):
-		return "osctl update --older"
+		return "try: osctl update --older"
 	}
 	return ""
 }

@@ -201,7 +201,7 @@ func (d *device) rollBack(ctx context.Context, plan bool) (p updatecontrol.Plann
 		back, whole := s.Record.Slots[d.booted.Other()]
 		if !whole {
 			return &control.Error{Text: fmt.Sprintf("slot %s holds no whole version", d.booted.Other()),
-				Hint: "osctl update FILE"}
+				Hint: "try: osctl update FILE"}
 		}
 		p.Version = back.Version
 		p.Steps = []string{fmt.Sprintf("switch to version %s in slot %s, and go back if it is not confirmed",

@@ -39,7 +39,7 @@ func (s *session) look(ctx context.Context) (st standing, err error) {
 	}
 	_, v, err := update.ReadVariables(filepath.Join(s.Root, update.BootDir))
 	if err != nil {
-		return st, cli.Advise(err, "osctl verify boot")
+		return st, cli.Advise(err, "try: osctl verify boot")
 	}
 	r, err := update.Read(filepath.Join(s.Root, update.Path))
 	if err != nil {
@@ -134,7 +134,7 @@ func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") 
 func (s *session) history() error {
 	r, err := update.Read(filepath.Join(s.Root, update.Path))
 	if err != nil {
-		return cli.Advise(err, "osctl update status")
+		return cli.Advise(err, "try: osctl update status")
 	}
 	if s.json {
 		if r.Attempts == nil {

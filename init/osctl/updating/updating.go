@@ -65,7 +65,7 @@ func silent(err error) error {
 	if err == nil || errors.As(err, &refused) {
 		return err
 	}
-	return cli.Unreachable(err, "the updater", "osctl status "+updatecontrol.Service)
+	return cli.Unreachable(err, "the updater", "try: osctl status "+updatecontrol.Service)
 }
 
 func (s *session) confirm(ctx context.Context) error {
@@ -140,7 +140,7 @@ func (s *session) follow(ctx context.Context) error {
 	for {
 		now, err := s.client().Progress(ctx)
 		if err != nil {
-			return cli.Advise(fmt.Errorf("the updater does not answer any more: %w", err), "osctl update status")
+			return cli.Advise(fmt.Errorf("the updater does not answer any more: %w", err), "try: osctl update status")
 		}
 		if now != last {
 			if err := s.show(now, last); err != nil {
@@ -200,12 +200,12 @@ func (s *session) ended(p updatecontrol.Progress) error {
 		fmt.Fprint(s.Stderr, "\r\x1b[K")
 	}
 	if p.Phase != updatecontrol.Done {
-		err := error(cli.Exit(1)) // it has been restarted meanwhile, and knows nothing any more
+		err := errors.New("the updater was started again meanwhile and does not know how it ended")
 		if p.Error != "" {
 			err = errors.New(p.Error)
 		}
 		if p.Hint == "" {
-			p.Hint = "osctl update history"
+			p.Hint = "try: osctl update history"
 		}
 		return cli.Advise(err, p.Hint)
 	}
