@@ -48,8 +48,17 @@ test-images: build-all
 	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
 
+# The update that the stories install: the same system, as a later version.
+.PHONY: test-bundles
+test-bundles: $(foreach b,qemu-x86_64 qemu-arm64,build/$(b)-development.bundle)
+build/%.bundle: build-all
+	@mkdir -p build
+	bin/resin build --board $(*:-development=) --variant development --version 0.2.0 -o build/next.img
+	bin/resin bundle build/next.img -o $@
+	rm build/next.img
+
 .PHONY: prove
-prove: test-images ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
+prove: test-images test-bundles ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
 	RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
 	$(MAKE) powercut THOROUGH=1
 	$(MAKE) idle
@@ -147,6 +156,6 @@ $(ARCHES:%=bin/%/netd): bin/%/netd:
 
 .PHONY: $(ARCHES:%=bin/%/updater)
 $(ARCHES:%=bin/%/updater): bin/%/updater:
-	$(call device-build,$*,$@,) ./init/updater
+	$(call device-build,$*,$@,nethttpomithttp2) ./init/updater
 
 include containers/build.mk

@@ -75,7 +75,8 @@ func (s Script) fill(text string) (string, error) {
 	}
 	err = t.Execute(&b, struct {
 		Script
-		Arguments, Command, VariablesFile, VariablesSize, Variables, UpdateWord, TrialWord, Kernel, Initramfs, DeviceTrees string
+		Arguments, Command, VariablesFile, VariablesSize, Variables, UpdateWord, TrialWord, Kernel, Initramfs,
+		DeviceTrees string
 	}{
 		s, s.Arguments(), s.command(), s.Kind.File(), fmt.Sprintf("%x", s.Kind.Size()), strings.Join(names, " "),
 		bootvars.UpdateWord, bootvars.TrialWord,

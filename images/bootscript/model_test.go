@@ -162,7 +162,8 @@ func bootLines(out string) (lines []string) {
 			update = update || word == bootvars.UpdateWord
 			trial = trial || word == bootvars.TrialWord
 		}
-		lines = append(lines, fmt.Sprintf("boot %s update=%v trial=%v; %s", use, update || use == "" && wantsUpdate(found[2]),
+		lines = append(lines, fmt.Sprintf("boot %s update=%v trial=%v; %s", use, update || use == "" &&
+			wantsUpdate(found[2]),
 			trial, found[2]))
 	}
 	return lines

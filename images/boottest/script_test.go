@@ -90,6 +90,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"keep":      cmdKeep,
 	"reachable": cmdReachable,
 	"ntp":       cmdNTP,
+	"bundle":    cmdBundle,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {

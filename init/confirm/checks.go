@@ -84,8 +84,11 @@ func apps(l Look, wanted []string) (missing []string) {
 			missing = append(missing, fmt.Sprintf("container %s is missing, it was up before the update", name))
 		case all[c].Well():
 		default:
-			missing = append(missing, strings.TrimSuffix(fmt.Sprintf("container %s is %s, it was up before the update: %s",
-				name, all[c].State, all[c].Reason), ": "))
+			text := fmt.Sprintf("container %s is %s, it was up before the update", name, all[c].State)
+			if all[c].Reason != "" {
+				text += ": " + all[c].Reason
+			}
+			missing = append(missing, text)
 		}
 	}
 	return missing

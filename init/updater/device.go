@@ -58,7 +58,8 @@ func onDevice(log *slog.Logger) *device {
 		log.Warn("boot has no name", "error", err)
 	}
 	d := &device{
-		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath, boot: update.BootDir,
+		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath,
+		boot:   update.BootDir,
 		apps:   appstatus.Path,
 		keys:   bundle.KeysDirectory,
 		booted: slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),

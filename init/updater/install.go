@@ -121,19 +121,24 @@ func (d *device) judge(ctx context.Context, p *prepared, a updatecontrol.Install
 			return &control.Error{Text: err.Error(), Hint: hint(err)}
 		}
 		to := d.booted.Other()
-		p.plan = updatecontrol.Planned{Version: m.Version, From: d.running, Slot: string(to), Size: m.Slot.Size,
-			Steps: []string{
-				fmt.Sprintf("write version %s to slot %s (%s), which now holds %s", m.Version, to, p.idle.path,
-					holds(s.Record.Slots[to])),
-				fmt.Sprintf("switch: the next boot tries slot %s, %s times at most", to, bootvars.MostTries),
-				"reboot",
-				"confirm slot " + string(to) + " when everything is as well as before, else go back to slot " + string(d.booted),
-			}}
-		if a.NoReboot {
-			p.plan.Steps = append(p.plan.Steps[:2], p.plan.Steps[3:]...)
-		}
+		p.plan = updatecontrol.Planned{Version: m.Version, From: d.running, Slot: string(to), Size: m.Slot.Size}
+		p.plan.Steps = d.steps(*p, s.Record.Slots[to], a.NoReboot)
 		return nil
 	})
+}
+
+// steps says what an installation does.
+func (d *device) steps(p prepared, now update.Content, noReboot bool) []string {
+	to := p.plan.Slot
+	list := []string{
+		fmt.Sprintf("write version %s to slot %s (%s), which now holds %s", p.plan.Version, to, p.idle.path, holds(now)),
+		fmt.Sprintf("switch: the next boot tries slot %s, %s times at most", to, bootvars.MostTries),
+	}
+	if !noReboot {
+		list = append(list, "reboot")
+	}
+	return append(list,
+		fmt.Sprintf("confirm slot %s when all is as well as before, else go back to slot %s", to, d.booted))
 }
 
 // open is the fault of a device that is in the middle of another update.

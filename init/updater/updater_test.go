@@ -56,7 +56,8 @@ func newBench(t *testing.T) *bench {
 	}
 	b.file("boot/grubenv", variables)
 	path := func(name string) string { return filepath.Join(b.dir, name) }
-	b.device = &device{record: path("update.json"), lock: path("lock"), writing: path("writing"), confirmed: path("confirmed"), boot: path("boot"),
+	b.device = &device{record: path("update.json"), lock: path("lock"), writing: path("writing"),
+		confirmed: path("confirmed"), boot: path("boot"),
 		keys: path("keys"),
 		apps: path("apps.json"), booted: slot.A, bootID: "one", board: "b", variant: "development", running: "1.0.0",
 		client: pid1.Client{Socket: path("none")}, log: slog.New(slog.DiscardHandler)}
