@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ func (d *device) writeVariables(loader bootvars.Bootloader, v bootvars.Variables
 // Reached implements confirm.Device.
 func (d *device) Reached() error {
 	return d.change(context.Background(), func(s update.Settled, loader bootvars.Bootloader) error {
-		if a, open := s.Record.Current(); open {
+		if a, open := s.Record.Current(); open && !slices.Contains(a.Reached, d.bootID) {
 			a.Reached = append(a.Reached, d.bootID)
 		}
 		return d.write(s.Record, loader, s.Variables)

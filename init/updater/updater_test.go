@@ -221,10 +221,18 @@ func TestTrial(t *testing.T) {
 	if _, err := b.client.Install(t.Context(), install); err == nil || !strings.Contains(err.Error(), "is on trial") {
 		t.Errorf("on trial: %v", err)
 	}
+	for range 2 { // the confirmation may be started again
+		if err := b.device.Reached(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := b.client.Confirm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r, v := b.standing()
+	if reached := strings.Join(r.Attempts[0].Reached, " "); reached != "two" {
+		t.Errorf("boots that came as far as their services: %q", reached)
+	}
 	if v.Slot != slot.B || v.Try != bootvars.NoTrial || r.Attempts[0].State != update.Confirmed || r.Index != 3 {
 		t.Errorf("confirmed: %+v, %+v", r, v)
 	}
