@@ -1,0 +1,168 @@
+// Package health owns how it is found out whether a container does its work: what its check is, when the check is due,
+// what its results say, and the processes of the check, which end with it. The rules are those of Docker. It never
+// decides what becomes of a container, and knows nothing of the engine. Read State first, then Keeper.
+//
+//	            exit 0                        exit 0
+//	starting ─────────────→ healthy ←───────────────────── unhealthy
+//	    │                      │ Retries failures in a row     ↑
+//	    └──────────────────────┴───────────────────────────────┘
+//	      (while a container is starting, those within StartPeriod do not count)
+package health
+
+import (
+	"strings"
+	"time"
+
+	"resinos/containers/app"
+)
+
+// Status is how a container is by its checks.
+type Status string
+
+// The statuses, in Docker's words.
+const (
+	Starting  Status = "starting"
+	Healthy   Status = "healthy"
+	Unhealthy Status = "unhealthy"
+)
+
+// Check is a check as it is carried out: nothing is left open.
+type Check struct {
+	Args          []string // never empty
+	Interval      time.Duration
+	Timeout       time.Duration
+	StartPeriod   time.Duration
+	StartInterval time.Duration
+	Retries       int
+}
+
+// Image is what the configuration of a container image says of checks: Docker's additions to the OCI format.
+type Image struct {
+	Healthcheck *app.Healthcheck `json:",omitempty"`
+	Shell       []string         `json:",omitempty"`
+}
+
+// Docker's defaults.
+const (
+	defaultInterval      = 30 * time.Second
+	defaultTimeout       = 30 * time.Second
+	defaultStartInterval = 5 * time.Second
+	defaultRetries       = 3
+)
+
+// Resolve is the check of a container: what its app says, and where that says nothing what its image says, and then
+// Docker's default. It is nil if there is none.
+func Resolve(want *app.Healthcheck, image Image) *Check {
+	var h app.Healthcheck
+	if image.Healthcheck != nil {
+		h = *image.Healthcheck
+	}
+	if want != nil {
+		h = app.Healthcheck{
+			Test:     either(len(want.Test) > 0, want.Test, h.Test),
+			Interval: either(want.Interval != 0, want.Interval, h.Interval),
+			Timeout:  either(want.Timeout != 0, want.Timeout, h.Timeout),
+			StartPeriod: either(want.StartPeriod != 0,
+				want.StartPeriod, h.StartPeriod),
+			StartInterval: either(want.StartInterval != 0,
+				want.StartInterval, h.StartInterval),
+			Retries: either(want.Retries != 0, want.Retries, h.Retries),
+		}
+	}
+	args := arguments(h.Test, image.Shell)
+	if len(args) == 0 {
+		return nil
+	}
+	return &Check{
+		Args:          args,
+		Interval:      either(h.Interval > 0, h.Interval, defaultInterval),
+		Timeout:       either(h.Timeout > 0, h.Timeout, defaultTimeout),
+		StartPeriod:   max(h.StartPeriod, 0),
+		StartInterval: either(h.StartInterval > 0, h.StartInterval, defaultStartInterval),
+		Retries:       either(h.Retries > 0, h.Retries, defaultRetries),
+	}
+}
+
+func either[T any](first bool, a, b T) T {
+	if first {
+		return a
+	}
+	return b
+}
+
+// arguments is the command line of a test, nil for none and for what is no test.
+func arguments(test, shell []string) []string {
+	if len(test) < 2 {
+		return nil
+	}
+	switch test[0] {
+	case "CMD":
+		return test[1:]
+	case "CMD-SHELL":
+		if len(shell) == 0 {
+			shell = []string{"/bin/sh", "-c"}
+		}
+		return append(append([]string{}, shell...), test[1:]...)
+	}
+	return nil
+}
+
+const (
+	maxLog    = 5    // results that are kept
+	maxOutput = 4096 // bytes of each
+	// failed is the exit status of a check that was not carried out, or killed at its timeout.
+	failed = -1
+)
+
+// Result is one check. Times are since the kernel started.
+type Result struct {
+	Start  time.Duration `json:"start"`
+	End    time.Duration `json:"end"`
+	Exit   int           `json:"exit"`
+	Output string        `json:"output"`
+}
+
+// State is how one life of a container is. The zero State is of no life.
+type State struct {
+	Life    string        `json:"life"` // tells the lives of a container apart
+	Started time.Duration `json:"started"`
+	Status  Status        `json:"status"`
+	Streak  int           `json:"streak"` // failures in a row that count
+	Log     []Result      `json:"log"`    // the last ones, oldest first
+}
+
+// Took returns s after one more check, as Docker counts it.
+func (s State) Took(c Check, r Result) State {
+	r.Output = cut(r.Output)
+	s.Log = append(append([]Result{}, s.Log[max(0, len(s.Log)+1-maxLog):]...), r)
+	switch {
+	case r.Exit == 0:
+		s.Status, s.Streak = Healthy, 0
+	case s.Status == Starting && r.Start-s.Started < c.StartPeriod:
+	default:
+		if s.Streak++; s.Streak >= c.Retries {
+			s.Status = Unhealthy
+		}
+	}
+	return s
+}
+
+// cut bounds an output.
+func cut(text string) string {
+	if len(text) > maxOutput {
+		text = text[:maxOutput] + "..."
+	}
+	return strings.ToValidUTF8(text, "�")
+}
+
+// Due is when the next check is, as time since the kernel started.
+func (s State) Due(c Check) time.Duration {
+	last := s.Started
+	if n := len(s.Log); n > 0 {
+		last = s.Log[n-1].End
+	}
+	if s.Status == Starting && last-s.Started < c.StartPeriod {
+		return last + c.StartInterval
+	}
+	return last + c.Interval
+}

@@ -1,0 +1,44 @@
+package health
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+
+	"resinos/mounts/atomicfile"
+	"resinos/mounts/plainfile"
+)
+
+// maxState is above the largest state: the outputs of the log, of which JSON may make six times as much.
+const maxState = 1 << 20
+
+// load reads a state that was kept. One that nobody can have kept is an error.
+func load(path string) (State, error) {
+	var s State
+	f, err := plainfile.Open(path)
+	if err != nil {
+		return s, err
+	}
+	defer f.Close() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxState))
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err == nil && (len(s.Log) > maxLog || s.Status != Starting && s.Status != Healthy && s.Status != Unhealthy) {
+		err = os.ErrInvalid
+	}
+	return s, err
+}
+
+// save keeps a state, atomically.
+func save(path string, s State) error {
+	text, err := json.Marshal(s)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(path, text, 0o600)
+}

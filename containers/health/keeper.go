@@ -1,0 +1,223 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Subject is a container that runs and has a check.
+type Subject struct {
+	ID    string
+	PID   int // of its first process
+	Check Check
+}
+
+// Keeper has the checks of containers carried out: one at a time for each container, and none while nothing is due.
+// Its methods may be called by any goroutine.
+type Keeper struct {
+	// Begin returns what carries out one check after another in one life of a container (Runner.Begin).
+	Begin func(s Subject) func(context.Context) Result
+	// Clear ends what an earlier check of a container left.
+	Clear func(id string)
+	// Started is when a process was started.
+	Started func(pid int) (time.Duration, error)
+	// Now is the time since the kernel started.
+	Now func() time.Duration
+	Dir string // of the states, which a new manager goes on with; forgotten at power off
+	// Event is told each change of a status; may be nil.
+	Event func(id string, s Status)
+	Log   *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	watches map[string]*watch
+	changed chan struct{}
+	all     sync.WaitGroup
+}
+
+// watch is the goroutine of one life of a container.
+type watch struct {
+	subject Subject
+	state   State
+	cancel  context.CancelFunc
+	done    chan struct{} // closed by the goroutine when no process of a check is left
+}
+
+// Want says which containers are to be checked: exactly these. It does not wait for the ends of checks.
+func (k *Keeper) Want(list []Subject) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wanted := map[string]bool{}
+	for _, s := range list {
+		wanted[s.ID] = true
+		old := k.watches[s.ID]
+		if old != nil && reflect.DeepEqual(old.subject, s) {
+			continue
+		}
+		if old != nil {
+			old.cancel()
+		}
+		k.begin(s, old)
+	}
+	for id, w := range k.watches {
+		if !wanted[id] {
+			w.cancel()
+			delete(k.watches, id)
+			k.forget(id)
+		}
+	}
+}
+
+// begin starts the goroutine of a life, after that of the one before.
+func (k *Keeper) begin(s Subject, before *watch) {
+	started, err := k.Started(s.PID)
+	if err != nil { // it has ended, which the next look finds
+		delete(k.watches, s.ID)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watch{subject: s, cancel: cancel, done: make(chan struct{})}
+	w.state = State{Life: fmt.Sprintf("%d %d", s.PID, started), Started: started, Status: Starting}
+	if kept, err := load(k.file(s.ID)); err == nil && kept.Life == w.state.Life {
+		w.state = kept
+	}
+	if k.watches == nil {
+		k.watches = map[string]*watch{}
+	}
+	k.watches[s.ID] = w
+	k.all.Go(func() {
+		defer close(w.done)
+		if before != nil {
+			<-before.done
+		}
+		k.watch(ctx, w, w.state)
+	})
+}
+
+// watch checks one life of a container until ctx is done.
+func (k *Keeper) watch(ctx context.Context, w *watch, state State) {
+	run := k.Begin(w.subject)
+	k.Clear(w.subject.ID) // a manager that was killed may have left a check that runs
+	for {
+		timer := time.NewTimer(state.Due(w.subject.Check) - k.Now())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		r := run(ctx)
+		if ctx.Err() != nil {
+			return // it says nothing: the container ended meanwhile
+		}
+		was := state.Status
+		state = state.Took(w.subject.Check, r)
+		k.take(w, state, was)
+	}
+}
+
+// take makes a new state known.
+func (k *Keeper) take(w *watch, state State, was Status) {
+	id := w.subject.ID
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.watches[id] != w {
+		return
+	}
+	w.state = state
+	if err := save(k.file(id), state); err != nil {
+		k.Log.Warn("health not kept", "container", id, "error", err)
+	}
+	if state.Status == was {
+		return
+	}
+	k.Log.Info("health changed", "container", id, "was", string(was), "now", string(state.Status))
+	if k.Event != nil {
+		k.Event(id, state.Status)
+	}
+	select {
+	case k.signal() <- struct{}{}:
+	default: // one is waiting
+	}
+}
+
+// State is how a container is; false if it is not checked.
+func (k *Keeper) State(id string) (State, bool) {
+	if k == nil {
+		return State{}, false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := k.watches[id]
+	if w == nil {
+		return State{}, false
+	}
+	return w.state, true
+}
+
+// Changed gets a value when a status has changed.
+func (k *Keeper) Changed() <-chan struct{} {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.signal()
+}
+
+func (k *Keeper) signal() chan struct{} {
+	if k.changed == nil {
+		k.changed = make(chan struct{}, 1)
+	}
+	return k.changed
+}
+
+// Close ends all checks and waits for that. What is known stays for the next manager.
+func (k *Keeper) Close() {
+	k.mu.Lock()
+	for _, w := range k.watches {
+		w.cancel()
+	}
+	k.watches = nil
+	k.mu.Unlock()
+	k.all.Wait()
+}
+
+func (k *Keeper) file(id string) string { return filepath.Join(k.Dir, id+".json") }
+
+func (k *Keeper) forget(id string) {
+	if err := os.Remove(k.file(id)); err != nil && !os.IsNotExist(err) {
+		k.Log.Warn("health not forgotten", "container", id, "error", err)
+	}
+}
+
+// Started reads from /proc when a process was started, since the kernel started.
+func Started(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseStart(string(text))
+}
+
+// userHZ is the unit of times in /proc, on all architectures.
+const userHZ = 100
+
+// parseStart reads field 22 of /proc/PID/stat. The name of the program, field 2, may contain anything.
+func parseStart(stat string) (time.Duration, error) {
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	var ticks int64
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("read /proc/PID/stat: %d fields after the name", len(fields))
+	}
+	if _, err := fmt.Sscan(fields[19], &ticks); err != nil {
+		return 0, fmt.Errorf("read /proc/PID/stat: %w", err)
+	}
+	return time.Duration(ticks) * (time.Second / userHZ), nil
+}
