@@ -100,6 +100,23 @@ type Container struct {
 	Created     string            `json:"created,omitempty"` // RFC 3339; wrong if the clock was
 	Spec        json.RawMessage   `json:"spec,omitempty"`    // of the OCI runtime
 	Status      json.RawMessage   `json:"status,omitempty"`  // as in the status file
+	Health      *Health           `json:"health,omitempty"`  // absent: nobody asks it
+}
+
+// Health is what the checks of a container said.
+type Health struct {
+	Status string  `json:"status"`         // starting, healthy, unhealthy
+	Streak int     `json:"failing_streak"` // failures in a row that count
+	Log    []Check `json:"log"`            // the last five, oldest first
+}
+
+// Check is one check of a container.
+type Check struct {
+	At     float64 `json:"at"`   // when it began, in seconds since the kernel started
+	Time   string  `json:"time"` // the same, RFC 3339; wrong if the clock was
+	Took   float64 `json:"took"` // seconds
+	Exit   int     `json:"exit_code"`
+	Output string  `json:"output"`
 }
 
 // Event is something that happened to a container.
@@ -108,7 +125,7 @@ type Event struct {
 	At        float64 `json:"at"`   // seconds since the kernel started
 	Time      string  `json:"time"` // RFC 3339
 	Container string  `json:"container"`
-	What      string  `json:"event"`            // create, start, stop, end, remove, oom, health, ...
+	What      string  `json:"event"`            // create, start, end, delete, oom, health_status
 	Detail    string  `json:"detail,omitempty"` // how it ended
 }
 

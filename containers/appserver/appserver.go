@@ -10,13 +10,16 @@ import (
 	"maps"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"resinos/containers/appcontrol"
 	"resinos/containers/appstatus"
 	"resinos/containers/engineclient"
+	"resinos/containers/health"
 	"resinos/containers/inside"
 	"resinos/containers/plan"
 	"resinos/containers/workload"
+	"resinos/services/boottime"
 	"resinos/services/control"
 )
 
@@ -29,6 +32,8 @@ type Server struct {
 	Events *Events
 	Images Images
 	Hold   string // the program that is the first process of a container for run
+	// Health tells what the checks of a container said.
+	Health func(id string) (health.State, bool)
 	Log    *slog.Logger
 
 	jobs jobs
@@ -168,7 +173,7 @@ func (s *Server) inspect(ctx context.Context, a appcontrol.App) (any, error) {
 	}
 	list := []appcontrol.Container{}
 	for _, one := range found {
-		c := appcontrol.Container{ID: one.ID, Status: s.status(one.ID)}
+		c := appcontrol.Container{ID: one.ID, Status: s.status(one.ID), Health: s.health(one.ID)}
 		if one.Want != nil {
 			if c.Wanted, err = json.Marshal(one.Want.Container); err != nil {
 				return nil, err
@@ -182,6 +187,22 @@ func (s *Server) inspect(ctx context.Context, a appcontrol.App) (any, error) {
 		list = append(list, c)
 	}
 	return list, nil
+}
+
+// health is what the checks of a container said, nil if nobody asks it.
+func (s *Server) health(id string) *appcontrol.Health {
+	state, asked := s.Health(id)
+	if !asked {
+		return nil
+	}
+	h := &appcontrol.Health{Status: string(state.Status), Streak: state.Streak, Log: []appcontrol.Check{}}
+	booted := time.Now().Add(-boottime.Now())
+	for _, r := range state.Log {
+		h.Log = append(h.Log, appcontrol.Check{At: r.Start.Seconds(),
+			Time: booted.Add(r.Start).UTC().Format(time.RFC3339Nano),
+			Took: (r.End - r.Start).Seconds(), Exit: r.Exit, Output: r.Output})
+	}
+	return h
 }
 
 // status is what was published of a container, or nothing.

@@ -47,6 +47,7 @@ const (
 	NotAsWanted   Cause = "not-as-wanted"  // a step towards it fails: its image is not to be had, or it does not start
 	CrashLoop     Cause = "crash-loop"     // it ends soon after each start
 	Failed        Cause = "failed"         // it ended badly, and is not started again
+	Unhealthy     Cause = "unhealthy"      // its check fails
 	Unanswered    Cause = "unanswered"     // nobody knows how it is: its shim does not answer
 	NoEngine      Cause = "no-engine"      // the engine is not there
 	NotRead       Cause = "not-read"       // the directory of apps cannot be read

@@ -118,6 +118,7 @@ func (d *device) manager() *process {
 	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"),
 		"-loader", filepath.Join(d.tools.path, "compose"), "-loaded", d.path("loaded"), "-records", d.path("records"),
 		"-hold", filepath.Join(d.tools.path, "init"),
+		"-health", d.path("health"),
 		"-shutdown", d.path("shutdown"), "-control", d.path("apps.sock"), "-down", d.path("down.json"),
 		"-status", d.path("apps.json"), "-log-pipes", d.path("log"),
 		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
@@ -220,7 +221,8 @@ func (d *device) pid(id string) int {
 		return 0
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace), testenv.Patience())
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace),
+		testenv.Patience())
 	defer cancel()
 	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if err != nil {
@@ -236,7 +238,8 @@ func (d *device) labels(id string) map[string]string {
 		return nil
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace), 5*time.Second)
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace),
+		5*time.Second)
 	defer cancel()
 	c, err := client.ContainerService().Get(ctx, id)
 	if err != nil {
@@ -256,7 +259,8 @@ func (d *device) left() string {
 	}
 	base := filepath.Base(d.dir)
 	for _, pattern := range []string{
-		d.path("run", "*", engineclient.Namespace, "*"), d.path("data", "*", engineclient.Namespace, "*"), d.path("runtime", "*", "[^.]*"), d.path("records", "*"), d.path("run", "s", "*"),
+		d.path("run", "*", engineclient.Namespace, "*"), d.path("data", "*", engineclient.Namespace, "*"),
+		d.path("runtime", "*", "[^.]*"), d.path("records", "*"), d.path("run", "s", "*"),
 		"/sys/fs/cgroup/*/" + base + "/*", "/sys/fs/cgroup/" + base + "/*",
 	} {
 		found, err := filepath.Glob(pattern)
@@ -266,7 +270,8 @@ func (d *device) left() string {
 		for _, path := range found {
 			var fs unix.Statfs_t
 			info, err := os.Stat(path)
-			if err == nil && strings.HasPrefix(path, "/sys/fs/cgroup/") && (!info.IsDir() || unix.Statfs(path, &fs) != nil || fs.Type == unix.TMPFS_MAGIC) {
+			if err == nil && strings.HasPrefix(path, "/sys/fs/cgroup/") && (!info.IsDir() || unix.Statfs(path,
+				&fs) != nil || fs.Type == unix.TMPFS_MAGIC) {
 				continue // a file of a cgroup, or what crun makes where no cgroups are mounted
 			}
 			out = append(out, path)
@@ -294,14 +299,25 @@ func (d *device) powerCut() {
 				left++
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 			}
+			reapOrphan(pid)
 		}
 		return left == 0
 	})
 	d.unmount()
-	for _, sub := range []string{"run", "records", "runtime", "container", "shutdown", "apps.json", "apps.sock"} {
+	for _, sub := range []string{"run", "records", "runtime", "container", "health", "shutdown", "apps.json",
+		"apps.sock"} {
 		if err := os.RemoveAll(d.path(sub)); err != nil {
 			d.t.Error(err)
 		}
+	}
+}
+
+// reapOrphan does what the first process of a device does: a container does not end while nobody has reaped the
+// programs that were run inside it. Processes that a test started itself are left to it.
+func reapOrphan(pid int) {
+	name, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	if err == nil && string(name) != "exe\n" && !alive(pid) {
+		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // most are not our children
 	}
 }
 

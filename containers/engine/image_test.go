@@ -53,6 +53,13 @@ func asJSON(t *testing.T, v any) []byte {
 // busyboxImage writes an OCI layout in a tar with one uncompressed layer: busybox and its shell.
 func busyboxImage(t *testing.T, busybox, file, name, greeting string) {
 	t.Helper()
+	configuredImage(t, busybox, file, name, greeting, map[string]any{"Cmd": []string{"/bin/sh"},
+		"Env": []string{"FROM=image"}})
+}
+
+// configuredImage is busyboxImage with a configuration of its own, which may have what OCI does not know.
+func configuredImage(t *testing.T, busybox, file, name, greeting string, configuration map[string]any) {
+	t.Helper()
 	program, err := os.ReadFile(busybox)
 	if err != nil {
 		t.Fatal(err)
@@ -63,10 +70,9 @@ func busyboxImage(t *testing.T, busybox, file, name, greeting string) {
 		{name: "bin/sleep", link: "busybox", mode: 0o777},
 		{name: "greeting", data: []byte(greeting), mode: 0o644},
 	})
-	config := asJSON(t, v1.Image{
-		Platform: v1.Platform{Architecture: runtimeArch, OS: "linux"},
-		Config:   v1.ImageConfig{Cmd: []string{"/bin/sh"}, Env: []string{"FROM=image"}},
-		RootFS:   v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
+	config := asJSON(t, map[string]any{
+		"architecture": runtimeArch, "os": "linux", "config": configuration,
+		"rootfs": v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
 	})
 	describe := func(kind string, data []byte) v1.Descriptor {
 		return v1.Descriptor{MediaType: kind, Digest: digest.FromBytes(data), Size: int64(len(data))}
@@ -78,7 +84,8 @@ func busyboxImage(t *testing.T, busybox, file, name, greeting string) {
 	})
 	top := describe(v1.MediaTypeImageManifest, manifest)
 	top.Annotations = map[string]string{v1.AnnotationRefName: name}
-	index := asJSON(t, v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{top}})
+	index := asJSON(t, v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
+		Manifests: []v1.Descriptor{top}})
 	blob := func(data []byte) entry {
 		return entry{name: "blobs/sha256/" + digest.FromBytes(data).Encoded(), data: data, mode: 0o644}
 	}

@@ -19,6 +19,7 @@ import (
 	"resinos/containers/appstatus"
 	"resinos/containers/daemon"
 	"resinos/containers/engineclient"
+	"resinos/containers/health"
 	"resinos/containers/load"
 	"resinos/containers/mirror"
 	"resinos/containers/network"
@@ -28,6 +29,7 @@ import (
 	"resinos/containers/volume"
 	"resinos/containers/workload"
 	"resinos/net/nameserver"
+	"resinos/services/boottime"
 	"resinos/services/log/pipe"
 	"resinos/services/notify"
 )
@@ -47,6 +49,11 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	c := workload.Config{Engine: engine, Networks: networks, Loader: loader, Alive: notify.Watched(), Log: env.Log,
 		Orders: workload.NewOrders(), Event: events.Add}
 	server := &appserver.Server{Orders: c.Orders, Engine: engine, Events: events, Log: env.Log}
+	runner := &health.Runner{Describe: engine.Probe}
+	keeper := &health.Keeper{Begin: runner.Begin, Clear: runner.Clear, Started: health.Started, Now: boottime.Now,
+		Event: func(id string, s health.Status) { events.Add(id, "health_status", string(s)) }, Log: env.Log}
+	c.Health, server.Health = keeper, keeper.State
+	defer keeper.Close()
 	var resolv, root, registries string
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
@@ -54,6 +61,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&loader.Program, "loader", "/usr/bin/compose", "program that loads compose files")
 	flags.StringVar(&loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
 	flags.StringVar(&c.Records, "records", workload.Records, "directory of the records that last until power off")
+	flags.StringVar(&keeper.Dir, "health", health.Dir, "directory of what the checks of containers said")
 	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
 	flags.StringVar(&c.Down, "down", workload.Down, "file of the apps that a person took down")
 	flags.StringVar(&server.Socket, "control", appcontrol.SocketPath, "socket to answer on")
@@ -79,6 +87,10 @@ func runManager(ctx context.Context, env Env, args []string) error {
 		return errUsage
 	}
 	engine.Volumes.Apps = c.Apps
+	runner.Runtime = engine.Runtime
+	if err := runner.Open(engine.CgroupRoot); err != nil {
+		env.Log.Warn("checks run in the cgroups of their containers", "error", err)
+	}
 	networks.Names.Upstream = nameserver.FromFile(resolv)
 	if _, err := os.Stat(engine.Hosts); err != nil {
 		engine.Hosts = "" // a container then keeps its image's

@@ -17,5 +17,5 @@ func (c *Containerd) Arguments(ctx context.Context, want app.Container) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	return arguments(want, config)
+	return arguments(want, config.ImageConfig)
 }

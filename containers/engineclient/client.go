@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,7 +59,8 @@ const (
 	labelHold  = "resinos/hold" // of a container with Hold
 	labelGrace = "resinos/stop-grace"
 	labelStop  = "resinos/stop-signal"
-	labelMark  = "resinos/" // and the name of a mark
+	labelNeeds = "resinos/depends-on" // services, with a space between them
+	labelMark  = "resinos/"           // and the name of a mark
 )
 
 const runtimeName = "io.containerd.runc.v2"
@@ -80,7 +82,7 @@ func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
 	if old != nil {
 		_ = old.Close() // its engine is dead
 	}
-	events, errs := client.Subscribe(ctx, `topic~="/tasks/(exit|oom|delete)"`)
+	events, errs := client.Subscribe(ctx, `topic~="/tasks/(exit|oom|delete|paused|resumed)"`)
 	changes := make(chan struct{}, 1)
 	go func() {
 		defer close(changes)
@@ -136,6 +138,7 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 			ImageName: r.Image, ImageDigest: r.Labels[labelImage], StopGrace: grace,
 			Passing:    r.Labels[labelHold] != "",
 			StaysEnded: r.Labels[labelMark+string(plan.StaysEnded)], Held: r.Labels[labelMark+string(plan.Held)],
+			Depends: strings.Fields(r.Labels[labelNeeds]), Check: checkOf(r),
 		}
 	}
 	reply, err := client.TaskService().List(ctx, &tasks.ListTasksRequest{})
@@ -145,6 +148,8 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 	for _, t := range reply.Tasks {
 		if have, ok := s.Containers[t.ID]; ok {
 			have.Task, have.Status, have.Kills = taskOf(t.Status), t.ExitStatus, c.kills(t.ID)
+			have.PID, have.Paused = int(t.Pid), t.Status == tasktypes.Status_PAUSED ||
+				t.Status == tasktypes.Status_PAUSING
 			s.Containers[t.ID] = have
 		}
 	}

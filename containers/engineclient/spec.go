@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"resinos/containers/app"
+	"resinos/containers/health"
 	"resinos/containers/ocispec"
 	"resinos/containers/plan"
 )
@@ -64,8 +65,11 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 			labelImage: image.Target().Digest.String(),
 			labelGrace: w.StopGrace.String(),
 			labelStop:  firstOf(w.StopSignal, config.StopSignal, "SIGTERM"),
+			labelNeeds: needsLabel(w.DependsOn),
 		}),
-		containerd.WithNewSpec(c.specOptions(w.Container, config, client.SnapshotService(c.Snapshotter))...),
+		withCheck(health.Resolve(w.Healthcheck, config.Image)),
+		containerd.WithNewSpec(c.specOptions(w.Container, config.ImageConfig,
+			client.SnapshotService(c.Snapshotter))...),
 		// our own keyring would cost a call each start, and containers share none: seccomp
 		// forbids keyctl
 		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot,
@@ -74,18 +78,40 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 	return err
 }
 
-func imageConfig(ctx context.Context, image containerd.Image) (v1.ImageConfig, error) {
+// maxLabel is what containerd takes as the name and the value of a label together.
+const maxLabel = 4096
+
+// needsLabel are the names of the services that a container depends on. It serves only the order of stops: what is too
+// long for a label is left out.
+func needsLabel(list []app.Dependency) string {
+	var names []string
+	for _, d := range list {
+		names = append(names, d.Service)
+	}
+	if text := strings.Join(names, " "); len(labelNeeds)+len(text) <= maxLabel {
+		return text
+	}
+	return ""
+}
+
+// config is the configuration of a container image, with Docker's additions to the OCI format.
+type config struct {
+	v1.ImageConfig
+	health.Image
+}
+
+func imageConfig(ctx context.Context, image containerd.Image) (config, error) {
 	desc, err := image.Config(ctx)
 	if err != nil {
-		return v1.ImageConfig{}, fmt.Errorf("read container image %s: %w", image.Name(), err)
+		return config{}, fmt.Errorf("read container image %s: %w", image.Name(), err)
 	}
 	data, err := content.ReadBlob(ctx, image.ContentStore(), desc)
 	if err != nil {
-		return v1.ImageConfig{}, fmt.Errorf("read container image %s: %w", image.Name(), err)
+		return config{}, fmt.Errorf("read container image %s: %w", image.Name(), err)
 	}
-	var out v1.Image
+	var out struct{ Config config }
 	if err := json.Unmarshal(data, &out); err != nil {
-		return v1.ImageConfig{}, fmt.Errorf("read configuration of container image %s: %w", image.Name(), err)
+		return config{}, fmt.Errorf("read configuration of container image %s: %w", image.Name(), err)
 	}
 	return out.Config, nil
 }

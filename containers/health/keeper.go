@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// Dir is where states are kept on the device.
+const Dir = "/run/resinos/health"
+
 // Subject is a container that runs and has a check.
 type Subject struct {
 	ID    string

@@ -175,7 +175,8 @@ func TestKeeperComesBack(t *testing.T) {
 		k.Close()
 		w.take()
 		list[1].PID = 2
-		if err := os.WriteFile(filepath.Join(dir, "c.web.json"), []byte(`{"life":"1 3601000000000"`), 0o600); err != nil {
+		garbage := []byte(`{"life":"1 3601000000000"`)
+		if err := os.WriteFile(filepath.Join(dir, "c.web.json"), garbage, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		k = w.keeper(dir)
@@ -185,7 +186,8 @@ func TestKeeperComesBack(t *testing.T) {
 				t.Errorf("%s is %s, want %s", id, s.Status, want)
 			}
 		}
-		sleep(8500 * time.Millisecond) // until 20.5s: a.web is due at 21s, those that begin anew were at 12s
+		// until 20.5s: a.web is due at 21s, those that begin anew were at 12s
+		sleep(8500 * time.Millisecond)
 		if got := w.take(); strings.Contains(got, "a.web") || !strings.Contains(got, "12s check b.web of 2") {
 			t.Error(got)
 		}

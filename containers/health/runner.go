@@ -117,9 +117,14 @@ func (p *program) run(ctx context.Context) (exit int, output string, err error) 
 	cmd := exec.CommandContext(ctx, p.Runtime, args...)
 	cmd.ExtraFiles = []*os.File{description} // becomes descriptor 3
 	cmd.Stdout, cmd.Stderr = write, write
+	// The runtime waits for the check and ends with it. If it does not, Wait kills it after WaitDelay.
+	cmd.WaitDelay = endWait
 	cmd.Cancel = func() error {
+		if p.groups == nil {
+			return cmd.Process.Kill()
+		}
 		p.kill(id)
-		return cmd.Process.Kill()
+		return nil
 	}
 	err = cmd.Start()
 	write.Close() // the check has its own

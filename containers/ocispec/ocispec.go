@@ -142,7 +142,9 @@ func limit(s *specs.Spec, c app.Container) {
 	if r.Pids != 0 {
 		count = r.Pids
 	}
-	into.Pids = &specs.LinuxPids{Limit: &count}
+	if into.Pids = nil; count > 0 { // without a word of it there is no limit
+		into.Pids = &specs.LinuxPids{Limit: &count}
+	}
 	score := oomScore
 	if c.OOMScoreAdj != 0 {
 		score = c.OOMScoreAdj

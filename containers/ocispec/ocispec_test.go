@@ -78,7 +78,7 @@ func TestLimits(t *testing.T) {
 	}
 	r := s.Linux.Resources
 	if *r.Memory.Limit != 64<<20 || *r.Memory.Swap != 128<<20 || *r.CPU.Quota != 50_000 || *r.CPU.Shares != 100 ||
-		*r.Pids.Limit != -1 || *r.BlockIO.Weight != 50 || s.Linux.Sysctl["net.core.somaxconn"] != "77" {
+		r.Pids != nil || *r.BlockIO.Weight != 50 || s.Linux.Sysctl["net.core.somaxconn"] != "77" {
 		t.Errorf("limits %+v %+v %+v", r.Memory, r.CPU, r.Pids)
 	}
 	want := specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 10, Hard: 1<<64 - 1}

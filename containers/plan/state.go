@@ -3,6 +3,8 @@ package plan
 import (
 	"strconv"
 	"time"
+
+	"resinos/containers/health"
 )
 
 // State is all that containerd has of ours.
@@ -18,10 +20,14 @@ type Have struct {
 	ImageName   string
 	ImageDigest string
 	StopGrace   time.Duration
-	StaysEnded  string // mark of that name
-	Held        string // mark of that name
-	Passing     bool   // it has Container.Hold: it ends by itself, and is not wanted again
+	StaysEnded  string        // mark of that name
+	Held        string        // mark of that name
+	Passing     bool          // it has Container.Hold: it ends by itself, and is not wanted again
+	Depends     []string      // services of its app that it depended on when it was made
+	Check       *health.Check // nil: nobody asks it how it is
 	Task        Task
+	PID         int    // of its program
+	Paused      bool   // its program is frozen
 	Kills       int    // processes that the kernel ended for want of memory since its task was made
 	Status      uint32 // of an ended task
 }

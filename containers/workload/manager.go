@@ -111,6 +111,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 		case r := <-m.workers.results:
 			m.finish(r)
 		case <-m.c.Pulls.Changed():
+		case <-m.healthChanged():
 		case q := <-m.c.Orders.queue():
 			m.obey(q)
 		case <-m.c.Reload:
@@ -152,6 +153,7 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	m.last = state
 	m.dropPassing()
 	m.applyNetworks(state)
+	m.applyHealth(state)
 	m.tellNeeds(state)
 	wait := forever
 	steps := m.pull(m.plan(state))

@@ -10,6 +10,7 @@ import (
 	"resinos/containers/app"
 	"resinos/containers/appfiles"
 	"resinos/containers/appstatus"
+	"resinos/containers/health"
 	"resinos/containers/plan"
 	"resinos/containers/pull"
 	"resinos/containers/restart"
@@ -93,7 +94,7 @@ func (m *Manager) publish(state plan.State) time.Duration {
 
 func (m *Manager) view(state plan.State) view {
 	v := view{apps: m.apps, state: state, records: m.records, errors: m.report.errors, now: m.now(),
-		pulls: m.c.Pulls.Status}
+		pulls: m.c.Pulls.Status, health: m.healthOf}
 	if m.workers != nil {
 		v.busy = m.workers.busy
 	}
@@ -185,6 +186,7 @@ type view struct {
 	errors  map[string]error
 	busy    map[string]bool
 	pulls   func(image string) (pull.Status, bool)
+	health  func(id string) health.Status
 	now     time.Duration
 }
 
@@ -273,6 +275,9 @@ func (v view) container(name, id string, want *plan.Want) appstatus.Container {
 	}
 	c.Pull = v.pulling(want)
 	c.State, c.Entered = v.stateOf(want, have, there, r, id)
+	if c.State == appstatus.Up {
+		c.Health = string(v.health(id))
+	}
 	c.Trouble = v.troubleOf(want, c.State, r, id)
 	return c
 }
@@ -340,6 +345,8 @@ func (v view) troubleOf(want *plan.Want, state appstatus.State, r restart.Record
 		return appstatus.Trouble{Cause: appstatus.CrashLoop,
 			Reason: fmt.Sprintf("crash loop: ended %d times in %s, each time within %v of its start, last: %s",
 				r.Quick, span(r.Ended-r.First), restart.Healthy, endOf(r))}
+	case state == appstatus.Up && v.health(id) == health.Unhealthy:
+		return appstatus.Trouble{Cause: appstatus.Unhealthy, Reason: "unhealthy: its check fails"}
 	}
 	return appstatus.Trouble{}
 }

@@ -13,6 +13,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/appstatus"
+	"resinos/containers/health"
 	"resinos/containers/plan"
 	"resinos/containers/restart"
 )
@@ -28,6 +29,7 @@ func TestStateOfContainer(t *testing.T) {
 		gone    bool // not wanted any more
 		task    plan.Task
 		record  restart.Record
+		health  health.Status
 		busy    bool
 		err     error
 		want    string // state, cause, reason, last exit
@@ -36,6 +38,12 @@ func TestStateOfContainer(t *testing.T) {
 		{name: "runs", restart: always, task: plan.Running, record: restart.Record{Running: true, Starts: 1, Started: time.Second}, want: "up"},
 		{name: "no image", restart: always, err: fault, want: "backoff not-as-wanted pull x: no such host"},
 		{name: "the old one runs, the new one has no image", restart: always, task: plan.Running, record: restart.Record{Running: true, Starts: 1}, err: fault, want: "up not-as-wanted pull x: no such host"},
+		{name: "is starting", restart: always, task: plan.Running, health: health.Starting,
+			record: restart.Record{Running: true, Starts: 1}, want: "up"},
+		{name: "is unhealthy", restart: always, task: plan.Running, health: health.Unhealthy,
+			record: restart.Record{Running: true, Starts: 1}, want: "up unhealthy unhealthy: its check fails"},
+		{name: "was unhealthy", restart: never, health: health.Unhealthy,
+			record: restart.Record{Starts: 1, Ended: now}, want: "done last: exited with status 0"},
 		{name: "ended once", restart: always, record: restart.Record{Starts: 1, Quick: 1, Status: 1, Ended: now}, want: "backoff last: exited with status 1"},
 		{name: "job done", restart: never, record: restart.Record{Starts: 1, Quick: 1, Ended: now}, want: "done last: exited with status 0"},
 		{name: "job failed", restart: never, record: restart.Record{Starts: 1, Quick: 1, Status: 3, Ended: now},
@@ -54,7 +62,7 @@ func TestStateOfContainer(t *testing.T) {
 		{name: "taken away", gone: true, task: plan.Running, busy: true, record: restart.Record{Running: true, Starts: 1}, want: "stopping"},
 	} {
 		w := plan.Want{Container: app.Container{App: "a", Service: "web", Image: "x", Restart: c.restart}}
-		v := view{now: now, pulls: newFakePulls(nil).Status, records: map[string]restart.Record{"a.web": c.record},
+		v := view{now: now, pulls: newFakePulls(nil).Status, health: func(string) health.Status { return c.health }, records: map[string]restart.Record{"a.web": c.record},
 			state: plan.State{Containers: map[string]plan.Have{"a.web": {App: "a", Task: c.task}}},
 			busy:  map[string]bool{"a.web": c.busy}, errors: map[string]error{}}
 		if c.err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"resinos/containers/app"
 	"resinos/containers/appfiles"
+	"resinos/containers/health"
 	"resinos/containers/plan"
 	"resinos/containers/pull"
 	"resinos/containers/store"
@@ -37,6 +38,7 @@ const (
 type Config struct {
 	Engine   Engine
 	Networks Networks // of the apps; nil: there are none
+	Health   Health   // nil: nobody asks containers how they are
 	Pulls    Pulls
 	Apps     string // one directory an app
 	Loader   appfiles.Loader
@@ -84,6 +86,13 @@ type Engine interface {
 // Networks makes the networks that wanted containers are on. Those of other containers stay while they are there.
 type Networks interface {
 	Apply(wanted []app.Container, there func(id string) bool) error
+}
+
+// Health asks containers how they are: health.Keeper, which says what each method does.
+type Health interface {
+	Want(list []health.Subject)
+	State(id string) (health.State, bool)
+	Changed() <-chan struct{}
 }
 
 // Pulls brings images, for as long as it takes: pull.Pulls, which says what each method does.

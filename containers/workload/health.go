@@ -1,0 +1,39 @@
+package workload
+
+import (
+	"maps"
+	"slices"
+
+	"resinos/containers/health"
+	"resinos/containers/plan"
+)
+
+// applyHealth has the containers that run asked how they are, and nobody else.
+func (m *Manager) applyHealth(state plan.State) {
+	if m.c.Health == nil {
+		return
+	}
+	var list []health.Subject
+	for _, id := range slices.Sorted(maps.Keys(state.Containers)) {
+		if have := state.Containers[id]; have.Task == plan.Running && !have.Paused && have.Check != nil {
+			list = append(list, health.Subject{ID: id, PID: have.PID, Check: *have.Check})
+		}
+	}
+	m.c.Health.Want(list)
+}
+
+// healthOf is how a container is; empty if nobody asks it.
+func (m *Manager) healthOf(id string) health.Status {
+	if m.c.Health == nil {
+		return ""
+	}
+	s, _ := m.c.Health.State(id)
+	return s.Status
+}
+
+func (m *Manager) healthChanged() <-chan struct{} {
+	if m.c.Health == nil {
+		return nil
+	}
+	return m.c.Health.Changed()
+}
