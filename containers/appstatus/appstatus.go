@@ -48,6 +48,7 @@ const (
 	CrashLoop     Cause = "crash-loop"     // it ends soon after each start
 	Failed        Cause = "failed"         // it ended badly, and is not started again
 	Unhealthy     Cause = "unhealthy"      // its check fails
+	Dependency    Cause = "dependency"     // it waits for another container, which a person has to see to
 	Unanswered    Cause = "unanswered"     // nobody knows how it is: its shim does not answer
 	NoEngine      Cause = "no-engine"      // the engine is not there
 	NotRead       Cause = "not-read"       // the directory of apps cannot be read
@@ -95,6 +96,7 @@ type Container struct {
 	Pull     *Pull    `json:"pull,omitempty"`   // its image is on its way
 	Ports    []string `json:"ports,omitempty"`  // published, as compose.yaml has them
 	Health   string   `json:"health,omitempty"` // empty: nobody asks it
+	Waits    string   `json:"waits,omitempty"`  // for which other container, and why: it is not started until then
 	Restarts int      `json:"restarts"`         // starts after the first, since the device is up
 	LastExit string   `json:"last_exit,omitempty"`
 	LastAt   float64  `json:"last_exit_at,omitempty"`

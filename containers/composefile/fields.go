@@ -13,7 +13,7 @@ const carried = ` image command entrypoint environment env_file working_dir user
  cap_add cap_drop privileged security_opt read_only sysctls ulimits shm_size userns_mode
  pids_limit mem_limit mem_reservation memswap_limit cpus cpu_shares cpu_quota cpu_period cpuset blkio_config
  oom_score_adj ipc pid uts restart stop_signal stop_grace_period healthcheck
- labels label_file scale deploy platform pull_policy profiles extends
+ depends_on labels label_file scale deploy platform pull_policy profiles extends
  attach develop `
 
 // refused are the keys without which a container would be another one than its owner asked for, and what to do instead.

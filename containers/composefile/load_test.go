@@ -118,6 +118,10 @@ func TestBounds(t *testing.T) {
 		"include": {include, "more than 64 files are included"},
 		"circle": {map[string]string{"compose.yaml": "include: [compose.yaml]\nservices: {x: {image: busybox}}"},
 			"include cycle detected"},
+		"depends on itself": {map[string]string{"compose.yaml": "services: {a: {image: x, depends_on: [b]}, " +
+			"b: {image: x, depends_on: [a]}}"}, "dependency cycle detected: a -> b -> a"},
+		"depends on nothing": {map[string]string{"compose.yaml": "services: {a: {image: x, depends_on: [b]}}"},
+			`"a" depends on undefined service "b"`},
 		"outside": {map[string]string{"compose.yaml": "include: [../other/compose.yaml]\nservices: {x: {image: a}}"},
 			"lies outside of the app's directory DIR: put the file there"},
 		"env_outside": {map[string]string{"compose.yaml": "services: {x: {image: busybox, env_file: /etc/passwd}}"},

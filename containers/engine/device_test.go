@@ -34,11 +34,12 @@ type device struct {
 	t     *testing.T
 	dir   string
 	tools tools
+	ours  map[int]bool // processes that run started, by pid
 }
 
 func newDevice(t *testing.T) *device {
 	t.Helper()
-	d := &device{t: t, tools: findTools(t)}
+	d := &device{t: t, tools: findTools(t), ours: map[int]bool{}}
 	// not t.TempDir: its path is too long for a socket, and mounts below it are in the way
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
@@ -95,6 +96,7 @@ func (d *device) run(role string, args ...string) *process {
 	if err := p.Cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
+	d.ours[p.Process.Pid] = true
 	p.WaitDelay = time.Second // shims inherit the pipe
 	d.t.Cleanup(func() {
 		_ = p.Process.Kill() // most are dead by now
@@ -299,7 +301,7 @@ func (d *device) powerCut() {
 				left++
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 			}
-			reapOrphan(pid)
+			d.reapOrphan(pid)
 		}
 		return left == 0
 	})
@@ -313,10 +315,9 @@ func (d *device) powerCut() {
 }
 
 // reapOrphan does what the first process of a device does: a container does not end while nobody has reaped the
-// programs that were run inside it. Processes that a test started itself are left to it.
-func reapOrphan(pid int) {
-	name, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
-	if err == nil && string(name) != "exe\n" && !alive(pid) {
+// programs that were run inside it. Processes that the test started itself are left to it.
+func (d *device) reapOrphan(pid int) {
+	if !d.ours[pid] && !alive(pid) {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // most are not our children
 	}
 }

@@ -160,7 +160,8 @@ func TestParseStart(t *testing.T) {
 	if got, err := parseStart(stat); err != nil || got != 123450*time.Millisecond {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"", "7 (x", "7 (x) S 1", strings.Replace(stat, "12345", "x", 1)} {
+	for _, bad := range []string{"", "7 (x", "7 (x) S 1", strings.Replace(stat, "12345", "x", 1),
+		strings.Replace(stat, "S", "Z", 1)} {
 		if got, err := parseStart(bad); err == nil {
 			t.Errorf("%q is %v", bad, got)
 		}

@@ -29,7 +29,7 @@ type Keeper struct {
 	Begin func(s Subject) func(context.Context) Result
 	// Clear ends what an earlier check of a container left.
 	Clear func(id string)
-	// Started is when a process was started.
+	// Started is when a process was started; it fails for one that has ended.
 	Started func(pid int) (time.Duration, error)
 	// Now is the time since the kernel started.
 	Now func() time.Duration
@@ -116,8 +116,8 @@ func (k *Keeper) watch(ctx context.Context, w *watch, state State) {
 		case <-timer.C:
 		}
 		r := run(ctx)
-		if ctx.Err() != nil {
-			return // it says nothing: the container ended meanwhile
+		if started, err := k.Started(w.subject.PID); ctx.Err() != nil || err != nil || started != state.Started {
+			return // it says nothing: the container ended meanwhile, which ended the check
 		}
 		was := state.Status
 		state = state.Took(w.subject.Check, r)
@@ -200,7 +200,8 @@ func (k *Keeper) forget(id string) {
 	}
 }
 
-// Started reads from /proc when a process was started, since the kernel started.
+// Started reads from /proc when a process was started, since the kernel started. It fails for one that has ended, be it
+// that nobody has reaped it.
 func Started(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -216,8 +217,8 @@ const userHZ = 100
 func parseStart(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	var ticks int64
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("read /proc/PID/stat: %d fields after the name", len(fields))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, fmt.Errorf("no process: /proc/PID/stat has %q", fields)
 	}
 	if _, err := fmt.Sscan(fields[19], &ticks); err != nil {
 		return 0, fmt.Errorf("read /proc/PID/stat: %w", err)

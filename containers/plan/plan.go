@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"resinos/containers/app"
+	"resinos/containers/health"
 	"resinos/containers/restart"
 )
 
@@ -69,6 +70,7 @@ const (
 	Delete Verb = "delete"
 	Create Verb = "create"
 	Start  Verb = "start"
+	Wait   Verb = "wait" // for another container: nothing is done now
 	Note   Verb = "note" // beside the container, for the next boot: Step.Mark
 )
 
@@ -81,6 +83,7 @@ type Step struct {
 	Not       time.Duration // not before this time since the kernel started
 	Mark      Mark          // of Note ...
 	Value     string        // ... which is empty to take the mark back
+	Failed    bool          // of Wait: only a person can change what it waits for
 }
 
 // String is the form of the golden files and the log.
@@ -101,6 +104,8 @@ type Input struct {
 	Down    map[string]bool
 	State   State
 	Records map[string]restart.Record
+	Health  map[string]health.Status // of those that are asked
+	Faults  map[string]error         // of those whose steps failed, or whose image cannot be pulled
 }
 
 // Make returns the steps from what is to what is wanted, sorted by container. It is empty when
@@ -120,8 +125,10 @@ func Make(in Input) []Step {
 		}
 	}
 	var steps []Step
+	awaited := in.awaited()
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		p := planner{id: id, want: wanted[id], record: in.Records[id], images: in.State.Images}
+		p := planner{id: id, in: &in, want: wanted[id], record: in.Records[id], images: in.State.Images}
+		p.awaited = p.want != nil && awaited[p.want.App+"."+p.want.Service]
 		if have, ok := in.State.Containers[id]; ok {
 			p.have = &have
 		}
@@ -135,17 +142,20 @@ func Make(in Input) []Step {
 		}
 		steps = append(steps, p.steps...)
 	}
-	return steps
+	return in.reverse(steps)
 }
 
 // planner plans one container.
 type planner struct {
 	id     string
+	in     *Input
 	want   *Want // nil: not wanted
 	have   *Have // nil: not there
 	record restart.Record
 	images map[string]string
 	steps  []Step
+	// awaited says that another container waits for its success.
+	awaited bool
 }
 
 func (p *planner) add(v Verb, why string) {
@@ -186,13 +196,22 @@ func (p *planner) remake(why string) {
 	}
 	p.remove(why)
 	p.add(Create, why)
+	p.begin(why)
+}
+
+// begin starts a container if what it depends on lets it.
+func (p *planner) begin(why string) {
+	if l := p.lack(); l.why != "" {
+		p.steps = append(p.steps, Step{Container: p.id, Verb: Wait, Why: l.why, Failed: l.failed})
+		return
+	}
 	p.add(Start, why)
 }
 
 func (p *planner) make(why string) {
 	if !p.record.Held && p.fetch() {
 		p.add(Create, why)
-		p.add(Start, why)
+		p.begin(why)
 	}
 }
 
@@ -238,6 +257,10 @@ func (p *planner) keep() {
 	case p.record.Held:
 		p.hold()
 	case p.record.Starts == 0 && !restart.Returns(p.want.Restart.Policy, p.have.StaysEnded != "", p.have.Held != ""):
+		// A job that a power cut ended, or that failed, is done again for those that wait for it, as by compose's up.
+		if status, kept := p.have.Exit(); p.awaited && p.have.Held == "" && !(kept && status == 0) {
+			p.start("another container waits for its success")
+		}
 	case p.record.Starts == 0:
 		p.start("not started since the device is up")
 	default:
@@ -257,7 +280,7 @@ func (p *planner) run() {
 		p.add(Stop, "stop asked for")
 	case p.record.Asked == restart.Restart:
 		p.add(Stop, "restart asked for")
-		p.add(Start, "restart asked for")
+		p.begin("restart asked for")
 	default:
 		p.note(p.record.Adopted())
 		p.release()
@@ -266,7 +289,7 @@ func (p *planner) run() {
 
 func (p *planner) start(why string) {
 	p.release()
-	p.add(Start, why)
+	p.begin(why)
 }
 
 // note has it kept that the container stays ended when the device comes up again.
@@ -284,7 +307,7 @@ func (p *planner) mark(mark Mark, have string, r restart.Record, why string) {
 	if p.have.Task != Running {
 		value = fmt.Sprint(r.Status)
 	}
-	if have == "" || have == markRuns && have != value {
+	if have != value { // one of an earlier life says nothing of this one
 		p.steps = append(p.steps, Step{Container: p.id, Verb: Note, Mark: mark, Value: value, Why: why})
 	}
 }

@@ -75,6 +75,8 @@ func TestPlan(t *testing.T) {
 			State: State{Images: image, Containers: stays(unless, NoTask)}},
 		"running_once": {Wanted: []Want{once},
 			State: State{Images: image, Containers: have(func(h *Have) { h.Wish = once.Digest() })}},
+		"running_once_marked": {Wanted: []Want{once}, State: State{Images: image,
+			Containers: have(func(h *Have) { h.Wish, h.StaysEnded = once.Digest(), markRuns })}},
 		"running_once_noted": {Wanted: []Want{once}, State: State{Images: image, Containers: stays(once, Running)}},
 		"changed_stays":      {Wanted: []Want{once}, State: State{Images: image, Containers: stays(web, NoTask)}},
 		"reaped_once_noted": {Wanted: []Want{once},

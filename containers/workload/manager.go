@@ -27,8 +27,9 @@ type Manager struct {
 	apps    appfiles.Apps
 	records map[string]restart.Record
 	retries map[string]retry
-	silent  map[string]bool // containers whose shim does not answer
-	lacking map[string]bool // containers whose image is pulled
+	silent  map[string]bool      // containers whose shim does not answer
+	lacking map[string]bool      // containers whose image is pulled
+	waits   map[string]plan.Step // of containers that wait for others
 	workers *workers
 	report  reporter
 	down    map[string]bool // apps that a person took down
@@ -156,7 +157,8 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	m.applyHealth(state)
 	m.tellNeeds(state)
 	wait := forever
-	steps := m.pull(m.plan(state))
+	m.restartWithOthers(state)
+	steps := m.pull(m.await(m.plan(state)))
 	for len(steps) > 0 {
 		id := steps[0].Container
 		n := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Container != id })
@@ -354,6 +356,7 @@ func (m *Manager) stopAll(ctx context.Context) error {
 		return fmt.Errorf("stop containers: %w", err)
 	}
 	var all errgroup.Group
+	order := m.stopOrder(state)
 	for _, id := range slices.Sorted(maps.Keys(state.Containers)) {
 		have, record := state.Containers[id], m.records[id]
 		policy := m.policy(id)
@@ -361,8 +364,9 @@ func (m *Manager) stopAll(ctx context.Context) error {
 			m.c.Log.Info("stopping for shutdown", "container", id)
 		}
 		all.Go(func() error {
+			defer order.ended(id)
 			if have.Task != plan.NoTask {
-				status, err := m.c.Engine.Stop(ctx, id, min(have.StopGrace, stopLimit))
+				status, err := m.c.Engine.Stop(ctx, id, min(have.StopGrace, order.turn(id)))
 				if err != nil {
 					return err
 				}
@@ -383,11 +387,6 @@ func (m *Manager) policy(id string) app.Policy {
 		return w.Restart.Policy
 	}
 	return ""
-}
-
-func (m *Manager) plan(state plan.State) []plan.Step {
-	return plan.Make(plan.Input{Wanted: m.apps.Wanted, Alone: m.apps.Alone, State: state, Records: m.records,
-		Down: m.down})
 }
 
 func pause(ctx context.Context, d time.Duration) {

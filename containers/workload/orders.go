@@ -171,6 +171,9 @@ func (m *Manager) admit(q *request) error {
 			m.record(id, r.Ask(restart.Restart))
 		}
 	}
+	if q.Verb == ActRestart {
+		m.restartAfter(m.input(m.last), func(id string) bool { return slices.Contains(q.ids, id) })
+	}
 	return nil
 }
 
@@ -306,6 +309,9 @@ func (m *Manager) outcome(verb Act, id string) (done bool, err error) {
 	if m.lacking[id] && verb != ActStop && verb != ActDown {
 		err := m.view(m.last).fault(m.want(id), id)
 		return err != nil, err
+	}
+	if s := m.waits[id]; s.Failed && verb != ActStop && verb != ActDown {
+		return true, fmt.Errorf("%s %s", id, s.Why)
 	}
 	return m.fulfilled(verb, id), nil
 }

@@ -94,7 +94,7 @@ func (m *Manager) publish(state plan.State) time.Duration {
 
 func (m *Manager) view(state plan.State) view {
 	v := view{apps: m.apps, state: state, records: m.records, errors: m.report.errors, now: m.now(),
-		pulls: m.c.Pulls.Status, health: m.healthOf}
+		pulls: m.c.Pulls.Status, health: m.healthOf, waits: m.waits}
 	if m.workers != nil {
 		v.busy = m.workers.busy
 	}
@@ -187,6 +187,7 @@ type view struct {
 	busy    map[string]bool
 	pulls   func(image string) (pull.Status, bool)
 	health  func(id string) health.Status
+	waits   map[string]plan.Step
 	now     time.Duration
 }
 
@@ -275,6 +276,7 @@ func (v view) container(name, id string, want *plan.Want) appstatus.Container {
 	}
 	c.Pull = v.pulling(want)
 	c.State, c.Entered = v.stateOf(want, have, there, r, id)
+	c.Waits = v.waits[id].Why
 	if c.State == appstatus.Up {
 		c.Health = string(v.health(id))
 	}
@@ -321,7 +323,7 @@ func (v view) stateOf(want *plan.Want, have plan.Have, there bool, r restart.Rec
 		return appstatus.Starting, 0
 	case v.fault(want, id) != nil:
 		return appstatus.Backoff, 0
-	case have.Task == plan.Created, have.Task == plan.NoTask && r.Starts == 0:
+	case have.Task == plan.Created, have.Task == plan.NoTask && (r.Starts == 0 || v.waits[id].Why != ""):
 		return appstatus.Starting, 0
 	case have.Task != plan.NoTask && have.Task != plan.Stopped:
 		return appstatus.Unknown, 0
@@ -337,6 +339,8 @@ func (v view) troubleOf(want *plan.Want, state appstatus.State, r restart.Record
 	switch err := v.fault(want, id); {
 	case err != nil:
 		return appstatus.Trouble{Cause: appstatus.NotAsWanted, Reason: err.Error()}
+	case v.waits[id].Failed:
+		return appstatus.Trouble{Cause: appstatus.Dependency, Reason: v.waits[id].Why}
 	case state == appstatus.Unknown:
 		return appstatus.Trouble{Cause: appstatus.Unanswered, Reason: "its shim does not answer"}
 	case state == appstatus.GivenUp:

@@ -291,7 +291,7 @@ func listApps(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []s
 			{Text: string(a.State), Colour: colour(a.State, a.Wrong())},
 			{Text: fmt.Sprintf("%d/%d", running, len(a.Containers))},
 			{Text: screen.Ago(since(s, a.Entered)), Right: true},
-			{Text: screen.InLine(a.Reason)}})
+			{Text: screen.InLine(note(a))}})
 	}
 	if len(rows) == 1 {
 		_, err := fmt.Fprintln(s.Stderr, "no apps: an app is a directory in /mnt/data/apps with a compose.yaml")
@@ -299,6 +299,19 @@ func listApps(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []s
 	}
 	_, err = fmt.Fprint(s.Stdout, s.Table(rows))
 	return err
+}
+
+// note is what is wrong with an app, or what one of its containers waits for.
+func note(a *appstatus.App) string {
+	if a.Wrong() {
+		return a.Reason
+	}
+	for _, c := range a.Containers {
+		if c.Waits != "" {
+			return c.Name + " " + c.Waits
+		}
+	}
+	return ""
 }
 
 func plan(ctx context.Context, s *cli.Session, name string, asJSON bool) error {
@@ -376,6 +389,8 @@ func state(s *cli.Session, c *appstatus.Container) string {
 	switch {
 	case c.Wrong():
 		text += ": " + c.Reason
+	case c.Waits != "":
+		text += ", " + c.Waits
 	case c.LastExit != "" && c.State != appstatus.Up:
 		text += ", " + c.LastExit
 	}
