@@ -47,8 +47,11 @@ const (
 	LostStatus = 137
 )
 
-// Begin returns r after a start.
+// Begin returns r after a start. One that a person asked for counts from the beginning, as docker's does.
 func (r Record) Begin(now time.Duration) Record {
+	if r.Asked != Nothing {
+		r.Starts, r.Quick = 0, 0
+	}
 	r.Running, r.Started, r.Asked, r.Renew = true, now, Nothing, false
 	r.Starts++
 	return r

@@ -32,6 +32,22 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// TestCountAfterStart: on-failure:N counts from a start that a person asked for.
+func TestCountAfterStart(t *testing.T) {
+	twice := app.Restart{Policy: app.OnFailure, Limit: 2}
+	var r Record
+	for range 3 {
+		r = r.Begin(time.Second).End(2*time.Second, 1)
+	}
+	if _, again := Next(twice, r); again {
+		t.Errorf("started a fourth time: %+v", r)
+	}
+	r = r.Ask(Start).Begin(time.Minute).End(time.Minute+time.Second, 1)
+	if _, again := Next(twice, r); !again || r.Starts != 1 || r.Quick != 1 {
+		t.Errorf("after a person's start the earlier ones count: %+v", r)
+	}
+}
+
 // TestNextAfterStop: no policy starts what a person stopped, until a person starts it.
 func TestNextAfterStop(t *testing.T) {
 	for _, policy := range []app.Policy{app.Never, app.OnFailure, app.Always, app.UnlessStopped} {
