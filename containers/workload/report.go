@@ -48,6 +48,9 @@ func (m *Manager) noteKills(state plan.State) {
 		}
 		if n := have.Kills - m.report.kills[id]; n > 0 {
 			m.c.Log.Error("container out of memory", "app", have.App, "container", id, "count", n)
+			if m.c.Event != nil {
+				m.c.Event(id, "oom", fmt.Sprintf("%d processes killed", n))
+			}
 		}
 	}
 	m.report.kills = kills
