@@ -178,7 +178,10 @@ func change(ctx context.Context, s *cli.Session, op string, a appcontrol.App, dr
 		}
 		return err
 	}
-	if err := client(s).Change(ctx, op, a); err != nil {
+	ended := pulling(s, a)
+	err := client(s).Change(ctx, op, a)
+	ended()
+	if err != nil {
 		return unreachable(err)
 	}
 	return outcome(s, op, a)

@@ -1,11 +1,14 @@
 package appcommand
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"resinos/containers/appcontrol"
 	"resinos/containers/appstatus"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/gauge"
@@ -93,5 +96,29 @@ func TestParsePlace(t *testing.T) {
 		if got := parsePlace(arg); got != want {
 			t.Errorf("parsePlace(%q) = %+v, want %+v", arg, got, want)
 		}
+	}
+}
+
+// TestPulls: who waits for an app sees which of its images are on their way.
+func TestPulls(t *testing.T) {
+	s := &cli.Session{Env: cli.Env{Root: t.TempDir()}}
+	a := appcontrol.App{App: "shop"}
+	if got := pulls(s, a); got != "" {
+		t.Errorf("without a status: %q", got)
+	}
+	path := filepath.Join(s.Root, appstatus.Path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	err := appstatus.Publish(path, appstatus.Status{Apps: []appstatus.App{
+		{Name: "other", Containers: []appstatus.Container{{ID: "other.x", Pull: &appstatus.Pull{Waiting: true}}}},
+		{Name: "shop", Containers: []appstatus.Container{{Name: "db", ID: "shop.db"},
+			{Name: "web", ID: "shop.web", Pull: &appstatus.Pull{Done: 3e6, Size: 8e6}}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pulls(s, a); got != "shop.web: pulling 3 of 8 MB" {
+		t.Errorf("pulls = %q", got)
 	}
 }
