@@ -65,6 +65,10 @@ func Read(ctx context.Context, l Loader, dir string, before Apps, log *slog.Logg
 	}
 	out := Apps{Faults: map[string]error{}}
 	there := map[string]bool{}
+	shared, err := readPreloads(filepath.Join(filepath.Dir(dir), "images"), log)
+	if err != nil {
+		return Apps{}, fmt.Errorf("read preloaded container images: %w", err)
+	}
 	for _, e := range entries {
 		name := e.Name()
 		if strings.HasPrefix(name, ".") || name == "lost+found" {
@@ -75,7 +79,7 @@ func Read(ctx context.Context, l Loader, dir string, before Apps, log *slog.Logg
 			continue
 		}
 		there[name] = true
-		wanted, err := readApp(ctx, l, filepath.Join(dir, name), log)
+		wanted, err := readApp(ctx, l, filepath.Join(dir, name), shared, log)
 		switch {
 		case err == nil:
 			out.Wanted = append(out.Wanted, wanted...)
@@ -123,7 +127,8 @@ func logFaults(log *slog.Logger, name string, err error) {
 	}
 }
 
-func readApp(ctx context.Context, l Loader, dir string, log *slog.Logger) ([]plan.Want, error) {
+func readApp(ctx context.Context, l Loader, dir string, shared []plan.Preload,
+	log *slog.Logger) ([]plan.Want, error) {
 	name := filepath.Base(dir)
 	if !hasCompose(dir) {
 		return nil, fmt.Errorf("find %s in %s: %w", strings.Join(load.ComposeFiles(), ", "), dir, errNoFile)
@@ -145,6 +150,10 @@ func readApp(ctx context.Context, l Loader, dir string, log *slog.Logger) ([]pla
 	preloads, err := readPreloads(filepath.Join(dir, "images"), log)
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range shared {
+		p.First = true
+		preloads = append(preloads, p) // the app's own count first
 	}
 	wanted := make([]plan.Want, len(r.App.Containers))
 	for i, c := range r.App.Containers {

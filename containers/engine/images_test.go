@@ -291,4 +291,10 @@ func TestPullPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.started("never.web")
+	if err := os.Mkdir(d.path("images"), 0o755); err != nil { // as resin preload leaves it
+		t.Fatal(err)
+	}
+	busyboxImage(t, d.tools.busybox, d.path("images", "shared.tar"), "shared:1", "x")
+	write("shared", "never", "shared:1")
+	d.started("shared.web")
 }

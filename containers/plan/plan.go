@@ -32,6 +32,8 @@ type Preload struct {
 	Path   string
 	Name   string // the image's whole reference
 	Digest string // of its manifest or index
+	// First is set if any app may use it: it is in place of the first pull, and what is pulled later counts.
+	First bool
 }
 
 // Digest changes when the container has to be made anew.
@@ -51,7 +53,8 @@ func (w Want) Digest() string {
 // pull_policy or a person asks for that.
 func (w Want) Outdated(have Have, images map[string]string) bool {
 	digest, there := images[w.Image]
-	return w.Preload == nil && there && have.ImageName == w.Image && have.ImageDigest != digest
+	pinned := w.Preload != nil && !w.Preload.First
+	return !pinned && there && have.ImageName == w.Image && have.ImageDigest != digest
 }
 
 // renews reports whether the container is to have each new image of its name.
@@ -170,7 +173,7 @@ func (p *planner) plan() {
 		p.make("new")
 	case p.have.Wish != p.want.Digest():
 		p.remake("wish changed")
-	case p.want.Preload != nil && p.have.ImageDigest != p.want.Preload.Digest:
+	case p.want.Preload != nil && !p.want.Preload.First && p.have.ImageDigest != p.want.Preload.Digest:
 		p.remake("image changed")
 	case p.want.Outdated(*p.have, p.images) &&
 		(p.record.Renew || p.want.renews() && !p.record.Held && p.have.Held == ""):
@@ -220,7 +223,7 @@ func (p *planner) make(why string) {
 func (p *planner) fetch() bool {
 	digest, there := p.images[p.want.Image]
 	switch pre := p.want.Preload; {
-	case pre != nil && digest != pre.Digest:
+	case pre != nil && digest != pre.Digest && !(pre.First && there):
 		p.add(Import, "image is in "+pre.Path)
 	case pre == nil && !there && p.want.PullPolicy == app.PullNever:
 		p.add(Pull, p.want.Image+" is lacking, and pull_policy is never")

@@ -239,6 +239,21 @@ func ReadExt4File(ctx context.Context, image string, start disk.Bytes, name stri
 	return out.Bytes(), nil
 }
 
+// DumpExt4 copies all that is in the ext4 in the file image into the directory dir, which is there.
+func DumpExt4(ctx context.Context, image, dir string) error {
+	if strings.ContainsAny(image+dir, "?\" ") {
+		return fmt.Errorf("read %s: debugfs cannot open a name with a question mark, a quote or a blank", image)
+	}
+	text, err := call{command: "debugfs", args: []string{"-R", fmt.Sprintf("rdump / %s", dir), image}}.run(ctx)
+	if err == nil && os.Geteuid() == 0 && strings.Contains(text, "rdump:") {
+		err = errors.New(lastLines(text, 1)) // without root it cannot keep owners, and says so
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", image, err)
+	}
+	return nil
+}
+
 // bytesPerInode sets the number of inodes: container images are many small files, a slot is a few large ones.
 func (x Ext4) bytesPerInode() int {
 	if x.Writable {

@@ -164,6 +164,28 @@ func CheckRoom(name string, need disk.Bytes) error {
 	return nil
 }
 
+// ExtractPartition copies a partition of an image into a file with holes.
+func ExtractPartition(ctx context.Context, image string, part layout.Partition, name string) (err error) {
+	from, err := os.Open(image)
+	if err != nil {
+		return err
+	}
+	defer from.Close() // only read
+	to, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, to.Close()); err != nil {
+			err = fmt.Errorf("copy %s of %s: %w", part.Label, image, err)
+		}
+	}()
+	if err := to.Truncate(int64(part.Size)); err != nil {
+		return err
+	}
+	return copyNonZero(ctx, to, io.NewSectionReader(from, int64(part.Start), int64(part.Size)))
+}
+
 // ReadTable reads the partition table of an image, but not the file systems and their UUIDs.
 func ReadTable(name string) (layout.Plan, error) {
 	f, err := os.Open(name)

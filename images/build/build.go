@@ -238,6 +238,11 @@ func (b *builder) ext4(label string, size disk.Bytes) assemble.Ext4 {
 	return x
 }
 
+// DataFileSystem is that of resin-data, without the parameters that depend on its content.
+func DataFileSystem(size disk.Bytes, epoch int64) assemble.Ext4 {
+	return (&builder{epoch: epoch}).ext4(layout.Data, size)
+}
+
 // fileSystems writes a file for each partition that has content.
 func (b *builder) fileSystems(ctx context.Context, plan layout.Plan, trees map[string]*assemble.Tree) (map[string]string, error) {
 	files := make(map[string]string)

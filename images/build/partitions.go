@@ -137,22 +137,31 @@ func (b *builder) addApp(tree *assemble.Tree, app string) error {
 			tree.Add(assemble.Entry{Path: path.Join("apps", app, "compose.yaml"), Mode: 0o644, Content: text}),
 			tree.Add(assemble.Entry{Path: path.Join("apps", app, "images", app+".tar"), Mode: 0o644, Content: image}))
 	}
+	_, err := AddApp(tree, app)
+	return err
+}
+
+// AddApp adds the compose file and the container images of an app, and returns the app's name.
+func AddApp(tree *assemble.Tree, app string) (string, error) {
 	dir, err := filepath.Abs(app)
 	if err != nil {
-		return err
+		return "", err
 	}
 	compose, err := composeFile(dir)
 	if err != nil {
-		return fmt.Errorf("preload app %s: %w; want a directory with a compose.yaml and, if the first boot has no network, images/*.tar", app, err)
+		return "", fmt.Errorf("preload app %s: %w; want a directory with a compose.yaml and, if the first boot has no network, "+
+			"images/*.tar", app, err)
 	}
 	name := strings.ToLower(filepath.Base(dir))
-	faults := []error{tree.Add(assemble.Entry{Path: path.Join("apps", name, compose), Mode: 0o644, Source: filepath.Join(dir, compose)})}
+	faults := []error{tree.Add(assemble.Entry{Path: path.Join("apps", name, compose), Mode: 0o644,
+		Source: filepath.Join(dir, compose)})}
 	images, err := filepath.Glob(filepath.Join(dir, "images", "*.tar"))
 	faults = append(faults, err)
 	for _, file := range images {
-		faults = append(faults, tree.Add(assemble.Entry{Path: path.Join("apps", name, "images", filepath.Base(file)), Mode: 0o644, Source: file}))
+		faults = append(faults, tree.Add(assemble.Entry{Path: path.Join("apps", name, "images", filepath.Base(file)),
+			Mode: 0o644, Source: file}))
 	}
-	return errors.Join(faults...)
+	return name, errors.Join(faults...)
 }
 
 // composeFile returns the name of the compose file in dir: the first one that the device would use
