@@ -300,6 +300,7 @@ func tell(t *testing.T, files []string, newScene func() *scene) {
 				e.Defer(s.device.Kill) // before the work directory with its disk goes
 			}
 			story := e.T().(inOrder).T
+			s.t = story
 			e.Defer(func() { // first: the device still runs
 				if story.Failed() {
 					failed.add(story.Name(), s.device.explain(s.ctx))

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -33,6 +34,7 @@ type scene struct {
 	shared bool              // the device belongs to all stories of the directory: it may not be switched off
 	vars   map[string]string // what the story's commands set, for the guest's shell as well
 	clocks []func()          // that end the NTP servers of the story
+	t      testing.TB        // the story's
 	disk   string            // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
 }
 
@@ -91,6 +93,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"reachable": cmdReachable,
 	"ntp":       cmdNTP,
 	"bundle":    cmdBundle,
+	"registry":  cmdRegistry,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
