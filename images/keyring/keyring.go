@@ -24,7 +24,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"resinos/bsp/bundle"
-	"resinos/mounts/atomicfile"
 )
 
 const privateSuffix = ".key"
@@ -144,12 +143,21 @@ func (r Ring) check() error {
 	return err
 }
 
-// Save writes the trust file.
+// Save writes the trust file, whole or not at all.
 func (r Ring) Save() error {
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(r.Dir, bundle.TrustFile), r.Trust.Encode(), 0o644)
+	f, err := os.CreateTemp(r.Dir, ".trust-") // a name of its own: two builds may save at the same time
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // it has another name then, or is worth nothing
+	_, err = f.Write(r.Trust.Encode())
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), filepath.Join(r.Dir, bundle.TrustFile))
 }
 
 // Key is one key of a ring, for people.
