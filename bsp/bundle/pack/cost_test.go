@@ -153,7 +153,8 @@ func BenchmarkInstall(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(16 << 20)
 			for b.Loop() {
-				if _, err := install(b, &file{data: text}, trust(1, k), seed, &slot{data: make([]byte, len(img))}); err != nil {
+				empty := &slot{data: make([]byte, len(img))}
+				if _, err := install(b, &file{data: text}, trust(1, k), seed, empty); err != nil {
 					b.Fatal(err)
 				}
 			}
