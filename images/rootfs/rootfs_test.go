@@ -28,7 +28,8 @@ func inputs(t *testing.T, variant string) Inputs {
 			t.Fatal(err)
 		}
 	}
-	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater"} {
+	programs := []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater"}
+	for _, p := range programs {
 		write("bin/"+p, p)
 	}
 	write("busybox/usr/bin/busybox", "busybox")

@@ -131,7 +131,8 @@ func (d *device) judge(ctx context.Context, p *prepared, a updatecontrol.Install
 func (d *device) steps(p prepared, now update.Content, noReboot bool) []string {
 	to := p.plan.Slot
 	list := []string{
-		fmt.Sprintf("write version %s to slot %s (%s), which now holds %s", p.plan.Version, to, p.idle.path, holds(now)),
+		fmt.Sprintf("write version %s to slot %s (%s), which now holds %s",
+			p.plan.Version, to, p.idle.path, holds(now)),
 		fmt.Sprintf("switch: the next boot tries slot %s, %s times at most", to, bootvars.MostTries),
 	}
 	if !noReboot {
