@@ -14,10 +14,10 @@ import (
 // library does not know it.
 const ifaProto = 11
 
-// addresses lists the IPv4 addresses of a link.
+// addresses lists the addresses of a link.
 func addresses(index int) ([]Address, error) {
 	request := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-	request.AddData(nl.NewIfAddrmsg(unix.AF_INET))
+	request.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
 	messages, err := request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func parseAddress(m []byte) (a Address, index int, err error) {
 // kernel from adding a subnet route, because ours has a metric.
 func putAddress(index int, a Address) error {
 	request := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
-	head := nl.NewIfAddrmsg(unix.AF_INET)
+	head := nl.NewIfAddrmsg(family(a.Prefix.Addr()))
 	head.Index, head.Prefixlen = uint32(index), uint8(a.Prefix.Bits())
 	request.AddData(head)
 	add := func(kind int, value []byte) { request.AddData(nl.NewRtAttr(kind, value)) }
@@ -85,11 +85,22 @@ func putAddress(index int, a Address) error {
 		add(unix.IFA_BROADCAST, a.Broadcast.AsSlice())
 	}
 	add(ifaProto, []byte{Protocol})
-	add(unix.IFA_FLAGS, binary.NativeEndian.AppendUint32(nil, unix.IFA_F_NOPREFIXROUTE))
+	flags := uint32(unix.IFA_F_NOPREFIXROUTE)
+	if a.Unchecked {
+		flags |= unix.IFA_F_NODAD
+	}
+	add(unix.IFA_FLAGS, binary.NativeEndian.AppendUint32(nil, flags))
 	valid := uint32(min(max(a.Valid, time.Second), Forever) / time.Second)
 	info := binary.NativeEndian.AppendUint32(nil, valid) // preferred
 	info = binary.NativeEndian.AppendUint32(info, valid)
 	add(unix.IFA_CACHEINFO, append(info, make([]byte, 8)...)) // and the times of creation and change, which the kernel fills in
 	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
 	return err
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }

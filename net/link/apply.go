@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +29,12 @@ func Apply(steps []Step) error {
 func apply(s Step) error {
 	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: s.Index, Name: s.Link}}
 	switch s.Verb {
+	case SetHardware:
+		return setHardware(l, s.Text)
+	case SetMaster:
+		return netlink.LinkSetMasterByIndex(l, s.Master)
+	case SetIPv6:
+		return sysctl.Set(ipv6Key(s.Link, s.Setting.Name), s.Setting.Value)
 	case SetUp:
 		return netlink.LinkSetUp(l)
 	case SetMTU:
@@ -61,10 +68,21 @@ func routeFor(index int, r Route) *netlink.Route {
 		Dst:       netOf(r.Destination),
 		Priority:  r.Metric,
 		Protocol:  Protocol,
-		Table:     unix.RT_TABLE_MAIN,
+		Table:     cmp.Or(r.Table, unix.RT_TABLE_MAIN),
+		Tos:       r.TOS,
+		MTULock:   r.Tuning.MTULock,
+		Window:    r.Tuning.Window,
+		AdvMSS:    r.Tuning.AdvMSS,
+		InitCwnd:  r.Tuning.InitCwnd,
+		InitRwnd:  r.Tuning.InitRwnd,
+		RtoMin:    r.Tuning.RTOMin,
+		QuickACK:  r.Tuning.QuickACK,
 		Type:      unix.RTN_UNICAST,
 		MTU:       r.MTU,
 		Scope:     netlink.SCOPE_LINK,
+	}
+	if r.Destination.Addr().Is6() {
+		out.Scope = netlink.SCOPE_UNIVERSE // IPv6 routes have no scope
 	}
 	if r.Source.IsValid() {
 		out.Src = r.Source.AsSlice()
@@ -80,10 +98,33 @@ func routeFor(index int, r Route) *netlink.Route {
 }
 
 func netOf(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // skipsDownKey is the setting of a link that has no carrier: its routes do not count.
 func skipsDownKey(name string) string {
 	return filepath.Join("net/ipv4/conf", filepath.Base(name), "ignore_routes_with_linkdown")
+}
+
+// setHardware changes the hardware address. Most drivers refuse that while the link is up.
+func setHardware(l netlink.Link, text string) error {
+	hardware, err := net.ParseMAC(text)
+	if err != nil {
+		return err
+	}
+	err = netlink.LinkSetHardwareAddr(l, hardware)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if err := netlink.LinkSetDown(l); err != nil {
+		return err
+	}
+	return errors.Join(netlink.LinkSetHardwareAddr(l, hardware), netlink.LinkSetUp(l))
+}
+
+// ipv6Settings are the kernel's settings of IPv6 that profiles change.
+var ipv6Settings = []string{"disable_ipv6", "accept_ra", "addr_gen_mode", "use_tempaddr"}
+
+func ipv6Key(name, setting string) string {
+	return filepath.Join("net/ipv6/conf", filepath.Base(name), filepath.Base(setting))
 }

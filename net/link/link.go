@@ -31,17 +31,23 @@ type Link struct {
 	Name     string
 	Kind     Kind
 	Hardware string // as in 52:54:00:12:34:56; empty if the link has none
+	Burnt    string // the hardware address that the device itself has; empty if the kernel does not know
+	Type     string // of a virtual link: bridge, vlan, bond…
+	Driver   string // of the device
+	Path     string // of the device, as in pci-0000:00:02.0
+	Master   int    // index of the bridge or bond that it is part of, or 0
 	MTU      int
 	Up       bool // set up by an administrator, as in "ip link set up"
 	Carrier  bool // the other end is connected
 }
 
-// Address is an IPv4 address of a link.
+// Address is an address of a link.
 type Address struct {
 	Prefix    netip.Prefix // address and prefix length, not masked
 	Broadcast netip.Addr   // not valid: none
 	Valid     time.Duration
 	Ours      bool // it has our protocol number, as each that Apply sets
+	Unchecked bool // put without the kernel's check whether somebody else has it (IPv6)
 }
 
 // String returns the address as "10.0.2.15/24 valid 1h0m0s".
@@ -53,14 +59,23 @@ func (a Address) String() string {
 	return fmt.Sprintf("%s valid %s", a.Prefix, valid)
 }
 
-// Route is an IPv4 route in the main table through one link.
+// Route is a route through one link.
 type Route struct {
 	Destination netip.Prefix // masked; 0.0.0.0/0 is the default route
 	Gateway     netip.Addr   // not valid: the destination is on the link itself
-	Source      netip.Addr   // the source address of our packets; the kernel removes the route with the address
+	Source      netip.Addr   // of our packets; the kernel removes the route with the address. Not valid: the kernel chooses
 	Metric      int
 	OnLink      bool // the gateway is reached on this link although none of our addresses covers it
 	MTU         int  // 0: the link's
+	Table       int  // 0: the main table
+	TOS         int
+	Tuning      Tuning
+}
+
+// Tuning are the rarer attributes of a route; 0: the kernel's.
+type Tuning struct {
+	Window, AdvMSS, InitCwnd, InitRwnd, RTOMin, QuickACK int
+	MTULock                                              bool
 }
 
 // String returns the route in the words of iproute2.
@@ -76,37 +91,56 @@ func (r Route) String() string {
 	} else {
 		b.WriteString(" scope link")
 	}
-	fmt.Fprintf(&b, " src %s metric %d", r.Source, r.Metric)
+	if r.Source.IsValid() {
+		fmt.Fprintf(&b, " src %s", r.Source)
+	}
+	fmt.Fprintf(&b, " metric %d", r.Metric)
 	if r.OnLink {
 		b.WriteString(" onlink")
 	}
 	if r.MTU != 0 {
 		fmt.Fprintf(&b, " mtu %d", r.MTU)
 	}
+	if r.Table != 0 {
+		fmt.Fprintf(&b, " table %d", r.Table)
+	}
+	if r.TOS != 0 {
+		fmt.Fprintf(&b, " tos %d", r.TOS)
+	}
+	if r.Tuning != (Tuning{}) {
+		fmt.Fprintf(&b, " %+v", r.Tuning)
+	}
 	return b.String()
 }
 
 // routeKey is what the kernel has at most once in a table: a second route with the same key replaces the first.
 type routeKey struct {
-	destination netip.Prefix
-	metric      int
+	destination        netip.Prefix
+	metric, table, tos int
 }
 
-func (r Route) key() routeKey { return routeKey{r.Destination, r.Metric} }
+func (r Route) key() routeKey { return routeKey{r.Destination, r.Metric, r.Table, r.TOS} }
 
 // Actual is one link with everything that Plan compares.
 type Actual struct {
 	Link      Link
 	Addresses []Address
-	Routes    []Route // only ours
-	SkipsDown bool    // ignore_routes_with_linkdown: without a carrier the next route is used
+	Routes    []Route           // only ours
+	SkipsDown bool              // ignore_routes_with_linkdown: without a carrier the next route is used
+	IPv6      map[string]string // the kernel's settings for the link by name, of those in ipv6Settings
 }
 
 // Wanted is what a link should have.
 type Wanted struct {
 	Up        bool
 	SkipsDown bool
-	MTU       int // 0: no change
+	MTU       int    // 0: no change
+	Hardware  string // empty: no change
+	Master    *int   // index of the bridge or bond that it is to be part of; nil: no change
+	IPv6      []Setting
 	Addresses []Address
 	Routes    []Route // in the order in which they can be added
 }
+
+// Setting is one of the kernel's settings of IPv6 for a link, as in disable_ipv6.
+type Setting struct{ Name, Value string }

@@ -32,13 +32,18 @@ func FromNetlink(sys string, l netlink.Link) Link {
 		Name:     a.Name,
 		Kind:     facts.Kind(),
 		Hardware: a.HardwareAddr.String(),
+		Burnt:    a.PermHWAddr.String(),
+		Type:     facts.Type,
+		Driver:   base(filepath.Join(dir, "device/driver")),
+		Path:     path(dir),
+		Master:   a.MasterIndex,
 		MTU:      a.MTU,
 		Up:       a.RawFlags&unix.IFF_UP != 0,
 		Carrier:  a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0 && a.RawFlags&unix.IFF_DORMANT == 0,
 	}
 }
 
-// Observe reads one link with its IPv4 addresses and our routes. The error wraps fs.ErrNotExist if there is no link
+// Observe reads one link with its addresses and our routes. The error wraps fs.ErrNotExist if there is no link
 // with that index.
 func Observe(sys string, index int) (Actual, error) {
 	nl, err := netlink.LinkByIndex(index)
@@ -58,19 +63,28 @@ func Observe(sys string, index int) (Actual, error) {
 	// If the kernel lacks the switch, "off" is read, and setting it is a step that may fail.
 	flag, _ := os.ReadFile(filepath.Join(sysctl.Root, skipsDownKey(a.Link.Name)))
 	a.SkipsDown = strings.TrimSpace(string(flag)) == "1"
+	a.IPv6 = map[string]string{}
+	for _, name := range ipv6Settings {
+		if text, err := os.ReadFile(filepath.Join(sysctl.Root, ipv6Key(a.Link.Name, name))); err == nil {
+			a.IPv6[name] = strings.TrimSpace(string(text)) // without IPv6 there are none
+		}
+	}
 	return a, nil
 }
 
 func routes(nl netlink.Link) ([]Route, error) {
-	filter := &netlink.Route{LinkIndex: nl.Attrs().Index, Protocol: Protocol, Table: unix.RT_TABLE_MAIN}
+	filter := &netlink.Route{LinkIndex: nl.Attrs().Index, Protocol: Protocol, Table: unix.RT_TABLE_UNSPEC}
 	mask := netlink.RT_FILTER_OIF | netlink.RT_FILTER_PROTOCOL | netlink.RT_FILTER_TABLE
-	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter, mask)
+	list, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, filter, mask)
 	if err != nil {
 		return nil, err
 	}
 	var out []Route
 	for _, r := range list {
 		destination := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if r.Family == unix.AF_INET6 {
+			destination = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
 		if r.Dst != nil {
 			prefix, ok := prefixOf(r.Dst)
 			if !ok {
@@ -78,23 +92,56 @@ func routes(nl netlink.Link) ([]Route, error) {
 			}
 			destination = prefix
 		}
-		gateway, _ := netip.AddrFromSlice(r.Gw.To4())
-		source, _ := netip.AddrFromSlice(r.Src.To4())
-		out = append(out, Route{
-			Destination: destination, Gateway: gateway, Source: source,
-			Metric: r.Priority, OnLink: r.Flags&unix.RTNH_F_ONLINK != 0, MTU: r.MTU,
-		})
+		one := Route{
+			Destination: destination, Gateway: addrOf(r.Gw), Source: addrOf(r.Src),
+			Metric: r.Priority, OnLink: r.Flags&unix.RTNH_F_ONLINK != 0, MTU: r.MTU, Table: r.Table, TOS: r.Tos,
+			Tuning: Tuning{r.Window, r.AdvMSS, r.InitCwnd, r.InitRwnd, r.RtoMin, r.QuickACK, r.MTULock},
+		}
+		if one.Table == unix.RT_TABLE_MAIN {
+			one.Table = 0
+		}
+		out = append(out, one)
 	}
 	return out, nil
 }
 
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	addr, ok := netip.AddrFromSlice(n.IP.To4())
+	addr := addrOf(n.IP)
 	bits, size := n.Mask.Size()
-	if !ok || size != 32 {
+	if !addr.IsValid() || size != addr.BitLen() {
 		return netip.Prefix{}, false
 	}
 	return netip.PrefixFrom(addr, bits), true
+}
+
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// base returns the last part of what a link of the file system points to, or "".
+func base(link string) string {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(target)
+}
+
+// path returns the place of the device, in the words of udev: "pci-0000:00:02.0". USB and other buses come as the kernel
+// names them, as in "usb-1-1:1.0".
+func path(dir string) string {
+	name, bus := base(filepath.Join(dir, "device")), base(filepath.Join(dir, "device/subsystem"))
+	if bus == "virtio" { // the card is the device above
+		name, bus = base(filepath.Join(dir, "device/..")), "pci"
+		if target, err := filepath.EvalSymlinks(filepath.Join(dir, "device/..")); err == nil {
+			name = filepath.Base(target)
+		}
+	}
+	if name == "" || bus == "" {
+		return ""
+	}
+	return bus + "-" + name
 }
 
 func exists(path string) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,9 +13,12 @@ type Verb string
 
 // The verbs, in the order in which a plan uses them.
 const (
+	SetHardware   Verb = "set hardware address"
+	SetMaster     Verb = "set master"
 	SetUp         Verb = "set up"
 	SetMTU        Verb = "set mtu"
 	SetSkipsDown  Verb = "skip routes without carrier"
+	SetIPv6       Verb = "set ipv6"
 	RemoveRoute   Verb = "remove route"
 	RemoveAddress Verb = "remove address"
 	PutAddress    Verb = "put address"
@@ -27,6 +31,9 @@ type Step struct {
 	Link    string
 	Index   int
 	MTU     int
+	Master  int
+	Text    string // a hardware address
+	Setting Setting
 	Address Address
 	Route   Route
 }
@@ -36,6 +43,12 @@ func (s Step) String() string {
 	switch s.Verb {
 	case SetMTU:
 		return fmt.Sprintf("%s: %s %d", s.Link, s.Verb, s.MTU)
+	case SetMaster:
+		return fmt.Sprintf("%s: %s %d", s.Link, s.Verb, s.Master)
+	case SetHardware:
+		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Text)
+	case SetIPv6:
+		return fmt.Sprintf("%s: %s %s=%s", s.Link, s.Verb, s.Setting.Name, s.Setting.Value)
 	case RemoveRoute, PutRoute:
 		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Route)
 	case RemoveAddress, PutAddress:
@@ -56,6 +69,17 @@ func Plan(w Wanted, a Actual) []Step {
 	add := func(s Step) {
 		s.Link, s.Index = a.Link.Name, a.Link.Index
 		steps = append(steps, s)
+	}
+	if w.Hardware != "" && !strings.EqualFold(w.Hardware, a.Link.Hardware) {
+		add(Step{Verb: SetHardware, Text: w.Hardware})
+	}
+	if w.Master != nil && *w.Master != a.Link.Master {
+		add(Step{Verb: SetMaster, Master: *w.Master})
+	}
+	for _, s := range w.IPv6 {
+		if now, there := a.IPv6[s.Name]; there && now != s.Value {
+			add(Step{Verb: SetIPv6, Setting: s}) // before the link is up: then it sends its first packets
+		}
 	}
 	if w.Up && !a.Link.Up {
 		add(Step{Verb: SetUp})
