@@ -1,0 +1,326 @@
+package assignment
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"resinos/net/keyvalue"
+	"resinos/net/link"
+	"resinos/net/profile"
+)
+
+// Static is what a profile gives its link without asking anybody.
+type Static struct {
+	Wanted  link.Wanted
+	Rules   []link.Rule
+	DNS     []netip.Addr
+	Search  []string
+	DHCP    bool     // IPv4 comes from a DHCP server
+	Metric  int      // of the routes of IPv4
+	Waiting string   // why nothing is done yet: the profile needs a driver
+	Notes   []string // what the profile asks for and does not get
+
+	seed string
+}
+
+// For returns what the profile gives the link. metric is that of a link without a profile; seed is a text that differs in
+// each boot.
+func For(p profile.Profile, l link.Link, metric int, seed string) Static {
+	s := Static{Metric: metric, seed: seed, Wanted: link.Wanted{Up: true, SkipsDown: true}}
+	switch p.Connection.Type {
+	case profile.TypeWiFi, profile.TypeGSM, profile.TypeVPN:
+		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
+	}
+	s.hardware(p, l)
+	if p.Connection.PortType != "" {
+		return s // the addresses are those of the bridge or bond
+	}
+	if ip := p.IPv4; ip != nil {
+		s.Metric = metricOf(ip, metric)
+		s.four(ip, l)
+		s.common(ip, s.Metric, false)
+	}
+	if ip := p.IPv6; ip != nil {
+		s.six(ip)
+		s.common(ip, metricOf(ip, metric), true)
+	}
+	s.distinct()
+	return s
+}
+
+// distinct drops routes that would replace an earlier one: the kernel has one for each network, metric, table and TOS.
+func (s *Static) distinct() {
+	type key struct {
+		to                 netip.Prefix
+		metric, table, tos int
+	}
+	seen := map[key]bool{}
+	s.Wanted.Routes = slices.DeleteFunc(s.Wanted.Routes, func(r link.Route) bool {
+		k := key{r.Destination, r.Metric, r.Table, r.TOS}
+		if seen[k] && r.Gateway.IsValid() {
+			s.note("route to %s is left out: there is one already with metric %d", r.Destination, r.Metric)
+		}
+		was := seen[k]
+		seen[k] = true
+		return was
+	})
+}
+
+func metricOf(ip *profile.IP, metric int) int {
+	if ip.Metric >= 0 {
+		return int(ip.Metric)
+	}
+	return metric
+}
+
+func (s *Static) note(format string, args ...any) {
+	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
+}
+
+// hardware sets what the sections of the link's type say.
+func (s *Static) hardware(p profile.Profile, l link.Link) {
+	switch {
+	case p.WireGuard != nil && p.WireGuard.MTU != 0:
+		s.Wanted.MTU = int(p.WireGuard.MTU)
+	case p.Ethernet != nil && p.Ethernet.MTU != 0:
+		s.Wanted.MTU = int(p.Ethernet.MTU)
+	}
+	if p.IPv6 != nil && p.IPv6.MTU != 0 {
+		s.note("[ipv6] mtu has no effect")
+	}
+	if p.Ethernet == nil {
+		return
+	}
+	switch mac := string(p.Ethernet.ClonedMAC); mac {
+	case "", "preserve":
+	case "permanent":
+		s.Wanted.Hardware = l.Burnt
+	case "stable", "random":
+		if mac == "stable" && l.Burnt == "" {
+			s.note("cloned-mac-address=stable has no effect: the link has no address of its own to derive one from")
+			break
+		}
+		seed := l.Burnt // two devices with one image never get the same address
+		if mac == "random" {
+			seed += s.seed
+		}
+		s.Wanted.Hardware = invented(seed, cmp.Or(p.Connection.StableID, p.Connection.UUID, p.Connection.ID), l)
+	default:
+		s.Wanted.Hardware = mac
+	}
+	if p.EAP != nil {
+		s.note("[802-1x] has no driver yet: the link is used without it")
+	}
+	if p.Ethernet.WakeOnLAN != 1 {
+		s.note("[ethernet] wake-on-lan has no effect yet")
+	}
+}
+
+// invented returns a hardware address for a profile and link, which stays. With seed, which differs in each boot, it is
+// another one after each boot.
+func invented(seed, id string, l link.Link) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%s\x00%s", seed, id, l.Name)
+	sum := h.Sum64()
+	b := [6]byte{byte(sum)&^1 | 2, byte(sum >> 8), byte(sum >> 16), byte(sum >> 24), byte(sum >> 32), byte(sum >> 40)}
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
+}
+
+// four sets what the method of [ipv4] says.
+func (s *Static) four(ip *profile.IP, l link.Link) {
+	switch ip.Method {
+	case profile.Auto:
+		s.DHCP = true
+	case profile.LinkLocal:
+		s.address(netip.PrefixFrom(linkLocal(l.Hardware), 16), s.Metric, 0)
+	case profile.Shared:
+		if len(ip.Addresses) == 0 {
+			s.address(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 42, byte(l.Index), 1}), 24), s.Metric, 0)
+		}
+		s.note("[ipv4] method=shared sets the address only: addresses are not given out yet")
+	}
+}
+
+// linkLocal returns an address in 169.254.1.0 to 169.254.254.255 that depends on the hardware address.
+func linkLocal(hardware string) netip.Addr {
+	h := fnv.New32a()
+	h.Write([]byte(strings.ToLower(hardware)))
+	sum := h.Sum32()
+	return netip.AddrFrom4([4]byte{169, 254, byte(1 + sum%254), byte(sum >> 16)})
+}
+
+// six sets what the method of [ipv6] says.
+func (s *Static) six(ip *profile.IP) {
+	set := func(name, value string) {
+		s.Wanted.IPv6 = append(s.Wanted.IPv6, link.Setting{Name: name, Value: value})
+	}
+	yes := map[bool]string{false: "0", true: "1"}
+	if ip.Method == profile.Ignore {
+		return
+	}
+	set("disable_ipv6", yes[ip.Method == profile.Disabled])
+	if ip.Method == profile.Disabled {
+		return
+	}
+	set("accept_ra", yes[ip.Method == profile.Auto])
+	if ip.Method == profile.DHCP {
+		s.note("[ipv6] method=dhcp has no client yet")
+	}
+	if ip.AddrGenMode == profile.StablePrivacy {
+		s.note("[ipv6] addr-gen-mode=stable-privacy: the address follows from the hardware address until netd makes it")
+	}
+	if ip.Token != "" {
+		s.note("[ipv6] token has no effect yet")
+	}
+	if ip.Privacy >= 0 {
+		set("use_tempaddr", strconv.FormatInt(ip.Privacy, 10))
+	}
+}
+
+// common sets the addresses, routes, rules and name servers of either family.
+func (s *Static) common(ip *profile.IP, metric int, six bool) {
+	table := int(ip.Table)
+	if table == 254 {
+		table = 0
+	}
+	for _, a := range ip.Addresses {
+		s.address(a, metric, table)
+	}
+	if gateway, err := netip.ParseAddr(ip.Gateway); err == nil && !ip.NeverDefault {
+		r := link.Route{Gateway: gateway, Metric: metric, Table: table, OnLink: gateway.Is4() && !covered(ip.Addresses, gateway)}
+		r.Destination = netip.PrefixFrom(unspecified(gateway), 0)
+		s.Wanted.Routes = append(s.Wanted.Routes, r)
+	}
+	for _, r := range ip.Routes {
+		if one, ok := s.route(r, metric, table); ok {
+			s.Wanted.Routes = append(s.Wanted.Routes, one)
+		}
+	}
+	for _, r := range ip.Rules {
+		s.Rules = append(s.Rules, ruleOf(r, six))
+	}
+	for _, text := range ip.DNS {
+		text, _, _ = strings.Cut(text, "#")
+		if a, err := netip.ParseAddr(text); err == nil {
+			s.DNS = append(s.DNS, a)
+		}
+	}
+	for _, domain := range ip.Search {
+		if domain != "" && !strings.ContainsAny(domain, ", ;\n\t") {
+			s.Search = append(s.Search, domain)
+		}
+	}
+}
+
+func covered(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return a.IsLinkLocalUnicast()
+}
+
+func unspecified(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// address adds an address with the route to its network.
+func (s *Static) address(p netip.Prefix, metric, table int) {
+	a := link.Address{Prefix: p, Valid: link.Forever}
+	if p.Addr().Is4() && p.Bits() < 31 {
+		a.Broadcast = broadcast(p)
+	}
+	s.Wanted.Addresses = append(s.Wanted.Addresses, a)
+	if !p.IsSingleIP() {
+		r := link.Route{Destination: p.Masked(), Metric: metric, Table: table}
+		if p.Addr().Is4() {
+			r.Source = p.Addr()
+		}
+		s.Wanted.Routes = append(s.Wanted.Routes, r)
+	}
+}
+
+func broadcast(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := range 32 - p.Bits() {
+		b[3-i/8] |= 1 << (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+// route returns a route of a profile with its attributes.
+func (s *Static) route(r profile.Route, metric, table int) (link.Route, bool) {
+	out := link.Route{Destination: r.Destination.Masked(), Gateway: r.Gateway, Metric: metric, Table: table}
+	if r.Metric >= 0 {
+		out.Metric = int(r.Metric)
+	}
+	if out.Metric == 0 && r.Destination.Addr().Is6() {
+		out.Metric = 1024 // the kernel's own reading of 0
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Options)) {
+		value := r.Options[name]
+		n, _ := strconv.Atoi(value) // the reader has judged it
+		switch name {
+		case "mtu":
+			out.MTU = n
+		case "table":
+			out.Table = n
+			if n == 254 {
+				out.Table = 0
+			}
+		case "onlink":
+			out.OnLink = value == "true" && out.Gateway.Is4()
+		case "src":
+			out.Source, _ = netip.ParseAddr(value)
+		case "tos":
+			out.TOS = n
+		case "window":
+			out.Tuning.Window = n
+		case "advmss":
+			out.Tuning.AdvMSS = n
+		case "initcwnd":
+			out.Tuning.InitCwnd = n
+		case "initrwnd":
+			out.Tuning.InitRwnd = n
+		case "rto_min":
+			out.Tuning.RTOMin = n
+		case "quickack":
+			out.Tuning.QuickACK = map[bool]int{false: 0, true: 1}[value == "true"]
+		case "lock-mtu":
+			out.Tuning.MTULock = value == "true"
+		case "type":
+			if value != "unicast" {
+				s.note("route to %s is left out: its type %s is not supported", r.Destination, value)
+				return out, false
+			}
+		default:
+			s.note("route to %s: %s has no effect", r.Destination, name)
+		}
+	}
+	return out, true
+}
+
+// ruleOf returns a rule of a profile in the words of the kernel.
+func ruleOf(r keyvalue.Rule, six bool) link.Rule {
+	out := link.Rule{Six: six,
+		Priority: int(r.Priority), Not: r.Not, From: r.From, To: r.To, IIF: r.IIF, OIF: r.OIF, TOS: int(r.TOS),
+		Protocol: int(r.Protocol), SPort: [2]uint16{uint16(r.SPort[0]), uint16(r.SPort[1])},
+		DPort: [2]uint16{uint16(r.DPort[0]), uint16(r.DPort[1])}, Mark: uint32(r.Mark), Mask: uint32(r.Mask),
+		UIDs: [2]uint32{uint32(r.UIDs[0]), uint32(r.UIDs[1])}, HasUIDs: r.HasUIDs, Table: int(r.Table),
+		SuppressPrefix: int(r.SuppressPrefix),
+	}
+	out.Action = map[string]uint8{
+		"table": link.ToTable, "blackhole": link.Blackhole, "unreachable": link.Unreachable, "prohibit": link.Prohibit,
+	}[r.Action]
+	return out
+}
