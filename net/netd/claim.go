@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"github.com/vishvananda/netlink"
 
+	"resinos/net/assignment"
 	"resinos/net/link"
 	"resinos/net/resolv"
 )
@@ -16,6 +18,9 @@ import (
 type claim struct {
 	link    link.Link
 	metric  int
+	entry   *assignment.Entry // the key file; nil: without one
+	static  assignment.Static
+	daemon  *daemon
 	mtu     int // of the link when it was found, to be restored
 	sources []source
 	retry   time.Duration // when to look at the link again without an event; 0: never
@@ -51,6 +56,7 @@ func (d *daemon) survey(at time.Duration) {
 		d.cfg.Log.Error("links not listed", "error", err)
 		return
 	}
+	d.assign()
 	for index := range d.claims {
 		d.look(at, index)
 	}
@@ -73,16 +79,21 @@ func (d *daemon) look(at time.Duration, index int) {
 		}
 		return
 	}
-	profile, ours := link.Choose(d.cfg.Profiles, actual.Link)
-	ours = ours && profile.Method == link.DHCP && len(actual.Link.Hardware) == len("52:54:00:12:34:56")
-	if c != nil && (!ours || c.link.Name != actual.Link.Name || c.link.Hardware != actual.Link.Hardware) {
+	if c == nil || c.link.Name != actual.Link.Name || c.link.Hardware != actual.Link.Hardware || c.link.Kind != actual.Link.Kind {
+		d.assign()
+	}
+	p := d.profileOf(actual.Link)
+	if c != nil && (!p.ours || c.link.Name != actual.Link.Name || c.link.Hardware != actual.Link.Hardware || !c.same(p)) {
 		d.release(c, "link changed")
+		if !p.ours {
+			d.apply(link.Plan(link.Wanted{}, actual), c.log) // what its profile gave it goes
+		}
 		c = nil
 	}
 	switch {
 	case c != nil:
-	case ours:
-		c = d.claim(at, profile, actual)
+	case p.ours:
+		c = d.claim(at, p, actual)
 	case actual.Link.Kind == link.Loopback && !actual.Link.Up:
 		d.apply(link.Plan(link.Wanted{Up: true}, link.Actual{Link: actual.Link}), d.cfg.Log)
 		return
@@ -93,15 +104,34 @@ func (d *daemon) look(at time.Duration, index int) {
 }
 
 // claim claims a link: sets it up and adopts the lease of an earlier netd.
-func (d *daemon) claim(at time.Duration, p link.Profile, actual link.Actual) *claim {
+func (d *daemon) claim(at time.Duration, p profiled, actual link.Actual) *claim {
 	l := actual.Link
-	c := &claim{link: l, metric: p.MetricFor(l), mtu: l.MTU, log: d.cfg.Log.With("link", l.Name)}
+	c := &claim{link: l, metric: p.static.Metric, mtu: l.MTU, log: d.cfg.Log.With("link", l.Name), entry: p.entry, static: p.static,
+		daemon: d}
+	if was, changed := d.files.mtus[l.Index]; changed {
+		c.mtu = was
+	}
+	if p.static.Wanted.MTU != 0 {
+		d.files.mtus[l.Index] = c.mtu
+	} else {
+		delete(d.files.mtus, l.Index)
+	}
 	c.link.Carrier = false // so that settle informs the sources
 	d.claims[l.Index] = c
-	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric)
-	client := d.newDHCP(c)
-	c.sources = []source{client}
-	client.adopt(at, actual)
+	file := ""
+	if p.entry != nil {
+		file = p.entry.File
+		c.sources = append(c.sources, given{c})
+		for _, note := range p.static.Notes {
+			c.log.Warn("key file not carried out whole", "file", file, "warning", note)
+		}
+	}
+	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric, "file", file)
+	if p.static.DHCP {
+		client := d.newDHCP(c)
+		c.sources = append(c.sources, client)
+		client.adopt(at, actual)
+	}
 	return c
 }
 
@@ -139,6 +169,17 @@ func (d *daemon) release(c *claim, why string) {
 	delete(d.claims, c.link.Index)
 	d.writeResolv()
 }
+
+// same reports whether the claim is what the link gets now.
+func (c *claim) same(p profiled) bool {
+	if (c.entry == nil) != (p.entry == nil) {
+		return false
+	}
+	return c.entry == nil || reflect.DeepEqual(*c.entry, *p.entry) && reflect.DeepEqual(c.static.Wanted.Master, p.static.Wanted.Master)
+}
+
+// changedNames writes the name servers of all links again.
+func (c *claim) changedNames() { c.daemon.writeResolv() }
 
 func (c *claim) wanted(at time.Duration) link.Wanted {
 	w := link.Wanted{Up: true, SkipsDown: true, MTU: c.mtu}

@@ -18,7 +18,6 @@ import (
 // dhcp is a source: the DHCP client of one link, with its sockets.
 type dhcp struct {
 	*claim
-	daemon     *daemon
 	machine    *lease.Machine
 	receiver   *receiver       // open while the machine listens
 	neighbours *neighbours     // open while the machine checks an address
@@ -26,10 +25,21 @@ type dhcp struct {
 	noting     time.Duration
 }
 
+// hostname is the name that the server gets: that of the key file, the device's, or none.
+func (c *claim) hostname() string {
+	if c.entry != nil && !c.entry.Profile.IPv4.SendHostname {
+		return ""
+	}
+	if c.entry != nil && c.entry.Profile.IPv4.DHCPHostname != "" {
+		return c.entry.Profile.IPv4.DHCPHostname
+	}
+	return c.daemon.hostname()
+}
+
 func (d *daemon) newDHCP(c *claim) *dhcp {
 	hardware, _ := net.ParseMAC(c.link.Hardware) // the kernel wrote it
-	return &dhcp{claim: c, daemon: d, machine: lease.New(lease.Config{
-		Link: c.link.Name, Hardware: hardware, Hostname: d.hostname(), Hold: d.cfg.Hold, Random: random,
+	return &dhcp{claim: c, machine: lease.New(lease.Config{
+		Link: c.link.Name, Hardware: hardware, Hostname: c.hostname(), Hold: d.cfg.Hold, Random: random,
 	})}
 }
 
@@ -66,19 +76,31 @@ func configured(actual link.Actual, l lease.Lease) bool {
 
 func (c *dhcp) want(at time.Duration, w *link.Wanted) {
 	if held, inUse := c.machine.Lease(); inUse {
-		addLease(w, held, c.metric, at)
+		var leased link.Wanted
+		addLease(&leased, held, c.metric, at)
+		if c.entry != nil {
+			filtered(&leased, c.entry.Profile.IPv4)
+		}
+		if leased.MTU != 0 && (c.entry == nil || c.static.Wanted.MTU == 0) {
+			w.MTU = leased.MTU // the owner's MTU goes before that of the server
+		}
+		w.Addresses = append(w.Addresses, leased.Addresses...)
+		w.Routes = append(w.Routes, leased.Routes...)
 	}
 }
 
 func (c *dhcp) names() (resolv.Source, bool) {
 	l, inUse := c.machine.Lease()
+	if c.entry != nil && c.entry.Profile.IPv4.IgnoreDNS {
+		return resolv.Source{}, false
+	}
 	return resolv.Source{Link: l.Link, Metric: c.metric, Servers: l.DNS, Search: l.SearchDomains()}, inUse
 }
 
 func (c *dhcp) carrier(at time.Duration, there bool) {
 	event := lease.NoCarrier
 	if there {
-		c.machine.SetHostname(c.daemon.hostname())
+		c.machine.SetHostname(c.hostname())
 		event = lease.Carrier
 	}
 	c.daemon.step(at, c, event, nil)
@@ -86,7 +108,7 @@ func (c *dhcp) carrier(at time.Duration, there bool) {
 
 // renamed requests the same lease again, so that the server learns the new name at once. The link does not change.
 func (c *dhcp) renamed(at time.Duration) {
-	c.machine.SetHostname(c.daemon.hostname())
+	c.machine.SetHostname(c.hostname())
 	if c.link.Carrier {
 		c.carrier(at, false)
 		c.carrier(at, true)

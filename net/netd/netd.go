@@ -29,7 +29,8 @@ type Config struct {
 	Settings   string            // the file with the owner's settings; empty: there are none
 	Log        *slog.Logger      // nil: nothing is logged
 	OnLease    func(lease.Lease) // called one at a time, after the link has been configured; may block
-	Profiles   []link.Profile    // nil: link.Defaults
+	Profiles   []link.Profile    // of links without a key file; nil: link.Defaults
+	KeyFiles   string            // directory of the key files; empty: there are none
 	SysRoot    string            // empty: "/sys"
 	Hold       time.Duration     // how long a configuration outlives its carrier; 0: defaultHold
 }
@@ -62,6 +63,8 @@ func Run(ctx context.Context, cfg Config) error {
 		messages:  make(chan message),
 		conflicts: make(chan conflict),
 		wishes:    make(chan wished),
+		reloads:   make(chan struct{}),
+		files:     newKeyFiles(cfg.KeyFiles),
 	}
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -77,17 +80,26 @@ func Run(ctx context.Context, cfg Config) error {
 	defer a.close()
 	d.announcer = a
 	defer d.close()
+	if d.cfg.KeyFiles != "" {
+		d.load()
+	}
 	d.survey(boottime.Now())
+	if d.cfg.KeyFiles != "" {
+		d.applyRules()
+	}
 	d.writeResolv()
 	if err := notify.Ready(); err != nil {
 		d.cfg.Log.Warn("readiness not reported", "error", err)
 	}
+	beside, stop := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer stop()
 	if d.cfg.Settings != "" {
-		following, stop := context.WithCancel(ctx)
-		var beside sync.WaitGroup
-		beside.Go(func() { d.follow(following) })
-		defer beside.Wait()
-		defer stop()
+		tasks.Go(func() { d.follow(beside) })
+	}
+	if d.cfg.KeyFiles != "" {
+		tasks.Go(func() { d.watchFiles(beside) })
 	}
 	return d.serve(ctx, w.changes)
 }
@@ -101,6 +113,8 @@ type daemon struct {
 	announcer *announcer
 	wishes    chan wished
 	wish      wish // the owner's settings
+	files     keyFiles
+	reloads   chan struct{} // a key file may have changed
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
@@ -130,6 +144,8 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 		case w := <-d.wishes:
 			d.take(boottime.Now(), w.wish)
 			close(w.taken)
+		case <-d.reloads:
+			d.reload(boottime.Now())
 		case <-timer.C:
 			d.tick(boottime.Now())
 		}

@@ -30,6 +30,8 @@ type device struct {
 	stop   func()
 
 	settings string // where the owner's are published
+	keyFiles string // the directory of key files
+	profiles []link.Profile
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -52,6 +54,7 @@ func (b *logBuffer) String() string {
 
 func newDevice(t *testing.T) *device {
 	d := &device{t: t, far: linktest.Cable(t, "w0"), dir: t.TempDir(), log: &logBuffer{}, leases: make(chan lease.Lease, 100)}
+	d.profiles = []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}}
 	d.far.Address("10.9.0.1/24")
 	d.far.Up()
 	t.Cleanup(func() {
@@ -68,7 +71,8 @@ func (d *device) config() Config {
 		LeaseDir:   filepath.Join(d.dir, "leases"),
 		Log:        slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnLease:    func(l lease.Lease) { d.leases <- l },
-		Profiles:   []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
+		Profiles:   d.profiles,
+		KeyFiles:   d.keyFiles,
 		Hold:       2 * time.Second,
 		Settings:   d.settings,
 	}

@@ -1,0 +1,199 @@
+package netd
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"resinos/net/link/linktest"
+)
+
+// keyed returns a device that reads key files.
+func keyed(t *testing.T) *device {
+	d := newDevice(t)
+	d.keyFiles = t.TempDir()
+	return d
+}
+
+// put writes a key file as an editor does: beside it, then over it.
+func (d *device) put(name, text string) {
+	d.t.Helper()
+	beside := filepath.Join(d.keyFiles, ".new")
+	if err := os.WriteFile(beside, []byte(text), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.Rename(beside, filepath.Join(d.keyFiles, name)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *device) has(name string, addresses ...string) {
+	d.t.Helper()
+	d.eventually(name+" with "+strings.Join(addresses, ", "), func() bool {
+		return slices.Equal(linktest.Addresses(d.t, name), addresses)
+	})
+}
+
+const static = `[connection]
+id=office
+type=ethernet
+interface-name=w0
+[ethernet]
+mtu=1400
+cloned-mac-address=02:00:00:00:00:0A
+[ipv4]
+method=manual
+address1=10.9.0.50/24,10.9.0.1
+route1=10.77.0.0/16,10.9.0.2,50
+routing-rule1=priority 5 from 10.9.0.0/24 table 254
+dns=10.9.0.3;
+dns-search=office.example
+[ipv6]
+method=manual
+address1=2001:db8::5/64,2001:db8::1
+`
+
+// A key file gives its link addresses, routes, rules, name servers, MTU and hardware address, and nothing else does.
+func TestKeyFile(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	d.put("office", static)
+	d.start()
+	d.has("w0", "10.9.0.50/24")
+	d.eventually("the routes", func() bool {
+		return slices.Equal(linktest.Routes(t, "w0"), []string{"default via 10.9.0.1", "10.9.0.0/24", "10.77.0.0/16 via 10.9.0.2"})
+	})
+	d.eventually("the name server", func() bool {
+		return strings.Contains(d.resolv(), "search office.example\nnameserver 10.9.0.3\n")
+	})
+	l, err := netlink.LinkByName("w0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := l.Attrs(); a.MTU != 1400 || a.HardwareAddr.String() != "02:00:00:00:00:0a" {
+		t.Errorf("MTU %d, hardware address %s", a.MTU, a.HardwareAddr)
+	}
+	six, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	if err != nil || !slices.ContainsFunc(six, func(a netlink.Addr) bool { return a.IPNet.String() == "2001:db8::5/64" }) {
+		t.Errorf("IPv6 addresses %v, %v", six, err)
+	}
+	rule := func() bool {
+		list, err := netlink.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Priority: 5}, netlink.RT_FILTER_PRIORITY)
+		return err == nil && len(list) == 1
+	}
+	d.eventually("the rule", rule)
+
+	// Taken away, the link is one without a key file again, and the rule is gone.
+	if err := os.Remove(filepath.Join(d.keyFiles, "office")); err != nil {
+		t.Fatal(err)
+	}
+	d.dnsmasq("--dhcp-range=10.9.0.60,10.9.0.60,255.255.255.0,2m")
+	d.has("w0", "10.9.0.60/24")
+	d.eventually("no rule", func() bool { return !rule() })
+	d.eventually("the MTU of before", func() bool {
+		l, err := netlink.LinkByName("w0")
+		return err == nil && l.Attrs().MTU == 1500
+	})
+}
+
+// A change takes effect at once and touches no other link; a file that has become wrong changes nothing and says why.
+func TestKeyFileChanges(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	linktest.Cable(t, "w1").Up()
+	other := strings.NewReplacer("w0", "w1", "10.9.0.50", "10.8.0.50", "10.9.0.", "10.8.0.", "priority 5", "priority 6",
+		"2001:db8:", "2001:db9:").Replace(static)
+	d.put("office", static)
+	d.put("other", other)
+	d.start()
+	d.has("w0", "10.9.0.50/24")
+	d.has("w1", "10.8.0.50/24")
+
+	updates := make(chan netlink.AddrUpdate, 100)
+	done := make(chan struct{})
+	defer close(done)
+	if err := netlink.AddrSubscribe(updates, done); err != nil {
+		t.Fatal(err)
+	}
+	d.put("office", strings.ReplaceAll(static, "10.9.0.50", "10.9.0.51"))
+	d.has("w0", "10.9.0.51/24")
+	d.put("office", "[connection]\nid=office\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=manual\naddress1=10.9.0.999/24\n")
+	d.eventually("the reason", func() bool { return strings.Contains(d.log.String(), "[ipv4] method: manual needs an address") })
+	d.put("office", strings.ReplaceAll(static, "10.9.0.50", "10.9.0.52"))
+	d.has("w0", "10.9.0.52/24")
+	w1, err := netlink.LinkByName("w1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range len(updates) {
+		u := <-updates
+		if u.LinkIndex == w1.Attrs().Index && u.LinkAddress.IP.To4() != nil {
+			t.Errorf("the other link was touched: %+v", u)
+		}
+		if !u.NewAddr && u.LinkAddress.IP.String() == "10.9.0.51" && strings.Count(d.log.String(), "needs an address") == 0 {
+			t.Errorf("the wrong file cost the address")
+		}
+	}
+}
+
+// A key file adds to a lease, and refuses parts of it.
+func TestKeyFileWithLease(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	d.put("auto", "[connection]\nid=auto\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=auto\naddress1=192.168.7.1/24\n"+
+		"never-default=true\nignore-auto-dns=true\ndns=10.9.0.9\nroute-metric=77\ndhcp-hostname=special\nroute1=10.5.0.0/16,10.9.0.7\n")
+	d.dnsmasq("--dhcp-range=10.9.0.60,10.9.0.60,255.255.255.0,2m", "--dhcp-option=6,10.9.0.2")
+	d.start()
+	d.lease()
+	d.has("w0", "192.168.7.1/24", "10.9.0.60/24")
+	d.eventually("the routes", func() bool {
+		return slices.Equal(linktest.Routes(t, "w0"), []string{"10.5.0.0/16 via 10.9.0.7", "10.9.0.0/24", "192.168.7.0/24"})
+	})
+	d.eventually("only the owner's name server", func() bool {
+		return strings.Contains(d.resolv(), "nameserver 10.9.0.9\n") && !strings.Contains(d.resolv(), "10.9.0.2")
+	})
+	text, err := os.ReadFile(filepath.Join(d.dir, "dnsmasq.leases"))
+	if err != nil || !strings.Contains(string(text), "special") {
+		t.Errorf("the server knows %q, %v", text, err)
+	}
+}
+
+// Methods of IPv6 that are settings of the kernel.
+func TestKeyFileIPv6(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	file := func(method string) string {
+		return "[connection]\nid=six\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=disabled\n[ipv6]\nmethod=" + method + "\n"
+	}
+	setting := func(name, want string) {
+		t.Helper()
+		d.eventually(name+"="+want, func() bool {
+			text, err := os.ReadFile("/proc/sys/net/ipv6/conf/w0/" + name)
+			return err == nil && strings.TrimSpace(string(text)) == want
+		})
+	}
+	d.put("six", file("disabled"))
+	d.start()
+	setting("disable_ipv6", "1")
+	d.put("six", file("link-local"))
+	setting("disable_ipv6", "0")
+	setting("accept_ra", "0")
+	d.put("six", file("auto"))
+	setting("accept_ra", "1")
+	if err := unix.Unlink(filepath.Join(d.keyFiles, "six")); err != nil {
+		t.Fatal(err)
+	}
+}
