@@ -10,6 +10,8 @@ import (
 
 	"resinos/init/boot"
 	"resinos/init/configd"
+	"resinos/mounts/atomicfile"
+	"resinos/net/keyimport"
 	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/pid1"
@@ -25,6 +27,13 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 		f.StringVar(&store.Path, "config", config.Path, "applies this `FILE`")
 	}); err != nil {
 		return err
+	}
+	changes, err := keyimport.Import(keyimport.From, keyimport.To, atomicfile.Write)
+	if err != nil {
+		log.Warn("key files not copied", "error", err)
+	}
+	if len(changes) > 0 {
+		log.Info("key files copied", "changed", changes)
 	}
 	return configd.Run(ctx, configd.Config{
 		Store: store, Published: settings.Path, Lasts: store.Lasts, Patience: 2 * time.Second, Log: log,

@@ -13,6 +13,7 @@ import (
 
 	"resinos/init/identity"
 	"resinos/mounts/plainfile"
+	"resinos/net/keyimport"
 	"resinos/services/boottime"
 	"resinos/services/config"
 	"resinos/services/settings"
@@ -36,6 +37,13 @@ func (s *System) readConfig() error {
 		return fmt.Errorf("read config %s: %w", config.Path, errors.Join(faults...))
 	}
 	return nil
+}
+
+// importKeyFiles copies the key files that an owner put on resin-boot. netd reads the copies; configd copies what
+// changes later.
+func (s *System) importKeyFiles() error {
+	_, err := keyimport.Import(keyimport.From, keyimport.To, keyimport.Unflushed)
+	return err
 }
 
 // identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json

@@ -14,6 +14,7 @@ import (
 	"resinos/mounts/disk"
 	"resinos/mounts/plainfile"
 	"resinos/net/clockstatus"
+	"resinos/net/keyimport"
 	"resinos/net/savedtime"
 	"resinos/services/bootreport"
 	"resinos/services/config"
@@ -89,6 +90,8 @@ func steps() []step {
 		{"attach boot", bootreport.Degraded, nil, attachDeeds(disk.Boot)},
 		{"read config.json", bootreport.Degraded, nil, one((*System).readConfig,
 			"read "+config.Path+", else its last good copy; defaults for what is missing or wrong")},
+		{"key files", bootreport.Ignorable, nil, one((*System).importKeyFiles,
+			"copy what changed in "+keyimport.From+" to "+keyimport.To)},
 		{"identity", bootreport.Degraded, nil, identityDeeds},
 		{"hostname", bootreport.Ignorable, nil, hostnameDeeds},
 		{"load services", bootreport.Degraded, (*System).LoadServices, serviceDeeds},

@@ -1,5 +1,5 @@
-// Package assignment owns the two decisions between profiles and links: which profile is for which link, and what a link
-// should have because of its profile.
+// Package assignment owns the two decisions between profiles and links: which profile is for which link, and what a
+// link should have because of its profile.
 //
 // It is pure: it reads no files and asks no kernel. What DHCP adds is added by netd.
 //
@@ -31,8 +31,8 @@ type State struct {
 	CommandLine []string        // of the kernel
 }
 
-// Assign returns the profile of each link that has one, by index. A link keeps its profile while no better one is for it,
-// and a profile is for one link unless its multi-connect says otherwise.
+// Assign returns the profile of each link that has one, by index. A link keeps its profile while no better one is for
+// it, and a profile is for one link unless its multi-connect says otherwise.
 func Assign(entries []Entry, s State) map[int]Entry {
 	links := slices.Clone(s.Links)
 	slices.SortFunc(links, func(a, b link.Link) int {
@@ -154,8 +154,8 @@ func created(t string) bool {
 	return slices.Contains([]string{"bridge", "bond", "vlan", "wireguard", "dummy"}, t)
 }
 
-// matches judges patterns as NetworkManager does: "!" excludes, "&" must match; of the others one must. A value may be one
-// of several, such as the words of the command line, which are compared as a whole or up to "=".
+// matches judges patterns as NetworkManager does: "!" excludes, "&" must match; of the others one must. A value may be
+// one of several, such as the words of the command line, which are compared as a whole or up to "=".
 func matches(patterns, values []string) bool {
 	optional, hit := false, false
 	for _, p := range patterns {

@@ -31,7 +31,8 @@ func TestPlanOfEachKeyFile(t *testing.T) {
 		if name == "" {
 			name = "eth0"
 		}
-		l := link.Link{Index: 2, Name: name, Kind: link.Wired, Hardware: "52:54:00:12:34:56", Burnt: "52:54:00:12:34:56", MTU: 1500}
+		l := link.Link{Index: 2, Name: name, Kind: link.Wired, MTU: 1500,
+			Hardware: "52:54:00:12:34:56", Burnt: "52:54:00:12:34:56"}
 		s := For(p, l, 102, "boot")
 		ipv6 := map[string]string{"disable_ipv6": "0", "accept_ra": "1", "addr_gen_mode": "0", "use_tempaddr": "0"}
 		fmt.Fprintf(&b, "# %s\n", f.Name)
@@ -68,8 +69,8 @@ func entry(t *testing.T, file, text string) Entry {
 
 func TestAssign(t *testing.T) {
 	eth := func(index int, name string) link.Link {
-		return link.Link{Index: index, Name: name, Kind: link.Wired, Burnt: fmt.Sprintf("52:54:00:00:00:%02X", index), Driver: "e1000e",
-			Path: "pci-0000:00:0" + fmt.Sprint(index)}
+		return link.Link{Index: index, Name: name, Kind: link.Wired, Driver: "e1000e",
+			Burnt: fmt.Sprintf("52:54:00:00:00:%02X", index), Path: "pci-0000:00:0" + fmt.Sprint(index)}
 	}
 	two := []link.Link{eth(2, "eth0"), eth(3, "eth1")}
 	veth := link.Link{Index: 9, Name: "veth0", Kind: link.Virtual, Type: "veth"}
@@ -83,12 +84,14 @@ func TestAssign(t *testing.T) {
 		{"one for any", []string{""}, State{Links: two}, "2=f0"},
 		{"one for many", []string{"multi-connect=3\n"}, State{Links: two}, "2=f0 3=f0"},
 		{"by name", []string{"", "interface-name=eth0\n"}, State{Links: two}, "2=f1 3=f0"},
-		{"by hardware address", []string{"", "[ethernet]\nmac-address=52:54:00:00:00:03\n"}, State{Links: two}, "2=f0 3=f1"},
+		{"by hardware address", []string{"", "[ethernet]\nmac-address=52:54:00:00:00:03\n"}, State{Links: two},
+			"2=f0 3=f1"},
 		{"denied", []string{"[ethernet]\nmac-address-blacklist=52:54:00:00:00:02\n"}, State{Links: two}, "3=f0"},
 		{"by priority", []string{"interface-name=eth0\n", "autoconnect-priority=5\n"}, State{Links: two}, "2=f1"},
 		{"not by itself", []string{"autoconnect=false\n"}, State{Links: two}, ""},
 		{"brought up", []string{"autoconnect=false\n"}, State{Links: two, Up: map[string]bool{"f0": true}}, "2=f0"},
-		{"taken down", []string{"", "interface-name=eth1\n"}, State{Links: two, Down: map[string]bool{"f1": true}}, "2=f0"},
+		{"taken down", []string{"", "interface-name=eth1\n"}, State{Links: two, Down: map[string]bool{"f1": true}},
+			"2=f0"},
 		{"kept by its link", []string{""}, State{Links: two, Held: map[int]string{3: "f0"}}, "3=f0"},
 		{"pattern", []string{"[match]\ninterface-name=eth*;!eth0;\n"}, State{Links: two}, "3=f0"},
 		{"driver", []string{"[match]\ndriver=virtio*;\n"}, State{Links: two}, ""},

@@ -13,12 +13,13 @@ import (
 	"resinos/net/keyvalue"
 	"resinos/net/link"
 	"resinos/net/profile"
+	"resinos/net/routingrule"
 )
 
 // Static is what a profile gives its link without asking anybody.
 type Static struct {
 	Wanted  link.Wanted
-	Rules   []link.Rule
+	Rules   []routingrule.Rule
 	DNS     []netip.Addr
 	Search  []string
 	DHCP    bool     // IPv4 comes from a DHCP server
@@ -29,8 +30,8 @@ type Static struct {
 	seed string
 }
 
-// For returns what the profile gives the link. metric is that of a link without a profile; seed is a text that differs in
-// each boot.
+// For returns what the profile gives the link. metric is that of a link without a profile; seed is a text that differs
+// in each boot.
 func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	s := Static{Metric: metric, seed: seed, Wanted: link.Wanted{Up: true, SkipsDown: true}}
 	switch p.Connection.Type {
@@ -193,8 +194,9 @@ func (s *Static) common(ip *profile.IP, metric int, six bool) {
 		s.address(a, metric, table)
 	}
 	if gateway, err := netip.ParseAddr(ip.Gateway); err == nil && !ip.NeverDefault {
-		r := link.Route{Gateway: gateway, Metric: metric, Table: table, OnLink: gateway.Is4() && !covered(ip.Addresses, gateway)}
+		r := link.Route{Gateway: gateway, Metric: metric, Table: table}
 		r.Destination = netip.PrefixFrom(unspecified(gateway), 0)
+		r.OnLink = gateway.Is4() && !covered(ip.Addresses, gateway)
 		s.Wanted.Routes = append(s.Wanted.Routes, r)
 	}
 	for _, r := range ip.Routes {
@@ -311,8 +313,8 @@ func (s *Static) route(r profile.Route, metric, table int) (link.Route, bool) {
 }
 
 // ruleOf returns a rule of a profile in the words of the kernel.
-func ruleOf(r keyvalue.Rule, six bool) link.Rule {
-	out := link.Rule{Six: six,
+func ruleOf(r keyvalue.Rule, six bool) routingrule.Rule {
+	out := routingrule.Rule{Six: six,
 		Priority: int(r.Priority), Not: r.Not, From: r.From, To: r.To, IIF: r.IIF, OIF: r.OIF, TOS: int(r.TOS),
 		Protocol: int(r.Protocol), SPort: [2]uint16{uint16(r.SPort[0]), uint16(r.SPort[1])},
 		DPort: [2]uint16{uint16(r.DPort[0]), uint16(r.DPort[1])}, Mark: uint32(r.Mark), Mask: uint32(r.Mask),
@@ -320,7 +322,8 @@ func ruleOf(r keyvalue.Rule, six bool) link.Rule {
 		SuppressPrefix: int(r.SuppressPrefix),
 	}
 	out.Action = map[string]uint8{
-		"table": link.ToTable, "blackhole": link.Blackhole, "unreachable": link.Unreachable, "prohibit": link.Prohibit,
+		"table": routingrule.ToTable, "blackhole": routingrule.Blackhole,
+		"unreachable": routingrule.Unreachable, "prohibit": routingrule.Prohibit,
 	}[r.Action]
 	return out
 }

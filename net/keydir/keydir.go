@@ -21,9 +21,6 @@ import (
 	"resinos/net/profilecheck"
 )
 
-// Path is where a device keeps its key files.
-const Path = "/etc/NetworkManager/system-connections"
-
 // Directory is a directory of key files, as it was read last.
 type Directory struct {
 	Path  string

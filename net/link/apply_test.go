@@ -64,9 +64,11 @@ func TestApplyReachesThePlan(t *testing.T) {
 				{Prefix: netip.MustParsePrefix("2001:db8::5/64"), Valid: link.Forever, Unchecked: true}},
 			Routes: []link.Route{
 				{Destination: netip.MustParsePrefix("10.9.0.0/24"), Metric: 102},
-				{Destination: netip.MustParsePrefix("10.80.0.0/16"), Gateway: netip.MustParseAddr("10.9.0.1"), Metric: 7, Table: 200,
-					Tuning: link.Tuning{Window: 2000, AdvMSS: 1000, InitCwnd: 20, InitRwnd: 20, QuickACK: 1, MTULock: true}, MTU: 1300},
-				{Destination: netip.MustParsePrefix("10.81.0.0/16"), Gateway: netip.MustParseAddr("10.9.0.1"), Metric: 7, TOS: 16},
+				{Destination: netip.MustParsePrefix("10.80.0.0/16"), Gateway: netip.MustParseAddr("10.9.0.1"),
+					Metric: 7, Table: 200, MTU: 1300, Tuning: link.Tuning{Window: 2000, AdvMSS: 1000, InitCwnd: 20,
+						InitRwnd: 20, QuickACK: 1, MTULock: true}},
+				{Destination: netip.MustParsePrefix("10.81.0.0/16"), Gateway: netip.MustParseAddr("10.9.0.1"),
+					Metric: 7, TOS: 16},
 				{Destination: netip.MustParsePrefix("2001:db8::/64"), Metric: 102},
 				{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("2001:db8::1"), Metric: 102},
 			}}},
@@ -157,41 +159,5 @@ func TestApplyGoesOnAfterARefusal(t *testing.T) {
 func TestObserveMissingLink(t *testing.T) {
 	if _, err := link.Observe("/sys", 1<<30); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Observe of no link = %v, want %v", err, fs.ErrNotExist)
-	}
-}
-
-// Our rules become those that are wanted, and another one's rule stays.
-func TestApplyRules(t *testing.T) {
-	if !linktest.Isolate(t) {
-		return
-	}
-	foreign := netlink.NewRule()
-	foreign.Priority, foreign.Table, foreign.Family = 77, 5, 2
-	if err := netlink.RuleAdd(foreign); err != nil {
-		t.Fatal(err)
-	}
-	network := netip.MustParsePrefix
-	all := []link.Rule{
-		{Priority: 5, From: network("10.0.0.0/8"), Table: 100, SuppressPrefix: -1, Action: link.ToTable},
-		{Priority: 6, Not: true, To: network("192.168.1.0/24"), IIF: "eth0", OIF: "eth1", Table: 254, SuppressPrefix: -1,
-			Action: link.ToTable},
-		{Priority: 7, Mark: 5, Mask: 0xff, TOS: 16, Protocol: 6, SPort: [2]uint16{80, 80}, DPort: [2]uint16{1000, 2000}, Table: 5,
-			SuppressPrefix: -1, Action: link.ToTable},
-		{Priority: 8, HasUIDs: true, UIDs: [2]uint32{1000, 2000}, Table: 7, SuppressPrefix: 0, Action: link.ToTable},
-		{Priority: 9, From: network("10.1.0.0/16"), SuppressPrefix: -1, Action: link.Blackhole},
-		{Six: true, Priority: 10, From: network("2001:db8::/32"), Table: 10, SuppressPrefix: -1, Action: link.ToTable},
-		{Six: true, Priority: 11, To: network("2001:db8::1/128"), SuppressPrefix: -1, Action: link.Prohibit},
-	}
-	for _, wanted := range [][]link.Rule{all, all[2:5], all, nil} {
-		if done, err := link.ApplyRules(wanted); err != nil || len(done) == 0 {
-			t.Errorf("ApplyRules of %d rules = %q, %v", len(wanted), done, err)
-		}
-		if again, err := link.ApplyRules(wanted); err != nil || len(again) > 0 {
-			t.Errorf("ApplyRules of the same %d rules = %q, %v", len(wanted), again, err)
-		}
-	}
-	rules, err := netlink.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Priority: 77}, netlink.RT_FILTER_PRIORITY)
-	if err != nil || len(rules) != 1 {
-		t.Errorf("rules with priority 77: %v, %v", rules, err)
 	}
 }

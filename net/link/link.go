@@ -63,7 +63,7 @@ func (a Address) String() string {
 type Route struct {
 	Destination netip.Prefix // masked; 0.0.0.0/0 is the default route
 	Gateway     netip.Addr   // not valid: the destination is on the link itself
-	Source      netip.Addr   // of our packets; the kernel removes the route with the address. Not valid: the kernel chooses
+	Source      netip.Addr   // of our packets; the route goes with this address. Not valid: the kernel chooses
 	Metric      int
 	OnLink      bool // the gateway is reached on this link although none of our addresses covers it
 	MTU         int  // 0: the link's

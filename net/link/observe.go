@@ -128,8 +128,8 @@ func base(link string) string {
 	return filepath.Base(target)
 }
 
-// path returns the place of the device, in the words of udev: "pci-0000:00:02.0". USB and other buses come as the kernel
-// names them, as in "usb-1-1:1.0".
+// path returns the place of the device, in the words of udev: "pci-0000:00:02.0". USB and other buses come as the
+// kernel names them, as in "usb-1-1:1.0".
 func path(dir string) string {
 	name, bus := base(filepath.Join(dir, "device")), base(filepath.Join(dir, "device/subsystem"))
 	if bus == "virtio" { // the card is the device above

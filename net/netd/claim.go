@@ -79,11 +79,12 @@ func (d *daemon) look(at time.Duration, index int) {
 		}
 		return
 	}
-	if c == nil || c.link.Name != actual.Link.Name || c.link.Hardware != actual.Link.Hardware || c.link.Kind != actual.Link.Kind {
+	other := c == nil || c.link.Name != actual.Link.Name || c.link.Hardware != actual.Link.Hardware
+	if other || c.link.Kind != actual.Link.Kind {
 		d.assign()
 	}
 	p := d.profileOf(actual.Link)
-	if c != nil && (!p.ours || c.link.Name != actual.Link.Name || c.link.Hardware != actual.Link.Hardware || !c.same(p)) {
+	if c != nil && (!p.ours || other || !c.same(p)) {
 		d.release(c, "link changed")
 		if !p.ours {
 			d.apply(link.Plan(link.Wanted{}, actual), c.log) // what its profile gave it goes
@@ -106,8 +107,8 @@ func (d *daemon) look(at time.Duration, index int) {
 // claim claims a link: sets it up and adopts the lease of an earlier netd.
 func (d *daemon) claim(at time.Duration, p profiled, actual link.Actual) *claim {
 	l := actual.Link
-	c := &claim{link: l, metric: p.static.Metric, mtu: l.MTU, log: d.cfg.Log.With("link", l.Name), entry: p.entry, static: p.static,
-		daemon: d}
+	c := &claim{link: l, metric: p.static.Metric, mtu: l.MTU, entry: p.entry, static: p.static, daemon: d}
+	c.log = d.cfg.Log.With("link", l.Name)
 	if was, changed := d.files.mtus[l.Index]; changed {
 		c.mtu = was
 	}
@@ -175,7 +176,8 @@ func (c *claim) same(p profiled) bool {
 	if (c.entry == nil) != (p.entry == nil) {
 		return false
 	}
-	return c.entry == nil || reflect.DeepEqual(*c.entry, *p.entry) && reflect.DeepEqual(c.static.Wanted.Master, p.static.Wanted.Master)
+	return c.entry == nil || reflect.DeepEqual(*c.entry, *p.entry) &&
+		reflect.DeepEqual(c.static.Wanted.Master, p.static.Wanted.Master)
 }
 
 // changedNames writes the name servers of all links again.

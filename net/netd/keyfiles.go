@@ -19,6 +19,7 @@ import (
 	"resinos/net/link"
 	"resinos/net/profile"
 	"resinos/net/resolv"
+	"resinos/net/routingrule"
 )
 
 // keyFiles is what the daemon knows of the owner's key files.
@@ -37,7 +38,8 @@ func newKeyFiles(path string) keyFiles {
 	commandLine, _ := os.ReadFile("/proc/cmdline")
 	seed, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return keyFiles{
-		dir: keydir.Directory{Path: path}, assigned: map[int]assignment.Entry{}, down: map[string]bool{}, up: map[string]bool{},
+		dir: keydir.Directory{Path: path}, assigned: map[int]assignment.Entry{},
+		down: map[string]bool{}, up: map[string]bool{},
 		commands: strings.Fields(string(commandLine)), seed: string(seed), mtus: map[int]int{}, ruled: true,
 	}
 }
@@ -179,14 +181,14 @@ func (d *daemon) joinController(e assignment.Entry, s *assignment.Static) {
 
 // applyRules makes the routing rules those of all claimed links.
 func (d *daemon) applyRules() {
-	var wanted []link.Rule
+	var wanted []routingrule.Rule
 	for _, c := range d.claims {
 		wanted = append(wanted, c.static.Rules...)
 	}
 	if len(wanted) == 0 && !d.files.ruled {
 		return
 	}
-	done, err := link.ApplyRules(wanted)
+	done, err := routingrule.Apply(wanted)
 	for _, step := range done {
 		d.cfg.Log.Debug("link step", "step", step)
 	}

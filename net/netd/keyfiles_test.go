@@ -68,7 +68,8 @@ func TestKeyFile(t *testing.T) {
 	d.start()
 	d.has("w0", "10.9.0.50/24")
 	d.eventually("the routes", func() bool {
-		return slices.Equal(linktest.Routes(t, "w0"), []string{"default via 10.9.0.1", "10.9.0.0/24", "10.77.0.0/16 via 10.9.0.2"})
+		want := []string{"default via 10.9.0.1", "10.9.0.0/24", "10.77.0.0/16 via 10.9.0.2"}
+		return slices.Equal(linktest.Routes(t, "w0"), want)
 	})
 	d.eventually("the name server", func() bool {
 		return strings.Contains(d.resolv(), "search office.example\nnameserver 10.9.0.3\n")
@@ -126,8 +127,11 @@ func TestKeyFileChanges(t *testing.T) {
 	}
 	d.put("office", strings.ReplaceAll(static, "10.9.0.50", "10.9.0.51"))
 	d.has("w0", "10.9.0.51/24")
-	d.put("office", "[connection]\nid=office\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=manual\naddress1=10.9.0.999/24\n")
-	d.eventually("the reason", func() bool { return strings.Contains(d.log.String(), "[ipv4] method: manual needs an address") })
+	d.put("office", "[connection]\nid=office\ntype=ethernet\ninterface-name=w0\n"+
+		"[ipv4]\nmethod=manual\naddress1=10.9.0.999/24\n")
+	d.eventually("the reason", func() bool {
+		return strings.Contains(d.log.String(), "[ipv4] method: manual needs an address")
+	})
 	d.put("office", strings.ReplaceAll(static, "10.9.0.50", "10.9.0.52"))
 	d.has("w0", "10.9.0.52/24")
 	w1, err := netlink.LinkByName("w1")
@@ -151,14 +155,16 @@ func TestKeyFileWithLease(t *testing.T) {
 		return
 	}
 	d := keyed(t)
-	d.put("auto", "[connection]\nid=auto\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=auto\naddress1=192.168.7.1/24\n"+
-		"never-default=true\nignore-auto-dns=true\ndns=10.9.0.9\nroute-metric=77\ndhcp-hostname=special\nroute1=10.5.0.0/16,10.9.0.7\n")
+	d.put("auto", "[connection]\nid=auto\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=auto\n"+
+		"address1=192.168.7.1/24\nnever-default=true\nignore-auto-dns=true\ndns=10.9.0.9\nroute-metric=77\n"+
+		"dhcp-hostname=special\nroute1=10.5.0.0/16,10.9.0.7\n")
 	d.dnsmasq("--dhcp-range=10.9.0.60,10.9.0.60,255.255.255.0,2m", "--dhcp-option=6,10.9.0.2")
 	d.start()
 	d.lease()
 	d.has("w0", "192.168.7.1/24", "10.9.0.60/24")
 	d.eventually("the routes", func() bool {
-		return slices.Equal(linktest.Routes(t, "w0"), []string{"10.5.0.0/16 via 10.9.0.7", "10.9.0.0/24", "192.168.7.0/24"})
+		want := []string{"10.5.0.0/16 via 10.9.0.7", "10.9.0.0/24", "192.168.7.0/24"}
+		return slices.Equal(linktest.Routes(t, "w0"), want)
 	})
 	d.eventually("only the owner's name server", func() bool {
 		return strings.Contains(d.resolv(), "nameserver 10.9.0.9\n") && !strings.Contains(d.resolv(), "10.9.0.2")
@@ -176,7 +182,8 @@ func TestKeyFileIPv6(t *testing.T) {
 	}
 	d := keyed(t)
 	file := func(method string) string {
-		return "[connection]\nid=six\ntype=ethernet\ninterface-name=w0\n[ipv4]\nmethod=disabled\n[ipv6]\nmethod=" + method + "\n"
+		return "[connection]\nid=six\ntype=ethernet\ninterface-name=w0\n" +
+			"[ipv4]\nmethod=disabled\n[ipv6]\nmethod=" + method + "\n"
 	}
 	setting := func(name, want string) {
 		t.Helper()

@@ -53,7 +53,8 @@ func (b *logBuffer) String() string {
 }
 
 func newDevice(t *testing.T) *device {
-	d := &device{t: t, far: linktest.Cable(t, "w0"), dir: t.TempDir(), log: &logBuffer{}, leases: make(chan lease.Lease, 100)}
+	d := &device{t: t, far: linktest.Cable(t, "w0"), dir: t.TempDir(), log: &logBuffer{}}
+	d.leases = make(chan lease.Lease, 100)
 	d.profiles = []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}}
 	d.far.Address("10.9.0.1/24")
 	d.far.Up()

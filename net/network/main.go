@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"resinos/net/keyimport"
 	"resinos/net/lease"
 	"resinos/net/netd"
 	"resinos/services/bootreport"
@@ -50,7 +51,7 @@ func main() {
 // run runs netd, and the keeper of the time beside it, until ctx ends.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path,
-		Log: log}
+		KeyFiles: keyimport.To, Log: log}
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
 	flags.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")

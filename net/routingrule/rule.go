@@ -1,9 +1,13 @@
-package link
+// Package routingrule owns our routing rules in the kernel: they decide which table a packet's route is looked up in.
+//
+// It never changes a rule of others: ours have the protocol number link.Protocol. Read first: Rule, then Apply.
+package routingrule
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,6 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"resinos/net/link"
 )
 
 // Rule is a routing rule: which table a packet's route is looked up in. Rules belong to the device, not to a link.
@@ -67,9 +73,9 @@ func (r Rule) String() string {
 	return b.String()
 }
 
-// ApplyRules makes our rules of the device those that are wanted, and returns what it did, one line for each change. The
+// Apply makes our rules of the device those that are wanted, and returns what it did, one line for each change. The
 // rules of others stay.
-func ApplyRules(wanted []Rule) (done []string, err error) {
+func Apply(wanted []Rule) (done []string, err error) {
 	var faults []error
 	var have []Rule
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -80,7 +86,7 @@ func ApplyRules(wanted []Rule) (done []string, err error) {
 			continue
 		}
 		for _, one := range list {
-			if one.Protocol != Protocol {
+			if one.Protocol != link.Protocol {
 				continue
 			}
 			one.Type = actions[one.Priority]
@@ -141,7 +147,7 @@ func (r Rule) netlink() *netlink.Rule {
 	}
 	out.Priority, out.Invert, out.IifName, out.OifName = r.Priority, r.Not, r.IIF, r.OIF
 	out.Tos, out.IPProto, out.Table, out.SuppressPrefixlen = uint(r.TOS), r.Protocol, r.Table, r.SuppressPrefix
-	out.Protocol, out.Type = Protocol, r.Action
+	out.Protocol, out.Type = link.Protocol, r.Action
 	if r.From.IsValid() {
 		out.Src = netOf(r.From)
 	}
@@ -165,14 +171,16 @@ func (r Rule) netlink() *netlink.Rule {
 
 func fromNetlink(n netlink.Rule, family int) Rule {
 	r := Rule{
-		Six: family == unix.AF_INET6, Priority: n.Priority, Not: n.Invert, IIF: n.IifName, OIF: n.OifName, TOS: int(n.Tos),
-		Protocol: max(n.IPProto, 0), Table: max(n.Table, 0), SuppressPrefix: n.SuppressPrefixlen, Action: n.Type, Mark: n.Mark,
+		Six: family == unix.AF_INET6, Priority: n.Priority, Not: n.Invert, IIF: n.IifName, OIF: n.OifName,
+		TOS: int(n.Tos),
+		Protocol: max(n.IPProto, 0), Table: max(n.Table, 0), SuppressPrefix: n.SuppressPrefixlen, Action: n.Type,
+		Mark: n.Mark,
 	}
 	if n.Src != nil {
-		r.From, _ = prefixOf(n.Src)
+		r.From = prefixOf(n.Src)
 	}
 	if n.Dst != nil {
-		r.To, _ = prefixOf(n.Dst)
+		r.To = prefixOf(n.Dst)
 	}
 	if n.Sport != nil {
 		r.SPort = [2]uint16{n.Sport.Start, n.Sport.End}
@@ -187,4 +195,22 @@ func fromNetlink(n netlink.Rule, family int) Rule {
 		r.UIDs, r.HasUIDs = [2]uint32{n.UIDRange.Start, n.UIDRange.End}, true
 	}
 	return r
+}
+
+// unless drops the one error that means that the work is done already.
+func unless(err error, done unix.Errno) error {
+	if errors.Is(err, done) {
+		return nil
+	}
+	return err
+}
+
+func netOf(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func prefixOf(n *net.IPNet) netip.Prefix {
+	a, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(a.Unmap(), bits)
 }

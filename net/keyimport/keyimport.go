@@ -1,0 +1,148 @@
+// Package keyimport owns the copy of key files from resin-boot, where an owner puts them with any computer, to the
+// directory that netd reads.
+//
+// A file is copied when it is new or has changed on resin-boot since it was copied last; therefore what somebody has
+// changed on the device stays. If it is gone from resin-boot, its copy goes too, unless somebody has changed the copy.
+// The package does not judge what is in the files. Read first: Import.
+package keyimport
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"resinos/mounts/plainfile"
+	"resinos/net/keyfile"
+)
+
+// The directories: on resin-boot, and the one that netd reads.
+const (
+	From = "/mnt/boot/system-connections"
+	To   = "/etc/NetworkManager/system-connections"
+)
+
+// record is the file that holds the digest of each file as it was copied. Readers of key files ignore it by its name.
+const record = ".imported"
+
+// mostFiles is how many files are copied at most.
+const mostFiles = 500
+
+// Writer writes a file that replaces an earlier one whole, as atomicfile.Write and Unflushed do.
+type Writer func(path string, text []byte, mode fs.FileMode) error
+
+// Unflushed writes a file without waiting for the disk, for PID 1, which waits for none. A power cut soon afterwards
+// may leave an empty file, which the next Import replaces.
+func Unflushed(path string, text []byte, mode fs.FileMode) error {
+	beside := filepath.Join(filepath.Dir(path), ".new")
+	if err := os.WriteFile(beside, text, mode); err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(beside, mode), os.Rename(beside, path))
+}
+
+// Import copies what has changed, and returns a line for each change. A fault of one file costs no other one.
+func Import(from, to string, write Writer) (changes []string, err error) {
+	list, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		list, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("import key files: %w", err)
+	}
+	before := load(filepath.Join(to, record))
+	now := map[string]string{}
+	var faults []error
+	for _, e := range list[:min(len(list), mostFiles)] {
+		name := e.Name()
+		odd := strings.ContainsFunc(name, func(r rune) bool { return r < ' ' })
+		if odd || !e.Type().IsRegular() || keyfile.Ignored(name) {
+			continue
+		}
+		text, err := plainfile.Read(filepath.Join(from, name), keyfile.MaxSize)
+		if err == nil && empty(text) {
+			continue // a sample: all of its lines are comments
+		}
+		if err == nil {
+			now[name] = digest(text)
+			var copied bool
+			if copied, err = write.take(filepath.Join(to, name), text, before[name] == now[name]); copied {
+				changes = append(changes, "copy "+name)
+			}
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("import key file %s: %w", name, err))
+			delete(now, name)
+			if old, was := before[name]; was {
+				now[name] = old // it is tried again, and its copy stays
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if _, still := now[name]; !still && removed(filepath.Join(to, filepath.Base(name)), before[name]) {
+			changes = append(changes, "remove "+name)
+		}
+	}
+	if !maps.Equal(before, now) {
+		faults = append(faults, write.save(filepath.Join(to, record), now))
+	}
+	return changes, errors.Join(faults...)
+}
+
+// take copies one file, if it is not the one that was copied last or if its copy is gone.
+func (write Writer) take(target string, text []byte, known bool) (copied bool, err error) {
+	if st, err := os.Lstat(target); known && err == nil && st.Size() > 0 {
+		return false, nil
+	}
+	if have, err := plainfile.Read(target, keyfile.MaxSize); err == nil && bytes.Equal(have, text) {
+		return false, os.Chmod(target, 0o600)
+	}
+	err = write(target, text, 0o600)
+	return err == nil, err
+}
+
+// removed removes a copy that nobody has changed, and reports whether there was one.
+func removed(target, copied string) bool {
+	have, err := plainfile.Read(target, keyfile.MaxSize)
+	return err == nil && digest(have) == copied && os.Remove(target) == nil
+}
+
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+func empty(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// load returns what was copied. A record that is missing or damaged is empty: then all files are copied once more.
+func load(path string) map[string]string {
+	out := map[string]string{}
+	text, err := plainfile.Read(path, keyfile.MaxSize)
+	if err != nil || json.Unmarshal(text, &out) != nil || out == nil {
+		return map[string]string{}
+	}
+	return out
+}
+
+func (write Writer) save(path string, copied map[string]string) error {
+	text, err := json.Marshal(copied)
+	if err != nil {
+		return err
+	}
+	return write(path, append(text, '\n'), 0o600)
+}
