@@ -172,7 +172,7 @@ func (r Rule) netlink() *netlink.Rule {
 func fromNetlink(n netlink.Rule, family int) Rule {
 	r := Rule{
 		Six: family == unix.AF_INET6, Priority: n.Priority, Not: n.Invert, IIF: n.IifName, OIF: n.OifName,
-		TOS: int(n.Tos),
+		TOS:      int(n.Tos),
 		Protocol: max(n.IPProto, 0), Table: max(n.Table, 0), SuppressPrefix: n.SuppressPrefixlen, Action: n.Type,
 		Mark: n.Mark,
 	}
