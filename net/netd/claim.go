@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"resinos/net/assignment"
+	"resinos/net/inforce"
 	"resinos/net/link"
 	"resinos/net/resolv"
 )
@@ -21,7 +22,8 @@ type claim struct {
 	entry   *assignment.Entry // the key file; nil: without one
 	static  assignment.Static
 	daemon  *daemon
-	mtu     int // of the link when it was found, to be restored
+	fault   string // why it is not as wanted; empty: it is
+	mtu     int    // of the link when it was found, to be restored
 	sources []source
 	retry   time.Duration // when to look at the link again without an event; 0: never
 	planned time.Duration // when steps were last applied
@@ -83,17 +85,17 @@ func (d *daemon) look(at time.Duration, index int) {
 	if other || c.link.Kind != actual.Link.Kind {
 		d.assign()
 	}
-	p := d.profileOf(actual.Link)
-	if c != nil && (!p.ours || other || !c.same(p)) {
+	p := d.files.Given(actual.Link)
+	if c != nil && (!p.Ours || other || !c.same(p)) {
 		d.release(c, "link changed")
-		if !p.ours {
+		if !p.Ours {
 			d.apply(link.Plan(link.Wanted{}, actual), c.log) // what its profile gave it goes
 		}
 		c = nil
 	}
 	switch {
 	case c != nil:
-	case p.ours:
+	case p.Ours:
 		c = d.claim(at, p, actual)
 	case actual.Link.Kind == link.Loopback && !actual.Link.Up:
 		d.apply(link.Plan(link.Wanted{Up: true}, link.Actual{Link: actual.Link}), d.cfg.Log)
@@ -105,30 +107,30 @@ func (d *daemon) look(at time.Duration, index int) {
 }
 
 // claim claims a link: sets it up and adopts the lease of an earlier netd.
-func (d *daemon) claim(at time.Duration, p profiled, actual link.Actual) *claim {
+func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *claim {
 	l := actual.Link
-	c := &claim{link: l, metric: p.static.Metric, mtu: l.MTU, entry: p.entry, static: p.static, daemon: d}
+	c := &claim{link: l, metric: p.Static.Metric, mtu: l.MTU, entry: p.Entry, static: p.Static, daemon: d}
 	c.log = d.cfg.Log.With("link", l.Name)
-	if was, changed := d.files.mtus[l.Index]; changed {
+	if was, changed := d.mtus[l.Index]; changed {
 		c.mtu = was
 	}
-	if p.static.Wanted.MTU != 0 {
-		d.files.mtus[l.Index] = c.mtu
+	if p.Static.Wanted.MTU != 0 {
+		d.mtus[l.Index] = c.mtu
 	} else {
-		delete(d.files.mtus, l.Index)
+		delete(d.mtus, l.Index)
 	}
 	c.link.Carrier = false // so that settle informs the sources
 	d.claims[l.Index] = c
 	file := ""
-	if p.entry != nil {
-		file = p.entry.File
+	if p.Entry != nil {
+		file = p.Entry.File
 		c.sources = append(c.sources, given{c})
-		for _, note := range p.static.Notes {
+		for _, note := range p.Static.Notes {
 			c.log.Warn("key file not carried out whole", "file", file, "warning", note)
 		}
 	}
 	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric, "file", file)
-	if p.static.DHCP {
+	if p.Static.DHCP {
 		client := d.newDHCP(c)
 		c.sources = append(c.sources, client)
 		client.adopt(at, actual)
@@ -146,6 +148,7 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 		if !d.apply(steps, c.log) {
 			c.retry = at + faultPause
 		}
+		c.fault = d.lastFault
 		if again, err := link.Observe(d.cfg.SysRoot, c.link.Index); err == nil {
 			actual = again // setting a link up may have given it a carrier
 		}
@@ -172,12 +175,12 @@ func (d *daemon) release(c *claim, why string) {
 }
 
 // same reports whether the claim is what the link gets now.
-func (c *claim) same(p profiled) bool {
-	if (c.entry == nil) != (p.entry == nil) {
+func (c *claim) same(p inforce.Given) bool {
+	if (c.entry == nil) != (p.Entry == nil) {
 		return false
 	}
-	return c.entry == nil || reflect.DeepEqual(*c.entry, *p.entry) &&
-		reflect.DeepEqual(c.static.Wanted.Master, p.static.Wanted.Master)
+	return c.entry == nil || reflect.DeepEqual(*c.entry, *p.Entry) &&
+		reflect.DeepEqual(c.static.Wanted.Master, p.Static.Wanted.Master)
 }
 
 // changedNames writes the name servers of all links again.
@@ -202,7 +205,9 @@ func (d *daemon) apply(steps []link.Step, log *slog.Logger) bool {
 	for _, s := range steps {
 		log.Debug("link step", "step", s.String())
 	}
+	d.lastFault = ""
 	if err := link.Apply(steps); err != nil {
+		d.lastFault = err.Error()
 		log.Warn("link not as wanted", "error", err)
 		return false
 	}
@@ -220,6 +225,7 @@ func (d *daemon) configure(at time.Duration, c *claim) {
 	if !d.apply(link.Plan(c.wanted(at), actual), c.log) {
 		c.retry = at + faultPause
 	}
+	c.fault = d.lastFault
 }
 
 func (d *daemon) writeResolv() {

@@ -10,6 +10,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"resinos/mounts/atomicfile"
+	"resinos/net/assignment"
+	"resinos/net/inforce"
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/resolv"
@@ -77,9 +79,9 @@ func configured(actual link.Actual, l lease.Lease) bool {
 func (c *dhcp) want(at time.Duration, w *link.Wanted) {
 	if held, inUse := c.machine.Lease(); inUse {
 		var leased link.Wanted
-		addLease(&leased, held, c.metric, at)
+		assignment.AddLease(&leased, held, c.metric, at)
 		if c.entry != nil {
-			filtered(&leased, c.entry.Profile.IPv4)
+			inforce.Filter(&leased, c.entry.Profile.IPv4)
 		}
 		if leased.MTU != 0 && (c.entry == nil || c.static.Wanted.MTU == 0) {
 			w.MTU = leased.MTU // the owner's MTU goes before that of the server

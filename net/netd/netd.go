@@ -16,8 +16,10 @@ import (
 	"sync"
 	"time"
 
+	"resinos/net/inforce"
 	"resinos/net/lease"
 	"resinos/net/link"
+	"resinos/net/linkwatch"
 	"resinos/services/boottime"
 	"resinos/services/notify"
 )
@@ -31,6 +33,7 @@ type Config struct {
 	OnLease    func(lease.Lease) // called one at a time, after the link has been configured; may block
 	Profiles   []link.Profile    // of links without a key file; nil: link.Defaults
 	KeyFiles   string            // directory of the key files; empty: there are none
+	Control    string            // the socket that osctl asks; empty: there is none
 	SysRoot    string            // empty: "/sys"
 	Hold       time.Duration     // how long a configuration outlives its carrier; 0: defaultHold
 }
@@ -64,24 +67,27 @@ func Run(ctx context.Context, cfg Config) error {
 		conflicts: make(chan conflict),
 		wishes:    make(chan wished),
 		reloads:   make(chan struct{}),
-		files:     newKeyFiles(cfg.KeyFiles),
+		asks:      make(chan ask),
+		mtus:      map[int]int{},
+		ruled:     true,
 	}
+	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)
 		}
 	}
-	w, err := watch()
+	w, err := linkwatch.Watch()
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer w.Close()
 	a := announce(d.cfg.OnLease, d.cfg.Log)
 	defer a.close()
 	d.announcer = a
 	defer d.close()
 	if d.cfg.KeyFiles != "" {
-		d.load()
+		d.files.Load()
 	}
 	d.survey(boottime.Now())
 	if d.cfg.KeyFiles != "" {
@@ -101,7 +107,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if d.cfg.KeyFiles != "" {
 		tasks.Go(func() { d.watchFiles(beside) })
 	}
-	return d.serve(ctx, w.changes)
+	if d.cfg.Control != "" {
+		tasks.Go(func() { d.answer(beside) })
+	}
+	return d.serve(ctx, w.Changes)
 }
 
 // daemon is the state of netd. One goroutine owns it.
@@ -113,11 +122,15 @@ type daemon struct {
 	announcer *announcer
 	wishes    chan wished
 	wish      wish // the owner's settings
-	files     keyFiles
+	files     *inforce.Set
+	mtus      map[int]int   // what links had before a profile changed it, by index
+	ruled     bool          // rules of ours may be there
 	reloads   chan struct{} // a key file may have changed
+	asks      chan ask
+	lastFault string // of the last apply; empty: it succeeded
 }
 
-func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
+func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	alive := notify.Watched()
@@ -132,10 +145,10 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 		case <-ctx.Done():
 			return nil
 		case c := <-changes:
-			if c.all {
+			if c.All {
 				d.survey(boottime.Now())
 			} else {
-				d.look(boottime.Now(), c.index)
+				d.look(boottime.Now(), c.Index)
 			}
 		case m := <-d.messages:
 			d.receive(boottime.Now(), m)
@@ -144,6 +157,8 @@ func (d *daemon) serve(ctx context.Context, changes <-chan change) error {
 		case w := <-d.wishes:
 			d.take(boottime.Now(), w.wish)
 			close(w.taken)
+		case a := <-d.asks:
+			d.serveAsk(a)
 		case <-d.reloads:
 			d.reload(boottime.Now())
 		case <-timer.C:

@@ -31,6 +31,7 @@ type device struct {
 
 	settings string // where the owner's are published
 	keyFiles string // the directory of key files
+	control  string // netd's socket
 	profiles []link.Profile
 }
 
@@ -74,6 +75,7 @@ func (d *device) config() Config {
 		OnLease:    func(l lease.Lease) { d.leases <- l },
 		Profiles:   d.profiles,
 		KeyFiles:   d.keyFiles,
+		Control:    d.control,
 		Hold:       2 * time.Second,
 		Settings:   d.settings,
 	}

@@ -18,6 +18,7 @@ import (
 
 	"resinos/net/keyimport"
 	"resinos/net/lease"
+	"resinos/net/netcontrol"
 	"resinos/net/netd"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -51,7 +52,7 @@ func main() {
 // run runs netd, and the keeper of the time beside it, until ctx ends.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path,
-		KeyFiles: keyimport.To, Log: log}
+		KeyFiles: keyimport.To, Control: netcontrol.SocketPath, Log: log}
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
 	flags.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")

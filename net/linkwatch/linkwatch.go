@@ -1,4 +1,6 @@
-package netd
+// Package linkwatch owns the kernel's messages about links and addresses: it says which link to look at, and nothing else
+// about it. Read first: Watcher.
+package linkwatch
 
 import (
 	"encoding/binary"
@@ -9,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// change reports that a link or its addresses changed, or that so much changed that some messages were lost.
-type change struct {
-	index int
-	all   bool
+// Change reports that a link or its addresses changed, or that so much changed that some messages were lost.
+type Change struct {
+	Index int
+	All   bool
 }
 
-// watcher turns the kernel's messages into changes. It reads only the index of the link from them; the daemon then
+// Watcher turns the kernel's messages into changes. It reads only the index of the link from them; the daemon then
 // reads the current state, so a late or repeated message does no harm.
-type watcher struct {
+type Watcher struct {
 	file    *os.File
-	changes chan change // closed by read
+	Changes chan Change // closed by read
 	stop    chan struct{}
 }
 
-// watch subscribes to links and addresses.
-func watch() (*watcher, error) {
+// Watch subscribes to links and addresses.
+func Watch() (*Watcher, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
@@ -33,43 +35,43 @@ func watch() (*watcher, error) {
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		return nil, errors.Join(fmt.Errorf("subscribe to links: %w", err), unix.Close(fd))
 	}
-	w := &watcher{file: os.NewFile(uintptr(fd), "netlink"), changes: make(chan change), stop: make(chan struct{})}
+	w := &Watcher{file: os.NewFile(uintptr(fd), "netlink"), Changes: make(chan Change), stop: make(chan struct{})}
 	go w.read()
 	return w, nil
 }
 
-// close ends the reader and waits for it.
-func (w *watcher) close() {
+// Close ends the reader and waits for it.
+func (w *Watcher) Close() {
 	close(w.stop)
 	w.file.Close() // only the reader could notice, and it ends
-	for range w.changes {
+	for range w.Changes {
 	}
 }
 
-func (w *watcher) read() {
-	defer close(w.changes)
+func (w *Watcher) read() {
+	defer close(w.Changes)
 	buf := make([]byte, 32<<10) // the kernel's own size for a message
 	for {
 		n, err := w.file.Read(buf)
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
-			if !w.tell(change{all: true}) {
+			if !w.tell(Change{All: true}) {
 				return
 			}
 		case err != nil:
 			return
 		}
 		for _, index := range indexes(buf[:n]) {
-			if !w.tell(change{index: index}) {
+			if !w.tell(Change{Index: index}) {
 				return
 			}
 		}
 	}
 }
 
-func (w *watcher) tell(c change) bool {
+func (w *Watcher) tell(c Change) bool {
 	select {
-	case w.changes <- c:
+	case w.Changes <- c:
 		return true
 	case <-w.stop:
 		return false

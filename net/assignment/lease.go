@@ -1,4 +1,4 @@
-package netd
+package assignment
 
 import (
 	"net/netip"
@@ -12,8 +12,8 @@ import (
 // one, only the routes get it.
 const minLinkMTU = 1280
 
-// addLease adds what a link should have because of a lease.
-func addLease(w *link.Wanted, l lease.Lease, metric int, now time.Duration) {
+// AddLease adds what a link should have because of a lease.
+func AddLease(w *link.Wanted, l lease.Lease, metric int, now time.Duration) {
 	routeMTU := 0
 	if l.MTU != 0 {
 		w.MTU = max(l.MTU, minLinkMTU)

@@ -1,0 +1,196 @@
+// Package inforce owns which key files are in force: it reads their directory, decides with package assignment which link
+// has which profile, and remembers what a person brought up or took down.
+//
+// It changes no link: netd does. Read first: Set.
+package inforce
+
+import (
+	"cmp"
+	"log/slog"
+	"net"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/net/assignment"
+	"resinos/net/keydir"
+	"resinos/net/link"
+	"resinos/net/profile"
+)
+
+// Set is the key files of a device and what became of them. It belongs to one goroutine.
+type Set struct {
+	Dir      keydir.Directory
+	Entries  []assignment.Entry
+	Assigned map[int]assignment.Entry // by index of the link
+	Down, Up map[string]bool          // by file: what a person asked for since netd started
+
+	usual    []link.Profile // of links without a key file
+	commands []string       // the kernel's command line
+	seed     string         // differs in each boot
+	log      *slog.Logger
+}
+
+// New returns the set of a directory that has not been read. usual are the profiles of links without a key file.
+func New(path string, usual []link.Profile, log *slog.Logger) *Set {
+	commandLine, _ := os.ReadFile("/proc/cmdline") // without it, no profile matches it
+	seed, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return &Set{
+		Dir: keydir.Directory{Path: path}, Assigned: map[int]assignment.Entry{}, Down: map[string]bool{},
+		Up: map[string]bool{}, usual: usual, commands: strings.Fields(string(commandLine)), seed: string(seed), log: log,
+	}
+}
+
+// Load reads the key files, reports what is wrong with those that changed, and reports whether a profile changed.
+func (s *Set) Load() bool {
+	before := s.Dir.Files
+	changed, err := s.Dir.Read()
+	if err != nil {
+		s.log.Warn("key files not read", "error", err)
+		return false
+	}
+	if !changed {
+		return false
+	}
+	for _, f := range s.Dir.Files {
+		if slices.ContainsFunc(before, func(o keydir.File) bool { return reflect.DeepEqual(o, f) }) {
+			continue
+		}
+		for _, w := range f.Warnings {
+			s.log.Warn("key of a key file not used", "warning", w.String())
+		}
+		if f.Error != "" {
+			s.log.Warn("key file not used", "file", f.Name, "error", f.Error)
+		}
+	}
+	s.Entries = s.Dir.Entries()
+	return true
+}
+
+// Assign decides anew which profile each link has.
+func (s *Set) Assign(links []link.Link) {
+	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.Up, CommandLine: s.commands}
+	for index, e := range s.Assigned {
+		state.Held[index] = e.File
+	}
+	s.Assigned = assignment.Assign(s.Entries, state)
+}
+
+// Given is what a link gets, from its key file or, if no key file is for it, as one without any.
+type Given struct {
+	Entry  *assignment.Entry // nil: without a key file
+	Static assignment.Static
+	Ours   bool // netd configures the link
+}
+
+// Given returns what a link gets now.
+func (s *Set) Given(l link.Link) Given {
+	usual, ours := link.Choose(s.usual, l)
+	metric := usual.MetricFor(l)
+	if !ours {
+		metric = link.Defaults()[0].MetricFor(l)
+	}
+	if e, there := s.Assigned[l.Index]; there {
+		static := assignment.For(e.Profile, l, metric, s.seed)
+		s.joinController(e, &static)
+		static.DHCP = static.DHCP && hasHardware(l)
+		return Given{&e, static, static.Waiting == ""}
+	}
+	for _, e := range s.Entries {
+		if l.Kind != link.Wired || assignment.Fits(e.Profile, l, s.commands) && !s.InForce(e) {
+			return Given{Ours: ours && l.Kind != link.Wired && usual.Method == link.DHCP && hasHardware(l),
+				Static: assignment.Static{DHCP: true, Metric: metric}}
+		}
+	}
+	return Given{Static: assignment.Static{DHCP: true, Metric: metric},
+		Ours: ours && usual.Method == link.DHCP && hasHardware(l)}
+}
+
+// InForce reports whether a profile is in force on some link.
+func (s *Set) InForce(e assignment.Entry) bool {
+	for _, used := range s.Assigned {
+		if used.File == e.File {
+			return true
+		}
+	}
+	return false
+}
+
+func hasHardware(l link.Link) bool { return len(l.Hardware) == len("52:54:00:12:34:56") }
+
+// joinController makes a port part of its bridge or bond, which the profile names by link, id or UUID.
+func (s *Set) joinController(e assignment.Entry, static *assignment.Static) {
+	c := e.Profile.Connection
+	if c.PortType == "" {
+		return
+	}
+	name := c.Controller
+	for _, other := range s.Entries {
+		if o := other.Profile.Connection; o.UUID == name || o.ID == name && o.Type == c.PortType {
+			name = cmp.Or(o.InterfaceName, name)
+		}
+	}
+	if l, err := net.InterfaceByName(name); err == nil {
+		static.Wanted.Master = &l.Index
+	}
+}
+
+// Filter drops from w what the key file refuses of a lease: routes, or only the default route.
+func Filter(w *link.Wanted, ip *profile.IP) {
+	if ip == nil {
+		return
+	}
+	table := int(ip.Table)
+	if table == unix.RT_TABLE_MAIN {
+		table = 0
+	}
+	w.Routes = slices.DeleteFunc(w.Routes, func(r link.Route) bool {
+		usual := r.Destination.Bits() == 0
+		return usual && ip.NeverDefault || r.Gateway.IsValid() && ip.IgnoreRoutes
+	})
+	for i := range w.Routes {
+		w.Routes[i].Table = table
+	}
+}
+
+// Named finds a profile by its file, id or UUID.
+func (s *Set) Named(name string) (assignment.Entry, bool) {
+	for _, e := range s.Entries {
+		c := e.Profile.Connection
+		if name == e.File || name == c.ID || name == c.UUID || name == strings.TrimSuffix(e.File, ".nmconnection") {
+			return e, true
+		}
+	}
+	return assignment.Entry{}, false
+}
+
+// Change brings a profile up or takes it down.
+func (s *Set) Change(e assignment.Entry, up bool) {
+	delete(s.Down, e.File)
+	delete(s.Up, e.File)
+	if up {
+		s.Up[e.File] = true
+	} else {
+		s.Down[e.File] = true
+	}
+}
+
+// State says in words what became of a profile.
+func (s *Set) State(e assignment.Entry, links []string) string {
+	c := e.Profile.Connection
+	static := assignment.For(e.Profile, link.Link{}, 0, "")
+	switch {
+	case static.Waiting != "":
+		return "waits: " + static.Waiting
+	case len(links) > 0:
+		return "in force on " + strings.Join(links, ", ")
+	case s.Down[e.File]:
+		return "taken down"
+	case !c.Autoconnect:
+		return "not by itself: autoconnect=false"
+	}
+	return "no link is there for it"
+}

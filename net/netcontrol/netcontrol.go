@@ -1,0 +1,106 @@
+// Package netcontrol owns what netd answers on its socket: the operations on links and profiles, their arguments and
+// results as types, and a client with a method for each. The protocol is that of services/control: JSON lines, versioned,
+// root only. It links nothing of netd. Read Client first.
+package netcontrol
+
+import (
+	"cmp"
+	"context"
+
+	"resinos/services/control"
+)
+
+// SocketPath is netd's socket on the device.
+const SocketPath = "/run/resinos/net.sock"
+
+// The operations. Up and Down take a Name.
+const (
+	OpStatus = "status"
+	OpPlan   = "plan"
+	OpUp     = "up"
+	OpDown   = "down"
+	OpReload = "reload"
+)
+
+// Name is a profile: the name of its file, its id, its UUID, or the link that it is in force on.
+type Name struct {
+	Name string `json:"name"`
+}
+
+// Status is the network at one glance.
+type Status struct {
+	Links    []Link    `json:"links"`
+	Profiles []Profile `json:"profiles"`
+	Servers  []string  `json:"name_servers"` // of the links, in the order of asking
+	Rules    []string  `json:"rules,omitempty"`
+}
+
+// Link is one link.
+type Link struct {
+	Name      string   `json:"name"`
+	Kind      string   `json:"kind"`
+	Up        bool     `json:"up"`
+	Carrier   bool     `json:"carrier"`
+	Hardware  string   `json:"hardware,omitempty"`
+	MTU       int      `json:"mtu"`
+	Managed   bool     `json:"managed"`           // netd configures it
+	File      string   `json:"file,omitempty"`    // its key file; empty: it has none
+	Profile   string   `json:"profile,omitempty"` // the id in that file
+	Method    string   `json:"method,omitempty"`  // where its IPv4 address comes from
+	Addresses []string `json:"addresses"`
+	Routes    []string `json:"routes"` // those that netd set
+	Servers   []string `json:"name_servers,omitempty"`
+	Search    []string `json:"search,omitempty"`
+	Notes     []string `json:"notes,omitempty"` // what its profile asks for and does not get
+	Error     string   `json:"error,omitempty"` // why it is not as wanted
+}
+
+// Profile is one key file.
+type Profile struct {
+	File     string   `json:"file"`
+	ID       string   `json:"id,omitempty"`
+	Type     string   `json:"type,omitempty"`
+	Links    []string `json:"links,omitempty"` // on which it is in force
+	State    string   `json:"state"`           // in words
+	Error    string   `json:"error,omitempty"` // why the file as it is now is refused
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Planned is what one profile gives its link.
+type Planned struct {
+	File  string   `json:"file"`
+	Link  string   `json:"link,omitempty"`
+	Steps []string `json:"steps"`   // from a fresh link
+	Left  []string `json:"missing"` // those of them that have not been done
+}
+
+// Client asks netd. A refusal is a *control.Error.
+type Client struct {
+	Socket string // empty is SocketPath
+}
+
+func (c Client) call(ctx context.Context, op string, args, result any) error {
+	return control.Call(ctx, cmp.Or(c.Socket, SocketPath), op, args, result)
+}
+
+// Status shows the network.
+func (c Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := c.call(ctx, OpStatus, nil, &s)
+	return s, err
+}
+
+// Plan shows what every profile gives its link.
+func (c Client) Plan(ctx context.Context) ([]Planned, error) {
+	var p []Planned
+	err := c.call(ctx, OpPlan, nil, &p)
+	return p, err
+}
+
+// Change carries out up or down.
+func (c Client) Change(ctx context.Context, op, name string) error {
+	return c.call(ctx, op, Name{name}, nil)
+}
+
+// Reload reads the key files again.
+func (c Client) Reload(ctx context.Context) error { return c.call(ctx, OpReload, nil, nil) }
