@@ -8,6 +8,7 @@ import (
 	"resinos/init/osctl/dependency"
 	"resinos/init/osctl/imagecommand"
 	"resinos/init/osctl/logs"
+	"resinos/init/osctl/netcommand"
 	"resinos/init/osctl/servicefile"
 	"resinos/init/osctl/status"
 	"resinos/init/osctl/storage"
@@ -93,6 +94,18 @@ func own() []command {
 				"osctl top --count 1         once, for a script\n" +
 				"osctl top shop.web          the processes of a container",
 			run: appcommand.Processes(top.Show),
+		},
+		{
+			name: "net", theme: looking,
+			args: "[--json] | plan [--json] | up [-n] NAME | down [-n] NAME | reload | " +
+				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME",
+			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
+				"A profile is a key file in /etc/NetworkManager/system-connections.",
+			example: "osctl net                                everything at one glance\n" +
+				"osctl net plan                           what every profile gives its link\n" +
+				"osctl net down office                    until the next start of netd\n" +
+				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office",
+			run: netcommand.Show,
 		},
 		{
 			name: "time", theme: looking, args: "[--json]",

@@ -32,7 +32,7 @@ func TestDryRunIsEverywhereTheSame(t *testing.T) {
 			}
 		}
 		changes := c.theme == changing || c.theme == powering ||
-			slices.Contains([]string{"config", "mask", "unmask", "rescan", "up", "down", "prune", "rmi"}, c.name)
+			slices.Contains([]string{"config", "net", "mask", "unmask", "rescan", "up", "down", "prune", "rmi"}, c.name)
 		if changes != (flags.Lookup("n") != nil) {
 			t.Errorf("osctl %s: it changes something is %t, it has -n is %t", c.name, changes, !changes)
 		}

@@ -1,4 +1,4 @@
-// Package inforce owns which key files are in force: it reads their directory, decides with package assignment which link
+// Package inforce owns which key files are in force: it reads their directory, decides with assignment which link
 // has which profile, and remembers what a person brought up or took down.
 //
 // It changes no link: netd does. Read first: Set.
@@ -40,7 +40,8 @@ func New(path string, usual []link.Profile, log *slog.Logger) *Set {
 	seed, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return &Set{
 		Dir: keydir.Directory{Path: path}, Assigned: map[int]assignment.Entry{}, Down: map[string]bool{},
-		Up: map[string]bool{}, usual: usual, commands: strings.Fields(string(commandLine)), seed: string(seed), log: log,
+		Up: map[string]bool{}, usual: usual, commands: strings.Fields(string(commandLine)), seed: string(seed),
+		log: log,
 	}
 }
 

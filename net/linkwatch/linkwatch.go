@@ -1,5 +1,5 @@
-// Package linkwatch owns the kernel's messages about links and addresses: it says which link to look at, and nothing else
-// about it. Read first: Watcher.
+// Package linkwatch owns the kernel's messages about links and addresses: it says which link to look at, and nothing
+// else about it. Read first: Watcher.
 package linkwatch
 
 import (

@@ -1,6 +1,6 @@
 // Package netcontrol owns what netd answers on its socket: the operations on links and profiles, their arguments and
-// results as types, and a client with a method for each. The protocol is that of services/control: JSON lines, versioned,
-// root only. It links nothing of netd. Read Client first.
+// results as types, and a client with a method for each. The protocol is that of services/control: JSON lines,
+// versioned, root only. It links nothing of netd. Read Client first.
 package netcontrol
 
 import (
