@@ -179,6 +179,13 @@ func (s *Set) Change(e assignment.Entry, up bool) {
 	}
 }
 
+// Wanted returns the profiles whose links are to be there.
+func (s *Set) Wanted() []assignment.Entry {
+	return slices.DeleteFunc(slices.Clone(s.Entries), func(e assignment.Entry) bool {
+		return s.Down[e.File] || !e.Profile.Connection.Autoconnect && !s.Up[e.File]
+	})
+}
+
 // State says in words what became of a profile.
 func (s *Set) State(e assignment.Entry, links []string) string {
 	c := e.Profile.Connection

@@ -32,7 +32,7 @@ func apply(s Step) error {
 	case SetHardware:
 		return setHardware(l, s.Text)
 	case SetMaster:
-		return netlink.LinkSetMasterByIndex(l, s.Master)
+		return setMaster(l, s.Master)
 	case SetIPv6:
 		return sysctl.Set(ipv6Key(s.Link, s.Setting.Name), s.Setting.Value)
 	case SetUp:
@@ -127,4 +127,16 @@ var ipv6Settings = []string{"disable_ipv6", "accept_ra", "addr_gen_mode", "use_t
 
 func ipv6Key(name, setting string) string {
 	return filepath.Join("net/ipv6/conf", filepath.Base(name), filepath.Base(setting))
+}
+
+// setMaster makes the link part of another one. A bond takes no link that is up.
+func setMaster(l netlink.Link, master int) error {
+	err := netlink.LinkSetMasterByIndex(l, master)
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	if err := netlink.LinkSetDown(l); err != nil {
+		return err
+	}
+	return errors.Join(netlink.LinkSetMasterByIndex(l, master), netlink.LinkSetUp(l))
 }

@@ -88,6 +88,9 @@ func (d *daemon) look(at time.Duration, index int) {
 	p := d.files.Given(actual.Link)
 	if c != nil && (!p.Ours || other || !c.same(p)) {
 		d.release(c, "link changed")
+		if c.static.Wanted.Master != nil && p.Static.Wanted.Master == nil {
+			d.apply(link.Plan(link.Wanted{Master: new(int)}, actual), c.log) // it leaves its bridge
+		}
 		if !p.Ours {
 			d.apply(link.Plan(link.Wanted{}, actual), c.log) // what its profile gave it goes
 		}

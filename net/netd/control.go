@@ -93,6 +93,7 @@ func (d *daemon) change(at time.Duration, name string, up bool) error {
 			Hint: "try: osctl net"}
 	}
 	d.files.Change(e, up)
+	d.createLinks()
 	d.survey(at)
 	d.applyRules()
 	if s := assignment.For(e.Profile, link.Link{}, 0, ""); up && s.Waiting != "" {

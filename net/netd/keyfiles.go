@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/dirwatch"
+	"resinos/net/bridging"
 	"resinos/net/link"
 	"resinos/net/resolv"
 	"resinos/net/routingrule"
@@ -37,6 +38,7 @@ func (d *daemon) watchFiles(ctx context.Context) {
 // reload takes changed key files over. Only links whose profile changed are touched.
 func (d *daemon) reload(at time.Duration) {
 	if d.files.Load() {
+		d.createLinks()
 		d.survey(at)
 		d.applyRules()
 	}
@@ -59,6 +61,17 @@ func (d *daemon) applyRules() {
 		d.cfg.Log.Warn("routing rules not as wanted", "error", err)
 	}
 	d.ruled = len(wanted) > 0 || err != nil
+}
+
+// createLinks creates the links that profiles ask for, and removes those that none asks for any more.
+func (d *daemon) createLinks() {
+	changes, err := bridging.Ensure(d.cfg.SysRoot, d.files.Wanted())
+	for _, step := range changes {
+		d.cfg.Log.Info("link step", "step", step)
+	}
+	if err != nil {
+		d.cfg.Log.Warn("links of profiles not as wanted", "error", err)
+	}
 }
 
 // assign decides anew which profile each link has.

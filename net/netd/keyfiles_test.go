@@ -204,3 +204,46 @@ func TestKeyFileIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A bridge is created for its profile, its port joins it, the bridge has the address; without the profile it is gone.
+func TestKeyFileBridge(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	d.put("br", "[connection]\nid=br\ntype=bridge\ninterface-name=br7\n[bridge]\nstp=false\nageing-time=60\n"+
+		"[ipv4]\nmethod=manual\naddress1=10.9.0.70/24,10.9.0.1\n")
+	d.put("port", "[connection]\nid=port\ntype=ethernet\ninterface-name=w0\nmaster=br\nslave-type=bridge\n")
+	d.start()
+	has := func() bool {
+		br, err := netlink.LinkByName("br7")
+		if err != nil {
+			return false
+		}
+		w0, err := netlink.LinkByName("w0")
+		return err == nil && w0.Attrs().MasterIndex == br.Attrs().Index
+	}
+	d.eventually("the port in the bridge", has)
+	d.has("br7", "10.9.0.70/24")
+	text, err := os.ReadFile("/sys/class/net/br7/bridge/ageing_time")
+	if err != nil || strings.TrimSpace(string(text)) != "6000" {
+		t.Errorf("ageing_time %q, %v", text, err)
+	}
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "theirs"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(d.keyFiles, "port")); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually("the port out of the bridge", func() bool {
+		w0, err := netlink.LinkByName("w0")
+		return err == nil && w0.Attrs().MasterIndex == 0
+	})
+	if err := os.Remove(filepath.Join(d.keyFiles, "br")); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually("no bridge", func() bool { _, err := netlink.LinkByName("br7"); return err != nil })
+	if _, err := netlink.LinkByName("theirs"); err != nil {
+		t.Errorf("another one's bridge is gone: %v", err)
+	}
+}

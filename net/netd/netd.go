@@ -88,6 +88,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer d.close()
 	if d.cfg.KeyFiles != "" {
 		d.files.Load()
+		d.createLinks()
 	}
 	d.survey(boottime.Now())
 	if d.cfg.KeyFiles != "" {
