@@ -43,7 +43,7 @@ func Ensure(sys string, entries []assignment.Entry) (changes []string, err error
 		there[a.Name] = true
 		switch {
 		case asked && l.Type() != "bridge":
-			faults = append(faults, fmt.Errorf("create bridge %s: there is a link of type %s with its name", a.Name, l.Type()))
+			faults = append(faults, fmt.Errorf("create bridge %s: a %s with its name is there", a.Name, l.Type()))
 		case a.Alias != Alias:
 		case asked:
 			faults = append(faults, options(sys, a.Name, p.Bridge))
