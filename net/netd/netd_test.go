@@ -32,7 +32,6 @@ type device struct {
 	settings string // where the owner's are published
 	keyFiles string // the directory of key files
 	control  string // netd's socket
-	profiles []link.Profile
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -56,7 +55,6 @@ func (b *logBuffer) String() string {
 func newDevice(t *testing.T) *device {
 	d := &device{t: t, far: linktest.Cable(t, "w0"), dir: t.TempDir(), log: &logBuffer{}}
 	d.leases = make(chan lease.Lease, 100)
-	d.profiles = []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}}
 	d.far.Address("10.9.0.1/24")
 	d.far.Up()
 	t.Cleanup(func() {
@@ -73,7 +71,7 @@ func (d *device) config() Config {
 		LeaseDir:   filepath.Join(d.dir, "leases"),
 		Log:        slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnLease:    func(l lease.Lease) { d.leases <- l },
-		Profiles:   d.profiles,
+		Profiles:   []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
 		KeyFiles:   d.keyFiles,
 		Control:    d.control,
 		Hold:       2 * time.Second,
