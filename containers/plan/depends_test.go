@@ -215,7 +215,8 @@ func TestRestarts(t *testing.T) {
 		s.Images[w.Image] = "x"
 	}
 	for changed, want := range map[string]string{"shop.c": "[shop.a shop.b]", "shop.b": "[shop.a]", "shop.d": "[]"} {
-		if got := fmt.Sprint(Restarts(Input{Wanted: wants, State: s}, func(id string) bool { return id == changed })); got != want {
+		is := func(id string) bool { return id == changed }
+		if got := fmt.Sprint(Restarts(Input{Wanted: wants, State: s}, is)); got != want {
 			t.Errorf("%s changed: %s are restarted, want %s", changed, got, want)
 		}
 	}

@@ -21,7 +21,7 @@ func (m *Manager) input(state plan.State) plan.Input {
 	for i := range in.Wanted {
 		id := in.Wanted[i].ID()
 		in.Health[id] = m.healthOf(id)
-		if err := v.fault(&in.Wanted[i], id); err != nil {
+		if err := v.Fault(&in.Wanted[i], id); err != nil {
 			in.Faults[id] = err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"resinos/containers/app"
 	"resinos/containers/appfiles"
 	"resinos/containers/appstatus"
+	"resinos/containers/appview"
 	"resinos/containers/plan"
 	"resinos/containers/restart"
 	"resinos/containers/store"
@@ -295,7 +296,7 @@ func (m *Manager) take(r result) {
 			end.OOM = d.status != 0 && m.report.kills[r.id] > 0
 			delete(m.report.kills, r.id) // the next life begins with none
 			m.record(r.id, end)
-			m.c.Log.Info("container ended", "container", r.id, "status", endOf(end))
+			m.c.Log.Info("container ended", "container", r.id, "status", appview.EndOf(end))
 		case plan.Delete:
 			m.forget(r.id)
 		}
@@ -323,7 +324,7 @@ func (m *Manager) tellEvent(id string, d done) {
 	}
 	switch d.verb {
 	case plan.Stop, plan.Reap:
-		m.c.Event(id, "end", endOf(restart.Record{Status: d.status, OOM: d.status != 0 && m.report.kills[id] > 0}))
+		m.c.Event(id, "end", appview.EndOf(restart.Record{Status: d.status, OOM: d.status != 0 && m.report.kills[id] > 0}))
 	case plan.Start, plan.Create, plan.Delete, plan.Import:
 		m.c.Event(id, string(d.verb), "")
 	}

@@ -307,7 +307,7 @@ func (m *Manager) outcome(verb Act, id string) (done bool, err error) {
 		return true, err
 	}
 	if m.lacking[id] && verb != ActStop && verb != ActDown {
-		err := m.view(m.last).fault(m.want(id), id)
+		err := m.view(m.last).Fault(m.want(id), id)
 		return err != nil, err
 	}
 	if s := m.waits[id]; s.Failed && verb != ActStop && verb != ActDown {
