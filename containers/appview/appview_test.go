@@ -49,17 +49,20 @@ func TestStateOfContainer(t *testing.T) {
 		{name: "job done", restart: never, record: restart.Record{Starts: 1, Quick: 1, Ended: now},
 			want: "done last: exited with status 0"},
 		{name: "job failed", restart: never, record: restart.Record{Starts: 1, Quick: 1, Status: 3, Ended: now},
-			want: "failed failed exited with status 3, and is not started again (restart: no) last: exited with status 3"},
+			want: "failed failed exited with status 3, and is not started again (restart: no)" +
+				" last: exited with status 3"},
 		{name: "tries used up", restart: twice, record: restart.Record{Starts: 3, Quick: 3, Status: 137, OOM: true,
 			Ended: now},
 			want: "failed failed out of memory, and is not started again (restart: on-failure:2) last: out of memory"},
 		{name: "loop, waiting", restart: always, record: restart.Record{Starts: 4, Quick: 4,
 			First: now - 200*time.Second, Status: 137, Ended: now},
-			want: "backoff crash-loop crash loop: ended 4 times in 3 min, each time within 10s of its start, last: killed (status 137) last: killed (status 137)"},
+			want: "backoff crash-loop crash loop: ended 4 times in 3 min, each time within 10s of its start," +
+				" last: killed (status 137) last: killed (status 137)"},
 		{name: "loop, running for a moment", restart: always, task: plan.Running,
 			record: restart.Record{Running: true, Starts: 5, Quick: 4, First: now - 200*time.Second,
 				Ended: now - 2*time.Second, Started: now - time.Second},
-			want: "up crash-loop crash loop: ended 4 times in 3 min, each time within 10s of its start, last: exited with status 0 last: exited with status 0"},
+			want: "up crash-loop crash loop: ended 4 times in 3 min, each time within 10s of its start," +
+				" last: exited with status 0 last: exited with status 0"},
 		{name: "loop, over", restart: always, task: plan.Running, record: restart.Record{Running: true, Starts: 5,
 			Quick: 4, Ended: time.Second, Started: now - restart.Healthy}, want: "up last: exited with status 0"},
 		{name: "two quick ends are no loop", restart: always, record: restart.Record{Starts: 2, Quick: 2, Ended: now},
