@@ -35,8 +35,8 @@ type Variables struct {
 // The values of Try and Tries that programs name.
 const (
 	NoTrial   slot.Name = "none"
-	NoTries             = "0"
-	MostTries           = "3"
+	NoTries   string    = "0"
+	MostTries string    = "3"
 )
 
 // Fault is what a boot script found wrong with the slot on trial.
