@@ -66,8 +66,9 @@ type socket struct {
 
 const (
 	ttl = 5 // seconds: a container that is created again soon has another address
-	// patience is the time for one server; by default resolvers wait five seconds before they ask again.
-	patience = 2 * time.Second
+	// patience is the time for all servers; by default resolvers wait five seconds before they ask again. The device's
+	// forwarder, usually the only server, needs four if its servers are silent.
+	patience = 5 * time.Second
 	// atOnce limits the questions that wait for servers, and with them the memory that containers can use.
 	atOnce = 128
 )
@@ -217,7 +218,8 @@ func local(q *dns.Msg, client Client) *dns.Msg {
 
 // ask sends the question to one server after another until one answers.
 func ask(q *dns.Msg, network string, servers []string) *dns.Msg {
-	client := dns.Client{Net: network, Timeout: patience, UDPSize: dns.DefaultMsgSize}
+	each := max(patience/time.Duration(max(len(servers), 1)), patience/3)
+	client := dns.Client{Net: network, Timeout: each, UDPSize: dns.DefaultMsgSize}
 	for _, server := range servers {
 		reply, _, err := client.Exchange(q, server)
 		if err == nil && reply.Rcode != dns.RcodeServerFailure && reply.Rcode != dns.RcodeRefused {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"time"
 
@@ -240,7 +241,20 @@ func (d *daemon) writeResolv() {
 			}
 		}
 	}
-	if err := resolv.Write(d.cfg.ResolvPath, resolv.Render(d.wish.sources(sources))); err != nil {
-		d.cfg.Log.Warn("resolv.conf not written", "error", err)
+	sources = d.wish.sources(sources)
+	d.cfg.Names(sources)
+	for _, file := range []struct {
+		path    string
+		content []byte
+	}{
+		{d.cfg.ResolvPath, resolv.Render(sources, d.cfg.Forwarder)},
+		{d.cfg.ServersPath, resolv.Render(sources, netip.Addr{})},
+	} {
+		if file.path == "" {
+			continue
+		}
+		if err := resolv.Write(file.path, file.content); err != nil {
+			d.cfg.Log.Warn("resolv.conf not written", "error", err)
+		}
 	}
 }

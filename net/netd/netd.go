@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,22 +21,27 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linkwatch"
+	"resinos/net/resolv"
 	"resinos/services/boottime"
 	"resinos/services/notify"
 )
 
 // Config holds the paths and hooks of netd. Only ResolvPath and LeaseDir are required.
 type Config struct {
-	ResolvPath string            // resolv.conf
-	LeaseDir   string            // directory in /run with one file for each link, its last lease
-	Settings   string            // the file with the owner's settings; empty: there are none
-	Log        *slog.Logger      // nil: nothing is logged
-	OnLease    func(lease.Lease) // called one at a time, after the link has been configured; may block
-	Profiles   []link.Profile    // of links without a key file; nil: link.Defaults
-	KeyFiles   string            // directory of the key files; empty: there are none
-	Control    string            // the socket that osctl asks; empty: there is none
-	SysRoot    string            // empty: "/sys"
-	Hold       time.Duration     // how long a configuration outlives its carrier; 0: defaultHold
+	ResolvPath string // resolv.conf
+	LeaseDir   string // directory in /run with one file for each link, its last lease
+	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
+	ServersPath string
+	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none
+	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
+	Settings    string                // the file with the owner's settings; empty: there are none
+	Log         *slog.Logger          // nil: nothing is logged
+	OnLease     func(lease.Lease)     // called one at a time, after the link has been configured; may block
+	Profiles    []link.Profile        // of links without a key file; nil: link.Defaults
+	KeyFiles    string                // directory of the key files; empty: there are none
+	Control     string                // the socket that osctl asks; empty: there is none
+	SysRoot     string                // empty: "/sys"
+	Hold        time.Duration         // how long a configuration outlives its carrier; 0: defaultHold
 }
 
 // defaultHold bridges a switch that restarts its port, and a cable that is moved to another socket.
@@ -47,6 +53,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Profiles == nil {
 		c.Profiles = link.Defaults()
+	}
+	if c.Names == nil {
+		c.Names = func([]resolv.Source) {}
 	}
 	if c.SysRoot == "" {
 		c.SysRoot = "/sys"

@@ -34,21 +34,9 @@ func wishOf(s settings.Settings) wish {
 	return w
 }
 
-// sources adds the owner's servers to those of the leases: before them, or as the default if there are none. Resolvers
-// read three servers; one of the three places is kept for a server of the network, which alone knows the names in it.
+// sources adds the owner's servers to those of the leases: before them, or as the default if there are none.
 func (w wish) sources(leased []resolv.Source) []resolv.Source {
-	known := false
-	for _, s := range leased {
-		known = known || len(s.Servers) > 0
-	}
-	servers := w.servers
-	if known && w.fallback {
-		return leased
-	}
-	if known {
-		servers = servers[:min(len(servers), 2)]
-	}
-	return append(leased, resolv.Source{Link: "config.json", Metric: math.MinInt, Servers: servers})
+	return append(leased, resolv.Source{Link: "config.json", Metric: math.MinInt, Servers: w.servers, Fallback: w.fallback})
 }
 
 // wished is a wish on its way to the daemon's goroutine, which closes taken.

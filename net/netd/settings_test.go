@@ -36,7 +36,7 @@ func TestWishedServers(t *testing.T) {
 		s := settings.Settings{Values: map[string]settings.Value{"dnsServers": {JSON: json.RawMessage(tt.servers), From: tt.from}}}
 		leased := []resolv.Source{{Link: "w0", Metric: 100, Servers: at(strings.Fields(tt.leased)...)}}
 		var got []string
-		for line := range strings.Lines(string(resolv.Render(wishOf(s).sources(leased)))) {
+		for line := range strings.Lines(string(resolv.Render(wishOf(s).sources(leased), netip.Addr{}))) {
 			if server, ok := strings.CutPrefix(line, "nameserver "); ok {
 				got = append(got, strings.TrimSpace(server))
 			}

@@ -51,8 +51,9 @@ func main() {
 
 // run runs netd, and the keeper of the time beside it, until ctx ends.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", LeaseDir: "/run/resinos/leases", Settings: settings.Path,
-		KeyFiles: keyimport.To, Control: netcontrol.SocketPath, Log: log}
+	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
+		LeaseDir: "/run/resinos/leases", Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath,
+		Log: log}
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
 	flags.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")
@@ -66,6 +67,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	leased, wait := keepTime(ctx, log)
 	defer wait()
+	defer answerNames(ctx, &cfg)()
 	defer stop()
 	reported := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time

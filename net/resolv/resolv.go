@@ -1,5 +1,5 @@
 // Package resolv owns the content of /run/resinos/resolv.conf: the name servers and search domains of a device,
-// computed from those of each link.
+// computed from those of each link. It defines Source, by which the parts of netd tell each other the servers of a link.
 //
 // It never asks a name server and never decides what a link gets.
 //
@@ -29,37 +29,71 @@ const (
 	maxSearchBytes = 256
 )
 
-// Source is the name servers and domains of one link.
+// Source is the name servers and domains of one link, from whatever gives the link its addresses: a lease, a router, a
+// key file.
 type Source struct {
-	Link    string
-	Metric  int // of the link's routes: servers with a lower metric are asked earlier
-	Servers []netip.Addr
-	Search  []string
+	Link     string
+	Metric   int // of the link's routes: servers with a lower metric are asked earlier
+	Servers  []netip.Addr
+	Search   []string // searched for short names; names within them are asked of this link's servers only
+	Domains  []string // not searched; names within them are asked of this link's servers only
+	Fallback bool     // asked only if no other source has a server, and never for a private name
 }
 
-// Render returns the file for these sources, in the order of their metrics. Each server and domain appears once, and
-// there are no more than resolvers read; a domain that is not a host name is left out.
-func Render(sources []Source) []byte {
+// Ordered returns the sources in the order in which they are asked, those with servers first by metric.
+func Ordered(sources []Source) []Source {
 	sources = slices.Clone(sources)
 	slices.SortStableFunc(sources, func(a, b Source) int {
 		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Link, b.Link))
 	})
+	return sources
+}
+
+// Render returns the file for these sources, in the order of their metrics. Each server and domain appears once, and
+// there are no more than resolvers read; a domain that is not a host name is left out. A fallback is named only if no
+// other source has a server. The first source leaves a place for the next one, which may be the only one that knows the
+// names in its network. With a forwarder, the file names it instead of the servers.
+func Render(sources []Source, forwarder netip.Addr) []byte {
+	sources = Ordered(sources)
 	var b bytes.Buffer
 	b.WriteString("# Written by netd from the leases of the links. Changes are lost.\n")
 	if domains := searchOf(sources); len(domains) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(domains, " "))
 	}
-	var used []netip.Addr
-	for _, s := range sources {
-		for _, server := range s.Servers {
-			if len(used) == maxServers || !server.IsValid() || slices.Contains(used, server) {
-				continue
-			}
-			used = append(used, server)
-			fmt.Fprintf(&b, "nameserver %s\n", server)
-		}
+	used := serversOf(sources)
+	if forwarder.IsValid() {
+		used = []netip.Addr{forwarder}
+	}
+	for _, server := range used {
+		fmt.Fprintf(&b, "nameserver %s\n", server)
 	}
 	return b.Bytes()
+}
+
+// serversOf returns the servers that resolvers read.
+func serversOf(sources []Source) []netip.Addr {
+	var with []Source
+	for _, s := range sources {
+		if len(s.Servers) > 0 && !s.Fallback {
+			with = append(with, s)
+		}
+	}
+	if len(with) == 0 {
+		with = sources
+	}
+	var used []netip.Addr
+	for i, s := range with {
+		room := maxServers
+		if i == 0 && len(with) > 1 {
+			room--
+		}
+		for _, server := range s.Servers {
+			if len(used) < room && server.IsValid() && !slices.Contains(used, server) {
+				used = append(used, server)
+			}
+		}
+	}
+	return used
 }
 
 func searchOf(sources []Source) []string {

@@ -19,26 +19,41 @@ func servers(list ...string) (out []netip.Addr) {
 	return out
 }
 
+func of(link string, metric int, list []netip.Addr, search ...string) Source {
+	return Source{Link: link, Metric: metric, Servers: list, Search: search}
+}
+
 func TestRender(t *testing.T) {
 	long := strings.Repeat("a", 60) + "." + strings.Repeat("b", 60)
+	one := of("eth0", 102, servers("10.0.2.3"), "lan.example")
+	owner := of("config.json", -1, servers("1.1.1.1", "2.2.2.2", "3.3.3.3"))
+	fallback := owner
+	fallback.Fallback = true
 	var b strings.Builder
 	for _, tt := range []struct {
-		name    string
-		sources []Source
+		name      string
+		sources   []Source
+		forwarder string
 	}{
-		{"nothing known", nil},
-		{"one link", []Source{{"eth0", 102, servers("10.0.2.3"), []string{"lan.example"}}}},
+		{"nothing known", nil, ""},
+		{"one link", []Source{one}, ""},
 		{"two links, the better one last", []Source{
-			{"eth1", 103, servers("10.1.0.1", "10.1.0.2"), []string{"one.example"}},
-			{"eth0", 102, servers("10.0.0.1", "10.0.0.2"), []string{"two.example", "ONE.example"}},
-		}},
-		{"the same server twice", []Source{{"eth0", 1, servers("1.1.1.1", "1.1.1.1"), nil}, {"eth1", 2, servers("1.1.1.1", "8.8.8.8"), nil}}},
-		{"too many of all", []Source{{"eth0", 1, servers("1.0.0.1", "1.0.0.2", "1.0.0.3", "1.0.0.4"),
-			strings.Fields("a b c d e f g h i")}}},
-		{"too long", []Source{{"eth0", 1, nil, []string{"x." + long, "y." + long, "z." + long, "short"}}}},
-		{"hostile", []Source{{"eth0", 1, []netip.Addr{{}}, []string{"x\nnameserver 6.6.6.6", "", ".", "a b", "#"}}}},
+			of("eth1", 103, servers("10.1.0.1", "10.1.0.2"), "one.example"),
+			of("eth0", 102, servers("10.0.0.1", "10.0.0.2"), "two.example", "ONE.example"),
+		}, ""},
+		{"the same server twice", []Source{of("eth0", 1, servers("1.1.1.1", "1.1.1.1")),
+			of("eth1", 2, servers("1.1.1.1", "8.8.8.8"))}, ""},
+		{"too many of all", []Source{of("eth0", 1, servers("1.0.0.1", "1.0.0.2", "1.0.0.3", "1.0.0.4"),
+			strings.Fields("a b c d e f g h i")...)}, ""},
+		{"too long", []Source{of("eth0", 1, nil, "x."+long, "y."+long, "z."+long, "short")}, ""},
+		{"hostile", []Source{of("eth0", 1, []netip.Addr{{}}, "x\nnameserver 6.6.6.6", "", ".", "a b", "#")}, ""},
+		{"the owner's leave a place", []Source{one, owner}, ""},
+		{"a fallback beside others", []Source{one, fallback}, ""},
+		{"a fallback alone", []Source{of("eth0", 102, nil, "lan.example"), fallback}, ""},
+		{"with a forwarder", []Source{one, owner}, "127.0.0.2"},
 	} {
-		fmt.Fprintf(&b, "=== %s\n%s", tt.name, Render(tt.sources))
+		forwarder, _ := netip.ParseAddr(tt.forwarder) // empty: none
+		fmt.Fprintf(&b, "=== %s\n%s", tt.name, Render(tt.sources, forwarder))
 	}
 	testenv.Golden(t, "render.golden", b.String())
 }
@@ -69,7 +84,7 @@ func TestWrite(t *testing.T) {
 func FuzzRender(f *testing.F) {
 	f.Add("lan.example", "x\nnameserver 6.6.6.6")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		text := Render([]Source{{"eth0", 1, servers("10.0.0.1"), []string{a, b}}})
+		text := Render([]Source{of("eth0", 1, servers("10.0.0.1"), a, b)}, netip.Addr{})
 		lines := bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
 		if len(lines) > 3 || string(lines[len(lines)-1]) != "nameserver 10.0.0.1" {
 			t.Fatalf("file = %q", text)

@@ -126,7 +126,7 @@ func (c *configuration) look() (shownConfig, error) {
 // othersAsked reports whether the device asks name servers, and none of these.
 func (c *configuration) othersAsked(servers []string) bool {
 	others := false
-	for line := range strings.Lines(c.Read("run/resinos/resolv.conf")) {
+	for line := range strings.Lines(c.Read("run/resinos/name-servers")) {
 		f := strings.Fields(line)
 		if len(f) != 2 || f[0] != "nameserver" {
 			continue

@@ -91,7 +91,7 @@ func TestConfigSetAwaits(t *testing.T) {
 // TestDefaultNameServer: it is told as applied only where it is asked.
 func TestDefaultNameServer(t *testing.T) {
 	root := configured(t, `{}`)
-	file := filepath.Join(root, "run/resinos/resolv.conf")
+	file := filepath.Join(root, "run/resinos/name-servers")
 	for text, want := range map[string]string{
 		"search home\nnameserver 8.8.8.8\n":            "applied by netd",
 		"nameserver 192.0.2.1\n# nameserver 8.8.8.8\n": "not used: a lease has name servers",
