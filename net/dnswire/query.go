@@ -20,10 +20,12 @@ const (
 	TypeSOA   uint16 = 6
 	TypePTR   uint16 = 12
 	TypeMX    uint16 = 15
+	TypeTXT   uint16 = 16
 	TypeAAAA  uint16 = 28
 	TypeSRV   uint16 = 33
 	TypeDNAME uint16 = 39
 	TypeOPT   uint16 = 41
+	TypeNSEC  uint16 = 47
 	TypeANY   uint16 = 255
 	ClassIN   uint16 = 1
 )

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -536,7 +537,7 @@ func TestKeptSockets(t *testing.T) {
 	}
 	var kept []notify.Inherited
 	for name, socket := range map[string]any{keptPackets: packets, keptStreams: streams} {
-		file, err := socket.(filer).File()
+		file, err := socket.(interface{ File() (*os.File, error) }).File()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"resinos/services/notify"
 )
@@ -42,19 +43,18 @@ func Listen(at netip.AddrPort, kept []notify.Inherited) (net.PacketConn, net.Lis
 	return udp, tcp, nil
 }
 
-// filer is a socket that gives a descriptor of its own.
-type filer interface{ File() (*os.File, error) }
-
-func keep(name string, socket filer) error {
+func keep(name string, socket syscall.Conn) error {
 	if os.Getenv(notify.Variable) == "" {
 		return nil
 	}
-	file, err := socket.File()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	return notify.Keep(name, int(file.Fd()))
+	if control := raw.Control(func(fd uintptr) { err = notify.Keep(name, int(fd)) }); control != nil {
+		return control
+	}
+	return err
 }
 
 // adopt returns the sockets among the descriptors of PID 1; nil are those that are not there.

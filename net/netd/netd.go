@@ -33,6 +33,7 @@ type Config struct {
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
 	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none
+	Renamed     func(hostname string) // called with the host name at the start, and when it changes; must not block
 	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
 	Settings    string                // the file with the owner's settings; empty: there are none
 	Log         *slog.Logger          // nil: nothing is logged
@@ -53,6 +54,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Profiles == nil {
 		c.Profiles = link.Defaults()
+	}
+	if c.Renamed == nil {
+		c.Renamed = func(string) {}
 	}
 	if c.Names == nil {
 		c.Names = func([]resolv.Source) {}
@@ -104,6 +108,7 @@ func Run(ctx context.Context, cfg Config) error {
 		d.applyRules()
 	}
 	d.writeResolv()
+	d.cfg.Renamed(d.hostname())
 	if err := notify.Ready(); err != nil {
 		d.cfg.Log.Warn("readiness not reported", "error", err)
 	}

@@ -75,6 +75,7 @@ func (d *daemon) take(at time.Duration, w wish) {
 	if d.hostname() == before {
 		return
 	}
+	d.cfg.Renamed(d.hostname())
 	for _, c := range d.claims {
 		for _, one := range c.sources {
 			one.renamed(at)

@@ -67,7 +67,9 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	leased, wait := keepTime(ctx, log)
 	defer wait()
-	defer answerNames(ctx, &cfg)()
+	local, left := announceName(ctx, &cfg)
+	defer left()
+	defer answerNames(ctx, &cfg, local)()
 	defer stop()
 	reported := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time

@@ -53,6 +53,7 @@ const (
 	LogSize           = "log.size"
 	NTPServers        = "ntpServers"
 	DNSServers        = "dnsServers"
+	Discoverable      = "hostDiscoverability"
 )
 
 // Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
@@ -65,6 +66,7 @@ func Keys() []Key {
 		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd", fit: ringSize},
 		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "netd", fit: hosts},
 		{Name: DNSServers, Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
+		{Name: Discoverable, Kind: Flag, Default: "true", Does: "answer for <hostname>.local and announce ssh on the local networks (HOST_DISCOVERABILITY)", Daemon: "netd"},
 		{Name: SSHKeys, Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
 		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},
