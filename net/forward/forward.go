@@ -57,6 +57,8 @@ type Forwarder struct {
 	cfg    Config
 	health health
 	slots  chan struct{} // connections over TCP
+	begin  chan struct{} // closed by the first Set
+	first  sync.Once
 
 	mu      sync.Mutex // guards what follows
 	routes  []route
@@ -79,11 +81,12 @@ func New(cfg Config) *Forwarder {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Forwarder{cfg: cfg, slots: make(chan struct{}, maxStreams), flights: map[dnswire.Question]*flight{}}
+	return &Forwarder{cfg: cfg, slots: make(chan struct{}, maxStreams), begin: make(chan struct{}), flights: map[dnswire.Question]*flight{}}
 }
 
 // Set replaces the servers. Answers of the old ones are then given only if the new ones do not answer.
 func (f *Forwarder) Set(sources []resolv.Source) {
+	defer f.first.Do(func() { close(f.begin) })
 	routes := routesOf(sources)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,14 +98,19 @@ func (f *Forwarder) Set(sources []resolv.Source) {
 	f.health.forget()
 }
 
-// Run serves until ctx ends, then closes the sockets and waits for all that it started.
+// Run serves from the first Set until ctx ends, then closes the sockets and waits for all that it started. Questions
+// that come earlier, as while netd is started again, wait in the sockets: without servers they would fail.
 func (f *Forwarder) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	select {
+	case <-f.begin:
+	case <-ctx.Done():
+	}
 	var all sync.WaitGroup
 	all.Go(func() { f.servePackets(ctx) })
 	all.Go(func() { f.serveStreams(ctx) })
 	<-ctx.Done()
-	stop()
 	err := errors.Join(f.cfg.Packets.Close(), f.cfg.Streams.Close())
 	all.Wait()
 	f.mu.Lock()

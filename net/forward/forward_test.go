@@ -551,10 +551,11 @@ func TestKeptSockets(t *testing.T) {
 	if f.cfg.Packets, f.cfg.Streams, err = Listen(netip.AddrPortFrom(Address, port), kept); err != nil {
 		t.Fatal(err)
 	}
-	f.Set([]resolv.Source{asks(up)})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
+	testenv.NeverReceive(t, 100*time.Millisecond, "an answer before there are servers", answers)
+	f.Set([]resolv.Source{asks(up)})
 	if got := testenv.Receive(t, "an answer", answers); got != "192.0.2.1" {
 		t.Errorf("over the kept socket: %s", got)
 	}
