@@ -81,7 +81,8 @@ func New(cfg Config) *Forwarder {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Forwarder{cfg: cfg, slots: make(chan struct{}, maxStreams), begin: make(chan struct{}), flights: map[dnswire.Question]*flight{}}
+	return &Forwarder{cfg: cfg, slots: make(chan struct{}, maxStreams), begin: make(chan struct{}),
+		flights: map[dnswire.Question]*flight{}}
 }
 
 // Set replaces the servers. Answers of the old ones are then given only if the new ones do not answer.
