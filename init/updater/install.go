@@ -32,6 +32,7 @@ type installation struct {
 // prepared is a bundle that was found to be for this device.
 type prepared struct {
 	bundle  *bundle.Bundle
+	local   bool // the bundle is a file of this device
 	close   func() error
 	idle    slotFile
 	running slotFile
@@ -86,6 +87,7 @@ func (d *device) prepare(ctx context.Context, a updatecontrol.Install) (p prepar
 	if err != nil {
 		return p, err
 	}
+	_, p.local = src.(fileSource)
 	p.close = closeSource
 	if p.bundle, err = bundle.Open(src, keys); err != nil {
 		return p, errors.Join(err, closeSource())
@@ -267,6 +269,12 @@ func (d *device) run(ctx context.Context, p prepared, progress func(bundle.Progr
 		return err
 	}
 	defer release()
+	if p.local {
+		// Reading it twice is cheap, and a damaged file then costs nothing: the slot keeps what it holds.
+		if err := p.bundle.Verify(ctx, progress); err != nil {
+			return err
+		}
+	}
 	if err := d.begin(ctx, attempt); err != nil {
 		return err
 	}

@@ -337,7 +337,25 @@ func TestDamaged(t *testing.T) {
 	good := b.bundle(2, same)
 	damaged := b.read("2.bundle")
 	damaged[len(damaged)-10] ^= 1
-	if _, err := b.client.Install(t.Context(), updatecontrol.Install{Source: b.file("damaged", damaged)}); err != nil {
+	file := b.file("damaged", damaged)
+
+	// A file is read to its end before the slot is touched.
+	if _, err := b.client.Install(t.Context(), updatecontrol.Install{Source: file}); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.ends(); p.Phase != updatecontrol.Failed || p.Error == "" {
+		t.Errorf("the file ended with %+v", p)
+	}
+	if r, _ := b.standing(); len(r.Attempts) != 0 || !bytes.Equal(b.read("slotB"), make([]byte, 2<<20)) {
+		t.Errorf("a damaged file left %+v", r)
+	}
+
+	// What comes from a server is verified chunk by chunk.
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Unix(1, 0), bytes.NewReader(damaged))
+	}))
+	defer server.Close()
+	if _, err := b.client.Install(t.Context(), updatecontrol.Install{Source: server.URL}); err != nil {
 		t.Fatal(err)
 	}
 	if p := b.ends(); p.Phase != updatecontrol.Failed || p.Error == "" {
