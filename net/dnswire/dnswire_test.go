@@ -3,6 +3,7 @@ package dnswire
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -43,11 +44,14 @@ func records(t testing.TB, texts ...string) (out []dns.RR) {
 
 func TestName(t *testing.T) {
 	for text, want := range map[string]Name{
-		"": "\x00", ".": "\x00", "a": "\x01a\x00", "A.bc.": "\x01a\x02bc\x00", "\xff\xfe.x": "\x02\xff\xfe\x01x\x00",
+		"": ".", ".": ".", "a": "a.", "A.bc.": "a.bc.", "\xff\xfe.x": "\xff\xfe.x.",
 	} {
 		if got, err := NameOf(text); err != nil || got != want {
 			t.Errorf("NameOf(%q) = %q, %v; want %q", text, got, err, want)
 		}
+	}
+	if got := string(Must("A.bc").Wire()); got != "\x01a\x02bc\x00" || string(Must("").Wire()) != "\x00" {
+		t.Errorf("Wire = %q", got)
 	}
 	long := strings.Repeat(strings.Repeat("a", 63)+".", 4)
 	for _, text := range []string{"a..b", ".a", strings.Repeat("a", 64), long} {
@@ -65,8 +69,11 @@ func TestName(t *testing.T) {
 			t.Errorf("%s within %s = %t", c.name, c.domain, got)
 		}
 	}
-	if got := Name("\x03a.b\x02\x00\xff\x00").String(); got != `a\.b.\000\255` {
-		t.Errorf("String = %s", got)
+	if n := Must("a.b."); n.String() != "a.b" || n.Labels() != 2 || n.First() != "a" {
+		t.Errorf("%q has %d labels, %q first", n, n.Labels(), n.First())
+	}
+	if n := Must("."); n.String() != "." || n.Labels() != 0 || n.First() != "" {
+		t.Errorf("%q has %d labels, %q first", n, n.Labels(), n.First())
 	}
 }
 
@@ -106,6 +113,7 @@ func TestQuery(t *testing.T) {
 		"no question":  {make([]byte, 12), Format, false},
 		"pointer":      {[]byte(head + "\x00\x00\xc0\x0c\x00\x01\x00\x01"), Format, false},
 		"cut":          {packed(t, a)[:14], Format, false},
+		"dot in label": {packed(t, new(dns.Msg).SetQuestion(`a\.b.`, dns.TypeA)), Format, false},
 		"missing data": {[]byte(head + "\x00\x01\x01x\x00\x00\x01\x00\x01"), Format, false},
 	} {
 		if q, code, err := ParseQuery(c.p); code != c.code || (err != nil) != c.drop {
@@ -216,7 +224,113 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// FuzzReply: no message makes us panic, and what a client gets can be read by another implementation.
+// TestPassed: what clients get of records whose types nobody here knows, and of names that are spelt as we asked.
+func TestPassed(t *testing.T) {
+	question := Question{Name: Must("www.example.org"), Type: TypeANY, Class: ClassIN}
+	sent := question.Ask(7, []byte{0b01010101}, true)
+	asked := unpacked(t, sent.Bytes)
+	owner := asked.Question[0].Name
+	m := new(dns.Msg).SetReply(asked)
+	m.Compress = true
+	m.Answer = records(t, owner+` 60 TYPE65280 \# 4 c00cff00`, owner+` 60 HTTPS 1 Svc.Example.net. alpn=h2`,
+		owner+` 60 TXT "A" ""`, owner+" 60 MX 10 Mail."+owner[4:], owner+" 60 SRV 1 2 3 Host."+owner,
+		owner+" 4294967295 A 192.0.2.1", owner+" 60 NSEC b.example.org. A RRSIG")
+	m.Ns = records(t, `example.org. 600 SOA ns.example.org. first\.last.example.org. 1 2 3 4 5`,
+		`a\.b.example.org. 600 TXT "left out"`, "example.org. 600 NS ns.example.org.")
+	reply, err := sent.ParseReply(packed(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, _, _ := ParseQuery(packed(t, new(dns.Msg).SetQuestion("WWW.Example.org.", dns.TypeANY)))
+	got := unpacked(t, reply.To(client, 0, 0))
+	want := records(t, `WWW.Example.org. 60 TYPE65280 \# 4 c00cff00`,
+		`WWW.Example.org. 60 HTTPS 1 Svc.Example.net. alpn=h2`, `WWW.Example.org. 60 TXT "A" ""`,
+		"WWW.Example.org. 60 MX 10 Mail.Example.org.",
+		"WWW.Example.org. 60 SRV 1 2 3 Host.WWW.Example.org.", "WWW.Example.org. 0 A 192.0.2.1",
+		"WWW.Example.org. 60 NSEC b.example.org. A RRSIG")
+	want = append(want, records(t, "example.org. 600 SOA . . 1 2 3 4 5", "example.org. 600 NS ns.example.org.")...)
+	all := append(got.Answer, got.Ns...)
+	for i := range max(len(all), len(want)) {
+		if i >= len(all) || i >= len(want) || all[i].String() != want[i].String() {
+			t.Fatalf("client gets\n%v, want\n%v", all, want)
+		}
+	}
+}
+
+// TestHostile: bytes that no server sends are refused, or do not reach the client.
+func TestHostile(t *testing.T) {
+	question := Question{Name: Must("x"), Type: TypeA, Class: ClassIN}
+	sent := question.Ask(7, nil, false)
+	client, _, _ := ParseQuery(sent.Bytes)
+	message := func(answers uint16, records string) []byte {
+		p := append(bytes.Clone(sent.Bytes), records...)
+		p[2] |= 1 << 7
+		p[6], p[7] = byte(answers>>8), byte(answers)
+		return p
+	}
+	const a = "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x01\x02\x03\x04"
+	cname := func(data string) string {
+		return "\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00" + string([]byte{byte(len(data))}) + data
+	}
+	srv := "\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x3c\x00\x08\x00\x00\x00\x00\x00\x00\xc0"
+	long := strings.Repeat("\x3f"+strings.Repeat("a", 63), 3) + "\x00"
+	for name, p := range map[string][]byte{
+		"more answers than there are":     message(2, a),
+		"data that leaves the message":    message(1, a[:len(a)-1]),
+		"a name that points to itself":    message(1, "\xc0\x13"+a[2:]),
+		"data that points to itself":      message(1, cname("\xc0\x1f")),
+		"two pointers in a circle":        message(1, cname("\xc0\x21\xc0\x1f")),
+		"a pointer beyond the message":    message(1, cname("\xff\xff")),
+		"a label of a reserved kind":      message(1, cname("\x80x\x00")),
+		"a dot within a label":            message(1, cname("\x03a.b\x00")),
+		"a compressed type of 1987":       message(1, strings.Replace(a, "\x00\x01", "\x00\x08", 1)),
+		"EDNS among the answers":          message(1, "\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
+		"too many records":                message(2000, strings.Repeat(a, 2000)),
+		"names that are long if expanded": message(401, cname(long)+strings.Repeat(srv+"\x1f", 400)),
+	} {
+		if _, err := sent.ParseReply(p); !errors.Is(err, ErrReply) {
+			t.Errorf("%s: %v, want %v", name, err, ErrReply)
+		}
+	}
+	reply, err := sent.ParseReply(message(1, a+"garbage"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := reply.To(client, 0, 0); bytes.Contains(p, []byte("garbage")) || len(unpacked(t, p).Answer) != 1 {
+		t.Errorf("what is behind the records reaches the client: %x", p)
+	}
+}
+
+// TestMessage: names that dnsmessage refuses hide nothing else of a message.
+func TestMessage(t *testing.T) {
+	m := new(dns.Msg).SetQuestion(`A\.b._ipp._tcp.local.`, dns.TypeSRV)
+	m.Compress = true
+	m.Question = append(m.Question, dns.Question{Name: "Device.local.", Qtype: dns.TypeA, Qclass: 1<<15 | 1})
+	m.Answer = records(t, `_ipp._tcp.local. 60 PTR A\.b._ipp._tcp.local.`, `A\.b._ipp._tcp.local. 60 TXT "x"`,
+		"_ssh._tcp.local. 60 PTR Device._ssh._tcp.local.")
+	m.Extra = records(t, "device._ssh._tcp.local. 4294967295 SRV 0 0 22 Device.local.")
+	got, err := ParseMessage(packed(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Message{ID: m.Id, Questions: []Question{{Name: Must("device.local"), Type: TypeA, Class: 1<<15 | 1}},
+		Answer: []Record{{Must("_ssh._tcp.local"), TypePTR, ClassIN, 60, Must("device._ssh._tcp.local").Wire()}},
+		Further: []Record{{Must("device._ssh._tcp.local"), TypeSRV, ClassIN, 0,
+			append([]byte{0, 0, 0, 0, 0, 22}, Must("device.local").Wire()...)}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("message is\n%+v, want\n%+v", got, want)
+	}
+	if again, err := ParseMessage(got.Pack()); err != nil || !reflect.DeepEqual(again, want) {
+		t.Errorf("packed and read: %+v, %v", again, err)
+	}
+	for name, p := range map[string][]byte{"short": make([]byte, 11), "cut": packed(t, m)[:100]} {
+		if _, err := ParseMessage(p); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// FuzzReply: no message makes us panic, and what a client gets is valid.
 func FuzzReply(f *testing.F) {
 	question := Question{Name: Must("www.example.org"), Type: TypeA, Class: ClassIN}
 	sent := question.Ask(7, nil, true)
@@ -237,8 +351,8 @@ func FuzzReply(f *testing.F) {
 			t.Fatalf("lifetime %s", reply.Lifetime)
 		}
 		out := reply.To(client, time.Second, time.Second)
-		if counts(out)[0] != 1 || counts(out)[3] != 1 {
-			t.Fatalf("reply has %v", counts(out))
+		if got, err := ParseMessage(out); err != nil || len(got.Questions) != 1 || len(got.Further) != 1 {
+			t.Fatalf("reply is %+v, %v", got, err)
 		}
 		again, err := sent.ParseReply(out)
 		if err != nil || again.Code != reply.Code {
@@ -258,8 +372,8 @@ func FuzzQuery(f *testing.F) {
 			return
 		}
 		unpacked(t, q.Code(code))
-		if code == Success && len(q.asked) != len(q.Name)+4 {
-			t.Fatalf("question of %d bytes for the name %q", len(q.asked), q.Name)
+		if code == Success && (len(q.asked) != 1 || nameOf(q.asked[0].Name) != q.Name) {
+			t.Fatalf("question %v for the name %q", q.asked, q.Name)
 		}
 	})
 }

@@ -1,38 +1,23 @@
 package dnswire
 
 import (
-	"errors"
 	"fmt"
 	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Name is a domain name in wire form, in small letters: each label behind its length, and a zero at the end. Labels may
-// hold any byte, so that no name is mistaken for another one. The zero value is no name.
+// Name is a domain name in small letters with the last dot. A label may hold any byte but a dot: dnsmessage refuses
+// those, so that no name is mistaken for another one. The zero value is no name.
 type Name string
-
-// maxName is the length of the longest name in wire form (RFC 1035, 3.1).
-const maxName = 255
-
-var errName = errors.New("name is not valid")
 
 // NameOf returns the name that people write as text, with or without the last dot.
 func NameOf(text string) (Name, error) {
-	var b strings.Builder
-	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
-		if label == "" && strings.Trim(text, ".") == "" {
-			break // the root
-		}
-		if len(label) == 0 || len(label) > 63 {
-			return "", fmt.Errorf("name %.80q: %w", text, errName)
-		}
-		b.WriteByte(byte(len(label)))
-		b.WriteString(lower(label))
+	n := Name(lower(strings.TrimSuffix(text, ".")) + ".")
+	if _, err := n.pack(); err != nil {
+		return "", fmt.Errorf("name %.80q is not valid: %w", text, err)
 	}
-	b.WriteByte(0)
-	if b.Len() > maxName {
-		return "", fmt.Errorf("name %.80q: %w", text, errName)
-	}
-	return Name(b.String()), nil
+	return n, nil
 }
 
 // Must is NameOf for names in source code.
@@ -44,60 +29,49 @@ func Must(text string) Name {
 	return n
 }
 
-// String returns the name as people write it, without the last dot. Bytes that are not printable, and dots within a
-// label, are escaped as in zone files.
+// pack returns a message that asks for the name, which shows whether the name is valid.
+func (n Name) pack() ([]byte, error) {
+	question, err := Question{Name: n}.question()
+	if err != nil {
+		return nil, err
+	}
+	return (&dnsmessage.Message{Questions: []dnsmessage.Question{question}}).Pack()
+}
+
+// Wire returns the name as the data of a record holds it. The name must be valid.
+func (n Name) Wire() []byte {
+	p, err := n.pack()
+	if err != nil {
+		panic(err)
+	}
+	return p[headerSize : len(p)-4] // without the type and the class of the question
+}
+
+// String returns the name as people write it, without the last dot.
 func (n Name) String() string {
-	if n == "\x00" {
+	if n == "." {
 		return "."
 	}
-	var b strings.Builder
-	for rest := n; len(rest) > 1; rest = rest[1+rest[0]:] {
-		if b.Len() > 0 {
-			b.WriteByte('.')
-		}
-		for _, c := range []byte(rest[1 : 1+rest[0]]) {
-			switch {
-			case c == '.' || c == '\\':
-				b.WriteByte('\\')
-				b.WriteByte(c)
-			case c <= ' ' || c > '~':
-				fmt.Fprintf(&b, "\\%03d", c)
-			default:
-				b.WriteByte(c)
-			}
-		}
-	}
-	return b.String()
+	return strings.TrimSuffix(string(n), ".")
 }
 
 // Within reports whether n is the domain or below it.
 func (n Name) Within(domain Name) bool {
-	for rest := n; len(rest) >= len(domain) && len(rest) > 0; rest = rest[1+rest[0]:] {
-		if rest == domain {
-			return true
-		}
-		if rest[0] == 0 {
-			return false
-		}
-	}
-	return false
+	return n == domain || domain == "." || strings.HasSuffix(string(n), "."+string(domain))
 }
 
 // Labels returns how many labels the name has; the root has none.
 func (n Name) Labels() int {
-	count := 0
-	for rest := n; len(rest) > 1; rest = rest[1+rest[0]:] {
-		count++
+	if n == "." {
+		return 0
 	}
-	return count
+	return strings.Count(string(n), ".")
 }
 
 // First returns the first label.
 func (n Name) First() string {
-	if len(n) < 2 {
-		return ""
-	}
-	return string(n[1 : 1+n[0]])
+	label, _, _ := strings.Cut(string(n), ".")
+	return label
 }
 
 // lower returns s with the letters of ASCII made small; all other bytes stay.
@@ -111,50 +85,4 @@ func lower(s string) string {
 	return string(b)
 }
 
-// readName reads the name at offset at in message p. It returns the name and the offset behind it. Pointers must point
-// backwards, so that no message has a loop; each byte of the message is then read at most once for each pointer, of
-// which there are at most maxPointers.
-func readName(p []byte, at int) (Name, int, error) {
-	var buf [maxName]byte
-	size, end, pointers, limit := 0, -1, 0, at
-	for {
-		if at >= len(p) {
-			return "", 0, errName
-		}
-		c := int(p[at])
-		switch {
-		case c == 0:
-			if end < 0 {
-				end = at + 1
-			}
-			buf[size] = 0
-			return Name(buf[:size+1]), end, nil
-		case c < 64:
-			if at+1+c > len(p) || size+1+c+1 > maxName {
-				return "", 0, errName
-			}
-			buf[size] = byte(c)
-			for i, b := range p[at+1 : at+1+c] {
-				if b >= 'A' && b <= 'Z' {
-					b += 'a' - 'A'
-				}
-				buf[size+1+i] = b
-			}
-			size += 1 + c
-			at += 1 + c
-		case c >= 0xC0 && at+1 < len(p):
-			if end < 0 {
-				end = at + 2
-			}
-			to := (c&0x3F)<<8 | int(p[at+1])
-			if pointers++; to >= limit || to < headerSize || pointers > maxPointers {
-				return "", 0, errName
-			}
-			at, limit = to, to
-		default:
-			return "", 0, errName
-		}
-	}
-}
-
-const maxPointers = 32
+func nameOf(n dnsmessage.Name) Name { return Name(lower(n.String())) }

@@ -1,65 +1,49 @@
-// Package dnswire reads and writes what a forwarder needs of DNS messages (RFC 1035): header, question, EDNS, the
-// boundaries and lifetimes of records, and names.
+// Package dnswire holds what a forwarder and mDNS need beyond golang.org/x/net/dns/dnsmessage, which reads and writes
+// the messages (RFC 1035): which query gets an answer, which reply is one to a query of ours, how long it is kept, and
+// what a client gets of it.
 //
-// It passes records on as they are and does not know most of their types. All of it is pure, and all bytes that it
-// reads may be hostile.
+// Records pass as they are, whether their types are known or not; only names that may be compressed are read. All of it
+// is pure, and all bytes that it reads may be hostile.
 //
 // Read first: ParseQuery, then ParseReply.
 package dnswire
 
 import (
-	"encoding/binary"
 	"errors"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // Types and classes of records that this system treats specially.
 const (
-	TypeA     uint16 = 1
-	TypeNS    uint16 = 2
-	TypeCNAME uint16 = 5
-	TypeSOA   uint16 = 6
-	TypePTR   uint16 = 12
-	TypeMX    uint16 = 15
-	TypeTXT   uint16 = 16
-	TypeAAAA  uint16 = 28
-	TypeSRV   uint16 = 33
-	TypeDNAME uint16 = 39
-	TypeOPT   uint16 = 41
-	TypeNSEC  uint16 = 47
-	TypeANY   uint16 = 255
-	ClassIN   uint16 = 1
+	TypeA    = uint16(dnsmessage.TypeA)
+	TypePTR  = uint16(dnsmessage.TypePTR)
+	TypeTXT  = uint16(dnsmessage.TypeTXT)
+	TypeAAAA = uint16(dnsmessage.TypeAAAA)
+	TypeSRV  = uint16(dnsmessage.TypeSRV)
+	TypeNSEC = uint16(47)
+	TypeANY  = uint16(dnsmessage.TypeALL)
+	ClassIN  = uint16(dnsmessage.ClassINET)
+
+	typeDNAME dnsmessage.Type = 39
 )
 
 // Response codes.
 const (
-	Success  = 0
-	Format   = 1
-	Failure  = 2
-	NoName   = 3
-	NotDone  = 4
-	Refused  = 5
-	maxRcode = 15
-)
-
-// Bits of the second and third word of the header.
-const (
-	flagReply     uint16 = 1 << 15
-	maskOpcode    uint16 = 0xF << 11
-	flagTruncated uint16 = 1 << 9
-	flagDesired   uint16 = 1 << 8 // RD
-	flagAvailable uint16 = 1 << 7 // RA
-	flagAuthentic uint16 = 1 << 5 // AD
-	flagUnchecked uint16 = 1 << 4 // CD
+	Success = int(dnsmessage.RCodeSuccess)
+	Format  = int(dnsmessage.RCodeFormatError)
+	Failure = int(dnsmessage.RCodeServerFailure)
+	NoName  = int(dnsmessage.RCodeNameError)
+	NotDone = int(dnsmessage.RCodeNotImplemented)
 )
 
 const (
 	headerSize = 12
-	optSize    = 11
+	maxMessage = 1<<16 - 1 // over TCP
 	// plainSize is what a client without EDNS accepts in a datagram.
 	plainSize = 512
 	// OurSize is the size of datagrams that we accept and send: none of them is fragmented.
 	OurSize = 1232
-	flagDO  = 1 << 15
 )
 
 // Question is what is asked: two equal ones have the same answer.
@@ -71,14 +55,22 @@ type Question struct {
 	Unchecked bool // the client checks signatures itself (CD)
 }
 
+func (q Question) question() (dnsmessage.Question, error) {
+	name, err := dnsmessage.NewName(string(q.Name))
+	return dnsmessage.Question{Name: name, Type: dnsmessage.Type(q.Type), Class: dnsmessage.Class(q.Class)}, err
+}
+
+func questionOf(q dnsmessage.Question) Question {
+	return Question{Name: nameOf(q.Name), Type: uint16(q.Type), Class: uint16(q.Class)}
+}
+
 // Query is a client's message.
 type Query struct {
 	Question
-	ID    uint16
-	flags uint16
-	asked []byte // the question as the client spelt it
-	edns  bool
-	size  int // of the datagrams that the client accepts
+	header dnsmessage.Header
+	asked  []dnsmessage.Question // as the client spelt it; none if it could not be read
+	edns   bool
+	size   int // of the datagrams that the client accepts
 }
 
 var errQuery = errors.New("message is not a query")
@@ -86,102 +78,77 @@ var errQuery = errors.New("message is not a query")
 // ParseQuery reads a client's message. If the error is nil and code is not Success, the client is to get that code.
 // With an error it gets no answer.
 func ParseQuery(p []byte) (q Query, code int, err error) {
-	if len(p) < headerSize {
-		return q, 0, errQuery
-	}
-	q.ID, q.flags, q.size = binary.BigEndian.Uint16(p), binary.BigEndian.Uint16(p[2:]), plainSize
-	if q.flags&flagReply != 0 {
+	var parser dnsmessage.Parser
+	q.size = plainSize
+	if q.header, err = parser.Start(p); err != nil || q.header.Response {
 		return q, 0, errQuery // two servers would answer each other for ever
 	}
-	if q.flags&maskOpcode != 0 {
+	if q.header.OpCode != 0 {
 		return q, NotDone, nil
 	}
-	if counts(p) != [4]int{1, 0, 0, counts(p)[3]} {
+	asked, err := parser.AllQuestions()
+	if err != nil || len(asked) != 1 {
 		return q, Format, nil
 	}
-	name, at, err := readName(p, headerSize)
-	if err != nil || at+4 > len(p) || at-headerSize != len(name) { // no pointer: there is nothing to point to
+	q.Question, q.asked = questionOf(asked[0]), asked
+	q.Unchecked = q.header.CheckingDisabled
+	_, answer := parser.AnswerHeader()
+	_, authority := parser.AuthorityHeader()
+	if answer != dnsmessage.ErrSectionDone || authority != dnsmessage.ErrSectionDone {
 		return q, Format, nil
 	}
-	q.Name, q.Type, q.Class = name, binary.BigEndian.Uint16(p[at:]), binary.BigEndian.Uint16(p[at+2:])
-	q.Unchecked = q.flags&flagUnchecked != 0
-	q.asked = append([]byte(nil), p[headerSize:at+4]...)
-	at += 4
-	for range counts(p)[3] {
-		r, next, err := readRecord(p, at)
-		if err != nil {
-			return q, Format, nil
+	further, err := sectionsOf(&parser)[2].records(false)
+	if err != nil {
+		return q, Format, nil
+	}
+	for _, r := range further {
+		if r.Header.Type == dnsmessage.TypeOPT && !q.edns {
+			q.edns, q.size = true, max(plainSize, int(r.Header.Class))
+			q.DNSSEC = r.Header.DNSSECAllowed()
 		}
-		if r.kind == TypeOPT && !q.edns {
-			q.edns, q.size = true, max(plainSize, int(r.class))
-			q.DNSSEC = r.ttl&flagDO != 0
-		}
-		at = next
 	}
 	return q, Success, nil
 }
 
-func counts(p []byte) [4]int {
-	var out [4]int
-	for i := range out {
-		out[i] = int(binary.BigEndian.Uint16(p[4+2*i:]))
-	}
-	return out
-}
-
 // Code returns the reply to q that consists of a response code.
 func (q Query) Code(code int) []byte {
-	out := q.head(code, 0)
-	return q.finish(out)
+	return q.pack(dnsmessage.Header{RCode: dnsmessage.RCode(code)}, nil, nil)
 }
 
-// head returns header and question of a reply with so many answers.
-func (q Query) head(code, answers int) []byte {
-	out := make([]byte, headerSize, headerSize+len(q.asked)+optSize+16*answers)
-	binary.BigEndian.PutUint16(out, q.ID)
-	flags := flagReply | flagAvailable | q.flags&(maskOpcode|flagDesired|flagUnchecked) | uint16(code&maxRcode)
-	binary.BigEndian.PutUint16(out[2:], flags)
-	if len(q.asked) > 0 {
-		binary.BigEndian.PutUint16(out[4:], 1)
+// pack returns a reply to q with the records and, if the client knows EDNS, with ours. Of the header, what repeats the
+// query is set here.
+func (q Query) pack(h dnsmessage.Header, answers, authorities []dnsmessage.Resource) []byte {
+	h.ID, h.OpCode, h.Response, h.RecursionAvailable = q.header.ID, q.header.OpCode, true, true
+	h.RecursionDesired, h.CheckingDisabled = q.header.RecursionDesired, q.header.CheckingDisabled
+	m := dnsmessage.Message{Header: h, Questions: q.asked, Answers: answers, Authorities: authorities}
+	if q.edns {
+		m.Additionals = []dnsmessage.Resource{opt(q.DNSSEC)}
 	}
-	binary.BigEndian.PutUint16(out[6:], uint16(answers))
-	return append(out, q.asked...)
+	p, err := m.Pack()
+	if err != nil || len(p) > maxMessage {
+		return q.Code(Failure)
+	}
+	return p
 }
 
-// finish adds our EDNS record if the client knows EDNS.
-func (q Query) finish(p []byte) []byte {
-	if !q.edns {
-		return p
-	}
-	binary.BigEndian.PutUint16(p[10:], 1)
-	return appendOPT(p, q.DNSSEC)
-}
-
-func appendOPT(p []byte, dnssec bool) []byte {
-	flags := uint32(0)
-	if dnssec {
-		flags = flagDO
-	}
-	p = append(p, 0)
-	p = binary.BigEndian.AppendUint16(p, TypeOPT)
-	p = binary.BigEndian.AppendUint16(p, OurSize)
-	p = binary.BigEndian.AppendUint32(p, flags)
-	return binary.BigEndian.AppendUint16(p, 0)
+// opt returns our EDNS record.
+func opt(dnssec bool) dnsmessage.Resource {
+	var h dnsmessage.ResourceHeader
+	_ = h.SetEDNS0(OurSize, dnsmessage.RCodeSuccess, dnssec) // never fails
+	return dnsmessage.Resource{Header: h, Body: &dnsmessage.OPTResource{}}
 }
 
 // Records returns a reply with these records of the type that q asks for, each given by its data, all with the asked
 // name.
 func (q Query) Records(ttl uint32, data ...[]byte) []byte {
-	out := q.head(Success, len(data))
+	var answers []dnsmessage.Resource
 	for _, d := range data {
-		out = append(out, 0xC0, headerSize) // the name of the question
-		out = binary.BigEndian.AppendUint16(out, q.Type)
-		out = binary.BigEndian.AppendUint16(out, q.Class)
-		out = binary.BigEndian.AppendUint32(out, ttl)
-		out = binary.BigEndian.AppendUint16(out, uint16(len(d)))
-		out = append(out, d...)
+		asked := q.asked[0]
+		answers = append(answers, dnsmessage.Resource{
+			Header: dnsmessage.ResourceHeader{Name: asked.Name, Class: asked.Class, TTL: ttl},
+			Body:   &dnsmessage.UnknownResource{Type: asked.Type, Data: d}})
 	}
-	return q.finish(out)
+	return q.pack(dnsmessage.Header{}, answers, nil)
 }
 
 // Fit returns p if it fits into a datagram for the client, else the reply that makes the client ask over TCP.
@@ -189,8 +156,8 @@ func (q Query) Fit(p []byte) []byte {
 	if len(p) <= q.size && len(p) <= OurSize {
 		return p
 	}
-	out := q.head(Success, 0)
-	copy(out[2:4], p[2:4])
-	out[2] |= byte(flagTruncated >> 8)
-	return q.finish(out)
+	var parser dnsmessage.Parser
+	h, _ := parser.Start(p) // it is longer than a header
+	h.Truncated = true
+	return q.pack(h, nil, nil)
 }

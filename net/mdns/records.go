@@ -53,7 +53,7 @@ func hostOf(hostname string, suffix int) dnswire.Name {
 
 // below returns label in front of a name.
 func below(label string, name dnswire.Name) dnswire.Name {
-	return dnswire.Name(string(byte(len(label)))+strings.ToLower(label)) + name
+	return dnswire.Name(strings.ToLower(label)+".") + name
 }
 
 // published returns the records of a link: those of the host's name, and those of the services.
@@ -72,18 +72,18 @@ func published(host dnswire.Name, addresses []netip.Prefix, services []Service) 
 			kind = dnswire.TypeA
 		}
 		one(host, kind, hostLifetime, p.Addr().AsSlice(), true)
-		one(reverse(p.Addr()), dnswire.TypePTR, hostLifetime, []byte(host), true)
+		one(reverse(p.Addr()), dnswire.TypePTR, hostLifetime, host.Wire(), true)
 	}
 	for _, s := range services {
 		kind := dnswire.Must(s.Type + ".local")
 		instance := below(host.First(), kind)
-		one(all, dnswire.TypePTR, otherLifetime, []byte(kind), false)
-		one(kind, dnswire.TypePTR, otherLifetime, []byte(instance), false)
+		one(all, dnswire.TypePTR, otherLifetime, kind.Wire(), false)
+		one(kind, dnswire.TypePTR, otherLifetime, instance.Wire(), false)
 		if s.Subtype != "" {
 			sub := dnswire.Must(s.Subtype + "._sub." + s.Type + ".local")
-			one(sub, dnswire.TypePTR, otherLifetime, []byte(instance), false)
+			one(sub, dnswire.TypePTR, otherLifetime, instance.Wire(), false)
 		}
-		data := append(binary.BigEndian.AppendUint16(make([]byte, 4), s.Port), host...)
+		data := append(binary.BigEndian.AppendUint16(make([]byte, 4), s.Port), host.Wire()...)
 		one(instance, dnswire.TypeSRV, hostLifetime, data, true)
 		one(instance, dnswire.TypeTXT, otherLifetime, []byte{0}, true)
 	}
@@ -126,7 +126,7 @@ func denial(name dnswire.Name, records []dnswire.Record) dnswire.Record {
 		}
 		bits[r.Type/8] |= 0x80 >> (r.Type % 8)
 	}
-	data := append([]byte(name), 0, byte(len(bits)))
+	data := append(name.Wire(), 0, byte(len(bits)))
 	return dnswire.Record{Name: name, Type: dnswire.TypeNSEC, Class: dnswire.ClassIN | flush, TTL: hostLifetime,
 		Data: append(data, bits...)}
 }
