@@ -283,6 +283,34 @@ func TestForgottenShimEnds(t *testing.T) {
 	}
 }
 
+const lasting = `services:
+  web:
+    image: busybox
+    command: ["/bin/sh", "-c", "echo pid $$$$; while :; do sleep 1; done"]
+    restart: always
+    network_mode: none
+`
+
+// TestDeletionCut: a deletion of a task that was cut after the runtime had removed its state is finished by the next one.
+func TestDeletionCut(t *testing.T) {
+	d := newDevice(t)
+	d.app("lasting", lasting, "busybox")
+	web := d.output("lasting.web", "stdout")
+	manager := d.manager()
+	d.containerd()
+	web.await("pid")
+	if err := os.RemoveAll(d.path("runtime", "resinos", "lasting.web")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(d.pid("lasting.web"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	web.await("pid")
+	if log := manager.log.String(); strings.Contains(log, "not as wanted") {
+		t.Errorf("the manager said\n%s", log)
+	}
+}
+
 const jobs = `services:
   job:
     image: busybox

@@ -41,6 +41,8 @@ type Containerd struct {
 	CgroupRoot  string // parent of the containers' cgroups
 	Log         *slog.Logger
 
+	shims shims
+
 	mu     sync.Mutex // guards client, which workers read while Connect may replace it
 	client *containerd.Client
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -66,7 +67,9 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	}
 	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1],
 		Rootfs: mount.ToProto(mounts)}
+	done := c.shims.create(ctx, want.App)
 	made, err := client.TaskService().Create(ctx, request)
+	done()
 	if err != nil {
 		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
 	}
@@ -84,9 +87,7 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 // Reap removes an ended or never begun task, and kills one that its starter left half made. Without
 // a task there is nothing to do.
 func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
-	client, ctx := c.link(ctx)
-	reply, err := client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-	err = errgrpc.ToNative(err)
+	reply, err := c.deleteTask(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return 0, nil
 	}
@@ -110,7 +111,6 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 	if process == nil {
 		return restart.LostStatus, nil
 	}
-	client, ctx := c.link(ctx)
 	ctx, cancel := context.WithTimeout(ctx, grace+3*killWait) // the shim may fall silent now
 	defer cancel()
 	if process.Status == tasktypes.Status_RUNNING && grace > 0 {
@@ -128,14 +128,34 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 		}
 		c.waitEnd(ctx, id, killWait)
 	}
-	ended, err := client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-	switch err = errgrpc.ToNative(err); {
+	ended, err := c.deleteTask(ctx, id)
+	switch {
 	case errdefs.IsNotFound(err):
 		return restart.LostStatus, nil
 	case err != nil:
 		return 0, fmt.Errorf("clear task of %s: %w", id, err)
 	}
 	return ended.ExitStatus, nil
+}
+
+// deleteTask has the shim delete an ended task.
+//
+// If an earlier deletion was cut after crun had removed its state directory, each further one fails: the shim knows
+// only runc's words for a container that is gone. In an empty directory crun deletes without a fault.
+func (c *Containerd) deleteTask(ctx context.Context, id string) (*tasks.DeleteResponse, error) {
+	client, ctx := c.link(ctx)
+	app, _, _ := strings.Cut(id, ".")
+	defer c.shims.delete(ctx, app)()
+	reply, err := client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	state := filepath.Join(c.RuntimeRoot, Namespace, id)
+	if err == nil || !strings.Contains(err.Error(), state) || c.RuntimeRoot == "" {
+		return reply, errgrpc.ToNative(err)
+	}
+	if err := os.Mkdir(state, 0o700); err != nil { // what fails is not that the directory is gone
+		return nil, fmt.Errorf("restore state of crun: %w", err)
+	}
+	reply, err = client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	return reply, errgrpc.ToNative(err)
 }
 
 // process is the container's program, or nil if it has none or its shim does not answer for a while.

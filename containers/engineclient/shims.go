@@ -1,0 +1,47 @@
+package engineclient
+
+import (
+	"context"
+	"math"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// shims keeps the creation and the deletion of tasks of one app apart. containerd's shim ends when its last task is
+// deleted, and does not count one that is being created: the creation would be lost, and the shim hang, so that no
+// later start of the app succeeds. Several creations go on at once, and so do deletions of other apps.
+//
+// The zero value is ready.
+type shims struct {
+	mu   sync.Mutex // guards apps
+	apps map[string]*semaphore.Weighted
+}
+
+// create waits until no task of the app is being deleted. The returned function ends the creation.
+func (s *shims) create(ctx context.Context, app string) (done func()) { return s.take(ctx, app, 1) }
+
+// delete waits until no task of the app is being created. The returned function ends the deletion.
+func (s *shims) delete(ctx context.Context, app string) (done func()) {
+	return s.take(ctx, app, math.MaxInt64)
+}
+
+// take waits no longer than silentLimit: a shim that hangs must not keep the app from being ended.
+func (s *shims) take(ctx context.Context, app string, n int64) (done func()) {
+	s.mu.Lock()
+	if s.apps == nil {
+		s.apps = map[string]*semaphore.Weighted{}
+	}
+	gate := s.apps[app]
+	if gate == nil {
+		gate = semaphore.NewWeighted(math.MaxInt64)
+		s.apps[app] = gate
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, silentLimit)
+	defer cancel()
+	if gate.Acquire(ctx, n) != nil {
+		return func() {}
+	}
+	return func() { gate.Release(n) }
+}
