@@ -107,8 +107,9 @@ func Before(l Look) update.Before {
 	return b
 }
 
-// restarts counts how often anything that counts was started again: while the number grows, nothing is stable.
-func (l Look) restarts() int {
+// restarts counts how often anything was started again that has to be up: while the number grows, nothing is stable. A
+// container that was not up before the update may go on failing.
+func (l Look) restarts(before update.Before) int {
 	n := 0
 	for _, s := range l.Services {
 		if slices.Contains(Essential, s.Name) {
@@ -116,7 +117,11 @@ func (l Look) restarts() int {
 		}
 	}
 	for _, a := range l.Apps.Apps {
-		n += a.Restarts
+		for _, c := range a.Containers {
+			if slices.Contains(before.Containers, a.Name+"/"+c.Name) {
+				n += c.Restarts
+			}
+		}
 	}
 	return n
 }

@@ -19,7 +19,7 @@ type Device interface {
 	Settle(ctx context.Context) (update.Settled, error)
 	// Reached notes that this boot came as far as its services.
 	Reached() error
-	// Confirm has the device stay with the slot. It does nothing if the slot is not on trial any more.
+	// Confirm has the device stay with the slot. It fails if the slot is not on trial any more.
 	Confirm(ctx context.Context, reason string) error
 	// GiveUp records why the slot is left, and has the next boot start the other one.
 	GiveUp(ctx context.Context, cause update.Cause, reason string) error
@@ -80,7 +80,7 @@ func (c Config) watch(ctx context.Context, before update.Before) error {
 	for last := ""; ; {
 		look := c.Device.Look(ctx)
 		missing := Judge(look, before)
-		if good.since(c.Now(), len(missing) == 0, look.restarts()) >= c.Stable {
+		if good.since(c.Now(), len(missing) == 0, look.restarts(before)) >= c.Stable {
 			err := c.owners(ctx)
 			if err == nil {
 				c.Log.Info("slot confirmed")

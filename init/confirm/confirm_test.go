@@ -126,7 +126,8 @@ func (f *fake) GiveUp(_ context.Context, c update.Cause, why string) error {
 
 func onTrial() update.Settled {
 	r := update.Record{}
-	r.Add(update.Attempt{Slot: slot.B, State: update.Trial, Before: update.Before{Network: true}})
+	r.Add(update.Attempt{Slot: slot.B, State: update.Trial, Before: update.Before{Network: true,
+		Containers: []string{"shop/web"}}})
 	return update.Settled{Record: r, OnTrial: true, Variables: bootvars.New()}
 }
 
@@ -149,9 +150,16 @@ func TestRun(t *testing.T) {
 		}, "", "reached confirm", 4 * time.Minute, 4*time.Minute + 2*Every, ""},
 		{"restarts", func(now time.Duration, _ *fake) Look {
 			l := well()
-			l.Apps.Apps[0].Restarts = int(now / (30 * time.Second))
+			l.Apps.Apps[0].Containers[0].Restarts = int(now / (30 * time.Second))
 			return l
 		}, "", "reached give up reboot", Deadline, Deadline + 2*Every, "not for 1m0s without a restart"},
+		{"restarts of what was not up before", func(now time.Duration, _ *fake) Look {
+			l := well()
+			l.Apps.Apps[0].Containers = append(l.Apps.Apps[0].Containers, appstatus.Container{Name: "broken",
+				State: appstatus.Backoff, Restarts: int(now / (30 * time.Second))})
+			l.Apps.Apps[0].Sum()
+			return l
+		}, "", "reached confirm", Stable, Stable + 2*Every, ""},
 		{"never well", func(time.Duration, *fake) Look { return Look{PID1: errors.New("hangs")} },
 			"", "reached give up reboot", Deadline, Deadline + 2*Every,
 			"not healthy 10m0s after the start: PID 1 does not answer: hangs"},
