@@ -157,10 +157,10 @@ func (r *Record) confirm(a *Attempt, reason string, now time.Time) {
 
 // fail ends an attempt. Bytes that were booted in vain are refused from now on.
 func (r *Record) fail(a *Attempt, cause Cause, reason string, now time.Time) {
-	a.State, a.Cause, a.Reason, a.Ended = Failed, cause, reason, now
-	if cause == Interrupted {
+	if a.State == Writing {
 		r.Put(a.Slot, Content{})
 	}
+	a.State, a.Cause, a.Reason, a.Ended = Failed, cause, reason, now
 	if cause == Interrupted || cause == NotTried || a.Digest == "" || r.IsRefused(a.Digest) {
 		return
 	}

@@ -200,6 +200,11 @@ func TestInstall(t *testing.T) {
 		r.IsRefused(a.Digest) {
 		t.Errorf("taken back: %+v, %+v", r, v)
 	}
+	// The slot was written whole, and can be gone to without another installation.
+	if p, err := b.client.RollBack(t.Context(), updatecontrol.RollBack{Plan: true}); err != nil ||
+		p.Version != "1.1.0" || p.Slot != "B" {
+		t.Errorf("roll back to what was taken back: %+v, %v", p, err)
+	}
 }
 
 // TestTrial: the boot of the new slot is confirmed, refused or left, and the way back is open.
