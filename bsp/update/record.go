@@ -212,13 +212,18 @@ func Parse(text []byte) (Record, error) {
 	return r, nil
 }
 
-// Write replaces the record, and waits for the disk.
+// Write replaces the record, and waits for the disk. It leaves out the oldest attempts if Read would refuse the file
+// for its size.
 func (r Record) Write(path string) error {
 	r.Format = format
 	for i := range r.Attempts {
 		r.Attempts[i].Log = clip(r.Attempts[i].Log)
 	}
 	text, err := json.MarshalIndent(r, "", " ")
+	for err == nil && len(text) >= maxRecord && len(r.Attempts) > 1 {
+		r.Attempts = r.Attempts[:len(r.Attempts)-1]
+		text, err = json.MarshalIndent(r, "", " ")
+	}
 	if err != nil {
 		return fmt.Errorf("write update record: %w", err)
 	}

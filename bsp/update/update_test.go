@@ -307,6 +307,16 @@ func TestRecordFile(t *testing.T) {
 		got.Slots[slot.B].Version != "2" {
 		t.Errorf("read back %d attempts, %v", len(got.Attempts), err)
 	}
+	for i := range r.Attempts { // in JSON each of these takes six bytes
+		r.Attempts[i].Log = strings.Split(strings.Repeat(strings.Repeat("<", 500)+"\n", 100), "\n")
+	}
+	r.Index = 7
+	if err := r.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(path); err != nil || got.Index != 7 || len(got.Attempts) == 0 {
+		t.Errorf("a record that would be too large is read back as %+v, %v", got, err)
+	}
 	for text, want := range map[string]string{
 		"": "unexpected end", "{}": "format 0", `{"format":2}`: "format 2",
 		`{"format":1,"attempts":[{"slot":"C"}]}`: `slot "C"`,
