@@ -388,6 +388,12 @@ func TestVariablesFile(t *testing.T) {
 		if err := WriteVariables(dir, b, v); err == nil || !strings.Contains(err.Error(), "100 bytes") {
 			t.Errorf("a short file was written: %v", err)
 		}
+		if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if loader, _, err := ReadVariables(dir); loader != "" || err == nil {
+			t.Errorf("variables that cannot be read are of %q, %v", loader, err)
+		}
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}

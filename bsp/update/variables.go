@@ -14,8 +14,9 @@ import (
 // BootDir is where the boot partition with the variables is attached.
 const BootDir = "/mnt/boot"
 
-// ReadVariables reads the boot variables below dir, and says which bootloader they are for. Variables that are
-// returned with an error are those that the bootloader would use.
+// ReadVariables reads the boot variables below dir, and says which bootloader they are for. If it names one beside an
+// error, the file is damaged, and the variables are those that the bootloader would use; if it names none, nobody knows
+// them.
 func ReadVariables(dir string) (bootvars.Bootloader, bootvars.Variables, error) {
 	for _, b := range bootvars.Bootloaders() {
 		text, err := plainfile.Read(filepath.Join(dir, b.File()), 64<<10)
@@ -23,7 +24,7 @@ func ReadVariables(dir string) (bootvars.Bootloader, bootvars.Variables, error) 
 			continue
 		}
 		if err != nil {
-			return b, bootvars.New(), fmt.Errorf("read boot variables: %w", err)
+			return "", bootvars.New(), fmt.Errorf("read boot variables: %w", err)
 		}
 		v, err := b.Parse(text)
 		return b, v, err
