@@ -247,7 +247,8 @@ const (
 	WritingPath = "/run/resinos/update.writing"
 )
 
-// ConfirmedPath exists from the confirmation on until the end of the boot. PID 1 looks for it.
+// ConfirmedPath exists from the confirmation on until the end of the boot, or from when it was found that there is
+// nothing to confirm. PID 1 looks for it.
 const ConfirmedPath = "/run/resinos/update.confirmed"
 
 // Held reports whether somebody holds the lock of this file.

@@ -112,7 +112,10 @@ func (d *device) lastBoot(ctx context.Context) update.LastBoot {
 func (d *device) Settle(ctx context.Context) (settled update.Settled, err error) {
 	err = d.change(ctx, func(s update.Settled, loader bootvars.Bootloader) error {
 		settled = s
-		return d.write(s.Record, loader, s.Variables)
+		if err := d.write(s.Record, loader, s.Variables); err != nil || s.OnTrial || s.Leaving {
+			return err
+		}
+		return d.decided() // a confirmation may have ended before it came to this
 	})
 	return settled, err
 }
@@ -161,9 +164,12 @@ func (d *device) Confirm(ctx context.Context, reason string) error {
 		if err := d.writeVariables(loader, v); err != nil {
 			return err // it is still on trial
 		}
-		return errors.Join(d.writeRecord(r), os.WriteFile(d.confirmed, nil, 0o600))
+		return errors.Join(d.writeRecord(r), d.decided())
 	})
 }
+
+// decided has PID 1 let this boot go on.
+func (d *device) decided() error { return os.WriteFile(d.confirmed, nil, 0o600) }
 
 var errNotOnTrial = errors.New("no slot is on trial")
 
@@ -221,9 +227,8 @@ func (d *device) Look(ctx context.Context) (l confirm.Look) {
 	return l
 }
 
-// findSlots returns the two slots: the one that runs is on the partition attached as the slot, and the idle one is
-// the other
-// partition of that disk, whatever labels other disks carry.
+// findSlots returns the two slots: the one that runs is on the partition attached as the slot, and the idle one is the
+// other partition of that disk, whatever labels other disks carry.
 func (d *device) findSlots() (idle, running slotFile, err error) {
 	mounts, err := attach.ReadMounts()
 	if err != nil {

@@ -257,6 +257,31 @@ func TestTrial(t *testing.T) {
 	}
 }
 
+// TestConfirmCut: a confirmation that ended after its first write is finished by the next look, and PID 1 then lets the
+// boot go on.
+func TestConfirmCut(t *testing.T) {
+	b := newBench(t)
+	install := updatecontrol.Install{Source: b.bundle(2, same), NoReboot: true}
+	if _, err := b.client.Install(t.Context(), install); err != nil {
+		t.Fatal(err)
+	}
+	b.ends()
+	b.boots(slot.B, "two", "1.1.0")
+	if s, err := b.device.Settle(t.Context()); err != nil || !s.OnTrial {
+		t.Fatalf("on trial: %+v, %v", s, err)
+	}
+	if _, err := os.Stat(b.device.confirmed); err == nil {
+		t.Error("the boot on trial counts as confirmed")
+	}
+	if err := update.WriteVariables(b.device.boot, bootvars.Grub, bootvars.Variables{Slot: slot.B}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := b.device.Settle(t.Context()); err != nil || s.Record.Attempts[0].State != update.Confirmed {
+		t.Errorf("after the cut: %+v, %v", s, err)
+	}
+	b.read("confirmed")
+}
+
 // boots is the next boot, of a slot that is on trial.
 func (b *bench) boots(name slot.Name, id, version string) {
 	_, v := b.standing()
