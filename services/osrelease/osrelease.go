@@ -32,10 +32,11 @@ func Value(key string) string {
 	if err != nil {
 		return ""
 	}
-	return parse(string(text), key)
+	return Parse(string(text), key)
 }
 
-func parse(text, key string) string {
+// Parse returns one value of the text of such a file; empty if it is missing.
+func Parse(text, key string) string {
 	for line := range strings.Lines(text) {
 		if value, found := strings.CutPrefix(line, key+"="); found {
 			return strings.Trim(strings.TrimSpace(value), `"'`)

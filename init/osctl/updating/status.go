@@ -2,6 +2,7 @@ package updating
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"resinos/init/cmdline"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
+	"resinos/services/osrelease"
 )
 
 // standing is what the status shows as JSON.
@@ -33,8 +35,11 @@ type standing struct {
 // look reads how the update stands, without writing anything.
 func (s *session) look(ctx context.Context) (st standing, err error) {
 	line, err := cmdline.Parse(s.Read("/proc/cmdline"))
-	if err != nil || line.Slot == "" {
-		return st, cli.Advise(fmt.Errorf("the command line does not say which slot was booted: %v", err),
+	if err == nil && line.Slot == "" {
+		err = errors.New("there is no resinos.slot=")
+	}
+	if err != nil {
+		return st, cli.Advise(fmt.Errorf("the command line does not say which slot was booted: %w", err),
 			"osctl works on a resinOS device only")
 	}
 	_, v, err := update.ReadVariables(filepath.Join(s.Root, update.BootDir))
@@ -45,7 +50,7 @@ func (s *session) look(ctx context.Context) (st standing, err error) {
 	if err != nil {
 		st.Corrected = append(st.Corrected, err.Error())
 	}
-	st.Running = value(s.Read("/etc/os-release"), "VERSION_ID")
+	st.Running = osrelease.Parse(s.Read(osrelease.Path), "VERSION_ID")
 	settled := update.Settle(r, update.Facts{
 		Booted: slot.Name(line.Slot), Running: st.Running,
 		BootID:    strings.TrimSpace(s.Read("/proc/sys/kernel/random/boot_id")),
@@ -67,16 +72,6 @@ func (s *session) lastBoot(ctx context.Context) update.LastBoot {
 		return update.LastBoot{} // the reason of a failure then says less
 	}
 	return update.LastBoot{How: report.Last.How, Why: report.Last.Why, BootID: report.Last.BootID}
-}
-
-// value returns one value of os-release.
-func value(text, key string) string {
-	for line := range strings.Lines(text) {
-		if v, found := strings.CutPrefix(line, key+"="); found {
-			return strings.Trim(strings.TrimSpace(v), `"'`)
-		}
-	}
-	return ""
 }
 
 func (s *session) status(ctx context.Context) error {
