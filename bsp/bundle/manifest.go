@@ -39,8 +39,8 @@ type Manifest struct {
 	Data          int64      `json:"data"` // bytes of all stored chunks
 }
 
-// SlotImage describes the file system of the slot. The partition may be larger. The digest is for people and other
-// programs: Install verifies each entry of the index, which the manifest confirms too.
+// SlotImage describes the file system of the slot. The partition may be larger. The digest names the content, also in a
+// device's record of versions that failed: Install verifies each entry of the index, which the manifest confirms too.
 type SlotImage struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
