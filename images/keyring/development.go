@@ -42,7 +42,7 @@ func Development(dir string) (Ring, error) {
 	return r, r.Save()
 }
 
-// Trust returns the text of the trust file that an image of a variant gets: that of dir, if there is one; the
+// Trust returns the keys that an image of a variant trusts: those of the trust file in dir, if dir is named; the
 // developer's for a development image; none for others, which then refuse every update.
 func Trust(dir, variant, cache string) (bundle.Keys, error) {
 	if dir != "" {

@@ -1,7 +1,6 @@
 // Command updater installs updates of the system, and confirms or leaves a slot on trial. As "updater" it answers on
-// the socket that PID 1 holds for it, until nobody has asked for anything for a while; as "updater confirm" it
-// judges a boot on trial. It is a program of its own: PID 1 must not link its HTTP client, and a device whose engine
-// does not
+// the socket that PID 1 holds for it, until nobody has asked for anything for a while; as "updater confirm" it judges a
+// boot on trial. It is a program of its own: PID 1 must not link its HTTP client, and a device whose engine does not
 // start must still be able to get another version. Read device, then installation.
 package main
 

@@ -72,8 +72,7 @@ func (s *server) handlers() map[string]control.Handler {
 	return map[string]control.Handler{
 		updatecontrol.OpInstall: on(s, s.doInstall),
 		updatecontrol.OpProgress: on(s, func(context.Context, struct{}) (any, error) {
-			p,
-				_ := s.install.now()
+			p, _ := s.install.now()
 			return p, nil
 		}),
 		updatecontrol.OpConfirm: on(s, func(ctx context.Context, _ struct{}) (any, error) {
