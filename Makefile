@@ -53,9 +53,9 @@ test-images: build-all
 test-bundles: $(foreach b,qemu-x86_64 qemu-arm64,build/$(b)-development.bundle)
 build/%.bundle: build-all
 	@mkdir -p build
-	bin/resin build --board $(*:-development=) --variant development --version 0.2.0 -o build/next.img
-	bin/resin bundle build/next.img -o $@
-	rm build/next.img
+	bin/resin build --board $(*:-development=) --variant development --version 0.2.0 -o $@.img
+	bin/resin bundle $@.img -o $@
+	rm $@.img
 
 .PHONY: prove
 prove: test-images test-bundles ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
