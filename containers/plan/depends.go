@@ -23,8 +23,8 @@ func (p *planner) lack() lack {
 	for _, d := range p.want.DependsOn {
 		for i := range p.in.Wanted { // a service that no profile has activated is not wanted, and not waited for
 			other := &p.in.Wanted[i]
-			if other.App != p.want.App || other.Service != d.Service {
-				continue
+			if other.App != p.want.App || other.Service != d.Service || other.Hold != "" {
+				continue // a container of osctl run is like the service, and is not it
 			}
 			why, failed := p.in.unmet(d, other)
 			if why == "" || failed && !d.Required {
@@ -93,14 +93,8 @@ func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) 
 
 // stale reports whether a container is about to be made anew: it is not as wanted, and the image for that is there.
 func (in *Input) stale(w *Want, have Have) bool {
-	digest, there := in.State.Images[w.Image]
-	switch {
-	case w.Preload != nil:
-		return have.Wish != w.Digest() || have.ImageDigest != w.Preload.Digest
-	case there && digest != "":
-		return have.Wish != w.Digest()
-	}
-	return false
+	_, there := in.State.Images[w.Image]
+	return (there || w.Preload != nil) && in.anew(w, have) != ""
 }
 
 // awaited are the containers whose success another one waits for.

@@ -227,3 +227,57 @@ func TestRestarts(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestStale: what others wait for as about to be made anew is what the plan makes anew, and nothing else.
+func TestStale(t *testing.T) {
+	preload := &Preload{Path: "images/busybox.tar", Digest: "sha256:preloaded"}
+	first := &Preload{Path: "images/busybox.tar", Digest: "sha256:preloaded", First: true}
+	for _, c := range []struct {
+		name    string
+		preload *Preload
+		policy  string
+		image   string // that is there, of the name; the container has sha256:old
+		record  restart.Record
+		stale   bool
+	}{
+		{"as wanted", nil, "", "sha256:old", restart.Record{}, false},
+		{"a newer image", nil, "", "sha256:new", restart.Record{}, false},
+		{"a newer image, pull_policy", nil, app.PullAlways, "sha256:new", restart.Record{}, true},
+		{"a newer image, pull_policy never", nil, app.PullNever, "sha256:new", restart.Record{}, false},
+		{"a newer image, stopped by a person", nil, app.PullAlways, "sha256:new", restart.Record{Held: true}, false},
+		{"a newer image, osctl up", nil, "", "sha256:new", restart.Record{Renew: true}, true},
+		{"the app's own image changed", preload, "", "sha256:old", restart.Record{}, true},
+		{"pulled after the preloaded one", first, "", "sha256:old", restart.Record{}, false},
+		{"pulled after the preloaded one, pull_policy", first, app.PullAlways, "sha256:new", restart.Record{}, true},
+	} {
+		db, web := Want{Container: container("shop", "db", app.Always), Preload: c.preload},
+			Want{Container: container("shop", "web", app.Always)}
+		db.PullPolicy = c.policy
+		web.DependsOn = []app.Dependency{{Service: "db", Required: true, Condition: app.ServiceStarted}}
+		in := Input{Wanted: []Want{db, web}, Records: map[string]restart.Record{"shop.db": c.record},
+			State: State{Images: map[string]string{db.Image: c.image}, Containers: map[string]Have{
+				"shop.db": {App: "shop", Task: Running, Wish: db.Digest(), ImageName: db.Image,
+					ImageDigest: "sha256:old"}}}}
+		steps := print(Make(in))
+		anew := strings.Contains(steps, "shop.db: create")
+		waits := strings.Contains(steps, "db to start: it is made anew")
+		if stale := Stale(in)["shop.db"]; stale != c.stale || anew != c.stale || waits != c.stale {
+			t.Errorf("%s: stale %t, want %t; the plan is\n%s", c.name, stale, c.stale, steps)
+		}
+	}
+}
+
+// TestRunIsNoDependency: what waits for a service does not wait for the container in which a person runs a command.
+func TestRunIsNoDependency(t *testing.T) {
+	db, web := Want{Container: container("shop", "db", app.Always)}, Want{Container: container("shop", "web",
+		app.Always)}
+	web.DependsOn = []app.Dependency{{Service: "db", Required: true, Condition: app.ServiceHealthy}}
+	run := db
+	run.Hold, run.Number = "/usr/sbin/init", 1
+	steps := print(Make(Input{Wanted: []Want{db, web, run}, Health: map[string]health.Status{"shop.db": health.Healthy},
+		State: State{Images: map[string]string{db.Image: "x"}, Containers: map[string]Have{"shop.db": {App: "shop",
+			Task: Running, Wish: db.Digest(), Check: &health.Check{Args: []string{"x"}}}}}}))
+	if !strings.Contains(steps, "shop.web: start") {
+		t.Errorf("it waits:\n%s", steps)
+	}
+}

@@ -53,9 +53,11 @@ func (w Want) Digest() string {
 // pull_policy or a person asks for that.
 func (w Want) Outdated(have Have, images map[string]string) bool {
 	digest, there := images[w.Image]
-	pinned := w.Preload != nil && !w.Preload.First
-	return !pinned && there && have.ImageName == w.Image && have.ImageDigest != digest
+	return !w.Pinned() && there && have.ImageName == w.Image && have.ImageDigest != digest
 }
+
+// Pinned reports whether the container has to have the image that lies beside its app, and no other of its name.
+func (w Want) Pinned() bool { return w.Preload != nil && !w.Preload.First }
 
 // renews reports whether the container is to have each new image of its name.
 func (w Want) renews() bool { return w.PullPolicy != "" && w.PullPolicy != app.PullNever }
@@ -130,7 +132,7 @@ func Make(in Input) []Step {
 	var steps []Step
 	awaited := in.awaited()
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		p := planner{id: id, in: &in, want: wanted[id], record: in.Records[id], images: in.State.Images}
+		p := planner{id: id, in: &in, want: wanted[id], record: in.Records[id]}
 		p.awaited = p.want != nil && awaited[p.want.App+"."+p.want.Service]
 		if have, ok := in.State.Containers[id]; ok {
 			p.have = &have
@@ -155,7 +157,6 @@ type planner struct {
 	want   *Want // nil: not wanted
 	have   *Have // nil: not there
 	record restart.Record
-	images map[string]string
 	steps  []Step
 	// awaited says that another container waits for its success.
 	awaited bool
@@ -171,16 +172,26 @@ func (p *planner) plan() {
 		p.remove("not wanted")
 	case p.have == nil:
 		p.make("new")
-	case p.have.Wish != p.want.Digest():
-		p.remake("wish changed")
-	case p.want.Preload != nil && !p.want.Preload.First && p.have.ImageDigest != p.want.Preload.Digest:
-		p.remake("image changed")
-	case p.want.Outdated(*p.have, p.images) &&
-		(p.record.Renew || p.want.renews() && !p.record.Held && p.have.Held == ""):
-		p.remake("a newer image is there")
 	default:
-		p.keep()
+		if why := p.in.anew(p.want, *p.have); why != "" {
+			p.remake(why)
+		} else {
+			p.keep()
+		}
 	}
+}
+
+// anew is why a container is to be made anew, "" if it is as wanted.
+func (in *Input) anew(w *Want, have Have) string {
+	switch r := in.Records[w.ID()]; {
+	case have.Wish != w.Digest():
+		return "wish changed"
+	case w.Pinned() && have.ImageDigest != w.Preload.Digest:
+		return "image changed"
+	case w.Outdated(have, in.State.Images) && (r.Renew || w.renews() && !r.Held && have.Held == ""):
+		return "a newer image is there"
+	}
+	return ""
 }
 
 // remove ends and deletes what is there.
@@ -221,7 +232,7 @@ func (p *planner) make(why string) {
 // fetch sees to the image, and reports whether it is there when its steps are done. A pull takes as long as it takes:
 // it is no step that others wait for, and what comes after it is planned when the image is there.
 func (p *planner) fetch() bool {
-	digest, there := p.images[p.want.Image]
+	digest, there := p.in.State.Images[p.want.Image]
 	switch pre := p.want.Preload; {
 	case pre != nil && digest != pre.Digest && !(pre.First && there):
 		p.add(Import, "image is in "+pre.Path)
