@@ -258,7 +258,7 @@ func (s *Server) up(ctx context.Context, a appcontrol.App) (any, error) {
 func (s *Server) refreshed(ctx context.Context, order workload.Order) (list []store.Refresh, err error) {
 	found, err := s.Orders.Find(ctx, order)
 	for _, one := range found {
-		if w := one.Want; w != nil && (w.Preload == nil || w.Preload.First) && w.PullPolicy != "" {
+		if w := one.Want; w != nil && w.Renews() {
 			list = append(list, store.Refresh{Image: w.Image, Policy: w.PullPolicy})
 		}
 	}

@@ -53,14 +53,16 @@ func (w Want) Digest() string {
 // pull_policy or a person asks for that.
 func (w Want) Outdated(have Have, images map[string]string) bool {
 	digest, there := images[w.Image]
-	return !w.Pinned() && there && have.ImageName == w.Image && have.ImageDigest != digest
+	return !w.pinned() && there && have.ImageName == w.Image && have.ImageDigest != digest
 }
 
-// Pinned reports whether the container has to have the image that lies beside its app, and no other of its name.
-func (w Want) Pinned() bool { return w.Preload != nil && !w.Preload.First }
+// pinned reports whether the container has to have the image that lies beside its app, and no other of its name.
+func (w Want) pinned() bool { return w.Preload != nil && !w.Preload.First }
 
-// renews reports whether the container is to have each new image of its name.
-func (w Want) renews() bool { return w.PullPolicy != "" && w.PullPolicy != app.PullNever }
+// Renews reports whether the container is to have each new image of its name, and that image is pulled again.
+func (w Want) Renews() bool {
+	return !w.pinned() && w.PullPolicy != "" && w.PullPolicy != app.PullNever
+}
 
 // Verb is what a step does.
 type Verb string
@@ -186,9 +188,9 @@ func (in *Input) anew(w *Want, have Have) string {
 	switch r := in.Records[w.ID()]; {
 	case have.Wish != w.Digest():
 		return "wish changed"
-	case w.Pinned() && have.ImageDigest != w.Preload.Digest:
+	case w.pinned() && have.ImageDigest != w.Preload.Digest:
 		return "image changed"
-	case w.Outdated(have, in.State.Images) && (r.Renew || w.renews() && !r.Held && have.Held == ""):
+	case w.Outdated(have, in.State.Images) && (r.Renew || w.Renews() && !r.Held && have.Held == ""):
 		return "a newer image is there"
 	}
 	return ""

@@ -244,7 +244,7 @@ func (m *Manager) tellNeeds(state plan.State) {
 	need := store.Need{Images: slices.Clone(m.apps.Images), Unsure: len(m.apps.Alone) > 0}
 	for _, w := range m.apps.Wanted {
 		need.Images = append(need.Images, w.Image)
-		if (w.Preload == nil || w.Preload.First) && w.PullPolicy != "" {
+		if w.Renews() {
 			need.Refresh = append(need.Refresh, store.Refresh{Image: w.Image, Policy: w.PullPolicy})
 		}
 	}
