@@ -10,28 +10,11 @@ import (
 
 	"resinos/containers/app"
 	"resinos/mounts/atomicfile"
+	"resinos/mounts/attach"
 )
 
 // removed begins the name of the directory of an app whose volumes are being removed; no app's own name begins so.
 const removed = ".removed-"
-
-// Of lists the volumes of an app that are there, by their names.
-func (v Volumes) Of(name string) ([]string, error) {
-	if !app.ValidName(name) {
-		return nil, fmt.Errorf("%q is no name of an app", name)
-	}
-	entries, err := os.ReadDir(filepath.Join(v.Dir, name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list volumes of app %s: %w", name, err)
-	}
-	var out []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") {
-			out = append(out, e.Name())
-		}
-	}
-	return out, nil
-}
 
 // Remove removes all volumes of an app, which has no containers. They are gone at once and for ever, also if the power
 // is cut while their content is being removed: Sweep does the rest. Where something else is mounted inside of them,
@@ -81,22 +64,17 @@ func (v Volumes) Sweep() error {
 
 // unmounted checks that nothing is mounted at or below dir: its content would be removed too.
 func unmounted(dir string) error {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return err
 	}
-	dir, err = filepath.EvalSymlinks(dir)
+	mounts, err := attach.ReadMounts()
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
-			continue
-		}
-		at := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
-		if at == dir || strings.HasPrefix(at, dir+"/") {
-			return fmt.Errorf("a file system is mounted on %s: unmount it first", at)
+	for _, m := range mounts {
+		if m.Target == dir || strings.HasPrefix(m.Target, dir+"/") {
+			return fmt.Errorf("a file system is mounted on %s: unmount it first", m.Target)
 		}
 	}
 	return nil
