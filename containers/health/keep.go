@@ -2,7 +2,6 @@ package health
 
 import (
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -16,12 +15,7 @@ const maxState = 1 << 20
 // load reads a state that was kept. One that nobody can have kept is an error.
 func load(path string) (State, error) {
 	var s State
-	f, err := plainfile.Open(path)
-	if err != nil {
-		return s, err
-	}
-	defer f.Close() // only read
-	text, err := io.ReadAll(io.LimitReader(f, maxState))
+	text, err := plainfile.Read(path, maxState)
 	if err == nil {
 		err = json.Unmarshal(text, &s)
 	}
