@@ -1,6 +1,7 @@
 package engineclient
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,7 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 			labelHold:  w.Hold,
 			labelImage: image.Target().Digest.String(),
 			labelGrace: w.StopGrace.String(),
-			labelStop:  firstOf(w.StopSignal, config.StopSignal, "SIGTERM"),
+			labelStop:  cmp.Or(w.StopSignal, config.StopSignal, "SIGTERM"),
 			labelNeeds: needsLabel(w.DependsOn),
 		}),
 		withCheck(health.Resolve(w.Healthcheck, config.Image)),
@@ -124,8 +125,8 @@ func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files
 		withProcess(want, image),
 		c.Volumes.Mounts(want, files),
 	}
-	if name := firstOf(want.User, image.User); name != "" || len(want.Groups) > 0 {
-		opts = append(opts, withUser(firstOf(name, "0"), want.Groups, files))
+	if name := cmp.Or(want.User, image.User); name != "" || len(want.Groups) > 0 {
+		opts = append(opts, withUser(cmp.Or(name, "0"), want.Groups, files))
 	}
 	opts = append(opts, c.network(want)...)
 	return append(opts, ocispec.Options(want)...)
@@ -140,7 +141,7 @@ func withProcess(want app.Container, image v1.ImageConfig) oci.SpecOpts {
 			return err
 		}
 		s.Process.Args = args
-		s.Process.Cwd = firstOf(want.WorkingDir, image.WorkingDir, "/")
+		s.Process.Cwd = cmp.Or(want.WorkingDir, image.WorkingDir, "/")
 		s.Process.Env = environment(image.Env, want.Environment)
 		return nil
 	}
@@ -204,13 +205,4 @@ func withFiles(resolv, hosts string) oci.SpecOpts {
 		}
 	}
 	return oci.WithMounts(mounts)
-}
-
-func firstOf(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }

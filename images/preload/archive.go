@@ -2,12 +2,14 @@ package preload
 
 import (
 	"archive/tar"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,39 +36,21 @@ func readArchive(file, arch string) (string, error) {
 	}
 	first := ""
 	for _, d := range index.Manifests {
-		name := firstOf(d.Annotations["io.containerd.image.name"], d.Annotations[v1.AnnotationRefName])
+		name := cmp.Or(d.Annotations["io.containerd.image.name"], d.Annotations[v1.AnnotationRefName])
 		if name == "" {
 			continue
 		}
 		found := platforms(documents, d, 0)
-		if len(found) > 0 && !contains(found, arch) {
+		if len(found) > 0 && !slices.Contains(found, arch) {
 			return "", fmt.Errorf("container image %s is for %s, and the disk image is for %s: build it with"+
 				" --platform linux/%s", name, strings.Join(found, ", "), arch, arch)
 		}
-		first = firstOf(first, name)
+		first = cmp.Or(first, name)
 	}
 	if first == "" {
 		return "", errors.New("index.json names no container image: save it by its name (docker save NAME:TAG)")
 	}
 	return first, nil
-}
-
-func contains(list []string, arch string) bool {
-	for _, one := range list {
-		if one == arch || one == "" {
-			return true
-		}
-	}
-	return false
-}
-
-func firstOf(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
 
 // platforms are the architectures of the images that d stands for; what cannot be read is left to the device.
@@ -75,20 +59,20 @@ func platforms(documents map[string][]byte, d v1.Descriptor, depth int) (out []s
 		return nil
 	}
 	text := documents[path.Join(v1.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded())]
-	var any struct {
+	var document struct {
 		Manifests []v1.Descriptor `json:"manifests"`
 		Config    *v1.Descriptor  `json:"config"`
 	}
-	if json.Unmarshal(text, &any) != nil {
+	if json.Unmarshal(text, &document) != nil {
 		return nil
 	}
-	for _, m := range any.Manifests {
+	for _, m := range document.Manifests {
 		if m.Platform != nil && m.Platform.OS == "unknown" {
 			continue // provenance and the like
 		}
 		out = append(out, platforms(documents, m, depth+1)...)
 	}
-	if c := any.Config; c != nil {
+	if c := document.Config; c != nil {
 		var image v1.Image
 		text := documents[path.Join(v1.ImageBlobsDir, c.Digest.Algorithm().String(), c.Digest.Encoded())]
 		if json.Unmarshal(text, &image) == nil && image.Architecture != "" {
