@@ -15,7 +15,13 @@ import (
 // The zero value is ready.
 type shims struct {
 	mu   sync.Mutex // guards apps
-	apps map[string]*semaphore.Weighted
+	apps map[string]*gate
+}
+
+// gate is that of one app. It is there while somebody is in it or waits.
+type gate struct {
+	*semaphore.Weighted
+	users int
 }
 
 // create waits until no task of the app is being deleted. The returned function ends the creation.
@@ -30,18 +36,26 @@ func (s *shims) delete(ctx context.Context, app string) (done func()) {
 func (s *shims) take(ctx context.Context, app string, n int64) (done func()) {
 	s.mu.Lock()
 	if s.apps == nil {
-		s.apps = map[string]*semaphore.Weighted{}
+		s.apps = map[string]*gate{}
 	}
-	gate := s.apps[app]
-	if gate == nil {
-		gate = semaphore.NewWeighted(math.MaxInt64)
-		s.apps[app] = gate
+	g := s.apps[app]
+	if g == nil {
+		g = &gate{Weighted: semaphore.NewWeighted(math.MaxInt64)}
+		s.apps[app] = g
 	}
+	g.users++
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, silentLimit)
 	defer cancel()
-	if gate.Acquire(ctx, n) != nil {
-		return func() {}
+	err := g.Acquire(ctx, n)
+	return func() {
+		if err == nil {
+			g.Release(n)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if g.users--; g.users == 0 {
+			delete(s.apps, app)
+		}
 	}
-	return func() { gate.Release(n) }
 }

@@ -33,6 +33,10 @@ func TestShims(t *testing.T) {
 		if first := <-steps; first != "deleted" || <-steps != "created" {
 			t.Errorf("first %s", first)
 		}
+		synctest.Wait()
+		if len(s.apps) != 0 {
+			t.Errorf("kept of apps that nobody works on: %v", s.apps)
+		}
 	})
 }
 
