@@ -151,8 +151,8 @@ func (c *Containerd) deleteTask(ctx context.Context, id string) (*tasks.DeleteRe
 	if err == nil || !strings.Contains(err.Error(), state) || c.RuntimeRoot == "" {
 		return reply, errgrpc.ToNative(err)
 	}
-	if err := os.Mkdir(state, 0o700); err != nil { // what fails is not that the directory is gone
-		return nil, fmt.Errorf("restore state of crun: %w", err)
+	if os.Mkdir(state, 0o700) != nil { // the directory is not gone: it is something else that fails
+		return nil, errgrpc.ToNative(err)
 	}
 	reply, err = client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	return reply, errgrpc.ToNative(err)
