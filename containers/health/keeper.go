@@ -152,9 +152,6 @@ func (k *Keeper) take(w *watch, state State, was Status) {
 
 // State is how a container is; false if it is not checked.
 func (k *Keeper) State(id string) (State, bool) {
-	if k == nil {
-		return State{}, false
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	w := k.watches[id]
@@ -166,9 +163,6 @@ func (k *Keeper) State(id string) (State, bool) {
 
 // Changed gets a value when a status has changed.
 func (k *Keeper) Changed() <-chan struct{} {
-	if k == nil {
-		return nil
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.signal()
