@@ -66,13 +66,13 @@ func Commands() []Command {
 	}
 }
 
-// client asks the manager.
-func client(s *cli.Session) appcontrol.Client {
+// Client asks the manager.
+func Client(s *cli.Session) appcontrol.Client {
 	return appcontrol.Client{Socket: filepath.Join(s.Root, appcontrol.SocketPath)}
 }
 
-// unreachable says so if the manager does not answer.
-func unreachable(err error) error {
+// Unreachable says so if the manager does not answer.
+func Unreachable(err error) error {
 	return cli.Unreachable(err, "the manager", "try: osctl status manager")
 }
 
@@ -176,10 +176,10 @@ func change(ctx context.Context, s *cli.Session, op string, a appcontrol.App, dr
 		return err
 	}
 	ended := pulling(s, a)
-	err := client(s).Change(ctx, op, a)
+	err := Client(s).Change(ctx, op, a)
 	ended()
 	if err != nil {
-		return unreachable(err)
+		return Unreachable(err)
 	}
 	return outcome(s, op, a)
 }
@@ -290,7 +290,7 @@ func listApps(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []s
 		rows = append(rows, []screen.Cell{{Text: screen.Escape(a.Name)},
 			{Text: string(a.State), Colour: colour(a.State, a.Wrong())},
 			{Text: fmt.Sprintf("%d/%d", running, len(a.Containers))},
-			{Text: screen.Ago(since(s, a.Entered)), Right: true},
+			{Text: screen.Ago(s.Since(a.Entered)), Right: true},
 			{Text: screen.InLine(note(a))}})
 	}
 	if len(rows) == 1 {
@@ -315,9 +315,9 @@ func note(a *appstatus.App) string {
 }
 
 func plan(ctx context.Context, s *cli.Session, name string, asJSON bool) error {
-	steps, err := client(s).Plan(ctx, appcontrol.Parse(name))
+	steps, err := Client(s).Plan(ctx, appcontrol.Parse(name))
 	if err != nil {
-		return unreachable(err)
+		return Unreachable(err)
 	}
 	if asJSON {
 		return s.PrintJSON(steps)

@@ -59,10 +59,10 @@ type copying struct {
 // root opens the root of a container that runs, as its programs see it, with volumes and all.
 func (c *copying) root(ctx context.Context, name string) (*treetar.Root, error) {
 	pid := func() (int, error) {
-		list, err := client(c.s).Inspect(ctx, appcontrol.Parse(name))
+		list, err := Client(c.s).Inspect(ctx, appcontrol.Parse(name))
 		switch {
 		case err != nil:
-			return 0, unreachable(err)
+			return 0, Unreachable(err)
 		case len(list) != 1:
 			return 0, cli.Misuse(fmt.Sprintf("%s is %d containers", name, len(list)), "say which: APP.SERVICE")
 		case list[0].PID == 0:

@@ -26,7 +26,7 @@ import (
 // execute runs a command in a container. The manager is only asked how; from then on nothing but the OCI runtime
 // stands between us and the program, and its end is ours, whatever becomes of manager and engine.
 func execute(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
-	return inContainer(ctx, s, flags, args, 2, client(s).Exec)
+	return inContainer(ctx, s, flags, args, 2, Client(s).Exec)
 }
 
 // runNew runs a command in a container of its own, which the manager makes like that of a service, and removes it at
@@ -36,13 +36,13 @@ func runNew(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []str
 	id := ""
 	ask := func(ctx context.Context, e appcontrol.Exec) (appcontrol.Program, error) {
 		defer s.Waiting("starting a container like " + screen.Escape(e.App.String()))()
-		p, err := client(s).Run(ctx, e)
+		p, err := Client(s).Run(ctx, e)
 		id = p.ID
 		return p, err
 	}
 	err := inContainer(ctx, s, flags, args, 1, ask)
 	if id != "" {
-		_ = client(s).Change(ctx, appcontrol.OpStop, appcontrol.Parse(id))
+		_ = Client(s).Change(ctx, appcontrol.OpStop, appcontrol.Parse(id))
 	}
 	return err
 }
@@ -84,7 +84,7 @@ func inContainer(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args 
 	}
 	program, err := ask(ctx, e)
 	if err != nil {
-		return unreachable(err)
+		return Unreachable(err)
 	}
 	runtime.LockOSThread() // the runtime ends with the thread that starts it (Pdeathsig): it is ours until we end
 	if e.TTY {

@@ -46,22 +46,22 @@ func ps(_ context.Context, s *cli.Session, flags *flag.FlagSet, args []string) e
 	rows := [][]screen.Cell{screen.Header("NAME", "IMAGE", "STATUS", "PORTS")}
 	for i := range list {
 		c := &list[i]
-		rows = append(rows, []screen.Cell{{Text: screen.Escape(c.ID)}, {Text: screen.Escape(short(c.Image))},
+		rows = append(rows, []screen.Cell{{Text: screen.Escape(c.ID)}, {Text: screen.Escape(Short(c.Image))},
 			{Text: state(s, c), Colour: colour(c.State, c.Wrong())}, {Text: strings.Join(c.Ports, ", ")}})
 	}
 	_, err = fmt.Fprint(s.Stdout, s.Table(rows))
 	return err
 }
 
-// short is the name of an image as people write it.
-func short(image string) string {
+// Short is the name of an image as people write it.
+func Short(image string) string {
 	image = strings.TrimPrefix(image, "docker.io/")
 	return strings.TrimPrefix(image, "library/")
 }
 
 // state is how a container is, in a line.
 func state(s *cli.Session, c *appstatus.Container) string {
-	text := string(c.State) + " " + screen.Ago(since(s, c.Entered))
+	text := string(c.State) + " " + screen.Ago(s.Since(c.Entered))
 	if c.State == appstatus.Backoff {
 		text = "restarting" + text[len("backoff"):]
 	}
@@ -83,10 +83,6 @@ func state(s *cli.Session, c *appstatus.Container) string {
 		text += ", " + strconv.Itoa(c.Restarts) + " restarts"
 	}
 	return screen.InLine(text)
-}
-
-func since(s *cli.Session, moment float64) time.Duration {
-	return s.Now() - time.Duration(moment*float64(time.Second))
 }
 
 func colour(state appstatus.State, wrong bool) screen.Colour {
@@ -136,9 +132,9 @@ func inspect(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []st
 	if err != nil {
 		return err
 	}
-	list, err := client(s).Inspect(ctx, appcontrol.Parse(name))
+	list, err := Client(s).Inspect(ctx, appcontrol.Parse(name))
 	if err != nil {
-		return unreachable(err)
+		return Unreachable(err)
 	}
 	return s.PrintJSON(list)
 }
@@ -156,10 +152,10 @@ func events(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []str
 	want := appcontrol.Parse(strings.Join(names, ""))
 	w := appcontrol.Watch{Now: *stop}
 	for {
-		list, err := client(s).Events(ctx, w)
+		list, err := Client(s).Events(ctx, w)
 		refused := new(control.Error)
 		if err != nil && (w.After == 0 || errors.As(err, &refused)) {
-			return unreachable(err)
+			return Unreachable(err)
 		}
 		for _, e := range list {
 			w.After = e.Seq
@@ -177,7 +173,7 @@ func events(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []str
 		if err != nil { // a manager that is started again
 			select {
 			case <-ctx.Done():
-				return unreachable(err)
+				return Unreachable(err)
 			case <-time.After(time.Second):
 			}
 		}

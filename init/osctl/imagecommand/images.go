@@ -7,7 +7,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"resinos/containers/appcontrol"
@@ -40,29 +39,21 @@ func Commands() []appcommand.Command {
 	}
 }
 
-func client(s *cli.Session) appcontrol.Client {
-	return appcontrol.Client{Socket: filepath.Join(s.Root, appcontrol.SocketPath)}
-}
-
-func unreachable(err error) error {
-	return cli.Unreachable(err, "the manager", "try: osctl status manager")
-}
-
 func list(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "prints JSON")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	images, err := client(s).Images(ctx)
+	images, err := appcommand.Client(s).Images(ctx)
 	if err != nil {
-		return unreachable(err)
+		return appcommand.Unreachable(err)
 	}
 	if *asJSON {
 		return s.PrintJSON(images)
 	}
 	rows := [][]screen.Cell{screen.Header("IMAGE", "DIGEST", ">SIZE", "CAME", "USED BY")}
 	for _, i := range images {
-		rows = append(rows, []screen.Cell{{Text: screen.Escape(short(i.Name))}, {Text: digest(i)},
+		rows = append(rows, []screen.Cell{{Text: screen.Escape(appcommand.Short(i.Name))}, {Text: digest(i)},
 			{Text: screen.Size(i.Size), Right: true}, {Text: i.Created.UTC().Format("2006-01-02 15:04")}, users(i)})
 	}
 	if len(images) == 0 {
@@ -71,11 +62,6 @@ func list(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []strin
 	}
 	_, err = fmt.Fprint(s.Stdout, s.Table(rows))
 	return err
-}
-
-// short is the name of an image as people write it.
-func short(image string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(image, "docker.io/"), "library/")
 }
 
 // digest is the beginning of an image's digest, as docker shows it.
@@ -106,9 +92,9 @@ func pull(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	j, err := client(s).Begin(ctx, appcontrol.OpPull, appcontrol.Work{Image: name})
+	j, err := appcommand.Client(s).Begin(ctx, appcontrol.OpPull, appcontrol.Work{Image: name})
 	if err != nil {
-		return unreachable(err)
+		return appcommand.Unreachable(err)
 	}
 	end, err := follow(ctx, s, j, "pulling "+screen.Escape(name))
 	if err != nil {
@@ -121,12 +107,12 @@ func pull(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []strin
 func follow(ctx context.Context, s *cli.Session, j appcontrol.Job, what string) (appcontrol.Progress, error) {
 	told := ""
 	for {
-		p, err := client(s).Progress(ctx, j)
+		p, err := appcommand.Client(s).Progress(ctx, j)
 		if s.Progress && (err != nil || p.Ended) {
 			fmt.Fprint(s.Stderr, "\r\x1b[K")
 		}
 		if err != nil || p.Ended {
-			return p, unreachable(err)
+			return p, appcommand.Unreachable(err)
 		}
 		text := what + progress(p)
 		switch {
@@ -162,9 +148,9 @@ func there(ctx context.Context, s *cli.Session, p appcontrol.Progress, asJSON bo
 		}
 		return nil
 	}
-	images, err := client(s).Images(ctx)
+	images, err := appcommand.Client(s).Images(ctx)
 	if err != nil {
-		return unreachable(err)
+		return appcommand.Unreachable(err)
 	}
 	out := []appcontrol.Image{}
 	for _, i := range images {
@@ -208,9 +194,9 @@ func remove(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []str
 }
 
 func removal(ctx context.Context, s *cli.Session, op string, r appcontrol.Remove, asJSON bool) error {
-	gone, err := client(s).Remove(ctx, op, r)
+	gone, err := appcommand.Client(s).Remove(ctx, op, r)
 	if err != nil {
-		return unreachable(err)
+		return appcommand.Unreachable(err)
 	}
 	if asJSON {
 		return s.PrintJSON(gone)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/appcontrol"
+	"resinos/init/osctl/appcommand"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/screen"
 )
@@ -56,10 +57,10 @@ func feed(ctx context.Context, s *cli.Session, in *os.File) (end appcontrol.Prog
 	if err != nil {
 		return end, fmt.Errorf("open %s: %w", path, err)
 	}
-	j, err := client(s).Begin(ctx, appcontrol.OpLoad, appcontrol.Work{File: path})
+	j, err := appcommand.Client(s).Begin(ctx, appcontrol.OpLoad, appcontrol.Work{File: path})
 	if err != nil {
 		_ = fifo.Close() // nothing was written
-		return end, unreachable(err)
+		return end, appcommand.Unreachable(err)
 	}
 	copied := make(chan error, 1)
 	go func() {
