@@ -17,9 +17,10 @@ const Dir = "/run/resinos/health"
 
 // Subject is a container that runs and has a check.
 type Subject struct {
-	ID    string
-	PID   int // of its first process
-	Check Check
+	ID     string
+	PID    int // of its first process
+	Check  Check
+	Frozen bool // it cannot be checked, and keeps its status
 }
 
 // Keeper has the checks of containers carried out: one at a time for each container, and none while nothing is due.
@@ -105,6 +106,9 @@ func (k *Keeper) begin(s Subject, before *watch) {
 
 // watch checks one life of a container until ctx is done.
 func (k *Keeper) watch(ctx context.Context, w *watch, state State) {
+	if w.subject.Frozen {
+		return
+	}
 	run := k.Begin(w.subject)
 	k.Clear(w.subject.ID) // a manager that was killed may have left a check that runs
 	for {

@@ -94,13 +94,13 @@ func TestKeeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		k := w.keeper(t.TempDir())
-		a := Subject{"a.web", 0, every10}
+		a := Subject{"a.web", 0, every10, false}
 		k.Want([]Subject{a})
 		if _, known := k.State("a.web"); known {
 			t.Error("a container whose program has ended is checked")
 		}
 		a.PID = 1
-		k.Want([]Subject{a, {"b.web", 1, every10}})
+		k.Want([]Subject{a, {"b.web", 1, every10, false}})
 		if s, _ := k.State("a.web"); s.Status != Starting {
 			t.Errorf("at first: %+v", s)
 		}
@@ -140,14 +140,14 @@ func TestKeeperOneAtATime(t *testing.T) {
 		w := newWorld()
 		w.takes = 45 * time.Second
 		k := w.keeper(t.TempDir())
-		k.Want([]Subject{{"a.web", 1, every10}})
+		k.Want([]Subject{{"a.web", 1, every10, false}})
 		sleep(60 * time.Second)
 		expect(t, "slow checks", w.take(), "11s check a.web of 1", "56s a.web is healthy")
 		sleep(10 * time.Second)
 		expect(t, "the second", w.take(), "1m6s check a.web of 1")
 		w.exit["a.web"] = 1
 		w.takes = 0
-		k.Want([]Subject{{"a.web", 60, every10}}) // it was started at 1m0s
+		k.Want([]Subject{{"a.web", 60, every10, false}}) // it was started at 1m0s
 		if w.runs != 1 {
 			t.Fatalf("%d checks run", w.runs)
 		}
@@ -169,7 +169,7 @@ func TestKeeperComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := newWorld(), t.TempDir()
 		k := w.keeper(dir)
-		list := []Subject{{"a.web", 1, every10}, {"b.web", 1, every10}, {"c.web", 1, every10}}
+		list := []Subject{{"a.web", 1, every10, false}, {"b.web", 1, every10, false}, {"c.web", 1, every10, false}}
 		k.Want(list)
 		sleep(12 * time.Second)
 		k.Close()
@@ -194,6 +194,33 @@ func TestKeeperComesBack(t *testing.T) {
 		sleep(time.Second)
 		if got := w.take(); !strings.Contains(got, "21s check a.web of 1") {
 			t.Error(got)
+		}
+		k.Close()
+	})
+}
+
+// TestKeeperFrozen: a frozen container is not checked and keeps its status, and goes on with it.
+func TestKeeperFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		k := w.keeper(t.TempDir())
+		k.Want([]Subject{{"a.web", 1, every10, false}})
+		sleep(12 * time.Second)
+		w.exit["a.web"] = 1
+		w.take()
+		k.Want([]Subject{{"a.web", 1, every10, true}})
+		sleep(time.Hour)
+		expect(t, "it is frozen", w.take())
+		if s, _ := k.State("a.web"); s.Status != Healthy || len(s.Log) != 1 {
+			t.Errorf("frozen: %+v", s)
+		}
+		k.Want([]Subject{{"a.web", 1, every10, false}})
+		if s, _ := k.State("a.web"); s.Status != Healthy {
+			t.Errorf("it goes on: %+v", s)
+		}
+		sleep(11 * time.Second)
+		if s, _ := k.State("a.web"); s.Status != Unhealthy {
+			t.Errorf("it is checked again: %+v", s)
 		}
 		k.Close()
 	})

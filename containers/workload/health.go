@@ -15,8 +15,8 @@ func (m *Manager) applyHealth(state plan.State) {
 	}
 	var list []health.Subject
 	for _, id := range slices.Sorted(maps.Keys(state.Containers)) {
-		if have := state.Containers[id]; have.Task == plan.Running && !have.Paused && have.Check != nil {
-			list = append(list, health.Subject{ID: id, PID: have.PID, Check: *have.Check})
+		if have := state.Containers[id]; have.Task == plan.Running && have.Check != nil {
+			list = append(list, health.Subject{ID: id, PID: have.PID, Check: *have.Check, Frozen: have.Paused})
 		}
 	}
 	m.c.Health.Want(list)
