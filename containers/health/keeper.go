@@ -41,6 +41,8 @@ type Keeper struct {
 
 	mu      sync.Mutex // guards what follows
 	watches map[string]*watch
+	// running is closed by the last goroutine of a container when no process of a check is left, and then removed.
+	running map[string]chan struct{}
 	changed chan struct{}
 	all     sync.WaitGroup
 }
@@ -50,7 +52,6 @@ type watch struct {
 	subject Subject
 	state   State
 	cancel  context.CancelFunc
-	done    chan struct{} // closed by the goroutine when no process of a check is left
 }
 
 // Want says which containers are to be checked: exactly these. It does not wait for the ends of checks.
@@ -67,7 +68,7 @@ func (k *Keeper) Want(list []Subject) {
 		if old != nil {
 			old.cancel()
 		}
-		k.begin(s, old)
+		k.begin(s)
 	}
 	for id, w := range k.watches {
 		if !wanted[id] {
@@ -79,28 +80,34 @@ func (k *Keeper) Want(list []Subject) {
 }
 
 // begin starts the goroutine of a life, after that of the one before.
-func (k *Keeper) begin(s Subject, before *watch) {
+func (k *Keeper) begin(s Subject) {
 	started, err := k.Started(s.PID)
 	if err != nil { // it has ended, which the next look finds
 		delete(k.watches, s.ID)
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watch{subject: s, cancel: cancel, done: make(chan struct{})}
+	w := &watch{subject: s, cancel: cancel}
 	w.state = State{Life: fmt.Sprintf("%d %d", s.PID, started), Started: started, Status: Starting}
 	if kept, err := load(k.file(s.ID)); err == nil && kept.Life == w.state.Life {
 		w.state = kept
 	}
 	if k.watches == nil {
-		k.watches = map[string]*watch{}
+		k.watches, k.running = map[string]*watch{}, map[string]chan struct{}{}
 	}
-	k.watches[s.ID] = w
+	before, done, state := k.running[s.ID], make(chan struct{}), w.state
+	k.watches[s.ID], k.running[s.ID] = w, done
 	k.all.Go(func() {
-		defer close(w.done)
 		if before != nil {
-			<-before.done
+			<-before
 		}
-		k.watch(ctx, w, w.state)
+		k.watch(ctx, w, state)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		close(done)
+		if k.running[s.ID] == done {
+			delete(k.running, s.ID)
+		}
 	})
 }
 

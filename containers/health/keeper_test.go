@@ -156,9 +156,25 @@ func TestKeeperOneAtATime(t *testing.T) {
 		if s, _ := k.State("a.web"); s.Status != Starting || len(s.Log) != 1 || s.Streak != 1 {
 			t.Errorf("the new life has a state of the old one: %+v", s)
 		}
+		w.takes = 45 * time.Second
+		sleep(10 * time.Second)
+		expect(t, "a slow check", w.take(), "1m21s check a.web of 60")
+		k.Want(nil) // the manager sees it without a program for a moment
+		quick := every10
+		quick.Interval = time.Millisecond
+		k.Want([]Subject{{"a.web", 81, quick, false}})
+		synctest.Wait()
+		if w.runs != 1 {
+			t.Errorf("%d checks run", w.runs)
+		}
+		sleep(2 * time.Second)
+		expect(t, "after the last check of the old life has ended", w.take(), "1m31s check a.web of 81")
 		k.Close()
 		if w.runs != 0 {
 			t.Error("a check runs after Close")
+		}
+		if len(k.running) != 0 {
+			t.Errorf("kept: %v", k.running)
 		}
 	})
 }
