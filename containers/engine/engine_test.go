@@ -503,6 +503,20 @@ func ask(address string) string {
 	return string(text)
 }
 
+// registry starts a registry, writes the settings by which the manager speaks to it, and makes a layer with a shell and
+// sleep.
+func (d *device) registry() (r *pulltest.Registry, shell []byte) {
+	d.t.Helper()
+	loopbackUp(d.t)
+	r = pulltest.New(d.t)
+	r.Settings(d.path("registries"))
+	busybox, err := os.ReadFile(d.tools.busybox)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return r, pulltest.Tar(d.t, map[string][]byte{"bin/sh": busybox, "bin/sleep": busybox}, 0o755)
+}
+
 const distant = `services:
   web:
     image: IMAGE
@@ -519,15 +533,8 @@ const distant = `services:
 // pull lives through kill -9 of its fetcher, the manager and the engine, and the next one goes on where it was cut.
 func TestPulledApp(t *testing.T) {
 	d := newDevice(t)
-	loopbackUp(t)
-	registry := pulltest.New(t)
-	registry.Settings(d.path("registries"))
-	busybox, err := os.ReadFile(d.tools.busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image := registry.Push("distant", "1", runtimeArch, pulltest.Tar(t, map[string][]byte{"bin/sh": busybox,
-		"bin/sleep": busybox}, 0o755), pulltest.Layer(t, "data", 4<<20))
+	registry, files := d.registry()
+	image := registry.Push("distant", "1", runtimeArch, files, pulltest.Layer(t, "data", 4<<20))
 	waiting, cuts := make(chan struct{}, 100), make(chan struct{})
 	registry.Cut(func(r *http.Request) int64 {
 		if !strings.HasSuffix(r.URL.Path, image.Layers[1].Digest.String()) {
@@ -570,14 +577,7 @@ func TestPulledApp(t *testing.T) {
 // tells of the pull, and of one that cannot come to an end.
 func TestNextImage(t *testing.T) {
 	d := newDevice(t)
-	loopbackUp(t)
-	registry := pulltest.New(t)
-	registry.Settings(d.path("registries"))
-	busybox, err := os.ReadFile(d.tools.busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := pulltest.Tar(t, map[string][]byte{"bin/sh": busybox, "bin/sleep": busybox}, 0o755)
+	registry, files := d.registry()
 	one, two := registry.Push("next", "1", runtimeArch, files), registry.Push("next", "2", runtimeArch, files,
 		pulltest.Layer(t, "next", 3<<20))
 	asked, goOn := make(chan struct{}, 10), make(chan struct{})

@@ -57,9 +57,7 @@ const busyboxName = "docker.io/library/busybox:latest"
 // has left is shown and removed.
 func TestImages(t *testing.T) {
 	d := newDevice(t)
-	loopbackUp(t)
-	registry := pulltest.New(t)
-	registry.Settings(d.path("registries"))
+	registry, _ := d.registry()
 	d.app("hello", hello, "busybox")
 	manager, _ := d.manager(), d.containerd()
 	d.started("hello.web")
@@ -224,14 +222,7 @@ const policed = `services:
 // otherwise; without the registry it runs with what is there.
 func TestPullPolicy(t *testing.T) {
 	d := newDevice(t)
-	loopbackUp(t)
-	registry := pulltest.New(t)
-	registry.Settings(d.path("registries"))
-	busybox, err := os.ReadFile(d.tools.busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := pulltest.Tar(t, map[string][]byte{"bin/sh": busybox, "bin/sleep": busybox}, 0o755)
+	registry, files := d.registry()
 	image := registry.Push("policed", "1", runtimeArch, files)
 	write := func(app, policy, image string) {
 		t.Helper()
@@ -282,7 +273,7 @@ func TestPullPolicy(t *testing.T) {
 	}
 
 	write("never", "never", "loaded:1")
-	err = d.ask().Change(patient(t), appcontrol.OpUp, appcontrol.App{App: "never"})
+	err := d.ask().Change(patient(t), appcontrol.OpUp, appcontrol.App{App: "never"})
 	if err == nil || !strings.Contains(err.Error(), "loaded:1 is not there, and pull_policy is never") {
 		t.Errorf("never: %v", err)
 	}

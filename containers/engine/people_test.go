@@ -77,6 +77,35 @@ func command(t *testing.T, p appcontrol.Program) *exec.Cmd {
 	return cmd
 }
 
+// talk starts a command that says there, and then "got" and what it reads. The returned function looks that it does.
+func talk(t *testing.T, cmd *exec.Cmd) (answers func()) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	text := make([]byte, 100)
+	if n, err := out.Read(text); string(text[:n]) != "there\n" {
+		t.Fatalf("%q, %v", text[:n], err)
+	}
+	return func() {
+		t.Helper()
+		if _, err := in.Write([]byte("x\n")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := out.Read(text); string(text[:n]) != "got x\n" {
+			t.Errorf("%q, %v", text[:n], err)
+		}
+	}
+}
+
 const two = `services:
   web:
     image: busybox
@@ -113,29 +142,10 @@ func TestPeople(t *testing.T) {
 	})
 	t.Run("exec outlives manager and engine", func(t *testing.T) {
 		cmd := d.inside("two.web", "/bin/sh", "-c", "echo there; read line; echo got $line; exit 4")
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		text := make([]byte, 100)
-		if n, err := out.Read(text); string(text[:n]) != "there\n" {
-			t.Fatalf("%q, %v", text[:n], err)
-		}
+		answers := talk(t, cmd)
 		d.end(manager, syscall.SIGKILL)
 		d.end(engine, syscall.SIGKILL)
-		if _, err := in.Write([]byte("x\n")); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := out.Read(text); string(text[:n]) != "got x\n" {
-			t.Errorf("%q, %v", text[:n], err)
-		}
+		answers()
 		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 4 {
 			t.Error(err)
 		}

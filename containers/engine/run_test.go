@@ -77,21 +77,7 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("outlives the manager", func(t *testing.T) {
 		cmd, id := d.start(t, "store.db", "/bin/sh", "-c", "echo there; read line; echo got $line; sleep 2")
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		text := make([]byte, 100)
-		if n, err := out.Read(text); string(text[:n]) != "there\n" {
-			t.Fatalf("%q, %v", text[:n], err)
-		}
+		answers := talk(t, cmd)
 		d.end(manager, syscall.SIGKILL)
 		manager = d.manager()
 		d.eventually("the new manager has looked", func() bool {
@@ -101,12 +87,7 @@ func TestRun(t *testing.T) {
 		if d.pid(id) == 0 {
 			t.Error("the new manager has ended it")
 		}
-		if _, err := in.Write([]byte("x\n")); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := out.Read(text); string(text[:n]) != "got x\n" {
-			t.Errorf("%q, %v", text[:n], err)
-		}
+		answers()
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
