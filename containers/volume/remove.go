@@ -36,13 +36,14 @@ func (v Volumes) Remove(name string) error {
 	if err != nil {
 		return fmt.Errorf("remove volumes of app %s: %w", name, err)
 	}
-	creating.Lock()
-	defer creating.Unlock()
 	aside := filepath.Join(v.Dir, removed+name)
 	if err := os.RemoveAll(aside); err != nil { // of a power cut
 		return fmt.Errorf("remove volumes of app %s: %w", name, err)
 	}
-	if err := os.Rename(dir, aside); err != nil {
+	creating.Lock() // not longer: the content may be large, and other apps need their volumes
+	err = os.Rename(dir, aside)
+	creating.Unlock()
+	if err != nil {
 		return fmt.Errorf("remove volumes of app %s: %w", name, err)
 	}
 	return errors.Join(atomicfile.Disk{}.SyncDir(v.Dir), os.RemoveAll(aside))
