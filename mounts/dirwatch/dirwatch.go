@@ -76,13 +76,17 @@ func (w *Watch) attach() error {
 // Polling reports whether the watch works without inotify.
 func (w *Watch) Polling() bool { return w.file == nil }
 
-// Wait returns nil when something may have changed, or after d, whichever is first. It returns the cause of ctx when
-// ctx is done, and another error when the watch can no longer be used: its directory is gone.
+// Wait returns nil when something may have changed, or after d, whichever is first; d = 0 is no limit. It returns the
+// cause of ctx when ctx is done, and another error when the watch can no longer be used: its directory is gone.
 func (w *Watch) Wait(ctx context.Context, d time.Duration) error {
 	if w.file == nil {
 		return w.poll(ctx, d)
 	}
-	if err := w.file.SetReadDeadline(time.Now().Add(d)); err != nil {
+	var end time.Time // none
+	if d > 0 {
+		end = time.Now().Add(d)
+	}
+	if err := w.file.SetReadDeadline(end); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read below
@@ -99,6 +103,9 @@ func (w *Watch) Wait(ctx context.Context, d time.Duration) error {
 
 // poll waits for Every and tries to get inotify again. It returns then, because something may have changed before.
 func (w *Watch) poll(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		d = Every
+	}
 	timer := time.NewTimer(min(d, Every))
 	defer timer.Stop()
 	select {

@@ -46,6 +46,28 @@ func TestWakes(t *testing.T) {
 	}
 }
 
+// TestWaitsWithoutLimit: with no limit a watch returns because of a change or of its context, with and without inotify. A
+// daemon whose watch returned at once would look without end.
+func TestWaitsWithoutLimit(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := w.Wait(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nothing has changed, and Wait = %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Wait(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	polling := &Watch{dir: dir, mask: mask, log: slog.New(slog.DiscardHandler)}
+	if err := polling.Wait(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without inotify, Wait = %v", err)
+	}
+}
+
 func TestOpenFails(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
