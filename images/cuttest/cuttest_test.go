@@ -132,7 +132,8 @@ func check(t *testing.T, r *recording.Recording, sections []string) *powercut.Re
 	return report
 }
 
-// idle fails if anything is written to the disk of a device at rest: by the log of its writes, and by its own count.
+// idle fails if anything is written to the disk of a device at rest: by the log of its writes, and by its own count. It
+// fails too if a process uses a quarter of the processor meanwhile: it looks or asks without end.
 func idle(t *testing.T, s *recording.Session) {
 	window := idleTime
 	if text := os.Getenv(idleVariable); text != "" {
@@ -145,13 +146,48 @@ func idle(t *testing.T, s *recording.Session) {
 		t.Fatal(err)
 	}
 	last := position(t, s)
-	before := written(t, s)
+	before, used := written(t, s), ticks(t, s)
 	time.Sleep(window) // sleep: the rest that is looked at
 	if after, now := written(t, s), position(t, s); after != before || now != last {
 		t.Errorf("in %v at rest %d bytes were written, %d entries in the log", window, 512*(after-before), now-last)
 	} else {
 		t.Logf("0 bytes in %v at rest", window)
 	}
+	for process, now := range ticks(t, s) {
+		if spent := now - used[process]; spent > int64(window.Seconds()*ticksPerSecond)/4 {
+			t.Errorf("in %v at rest %s used the processor for %d ticks", window, process, spent)
+		}
+	}
+}
+
+// ticksPerSecond is USER_HZ, the unit of processor time in /proc.
+const ticksPerSecond = 100
+
+// ticks is how much processor time each process of the device has used: fields 14 and 15 of /proc/PID/stat, proc(5).
+func ticks(t *testing.T, s *recording.Session) map[string]int64 {
+	t.Helper()
+	text, err := s.Run(t.Context(), "cat /proc/[0-9]*/stat 2>/dev/null; true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]int64{}
+	for line := range strings.Lines(text) {
+		end := strings.LastIndexByte(line, ')') // the name before it may hold spaces
+		f := strings.Fields(line[end+1:])
+		if end < 0 || len(f) < 13 {
+			continue // a process that ended meanwhile
+		}
+		user, err1 := strconv.ParseInt(f[11], 10, 64)
+		system, err2 := strconv.ParseInt(f[12], 10, 64)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		used[line[:end+1]] = user + system
+	}
+	if len(used) < 5 {
+		t.Fatalf("these are not the processes of a device: %q", text)
+	}
+	return used
 }
 
 func position(t *testing.T, s *recording.Session) int {
