@@ -92,9 +92,6 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 	case p.Ethernet != nil && p.Ethernet.MTU != 0:
 		s.Wanted.MTU = int(p.Ethernet.MTU)
 	}
-	if p.IPv6 != nil && p.IPv6.MTU != 0 {
-		s.note("[ipv6] mtu has no effect")
-	}
 	if p.Ethernet == nil {
 		return
 	}
@@ -114,12 +111,6 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 		s.Wanted.Hardware = invented(seed, cmp.Or(p.Connection.StableID, p.Connection.UUID, p.Connection.ID), l)
 	default:
 		s.Wanted.Hardware = mac
-	}
-	if p.EAP != nil {
-		s.note("[802-1x] has no driver yet: the link is used without it")
-	}
-	if p.Ethernet.WakeOnLAN != 1 {
-		s.note("[ethernet] wake-on-lan has no effect yet")
 	}
 }
 
@@ -175,9 +166,6 @@ func (s *Static) six(ip *profile.IP) {
 	}
 	if ip.AddrGenMode == profile.StablePrivacy {
 		s.note("[ipv6] addr-gen-mode=stable-privacy: the address follows from the hardware address until netd makes it")
-	}
-	if ip.Token != "" {
-		s.note("[ipv6] token has no effect yet")
 	}
 	if ip.Privacy >= 0 {
 		set("use_tempaddr", strconv.FormatInt(ip.Privacy, 10))

@@ -13,25 +13,26 @@ import (
 	"resinos/net/keyvalue"
 )
 
-// Profile is one key file. The tags name the keys; a section that the file lacks is nil.
+// Profile is one key file. The tags name the keys; a section that the file lacks is nil. What is tagged unused is read
+// and written, but nothing acts on it yet: Parse warns of it, in the section ipv6 only if the tag is 6.
 type Profile struct {
 	Connection Connection `nm:"connection"`
 	Match      *Match     `nm:"match"`
 	Ethernet   *Ethernet  `nm:"ethernet,802-3-ethernet"`
-	WiFi       *WiFi      `nm:"wifi,802-11-wireless"`
-	Security   *Security  `nm:"wifi-security,802-11-wireless-security"`
-	EAP        *EAP       `nm:"802-1x"`
-	GSM        *GSM       `nm:"gsm"`
-	Serial     *serial    `nm:"serial"`
-	PPP        *ppp       `nm:"ppp"`
-	VPN        *VPN       `nm:"vpn"`
+	WiFi       *WiFi      `nm:"wifi,802-11-wireless" unused:"yes"`
+	Security   *Security  `nm:"wifi-security,802-11-wireless-security" unused:"yes"`
+	EAP        *EAP       `nm:"802-1x" unused:"yes"`
+	GSM        *GSM       `nm:"gsm" unused:"yes"`
+	Serial     *serial    `nm:"serial" unused:"yes"`
+	PPP        *ppp       `nm:"ppp" unused:"yes"`
+	VPN        *VPN       `nm:"vpn" unused:"yes"`
 	WireGuard  *WireGuard `nm:"wireguard"`
 	Bridge     *Bridge    `nm:"bridge"`
-	BridgePort *Port      `nm:"bridge-port"`
-	VLAN       *VLAN      `nm:"vlan"`
-	Bond       *Bond      `nm:"bond"`
-	BondPort   *BondPort  `nm:"bond-port"`
-	Dummy      *struct{}  `nm:"dummy"`
+	BridgePort *Port      `nm:"bridge-port" unused:"yes"`
+	VLAN       *VLAN      `nm:"vlan" unused:"yes"`
+	Bond       *Bond      `nm:"bond" unused:"yes"`
+	BondPort   *BondPort  `nm:"bond-port" unused:"yes"`
+	Dummy      *struct{}  `nm:"dummy" unused:"yes"`
 	IPv4       *IP        `nm:"ipv4"`
 	IPv6       *IP        `nm:"ipv6"`
 }
@@ -57,8 +58,8 @@ type Connection struct {
 	InterfaceName     string   `nm:"interface-name"`
 	Autoconnect       bool     `nm:"autoconnect" default:"true"`
 	Priority          int64    `nm:"autoconnect-priority" range:"-999..999"`
-	Retries           int64    `nm:"autoconnect-retries" range:"-1..2147483647" default:"-1"`
-	Permissions       []string `nm:"permissions"`
+	Retries           int64    `nm:"autoconnect-retries" range:"-1..2147483647" default:"-1" unused:"yes"`
+	Permissions       []string `nm:"permissions" unused:"yes"`
 	Controller        string   `nm:"master,controller"`
 	PortType          string   `nm:"slave-type,port-type"`
 	AutoconnectPorts  int64    `nm:"autoconnect-slaves,autoconnect-ports" range:"-1..1" default:"-1" unused:"yes"`
@@ -67,7 +68,7 @@ type Connection struct {
 	PingTimeout       int64    `nm:"gateway-ping-timeout" range:"0..600" unused:"yes"`
 	LLDP              int64    `nm:"lldp" range:"int32" default:"-1" unused:"yes"`
 	LLMNR             int64    `nm:"llmnr" range:"int32" default:"-1" unused:"yes"`
-	MDNS              int64    `nm:"mdns" range:"int32" default:"-1"`
+	MDNS              int64    `nm:"mdns" range:"int32" default:"-1" unused:"yes"`
 	Metered           int64    `nm:"metered" range:"0..4" unused:"yes"`
 	MPTCP             int64    `nm:"mptcp-flags" range:"uint32" unused:"yes"`
 	MUD               string   `nm:"mud-url" unused:"yes"`
@@ -76,7 +77,7 @@ type Connection struct {
 	StableID          string   `nm:"stable-id"`
 	Timestamp         uint64   `nm:"timestamp" range:"uint64"` // when it was last used; left out on purpose
 	WaitActivation    int64    `nm:"wait-activation-delay" range:"-1..2147483647" default:"-1" unused:"yes"`
-	WaitDeviceTimeout int64    `nm:"wait-device-timeout" range:"-1..2147483647" default:"-1"`
+	WaitDeviceTimeout int64    `nm:"wait-device-timeout" range:"-1..2147483647" default:"-1" unused:"yes"`
 	Zone              string   `nm:"zone" unused:"yes"`
 }
 
@@ -100,8 +101,8 @@ type Ethernet struct {
 	MTU           int64        `nm:"mtu" range:"uint32"`
 	Port          string       `nm:"port" unused:"yes"`
 	Speed         int64        `nm:"speed" range:"uint32" unused:"yes"`
-	WakeOnLAN     int64        `nm:"wake-on-lan" range:"uint32" default:"1"`
-	WakePassword  string       `nm:"wake-on-lan-password"`
+	WakeOnLAN     int64        `nm:"wake-on-lan" range:"uint32" default:"1" unused:"yes"`
+	WakePassword  string       `nm:"wake-on-lan-password" unused:"yes"`
 	S390Nettype   string       `nm:"s390-nettype" unused:"yes"`
 	S390Channels  []string     `nm:"s390-subchannels" unused:"yes"`
 }
@@ -115,36 +116,36 @@ type IP struct {
 	Rules           []keyvalue.Rule `nm:"routing-rules" by:"rules"`
 	DNS             []string        `nm:"dns" by:"dns"`
 	Search          []string        `nm:"dns-search" by:"search"`
-	DNSOptions      []string        `nm:"dns-options"`
-	DNSPriority     int64           `nm:"dns-priority" range:"int32"`
+	DNSOptions      []string        `nm:"dns-options" unused:"yes"`
+	DNSPriority     int64           `nm:"dns-priority" range:"int32" unused:"yes"`
 	NeverDefault    bool            `nm:"never-default"`
-	IgnoreDNS       bool            `nm:"ignore-auto-dns"`
-	IgnoreRoutes    bool            `nm:"ignore-auto-routes"`
+	IgnoreDNS       bool            `nm:"ignore-auto-dns" unused:"6"`
+	IgnoreRoutes    bool            `nm:"ignore-auto-routes" unused:"6"`
 	Metric          int64           `nm:"route-metric" range:"-1..4294967295" default:"-1"`
 	Table           int64           `nm:"route-table" range:"uint32"`
-	MayFail         bool            `nm:"may-fail" default:"true"`
-	DADTimeout      int64           `nm:"dad-timeout" range:"-1..30000" default:"-1"`
+	MayFail         bool            `nm:"may-fail" default:"true" unused:"yes"`
+	DADTimeout      int64           `nm:"dad-timeout" range:"-1..30000" default:"-1" unused:"yes"`
 	RequiredTimeout int64           `nm:"required-timeout" range:"-1..2147483647" default:"-1" unused:"yes"`
 	AutoRouteExtGw  int64           `nm:"auto-route-ext-gw" range:"-1..1" default:"-1" unused:"yes"`
 	LocalRule       int64           `nm:"replace-local-rule" range:"-1..1" default:"-1" unused:"yes"`
 
-	DHCPHostname string   `nm:"dhcp-hostname"`
-	SendHostname bool     `nm:"dhcp-send-hostname" default:"true"`
+	DHCPHostname string   `nm:"dhcp-hostname" unused:"6"`
+	SendHostname bool     `nm:"dhcp-send-hostname" default:"true" unused:"6"`
 	HostnameFlag int64    `nm:"dhcp-hostname-flags" range:"uint32" unused:"yes"`
-	DHCPTimeout  int64    `nm:"dhcp-timeout" range:"0..2147483647"`
+	DHCPTimeout  int64    `nm:"dhcp-timeout" range:"0..2147483647" unused:"yes"`
 	IAID         string   `nm:"dhcp-iaid" unused:"yes"`
 	Rejected     []string `nm:"dhcp-reject-servers" unused:"yes"`
-	ClientID     string   `nm:"dhcp-client-id" family:"4"`
+	ClientID     string   `nm:"dhcp-client-id" family:"4" unused:"yes"`
 	FQDN         string   `nm:"dhcp-fqdn" family:"4" unused:"yes"`
 	VendorClass  string   `nm:"dhcp-vendor-class-identifier" family:"4" unused:"yes"`
-	LinkLocal    int64    `nm:"link-local" range:"int32" family:"4"`
+	LinkLocal    int64    `nm:"link-local" range:"int32" family:"4" unused:"yes"`
 
 	AddrGenMode int64  `nm:"addr-gen-mode" by:"addrGenMode" family:"6"`
-	DUID        string `nm:"dhcp-duid" family:"6"`
+	DUID        string `nm:"dhcp-duid" family:"6" unused:"yes"`
 	Privacy     int64  `nm:"ip6-privacy" range:"-1..2" default:"-1" family:"6"`
-	MTU         int64  `nm:"mtu" range:"uint32" family:"6"`
-	RATimeout   int64  `nm:"ra-timeout" range:"0..2147483647" family:"6"`
-	Token       string `nm:"token" family:"6"`
+	MTU         int64  `nm:"mtu" range:"uint32" family:"6" unused:"yes"`
+	RATimeout   int64  `nm:"ra-timeout" range:"0..2147483647" family:"6" unused:"yes"`
+	Token       string `nm:"token" family:"6" unused:"yes"`
 }
 
 // The methods of IP.
@@ -313,14 +314,14 @@ type VPN struct {
 
 // WireGuard is the section [wireguard] and the sections [wireguard-peer.KEY].
 type WireGuard struct {
-	FWMark           int64           `nm:"fwmark" range:"uint32"`
-	IPv4DefaultRoute int64           `nm:"ip4-auto-default-route" range:"-1..1" default:"-1"`
-	IPv6DefaultRoute int64           `nm:"ip6-auto-default-route" range:"-1..1" default:"-1"`
-	ListenPort       int64           `nm:"listen-port" range:"0..65535"`
+	FWMark           int64           `nm:"fwmark" range:"uint32" unused:"yes"`
+	IPv4DefaultRoute int64           `nm:"ip4-auto-default-route" range:"-1..1" default:"-1" unused:"yes"`
+	IPv6DefaultRoute int64           `nm:"ip6-auto-default-route" range:"-1..1" default:"-1" unused:"yes"`
+	ListenPort       int64           `nm:"listen-port" range:"0..65535" unused:"yes"`
 	MTU              int64           `nm:"mtu" range:"uint32"`
-	PeerRoutes       bool            `nm:"peer-routes" default:"true"`
-	PrivateKey       keyvalue.Secret `nm:"private-key"`
-	PrivateKeyFlags  int64           `nm:"private-key-flags" range:"0..7"`
+	PeerRoutes       bool            `nm:"peer-routes" default:"true" unused:"yes"`
+	PrivateKey       keyvalue.Secret `nm:"private-key" unused:"yes"`
+	PrivateKeyFlags  int64           `nm:"private-key-flags" range:"0..7" unused:"yes"`
 	Peers            []Peer
 }
 
@@ -341,7 +342,7 @@ type Bridge struct {
 	GroupAddress       string       `nm:"group-address" unused:"yes"`
 	GroupForwardMask   int64        `nm:"group-forward-mask" range:"0..65535"`
 	HelloTime          int64        `nm:"hello-time" range:"0..10" default:"2"`
-	MAC                keyvalue.MAC `nm:"mac-address"`
+	MAC                keyvalue.MAC `nm:"mac-address" unused:"yes"`
 	MaxAge             int64        `nm:"max-age" range:"0..40" default:"20"`
 	MulticastHashMax   int64        `nm:"multicast-hash-max" range:"1..4294967295" default:"4096" unused:"yes"`
 	MulticastLastCount int64        `nm:"multicast-last-member-count" range:"uint32" default:"2" unused:"yes"`

@@ -129,6 +129,9 @@ func (r *reader) sections(p *Profile) {
 		if !there {
 			continue
 		}
+		if fields.Type().Field(i).Tag.Get("unused") != "" {
+			r.unused(group)
+		}
 		into := fields.Field(i)
 		if into.Kind() == reflect.Pointer {
 			into.Set(reflect.New(into.Type().Elem()))
@@ -140,12 +143,18 @@ func (r *reader) sections(p *Profile) {
 	for _, g := range r.file.Groups {
 		switch {
 		case known[g.Name], strings.HasPrefix(g.Name, peerPrefix):
-		case slices.Contains(foreign, g.Name) && len(g.Keys) == 0: // NetworkManager writes such sections itself
 		case slices.Contains(foreign, g.Name):
-			r.warn(g.Name, keyfile.Key{Line: g.Line}, "the section is not supported and has no effect")
+			r.unused(g)
 		default:
 			r.warn(g.Name, keyfile.Key{Line: g.Line}, "no section has this name")
 		}
+	}
+}
+
+// unused warns of a section that has no effect. Empty ones NetworkManager writes by itself.
+func (r *reader) unused(g keyfile.Group) {
+	if len(g.Keys) > 0 {
+		r.warn(g.Name, keyfile.Key{Line: g.Line}, "the section is not supported and has no effect")
 	}
 }
 
@@ -192,7 +201,7 @@ func (r *reader) section(g keyfile.Group, into reflect.Value) {
 			taken[name] = true
 			if err := r.value(g, k, field, into.Field(i)); err != nil {
 				r.warn(g.Name, k, "ignored: %v", err)
-			} else if field.Tag.Get("unused") != "" {
+			} else if u := field.Tag.Get("unused"); k.Value != "" && (u == "yes" || g.Name == "ipv"+u) {
 				r.warn(g.Name, k, "not supported, has no effect")
 			}
 		}
@@ -344,7 +353,11 @@ func (r *reader) misplacedName(p *Profile) {
 // secrets reads [vpn-secrets], which means nothing without [vpn].
 func (r *reader) secrets(p *Profile) {
 	g, there := r.file.Group("vpn-secrets")
-	if !there || p.VPN == nil {
+	if !there {
+		return
+	}
+	r.unused(g)
+	if p.VPN == nil {
 		return
 	}
 	p.VPN.Secrets = map[string]keyvalue.Secret{}

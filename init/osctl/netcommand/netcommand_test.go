@@ -29,7 +29,7 @@ func answering(t *testing.T) (root string) {
 			{Name: "eth0", Kind: "wired", Up: true, Carrier: true, Managed: true, MTU: 1500, File: "office",
 				Profile: "office", Method: "manual", Addresses: []string{"192.168.1.50/24", "fe80::1/64"},
 				Routes: []string{"default via 192.168.1.1 metric 102"},
-				Notes:  []string{"[ethernet] wake-on-lan has no effect yet"}},
+				Notes:  []string{"[ipv6] method=dhcp has no client yet"}},
 			{Name: "eth1", Kind: "wired", Up: true, Managed: true, Method: "dhcp",
 				Error: "eth1: put route\x1b[2J: refused"},
 			{Name: "veth1", Kind: "virtual", Up: true, Carrier: true},

@@ -1,0 +1,119 @@
+package profile_test
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"resinos/net/profile"
+)
+
+// effective are the keys that something acts on, and the ones that tell people or NetworkManager something only.
+var effective = map[string]string{
+	"connection": "id uuid type interface-name autoconnect autoconnect-priority master controller slave-type " +
+		"port-type multi-connect stable-id timestamp",
+	"match":    "driver interface-name kernel-command-line path",
+	"ethernet": "cloned-mac-address mac-address mac-address-blacklist mac-address-denylist mtu",
+	"ipv4": "method addresses gateway routes routing-rules dns dns-search never-default ignore-auto-dns " +
+		"ignore-auto-routes route-metric route-table dhcp-hostname dhcp-send-hostname",
+	"ipv6": "method addresses gateway routes routing-rules dns dns-search never-default route-metric route-table " +
+		"addr-gen-mode ip6-privacy",
+	"bridge": "ageing-time forward-delay group-forward-mask hello-time max-age multicast-snooping priority stp " +
+		"vlan-filtering",
+	"wireguard": "mtu",
+}
+
+// valid are values of keys that do not take 1.
+var valid = map[string]string{
+	"connection/type": "ethernet", "ethernet/cloned-mac-address": "stable",
+	"ethernet/mac-address": "52:54:00:12:34:56", "bridge/mac-address": "52:54:00:12:34:56",
+	"ipv4/dns": "192.0.2.1", "ipv6/dns": "2001:db8::1", "ipv6/addr-gen-mode": "eui64",
+	"ipv4/address1": "192.0.2.2/24", "ipv6/address1": "2001:db8::2/64",
+	"ipv4/route1": "192.0.2.0/24", "ipv6/route1": "2001:db8::/64",
+	"ipv4/routing-rule1": "priority 5 from 192.0.2.0/24 table 100",
+	"ipv6/routing-rule1": "priority 5 from 2001:db8::/64 table 100",
+}
+
+// written are the names of keys that have another one in a file.
+var written = map[string]string{
+	"addresses": "address1", "routes": "route1", "routing-rules": "routing-rule1", "*": "mode",
+}
+
+// Every key has an effect, or Parse warns of it with file, section and key, or of its whole section.
+func TestKeysWithoutEffect(t *testing.T) {
+	seen := map[string][]string{}
+	sections := reflect.TypeFor[profile.Profile]()
+	for i := range sections.NumField() {
+		field := sections.Field(i)
+		kind := field.Type
+		if kind.Kind() == reflect.Pointer {
+			kind = kind.Elem()
+		}
+		names := strings.Split(field.Tag.Get("nm"), ",")
+		for _, section := range names {
+			seen[section] = testSection(t, section, names[0], kind)
+		}
+	}
+	const peer = "wireguard-peer.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+	testSection(t, peer, "wireguard-peer", reflect.TypeFor[profile.Peer]())
+	testKey(t, "vpn-secrets", "password", "1", false)
+	for section, keys := range effective {
+		for _, key := range strings.Fields(keys) {
+			if !slices.Contains(seen[section], key) {
+				t.Errorf("[%s] %s is listed, and is no key", section, key)
+			}
+		}
+	}
+}
+
+// testSection tries each key of a section, which the tables know by its usual name.
+func testSection(t *testing.T, section, usual string, kind reflect.Type) (seen []string) {
+	t.Helper()
+	acts := strings.Fields(effective[usual])
+	for i := range kind.NumField() {
+		tag := kind.Field(i).Tag
+		if f := tag.Get("family"); f != "" && section != "ipv"+f || tag.Get("nm") == "" {
+			continue
+		}
+		for _, key := range strings.Split(tag.Get("nm"), ",") {
+			seen = append(seen, key)
+			name := cmp.Or(written[key], key)
+			testKey(t, section, name, cmp.Or(valid[usual+"/"+name], "1"), slices.Contains(acts, key))
+		}
+	}
+	return seen
+}
+
+// NetworkManager writes lists that are empty as well: they ask for nothing.
+func TestEmptyKeys(t *testing.T) {
+	_, warnings, err := profile.Parse("office", []byte("[connection]\npermissions=\n[gsm]\n"))
+	if err != nil || len(warnings) > 0 {
+		t.Errorf("Parse: %v, warnings %q", err, warnings)
+	}
+}
+
+func testKey(t *testing.T, section, name, value string, acts bool) {
+	t.Helper()
+	_, warnings, err := profile.Parse("office", []byte("["+section+"]\n"+name+"="+value+"\n"))
+	if err != nil {
+		t.Errorf("[%s] %s=%s: %v", section, name, value, err)
+	}
+	warned := false
+	for _, w := range warnings {
+		if w.File != "office" || w.Section != section {
+			t.Errorf("[%s] %s: the warning does not name file and section: %s", section, name, w)
+		}
+		switch {
+		case w.Key == "" && w.Text == "the section is not supported and has no effect",
+			w.Key == name && w.Text == "not supported, has no effect":
+			warned = true
+		case !warned: // behind a warning of the section, a value may be wrong
+			t.Errorf("[%s] %s=%s: the value is not valid: %s", section, name, value, w)
+		}
+	}
+	if acts == warned {
+		t.Errorf("[%s] %s: listed as effective: %t; warnings %q", section, name, acts, warnings)
+	}
+}
