@@ -3,6 +3,8 @@
 //
 // A file is copied when it is new or has changed on resin-boot since it was copied last; therefore what somebody has
 // changed on the device stays. If it is gone from resin-boot, its copy goes too, unless somebody has changed the copy.
+// Where nothing has changed, nothing is written: PID 1 does this before the first container.
+//
 // The package does not judge what is in the files. Read first: Import.
 package keyimport
 
@@ -19,6 +21,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"resinos/mounts/plainfile"
 	"resinos/net/keyfile"
@@ -49,8 +53,12 @@ func Unflushed(path string, text []byte, mode fs.FileMode) error {
 	return errors.Join(os.Chmod(beside, mode), os.Rename(beside, path))
 }
 
-// Import copies what has changed, and returns a line for each change. A fault of one file costs no other one.
+// Import copies what has changed, and returns a line for each change. A fault of one file costs no other one. If a
+// tmpfs stands in for resin-boot, the files of the owner are unknown and not gone: all copies stay.
 func Import(from, to string, write Writer) (changes []string, err error) {
+	if standsIn(filepath.Dir(from)) {
+		return nil, nil
+	}
 	list, err := os.ReadDir(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		list, err = nil, nil
@@ -95,6 +103,17 @@ func Import(from, to string, write Writer) (changes []string, err error) {
 		faults = append(faults, write.save(filepath.Join(to, record), now))
 	}
 	return changes, errors.Join(faults...)
+}
+
+// standsIn reports whether a tmpfs is attached at dir.
+func standsIn(dir string) bool {
+	var system unix.Statfs_t
+	if err := unix.Statfs(dir, &system); err != nil || system.Type != unix.TMPFS_MAGIC {
+		return false
+	}
+	var here, above unix.Stat_t
+	err := errors.Join(unix.Stat(dir, &here), unix.Stat(filepath.Dir(dir), &above))
+	return err == nil && here.Dev != above.Dev
 }
 
 // take copies one file, if it is not the one that was copied last or if its copy is gone.

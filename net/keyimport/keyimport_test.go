@@ -1,11 +1,17 @@
 package keyimport
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 type place struct {
@@ -114,4 +120,99 @@ func TestImportFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.run("copy blocked")
+}
+
+// The step of the boot writes nothing, not even the same content again, where nothing has changed.
+func TestImportWritesNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		files map[string]string // nil: the directory on resin-boot does not exist
+		first []string
+	}{
+		{"no directory", nil, nil},
+		{"empty directory", map[string]string{}, nil},
+		{"sample only", map[string]string{"resin-sample": "# [connection]\n"}, nil},
+		{"copied before", map[string]string{"office": "[a]\n", "plant": "[b]\n"},
+			[]string{"copy office", "copy plant"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := place{t, t.TempDir(), t.TempDir()}
+			p.put(p.to, "made-here", "[c]\n")
+			for name, text := range tt.files {
+				p.put(p.from, name, text)
+			}
+			if tt.files == nil {
+				if err := os.Remove(p.from); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := p.state()
+			p.run(tt.first...)
+			if tt.first == nil && p.state() != before {
+				t.Errorf("the first run wrote:\n%s\nbefore:\n%s", p.state(), before)
+			}
+			before = p.state()
+			write := func(path string, _ []byte, _ fs.FileMode) error {
+				t.Errorf("wrote %s", path)
+				return nil
+			}
+			if changes, err := Import(p.from, p.to, write); err != nil || changes != nil {
+				t.Errorf("Import = %q, %v", changes, err)
+			}
+			if p.state() != before {
+				t.Errorf("the second run wrote:\n%s\nbefore:\n%s", p.state(), before)
+			}
+		})
+	}
+}
+
+// state returns what any write to the directory of copies, or to a file in it, changes: inodes, and when they changed.
+func (p place) state() string {
+	p.t.Helper()
+	list, err := os.ReadDir(p.to)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, name := range append([]string{"."}, names(list)...) {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(p.to, name), &st); err != nil {
+			p.t.Fatal(err)
+		}
+		fmt.Fprintln(&b, name, st.Ino, st.Size, st.Mtim, st.Ctim)
+	}
+	return b.String()
+}
+
+func names(list []os.DirEntry) (out []string) {
+	for _, e := range list {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// A resin-boot that cannot be attached costs nobody the network: the copies stay until it is there again.
+func TestImportWithoutPartition(t *testing.T) {
+	if !testenv.InNamespace(t) {
+		return
+	}
+	boot := t.TempDir()
+	p := place{t, filepath.Join(boot, "system-connections"), t.TempDir()}
+	if err := os.Mkdir(p.from, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.put(p.from, "office", "[a]\n")
+	p.run("copy office")
+	if err := unix.Mount("standin", boot, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	p.run()
+	p.holds("office", "[a]\n")
+	if err := unix.Unmount(boot, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(p.from, "office")); err != nil {
+		t.Fatal(err)
+	}
+	p.run("remove office")
 }
