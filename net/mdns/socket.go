@@ -15,6 +15,7 @@ import (
 
 	"resinos/net/dnswire"
 	"resinos/net/link"
+	"resinos/net/linkwatch"
 )
 
 var (
@@ -61,40 +62,32 @@ func observe(sys string, serves func(link.Link) bool) (map[int]face, error) {
 	return out, nil
 }
 
-// watcher reports that links or addresses have changed.
+// watcher reports that links or addresses have changed, many changes at once as one.
 type watcher struct {
+	kernel  *linkwatch.Watcher
 	changed chan struct{}
-	done    chan struct{}
 	work    sync.WaitGroup
 }
 
 func watch() (*watcher, error) {
-	w := &watcher{changed: make(chan struct{}, 1), done: make(chan struct{})}
-	links, addresses := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
-	if err := netlink.LinkSubscribe(links, w.done); err != nil {
-		return nil, fmt.Errorf("subscribe to links: %w", err)
+	kernel, err := linkwatch.Watch()
+	if err != nil {
+		return nil, err
 	}
-	w.work.Go(func() { pass(links, w.changed) })
-	if err := netlink.AddrSubscribe(addresses, w.done); err != nil {
-		w.close()
-		return nil, fmt.Errorf("subscribe to addresses: %w", err)
-	}
-	w.work.Go(func() { pass(addresses, w.changed) })
+	w := &watcher{kernel: kernel, changed: make(chan struct{}, 1)}
+	w.work.Go(func() {
+		for range kernel.Changes {
+			select {
+			case w.changed <- struct{}{}:
+			default: // one waits already
+			}
+		}
+	})
 	return w, nil
 }
 
-// pass turns updates into at most one signal that waits.
-func pass[T any](updates <-chan T, changed chan<- struct{}) {
-	for range updates {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
-}
-
 func (w *watcher) close() {
-	close(w.done)
+	w.kernel.Close()
 	w.work.Wait()
 }
 
