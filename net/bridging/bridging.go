@@ -1,7 +1,7 @@
 // Package bridging owns the bridges that profiles ask for: it creates them, sets their options, and removes those that
 // no profile asks for any more.
 //
-// It never touches a bridge of somebody else, such as the engine's: ours carry the mark Alias. Read first: Ensure.
+// It never touches a bridge of somebody else, such as the engine's: ours carry a mark. Read first: Ensure.
 package bridging
 
 import (
@@ -19,8 +19,8 @@ import (
 	"resinos/net/profile"
 )
 
-// Alias marks the links that netd created (IFLA_IFALIAS).
-const Alias = "resinos: created by netd"
+// alias marks the links that netd created (IFLA_IFALIAS).
+const alias = "resinos: created by netd"
 
 // Ensure creates the bridges of profiles that are missing, sets the options of those that are ours, and removes ours
 // that no profile asks for. A bridge that somebody else created is used as it is. It returns a line for each change.
@@ -44,7 +44,7 @@ func Ensure(sys string, entries []assignment.Entry) (changes []string, err error
 		switch {
 		case asked && l.Type() != "bridge":
 			faults = append(faults, fmt.Errorf("create bridge %s: a %s with its name is there", a.Name, l.Type()))
-		case a.Alias != Alias:
+		case a.Alias != alias:
 		case asked:
 			faults = append(faults, options(sys, a.Name, p.Bridge))
 		default:
@@ -73,7 +73,7 @@ func create(sys, name string, b *profile.Bridge) error {
 	if err != nil {
 		return fmt.Errorf("create bridge %s: %w", name, err)
 	}
-	return errors.Join(netlink.LinkSetAlias(l, Alias), options(sys, name, b))
+	return errors.Join(netlink.LinkSetAlias(l, alias), options(sys, name, b))
 }
 
 // options sets the options of a bridge that differ. Times are in hundredths of a second; without STP the kernel refuses

@@ -64,16 +64,12 @@ func adopt(kept []notify.Inherited) (packets net.PacketConn, streams net.Listene
 			continue
 		}
 		file := os.NewFile(uintptr(k.FD), k.Name)
-		var err error
 		if k.Name == keptPackets {
-			packets, err = net.FilePacketConn(file)
+			packets, _ = net.FilePacketConn(file) // one that cannot be used is not there
 		} else {
-			streams, err = net.FileListener(file)
+			streams, _ = net.FileListener(file)
 		}
 		file.Close() // both have made a copy
-		if err != nil {
-			continue
-		}
 	}
 	return packets, streams
 }
