@@ -9,8 +9,7 @@ const (
 	Disabled Method = "disabled" // the link is not changed
 )
 
-// Profile is the wanted configuration of one link, or of every link of a kind. Profiles will come from key files; until
-// there are any, Defaults are used.
+// Profile is the wanted configuration of one link, or of every link of a kind, that has no key file.
 type Profile struct {
 	Name   string // name of the one link it is for; empty: every link of Kind
 	Kind   Kind

@@ -56,7 +56,7 @@ func Ordered(sources []Source) []Source {
 func Render(sources []Source, forwarder netip.Addr) []byte {
 	sources = Ordered(sources)
 	var b bytes.Buffer
-	b.WriteString("# Written by netd from the leases of the links. Changes are lost.\n")
+	b.WriteString("# Written by netd from leases and key files. Changes are lost.\n")
 	if domains := searchOf(sources); len(domains) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(domains, " "))
 	}
