@@ -51,9 +51,6 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		defer f.Close() // nothing was written
 		paths[i] = pipe.Path(c.LogDir, source)
 	}
-	if _, err := c.Reap(ctx, id); err != nil {
-		return err
-	}
 	bridged := want.Network == app.NetworkBridge
 	if bridged {
 		if err := c.Networks.Ready(id); err != nil {
@@ -67,11 +64,15 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	}
 	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1],
 		Rootfs: mount.ToProto(mounts)}
-	done := c.shims.create(ctx, want.App)
-	made, err := client.TaskService().Create(ctx, request)
-	done()
+	made, err := c.createTask(ctx, want.App, request)
+	if errdefs.IsAlreadyExists(err) { // seldom, and to look first would have each start wait for those of its app
+		if _, err := c.Reap(ctx, id); err != nil {
+			return err
+		}
+		made, err = c.createTask(ctx, want.App, request)
+	}
 	if err != nil {
-		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
+		return fmt.Errorf("create task: %w", err)
 	}
 	if bridged { // its program has not begun, so it never sees a network that is half made
 		if err := c.Networks.Attach(id, int(made.Pid)); err != nil {
@@ -82,6 +83,14 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		return fmt.Errorf("start task: %w", errgrpc.ToNative(err))
 	}
 	return nil
+}
+
+func (c *Containerd) createTask(ctx context.Context, app string, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse,
+	error) {
+	client, ctx := c.link(ctx)
+	defer c.shims.create(ctx, app)()
+	made, err := client.TaskService().Create(ctx, r)
+	return made, errgrpc.ToNative(err)
 }
 
 // Reap removes an ended or never begun task, and kills one that its starter left half made. Without
