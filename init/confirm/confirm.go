@@ -77,17 +77,19 @@ func (c Config) watch(ctx context.Context, before update.Before) error {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	var good steady
+	var failed error // of the owner's checks, when they last ran
 	for last := ""; ; {
 		look := c.Device.Look(ctx)
 		missing := Judge(look, before)
 		if good.since(c.Now(), len(missing) == 0, look.restarts(before)) >= c.Stable {
-			err := c.owners(ctx)
-			if err == nil {
+			if failed = c.owners(ctx); failed == nil {
 				c.Log.Info("slot confirmed")
 				return c.Device.Confirm(ctx, "")
 			}
-			missing = []string{err.Error()}
 			good.began = c.Now() - c.Stable + min(c.Stable, ownersPause) // they run again after a pause
+		}
+		if len(missing) == 0 && failed != nil {
+			missing = []string{failed.Error()} // in the pause too: it is the reason if the deadline passes then
 		}
 		if text := strings.Join(missing, "; "); text != last {
 			c.Log.Info("slot not confirmed yet", "reason", text)

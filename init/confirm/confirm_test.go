@@ -259,3 +259,22 @@ func TestOwnersCheckDelays(t *testing.T) {
 		t.Errorf("it did %q after %v, %v", got, now, err)
 	}
 }
+
+// TestOwnersCheckIsTheReason: the slot is left because of the failing check, also if the deadline passes between two
+// tries of it.
+func TestOwnersCheckIsTheReason(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "check"), []byte("#!/bin/sh\necho no uplink\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, until := range []time.Duration{20, 22, 24, 26, 28, 30, 32} {
+		var now time.Duration
+		f := &fake{settled: onTrial(), look: func() Look { now += Every; return well() }}
+		err := Run(t.Context(), Config{Device: f, Checks: dir, Stable: 10 * time.Second, Until: until * time.Second,
+			Every: time.Millisecond,
+			Now:   func() time.Duration { return now }, Log: slog.New(slog.DiscardHandler)})
+		if err != nil || !strings.Contains(f.reason, "check: exit status 3\nno uplink") {
+			t.Errorf("left after %v: reason %q, %v", now, f.reason, err)
+		}
+	}
+}
