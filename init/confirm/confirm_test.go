@@ -264,7 +264,8 @@ func TestOwnersCheckDelays(t *testing.T) {
 // tries of it.
 func TestOwnersCheckIsTheReason(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "check"), []byte("#!/bin/sh\necho no uplink\nexit 3\n"), 0o755); err != nil {
+	const script = "#!/bin/sh\necho no uplink\nexit 3\n"
+	if err := os.WriteFile(filepath.Join(dir, "check"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, until := range []time.Duration{20, 22, 24, 26, 28, 30, 32} {
