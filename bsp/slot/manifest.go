@@ -19,8 +19,9 @@ type Manifest struct {
 	Board    string    `json:"board"`
 	Variant  string    `json:"variant"`
 	Arch     string    `json:"arch"`
-	Kernel   string    `json:"kernel"` // release, as uname -r prints it
-	Epoch    int64     `json:"epoch"`  // the time stamp of every file
+	Kernel   string    `json:"kernel"`              // release, as uname -r prints it
+	Epoch    int64     `json:"epoch"`               // the time stamp of every file
+	Root     string    `json:"root_hash,omitempty"` // of the hash tree behind the root; empty: it has none
 	Files    []File    `json:"files"`
 	Packages []Package `json:"packages"`
 }

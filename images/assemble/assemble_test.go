@@ -78,7 +78,7 @@ func TestWritersAreReproducible(t *testing.T) {
 		"ext4 state": {false, state.Write},
 		"fat":        {false, FAT{Label: "resin-boot", Volume: 0x1234abcd, Size: 40 * disk.MiB, Epoch: epoch}.Write},
 		"squashfs":   {true, Squashfs{BlockSize: 128 * 1024, Epoch: epoch}.Write},
-		"initramfs":  {true, func(_ context.Context, name string, tree *Tree) error { return WriteInitramfs(name, tree, epoch) }},
+		"initramfs":  {true, func(_ context.Context, name string, tree *Tree) error { return WriteInitramfs(name, nil, tree, epoch) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var images [2][]byte

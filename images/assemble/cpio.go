@@ -12,13 +12,20 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-// WriteInitramfs writes the tree to name as a cpio archive (newc) compressed with zstd.
-func WriteInitramfs(name string, tree *Tree, epoch int64) (err error) {
+// WriteInitramfs writes the tree to name as a cpio archive (newc) compressed with zstd. What head has, if it is not nil,
+// comes before it as an archive that is not compressed, so that a change of head moves no other byte. The kernel
+// unpacks one archive after the other (Documentation/driver-api/early-userspace/buffer-format.rst).
+func WriteInitramfs(name string, head, tree *Tree, epoch int64) (err error) {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if head != nil {
+		if err := writeHead(f, head, epoch); err != nil {
+			return fmt.Errorf("create initramfs: %w", err)
+		}
+	}
 	// One encoder goroutine: the split into blocks must not depend on the number of processors. The kernel's
 	// decoder takes windows of up to 128 MiB (lib/decompress_unzstd.c), this level uses 8.
 	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
@@ -29,6 +36,18 @@ func WriteInitramfs(name string, tree *Tree, epoch int64) (err error) {
 		return fmt.Errorf("create initramfs: %w", err)
 	}
 	return z.Close()
+}
+
+// writeHead fills the archive up to a sector: whatever follows an archive begins at a multiple of four bytes.
+func writeHead(w io.Writer, head *Tree, epoch int64) error {
+	const sector = 512
+	var b bytes.Buffer
+	if err := writeCpio(&b, head, epoch); err != nil {
+		return err
+	}
+	b.Write(make([]byte, -b.Len()&(sector-1)))
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 func writeCpio(w io.Writer, tree *Tree, epoch int64) error {

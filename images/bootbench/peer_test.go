@@ -73,7 +73,7 @@ func buildPeer(ctx context.Context, board boards.Board, cache, dir string) (peer
 	}
 	early, err := b.early(ctx)
 	if err == nil {
-		err = assemble.WriteInitramfs(p.initramfs, early, peerEpoch)
+		err = assemble.WriteInitramfs(p.initramfs, nil, early, peerEpoch)
 	}
 	if err != nil {
 		return peer{}, fmt.Errorf("make initramfs of the peer: %w", err)

@@ -52,16 +52,17 @@ const cacheRoom = 768 * disk.MiB
 
 // Options are the inputs and the output of a build.
 type Options struct {
-	Board    string
-	Variant  string
-	Output   string      // the image file
-	Binaries string      // directory with a directory of device binaries for each architecture
-	Cache    string      // directory for packages and results of stages
-	Apps     []string    // directories with a compose.yaml, or the names of apps that come with the builder
-	Mirrors  []string    // Debian mirrors; the host's own if empty
-	Version  string      // of resinOS; Version if empty
-	Trust    bundle.Keys // the keys that updates have to be signed with; the zero value refuses every update
-	Progress Progress    // nil: no progress is shown
+	Board      string
+	Variant    string
+	Output     string      // the image file
+	Binaries   string      // directory with a directory of device binaries for each architecture
+	Cache      string      // directory for packages and results of stages
+	Apps       []string    // directories with a compose.yaml, or the names of apps that come with the builder
+	Mirrors    []string    // Debian mirrors; the host's own if empty
+	Version    string      // of resinOS; Version if empty
+	Trust      bundle.Keys // the keys that updates have to be signed with; the zero value refuses every update
+	Unverified bool        // the root has no hash tree
+	Progress   Progress    // nil: no progress is shown
 }
 
 // Result describes what was built.

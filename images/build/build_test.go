@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -23,10 +24,12 @@ import (
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/inspect"
+	"resinos/images/layout"
 	"resinos/images/rootfs"
 	"resinos/mounts/disk"
 	"resinos/mounts/purge"
 	"resinos/mounts/testenv"
+	"resinos/mounts/verity"
 	"resinos/services/config"
 	"resinos/services/settings"
 )
@@ -177,6 +180,24 @@ func TestInspectReadsWhatWasBuilt(t *testing.T) {
 	if m := r.Slots[0].Manifest; m == nil || m.Kernel != "6.12" || m.Variant != "development" || len(m.Files) != 3 {
 		t.Errorf("slot A = %+v", r.Slots[0])
 	}
+	start := disk.Bytes(r.Partitions[1].Start)
+	early, err := assemble.ReadExt4File(t.Context(), result.Image, start, "/"+slot.Initramfs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := regexp.MustCompile(`(?s)^070701.{104}root.verity\x00*(sha256 (\w{64}) \d+\n)`).FindSubmatch(early)
+	if hash == nil || string(hash[2]) != r.Slots[0].Manifest.Root {
+		t.Fatalf("the initramfs begins with %.200q, the manifest has %q", early, r.Slots[0].Manifest.Root)
+	}
+	root, err := assemble.ReadExt4File(t.Context(), result.Image, start, "/"+slot.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := verity.Parse(string(hash[1])); err != nil || v.Blocks*verity.BlockSize >= int64(len(root)) {
+		t.Errorf("root of %d bytes with %v, %v", len(root), v, err)
+	} else if again, err := verity.Append(&buffer{root[:v.Blocks*verity.BlockSize]}, v.Blocks*verity.BlockSize); again != v {
+		t.Errorf("the root in the slot has %v, %v, the initramfs %v", again, err, v)
+	}
 	if !r.Slots[1].Empty {
 		t.Errorf("slot B = %+v, want empty", r.Slots[1])
 	}
@@ -187,6 +208,37 @@ func TestInspectReadsWhatWasBuilt(t *testing.T) {
 		if p.FileSystem != "" && (!p.Clean || p.Used+p.Free > p.Size || p.Used <= 0) {
 			t.Errorf("usage of %s: %+v", p.Label, p)
 		}
+	}
+}
+
+// buffer is a file in memory.
+type buffer struct{ content []byte }
+
+func (b *buffer) ReadAt(p []byte, at int64) (int, error) {
+	return bytes.NewReader(b.content).ReadAt(p, at)
+}
+
+func (b *buffer) WriteAt(p []byte, at int64) (int, error) {
+	b.content = append(b.content[:at], p...)
+	return len(p), nil
+}
+
+// TestUnverified: an image without a hash tree has no trace of one.
+func TestUnverified(t *testing.T) {
+	needTools(t)
+	b := standIn(t, "qemu-x86_64", "production", time.Now())
+	b.Unverified = true
+	result, err := b.image(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, _ := result.Plan.Partition(layout.RootA)
+	early, err := assemble.ReadExt4File(t.Context(), result.Image, start.Start, "/"+slot.Initramfs)
+	if err != nil || bytes.Contains(early[:512], []byte(slot.RootHash)) || result.Manifest.Root != "" {
+		t.Errorf("the initramfs begins with %.200q, the manifest has %q; %v", early, result.Manifest.Root, err)
+	}
+	if slices.Contains(b.earlyModules(), verity.Module) {
+		t.Errorf("it has the module %s", verity.Module)
 	}
 }
 
@@ -210,7 +262,7 @@ func TestSecondBuildTakesEverythingFromCache(t *testing.T) {
 		t.Errorf("second build ran %v", ran)
 	}
 	write(t, filepath.Join(b.programs(), "engine"), []byte("another engine"), time.Now())
-	if ran := build(); !slices.Equal(ran, []string{"resin-rootA", "rootfs", "write out.img"}) {
+	if ran := build(); !slices.Equal(ran, []string{"initramfs", "resin-rootA", "rootfs", "write out.img"}) {
 		t.Errorf("after a change of engine it ran %v", ran)
 	}
 	b.Apps = nil

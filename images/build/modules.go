@@ -19,6 +19,7 @@ import (
 	"resinos/bsp/kmod"
 	"resinos/bsp/modinfo"
 	"resinos/images/assemble"
+	"resinos/mounts/verity"
 )
 
 // moduleTrees are the modules of the root and of the initramfs, each with its own index.
@@ -36,7 +37,7 @@ func (b *builder) selectModules(ctx context.Context) error {
 	}
 	b.modules.release = filepath.Base(release)
 	pin, _ := b.lock.Find(b.lock.Kernel)
-	key := fmt.Sprintf("2 %s %q %q", pin.SHA256, b.board.Modules, b.board.Initramfs.Modules)
+	key := fmt.Sprintf("2 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
 	dir, err := b.stage(ctx, "modules", key, func(ctx context.Context, dir string) error {
 		return b.writeModules(ctx, release, dir)
 	})
@@ -50,6 +51,16 @@ func (b *builder) selectModules(ctx context.Context) error {
 	return err
 }
 
+// earlyModules are the modules in the initramfs, without those that they need.
+func (b *builder) earlyModules() []string {
+	early := b.board.Initramfs.Modules
+	if !b.Unverified {
+		early = append(slices.Clone(early), verity.Module) // stage 1 loads these when it has the hash of the root
+		early = append(early, verity.HashModules(b.board.Arch)...)
+	}
+	return early
+}
+
 func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 	tree, err := modinfo.OpenTree(release)
 	if err != nil {
@@ -58,7 +69,7 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 	if unused := b.board.Modules.Unused(tree.Paths()); len(unused) > 0 {
 		b.Progress.Note(fmt.Sprintf("%s/%s.toml: no module matches %s", boards.Directory, b.Board, strings.Join(unused, ", ")))
 	}
-	early := b.board.Initramfs.Modules
+	early := b.earlyModules()
 	chosen := append(tree.Select(b.board.Modules.Match), early...)
 	for _, t := range []struct {
 		name       string

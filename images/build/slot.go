@@ -12,13 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/layout"
 	"resinos/images/ociimage"
 	"resinos/images/rootfs"
+	"resinos/mounts/verity"
 )
 
 // slotTree builds the squashfs and the initramfs and returns the content of the slot.
@@ -52,18 +51,17 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err := addFingerprint(rootTree, "root"); err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	var root, early string
-	g, work := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { root, err = b.root(work, rootTree); return err })
-	g.Go(func() (err error) { early, err = b.initramfs(work, earlyTree); return err })
-	if err := g.Wait(); err != nil {
+	root, hash, err := b.root(ctx, rootTree)
+	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	tree := &assemble.Tree{}
-	for name, source := range map[string]string{slot.Kernel: kernel, slot.Initramfs: early, slot.Root: root} {
-		if err := tree.Add(assemble.Entry{Path: name, Mode: 0o644, Source: source}); err != nil {
-			return nil, slot.Manifest{}, err
-		}
+	early, err := b.initramfs(ctx, hash, earlyTree)
+	if err != nil {
+		return nil, slot.Manifest{}, err
+	}
+	tree, err := b.slotFiles(map[string]string{slot.Kernel: kernel, slot.Initramfs: early, slot.Root: root})
+	if err != nil {
+		return nil, slot.Manifest{}, err
 	}
 	if err := b.deviceTrees(tree); err != nil {
 		return nil, slot.Manifest{}, err
@@ -72,11 +70,23 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err != nil {
 		return nil, m, err
 	}
+	m.Root = hash.Hash
 	text, err := m.Encode()
 	if err != nil {
 		return nil, m, err
 	}
 	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
+}
+
+// slotFiles lays the files of a slot out.
+func (b *builder) slotFiles(files map[string]string) (*assemble.Tree, error) {
+	tree := &assemble.Tree{}
+	for name, source := range files {
+		if err := tree.Add(assemble.Entry{Path: name, Mode: 0o644, Source: source}); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
 }
 
 // blanks builds the empty file systems that a device writes over a state partition beyond repair, and over a data
@@ -113,28 +123,69 @@ func (b *builder) blank(ctx context.Context, name, label string, tree *assemble.
 	})
 }
 
-func (b *builder) root(ctx context.Context, tree *assemble.Tree) (string, error) {
+// root returns the file of the root with its hash tree, and what the tree is checked with. Without a tree that is the
+// zero value.
+func (b *builder) root(ctx context.Context, tree *assemble.Tree) (file string, hash verity.Root, err error) {
 	digest, err := tree.Digest()
 	if err != nil {
-		return "", err
+		return "", hash, err
 	}
 	x := assemble.Squashfs{Small: b.Variant == "production", BlockSize: squashBlock, Epoch: b.epoch}
-	file, err := b.file(ctx, "rootfs", "rootfs.squashfs", fmt.Sprintf("%s %+v", digest, x), func(ctx context.Context, name string) error {
-		return x.Write(ctx, name, tree)
+	key := fmt.Sprintf("%s %+v %v", digest, x, !b.Unverified)
+	dir, err := b.stage(ctx, "rootfs", key, func(ctx context.Context, dir string) error {
+		name := filepath.Join(dir, slot.Root)
+		if err := x.Write(ctx, name, tree); err != nil || b.Unverified {
+			return err
+		}
+		r, err := appendHashTree(name)
+		return errors.Join(err, os.WriteFile(filepath.Join(dir, slot.RootHash), []byte(r.String()), 0o644))
 	})
 	if err != nil {
-		return "", err
+		return "", hash, err
 	}
-	return file, b.checkRootSize(file, tree)
+	if !b.Unverified {
+		text, err := os.ReadFile(filepath.Join(dir, slot.RootHash))
+		if err != nil {
+			return "", hash, err
+		}
+		if hash, err = verity.Parse(string(text)); err != nil {
+			return "", hash, err
+		}
+	}
+	file = filepath.Join(dir, slot.Root)
+	return file, hash, b.checkRootSize(file, tree)
 }
 
-func (b *builder) initramfs(ctx context.Context, tree *assemble.Tree) (string, error) {
+func appendHashTree(name string) (r verity.Root, err error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return r, err
+	}
+	return verity.Append(f, st.Size())
+}
+
+// initramfs returns the file of the initramfs, which has the hash of the root.
+func (b *builder) initramfs(ctx context.Context, hash verity.Root, tree *assemble.Tree) (string, error) {
 	digest, err := tree.Digest()
 	if err != nil {
 		return "", err
 	}
-	return b.file(ctx, "initramfs", "initramfs", fmt.Sprintf("%s %d", digest, b.epoch), func(_ context.Context, name string) error {
-		return assemble.WriteInitramfs(name, tree, b.epoch)
+	var head *assemble.Tree
+	if hash.Blocks > 0 {
+		head = &assemble.Tree{}
+		entry := assemble.Entry{Path: slot.RootHash, Mode: 0o644, Content: []byte(hash.String())}
+		if err := head.Add(entry); err != nil {
+			return "", err
+		}
+	}
+	key := fmt.Sprintf("%s %d %s", digest, b.epoch, hash.Hash)
+	return b.file(ctx, "initramfs", slot.Initramfs, key, func(_ context.Context, name string) error {
+		return assemble.WriteInitramfs(name, head, tree, b.epoch)
 	})
 }
 

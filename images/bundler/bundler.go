@@ -89,7 +89,7 @@ func describe(ctx context.Context, o Options) (bundle.Manifest, inspect.Partitio
 	files, err := bootFiles(o.Image, boot)
 	return bundle.Manifest{
 		Board: in.Board, Variant: in.Variant, Version: in.Version, MinFrom: o.MinFrom, RollbackIndex: o.RollbackIndex,
-		Slot: bundle.SlotImage{Size: slot.Size}, Boot: files,
+		Slot: bundle.SlotImage{Size: slot.Size}, Root: bundle.Root{VerityHash: in.Root}, Boot: files,
 	}, slot, err
 }
 

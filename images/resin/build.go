@@ -64,6 +64,7 @@ the device refuses every update.`,
 	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
 	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
 	f.StringVar(&o.Version, "version", build.Version, "version that the image says it is")
+	f.BoolVar(&o.Unverified, "unverified", false, "leave out the hash tree that the root is checked with when it is read")
 	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages and finished stages")
 	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors to use instead of the host's own")
 	return cmd

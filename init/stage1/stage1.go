@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"resinos/init/walk"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
+	"resinos/mounts/verity"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 )
@@ -32,6 +35,7 @@ const (
 	newRoot     = "/newroot"
 	rootFile    = slot.Target + "/" + slot.Root
 	modulesList = "/etc/modules"
+	rootHash    = "/" + slot.RootHash
 	nextInit    = "/usr/sbin/init"
 	efivars     = "/sys/firmware/efi/efivars"
 )
@@ -99,7 +103,7 @@ func (s *Stage) actions() []walk.Action {
 		{Name: "load modules", Severity: bootreport.Degraded, Do: s.loadModules},
 		{Name: "find slot", Severity: bootreport.Fatal, Do: s.findSlot},
 		{Name: "attach slot", Severity: bootreport.Fatal, Do: s.attachSlot},
-		{Name: "attach root", Severity: bootreport.Fatal, Do: attachRoot},
+		{Name: "attach root", Severity: bootreport.Fatal, Do: s.attachRoot},
 	}
 }
 
@@ -199,13 +203,47 @@ func (s *Stage) attachSlot() error {
 		Flags: []string{"ro", "nosuid", "nodev", "noexec"}, Options: "noload"})
 }
 
-func attachRoot() error {
+// attachRoot mounts the root. If the initramfs has its hash, nothing of it is read that differs from what was built.
+func (s *Stage) attachRoot() error {
 	node, handle, err := attach.Loop(rootFile)
 	if err != nil {
 		return err
 	}
-	defer handle.Close()
+	defer handle.Close() // what lies on top holds the loop device
+	text, err := os.ReadFile(rootHash)
+	if err == nil {
+		node, err = s.verified(node, string(text))
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil // the image was built without it
+	}
+	if err != nil {
+		return err
+	}
 	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs", Flags: []string{"ro", "nodev"}})
+}
+
+// verified puts the device that checks each block on top of one with a root. On trial, a damaged block ends the boot
+// for certain: the bootloader counts it and goes back. A version that was confirmed goes on as well as it can.
+func (s *Stage) verified(below, text string) (node string, err error) {
+	root, err := verity.Parse(text)
+	if err != nil {
+		return "", err
+	}
+	if s.loader != nil {
+		for _, name := range verity.HashModules(runtime.GOARCH) {
+			if s.loader.Load(name, "") == nil {
+				break
+			}
+		}
+		if err := s.loader.Load(verity.Module, ""); err != nil {
+			return "", err
+		}
+	}
+	then := verity.Fail
+	if s.cmdline.Trial {
+		then = verity.Panic
+	}
+	return root.Attach("root", below, then)
 }
 
 func (s *Stage) switchRoot() error {
