@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/apt"
+	"resinos/bsp/bootfiles"
 	"resinos/bsp/lock"
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
@@ -27,6 +28,7 @@ import (
 	"resinos/images/layout"
 	"resinos/images/rootfs"
 	"resinos/mounts/disk"
+	"resinos/mounts/fingerprint"
 	"resinos/mounts/purge"
 	"resinos/mounts/testenv"
 	"resinos/mounts/verity"
@@ -221,6 +223,28 @@ func (b *buffer) ReadAt(p []byte, at int64) (int, error) {
 func (b *buffer) WriteAt(p []byte, at int64) (int, error) {
 	b.content = append(b.content[:at], p...)
 	return len(p), nil
+}
+
+// TestBootFilesAreInTheRoot: what an update brings to the boot partition, and nothing of the owner's.
+func TestBootFilesAreInTheRoot(t *testing.T) {
+	needTools(t)
+	for board, want := range map[string]string{"qemu-arm64": "boot.scr", "qemu-x86_64": "EFI/BOOT/BOOTX64.EFI"} {
+		b, tree := standIn(t, board, "production", time.Now()), &assemble.Tree{}
+		if err := b.addBootFiles(t.Context(), tree); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{want, "image-version-info", "device-type.json", fingerprint.Name} {
+			if _, found := tree.Lookup(filepath.Join(bootfiles.Source[1:], name)); !found {
+				t.Errorf("%s: the root lacks %s", board, name)
+			}
+		}
+		for _, e := range tree.Entries() {
+			if name := filepath.Base(e.Path); name == "config.json" || name == "grubenv" || name == "resinos.env" ||
+				name == "resin-sample" {
+				t.Errorf("%s: the root has %s", board, e.Path)
+			}
+		}
+	}
 }
 
 // TestUnverified: an image without a hash tree has no trace of one.

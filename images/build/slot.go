@@ -9,14 +9,17 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
+	"resinos/bsp/bootfiles"
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/layout"
 	"resinos/images/ociimage"
 	"resinos/images/rootfs"
+	"resinos/mounts/fingerprint"
 	"resinos/mounts/verity"
 )
 
@@ -45,7 +48,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	}
 	rootTree, rootErr := b.table.Root(in)
 	earlyTree, earlyErr := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
-	if err := errors.Join(rootErr, earlyErr); err != nil {
+	if err := errors.Join(rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
 	if err := addFingerprint(rootTree, "root"); err != nil {
@@ -87,6 +90,25 @@ func (b *builder) slotFiles(files map[string]string) (*assemble.Tree, error) {
 		}
 	}
 	return tree, nil
+}
+
+// addBootFiles adds the files of the boot partition that belong to the version: a device that confirms it brings its
+// boot partition to them.
+func (b *builder) addBootFiles(ctx context.Context, root *assemble.Tree) error {
+	boot, err := b.bootTree(ctx, b.version())
+	if err != nil {
+		return err
+	}
+	place, _ := fingerprint.Find("boot") // addFingerprint has found it too
+	top := strings.TrimPrefix(bootfiles.Source, "/")
+	var faults []error
+	for _, e := range boot.Entries() {
+		if e.Mode.IsRegular() && (e.Path == fingerprint.Name || !place.Leaves(e.Path)) {
+			e.Path = path.Join(top, e.Path)
+			faults = append(faults, root.Add(e))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // blanks builds the empty file systems that a device writes over a state partition beyond repair, and over a data
@@ -239,11 +261,16 @@ func (b *builder) firmware() (*assemble.Tree, error) {
 	return tree, nil
 }
 
-func (b *builder) manifest(tree *assemble.Tree) (slot.Manifest, error) {
-	m := slot.Manifest{
+// version is the manifest without files and packages.
+func (b *builder) version() slot.Manifest {
+	return slot.Manifest{
 		Format: slot.ManifestFormat, Version: b.Version, Board: b.Board, Variant: b.Variant, Arch: b.board.Arch,
 		Kernel: b.modules.release, Epoch: b.epoch,
 	}
+}
+
+func (b *builder) manifest(tree *assemble.Tree) (slot.Manifest, error) {
+	m := b.version()
 	for _, e := range tree.Entries() {
 		if !e.Mode.IsRegular() {
 			continue

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/bsp/bootfiles"
 	"resinos/bsp/bootvars"
 	"resinos/bsp/bundle"
 	"resinos/bsp/slot"
@@ -31,6 +32,7 @@ import (
 // device is the device that the updater runs on. Its paths are fields so that tests can have one of their own.
 type device struct {
 	record, boot, apps, keys string
+	bootSource               string    // where the root has the files for boot
 	lock, writing            string    // files of locks: around each change, and while a slot is written
 	confirmed                string    // file that a confirmation creates
 	booted                   slot.Name // by the command line
@@ -60,7 +62,7 @@ func onDevice(log *slog.Logger) *device {
 	}
 	d := &device{
 		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath,
-		boot:   update.BootDir,
+		boot: update.BootDir, bootSource: bootfiles.Source,
 		apps:   appstatus.Path,
 		keys:   bundle.KeysDirectory,
 		booted: slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),
@@ -160,12 +162,26 @@ func (d *device) Confirm(ctx context.Context, reason string) error {
 		if !s.OnTrial {
 			return errNotOnTrial
 		}
+		// Before the switch is final: a power cut in between is another try, which goes on here.
+		d.installBootFiles()
 		r, v := s.Confirm(reason)
 		if err := d.writeVariables(loader, v); err != nil {
 			return err // it is still on trial
 		}
 		return errors.Join(d.writeRecord(r), d.decided())
 	})
+}
+
+// installBootFiles brings the boot partition to the files of the version that runs. This version was started by the
+// files that are there, so a fault is no reason to leave it.
+func (d *device) installBootFiles() {
+	done, err := bootfiles.Install(d.bootSource, d.boot)
+	for _, step := range done {
+		d.log.Info("boot file installed", "path", step.Path)
+	}
+	if err != nil {
+		d.log.Warn("boot files are not those of this version", "error", err)
+	}
 }
 
 // decided has PID 1 let this boot go on.

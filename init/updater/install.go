@@ -141,7 +141,8 @@ func (d *device) steps(p prepared, now update.Content, noReboot bool) []string {
 		list = append(list, "reboot")
 	}
 	return append(list,
-		fmt.Sprintf("confirm slot %s when all is as well as before, else go back to slot %s", to, d.booted))
+		fmt.Sprintf("confirm slot %s when all is as well as before, else go back to slot %s", to, d.booted),
+		"before it is confirmed, bring the files of the boot partition to those of the new version")
 }
 
 // open is the fault of a device that is in the middle of another update.

@@ -1,7 +1,8 @@
 // Command updater installs updates of the system, and confirms or leaves a slot on trial. As "updater" it answers on
 // the socket that PID 1 holds for it, until nobody has asked for anything for a while; as "updater confirm" it judges a
-// boot on trial. It is a program of its own: PID 1 must not link its HTTP client, and a device whose engine does not
-// start must still be able to get another version. Read device, then installation.
+// boot on trial; "updater boot-files" brings the boot partition to the files of the version that runs. It is a program
+// of its own: PID 1 must not link its HTTP client, and a device whose engine does not start must still be able to get
+// another version. Read device, then installation.
 package main
 
 import (
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"resinos/bsp/bootfiles"
+	"resinos/bsp/update"
 	"resinos/init/confirm"
 	"resinos/services/boottime"
 	"resinos/services/log/line"
@@ -45,6 +48,9 @@ func main() {
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	if len(args) > 0 && args[0] == "confirm" {
 		return runConfirm(ctx, args[1:], log)
+	}
+	if len(args) > 0 && args[0] == "boot-files" {
+		return runBootFiles(args[1:], log)
 	}
 	idle := time.Minute
 	flags := flag.NewFlagSet("updater", flag.ContinueOnError)
@@ -78,6 +84,21 @@ func runConfirm(ctx context.Context, args []string, log *slog.Logger) error {
 		return fmt.Errorf("--deadline %v: at most %v, because PID 1 waits for 30 minutes", c.Until, mostDeadline)
 	}
 	return confirm.Run(ctx, c)
+}
+
+// runBootFiles repairs the files of the boot partition by hand.
+func runBootFiles(args []string, log *slog.Logger) error {
+	source := bootfiles.Source
+	flags := flag.NewFlagSet("updater boot-files", flag.ContinueOnError)
+	flags.StringVar(&source, "from", source, "`directory` with the files and their list, resinos.fingerprint")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	done, err := bootfiles.Install(source, update.BootDir)
+	for _, step := range done {
+		log.Info("boot file installed", "path", step.Path)
+	}
+	return err
 }
 
 func parse(flags *flag.FlagSet, args []string) error {

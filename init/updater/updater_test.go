@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"resinos/bsp/slot"
 	"resinos/bsp/update"
 	"resinos/init/updatecontrol"
+	"resinos/mounts/fingerprint"
 	"resinos/mounts/testenv"
 	"resinos/services/control"
 	"resinos/services/pid1"
@@ -55,9 +57,10 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b.file("boot/grubenv", variables)
+	b.file("source/boot.scr", []byte("a script"))
 	path := func(name string) string { return filepath.Join(b.dir, name) }
 	b.device = &device{record: path("update.json"), lock: path("lock"), writing: path("writing"),
-		confirmed: path("confirmed"), boot: path("boot"),
+		confirmed: path("confirmed"), boot: path("boot"), bootSource: path("source"),
 		keys: path("keys"),
 		apps: path("apps.json"), booted: slot.A, bootID: "one", board: "b", variant: "development", running: "1.0.0",
 		client: pid1.Client{Socket: path("none")}, log: slog.New(slog.DiscardHandler)}
@@ -162,7 +165,7 @@ func TestInstall(t *testing.T) {
 	file := b.bundle(2, same)
 	// The plan is checked as the installation is, and writes nothing.
 	p, err := b.client.Install(t.Context(), updatecontrol.Install{Source: file, Plan: true})
-	if err != nil || p.Version != "1.1.0" || p.From != "1.0.0" || p.Slot != "B" || len(p.Steps) != 4 {
+	if err != nil || p.Version != "1.1.0" || p.From != "1.0.0" || p.Slot != "B" || len(p.Steps) != 5 {
 		t.Fatalf("plan %+v, %v", p, err)
 	}
 	if r, v := b.standing(); len(r.Attempts) != 0 || v.Try != bootvars.NoTrial ||
@@ -223,6 +226,11 @@ func TestTrial(t *testing.T) {
 	}
 	b.ends()
 	b.boots(slot.B, "two", "1.1.0")
+	script := fingerprint.Line{Path: "boot.scr", Sum: md5.Sum(b.read("source/boot.scr"))}
+	b.file("source/"+fingerprint.Name, fingerprint.Print([]fingerprint.Line{script}))
+	if _, err := os.Stat(filepath.Join(b.dir, "boot/boot.scr")); err == nil {
+		t.Error("its boot files came before the confirmation")
+	}
 	if _, err := b.client.Install(t.Context(), install); err == nil || !strings.Contains(err.Error(), "is on trial") {
 		t.Errorf("on trial: %v", err)
 	}
@@ -242,6 +250,9 @@ func TestTrial(t *testing.T) {
 		t.Errorf("confirmed: %+v, %+v", r, v)
 	}
 	b.read("confirmed") // PID 1 looks for it
+	if script := b.read("boot/boot.scr"); string(script) != "a script" {
+		t.Errorf("the boot partition has the script %q", script)
+	}
 	p, err := b.client.RollBack(t.Context(), updatecontrol.RollBack{NoReboot: true})
 	if err != nil || p.Version != "1.0.0" || p.Slot != "A" {
 		t.Fatalf("roll back %+v, %v", p, err)
