@@ -21,7 +21,7 @@ import (
 type Variables struct {
 	Slot slot.Name // the slot to boot
 
-	// The slot on trial, how often it may still be booted, and what the boot script found wrong with it. While Try is a
+	// The slot on trial, how often it may still be booted, and what was found wrong with it. While Try is a
 	// slot, the boot script counts Tries down before each boot of it, and boots Slot once they are used up.
 	Try   slot.Name // NoTrial, A or B
 	Tries string    // "0" to MostTries
@@ -39,13 +39,14 @@ const (
 	MostTries string    = "3"
 )
 
-// Fault is what a boot script found wrong with the slot on trial.
+// Fault is what was found wrong with the slot on trial, or with the slot that was left because its root is bad.
 type Fault string
 
 // The faults.
 const (
 	NoFault     Fault = "none"
 	KernelFault Fault = "kernel" // its kernel or its initramfs is missing, or could not be loaded
+	RootFault   Fault = "root"   // stage 1 could not attach its root
 )
 
 // A Variable is a row of Table.
@@ -74,8 +75,8 @@ func Table() []Variable {
 			field: func(v *Variables) *string { return &v.Tries },
 		},
 		{
-			Name: "fault", Does: "what the boot script found wrong with it", Later: true,
-			Values: []string{string(NoFault), string(KernelFault)},
+			Name: "fault", Does: "what was found wrong with it", Later: true,
+			Values: []string{string(NoFault), string(KernelFault), string(RootFault)},
 			field:  func(v *Variables) *string { return (*string)(&v.Fault) },
 		},
 	}
@@ -87,6 +88,13 @@ func New() Variables {
 	for _, row := range Table() {
 		*row.field(&v) = row.Values[0]
 	}
+	return v
+}
+
+// LeaveRoot returns the variables with which a device leaves a slot whose root is bad, and boots the other one from then
+// on. That slot's system finds out what happened: it is as if the bad one had been on trial in vain.
+func (v Variables) LeaveRoot(bad slot.Name) Variables {
+	v.Slot, v.Try, v.Tries, v.Fault = bad.Other(), bad, NoTries, RootFault
 	return v
 }
 

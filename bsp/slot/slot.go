@@ -38,4 +38,5 @@ const (
 	Root         = "rootfs.squashfs"
 	DeviceTrees  = "dtbs" // a directory
 	ManifestFile = "manifest.json"
+	Shell        = "busybox" // only in development images: stage 1 starts it when neither slot has a root
 )

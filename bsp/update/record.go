@@ -46,6 +46,7 @@ const (
 	Interrupted Cause = "interrupted" // before the switch: nothing was ever booted
 	NotTried    Cause = "not-tried"   // the bootloader never booted the slot
 	KernelFails Cause = "kernel"      // the bootloader could not load its kernel
+	RootFails   Cause = "root"        // stage 1 could not attach its root, long after it was confirmed
 	TriesUsedUp Cause = "tries"       // booted as often as may be, and never confirmed
 	Unhealthy   Cause = "unhealthy"   // it ran, and a check did not hold in time
 	ByHand      Cause = "by-hand"     // somebody went back on purpose

@@ -93,7 +93,7 @@ func (s *Settled) withoutAttempt(f Facts) {
 		s.Leaving = last != nil && last.Slot == f.Booted && last.LeftIn == f.BootID && f.BootID != ""
 		return
 	}
-	if last != nil && last.Slot == v.Try && last.LeftIn != "" {
+	if last != nil && last.Slot == v.Try && last.LeftIn != "" && v.Fault != bootvars.RootFault {
 		s.Variables = idle(v) // its failure was recorded, and then the power went before the variables were written
 		if s.Leaving = f.Booted == v.Try && v.Slot != v.Try; s.Leaving {
 			s.Record.Attempts[0].LeftIn = f.BootID
@@ -143,6 +143,9 @@ func (s *Settled) inOldSlot(a *Attempt, f Facts) {
 		s.fail(a, f, Interrupted, "the device was switched off before the switch")
 	case v.Fault == bootvars.KernelFault:
 		s.fail(a, f, KernelFails, fmt.Sprintf("the bootloader could not load kernel and initramfs of slot %s", a.Slot))
+	case v.Fault == bootvars.RootFault:
+		s.fail(a, f, RootFails, fmt.Sprintf(
+			"the root of slot %s could not be attached, so the device went to slot %s by itself", a.Slot, f.Booted))
 	case v.Tries == bootvars.NoTries:
 		s.fail(a, f, TriesUsedUp,
 			fmt.Sprintf("slot %s was booted %s times and never confirmed: %s", a.Slot, most, a.reached(f.Last)))

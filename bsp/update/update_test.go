@@ -78,6 +78,26 @@ func TestSettle(t *testing.T) {
 			Failed, KernelFails, "could not load kernel", "", false, slot.A, bootvars.NoTrial,
 		},
 		{
+			"went to the other slot because of its root", func(r *Record, f *Facts) {
+				*r, f.Booted, f.Variables = Record{}, slot.B, bootvars.New().LeaveRoot(slot.A)
+			},
+			Failed, RootFails, "root of slot A could not be attached, so the device went to slot B", "", false, slot.B,
+			bootvars.NoTrial,
+		},
+		{
+			"the same, and that slot had failed before", func(r *Record, f *Facts) {
+				*r, f.Booted, f.Variables = Record{}, slot.B, bootvars.New().LeaveRoot(slot.A)
+				r.Add(Attempt{Slot: slot.A, State: Failed, LeftIn: "earlier"})
+			},
+			Failed, RootFails, "root of slot A could not be attached", "", false, slot.B, bootvars.NoTrial,
+		},
+		{
+			"went back in the middle of a trial", func(_ *Record, f *Facts) {
+				f.Booted, f.Variables = slot.B, f.Variables.LeaveRoot(slot.A)
+			},
+			Confirmed, "", "", "", false, slot.B, bootvars.NoTrial,
+		},
+		{
 			"never tried", func(*Record, *Facts) {},
 			Failed, NotTried, "has not booted slot B", "", false, slot.A, bootvars.NoTrial,
 		},

@@ -82,8 +82,13 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 }
 
 // slotFiles lays the files of a slot out.
-func (b *builder) slotFiles(files map[string]string) (*assemble.Tree, error) {
-	tree := &assemble.Tree{}
+func (b *builder) slotFiles(files map[string]string) (tree *assemble.Tree, err error) {
+	if b.Variant == "development" {
+		if files[slot.Shell], err = b.one("busybox-static", "usr/bin/busybox"); err != nil {
+			return nil, err
+		}
+	}
+	tree = &assemble.Tree{}
 	for name, source := range files {
 		if err := tree.Add(assemble.Entry{Path: name, Mode: 0o644, Source: source}); err != nil {
 			return nil, err

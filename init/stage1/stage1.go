@@ -1,6 +1,7 @@
 // Package stage1 owns the initramfs: from the kernel's first call of /init to the switch to the real root.
-// It never writes to a disk, never chooses a partition by its name, and never hangs: when it cannot go on it says why on the
-// console and reboots, so that the bootloader's count of tries moves on.
+// It never chooses the root by the name of a partition, and never hangs: when it cannot go on it says why on the console
+// and reboots, so that the bootloader's count of tries moves on. It writes to a disk only then: the boot variables, if
+// the root of a slot is bad that is not on trial, and the other slot is whole.
 // Read Stage first.
 package stage1
 
@@ -70,12 +71,12 @@ func (s *Stage) Run() {
 	_, _ = s.record.Mark(bootreport.MilestonePID1, boottime.Now())
 	err := s.walk()
 	console.Say("initramfs: " + err.Error())
-	console.Say(fmt.Sprintf("rebooting in %v", lastWords))
 	if s.log != nil {
 		s.log.Error("initramfs gave up", "error", err)
 	}
-	giveUp := time.NewTimer(lastWords)
-	<-giveUp.C
+	pause := s.recover()
+	console.Say(fmt.Sprintf("rebooting in %v", pause))
+	s.wait(pause)
 	unix.Sync()
 	err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	console.Say("initramfs: reboot: " + err.Error())

@@ -134,6 +134,18 @@ func TestRead(t *testing.T) {
 				if got, err := f.Read(path); err != nil || string(got) != want {
 					t.Errorf("Read(%s) = %d bytes, %v, want %d", path, len(got), err, len(want))
 				}
+				at, size, err := f.Place(path)
+				if want == "" {
+					if err == nil {
+						t.Errorf("Place(%s) = %d of an empty file", path, at)
+					}
+					continue
+				}
+				begin := make([]byte, min(len(want), 512))
+				if _, e := f.disk.ReadAt(begin, at); err != nil || e != nil || size != int64(len(want)) ||
+					!strings.HasPrefix(want, string(begin)) {
+					t.Errorf("Place(%s) = %d, %d, %v: there is %.20q", path, at, size, err, begin)
+				}
 			}
 			for _, path := range []string{"none", "deep/none/x", "A/x", "deep", "deep/er", "", "/", "deep//config.json"} {
 				if got, err := f.Read(path); !errors.Is(err, fs.ErrNotExist) {

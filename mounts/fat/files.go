@@ -18,23 +18,44 @@ func (f *FileSystem) Read(path string) ([]byte, error) {
 	return content, nil
 }
 
+// Place returns where a file begins on the disk, and its size. What comes after the first cluster may be anywhere.
+func (f *FileSystem) Place(path string) (at, size int64, err error) {
+	e, err := f.find(strings.Trim(path, "/"))
+	if err == nil && (e.first < 2 || e.first-2 >= f.clusters) {
+		err = fmt.Errorf("%w: it has no cluster", ErrNone)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("find %s: %w", path, err)
+	}
+	return f.data + int64(e.first-2)*f.cluster, e.size, nil
+}
+
 func (f *FileSystem) read(path string) ([]byte, error) {
+	e, err := f.find(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.chain(e.first, e.size, mostFile)
+}
+
+// find returns the entry of a file.
+func (f *FileSystem) find(path string) (entry, error) {
 	first, left := uint32(0), int64(mostDirectories)
 	for {
 		name, rest, deeper := strings.Cut(path, "/")
 		list, err := f.directory(first, &left)
 		if err != nil {
-			return nil, err
+			return entry{}, err
 		}
 		e, found := find(list, name)
 		if !found || e.directory != deeper {
-			return nil, fs.ErrNotExist
+			return entry{}, fs.ErrNotExist
 		}
 		if deeper && e.first == 0 {
-			return nil, fmt.Errorf("%w: directory %s has no cluster", ErrNone, name)
+			return entry{}, fmt.Errorf("%w: directory %s has no cluster", ErrNone, name)
 		}
 		if !deeper {
-			return f.chain(e.first, e.size, mostFile)
+			return e, nil
 		}
 		first, path = e.first, rest
 	}

@@ -1,0 +1,232 @@
+package stage1
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/bsp/bootvars"
+	"resinos/bsp/slot"
+	"resinos/init/console"
+	"resinos/mounts/attach"
+	"resinos/mounts/disk"
+	"resinos/mounts/fat"
+	"resinos/services/osrelease"
+)
+
+// otherSlot is where the slot is attached that was not booted, if the root of the other one is bad.
+const otherSlot = "/other"
+
+// recoveryPause is the time between two tries of a device of which neither slot can be used.
+const recoveryPause = 5 * time.Minute
+
+// recover says what becomes of a device whose slot was found and has no root. On trial, the bootloader counts this boot
+// and goes back. Otherwise the other slot is booted from now on, if it is whole; if not, nothing but a person can help,
+// and the device says so and tries again. It returns the time until then.
+func (s *Stage) recover() time.Duration {
+	if s.slot.Device == "" || s.cmdline.Trial {
+		return lastWords
+	}
+	other, err := s.attachOther()
+	if err == nil {
+		err = whole(otherSlot)
+	}
+	if err == nil {
+		if err = s.leave(slot.Name(s.cmdline.Slot)); err == nil {
+			console.Say(fmt.Sprintf("slot %s is whole: it is booted from now on", other))
+			return lastWords
+		}
+	}
+	console.Say(fmt.Sprintf("recovery: slot %s cannot be used, and slot %s neither: %v", s.cmdline.Slot, other, err))
+	console.Say("recovery: write an image to the disk, or replace the disk, if this does not end")
+	return recoveryPause
+}
+
+// attachOther mounts the other slot of the disk.
+func (s *Stage) attachOther() (slot.Name, error) {
+	here := slot.Name(s.cmdline.Slot)
+	labels := map[slot.Name]string{slot.A: disk.RootA, slot.B: disk.RootB}
+	if !here.Valid() {
+		return "", errors.New("the command line does not say which slot was booted (resinos.slot=)")
+	}
+	p, err := s.onDisk(labels[here.Other()])
+	if err != nil {
+		return here.Other(), err
+	}
+	return here.Other(), attach.Apply(attach.Entry{Name: "other slot", Source: p.Node(), Target: otherSlot,
+		Type: "ext4", Flags: []string{"ro", "nosuid", "nodev", "noexec"}, Options: "noload"})
+}
+
+// onDisk finds a partition of the disk with the slot.
+func (s *Stage) onDisk(label string) (disk.Partition, error) {
+	all, err := disk.Read("/sys")
+	if err != nil {
+		return disk.Partition{}, err
+	}
+	p, found := disk.OnDisk(all, s.slot.Disk, label)
+	if !found {
+		return p, fmt.Errorf("disk %s has no partition %s", s.slot.Disk, label)
+	}
+	return p, nil
+}
+
+// whole reads all files that a slot should have. It is slow, and finds every damage.
+func whole(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, slot.ManifestFile))
+	if err != nil {
+		return err
+	}
+	m, err := slot.ParseManifest(text)
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{slot.Kernel: true, slot.Initramfs: true, slot.Root: true}
+	for _, f := range m.Files {
+		if err := same(filepath.Join(dir, f.Name), f); err != nil {
+			return err
+		}
+		delete(needed, f.Name)
+	}
+	if len(needed) > 0 {
+		return fmt.Errorf("%s does not list kernel, initramfs and root", slot.ManifestFile)
+	}
+	return nil
+}
+
+func same(name string, want slot.File) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing was written
+	sum := sha256.New()
+	size, err := io.Copy(sum, f)
+	if err != nil {
+		return err
+	}
+	if size != want.Size || hex.EncodeToString(sum.Sum(nil)) != want.SHA256 {
+		return fmt.Errorf("%s is not what was installed", name)
+	}
+	return nil
+}
+
+// leave has the bootloader boot the other slot.
+func (s *Stage) leave(bad slot.Name) error {
+	p, err := s.onDisk(disk.Boot)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(p.Node(), os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(leaveRoot(f, bad), f.Sync(), f.Close())
+}
+
+// bootDisk is the boot partition.
+type bootDisk interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// leaveRoot changes the boot variables, which are in one sector, without mounting the file system that they are on.
+func leaveRoot(boot bootDisk, bad slot.Name) error {
+	files, err := fat.Open(boot)
+	if err != nil {
+		return fmt.Errorf("write boot variables: %w", err)
+	}
+	for _, loader := range bootvars.Bootloaders() {
+		old, err := files.Read(loader.File())
+		if err != nil {
+			continue
+		}
+		v, _ := loader.Parse(old) // of a damaged file, those that the bootloader uses
+		text, err := loader.Encode(v.LeaveRoot(bad))
+		at, size, placed := files.Place(loader.File())
+		if err := errors.Join(err, placed); err != nil {
+			return err
+		}
+		const sector = 512
+		if size != int64(len(text)) || len(text) > sector && !bytes.Equal(old[sector:], text[sector:]) {
+			return fmt.Errorf("write boot variables %s: it does not have its form", loader.File())
+		}
+		if _, err := boot.WriteAt(text[:min(sector, len(text))], at); err != nil {
+			return fmt.Errorf("write boot variables: %w", err)
+		}
+		return nil
+	}
+	return errors.New("write boot variables: the boot partition has none")
+}
+
+// wait gives a person the time to read. In recovery, a development image has a shell for whoever presses Enter. It does
+// not return then: the shell takes the place of this process, and the kernel restarts the device when it ends.
+func (s *Stage) wait(d time.Duration) {
+	shell := ""
+	if d == recoveryPause && osrelease.Variant() == "development" {
+		shell = keptShell(slot.Target, otherSlot)
+	}
+	if shell != "" {
+		console.Say("recovery: Enter starts a shell; when it ends, the device restarts")
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go blink("/sys/class/leds", d == recoveryPause, stop)
+	input := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}}
+	if shell == "" {
+		input = nil
+	}
+	for end := time.Now().Add(d); time.Until(end) > 0; {
+		n, err := unix.Poll(input, int(time.Until(end).Milliseconds())+1)
+		if err != nil || n == 0 {
+			continue
+		}
+		if input[0].Revents&unix.POLLIN != 0 {
+			err = unix.Exec(shell, []string{"sh"}, []string{"PATH=/bin", "HOME=/", "TERM=linux"})
+			console.Say(fmt.Sprintf("recovery: start shell: %v", err))
+		}
+		input = nil // nobody can be asked any more
+	}
+}
+
+// keptShell copies the shell out of the first slot that has it into memory, where it can be executed.
+func keptShell(slots ...string) string {
+	const name = "/" + slot.Shell
+	for _, dir := range slots {
+		if program, err := os.ReadFile(filepath.Join(dir, slot.Shell)); err == nil {
+			if os.WriteFile(name, program, 0o755) == nil {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// blink lets all lights of the device go on and off, a second each, which no system that works does.
+func blink(dir string, wanted bool, stop <-chan struct{}) {
+	lights, _ := filepath.Glob(filepath.Join(dir, "*", "brightness")) // fails only for a malformed pattern
+	if !wanted || len(lights) == 0 {
+		return
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for on := "1"; ; on = map[string]string{"1": "0", "0": "1"}[on] {
+		for _, light := range lights {
+			// Some have no trigger, and nothing else could say that a light fails.
+			_ = os.WriteFile(filepath.Join(filepath.Dir(light), "trigger"), []byte("none"), 0)
+			_ = os.WriteFile(light, []byte(on), 0)
+		}
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+	}
+}
