@@ -21,14 +21,14 @@ import (
 
 // Environment of the bench.
 const (
-	benchVariable  = "RESINOS_BENCH"      // must be set: the clock means something on an otherwise idle host only
-	roundsVariable = "RESINOS_ROUNDS"     // how often each machine boots; 5
-	countVariable  = "RESINOS_COUNT"      // if set: instructions are counted instead of seconds, which another load on the host does not change
-	memoryVariable = "RESINOS_MEMORY"     // "0" leaves out the memory, which takes two minutes a boot
-	onlyVariable   = "RESINOS_ONLY"       // if set: a regular expression of the names of the machines to boot
-	imageVariable  = "RESINOS_IMAGE"      // an image that was built earlier with the bench's app, to be measured instead of a new one
-	plainVariable  = "RESINOS_UNVERIFIED" // if set: the root of the new image has no hash tree
-	top            = "../.."              // of the source tree, as seen from this package
+	benchVariable  = "RESINOS_BENCH"    // must be set: the clock means something on an otherwise idle host only
+	roundsVariable = "RESINOS_ROUNDS"   // how often each machine boots; 5
+	countVariable  = "RESINOS_COUNT"    // if set: instructions are counted instead of seconds, which another load on the host does not change
+	memoryVariable = "RESINOS_MEMORY"   // "0" leaves out the memory, which takes two minutes a boot
+	onlyVariable   = "RESINOS_ONLY"     // if set: a regular expression of the names of the machines to boot
+	imageVariable  = "RESINOS_IMAGE"    // an image that was built earlier with the bench's app, to be measured instead of a new one
+	verityVariable = "RESINOS_VERIFIED" // if set: the root of the new image has a hash tree
+	top            = "../.."            // of the source tree, as seen from this package
 	boardName      = "qemu-x86_64"
 	countShift     = 3 // 8 ns an instruction, near what this host's guests take without counting
 )
@@ -201,7 +201,7 @@ func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir stri
 		}
 		_, err := build.Build(ctx, build.Options{
 			Board: o.Board.Name, Variant: "development", Output: image, Binaries: filepath.Join(top, "bin"), Cache: cache, Apps: []string{app},
-			Unverified: os.Getenv(plainVariable) != "",
+			Unverified: os.Getenv(verityVariable) == "",
 		})
 		if err != nil {
 			return first, regular, err

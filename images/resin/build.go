@@ -14,6 +14,7 @@ import (
 func buildCommand() *cobra.Command {
 	o := build.Options{}
 	var keys string
+	var verified bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Builds a disk image",
@@ -37,6 +38,7 @@ the device refuses every update.`,
 			if len(o.Apps) == 1 && o.Apps[0] == "" {
 				o.Apps = nil
 			}
+			o.Unverified = !verified || o.Variant == "development" && !cmd.Flags().Changed("verified")
 			var err error
 			if o.Trust, err = keyring.Trust(keys, o.Variant, o.Cache); err != nil {
 				return err
@@ -64,7 +66,8 @@ the device refuses every update.`,
 	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
 	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
 	f.StringVar(&o.Version, "version", build.Version, "version that the image says it is")
-	f.BoolVar(&o.Unverified, "unverified", false, "leave out the hash tree that the root is checked with when it is read")
+	f.BoolVar(&verified, "verified", true,
+		"check each block of the root when it is read; false for development if not given, because it slows the boot")
 	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages and finished stages")
 	f.StringSliceVar(&o.Mirrors, "mirror", nil, "Debian mirrors to use instead of the host's own")
 	return cmd
