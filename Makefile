@@ -61,6 +61,7 @@ build/%.bundle: build-all
 prove: test-images test-bundles ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
 	RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
 	$(MAKE) powercut THOROUGH=1
+	$(MAKE) prove-update
 	$(MAKE) idle
 	$(MAKE) test-throttled
 
@@ -78,6 +79,13 @@ powercut: build ## records what BOARD writes, and checks the disk after every po
 	rm -rf build/powercut && bin/resin powercut record build/$(BOARD)-development.img build/powercut
 	bin/resin powercut check $(if $(THOROUGH),--thorough) --good build/powercut
 	! bin/resin powercut check --section careless build/powercut
+
+.PHONY: prove-update
+prove-update: test-images ## records updates with the slots of real images for both bootloaders, and checks the disk after every power cut
+	bin/resin build --board qemu-x86_64 --variant development --version 0.2.0 -o build/qemu-x86_64-next.img
+	bin/resin build --board qemu-arm64 --variant development --version 0.2.0 -o build/qemu-arm64-next.img
+	RESINOS_PROVE_UPDATE=$(CURDIR)/build $(GO) test -count=1 -timeout 60m -v -run TestCutsOfAnUpdate ./init/updater
+	rm build/qemu-x86_64-next.img build/qemu-arm64-next.img
 
 .PHONY: idle
 idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written

@@ -95,8 +95,12 @@ func (c *checker) judgeAll(ctx context.Context, folder string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.disk.Close()) }()
-	for range regions {
-		c.verdicts = append(c.verdicts, map[sum]*judge.Verdict{})
+	for _, region := range regions {
+		known, err := c.disk.contents(region, c.Suite.Contents)
+		if err != nil {
+			return err
+		}
+		c.verdicts = append(c.verdicts, known)
 	}
 	c.work, c.ctx = errgroup.WithContext(ctx)
 	c.work.SetLimit(c.Workers)
@@ -152,6 +156,10 @@ func (c *checker) note(s seen, folder string) error {
 		}
 		v := &judge.Verdict{}
 		c.verdicts[i][at] = v
+		if other, byContent := c.Suite.Other[region.Name]; byContent {
+			*v = other
+			continue
+		}
 		c.jobs++
 		file := filepath.Join(folder, fmt.Sprintf("job%d", c.jobs))
 		if err := c.disk.copyRegion(region, file); err != nil {

@@ -78,8 +78,10 @@ func (s *scratch) region(at int64) int {
 	return -1
 }
 
-// turn takes a sector into a sum, or out of it.
-func (s *scratch) turn(region int, at int64, sector []byte) {
+// turn takes a sector into the sum of its region, or out of it.
+func (s *scratch) turn(region int, at int64, sector []byte) { s.turnIn(&s.sums[region], at, sector) }
+
+func (s *scratch) turnIn(total *sum, at int64, sector []byte) {
 	for i, seed := range s.seeds {
 		var h maphash.Hash
 		h.SetSeed(seed)
@@ -89,8 +91,52 @@ func (s *scratch) turn(region int, at int64, sector []byte) {
 		}
 		_, _ = h.Write(place[:]) // a hash takes everything
 		_, _ = h.Write(sector)
-		s.sums[region][i] ^= h.Sum64()
+		total[i] ^= h.Sum64()
 	}
+}
+
+// contents returns the verdicts of a region that are known by its content. The disk must be as in the image still.
+func (s *scratch) contents(r judge.Region, all []judge.Content) (map[sum]*judge.Verdict, error) {
+	known := map[sum]*judge.Verdict{}
+	for _, c := range all {
+		if c.Region != r.Name {
+			continue
+		}
+		total, err := s.sumOf(r, c)
+		if err != nil {
+			return nil, err
+		}
+		known[total] = &c.Verdict
+	}
+	return known, nil
+}
+
+// sumOf is the sum that a region has when it holds a content.
+func (s *scratch) sumOf(r judge.Region, c judge.Content) (total sum, err error) {
+	if c.Size > r.Size {
+		return total, fmt.Errorf("content of region %s: %d bytes, the region has %d", r.Name, c.Size, r.Size)
+	}
+	f, err := os.Open(c.File)
+	if err != nil {
+		return total, err
+	}
+	defer f.Close() // read only: closing cannot lose anything
+	const sector, step = recording.SectorSize, 1 << 20
+	buf := make([]byte, step)
+	for done := int64(0); done < c.Size; done += step {
+		part := buf[:min(step, c.Size-done)]
+		if _, err := f.ReadAt(part, c.Base+done); err != nil {
+			return total, fmt.Errorf("read content of region %s: %w", r.Name, err)
+		}
+		for i := int64(0); i < int64(len(part)); i += sector {
+			at := r.Base + done + i
+			if was, is := s.disk[at:at+sector], part[i:i+sector]; string(was) != string(is) {
+				s.turnIn(&total, at, was)
+				s.turnIn(&total, at, is)
+			}
+		}
+	}
+	return total, nil
 }
 
 // copyRegion writes a region as a file of its own, sparse.

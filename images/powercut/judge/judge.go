@@ -33,8 +33,22 @@ type Rule func(facts map[string]string) string
 type Suite struct {
 	Judges []Judge
 	Rules  []Rule
+	// Contents are what a region may hold as a whole. Such a region has no judges: its verdict is that of the content
+	// that it equals, and Other if there is none, however many states that takes.
+	Contents []Content
+	Other    map[string]Verdict // by region
 	// Stable facts may not change any more once they were on the disk at a flush, until a free section begins.
 	Stable []string
+}
+
+// A Content is what a region may hold as a whole: the bytes of a file from Base on. What the file lacks at the end is
+// as it was in the image.
+type Content struct {
+	Region  string
+	File    string
+	Base    int64
+	Size    int64
+	Verdict Verdict
 }
 
 // Add lays another verdict of the same region, or disk, over v.
