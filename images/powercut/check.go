@@ -148,6 +148,7 @@ func (c *checker) walk(folder string) error {
 // note records the state on the scratch disk, and has what is new in it judged.
 func (c *checker) note(s seen, folder string) error {
 	s.sums = slices.Clone(c.disk.sums)
+	s.pieces = nil // of a long epoch they are many, and the report needs none
 	c.states = append(c.states, s)
 	for i, region := range c.disk.regions {
 		at := s.sums[i]

@@ -69,7 +69,7 @@ func cutsOfAnUpdate(t *testing.T, loader bootvars.Bootloader) {
 	if dir := os.Getenv(proveEnv); dir != "" {
 		image = filepath.Join(dir, boards[loader]+"-development.img")
 		next = filepath.Join(dir, boards[loader]+"-next.img")
-		effort, least = powercut.Effort{Seed: 1, Subsets: 9, Throws: 200, MostTorn: 16, MostDrops: 1 << 20}, 10000
+		effort, least = powercut.Effort{Seed: 1, Subsets: 7, Throws: 60, MostTorn: 7, MostDrops: 64}, 10000
 	}
 	c := newCutDevice(t, loader, image, next)
 	c.updates()
