@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -216,7 +217,11 @@ func cpuLimit(r app.Resources) *specs.LinuxCPU {
 	return &c
 }
 
-// memory are the file systems in memory: /dev/shm, and those of tmpfs.
+// lockDirs are where a container finds the directory of its update locks (init/updater), as under balena's supervisor.
+// Each start has new ones: a lock ends with the container that made it.
+var lockDirs = []string{"/tmp/balena", "/tmp/resin"}
+
+// memory are the file systems in memory: /dev/shm, those of tmpfs, and the directories of update locks.
 func memory(s *specs.Spec, c app.Container) {
 	if c.Resources.ShmSize > 0 {
 		for i, m := range s.Mounts {
@@ -232,6 +237,20 @@ func memory(s *specs.Spec, c app.Container) {
 			s.Mounts = append(s.Mounts, tmpfs(m))
 		}
 	}
+	for _, dir := range lockDirs {
+		if !taken(s.Mounts, dir) {
+			s.Mounts = append(s.Mounts,
+				tmpfs(app.Mount{Target: dir, Size: 64 << 10, Mode: 0o1777, Options: "nr_inodes=16"}))
+		}
+	}
+}
+
+// taken reports whether there is a mount at a directory, or one above it in which it cannot be made.
+func taken(mounts []specs.Mount, dir string) bool {
+	return slices.ContainsFunc(mounts, func(m specs.Mount) bool {
+		target := path.Clean(m.Destination)
+		return target == dir || strings.HasPrefix(dir, target+"/") && slices.Contains(m.Options, "ro")
+	})
 }
 
 func tmpfs(m app.Mount) specs.Mount {

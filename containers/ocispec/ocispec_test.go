@@ -65,6 +65,34 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// TestLockDirs: each container has its directories of update locks in memory, unless it has mounts of its own there.
+func TestLockDirs(t *testing.T) {
+	for _, test := range []struct {
+		mounts []specs.Mount
+		want   string
+	}{
+		{nil, "/tmp/balena /tmp/resin"},
+		{[]specs.Mount{{Destination: "/tmp"}}, "/tmp/balena /tmp/resin"},
+		{[]specs.Mount{{Destination: "/tmp/balena/"}}, "/tmp/resin"},
+		{[]specs.Mount{{Destination: "/tmp", Options: []string{"rbind", "ro"}}}, ""},
+		{[]specs.Mount{{Destination: "/tmpx", Options: []string{"rbind", "ro"}}}, "/tmp/balena /tmp/resin"},
+	} {
+		s := specs.Spec{Mounts: test.mounts}
+		memory(&s, app.Container{})
+		var got []string
+		for _, m := range s.Mounts[len(test.mounts):] {
+			got = append(got, m.Destination)
+			if m.Type != "tmpfs" || !slices.Contains(m.Options, "size=65536") ||
+				!slices.Contains(m.Options, "mode=1777") || !slices.Contains(m.Options, "nr_inodes=16") {
+				t.Errorf("%+v", m)
+			}
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("with %+v there are %q, want %q", test.mounts, got, test.want)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	s, err := spec(t, app.Container{
 		Resources: app.Resources{
@@ -85,8 +113,8 @@ func TestLimits(t *testing.T) {
 	if l := s.Process.Rlimits[len(s.Process.Rlimits)-1]; l != want {
 		t.Errorf("ulimit %+v", l)
 	}
-	last := s.Mounts[len(s.Mounts)-1]
-	if got := strings.Join(last.Options, ","); got != "nosuid,nodev,noexec,mode=1777,exec,size=1m" {
+	own := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/t" })
+	if got := strings.Join(s.Mounts[own].Options, ","); got != "nosuid,nodev,noexec,mode=1777,exec,size=1m" {
 		t.Errorf("tmpfs %s", got)
 	}
 	shm := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/shm" })

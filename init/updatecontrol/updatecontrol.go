@@ -26,11 +26,12 @@ const (
 
 // Install is the argument of install.
 type Install struct {
-	Source   string `json:"source"`              // an absolute path, or an http or https URL
-	Plan     bool   `json:"plan,omitempty"`      // check and answer only
-	Again    bool   `json:"again,omitempty"`     // also the version that runs, or one that failed here
-	Older    bool   `json:"older,omitempty"`     // also an older version
-	NoReboot bool   `json:"no_reboot,omitempty"` // leaves the reboot to somebody else
+	Source   string `json:"source"`                   // an absolute path, or an http or https URL
+	Plan     bool   `json:"plan,omitempty"`           // check and answer only
+	Again    bool   `json:"again,omitempty"`          // also the version that runs, or one that failed here
+	Older    bool   `json:"older,omitempty"`          // also an older version
+	NoReboot bool   `json:"no_reboot,omitempty"`      // leaves the reboot to somebody else
+	Override bool   `json:"override_locks,omitempty"` // reboots also while apps have update locks
 }
 
 // Planned is what install is going to do, or would do.
@@ -49,6 +50,7 @@ type Phase string
 const (
 	Idle   Phase = "idle"
 	Switch Phase = "switch" // the variables are being written
+	Locked Phase = "locked" // it is installed, and locks of apps delay the reboot
 	Done   Phase = "done"   // the next boot tries the slot
 	Failed Phase = "failed"
 )
@@ -69,6 +71,7 @@ type Progress struct {
 	Error   string `json:"error,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Reboot  bool   `json:"reboot,omitempty"` // the device reboots now
+	Locks   string `json:"locks,omitempty"`  // of apps, that delay the reboot
 }
 
 // RollBack is the argument of roll-back.

@@ -21,6 +21,7 @@ import (
 	"resinos/containers/appstatus"
 	"resinos/init/cmdline"
 	"resinos/init/confirm"
+	"resinos/init/limits"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/services/log/entry"
@@ -33,6 +34,7 @@ import (
 type device struct {
 	record, boot, apps, keys string
 	bootSource               string    // where the root has the files for boot
+	containers               string    // directory of their control groups
 	lock, writing            string    // files of locks: around each change, and while a slot is written
 	confirmed                string    // file that a confirmation creates
 	booted                   slot.Name // by the command line
@@ -40,6 +42,7 @@ type device struct {
 	running                  string // the version
 	client                   pid1.Client
 	slots                    func() (idle, running slotFile, err error)
+	restart                  func() error // what reboots if PID 1 does not
 	log                      *slog.Logger
 }
 
@@ -63,12 +66,13 @@ func onDevice(log *slog.Logger) *device {
 	d := &device{
 		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath,
 		boot: update.BootDir, bootSource: bootfiles.Source,
-		apps:   appstatus.Path,
+		apps: appstatus.Path, containers: limits.Group,
 		keys:   bundle.KeysDirectory,
 		booted: slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),
 		variant: osrelease.Variant(), running: osrelease.Value("VERSION_ID"), log: log,
 	}
 	d.slots = d.findSlots
+	d.restart = func() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) }
 	return d
 }
 
@@ -230,7 +234,7 @@ func (d *device) Reboot(ctx context.Context) error {
 	}
 	d.log.Error("PID 1 does not reboot", "error", err)
 	unix.Sync()
-	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	return d.restart()
 }
 
 // Look implements confirm.Device.

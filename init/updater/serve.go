@@ -29,13 +29,16 @@ type server struct {
 	work    sync.WaitGroup
 	ctx     context.Context // ends with the process
 	log     *slog.Logger
+
+	lookForLocks time.Duration
 }
 
 // serve answers on socket until nothing was asked for, and nothing was at work, for so long.
 func serve(ctx context.Context, socket *os.File, d *device, idle time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &server{device: d, install: new(installation), used: make(chan struct{}, 1), ctx: ctx, log: d.log}
+	s := &server{device: d, install: new(installation), used: make(chan struct{}, 1), ctx: ctx, log: d.log,
+		lookForLocks: lookForLocks}
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watchIdle(ctx, idle, cancel) })
 	err := control.Server{Socket: socket, Handlers: s.handlers(), Log: d.log}.Run(ctx)
@@ -126,7 +129,14 @@ func (s *server) carryOut(p prepared, a updatecontrol.Install) {
 		})
 	})
 	err = errors.Join(err, p.close())
+	if err == nil && !a.NoReboot {
+		s.log.Info("slot switched", "version", p.plan.Version)
+		if s.awaitLocks(s.ctx, a.Override) != nil {
+			return // this process ends, and what it has done stays: the next boot tries the slot
+		}
+	}
 	end, _ := s.install.now()
+	end.Locks = ""
 	end.Phase, end.Reboot = updatecontrol.Done, !a.NoReboot
 	if err != nil {
 		end.Phase, end.Error, end.Reboot = updatecontrol.Failed, err.Error(), false
@@ -135,8 +145,6 @@ func (s *server) carryOut(p prepared, a updatecontrol.Install) {
 			end.Hint = refused.Hint
 		}
 		s.log.Error("update failed", "version", p.plan.Version, "error", err)
-	} else {
-		s.log.Info("slot switched", "version", p.plan.Version)
 	}
 	s.install.end(end)
 	if end.Reboot {

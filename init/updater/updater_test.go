@@ -39,11 +39,13 @@ type bench struct {
 	device  *device
 	client  updatecontrol.Client
 	private string
+
+	restarts chan struct{} // the device was to be rebooted
 }
 
 func newBench(t *testing.T) *bench {
 	testenv.NeedRoot(t, "a server that answers nobody else")
-	b := &bench{t: t, dir: t.TempDir()}
+	b := &bench{t: t, dir: t.TempDir(), restarts: make(chan struct{}, 9)}
 	private, public, err := note.GenerateKey(rand.Reader, "test")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +65,8 @@ func newBench(t *testing.T) *bench {
 		confirmed: path("confirmed"), boot: path("boot"), bootSource: path("source"),
 		keys: path("keys"),
 		apps: path("apps.json"), booted: slot.A, bootID: "one", board: "b", variant: "development", running: "1.0.0",
-		client: pid1.Client{Socket: path("none")}, log: slog.New(slog.DiscardHandler)}
+		client: pid1.Client{Socket: path("none")}, log: slog.New(slog.DiscardHandler), containers: path("containers"),
+		restart: func() error { b.restarts <- struct{}{}; return nil }}
 	b.device.slots = func() (slotFile, slotFile, error) {
 		return slotFile{path: path("slotB"), size: 2 << 20}, slotFile{path: path("slotA"), size: 2 << 20}, nil
 	}

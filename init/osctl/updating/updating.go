@@ -23,7 +23,7 @@ import (
 // session is one call, with the methods of this package.
 type session struct {
 	*cli.Session
-	plan, json, again, older, noReboot bool
+	plan, json, again, older, noReboot, override bool
 }
 
 func (s *session) client() updatecontrol.Client {
@@ -38,6 +38,7 @@ func Update(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []
 	flags.BoolVar(&s.again, "again", false, "installs also the version that runs, or one that has failed here")
 	flags.BoolVar(&s.older, "older", false, "installs also an older version")
 	flags.BoolVar(&s.noReboot, "no-reboot", false, "leaves the reboot to you")
+	flags.BoolVar(&s.override, "override-locks", false, "reboots also while apps have update locks")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -116,6 +117,7 @@ func (s *session) install(ctx context.Context, source string) error {
 	}
 	p, err := s.client().Install(ctx, updatecontrol.Install{
 		Source: source, Plan: s.plan, Again: s.again, Older: s.older, NoReboot: s.noReboot,
+		Override: s.override,
 	})
 	if err != nil {
 		return silent(err)
@@ -165,6 +167,12 @@ func (s *session) show(now, last updatecontrol.Progress) error {
 	case s.json:
 		return s.line(now)
 	case now.Phase.Ended():
+		return nil
+	case now.Phase == updatecontrol.Locked && now.Locks != last.Locks:
+		_, err := fmt.Fprintf(s.Stdout, "installed; the reboot waits for update locks: %s\n"+
+			"remove them, or try: osctl reboot, which does not wait\n", screen.Escape(now.Locks))
+		return err
+	case now.Phase == updatecontrol.Locked:
 		return nil
 	case s.Progress:
 		_, err := fmt.Fprintf(s.Stderr, "\r%s\x1b[K", moment(now))

@@ -108,6 +108,8 @@ func TestInstall(t *testing.T) {
 	}{
 		{"done", "update --no-reboot x.bundle", updatecontrol.Progress{Phase: updatecontrol.Done, Fetched: 5 << 20}},
 		{"reboots", "update http://host/x", updatecontrol.Progress{Phase: updatecontrol.Done, Reboot: true}},
+		{"waits for apps", "update x", updatecontrol.Progress{Phase: updatecontrol.Locked,
+			Locks: "container shop/web: /tmp/balena/updates.lock exists"}},
 		{"fails", "update x", updatecontrol.Progress{Phase: updatecontrol.Failed, Error: "slot is in use",
 			Hint: "unmount it"}},
 		{"updater was killed", "update x", updatecontrol.Progress{Phase: updatecontrol.Idle}},
@@ -117,6 +119,9 @@ func TestInstall(t *testing.T) {
 		p := place(t, nil, bootvars.New())
 		moments := []updatecontrol.Progress{{Phase: "compare", Done: 1, Total: 100},
 			{Phase: "write", Done: 50, Total: 100, Copied: 3 << 20}, tt.end}
+		if !tt.end.Phase.Ended() && tt.end.Phase != "" {
+			moments = append(moments, updatecontrol.Progress{Phase: updatecontrol.Done, Reboot: true})
+		}
 		answer(t, p.Root, moments)
 		all.WriteString("# " + tt.name + "\n" + p.Call(t, strings.Fields(tt.line)...))
 	}
