@@ -29,6 +29,7 @@ services:
         echo x > /root-is-writable || echo "root is read-only"
         echo x > /bound/x || echo "bound is read-only"
         echo x > /scratch/x && echo "scratch is writable"
+        ls /tmp/balena /tmp/resin | grep -c lock; echo x > /tmp/balena/updates.lock && echo "locks the update"
         echo "kept $$(cat /data/count)"
         echo "$${WORD}$$(cat /data/count)" > /data/count
         echo done; exec sleep 1000
@@ -77,7 +78,7 @@ func TestFields(t *testing.T) {
 	for _, want := range []string{
 		"name shop", "limits 321 777", "capabilities CapEff:\t0000000000001000", "4321",
 		"config for once secret swordfish", "image busybox", "root is read-only", "bound is read-only",
-		"scratch is writable", "kept ",
+		"scratch is writable", "0", "locks the update", "kept ",
 	} {
 		if line := out.await(strings.Fields(want)[0]); !strings.Contains(line, want) {
 			t.Errorf("%q lacks %q", line, want)
@@ -85,6 +86,10 @@ func TestFields(t *testing.T) {
 	}
 	out.await("done")
 	d.started("shop.web")
+	// There the updater looks for its update lock. The next start begins without one: it prints 0 again.
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/tmp/balena/updates.lock", d.pid("shop.web"))); err != nil {
+		t.Error(err)
+	}
 
 	if err := os.RemoveAll(d.path("apps", "shop")); err != nil {
 		t.Fatal(err)
@@ -95,6 +100,7 @@ func TestFields(t *testing.T) {
 	write()
 	d.manager()
 	d.containerd()
+	out.await("0")
 	if line := out.await("kept"); line != "kept once" {
 		t.Errorf("after the app came back: %q", line)
 	}
