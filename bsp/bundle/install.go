@@ -42,8 +42,12 @@ const (
 // ErrSize is the fault of a slot that is smaller than the bundle's.
 var ErrSize = errors.New("the slot is too small")
 
-// syncEvery bounds what a power cut loses of an installation, and how many pages wait to be written.
-const syncEvery = 16 << 20
+// syncEvery bounds what a power cut loses of an installation, and how many pages wait to be written. The disk begins
+// with them each beginEvery bytes: if it began at a sync only, it would rest while chunks are unpacked.
+const (
+	syncEvery  = 16 << 20
+	beginEvery = 1 << 20
+)
 
 // Install writes the slot's file system. It takes what the idle slot has in its place and what the running slot (seed,
 // which may be nil) has anywhere, and reads only the rest from the source. It verifies each chunk before it writes it,
@@ -102,6 +106,7 @@ type install struct {
 	buffer   []byte // stored bytes
 	from, to int64  // the part of the bundle's stored bytes that buffer has
 	unsynced int64
+	unbegun  int64
 }
 
 func (i *install) phase(p Phase) {
@@ -288,8 +293,14 @@ func (i *install) put(data []byte, at int64) error {
 	if _, err := i.slot.WriteAt(data, at); err != nil {
 		return fmt.Errorf("write idle slot: %w", err)
 	}
-	if i.unsynced += int64(len(data)); i.unsynced >= syncEvery {
+	i.unsynced += int64(len(data))
+	i.unbegun += int64(len(data))
+	if i.unsynced >= syncEvery {
 		return i.sync()
+	}
+	if disk, is := i.slot.(BlockDevice); is && i.unbegun >= beginEvery {
+		disk.begin()
+		i.unbegun = 0
 	}
 	return nil
 }
@@ -298,7 +309,7 @@ func (i *install) sync() error {
 	if i.slot == nil {
 		return nil
 	}
-	i.unsynced = 0
+	i.unsynced, i.unbegun = 0, 0
 	if err := i.slot.Sync(); err != nil {
 		return fmt.Errorf("write idle slot: %w", err)
 	}

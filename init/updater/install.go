@@ -219,19 +219,6 @@ type fileSource struct {
 
 func (f fileSource) Size() int64 { return f.size }
 
-// blockSlot is the block device of the idle slot. Sync also drops what was written from memory, so that it is read
-// from the disk again.
-type blockSlot struct{ *os.File }
-
-func (b blockSlot) Sync() error {
-	if err := b.File.Sync(); err != nil {
-		return err
-	}
-	// Advice: without it what is read back may come from memory.
-	_ = unix.Fadvise(int(b.Fd()), 0, 0, unix.FADV_DONTNEED)
-	return nil
-}
-
 // openIdle opens the idle slot for writing, and for nobody else: as long as it is open, it cannot be mounted.
 func openIdle(s slotFile) (*os.File, error) {
 	f, err := os.OpenFile(s.path, os.O_RDWR|unix.O_EXCL, 0)
@@ -279,7 +266,7 @@ func (d *device) run(ctx context.Context, p prepared, progress func(bundle.Progr
 	if err := d.begin(ctx, attempt); err != nil {
 		return err
 	}
-	if err := p.bundle.Install(ctx, running, p.running.size, blockSlot{idle}, progress); err != nil {
+	if err := p.bundle.Install(ctx, running, p.running.size, bundle.BlockDevice{File: idle}, progress); err != nil {
 		return errors.Join(err, d.abandon(ctx, err))
 	}
 	return d.arm(ctx, attempt)
