@@ -93,8 +93,8 @@ func child(args []string) error {
 	return errors.New("no VmHWM in /proc/self/status")
 }
 
-// TestCost measures rate and memory of an installation by a process of its own, on a loop device, beside a plain write of
-// the same content to it: of a slot of 192 MiB with 48 MiB of content if figures count, and of a small one if not.
+// TestCost measures rate and memory of an installation by a process of its own, on a loop device, beside a plain write
+// of the same content to it: of a slot of 192 MiB with 48 MiB of content if figures count, and of a small one if not.
 func TestCost(t *testing.T) {
 	testenv.NeedRoot(t, "loop devices")
 	size, used := 3<<20, 1<<20
