@@ -20,9 +20,9 @@ bin/%/compose: $(containers-go)
 bin/%/containerd-shim-runc-v2: $(containers-go)
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) -tags $(shim-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/shim
 
-# The OCI runtime is Debian's crun, pinned in the lock of each board. The image builder takes it from there; the tests of the
+# The OCI runtime is Debian's crun, and the first process of containers with init: true is its tini, pinned in the lock of each board. The image builder takes it from there; the tests of the
 # engine run the same program on this host, with its own C library.
-crun-packages := crun libc6 libcap2 libseccomp2 libsystemd0 libyajl2
+crun-packages := crun libc6 libcap2 libseccomp2 libsystemd0 libyajl2 tini
 crun-board-amd64 := qemu-x86_64
 crun-board-arm64 := qemu-arm64
 

@@ -86,6 +86,7 @@ func prepareInside() error {
 type tools struct {
 	path    string // for PATH: holds the shim
 	runtime string
+	init    string
 	busybox string
 }
 
@@ -96,6 +97,9 @@ func findTools(t *testing.T) tools {
 	}
 	var k tools
 	k.runtime = findRuntime(t)
+	if k.init, _ = filepath.Abs(filepath.Join(crunFiles(), "usr", "bin", "tini-static")); !exists(k.init) {
+		testenv.Lacking(t, "tini: make bin/%s/crun/ready", runtime.GOARCH)
+	}
 	k.busybox = staticBusybox()
 	if k.busybox == "" {
 		testenv.Lacking(t, "a static busybox: apt-get install busybox-static")
@@ -128,10 +132,18 @@ func shimDir() string {
 	return filepath.Join(os.TempDir(), "engine-shim-"+os.Getenv(insideVariable))
 }
 
+// crunFiles is where make bin/ARCH/crun/ready puts what it takes from the board's packages.
+func crunFiles() string { return filepath.Join("..", "..", "bin", runtime.GOARCH, "crun") }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // findRuntime makes a copy of the board's crun that finds its C library and its other libraries beside it: this host's may be older.
 func findRuntime(t *testing.T) string {
 	t.Helper()
-	files, err := filepath.Abs(filepath.Join("..", "..", "bin", runtime.GOARCH, "crun", "usr"))
+	files, err := filepath.Abs(filepath.Join(crunFiles(), "usr"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,10 @@ package engineclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +35,8 @@ type Containerd struct {
 	LogDir      string // where the log's pipes lie
 	Runtime     string // path of the OCI runtime, crun
 	RuntimeRoot string // its state; empty: a directory below containerd's state
+	Init        string // path of the first process of containers with Init
+	Inputs      string // directory of the pipes that containers with StdinOpen read
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
 	Networks    *network.Networks
@@ -219,6 +223,9 @@ func (c *Containerd) Note(ctx context.Context, id string, mark plan.Mark, value 
 // Delete removes the container and its root file system.
 func (c *Containerd) Delete(ctx context.Context, id string) error {
 	client, ctx := c.link(ctx)
+	if err := os.Remove(c.input(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("delete container: %w", err)
+	}
 	container, err := client.LoadContainer(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return nil

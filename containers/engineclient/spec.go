@@ -129,6 +129,7 @@ func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files
 		opts = append(opts, withUser(cmp.Or(name, "0"), want.Groups, files))
 	}
 	opts = append(opts, c.network(want)...)
+	opts = append(opts, ocispec.WithInit(want, c.Init))
 	return append(opts, ocispec.Options(want)...)
 }
 
@@ -142,7 +143,12 @@ func withProcess(want app.Container, image v1.ImageConfig) oci.SpecOpts {
 		}
 		s.Process.Args = args
 		s.Process.Cwd = cmp.Or(want.WorkingDir, image.WorkingDir, "/")
-		s.Process.Env = environment(image.Env, want.Environment)
+		s.Process.Terminal = want.TTY
+		var terminal []string
+		if want.TTY {
+			terminal = []string{"TERM=xterm"} // as docker does
+		}
+		s.Process.Env = environment(terminal, image.Env, want.Environment)
 		return nil
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/moby/sys/signal"
+	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
 	"resinos/containers/plan"
@@ -63,7 +66,15 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		return fmt.Errorf("find root file system of %s: %w", id, err)
 	}
 	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: paths[0], Stderr: paths[1],
-		Rootfs: mount.ToProto(mounts)}
+		Rootfs: mount.ToProto(mounts), Terminal: want.TTY}
+	if want.TTY {
+		request.Stderr = "" // a terminal has one output
+	}
+	if want.StdinOpen {
+		if request.Stdin, err = c.openInput(id); err != nil {
+			return err
+		}
+	}
 	made, err := c.createTask(ctx, want.App, request)
 	if errdefs.IsAlreadyExists(err) { // seldom, and to look first would have each start wait for those of its app
 		if _, err := c.Reap(ctx, id); err != nil {
@@ -83,6 +94,22 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		return fmt.Errorf("start task: %w", errgrpc.ToNative(err))
 	}
 	return nil
+}
+
+// input is the path of the pipe that is the standard input of a container.
+func (c *Containerd) input(id string) string { return filepath.Join(c.Inputs, id) }
+
+// openInput makes the pipe of a container's input. The shim holds both ends: the container waits for what nobody
+// writes, and never sees its end.
+func (c *Containerd) openInput(id string) (string, error) {
+	path := c.input(id)
+	if err := os.MkdirAll(c.Inputs, 0o700); err != nil {
+		return "", fmt.Errorf("make the input of %s: %w", id, err)
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
+		return "", fmt.Errorf("make the input of %s: %w", id, err)
+	}
+	return path, nil
 }
 
 func (c *Containerd) createTask(ctx context.Context, app string, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse,
@@ -231,7 +258,28 @@ func hears(pid int, sig syscall.Signal) bool {
 	if err != nil || sig < 1 || sig > 64 {
 		return true
 	}
-	return heard(string(status), sig)
+	return heard(string(status), sig) || awaits(pid)
+}
+
+// sigtimedwait are the numbers of that system call: of this architecture, and of programs of 32 bits (linux/arm and
+// linux/386 have the same two).
+var sigtimedwait = []string{strconv.Itoa(unix.SYS_RT_SIGTIMEDWAIT), "177", "421"}
+
+// awaits reports whether a thread of a program waits for signals with sigwait(3): meanwhile they do not show as
+// blocked. The first process of containers with Init does nothing else.
+func awaits(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	if err != nil {
+		return false
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		call, _, _ := strings.Cut(string(text), " ")
+		if err == nil && slices.Contains(sigtimedwait, call) {
+			return true
+		}
+	}
+	return false
 }
 
 // heard looks into the text of /proc/PID/status: caught, or blocked and so perhaps waited for.

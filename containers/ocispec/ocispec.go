@@ -23,6 +23,23 @@ import (
 // HoldTarget is where the first process of a container with Hold lies: in memory, so that no root is written to.
 const HoldTarget = "/dev/hold"
 
+// InitTarget is where the first process of a container with Init lies, as with docker: in /dev, which may be the
+// device's own, a file of ours would stay.
+const InitTarget = "/sbin/docker-init"
+
+// WithInit puts program before the container's own, if it asks for that: it reaps what has lost its parent and passes
+// signals on. Only the first process of a namespace can do that.
+func WithInit(c app.Container, program string) oci.SpecOpts {
+	return set(func(s *specs.Spec) {
+		if !c.Init || c.PID != "" {
+			return
+		}
+		s.Process.Args = append([]string{InitTarget, "--"}, s.Process.Args...)
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: program, Destination: InitTarget,
+			Options: []string{"bind", "ro", "nosuid", "nodev"}})
+	})
+}
+
 // The limits of a container that its app says nothing of.
 const (
 	pids = 512

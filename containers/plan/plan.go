@@ -19,7 +19,7 @@ import (
 
 // wishVersion is part of every wish: raised when we make containers differently (engineclient/spec.go), so
 // that an update of the system makes them anew.
-const wishVersion = 4
+const wishVersion = 5
 
 // Want is one wanted container and, if its image lies beside the app, where.
 type Want struct {
