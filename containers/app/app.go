@@ -37,13 +37,19 @@ type Container struct {
 	Network             Network
 	// Links are the networks it is on, at least one with NetworkBridge and none otherwise.
 	Links []Link `json:",omitempty"`
-	Ports []Port `json:",omitempty"` // published
+	// Joins are services of the app, by namespace (network, pid, ipc, as the OCI specification has them): it uses that
+	// of the first container of the service instead of its own.
+	Joins map[string]string `json:",omitempty"`
+	// NamesOf is the service whose network it uses, if that has names and name servers; empty: it sees none.
+	NamesOf string `json:",omitempty"`
+	Ports   []Port `json:",omitempty"` // published
 	// ContainerName is one more name for it in its networks.
 	ContainerName string   `json:",omitempty"`
 	Hosts         []string `json:",omitempty"` // NAME=ADDRESS, for its /etc/hosts
 	// DNS are the name servers that it asks instead of the device's for what is no name of the app.
 	DNS       []string `json:",omitempty"`
 	DNSSearch []string `json:",omitempty"`
+	DNSOpts   []string `json:",omitempty"` // of resolv.conf(5): timeout:3
 
 	Mounts      []Mount  `json:",omitempty"`
 	Files       []File   `json:",omitempty"` // configs and secrets
@@ -72,6 +78,14 @@ type Container struct {
 	StopGrace   time.Duration // between the stop signal and the kill
 	Healthcheck *Healthcheck  `json:",omitempty"` // nil: the container image's
 	DependsOn   []Dependency  `json:",omitempty"` // sorted by service
+}
+
+// Joined is the container whose namespace c uses, or empty.
+func (c Container) Joined(namespace string) string {
+	if service := c.Joins[namespace]; service != "" {
+		return c.App + "." + service
+	}
+	return ""
 }
 
 // ID is the container's name in containerd and in the log: APP.SERVICE, APP.SERVICE.NUMBER, or APP.SERVICE-run-NUMBER.
@@ -131,7 +145,7 @@ type Network string
 
 // The networks that exist.
 const (
-	NetworkNone   Network = "none"   // its own, with only a loopback link
+	NetworkNone   Network = "none"   // its own, with only a loopback link, or that of the container in Joins
 	NetworkHost   Network = "host"   // the device's
 	NetworkBridge Network = "bridge" // its own, on networks of the app
 )

@@ -19,6 +19,9 @@ type Link struct {
 	Aliases  []string `json:",omitempty"`
 	Address  string   `json:",omitempty"` // wanted, or empty
 	Subnet   string   `json:",omitempty"` // of the network; empty: one that is free
+	IPv6     bool     `json:",omitempty"` // of the network: it has that too
+	Address6 string   `json:",omitempty"` // wanted, or empty
+	Subnet6  string   `json:",omitempty"` // of the network; empty: one that is free
 	Internal bool     `json:",omitempty"` // of the network: nothing leaves it
 	MTU      int      `json:",omitempty"` // of the network; 0: the kernel's
 }
@@ -26,7 +29,7 @@ type Link struct {
 // Port is a range of ports of the device that lead to the same number of ports of a container.
 type Port struct {
 	Protocol string // tcp or udp
-	Address  string // of the device; empty: all
+	Address  string // of the device; empty: all; 0.0.0.0 or ::, all of one family
 	// First and Last are the device's, Target is the container's for First.
 	First, Last, Target uint16
 }
@@ -34,7 +37,9 @@ type Port struct {
 // String is how people write it: 127.0.0.1:8080-8081:80-81/tcp.
 func (p Port) String() string {
 	var b strings.Builder
-	if p.Address != "" {
+	if strings.Contains(p.Address, ":") {
+		b.WriteString("[" + p.Address + "]:")
+	} else if p.Address != "" {
 		b.WriteString(p.Address + ":")
 	}
 	b.WriteString(ports(p.First, p.Last) + ":" + ports(p.Target, p.Target+(p.Last-p.First)) + "/" + p.Protocol)

@@ -14,7 +14,9 @@ const (
 type Mount struct {
 	Type MountType
 	// Source is the name of the volume without the app's, or an absolute path on the device.
-	Source      string `json:",omitempty"`
+	Source string `json:",omitempty"`
+	// Owner is the service that a volume without a name belongs to, if it is another one (volumes_from).
+	Owner       string `json:",omitempty"`
 	Target      string
 	ReadOnly    bool   `json:",omitempty"`
 	NoCopy      bool   `json:",omitempty"` // a new volume does not get what the container image has there

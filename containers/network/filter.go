@@ -2,16 +2,20 @@ package network
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// tableName is the name of our table in the packet filter, family ip.
+// tableName is the name of our tables in the packet filter, of the families ip and ip6.
 const tableName = "resinos-containers"
 
 const (
@@ -23,27 +27,52 @@ const (
 	statusDNAT = 1 << 5
 )
 
+// buffer is the room for a transaction, and for the answers to it.
+const buffer = 32 << 20
+
 // applyRules replaces our table in one transaction, so that no packet meets an incomplete one. Without rules it removes
 // the table.
 func applyRules(rules []Rule) error {
-	conn, err := nftables.New()
+	// A transaction is one message, and the kernel answers to each rule before any answer is read: the usual buffers
+	// have room for some hundred rules.
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(buffer), c.SetReadBuffer(buffer))
+	}))
 	if err != nil {
 		return fmt.Errorf("open packet filter: %w", err)
 	}
-	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}
-	conn.AddTable(table) // deleting a table that does not exist would be an error
-	conn.DelTable(table)
-	if len(rules) > 0 {
-		conn.AddTable(table)
-		chains := addChains(conn, table)
-		for _, r := range rules {
-			conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.Chain], Exprs: r.exprs()})
-		}
+	six := slices.ContainsFunc(rules, func(r Rule) bool { return r.Six })
+	replaceTable(conn, nftables.TableFamilyIPv4,
+		slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Six }))
+	if six || hasTable(conn) { // a kernel without IPv6 would refuse the whole transaction
+		replaceTable(conn, nftables.TableFamilyIPv6,
+			slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return !r.Six }))
 	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("set table %s of the packet filter: %w", tableName, err)
 	}
 	return nil
+}
+
+// hasTable reports whether there is our table of IPv6.
+func hasTable(conn *nftables.Conn) bool {
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyIPv6)
+	return err == nil && slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
+}
+
+// replaceTable adds to the transaction what makes our table of one family anew, or removes it if it has no rules.
+func replaceTable(conn *nftables.Conn, family nftables.TableFamily, rules []Rule) {
+	table := &nftables.Table{Name: tableName, Family: family}
+	conn.AddTable(table) // deleting a table that does not exist would be an error
+	conn.DelTable(table)
+	if len(rules) == 0 {
+		return
+	}
+	conn.AddTable(table)
+	chains := addChains(conn, table)
+	for _, r := range rules {
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.Chain], Exprs: r.exprs()})
+	}
 }
 
 func addChains(conn *nftables.Conn, table *nftables.Table) map[Chain]*nftables.Chain {
@@ -81,20 +110,27 @@ func (r Rule) exprs() []expr.Any {
 	add(r.Out != "", meta(expr.MetaKeyOIFNAME), equal(expr.CmpOpEq, linkBytes(r.Out)))
 	add(r.OutKind, meta(metaOutKind), equal(expr.CmpOpNeq, make([]byte, unix.IFNAMSIZ)))
 	if r.Src.IsValid() {
-		add(true, address(12, r.Src)...)
+		add(true, compare(12, 8, r.Src)...)
 	}
 	if r.Dst.IsValid() {
-		add(true, address(16, r.Dst)...)
+		add(true, compare(16, 24, r.Dst)...)
 	}
 	add(r.Local, &expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true}, equal(expr.CmpOpEq,
 		binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
-	add(r.ICMP, meta(expr.MetaKeyL4PROTO), equal(expr.CmpOpEq, []byte{unix.IPPROTO_ICMP}))
+	add(r.ICMP, meta(expr.MetaKeyL4PROTO), equal(expr.CmpOpEq, []byte{r.icmp()}))
 	if r.Protocol != "" {
 		add(true, portsOf(r.Protocol, r.First, r.Last)...)
 	}
 	add(r.Known, flags(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)...)
 	add(r.Redirected, flags(expr.CtKeySTATUS, statusDNAT)...)
 	return append(out, r.verdict()...)
+}
+
+func (r Rule) icmp() byte {
+	if r.Six {
+		return unix.IPPROTO_ICMPV6
+	}
+	return unix.IPPROTO_ICMP
 }
 
 func (r Rule) verdict() []expr.Any {
@@ -109,6 +145,9 @@ func (r Rule) verdict() []expr.Any {
 		return []expr.Any{&expr.Masq{}}
 	case dnat:
 		nat := &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: register}
+		if r.Six {
+			nat.Family = unix.NFPROTO_IPV6
+		}
 		list := []expr.Any{&expr.Immediate{Register: register, Data: r.To.AsSlice()}}
 		if r.Port != 0 {
 			nat.RegProtoMin = portOfDNAT
@@ -131,12 +170,17 @@ func linkBytes(name string) []byte {
 	return out
 }
 
-// address compares the address at offset of the IPv4 header.
-func address(offset uint32, p netip.Prefix) []expr.Any {
-	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-p.Bits()))
+// compare compares an address with p: the one at offset four of the header of IPv4, or at offset six of that of IPv6.
+func compare(four, six uint32, p netip.Prefix) []expr.Any {
+	offset := four
+	if p.Addr().Is6() {
+		offset = six
+	}
+	size := p.Addr().BitLen() / 8
 	return []expr.Any{
-		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: uint32(size),
+			Mask: net.CIDRMask(p.Bits(), size*8), Xor: make([]byte, size)},
 		equal(expr.CmpOpEq, p.Masked().Addr().AsSlice()),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,8 +20,10 @@ import (
 	"github.com/google/nftables"
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
+	"resinos/containers/network/pool"
 	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
 	"resinos/net/nameserver"
@@ -58,9 +61,9 @@ func newWorld(t *testing.T) *world {
 }
 
 // newNetworks begins another life. Its name server ends with the test, and with an empty layout.
-func newNetworks(t *testing.T, pool string) *Networks {
+func newNetworks(t *testing.T, file string) *Networks {
 	log := slog.New(slog.DiscardHandler)
-	n := &Networks{Pool: pool, Files: filepath.Join(filepath.Dir(pool), "files"), Log: log,
+	n := &Networks{Pool: file, Files: filepath.Join(filepath.Dir(file), "files"), Log: log,
 		Names: &nameserver.Server{Log: log, Upstream: func() []string { return []string{"10.50.0.2:53"} }}}
 	t.Cleanup(n.Names.Close)
 	return n
@@ -109,7 +112,7 @@ func (w *world) serve(who, protocol, address string) {
 	w.t.Helper()
 	err := w.in(who, func() error {
 		if protocol == "udp" {
-			c, err := net.ListenPacket("udp4", address)
+			c, err := net.ListenPacket("udp", address)
 			if err != nil {
 				return err
 			}
@@ -126,7 +129,7 @@ func (w *world) serve(who, protocol, address string) {
 			}()
 			return nil
 		}
-		l, err := net.Listen("tcp4", address)
+		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return err
 		}
@@ -151,7 +154,7 @@ func (w *world) serve(who, protocol, address string) {
 // ask is what a server says to who asks it.
 func (w *world) ask(who, protocol, address string, patience time.Duration) (answer string, err error) {
 	err = w.in(who, func() error {
-		c, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), protocol+"4", address)
+		c, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), protocol, address)
 		if err != nil {
 			return err
 		}
@@ -271,6 +274,149 @@ func TestPacketsGoWhereTheyMay(t *testing.T) {
 	w.no("far", "tcp", own+":80")
 }
 
+// six gives the device and its neighbour addresses of IPv6.
+func (w *world) six() {
+	w.t.Helper()
+	w.far.Address("2001:db8::2/64")
+	l, err := netlink.LinkByName("up0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a, err := netlink.ParseAddr("2001:db8::1/64")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a.Flags = unix.IFA_F_NODAD
+	if err := netlink.AddrReplace(l, a); err != nil {
+		w.t.Fatal(err)
+	}
+	w.far.Do(func() error { // its address is being checked for duplicates
+		testenv.WaitFor(w.t, "the neighbour's address", func() bool {
+			c, err := net.ListenPacket("udp6", "[2001:db8::2]:0")
+			if err != nil {
+				return false
+			}
+			return c.Close() == nil
+		})
+		return nil
+	})
+}
+
+// address6 is that of a container.
+func (w *world) address6(id string) string {
+	for _, b := range w.networks.layout.Bridges {
+		for _, e := range b.Ends {
+			if e.Container == id && e.Address6.IsValid() {
+				return e.Address6.String()
+			}
+		}
+	}
+	w.t.Fatalf("%s has no address of IPv6", id)
+	return ""
+}
+
+// gateway6 is the device's address on a network.
+func (w *world) gateway6(network string) string {
+	for _, b := range w.networks.layout.Bridges {
+		if b.Network == network {
+			return b.Gateway6.Addr().String()
+		}
+	}
+	return ""
+}
+
+// TestPacketsOfIPv6GoWhereTheyMay: what holds for IPv4 does for IPv6.
+func TestPacketsOfIPv6GoWhereTheyMay(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	w.six()
+	with := func(id string, ports ...app.Port) app.Container {
+		c := container(id, ports...)
+		c.Links[0].IPv6 = true
+		return c
+	}
+	web := with("shop.web", tcp(8080, 80), app.Port{Protocol: "tcp", Address: "2001:db8::1", First: 8081, Last: 8081,
+		Target: 80}, app.Port{Protocol: "udp", First: 5000, Last: 5001, Target: 5000},
+		app.Port{Protocol: "tcp", Address: "0.0.0.0", First: 8082, Last: 8082, Target: 80},
+		app.Port{Protocol: "tcp", Address: "::", First: 8083, Last: 8083, Target: 80})
+	secret, trusted := with("vault.key"), with("trusted.x")
+	secret.Links[0].Internal = true
+	trusted.Hosts = []string{"device=host-gateway"}
+	w.apply(web, with("shop.db"), with("other.x"), container("old.x"), secret, trusted)
+	for _, id := range []string{"shop.web", "shop.db", "other.x", "old.x", "vault.key", "trusted.x"} {
+		w.run(id)
+	}
+	w.serve("shop.web", "tcp", ":80")
+	w.serve("shop.web", "udp", ":5001")
+	w.serve("far", "tcp", ":99")
+	w.serve("", "tcp", ":23")
+	w.serve("vault.key", "tcp", ":80")
+	own, db := w.address6("shop.web"), w.address6("shop.db")
+
+	w.reaches("shop.db", "tcp", "["+own+"]:80", db)              // neighbours
+	w.reaches("far", "tcp", "[2001:db8::1]:8080", "2001:db8::2") // the client's address is kept
+	w.reaches("far", "tcp", "10.50.0.1:8080", "10.50.0.2")
+	w.reaches("far", "udp", "[2001:db8::1]:5001", "2001:db8::2")
+	w.reaches("far", "tcp", "[2001:db8::1]:8081", "2001:db8::2")
+	w.reaches("far", "tcp", "10.50.0.1:8082", "10.50.0.2")
+	w.reaches("far", "tcp", "[2001:db8::1]:8083", "2001:db8::2")
+	w.reaches("", "tcp", "[2001:db8::1]:8080", "2001:db8::1")
+	w.reaches("shop.db", "tcp", "[2001:db8::1]:8080", w.gateway6("shop_default")) // hairpin
+	w.reaches("shop.web", "tcp", "[2001:db8::1]:8080", w.gateway6("shop_default"))
+	w.reaches("other.x", "tcp", "[2001:db8::1]:8080", w.address6("other.x"))
+	w.reaches("shop.web", "tcp", "[2001:db8::2]:99", "2001:db8::1") // masqueraded
+	w.reaches("trusted.x", "tcp", "["+w.gateway6("trusted_default")+"]:23", w.address6("trusted.x"))
+
+	w.no("far", "tcp", "[2001:db8::1]:8082") // published on one family alone
+	w.no("far", "tcp", "10.50.0.1:8083")
+	w.no("other.x", "tcp", "["+own+"]:80")
+	w.no("old.x", "tcp", "[2001:db8::1]:8080") // its network has none
+	for _, to := range []string{w.gateway6("shop_default"), "2001:db8::1", w.gateway6("other_default")} {
+		w.no("shop.db", "tcp", "["+to+"]:23") // the device's own
+	}
+	w.no("vault.key", "tcp", "[2001:db8::2]:99")
+	w.no("vault.key", "tcp", "[2001:db8::1]:8080")
+	w.far.Do(func() error { // a neighbour that knows the way
+		l, err := netlink.LinkByName(w.far.Name)
+		if err != nil {
+			return err
+		}
+		_, to, err := net.ParseCIDR("fd00::/8")
+		if err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: to, Gw: net.ParseIP("2001:db8::1")})
+	})
+	w.no("far", "tcp", "["+own+"]:80")
+
+	t.Run("addresses stay, and the device is a host on its links", func(t *testing.T) {
+		for path, want := range map[string]string{"all/forwarding": "1", "up0/forwarding": "0",
+			"default/forwarding": "0", "up0/accept_ra": "1"} {
+			text, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + path)
+			if err != nil || strings.TrimSpace(string(text)) != want {
+				t.Errorf("%s is %q, want %s (%v)", path, text, want, err)
+			}
+		}
+		w.networks.Names.Close()
+		next := newNetworks(t, w.networks.Pool)
+		if err := next.Apply([]app.Container{web, with("shop.db")}, func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		w.networks = next
+		if got := w.address6("shop.web"); got != own {
+			t.Errorf("%s was %s", got, own)
+		}
+		if err := next.Apply(nil, func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		if got := left(t); got != "" {
+			t.Errorf("left: %s", got)
+		}
+	})
+}
+
 // left names links and tables of ours.
 func left(t *testing.T) string {
 	t.Helper()
@@ -296,6 +442,23 @@ func left(t *testing.T) string {
 	return strings.Join(out, " ")
 }
 
+// TestManyRules: a transaction with the rules of many networks and ports is answered whole.
+func TestManyRules(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	rules := slices.Repeat([]Rule{{Chain: forward, In: "net-0123456789", Known: true, Do: accept}}, 5000)
+	if err := applyRules(rules); err != nil {
+		t.Fatal(err)
+	}
+	if err := applyRules(nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := left(t); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
+
 func TestLeftoversGo(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
@@ -307,7 +470,7 @@ func TestLeftoversGo(t *testing.T) {
 	w.apply(a, b) // twice is as once
 	for name, before := range map[string]func() error{
 		"another life":        func() error { return nil },
-		"cut after the pool":  func() error { return savePool(w.networks.Pool, Pool{}) },
+		"cut after the pool":  func() error { return pool.Save(w.networks.Pool, pool.Pool{}) },
 		"cut after the rules": func() error { return applyRules(nil) },
 		"cut in the links":    func() error { return applyBridges(w.networks.layout.Bridges[:1]) },
 		"garbage in the pool": func() error { return exec.Command("sh", "-c", "echo '{{{' >"+w.networks.Pool).Run() },

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -68,19 +69,71 @@ func applyBridge(b Bridge) error {
 		return err
 	}
 	if err := errors.Join(netlink.LinkSetAlias(l, attrs.Alias), applyMTU(l, b.MTU), applyGateway(l,
-		b.Gateway)); err != nil {
+		b.Gateway, netlink.FAMILY_V4)); err != nil {
 		return err
 	}
-	// IPv6 would give access to the device, and to what it reaches, past the rules. A kernel without IPv6 lacks the
-	// setting.
-	err = sysctl.Set("net/ipv6/conf/"+b.Link+"/disable_ipv6", "1")
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	err = errors.Join(err, sysctl.Set("net/ipv4/conf/"+b.Link+"/route_localnet", "1"),
+	err = errors.Join(applySix(l, b), sysctl.Set("net/ipv4/conf/"+b.Link+"/route_localnet", "1"),
 		sysctl.Set("net/ipv4/ip_forward", "1"))
 	return errors.Join(err, netlink.LinkSetUp(l))
 }
+
+// applySix gives the bridge its address of IPv6. A network without one must not have any: it would give access to the
+// device, and to what it reaches, past the rules.
+func applySix(l netlink.Link, b Bridge) error {
+	settings := "net/ipv6/conf/" + b.Link + "/"
+	if !b.Gateway6.IsValid() {
+		err := sysctl.Set(settings+"disable_ipv6", "1")
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // the kernel has none
+		}
+		return err
+	}
+	if err := sysctl.Set(settings+"disable_ipv6", "0"); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the kernel has no IPv6: remove enable_ipv6 of network %s", b.Network)
+	}
+	return errors.Join(sysctl.Set(settings+"accept_ra", "0"), applyGateway(l, b.Gateway6, netlink.FAMILY_V6),
+		forwardSix())
+}
+
+// forwardSix has the kernel forward packets of IPv6. As a router a device would no longer take addresses and routes
+// from others, and would drop those that it has: its links stay hosts, and only the setting for all of them counts for
+// packets that are forwarded.
+func forwardSix() error {
+	if on, err := os.ReadFile(sixSettings + "/all/forwarding"); err == nil && strings.TrimSpace(string(on)) == "1" {
+		return nil
+	}
+	list, err := os.ReadDir(sixSettings)
+	if err != nil {
+		return err
+	}
+	was := map[string]string{}
+	for _, e := range list {
+		value, err := os.ReadFile(filepath.Join(sixSettings, e.Name(), "accept_ra"))
+		if err == nil && strings.TrimSpace(string(value)) == "1" && e.Name() != "all" {
+			was[e.Name()] = "1"
+			err = sysctl.Set("net/ipv6/conf/"+e.Name()+"/accept_ra", "2") // 2 keeps the routes
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	err = sysctl.Set("net/ipv6/conf/all/forwarding", "1")
+	for _, e := range list {
+		if e.Name() == "all" {
+			continue
+		}
+		one := sysctl.Set("net/ipv6/conf/"+e.Name()+"/forwarding", "0")
+		if value := was[e.Name()]; value != "" {
+			one = errors.Join(one, sysctl.Set("net/ipv6/conf/"+e.Name()+"/accept_ra", value))
+		}
+		if !errors.Is(one, os.ErrNotExist) { // it left meanwhile
+			err = errors.Join(err, one)
+		}
+	}
+	return err
+}
+
+const sixSettings = "/proc/sys/net/ipv6/conf"
 
 func applyMTU(l netlink.Link, mtu int) error {
 	if mtu == 0 || l.Attrs().MTU == mtu {
@@ -89,8 +142,8 @@ func applyMTU(l netlink.Link, mtu int) error {
 	return netlink.LinkSetMTU(l, mtu)
 }
 
-func applyGateway(l netlink.Link, want netip.Prefix) error {
-	list, err := netlink.AddrList(l, netlink.FAMILY_V4)
+func applyGateway(l netlink.Link, want netip.Prefix, family int) error {
+	list, err := netlink.AddrList(l, family)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -100,6 +153,9 @@ func applyGateway(l netlink.Link, want netip.Prefix) error {
 			found = true
 			continue
 		}
+		if a.IP.IsLinkLocalUnicast() && family == netlink.FAMILY_V6 {
+			continue // neighbours need it
+		}
 		if err := netlink.AddrDel(l, &a); err != nil {
 			return fmt.Errorf("remove address %s: %w", a.IPNet, err)
 		}
@@ -107,10 +163,19 @@ func applyGateway(l netlink.Link, want netip.Prefix) error {
 	if found {
 		return nil
 	}
-	if err := netlink.AddrReplace(l, &netlink.Addr{IPNet: ipNet(want)}); err != nil {
+	if err := netlink.AddrReplace(l, addr(want)); err != nil {
 		return fmt.Errorf("add address %s: %w", want, err)
 	}
 	return nil
+}
+
+// addr is used at once: nobody else can have it.
+func addr(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
@@ -163,21 +228,29 @@ func inside(b Bridge, e End, namespace netns.NsHandle) error {
 	if err != nil {
 		return err
 	}
-	address := netip.PrefixFrom(e.Address, b.Gateway.Bits())
-	if err := errors.Join(h.LinkSetUp(loop), h.AddrReplace(l, &netlink.Addr{IPNet: ipNet(address)}),
-		h.LinkSetUp(l)); err != nil {
+	err = errors.Join(h.LinkSetUp(loop), h.AddrReplace(l, addr(netip.PrefixFrom(e.Address, b.Gateway.Bits()))),
+		h.LinkSetUp(l))
+	if err == nil && e.Address6.IsValid() {
+		err = h.AddrReplace(l, addr(netip.PrefixFrom(e.Address6, b.Gateway6.Bits())))
+	}
+	if err != nil {
 		return fmt.Errorf("set up %s of %s: %w", e.Inside, e.Container, err)
 	}
-	if !e.Default {
-		return nil
-	}
-	if err := h.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: b.Gateway.Addr().AsSlice()}); err != nil {
-		return fmt.Errorf("set route of %s: %w", e.Container, err)
+	for _, r := range []struct {
+		wanted  bool
+		gateway netip.Addr
+	}{{e.Default, b.Gateway.Addr()}, {e.Default6, b.Gateway6.Addr()}} {
+		if !r.wanted {
+			continue
+		}
+		if err := h.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: r.gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("set route of %s: %w", e.Container, err)
+		}
 	}
 	return nil
 }
 
-// routes returns the IPv4 routes that are not ours, without the default route.
+// routes returns the routes that are not ours, without the default route.
 func routes() ([]netip.Prefix, error) {
 	own, err := ours()
 	if err != nil {
@@ -190,6 +263,10 @@ func routes() ([]netip.Prefix, error) {
 	list, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	six, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+	if err == nil { // otherwise the kernel has none
+		list = append(list, six...)
 	}
 	var out []netip.Prefix
 	for _, r := range list {

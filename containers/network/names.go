@@ -25,8 +25,10 @@ func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 		for _, e := range b.Ends {
 			for _, name := range e.Names {
 				name = strings.ToLower(name)
-				if !slices.Contains(names[name], e.Address) {
-					names[name] = append(names[name], e.Address)
+				for _, a := range []netip.Addr{e.Address, e.Address6} {
+					if a.IsValid() && !slices.Contains(names[name], a) {
+						names[name] = append(names[name], a)
+					}
 				}
 			}
 		}
@@ -61,20 +63,27 @@ func zones(l Layout, all []app.Container) map[netip.Addr]nameserver.Zone {
 // files returns a container's /etc/resolv.conf and /etc/hosts. The container asks on one network only: resolvers that
 // ask all servers at once use the first answer, which could come from the network where fewer names are known.
 func files(l Layout, c app.Container) (resolv, hosts string) {
-	var gateway, own netip.Addr
+	var gateway, own, own6 netip.Addr
 	for _, b := range l.Bridges {
 		for _, e := range b.Ends {
 			if e.Container == c.ID() && (e.Default || !gateway.IsValid()) {
-				gateway, own = b.Gateway.Addr(), e.Address
+				gateway, own, own6 = b.Gateway.Addr(), e.Address, e.Address6
 			}
 		}
 	}
-	resolv = fmt.Sprintf("# The device answers here, and asks its own name servers.\nnameserver %s\noptions ndots:0\n",
-		gateway)
+	options := []string{"ndots:0"}
+	if slices.ContainsFunc(c.DNSOpts, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		options = nil
+	}
+	resolv = fmt.Sprintf("# The device answers here, and asks its own name servers.\nnameserver %s\noptions %s\n",
+		gateway, strings.Join(append(options, c.DNSOpts...), " "))
 	if len(c.DNSSearch) > 0 {
 		resolv += "search " + strings.Join(c.DNSSearch, " ") + "\n"
 	}
 	hosts = fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", own, c.Service)
+	if own6.IsValid() {
+		hosts += fmt.Sprintf("%s\t%s\n", own6, c.Service)
+	}
 	for _, h := range c.Hosts {
 		name, address, _ := strings.Cut(h, "=")
 		if address == app.HostGateway {

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 
 	"resinos/containers/app"
+	"resinos/containers/network/listening"
 )
 
 // Layout is everything that should be in the kernel.
@@ -30,6 +31,7 @@ type Bridge struct {
 	Network  string
 	Link     string       // the name of the bridge
 	Gateway  netip.Prefix // its own address, with the length of the subnet
+	Gateway6 netip.Prefix // the same of IPv6; not valid: the network has none
 	Internal bool
 	MTU      int // 0: the kernel's
 	Ends     []End
@@ -41,9 +43,11 @@ type End struct {
 	Link      string // on the device; in the container it is eth0, eth1…
 	Inside    string
 	Address   netip.Addr
-	Default   bool     // the container's default route uses it
-	Names     []string // by which other containers find it
-	Device    bool     // it may reach the services of the device
+	Address6  netip.Addr // not valid: none
+	Default   bool       // the container's default route uses it
+	Default6  bool       // likewise of IPv6
+	Names     []string   // by which other containers find it
+	Device    bool       // it may reach the services of the device
 }
 
 // Forward forwards a range of ports of the device to a container.
@@ -54,16 +58,8 @@ type Forward struct {
 	To        netip.Addr
 }
 
-// Listener is a port that a program of the device has open.
-type Listener struct {
-	Protocol string
-	Address  netip.Addr
-	Port     uint16
-	Who      string
-}
-
 // Surroundings are the routes and open ports of the device that do not belong to containers.
 type Surroundings struct {
 	Routes    []netip.Prefix // of others, without the default route
-	Listeners []Listener
+	Listeners []listening.Listener
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netns"
 
 	"resinos/containers/app"
+	"resinos/containers/network/listening"
+	"resinos/containers/network/pool"
 	"resinos/net/nameserver"
 )
 
@@ -32,7 +34,7 @@ type Networks struct {
 
 	mu     sync.Mutex // guards what follows, which the manager and the starts of containers share
 	loaded bool
-	pool   Pool
+	pool   pool.Pool
 	wanted []app.Container // as last applied
 	key    string          // of wanted; empty: it must be applied
 	layout Layout
@@ -91,8 +93,11 @@ func (n *Networks) load() {
 		return
 	}
 	var err error
-	if n.pool, err = loadPool(n.Pool); err != nil {
+	if n.pool, err = pool.Load(n.Pool); err != nil {
 		n.Log.Warn("addresses of containers are given out anew", "error", err)
+	}
+	if !n.pool.Own.IsValid() {
+		n.pool.Own = pool.NewOwn()
 	}
 	n.loaded = true
 }
@@ -104,13 +109,15 @@ func (n *Networks) apply(all []app.Container) error {
 	if err != nil {
 		return err
 	}
-	layout, pool := Plan(all, n.pool, around)
-	both := Pool{Networks: maps.Clone(n.pool.Networks), Apps: pool.Apps}
-	maps.Copy(both.Networks, pool.Networks)
-	if err := savePool(n.Pool, both); err != nil {
+	layout, next := Plan(all, n.pool, around)
+	both := pool.Pool{Networks: maps.Clone(n.pool.Networks), Six: maps.Clone(n.pool.Family(true)), Apps: next.Apps,
+		Own: next.Own}
+	maps.Copy(both.Networks, next.Networks)
+	maps.Copy(both.Six, next.Six)
+	if err := pool.Save(n.Pool, both); err != nil {
 		return fmt.Errorf("keep addresses of containers: %w", err)
 	}
-	n.wanted, n.pool, n.layout = all, pool, layout
+	n.wanted, n.pool, n.layout = all, next, layout
 	// The rules come first: a network never exists without the rules that separate it.
 	if err := errors.Join(applyRules(Rules(layout)), applyBridges(layout.Bridges)); err != nil {
 		return err
@@ -119,7 +126,7 @@ func (n *Networks) apply(all []app.Container) error {
 	if err := n.removeFiles(all); err != nil {
 		n.Log.Warn("files of containers not removed", "error", err)
 	}
-	if err := savePool(n.Pool, pool); err != nil {
+	if err := pool.Save(n.Pool, next); err != nil {
 		return fmt.Errorf("keep addresses of containers: %w", err)
 	}
 	n.Log.Info("networks of apps set", "count", len(layout.Bridges))
@@ -136,13 +143,13 @@ func (n *Networks) serveNames() {
 	n.nameless = err != nil
 }
 
-func observe(all []app.Container, pool Pool) (Surroundings, error) {
+func observe(all []app.Container, known pool.Pool) (Surroundings, error) {
 	var s Surroundings
 	var err error
 	if s.Routes, err = routes(); err != nil {
 		return s, err
 	}
-	s.Listeners = listeners(func(protocol string, port uint16) bool {
+	s.Listeners = listening.Ports(func(protocol string, port uint16) bool {
 		for _, c := range all {
 			for _, p := range c.Ports {
 				if p.Protocol == protocol && p.First <= port && port <= p.Last {
@@ -153,9 +160,9 @@ func observe(all []app.Container, pool Pool) (Surroundings, error) {
 		return false
 	})
 	// our own name server is not a listener of others
-	s.Listeners = slices.DeleteFunc(s.Listeners, func(l Listener) bool {
-		for _, own := range pool.Networks {
-			if gateway(own.Prefix) == l.Address {
+	s.Listeners = slices.DeleteFunc(s.Listeners, func(l listening.Listener) bool {
+		for _, own := range known.Networks {
+			if pool.Gateway(own.Prefix) == l.Address {
 				return true
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"resinos/containers/app"
+	"resinos/containers/network/listening"
+	"resinos/containers/network/pool"
 	"resinos/mounts/testenv"
 )
 
@@ -51,7 +53,7 @@ func TestPlan(t *testing.T) {
 	other := container("other.main")
 	other.Hosts = []string{"device=host-gateway"}
 	host := app.Container{App: "other", Service: "host", Network: app.NetworkHost}
-	l, _ := Plan([]app.Container{web, db, other, host}, Pool{},
+	l, _ := Plan([]app.Container{web, db, other, host}, pool.Pool{},
 		Surroundings{Routes: []netip.Prefix{netip.MustParsePrefix("10.114.105.0/24")}})
 	if len(l.Faults) > 0 {
 		t.Errorf("faults %v", l.Faults)
@@ -60,19 +62,19 @@ func TestPlan(t *testing.T) {
 }
 
 func TestAddressesStay(t *testing.T) {
-	first, pool := Plan([]app.Container{container("a.one"), container("a.two"), container("b.x")}, Pool{},
+	first, kept := Plan([]app.Container{container("a.one"), container("a.two"), container("b.x")}, pool.Pool{},
 		Surroundings{})
 	file := filepath.Join(t.TempDir(), "pool.json")
-	if err := savePool(file, pool); err != nil {
+	if err := pool.Save(file, kept); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := loadPool(file)
+	kept, err := pool.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// a third one that sorts before all, and one leaves
-	later, pool := Plan([]app.Container{container("a.first"), container("a.two"), container("a0.x"), container("b.x")},
-		pool, Surroundings{})
+	later, kept := Plan([]app.Container{container("a.first"), container("a.two"), container("a0.x"), container("b.x")},
+		kept, Surroundings{})
 	where := func(l Layout, id string) netip.Addr {
 		for _, b := range l.Bridges {
 			for _, e := range b.Ends {
@@ -91,7 +93,7 @@ func TestAddressesStay(t *testing.T) {
 	if got := where(later, "a.first"); got != where(first, "a.one") {
 		t.Errorf("a.first has %v, not the address that is free", got)
 	}
-	if _, none := Plan(nil, pool, Surroundings{}); len(none.Networks)+len(none.Apps) > 0 {
+	if _, none := Plan(nil, kept, Surroundings{}); len(none.Networks)+len(none.Apps) > 0 {
 		t.Errorf("left in the pool: %v", none)
 	}
 }
@@ -113,7 +115,8 @@ func TestPoolGarbage(t *testing.T) {
 		{"10.1.0.9", "garbage", false},
 		{"10.1.0.9", "fd00::9", false},
 		{"127.0.0.1", "garbage", false},
-		{"127.0.0.1", "::1", false},
+		{"127.0.0.1", "::1", true},
+		{"127.0.0.1", "::1%lo", false},
 		{`"First":80`, `"First":90`, false},
 		{`"Target":90`, `"Target":65535`, false},
 		{"10.114.105.0/24", "fd00::/64", true},
@@ -124,11 +127,11 @@ func TestPoolGarbage(t *testing.T) {
 		if err := os.WriteFile(file, []byte(strings.Replace(good, tt.from, tt.to, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		pool, err := loadPool(file)
-		if err != nil || (len(pool.Apps["a"]) == 1) != tt.kept {
-			t.Fatalf("%s for %s: %d containers, %v", tt.to, tt.from, len(pool.Apps["a"]), err)
+		kept, err := pool.Load(file)
+		if err != nil || (len(kept.Apps["a"]) == 1) != tt.kept {
+			t.Fatalf("%s for %s: %d containers, %v", tt.to, tt.from, len(kept.Apps["a"]), err)
 		}
-		layout, _ := Plan(pool.Apps["a"], pool, Surroundings{})
+		layout, _ := Plan(kept.Apps["a"], kept, Surroundings{})
 		Rules(layout)
 	}
 }
@@ -136,7 +139,7 @@ func TestPoolGarbage(t *testing.T) {
 func TestSubnetsAvoid(t *testing.T) {
 	var routes []netip.Prefix
 	for range 5 {
-		l, pool := Plan([]app.Container{container("a.x")}, Pool{}, Surroundings{Routes: routes})
+		l, kept := Plan([]app.Container{container("a.x")}, pool.Pool{}, Surroundings{Routes: routes})
 		got := l.Bridges[0].Gateway.Masked()
 		for _, r := range append(routes, netip.MustParsePrefix("10.114.101.0/24"),
 			netip.MustParsePrefix("10.114.104.0/25")) {
@@ -145,12 +148,12 @@ func TestSubnetsAvoid(t *testing.T) {
 			}
 		}
 		routes = append(routes, netip.PrefixFrom(got.Addr(), 20).Masked())
-		if moved, _ := Plan([]app.Container{container("a.x")}, pool,
+		if moved, _ := Plan([]app.Container{container("a.x")}, kept,
 			Surroundings{Routes: routes}); moved.Bridges[0].Gateway.Masked() == got {
 			t.Errorf("%v stays though the route to %v came", got, routes)
 		}
 	}
-	l, _ := Plan([]app.Container{container("a.x")}, Pool{},
+	l, _ := Plan([]app.Container{container("a.x")}, pool.Pool{},
 		Surroundings{Routes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"),
 			netip.MustParsePrefix("172.16.0.0/12")}})
 	if err := l.Faults["a.x"]; err == nil || !strings.Contains(err.Error(), "no subnet is free") {
@@ -166,14 +169,16 @@ func TestFaults(t *testing.T) {
 		c.Links[0].Subnet, c.Links[0].Address = "10.9.0.0/24", address
 		return c
 	}
-	around := Surroundings{Listeners: []Listener{{"tcp", netip.IPv4Unspecified(), 22222, "ssh"}, {"udp",
-		netip.MustParseAddr("127.0.0.1"), 53, "program dns (process 7)"}}}
+	around := Surroundings{Listeners: []listening.Listener{
+		{Protocol: "tcp", Address: netip.IPv4Unspecified(), Port: 22222, Who: "ssh"},
+		{Protocol: "udp", Address: netip.MustParseAddr("127.0.0.1"), Port: 53, Who: "program dns (process 7)"},
+	}}
 	l, _ := Plan([]app.Container{
 		container("a.web", tcp(80, 80)), container("b.web", tcp(80, 8080)), container("c.ssh", tcp(22222, 22)),
 		container("d.dns", app.Port{Protocol: "udp", First: 53, Last: 53, Target: 53}),
 		container("e.dns", app.Port{Protocol: "udp", Address: "10.0.0.1", First: 53, Last: 53, Target: 53}),
 		fixed("f.one", "10.9.0.2"), fixed("f.two", "10.9.0.2"), fixed("g.x", ""), inside,
-	}, Pool{}, around)
+	}, pool.Pool{}, around)
 	want := map[string]string{
 		"b.web": "port 80:8080/tcp is taken by app a, service web", "c.ssh": "taken by the device: ssh",
 		"d.dns": "taken by the device: program dns (process 7)",
@@ -201,7 +206,7 @@ func TestSmallSubnetFills(t *testing.T) {
 		c.Links[0].Subnet = "10.9.0.0/29"
 		all = append(all, c)
 	}
-	l, _ := Plan(all, Pool{}, Surroundings{})
+	l, _ := Plan(all, pool.Pool{}, Surroundings{})
 	if len(l.Bridges[0].Ends) != 5 || len(l.Faults) != 1 {
 		t.Errorf("%d ends, faults %v", len(l.Bridges[0].Ends), l.Faults)
 	}

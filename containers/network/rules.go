@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,7 @@ type Rule struct {
 	Known           bool   // belongs to a connection that was accepted
 	Redirected      bool   // belongs to a connection to a published port
 	ICMP            bool
+	Six             bool // it is of the table of IPv6
 	Do              Verdict
 	To              netip.Addr // of dnat
 	Port            uint16     // of dnat; 0: unchanged
@@ -61,17 +63,25 @@ func (r Rule) String() string {
 	add(r.InKind, `iifkind != ""`)
 	add(r.Out != "", "oifname %s", r.Out)
 	add(r.OutKind, `oifkind != ""`)
-	add(r.Src.IsValid(), "ip saddr %s", r.Src)
-	add(r.Dst.IsValid(), "ip daddr %s", r.Dst)
+	family, icmp := "ip", "ip protocol icmp"
+	if r.Six {
+		family, icmp = "ip6", "meta l4proto icmpv6"
+	}
+	add(r.Src.IsValid(), "%s saddr %s", family, r.Src)
+	add(r.Dst.IsValid(), "%s daddr %s", family, r.Dst)
 	add(r.Local, "fib daddr type local")
-	add(r.ICMP, "ip protocol icmp")
+	add(r.ICMP, "%s", icmp)
 	add(r.Protocol != "" && r.First == r.Last, "%s dport %d", r.Protocol, r.First)
 	add(r.Protocol != "" && r.First != r.Last, "%s dport %d-%d", r.Protocol, r.First, r.Last)
 	add(r.Known, "ct state established,related")
 	add(r.Redirected, "ct status dnat")
 	b.WriteString(string(r.Do))
 	if r.Do == dnat {
-		fmt.Fprintf(&b, " to %s", r.To)
+		to := r.To.String()
+		if r.Six {
+			to = "[" + to + "]"
+		}
+		fmt.Fprintf(&b, " to %s", to)
 		if r.Port != 0 {
 			fmt.Fprintf(&b, ":%d", r.Port)
 		}
@@ -79,18 +89,52 @@ func (r Rule) String() string {
 	return string(r.Chain) + ": " + b.String()
 }
 
-var loopback = netip.MustParsePrefix("127.0.0.0/8")
+var loopback, loopback6 = netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
 
-// Rules returns the rules of a layout, in their order. They do not depend on which containers run: a container that is
-// started again needs no change of them.
+// Rules returns the rules of a layout for both families, in their order; those of IPv6 have Six. They do not depend on
+// which containers run: a container that is started again needs no change of them.
 func Rules(l Layout) []Rule {
+	six := familyRules(l.six())
+	for i := range six {
+		six[i].Six = true
+	}
+	return append(familyRules(l.four()), six...)
+}
+
+// four is the layout without the ports of IPv6.
+func (l Layout) four() Layout {
+	return Layout{Bridges: l.Bridges, Ports: slices.DeleteFunc(slices.Clone(l.Ports), func(f Forward) bool {
+		return f.To.Is6()
+	})}
+}
+
+// six is the layout of IPv6, as if there were nothing else: networks without it are not there.
+func (l Layout) six() (out Layout) {
+	for _, b := range l.Bridges {
+		if !b.Gateway6.IsValid() {
+			continue
+		}
+		b.Gateway, b.Ends = b.Gateway6, slices.Clone(b.Ends)
+		for i := range b.Ends {
+			b.Ends[i].Address = b.Ends[i].Address6
+		}
+		out.Bridges = append(out.Bridges, b)
+	}
+	out.Ports = slices.DeleteFunc(slices.Clone(l.Ports), func(f Forward) bool { return f.To.Is4() })
+	return out
+}
+
+// single is a prefix of one address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func familyRules(l Layout) []Rule {
 	if len(l.Bridges) == 0 {
 		return nil
 	}
 	var rules []Rule
 	for _, b := range l.Bridges {
 		// an app that publishes port 53 must not become the resolver of all others
-		own := netip.PrefixFrom(b.Gateway.Addr(), 32)
+		own := single(b.Gateway.Addr())
 		rules = append(rules,
 			Rule{Chain: prerouting, In: b.Link, Dst: own, Protocol: "udp", First: namePort, Last: namePort, Do: accept},
 			Rule{Chain: prerouting, In: b.Link, Dst: own, Protocol: "tcp", First: namePort, Last: namePort, Do: accept})
@@ -133,9 +177,8 @@ func Rules(l Layout) []Rule {
 // not change; others need a rule each.
 func forwards(f Forward) []Rule {
 	r := Rule{Chain: published, Protocol: f.Protocol, First: f.First, Last: f.Last, Do: dnat, To: f.To}
-	if f.Address != "" {
-		a := netip.MustParseAddr(f.Address)
-		r.Dst = netip.PrefixFrom(a, a.BitLen())
+	if a, err := netip.ParseAddr(f.Address); err == nil && !a.IsUnspecified() {
+		r.Dst = single(a)
 	}
 	if f.First == f.Target {
 		return []Rule{r}
@@ -148,18 +191,31 @@ func forwards(f Forward) []Rule {
 	return out
 }
 
+var multicast6, linkLocal6 = netip.MustParsePrefix("ff02::/16"), netip.MustParsePrefix("fe80::/10")
+
+func loopbackOf(b Bridge) netip.Prefix {
+	if b.Gateway.Addr().Is6() {
+		return loopback6
+	}
+	return loopback
+}
+
 func bridgeRules(b Bridge) []Rule {
-	own := netip.PrefixFrom(b.Gateway.Addr(), 32)
+	own := single(b.Gateway.Addr())
 	rules := []Rule{
 		// route_localnet lets the device itself reach published ports at 127.0.0.1, and must not let others
-		{Chain: early, In: b.Link, Dst: loopback, Do: drop},
+		{Chain: early, In: b.Link, Dst: loopbackOf(b), Do: drop},
 		{Chain: input, In: b.Link, Dst: own, Protocol: "udp", First: namePort, Last: namePort, Do: accept},
 		{Chain: input, In: b.Link, Dst: own, Protocol: "tcp", First: namePort, Last: namePort, Do: accept},
 		{Chain: input, In: b.Link, Dst: own, ICMP: true, Do: accept},
 	}
+	if b.Gateway.Addr().Is6() { // neighbours ask for each other so, and for the device
+		rules = append(rules, Rule{Chain: input, In: b.Link, Dst: multicast6, ICMP: true, Do: accept},
+			Rule{Chain: input, In: b.Link, Dst: linkLocal6, ICMP: true, Do: accept})
+	}
 	for _, e := range b.Ends {
 		if e.Device {
-			rules = append(rules, Rule{Chain: input, In: b.Link, Src: netip.PrefixFrom(e.Address, 32), Do: accept})
+			rules = append(rules, Rule{Chain: input, In: b.Link, Src: single(e.Address), Do: accept})
 		}
 	}
 	rules = append(rules,
@@ -175,7 +231,7 @@ func sources(bridges []Bridge) []Rule {
 	var rules []Rule
 	for _, b := range bridges {
 		rules = append(rules,
-			Rule{Chain: postrouting, Out: b.Link, Src: loopback, Do: masquerade},
+			Rule{Chain: postrouting, Out: b.Link, Src: loopbackOf(b), Do: masquerade},
 			// otherwise the neighbour would answer directly
 			Rule{Chain: postrouting, Out: b.Link, Src: b.Gateway.Masked(), Redirected: true, Do: masquerade},
 			Rule{Chain: postrouting, Out: b.Link, Do: accept},

@@ -203,10 +203,15 @@ func local(q *dns.Msg, client Client) *dns.Msg {
 	case ok:
 		reply.SetReply(q)
 		reply.Authoritative, reply.RecursionAvailable = true, true
-		if asked.Qtype == dns.TypeA || asked.Qtype == dns.TypeANY {
-			for _, a := range addresses {
-				header := dns.RR_Header{Name: asked.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}
-				reply.Answer = append(reply.Answer, &dns.A{Hdr: header, A: a.AsSlice()})
+		for _, a := range addresses {
+			header := dns.RR_Header{Name: asked.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}
+			var rr dns.RR = &dns.A{Hdr: header, A: a.AsSlice()}
+			if a.Is6() {
+				header.Rrtype = dns.TypeAAAA
+				rr = &dns.AAAA{Hdr: header, AAAA: a.AsSlice()}
+			}
+			if asked.Qtype == header.Rrtype || asked.Qtype == dns.TypeANY {
+				reply.Answer = append(reply.Answer, rr)
 			}
 		}
 		return reply // it has no address of this type, and no server knows the name

@@ -1,6 +1,9 @@
-package network
+// Package pool owns which subnets and addresses the networks of apps have, of IPv4 and of IPv6, and keeps them in a
+// file: a container keeps its address over restarts and power cuts. Read Pool first.
+package pool
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,10 +19,12 @@ import (
 	"resinos/mounts/plainfile"
 )
 
-// Pool is the addresses of all containers. It is on the disk: a container keeps its address over restarts and power
-// cuts.
+// Pool is the addresses of all containers.
 type Pool struct {
-	Networks map[string]Subnet
+	Networks map[string]Subnet // of IPv4
+	Six      map[string]Subnet `json:",omitempty"` // of IPv6, of the networks that have it
+	// Own is the device's part of the unique local addresses (RFC 4193): chosen by chance once, for all networks.
+	Own netip.Prefix `json:",omitzero"`
 	// Apps are the containers as they were wanted last, while they exist: an app whose file cannot be read keeps its
 	// networks and ports.
 	Apps map[string][]app.Container
@@ -34,6 +39,43 @@ type Subnet struct {
 // reserved are subnets that are never used: the resolver, the proxy, the supervisor and the engine of resinOS had them,
 // and programs and settings of owners refer to them.
 var reserved = []string{"10.114.101.0/24", "10.114.102.0/24", "10.114.103.0/24", "10.114.104.0/24", "192.168.42.0/24"}
+
+// Reserved are subnets that no network gets.
+func Reserved() (list []netip.Prefix) {
+	for _, s := range reserved {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
+
+// NewOwn chooses the 40 bits of a prefix that hardly any other site has.
+func NewOwn() netip.Prefix {
+	a := [16]byte{0xfd}
+	_, _ = rand.Read(a[1:6]) // it never fails
+	return netip.PrefixFrom(netip.AddrFrom16(a), 48)
+}
+
+// Family returns the subnets of IPv6, or of IPv4.
+func (p *Pool) Family(six bool) map[string]Subnet {
+	if !six {
+		return p.Networks
+	}
+	if p.Six == nil {
+		p.Six = map[string]Subnet{}
+	}
+	return p.Six
+}
+
+// candidates6 calls f for the subnets of own.
+func candidates6(own netip.Prefix, f func(netip.Prefix) bool) {
+	a := own.Addr().As16()
+	for i := 1; i < 1<<16 && own.IsValid(); i++ {
+		a[6], a[7] = byte(i>>8), byte(i)
+		if !f(netip.PrefixFrom(netip.AddrFrom16(a), 64)) {
+			return
+		}
+	}
+}
 
 // candidates calls f for every subnet that may be used, until f returns false. The first ones hardly ever collide with
 // an owner's network; the others are those of Docker.
@@ -54,12 +96,12 @@ func candidates(f func(netip.Prefix) bool) {
 
 var errNoSubnet = errors.New("no subnet is free: give the network one with ipam: {config: [{subnet: …}]}")
 
-// subnet returns the network's subnet: the one it has, unless it asks for another one or overlaps with a route of
-// others.
-func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, error) {
+// Choose returns the subnet of a network, given those of all: the one it has, unless it asks for another one or
+// overlaps with a route of others. own is the prefix of its IPv6 subnet, and not valid for IPv4.
+func Choose(all map[string]Subnet, own netip.Prefix, name, asked string, routes []netip.Prefix) (netip.Prefix, error) {
 	overlaps := func(prefix netip.Prefix) string {
-		for _, other := range slices.Sorted(maps.Keys(p.Networks)) {
-			if other != name && p.Networks[other].Prefix.Overlaps(prefix) {
+		for _, other := range slices.Sorted(maps.Keys(all)) {
+			if other != name && all[other].Prefix.Overlaps(prefix) {
 				return "network " + other
 			}
 		}
@@ -77,24 +119,29 @@ func (p Pool) subnet(name, asked string, routes []netip.Prefix) (netip.Prefix, e
 		}
 		return prefix, nil
 	}
-	if old, ok := p.Networks[name]; ok && overlaps(old.Prefix) == "" {
+	if old, ok := all[name]; ok && overlaps(old.Prefix) == "" {
 		return old.Prefix, nil
 	}
 	var found netip.Prefix
-	candidates(func(c netip.Prefix) bool {
+	try := func(c netip.Prefix) bool {
 		if overlaps(c) == "" {
 			found = c
 		}
 		return !found.IsValid()
-	})
+	}
+	if own.IsValid() {
+		candidates6(own, try)
+	} else {
+		candidates(try)
+	}
 	if !found.IsValid() {
 		return found, fmt.Errorf("network %s: %w", name, errNoSubnet)
 	}
 	return found, nil
 }
 
-// address returns the container's address in s: the one it asks for, the one it had, or the lowest free one.
-func (s Subnet) address(container, asked string) (netip.Addr, error) {
+// Address returns the container's address in s: the one it asks for, the one it had, or the lowest free one.
+func (s Subnet) Address(container, asked string) (netip.Addr, error) {
 	taken := func(a netip.Addr) string {
 		for _, other := range slices.Sorted(maps.Keys(s.Addresses)) {
 			if other != container && s.Addresses[other] == a {
@@ -114,7 +161,7 @@ func (s Subnet) address(container, asked string) (netip.Addr, error) {
 		return old, nil
 	}
 	last := broadcast(s.Prefix)
-	for a := gateway(s.Prefix).Next(); s.Prefix.Contains(a) && a != last; a = a.Next() {
+	for a := Gateway(s.Prefix).Next(); s.Prefix.Contains(a) && a != last; a = a.Next() {
 		if taken(a) == "" {
 			return a, nil
 		}
@@ -122,9 +169,13 @@ func (s Subnet) address(container, asked string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("no address is free in %s", s.Prefix)
 }
 
-func gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
+// Gateway is the first address of a subnet, which the device has.
+func Gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
 
 func broadcast(p netip.Prefix) netip.Addr {
+	if p.Addr().Is6() {
+		return netip.Addr{} // there is none
+	}
 	a := p.Masked().Addr().As4()
 	for bit := p.Bits(); bit < 32; bit++ {
 		a[bit/8] |= 1 << (7 - bit%8)
@@ -135,9 +186,9 @@ func broadcast(p netip.Prefix) netip.Addr {
 // maxPool limits the size of the pool's file: 1,000 containers need half a megabyte.
 const maxPool = 16 << 20
 
-// loadPool reads the pool; a missing one is empty. If the file cannot be read, the pool is empty and the error says
+// Load reads the pool; a missing one is empty. If the file cannot be read, the pool is empty and the error says
 // why.
-func loadPool(path string) (Pool, error) {
+func Load(path string) (Pool, error) {
 	empty := Pool{Networks: map[string]Subnet{}, Apps: map[string][]app.Container{}}
 	data, err := plainfile.Read(path, maxPool)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,6 +206,14 @@ func loadPool(path string) (Pool, error) {
 			delete(p.Networks, name)
 		}
 	}
+	for name, s := range p.Six {
+		if !s.Prefix.IsValid() || !s.Prefix.Addr().Is6() || s.Prefix.Bits() > maxBits6 {
+			delete(p.Six, name)
+		}
+	}
+	if p.Own.IsValid() && (!p.Own.Addr().Is6() || p.Own.Bits() != 48) {
+		p.Own = netip.Prefix{}
+	}
 	for name, list := range p.Apps {
 		p.Apps[name] = slices.DeleteFunc(list, func(c app.Container) bool { return !sound(c) })
 	}
@@ -169,9 +228,13 @@ func sound(c app.Container) bool {
 		if l.Subnet != "" && (err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29) || !is4(l.Address) {
 			return false
 		}
+		prefix, err = netip.ParsePrefix(l.Subnet6)
+		if l.Subnet6 != "" && (err != nil || !prefix.Addr().Is6() || prefix.Bits() > maxBits6) || !is6(l.Address6) {
+			return false
+		}
 	}
 	for _, p := range c.Ports {
-		if !is4(p.Address) || p.First > p.Last || p.Last-p.First > ^uint16(0)-p.Target {
+		if !is4(p.Address) && !is6(p.Address) || p.First > p.Last || p.Last-p.First > ^uint16(0)-p.Target {
 			return false
 		}
 	}
@@ -184,8 +247,17 @@ func is4(text string) bool {
 	return text == "" || err == nil && a.Is4()
 }
 
-// savePool replaces the file unless it has this content already.
-func savePool(path string, p Pool) error {
+// is6 reports whether text is an IPv6 address or nothing.
+func is6(text string) bool {
+	a, err := netip.ParseAddr(text)
+	return text == "" || err == nil && a.Is6() && a.Zone() == ""
+}
+
+// maxBits6 is the length of the smallest subnet of IPv6: containers need some addresses.
+const maxBits6 = 120
+
+// Save replaces the file unless it has this content already.
+func Save(path string, p Pool) error {
 	data, err := json.MarshalIndent(p, "", "\t")
 	if err != nil {
 		return err

@@ -1,4 +1,5 @@
-package network
+// Package listening finds the ports that programs of the device have open. Read Ports first.
+package listening
 
 import (
 	"encoding/binary"
@@ -10,6 +11,14 @@ import (
 	"strings"
 )
 
+// Listener is a port that a program of the device has open.
+type Listener struct {
+	Protocol string
+	Address  netip.Addr
+	Port     uint16
+	Who      string
+}
+
 // standing are ports of the device that may be closed at the moment but belong to it.
 var standing = []struct {
 	protocol string
@@ -19,9 +28,9 @@ var standing = []struct {
 	{"tcp", 22222, "ssh"},
 }
 
-// listeners returns the ports that programs of the device have open. It finds out which program has a port only for the
+// Ports returns the ports that programs of the device have open. It finds out which program has a port only for the
 // ports for which wanted returns true.
-func listeners(wanted func(protocol string, port uint16) bool) []Listener {
+func Ports(wanted func(protocol string, port uint16) bool) []Listener {
 	var out []Listener
 	for _, s := range standing {
 		out = append(out, Listener{Protocol: s.protocol, Address: netip.IPv4Unspecified(), Port: s.port, Who: s.who})
