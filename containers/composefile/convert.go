@@ -13,6 +13,7 @@ import (
 	"github.com/distribution/reference"
 
 	"resinos/containers/app"
+	"resinos/containers/composefile/values"
 )
 
 const defaultStopGrace = 10 * time.Second
@@ -224,12 +225,10 @@ func (c *converter) rights() {
 		c.c.Ulimits = append(c.c.Ulimits, limit)
 	}
 	c.c.Init = c.s.Init != nil && *c.s.Init
-	c.c.IPC = c.mode("ipc", c.s.Ipc, "host", "none", "shareable", "private")
-	c.c.PID = c.mode("pid", c.s.Pid, "host")
-	c.c.UTS = c.mode("uts", c.s.Uts, "host")
+	c.processes()
 	c.c.Hostname, c.c.Domainname = c.s.Hostname, c.s.DomainName
 	for key, name := range map[string]string{"hostname": c.s.Hostname, "domainname": c.s.DomainName} {
-		if err := checkName(name); name != "" && err != nil {
+		if err := values.CheckName(name); name != "" && err != nil {
 			c.bad(key, "%v", err)
 		}
 	}
@@ -246,7 +245,7 @@ func (c *converter) capabilities(key string, list []string) []string {
 	var out []string
 	for _, name := range list {
 		name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
-		if name != "ALL" && !slices.Contains(capabilities[:], name) {
+		if name != "ALL" && !slices.Contains(values.Capabilities[:], name) {
 			c.bad(key, "%s is no capability: see capabilities(7)", name)
 		}
 		out = append(out, name)

@@ -7,8 +7,8 @@ import (
 )
 
 // carried are the keys of a service that are carried out. What becomes of each says containers/README.md.
-const carried = ` image command entrypoint environment env_file working_dir user group_add hostname domainname init tty stdin_open
- ports expose networks network_mode container_name extra_hosts dns dns_search
+const carried = ` image command entrypoint environment env_file working_dir user group_add hostname domainname
+ init tty stdin_open ports expose networks network_mode container_name extra_hosts dns dns_search dns_opt
  volumes volumes_from tmpfs configs secrets devices device_cgroup_rules
  cap_add cap_drop privileged security_opt read_only sysctls ulimits shm_size userns_mode
  pids_limit mem_limit mem_reservation memswap_limit cpus cpu_shares cpu_quota cpu_period cpuset blkio_config

@@ -19,6 +19,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"resinos/containers/app"
+	"resinos/containers/composefile/lines"
 )
 
 // Names are the names of a compose file, the preferred one first.
@@ -56,7 +57,7 @@ type load struct {
 	read             Read
 	environment      types.Mapping
 	profiles         []string
-	documents        []document // of what was read, for lines
+	documents        []lines.Document // of what was read, for lines
 	faults, warnings app.Faults
 	project          *types.Project
 }
@@ -86,6 +87,7 @@ func (l *load) load(ctx context.Context) (app.App, error) {
 		return app.App{}, err
 	}
 	l.check(model)
+	l.nameContainers(model)
 	l.project, err = loader.ModelToProject(model, loader.ToOptions(&details, []func(*loader.Options){options}), details)
 	if err != nil {
 		return app.App{}, err
@@ -256,7 +258,7 @@ func (l *load) fetch(name string) ([]byte, error) {
 		return nil, err
 	}
 	if slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
-		l.documents = append(l.documents, parseDocument(path, data)...)
+		l.documents = append(l.documents, lines.Parse(path, data)...)
 	}
 	return data, nil
 }

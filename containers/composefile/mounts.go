@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
-	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
 )
@@ -17,7 +16,7 @@ import (
 func (c *converter) mounts() {
 	list := c.volumes("volumes", c.s.Volumes)
 	for _, from := range c.s.VolumesFrom {
-		list = append(list, c.volumesFrom(from)...)
+		list = append(list, c.volumesFrom(from, len(c.project.Services))...)
 	}
 	for _, t := range c.s.Tmpfs {
 		target, options, _ := strings.Cut(t, ":")
@@ -37,15 +36,24 @@ func (c *converter) mounts() {
 	}
 }
 
-// volumesFrom are the mounts of another service of the app.
-func (c *converter) volumesFrom(from string) []app.Mount {
+// volumesFrom are the mounts of another service of the app, with those that it has from others; compose-go has refused
+// circles, and depth bounds them all the same.
+func (c *converter) volumesFrom(from string, depth int) []app.Mount {
 	name, mode, _ := strings.Cut(from, ":")
 	other, ok := c.project.Services[name]
-	if !ok || name == "container" {
+	if !ok || depth == 0 {
 		c.bad("volumes_from", "%s is no service of the app", from)
 		return nil
 	}
 	list := c.volumes("volumes_from", other.Volumes)
+	for i := range list {
+		if list[i].Type == app.Volume && list[i].Source == "" {
+			list[i].Owner = name
+		}
+	}
+	for _, further := range other.VolumesFrom {
+		list = append(list, c.volumesFrom(further, depth-1)...)
+	}
 	for i := range list {
 		list[i].ReadOnly = list[i].ReadOnly || mode == "ro"
 	}
@@ -196,22 +204,4 @@ func (c *converter) devices() {
 	for _, rule := range c.s.DeviceCgroupRules {
 		c.c.DeviceRules = append(c.c.DeviceRules, strings.Join(strings.Fields(rule), " "))
 	}
-}
-
-// capabilities are those of capabilities(7), by number.
-var capabilities = [...]string{
-	unix.CAP_CHOWN: "CHOWN", unix.CAP_DAC_OVERRIDE: "DAC_OVERRIDE", unix.CAP_DAC_READ_SEARCH: "DAC_READ_SEARCH",
-	unix.CAP_FOWNER: "FOWNER", unix.CAP_FSETID: "FSETID", unix.CAP_KILL: "KILL", unix.CAP_SETGID: "SETGID",
-	unix.CAP_SETUID: "SETUID", unix.CAP_SETPCAP: "SETPCAP", unix.CAP_LINUX_IMMUTABLE: "LINUX_IMMUTABLE",
-	unix.CAP_NET_BIND_SERVICE: "NET_BIND_SERVICE", unix.CAP_NET_BROADCAST: "NET_BROADCAST",
-	unix.CAP_NET_ADMIN: "NET_ADMIN", unix.CAP_NET_RAW: "NET_RAW", unix.CAP_IPC_LOCK: "IPC_LOCK",
-	unix.CAP_IPC_OWNER: "IPC_OWNER", unix.CAP_SYS_MODULE: "SYS_MODULE", unix.CAP_SYS_RAWIO: "SYS_RAWIO",
-	unix.CAP_SYS_CHROOT: "SYS_CHROOT", unix.CAP_SYS_PTRACE: "SYS_PTRACE", unix.CAP_SYS_PACCT: "SYS_PACCT",
-	unix.CAP_SYS_ADMIN: "SYS_ADMIN", unix.CAP_SYS_BOOT: "SYS_BOOT", unix.CAP_SYS_NICE: "SYS_NICE",
-	unix.CAP_SYS_RESOURCE: "SYS_RESOURCE", unix.CAP_SYS_TIME: "SYS_TIME", unix.CAP_SYS_TTY_CONFIG: "SYS_TTY_CONFIG",
-	unix.CAP_MKNOD: "MKNOD", unix.CAP_LEASE: "LEASE", unix.CAP_AUDIT_WRITE: "AUDIT_WRITE",
-	unix.CAP_AUDIT_CONTROL: "AUDIT_CONTROL", unix.CAP_SETFCAP: "SETFCAP", unix.CAP_MAC_OVERRIDE: "MAC_OVERRIDE",
-	unix.CAP_MAC_ADMIN: "MAC_ADMIN", unix.CAP_SYSLOG: "SYSLOG", unix.CAP_WAKE_ALARM: "WAKE_ALARM",
-	unix.CAP_BLOCK_SUSPEND: "BLOCK_SUSPEND", unix.CAP_AUDIT_READ: "AUDIT_READ", unix.CAP_PERFMON: "PERFMON",
-	unix.CAP_BPF: "BPF", unix.CAP_CHECKPOINT_RESTORE: "CHECKPOINT_RESTORE",
 }

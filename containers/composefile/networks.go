@@ -13,6 +13,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"resinos/containers/app"
+	"resinos/containers/composefile/values"
 )
 
 // maxPorts bounds what one service publishes: each port that is not its own target is a rule.
@@ -33,11 +34,9 @@ func (l *load) networks() map[string]app.Link {
 		if n.Driver != "" && n.Driver != "bridge" {
 			l.fault(path+".driver", "driver %q does not exist, only bridge does", n.Driver)
 		}
-		if n.EnableIPv6 != nil && *n.EnableIPv6 {
-			l.fault(path+".enable_ipv6", "IPv6 is not there in networks of apps: use network_mode: host")
-		}
+		link.IPv6 = n.EnableIPv6 != nil && *n.EnableIPv6
 		if n.EnableIPv4 != nil && !*n.EnableIPv4 {
-			l.fault(path+".enable_ipv4", "networks of apps have nothing but IPv4: remove the key")
+			l.fault(path+".enable_ipv4", "each network of an app has IPv4: remove the key")
 		}
 		if err := mtu(&link, n.DriverOpts); err != nil {
 			l.fault(path+".driver_opts", "%v", err)
@@ -65,18 +64,24 @@ func mtu(link *app.Link, options map[string]string) error {
 }
 
 func subnet(link *app.Link, ipam types.IPAMConfig) error {
-	if len(ipam.Config) > 1 {
-		return errors.New("one subnet is enough")
-	}
 	for _, pool := range ipam.Config {
 		if pool.Gateway != "" || pool.IPRange != "" || len(pool.AuxiliaryAddresses) > 0 {
 			return errors.New("of config only subnet is supported: the first address of the subnet is the gateway's")
 		}
 		prefix, err := netip.ParsePrefix(pool.Subnet)
-		if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29 || prefix.Bits() < 8 || prefix.Masked() != prefix {
-			return fmt.Errorf("subnet %q is no IPv4 subnet of /8 to /29", pool.Subnet)
+		into, family, low, high := &link.Subnet, "IPv4", 8, 29
+		if err == nil && prefix.Addr().Is6() {
+			into, family, low, high = &link.Subnet6, "IPv6", 16, 120
 		}
-		link.Subnet = pool.Subnet
+		switch {
+		case err != nil || prefix.Bits() > high || prefix.Bits() < low || prefix.Masked() != prefix:
+			return fmt.Errorf("subnet %q is no %s subnet of /%d to /%d", pool.Subnet, family, low, high)
+		case *into != "":
+			return fmt.Errorf("one subnet of %s is enough", family)
+		case family == "IPv6" && !link.IPv6:
+			return fmt.Errorf("subnet %s needs enable_ipv6: true", pool.Subnet)
+		}
+		*into = pool.Subnet
 	}
 	return nil
 }
@@ -93,20 +98,24 @@ func (c *converter) network(known map[string]app.Link) {
 		c.c.Network = n
 		c.apart()
 	default:
-		c.bad("network_mode", "%q does not exist yet, only bridge, host and none do", n)
+		if strings.HasPrefix(c.s.NetworkMode, types.ServicePrefix) {
+			c.sharedNetwork()
+			return
+		}
+		c.bad("network_mode", "%q does not exist: write bridge, host, none or service:NAME", n)
 	}
 }
 
 // apart refuses what needs a network of the app.
 func (c *converter) apart() {
-	mode := c.c.Network
-	if len(c.c.Ports) > 0 && mode == app.NetworkHost {
+	mode := c.s.NetworkMode
+	if len(c.c.Ports) > 0 && c.c.Network == app.NetworkHost {
 		c.warn(c.path+".ports", "the container is on the device's network, where its ports are open already")
-	} else if len(c.c.Ports) > 0 {
+	} else if len(c.c.Ports) > 0 && c.c.Network == app.NetworkNone {
 		c.bad("ports", "a container without a network has no ports: remove ports or network_mode: none")
 	}
-	if len(c.c.Hosts)+len(c.c.DNS)+len(c.c.DNSSearch) > 0 {
-		c.fault(c.path, "extra_hosts, dns and dns_search do nothing with network_mode: %s: remove them", mode)
+	if len(c.c.Hosts)+len(c.c.DNS)+len(c.c.DNSSearch)+len(c.c.DNSOpts) > 0 {
+		c.fault(c.path, "extra_hosts, dns, dns_search and dns_opt do nothing with network_mode: %s: remove them", mode)
 	}
 	c.c.Ports = nil
 }
@@ -119,20 +128,21 @@ func (c *converter) links(known map[string]app.Link) {
 	for _, name := range slices.Sorted(maps.Keys(networks)) {
 		link, path := known[name], "networks."+name
 		if n := networks[name]; n != nil {
-			link.Aliases, link.Address = n.Aliases, n.Ipv4Address
-			if n.Ipv6Address != "" || len(n.LinkLocalIPs) > 0 {
-				c.bad(path, "IPv6 is not there in networks of apps: remove ipv6_address and link_local_ips")
+			link.Aliases, link.Address, link.Address6 = n.Aliases, n.Ipv4Address, n.Ipv6Address
+			if len(n.LinkLocalIPs) > 0 {
+				c.warn(c.path+"."+path, "link_local_ips is not carried out")
 			}
 			if n.MacAddress != "" || n.InterfaceName != "" || len(n.DriverOpts) > 0 {
 				c.warn(c.path+"."+path, "mac_address, interface_name and driver_opts are not carried out")
 			}
 		}
 		for _, a := range link.Aliases {
-			if err := checkName(a); err != nil {
+			if err := values.CheckName(a); err != nil {
 				c.bad(path+".aliases", "%v", err)
 			}
 		}
-		if err := fits(link.Address, link.Subnet); err != nil {
+		if err := errors.Join(values.Fits("ipv4_address", link.Address, link.Subnet),
+			values.Fits("ipv6_address", link.Address6, link.Subnet6)); err != nil {
 			c.bad(path, "%v", err)
 		}
 		link.Network = c.c.App + "_" + name
@@ -153,7 +163,7 @@ func (c *converter) ports() {
 		}
 		c.c.Ports = append(c.c.Ports, port)
 	}
-	c.c.Ports = joined(c.c.Ports)
+	c.c.Ports = values.JoinPorts(c.c.Ports)
 }
 
 func portOf(p types.ServicePortConfig) (app.Port, error) {
@@ -173,50 +183,23 @@ func portOf(p types.ServicePortConfig) (app.Port, error) {
 	out := app.Port{Protocol: protocol, Address: p.HostIP, First: uint16(n), Last: uint16(n), Target: uint16(p.Target)}
 	if p.HostIP != "" {
 		address, err := netip.ParseAddr(p.HostIP)
-		if err != nil || !address.Is4() {
-			return app.Port{}, fmt.Errorf("%q is no IPv4 address of the device", p.HostIP)
+		if err != nil || address.Zone() != "" || address.Is4In6() {
+			return app.Port{}, fmt.Errorf("%q is no address of the device", p.HostIP)
 		}
-		if address.IsUnspecified() {
-			out.Address = ""
-		}
+		out.Address = address.String()
 	}
 	return out, nil
-}
-
-// joined makes ranges of ports that follow each other.
-func joined(list []app.Port) []app.Port {
-	slices.SortFunc(list, func(a, b app.Port) int {
-		return cmp.Or(strings.Compare(a.Protocol, b.Protocol), strings.Compare(a.Address, b.Address),
-			cmp.Compare(a.First,
-				b.First), cmp.Compare(a.Target, b.Target))
-	})
-	var out []app.Port
-	for _, p := range list {
-		if n := len(out) - 1; n >= 0 {
-			o := out[n]
-			if o == p {
-				continue // written twice
-			}
-			if o.Protocol == p.Protocol && o.Address == p.Address && int(o.Last)+1 == int(p.First) &&
-				int(p.Target)-int(o.Target) == int(p.First)-int(o.First) {
-				out[n].Last = p.First
-				continue
-			}
-		}
-		out = append(out, p)
-	}
-	return out
 }
 
 // names are the names and name servers that the container knows.
 func (c *converter) names() {
 	if c.c.ContainerName = c.s.ContainerName; c.c.ContainerName != "" {
-		if err := checkName(c.c.ContainerName); err != nil {
+		if err := values.CheckName(c.c.ContainerName); err != nil {
 			c.bad("container_name", "%v", err)
 		}
 	}
 	for name, addresses := range c.s.ExtraHosts {
-		if err := checkName(name); err != nil {
+		if err := values.CheckName(name); err != nil {
 			c.bad("extra_hosts", "%v", err)
 		}
 		for _, a := range addresses {
@@ -233,39 +216,14 @@ func (c *converter) names() {
 		}
 	}
 	for _, s := range c.s.DNSSearch {
-		if err := checkName(s); err != nil && s != "." {
+		if err := values.CheckName(s); err != nil && s != "." {
 			c.bad("dns_search", "%v", err)
 		}
 	}
-	c.c.DNS, c.c.DNSSearch = c.s.DNS, c.s.DNSSearch
-}
-
-// checkName refuses what cannot be a name in the network.
-func checkName(s string) error {
-	for _, part := range strings.Split(s, ".") {
-		if part == "" || len(part) > 63 || len(s) > 253 {
-			return fmt.Errorf("%q is no name", s)
-		}
-		for _, r := range part {
-			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-				return fmt.Errorf("%q is no name: %q is not allowed in one", s, r)
-			}
+	for _, s := range c.s.DNSOpts {
+		if s == "" || strings.ContainsAny(s, " \t\r\n\x00") {
+			c.bad("dns_opt", "%q is no option of resolv.conf", s)
 		}
 	}
-	return nil
-}
-
-func fits(address, subnet string) error {
-	if address == "" {
-		return nil
-	}
-	if subnet == "" {
-		return errors.New("ipv4_address needs a network with ipam: {config: [{subnet: …}]}")
-	}
-	a, prefix := netip.MustParseAddr(address), netip.MustParsePrefix(subnet)
-	if !prefix.Contains(a) || a == prefix.Addr() || a == prefix.Addr().Next() || !prefix.Contains(a.Next()) {
-		return fmt.Errorf("ipv4_address %s is not free in %s: the first address is the gateway's, the last is for all",
-			address, subnet)
-	}
-	return nil
+	c.c.DNS, c.c.DNSSearch, c.c.DNSOpts = c.s.DNS, c.s.DNSSearch, c.s.DNSOpts
 }

@@ -124,7 +124,7 @@ func (d *device) manager() *process {
 		"-shutdown", d.path("shutdown"), "-control", d.path("apps.sock"), "-down", d.path("down.json"),
 		"-status", d.path("apps.json"), "-log-pipes", d.path("log"),
 		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
-		"-init", d.tools.init, "-inputs", d.path("container", "inputs"),
+		"-init", d.tools.init, "-inputs", d.path("container", "inputs"), "-shm", d.path("container", "shm"),
 		"-root", d.dir, "-registries", d.path("registries"), "-volumes", d.path("volumes"),
 		"-networks", d.path("networks.json"), "-network-files", d.path("container",
 			"networks"), "-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),

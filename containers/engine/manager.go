@@ -40,8 +40,11 @@ const (
 	containerResolv = "/run/resinos/containers/resolv.conf"
 )
 
-// containerInputs is where the pipes lie that containers with stdin_open read.
-const containerInputs = "/run/resinos/containers/inputs"
+// Where the pipes lie that containers with stdin_open read, and the memory that those with ipc: shareable offer.
+const (
+	containerInputs = "/run/resinos/containers/inputs"
+	containerShm    = "/run/resinos/containers/shm"
+)
 
 func runManager(ctx context.Context, env Env, args []string) error {
 	networks := &network.Networks{Names: &nameserver.Server{Log: env.Log}, Log: env.Log}
@@ -76,6 +79,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags.StringVar(&engine.Runtime, "runtime", "/usr/bin/crun", "path of the OCI runtime")
 	flags.StringVar(&engine.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
 	flags.StringVar(&engine.Init, "init", "/usr/bin/tini", "first process of containers with init: true")
+	flags.StringVar(&engine.Shm, "shm", containerShm, "directory of the memory that containers share")
 	flags.StringVar(&engine.Inputs, "inputs", containerInputs, "directory of the inputs of containers")
 	flags.StringVar(&engine.CgroupRoot, "cgroup", engineclient.CgroupRoot, "parent of the containers' cgroups")
 	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")

@@ -36,6 +36,7 @@ type Containerd struct {
 	Runtime     string // path of the OCI runtime, crun
 	RuntimeRoot string // its state; empty: a directory below containerd's state
 	Init        string // path of the first process of containers with Init
+	Shm         string // directory of the memory that containers with ipc: shareable offer to others
 	Inputs      string // directory of the pipes that containers with StdinOpen read
 	Resolv      string // bound to /etc/resolv.conf of containers on the host network; empty: none
 	Hosts       string // likewise /etc/hosts
@@ -66,6 +67,7 @@ const (
 	labelGrace = "resinos/stop-grace"
 	labelStop  = "resinos/stop-signal"
 	labelNeeds = "resinos/depends-on" // services, with a space between them
+	labelJoins = "resinos/joined"     // CONTAINER=PID of those whose namespaces it uses, with a space between them
 	labelMark  = "resinos/"           // and the name of a mark
 )
 
@@ -144,7 +146,7 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 			ImageName: r.Image, ImageDigest: r.Labels[labelImage], StopGrace: grace,
 			Passing:    r.Labels[labelHold] != "",
 			StaysEnded: r.Labels[labelMark+string(plan.StaysEnded)], Held: r.Labels[labelMark+string(plan.Held)],
-			Depends: strings.Fields(r.Labels[labelNeeds]), Check: checkOf(r),
+			Depends: strings.Fields(r.Labels[labelNeeds]), Check: checkOf(r), Joined: parseJoined(r.Labels[labelJoins]),
 		}
 	}
 	reply, err := client.TaskService().List(ctx, &tasks.ListTasksRequest{})
@@ -225,6 +227,9 @@ func (c *Containerd) Delete(ctx context.Context, id string) error {
 	client, ctx := c.link(ctx)
 	if err := os.Remove(c.input(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("delete container: %w", err)
+	}
+	if err := c.dropShm(id); err != nil {
+		return err
 	}
 	container, err := client.LoadContainer(ctx, id)
 	if errdefs.IsNotFound(err) {

@@ -130,7 +130,8 @@ func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files
 	}
 	opts = append(opts, c.network(want)...)
 	opts = append(opts, ocispec.WithInit(want, c.Init))
-	return append(opts, ocispec.Options(want)...)
+	opts = append(opts, ocispec.Options(want)...)
+	return append(append(opts, c.withoutWeight(want)), c.sharedShm(want)...)
 }
 
 // withProcess joins the container image's wishes and the app's as compose says: an entrypoint of
@@ -188,6 +189,13 @@ func environment(lists ...[]string) []string {
 
 // network gives the container its links and names.
 func (c *Containerd) network(want app.Container) []oci.SpecOpts {
+	if want.Joined(string(specs.NetworkNamespace)) != "" {
+		opts := []oci.SpecOpts{oci.WithHostname(want.Hostname)}
+		if want.NamesOf != "" {
+			opts = append(opts, withFiles(c.Networks.FilesOf(want.App+"."+want.NamesOf)))
+		}
+		return opts
+	}
 	switch want.Network {
 	case app.NetworkHost:
 		opts := []oci.SpecOpts{oci.WithHostNamespace(specs.NetworkNamespace)}

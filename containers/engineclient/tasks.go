@@ -54,6 +54,9 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		defer f.Close() // nothing was written
 		paths[i] = pipe.Path(c.LogDir, source)
 	}
+	if err := c.Volumes.Check(want); err != nil {
+		return err
+	}
 	bridged := want.Network == app.NetworkBridge
 	if bridged {
 		if err := c.Networks.Ready(id); err != nil {
@@ -75,6 +78,13 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 			return err
 		}
 	}
+	if err := c.offerShm(want); err != nil {
+		return err
+	}
+	joined, err := c.join(ctx, want)
+	if err != nil {
+		return err
+	}
 	made, err := c.createTask(ctx, want.App, request)
 	if errdefs.IsAlreadyExists(err) { // seldom, and to look first would have each start wait for those of its app
 		if _, err := c.Reap(ctx, id); err != nil {
@@ -84,6 +94,9 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	}
 	if err != nil {
 		return fmt.Errorf("create task: %w", err)
+	}
+	if err := c.stillJoined(ctx, joined); err != nil {
+		return err // the next start clears the task away
 	}
 	if bridged { // its program has not begun, so it never sees a network that is half made
 		if err := c.Networks.Attach(id, int(made.Pid)); err != nil {

@@ -1,5 +1,5 @@
 // Package ocispec turns what an app's file says of rights, limits, devices and memory file systems into options of an
-// OCI specification. It opens no file and knows no volume. Read Options first.
+// OCI specification. It knows no volume. Read Options first.
 package ocispec
 
 import (
@@ -31,7 +31,7 @@ const InitTarget = "/sbin/docker-init"
 // signals on. Only the first process of a namespace can do that.
 func WithInit(c app.Container, program string) oci.SpecOpts {
 	return set(func(s *specs.Spec) {
-		if !c.Init || c.PID != "" {
+		if !c.Init || c.PID != "" || c.Joined(string(specs.PIDNamespace)) != "" {
 			return
 		}
 		s.Process.Args = append([]string{InitTarget, "--"}, s.Process.Args...)
@@ -109,7 +109,7 @@ func Capabilities(add, drop []string) []string {
 	dropped := func(name string) bool { return slices.Contains(drop, strings.TrimPrefix(name, "CAP_")) }
 	switch {
 	case slices.Contains(add, "ALL"):
-		return slices.DeleteFunc(cap.Known(), dropped)
+		return slices.DeleteFunc(all(), dropped)
 	case slices.Contains(drop, "ALL"):
 		return added
 	}
@@ -118,10 +118,20 @@ func Capabilities(add, drop []string) []string {
 	}), added...)
 }
 
+// all are the capabilities that the device has to give: the OCI runtime refuses others, which a kernel may know and a
+// machine that is a container itself may lack.
+func all() []string {
+	have, err := cap.Current()
+	if err != nil {
+		return cap.Known()
+	}
+	return have
+}
+
 // privileged gives up all that keeps a container apart but its namespaces.
 func privileged() []oci.SpecOpts {
 	return []oci.SpecOpts{
-		oci.WithCapabilities(cap.Known()), set(func(s *specs.Spec) { s.Process.NoNewPrivileges = false }),
+		oci.WithCapabilities(all()), set(func(s *specs.Spec) { s.Process.NoNewPrivileges = false }),
 		oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil), oci.WithWriteableSysfs, oci.WithWriteableCgroupfs,
 		oci.WithHostDevices, oci.WithAllDevicesAllowed, oci.WithSeccompUnconfined,
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,7 +37,47 @@ func (p *planner) lack() lack {
 			}
 		}
 	}
+	if first.why == "" {
+		return p.unjoined()
+	}
 	return first
+}
+
+// unjoined is that a container whose namespaces this one uses does not run: without it no policy starts this one.
+func (p *planner) unjoined() lack {
+	for _, namespace := range slices.Sorted(maps.Keys(p.want.Joins)) {
+		id := p.want.Joined(namespace)
+		if p.in.State.Containers[id].Task == Running {
+			continue
+		}
+		l := lack{why: fmt.Sprintf("waits for %s to run, whose %s it uses", id, namespace)}
+		for i := range p.in.Wanted {
+			other, r := &p.in.Wanted[i], p.in.Records[id]
+			if _, again := restart.Next(other.Restart, r); other.ID() == id {
+				l.failed = r.Asked == restart.Nothing && !r.Running && r.Starts > 0 && !again || r.Held
+			}
+		}
+		return l
+	}
+	return lack{}
+}
+
+// Parted are the containers that run in namespaces of others that have been started again since: what they use is no
+// longer there, or leads nowhere.
+func Parted(in Input) (list []string) {
+	for i := range in.Wanted {
+		id := in.Wanted[i].ID()
+		have := in.State.Containers[id]
+		if in.Wanted[i].Hold != "" || have.Task != Running || in.Records[id].Held {
+			continue
+		}
+		for other, pid := range have.Joined {
+			if o := in.State.Containers[other]; o.Task == Running && o.PID != pid && !slices.Contains(list, id) {
+				list = append(list, id)
+			}
+		}
+	}
+	return list
 }
 
 var goals = map[app.Condition]string{

@@ -218,10 +218,14 @@ func (p *planner) remake(why string) {
 // begin starts a container if what it depends on lets it.
 func (p *planner) begin(why string) {
 	if l := p.lack(); l.why != "" {
-		p.steps = append(p.steps, Step{Container: p.id, Verb: Wait, Why: l.why, Failed: l.failed})
+		p.wait(l)
 		return
 	}
 	p.add(Start, why)
+}
+
+func (p *planner) wait(l lack) {
+	p.steps = append(p.steps, Step{Container: p.id, Verb: Wait, Why: l.why, Failed: l.failed})
 }
 
 func (p *planner) make(why string) {
@@ -281,7 +285,9 @@ func (p *planner) keep() {
 		p.start("not started since the device is up")
 	default:
 		p.note(p.record)
-		if again {
+		if l := p.unjoined(); again && l.why != "" {
+			p.wait(l)
+		} else if again {
 			p.steps = append(p.steps, Step{Container: p.id, Verb: Start, Not: not,
 				Why: fmt.Sprintf("ended with %d, restart %s", p.record.Status, p.want.Restart)})
 		}

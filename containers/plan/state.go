@@ -20,11 +20,12 @@ type Have struct {
 	ImageName   string
 	ImageDigest string
 	StopGrace   time.Duration
-	StaysEnded  string        // mark of that name
-	Held        string        // mark of that name
-	Passing     bool          // it has Container.Hold: it ends by itself, and is not wanted again
-	Depends     []string      // services of its app that it depended on when it was made
-	Check       *health.Check // nil: nobody asks it how it is
+	StaysEnded  string         // mark of that name
+	Held        string         // mark of that name
+	Passing     bool           // it has Container.Hold: it ends by itself, and is not wanted again
+	Depends     []string       // services of its app that it depended on when it was made
+	Joined      map[string]int // pid of each container whose namespaces it uses, when it was started
+	Check       *health.Check  // nil: nobody asks it how it is
 	Task        Task
 	PID         int    // of its program
 	Paused      bool   // its program is frozen

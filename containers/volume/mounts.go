@@ -3,6 +3,8 @@ package volume
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -24,7 +26,9 @@ func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) o
 			switch m.Type {
 			case app.Volume:
 				source = v.Path(want, m)
-				err = createVolume(ctx, source, m, snapshotter, r.SnapshotKey)
+				if err = createVolume(ctx, source, m, snapshotter, r.SnapshotKey); err == nil && m.Subpath != "" {
+					source, err = Part(source, m.Subpath)
+				}
 			case app.Bind:
 				source, err = v.Bind(want, m)
 			default:
@@ -34,6 +38,7 @@ func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) o
 				return err
 			}
 			s.Mounts = append(s.Mounts, bind(source, m))
+			propagate(s, m.Propagation)
 		}
 		for _, f := range want.Files {
 			source, err := v.File(want, f)
@@ -43,6 +48,17 @@ func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) o
 			s.Mounts = append(s.Mounts, bind(source, app.Mount{Target: f.Target, ReadOnly: true}))
 		}
 		return nil
+	}
+}
+
+// propagate has the root of the container follow the device's mounts as far as one of its own mounts has to: below a
+// private root none could.
+func propagate(s *specs.Spec, propagation string) {
+	switch {
+	case strings.HasSuffix(propagation, "shared"):
+		s.Linux.RootfsPropagation = "rshared"
+	case strings.HasSuffix(propagation, "slave") && s.Linux.RootfsPropagation == "":
+		s.Linux.RootfsPropagation = "rslave"
 	}
 }
 
@@ -57,14 +73,37 @@ func bind(source string, m app.Mount) specs.Mount {
 	return specs.Mount{Type: "bind", Source: source, Destination: m.Target, Options: options}
 }
 
-func createVolume(ctx context.Context, path string, m app.Mount, snapshotter snapshots.Snapshotter, key string) error {
-	if m.Subpath != "" {
-		return fmt.Errorf("volumes: subpath of %s is not carried out: remove it", m.Target)
+// Part is the path of what a container sees of a volume. What is missing becomes a directory: nobody is at the device
+// to make it. No link on the way is followed.
+func Part(path, sub string) (string, error) {
+	part := filepath.Join(path, sub)
+	return part, inside(path, part, true)
+}
+
+// Check looks again, before each start, at what other containers can have changed since: a link in the place of a
+// directory that the container binds could lead anywhere.
+func (v Volumes) Check(want app.Container) error {
+	for _, m := range want.Mounts {
+		var err error
+		switch {
+		case m.Type == app.Volume && m.Subpath != "":
+			_, err = Part(v.Path(want, m), m.Subpath)
+		case m.Type == app.Bind:
+			_, err = v.Bind(want, m)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func createVolume(ctx context.Context, path string, m app.Mount, snapshotter snapshots.Snapshotter, key string) error {
 	if there, err := Exists(path); err != nil || there {
 		return err
 	}
-	if m.NoCopy {
+	if m.NoCopy || m.Subpath != "" { // what the image has there is no content of the whole volume
+
 		return Create(path, "", "")
 	}
 	mounts, err := snapshotter.Mounts(ctx, key)

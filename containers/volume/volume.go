@@ -6,6 +6,7 @@
 package volume
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -41,7 +42,7 @@ func (v Volumes) Path(c app.Container, m app.Mount) string {
 	name := m.Source
 	if name == "" {
 		digest := sha256.Sum256([]byte(m.Target))
-		name = c.Service + "@" + hex.EncodeToString(digest[:6]) // no name of a volume has a @
+		name = cmp.Or(m.Owner, c.Service) + "@" + hex.EncodeToString(digest[:6]) // no name of a volume has a @
 	}
 	return filepath.Join(v.Dir, c.App, name)
 }

@@ -14,7 +14,7 @@ import (
 func (m *Manager) input(state plan.State) plan.Input {
 	in := plan.Input{Wanted: m.apps.Wanted, Alone: m.apps.Alone, State: state, Records: m.records,
 		Down: m.down, Health: map[string]health.Status{}, Faults: map[string]error{}}
-	if !slices.ContainsFunc(in.Wanted, func(w plan.Want) bool { return len(w.DependsOn) > 0 }) {
+	if !slices.ContainsFunc(in.Wanted, func(w plan.Want) bool { return len(w.DependsOn)+len(w.Joins) > 0 }) {
 		return in // nobody asks for the rest
 	}
 	v := m.view(state)
@@ -52,16 +52,23 @@ func (m *Manager) await(steps []plan.Step) []plan.Step {
 	return steps
 }
 
-// restartWithOthers has containers restarted that want to be when one that they depend on is made anew.
+// restartWithOthers has containers restarted that want to be when one that they depend on is made anew, and those that
+// use a namespace of one that was started again.
 func (m *Manager) restartWithOthers(state plan.State) {
 	if !slices.ContainsFunc(m.apps.Wanted, func(w plan.Want) bool {
-		return slices.ContainsFunc(w.DependsOn, func(d app.Dependency) bool { return d.Restart })
+		return len(w.Joins) > 0 || slices.ContainsFunc(w.DependsOn, func(d app.Dependency) bool { return d.Restart })
 	}) {
 		return
 	}
 	in := m.input(state)
 	stale := plan.Stale(in)
 	m.restartAfter(in, func(id string) bool { return stale[id] })
+	for _, id := range plan.Parted(in) {
+		if r := m.records[id]; r.Asked != restart.Restart && !stale[id] {
+			m.c.Log.Info("container is restarted with one whose namespaces it uses", "container", id)
+			m.record(id, r.Ask(restart.Restart))
+		}
+	}
 }
 
 // restartAfter asks for the restart of what depends so on containers that change.

@@ -1,7 +1,6 @@
 package composefile
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -10,72 +9,18 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
-	"go.yaml.in/yaml/v4"
 
 	"resinos/containers/app"
 )
-
-// document is one YAML document that was read. compose-go forgets on which line a value was.
-type document struct {
-	file string
-	root *yaml.Node
-}
-
-// parseDocument returns the documents of a file; one that is no YAML has none, and compose-go says why.
-func parseDocument(file string, data []byte) []document {
-	var out []document
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var node yaml.Node
-		if err := decoder.Decode(&node); err != nil || len(node.Content) == 0 {
-			return out
-		}
-		out = append(out, document{file, node.Content[0]})
-	}
-}
-
-// find is the line of path, services.web.image, or of the longest part of it that is there.
-func (d document) find(path []string) (line, depth int) {
-	node := d.root
-	for depth < len(path) {
-		if node.Kind == yaml.AliasNode {
-			node = node.Alias
-		}
-		next := child(node, path[depth])
-		if next == nil {
-			break
-		}
-		line, node, depth = next.key.Line, next.value, depth+1
-	}
-	return line, depth
-}
-
-type entry struct{ key, value *yaml.Node }
-
-func child(node *yaml.Node, name string) *entry {
-	if node.Kind == yaml.SequenceNode {
-		var i int
-		if _, err := fmt.Sscanf(name, "%d", &i); err == nil && i >= 0 && i < len(node.Content) {
-			return &entry{node.Content[i], node.Content[i]}
-		}
-		return nil
-	}
-	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == name {
-			return &entry{node.Content[i], node.Content[i+1]}
-		}
-	}
-	return nil
-}
 
 // at is a fault at path. Of several files the one counts that has more of the path, and of equal ones the last.
 func (l *load) at(path, text string) app.Fault {
 	f := app.Fault{File: l.mainFile(), Path: path, Text: strings.ReplaceAll(text, "\n", " ")}
 	best := 0
 	for _, d := range l.documents {
-		line, depth := d.find(strings.Split(path, "."))
+		line, depth := d.Find(strings.Split(path, "."))
 		if depth >= best && depth > 0 {
-			f.File, f.Line, best = d.file, line, depth
+			f.File, f.Line, best = d.File, line, depth
 		}
 	}
 	return f
@@ -83,7 +28,7 @@ func (l *load) at(path, text string) app.Fault {
 
 func (l *load) mainFile() string {
 	if len(l.documents) > 0 {
-		return l.documents[0].file
+		return l.documents[0].File
 	}
 	return l.dir + "/" + Names[0]
 }
