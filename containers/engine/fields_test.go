@@ -124,7 +124,7 @@ func TestRefusedBinds(t *testing.T) {
 	}
 	for app, source := range map[string]string{
 		"root": "/", "socket": "/run/resinos", "docker": "/var/run/docker.sock", "proc": "/proc", "link": "./etc",
-		"other": d.path("apps", "root"),
+		"other": d.path("apps", "root"), "state": "/mnt/state", "data": "/mnt/data", "cgroups": "/sys/fs/cgroup",
 	} {
 		d.app(app, strings.Replace(one, "SOURCE", source, 1), "busybox")
 	}
@@ -133,7 +133,8 @@ func TestRefusedBinds(t *testing.T) {
 	for app, why := range map[string]string{
 		"root": "nothing that a container may see", "socket": "nothing that a container may see",
 		"docker": "nothing that a container may see", "proc": "read-only", "link": "is a link",
-		"other": "nothing that a container may see",
+		"other": "nothing that a container may see", "state": "nothing that a container may see",
+		"data": "nothing that a container may see", "cgroups": "read-only",
 	} {
 		d.eventually("the status of "+app, func() bool { return strings.Contains(d.status(app), why) })
 	}

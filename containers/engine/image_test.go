@@ -68,6 +68,7 @@ func configuredImage(t *testing.T, busybox, file, name, greeting string, configu
 		{name: "bin/busybox", data: program, mode: 0o755},
 		{name: "bin/sh", link: "busybox", mode: 0o777},
 		{name: "bin/sleep", link: "busybox", mode: 0o777},
+		{name: "some/thing", mode: 0o644},
 		{name: "greeting", data: []byte(greeting), mode: 0o644},
 	})
 	config := asJSON(t, map[string]any{
