@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/fetcher"
+	"resinos/services/registries"
 )
 
-// registrySettings are the directories of the owner's settings for registries, the first that has a file counts.
-const registrySettings = "/mnt/data/registries,/mnt/boot/registries"
+// registrySettings are the directories of the owner's settings for registries.
+const registrySettings = registries.Default
 
 // confine is what a fetcher gives up; a test that is built with cgo cannot.
 var confine = fetcher.Confine

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remote "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+
+	"resinos/services/registries"
 )
 
 // causeOf tells what has to change before asking again has a point.
@@ -21,7 +23,7 @@ func causeOf(err error) Cause {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var verify *tls.CertificateVerificationError
-	var settings setting
+	var settings registries.Fault
 	var operation *net.OpError
 	var lookup *net.DNSError
 	var network net.Error

@@ -22,6 +22,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
+
+	"resinos/services/registries"
 )
 
 // Config is all that differs between the device and a test.
@@ -89,11 +91,11 @@ type registry struct {
 
 // open reads the settings.
 func open(ctx context.Context, c Config) (*registry, error) {
-	secrets, err := readLogins(c.Settings)
+	secrets, err := registries.ReadLogins(c.Settings, domainOf)
 	if err != nil {
 		return &registry{}, err
 	}
-	r := &registry{image: c.Image, secrets: secrets.words()}
+	r := &registry{image: c.Image, secrets: secrets.Secrets()}
 	hosts, err := hostsOf(ctx, c.Image, c.Settings, secrets)
 	if err != nil {
 		return r, err

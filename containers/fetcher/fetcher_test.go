@@ -20,6 +20,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"resinos/mounts/testenv"
+	"resinos/services/registries"
 )
 
 // fake is a registry with one manifest and one blob, which a case may make do otherwise.
@@ -220,14 +221,15 @@ func TestTrust(t *testing.T) {
 	defer plain.Close()
 	plainHost := strings.TrimPrefix(plain.URL, "http://")
 	said := t.TempDir()
-	write(t, filepath.Join(said, plainHost, hostsFile), "server = \""+plain.URL+"\"\n")
+	write(t, filepath.Join(said, plainHost, registries.HostsFile), "server = \""+plain.URL+"\"\n")
 	mirrored := t.TempDir()
-	write(t, filepath.Join(mirrored, "example.invalid", hostsFile), "server = \"https://example.invalid\"\n[host.\""+
-		server.URL+"\"]\nca = \""+filepath.Join(settings, host, "ca.pem")+"\"\n")
+	write(t, filepath.Join(mirrored, "example.invalid", registries.HostsFile),
+		"server = \"https://example.invalid\"\n[host.\""+
+			server.URL+"\"]\nca = \""+filepath.Join(settings, host, "ca.pem")+"\"\n")
 	careless := t.TempDir()
-	write(t, filepath.Join(careless, host, hostsFile), "server = \""+server.URL+"\"\nskip_verify = true\n")
+	write(t, filepath.Join(careless, host, registries.HostsFile), "server = \""+server.URL+"\"\nskip_verify = true\n")
 	wrong := t.TempDir()
-	write(t, filepath.Join(wrong, host, hostsFile), "server = \""+server.URL+"\"\nmirror = \"x\"\n")
+	write(t, filepath.Join(wrong, host, registries.HostsFile), "server = \""+server.URL+"\"\nmirror = \"x\"\n")
 	for name, c := range map[string]struct {
 		image, settings string
 		want            Cause
@@ -275,23 +277,23 @@ func TestLogin(t *testing.T) {
 		text = base64.StdEncoding.EncodeToString([]byte(text))
 		return fmt.Sprintf(`{"auths":{"https://%s/v1/":{"auth":"%s"}}}`, host, text)
 	}
-	write(t, filepath.Join(settings, loginsFile), login("me:s3cret"))
+	write(t, filepath.Join(settings, registries.LoginsFile), login("me:s3cret"))
 	if _, _, err := start(t, host+"/app:1", settings).Resolve(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-asked; got != "me s3cret" {
 		t.Errorf("the registry was told %q", got)
 	}
-	write(t, filepath.Join(settings, loginsFile), login("me:0ther"))
+	write(t, filepath.Join(settings, registries.LoginsFile), login("me:0ther"))
 	_, _, err := start(t, host+"/app:1", settings).Resolve(context.Background())
 	if err == nil || strings.Contains(err.Error(), "0ther") {
 		t.Errorf("with a wrong password: %v", err)
 	}
-	write(t, filepath.Join(settings, loginsFile), `{"auths":{"x":{"auth":"no base64 with s3cret"}}}`)
+	write(t, filepath.Join(settings, registries.LoginsFile), `{"auths":{"x":{"auth":"no base64 with s3cret"}}}`)
 	_, _, err = start(t, host+"/app:1", settings).Resolve(context.Background())
 	var f Failure
 	if !errors.As(err, &f) || f.Cause != Settings || strings.Contains(f.Text, "s3cret") ||
-		!strings.Contains(f.Text, loginsFile) {
+		!strings.Contains(f.Text, registries.LoginsFile) {
 		t.Errorf("with a file that is wrong: %v", err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"resinos/services/registries"
 )
 
 // maxAnswer bounds every answer that is not a blob: manifests, tokens, faults. Docker's registry takes manifests of 4
@@ -26,12 +28,12 @@ const headerTime = 30 * time.Second
 // guard is the way of every request, of redirects and of those for tokens too.
 type guard struct {
 	base  http.RoundTripper
-	trust said
+	trust registries.Settings
 }
 
-// guard puts the guard before a client's transport, and takes from the transport what the library would trust by
+// putGuard puts the guard before a client's transport, and takes from the transport what the library would trust by
 // itself: any certificate of the device's own addresses.
-func (s said) guard(c *http.Client) error {
+func putGuard(c *http.Client, s registries.Settings) error {
 	if _, ok := c.Transport.(guard); ok {
 		return nil // a copy of a client that has it
 	}
@@ -39,7 +41,7 @@ func (s said) guard(c *http.Client) error {
 	if !ok {
 		return fmt.Errorf("guard requests: the transport is a %T", c.Transport)
 	}
-	t.TLSClientConfig.InsecureSkipVerify = t.TLSClientConfig.InsecureSkipVerify && s.unknown
+	t.TLSClientConfig.InsecureSkipVerify = t.TLSClientConfig.InsecureSkipVerify && s.Unknown
 	t.ResponseHeaderTimeout = headerTime
 	c.Transport = guard{t, s}
 	return nil
@@ -47,7 +49,7 @@ func (s said) guard(c *http.Client) error {
 
 // RoundTrip sends one request.
 func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !g.trust.plain[r.URL.Host] {
+	if r.URL.Scheme != "https" && !g.trust.Plain[r.URL.Host] {
 		return nil, errPlain
 	}
 	resp, err := g.base.RoundTrip(r)

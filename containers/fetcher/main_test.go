@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/registries"
 )
 
 // The test binary is a fetcher when it is called by that name.
@@ -68,7 +70,7 @@ func serve(t *testing.T, h http.Handler) (server *httptest.Server, host, setting
 	settings = t.TempDir()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	write(t, filepath.Join(settings, host, "ca.pem"), string(ca))
-	write(t, filepath.Join(settings, host, hostsFile), "server = \""+server.URL+"\"\nca = \"ca.pem\"\n")
+	write(t, filepath.Join(settings, host, registries.HostsFile), "server = \""+server.URL+"\"\nca = \"ca.pem\"\n")
 	return server, host, settings
 }
 

@@ -205,7 +205,7 @@ func TestWriteOCI(t *testing.T) {
 	if err := json.Unmarshal(text, &index); err != nil || len(index.Manifests) != 1 {
 		t.Fatalf("index %s, %v", text, err)
 	}
-	if err := json.Unmarshal(read(index.Manifests[0]), &top); err != nil || top.ArtifactType != ArtifactType {
+	if err := json.Unmarshal(read(index.Manifests[0]), &top); err != nil || top.ArtifactType != bundle.MediaType {
 		t.Fatalf("manifest %+v, %v", top, err)
 	}
 	if got, err := bundle.ParseManifest(read(top.Config)); err != nil || got.Slot != m.Slot {

@@ -14,12 +14,8 @@ import (
 	"resinos/bsp/bundle"
 )
 
-// The media types of a bundle in a registry. The blob of the only layer is the bundle file, so that a device reads it
-// by ranges like from any web server.
-const (
-	ArtifactType = "application/vnd.resinos.bundle.v1"
-	ManifestType = "application/vnd.resinos.bundle.manifest.v1+json"
-)
+// ManifestType is the media type of the bundle's manifest, which is the configuration of the artifact.
+const ManifestType = "application/vnd.resinos.bundle.manifest.v1+json"
 
 // WriteOCI writes a bundle file as an OCI image layout into dir, which is created: the manifest as configuration, the
 // file as the only layer. The same bundle gives the same bytes.
@@ -40,11 +36,7 @@ func WriteOCI(dir, file string, m bundle.Manifest) error {
 	if err != nil {
 		return err
 	}
-	top, err := json.Marshal(v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, ArtifactType: ArtifactType,
-		Config: config, Layers: []v1.Descriptor{layer},
-		Annotations: map[string]string{v1.AnnotationVersion: m.Version, v1.AnnotationTitle: m.Board + " " + m.Variant},
-	})
+	top, err := artifact(m, config, layer)
 	if err != nil {
 		return err
 	}
@@ -52,7 +44,7 @@ func WriteOCI(dir, file string, m bundle.Manifest) error {
 	if err != nil {
 		return err
 	}
-	manifest.ArtifactType = ArtifactType
+	manifest.ArtifactType = bundle.MediaType
 	manifest.Annotations = map[string]string{v1.AnnotationRefName: m.Version}
 	index, err := json.Marshal(v1.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
@@ -68,6 +60,15 @@ func WriteOCI(dir, file string, m bundle.Manifest) error {
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, v1.ImageLayoutFile), mark, 0o644),
 		os.WriteFile(filepath.Join(dir, v1.ImageIndexFile), index, 0o644))
+}
+
+// artifact returns the manifest of a bundle in a registry.
+func artifact(m bundle.Manifest, config, layer v1.Descriptor) ([]byte, error) {
+	return json.Marshal(v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		ArtifactType: bundle.MediaType, Config: config, Layers: []v1.Descriptor{layer},
+		Annotations: map[string]string{v1.AnnotationVersion: m.Version, v1.AnnotationTitle: m.Board + " " + m.Variant},
+	})
 }
 
 func putBlob(blobs, kind string, content []byte) (v1.Descriptor, error) {
@@ -92,6 +93,6 @@ func copyBlob(blobs, file string) (v1.Descriptor, error) {
 	if err := errors.Join(err, out.Chmod(0o644), out.Close()); err != nil {
 		return v1.Descriptor{}, err
 	}
-	d := v1.Descriptor{MediaType: ArtifactType, Digest: sum.Digest(), Size: n}
+	d := v1.Descriptor{MediaType: bundle.MediaType, Digest: sum.Digest(), Size: n}
 	return d, os.Rename(out.Name(), filepath.Join(blobs, d.Digest.Encoded()))
 }

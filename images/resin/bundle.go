@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,8 +18,9 @@ import (
 const bundleLong = `Makes the signed update file of an image that resin build has built.
 
 The bundle contains slot A as chunks, so that a device fetches only those that it does not have. Any web server that
-sends parts of a file can serve it. The same image and keys give the same bytes. The version is that of the image; build
-it with --version to give it another one.
+sends parts of a file can serve it, and so can any OCI registry: --push puts the bundle there, with the logins and the
+hosts.toml files of the directory --registries, and osctl update HOST/REPOSITORY:TAG installs it. The same image and
+keys give the same bytes. The version is that of the image; build it with --version to give it another one.
 
 Without --key, the bundle is signed with the key of this developer, which development images trust. Repeat --key if the
 image's trust file wants several signatures; a directory stands for all private keys in it.`
@@ -26,12 +28,14 @@ image's trust file wants several signatures; a directory stands for all private 
 func bundleCommand() *cobra.Command {
 	var o bundler.Options
 	var keys []string
-	var cache, oci, from string
+	var cache string
+	var out outputs
 	cmd := &cobra.Command{
 		Use: "bundle IMAGE", Short: "Makes the signed update file of an image", Long: bundleLong, Args: countArgs(1),
 		Example: `  resin bundle resinos.img
   resin bundle resinos.img -o update.bundle --key ~/release-keys/alice.key --key ~/release-keys/bob.key
   resin bundle resinos.img --min-from 0.2.0 --rollback-index 3 --oci /tmp/layout
+  resin bundle resinos.img --push registry.example/resinos:0.2.0
   resin bundle resinos.img --from installed.img`,
 	}
 	f := cmd.Flags()
@@ -39,8 +43,11 @@ func bundleCommand() *cobra.Command {
 	f.StringArrayVar(&keys, "key", nil, "private key to sign with, or a directory of them; can be repeated")
 	f.StringVar(&o.MinFrom, "min-from", "", "oldest version that the update may replace (default: any)")
 	f.Int64Var(&o.RollbackIndex, "rollback-index", 0, "devices that have confirmed a higher one refuse this update")
-	f.StringVar(&oci, "oci", "", "directory to write the bundle into as an OCI image layout too")
-	f.StringVar(&from, "from", "", "image of which to show what a device that runs it fetches")
+	f.StringVar(&out.oci, "oci", "", "directory to write the bundle into as an OCI image layout too")
+	f.StringVar(&out.push, "push", "", "where to push the bundle to: HOST/REPOSITORY:TAG of an OCI registry")
+	f.StringVar(&out.registries, "registries", dockerSettings(),
+		"directory of config.json (docker login) and HOST/hosts.toml")
+	f.StringVar(&out.from, "from", "", "image of which to show what a device that runs it fetches")
 	f.StringVar(&cache, "cache", ".cache", "directory of the developer's key if there is no home directory")
 	asJSON := asJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -49,9 +56,27 @@ func bundleCommand() *cobra.Command {
 		if len(keys) == 0 {
 			keys = []string{keyring.DevelopmentDir(cache)}
 		}
-		return makeBundle(cmd, o, keys, oci, from, *asJSON)
+		return makeBundle(cmd, o, keys, out, *asJSON)
 	}
 	return cmd
+}
+
+// outputs are what is made of the bundle besides the file.
+type outputs struct {
+	oci, push, registries string
+	from                  string
+}
+
+// dockerSettings is the directory of docker's settings on this host.
+func dockerSettings() string {
+	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".docker")
 }
 
 // made is what the command reports.
@@ -59,10 +84,11 @@ type made struct {
 	Bundle   string          `json:"bundle"`
 	Size     int64           `json:"size"`
 	Manifest bundle.Manifest `json:"manifest"`
+	Pushed   string          `json:"pushed,omitempty"` // the reference, with a digest
 	Delta    *bundler.Delta  `json:"delta,omitempty"`
 }
 
-func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, oci, from string, asJSON bool) error {
+func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, out outputs, asJSON bool) error {
 	var err error
 	if o.Keys, err = keyring.ReadAll(keys); err != nil {
 		return err
@@ -76,13 +102,18 @@ func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, oci, from 
 		return err
 	}
 	report := made{Bundle: o.Output, Size: st.Size(), Manifest: m}
-	if oci != "" {
-		if err := bundler.WriteOCI(oci, o.Output, m); err != nil {
+	if out.oci != "" {
+		if err := bundler.WriteOCI(out.oci, o.Output, m); err != nil {
 			return err
 		}
 	}
-	if from != "" {
-		d, err := bundler.Compare(cmd.Context(), o.Output, from, o.Keys)
+	if out.push != "" {
+		if report.Pushed, err = bundler.Push(cmd.Context(), out.push, o.Output, m, []string{out.registries}); err != nil {
+			return err
+		}
+	}
+	if out.from != "" {
+		d, err := bundler.Compare(cmd.Context(), o.Output, out.from, o.Keys)
 		if err != nil {
 			return err
 		}
@@ -99,6 +130,9 @@ func (r made) print(w io.Writer) {
 	m := r.Manifest
 	fmt.Fprintf(w, "%s: resinOS %s for %s, %s, %.1f MB\n",
 		r.Bundle, m.Version, m.Board, m.Variant, float64(r.Size)/1e6)
+	if r.Pushed != "" {
+		fmt.Fprintf(w, "pushed; install it with: osctl update %s\n", r.Pushed)
+	}
 	if r.Delta != nil {
 		fmt.Fprintf(w, "a device that runs %s fetches %.2f MB (%.1f %%) in %d requests\n", r.Delta.From,
 			float64(r.Delta.Fetched)/1e6, 100*float64(r.Delta.Fetched)/float64(r.Size), r.Delta.Requests)

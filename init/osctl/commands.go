@@ -246,11 +246,12 @@ func own() []command {
 
 		{
 			name: "update", theme: powering,
-			args: "[-n] [--json] [--again] [--older] [--no-reboot] [--override-locks] FILE|URL | status | history | " +
+			args: "[-n] [--json] [--again] [--older] [--no-reboot] [--override-locks] FILE|URL|REF | status | history | " +
 				"rollback | confirm",
 			about: "Installs another version of the system, or shows and changes how an update stands.\n" +
 				"A version that is not confirmed after its boot is left again for the one before (docs/updates.md).",
 			example: "osctl update -n https://updates.example/resinos.bundle\n" +
+				"osctl update registry.example/resinos:0.2.0  from an OCI registry\n" +
 				"osctl update /mnt/data/resinos.bundle\n" +
 				"osctl update status\n" +
 				"osctl update history             why updates failed\n" +

@@ -28,6 +28,7 @@ import (
 	"resinos/services/log/query"
 	"resinos/services/osrelease"
 	"resinos/services/pid1"
+	"resinos/services/registries"
 )
 
 // device is the device that the updater runs on. Its paths are fields so that tests can have one of their own.
@@ -39,7 +40,8 @@ type device struct {
 	confirmed                string    // file that a confirmation creates
 	booted                   slot.Name // by the command line
 	bootID, board, variant   string
-	running                  string // the version
+	running                  string   // the version
+	registries               []string // directories of the settings for registries
 	client                   pid1.Client
 	slots                    func() (idle, running slotFile, err error)
 	restart                  func() error // what reboots if PID 1 does not
@@ -67,8 +69,9 @@ func onDevice(log *slog.Logger) *device {
 		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath,
 		boot: update.BootDir, bootSource: bootfiles.Source,
 		apps: appstatus.Path, containers: limits.Group,
-		keys:   bundle.KeysDirectory,
-		booted: slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),
+		keys:       bundle.KeysDirectory,
+		registries: strings.Split(registries.Default, ","),
+		booted:     slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),
 		variant: osrelease.Variant(), running: osrelease.Value("VERSION_ID"), log: log,
 	}
 	d.slots = d.findSlots

@@ -18,8 +18,10 @@ import (
 	"resinos/bsp/bundle/policy"
 	"resinos/bsp/update"
 	"resinos/init/confirm"
+	"resinos/init/ocisource"
 	"resinos/init/updatecontrol"
 	"resinos/services/control"
+	"resinos/services/reference"
 )
 
 // installation is the one that runs, or ran last. Its zero value has never run.
@@ -83,7 +85,7 @@ func (d *device) prepare(ctx context.Context, a updatecontrol.Install) (p prepar
 	if p.idle, p.running, err = d.slots(); err != nil {
 		return p, err
 	}
-	src, closeSource, err := openSource(ctx, a.Source)
+	src, closeSource, err := d.openSource(ctx, a.Source)
 	if err != nil {
 		return p, err
 	}
@@ -187,15 +189,19 @@ func hint(err error) string {
 	return ""
 }
 
-// openSource opens a file or a URL.
-func openSource(ctx context.Context, name string) (src bundle.Source, closeIt func() error, err error) {
+// openSource opens a file, a URL or what a reference names in a registry.
+func (d *device) openSource(ctx context.Context, name string) (src bundle.Source, closeIt func() error, err error) {
 	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
 		src, err := httpsource.Open(ctx, name, httpsource.Options{})
 		return src, func() error { return nil }, err
 	}
+	if ref, found := strings.CutPrefix(name, reference.Scheme); found {
+		src, err := ocisource.Open(ctx, ref, d.registries, httpsource.Options{})
+		return src, func() error { return nil }, err
+	}
 	if !filepath.IsAbs(name) {
-		return nil, nil, &control.Error{Text: fmt.Sprintf("%q is neither an absolute path nor an http or https URL",
-			name)}
+		return nil, nil, &control.Error{Text: fmt.Sprintf("%q is neither an absolute path, an http or https URL, "+
+			"nor %sHOST/REPOSITORY:TAG", name, reference.Scheme)}
 	}
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hold us up
 	if err != nil {

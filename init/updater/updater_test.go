@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"resinos/bsp/bundle/pack"
 	"resinos/bsp/slot"
 	"resinos/bsp/update"
+	"resinos/containers/pull/pulltest"
 	"resinos/init/updatecontrol"
 	"resinos/mounts/fingerprint"
 	"resinos/mounts/testenv"
@@ -362,7 +364,7 @@ func (b *bench) manifest(file string) bundle.Manifest {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	src, closeIt, err := openSource(b.t.Context(), file)
+	src, closeIt, err := b.device.openSource(b.t.Context(), file)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -529,5 +531,60 @@ func TestIdleEnd(t *testing.T) {
 	defer socket.Close()
 	if err := serve(t.Context(), socket, &device{log: slog.New(slog.DiscardHandler)}, time.Millisecond); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRegistry installs from a registry over a line that is cut again and again, and refuses what somebody has put in
+// the place of the bundle before the slot is touched.
+func TestRegistry(t *testing.T) {
+	b, r := newBench(t), pulltest.New(t)
+	r.Settings(b.dir)
+	b.device.registries = []string{b.dir}
+	var parts atomic.Int64
+	r.Cut(func(q *http.Request) int64 {
+		if q.Header.Get("Range") == "bytes=0-0" || parts.Add(1)%2 == 0 {
+			return -1
+		}
+		return 3000
+	})
+	push := func(tag string, blob []byte, size int) string {
+		d := r.Blob("os", bundle.MediaType, blob)
+		config := r.Blob("os", "application/json", []byte("{}"))
+		r.PutManifest("os", tag, "application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil, `{"schemaVersion":2,`+
+			`"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/json",`+
+			`"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`, config.Digest, bundle.MediaType,
+			d.Digest, size))
+		return "oci://" + r.Host + "/os:" + tag
+	}
+	text, err := os.ReadFile(b.bundle(2, same))
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := b.read("slotB")
+	flipped := bytes.Clone(text)
+	flipped[100] ^= 1
+	for tag, c := range map[string]struct {
+		blob []byte
+		size int
+		want string
+	}{
+		"damaged": {flipped, len(text), "sign"},
+		"short":   {text[:len(text)-5], len(text) - 5, "cut short"},
+		"lie":     {text, len(text) + 5, "the manifest says"},
+	} {
+		_, err := b.client.Install(t.Context(), updatecontrol.Install{Source: push(tag, c.blob, c.size)})
+		if err == nil || !strings.Contains(err.Error(), c.want) || !bytes.Equal(b.read("slotB"), empty) {
+			t.Errorf("%s: %v, want %q and an untouched slot", tag, err, c.want)
+		}
+	}
+	source := push("good", text, len(text))
+	if _, err := b.client.Install(t.Context(), updatecontrol.Install{Source: source, NoReboot: true}); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.ends(); p.Phase != updatecontrol.Done || !bytes.Equal(b.read("slotB")[:1<<20], content(2)) {
+		t.Errorf("installation ended with %+v", p)
+	}
+	if parts.Load() < 4 {
+		t.Errorf("the registry was asked for %d parts", parts.Load())
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"resinos/init/osctl/screen"
 	"resinos/init/updatecontrol"
 	"resinos/services/control"
+	"resinos/services/reference"
 )
 
 // session is one call, with the methods of this package.
@@ -106,14 +109,31 @@ func (s *session) line(v any) error {
 	return err
 }
 
+// whole returns a source as the updater takes it, whose directory is another one: a URL, an absolute path, or a
+// reference with its scheme. A file that is there comes before a reference that reads like its name.
+func whole(source string) (string, error) {
+	for _, scheme := range []string{"http://", "https://", reference.Scheme} {
+		if strings.HasPrefix(source, scheme) {
+			return source, nil
+		}
+	}
+	path, err := filepath.Abs(source)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := reference.Parse(source); err == nil {
+			return reference.Scheme + source, nil
+		}
+	}
+	return path, nil
+}
+
 // install has the updater install a bundle, and shows how far it is. It may be interrupted: the updater goes on.
 func (s *session) install(ctx context.Context, source string) error {
-	if !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://") {
-		path, err := filepath.Abs(source)
-		if err != nil {
-			return err
-		}
-		source = path
+	source, err := whole(source)
+	if err != nil {
+		return err
 	}
 	p, err := s.client().Install(ctx, updatecontrol.Install{
 		Source: source, Plan: s.plan, Again: s.again, Older: s.older, NoReboot: s.noReboot,
