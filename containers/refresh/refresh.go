@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +18,10 @@ import (
 )
 
 const (
-	// first is when images are looked at for the first time: not while the device starts.
+	// first is before images are looked at for the first time: not while the device starts.
 	first = 90 * time.Second
-	// every is how often, and how often a pull that failed is tried again.
+	// every is how often, and how often a pull that failed is tried again. The first time is up to as much later, by
+	// chance: the devices that one power failure has switched off and on do not ask their registry all at once.
 	every = 10 * time.Minute
 )
 
@@ -48,7 +50,7 @@ func Due(policy string, came, now time.Time, fresh bool) bool {
 // Run pulls what is due until ctx is done.
 func (r *Refresher) Run(ctx context.Context) {
 	fresh := map[string]bool{} // images with PullAlways
-	timer := time.NewTimer(first)
+	timer := time.NewTimer(first + rand.N(every))
 	defer timer.Stop()
 	for {
 		select {

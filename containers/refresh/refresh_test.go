@@ -5,10 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"resinos/containers/app"
 	"resinos/containers/store"
 )
 
@@ -65,6 +67,45 @@ func TestRun(t *testing.T) {
 		r.Run(ctx)
 		if got := strings.Join(pulled, " "); got != "always always daily daily" {
 			t.Errorf("pulled %s", got)
+		}
+	})
+}
+
+// TestFleet: a thousand devices that start at once come to the registry over ten minutes.
+func TestFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var mu sync.Mutex // guards minutes
+		minutes := map[int]int{}
+		ctx, cancel := context.WithTimeout(t.Context(), first+every+time.Second)
+		defer cancel()
+		var all sync.WaitGroup
+		for range 1000 {
+			r := Refresher{
+				Wanted: func() []store.Refresh { return []store.Refresh{{Image: "x", Policy: app.PullAlways}} },
+				Came: func(context.Context) (map[string]time.Time, error) {
+					return map[string]time.Time{"x": start}, nil
+				},
+				Pull: func(context.Context, string) error {
+					mu.Lock()
+					defer mu.Unlock()
+					minutes[int((time.Since(start)-first).Minutes())]++
+					return nil
+				},
+				Log: slog.New(slog.DiscardHandler),
+			}
+			all.Go(func() { r.Run(ctx) })
+		}
+		all.Wait()
+		sum := 0
+		for minute, n := range minutes {
+			sum += n
+			if minute < 0 || minute > 10 || n > 250 { // a hundred in each; 250 never come by chance
+				t.Errorf("%d devices in minute %d", n, minute)
+			}
+		}
+		if sum != 1000 {
+			t.Errorf("%d pulls", sum)
 		}
 	})
 }
