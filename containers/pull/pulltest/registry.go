@@ -47,6 +47,8 @@ type Registry struct {
 	url  string
 	real http.Handler
 
+	meter meter
+
 	mu   sync.Mutex // guards what follows
 	cut  func(r *http.Request) int64
 	own  func(w http.ResponseWriter, r *http.Request) bool
@@ -63,7 +65,9 @@ func New(t testing.TB) *Registry {
 	config.Catalog.MaxEntries = 10
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Registry{t: t, real: handlers.NewApp(ctx, config), sent: map[string]int64{}, gets: map[string]int{}}
-	server := httptest.NewServer(r)
+	server := httptest.NewUnstartedServer(r)
+	server.Listener = metered{server.Listener, &r.meter}
+	server.Start()
 	t.Cleanup(cancel)
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
@@ -105,11 +109,18 @@ func (r *Registry) Serve(w http.ResponseWriter, q *http.Request) { r.real.ServeH
 // returns the name that an image has there.
 func (r *Registry) WithExpiredTLS(dir, image string) string {
 	r.t.Helper()
+	return r.WithTLS(dir, image, time.Unix(1e9, 0))
+}
+
+// WithTLS serves the registry with a certificate that ends then, which the settings in dir vouch for, and returns the
+// name that an image has there.
+func (r *Registry) WithTLS(dir, image string, end time.Time) string {
+	r.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1e9, 0), IsCA: true,
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end, IsCA: true,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true}
 	raw, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -118,6 +129,7 @@ func (r *Registry) WithExpiredTLS(dir, image string) string {
 	server := httptest.NewUnstartedServer(r)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: key}}}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Listener = metered{server.Listener, &r.meter}
 	server.StartTLS()
 	r.t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "https://")
@@ -154,6 +166,7 @@ func (r *Registry) of(d digest.Digest, f func(path string) int64) (sum int64) {
 
 // ServeHTTP is the line.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	r.meter.request(q)
 	r.mu.Lock()
 	limit := int64(-1)
 	if r.cut != nil && q.Method == http.MethodGet {
