@@ -23,10 +23,6 @@ import (
 	"resinos/bsp/bundle/index"
 )
 
-// MediaType is that of a bundle in a registry, of the artifact and of its only layer: the bundle file, so that a device
-// reads it by ranges like from any web server.
-const MediaType = "application/vnd.resinos.bundle.v1"
-
 const (
 	magic     = "RESINB1\n"
 	prefix    = len(magic) + 4 // bytes before the note

@@ -89,7 +89,7 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	const lib = "usr/lib/x-linux-gnu/"
 	for name, files := range map[string][]string{
 		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
-		"tini": {"usr/bin/tini-static"},
+		"tini":  {"usr/bin/tini-static"},
 		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-x.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
 		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
 	} {

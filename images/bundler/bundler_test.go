@@ -14,6 +14,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/images/keyring"
@@ -205,7 +206,7 @@ func TestWriteOCI(t *testing.T) {
 	if err := json.Unmarshal(text, &index); err != nil || len(index.Manifests) != 1 {
 		t.Fatalf("index %s, %v", text, err)
 	}
-	if err := json.Unmarshal(read(index.Manifests[0]), &top); err != nil || top.ArtifactType != bundle.MediaType {
+	if err := json.Unmarshal(read(index.Manifests[0]), &top); err != nil || top.ArtifactType != httpsource.MediaType {
 		t.Fatalf("manifest %+v, %v", top, err)
 	}
 	if got, err := bundle.ParseManifest(read(top.Config)); err != nil || got.Slot != m.Slot {

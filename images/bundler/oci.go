@@ -12,6 +12,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/httpsource"
 )
 
 // ManifestType is the media type of the bundle's manifest, which is the configuration of the artifact.
@@ -44,7 +45,7 @@ func WriteOCI(dir, file string, m bundle.Manifest) error {
 	if err != nil {
 		return err
 	}
-	manifest.ArtifactType = bundle.MediaType
+	manifest.ArtifactType = httpsource.MediaType
 	manifest.Annotations = map[string]string{v1.AnnotationRefName: m.Version}
 	index, err := json.Marshal(v1.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
@@ -66,7 +67,7 @@ func WriteOCI(dir, file string, m bundle.Manifest) error {
 func artifact(m bundle.Manifest, config, layer v1.Descriptor) ([]byte, error) {
 	return json.Marshal(v1.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
-		ArtifactType: bundle.MediaType, Config: config, Layers: []v1.Descriptor{layer},
+		ArtifactType: httpsource.MediaType, Config: config, Layers: []v1.Descriptor{layer},
 		Annotations: map[string]string{v1.AnnotationVersion: m.Version, v1.AnnotationTitle: m.Board + " " + m.Variant},
 	})
 }
@@ -93,6 +94,6 @@ func copyBlob(blobs, file string) (v1.Descriptor, error) {
 	if err := errors.Join(err, out.Chmod(0o644), out.Close()); err != nil {
 		return v1.Descriptor{}, err
 	}
-	d := v1.Descriptor{MediaType: bundle.MediaType, Digest: sum.Digest(), Size: n}
+	d := v1.Descriptor{MediaType: httpsource.MediaType, Digest: sum.Digest(), Size: n}
 	return d, os.Rename(out.Name(), filepath.Join(blobs, d.Digest.Encoded()))
 }

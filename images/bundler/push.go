@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/httpsource"
 	"resinos/services/reference"
 	"resinos/services/registryclient"
 )
@@ -50,7 +51,7 @@ func push(ctx context.Context, to registryclient.Host, tag, file string, m bundl
 	if err != nil {
 		return "", err
 	}
-	layer := v1.Descriptor{MediaType: bundle.MediaType, Size: size,
+	layer := v1.Descriptor{MediaType: httpsource.MediaType, Size: size,
 		Digest: digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(sum.Sum(nil)))}
 	text, err := m.Encode()
 	if err != nil {

@@ -86,7 +86,8 @@ func TestPush(t *testing.T) {
 	}
 	text, err := hosts[0].Manifest(t.Context(), name.Digest, v1.MediaTypeImageManifest)
 	var top v1.Manifest
-	if err != nil || json.Unmarshal(text, &top) != nil || top.ArtifactType != bundle.MediaType || len(top.Layers) != 1 {
+	if err != nil || json.Unmarshal(text, &top) != nil || top.ArtifactType != httpsource.MediaType ||
+		len(top.Layers) != 1 {
 		t.Fatalf("manifest %s, %v", text, err)
 	}
 	src, err := httpsource.Open(t.Context(), hosts[0].Blob(string(top.Layers[0].Digest)),

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 
-	"resinos/bsp/bundle"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/services/reference"
 	"resinos/services/registryclient"
@@ -117,7 +116,7 @@ func parse(text []byte) (layer, error) {
 		return layer{}, fmt.Errorf("parse manifest: %w", err)
 	}
 	if m.SchemaVersion != 2 || m.MediaType != "" && m.MediaType != mediaType || len(m.Layers) != 1 ||
-		m.Layers[0].MediaType != bundle.MediaType {
+		m.Layers[0].MediaType != httpsource.MediaType {
 		return layer{}, errors.New("it is no bundle: a bundle is pushed with resin bundle --push")
 	}
 	l := m.Layers[0]

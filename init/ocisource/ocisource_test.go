@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"resinos/bsp/bundle"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/containers/pull/pulltest"
 	"resinos/services/registries"
@@ -48,8 +47,8 @@ func manifestOf(kind, digest string, size int) []byte {
 // push puts the bundle into a registry.
 func push(r *pulltest.Registry) (manifest []byte) {
 	r.Blob("os", "application/json", []byte("{}"))
-	r.Blob("os", bundle.MediaType, content)
-	manifest = manifestOf(bundle.MediaType, digestOf(content), len(content))
+	r.Blob("os", httpsource.MediaType, content)
+	manifest = manifestOf(httpsource.MediaType, digestOf(content), len(content))
 	r.PutManifest("os", "1", mediaType, manifest)
 	return manifest
 }
@@ -84,7 +83,7 @@ func TestRegistry(t *testing.T) {
 		return int64(1 + dice.IntN(300_000))
 	})
 	for _, ref := range []string{r.Host + "/os:1", r.Host + "/os:gone@" + digestOf(manifest)} {
-		before := r.Sent(r.Blob("os", bundle.MediaType, content).Digest)
+		before := r.Sent(r.Blob("os", httpsource.MediaType, content).Digest)
 		s, err := Open(t.Context(), ref, []string{dir}, quick)
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +92,7 @@ func TestRegistry(t *testing.T) {
 		if err != nil || !bytes.Equal(got, content) || cuts.Load() == 0 {
 			t.Errorf("%s: %d bytes, %v, after %d cuts", ref, len(got), err, cuts.Load())
 		}
-		sent := r.Sent(r.Blob("os", bundle.MediaType, content).Digest) - before
+		sent := r.Sent(r.Blob("os", httpsource.MediaType, content).Digest) - before
 		if most := int64(len(content)) + 1; sent > most {
 			t.Errorf("%s: %d bytes were sent, at most %d", ref, sent, most)
 		}
@@ -123,7 +122,7 @@ func settings(t *testing.T, dir, host, text string) {
 func good(w http.ResponseWriter, r *http.Request) {
 	body := content
 	if strings.Contains(r.URL.Path, "/manifests/") {
-		body = manifestOf(bundle.MediaType, digestOf(content), len(content))
+		body = manifestOf(httpsource.MediaType, digestOf(content), len(content))
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
@@ -180,9 +179,9 @@ func TestHostile(t *testing.T) {
 		"another digest":   {good, "@sha256:" + strings.Repeat("0", 64), "another one than its digest"},
 		"index":            {manifest([]byte(`{"schemaVersion":2,"manifests":[]}`)), "", "no bundle"},
 		"container image":  {manifest(manifestOf("application/x-tar", sum, size)), "", "no bundle"},
-		"digest of a path": {manifest(manifestOf(bundle.MediaType, "sha256:../../x", size)), "", "digest"},
-		"empty blob":       {manifest(manifestOf(bundle.MediaType, sum, 0)), "", "0 bytes"},
-		"blob too long":    {manifest(manifestOf(bundle.MediaType, sum, size-1)), "", "the manifest says"},
+		"digest of a path": {manifest(manifestOf(httpsource.MediaType, "sha256:../../x", size)), "", "digest"},
+		"empty blob":       {manifest(manifestOf(httpsource.MediaType, sum, 0)), "", "0 bytes"},
+		"blob too long":    {manifest(manifestOf(httpsource.MediaType, sum, size-1)), "", "the manifest says"},
 		"blob missing":     {blob(http.NotFound), "", "404"},
 		"blob not partial": {blob(func(w http.ResponseWriter, _ *http.Request) { endless(w, nil) }), "", "parts"},
 		"redirect loop":    {blob(to("/v2/os/blobs/again")), "", "redirects"},
@@ -292,7 +291,7 @@ func TestMirror(t *testing.T) {
 	if got, err := readAll(s); err != nil || !bytes.Equal(got, content) || served.Load() < 4 {
 		t.Errorf("%d bytes, %v; the mirror was asked %d times", len(got), err, served.Load())
 	}
-	if n := r.Sent(r.Blob("os", bundle.MediaType, content).Digest); n > int64(len(content))-(1<<20)+1 {
+	if n := r.Sent(r.Blob("os", httpsource.MediaType, content).Digest); n > int64(len(content))-(1<<20)+1 {
 		t.Errorf("the registry sent %d bytes, although the mirror had sent 1 MiB", n)
 	}
 }
@@ -318,7 +317,7 @@ func TestSettingsFaults(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(manifestOf(bundle.MediaType, digestOf(nil), 5))
+	f.Add(manifestOf(httpsource.MediaType, digestOf(nil), 5))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := parse(text)
 		if err == nil && (l.Size <= 0 || len(l.Digest) != len("sha256:")+64) {

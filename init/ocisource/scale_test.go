@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/pack"
 	"resinos/containers/pull/pulltest"
 	"resinos/mounts/testenv"
@@ -45,8 +46,8 @@ func TestScale(t *testing.T) {
 	}
 	r, dir := pulltest.New(t), t.TempDir()
 	r.Blob("os", "application/json", []byte("{}"))
-	blob := r.Blob("os", bundle.MediaType, text.Bytes())
-	r.PutManifest("os", "1", mediaType, manifestOf(bundle.MediaType, string(blob.Digest), text.Len()))
+	blob := r.Blob("os", httpsource.MediaType, text.Bytes())
+	r.PutManifest("os", "1", mediaType, manifestOf(httpsource.MediaType, string(blob.Digest), text.Len()))
 	name := r.WithTLS(dir, r.Host+"/os:1", time.Now().Add(time.Hour))
 	for what, seed := range map[string][]byte{"whole": nil, "delta": old} {
 		r.Traffic()

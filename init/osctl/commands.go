@@ -246,8 +246,8 @@ func own() []command {
 
 		{
 			name: "update", theme: powering,
-			args: "[-n] [--json] [--again] [--older] [--no-reboot] [--override-locks] FILE|URL|REF | status | history | " +
-				"rollback | confirm",
+			args: "[-n] [--json] [--again] [--older] [--no-reboot] [--override-locks] FILE|URL|REF | " +
+				"status | history | rollback | confirm",
 			about: "Installs another version of the system, or shows and changes how an update stands.\n" +
 				"A version that is not confirmed after its boot is left again for the one before (docs/updates.md).",
 			example: "osctl update -n https://updates.example/resinos.bundle\n" +

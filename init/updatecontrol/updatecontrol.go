@@ -26,7 +26,7 @@ const (
 
 // Install is the argument of install.
 type Install struct {
-	Source   string `json:"source"`                   // an absolute path, an http or https URL, or oci://HOST/REPOSITORY:TAG
+	Source   string `json:"source"`                   // an absolute path, an http or https URL, or oci://REF
 	Plan     bool   `json:"plan,omitempty"`           // check and answer only
 	Again    bool   `json:"again,omitempty"`          // also the version that runs, or one that failed here
 	Older    bool   `json:"older,omitempty"`          // also an older version

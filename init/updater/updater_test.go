@@ -22,6 +22,7 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/pack"
 	"resinos/bsp/slot"
 	"resinos/bsp/update"
@@ -548,11 +549,12 @@ func TestRegistry(t *testing.T) {
 		return 3000
 	})
 	push := func(tag string, blob []byte, size int) string {
-		d := r.Blob("os", bundle.MediaType, blob)
+		d := r.Blob("os", httpsource.MediaType, blob)
 		config := r.Blob("os", "application/json", []byte("{}"))
 		r.PutManifest("os", tag, "application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil, `{"schemaVersion":2,`+
 			`"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/json",`+
-			`"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`, config.Digest, bundle.MediaType,
+			`"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`, config.Digest,
+			httpsource.MediaType,
 			d.Digest, size))
 		return "oci://" + r.Host + "/os:" + tag
 	}

@@ -17,6 +17,10 @@ import (
 	"time"
 )
 
+// MediaType is that of a bundle in a registry, of the artifact and of its only layer: the bundle file, so that a device
+// reads it by ranges like from any web server.
+const MediaType = "application/vnd.resinos.bundle.v1"
+
 // Options say how patient a Source is. The zero value is for use on a device.
 type Options struct {
 	Client *http.Client  // nil: one of its own
