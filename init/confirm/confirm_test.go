@@ -3,13 +3,17 @@ package confirm
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/slot"
@@ -220,6 +224,7 @@ func TestOwnersChecks(t *testing.T) {
 		{"talks", map[string]string{"a": "head -c 9999999 /dev/zero; echo end; exit 1"}, time.Minute, "end"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			testenv.NeedRoot(t, "a mount namespace")
 			testenv.NeedPrograms(t, "sh", "sleep", "head")
 			dir := t.TempDir()
 			for name, text := range test.files {
@@ -244,6 +249,7 @@ func TestOwnersChecks(t *testing.T) {
 
 // TestOwnersCheckDelays: a failing check of the owner is tried again until the deadline.
 func TestOwnersCheckDelays(t *testing.T) {
+	testenv.NeedRoot(t, "a mount namespace")
 	dir := t.TempDir()
 	flag := filepath.Join(dir, "flag")
 	script := "#!/bin/sh\ntest -e " + flag + " && exit 0\ntouch " + flag + "\nexit 1\n"
@@ -263,6 +269,7 @@ func TestOwnersCheckDelays(t *testing.T) {
 // TestOwnersCheckIsTheReason: the slot is left because of the failing check, also if the deadline passes between two
 // tries of it.
 func TestOwnersCheckIsTheReason(t *testing.T) {
+	testenv.NeedRoot(t, "a mount namespace")
 	dir := t.TempDir()
 	const script = "#!/bin/sh\necho no uplink\nexit 3\n"
 	if err := os.WriteFile(filepath.Join(dir, "check"), []byte(script), 0o755); err != nil {
@@ -277,5 +284,34 @@ func TestOwnersCheckIsTheReason(t *testing.T) {
 		if err != nil || !strings.Contains(f.reason, "check: exit status 3\nno uplink") {
 			t.Errorf("left after %v: reason %q, %v", now, f.reason, err)
 		}
+	}
+}
+
+// TestOwnersChecksAreExecuted: what persists is attached with noexec, and the checks run all the same. Nobody else may
+// execute them.
+func TestOwnersChecksAreExecuted(t *testing.T) {
+	if !testenv.Again(t, unix.CLONE_NEWNS) {
+		return
+	}
+	dir := t.TempDir()
+	for _, m := range []struct {
+		kind, target string
+		flags        uintptr
+	}{{"", "/", unix.MS_PRIVATE | unix.MS_REC}, {"tmpfs", dir, unix.MS_NOEXEC | unix.MS_NOSUID}} {
+		if err := unix.Mount("none", m.target, m.kind, m.flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH) // the namespace ends all the same
+	check := filepath.Join(dir, "check")
+	if err := os.WriteFile(check, []byte("#!/bin/sh\necho no uplink\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	err := ownersChecks(t.Context(), dir, time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "exit status 3\nno uplink") {
+		t.Errorf("ownersChecks = %v", err)
+	}
+	if err := exec.Command(check).Run(); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("outside the checks: %v", err)
 	}
 }

@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"resinos/mounts/attach"
 )
 
 // OwnersDir has the owner's checks: each executable file there has to exit with 0.
@@ -25,12 +28,25 @@ const (
 // ownersChecks runs the owner's checks in the order of their names, and returns the fault of the first that fails.
 func ownersChecks(ctx context.Context, dir string, limit time.Duration) error {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the owner's checks: %w", err)
 	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread's mount namespace ends with the goroutine
+		if err := attach.AllowExec(dir); err != nil {
+			done <- err
+			return
+		}
+		done <- runChecks(ctx, dir, entries, limit)
+	}()
+	return <-done
+}
+
+func runChecks(ctx context.Context, dir string, entries []fs.DirEntry, limit time.Duration) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		info, err := os.Stat(path)
