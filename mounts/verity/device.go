@@ -40,8 +40,7 @@ const control = "/dev/mapper/control"
 const mostTable = 1024
 
 // Attach has the kernel check what is read of a block device that has data and tree, and returns the node to read from.
-// Nobody has to hold the device below open. Module has to be
-// loaded.
+// Nobody has to hold the device below open. Module has to be loaded.
 func (r Root) Attach(name, below string, then Reaction) (node string, err error) {
 	f, err := os.OpenFile(control, os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
