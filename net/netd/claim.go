@@ -11,8 +11,10 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"resinos/net/assignment"
+	"resinos/net/dhcpclient"
 	"resinos/net/inforce"
 	"resinos/net/link"
+	"resinos/net/linksource"
 	"resinos/net/resolv"
 )
 
@@ -25,22 +27,10 @@ type claim struct {
 	daemon  *daemon
 	fault   string // why it is not as wanted; empty: it is
 	mtu     int    // of the link when it was found, to be restored
-	sources []source
+	sources []linksource.Source
 	retry   time.Duration // when to look at the link again without an event; 0: never
 	planned time.Duration // when steps were last applied
 	log     *slog.Logger
-}
-
-// source gives a link addresses, routes and name servers, as a DHCP client does. It belongs to one claim, and to the
-// daemon's goroutine.
-type source interface {
-	want(at time.Duration, w *link.Wanted) // adds what the link should have now
-	names() (resolv.Source, bool)          // name servers and domains; false: none now
-	carrier(at time.Duration, there bool)  // the carrier is there or gone
-	renamed(at time.Duration)              // the device has another host name
-	deadline() time.Duration               // when it needs a tick; 0: never
-	tick(at time.Duration)
-	close() // ends everything that it runs; the link is not changed
 }
 
 // defaultMTU is the MTU of ethernet.
@@ -137,9 +127,32 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 	if p.Static.DHCP {
 		client := d.newDHCP(c)
 		c.sources = append(c.sources, client)
-		client.adopt(at, actual)
+		if client.Adopt(at, actual) {
+			c.mtu = defaultMTU // the original one is not known any more
+		}
 	}
 	return c
+}
+
+// newDHCP returns the DHCP client of a link.
+func (d *daemon) newDHCP(c *claim) *dhcpclient.Client {
+	cfg := dhcpclient.Config{
+		Link: c.link, Metric: c.metric, OwnMTU: c.static.Wanted.MTU != 0, LeaseDir: d.cfg.LeaseDir, Hold: d.cfg.Hold,
+		Hostname: d.hostname, Leased: d.announcer.tell, Owner: d.owner(c), Log: c.log,
+	}
+	if c.entry != nil {
+		cfg.Profile = &c.entry.Profile
+	}
+	return dhcpclient.New(cfg)
+}
+
+// owner is what the sources of a link may ask for.
+func (d *daemon) owner(c *claim) linksource.Owner {
+	return linksource.Owner{
+		Configure:    func(at time.Duration) { d.configure(at, c) },
+		NamesChanged: d.writeResolv,
+		Events:       d.events,
+	}
 }
 
 // settle applies what the link lacks and informs the sources about the carrier.
@@ -166,7 +179,7 @@ func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
 		c.log.Info("carrier lost")
 	}
 	for _, s := range c.sources {
-		s.carrier(at, c.link.Carrier)
+		s.Carrier(at, c.link.Carrier)
 	}
 }
 
@@ -187,20 +200,17 @@ func (c *claim) same(p inforce.Given) bool {
 		reflect.DeepEqual(c.static.Wanted.Master, p.Static.Wanted.Master)
 }
 
-// changedNames writes the name servers of all links again.
-func (c *claim) changedNames() { c.daemon.writeResolv() }
-
 func (c *claim) wanted(at time.Duration) link.Wanted {
 	w := link.Wanted{Up: true, SkipsDown: true, MTU: c.mtu}
 	for _, s := range c.sources {
-		s.want(at, &w)
+		s.Want(at, &w)
 	}
 	return w
 }
 
 func (c *claim) close() {
 	for _, s := range c.sources {
-		s.close()
+		s.Close()
 	}
 }
 
@@ -236,7 +246,7 @@ func (d *daemon) writeResolv() {
 	var sources []resolv.Source
 	for _, c := range d.claims {
 		for _, s := range c.sources {
-			if one, any := s.names(); any {
+			if one, any := s.Names(); any {
 				sources = append(sources, one)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"resinos/net/link"
+	"resinos/net/linksource"
 	"resinos/net/resolv"
 )
 
@@ -16,20 +17,20 @@ type fixed struct {
 	ticks   int
 }
 
-func (f *fixed) want(_ time.Duration, w *link.Wanted) {
+func (f *fixed) Want(_ time.Duration, w *link.Wanted) {
 	w.Addresses = append(w.Addresses, link.Address{Prefix: f.address, Valid: link.Forever})
 }
-func (f *fixed) names() (resolv.Source, bool) { return resolv.Source{}, false }
-func (f *fixed) carrier(time.Duration, bool)  {}
-func (f *fixed) renamed(time.Duration)        {}
-func (f *fixed) deadline() time.Duration      { return f.at }
-func (f *fixed) tick(time.Duration)           { f.ticks++ }
-func (f *fixed) close()                       {}
+func (f *fixed) Names() (resolv.Source, bool) { return resolv.Source{}, false }
+func (f *fixed) Carrier(time.Duration, bool)  {}
+func (f *fixed) Renamed(time.Duration)        {}
+func (f *fixed) Deadline() time.Duration      { return f.at }
+func (f *fixed) Tick(time.Duration)           { f.ticks++ }
+func (f *fixed) Close()                       {}
 
 // TestSourcesTogether: a link gets what all its sources give, and each is woken at its own time.
 func TestSourcesTogether(t *testing.T) {
 	a, b, never := &fixed{address: netip.MustParsePrefix("10.9.0.1/24"), at: 5}, &fixed{address: netip.MustParsePrefix("10.9.1.1/24"), at: 3}, &fixed{}
-	c := &claim{mtu: 1500, sources: []source{a, b, never}}
+	c := &claim{mtu: 1500, sources: []linksource.Source{a, b, never}}
 	d := &daemon{claims: map[int]*claim{1: c, 2: {retry: 9}}}
 	if w := c.wanted(0); len(w.Addresses) != 3 || w.Addresses[0].Prefix != a.address || w.Addresses[1].Prefix != b.address || w.MTU != 1500 {
 		t.Errorf("wanted %+v", w)

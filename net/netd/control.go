@@ -13,15 +13,8 @@ import (
 	"resinos/net/assignment"
 	"resinos/net/link"
 	"resinos/net/netcontrol"
-	"resinos/services/boottime"
 	"resinos/services/control"
 )
-
-// ask is something that the daemon's goroutine does for a client.
-type ask struct {
-	do   func(at time.Duration)
-	done chan struct{} // closed by the daemon
-}
 
 // answer serves netd's socket until ctx ends.
 func (d *daemon) answer(ctx context.Context) {
@@ -32,14 +25,14 @@ func (d *daemon) answer(ctx context.Context) {
 
 // within has the daemon's goroutine run do.
 func (d *daemon) within(ctx context.Context, do func(at time.Duration)) error {
-	a := ask{do, make(chan struct{})}
+	done := make(chan struct{})
 	select {
-	case d.asks <- a:
+	case d.events <- func(at time.Duration) { do(at); close(done) }:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	select {
-	case <-a.done:
+	case <-done:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -165,7 +158,7 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 		}
 	}
 	for _, s := range c.sources {
-		names, any := s.names()
+		names, any := s.Names()
 		if !any {
 			continue
 		}
@@ -214,10 +207,4 @@ func (d *daemon) planned(at time.Duration) []netcontrol.Planned {
 		out = append(out, p)
 	}
 	return out
-}
-
-// serveAsk does what a client asks for.
-func (d *daemon) serveAsk(a ask) {
-	a.do(boottime.Now())
-	close(a.done)
 }

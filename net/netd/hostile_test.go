@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/net/dhcpclient"
 	"resinos/net/link/linktest"
 )
 
@@ -142,7 +143,7 @@ func TestFloods(t *testing.T) {
 			reads := after.reads - before.reads
 			t.Logf("%d packets in %s: %d reads, %s of CPU, %d kB more memory", packets, took, reads, after.cpu-before.cpu, after.private-before.private)
 			// A packet is one read, and perhaps one more that finds nothing; what a flood calls forth besides is a handful.
-			if most := 100 + 3*(burst+int(took/pause)); reads > most {
+			if most := 100 + 3*(dhcpclient.Burst+int(took/dhcpclient.Pause)); reads > most {
 				t.Errorf("%d packets in %s cost %d reads, want at most %d", packets, took, reads, most)
 			}
 			testenv.AtMost(t, "processor time of a flood, of a tenth of its own", after.cpu-before.cpu, took/10)

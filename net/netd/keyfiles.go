@@ -24,9 +24,7 @@ func (d *daemon) watchFiles(ctx context.Context) {
 	}
 	defer w.Close() // it is read no more
 	for {
-		select {
-		case d.reloads <- struct{}{}: // the first one too: a file may have changed before the watch began
-		case <-ctx.Done():
+		if err := d.within(ctx, d.reload); err != nil { // at the start too: a file may have changed before the watch
 			return
 		}
 		if err := w.Wait(ctx, 0); err != nil {
@@ -95,7 +93,7 @@ func (d *daemon) assign() {
 // given is a source: what the key file itself gives.
 type given struct{ *claim }
 
-func (f given) want(_ time.Duration, w *link.Wanted) {
+func (f given) Want(_ time.Duration, w *link.Wanted) {
 	s := f.static.Wanted
 	w.Hardware, w.Master, w.IPv6 = s.Hardware, s.Master, s.IPv6
 	if s.MTU != 0 {
@@ -105,13 +103,13 @@ func (f given) want(_ time.Duration, w *link.Wanted) {
 	w.Routes = append(w.Routes, s.Routes...)
 }
 
-func (f given) names() (resolv.Source, bool) {
+func (f given) Names() (resolv.Source, bool) {
 	s := resolv.Source{Link: f.link.Name, Metric: f.static.Metric, Servers: f.static.DNS, Search: f.static.Search}
 	return s, len(s.Servers)+len(s.Search) > 0 && f.link.Carrier
 }
 
-func (f given) carrier(time.Duration, bool) { f.claim.changedNames() }
-func (f given) renamed(time.Duration)       {}
-func (f given) deadline() time.Duration     { return 0 }
-func (f given) tick(time.Duration)          {}
-func (f given) close()                      {}
+func (f given) Carrier(time.Duration, bool) { f.claim.daemon.writeResolv() }
+func (f given) Renamed(time.Duration)       {}
+func (f given) Deadline() time.Duration     { return 0 }
+func (f given) Tick(time.Duration)          {}
+func (f given) Close()                      {}

@@ -1,5 +1,5 @@
-// Package netd owns the daemon that makes a device reachable: it claims links by profile, runs one DHCP client for each
-// claimed link, configures the links from the leases, and writes resolv.conf.
+// Package netd owns the daemon that makes a device reachable: it claims links by profile, runs the sources of each
+// claimed link (a DHCP client, a key file), configures the link as they want it, and writes resolv.conf.
 //
 // It never parses a packet (lease does), never writes to flash, and never takes a link down: when it ends, for whatever
 // reason, every address stays until its lease ends.
@@ -74,15 +74,11 @@ func (c Config) withDefaults() Config {
 // later failures are logged, and it tries again.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{
-		cfg:       cfg.withDefaults(),
-		claims:    map[int]*claim{},
-		messages:  make(chan message),
-		conflicts: make(chan conflict),
-		wishes:    make(chan wished),
-		reloads:   make(chan struct{}),
-		asks:      make(chan ask),
-		mtus:      map[int]int{},
-		ruled:     true,
+		cfg:    cfg.withDefaults(),
+		claims: map[int]*claim{},
+		events: make(chan func(time.Duration)),
+		mtus:   map[int]int{},
+		ruled:  true,
 	}
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
@@ -131,18 +127,14 @@ func Run(ctx context.Context, cfg Config) error {
 // daemon is the state of netd. One goroutine owns it.
 type daemon struct {
 	cfg       Config
-	claims    map[int]*claim // by index of the link
-	messages  chan message   // from the receivers of the claims
-	conflicts chan conflict  // from those that watch addresses
+	claims    map[int]*claim              // by index of the link
+	events    chan func(at time.Duration) // what other goroutines ask the one of the daemon to run
 	announcer *announcer
-	wishes    chan wished
 	wish      wish // the owner's settings
 	files     *inforce.Set
-	mtus      map[int]int   // what links had before a profile changed it, by index
-	ruled     bool          // rules of ours may be there
-	reloads   chan struct{} // a key file may have changed
-	asks      chan ask
-	lastFault string // of the last apply; empty: it succeeded
+	mtus      map[int]int // what links had before a profile changed it, by index
+	ruled     bool        // rules of ours may be there
+	lastFault string      // of the last apply; empty: it succeeded
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {
@@ -165,17 +157,8 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 			} else {
 				d.look(boottime.Now(), c.Index)
 			}
-		case m := <-d.messages:
-			d.receive(boottime.Now(), m)
-		case x := <-d.conflicts:
-			d.dispute(boottime.Now(), x)
-		case w := <-d.wishes:
-			d.take(boottime.Now(), w.wish)
-			close(w.taken)
-		case a := <-d.asks:
-			d.serveAsk(a)
-		case <-d.reloads:
-			d.reload(boottime.Now())
+		case run := <-d.events:
+			run(boottime.Now())
 		case <-timer.C:
 			d.tick(boottime.Now())
 		}
@@ -188,7 +171,7 @@ func (d *daemon) deadline() time.Duration {
 	for _, c := range d.claims {
 		first = earlier(first, c.retry)
 		for _, s := range c.sources {
-			first = earlier(first, s.deadline())
+			first = earlier(first, s.Deadline())
 		}
 	}
 	return first
@@ -212,8 +195,8 @@ func (d *daemon) tick(at time.Duration) {
 			continue // look has released it
 		}
 		for _, s := range c.sources {
-			if next := s.deadline(); next != 0 && at >= next {
-				s.tick(at)
+			if next := s.Deadline(); next != 0 && at >= next {
+				s.Tick(at)
 			}
 		}
 	}

@@ -39,28 +39,11 @@ func (w wish) sources(leased []resolv.Source) []resolv.Source {
 	return append(leased, resolv.Source{Link: "config.json", Metric: math.MinInt, Servers: w.servers, Fallback: w.fallback})
 }
 
-// wished is a wish on its way to the daemon's goroutine, which closes taken.
-type wished struct {
-	wish
-	taken chan struct{}
-}
-
 // follow passes changes of the settings to the daemon until ctx ends.
 func (d *daemon) follow(ctx context.Context) {
 	err := settings.Follow(ctx, settings.Follower{Path: d.cfg.Settings, Daemon: "netd", Keys: keys, Log: d.cfg.Log,
 		Apply: func(s settings.Settings) error {
-			w := wished{wishOf(s), make(chan struct{})}
-			select {
-			case d.wishes <- w:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			select {
-			case <-w.taken:
-				return nil
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+			return d.within(ctx, func(at time.Duration) { d.take(at, wishOf(s)) })
 		}})
 	if ctx.Err() == nil {
 		d.cfg.Log.Warn("settings not followed", "error", err)
@@ -78,7 +61,7 @@ func (d *daemon) take(at time.Duration, w wish) {
 	d.cfg.Renamed(d.hostname())
 	for _, c := range d.claims {
 		for _, one := range c.sources {
-			one.renamed(at)
+			one.Renamed(at)
 		}
 	}
 }

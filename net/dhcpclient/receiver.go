@@ -1,10 +1,9 @@
-package netd
+package dhcpclient
 
 import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
-	"net"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -12,33 +11,24 @@ import (
 	"resinos/net/lease"
 )
 
-// message is a message with the receiver that read it.
-type message struct {
-	from  *receiver
-	bytes []byte
-}
-
-// receiver reads one link's socket. It reads at most burst messages at once and one more in each pause: a server sends
+// receiver reads one link's socket. It reads at most Burst messages at once and one more in each Pause: a server sends
 // two messages to a client, a flood thousands, and the kernel drops the rest of these.
 type receiver struct {
 	socket *lease.Socket
-	owner  *dhcp
+	owner  *Client
 	xid    dhcpv4.TransactionID
-	out    chan<- message
 	stop   chan struct{}
 	done   chan struct{} // closed by run
 }
 
+// A client reads at most Burst messages of a server at once, and one more in each Pause.
 const (
-	burst = 16
-	pause = 20 * time.Millisecond
+	Burst = 16
+	Pause = 20 * time.Millisecond
 )
 
-func (d *daemon) hear(s *lease.Socket, c *dhcp, xid dhcpv4.TransactionID) *receiver {
-	r := &receiver{
-		socket: s, owner: c, xid: xid, out: d.messages,
-		stop: make(chan struct{}), done: make(chan struct{}),
-	}
+func (c *Client) hear(s *lease.Socket, xid dhcpv4.TransactionID) *receiver {
+	r := &receiver{socket: s, owner: c, xid: xid, stop: make(chan struct{}), done: make(chan struct{})}
 	go r.run()
 	return r
 }
@@ -46,25 +36,26 @@ func (d *daemon) hear(s *lease.Socket, c *dhcp, xid dhcpv4.TransactionID) *recei
 func (r *receiver) run() {
 	defer close(r.done)
 	buf := make([]byte, 4096)
-	tokens, filled := burst, time.Now()
+	tokens, filled := Burst, time.Now()
 	for {
 		bytesRead, err := r.socket.Receive(buf)
 		if err != nil {
 			return // closed, or the link is down: the next carrier opens another one
 		}
+		message := bytes.Clone(bytesRead)
 		select {
-		case r.out <- message{r, bytes.Clone(bytesRead)}:
+		case r.owner.cfg.Owner.Events <- func(at time.Duration) { r.owner.receive(at, r, message) }:
 		case <-r.stop:
 			return
 		}
-		if gained := int(time.Since(filled) / pause); gained > 0 {
-			tokens, filled = min(tokens+gained, burst), time.Now()
+		if gained := int(time.Since(filled) / Pause); gained > 0 {
+			tokens, filled = min(tokens+gained, Burst), time.Now()
 		}
 		if tokens--; tokens > 0 {
 			continue
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(Pause):
 		case <-r.stop:
 			return
 		}
@@ -79,7 +70,7 @@ func (r *receiver) close() {
 }
 
 // listen opens, changes or closes the client's receiver as its machine demands.
-func (d *daemon) listen(at time.Duration, c *dhcp) {
+func (c *Client) listen(at time.Duration) {
 	xid, on := c.machine.Listening()
 	if !on {
 		c.hush()
@@ -95,13 +86,12 @@ func (d *daemon) listen(at time.Duration, c *dhcp) {
 		return
 	}
 	c.hush()
-	hardware, _ := net.ParseMAC(c.link.Hardware) // the kernel wrote it
-	s, err := lease.Open(c.link.Index, c.link.Name, hardware, xid)
+	s, err := lease.Open(c.cfg.Link.Index, c.cfg.Link.Name, c.hardware(), xid)
 	if err != nil {
 		c.note(at, err.Error())
 		return
 	}
-	c.receiver = d.hear(s, c, xid)
+	c.receiver = c.hear(s, xid)
 }
 
 // alive reports whether the receiver still reads.
@@ -114,7 +104,7 @@ func (r *receiver) alive() bool {
 	}
 }
 
-func (c *dhcp) hush() {
+func (c *Client) hush() {
 	if c.receiver != nil {
 		c.receiver.close()
 		c.receiver = nil
@@ -122,7 +112,7 @@ func (c *dhcp) hush() {
 }
 
 // send sends a message. The machine's timer repeats one that cannot be sent, like one that was lost.
-func (c *dhcp) send(at time.Duration, a lease.Action) {
+func (c *Client) send(at time.Duration, a lease.Action) {
 	if c.receiver == nil {
 		return // logged already
 	}
@@ -136,7 +126,7 @@ func (c *dhcp) send(at time.Duration, a lease.Action) {
 		c.note(at, err.Error())
 		return
 	}
-	c.log.Debug("message sent", "message", a.Message.MessageType().String(), "to", a.To)
+	c.cfg.Log.Debug("message sent", "message", a.Message.MessageType().String(), "to", a.To)
 }
 
 // The limits of note.
@@ -147,16 +137,16 @@ const (
 
 // note logs an unusual act of a server or the kernel: each text once as a warning, and at most noteKinds texts in
 // noteEvery. Neither a flood of equal notes nor one of new ones fills the log or the memory.
-func (c *dhcp) note(at time.Duration, reason string) {
+func (c *Client) note(at time.Duration, reason string) {
 	if at-c.noting >= noteEvery || c.noted == nil {
 		c.noting, c.noted = at, map[string]bool{}
 	}
 	if c.noted[reason] || len(c.noted) >= noteKinds {
-		c.log.Debug("dhcp remark", "reason", reason)
+		c.cfg.Log.Debug("dhcp remark", "reason", reason)
 		return
 	}
 	c.noted[reason] = true
-	c.log.Warn("dhcp remark", "reason", reason)
+	c.cfg.Log.Warn("dhcp remark", "reason", reason)
 }
 
 // random returns a transaction id that a stranger cannot guess.

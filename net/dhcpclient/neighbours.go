@@ -1,4 +1,4 @@
-package netd
+package dhcpclient
 
 import (
 	"net"
@@ -9,18 +9,11 @@ import (
 	"resinos/net/lease"
 )
 
-// conflict is a claim of another station that neighbours received.
-type conflict struct {
-	from     *neighbours
-	hardware net.HardwareAddr
-}
-
 // neighbours receives the claims of other stations to the address that a link was granted. It is open for some seconds.
 type neighbours struct {
 	socket *arp.Socket
-	owner  *dhcp
+	owner  *Client
 	addr   netip.Addr
-	out    chan<- conflict
 	stop   chan struct{}
 	done   chan struct{} // closed by run
 }
@@ -33,12 +26,12 @@ func (n *neighbours) run() {
 			return // closed, or the link is down: then the check begins again
 		}
 		select {
-		case n.out <- conflict{n, hardware}:
+		case n.owner.cfg.Owner.Events <- func(at time.Duration) { n.owner.dispute(at, n, hardware) }:
 		case <-n.stop:
 			return
 		}
 		select { // a station that floods us with claims is read once in a while
-		case <-time.After(pause):
+		case <-time.After(Pause):
 		case <-n.stop:
 			return
 		}
@@ -53,7 +46,7 @@ func (n *neighbours) close() {
 }
 
 // watchAddress opens, changes or closes the receiver of claims as the machine demands.
-func (d *daemon) watchAddress(at time.Duration, c *dhcp) {
+func (c *Client) watchAddress(at time.Duration) {
 	addr, on := c.machine.Checking()
 	if c.neighbours != nil && on && c.neighbours.addr == addr {
 		return
@@ -62,32 +55,31 @@ func (d *daemon) watchAddress(at time.Duration, c *dhcp) {
 	if !on {
 		return
 	}
-	hardware, _ := net.ParseMAC(c.link.Hardware) // the kernel wrote it
-	s, err := arp.Open(c.link.Index, c.link.Name, hardware, addr)
+	s, err := arp.Open(c.cfg.Link.Index, c.cfg.Link.Name, c.hardware(), addr)
 	if err != nil {
 		c.note(at, err.Error())
 		return
 	}
-	c.neighbours = &neighbours{socket: s, owner: c, addr: addr, out: d.conflicts, stop: make(chan struct{}), done: make(chan struct{})}
+	c.neighbours = &neighbours{socket: s, owner: c, addr: addr, stop: make(chan struct{}), done: make(chan struct{})}
 	go c.neighbours.run()
 }
 
-func (c *dhcp) unwatch() {
+func (c *Client) unwatch() {
 	if c.neighbours != nil {
 		c.neighbours.close()
 		c.neighbours = nil
 	}
 }
 
-// dispute processes a conflict, unless its receiver has been closed meanwhile.
-func (d *daemon) dispute(at time.Duration, x conflict) {
-	if c := x.from.owner; c.neighbours == x.from {
-		d.carry(at, c, c.machine.Conflict(at, x.from.addr, x.hardware))
+// dispute processes the claim of another station, unless its receiver has been closed meanwhile.
+func (c *Client) dispute(at time.Duration, from *neighbours, hardware net.HardwareAddr) {
+	if c.neighbours == from {
+		c.carry(at, c.machine.Conflict(at, from.addr, hardware))
 	}
 }
 
 // question sends a probe or an announcement. If it is lost, the next one makes up for it.
-func (c *dhcp) question(at time.Duration, verb lease.Verb) {
+func (c *Client) question(at time.Duration, verb lease.Verb) {
 	if c.neighbours == nil {
 		return // logged already
 	}
