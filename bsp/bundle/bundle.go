@@ -4,7 +4,8 @@
 //	length    4 bytes, big endian: size of the note
 //	note      the manifest as JSON, signed (golang.org/x/mod/sumdb/note)
 //	index     the entries of the slot; size and sha256 are in the manifest
-//	chunks    as many bytes as the manifest says; nothing follows
+//	chunks    as many bytes as the manifest says
+//	deltas    for each one that the manifest names, its list and its groups; nothing follows
 //
 // Nothing behind the note is read before its signatures hold, and nothing is believed that the manifest does not
 // confirm by a digest. The package never chooses a slot, never arms a switch and never opens a network connection (a
@@ -21,6 +22,7 @@ import (
 	"io"
 
 	"resinos/bsp/bundle/index"
+	"resinos/bsp/bundle/trust"
 )
 
 const (
@@ -45,12 +47,12 @@ type Bundle struct {
 }
 
 // Open reads the manifest and verifies it. It reads nothing behind the manifest.
-func Open(src Source, keys Keys) (*Bundle, error) {
+func Open(src Source, keys trust.Keys) (*Bundle, error) {
 	signed, err := readNote(src)
 	if err != nil {
 		return nil, fmt.Errorf("open bundle: %w", err)
 	}
-	text, err := keys.verify(signed)
+	text, err := keys.Verify(signed)
 	if err != nil {
 		return nil, fmt.Errorf("open bundle: %w", err)
 	}
@@ -60,7 +62,7 @@ func Open(src Source, keys Keys) (*Bundle, error) {
 	}
 	b := &Bundle{src: src, manifest: m, index: int64(prefix + len(signed))}
 	b.data = b.index + m.Index.Size
-	if want := b.data + m.Data; src.Size() != want {
+	if want := b.data + m.Data + m.deltas(); src.Size() != want {
 		return nil, fmt.Errorf("open bundle: it has %d bytes, its manifest says %d: %s",
 			src.Size(), want, cutOrLong(src.Size(), want))
 	}
@@ -96,17 +98,26 @@ func (b *Bundle) Manifest() Manifest { return b.manifest }
 
 // entries reads the index and verifies it.
 func (b *Bundle) entries() ([]index.Entry, error) {
-	text := make([]byte, b.manifest.Index.Size) // bounded by ParseManifest
-	for at := 0; at < len(text); at += atOnce {
-		if err := readFull(b.src, text[at:min(at+atOnce, len(text))], b.index+int64(at)); err != nil {
-			return nil, fmt.Errorf("read index of the bundle: %w", err)
-		}
-	}
-	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != b.manifest.Index.SHA256 {
-		return nil, errors.New("read index of the bundle: its sha256 is not that of the manifest: " +
-			"the bundle is damaged, or made of two")
+	text, err := b.readList(b.index, b.manifest.Index, "index")
+	if err != nil {
+		return nil, err
 	}
 	return index.Parse(text, b.manifest.Slot.Size, b.manifest.Data)
+}
+
+// readList reads the index or the list of a delta, which is called what in errors, and verifies it.
+func (b *Bundle) readList(at int64, list Index, what string) ([]byte, error) {
+	text := make([]byte, list.Size) // bounded by ParseManifest
+	for from := 0; from < len(text); from += atOnce {
+		if err := readFull(b.src, text[from:min(from+atOnce, len(text))], at+int64(from)); err != nil {
+			return nil, fmt.Errorf("read %s of the bundle: %w", what, err)
+		}
+	}
+	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != list.SHA256 {
+		return nil, fmt.Errorf("read %s of the bundle: its sha256 is not that of the manifest: "+
+			"the bundle is damaged, or made of two", what)
+	}
+	return text, nil
 }
 
 // Head returns the first bytes of a bundle file, up to the index.
@@ -119,6 +130,32 @@ func Head(signed []byte) ([]byte, error) {
 	b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(signed))))
 	b.Write(signed)
 	return b.Bytes(), nil
+}
+
+// window keeps the stored bytes that one request has read.
+type window struct {
+	src      io.ReaderAt
+	base     int64 // where place 0 is in src
+	buffer   []byte
+	from, to int64 // the places that buffer has
+	fetched  int64 // bytes that were read from src
+}
+
+// read returns the bytes from one place to another. If buffer lacks them, it reads them together with those that follow
+// up to end, at most atOnce. They are valid until the next call.
+func (w *window) read(from, to, end int64) ([]byte, error) {
+	if from < w.from || to > w.to {
+		if w.buffer == nil {
+			w.buffer = make([]byte, atOnce)
+		}
+		w.from, w.to = 0, 0
+		if err := readFull(w.src, w.buffer[:end-from], w.base+from); err != nil {
+			return nil, err
+		}
+		w.from, w.to = from, end
+		w.fetched += end - from
+	}
+	return w.buffer[from-w.from:][:to-from], nil
 }
 
 // readFull fills p from offset at; a source that ends earlier is a fault.

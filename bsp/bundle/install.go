@@ -59,7 +59,7 @@ func (b *Bundle) Install(
 	if err != nil {
 		return err
 	}
-	i := &install{bundle: b, entries: entries, slot: slot, seed: seed, report: progress}
+	i := &install{bundle: b, entries: entries, slot: slot, seed: seed, report: progress, chunks: b.chunks()}
 	i.progress.Total = b.manifest.Slot.Size
 	if progress == nil {
 		i.report = func(Progress) {}
@@ -67,11 +67,22 @@ func (b *Bundle) Install(
 	if err := i.compare(ctx, seedSize); err != nil {
 		return err
 	}
+	if seed != nil {
+		if i.delta, err = b.openDelta(seed, entries); err != nil {
+			return err
+		}
+	}
+	if i.delta != nil {
+		defer i.delta.unpacker.Close()
+	}
 	if err := i.write(ctx); err != nil {
 		return err
 	}
 	return i.verify(ctx)
 }
+
+// chunks returns the window of the stored chunks.
+func (b *Bundle) chunks() window { return window{src: b.src, base: b.data} }
 
 // Verify reads all chunks of the bundle and verifies them, without writing anywhere.
 func (b *Bundle) Verify(ctx context.Context, progress func(Progress)) error {
@@ -79,7 +90,8 @@ func (b *Bundle) Verify(ctx context.Context, progress func(Progress)) error {
 	if err != nil {
 		return err
 	}
-	i := &install{bundle: b, entries: entries, report: progress, origin: make([]origin, len(entries))}
+	i := &install{bundle: b, entries: entries, report: progress, chunks: b.chunks()}
+	i.origin = make([]origin, len(entries))
 	i.progress.Total = b.manifest.Slot.Size
 	if progress == nil {
 		i.report = func(Progress) {}
@@ -103,8 +115,8 @@ type install struct {
 	progress Progress
 	origin   []origin // of each entry
 
-	buffer   []byte // stored bytes
-	from, to int64  // the part of the bundle's stored bytes that buffer has
+	chunks   window  // of the stored chunks
+	delta    *groups // nil: none is for the running slot
 	unsynced int64
 	unbegun  int64
 }
@@ -240,6 +252,15 @@ func (i *install) entry(n int, stored index.Entry, u *index.Unpacker, buf []byte
 			return i.put(data, e.Offset)
 		}
 	}
+	if i.delta != nil {
+		data, err := i.fromDelta(n)
+		if err != nil {
+			return err
+		}
+		if data != nil {
+			return i.put(data, e.Offset)
+		}
+	}
 	if e.Stored == 0 {
 		if repeated, err := i.repeat(e, stored, buf); repeated || err != nil {
 			return err
@@ -316,22 +337,33 @@ func (i *install) sync() error {
 	return nil
 }
 
-// fetch returns the stored bytes of the chunk of entry n. If they are not in the buffer, it reads them together with
-// those that later entries need and that follow without a gap.
-func (i *install) fetch(n int, stored index.Entry) ([]byte, error) {
-	if stored.Place < i.from || stored.Place+stored.Stored > i.to {
-		from, to := stored.Place, i.runEnd(n, stored)
-		if i.buffer == nil {
-			i.buffer = make([]byte, atOnce)
-		}
-		i.from, i.to = 0, 0
-		if err := readFull(i.bundle.src, i.buffer[:to-from], i.bundle.data+from); err != nil {
-			return nil, fmt.Errorf("fetch chunks: %w", err)
-		}
-		i.from, i.to = from, to
-		i.progress.Fetched += to - from
+// fromDelta returns the verified content of entry n; nil if the delta does not have it. A delta that turns out to be
+// for another slot is used no more.
+func (i *install) fromDelta(n int) ([]byte, error) {
+	before := i.delta.data.fetched
+	data, err := i.delta.entry(n, i.entries, i.lacks)
+	i.progress.Fetched += i.delta.data.fetched - before
+	if errors.Is(err, errNotOld) {
+		i.delta, err = nil, nil
 	}
-	return i.buffer[stored.Place-i.from:][:stored.Stored], nil
+	return data, err
+}
+
+// lacks reports whether neither slot has an entry.
+func (i *install) lacks(n int) bool {
+	return !i.entries[n].Zeros() && !i.origin[n].kept && i.origin[n].seed == 0
+}
+
+// fetch returns the stored bytes of the chunk of entry n. If it must read them, it reads them together with those that
+// later entries need and that follow without a gap.
+func (i *install) fetch(n int, stored index.Entry) ([]byte, error) {
+	before := i.chunks.fetched
+	raw, err := i.chunks.read(stored.Place, stored.Place+stored.Stored, i.runEnd(n, stored))
+	i.progress.Fetched += i.chunks.fetched - before
+	if err != nil {
+		return nil, fmt.Errorf("fetch chunks: %w", err)
+	}
+	return raw, nil
 }
 
 // runEnd returns where the stored bytes end that one request should fetch.

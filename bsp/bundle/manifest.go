@@ -15,7 +15,7 @@ import (
 )
 
 // Format is the version of the file format that this package writes and reads.
-const Format = 1
+const Format = 2
 
 // Largest sizes, which bound what a device allocates before it knows more.
 const (
@@ -37,6 +37,7 @@ type Manifest struct {
 	Boot          []BootFile `json:"boot"`
 	Index         Index      `json:"index"`
 	Data          int64      `json:"data"` // bytes of all stored chunks
+	Deltas        []Delta    `json:"deltas,omitempty"`
 }
 
 // SlotImage describes the file system of the slot. The partition may be larger. The digest names the content, also in a
@@ -108,6 +109,11 @@ func (m Manifest) check() error {
 		"index size %d: want entries of %d bytes, at most %d bytes", m.Index.Size, index.EntrySize, maxIndex)
 	want(validDigest(m.Index.SHA256), "sha256 of the index %q is no digest", m.Index.SHA256)
 	want(m.Data >= 0 && m.Data <= m.Slot.Size, "data size %d: want at most the slot's %d bytes", m.Data, m.Slot.Size)
+	want(len(m.Deltas) <= maxDeltas, "%d deltas: want at most %d", len(m.Deltas), maxDeltas)
+	for n, d := range m.Deltas {
+		err := d.check(m.Slot.Size)
+		want(err == nil, "delta %d, from version %q: %v", n+1, d.From, err)
+	}
 	known := make(map[string]bool)
 	for _, f := range m.Boot {
 		want(fs.ValidPath(f.Name) && f.Name != ".", "boot file %q: name is not a path in the boot partition", f.Name)
@@ -116,6 +122,14 @@ func (m Manifest) check() error {
 		known[strings.ToLower(f.Name)] = true
 	}
 	return errors.Join(faults...)
+}
+
+// deltas returns how many bytes the lists and groups of all deltas have.
+func (m Manifest) deltas() (size int64) {
+	for _, d := range m.Deltas {
+		size += d.size()
+	}
+	return size
 }
 
 // ValidVersion reports whether v is a semantic version: three numbers, then perhaps a pre-release and a build.

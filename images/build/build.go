@@ -19,6 +19,7 @@ import (
 
 	"resinos/bsp/boards"
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/lock"
 	"resinos/bsp/slot"
 	"resinos/images/assemble"
@@ -60,7 +61,7 @@ type Options struct {
 	Apps       []string    // directories with a compose.yaml, or the names of apps that come with the builder
 	Mirrors    []string    // Debian mirrors; the host's own if empty
 	Version    string      // of resinOS; Version if empty
-	Trust      bundle.Keys // the keys that updates have to be signed with; the zero value refuses every update
+	Trust      trust.Keys // the keys that updates have to be signed with; the zero value refuses every update
 	Unverified bool        // the root has no hash tree
 	Progress   Progress    // nil: no progress is shown
 }

@@ -30,6 +30,7 @@ type Options struct {
 	Keys          []string // private keys, as keyring.ReadAll returns them
 	MinFrom       string   // the oldest version that may be replaced
 	RollbackIndex int64
+	From          []string // images that devices run: the bundle gets a delta from each
 }
 
 // Make writes the bundle of an image. Output is the old one, or missing, until the new one is complete and verified.
@@ -58,13 +59,44 @@ func Make(ctx context.Context, o Options) (m bundle.Manifest, err error) {
 		return m, err
 	}
 	defer os.Remove(out.Name()) // it has another name then, or is worth nothing
-	if m, err = pack.Write(out, m, io.NewSectionReader(image, part.Start, part.Size), spool, o.Keys); err == nil {
+	old, closeOld, err := oldSlots(ctx, o.From)
+	defer closeOld()
+	if err == nil {
+		m, err = pack.Write(out, m, io.NewSectionReader(image, part.Start, part.Size), spool, o.Keys, old...)
+	}
+	if err == nil {
 		err = verify(ctx, out, o.Keys)
 	}
 	if err := errors.Join(err, out.Chmod(0o644), out.Close()); err != nil {
 		return m, fmt.Errorf("make %s: %w", o.Output, err)
 	}
 	return m, os.Rename(out.Name(), o.Output)
+}
+
+// oldSlots opens slot A of each image.
+func oldSlots(ctx context.Context, images []string) (old []pack.Old, closeAll func(), err error) {
+	var closers []func()
+	closeAll = func() {
+		for _, one := range closers {
+			one()
+		}
+	}
+	for _, image := range images {
+		report, err := inspect.Image(ctx, image)
+		if err != nil {
+			return old, closeAll, fmt.Errorf("read %s: %w", image, err)
+		}
+		if len(report.Slots) == 0 || report.Slots[0].Manifest == nil {
+			return old, closeAll, fmt.Errorf("read %s: slot A has no manifest; build the image with: resin build", image)
+		}
+		slot, closeSlot, err := slotA(ctx, image)
+		if err != nil {
+			return old, closeAll, err
+		}
+		closers = append(closers, closeSlot)
+		old = append(old, pack.Old{Version: report.Slots[0].Manifest.Version, Slot: slot, Size: slot.Size()})
+	}
+	return old, closeAll, nil
 }
 
 // describe reads what the manifest says about slot A of an image, and where that slot is.

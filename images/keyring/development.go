@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 )
 
 // developmentName is the name of the key of a developer's images.
@@ -44,12 +44,12 @@ func Development(dir string) (Ring, error) {
 
 // Trust returns the keys that an image of a variant trusts: those of the trust file in dir, if dir is named; the
 // developer's for a development image; none for others, which then refuse every update.
-func Trust(dir, variant, cache string) (bundle.Keys, error) {
+func Trust(dir, variant, cache string) (trust.Keys, error) {
 	if dir != "" {
-		return bundle.LoadKeys(dir)
+		return trust.Load(dir)
 	}
 	if variant != "development" {
-		return bundle.Keys{}, nil
+		return trust.Keys{}, nil
 	}
 	r, err := Development(DevelopmentDir(cache))
 	return r.Trust, err

@@ -23,7 +23,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 )
 
 const privateSuffix = ".key"
@@ -31,17 +31,17 @@ const privateSuffix = ".key"
 // Ring is a directory of keys as it was read.
 type Ring struct {
 	Dir    string
-	Trust  bundle.Keys
+	Trust  trust.Keys
 	DryRun bool // Create writes nothing
 }
 
 // Open reads a directory of keys. One that does not exist or has no trust file trusts nobody.
 func Open(dir string) (Ring, error) {
-	trust, err := bundle.LoadKeys(dir)
+	keys, err := trust.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return Ring{Dir: dir, Trust: trust}, err
+	return Ring{Dir: dir, Trust: keys}, err
 }
 
 // Create creates a private key and returns the ring that trusts it too. Only the private key is written; see Save.
@@ -77,7 +77,7 @@ func (r Ring) Rotate(old, name string) (Ring, error) {
 // find returns NAME+HASH of a trusted key, by that or by its name.
 func (r Ring) find(name string) (string, error) {
 	for _, public := range r.Trust.Usable() {
-		if id := bundle.KeyID(public); id == name || strings.HasPrefix(id, name+"+") {
+		if id := trust.KeyID(public); id == name || strings.HasPrefix(id, name+"+") {
 			return id, nil
 		}
 	}
@@ -113,7 +113,7 @@ func (r Ring) private(name string) string { return filepath.Join(r.Dir, name+pri
 // Add returns the ring that trusts a public key too.
 func (r Ring) Add(public string) (Ring, error) {
 	if slices.Contains(r.Trust.Public, public) {
-		return r, fmt.Errorf("trust key %s: it is trusted already", bundle.KeyID(public))
+		return r, fmt.Errorf("trust key %s: it is trusted already", trust.KeyID(public))
 	}
 	r.Trust.Public = append(slices.Clone(r.Trust.Public), public)
 	r.Trust.Threshold = max(1, r.Trust.Threshold)
@@ -139,7 +139,7 @@ func (r Ring) Revoke(name string) (Ring, error) {
 
 // check judges a ring like the device that gets its trust file.
 func (r Ring) check() error {
-	_, err := bundle.ParseKeys(filepath.Join(r.Dir, bundle.TrustFile), r.Trust.Encode())
+	_, err := trust.Parse(filepath.Join(r.Dir, trust.File), r.Trust.Encode())
 	return err
 }
 
@@ -157,7 +157,7 @@ func (r Ring) Save() error {
 	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), filepath.Join(r.Dir, bundle.TrustFile))
+	return os.Rename(f.Name(), filepath.Join(r.Dir, trust.File))
 }
 
 // Key is one key of a ring, for people.
@@ -173,7 +173,7 @@ func (r Ring) Keys() []Key {
 	var all []Key
 	usable := r.Trust.Usable()
 	for _, public := range r.Trust.Public {
-		k := Key{ID: bundle.KeyID(public), Public: public, Revoked: !slices.Contains(usable, public)}
+		k := Key{ID: trust.KeyID(public), Public: public, Revoked: !slices.Contains(usable, public)}
 		name, _, _ := strings.Cut(k.ID, "+")
 		if private, err := Read(r.private(name)); err == nil {
 			if own, err := publicOf(private); err == nil && own == public {
@@ -244,8 +244,8 @@ func (r Ring) signers() []string {
 }
 
 // Public returns the public keys of private ones, of which each bundle has to be signed by all.
-func Public(private []string) (bundle.Keys, error) {
-	k := bundle.Keys{Threshold: len(private)}
+func Public(private []string) (trust.Keys, error) {
+	k := trust.Keys{Threshold: len(private)}
 	for _, one := range private {
 		public, err := publicOf(one)
 		if err != nil {

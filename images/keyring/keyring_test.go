@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 )
 
 func create(t *testing.T, r Ring, name string) Ring {
@@ -40,8 +40,8 @@ func TestLife(t *testing.T) {
 		for _, p := range private {
 			got = append(got, strings.Split(p, "+")[2])
 		}
-		trust, err := Public(private)
-		if err != nil || !slices.Equal(trust.Public, again.Trust.Usable()) || !slices.Equal(got, want) {
+		keys, err := Public(private)
+		if err != nil || !slices.Equal(keys.Public, again.Trust.Usable()) || !slices.Equal(got, want) {
 			t.Errorf("signers %v, want %v; %v", got, want, err)
 		}
 	}
@@ -74,7 +74,7 @@ func TestLife(t *testing.T) {
 			t.Errorf("private key of %s: %v, %v", k.ID, st.Mode(), err)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(r.Dir, bundle.TrustFile))
+	text, err := os.ReadFile(filepath.Join(r.Dir, trust.File))
 	if err != nil || strings.Contains(string(text), "PRIVATE") {
 		t.Errorf("the trust file is %q, %v", text, err)
 	}
@@ -155,7 +155,7 @@ func TestDevelopment(t *testing.T) {
 		})
 	}
 	g.Wait()
-	if err := os.Remove(filepath.Join(dir, bundle.TrustFile)); err != nil {
+	if err := os.Remove(filepath.Join(dir, trust.File)); err != nil {
 		t.Fatal(err)
 	}
 	after, err := Development(dir)

@@ -19,8 +19,9 @@ const bundleLong = `Makes the signed update file of an image that resin build ha
 
 The bundle contains slot A as chunks, so that a device fetches only those that it does not have. Any web server that
 sends parts of a file can serve it, and so can any OCI registry: --push puts the bundle there, with the logins and the
-hosts.toml files of the directory --registries, and osctl update HOST/REPOSITORY:TAG installs it. The same image and
-keys give the same bytes. The version is that of the image; build it with --version to give it another one.
+hosts.toml files of the directory --registries, and osctl update HOST/REPOSITORY:TAG installs it. The same images and
+keys give the same bytes. --from adds to the bundle what makes devices that run that image fetch less. The version is
+that of the image; build it with --version to give it another one.
 
 Without --key, the bundle is signed with the key of this developer, which development images trust. Repeat --key if the
 image's trust file wants several signatures; a directory stands for all private keys in it.`
@@ -36,7 +37,7 @@ func bundleCommand() *cobra.Command {
   resin bundle resinos.img -o update.bundle --key ~/release-keys/alice.key --key ~/release-keys/bob.key
   resin bundle resinos.img --min-from 0.2.0 --rollback-index 3 --oci /tmp/layout
   resin bundle resinos.img --push registry.example/resinos:0.2.0
-  resin bundle resinos.img --from installed.img`,
+  resin bundle resinos.img --from installed.img --from older.img`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.Output, "output", "o", "", "bundle to write (default: the image's name with .bundle)")
@@ -47,7 +48,8 @@ func bundleCommand() *cobra.Command {
 	f.StringVar(&out.push, "push", "", "where to push the bundle to: HOST/REPOSITORY:TAG of an OCI registry")
 	f.StringVar(&out.registries, "registries", dockerSettings(),
 		"directory of config.json (docker login) and HOST/hosts.toml")
-	f.StringVar(&out.from, "from", "", "image of which to show what a device that runs it fetches")
+	f.StringArrayVar(&o.From, "from", nil,
+		"image that devices run: they fetch less, and the command shows how much; can be repeated")
 	f.StringVar(&cache, "cache", ".cache", "directory of the developer's key if there is no home directory")
 	asJSON := asJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -64,7 +66,6 @@ func bundleCommand() *cobra.Command {
 // outputs are what is made of the bundle besides the file.
 type outputs struct {
 	oci, push, registries string
-	from                  string
 }
 
 // dockerSettings is the directory of docker's settings on this host.
@@ -85,7 +86,7 @@ type made struct {
 	Size     int64           `json:"size"`
 	Manifest bundle.Manifest `json:"manifest"`
 	Pushed   string          `json:"pushed,omitempty"` // the reference, with a digest
-	Delta    *bundler.Delta  `json:"delta,omitempty"`
+	Deltas   []bundler.Delta `json:"deltas,omitempty"`
 }
 
 func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, out outputs, asJSON bool) error {
@@ -112,12 +113,12 @@ func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, out output
 			return err
 		}
 	}
-	if out.from != "" {
-		d, err := bundler.Compare(cmd.Context(), o.Output, out.from, o.Keys)
+	for _, image := range o.From {
+		d, err := bundler.Compare(cmd.Context(), o.Output, image, o.Keys)
 		if err != nil {
 			return err
 		}
-		report.Delta = &d
+		report.Deltas = append(report.Deltas, d)
 	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), report)
@@ -133,8 +134,8 @@ func (r made) print(w io.Writer) {
 	if r.Pushed != "" {
 		fmt.Fprintf(w, "pushed; install it with: osctl update %s\n", r.Pushed)
 	}
-	if r.Delta != nil {
-		fmt.Fprintf(w, "a device that runs %s fetches %.2f MB (%.1f %%) in %d requests\n", r.Delta.From,
-			float64(r.Delta.Fetched)/1e6, 100*float64(r.Delta.Fetched)/float64(r.Size), r.Delta.Requests)
+	for _, d := range r.Deltas {
+		fmt.Fprintf(w, "a device that runs %s fetches %.2f MB (%.1f %%) in %d requests\n", d.From,
+			float64(d.Fetched)/1e6, 100*float64(d.Fetched)/float64(r.Size), d.Requests)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
 	"resinos/mounts/fsck"
@@ -56,8 +56,8 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.programs(t.Programs)
 	l.packages(t.Packages)
 	l.busybox(t.Busybox)
-	trust := strings.TrimPrefix(bundle.KeysDirectory, "/") + "/" + bundle.TrustFile
-	l.add(assemble.Entry{Path: trust, Mode: 0o644, Content: in.Trust})
+	file := strings.TrimPrefix(trust.Directory, "/") + "/" + trust.File
+	l.add(assemble.Entry{Path: file, Mode: 0o644, Content: in.Trust})
 	for name, text := range in.Services {
 		l.add(assemble.Entry{Path: "usr/lib/resinos/services/" + name, Mode: 0o644, Content: text})
 	}

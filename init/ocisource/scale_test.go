@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/pack"
 	"resinos/containers/pull/pulltest"
@@ -55,7 +56,7 @@ func TestScale(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := bundle.Open(s, bundle.Keys{Threshold: 1, Public: []string{public}})
+		b, err := bundle.Open(s, trust.Keys{Threshold: 1, Public: []string{public}})
 		if err != nil {
 			t.Fatal(err)
 		}

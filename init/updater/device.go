@@ -15,7 +15,7 @@ import (
 
 	"resinos/bsp/bootfiles"
 	"resinos/bsp/bootvars"
-	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/slot"
 	"resinos/bsp/update"
 	"resinos/containers/appstatus"
@@ -69,7 +69,7 @@ func onDevice(log *slog.Logger) *device {
 		record: update.Path, lock: update.LockPath, writing: update.WritingPath, confirmed: update.ConfirmedPath,
 		boot: update.BootDir, bootSource: bootfiles.Source,
 		apps: appstatus.Path, containers: limits.Group,
-		keys:       bundle.KeysDirectory,
+		keys:       trust.Directory,
 		registries: strings.Split(registries.Default, ","),
 		booted:     slot.Name(line.Slot), bootID: strings.TrimSpace(string(id)), board: osrelease.Value("RESIN_BOARD"),
 		variant: osrelease.Variant(), running: osrelease.Value("VERSION_ID"), log: log,

@@ -14,6 +14,7 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/policy"
 	"resinos/bsp/update"
@@ -78,7 +79,7 @@ func (i *installation) set(change func(*updatecontrol.Progress)) {
 
 // prepare opens a bundle and judges it. Not one byte of the slot is written here.
 func (d *device) prepare(ctx context.Context, a updatecontrol.Install) (p prepared, err error) {
-	keys, err := bundle.LoadKeys(d.keys)
+	keys, err := trust.Load(d.keys)
 	if err != nil {
 		return p, err
 	}

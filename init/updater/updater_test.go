@@ -22,6 +22,7 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/pack"
 	"resinos/bsp/slot"
@@ -361,7 +362,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func (b *bench) manifest(file string) bundle.Manifest {
-	keys, err := bundle.LoadKeys(b.device.keys)
+	keys, err := trust.Load(b.device.keys)
 	if err != nil {
 		b.t.Fatal(err)
 	}

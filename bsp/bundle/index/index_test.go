@@ -139,3 +139,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseGroups(f *testing.F) {
+	entries := []Entry{
+		{Length: 10, Digest: Digest{1}}, {Length: 90, Digest: Digest{2}}, {Length: 1 << 20}, {Length: 7, Digest: Digest{3}},
+	}
+	f.Add(EncodeGroups([]Group{
+		{First: 0, Count: 2, Base: 5, BaseLength: 100, Stored: 3}, {First: 3, Count: 1, Stored: 4},
+	}), int64(7))
+	f.Fuzz(func(t *testing.T, text []byte, data int64) {
+		groups, err := ParseGroups(text, entries, data)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(EncodeGroups(groups), text) {
+			t.Error("EncodeGroups of what was parsed is not what was parsed")
+		}
+		next, place := 0, int64(0)
+		for _, g := range groups {
+			if g.First < next || g.Count < 1 || g.First+g.Count > len(entries) || g.Place != place || g.Base < 0 {
+				t.Errorf("group %+v behind entry %d, place %d", g, next, place)
+			}
+			next, place = g.First+g.Count, place+g.Stored
+		}
+	})
+}

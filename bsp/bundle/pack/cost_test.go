@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"resinos/bsp/bundle"
+	"resinos/bsp/bundle/trust"
 	"resinos/mounts/testenv"
 )
 
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 // child installs and prints how long that took, how long of it was the phase that writes, the largest memory in KiB and
 // the bytes that were fetched.
 func child(args []string) error {
-	keys, err := bundle.LoadKeys(filepath.Dir(args[0]))
+	keys, err := trust.Load(filepath.Dir(args[0]))
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func TestCost(t *testing.T) {
 	copy(half, img[:1<<20+used/2])
 	name := func(n string) string { return filepath.Join(dir, n) }
 	for file, text := range map[string][]byte{
-		"bundle": write(t, manifest(len(img)), img, k), bundle.TrustFile: trust(1, k).Encode(), "old": img,
+		"bundle": write(t, manifest(len(img)), img, k), trust.File: trusting(1, k).Encode(), "old": img,
 	} {
 		if err := os.WriteFile(name(file), text, 0o600); err != nil {
 			t.Fatal(err)
@@ -182,7 +183,7 @@ func BenchmarkInstall(b *testing.B) {
 			b.SetBytes(16 << 20)
 			for b.Loop() {
 				empty := &slot{data: make([]byte, len(img))}
-				if _, err := install(b, &file{data: text}, trust(1, k), seed, empty); err != nil {
+				if _, err := install(b, &file{data: text}, trusting(1, k), seed, empty); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -43,7 +43,7 @@ func TestOverHTTP(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &slot{data: make([]byte, len(img))}
-		p, err := install(t, src, trust(1, k), seed, s)
+		p, err := install(t, src, trusting(1, k), seed, s)
 		if err != nil || !bytes.Equal(s.data, img) || p.Copied < 800_000 {
 			t.Errorf("%s: %v, %+v", path, err, p)
 		}

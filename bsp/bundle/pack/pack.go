@@ -19,13 +19,27 @@ import (
 )
 
 // Write writes the bundle of a slot to w. m says what the slot is; the sizes and digests in it are filled in. spool
-// keeps the compressed chunks until the manifest is complete; it is empty, and the caller removes it.
+// keeps the compressed chunks until the manifest is complete; it is empty, and the caller removes it. The bundle has a
+// delta from each of the old slots for which one makes a device fetch less.
 func Write(
-	w io.Writer, m bundle.Manifest, slot io.ReaderAt, spool io.ReadWriteSeeker, signers []string,
+	w io.Writer, m bundle.Manifest, slot io.ReaderAt, spool io.ReadWriteSeeker, signers []string, old ...Old,
 ) (bundle.Manifest, error) {
-	list, err := chunks(&m, slot, spool)
+	list, entries, err := chunks(&m, slot, spool)
 	if err != nil {
 		return m, err
+	}
+	stored := m.Data
+	m.Deltas = nil
+	for _, o := range old {
+		d, err := delta(o, slot, entries, spool)
+		if errors.Is(err, errNothing) {
+			continue
+		}
+		if err != nil {
+			return m, fmt.Errorf("make delta from version %s: %w", o.Version, err)
+		}
+		m.Deltas = append(m.Deltas, d)
+		stored += d.Index.Size + d.Data
 	}
 	signed, err := Sign(m, signers)
 	if err != nil {
@@ -43,7 +57,7 @@ func Write(
 			return m, err
 		}
 	}
-	_, err = io.CopyN(w, spool, m.Data)
+	_, err = io.CopyN(w, spool, stored)
 	return m, err
 }
 
@@ -68,12 +82,13 @@ func Sign(m bundle.Manifest, signers []string) ([]byte, error) {
 	return note.Sign(&note.Note{Text: string(text)}, all...)
 }
 
-// chunks writes the stored bytes of the slot to spool and fills in sizes and digests. It returns the index.
-func chunks(m *bundle.Manifest, slot io.ReaderAt, spool io.Writer) ([]byte, error) {
+// chunks writes the stored bytes of the slot to spool and fills in sizes and digests. It returns the index, as text and
+// as entries.
+func chunks(m *bundle.Manifest, slot io.ReaderAt, spool io.Writer) ([]byte, []index.Entry, error) {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
 		zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer z.Close()
 	var entries []index.Entry
@@ -103,11 +118,16 @@ func chunks(m *bundle.Manifest, slot io.ReaderAt, spool io.Writer) ([]byte, erro
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cut slot into chunks: %w", err)
+		return nil, nil, fmt.Errorf("cut slot into chunks: %w", err)
 	}
 	list := index.Encode(entries)
-	sum := sha256.Sum256(list)
-	m.Index = bundle.Index{Size: int64(len(list)), SHA256: hex.EncodeToString(sum[:])}
+	m.Index = described(list)
 	m.Slot.SHA256 = hex.EncodeToString(whole.Sum(nil))
-	return list, nil
+	return list, entries, nil
+}
+
+// described says in the manifest what a list is.
+func described(list []byte) bundle.Index {
+	sum := sha256.Sum256(list)
+	return bundle.Index{Size: int64(len(list)), SHA256: hex.EncodeToString(sum[:])}
 }

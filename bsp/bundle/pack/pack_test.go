@@ -15,6 +15,7 @@ import (
 
 	"resinos/bsp/bundle"
 	"resinos/bsp/bundle/pack"
+	"resinos/bsp/bundle/trust"
 )
 
 // random returns n bytes that depend on seed alone; every other kilobyte repeats itself, so that it can be compressed.
@@ -67,8 +68,8 @@ func otherKey(t testing.TB, name string) key {
 	return key{private, public}
 }
 
-func trust(threshold int, keys ...key) bundle.Keys {
-	k := bundle.Keys{Threshold: threshold}
+func trusting(threshold int, keys ...key) trust.Keys {
+	k := trust.Keys{Threshold: threshold}
 	for _, one := range keys {
 		k.Public = append(k.Public, one.public)
 	}
@@ -151,7 +152,7 @@ func (s *slot) WriteAt(p []byte, at int64) (int, error) {
 
 func (s *slot) Sync() error { return nil }
 
-func install(t testing.TB, src bundle.Source, keys bundle.Keys, seed []byte, s *slot) (bundle.Progress, error) {
+func install(t testing.TB, src bundle.Source, keys trust.Keys, seed []byte, s *slot) (bundle.Progress, error) {
 	t.Helper()
 	b, err := bundle.Open(src, keys)
 	if err != nil {
@@ -191,7 +192,7 @@ func TestInstall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &slot{data: c.idle}
-			p, err := install(t, &file{data: text}, trust(1, k), c.seed, s)
+			p, err := install(t, &file{data: text}, trusting(1, k), c.seed, s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,13 +210,13 @@ func TestInstall(t *testing.T) {
 func TestManifestOfABundle(t *testing.T) {
 	k := newKey(t, "release")
 	img := image(1)
-	b, err := bundle.Open(&file{data: write(t, manifest(len(img)), img, k)}, trust(1, k))
+	b, err := bundle.Open(&file{data: write(t, manifest(len(img)), img, k)}, trusting(1, k))
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(img)
 	m := b.Manifest()
-	if m.Version != "1.2.3" || m.Slot.SHA256 != hex.EncodeToString(sum[:]) || m.Format != 1 || len(m.Boot) != 1 {
+	if m.Version != "1.2.3" || m.Slot.SHA256 != hex.EncodeToString(sum[:]) || len(m.Boot) != 1 {
 		t.Errorf("Manifest = %+v", m)
 	}
 	if err := b.Verify(t.Context(), nil); err != nil {

@@ -17,6 +17,7 @@ import (
 	"resinos/bsp/bundle"
 	"resinos/bsp/bundle/index"
 	"resinos/bsp/bundle/policy"
+	"resinos/bsp/bundle/trust"
 )
 
 // running is the device of these tests.
@@ -27,12 +28,12 @@ var running = policy.Running{
 // refusal is a bundle that a device must not install.
 type refusal struct {
 	src  bundle.Source
-	keys bundle.Keys
+	keys trust.Keys
 	want string // part of the error
 }
 
 // update does what a device does with a bundle, in the same order.
-func update(t *testing.T, src bundle.Source, keys bundle.Keys, s *slot) error {
+func update(t *testing.T, src bundle.Source, keys trust.Keys, s *slot) error {
 	b, err := bundle.Open(src, keys)
 	if err != nil {
 		return err
@@ -51,7 +52,7 @@ type maker struct {
 	t        *testing.T
 	img      []byte
 	a, b     key
-	trust    bundle.Keys
+	trust    trust.Keys
 	good     []byte
 	manifest bundle.Manifest // of good
 	cases    map[string]refusal
@@ -59,7 +60,7 @@ type maker struct {
 
 func newMaker(t *testing.T) *maker {
 	m := &maker{t: t, img: image(1), a: newKey(t, "a"), b: newKey(t, "b"), cases: map[string]refusal{}}
-	m.trust = trust(1, m.a)
+	m.trust = trusting(1, m.a)
 	m.good = write(t, manifest(len(m.img)), m.img, m.a)
 	opened, err := bundle.Open(&file{data: m.good}, m.trust)
 	if err != nil {
@@ -73,7 +74,7 @@ func (m *maker) add(name, want string, data []byte) {
 	m.cases[name] = refusal{&file{data: data}, m.trust, want}
 }
 
-func (m *maker) with(name, want string, data []byte, keys bundle.Keys) {
+func (m *maker) with(name, want string, data []byte, keys trust.Keys) {
 	m.cases[name] = refusal{&file{data: data}, keys, want}
 }
 
@@ -177,25 +178,25 @@ func (m *maker) signatures() {
 		m.t.Fatal(err)
 	}
 	sign := func(keys ...key) []byte { return m.signed(string(text), keys...) }
-	revoked := trust(1, m.a, m.b)
-	revoked.Revoked = []string{bundle.KeyID(m.a.public)}
-	two := trust(2, m.a, m.b, newKey(m.t, "c"))
+	revoked := trusting(1, m.a, m.b)
+	revoked.Revoked = []string{trust.KeyID(m.a.public)}
+	two := trusting(2, m.a, m.b, newKey(m.t, "c"))
 	twoRevoked := two
 	twoRevoked.Revoked = []string{m.a.public}
 	m.add("not signed", "malformed", m.head(append(bytes.Clone(text), '\n')))
 	m.add("signed by nobody", "malformed", sign())
 	m.add("signed by another key", "0 of 1 needed; b+", sign(m.b))
-	m.with("the same name, another key", "not trusted", sign(m.a), trust(1, otherKey(m.t, "a")))
+	m.with("the same name, another key", "not trusted", sign(m.a), trusting(1, otherKey(m.t, "a")))
 	m.with("one of two", "1 of 2 needed", sign(m.a), two)
 	m.with("one of two and a stranger", "1 of 2 needed; d+", sign(m.a, newKey(m.t, "d")), two)
 	m.with("revoked", "is revoked", sign(m.a), revoked)
 	m.with("two, one revoked", "1 of 2 needed; a+", sign(m.a, m.b), twoRevoked)
-	m.with("no trusted keys", "trusts no key", sign(m.a), bundle.Keys{})
-	all := bundle.Keys{Threshold: 1, Public: []string{m.a.public}, Revoked: []string{m.a.public}}
+	m.with("no trusted keys", "trusts no key", sign(m.a), trust.Keys{})
+	all := trust.Keys{Threshold: 1, Public: []string{m.a.public}, Revoked: []string{m.a.public}}
 	m.with("all keys revoked", "trusts no key", sign(m.a), all)
-	m.with("threshold of none", "threshold 0", sign(m.a), bundle.Keys{Public: []string{m.a.public}})
-	m.with("threshold too high", "threshold 2", sign(m.a), trust(2, m.a))
-	m.with("a key that is none", "want a line", sign(m.a), trust(1, m.a, key{public: "x+y"}))
+	m.with("threshold of none", "threshold 0", sign(m.a), trust.Keys{Public: []string{m.a.public}})
+	m.with("threshold too high", "threshold 2", sign(m.a), trusting(2, m.a))
+	m.with("a key that is none", "want a line", sign(m.a), trusting(1, m.a, key{public: "x+y"}))
 	whole := sign(m.a)
 	signed := string(whole[12 : len(whole)-len(m.body())])
 	at := strings.LastIndex(signed, "\n\n")
@@ -225,7 +226,7 @@ func (m *maker) manifests() {
 	for text, want := range map[string]string{
 		"\n": "parse manifest", "hello\n": "parse manifest", "[]\n": "parse manifest",
 		"{}\n": "format 0", "{} {}\n": "parse manifest",
-		"{\"format\": 1}\n": "no board", "{\"format\": \"1\"}\n": "parse manifest", "null\n": "format 0",
+		"{\"format\": 2}\n": "no board", "{\"format\": \"1\"}\n": "parse manifest", "null\n": "format 0",
 	} {
 		m.add("signed text "+text, want, m.signed(text, m.a))
 	}
@@ -233,7 +234,7 @@ func (m *maker) manifests() {
 		change func(*bundle.Manifest)
 		want   string
 	}{
-		"format of the future":   {func(x *bundle.Manifest) { x.Format = 2 }, "format 2"},
+		"format of the future":   {func(x *bundle.Manifest) { x.Format = 3 }, "format 3"},
 		"no board":               {func(x *bundle.Manifest) { x.Board = "" }, "no board"},
 		"no variant":             {func(x *bundle.Manifest) { x.Variant = "" }, "no variant"},
 		"no version":             {func(x *bundle.Manifest) { x.Version = "" }, "no version"},
@@ -535,7 +536,7 @@ func FuzzOpen(f *testing.F) {
 				return
 			}
 		}
-		b, err := bundle.Open(&file{data: text}, trust(1, k))
+		b, err := bundle.Open(&file{data: text}, trusting(1, k))
 		if err != nil {
 			return
 		}

@@ -20,7 +20,7 @@ func TestCut(t *testing.T) {
 	k := newKey(t, "release")
 	img := image(1)
 	text := write(t, manifest(len(img)), img, k)
-	full, err := install(t, &file{data: text}, trust(1, k), nil, &slot{data: make([]byte, len(img))})
+	full, err := install(t, &file{data: text}, trusting(1, k), nil, &slot{data: make([]byte, len(img))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestCut(t *testing.T) {
 					return nil
 				}
 			}
-			p, err := install(t, src, trust(1, k), seed, s)
+			p, err := install(t, src, trusting(1, k), seed, s)
 			fetched += p.Fetched
 			if err == nil {
 				break
@@ -93,7 +93,7 @@ func (f *faulty) Sync() error { return f.sync }
 func TestFaultyDisk(t *testing.T) {
 	k := newKey(t, "release")
 	img := image(1)
-	b, err := bundle.Open(&file{data: write(t, manifest(len(img)), img, k)}, trust(1, k))
+	b, err := bundle.Open(&file{data: write(t, manifest(len(img)), img, k)}, trusting(1, k))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestBadSeed(t *testing.T) {
 		"changes":                  {img, -1, 12},
 		"shorter than it says":     {img[:500_000], -1, 1 << 30},
 	} {
-		b, err := bundle.Open(&file{data: text}, trust(1, k))
+		b, err := bundle.Open(&file{data: text}, trusting(1, k))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestBadSeed(t *testing.T) {
 func TestCancel(t *testing.T) {
 	k := newKey(t, "release")
 	img := image(1)
-	b, err := bundle.Open(&file{data: write(t, manifest(len(img)), img, k)}, trust(1, k))
+	b, err := bundle.Open(&file{data: write(t, manifest(len(img)), img, k)}, trusting(1, k))
 	if err != nil {
 		t.Fatal(err)
 	}

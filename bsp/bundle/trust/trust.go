@@ -1,4 +1,7 @@
-package bundle
+// Package trust owns the keys that a device believes: the trust file, and whether enough of its keys have signed a note.
+//
+// It never sees a private key. Read first: Keys, then Keys.Verify.
+package trust
 
 import (
 	"errors"
@@ -13,11 +16,11 @@ import (
 	"resinos/bsp/tables"
 )
 
-// TrustFile is the file of the keys directory that LoadKeys reads.
-const TrustFile = "trust.toml"
+// File is the file of the keys directory that Load reads.
+const File = "trust.toml"
 
-// KeysDirectory is where a device has its trust file, in the read-only root.
-const KeysDirectory = "/usr/share/resinos/keys"
+// Directory is where a device has its trust file, in the read-only root.
+const Directory = "/usr/share/resinos/keys"
 
 // Keys are the public keys that a device believes, in the form of golang.org/x/mod/sumdb/note.
 type Keys struct {
@@ -26,18 +29,18 @@ type Keys struct {
 	Revoked   []string `toml:"revoked"`   // NAME+HASH, or whole keys: their signatures never count
 }
 
-// LoadKeys reads the trust file of a directory.
-func LoadKeys(dir string) (Keys, error) {
-	name := filepath.Join(dir, TrustFile)
+// Load reads the trust file of a directory.
+func Load(dir string) (Keys, error) {
+	name := filepath.Join(dir, File)
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return Keys{}, fmt.Errorf("read the trusted keys: %w", err)
 	}
-	return ParseKeys(name, text)
+	return Parse(name, text)
 }
 
-// ParseKeys reads a trust file; name is for messages. A file without keys is valid: it trusts nobody.
-func ParseKeys(name string, text []byte) (Keys, error) {
+// Parse reads a trust file; name is for messages. A file without keys is valid: it trusts nobody.
+func Parse(name string, text []byte) (Keys, error) {
 	var k Keys
 	t := tables.Decode(name, text, &k)
 	if err := t.Err(); err != nil {
@@ -49,7 +52,7 @@ func ParseKeys(name string, text []byte) (Keys, error) {
 	return k, nil
 }
 
-// Encode returns the text of a trust file; ParseKeys reads it.
+// Encode returns the text of a trust file; Parse reads it.
 func (k Keys) Encode() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# The keys that updates have to be signed with. See: resin keys --help\n")
@@ -116,8 +119,8 @@ var (
 	ErrSignature = errors.New("the signatures of the bundle are not enough")
 )
 
-// verify returns the text of a signed note if enough of the keys have signed it.
-func (k Keys) verify(signed []byte) ([]byte, error) {
+// Verify returns the text of a signed note if enough of the keys have signed it.
+func (k Keys) Verify(signed []byte) ([]byte, error) {
 	usable := k.Usable()
 	if len(usable) == 0 {
 		return nil, ErrNoKeys

@@ -1,4 +1,4 @@
-package bundle
+package trust
 
 import (
 	"errors"
@@ -24,16 +24,16 @@ func TestKeysRoundTrip(t *testing.T) {
 		{Threshold: 1, Public: []string{alice, bob}, Revoked: []string{bob}},
 	} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, TrustFile), k.Encode(), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, File), k.Encode(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := LoadKeys(dir)
+		got, err := Load(dir)
 		if err != nil || got.Threshold != k.Threshold || !same(got.Public, k.Public) || !same(got.Revoked, k.Revoked) {
-			t.Errorf("LoadKeys = %+v, %v, want %+v", got, err, k)
+			t.Errorf("Load = %+v, %v, want %+v", got, err, k)
 		}
 	}
-	if _, err := LoadKeys(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("LoadKeys of an empty directory = %v", err)
+	if _, err := Load(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of an empty directory = %v", err)
 	}
 }
 
@@ -53,21 +53,21 @@ func TestKeysFaults(t *testing.T) {
 		"threshold = \"1\"":                                                               "trust.toml:1",
 		"threshold = 1 1":                                                                 "trust.toml",
 	} {
-		if _, err := ParseKeys("trust.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("ParseKeys(%q) = %v, want %q", text, err, want)
+		if _, err := Parse("trust.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%q) = %v, want %q", text, err, want)
 		}
 	}
 }
 
-func FuzzParseKeys(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add(Keys{Threshold: 1, Public: []string{alice, bob}}.Encode())
 	f.Fuzz(func(t *testing.T, text []byte) {
-		k, err := ParseKeys("trust.toml", text)
+		k, err := Parse("trust.toml", text)
 		if err != nil {
 			return
 		}
-		if again, err := ParseKeys("trust.toml", k.Encode()); err != nil || !same(again.Public, k.Public) {
-			t.Errorf("ParseKeys of Encode = %+v, %v", again, err)
+		if again, err := Parse("trust.toml", k.Encode()); err != nil || !same(again.Public, k.Public) {
+			t.Errorf("Parse of Encode = %+v, %v", again, err)
 		}
 	})
 }
