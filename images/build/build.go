@@ -55,15 +55,15 @@ const cacheRoom = 768 * disk.MiB
 type Options struct {
 	Board      string
 	Variant    string
-	Output     string      // the image file
-	Binaries   string      // directory with a directory of device binaries for each architecture
-	Cache      string      // directory for packages and results of stages
-	Apps       []string    // directories with a compose.yaml, or the names of apps that come with the builder
-	Mirrors    []string    // Debian mirrors; the host's own if empty
-	Version    string      // of resinOS; Version if empty
+	Output     string     // the image file
+	Binaries   string     // directory with a directory of device binaries for each architecture
+	Cache      string     // directory for packages and results of stages
+	Apps       []string   // directories with a compose.yaml, or the names of apps that come with the builder
+	Mirrors    []string   // Debian mirrors; the host's own if empty
+	Version    string     // of resinOS; Version if empty
 	Trust      trust.Keys // the keys that updates have to be signed with; the zero value refuses every update
-	Unverified bool        // the root has no hash tree
-	Progress   Progress    // nil: no progress is shown
+	Unverified bool       // the root has no hash tree
+	Progress   Progress   // nil: no progress is shown
 }
 
 // Result describes what was built.

@@ -87,7 +87,7 @@ func oldSlots(ctx context.Context, images []string) (old []pack.Old, closeAll fu
 			return old, closeAll, fmt.Errorf("read %s: %w", image, err)
 		}
 		if len(report.Slots) == 0 || report.Slots[0].Manifest == nil {
-			return old, closeAll, fmt.Errorf("read %s: slot A has no manifest; build the image with: resin build", image)
+			return old, closeAll, fmt.Errorf("read %s: slot A has no manifest; build it with: resin build", image)
 		}
 		slot, closeSlot, err := slotA(ctx, image)
 		if err != nil {

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"resinos/bsp/bundle"
-	"resinos/bsp/bundle/trust"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/pack"
+	"resinos/bsp/bundle/trust"
 	"resinos/containers/pull/pulltest"
 	"resinos/mounts/testenv"
 )

@@ -14,9 +14,9 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/bundle"
-	"resinos/bsp/bundle/trust"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/policy"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/update"
 	"resinos/init/confirm"
 	"resinos/init/ocisource"

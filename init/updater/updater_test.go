@@ -22,9 +22,9 @@ import (
 
 	"resinos/bsp/bootvars"
 	"resinos/bsp/bundle"
-	"resinos/bsp/bundle/trust"
 	"resinos/bsp/bundle/httpsource"
 	"resinos/bsp/bundle/pack"
+	"resinos/bsp/bundle/trust"
 	"resinos/bsp/slot"
 	"resinos/bsp/update"
 	"resinos/containers/pull/pulltest"

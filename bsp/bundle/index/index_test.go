@@ -142,7 +142,8 @@ func FuzzParse(f *testing.F) {
 
 func FuzzParseGroups(f *testing.F) {
 	entries := []Entry{
-		{Length: 10, Digest: Digest{1}}, {Length: 90, Digest: Digest{2}}, {Length: 1 << 20}, {Length: 7, Digest: Digest{3}},
+		{Length: 10, Digest: Digest{1}}, {Length: 90, Digest: Digest{2}},
+		{Length: 1 << 20}, {Length: 7, Digest: Digest{3}},
 	}
 	f.Add(EncodeGroups([]Group{
 		{First: 0, Count: 2, Base: 5, BaseLength: 100, Stored: 3}, {First: 3, Count: 1, Stored: 4},

@@ -1,4 +1,5 @@
-// Package trust owns the keys that a device believes: the trust file, and whether enough of its keys have signed a note.
+// Package trust owns the keys that a device believes: the trust file, and whether enough of its keys have signed a
+// note.
 //
 // It never sees a private key. Read first: Keys, then Keys.Verify.
 package trust
