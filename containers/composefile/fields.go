@@ -8,7 +8,7 @@ import (
 
 // carried are the keys of a service that are carried out. What becomes of each says containers/README.md.
 const carried = ` image command entrypoint environment env_file working_dir user group_add hostname domainname
- init tty stdin_open ports expose networks network_mode container_name extra_hosts dns dns_search dns_opt
+ init tty stdin_open ports expose networks network_mode links logging container_name extra_hosts dns dns_search dns_opt
  volumes volumes_from tmpfs configs secrets devices device_cgroup_rules
  cap_add cap_drop privileged security_opt read_only sysctls ulimits shm_size userns_mode
  pids_limit mem_limit mem_reservation memswap_limit cpus cpu_shares cpu_quota cpu_period cpuset blkio_config
@@ -37,6 +37,7 @@ var refused = map[string]string{
 // inner are the keys that are carried out of keys with a mapping below them, in a service.
 var inner = map[string]string{
 	"blkio_config":                  " weight ",
+	"logging":                       " driver options ",
 	"deploy":                        " resources replicas restart_policy mode ",
 	"deploy.resources":              " limits reservations ",
 	"deploy.resources.limits":       " cpus memory pids ",
@@ -77,6 +78,18 @@ func (l *load) checkKey(path, key string, keys map[string]any) {
 		l.warn(path+"."+key, "not carried out")
 	default:
 		l.checkInner(path, key, value)
+	}
+	if mapping, _ := value.(map[string]any); key == "logging" {
+		l.checkLogging(path+".logging", mapping)
+	}
+}
+
+// checkLogging warns of a driver that would bring the lines elsewhere. The log of the device bounds itself, so the
+// limits of the drivers that keep lines on the host have nothing to limit.
+func (l *load) checkLogging(path string, logging map[string]any) {
+	driver, _ := logging["driver"].(string)
+	if !slices.Contains([]string{"", "json-file", "local", "journald"}, driver) {
+		l.warn(path+".driver", "the lines go to the log of the device, not to %s: see osctl logs", driver)
 	}
 }
 

@@ -65,8 +65,8 @@ func mtu(link *app.Link, options map[string]string) error {
 
 func subnet(link *app.Link, ipam types.IPAMConfig) error {
 	for _, pool := range ipam.Config {
-		if pool.Gateway != "" || pool.IPRange != "" || len(pool.AuxiliaryAddresses) > 0 {
-			return errors.New("of config only subnet is supported: the first address of the subnet is the gateway's")
+		if pool.IPRange != "" || len(pool.AuxiliaryAddresses) > 0 {
+			return errors.New("of config only subnet and gateway are supported: remove ip_range and aux_addresses")
 		}
 		prefix, err := netip.ParsePrefix(pool.Subnet)
 		into, family, low, high := &link.Subnet, "IPv4", 8, 29
@@ -80,6 +80,9 @@ func subnet(link *app.Link, ipam types.IPAMConfig) error {
 			return fmt.Errorf("one subnet of %s is enough", family)
 		case family == "IPv6" && !link.IPv6:
 			return fmt.Errorf("subnet %s needs enable_ipv6: true", pool.Subnet)
+		case pool.Gateway != "" && pool.Gateway != prefix.Addr().Next().String():
+			return fmt.Errorf("gateway %s: the gateway of subnet %s is its first address, %s",
+				pool.Gateway, pool.Subnet, prefix.Addr().Next())
 		}
 		*into = pool.Subnet
 	}
@@ -136,6 +139,7 @@ func (c *converter) links(known map[string]app.Link) {
 				c.warn(c.path+"."+path, "mac_address, interface_name and driver_opts are not carried out")
 			}
 		}
+		link.Aliases = append(slices.Clone(link.Aliases), c.linkedAs()...)
 		for _, a := range link.Aliases {
 			if err := values.CheckName(a); err != nil {
 				c.bad(path+".aliases", "%v", err)
@@ -148,6 +152,20 @@ func (c *converter) links(known map[string]app.Link) {
 		link.Network = c.c.App + "_" + name
 		c.c.Links = append(c.c.Links, link)
 	}
+}
+
+// linkedAs are the names that links of other services give this one. All of its networks get them, not only the service
+// that asks; dependencies come from compose-go.
+func (c *converter) linkedAs() (names []string) {
+	for _, other := range slices.Sorted(maps.Keys(c.project.Services)) {
+		for _, text := range c.project.Services[other].Links {
+			service, alias, found := strings.Cut(text, ":")
+			if found && service == c.s.Name && alias != service && !slices.Contains(names, alias) {
+				names = append(names, alias)
+			}
+		}
+	}
+	return names
 }
 
 func (c *converter) ports() {

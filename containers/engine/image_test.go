@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -17,6 +18,7 @@ type entry struct {
 	name, link string
 	data       []byte
 	mode       int64
+	uid        int // owner and group
 }
 
 func tarOf(t *testing.T, entries []entry) []byte {
@@ -24,7 +26,11 @@ func tarOf(t *testing.T, entries []entry) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
-		h := &tar.Header{Name: e.name, Mode: e.mode, Size: int64(len(e.data)), Typeflag: tar.TypeReg, Linkname: e.link}
+		h := &tar.Header{Name: e.name, Mode: e.mode, Size: int64(len(e.data)), Typeflag: tar.TypeReg, Linkname: e.link,
+			Uid: e.uid, Gid: e.uid}
+		if strings.HasSuffix(e.name, "/") {
+			h.Typeflag = tar.TypeDir
+		}
 		if e.link != "" {
 			h.Typeflag = tar.TypeSymlink
 		}
@@ -57,20 +63,22 @@ func busyboxImage(t *testing.T, busybox, file, name, greeting string) {
 		"Env": []string{"FROM=image"}})
 }
 
-// configuredImage is busyboxImage with a configuration of its own, which may have what OCI does not know.
-func configuredImage(t *testing.T, busybox, file, name, greeting string, configuration map[string]any) {
+// configuredImage is busyboxImage with more files, and a configuration of its own, which may have what OCI does not know.
+func configuredImage(
+	t *testing.T, busybox, file, name, greeting string, configuration map[string]any, files ...entry,
+) {
 	t.Helper()
 	program, err := os.ReadFile(busybox)
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := tarOf(t, []entry{
+	layer := tarOf(t, append([]entry{
 		{name: "bin/busybox", data: program, mode: 0o755},
 		{name: "bin/sh", link: "busybox", mode: 0o777},
 		{name: "bin/sleep", link: "busybox", mode: 0o777},
 		{name: "some/thing", mode: 0o644},
 		{name: "greeting", data: []byte(greeting), mode: 0o644},
-	})
+	}, files...))
 	config := asJSON(t, map[string]any{
 		"architecture": runtimeArch, "os": "linux", "config": configuration,
 		"rootfs": v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},

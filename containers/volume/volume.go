@@ -118,15 +118,19 @@ func syncFileSystem(dir string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// offered are the files and directories of the device that any app may bind, and whether it may write them.
-var offered = []struct {
+// offer is a file or directory of the device that any app may bind.
+type offer struct {
 	path  string
-	write bool
-}{
-	{"/dev", true}, {"/run/dbus", true}, {"/run/udev", false},
-	{"/proc", false}, {"/sys", false},
-	{"/etc/localtime", false}, {"/etc/timezone", false}, {"/etc/os-release", false}, {"/etc/hostname", false},
-	{"/etc/ssl", false}, {"/usr/share", false}, {"/usr/lib/modules", false}, {"/usr/lib/firmware", false},
+	write bool // it may be written
+	made  bool // an empty directory takes its place while nothing has made it: public compose files bind it anyway
+}
+
+var offered = []offer{
+	{"/dev", true, false}, {"/run/dbus", true, true}, {"/run/udev", false, true},
+	{"/proc", false, false}, {"/sys", false, false},
+	{"/etc/localtime", false, false}, {"/etc/timezone", false, false}, {"/etc/os-release", false, false},
+	{"/etc/hostname", false, false}, {"/etc/ssl", false, false}, {"/usr/share", false, false},
+	{"/usr/lib/modules", false, false}, {"/usr/lib/firmware", false, false},
 }
 
 // Bind checks what a container wants to see of the device, creates it if the app's file asks for that, and returns its
@@ -148,6 +152,11 @@ func (v Volumes) Bind(c app.Container, m app.Mount) (path string, err error) {
 		if !o.write && !m.ReadOnly {
 			return "", fmt.Errorf("volumes: %s may only be bound read-only: write %s:%s:ro", m.Source, m.Source,
 				m.Target)
+		}
+		if o.made && m.Create {
+			if err := os.MkdirAll(o.path, 0o755); err != nil {
+				return "", fmt.Errorf("volumes: create %s: %w", o.path, err)
+			}
 		}
 		return source, inside(o.path, source, false)
 	}

@@ -129,6 +129,22 @@ func TestBind(t *testing.T) {
 	}
 }
 
+// TestBindMade: what nothing has made becomes an empty directory, if the app's file asks for it.
+func TestBindMade(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run", "udev")
+	before := offered
+	offered = []offer{{path: dir, made: true}}
+	t.Cleanup(func() { offered = before })
+	c, m := app.Container{App: "shop"}, app.Mount{Source: dir, Target: "/x", ReadOnly: true}
+	if _, err := (Volumes{}).Bind(c, m); err == nil {
+		t.Error("a directory that is missing was bound")
+	}
+	m.Create = true
+	if path, err := (Volumes{}).Bind(c, m); err != nil || path != dir {
+		t.Errorf("%s, %v", path, err)
+	}
+}
+
 func TestFile(t *testing.T) {
 	v := Volumes{Dir: t.TempDir()}
 	c := app.Container{App: "shop"}
