@@ -1,0 +1,262 @@
+package ruleset
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Part is a condition or a statement of a rule: its words, and what the kernel executes for them.
+type Part struct {
+	text  string
+	exprs []expr.Any
+}
+
+const register = 1
+
+// Not in package unix: NFT_META_IIFKIND and NFT_META_OIFKIND of linux/netfilter/nf_tables.h.
+const metaInKind, metaOutKind = expr.MetaKey(26), expr.MetaKey(27)
+
+// In is the link that a packet comes from.
+func In(link string) Part { return onLink("iifname", expr.MetaKeyIIFNAME, link, expr.CmpOpEq) }
+
+// Out is the link that a packet leaves through.
+func Out(link string) Part { return onLink("oifname", expr.MetaKeyOIFNAME, link, expr.CmpOpEq) }
+
+// NotIn is every other link.
+func NotIn(link string) Part { return onLink("iifname !=", expr.MetaKeyIIFNAME, link, expr.CmpOpNeq) }
+
+func onLink(word string, key expr.MetaKey, link string, op expr.CmpOp) Part {
+	return Part{fmt.Sprintf("%s %q", word, link), []expr.Any{meta(key), compare(op, linkBytes(link))}}
+}
+
+// InVirtual says that a packet comes from a link without hardware, such as a bridge of containers.
+func InVirtual() Part { return virtual(`meta iifkind != ""`, metaInKind) }
+
+// OutVirtual says that a packet leaves through such a link.
+func OutVirtual() Part { return virtual(`meta oifkind != ""`, metaOutKind) }
+
+func virtual(text string, key expr.MetaKey) Part {
+	return Part{text, []expr.Any{meta(key), compare(expr.CmpOpNeq, make([]byte, unix.IFNAMSIZ))}}
+}
+
+// From is the network of the source address.
+func From(p netip.Prefix) Part { return address("saddr", 12, 8, p, expr.CmpOpEq) }
+
+// To is the network of the destination address.
+func To(p netip.Prefix) Part { return address("daddr", 16, 24, p, expr.CmpOpEq) }
+
+// NotTo is every other network of the same protocol.
+func NotTo(p netip.Prefix) Part { return address("daddr !=", 16, 24, p, expr.CmpOpNeq) }
+
+// address compares an address with p: the one at offset four of the header of IPv4, or at offset six of that of IPv6.
+func address(word string, four, six uint32, p netip.Prefix, op expr.CmpOp) Part {
+	family, offset, number := "ip", four, byte(unix.NFPROTO_IPV4)
+	if p.Addr().Is6() {
+		family, offset, number = "ip6", six, unix.NFPROTO_IPV6
+	}
+	size := p.Addr().BitLen() / 8
+	exprs := []expr.Any{meta(expr.MetaKeyNFPROTO), compare(expr.CmpOpEq, []byte{number}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)}}
+	text := p.Masked().String()
+	if p.IsSingleIP() {
+		text = p.Addr().String()
+	} else {
+		exprs = append(exprs, &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: uint32(size),
+			Mask: net.CIDRMask(p.Bits(), size*8), Xor: make([]byte, size)})
+	}
+	return Part{family + " " + word + " " + text, append(exprs, compare(op, p.Masked().Addr().AsSlice()))}
+}
+
+// IsIPv4 says that a packet is of IPv4.
+func IsIPv4() Part { return protocol("ipv4", unix.NFPROTO_IPV4) }
+
+// IsIPv6 says that a packet is of IPv6.
+func IsIPv6() Part { return protocol("ipv6", unix.NFPROTO_IPV6) }
+
+func protocol(name string, number byte) Part {
+	return Part{"meta nfproto " + name, []expr.Any{meta(expr.MetaKeyNFPROTO), compare(expr.CmpOpEq, []byte{number})}}
+}
+
+// NoWayBack says that the device would not answer the source through the link that the packet came from: the source is
+// invented.
+func NoWayBack() Part {
+	return Part{"fib saddr . iif oif missing", []expr.Any{
+		&expr.Fib{Register: register, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
+		compare(expr.CmpOpEq, make([]byte, 4))}} // nft(8) writes four bytes too
+}
+
+// DestinationIs says what the destination is to the device: local, broadcast or multicast.
+func DestinationIs(kind string) Part { return kindOf("daddr", kind, false, true) }
+
+// SourceIs says the same of the source.
+func SourceIs(kind string) Part { return kindOf("saddr", kind, true, false) }
+
+func kindOf(word, kind string, source, destination bool) Part {
+	number, known := map[string]uint32{"local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST,
+		"multicast": unix.RTN_MULTICAST}[kind]
+	if !known {
+		panic("no kind of address " + kind)
+	}
+	return Part{"fib " + word + " type " + kind, []expr.Any{
+		&expr.Fib{Register: register, FlagSADDR: source, FlagDADDR: destination, ResultADDRTYPE: true},
+		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(number))}}
+}
+
+// Port is the protocol tcp or udp, and ports of the destination.
+func Port(protocol string, first, last uint16) Part {
+	number := byte(unix.IPPROTO_TCP)
+	if protocol == "udp" {
+		number = unix.IPPROTO_UDP
+	}
+	exprs := []expr.Any{meta(expr.MetaKeyL4PROTO), compare(expr.CmpOpEq, []byte{number}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}}
+	low := binary.BigEndian.AppendUint16(nil, first)
+	if first == last {
+		return Part{fmt.Sprintf("%s dport %d", protocol, first), append(exprs, compare(expr.CmpOpEq, low))}
+	}
+	high := binary.BigEndian.AppendUint16(nil, last)
+	return Part{fmt.Sprintf("%s dport %d-%d", protocol, first, last),
+		append(exprs, &expr.Range{Op: expr.CmpOpEq, Register: register, FromData: low, ToData: high})}
+}
+
+// ICMP is any message of ICMP, or of ICMPv6.
+func ICMP(six bool) Part {
+	word, number := "icmp", byte(unix.IPPROTO_ICMP)
+	if six {
+		word, number = "ipv6-icmp", unix.IPPROTO_ICMPV6
+	}
+	return Part{"meta l4proto " + word, []expr.Any{meta(expr.MetaKeyL4PROTO), compare(expr.CmpOpEq, []byte{number})}}
+}
+
+// EchoRequest is a ping.
+func EchoRequest(six bool) Part {
+	p, word, number := ICMP(six), "icmp", byte(8)
+	if six {
+		word, number = "icmpv6", 128
+	}
+	return Part{word + " type echo-request", append(p.exprs,
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+		compare(expr.CmpOpEq, []byte{number}))}
+}
+
+// Connection is the state of the packet's connection: several of established, related, new, invalid.
+func Connection(states ...string) Part {
+	bits := uint32(0)
+	for _, s := range states {
+		bit, known := map[string]uint32{"established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
+			"new": expr.CtStateBitNEW, "invalid": expr.CtStateBitINVALID}[s]
+		if !known {
+			panic("no state " + s)
+		}
+		bits |= bit
+	}
+	return Part{"ct state " + strings.Join(states, ","), bitsOf(&expr.Ct{Key: expr.CtKeySTATE, Register: register}, bits)}
+}
+
+// Redirected says that the packet belongs to a connection to a published port.
+func Redirected() Part {
+	const statusDNAT = 1 << 5 // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h
+	return Part{"ct status dnat", bitsOf(&expr.Ct{Key: expr.CtKeySTATUS, Register: register}, statusDNAT)}
+}
+
+// bitsOf matches if one of the bits is set in what load loads.
+func bitsOf(load expr.Any, bits uint32) []expr.Any {
+	return []expr.Any{load,
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		compare(expr.CmpOpNeq, make([]byte, 4))}
+}
+
+// Mark gives the packet a bit that chains of later priority see.
+func Mark(bit uint32) Part {
+	return Part{fmt.Sprintf("meta mark set meta mark | 0x%08x", bit), []expr.Any{meta(expr.MetaKeyMARK),
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(^bit), Xor: binaryutil.NativeEndian.PutUint32(bit)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register}}}
+}
+
+// Marked says that the packet has the bit.
+func Marked(bit uint32) Part {
+	return Part{fmt.Sprintf("meta mark & 0x%08x != 0x00000000", bit), bitsOf(meta(expr.MetaKeyMARK), bit)}
+}
+
+// Rate is how much may happen: so many packets a second or minute, and more at once after a pause.
+type Rate struct {
+	Packets uint64
+	Minute  bool
+	Burst   uint32
+}
+
+func (r Rate) unit() (string, expr.LimitTime) {
+	if r.Minute {
+		return "minute", expr.LimitTimeMinute
+	}
+	return "second", expr.LimitTimeSecond
+}
+
+func (r Rate) limit() *expr.Limit {
+	_, unit := r.unit()
+	return &expr.Limit{Type: expr.LimitTypePkts, Rate: r.Packets, Unit: unit, Burst: r.Burst, Over: true}
+}
+
+func (r Rate) String() string {
+	unit, _ := r.unit()
+	text := fmt.Sprintf("limit rate over %d/%s", r.Packets, unit)
+	if r.Burst != 5 { // nft(8) leaves out its default
+		text += fmt.Sprintf(" burst %d packets", r.Burst)
+	}
+	return text
+}
+
+// Over matches what is above a rate.
+func Over(r Rate) Part { return Part{r.String(), []expr.Any{r.limit()}} }
+
+// OverEach matches what is above a rate of one source address, which the meter counts.
+func OverEach(m Meter, r Rate) Part {
+	family, offset, size, number := "ip", uint32(12), uint32(4), byte(unix.NFPROTO_IPV4)
+	if m.Six {
+		family, offset, size, number = "ip6", 8, 16, unix.NFPROTO_IPV6
+	}
+	return Part{fmt.Sprintf("add @%s { %s saddr %s }", m.Name, family, r), []expr.Any{
+		meta(expr.MetaKeyNFPROTO), compare(expr.CmpOpEq, []byte{number}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Dynset{SrcRegKey: register, SetName: m.Name, Operation: unix.NFT_DYNSET_OP_ADD,
+			Exprs: []expr.Any{r.limit()}}}}
+}
+
+// Do ends the rule: accept, drop, masquerade, or "jump CHAIN".
+func Do(verdict string) Part {
+	if chain, jump := strings.CutPrefix(verdict, "jump "); jump {
+		return Part{verdict, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}}
+	}
+	switch verdict {
+	case "accept":
+		return Part{verdict, []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}}
+	case "drop":
+		return Part{verdict, []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}}
+	case "return":
+		return Part{verdict, []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}}
+	case "masquerade":
+		return Part{verdict, []expr.Any{&expr.Masq{}}}
+	}
+	panic("no verdict " + verdict)
+}
+
+func meta(key expr.MetaKey) *expr.Meta { return &expr.Meta{Key: key, Register: register} }
+
+func compare(op expr.CmpOp, data []byte) expr.Any {
+	return &expr.Cmp{Op: op, Register: register, Data: data}
+}
+
+func linkBytes(name string) []byte {
+	out := make([]byte, unix.IFNAMSIZ)
+	copy(out, name)
+	return out
+}
