@@ -13,6 +13,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"resinos/net/ruleset"
 )
 
 // tableName is the name of our tables in the packet filter, of the families ip and ip6.
@@ -123,6 +125,7 @@ func (r Rule) exprs() []expr.Any {
 	}
 	add(r.Known, flags(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)...)
 	add(r.Redirected, flags(expr.CtKeySTATUS, statusDNAT)...)
+	add(r.Allowed, anyOf(meta(expr.MetaKeyMARK), ruleset.Allowed)...)
 	return append(out, r.verdict()...)
 }
 
@@ -200,8 +203,13 @@ func portsOf(protocol string, first, last uint16) []expr.Any {
 
 // flags matches if one of the bits is set in the state of the connection.
 func flags(key expr.CtKey, bits uint32) []expr.Any {
+	return anyOf(&expr.Ct{Key: key, Register: register}, bits)
+}
+
+// anyOf matches if one of the bits is set in what load loads.
+func anyOf(load expr.Any, bits uint32) []expr.Any {
 	return []expr.Any{
-		&expr.Ct{Key: key, Register: register},
+		load,
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
 			Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
 		equal(expr.CmpOpNeq, make([]byte, 4)),

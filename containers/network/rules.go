@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"resinos/net/ruleset"
 )
 
 // Chain is a place in a packet's way through the kernel.
@@ -33,6 +35,7 @@ type Rule struct {
 	Known           bool   // belongs to a connection that was accepted
 	Redirected      bool   // belongs to a connection to a published port
 	ICMP            bool
+	Allowed         bool // a shared link allows it (net/sharing)
 	Six             bool // it is of the table of IPv6
 	Do              Verdict
 	To              netip.Addr // of dnat
@@ -75,6 +78,7 @@ func (r Rule) String() string {
 	add(r.Protocol != "" && r.First != r.Last, "%s dport %d-%d", r.Protocol, r.First, r.Last)
 	add(r.Known, "ct state established,related")
 	add(r.Redirected, "ct status dnat")
+	add(r.Allowed, "meta mark & 0x%08x != 0", ruleset.Allowed)
 	b.WriteString(string(r.Do))
 	if r.Do == dnat {
 		to := r.To.String()
@@ -165,10 +169,12 @@ func familyRules(l Layout) []Rule {
 		}
 		rules = append(rules, Rule{Chain: forward, In: b.Link, Do: drop})
 	}
-	// Forwarding of packets is enabled for our networks. Between links of hardware packets are still not forwarded.
+	// Forwarding of packets is enabled for our networks. Between links of hardware packets are
+	// still not forwarded, unless one of them is shared.
 	return append(rules,
 		Rule{Chain: forward, InKind: true, Do: accept},
 		Rule{Chain: forward, OutKind: true, Do: accept},
+		Rule{Chain: forward, Allowed: true, Do: accept},
 		Rule{Chain: forward, Do: drop},
 	)
 }

@@ -59,6 +59,8 @@ type Forwarder struct {
 	slots  chan struct{} // connections over TCP
 	begin  chan struct{} // closed by the first Set
 	first  sync.Once
+	life   context.Context // of the questions that are being asked: several clients may wait for one
+	end    func()
 
 	mu      sync.Mutex // guards what follows
 	routes  []route
@@ -81,8 +83,10 @@ func New(cfg Config) *Forwarder {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Forwarder{cfg: cfg, slots: make(chan struct{}, maxStreams), begin: make(chan struct{}),
+	f := &Forwarder{cfg: cfg, slots: make(chan struct{}, maxStreams), begin: make(chan struct{}),
 		flights: map[dnswire.Question]*flight{}}
+	f.life, f.end = context.WithCancel(context.Background())
+	return f
 }
 
 // Set replaces the servers. Answers of the old ones are then given only if the new ones do not answer.
@@ -102,18 +106,8 @@ func (f *Forwarder) Set(sources []resolv.Source) {
 // Run serves from the first Set until ctx ends, then closes the sockets and waits for all that it started. Questions
 // that come earlier, as while netd is started again, wait in the sockets: without servers they would fail.
 func (f *Forwarder) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	select {
-	case <-f.begin:
-	case <-ctx.Done():
-	}
-	var all sync.WaitGroup
-	all.Go(func() { f.servePackets(ctx) })
-	all.Go(func() { f.serveStreams(ctx) })
-	<-ctx.Done()
-	err := errors.Join(f.cfg.Packets.Close(), f.cfg.Streams.Close())
-	all.Wait()
+	err := f.Also(ctx, f.cfg.Packets, f.cfg.Streams)
+	f.end()
 	f.mu.Lock()
 	f.ended = true
 	f.mu.Unlock()
@@ -121,10 +115,25 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	return err
 }
 
+// Also serves on further sockets, which it owns, from the first Set until ctx ends. The limits and the kept answers are
+// common to all sockets.
+func (f *Forwarder) Also(ctx context.Context, packets net.PacketConn, streams net.Listener) error {
+	select {
+	case <-f.begin:
+	case <-ctx.Done():
+	}
+	var all sync.WaitGroup
+	all.Go(func() { f.servePackets(packets.(*net.UDPConn)) })
+	all.Go(func() { f.serveStreams(ctx, streams) })
+	<-ctx.Done()
+	err := errors.Join(packets.Close(), streams.Close())
+	all.Wait()
+	return err
+}
+
 // servePackets reads datagrams. Answers that are known are sent from here, so that no flood of questions costs more
 // than this goroutine.
-func (f *Forwarder) servePackets(ctx context.Context) {
-	conn := f.cfg.Packets.(*net.UDPConn)
+func (f *Forwarder) servePackets(conn *net.UDPConn) {
 	buf := make([]byte, 4096)
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(buf)
@@ -138,14 +147,14 @@ func (f *Forwarder) servePackets(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		f.handle(ctx, query, code, func(p []byte) {
+		f.handle(query, code, func(p []byte) {
 			_, _ = conn.WriteToUDPAddrPort(query.Fit(p), from) // the client may be gone
 		})
 	}
 }
 
 // handle has reply called with the answer, at once or later. It does not block.
-func (f *Forwarder) handle(ctx context.Context, query dnswire.Query, code int, reply func([]byte)) {
+func (f *Forwarder) handle(query dnswire.Query, code int, reply func([]byte)) {
 	if code != dnswire.Success {
 		reply(query.Code(code))
 		return
@@ -154,7 +163,7 @@ func (f *Forwarder) handle(ctx context.Context, query dnswire.Query, code int, r
 		reply(p)
 		return
 	}
-	if p := f.known(ctx, query, reply); p != nil {
+	if p := f.known(query, reply); p != nil {
 		reply(p)
 	}
 }
@@ -181,7 +190,7 @@ func special(q dnswire.Query) []byte {
 
 // known returns the answer if it is kept. Else the query joins those that wait for it, and the result is nil; if too
 // many wait, it is dropped like a lost packet, and the client asks again.
-func (f *Forwarder) known(ctx context.Context, query dnswire.Query, reply func([]byte)) []byte {
+func (f *Forwarder) known(query dnswire.Query, reply func([]byte)) []byte {
 	q, now := query.Question, time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -207,7 +216,7 @@ func (f *Forwarder) known(ctx context.Context, query dnswire.Query, reply func([
 	one := &flight{waiters: []waiter{{query, reply}}}
 	f.flights[q] = one
 	servers := choose(f.routes, q.Name)
-	f.work.Go(func() { f.fly(ctx, q, servers) })
+	f.work.Go(func() { f.fly(f.life, q, servers) })
 	return nil
 }
 

@@ -17,11 +17,11 @@ const (
 	maxStreamed = 64 // questions of one connection
 )
 
-func (f *Forwarder) serveStreams(ctx context.Context) {
+func (f *Forwarder) serveStreams(ctx context.Context, streams net.Listener) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {
-		conn, err := f.cfg.Streams.Accept()
+		conn, err := streams.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -64,7 +64,7 @@ func (f *Forwarder) serveStream(ctx context.Context, conn net.Conn) {
 			return
 		}
 		answers := make(chan []byte, 1)
-		f.handle(ctx, query, code, func(p []byte) { answers <- p })
+		f.handle(query, code, func(p []byte) { answers <- p })
 		timer := time.NewTimer(patience + time.Second)
 		select {
 		case p = <-answers:

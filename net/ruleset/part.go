@@ -18,12 +18,16 @@ type Part struct {
 	exprs []expr.Any
 }
 
+// Allowed is the bit in the mark of a packet that says: a shared link allows it. Chains that drop what goes from one link
+// of hardware to another (those of containers, of sharing) let it pass.
+const Allowed uint32 = 1 << 28
+
 const register = 1
 
 // Not in package unix: NFT_META_IIFKIND and NFT_META_OIFKIND of linux/netfilter/nf_tables.h.
 const metaInKind, metaOutKind = expr.MetaKey(26), expr.MetaKey(27)
 
-// In is the link that a packet comes from.
+// In is the link that a packet comes from; "net-*" stands for all links whose names begin so.
 func In(link string) Part { return onLink("iifname", expr.MetaKeyIIFNAME, link, expr.CmpOpEq) }
 
 // Out is the link that a packet leaves through.
@@ -256,6 +260,9 @@ func compare(op expr.CmpOp, data []byte) expr.Any {
 }
 
 func linkBytes(name string) []byte {
+	if prefix, all := strings.CutSuffix(name, "*"); all {
+		return []byte(prefix)
+	}
 	out := make([]byte, unix.IFNAMSIZ)
 	copy(out, name)
 	return out

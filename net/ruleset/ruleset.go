@@ -71,8 +71,8 @@ func (t Table) String() string {
 		if m.Six {
 			kind = "ipv6_addr"
 		}
-		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n\t}\n", m.Name, kind,
-			m.Size, short(m.Idle))
+		fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n\t\tsize %d\n", m.Name, kind, m.Size)
+		fmt.Fprintf(&b, "\t\tflags dynamic,timeout\n\t\ttimeout %s\n\t}\n", short(m.Idle))
 	}
 	for _, c := range t.Chains {
 		fmt.Fprintf(&b, "\tchain %s {\n", c.Name)
@@ -92,8 +92,8 @@ func short(d time.Duration) string {
 	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
 }
 
-// Apply replaces these tables, and removes those named in gone, in one transaction: no packet meets a half of it, and if
-// one rule is refused everything is as it was.
+// Apply replaces these tables, and removes those named in gone, in one transaction: no packet meets a half of it, and
+// if one rule is refused everything is as it was.
 func Apply(tables []Table, gone ...Table) error {
 	// A transaction is one message, and the kernel answers to each rule before any answer is read.
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
@@ -141,7 +141,7 @@ func (t Table) kernel() *nftables.Table {
 	return &nftables.Table{Name: t.Name, Family: family}
 }
 
-// hooks are the numbers of the hooks in the kernel.
+// hook is the kernel's number of a hook.
 func hook(name string) *nftables.ChainHook {
 	number := slices.Index([]string{"prerouting", "input", "forward", "output", "postrouting"}, name)
 	if number < 0 {

@@ -12,7 +12,8 @@ import (
 
 // everything is a table with each part.
 func everything() Table {
-	four, six := Meter{Name: "four", Size: 1000, Idle: time.Minute}, Meter{Name: "six", Six: true, Size: 10, Idle: time.Minute}
+	four := Meter{Name: "four", Size: 1000, Idle: time.Minute}
+	six := Meter{Name: "six", Six: true, Size: 10, Idle: time.Minute}
 	net4, one4 := netip.MustParsePrefix("10.42.3.0/24"), netip.MustParsePrefix("127.0.0.1/32")
 	net6 := netip.MustParsePrefix("fe80::/10")
 	return Table{Family: Inet, Name: "resinos-test", Meters: []Meter{four, six}, Chains: []Chain{
@@ -38,6 +39,7 @@ func everything() Table {
 		}},
 		{Name: "forward", Kind: "filter", Hook: "forward", Priority: -10, Rules: []Rule{
 			{InVirtual(), Do("accept")},
+			{In("net-*"), Do("accept")},
 			{OutVirtual(), Out("eth1"), Mark(1 << 28), Do("accept")},
 		}},
 		{Name: "postrouting", Kind: "nat", Hook: "postrouting", Priority: 100, Rules: []Rule{

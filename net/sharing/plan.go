@@ -1,0 +1,44 @@
+package sharing
+
+import "resinos/net/ruleset"
+
+// TableName is the name of our table of the packet filter.
+const TableName = "resinos-sharing"
+
+// beforeFilter is the priority of our chain: it marks packets before chains of the usual priority, 0, see them.
+const beforeFilter = -10
+
+// containers is the beginning of the names of the containers' networks (containers/network).
+const containers = "net-*"
+
+// Plan returns the table for these links. From a shared link, packets with an address of its network go everywhere but
+// to other shared links. To a shared link go answers, and what containers send: a gateway's containers read what is
+// connected to it. Between other links of hardware nothing is forwarded, although the kernel is a router now.
+func Plan(links []Link) ruleset.Table {
+	forward := ruleset.Chain{Name: "forward", Kind: "filter", Hook: "forward", Priority: beforeFilter}
+	leaving := ruleset.Chain{Name: "leaving"}
+	source := ruleset.Chain{Name: "postrouting", Kind: "nat", Hook: "postrouting", Priority: 100}
+	add := func(parts ...ruleset.Part) { forward.Rules = append(forward.Rules, parts) }
+	allow := ruleset.Rule{ruleset.Mark(ruleset.Allowed), ruleset.Do("accept")}
+	for _, l := range links {
+		add(append(ruleset.Rule{ruleset.Out(l.Name), ruleset.Connection("established", "related")}, allow...)...)
+	}
+	for _, l := range links {
+		network := l.Own.Masked()
+		add(append(ruleset.Rule{ruleset.In(l.Name), ruleset.Out(l.Name)}, allow...)...)
+		add(ruleset.In(l.Name), ruleset.From(network), ruleset.Do("jump leaving"))
+		add(ruleset.In(l.Name), ruleset.Do("drop"))
+		leaving.Rules = append(leaving.Rules, ruleset.Rule{ruleset.Out(l.Name), ruleset.Do("drop")})
+		source.Rules = append(source.Rules,
+			ruleset.Rule{ruleset.From(network), ruleset.NotTo(network), ruleset.Do("masquerade")})
+	}
+	leaving.Rules = append(leaving.Rules, allow)
+	add(append(ruleset.Rule{ruleset.In(containers)}, allow...)...)
+	for _, l := range links {
+		add(ruleset.Out(l.Name), ruleset.Do("drop"))
+	}
+	add(ruleset.InVirtual(), ruleset.Do("accept")) // tunnels: others decide about them
+	add(ruleset.OutVirtual(), ruleset.Do("accept"))
+	add(ruleset.Do("drop"))
+	return ruleset.Table{Family: ruleset.IPv4, Name: TableName, Chains: []ruleset.Chain{leaving, forward, source}}
+}
