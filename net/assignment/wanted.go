@@ -22,10 +22,12 @@ type Static struct {
 	Rules   []routingrule.Rule
 	DNS     []netip.Addr
 	Search  []string
-	DHCP    bool     // IPv4 comes from a DHCP server
-	Metric  int      // of the routes of IPv4
-	Waiting string   // why nothing is done yet: the profile needs a driver
-	Notes   []string // what the profile asks for and does not get
+	DHCP    bool         // IPv4 comes from a DHCP server
+	Shares  bool         // the link gives others addresses and a way out
+	Shared  netip.Prefix // the address that it does so with; the zero value: netd chooses one and calls Share
+	Metric  int          // of the routes of IPv4
+	Waiting string       // why nothing is done yet: the profile needs a driver
+	Notes   []string     // what the profile asks for and does not get
 
 	seed string
 }
@@ -132,11 +134,17 @@ func (s *Static) four(ip *profile.IP, l link.Link) {
 	case profile.LinkLocal:
 		s.address(netip.PrefixFrom(linkLocal(l.Hardware), 16), s.Metric, 0)
 	case profile.Shared:
-		if len(ip.Addresses) == 0 {
-			s.address(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 42, byte(l.Index), 1}), 24), s.Metric, 0)
+		s.Shares = true
+		if len(ip.Addresses) > 0 {
+			s.Shared = ip.Addresses[0]
 		}
-		s.note("[ipv4] method=shared sets the address only: addresses are not given out yet")
 	}
+}
+
+// Share gives a link that shares and has no address this one.
+func (s *Static) Share(own netip.Prefix) {
+	s.Shared = own
+	s.address(own, s.Metric, 0)
 }
 
 // linkLocal returns an address in 169.254.1.0 to 169.254.254.255 that depends on the hardware address.

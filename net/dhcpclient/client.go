@@ -122,6 +122,9 @@ func (c *Client) Want(at time.Duration, w *link.Wanted) {
 	}
 }
 
+// Lease returns the lease that is in use; false: none is.
+func (c *Client) Lease() (lease.Lease, bool) { return c.machine.Lease() }
+
 // Names returns what the lease names.
 func (c *Client) Names() (resolv.Source, bool) {
 	l, inUse := c.machine.Lease()

@@ -51,8 +51,16 @@ type Link struct {
 	Routes    []string `json:"routes"` // those that netd set
 	Servers   []string `json:"name_servers,omitempty"`
 	Search    []string `json:"search,omitempty"`
-	Notes     []string `json:"notes,omitempty"` // what its profile asks for and does not get
-	Error     string   `json:"error,omitempty"` // why it is not as wanted
+	Guests    []Guest  `json:"guests,omitempty"` // of a shared link: who has an address of it
+	Notes     []string `json:"notes,omitempty"`  // what its profile asks for and does not get
+	Error     string   `json:"error,omitempty"`  // why it is not as wanted
+}
+
+// Guest is a station that has an address of a shared link.
+type Guest struct {
+	Address  string `json:"address"`
+	Hardware string `json:"hardware"`
+	Name     string `json:"name,omitempty"` // that it gives itself
 }
 
 // Profile is one key file.

@@ -103,6 +103,7 @@ func (d *daemon) look(at time.Duration, index int) {
 // claim claims a link: sets it up and adopts the lease of an earlier netd.
 func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *claim {
 	l := actual.Link
+	d.share(&p.Static, l.Index)
 	c := &claim{link: l, metric: p.Static.Metric, mtu: l.MTU, entry: p.Entry, static: p.Static, daemon: d}
 	c.log = d.cfg.Log.With("link", l.Name)
 	if was, changed := d.mtus[l.Index]; changed {

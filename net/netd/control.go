@@ -13,6 +13,7 @@ import (
 	"resinos/net/assignment"
 	"resinos/net/link"
 	"resinos/net/netcontrol"
+	"resinos/net/sharing"
 	"resinos/services/control"
 )
 
@@ -155,6 +156,11 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 		l.File, l.Profile, l.Method = c.entry.File, c.entry.Profile.Connection.ID, "port"
 		if ip := c.entry.Profile.IPv4; ip != nil {
 			l.Method = ip.Method
+		}
+	}
+	if c.static.Shared.IsValid() && d.cfg.SharedDir != "" {
+		for _, g := range sharing.Leases(d.cfg.SharedDir, l.Name) {
+			l.Guests = append(l.Guests, netcontrol.Guest{Address: g.Address.String(), Hardware: g.Hardware, Name: g.Name})
 		}
 	}
 	for _, s := range c.sources {

@@ -21,6 +21,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linkwatch"
+	"resinos/net/netstate"
 	"resinos/net/resolv"
 	"resinos/services/boottime"
 	"resinos/services/notify"
@@ -30,11 +31,13 @@ import (
 type Config struct {
 	ResolvPath string // resolv.conf
 	LeaseDir   string // directory in /run with one file for each link, its last lease
+	SharedDir  string // directory in /run with one file for each shared link, the leases that it gave; empty: none is kept
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
 	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none
 	Renamed     func(hostname string) // called with the host name at the start, and when it changes; must not block
 	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
+	Changed     func(netstate.State)  // called with what is configured, at the start and when it changes; must not block
 	Settings    string                // the file with the owner's settings; empty: there are none
 	Log         *slog.Logger          // nil: nothing is logged
 	OnLease     func(lease.Lease)     // called one at a time, after the link has been configured; may block
@@ -105,6 +108,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.writeResolv()
 	d.cfg.Renamed(d.hostname())
+	d.publish(boottime.Now())
 	if err := notify.Ready(); err != nil {
 		d.cfg.Log.Warn("readiness not reported", "error", err)
 	}
@@ -132,9 +136,10 @@ type daemon struct {
 	announcer *announcer
 	wish      wish // the owner's settings
 	files     *inforce.Set
-	mtus      map[int]int // what links had before a profile changed it, by index
-	ruled     bool        // rules of ours may be there
-	lastFault string      // of the last apply; empty: it succeeded
+	mtus      map[int]int     // what links had before a profile changed it, by index
+	ruled     bool            // rules of ours may be there
+	lastFault string          // of the last apply; empty: it succeeded
+	published *netstate.State // what Changed was called with last; nil: nothing
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {
@@ -162,6 +167,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 		case <-timer.C:
 			d.tick(boottime.Now())
 		}
+		d.publish(boottime.Now())
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/link/linktest"
+	"resinos/net/netstate"
 )
 
 // device is a netd under test with one claimed link, w0.
@@ -32,6 +33,7 @@ type device struct {
 	settings string // where the owner's are published
 	keyFiles string // the directory of key files
 	control  string // netd's socket
+	changed  func(netstate.State)
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -76,6 +78,7 @@ func (d *device) config() Config {
 		Control:    d.control,
 		Hold:       2 * time.Second,
 		Settings:   d.settings,
+		Changed:    d.changed,
 	}
 }
 

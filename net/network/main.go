@@ -52,7 +52,7 @@ func main() {
 // run runs netd, and the keeper of the time beside it, until ctx ends.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
-		LeaseDir: "/run/resinos/leases", Settings: settings.Path, KeyFiles: keyimport.To,
+		LeaseDir: "/run/resinos/leases", SharedDir: "/run/resinos/shared", Settings: settings.Path, KeyFiles: keyimport.To,
 		Control: netcontrol.SocketPath, Log: log}
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
@@ -69,7 +69,9 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	defer wait()
 	local, left := announceName(ctx, &cfg)
 	defer left()
-	defer answerNames(ctx, &cfg, local)()
+	forwarder, silent := answerNames(ctx, &cfg, local)
+	defer silent()
+	defer shareLinks(ctx, &cfg, forwarder)()
 	defer stop()
 	reported := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time

@@ -18,8 +18,8 @@ type Part struct {
 	exprs []expr.Any
 }
 
-// Allowed is the bit in the mark of a packet that says: a shared link allows it. Chains that drop what goes from one link
-// of hardware to another (those of containers, of sharing) let it pass.
+// Allowed is the bit in the mark of a packet that says: somebody allows it. The chains that drop whatever is not allowed
+// (those of containers and of sharing, the filter) let it pass.
 const Allowed uint32 = 1 << 28
 
 const register = 1

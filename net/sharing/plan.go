@@ -1,6 +1,11 @@
 package sharing
 
-import "resinos/net/ruleset"
+import (
+	"net/netip"
+	"slices"
+
+	"resinos/net/ruleset"
+)
 
 // TableName is the name of our table of the packet filter.
 const TableName = "resinos-sharing"
@@ -41,4 +46,24 @@ func Plan(links []Link) ruleset.Table {
 	add(ruleset.OutVirtual(), ruleset.Do("accept"))
 	add(ruleset.Do("drop"))
 	return ruleset.Table{Family: ruleset.IPv4, Name: TableName, Chains: []ruleset.Chain{leaving, forward, source}}
+}
+
+// Choose returns the network of a shared link whose owner names none, with the device's address in it: 10.42.N.1/24, as
+// NetworkManager does. own are the addresses that the link has, others those of all other links.
+func Choose(own, others []netip.Prefix) netip.Prefix {
+	free := func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(others, func(o netip.Prefix) bool { return o.Overlaps(p) })
+	}
+	nth := func(n int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 42, byte(n), 1}), 24) }
+	for n := range 256 {
+		if slices.Contains(own, nth(n)) && free(nth(n)) {
+			return nth(n)
+		}
+	}
+	for n := range 256 {
+		if free(nth(n)) {
+			return nth(n)
+		}
+	}
+	return nth(0) // every network is in use
 }

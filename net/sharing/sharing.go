@@ -11,7 +11,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -221,18 +220,10 @@ func (r *Router) file(l Link) string {
 	return filepath.Join(r.cfg.Dir, l.Name)
 }
 
-// Leases returns the leases that are kept below dir, by name of the link. A file that cannot be read has none.
-func Leases(dir string) map[string][]addresspool.Lease {
-	out := map[string][]addresspool.Lease{}
-	list, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return out
+// Leases returns the leases of a link that are kept below dir. A file that cannot be read has none.
+func Leases(dir, link string) (leases []addresspool.Lease) {
+	if text, err := os.ReadFile(filepath.Join(dir, link)); err == nil {
+		_ = json.Unmarshal(text, &leases) // the same
 	}
-	for _, e := range list {
-		var leases []addresspool.Lease
-		if text, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && json.Unmarshal(text, &leases) == nil {
-			out[e.Name()] = leases
-		}
-	}
-	return out
+	return leases
 }

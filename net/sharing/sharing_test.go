@@ -191,7 +191,7 @@ func TestClientReachesTheWorld(t *testing.T) {
 		}
 		return nil
 	})
-	if leases := Leases(w.dir)["sh0"]; len(leases) != 1 || leases[0].Address.String() != given[0] {
+	if leases := Leases(w.dir, "sh0"); len(leases) != 1 || leases[0].Address.String() != given[0] {
 		t.Errorf("leases %+v", leases)
 	}
 	t.Run("the uplink does not get in", func(t *testing.T) {
@@ -334,14 +334,14 @@ func TestHostileClients(t *testing.T) {
 		return nil
 	})
 	// The flood takes most of what is read: the client asks until it is heard. It may find the pool full of short leases.
-	testenv.WaitFor(t, "the flood's leases", func() bool { return len(Leases(w.dir)["sh0"]) > 3 })
+	testenv.WaitFor(t, "the flood's leases", func() bool { return len(Leases(w.dir, "sh0")) > 3 })
 	close(stop)
 	<-ended
 	given := strings.Fields(w.client())
 	if got := ask(w.far, "10.50.0.2:99", testenv.Patience()); got != "10.50.0.1" {
 		t.Errorf("given %q, the server saw %q", given, got)
 	}
-	if n := len(Leases(w.dir)["sh0"]); n > 245 {
+	if n := len(Leases(w.dir, "sh0")); n > 245 {
 		t.Errorf("%d leases", n)
 	}
 }

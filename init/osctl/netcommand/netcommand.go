@@ -89,7 +89,7 @@ func (s *session) show(ctx context.Context, client netcontrol.Client, asJSON boo
 // text is the picture of the network: links, their routes, the name servers, the profiles, and what is wrong.
 func (s *session) text(n netcontrol.Status) string {
 	rows := [][]screen.Cell{screen.Header("LINK", "STATE", "PROFILE", "METHOD", "ADDRESSES")}
-	var routes, faults []string
+	var routes, guests, faults []string
 	for _, l := range n.Links {
 		if l.Kind == "loopback" {
 			continue
@@ -97,6 +97,10 @@ func (s *session) text(n netcontrol.Status) string {
 		rows = append(rows, linkRow(l))
 		for _, r := range l.Routes {
 			routes = append(routes, fmt.Sprintf("  %s: %s", screen.Escape(l.Name), screen.InLine(r)))
+		}
+		for _, g := range l.Guests {
+			guests = append(guests, strings.TrimRight(fmt.Sprintf("  %s: %s %s %s", screen.Escape(l.Name),
+				screen.InLine(g.Address), screen.InLine(g.Hardware), screen.InLine(g.Name)), " "))
 		}
 		for _, note := range l.Notes {
 			faults = append(faults, s.Lead(screen.Yellow, "note", l.Name+": "+screen.InLine(note)))
@@ -108,6 +112,9 @@ func (s *session) text(n netcontrol.Status) string {
 	out := s.Table(rows)
 	if len(routes) > 0 {
 		out += "\nroutes\n" + strings.Join(routes, "\n") + "\n"
+	}
+	if len(guests) > 0 {
+		out += "\nguests of shared links\n" + strings.Join(guests, "\n") + "\n"
 	}
 	if len(n.Servers) > 0 {
 		out += "\nname servers  " + screen.InLine(strings.Join(n.Servers, " ")) + "\n"

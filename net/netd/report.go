@@ -1,0 +1,104 @@
+package netd
+
+import (
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"resinos/net/assignment"
+	"resinos/net/lease"
+	"resinos/net/netstate"
+	"resinos/net/profile"
+	"resinos/net/sharing"
+)
+
+// publish tells others what has changed, if anything has.
+func (d *daemon) publish(at time.Duration) {
+	if d.cfg.Changed == nil {
+		return
+	}
+	if now := d.report(at); d.published == nil || !reflect.DeepEqual(*d.published, now) {
+		d.published = &now
+		d.cfg.Changed(now)
+		d.avoid(at)
+	}
+}
+
+// report returns the links as they are configured.
+func (d *daemon) report(at time.Duration) netstate.State {
+	s := netstate.State{Hostname: d.hostname()}
+	for _, index := range slices.Sorted(maps.Keys(d.claims)) {
+		c := d.claims[index]
+		l := netstate.Link{Name: c.link.Name, Index: index, Hardware: c.link.Hardware, Carrier: c.link.Carrier,
+			Shared: c.static.Shared}
+		if c.entry != nil {
+			p := c.entry.Profile
+			l.File, l.ID, l.UUID = c.entry.File, p.Connection.ID, p.Connection.UUID
+			l.Plain = p.IPv4 == nil || p.Connection.PortType != "" || p.IPv4.Method == profile.Disabled
+		}
+		w := c.wanted(at)
+		for _, a := range w.Addresses {
+			l.Addresses = append(l.Addresses, a.Prefix)
+		}
+		for _, r := range w.Routes {
+			if r.Destination.Bits() == 0 && r.Gateway.IsValid() {
+				l.Gateways = append(l.Gateways, r.Gateway)
+			}
+		}
+		for _, source := range c.sources {
+			if names, any := source.Names(); any {
+				l.Servers, l.Search = append(l.Servers, names.Servers...), append(l.Search, names.Search...)
+			}
+			if client, is := source.(interface{ Lease() (lease.Lease, bool) }); is {
+				if held, inUse := client.Lease(); inUse {
+					l.Lease = &held
+				}
+			}
+		}
+		s.Links = append(s.Links, l)
+	}
+	return s
+}
+
+// share chooses the network of a shared link whose owner names none: the one that it has already, else the first that
+// no other link uses.
+func (d *daemon) share(s *assignment.Static, index int) {
+	if s.Shares && !s.Shared.IsValid() {
+		own, others := addresses(index)
+		s.Share(sharing.Choose(own, others))
+	}
+}
+
+// avoid chooses another network for a shared link if a link has got an address in it meanwhile.
+func (d *daemon) avoid(at time.Duration) {
+	for index, c := range d.claims {
+		if !c.static.Shares || c.entry == nil || len(c.entry.Profile.IPv4.Addresses) > 0 {
+			continue
+		}
+		if _, others := addresses(index); sharing.Choose([]netip.Prefix{c.static.Shared}, others) != c.static.Shared {
+			d.release(c, "its network is in use on another link")
+			d.look(at, index)
+			return // the next change shows whether another one is left
+		}
+	}
+}
+
+// addresses returns those of IPv4 on a link, and on all others.
+func addresses(index int) (own, others []netip.Prefix) {
+	list, _ := netlink.AddrList(nil, netlink.FAMILY_V4) // what could be read counts
+	for _, a := range list {
+		p, err := netip.ParsePrefix(a.IPNet.String())
+		switch {
+		case err != nil:
+		case a.LinkIndex == index:
+			own = append(own, p)
+		default:
+			others = append(others, p)
+		}
+	}
+	return own, others
+}

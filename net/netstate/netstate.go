@@ -1,0 +1,46 @@
+// Package netstate defines what netd tells others of the links that it configures: those that share links, run hooks or
+// filter packets follow it. It holds values only. Read first: State.
+package netstate
+
+import (
+	"net/netip"
+
+	"resinos/net/lease"
+)
+
+// State is the network as netd has configured it.
+type State struct {
+	Hostname string
+	Links    []Link // those that netd configures, by index
+}
+
+// Link is one link.
+type Link struct {
+	Name      string
+	Index     int
+	Hardware  string
+	Carrier   bool
+	File      string // its key file; empty: it has none
+	ID        string // the id and UUID in that file
+	UUID      string
+	Plain     bool           // it gets no address: a port of a bridge, or [ipv4] method=disabled
+	Shared    netip.Prefix   // what it gives others addresses of; the zero value: nothing
+	Addresses []netip.Prefix // that netd gives it
+	Gateways  []netip.Addr   // of its default routes
+	Servers   []netip.Addr   // of names
+	Search    []string
+	Lease     *lease.Lease // of DHCP; nil: none
+}
+
+// Up reports whether the link is of use: it has a carrier, and the address that it is to have.
+func (l Link) Up() bool { return l.Carrier && (l.Plain || len(l.Addresses) > 0) }
+
+// Named returns the link of a name.
+func (s State) Named(name string) (Link, bool) {
+	for _, l := range s.Links {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
