@@ -14,7 +14,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"resinos/net/ruleset"
+	"resinos/net/ruleset/part"
 )
 
 // tableName is the name of our tables in the packet filter, of the families ip and ip6.
@@ -125,7 +125,7 @@ func (r Rule) exprs() []expr.Any {
 	}
 	add(r.Known, flags(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)...)
 	add(r.Redirected, flags(expr.CtKeySTATUS, statusDNAT)...)
-	add(r.Allowed, anyOf(meta(expr.MetaKeyMARK), ruleset.Allowed)...)
+	add(r.Allowed, anyOf(meta(expr.MetaKeyMARK), part.Allowed)...)
 	return append(out, r.verdict()...)
 }
 

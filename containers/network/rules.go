@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"resinos/net/ruleset"
+	"resinos/net/ruleset/part"
 )
 
 // Chain is a place in a packet's way through the kernel.
@@ -78,7 +78,7 @@ func (r Rule) String() string {
 	add(r.Protocol != "" && r.First != r.Last, "%s dport %d-%d", r.Protocol, r.First, r.Last)
 	add(r.Known, "ct state established,related")
 	add(r.Redirected, "ct status dnat")
-	add(r.Allowed, "meta mark & 0x%08x != 0", ruleset.Allowed)
+	add(r.Allowed, "meta mark & 0x%08x != 0", part.Allowed)
 	b.WriteString(string(r.Do))
 	if r.Do == dnat {
 		to := r.To.String()

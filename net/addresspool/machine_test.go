@@ -86,7 +86,8 @@ func lease(t testing.TB, m *Machine, now *time.Duration, n int) string {
 
 func TestLease(t *testing.T) {
 	m, now := machine(t, "10.42.0.1/24"), time.Hour
-	expect(t, "discover", m.Receive(now, query(1, dhcpv4.MessageTypeDiscover, wishing("10.42.0.77"))), "probe 10.42.0.77")
+	first := m.Receive(now, query(1, dhcpv4.MessageTypeDiscover, wishing("10.42.0.77")))
+	expect(t, "discover", first, "probe 10.42.0.77")
 	expect(t, "again", m.Receive(now, query(1, dhcpv4.MessageTypeDiscover)), "")
 	expect(t, "too early", m.Tick(now), "")
 	if got := m.Deadline(); got != now+checkTime {
@@ -103,8 +104,9 @@ func TestLease(t *testing.T) {
 		"mask": {net.IP(r.SubnetMask()).String(), "255.255.255.0"}, "router": {r.Router()[0].String(), "10.42.0.1"},
 		"dns": {r.DNS()[0].String(), "10.42.0.1"}, "broadcast": {r.BroadcastAddress().String(), "10.42.0.255"},
 		"server": {r.ServerIdentifier().String(), "10.42.0.1"}, "length": {r.IPAddressLeaseTime(0).String(), "1h0m0s"},
-		"renew": {r.IPAddressRenewalTime(0).String(), "30m0s"}, "rebind": {r.IPAddressRebindingTime(0).String(), "52m30s"},
-		"id": {string(r.TransactionID[:]), string(ask.TransactionID[:])},
+		"renew":  {r.IPAddressRenewalTime(0).String(), "30m0s"},
+		"rebind": {r.IPAddressRebindingTime(0).String(), "52m30s"},
+		"id":     {string(r.TransactionID[:]), string(ask.TransactionID[:])},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: %s, want %s", what, pair[0], pair[1])
@@ -148,8 +150,8 @@ func TestWhatIsRefused(t *testing.T) {
 		"decline of another's": {query(2, dhcpv4.MessageTypeDecline, wishing(mine)), ""},
 		"through a relay":      {query(5, dhcpv4.MessageTypeDiscover, dhcpv4.WithRelay(net.IP{10, 0, 0, 1})), ""},
 		"a group":              {query(5, dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(group)), ""},
-		"nobody":               {query(5, dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(make(net.HardwareAddr, 6))), ""},
-		"a long address":       {query(5, dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(make(net.HardwareAddr, 16))), ""},
+		"nobody":               {query(5, dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(make([]byte, 6))), ""},
+		"a long address":       {query(5, dhcpv4.MessageTypeDiscover, dhcpv4.WithHwAddr(make([]byte, 16))), ""},
 		"inform of strangers":  {query(6, dhcpv4.MessageTypeInform, having("192.168.1.1")), ""},
 		"inform":               {query(6, dhcpv4.MessageTypeInform, having("10.42.0.3")), "ACK 0.0.0.0 to 10.42.0.3"},
 		"an answer":            {query(7, dhcpv4.MessageTypeOffer), ""},

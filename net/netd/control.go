@@ -160,7 +160,8 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	}
 	if c.static.Shared.IsValid() && d.cfg.SharedDir != "" {
 		for _, g := range sharing.Leases(d.cfg.SharedDir, l.Name) {
-			l.Guests = append(l.Guests, netcontrol.Guest{Address: g.Address.String(), Hardware: g.Hardware, Name: g.Name})
+			guest := netcontrol.Guest{Address: g.Address.String(), Hardware: g.Hardware, Name: g.Name}
+			l.Guests = append(l.Guests, guest)
 		}
 	}
 	for _, s := range c.sources {

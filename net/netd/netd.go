@@ -31,13 +31,13 @@ import (
 type Config struct {
 	ResolvPath string // resolv.conf
 	LeaseDir   string // directory in /run with one file for each link, its last lease
-	SharedDir  string // directory in /run with one file for each shared link, the leases that it gave; empty: none is kept
+	SharedDir  string // directory in /run with one file for each shared link, its guests; empty: none is kept
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
 	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none
 	Renamed     func(hostname string) // called with the host name at the start, and when it changes; must not block
 	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
-	Changed     func(netstate.State)  // called with what is configured, at the start and when it changes; must not block
+	Changed     func(netstate.State)  // called with what is configured, when it changes; must not block
 	Settings    string                // the file with the owner's settings; empty: there are none
 	Log         *slog.Logger          // nil: nothing is logged
 	OnLease     func(lease.Lease)     // called one at a time, after the link has been configured; may block

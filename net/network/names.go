@@ -13,8 +13,8 @@ import (
 )
 
 // answerNames runs the forwarder beside netd until ctx ends, and has netd tell it the servers; wait returns when it has
-// ended. If the forwarder cannot listen, as when a container has the port, resolv.conf names the servers themselves, and
-// the result is nil.
+// ended. If the forwarder cannot listen, as when a container has the port, resolv.conf names the servers themselves,
+// and the result is nil.
 func answerNames(ctx context.Context, cfg *netd.Config, local *mdns.Responder) (f *forward.Forwarder, wait func()) {
 	var beside sync.WaitGroup
 	packets, streams, err := forward.Listen(netip.AddrPortFrom(forward.Address, 53),

@@ -14,6 +14,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"resinos/net/ruleset/part"
 )
 
 // Family is the protocols that a table sees.
@@ -29,16 +31,8 @@ const (
 type Table struct {
 	Family Family
 	Name   string
-	Meters []Meter
+	Meters []part.Meter
 	Chains []Chain
-}
-
-// Meter is a set in which the kernel counts for each source address by itself.
-type Meter struct {
-	Name string
-	Six  bool // addresses of IPv6
-	Size uint32
-	Idle time.Duration // after which a source is forgotten
 }
 
 // Chain is one chain. With a hook it is a base chain, whose rules all packets of the hook meet; else rules jump to it.
@@ -51,13 +45,13 @@ type Chain struct {
 }
 
 // Rule is conditions and statements, in their order.
-type Rule []Part
+type Rule []part.Part
 
 // String returns the rule in the words of nft(8).
 func (r Rule) String() string {
 	words := make([]string, 0, len(r))
 	for _, p := range r {
-		words = append(words, p.text)
+		words = append(words, p.String())
 	}
 	return strings.Join(words, " ")
 }
@@ -176,7 +170,7 @@ func (t Table) add(conn *nftables.Conn) error {
 		for _, r := range c.Rules {
 			rule := &nftables.Rule{Table: table, Chain: chains[c.Name]}
 			for _, p := range r {
-				rule.Exprs = append(rule.Exprs, p.exprs...)
+				rule.Exprs = append(rule.Exprs, p.Exprs()...)
 			}
 			conn.AddRule(rule)
 		}

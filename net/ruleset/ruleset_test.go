@@ -8,42 +8,43 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
+	"resinos/net/ruleset/part"
 )
 
 // everything is a table with each part.
 func everything() Table {
-	four := Meter{Name: "four", Size: 1000, Idle: time.Minute}
-	six := Meter{Name: "six", Six: true, Size: 10, Idle: time.Minute}
+	four := part.Meter{Name: "four", Size: 1000, Idle: time.Minute}
+	six := part.Meter{Name: "six", Six: true, Size: 10, Idle: time.Minute}
 	net4, one4 := netip.MustParsePrefix("10.42.3.0/24"), netip.MustParsePrefix("127.0.0.1/32")
+	ten, few := part.Rate{Packets: 10, Burst: 20}, part.Rate{Packets: 10, Minute: true, Burst: 5}
 	net6 := netip.MustParsePrefix("fe80::/10")
-	return Table{Family: Inet, Name: "resinos-test", Meters: []Meter{four, six}, Chains: []Chain{
-		{Name: "below", Rules: []Rule{{Do("drop")}}},
+	return Table{Family: Inet, Name: "resinos-test", Meters: []part.Meter{four, six}, Chains: []Chain{
+		{Name: "below", Rules: []Rule{{part.Do("drop")}}},
 		{Name: "input", Kind: "filter", Hook: "input", Priority: -10, Rules: []Rule{
-			{In("eth1"), From(net4), Do("accept")},
-			{NotIn("lo"), To(one4), Do("drop")},
-			{From(net6), Do("accept")},
-			{IsIPv4(), NoWayBack(), Do("drop")},
-			{IsIPv6(), Do("jump below")},
-			{DestinationIs("local"), Port("udp", 67, 67), Do("accept")},
-			{SourceIs("broadcast"), Do("drop")},
-			{Port("tcp", 100, 200), Do("return")},
-			{ICMP(false), Do("accept")},
-			{EchoRequest(false), Over(Rate{Packets: 10, Burst: 20}), Do("drop")},
-			{EchoRequest(true), Over(Rate{Packets: 10, Burst: 20}), Do("drop")},
-			{Connection("established", "related"), Do("accept")},
-			{Connection("new"), Port("tcp", 22222, 22222), OverEach(four, Rate{Packets: 10, Minute: true, Burst: 5}),
-				Do("drop")},
-			{Port("tcp", 22222, 22222), OverEach(six, Rate{Packets: 10, Minute: true, Burst: 5}), Do("drop")},
-			{Redirected(), Do("accept")},
-			{Marked(1 << 28), Do("accept")},
+			{part.In("eth1"), part.From(net4), part.Do("accept")},
+			{part.NotIn("lo"), part.To(one4), part.Do("drop")},
+			{part.From(net6), part.Do("accept")},
+			{part.Is("ipv4"), part.NoWayBack(), part.Do("drop")},
+			{part.Is("ipv6"), part.Do("jump below")},
+			{part.Kind("daddr", "local"), part.Port("udp", 67, 67), part.Do("accept")},
+			{part.Kind("saddr", "broadcast"), part.Do("drop")},
+			{part.Port("tcp", 100, 200), part.Do("return")},
+			{part.ICMP(false), part.Do("accept")},
+			{part.EchoRequest(false), part.Over(ten), part.Do("drop")},
+			{part.EchoRequest(true), part.Over(ten), part.Do("drop")},
+			{part.Connection("established", "related"), part.Do("accept")},
+			{part.Connection("new"), part.Port("tcp", 22222, 22222), part.OverEach(four, few),
+				part.Do("drop")},
+			{part.Port("tcp", 22222, 22222), part.OverEach(six, few), part.Do("drop")},
+			{part.Marked(1 << 28), part.Do("accept")},
 		}},
 		{Name: "forward", Kind: "filter", Hook: "forward", Priority: -10, Rules: []Rule{
-			{InVirtual(), Do("accept")},
-			{In("net-*"), Do("accept")},
-			{OutVirtual(), Out("eth1"), Mark(1 << 28), Do("accept")},
+			{part.InVirtual(), part.Do("accept")},
+			{part.In("net-*"), part.Do("accept")},
+			{part.OutVirtual(), part.Out("eth1"), part.Mark(1 << 28), part.Do("accept")},
 		}},
 		{Name: "postrouting", Kind: "nat", Hook: "postrouting", Priority: 100, Rules: []Rule{
-			{From(net4), NotTo(net4), Do("masquerade")},
+			{part.From(net4), part.NotTo(net4), part.Do("masquerade")},
 		}},
 	}}
 }
@@ -68,7 +69,8 @@ func TestKernelHasWhatIsPrinted(t *testing.T) {
 		got, want := strings.Split(plain(nft(t, table)), "\n"), strings.Split(plain(table.String()), "\n")
 		for i := range max(len(got), len(want)) {
 			if i >= len(got) || i >= len(want) || got[i] != want[i] {
-				t.Fatalf("line %d differs\nnft:\n%s\nprinted:\n%s", i, strings.Join(got, "\n"), strings.Join(want, "\n"))
+				t.Fatalf("line %d differs\nnft:\n%s\nprinted:\n%s", i, strings.Join(got, "\n"),
+					strings.Join(want, "\n"))
 			}
 		}
 	}
@@ -104,7 +106,7 @@ func TestRefusedWhole(t *testing.T) {
 	}
 	before := nft(t, table)
 	wrong := table
-	wrong.Chains = append(wrong.Chains, Chain{Name: "wrong", Rules: []Rule{{Do("jump nowhere")}}})
+	wrong.Chains = append(wrong.Chains, Chain{Name: "wrong", Rules: []Rule{{part.Do("jump nowhere")}}})
 	if err := Apply([]Table{wrong}); err == nil {
 		t.Error("a jump to nowhere is accepted")
 	}

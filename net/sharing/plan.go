@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"resinos/net/ruleset"
+	"resinos/net/ruleset/part"
 )
 
 // TableName is the name of our table of the packet filter.
@@ -23,28 +24,28 @@ func Plan(links []Link) ruleset.Table {
 	forward := ruleset.Chain{Name: "forward", Kind: "filter", Hook: "forward", Priority: beforeFilter}
 	leaving := ruleset.Chain{Name: "leaving"}
 	source := ruleset.Chain{Name: "postrouting", Kind: "nat", Hook: "postrouting", Priority: 100}
-	add := func(parts ...ruleset.Part) { forward.Rules = append(forward.Rules, parts) }
-	allow := ruleset.Rule{ruleset.Mark(ruleset.Allowed), ruleset.Do("accept")}
+	add := func(parts ...part.Part) { forward.Rules = append(forward.Rules, parts) }
+	allow := ruleset.Rule{part.Mark(part.Allowed), part.Do("accept")}
 	for _, l := range links {
-		add(append(ruleset.Rule{ruleset.Out(l.Name), ruleset.Connection("established", "related")}, allow...)...)
+		add(append(ruleset.Rule{part.Out(l.Name), part.Connection("established", "related")}, allow...)...)
 	}
 	for _, l := range links {
 		network := l.Own.Masked()
-		add(append(ruleset.Rule{ruleset.In(l.Name), ruleset.Out(l.Name)}, allow...)...)
-		add(ruleset.In(l.Name), ruleset.From(network), ruleset.Do("jump leaving"))
-		add(ruleset.In(l.Name), ruleset.Do("drop"))
-		leaving.Rules = append(leaving.Rules, ruleset.Rule{ruleset.Out(l.Name), ruleset.Do("drop")})
+		add(append(ruleset.Rule{part.In(l.Name), part.Out(l.Name)}, allow...)...)
+		add(part.In(l.Name), part.From(network), part.Do("jump leaving"))
+		add(part.In(l.Name), part.Do("drop"))
+		leaving.Rules = append(leaving.Rules, ruleset.Rule{part.Out(l.Name), part.Do("drop")})
 		source.Rules = append(source.Rules,
-			ruleset.Rule{ruleset.From(network), ruleset.NotTo(network), ruleset.Do("masquerade")})
+			ruleset.Rule{part.From(network), part.NotTo(network), part.Do("masquerade")})
 	}
 	leaving.Rules = append(leaving.Rules, allow)
-	add(append(ruleset.Rule{ruleset.In(containers)}, allow...)...)
+	add(append(ruleset.Rule{part.In(containers)}, allow...)...)
 	for _, l := range links {
-		add(ruleset.Out(l.Name), ruleset.Do("drop"))
+		add(part.Out(l.Name), part.Do("drop"))
 	}
-	add(ruleset.InVirtual(), ruleset.Do("accept")) // tunnels: others decide about them
-	add(ruleset.OutVirtual(), ruleset.Do("accept"))
-	add(ruleset.Do("drop"))
+	add(part.InVirtual(), part.Do("accept")) // tunnels: others decide about them
+	add(part.OutVirtual(), part.Do("accept"))
+	add(part.Do("drop"))
 	return ruleset.Table{Family: ruleset.IPv4, Name: TableName, Chains: []ruleset.Chain{leaving, forward, source}}
 }
 

@@ -1,4 +1,6 @@
-package ruleset
+// Package part owns the conditions and statements of rules of the packet filter: their words in the language of nft(8),
+// and what the kernel executes for them. It never speaks with the kernel (ruleset does). Read first: Part.
+package part
 
 import (
 	"encoding/binary"
@@ -6,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -18,7 +21,21 @@ type Part struct {
 	exprs []expr.Any
 }
 
-// Allowed is the bit in the mark of a packet that says: somebody allows it. The chains that drop whatever is not allowed
+// String returns the words.
+func (p Part) String() string { return p.text }
+
+// Exprs returns what the kernel executes.
+func (p Part) Exprs() []expr.Any { return p.exprs }
+
+// Meter is a set in which the kernel counts for each source address by itself.
+type Meter struct {
+	Name string
+	Six  bool // addresses of IPv6
+	Size uint32
+	Idle time.Duration // after which a source is forgotten
+}
+
+// Allowed is the bit in the mark of a packet that says: somebody allows it. The chains that drop what is not allowed
 // (those of containers and of sharing, the filter) let it pass.
 const Allowed uint32 = 1 << 28
 
@@ -78,14 +95,14 @@ func address(word string, four, six uint32, p netip.Prefix, op expr.CmpOp) Part 
 	return Part{family + " " + word + " " + text, append(exprs, compare(op, p.Masked().Addr().AsSlice()))}
 }
 
-// IsIPv4 says that a packet is of IPv4.
-func IsIPv4() Part { return protocol("ipv4", unix.NFPROTO_IPV4) }
-
-// IsIPv6 says that a packet is of IPv6.
-func IsIPv6() Part { return protocol("ipv6", unix.NFPROTO_IPV6) }
-
-func protocol(name string, number byte) Part {
-	return Part{"meta nfproto " + name, []expr.Any{meta(expr.MetaKeyNFPROTO), compare(expr.CmpOpEq, []byte{number})}}
+// Is says which protocol a packet is of: ipv4 or ipv6.
+func Is(protocol string) Part {
+	number, known := map[string]byte{"ipv4": unix.NFPROTO_IPV4, "ipv6": unix.NFPROTO_IPV6}[protocol]
+	if !known {
+		panic("no protocol " + protocol)
+	}
+	return Part{"meta nfproto " + protocol,
+		[]expr.Any{meta(expr.MetaKeyNFPROTO), compare(expr.CmpOpEq, []byte{number})}}
 }
 
 // NoWayBack says that the device would not answer the source through the link that the packet came from: the source is
@@ -96,20 +113,16 @@ func NoWayBack() Part {
 		compare(expr.CmpOpEq, make([]byte, 4))}} // nft(8) writes four bytes too
 }
 
-// DestinationIs says what the destination is to the device: local, broadcast or multicast.
-func DestinationIs(kind string) Part { return kindOf("daddr", kind, false, true) }
-
-// SourceIs says the same of the source.
-func SourceIs(kind string) Part { return kindOf("saddr", kind, true, false) }
-
-func kindOf(word, kind string, source, destination bool) Part {
+// Kind says what an address, saddr or daddr, is to the device: local, broadcast or multicast.
+func Kind(which, kind string) Part {
 	number, known := map[string]uint32{"local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST,
 		"multicast": unix.RTN_MULTICAST}[kind]
 	if !known {
 		panic("no kind of address " + kind)
 	}
-	return Part{"fib " + word + " type " + kind, []expr.Any{
-		&expr.Fib{Register: register, FlagSADDR: source, FlagDADDR: destination, ResultADDRTYPE: true},
+	source := which == "saddr"
+	return Part{"fib " + which + " type " + kind, []expr.Any{
+		&expr.Fib{Register: register, FlagSADDR: source, FlagDADDR: !source, ResultADDRTYPE: true},
 		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(number))}}
 }
 
@@ -161,13 +174,8 @@ func Connection(states ...string) Part {
 		}
 		bits |= bit
 	}
-	return Part{"ct state " + strings.Join(states, ","), bitsOf(&expr.Ct{Key: expr.CtKeySTATE, Register: register}, bits)}
-}
-
-// Redirected says that the packet belongs to a connection to a published port.
-func Redirected() Part {
-	const statusDNAT = 1 << 5 // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h
-	return Part{"ct status dnat", bitsOf(&expr.Ct{Key: expr.CtKeySTATUS, Register: register}, statusDNAT)}
+	load := &expr.Ct{Key: expr.CtKeySTATE, Register: register}
+	return Part{"ct state " + strings.Join(states, ","), bitsOf(load, bits)}
 }
 
 // bitsOf matches if one of the bits is set in what load loads.
