@@ -21,6 +21,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linkwatch"
+	"resinos/net/reach"
 	"resinos/net/resolv"
 	"resinos/services/boottime"
 	"resinos/services/notify"
@@ -80,6 +81,7 @@ func Run(ctx context.Context, cfg Config) error {
 		mtus:   map[int]int{},
 		ruled:  true,
 	}
+	d.reach = reach.NewSet(d.events, d.reprioritise, d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -135,6 +137,8 @@ type daemon struct {
 	mtus      map[int]int // what links had before a profile changed it, by index
 	ruled     bool        // rules of ours may be there
 	lastFault string      // of the last apply; empty: it succeeded
+	reach     *reach.Set
+	stale     bool // what the set of uplinks knows may be old
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {
@@ -143,6 +147,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 	alive := notify.Watched()
 	for {
 		alive.Beat()
+		d.refresh(boottime.Now())
 		wait := alive.Left()
 		if at := d.deadline(); at != 0 {
 			wait = min(wait, max(at-boottime.Now(), 0))
@@ -167,7 +172,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 
 // deadline returns the earliest instant at which a claim has something to do; 0: never.
 func (d *daemon) deadline() time.Duration {
-	var first time.Duration
+	first := d.reach.Deadline()
 	for _, c := range d.claims {
 		first = earlier(first, c.retry)
 		for _, s := range c.sources {
@@ -186,6 +191,7 @@ func earlier(a, b time.Duration) time.Duration {
 }
 
 func (d *daemon) tick(at time.Duration) {
+	d.reach.Tick(at)
 	for index, c := range d.claims {
 		if c.retry != 0 && at >= c.retry {
 			c.retry = 0
@@ -204,6 +210,7 @@ func (d *daemon) tick(at time.Duration) {
 
 // close ends the receivers. Links, addresses and lease files stay.
 func (d *daemon) close() {
+	d.reach.Close()
 	for _, c := range d.claims {
 		c.close()
 	}

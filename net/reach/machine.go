@@ -87,12 +87,14 @@ func (m *Machine) Become(now time.Duration, r Role) {
 	}
 }
 
-// Renew has a link that was asked before asked now, because the question is another one.
+// Renew has a link asked now that was asked before, because the question is another one. An answer that is on its way
+// must not be given to Answer any more.
 func (m *Machine) Renew(now, interval time.Duration) {
 	m.interval = interval
-	if m.asked != 0 {
+	if m.asked != 0 || m.asking {
 		m.next = now
 	}
+	m.asking = false
 }
 
 // Hurry has the link asked now if the last answer is older than age.

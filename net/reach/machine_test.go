@@ -23,7 +23,7 @@ type world struct {
 
 func newWorld(t *testing.T, links []Uplink, finds func(time.Duration, string) State) *world {
 	w := &world{t: t, now: time.Minute, links: links, finds: finds, probes: map[string]int{}}
-	w.set = NewSet(slog.New(slog.DiscardHandler))
+	w.set = NewSet(nil, func(time.Duration) {}, slog.New(slog.DiscardHandler))
 	w.set.Retarget(w.now, Target{Host: "check.example", Interval: time.Hour})
 	w.set.probe = func(context.Context, Uplink, Target) Finding { panic("the world answers") }
 	t.Cleanup(w.set.Close)
@@ -36,7 +36,7 @@ func newWorld(t *testing.T, links []Uplink, finds func(time.Duration, string) St
 func (w *world) run(length time.Duration) {
 	type due struct {
 		at time.Duration
-		r  Result
+		r  result
 	}
 	var waiting []due
 	for end := w.now + length; w.now < end; w.now += 500 * time.Millisecond {
@@ -50,7 +50,7 @@ func (w *world) run(length time.Duration) {
 			if !f.good() && f != Portal {
 				took = probeTime
 			}
-			waiting = append(waiting, due{w.now + took, Result{u.Index, m.round, Finding{State: f}}})
+			waiting = append(waiting, due{w.now + took, result{u.Index, m.round, Finding{State: f}}})
 		}
 		rest := waiting[:0]
 		for _, d := range waiting {
@@ -58,7 +58,7 @@ func (w *world) run(length time.Duration) {
 				rest = append(rest, d)
 				continue
 			}
-			w.set.Take(w.now, d.r)
+			w.set.take(w.now, d.r)
 			w.look()
 		}
 		waiting = rest
@@ -254,14 +254,29 @@ func TestOff(t *testing.T) {
 	}
 }
 
+// TestRetarget: another question is asked at once, even while the answer to the one before is on its way.
+func TestRetarget(t *testing.T) {
+	w := newWorld(t, two, during("", 0, 0, Full))
+	m := w.set.links[2]
+	if !m.Ask(w.now) {
+		t.Fatal("a link beside another one is not asked at once")
+	}
+	old := result{2, m.round, Finding{State: None}}
+	w.set.Retarget(w.now, Target{Host: "other.example", Interval: time.Hour})
+	w.set.take(w.now, old)
+	if !m.Ask(w.now) || w.set.Finding(2).State != Unknown {
+		t.Errorf("state %s, next question at %s, want one now", w.set.Finding(2).State, m.Deadline()-w.now)
+	}
+}
+
 // TestLateAnswer: an answer from the network before counts for nothing.
 func TestLateAnswer(t *testing.T) {
 	w := newWorld(t, two, during("", 0, 0, Full))
-	old := Result{2, w.set.links[2].round, Finding{State: None}}
+	old := result{2, w.set.links[2].round, Finding{State: None}}
 	moved := two[0]
 	moved.Hardware = "52:54:00:00:00:01"
 	w.set.Update(w.now, []Uplink{moved, two[1]})
-	w.set.Take(w.now, old)
+	w.set.take(w.now, old)
 	if got := w.set.Finding(2); got.State != Unknown {
 		t.Errorf("state %s, want that of a link that was not asked", got.State)
 	}

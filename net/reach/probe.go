@@ -218,7 +218,7 @@ func askARP(ctx context.Context, u Uplink, hardware net.HardwareAddr, gateway ne
 		heard <- err
 	}()
 	for { // each question may be lost
-		if err := s.Probe(); err != nil {
+		if err := s.Probe(); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {

@@ -59,25 +59,25 @@ func (s Standing) before(other Standing) bool {
 	return cmp.Or(cmp.Compare(s.Metric, other.Metric), cmp.Compare(s.Index, other.Index)) < 0
 }
 
-// Result is what a probe found, on its way to the goroutine that owns the Set.
-type Result struct {
+// result is what a probe found, on its way to the goroutine that owns the Set.
+type result struct {
 	index int
 	round int
 	Finding
 }
 
-// Set asks about all uplinks. Its methods belong to one goroutine, which calls Tick at Deadline and passes on Results.
+// Set asks about all uplinks. Its methods belong to one goroutine, which calls Tick at Deadline.
 type Set struct {
-	Results chan Result // never closed
-
-	target Target
-	links  map[int]*member
-	gone   map[int]*member // links that broke and are no uplinks now
-	log    *slog.Logger
-	probe  func(context.Context, Uplink, Target) Finding
-	ctx    context.Context // ends with Close
-	stop   func()
-	tasks  sync.WaitGroup
+	events  chan<- func(time.Duration) // what is sent runs in the goroutine that owns the Set
+	changed func(at time.Duration)     // a link has lost its priority or has got it back
+	target  Target
+	links   map[int]*member
+	gone    map[int]*member // links that broke and are no uplinks now
+	log     *slog.Logger
+	probe   func(context.Context, Uplink, Target) Finding
+	ctx     context.Context // ends with Close
+	stop    func()
+	tasks   sync.WaitGroup
 }
 
 type member struct {
@@ -86,10 +86,12 @@ type member struct {
 	round  int // counts the networks that the link has been on: an answer from an earlier one is dropped
 }
 
-// NewSet returns a Set that asks nothing before Update. Until Retarget it asks only gateways.
-func NewSet(log *slog.Logger) *Set {
-	s := &Set{Results: make(chan Result), links: map[int]*member{}, gone: map[int]*member{}, log: log, probe: Probe,
-		target: Target{Interval: defaultInterval}}
+// NewSet returns a Set that asks nothing before Update, and only gateways before Retarget. What a probe found is sent to
+// events, to run in the goroutine that owns the Set; changed is called there when a link has lost its priority or has
+// got it back because of it.
+func NewSet(events chan<- func(time.Duration), changed func(at time.Duration), log *slog.Logger) *Set {
+	s := &Set{events: events, changed: changed, links: map[int]*member{}, gone: map[int]*member{}, log: log,
+		probe: Probe, target: Target{Interval: defaultInterval}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -108,6 +110,7 @@ func (s *Set) Retarget(now time.Duration, t Target) bool {
 	before := s.Penalised()
 	s.target = t
 	for _, m := range s.links {
+		m.round++
 		m.Renew(now, t.Interval)
 	}
 	return !maps.Equal(before, s.Penalised())
@@ -191,20 +194,19 @@ func (s *Set) Tick(now time.Duration) {
 		}
 		u, t, round := m.uplink, s.target, m.round
 		s.tasks.Go(func() {
-			r := Result{index, round, s.probe(s.ctx, u, t)}
+			r := result{index, round, s.probe(s.ctx, u, t)}
 			select {
-			case s.Results <- r:
+			case s.events <- func(at time.Duration) { s.take(at, r) }:
 			case <-s.ctx.Done():
 			}
 		})
 	}
 }
 
-// Take takes a result. It returns whether a link has lost its priority or has got it back.
-func (s *Set) Take(now time.Duration, r Result) bool {
+func (s *Set) take(now time.Duration, r result) {
 	m := s.links[r.index]
 	if m == nil || m.round != r.round {
-		return false
+		return
 	}
 	before, was := s.Penalised(), m.last.State
 	if !r.State.good() {
@@ -226,7 +228,9 @@ func (s *Set) Take(now time.Duration, r Result) bool {
 			s.log.Info("priority of link", "link", s.links[index].uplink.Name, "lost", after[index])
 		}
 	}
-	return !maps.Equal(before, after)
+	if !maps.Equal(before, after) {
+		s.changed(now)
+	}
 }
 
 // settle gives each link its role.

@@ -24,7 +24,7 @@ type Target struct {
 
 // Limits and defaults of the owner's keys.
 const (
-	minInterval     = 10 * time.Second
+	minInterval     = time.Second
 	maxInterval     = 30 * 24 * time.Hour
 	defaultInterval = time.Hour
 	maxURL          = 1024
