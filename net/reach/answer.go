@@ -31,7 +31,8 @@ func (t Target) judge(p []byte, whole bool) Finding {
 		return Finding{State: Full}
 	case status >= 300 && status < 400:
 		to := header(head, "location")
-		if t.secure && strings.EqualFold(strings.TrimSuffix(to, "/"), strings.TrimSuffix("https://"+t.authority()+t.Path, "/")) {
+		itself := strings.TrimSuffix("https://"+t.authority()+t.Path, "/")
+		if t.secure && strings.EqualFold(strings.TrimSuffix(to, "/"), itself) {
 			return Finding{State: Full}
 		}
 		return Finding{Portal, "redirected to " + strconv.QuoteToASCII(cut(to, 200))}

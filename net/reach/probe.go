@@ -67,7 +67,7 @@ func left(ctx context.Context) time.Duration {
 }
 
 // exchange sends a question and reads the answer, up to its end or maxAnswer. whole says that the end was seen.
-func exchange(ctx context.Context, u Uplink, to netip.AddrPort, question string) (answer []byte, whole bool, err error) {
+func exchange(ctx context.Context, u Uplink, to netip.AddrPort, question string) (p []byte, whole bool, err error) {
 	conn, err := u.dialer().DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, false, err
@@ -90,7 +90,8 @@ func exchange(ctx context.Context, u Uplink, to netip.AddrPort, question string)
 			whole = !errors.Is(err, os.ErrDeadlineExceeded)
 			break
 		}
-		if n > 0 && bytes.Contains(b.Bytes(), []byte("\r\n\r\n")) && bytes.HasPrefix(b.Bytes()[min(9, b.Len()):], []byte("204")) {
+		head, _, ended := bytes.Cut(b.Bytes(), []byte("\r\n\r\n"))
+		if status, _ := statusOf(head); ended && status == 204 {
 			whole = true // such an answer has no body; some servers keep the connection open nevertheless
 			break
 		}

@@ -38,7 +38,8 @@ const (
 func ParseTarget(uri, endpoint, response string, seconds int64) (Target, error) {
 	t := Target{Interval: defaultInterval, Response: response}
 	if seconds > 0 {
-		t.Interval = min(max(time.Duration(min(seconds, int64(maxInterval/time.Second)))*time.Second, minInterval), maxInterval)
+		seconds = min(seconds, int64(maxInterval/time.Second))
+		t.Interval = max(time.Duration(seconds)*time.Second, minInterval)
 	}
 	if uri == "null" {
 		t.Off = true
