@@ -128,8 +128,8 @@ func TestProbeAnswers(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/204", status(204))
 	mux.HandleFunc("/ok", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("all is well\n")) })
-	mux.Handle("/portal", http.RedirectHandler("http://portal.example/login", 302))
-	mux.Handle("/secure", http.RedirectHandler("https://check.example/secure", 301))
+	mux.Handle("/portal", http.RedirectHandler("http://portal.example/login", http.StatusFound))
+	mux.Handle("/secure", http.RedirectHandler("https://check.example/secure", http.StatusMovedPermanently))
 	mux.Handle("/busy", status(503))
 	mux.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) {
 		for {
