@@ -139,6 +139,7 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 func (d *daemon) newDHCP(c *claim) *dhcpclient.Client {
 	cfg := dhcpclient.Config{
 		Link: c.link, Metric: c.metric, OwnMTU: c.static.Wanted.MTU != 0, LeaseDir: d.cfg.LeaseDir, Hold: d.cfg.Hold,
+		Memory:   d.cfg.LeaseMemory,
 		Hostname: d.hostname, Leased: d.announcer.tell, Owner: d.owner(c), Log: c.log,
 	}
 	if c.entry != nil {

@@ -1,7 +1,7 @@
 // Package netd owns the daemon that makes a device reachable: it claims links by profile, runs the sources of each
 // claimed link (a DHCP client, a key file), configures the link as they want it, and writes resolv.conf.
 //
-// It never parses a packet (lease does), never writes to flash, and never takes a link down: when it ends, for whatever
+// It never parses a packet (lease does), writes to flash only what a lease memory has to keep, and never takes a link down: when it ends, for whatever
 // reason, every address stays until its lease ends.
 //
 // Read first: Config, then claim.
@@ -29,8 +29,9 @@ import (
 
 // Config holds the paths and hooks of netd. Only ResolvPath and LeaseDir are required.
 type Config struct {
-	ResolvPath string // resolv.conf
-	LeaseDir   string // directory in /run with one file for each link, its last lease
+	ResolvPath  string // resolv.conf
+	LeaseDir    string // directory in /run with one file for each link, its last lease
+	LeaseMemory string // directory in resin-state that keeps the last lease of each link over a reboot; empty: none
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
 	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none

@@ -32,6 +32,7 @@ type device struct {
 	settings string // where the owner's are published
 	keyFiles string // the directory of key files
 	control  string // netd's socket
+	memory   string // directory of the leases of earlier boots
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -67,15 +68,16 @@ func newDevice(t *testing.T) *device {
 
 func (d *device) config() Config {
 	return Config{
-		ResolvPath: filepath.Join(d.dir, "resolv.conf"),
-		LeaseDir:   filepath.Join(d.dir, "leases"),
-		Log:        slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		OnLease:    func(l lease.Lease) { d.leases <- l },
-		Profiles:   []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
-		KeyFiles:   d.keyFiles,
-		Control:    d.control,
-		Hold:       2 * time.Second,
-		Settings:   d.settings,
+		ResolvPath:  filepath.Join(d.dir, "resolv.conf"),
+		LeaseDir:    filepath.Join(d.dir, "leases"),
+		Log:         slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		OnLease:     func(l lease.Lease) { d.leases <- l },
+		Profiles:    []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
+		KeyFiles:    d.keyFiles,
+		LeaseMemory: d.memory,
+		Control:     d.control,
+		Hold:        2 * time.Second,
+		Settings:    d.settings,
 	}
 }
 

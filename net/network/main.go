@@ -52,7 +52,7 @@ func main() {
 // run runs netd, and the keeper of the time beside it, until ctx ends.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
-		LeaseDir: "/run/resinos/leases", Settings: settings.Path, KeyFiles: keyimport.To,
+		LeaseDir: "/run/resinos/leases", LeaseMemory: "/mnt/state/leases", Settings: settings.Path, KeyFiles: keyimport.To,
 		Control: netcontrol.SocketPath, Log: log}
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
