@@ -94,6 +94,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"ntp":       cmdNTP,
 	"bundle":    cmdBundle,
 	"registry":  cmdRegistry,
+	"uplink":    cmdUplink,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -199,8 +200,8 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 // serial line until it says what matches.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP], in a story with a device of its own")
-	variant, quiet, once := "development", false, false
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-secondlink], in a story with a device of its own")
+	variant, quiet, once, second := "development", false, false, false
 	var disks []qemu.Disk
 	var arguments []string
 	var until *regexp.Regexp
@@ -211,6 +212,9 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		case args[0] == "-once":
 			once, args = true, args[1:]
+			continue
+		case args[0] == "-secondlink":
+			second, args = true, args[1:]
 			continue
 		case args[0] == "-variant" && len(args) > 1:
 			variant = args[1]
@@ -229,6 +233,9 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	o, err := s.images.options(s.board, variant)
 	ts.Check(err)
+	if second {
+		arguments = append(arguments, secondLink(o.Board.Qemu.Network)...)
+	}
 	o.Disks, o.NoReboot, o.Arguments = disks, once, arguments
 	s.chooseDisk(ts, &o)
 	ts.Check(s.device.Start(s.ctx, o))

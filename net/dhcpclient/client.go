@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -31,6 +32,7 @@ type Config struct {
 	Profile  *profile.Profile  // the key file of the link; nil: there is none
 	OwnMTU   bool              // the key file sets an MTU, and that of the server does not count
 	LeaseDir string            // directory in /run with one file for each link, its last lease
+	Memory   string            // directory in resin-state with the last lease of each link; empty: none is kept
 	Hold     time.Duration     // how long a lease outlives its carrier
 	Hostname func() string     // the host name of the device; empty: it has none
 	Leased   func(lease.Lease) // called with each lease that is in use; must not block
@@ -47,6 +49,8 @@ type Client struct {
 	neighbours *neighbours     // open while the machine checks an address
 	noted      map[string]bool // notes that were logged since noting
 	noting     time.Duration
+	memory     memory
+	tasks      sync.WaitGroup // writes of the memory
 }
 
 // New returns the client of a link without a carrier. It asks for nothing before the carrier comes.
@@ -82,6 +86,7 @@ func (c *Client) Adopt(at time.Duration, actual link.Actual) (mtu bool) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			c.cfg.Log.Warn("old lease not usable", "error", err)
 		}
+		c.remember(at)
 		return false
 	}
 	if c.machine.Adopt(at, old, configured(actual, old)) {
@@ -143,6 +148,11 @@ func (c *Client) Carrier(at time.Duration, there bool) {
 		event = lease.Carrier
 	}
 	c.step(at, event, nil)
+	if there {
+		c.recognise(at)
+	} else {
+		c.lose()
+	}
 }
 
 // Renamed requests the same lease again, so that the server learns the new name at once. The link does not change.
@@ -164,6 +174,8 @@ func (c *Client) Tick(at time.Duration) { c.step(at, lease.Timer, nil) }
 func (c *Client) Close() {
 	c.hush()
 	c.unwatch()
+	c.lose()
+	c.tasks.Wait()
 }
 
 // receive processes a message from a receiver, unless that receiver has been closed meanwhile.
@@ -214,6 +226,7 @@ func (c *Client) act(at time.Duration, a lease.Action) {
 		c.cfg.Owner.NamesChanged()
 		c.cfg.Log.Info("lease bound", "address", a.Lease.Address, "server", a.Lease.Server, "length", a.Lease.Length)
 		c.cfg.Leased(a.Lease)
+		c.keep(at, a.Lease)
 	case lease.Drop:
 		c.cfg.Log.Warn("lease dropped", "address", a.Lease.Address, "reason", a.Reason)
 		c.cfg.Owner.Configure(at)

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"resinos/mounts/plainfile"
 	"resinos/services/hostname"
 )
 
@@ -119,14 +119,7 @@ func Path(dir, link string) string {
 // Load reads the lease of a link. The error wraps fs.ErrNotExist if there is none.
 func Load(dir, link string) (Lease, error) {
 	path := Path(dir, link)
-	info, err := os.Stat(path)
-	if err != nil {
-		return Lease{}, fmt.Errorf("read lease: %w", err)
-	}
-	if info.Size() > maxFile {
-		return Lease{}, fmt.Errorf("read lease %s: longer than %d bytes", path, maxFile)
-	}
-	text, err := os.ReadFile(path)
+	text, err := plainfile.Read(path, maxFile)
 	if err != nil {
 		return Lease{}, fmt.Errorf("read lease: %w", err)
 	}

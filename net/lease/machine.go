@@ -71,6 +71,7 @@ type Machine struct {
 	offer Lease // the lease that we have requested, in requesting
 	held  Lease // the last lease, in use or remembered; Length 0: none
 	inUse bool  // held is configured on the link
+	doubt bool  // held is from an earlier boot, and no server has confirmed it
 
 	check    check
 	declines int // addresses given up since the last lease that nobody claimed
@@ -91,6 +92,22 @@ func (m *Machine) Adopt(now time.Duration, l Lease, inUse bool) bool {
 		m.next = now + m.cfg.Hold
 	}
 	return true
+}
+
+// Remember gives the machine a lease from an earlier boot, which it requests again. If Recognise follows, the lease is
+// used meanwhile, for that long if no server answers.
+func (m *Machine) Remember(now time.Duration, l Lease, use time.Duration) {
+	l.Bound, l.Renew, l.Rebind, l.Length = now, use, use, use
+	m.doubt = m.Adopt(now, l, false)
+}
+
+// Recognise says that the link is in the network of the remembered lease, as far as one can know without its server.
+func (m *Machine) Recognise(now time.Duration) []Action {
+	if !m.doubt || m.inUse || m.state != Rebooting && m.state != Selecting || now >= m.held.Ends() {
+		return nil
+	}
+	m.inUse = true
+	return append([]Action{{Verb: Use, Lease: m.held}}, m.ask(now, m.held.Address.Addr())...)
 }
 
 // SetHostname changes the host name in later messages.

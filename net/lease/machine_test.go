@@ -397,6 +397,68 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// A lease from an earlier boot is requested again. It is used at once if the network is recognised, for a bounded time;
+// in another network the client does not wait for a server that does not know it.
+func TestRemember(t *testing.T) {
+	b := newBench(t)
+	b.bound(nil)
+	old, _ := b.m.Lease()
+	fresh := func(t *testing.T) *bench {
+		b := newBench(t)
+		b.m.Remember(b.now, old, time.Minute)
+		b.step(Carrier)
+		b.expect(Rebooting, "broadcast REQUEST")
+		return b
+	}
+	t.Run("confirmed", func(t *testing.T) {
+		b := fresh(t)
+		b.out = b.m.Recognise(b.now)
+		b.expect(Rebooting, "use 10.9.0.50/24")
+		b.out = b.m.Recognise(b.now)
+		b.expect(Rebooting, "")
+		b.reply(dhcpv4.MessageTypeAck, nil)
+		b.expect(Bound, "use 10.9.0.50/24")
+		if l, _ := b.m.Lease(); l.Length != time.Hour {
+			t.Errorf("length %s, want that of the server", l.Length)
+		}
+	})
+	t.Run("in silence", func(t *testing.T) {
+		b := fresh(t)
+		end := b.now + time.Minute
+		b.out = b.m.Recognise(b.now)
+		for b.now < end {
+			b.timer()
+		}
+		if b.expect(Selecting, "drop, broadcast DISCOVER"); b.now != end {
+			t.Errorf("dropped at %s, want %s", b.now, end)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		b := fresh(t)
+		b.out = b.m.Recognise(b.now)
+		b.reply(dhcpv4.MessageTypeNak, nil)
+		b.expect(Selecting, "drop, broadcast DISCOVER")
+	})
+	t.Run("another network", func(t *testing.T) {
+		b := fresh(t)
+		began := b.now
+		b.timer()
+		b.expect(Selecting, "broadcast DISCOVER")
+		if b.now-began > 300*time.Millisecond {
+			t.Errorf("looks for a server after %s", b.now-began)
+		}
+		if _, inUse := b.m.Lease(); inUse {
+			t.Error("the lease is in use")
+		}
+	})
+	t.Run("somebody else has it", func(t *testing.T) {
+		b := fresh(t)
+		b.out = b.m.Recognise(b.now)
+		b.out = b.m.Conflict(b.now, old.Address.Addr(), []byte{2, 0, 0, 0, 0, 1})
+		b.expect(Selecting, "note, drop, broadcast DECLINE, broadcast DISCOVER")
+	})
+}
+
 // A lease without end must not overflow any timer.
 func TestEndlessLease(t *testing.T) {
 	b := newBench(t)

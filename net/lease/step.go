@@ -166,8 +166,8 @@ func (m *Machine) requestAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
 // rebootAgain asks every server whether the remembered lease is still ours. Silence does not mean yes: on another
 // network most servers do not answer. If the lease was in use it stays in use while we look for a new one.
 func (m *Machine) rebootAgain(now time.Duration, _ *dhcpv4.DHCPv4) []Action {
-	if m.tries == rebootTries {
-		return m.discover(now, nil)
+	if m.tries == rebootTries || m.tries > 0 && m.doubt && !m.inUse {
+		return m.discover(now, nil) // most likely another network: the lease is remembered from an earlier boot
 	}
 	msg := m.message(now, dhcpv4.MessageTypeRequest)
 	msg.UpdateOption(dhcpv4.OptRequestedIPAddress(option(m.held.Address.Addr())))
@@ -221,7 +221,7 @@ func (m *Machine) bind(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 		actions = append(actions, Action{Verb: Note, Reason: fmt.Sprintf("address was %s", m.held.Address)})
 	}
 	l.Link, l.Hardware, l.Bound = m.cfg.Link, m.cfg.Hardware.String(), m.sent
-	m.held, m.inUse, m.naks = l, true, 0
+	m.held, m.inUse, m.doubt, m.naks = l, true, false, 0
 	m.state, m.next = Bound, l.Bound+l.Renew
 	actions = append(actions, Action{Verb: Use, Lease: l})
 	if had {

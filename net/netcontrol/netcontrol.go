@@ -54,6 +54,10 @@ type Link struct {
 	Guests    []Guest  `json:"guests,omitempty"` // of a shared link: who has an address of it
 	Notes     []string `json:"notes,omitempty"`  // what its profile asks for and does not get
 	Error     string   `json:"error,omitempty"`  // why it is not as wanted
+
+	Reach       string `json:"reach,omitempty"`        // how far it gets: full, gateway, portal, limited, none, or -
+	ReachReason string `json:"reach_reason,omitempty"` // why no further; it may contain what a stranger sent
+	Lowered     bool   `json:"lowered,omitempty"`      // its default routes have lost their priority
 }
 
 // Guest is a station that has an address of a shared link.

@@ -15,6 +15,7 @@ import (
 	"resinos/net/inforce"
 	"resinos/net/link"
 	"resinos/net/linksource"
+	"resinos/net/reach"
 	"resinos/net/resolv"
 )
 
@@ -139,6 +140,7 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 func (d *daemon) newDHCP(c *claim) *dhcpclient.Client {
 	cfg := dhcpclient.Config{
 		Link: c.link, Metric: c.metric, OwnMTU: c.static.Wanted.MTU != 0, LeaseDir: d.cfg.LeaseDir, Hold: d.cfg.Hold,
+		Memory:   d.cfg.LeaseMemory,
 		Hostname: d.hostname, Leased: d.announcer.tell, Owner: d.owner(c), Log: c.log,
 	}
 	if c.entry != nil {
@@ -158,6 +160,7 @@ func (d *daemon) owner(c *claim) linksource.Owner {
 
 // settle applies what the link lacks and informs the sources about the carrier.
 func (d *daemon) settle(at time.Duration, c *claim, actual link.Actual) {
+	d.stale = true
 	steps := link.Plan(c.wanted(at), actual)
 	if len(steps) > 0 && c.planned != 0 && at-c.planned < planPause {
 		c.retry = c.planned + planPause
@@ -206,6 +209,7 @@ func (c *claim) wanted(at time.Duration) link.Wanted {
 	for _, s := range c.sources {
 		s.Want(at, &w)
 	}
+	c.daemon.lower(c.link.Index, &w)
 	return w
 }
 
@@ -244,10 +248,15 @@ func (d *daemon) configure(at time.Duration, c *claim) {
 }
 
 func (d *daemon) writeResolv() {
+	d.stale = true
 	var sources []resolv.Source
+	lowered := d.reach.Penalised()
 	for _, c := range d.claims {
 		for _, s := range c.sources {
 			if one, any := s.Names(); any {
+				if lowered[c.link.Index] {
+					one.Metric += reach.Penalty
+				}
 				sources = append(sources, one)
 			}
 		}

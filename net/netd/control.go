@@ -151,6 +151,9 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	if c == nil {
 		return l
 	}
+	f := d.reach.Finding(a.Link.Index)
+	l.Reach, l.ReachReason = f.State.String(), f.Reason
+	l.Lowered = d.reach.Penalised()[a.Link.Index]
 	l.Managed, l.Error, l.Notes, l.Method = true, c.fault, c.static.Notes, "dhcp"
 	if c.entry != nil {
 		l.File, l.Profile, l.Method = c.entry.File, c.entry.Profile.Connection.ID, "port"

@@ -1,7 +1,7 @@
 // Package netd owns the daemon that makes a device reachable: it claims links by profile, runs the sources of each
 // claimed link (a DHCP client, a key file), configures the link as they want it, and writes resolv.conf.
 //
-// It never parses a packet (lease does), never writes to flash, and never takes a link down: when it ends, for whatever
+// It never parses a packet (lease does), writes to flash only what a lease memory has to keep, and never takes a link down: when it ends, for whatever
 // reason, every address stays until its lease ends.
 //
 // Read first: Config, then claim.
@@ -22,6 +22,7 @@ import (
 	"resinos/net/link"
 	"resinos/net/linkwatch"
 	"resinos/net/netstate"
+	"resinos/net/reach"
 	"resinos/net/resolv"
 	"resinos/services/boottime"
 	"resinos/services/notify"
@@ -29,9 +30,10 @@ import (
 
 // Config holds the paths and hooks of netd. Only ResolvPath and LeaseDir are required.
 type Config struct {
-	ResolvPath string // resolv.conf
-	LeaseDir   string // directory in /run with one file for each link, its last lease
-	SharedDir  string // directory in /run with one file for each shared link, its guests; empty: none is kept
+	ResolvPath  string // resolv.conf
+	LeaseDir    string // directory in /run with one file for each link, its last lease
+	SharedDir   string // directory in /run with one file for each shared link, its guests; empty: none is kept
+	LeaseMemory string // directory in resin-state that keeps the last lease of each link over a reboot; empty: none
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
 	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none
@@ -83,6 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 		mtus:   map[int]int{},
 		ruled:  true,
 	}
+	d.reach = reach.NewSet(d.events, d.reprioritise, d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -140,6 +143,8 @@ type daemon struct {
 	ruled     bool            // rules of ours may be there
 	lastFault string          // of the last apply; empty: it succeeded
 	published *netstate.State // what Changed was called with last; nil: nothing
+	reach     *reach.Set
+	stale     bool // what the set of uplinks knows may be old
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {
@@ -148,6 +153,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 	alive := notify.Watched()
 	for {
 		alive.Beat()
+		d.refresh(boottime.Now())
 		wait := alive.Left()
 		if at := d.deadline(); at != 0 {
 			wait = min(wait, max(at-boottime.Now(), 0))
@@ -173,7 +179,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 
 // deadline returns the earliest instant at which a claim has something to do; 0: never.
 func (d *daemon) deadline() time.Duration {
-	var first time.Duration
+	first := d.reach.Deadline()
 	for _, c := range d.claims {
 		first = earlier(first, c.retry)
 		for _, s := range c.sources {
@@ -192,6 +198,7 @@ func earlier(a, b time.Duration) time.Duration {
 }
 
 func (d *daemon) tick(at time.Duration) {
+	d.reach.Tick(at)
 	for index, c := range d.claims {
 		if c.retry != 0 && at >= c.retry {
 			c.retry = 0
@@ -210,6 +217,7 @@ func (d *daemon) tick(at time.Duration) {
 
 // close ends the receivers. Links, addresses and lease files stay.
 func (d *daemon) close() {
+	d.reach.Close()
 	for _, c := range d.claims {
 		c.close()
 	}

@@ -34,6 +34,7 @@ type device struct {
 	keyFiles string // the directory of key files
 	control  string // netd's socket
 	changed  func(netstate.State)
+	memory   string // directory of the leases of earlier boots
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -69,16 +70,17 @@ func newDevice(t *testing.T) *device {
 
 func (d *device) config() Config {
 	return Config{
-		ResolvPath: filepath.Join(d.dir, "resolv.conf"),
-		LeaseDir:   filepath.Join(d.dir, "leases"),
-		Log:        slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		OnLease:    func(l lease.Lease) { d.leases <- l },
-		Profiles:   []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
-		KeyFiles:   d.keyFiles,
-		Control:    d.control,
-		Hold:       2 * time.Second,
-		Settings:   d.settings,
-		Changed:    d.changed,
+		ResolvPath:  filepath.Join(d.dir, "resolv.conf"),
+		LeaseDir:    filepath.Join(d.dir, "leases"),
+		Log:         slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		OnLease:     func(l lease.Lease) { d.leases <- l },
+		Profiles:    []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
+		KeyFiles:    d.keyFiles,
+		Control:     d.control,
+		Hold:        2 * time.Second,
+		Settings:    d.settings,
+		Changed:     d.changed,
+		LeaseMemory: d.memory,
 	}
 }
 

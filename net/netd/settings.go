@@ -1,25 +1,30 @@
 package netd
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"net/netip"
 	"os"
 	"time"
 
+	"resinos/net/reach"
 	"resinos/net/resolv"
 	"resinos/services/config"
 	"resinos/services/settings"
 )
 
 // keys are the keys of config.json that netd follows.
-var keys = []string{config.DNSServers, config.Hostname}
+var keys = []string{config.DNSServers, config.Hostname, config.ReachURL, config.ReachResponse, config.ReachInterval,
+	config.APIEndpoint}
 
 // wish is what the owner's settings ask of netd.
 type wish struct {
 	servers  []netip.Addr
 	fallback bool   // the servers are asked only if no lease names one
 	hostname string // empty: the kernel's
+	target   reach.Target
+	fault    error // why the target is not what the owner asks for
 }
 
 // wishOf reads settings. Values that are not addresses are skipped: whoever published them has reported them to the
@@ -31,6 +36,8 @@ func wishOf(s settings.Settings) wish {
 			w.servers = append(w.servers, a)
 		}
 	}
+	w.target, w.fault = reach.ParseTarget(s.Text(config.ReachURL), s.Text(config.APIEndpoint),
+		s.Text(config.ReachResponse), s.Number(config.ReachInterval))
 	return w
 }
 
@@ -43,7 +50,9 @@ func (w wish) sources(leased []resolv.Source) []resolv.Source {
 func (d *daemon) follow(ctx context.Context) {
 	err := settings.Follow(ctx, settings.Follower{Path: d.cfg.Settings, Daemon: "netd", Keys: keys, Log: d.cfg.Log,
 		Apply: func(s settings.Settings) error {
-			return d.within(ctx, func(at time.Duration) { d.take(at, wishOf(s)) })
+			w := wishOf(s)
+			err := d.within(ctx, func(at time.Duration) { d.take(at, w) })
+			return cmp.Or(err, w.fault)
 		}})
 	if ctx.Err() == nil {
 		d.cfg.Log.Warn("settings not followed", "error", err)
@@ -54,6 +63,9 @@ func (d *daemon) follow(ctx context.Context) {
 func (d *daemon) take(at time.Duration, w wish) {
 	before := d.hostname()
 	d.wish = w
+	if d.reach.Retarget(at, w.target) {
+		d.reprioritise(at)
+	}
 	d.writeResolv()
 	if d.hostname() == before {
 		return

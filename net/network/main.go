@@ -52,8 +52,8 @@ func main() {
 // run runs netd, and the keeper of the time beside it, until ctx ends.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
-		LeaseDir: "/run/resinos/leases", SharedDir: "/run/resinos/shared", Settings: settings.Path,
-		KeyFiles: keyimport.To, Control: netcontrol.SocketPath, Log: log}
+		LeaseDir: "/run/resinos/leases", LeaseMemory: "/mnt/state/leases", SharedDir: "/run/resinos/shared",
+		Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath, Log: log}
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
 	flags.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")

@@ -54,6 +54,10 @@ const (
 	NTPServers        = "ntpServers"
 	DNSServers        = "dnsServers"
 	Discoverable      = "hostDiscoverability"
+	ReachURL          = "os.network.connectivity.uri"
+	ReachInterval     = "os.network.connectivity.interval"
+	ReachResponse     = "os.network.connectivity.response"
+	APIEndpoint       = "apiEndpoint"
 )
 
 // Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
@@ -72,9 +76,9 @@ func Keys() []Key {
 		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},
 		{Name: "country", Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Later: "Wi-Fi", fit: country},
 		{Name: "os.network.wifi.randomMacAddressScan", Kind: Flag, Does: "look for Wi-Fi under a random address", Later: "Wi-Fi"},
-		{Name: "os.network.connectivity.uri", Kind: Text, Does: "where to ask whether the internet is reached", Later: "the connectivity check in netd"},
-		{Name: "os.network.connectivity.interval", Kind: Number, Default: "3600", Does: "seconds between two questions", Later: "the connectivity check in netd"},
-		{Name: "os.network.connectivity.response", Kind: Text, Does: "the answer to expect; empty: status 204", Later: "the connectivity check in netd"},
+		{Name: ReachURL, Kind: Text, Does: `URL to ask, http://…, whether the internet is reached; else that of the cloud; "null": nobody is asked`, Daemon: "netd", fit: probeURL},
+		{Name: ReachInterval, Kind: Number, Default: "3600", Does: "seconds between two questions to which nothing depends on the answer", Daemon: "netd"},
+		{Name: ReachResponse, Kind: Text, Does: "what the answer begins with; empty: status 204", Daemon: "netd"},
 		{Name: "balenaRootCA", Kind: Text, Does: "a certificate authority to trust, PEM in base64", Later: "the system's store of certificates"},
 		{Name: "developmentMode", Kind: Flag, Default: "false", Does: "open the device for development", Later: "variants that change on the device; now the image decides"},
 		{Name: "os.kernel.extraFirmwareVol", Kind: Text, Default: `"extra-firmware"`, Does: "volume that holds more firmware", Later: "firmware from a volume"},
@@ -99,7 +103,7 @@ func Keys() []Key {
 		{Name: "deviceId", Kind: Text, Does: "number given when registered", Others: cloud},
 		{Name: "registered_at", Kind: Text, Does: "when registered", Others: cloud},
 		{Name: "version", Kind: Text, Does: "", Others: cloud},
-		{Name: "apiEndpoint", Kind: Text, Does: "the cloud's address; without it the device is unmanaged", Others: cloud},
+		{Name: APIEndpoint, Kind: Text, Does: "the cloud's address; without it the device is unmanaged", Others: cloud},
 		{Name: "registryEndpoint", Kind: Text, Does: "where container images are", Others: cloud},
 		{Name: "deltaEndpoint", Kind: Text, Does: "where differences of container images are", Others: cloud},
 		{Name: "logsEndpoint", Kind: Text, Does: "where logs go", Others: cloud},

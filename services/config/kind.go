@@ -214,3 +214,14 @@ func lines(value any) (any, error) {
 	return each(func(s string) (string, bool) { return s, len(s) <= 16<<10 && !strings.ContainsAny(s, "\n\r") },
 		"single lines")(value)
 }
+
+// probeURL accepts what a probe can ask: netd does not speak TLS, but a server that redirects to its https URL has
+// answered.
+func probeURL(value any) (any, error) {
+	text, _ := value.(string)
+	lower := strings.ToLower(text)
+	if text == "" || text == "null" || strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") {
+		return value, nil
+	}
+	return nil, errors.New("want http://HOST/PATH")
+}

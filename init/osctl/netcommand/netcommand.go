@@ -3,6 +3,7 @@
 package netcommand
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -88,7 +89,7 @@ func (s *session) show(ctx context.Context, client netcontrol.Client, asJSON boo
 
 // text is the picture of the network: links, their routes, the name servers, the profiles, and what is wrong.
 func (s *session) text(n netcontrol.Status) string {
-	rows := [][]screen.Cell{screen.Header("LINK", "STATE", "PROFILE", "METHOD", "ADDRESSES")}
+	rows := [][]screen.Cell{screen.Header("LINK", "STATE", "REACH", "PROFILE", "METHOD", "ADDRESSES")}
 	var routes, guests, faults []string
 	for _, l := range n.Links {
 		if l.Kind == "loopback" {
@@ -104,6 +105,9 @@ func (s *session) text(n netcontrol.Status) string {
 		}
 		for _, note := range l.Notes {
 			faults = append(faults, s.Lead(screen.Yellow, "note", l.Name+": "+screen.InLine(note)))
+		}
+		if l.ReachReason != "" {
+			faults = append(faults, s.Lead(screen.Yellow, "reach", l.Name+": "+screen.InLine(l.ReachReason)))
 		}
 		if l.Error != "" {
 			faults = append(faults, s.Lead(screen.Red, "error", l.Name+": "+screen.InLine(l.Error)))
@@ -146,9 +150,23 @@ func linkRow(l netcontrol.Link) []screen.Cell {
 		state, colour = "no carrier", screen.Yellow
 	}
 	return []screen.Cell{
-		{Text: screen.Escape(l.Name)}, {Text: state, Colour: colour}, {Text: screen.InLine(l.Profile)},
+		{Text: screen.Escape(l.Name)}, {Text: state, Colour: colour}, reachCell(l), {Text: screen.InLine(l.Profile)},
 		{Text: screen.Escape(l.Method), Colour: screen.Dim}, {Text: strings.Join(l.Addresses, " ")},
 	}
+}
+
+func reachCell(l netcontrol.Link) screen.Cell {
+	c := screen.Cell{Text: cmp.Or(screen.Escape(l.Reach), "-"), Colour: screen.Yellow}
+	switch l.Reach {
+	case "full", "gateway":
+		c.Colour = screen.Green
+	case "", "-":
+		c.Colour = screen.Dim
+	}
+	if l.Lowered {
+		c.Text += ", last"
+	}
+	return c
 }
 
 func profileRow(p netcontrol.Profile) []screen.Cell {
