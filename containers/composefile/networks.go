@@ -38,55 +38,15 @@ func (l *load) networks() map[string]app.Link {
 		if n.EnableIPv4 != nil && !*n.EnableIPv4 {
 			l.fault(path+".enable_ipv4", "each network of an app has IPv4: remove the key")
 		}
-		if err := mtu(&link, n.DriverOpts); err != nil {
+		if err := values.MTU(&link, n.DriverOpts); err != nil {
 			l.fault(path+".driver_opts", "%v", err)
 		}
-		if err := subnet(&link, n.Ipam); err != nil {
+		if err := values.Subnets(&link, n.Ipam); err != nil {
 			l.fault(path+".ipam", "%v", err)
 		}
 		out[name] = link
 	}
 	return out
-}
-
-func mtu(link *app.Link, options map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		if name != "com.docker.network.driver.mtu" && name != "mtu" {
-			return fmt.Errorf("option %s is not supported, only com.docker.network.driver.mtu is", name)
-		}
-		mtu, err := strconv.Atoi(options[name])
-		if err != nil || mtu < 576 || mtu > 9216 {
-			return fmt.Errorf("mtu %q is not between 576 and 9216", options[name])
-		}
-		link.MTU = mtu
-	}
-	return nil
-}
-
-func subnet(link *app.Link, ipam types.IPAMConfig) error {
-	for _, pool := range ipam.Config {
-		if pool.IPRange != "" || len(pool.AuxiliaryAddresses) > 0 {
-			return errors.New("of config only subnet and gateway are supported: remove ip_range and aux_addresses")
-		}
-		prefix, err := netip.ParsePrefix(pool.Subnet)
-		into, family, low, high := &link.Subnet, "IPv4", 8, 29
-		if err == nil && prefix.Addr().Is6() {
-			into, family, low, high = &link.Subnet6, "IPv6", 16, 120
-		}
-		switch {
-		case err != nil || prefix.Bits() > high || prefix.Bits() < low || prefix.Masked() != prefix:
-			return fmt.Errorf("subnet %q is no %s subnet of /%d to /%d", pool.Subnet, family, low, high)
-		case *into != "":
-			return fmt.Errorf("one subnet of %s is enough", family)
-		case family == "IPv6" && !link.IPv6:
-			return fmt.Errorf("subnet %s needs enable_ipv6: true", pool.Subnet)
-		case pool.Gateway != "" && pool.Gateway != prefix.Addr().Next().String():
-			return fmt.Errorf("gateway %s: the gateway of subnet %s is its first address, %s",
-				pool.Gateway, pool.Subnet, prefix.Addr().Next())
-		}
-		*into = pool.Subnet
-	}
-	return nil
 }
 
 // network is what the container reaches and who reaches it.
