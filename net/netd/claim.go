@@ -124,6 +124,9 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 		}
 	}
 	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric, "file", file)
+	if len(c.static.Rules) > 0 {
+		d.applyRules()
+	}
 	if p.Static.DHCP {
 		client := d.newDHCP(c)
 		c.sources = append(c.sources, client)

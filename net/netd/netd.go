@@ -21,7 +21,9 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linkwatch"
+	"resinos/net/ownlink"
 	"resinos/net/resolv"
+	"resinos/net/wireguard"
 	"resinos/services/boottime"
 	"resinos/services/notify"
 )
@@ -80,6 +82,7 @@ func Run(ctx context.Context, cfg Config) error {
 		mtus:   map[int]int{},
 		ruled:  true,
 	}
+	d.own.Log, d.tunnels = d.cfg.Log, wireguard.NewKeeper(d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -97,7 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer d.close()
 	if d.cfg.KeyFiles != "" {
 		d.files.Load()
-		d.createLinks()
+		d.ensureLinks()
 	}
 	d.survey(boottime.Now())
 	if d.cfg.KeyFiles != "" {
@@ -117,6 +120,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if d.cfg.KeyFiles != "" {
 		tasks.Go(func() { d.watchFiles(beside) })
+		tasks.Go(func() { d.tunnels.Run(beside) })
 	}
 	if d.cfg.Control != "" {
 		tasks.Go(func() { d.answer(beside) })
@@ -132,6 +136,8 @@ type daemon struct {
 	announcer *announcer
 	wish      wish // the owner's settings
 	files     *inforce.Set
+	own       ownlink.Keeper
+	tunnels   *wireguard.Keeper
 	mtus      map[int]int // what links had before a profile changed it, by index
 	ruled     bool        // rules of ours may be there
 	lastFault string      // of the last apply; empty: it succeeded
