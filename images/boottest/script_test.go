@@ -94,6 +94,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"ntp":       cmdNTP,
 	"bundle":    cmdBundle,
 	"registry":  cmdRegistry,
+	"unit":      cmdUnit,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {

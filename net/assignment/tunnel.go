@@ -3,6 +3,7 @@ package assignment
 import (
 	"hash/fnv"
 
+	"resinos/net/keyvalue"
 	"resinos/net/link"
 	"resinos/net/profile"
 	"resinos/net/routingrule"
@@ -99,6 +100,10 @@ func (s *Static) tunnel(p profile.Profile, metric int) {
 		s.note("[wireguard] private-key is not in the file, and nobody can be asked for it: the tunnel stays closed")
 	case w.PrivateKey.Reveal() == "":
 		s.note("[wireguard] private-key is missing: the tunnel stays closed")
+	default:
+		if _, ok := keyvalue.Key32(w.PrivateKey.Reveal()); !ok {
+			s.note("[wireguard] private-key is not a key of 32 bytes in base64: the tunnel stays closed")
+		}
 	}
 	for _, six := range []bool{false, true} {
 		ip := ipOf(p, six)
@@ -119,10 +124,10 @@ func (s *Static) tunnel(p profile.Profile, metric int) {
 			}
 		}
 		if leads(p, six) {
-			s.Rules = append(s.Rules,
-				routingrule.Rule{Six: six, Priority: mainPriority, Table: 254, SuppressPrefix: 0, Action: routingrule.ToTable},
-				routingrule.Rule{Six: six, Priority: tunnelPriority, Not: true, Mark: uint32(mark), Mask: 1<<32 - 1,
-					Table: mark, SuppressPrefix: -1, Action: routingrule.ToTable})
+			narrower := routingrule.Rule{Six: six, Priority: mainPriority, Action: routingrule.ToTable, Table: 254}
+			others := routingrule.Rule{Six: six, Priority: tunnelPriority, Action: routingrule.ToTable, Table: mark,
+				Not: true, Mark: uint32(mark), Mask: 1<<32 - 1, SuppressPrefix: -1}
+			s.Rules = append(s.Rules, narrower, others)
 		}
 	}
 }

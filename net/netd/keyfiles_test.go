@@ -264,15 +264,17 @@ func TestKeyFileLinks(t *testing.T) {
 	linktest.Cable(t, "w2").Up()
 	manual := func(n string) string { return "[ipv4]\nmethod=manual\naddress1=10.20." + n + ".1/24\n" }
 	d.put("vlan", "[connection]\nid=vlan\ntype=vlan\n[vlan]\nparent=w0\nid=5\n"+manual("1"))
-	d.put("bond", "[connection]\nid=bond\ntype=bond\ninterface-name=bond0\n[bond]\nmode=active-backup\nprimary=w2\n"+manual("2"))
+	d.put("bond", "[connection]\nid=bond\ntype=bond\ninterface-name=bond0\n"+
+		"[bond]\nmode=active-backup\nprimary=w2\n"+manual("2"))
 	for _, port := range []string{"w1", "w2"} {
-		d.put(port, "[connection]\nid="+port+"\ntype=ethernet\ninterface-name="+port+"\ncontroller=bond\nport-type=bond\n")
+		d.put(port, "[connection]\nid="+port+"\ntype=ethernet\ninterface-name="+port+
+			"\ncontroller=bond\nport-type=bond\n")
 	}
 	d.put("dummy", "[connection]\nid=dummy\ntype=dummy\ninterface-name=d0\n"+manual("3"))
 	d.put("wg", "[connection]\nid=wg\ntype=wireguard\ninterface-name=wg0\n[wireguard]\n"+
 		"private-key=YHDNGLbYHXfUBmJVZUn8xfzPKTrGBP4YgJFbLUjXFmQ=\n"+
-		"[wireguard-peer.xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=]\nendpoint=10.9.0.1:5000\nallowed-ips=0.0.0.0/0;10.30.0.0/16\n"+
-		manual("4"))
+		"[wireguard-peer.xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=]\nendpoint=10.9.0.1:5000\n"+
+		"allowed-ips=0.0.0.0/0;10.30.0.0/16\n"+manual("4"))
 	d.put("theirs", "[connection]\nid=theirs\ntype=dummy\ninterface-name=d9\n"+manual("9"))
 	if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "d9"}}); err != nil {
 		t.Fatal(err)
@@ -331,7 +333,8 @@ func TestKeyFileLinks(t *testing.T) {
 			t.Errorf("%s was created again", name)
 		}
 	}
-	if err := netlink.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "d0", Index: index("d0")}}); err != nil {
+	d0 := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "d0", Index: index("d0")}}
+	if err := netlink.LinkDel(d0); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"vlan", "bond", "wg", "theirs"} {

@@ -109,8 +109,8 @@ func normaliseVLAN(options map[uint16][]byte) {
 		list, _ := nl.ParseRouteAttr(options[n]) // the kernel wrote it
 		var all []mapping
 		for _, one := range list {
-			if len(one.Value) >= 8 {
-				all = append(all, mapping{binary.NativeEndian.Uint32(one.Value), binary.NativeEndian.Uint32(one.Value[4:])})
+			if v := one.Value; len(v) >= 8 {
+				all = append(all, mapping{binary.NativeEndian.Uint32(v), binary.NativeEndian.Uint32(v[4:])})
 			}
 		}
 		options[n] = encodeMappings(all)

@@ -72,8 +72,8 @@ func file(t *testing.T, kind, name, rest string) assignment.Entry {
 	return entry(t, kind+"-"+name, []byte("[connection]\ntype="+kind+"\ninterface-name="+name+"\n"+rest))
 }
 
-// Every option of a bridge reaches the kernel, a changed one too, and one that is taken out of the file is the usual one
-// again. The link of somebody else stays; ours is found by a later Keeper.
+// Every option of a bridge reaches the kernel, a changed one too, and one that is taken out of the file is the usual
+// one again. The link of somebody else stays; ours is found by a later Keeper.
 func TestBridge(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
@@ -115,8 +115,9 @@ vlans=10,20-22 untagged
 	has(t, "br0", map[string]string{
 		"bridge/stp_state": "1", "bridge/priority": "4096", "bridge/forward_delay": "400", "bridge/hello_time": "300",
 		"bridge/max_age": "800", "bridge/ageing_time": "6000", "bridge/group_fwd_mask": "0x8",
-		"bridge/group_addr": "01:80:c2:00:00:0e", "bridge/multicast_router": "2", "bridge/multicast_query_use_ifaddr": "1",
-		"bridge/multicast_querier": "1", "bridge/hash_max": "1024", "bridge/multicast_last_member_count": "3",
+		"bridge/group_addr": "01:80:c2:00:00:0e", "bridge/multicast_router": "2",
+		"bridge/multicast_query_use_ifaddr": "1",
+		"bridge/multicast_querier":          "1", "bridge/hash_max": "1024", "bridge/multicast_last_member_count": "3",
 		"bridge/multicast_startup_query_count": "4", "bridge/multicast_last_member_interval": "200",
 		"bridge/multicast_membership_interval": "27000", "bridge/multicast_querier_interval": "26000",
 		"bridge/multicast_query_interval": "13000", "bridge/multicast_query_response_interval": "1100",
@@ -148,9 +149,12 @@ func TestBridgePorts(t *testing.T) {
 	k := keeper(t)
 	far := map[string]*linktest.Far{}
 	assigned := map[int]assignment.Entry{}
-	entries := []assignment.Entry{file(t, "bridge", "br0", "[bridge]\nstp=false\nvlan-filtering=true\nvlan-default-pvid=0\n")}
+	keys := "[bridge]\nstp=false\nvlan-filtering=true\nvlan-default-pvid=0\n"
+	entries := []assignment.Entry{file(t, "bridge", "br0", keys)}
 	settled(t, k, entries, nil)
-	for _, p := range [][2]string{{"w0", "10 pvid untagged"}, {"w1", "10 pvid untagged, 20"}, {"w2", "20 pvid untagged"}} {
+	for _, p := range [][2]string{
+		{"w0", "10 pvid untagged"}, {"w1", "10 pvid untagged, 20"}, {"w2", "20 pvid untagged"},
+	} {
 		far[p[0]] = linktest.Cable(t, p[0])
 		far[p[0]].Up()
 		near, err := netlink.LinkByName(p[0])
@@ -184,7 +188,8 @@ func TestBridgePorts(t *testing.T) {
 		t.Error("a packet left its vlan")
 	}
 	// With another vlan for the first port, the packets go to the other one.
-	assigned[index(t, "w0")] = file(t, "ethernet", "w0", "controller=br0\nport-type=bridge\n[bridge-port]\nvlans=20 pvid untagged\n")
+	keys = "controller=br0\nport-type=bridge\n[bridge-port]\nvlans=20 pvid untagged\n"
+	assigned[index(t, "w0")] = file(t, "ethernet", "w0", keys)
 	settled(t, k, entries, assigned)
 	testenv.WaitFor(t, "a packet within the other vlan", func() bool {
 		send(t, far["w0"], "10.9.0.1", "10.9.0.255")
@@ -213,7 +218,8 @@ func received(c *net.UDPConn) bool {
 func send(t *testing.T, f *linktest.Far, from, to string) {
 	t.Helper()
 	do := func() error {
-		c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(from)}, &net.UDPAddr{IP: net.ParseIP(to), Port: 7777})
+		remote := &net.UDPAddr{IP: net.ParseIP(to), Port: 7777}
+		c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(from)}, remote)
 		if err != nil {
 			return err
 		}
@@ -235,25 +241,29 @@ func TestBondOptions(t *testing.T) {
 	}
 	linktest.NeedKinds(t, "bond")
 	k := keeper(t)
-	for mode, c := range map[string]struct {
-		keys string
-		want map[string]string
-	}{
-		"balance-rr":    {"packets_per_slave=5\nlp_interval=2\nresend_igmp=3\n", map[string]string{"packets_per_slave": "5", "lp_interval": "2", "resend_igmp": "3"}},
-		"active-backup": {"miimon=50\nupdelay=120\ndowndelay=100\nfail_over_mac=active\nnum_grat_arp=4\nprimary_reselect=better\n", map[string]string{"miimon": "50", "updelay": "100", "downdelay": "100", "fail_over_mac": "active 1", "num_grat_arp": "4", "primary_reselect": "better 1"}},
-		"balance-xor":   {"xmit_hash_policy=layer3+4\nmin_links=1\nall_slaves_active=1\n", map[string]string{"xmit_hash_policy": "layer3+4 1", "min_links": "1", "all_slaves_active": "1"}},
-		"broadcast":     {"arp_interval=500\narp_ip_target=10.0.0.1,10.0.0.2\narp_all_targets=all\narp_missed_max=4\n", map[string]string{"arp_interval": "500", "arp_ip_target": "10.0.0.1 10.0.0.2", "arp_all_targets": "all 1", "arp_missed_max": "4", "miimon": "0"}},
-		"802.3ad":       {"lacp_rate=fast\nad_select=count\nad_actor_sys_prio=1000\nad_user_port_key=5\nad_actor_system=02:00:00:00:00:09\n", map[string]string{"lacp_rate": "fast 1", "ad_select": "count 2", "ad_actor_sys_prio": "1000", "ad_user_port_key": "5", "ad_actor_system": "02:00:00:00:00:09"}},
-		"balance-tlb":   {"tlb_dynamic_lb=0\nxmit_hash_policy=layer2+3\n", map[string]string{"tlb_dynamic_lb": "0", "xmit_hash_policy": "layer2+3 2"}},
-		"balance-alb":   {"peer_notif_delay=200\n", map[string]string{"peer_notif_delay": "200"}},
+	for mode, options := range map[string][][2]string{ // what the key file says, what sysfs says
+		"balance-rr": {{"packets_per_slave=5", "5"}, {"lp_interval=2", "2"}, {"resend_igmp=3", "3"}},
+		"active-backup": {{"miimon=50", "50"}, {"updelay=120", "100"}, {"downdelay=100", "100"},
+			{"fail_over_mac=active", "active 1"}, {"num_grat_arp=4", "4"}, {"primary_reselect=better", "better 1"}},
+		"balance-xor": {{"xmit_hash_policy=layer3+4", "layer3+4 1"}, {"min_links=1", "1"},
+			{"all_slaves_active=1", "1"}},
+		"broadcast": {{"arp_interval=500", "500"}, {"arp_ip_target=10.0.0.1,10.0.0.2", "10.0.0.1 10.0.0.2"},
+			{"arp_all_targets=all", "all 1"}, {"arp_missed_max=4", "4"}},
+		"802.3ad": {{"lacp_rate=fast", "fast 1"}, {"ad_select=count", "count 2"}, {"ad_actor_sys_prio=1000", "1000"},
+			{"ad_user_port_key=5", "5"}, {"ad_actor_system=02:00:00:00:00:09", "02:00:00:00:00:09"}},
+		"balance-tlb": {{"tlb_dynamic_lb=0", "0"}, {"xmit_hash_policy=layer2+3", "layer2+3 2"}},
+		"balance-alb": {{"peer_notif_delay=200", "200"}},
 	} {
-		settled(t, k, []assignment.Entry{file(t, "bond", "b0", "[bond]\nmode="+mode+"\n"+c.keys)}, nil)
+		keys, want := "", map[string]string{}
+		for _, o := range options {
+			name, _, _ := strings.Cut(o[0], "=")
+			keys += o[0] + "\n"
+			want["bonding/"+name] = o[1]
+		}
+		settled(t, k, []assignment.Entry{file(t, "bond", "b0", "[bond]\nmode="+mode+"\n"+keys)}, nil)
 		number := map[string]int{"balance-rr": 0, "active-backup": 1, "balance-xor": 2, "broadcast": 3, "802.3ad": 4,
 			"balance-tlb": 5, "balance-alb": 6}[mode]
-		want := map[string]string{"bonding/mode": fmt.Sprint(mode, " ", number)}
-		for name, value := range c.want {
-			want["bonding/"+name] = value
-		}
+		want["bonding/mode"] = fmt.Sprint(mode, " ", number)
 		has(t, "b0", want)
 		// Without the options, everything is as usual again.
 		settled(t, k, []assignment.Entry{file(t, "bond", "b0", "[bond]\nmode="+mode+"\n")}, nil)
@@ -285,7 +295,8 @@ func TestBondFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		assigned[near.Attrs().Index] = file(t, "ethernet", name, fmt.Sprintf("controller=b0\nport-type=bond\n[bond-port]\nqueue-id=%d\n", i+1))
+		keys := fmt.Sprintf("controller=b0\nport-type=bond\n[bond-port]\nqueue-id=%d\n", i+1)
+		assigned[near.Attrs().Index] = file(t, "ethernet", name, keys)
 		far, ears = append(far, f), append(ears, listen(t, f, "10.9.0.9/24"))
 	}
 	settled(t, k, entries, assigned)
@@ -341,7 +352,8 @@ func TestVLAN(t *testing.T) {
 	}
 	far.Up()
 	far.Do(func() error {
-		l := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "fv", ParentIndex: far.Index}, VlanId: 5, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
+		l := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "fv", ParentIndex: far.Index}, VlanId: 5,
+			VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
 		address, _ := netlink.ParseAddr("10.9.5.1/24")
 		for _, do := range []func() error{
 			func() error { return netlink.LinkAdd(l) }, func() error { return netlink.LinkSetUp(l) },
@@ -366,7 +378,10 @@ func TestVLAN(t *testing.T) {
 			}
 		}
 	}
-	testenv.WaitFor(t, "a packet through the vlan", func() bool { send(t, nil, "10.9.5.2", "10.9.5.1"); return received(ear) })
+	testenv.WaitFor(t, "a packet through the vlan", func() bool {
+		send(t, nil, "10.9.5.2", "10.9.5.1")
+		return received(ear)
+	})
 
 	// The map changes, which takes a new link; the parent goes and comes back.
 	entries[0] = file(t, "vlan", "v5", "[vlan]\nid=5\nparent=w0\n")
@@ -397,7 +412,8 @@ func TestOthers(t *testing.T) {
 	}
 	linktest.NeedKinds(t, "dummy", "wireguard", "vlan", "bond")
 	k := keeper(t)
-	entries := []assignment.Entry{file(t, "dummy", "d0", ""), file(t, "wireguard", "wg0", "[wireguard]\nlisten-port=5\n"),
+	entries := []assignment.Entry{file(t, "dummy", "d0", ""),
+		file(t, "wireguard", "wg0", "[wireguard]\nlisten-port=5\n"),
 		file(t, "vlan", "a5", "[vlan]\nid=5\nparent=b0\n"), file(t, "bond", "b0", "")}
 	settled(t, k, entries, nil)
 	for _, name := range []string{"d0", "wg0", "a5", "b0"} {

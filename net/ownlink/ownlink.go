@@ -103,7 +103,8 @@ type Result struct {
 }
 
 // Plan returns the steps from the actual links to those that the profiles of entries ask for, and to the options of the
-// ports that assigned names by index. A link that has to be created gets its options in a second plan, when it is there.
+// ports that assigned names by index. A link that has to be created gets its options in a second plan, when it is
+// there.
 func Plan(entries []assignment.Entry, assigned map[int]assignment.Entry, actual []Actual) Result {
 	p := planner{actual: actual, entries: entries, Result: Result{Faults: map[string]string{}}}
 	asked := map[string]wanted{}
@@ -114,7 +115,7 @@ func Plan(entries []assignment.Entry, assigned map[int]assignment.Entry, actual 
 		case why != "":
 			p.Faults[e.File] = why
 		case twice:
-			p.Faults[e.File] = fmt.Sprintf("create %s %s: %s asks for a link with this name too", w.kind, w.name, other.file)
+			p.fault(e.File, "create %s %s: %s asks for a link with this name too", w.kind, w.name, other.file)
 		default:
 			asked[w.name] = w
 		}
@@ -134,6 +135,10 @@ type planner struct {
 	entries []assignment.Entry
 }
 
+func (p *planner) fault(file, format string, args ...any) {
+	p.Faults[file] = fmt.Sprintf(format, args...)
+}
+
 func (p *planner) add(s Step) { p.Steps = append(p.Steps, s) }
 
 // links plans the links themselves.
@@ -144,8 +149,8 @@ func (p *planner) links(asked map[string]wanted) {
 		delete(asked, a.Name)
 		switch {
 		case !a.Ours && wants:
-			p.Faults[w.file] = fmt.Sprintf("create %s %s: somebody else has a link with this name, which stays as it is",
-				w.kind, w.name)
+			const theirs = "create %s %s: somebody else has a link with this name, which stays as it is"
+			p.fault(w.file, theirs, w.kind, w.name)
 		case !a.Ours:
 		case !wants:
 			p.add(Step{Verb: Remove, Link: a.Name, index: a.Index, kind: a.Kind})
@@ -162,7 +167,8 @@ func (p *planner) links(asked map[string]wanted) {
 	}
 	slices.SortFunc(missing, func(a, b wanted) int { return cmp.Compare(a.name, b.name) })
 	for _, w := range missing {
-		first := slices.DeleteFunc(slices.Clone(w.options), func(o option) bool { return !o.fixed || len(o.value) == 0 })
+		later := func(o option) bool { return !o.fixed || len(o.value) == 0 }
+		first := slices.DeleteFunc(slices.Clone(w.options), later)
 		p.add(Step{Verb: Create, File: w.file, Link: w.name, kind: w.kind, parent: w.parent, options: first})
 	}
 }

@@ -113,7 +113,8 @@ func TestPlanOfSpecialCases(t *testing.T) {
 }
 
 func bridge(t *testing.T, keys string) *profile.Bridge {
-	return entry(t, "b", []byte("[connection]\ntype=bridge\ninterface-name=br0\n[bridge]\nstp=false\n"+keys)).Profile.Bridge
+	text := "[connection]\ntype=bridge\ninterface-name=br0\n[bridge]\nstp=false\n" + keys
+	return entry(t, "b", []byte(text)).Profile.Bridge
 }
 
 // with returns options as the kernel reports them, some of them with other values.

@@ -166,7 +166,9 @@ func bridgeOptions(b *profile.Bridge) []option {
 
 // bridgePort returns the options of a port of a bridge; the numbers are IFLA_BRPORT_*.
 func bridgePort(p *profile.Port) []option {
-	return []option{byte4("path-cost", 3, p.PathCost), byte2("priority", 2, p.Priority), flag("hairpin-mode", 4, p.Hairpin)}
+	return []option{
+		byte4("path-cost", 3, p.PathCost), byte2("priority", 2, p.Priority), flag("hairpin-mode", 4, p.Hairpin),
+	}
 }
 
 // bondPort returns the options of a port of a bond; the numbers are IFLA_BOND_SLAVE_*.
@@ -192,7 +194,8 @@ type mapping struct{ from, to uint32 }
 func priorities(name string, n uint16, list []string) option {
 	o := option{name: name, number: n, fixed: true, text: strings.Join(list, ",")}
 	var all []mapping
-	for _, text := range strings.FieldsFunc(strings.Join(list, ","), func(r rune) bool { return r == ',' || r == ' ' }) {
+	separator := func(r rune) bool { return r == ',' || r == ' ' }
+	for _, text := range strings.FieldsFunc(strings.Join(list, ","), separator) {
 		from, to, _ := strings.Cut(text, ":")
 		a, err := keyvalue.Number(from, 0, 1<<32-1)
 		b, wrong := keyvalue.Number(to, 0, 1<<32-1)
@@ -240,7 +243,8 @@ func (p *planner) bondOptions(b *profile.Bond) []option {
 		byte4("resend_igmp", 15, int64(b.Number("resend_igmp", 1))),
 		byte1("num_grat_arp", 16, int64(b.Number("num_grat_arp", b.Number("num_unsol_na", 1)))),
 		byte1("all_slaves_active", 17, int64(b.Number("all_slaves_active", 0))),
-		byte4("min_links", 18, int64(b.Number("min_links", 0))), byte4("lp_interval", 19, int64(b.Number("lp_interval", 1))),
+		byte4("min_links", 18, int64(b.Number("min_links", 0))),
+		byte4("lp_interval", 19, int64(b.Number("lp_interval", 1))),
 		words("primary_reselect", 12, 0),
 	}
 	mode := keyvalue.BondWords("mode")[b.Word("mode", 0)]
@@ -269,7 +273,8 @@ func (p *planner) actor(b *profile.Bond) []option {
 	}
 }
 
-// portNames returns the ports that a bond prefers, by index. While such a link is not there, it is left to a later plan.
+// portNames returns the ports that a bond prefers, by index. While such a link is not there, it is left to a later
+// plan.
 func (p *planner) portNames(b *profile.Bond) []option {
 	list := []option{{name: "primary", number: 11, value: make([]byte, 4), text: "none", unless: true}}
 	if b.Options["primary"]+b.Options["active_slave"] != "" {

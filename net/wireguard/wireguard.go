@@ -1,6 +1,6 @@
 // Package wireguard owns what the kernel's wireguard links know: the private key, the port, and the peers with their
-// keys, networks and endpoints. Plan compares what profiles ask for with what the kernel has; a Keeper carries that out,
-// and keeps looking up the peers that are given by name.
+// keys, networks and endpoints. Plan compares what profiles ask for with what the kernel has; a Keeper carries that
+// out, and keeps looking up the peers that are given by name.
 //
 // It creates no link (ownlink does) and sets no route. No step and no log line of it holds a secret.
 //
@@ -120,7 +120,8 @@ func Plan(c Config, now State, endpoints map[Key]netip.AddrPort) []Step {
 			to = netip.AddrPort{}
 		}
 		networks := !same(p.Allowed, have.Allowed)
-		if i < 0 || networks || p.Keepalive != have.Keepalive || preshared(p.Preshared) != have.preshared || to.IsValid() {
+		rest := p.Keepalive != have.Keepalive || preshared(p.Preshared) != have.preshared
+		if i < 0 || networks || rest || to.IsValid() {
 			add(Step{Peer: p.Public, text: describe(p, to), wanted: p, to: to, replace: networks || i < 0})
 		}
 	}

@@ -61,8 +61,10 @@ func TestPlan(t *testing.T) {
 		c     Config
 		want  []string
 	}{
-		{"a new link", State{}, c, []string{"wg0: set private key", "wg0: set listen-port 51820", "wg0: set fwmark 0x100",
-			"wg0: peer " + a + ": put, networks 10.0.0.0/24 fd00::/64, endpoint 192.0.2.7:51820, keepalive 25 s, preshared key",
+		{"a new link", State{}, c, []string{
+			"wg0: set private key", "wg0: set listen-port 51820", "wg0: set fwmark 0x100",
+			"wg0: peer " + a + ": put, networks 10.0.0.0/24 fd00::/64, endpoint 192.0.2.7:51820, keepalive 25 s, " +
+				"preshared key",
 			"wg0: peer " + b + ": put"}},
 		{"all is there", now, c, nil},
 		{"no peer any more", now, Config{Link: "wg0", Private: secret("p"), Port: 51820, Mark: 0x100},
@@ -73,7 +75,8 @@ func TestPlan(t *testing.T) {
 		var got []string
 		for _, s := range Plan(test.c, test.now, to) {
 			got = append(got, s.String())
-			if text := fmt.Sprintf("%v %s", s, s); strings.Contains(text, secret("s").Reveal()) || strings.Contains(text, "ssss") {
+			text := fmt.Sprintf("%v %s", s, s)
+			if strings.Contains(text, secret("s").Reveal()) || strings.Contains(text, "ssss") {
 				t.Errorf("%s: a step shows a secret: %s", test.about, text)
 			}
 		}
@@ -254,8 +257,9 @@ func observe(t *testing.T) State {
 	return s
 }
 
-// A tunnel to a peer that the stock wg has set up: it opens, shows its peer, follows a peer that moves although the same
-// is wanted again, and a later keeper leaves the peer where it answers. Without the peer in the profile it is closed.
+// A tunnel to a peer that the stock wg has set up: it opens, shows its peer, follows a peer that moves although the
+// same is wanted again, and a later keeper leaves the peer where it answers. Without the peer in the profile it is
+// closed.
 func TestTunnel(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
@@ -266,11 +270,12 @@ func TestTunnel(t *testing.T) {
 	k.Want([]Config{c})
 	passes(t, far, "packets through the tunnel")
 	s := observe(t)
-	if p := s.Peers[0]; p.Handshake.IsZero() || p.Received == 0 || p.Sent == 0 || p.Endpoint.String() != "10.9.0.1:5000" ||
-		p.Keepalive != 25 {
+	if p := s.Peers[0]; p.Handshake.IsZero() || p.Received == 0 || p.Sent == 0 || p.Keepalive != 25 ||
+		p.Endpoint.String() != "10.9.0.1:5000" {
 		t.Errorf("the peer is %+v", p)
 	}
-	if fields := strings.Fields(wg("show", "fwg", "latest-handshakes")); len(fields) != 2 || fields[0] != s.Public.String() || fields[1] == "0" {
+	fields := strings.Fields(wg("show", "fwg", "latest-handshakes"))
+	if len(fields) != 2 || fields[0] != s.Public.String() || fields[1] == "0" {
 		t.Errorf("wg says %q", fields)
 	}
 
@@ -298,14 +303,14 @@ func TestTunnel(t *testing.T) {
 	c.Peers[0].Endpoint = "10.9.0.1:7000"
 	wg("set", "fwg", "listen-port", "7000")
 	later.Want([]Config{c})
-	testenv.WaitFor(t, "the endpoint of the profile", func() bool { return observe(t).Peers[0].Endpoint.Port() == 7000 })
+	testenv.WaitFor(t, "the endpoint of the profile", func() bool {
+		return observe(t).Peers[0].Endpoint.Port() == 7000
+	})
 	passes(t, far, "packets to the new endpoint")
 	later.Want([]Config{{Link: "wg0", Private: c.Private}})
 	testenv.WaitFor(t, "no peer", func() bool { return len(observe(t).Peers) == 0 })
-	for _, text := range []string{c.Private.Reveal(), fmt.Sprint(c), fmt.Sprintf("%+v", c)} {
-		if strings.Contains(l.String(), c.Private.Reveal()) || text != c.Private.Reveal() && strings.Contains(text, c.Private.Reveal()) {
-			t.Error("the private key is shown")
-		}
+	if text := l.String() + fmt.Sprintf("%v %+v", c, c); strings.Contains(text, c.Private.Reveal()) {
+		t.Error("the private key is shown")
 	}
 }
 

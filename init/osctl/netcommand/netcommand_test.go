@@ -146,7 +146,8 @@ func TestWireGuardKey(t *testing.T) {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
 	}
-	if code, _, messages := place.Do(t, "net", "wireguard-key", path); code != 1 || !strings.Contains(messages, "there already") {
+	code, _, messages = place.Do(t, "net", "wireguard-key", path)
+	if code != 1 || !strings.Contains(messages, "there already") {
 		t.Errorf("%d, %q", code, messages)
 	}
 	code, out, messages = place.Do(t, "net", "wireguard-key", "/proc/nothing/key")

@@ -38,7 +38,7 @@ func (s *session) wireguardKey(ctx context.Context, client netcontrol.Client, fi
 			return err
 		}
 		if _, err := os.Lstat(path); err == nil {
-			return cli.Advise(fmt.Errorf("create key: %s is there already", path), "choose another name, or remove the file")
+			return cli.Advise(fmt.Errorf("create key: %s is there already", path), "choose another name")
 		}
 	}
 	if dry {

@@ -29,7 +29,7 @@ func NeedKinds(t *testing.T, kinds ...string) {
 		err := netlink.LinkAdd(l)
 		switch {
 		case errors.Is(err, unix.EOPNOTSUPP) && os.Getenv(deviceVariable) == "":
-			t.Skipf("this kernel has no links of the kind %s; the boot story net_own_links runs this test on a device", kind)
+			t.Skipf("this kernel has no %s links; the boot story net_own_links runs this test on a device", kind)
 		case err != nil:
 			t.Fatalf("create a link of the kind %s: %v", kind, err)
 		}
