@@ -2,18 +2,16 @@ package linktest
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
-// deviceVariable is set where a boot story runs a test on a device, whose kernel lacks nothing.
-const deviceVariable = "RESINOS_ON_DEVICE"
-
-// NeedKinds ends a test of links of kinds that this kernel has not. The kernel of a device has all of them: there a
-// missing one is a failure, and the boot story net_own_links runs such tests there.
+// NeedKinds ends a test of links of kinds that this kernel has not. The boot story net_own_links runs such tests on a
+// device.
 func NeedKinds(t *testing.T, kinds ...string) {
 	t.Helper()
 	base := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "kindbase"}}
@@ -28,8 +26,8 @@ func NeedKinds(t *testing.T, kinds ...string) {
 		}
 		err := netlink.LinkAdd(l)
 		switch {
-		case errors.Is(err, unix.EOPNOTSUPP) && os.Getenv(deviceVariable) == "":
-			t.Skipf("this kernel has no %s links; the boot story net_own_links runs this test on a device", kind)
+		case errors.Is(err, unix.EOPNOTSUPP):
+			testenv.LackingHere(t, "net_own_links", "links of the kind %s in this kernel", kind)
 		case err != nil:
 			t.Fatalf("create a link of the kind %s: %v", kind, err)
 		}
