@@ -344,6 +344,17 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// A module that would create a link by itself does not, unless somebody asks for that.
+func TestUsualParameters(t *testing.T) {
+	for _, c := range [][3]string{
+		{"bonding", "", "max_bonds=0"}, {"dummy", "numdummies=2", "numdummies=0 numdummies=2"}, {"ext4", "", ""},
+	} {
+		if got := withUsual(c[0], c[1]); got != c[2] {
+			t.Errorf("withUsual(%s, %s) = %q, want %q", c[0], c[1], got, c[2])
+		}
+	}
+}
+
 func TestLoadFaults(t *testing.T) {
 	soft, _ := scripted(t, map[string]error{"crc32c_generic": unix.ENODEV})
 	if err := soft.Load("ext4", ""); err != nil {

@@ -72,7 +72,7 @@ func (l *Loader) loadAll(files []string, params string) error {
 		}
 		err, tried := l.tried[file]
 		if !tried || err != nil && i == last {
-			err = l.load(file, p)
+			err = l.load(file, withUsual(NameOf(file), p))
 			l.tried[file] = err
 		}
 		if err != nil {
@@ -83,6 +83,22 @@ func (l *Loader) loadAll(files []string, params string) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// usual are parameters of modules that create links by themselves when they are loaded: bond0 and dummy0 would be there
+// before anybody has asked for a link with this name. Other systems set the same in modprobe.d.
+var usual = [...]struct{ module, params string }{
+	{"bonding", "max_bonds=0"}, {"dummy", "numdummies=0"}, {"ifb", "numifbs=0"},
+}
+
+// withUsual returns the parameters with which a module is loaded. What a person asks for comes last, and counts.
+func withUsual(module, params string) string {
+	for _, u := range usual {
+		if u.module == module {
+			return strings.TrimSuffix(u.params+" "+params, " ")
+		}
+	}
+	return params
 }
 
 // Serve loads every module for the device with this modalias. It returns the modules that it loaded now, and the errors

@@ -95,6 +95,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"bundle":    cmdBundle,
 	"registry":  cmdRegistry,
 	"uplink":    cmdUplink,
+	"unit":      cmdUnit,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {

@@ -98,13 +98,14 @@ func own() []command {
 		{
 			name: "net", theme: looking,
 			args: "[--json] | plan [--json] | up [-n] NAME | down [-n] NAME | reload | " +
-				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME",
+				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | wireguard-key [-n] [FILE]",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",
 			example: "osctl net                                everything at one glance\n" +
 				"osctl net plan                           what every profile gives its link\n" +
 				"osctl net down office                    until the next start of netd\n" +
-				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office",
+				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office\n" +
+				"osctl net wireguard-key /mnt/data/wg.key a pair of keys: the private one into the file",
 			run: netcommand.Show,
 		},
 		{

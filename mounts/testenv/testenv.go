@@ -29,6 +29,16 @@ func Lacking(t testing.TB, format string, args ...any) {
 	t.Skipf("lacking: "+format, args...)
 }
 
+// LackingHere ends a test that lacks something which the kernel of a device has: the test is skipped on the host, also in
+// CI, because the named boot story runs it on a device. There the variable RESINOS_ON_DEVICE is set, and the test fails.
+func LackingHere(t testing.TB, story, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("RESINOS_ON_DEVICE") != "" {
+		t.Fatalf("lacking: "+format, args...)
+	}
+	t.Skipf("lacking: "+format+"; the boot story "+story+" runs this test on a device", args...)
+}
+
 // NeedRoot ends a test that root does not run. why says what the test needs root for: "a mount namespace".
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
@@ -40,7 +50,7 @@ func NeedRoot(t testing.TB, why string) {
 // packages are the Debian packages of the programs that tests run.
 var packages = map[string]string{
 	"apt-get": "apt", "busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools", "gpgv": "gpgv",
-	"chronyd": "chrony", "patchelf": "patchelf", "dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools", "mkswap": "util-linux", "mmd": "mtools",
+	"chronyd": "chrony", "wg": "wireguard-tools", "patchelf": "patchelf", "dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools", "mkswap": "util-linux", "mmd": "mtools",
 	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs", "xz": "xz-utils",
 }
 

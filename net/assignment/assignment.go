@@ -106,7 +106,7 @@ func specific(p profile.Profile) int {
 // Fits reports whether a profile can be for a link.
 func Fits(p profile.Profile, l link.Link, commandLine []string) bool {
 	c := p.Connection
-	if !fitsKind(p, l) || c.InterfaceName != "" && c.InterfaceName != l.Name {
+	if !fitsKind(p, l) || p.LinkName() != "" && p.LinkName() != l.Name {
 		return false
 	}
 	burnt := cmp.Or(l.Burnt, l.Hardware)
@@ -130,7 +130,8 @@ func Fits(p profile.Profile, l link.Link, commandLine []string) bool {
 }
 
 // fitsKind reports whether a profile of its type can be for a link of its kind. A profile for ethernet is for a virtual
-// link only if it names it: most of those belong to containers.
+// link only if it names it: most of those belong to containers. A profile of a type that netd creates is only for a
+// link that netd has created.
 func fitsKind(p profile.Profile, l link.Link) bool {
 	c := p.Connection
 	port := c.PortType != ""
@@ -146,8 +147,12 @@ func fitsKind(p profile.Profile, l link.Link) bool {
 	case profile.TypeVPN:
 		return false
 	}
-	return c.Type == l.Type && (l.Kind == link.Virtual || l.Kind == link.Member && port) && c.InterfaceName == l.Name
+	return c.Type == l.Type && l.Own && (l.Kind == link.Virtual || l.Kind == link.Member && port) &&
+		p.LinkName() == l.Name
 }
+
+// Creates reports whether netd creates the link of a profile.
+func Creates(p profile.Profile) bool { return created(p.Connection.Type) }
 
 // created reports whether links of a type have profiles of their own type.
 func created(t string) bool {

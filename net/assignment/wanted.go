@@ -53,6 +53,9 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 		s.six(ip)
 		s.common(ip, metricOf(ip, metric), true)
 	}
+	if p.WireGuard != nil && p.Connection.Type == profile.TypeWireGuard {
+		s.tunnel(p, metric)
+	}
 	s.distinct()
 	return s
 }
@@ -99,6 +102,9 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 	}
 	switch mac := string(p.Ethernet.ClonedMAC); mac {
 	case "", "preserve":
+		if p.Bridge != nil && mac == "" {
+			s.Wanted.Hardware = string(p.Bridge.MAC)
+		}
 	case "permanent":
 		s.Wanted.Hardware = l.Burnt
 	case "stable", "random":
@@ -182,10 +188,7 @@ func (s *Static) six(ip *profile.IP) {
 
 // common sets the addresses, routes, rules and name servers of either family.
 func (s *Static) common(ip *profile.IP, metric int, six bool) {
-	table := int(ip.Table)
-	if table == 254 {
-		table = 0
-	}
+	table := tableOf(ip)
 	for _, a := range ip.Addresses {
 		s.address(a, metric, table)
 	}

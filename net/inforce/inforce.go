@@ -5,7 +5,6 @@
 package inforce
 
 import (
-	"cmp"
 	"log/slog"
 	"net"
 	"os"
@@ -128,13 +127,20 @@ func (s *Set) joinController(e assignment.Entry, static *assignment.Static) {
 	if c.PortType == "" {
 		return
 	}
-	name := c.Controller
 	for _, other := range s.Entries {
-		if o := other.Profile.Connection; o.UUID == name || o.ID == name && o.Type == c.PortType {
-			name = cmp.Or(o.InterfaceName, name)
+		o := other.Profile.Connection
+		byName := o.ID == c.Controller || other.Profile.LinkName() == c.Controller
+		if o.UUID != c.Controller && !(byName && o.Type == c.PortType) {
+			continue
 		}
+		for index, used := range s.Assigned { // a link of somebody else with the name of ours has no profile
+			if used.File == other.File {
+				static.Wanted.Master = &index
+			}
+		}
+		return
 	}
-	if l, err := net.InterfaceByName(name); err == nil {
+	if l, err := net.InterfaceByName(c.Controller); err == nil {
 		static.Wanted.Master = &l.Index
 	}
 }

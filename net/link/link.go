@@ -22,6 +22,10 @@ import (
 // for addresses, the kernel uses 1 to 3 itself.
 const Protocol = unix.RTPROT_DHCP
 
+// Mark is the group (IFLA_GROUP) of the links that netd has created: "resi" in ASCII. The kernel gives it to a link in
+// the moment of its creation, so that no link of ours is ever without it.
+const Mark uint32 = 0x72657369
+
 // Forever is the lifetime of an address that does not expire.
 const Forever time.Duration = math.MaxUint32 * time.Second
 
@@ -37,6 +41,7 @@ type Link struct {
 	Path     string // of the device, as in pci-0000:00:02.0
 	Master   int    // index of the bridge or bond that it is part of, or 0
 	MTU      int
+	Own      bool // netd created it
 	Up       bool // set up by an administrator, as in "ip link set up"
 	Carrier  bool // the other end is connected
 }

@@ -38,6 +38,7 @@ func FromNetlink(sys string, l netlink.Link) Link {
 		Path:     path(dir),
 		Master:   a.MasterIndex,
 		MTU:      a.MTU,
+		Own:      a.Group == Mark,
 		Up:       a.RawFlags&unix.IFF_UP != 0,
 		Carrier:  a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0 && a.RawFlags&unix.IFF_DORMANT == 0,
 	}

@@ -6,6 +6,7 @@ package netcontrol
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"resinos/services/control"
 )
@@ -20,6 +21,8 @@ const (
 	OpUp     = "up"
 	OpDown   = "down"
 	OpReload = "reload"
+	// OpWireGuardKey makes a pair of keys, a KeyPair, and keeps nothing of it.
+	OpWireGuardKey = "wireguard-key"
 )
 
 // Name is a profile: the name of its file, its id, its UUID, or the link that it is in force on.
@@ -52,6 +55,7 @@ type Link struct {
 	Servers   []string `json:"name_servers,omitempty"`
 	Search    []string `json:"search,omitempty"`
 	Guests    []Guest  `json:"guests,omitempty"` // of a shared link: who has an address of it
+	Peers     []Peer   `json:"peers,omitempty"`  // of a wireguard link
 	Notes     []string `json:"notes,omitempty"`  // what its profile asks for and does not get
 	Error     string   `json:"error,omitempty"`  // why it is not as wanted
 
@@ -67,6 +71,21 @@ type Guest struct {
 	Name     string `json:"name,omitempty"` // that it gives itself
 }
 
+// Peer is one peer of a wireguard link.
+type Peer struct {
+	Key       string    `json:"public_key"`
+	Endpoint  string    `json:"endpoint,omitempty"`      // empty: not known yet
+	Handshake time.Time `json:"last_handshake,omitzero"` // zero: none so far
+	Received  uint64    `json:"received"`                // bytes
+	Sent      uint64    `json:"sent"`
+}
+
+// KeyPair is a new pair of keys of wireguard, in base64.
+type KeyPair struct {
+	Private string `json:"private"`
+	Public  string `json:"public"`
+}
+
 // Profile is one key file.
 type Profile struct {
 	File     string   `json:"file"`
@@ -75,6 +94,7 @@ type Profile struct {
 	Links    []string `json:"links,omitempty"` // on which it is in force
 	State    string   `json:"state"`           // in words
 	Error    string   `json:"error,omitempty"` // why the file as it is now is refused
+	Fault    string   `json:"fault,omitempty"` // why the link that it asks for is not as wanted
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -116,3 +136,10 @@ func (c Client) Change(ctx context.Context, op, name string) error {
 
 // Reload reads the key files again.
 func (c Client) Reload(ctx context.Context) error { return c.call(ctx, OpReload, nil, nil) }
+
+// WireGuardKey returns a new pair of keys.
+func (c Client) WireGuardKey(ctx context.Context) (KeyPair, error) {
+	var k KeyPair
+	err := c.call(ctx, OpWireGuardKey, nil, &k)
+	return k, err
+}

@@ -92,6 +92,7 @@ func (d *daemon) look(at time.Duration, index int) {
 	case c != nil:
 	case p.Ours:
 		c = d.claim(at, p, actual)
+		defer d.lookAtPorts(at, c)
 	case actual.Link.Kind == link.Loopback && !actual.Link.Up:
 		d.apply(link.Plan(link.Wanted{Up: true}, link.Actual{Link: actual.Link}), d.cfg.Log)
 		return
@@ -99,6 +100,18 @@ func (d *daemon) look(at time.Duration, index int) {
 		return
 	}
 	d.settle(at, c, actual)
+}
+
+// lookAtPorts looks at the ports that have waited for a bridge or bond.
+func (d *daemon) lookAtPorts(at time.Duration, c *claim) {
+	if c.entry == nil || !assignment.Creates(c.entry.Profile) {
+		return
+	}
+	for index, port := range d.claims {
+		if port.entry != nil && port.entry.Profile.Connection.PortType != "" && port.static.Wanted.Master == nil {
+			d.look(at, index)
+		}
+	}
 }
 
 // claim claims a link: sets it up and adopts the lease of an earlier netd.
@@ -126,6 +139,9 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 		}
 	}
 	c.log.Info("link claimed", "kind", l.Kind, "hardware", l.Hardware, "metric", c.metric, "file", file)
+	if len(c.static.Rules) > 0 {
+		d.applyRules()
+	}
 	if p.Static.DHCP {
 		client := d.newDHCP(c)
 		c.sources = append(c.sources, client)

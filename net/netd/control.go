@@ -13,7 +13,9 @@ import (
 	"resinos/net/assignment"
 	"resinos/net/link"
 	"resinos/net/netcontrol"
+	"resinos/net/profile"
 	"resinos/net/sharing"
+	"resinos/net/wireguard"
 	"resinos/services/control"
 )
 
@@ -66,6 +68,10 @@ func (d *daemon) handlers() map[string]control.Handler {
 			err := d.within(ctx, func(time.Duration) { s = d.status() })
 			return s, err
 		},
+		netcontrol.OpWireGuardKey: func(context.Context, json.RawMessage) (any, error) {
+			private, public, err := wireguard.NewKey()
+			return netcontrol.KeyPair{Private: private.Reveal(), Public: public.String()}, err
+		},
 		netcontrol.OpPlan: func(ctx context.Context, _ json.RawMessage) (any, error) {
 			var p []netcontrol.Planned
 			err := d.within(ctx, func(at time.Duration) { p = d.planned(at) })
@@ -87,7 +93,7 @@ func (d *daemon) change(at time.Duration, name string, up bool) error {
 			Hint: "try: osctl net"}
 	}
 	d.files.Change(e, up)
-	d.createLinks()
+	d.ensureLinks()
 	d.survey(at)
 	d.applyRules()
 	if s := assignment.For(e.Profile, link.Link{}, 0, ""); up && s.Waiting != "" {
@@ -122,6 +128,7 @@ func (d *daemon) status() netcontrol.Status {
 		if f.Profile != nil {
 			p.ID, p.Type = f.Profile.Connection.ID, f.Profile.Connection.Type
 			p.State = d.files.State(assignment.Entry{File: f.Name, Profile: *f.Profile}, p.Links)
+			p.Fault = d.own.Faults[f.Name]
 		}
 		s.Profiles = append(s.Profiles, p)
 	}
@@ -154,6 +161,9 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	f := d.reach.Finding(a.Link.Index)
 	l.Reach, l.ReachReason = f.State.String(), f.Reason
 	l.Lowered = d.reach.Penalised()[a.Link.Index]
+	if a.Link.Type == profile.TypeWireGuard {
+		l.Peers = peers(a.Link.Name)
+	}
 	l.Managed, l.Error, l.Notes, l.Method = true, c.fault, c.static.Notes, "dhcp"
 	if c.entry != nil {
 		l.File, l.Profile, l.Method = c.entry.File, c.entry.Profile.Connection.ID, "port"
@@ -178,6 +188,19 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 		l.Search = append(l.Search, names.Search...)
 	}
 	return l
+}
+
+// peers returns the peers of a wireguard link; none if it cannot be read.
+func peers(name string) (out []netcontrol.Peer) {
+	state, _ := wireguard.Observe(name) // without an answer, the link has no peers to show
+	for _, p := range state.Peers {
+		one := netcontrol.Peer{Key: p.Public.String(), Received: p.Received, Sent: p.Sent, Handshake: p.Handshake}
+		if p.Endpoint.IsValid() {
+			one.Endpoint = p.Endpoint.String()
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 // planned shows what every profile gives its link.

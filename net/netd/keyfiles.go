@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/dirwatch"
-	"resinos/net/bridging"
+	"resinos/net/assignment"
 	"resinos/net/link"
 	"resinos/net/resolv"
 	"resinos/net/routingrule"
@@ -36,7 +36,7 @@ func (d *daemon) watchFiles(ctx context.Context) {
 // reload takes changed key files over. Only links whose profile changed are touched.
 func (d *daemon) reload(at time.Duration) {
 	if d.files.Load() {
-		d.createLinks()
+		d.ensureLinks()
 		d.survey(at)
 		d.applyRules()
 	}
@@ -61,23 +61,22 @@ func (d *daemon) applyRules() {
 	d.ruled = len(wanted) > 0 || err != nil
 }
 
-// createLinks creates the links that profiles ask for, and removes those that none asks for any more.
-func (d *daemon) createLinks() {
-	changes, err := bridging.Ensure(d.cfg.SysRoot, d.files.Wanted())
-	for _, step := range changes {
-		d.cfg.Log.Info("link step", "step", step)
-	}
-	if err != nil {
-		d.cfg.Log.Warn("links of profiles not as wanted", "error", err)
-	}
+// ensureLinks creates the links that profiles ask for, removes those that none asks for any more, and sets the options
+// and peers of all of them.
+func (d *daemon) ensureLinks() {
+	wanted := d.files.Wanted()
+	d.own.Ensure(wanted, d.files.Assigned)
+	d.tunnels.Want(assignment.Tunnels(wanted))
 }
 
 // assign decides anew which profile each link has.
 func (d *daemon) assign() {
 	if len(d.files.Entries) == 0 {
 		clear(d.files.Assigned)
+		d.ensureLinks()
 		return
 	}
+	defer d.ensureLinks() // options of ports, and links whose parent has come
 	list, err := netlink.LinkList()
 	if err != nil {
 		d.cfg.Log.Warn("links not listed", "error", err)

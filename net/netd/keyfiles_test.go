@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/net/link/linktest"
+	"resinos/net/wireguard"
 )
 
 // keyed returns a device that reads key files.
@@ -35,6 +36,9 @@ func (d *device) put(name, text string) {
 func (d *device) has(name string, addresses ...string) {
 	d.t.Helper()
 	d.eventually(name+" with "+strings.Join(addresses, ", "), func() bool {
+		if _, err := netlink.LinkByName(name); err != nil {
+			return false
+		}
 		return slices.Equal(linktest.Addresses(d.t, name), addresses)
 	})
 }
@@ -245,5 +249,107 @@ func TestKeyFileBridge(t *testing.T) {
 	d.eventually("no bridge", func() bool { _, err := netlink.LinkByName("br7"); return err != nil })
 	if _, err := netlink.LinkByName("theirs"); err != nil {
 		t.Errorf("another one's bridge is gone: %v", err)
+	}
+}
+
+// The links of each kind are created for their profiles, get addresses, stay while netd is started again, and go with
+// their file. A link of somebody else with the name of one is left alone, which the status says.
+func TestKeyFileLinks(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	linktest.NeedKinds(t, "vlan", "bond", "dummy", "wireguard")
+	d := keyed(t)
+	linktest.Cable(t, "w1").Up()
+	linktest.Cable(t, "w2").Up()
+	manual := func(n string) string { return "[ipv4]\nmethod=manual\naddress1=10.20." + n + ".1/24\n" }
+	d.put("vlan", "[connection]\nid=vlan\ntype=vlan\n[vlan]\nparent=w0\nid=5\n"+manual("1"))
+	d.put("bond", "[connection]\nid=bond\ntype=bond\ninterface-name=bond0\n"+
+		"[bond]\nmode=active-backup\nprimary=w2\n"+manual("2"))
+	for _, port := range []string{"w1", "w2"} {
+		d.put(port, "[connection]\nid="+port+"\ntype=ethernet\ninterface-name="+port+
+			"\ncontroller=bond\nport-type=bond\n")
+	}
+	d.put("dummy", "[connection]\nid=dummy\ntype=dummy\ninterface-name=d0\n"+manual("3"))
+	d.put("wg", "[connection]\nid=wg\ntype=wireguard\ninterface-name=wg0\n[wireguard]\n"+
+		"private-key=YHDNGLbYHXfUBmJVZUn8xfzPKTrGBP4YgJFbLUjXFmQ=\n"+
+		"[wireguard-peer.xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=]\nendpoint=10.9.0.1:5000\n"+
+		"allowed-ips=0.0.0.0/0;10.30.0.0/16\n"+manual("4"))
+	d.put("theirs", "[connection]\nid=theirs\ntype=dummy\ninterface-name=d9\n"+manual("9"))
+	if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "d9"}}); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	all := func() {
+		t.Helper()
+		d.has("w0.5", "10.20.1.1/24")
+		d.has("bond0", "10.20.2.1/24")
+		d.has("d0", "10.20.3.1/24")
+		d.has("wg0", "10.20.4.1/24")
+		d.eventually("the ports and the primary one", func() bool {
+			text, err := os.ReadFile("/sys/class/net/bond0/bonding/slaves")
+			primary, _ := os.ReadFile("/sys/class/net/bond0/bonding/primary") // empty: not yet
+			return err == nil && strings.Contains(string(text), "w1") && strings.Contains(string(text), "w2") &&
+				strings.TrimSpace(string(primary)) == "w2"
+		})
+		d.eventually("the peer", func() bool {
+			s, err := wireguard.Observe("wg0")
+			return err == nil && len(s.Peers) == 1 && s.Peers[0].Endpoint.IsValid() && s.Mark != 0
+		})
+		d.eventually("the routes through the tunnel", func() bool {
+			routes := linktest.Routes(t, "wg0")
+			return slices.Contains(routes, "10.30.0.0/16") && !slices.Contains(routes, "default")
+		})
+		d.eventually("the rules of the tunnel", func() bool {
+			list, err := netlink.RuleList(netlink.FAMILY_V4)
+			ours := slices.DeleteFunc(list, func(r netlink.Rule) bool { return r.Protocol != unix.RTPROT_DHCP })
+			return err == nil && len(ours) == 2 && ours[0].SuppressPrefixlen == 0 && ours[1].Invert
+		})
+	}
+	all()
+	index := func(name string) int {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Attrs().Index
+	}
+	names := []string{"w0.5", "bond0", "d0", "wg0"}
+	var before []int
+	for _, name := range names {
+		before = append(before, index(name))
+	}
+	if got := linktest.Addresses(t, "d9"); len(got) > 0 {
+		t.Errorf("the link of somebody else has %v", got)
+	}
+	if !strings.Contains(d.log.String(), "somebody else has a link with this name") {
+		t.Error("nothing is said about the link of somebody else")
+	}
+	d.stop()
+	d.start()
+	all()
+	for i, name := range names {
+		if now := index(name); now != before[i] {
+			t.Errorf("%s was created again", name)
+		}
+	}
+	d0 := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "d0", Index: index("d0")}}
+	if err := netlink.LinkDel(d0); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"vlan", "bond", "wg", "theirs"} {
+		if err := os.Remove(filepath.Join(d.keyFiles, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"w0.5", "bond0", "wg0"} {
+		d.eventually("no "+name, func() bool { _, err := netlink.LinkByName(name); return err != nil })
+	}
+	d.has("d0", "10.20.3.1/24") // somebody removed it; it is wanted still
+	if _, err := netlink.LinkByName("d9"); err != nil {
+		t.Errorf("the link of somebody else is gone: %v", err)
+	}
+	if strings.Contains(d.log.String(), "YHDNGLbYHXfUBmJV") {
+		t.Error("the log holds the private key")
 	}
 }

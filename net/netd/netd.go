@@ -22,8 +22,10 @@ import (
 	"resinos/net/link"
 	"resinos/net/linkwatch"
 	"resinos/net/netstate"
+	"resinos/net/ownlink"
 	"resinos/net/reach"
 	"resinos/net/resolv"
+	"resinos/net/wireguard"
 	"resinos/services/boottime"
 	"resinos/services/notify"
 )
@@ -86,6 +88,7 @@ func Run(ctx context.Context, cfg Config) error {
 		ruled:  true,
 	}
 	d.reach = reach.NewSet(d.events, d.reprioritise, d.cfg.Log)
+	d.own.Log, d.tunnels = d.cfg.Log, wireguard.NewKeeper(d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -103,7 +106,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer d.close()
 	if d.cfg.KeyFiles != "" {
 		d.files.Load()
-		d.createLinks()
+		d.ensureLinks()
 	}
 	d.survey(boottime.Now())
 	if d.cfg.KeyFiles != "" {
@@ -124,6 +127,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if d.cfg.KeyFiles != "" {
 		tasks.Go(func() { d.watchFiles(beside) })
+		tasks.Go(func() { d.tunnels.Run(beside) })
 	}
 	if d.cfg.Control != "" {
 		tasks.Go(func() { d.answer(beside) })
@@ -145,6 +149,8 @@ type daemon struct {
 	published *netstate.State // what Changed was called with last; nil: nothing
 	reach     *reach.Set
 	stale     bool // what the set of uplinks knows may be old
+	own       ownlink.Keeper
+	tunnels   *wireguard.Keeper
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {

@@ -28,11 +28,11 @@ type Profile struct {
 	VPN        *VPN       `nm:"vpn" unused:"yes"`
 	WireGuard  *WireGuard `nm:"wireguard"`
 	Bridge     *Bridge    `nm:"bridge"`
-	BridgePort *Port      `nm:"bridge-port" unused:"yes"`
-	VLAN       *VLAN      `nm:"vlan" unused:"yes"`
-	Bond       *Bond      `nm:"bond" unused:"yes"`
-	BondPort   *BondPort  `nm:"bond-port" unused:"yes"`
-	Dummy      *struct{}  `nm:"dummy" unused:"yes"`
+	BridgePort *Port      `nm:"bridge-port"`
+	VLAN       *VLAN      `nm:"vlan"`
+	Bond       *Bond      `nm:"bond"`
+	BondPort   *BondPort  `nm:"bond-port"`
+	Dummy      *struct{}  `nm:"dummy"`
 	IPv4       *IP        `nm:"ipv4"`
 	IPv6       *IP        `nm:"ipv6"`
 }
@@ -314,14 +314,14 @@ type VPN struct {
 
 // WireGuard is the section [wireguard] and the sections [wireguard-peer.KEY].
 type WireGuard struct {
-	FWMark           int64           `nm:"fwmark" range:"uint32" unused:"yes"`
-	IPv4DefaultRoute int64           `nm:"ip4-auto-default-route" range:"-1..1" default:"-1" unused:"yes"`
-	IPv6DefaultRoute int64           `nm:"ip6-auto-default-route" range:"-1..1" default:"-1" unused:"yes"`
-	ListenPort       int64           `nm:"listen-port" range:"0..65535" unused:"yes"`
+	FWMark           int64           `nm:"fwmark" range:"uint32"`
+	IPv4DefaultRoute int64           `nm:"ip4-auto-default-route" range:"-1..1" default:"-1"`
+	IPv6DefaultRoute int64           `nm:"ip6-auto-default-route" range:"-1..1" default:"-1"`
+	ListenPort       int64           `nm:"listen-port" range:"0..65535"`
 	MTU              int64           `nm:"mtu" range:"uint32"`
-	PeerRoutes       bool            `nm:"peer-routes" default:"true" unused:"yes"`
-	PrivateKey       keyvalue.Secret `nm:"private-key" unused:"yes"`
-	PrivateKeyFlags  int64           `nm:"private-key-flags" range:"0..7" unused:"yes"`
+	PeerRoutes       bool            `nm:"peer-routes" default:"true"`
+	PrivateKey       keyvalue.Secret `nm:"private-key"`
+	PrivateKeyFlags  int64           `nm:"private-key-flags" range:"0..7"`
 	Peers            []Peer
 }
 
@@ -339,31 +339,31 @@ type Peer struct {
 type Bridge struct {
 	AgeingTime         int64        `nm:"ageing-time" range:"0..1000000" default:"300"`
 	ForwardDelay       int64        `nm:"forward-delay" range:"0..30" default:"15"`
-	GroupAddress       string       `nm:"group-address" unused:"yes"`
+	GroupAddress       string       `nm:"group-address"`
 	GroupForwardMask   int64        `nm:"group-forward-mask" range:"0..65535"`
 	HelloTime          int64        `nm:"hello-time" range:"0..10" default:"2"`
-	MAC                keyvalue.MAC `nm:"mac-address" unused:"yes"`
+	MAC                keyvalue.MAC `nm:"mac-address"`
 	MaxAge             int64        `nm:"max-age" range:"0..40" default:"20"`
-	MulticastHashMax   int64        `nm:"multicast-hash-max" range:"1..4294967295" default:"4096" unused:"yes"`
-	MulticastLastCount int64        `nm:"multicast-last-member-count" range:"uint32" default:"2" unused:"yes"`
-	MulticastLastTime  uint64       `nm:"multicast-last-member-interval" range:"uint64" default:"100" unused:"yes"`
-	MulticastMembers   uint64       `nm:"multicast-membership-interval" range:"uint64" default:"26000" unused:"yes"`
-	MulticastQuerier   bool         `nm:"multicast-querier" unused:"yes"`
-	MulticastQuerying  uint64       `nm:"multicast-querier-interval" range:"uint64" default:"25500" unused:"yes"`
-	MulticastQueryTime uint64       `nm:"multicast-query-interval" range:"uint64" default:"12500" unused:"yes"`
-	MulticastAnswers   uint64       `nm:"multicast-query-response-interval" range:"uint64" default:"1000" unused:"yes"`
-	MulticastUseIfaddr bool         `nm:"multicast-query-use-ifaddr" unused:"yes"`
-	MulticastRouter    string       `nm:"multicast-router" unused:"yes"`
+	MulticastHashMax   int64        `nm:"multicast-hash-max" range:"1..4294967295" default:"4096"`
+	MulticastLastCount int64        `nm:"multicast-last-member-count" range:"uint32" default:"2"`
+	MulticastLastTime  uint64       `nm:"multicast-last-member-interval" range:"uint64" default:"100"`
+	MulticastMembers   uint64       `nm:"multicast-membership-interval" range:"uint64" default:"26000"`
+	MulticastQuerier   bool         `nm:"multicast-querier"`
+	MulticastQuerying  uint64       `nm:"multicast-querier-interval" range:"uint64" default:"25500"`
+	MulticastQueryTime uint64       `nm:"multicast-query-interval" range:"uint64" default:"12500"`
+	MulticastAnswers   uint64       `nm:"multicast-query-response-interval" range:"uint64" default:"1000"`
+	MulticastUseIfaddr bool         `nm:"multicast-query-use-ifaddr"`
+	MulticastRouter    string       `nm:"multicast-router"`
 	MulticastSnooping  bool         `nm:"multicast-snooping" default:"true"`
-	MulticastStarts    int64        `nm:"multicast-startup-query-count" range:"uint32" default:"2" unused:"yes"`
-	MulticastStart     uint64       `nm:"multicast-startup-query-interval" range:"uint64" default:"3125" unused:"yes"`
+	MulticastStarts    int64        `nm:"multicast-startup-query-count" range:"uint32" default:"2"`
+	MulticastStart     uint64       `nm:"multicast-startup-query-interval" range:"uint64" default:"3125"`
 	Priority           int64        `nm:"priority" range:"0..65535" default:"32768"`
 	STP                bool         `nm:"stp" default:"true"`
-	VLANDefaultPVID    int64        `nm:"vlan-default-pvid" range:"0..4094" default:"1" unused:"yes"`
+	VLANDefaultPVID    int64        `nm:"vlan-default-pvid" range:"0..4094" default:"1"`
 	VLANFiltering      bool         `nm:"vlan-filtering"`
-	VLANProtocol       string       `nm:"vlan-protocol" unused:"yes"`
-	VLANStats          bool         `nm:"vlan-stats-enabled" unused:"yes"`
-	VLANs              []string     `nm:"vlans" unused:"yes"`
+	VLANProtocol       string       `nm:"vlan-protocol"`
+	VLANStats          bool         `nm:"vlan-stats-enabled"`
+	VLANs              []string     `nm:"vlans"`
 }
 
 // Port is the section [bridge-port].
@@ -371,15 +371,15 @@ type Port struct {
 	Hairpin  bool     `nm:"hairpin-mode"`
 	PathCost int64    `nm:"path-cost" range:"0..65535" default:"100"`
 	Priority int64    `nm:"priority" range:"0..63" default:"32"`
-	VLANs    []string `nm:"vlans" unused:"yes"`
+	VLANs    []string `nm:"vlans"`
 }
 
 // VLAN is the section [vlan].
 type VLAN struct {
-	Egress   []string `nm:"egress-priority-map" unused:"yes"`
+	Egress   []string `nm:"egress-priority-map"`
 	Flags    int64    `nm:"flags" range:"0..15" default:"1"`
 	ID       int64    `nm:"id" range:"0..4095"`
-	Ingress  []string `nm:"ingress-priority-map" unused:"yes"`
+	Ingress  []string `nm:"ingress-priority-map"`
 	Parent   string   `nm:"parent"`
 	Protocol string   `nm:"protocol"`
 }
@@ -391,5 +391,5 @@ type Bond struct {
 
 // BondPort is the section [bond-port].
 type BondPort struct {
-	QueueID int64 `nm:"queue-id" range:"0..65535" unused:"yes"`
+	QueueID int64 `nm:"queue-id" range:"0..65535"`
 }

@@ -75,6 +75,19 @@ func (p *Profile) Has(t string) bool {
 	return false
 }
 
+// LinkName returns the name of the link that the profile is for, or that it creates; empty: it names none. A vlan
+// without a name is called like its parent and number, as in eth0.5.
+func (p *Profile) LinkName() string {
+	name := p.Connection.InterfaceName
+	if v := p.VLAN; name == "" && p.Connection.Type == TypeVLAN && v != nil && keyvalue.LinkName(v.Parent) {
+		name = v.Parent + "." + strconv.FormatInt(v.ID, 10)
+	}
+	if !keyvalue.LinkName(name) {
+		return ""
+	}
+	return name
+}
+
 // reader reads one file into a profile.
 type reader struct {
 	name     string

@@ -121,7 +121,6 @@ func (r *reader) peers(p *Profile) {
 			r.warn(g.Name, keyfile.Key{Line: g.Line}, "ignored: the public key is %v", errKey)
 			continue
 		}
-		r.unused(g)
 		peer := Peer{PublicKey: public}
 		r.peer(g, &peer)
 		if p.WireGuard == nil {

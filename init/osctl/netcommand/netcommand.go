@@ -49,12 +49,15 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 		verb, rest = rest[0], rest[1:]
 	}
 	client := netcontrol.Client{Socket: filepath.Join(s.Root, netcontrol.SocketPath)}
-	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1}
+	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1, keyVerb: len(rest)}
 	n, known := wanted[verb]
 	switch {
 	case !known:
-		return cli.Misuse(fmt.Sprintf("no command %q of net", verb), "there are: osctl net plan, up, down, reload, add")
-	case len(rest) != n:
+		return cli.Misuse(fmt.Sprintf("no command %q of net", verb),
+			"there are: osctl net plan, up, down, reload, add, wireguard-key")
+	case verb == keyVerb && len(rest) <= 1:
+		return s.wireguardKey(ctx, client, rest, w.dry)
+	case len(rest) != n || verb == keyVerb:
 		return cli.Misuse(fmt.Sprintf("net %s needs %d arguments, not %d", verb, n, len(rest)), "try: osctl help net")
 	case verb == "add":
 		return s.add(rest[0], w)
@@ -91,6 +94,7 @@ func (s *session) show(ctx context.Context, client netcontrol.Client, asJSON boo
 func (s *session) text(n netcontrol.Status) string {
 	rows := [][]screen.Cell{screen.Header("LINK", "STATE", "REACH", "PROFILE", "METHOD", "ADDRESSES")}
 	var routes, guests, faults []string
+	var peers [][]screen.Cell
 	for _, l := range n.Links {
 		if l.Kind == "loopback" {
 			continue
@@ -109,6 +113,9 @@ func (s *session) text(n netcontrol.Status) string {
 		if l.ReachReason != "" {
 			faults = append(faults, s.Lead(screen.Yellow, "reach", l.Name+": "+screen.InLine(l.ReachReason)))
 		}
+		for _, p := range l.Peers {
+			peers = append(peers, s.peerRow(l.Name, p))
+		}
 		if l.Error != "" {
 			faults = append(faults, s.Lead(screen.Red, "error", l.Name+": "+screen.InLine(l.Error)))
 		}
@@ -120,6 +127,10 @@ func (s *session) text(n netcontrol.Status) string {
 	if len(guests) > 0 {
 		out += "\nguests of shared links\n" + strings.Join(guests, "\n") + "\n"
 	}
+	if len(peers) > 0 {
+		header := screen.Header("LINK", "PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")
+		out += "\n" + s.Table(append([][]screen.Cell{header}, peers...))
+	}
 	if len(n.Servers) > 0 {
 		out += "\nname servers  " + screen.InLine(strings.Join(n.Servers, " ")) + "\n"
 	}
@@ -127,6 +138,9 @@ func (s *session) text(n netcontrol.Status) string {
 		table := [][]screen.Cell{screen.Header("FILE", "ID", "TYPE", "STATE")}
 		for _, p := range n.Profiles {
 			table = append(table, profileRow(p))
+			if p.Fault != "" {
+				faults = append(faults, s.Lead(screen.Red, "error", screen.InLine(p.File+": "+p.Fault)))
+			}
 			for _, w := range p.Warnings {
 				faults = append(faults, s.Lead(screen.Yellow, "warning", screen.InLine(w)))
 			}

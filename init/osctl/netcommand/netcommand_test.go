@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/cli/clitest"
@@ -34,12 +35,18 @@ func answering(t *testing.T) (root string) {
 			{Name: "eth1", Kind: "wired", Up: true, Managed: true, Method: "dhcp",
 				Error: "eth1: put route\x1b[2J: refused"},
 			{Name: "veth1", Kind: "virtual", Up: true, Carrier: true},
+			{Name: "wg0", Kind: "virtual", Up: true, Carrier: true, Managed: true, Profile: "home", Method: "manual",
+				Addresses: []string{"10.8.0.2/24"}, Peers: []netcontrol.Peer{
+					{Key: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", Endpoint: "192.0.2.7:51820", Received: 4096,
+						Sent: 1 << 20, Handshake: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
+					{Key: "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA="}}},
 		},
 		Profiles: []netcontrol.Profile{
 			{File: "office", ID: "office", Type: "802-3-ethernet", State: "in force on eth0", Links: []string{"eth0"},
 				Warnings: []string{"office:7: [ipv4] dns: a server is ignored: not an address of this family"}},
 			{File: "cafe", ID: "Café", Type: "802-11-wireless", State: "waits: 802-11-wireless has no driver yet"},
 			{File: "broken", State: "refused", Error: "broken: line 3: neither a key, a group nor a comment"},
+			{File: "lan", ID: "lan", Type: "vlan", State: "no link is there for it", Fault: "waits for the link eth7"},
 			{File: "spoilt", ID: "spoilt", State: "in force on eth2",
 				Error: "spoilt: [ipv4] method: manual needs an address"},
 		},
@@ -56,6 +63,9 @@ func answering(t *testing.T) (root string) {
 		netcontrol.OpReload: func(context.Context, json.RawMessage) (any, error) { return nil, nil },
 		netcontrol.OpUp: func(_ context.Context, args json.RawMessage) (any, error) {
 			return nil, &control.Error{Text: "no link is there for the profile " + string(args), Hint: "try: osctl net"}
+		},
+		netcontrol.OpWireGuardKey: func(context.Context, json.RawMessage) (any, error) {
+			return netcontrol.KeyPair{Private: "PRIVATE", Public: "PUBLIC"}, nil
 		},
 		netcontrol.OpDown: func(context.Context, json.RawMessage) (any, error) { return nil, nil },
 	}
@@ -80,7 +90,7 @@ func TestNet(t *testing.T) {
 	var b strings.Builder
 	for _, line := range []string{
 		"net", "net --json", "net plan", "net reload", "net down office", "net up cafe",
-		"net down -n office", "net fly", "net up",
+		"net down -n office", "net fly", "net up", "net wireguard-key", "net wireguard-key -n", "net wireguard-key a b",
 		"net add -n office",
 		"net add -n --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1,9.9.9.9 office",
 		"net add -n --address 2001:db8::5/64 --dns 2001:db8::1 six", "net add --address nonsense x",
@@ -119,5 +129,30 @@ func TestAdd(t *testing.T) {
 	}
 	if code, _, _ := place.Do(t, args...); code == 0 {
 		t.Error("the file was replaced")
+	}
+}
+
+// The private key goes into the file and nowhere else; a file that is there already stays.
+func TestWireGuardKey(t *testing.T) {
+	place := clitest.Place{Main: clitest.Commands(map[string]cli.Run{"net": Show}), Root: answering(t)}
+	path := filepath.Join(t.TempDir(), "key")
+	code, out, messages := place.Do(t, "net", "wireguard-key", path)
+	if code != 0 || out != "PUBLIC\n" || messages != "" {
+		t.Errorf("%d, %q, %q", code, out, messages)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != "PRIVATE\n" {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	code, _, messages = place.Do(t, "net", "wireguard-key", path)
+	if code != 1 || !strings.Contains(messages, "there already") {
+		t.Errorf("%d, %q", code, messages)
+	}
+	code, out, messages = place.Do(t, "net", "wireguard-key", "/proc/nothing/key")
+	if code != 1 || out != "" || !strings.Contains(messages, "name a file in a directory that can be written") {
+		t.Errorf("%d, %q, %q", code, out, messages)
 	}
 }
