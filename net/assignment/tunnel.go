@@ -17,6 +17,9 @@ const (
 	tunnelPriority = 31600
 )
 
+// tunnelPriorityOfNames has the name servers of a tunnel asked before those of other links, as in NetworkManager.
+const tunnelPriorityOfNames = 50
+
 // tunnelTable is the first of the tables and marks of tunnels that get a default route.
 const tunnelTable = 51820
 

@@ -12,7 +12,9 @@ import (
 
 	"resinos/net/keyvalue"
 	"resinos/net/link"
+	"resinos/net/nic"
 	"resinos/net/profile"
+	"resinos/net/resolv"
 	"resinos/net/routingrule"
 )
 
@@ -20,14 +22,19 @@ import (
 type Static struct {
 	Wanted  link.Wanted
 	Rules   []routingrule.Rule
+	Card    nic.Settings
 	DNS     []netip.Addr
 	Search  []string
-	DHCP    bool         // IPv4 comes from a DHCP server
-	Shares  bool         // the link gives others addresses and a way out
-	Shared  netip.Prefix // the address that it does so with; the zero value: netd chooses one and calls Share
-	Metric  int          // of the routes of IPv4
-	Waiting string       // why nothing is done yet: the profile needs a driver
-	Notes   []string     // what the profile asks for and does not get
+	Options []string // of resolvers, as in resolv.conf
+	// DNSPriority goes before the metric of the link for the order of name servers; 0: the metric counts. If it is
+	// negative, only servers of the lowest priority are asked.
+	DNSPriority int
+	DHCP        bool         // IPv4 comes from a DHCP server
+	Shares      bool         // the link gives others addresses and a way out
+	Shared      netip.Prefix // the address that it does so with; the zero value: netd chooses one and calls Share
+	Metric      int          // of the routes of IPv4
+	Waiting     string       // why nothing is done yet: the profile needs a driver
+	Notes       []string     // what the profile asks for and does not get
 
 	seed string
 }
@@ -41,6 +48,7 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
 	}
 	s.hardware(p, l)
+	s.Card = card(p)
 	if p.Connection.PortType != "" {
 		return s // the addresses are those of the bridge or bond
 	}
@@ -55,6 +63,7 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	}
 	if p.WireGuard != nil && p.Connection.Type == profile.TypeWireGuard {
 		s.tunnel(p, metric)
+		s.DNSPriority = cmp.Or(s.DNSPriority, tunnelPriorityOfNames)
 	}
 	s.distinct()
 	return s
@@ -116,20 +125,10 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 		if mac == "random" {
 			seed += s.seed
 		}
-		s.Wanted.Hardware = invented(seed, cmp.Or(p.Connection.StableID, p.Connection.UUID, p.Connection.ID), l)
+		s.Wanted.Hardware = invented(seed, stableID(p), p.Ethernet.MACMask, l)
 	default:
 		s.Wanted.Hardware = mac
 	}
-}
-
-// invented returns a hardware address for a profile and link, which stays. With seed, which differs in each boot, it is
-// another one after each boot.
-func invented(seed, id string, l link.Link) string {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s", seed, id, l.Name)
-	sum := h.Sum64()
-	b := [6]byte{byte(sum)&^1 | 2, byte(sum >> 8), byte(sum >> 16), byte(sum >> 24), byte(sum >> 32), byte(sum >> 40)}
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
 }
 
 // four sets what the method of [ipv4] says.
@@ -137,13 +136,20 @@ func (s *Static) four(ip *profile.IP, l link.Link) {
 	switch ip.Method {
 	case profile.Auto:
 		s.DHCP = true
-	case profile.LinkLocal:
-		s.address(netip.PrefixFrom(linkLocal(l.Hardware), 16), s.Metric, 0)
 	case profile.Shared:
 		s.Shares = true
 		if len(ip.Addresses) > 0 {
 			s.Shared = ip.Addresses[0]
 		}
+	}
+	if ip.Method == profile.LinkLocal || ip.LinkLocal == linkLocalToo && ip.Method != profile.Disabled {
+		s.address(netip.PrefixFrom(linkLocal(l.Hardware), 16), s.Metric, 0)
+	}
+	if ip.HostnameFlag != 0 && ip.FQDN == "" {
+		s.note("[ipv4] dhcp-hostname-flags has no effect without dhcp-fqdn")
+	}
+	if ip.DADTimeout > 0 && len(ip.Addresses) > 0 {
+		s.note("[ipv4] dad-timeout: the addresses of the file are used without a check; those of a server are checked")
 	}
 }
 
@@ -152,6 +158,9 @@ func (s *Static) Share(own netip.Prefix) {
 	s.Shared = own
 	s.address(own, s.Metric, 0)
 }
+
+// linkLocalToo is the value of link-local that adds such an address to those of the method.
+const linkLocalToo = 3
 
 // linkLocal returns an address in 169.254.1.0 to 169.254.254.255 that depends on the hardware address.
 func linkLocal(hardware string) netip.Addr {
@@ -180,6 +189,12 @@ func (s *Static) six(ip *profile.IP) {
 	}
 	if ip.AddrGenMode == profile.StablePrivacy {
 		s.note("[ipv6] addr-gen-mode=stable-privacy: the address follows from the hardware address until netd makes it")
+	}
+	if ip.MTU != 0 {
+		set("mtu", strconv.FormatInt(ip.MTU, 10))
+	}
+	if ip.DADTimeout == 0 {
+		set("dad_transmits", "0")
 	}
 	if ip.Privacy >= 0 {
 		set("use_tempaddr", strconv.FormatInt(ip.Privacy, 10))
@@ -210,6 +225,16 @@ func (s *Static) common(ip *profile.IP, metric int, six bool) {
 		text, _, _ = strings.Cut(text, "#")
 		if a, err := netip.ParseAddr(text); err == nil {
 			s.DNS = append(s.DNS, a)
+		}
+	}
+	if p := int(ip.DNSPriority); p != 0 && (s.DNSPriority == 0 || p < s.DNSPriority) {
+		s.DNSPriority = p
+	}
+	for _, option := range ip.DNSOptions {
+		if resolv.ValidOption(option) {
+			s.Options = append(s.Options, option)
+		} else {
+			s.note("dns-options: resolvers have no option %q", option)
 		}
 	}
 	for _, domain := range ip.Search {

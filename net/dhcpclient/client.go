@@ -58,6 +58,7 @@ func New(cfg Config) *Client {
 	c := &Client{cfg: cfg}
 	c.machine = lease.New(lease.Config{
 		Link: cfg.Link.Name, Hardware: c.hardware(), Hostname: c.hostname(), Hold: cfg.Hold, Random: random,
+		Identity: assignment.Identity(cfg.Profile, cfg.Link),
 	})
 	return c
 }

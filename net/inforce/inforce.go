@@ -6,6 +6,7 @@ package inforce
 
 import (
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"reflect"
@@ -72,7 +73,7 @@ func (s *Set) Load() bool {
 
 // Assign decides anew which profile each link has.
 func (s *Set) Assign(links []link.Link) {
-	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.Up, CommandLine: s.commands}
+	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands}
 	for index, e := range s.Assigned {
 		state.Held[index] = e.File
 	}
@@ -127,14 +128,9 @@ func (s *Set) joinController(e assignment.Entry, static *assignment.Static) {
 	if c.PortType == "" {
 		return
 	}
-	for _, other := range s.Entries {
-		o := other.Profile.Connection
-		byName := o.ID == c.Controller || other.Profile.LinkName() == c.Controller
-		if o.UUID != c.Controller && !(byName && o.Type == c.PortType) {
-			continue
-		}
+	if controller, there := s.controller(c); there {
 		for index, used := range s.Assigned { // a link of somebody else with the name of ours has no profile
-			if used.File == other.File {
+			if used.File == controller.File {
 				static.Wanted.Master = &index
 			}
 		}
@@ -143,6 +139,42 @@ func (s *Set) joinController(e assignment.Entry, static *assignment.Static) {
 	if l, err := net.InterfaceByName(c.Controller); err == nil {
 		static.Wanted.Master = &l.Index
 	}
+}
+
+// controller finds the profile of the bridge or bond of a port, which the port names by link, id or UUID.
+func (s *Set) controller(port profile.Connection) (assignment.Entry, bool) {
+	for _, e := range s.Entries {
+		c := e.Profile.Connection
+		byName := c.ID == port.Controller || e.Profile.LinkName() == port.Controller
+		if port.Controller != "" && (c.UUID == port.Controller || byName && c.Type == port.PortType) {
+			return e, true
+		}
+	}
+	return assignment.Entry{}, false
+}
+
+// up returns, by file, the profiles that are brought up although they do not come up by themselves: by a person, with
+// the bridge or bond of which they are a port (autoconnect-ports), or with the profile that names them in secondaries.
+func (s *Set) up() map[string]bool {
+	up := maps.Clone(s.Up)
+	for _, e := range s.Entries {
+		c := e.Profile.Connection
+		controller, port := s.controller(c)
+		with := port && controller.Profile.Connection.AutoconnectPorts == 1 && s.wants(controller)
+		for _, first := range s.Entries {
+			names := slices.Contains(first.Profile.Connection.Secondaries, c.UUID)
+			with = with || c.UUID != "" && names && s.wants(first)
+		}
+		if with && !s.Down[e.File] {
+			up[e.File] = true
+		}
+	}
+	return up
+}
+
+// wants reports whether a profile is to be in force, by itself or because a person has brought it up.
+func (s *Set) wants(e assignment.Entry) bool {
+	return !s.Down[e.File] && (e.Profile.Connection.Autoconnect || s.Up[e.File])
 }
 
 // Filter drops from w what the key file refuses of a lease: routes, or only the default route.
@@ -187,8 +219,9 @@ func (s *Set) Change(e assignment.Entry, up bool) {
 
 // Wanted returns the profiles whose links are to be there.
 func (s *Set) Wanted() []assignment.Entry {
+	up := s.up()
 	return slices.DeleteFunc(slices.Clone(s.Entries), func(e assignment.Entry) bool {
-		return s.Down[e.File] || !e.Profile.Connection.Autoconnect && !s.Up[e.File]
+		return !s.wants(e) && !up[e.File]
 	})
 }
 

@@ -41,7 +41,7 @@ func (m *Machine) Checking() (netip.Addr, bool) { return m.check.addr, m.check.a
 
 // ask begins to check an address, unless it is being checked.
 func (m *Machine) ask(now time.Duration, addr netip.Addr) []Action {
-	if m.check.addr == addr || m.declines >= maxDeclines {
+	if m.cfg.Identity.Unchecked || m.check.addr == addr || m.declines >= maxDeclines {
 		return nil
 	}
 	m.check = check{addr: addr, from: now}

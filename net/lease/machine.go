@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"resinos/net/clientidentity"
 )
 
 // Config is what a Machine needs at its start.
@@ -16,6 +18,7 @@ type Config struct {
 	Hostname string           // sent if it is a valid host name
 	Hold     time.Duration    // how long a configuration outlives the carrier
 	Random   func() uint32    // for transaction ids and jitter
+	Identity clientidentity.Identity
 }
 
 // Verb is the kind of an action.
@@ -180,6 +183,9 @@ func (m *Machine) classify(r *dhcpv4.DHCPv4) (Event, []Action) {
 	server, ok := address(r.Options.Get(dhcpv4.OptionServerIdentifier))
 	if !ok {
 		return ignore("no usable server identifier")
+	}
+	if m.cfg.Identity.Refuses(server) {
+		return ignore("from a server that the profile refuses")
 	}
 	kind := r.MessageType()
 	if m.state == Requesting && server != m.offer.Server && kind != dhcpv4.MessageTypeOffer {

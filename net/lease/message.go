@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-
-	"resinos/services/hostname"
 )
 
 // maxMessage is the largest message that we accept: an ethernet frame without the IP and UDP headers.
@@ -38,15 +36,12 @@ func (m *Machine) message(now time.Duration, kind dhcpv4.MessageType) *dhcpv4.DH
 		Options:       dhcpv4.Options{},
 	}
 	out.UpdateOption(dhcpv4.OptMessageType(kind))
-	out.UpdateOption(dhcpv4.OptClientIdentifier(append([]byte{1}, m.cfg.Hardware...)))
+	m.cfg.Identity.Add(out, m.cfg.Hostname)
 	if kind == dhcpv4.MessageTypeDecline { // it must not contain anything else (RFC 2131, table 5)
 		return out
 	}
 	out.UpdateOption(dhcpv4.OptMaxMessageSize(maxMessage))
 	out.UpdateOption(dhcpv4.OptParameterRequestList(codes...))
-	if hostname.Valid(m.cfg.Hostname) && m.cfg.Hostname != "localhost" {
-		out.UpdateOption(dhcpv4.OptHostName(m.cfg.Hostname))
-	}
 	return out
 }
 

@@ -123,7 +123,7 @@ func setHardware(l netlink.Link, text string) error {
 }
 
 // ipv6Settings are the kernel's settings of IPv6 that profiles change.
-var ipv6Settings = []string{"disable_ipv6", "accept_ra", "addr_gen_mode", "use_tempaddr"}
+var ipv6Settings = []string{"disable_ipv6", "accept_ra", "addr_gen_mode", "use_tempaddr", "mtu", "dad_transmits"}
 
 func ipv6Key(name, setting string) string {
 	return filepath.Join("net/ipv6/conf", filepath.Base(name), filepath.Base(setting))

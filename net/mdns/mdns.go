@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,11 +28,12 @@ type Wish struct {
 	Hostname string
 	Services []Service
 	Off      bool
+	Silent   []string // links on which nothing is said or asked
 }
 
 // Config holds what a Responder needs.
 type Config struct {
-	Serves  func(link.Link) bool // nil: wired and wireless links
+	Serves  func(link.Link) bool // nil: wired and wireless links, and what netd has created above them
 	SysRoot string               // empty: "/sys"
 	Log     *slog.Logger         // nil: nothing is logged
 }
@@ -52,7 +54,7 @@ type faces struct {
 // New returns a responder that is silent until Set.
 func New(cfg Config) *Responder {
 	if cfg.Serves == nil {
-		cfg.Serves = func(l link.Link) bool { return l.Kind == link.Wired || l.Kind == link.Wifi }
+		cfg.Serves = usual
 	}
 	if cfg.SysRoot == "" {
 		cfg.SysRoot = "/sys"
@@ -63,6 +65,12 @@ func New(cfg Config) *Responder {
 	r := &Responder{cfg: cfg, wishes: make(chan Wish)}
 	r.faces.Store(&faces{})
 	return r
+}
+
+// usual reports whether a link leads to neighbours of the device, not to its containers.
+func usual(l link.Link) bool {
+	own := l.Own && slices.Contains([]string{"bond", "bridge", "vlan"}, l.Type)
+	return l.Kind == link.Wired || l.Kind == link.Wifi || l.Kind == link.Virtual && own
 }
 
 // Set replaces the wish. It waits until Run has taken it, or ctx ends.
@@ -170,7 +178,9 @@ func (s *run) send(messages []Send) {
 
 // survey opens and closes sockets as links come and go.
 func (s *run) survey() {
-	now, err := observe(s.cfg.SysRoot, s.cfg.Serves)
+	now, err := observe(s.cfg.SysRoot, func(l link.Link) bool {
+		return s.cfg.Serves(l) && !slices.Contains(s.wish.Silent, l.Name)
+	})
 	if err != nil {
 		s.cfg.Log.Warn("links not listed", "error", err)
 		return

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -15,6 +16,7 @@ import (
 	"resinos/net/inforce"
 	"resinos/net/link"
 	"resinos/net/linksource"
+	"resinos/net/nic"
 	"resinos/net/reach"
 	"resinos/net/resolv"
 )
@@ -92,7 +94,7 @@ func (d *daemon) look(at time.Duration, index int) {
 	case c != nil:
 	case p.Ours:
 		c = d.claim(at, p, actual)
-		defer d.lookAtPorts(at, c)
+		defer d.claimed(at, c)
 	case actual.Link.Kind == link.Loopback && !actual.Link.Up:
 		d.apply(link.Plan(link.Wanted{Up: true}, link.Actual{Link: actual.Link}), d.cfg.Log)
 		return
@@ -102,8 +104,12 @@ func (d *daemon) look(at time.Duration, index int) {
 	d.settle(at, c, actual)
 }
 
-// lookAtPorts looks at the ports that have waited for a bridge or bond.
-func (d *daemon) lookAtPorts(at time.Duration, c *claim) {
+// claimed does what a link gets once, when it has all else, and looks at the ports that have waited for it.
+func (d *daemon) claimed(at time.Duration, c *claim) {
+	if err := nic.Apply(c.link.Index, c.link.Name, c.static.Card); err != nil {
+		c.static.Notes = append(c.static.Notes, err.Error())
+		c.log.Warn("key file not carried out whole", "file", c.entry.File, "warning", err)
+	}
 	if c.entry == nil || !assignment.Creates(c.entry.Profile) {
 		return
 	}
@@ -267,9 +273,14 @@ func (d *daemon) writeResolv() {
 	d.stale = true
 	var sources []resolv.Source
 	lowered := d.reach.Penalised()
+	var silent []string
 	for _, c := range d.claims {
+		if c.entry != nil && c.entry.Profile.Silent() {
+			silent = append(silent, c.link.Name)
+		}
 		for _, s := range c.sources {
 			if one, any := s.Names(); any {
+				one = c.static.Prioritised(one)
 				if lowered[c.link.Index] {
 					one.Metric += reach.Penalty
 				}
@@ -279,6 +290,8 @@ func (d *daemon) writeResolv() {
 	}
 	sources = d.wish.sources(sources)
 	d.cfg.Names(sources)
+	slices.Sort(silent)
+	d.cfg.Silent(silent)
 	for _, file := range []struct {
 		path    string
 		content []byte

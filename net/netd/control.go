@@ -228,6 +228,9 @@ func (d *daemon) planned(at time.Duration) []netcontrol.Planned {
 			for _, r := range c.static.Rules {
 				p.Steps = append(p.Steps, "put rule "+r.String())
 			}
+			for _, step := range c.static.Card.Steps() {
+				p.Steps = append(p.Steps, c.link.Name+": "+step)
+			}
 			if c.static.DHCP {
 				p.Steps = append(p.Steps, c.link.Name+": ask a DHCP server")
 			}

@@ -103,8 +103,9 @@ func (f given) Want(_ time.Duration, w *link.Wanted) {
 }
 
 func (f given) Names() (resolv.Source, bool) {
-	s := resolv.Source{Link: f.link.Name, Metric: f.static.Metric, Servers: f.static.DNS, Search: f.static.Search}
-	return s, len(s.Servers)+len(s.Search) > 0 && f.link.Carrier
+	s := resolv.Source{Link: f.link.Name, Metric: f.static.Metric, Servers: f.static.DNS, Search: f.static.Search,
+		Options: f.static.Options}
+	return s, len(s.Servers)+len(s.Search)+len(s.Options) > 0 && f.link.Carrier
 }
 
 func (f given) Carrier(time.Duration, bool) { f.claim.daemon.writeResolv() }

@@ -42,6 +42,7 @@ type Config struct {
 	Renamed     func(hostname string) // called with the host name at the start, and when it changes; must not block
 	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
 	Changed     func(netstate.State)  // called with what is configured, when it changes; must not block
+	Silent      func(links []string)  // called with the links whose profiles want no multicast DNS; must not block
 	Settings    string                // the file with the owner's settings; empty: there are none
 	Log         *slog.Logger          // nil: nothing is logged
 	OnLease     func(lease.Lease)     // called one at a time, after the link has been configured; may block
@@ -67,6 +68,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Names == nil {
 		c.Names = func([]resolv.Source) {}
+	}
+	if c.Silent == nil {
+		c.Silent = func([]string) {}
 	}
 	if c.SysRoot == "" {
 		c.SysRoot = "/sys"

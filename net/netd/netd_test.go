@@ -35,6 +35,7 @@ type device struct {
 	control  string // netd's socket
 	changed  func(netstate.State)
 	memory   string // directory of the leases of earlier boots
+	silent   func(links []string)
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -81,6 +82,7 @@ func (d *device) config() Config {
 		Settings:    d.settings,
 		Changed:     d.changed,
 		LeaseMemory: d.memory,
+		Silent:      d.silent,
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"resinos/net/mdns"
@@ -21,6 +22,13 @@ func announceName(ctx context.Context, cfg *netd.Config) (responder *mdns.Respon
 	responder = mdns.New(mdns.Config{Log: cfg.Log})
 	a := &announced{changed: make(chan struct{}, 1), wish: mdns.Wish{Off: true}}
 	cfg.Renamed = func(hostname string) { a.update(func(w *mdns.Wish) { w.Hostname = hostname }) }
+	var silent []string // the goroutine of netd owns it
+	cfg.Silent = func(links []string) {
+		if !slices.Equal(silent, links) {
+			silent = links
+			a.update(func(w *mdns.Wish) { w.Silent = links })
+		}
+	}
 	var beside sync.WaitGroup
 	beside.Go(func() {
 		if err := responder.Run(ctx); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // Profile is one key file. The tags name the keys; a section that the file lacks is nil. What is tagged unused is read
-// and written, but nothing acts on it yet: Parse warns of it, in the section ipv6 only if the tag is 6.
+// and written, but nothing acts on it: Parse warns of it, in the section ipv6 only if the tag is 6.
 type Profile struct {
 	Connection Connection `nm:"connection"`
 	Match      *Match     `nm:"match"`
@@ -62,18 +62,18 @@ type Connection struct {
 	Permissions       []string `nm:"permissions" unused:"yes"`
 	Controller        string   `nm:"master,controller"`
 	PortType          string   `nm:"slave-type,port-type"`
-	AutoconnectPorts  int64    `nm:"autoconnect-slaves,autoconnect-ports" range:"-1..1" default:"-1" unused:"yes"`
+	AutoconnectPorts  int64    `nm:"autoconnect-slaves,autoconnect-ports" range:"-1..1" default:"-1"`
 	AuthRetries       int64    `nm:"auth-retries" range:"-1..2147483647" default:"-1" unused:"yes"`
 	DNSOverTLS        int64    `nm:"dns-over-tls" range:"int32" default:"-1" unused:"yes"`
 	PingTimeout       int64    `nm:"gateway-ping-timeout" range:"0..600" unused:"yes"`
 	LLDP              int64    `nm:"lldp" range:"int32" default:"-1" unused:"yes"`
 	LLMNR             int64    `nm:"llmnr" range:"int32" default:"-1" unused:"yes"`
-	MDNS              int64    `nm:"mdns" range:"int32" default:"-1" unused:"yes"`
+	MDNS              int64    `nm:"mdns" range:"int32" default:"-1"`
 	Metered           int64    `nm:"metered" range:"0..4" unused:"yes"`
 	MPTCP             int64    `nm:"mptcp-flags" range:"uint32" unused:"yes"`
 	MUD               string   `nm:"mud-url" unused:"yes"`
 	MultiConnect      int64    `nm:"multi-connect" range:"int32"`
-	Secondaries       []string `nm:"secondaries" unused:"yes"`
+	Secondaries       []string `nm:"secondaries"`
 	StableID          string   `nm:"stable-id"`
 	Timestamp         uint64   `nm:"timestamp" range:"uint64"` // when it was last used; left out on purpose
 	WaitActivation    int64    `nm:"wait-activation-delay" range:"-1..2147483647" default:"-1" unused:"yes"`
@@ -91,18 +91,18 @@ type Match struct {
 
 // Ethernet is the section [ethernet].
 type Ethernet struct {
-	Promiscuous   int64        `nm:"accept-all-mac-addresses" range:"-1..1" default:"-1" unused:"yes"`
-	AutoNegotiate bool         `nm:"auto-negotiate" unused:"yes"`
+	Promiscuous   int64        `nm:"accept-all-mac-addresses" range:"-1..1" default:"-1"`
+	AutoNegotiate bool         `nm:"auto-negotiate"`
 	ClonedMAC     keyvalue.MAC `nm:"cloned-mac-address" words:"preserve permanent random stable"`
-	Duplex        string       `nm:"duplex" unused:"yes"`
-	MACMask       string       `nm:"generate-mac-address-mask" unused:"yes"`
+	Duplex        string       `nm:"duplex"`
+	MACMask       string       `nm:"generate-mac-address-mask"`
 	MAC           keyvalue.MAC `nm:"mac-address"`
 	MACDenied     []string     `nm:"mac-address-blacklist,mac-address-denylist"`
 	MTU           int64        `nm:"mtu" range:"uint32"`
 	Port          string       `nm:"port" unused:"yes"`
-	Speed         int64        `nm:"speed" range:"uint32" unused:"yes"`
-	WakeOnLAN     int64        `nm:"wake-on-lan" range:"uint32" default:"1" unused:"yes"`
-	WakePassword  string       `nm:"wake-on-lan-password" unused:"yes"`
+	Speed         int64        `nm:"speed" range:"uint32"`
+	WakeOnLAN     int64        `nm:"wake-on-lan" range:"uint32" default:"1"`
+	WakePassword  string       `nm:"wake-on-lan-password"`
 	S390Nettype   string       `nm:"s390-nettype" unused:"yes"`
 	S390Channels  []string     `nm:"s390-subchannels" unused:"yes"`
 }
@@ -116,36 +116,36 @@ type IP struct {
 	Rules           []keyvalue.Rule `nm:"routing-rules" by:"rules"`
 	DNS             []string        `nm:"dns" by:"dns"`
 	Search          []string        `nm:"dns-search" by:"search"`
-	DNSOptions      []string        `nm:"dns-options" unused:"yes"`
-	DNSPriority     int64           `nm:"dns-priority" range:"int32" unused:"yes"`
+	DNSOptions      []string        `nm:"dns-options"`
+	DNSPriority     int64           `nm:"dns-priority" range:"int32"`
 	NeverDefault    bool            `nm:"never-default"`
 	IgnoreDNS       bool            `nm:"ignore-auto-dns" unused:"6"`
 	IgnoreRoutes    bool            `nm:"ignore-auto-routes" unused:"6"`
 	Metric          int64           `nm:"route-metric" range:"-1..4294967295" default:"-1"`
 	Table           int64           `nm:"route-table" range:"uint32"`
 	MayFail         bool            `nm:"may-fail" default:"true" unused:"yes"`
-	DADTimeout      int64           `nm:"dad-timeout" range:"-1..30000" default:"-1" unused:"yes"`
+	DADTimeout      int64           `nm:"dad-timeout" range:"-1..30000" default:"-1"`
 	RequiredTimeout int64           `nm:"required-timeout" range:"-1..2147483647" default:"-1" unused:"yes"`
 	AutoRouteExtGw  int64           `nm:"auto-route-ext-gw" range:"-1..1" default:"-1" unused:"yes"`
 	LocalRule       int64           `nm:"replace-local-rule" range:"-1..1" default:"-1" unused:"yes"`
 
 	DHCPHostname string   `nm:"dhcp-hostname" unused:"6"`
 	SendHostname bool     `nm:"dhcp-send-hostname" default:"true" unused:"6"`
-	HostnameFlag int64    `nm:"dhcp-hostname-flags" range:"uint32" unused:"yes"`
+	HostnameFlag int64    `nm:"dhcp-hostname-flags" range:"uint32" unused:"6"`
 	DHCPTimeout  int64    `nm:"dhcp-timeout" range:"0..2147483647" unused:"yes"`
-	IAID         string   `nm:"dhcp-iaid" unused:"yes"`
-	Rejected     []string `nm:"dhcp-reject-servers" unused:"yes"`
-	ClientID     string   `nm:"dhcp-client-id" family:"4" unused:"yes"`
-	FQDN         string   `nm:"dhcp-fqdn" family:"4" unused:"yes"`
-	VendorClass  string   `nm:"dhcp-vendor-class-identifier" family:"4" unused:"yes"`
-	LinkLocal    int64    `nm:"link-local" range:"int32" family:"4" unused:"yes"`
+	IAID         string   `nm:"dhcp-iaid" unused:"6"`
+	Rejected     []string `nm:"dhcp-reject-servers" unused:"6"`
+	ClientID     string   `nm:"dhcp-client-id" family:"4"`
+	FQDN         string   `nm:"dhcp-fqdn" family:"4"`
+	VendorClass  string   `nm:"dhcp-vendor-class-identifier" family:"4"`
+	LinkLocal    int64    `nm:"link-local" range:"int32" family:"4"`
 
 	AddrGenMode int64  `nm:"addr-gen-mode" by:"addrGenMode" family:"6"`
 	DUID        string `nm:"dhcp-duid" family:"6" unused:"yes"`
 	Privacy     int64  `nm:"ip6-privacy" range:"-1..2" default:"-1" family:"6"`
-	MTU         int64  `nm:"mtu" range:"uint32" family:"6" unused:"yes"`
+	MTU         int64  `nm:"mtu" range:"uint32" family:"6"`
 	RATimeout   int64  `nm:"ra-timeout" range:"0..2147483647" family:"6" unused:"yes"`
-	Token       string `nm:"token" family:"6" unused:"yes"`
+	Token       string `nm:"token" family:"6"`
 }
 
 // The methods of IP.

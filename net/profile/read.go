@@ -88,6 +88,10 @@ func (p *Profile) LinkName() string {
 	return name
 }
 
+// Silent reports whether the profile wants no multicast DNS on its link (mdns=0), or only lookups (mdns=1): there are
+// no lookups without an announcement here.
+func (p *Profile) Silent() bool { return p.Connection.MDNS == 0 || p.Connection.MDNS == 1 }
+
 // reader reads one file into a profile.
 type reader struct {
 	name     string
@@ -191,6 +195,8 @@ func fill(v reflect.Value) {
 // section reads the keys of a group into the fields of into. A key that cannot be read keeps its default.
 func (r *reader) section(g keyfile.Group, into reflect.Value) {
 	taken := map[string]bool{}
+	usual := reflect.New(into.Type()).Elem()
+	fill(usual)
 	var rest reflect.Value
 	for i := range into.NumField() {
 		field := into.Type().Field(i)
@@ -214,8 +220,8 @@ func (r *reader) section(g keyfile.Group, into reflect.Value) {
 			taken[name] = true
 			if err := r.value(g, k, field, into.Field(i)); err != nil {
 				r.warn(g.Name, k, "ignored: %v", err)
-			} else if u := field.Tag.Get("unused"); k.Value != "" && (u == "yes" || g.Name == "ipv"+u) {
-				r.warn(g.Name, k, "not supported, has no effect")
+			} else if u := field.Tag.Get("unused"); u == "yes" || u != "" && g.Name == "ipv"+u {
+				r.without(g, k, into.Field(i), usual.Field(i))
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"resinos/mounts/atomicfile"
@@ -37,12 +38,31 @@ type Source struct {
 	Servers  []netip.Addr
 	Search   []string // searched for short names; names within them are asked of this link's servers only
 	Domains  []string // not searched; names within them are asked of this link's servers only
+	Options  []string // of resolvers, as in resolv.conf
 	Fallback bool     // asked only if no other source has a server, and never for a private name
+	// Alone: only servers of this and of other such sources with the same metric are asked, and those of the owner,
+	// which have no link of their own.
+	Alone bool
+	Owner bool // of the owner's settings, not of a link
 }
 
-// Ordered returns the sources in the order in which they are asked, those with servers first by metric.
+// alone returns the sources that are left when some are alone: those of the lowest metric, and the owner's.
+func alone(sources []Source) []Source {
+	lowest, any := 0, false
+	for _, s := range sources {
+		if s.Alone && (!any || s.Metric < lowest) {
+			lowest, any = s.Metric, true
+		}
+	}
+	if !any {
+		return sources
+	}
+	return slices.DeleteFunc(sources, func(s Source) bool { return !s.Owner && !(s.Alone && s.Metric == lowest) })
+}
+
+// Ordered returns the sources in the order in which they are asked, by metric, without those that are not asked at all.
 func Ordered(sources []Source) []Source {
-	sources = slices.Clone(sources)
+	sources = alone(slices.Clone(sources))
 	slices.SortStableFunc(sources, func(a, b Source) int {
 		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Link, b.Link))
 	})
@@ -67,7 +87,32 @@ func Render(sources []Source, forwarder netip.Addr) []byte {
 	for _, server := range used {
 		fmt.Fprintf(&b, "nameserver %s\n", server)
 	}
+	var options []string
+	for _, s := range sources {
+		for _, o := range s.Options {
+			if ValidOption(o) && !slices.Contains(options, o) {
+				options = append(options, o)
+			}
+		}
+	}
+	if len(options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
+	}
 	return b.Bytes()
+}
+
+// ValidOption reports whether resolvers know an option of resolv.conf (resolv.conf(5)).
+func ValidOption(text string) bool {
+	name, value, number := strings.Cut(text, ":")
+	switch name {
+	case "ndots", "timeout", "attempts":
+		n, err := strconv.ParseUint(value, 10, 8)
+		return number && err == nil && n <= 30
+	case "debug", "rotate", "no-check-names", "inet6", "ip6-bytestring", "ip6-dotint", "no-ip6-dotint", "edns0",
+		"single-request", "single-request-reopen", "no-tld-query", "use-vc", "no-reload", "trust-ad", "no-aaaa":
+		return !number
+	}
+	return false
 }
 
 // serversOf returns the servers that resolvers read.

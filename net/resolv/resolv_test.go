@@ -91,3 +91,28 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+// Sources of a negative priority are alone with the owner's; options are those that resolvers know.
+func TestAloneAndOptions(t *testing.T) {
+	owner := of("config.json", -1<<31, servers("9.9.9.9"))
+	owner.Owner = true
+	usual := of("eth0", 100, servers("10.0.0.1"), "lan")
+	usual.Options = []string{"rotate", "evil\nnameserver 1.2.3.4", "ndots:31"}
+	lower, lowest := of("eth1", -1, servers("10.0.1.1")), of("eth2", -2, servers("10.0.2.1"), "work")
+	lower.Alone, lowest.Alone = true, true
+	lowest.Options = []string{"ndots:2", "rotate"}
+	for _, c := range []struct {
+		sources []Source
+		want    string
+	}{
+		{[]Source{usual}, "search lan\nnameserver 10.0.0.1\noptions rotate\n"},
+		{[]Source{usual, lower}, "nameserver 10.0.1.1\n"},
+		{[]Source{usual, lower, lowest, owner},
+			"search work\nnameserver 9.9.9.9\nnameserver 10.0.2.1\noptions ndots:2 rotate\n"},
+	} {
+		_, got, _ := strings.Cut(string(Render(c.sources, netip.Addr{})), "\n")
+		if got != c.want {
+			t.Errorf("Render = %q, want %q", got, c.want)
+		}
+	}
+}
