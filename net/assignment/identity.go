@@ -40,8 +40,9 @@ func fqdnFlags(flags int64) (out byte) {
 	if flags == 0 {
 		return clientidentity.FQDNServerUpdates | clientidentity.FQDNEncoded
 	}
-	const updates, encoded, none = clientidentity.FQDNServerUpdates, clientidentity.FQDNEncoded, clientidentity.FQDNNoUpdate
-	for bit, flag := range []byte{updates, encoded, none} {
+	for bit, flag := range []byte{
+		clientidentity.FQDNServerUpdates, clientidentity.FQDNEncoded, clientidentity.FQDNNoUpdate,
+	} {
 		if flags&(1<<bit) != 0 {
 			out |= flag
 		}
