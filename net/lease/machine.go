@@ -121,9 +121,7 @@ func (m *Machine) State() State { return m.state }
 
 // Listening reports whether a socket must be open now, and for which transaction. In bound and parked none is open, so
 // that other traffic costs an idle client nothing.
-func (m *Machine) Listening() (dhcpv4.TransactionID, bool) {
-	return m.xid, listens[m.state]
-}
+func (m *Machine) Listening() (dhcpv4.TransactionID, bool) { return m.xid, listens[m.state] }
 
 // Remembers reports whether there is a lease to keep in a file, in use or not.
 func (m *Machine) Remembers() bool { return m.held.Length != 0 }

@@ -37,7 +37,8 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Load(dir, "eth0", ours)
-	if err != nil || !got.Covers(e.Lease) || got.Witness != e.Witness || got.Hardware != theirs || !got.Saved.Equal(e.Saved) {
+	if err != nil || !got.Covers(e.Lease) || got.Witness != e.Witness || got.Hardware != theirs ||
+		!got.Saved.Equal(e.Saved) {
 		t.Errorf("Load = %+v, %v", got, err)
 	}
 	if _, err := Load(dir, "eth0", theirs); err == nil {
@@ -108,7 +109,7 @@ func TestWitness(t *testing.T) {
 		}
 		got, found := Witness(l)
 		if found != (tt.want != "") || found && got.String() != tt.want {
-			t.Errorf("witness of a network with router %q and server %s: %s, want %q", tt.router, tt.server, got, tt.want)
+			t.Errorf("router %q, server %s: witness %s, want %q", tt.router, tt.server, got, tt.want)
 		}
 	}
 }

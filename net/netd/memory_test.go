@@ -68,7 +68,8 @@ func TestLeaseOverReboot(t *testing.T) {
 	d.restart()
 	l := d.lease()
 	t.Logf("address after %s, without a server", time.Since(began))
-	if !slices.Equal(linktest.Addresses(t, "w0"), []string{"10.9.0.50/24"}) || l.Length < leasememory.MinUse || l.Length > leasememory.MaxUse {
+	if !slices.Equal(linktest.Addresses(t, "w0"), []string{"10.9.0.50/24"}) ||
+		l.Length < leasememory.MinUse || l.Length > leasememory.MaxUse {
 		t.Errorf("addresses %q for %s", linktest.Addresses(t, "w0"), l.Length)
 	}
 	if got := linktest.Routes(t, "w0"); !slices.Equal(got, []string{"default via 10.9.0.1", "10.9.0.0/24"}) {
@@ -100,15 +101,20 @@ func TestOtherNetworkAfterReboot(t *testing.T) {
 		return netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 7})
 	})
 	d.restart()
-	d.eventually("the other network is noticed", func() bool { return strings.Contains(d.log.String(), "another network") })
-	testenv.Never(t, time.Second, "an address of the network before", func() bool { return len(linktest.Addresses(t, "w0")) > 0 })
+	d.eventually("the other network is noticed", func() bool {
+		return strings.Contains(d.log.String(), "another network")
+	})
+	testenv.Never(t, time.Second, "an address of the network before", func() bool {
+		return len(linktest.Addresses(t, "w0")) > 0
+	})
 	d.dnsmasq("--dhcp-range=10.9.0.60,10.9.0.60,255.255.255.0,1h")
 	if l := d.lease(); l.Address.String() != "10.9.0.60/24" {
 		t.Errorf("lease %s", l.Address)
 	}
 	d.eventually("the new lease is kept", func() bool {
 		text, err := os.ReadFile(leasememory.Path(d.memory, "w0"))
-		return err == nil && strings.Contains(string(text), "10.9.0.60") && strings.Contains(string(text), "02:00:00:00:00:07")
+		return err == nil && strings.Contains(string(text), "10.9.0.60") &&
+			strings.Contains(string(text), "02:00:00:00:00:07")
 	})
 }
 
@@ -156,5 +162,7 @@ func TestLeaseMemoryUnwritable(t *testing.T) {
 	d.dnsmasq(smallRange)
 	d.start()
 	d.lease()
-	d.eventually("the warning", func() bool { return strings.Contains(d.log.String(), "lease not kept for the next boot") })
+	d.eventually("the warning", func() bool {
+		return strings.Contains(d.log.String(), "lease not kept for the next boot")
+	})
 }

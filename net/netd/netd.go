@@ -1,8 +1,8 @@
 // Package netd owns the daemon that makes a device reachable: it claims links by profile, runs the sources of each
 // claimed link (a DHCP client, a key file), configures the link as they want it, and writes resolv.conf.
 //
-// It never parses a packet (lease does), writes to flash only what a lease memory has to keep, and never takes a link down: when it ends, for whatever
-// reason, every address stays until its lease ends.
+// It never parses a packet (lease does), writes to flash only what a lease memory has to keep, and never takes a link
+// down: when it ends, for whatever reason, every address stays until its lease ends.
 //
 // Read first: Config, then claim.
 package netd

@@ -150,7 +150,8 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 		return
 	}
 	d := newDevice(t)
-	d.dnsmasq(smallRange, "--dhcp-option=option:dns-server,10.9.0.1,10.9.0.2", "--dhcp-option=option:domain-search,one.example,two.example",
+	d.dnsmasq(smallRange, "--dhcp-option=option:dns-server,10.9.0.1,10.9.0.2",
+		"--dhcp-option=option:domain-search,one.example,two.example",
 		"--dhcp-option=option:mtu,1400", "--dhcp-option=option:ntp-server,10.9.0.3")
 	began := time.Now()
 	d.start()

@@ -57,7 +57,7 @@ func (d *daemon) uplink(at time.Duration, c *claim) (u reach.Uplink, is bool) {
 			u.Gateways = append(u.Gateways, r.Gateway)
 		}
 	}
-	routers, err := link.RouterGateways(c.link.Index)
+	routers, err := reach.RouterGateways(c.link.Index)
 	if err != nil {
 		c.log.Warn("routes of the kernel not read", "error", err)
 	}

@@ -27,7 +27,8 @@ func (t Target) judge(p []byte, whole bool) Finding {
 		return Finding{Portal, "the answer is no HTTP"}
 	}
 	switch {
-	case t.Response == "" && status == 204, t.Response != "" && status == 200 && bytes.HasPrefix(body, []byte(t.Response)):
+	case t.Response == "" && status == 204,
+		t.Response != "" && status == 200 && bytes.HasPrefix(body, []byte(t.Response)):
 		return Finding{State: Full}
 	case status >= 300 && status < 400:
 		to := header(head, "location")

@@ -46,7 +46,8 @@ func uplink(t *testing.T, name string, n int, serve http.Handler) (Uplink, *link
 		check(t, netlink.AddrAdd(l, a))
 	}
 	for _, gateway := range []string{router, router6} {
-		check(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(gateway), Priority: 100 + n}))
+		route := &netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(gateway), Priority: 100 + n}
+		check(t, netlink.RouteAdd(route))
 	}
 	if serve != nil {
 		far.Do(func() error {
@@ -60,7 +61,8 @@ func uplink(t *testing.T, name string, n int, serve http.Handler) (Uplink, *link
 			return nil
 		})
 	}
-	u := Uplink{Index: l.Attrs().Index, Name: name, Hardware: l.Attrs().HardwareAddr.String(), Metric: 100 + n, Four: true}
+	a := l.Attrs()
+	u := Uplink{Index: a.Index, Name: name, Hardware: a.HardwareAddr.String(), Metric: 100 + n, Four: true}
 	u.Gateways = []netip.Addr{netip.MustParseAddr(router)}
 	u.Servers = []netip.Addr{netip.MustParseAddr(router)}
 	return u, far

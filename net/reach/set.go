@@ -86,9 +86,9 @@ type member struct {
 	round  int // counts the networks that the link has been on: an answer from an earlier one is dropped
 }
 
-// NewSet returns a Set that asks nothing before Update, and only gateways before Retarget. What a probe found is sent to
-// events, to run in the goroutine that owns the Set; changed is called there when a link has lost its priority or has
-// got it back because of it.
+// NewSet returns a Set that asks nothing before Update, and only gateways before Retarget. What a probe found is sent
+// to events, to run in the goroutine that owns the Set; changed is called there when a link has lost its priority or
+// has got it back because of it.
 func NewSet(events chan<- func(time.Duration), changed func(at time.Duration), log *slog.Logger) *Set {
 	s := &Set{events: events, changed: changed, links: map[int]*member{}, gone: map[int]*member{}, log: log,
 		probe: Probe, target: Target{Interval: defaultInterval}}
@@ -225,7 +225,7 @@ func (s *Set) take(now time.Duration, r result) {
 	after := s.Penalised()
 	for index := range s.links {
 		if before[index] != after[index] {
-			s.log.Info("priority of link", "link", s.links[index].uplink.Name, "lost", after[index])
+			s.log.Info("priority of link", "link", s.links[index].uplink.Name, "lowered", after[index])
 		}
 	}
 	if !maps.Equal(before, after) {

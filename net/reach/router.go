@@ -1,4 +1,4 @@
-package link
+package reach
 
 import (
 	"fmt"
@@ -22,8 +22,8 @@ func RouterGateways(index int) ([]netip.Addr, error) {
 			continue
 		}
 		for _, hop := range append(r.MultiPath, &netlink.NexthopInfo{Gw: r.Gw}) {
-			if a := addrOf(hop.Gw); a.IsValid() {
-				out = append(out, a)
+			if a, is := netip.AddrFromSlice(hop.Gw); is {
+				out = append(out, a.Unmap())
 			}
 		}
 	}
