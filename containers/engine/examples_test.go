@@ -15,7 +15,6 @@ import (
 type program struct {
 	image, check string
 	port, text   string // it answers there with text; empty: it ends
-	env          []string
 	files        []entry
 }
 
