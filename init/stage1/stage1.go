@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/slot"
+	"resinos/bsp/watchdog"
 	"resinos/init/cmdline"
 	"resinos/init/console"
 	"resinos/init/walk"
@@ -47,6 +48,10 @@ const (
 	lastWords    = 10 * time.Second
 )
 
+// trialTimeout is that of the watchdog on trial, until PID 1 opens it after it has attached state and data: a journal
+// may have to be replayed from a slow card, or a file system be repaired.
+const trialTimeout = 2 * time.Minute
+
 // Loader loads a kernel module and all it needs.
 type Loader interface {
 	Load(name, params string) error
@@ -62,6 +67,8 @@ type Stage struct {
 	loader  Loader
 	cmdline cmdline.Line
 	slot    disk.Partition
+
+	watchdog *watchdog.Timer // open until the switch; nil if there is none
 }
 
 // Run boots the real root. It does not return: it becomes the next stage, or reboots.
@@ -103,9 +110,22 @@ func (s *Stage) actions() []walk.Action {
 	return []walk.Action{
 		{Name: "load modules", Severity: bootreport.Degraded, Do: s.loadModules},
 		{Name: "find slot", Severity: bootreport.Fatal, Do: s.findSlot},
+		{Name: "watchdog", Severity: bootreport.Ignorable,
+			Do: func() error { return s.startWatchdog(watchdog.Path) }},
 		{Name: "attach slot", Severity: bootreport.Fatal, Do: s.attachSlot},
 		{Name: "attach root", Severity: bootreport.Fatal, Do: s.attachRoot},
 	}
+}
+
+// startWatchdog has the board reset if the version on trial hangs before its PID 1 has started the watchdog. A version
+// that was confirmed has come that far once; there, a slow disk must not end the boot. The switch closes the device,
+// and the kernel then says that the watchdog did not stop, which is what is wanted.
+func (s *Stage) startWatchdog(path string) (err error) {
+	if !s.cmdline.Trial {
+		return nil
+	}
+	s.watchdog, err = watchdog.Open(path, trialTimeout)
+	return err
 }
 
 func attachPseudo() error {

@@ -1,6 +1,8 @@
 package stage1
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -23,5 +25,17 @@ func TestAwaitEndsAndNamesWhatThereIs(t *testing.T) {
 	}
 	if text := names([]disk.Partition{{Device: "vda1", UUID: "x"}}); text != "vda1=x" {
 		t.Errorf("names = %q", text)
+	}
+}
+
+// TestWatchdogOnTrialOnly: the story update_broken_start shows that it resets the board.
+func TestWatchdogOnTrialOnly(t *testing.T) {
+	var s Stage
+	if err := s.startWatchdog("/nowhere"); err != nil {
+		t.Errorf("not on trial: %v", err)
+	}
+	s.cmdline.Trial = true
+	if err := s.startWatchdog("/nowhere"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("on trial: %v", err)
 	}
 }
