@@ -73,6 +73,7 @@ func prepare(ctx context.Context) (dir string, err error) {
 	for program, pkg := range map[string]string{
 		"dnsmasq": "dnsmasq-base", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm",
 		"e2fsck": "e2fsprogs", "debugfs": "e2fsprogs", "fsck.vfat": "dosfstools", "mcopy": "mtools",
+		"unsquashfs": "squashfs-tools", "mksquashfs": "squashfs-tools",
 	} {
 		if _, err := exec.LookPath(program); err != nil {
 			lacks = append(lacks, fmt.Errorf("%s: apt-get install %s", program, pkg))

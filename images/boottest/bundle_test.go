@@ -18,6 +18,11 @@ func cmdBundle(ts *testscript.TestScript, neg bool, args []string) {
 	if _, err := os.Stat(file); err != nil {
 		ts.Fatalf("bundle: %v; build it with: make test-bundles", err)
 	}
+	s.serveBundle(ts, args[0], file)
+}
+
+// serveBundle has a web server offer a file until the story ends, and sets VARIABLE to its URL.
+func (s *scene) serveBundle(ts *testscript.TestScript, variable, file string) {
 	listener, err := net.Listen("tcp4", net.JoinHostPort(Gateway, "0"))
 	ts.Check(err)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }))
@@ -25,5 +30,5 @@ func cmdBundle(ts *testscript.TestScript, neg bool, args []string) {
 	server.Listener = listener
 	server.Start()
 	ts.Defer(server.Close)
-	s.set(ts, args[0], server.URL+"/update.bundle")
+	s.set(ts, variable, server.URL+"/update.bundle")
 }

@@ -37,12 +37,15 @@ func main() {
 }
 `
 
+// goArch is the architecture of a board, as Go has it.
+var goArch = map[string]string{"qemu-x86_64": "amd64", "qemu-arm64": "arm64"}
+
 // registry NAME: a registry without TLS begins to serve at KNOWN_NAME:5000 in the lab, with an image NAME:1 whose program
 // is /program. IMAGE is its whole name. It ends with the story.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 1 && !neg, "registry NAME")
 	s := sceneOf(ts)
-	arch := map[string]string{"qemu-x86_64": "amd64", "qemu-arm64": "arm64"}[s.board]
+	arch := goArch[s.board]
 	program := filepath.Join(ts.MkAbs("."), "program")
 	ts.Check(os.WriteFile(program+".go", []byte(speaker), 0o644))
 	build := exec.Command("go", "build", "-trimpath", "-o", program, program+".go")

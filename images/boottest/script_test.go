@@ -70,32 +70,36 @@ func patient(bound time.Duration) time.Duration {
 
 // commands are what stories can say beside the standard commands of testscript.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"guest":     cmdGuest,
-	"script":    cmdScript,
-	"waitfor":   cmdWaitFor,
-	"console":   cmdConsole,
-	"type":      cmdType,
-	"boot":      cmdBoot,
-	"reboot":    cmdReboot,
-	"poweroff":  cmdPowerOff,
-	"goesoff":   cmdGoesOff,
-	"sequence":  cmdSequence,
-	"powercut":  cmdPowerCut, // kill is testscript's own
-	"qmp":       cmdQMP,
-	"rawdisk":   cmdRawDisk,
-	"partition": cmdPartition,
-	"fsck":      cmdFsck,
-	"digest":    cmdDigest,
-	"lease":     cmdLease,
-	"dnsmasq":   cmdDnsmasq,
-	"field":     cmdField,
-	"keep":      cmdKeep,
-	"reachable": cmdReachable,
-	"ntp":       cmdNTP,
-	"bundle":    cmdBundle,
-	"registry":  cmdRegistry,
-	"uplink":    cmdUplink,
-	"unit":      cmdUnit,
+	"guest":      cmdGuest,
+	"script":     cmdScript,
+	"waitfor":    cmdWaitFor,
+	"console":    cmdConsole,
+	"type":       cmdType,
+	"boot":       cmdBoot,
+	"reboot":     cmdReboot,
+	"poweroff":   cmdPowerOff,
+	"goesoff":    cmdGoesOff,
+	"sequence":   cmdSequence,
+	"powercut":   cmdPowerCut, // kill is testscript's own
+	"qmp":        cmdQMP,
+	"rawdisk":    cmdRawDisk,
+	"partition":  cmdPartition,
+	"fsck":       cmdFsck,
+	"digest":     cmdDigest,
+	"lease":      cmdLease,
+	"dnsmasq":    cmdDnsmasq,
+	"field":      cmdField,
+	"keep":       cmdKeep,
+	"reachable":  cmdReachable,
+	"ntp":        cmdNTP,
+	"bundle":     cmdBundle,
+	"broken":     cmdBroken,
+	"production": cmdProduction,
+	"keeper":     cmdKeeper,
+	"install":    cmdInstall,
+	"registry":   cmdRegistry,
+	"uplink":     cmdUplink,
+	"unit":       cmdUnit,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -196,14 +200,16 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(sceneOf(ts).device.Guest().Console().Send(text))
 }
 
-// boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP]: switches the story's own device on. -disk adds a disk,
-// -rtc is what the hardware clock says, -quiet does not wait for a login, -once makes a reboot the end. -noise sends stray bytes on the
-// serial line until it says what matches.
+// boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-fault FAULT]...: switches the
+// story's own device on. -disk adds a disk, -rtc is what the hardware clock says, -quiet does not wait for a login,
+// -once makes a reboot the end. -noise sends stray bytes on the serial line until it says what matches. -fault makes
+// accesses to the disk fail: see faultOf.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
 	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-secondlink], in a story with a device of its own")
 	variant, quiet, once, second := "development", false, false, false
 	var disks []qemu.Disk
+	var faults []string
 	var arguments []string
 	var until *regexp.Regexp
 	for len(args) > 0 {
@@ -225,6 +231,8 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			match, err := regexp.Compile(args[1])
 			ts.Check(err)
 			until = match
+		case args[0] == "-fault" && len(args) > 1:
+			faults = append(faults, args[1])
 		case args[0] == "-disk" && len(args) > 1:
 			disks = append(disks, qemu.Disk{Path: ts.MkAbs(args[1])})
 		default:
@@ -238,6 +246,11 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 		arguments = append(arguments, secondLink(o.Board.Qemu.Network)...)
 	}
 	o.Disks, o.NoReboot, o.Arguments = disks, once, arguments
+	for _, text := range faults {
+		f, err := faultOf(o.Image, text)
+		ts.Check(err)
+		o.Faults = append(o.Faults, f)
+	}
 	s.chooseDisk(ts, &o)
 	ts.Check(s.device.Start(s.ctx, o))
 	if until != nil {

@@ -98,6 +98,8 @@ func check(o Options) error {
 	fault(o.Snapshot && o.Overlay != "", "snapshot and overlay exclude each other")
 	fault(o.WriteLog != "" && (o.Snapshot || o.Overlay != "" || o.Image == "" || o.Format == "qcow2"),
 		"write log %s: it records the writes to a raw image, without snapshot or overlay", o.WriteLog)
+	fault(len(o.Faults) > 0 && (o.Snapshot || o.Image == "" || o.WriteLog != ""),
+		"faults of the disk: they need an image, and neither snapshot nor write log")
 	fault(o.Overlay != "" && o.Image == "", "overlay %s: no image below it", o.Overlay)
 	fault(o.Network.SSHPort < 0 || o.Network.SSHPort > 65535, "ssh port %d: want 1 to 65535", o.Network.SSHPort)
 	fault(o.Network.Tap != "" && o.Network.SSHPort != 0, "ssh port %d: a tap link forwards no ports", o.Network.SSHPort)
@@ -166,7 +168,11 @@ func disks(o Options) []string {
 		if o.Overlay != "" {
 			d = Disk{Path: o.Overlay, Format: "qcow2"}
 		}
-		add("disk0", d, model+",drive=disk0,bootindex=0")
+		if len(o.Faults) > 0 {
+			args = append(args, faultyDisk(d, o.Faults, model)...)
+		} else {
+			add("disk0", d, model+",drive=disk0,bootindex=0")
+		}
 	}
 	for i, d := range o.Disks {
 		id := fmt.Sprintf("disk%d", i+1)

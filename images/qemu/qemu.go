@@ -20,6 +20,7 @@ type Options struct {
 	Overlay   string         // if set: writes go to this new qcow2 file over Image, which does not change
 	Snapshot  bool           // writes are lost when QEMU ends; Image does not change
 	WriteLog  string         // if set: every write to Image, which must be raw, is also recorded in this new file (disklog.go)
+	Faults    []Fault        // of Image, or of the overlay
 	Disks     []Disk         // further disks, in order
 	Kernel    *Kernel        // if set: boots this kernel without bootloader
 	Memory    int            // in MiB; 0 means DefaultMemory
@@ -44,6 +45,13 @@ type Disk struct {
 	Format   string // raw (also the empty string) or qcow2
 	ReadOnly bool
 	Snapshot bool
+}
+
+// A Fault is an input/output error for each access of a kind to one sector of the disk; the medium is not touched.
+type Fault struct {
+	Write  bool  // else reads fail
+	Sector int64 // of 512 bytes
+	Once   bool  // only the first access fails
 }
 
 // Kernel is a kernel that QEMU loads itself.
