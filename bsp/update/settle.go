@@ -24,6 +24,7 @@ type Facts struct {
 // LastBoot is how the boot before this one ended, by its marker, pstore and the watchdog.
 type LastBoot struct {
 	How, Why, BootID string
+	Later            string // how a boot after it ended that left no record of itself
 }
 
 // Settled is what follows.
@@ -163,7 +164,11 @@ func (s *Settled) inOldSlot(a *Attempt, f Facts) {
 func (a Attempt) reached(last LastBoot) string {
 	switch {
 	case last.BootID != "" && last.BootID == a.ArmedIn:
-		return "no boot of it came as far as the state partition, so its kernel, initramfs or init is at fault"
+		text := "no boot of it came as far as the state partition, so its kernel, initramfs, root or init is at fault"
+		if last.Later != "" {
+			text += "; the last one ended with " + last.Later
+		}
+		return text
 	case len(a.Reached) == 0:
 		return "no boot of it came as far as its services; the last one ended with " + last.text()
 	}

@@ -74,6 +74,13 @@ func TestSettle(t *testing.T) {
 			bootvars.NoTrial,
 		},
 		{
+			"tries used up, init hangs", func(_ *Record, f *Facts) {
+				f.Variables.Tries, f.Last = "0", LastBoot{How: "clean", BootID: "one", Later: "watchdog"}
+			},
+			Failed, TriesUsedUp, "root or init is at fault; the last one ended with watchdog", "", false, slot.A,
+			bootvars.NoTrial,
+		},
+		{
 			"no kernel", func(_ *Record, f *Facts) { f.Variables.Tries, f.Variables.Fault = "0", bootvars.KernelFault },
 			Failed, KernelFails, "could not load kernel", "", false, slot.A, bootvars.NoTrial,
 		},

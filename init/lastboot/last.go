@@ -63,7 +63,9 @@ func Classify(t Traces) bootreport.Last {
 	}
 	last := bootreport.Last{How: t.Marker.How, Why: t.Marker.Why, BootID: t.Marker.BootID, Uptime: t.Marker.Uptime}
 	switch {
-	case t.Marker.How == EndClean || t.Marker.How == EndPanic:
+	case t.Marker.How == EndClean:
+		last.Later = later(t)
+	case t.Marker.How == EndPanic:
 	case t.Panic != "":
 		last.How, last.Why = EndPanic, t.Panic
 	case t.Watchdog:
@@ -74,6 +76,18 @@ func Classify(t Traces) bootreport.Last {
 		last.How, last.Why = EndUnknown, fmt.Sprintf("its record says %.40q", t.Marker.How)
 	}
 	return last
+}
+
+// later says how a boot ended that did not come as far as its marker, after one that ended in order. A watchdog may
+// also have ended a firmware that hung between the two.
+func later(t Traces) string {
+	switch {
+	case t.Panic != "":
+		return EndPanic + ": " + t.Panic
+	case t.Watchdog:
+		return EndWatchdog
+	}
+	return ""
 }
 
 // MarkerFile lies beside what persists, not in it: no service sees it.

@@ -36,6 +36,18 @@ func TestClassify(t *testing.T) {
 			t.Errorf("%s: Classify = %+v, want %s because of %q", tt.name, got, tt.how, tt.why)
 		}
 	}
+	for want, traces := range map[string]Traces{
+		"":                 {Marker: &Marker{How: EndClean}},
+		"watchdog":         {Marker: &Marker{How: EndClean}, Watchdog: true},
+		"panic: dm-verity": {Marker: &Marker{How: EndClean}, Watchdog: true, Panic: "dm-verity"},
+	} {
+		if got := Classify(traces); got.Later != want || got.How != EndClean {
+			t.Errorf("Classify(%+v) = %+v, want %q later", traces, got, want)
+		}
+	}
+	if got := Classify(Traces{Marker: &Marker{How: EndPanic}, Panic: "x"}); got.Later != "" {
+		t.Errorf("one panic is told twice: %+v", got)
+	}
 	if got := Classify(Traces{Marker: &Marker{How: EndClean, BootID: "b", Uptime: 3}}); got.BootID != "b" || got.Uptime != 3 {
 		t.Errorf("Classify forgets %+v", got)
 	}

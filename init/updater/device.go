@@ -114,7 +114,8 @@ func (d *device) lastBoot(ctx context.Context) update.LastBoot {
 	if err != nil || report.Last == nil {
 		return update.LastBoot{}
 	}
-	return update.LastBoot{How: report.Last.How, Why: report.Last.Why, BootID: report.Last.BootID}
+	return update.LastBoot{How: report.Last.How, Why: report.Last.Why, BootID: report.Last.BootID,
+		Later: report.Last.Later}
 }
 
 // Settle implements confirm.Device.

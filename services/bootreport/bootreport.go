@@ -45,6 +45,7 @@ type Last struct {
 	Why    string  `json:"why,omitempty"` // the power action, or the last message
 	BootID string  `json:"boot_id,omitempty"`
 	Uptime float64 `json:"uptime,omitempty"` // seconds since kernel start at its end; 0 if nobody could record it
+	Later  string  `json:"later,omitempty"`  // how a boot after it ended that left no record of itself
 }
 
 // The two stages of a boot.

@@ -100,6 +100,10 @@ func (s *session) lastText(last bootreport.Last) string {
 	if last.BootID != "" {
 		rows = append(rows, screen.Pair("boot id", last.BootID, screen.Dim))
 	}
+	if last.Later != "" {
+		later, _, _ := strings.Cut(last.Later, "\n")
+		rows = append(rows, screen.Pair("then", "a boot that left no record ended with "+later, screen.Yellow))
+	}
 	return s.Table(rows)
 }
 

@@ -71,7 +71,8 @@ func (s *session) lastBoot(ctx context.Context) update.LastBoot {
 	if err != nil || report.Last == nil {
 		return update.LastBoot{} // the reason of a failure then says less
 	}
-	return update.LastBoot{How: report.Last.How, Why: report.Last.Why, BootID: report.Last.BootID}
+	return update.LastBoot{How: report.Last.How, Why: report.Last.Why, BootID: report.Last.BootID,
+		Later: report.Last.Later}
 }
 
 func (s *session) status(ctx context.Context) error {
