@@ -7,6 +7,10 @@ ARCHES  := amd64 arm64
 board-arch = $(if $(findstring arm64,$(1)),arm64,amd64)
 ARCH    := $(call board-arch,$(BOARD))
 GO      := go
+# The Docker API of development images takes minutes to compile: what tests boot is built without it unless DOCKER=1.
+DOCKER  ?=
+without := $(if $(DOCKER),,--without docker)
+docker-for = $(if $(DOCKER),$(ARCHES:%=bin/%/dockerd))
 export GOFLAGS := -buildvcs=false
 
 # -buildid= and -trimpath: the same source gives the same bytes, wherever it is built.
@@ -22,7 +26,7 @@ run: image ## builds what changed, boots it in QEMU, attaches the serial console
 	bin/resin run $(IMAGE)
 
 .PHONY: image
-image: build ## builds the disk image of BOARD and VARIANT
+image: build $(if $(filter production,$(VARIANT)),,bin/$(ARCH)/dockerd) ## builds the disk image of BOARD and VARIANT
 	@mkdir -p $(dir $(IMAGE))
 	bin/resin build --board $(BOARD) --variant $(VARIANT) -o $(IMAGE)
 
@@ -42,18 +46,18 @@ test: test-images bin/amd64/crun/ready ## runs what CI runs: units, namespaces, 
 	RESINOS_IMAGES=$(CURDIR)/build $(GO) test -timeout 45m -v ./images/boottest
 
 .PHONY: test-images
-test-images: build-all
+test-images: build-all $(docker-for)
 	@mkdir -p build
-	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-development.img
-	bin/resin build --board qemu-arm64 --variant development -o build/qemu-arm64-development.img
+	bin/resin build --board qemu-x86_64 --variant development $(without) -o build/qemu-x86_64-development.img
+	bin/resin build --board qemu-arm64 --variant development $(without) -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
 
 # The update that the stories install: the same system, as a later version.
 .PHONY: test-bundles
 test-bundles: $(foreach b,qemu-x86_64 qemu-arm64,build/$(b)-development.bundle)
-build/%.bundle: build-all
+build/%.bundle: build-all $(docker-for)
 	@mkdir -p build
-	bin/resin build --board $(*:-development=) --variant development --version 0.2.0 -o $@.img
+	bin/resin build --board $(*:-development=) --variant development $(without) --version 0.2.0 -o $@.img
 	bin/resin bundle $@.img -o $@
 	rm $@.img
 
@@ -75,22 +79,22 @@ test-throttled: deps ## runs UNITS five times at 5 % of a processor each: tests 
 .PHONY: powercut
 powercut: build ## records what BOARD writes, and checks the disk after every power cut; THOROUGH=1 tries all losses and tears
 	@mkdir -p build
-	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
+	bin/resin build --board $(BOARD) --variant development $(without) -o build/$(BOARD)-development.img
 	rm -rf build/powercut && bin/resin powercut record build/$(BOARD)-development.img build/powercut
 	bin/resin powercut check $(if $(THOROUGH),--thorough) --good build/powercut
 	! bin/resin powercut check --section careless build/powercut
 
 .PHONY: prove-update
 prove-update: test-images ## records updates with the slots of real images for both bootloaders, and checks the disk after every power cut
-	bin/resin build --board qemu-x86_64 --variant development --version 0.2.0 -o build/qemu-x86_64-next.img
-	bin/resin build --board qemu-arm64 --variant development --version 0.2.0 -o build/qemu-arm64-next.img
+	bin/resin build --board qemu-x86_64 --variant development $(without) --version 0.2.0 -o build/qemu-x86_64-next.img
+	bin/resin build --board qemu-arm64 --variant development $(without) --version 0.2.0 -o build/qemu-arm64-next.img
 	RESINOS_PROVE_UPDATE=$(CURDIR)/build $(GO) test -count=1 -timeout 60m -v -run TestCutsOfAnUpdate ./init/updater
 	rm build/qemu-x86_64-next.img build/qemu-arm64-next.img
 
 .PHONY: idle
 idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written
 	@mkdir -p build
-	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
+	bin/resin build --board $(BOARD) --variant development $(without) -o build/$(BOARD)-development.img
 	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
 
 .PHONY: check
@@ -111,7 +115,7 @@ budget-files: build-all
 .PHONY: bench
 bench: build ## measures boot, memory, sizes, a warm rebuild and the services; docs/bench.md holds the figures
 	@mkdir -p build
-	bin/resin build --board $(BOARD) --variant development -o build/$(BOARD)-development.img
+	bin/resin build --board $(BOARD) --variant development $(without) -o build/$(BOARD)-development.img
 	RESINOS_BENCH=1 RESINOS_BOARD=$(BOARD) RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 30m -v -run TestBench ./images/boottest
 	@printf '\nbinaries, bytes\n' && wc -c bin/$(ARCH)/* && bin/resin inspect build/$(BOARD)-development.img
 	@printf '\nwarm rebuild, nothing changed\n' && bash -c 'time $(MAKE) -s image VARIANT=development'

@@ -20,6 +20,13 @@ bin/%/compose: $(containers-go)
 bin/%/containerd-shim-runc-v2: $(containers-go)
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) -tags $(shim-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/shim
 
+# Docker's API: moby's daemon, in a module of its own. What the tags leave out needs C, or another engine than ours.
+docker-go := $(shell find containers/docker -name '*.go' -not -name '*_test.go') containers/docker/go.mod containers/docker/go.sum
+docker-tags := osusergo,netgo,static_build,no_embedded_containerd,exclude_graphdriver_btrfs,exclude_graphdriver_zfs,exclude_graphdriver_overlay2,exclude_graphdriver_fuseoverlayfs,no_btrfs,no_zfs,no_devmapper
+
+bin/%/dockerd: $(docker-go)
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* go -C containers/docker build $(containers-build) -tags $(docker-tags) -ldflags '$(containers-ldflags)' -o $(CURDIR)/$@ .
+
 # The OCI runtime is Debian's crun, and the first process of containers with init: true is its tini, pinned in the lock of each board. The image builder takes it from there; the tests of the
 # engine run the same program on this host, with its own C library.
 crun-packages := crun libc6 libcap2 libseccomp2 libsystemd0 libyajl2 tini

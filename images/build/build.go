@@ -62,6 +62,7 @@ type Options struct {
 	Mirrors    []string   // Debian mirrors; the host's own if empty
 	Version    string     // of resinOS; Version if empty
 	Trust      trust.Keys // the keys that updates have to be signed with; the zero value refuses every update
+	Without    []string   // parts that are left out
 	Unverified bool       // the root has no hash tree
 	Progress   Progress   // nil: no progress is shown
 }
@@ -157,6 +158,11 @@ func prepare(o Options) (*builder, error) {
 	}
 	if !slices.Contains(rootfs.Variants(), o.Variant) {
 		return nil, fmt.Errorf("find variant %q: there are %s", o.Variant, strings.Join(rootfs.Variants(), ", "))
+	}
+	for _, part := range o.Without {
+		if !slices.Contains(b.table.Parts(), part) {
+			return nil, fmt.Errorf("build without %q: there are the parts %s", part, strings.Join(b.table.Parts(), ", "))
+		}
 	}
 	if b.board.Disk.Table != "gpt" {
 		return nil, fmt.Errorf("%s/%s.toml: disk table %q is not built yet, only gpt", boards.Directory, o.Board, b.board.Disk.Table)

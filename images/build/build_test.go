@@ -76,7 +76,7 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater"} {
+	for _, p := range []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater", "dockerd"} {
 		write(t, filepath.Join(b.programs(), p), bytes.Repeat([]byte(p+" "), 10000), when)
 	}
 	pkg := func(name string) string { return filepath.Join(dir, "pkg", name) }
@@ -92,6 +92,17 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 		"tini":  {"usr/bin/tini-static"},
 		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-x.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
 		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
+		"nftables":     {"usr/sbin/nft"},
+		"libnftables1": {lib + "libnftables.so.1.0"},
+		"libnftnl11":   {lib + "libnftnl.so.11.0"},
+		"libmnl0":      {lib + "libmnl.so.0.0"},
+		"libjansson4":  {lib + "libjansson.so.4.0"},
+		"libgmp10":     {lib + "libgmp.so.10.0"},
+		"libedit2":     {lib + "libedit.so.2.0"},
+		"libbsd0":      {lib + "libbsd.so.0.0"},
+		"libmd0":       {lib + "libmd.so.0.0"},
+		"libtinfo6":    {lib + "libtinfo.so.6.0"},
+		"libxtables12": {lib + "libxtables.so.12.0"},
 	} {
 		for _, file := range files {
 			write(t, pkg(filepath.Join(name, file)), []byte(name), when)
@@ -371,6 +382,7 @@ func TestOptionFaults(t *testing.T) {
 	}{
 		"board":        {func(o *Options) { o.Board = "toaster" }, "", "qemu-arm64"},
 		"variant":      {func(o *Options) { o.Variant = "debug" }, "", "production, development, standalone"},
+		"part":         {func(o *Options) { o.Without = []string{"cellar"} }, "", "there are the parts docker"},
 		"no directory": {func(o *Options) { o.Output = "/no/such/directory/x.img" }, "", "directory does not exist"},
 		"epoch":        {func(*Options) {}, "soon", "SOURCE_DATE_EPOCH"},
 		"epoch 1970":   {func(*Options) {}, "1", "1980"},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type Inputs struct {
 	Board    string
 	Variant  string
 	Version  string
+	Without  []string                                 // parts that are left out
 	Built    time.Time                                // build time, at which the clock of a device starts; zero: none
 	Programs string                                   // host directory of the binaries
 	Packages map[string]string                        // host directory of each unpacked package
@@ -49,7 +51,7 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.add(assemble.Entry{Path: "etc/issue.net", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s\n", in.Version)})
 	l.link("etc/os-release", "../usr/lib/os-release")
 	for _, k := range t.Links {
-		if carries(k.In, in.Variant) {
+		if carries(k.In, in.Variant) && !slices.Contains(in.Without, k.Part) {
 			l.link(k.Path, k.Target)
 		}
 	}
@@ -155,7 +157,7 @@ func (l *laying) bindTargets() {
 
 func (l *laying) programs(all []Program) {
 	for _, p := range all {
-		if !carries(p.In, l.in.Variant) {
+		if !carries(p.In, l.in.Variant) || slices.Contains(l.in.Without, p.Part) {
 			continue
 		}
 		file, ok := l.binary(p.Name)
@@ -186,7 +188,7 @@ func (l *laying) binary(name string) (string, bool) {
 
 func (l *laying) packages(all []Package) {
 	for _, p := range all {
-		if !carries(p.In, l.in.Variant) {
+		if !carries(p.In, l.in.Variant) || slices.Contains(l.in.Without, p.Part) {
 			continue
 		}
 		dir, ok := l.in.Packages[p.Name]

@@ -28,7 +28,7 @@ func inputs(t *testing.T, variant string) Inputs {
 			t.Fatal(err)
 		}
 	}
-	programs := []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater"}
+	programs := []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater", "dockerd"}
 	for _, p := range programs {
 		write("bin/"+p, p)
 	}
@@ -42,6 +42,17 @@ func inputs(t *testing.T, variant string) Inputs {
 		"tini":  {"usr/bin/tini-static"},
 		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-some.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
 		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
+		"nftables":     {"usr/sbin/nft"},
+		"libnftables1": {lib + "libnftables.so.1.0"},
+		"libnftnl11":   {lib + "libnftnl.so.11.0"},
+		"libmnl0":      {lib + "libmnl.so.0.0"},
+		"libjansson4":  {lib + "libjansson.so.4.0"},
+		"libgmp10":     {lib + "libgmp.so.10.0"},
+		"libedit2":     {lib + "libedit.so.2.0"},
+		"libbsd0":      {lib + "libbsd.so.0.0"},
+		"libmd0":       {lib + "libmd.so.0.0"},
+		"libtinfo6":    {lib + "libtinfo.so.6.0"},
+		"libxtables12": {lib + "libxtables.so.12.0"},
 	} {
 		packages[name] = filepath.Join(dir, name)
 		for _, file := range files {
@@ -145,6 +156,36 @@ func TestProductionHasNoWayIn(t *testing.T) {
 	}
 	if e, ok := tree.Lookup("etc/ssl/certs/ca-certificates.crt"); !ok || string(e.Content) != "first\nsecond\n" {
 		t.Errorf("certificates = %q, %v", e.Content, ok)
+	}
+}
+
+// TestPartLeftOut: an image without a part needs nothing of it, and a production image has no part at all.
+func TestPartLeftOut(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := inputs(t, "development")
+	in.Without = table.Parts()
+	if err := os.Remove(filepath.Join(in.Programs, "dockerd")); err != nil {
+		t.Fatal(err)
+	}
+	delete(in.Packages, "nftables")
+	without, err := table.Root(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	production, err := table.Root(inputs(t, "production"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"usr/bin/dockerd", "usr/bin/docker", "usr/bin/runc", "usr/sbin/nft", "usr/lib/libnftables.so.1"} {
+		if _, ok := without.Lookup(name); ok {
+			t.Errorf("without %v the root has %s", in.Without, name)
+		}
+		if _, ok := production.Lookup(name); ok {
+			t.Errorf("a production root has %s", name)
+		}
 	}
 }
 

@@ -48,6 +48,7 @@ type Link struct {
 	Path   string   `toml:"path"`
 	Target string   `toml:"target"`
 	In     []string `toml:"variants"`
+	Part   string   `toml:"part"`
 }
 
 // Program is one of our programs, with symbolic links for its further names.
@@ -56,6 +57,7 @@ type Program struct {
 	Path  string   `toml:"path"`
 	Links []string `toml:"links"`
 	In    []string `toml:"variants"`
+	Part  string   `toml:"part"`
 }
 
 // Package copies files from a Debian package; if Source is a pattern, the matches are joined into one file.
@@ -65,6 +67,7 @@ type Package struct {
 	Path   string   `toml:"path"`
 	Mode   Mode     `toml:"mode"`
 	In     []string `toml:"variants"`
+	Part   string   `toml:"part"`
 }
 
 // File is a text file.
@@ -149,6 +152,16 @@ func (t Table) variantLists() [][]string {
 		all = append(all, f.In)
 	}
 	return all
+}
+
+// Parts lists what an image may be built without.
+func (t Table) Parts() (parts []string) {
+	for _, p := range t.Programs {
+		if p.Part != "" && !slices.Contains(parts, p.Part) {
+			parts = append(parts, p.Part)
+		}
+	}
+	return parts
 }
 
 // carries reports whether an entry with this list of variants is in an image of the given one.

@@ -16,8 +16,8 @@ import (
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
 		"production":  "configd confirm containerd devd grow logd manager netd sshd updater zram",
-		"development": "configd confirm containerd devd getty grow logd manager netd sshd updater zram",
-		"standalone":  "configd confirm containerd devd getty grow logd manager netd sshd updater zram",
+		"development": "configd confirm containerd devd docker getty grow logd manager netd sshd updater zram",
+		"standalone":  "configd confirm containerd devd docker getty grow logd manager netd sshd updater zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {
