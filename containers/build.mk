@@ -24,8 +24,11 @@ bin/%/containerd-shim-runc-v2: $(containers-go)
 docker-go := $(shell find containers/docker -name '*.go' -not -name '*_test.go') containers/docker/go.mod containers/docker/go.sum
 docker-tags := osusergo,netgo,static_build,no_embedded_containerd,exclude_graphdriver_btrfs,exclude_graphdriver_zfs,exclude_graphdriver_overlay2,exclude_graphdriver_fuseoverlayfs,no_btrfs,no_zfs,no_devmapper
 
-bin/%/dockerd: $(docker-go)
-	CGO_ENABLED=0 GOOS=linux GOARCH=$* go -C containers/docker build $(containers-build) -tags $(docker-tags) -ldflags '$(containers-ldflags)' -o $(CURDIR)/$@ .
+docker-version = $(shell awk '$$1 == "github.com/moby/moby/v2" {print substr($$2, 2)}' containers/docker/go.mod)
+docker-ldflags = $(containers-ldflags) -X github.com/moby/moby/v2/dockerversion.Version=$(docker-version) -X github.com/moby/moby/v2/dockerversion.GitCommit=
+
+bin/%/dockerd: $(docker-go) containers/build.mk
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* go -C containers/docker build $(containers-build) -tags $(docker-tags) -ldflags '$(docker-ldflags)' -o $(CURDIR)/$@ .
 
 # The OCI runtime is Debian's crun, and the first process of containers with init: true is its tini, pinned in the lock of each board. The image builder takes it from there; the tests of the
 # engine run the same program on this host, with its own C library.

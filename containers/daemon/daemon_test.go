@@ -34,6 +34,7 @@ func TestPlugins(t *testing.T) {
 		"io.containerd.grpc.v1.content",
 		"io.containerd.grpc.v1.diff",
 		"io.containerd.grpc.v1.events",
+		"io.containerd.grpc.v1.healthcheck",
 		"io.containerd.grpc.v1.images",
 		"io.containerd.grpc.v1.introspection",
 		"io.containerd.grpc.v1.leases",

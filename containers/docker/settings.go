@@ -22,8 +22,9 @@ func settings(more []string) []string {
 	list := []string{
 		"--host=unix://" + inner,
 		"--containerd=/run/containerd/containerd.sock",
-		"--containerd-namespace=moby", // not that of apps: the manager removes there what no app wants
-		"--data-root=/mnt/data/docker",
+		"--containerd-namespace=moby",             // not that of apps: the manager removes there what no app wants
+		"--data-root=/mnt/data/containerd/docker", // in the engine's directory: the limit of data holds for it too
+		"--cgroup-parent=/resinos/containers",     // and so do those of memory, swap and tasks
 		"--exec-root=/run/docker",
 		"--pidfile=", // PID 1 starts one daemon only, and a stale file would keep the next one away
 		"--init-path=/usr/bin/tini",
