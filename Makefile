@@ -103,6 +103,7 @@ check: build-all budget-files ## checks the rules of the tree: format, vet, stat
 	$(GO) mod tidy -diff
 	$(GO) vet ./... ./.ci/check
 	$(GO) test ./.ci/check
+	cd containers/docker && $(GO) vet ./gate && $(GO) test ./gate
 	$(GO) tool staticcheck ./...
 	$(GO) run ./.ci/check
 

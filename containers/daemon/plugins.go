@@ -18,7 +18,7 @@ import (
 	_ "github.com/containerd/containerd/v2/plugins/services/content"         //
 	_ "github.com/containerd/containerd/v2/plugins/services/diff"            //
 	_ "github.com/containerd/containerd/v2/plugins/services/events"          //
-	_ "github.com/containerd/containerd/v2/plugins/services/healthcheck"     // docker's daemon asks it whether the engine is back
+	_ "github.com/containerd/containerd/v2/plugins/services/healthcheck"     // asked by Docker's daemon
 	_ "github.com/containerd/containerd/v2/plugins/services/images"          //
 	_ "github.com/containerd/containerd/v2/plugins/services/introspection"   //
 	_ "github.com/containerd/containerd/v2/plugins/services/leases"          //

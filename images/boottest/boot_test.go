@@ -106,7 +106,8 @@ func buildImages(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, want := range [][2]string{{storyBoards[0], "development"}, {storyBoards[1], "development"}, {storyBoards[0], "production"}} {
-		cmd := exec.CommandContext(ctx, "bin/resin", "build", "--board", want[0], "--variant", want[1], "-o", "build/"+want[0]+"-"+want[1]+".img")
+		cmd := exec.CommandContext(ctx, "bin/resin", "build", "--board", want[0], "--variant", want[1],
+			"--without", "docker", "-o", "build/"+want[0]+"-"+want[1]+".img")
 		cmd.Dir = top
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		if err := cmd.Run(); err != nil {

@@ -65,7 +65,7 @@ the device refuses every update.`,
 	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml and images/*.tar; '' for none")
 	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
 	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
-	f.StringSliceVar(&o.Without, "without", nil, "parts to leave out: docker, the Docker API of development and standalone images")
+	f.StringSliceVar(&o.Without, "without", nil, "parts to leave out: docker (the Docker API of images for people)")
 	f.StringVar(&o.Version, "version", build.Version, "version that the image says it is")
 	f.BoolVar(&verified, "verified", true,
 		"check each block of the root when it is read; false for development if not given, because it slows the boot")

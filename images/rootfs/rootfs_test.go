@@ -28,7 +28,8 @@ func inputs(t *testing.T, variant string) Inputs {
 			t.Fatal(err)
 		}
 	}
-	programs := []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater", "dockerd"}
+	programs := []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater",
+		"dockerd"}
 	for _, p := range programs {
 		write("bin/"+p, p)
 	}
@@ -179,7 +180,8 @@ func TestPartLeftOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"usr/bin/dockerd", "usr/bin/docker", "usr/bin/runc", "usr/sbin/nft", "usr/lib/libnftables.so.1"} {
+	for _, name := range []string{"bin/dockerd", "bin/docker", "bin/runc", "sbin/nft", "lib/libnftables.so.1"} {
+		name = "usr/" + name
 		if _, ok := without.Lookup(name); ok {
 			t.Errorf("without %v the root has %s", in.Without, name)
 		}

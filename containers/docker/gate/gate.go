@@ -30,27 +30,34 @@ type Gate struct {
 	Log  *slog.Logger
 }
 
-// Run serves the listeners, which it closes, until ctx is done or the daemon is idle; both return nil. A connection that
-// comes while Run ends waits in the socket, of which PID 1 has a descriptor too. An error is that of a listener.
+// Run serves the listeners, which it closes, until ctx is done or the daemon is idle; both return nil. A connection
+// that comes while Run ends is served to its end, or waits in the socket, of which PID 1 has a descriptor too. An error
+// is that of a listener.
 func (g *Gate) Run(ctx context.Context, listeners []net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var all sync.WaitGroup
-	defer all.Wait()
 	defer cancel()
+	accepting, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
 	moves := make(chan int) // +1 for a connection that came, -1 for one that is over
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		all.Go(func() {
-			<-ctx.Done()
+			<-accepting.Done()
 			_ = l.Close() // ends Accept; PID 1 keeps the socket
 		})
 		all.Go(func() {
-			if err := g.accept(ctx, l, moves, &all); err != nil && ctx.Err() == nil {
+			if err := g.accept(ctx, accepting, l, moves, &all); err != nil && accepting.Err() == nil {
 				failed <- fmt.Errorf("accept on %s: %w", l.Addr(), err)
 			}
 		})
 	}
-	return g.wait(ctx, moves, failed)
+	err := g.wait(ctx, moves, failed)
+	if err != nil {
+		cancel()
+	}
+	stop()
+	all.Wait()
+	return err
 }
 
 // wait counts the connections, and returns when there is none for g.Idle and no container runs.
@@ -84,7 +91,8 @@ func (g *Gate) busy(ctx context.Context) bool {
 	return busy || err != nil
 }
 
-func (g *Gate) accept(ctx context.Context, l net.Listener, moves chan<- int, all *sync.WaitGroup) error {
+// accept takes connections until accepting is done, and serves each until ctx is done.
+func (g *Gate) accept(ctx, accepting context.Context, l net.Listener, moves chan<- int, all *sync.WaitGroup) error {
 	for {
 		client, err := l.Accept()
 		if err != nil {
@@ -93,11 +101,11 @@ func (g *Gate) accept(ctx context.Context, l net.Listener, moves chan<- int, all
 		move := func(n int) {
 			select {
 			case moves <- n:
-			case <-ctx.Done():
+			case <-accepting.Done(): // nobody counts any more
 			}
 		}
+		move(+1)
 		all.Go(func() {
-			move(+1)
 			defer move(-1)
 			if err := g.serve(ctx, client); err != nil && ctx.Err() == nil {
 				g.Log.Warn("connection not handed on", "error", err)
