@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -97,8 +99,8 @@ func silentSkips(t *tree) ([]string, error) {
 	return faults, nil
 }
 
-// modules wants a row in the reasons table for every module that go.mod requires directly or takes a tool from,
-// and no row more.
+// modules wants a row in the reasons tables for every module that go.mod, or the one of the Docker API, requires
+// directly or takes a tool from, and no row more.
 func modules(*tree) ([]string, error) {
 	doc, err := os.ReadFile("docs/DEPENDENCIES.md")
 	if err != nil {
@@ -112,7 +114,11 @@ func modules(*tree) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	required := strings.Fields(out + tools)
+	own, err := ownModule("containers/docker/go.mod")
+	if err != nil {
+		return nil, err
+	}
+	required := append(strings.Fields(out+tools), own...)
 	var faults []string
 	for _, m := range required {
 		if !strings.Contains(string(doc), "| `"+m+"` |") {
@@ -125,4 +131,27 @@ func modules(*tree) ([]string, error) {
 		}
 	}
 	return faults, nil
+}
+
+// ownModule lists what the go.mod file of another module of the tree requires directly, and downloads nothing.
+func ownModule(file string) (required []string, err error) {
+	out, err := exec.Command("go", "mod", "edit", "-json", file).Output()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	var module struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &module); err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	for _, r := range module.Require {
+		if !r.Indirect {
+			required = append(required, r.Path)
+		}
+	}
+	return required, nil
 }
