@@ -200,7 +200,7 @@ func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir stri
 			return first, regular, err
 		}
 		_, err := build.Build(ctx, build.Options{
-			Board: o.Board.Name, Variant: "development", Output: image, Binaries: filepath.Join(top, "bin"), Cache: cache, Apps: []string{app},
+			Board: o.Board.Name, Variant: "development", Without: []string{"docker"}, Output: image, Binaries: filepath.Join(top, "bin"), Cache: cache, Apps: []string{app},
 			Unverified: os.Getenv(verityVariable) == "",
 		})
 		if err != nil {
