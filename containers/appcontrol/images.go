@@ -10,6 +10,7 @@ const (
 	OpImages      = "images"
 	OpPull        = "pull"
 	OpLoad        = "load"
+	OpTake        = "take"
 	OpProgress    = "progress"
 	OpPrune       = "prune"
 	OpRemoveImage = "remove-image"
@@ -26,7 +27,7 @@ type Image struct {
 	Needed  bool      `json:"needed,omitempty"` // it is not removed by itself
 }
 
-// Work names an image to be pulled, or a file to be loaded: a FIFO or a regular file.
+// Work names an image to be pulled or to be taken from Docker's daemon, or a file to be loaded: a FIFO or a regular file.
 type Work struct {
 	Image string `json:"image,omitempty"`
 	File  string `json:"file,omitempty"`
@@ -69,7 +70,7 @@ func (c Client) Images(ctx context.Context) ([]Image, error) {
 	return list, err
 }
 
-// Begin starts the work: OpPull or OpLoad.
+// Begin starts the work: OpPull, OpTake or OpLoad.
 func (c Client) Begin(ctx context.Context, op string, w Work) (Job, error) {
 	var j Job
 	err := c.call(ctx, op, w, &j)

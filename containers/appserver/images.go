@@ -50,6 +50,13 @@ func (s *Server) imageHandlers(ctx context.Context) map[string]control.Handler {
 			}
 			return j, err
 		}),
+		appcontrol.OpTake: on(func(_ context.Context, w appcontrol.Work) (any, error) {
+			name := store.Normal(w.Image)
+			if name == "" {
+				return nil, noName(w.Image)
+			}
+			return s.jobs.begin(ctx, "", func(ctx context.Context) ([]string, error) { return s.take(ctx, name) })
+		}),
 		appcontrol.OpProgress:    on(s.progress),
 		appcontrol.OpPrune:       on(s.prune),
 		appcontrol.OpRemoveImage: on(s.removeImage),
@@ -141,11 +148,28 @@ func (s *Server) load(ctx context.Context, f *os.File) ([]string, error) {
 		return nil, &control.Error{Text: "load container images: " + err.Error(),
 			Hint: "an archive is what docker save, podman save or skopeo (oci-archive:) write"}
 	}
-	// to be asked has the manager look again: a container may have waited for just this image
+	s.look(ctx)
+	return names, nil
+}
+
+// take makes an image of Docker's daemon one of ours.
+func (s *Server) take(ctx context.Context, name string) ([]string, error) {
+	if err := s.Images.Store.Take(ctx, name); err != nil {
+		hint := "build it again: docker build"
+		if errdefs.IsNotFound(err) {
+			hint = "see which there are: docker images"
+		}
+		return nil, &control.Error{Text: err.Error(), Hint: hint}
+	}
+	s.look(ctx)
+	return []string{name}, nil
+}
+
+// look has the manager look again: a container may have waited for just the image that has come. To be asked is enough.
+func (s *Server) look(ctx context.Context) {
 	if _, err := s.Orders.Find(ctx, workload.Order{}); err != nil {
 		s.Log.Warn("manager does not know of loaded container images yet", "error", err)
 	}
-	return names, nil
 }
 
 func (s *Server) progress(ctx context.Context, j appcontrol.Job) (any, error) {

@@ -26,10 +26,12 @@ func Commands() []appcommand.Command {
 			About: "Fetches a container image from its registry. A pull that was cut goes on where it was.\n" +
 				"A container that runs keeps its image until osctl up.",
 			Example: "osctl pull nginx:1.27\nosctl pull registry.lan:5000/shop/web@sha256:...", Run: pull},
-		{Name: "load", Args: "[--json] FILE|-",
+		{Name: "load", Args: "[--json] FILE|- or --docker IMAGE",
 			About: "Loads container images from an archive: of docker save, or an OCI layout in a tar file,\n" +
-				"compressed or not. - reads standard input.",
-			Example: "osctl load web.tar\ndocker save shop/web | ssh root@DEVICE osctl load -", Run: load},
+				"compressed or not. - reads standard input. --docker takes an image that Docker's daemon\n" +
+				"on this device has built or pulled (development images).",
+			Example: "osctl load web.tar\ndocker save shop/web | ssh root@DEVICE osctl load -\n" +
+				"osctl load --docker shop/web", Run: load},
 		{Name: "prune", Args: "[-n] [--json]",
 			About: "Removes the container images that no app needs, and what pulls have left behind.\n" +
 				"Images that apps name stay, also of an app that is down.",

@@ -36,6 +36,12 @@ func manager(t *testing.T) (place clitest.Place, loaded chan [32]byte) {
 		appcontrol.OpPull: func(context.Context, json.RawMessage) (any, error) {
 			return appcontrol.Job{ID: "1"}, nil
 		},
+		appcontrol.OpTake: func(_ context.Context, args json.RawMessage) (any, error) {
+			if !strings.Contains(string(args), `"shop/web"`) {
+				return nil, &control.Error{Text: "find container image: not found", Hint: "see which there are"}
+			}
+			return appcontrol.Job{ID: "1"}, nil
+		},
 		appcontrol.OpProgress: func(_ context.Context, args json.RawMessage) (any, error) {
 			if strings.Contains(string(args), `"2"`) {
 				<-read
@@ -84,7 +90,7 @@ func TestCommands(t *testing.T) {
 	testenv.NeedRoot(t, "a server that answers nobody else")
 	p, _ := manager(t)
 	p.Golden(t, "images", "images", "images --json", "pull a:1", "pull", "prune -n", "prune --json", "load /none",
-		"load")
+		"load", "load --docker shop/web", "load --docker other")
 }
 
 // TestLoad: an archive of any size reaches the manager whole, also one that fits into a pipe.

@@ -21,9 +21,13 @@ import (
 // standard input is nothing special.
 func load(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "prints JSON")
+	docker := flags.Bool("docker", false, "takes an image of Docker's daemon on this device")
 	name, err := one(flags, args, "an archive, or - for standard input", "osctl load web.tar")
 	if err != nil {
 		return err
+	}
+	if *docker {
+		return take(ctx, s, name, *asJSON)
 	}
 	in := os.Stdin
 	if name != "-" {
@@ -40,6 +44,19 @@ func load(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []strin
 		return err
 	}
 	return there(ctx, s, end, *asJSON, "is loaded")
+}
+
+// take makes an image of Docker's daemon one that apps can use.
+func take(ctx context.Context, s *cli.Session, name string, asJSON bool) error {
+	j, err := appcommand.Client(s).Begin(ctx, appcontrol.OpTake, appcontrol.Work{Image: name})
+	if err != nil {
+		return appcommand.Unreachable(err)
+	}
+	end, err := follow(ctx, s, j, "taking "+screen.Escape(name))
+	if err != nil {
+		return err
+	}
+	return there(ctx, s, end, asJSON, "is loaded")
 }
 
 // feed copies an archive into a FIFO that the manager reads, until both have ended.
