@@ -65,7 +65,7 @@ func root() *cobra.Command {
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand(), powercutCommand(),
-		bundleCommand(), keysCommand(), preloadCommand())
+		bundleCommand(), keysCommand(), preloadCommand(), pushCommand())
 	return cmd
 }
 
