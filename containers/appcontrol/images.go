@@ -27,7 +27,8 @@ type Image struct {
 	Needed  bool      `json:"needed,omitempty"` // it is not removed by itself
 }
 
-// Work names an image to be pulled or to be taken from Docker's daemon, or a file to be loaded: a FIFO or a regular file.
+// Work names an image to be pulled or to be taken from Docker's daemon, or a file to be loaded: a FIFO or a regular
+// file.
 type Work struct {
 	Image string `json:"image,omitempty"`
 	File  string `json:"file,omitempty"`

@@ -15,9 +15,9 @@ import (
 // Docker is the namespace of the engine in which Docker's daemon has its images (containers/docker).
 const Docker = "moby"
 
-// Take makes an image of Docker's daemon one of ours, under the same name. No blob is copied: the engine keeps each once,
-// whatever namespaces have it; layers are unpacked again. If it fails, an image that had the name before stays. The
-// error wraps errdefs.ErrNotFound if Docker has no such image.
+// Take makes an image of Docker's daemon one of ours, under the same name. No blob is copied: the engine keeps each
+// once, whatever namespaces have it; layers are unpacked again. If it fails, an image that had the name before stays.
+// The error wraps errdefs.ErrNotFound if Docker has no such image.
 func (s *Store) Take(ctx context.Context, name string) error {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {

@@ -46,7 +46,8 @@ secrets: {token: {name: shop_token, file: DIR/token.txt}}
 func directory(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"conf/a": "A", "conf/sub/b": "B", "token.txt": "secret", "web/Dockerfile": "FROM scratch"} {
+	for name, text := range map[string]string{"conf/a": "A", "conf/sub/b": "B", "token.txt": "secret",
+		"web/Dockerfile": "FROM scratch"} {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -73,7 +74,8 @@ func planOf(t *testing.T, dir string) Plan {
 func TestPlan(t *testing.T) {
 	dir := directory(t)
 	p := planOf(t, dir)
-	testenv.Golden(t, "shop.golden", fmt.Sprintf("app %s\nimages %q\nfiles %q\n%s\n%s", p.App, p.Images, p.Files, p.Compose, p.script()))
+	testenv.Golden(t, "shop.golden",
+		fmt.Sprintf("app %s\nimages %q\nfiles %q\n%s\n%s", p.App, p.Images, p.Files, p.Compose, p.script()))
 	if strings.Contains(string(p.Compose), dir) {
 		t.Error("the compose file names a directory of this machine")
 	}
@@ -81,11 +83,12 @@ func TestPlan(t *testing.T) {
 
 func TestPlanFaults(t *testing.T) {
 	for name, c := range map[string]struct{ config, want string }{
-		"name":      {"name: ../x", "name is not of a-z"},
-		"no name":   {"services: {}", "name is not of a-z"},
-		"image":     {"{name: a, services: {b: {build: {}, image: 'x; reboot'}}}", "no name of a container image"},
-		"directory": {"{name: a, services: {b: {volumes: [{type: bind, source: /app, target: /x}]}}}", "whole directory"},
-		"no yaml":   {"a: [", "docker compose config"},
+		"name":    {"name: ../x", "name is not of a-z"},
+		"no name": {"services: {}", "name is not of a-z"},
+		"image":   {"{name: a, services: {b: {build: {}, image: 'x; reboot'}}}", "no name of a container image"},
+		"no yaml": {"a: [", "docker compose config"},
+		"directory": {"{name: a, services: {b: {volumes: [{type: bind, source: /app, target: /x}]}}}",
+			"whole directory"},
 	} {
 		if _, err := NewPlan([]byte(c.config), "/app"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
@@ -130,7 +133,8 @@ func TestPush(t *testing.T) {
 	if err := p.Push(t.Context(), dir, target, Streams{io.Discard, io.Discard}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := read(t, out+"/docker"), "ssh://root@kiosk:2222 compose --project-directory "+dir+" build\n"; got != want {
+	want := "ssh://root@kiosk:2222 compose --project-directory " + dir + " build\n"
+	if got := read(t, out+"/docker"); got != want {
 		t.Errorf("docker got %q, want %q", got, want)
 	}
 	if got := read(t, out+"/ssh"); got != "-p 2222 -l root kiosk "+p.script()+"\n" {
@@ -148,10 +152,10 @@ func TestPush(t *testing.T) {
 		}
 		names = append(names, fmt.Sprintf("%s %v %s", head.Name, head.FileInfo().Mode(), head.Linkname))
 	}
-	want := []string{"conf drwxr-xr-x ", "conf/a -rw-r----- ", "conf/link Lrwxrwxrwx a", "conf/sub drwxr-xr-x ",
+	wantNames := []string{"conf drwxr-xr-x ", "conf/a -rw-r----- ", "conf/link Lrwxrwxrwx a", "conf/sub drwxr-xr-x ",
 		"conf/sub/b -rw-r----- ", "token.txt -rw-r----- ", ".compose.yaml.new -rw------- "}
-	if got := strings.Join(names, "\n"); got != strings.Join(want, "\n") {
-		t.Errorf("archive holds\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	if got := strings.Join(names, "\n"); got != strings.Join(wantNames, "\n") {
+		t.Errorf("archive holds\n%s\nwant\n%s", got, strings.Join(wantNames, "\n"))
 	}
 }
 

@@ -21,8 +21,8 @@ func pushCommand() *cobra.Command {
 	var device, docker string
 	var dry bool
 	c := &cobra.Command{Use: "push DIR", Short: "Builds an app on a device and makes it run there", Long: pushLong,
-		Example: "  resin push . --device 192.168.1.20\n  resin push ./shop --device kiosk.local --docker-host tcp://kiosk.local:2377",
-		Args:    countArgs(1)}
+		Example: "  resin push . --device 192.168.1.20\n" +
+			"  resin push ./shop --device kiosk.local --docker-host tcp://kiosk.local:2377", Args: countArgs(1)}
 	c.Flags().StringVar(&device, "device", "resinos.local", "the device: HOST or HOST:PORT of its ssh")
 	c.Flags().StringVar(&docker, "docker-host", "", "address of its Docker daemon (default: through ssh)")
 	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "prints what the device would get, and does nothing")
