@@ -61,9 +61,16 @@ build/%.bundle: build-all $(docker-for)
 	bin/resin bundle $@.img -o $@
 	rm $@.img
 
+# What the story about Docker's client boots, and that client.
+.PHONY: test-docker
+test-docker: build-all bin/amd64/dockerd
+	@mkdir -p build
+	bin/resin build --board qemu-x86_64 --variant development -o build/qemu-x86_64-docker.img
+	.ci/docker-client build/docker-client
+
 .PHONY: prove
-prove: test-images test-bundles ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
-	RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
+prove: test-images test-bundles test-docker ## runs what takes longer: every boot story on every board, all power cuts, an idle device, throttled units
+	RESINOS_DOCKER_CLIENT=$(CURDIR)/build/docker-client RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
 	$(MAKE) powercut THOROUGH=1
 	$(MAKE) prove-update
 	$(MAKE) idle

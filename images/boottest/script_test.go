@@ -100,6 +100,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"registry":   cmdRegistry,
 	"uplink":     cmdUplink,
 	"unit":       cmdUnit,
+	"dockercli":  cmdDockerClient,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
