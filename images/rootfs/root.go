@@ -188,7 +188,7 @@ func (l *laying) binary(name string) (string, bool) {
 
 func (l *laying) packages(all []Package) {
 	for _, p := range all {
-		if !carries(p.In, l.in.Variant) || slices.Contains(l.in.Without, p.Part) {
+		if !carries(p.In, l.in.Variant) {
 			continue
 		}
 		dir, ok := l.in.Packages[p.Name]

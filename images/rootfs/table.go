@@ -67,7 +67,6 @@ type Package struct {
 	Path   string   `toml:"path"`
 	Mode   Mode     `toml:"mode"`
 	In     []string `toml:"variants"`
-	Part   string   `toml:"part"`
 }
 
 // File is a text file.
