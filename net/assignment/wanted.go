@@ -2,6 +2,8 @@ package assignment
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -12,6 +14,7 @@ import (
 
 	"resinos/net/keyvalue"
 	"resinos/net/link"
+	"resinos/net/ndwatch"
 	"resinos/net/nic"
 	"resinos/net/profile"
 	"resinos/net/resolv"
@@ -36,6 +39,9 @@ type Static struct {
 	Waiting     string       // why nothing is done yet: the profile needs a driver
 	Notes       []string     // what the profile asks for and does not get
 
+	Routers bool // what IPv6 routers say is followed
+	DHCP6   bool // a DHCPv6 server is asked whatever they say
+
 	seed string
 }
 
@@ -58,7 +64,7 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 		s.common(ip, s.Metric, false)
 	}
 	if ip := p.IPv6; ip != nil {
-		s.six(ip)
+		s.six(ip, metricOf(ip, metric))
 		s.common(ip, metricOf(ip, metric), true)
 	}
 	if p.WireGuard != nil && p.Connection.Type == profile.TypeWireGuard {
@@ -171,7 +177,7 @@ func linkLocal(hardware string) netip.Addr {
 }
 
 // six sets what the method of [ipv6] says.
-func (s *Static) six(ip *profile.IP) {
+func (s *Static) six(ip *profile.IP, metric int) {
 	set := func(name, value string) {
 		s.Wanted.IPv6 = append(s.Wanted.IPv6, link.Setting{Name: name, Value: value})
 	}
@@ -183,12 +189,15 @@ func (s *Static) six(ip *profile.IP) {
 	if ip.Method == profile.Disabled {
 		return
 	}
-	set("accept_ra", yes[ip.Method == profile.Auto])
-	if ip.Method == profile.DHCP {
-		s.note("[ipv6] method=dhcp has no client yet")
+	s.Routers, s.DHCP6 = ip.Method == profile.Auto || ip.Method == profile.DHCP, ip.Method == profile.DHCP
+	set("accept_ra", yes[s.Routers])
+	if s.Routers {
+		set("autoconf", yes[ip.Method == profile.Auto])
+		set("accept_ra_defrtr", yes[!ip.NeverDefault && !ip.IgnoreRoutes])
+		set(ndwatch.RouterMetric, strconv.Itoa(cmp.Or(metric, 1024))) // the kernel's own reading of 0
 	}
-	if ip.AddrGenMode == profile.StablePrivacy {
-		s.note("[ipv6] addr-gen-mode=stable-privacy: the address follows from the hardware address until netd makes it")
+	if !stable(ip) {
+		set("addr_gen_mode", "0")
 	}
 	if ip.MTU != 0 {
 		set("mtu", strconv.FormatInt(ip.MTU, 10))
@@ -199,6 +208,32 @@ func (s *Static) six(ip *profile.IP) {
 	if ip.Privacy >= 0 {
 		set("use_tempaddr", strconv.FormatInt(ip.Privacy, 10))
 	}
+}
+
+// stable reports whether the addresses of the link must not follow from its hardware address (RFC 7217).
+func stable(ip *profile.IP) bool {
+	return ip.AddrGenMode == profile.StablePrivacy || ip.AddrGenMode == profile.DefaultMode
+}
+
+// Stable has the kernel make stable private addresses if the profile asks for them. They depend on the profile, the
+// link, the network, and identity, a text that is the device's own and stays.
+func (s *Static) Stable(p profile.Profile, l link.Link, identity string) {
+	ip := p.IPv6
+	if ip == nil || !stable(ip) || ip.Method == profile.Ignore || ip.Method == profile.Disabled {
+		return
+	}
+	if identity == "" {
+		s.note("[ipv6] addr-gen-mode=stable-privacy: the device has no machine id")
+		return
+	}
+	id := cmp.Or(p.Connection.StableID, p.Connection.UUID, p.Connection.ID)
+	sum := sha256.Sum256([]byte("ipv6 secret\x00" + identity + "\x00" + id + "\x00" + l.Name))
+	var groups []string
+	for i := range 8 {
+		groups = append(groups, hex.EncodeToString(sum[2*i:2*i+2]))
+	}
+	s.Wanted.IPv6 = append(s.Wanted.IPv6, link.Setting{Name: link.StableSecret, Value: strings.Join(groups, ":")},
+		link.Setting{Name: "addr_gen_mode", Value: "2"})
 }
 
 // common sets the addresses, routes, rules and name servers of either family.

@@ -28,6 +28,8 @@ type Set struct {
 	Assigned map[int]assignment.Entry // by index of the link
 	Down, Up map[string]bool          // by file: what a person asked for since netd started
 
+	Identity string // of the device, which stays
+
 	usual    []link.Profile // of links without a key file
 	commands []string       // the kernel's command line
 	seed     string         // differs in each boot
@@ -96,6 +98,7 @@ func (s *Set) Given(l link.Link) Given {
 	}
 	if e, there := s.Assigned[l.Index]; there {
 		static := assignment.For(e.Profile, l, metric, s.seed)
+		static.Stable(e.Profile, l, s.Identity)
 		s.joinController(e, &static)
 		static.DHCP = static.DHCP && hasHardware(l)
 		return Given{&e, static, static.Waiting == ""}
@@ -103,10 +106,10 @@ func (s *Set) Given(l link.Link) Given {
 	for _, e := range s.Entries {
 		if l.Kind != link.Wired || assignment.Fits(e.Profile, l, s.commands) && !s.InForce(e) {
 			return Given{Ours: ours && l.Kind != link.Wired && usual.Method == link.DHCP && hasHardware(l),
-				Static: assignment.Static{DHCP: true, Metric: metric}}
+				Static: assignment.Static{DHCP: true, Routers: true, Metric: metric}}
 		}
 	}
-	return Given{Static: assignment.Static{DHCP: true, Metric: metric},
+	return Given{Static: assignment.Static{DHCP: true, Routers: true, Metric: metric},
 		Ours: ours && usual.Method == link.DHCP && hasHardware(l)}
 }
 

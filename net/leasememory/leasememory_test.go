@@ -37,8 +37,8 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Load(dir, "eth0", ours)
-	if err != nil || !got.Covers(e.Lease) || got.Witness != e.Witness || got.Hardware != theirs ||
-		!got.Saved.Equal(e.Saved) {
+	same := got.Covers(e.Lease) && got.Witness == e.Witness && got.Hardware == theirs && got.Saved.Equal(e.Saved)
+	if err != nil || !same {
 		t.Errorf("Load = %+v, %v", got, err)
 	}
 	if _, err := Load(dir, "eth0", theirs); err == nil {

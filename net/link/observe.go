@@ -62,15 +62,28 @@ func Observe(sys string, index int) (Actual, error) {
 		return a, fmt.Errorf("list routes of %s: %w", a.Link.Name, err)
 	}
 	// If the kernel lacks the switch, "off" is read, and setting it is a step that may fail.
-	flag, _ := os.ReadFile(filepath.Join(sysctl.Root, skipsDownKey(a.Link.Name)))
-	a.SkipsDown = strings.TrimSpace(string(flag)) == "1"
+	flag, _ := readSetting(skipsDownKey(a.Link.Name))
+	a.SkipsDown = flag == "1"
 	a.IPv6 = map[string]string{}
 	for _, name := range ipv6Settings {
-		if text, err := os.ReadFile(filepath.Join(sysctl.Root, ipv6Key(a.Link.Name, name))); err == nil {
-			a.IPv6[name] = strings.TrimSpace(string(text)) // without IPv6 there are none
+		text, err := readSetting(ipv6Key(a.Link.Name, name))
+		if err == nil || errors.Is(err, unix.EIO) { // a secret that is not set cannot be read
+			a.IPv6[name] = text // without IPv6 there are none
 		}
 	}
 	return a, nil
+}
+
+// readSetting reads one of the kernel's settings, which has one short line, with one system call: links change often.
+func readSetting(key string) (string, error) {
+	f, err := os.Open(filepath.Join(sysctl.Root, key))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // nothing was written
+	buf := make([]byte, 64)
+	n, err := f.Read(buf)
+	return strings.TrimSpace(string(buf[:n])), err
 }
 
 func routes(nl netlink.Link) ([]Route, error) {

@@ -48,7 +48,11 @@ func (s Step) String() string {
 	case SetHardware:
 		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Text)
 	case SetIPv6:
-		return fmt.Sprintf("%s: %s %s=%s", s.Link, s.Verb, s.Setting.Name, s.Setting.Value)
+		value := s.Setting.Value
+		if s.Setting.Name == StableSecret {
+			value = "..."
+		}
+		return fmt.Sprintf("%s: %s %s=%s", s.Link, s.Verb, s.Setting.Name, value)
 	case RemoveRoute, PutRoute:
 		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Route)
 	case RemoveAddress, PutAddress:
@@ -76,11 +80,7 @@ func Plan(w Wanted, a Actual) []Step {
 	if w.Master != nil && *w.Master != a.Link.Master {
 		add(Step{Verb: SetMaster, Master: *w.Master})
 	}
-	for _, s := range w.IPv6 {
-		if now, there := a.IPv6[s.Name]; there && now != s.Value {
-			add(Step{Verb: SetIPv6, Setting: s}) // before the link is up: then it sends its first packets
-		}
-	}
+	planIPv6(w, a, add)
 	if w.Up && !a.Link.Up {
 		add(Step{Verb: SetUp})
 	}
@@ -99,6 +99,31 @@ func Plan(w Wanted, a Actual) []Step {
 		}
 	}
 	return steps
+}
+
+// planIPv6 plans the settings of IPv6, before the link is up: then it sends its first packets. The kernel keeps the
+// addresses that it made in another way, so IPv6 is off for a moment where the way changes; what else is lost by that
+// is put again with the next look at the link.
+func planIPv6(w Wanted, a Actual, add func(Step)) {
+	var changes []Setting
+	renew := false
+	for _, s := range w.IPv6 {
+		if now, there := a.IPv6[s.Name]; there && now != s.Value {
+			changes = append(changes, s)
+			renew = renew || s.Name == "addr_gen_mode" && a.Link.Up && a.IPv6["disable_ipv6"] == "0"
+		}
+	}
+	if renew {
+		add(Step{Verb: SetIPv6, Setting: Setting{Name: "disable_ipv6", Value: "1"}})
+	}
+	for _, s := range changes {
+		if !renew || s.Name != "disable_ipv6" {
+			add(Step{Verb: SetIPv6, Setting: s})
+		}
+	}
+	if renew && !slices.Contains(changes, Setting{Name: "disable_ipv6", Value: "1"}) {
+		add(Step{Verb: SetIPv6, Setting: Setting{Name: "disable_ipv6", Value: "0"}})
+	}
 }
 
 // planRoutesAway removes routes that no wanted route replaces. One with a wanted key is left to PutRoute, so that a

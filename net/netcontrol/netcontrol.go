@@ -51,7 +51,7 @@ type Link struct {
 	Profile   string   `json:"profile,omitempty"` // the id in that file
 	Method    string   `json:"method,omitempty"`  // where its IPv4 address comes from
 	Addresses []string `json:"addresses"`
-	Routes    []string `json:"routes"` // those that netd set
+	Routes    []string `json:"routes"` // those that netd set, and the default routes of IPv6 routers
 	Servers   []string `json:"name_servers,omitempty"`
 	Search    []string `json:"search,omitempty"`
 	Guests    []Guest  `json:"guests,omitempty"` // of a shared link: who has an address of it

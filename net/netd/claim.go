@@ -16,6 +16,7 @@ import (
 	"resinos/net/inforce"
 	"resinos/net/link"
 	"resinos/net/linksource"
+	"resinos/net/ndwatch"
 	"resinos/net/nic"
 	"resinos/net/reach"
 	"resinos/net/resolv"
@@ -28,8 +29,9 @@ type claim struct {
 	entry   *assignment.Entry // the key file; nil: without one
 	static  assignment.Static
 	daemon  *daemon
-	fault   string // why it is not as wanted; empty: it is
-	mtu     int    // of the link when it was found, to be restored
+	fault   string         // why it is not as wanted; empty: it is
+	mtu     int            // of the link when it was found, to be restored
+	six     []link.Setting // of IPv6, before a profile changed them
 	sources []linksource.Source
 	retry   time.Duration // when to look at the link again without an event; 0: never
 	planned time.Duration // when steps were last applied
@@ -134,6 +136,7 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 	} else {
 		delete(d.mtus, l.Index)
 	}
+	c.restoreIPv6(actual)
 	c.link.Carrier = false // so that settle informs the sources
 	d.claims[l.Index] = c
 	file := ""
@@ -154,6 +157,9 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 		if client.Adopt(at, actual) {
 			c.mtu = defaultMTU // the original one is not known any more
 		}
+	}
+	if p.Static.Routers {
+		c.sources = append(c.sources, d.newAutoconf(at, c, actual))
 	}
 	return c
 }
@@ -232,6 +238,7 @@ func (c *claim) wanted(at time.Duration) link.Wanted {
 		s.Want(at, &w)
 	}
 	c.daemon.lower(c.link.Index, &w)
+	c.routerMetric(&w)
 	return w
 }
 
@@ -247,12 +254,17 @@ func (d *daemon) apply(steps []link.Step, log *slog.Logger) bool {
 		log.Debug("link step", "step", s.String())
 	}
 	d.lastFault = ""
-	if err := link.Apply(steps); err != nil {
+	err := link.Apply(steps)
+	for _, s := range steps {
+		if s.Verb == link.SetIPv6 && s.Setting.Name == ndwatch.RouterMetric {
+			d.solicit(s.Index) // their next advertisement changes the route
+		}
+	}
+	if err != nil {
 		d.lastFault = err.Error()
 		log.Warn("link not as wanted", "error", err)
-		return false
 	}
-	return true
+	return err == nil
 }
 
 // configure configures the link as its sources want it now.

@@ -12,6 +12,7 @@ import (
 
 	"resinos/net/assignment"
 	"resinos/net/link"
+	"resinos/net/ndwatch"
 	"resinos/net/netcontrol"
 	"resinos/net/profile"
 	"resinos/net/sharing"
@@ -157,6 +158,11 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	c := d.claims[a.Link.Index]
 	if c == nil {
 		return l
+	}
+	routers, _ := ndwatch.Gateways(a.Link.Index) // what could be read is shown
+	for _, r := range routers {
+		metric := a.IPv6[ndwatch.RouterMetric]
+		l.Routes = append(l.Routes, fmt.Sprintf("default via %s metric %s, from a router", r, metric))
 	}
 	f := d.reach.Finding(a.Link.Index)
 	l.Reach, l.ReachReason = f.State.String(), f.Reason

@@ -40,6 +40,9 @@ func (d *device) restart() {
 	d.start()
 }
 
+// logged reports whether netd has logged a text since it was started.
+func (d *device) logged(text string) bool { return strings.Contains(d.log.String(), text) }
+
 func (b *logBuffer) clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -60,6 +63,7 @@ func remembering(t *testing.T) *device {
 }
 
 func TestLeaseOverReboot(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
@@ -68,9 +72,11 @@ func TestLeaseOverReboot(t *testing.T) {
 	d.restart()
 	l := d.lease()
 	t.Logf("address after %s, without a server", time.Since(began))
-	if !slices.Equal(linktest.Addresses(t, "w0"), []string{"10.9.0.50/24"}) ||
-		l.Length < leasememory.MinUse || l.Length > leasememory.MaxUse {
-		t.Errorf("addresses %q for %s", linktest.Addresses(t, "w0"), l.Length)
+	if got := linktest.Addresses(t, "w0"); !slices.Equal(got, []string{"10.9.0.50/24"}) {
+		t.Errorf("addresses %q", got)
+	}
+	if l.Length < leasememory.MinUse || l.Length > leasememory.MaxUse {
+		t.Errorf("used for %s", l.Length)
 	}
 	if got := linktest.Routes(t, "w0"); !slices.Equal(got, []string{"default via 10.9.0.1", "10.9.0.0/24"}) {
 		t.Errorf("routes %q", got)
@@ -79,7 +85,7 @@ func TestLeaseOverReboot(t *testing.T) {
 	before, _ := os.Stat(leasememory.Path(d.memory, "w0"))
 	d.dnsmasq(smallRange)
 	l = d.lease()
-	if l.Address.String() != "10.9.0.50/24" || l.Length != time.Hour || strings.Contains(d.log.String(), "lease dropped") {
+	if l.Address.String() != "10.9.0.50/24" || l.Length != time.Hour || d.logged("lease dropped") {
 		t.Errorf("lease %s of %s", l.Address, l.Length)
 	}
 	if after, err := os.Stat(leasememory.Path(d.memory, "w0")); err != nil || !os.SameFile(before, after) {
@@ -88,6 +94,7 @@ func TestLeaseOverReboot(t *testing.T) {
 }
 
 func TestOtherNetworkAfterReboot(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
@@ -101,9 +108,7 @@ func TestOtherNetworkAfterReboot(t *testing.T) {
 		return netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 7})
 	})
 	d.restart()
-	d.eventually("the other network is noticed", func() bool {
-		return strings.Contains(d.log.String(), "another network")
-	})
+	d.eventually("the other network is noticed", func() bool { return d.logged("another network") })
 	testenv.Never(t, time.Second, "an address of the network before", func() bool {
 		return len(linktest.Addresses(t, "w0")) > 0
 	})
@@ -113,24 +118,26 @@ func TestOtherNetworkAfterReboot(t *testing.T) {
 	}
 	d.eventually("the new lease is kept", func() bool {
 		text, err := os.ReadFile(leasememory.Path(d.memory, "w0"))
-		return err == nil && strings.Contains(string(text), "10.9.0.60") &&
+		return err == nil && strings.Contains(string(text), `"10.9.0.60/24"`) &&
 			strings.Contains(string(text), "02:00:00:00:00:07")
 	})
 }
 
 // TestTakenAfterReboot: meanwhile another station has got the address, and the server is away.
 func TestTakenAfterReboot(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
 	d := remembering(t)
 	d.far.Address("10.9.0.50/32") // the kernel of the far end answers for it
 	d.restart()
-	d.eventually("the conflict", func() bool { return strings.Contains(d.log.String(), "10.9.0.50 is in use by") })
+	d.eventually("the conflict", func() bool { return d.logged("10.9.0.50 is in use by") })
 	d.eventually("no address", func() bool { return len(linktest.Addresses(t, "w0")) == 0 })
 }
 
 func TestLeaseMemoryGarbage(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
@@ -151,6 +158,7 @@ func TestLeaseMemoryGarbage(t *testing.T) {
 
 // TestLeaseMemoryUnwritable: a state partition that cannot be written costs a warning.
 func TestLeaseMemoryUnwritable(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
@@ -162,7 +170,5 @@ func TestLeaseMemoryUnwritable(t *testing.T) {
 	d.dnsmasq(smallRange)
 	d.start()
 	d.lease()
-	d.eventually("the warning", func() bool {
-		return strings.Contains(d.log.String(), "lease not kept for the next boot")
-	})
+	d.eventually("the warning", func() bool { return d.logged("lease not kept for the next boot") })
 }

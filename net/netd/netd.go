@@ -35,6 +35,7 @@ type Config struct {
 	ResolvPath  string // resolv.conf
 	LeaseDir    string // directory in /run with one file for each link, its last lease
 	SharedDir   string // directory in /run with one file for each shared link, its guests; empty: none is kept
+	Identity    string // a text that is the device's own and stays, as its machine id; empty: it has none
 	LeaseMemory string // directory in resin-state that keeps the last lease of each link over a reboot; empty: none
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
@@ -89,11 +90,13 @@ func Run(ctx context.Context, cfg Config) error {
 		claims: map[int]*claim{},
 		events: make(chan func(time.Duration)),
 		mtus:   map[int]int{},
+		sixes:  map[int][]link.Setting{},
 		ruled:  true,
 	}
 	d.reach = reach.NewSet(d.events, d.reprioritise, d.cfg.Log)
 	d.own.Log, d.tunnels = d.cfg.Log, wireguard.NewKeeper(d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
+	d.files.Identity = d.cfg.Identity
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)
@@ -104,6 +107,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer w.Close()
+	defer d.watchRouters()()
 	a := announce(d.cfg.OnLease, d.cfg.Log)
 	defer a.close()
 	d.announcer = a
@@ -147,10 +151,11 @@ type daemon struct {
 	announcer *announcer
 	wish      wish // the owner's settings
 	files     *inforce.Set
-	mtus      map[int]int     // what links had before a profile changed it, by index
-	ruled     bool            // rules of ours may be there
-	lastFault string          // of the last apply; empty: it succeeded
-	published *netstate.State // what Changed was called with last; nil: nothing
+	mtus      map[int]int            // what links had before a profile changed it, by index
+	sixes     map[int][]link.Setting // the same of their settings of IPv6
+	ruled     bool                   // rules of ours may be there
+	lastFault string                 // of the last apply; empty: it succeeded
+	published *netstate.State        // what Changed was called with last; nil: nothing
 	reach     *reach.Set
 	stale     bool // what the set of uplinks knows may be old
 	own       ownlink.Keeper

@@ -34,6 +34,7 @@ type device struct {
 	keyFiles string // the directory of key files
 	control  string // netd's socket
 	changed  func(netstate.State)
+	identity string // of the device
 	memory   string // directory of the leases of earlier boots
 	silent   func(links []string)
 }
@@ -77,6 +78,7 @@ func (d *device) config() Config {
 		OnLease:     func(l lease.Lease) { d.leases <- l },
 		Profiles:    []link.Profile{{Name: "w0", Method: link.DHCP, Metric: 100}},
 		KeyFiles:    d.keyFiles,
+		Identity:    d.identity,
 		Control:     d.control,
 		Hold:        2 * time.Second,
 		Settings:    d.settings,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"resinos/net/link"
+	"resinos/net/ndwatch"
 	"resinos/net/reach"
 )
 
@@ -57,7 +58,7 @@ func (d *daemon) uplink(at time.Duration, c *claim) (u reach.Uplink, is bool) {
 			u.Gateways = append(u.Gateways, r.Gateway)
 		}
 	}
-	routers, err := reach.RouterGateways(c.link.Index)
+	routers, err := ndwatch.Gateways(c.link.Index)
 	if err != nil {
 		c.log.Warn("routes of the kernel not read", "error", err)
 	}

@@ -28,7 +28,8 @@ func serveInternet(t *testing.T, far *linktest.Far) {
 		if err != nil {
 			return err
 		}
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })}
+		answer := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+		server := &http.Server{Handler: http.HandlerFunc(answer)}
 		go server.Serve(l)
 		t.Cleanup(func() { server.Close() })
 		return nil
@@ -66,8 +67,9 @@ func twoUplinks(t *testing.T) (d *device, second *linktest.Far) {
 	serveInternet(t, second)
 	for name, subnet := range map[string]string{"w0": "10.9.0", "w1": "10.8.0"} {
 		metric := map[string]string{"w0": "102", "w1": "103"}[name]
-		d.put(name, "[connection]\nid="+name+"\ntype=ethernet\ninterface-name="+name+"\n[ipv4]\nmethod=manual\naddress1="+
-			subnet+".50/24,"+subnet+".1\nroute-metric="+metric+"\ndns="+subnet+".1;\n[ipv6]\nmethod=disabled\n")
+		d.put(name, "[connection]\nid="+name+"\ntype=ethernet\ninterface-name="+name+
+			"\n[ipv4]\nmethod=manual\naddress1="+subnet+".50/24,"+subnet+".1\nroute-metric="+metric+
+			"\ndns="+subnet+".1;\n[ipv6]\nmethod=disabled\n")
 	}
 	d.settings = filepath.Join(d.dir, "run", "config.json")
 	d.control = filepath.Join(d.dir, "net.sock")
@@ -102,6 +104,7 @@ func (d *device) reached(name string) string {
 
 // TestFailover: the link in use breaks behind its router, comes back, and then both break.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
@@ -132,13 +135,14 @@ func TestFailover(t *testing.T) {
 	d.wantMetrics("the other one is last", 102, 20103)
 	d.far.Unaddress(internet)
 	d.wantMetrics("without a good one the first order counts", 102, 103)
-	if got := strings.Count(d.log.String(), "priority of link"); got != 4 {
+	if got := strings.Count(d.log.String(), "priority of link "); got != 4 {
 		t.Errorf("priorities changed %d times, want 4", got)
 	}
 }
 
 // TestBrokenFromTheStart: a link that is up and never reached anything gives way at once.
 func TestBrokenFromTheStart(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}
@@ -147,13 +151,14 @@ func TestBrokenFromTheStart(t *testing.T) {
 	d.start()
 	d.wantMetrics("the other link takes over", 20102, 103)
 	d.eventually("the reason", func() bool { return d.reached("w0") == "none the gateway 10.9.0.1 does not answer" })
-	if got := strings.Count(d.log.String(), "priority of link"); got != 1 {
+	if got := strings.Count(d.log.String(), "priority of link "); got != 1 {
 		t.Errorf("priorities changed %d times, want once", got)
 	}
 }
 
 // TestUplinkLeaves: without another one, a broken uplink has its usual metric.
 func TestUplinkLeaves(t *testing.T) {
+	t.Parallel()
 	if !linktest.Isolate(t) {
 		return
 	}

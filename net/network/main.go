@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -54,6 +55,8 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
 		LeaseDir: "/run/resinos/leases", LeaseMemory: "/mnt/state/leases", SharedDir: "/run/resinos/shared",
 		Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath, Log: log}
+	id, _ := os.ReadFile("/etc/machine-id") // without it, addresses are not made from it
+	cfg.Identity = strings.TrimSpace(string(id))
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
 	flags.StringVar(&cfg.ResolvPath, "resolv", cfg.ResolvPath, "writes resolv.conf to this `FILE`")
 	flags.StringVar(&cfg.LeaseDir, "leases", cfg.LeaseDir, "keeps the leases in this `DIRECTORY`")

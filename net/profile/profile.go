@@ -119,8 +119,8 @@ type IP struct {
 	DNSOptions      []string        `nm:"dns-options"`
 	DNSPriority     int64           `nm:"dns-priority" range:"int32"`
 	NeverDefault    bool            `nm:"never-default"`
-	IgnoreDNS       bool            `nm:"ignore-auto-dns" unused:"6"`
-	IgnoreRoutes    bool            `nm:"ignore-auto-routes" unused:"6"`
+	IgnoreDNS       bool            `nm:"ignore-auto-dns"`
+	IgnoreRoutes    bool            `nm:"ignore-auto-routes"`
 	Metric          int64           `nm:"route-metric" range:"-1..4294967295" default:"-1"`
 	Table           int64           `nm:"route-table" range:"uint32"`
 	MayFail         bool            `nm:"may-fail" default:"true" unused:"yes"`
@@ -129,8 +129,8 @@ type IP struct {
 	AutoRouteExtGw  int64           `nm:"auto-route-ext-gw" range:"-1..1" default:"-1" unused:"yes"`
 	LocalRule       int64           `nm:"replace-local-rule" range:"-1..1" default:"-1" unused:"yes"`
 
-	DHCPHostname string   `nm:"dhcp-hostname" unused:"6"`
-	SendHostname bool     `nm:"dhcp-send-hostname" default:"true" unused:"6"`
+	DHCPHostname string   `nm:"dhcp-hostname"`
+	SendHostname bool     `nm:"dhcp-send-hostname" default:"true"`
 	HostnameFlag int64    `nm:"dhcp-hostname-flags" range:"uint32" unused:"6"`
 	DHCPTimeout  int64    `nm:"dhcp-timeout" range:"0..2147483647" unused:"yes"`
 	IAID         string   `nm:"dhcp-iaid" unused:"6"`
@@ -141,7 +141,7 @@ type IP struct {
 	LinkLocal    int64    `nm:"link-local" range:"int32" family:"4"`
 
 	AddrGenMode int64  `nm:"addr-gen-mode" by:"addrGenMode" family:"6"`
-	DUID        string `nm:"dhcp-duid" family:"6" unused:"yes"`
+	DUID        string `nm:"dhcp-duid" family:"6"`
 	Privacy     int64  `nm:"ip6-privacy" range:"-1..2" default:"-1" family:"6"`
 	MTU         int64  `nm:"mtu" range:"uint32" family:"6"`
 	RATimeout   int64  `nm:"ra-timeout" range:"0..2147483647" family:"6" unused:"yes"`

@@ -26,9 +26,12 @@ func (t Target) judge(p []byte, whole bool) Finding {
 	if !ok {
 		return Finding{Portal, "the answer is no HTTP"}
 	}
+	asWanted := status == 200 && bytes.HasPrefix(body, []byte(t.Response))
+	if t.Response == "" {
+		asWanted = status == 204
+	}
 	switch {
-	case t.Response == "" && status == 204,
-		t.Response != "" && status == 200 && bytes.HasPrefix(body, []byte(t.Response)):
+	case asWanted:
 		return Finding{State: Full}
 	case status >= 300 && status < 400:
 		to := header(head, "location")

@@ -244,7 +244,7 @@ func askND(ctx context.Context, u Uplink, gateway netip.Addr) error {
 	d.Control = func(network, address string, raw syscall.RawConn) error {
 		var fault error
 		err := raw.Control(func(fd uintptr) {
-			// Without it, the error is not reported.
+			// without it, the error is not reported
 			fault = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVERR, 1)
 		})
 		return errors.Join(bind(network, address, raw), err, fault)

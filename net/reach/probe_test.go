@@ -61,8 +61,8 @@ func uplink(t *testing.T, name string, n int, serve http.Handler) (Uplink, *link
 			return nil
 		})
 	}
-	a := l.Attrs()
-	u := Uplink{Index: a.Index, Name: name, Hardware: a.HardwareAddr.String(), Metric: 100 + n, Four: true}
+	u := Uplink{Index: l.Attrs().Index, Name: name, Metric: 100 + n, Four: true}
+	u.Hardware = l.Attrs().HardwareAddr.String()
 	u.Gateways = []netip.Addr{netip.MustParseAddr(router)}
 	u.Servers = []netip.Addr{netip.MustParseAddr(router)}
 	return u, far
@@ -124,6 +124,7 @@ func wantState(t *testing.T, u Uplink, to Target, want State, reason string) {
 }
 
 func TestProbeAnswers(t *testing.T) {
+	t.Parallel()
 	if !isolate(t) {
 		return
 	}
@@ -172,6 +173,7 @@ func TestProbeAnswers(t *testing.T) {
 // TestProbeOwnLink: two uplinks, one broken behind its router. Each is asked through itself, whichever has the better
 // route, and its names come from its own servers.
 func TestProbeOwnLink(t *testing.T) {
+	t.Parallel()
 	if !isolate(t) {
 		return
 	}
@@ -194,6 +196,7 @@ func TestProbeOwnLink(t *testing.T) {
 }
 
 func TestProbeGateway(t *testing.T) {
+	t.Parallel()
 	if !isolate(t) {
 		return
 	}
@@ -213,6 +216,7 @@ func TestProbeGateway(t *testing.T) {
 
 // TestProbeEnds: a probe ends when its caller does.
 func TestProbeEnds(t *testing.T) {
+	t.Parallel()
 	if !isolate(t) {
 		return
 	}

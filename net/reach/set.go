@@ -225,7 +225,11 @@ func (s *Set) take(now time.Duration, r result) {
 	after := s.Penalised()
 	for index := range s.links {
 		if before[index] != after[index] {
-			s.log.Info("priority of link", "link", s.links[index].uplink.Name, "lowered", after[index])
+			message := "priority of link restored"
+			if after[index] {
+				message = "priority of link lost"
+			}
+			s.log.Info(message, "link", s.links[index].uplink.Name)
 		}
 	}
 	if !maps.Equal(before, after) {

@@ -37,8 +37,8 @@ func TestParseTarget(t *testing.T) {
 		if got.Host != "" {
 			text = got.authority() + " " + got.Path
 		}
-		if text != tt.want || (err != nil) != (tt.fault != "") ||
-			err != nil && !strings.Contains(err.Error(), tt.fault) {
+		wrong := (err != nil) != (tt.fault != "") || err != nil && !strings.Contains(err.Error(), tt.fault)
+		if text != tt.want || wrong {
 			t.Errorf("ParseTarget(%q, %q) = %q, %v, want %q, %q", tt.uri, tt.endpoint, text, err, tt.want, tt.fault)
 		}
 	}

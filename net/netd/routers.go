@@ -1,0 +1,132 @@
+package netd
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"resinos/net/autoconf"
+	"resinos/net/dhcp6"
+	"resinos/net/link"
+	"resinos/net/ndwatch"
+	"resinos/net/profile"
+	"resinos/net/reach"
+)
+
+// watchRouters passes on what IPv6 routers say until stop.
+func (d *daemon) watchRouters() (stop func()) {
+	gone := make(chan struct{})
+	w, err := ndwatch.Watch(func(e ndwatch.Event) bool {
+		select {
+		case d.events <- func(at time.Duration) { d.router(at, e) }:
+			return true
+		case <-gone:
+			return false
+		}
+	})
+	if err != nil {
+		d.cfg.Log.Warn("IPv6 routers not heard", "error", err)
+		return func() {}
+	}
+	return func() {
+		close(gone)
+		w.Close()
+	}
+}
+
+func (d *daemon) router(at time.Duration, e ndwatch.Event) {
+	c := d.claims[e.Index]
+	if c == nil {
+		return
+	}
+	d.stale = true // they may have brought a default route
+	for _, s := range c.sources {
+		if r, is := s.(*autoconf.Source); is {
+			r.Router(at, e)
+		}
+	}
+}
+
+// newAutoconf returns the source that follows the IPv6 routers of a link. One that is up already may have heard them
+// before.
+func (d *daemon) newAutoconf(at time.Duration, c *claim, actual link.Actual) *autoconf.Source {
+	ip := &profile.IP{SendHostname: true}
+	if c.entry != nil && c.entry.Profile.IPv6 != nil {
+		ip = c.entry.Profile.IPv6
+	}
+	hardware, _ := net.ParseMAC(c.link.Hardware) // the kernel wrote it
+	s := autoconf.New(autoconf.Config{
+		Link: c.link, Metric: c.metric, IgnoreDNS: ip.IgnoreDNS, Always: c.static.DHCP6, Hold: d.cfg.Hold,
+		DUID: dhcp6.DUID(ip.DUID, d.cfg.Identity, hardware), Random: random, Owner: d.owner(c), Log: c.log,
+		Hostname: func() string {
+			switch {
+			case !ip.SendHostname:
+				return ""
+			case ip.DHCPHostname != "":
+				return ip.DHCPHostname
+			}
+			return d.hostname()
+		},
+	})
+	s.Adopt(at, actual)
+	if actual.Link.Up && actual.Link.Carrier {
+		d.solicit(c.link.Index)
+	}
+	return s
+}
+
+// solicit has the routers of a link say again what they have to say.
+func (d *daemon) solicit(index int) {
+	if err := ndwatch.Solicit(index); err != nil {
+		d.cfg.Log.Debug("IPv6 routers not asked", "error", err) // the kernel asks them when the link comes up
+	}
+}
+
+// restoreIPv6 remembers the settings of IPv6 before a profile changes them, and restores them for a link without one.
+func (c *claim) restoreIPv6(actual link.Actual) {
+	before, changed := c.daemon.sixes[c.link.Index]
+	if c.entry == nil {
+		c.six = before
+		return
+	}
+	if changed {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(actual.IPv6)) {
+		if name != link.StableSecret && name != ndwatch.RouterMetric {
+			before = append(before, link.Setting{Name: name, Value: actual.IPv6[name]})
+		}
+	}
+	c.daemon.sixes[c.link.Index] = before
+}
+
+// routerMetric adds the metric that default routes of IPv6 routers get: that of the link, or a worse one.
+func (c *claim) routerMetric(w *link.Wanted) {
+	w.IPv6 = append(slices.Clip(w.IPv6), c.six...)
+	if !c.static.Routers {
+		return
+	}
+	metric := c.metric
+	for i, s := range w.IPv6 {
+		if s.Name == ndwatch.RouterMetric {
+			metric, _ = strconv.Atoi(s.Value) // assignment wrote it
+			w.IPv6 = append(w.IPv6[:i:i], w.IPv6[i+1:]...)
+			break
+		}
+	}
+	if c.daemon.reach.Penalised()[c.link.Index] {
+		metric += reach.Penalty
+	}
+	w.IPv6 = append(slices.Clip(w.IPv6), link.Setting{Name: ndwatch.RouterMetric, Value: strconv.Itoa(metric)})
+}
+
+// random returns a number that a stranger cannot guess.
+func random() uint32 {
+	var b [4]byte
+	rand.Read(b[:]) // never fails since Go 1.24
+	return binary.NativeEndian.Uint32(b[:])
+}
