@@ -215,6 +215,9 @@ func stable(ip *profile.IP) bool {
 	return ip.AddrGenMode == profile.StablePrivacy || ip.AddrGenMode == profile.DefaultMode
 }
 
+// StableSecret is the kernel's setting of a link from which it makes stable private addresses.
+const StableSecret = "stable_secret"
+
 // Stable has the kernel make stable private addresses if the profile asks for them. They depend on the profile, the
 // link, the network, and identity, a text that is the device's own and stays.
 func (s *Static) Stable(p profile.Profile, l link.Link, identity string) {
@@ -232,7 +235,7 @@ func (s *Static) Stable(p profile.Profile, l link.Link, identity string) {
 	for i := range 8 {
 		groups = append(groups, hex.EncodeToString(sum[2*i:2*i+2]))
 	}
-	s.Wanted.IPv6 = append(s.Wanted.IPv6, link.Setting{Name: link.StableSecret, Value: strings.Join(groups, ":")},
+	s.Wanted.IPv6 = append(s.Wanted.IPv6, link.Setting{Name: StableSecret, Value: strings.Join(groups, ":")},
 		link.Setting{Name: "addr_gen_mode", Value: "2"})
 }
 

@@ -124,10 +124,10 @@ func setHardware(l netlink.Link, text string) error {
 
 // ipv6Settings are the kernel's settings of IPv6 that profiles change.
 var ipv6Settings = []string{"disable_ipv6", "accept_ra", "autoconf", "accept_ra_defrtr", "ra_defrtr_metric",
-	StableSecret, "addr_gen_mode", "use_tempaddr", "mtu", "dad_transmits"}
+	stableSecret, "addr_gen_mode", "use_tempaddr", "mtu", "dad_transmits"}
 
-// StableSecret is the setting from which the kernel makes stable private addresses. No step shows its value.
-const StableSecret = "stable_secret"
+// stableSecret is the setting from which the kernel makes stable private addresses. No step shows its value.
+const stableSecret = "stable_secret"
 
 func ipv6Key(name, setting string) string {
 	return filepath.Join("net/ipv6/conf", filepath.Base(name), filepath.Base(setting))

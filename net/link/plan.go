@@ -49,7 +49,7 @@ func (s Step) String() string {
 		return fmt.Sprintf("%s: %s %s", s.Link, s.Verb, s.Text)
 	case SetIPv6:
 		value := s.Setting.Value
-		if s.Setting.Name == StableSecret {
+		if s.Setting.Name == stableSecret {
 			value = "..."
 		}
 		return fmt.Sprintf("%s: %s %s=%s", s.Link, s.Verb, s.Setting.Name, value)

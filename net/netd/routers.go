@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"resinos/net/assignment"
 	"resinos/net/autoconf"
 	"resinos/net/dhcp6"
 	"resinos/net/link"
@@ -97,7 +98,7 @@ func (c *claim) restoreIPv6(actual link.Actual) {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(actual.IPv6)) {
-		if name != link.StableSecret && name != ndwatch.RouterMetric {
+		if name != assignment.StableSecret && name != ndwatch.RouterMetric {
 			before = append(before, link.Setting{Name: name, Value: actual.IPv6[name]})
 		}
 	}
