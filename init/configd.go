@@ -28,12 +28,14 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 	}); err != nil {
 		return err
 	}
-	changes, err := keyimport.Import(keyimport.From, keyimport.To, atomicfile.Write)
-	if err != nil {
-		log.Warn("key files not copied", "error", err)
-	}
-	if len(changes) > 0 {
-		log.Info("key files copied", "changed", changes)
+	for _, k := range keyimport.All() {
+		changes, err := keyimport.Import(k, atomicfile.Write)
+		if err != nil {
+			log.Warn("files of resin-boot not copied", "path", k.From, "error", err)
+		}
+		if len(changes) > 0 {
+			log.Info("files of resin-boot copied", "path", k.From, "changed", changes)
+		}
 	}
 	return configd.Run(ctx, configd.Config{
 		Store: store, Published: settings.Path, Lasts: store.Lasts, Patience: 2 * time.Second, Log: log,

@@ -39,11 +39,15 @@ func (s *System) readConfig() error {
 	return nil
 }
 
-// importKeyFiles copies the key files that an owner put on resin-boot. netd reads the copies; configd copies what
-// changes later.
+// importKeyFiles copies the key files and hooks that an owner put on resin-boot. netd reads the copies; configd copies
+// what changes later.
 func (s *System) importKeyFiles() error {
-	_, err := keyimport.Import(keyimport.From, keyimport.To, keyimport.Unflushed)
-	return err
+	var faults []error
+	for _, k := range keyimport.All() {
+		_, err := keyimport.Import(k, keyimport.Unflushed)
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
 }
 
 // identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json

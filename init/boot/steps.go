@@ -91,7 +91,7 @@ func steps() []step {
 		{"read config.json", bootreport.Degraded, nil, one((*System).readConfig,
 			"read "+config.Path+", else its last good copy; defaults for what is missing or wrong")},
 		{"key files", bootreport.Ignorable, nil, one((*System).importKeyFiles,
-			"copy what changed in "+keyimport.From+" to "+keyimport.To)},
+			"copy what changed in "+keyimport.From+" to "+keyimport.To+"; the same for dispatcher.d")},
 		{"identity", bootreport.Degraded, nil, identityDeeds},
 		{"hostname", bootreport.Ignorable, nil, hostnameDeeds},
 		{"load services", bootreport.Degraded, (*System).LoadServices, serviceDeeds},

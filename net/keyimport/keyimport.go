@@ -1,11 +1,11 @@
-// Package keyimport owns the copy of key files from resin-boot, where an owner puts them with any computer, to the
-// directory that netd reads.
+// Package keyimport owns the copies of key files and of hooks from resin-boot, where an owner puts them with any
+// computer, to the directories where the device looks for them.
 //
 // A file is copied when it is new or has changed on resin-boot since it was copied last; therefore what somebody has
 // changed on the device stays. If it is gone from resin-boot, its copy goes too, unless somebody has changed the copy.
 // Where nothing has changed, nothing is written: PID 1 does this before the first container.
 //
-// The package does not judge what is in the files. Read first: Import.
+// The package does not judge what is in the files. Read first: Kind, then Import.
 package keyimport
 
 import (
@@ -34,6 +34,36 @@ const (
 	To   = "/etc/NetworkManager/system-connections"
 )
 
+// Kind is one kind of files that are copied.
+type Kind struct {
+	Name     string // what the files are, for messages
+	From, To string // directories
+	Volume   string // where the file system with From is attached
+	Mode     fs.FileMode
+	Largest  int // bytes
+}
+
+// KeyFiles are the files that netd configures links by.
+func KeyFiles() Kind {
+	return Kind{"key file", From, To, filepath.Dir(From), 0o600, keyfile.MaxSize}
+}
+
+// Hooks are the scripts of dispatcher.d and of the directories in it. They become executable, as FAT cannot say so.
+func Hooks() []Kind {
+	var out []Kind
+	for _, sub := range []string{"", "pre-up.d", "pre-down.d"} {
+		out = append(out, Kind{"hook", filepath.Join(filepath.Dir(From), "dispatcher.d", sub),
+			filepath.Join(filepath.Dir(To), "dispatcher.d", sub), filepath.Dir(From), 0o755, largestHook})
+	}
+	return out
+}
+
+// largestHook has room for a program without a libc.
+const largestHook = 16 << 20
+
+// All are the kinds that a device copies.
+func All() []Kind { return append([]Kind{KeyFiles()}, Hooks()...) }
+
 // record is the file that holds the digest of each file as it was copied. Readers of key files ignore it by its name.
 const record = ".imported"
 
@@ -55,18 +85,18 @@ func Unflushed(path string, text []byte, mode fs.FileMode) error {
 
 // Import copies what has changed, and returns a line for each change. A fault of one file costs no other one. If a
 // tmpfs stands in for resin-boot, the files of the owner are unknown and not gone: all copies stay.
-func Import(from, to string, write Writer) (changes []string, err error) {
-	if standsIn(filepath.Dir(from)) {
+func Import(k Kind, write Writer) (changes []string, err error) {
+	if standsIn(k.Volume) {
 		return nil, nil
 	}
-	list, err := os.ReadDir(from)
+	list, err := os.ReadDir(k.From)
 	if errors.Is(err, fs.ErrNotExist) {
 		list, err = nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("import key files: %w", err)
+		return nil, fmt.Errorf("import %ss: %w", k.Name, err)
 	}
-	before := load(filepath.Join(to, record))
+	before := load(filepath.Join(k.To, record))
 	now := map[string]string{}
 	var faults []error
 	for _, e := range list[:min(len(list), mostFiles)] {
@@ -75,19 +105,19 @@ func Import(from, to string, write Writer) (changes []string, err error) {
 		if odd || !e.Type().IsRegular() || keyfile.Ignored(name) {
 			continue
 		}
-		text, err := plainfile.Read(filepath.Join(from, name), keyfile.MaxSize)
+		text, err := plainfile.Read(filepath.Join(k.From, name), k.Largest)
 		if err == nil && empty(text) {
 			continue // a sample: all of its lines are comments
 		}
 		if err == nil {
 			now[name] = digest(text)
 			var copied bool
-			if copied, err = write.take(filepath.Join(to, name), text, before[name] == now[name]); copied {
+			if copied, err = k.take(write, name, text, before[name] == now[name]); copied {
 				changes = append(changes, "copy "+name)
 			}
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("import key file %s: %w", name, err))
+			faults = append(faults, fmt.Errorf("import %s %s: %w", k.Name, name, err))
 			delete(now, name)
 			if old, was := before[name]; was {
 				now[name] = old // it is tried again, and its copy stays
@@ -95,12 +125,12 @@ func Import(from, to string, write Writer) (changes []string, err error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if _, still := now[name]; !still && removed(filepath.Join(to, filepath.Base(name)), before[name]) {
+		if _, still := now[name]; !still && k.removed(filepath.Base(name), before[name]) {
 			changes = append(changes, "remove "+name)
 		}
 	}
 	if !maps.Equal(before, now) {
-		faults = append(faults, write.save(filepath.Join(to, record), now))
+		faults = append(faults, write.save(filepath.Join(k.To, record), now))
 	}
 	return changes, errors.Join(faults...)
 }
@@ -117,20 +147,25 @@ func standsIn(dir string) bool {
 }
 
 // take copies one file, if it is not the one that was copied last or if its copy is gone.
-func (write Writer) take(target string, text []byte, known bool) (copied bool, err error) {
+func (k Kind) take(write Writer, name string, text []byte, known bool) (copied bool, err error) {
+	target := filepath.Join(k.To, name)
 	if st, err := os.Lstat(target); known && err == nil && st.Size() > 0 {
 		return false, nil
 	}
-	if have, err := plainfile.Read(target, keyfile.MaxSize); err == nil && bytes.Equal(have, text) {
-		return false, os.Chmod(target, 0o600)
+	if have, err := plainfile.Read(target, k.Largest); err == nil && bytes.Equal(have, text) {
+		return false, os.Chmod(target, k.Mode)
 	}
-	err = write(target, text, 0o600)
+	if err := os.MkdirAll(k.To, 0o755); err != nil {
+		return false, err
+	}
+	err = write(target, text, k.Mode)
 	return err == nil, err
 }
 
 // removed removes a copy that nobody has changed, and reports whether there was one.
-func removed(target, copied string) bool {
-	have, err := plainfile.Read(target, keyfile.MaxSize)
+func (k Kind) removed(name, copied string) bool {
+	target := filepath.Join(k.To, name)
+	have, err := plainfile.Read(target, k.Largest)
 	return err == nil && digest(have) == copied && os.Remove(target) == nil
 }
 

@@ -19,6 +19,13 @@ type place struct {
 	from, to string
 }
 
+// kind is that of the key files of this place.
+func (p place) kind() Kind {
+	k := KeyFiles()
+	k.From, k.To, k.Volume = p.from, p.to, filepath.Dir(p.from)
+	return k
+}
+
 func (p place) put(dir, name, text string) {
 	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -28,7 +35,7 @@ func (p place) put(dir, name, text string) {
 
 func (p place) run(want ...string) {
 	p.t.Helper()
-	if got, err := Import(p.from, p.to, Unflushed); err != nil || !slices.Equal(got, want) {
+	if got, err := Import(p.kind(), Unflushed); err != nil || !slices.Equal(got, want) {
 		p.t.Errorf("Import = %q, %v; want %q", got, err, want)
 	}
 }
@@ -112,7 +119,7 @@ func TestImportFault(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(block, "directory"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Import(p.from, p.to, Unflushed)
+	got, err := Import(p.kind(), Unflushed)
 	if err == nil || !strings.Contains(err.Error(), "blocked") || !slices.Equal(got, []string{"copy fine"}) {
 		t.Errorf("Import = %q, %v", got, err)
 	}
@@ -156,7 +163,7 @@ func TestImportWritesNothing(t *testing.T) {
 				t.Errorf("wrote %s", path)
 				return nil
 			}
-			if changes, err := Import(p.from, p.to, write); err != nil || changes != nil {
+			if changes, err := Import(p.kind(), write); err != nil || changes != nil {
 				t.Errorf("Import = %q, %v", changes, err)
 			}
 			if p.state() != before {
@@ -215,4 +222,22 @@ func TestImportWithoutPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.run("remove office")
+}
+
+// TestImportHooks: scripts are copied executable, whatever FAT says, into directories that may not be there yet.
+func TestImportHooks(t *testing.T) {
+	p := place{t, t.TempDir(), filepath.Join(t.TempDir(), "pre-up.d")}
+	p.put(p.from, "10-hook", "#!/bin/sh\necho hello\n")
+	k := Hooks()[1]
+	if filepath.Base(k.From) != "pre-up.d" || filepath.Base(k.To) != "pre-up.d" {
+		t.Fatalf("kind %+v", k)
+	}
+	k.From, k.To, k.Volume = p.from, p.to, filepath.Dir(p.from)
+	if got, err := Import(k, Unflushed); err != nil || !slices.Equal(got, []string{"copy 10-hook"}) {
+		t.Fatalf("Import = %q, %v", got, err)
+	}
+	p.holds("10-hook", "#!/bin/sh\necho hello\n")
+	if st, err := os.Stat(filepath.Join(p.to, "10-hook")); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("10-hook: %v, %v", st, err)
+	}
 }

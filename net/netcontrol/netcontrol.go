@@ -36,6 +36,8 @@ type Status struct {
 	Profiles []Profile `json:"profiles"`
 	Servers  []string  `json:"name_servers"` // of the links, in the order of asking
 	Rules    []string  `json:"rules,omitempty"`
+	Filter   []Rules   `json:"filter,omitempty"` // the owner's files of the packet filter
+	Faults   []string  `json:"faults,omitempty"` // of what concerns no single link
 }
 
 // Link is one link.
@@ -84,6 +86,13 @@ type Peer struct {
 type KeyPair struct {
 	Private string `json:"private"`
 	Public  string `json:"public"`
+}
+
+// Rules is one file with the owner's rules of the packet filter.
+type Rules struct {
+	File   string   `json:"file"`
+	Tables []string `json:"tables,omitempty"` // that it made
+	Error  string   `json:"error,omitempty"`  // why the file as it is now is refused
 }
 
 // Profile is one key file.

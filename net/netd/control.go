@@ -14,6 +14,7 @@ import (
 	"resinos/net/link"
 	"resinos/net/ndwatch"
 	"resinos/net/netcontrol"
+	"resinos/net/ownrules"
 	"resinos/net/profile"
 	"resinos/net/sharing"
 	"resinos/net/wireguard"
@@ -137,6 +138,15 @@ func (d *daemon) status() netcontrol.Status {
 		for _, r := range d.claims[index].static.Rules {
 			s.Rules = append(s.Rules, r.String())
 		}
+	}
+	if d.cfg.RulesState != "" {
+		files, _ := ownrules.Read(d.cfg.RulesState) // a damaged state shows none
+		for _, f := range files {
+			s.Filter = append(s.Filter, netcontrol.Rules{File: f.Name, Tables: f.Tables, Error: f.Error})
+		}
+	}
+	if d.cfg.Faults != nil {
+		s.Faults = d.cfg.Faults()
 	}
 	for _, l := range s.Links {
 		s.Servers = append(s.Servers, l.Servers...)

@@ -44,6 +44,8 @@ type Config struct {
 	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
 	Changed     func(netstate.State)  // called with what is configured, when it changes; must not block
 	Silent      func(links []string)  // called with the links whose profiles want no multicast DNS; must not block
+	RulesState  string                // what became of the owner's rules, for the status; empty: there are none
+	Faults      func() []string       // for the status: what does not work beside the links; nil: nothing
 	Settings    string                // the file with the owner's settings; empty: there are none
 	Log         *slog.Logger          // nil: nothing is logged
 	OnLease     func(lease.Lease)     // called one at a time, after the link has been configured; may block

@@ -13,6 +13,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/netstate"
 	"resinos/net/profile"
+	"resinos/net/reach"
 	"resinos/net/sharing"
 )
 
@@ -31,6 +32,7 @@ func (d *daemon) publish(at time.Duration) {
 // report returns the links as they are configured.
 func (d *daemon) report(at time.Duration) netstate.State {
 	s := netstate.State{Hostname: d.hostname()}
+	best := reach.Unknown
 	for _, index := range slices.Sorted(maps.Keys(d.claims)) {
 		c := d.claims[index]
 		l := netstate.Link{Name: c.link.Name, Index: index, Hardware: c.link.Hardware, Carrier: c.link.Carrier,
@@ -45,9 +47,8 @@ func (d *daemon) report(at time.Duration) netstate.State {
 			l.Addresses = append(l.Addresses, a.Prefix)
 		}
 		for _, r := range w.Routes {
-			if r.Destination.Bits() == 0 && r.Gateway.IsValid() {
-				l.Gateways = append(l.Gateways, r.Gateway)
-			}
+			l.Routes = append(l.Routes,
+				netstate.Route{Destination: r.Destination, Gateway: r.Gateway, Metric: r.Metric})
 		}
 		for _, source := range c.sources {
 			if names, any := source.Names(); any {
@@ -60,9 +61,15 @@ func (d *daemon) report(at time.Duration) netstate.State {
 			}
 		}
 		s.Links = append(s.Links, l)
+		best = max(best, d.reach.Finding(index).State)
 	}
+	s.Reach = reachWords[best]
 	return s
 }
+
+// reachWords are the words of NetworkManager for what a device reaches.
+var reachWords = [...]string{reach.Unknown: "", reach.None: "NONE", reach.Limited: "LIMITED", reach.Portal: "PORTAL",
+	reach.Gateway: "FULL", reach.Full: "FULL"}
 
 // share chooses the network of a shared link whose owner names none: the one that it has already, else the first that
 // no other link uses.

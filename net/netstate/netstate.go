@@ -11,6 +11,7 @@ import (
 // State is the network as netd has configured it.
 type State struct {
 	Hostname string
+	Reach    string // what the device reaches, in NetworkManager's words (FULL, LIMITED, ...); empty: not known
 	Links    []Link // those that netd configures, by index
 }
 
@@ -26,10 +27,17 @@ type Link struct {
 	Plain     bool           // it gets no address: a port of a bridge, or [ipv4] method=disabled
 	Shared    netip.Prefix   // what it gives others addresses of; the zero value: nothing
 	Addresses []netip.Prefix // that netd gives it
-	Gateways  []netip.Addr   // of its default routes
-	Servers   []netip.Addr   // of names
+	Routes    []Route
+	Servers   []netip.Addr // of names
 	Search    []string
 	Lease     *lease.Lease // of DHCP; nil: none
+}
+
+// Route is a route that netd gives a link.
+type Route struct {
+	Destination netip.Prefix
+	Gateway     netip.Addr // the zero value: none
+	Metric      int
 }
 
 // Up reports whether the link is of use: it has a carrier, and the address that it is to have.

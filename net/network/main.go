@@ -1,6 +1,6 @@
-// Command network is the daemon netd: links, leases, names and the time. It is separate from init, so that PID 1 and
-// the small daemons do not contain its code, for which each of their starts would pay
-// (docs/decisions/0040-netd-is-a-program.md). Read run first.
+// Command network is the daemon netd: links, leases, names and the time. Called by the name netrun, it starts hooks and
+// nft for netd. It is separate from init, so that PID 1 and the small daemons do not contain its code, for which each
+// of their starts would pay (docs/decisions/0040-netd-is-a-program.md). Read run first.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/netcontrol"
 	"resinos/net/netd"
+	"resinos/net/ownrules"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/confine"
@@ -37,7 +39,12 @@ func main() {
 	debug.SetGCPercent(50)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	log := slog.New(line.New(os.Stderr, nil))
-	err := run(ctx, os.Args[1:], log)
+	err := error(nil)
+	if filepath.Base(os.Args[0]) == "netrun" {
+		err = netrun(ctx, log)
+	} else {
+		err = run(ctx, os.Args[1:], log)
+	}
 	ended := ctx.Err() != nil
 	stop()
 	switch {
@@ -54,7 +61,8 @@ func main() {
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
 		LeaseDir: "/run/resinos/leases", LeaseMemory: "/mnt/state/leases", SharedDir: "/run/resinos/shared",
-		Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath, Log: log}
+		RulesState: ownrules.State, Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath,
+		Log: log}
 	id, _ := os.ReadFile("/etc/machine-id") // without it, addresses are not made from it
 	cfg.Identity = strings.TrimSpace(string(id))
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)
@@ -74,7 +82,11 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	defer left()
 	forwarder, silent := answerNames(ctx, &cfg, local)
 	defer silent()
-	defer shareLinks(ctx, &cfg, forwarder)()
+	router, alone := shareLinks(ctx, &cfg, forwarder)
+	defer alone()
+	defer filterPackets(ctx, &cfg, router.Check)()
+	defer runHooks(ctx, &cfg)()
+	defer loadRules(ctx, log)()
 	defer stop()
 	reported := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time

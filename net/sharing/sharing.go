@@ -68,12 +68,16 @@ func (r *Router) Set(links []Link) {
 	same := r.known && slices.Equal(r.wanted, links)
 	r.wanted, r.known = links, true
 	r.mu.Unlock()
-	if same {
-		return
+	if !same {
+		r.Check()
 	}
+}
+
+// Check has the router look whether its table is there. It does not block.
+func (r *Router) Check() {
 	select {
 	case r.changed <- struct{}{}:
-	default: // the last change has not been seen yet
+	default: // it has not looked since the last time
 	}
 }
 
@@ -107,8 +111,11 @@ func (r *Router) Run(ctx context.Context) {
 		case <-retry.C:
 		}
 		r.mu.Lock()
-		links := r.wanted
+		links, known := r.wanted, r.known
 		r.mu.Unlock()
+		if !known {
+			continue
+		}
 		for l, end := range servers {
 			if !slices.Contains(links, l) {
 				end()

@@ -58,6 +58,7 @@ const (
 	ReachInterval     = "os.network.connectivity.interval"
 	ReachResponse     = "os.network.connectivity.response"
 	APIEndpoint       = "apiEndpoint"
+	OpenPorts         = "os.network.openPorts"
 )
 
 // Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
@@ -71,6 +72,8 @@ func Keys() []Key {
 		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "netd", fit: hosts},
 		{Name: DNSServers, Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
 		{Name: Discoverable, Kind: Flag, Default: "true", Does: "answer for <hostname>.local and announce ssh on the local networks (HOST_DISCOVERABILITY)", Daemon: "netd"},
+		{Name: OpenPorts, Kind: Words, Does: "ports that anybody may reach in production, like tcp:8080 or udp:5000-5010", Daemon: "netd",
+			fit: openPorts},
 		{Name: SSHKeys, Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
 		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},

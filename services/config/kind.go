@@ -210,6 +210,20 @@ func hosts(value any) (any, error) {
 	}, "names or addresses of hosts")(value)
 }
 
+func openPorts(value any) (any, error) {
+	return each(func(s string) (string, bool) {
+		protocol, ports, _ := strings.Cut(s, ":")
+		first, last, several := strings.Cut(ports, "-")
+		if !several {
+			last = first
+		}
+		low, errLow := strconv.ParseUint(first, 10, 16)
+		high, errHigh := strconv.ParseUint(last, 10, 16)
+		fits := errLow == nil && errHigh == nil && low > 0 && low <= high && strings.Trim(ports, "0123456789-") == ""
+		return s, fits && (protocol == "tcp" || protocol == "udp")
+	}, "ports like tcp:8080 or udp:5000-5010")(value)
+}
+
 func lines(value any) (any, error) {
 	return each(func(s string) (string, bool) { return s, len(s) <= 16<<10 && !strings.ContainsAny(s, "\n\r") },
 		"single lines")(value)

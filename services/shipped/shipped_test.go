@@ -15,9 +15,9 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production":  "configd confirm containerd devd grow logd manager netd sshd updater zram",
-		"development": "configd confirm containerd devd docker getty grow logd manager netd sshd updater zram",
-		"standalone":  "configd confirm containerd devd docker getty grow logd manager netd sshd updater zram",
+		"production":  "configd confirm containerd devd grow logd manager netd netrun sshd updater zram",
+		"development": "configd confirm containerd devd docker getty grow logd manager netd netrun sshd updater zram",
+		"standalone":  "configd confirm containerd devd docker getty grow logd manager netd netrun sshd updater zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {
@@ -41,11 +41,11 @@ func TestEveryFileIsRight(t *testing.T) {
 	}
 }
 
-// TestWhoOutlivesItsDeath: containers, and what people left running in a session.
+// TestWhoOutlivesItsDeath: containers, what people left running in a session, and hooks, which the next netrun kills.
 func TestWhoOutlivesItsDeath(t *testing.T) {
 	for _, s := range all(t) {
 		process := s.KillMode == spec.Process
-		if process != (s.Name == "containerd" || s.Name == "sshd") {
+		if process != (s.Name == "containerd" || s.Name == "sshd" || s.Name == "netrun") {
 			t.Errorf("%s has kill mode %s", s.Name, s.KillMode)
 		}
 	}

@@ -147,6 +147,20 @@ func (s *session) text(n netcontrol.Status) string {
 		}
 		out += "\n" + s.Table(table)
 	}
+	if len(n.Filter) > 0 {
+		table := [][]screen.Cell{screen.Header("RULES", "TABLES")}
+		for _, r := range n.Filter {
+			tables := screen.InLine(strings.Join(r.Tables, ", "))
+			table = append(table, []screen.Cell{{Text: screen.InLine(r.File)}, {Text: tables}})
+			if r.Error != "" {
+				faults = append(faults, s.Lead(screen.Red, "refused", screen.InLine(r.Error)))
+			}
+		}
+		out += "\n" + s.Table(table)
+	}
+	for _, f := range n.Faults {
+		faults = append(faults, s.Lead(screen.Red, "error", screen.InLine(f)))
+	}
 	if len(faults) > 0 {
 		out += "\n" + strings.Join(faults, "\n") + "\n"
 	}

@@ -34,6 +34,10 @@ func answering(t *testing.T) (root string) {
 				ReachReason: "redirected to \"http://portal.example\"\x1b"},
 			{Name: "eth1", Kind: "wired", Up: true, Managed: true, Method: "dhcp",
 				Error: "eth1: put route\x1b[2J: refused"},
+			{Name: "eth2", Kind: "wired", Up: true, Carrier: true, Managed: true, Method: "shared",
+				Addresses: []string{"10.42.0.1/24"}, Guests: []netcontrol.Guest{
+					{Address: "10.42.0.20", Hardware: "02:00:00:00:00:01", Name: "printer"},
+					{Address: "10.42.0.21", Hardware: "02:00:00:00:00:02"}}},
 			{Name: "veth1", Kind: "virtual", Up: true, Carrier: true},
 			{Name: "wg0", Kind: "virtual", Up: true, Carrier: true, Managed: true, Profile: "home", Method: "manual",
 				Addresses: []string{"10.8.0.2/24"}, Peers: []netcontrol.Peer{
@@ -51,6 +55,9 @@ func answering(t *testing.T) (root string) {
 				Error: "spoilt: [ipv4] method: manual needs an address"},
 		},
 		Servers: []string{"192.168.1.1"},
+		Filter: []netcontrol.Rules{{File: "10-shop.nft", Tables: []string{"inet shop", "ip x"}},
+			{File: "20-bad.nft", Error: "/etc/resinos/nftables.d/20-bad.nft:3:7-10: Error: syntax error"}},
+		Faults: []string{"give out addresses on eth2: address already in use"},
 	}
 	plan := []netcontrol.Planned{
 		{File: "office", Link: "eth0", Steps: []string{"eth0: put address 192.168.1.50/24 valid forever"},

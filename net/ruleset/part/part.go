@@ -95,22 +95,18 @@ func address(word string, four, six uint32, p netip.Prefix, op expr.CmpOp) Part 
 	return Part{family + " " + word + " " + text, append(exprs, compare(op, p.Masked().Addr().AsSlice()))}
 }
 
-// Is says which protocol a packet is of: ipv4 or ipv6.
-func Is(protocol string) Part {
-	number, known := map[string]byte{"ipv4": unix.NFPROTO_IPV4, "ipv6": unix.NFPROTO_IPV6}[protocol]
-	if !known {
-		panic("no protocol " + protocol)
-	}
-	return Part{"meta nfproto " + protocol,
-		[]expr.Any{meta(expr.MetaKeyNFPROTO), compare(expr.CmpOpEq, []byte{number})}}
+// NoWayBack says that no route leads to the source: it is invented.
+func NoWayBack() Part {
+	return Part{"fib saddr oif missing", []expr.Any{
+		&expr.Fib{Register: register, FlagSADDR: true, ResultOIF: true, FlagPRESENT: true},
+		compare(expr.CmpOpEq, make([]byte, 4))}} // nft(8) writes four bytes too
 }
 
-// NoWayBack says that the device would not answer the source through the link that the packet came from: the source is
-// invented.
-func NoWayBack() Part {
-	return Part{"fib saddr . iif oif missing", []expr.Any{
-		&expr.Fib{Register: register, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
-		compare(expr.CmpOpEq, make([]byte, 4))}} // nft(8) writes four bytes too
+// WayBack is the link that the route to the source leads to; "net-*" stands for all links whose names begin so. The
+// kernel compares the best route only, which with several uplinks is often not the one that a packet came by.
+func WayBack(link string) Part {
+	return Part{fmt.Sprintf("fib saddr oifname %q", link), []expr.Any{
+		&expr.Fib{Register: register, FlagSADDR: true, ResultOIFNAME: true}, compare(expr.CmpOpEq, linkBytes(link))}}
 }
 
 // Kind says what an address, saddr or daddr, is to the device: local, broadcast or multicast.
@@ -143,20 +139,30 @@ func Port(protocol string, first, last uint16) Part {
 		append(exprs, &expr.Range{Op: expr.CmpOpEq, Register: register, FromData: low, ToData: high})}
 }
 
-// ICMP is any message of ICMP, or of ICMPv6.
-func ICMP(six bool) Part {
-	word, number := "icmp", byte(unix.IPPROTO_ICMP)
-	if six {
-		word, number = "ipv6-icmp", unix.IPPROTO_ICMPV6
+// Protocol is what a packet carries: icmp, ipv6-icmp or igmp.
+func Protocol(name string) Part {
+	number, known := map[string]byte{"icmp": unix.IPPROTO_ICMP, "ipv6-icmp": unix.IPPROTO_ICMPV6,
+		"igmp": unix.IPPROTO_IGMP}[name]
+	if !known {
+		panic("no protocol " + name)
 	}
-	return Part{"meta l4proto " + word, []expr.Any{meta(expr.MetaKeyL4PROTO), compare(expr.CmpOpEq, []byte{number})}}
+	return Part{"meta l4proto " + name, []expr.Any{meta(expr.MetaKeyL4PROTO), compare(expr.CmpOpEq, []byte{number})}}
+}
+
+// Group says that the packet is for a socket which was made in a cgroup, or below it. path is relative to the top of
+// the file system of cgroups, id the number of its inode.
+func Group(path string, id uint64) Part {
+	level := uint32(strings.Count(path, "/") + 1)
+	return Part{fmt.Sprintf("socket cgroupv2 level %d %q", level, path), []expr.Any{
+		&expr.Socket{Key: expr.SocketKeyCgroupv2, Level: level, Register: register},
+		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint64(id))}}
 }
 
 // EchoRequest is a ping.
 func EchoRequest(six bool) Part {
-	p, word, number := ICMP(six), "icmp", byte(8)
+	p, word, number := Protocol("icmp"), "icmp", byte(8)
 	if six {
-		word, number = "icmpv6", 128
+		p, word, number = Protocol("ipv6-icmp"), "icmpv6", 128
 	}
 	return Part{word + " type echo-request", append(p.exprs,
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},

@@ -1,0 +1,164 @@
+package filter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"resinos/net/netstate"
+	"resinos/net/ruleset"
+	"resinos/services/boottime"
+)
+
+// again is the pause after which a table that the kernel refused is tried again.
+const again = 10 * time.Second
+
+// Keeper keeps the kernel's table as wished. New creates one, Run works.
+type Keeper struct {
+	log     *slog.Logger
+	changed chan struct{}
+	begin   time.Duration // when the first table is set, since kernel start
+
+	mu    sync.Mutex // guards what follows
+	wish  Wish
+	links bool   // the links are known
+	set   bool   // the settings are known
+	fault string // why the table is not as wished; empty: it is
+}
+
+// New returns a keeper that does nothing before Follow and Set have been called, and nothing for the time of pause: the
+// kernel loads ten modules for the first table, and while a device boots its containers come first.
+func New(log *slog.Logger, pause time.Duration) *Keeper {
+	return &Keeper{log: log, changed: make(chan struct{}, 1), begin: boottime.Now() + pause}
+}
+
+// Follow takes the links from what netd has configured. It does not block.
+func (k *Keeper) Follow(s netstate.State) {
+	k.update(func(w *Wish) {
+		k.links, w.Links, w.Shared = true, nil, nil
+		for _, l := range s.Links {
+			w.Links = append(w.Links, l.Name)
+			if l.Shared.IsValid() {
+				w.Shared = append(w.Shared, l.Name)
+			}
+		}
+	})
+}
+
+// Set replaces all of the wish but the links. It does not block.
+func (k *Keeper) Set(closed, ssh bool, ports []Ports) {
+	k.update(func(w *Wish) {
+		k.set = true
+		w.Closed, w.SSH, w.Ports = closed, ssh, ports
+	})
+}
+
+// Check has the keeper look whether the table is there.
+func (k *Keeper) Check() {
+	select {
+	case k.changed <- struct{}{}:
+	default: // it has not looked since the last time
+	}
+}
+
+// update changes the wish.
+func (k *Keeper) update(change func(*Wish)) {
+	k.mu.Lock()
+	before, known := k.wish, k.links && k.set
+	change(&k.wish)
+	same := known && before.equal(k.wish)
+	k.mu.Unlock()
+	if !same {
+		k.Check()
+	}
+}
+
+// Fault says why the filter is not as wished; empty: it is.
+func (k *Keeper) Fault() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.fault
+}
+
+// Run works until ctx ends. The table stays then.
+func (k *Keeper) Run(ctx context.Context) {
+	retry := time.NewTimer(again)
+	retry.Stop()
+	var applied string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.changed:
+		case <-retry.C:
+		}
+		k.mu.Lock()
+		wish, known := k.wish, k.links && k.set
+		k.mu.Unlock()
+		if !known {
+			continue
+		}
+		if left := k.begin - boottime.Now(); left > 0 {
+			retry.Reset(left)
+			continue
+		}
+		wish.Groups = groups()
+		table := Plan(wish)
+		text := table.String()
+		if text == applied && ruleset.There(table) {
+			continue
+		}
+		err := ruleset.Apply([]ruleset.Table{table})
+		k.note(err)
+		if err != nil {
+			applied = ""
+			retry.Reset(again)
+			continue
+		}
+		applied = text
+		k.log.Info("packet filter set", "state", map[bool]string{true: "closed", false: "open"}[wish.Closed])
+		for _, c := range table.Chains {
+			for _, r := range c.Rules {
+				k.log.Debug("link step", "step", c.Name+": "+r.String())
+			}
+		}
+	}
+}
+
+func (k *Keeper) note(err error) {
+	text := ""
+	if err != nil {
+		text = fmt.Sprintf("the packet filter is not as it is to be: %v", err)
+	}
+	k.mu.Lock()
+	was := k.fault
+	k.fault = text
+	k.mu.Unlock()
+	if text != "" && text != was {
+		k.log.Error("packet filter not set", "error", err)
+	}
+}
+
+// containers is the cgroup above all containers (init/limits), which every boot creates.
+const (
+	cgroups    = "/sys/fs/cgroup"
+	containers = "resinos/containers"
+)
+
+// groups returns the cgroups whose sockets may be reached. Without that of the containers there are none yet.
+func groups() []Group {
+	info, err := os.Stat(filepath.Join(cgroups, containers))
+	if err != nil {
+		return nil
+	}
+	st, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return nil
+	}
+	return []Group{{containers, st.Ino}}
+}
