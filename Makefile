@@ -7,10 +7,13 @@ ARCHES  := amd64 arm64
 board-arch = $(if $(findstring arm64,$(1)),arm64,amd64)
 ARCH    := $(call board-arch,$(BOARD))
 GO      := go
-# The Docker API of development images takes minutes to compile: what tests boot is built without it unless DOCKER=1.
+# The Docker API of images for people takes minutes to compile: what tests boot is built without it unless DOCKER=1, and
+# what people build with it unless DOCKER=0.
 DOCKER  ?=
-without := $(if $(DOCKER),,--without docker)
-docker-for = $(if $(DOCKER),$(ARCHES:%=bin/%/dockerd))
+without := $(if $(filter 1,$(DOCKER)),,--without docker)
+docker-for = $(if $(filter 1,$(DOCKER)),$(ARCHES:%=bin/%/dockerd))
+image-lacks := $(if $(filter 0,$(DOCKER)),docker)
+image-docker := $(if $(filter production,$(VARIANT))$(image-lacks),,bin/$(ARCH)/dockerd)
 export GOFLAGS := -buildvcs=false
 
 # -buildid= and -trimpath: the same source gives the same bytes, wherever it is built.
@@ -26,9 +29,9 @@ run: image ## builds what changed, boots it in QEMU, attaches the serial console
 	bin/resin run $(IMAGE)
 
 .PHONY: image
-image: build $(if $(filter production,$(VARIANT)),,bin/$(ARCH)/dockerd) ## builds the disk image of BOARD and VARIANT
+image: build $(image-docker) ## builds the disk image of BOARD and VARIANT; DOCKER=0 without Docker's API
 	@mkdir -p $(dir $(IMAGE))
-	bin/resin build --board $(BOARD) --variant $(VARIANT) -o $(IMAGE)
+	bin/resin build --board $(BOARD) --variant $(VARIANT) $(addprefix --without ,$(image-lacks)) -o $(IMAGE)
 
 .PHONY: build
 build: deps bin/resin device-$(ARCH) ## builds bin/resin and the device binaries of BOARD
