@@ -103,6 +103,9 @@ func (k *Keeper) Run(ctx context.Context) {
 		if !known {
 			continue
 		}
+		if applied == "" && len(wish.Links) == 0 {
+			continue // netd sets no link up before it tells of it: nothing can come
+		}
 		if left := k.begin - boottime.Now(); left > 0 {
 			retry.Reset(left)
 			continue
