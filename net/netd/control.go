@@ -14,6 +14,7 @@ import (
 	"resinos/net/link"
 	"resinos/net/ndwatch"
 	"resinos/net/netcontrol"
+	"resinos/net/ownlink"
 	"resinos/net/ownrules"
 	"resinos/net/profile"
 	"resinos/net/sharing"
@@ -227,6 +228,15 @@ func (d *daemon) planned(at time.Duration) []netcontrol.Planned {
 		static := assignment.For(e.Profile, link.Link{}, 0, "")
 		if static.Waiting != "" {
 			p.Steps = append(p.Steps, "wait: "+static.Waiting)
+		}
+		p.Steps = append(p.Steps, ownlink.Fresh(e)...)
+		for _, c := range assignment.Tunnels([]assignment.Entry{e}) {
+			for _, step := range wireguard.Plan(c, wireguard.State{}, nil) {
+				p.Steps = append(p.Steps, step.String())
+			}
+		}
+		if why := d.own.Faults[e.File]; why != "" {
+			p.Left = append(p.Left, why)
 		}
 		for _, index := range slices.Sorted(maps.Keys(d.files.Assigned)) {
 			c := d.claims[index]

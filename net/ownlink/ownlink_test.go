@@ -67,6 +67,26 @@ func TestPlanOfEachKeyFile(t *testing.T) {
 	testenv.Golden(t, "plans.golden", b.String())
 }
 
+// What people see of a plan: the link, and the options that are not the usual ones.
+func TestFresh(t *testing.T) {
+	for text, want := range map[string]string{
+		"type=ethernet\n": "",
+		"type=bridge\ninterface-name=br0\n[bridge]\nstp=false\npriority=4096\n": "create bridge br0|" +
+			"br0: set stp false|br0: set priority 4096",
+		"type=bond\ninterface-name=b0\n[bond]\nmode=active-backup\nmiimon=50\n": "create bond b0, " +
+			"mode active-backup, fail_over_mac none|b0: set miimon 50",
+		"type=vlan\n[vlan]\nparent=eth0\nid=5\n": "create vlan eth0.5, id 5, protocol 802.1Q",
+		"type=vlan\n[vlan]\nparent=eth0\nid=5\nflags=3\n": "create vlan eth0.5, id 5, protocol 802.1Q|" +
+			"eth0.5: set flags 3",
+		"type=dummy\ninterface-name=d0\n": "create dummy d0",
+	} {
+		got := strings.Join(Fresh(entry(t, "x", []byte("[connection]\n"+text))), "|")
+		if got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
 // Links of others, links that nobody asks for any more, two profiles for one link, parents that are not there.
 func TestPlanOfSpecialCases(t *testing.T) {
 	file := func(kind, name, rest string) assignment.Entry {
