@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +24,9 @@ import (
 
 func closed() Wish {
 	return Wish{Closed: true, SSH: true, Links: []string{"eth0", "wlan0"}, Shared: []string{"wlan0"},
-		Ports:  []Ports{{"tcp", 8080, 8080}, {"udp", 5000, 5010}},
-		Groups: []Group{{"resinos/containers", 4242}}}
+		Tunnels: []uint16{51820},
+		Ports:   []Ports{{"tcp", 8080, 8080}, {"udp", 5000, 5010}},
+		Groups:  []Group{{"resinos/containers", 4242}}}
 }
 
 func TestPlan(t *testing.T) {
@@ -388,4 +390,16 @@ func TestSix(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The port of a tunnel is open while a link has it.
+func TestTunnelPorts(t *testing.T) {
+	k := New(slog.New(slog.DiscardHandler), 0)
+	k.Follow(netstate.State{Links: []netstate.Link{{Name: "wg0", Listens: 51820}, {Name: "wg1"}}})
+	if !slices.Equal(k.wish.Tunnels, []uint16{51820}) {
+		t.Errorf("ports %v", k.wish.Tunnels)
+	}
+	if k.Follow(netstate.State{}); len(k.wish.Tunnels) > 0 {
+		t.Errorf("ports %v", k.wish.Tunnels)
+	}
 }

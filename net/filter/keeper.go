@@ -40,9 +40,12 @@ func New(log *slog.Logger, pause time.Duration) *Keeper {
 // Follow takes the links from what netd has configured. It does not block.
 func (k *Keeper) Follow(s netstate.State) {
 	k.update(func(w *Wish) {
-		k.links, w.Links, w.Shared = true, nil, nil
+		k.links, w.Links, w.Shared, w.Tunnels = true, nil, nil, nil
 		for _, l := range s.Links {
 			w.Links = append(w.Links, l.Name)
+			if l.Listens != 0 {
+				w.Tunnels = append(w.Tunnels, l.Listens)
+			}
 			if l.Shared.IsValid() {
 				w.Shared = append(w.Shared, l.Name)
 			}

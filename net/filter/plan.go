@@ -31,12 +31,13 @@ const (
 
 // Wish is what the filter depends on.
 type Wish struct {
-	Closed bool     // only what is allowed reaches the device: production
-	SSH    bool     // the port of the remote shell is open
-	Links  []string // that netd configures
-	Shared []string // those of them that are shared
-	Ports  []Ports  // that the owner opens
-	Groups []Group  // of containers: whatever listens in them may be reached
+	Closed  bool     // only what is allowed reaches the device: production
+	SSH     bool     // the port of the remote shell is open
+	Links   []string // that netd configures
+	Shared  []string // those of them that are shared
+	Tunnels []uint16 // the UDP ports of tunnels that others may open
+	Ports   []Ports  // that the owner opens
+	Groups  []Group  // of containers: whatever listens in them may be reached
 }
 
 // Ports are ports of the device.
@@ -149,6 +150,9 @@ func arriving(w Wish, ssh4, ssh6 part.Meter) ruleset.Chain {
 		add(part.In(l), part.Port("udp", 53, 53), accept)
 		add(part.In(l), part.Port("tcp", 53, 53), accept)
 	}
+	for _, p := range w.Tunnels {
+		add(part.Port("udp", p, p), accept)
+	}
 	for _, p := range w.Ports {
 		add(part.Port(p.Protocol, p.First, p.Last), accept)
 	}
@@ -172,5 +176,6 @@ func passing() ruleset.Chain {
 // equal reports whether two wishes give the same table.
 func (w Wish) equal(o Wish) bool {
 	return w.Closed == o.Closed && w.SSH == o.SSH && slices.Equal(w.Links, o.Links) &&
-		slices.Equal(w.Shared, o.Shared) && slices.Equal(w.Ports, o.Ports) && slices.Equal(w.Groups, o.Groups)
+		slices.Equal(w.Shared, o.Shared) && slices.Equal(w.Ports, o.Ports) &&
+		slices.Equal(w.Tunnels, o.Tunnels) && slices.Equal(w.Groups, o.Groups)
 }

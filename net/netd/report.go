@@ -40,6 +40,9 @@ func (d *daemon) report(at time.Duration) netstate.State {
 		if c.entry != nil {
 			p := c.entry.Profile
 			l.File, l.ID, l.UUID = c.entry.File, p.Connection.ID, p.Connection.UUID
+			if w := p.WireGuard; w != nil && p.Connection.Type == profile.TypeWireGuard {
+				l.Listens = uint16(w.ListenPort)
+			}
 			l.Plain = p.IPv4 == nil || p.Connection.PortType != "" || p.IPv4.Method == profile.Disabled
 		}
 		w := c.wanted(at)

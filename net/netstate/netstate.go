@@ -25,6 +25,7 @@ type Link struct {
 	ID        string // the id and UUID in that file
 	UUID      string
 	Plain     bool           // it gets no address: a port of a bridge, or [ipv4] method=disabled
+	Listens   uint16         // the UDP port of a tunnel that others may open; 0: none
 	Shared    netip.Prefix   // what it gives others addresses of; the zero value: nothing
 	Addresses []netip.Prefix // that netd gives it
 	Routes    []Route
