@@ -36,10 +36,14 @@ func (d *daemon) reprioritise(at time.Duration) {
 	d.writeResolv()
 }
 
+// tunnels are the types of links that never lose their priority: what is meant for a tunnel must not leave the device
+// beside it because the other end is silent. A dummy leads nowhere at all.
+var tunnels = []string{"wireguard", "tun", "ipip", "gre", "sit", "vti", "xfrm", "dummy"}
+
 // uplink describes a link that has a default route.
 func (d *daemon) uplink(at time.Duration, c *claim) (u reach.Uplink, is bool) {
 	u = reach.Uplink{Index: c.link.Index, Name: c.link.Name, Hardware: c.link.Hardware, Metric: c.metric}
-	if !c.link.Carrier {
+	if !c.link.Carrier || slices.Contains(tunnels, c.link.Type) {
 		return u, false
 	}
 	var w link.Wanted

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
 	"resinos/net/netcontrol"
 	"resinos/services/settings"
@@ -170,4 +172,28 @@ func TestUplinkLeaves(t *testing.T) {
 	d.eventually("the broken link is the only one", func() bool { return metric(t, "w0") == 102 })
 	second.Up()
 	d.wantMetrics("the other link takes over again", 20102, 103)
+}
+
+// TestTunnelKeepsItsPriority: what is meant for a tunnel does not leave beside it because the other end is silent.
+func TestTunnelKeepsItsPriority(t *testing.T) {
+	t.Parallel()
+	if !linktest.Isolate(t) {
+		return
+	}
+	tunnel := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "t0"}, Mode: netlink.TUNTAP_MODE_TUN, Queues: 1,
+		NonPersist: true, Flags: netlink.TUNTAP_MULTI_QUEUE_DEFAULTS}
+	if err := netlink.LinkAdd(tunnel); err != nil {
+		t.Fatal(err)
+	}
+	defer tunnel.Fds[0].Close() // while it is open, the link has a carrier
+	d, _ := twoUplinks(t)
+	d.put("t0", "[connection]\nid=t0\ntype=ethernet\ninterface-name=t0\n[ipv4]\nmethod=manual\n"+
+		"address1=10.7.0.2/24,10.7.0.1\nroute-metric=50\n[ipv6]\nmethod=disabled\n")
+	d.start()
+	d.eventually("the others are good", func() bool { return d.reached("w0") == "full" && d.reached("w1") == "full" })
+	d.eventually("the tunnel", func() bool { return metric(t, "t0") == 50 })
+	testenv.Never(t, 2*time.Second, "another metric of the tunnel", func() bool { return metric(t, "t0") != 50 })
+	if got := d.reached("t0"); got != "-" {
+		t.Errorf("reach of the tunnel: %q", got)
+	}
 }
