@@ -146,3 +146,37 @@ func TestPlan(t *testing.T) {
 
 	testenv.Golden(t, "plan.golden", b.String())
 }
+
+// TestWayOfAddresses: where the kernel makes addresses in another way, IPv6 is off for a moment, because it keeps the
+// addresses that it made before. The secret is in no step that people see.
+func TestWayOfAddresses(t *testing.T) {
+	private := []Setting{{"disable_ipv6", "0"}, {stableSecret, "1:2:3"}, {"addr_gen_mode", "2"}}
+	off := []Setting{{"disable_ipv6", "1"}, {"addr_gen_mode", "2"}}
+	for _, tt := range []struct {
+		name   string
+		up     bool
+		wanted []Setting
+		actual map[string]string
+		want   string
+	}{
+		{"before the link is up", false, private,
+			map[string]string{"disable_ipv6": "0", stableSecret: "", "addr_gen_mode": "0"},
+			"stable_secret=... addr_gen_mode=2"},
+		{"later", true, private, map[string]string{"disable_ipv6": "0", stableSecret: "", "addr_gen_mode": "0"},
+			"disable_ipv6=1 stable_secret=... addr_gen_mode=2 disable_ipv6=0"},
+		{"as it is", true, private,
+			map[string]string{"disable_ipv6": "0", stableSecret: "1:2:3", "addr_gen_mode": "2"}, ""},
+		{"off", true, off, map[string]string{"disable_ipv6": "0", "addr_gen_mode": "0"},
+			"disable_ipv6=1 addr_gen_mode=2"},
+		{"off already", true, off, map[string]string{"disable_ipv6": "1", "addr_gen_mode": "0"}, "addr_gen_mode=2"},
+		{"a kernel without it", true, private, map[string]string{}, ""},
+	} {
+		var got []string
+		for _, s := range Plan(Wanted{IPv6: tt.wanted}, Actual{Link: Link{Name: "eth0", Up: tt.up}, IPv6: tt.actual}) {
+			got = append(got, strings.TrimPrefix(s.String(), "eth0: set ipv6 "))
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
