@@ -38,7 +38,8 @@ func WriteTo(sys System, path string, content []byte, mode fs.FileMode) error {
 	if err := sys.Create(aside, content, mode); errors.Is(err, ErrKept) {
 		return fmt.Errorf("write %s: %w", path, err) // the left-over must not be removed
 	} else if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, dropAside(sys, aside)))
+		_ = dropAside(sys, aside) // what stays, the next write removes; a second error would only repeat the first
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := sys.Rename(aside, path); err != nil {
 		return fmt.Errorf("replace %s: %w", path, errors.Join(err, dropAside(sys, aside)))
