@@ -29,9 +29,8 @@ type claim struct {
 	entry   *assignment.Entry // the key file; nil: without one
 	static  assignment.Static
 	daemon  *daemon
-	fault   string         // why it is not as wanted; empty: it is
-	mtu     int            // of the link when it was found, to be restored
-	six     []link.Setting // of IPv6, before a profile changed them
+	fault   string // why it is not as wanted; empty: it is
+	mtu     int    // of the link when it was found, to be restored
 	sources []linksource.Source
 	retry   time.Duration // when to look at the link again without an event; 0: never
 	planned time.Duration // when steps were last applied

@@ -87,14 +87,17 @@ func (d *daemon) solicit(index int) {
 	}
 }
 
-// restoreIPv6 remembers the settings of IPv6 before a profile changes them, and restores them for a link without one.
+// restoreIPv6 remembers the settings of IPv6 before a profile changes them, and restores them once for a link without
+// one.
 func (c *claim) restoreIPv6(actual link.Actual) {
 	before, changed := c.daemon.sixes[c.link.Index]
-	if c.entry == nil {
-		c.six = before
+	switch {
+	case c.entry == nil && changed:
+		delete(c.daemon.sixes, c.link.Index)
+		now := link.Actual{Link: actual.Link, IPv6: actual.IPv6} // nothing else is planned
+		c.daemon.apply(link.Plan(link.Wanted{IPv6: before}, now), c.log)
 		return
-	}
-	if changed {
+	case c.entry == nil, changed:
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(actual.IPv6)) {
@@ -107,7 +110,6 @@ func (c *claim) restoreIPv6(actual link.Actual) {
 
 // routerMetric adds the metric that default routes of IPv6 routers get: that of the link, or a worse one.
 func (c *claim) routerMetric(w *link.Wanted) {
-	w.IPv6 = append(slices.Clip(w.IPv6), c.six...)
 	if !c.static.Routers {
 		return
 	}
