@@ -295,7 +295,7 @@ func TestBondFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		keys := fmt.Sprintf("controller=b0\nport-type=bond\n[bond-port]\nqueue-id=%d\n", i+1)
+		keys := fmt.Sprintf("controller=b0\nport-type=bond\n[bond-port]\nqueue-id=%d\nprio=%d\n", i+1, 10*i)
 		assigned[near.Attrs().Index] = file(t, "ethernet", name, keys)
 		far, ears = append(far, f), append(ears, listen(t, f, "10.9.0.9/24"))
 	}

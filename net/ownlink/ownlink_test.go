@@ -160,7 +160,7 @@ func TestVLANs(t *testing.T) {
 		{"5 untagged,6 untagged", 1, "1 pvid untagged,5-6 untagged"},
 		{"4095", 0, "wrong"}, {"9-3", 0, "wrong"}, {"1-4 pvid", 0, "wrong"}, {"x", 0, "wrong"}, {"0", 0, "wrong"},
 	} {
-		list, why := vlansOf([]string{c.list}, c.usual)
+		list, why := vlansOf(c.list, c.usual)
 		var words []string
 		for _, v := range ranges(list) {
 			words = append(words, v.String())

@@ -173,7 +173,9 @@ func bridgePort(p *profile.Port) []option {
 
 // bondPort returns the options of a port of a bond; the numbers are IFLA_BOND_SLAVE_*.
 func bondPort(p *profile.BondPort) []option {
-	return []option{byte2("queue-id", 5, p.QueueID)}
+	priority := byte4("prio", 9, p.Priority)
+	priority.unless = p.Priority == 0 // older kernels have none
+	return []option{byte2("queue-id", 5, p.QueueID), priority}
 }
 
 // vlanOptions returns the options of a vlan; the numbers are IFLA_VLAN_*.
@@ -190,20 +192,21 @@ const vlanFlags = 0xf
 // mapping is one entry of a map of priorities.
 type mapping struct{ from, to uint32 }
 
-// priorities reads "FROM:TO" words, separated in any way that NetworkManager takes.
+// priorities reads words of the form FROM:TO. One that is not so costs itself, as in NetworkManager.
 func priorities(name string, n uint16, list []string) option {
-	o := option{name: name, number: n, fixed: true, text: strings.Join(list, ",")}
+	o := option{name: name, number: n, fixed: true}
 	var all []mapping
-	separator := func(r rune) bool { return r == ',' || r == ' ' }
-	for _, text := range strings.FieldsFunc(strings.Join(list, ","), separator) {
+	var words []string
+	for _, text := range list {
 		from, to, _ := strings.Cut(text, ":")
 		a, err := keyvalue.Number(from, 0, 1<<32-1)
 		b, wrong := keyvalue.Number(to, 0, 1<<32-1)
 		if err == nil && wrong == nil {
 			all = append(all, mapping{uint32(a), uint32(b)})
+			words = append(words, text)
 		}
 	}
-	o.value = encodeMappings(all)
+	o.value, o.text = encodeMappings(all), strings.Join(words, ",")
 	return o
 }
 
@@ -333,13 +336,13 @@ func (v vlan) String() string {
 }
 
 // vlansOf reads a list of vlans, and adds the one that frames without a tag belong to. The result has one entry for
-// each vlan.
-func vlansOf(list []string, usual int64) (out []vlan, why string) {
+// each vlan; why names a part that is none.
+func vlansOf(list string, usual int64) (out []vlan, why string) {
 	all := map[uint16]vlan{}
 	if usual != 0 {
 		all[uint16(usual)] = vlan{first: uint16(usual), last: uint16(usual), pvid: true, untagged: true}
 	}
-	for text := range strings.SplitSeq(strings.Join(list, ","), ",") {
+	for text := range strings.SplitSeq(list, ",") {
 		words := strings.Fields(text)
 		if len(words) == 0 {
 			continue
@@ -352,7 +355,8 @@ func vlansOf(list []string, usual int64) (out []vlan, why string) {
 		}
 		v := vlan{pvid: slices.Contains(words, "pvid"), untagged: slices.Contains(words, "untagged")}
 		if err != nil || v.pvid && first != last {
-			return sortedVLANs(all), fmt.Sprintf("%q is no vlan or range of vlans", strings.TrimSpace(text))
+			why = fmt.Sprintf("%q is no vlan or range of vlans", strings.TrimSpace(text))
+			continue // it costs itself, as in NetworkManager
 		}
 		for id := first; id <= last; id++ {
 			all[uint16(id)] = vlan{uint16(id), uint16(id), v.pvid, v.untagged}
@@ -364,7 +368,7 @@ func vlansOf(list []string, usual int64) (out []vlan, why string) {
 			}
 		}
 	}
-	return sortedVLANs(all), ""
+	return sortedVLANs(all), why
 }
 
 func sortedVLANs(all map[uint16]vlan) []vlan {

@@ -32,7 +32,7 @@ var effective = map[string]string{
 		"vlan-stats-enabled vlans",
 	"bridge-port": "hairpin-mode path-cost priority vlans",
 	"bond":        "*",
-	"bond-port":   "queue-id",
+	"bond-port":   "prio queue-id",
 	"vlan":        "egress-priority-map flags id ingress-priority-map parent protocol",
 	"wireguard": "fwmark ip4-auto-default-route ip6-auto-default-route listen-port mtu peer-routes private-key " +
 		"private-key-flags",

@@ -363,15 +363,15 @@ type Bridge struct {
 	VLANFiltering      bool         `nm:"vlan-filtering"`
 	VLANProtocol       string       `nm:"vlan-protocol"`
 	VLANStats          bool         `nm:"vlan-stats-enabled"`
-	VLANs              []string     `nm:"vlans"`
+	VLANs              string       `nm:"vlans"`
 }
 
 // Port is the section [bridge-port].
 type Port struct {
-	Hairpin  bool     `nm:"hairpin-mode"`
-	PathCost int64    `nm:"path-cost" range:"0..65535" default:"100"`
-	Priority int64    `nm:"priority" range:"0..63" default:"32"`
-	VLANs    []string `nm:"vlans"`
+	Hairpin  bool   `nm:"hairpin-mode"`
+	PathCost int64  `nm:"path-cost" range:"0..65535" default:"100"`
+	Priority int64  `nm:"priority" range:"0..63" default:"32"`
+	VLANs    string `nm:"vlans"`
 }
 
 // VLAN is the section [vlan].
@@ -391,5 +391,6 @@ type Bond struct {
 
 // BondPort is the section [bond-port].
 type BondPort struct {
-	QueueID int64 `nm:"queue-id" range:"0..65535"`
+	Priority int64 `nm:"prio" range:"int32"`
+	QueueID  int64 `nm:"queue-id" range:"0..65535"`
 }

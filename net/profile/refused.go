@@ -22,8 +22,6 @@ var refused = [...]struct{ key, holds, why string }{
 	{"wait-device-timeout", "0", "no effect: nothing waits for a link"},
 	{"zone", "", "no effect: there are no zones, use nftables"},
 	{"port", "", "no effect: the driver chooses the port"},
-	{"s390-nettype", "", "no effect on these computers"},
-	{"s390-subchannels", "", "no effect on these computers"},
 	{"may-fail", "", "no effect: each family counts as soon as it has an address"},
 	{"required-timeout", "0", "no effect: each family counts as soon as it has an address"},
 	{"auto-route-ext-gw", "0", "no effect: the routes are those of the file and of the server"},

@@ -25,6 +25,12 @@ func complete(p *profile.Profile) {
 		p.Bridge = profile.NewSection[profile.Bridge]()
 	}
 	completePort(p)
+	if p.Bridge != nil {
+		p.Bridge.VLANs = spaced(p.Bridge.VLANs)
+	}
+	if p.BridgePort != nil {
+		p.BridgePort.VLANs = spaced(p.BridgePort.VLANs)
+	}
 	if p.Connection.PortType == "" {
 		completeIP(p)
 	}
@@ -108,4 +114,15 @@ func completeIP(p *profile.Profile) {
 	if p.IPv4.Method == profile.Shared && len(p.IPv4.Addresses) > 1 {
 		p.IPv4.Addresses = p.IPv4.Addresses[:1]
 	}
+}
+
+// spaced writes a list of vlans in one form.
+func spaced(vlans string) string {
+	var parts []string
+	for part := range strings.SplitSeq(vlans, ",") {
+		if words := strings.Fields(part); len(words) > 0 {
+			parts = append(parts, strings.Join(words, " "))
+		}
+	}
+	return strings.Join(parts, ",")
 }
