@@ -88,6 +88,18 @@ func (k *Keeper) Fault() string {
 	return k.fault
 }
 
+// Steps returns the rules as they are to be; none while it is not known what they depend on.
+func (k *Keeper) Steps() []string {
+	k.mu.Lock()
+	wish, known := k.wish, k.links && k.set
+	k.mu.Unlock()
+	if !known {
+		return nil
+	}
+	wish.Groups = groups()
+	return Plan(wish).Steps()
+}
+
 // Run works until ctx ends. The table stays then.
 func (k *Keeper) Run(ctx context.Context) {
 	retry := time.NewTimer(again)
@@ -128,10 +140,8 @@ func (k *Keeper) Run(ctx context.Context) {
 		}
 		applied = text
 		k.log.Info("packet filter set", "state", map[bool]string{true: "closed", false: "open"}[wish.Closed])
-		for _, c := range table.Chains {
-			for _, r := range c.Rules {
-				k.log.Debug("link step", "step", c.Name+": "+r.String())
-			}
+		for _, step := range table.Steps() {
+			k.log.Debug("link step", "step", step)
 		}
 	}
 }

@@ -268,5 +268,10 @@ func (d *daemon) planned(at time.Duration) []netcontrol.Planned {
 		}
 		out = append(out, p)
 	}
+	if d.cfg.Rules != nil {
+		if rules := d.cfg.Rules(); len(rules) > 0 {
+			out = append(out, netcontrol.Planned{File: "packet filter", Steps: rules, Left: []string{}})
+		}
+	}
 	return out
 }

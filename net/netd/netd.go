@@ -45,6 +45,7 @@ type Config struct {
 	Changed     func(netstate.State)  // called with what is configured, when it changes; must not block
 	Silent      func(links []string)  // called with the links whose profiles want no multicast DNS; must not block
 	RulesState  string                // what became of the owner's rules, for the status; empty: there are none
+	Rules       func() []string       // for the plan: those of the packet filter; nil: none
 	Faults      func() []string       // for the status: what does not work beside the links; nil: nothing
 	Settings    string                // the file with the owner's settings; empty: there are none
 	Log         *slog.Logger          // nil: nothing is logged

@@ -31,6 +31,7 @@ func filterPackets(ctx context.Context, cfg *netd.Config, look ...func()) (wait 
 	keeper := filter.New(cfg.Log, pause)
 	follow(cfg, keeper.Follow)
 	addFaults(cfg, keeper.Fault)
+	addRules(cfg, keeper.Steps)
 	var beside sync.WaitGroup
 	beside.Go(func() { keeper.Run(ctx) })
 	beside.Go(func() {

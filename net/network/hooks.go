@@ -42,6 +42,17 @@ func follow(cfg *netd.Config, one func(netstate.State)) {
 	}
 }
 
+// addRules adds one more that has rules of the packet filter for the plan.
+func addRules(cfg *netd.Config, rules func() []string) {
+	before := cfg.Rules
+	cfg.Rules = func() (all []string) {
+		if before != nil {
+			all = before()
+		}
+		return append(all, rules()...)
+	}
+}
+
 // addFaults adds one more that may have a fault for the status.
 func addFaults(cfg *netd.Config, fault func() string) {
 	before := cfg.Faults

@@ -19,6 +19,7 @@ func shareLinks(ctx context.Context, cfg *netd.Config, f *forward.Forwarder) (r 
 	router := sharing.New(c)
 	follow(cfg, router.Follow)
 	addFaults(cfg, router.Fault)
+	addRules(cfg, router.Steps)
 	var beside sync.WaitGroup
 	beside.Go(func() { router.Run(ctx) })
 	return router, beside.Wait

@@ -81,6 +81,17 @@ func (t Table) String() string {
 	return b.String() + "}\n"
 }
 
+// Steps returns the rules, each with its table and chain in front, as a plan shows them.
+func (t Table) Steps() []string {
+	var out []string
+	for _, c := range t.Chains {
+		for _, r := range c.Rules {
+			out = append(out, fmt.Sprintf("%s %s %s: %s", t.Family, t.Name, c.Name, r))
+		}
+	}
+	return out
+}
+
 // short writes a duration as nft(8) does: 1m, not 1m0s.
 func short(d time.Duration) string {
 	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")

@@ -88,6 +88,16 @@ func (r *Router) Fault() string {
 	return r.fault
 }
 
+// Steps returns the rules as they are to be; none while no link is shared.
+func (r *Router) Steps() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.wanted) == 0 {
+		return nil
+	}
+	return Plan(r.wanted).Steps()
+}
+
 // again is the pause after which what has failed is tried again.
 const again = 10 * time.Second
 
@@ -177,10 +187,8 @@ func (r *Router) route(links []Link, applied *string, first bool) error {
 			return err
 		}
 		*applied = text
-		for _, c := range table.Chains {
-			for _, rule := range c.Rules {
-				r.cfg.Log.Debug("link step", "step", c.Name+": "+rule.String())
-			}
+		for _, step := range table.Steps() {
+			r.cfg.Log.Debug("link step", "step", step)
 		}
 	}
 	return sysctl.Set("net/ipv4/ip_forward", "1") // after the table: nothing is forwarded that it does not allow
