@@ -45,8 +45,8 @@ func settings(more []string) []string {
 // on itself, because the kernel then forwards between all links.
 const forwardSwitch = "/proc/sys/net/ipv4/ip_forward"
 
-// fence is the packet filter that keeps a device from forwarding between its hardware links. The mark is that of packets
-// which netd lets through, of links that are shared (net/ruleset/part).
+// fence is the packet filter that keeps a device from forwarding between its hardware links. The mark is that of
+// packets which netd lets through, of links that are shared (net/ruleset/part).
 const fence = `table inet resinos-docker
 delete table inet resinos-docker
 table inet resinos-docker {
