@@ -12,11 +12,14 @@ const (
 	groupFlags    = 0x12
 	groupUnused   = 0x1c // inodes at the end of the table that were never used
 	groupChecksum = 0x1e
+	groupTable    = 0x08 // block where the inodes begin
+	groupTableHi  = 0x28
 	groupUnusedHi = 0x32
 	groupSize     = 32
 	groupSize64   = 64 // then each field above has its upper half behind the first 32 bytes
 
 	inodesUninit, blocksUninit = 1, 2
+	inodesZeroed               = 4 // the unused part of the table has been zeroed
 	incompatMetaGroups         = 0x10
 )
 
@@ -32,7 +35,7 @@ const mostGroups = 1 << 20
 
 // restoreGroups replaces the group descriptors behind the first superblock by those behind a copy. The copies are as
 // old as the copy of the superblock: a group that they mark as never used may be in use now. restoreGroups therefore
-// removes that mark, so that e2fsck looks at the bitmaps and inodes of each group. e2fsck reads a bitmap only if its
+// removes that mark, so that e2fsck looks at the bitmaps and inodes of each group, after dropGarbage. e2fsck reads a bitmap only if its
 // checksum is right ("Error initializing quota context in support library: Block bitmap checksum does not match
 // bitmap"), so each descriptor gets the checksum of the bitmap on the disk.
 func restoreGroups(d Disk, c Copy, super []byte) error {
@@ -44,6 +47,9 @@ func restoreGroups(d Disk, c Copy, super []byte) error {
 	seed := groupSeed(super)
 	for n := range len(all) / size {
 		g := all[n*size:][:size]
+		if err := dropGarbage(d, c.BlockSize, super, g, n); err != nil {
+			return err
+		}
 		binary.LittleEndian.PutUint16(g[groupFlags:], binary.LittleEndian.Uint16(g[groupFlags:])&^(inodesUninit|blocksUninit))
 		binary.LittleEndian.PutUint16(g[groupUnused:], 0)
 		if size == groupSize64 {

@@ -34,13 +34,18 @@ func hostRun(t *testing.T) Run {
 func newExt4(t *testing.T, mib int64, more ...string) string {
 	t.Helper()
 	file := testenv.Disk(t, mib)
+	makeExt4(t, file, more...)
+	return file
+}
+
+func makeExt4(t *testing.T, file string, more ...string) {
+	t.Helper()
 	hello := filepath.Join(t.TempDir(), "hello")
 	if err := os.WriteFile(hello, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed"}, append(more, file)...)...)
 	testenv.Run(t, "debugfs", "-w", "-R", "write "+hello+" hello", file)
-	return file
 }
 
 func change(t *testing.T, file string, at int64, b []byte) {
@@ -176,6 +181,28 @@ func TestExt4(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUsedDisk: what was on the disk before is not taken for files, although the inode tables have not been zeroed yet
+// when the head of the file system is lost.
+func TestUsedDisk(t *testing.T) {
+	file := testenv.Disk(t, 320)
+	change(t, file, 0, bytes.Repeat([]byte("EFI PART of an earlier system\n"), 320<<20/30))
+	makeExt4(t, file, "-O", "metadata_csum,metadata_csum_seed,64bit,quota,project", "-E",
+		"lazy_itable_init=1,nodiscard,quotatype=prjquota")
+	copyAttached(t, file)
+	change(t, file, 0, make([]byte, 8192))
+	found := look(t, file, "ext4")
+	found.Gently = true
+	said, err := Repair(t.Context(), hostRun(t), found, "ext4", file)
+	if err != nil || !strings.Contains(said, "e2fsck -p") || strings.Contains(said, "e2fsck -y") {
+		t.Fatalf("Repair = %q, %v", said, err)
+	}
+	testenv.Run(t, "e2fsck", "-f", "-n", file)
+	testenv.Run(t, "debugfs", "-R", "dump hello "+file+".hello", file)
+	if got, err := os.ReadFile(file + ".hello"); string(got) != "hello" {
+		t.Errorf("the file is %q (%v)", got, err)
 	}
 }
 
