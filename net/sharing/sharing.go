@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type Config struct {
 type Router struct {
 	cfg     Config
 	changed chan struct{}
+	turned  bool // Run has turned forwarding on
 
 	mu     sync.Mutex // guards what follows
 	wanted []Link
@@ -176,11 +178,11 @@ func (r *Router) route(links []Link, applied *string, first bool) error {
 		if *applied == "" && !(first && ruleset.There(table)) {
 			return nil
 		}
-		err := ruleset.Apply(nil, table)
-		if err == nil {
-			*applied = ""
+		if err := ruleset.Apply(nil, table); err != nil {
+			return err
 		}
-		return err
+		*applied = ""
+		return r.unforward()
 	}
 	if *applied != text || !ruleset.There(table) {
 		if err := ruleset.Apply([]ruleset.Table{table}); err != nil {
@@ -191,7 +193,43 @@ func (r *Router) route(links []Link, applied *string, first bool) error {
 			r.cfg.Log.Debug("link step", "step", step)
 		}
 	}
-	return sysctl.Set("net/ipv4/ip_forward", "1") // after the table: nothing is forwarded that it does not allow
+	return r.forward() // after the table: nothing is forwarded that it does not allow
+}
+
+// forwarding is the setting that makes the kernel a router.
+const forwarding = "net/ipv4/ip_forward"
+
+// forward makes the kernel a router, and notes whether it was none.
+func (r *Router) forward() error {
+	on, err := os.ReadFile(filepath.Join(sysctl.Root, forwarding))
+	if err == nil && strings.TrimSpace(string(on)) == "0" {
+		r.turned = true
+	}
+	return sysctl.Set(forwarding, "1")
+}
+
+// unforward makes the kernel a host again if this router made it a router, unless containers have networks: who manages
+// them turns forwarding on after a bridge is there.
+func (r *Router) unforward() error {
+	if !r.turned || bridged() {
+		return nil
+	}
+	r.turned = false
+	err := sysctl.Set(forwarding, "0")
+	if bridged() { // one has come meanwhile
+		err = errors.Join(err, sysctl.Set(forwarding, "1"))
+	}
+	return err
+}
+
+// bridged reports whether there is a network of containers, ours or Docker's.
+func bridged() bool {
+	list, err := net.Interfaces()
+	return err != nil || slices.ContainsFunc(list, func(l net.Interface) bool {
+		return slices.ContainsFunc([]string{strings.TrimSuffix(containers, "*"), "docker", "br-"}, func(p string) bool {
+			return strings.HasPrefix(l.Name, p)
+		})
+	})
 }
 
 // serve starts the servers of one link; end ends them.

@@ -245,6 +245,11 @@ func TestClientReachesTheWorld(t *testing.T) {
 			return nil
 		})
 	})
+	w.router.Set(nil)
+	testenv.WaitFor(t, "the kernel to be a host again", func() bool {
+		on, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+		return err == nil && strings.TrimSpace(string(on)) == "0"
+	})
 }
 
 // TestNextLife: netd is started again. The way out stays meanwhile, the lease is known, and what is not shared any more
