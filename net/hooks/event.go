@@ -80,4 +80,6 @@ func find(s netstate.State, index int) (netstate.Link, bool) {
 
 // other reports whether a link is not the one that it was, although its number is: to scripts it goes down and comes
 // up again.
-func other(a, b netstate.Link) bool { return a.Name != b.Name || a.File != b.File || a.UUID != b.UUID }
+func other(a, b netstate.Link) bool {
+	return a.Name != b.Name || a.File != b.File || a.UUID != b.UUID || a.Written != b.Written
+}

@@ -63,6 +63,7 @@ func TestEvents(t *testing.T) {
 	bare := with(func(l *netstate.Link) { l.Addresses, l.Lease = nil, nil })
 	unplugged := with(func(l *netstate.Link) { l.Carrier = false })
 	renewed := with(func(l *netstate.Link) { l.Lease.Bound += time.Hour })
+	edited := with(func(l *netstate.Link) { l.Written++ })
 	renamed := with(func(l *netstate.Link) { l.Name = "wan" })
 	for what, c := range map[string]struct {
 		before, now netstate.State
@@ -77,6 +78,7 @@ func TestEvents(t *testing.T) {
 		"cable out":              {state(up), state(unplugged), "pre-down eth0, down eth0"},
 		"link gone":              {state(up), state(), "pre-down eth0, down eth0"},
 		"link renamed":           {state(up), state(renamed), "pre-down eth0, down eth0, pre-up wan, up wan"},
+		"key file changed":       {state(up), state(edited), "pre-down eth0, down eth0, pre-up eth0, up eth0"},
 		"host renamed":           {netstate.State{Hostname: "old"}, netstate.State{Hostname: "new"}, "hostname "},
 		"reach":                  {netstate.State{}, netstate.State{Reach: "FULL"}, "connectivity-change "},
 	} {

@@ -28,6 +28,7 @@ type claim struct {
 	metric  int
 	entry   *assignment.Entry // the key file; nil: without one
 	static  assignment.Static
+	written int64 // when the key file was written, for netstate
 	daemon  *daemon
 	fault   string // why it is not as wanted; empty: it is
 	mtu     int    // of the link when it was found, to be restored
@@ -125,7 +126,8 @@ func (d *daemon) claimed(at time.Duration, c *claim) {
 func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *claim {
 	l := actual.Link
 	d.share(&p.Static, l.Index)
-	c := &claim{link: l, metric: p.Static.Metric, mtu: l.MTU, entry: p.Entry, static: p.Static, daemon: d}
+	c := &claim{link: l, metric: p.Static.Metric, mtu: l.MTU, entry: p.Entry, static: p.Static, daemon: d,
+		written: d.written(p.Entry)}
 	c.log = d.cfg.Log.With("link", l.Name)
 	if was, changed := d.mtus[l.Index]; changed {
 		c.mtu = was

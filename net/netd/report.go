@@ -3,6 +3,8 @@ package netd
 import (
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"time"
@@ -39,6 +41,7 @@ func (d *daemon) report(at time.Duration) netstate.State {
 			Shared: c.static.Shared}
 		if c.entry != nil {
 			p := c.entry.Profile
+			l.Written = c.written
 			l.File, l.ID, l.UUID = c.entry.File, p.Connection.ID, p.Connection.UUID
 			if w := p.WireGuard; w != nil && p.Connection.Type == profile.TypeWireGuard {
 				l.Listens = uint16(w.ListenPort)
@@ -73,6 +76,18 @@ func (d *daemon) report(at time.Duration) netstate.State {
 // reachWords are the words of NetworkManager for what a device reaches.
 var reachWords = [...]string{reach.Unknown: "", reach.None: "NONE", reach.Limited: "LIMITED", reach.Portal: "PORTAL",
 	reach.Gateway: "FULL", reach.Full: "FULL"}
+
+// written returns when a key file was written; 0 if it is gone already.
+func (d *daemon) written(e *assignment.Entry) int64 {
+	if e == nil {
+		return 0
+	}
+	info, err := os.Stat(filepath.Join(d.cfg.KeyFiles, e.File))
+	if err != nil {
+		return 0
+	}
+	return info.ModTime().UnixNano()
+}
 
 // share chooses the network of a shared link whose owner names none: the one that it has already, else the first that
 // no other link uses.

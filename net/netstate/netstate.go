@@ -22,6 +22,7 @@ type Link struct {
 	Hardware  string
 	Carrier   bool
 	File      string // its key file; empty: it has none
+	Written   int64  // when the content of the key file that is in force was written, in nanoseconds since 1970
 	ID        string // the id and UUID in that file
 	UUID      string
 	Plain     bool           // it gets no address: a port of a bridge, or [ipv4] method=disabled
