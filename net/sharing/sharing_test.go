@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/net/filter"
 	"resinos/net/forward"
 	"resinos/net/link/linktest"
 	"resinos/net/resolv"
@@ -64,6 +65,10 @@ func newWorld(t *testing.T) *world {
 		}()
 		return nil
 	})
+	wish := filter.Wish{Closed: true, Links: []string{"up0", "sh0"}, Shared: []string{"sh0"}}
+	if err := ruleset.Apply([]ruleset.Table{filter.Plan(wish)}); err != nil {
+		t.Fatal(err)
+	}
 	w.start()
 	return w
 }
