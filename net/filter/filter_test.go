@@ -383,6 +383,21 @@ func TestSix(t *testing.T) {
 		return nil
 	})
 	testenv.WaitFor(t, "a ping of IPv6, which needs neighbour discovery", ping)
+	d.far.Do(func() error { // who wants the device's own address asks from no address, and is told
+		out, err := exec.Command("ip", "-6", "address", "add", "2001:db8::1/64", "dev", d.far.Name).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	testenv.WaitFor(t, "the neighbour to find the address taken", func() (found bool) {
+		d.far.Do(func() error {
+			out, err := exec.Command("ip", "-6", "address", "show", "dadfailed").Output()
+			found = strings.Contains(string(out), "2001:db8::1/64")
+			return err
+		})
+		return found
+	})
 	d.far.Do(func() error {
 		if c, err := net.DialTimeout("tcp6", "[2001:db8::1]:80", 300*time.Millisecond); err == nil {
 			c.Close()

@@ -89,7 +89,7 @@ func Plan(w Wish) ruleset.Table {
 
 var (
 	loopback4, loopback6   = netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
-	nobody                 = netip.MustParsePrefix("0.0.0.0/32")
+	nobody, nobody6        = netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("::/128")
 	linkLocal6, multicast6 = netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8")
 )
 
@@ -105,6 +105,7 @@ func invented(w Wish) ruleset.Chain {
 		// The kernel counts 0.0.0.0 among the broadcasts: those ask for an address, these for groups.
 		{part.From(nobody), part.Port("udp", 67, 67), part.Do("accept")},
 		{part.From(nobody), part.Protocol("igmp"), part.Do("accept")},
+		{part.From(nobody6), part.Protocol("ipv6-icmp"), part.Do("accept")}, // those look whether an address is taken
 		{part.Kind("saddr", "multicast"), part.Do("drop")},
 		{part.Kind("saddr", "broadcast"), part.Do("drop")},
 		{part.Kind("saddr", "local"), part.Kind("daddr", "local"), part.Do("drop")}, // its own come over lo
