@@ -78,7 +78,7 @@ func TestKeyFileCard(t *testing.T) {
 		})
 	}
 	d.eventually("what the driver cannot do", func() bool {
-		return strings.Contains(d.log.String(), "w0: set wake-on-lan 0x20: the driver cannot do that")
+		return strings.Contains(d.log.String(), "w0: set wake-on-lan 0x20: the card or its driver cannot do that")
 	})
 	d.eventually("silence on the link", func() bool {
 		return slices.Equal(testenv.Receive(t, "silent links", silent), []string{"w0"})

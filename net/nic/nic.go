@@ -80,7 +80,7 @@ func Apply(index int, name string, s Settings) error {
 	for _, c := range s.changes() {
 		err := c.do(index, name)
 		if errors.Is(err, unix.EOPNOTSUPP) {
-			err = errors.New("the driver cannot do that")
+			err = errors.New("the card or its driver cannot do that")
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %s: %w", name, c.text, err))
@@ -138,7 +138,11 @@ func (w *Wake) set(_ int, name string) error {
 	if len(w.Password) > 0 {
 		list = append(list, nl.NewRtAttr(wakePassword, w.Password))
 	}
-	return ethtool(wakeSet, name, list...)
+	err := ethtool(wakeSet, name, list...)
+	if errors.Is(err, unix.EINVAL) { // the kernel's answer for what the card does not offer
+		return unix.EOPNOTSUPP
+	}
+	return err
 }
 
 func (s Settings) setMode(_ int, name string) error {

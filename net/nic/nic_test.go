@@ -43,7 +43,7 @@ func TestApply(t *testing.T) {
 		t.Error("the link does not receive the frames for everyone")
 	}
 	err = Apply(l.Attrs().Index, "t0", Settings{Wake: &Wake{On: WakeMagic, Password: []byte("sesame")}, Everyone: &no})
-	if err == nil || err.Error() != "t0: set wake-on-lan 0x20: the driver cannot do that" {
+	if err == nil || err.Error() != "t0: set wake-on-lan 0x20: the card or its driver cannot do that" {
 		t.Errorf("Apply = %v", err)
 	}
 	if promiscuous() {
