@@ -25,6 +25,7 @@ import (
 type Set struct {
 	Dir      keydir.Directory
 	Entries  []assignment.Entry
+	Known    bool                     // the directory has been read: without that, nobody knows what is wanted
 	Assigned map[int]assignment.Entry // by index of the link
 	Down, Up map[string]bool          // by file: what a person asked for since netd started
 
@@ -55,6 +56,7 @@ func (s *Set) Load() bool {
 		s.log.Warn("key files not read", "error", err)
 		return false
 	}
+	s.Known = true
 	if !changed {
 		return false
 	}

@@ -62,8 +62,11 @@ func (d *daemon) applyRules() {
 }
 
 // ensureLinks creates the links that profiles ask for, removes those that none asks for any more, and sets the options
-// and peers of all of them.
+// and peers of all of them. While the key files cannot be read, the links of an earlier netd stay.
 func (d *daemon) ensureLinks() {
+	if !d.files.Known {
+		return
+	}
 	wanted := d.files.Wanted()
 	d.own.Ensure(wanted, d.files.Assigned)
 	d.tunnels.Want(assignment.Tunnels(wanted))

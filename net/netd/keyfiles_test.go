@@ -353,3 +353,31 @@ func TestKeyFileLinks(t *testing.T) {
 		t.Error("the log holds the private key")
 	}
 }
+
+// While the key files cannot be read, the links of an earlier netd stay.
+func TestKeyFilesUnreadable(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	d.put("br", "[connection]\nid=br\ntype=bridge\ninterface-name=br7\n[ipv4]\nmethod=manual\naddress1=10.9.0.70/24\n")
+	d.start()
+	d.has("br7", "10.9.0.70/24")
+	d.stop()
+	whole := d.keyFiles
+	d.keyFiles = filepath.Join(whole, "br", "no directory")
+	d.start()
+	d.eventually("the fault", func() bool { return strings.Contains(d.log.String(), "key files not read") })
+	d.dnsmasq("--dhcp-range=10.9.0.60,10.9.0.60,255.255.255.0,2m")
+	d.has("w0", "10.9.0.60/24") // netd works otherwise
+	if got := linktest.Addresses(t, "br7"); !slices.Equal(got, []string{"10.9.0.70/24"}) {
+		t.Errorf("the bridge has %v", got)
+	}
+	d.stop()
+	d.keyFiles = whole
+	if err := os.Remove(filepath.Join(whole, "br")); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	d.eventually("no bridge", func() bool { _, err := netlink.LinkByName("br7"); return err != nil })
+}
