@@ -85,10 +85,10 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	api := newAPI()
+	api := gate.NewAPI(inner)
 	gated := make(chan error, 1)
 	go func() {
-		g := gate.Gate{Dial: api.dial, Idle: *idle, Busy: api.busy, Log: log}
+		g := gate.Gate{Dial: api.Dial, Idle: *idle, Busy: api.Busy, Log: log}
 		err := g.Run(ctx, listeners)
 		if ctx.Err() == nil {
 			log.Info("nobody needs docker's API", "after", *idle, "error", err)
@@ -96,7 +96,7 @@ func serve(ctx context.Context) error {
 		}
 		gated <- err
 	}()
-	go api.alive(ctx)
+	go signs(ctx, api)
 	err = runner.Run(context.WithoutCancel(ctx))
 	cancel()
 	return errors.Join(err, <-gated)
@@ -125,8 +125,8 @@ func inherited() ([]net.Listener, error) {
 	return list, nil
 }
 
-// alive sends a sign of life every 20 s while the daemon answers, until ctx is done.
-func (a api) alive(ctx context.Context) {
+// signs sends a sign of life every 20 s while the daemon answers, until ctx is done.
+func signs(ctx context.Context, api gate.API) {
 	tick := time.NewTicker(20 * time.Second)
 	defer tick.Stop()
 	for {
@@ -134,7 +134,7 @@ func (a api) alive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if _, err := a.get(ctx, "/_ping"); err == nil {
+			if api.Alive(ctx) {
 				_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // without a socket nobody waits for it
 			}
 		}

@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"context"
@@ -16,24 +16,35 @@ const answerTime = 20 * time.Second
 // answerLimit bounds an answer: a list of containers.
 const answerLimit = 16 << 20
 
-// api asks the daemon on its own socket.
-type api struct{ client *http.Client }
+// API asks the daemon on its own socket.
+type API struct {
+	socket string
+	client *http.Client
+}
 
-func newAPI() api {
-	a := api{}
+// NewAPI returns the API of the daemon whose socket has this path. Nothing is connected yet.
+func NewAPI(socket string) API {
+	a := API{socket: socket}
 	a.client = &http.Client{Timeout: answerTime, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) },
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return a.Dial(ctx) },
 	}}
 	return a
 }
 
-func (api) dial(ctx context.Context) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "unix", inner)
+// Dial is that of a Gate.
+func (a API) Dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", a.socket)
 }
 
-// busy reports whether a container runs.
-func (a api) busy(ctx context.Context) (bool, error) {
+// Alive reports whether the daemon answers.
+func (a API) Alive(ctx context.Context) bool {
+	_, err := a.get(ctx, "/_ping")
+	return err == nil
+}
+
+// Busy reports whether a container runs. It is that of a Gate.
+func (a API) Busy(ctx context.Context) (bool, error) {
 	text, err := a.get(ctx, "/containers/json")
 	if err != nil {
 		return false, err
@@ -45,7 +56,7 @@ func (a api) busy(ctx context.Context) (bool, error) {
 	return len(running) > 0, nil
 }
 
-func (a api) get(ctx context.Context, path string) ([]byte, error) {
+func (a API) get(ctx context.Context, path string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
 	if err != nil {
 		return nil, err
@@ -58,5 +69,9 @@ func (a api) get(ctx context.Context, path string) ([]byte, error) {
 	if answer.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("ask the daemon for %s: %s", path, answer.Status)
 	}
-	return io.ReadAll(io.LimitReader(answer.Body, answerLimit))
+	text, err := io.ReadAll(io.LimitReader(answer.Body, answerLimit))
+	if err != nil {
+		return nil, fmt.Errorf("ask the daemon for %s: %w", path, err)
+	}
+	return text, nil
 }
