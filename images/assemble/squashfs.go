@@ -9,9 +9,10 @@ import (
 	"strconv"
 )
 
-// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md).
+// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed.
 type Squashfs struct {
 	Small     bool // takes a hundred times as long to pack, and a fifth less space
+	Packed    bool // compressed with xz: much smaller, and slow to read (docs/decisions/0043-wifi.md)
 	BlockSize int  // bytes that are compressed together
 	Epoch     int64
 }
@@ -30,12 +31,16 @@ func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 		done <- err
 	}()
 	epoch := strconv.FormatInt(x.Epoch, 10)
+	compressor := "lz4"
+	if x.Packed {
+		compressor = "xz"
+	}
 	args := []string{
-		"-", name, "-tar", "-comp", "lz4", "-b", strconv.Itoa(x.BlockSize),
+		"-", name, "-tar", "-comp", compressor, "-b", strconv.Itoa(x.BlockSize),
 		"-reproducible", "-mkfs-time", epoch, "-all-time", epoch, "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
 		"-no-xattrs", "-no-progress", "-quiet",
 	}
-	if x.Small {
+	if x.Small && !x.Packed {
 		args = append(args, "-Xhc")
 	}
 	_, err := call{command: "mksquashfs", args: args, epoch: x.Epoch, stdin: read}.run(ctx)

@@ -20,6 +20,7 @@ import (
 	"resinos/images/ociimage"
 	"resinos/images/rootfs"
 	"resinos/mounts/fingerprint"
+	"resinos/mounts/packed"
 	"resinos/mounts/verity"
 )
 
@@ -51,6 +52,9 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err := errors.Join(rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
+	if rootTree, err = b.pack(ctx, rootTree); err != nil {
+		return nil, slot.Manifest{}, err
+	}
 	if err := addFingerprint(rootTree, "root"); err != nil {
 		return nil, slot.Manifest{}, err
 	}
@@ -79,6 +83,34 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		return nil, m, err
 	}
 	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
+}
+
+// packBlock is the largest block of squashfs: a packed program is read whole, or not at all.
+const packBlock = 1 << 20
+
+// pack replaces the files of each packed program by one squashfs file.
+func (b *builder) pack(ctx context.Context, tree *assemble.Tree) (*assemble.Tree, error) {
+	root, packs, err := b.table.Split(tree)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range b.table.Packed {
+		digest, err := packs[p.Name].Digest()
+		if err != nil {
+			return nil, err
+		}
+		x := assemble.Squashfs{Packed: true, BlockSize: packBlock, Epoch: b.epoch}
+		write := func(ctx context.Context, name string) error { return x.Write(ctx, name, packs[p.Name]) }
+		file, err := b.file(ctx, "packed-"+p.Name, p.Name+packed.Suffix, fmt.Sprintf("%s %+v", digest, x), write)
+		if err != nil {
+			return nil, err
+		}
+		name := strings.TrimPrefix(packed.Path(p.Name)+packed.Suffix, "/")
+		if err := root.Add(assemble.Entry{Path: name, Mode: 0o644, Source: file}); err != nil {
+			return nil, err
+		}
+	}
+	return root, nil
 }
 
 // slotFiles lays the files of a slot out.

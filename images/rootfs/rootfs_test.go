@@ -11,8 +11,10 @@ import (
 
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
+	"resinos/mounts/packed"
 	"resinos/mounts/persist"
 	"resinos/mounts/testenv"
+	"resinos/services/shipped"
 )
 
 // inputs makes stand-ins for everything the table wants.
@@ -270,5 +272,53 @@ func TestOSRelease(t *testing.T) {
 	in.Built = time.Date(2026, 11, 25, 11, 0, 0, 0, time.FixedZone("", 3600))
 	if text := string(OSRelease(in)); !strings.Contains(text, "\nRESIN_BUILD_TIME=\"2026-11-25T10:00:00Z\"\n") {
 		t.Errorf("os-release:\n%s", text)
+	}
+}
+
+// TestSplit takes the packed programs out of each root, and finds one for every service that asks for it.
+func TestSplit(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := table.Root(inputs(t, "production"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, packs, err := table.Split(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, there := rest.Lookup("usr/lib/packed/updater"); !there || !e.Mode.IsDir() {
+		t.Errorf("the directory of the updater is %v, %t", e, there)
+	}
+	if _, there := rest.Lookup("usr/lib/packed/updater/updater"); there {
+		t.Error("the updater is in the root too")
+	}
+	files, err := shipped.Variant("production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		name := f.Spec.Confinement.Packed
+		if name == "" {
+			continue
+		}
+		program, err := filepath.Rel(packed.Path(name), f.Spec.Command[0])
+		if e, there := rest.Lookup(strings.TrimPrefix(f.Spec.Command[0], "/")); there && e.Target != "" {
+			program, err = filepath.Rel(packed.Path(name), filepath.Join(filepath.Dir(f.Spec.Command[0]), e.Target))
+		}
+		if err != nil || packs[name] == nil {
+			t.Fatalf("%s: packed program %q: %v", f.Name, name, err)
+		}
+		if e, there := packs[name].Lookup(program); !there || e.Mode&0o111 == 0 {
+			t.Errorf("%s: %s has no program %s", f.Name, name, program)
+		}
+	}
+	if err := tree.Add(assemble.Entry{Path: "usr/lib/packed/other/x", Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := table.Split(tree); err == nil {
+		t.Error("a file of no packed program is accepted")
 	}
 }

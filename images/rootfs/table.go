@@ -33,6 +33,7 @@ type Table struct {
 	Packages    []Package   `toml:"package"`
 	Files       []File      `toml:"file"`
 	Busybox     Busybox     `toml:"busybox"`
+	Packed      []Packed    `toml:"packed"`
 	Early       Initramfs   `toml:"initramfs"`
 }
 
@@ -75,6 +76,11 @@ type File struct {
 	Text string   `toml:"text"`
 	Mode Mode     `toml:"mode"`
 	In   []string `toml:"variants"`
+}
+
+// Packed names a packed program (mounts/packed): all entries below its directory are packed into one file.
+type Packed struct {
+	Name string `toml:"name"`
 }
 
 // Busybox lists the links to busybox.

@@ -1,0 +1,44 @@
+package rootfs
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"resinos/images/assemble"
+	"resinos/mounts/packed"
+)
+
+// Split takes the files of the packed programs out of the tree of a root. It returns the rest, in which each packed
+// program is an empty directory, and the tree of each packed program by its name.
+func (t Table) Split(root *assemble.Tree) (rest *assemble.Tree, packs map[string]*assemble.Tree, err error) {
+	rest, packs = &assemble.Tree{}, map[string]*assemble.Tree{}
+	for _, p := range t.Packed {
+		packs[p.Name] = &assemble.Tree{}
+	}
+	for _, e := range root.Entries() {
+		tree := rest
+		if below, inside := strings.CutPrefix("/"+e.Path, packed.Directory+"/"); inside {
+			name, file, deeper := strings.Cut(below, "/")
+			switch {
+			case packs[name] == nil:
+				return nil, nil, fmt.Errorf("split root: /%s belongs to no packed program; name it in rootfs.toml", e.Path)
+			case deeper:
+				tree, e.Path = packs[name], file
+			}
+		}
+		if err := tree.Add(e); err != nil {
+			return nil, nil, fmt.Errorf("split root: %w", err)
+		}
+	}
+	for name, tree := range packs {
+		if len(tree.Entries()) == 0 {
+			return nil, nil, fmt.Errorf("split root: the packed program %s has no file", name)
+		}
+		dir := assemble.Entry{Path: strings.TrimPrefix(packed.Path(name), "/"), Mode: fs.ModeDir | 0o755}
+		if err := rest.Add(dir); err != nil {
+			return nil, nil, fmt.Errorf("split root: %w", err)
+		}
+	}
+	return rest, packs, nil
+}
