@@ -11,9 +11,10 @@ import (
 
 // Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed.
 type Squashfs struct {
-	Small     bool // takes a hundred times as long to pack, and a fifth less space
-	Packed    bool // compressed with xz: much smaller, and slow to read (docs/decisions/0043-wifi.md)
-	BlockSize int  // bytes that are compressed together
+	Small     bool   // takes a hundred times as long to pack, and a fifth less space
+	Packed    bool   // compressed with xz: much smaller, and slow to read (docs/decisions/0043-wifi.md)
+	Filter    string // of xz, for the code of one processor: x86; empty: none
+	BlockSize int    // bytes that are compressed together
 	Epoch     int64
 }
 
@@ -42,6 +43,9 @@ func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 	}
 	if x.Small && !x.Packed {
 		args = append(args, "-Xhc")
+	}
+	if x.Filter != "" {
+		args = append(args, "-Xbcj", x.Filter)
 	}
 	_, err := call{command: "mksquashfs", args: args, epoch: x.Epoch, stdin: read}.run(ctx)
 	read.CloseWithError(errors.New("mksquashfs has ended")) // so that the writer ends too

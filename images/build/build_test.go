@@ -103,6 +103,11 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 		"libmd0":       {lib + "libmd.so.0.0"},
 		"libtinfo6":    {lib + "libtinfo.so.6.0"},
 		"libxtables12": {lib + "libxtables.so.12.0"},
+		"wpasupplicant": {"usr/sbin/wpa_supplicant"}, "libssl3t64": {lib + "libcrypto.so.3", lib + "libssl.so.3"},
+		"libnl-3-200": {lib + "libnl-3.so.200.1"}, "libnl-genl-3-200": {lib + "libnl-genl-3.so.200.1"},
+		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},
+		"libpcsclite1": {lib + "libpcsclite.so.1"}, "zlib1g": {lib + "libz.so.1.3"}, "libzstd1": {lib + "libzstd.so.1.5"},
+		"wireless-regdb": {"usr/lib/firmware/regulatory.db-debian", "usr/lib/firmware/regulatory.db.p7s-debian"},
 	} {
 		for _, file := range files {
 			write(t, pkg(filepath.Join(name, file)), []byte(name), when)

@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -37,7 +38,7 @@ func (b *builder) selectModules(ctx context.Context) error {
 	}
 	b.modules.release = filepath.Base(release)
 	pin, _ := b.lock.Find(b.lock.Kernel)
-	key := fmt.Sprintf("2 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
+	key := fmt.Sprintf("3 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
 	dir, err := b.stage(ctx, "modules", key, func(ctx context.Context, dir string) error {
 		return b.writeModules(ctx, release, dir)
 	})
@@ -92,6 +93,23 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 		}
 		if err := kmod.WriteIndex(dir, append(closure, tree.Builtin()...)); err != nil {
 			return err
+		}
+	}
+	return b.dropLoaded(ctx, tree, filepath.Join(dir, "root"))
+}
+
+// dropLoaded removes from the modules of the root those that stage 1 loads in every boot, before there is a root: nobody
+// loads them from there. The index still knows them, because others need them.
+func (b *builder) dropLoaded(ctx context.Context, tree *modinfo.Tree, dir string) error {
+	closure, err := tree.Closure(ctx, b.board.Initramfs.Modules)
+	if err != nil {
+		return err
+	}
+	for _, m := range closure {
+		for _, suffix := range []string{"", kmod.CompressedSuffix} {
+			if err := os.Remove(filepath.Join(dir, m.Path+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil

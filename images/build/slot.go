@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"resinos/bsp/bootfiles"
@@ -88,25 +90,28 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 // packBlock is the largest block of squashfs: a packed program is read whole, or not at all.
 const packBlock = 1 << 20
 
+// filters are the filters of xz for the code of an architecture, as far as mksquashfs has them.
+var filters = map[string]string{"amd64": "x86"}
+
 // pack replaces the files of each packed program by one squashfs file.
 func (b *builder) pack(ctx context.Context, tree *assemble.Tree) (*assemble.Tree, error) {
-	root, packs, err := b.table.Split(tree)
+	root, packs, err := b.table.Split(tree, b.Variant)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range b.table.Packed {
-		digest, err := packs[p.Name].Digest()
+	for _, name := range slices.Sorted(maps.Keys(packs)) {
+		digest, err := packs[name].Digest()
 		if err != nil {
 			return nil, err
 		}
-		x := assemble.Squashfs{Packed: true, BlockSize: packBlock, Epoch: b.epoch}
-		write := func(ctx context.Context, name string) error { return x.Write(ctx, name, packs[p.Name]) }
-		file, err := b.file(ctx, "packed-"+p.Name, p.Name+packed.Suffix, fmt.Sprintf("%s %+v", digest, x), write)
+		x := assemble.Squashfs{Packed: true, Filter: filters[b.board.Arch], BlockSize: packBlock, Epoch: b.epoch}
+		write := func(ctx context.Context, file string) error { return x.Write(ctx, file, packs[name]) }
+		file, err := b.file(ctx, "packed-"+name, name+packed.Suffix, fmt.Sprintf("%s %+v", digest, x), write)
 		if err != nil {
 			return nil, err
 		}
-		name := strings.TrimPrefix(packed.Path(p.Name)+packed.Suffix, "/")
-		if err := root.Add(assemble.Entry{Path: name, Mode: 0o644, Source: file}); err != nil {
+		path := strings.TrimPrefix(packed.Path(name)+packed.Suffix, "/")
+		if err := root.Add(assemble.Entry{Path: path, Mode: 0o644, Source: file}); err != nil {
 			return nil, err
 		}
 	}

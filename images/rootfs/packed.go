@@ -11,9 +11,12 @@ import (
 
 // Split takes the files of the packed programs out of the tree of a root. It returns the rest, in which each packed
 // program is an empty directory, and the tree of each packed program by its name.
-func (t Table) Split(root *assemble.Tree) (rest *assemble.Tree, packs map[string]*assemble.Tree, err error) {
+func (t Table) Split(root *assemble.Tree, variant string) (rest *assemble.Tree, packs map[string]*assemble.Tree, err error) {
 	rest, packs = &assemble.Tree{}, map[string]*assemble.Tree{}
 	for _, p := range t.Packed {
+		if !carries(p.In, variant) {
+			continue
+		}
 		packs[p.Name] = &assemble.Tree{}
 	}
 	for _, e := range root.Entries() {

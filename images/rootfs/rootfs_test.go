@@ -51,6 +51,11 @@ func inputs(t *testing.T, variant string) Inputs {
 		"libgmp10": {lib + "libgmp.so.10.0"}, "libedit2": {lib + "libedit.so.2.0"},
 		"libtinfo6": {lib + "libtinfo.so.6.0"}, "libbsd0": {lib + "libbsd.so.0.0"},
 		"libmd0": {lib + "libmd.so.0.0"},
+		"wpasupplicant": {"usr/sbin/wpa_supplicant"}, "libssl3t64": {lib + "libcrypto.so.3", lib + "libssl.so.3"},
+		"libnl-3-200": {lib + "libnl-3.so.200.1"}, "libnl-genl-3-200": {lib + "libnl-genl-3.so.200.1"},
+		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},
+		"libpcsclite1": {lib + "libpcsclite.so.1"}, "zlib1g": {lib + "libz.so.1.3"}, "libzstd1": {lib + "libzstd.so.1.5"},
+		"wireless-regdb": {"usr/lib/firmware/regulatory.db-debian", "usr/lib/firmware/regulatory.db.p7s-debian"},
 	} {
 		packages[name] = filepath.Join(dir, name)
 		for _, file := range files {
@@ -285,7 +290,7 @@ func TestSplit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest, packs, err := table.Split(tree)
+	rest, packs, err := table.Split(tree, "production")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +323,7 @@ func TestSplit(t *testing.T) {
 	if err := tree.Add(assemble.Entry{Path: "usr/lib/packed/other/x", Mode: 0o644}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := table.Split(tree); err == nil {
+	if _, _, err := table.Split(tree, "production"); err == nil {
 		t.Error("a file of no packed program is accepted")
 	}
 }

@@ -80,7 +80,8 @@ type File struct {
 
 // Packed names a packed program (mounts/packed): all entries below its directory are packed into one file.
 type Packed struct {
-	Name string `toml:"name"`
+	Name string   `toml:"name"`
+	In   []string `toml:"variants"`
 }
 
 // Busybox lists the links to busybox.
@@ -151,6 +152,9 @@ func (t Table) variantLists() [][]string {
 		all = append(all, p.In)
 	}
 	for _, p := range t.Packages {
+		all = append(all, p.In)
+	}
+	for _, p := range t.Packed {
 		all = append(all, p.In)
 	}
 	for _, f := range t.Files {

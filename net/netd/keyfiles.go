@@ -73,6 +73,8 @@ func (d *daemon) ensureLinks() {
 func (d *daemon) assign() {
 	if len(d.files.Entries) == 0 {
 		clear(d.files.Assigned)
+		clear(d.files.Radios)
+		d.driveRadios()
 		d.ensureLinks()
 		return
 	}
@@ -87,6 +89,7 @@ func (d *daemon) assign() {
 		links = append(links, link.FromNetlink(d.cfg.SysRoot, l))
 	}
 	d.files.Assign(links)
+	d.driveRadios()
 }
 
 // given is a source: what the key file itself gives.
