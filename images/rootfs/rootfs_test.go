@@ -50,7 +50,7 @@ func inputs(t *testing.T, variant string) Inputs {
 		"libjansson4": {lib + "libjansson.so.4.0"}, "libxtables12": {lib + "libxtables.so.12.0"},
 		"libgmp10": {lib + "libgmp.so.10.0"}, "libedit2": {lib + "libedit.so.2.0"},
 		"libtinfo6": {lib + "libtinfo.so.6.0"}, "libbsd0": {lib + "libbsd.so.0.0"},
-		"libmd0": {lib + "libmd.so.0.0"},
+		"libmd0":        {lib + "libmd.so.0.0"},
 		"wpasupplicant": {"usr/sbin/wpa_supplicant"}, "libssl3t64": {lib + "libcrypto.so.3", lib + "libssl.so.3"},
 		"libnl-3-200": {lib + "libnl-3.so.200.1"}, "libnl-genl-3-200": {lib + "libnl-genl-3.so.200.1"},
 		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},

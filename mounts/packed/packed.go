@@ -9,6 +9,8 @@ package packed
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -36,4 +38,23 @@ func Attach(name string) (err error) {
 		return fmt.Errorf("attach packed program %s: mount %s on %s: %w", name, node, Path(name), err)
 	}
 	return nil
+}
+
+// Run becomes the packed program of this name, as somebody types it: it attaches the files for this process alone, if a
+// service has not done so. It returns only when that fails.
+func Run(name string, args, environ []string) error {
+	program := Path(name) + "/" + name
+	if _, err := os.Stat(program); err != nil {
+		runtime.LockOSThread() // never unlocked: the thread becomes the program
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("run packed program %s: make mount namespace: %w", name, err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("run packed program %s: leave the mounts of others: %w", name, err)
+		}
+		if err := Attach(name); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("execute %s: %w", program, unix.Exec(program, append([]string{program}, args...), environ))
 }

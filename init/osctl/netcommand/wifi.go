@@ -176,7 +176,7 @@ func (w wish) network(ssid, password string) (string, error) {
 			g.Keys = append(g.Keys, keyfile.Key{Name: key, Value: value})
 		}
 	}
-	put(&connection, "id", keyfile.Quote(strconv.Quote(ssid)))
+	put(&connection, "id", keyfile.Quote(strings.Trim(strconv.Quote(ssid), `"`)))
 	put(&connection, "type", "wifi")
 	put(&connection, "interface-name", keyfile.Quote(w.link))
 	put(&radio, "ssid", keyvalue.Raw(ssid).Quoted())
