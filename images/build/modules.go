@@ -38,7 +38,7 @@ func (b *builder) selectModules(ctx context.Context) error {
 	}
 	b.modules.release = filepath.Base(release)
 	pin, _ := b.lock.Find(b.lock.Kernel)
-	key := fmt.Sprintf("3 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
+	key := fmt.Sprintf("4 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
 	dir, err := b.stage(ctx, "modules", key, func(ctx context.Context, dir string) error {
 		return b.writeModules(ctx, release, dir)
 	})
@@ -101,7 +101,11 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 // dropLoaded removes from the modules of the root those that stage 1 loads in every boot, before there is a root: nobody
 // loads them from there. The index still knows them, because others need them.
 func (b *builder) dropLoaded(ctx context.Context, tree *modinfo.Tree, dir string) error {
-	closure, err := tree.Closure(ctx, b.board.Initramfs.Modules)
+	early := b.board.Initramfs.Modules
+	if !b.Unverified {
+		early = append(slices.Clone(early), verity.Module)
+	}
+	closure, err := tree.Closure(ctx, early)
 	if err != nil {
 		return err
 	}
