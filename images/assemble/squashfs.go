@@ -18,6 +18,15 @@ type Squashfs struct {
 	Epoch     int64
 }
 
+// filters are the filters of xz for the code of an architecture, as far as mksquashfs has them.
+var filters = map[string]string{"amd64": "x86"}
+
+// Packed describes the squashfs of a packed program for an architecture, in the largest blocks there are: such a program
+// is read whole, or not at all.
+func Packed(arch string, epoch int64) Squashfs {
+	return Squashfs{Packed: true, Filter: filters[arch], BlockSize: 1 << 20, Epoch: epoch}
+}
+
 // Write creates the squashfs file at name. mksquashfs reads the tree as a tar stream, so owners, modes, device nodes
 // and the order of the data come from the tree and nothing comes from the host.
 func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {

@@ -3,7 +3,6 @@ package build
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -95,28 +94,9 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 			return err
 		}
 	}
-	return b.dropLoaded(ctx, tree, filepath.Join(dir, "root"))
-}
-
-// dropLoaded removes from the modules of the root those that stage 1 loads in every boot, before there is a root: nobody
-// loads them from there. The index still knows them, because others need them.
-func (b *builder) dropLoaded(ctx context.Context, tree *modinfo.Tree, dir string) error {
-	early := b.board.Initramfs.Modules
-	if !b.Unverified {
-		early = append(slices.Clone(early), verity.Module)
-	}
-	closure, err := tree.Closure(ctx, early)
-	if err != nil {
-		return err
-	}
-	for _, m := range closure {
-		for _, suffix := range []string{"", kmod.CompressedSuffix} {
-			if err := os.Remove(filepath.Join(dir, m.Path+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return nil
+	// Stage 1 loads those of the board and verity.Module in every boot, before there is a root. The index keeps them.
+	loaded := early[:min(len(early), len(b.board.Initramfs.Modules)+1)]
+	return tree.Remove(ctx, filepath.Join(dir, "root"), loaded)
 }
 
 func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module, strip []string, dir string) error {

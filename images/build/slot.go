@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"resinos/bsp/bootfiles"
@@ -54,7 +52,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err := errors.Join(rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	if rootTree, err = b.pack(ctx, rootTree); err != nil {
+	if rootTree, err = b.table.Pack(rootTree, b.Variant, b.packed(ctx)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
 	if err := addFingerprint(rootTree, "root"); err != nil {
@@ -87,35 +85,15 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
 }
 
-// packBlock is the largest block of squashfs: a packed program is read whole, or not at all.
-const packBlock = 1 << 20
-
-// filters are the filters of xz for the code of an architecture, as far as mksquashfs has them.
-var filters = map[string]string{"amd64": "x86"}
-
-// pack replaces the files of each packed program by one squashfs file.
-func (b *builder) pack(ctx context.Context, tree *assemble.Tree) (*assemble.Tree, error) {
-	root, packs, err := b.table.Split(tree, b.Variant)
-	if err != nil {
-		return nil, err
+// packed returns the stage that writes a packed program.
+func (b *builder) packed(ctx context.Context) func(name, digest string, tree *assemble.Tree) (string, error) {
+	x := assemble.Packed(b.board.Arch, b.epoch)
+	return func(name, digest string, tree *assemble.Tree) (string, error) {
+		key := fmt.Sprintf("%s %+v", digest, x)
+		return b.file(ctx, "packed-"+name, name+packed.Suffix, key, func(ctx context.Context, file string) error {
+			return x.Write(ctx, file, tree)
+		})
 	}
-	for _, name := range slices.Sorted(maps.Keys(packs)) {
-		digest, err := packs[name].Digest()
-		if err != nil {
-			return nil, err
-		}
-		x := assemble.Squashfs{Packed: true, Filter: filters[b.board.Arch], BlockSize: packBlock, Epoch: b.epoch}
-		write := func(ctx context.Context, file string) error { return x.Write(ctx, file, packs[name]) }
-		file, err := b.file(ctx, "packed-"+name, name+packed.Suffix, fmt.Sprintf("%s %+v", digest, x), write)
-		if err != nil {
-			return nil, err
-		}
-		path := strings.TrimPrefix(packed.Path(name)+packed.Suffix, "/")
-		if err := root.Add(assemble.Entry{Path: path, Mode: 0o644, Source: file}); err != nil {
-			return nil, err
-		}
-	}
-	return root, nil
 }
 
 // slotFiles lays the files of a slot out.

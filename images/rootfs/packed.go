@@ -3,6 +3,8 @@ package rootfs
 import (
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"resinos/images/assemble"
@@ -11,8 +13,8 @@ import (
 
 // Split takes the files of the packed programs out of the tree of a root. It returns the rest, in which each packed
 // program is an empty directory, and the tree of each packed program by its name.
-func (t Table) Split(root *assemble.Tree, variant string) (rest *assemble.Tree, packs map[string]*assemble.Tree, err error) {
-	rest, packs = &assemble.Tree{}, map[string]*assemble.Tree{}
+func (t Table) Split(root *assemble.Tree, variant string) (*assemble.Tree, map[string]*assemble.Tree, error) {
+	rest, packs := &assemble.Tree{}, map[string]*assemble.Tree{}
 	for _, p := range t.Packed {
 		if !carries(p.In, variant) {
 			continue
@@ -25,7 +27,8 @@ func (t Table) Split(root *assemble.Tree, variant string) (rest *assemble.Tree, 
 			name, file, deeper := strings.Cut(below, "/")
 			switch {
 			case packs[name] == nil:
-				return nil, nil, fmt.Errorf("split root: /%s belongs to no packed program; name it in rootfs.toml", e.Path)
+				return nil, nil, fmt.Errorf("split root: /%s belongs to no packed program; name one in rootfs.toml",
+					e.Path)
 			case deeper:
 				tree, e.Path = packs[name], file
 			}
@@ -44,4 +47,28 @@ func (t Table) Split(root *assemble.Tree, variant string) (rest *assemble.Tree, 
 		}
 	}
 	return rest, packs, nil
+}
+
+// Pack replaces the files of each packed program by one file, which write returns.
+func (t Table) Pack(root *assemble.Tree, variant string,
+	write func(name, digest string, tree *assemble.Tree) (file string, err error)) (*assemble.Tree, error) {
+	rest, packs, err := t.Split(root, variant)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(packs)) {
+		digest, err := packs[name].Digest()
+		if err != nil {
+			return nil, err
+		}
+		file, err := write(name, digest, packs[name])
+		if err != nil {
+			return nil, err
+		}
+		path := strings.TrimPrefix(packed.Path(name)+packed.Suffix, "/")
+		if err := rest.Add(assemble.Entry{Path: path, Mode: 0o644, Source: file}); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
 }

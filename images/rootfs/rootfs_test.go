@@ -38,7 +38,8 @@ func inputs(t *testing.T, variant string) Inputs {
 	write("busybox/usr/bin/busybox", "busybox")
 	write("certificates/usr/share/ca-certificates/mozilla/B.crt", "second")
 	write("certificates/usr/share/ca-certificates/mozilla/A.crt", "first\n")
-	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"), "ca-certificates": filepath.Join(dir, "certificates")}
+	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"),
+		"ca-certificates": filepath.Join(dir, "certificates")}
 	const lib = "usr/lib/some-linux-gnu/"
 	for name, files := range map[string][]string{
 		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
@@ -311,7 +312,8 @@ func TestSplit(t *testing.T) {
 		}
 		program, err := filepath.Rel(packed.Path(name), f.Spec.Command[0])
 		if e, there := rest.Lookup(strings.TrimPrefix(f.Spec.Command[0], "/")); there && e.Target != "" {
-			program, err = filepath.Rel(packed.Path(name), filepath.Join(filepath.Dir(f.Spec.Command[0]), e.Target))
+			target := filepath.Join(filepath.Dir(f.Spec.Command[0]), e.Target)
+			program, err = filepath.Rel(packed.Path(name), target)
 		}
 		if err != nil || packs[name] == nil {
 			t.Fatalf("%s: packed program %q: %v", f.Name, name, err)

@@ -98,7 +98,8 @@ func own() []command {
 		{
 			name: "net", theme: looking,
 			args: "[--json] | plan [--json] | up [-n] NAME | down [-n] NAME | reload | " +
-				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | wireguard-key [-n] [FILE] | " +
+				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | " +
+				"wireguard-key [-n] [FILE] | " +
 				"scan [--json] | connect [-n] [--link LINK] [--open] [--hidden] SSID",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",

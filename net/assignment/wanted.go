@@ -53,6 +53,9 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	case profile.TypeGSM, profile.TypeVPN:
 		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
 	}
+	if p.EAP != nil && p.Connection.Type == profile.TypeEthernet {
+		s.note("[802-1x] has no effect: a cable is used without it")
+	}
 	s.hardware(p, l)
 	s.Card = card(p)
 	if p.Connection.PortType != "" {

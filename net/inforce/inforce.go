@@ -45,7 +45,8 @@ func New(path string, usual []link.Profile, log *slog.Logger) *Set {
 	seed, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return &Set{
 		Dir: keydir.Directory{Path: path}, Assigned: map[int]assignment.Entry{}, Down: map[string]bool{},
-		Up: map[string]bool{}, Joined: map[string]string{}, usual: usual, commands: strings.Fields(string(commandLine)), seed: string(seed),
+		Up: map[string]bool{}, Joined: map[string]string{}, usual: usual,
+		commands: strings.Fields(string(commandLine)), seed: string(seed),
 		log: log,
 	}
 }

@@ -37,12 +37,12 @@ var effective = map[string]string{
 	"wireguard": "fwmark ip4-auto-default-route ip6-auto-default-route listen-port mtu peer-routes private-key " +
 		"private-key-flags",
 	"wireguard-peer": "allowed-ips endpoint persistent-keepalive preshared-key preshared-key-flags",
-	"wifi": "band bssid channel cloned-mac-address hidden mac-address mac-address-blacklist mac-address-denylist mode mtu " +
-		"powersave ssid",
+	"wifi": "band bssid channel cloned-mac-address hidden mac-address mac-address-blacklist mac-address-denylist " +
+		"mode mtu powersave ssid",
 	"wifi-security": "auth-alg group key-mgmt pairwise pmf proto psk psk-flags wep-key-flags wep-key-type wep-key0 " +
 		"wep-key1 wep-key2 wep-key3 wep-tx-keyidx",
-	"802-1x": "altsubject-matches anonymous-identity ca-cert client-cert domain-match domain-suffix-match eap identity " +
-		"password password-flags password-raw phase1-auth-flags phase1-fast-provisioning phase1-peaplabel " +
+	"802-1x": "altsubject-matches anonymous-identity ca-cert client-cert domain-match domain-suffix-match eap " +
+		"identity password password-flags password-raw phase1-auth-flags phase1-fast-provisioning phase1-peaplabel " +
 		"phase1-peapver phase2-altsubject-matches phase2-auth phase2-autheap phase2-ca-cert phase2-client-cert " +
 		"phase2-domain-match phase2-domain-suffix-match phase2-private-key phase2-private-key-password " +
 		"phase2-subject-match private-key private-key-password subject-match system-ca-certs",

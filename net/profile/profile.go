@@ -204,7 +204,7 @@ type Security struct {
 	WPS          int64           `nm:"wps-method" range:"uint32" unused:"yes"`
 }
 
-// EAP is the section [802-1x], which counts for wireless links only. The certificates are as written: a path, "file://PATH", or "data:;base64,…".
+// EAP is the section [802-1x]. The certificates are as written: a path, "file://PATH", or "data:;base64,…".
 type EAP struct {
 	AltSubject        []string        `nm:"altsubject-matches"`
 	AnonymousIdentity string          `nm:"anonymous-identity"`

@@ -45,9 +45,6 @@ func Parse(name string, text []byte) (Profile, []Warning, error) {
 		p.Connection.ID = strings.TrimSuffix(name, ".nmconnection")
 	}
 	p.Connection.Type = canonical(p.Connection.Type)
-	if g, there := r.file.Group("802-1x"); there && p.Connection.Type == TypeEthernet {
-		r.unused(g) // a cable is used without it
-	}
 	r.misplacedName(&p)
 	slices.SortStableFunc(r.warnings, func(a, b Warning) int { return a.Line - b.Line })
 	return p, r.warnings, nil

@@ -31,8 +31,8 @@ func (n *plan) eap(e *profile.EAP) {
 	case e.PasswordRaw.Reveal() != "":
 		n.secret("password", e.PasswordRaw)
 	case e.PasswordFlags != 0:
-		n.fault("[802-1x] password: is missing: with password-flags=%d somebody has to be asked for it, and nobody is there",
-			e.PasswordFlags)
+		n.fault("[802-1x] password: is missing: with password-flags=%d somebody has to be asked for it, "+
+			"and nobody is there", e.PasswordFlags)
 	}
 	n.outer(e)
 	n.inner(e)

@@ -8,8 +8,8 @@ import (
 )
 
 // channels5 are the channels of 5 GHz.
-var channels5 = [...]int{36, 40, 44, 48, 52, 56, 60, 64, 100, 104, 108, 112, 116, 120, 124, 128, 132, 136, 140, 144, 149,
-	153, 157, 161, 165}
+var channels5 = [...]int{36, 40, 44, 48, 52, 56, 60, 64, 100, 104, 108, 112, 116, 120, 124, 128, 132, 136, 140, 144,
+	149, 153, 157, 161, 165}
 
 // frequency returns the frequency of a channel in MHz.
 func frequency(band string, channel int) int {

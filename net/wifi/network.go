@@ -220,7 +220,8 @@ func (n *plan) password(key string, s *profile.Security) bool {
 	}
 	why := "is missing"
 	if s.PSKFlags != 0 {
-		why = fmt.Sprintf("is missing: with %s-flags=%d somebody has to be asked for it, and nobody is there", key, s.PSKFlags)
+		why = fmt.Sprintf("is missing: with %s-flags=%d somebody has to be asked for it, and nobody is there", key,
+			s.PSKFlags)
 	}
 	n.fault("[wifi-security] %s: %s", key, why)
 	return false
@@ -259,8 +260,10 @@ func (n *plan) psk(s *profile.Security) {
 }
 
 func isKey(text string) bool {
-	return len(text) == 64 && strings.Trim(text, "0123456789abcdefABCDEF") == ""
+	return len(text) == 64 && isHex(text)
 }
+
+func isHex(text string) bool { return strings.Trim(text, "0123456789abcdefABCDEF") == "" }
 
 // wep puts the keys of WEP, which protects nothing.
 func (n *plan) wep(s *profile.Security) {
@@ -270,7 +273,7 @@ func (n *plan) wep(s *profile.Security) {
 		name := fmt.Sprintf("wep_key%d", i)
 		switch {
 		case text == "":
-		case s.WEPType != 2 && (len(text) == 10 || len(text) == 26) && strings.Trim(text, "0123456789abcdefABCDEF") == "":
+		case s.WEPType != 2 && (len(text) == 10 || len(text) == 26) && isHex(text):
 			n.Settings = append(n.Settings, Setting{Name: name, Value: text, Secret: true})
 		case s.WEPType != 2 && (len(text) == 5 || len(text) == 13):
 			n.secret(name, key)

@@ -16,7 +16,8 @@ import (
 func profiles(t *testing.T, certificates string) []Network {
 	t.Helper()
 	var all []Network
-	for _, file := range []string{filepath.Join("..", "profilecheck", "testdata", "accepted.txtar"), "testdata/more.txtar"} {
+	for _, file := range []string{filepath.Join("..", "profilecheck", "testdata", "accepted.txtar"),
+		"testdata/more.txtar"} {
 		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)

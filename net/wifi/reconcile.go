@@ -17,8 +17,8 @@ import (
 	"resinos/net/wpa"
 )
 
-// reconcile makes the supplicant's radios and networks those that are wanted. What is there already and unchanged is not
-// touched.
+// reconcile makes the supplicant's radios and networks those that are wanted. What is there already and unchanged is
+// not touched.
 func (d *Driver) reconcile(ctx context.Context) {
 	d.again = time.Time{}
 	if d.client == nil {
@@ -77,7 +77,8 @@ func (d *Driver) do(ctx context.Context, command string) bool {
 
 // add gives the supplicant a radio.
 func (d *Driver) add(ctx context.Context, name string) error {
-	if err := d.client.Do(ctx, "INTERFACE_ADD "+strings.Join([]string{name, d.cfg.Conf, d.cfg.Module}, "\t")); err != nil {
+	command := "INTERFACE_ADD " + strings.Join([]string{name, d.cfg.Conf, d.cfg.Module}, "\t")
+	if err := d.client.Do(ctx, command); err != nil {
 		return fmt.Errorf("take radio %s: %w", name, err)
 	}
 	delete(d.country, name)

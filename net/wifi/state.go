@@ -58,8 +58,8 @@ const (
 	wrongRejects = 3
 )
 
-// Event returns the state after an event. refresh reports that only the supplicant knows the rest, so that its STATUS is
-// to be read.
+// Event returns the state after an event. refresh reports that only the supplicant knows the rest, so that its STATUS
+// is to be read.
 func (s State) Event(e wpa.Event) (next State, refresh bool) {
 	next = s
 	switch e.Name {

@@ -28,7 +28,8 @@ func TestStates(t *testing.T) {
 			`joined "home"`},
 		{"eap", []string{"CTRL-EVENT-EAP-FAILURE EAP authentication failed"},
 			"refused: the server has refused the identity or password"},
-		{"certificate", []string{"CTRL-EVENT-EAP-TLS-CERT-ERROR reason=7 depth=0 subject='/CN=x' err='Domain mismatch'"},
+		{"certificate", []string{"CTRL-EVENT-EAP-TLS-CERT-ERROR reason=7 depth=0 subject='/CN=x' " +
+			"err='Domain mismatch'"},
 			"refused: the certificate of the server is not accepted: Domain mismatch"},
 	} {
 		s := State{Phase: Searching}

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// Client speaks with one life of the supplicant through its global socket. It is used by one goroutine at a time, except
-// for Events.
+// Client speaks with one life of the supplicant through its global socket. It is used by one goroutine at a time,
+// except for Events.
 type Client struct {
 	conn    *net.UnixConn
 	replies chan string
@@ -37,7 +37,8 @@ const (
 
 // Dial connects to the socket and asks for events. The error wraps fs.ErrNotExist or ECONNREFUSED if nobody listens.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	local := &net.UnixAddr{Net: "unixgram", Name: "@resinos-wpa-" + rand.Text()} // where replies go: it is in no directory
+	// Replies go to an address that is in no directory.
+	local := &net.UnixAddr{Net: "unixgram", Name: "@resinos-wpa-" + rand.Text()}
 	conn, err := net.DialUnix("unixgram", local, &net.UnixAddr{Net: "unixgram", Name: path})
 	if err != nil {
 		return nil, fmt.Errorf("connect to wpa_supplicant: %w", err)
@@ -58,8 +59,8 @@ func (c *Client) Close() {
 	<-c.done
 }
 
-// Events returns the channel of what happens. When nobody reads it for long, events are lost. It is closed by Close, and
-// when the connection fails.
+// Events returns the channel of what happens. When nobody reads it for long, events are lost. It is closed by Close,
+// and when the connection fails.
 func (c *Client) Events() <-chan Event { return c.events }
 
 // receive separates events from replies.
@@ -87,8 +88,8 @@ func (c *Client) receive() {
 	}
 }
 
-// Request sends a command and returns the reply. The error wraps ErrRefused if the supplicant refuses it; no error holds
-// the arguments of the command, which may be secrets.
+// Request sends a command and returns the reply. The error wraps ErrRefused if the supplicant refuses it; no error
+// holds the arguments of the command, which may be secrets.
 func (c *Client) Request(ctx context.Context, command string) (string, error) {
 	if strings.ContainsAny(command, "\n\x00") {
 		return "", fmt.Errorf("ask wpa_supplicant %s: %w: the command has a line end", verb(command), ErrRefused)

@@ -135,7 +135,8 @@ func Unescape(text string) []byte {
 			out = append(out, "\n\r\t\x1b\"\\"[at])
 			continue
 		}
-		if b, err := hex.DecodeString(text[min(i+1, len(text)):min(i+3, len(text))]); text[i] == 'x' && err == nil && len(b) == 1 {
+		digits := text[min(i+1, len(text)):min(i+3, len(text))]
+		if b, err := hex.DecodeString(digits); text[i] == 'x' && err == nil && len(b) == 1 {
 			out = append(out, b[0])
 			i += 2
 			continue

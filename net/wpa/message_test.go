@@ -50,7 +50,8 @@ func TestValue(t *testing.T) {
 }
 
 func TestParseBSS(t *testing.T) {
-	reply := "id=4\nbssid=02:00:00:00:01:00\nfreq=2412\nlevel=-30\nflags=[WPA2-PSK-CCMP][ESS]\nssid=caf\\xc3\\xa9 \\\"x\\\\\n"
+	reply := "id=4\nbssid=02:00:00:00:01:00\nfreq=2412\nlevel=-30\nflags=[WPA2-PSK-CCMP][ESS]\n" +
+		"ssid=caf\\xc3\\xa9 \\\"x\\\\\n"
 	b, ok := ParseBSS(reply)
 	want := BSS{4, "02:00:00:00:01:00", "café \"x\\", 2412, -30, "[WPA2-PSK-CCMP][ESS]"}
 	if !ok || b != want || b.Security() != "psk" {

@@ -52,7 +52,8 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 		verb, rest = rest[0], rest[1:]
 	}
 	client := netcontrol.Client{Socket: filepath.Join(s.Root, netcontrol.SocketPath)}
-	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1, "scan": 0, "connect": 1, keyVerb: len(rest)}
+	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1, "scan": 0, "connect": 1,
+		keyVerb: len(rest)}
 	n, known := wanted[verb]
 	switch {
 	case !known:

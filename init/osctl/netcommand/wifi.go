@@ -55,7 +55,8 @@ func (s *session) connect(ctx context.Context, client netcontrol.Client, ssid st
 	name := fileName(ssid)
 	path := filepath.Join(s.Root, keyimport.To, name)
 	if len(ssid) == 0 || len(ssid) > 32 {
-		return cli.Misuse(fmt.Sprintf("the name of a network has 1 to 32 bytes, not %d", len(ssid)), "try: osctl net scan")
+		return cli.Misuse(fmt.Sprintf("the name of a network has 1 to 32 bytes, not %d", len(ssid)),
+			"try: osctl net scan")
 	}
 	password := ""
 	if !w.open && !w.dry {
@@ -86,9 +87,11 @@ func (s *session) connect(ctx context.Context, client netcontrol.Client, ssid st
 	ended()
 	if err != nil {
 		return cli.Advise(fmt.Errorf("join %q: %w", ssid, err),
-			fmt.Sprintf("the key file stays, and the device goes on trying; to remove it: rm '%s'", screen.InLine(path)))
+			fmt.Sprintf("the key file stays, and the device goes on trying; to remove it: rm '%s'",
+				screen.InLine(path)))
 	}
-	_, err = fmt.Fprintf(s.Stdout, "%s has joined %s: %s\n", l.Name, screen.InLine(ssid), strings.Join(l.Addresses, " "))
+	_, err = fmt.Fprintf(s.Stdout, "%s has joined %s: %s\n", l.Name, screen.InLine(ssid),
+		strings.Join(l.Addresses, " "))
 	return err
 }
 
