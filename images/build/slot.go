@@ -20,7 +20,6 @@ import (
 	"resinos/images/ociimage"
 	"resinos/images/rootfs"
 	"resinos/mounts/fingerprint"
-	"resinos/mounts/packed"
 	"resinos/mounts/verity"
 )
 
@@ -39,7 +38,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		return nil, slot.Manifest{}, err
 	}
 	in := rootfs.Inputs{
-		Board: b.Board, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
+		Board: b.Board, Arch: b.board.Arch, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
 		Trust: b.Trust.Encode(), Without: b.Without,
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
@@ -52,7 +51,10 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err := errors.Join(rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	if rootTree, err = b.table.Pack(rootTree, b.Variant, b.packed(ctx)); err != nil {
+	rootTree, err = b.table.Pack(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string, error) {
+		return b.file(ctx, "packed-"+name, name+".squashfs", digest, w)
+	})
+	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
 	if err := addFingerprint(rootTree, "root"); err != nil {
@@ -83,17 +85,6 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		return nil, m, err
 	}
 	return tree, m, tree.Add(assemble.Entry{Path: slot.ManifestFile, Mode: 0o644, Content: text})
-}
-
-// packed returns the stage that writes a packed program.
-func (b *builder) packed(ctx context.Context) func(name, digest string, tree *assemble.Tree) (string, error) {
-	x := assemble.Packed(b.board.Arch, b.epoch)
-	return func(name, digest string, tree *assemble.Tree) (string, error) {
-		key := fmt.Sprintf("%s %+v", digest, x)
-		return b.file(ctx, "packed-"+name, name+packed.Suffix, key, func(ctx context.Context, file string) error {
-			return x.Write(ctx, file, tree)
-		})
-	}
 }
 
 // slotFiles lays the files of a slot out.

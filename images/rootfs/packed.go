@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -49,10 +50,14 @@ func (t Table) Split(root *assemble.Tree, variant string) (*assemble.Tree, map[s
 	return rest, packs, nil
 }
 
-// Pack replaces the files of each packed program by one file, which write returns.
-func (t Table) Pack(root *assemble.Tree, variant string,
-	write func(name, digest string, tree *assemble.Tree) (file string, err error)) (*assemble.Tree, error) {
-	rest, packs, err := t.Split(root, variant)
+// Writer writes a file of the host.
+type Writer = func(ctx context.Context, file string) error
+
+// Pack replaces the files of each packed program by one file. stage returns the file, which it may have kept from an
+// earlier build under its digest.
+func (t Table) Pack(root *assemble.Tree, in Inputs, epoch int64,
+	stage func(name, digest string, write Writer) (file string, err error)) (*assemble.Tree, error) {
+	rest, packs, err := t.Split(root, in.Variant)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +66,10 @@ func (t Table) Pack(root *assemble.Tree, variant string,
 		if err != nil {
 			return nil, err
 		}
-		file, err := write(name, digest, packs[name])
+		x := assemble.Packed(in.Arch, epoch)
+		file, err := stage(name, fmt.Sprintf("%s %+v", digest, x), func(ctx context.Context, file string) error {
+			return x.Write(ctx, file, packs[name])
+		})
 		if err != nil {
 			return nil, err
 		}

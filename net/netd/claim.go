@@ -81,7 +81,7 @@ func (d *daemon) look(at time.Duration, index int) {
 		d.assign()
 	}
 	if actual.Link.Kind == link.Wifi {
-		d.radios.kick()
+		d.radios.Kick()
 	}
 	p := d.files.Given(actual.Link)
 	if c != nil && (!p.Ours || other || !c.same(p)) {

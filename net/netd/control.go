@@ -68,7 +68,7 @@ func (d *daemon) handlers() map[string]control.Handler {
 		},
 		netcontrol.OpScan: d.scan,
 		netcontrol.OpStatus: func(ctx context.Context, _ json.RawMessage) (any, error) {
-			d.radios.look(ctx)
+			d.radios.Look(ctx)
 			var s netcontrol.Status
 			err := d.within(ctx, func(time.Duration) { s = d.status() })
 			return s, err
@@ -168,7 +168,7 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	for _, r := range a.Routes {
 		l.Routes = append(l.Routes, r.String())
 	}
-	l.Radio, l.Notes = d.radios.status(l.Name), d.radios.notes(l.Name)
+	l.Radio, l.Notes = d.radios.Status(l.Name), d.radios.Notes(l.Name)
 	c := d.claims[a.Link.Index]
 	if c == nil {
 		return l

@@ -23,6 +23,7 @@ import (
 	"resinos/net/linkwatch"
 	"resinos/net/netstate"
 	"resinos/net/ownlink"
+	"resinos/net/radios"
 	"resinos/net/reach"
 	"resinos/net/resolv"
 	"resinos/net/wireguard"
@@ -101,7 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 	d.own.Log, d.tunnels = d.cfg.Log, wireguard.NewKeeper(d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	d.files.Identity = d.cfg.Identity
-	d.radios = newRadios(d)
+	d.radios = radios.New(d.cfg.WiFi, radios.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)
@@ -146,7 +147,7 @@ func Run(ctx context.Context, cfg Config) error {
 		tasks.Go(func() { d.answer(beside) })
 	}
 	if d.radios != nil {
-		tasks.Go(func() { d.radios.run(beside) })
+		tasks.Go(func() { d.radios.Run(beside) })
 	}
 	return d.serve(ctx, w.Changes)
 }
@@ -167,7 +168,7 @@ type daemon struct {
 	reach     *reach.Set
 	stale     bool // what the set of uplinks knows may be old
 	own       ownlink.Keeper
-	radios    *radios // nil: they are left alone
+	radios    *radios.Set // nil: they are left alone
 	tunnels   *wireguard.Keeper
 }
 
