@@ -22,6 +22,7 @@ import (
 	"resinos/init/oneoff"
 	"resinos/init/osctl"
 	"resinos/init/osctl/cli"
+	"resinos/mounts/packed"
 	"resinos/services/config"
 	"resinos/services/confine"
 	"resinos/services/log/line"
@@ -48,6 +49,7 @@ func applets() map[string]applet {
 		"grow":     daemon(runGrow),
 		"zram":     daemon(runZram),
 		"hold":     oneoff.Main,
+		"updater":  packedProgram("updater"),
 	}
 }
 
@@ -57,6 +59,14 @@ func osctlMain(ctx context.Context, args []string) int { return osctl.Main(ctx, 
 func osctlWord(word string) applet {
 	return func(ctx context.Context, args []string) int {
 		return osctlMain(ctx, append([]string{word}, args...))
+	}
+}
+
+// packedProgram is what people type for a program that the root has packed. Services attach it themselves.
+func packedProgram(name string) applet {
+	return func(_ context.Context, args []string) int {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, packed.Run(name, args, os.Environ()))
+		return 1
 	}
 }
 

@@ -26,11 +26,12 @@ import (
 
 	"resinos/mounts/atomicfile"
 	"resinos/mounts/fingerprint"
+	"resinos/mounts/packed"
 	"resinos/mounts/plainfile"
 )
 
-// Source is where the root has the files of its version.
-const Source = "/usr/lib/resinos/boot"
+// Source is where the root has the files of its version: within the packed updater, the only program that reads them.
+const Source = packed.Directory + "/updater/boot"
 
 // Target is where the boot partition is attached.
 const Target = "/mnt/boot"

@@ -147,6 +147,9 @@ func (l *Loader) Request(name string) error {
 // loadFile calls finit_module(2); the kernel decompresses the file itself. A module that is loaded already is no error.
 func loadFile(file, params string) error {
 	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) && loaded(file) {
+		return nil // the initramfs had it, and the root has no second copy
+	}
 	if err != nil {
 		return err
 	}
@@ -160,4 +163,10 @@ func loadFile(file, params string) error {
 		return nil
 	}
 	return fmt.Errorf("finit_module %s: %w", file, err)
+}
+
+// loaded reports whether the module of a file is loaded.
+func loaded(file string) bool {
+	_, err := os.Stat("/sys/module/" + Name(file))
+	return err == nil
 }

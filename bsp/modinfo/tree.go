@@ -154,3 +154,19 @@ func (t *Tree) Content(m kmod.Module) ([]byte, error) {
 	}
 	return content, nil
 }
+
+// Remove removes from the modules in dir those with these names, and what they need.
+func (t *Tree) Remove(ctx context.Context, dir string, names []string) error {
+	closure, err := t.Closure(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, m := range closure {
+		for _, suffix := range []string{"", kmod.CompressedSuffix} {
+			if err := os.Remove(filepath.Join(dir, m.Path+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -9,11 +9,22 @@ import (
 	"strconv"
 )
 
-// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md).
+// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed.
 type Squashfs struct {
-	Small     bool // takes a hundred times as long to pack, and a fifth less space
-	BlockSize int  // bytes that are compressed together
+	Small     bool   // takes a hundred times as long to pack, and a fifth less space
+	Packed    bool   // compressed with xz: much smaller, and slow to read (docs/decisions/0043-wifi.md)
+	Filter    string // of xz, for the code of one processor: x86; empty: none
+	BlockSize int    // bytes that are compressed together
 	Epoch     int64
+}
+
+// filters are the filters of xz for the code of an architecture, as far as mksquashfs has them.
+var filters = map[string]string{"amd64": "x86"}
+
+// Packed describes the squashfs of a packed program for an architecture, in the largest blocks there are: such a program
+// is read whole, or not at all.
+func Packed(arch string, epoch int64) Squashfs {
+	return Squashfs{Packed: true, Filter: filters[arch], BlockSize: 1 << 20, Epoch: epoch}
 }
 
 // Write creates the squashfs file at name. mksquashfs reads the tree as a tar stream, so owners, modes, device nodes
@@ -30,13 +41,20 @@ func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 		done <- err
 	}()
 	epoch := strconv.FormatInt(x.Epoch, 10)
+	compressor := "lz4"
+	if x.Packed {
+		compressor = "xz"
+	}
 	args := []string{
-		"-", name, "-tar", "-comp", "lz4", "-b", strconv.Itoa(x.BlockSize),
+		"-", name, "-tar", "-comp", compressor, "-b", strconv.Itoa(x.BlockSize),
 		"-reproducible", "-mkfs-time", epoch, "-all-time", epoch, "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
 		"-no-xattrs", "-no-progress", "-quiet",
 	}
-	if x.Small {
+	if x.Small && !x.Packed {
 		args = append(args, "-Xhc")
+	}
+	if x.Filter != "" {
+		args = append(args, "-Xbcj", x.Filter)
 	}
 	_, err := call{command: "mksquashfs", args: args, epoch: x.Epoch, stdin: read}.run(ctx)
 	read.CloseWithError(errors.New("mksquashfs has ended")) // so that the writer ends too

@@ -37,7 +37,7 @@ func (b *builder) selectModules(ctx context.Context) error {
 	}
 	b.modules.release = filepath.Base(release)
 	pin, _ := b.lock.Find(b.lock.Kernel)
-	key := fmt.Sprintf("2 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
+	key := fmt.Sprintf("4 %s %q %q", pin.SHA256, b.board.Modules, b.earlyModules())
 	dir, err := b.stage(ctx, "modules", key, func(ctx context.Context, dir string) error {
 		return b.writeModules(ctx, release, dir)
 	})
@@ -94,7 +94,9 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 			return err
 		}
 	}
-	return nil
+	// Stage 1 loads those of the board and verity.Module in every boot, before there is a root. The index keeps them.
+	loaded := early[:min(len(early), len(b.board.Initramfs.Modules)+1)]
+	return tree.Remove(ctx, filepath.Join(dir, "root"), loaded)
 }
 
 func writeClosure(ctx context.Context, tree *modinfo.Tree, closure []kmod.Module, strip []string, dir string) error {

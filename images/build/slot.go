@@ -38,7 +38,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		return nil, slot.Manifest{}, err
 	}
 	in := rootfs.Inputs{
-		Board: b.Board, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
+		Board: b.Board, Arch: b.board.Arch, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
 		Trust: b.Trust.Encode(), Without: b.Without,
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
@@ -49,6 +49,12 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	rootTree, rootErr := b.table.Root(in)
 	earlyTree, earlyErr := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
 	if err := errors.Join(rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
+		return nil, slot.Manifest{}, err
+	}
+	rootTree, err = b.table.Pack(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string, error) {
+		return b.file(ctx, "packed-"+name, name+".squashfs", digest, w)
+	})
+	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
 	if err := addFingerprint(rootTree, "root"); err != nil {

@@ -23,6 +23,7 @@ import (
 type Inputs struct {
 	Board    string
 	Variant  string
+	Arch     string // as Go names it
 	Version  string
 	Without  []string                                 // parts that are left out
 	Built    time.Time                                // build time, at which the clock of a device starts; zero: none

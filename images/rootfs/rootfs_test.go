@@ -11,8 +11,10 @@ import (
 
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
+	"resinos/mounts/packed"
 	"resinos/mounts/persist"
 	"resinos/mounts/testenv"
+	"resinos/services/shipped"
 )
 
 // inputs makes stand-ins for everything the table wants.
@@ -36,7 +38,8 @@ func inputs(t *testing.T, variant string) Inputs {
 	write("busybox/usr/bin/busybox", "busybox")
 	write("certificates/usr/share/ca-certificates/mozilla/B.crt", "second")
 	write("certificates/usr/share/ca-certificates/mozilla/A.crt", "first\n")
-	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"), "ca-certificates": filepath.Join(dir, "certificates")}
+	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"),
+		"ca-certificates": filepath.Join(dir, "certificates")}
 	const lib = "usr/lib/some-linux-gnu/"
 	for name, files := range map[string][]string{
 		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
@@ -48,7 +51,12 @@ func inputs(t *testing.T, variant string) Inputs {
 		"libjansson4": {lib + "libjansson.so.4.0"}, "libxtables12": {lib + "libxtables.so.12.0"},
 		"libgmp10": {lib + "libgmp.so.10.0"}, "libedit2": {lib + "libedit.so.2.0"},
 		"libtinfo6": {lib + "libtinfo.so.6.0"}, "libbsd0": {lib + "libbsd.so.0.0"},
-		"libmd0": {lib + "libmd.so.0.0"},
+		"libmd0":        {lib + "libmd.so.0.0"},
+		"wpasupplicant": {"usr/sbin/wpa_supplicant"}, "libssl3t64": {lib + "libcrypto.so.3", lib + "libssl.so.3"},
+		"libnl-3-200": {lib + "libnl-3.so.200.1"}, "libnl-genl-3-200": {lib + "libnl-genl-3.so.200.1"},
+		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},
+		"libpcsclite1": {lib + "libpcsclite.so.1"}, "zlib1g": {lib + "libz.so.1.3"}, "libzstd1": {lib + "libzstd.so.1.5"},
+		"wireless-regdb": {"usr/lib/firmware/regulatory.db-debian", "usr/lib/firmware/regulatory.db.p7s-debian"},
 	} {
 		packages[name] = filepath.Join(dir, name)
 		for _, file := range files {
@@ -270,5 +278,54 @@ func TestOSRelease(t *testing.T) {
 	in.Built = time.Date(2026, 11, 25, 11, 0, 0, 0, time.FixedZone("", 3600))
 	if text := string(OSRelease(in)); !strings.Contains(text, "\nRESIN_BUILD_TIME=\"2026-11-25T10:00:00Z\"\n") {
 		t.Errorf("os-release:\n%s", text)
+	}
+}
+
+// TestSplit takes the packed programs out of each root, and finds one for every service that asks for it.
+func TestSplit(t *testing.T) {
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := table.Root(inputs(t, "production"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, packs, err := table.Split(tree, "production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, there := rest.Lookup("usr/lib/packed/updater"); !there || !e.Mode.IsDir() {
+		t.Errorf("the directory of the updater is %v, %t", e, there)
+	}
+	if _, there := rest.Lookup("usr/lib/packed/updater/updater"); there {
+		t.Error("the updater is in the root too")
+	}
+	files, err := shipped.Variant("production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		name := f.Spec.Confinement.Packed
+		if name == "" {
+			continue
+		}
+		program, err := filepath.Rel(packed.Path(name), f.Spec.Command[0])
+		if e, there := rest.Lookup(strings.TrimPrefix(f.Spec.Command[0], "/")); there && e.Target != "" {
+			target := filepath.Join(filepath.Dir(f.Spec.Command[0]), e.Target)
+			program, err = filepath.Rel(packed.Path(name), target)
+		}
+		if err != nil || packs[name] == nil {
+			t.Fatalf("%s: packed program %q: %v", f.Name, name, err)
+		}
+		if e, there := packs[name].Lookup(program); !there || e.Mode&0o111 == 0 {
+			t.Errorf("%s: %s has no program %s", f.Name, name, program)
+		}
+	}
+	if err := tree.Add(assemble.Entry{Path: "usr/lib/packed/other/x", Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := table.Split(tree, "production"); err == nil {
+		t.Error("a file of no packed program is accepted")
 	}
 }

@@ -33,6 +33,7 @@ type Table struct {
 	Packages    []Package   `toml:"package"`
 	Files       []File      `toml:"file"`
 	Busybox     Busybox     `toml:"busybox"`
+	Packed      []Packed    `toml:"packed"`
 	Early       Initramfs   `toml:"initramfs"`
 }
 
@@ -74,6 +75,12 @@ type File struct {
 	Path string   `toml:"path"`
 	Text string   `toml:"text"`
 	Mode Mode     `toml:"mode"`
+	In   []string `toml:"variants"`
+}
+
+// Packed names a packed program (mounts/packed): all entries below its directory are packed into one file.
+type Packed struct {
+	Name string   `toml:"name"`
 	In   []string `toml:"variants"`
 }
 
@@ -145,6 +152,9 @@ func (t Table) variantLists() [][]string {
 		all = append(all, p.In)
 	}
 	for _, p := range t.Packages {
+		all = append(all, p.In)
+	}
+	for _, p := range t.Packed {
 		all = append(all, p.In)
 	}
 	for _, f := range t.Files {

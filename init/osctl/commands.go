@@ -98,14 +98,18 @@ func own() []command {
 		{
 			name: "net", theme: looking,
 			args: "[--json] | plan [--json] | up [-n] NAME | down [-n] NAME | reload | " +
-				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | wireguard-key [-n] [FILE]",
+				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | " +
+				"wireguard-key [-n] [FILE] | " +
+				"scan [--json] | connect [-n] [--link LINK] [--open] [--hidden] SSID",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",
 			example: "osctl net                                everything at one glance\n" +
 				"osctl net plan                           what every profile gives its link\n" +
 				"osctl net down office                    until the next start of netd\n" +
 				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office\n" +
-				"osctl net wireguard-key /mnt/data/wg.key a pair of keys: the private one into the file",
+				"osctl net wireguard-key /mnt/data/wg.key a pair of keys: the private one into the file\n" +
+				"osctl net scan                           which Wi-Fi networks are in range\n" +
+				"osctl net connect home                   asks for the password, and joins",
 			run: netcommand.Show,
 		},
 		{

@@ -25,10 +25,16 @@ type Entry struct {
 // State is what Assign looks at besides the profiles.
 type State struct {
 	Links       []link.Link
-	Held        map[int]string  // by index of the link: the file of the profile that it has
-	Down        map[string]bool // by file: taken down by a person
-	Up          map[string]bool // by file: brought up by a person, though its autoconnect is false
-	CommandLine []string        // of the kernel
+	Held        map[int]string    // by index of the link: the file of the profile that it has
+	Down        map[string]bool   // by file: taken down by a person
+	Up          map[string]bool   // by file: brought up by a person, though its autoconnect is false
+	CommandLine []string          // of the kernel
+	Joined      map[string]string // by name of the radio: the file of the network that it is in, or was last
+}
+
+// wanted reports whether a profile may be used.
+func (s State) wanted(e Entry) bool {
+	return e.Profile.Connection.Autoconnect && !s.Down[e.File] || s.Up[e.File]
 }
 
 // Assign returns the profile of each link that has one, by index. A link keeps its profile while no better one is for
@@ -47,15 +53,17 @@ func Assign(entries []Entry, s State) map[int]Entry {
 		return cmp.Compare(a.Index, b.Index)
 	})
 	out, used := map[int]Entry{}, map[string]bool{}
+	radios := Radios(entries, s)
 	for _, l := range links {
-		if l.Kind == link.Loopback {
+		if fit := radios[l.Index]; l.Kind == link.Wifi && len(fit) > 0 {
+			out[l.Index] = s.inRadio(l, fit)
+		}
+		if l.Kind == link.Loopback || l.Kind == link.Wifi {
 			continue
 		}
 		best, found := Entry{}, false
 		for _, e := range entries {
-			c := e.Profile.Connection
-			wanted := c.Autoconnect && !s.Down[e.File] || s.Up[e.File]
-			if !wanted || used[e.File] || !Fits(e.Profile, l, s.CommandLine) {
+			if !s.wanted(e) || used[e.File] || !Fits(e.Profile, l, s.CommandLine) {
 				continue
 			}
 			if !found || better(e, best, s.Held[l.Index]) {

@@ -50,8 +50,11 @@ type Static struct {
 func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	s := Static{Metric: metric, seed: seed, Wanted: link.Wanted{Up: true, SkipsDown: true}}
 	switch p.Connection.Type {
-	case profile.TypeWiFi, profile.TypeGSM, profile.TypeVPN:
+	case profile.TypeGSM, profile.TypeVPN:
 		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
+	}
+	if p.EAP != nil && p.Connection.Type == profile.TypeEthernet {
+		s.note("[802-1x] has no effect: a cable is used without it")
 	}
 	s.hardware(p, l)
 	s.Card = card(p)
@@ -111,11 +114,20 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 		s.Wanted.MTU = int(p.WireGuard.MTU)
 	case p.Ethernet != nil && p.Ethernet.MTU != 0:
 		s.Wanted.MTU = int(p.Ethernet.MTU)
+	case p.WiFi != nil && p.WiFi.MTU != 0:
+		s.Wanted.MTU = int(p.WiFi.MTU)
 	}
-	if p.Ethernet == nil {
-		return
+	switch {
+	case p.Ethernet != nil:
+		s.clone(p, string(p.Ethernet.ClonedMAC), l)
+	case p.WiFi != nil && p.WiFi.ClonedMAC != "random": // that is made anew for each connection (net/wifi)
+		s.clone(p, string(p.WiFi.ClonedMAC), l)
 	}
-	switch mac := string(p.Ethernet.ClonedMAC); mac {
+}
+
+// clone sets the hardware address that a profile asks for.
+func (s *Static) clone(p profile.Profile, mac string, l link.Link) {
+	switch mac {
 	case "", "preserve":
 		if p.Bridge != nil && mac == "" {
 			s.Wanted.Hardware = string(p.Bridge.MAC)

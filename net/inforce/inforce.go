@@ -25,9 +25,12 @@ import (
 type Set struct {
 	Dir      keydir.Directory
 	Entries  []assignment.Entry
-	Known    bool                     // the directory has been read: without that, nobody knows what is wanted
-	Assigned map[int]assignment.Entry // by index of the link
-	Down, Up map[string]bool          // by file: what a person asked for since netd started
+	Known    bool                       // the directory has been read: without that, nobody knows what is wanted
+	Assigned map[int]assignment.Entry   // by index of the link
+	Radios   map[int][]assignment.Entry // by index of the link: what each radio may join
+	Names    map[int]string             // of the links, by index
+	Joined   map[string]string          // by name of the radio: the file of the network that it is in, or was last
+	Down, Up map[string]bool            // by file: what a person asked for since netd started
 
 	Identity string // of the device, which stays
 
@@ -43,7 +46,8 @@ func New(path string, usual []link.Profile, log *slog.Logger) *Set {
 	seed, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return &Set{
 		Dir: keydir.Directory{Path: path}, Assigned: map[int]assignment.Entry{}, Down: map[string]bool{},
-		Up: map[string]bool{}, usual: usual, commands: strings.Fields(string(commandLine)), seed: string(seed),
+		Up: map[string]bool{}, Joined: map[string]string{}, usual: usual,
+		commands: strings.Fields(string(commandLine)), seed: string(seed),
 		log: log,
 	}
 }
@@ -77,11 +81,17 @@ func (s *Set) Load() bool {
 
 // Assign decides anew which profile each link has.
 func (s *Set) Assign(links []link.Link) {
-	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands}
+	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands,
+		Joined: s.Joined}
 	for index, e := range s.Assigned {
 		state.Held[index] = e.File
 	}
 	s.Assigned = assignment.Assign(s.Entries, state)
+	s.Radios = assignment.Radios(s.Entries, state)
+	s.Names = map[int]string{}
+	for _, l := range links {
+		s.Names[l.Index] = l.Name
+	}
 }
 
 // Given is what a link gets, from its key file or, if no key file is for it, as one without any.
@@ -230,6 +240,18 @@ func (s *Set) Wanted() []assignment.Entry {
 	})
 }
 
+// radioOf returns the name of the radio that may join the network of a profile but is not in it; empty: none.
+func (s *Set) radioOf(e assignment.Entry) string {
+	for index, entries := range s.Radios {
+		for _, one := range entries {
+			if one.File == e.File && s.Joined[s.Names[index]] != e.File {
+				return s.Names[index]
+			}
+		}
+	}
+	return ""
+}
+
 // State says in words what became of a profile.
 func (s *Set) State(e assignment.Entry, links []string) string {
 	c := e.Profile.Connection
@@ -237,6 +259,8 @@ func (s *Set) State(e assignment.Entry, links []string) string {
 	switch {
 	case static.Waiting != "":
 		return "waits: " + static.Waiting
+	case c.Type == profile.TypeWiFi && s.radioOf(e) != "":
+		return "wanted on " + s.radioOf(e)
 	case len(links) > 0:
 		return "in force on " + strings.Join(links, ", ")
 	case s.Down[e.File]:

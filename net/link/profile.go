@@ -17,9 +17,9 @@ type Profile struct {
 	Metric int // the routes of the link get Metric plus a small number that differs for each link
 }
 
-// Defaults returns the profiles of a device without key files: DHCP on every wired link.
+// Defaults returns the profiles of a device without key files: DHCP on every wired link. A radio needs a key file.
 func Defaults() []Profile {
-	return []Profile{{Kind: Wired, Method: DHCP, Metric: 100}}
+	return []Profile{{Kind: Wired, Method: DHCP, Metric: 100}, {Kind: Wifi, Method: Disabled, Metric: 600}}
 }
 
 // Choose returns the first profile that claims the link: one that names it goes before one for its kind. A link that is

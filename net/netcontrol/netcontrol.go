@@ -23,6 +23,7 @@ const (
 	OpReload = "reload"
 	// OpWireGuardKey makes a pair of keys, a KeyPair, and keeps nothing of it.
 	OpWireGuardKey = "wireguard-key"
+	OpScan         = "scan" // the result is a list of AccessPoint
 )
 
 // Name is a profile: the name of its file, its id, its UUID, or the link that it is in force on.
@@ -60,6 +61,7 @@ type Link struct {
 	Peers     []Peer   `json:"peers,omitempty"`  // of a wireguard link
 	Notes     []string `json:"notes,omitempty"`  // what its profile asks for and does not get
 	Error     string   `json:"error,omitempty"`  // why it is not as wanted
+	Radio     *Radio   `json:"radio,omitempty"`  // nil: it is none, or nothing is wanted of it
 
 	Reach       string `json:"reach,omitempty"`        // how far it gets: full, gateway, portal, limited, none, or -
 	ReachReason string `json:"reach_reason,omitempty"` // why no further; it may contain what a stranger sent
@@ -93,6 +95,27 @@ type Rules struct {
 	File   string   `json:"file"`
 	Tables []string `json:"tables,omitempty"` // that it made
 	Error  string   `json:"error,omitempty"`  // why the file as it is now is refused
+}
+
+// Radio is what a radio does.
+type Radio struct {
+	State     string `json:"state"` // idle, starting, searching, joining, joined, access point, refused
+	File      string `json:"file,omitempty"`
+	SSID      string `json:"ssid,omitempty"`
+	BSSID     string `json:"bssid,omitempty"`
+	Frequency int    `json:"mhz,omitempty"`
+	Signal    int    `json:"dbm,omitempty"`
+	Reason    string `json:"reason,omitempty"` // why it has not joined
+	Words     string `json:"words"`            // all of it in a line
+}
+
+// AccessPoint is one that a scan has found.
+type AccessPoint struct {
+	SSID      string `json:"ssid"` // empty: it hides its name
+	BSSID     string `json:"bssid"`
+	Frequency int    `json:"mhz"`
+	Signal    int    `json:"dbm"`
+	Security  string `json:"security"` // open, wep, psk, sae, owe or eap
 }
 
 // Profile is one key file.
@@ -141,6 +164,13 @@ func (c Client) Plan(ctx context.Context) ([]Planned, error) {
 // Change carries out up or down.
 func (c Client) Change(ctx context.Context, op, name string) error {
 	return c.call(ctx, op, Name{name}, nil)
+}
+
+// Scan looks which access points are in range, the best signal first. It takes some seconds.
+func (c Client) Scan(ctx context.Context) ([]AccessPoint, error) {
+	var found []AccessPoint
+	err := c.call(ctx, OpScan, nil, &found)
+	return found, err
 }
 
 // Reload reads the key files again.

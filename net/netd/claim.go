@@ -81,6 +81,9 @@ func (d *daemon) look(at time.Duration, index int) {
 	if other || c.link.Kind != actual.Link.Kind {
 		d.assign()
 	}
+	if actual.Link.Kind == link.Wifi {
+		d.radios.Kick()
+	}
 	p := d.files.Given(actual.Link)
 	if c != nil && (!p.Ours || other || !c.same(p)) {
 		d.release(c, "link changed")

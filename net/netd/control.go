@@ -66,7 +66,9 @@ func (d *daemon) handlers() map[string]control.Handler {
 		netcontrol.OpReload: func(ctx context.Context, _ json.RawMessage) (any, error) {
 			return nil, d.within(ctx, func(at time.Duration) { d.reload(at) })
 		},
+		netcontrol.OpScan: d.scan,
 		netcontrol.OpStatus: func(ctx context.Context, _ json.RawMessage) (any, error) {
+			d.radios.Look(ctx)
 			var s netcontrol.Status
 			err := d.within(ctx, func(time.Duration) { s = d.status() })
 			return s, err
@@ -166,6 +168,7 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	for _, r := range a.Routes {
 		l.Routes = append(l.Routes, r.String())
 	}
+	l.Radio, l.Notes = d.radios.Status(l.Name), d.radios.Notes(l.Name)
 	c := d.claims[a.Link.Index]
 	if c == nil {
 		return l
@@ -181,7 +184,8 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	if a.Link.Type == profile.TypeWireGuard {
 		l.Peers = peers(a.Link.Name)
 	}
-	l.Managed, l.Error, l.Notes, l.Method = true, c.fault, c.static.Notes, "dhcp"
+	l.Managed, l.Error, l.Method = true, c.fault, "dhcp"
+	l.Notes = append(l.Notes, c.static.Notes...)
 	if c.entry != nil {
 		l.File, l.Profile, l.Method = c.entry.File, c.entry.Profile.Connection.ID, "port"
 		if ip := c.entry.Profile.IPv4; ip != nil {

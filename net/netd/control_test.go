@@ -37,7 +37,8 @@ func TestControl(t *testing.T) {
 	for _, p := range s.Profiles {
 		states[p.File] = p.State + p.Error
 	}
-	for file, want := range map[string]string{"office": "in force on w0", "cafe": "waits", "broken": "type: is missing"} {
+	for file, want := range map[string]string{"office": "in force on w0", "cafe": "no link is there",
+		"broken": "type: is missing"} {
 		if !strings.Contains(states[file], want) {
 			t.Errorf("%s: %q, want %q", file, states[file], want)
 		}
@@ -55,7 +56,8 @@ func TestControl(t *testing.T) {
 		t.Error(err)
 	}
 	d.has("w0", "10.9.0.50/24")
-	for name, want := range map[string]string{"nothing": "is called", "cafe": "no driver", "broken": "is called"} {
+	for name, want := range map[string]string{"nothing": "is called", "cafe": "no link is there",
+		"broken": "is called"} {
 		if err := client.Change(t.Context(), netcontrol.OpUp, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("up %s: %v, want %q", name, err, want)
 		}

@@ -76,6 +76,8 @@ func (d *daemon) ensureLinks() {
 func (d *daemon) assign() {
 	if len(d.files.Entries) == 0 {
 		clear(d.files.Assigned)
+		clear(d.files.Radios)
+		d.driveRadios()
 		d.ensureLinks()
 		return
 	}
@@ -90,6 +92,7 @@ func (d *daemon) assign() {
 		links = append(links, link.FromNetlink(d.cfg.SysRoot, l))
 	}
 	d.files.Assign(links)
+	d.driveRadios()
 }
 
 // given is a source: what the key file itself gives.

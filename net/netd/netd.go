@@ -23,6 +23,7 @@ import (
 	"resinos/net/linkwatch"
 	"resinos/net/netstate"
 	"resinos/net/ownlink"
+	"resinos/net/radios"
 	"resinos/net/reach"
 	"resinos/net/resolv"
 	"resinos/net/wireguard"
@@ -53,6 +54,7 @@ type Config struct {
 	Profiles    []link.Profile        // of links without a key file; nil: link.Defaults
 	KeyFiles    string                // directory of the key files; empty: there are none
 	Control     string                // the socket that osctl asks; empty: there is none
+	WiFi        string                // directory of the service wifi; empty: radios are left alone
 	SysRoot     string                // empty: "/sys"
 	Hold        time.Duration         // how long a configuration outlives its carrier; 0: defaultHold
 }
@@ -100,6 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 	d.own.Log, d.tunnels = d.cfg.Log, wireguard.NewKeeper(d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	d.files.Identity = d.cfg.Identity
+	d.radios = radios.New(d.cfg.WiFi, radios.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)
@@ -143,6 +146,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if d.cfg.Control != "" {
 		tasks.Go(func() { d.answer(beside) })
 	}
+	if d.radios != nil {
+		tasks.Go(func() { d.radios.Run(beside) })
+	}
 	return d.serve(ctx, w.Changes)
 }
 
@@ -162,6 +168,7 @@ type daemon struct {
 	reach     *reach.Set
 	stale     bool // what the set of uplinks knows may be old
 	own       ownlink.Keeper
+	radios    *radios.Set // nil: they are left alone
 	tunnels   *wireguard.Keeper
 }
 

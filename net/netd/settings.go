@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"resinos/net/reach"
@@ -16,7 +17,7 @@ import (
 
 // keys are the keys of config.json that netd follows.
 var keys = []string{config.DNSServers, config.Hostname, config.ReachURL, config.ReachResponse, config.ReachInterval,
-	config.APIEndpoint}
+	config.APIEndpoint, config.Country, config.RandomScan}
 
 // wish is what the owner's settings ask of netd.
 type wish struct {
@@ -24,13 +25,16 @@ type wish struct {
 	fallback bool   // the servers are asked only if no lease names one
 	hostname string // empty: the kernel's
 	target   reach.Target
-	fault    error // why the target is not what the owner asks for
+	fault    error  // why the target is not what the owner asks for
+	country  string // two letters, whose rules the radios follow; empty: those that hold everywhere
+	openScan bool   // radios look around under their own address
 }
 
 // wishOf reads settings. Values that are not addresses are skipped: whoever published them has reported them to the
 // owner.
 func wishOf(s settings.Settings) wish {
-	w := wish{fallback: s.Values[config.DNSServers].From == settings.Default, hostname: s.Text(config.Hostname)}
+	w := wish{fallback: s.Values[config.DNSServers].From == settings.Default, hostname: s.Text(config.Hostname),
+		country: strings.ToUpper(s.Text(config.Country)), openScan: s.Text(config.RandomScan) == "false"}
 	for _, text := range s.List(config.DNSServers) {
 		if a, err := netip.ParseAddr(text); err == nil {
 			w.servers = append(w.servers, a)
@@ -67,6 +71,7 @@ func (d *daemon) take(at time.Duration, w wish) {
 	if d.reach.Retarget(at, w.target) {
 		d.reprioritise(at)
 	}
+	d.driveRadios()
 	d.writeResolv()
 	if d.hostname() == before {
 		return

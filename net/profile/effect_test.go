@@ -37,6 +37,15 @@ var effective = map[string]string{
 	"wireguard": "fwmark ip4-auto-default-route ip6-auto-default-route listen-port mtu peer-routes private-key " +
 		"private-key-flags",
 	"wireguard-peer": "allowed-ips endpoint persistent-keepalive preshared-key preshared-key-flags",
+	"wifi": "band bssid channel cloned-mac-address hidden mac-address mac-address-blacklist mac-address-denylist " +
+		"mode mtu powersave ssid",
+	"wifi-security": "auth-alg group key-mgmt pairwise pmf proto psk psk-flags wep-key-flags wep-key-type wep-key0 " +
+		"wep-key1 wep-key2 wep-key3 wep-tx-keyidx",
+	"802-1x": "altsubject-matches anonymous-identity ca-cert client-cert domain-match domain-suffix-match eap " +
+		"identity password password-flags password-raw phase1-auth-flags phase1-fast-provisioning phase1-peaplabel " +
+		"phase1-peapver phase2-altsubject-matches phase2-auth phase2-autheap phase2-ca-cert phase2-client-cert " +
+		"phase2-domain-match phase2-domain-suffix-match phase2-private-key phase2-private-key-password " +
+		"phase2-subject-match private-key private-key-password subject-match system-ca-certs",
 }
 
 // valid are values of keys that do not take 1.
@@ -47,7 +56,9 @@ var valid = map[string]string{
 	"wireguard-peer/preshared-key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 	"ipv4/dns":                     "192.0.2.1", "ipv6/dns": "2001:db8::1", "ipv6/addr-gen-mode": "eui64",
 	"ipv4/may-fail": "0", "ipv6/may-fail": "0", "ipv6/dhcp-send-hostname": "0",
-	"ipv4/address1": "192.0.2.2/24", "ipv6/address1": "2001:db8::2/64",
+	"wifi/cloned-mac-address": "stable", "wifi/mac-address": "52:54:00:12:34:56", "wifi/bssid": "52:54:00:12:34:56",
+	"wifi/wake-on-wlan": "2",
+	"ipv4/address1":     "192.0.2.2/24", "ipv6/address1": "2001:db8::2/64",
 	"ipv4/route1": "192.0.2.0/24", "ipv6/route1": "2001:db8::/64",
 	"ipv4/routing-rule1": "priority 5 from 192.0.2.0/24 table 100",
 	"ipv6/routing-rule1": "priority 5 from 2001:db8::/64 table 100",

@@ -19,9 +19,9 @@ type Profile struct {
 	Connection Connection `nm:"connection"`
 	Match      *Match     `nm:"match"`
 	Ethernet   *Ethernet  `nm:"ethernet,802-3-ethernet"`
-	WiFi       *WiFi      `nm:"wifi,802-11-wireless" unused:"yes"`
-	Security   *Security  `nm:"wifi-security,802-11-wireless-security" unused:"yes"`
-	EAP        *EAP       `nm:"802-1x" unused:"yes"`
+	WiFi       *WiFi      `nm:"wifi,802-11-wireless"`
+	Security   *Security  `nm:"wifi-security,802-11-wireless-security"`
+	EAP        *EAP       `nm:"802-1x"`
 	GSM        *GSM       `nm:"gsm" unused:"yes"`
 	Serial     *serial    `nm:"serial" unused:"yes"`
 	PPP        *ppp       `nm:"ppp" unused:"yes"`
@@ -194,13 +194,13 @@ type Security struct {
 	Proto        []string        `nm:"proto"`
 	PSK          keyvalue.Secret `nm:"psk"`
 	PSKFlags     int64           `nm:"psk-flags" range:"0..7"`
-	WEPFlags     int64           `nm:"wep-key-flags" range:"0..7" unused:"yes"`
-	WEPType      int64           `nm:"wep-key-type" range:"0..2" unused:"yes"`
-	WEPKey0      keyvalue.Secret `nm:"wep-key0" unused:"yes"`
-	WEPKey1      keyvalue.Secret `nm:"wep-key1" unused:"yes"`
-	WEPKey2      keyvalue.Secret `nm:"wep-key2" unused:"yes"`
-	WEPKey3      keyvalue.Secret `nm:"wep-key3" unused:"yes"`
-	WEPIndex     int64           `nm:"wep-tx-keyidx" range:"0..3" unused:"yes"`
+	WEPFlags     int64           `nm:"wep-key-flags" range:"0..7"`
+	WEPType      int64           `nm:"wep-key-type" range:"0..2"`
+	WEPKey0      keyvalue.Secret `nm:"wep-key0"`
+	WEPKey1      keyvalue.Secret `nm:"wep-key1"`
+	WEPKey2      keyvalue.Secret `nm:"wep-key2"`
+	WEPKey3      keyvalue.Secret `nm:"wep-key3"`
+	WEPIndex     int64           `nm:"wep-tx-keyidx" range:"0..3"`
 	WPS          int64           `nm:"wps-method" range:"uint32" unused:"yes"`
 }
 
@@ -208,24 +208,24 @@ type Security struct {
 type EAP struct {
 	AltSubject        []string        `nm:"altsubject-matches"`
 	AnonymousIdentity string          `nm:"anonymous-identity"`
-	AuthTimeout       int64           `nm:"auth-timeout" range:"0..2147483647"`
+	AuthTimeout       int64           `nm:"auth-timeout" range:"0..2147483647" unused:"yes"`
 	CACert            keyvalue.Cert   `nm:"ca-cert"`
-	CAPassword        keyvalue.Secret `nm:"ca-cert-password"`
-	CAPasswordFlags   int64           `nm:"ca-cert-password-flags" range:"0..7"`
-	CAPath            string          `nm:"ca-path"`
+	CAPassword        keyvalue.Secret `nm:"ca-cert-password" unused:"yes"`
+	CAPasswordFlags   int64           `nm:"ca-cert-password-flags" range:"0..7" unused:"yes"`
+	CAPath            string          `nm:"ca-path" unused:"yes"`
 	ClientCert        keyvalue.Cert   `nm:"client-cert"`
-	ClientPassword    keyvalue.Secret `nm:"client-cert-password"`
-	ClientFlags       int64           `nm:"client-cert-password-flags" range:"0..7"`
+	ClientPassword    keyvalue.Secret `nm:"client-cert-password" unused:"yes"`
+	ClientFlags       int64           `nm:"client-cert-password-flags" range:"0..7" unused:"yes"`
 	DomainMatch       string          `nm:"domain-match"`
 	DomainSuffix      string          `nm:"domain-suffix-match"`
 	Methods           []string        `nm:"eap"`
 	Identity          string          `nm:"identity"`
-	Optional          bool            `nm:"optional"`
-	PACFile           string          `nm:"pac-file"`
+	Optional          bool            `nm:"optional" unused:"yes"`
+	PACFile           string          `nm:"pac-file" unused:"yes"`
 	Password          keyvalue.Secret `nm:"password"`
 	PasswordFlags     int64           `nm:"password-flags" range:"0..7"`
 	PasswordRaw       keyvalue.Secret `nm:"password-raw"`
-	PasswordRawFlags  int64           `nm:"password-raw-flags" range:"0..7"`
+	PasswordRawFlags  int64           `nm:"password-raw-flags" range:"0..7" unused:"yes"`
 	Phase1Flags       int64           `nm:"phase1-auth-flags" range:"uint32"`
 	Phase1Fast        string          `nm:"phase1-fast-provisioning"`
 	Phase1PEAPLabel   string          `nm:"phase1-peaplabel"`
@@ -234,23 +234,23 @@ type EAP struct {
 	Phase2Auth        string          `nm:"phase2-auth"`
 	Phase2AuthEAP     string          `nm:"phase2-autheap"`
 	Phase2CACert      keyvalue.Cert   `nm:"phase2-ca-cert"`
-	Phase2CAPassword  keyvalue.Secret `nm:"phase2-ca-cert-password"`
-	Phase2CAFlags     int64           `nm:"phase2-ca-cert-password-flags" range:"0..7"`
-	Phase2CAPath      string          `nm:"phase2-ca-path"`
+	Phase2CAPassword  keyvalue.Secret `nm:"phase2-ca-cert-password" unused:"yes"`
+	Phase2CAFlags     int64           `nm:"phase2-ca-cert-password-flags" range:"0..7" unused:"yes"`
+	Phase2CAPath      string          `nm:"phase2-ca-path" unused:"yes"`
 	Phase2Client      keyvalue.Cert   `nm:"phase2-client-cert"`
-	Phase2ClientPass  keyvalue.Secret `nm:"phase2-client-cert-password"`
-	Phase2ClientFlags int64           `nm:"phase2-client-cert-password-flags" range:"0..7"`
+	Phase2ClientPass  keyvalue.Secret `nm:"phase2-client-cert-password" unused:"yes"`
+	Phase2ClientFlags int64           `nm:"phase2-client-cert-password-flags" range:"0..7" unused:"yes"`
 	Phase2Domain      string          `nm:"phase2-domain-match"`
 	Phase2Suffix      string          `nm:"phase2-domain-suffix-match"`
 	Phase2Key         keyvalue.Cert   `nm:"phase2-private-key"`
 	Phase2KeyPassword keyvalue.Secret `nm:"phase2-private-key-password"`
-	Phase2KeyFlags    int64           `nm:"phase2-private-key-password-flags" range:"0..7"`
+	Phase2KeyFlags    int64           `nm:"phase2-private-key-password-flags" range:"0..7" unused:"yes"`
 	Phase2Subject     string          `nm:"phase2-subject-match"`
-	PIN               keyvalue.Secret `nm:"pin"`
-	PINFlags          int64           `nm:"pin-flags" range:"0..7"`
+	PIN               keyvalue.Secret `nm:"pin" unused:"yes"`
+	PINFlags          int64           `nm:"pin-flags" range:"0..7" unused:"yes"`
 	PrivateKey        keyvalue.Cert   `nm:"private-key"`
 	KeyPassword       keyvalue.Secret `nm:"private-key-password"`
-	KeyFlags          int64           `nm:"private-key-password-flags" range:"0..7"`
+	KeyFlags          int64           `nm:"private-key-password-flags" range:"0..7" unused:"yes"`
 	SubjectMatch      string          `nm:"subject-match"`
 	SystemCAs         bool            `nm:"system-ca-certs"`
 }

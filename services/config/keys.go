@@ -59,6 +59,8 @@ const (
 	ReachResponse     = "os.network.connectivity.response"
 	APIEndpoint       = "apiEndpoint"
 	OpenPorts         = "os.network.openPorts"
+	Country           = "country"
+	RandomScan        = "os.network.wifi.randomMacAddressScan"
 )
 
 // Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
@@ -77,8 +79,8 @@ func Keys() []Key {
 		{Name: SSHKeys, Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
 		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},
-		{Name: "country", Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Later: "Wi-Fi", fit: country},
-		{Name: "os.network.wifi.randomMacAddressScan", Kind: Flag, Does: "look for Wi-Fi under a random address", Later: "Wi-Fi"},
+		{Name: Country, Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Daemon: "netd", fit: country},
+		{Name: RandomScan, Kind: Flag, Default: "true", Does: "look for Wi-Fi under a random address, where the radio can", Daemon: "netd"},
 		{Name: ReachURL, Kind: Text, Does: `URL to ask, http://…, whether the internet is reached; else that of the cloud; "null": nobody is asked`, Daemon: "netd", fit: probeURL},
 		{Name: ReachInterval, Kind: Number, Default: "3600", Does: "seconds between two questions to which nothing depends on the answer", Daemon: "netd"},
 		{Name: ReachResponse, Kind: Text, Does: "what the answer begins with; empty: status 204", Daemon: "netd"},

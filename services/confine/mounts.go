@@ -9,14 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/packed"
 	"resinos/services/spec"
 )
 
 // temporaries are the directories that private-tmp replaces, if the root has them.
 var temporaries = [...]string{"/tmp", "/var/tmp"}
 
-// mounts gives this thread, and so the program, a mount namespace of its own and changes it: read-only paths first,
-// because they may be above the others, then the temporary directories, then what is hidden.
+// mounts gives this thread, and so the program, a mount namespace of its own and changes it: the packed program first,
+// then read-only paths, because they may be above the others, then the temporary directories, then what is hidden.
 //
 // Everything is done on descriptors (open_tree, fsmount, move_mount, mount_setattr): a path is looked up once, so
 // nobody can replace a part of it by a symlink between the look-up and the mount. This needs Linux 5.12. On an older
@@ -38,6 +39,11 @@ func (s *self) mounts() error {
 	}
 	if err := propagate(box, true); err != nil {
 		return err
+	}
+	if box.Packed != "" {
+		if err := packed.Attach(box.Packed); err != nil {
+			return err
+		}
 	}
 	for _, path := range box.ReadOnlyPaths {
 		if err := each(path, readOnly); err != nil {
@@ -69,7 +75,7 @@ func (s *self) mounts() error {
 // slave, otherwise they would appear on the host. Afterwards it is shared again, but with the processes that the
 // service starts, not with the host: the kernel cannot restore that.
 func propagate(box spec.Confinement, before bool) error {
-	own := box.PrivateTmp || len(box.ReadOnlyPaths) > 0 || len(box.HiddenPaths) > 0
+	own := box.Packed != "" || box.PrivateTmp || len(box.ReadOnlyPaths) > 0 || len(box.HiddenPaths) > 0
 	flag := uintptr(unix.MS_SLAVE)
 	switch {
 	case box.Propagation == spec.Private:

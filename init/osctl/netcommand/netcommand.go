@@ -28,6 +28,7 @@ type session struct{ *cli.Session }
 type wish struct {
 	link, address, gateway, dns string
 	dry                         bool
+	open, hidden                bool // connect: the network has no password; it hides its name
 }
 
 // Show runs the command net.
@@ -36,10 +37,12 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	asJSON := flags.Bool("json", false, "prints JSON")
 	var w wish
 	flags.BoolVar(&w.dry, "n", false, "prints what it would do, and does nothing")
-	flags.StringVar(&w.link, "link", "", "add: for this `LINK` only, as in eth0")
+	flags.StringVar(&w.link, "link", "", "add, connect: for this `LINK` only, as in eth0")
 	flags.StringVar(&w.address, "address", "", "add: this `ADDRESS/BITS`; without it, the link asks a DHCP server")
 	flags.StringVar(&w.gateway, "gateway", "", "add: the default route through this `ADDRESS`")
 	flags.StringVar(&w.dns, "dns", "", "add: these name `SERVERS`, separated by commas")
+	flags.BoolVar(&w.open, "open", false, "connect: the network has no password")
+	flags.BoolVar(&w.hidden, "hidden", false, "connect: the network hides its name")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
@@ -49,12 +52,13 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 		verb, rest = rest[0], rest[1:]
 	}
 	client := netcontrol.Client{Socket: filepath.Join(s.Root, netcontrol.SocketPath)}
-	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1, keyVerb: len(rest)}
+	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1, "scan": 0, "connect": 1,
+		keyVerb: len(rest)}
 	n, known := wanted[verb]
 	switch {
 	case !known:
 		return cli.Misuse(fmt.Sprintf("no command %q of net", verb),
-			"there are: osctl net plan, up, down, reload, add, wireguard-key")
+			"there are: osctl net plan, up, down, reload, add, scan, connect, wireguard-key")
 	case verb == keyVerb && len(rest) <= 1:
 		return s.wireguardKey(ctx, client, rest, w.dry)
 	case len(rest) != n || verb == keyVerb:
@@ -70,6 +74,10 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 		err = client.Change(ctx, verb, rest[0])
 	case "reload":
 		err = client.Reload(ctx)
+	case "scan":
+		err = s.scan(ctx, client, *asJSON)
+	case "connect":
+		err = s.connect(ctx, client, rest[0], w)
 	case "plan":
 		err = s.plan(ctx, client, *asJSON)
 	default:
@@ -93,7 +101,7 @@ func (s *session) show(ctx context.Context, client netcontrol.Client, asJSON boo
 // text is the picture of the network: links, their routes, the name servers, the profiles, and what is wrong.
 func (s *session) text(n netcontrol.Status) string {
 	rows := [][]screen.Cell{screen.Header("LINK", "STATE", "REACH", "PROFILE", "METHOD", "ADDRESSES")}
-	var routes, guests, faults []string
+	var routes, guests, radios, faults []string
 	var peers [][]screen.Cell
 	for _, l := range n.Links {
 		if l.Kind == "loopback" {
@@ -106,6 +114,9 @@ func (s *session) text(n netcontrol.Status) string {
 		for _, g := range l.Guests {
 			guests = append(guests, strings.TrimRight(fmt.Sprintf("  %s: %s %s %s", screen.Escape(l.Name),
 				screen.InLine(g.Address), screen.InLine(g.Hardware), screen.InLine(g.Name)), " "))
+		}
+		if l.Radio != nil {
+			radios = append(radios, fmt.Sprintf("  %s: %s", screen.Escape(l.Name), screen.InLine(l.Radio.Words)))
 		}
 		for _, note := range l.Notes {
 			faults = append(faults, s.Lead(screen.Yellow, "note", l.Name+": "+screen.InLine(note)))
@@ -121,6 +132,9 @@ func (s *session) text(n netcontrol.Status) string {
 		}
 	}
 	out := s.Table(rows)
+	if len(radios) > 0 {
+		out += "\nradios\n" + strings.Join(radios, "\n") + "\n"
+	}
 	if len(routes) > 0 {
 		out += "\nroutes\n" + strings.Join(routes, "\n") + "\n"
 	}

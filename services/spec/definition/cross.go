@@ -14,20 +14,20 @@ import (
 // to be nothing ([], 0, false) counts: an owner turns off so what a shipped file turns on.
 var companions = [...]struct {
 	key  string
-	of   [4]string
+	of   [5]string
 	hint string
 }{
-	{"give-up-within", [4]string{"give-up-after"}, "add give-up-after = 5"},
-	{"health-every", [4]string{"health-command"}, "add health-command"},
-	{"health-timeout", [4]string{"health-command"}, "add health-command"},
-	{"health-retries", [4]string{"health-command"}, "add health-command"},
-	{"listen-mode", [4]string{"listen"}, "add listen"},
-	{"listen-user", [4]string{"listen"}, "add listen"},
-	{"listen-group", [4]string{"listen"}, "add listen"},
-	{"listen-each", [4]string{"listen"}, "add listen"},
-	{"listen-max", [4]string{"listen-each"}, "add listen-each = true"},
-	{"timer-random-delay", [4]string{"timer-every", "timer-after-boot"}, "add timer-every or timer-after-boot"},
-	{"propagation", [4]string{"mount-namespace", "private-tmp", "read-only-paths", "hidden-paths"},
+	{"give-up-within", [5]string{"give-up-after"}, "add give-up-after = 5"},
+	{"health-every", [5]string{"health-command"}, "add health-command"},
+	{"health-timeout", [5]string{"health-command"}, "add health-command"},
+	{"health-retries", [5]string{"health-command"}, "add health-command"},
+	{"listen-mode", [5]string{"listen"}, "add listen"},
+	{"listen-user", [5]string{"listen"}, "add listen"},
+	{"listen-group", [5]string{"listen"}, "add listen"},
+	{"listen-each", [5]string{"listen"}, "add listen"},
+	{"listen-max", [5]string{"listen-each"}, "add listen-each = true"},
+	{"timer-random-delay", [5]string{"timer-every", "timer-after-boot"}, "add timer-every or timer-after-boot"},
+	{"propagation", [5]string{"mount-namespace", "packed", "private-tmp", "read-only-paths", "hidden-paths"},
 		"add mount-namespace = true"},
 }
 

@@ -128,14 +128,14 @@ func parseLimit(s string) (uint64, bool) {
 	return uint64(n), err == nil
 }
 
-// profile reads the name of a seccomp profile; services/confine knows which there are.
+// profile reads the name of a seccomp profile or of a packed program; services/confine knows which there are.
 func profile(v any, to *string) []Fault {
 	var s string
 	if f := text(v, &s); f != nil {
 		return f
 	}
 	if s != "" && !ValidName(s) {
-		return fault(fmt.Sprintf("%q is no name of a profile", s), "a-z, 0-9, - and _, at most 64")
+		return fault(fmt.Sprintf("%q is no name of a profile or packed program", s), "a-z, 0-9, - and _, at most 64")
 	}
 	*to = s
 	return nil

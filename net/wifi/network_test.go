@@ -1,0 +1,59 @@
+package wifi
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"resinos/mounts/testenv"
+	"resinos/net/profilecheck"
+)
+
+// profiles returns the network of every wireless key file that NetworkManager accepts, and of the ones in more.
+func profiles(t *testing.T, certificates string) []Network {
+	t.Helper()
+	var all []Network
+	for _, file := range []string{filepath.Join("..", "profilecheck", "testdata", "accepted.txtar"),
+		"testdata/more.txtar"} {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			p, _, err := profilecheck.Read(f.Name, f.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.WiFi != nil {
+				all = append(all, For(f.Name, p, certificates))
+			}
+		}
+	}
+	return all
+}
+
+// TestNetworks shows what each key file asks of the supplicant. No secret is among it.
+func TestNetworks(t *testing.T) {
+	var b strings.Builder
+	for _, n := range profiles(t, "/run/resinos/wifi/certificates") {
+		fmt.Fprintf(&b, "# %s\n", n.File)
+		for _, s := range n.Settings {
+			fmt.Fprintln(&b, s)
+		}
+		for _, note := range n.Notes {
+			fmt.Fprintln(&b, "note:", note)
+		}
+		if n.Fault != "" {
+			fmt.Fprintln(&b, "fault:", n.Fault)
+		}
+	}
+	testenv.Golden(t, "networks.golden", b.String())
+	for _, secret := range []string{"correct horse", "hunter22"} {
+		if strings.Contains(b.String(), secret) || strings.Contains(b.String(), fmt.Sprintf("%x", secret)) {
+			t.Errorf("the plan shows %s", secret)
+		}
+	}
+}
