@@ -52,7 +52,7 @@ func TestChoose(t *testing.T) {
 		{Link{Name: "eth1", Kind: Member}, "", false},
 		{Link{Name: "docker0", Kind: Virtual}, "", false},
 		{Link{Name: "lo", Kind: Loopback}, "", false},
-		{Link{Name: "wlan0", Kind: Wifi}, "", false},
+		{Link{Name: "wlan0", Kind: Wifi}, Disabled, true},
 	} {
 		p, ok := Choose(all, tt.link)
 		if ok != tt.ok || p.Method != tt.want {
