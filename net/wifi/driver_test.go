@@ -170,6 +170,9 @@ func TestLives(t *testing.T) {
 	b.eventually("the demand", func() bool { _, err := os.Stat(filepath.Join(b.dir, wantedFile)); return err == nil })
 	b.supplicant()
 	b.eventually("two networks", func() bool { return len(b.identities()) == 2 })
+	if _, err := d.States(t.Context()); err != nil { // the driver has done all of it
+		t.Fatal(err)
+	}
 	before := b.identities()
 	stop()
 	d, _ = b.drive()
