@@ -63,7 +63,7 @@ const (
 	retryEvery   = 10 * time.Second
 	quietFor     = time.Minute // how long the supplicant runs with nothing to do
 	usualModule  = "nl80211"
-	packedConfig = "/usr/lib/packed/wifi/wpa_supplicant.conf"
+	packedConfig = "/usr/lib/packed/uplinks/wpa_supplicant.conf"
 )
 
 // New returns a driver. What the radios had joined when an earlier netd ended is in its states.
