@@ -54,7 +54,8 @@ func TestOverHTTP(t *testing.T) {
 	}
 }
 
-// short ends an answer after half of each write, if it has more than a few bytes.
+// short ends an answer after half of each write, if it has more than a few bytes. It counts before it sends: the client
+// may be done before a count behind that.
 type short struct {
 	http.ResponseWriter
 	half bool
@@ -62,15 +63,14 @@ type short struct {
 }
 
 func (s *short) Write(p []byte) (int, error) {
-	if s.half && len(p) > 64 {
-		n, err := s.ResponseWriter.Write(p[:len(p)/2])
-		s.sent.Add(int64(n))
-		if err != nil {
-			return n, err
-		}
-		return n, http.ErrAbortHandler
+	cut := s.half && len(p) > 64
+	if cut {
+		p = p[:len(p)/2]
 	}
+	s.sent.Add(int64(len(p)))
 	n, err := s.ResponseWriter.Write(p)
-	s.sent.Add(int64(n))
+	if cut && err == nil {
+		err = http.ErrAbortHandler
+	}
 	return n, err
 }
