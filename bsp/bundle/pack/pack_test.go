@@ -125,9 +125,10 @@ func (f *file) ReadAt(p []byte, at int64) (int, error) {
 	return n, err
 }
 
-// slot is an idle slot in memory. It counts writes, and fails the one after the last allowed.
+// slot is an idle slot in memory. It counts reads and writes, and fails the one after the last allowed.
 type slot struct {
 	data    []byte
+	read    int64
 	writes  int
 	written int64
 	allowed int // 0: all
@@ -136,7 +137,10 @@ type slot struct {
 
 var errCut = errors.New("power cut")
 
-func (s *slot) ReadAt(p []byte, at int64) (int, error) { return bytes.NewReader(s.data).ReadAt(p, at) }
+func (s *slot) ReadAt(p []byte, at int64) (int, error) {
+	s.read += int64(len(p))
+	return bytes.NewReader(s.data).ReadAt(p, at)
+}
 
 func (s *slot) WriteAt(p []byte, at int64) (int, error) {
 	s.writes++
@@ -204,6 +208,32 @@ func TestInstall(t *testing.T) {
 					p.Fetched, c.fetch, s.written, c.writes, p)
 			}
 		})
+	}
+}
+
+// TestReadsOfASlot: most of a slot is zeros. An empty one is read once, and what was written once more; the running
+// slot is not read any further when all that is wanted was found.
+func TestReadsOfASlot(t *testing.T) {
+	k := newKey(t, "release")
+	img := append(image(1), make([]byte, 6<<20)...)
+	text := write(t, manifest(len(img)), img, k)
+	seed := &file{data: img}
+	b, err := bundle.Open(&file{data: text}, trusting(1, k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &slot{data: make([]byte, len(img))}
+	if err := b.Install(t.Context(), seed, int64(len(img)), s, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(s.data, img) {
+		t.Error("the slot is not what the bundle was made from")
+	}
+	if most := int64(len(img)) + s.written; s.read > most {
+		t.Errorf("read %d bytes of the idle slot, at most %d", s.read, most)
+	}
+	if most := int64(3<<20) + s.written; seed.read > most {
+		t.Errorf("read %d bytes of the running slot, at most %d", seed.read, most)
 	}
 }
 
