@@ -212,12 +212,24 @@ func (b breaker) run(name string, args ...string) error {
 	return nil
 }
 
-// faultOf parses ACCESS:LABEL:BLOCK[:once], a fault of the disk: reads or writes (ACCESS is read or write) of one block
-// of 4 KiB, counted in the partition LABEL of the image, fail; once: only the first one does.
+// faultOf parses ACCESS:LABEL:BLOCK[:once][:full], a fault of the disk: reads or writes (ACCESS is read or write) of one
+// block of 4 KiB, counted in the partition LABEL of the image, fail. once: only the first one does; full: because the
+// disk has no space left.
 func faultOf(image, text string) (f qemu.Fault, err error) {
 	part := strings.Split(text, ":")
-	if len(part) < 3 || part[0] != "read" && part[0] != "write" || len(part) > 4 || len(part) == 4 && part[3] != "once" {
-		return f, fmt.Errorf("fault %s: want ACCESS:LABEL:BLOCK[:once]", text)
+	if len(part) < 3 || part[0] != "read" && part[0] != "write" {
+		return f, fmt.Errorf("fault %s: want ACCESS:LABEL:BLOCK[:once][:full]", text)
+	}
+	f.Write = part[0] == "write"
+	for _, word := range part[3:] {
+		switch word {
+		case "once":
+			f.Once = true
+		case "full":
+			f.NoSpace = true
+		default:
+			return f, fmt.Errorf("fault %s: unknown word %s", text, word)
+		}
 	}
 	block, err := strconv.ParseInt(part[2], 10, 64)
 	if err != nil {
@@ -229,5 +241,6 @@ func faultOf(image, text string) (f qemu.Fault, err error) {
 	}
 	defer disk.Close() // nothing was written
 	start, _, err := partitionRange(disk, part[1])
-	return qemu.Fault{Write: part[0] == "write", Sector: start/512 + block*8, Once: len(part) == 4}, err
+	f.Sector = start/512 + block*8
+	return f, err
 }

@@ -1,6 +1,10 @@
 package qemu
 
-import "fmt"
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
 
 // faultyDisk returns a disk with QEMU's blkdebug above its format, so that sectors are those that the guest counts. The
 // guest hears of each fault; by default, QEMU stops the guest for some.
@@ -13,15 +17,18 @@ func faultyDisk(d Disk, faults []Fault, model string) []string {
 	}
 	debug := "driver=blkdebug,node-name=disk0,image=disk0-format"
 	for i, f := range faults {
-		access, once := "read", "off"
+		access, once, errno := "read", "off", unix.EIO
 		if f.Write {
 			access = "write"
 		}
 		if f.Once {
 			once = "on"
 		}
-		debug += fmt.Sprintf(",inject-error.%d.event=none,inject-error.%d.iotype=%s,inject-error.%d.errno=5,"+
-			"inject-error.%d.sector=%d,inject-error.%d.once=%s", i, i, access, i, i, f.Sector, i, once)
+		if f.NoSpace {
+			errno = unix.ENOSPC
+		}
+		debug += fmt.Sprintf(",inject-error.%d.event=none,inject-error.%d.iotype=%s,inject-error.%d.errno=%d,"+
+			"inject-error.%d.sector=%d,inject-error.%d.once=%s", i, i, access, i, errno, i, f.Sector, i, once)
 	}
 	return []string{
 		"-blockdev", "driver=file,node-name=disk0-file,filename=" + escape(d.Path),

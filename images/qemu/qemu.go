@@ -47,11 +47,12 @@ type Disk struct {
 	Snapshot bool
 }
 
-// A Fault is an input/output error for each access of a kind to one sector of the disk; the medium is not touched.
+// A Fault is an error of each access of a kind to one sector of the disk; the medium is not touched.
 type Fault struct {
-	Write  bool  // else reads fail
-	Sector int64 // of 512 bytes
-	Once   bool  // only the first access fails
+	Write   bool  // else reads fail
+	Sector  int64 // of 512 bytes
+	Once    bool  // only the first access fails
+	NoSpace bool  // the disk has no space left (ENOSPC, as of a thin volume), instead of an input/output error
 }
 
 // Kernel is a kernel that QEMU loads itself.
