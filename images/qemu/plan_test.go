@@ -38,7 +38,8 @@ func TestPlanGolden(t *testing.T) {
 			},
 			"recorded": func(o *Options) { o.WriteLog = "log,1.bin" },
 			"faulty": func(o *Options) {
-				o.Overlay, o.Faults = "overlay,1.qcow2", []Fault{{Sector: 8}, {Write: true, Sector: 16, Once: true, NoSpace: true}}
+				o.Overlay = "overlay,1.qcow2"
+				o.Faults = []Fault{{Sector: 8}, {Write: true, Sector: 16, Once: true, NoSpace: true}}
 			},
 			"devices": func(o *Options) { o.Devices = []string{"bochs-display"}; o.Arguments = []string{"-seed", "1"} },
 		} {

@@ -101,85 +101,102 @@ func child(args []string) error {
 func TestCost(t *testing.T) {
 	testenv.NeedRoot(t, "loop devices")
 	size, used := 3<<20, 1<<20
+	limits, rounds := []int{0}, 1
 	if testenv.Figures() {
 		size, used = 192<<20, 48<<20
+		limits, rounds = []int{0, 200e6, 100e6, 50e6, 20e6}, 3
 	}
-	dir := t.TempDir()
-	k := newKey(t, "release")
 	img := make([]byte, size)
 	copy(img[1<<20:], random(1, used))
 	half := make([]byte, size)
 	copy(half, img[:1<<20+used/2])
-	name := func(n string) string { return filepath.Join(dir, n) }
-	for file, text := range map[string][]byte{
-		"bundle": write(t, manifest(len(img)), img, k), trust.File: trusting(1, k).Encode(), "old": img,
-	} {
-		if err := os.WriteFile(name(file), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cases := []struct {
-		what, seed string
-		idle       []byte
-		wrote      int // bytes of content that it has to write
-	}{
-		{"full", "", make([]byte, size), used},
-		{"from the running slot", name("old"), make([]byte, size), used},
-		{"resumed in the middle", "", half, used / 2},
-	}
-	limits, rounds := []int{0}, 1
-	if testenv.Figures() {
-		limits, rounds = []int{0, 200e6, 100e6, 50e6, 20e6}, 3
-	}
-	disk := loopOf(t, name("disk"), make([]byte, size))
-	for _, limit := range limits {
-		phase, whole := make([][]float64, len(cases)), make([][]float64, len(cases)) // of the plain write beside it
-		for range rounds {
-			for n, one := range cases {
-				fill(t, disk, make([]byte, size))
-				slow(t, disk, limit)
-				plain := plainWrite(t, disk, img[1<<20:1<<20+one.wrote])
-				slow(t, disk, 0)
-				fill(t, disk, one.idle)
-				slow(t, disk, limit)
-				m := measure(t, name("bundle"), disk, one.seed)
-				slow(t, disk, 0)
-				phase[n] = append(phase[n], float64(plain)/float64(m.writing))
-				whole[n] = append(whole[n], float64(plain)/float64(m.took))
-				t.Logf("%s: %v, of this its phase of writing %v; a plain write of %d bytes takes %v; %d KiB of memory, "+
-					"%d bytes fetched", one.what, m.took, m.writing, one.wrote, plain, m.kib, m.fetched)
-				if m.kib > 32<<10 && testenv.Figures() {
-					t.Errorf("%s: %d KiB of memory, at most 32 MiB", one.what, m.kib)
-				}
-			}
-		}
-		for n, one := range cases {
-			slices.Sort(phase[n])
-			slices.Sort(whole[n])
-			t.Logf("%s, on a disk of %d MB/s (0: no limit): rate of a plain write: the phase that writes %.0f %% (%.0f to "+
-				"%.0f), the whole %.0f %%, medians of %d", one.what, limit/1e6, 100*phase[n][rounds/2], 100*phase[n][0],
-				100*phase[n][rounds-1], 100*whole[n][rounds/2], rounds)
-		}
-	}
-}
-
-// slow limits a block device to so many written bytes a second, and three times as many read ones, as cards and eMMCs
-// have it; 0 ends the limit. It is that of the root group of blkio (cgroup v1): no group is asked for pages that the
-// kernel writes out.
-func slow(t *testing.T, device string, limit int) {
-	t.Helper()
-	number, err := os.ReadFile(filepath.Join("/sys/class/block", filepath.Base(device), "dev"))
+	k := newKey(t, "release")
+	c := cost{t: t, dir: t.TempDir(), img: img, rounds: rounds}
+	c.file("bundle", write(t, manifest(len(img)), img, k))
+	c.file(trust.File, trusting(1, k).Encode())
+	fast, err := os.MkdirTemp("/dev/shm", "resinos-cost") // the limits are to be the only ones
 	if err != nil {
 		t.Fatal(err)
 	}
-	for access, times := range map[string]int{"read": 3, "write": 1} {
-		file := "/sys/fs/cgroup/blkio/blkio.throttle." + access + "_bps_device"
-		if _, err := os.Stat(file); err != nil && limit > 0 {
-			testenv.Lacking(t, "limits for disks: %v", err)
+	t.Cleanup(func() { os.RemoveAll(fast) })
+	host := [2]string{loopOf(t, c.name("idle"), make([]byte, size)), loopOf(t, c.name("old"), img)}
+	memory := [2]string{loopOf(t, fast+"/idle", make([]byte, size)), loopOf(t, fast+"/old", img)}
+	for _, limit := range limits {
+		disk := memory
+		if limit == 0 {
+			disk = host
 		}
-		line := fmt.Sprintf("%s %d", strings.TrimSpace(string(number)), times*limit)
-		if err := os.WriteFile(file, []byte(line), 0o600); err != nil && limit > 0 {
-			t.Fatal(err)
+		c.idle, c.old, c.limit = disk[0], disk[1], limit
+		c.measure("full", "", make([]byte, size), used)
+		c.measure("from the running slot", c.old, make([]byte, size), used)
+		c.measure("resumed in the middle", "", half, used/2)
+	}
+}
+
+// cost measures installations of a bundle in dir.
+type cost struct {
+	t         *testing.T
+	dir       string
+	img       []byte // of the slot
+	rounds    int
+	idle, old string // the devices of the slots
+	limit     int    // of both, bytes a second; 0: none
+}
+
+func (c *cost) name(n string) string { return filepath.Join(c.dir, n) }
+
+func (c *cost) file(name string, text []byte) {
+	if err := os.WriteFile(c.name(name), text, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// measure installs into a slot that holds idle, where so many bytes of content have to be written, beside a plain write
+// of as many.
+func (c *cost) measure(what, seed string, idle []byte, wrote int) {
+	var phase, whole []float64 // of the rate of the plain write
+	for range c.rounds {
+		fill(c.t, c.idle, make([]byte, len(c.img)))
+		c.slow(c.limit)
+		plain := plainWrite(c.t, c.idle, c.img[1<<20:1<<20+wrote])
+		c.slow(0)
+		fill(c.t, c.idle, idle)
+		c.slow(c.limit)
+		m := measure(c.t, c.name("bundle"), c.idle, seed)
+		c.slow(0)
+		phase = append(phase, 100*float64(plain)/float64(m.writing))
+		whole = append(whole, 100*float64(plain)/float64(m.took))
+		c.t.Logf("%s: %v, of this its phase of writing %v; a plain write of %d bytes takes %v; %d KiB of memory, "+
+			"%d bytes fetched", what, m.took, m.writing, wrote, plain, m.kib, m.fetched)
+		if m.kib > 32<<10 && testenv.Figures() {
+			c.t.Errorf("%s: %d KiB of memory, at most 32 MiB", what, m.kib)
+		}
+	}
+	slices.Sort(phase)
+	slices.Sort(whole)
+	c.t.Logf("%s, disk of %d MB/s (0: no limit), of the rate of a plain write: the phase that writes %.0f %% (%.0f to "+
+		"%.0f), the whole %.0f %%, medians of %d",
+		what, c.limit/1e6, phase[c.rounds/2], phase[0], phase[c.rounds-1], whole[c.rounds/2], c.rounds)
+}
+
+// slow limits both devices to so many written bytes a second, and three times as many read ones, as cards and eMMCs
+// have it; 0 ends the limit. It is that of the root group of blkio (cgroup v1): no group is asked for pages that the
+// kernel writes out.
+func (c *cost) slow(limit int) {
+	for _, device := range []string{c.idle, c.old} {
+		number, err := os.ReadFile(filepath.Join("/sys/class/block", filepath.Base(device), "dev"))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for access, times := range map[string]int{"read": 3, "write": 1} {
+			file := "/sys/fs/cgroup/blkio/blkio.throttle." + access + "_bps_device"
+			if _, err := os.Stat(file); err != nil && limit > 0 {
+				testenv.Lacking(c.t, "limits for disks: %v", err)
+			}
+			line := fmt.Sprintf("%s %d", strings.TrimSpace(string(number)), times*limit)
+			if err := os.WriteFile(file, []byte(line), 0o600); err != nil && limit > 0 {
+				c.t.Fatal(err)
+			}
 		}
 	}
 }
