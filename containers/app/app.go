@@ -69,6 +69,7 @@ type Container struct {
 	IPC         string    `json:",omitempty"` // host, none, shareable, private
 	PID         string    `json:",omitempty"` // host
 	UTS         string    `json:",omitempty"` // host
+	OwnUsers    bool      `json:",omitempty"` // a user namespace of its own: its root is nobody on the device
 	TTY         bool      `json:",omitempty"`
 	StdinOpen   bool      `json:",omitempty"`
 	Labels      []string  `json:",omitempty"` // KEY=VALUE, sorted

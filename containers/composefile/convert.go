@@ -208,10 +208,6 @@ func (c *converter) rights() {
 			}
 		}
 	}
-	if c.s.UserNSMode != "" && c.s.UserNSMode != "host" {
-		c.bad("userns_mode", "%q: a container has the users of the device: write host or remove the key",
-			c.s.UserNSMode)
-	}
 	c.c.Sysctls = pairs(c.s.Sysctls)
 	for _, name := range slices.Sorted(maps.Keys(c.s.Ulimits)) {
 		u := c.s.Ulimits[name]
@@ -226,6 +222,7 @@ func (c *converter) rights() {
 	}
 	c.c.Init = c.s.Init != nil && *c.s.Init
 	c.processes()
+	c.users()
 	c.c.Hostname, c.c.Domainname = c.s.Hostname, c.s.DomainName
 	for key, name := range map[string]string{"hostname": c.s.Hostname, "domainname": c.s.DomainName} {
 		if err := values.CheckName(name); name != "" && err != nil {

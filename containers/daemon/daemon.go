@@ -61,6 +61,10 @@ func Run(ctx context.Context, c Config) error {
 	if err := clearTemporaryMounts(c); err != nil {
 		return err
 	}
+	// Shims put images there while they mount them for containers with users of their own, and sweeper clears it.
+	if err := os.Setenv("TMPDIR", filepath.Join(c.State, shimMounts)); err != nil {
+		return fmt.Errorf("name the shims' temporary directory: %w", err)
+	}
 	clearHalfDeleted(c, c.Log)
 	loaded, err := load(ctx, c)
 	defer loaded.close(c.Log)
@@ -110,7 +114,8 @@ func Run(ctx context.Context, c Config) error {
 // makeFolders makes the top folders: what persists is for root only, the state lets containers
 // with mapped users through to their own.
 func makeFolders(c Config) error {
-	for dir, mode := range map[string]os.FileMode{c.Root: 0o700, c.State: 0o711} {
+	for dir, mode := range map[string]os.FileMode{c.Root: 0o700, c.State: 0o711,
+		filepath.Join(c.State, shimMounts): 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("create directory of containerd: %w", err)
 		}

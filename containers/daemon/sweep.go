@@ -38,6 +38,8 @@ const (
 	// tasksDir is below root and state: a directory a namespace, in it one a task.
 	tasksDir = "io.containerd.runtime.v2.task"
 	shimName = "containerd-shim-runc-v2"
+	// shimMounts is below state: what shims mount for a moment.
+	shimMounts = "mounts"
 )
 
 // sweeper ends what runs without an owner: a shim or the processes of a container that containerd has no task
@@ -295,6 +297,16 @@ func (s *sweeper) remove(o owners) error {
 			s.c.Log.Info("directory without a container removed", "path", dir)
 			faults = append(faults, removeBundle(dir))
 		}
+	}
+	// No task is changed now: what is mounted there is of shims that were killed.
+	mounts, _ := filepath.Glob(filepath.Join(s.c.State, shimMounts, "*"))
+	for _, dir := range mounts {
+		s.c.Log.Info("mount of a killed shim removed", "path", dir)
+		err := mount.UnmountRecursive(dir, unix.MNT_DETACH)
+		if err == nil { // never what is mounted there
+			err = os.Remove(dir)
+		}
+		faults = append(faults, err)
 	}
 	sockets, _ := filepath.Glob(filepath.Join(s.c.State, "s", "*"))
 	for _, socket := range sockets {

@@ -47,6 +47,7 @@ type Containerd struct {
 	Log         *slog.Logger
 
 	shims shims
+	users users
 
 	mu     sync.Mutex // guards client, which workers read while Connect may replace it
 	client *containerd.Client

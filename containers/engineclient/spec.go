@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -55,26 +56,36 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 	}
 	// What a Create that was cut short left; usually nothing, and if it stays the next call says so.
 	_ = client.SnapshotService(c.Snapshotter).Remove(ctx, w.ID())
+	first, done, err := c.ownUsers(ctx, w.Container)
+	if err != nil {
+		return err
+	}
+	defer done()
+	labels := map[string]string{
+		labelApp:   w.App,
+		labelWish:  w.Digest(),
+		labelHold:  w.Hold,
+		labelImage: image.Target().Digest.String(),
+		labelGrace: w.StopGrace.String(),
+		labelStop:  cmp.Or(w.StopSignal, config.StopSignal, "SIGTERM"),
+		labelNeeds: needsLabel(w.DependsOn),
+	}
+	spec := c.specOptions(w.Container, config.ImageConfig, plainFiles{client.SnapshotService(c.Snapshotter)})
+	if first != 0 {
+		labels[labelUsers] = strconv.FormatUint(uint64(first), 10)
+		spec = append(spec, withUsers(first))
+	}
 	_, err = client.NewContainer(ctx, w.ID(),
 		containerd.WithImage(image),
 		containerd.WithSnapshotter(c.Snapshotter),
-		containerd.WithNewSnapshot(w.ID(), image),
-		containerd.WithContainerLabels(map[string]string{
-			labelApp:   w.App,
-			labelWish:  w.Digest(),
-			labelHold:  w.Hold,
-			labelImage: image.Target().Digest.String(),
-			labelGrace: w.StopGrace.String(),
-			labelStop:  cmp.Or(w.StopSignal, config.StopSignal, "SIGTERM"),
-			labelNeeds: needsLabel(w.DependsOn),
-		}),
+		containerd.WithNewSnapshot(w.ID(), image, shifted(first)...),
+		containerd.WithContainerLabels(labels),
 		withCheck(health.Resolve(w.Healthcheck, config.Image)),
-		containerd.WithNewSpec(c.specOptions(w.Container, config.ImageConfig,
-			client.SnapshotService(c.Snapshotter))...),
+		containerd.WithNewSpec(spec...),
 		// our own keyring would cost a call each start, and containers share none: seccomp
 		// forbids keyctl
 		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot,
-			NoNewKeyring: true}),
+			NoNewKeyring: true, IoUid: first, IoGid: first}),
 	)
 	return err
 }

@@ -37,7 +37,11 @@ func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) o
 			if err != nil {
 				return err
 			}
-			s.Mounts = append(s.Mounts, bind(source, m))
+			shown := bind(source, m)
+			if want.OwnUsers && (m.Type == app.Volume || v.own(want, source)) {
+				shown.Options = append(shown.Options, ownersShown)
+			}
+			s.Mounts = append(s.Mounts, shown)
 			propagate(s, m.Propagation)
 		}
 		for _, f := range want.Files {
@@ -45,11 +49,20 @@ func (v Volumes) Mounts(want app.Container, snapshotter snapshots.Snapshotter) o
 			if err != nil {
 				return err
 			}
-			s.Mounts = append(s.Mounts, bind(source, app.Mount{Target: f.Target, ReadOnly: true}))
+			shown := bind(source, app.Mount{Target: f.Target, ReadOnly: true})
+			if want.OwnUsers {
+				shown.Options = append(shown.Options, ownersShown)
+			}
+			s.Mounts = append(s.Mounts, shown)
 		}
 		return nil
 	}
 }
+
+// ownersShown has the OCI runtime show a container with users of its own the owners that files have on the disk as its
+// own users: what its root writes belongs to root there, and two containers share a volume as if both had the users of
+// the device. What the device offers to all has no such view: /dev, /proc and /sys cannot.
+const ownersShown = "idmap"
 
 // propagate has the root of the container follow the device's mounts as far as one of its own mounts has to: below a
 // private root none could.

@@ -137,9 +137,8 @@ var offered = []offer{
 // path. An app may bind what is in its own directory, and what is offered to all.
 func (v Volumes) Bind(c app.Container, m app.Mount) (path string, err error) {
 	source := filepath.Clean(m.Source)
-	own := filepath.Join(v.Apps, c.App)
-	if source == own || strings.HasPrefix(source, own+"/") {
-		return source, inside(own, source, m.Create)
+	if v.own(c, source) {
+		return source, inside(filepath.Join(v.Apps, c.App), source, m.Create)
 	}
 	// On the device some of these are links into its read-only root.
 	if real, err := filepath.EvalSymlinks(source); err == nil {
@@ -162,6 +161,12 @@ func (v Volumes) Bind(c app.Container, m app.Mount) (path string, err error) {
 	}
 	return "", fmt.Errorf("volumes: %s is nothing that a container may see: put it into the directory of the"+
 		" app (./NAME)", m.Source)
+}
+
+// own reports whether a path is in the directory of the container's app.
+func (v Volumes) own(c app.Container, path string) bool {
+	dir := filepath.Join(v.Apps, c.App)
+	return path == dir || strings.HasPrefix(path, dir+"/")
 }
 
 // inside checks that path is there below dir, and that no link lies between: a container that writes there could lead

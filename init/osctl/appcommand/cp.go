@@ -75,7 +75,7 @@ func (c *copying) root(ctx context.Context, name string) (*treetar.Root, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := treetar.Open(fmt.Sprintf("/proc/%d/root", before))
+	r, err := treetar.OpenProcess(before)
 	if err != nil {
 		return nil, err
 	}

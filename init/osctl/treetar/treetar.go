@@ -20,7 +20,10 @@ import (
 )
 
 // Root is a directory that paths are below, whatever links lie on the way.
-type Root struct{ dir *os.File }
+type Root struct {
+	dir   *os.File
+	users users
+}
 
 // Open opens a directory as a root. The caller closes it.
 func Open(dir string) (*Root, error) {
@@ -28,7 +31,7 @@ func Open(dir string) (*Root, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &Root{os.NewFile(uintptr(fd), dir)}, nil
+	return &Root{dir: os.NewFile(uintptr(fd), dir)}, nil
 }
 
 // Close closes the root.
@@ -78,7 +81,7 @@ func (r *Root) Write(w io.Writer, name, as string) (others int, err error) {
 		return 0, err
 	}
 	defer f.Close() // only read
-	out := &writer{tar: tar.NewWriter(w)}
+	out := &writer{tar: tar.NewWriter(w), users: r.users}
 	if err := out.add(f, as); err != nil {
 		return out.others, err
 	}
@@ -87,6 +90,7 @@ func (r *Root) Write(w io.Writer, name, as string) (others int, err error) {
 
 type writer struct {
 	tar    *tar.Writer
+	users  users
 	others int
 }
 
@@ -96,8 +100,8 @@ func (w *writer) add(f *os.File, as string) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	h := &tar.Header{Name: as, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
-		ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatPAX}
+	h := &tar.Header{Name: as, Mode: int64(st.Mode & 0o7777), Uid: w.users.shown(st.Uid),
+		Gid: w.users.shown(st.Gid), ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatPAX}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return w.file(f, h, st.Size)
@@ -183,6 +187,10 @@ func inside(name string) string { return strings.TrimPrefix(path.Clean("/"+name)
 // Read writes what a tar stream holds below the directory into, which is there. What is there is replaced, directories
 // are kept. Owners are those of the stream only with owners.
 func (r *Root) Read(from io.Reader, into string, owners bool) error {
+	return r.users.as(func() error { return r.read(from, into, owners) })
+}
+
+func (r *Root) read(from io.Reader, into string, owners bool) error {
 	stream := tar.NewReader(from)
 	for {
 		h, err := stream.Next()
@@ -199,6 +207,7 @@ func (r *Root) Read(from io.Reader, into string, owners bool) error {
 		if h.Typeflag == tar.TypeLink {
 			h.Linkname = path.Join(into, inside(h.Linkname))
 		}
+		h.Uid, h.Gid = r.users.real(h.Uid), r.users.real(h.Gid)
 		if err := r.put(stream, h, path.Join(into, path.Dir(name)), path.Base(name), owners); err != nil {
 			return err
 		}
