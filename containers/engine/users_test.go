@@ -168,7 +168,8 @@ func TestOwnUsers(t *testing.T) {
 		d.end(engine, syscall.SIGKILL)
 		// A shim that is killed at its work leaves such a mount.
 		left := d.path("run", "mounts", "ovl-idmapped1")
-		if err := errors.Join(os.Mkdir(left, 0o700), unix.Mount(d.path("apps"), left, "", unix.MS_BIND, "")); err != nil {
+		err := errors.Join(os.Mkdir(left, 0o700), unix.Mount(d.path("apps"), left, "", unix.MS_BIND, ""))
+		if err != nil {
 			t.Fatal(err)
 		}
 		if err := syscall.Kill(d.pidOf(first), syscall.SIGKILL); err != nil {
