@@ -87,6 +87,11 @@ func (d *device) start() {
 	go func() { defer close(done); d.keeper.Run(ctx) }()
 	go func() {
 		defer close(watched)
+		select {
+		case <-d.keeper.Began():
+		case <-ctx.Done():
+			return
+		}
 		if err := ruleset.Watch(ctx, d.keeper.Check); err != nil {
 			d.t.Error(err)
 		}

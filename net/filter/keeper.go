@@ -22,6 +22,7 @@ const again = 10 * time.Second
 type Keeper struct {
 	log     *slog.Logger
 	changed chan struct{}
+	began   chan struct{} // closed by Run when it has set, or tried to set, its first table
 	begin   time.Duration // when the first table is set, since kernel start
 
 	mu    sync.Mutex // guards what follows
@@ -34,7 +35,8 @@ type Keeper struct {
 // New returns a keeper that does nothing before Follow and Set have been called, and nothing for the time of pause: the
 // kernel loads ten modules for the first table, and while a device boots its containers come first.
 func New(log *slog.Logger, pause time.Duration) *Keeper {
-	return &Keeper{log: log, changed: make(chan struct{}, 1), begin: boottime.Now() + pause}
+	return &Keeper{log: log, changed: make(chan struct{}, 1), began: make(chan struct{}),
+		begin: boottime.Now() + pause}
 }
 
 // Follow takes the links from what netd has configured. It does not block.
@@ -60,6 +62,10 @@ func (k *Keeper) Set(closed, ssh bool, ports []Ports) {
 		w.Closed, w.SSH, w.Ports = closed, ssh, ports
 	})
 }
+
+// Began is closed when the kernel has been asked for the first table: from then on it has the modules that tables need,
+// or cannot have them.
+func (k *Keeper) Began() <-chan struct{} { return k.began }
 
 // Check has the keeper look whether the table is there.
 func (k *Keeper) Check() {
@@ -105,6 +111,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	retry := time.NewTimer(again)
 	retry.Stop()
 	var applied string
+	tried := sync.OnceFunc(func() { close(k.began) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -132,6 +139,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			continue
 		}
 		err := ruleset.Apply([]ruleset.Table{table})
+		tried()
 		k.note(err)
 		if err != nil {
 			applied = ""

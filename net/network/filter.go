@@ -35,6 +35,11 @@ func filterPackets(ctx context.Context, cfg *netd.Config, look ...func()) (wait 
 	var beside sync.WaitGroup
 	beside.Go(func() { keeper.Run(ctx) })
 	beside.Go(func() {
+		select {
+		case <-keeper.Began(): // to watch loads modules, which the first container need not wait for
+		case <-ctx.Done():
+			return
+		}
 		err := ruleset.Watch(ctx, func() {
 			keeper.Check()
 			for _, one := range look {

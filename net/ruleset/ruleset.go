@@ -7,6 +7,7 @@ package ruleset
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -128,14 +129,32 @@ func Apply(tables []Table, gone ...Table) error {
 // buffer is the room for a transaction, and for the answers to it.
 const buffer = 1 << 20
 
-// There reports whether the kernel has a table of this name and family.
+// There reports whether the kernel has a table of this name and family. The question does not load the kernel's modules:
+// without them there is none.
 func There(t Table) bool {
+	if text, err := os.ReadFile(netlinkSockets); err == nil && !loaded(string(text)) {
+		return false
+	}
 	conn, err := nftables.New()
 	if err != nil {
 		return false
 	}
 	list, err := conn.ListTablesOfFamily(t.kernel().Family)
 	return err == nil && slices.ContainsFunc(list, func(k *nftables.Table) bool { return k.Name == t.Name })
+}
+
+// netlinkSockets lists the sockets of netlink, among them those of the kernel's own protocols.
+const netlinkSockets = "/proc/net/netlink"
+
+// loaded reports whether that list has a socket of netfilter, which its module opens in each network namespace when it
+// is loaded: to open another one loads it, through a program that the kernel starts.
+func loaded(sockets string) bool {
+	for line := range strings.Lines(sockets) {
+		if words := strings.Fields(line); len(words) > 1 && words[1] == fmt.Sprint(unix.NETLINK_NETFILTER) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t Table) kernel() *nftables.Table {

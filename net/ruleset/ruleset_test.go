@@ -119,3 +119,17 @@ func TestRefusedWhole(t *testing.T) {
 		t.Errorf("the table of others is gone: %s", list)
 	}
 }
+
+// TestLoaded: sockets of other protocols, the headline and lines that are cut do not count.
+func TestLoaded(t *testing.T) {
+	const head = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
+	const route = "00000000a2bba7ad 0   12         00000012 0        0        0     2        0        12      \n"
+	const netfilter = "000000000c54ab59 12  0          00000000 0        0        0     2        0        1586    \n"
+	for text, want := range map[string]bool{
+		"": false, head: false, head + route: false, head + route + "0000": false, head + route + netfilter: true,
+	} {
+		if got := loaded(text); got != want {
+			t.Errorf("loaded(%q) = %v, want %v", text, got, want)
+		}
+	}
+}
