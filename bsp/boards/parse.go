@@ -105,8 +105,8 @@ func checkModules(t *tables.Table, b Board) {
 		}
 	}
 	for _, part := range b.Modules.Strip {
-		if part != "signature" && part != "btf" {
-			t.Fault("modules.strip", "modules.strip %q: want signature or btf", part)
+		if part != "signature" && part != "btf" && part != "trace" {
+			t.Fault("modules.strip", "modules.strip %q: want signature, btf or trace", part)
 		}
 	}
 	for i, m := range b.Initramfs.Modules {

@@ -13,6 +13,7 @@ import (
 const (
 	StripSignature = "signature" // the kernel verifies it; a module without it taints the kernel, and is refused under lockdown
 	StripBTF       = "btf"       // types for BPF programs that inspect the module
+	StripTrace     = "trace"     // what only tracing uses: calls of the function tracer, names of values of trace events
 )
 
 // signatureEnd is the end of a signed module file (include/linux/module_signature.h).
@@ -35,6 +36,12 @@ func Strip(ko []byte, parts []string) ([]byte, error) {
 	if slices.Contains(parts, StripSignature) {
 		var err error
 		if ko, err = withoutSignature(ko); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(parts, StripTrace) {
+		var err error
+		if ko, err = withoutTrace(ko); err != nil {
 			return nil, err
 		}
 	}

@@ -7,19 +7,25 @@ import (
 	"testing"
 )
 
-// withTypes makes a relocatable ELF64 file with three sections, .BTF between the two that stay.
-func withTypes() []byte {
-	sections := []struct {
-		name string
-		data string
-	}{{"", ""}, {".modinfo", "license=GPL\x00name=x\x00"}, {".BTF", "types, types, types"}, {".text", "code"}, {".shstrtab", ""}}
+// A section is one of a module that a test makes.
+type section struct {
+	name  string
+	data  string
+	kind  elf.SectionType // 0: PROGBITS
+	link  int
+	about int // the section that relocations change
+}
+
+// relocatable makes a relocatable ELF64 file with these sections, and that of their names.
+func relocatable(sections ...section) []byte {
+	sections = append(append([]section{{}}, sections...), section{name: ".shstrtab", kind: elf.SHT_STRTAB})
 	names := []byte{0}
 	offsets := make([]uint32, len(sections))
 	for i, s := range sections[1:] {
 		offsets[i+1] = uint32(len(names))
 		names = append(append(names, s.name...), 0)
 	}
-	sections[4].data = string(names)
+	sections[len(sections)-1].data = string(names)
 	out := make([]byte, 64)
 	copy(out, "\x7fELF\x02\x01\x01")
 	le := binary.LittleEndian
@@ -36,18 +42,25 @@ func withTypes() []byte {
 		if i > 0 {
 			out = append(out, make([]byte, padding(len(out), 8))...)
 			le.PutUint32(h, offsets[i])
-			le.PutUint32(h[4:], uint32(elf.SHT_PROGBITS))
+			le.PutUint32(h[4:], uint32(max(s.kind, elf.SHT_PROGBITS)))
 			le.PutUint64(h[24:], uint64(len(out)))
 			le.PutUint64(h[32:], uint64(len(s.data)))
+			le.PutUint32(h[40:], uint32(s.link))
+			le.PutUint32(h[44:], uint32(s.about))
 			le.PutUint64(h[48:], 8)
 			out = append(out, s.data...)
 		}
 		headers = append(headers, h...)
 	}
-	le.PutUint32(headers[4*64+4:], uint32(elf.SHT_STRTAB))
 	out = append(out, make([]byte, padding(len(out), 8))...)
 	le.PutUint64(out[40:], uint64(len(out)))
 	return append(out, headers...)
+}
+
+// withTypes is a module with .BTF between the two sections that stay.
+func withTypes() []byte {
+	return relocatable(section{name: ".modinfo", data: "license=GPL\x00name=x\x00"},
+		section{name: ".BTF", data: "types, types, types"}, section{name: ".text", data: "code"})
 }
 
 // signed appends a signature of n bytes.
@@ -99,8 +112,9 @@ func TestStripDamaged(t *testing.T) {
 func FuzzStrip(f *testing.F) {
 	f.Add(withTypes())
 	f.Add(signed(withTypes(), 20))
+	f.Add(traced(firstCall, secondCall))
 	f.Fuzz(func(t *testing.T, ko []byte) {
-		if got, err := Strip(ko, []string{StripSignature, StripBTF}); err == nil && len(got) > 2*len(ko)+1<<20 {
+		if got, err := Strip(ko, []string{StripSignature, StripTrace, StripBTF}); err == nil && len(got) > 2*len(ko)+1<<20 {
 			t.Errorf("%d bytes became %d", len(ko), len(got))
 		}
 	})
