@@ -129,8 +129,8 @@ func Apply(tables []Table, gone ...Table) error {
 // buffer is the room for a transaction, and for the answers to it.
 const buffer = 1 << 20
 
-// There reports whether the kernel has a table of this name and family. The question does not load the kernel's modules:
-// without them there is none.
+// There reports whether the kernel has a table of this name and family. The question does not load the kernel's
+// modules: without them there is none.
 func There(t Table) bool {
 	if text, err := os.ReadFile(netlinkSockets); err == nil && !loaded(string(text)) {
 		return false
