@@ -159,7 +159,7 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/sshd bin/%/netd bin/%/updater bin/%/engine bin/%/compose bin/%/containerd-shim-runc-v2
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/tools bin/%/sshd bin/%/netd bin/%/engine bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:
@@ -171,14 +171,14 @@ $(ARCHES:%=bin/%/initramfs): bin/%/initramfs:
 
 .PHONY: $(ARCHES:%=bin/%/sshd)
 $(ARCHES:%=bin/%/sshd): bin/%/sshd:
-	$(call device-build,$*,$@,) ./net/ssh
+	$(call device-build,$*,$@,sshd) ./init/tools
 
 .PHONY: $(ARCHES:%=bin/%/netd)
 $(ARCHES:%=bin/%/netd): bin/%/netd:
 	$(call device-build,$*,$@,) ./net/network
 
-.PHONY: $(ARCHES:%=bin/%/updater)
-$(ARCHES:%=bin/%/updater): bin/%/updater:
-	$(call device-build,$*,$@,nethttpomithttp2) ./init/updater
+.PHONY: $(ARCHES:%=bin/%/tools)
+$(ARCHES:%=bin/%/tools): bin/%/tools:
+	$(call device-build,$*,$@,nethttpomithttp2) ./init/tools
 
 include containers/build.mk

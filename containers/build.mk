@@ -1,5 +1,5 @@
 # How the device's container programs are made; included by the top Makefile, from whose folder it runs.
-# bin/ARCH/engine, bin/ARCH/compose and bin/ARCH/containerd-shim-runc-v2, ARCH being amd64 or arm64.
+# bin/ARCH/engine and bin/ARCH/containerd-shim-runc-v2, ARCH being amd64 or arm64.
 # Every output depends only on the sources, go.sum and the Go release.
 
 containers-go := $(shell find containers net/link net/nameserver services mounts -name '*.go' -not -name '*_test.go') go.mod go.sum
@@ -9,13 +9,10 @@ containers-ldflags := -s -w -buildid=
 engine-tags := osusergo,netgo,static_build,grpcnotrace,no_tracing,no_systemd,no_rdt
 shim-tags := osusergo,netgo,static_build,no_grpc,grpcnotrace
 
-containers-binaries = $(addprefix bin/$(1)/,engine compose containerd-shim-runc-v2)
+containers-binaries = $(addprefix bin/$(1)/,engine containerd-shim-runc-v2)
 
 bin/%/engine: $(containers-go)
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) -tags $(engine-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/engine
-
-bin/%/compose: $(containers-go)
-	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) -ldflags '$(containers-ldflags)' -o $@ ./containers/compose
 
 bin/%/containerd-shim-runc-v2: $(containers-go)
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) -tags $(shim-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/shim

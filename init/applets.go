@@ -49,7 +49,7 @@ func applets() map[string]applet {
 		"grow":     daemon(runGrow),
 		"zram":     daemon(runZram),
 		"hold":     oneoff.Main,
-		"updater":  packedProgram("updater"),
+		"updater":  tool("updater"),
 	}
 }
 
@@ -62,10 +62,10 @@ func osctlWord(word string) applet {
 	}
 }
 
-// packedProgram is what people type for a program that the root has packed. Services attach it themselves.
-func packedProgram(name string) applet {
+// tool is what people type for a program that the root has packed as one of its tools. Services attach it themselves.
+func tool(name string) applet {
 	return func(_ context.Context, args []string) int {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, packed.Run(name, args, os.Environ()))
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, packed.Run("tools", name, args, os.Environ()))
 		return 1
 	}
 }

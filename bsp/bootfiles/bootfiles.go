@@ -30,8 +30,8 @@ import (
 	"resinos/mounts/plainfile"
 )
 
-// Source is where the root has the files of its version: within the packed updater, the only program that reads them.
-const Source = packed.Directory + "/updater/boot"
+// Source is where the root has the files of its version: beside the packed updater, the only program that reads them.
+const Source = packed.Directory + "/tools/boot"
 
 // Target is where the boot partition is attached.
 const Target = "/mnt/boot"

@@ -1,9 +1,9 @@
-// Command compose loads the compose files of one app: it asks for them on its standard output, gets them on its
-// standard input, says what the app is, and ends. The manager starts it (containers/load) when a file has changed. It
-// is a program of its own because the loader's JSON schema costs 15 ms at every start. Before it reads a byte it
-// gives up all that it may: it is nobody, its root is an empty file system in memory, it has no network and no other
-// process to see, and its memory and processor time are bounded.
-package main
+// Package compose owns the program that loads the compose files of one app: it asks for them on its standard output,
+// gets them on its standard input, says what the app is, and ends. The manager starts it (containers/load) when a file
+// has changed. It is no part of the engine, because the loader's JSON schema costs 15 ms at every start. Before it reads
+// a byte it gives up all that it may: it is nobody, its root is an empty file system in memory, it has no network and no
+// other process to see, and its memory and processor time are bounded. Read Main first.
+package compose
 
 import (
 	"bufio"
@@ -23,25 +23,31 @@ import (
 	"resinos/services/confine"
 )
 
-func main() {
-	name := flag.String("app", "", "name of the app")
-	dir := flag.String("dir", "", "its directory on the device, an absolute path")
-	flag.Parse()
+// Main is the program: args are those after its name, the result is the exit status: 0 done, 1 failed, 2 wrong usage, or
+// what confine.Adopt returns.
+func Main(args []string) int {
+	flags := flag.NewFlagSet("compose", flag.ContinueOnError)
+	name := flags.String("app", "", "name of the app")
+	dir := flags.String("dir", "", "its directory on the device, an absolute path")
+	if err := flags.Parse(args); err != nil {
+		return 2 // it has printed what is wrong
+	}
 	if *name == "" || *dir == "" {
 		fmt.Fprintln(os.Stderr, "compose: the manager starts this program; -app and -dir are needed")
-		os.Exit(2)
+		return 2
 	}
 	if err := retire(*dir); err != nil {
 		fmt.Fprintln(os.Stderr, "compose:", err)
-		os.Exit(1)
+		return 1
 	}
 	if code := confine.Adopt(); code != 0 {
-		os.Exit(code)
+		return code
 	}
 	if err := run(*name, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "compose:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 const (

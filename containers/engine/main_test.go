@@ -114,7 +114,7 @@ func findTools(t *testing.T) tools {
 
 // buildShim builds the shim and the loader of compose files once for all tests, into a directory that TestMain removes.
 var buildShim = sync.OnceValues(func() (string, error) {
-	for _, p := range [][2]string{{shimName, "resinos/containers/shim"}, {"compose", "resinos/containers/compose"},
+	for _, p := range [][2]string{{shimName, "resinos/containers/shim"}, {"compose", "resinos/init/tools"},
 		{"init", "resinos/init"}} {
 		build := exec.Command("go", "build", "-tags", "no_grpc", "-o", filepath.Join(shimDir(), p[0]), p[1])
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -26,7 +26,7 @@ const maxKept = 4 << 20
 // kept is the form of a result in a file, after a line with the digest of the rest.
 type kept struct {
 	Version int
-	Program int64 // its size: another program may say something else
+	Program string // its version: another program may say something else
 	Result  Result
 }
 
@@ -47,7 +47,7 @@ func (l *Loader) recall(name string) (Result, bool) {
 		return Result{}, false
 	}
 	var k kept
-	if err := json.Unmarshal(text, &k); err != nil || k.Version != version || k.Program != l.size() ||
+	if err := json.Unmarshal(text, &k); err != nil || k.Version != version || k.Program != l.version() ||
 		len(k.Result.Sources) == 0 || k.Result.check(name) != nil {
 		return Result{}, false
 	}
@@ -59,7 +59,7 @@ func (l *Loader) keep(name string, r Result) error {
 	if l.Kept == "" || !app.ValidName(name) {
 		return nil
 	}
-	text, err := json.Marshal(kept{Version: version, Program: l.size(), Result: r})
+	text, err := json.Marshal(kept{Version: version, Program: l.version(), Result: r})
 	if err == nil {
 		err = os.MkdirAll(l.Kept, 0o700) // it may hold what a secret of a compose file holds
 	}
@@ -75,10 +75,11 @@ func (l *Loader) keep(name string, r Result) error {
 // ErrNotKept is of a result that is good, and could not be written.
 var ErrNotKept = errors.New("it is loaded again after a restart")
 
-// Forget removes what is kept of apps that are not there any more, and what a killed manager had begun to write.
+// Forget removes what is kept of apps that are not there any more, and what a killed manager had begun to write. All apps
+// are loaded then, and the program is not needed for a while.
 func (l *Loader) Forget(there func(name string) bool) error {
-	if l.Kept == "" {
-		return nil
+	if err := l.Program.Close(); err != nil || l.Kept == "" {
+		return err
 	}
 	entries, err := os.ReadDir(l.Kept)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,10 +98,10 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (l *Loader) size() int64 {
-	info, err := os.Stat(l.Program)
+func (l *Loader) version() string {
+	text, err := l.Program.Version()
 	if err != nil {
-		return -1
+		return "unknown" // nothing is loaded with it either
 	}
-	return info.Size()
+	return text
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
+	"resinos/mounts/packed"
 	"resinos/mounts/plainfile"
 )
 
@@ -98,8 +99,8 @@ func Lease(f *os.File) error {
 
 // Loader loads apps. Its fields are set before the first use.
 type Loader struct {
-	Program string // the path of compose
-	Kept    string // directory of results that outlive the boot; empty: none
+	Program packed.Program // compose
+	Kept    string         // directory of results that outlive the boot; empty: none
 	last    map[string]Result
 }
 

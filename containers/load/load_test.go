@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/packed"
 	"resinos/mounts/testenv"
 )
 
@@ -22,7 +23,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "compose"), "resinos/containers/compose")
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "compose"), "resinos/init/tools")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build compose: %w\n%s", err, out)
@@ -48,7 +49,7 @@ func loaderFor(t testing.TB) *Loader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Loader{Program: filepath.Join(dir, "compose"), Kept: filepath.Join(t.TempDir(), "kept")}
+	return &Loader{Program: packed.Program{Path: filepath.Join(dir, "compose")}, Kept: filepath.Join(t.TempDir(), "kept")}
 }
 
 func appWith(t testing.TB, files map[string]string) string {
@@ -86,7 +87,7 @@ func TestLoad(t *testing.T) {
 	}
 	see("new", "1", "A=1")
 	program := l.Program
-	l.Program = "/nonexistent"
+	l.Program.Path = "/nonexistent"
 	see("unchanged", "1", "A=1")
 	l.Program = program
 	write(t, filepath.Join(dir, "env/web.env"), "A=2\n")
@@ -131,8 +132,13 @@ func TestKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	broken := &Loader{Program: filepath.Join(t.TempDir(), "compose"), Kept: l.Kept}
-	if err := os.WriteFile(broken.Program, make([]byte, l.size()), 0o644); err != nil {
+	broken := &Loader{Program: packed.Program{Path: filepath.Join(t.TempDir(), "compose")}, Kept: l.Kept}
+	text, err := os.ReadFile(l.Program.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(text[4096:]) // the version is that of the whole one
+	if err := os.WriteFile(broken.Program.Path, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := load(broken); err != nil {
@@ -154,7 +160,7 @@ func TestKept(t *testing.T) {
 			}
 		})
 	}
-	if err := os.WriteFile(broken.Program, nil, 0o644); err != nil {
+	if err := os.WriteFile(broken.Program.Path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := load(&Loader{Program: broken.Program, Kept: l.Kept}); err == nil {
@@ -295,8 +301,8 @@ func TestProgramDies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := appWith(t, map[string]string{"compose.yaml": shop})
-			l := &Loader{Program: filepath.Join(t.TempDir(), "compose")}
-			if err := os.WriteFile(l.Program, []byte("#!/bin/sh\n"+c.script+"\n"), 0o755); err != nil {
+			l := &Loader{Program: packed.Program{Path: filepath.Join(t.TempDir(), "compose")}}
+			if err := os.WriteFile(l.Program.Path, []byte("#!/bin/sh\n"+c.script+"\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}
 			ctx := t.Context()

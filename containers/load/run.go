@@ -112,7 +112,10 @@ func (l *Loader) command(ctx context.Context, name, dir string) (*exec.Cmd, erro
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, l.Program, "-app", name, "-dir", filepath.Clean(dir))
+	cmd, err := l.Program.Command(ctx, "-app", name, "-dir", filepath.Clean(dir))
+	if err != nil {
+		return nil, err
+	}
 	cmd.Env = []string{confine.Variable + "=" + orders, "GOMEMLIMIT=96MiB", "GOMAXPROCS=2"}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second

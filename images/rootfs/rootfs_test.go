@@ -30,7 +30,7 @@ func inputs(t *testing.T, variant string) Inputs {
 			t.Fatal(err)
 		}
 	}
-	programs := []string{"init", "initramfs", "engine", "compose", "containerd-shim-runc-v2", "sshd", "netd", "updater",
+	programs := []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd",
 		"dockerd"}
 	for _, p := range programs {
 		write("bin/"+p, p)
@@ -295,11 +295,11 @@ func TestSplit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, there := rest.Lookup("usr/lib/packed/updater"); !there || !e.Mode.IsDir() {
-		t.Errorf("the directory of the updater is %v, %t", e, there)
+	if e, there := rest.Lookup("usr/lib/packed/tools"); !there || !e.Mode.IsDir() {
+		t.Errorf("the directory of the tools is %v, %t", e, there)
 	}
-	if _, there := rest.Lookup("usr/lib/packed/updater/updater"); there {
-		t.Error("the updater is in the root too")
+	if _, there := rest.Lookup("usr/lib/packed/tools/tools"); there {
+		t.Error("the program is in the root too")
 	}
 	files, err := shipped.Variant("production")
 	if err != nil {

@@ -1,9 +1,9 @@
-// Command updater installs updates of the system, and confirms or leaves a slot on trial. As "updater" it answers on
-// the socket that PID 1 holds for it, until nobody has asked for anything for a while; as "updater confirm" it judges a
-// boot on trial; "updater boot-files" brings the boot partition to the files of the version that runs. It is a program
-// of its own: PID 1 must not link its HTTP client, and a device whose engine does not start must still be able to get
-// another version. Read device, then installation.
-package main
+// Package updater owns the program that installs updates of the system, and confirms or leaves a slot on trial. As
+// "updater" it answers on the socket that PID 1 holds for it, until nobody has asked for anything for a while; as "updater
+// confirm" it judges a boot on trial; "updater boot-files" brings the boot partition to the files of the version that
+// runs. It is no part of init: PID 1 must not link its HTTP client, and a device whose engine does not start must still be
+// able to get another version. Read device, then installation.
+package updater
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -26,23 +25,22 @@ import (
 	"resinos/services/notify"
 )
 
-func main() {
-	runtime.MemProfileRate = 0 // its tables would cost a megabyte
+// Main is the program: args are those after its name, the result is the exit status: 0 done, 1 failed, 2 wrong usage.
+func Main(args []string) int {
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(24 << 20)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	log := slog.New(line.New(os.Stderr, nil))
-	err := run(ctx, os.Args[1:], log)
-	cancelled := errors.Is(err, context.Canceled) && ctx.Err() != nil
-	stop()
+	err := run(ctx, args, log)
 	switch {
-	case err == nil || cancelled:
+	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return 0
 	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	default:
-		log.Error("daemon ended", "error", err)
-		os.Exit(1)
+		return 2
 	}
+	log.Error("daemon ended", "error", err)
+	return 1
 }
 
 func run(ctx context.Context, args []string, log *slog.Logger) error {

@@ -1,9 +1,9 @@
 // Package packed owns the packed programs of the root: programs that a device rarely runs, each with its own libraries
 // in a squashfs file that is compressed with xz. The root has NAME.squashfs and the empty directory NAME in Directory;
-// the file is attached to the directory for one service only, in the mount namespace of that service, and freed when
-// the last process of the service ends.
+// the file is attached to the directory for one service only, in the mount namespace of that service, or nowhere, for
+// the processes that one process starts. It is freed when the last of these processes ends.
 //
-// It never decides which programs are packed (images/rootfs does) nor who runs them. Read Attach first.
+// It never decides which programs are packed (images/rootfs does) nor who runs them. Read Attach and Program first.
 package packed
 
 import (
@@ -40,10 +40,10 @@ func Attach(name string) (err error) {
 	return nil
 }
 
-// Run becomes the packed program of this name, as somebody types it: it attaches the files for this process alone, if a
-// service has not done so. It returns only when that fails.
-func Run(name string, args, environ []string) error {
-	program := Path(name) + "/" + name
+// Run becomes a program in the file of this name, as somebody types it: it attaches the files for this process alone, if
+// a service has not done so. It returns only when that fails.
+func Run(name, program string, args, environ []string) error {
+	program = Path(name) + "/" + program
 	if _, err := os.Stat(program); err != nil {
 		runtime.LockOSThread() // never unlocked: the thread becomes the program
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {

@@ -1,8 +1,8 @@
-// Command ssh is the device's ssh server; the name by which it is called selects the program. sshd listens and serves
-// connections (package sshd). "scp -O" and older clients start scp on the device (package scp). The command is separate
-// from init, so that PID 1 and the small daemons do not contain its code, for which each of their starts would pay.
-// Read programs first.
-package main
+// Package ssh owns the programs of the device's ssh server. sshd listens and serves connections (package sshd). "scp -O"
+// and older clients start scp on the device (package scp). They are not part of init, so that PID 1 and the small daemons
+// do not contain their code, for which each of their starts would pay: the program init/tools dispatches to them. Read
+// Serve first.
+package ssh
 
 import (
 	"context"
@@ -13,8 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -31,21 +29,10 @@ import (
 // hostKeys is one of the persistent paths: the device keeps its host key.
 const hostKeys = "/etc/ssh/hostkeys"
 
-// programs are the programs by name. The result is the exit status: 0 done, 1 failed, 2 wrong usage.
-var programs = map[string]func(args []string) int{"sshd": serve, "scp": copyFiles}
-
-func main() {
-	runtime.MemProfileRate = 0 // the tables of the profile would cost more than a megabyte
-	run, known := programs[filepath.Base(os.Args[0])]
-	if !known {
-		fmt.Fprintf(os.Stderr, "ssh: %q is neither sshd nor scp; call it by one of these names\n", os.Args[0])
-		os.Exit(2)
-	}
-	os.Exit(run(os.Args[1:]))
-}
-
-// serve runs sshd until SIGTERM, or is one of the two processes of a connection.
-func serve(args []string) int {
+// Serve is sshd: it runs until SIGTERM, or is one of the two processes of a connection. args are those after the name.
+// The result is the exit status: 0 done, 1 failed, 2 wrong usage.
+func Serve(args []string) int {
+	debug.FreeOSMemory()                   // what the other tools of the program have initialised and left
 	if code := sshd.Confine(); code != 0 { // before a byte of the client is read
 		return code
 	}
@@ -107,8 +94,8 @@ func connection() *exec.Cmd {
 	return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"sshd", "--connection"}}
 }
 
-// copyFiles runs the device's side of the old scp protocol.
-func copyFiles(args []string) int {
+// Copy is scp: the device's side of the old scp protocol. args and result are those of Serve.
+func Copy(args []string) int {
 	if err := scp.Run(args, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "scp: %v\n", err)
 		return 1

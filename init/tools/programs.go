@@ -1,0 +1,17 @@
+//go:build !sshd
+
+package main
+
+import (
+	"resinos/containers/compose"
+	"resinos/init/updater"
+	"resinos/net/ssh"
+)
+
+// programs are the tools by name. The result is the exit status.
+var programs = map[string]func(args []string) int{
+	"compose": compose.Main,
+	"scp":     ssh.Copy,
+	"sshd":    ssh.Serve,
+	"updater": updater.Main,
+}

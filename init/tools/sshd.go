@@ -1,0 +1,11 @@
+//go:build sshd
+
+package main
+
+import "resinos/net/ssh"
+
+// programs are the tools by name. The result is the exit status.
+var programs = map[string]func(args []string) int{
+	"scp":  ssh.Copy,
+	"sshd": ssh.Serve,
+}
