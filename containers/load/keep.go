@@ -75,8 +75,8 @@ func (l *Loader) keep(name string, r Result) error {
 // ErrNotKept is of a result that is good, and could not be written.
 var ErrNotKept = errors.New("it is loaded again after a restart")
 
-// Forget removes what is kept of apps that are not there any more, and what a killed manager had begun to write. All apps
-// are loaded then, and the program is not needed for a while.
+// Forget removes what is kept of apps that are not there any more, and what a killed manager had begun to write. All
+// apps are loaded then, and the program is not needed for a while.
 func (l *Loader) Forget(there func(name string) bool) error {
 	if err := l.Program.Close(); err != nil || l.Kept == "" {
 		return err

@@ -49,7 +49,8 @@ func loaderFor(t testing.TB) *Loader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Loader{Program: packed.Program{Path: filepath.Join(dir, "compose")}, Kept: filepath.Join(t.TempDir(), "kept")}
+	return &Loader{Program: packed.Program{Path: filepath.Join(dir, "compose")},
+		Kept: filepath.Join(t.TempDir(), "kept")}
 }
 
 func appWith(t testing.TB, files map[string]string) string {

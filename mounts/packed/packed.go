@@ -40,8 +40,8 @@ func Attach(name string) (err error) {
 	return nil
 }
 
-// Run becomes a program in the file of this name, as somebody types it: it attaches the files for this process alone, if
-// a service has not done so. It returns only when that fails.
+// Run becomes a program in the file of this name, as somebody types it: it attaches the files for this process alone,
+// if a service has not done so. It returns only when that fails.
 func Run(name, program string, args, environ []string) error {
 	program = Path(name) + "/" + program
 	if _, err := os.Stat(program); err != nil {

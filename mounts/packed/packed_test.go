@@ -105,8 +105,8 @@ func TestAttach(t *testing.T) {
 	free(t)
 }
 
-// TestCommand: a command sees the files by its descriptor, and nobody by a mount; all commands share one loop device, and
-// the one that still runs keeps it when the program is closed.
+// TestCommand: a command sees the files by its descriptor, and nobody by a mount; all commands share one loop device,
+// and the one that still runs keeps it when the program is closed.
 func TestCommand(t *testing.T) {
 	if !root(t) {
 		return
@@ -131,8 +131,8 @@ func TestCommand(t *testing.T) {
 	}
 	late, in, text := start("read x; read y <" + Visible + "/text; echo $x $y")
 	for range 2 {
-		cmd, _, out := start("read y <" + Visible + "/text; echo $y; while read l; do case $l in *kit*) echo seen;; esac; " +
-			"done </proc/self/mountinfo")
+		cmd, _, out := start("read y <" + Visible + "/text; echo $y; " +
+			"while read l; do case $l in *kit*) echo seen;; esac; done </proc/self/mountinfo")
 		if err := cmd.Wait(); err != nil || out.String() != "of the kit\n" {
 			t.Errorf("%q, %v", out, err)
 		}
@@ -167,7 +167,8 @@ const runVariable = "RESINOS_PACKED_RUN"
 // TestRun: the files are visible to the process that became the program, and to nobody else.
 func TestRun(t *testing.T) {
 	if os.Getenv(runVariable) != "" {
-		t.Fatal(Run("kit", "busybox", []string{"sh", "-c", "read x; read y <" + Path("kit") + "/text; echo $x $y"}, nil))
+		script := "read x; read y <" + Path("kit") + "/text; echo $x $y"
+		t.Fatal(Run("kit", "busybox", []string{"sh", "-c", script}, nil))
 	}
 	if !root(t) {
 		return

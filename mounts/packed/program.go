@@ -35,9 +35,9 @@ func (p *Program) split() (name, below string) {
 	return name, below
 }
 
-// Command returns the command that runs the program with these arguments. The first command of a packed program attaches
-// its files, which needs CAP_SYS_ADMIN and Linux 5.2: they appear in no mount table, and no other process sees them. The
-// caller changes neither Path nor ExtraFiles of the command.
+// Command returns the command that runs the program with these arguments. The first command of a packed program
+// attaches its files, which needs CAP_SYS_ADMIN and Linux 5.2: they appear in no mount table, and no other process
+// sees them. The caller changes neither Path nor ExtraFiles of the command.
 func (p *Program) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	name, below := p.split()
 	if name == "" {
@@ -110,7 +110,8 @@ func open(name string) (root *os.File, err error) {
 		unix.FsconfigCreate(fs)); err != nil {
 		return nil, fmt.Errorf("read squashfs on %s: %w", node, err)
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	const attributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
 	if err != nil {
 		return nil, fmt.Errorf("mount squashfs on %s: %w", node, err)
 	}
