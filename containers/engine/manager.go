@@ -28,7 +28,6 @@ import (
 	"resinos/containers/store"
 	"resinos/containers/volume"
 	"resinos/containers/workload"
-	"resinos/mounts/packed"
 	"resinos/net/nameserver"
 	"resinos/services/boottime"
 	"resinos/services/log/pipe"
@@ -65,7 +64,7 @@ func runManager(ctx context.Context, env Env, args []string) error {
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(env.Stderr)
 	flags.StringVar(&c.Apps, "apps", workload.Apps, "directory with one subdirectory for each app")
-	flags.StringVar(&loader.Program.Path, "loader", packed.Path("tools")+"/compose", "program that loads compose files")
+	flags.StringVar(&loader.Program.Path, "loader", "/usr/bin/compose", "program that loads compose files")
 	flags.StringVar(&loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
 	flags.StringVar(&c.Records, "records", workload.Records, "directory of the records that last until power off")
 	flags.StringVar(&keeper.Dir, "health", health.Dir, "directory of what the checks of containers said")

@@ -2,6 +2,7 @@ package packed
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -111,7 +112,12 @@ func TestCommand(t *testing.T) {
 	if !root(t) {
 		return
 	}
-	p := &Program{Path: Path("kit") + "/busybox"}
+	link := filepath.Join(t.TempDir(), "busybox")
+	target, err := filepath.Rel(filepath.Dir(link), Path("kit")+"/busybox")
+	if err := errors.Join(err, os.Symlink(target, link)); err != nil {
+		t.Fatal(err)
+	}
+	p := &Program{Path: link}
 	start := func(script string) (*exec.Cmd, io.WriteCloser, *bytes.Buffer) {
 		t.Helper()
 		cmd, err := p.Command(t.Context(), "sh", "-c", script)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,13 +22,19 @@ const Visible = "/proc/self/fd/3"
 
 // Program is a program that a process starts by itself, packed or not. One goroutine uses it at a time.
 type Program struct {
-	Path string // in the directory of a packed program (Path), or anywhere else
+	Path string // in the directory of a packed program (Path), or anywhere else; or a link there
 	root *os.File
 }
 
 // split returns the name of the packed program, empty if the program is not packed, and the path below its directory.
 func (p *Program) split() (name, below string) {
-	rest, packed := strings.CutPrefix(p.Path, Directory+"/")
+	path := p.Path
+	if target, err := os.Readlink(path); err == nil { // to nothing that is there, if it is packed
+		if path = target; !filepath.IsAbs(path) {
+			path = filepath.Join(filepath.Dir(p.Path), target)
+		}
+	}
+	rest, packed := strings.CutPrefix(path, Directory+"/")
 	name, below, deeper := strings.Cut(rest, "/")
 	if !packed || !deeper {
 		return "", p.Path

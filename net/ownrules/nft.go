@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/packed"
 )
 
 // patience is how long nft may work.
@@ -159,10 +160,14 @@ func (l Loader) nft(ctx context.Context, input string, args ...string) ([]byte, 
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
 	defer cancel()
 	var out, said strings.Builder
-	cmd := exec.CommandContext(ctx, l.NFT, args...)
+	cmd, err := l.program.Command(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &said
-	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C"}, "/", time.Second
-	err := cmd.Run()
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C", "LD_LIBRARY_PATH=" + packed.Visible}
+	cmd.Dir, cmd.WaitDelay = "/", time.Second
+	err = cmd.Run()
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"syscall"
 
+	"resinos/mounts/packed"
 	"resinos/mounts/plainfile"
 )
 
@@ -50,8 +51,10 @@ type File struct {
 type Loader struct {
 	Dir   string // empty: Dir
 	State string // file in /run that holds what is loaded; empty: State
-	NFT   string // the program; empty: /usr/sbin/nft
+	NFT   string // the program; empty: that of the packed file nft
 	Log   *slog.Logger
+
+	program *packed.Program // NFT, while Load runs
 }
 
 // Any reports whether there are files with rules, or rules of files that are gone.
@@ -78,8 +81,10 @@ func Read(state string) ([]File, error) {
 }
 
 // Load loads what has changed, and returns what became of each file. The error says why nothing could be done.
-func (l Loader) Load(ctx context.Context) ([]File, error) {
-	l.Dir, l.State, l.NFT = cmp.Or(l.Dir, Dir), cmp.Or(l.State, State), cmp.Or(l.NFT, "/usr/sbin/nft")
+func (l Loader) Load(ctx context.Context) (now []File, err error) {
+	l.Dir, l.State = cmp.Or(l.Dir, Dir), cmp.Or(l.State, State)
+	l.program = &packed.Program{Path: cmp.Or(l.NFT, packed.Path("nft")+"/nft")}
+	defer func() { err = errors.Join(err, l.program.Close()) }()
 	before, err := Read(l.State)
 	if err != nil {
 		l.Log.Warn("state of rules not read", "error", err) // it is as if nothing were loaded
@@ -92,7 +97,6 @@ func (l Loader) Load(ctx context.Context) ([]File, error) {
 	if err != nil {
 		return before, err
 	}
-	var now []File
 	for _, s := range plan(sources, before, there) {
 		now = append(now, l.carry(ctx, s, there)...)
 	}
