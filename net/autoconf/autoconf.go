@@ -90,6 +90,14 @@ func (s *Source) Want(at time.Duration, w *link.Wanted) {
 	}
 }
 
+// Lease returns what the DHCPv6 server has given; nil: nothing.
+func (s *Source) Lease() *dhcp6.Lease {
+	if l, inUse := s.machine.Lease(); inUse && len(l.Server) > 0 {
+		return &l
+	}
+	return nil
+}
+
 // Names returns the name servers and domains, those of routers first.
 func (s *Source) Names() (resolv.Source, bool) {
 	out := resolv.Source{Link: s.cfg.Link.Name, Metric: s.cfg.Metric}

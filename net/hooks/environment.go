@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"resinos/net/dhcp6"
 	"resinos/net/lease"
 	"resinos/net/netstate"
 )
@@ -45,6 +46,9 @@ func Environment(e Event, started time.Time) []string {
 	family(add, l, "IP6", netip.Addr.Is6)
 	if l.Lease != nil {
 		dhcp4(add, *l.Lease, started)
+	}
+	if l.Lease6 != nil {
+		leased6(add, *l.Lease6)
 	}
 	return env
 }
@@ -113,6 +117,17 @@ func dhcp4(add func(name, value string), l lease.Lease, started time.Time) {
 	} {
 		add("DHCP4_"+o.name, o.value)
 	}
+}
+
+// leased6 adds what a DHCPv6 server gave, by the names of NetworkManager's own client.
+func leased6(add func(name, value string), l dhcp6.Lease) {
+	var addresses []netip.Addr
+	for _, a := range l.Addresses {
+		addresses = append(addresses, a.Addr)
+	}
+	add("DHCP6_IP6_ADDRESS", list(addresses))
+	add("DHCP6_DHCP6_NAME_SERVERS", list(l.DNS))
+	add("DHCP6_DHCP6_DOMAIN_SEARCH", strings.Join(l.Search, " "))
 }
 
 func address(a netip.Addr) string {

@@ -56,8 +56,13 @@ func Events(before, now netstate.State) []Event {
 		case !l.Up():
 		case !there || !was.Up() || other(was, l):
 			add(l, PreUp, Up)
-		case l.Lease != nil && !reflect.DeepEqual(was.Lease, l.Lease):
-			add(l, DHCP4)
+		default:
+			if l.Lease != nil && !reflect.DeepEqual(was.Lease, l.Lease) {
+				add(l, DHCP4)
+			}
+			if l.Lease6 != nil && !reflect.DeepEqual(was.Lease6, l.Lease6) {
+				add(l, DHCP6)
+			}
 		}
 	}
 	if before.Hostname != now.Hostname && before.Hostname != "" {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/net/dhcp6"
 	"resinos/net/lease"
 	"resinos/net/link/linktest"
 	"resinos/net/netstate"
@@ -43,7 +44,10 @@ func eth0() netstate.Link {
 func TestEnvironment(t *testing.T) {
 	started := time.Unix(1_304_214_000, 0)
 	var b strings.Builder
-	for _, e := range []Event{{Action: Up, Link: eth0()}, {Action: HostRename}, {Action: Reach, Reach: "FULL"},
+	six := eth0()
+	six.Lease6 = &dhcp6.Lease{Addresses: []dhcp6.Address{{Addr: netip.MustParseAddr("2001:db8::6")}},
+		DNS: []netip.Addr{netip.MustParseAddr("2001:db8::53")}, Search: []string{"six.example", "two.example"}}
+	for _, e := range []Event{{Action: Up, Link: eth0()}, {Action: DHCP6, Link: six}, {Action: HostRename}, {Action: Reach, Reach: "FULL"},
 		{Action: Down, Link: netstate.Link{Name: "br0", Plain: true}},
 		{Action: Up, Link: netstate.Link{Name: "x", ID: "a\nPATH=/tmp", File: "../../etc/shadow"}}} {
 		fmt.Fprintf(&b, "# %s\n%s\n", e.Action, strings.Join(Environment(e, started), "\n"))
@@ -63,6 +67,11 @@ func TestEvents(t *testing.T) {
 	bare := with(func(l *netstate.Link) { l.Addresses, l.Lease = nil, nil })
 	unplugged := with(func(l *netstate.Link) { l.Carrier = false })
 	renewed := with(func(l *netstate.Link) { l.Lease.Bound += time.Hour })
+	six := with(func(l *netstate.Link) {
+		l.Lease6 = &dhcp6.Lease{Addresses: []dhcp6.Address{{Addr: netip.MustParseAddr("2001:db8::6")}},
+			DNS: []netip.Addr{netip.MustParseAddr("2001:db8::53")}, Search: []string{"six.example"}}
+	})
+	six2 := with(func(l *netstate.Link) { l.Lease6 = &dhcp6.Lease{Bound: time.Hour} })
 	edited := with(func(l *netstate.Link) { l.Written++ })
 	renamed := with(func(l *netstate.Link) { l.Name = "wan" })
 	for what, c := range map[string]struct {
@@ -75,6 +84,10 @@ func TestEvents(t *testing.T) {
 		"the lease comes":        {state(bare), state(up), "pre-up eth0, up eth0"},
 		"the same":               {state(up), state(up), ""},
 		"renewed":                {state(up), state(renewed), "dhcp4-change eth0"},
+		"DHCPv6 lease comes":     {state(up), state(six), "dhcp6-change eth0"},
+		"DHCPv6 lease renewed":   {state(six), state(six2), "dhcp6-change eth0"},
+		"DHCPv6 lease ends":      {state(six), state(up), ""},
+		"up with both":           {state(bare), state(six), "pre-up eth0, up eth0"},
 		"cable out":              {state(up), state(unplugged), "pre-down eth0, down eth0"},
 		"link gone":              {state(up), state(), "pre-down eth0, down eth0"},
 		"link renamed":           {state(up), state(renamed), "pre-down eth0, down eth0, pre-up wan, up wan"},

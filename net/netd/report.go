@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"resinos/net/assignment"
+	"resinos/net/autoconf"
 	"resinos/net/lease"
 	"resinos/net/netstate"
 	"resinos/net/profile"
@@ -64,6 +65,9 @@ func (d *daemon) report(at time.Duration) netstate.State {
 				if held, inUse := client.Lease(); inUse {
 					l.Lease = &held
 				}
+			}
+			if routers, is := source.(*autoconf.Source); is {
+				l.Lease6 = routers.Lease()
 			}
 		}
 		s.Links = append(s.Links, l)

@@ -15,6 +15,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
+	"resinos/net/netstate"
 )
 
 // radvd starts a real IPv6 router at the far end of a cable.
@@ -114,6 +115,8 @@ func TestDHCPv6Addresses(t *testing.T) {
 		return
 	}
 	d := newDevice(t)
+	states := make(chan netstate.State, 1000)
+	d.changed = func(s netstate.State) { states <- s }
 	d.far.Address("2001:db8:2::1/64")
 	d.start()
 	d.dnsmasq(smallRange, "--enable-ra", "--ra-param="+d.far.Name+",3",
@@ -129,6 +132,10 @@ func TestDHCPv6Addresses(t *testing.T) {
 	})
 	d.eventually("its settings", func() bool {
 		return strings.Contains(d.resolv(), "six.example") && strings.Contains(d.resolv(), "nameserver 2001:db8:2::53")
+	})
+	d.told(states, "others the lease", func(s netstate.State) bool {
+		l, _ := s.Named("w0")
+		return l.Lease6 != nil && len(l.Lease6.Addresses) == 1 && slices.Equal(l.Lease6.Search, []string{"six.example"})
 	})
 	// The end of netd takes nothing away, and the next one goes on with the address.
 	d.stop()

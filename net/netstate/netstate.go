@@ -5,6 +5,7 @@ package netstate
 import (
 	"net/netip"
 
+	"resinos/net/dhcp6"
 	"resinos/net/lease"
 )
 
@@ -33,6 +34,7 @@ type Link struct {
 	Servers   []netip.Addr // of names
 	Search    []string
 	Lease     *lease.Lease // of DHCP; nil: none
+	Lease6    *dhcp6.Lease // of DHCPv6; nil: none
 }
 
 // Route is a route that netd gives a link.
