@@ -9,9 +9,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// TestDatabaseVersion: the engine changes its database to the version of its library as soon as it starts, on trial too,
-// and the version before has to read it after a rollback. If this test fails, a new library has raised the version:
-// have a device with the library before go on with a database of the new one, before the number here is raised.
+// TestDatabaseVersion: the engine changes its database to the version of its library as soon as it starts, on trial
+// too, and the version before has to read it after a rollback. If this test fails, a new library has raised the
+// version: have a device with the library before go on with a database of the new one, then raise the number here.
 func TestDatabaseVersion(t *testing.T) {
 	const tested = 4
 	db, err := bolt.Open(filepath.Join(t.TempDir(), "meta.db"), 0o600, nil)
