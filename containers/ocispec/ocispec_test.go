@@ -2,6 +2,7 @@ package ocispec
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -131,5 +132,20 @@ func TestDeviceRule(t *testing.T) {
 		if _, err := spec(t, app.Container{DeviceRules: []string{rule}}); (err == nil) != good {
 			t.Errorf("%q: %v", rule, err)
 		}
+	}
+}
+
+// TestSeccompArchitectures: programs of 32 bits run, those of x32 do not.
+func TestSeccompArchitectures(t *testing.T) {
+	s, err := spec(t, app.Container{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of32, x32 := specs.ArchX86, slices.Contains(s.Linux.Seccomp.Architectures, specs.ArchX32)
+	if runtime.GOARCH == "arm64" {
+		of32 = specs.ArchARM
+	}
+	if all := s.Linux.Seccomp.Architectures; x32 || !slices.Contains(all, of32) || len(all) < 2 {
+		t.Errorf("architectures %v", all)
 	}
 }

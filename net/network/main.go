@@ -88,6 +88,8 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	defer filterPackets(ctx, &cfg, router.Check)()
 	defer runHooks(ctx, &cfg)()
 	defer loadRules(ctx, log)()
+	rest, rested := calm(ctx, log)
+	defer rested()
 	defer stop()
 	reported := false
 	cfg.OnLease = func(l lease.Lease) { // one at a time
@@ -95,6 +97,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 			reported = report(ctx, log, bootreport.MilestoneLease, boottime.Now())
 		}
 		leased(l)
+		rest()
 	}
 	return netd.Run(ctx, cfg)
 }
