@@ -224,6 +224,9 @@ func bridgeRules(b Bridge) []Rule {
 			rules = append(rules, Rule{Chain: input, In: b.Link, Src: single(e.Address), Do: accept})
 		}
 	}
+	if !b.Internal { // connections that are led through a proxy arrive at the device (net/proxy)
+		rules = append(rules, Rule{Chain: input, In: b.Link, Allowed: true, Do: accept})
+	}
 	rules = append(rules,
 		Rule{Chain: input, In: b.Link, Do: drop},
 		Rule{Chain: forward, In: b.Link, Out: b.Link, Do: accept},

@@ -172,8 +172,8 @@ func arriving(w Wish, ssh4, ssh6 part.Meter) ruleset.Chain {
 func passing() ruleset.Chain {
 	return ruleset.Chain{Name: "passing", Kind: "filter", Hook: "forward", Priority: late, Rules: []ruleset.Rule{
 		{part.Marked(part.Allowed), part.Do("accept")},
-		{part.InVirtual(), part.Do("accept")},
-		{part.OutVirtual(), part.Do("accept")},
+		{part.Virtual("iif"), part.Do("accept")},
+		{part.Virtual("oif"), part.Do("accept")},
 		{part.Do("drop")},
 	}}
 }

@@ -39,6 +39,7 @@ type Status struct {
 	Rules    []string  `json:"rules,omitempty"`
 	Filter   []Rules   `json:"filter,omitempty"` // the owner's files of the packet filter
 	Faults   []string  `json:"faults,omitempty"` // of what concerns no single link
+	Proxy    string    `json:"proxy,omitempty"`  // that connections are led through, as in "socks5 10.0.0.1:1080"
 }
 
 // Link is one link.

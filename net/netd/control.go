@@ -148,8 +148,8 @@ func (d *daemon) status() netcontrol.Status {
 			s.Filter = append(s.Filter, netcontrol.Rules{File: f.Name, Tables: f.Tables, Error: f.Error})
 		}
 	}
-	if d.cfg.Faults != nil {
-		s.Faults = d.cfg.Faults()
+	if d.cfg.Status != nil {
+		d.cfg.Status(&s)
 	}
 	for _, l := range s.Links {
 		s.Servers = append(s.Servers, l.Servers...)

@@ -21,6 +21,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linkwatch"
+	"resinos/net/netcontrol"
 	"resinos/net/netstate"
 	"resinos/net/ownlink"
 	"resinos/net/radios"
@@ -40,23 +41,23 @@ type Config struct {
 	LeaseMemory string // directory in resin-state that keeps the last lease of each link over a reboot; empty: none
 	// ServersPath is a file like resolv.conf that names the servers of the links and of the owner; empty: none.
 	ServersPath string
-	Forwarder   netip.Addr            // what resolv.conf names instead of these servers; the zero value: none
-	Renamed     func(hostname string) // called with the host name at the start, and when it changes; must not block
-	Names       func([]resolv.Source) // called with the servers and domains whenever they may have changed
-	Changed     func(netstate.State)  // called with what is configured, when it changes; must not block
-	Silent      func(links []string)  // called with the links whose profiles want no multicast DNS; must not block
-	RulesState  string                // what became of the owner's rules, for the status; empty: there are none
-	Rules       func() []string       // for the plan: those of the packet filter; nil: none
-	Faults      func() []string       // for the status: what does not work beside the links; nil: nothing
-	Settings    string                // the file with the owner's settings; empty: there are none
-	Log         *slog.Logger          // nil: nothing is logged
-	OnLease     func(lease.Lease)     // called one at a time, after the link has been configured; may block
-	Profiles    []link.Profile        // of links without a key file; nil: link.Defaults
-	KeyFiles    string                // directory of the key files; empty: there are none
-	Control     string                // the socket that osctl asks; empty: there is none
-	WiFi        string                // directory of the service wifi; empty: radios are left alone
-	SysRoot     string                // empty: "/sys"
-	Hold        time.Duration         // how long a configuration outlives its carrier; 0: defaultHold
+	Forwarder   netip.Addr               // what resolv.conf names instead of these servers; the zero value: none
+	Renamed     func(hostname string)    // called with the host name at the start, and when it changes; must not block
+	Names       func([]resolv.Source)    // called with the servers and domains whenever they may have changed
+	Changed     func(netstate.State)     // called with what is configured, when it changes; must not block
+	Silent      func(links []string)     // called with the links whose profiles want no multicast DNS; must not block
+	RulesState  string                   // what became of the owner's rules, for the status; empty: there are none
+	Rules       func() []string          // for the plan: those of the packet filter; nil: none
+	Status      func(*netcontrol.Status) // adds what is beside the links; nil: nothing
+	Settings    string                   // the file with the owner's settings; empty: there are none
+	Log         *slog.Logger             // nil: nothing is logged
+	OnLease     func(lease.Lease)        // called one at a time, after the link has been configured; may block
+	Profiles    []link.Profile           // of links without a key file; nil: link.Defaults
+	KeyFiles    string                   // directory of the key files; empty: there are none
+	Control     string                   // the socket that osctl asks; empty: there is none
+	WiFi        string                   // directory of the service wifi; empty: radios are left alone
+	SysRoot     string                   // empty: "/sys"
+	Hold        time.Duration            // how long a configuration outlives its carrier; 0: defaultHold
 }
 
 // defaultHold bridges a switch that restarts its port, and a cable that is moved to another socket.

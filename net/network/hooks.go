@@ -10,6 +10,7 @@ import (
 
 	"resinos/mounts/dirwatch"
 	"resinos/net/hooks"
+	"resinos/net/netcontrol"
 	"resinos/net/netd"
 	"resinos/net/netstate"
 	"resinos/net/ownrules"
@@ -55,15 +56,21 @@ func addRules(cfg *netd.Config, rules func() []string) {
 
 // addFaults adds one more that may have a fault for the status.
 func addFaults(cfg *netd.Config, fault func() string) {
-	before := cfg.Faults
-	cfg.Faults = func() (all []string) {
-		if before != nil {
-			all = before()
-		}
+	addStatus(cfg, func(s *netcontrol.Status) {
 		if text := fault(); text != "" {
-			all = append(all, text)
+			s.Faults = append(s.Faults, text)
 		}
-		return all
+	})
+}
+
+// addStatus adds one more that has something for the status.
+func addStatus(cfg *netd.Config, one func(*netcontrol.Status)) {
+	before := cfg.Status
+	cfg.Status = func(s *netcontrol.Status) {
+		if before != nil {
+			before(s)
+		}
+		one(s)
 	}
 }
 

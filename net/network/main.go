@@ -1,6 +1,7 @@
 // Command network is the daemon netd: links, leases, names and the time. Called by the name netrun, it starts hooks and
-// nft for netd. It is separate from init, so that PID 1 and the small daemons do not contain its code, for which each
-// of their starts would pay (docs/decisions/0040-netd-is-a-program.md). Read run first.
+// nft for netd; called by the name proxy, it leads connections through the owner's proxy server. It is separate from
+// init, so that PID 1 and the small daemons do not contain its code, for which each of their starts would pay
+// (docs/decisions/0040-netd-is-a-program.md). Read run first.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"resinos/net/netcontrol"
 	"resinos/net/netd"
 	"resinos/net/ownrules"
+	"resinos/net/proxy"
 	"resinos/net/wifi"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -41,9 +43,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	log := slog.New(line.New(os.Stderr, nil))
 	err := error(nil)
-	if filepath.Base(os.Args[0]) == "netrun" {
+	switch filepath.Base(os.Args[0]) {
+	case "netrun":
 		err = netrun(ctx, log)
-	} else {
+	case "proxy":
+		err = (&proxy.Service{Log: log}).Run(ctx)
+	default:
 		err = run(ctx, os.Args[1:], log)
 	}
 	ended := ctx.Err() != nil
@@ -87,6 +92,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	defer alone()
 	defer filterPackets(ctx, &cfg, router.Check)()
 	defer runHooks(ctx, &cfg)()
+	showProxy(&cfg)
 	defer loadRules(ctx, log)()
 	rest, rested := calm(ctx, log)
 	defer rested()

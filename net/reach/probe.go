@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/net/arp"
+	"resinos/net/ruleset/part"
 )
 
 // maxAddresses limits how many addresses of the host are tried.
@@ -102,11 +103,14 @@ func exchange(ctx context.Context, u Uplink, to netip.AddrPort, question string)
 	return b.Bytes(), whole, nil
 }
 
-// dialer dials through the link.
+// dialer dials through the link, and not through a proxy.
 func (u Uplink) dialer() *net.Dialer {
 	return &net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		var fault error
-		err := raw.Control(func(fd uintptr) { fault = unix.BindToDevice(int(fd), u.Name) })
+		err := raw.Control(func(fd uintptr) {
+			fault = errors.Join(unix.BindToDevice(int(fd), u.Name),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(part.Direct)))
+		})
 		return errors.Join(err, fault)
 	}, KeepAlive: -1}
 }

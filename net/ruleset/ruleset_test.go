@@ -41,12 +41,16 @@ func everything() Table {
 			{part.Marked(1 << 28), part.Do("accept")},
 		}},
 		{Name: "forward", Kind: "filter", Hook: "forward", Priority: -10, Rules: []Rule{
-			{part.InVirtual(), part.Do("accept")},
+			{part.Virtual("iif"), part.Do("accept")},
 			{part.In("net-*"), part.Do("accept")},
-			{part.OutVirtual(), part.Out("eth1"), part.Mark(1 << 28), part.Do("accept")},
+			{part.Virtual("oif"), part.Out("eth1"), part.Mark(1 << 28), part.Do("accept")},
 		}},
 		{Name: "postrouting", Kind: "nat", Hook: "postrouting", Priority: 100, Rules: []Rule{
 			{part.From(net4), part.NotTo(net4), part.Do("masquerade")},
+		}},
+		{Name: "output", Kind: "nat", Hook: "output", Priority: -90, Rules: []Rule{
+			{part.Protocol("tcp"), part.Do("redirect to :12345")},
+			{part.Port("udp", 53, 53), part.Do("redirect to :5313")},
 		}},
 	}}
 }

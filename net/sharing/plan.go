@@ -43,8 +43,8 @@ func Plan(links []Link) ruleset.Table {
 	for _, l := range links {
 		add(part.Out(l.Name), part.Do("drop"))
 	}
-	add(part.InVirtual(), part.Do("accept")) // tunnels: others decide about them
-	add(part.OutVirtual(), part.Do("accept"))
+	add(part.Virtual("iif"), part.Do("accept")) // tunnels: others decide about them
+	add(part.Virtual("oif"), part.Do("accept"))
 	add(part.Do("drop"))
 	return ruleset.Table{Family: ruleset.IPv4, Name: TableName, Chains: []ruleset.Chain{leaving, forward, source}}
 }

@@ -148,6 +148,9 @@ func (s *session) text(n netcontrol.Status) string {
 	if len(n.Servers) > 0 {
 		out += "\nname servers  " + screen.InLine(strings.Join(n.Servers, " ")) + "\n"
 	}
+	if n.Proxy != "" {
+		out += "\nproxy  " + screen.InLine(n.Proxy) + "\n"
+	}
 	if len(n.Profiles) > 0 {
 		table := [][]screen.Cell{screen.Header("FILE", "ID", "TYPE", "STATE")}
 		for _, p := range n.Profiles {

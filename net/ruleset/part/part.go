@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,10 @@ type Meter struct {
 // (those of containers and of sharing, the filter) let it pass.
 const Allowed uint32 = 1 << 28
 
+// Direct is the bit in the mark of a packet that says: this is a connection to the proxy server, or a question about
+// one link alone, and is never led through the proxy (net/proxy).
+const Direct uint32 = 1 << 29
+
 const register = 1
 
 // Not in package unix: NFT_META_IIFKIND and NFT_META_OIFKIND of linux/netfilter/nf_tables.h.
@@ -57,14 +62,15 @@ func onLink(word string, key expr.MetaKey, link string, op expr.CmpOp) Part {
 	return Part{fmt.Sprintf("%s %q", word, link), []expr.Any{meta(key), compare(op, linkBytes(link))}}
 }
 
-// InVirtual says that a packet comes from a link without hardware, such as a bridge of containers.
-func InVirtual() Part { return virtual(`meta iifkind != ""`, metaInKind) }
-
-// OutVirtual says that a packet leaves through such a link.
-func OutVirtual() Part { return virtual(`meta oifkind != ""`, metaOutKind) }
-
-func virtual(text string, key expr.MetaKey) Part {
-	return Part{text, []expr.Any{meta(key), compare(expr.CmpOpNeq, make([]byte, unix.IFNAMSIZ))}}
+// Virtual says that a packet comes from a link without hardware, such as a bridge of containers (iif), or leaves
+// through such a link (oif).
+func Virtual(which string) Part {
+	key, known := map[string]expr.MetaKey{"iif": metaInKind, "oif": metaOutKind}[which]
+	if !known {
+		panic("no way " + which)
+	}
+	return Part{"meta " + which + `kind != ""`,
+		[]expr.Any{meta(key), compare(expr.CmpOpNeq, make([]byte, unix.IFNAMSIZ))}}
 }
 
 // From is the network of the source address.
@@ -139,10 +145,10 @@ func Port(protocol string, first, last uint16) Part {
 		append(exprs, &expr.Range{Op: expr.CmpOpEq, Register: register, FromData: low, ToData: high})}
 }
 
-// Protocol is what a packet carries: icmp, ipv6-icmp or igmp.
+// Protocol is what a packet carries: tcp, icmp, ipv6-icmp or igmp.
 func Protocol(name string) Part {
 	number, known := map[string]byte{"icmp": unix.IPPROTO_ICMP, "ipv6-icmp": unix.IPPROTO_ICMPV6,
-		"igmp": unix.IPPROTO_IGMP}[name]
+		"igmp": unix.IPPROTO_IGMP, "tcp": unix.IPPROTO_TCP}[name]
 	if !known {
 		panic("no protocol " + name)
 	}
@@ -249,8 +255,15 @@ func OverEach(m Meter, r Rate) Part {
 			Exprs: []expr.Any{r.limit()}}}}
 }
 
-// Do ends the rule: accept, drop, masquerade, or "jump CHAIN".
+// Do ends the rule: accept, drop, return, masquerade, "jump CHAIN", or "redirect to :PORT", which is one of the device.
 func Do(verdict string) Part {
+	if text, redirect := strings.CutPrefix(verdict, "redirect to :"); redirect {
+		if port, err := strconv.ParseUint(text, 10, 16); err == nil {
+			return Part{verdict, []expr.Any{
+				&expr.Immediate{Register: register, Data: []byte{byte(port >> 8), byte(port)}},
+				&expr.Redir{RegisterProtoMin: register}}}
+		}
+	}
 	if chain, jump := strings.CutPrefix(verdict, "jump "); jump {
 		return Part{verdict, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}}
 	}
