@@ -49,6 +49,7 @@ func NeedRoot(t testing.TB, why string) {
 
 // packages are the Debian packages of the programs that tests run.
 var packages = map[string]string{
+	"openvpn": "openvpn",
 	"apt-get": "apt", "busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools", "gpgv": "gpgv",
 	"chronyd": "chrony", "wg": "wireguard-tools", "ethtool": "ethtool", "ip": "iproute2", "patchelf": "patchelf", "dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools", "mkswap": "util-linux", "mmd": "mtools",
 	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs", "xz": "xz-utils",

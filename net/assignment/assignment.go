@@ -30,6 +30,7 @@ type State struct {
 	Up          map[string]bool   // by file: brought up by a person, though its autoconnect is false
 	CommandLine []string          // of the kernel
 	Joined      map[string]string // by name of the radio: the file of the network that it is in, or was last
+	Tunnels     map[string]Entry  // by name of the link: what a tunnel of openvpn gives it
 }
 
 // wanted reports whether a profile may be used.
@@ -57,6 +58,10 @@ func Assign(entries []Entry, s State) map[int]Entry {
 	for _, l := range links {
 		if fit := radios[l.Index]; l.Kind == link.Wifi && len(fit) > 0 {
 			out[l.Index] = s.inRadio(l, fit)
+		}
+		if e, is := s.Tunnels[l.Name]; is && l.Type == "tuntap" {
+			out[l.Index] = e
+			continue
 		}
 		if l.Kind == link.Loopback || l.Kind == link.Wifi {
 			continue

@@ -16,6 +16,7 @@ import (
 	"resinos/net/link"
 	"resinos/net/ndwatch"
 	"resinos/net/nic"
+	"resinos/net/openvpn"
 	"resinos/net/profile"
 	"resinos/net/resolv"
 	"resinos/net/routingrule"
@@ -50,8 +51,12 @@ type Static struct {
 func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	s := Static{Metric: metric, seed: seed, Wanted: link.Wanted{Up: true, SkipsDown: true}}
 	switch p.Connection.Type {
-	case profile.TypeGSM, profile.TypeVPN:
+	case profile.TypeGSM:
 		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
+	case profile.TypeVPN:
+		if p.VPN == nil || p.VPN.ServiceType != openvpn.Service {
+			return Static{Metric: metric, Waiting: "only openvpn has a driver, and no other kind of vpn"}
+		}
 	}
 	if p.EAP != nil && p.Connection.Type == profile.TypeEthernet {
 		s.note("[802-1x] has no effect: a cable is used without it")
@@ -73,6 +78,9 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	if p.WireGuard != nil && p.Connection.Type == profile.TypeWireGuard {
 		s.tunnel(p, metric)
 		s.DNSPriority = cmp.Or(s.DNSPriority, tunnelPriorityOfNames)
+	}
+	if p.Connection.Type == profile.TypeVPN { // its server tells openvpn (openvpn.Merge)
+		s.DHCP, s.DHCP6, s.Routers = false, false, false
 	}
 	s.distinct()
 	return s

@@ -25,12 +25,13 @@ import (
 type Set struct {
 	Dir      keydir.Directory
 	Entries  []assignment.Entry
-	Known    bool                       // the directory has been read: without that, nobody knows what is wanted
-	Assigned map[int]assignment.Entry   // by index of the link
-	Radios   map[int][]assignment.Entry // by index of the link: what each radio may join
-	Names    map[int]string             // of the links, by index
-	Joined   map[string]string          // by name of the radio: the file of the network that it is in, or was last
-	Down, Up map[string]bool            // by file: what a person asked for since netd started
+	Known    bool                        // the directory has been read: without that, nobody knows what is wanted
+	Assigned map[int]assignment.Entry    // by index of the link
+	Radios   map[int][]assignment.Entry  // by index of the link: what each radio may join
+	Names    map[int]string              // of the links, by index
+	Joined   map[string]string           // by name of the radio: the file of the network that it is in, or was last
+	Tunnels  map[string]assignment.Entry // by name of the link: what a tunnel of openvpn gives it
+	Down, Up map[string]bool             // by file: what a person asked for since netd started
 
 	Identity string // of the device, which stays
 
@@ -82,7 +83,7 @@ func (s *Set) Load() bool {
 // Assign decides anew which profile each link has.
 func (s *Set) Assign(links []link.Link) {
 	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands,
-		Joined: s.Joined}
+		Joined: s.Joined, Tunnels: s.Tunnels}
 	for index, e := range s.Assigned {
 		state.Held[index] = e.File
 	}

@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 
 	"resinos/net/assignment"
 	"resinos/net/keyfile"
+	"resinos/net/openvpn"
 	"resinos/net/profile"
 	"resinos/net/profilecheck"
 )
@@ -74,7 +76,11 @@ func (d *Directory) one(name string) (f File, there bool) {
 		f.Error = fmt.Sprintf("%s: %v", name, err)
 		return f, true
 	}
-	p, warnings, err := profilecheck.Read(name, text)
+	parse := profilecheck.Read
+	if strings.HasSuffix(name, openvpn.Suffix) {
+		parse = openvpn.Parse
+	}
+	p, warnings, err := parse(name, text)
 	f.Warnings = warnings
 	if err != nil {
 		f.Error = err.Error()

@@ -18,6 +18,7 @@ import (
 	"resinos/net/ownrules"
 	"resinos/net/profile"
 	"resinos/net/sharing"
+	"resinos/net/vpn"
 	"resinos/net/wireguard"
 	"resinos/services/control"
 )
@@ -104,7 +105,7 @@ func (d *daemon) change(at time.Duration, name string, up bool) error {
 	if s := assignment.For(e.Profile, link.Link{}, 0, ""); up && s.Waiting != "" {
 		return &control.Error{Text: s.Waiting}
 	}
-	if up && !d.files.InForce(e) {
+	if up && !d.files.InForce(e) && d.vpns.Words(e.File) == "" {
 		return &control.Error{Text: "no link is there for the profile " + e.Profile.Connection.ID, Hint: "try: osctl net"}
 	}
 	return nil
@@ -134,6 +135,9 @@ func (d *daemon) status() netcontrol.Status {
 			p.ID, p.Type = f.Profile.Connection.ID, f.Profile.Connection.Type
 			p.State = d.files.State(assignment.Entry{File: f.Name, Profile: *f.Profile}, p.Links)
 			p.Fault = d.own.Faults[f.Name]
+			if words := d.vpns.Words(f.Name); words != "" {
+				p.State, p.Warnings = words, append(p.Warnings, d.vpns.Notes(f.Name)...)
+			}
 		}
 		s.Profiles = append(s.Profiles, p)
 	}
@@ -233,7 +237,7 @@ func (d *daemon) planned(at time.Duration) []netcontrol.Planned {
 		if static.Waiting != "" {
 			p.Steps = append(p.Steps, "wait: "+static.Waiting)
 		}
-		p.Steps = append(p.Steps, ownlink.Fresh(e)...)
+		p.Steps = append(append(p.Steps, ownlink.Fresh(e)...), vpn.Plan(e)...)
 		for _, c := range assignment.Tunnels([]assignment.Entry{e}) {
 			for _, step := range wireguard.Plan(c, wireguard.State{}, nil) {
 				p.Steps = append(p.Steps, step.String())

@@ -74,6 +74,7 @@ func (d *daemon) ensureLinks() {
 
 // assign decides anew which profile each link has.
 func (d *daemon) assign() {
+	d.vpns.Drive()
 	if len(d.files.Entries) == 0 {
 		clear(d.files.Assigned)
 		clear(d.files.Radios)

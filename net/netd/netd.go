@@ -8,6 +8,7 @@
 package netd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ import (
 	"resinos/net/radios"
 	"resinos/net/reach"
 	"resinos/net/resolv"
+	"resinos/net/vpn"
 	"resinos/net/wireguard"
 	"resinos/services/boottime"
 	"resinos/services/notify"
@@ -56,6 +58,8 @@ type Config struct {
 	KeyFiles    string                   // directory of the key files; empty: there are none
 	Control     string                   // the socket that osctl asks; empty: there is none
 	WiFi        string                   // directory of the service wifi; empty: radios are left alone
+	VPN         string                   // directory of the tunnels of openvpn; empty: there are none
+	VPNSocket   string                   // of PID 1, where each connection is one openvpn; empty: vpn.Socket
 	SysRoot     string                   // empty: "/sys"
 	Hold        time.Duration            // how long a configuration outlives its carrier; 0: defaultHold
 }
@@ -104,6 +108,8 @@ func Run(ctx context.Context, cfg Config) error {
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	d.files.Identity = d.cfg.Identity
 	d.radios = radios.New(d.cfg.WiFi, radios.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
+	d.vpns = vpn.New(d.cfg.VPN, cmp.Or(d.cfg.VPNSocket, vpn.Socket),
+		vpn.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)
@@ -150,6 +156,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if d.radios != nil {
 		tasks.Go(func() { d.radios.Run(beside) })
 	}
+	if d.vpns != nil {
+		tasks.Go(func() { d.vpns.Run(beside) })
+	}
 	return d.serve(ctx, w.Changes)
 }
 
@@ -171,6 +180,7 @@ type daemon struct {
 	own       ownlink.Keeper
 	radios    *radios.Set // nil: they are left alone
 	tunnels   *wireguard.Keeper
+	vpns      *vpn.Set // nil: there are none
 }
 
 func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) error {

@@ -37,6 +37,7 @@ type device struct {
 	identity string // of the device
 	memory   string // directory of the leases of earlier boots
 	silent   func(links []string)
+	vpn      string // directory of the tunnels
 }
 
 // logBuffer takes log lines from one goroutine and shows them to another.
@@ -85,6 +86,8 @@ func (d *device) config() Config {
 		Changed:     d.changed,
 		LeaseMemory: d.memory,
 		Silent:      d.silent,
+		VPN:         d.vpn,
+		VPNSocket:   filepath.Join(d.dir, "vpn.sock"),
 	}
 }
 

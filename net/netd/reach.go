@@ -38,7 +38,7 @@ func (d *daemon) reprioritise(at time.Duration) {
 
 // tunnels are the types of links that never lose their priority: what is meant for a tunnel must not leave the device
 // beside it because the other end is silent. A dummy leads nowhere at all.
-var tunnels = []string{"wireguard", "tun", "ipip", "gre", "sit", "vti", "xfrm", "dummy"}
+var tunnels = []string{"wireguard", "tuntap", "ipip", "gre", "sit", "vti", "xfrm", "dummy"}
 
 // uplink describes a link that has a default route.
 func (d *daemon) uplink(at time.Duration, c *claim) (u reach.Uplink, is bool) {

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"resinos/net/assignment"
 	"resinos/net/autoconf"
 	"resinos/net/lease"
@@ -97,7 +95,7 @@ func (d *daemon) written(e *assignment.Entry) int64 {
 // no other link uses.
 func (d *daemon) share(s *assignment.Static, index int) {
 	if s.Shares && !s.Shared.IsValid() {
-		own, others := addresses(index)
+		own, others := sharing.Addresses(index)
 		s.Share(sharing.Choose(own, others))
 	}
 }
@@ -108,26 +106,10 @@ func (d *daemon) avoid(at time.Duration) {
 		if !c.static.Shares || c.entry == nil || len(c.entry.Profile.IPv4.Addresses) > 0 {
 			continue
 		}
-		if _, others := addresses(index); sharing.Choose([]netip.Prefix{c.static.Shared}, others) != c.static.Shared {
+		if _, others := sharing.Addresses(index); sharing.Choose([]netip.Prefix{c.static.Shared}, others) != c.static.Shared {
 			d.release(c, "its network is in use on another link")
 			d.look(at, index)
 			return // the next change shows whether another one is left
 		}
 	}
-}
-
-// addresses returns those of IPv4 on a link, and on all others.
-func addresses(index int) (own, others []netip.Prefix) {
-	list, _ := netlink.AddrList(nil, netlink.FAMILY_V4) // what could be read counts
-	for _, a := range list {
-		p, err := netip.ParsePrefix(a.IPNet.String())
-		switch {
-		case err != nil:
-		case a.LinkIndex == index:
-			own = append(own, p)
-		default:
-			others = append(others, p)
-		}
-	}
-	return own, others
 }

@@ -25,6 +25,7 @@ import (
 	"resinos/net/netd"
 	"resinos/net/ownrules"
 	"resinos/net/proxy"
+	"resinos/net/vpn"
 	"resinos/net/wifi"
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := netd.Config{ResolvPath: "/run/resinos/resolv.conf", ServersPath: "/run/resinos/name-servers",
 		LeaseDir: "/run/resinos/leases", LeaseMemory: "/mnt/state/leases", SharedDir: "/run/resinos/shared",
 		RulesState: ownrules.State, Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath,
-		WiFi: wifi.Directory, Log: log}
+		WiFi: wifi.Directory, VPN: vpn.Directory, Log: log}
 	id, _ := os.ReadFile("/etc/machine-id") // without it, addresses are not made from it
 	cfg.Identity = strings.TrimSpace(string(id))
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)

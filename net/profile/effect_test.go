@@ -34,6 +34,7 @@ var effective = map[string]string{
 	"bond":        "*",
 	"bond-port":   "prio queue-id",
 	"vlan":        "egress-priority-map flags id ingress-priority-map parent protocol",
+	"vpn":         "service-type *",
 	"wireguard": "fwmark ip4-auto-default-route ip6-auto-default-route listen-port mtu peer-routes private-key " +
 		"private-key-flags",
 	"wireguard-peer": "allowed-ips endpoint persistent-keepalive preshared-key preshared-key-flags",

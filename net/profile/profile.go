@@ -25,7 +25,7 @@ type Profile struct {
 	GSM        *GSM       `nm:"gsm" unused:"yes"`
 	Serial     *serial    `nm:"serial" unused:"yes"`
 	PPP        *ppp       `nm:"ppp" unused:"yes"`
-	VPN        *VPN       `nm:"vpn" unused:"yes"`
+	VPN        *VPN       `nm:"vpn"`
 	WireGuard  *WireGuard `nm:"wireguard"`
 	Bridge     *Bridge    `nm:"bridge"`
 	BridgePort *Port      `nm:"bridge-port"`
@@ -305,9 +305,9 @@ type ppp struct {
 // VPN is the sections [vpn] and [vpn-secrets]. Data holds the keys of the kind of VPN.
 type VPN struct {
 	ServiceType string            `nm:"service-type"`
-	UserName    string            `nm:"user-name"`
-	Persistent  bool              `nm:"persistent"`
-	Timeout     int64             `nm:"timeout" range:"uint32"`
+	UserName    string            `nm:"user-name" unused:"yes"`
+	Persistent  bool              `nm:"persistent" unused:"yes"`
+	Timeout     int64             `nm:"timeout" range:"uint32" unused:"yes"`
 	Data        map[string]string `nm:"*"`
 	Secrets     map[string]keyvalue.Secret
 }

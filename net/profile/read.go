@@ -375,8 +375,8 @@ func (r *reader) secrets(p *Profile) {
 	if !there {
 		return
 	}
-	r.unused(g)
 	if p.VPN == nil {
+		r.unused(g)
 		return
 	}
 	p.VPN.Secrets = map[string]keyvalue.Secret{}

@@ -72,7 +72,11 @@ func (m *Maker) Command(sp *spec.Spec, argv []string, g Inherited) (c proc.Comma
 		}
 		c.Env = append(c.Env, confine.Variable+"="+text)
 	}
-	return c, m.connect(sp, &c), nil
+	closeOurs = m.connect(sp, &c)
+	if sp.Listen.Each && len(g.Files) > 0 { // for programs that know no other descriptor, as those of inetd
+		c.Stdin = g.Files[0]
+	}
+	return c, closeOurs, nil
 }
 
 // ofImage are the directories that the image brings. They are on the disk that we run from, and nothing is mounted
