@@ -108,7 +108,7 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},
 		"openvpn": {"usr/sbin/openvpn"}, "libcap-ng0": {lib + "libcap-ng.so.0.0"}, "liblz4-1": {lib + "liblz4.so.1.10"},
 		"liblzo2-2": {lib + "liblzo2.so.2.0"}, "libpkcs11-helper1t64": {lib + "libpkcs11-helper.so.1.0"},
-		"libxxhash0": {lib + "libxxhash.so.0.8"},
+		"libxxhash0":   {lib + "libxxhash.so.0.8"},
 		"libpcsclite1": {lib + "libpcsclite.so.1"}, "zlib1g": {lib + "libz.so.1.3"}, "libzstd1": {lib + "libzstd.so.1.5"},
 		"wireless-regdb": {"usr/lib/firmware/regulatory.db-debian", "usr/lib/firmware/regulatory.db.p7s-debian"},
 	} {

@@ -47,7 +47,8 @@ func TestEnvironment(t *testing.T) {
 	six := eth0()
 	six.Lease6 = &dhcp6.Lease{Addresses: []dhcp6.Address{{Addr: netip.MustParseAddr("2001:db8::6")}},
 		DNS: []netip.Addr{netip.MustParseAddr("2001:db8::53")}, Search: []string{"six.example", "two.example"}}
-	for _, e := range []Event{{Action: Up, Link: eth0()}, {Action: DHCP6, Link: six}, {Action: HostRename}, {Action: Reach, Reach: "FULL"},
+	for _, e := range []Event{{Action: Up, Link: eth0()}, {Action: DHCP6, Link: six}, {Action: HostRename},
+		{Action: Reach, Reach: "FULL"},
 		{Action: Down, Link: netstate.Link{Name: "br0", Plain: true}},
 		{Action: Up, Link: netstate.Link{Name: "x", ID: "a\nPATH=/tmp", File: "../../etc/shadow"}}} {
 		fmt.Fprintf(&b, "# %s\n%s\n", e.Action, strings.Join(Environment(e, started), "\n"))
