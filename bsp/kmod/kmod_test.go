@@ -467,3 +467,15 @@ func FuzzIndex(f *testing.F) {
 		x.after(name)
 	})
 }
+
+// TestLoadedByTheInitramfs: a module that runs and has no file in the root is no fault.
+func TestLoadedByTheInitramfs(t *testing.T) {
+	all, err := os.ReadDir("/sys/module")
+	if err != nil || len(all) == 0 {
+		testenv.Lacking(t, "modules in /sys/module: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), strings.ReplaceAll(all[0].Name(), "_", "-")+".ko.xz")
+	if err := loadFile(file, ""); err != nil {
+		t.Errorf("module %s runs: %v", all[0].Name(), err)
+	}
+}

@@ -167,6 +167,6 @@ func loadFile(file, params string) error {
 
 // loaded reports whether the module of a file is loaded.
 func loaded(file string) bool {
-	_, err := os.Stat("/sys/module/" + Name(file))
+	_, err := os.Stat("/sys/module/" + NameOf(file))
 	return err == nil
 }
