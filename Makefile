@@ -137,6 +137,12 @@ bench-boot: build ## measures boot and memory beside a bare shell script with De
 	@mkdir -p build/bench
 	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 24h -v -run TestBootBench ./images/bootbench
 
+.PHONY: bench-apps
+bench-apps: build ## measures containers beside Debian's Docker engine, natively; RESINOS_ROUNDS, RESINOS_ONLY=pulls|starts|traffic|rest
+	@.ci/apt bench-apt.txt
+	@mkdir -p build/appbench
+	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 24h -v -run TestAppBench ./images/appbench
+
 .PHONY: bench-units
 bench-units: ## runs the units that have limits of time and memory, and checks these limits
 	RESINOS_BENCH=1 $(GO) test -p 1 -count=1 $$(grep -rlE 'testenv\.(AtMost|Figures)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)
