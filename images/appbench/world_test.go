@@ -111,7 +111,7 @@ func (w *world) await(words ...string) {
 	})
 }
 
-// engines are the programs whose memory and processor time are counted, by the name in /proc/PID/comm.
+// engines are the programs whose memory and processor time are counted, by the name that the kernel has.
 var engines = map[string]bool{
 	"containerd": true, "manager": true, "fetcher": true, "containerd-shim": true, "dockerd": true,
 	"docker-proxy": true,
@@ -119,14 +119,16 @@ var engines = map[string]bool{
 
 // each calls f for each process of the engine.
 func (w *world) each(f func(pid int, name string)) {
-	found, err := filepath.Glob("/proc/[0-9]*/comm")
+	found, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, path := range found {
-		text, err := os.ReadFile(path)
-		name := strings.TrimSpace(string(text))
-		if pid, perr := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && perr == nil && engines[name] {
+		text, err := os.ReadFile(path) // PID (NAME) STATE ...
+		_, rest, _ := strings.Cut(string(text), "(")
+		name, state, _ := strings.Cut(rest, ") ")
+		pid, perr := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && perr == nil && engines[name] && !strings.HasPrefix(state, "Z") {
 			f(pid, name)
 		}
 	}
@@ -158,9 +160,13 @@ func (w *world) memory() (pss, anonymous float64, processes int) {
 	return pss, anonymous, processes
 }
 
-// spent is the processor time of the engine's processes in milliseconds, and how often their threads ran.
-func (w *world) spent() (ms, runs float64) {
-	w.each(func(pid int, _ string) {
+// use is the processor time of processes in milliseconds, and how often their threads ran.
+type use struct{ ms, runs float64 }
+
+// spent is the use of the engine's processes since they began, by name.
+func (w *world) spent() map[string]use {
+	out := map[string]use{}
+	w.each(func(pid int, name string) {
 		found, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		if err != nil {
 			w.t.Fatal(err)
@@ -173,10 +179,28 @@ func (w *world) spent() (ms, runs float64) {
 			}
 			ns, _ := strconv.ParseFloat(words[0], 64)
 			n, _ := strconv.ParseFloat(words[2], 64)
-			ms, runs = ms+ns/1e6, runs+n
+			out[name] = use{out[name].ms + ns/1e6, out[name].runs + n}
 		}
 	})
-	return ms, runs
+	return out
+}
+
+// kill ends the engine.
+func (w *world) kill() {
+	w.t.Helper()
+	testenv.WaitFor(w.t, "an end of the engine", func() bool {
+		left := 0
+		w.each(func(pid int, _ string) {
+			left++
+			_ = syscall.Kill(pid, syscall.SIGTERM) // it may be gone
+		})
+		return left == 0
+	})
+	for _, file := range []string{"/run/docker.pid", "/run/docker.sock"} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 // end kills all that runs in the world but this process.
