@@ -140,15 +140,3 @@ func (w *world) single(app, service, image string, words ...string) []string {
 	}
 	return append([]string{"osctl", "run", app + "." + service}, words...)
 }
-
-// pid is that of a container's program.
-func (w *world) pid(app, service string) string {
-	w.t.Helper()
-	if w.peer {
-		return strings.TrimSpace(w.command("docker", "inspect", "-f", "{{.State.Pid}}", app+"-"+service+"-1"))
-	}
-	text := w.command("osctl", "inspect", app+"."+service)
-	_, rest, _ := strings.Cut(text, `"pid":`)
-	number, _, _ := strings.Cut(strings.TrimSpace(rest), ",")
-	return strings.TrimSpace(number)
-}

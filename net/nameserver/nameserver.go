@@ -60,8 +60,10 @@ type Server struct {
 // socket is one address on which the server answers.
 type socket struct {
 	zone    atomic.Pointer[Zone]
-	servers []*dns.Server
-	done    sync.WaitGroup
+	conn    *net.UDPConn
+	streams *dns.Server
+	done    sync.WaitGroup // of what reads the sockets
+	asking  sync.WaitGroup // of what came by UDP and is for other servers
 }
 
 const (
@@ -107,51 +109,52 @@ func (s *Server) Set(zones map[netip.Addr]Zone, port uint16) error {
 func (s *Server) Close() { _ = s.Set(nil, 0) } // nothing is opened, so nothing can fail
 
 func (s *Server) open(at netip.AddrPort) (*socket, error) {
-	packets, err := net.ListenPacket("udp4", at.String())
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, fmt.Errorf("serve names: %w", err)
 	}
 	streams, err := net.Listen("tcp4", at.String())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("serve names: %w", err), packets.Close())
+		return nil, errors.Join(fmt.Errorf("serve names: %w", err), conn.Close())
 	}
-	k := &socket{}
-	k.zone.Store(&Zone{})
 	slots := make(chan struct{}, atOnce)
-	handle := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		default:
-			return // like a lost packet: the client asks again
-		}
-		s.answer(w, q, *k.zone.Load())
-	})
-	k.servers = []*dns.Server{{PacketConn: packets, Handler: handle}, {Listener: streams, Handler: handle,
-		MaxTCPQueries: 32}}
-	for _, server := range k.servers {
-		started := make(chan struct{})
-		server.NotifyStartedFunc = func() { close(started) }
+	k := &socket{conn: conn}
+	k.zone.Store(&Zone{})
+	k.streams = &dns.Server{Listener: streams, MaxTCPQueries: 32, Handler: dns.HandlerFunc(
+		func(w dns.ResponseWriter, q *dns.Msg) {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			default:
+				return // the client asks again
+			}
+			s.answer(w, q, *k.zone.Load())
+		})}
+	started := make(chan struct{})
+	k.streams.NotifyStartedFunc = func() { close(started) }
+	serve := func(run func() error) {
 		k.done.Go(func() {
-			if err := server.ActivateAndServe(); err != nil {
+			if err := run(); err != nil {
 				s.Log.Warn("names not served", "address", at.String(), "error", err)
 			}
 		})
-		<-started // to shut down a server that has not started is an error
 	}
+	serve(k.streams.ActivateAndServe)
+	serve(func() error { return s.packets(conn, k, slots) })
+	<-started // to shut down a server that has not started is an error
 	return k, nil
 }
 
 func (k *socket) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	for _, server := range k.servers {
-		_ = server.ShutdownContext(ctx) // the socket is closed at once; only waiting questions are left
-	}
+	_ = k.conn.Close()                 // nothing is unsaved
+	_ = k.streams.ShutdownContext(ctx) // the socket is closed at once; only waiting questions are left
+	k.settle()
 	k.done.Wait()
 }
 
-// answer sends a reply, or a failure if no server answers, so that the client does not wait.
+// answer sends a reply on a connection, or a failure if no server answers, so that the client does not wait.
 func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg, zone Zone) {
 	client, known := zone[addrOf(w.RemoteAddr())]
 	reply := local(q, client)
@@ -159,20 +162,18 @@ func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg, zone Zone) {
 	case !known:
 		reply = new(dns.Msg).SetRcode(q, dns.RcodeRefused)
 	case reply == nil:
-		servers := client.Upstream
-		if servers == nil {
-			servers = s.Upstream()
-		}
-		network := "udp"
-		if _, stream := w.LocalAddr().(*net.TCPAddr); stream {
-			network = "tcp"
-		}
-		reply = ask(q, network, servers)
-	}
-	if _, packet := w.RemoteAddr().(*net.UDPAddr); packet {
-		reply.Truncate(size(q))
+		reply = s.further(q, client, "tcp")
 	}
 	_ = w.WriteMsg(reply) // the client may be gone
+}
+
+// further has other servers answer.
+func (s *Server) further(q *dns.Msg, client Client, network string) *dns.Msg {
+	servers := client.Upstream
+	if servers == nil {
+		servers = s.Upstream()
+	}
+	return ask(q, network, servers)
 }
 
 func size(q *dns.Msg) int {
