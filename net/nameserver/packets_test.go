@@ -47,7 +47,8 @@ func TestPackets(t *testing.T) {
 		"head alone":    {whole[:header], dns.RcodeFormatError},
 		"an answer":     {question(func(q *dns.Msg) { q.Response = true }), -1},
 		"an update":     {question(func(q *dns.Msg) { q.Opcode = dns.OpcodeUpdate }), dns.RcodeFormatError},
-		"two questions": {question(func(q *dns.Msg) { q.Question = append(q.Question, q.Question[0]) }), dns.RcodeFormatError},
+		"two questions": {question(func(q *dns.Msg) { q.Question = append(q.Question, q.Question[0]) }),
+			dns.RcodeFormatError},
 		"other name":    {question(func(q *dns.Msg) { q.Question[0].Name = "x." }), dns.RcodeNameError},
 	} {
 		if _, err := conn.Write(c.packet); err != nil {
