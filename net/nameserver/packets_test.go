@@ -40,16 +40,16 @@ func TestPackets(t *testing.T) {
 		packet []byte
 		want   int // code of the answer; -1: there is none
 	}{
-		"question":      {whole, dns.RcodeSuccess},
-		"no message":    {[]byte("x"), -1},
-		"empty":         {nil, -1},
-		"cut":           {whole[:len(whole)-3], dns.RcodeFormatError},
-		"head alone":    {whole[:header], dns.RcodeFormatError},
-		"an answer":     {question(func(q *dns.Msg) { q.Response = true }), -1},
-		"an update":     {question(func(q *dns.Msg) { q.Opcode = dns.OpcodeUpdate }), dns.RcodeFormatError},
+		"question":   {whole, dns.RcodeSuccess},
+		"no message": {[]byte("x"), -1},
+		"empty":      {nil, -1},
+		"cut":        {whole[:len(whole)-3], dns.RcodeFormatError},
+		"head alone": {whole[:header], dns.RcodeFormatError},
+		"an answer":  {question(func(q *dns.Msg) { q.Response = true }), -1},
+		"an update":  {question(func(q *dns.Msg) { q.Opcode = dns.OpcodeUpdate }), dns.RcodeFormatError},
 		"two questions": {question(func(q *dns.Msg) { q.Question = append(q.Question, q.Question[0]) }),
 			dns.RcodeFormatError},
-		"other name":    {question(func(q *dns.Msg) { q.Question[0].Name = "x." }), dns.RcodeNameError},
+		"other name": {question(func(q *dns.Msg) { q.Question[0].Name = "x." }), dns.RcodeNameError},
 	} {
 		if _, err := conn.Write(c.packet); err != nil {
 			t.Fatal(err)
