@@ -36,7 +36,10 @@ type Static struct {
 	DHCP        bool         // IPv4 comes from a DHCP server
 	Shares      bool         // the link gives others addresses and a way out
 	Shared      netip.Prefix // the address that it does so with; the zero value: netd chooses one and calls Share
+	Shares6     bool         // the same of IPv6
+	Shared6     netip.Prefix // the same; the zero value: netd chooses one and calls Share
 	Metric      int          // of the routes of IPv4
+	Metric6     int          // of those of IPv6
 	Waiting     string       // why nothing is done yet: the profile needs a driver
 	Notes       []string     // what the profile asks for and does not get
 
@@ -181,6 +184,11 @@ func (s *Static) four(ip *profile.IP, l link.Link) {
 
 // Share gives a link that shares and has no address this one.
 func (s *Static) Share(own netip.Prefix) {
+	if own.Addr().Is6() {
+		s.Shared6 = own
+		s.address(own, s.Metric6, 0)
+		return
+	}
 	s.Shared = own
 	s.address(own, s.Metric, 0)
 }
@@ -208,6 +216,12 @@ func (s *Static) six(ip *profile.IP, metric int) {
 	set("disable_ipv6", yes[ip.Method == profile.Disabled])
 	if ip.Method == profile.Disabled {
 		return
+	}
+	if s.Metric6 = metric; ip.Method == profile.Shared {
+		s.Shares6 = true
+		if len(ip.Addresses) > 0 {
+			s.Shared6 = ip.Addresses[0]
+		}
 	}
 	s.Routers, s.DHCP6 = ip.Method == profile.Auto || ip.Method == profile.DHCP, ip.Method == profile.DHCP
 	set("accept_ra", yes[s.Routers])

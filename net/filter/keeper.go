@@ -48,7 +48,7 @@ func (k *Keeper) Follow(s netstate.State) {
 			if l.Listens != 0 {
 				w.Tunnels = append(w.Tunnels, l.Listens)
 			}
-			if l.Shared.IsValid() {
+			if l.Shared.IsValid() || l.Shared6.IsValid() {
 				w.Shared = append(w.Shared, l.Name)
 			}
 		}

@@ -128,7 +128,7 @@ func (d *daemon) claimed(at time.Duration, c *claim) {
 // claim claims a link: sets it up and adopts the lease of an earlier netd.
 func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *claim {
 	l := actual.Link
-	d.share(&p.Static, l.Index)
+	d.share(&p.Static, l.Index, l.Name)
 	c := &claim{link: l, metric: p.Static.Metric, mtu: l.MTU, entry: p.Entry, static: p.Static, daemon: d,
 		written: d.written(p.Entry)}
 	c.log = d.cfg.Log.With("link", l.Name)

@@ -37,7 +37,7 @@ func (d *daemon) report(at time.Duration) netstate.State {
 	for _, index := range slices.Sorted(maps.Keys(d.claims)) {
 		c := d.claims[index]
 		l := netstate.Link{Name: c.link.Name, Index: index, Hardware: c.link.Hardware, Carrier: c.link.Carrier,
-			Shared: c.static.Shared}
+			Shared: c.static.Shared, Shared6: c.static.Shared6}
 		if c.entry != nil {
 			p := c.entry.Profile
 			l.Written = c.written
@@ -93,10 +93,13 @@ func (d *daemon) written(e *assignment.Entry) int64 {
 
 // share chooses the network of a shared link whose owner names none: the one that it has already, else the first that
 // no other link uses.
-func (d *daemon) share(s *assignment.Static, index int) {
+func (d *daemon) share(s *assignment.Static, index int, name string) {
 	if s.Shares && !s.Shared.IsValid() {
 		own, others := sharing.Addresses(index)
 		s.Share(sharing.Choose(own, others))
+	}
+	if s.Shares6 && !s.Shared6.IsValid() {
+		s.Share(sharing.Local(d.cfg.Identity, name))
 	}
 }
 

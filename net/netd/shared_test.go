@@ -1,10 +1,13 @@
 package netd
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"resinos/net/link/linktest"
 	"resinos/net/netstate"
+	"resinos/net/sharing"
 )
 
 const shared = "[connection]\nid=lan\nuuid=11111111-2222-3333-4444-555555555555\ntype=ethernet\ninterface-name=w1\n" +
@@ -41,6 +44,29 @@ func TestShared(t *testing.T) {
 		return there && l.Shared.String() == "10.42.1.1/24" && w.Lease != nil && w.Up() && len(w.Routes) > 0
 	})
 	d.has("w1", "10.42.1.1/24")
+}
+
+// TestSharedSix: a link that shares IPv6 gets a network of the device's own, the same after a restart.
+func TestSharedSix(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	d := keyed(t)
+	linktest.Cable(t, "w1").Up()
+	states := make(chan netstate.State, 1000)
+	d.changed = func(s netstate.State) { states <- s }
+	d.identity = "a device"
+	d.put("lan", strings.Replace(shared, "[ipv4]", "[ipv4]\nmethod=disabled\n[ipv6]", 1))
+	want := sharing.Local("a device", "w1")
+	for range 2 {
+		d.start()
+		d.told(states, "the shared link", func(s netstate.State) bool {
+			l, there := s.Named("w1")
+			return there && l.Shared6 == want && !l.Shared.IsValid() && slices.Contains(l.Addresses, want)
+		})
+		d.eventually("the address", func() bool { return slices.Equal(six(t, "w1"), []string{want.String()}) })
+		d.stop()
+	}
 }
 
 func (d *device) told(states <-chan netstate.State, what string, ok func(netstate.State) bool) {

@@ -29,6 +29,7 @@ type Link struct {
 	Plain     bool           // it gets no address: a port of a bridge, or [ipv4] method=disabled
 	Listens   uint16         // the UDP port of a tunnel that others may open; 0: none
 	Shared    netip.Prefix   // what it gives others addresses of; the zero value: nothing
+	Shared6   netip.Prefix   // the same of IPv6
 	Addresses []netip.Prefix // that netd gives it
 	Routes    []Route
 	Servers   []netip.Addr // of names

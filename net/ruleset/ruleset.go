@@ -22,10 +22,11 @@ import (
 // Family is the protocols that a table sees.
 type Family string
 
-// The families: both protocols, or IPv4 alone.
+// The families: both protocols, or one of them alone.
 const (
 	Inet Family = "inet"
 	IPv4 Family = "ip"
+	IPv6 Family = "ip6"
 )
 
 // Table is one table of the packet filter.
@@ -159,8 +160,11 @@ func loaded(sockets string) bool {
 
 func (t Table) kernel() *nftables.Table {
 	family := nftables.TableFamilyINet
-	if t.Family == IPv4 {
+	switch t.Family {
+	case IPv4:
 		family = nftables.TableFamilyIPv4
+	case IPv6:
+		family = nftables.TableFamilyIPv6
 	}
 	return &nftables.Table{Name: t.Name, Family: family}
 }

@@ -6,8 +6,9 @@ import "resinos/net/netstate"
 func (r *Router) Follow(s netstate.State) {
 	var links []Link
 	for _, l := range s.Links {
-		if l.Shared.IsValid() {
-			links = append(links, Link{Name: l.Name, Index: l.Index, Hardware: l.Hardware, Own: l.Shared})
+		if l.Shared.IsValid() || l.Shared6.IsValid() {
+			links = append(links,
+				Link{Name: l.Name, Index: l.Index, Hardware: l.Hardware, Own: l.Shared, Six: l.Shared6})
 		}
 	}
 	r.Set(links)

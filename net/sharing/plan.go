@@ -1,6 +1,7 @@
 package sharing
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 
@@ -17,10 +18,24 @@ const beforeFilter = -10
 // containers is the beginning of the names of the containers' networks (containers/network).
 const containers = "net-*"
 
-// Plan returns the table for these links. From a shared link, packets with an address of its network go everywhere but
-// to other shared links. To a shared link go answers, and what containers send: a gateway's containers read what is
-// connected to it. Between other links of hardware nothing is forwarded, although the kernel is a router now.
-func Plan(links []Link) ruleset.Table {
+// Plan returns the tables for these links, those of IPv4 and IPv6. From a shared link, packets with an address of its
+// network go everywhere but to other shared links. To a shared link go answers, and what containers send: a gateway's
+// containers read what is connected to it. Between other links of hardware nothing is forwarded, although the kernel is a
+// router now. A table without links has no chains.
+func Plan(links []Link) [2]ruleset.Table {
+	return [2]ruleset.Table{
+		table(ruleset.IPv4, links, func(l Link) netip.Prefix { return l.Own }),
+		table(ruleset.IPv6, links, func(l Link) netip.Prefix { return l.Six }),
+	}
+}
+
+// table returns the table of one protocol. Addresses that count within the owner's networks only, as all those of IPv4,
+// leave as one of the device's own.
+func table(family ruleset.Family, links []Link, own func(Link) netip.Prefix) ruleset.Table {
+	links = slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !own(l).IsValid() })
+	if len(links) == 0 {
+		return ruleset.Table{Family: family, Name: TableName}
+	}
 	forward := ruleset.Chain{Name: "forward", Kind: "filter", Hook: "forward", Priority: beforeFilter}
 	leaving := ruleset.Chain{Name: "leaving"}
 	source := ruleset.Chain{Name: "postrouting", Kind: "nat", Hook: "postrouting", Priority: 100}
@@ -30,13 +45,15 @@ func Plan(links []Link) ruleset.Table {
 		add(append(ruleset.Rule{part.Out(l.Name), part.Connection("established", "related")}, allow...)...)
 	}
 	for _, l := range links {
-		network := l.Own.Masked()
+		network := own(l).Masked()
 		add(append(ruleset.Rule{part.In(l.Name), part.Out(l.Name)}, allow...)...)
 		add(part.In(l.Name), part.From(network), part.Do("jump leaving"))
 		add(part.In(l.Name), part.Do("drop"))
 		leaving.Rules = append(leaving.Rules, ruleset.Rule{part.Out(l.Name), part.Do("drop")})
-		source.Rules = append(source.Rules,
-			ruleset.Rule{part.From(network), part.NotTo(network), part.Do("masquerade")})
+		if family == ruleset.IPv4 || network.Addr().IsPrivate() {
+			source.Rules = append(source.Rules,
+				ruleset.Rule{part.From(network), part.NotTo(network), part.Do("masquerade")})
+		}
 	}
 	leaving.Rules = append(leaving.Rules, allow)
 	add(append(ruleset.Rule{part.In(containers)}, allow...)...)
@@ -46,7 +63,7 @@ func Plan(links []Link) ruleset.Table {
 	add(part.Virtual("iif"), part.Do("accept")) // tunnels: others decide about them
 	add(part.Virtual("oif"), part.Do("accept"))
 	add(part.Do("drop"))
-	return ruleset.Table{Family: ruleset.IPv4, Name: TableName, Chains: []ruleset.Chain{leaving, forward, source}}
+	return ruleset.Table{Family: family, Name: TableName, Chains: []ruleset.Chain{leaving, forward, source}}
 }
 
 // Choose returns the network of a shared link whose owner names none, with the device's address in it: 10.42.N.1/24, as
@@ -67,4 +84,15 @@ func Choose(own, others []netip.Prefix) netip.Prefix {
 		}
 	}
 	return nth(0) // every network is in use
+}
+
+// Local returns the network of IPv6 of a shared link whose owner names none, with the device's address in it: fdXX:…::1/64
+// (RFC 4193), which is the same in each boot. identity is a text that is the device's own.
+func Local(identity, link string) netip.Prefix {
+	site := sha256.Sum256([]byte("shared site\x00" + identity))
+	subnet := sha256.Sum256([]byte("shared link\x00" + identity + "\x00" + link))
+	a := [16]byte{0: 0xfd, 15: 1}
+	copy(a[1:6], site[:])
+	copy(a[6:8], subnet[:])
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }

@@ -66,24 +66,30 @@ func (s *server) open() error {
 
 // onLink makes sockets that see only the packets of one link.
 func onLink(l Link) *net.ListenConfig {
-	return &net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+	return &net.ListenConfig{Control: func(network, _ string, raw syscall.RawConn) (err error) {
 		control := raw.Control(func(fd uintptr) {
 			err = errors.Join(unix.BindToDevice(int(fd), l.Name),
 				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
 				unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1)) // the address may not be there yet
+			if network == "udp6" || network == "tcp6" { // nor be known to be nobody else's
+				err = errors.Join(err, unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1))
+			}
 		})
 		return errors.Join(control, err)
 	}}
 }
 
-// listenNames opens the sockets for name questions on a link.
-func listenNames(ctx context.Context, l Link) (net.PacketConn, net.Listener, error) {
-	at := netip.AddrPortFrom(l.Own.Addr(), 53).String()
-	packets, err := onLink(l).ListenPacket(ctx, "udp4", at)
+// listenNames opens the sockets for name questions to an address of the device on a link.
+func listenNames(ctx context.Context, l Link, own netip.Addr) (net.PacketConn, net.Listener, error) {
+	at, version := netip.AddrPortFrom(own, 53).String(), "6"
+	if own.Is4() {
+		version = "4"
+	}
+	packets, err := onLink(l).ListenPacket(ctx, "udp"+version, at)
 	if err != nil {
 		return nil, nil, fmt.Errorf("serve names on %s: %w", l.Name, err)
 	}
-	streams, err := onLink(l).Listen(ctx, "tcp4", at)
+	streams, err := onLink(l).Listen(ctx, "tcp"+version, at)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("serve names on %s: %w", l.Name, err), packets.Close())
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"resinos/net/addresspool"
+	"resinos/net/advert"
 	"resinos/net/ruleset"
 	"resinos/services/sysctl"
 )
@@ -31,7 +32,8 @@ type Link struct {
 	Name     string
 	Index    int
 	Hardware string
-	Own      netip.Prefix // the device's address, with the network that is shared
+	Own      netip.Prefix // the device's address of IPv4, with the network that is shared; the zero value: none
+	Six      netip.Prefix // the same of IPv6
 }
 
 // Config is what a Router needs. All of it may be left out.
@@ -97,7 +99,13 @@ func (r *Router) Steps() []string {
 	if len(r.wanted) == 0 {
 		return nil
 	}
-	return Plan(r.wanted).Steps()
+	var out []string
+	for _, table := range Plan(r.wanted) {
+		if len(table.Chains) > 0 {
+			out = append(out, table.Steps()...)
+		}
+	}
+	return out
 }
 
 // again is the pause after which what has failed is tried again.
@@ -111,7 +119,7 @@ func (r *Router) Run(ctx context.Context) {
 			end()
 		}
 	}()
-	var applied string
+	var applied [2]string
 	first := true
 	retry := time.NewTimer(again)
 	retry.Stop()
@@ -133,6 +141,9 @@ func (r *Router) Run(ctx context.Context) {
 				end()
 				delete(servers, l)
 				r.cfg.Log.Info("link not shared any more", "link", l.Name)
+				if l.Six.IsValid() {
+					_ = advert.Host(l.Name) // the link may be gone
+				}
 			}
 		}
 		err := r.route(links, &applied, first)
@@ -147,7 +158,7 @@ func (r *Router) Run(ctx context.Context) {
 				continue
 			}
 			servers[l] = end
-			r.cfg.Log.Info("link shared", "link", l.Name, "address", l.Own)
+			r.cfg.Log.Info("link shared", "link", l.Name, "address", own(l))
 		}
 		r.note(err)
 		if err != nil {
@@ -170,30 +181,53 @@ func (r *Router) note(err error) {
 	}
 }
 
-// route makes the kernel forward the packets of these links, and of no others. applied is the table in force.
-func (r *Router) route(links []Link, applied *string, first bool) error {
-	table := Plan(links)
-	text := table.String()
-	if len(links) == 0 {
+// route makes the kernel forward the packets of these links, and of no others. applied are the tables in force.
+func (r *Router) route(links []Link, applied *[2]string, first bool) error {
+	var fault error
+	for i, table := range Plan(links) {
+		fault = errors.Join(fault, r.apply(table, &applied[i], first))
+	}
+	if fault != nil {
+		return fault
+	}
+	four := slices.ContainsFunc(links, func(l Link) bool { return l.Own.IsValid() })
+	if !four {
+		fault = r.unforward()
+	} else { // after the table: nothing is forwarded that it does not allow
+		fault = r.forward()
+	}
+	for _, l := range links {
+		if l.Six.IsValid() {
+			fault = errors.Join(fault, advert.Forward(l.Name))
+		}
+	}
+	return fault
+}
+
+// apply brings a table into force, or removes it if it has no chains.
+func (r *Router) apply(table ruleset.Table, applied *string, first bool) error {
+	if len(table.Chains) == 0 {
 		if *applied == "" && !(first && ruleset.There(table)) {
 			return nil
 		}
-		if err := ruleset.Apply(nil, table); err != nil {
-			return err
+		err := ruleset.Apply(nil, table)
+		if err == nil {
+			*applied = ""
 		}
-		*applied = ""
-		return r.unforward()
+		return err
 	}
-	if *applied != text || !ruleset.There(table) {
-		if err := ruleset.Apply([]ruleset.Table{table}); err != nil {
-			return err
-		}
-		*applied = text
-		for _, step := range table.Steps() {
-			r.cfg.Log.Debug("link step", "step", step)
-		}
+	text := table.String()
+	if *applied == text && ruleset.There(table) {
+		return nil
 	}
-	return r.forward() // after the table: nothing is forwarded that it does not allow
+	if err := ruleset.Apply([]ruleset.Table{table}); err != nil {
+		return err
+	}
+	*applied = text
+	for _, step := range table.Steps() {
+		r.cfg.Log.Debug("link step", "step", step)
+	}
+	return nil
 }
 
 // forwarding is the setting that makes the kernel a router.
@@ -234,26 +268,30 @@ func bridged() bool {
 
 // serve starts the servers of one link; end ends them.
 func (r *Router) serve(ctx context.Context, l Link) (end func(), err error) {
-	pool, ok := addresspool.New(addresspool.Config{Own: l.Own})
-	if !ok {
-		r.cfg.Log.Warn("no addresses given out", "link", l.Name, "address", l.Own,
-			"reason", "the network is too small; use a prefix from /8 to /30")
-	}
 	ctx, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	end = func() { stop(); all.Wait() }
-	if ok {
-		s := &server{link: l, pool: pool, file: r.file(l), log: r.cfg.Log.With("link", l.Name)}
-		if err := s.open(); err != nil {
-			stop()
-			return nil, err
-		}
-		all.Go(func() { s.run(ctx) })
-	}
-	if r.cfg.Names != nil {
-		packets, streams, err := listenNames(ctx, l)
+	defer func() {
 		if err != nil {
 			end()
+		}
+	}()
+	if l.Own.IsValid() {
+		if err := r.giveAddresses(ctx, l, &all); err != nil {
+			return nil, err
+		}
+	}
+	if l.Six.IsValid() {
+		if err := r.advertise(ctx, l, &all); err != nil {
+			return nil, err
+		}
+	}
+	for _, own := range []netip.Prefix{l.Own, l.Six} {
+		if r.cfg.Names == nil || !own.IsValid() {
+			continue
+		}
+		packets, streams, err := listenNames(ctx, l, own.Addr())
+		if err != nil {
 			return nil, err
 		}
 		all.Go(func() {
@@ -263,6 +301,43 @@ func (r *Router) serve(ctx context.Context, l Link) (end func(), err error) {
 		})
 	}
 	return end, nil
+}
+
+// giveAddresses starts the DHCP server of a link.
+func (r *Router) giveAddresses(ctx context.Context, l Link, all *sync.WaitGroup) error {
+	pool, ok := addresspool.New(addresspool.Config{Own: l.Own})
+	if !ok {
+		r.cfg.Log.Warn("no addresses given out", "link", l.Name, "address", l.Own,
+			"reason", "the network is too small; use a prefix from /8 to /30")
+		return nil
+	}
+	s := &server{link: l, pool: pool, file: r.file(l), log: r.cfg.Log.With("link", l.Name)}
+	if err := s.open(); err != nil {
+		return err
+	}
+	all.Go(func() { s.run(ctx) })
+	return nil
+}
+
+// advertise starts the IPv6 router of a link.
+func (r *Router) advertise(ctx context.Context, l Link, all *sync.WaitGroup) error {
+	if l.Six.Bits() != 64 {
+		r.cfg.Log.Warn("no addresses given out", "link", l.Name, "address", l.Six,
+			"reason", "guests make addresses in networks of 64 bits only; use a prefix of /64")
+		return nil
+	}
+	s, err := advert.Open(l.Name, l.Index, r.cfg.Log)
+	if err != nil {
+		return err
+	}
+	hardware, _ := net.ParseMAC(l.Hardware) // the kernel wrote it
+	told := advert.Router{Hardware: hardware, Prefixes: []netip.Prefix{l.Six.Masked()}, Default: true}
+	if r.cfg.Names != nil {
+		told.Servers = []netip.Addr{l.Six.Addr()}
+	}
+	s.Set(told)
+	all.Go(func() { s.Run(ctx) })
+	return nil
 }
 
 // file is where the leases of a link are kept: by its hardware address too, which names no path.
@@ -279,4 +354,15 @@ func Leases(dir, link string) (leases []addresspool.Lease) {
 		_ = json.Unmarshal(text, &leases) // the same
 	}
 	return leases
+}
+
+// own returns the addresses of the device on a shared link as text.
+func own(l Link) string {
+	var out []string
+	for _, p := range []netip.Prefix{l.Own, l.Six} {
+		if p.IsValid() {
+			out = append(out, p.String())
+		}
+	}
+	return strings.Join(out, " ")
 }

@@ -275,7 +275,7 @@ func TestNextLife(t *testing.T) {
 		t.Errorf("given %q, was %q", second, first)
 	}
 	w.router.Set(nil)
-	testenv.WaitFor(t, "the table to go", func() bool { return !ruleset.There(Plan(nil)) })
+	testenv.WaitFor(t, "the table to go", func() bool { return !ruleset.There(Plan(nil)[0]) })
 	testenv.WaitFor(t, "the port to be free", func() bool {
 		c, err := net.ListenPacket("udp4", ":67")
 		if err != nil {
@@ -288,7 +288,7 @@ func TestNextLife(t *testing.T) {
 	w.stop()
 	w.start()
 	w.router.Set(nil) // a profile that went while netd was away
-	testenv.WaitFor(t, "the table of an earlier life to go", func() bool { return !ruleset.There(Plan(nil)) })
+	testenv.WaitFor(t, "the table of an earlier life to go", func() bool { return !ruleset.There(Plan(nil)[0]) })
 }
 
 // TestHostileClients: garbage, floods and strangers with our addresses cost nobody his lease.
@@ -358,6 +358,8 @@ func TestHostileClients(t *testing.T) {
 
 // TestPlan: the rules for two shared links, in the words of nft(8).
 func TestPlan(t *testing.T) {
-	testenv.Golden(t, "plan", Plan([]Link{{Name: "eth1", Own: netip.MustParsePrefix("10.42.0.1/24")},
-		{Name: "wlan0", Own: netip.MustParsePrefix("192.168.42.1/24")}}).String())
+	p := netip.MustParsePrefix
+	tables := Plan([]Link{{Name: "eth1", Own: p("10.42.0.1/24"), Six: p("fd00:1:2:3::1/64")},
+		{Name: "wlan0", Own: p("192.168.42.1/24")}, {Name: "eth2", Six: p("2001:db8:7::1/64")}})
+	testenv.Golden(t, "plan", tables[0].String()+tables[1].String())
 }
