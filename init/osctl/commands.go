@@ -100,6 +100,7 @@ func own() []command {
 			args: "[--json] | plan [--json] | up [-n] NAME | down [-n] NAME | reload | " +
 				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | " +
 				"wireguard-key [-n] [FILE] | " +
+				"vpn-server [-n] add [--endpoint HOST[:PORT]] NAME | vpn-server [-n] remove NAME | vpn-server [-n] off | " +
 				"scan [--json] | connect [-n] [--link LINK] [--open] [--hidden] SSID",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",
@@ -108,6 +109,7 @@ func own() []command {
 				"osctl net down office                    until the next start of netd\n" +
 				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office\n" +
 				"osctl net wireguard-key /mnt/data/wg.key a pair of keys: the private one into the file\n" +
+				"osctl net vpn-server add laptop          the device as VPN server, and the profile of a client\n" +
 				"osctl net scan                           which Wi-Fi networks are in range\n" +
 				"osctl net connect home                   asks for the password, and joins",
 			run: netcommand.Show,

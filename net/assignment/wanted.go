@@ -57,7 +57,7 @@ func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	case profile.TypeGSM:
 		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
 	case profile.TypeVPN:
-		if p.VPN == nil || p.VPN.ServiceType != openvpn.Service {
+		if !openvpn.Drives(p) {
 			return Static{Metric: metric, Waiting: "only openvpn has a driver, and no other kind of vpn"}
 		}
 	}

@@ -8,7 +8,6 @@
 package netd
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -59,7 +58,6 @@ type Config struct {
 	Control     string                   // the socket that osctl asks; empty: there is none
 	WiFi        string                   // directory of the service wifi; empty: radios are left alone
 	VPN         string                   // directory of the tunnels of openvpn; empty: there are none
-	VPNSocket   string                   // of PID 1, where each connection is one openvpn; empty: vpn.Socket
 	SysRoot     string                   // empty: "/sys"
 	Hold        time.Duration            // how long a configuration outlives its carrier; 0: defaultHold
 }
@@ -108,8 +106,7 @@ func Run(ctx context.Context, cfg Config) error {
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	d.files.Identity = d.cfg.Identity
 	d.radios = radios.New(d.cfg.WiFi, radios.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
-	d.vpns = vpn.New(d.cfg.VPN, cmp.Or(d.cfg.VPNSocket, vpn.Socket),
-		vpn.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
+	d.vpns = vpn.New(d.cfg.VPN, vpn.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)

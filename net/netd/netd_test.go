@@ -87,7 +87,6 @@ func (d *device) config() Config {
 		LeaseMemory: d.memory,
 		Silent:      d.silent,
 		VPN:         d.vpn,
-		VPNSocket:   filepath.Join(d.dir, "vpn.sock"),
 	}
 }
 

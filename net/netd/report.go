@@ -16,6 +16,7 @@ import (
 	"resinos/net/profile"
 	"resinos/net/reach"
 	"resinos/net/sharing"
+	"resinos/net/vpnserver"
 )
 
 // publish tells others what has changed, if anything has.
@@ -45,6 +46,7 @@ func (d *daemon) report(at time.Duration) netstate.State {
 			if w := p.WireGuard; w != nil && p.Connection.Type == profile.TypeWireGuard {
 				l.Listens = uint16(w.ListenPort)
 			}
+			l.Listens = max(l.Listens, vpnserver.Port(p))
 			l.Plain = p.IPv4 == nil || p.Connection.PortType != "" || p.IPv4.Method == profile.Disabled
 		}
 		w := c.wanted(at)

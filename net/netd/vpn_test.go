@@ -26,6 +26,7 @@ import (
 	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
 	"resinos/net/netcontrol"
+	"resinos/net/netstate"
 	"resinos/net/openvpn"
 	"resinos/net/profile"
 )
@@ -265,5 +266,78 @@ func TestTunnel(t *testing.T) {
 		_, gone := net.InterfaceByName(link)
 		left, _ := os.ReadDir(d.vpn) // it may be gone
 		return gone != nil && err == nil && !bytes.Contains(out, []byte("31598")) && len(left) == 0
+	})
+}
+
+// The device is a server after one command: a client of Debian gets in with the profile that the command prints, the
+// port is known to the packet filter, a client that was removed gets in no more, and without the file nobody does.
+func TestVPNServer(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	testenv.NeedPrograms(t, "openvpn")
+	d := keyed(t)
+	d.control = filepath.Join(d.dir, "net.sock")
+	states := make(chan netstate.State, 1000)
+	d.changed = func(s netstate.State) { states <- s }
+	d.startsVPN()
+	d.put("uplink", static)
+	d.start()
+	d.has("w0", "10.9.0.50/24")
+	d.eventually("netd answers", func() bool { return d.vpnState("uplink") != "" })
+	add := func(name string) netcontrol.ServerFile {
+		t.Helper()
+		change := netcontrol.ServerChange{Verb: "add", Client: name, Endpoint: "10.9.0.50"}
+		f, err := netcontrol.Client{Socket: d.control}.VPNServer(t.Context(), change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.put(f.File, f.Text)
+		return f
+	}
+	f := add("laptop")
+	d.eventually("the server serves", func() bool { return d.vpnState(f.File) == "serves at UDP port 1194" })
+	link := openvpn.LinkName(f.File, profile.Profile{})
+	d.has(link, "10.8.0.1/24")
+	for open := false; !open; {
+		for _, l := range testenv.Receive(t, "the port for the packet filter", states).Links {
+			open = open || l.Name == link && l.Listens == 1194
+		}
+	}
+	client := exec.Command("openvpn", "--config", "stdin", "--connect-retry", "1", "2", "--hand-window", "5")
+	client.Stdin = strings.NewReader(f.Profile)
+	var out logBuffer
+	client.Stdout = &out
+	d.far.Start(client)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of the client:\n%s", &out)
+		}
+	})
+	joined := func() int { return strings.Count(out.String(), "Initialization Sequence Completed") }
+	d.eventually("the client gets in", func() bool { return joined() == 1 })
+	d.eventually("a packet gets to the client and back", func() bool { return pings("10.8.0.2") })
+
+	// A second client: the first one is in again soon, because the server says that it begins anew.
+	add("phone")
+	d.eventually("the client gets in again", func() bool { return joined() == 2 })
+
+	change := netcontrol.ServerChange{Verb: "remove", Client: "laptop"}
+	gone, err := netcontrol.Client{Socket: d.control}.VPNServer(t.Context(), change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.put(gone.File, gone.Text)
+	d.eventually("the client is refused", func() bool {
+		_, after, _ := strings.Cut(out.String(), "Initialization Sequence Completed")
+		_, after, again := strings.Cut(after, "Initialization Sequence Completed")
+		return again && strings.Contains(after, "TLS Error")
+	})
+	if err := os.Remove(filepath.Join(d.keyFiles, f.File)); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually("the link is gone", func() bool {
+		_, err := net.InterfaceByName(link)
+		return err != nil
 	})
 }

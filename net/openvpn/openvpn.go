@@ -24,8 +24,17 @@ import (
 	"resinos/net/profile"
 )
 
-// Service is the service-type of the profiles that this package can drive.
-const Service = "org.freedesktop.NetworkManager.openvpn"
+// The service-types of the profiles that have a driver: NetworkManager's for clients, and ours for the device as server.
+const (
+	Service = "org.freedesktop.NetworkManager.openvpn"
+	Serving = "org.resinos.openvpn-server"
+)
+
+// Drives reports whether a profile is one for openvpn.
+func Drives(p profile.Profile) bool {
+	return p.Connection.Type == profile.TypeVPN && p.VPN != nil &&
+		(p.VPN.ServiceType == Service || p.VPN.ServiceType == Serving)
+}
 
 // The directories of the two places where a profile of ours keeps what key files have no key for.
 const (
@@ -42,6 +51,7 @@ type Tunnel struct {
 	Mark   uint32 // of openvpn's own packets, and the table of a default route through the tunnel
 	Named  bool   // a server is given by name, which has to be looked up outside of the tunnel
 	Full   bool   // the file itself leads everything into the tunnel
+	Port   uint16 // of UDP, at which the device serves; 0: it is a client
 
 	User        string
 	Password    keyvalue.Secret
@@ -149,6 +159,13 @@ func (w *writer) ours(t Tunnel) {
 		w.text.WriteString(line + "\n")
 	}
 	w.put("mark", strconv.FormatUint(uint64(t.Mark), 10))
+}
+
+// Common returns what is the same for clients and servers.
+func (t Tunnel) Common() string {
+	w := &writer{}
+	w.ours(t)
+	return w.text.String()
 }
 
 // Complete adds the path of the management socket, which openvpn creates.

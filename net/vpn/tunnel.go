@@ -44,6 +44,9 @@ type State struct {
 
 // Words says in a line what the tunnel does.
 func (s State) Words() string {
+	if s.Phase == Connected && s.Tunnel.Port != 0 {
+		return fmt.Sprintf("serves at UDP port %d", s.Tunnel.Port)
+	}
 	text := string(s.Phase)
 	if s.Phase == Connected && s.Server != "" {
 		text += " to " + s.Server
@@ -76,7 +79,6 @@ type tunnel struct {
 	entry  assignment.Entry
 	dir    string // of this tunnel
 	socket string // of PID 1
-	read   func(string) ([]byte, error)
 	tell   func(State)
 	log    *slog.Logger
 
@@ -143,7 +145,7 @@ func (t *tunnel) report(change func(*State)) {
 func (t *tunnel) run(ctx context.Context) {
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
-		t.state.Tunnel = openvpn.For(t.entry.File, t.entry.Profile, t.read)
+		t.state.Tunnel = tunnelOf(t.entry)
 		wait := faultPause
 		if why := t.state.Tunnel.Fault; why != "" {
 			endProcess(t.dir)

@@ -26,14 +26,12 @@ import (
 	"resinos/net/assignment"
 	"resinos/net/inforce"
 	"resinos/net/openvpn"
-	"resinos/net/profile"
+	"resinos/net/vpnserver"
 )
 
-// Directory is where each tunnel has a directory of its own, called like its link.
+// Directory is where each tunnel has a directory of its own, called like its link. Beside it, with ".sock" behind the
+// name, is the socket at which PID 1 waits for connections for the service vpn (services/shipped/vpn.toml).
 const Directory = "/run/resinos/vpn"
-
-// Socket is where PID 1 waits for connections for the service vpn (services/shipped/vpn.toml).
-const Socket = "/run/resinos/vpn.sock"
 
 // Owner is what a Set uses of netd. Only the goroutine of netd calls Moved.
 type Owner struct {
@@ -64,12 +62,12 @@ type running struct {
 	ended chan struct{} // closed by the goroutine of the tunnel
 }
 
-// New returns nil if directory is empty: there are no tunnels. socket is PID 1's.
-func New(directory, socket string, owner Owner) *Set {
+// New returns nil if directory is empty: there are no tunnels.
+func New(directory string, owner Owner) *Set {
 	if directory == "" {
 		return nil
 	}
-	s := &Set{owner: owner, directory: directory, socket: socket, runs: map[string]*running{},
+	s := &Set{owner: owner, directory: directory, socket: directory + ".sock", runs: map[string]*running{},
 		ending: map[string]*running{}, states: map[string]State{}}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
@@ -82,10 +80,12 @@ func (s *Set) Run(ctx context.Context) {
 	s.tasks.Wait()
 }
 
-// isOurs reports whether a profile is one for openvpn.
-func isOurs(e assignment.Entry) bool {
-	return e.Profile.Connection.Type == profile.TypeVPN && e.Profile.VPN != nil &&
-		e.Profile.VPN.ServiceType == openvpn.Service
+// tunnelOf returns what a profile asks of openvpn.
+func tunnelOf(e assignment.Entry) openvpn.Tunnel {
+	if e.Profile.VPN.ServiceType == openvpn.Serving {
+		return vpnserver.For(e.File, e.Profile)
+	}
+	return openvpn.For(e.File, e.Profile, readFile)
 }
 
 // Drive makes the tunnels those that the key files ask for. The links that are there get what their tunnels give them
@@ -96,7 +96,7 @@ func (s *Set) Drive() {
 	}
 	wanted, links := map[string]assignment.Entry{}, map[string]bool{}
 	for _, e := range s.owner.Files.Wanted() {
-		if link := openvpn.LinkName(e.File, e.Profile); isOurs(e) && !links[link] {
+		if link := openvpn.LinkName(e.File, e.Profile); openvpn.Drives(e.Profile) && !links[link] {
 			wanted[e.File], links[link] = e, true
 		}
 	}
@@ -127,12 +127,12 @@ func (s *Set) begin(e assignment.Entry, before *running) {
 	s.runs[e.File] = r
 	dir := filepath.Join(s.directory, openvpn.LinkName(e.File, e.Profile))
 	if before == nil { // perhaps a tunnel of an earlier netd
-		t := openvpn.For(e.File, e.Profile, readFile)
+		t := tunnelOf(e)
 		if old := readRecord(dir); old.Up != nil && old.Digest == digest(t) {
 			s.states[e.File] = State{Phase: Connecting, Up: old.Up, Tunnel: t}
 		}
 	}
-	one := &tunnel{entry: e, dir: dir, socket: s.socket, read: readFile, log: s.owner.Log,
+	one := &tunnel{entry: e, dir: dir, socket: s.socket, log: s.owner.Log,
 		tell: func(now State) {
 			select {
 			case s.owner.Events <- func(at time.Duration) { s.take(at, r, now) }:
@@ -216,10 +216,10 @@ func (s *Set) Notes(file string) []string {
 
 // Plan shows what openvpn is told for a profile, without keys; nil if the profile is not for it.
 func Plan(e assignment.Entry) []string {
-	if !isOurs(e) {
+	if !openvpn.Drives(e.Profile) {
 		return nil
 	}
-	t := openvpn.For(e.File, e.Profile, readFile)
+	t := tunnelOf(e)
 	if t.Fault != "" {
 		return []string{"refused: " + t.Fault}
 	}
