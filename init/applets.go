@@ -15,9 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"resinos/bsp/button"
 	"resinos/bsp/kmod"
-	"resinos/bsp/uevent"
 	"resinos/init/getty"
 	"resinos/init/oneoff"
 	"resinos/init/osctl"
@@ -144,36 +142,6 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	defer beside.Wait()
 	defer stop()
 	return logd.Run(ctx, cfg)
-}
-
-func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
-	if err := parse("devd", args, func(*flag.FlagSet) {}); err != nil {
-		return err
-	}
-	loader, err := kmod.OpenRunning()
-	if err != nil {
-		log.Warn("no module will be loaded", "error", err) // nodes and their modes are worth a daemon too
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var beside sync.WaitGroup
-	beside.Go(func() { runButton(ctx, log) })
-	defer beside.Wait()
-	defer stop()
-	return uevent.Run(ctx, uevent.Config{Loader: loader, Log: log, Ready: func() { ready(log) }, Alive: notify.Watched()})
-}
-
-// runButton has a press of the power button switch the device off. Devices are served without it too.
-func runButton(ctx context.Context, log *slog.Logger) {
-	pressed := func() {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if err := (pid1.Client{}).Power(ctx, pid1.Shutdown{Action: pid1.PowerOff}); err != nil {
-			log.Error("power button has no effect", "error", err)
-		}
-	}
-	if err := button.Run(ctx, button.Config{Pressed: pressed, Log: log}); err != nil {
-		log.Warn("power button not watched", "error", err)
-	}
 }
 
 func runGetty(ctx context.Context, args []string, log *slog.Logger) error {

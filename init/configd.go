@@ -39,7 +39,7 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	return configd.Run(ctx, configd.Config{
 		Store: store, Published: settings.Path, Lasts: store.Lasts, Patience: 2 * time.Second, Log: log,
-		Now: boottime.Now, SetHostname: boot.SetHostname,
+		Now: boottime.Now, SetHostname: boot.SetHostname, SetRootCA: boot.SetRootCA,
 		Services: func(ctx context.Context, before, now configd.Facts) error {
 			return judgeServices(ctx, before, now, log)
 		},

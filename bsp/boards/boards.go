@@ -11,27 +11,29 @@ import (
 	"strings"
 
 	"resinos/bsp/bootvars"
+	"resinos/bsp/hardware"
 	"resinos/mounts/disk"
 )
 
 // A Board is the description of one hardware model. Paths inside packages have no leading slash.
 type Board struct {
-	Name        string     `toml:"name"`
-	Description string     `toml:"description"`
-	Arch        string     `toml:"arch"`        // Go's name: amd64, arm64
-	DebianArch  string     `toml:"debian-arch"` // Debian's name
-	Suite       string     `toml:"suite"`
-	Components  []string   `toml:"components"`
-	Kernel      Kernel     `toml:"kernel"`
-	Bootloader  Bootloader `toml:"bootloader"`
-	Userland    Userland   `toml:"userland"`
-	Firmware    Firmware   `toml:"firmware"`
-	Initramfs   Initramfs  `toml:"initramfs"`
-	Modules     Modules    `toml:"modules"`
-	Watchdog    Watchdog   `toml:"watchdog"`
-	Console     Console    `toml:"console"`
-	Disk        Disk       `toml:"disk"`
-	Qemu        Qemu       `toml:"qemu"`
+	Name        string            `toml:"name"`
+	Description string            `toml:"description"`
+	Arch        string            `toml:"arch"`        // Go's name: amd64, arm64
+	DebianArch  string            `toml:"debian-arch"` // Debian's name
+	Suite       string            `toml:"suite"`
+	Components  []string          `toml:"components"`
+	Kernel      Kernel            `toml:"kernel"`
+	Bootloader  Bootloader        `toml:"bootloader"`
+	Userland    Userland          `toml:"userland"`
+	Firmware    Firmware          `toml:"firmware"`
+	Initramfs   Initramfs         `toml:"initramfs"`
+	Modules     Modules           `toml:"modules"`
+	Watchdog    Watchdog          `toml:"watchdog"`
+	Hardware    hardware.Hardware `toml:"hardware"`
+	Console     Console           `toml:"console"`
+	Disk        Disk              `toml:"disk"`
+	Qemu        Qemu              `toml:"qemu"`
 }
 
 // Kernel names the source of the kernel. Package may be a metapackage; the lock contains the package that it stands

@@ -48,6 +48,10 @@ func TestParseFaults(t *testing.T) {
 	}
 	for _, c := range []struct{ name, old, new, want string }{
 		{"unknown key", `[watchdog]`, "[watchdog]\nmodul = \"x\"", "unknown key watchdog.modul"},
+		{"hardware", `[watchdog]`, "[hardware]\nled = \"a/b\"\n" +
+			"fan.quiet = [{ path = \"../x\", value = \"1\" }]\nfan.cool = []\n[watchdog]",
+			`led "a/b": want the name of a directory in /sys/class/leds` + "\n" +
+				`fan.cool: it sets nothing` + "\n" + `fan.quiet: path "../x": want a pattern`},
 		{"unknown key in a list", `label = "resin-boot",`, `label = "resin-boot", sise = 3,`, "unknown key disk.partitions.sise"},
 		{"wrong type", `table = "gpt"`, `table = 7`, "disk.table"},
 		{"unit", `"40 MiB"`, `"40 MB"`, `parse size "40 MB"`},

@@ -67,6 +67,9 @@ func checkBasics(t *tables.Table, b Board) {
 	if m := b.Kernel.Memory; m < disk.MiB || m%disk.MiB != 0 {
 		t.Fault("kernel.memory", "kernel.memory of %s: want the least memory that boots, in MiB", m)
 	}
+	if err := b.Hardware.Check(); err != nil {
+		t.Fault("hardware", "hardware: %v", err)
+	}
 	if len(b.Components) == 0 {
 		t.Fault("components", `components: want at least "main"`)
 	}

@@ -19,6 +19,13 @@ type Config struct {
 	Ready   func()       // called once when all devices that existed at the start are done; may be nil
 	Log     *slog.Logger
 	Alive   Pulse // called at each step forward; nil: there is no watchdog
+
+	// Prepare is called once, when the devices that the boot waits for have their modules and the others do not; may be nil.
+	Prepare func()
+	// Event is told of each event, when the device has its module and its node the mode of our table; may be nil.
+	Event func(Event)
+	// Lost is called when events were lost, after all devices were looked at again; may be nil.
+	Lost func()
 }
 
 // Pulse receives a sign of life from a main loop (the Pulse of services/notify).
@@ -49,12 +56,15 @@ type daemon struct {
 	rules            []Rule
 	log              *slog.Logger
 	alive            Pulse
+	prepare, lost    func()
+	event            func(Event)
 }
 
 // Run handles the devices that exist, then each new one, one at a time in the kernel's order, until ctx ends. Events
 // that arrive meanwhile wait in the socket; if that overflows, Run looks at all devices again.
 func Run(ctx context.Context, cfg Config) error {
-	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log, alive: cfg.Alive}
+	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log, alive: cfg.Alive,
+		prepare: cfg.Prepare, event: cfg.Event, lost: cfg.Lost}
 	if d.alive == nil {
 		d.alive = unwatched{}
 	}
@@ -102,6 +112,9 @@ func (d *daemon) follow(ctx context.Context, events source) error {
 		case errors.Is(err, ErrLost):
 			d.log.Warn("uevents lost, reading all devices again")
 			d.coldplug()
+			if d.lost != nil {
+				d.lost()
+			}
 		case err != nil:
 			return err
 		default:
@@ -116,6 +129,10 @@ func (d *daemon) coldplug() {
 	for ; at < len(devices) && urgency(devices[at]) == 0; at++ {
 		loaded += d.serve(devices[at].Path, devices[at].Modalias)
 	}
+	if d.prepare != nil {
+		d.prepare()
+		d.prepare = nil
+	}
 	atLowPriority(func() {
 		for _, dev := range devices[at:] {
 			loaded += d.serve(dev.Path, dev.Modalias)
@@ -128,9 +145,15 @@ func (d *daemon) coldplug() {
 }
 
 func (d *daemon) handle(e Event) {
-	if e.Action != "add" {
-		return
+	if e.Action == "add" {
+		d.added(e)
 	}
+	if d.event != nil {
+		d.event(e)
+	}
+}
+
+func (d *daemon) added(e Event) {
 	if e.Modalias != "" {
 		d.serve(e.Path, e.Modalias)
 	}

@@ -135,6 +135,10 @@ func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a, beats := &asked{}, pulse(0)
 	d := &daemon{sysRoot: fakeSys(t, map[string]string{"bus/x/devices/late/modalias": "late"}), devRoot: t.TempDir(), loader: a, log: quiet(), alive: &beats}
+	var heard []string
+	prepared, lost := 0, 0
+	d.event = func(e Event) { heard = append(heard, e.Action+e.Path) }
+	d.prepare, d.lost = func() { prepared++ }, func() { lost++ }
 	events := &tape{cancel: cancel, steps: []any{
 		os.ErrDeadlineExceeded, captured[0], captured[1], captured[2], "add@/x\x00MODALIAS=bad\x00", ErrLost, "remove@/x\x00MODALIAS=gone\x00", "add@/y\x00MODALIAS=y\x00",
 	}}
@@ -147,6 +151,12 @@ func TestFollow(t *testing.T) {
 	}
 	if beats < 9 { // each event, the deadline, and each device
 		t.Errorf("the pulse was called %d times", beats)
+	}
+	if got, want := strings.Join(heard[3:], " "), "add/x remove/x add/y"; len(heard) != 6 || got != want {
+		t.Errorf("the observer heard %q, want at the end %s", heard, want)
+	}
+	if prepared != 1 || lost != 1 {
+		t.Errorf("prepared %d times, told of a loss %d times, want once each", prepared, lost)
 	}
 	broken := errors.New("socket gone")
 	if err := d.follow(t.Context(), &tape{steps: []any{broken}}); !errors.Is(err, broken) {

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"resinos/containers/app"
+	"resinos/services/rootca"
 )
 
 // feature is what a label io.balena.features.NAME, or io.resin.features.NAME, shows a container of the device.
@@ -22,6 +23,7 @@ var features = []feature{
 	{"dbus", "/run/dbus", "/host/run/dbus", true},
 	{"kernel-modules", "/lib/modules", "/lib/modules", false},
 	{"firmware", "/lib/firmware", "/lib/firmware", false},
+	{"root-ca", rootca.Bundle, rootca.System, false},
 	{"journal-logs", "/var/log/journal", "/var/log/journal", false},
 	{"journal-logs", "/run/log/journal", "/run/log/journal", false},
 	{"journal-logs", "/etc/machine-id", "/etc/machine-id", false},

@@ -12,9 +12,11 @@ import (
 func TestFeatures(t *testing.T) {
 	there := func(path string) bool { return path != "/run/log/journal" }
 	for labels, want := range map[string]string{
-		"":                                 "proc:/proc",
-		"io.balena.features.dbus=1":        "proc:/proc /run/dbus:/host/run/dbus:rw",
-		"io.resin.features.firmware=true":  "proc:/proc /lib/firmware:/lib/firmware:ro",
+		"":                                "proc:/proc",
+		"io.balena.features.dbus=1":       "proc:/proc /run/dbus:/host/run/dbus:rw",
+		"io.resin.features.firmware=true": "proc:/proc /lib/firmware:/lib/firmware:ro",
+		"io.balena.features.root-ca=1": "proc:/proc /run/resinos/ca/ca-certificates.crt:" +
+			"/etc/ssl/certs/ca-certificates.crt:ro",
 		"io.balena.features.dbus=0":        "proc:/proc",
 		"io.balena.features.dbus=yes, sir": "proc:/proc",
 		"io.balena.features.journal-logs=1": "proc:/proc /var/log/journal:/var/log/journal:ro " +

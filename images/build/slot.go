@@ -39,7 +39,7 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	}
 	in := rootfs.Inputs{
 		Board: b.Board, Arch: b.board.Arch, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
-		Trust: b.Trust.Encode(), Without: b.Without,
+		Trust: b.Trust.Encode(), Without: b.Without, Hardware: b.board.Hardware,
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
 	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)

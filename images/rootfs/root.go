@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"resinos/bsp/bundle/trust"
+	"resinos/bsp/hardware"
 	"resinos/images/assemble"
 	"resinos/mounts/attach"
 	"resinos/mounts/fsck"
@@ -33,6 +34,7 @@ type Inputs struct {
 	Modules  *assemble.Tree                           // of the root, below usr/lib/modules
 	Firmware *assemble.Tree                           // below usr/lib/firmware
 	Trust    []byte                                   // the trust file: the keys that updates have to be signed with
+	Hardware hardware.Hardware                        // what the board names of hardware that a device can set
 	Blanks   map[string]string                        // host files of empty file systems, by the names of mounts/purge
 	Known    func(busybox []byte, applet string) bool // reports whether a busybox has an applet; nil trusts the table
 }
@@ -61,6 +63,13 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.busybox(t.Busybox)
 	file := strings.TrimPrefix(trust.Directory, "/") + "/" + trust.File
 	l.add(assemble.Entry{Path: file, Mode: 0o644, Content: in.Trust})
+	if !in.Hardware.Empty() {
+		text, err := in.Hardware.Encode()
+		if err != nil {
+			l.fault(err)
+		}
+		l.add(assemble.Entry{Path: strings.TrimPrefix(hardware.File, "/"), Mode: 0o644, Content: text})
+	}
 	for name, text := range in.Services {
 		l.add(assemble.Entry{Path: "usr/lib/resinos/services/" + name, Mode: 0o644, Content: text})
 	}

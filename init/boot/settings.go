@@ -16,6 +16,7 @@ import (
 	"resinos/net/keyimport"
 	"resinos/services/boottime"
 	"resinos/services/config"
+	"resinos/services/rootca"
 	"resinos/services/settings"
 )
 
@@ -120,7 +121,7 @@ func showMachineID(id string) error {
 // hostnameDeeds set the name, and publish what is in force for the daemons to come.
 func hostnameDeeds(in Inputs) []deed {
 	name := config.DeviceName(in.Config)
-	return []deed{
+	list := []deed{
 		{[]string{"host name " + name + ", also in " + hostnameFile}, func(s *System) error {
 			s.named = SetHostname(name)
 			return s.named
@@ -134,6 +135,20 @@ func hostnameDeeds(in Inputs) []deed {
 				boottime.Now(), s.named)
 		}},
 	}
+	if ca := in.Config.Text(config.RootCA); ca != "" {
+		list = append(list, deed{[]string{"add the owner's certificates to the system's in " + rootca.Bundle},
+			func(*System) error { return SetRootCA(ca) }})
+	}
+	return list
+}
+
+// SetRootCA makes the certificates of the owner those of balenaRootCA, which may be empty.
+func SetRootCA(value string) error {
+	certificates, err := rootca.Parse(value)
+	if err != nil {
+		return err
+	}
+	return rootca.Apply("/", certificates)
 }
 
 // SetHostname gives the device a name, and writes it to the file that tells it. The file says nothing that is not

@@ -36,6 +36,7 @@ type Config struct {
 
 	Now         func() time.Duration                               // since the kernel started
 	SetHostname func(name string) error                            // sets the host name of the device
+	SetRootCA   func(value string) error                           // adds the owner's certificates to the system's
 	Services    func(ctx context.Context, before, now Facts) error // checks the conditions of services again
 }
 
@@ -68,6 +69,12 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	if err := settings.Take(c.Published, Name, now, keys, c.Now(), fault); err != nil {
+		c.Log.Warn("applied setting not recorded", "error", err)
+	}
+	if fault = c.SetRootCA(now.Text(config.RootCA)); fault != nil {
+		c.Log.Error("certificates of owner not added", "error", fault)
+	}
+	if err := settings.Take(c.Published, Name, now, []string{config.RootCA}, c.Now(), fault); err != nil {
 		c.Log.Warn("applied setting not recorded", "error", err)
 	}
 	if changed { // otherwise it was reported already, by the last run or by PID 1

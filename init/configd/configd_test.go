@@ -33,7 +33,8 @@ func must(t *testing.T, err error) {
 type bench struct {
 	Config
 	hostnames []string
-	moved     string // what the services were judged by
+	rootCA    []string // the values that were given to SetRootCA
+	moved     string   // what the services were judged by
 }
 
 // newBench is a device that has booted with a file, "-" being none.
@@ -46,6 +47,10 @@ func newBench(t *testing.T, file string) *bench {
 		Store: config.Store{Path: filepath.Join(dir, "boot", "config.json")}, Published: filepath.Join(dir, "run", "config.json"),
 		Lasts: func() bool { return true }, Patience: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Duration { return time.Second },
+		SetRootCA: func(value string) error {
+			b.rootCA = append(b.rootCA, value)
+			return nil
+		},
 		SetHostname: func(name string) error {
 			b.hostnames = append(b.hostnames, name)
 			return nil
@@ -120,8 +125,15 @@ func TestChange(t *testing.T) {
 	if err != nil || len(all["hostname"]) != 1 || !all["hostname"][0].Of(s.Values["hostname"]) {
 		t.Errorf("taken is %+v, %v", all, err)
 	}
+	if got := fmt.Sprintf("%q", b.rootCA); got != `["" ""]` {
+		t.Errorf("certificates were set to %s, want nothing twice", got)
+	}
 	b.SetHostname = func(string) error { return errors.New("not permitted") }
+	b.SetRootCA = func(string) error { return errors.New("no space") }
 	b.run(t)
+	if all, err := settings.AllTaken(b.Published); err != nil || all["balenaRootCA"][0].Error != "no space" {
+		t.Errorf("taken is %+v, %v", all, err)
+	}
 	if all, err := settings.AllTaken(b.Published); err != nil || all["hostname"][0].Error != "not permitted" {
 		t.Errorf("taken is %+v, %v", all, err)
 	}

@@ -2,6 +2,7 @@ package osctl
 
 import (
 	"resinos/init/osctl/appcommand"
+	"resinos/init/osctl/blink"
 	"resinos/init/osctl/change"
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/configuration"
@@ -265,6 +266,12 @@ func own() []command {
 				"osctl update rollback            back to the version in the other slot\n" +
 				"osctl update confirm             stays with a version on trial, whatever the checks say",
 			run: updating.Update,
+		},
+		{
+			name: "blink", theme: powering, args: "[-n] [--for TIME]",
+			about:   "Blinks a light, so that a person finds the device: the board's, a keyboard's, or the screen.",
+			example: "osctl blink\nosctl blink --for 2m",
+			run:     blink.Show,
 		},
 		{
 			name: "reboot", theme: powering, args: "[-n] [--force]",

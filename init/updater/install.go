@@ -23,6 +23,8 @@ import (
 	"resinos/init/updatecontrol"
 	"resinos/services/control"
 	"resinos/services/reference"
+	"resinos/services/registryclient"
+	"resinos/services/rootca"
 )
 
 // installation is the one that runs, or ran last. Its zero value has never run.
@@ -193,7 +195,7 @@ func hint(err error) string {
 // openSource opens a file, a URL or what a reference names in a registry.
 func (d *device) openSource(ctx context.Context, name string) (src bundle.Source, closeIt func() error, err error) {
 	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
-		src, err := httpsource.Open(ctx, name, httpsource.Options{})
+		src, err := httpsource.Open(ctx, name, httpsource.Options{Roots: registryclient.Roots(rootca.Bundle)})
 		return src, func() error { return nil }, err
 	}
 	if ref, found := strings.CutPrefix(name, reference.Scheme); found {

@@ -194,7 +194,7 @@ func TestTable(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range Keys() {
 		said := 0
-		for _, who := range []string{k.Daemon, k.Others, k.Later} {
+		for _, who := range []string{k.Daemon, k.Others, k.Later, k.Refused} {
 			if who != "" {
 				said++
 			}

@@ -27,11 +27,13 @@ type Key struct {
 	Default string // in JSON; empty: none
 	Does    string // its effect, for people
 
-	// Daemon, Others and Later say who uses the key; exactly one of them is set. A daemon records itself what it did
+	// Daemon, Others, Later and Refused say who uses the key; exactly one of them is set. A daemon records itself what it did
 	// with a value (services/settings), so the table promises nothing that does not happen.
 	Daemon string // the service that applies a change while it runs
 	Others string // kept for these: this system does nothing with it
 	Later  string // what must be built before it has an effect
+
+	Refused string // why it has no effect here, by decision
 
 	Secret bool // shown only on request
 
@@ -61,6 +63,11 @@ const (
 	OpenPorts         = "os.network.openPorts"
 	Country           = "country"
 	RandomScan        = "os.network.wifi.randomMacAddressScan"
+	DeviceRules       = "os.udevRules"
+	RootCA            = "balenaRootCA"
+	FirmwareVolume    = "os.kernel.extraFirmwareVol"
+	FanProfile        = "os.fan.profile"
+	PowerMode         = "os.power.mode"
 )
 
 // Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
@@ -78,21 +85,21 @@ func Keys() []Key {
 			fit: openPorts},
 		{Name: SSHKeys, Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
-		{Name: "os.udevRules", Kind: Table, Does: "rules for devices, by name", Later: "rules in devd"},
+		{Name: DeviceRules, Kind: Table, Does: "rules for devices, by name: docs/device.md", Daemon: "devd"},
 		{Name: Country, Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Daemon: "netd", fit: country},
 		{Name: RandomScan, Kind: Flag, Default: "true", Does: "look for Wi-Fi under a random address, where the radio can", Daemon: "netd"},
 		{Name: ReachURL, Kind: Text, Does: `URL to ask, http://…, whether the internet is reached; else that of the cloud; "null": nobody is asked`, Daemon: "netd", fit: probeURL},
 		{Name: ReachInterval, Kind: Number, Default: "3600", Does: "seconds between two questions to which nothing depends on the answer", Daemon: "netd"},
 		{Name: ReachResponse, Kind: Text, Does: "what the answer begins with; empty: status 204", Daemon: "netd"},
-		{Name: "balenaRootCA", Kind: Text, Does: "a certificate authority to trust, PEM in base64", Later: "the system's store of certificates"},
+		{Name: RootCA, Kind: Text, Does: "a certificate authority to trust, PEM in base64", Daemon: "configd", fit: rootCA},
 		{Name: "developmentMode", Kind: Flag, Default: "false", Does: "open the device for development", Later: "variants that change on the device; now the image decides"},
-		{Name: "os.kernel.extraFirmwareVol", Kind: Text, Default: `"extra-firmware"`, Does: "volume that holds more firmware", Later: "firmware from a volume"},
-		{Name: "os.fan.profile", Kind: Text, Does: "quiet or cool", Later: "a board with such a fan"},
-		{Name: "os.power.mode", Kind: Text, Does: "low, mid or high", Later: "a board with such modes"},
+		{Name: FirmwareVolume, Kind: Text, Does: "volume that holds more firmware: APP/VOLUME", Daemon: "devd", fit: firmwareVolume},
+		{Name: FanProfile, Kind: Text, Does: "a profile of the board's fan, like quiet or cool", Daemon: "devd"},
+		{Name: PowerMode, Kind: Text, Does: "a mode of the board, like low, mid or high", Daemon: "devd"},
 		{Name: "installer.secureboot", Kind: Flag, Does: "install with secure boot", Later: "the installer"},
 		{Name: "installer.migrate.force", Kind: Flag, Does: "replace the system that runs", Later: "the installer"},
 		{Name: "installer.target_devices", Kind: Text, Does: "disks to install to", Later: "the installer"},
-		{Name: "debug", Kind: Flag, Does: "have update hooks say what they do", Later: "updates"},
+		{Name: "debug", Kind: Flag, Does: "have update hooks say what they do", Refused: "updates have no hooks"},
 
 		{Name: DeviceType, Kind: Text, Does: "slug of the board", Others: supervisor},
 		{Name: "listenPort", Kind: Number, Default: "48484", Does: "port of the supervisor's interface", Others: supervisor, fit: port},

@@ -10,6 +10,7 @@ import (
 
 	"resinos/mounts/disk"
 	"resinos/services/hostname"
+	"resinos/services/rootca"
 )
 
 // read converts a written value into the form of the kind. set is false for null, which stands for no value.
@@ -238,4 +239,29 @@ func probeURL(value any) (any, error) {
 		return value, nil
 	}
 	return nil, errors.New("want http://HOST/PATH")
+}
+
+// rootCA accepts what the device can add to its certificates.
+func rootCA(value any) (any, error) {
+	text, _ := value.(string)
+	if _, err := rootca.Parse(text); err != nil {
+		return nil, err
+	}
+	return text, nil
+}
+
+// firmwareVolume accepts APP/VOLUME: each a single name, because the value becomes a path.
+func firmwareVolume(value any) (any, error) {
+	text, _ := value.(string)
+	app, volume, found := strings.Cut(text, "/")
+	for _, name := range []string{app, volume} {
+		if !found || name == "" || strings.HasPrefix(name, ".") || strings.ContainsFunc(name, unfitForName) {
+			return nil, errors.New("want APP/VOLUME: the names of an app and of one of its volumes")
+		}
+	}
+	return text, nil
+}
+
+func unfitForName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
 }

@@ -20,6 +20,7 @@ import (
 
 	"resinos/services/reference"
 	"resinos/services/registries"
+	"resinos/services/rootca"
 )
 
 // Bounds on what a registry can make us do.
@@ -80,11 +81,14 @@ func newClient(h registries.Host, plain map[string]bool, l registries.Login) (*h
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxResponseHeaderBytes, t.MaxConnsPerHost, t.DisableCompression = maxHeader, 2, true
 	t.ResponseHeaderTimeout = headerTime
-	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: h.SkipVerify}
+	roots := Roots(rootca.Bundle)
+	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: h.SkipVerify, RootCAs: roots}
 	if len(h.CA) > 0 {
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
+		if roots == nil {
+			var err error
+			if roots, err = x509.SystemCertPool(); err != nil {
+				roots = x509.NewCertPool()
+			}
 		}
 		for _, file := range h.CA {
 			text, err := os.ReadFile(file)
@@ -106,6 +110,21 @@ func newClient(h registries.Host, plain map[string]bool, l registries.Login) (*h
 			return nil // the session judges the address
 		},
 	}, nil
+}
+
+// Roots returns the authorities of a bundle, which holds those of the system and the owner's; nil without the bundle,
+// which stands for those of the system. A process reads those of the system only once, and the owner may add some at
+// any time.
+func Roots(bundle string) *x509.CertPool {
+	text, err := os.ReadFile(bundle)
+	if err != nil {
+		return nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil
+	}
+	return roots
 }
 
 // Client is for requests for blobs; what it reads is not bounded.

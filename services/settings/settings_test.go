@@ -155,6 +155,10 @@ func TestTaken(t *testing.T) {
 	if all, err := AllTaken(path); err != nil || all["c"][0].Error != "apply: not now" || len(all["a"]) != 3 || all["a"][1].Error != "" {
 		t.Errorf("the fault of one key: %+v, %v", all, err)
 	}
+	must(t, Take(path, "three", s, []string{"a", "b", "c"}, time.Second, errors.Join(Fault{"b", "no b"}, Fault{"c", "no c"})))
+	if all, err := AllTaken(path); err != nil || all["b"][1].Error != "no b" || all["c"][0].Error != "no c" || all["a"][1].Error != "" {
+		t.Errorf("the faults of two keys: %+v, %v", all, err)
+	}
 	must(t, os.Remove(filepath.Join(filepath.Dir(path), "taken", "three.json")))
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "taken", "one.json"))
 	if err != nil || strings.Contains(string(text), "secret") {

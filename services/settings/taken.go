@@ -47,7 +47,7 @@ func takenDir(path string) string { return filepath.Join(filepath.Dir(path), "ta
 var taking sync.Mutex
 
 // Take records that a daemon has applied the values of some keys, or with a fault why it could not; a Fault concerns
-// its key only. Other keys keep their earlier record, and a key with the same value and result keeps its time.
+// its key only, and several may be joined. Other keys keep their earlier record, and a key with the same value and result keeps its time.
 func Take(path, daemon string, s Settings, keys []string, now time.Duration, fault error) error {
 	taking.Lock()
 	defer taking.Unlock()
@@ -56,13 +56,8 @@ func Take(path, daemon string, s Settings, keys []string, now time.Duration, fau
 	if text, err := read(file); err == nil && (json.Unmarshal(text, &records) != nil || records == nil) { // nil: "null" is JSON too
 		records = map[string]Taken{}
 	}
-	var one Fault
-	single := errors.As(fault, &one)
 	for _, key := range keys {
-		text := ""
-		if fault != nil && (!single || key == one.Key) {
-			text = fault.Error()
-		}
+		text := faultOf(key, fault)
 		old, known := records[key]
 		if known && old.Of(s.Values[key]) && old.Error == text {
 			continue
@@ -71,6 +66,25 @@ func Take(path, daemon string, s Settings, keys []string, now time.Duration, fau
 	}
 	_, err := replace(file, records)
 	return err
+}
+
+// faultOf is what a fault says of one key: a Fault is of its own key only, and errors that were joined are judged one by
+// one.
+func faultOf(key string, fault error) string {
+	if joined, ok := fault.(interface{ Unwrap() []error }); ok {
+		var texts []string
+		for _, err := range joined.Unwrap() {
+			if text := faultOf(key, err); text != "" {
+				texts = append(texts, text)
+			}
+		}
+		return strings.Join(texts, "; ")
+	}
+	var one Fault
+	if fault == nil || errors.As(fault, &one) && key != one.Key {
+		return ""
+	}
+	return fault.Error()
 }
 
 // AllTaken reads the records of all daemons, by key. Several daemons may follow one key.

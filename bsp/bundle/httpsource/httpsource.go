@@ -8,6 +8,8 @@ package httpsource
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,10 +25,11 @@ const MediaType = "application/vnd.resinos.bundle.v1"
 
 // Options say how patient a Source is. The zero value is for use on a device.
 type Options struct {
-	Client *http.Client  // nil: one of its own
-	Stall  time.Duration // a request that brings less than 4 KiB in this time is given up; 0: 30 s
-	Tries  int           // of one range, each of which continues where the last one was cut; 0: 5
-	Pause  time.Duration // before the second try; it doubles from then on; 0: 1 s
+	Client *http.Client   // nil: one of its own
+	Roots  *x509.CertPool // the authorities that its own client believes; nil: those of the process
+	Stall  time.Duration  // a request that brings less than 4 KiB in this time is given up; 0: 30 s
+	Tries  int            // of one range, each of which continues where the last one was cut; 0: 5
+	Pause  time.Duration  // before the second try; it doubles from then on; 0: 1 s
 }
 
 // progressStep is how many bytes count as progress.
@@ -54,7 +57,7 @@ var (
 func Open(ctx context.Context, url string, o Options) (*Source, error) {
 	o.Stall, o.Tries, o.Pause = cmp.Or(o.Stall, 30*time.Second), cmp.Or(o.Tries, 5), cmp.Or(o.Pause, time.Second)
 	if o.Client == nil {
-		o.Client = client()
+		o.Client = client(o.Roots)
 	}
 	s := &Source{ctx: ctx, url: url, o: o, size: -1}
 	if err := s.read(make([]byte, 1), 0); err != nil {
@@ -64,8 +67,9 @@ func Open(ctx context.Context, url string, o Options) (*Source, error) {
 }
 
 // client returns a client that keeps one connection, bounds headers and never leaves TLS.
-func client() *http.Client {
+func client(roots *x509.CertPool) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: roots}
 	t.MaxResponseHeaderBytes, t.MaxConnsPerHost, t.DisableCompression = 64<<10, 2, true
 	return &http.Client{Transport: t, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		if len(via) >= 10 {

@@ -152,6 +152,8 @@ func describe(k config.Key, s settings.Settings, taken []settings.Taken, now tim
 		out.State, out.Effect = keyFault, s.Faults[k.Name]+"; try: osctl config set "+k.Name+" VALUE"
 	case k.Others != "":
 		out.State, out.Effect = keyKept, "kept for "+k.Others
+	case k.Refused != "":
+		out.State, out.Effect = keyNoEffect, "has no effect here: "+k.Refused
 	case k.Later != "" && set:
 		out.State, out.Effect = keyNoEffect, "no effect yet: it needs "+k.Later
 	case k.Later != "":

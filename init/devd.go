@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"resinos/bsp/button"
+	"resinos/bsp/hardware"
+	"resinos/bsp/kmod"
+	"resinos/bsp/udevrules"
+	"resinos/bsp/uevent"
+	"resinos/services/config"
+	"resinos/services/notify"
+	"resinos/services/pid1"
+	"resinos/services/settings"
+)
+
+func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
+	if err := parse("devd", args, func(*flag.FlagSet) {}); err != nil {
+		return err
+	}
+	loader, err := kmod.OpenRunning()
+	if err != nil {
+		log.Warn("no module will be loaded", "error", err) // nodes and their modes are worth a daemon too
+	}
+	rules := &udevrules.Keeper{Sys: "/sys", Dev: "/dev", Record: "/run/resinos/device-names.json", Log: log}
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { runButton(ctx, log) })
+	defer beside.Wait()
+	defer stop()
+	return uevent.Run(ctx, uevent.Config{
+		Loader: loader, Log: log, Ready: func() { ready(log) }, Alive: notify.Watched(),
+		// What the owner set must be in force before the modules that ask for firmware are loaded.
+		Prepare: func() {
+			applied := make(chan struct{})
+			beside.Go(func() { followHardware(ctx, rules, log, applied) })
+			select {
+			case <-applied:
+			case <-ctx.Done():
+			}
+		},
+		Event: func(e uevent.Event) { rules.Event(e.Action, e.Path, e.Node, e.Keys) },
+		Lost:  rules.Again,
+	})
+}
+
+// followHardware applies what config.json says of devices whenever it changes. It closes applied when what was
+// published at its start is in force, or nothing was.
+func followHardware(ctx context.Context, rules *udevrules.Keeper, log *slog.Logger, applied chan<- struct{}) {
+	first := sync.OnceFunc(func() { close(applied) })
+	defer first()
+	if now, err := settings.Read(settings.Path); err != nil || now.Values == nil {
+		first() // Follow says why, and waits for it
+	}
+	h := &hardwareSettings{sys: "/sys", file: hardware.File, rules: rules, faults: map[string]error{}}
+	err := settings.Follow(ctx, settings.Follower{Daemon: "devd", Keys: h.keys(), Log: log,
+		Apply: func(s settings.Settings) error {
+			defer first()
+			return h.apply(s)
+		}})
+	if err != nil && ctx.Err() == nil {
+		log.Warn("settings not followed", "error", err)
+	}
+}
+
+// hardwareSettings are the keys of config.json that devd applies.
+type hardwareSettings struct {
+	sys   string // where sysfs is attached
+	file  string // what the board's file says of the hardware
+	rules *udevrules.Keeper
+
+	last   settings.Settings
+	faults map[string]error // what came of each key
+}
+
+type profiles = map[string]hardware.Profile
+
+func (h *hardwareSettings) table() map[string]func(settings.Settings) error {
+	return map[string]func(settings.Settings) error{
+		config.DeviceRules: h.applyRules, config.FirmwareVolume: h.applyFirmware,
+		config.FanProfile: func(s settings.Settings) error {
+			return h.applyProfile(s.Text(config.FanProfile), "fan profile",
+				func(b hardware.Hardware) profiles { return b.Fan })
+		},
+		config.PowerMode: func(s settings.Settings) error {
+			return h.applyProfile(s.Text(config.PowerMode), "power mode",
+				func(b hardware.Hardware) profiles { return b.Power })
+		},
+	}
+}
+
+func (h *hardwareSettings) keys() []string { return slices.Sorted(maps.Keys(h.table())) }
+
+// apply applies the keys that changed, and returns the faults of all.
+func (h *hardwareSettings) apply(s settings.Settings) error {
+	var all []error
+	for key, apply := range h.table() {
+		if !s.Same(h.last, []string{key}) {
+			h.faults[key] = apply(s)
+		}
+		if err := h.faults[key]; err != nil {
+			all = append(all, settings.Fault{Key: key, Text: err.Error()})
+		}
+	}
+	h.last = s
+	return errors.Join(all...)
+}
+
+func (h *hardwareSettings) applyRules(s settings.Settings) error {
+	rules, err := udevrules.Parse(s.Table(config.DeviceRules), udevrules.ReadNames("/etc/passwd", "/etc/group"))
+	return errors.Join(err, h.rules.Set(rules))
+}
+
+// applyFirmware names the directory in which the kernel looks for firmware first. The kernel sees the data partition
+// even though devd does not; what lacked firmware before gets it when it is plugged in again, or after a reboot.
+func (h *hardwareSettings) applyFirmware(s settings.Settings) error {
+	file, path := filepath.Join(h.sys, "module/firmware_class/parameters/path"), ""
+	if volume := s.Text(config.FirmwareVolume); volume != "" {
+		path = filepath.Join("/mnt/data/volumes", volume)
+	}
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(string(old)) == path {
+		return nil
+	}
+	return os.WriteFile(file, []byte(path+"\n"), 0)
+}
+
+func (h *hardwareSettings) applyProfile(name, what string, of func(hardware.Hardware) profiles) error {
+	if name == "" {
+		return nil // the board does what it does by itself
+	}
+	board, err := hardware.Read(h.file)
+	if err != nil {
+		return err
+	}
+	profile, err := hardware.Choose(of(board), name, what)
+	if err != nil {
+		return err
+	}
+	return profile.Apply(h.sys)
+}
+
+// runButton has a press of the power button switch the device off. Devices are served without it too.
+func runButton(ctx context.Context, log *slog.Logger) {
+	pressed := func() {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := (pid1.Client{}).Power(ctx, pid1.Shutdown{Action: pid1.PowerOff}); err != nil {
+			log.Error("power button has no effect", "error", err)
+		}
+	}
+	if err := button.Run(ctx, button.Config{Pressed: pressed, Log: log}); err != nil {
+		log.Warn("power button not watched", "error", err)
+	}
+}
