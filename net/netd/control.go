@@ -13,11 +13,9 @@ import (
 
 	"resinos/net/assignment"
 	"resinos/net/link"
-	"resinos/net/ndwatch"
 	"resinos/net/netcontrol"
+	"resinos/net/netstatus"
 	"resinos/net/ownlink"
-	"resinos/net/ownrules"
-	"resinos/net/profile"
 	"resinos/net/sharing"
 	"resinos/net/vpn"
 	"resinos/net/wireguard"
@@ -151,12 +149,7 @@ func (d *daemon) status() netcontrol.Status {
 			s.Rules = append(s.Rules, r.String())
 		}
 	}
-	if d.cfg.RulesState != "" {
-		files, _ := ownrules.Read(d.cfg.RulesState) // a damaged state shows none
-		for _, f := range files {
-			s.Filter = append(s.Filter, netcontrol.Rules{File: f.Name, Tables: f.Tables, Error: f.Error})
-		}
-	}
+	s.Filter = netstatus.Rules(d.cfg.RulesState)
 	if d.cfg.Status != nil {
 		d.cfg.Status(&s)
 	}
@@ -167,32 +160,16 @@ func (d *daemon) status() netcontrol.Status {
 }
 
 func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
-	l := netcontrol.Link{
-		Name: a.Link.Name, Kind: string(a.Link.Kind), Up: a.Link.Up, Carrier: a.Link.Carrier, Hardware: a.Link.Hardware,
-		MTU: a.Link.MTU, Addresses: []string{}, Routes: []string{},
-	}
-	for _, one := range a.Addresses {
-		l.Addresses = append(l.Addresses, one.Prefix.String())
-	}
-	for _, r := range a.Routes {
-		l.Routes = append(l.Routes, r.String())
-	}
+	l := netstatus.Link(a)
 	l.Radio, l.Notes = d.radios.Status(l.Name), d.radios.Notes(l.Name)
 	c := d.claims[a.Link.Index]
 	if c == nil {
 		return l
 	}
-	routers, _ := ndwatch.Gateways(a.Link.Index) // what could be read is shown
-	for _, r := range routers {
-		metric := a.IPv6[ndwatch.RouterMetric]
-		l.Routes = append(l.Routes, fmt.Sprintf("default via %s metric %s, from a router", r, metric))
-	}
+	l.Routes = append(l.Routes, netstatus.Routers(a)...)
 	f := d.reach.Finding(a.Link.Index)
 	l.Reach, l.ReachReason = f.State.String(), f.Reason
 	l.Lowered = d.reach.Penalised()[a.Link.Index]
-	if a.Link.Type == profile.TypeWireGuard {
-		l.Peers = peers(a.Link.Name)
-	}
 	l.Managed, l.Error, l.Method = true, c.fault, "dhcp"
 	l.Notes = append(l.Notes, c.static.Notes...)
 	if c.entry != nil {
@@ -218,19 +195,6 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 		l.Search = append(l.Search, names.Search...)
 	}
 	return l
-}
-
-// peers returns the peers of a wireguard link; none if it cannot be read.
-func peers(name string) (out []netcontrol.Peer) {
-	state, _ := wireguard.Observe(name) // without an answer, the link has no peers to show
-	for _, p := range state.Peers {
-		one := netcontrol.Peer{Key: p.Public.String(), Received: p.Received, Sent: p.Sent, Handshake: p.Handshake}
-		if p.Endpoint.IsValid() {
-			one.Endpoint = p.Endpoint.String()
-		}
-		out = append(out, one)
-	}
-	return out
 }
 
 // planned shows what every profile gives its link.
