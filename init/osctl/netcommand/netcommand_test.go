@@ -74,6 +74,9 @@ func answering(t *testing.T) (root string) {
 		netcontrol.OpWireGuardKey: func(context.Context, json.RawMessage) (any, error) {
 			return netcontrol.KeyPair{Private: "PRIVATE", Public: "PUBLIC"}, nil
 		},
+		netcontrol.OpVPNServer: func(_ context.Context, args json.RawMessage) (any, error) {
+			return netcontrol.ServerFile{File: serverFile, Text: "text for " + string(args), Profile: "PROFILE\n"}, nil
+		},
 		netcontrol.OpDown: func(context.Context, json.RawMessage) (any, error) { return nil, nil },
 	}
 	path := filepath.Join(root, netcontrol.SocketPath)
@@ -161,5 +164,36 @@ func TestWireGuardKey(t *testing.T) {
 	code, out, messages = place.Do(t, "net", "wireguard-key", "/proc/nothing/key")
 	if code != 1 || out != "" || !strings.Contains(messages, "name a file in a directory that can be written") {
 		t.Errorf("%d, %q, %q", code, out, messages)
+	}
+}
+
+// The key file of the VPN server is netd's text, closed to others; the profile of the client is on the screen only; off
+// removes the file, and says so if there is none.
+func TestVPNServer(t *testing.T) {
+	place := clitest.Place{Main: clitest.Commands(map[string]cli.Run{"net": Show}), Root: answering(t)}
+	path := filepath.Join(place.Root, keyimport.To, serverFile)
+	code, out, messages := place.Do(t, "net", "vpn-server", "add", "--endpoint", "vpn.example.com", "laptop")
+	if code != 0 || out != "PROFILE\n" || messages != "" {
+		t.Errorf("%d, %q, %q", code, out, messages)
+	}
+	text, err := os.ReadFile(path)
+	const want = `text for {"verb":"add","client":"laptop","endpoint":"vpn.example.com"}`
+	if err != nil || string(text) != want {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+	}{{"remove laptop", 0}, {"-n off", 0}, {"off", 0}, {"off", 1}, {"", 2}, {"add", 2}, {"fly x", 2}, {"off x", 2}} {
+		args := append([]string{"net", "vpn-server"}, strings.Fields(c.args)...)
+		if code, _, messages := place.Do(t, args...); code != c.code {
+			t.Errorf("%s: %d, want %d: %s", c.args, code, c.code, messages)
+		}
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file is still there")
 	}
 }

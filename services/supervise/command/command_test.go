@@ -2,6 +2,7 @@ package command
 
 import (
 	"log/slog"
+	"os"
 	"slices"
 	"testing"
 
@@ -37,6 +38,22 @@ func TestCommand(t *testing.T) {
 		wantEnv := []string{"PATH=/usr/sbin:/usr/bin", "NOTIFY_SOCKET=/run/notify", "A=1", "HOME=/h"}
 		if len(c.Env) < 4 || !slices.Equal(c.Env[:4], wantEnv) {
 			t.Errorf("%s has the environment %q, want %q", argv0, c.Env, wantEnv)
+		}
+	}
+}
+
+// TestConnection: the process of a connection has it as standard input too; that of a listening service has not.
+func TestConnection(t *testing.T) {
+	m := &Maker{Launcher: "/usr/sbin/init", Log: slog.New(slog.DiscardHandler)}
+	for _, each := range []bool{true, false} {
+		sp := &spec.Spec{Name: "s", WorkingDirectory: "/", Listen: spec.Listen{Each: each}}
+		c, closeOurs, err := m.Command(sp, []string{"/usr/bin/x"}, Inherited{Files: []*os.File{os.Stdin}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeOurs()
+		if (c.Stdin == os.Stdin) != each || len(c.Extra) != 1 {
+			t.Errorf("listen-each %t: standard input %v, further descriptors %v", each, c.Stdin, c.Extra)
 		}
 	}
 }
