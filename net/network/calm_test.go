@@ -1,32 +1,40 @@
 package main
 
 import (
-	"fmt"
+	"context"
+	"runtime"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-// TestReadOnly: only the program's own pages without the right to write, and no line that is cut.
-func TestReadOnly(t *testing.T) {
-	const maps = `00400000-00793000 r-xp 00000000 07:00 123                                /usr/sbin/netd
-00793000-00b2d000 r--p 00393000 07:00 123                                /usr/sbin/netd
-00b2d000-00b49000 rw-p 0072d000 07:00 123                                /usr/sbin/netd
-00b49000-02b80000 rw-p 00000000 00:00 0
-7f0000000000-7f0000001000 r--p 00000000 07:00 124                        /usr/lib/other
-7f04490f5000-7f04490f7000 r-xp 00000000 00:00 0                          [vdso]
-00793000 r--p 00393000 07:00 123 /usr/sbin/netd
-00c00000-00b00000 r--p 00393000 07:00 123 /usr/sbin/netd
-00c000`
-	got := fmt.Sprintf("%x", readOnly(maps, "/usr/sbin/netd"))
-	if want := "[{400000 793000} {793000 b2d000}]"; got != want {
-		t.Errorf("parts %s, want %s", got, want)
+// TestCalm: memory is given back once, 30 s after the start or the last lease.
+func TestCalm(t *testing.T) {
+	forced := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
 	}
-}
-
-// TestUnmapProgram: the process goes on without the pages, which come again.
-func TestUnmapProgram(t *testing.T) {
-	for range 3 {
-		if err := unmapProgram(); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		leased, wait := calm(ctx)
+		defer wait()
+		defer stop()
+		before := forced()
+		after := func(d time.Duration, want uint32) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if got := forced() - before; got != want {
+				t.Errorf("memory given back %d times, want %d", got, want)
+			}
 		}
-	}
+		after(calmAfter-time.Second, 0)
+		leased()
+		after(calmAfter-time.Second, 0)
+		after(2*time.Second, 1)
+		after(time.Hour, 1)
+		leased()
+		after(calmAfter+time.Second, 2)
+	})
 }

@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	defer runHooks(ctx, &cfg)()
 	showProxy(&cfg)
 	defer loadRules(ctx, log)()
-	rest, rested := calm(ctx, log)
+	rest, rested := calm(ctx)
 	defer rested()
 	defer stop()
 	reported := false
