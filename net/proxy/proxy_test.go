@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 
 	"resinos/mounts/testenv"
 	"resinos/net/link/linktest"
+	"resinos/net/reach"
 	"resinos/net/redsocks"
 	"resinos/net/ruleset"
 )
@@ -456,6 +458,43 @@ func TestSelf(t *testing.T) {
 		if got := w.asks(address); got != "" {
 			t.Errorf("%s: %q", address, got)
 		}
+	}
+}
+
+// TestReach: a question about one link alone goes past the proxy. Its socket is bound to the link, so that a redirection
+// to lo would lead nowhere.
+func TestReach(t *testing.T) {
+	testenv.NeedPrograms(t, "nft", "ip", "microsocks")
+	if !linktest.Isolate(t) {
+		return
+	}
+	w := newWorld(t)
+	socks := w.program(1080, "microsocks", "-p", "1080")
+	w.write(redsocks.Name, conf("socks5", 1080, ""))
+	w.start()
+	w.inForce("socks5 198.51.100.1:1080")
+	w.far.Do(func() error {
+		l, err := net.Listen("tcp4", ":80")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { l.Close() })
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+		return nil
+	})
+	target, err := reach.ParseTarget("http://203.0.113.10/", "", "", 3600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := net.InterfaceByName("up0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway := netip.MustParseAddr("198.51.100.1")
+	found := reach.Probe(t.Context(), reach.Uplink{Index: up.Index, Name: up.Name, Hardware: up.HardwareAddr.String(),
+		Gateways: []netip.Addr{gateway}, Four: true}, target)
+	if found.State != reach.Full || socks.has("203.0.113.10:80") {
+		t.Errorf("it finds %+v; through the proxy: %v", found, socks.has("203.0.113.10:80"))
 	}
 }
 
