@@ -165,7 +165,7 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/tools bin/%/sshd bin/%/netd bin/%/engine bin/%/containerd-shim-runc-v2
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/tools bin/%/sshd bin/%/netd bin/%/modem bin/%/engine bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:
@@ -182,6 +182,10 @@ $(ARCHES:%=bin/%/sshd): bin/%/sshd:
 .PHONY: $(ARCHES:%=bin/%/netd)
 $(ARCHES:%=bin/%/netd): bin/%/netd:
 	$(call device-build,$*,$@,) ./net/network
+
+.PHONY: $(ARCHES:%=bin/%/modem)
+$(ARCHES:%=bin/%/modem): bin/%/modem:
+	$(call device-build,$*,$@,) ./net/modem
 
 .PHONY: $(ARCHES:%=bin/%/tools)
 $(ARCHES:%=bin/%/tools): bin/%/tools:

@@ -34,6 +34,7 @@ type scene struct {
 	shared bool              // the device belongs to all stories of the directory: it may not be switched off
 	vars   map[string]string // what the story's commands set, for the guest's shell as well
 	clocks []func()          // that end the NTP servers of the story
+	modem  *modemSlot        // nil: there is none
 	t      testing.TB        // the story's
 	disk   string            // in a story of its own: the disk that the device boots from, qcow2 or raw by its ending
 }
@@ -99,6 +100,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"install":    cmdInstall,
 	"registry":   cmdRegistry,
 	"uplink":     cmdUplink,
+	"modem":      cmdModem,
 	"unit":       cmdUnit,
 	"dockercli":  cmdDockerClient,
 }
@@ -223,6 +225,9 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		case args[0] == "-secondlink":
 			second, args = true, args[1:]
+			continue
+		case args[0] == "-modem":
+			arguments, args = append(arguments, s.modemSlot(ts)...), args[1:]
 			continue
 		case args[0] == "-variant" && len(args) > 1:
 			variant = args[1]

@@ -31,6 +31,7 @@ type State struct {
 	CommandLine []string          // of the kernel
 	Joined      map[string]string // by name of the radio: the file of the network that it is in, or was last
 	Tunnels     map[string]Entry  // by name of the link: what a tunnel of openvpn gives it
+	Bearers     map[string]string // by name of the link: the file of the profile that a modem has connected it for
 }
 
 // wanted reports whether a profile may be used.
@@ -63,7 +64,10 @@ func Assign(entries []Entry, s State) map[int]Entry {
 			out[l.Index] = e
 			continue
 		}
-		if l.Kind == link.Loopback || l.Kind == link.Wifi {
+		if e, connected := s.bearer(entries, l); connected {
+			out[l.Index] = e
+		}
+		if l.Kind == link.Loopback || l.Kind == link.Wifi || l.Kind == link.Modem {
 			continue
 		}
 		best, found := Entry{}, false
@@ -80,6 +84,32 @@ func Assign(entries []Entry, s State) map[int]Entry {
 			used[best.File] = best.Profile.Connection.MultiConnect != multiple
 		}
 	}
+	return out
+}
+
+// bearer returns the profile that the modem of a link is connected for.
+func (s State) bearer(entries []Entry, l link.Link) (Entry, bool) {
+	i := slices.IndexFunc(entries, func(e Entry) bool { return e.File == s.Bearers[l.Name] && s.wanted(e) })
+	if l.Kind != link.Modem || i < 0 || entries[i].Profile.Connection.Type != profile.TypeGSM {
+		return Entry{}, false
+	}
+	return entries[i], true
+}
+
+// Modems returns the profiles that modems are wanted for, the best one first.
+func Modems(entries []Entry, s State) []Entry {
+	var out []Entry
+	for _, e := range entries {
+		if e.Profile.Connection.Type == profile.TypeGSM && e.Profile.GSM != nil && s.wanted(e) {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int {
+		if better(a, b, "") {
+			return -1
+		}
+		return 1
+	})
 	return out
 }
 

@@ -54,8 +54,6 @@ type Static struct {
 func For(p profile.Profile, l link.Link, metric int, seed string) Static {
 	s := Static{Metric: metric, seed: seed, Wanted: link.Wanted{Up: true, SkipsDown: true}}
 	switch p.Connection.Type {
-	case profile.TypeGSM:
-		return Static{Metric: metric, Waiting: p.Connection.Type + " has no driver yet"}
 	case profile.TypeVPN:
 		if !openvpn.Drives(p) {
 			return Static{Metric: metric, Waiting: "only openvpn has a driver, and no other kind of vpn"}
@@ -123,6 +121,8 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 	switch {
 	case p.WireGuard != nil && p.WireGuard.MTU != 0:
 		s.Wanted.MTU = int(p.WireGuard.MTU)
+	case p.GSM != nil && p.GSM.MTU != 0:
+		s.Wanted.MTU = int(p.GSM.MTU)
 	case p.Ethernet != nil && p.Ethernet.MTU != 0:
 		s.Wanted.MTU = int(p.Ethernet.MTU)
 	case p.WiFi != nil && p.WiFi.MTU != 0:
@@ -164,7 +164,7 @@ func (s *Static) clone(p profile.Profile, mac string, l link.Link) {
 func (s *Static) four(ip *profile.IP, l link.Link) {
 	switch ip.Method {
 	case profile.Auto:
-		s.DHCP = true
+		s.DHCP = l.Kind != link.Modem // its network says what it gets (net/modems)
 	case profile.Shared:
 		s.Shares = true
 		if len(ip.Addresses) > 0 {

@@ -31,6 +31,9 @@ type Set struct {
 	Names    map[int]string              // of the links, by index
 	Joined   map[string]string           // by name of the radio: the file of the network that it is in, or was last
 	Tunnels  map[string]assignment.Entry // by name of the link: what a tunnel of openvpn gives it
+	Bearers  map[string]string           // by name of the link: the file that a modem has connected it for
+	Leased   map[string]bool             // by name of such a link: its address comes from a DHCP server
+	Cellular bool                        // the image has the program for modems
 	Down, Up map[string]bool             // by file: what a person asked for since netd started
 
 	Identity string // of the device, which stays
@@ -83,7 +86,7 @@ func (s *Set) Load() bool {
 // Assign decides anew which profile each link has.
 func (s *Set) Assign(links []link.Link) {
 	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands,
-		Joined: s.Joined, Tunnels: s.Tunnels}
+		Joined: s.Joined, Tunnels: s.Tunnels, Bearers: s.Bearers}
 	for index, e := range s.Assigned {
 		state.Held[index] = e.File
 	}
@@ -113,7 +116,7 @@ func (s *Set) Given(l link.Link) Given {
 		static := assignment.For(e.Profile, l, metric, s.seed)
 		static.Stable(e.Profile, l, s.Identity)
 		s.joinController(e, &static)
-		static.DHCP = static.DHCP && hasHardware(l)
+		static.DHCP = (static.DHCP || s.Leased[l.Name]) && hasHardware(l)
 		return Given{&e, static, static.Waiting == ""}
 	}
 	for _, e := range s.Entries {
@@ -258,6 +261,8 @@ func (s *Set) State(e assignment.Entry, links []string) string {
 	c := e.Profile.Connection
 	static := assignment.For(e.Profile, link.Link{}, 0, "")
 	switch {
+	case c.Type == profile.TypeGSM && !s.Cellular:
+		return "waits: this image has no program for modems"
 	case static.Waiting != "":
 		return "waits: " + static.Waiting
 	case c.Type == profile.TypeWiFi && s.radioOf(e) != "":
@@ -269,5 +274,13 @@ func (s *Set) State(e assignment.Entry, links []string) string {
 	case !c.Autoconnect:
 		return "not by itself: autoconnect=false"
 	}
+	if c.Type == profile.TypeGSM {
+		return "no modem is connected for it"
+	}
 	return "no link is there for it"
+}
+
+// Modems returns the profiles that modems are wanted for, the best one first.
+func (s *Set) Modems() []assignment.Entry {
+	return assignment.Modems(s.Entries, assignment.State{Down: s.Down, Up: s.up()})
 }

@@ -32,6 +32,7 @@ var kinds = [...]struct {
 }{
 	{Loopback, func(f Facts) bool { return f.Encap == "loopback" }},
 	{Member, func(f Facts) bool { return f.Master != 0 }},
+	{Modem, func(f Facts) bool { return f.Type == "ppp" || f.Type == "wwan" }},
 	{Virtual, func(f Facts) bool { return f.Type != "device" }},
 	{Virtual, func(f Facts) bool { return !f.Device }},
 	{Wifi, func(f Facts) bool { return f.Wireless || f.DevType == "wlan" }},

@@ -19,7 +19,8 @@ type Profile struct {
 
 // Defaults returns the profiles of a device without key files: DHCP on every wired link. A radio needs a key file.
 func Defaults() []Profile {
-	return []Profile{{Kind: Wired, Method: DHCP, Metric: 100}, {Kind: Wifi, Method: Disabled, Metric: 600}}
+	return []Profile{{Kind: Wired, Method: DHCP, Metric: 100}, {Kind: Wifi, Method: Disabled, Metric: 600},
+		{Kind: Modem, Method: Disabled, Metric: 700}}
 }
 
 // Choose returns the first profile that claims the link: one that names it goes before one for its kind. A link that is

@@ -42,6 +42,7 @@ type Status struct {
 	Filter   []Rules   `json:"filter,omitempty"` // the owner's files of the packet filter
 	Faults   []string  `json:"faults,omitempty"` // of what concerns no single link
 	Proxy    string    `json:"proxy,omitempty"`  // that connections are led through, as in "socks5 10.0.0.1:1080"
+	Modems   []Modem   `json:"modems,omitempty"`
 }
 
 // Link is one link.
@@ -124,6 +125,20 @@ type Radio struct {
 	Signal    int    `json:"dbm,omitempty"`
 	Reason    string `json:"reason,omitempty"` // why it has not joined
 	Words     string `json:"words"`            // all of it in a line
+}
+
+// Modem is what a modem does.
+type Modem struct {
+	Port       string `json:"port"`  // such as ttyUSB0
+	State      string `json:"state"` // idle, starting, locked, searching, connecting, connected, failed
+	File       string `json:"file,omitempty"`
+	Link       string `json:"link,omitempty"` // that it is connected through
+	Operator   string `json:"operator,omitempty"`
+	Technology string `json:"technology,omitempty"`
+	Roaming    bool   `json:"roaming,omitempty"`
+	Signal     int    `json:"signal_percent,omitempty"`
+	Reason     string `json:"reason,omitempty"` // why it is not connected
+	Words      string `json:"words"`            // all of it in a line
 }
 
 // AccessPoint is one that a scan has found.

@@ -155,6 +155,9 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 	if len(c.static.Rules) > 0 {
 		d.applyRules()
 	}
+	if l.Kind == link.Modem && p.Entry != nil {
+		c.sources = append(c.sources, d.modems.Source(l.Name, c.metric, p.Entry.Profile))
+	}
 	if p.Static.DHCP {
 		client := d.newDHCP(c)
 		c.sources = append(c.sources, client)

@@ -108,7 +108,8 @@ func (d *daemon) change(at time.Duration, name string, up bool) error {
 	if s := assignment.For(e.Profile, link.Link{}, 0, ""); up && s.Waiting != "" {
 		return &control.Error{Text: s.Waiting}
 	}
-	if up && !d.files.InForce(e) && d.vpns.Words(e.File) == "" {
+	modem := e.Profile.Connection.Type == profile.TypeGSM // which takes its time
+	if up && !modem && !d.files.InForce(e) && d.vpns.Words(e.File) == "" {
 		return &control.Error{Text: "no link is there for the profile " + e.Profile.Connection.ID, Hint: "try: osctl net"}
 	}
 	return nil
@@ -116,7 +117,8 @@ func (d *daemon) change(at time.Duration, name string, up bool) error {
 
 // status describes the network as it is now.
 func (d *daemon) status() netcontrol.Status {
-	s := netcontrol.Status{Links: []netcontrol.Link{}, Profiles: []netcontrol.Profile{}, Servers: []string{}}
+	s := netcontrol.Status{Links: []netcontrol.Link{}, Profiles: []netcontrol.Profile{}, Servers: []string{},
+		Modems: d.modems.Status()}
 	list, _ := netlink.LinkList() // what could be read is shown
 	links := map[string][]string{}
 	for _, l := range list {

@@ -21,6 +21,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linkwatch"
+	"resinos/net/modems"
 	"resinos/net/netcontrol"
 	"resinos/net/netstate"
 	"resinos/net/ownlink"
@@ -57,6 +58,7 @@ type Config struct {
 	KeyFiles    string                   // directory of the key files; empty: there are none
 	Control     string                   // the socket that osctl asks; empty: there is none
 	WiFi        string                   // directory of the service wifi; empty: radios are left alone
+	Modem       string                   // directory of the service modem; empty: modems are left alone
 	VPN         string                   // directory of the tunnels of openvpn; empty: there are none
 	SysRoot     string                   // empty: "/sys"
 	Hold        time.Duration            // how long a configuration outlives its carrier; 0: defaultHold
@@ -107,6 +109,8 @@ func Run(ctx context.Context, cfg Config) error {
 	d.files.Identity = d.cfg.Identity
 	d.radios = radios.New(d.cfg.WiFi, radios.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	d.vpns = vpn.New(d.cfg.VPN, vpn.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
+	d.modems = modems.New(d.cfg.Modem, d.cfg.SysRoot,
+		modems.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	for _, dir := range []string{d.cfg.LeaseDir, filepath.Dir(d.cfg.ResolvPath)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create directory: %w", err)
@@ -156,6 +160,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if d.vpns != nil {
 		tasks.Go(func() { d.vpns.Run(beside) })
 	}
+	if d.modems != nil {
+		tasks.Go(func() { d.modems.Run(beside) })
+	}
 	return d.serve(ctx, w.Changes)
 }
 
@@ -176,6 +183,7 @@ type daemon struct {
 	stale     bool // what the set of uplinks knows may be old
 	own       ownlink.Keeper
 	radios    *radios.Set // nil: they are left alone
+	modems    *modems.Set // the same
 	tunnels   *wireguard.Keeper
 	vpns      *vpn.Set // nil: there are none
 }

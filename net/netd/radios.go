@@ -12,9 +12,13 @@ import (
 func (d *daemon) moved(at time.Duration) {
 	d.survey(at)
 	d.applyRules()
+	d.writeResolv()
 }
 
-func (d *daemon) driveRadios() { d.radios.Drive(d.wish.country, d.wish.openScan) }
+func (d *daemon) driveRadios() {
+	d.radios.Drive(d.wish.country, d.wish.openScan)
+	d.modems.Drive()
+}
 
 // scan answers which access points are in range.
 func (d *daemon) scan(ctx context.Context, _ json.RawMessage) (any, error) {

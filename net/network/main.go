@@ -21,6 +21,7 @@ import (
 
 	"resinos/net/keyimport"
 	"resinos/net/lease"
+	"resinos/net/modemstate"
 	"resinos/net/netcontrol"
 	"resinos/net/netd"
 	"resinos/net/ownrules"
@@ -70,6 +71,9 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		LeaseDir: "/run/resinos/leases", LeaseMemory: "/mnt/state/leases", SharedDir: "/run/resinos/shared",
 		RulesState: ownrules.State, Settings: settings.Path, KeyFiles: keyimport.To, Control: netcontrol.SocketPath,
 		WiFi: wifi.Directory, VPN: vpn.Directory, Log: log}
+	if _, err := os.Stat("/usr/lib/resinos/services/modem.toml"); err == nil {
+		cfg.Modem = modemstate.Directory
+	}
 	id, _ := os.ReadFile("/etc/machine-id") // without it, addresses are not made from it
 	cfg.Identity = strings.TrimSpace(string(id))
 	flags := flag.NewFlagSet("netd", flag.ContinueOnError)

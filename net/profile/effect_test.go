@@ -37,6 +37,7 @@ var effective = map[string]string{
 	"vpn":         "service-type *",
 	"wireguard": "fwmark ip4-auto-default-route ip6-auto-default-route listen-port mtu peer-routes private-key " +
 		"private-key-flags",
+	"gsm":            "apn device-id home-only mtu network-id password pin sim-id sim-operator-id username",
 	"wireguard-peer": "allowed-ips endpoint persistent-keepalive preshared-key preshared-key-flags",
 	"wifi": "band bssid channel cloned-mac-address hidden mac-address mac-address-blacklist mac-address-denylist " +
 		"mode mtu powersave ssid",

@@ -22,7 +22,7 @@ type Profile struct {
 	WiFi       *WiFi      `nm:"wifi,802-11-wireless"`
 	Security   *Security  `nm:"wifi-security,802-11-wireless-security"`
 	EAP        *EAP       `nm:"802-1x"`
-	GSM        *GSM       `nm:"gsm" unused:"yes"`
+	GSM        *GSM       `nm:"gsm"`
 	Serial     *serial    `nm:"serial" unused:"yes"`
 	PPP        *ppp       `nm:"ppp" unused:"yes"`
 	VPN        *VPN       `nm:"vpn"`
@@ -258,16 +258,16 @@ type EAP struct {
 // GSM is the section [gsm].
 type GSM struct {
 	APN           string          `nm:"apn"`
-	AutoConfig    bool            `nm:"auto-config"`
+	AutoConfig    bool            `nm:"auto-config" unused:"yes"`
 	DeviceID      string          `nm:"device-id"`
 	HomeOnly      bool            `nm:"home-only"`
 	MTU           int64           `nm:"mtu" range:"uint32"`
 	NetworkID     string          `nm:"network-id"`
 	Number        string          `nm:"number" unused:"yes"`
 	Password      keyvalue.Secret `nm:"password"`
-	PasswordFlags int64           `nm:"password-flags" range:"0..7"`
+	PasswordFlags int64           `nm:"password-flags" range:"0..7" unused:"yes"`
 	PIN           keyvalue.Secret `nm:"pin"`
-	PINFlags      int64           `nm:"pin-flags" range:"0..7"`
+	PINFlags      int64           `nm:"pin-flags" range:"0..7" unused:"yes"`
 	SIM           string          `nm:"sim-id"`
 	SIMOperator   string          `nm:"sim-operator-id"`
 	Username      string          `nm:"username"`

@@ -16,10 +16,10 @@ import (
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
 		"production": "configd confirm containerd devd grow logd manager netd netrun proxy sshd updater vpn wifi zram",
-		"development": "configd confirm containerd devd docker getty grow logd manager netd netrun proxy sshd " +
-			"updater vpn wifi zram",
-		"standalone": "configd confirm containerd devd docker getty grow logd manager netd netrun proxy sshd " +
-			"updater vpn wifi zram",
+		"development": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
+			"sshd updater vpn wifi zram",
+		"standalone": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
+			"sshd updater vpn wifi zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {

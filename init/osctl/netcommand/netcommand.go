@@ -139,6 +139,12 @@ func (s *session) text(n netcontrol.Status) string {
 	if len(radios) > 0 {
 		out += "\nradios\n" + strings.Join(radios, "\n") + "\n"
 	}
+	if len(n.Modems) > 0 {
+		out += "\nmodems\n"
+		for _, m := range n.Modems {
+			out += fmt.Sprintf("  %s: %s\n", screen.Escape(m.Port), screen.InLine(m.Words))
+		}
+	}
 	if len(routes) > 0 {
 		out += "\nroutes\n" + strings.Join(routes, "\n") + "\n"
 	}
