@@ -88,7 +88,10 @@ func (b *bench) avahi(hostname string) {
 <allow send_type="method_call"/><allow send_type="signal"/><allow send_requested_reply="true"/>
 <allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/>
 <allow receive_type="signal"/></policy></busconfig>`)))
-	testenv.WaitFor(b.t, "the bus", func() bool { _, err := os.Stat(socket); return err == nil })
+	testenv.WaitFor(b.t, "the bus", func() bool {
+		conn, err := net.Dial("unix", socket)
+		return err == nil && conn.Close() == nil
+	})
 	cmd := exec.Command(daemon, "--no-drop-root", "--no-chroot", "--no-rlimits", "-f", write("avahi.conf", `[server]
 host-name=`+hostname+`
 allow-interfaces=far-w0

@@ -16,6 +16,7 @@ import (
 	"resinos/net/netcontrol"
 	"resinos/net/netstatus"
 	"resinos/net/ownlink"
+	"resinos/net/profile"
 	"resinos/net/sharing"
 	"resinos/net/vpn"
 	"resinos/net/wireguard"

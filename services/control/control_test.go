@@ -307,3 +307,31 @@ func FuzzDecodeRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestFoundMeansListening: nobody who finds the socket is refused, however early.
+func TestFoundMeansListening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for range 300 {
+		made := make(chan *os.File)
+		go func() {
+			f, err := Listen(path)
+			if err != nil {
+				t.Error(err)
+			}
+			made <- f
+		}()
+		for {
+			conn, err := net.Dial("unix", path)
+			if err == nil {
+				conn.Close()
+				break
+			}
+			if !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join((<-made).Close(), os.Remove(path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

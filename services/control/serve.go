@@ -39,24 +39,25 @@ func Serve(ctx context.Context, path string, handlers map[string]Handler, log *s
 	return Server{Socket: socket, Handlers: handlers, Log: log}.Run(ctx)
 }
 
-// Listen creates the socket at path, replacing whatever was there. The caller closes it, or passes it on over a
-// re-exec: clients are then queued instead of refused.
+// Listen creates the socket at path, replacing whatever was there. Who finds a socket there is not refused: it has
+// another name until it listens, and no other user may connect. The caller closes it, or passes it on over a re-exec:
+// clients are then queued.
 func Listen(path string) (*os.File, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	young := path + "~"
+	if err := os.Remove(young); err != nil && !errors.Is(err, os.ErrNotExist) { // of one that was killed
 		return nil, err
 	}
 	if err := fault.Call("control listen"); err != nil {
 		return nil, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: young, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
 	defer l.Close() // the file has a descriptor of its own
-	// Between bind and chmod others may connect; the peer's user id keeps them out.
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, err
+	if err := errors.Join(os.Chmod(young, 0o600), os.Rename(young, path)); err != nil {
+		return nil, errors.Join(err, os.Remove(young))
 	}
 	return l.File()
 }
