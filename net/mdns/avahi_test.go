@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
