@@ -38,8 +38,8 @@ import (
 // then their slots are used instead of small ones, and more states are tried (make prove-update).
 const proveEnv = "RESINOS_PROVE_UPDATE"
 
-// boards are the boards whose images have each bootloader.
-var boards = map[bootvars.Bootloader]string{bootvars.Grub: "qemu-x86_64", bootvars.UBoot: "qemu-arm64"}
+// boardOf are the boards whose images have each bootloader.
+var boardOf = map[bootvars.Bootloader]string{bootvars.Grub: "qemu-x86_64", bootvars.UBoot: "qemu-arm64"}
 
 // fatNames are the names of the files of the variables, as they stand in a directory of FAT.
 var fatNames = map[bootvars.Bootloader]string{bootvars.Grub: "GRUBENV    ", bootvars.UBoot: "RESINOS ENV"}
@@ -67,8 +67,8 @@ func cutsOfAnUpdate(t *testing.T, loader bootvars.Bootloader) {
 	effort, least := powercut.Quick(1), 500
 	image, next := smallImages(t, loader)
 	if dir := os.Getenv(proveEnv); dir != "" {
-		image = filepath.Join(dir, boards[loader]+"-development.img")
-		next = filepath.Join(dir, boards[loader]+"-next.img")
+		image = filepath.Join(dir, boardOf[loader]+"-development.img")
+		next = filepath.Join(dir, boardOf[loader]+"-next.img")
 		effort, least = powercut.Effort{Seed: 1, Subsets: 7, Throws: 60, MostTorn: 7, MostDrops: 64}, 10000
 	}
 	c := newCutDevice(t, loader, image, next)
@@ -84,6 +84,9 @@ func cutsOfAnUpdate(t *testing.T, loader bootvars.Bootloader) {
 	}
 	if good.Distinct < least {
 		t.Errorf("%d distinct disks, at least %d are expected: that is no update", good.Distinct, least)
+	}
+	if os.Getenv(proveEnv) != "" {
+		c.bootEach(rec, effort, good)
 	}
 	if bad := c.check(rec, effort, []string{"careless"}); bad.BadCount == 0 {
 		t.Errorf("none of %d states is bad, though the switch came before the slot: the judge sees nothing", bad.States)
