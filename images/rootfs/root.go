@@ -79,6 +79,7 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.graft(in.Modules)
 	l.graft(in.Firmware)
 	l.bindTargets()
+	l.faults = append(l.faults, closed(l.tree, in.Variant)...)
 	return l.tree, errors.Join(l.faults...)
 }
 
