@@ -1,5 +1,5 @@
-// Package advert owns router advertisements (RFC 4861): what the device says as the IPv6 router of a shared link, and the
-// settings of the kernel that make it a router without making its other links less than hosts.
+// Package advert owns router advertisements (RFC 4861): what the device says as the IPv6 router of a shared link, and
+// the settings of the kernel that make it a router without making its other links less than hosts.
 //
 // It never sets an address or a route (netd does) and gives no address out: guests make theirs from the prefix. Read
 // first: Router, then Server.

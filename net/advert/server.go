@@ -35,7 +35,7 @@ func Open(link string, index int, log *slog.Logger) (*Server, error) {
 	only.Data[solicitation/32] &^= 1 << (solicitation % 32)
 	set := func(option, value int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, option, value) }
 	allRouters := netip.MustParseAddr("ff02::2").As16()
-	err = errors.Join(unix.BindToDevice(fd, link), set(unix.IPV6_MULTICAST_HOPS, 255), set(unix.IPV6_UNICAST_HOPS, 255),
+	err = errors.Join(unix.BindToDevice(fd, link), set(unix.IPV6_MULTICAST_HOPS, 255),
 		set(unix.IPV6_MULTICAST_IF, index), set(unix.IPV6_MULTICAST_LOOP, 0), set(unix.IPV6_RECVHOPLIMIT, 1),
 		unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &only),
 		unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP,
@@ -56,7 +56,8 @@ func (s *Server) Set(r Router) {
 	s.wanted <- r
 }
 
-// The pauses between messages: after a change and after a question. RFC 4861 wants three seconds between answers to all.
+// The pauses between messages: after a change and after a question. RFC 4861 wants three seconds between answers to
+// all.
 const (
 	burst  = 3 // messages after a change, in case one is lost
 	early  = 4 * time.Second

@@ -17,6 +17,7 @@ import (
 	"resinos/net/link"
 	"resinos/net/linksource"
 	"resinos/net/ndwatch"
+	"resinos/net/netstate"
 	"resinos/net/resolv"
 )
 
@@ -90,12 +91,11 @@ func (s *Source) Want(at time.Duration, w *link.Wanted) {
 	}
 }
 
-// Lease returns what the DHCPv6 server has given; nil: nothing.
-func (s *Source) Lease() *dhcp6.Lease {
-	if l, inUse := s.machine.Lease(); inUse && len(l.Server) > 0 {
-		return &l
+// Report adds what the DHCPv6 server has given.
+func (s *Source) Report(l *netstate.Link) {
+	if held, inUse := s.machine.Lease(); inUse && len(held.Server) > 0 {
+		l.Lease6 = &held
 	}
-	return nil
 }
 
 // Names returns the name servers and domains, those of routers first.

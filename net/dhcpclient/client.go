@@ -21,6 +21,7 @@ import (
 	"resinos/net/lease"
 	"resinos/net/link"
 	"resinos/net/linksource"
+	"resinos/net/netstate"
 	"resinos/net/profile"
 	"resinos/net/resolv"
 )
@@ -130,6 +131,13 @@ func (c *Client) Want(at time.Duration, w *link.Wanted) {
 
 // Lease returns the lease that is in use; false: none is.
 func (c *Client) Lease() (lease.Lease, bool) { return c.machine.Lease() }
+
+// Report adds the lease that is in use.
+func (c *Client) Report(l *netstate.Link) {
+	if held, inUse := c.Lease(); inUse {
+		l.Lease = &held
+	}
+}
 
 // Names returns what the lease names.
 func (c *Client) Names() (resolv.Source, bool) {

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"resinos/net/assignment"
-	"resinos/net/autoconf"
-	"resinos/net/lease"
 	"resinos/net/netstate"
 	"resinos/net/profile"
 	"resinos/net/reach"
@@ -61,13 +59,8 @@ func (d *daemon) report(at time.Duration) netstate.State {
 			if names, any := source.Names(); any {
 				l.Servers, l.Search = append(l.Servers, names.Servers...), append(l.Search, names.Search...)
 			}
-			if client, is := source.(interface{ Lease() (lease.Lease, bool) }); is {
-				if held, inUse := client.Lease(); inUse {
-					l.Lease = &held
-				}
-			}
-			if routers, is := source.(*autoconf.Source); is {
-				l.Lease6 = routers.Lease()
+			if server, is := source.(interface{ Report(*netstate.Link) }); is {
+				server.Report(&l)
 			}
 		}
 		s.Links = append(s.Links, l)

@@ -20,8 +20,8 @@ const containers = "net-*"
 
 // Plan returns the tables for these links, those of IPv4 and IPv6. From a shared link, packets with an address of its
 // network go everywhere but to other shared links. To a shared link go answers, and what containers send: a gateway's
-// containers read what is connected to it. Between other links of hardware nothing is forwarded, although the kernel is a
-// router now. A table without links has no chains.
+// containers read what is connected to it. Between other links of hardware nothing is forwarded, although the kernel is
+// a router now. A table without links has no chains.
 func Plan(links []Link) [2]ruleset.Table {
 	return [2]ruleset.Table{
 		table(ruleset.IPv4, links, func(l Link) netip.Prefix { return l.Own }),
@@ -86,8 +86,8 @@ func Choose(own, others []netip.Prefix) netip.Prefix {
 	return nth(0) // every network is in use
 }
 
-// Local returns the network of IPv6 of a shared link whose owner names none, with the device's address in it: fdXX:…::1/64
-// (RFC 4193), which is the same in each boot. identity is a text that is the device's own.
+// Local returns the network of IPv6 of a shared link whose owner names none, with the device's address in it:
+// fdXX:…::1/64 (RFC 4193), which is the same in each boot. identity is a text that is the device's own.
 func Local(identity, link string) netip.Prefix {
 	site := sha256.Sum256([]byte("shared site\x00" + identity))
 	subnet := sha256.Sum256([]byte("shared link\x00" + identity + "\x00" + link))

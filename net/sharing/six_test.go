@@ -146,8 +146,8 @@ func TestSixRouted(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.uplink.Do(func() error {
-		return exec.Command("ip", "-6", "route", "add", "2001:db8:7::/64", "via", "2001:db8:50::1", "dev", w.uplink.Name,
-			"onlink").Run()
+		return exec.Command("ip", "-6", "route", "add", "2001:db8:7::/64", "via", "2001:db8:50::1",
+			"dev", w.uplink.Name, "onlink").Run()
 	})
 	w.six("2001:db8:7::1/64")
 	made := w.guest(netip.MustParsePrefix("2001:db8:7::/64"))
