@@ -76,7 +76,8 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd", "dockerd"} {
+	for _, p := range []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd", "modem",
+		"dockerd"} {
 		write(t, filepath.Join(b.programs(), p), bytes.Repeat([]byte(p+" "), 10000), when)
 	}
 	pkg := func(name string) string { return filepath.Join(dir, "pkg", name) }
@@ -86,36 +87,12 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/A.crt"), []byte("certificate\n"), when)
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/B.crt"), []byte("certificate\n"), when)
 	b.packages = map[string]string{b.lock.Kernel: pkg("kernel"), "busybox-static": pkg("busybox"), "ca-certificates": pkg("certificates")}
-	const lib = "usr/lib/x-linux-gnu/"
-	for name, files := range map[string][]string{
-		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
-		"tini":  {"usr/bin/tini-static"},
-		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-x.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
-		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
-		"nftables":      {"usr/sbin/nft"},
-		"libnftables1":  {lib + "libnftables.so.1.0"},
-		"libnftnl11":    {lib + "libnftnl.so.11.0"},
-		"libmnl0":       {lib + "libmnl.so.0.0"},
-		"libjansson4":   {lib + "libjansson.so.4.0"},
-		"libgmp10":      {lib + "libgmp.so.10.0"},
-		"libedit2":      {lib + "libedit.so.2.0"},
-		"libbsd0":       {lib + "libbsd.so.0.0"},
-		"libmd0":        {lib + "libmd.so.0.0"},
-		"libtinfo6":     {lib + "libtinfo.so.6.0"},
-		"libxtables12":  {lib + "libxtables.so.12.0"},
-		"wpasupplicant": {"usr/sbin/wpa_supplicant"}, "libssl3t64": {lib + "libcrypto.so.3", lib + "libssl.so.3"},
-		"libnl-3-200": {lib + "libnl-3.so.200.1"}, "libnl-genl-3-200": {lib + "libnl-genl-3.so.200.1"},
-		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},
-		"openvpn": {"usr/sbin/openvpn"}, "libcap-ng0": {lib + "libcap-ng.so.0.0"}, "liblz4-1": {lib + "liblz4.so.1.10"},
-		"liblzo2-2": {lib + "liblzo2.so.2.0"}, "libpkcs11-helper1t64": {lib + "libpkcs11-helper.so.1.0"},
-		"libxxhash0":   {lib + "libxxhash.so.0.8"},
-		"libpcsclite1": {lib + "libpcsclite.so.1"}, "zlib1g": {lib + "libz.so.1.3"}, "libzstd1": {lib + "libzstd.so.1.5"},
-		"wireless-regdb": {"usr/lib/firmware/regulatory.db-debian", "usr/lib/firmware/regulatory.db.p7s-debian"},
-	} {
-		for _, file := range files {
-			write(t, pkg(filepath.Join(name, file)), []byte(name), when)
+	for _, p := range table.Packages {
+		if b.packages[p.Name] == "" || b.packages[p.Name] == pkg(p.Name) {
+			file := strings.NewReplacer("*-linux-", "x-linux-", "*", "1").Replace(p.Source)
+			write(t, pkg(filepath.Join(p.Name, file)), []byte(p.Name), when)
+			b.packages[p.Name] = pkg(p.Name)
 		}
-		b.packages[name] = pkg(name)
 	}
 	for _, f := range b.board.Bootloader.Files {
 		write(t, pkg(filepath.Join("bootloader", f.Source)), []byte("loader"), when)

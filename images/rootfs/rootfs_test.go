@@ -31,7 +31,7 @@ func inputs(t *testing.T, variant string) Inputs {
 		}
 	}
 	programs := []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd",
-		"dockerd"}
+		"modem", "dockerd"}
 	for _, p := range programs {
 		write("bin/"+p, p)
 	}
@@ -40,30 +40,17 @@ func inputs(t *testing.T, variant string) Inputs {
 	write("certificates/usr/share/ca-certificates/mozilla/A.crt", "first\n")
 	packages := map[string]string{"busybox-static": filepath.Join(dir, "busybox"),
 		"ca-certificates": filepath.Join(dir, "certificates")}
-	const lib = "usr/lib/some-linux-gnu/"
-	for name, files := range map[string][]string{
-		"e2fsck-static": {"usr/sbin/e2fsck.static"}, "dosfstools": {"usr/sbin/fsck.fat"}, "crun": {"usr/bin/crun"},
-		"tini":  {"usr/bin/tini-static"},
-		"libc6": {lib + "libc.so.6", lib + "libm.so.6", lib + "ld-linux-some.so.1"}, "libcap2": {lib + "libcap.so.2.7"},
-		"libseccomp2": {lib + "libseccomp.so.2.6"}, "libsystemd0": {lib + "libsystemd.so.0.4"}, "libyajl2": {lib + "libyajl.so.2.1"},
-		"nftables": {"usr/sbin/nft"}, "libnftables1": {lib + "libnftables.so.1.0"},
-		"libnftnl11": {lib + "libnftnl.so.11.0"}, "libmnl0": {lib + "libmnl.so.0.0"},
-		"libjansson4": {lib + "libjansson.so.4.0"}, "libxtables12": {lib + "libxtables.so.12.0"},
-		"libgmp10": {lib + "libgmp.so.10.0"}, "libedit2": {lib + "libedit.so.2.0"},
-		"libtinfo6": {lib + "libtinfo.so.6.0"}, "libbsd0": {lib + "libbsd.so.0.0"},
-		"libmd0":        {lib + "libmd.so.0.0"},
-		"wpasupplicant": {"usr/sbin/wpa_supplicant"}, "libssl3t64": {lib + "libcrypto.so.3", lib + "libssl.so.3"},
-		"libnl-3-200": {lib + "libnl-3.so.200.1"}, "libnl-genl-3-200": {lib + "libnl-genl-3.so.200.1"},
-		"libnl-route-3-200": {lib + "libnl-route-3.so.200.1"}, "libdbus-1-3": {lib + "libdbus-1.so.3.1"},
-		"openvpn": {"usr/sbin/openvpn"}, "libcap-ng0": {lib + "libcap-ng.so.0.0"}, "liblz4-1": {lib + "liblz4.so.1.10"},
-		"liblzo2-2": {lib + "liblzo2.so.2.0"}, "libpkcs11-helper1t64": {lib + "libpkcs11-helper.so.1.0"},
-		"libxxhash0":   {lib + "libxxhash.so.0.8"},
-		"libpcsclite1": {lib + "libpcsclite.so.1"}, "zlib1g": {lib + "libz.so.1.3"}, "libzstd1": {lib + "libzstd.so.1.5"},
-		"wireless-regdb": {"usr/lib/firmware/regulatory.db-debian", "usr/lib/firmware/regulatory.db.p7s-debian"},
-	} {
-		packages[name] = filepath.Join(dir, name)
-		for _, file := range files {
-			write(name+"/"+file, file)
+	table, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range table.Packages { // each file that a pattern finds, with some version for the rest of its name
+		if packages[p.Name] == "" {
+			packages[p.Name] = filepath.Join(dir, "packages", p.Name)
+		}
+		if filepath.Dir(packages[p.Name]) == filepath.Join(dir, "packages") {
+			file := strings.NewReplacer("*-linux-", "some-linux-", "*", "1").Replace(p.Source)
+			write(filepath.Join("packages", p.Name, file), file)
 		}
 	}
 	write("state.ext4", "an empty file system")
