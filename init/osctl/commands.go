@@ -101,7 +101,8 @@ func own() []command {
 			args: "[--json] | plan [--json] | up [-n] NAME | down [-n] NAME | reload | " +
 				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | " +
 				"wireguard-key [-n] [FILE] | " +
-				"vpn-server [-n] add [--endpoint HOST[:PORT]] NAME | vpn-server [-n] remove NAME | vpn-server [-n] off | " +
+				"vpn-server [-n] add [--endpoint HOST[:PORT]] NAME | vpn-server [-n] remove NAME | " +
+				"vpn-server [-n] off | " +
 				"scan [--json] | connect [-n] [--link LINK] [--open] [--hidden] SSID",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",

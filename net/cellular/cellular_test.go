@@ -41,13 +41,16 @@ func TestPlan(t *testing.T) {
 		{"a lock that nobody knows", Situation{Modem: Modem{State: stateLocked, Lock: 1 << 31}, Profile: p}},
 		{"disabled", Situation{Modem: Modem{State: stateDisabled}, Profile: p}},
 		{"registered", Situation{Modem: Modem{State: stateRegistered}, Profile: p}},
-		{"registered, after a failure", Situation{Modem: Modem{State: stateRegistered}, Profile: p, Pause: 1, Last: "busy"}},
+		{"registered, after a failure", Situation{Modem: Modem{State: stateRegistered}, Profile: p, Pause: 1,
+			Last: "busy"}},
 		{"connected", Situation{Modem: Modem{State: stateConnected}, Profile: p, Used: "mobile", Bearer: true}},
 		{"connected, pppd has ended", Situation{Modem: Modem{State: stateConnected}, Profile: p, Used: "mobile"}},
-		{"connected by somebody else", Situation{Modem: Modem{State: stateConnected}, Profile: p, Bearer: true}},
-		{"connected, the profile is gone", Situation{Modem: Modem{State: stateConnected}, Used: "mobile", Bearer: true}},
-		{"connected, the profile has changed", Situation{Modem: Modem{State: stateConnected}, Profile: p, Used: "mobile",
-			Bearer: true, Changed: true}},
+		{"connected by somebody else", Situation{Modem: Modem{State: stateConnected}, Profile: p,
+			Bearer: true}},
+		{"connected, the profile is gone", Situation{Modem: Modem{State: stateConnected}, Used: "mobile",
+			Bearer: true}},
+		{"connected, the profile has changed", Situation{Modem: Modem{State: stateConnected}, Profile: p,
+			Used: "mobile", Bearer: true, Changed: true}},
 	} {
 		fmt.Fprintf(&out, "%s -> %s\n", test.name, Plan(test.s))
 	}
@@ -97,7 +100,8 @@ func TestReadsModems(t *testing.T) {
 		"/a": {threeGPP: three, modem: {"State": v(int32(11)), "UnlockRequired": v(uint32(2)),
 			"Sim":           v(dbus.ObjectPath("/sim")),
 			"UnlockRetries": v(map[uint32]uint32{2: 1 << 31}), "Ports": v([][]any{{"ttyUSB0", uint32(1)}, {}, {7}}),
-			"SignalQuality": v([]any{uint32(400), true}), "AccessTechnologies": v(uint32(1 << 14)), "Model": v([]byte("x"))}},
+			"SignalQuality": v([]any{uint32(400), true}), "AccessTechnologies": v(uint32(1 << 14)),
+			"Model": v([]byte("x"))}},
 	}}
 	got := Modems(reply)
 	if len(got) != 2 || got[0].Path != "/a" || got[1].Retries != -1 {
@@ -119,14 +123,16 @@ func TestReadsBearers(t *testing.T) {
 		return ReadBearer("/b", []any{map[string]dbus.Variant{"Connected": v(true), "Interface": v(port),
 			"Ip4Config": v(ip)}})
 	}
-	if b := read("ttyUSB0", map[string]dbus.Variant{"method": v(uint32(1))}); !b.PPP || !b.Connected || b.IP.Link != "" {
+	serial := read("ttyUSB0", map[string]dbus.Variant{"method": v(uint32(1))})
+	if b := serial; !b.PPP || !b.Connected || b.IP.Link != "" {
 		t.Errorf("PPP: %+v", b)
 	}
 	if b := read("wwan0", map[string]dbus.Variant{"method": v(uint32(3))}); !b.IP.DHCP || b.IP.Link != "wwan0" {
 		t.Errorf("DHCP: %+v", b)
 	}
-	b := read("wwan0", map[string]dbus.Variant{"method": v(uint32(2)), "address": v("10.1.2.3"), "prefix": v(uint32(30)),
-		"gateway": v("10.1.2.1"), "dns1": v("127.0.0.1"), "dns2": v("10.9.9.9"), "mtu": v(uint32(68))})
+	b := read("wwan0", map[string]dbus.Variant{"method": v(uint32(2)), "address": v("10.1.2.3"),
+		"prefix": v(uint32(30)), "gateway": v("10.1.2.1"), "dns1": v("127.0.0.1"), "dns2": v("10.9.9.9"),
+		"mtu": v(uint32(68))})
 	if fmt.Sprint(b.IP) != "{wwan0 false false 10.1.2.3/30 10.1.2.1 [10.9.9.9] 0}" {
 		t.Errorf("static: %+v", b.IP)
 	}

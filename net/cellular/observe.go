@@ -110,8 +110,9 @@ func read(path dbus.ObjectPath, p, three Properties) Modem {
 		Lock: get[uint32](p, "UnlockRequired"), Retries: -1, Device: get[string](p, "Device"),
 		DeviceID: get[string](p, "DeviceIdentifier"), IMEI: get[string](p, "EquipmentIdentifier"),
 		Model: Printable(get[string](p, "Model")), Port: get[string](p, "PrimaryPort"),
-		Technology: technology(get[uint32](p, "AccessTechnologies")), Operator: Printable(get[string](three, "OperatorName")),
-		Roaming: get[uint32](three, "RegistrationState") == registrationRoam}
+		Technology: technology(get[uint32](p, "AccessTechnologies")),
+		Operator:   Printable(get[string](three, "OperatorName")),
+		Roaming:    get[uint32](three, "RegistrationState") == registrationRoam}
 	if left, known := get[map[uint32]uint32](p, "UnlockRetries")[lockSIMPIN]; known {
 		m.Retries = int(min(left, maxRetries))
 	}

@@ -222,7 +222,8 @@ func (d *driver) report(ctx context.Context, action string, p modemports.Port) b
 	defer stop()
 	d.log.Info("modem port", "action", action, "device", p.Name)
 	_, err := d.bus.Call(ctx, cellular.Root, cellular.Interface, "ReportKernelEvent", map[string]dbus.Variant{
-		"action": dbus.MakeVariant(action), "name": dbus.MakeVariant(p.Name), "subsystem": dbus.MakeVariant(p.Subsystem)})
+		"action": dbus.MakeVariant(action), "name": dbus.MakeVariant(p.Name),
+		"subsystem": dbus.MakeVariant(p.Subsystem)})
 	if err != nil {
 		d.log.Warn("modem port not announced", "device", p.Name, "error", err)
 	}
@@ -345,7 +346,8 @@ func (d *driver) begin(ctx context.Context, u *unit, s cellular.Situation, verb 
 			finish, err = d.connect(call, bus, u, s)
 		case cellular.Disconnect:
 			u.ppp.end()
-			_, err = bus.Call(call, s.Modem.Path, cellular.Interface+".Modem.Simple", "Disconnect", dbus.ObjectPath("/"))
+			_, err = bus.Call(call, s.Modem.Path, cellular.Interface+".Modem.Simple", "Disconnect",
+				dbus.ObjectPath("/"))
 		}
 		result := func() { d.finished(ctx, u, s, verb, err, finish) }
 		d.within(ctx, result)
@@ -405,7 +407,8 @@ func (d *driver) unlock(ctx context.Context, bus *modembus.Conn, s cellular.Situ
 // connect has the modem connect, and starts pppd if the connection is one of PPP.
 func (d *driver) connect(ctx context.Context, bus *modembus.Conn, u *unit, s cellular.Situation) (func(context.Context),
 	error) {
-	reply, err := bus.Call(ctx, s.Modem.Path, cellular.Interface+".Modem.Simple", "Connect", cellular.Request(*s.Profile))
+	reply, err := bus.Call(ctx, s.Modem.Path, cellular.Interface+".Modem.Simple", "Connect",
+		cellular.Request(*s.Profile))
 	if err != nil {
 		return nil, err
 	}

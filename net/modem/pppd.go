@@ -68,7 +68,8 @@ func (p *pppd) options(profile modemstate.Profile) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "user %s\npassword %s\n", quote(profile.User), quote(profile.Password))
 	fmt.Fprintf(&b, "ip-up-script %s\n", quote(filepath.Join(p.packed, hookName)))
-	// The address is the network's; the default route and resolv.conf are netd's. The modem compresses, if anybody does.
+	// The address is the network's; the default route and resolv.conf are netd's. The modem compresses, if anybody
+	// does.
 	b.WriteString("nodetach\nlocal\nnoauth\nnodefaultroute\nnoipdefault\nusepeerdns\nnoccp\nnovj\nnoipv6\n" +
 		"ipcp-accept-local\nipcp-accept-remote\nlcp-echo-interval 20\nlcp-echo-failure 4\nmaxfail 1\n")
 	return b.String()

@@ -96,9 +96,10 @@ type KeyPair struct {
 
 // ServerChange is a change of the clients of the VPN server.
 type ServerChange struct {
-	Verb     string `json:"verb"` // add or remove
-	Client   string `json:"client"`
-	Endpoint string `json:"endpoint,omitempty"` // HOST or HOST:PORT by which clients reach the device; empty: an address
+	Verb   string `json:"verb"` // add or remove
+	Client string `json:"client"`
+	// Endpoint is HOST or HOST:PORT by which clients reach the device; empty: an address of it.
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 // ServerFile is what comes of it. Whoever asked writes the file: netd cannot.

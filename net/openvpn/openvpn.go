@@ -24,7 +24,8 @@ import (
 	"resinos/net/profile"
 )
 
-// The service-types of the profiles that have a driver: NetworkManager's for clients, and ours for the device as server.
+// The service-types of the profiles that have a driver: NetworkManager's for clients, and ours for the device as
+// server.
 const (
 	Service = "org.freedesktop.NetworkManager.openvpn"
 	Serving = "org.resinos.openvpn-server"

@@ -461,8 +461,8 @@ func TestSelf(t *testing.T) {
 	}
 }
 
-// TestReach: a question about one link alone goes past the proxy. Its socket is bound to the link, so that a redirection
-// to lo would lead nowhere.
+// TestReach: a question about one link alone goes past the proxy. Its socket is bound to the link, so that a
+// redirection to lo would lead nowhere.
 func TestReach(t *testing.T) {
 	testenv.NeedPrograms(t, "nft", "ip", "microsocks")
 	if !linktest.Isolate(t) {

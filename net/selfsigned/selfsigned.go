@@ -150,7 +150,9 @@ func pkcs8(private, public []byte) ([]byte, error) {
 			b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 				b.AddASN1Int64(1)
 				b.AddASN1OctetString(private)
-				b.AddASN1(tags.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1BitString(public) })
+				b.AddASN1(tags.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+					b.AddASN1BitString(public)
+				})
 			})
 		})
 	})

@@ -1,6 +1,6 @@
-// Package vpnserver owns the device as a server of openvpn: the key file that describes it, what openvpn is told because
-// of it, and the profile .ovpn of each client. Server and clients know each other by their certificates alone: nobody
-// signs any, and a client that is not in the file any more does not get in.
+// Package vpnserver owns the device as a server of openvpn: the key file that describes it, what openvpn is told
+// because of it, and the profile .ovpn of each client. Server and clients know each other by their certificates alone:
+// nobody signs any, and a client that is not in the file any more does not get in.
 //
 // It is pure but for Add, which makes keys. It writes no file. Read first: Server.
 package vpnserver
@@ -71,7 +71,8 @@ func Read(p profile.Profile) (Server, error) {
 		return Server{}, errors.New("[vpn] network: not a network of IPv4 with 8 to 29 bits, as in " + usualNetwork)
 	}
 	s.Network = s.Network.Masked()
-	if s.Certificate, err = base64.StdEncoding.DecodeString(p.VPN.Data["certificate"]); err != nil || len(s.Certificate) == 0 {
+	s.Certificate, err = base64.StdEncoding.DecodeString(p.VPN.Data["certificate"])
+	if err != nil || len(s.Certificate) == 0 {
 		return Server{}, errors.New("[vpn] certificate: not a certificate in base64")
 	}
 	if key, err := base64.StdEncoding.DecodeString(s.Key.Reveal()); err != nil || len(key) == 0 {
@@ -155,7 +156,8 @@ func (s *Server) Add(name, endpoint string) (ovpn string, err error) {
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf("# The profile of %s. Whoever has it gets in as %s.\nclient\ndev tun\nproto udp\nremote %s %s\n"+
+	text := fmt.Sprintf("# The profile of %s. Whoever has it gets in as %s.\n"+
+		"client\ndev tun\nproto udp\nremote %s %s\n"+
 		"nobind\npersist-key\npersist-tun\nresolv-retry infinite\nremote-cert-tls server\nverb 3\n"+
 		"<ca>\n%s</ca>\n<cert>\n%s</cert>\n<key>\n%s</key>\n", name, name, host, port, certificate(s.Certificate),
 		certificate(id.Certificate), private(id.Key))
@@ -195,7 +197,8 @@ func For(file string, p profile.Profile) openvpn.Tunnel {
 	fmt.Fprintf(&b, "mode server\ntls-server\ndh none\nproto udp\nlport %d\ndev-type tun\ntopology subnet\n"+
 		"ifconfig %s %s\nifconfig-pool %s %s %s\npush \"topology subnet\"\npush \"route-gateway %s\"\n"+
 		"keepalive 10 60\nexplicit-exit-notify 1\nremote-cert-tls client\n", s.Port, own, mask, first, last, mask, own)
-	fmt.Fprintf(&b, "<cert>\n%s</cert>\n<key>\n%s</key>\n<peer-fingerprint>\n", certificate(s.Certificate), private(key))
+	fmt.Fprintf(&b, "<cert>\n%s</cert>\n<key>\n%s</key>\n<peer-fingerprint>\n", certificate(s.Certificate),
+		private(key))
 	for _, name := range slices.Sorted(maps.Keys(s.Clients)) {
 		b.WriteString(s.Clients[name] + "\n")
 	}

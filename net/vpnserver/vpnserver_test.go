@@ -49,7 +49,8 @@ func TestServer(t *testing.T) {
 		t.Errorf("certificate %v, %v", c, err)
 	}
 	delete(s.Clients, "laptop")
-	if config := For(File, read(t, s)).Config.Reveal(); strings.Count(config, ":") != strings.Count(s.Clients["phone"], ":") {
+	config = For(File, read(t, s)).Config.Reveal()
+	if strings.Count(config, ":") != strings.Count(s.Clients["phone"], ":") {
 		t.Errorf("after a removal:\n%s", config)
 	}
 }
