@@ -147,7 +147,7 @@ func readMemory(ctx context.Context, guest *qemu.Guest, ours bool) (float64, err
 	}
 	if ours { // the lines asked for are older than the question
 		mark = guest.Console().Mark()
-		if err := guest.Console().Send("\n\nosctl logs -n 2 | grep used\n"); err != nil {
+		if err := guest.Console().Send("\n\nosctl logs --lines 2 | grep used\n"); err != nil {
 			return 0, err
 		}
 	}
