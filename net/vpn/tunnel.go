@@ -67,9 +67,9 @@ const (
 	refusedPause  = 10 * time.Second // the same after a password was refused, up to lastRefused: accounts get locked
 	lastRefused   = 5 * time.Minute
 	dialEvery     = 200 * time.Millisecond
-	startLimit    = time.Minute // for the management socket to be there, on a slow device
-	silentLimit   = time.Minute // after it the link of a tunnel that is down goes, so that its server can be looked up
-	faultPause    = time.Minute // until a profile is read again whose certificate is missing
+	startLimit    = 3 * time.Minute // for the management socket of an earlier netd's openvpn, on a slow device
+	silentLimit   = time.Minute     // after it the link of a tunnel that is down goes, so that its server can be looked up
+	faultPause    = time.Minute     // until a profile is read again whose certificate is missing
 	commandWithin = 5 * time.Second
 	passwordRank  = 9 // causes of this rank are about secrets
 )
@@ -240,7 +240,10 @@ func (t *tunnel) start(ctx context.Context, control string) (net.Conn, error) {
 // await waits until the management socket of an openvpn that starts is there. If nobody wants the tunnel any more, it
 // waits all the same: only then can openvpn be told to end.
 func await(ctx context.Context, control string, ended <-chan struct{}) (net.Conn, error) {
-	limit := time.After(startLimit)
+	var limit <-chan time.Time
+	if ended == nil { // nobody says whether the process lives. One that lives is never given up: it would stay behind
+		limit = time.After(startLimit)
+	}
 	for {
 		if conn, err := net.Dial("unix", control); err == nil {
 			return conn, nil
