@@ -25,8 +25,8 @@ func closed(tree *assemble.Tree, variant string) []error {
 		kind, bits := e.Mode.Type(), e.Mode.Perm()
 		switch {
 		case e.Mode&(fs.ModeSetuid|fs.ModeSetgid) != 0, e.Mode&unixBits != 0, kind == 0 && e.Mode&fs.ModeSticky != 0:
-			faults = append(faults, fmt.Errorf("%s has mode %v: no file of a root has set-user-ID, set-group-ID or sticky",
-				e.Path, e.Mode))
+			faults = append(faults,
+				fmt.Errorf("%s has mode %v: no file of a root has set-user-ID, set-group-ID or sticky", e.Path, e.Mode))
 		case kind != fs.ModeSymlink && bits&0o022 != 0:
 			faults = append(faults, fmt.Errorf("%s has mode %v: only root may write", e.Path, e.Mode))
 		case slices.Contains(secrets, e.Path) && bits != 0o600:
