@@ -68,7 +68,7 @@ const (
 	lastRefused   = 5 * time.Minute
 	dialEvery     = 200 * time.Millisecond
 	startLimit    = 3 * time.Minute // for the management socket of an earlier netd's openvpn, on a slow device
-	silentLimit   = time.Minute     // after it the link of a tunnel that is down goes, so that its server can be looked up
+	silentLimit   = time.Minute     // after it the link of a tunnel that is down goes: its server can be looked up
 	faultPause    = time.Minute     // until a profile is read again whose certificate is missing
 	commandWithin = 5 * time.Second
 	passwordRank  = 9 // causes of this rank are about secrets
