@@ -19,7 +19,8 @@ import (
 var watched = map[string]map[string]int{
 	"logd": {"SYS_ADMIN": unix.CAP_SYS_ADMIN, "SYSLOG": unix.CAP_SYSLOG, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE},
 	"netd": {"NET_ADMIN": unix.CAP_NET_ADMIN, "NET_RAW": unix.CAP_NET_RAW, "NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "SYS_TIME": unix.CAP_SYS_TIME},
-	"devd": {"SYS_MODULE": unix.CAP_SYS_MODULE, "MKNOD": unix.CAP_MKNOD, "NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_NICE": unix.CAP_SYS_NICE},
+	"devd": {"SYS_MODULE": unix.CAP_SYS_MODULE, "MKNOD": unix.CAP_MKNOD, "NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_NICE": unix.CAP_SYS_NICE,
+		"CHOWN": unix.CAP_CHOWN, "FOWNER": unix.CAP_FOWNER},
 }
 
 // granted reports whether whoever runs the tests gives us the capability. A container has not all of them.
