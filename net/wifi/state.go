@@ -34,6 +34,7 @@ type State struct {
 	Reason    string // why the radio has not joined, in words; empty: nothing is wrong
 
 	rejects map[string]int // SAE handshakes that failed since the last success, by access point
+	cert    bool           // in this try of EAP, the certificate was not accepted
 }
 
 // Words says in a line what the radio does. Bytes of the SSID are as the access point sent them.
@@ -89,11 +90,15 @@ func (s State) Event(e wpa.Event) (next State, refresh bool) {
 		next.rejected(e)
 	case "CTRL-EVENT-ASSOC-REJECT":
 		next.Reason = "the access point refuses to connect, status " + e.Value("status_code")
+	case "CTRL-EVENT-EAP-STARTED":
+		next.cert = false
 	case "CTRL-EVENT-EAP-FAILURE":
 		next.Phase = Refused
-		next.Reason = "the server has refused the identity or password"
+		if !s.cert { // it has ended the try
+			next.Reason = "the server has refused the identity or password"
+		}
 	case "CTRL-EVENT-EAP-TLS-CERT-ERROR":
-		next.Phase = Refused
+		next.Phase, next.cert = Refused, true
 		next.Reason = "the certificate of the server is not accepted: " + e.Value("err")
 	case "CTRL-EVENT-REGDOM-CHANGE", "CTRL-EVENT-SCAN-RESULTS", "CTRL-EVENT-SCAN-STARTED":
 	case "CTRL-EVENT-SCAN-FAILED":

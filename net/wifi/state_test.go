@@ -29,8 +29,11 @@ func TestStates(t *testing.T) {
 		{"eap", []string{"CTRL-EVENT-EAP-FAILURE EAP authentication failed"},
 			"refused: the server has refused the identity or password"},
 		{"certificate", []string{"CTRL-EVENT-EAP-TLS-CERT-ERROR reason=7 depth=0 subject='/CN=x' " +
-			"err='Domain mismatch'"},
+			"err='Domain mismatch'", "CTRL-EVENT-EAP-FAILURE EAP authentication failed"},
 			"refused: the certificate of the server is not accepted: Domain mismatch"},
+		{"certificate, then password", []string{"CTRL-EVENT-EAP-TLS-CERT-ERROR reason=1 depth=0 err='x'",
+			"CTRL-EVENT-EAP-STARTED EAP authentication started", "CTRL-EVENT-EAP-FAILURE EAP authentication failed"},
+			"refused: the server has refused the identity or password"},
 	} {
 		s := State{Phase: Searching}
 		for _, text := range tt.events {
