@@ -6,12 +6,14 @@ import (
 	"resinos/containers/compose"
 	"resinos/init/updater"
 	"resinos/net/ssh"
+	"resinos/net/vpnclients"
 )
 
 // programs are the tools by name. The result is the exit status.
 var programs = map[string]func(args []string) int{
-	"compose": compose.Main,
-	"scp":     ssh.Copy,
-	"sshd":    ssh.Serve,
-	"updater": updater.Main,
+	"compose":    compose.Main,
+	"scp":        ssh.Copy,
+	"sshd":       ssh.Serve,
+	"updater":    updater.Main,
+	"vpn-server": vpnclients.Main,
 }

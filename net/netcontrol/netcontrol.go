@@ -24,8 +24,6 @@ const (
 	// OpWireGuardKey makes a pair of keys, a KeyPair, and keeps nothing of it.
 	OpWireGuardKey = "wireguard-key"
 	OpScan         = "scan" // the result is a list of AccessPoint
-	// OpVPNServer makes the key file of the device's VPN server. It takes a ServerChange; the result is a ServerFile.
-	OpVPNServer = "vpn-server"
 )
 
 // Name is a profile: the name of its file, its id, its UUID, or the link that it is in force on.
@@ -92,21 +90,6 @@ type Peer struct {
 type KeyPair struct {
 	Private string `json:"private"`
 	Public  string `json:"public"`
-}
-
-// ServerChange is a change of the clients of the VPN server.
-type ServerChange struct {
-	Verb   string `json:"verb"` // add or remove
-	Client string `json:"client"`
-	// Endpoint is HOST or HOST:PORT by which clients reach the device; empty: an address of it.
-	Endpoint string `json:"endpoint,omitempty"`
-}
-
-// ServerFile is what comes of it. Whoever asked writes the file: netd cannot.
-type ServerFile struct {
-	File    string `json:"file"`              // name of the key file
-	Text    string `json:"text"`              // what it is to hold, keys included
-	Profile string `json:"profile,omitempty"` // of a new client, in the format .ovpn, with its key
 }
 
 // Rules is one file with the owner's rules of the packet filter.
@@ -208,12 +191,6 @@ func (c Client) Scan(ctx context.Context) ([]AccessPoint, error) {
 
 // Reload reads the key files again.
 func (c Client) Reload(ctx context.Context) error { return c.call(ctx, OpReload, nil, nil) }
-
-// VPNServer changes the clients of the VPN server.
-func (c Client) VPNServer(ctx context.Context, change ServerChange) (f ServerFile, err error) {
-	err = c.call(ctx, OpVPNServer, change, &f)
-	return f, err
-}
 
 // WireGuardKey returns a new pair of keys.
 func (c Client) WireGuardKey(ctx context.Context) (KeyPair, error) {

@@ -1,7 +1,6 @@
 package netd
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -68,10 +67,6 @@ func (d *daemon) handlers() map[string]control.Handler {
 			return nil, d.within(ctx, func(at time.Duration) { d.reload(at) })
 		},
 		netcontrol.OpScan: d.scan,
-		netcontrol.OpVPNServer: func(ctx context.Context, args json.RawMessage) (result any, err error) {
-			late := d.within(ctx, func(at time.Duration) { d.reload(at); result, err = vpn.Serve(d.files, args) })
-			return result, cmp.Or(late, err)
-		},
 		netcontrol.OpStatus: func(ctx context.Context, _ json.RawMessage) (any, error) {
 			d.radios.Look(ctx)
 			var s netcontrol.Status

@@ -29,6 +29,8 @@ import (
 	"resinos/net/netstate"
 	"resinos/net/openvpn"
 	"resinos/net/profile"
+	"resinos/net/vpnclients"
+	"resinos/net/vpnserver"
 )
 
 // pair is a certificate that nobody else has signed, with its key.
@@ -285,19 +287,17 @@ func TestVPNServer(t *testing.T) {
 	d.start()
 	d.has("w0", "10.9.0.50/24")
 	d.eventually("netd answers", func() bool { return d.vpnState("uplink") != "" })
-	add := func(name string) netcontrol.ServerFile {
+	change := func(args ...string) (profile string) {
 		t.Helper()
-		change := netcontrol.ServerChange{Verb: "add", Client: name, Endpoint: "10.9.0.50"}
-		f, err := netcontrol.Client{Socket: d.control}.VPNServer(t.Context(), change)
+		profile, err := vpnclients.Change(d.keyFiles, "10.9.0.50", args...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.put(f.File, f.Text)
-		return f
+		return profile
 	}
-	f := add("laptop")
-	d.eventually("the server serves", func() bool { return d.vpnState(f.File) == "serves at UDP port 1194" })
-	link := openvpn.LinkName(f.File, profile.Profile{})
+	ovpn := change("add", "laptop")
+	d.eventually("the server serves", func() bool { return d.vpnState(vpnserver.File) == "serves at UDP port 1194" })
+	link := openvpn.LinkName(vpnserver.File, profile.Profile{})
 	d.has(link, "10.8.0.1/24")
 	for open := false; !open; {
 		for _, l := range testenv.Receive(t, "the port for the packet filter", states).Links {
@@ -305,7 +305,7 @@ func TestVPNServer(t *testing.T) {
 		}
 	}
 	client := exec.Command("openvpn", "--config", "stdin", "--connect-retry", "1", "2", "--hand-window", "5")
-	client.Stdin = strings.NewReader(f.Profile)
+	client.Stdin = strings.NewReader(ovpn)
 	var out logBuffer
 	client.Stdout = &out
 	d.far.Start(client)
@@ -319,23 +319,16 @@ func TestVPNServer(t *testing.T) {
 	d.eventually("a packet gets to the client and back", func() bool { return pings("10.8.0.2") })
 
 	// A second client: the first one is in again soon, because the server says that it begins anew.
-	add("phone")
+	change("add", "phone")
 	d.eventually("the client gets in again", func() bool { return joined() == 2 })
 
-	change := netcontrol.ServerChange{Verb: "remove", Client: "laptop"}
-	gone, err := netcontrol.Client{Socket: d.control}.VPNServer(t.Context(), change)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.put(gone.File, gone.Text)
+	change("remove", "laptop")
 	d.eventually("the client is refused", func() bool {
 		_, after, _ := strings.Cut(out.String(), "Initialization Sequence Completed")
 		_, after, again := strings.Cut(after, "Initialization Sequence Completed")
 		return again && strings.Contains(after, "TLS Error")
 	})
-	if err := os.Remove(filepath.Join(d.keyFiles, f.File)); err != nil {
-		t.Fatal(err)
-	}
+	change("off")
 	d.eventually("the link is gone", func() bool {
 		_, err := net.InterfaceByName(link)
 		return err != nil

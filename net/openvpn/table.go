@@ -102,7 +102,7 @@ const (
 	runs    = "it runs a program"
 	files   = "it names a file or directory that openvpn would read or write"
 	process = "the device itself decides how openvpn runs and where it writes"
-	serves  = "the file is for a client; the device is a server by: osctl net vpn-server on"
+	serves  = "the file is for a client; the device is a server by: osctl net vpn-server add NAME"
 	weaker  = "openvpn has no such directive any more; use remote-cert-tls server"
 )
 

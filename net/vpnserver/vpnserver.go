@@ -2,10 +2,11 @@
 // because of it, and the profile .ovpn of each client. Server and clients know each other by their certificates alone:
 // nobody signs any, and a client that is not in the file any more does not get in.
 //
-// It is pure but for Add, which makes keys. It writes no file. Read first: Server.
+// It is pure: keys and certificates are made elsewhere (net/vpnclients). Read first: Server.
 package vpnserver
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
@@ -22,7 +23,6 @@ import (
 	"resinos/net/keyvalue"
 	"resinos/net/openvpn"
 	"resinos/net/profile"
-	"resinos/net/selfsigned"
 )
 
 // File is the name of the key file that osctl writes.
@@ -42,17 +42,12 @@ const (
 	usualPort    = 1194
 	usualNetwork = "10.8.0.0/24"
 	clientPrefix = "client-"
-	serverName   = "resinos-vpn-server"
 )
 
-// New returns a server without clients, with a new key.
-func New() (Server, error) {
-	id, err := selfsigned.New(serverName, true)
-	if err != nil {
-		return Server{}, err
-	}
-	return Server{Port: usualPort, Network: netip.MustParsePrefix(usualNetwork), Certificate: id.Certificate,
-		Key: keyvalue.NewSecret(base64.StdEncoding.EncodeToString(id.Key)), Clients: map[string]string{}}, nil
+// New returns a server without clients that has this certificate and key, both DER.
+func New(certificate, key []byte) Server {
+	return Server{Port: usualPort, Network: netip.MustParsePrefix(usualNetwork), Certificate: certificate,
+		Key: keyvalue.NewSecret(base64.StdEncoding.EncodeToString(key)), Clients: map[string]string{}}
 }
 
 // Read reads a profile of the service-type openvpn.Serving.
@@ -135,8 +130,9 @@ func (s Server) Text() string {
 // mostClients is how many clients a server may have.
 const mostClients = 200
 
-// Add adds a client with a new key, and returns its profile. endpoint is HOST or HOST:PORT.
-func (s *Server) Add(name, endpoint string) (ovpn string, err error) {
+// Add adds a client that has this certificate and key, both DER, and returns its profile. endpoint is HOST or
+// HOST:PORT.
+func (s *Server) Add(name, endpoint string, cert, key []byte) (ovpn string, err error) {
 	switch {
 	case !validName(name):
 		return "", fmt.Errorf("%q cannot be the name of a client: letters, digits, - and _, 32 at most", name)
@@ -152,19 +148,16 @@ func (s *Server) Add(name, endpoint string) (ovpn string, err error) {
 	if host == "" || strings.ContainsAny(host+port, " \t\r\n\"'\\#;") {
 		return "", fmt.Errorf("%q cannot be the endpoint: it is no HOST or HOST:PORT", endpoint)
 	}
-	id, err := selfsigned.New(name, false)
-	if err != nil {
-		return "", err
-	}
 	text := fmt.Sprintf("# The profile of %s. Whoever has it gets in as %s.\n"+
 		"client\ndev tun\nproto udp\nremote %s %s\n"+
 		"nobind\npersist-key\npersist-tun\nresolv-retry infinite\nremote-cert-tls server\nverb 3\n"+
 		"<ca>\n%s</ca>\n<cert>\n%s</cert>\n<key>\n%s</key>\n", name, name, host, port, certificate(s.Certificate),
-		certificate(id.Certificate), private(id.Key))
+		certificate(cert), private(key))
 	if _, _, err := openvpn.Parse(name+openvpn.Suffix, []byte(text)); err != nil {
 		return "", fmt.Errorf("%q cannot be the endpoint: %w", endpoint, err)
 	}
-	s.Clients[name] = openvpn.Fingerprint(id.Digest[:])
+	digest := sha256.Sum256(cert)
+	s.Clients[name] = openvpn.Fingerprint(digest[:])
 	return text, nil
 }
 

@@ -9,23 +9,21 @@ import (
 	"resinos/net/openvpn"
 	"resinos/net/profile"
 	"resinos/net/profilecheck"
+	"resinos/net/selfsigned"
 )
 
 // What New and Add make is a key file that is read back as the same, with a profile that a client of ours takes. A
 // client that was removed is in the configuration no more, and a server without clients does not run.
 func TestServer(t *testing.T) {
-	s, err := New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := fresh(t)
 	if tunnel := For(File, read(t, s)); !strings.Contains(tunnel.Fault, "vpn-server add") {
 		t.Errorf("without a client: %q", tunnel.Fault)
 	}
-	text, err := s.Add("laptop", "vpn.example.com")
+	text, err := add(t, &s, "laptop", "vpn.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Add("phone", "[2001:db8::1]:1195"); err != nil {
+	if _, err := add(t, &s, "phone", "[2001:db8::1]:1195"); err != nil {
 		t.Fatal(err)
 	}
 	p := read(t, s)
@@ -55,6 +53,24 @@ func TestServer(t *testing.T) {
 	}
 }
 
+func fresh(t *testing.T) Server {
+	t.Helper()
+	certificate, key, err := selfsigned.New("server", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(certificate, key)
+}
+
+func add(t *testing.T, s *Server, name, endpoint string) (string, error) {
+	t.Helper()
+	certificate, key, err := selfsigned.New("laptop", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Add(name, endpoint, certificate, key)
+}
+
 func read(t *testing.T, s Server) profile.Profile {
 	t.Helper()
 	p, warnings, err := profilecheck.Read(File, []byte(s.Text()))
@@ -69,18 +85,15 @@ func read(t *testing.T, s Server) profile.Profile {
 
 // What cannot be is refused, with a word about what is wrong.
 func TestRefused(t *testing.T) {
-	s, err := New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Add("laptop", "192.0.2.1"); err != nil {
+	s := fresh(t)
+	if _, err := add(t, &s, "laptop", "192.0.2.1"); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, endpoint string }{
 		{"laptop", "192.0.2.1"}, {"", "192.0.2.1"}, {"a b", "192.0.2.1"}, {"a\nb", "x"}, {"../a", "x"},
 		{"b", "a b"}, {"b", "a\nup /bin/sh"}, {"b", "x:port"}, {"b", ""},
 	} {
-		if _, err := s.Add(c.name, c.endpoint); err == nil {
+		if _, err := add(t, &s, c.name, c.endpoint); err == nil {
 			t.Errorf("Add(%q, %q) works", c.name, c.endpoint)
 		}
 	}

@@ -62,7 +62,7 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 		return cli.Misuse(fmt.Sprintf("no command %q of net", verb),
 			"there are: osctl net plan, up, down, reload, add, scan, connect, wireguard-key, vpn-server")
 	case verb == serverVerb:
-		return s.vpnServer(ctx, client, rest, w)
+		return s.vpnServer(ctx, rest, w)
 	case verb == keyVerb && len(rest) <= 1:
 		return s.wireguardKey(ctx, client, rest, w.dry)
 	case len(rest) != n || verb == keyVerb:

@@ -13,6 +13,7 @@ import (
 
 	"resinos/init/osctl/cli"
 	"resinos/init/osctl/cli/clitest"
+	"resinos/mounts/packed"
 	"resinos/mounts/testenv"
 	"resinos/net/keyimport"
 	"resinos/net/netcontrol"
@@ -73,9 +74,6 @@ func answering(t *testing.T) (root string) {
 		},
 		netcontrol.OpWireGuardKey: func(context.Context, json.RawMessage) (any, error) {
 			return netcontrol.KeyPair{Private: "PRIVATE", Public: "PUBLIC"}, nil
-		},
-		netcontrol.OpVPNServer: func(_ context.Context, args json.RawMessage) (any, error) {
-			return netcontrol.ServerFile{File: serverFile, Text: "text for " + string(args), Profile: "PROFILE\n"}, nil
 		},
 		netcontrol.OpDown: func(context.Context, json.RawMessage) (any, error) { return nil, nil },
 	}
@@ -167,33 +165,43 @@ func TestWireGuardKey(t *testing.T) {
 	}
 }
 
-// The key file of the VPN server is netd's text, closed to others; the profile of the client is on the screen only; off
-// removes the file, and says so if there is none.
+// The packed program carries out what was typed: it gets directory, endpoint and words, its output and exit status are
+// those of the command. A program that cannot be started is an error with its path.
 func TestVPNServer(t *testing.T) {
-	place := clitest.Place{Main: clitest.Commands(map[string]cli.Run{"net": Show}), Root: answering(t)}
-	path := filepath.Join(place.Root, keyimport.To, serverFile)
-	code, out, messages := place.Do(t, "net", "vpn-server", "add", "--endpoint", "vpn.example.com", "laptop")
-	if code != 0 || out != "PROFILE\n" || messages != "" {
-		t.Errorf("%d, %q, %q", code, out, messages)
+	place := clitest.Place{Main: clitest.Commands(map[string]cli.Run{"net": Show}), Root: clitest.Device(t)}
+	code, _, messages := place.Do(t, "net", "vpn-server", "off")
+	path := filepath.Join(place.Root, packed.Path("tools"), "vpn-server")
+	if code != 1 || !strings.Contains(messages, path) {
+		t.Errorf("without the program: %d, %q", code, messages)
 	}
-	text, err := os.ReadFile(path)
-	const want = `text for {"verb":"add","client":"laptop","endpoint":"vpn.example.com"}`
-	if err != nil || string(text) != want {
-		t.Errorf("the file has %q, %v", text, err)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", st.Mode(), err)
+	const script = "#!/bin/sh\necho \"$*\"\n" +
+		"[ \"$7\" != nobody ] || { echo 'no client is called so' >&2; exit 1; }\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
 	}
+	dir := filepath.Join(place.Root, keyimport.To)
 	for _, c := range []struct {
-		args string
-		code int
-	}{{"remove laptop", 0}, {"-n off", 0}, {"off", 0}, {"off", 1}, {"", 2}, {"add", 2}, {"fly x", 2}, {"off x", 2}} {
-		args := append([]string{"net", "vpn-server"}, strings.Fields(c.args)...)
-		if code, _, messages := place.Do(t, args...); code != c.code {
-			t.Errorf("%s: %d, want %d: %s", c.args, code, c.code, messages)
+		args, out, messages string
+		code                int
+	}{
+		{"add --endpoint example.com laptop", "--dir " + dir + " --endpoint example.com -- add laptop\n", "", 0},
+		{"remove laptop", "--dir " + dir + " --endpoint  -- remove laptop\n", "", 0},
+		{"remove nobody", "--dir " + dir + " --endpoint  -- remove nobody\n", "no client is called so\n", 1},
+		{"off", "--dir " + dir + " --endpoint  -- off\n", "", 0},
+		{"-n off", "vpn-server off\n", "", 0},
+	} {
+		code, out, messages := place.Do(t, append([]string{"net", "vpn-server"}, strings.Fields(c.args)...)...)
+		if code != c.code || out != c.out || messages != c.messages {
+			t.Errorf("%s: %d, %q, %q", c.args, code, out, messages)
 		}
 	}
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the file is still there")
+	for _, args := range []string{"", "add", "fly x", "off x"} {
+		code, _, messages := place.Do(t, append([]string{"net", "vpn-server"}, strings.Fields(args)...)...)
+		if code != 2 {
+			t.Errorf("%q: %d: %s", args, code, messages)
+		}
 	}
 }

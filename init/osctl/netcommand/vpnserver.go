@@ -4,28 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"resinos/init/osctl/cli"
-	"resinos/mounts/atomicfile"
+	"resinos/mounts/packed"
 	"resinos/net/keyimport"
-	"resinos/net/netcontrol"
 )
 
-// serverVerb is the command for the device as a VPN server, and serverFile its key file, as netd calls it.
-const (
-	serverVerb = "vpn-server"
-	serverFile = "vpn-server.nmconnection"
-)
+// serverVerb is the command for the device as a VPN server, and the name of the packed program that carries it out.
+const serverVerb = "vpn-server"
 
-// vpnServer carries out "add NAME", "remove NAME" and "off". The profile of a new client goes to stdout.
-func (s *session) vpnServer(ctx context.Context, client netcontrol.Client, args []string, w wish) error {
+// vpnServer has the packed program carry out "add NAME", "remove NAME" and "off" (net/vpnclients). The profile of a new
+// client goes to stdout.
+func (s *session) vpnServer(ctx context.Context, args []string, w wish) error {
 	verb := ""
 	if len(args) > 0 {
 		verb = args[0]
@@ -39,42 +32,20 @@ func (s *session) vpnServer(ctx context.Context, client netcontrol.Client, args 
 		_, err := fmt.Fprintf(s.Stdout, "%s %s\n", serverVerb, strings.Join(args, " "))
 		return err
 	}
-	dir := filepath.Join(s.Root, keyimport.To)
-	done, err := alone(dir)
-	if err != nil {
+	program := packed.Program{Path: filepath.Join(s.Root, packed.Path("tools"), serverVerb)}
+	defer program.Close()
+	flags := []string{"--dir", filepath.Join(s.Root, keyimport.To), "--endpoint", w.endpoint, "--"}
+	cmd, err := program.Command(ctx, append(flags, args...)...)
+	if err == nil {
+		cmd.Stdout, cmd.Stderr = s.Stdout, s.Stderr
+		err = cmd.Run()
+	}
+	var ended *exec.ExitError
+	switch {
+	case errors.As(err, &ended) && ended.Exited():
+		return cli.Exit(ended.ExitCode()) // it has told why
+	case err != nil:
 		return cli.Silent(fmt.Errorf("change VPN server: %w", err))
 	}
-	defer done()
-	if verb == "off" {
-		err := os.Remove(filepath.Join(dir, serverFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			return cli.Advise(errors.New("the device is no VPN server"), "osctl net vpn-server add NAME makes it one")
-		}
-		return err
-	}
-	change := netcontrol.ServerChange{Verb: verb, Client: args[1], Endpoint: w.endpoint}
-	file, err := client.VPNServer(ctx, change)
-	if err != nil {
-		return cli.Unreachable(err, "netd", "try: osctl status netd")
-	}
-	if err := atomicfile.Write(filepath.Join(dir, serverFile), []byte(file.Text), 0o600); err != nil {
-		return cli.Silent(fmt.Errorf("change VPN server: %w", err))
-	}
-	_, err = io.WriteString(s.Stdout, file.Profile)
-	return err
-}
-
-// alone waits until nobody else changes the server: two changes at once would lose one of them.
-func alone(dir string) (done func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return func() { d.Close() }, nil // which gives the lock back
+	return nil
 }
