@@ -26,7 +26,7 @@ func (m *Machine) Leases() []Lease {
 			out = append(out, Lease{a, e.client.String(), e.name, e.until.Seconds()})
 		}
 	}
-	slices.SortFunc(out, func(a, b Lease) int { return a.Address.Compare(b.Address) })
+	slices.SortStableFunc(out, func(a, b Lease) int { return a.Address.Compare(b.Address) })
 	return out
 }
 

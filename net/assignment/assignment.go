@@ -43,7 +43,7 @@ func (s State) wanted(e Entry) bool {
 // it, and a profile is for one link unless its multi-connect says otherwise.
 func Assign(entries []Entry, s State) map[int]Entry {
 	links := slices.Clone(s.Links)
-	slices.SortFunc(links, func(a, b link.Link) int {
+	slices.SortStableFunc(links, func(a, b link.Link) int {
 		_, heldA := s.Held[a.Index]
 		_, heldB := s.Held[b.Index]
 		switch {
@@ -104,7 +104,7 @@ func Modems(entries []Entry, s State) []Entry {
 			out = append(out, e)
 		}
 	}
-	slices.SortFunc(out, func(a, b Entry) int {
+	slices.SortStableFunc(out, func(a, b Entry) int {
 		if better(a, b, "") {
 			return -1
 		}

@@ -13,7 +13,7 @@ import (
 // multi-connect says otherwise.
 func Radios(entries []Entry, s State) map[int][]Entry {
 	links := slices.DeleteFunc(slices.Clone(s.Links), func(l link.Link) bool { return l.Kind != link.Wifi })
-	slices.SortFunc(links, func(a, b link.Link) int { return cmp.Compare(a.Index, b.Index) })
+	slices.SortStableFunc(links, func(a, b link.Link) int { return cmp.Compare(a.Index, b.Index) })
 	out, used := map[int][]Entry{}, map[string]bool{}
 	for _, l := range links {
 		var fit []Entry
@@ -22,7 +22,7 @@ func Radios(entries []Entry, s State) map[int][]Entry {
 				fit = append(fit, e)
 			}
 		}
-		slices.SortFunc(fit, func(a, b Entry) int {
+		slices.SortStableFunc(fit, func(a, b Entry) int {
 			if better(a, b, "") {
 				return -1
 			}

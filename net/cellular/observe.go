@@ -101,7 +101,7 @@ func Modems(reply []any) []Modem {
 			out = append(out, read(path, p, interfaces[threeGPP]))
 		}
 	}
-	slices.SortFunc(out, func(a, b Modem) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(out, func(a, b Modem) int { return cmp.Compare(a.Path, b.Path) })
 	return out
 }
 

@@ -39,7 +39,9 @@ func Select(list []Candidate) (Span, bool) {
 	for _, c := range list {
 		edges = append(edges, edge{c.Offset - c.Distance, -1}, edge{c.Offset + c.Distance, +1})
 	}
-	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind)) })
+	slices.SortStableFunc(edges, func(a, b edge) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind))
+	})
 	var s Span
 	voices, most, ranges := 0, 0, 0
 	for i, e := range edges {

@@ -234,7 +234,7 @@ func (s *state) flush(now time.Duration, all []dnswire.Record) (Send, bool) {
 	if len(records) == 0 {
 		return Send{}, false
 	}
-	slices.SortFunc(records, func(a, b dnswire.Record) int { return compareText(key(a), key(b)) })
+	slices.SortStableFunc(records, func(a, b dnswire.Record) int { return compareText(key(a), key(b)) })
 	return s.response(records, beside(records, all)), true
 }
 

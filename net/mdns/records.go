@@ -143,8 +143,8 @@ func later(theirs, ours []dnswire.Record) int {
 		}
 		return bytes.Compare(a.Data, b.Data)
 	}
-	slices.SortFunc(theirs, order)
-	slices.SortFunc(ours, order)
+	slices.SortStableFunc(theirs, order)
+	slices.SortStableFunc(ours, order)
 	return slices.CompareFunc(theirs, ours, order)
 }
 

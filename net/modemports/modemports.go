@@ -50,7 +50,7 @@ func Find(sys string, named []string) []Port {
 			out = append(out, p)
 		}
 	}
-	slices.SortFunc(out, func(a, b Port) int {
+	slices.SortStableFunc(out, func(a, b Port) int {
 		return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.Subsystem, b.Subsystem),
 			cmp.Compare(a.Name, b.Name))
 	})

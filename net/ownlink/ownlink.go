@@ -165,7 +165,7 @@ func (p *planner) links(asked map[string]wanted) {
 	for _, w := range asked {
 		missing = append(missing, w)
 	}
-	slices.SortFunc(missing, func(a, b wanted) int { return cmp.Compare(a.name, b.name) })
+	slices.SortStableFunc(missing, func(a, b wanted) int { return cmp.Compare(a.name, b.name) })
 	for _, w := range missing {
 		later := func(o option) bool { return !o.fixed || len(o.value) == 0 }
 		first := slices.DeleteFunc(slices.Clone(w.options), later)

@@ -213,7 +213,7 @@ func priorities(name string, n uint16, list []string) option {
 // encodeMappings returns the attributes IFLA_VLAN_QOS_MAPPING of a map, by their first number. A mapping to 0 is none.
 func encodeMappings(all []mapping) []byte {
 	all = slices.DeleteFunc(all, func(m mapping) bool { return m.to == 0 })
-	slices.SortFunc(all, func(a, b mapping) int { return cmp.Compare(a.from, b.from) })
+	slices.SortStableFunc(all, func(a, b mapping) int { return cmp.Compare(a.from, b.from) })
 	var out []byte
 	for _, m := range all {
 		value := binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, m.from), m.to)
@@ -376,7 +376,7 @@ func sortedVLANs(all map[uint16]vlan) []vlan {
 	for _, v := range all {
 		out = append(out, v)
 	}
-	slices.SortFunc(out, func(a, b vlan) int { return cmp.Compare(a.first, b.first) })
+	slices.SortStableFunc(out, func(a, b vlan) int { return cmp.Compare(a.first, b.first) })
 	return out
 }
 

@@ -219,7 +219,7 @@ func (s section) sorted() []string {
 	for key := range s.values {
 		out = append(out, key)
 	}
-	slices.SortFunc(out, func(a, b string) int { return cmp.Compare(s.values[a].line, s.values[b].line) })
+	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(s.values[a].line, s.values[b].line) })
 	return out
 }
 

@@ -67,7 +67,7 @@ func New(cfg Config) *Router {
 // Set replaces the shared links. It does not block.
 func (r *Router) Set(links []Link) {
 	links = slices.Clone(links)
-	slices.SortFunc(links, func(a, b Link) int { return a.Index - b.Index })
+	slices.SortStableFunc(links, func(a, b Link) int { return a.Index - b.Index })
 	r.mu.Lock()
 	same := r.known && slices.Equal(r.wanted, links)
 	r.wanted, r.known = links, true

@@ -136,7 +136,7 @@ func (d *Driver) found(ctx context.Context) []wpa.BSS {
 	for _, b := range best {
 		out = append(out, b)
 	}
-	slices.SortFunc(out, func(a, b wpa.BSS) int {
+	slices.SortStableFunc(out, func(a, b wpa.BSS) int {
 		return cmp.Or(cmp.Compare(b.Signal, a.Signal), cmp.Compare(a.SSID, b.SSID), cmp.Compare(a.Address, b.Address))
 	})
 	return out

@@ -150,7 +150,7 @@ func describe(p Peer, to netip.AddrPort) string {
 func same(a, b []netip.Prefix) bool {
 	sorted := func(list []netip.Prefix) []netip.Prefix {
 		list = slices.Clone(list)
-		slices.SortFunc(list, netip.Prefix.Compare)
+		slices.SortStableFunc(list, netip.Prefix.Compare)
 		return slices.Compact(list)
 	}
 	return slices.Equal(sorted(a), sorted(b))
