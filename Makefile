@@ -76,6 +76,7 @@ prove: test-images test-bundles test-docker ## runs what takes longer: every boo
 	RESINOS_DOCKER_CLIENT=$(CURDIR)/build/docker-client RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 2h -v ./images/boottest
 	$(MAKE) powercut THOROUGH=1
 	$(MAKE) prove-update
+	RESINOS_PROVE=1 $(GO) test -count=1 -v -run TestBrowser ./init/osctl/drawing
 	$(MAKE) idle
 	$(MAKE) test-throttled
 

@@ -139,11 +139,12 @@ func own() []command {
 			run: storage.Verify,
 		},
 		{
-			name: "graph", theme: looking, args: "[--reverse] [--dot] [--json] [NAME]",
+			name: "graph", theme: looking, args: "[--reverse] [--svg | --dot | --json] [NAME]",
 			about: "Shows which services each service needs, wants and starts after.",
 			example: "osctl graph manager          the services that manager depends on\n" +
 				"osctl graph --reverse logd   the services that depend on logd\n" +
-				"osctl graph --dot | dot -Tsvg > services.svg",
+				"osctl graph --svg > services.svg   for a browser\n" +
+				"osctl graph --dot | dot -Tpdf > services.pdf",
 			run: dependency.Show,
 		},
 
@@ -228,10 +229,12 @@ func own() []command {
 		},
 
 		{
-			name: "boot", theme: booting, args: "[--last] [--json]",
+			name: "boot", theme: booting, args: "[--svg | [--last] [--json]]",
 			about: "Shows the time line of this boot, or how the last boot ended.",
 			example: "osctl boot\n" +
-				"osctl boot --last",
+				"osctl boot --last\n" +
+				"osctl boot --svg > boot.svg     up to the first container, for a browser\n" +
+				"ssh root@DEVICE osctl boot --svg > boot.svg",
 			run: timeline.Boot,
 		},
 		{

@@ -4,6 +4,7 @@ package main
 
 import (
 	"resinos/containers/compose"
+	"resinos/init/osctl/drawing"
 	"resinos/init/updater"
 	"resinos/net/ssh"
 	"resinos/net/vpnclients"
@@ -12,6 +13,7 @@ import (
 // programs are the tools by name. The result is the exit status.
 var programs = map[string]func(args []string) int{
 	"compose":    compose.Main,
+	"picture":    drawing.Main,
 	"scp":        ssh.Copy,
 	"sshd":       ssh.Serve,
 	"updater":    updater.Main,

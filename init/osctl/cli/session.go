@@ -21,6 +21,7 @@ import (
 
 	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/screen"
+	"resinos/mounts/packed"
 	"resinos/mounts/quota"
 	"resinos/services/pid1"
 	"resinos/services/spell"
@@ -42,6 +43,7 @@ type Session struct {
 	Wall    func() time.Time                                          // of the day
 	Statfs  func(path string, st *unix.Statfs_t) error                // nil is the kernel's
 	Observe func(target string) (used, limit quota.Amount, err error) // the same
+	Become  func(name, program string, args, environ []string) error  // nil is packed.Run
 }
 
 // Usage is a mistake of the caller.
@@ -152,6 +154,17 @@ func Nearest(name string, words []string) string {
 func (s *Session) Services(ctx context.Context) ([]pid1.ServiceStatus, error) {
 	list, err := s.Client().Status(ctx)
 	return list, Silent(err)
+}
+
+// Draw becomes the tool that draws the picture of a command (osctl/drawing), because PID 1, whose program osctl is,
+// has no use for what draws. It returns only when that fails.
+func (s *Session) Draw(command string, args ...string) error {
+	become := s.Become
+	if become == nil {
+		become = packed.Run
+	}
+	err := become("tools", "picture", append([]string{command}, args...), os.Environ())
+	return Advise(err, "pictures are drawn on a resinOS device only; try: osctl "+command)
 }
 
 // Pick keeps the services that were named, or all.

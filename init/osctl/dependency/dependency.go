@@ -1,6 +1,6 @@
 // Package dependency owns the command graph of osctl: which services each service needs, wants and starts after, drawn
-// as a tree or as input of Graphviz. It draws definitions that are wrong too, with cycles and missing services. Read
-// ties first.
+// as a tree, as a picture or as input of Graphviz. It draws definitions that are wrong too, with cycles and missing
+// services. Read ties first.
 package dependency
 
 import (
@@ -34,6 +34,7 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	s := &session{call}
 	reverse := flags.Bool("reverse", false, "shows the services that depend on a service, not those that it depends on")
 	dot := flags.Bool("dot", false, "prints Graphviz input")
+	svg := flags.Bool("svg", false, "draws the services in the order of their start, for a browser")
 	asJSON := flags.Bool("json", false, "prints JSON")
 	names, err := cli.Parse(flags, args)
 	if err != nil {
@@ -42,16 +43,23 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	if len(names) > 1 {
 		return cli.Misuse("graph takes one service", "try: osctl graph "+names[0])
 	}
+	if *svg && (*dot || *asJSON) {
+		return cli.Misuse("graph --svg is one form, and takes no other", "try: osctl graph --svg > services.svg")
+	}
+	if *svg {
+		if *reverse {
+			names = append([]string{"--reverse"}, names...)
+		}
+		return s.Draw("graph", names...)
+	}
 	list, err := s.Services(ctx)
 	if err != nil {
 		return err
 	}
 	t := newTies(list, *reverse)
-	roots := t.roots()
-	if len(names) == 1 {
-		if roots = t.find(names[0]); len(roots) == 0 {
-			return cli.NoService(list, names[0])
-		}
+	roots, err := t.chosen(names)
+	if err != nil {
+		return err
 	}
 	switch {
 	case *asJSON:
@@ -112,6 +120,18 @@ func newTies(list []pid1.ServiceStatus, reverse bool) ties {
 		}
 	}
 	return t
+}
+
+// chosen are the roots of what is shown: the service that was named, or all roots.
+func (t ties) chosen(names []string) ([]int, error) {
+	if len(names) == 0 {
+		return t.roots(), nil
+	}
+	roots := t.find(names[0])
+	if len(roots) == 0 {
+		return nil, cli.NoService(t.list, names[0])
+	}
+	return roots, nil
 }
 
 // find is the place of one service, if it is there.

@@ -37,14 +37,20 @@ func Boot(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	s := &session{call}
 	last := flags.Bool("last", false, "shows how the previous boot ended")
 	asJSON := flags.Bool("json", false, "prints JSON")
+	svg := flags.Bool("svg", false, "draws the boot up to the first container, for a browser")
 	if err := cli.Bare(flags, args); err != nil {
 		return err
 	}
-	known, err := s.Client().Boot(ctx)
-	if err != nil {
-		return cli.Silent(err)
+	if *svg && (*last || *asJSON) {
+		return cli.Misuse("boot --svg takes no other flag", "try: osctl boot --svg > boot.svg")
 	}
-	report := booted{Report: known, Last: known.Last}
+	if *svg {
+		return s.Draw("boot")
+	}
+	report, err := s.report(ctx)
+	if err != nil {
+		return err
+	}
 	switch {
 	case *last && report.Last == nil:
 		return cli.Advise(errors.New("no report of the previous boot"), "try: osctl boot")
@@ -54,14 +60,24 @@ func Boot(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 		_, err := io.WriteString(s.Stdout, s.lastText(*report.Last))
 		return err
 	}
-	if list, err := s.Services(ctx); err == nil { // the report is worth showing without them too
-		report.Services = startedBy(report.Report, list, s.Now().Seconds())
-	}
 	if *asJSON {
 		return s.PrintJSON(report)
 	}
 	_, err = io.WriteString(s.Stdout, s.timeLine(report))
 	return err
+}
+
+// report is what PID 1 knows of the boot.
+func (s *session) report(ctx context.Context) (booted, error) {
+	known, err := s.Client().Boot(ctx)
+	if err != nil {
+		return booted{}, cli.Silent(err)
+	}
+	report := booted{Report: known, Last: known.Last}
+	if list, err := s.Services(ctx); err == nil { // the report is worth showing without them too
+		report.Services = startedBy(report.Report, list, s.Now().Seconds())
+	}
+	return report, nil
 }
 
 // startedBy lists the services that the boot started, in the order in which it did: not those that start on demand, nor
