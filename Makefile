@@ -84,7 +84,7 @@ prove: test-images test-bundles test-docker ## runs what takes longer: every boo
 UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)
 
 .PHONY: test-throttled
-test-throttled: deps ## runs UNITS five times at 5 % of a processor each: tests that guess about time fail
+test-throttled: deps bin/amd64/crun/ready ## runs UNITS five times at 5 % of a processor each: tests that guess about time fail
 	CI=true $(GO) test -p 16 -count=5 -timeout 6h -exec $(CURDIR)/.ci/throttle $(UNITS)
 
 .PHONY: powercut
