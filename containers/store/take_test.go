@@ -71,7 +71,8 @@ func TestTake(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after := d.blobs(t); after != before {
+	// Fewer is right as well: the engine may collect the archive's index meanwhile, which nothing refers to.
+	if after := d.blobs(t); after > before {
 		t.Errorf("%d blobs became %d", before, after)
 	}
 	client, ctx := d.Client(context.Background())
