@@ -164,9 +164,11 @@ func (c *converter) process() {
 	}
 	c.c.TTY, c.c.StdinOpen = c.s.Tty, c.s.StdinOpen
 	c.c.Labels = pairs(c.s.Labels)
-	for _, label := range []string{"io.balena.features.balena-socket", "io.resin.features.balena-socket"} {
-		if on, err := strconv.ParseBool(c.c.Label(label)); err == nil && on {
-			c.warn(c.path+".labels", "%s: a device has no docker socket, the container starts without it", label)
+	for _, prefix := range []string{"io.balena.features.", "io.resin.features."} {
+		for _, name := range []string{"balena-socket", "balena-api", "supervisor-api"} {
+			if on, err := strconv.ParseBool(c.c.Label(prefix + name)); err == nil && on {
+				c.warn(c.path+".labels", "%s%s has no effect: a device has no %s for apps", prefix, name, name)
+			}
 		}
 	}
 }

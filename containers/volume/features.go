@@ -11,14 +11,14 @@ import (
 	"resinos/services/rootca"
 )
 
-// feature is what a label io.balena.features.NAME, or io.resin.features.NAME, shows a container of the device.
+// feature is one mount that the label io.balena.features.NAME, or io.resin.features.NAME, gives a container.
 type feature struct {
 	name, source, target string
 	write                bool
 }
 
-// features are those that need mounts. Without the label balena-socket a container sees no engine, and with it none
-// either: composefile says so.
+// features are the labels that have an effect. composefile warns of those for which a device has nothing to give.
+// docs/apps.md describes both.
 var features = []feature{
 	{"dbus", "/run/dbus", "/host/run/dbus", true},
 	{"kernel-modules", "/lib/modules", "/lib/modules", false},
@@ -31,13 +31,13 @@ var features = []feature{
 	{"procfs", "/proc", "/proc", true},
 }
 
-// addFeatures adds the mounts that labels ask for, or puts them in the place of those that are there. What the device
-// does not have is left out, as balena's supervisor leaves it empty.
+// addFeatures adds the mounts that labels ask for, each in the place of a mount that has its target. A mount whose
+// source the device does not have is left out.
 func addFeatures(mounts []specs.Mount, c app.Container, exists func(path string) bool) []specs.Mount {
 	for _, f := range features {
 		on := false
 		for _, prefix := range []string{"io.balena.features.", "io.resin.features."} {
-			asked, err := strconv.ParseBool(c.Label(prefix + f.name)) // what is no truth value asks for nothing
+			asked, err := strconv.ParseBool(c.Label(prefix + f.name)) // any other value than a boolean asks for nothing
 			on = on || asked && err == nil
 		}
 		if !on || !exists(f.source) {
