@@ -142,7 +142,7 @@ func readApp(ctx context.Context, l Loader, dir string, shared []plan.Preload,
 		return nil, err
 	}
 	for _, w := range r.Warnings {
-		log.Warn("app asks for what is not there", "app", name, "warning", w)
+		log.Warn("files of app have a warning", "app", name, "warning", w)
 	}
 	if len(r.Faults) > 0 {
 		return nil, r.Faults
