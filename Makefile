@@ -7,8 +7,8 @@ ARCHES  := amd64 arm64
 board-arch = $(if $(findstring arm64,$(1)),arm64,amd64)
 ARCH    := $(call board-arch,$(BOARD))
 GO      := go
-# The Docker API of images for people takes minutes to compile: what tests boot is built without it unless DOCKER=1, and
-# what people build with it unless DOCKER=0.
+# Docker's API of development and standalone images takes minutes to compile. Images for tests are built without it
+# unless DOCKER=1; make image and make run build it unless DOCKER=0.
 DOCKER  ?=
 without := $(if $(filter 1,$(DOCKER)),,--without docker)
 docker-for = $(if $(filter 1,$(DOCKER)),$(ARCHES:%=bin/%/dockerd))

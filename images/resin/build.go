@@ -20,10 +20,11 @@ func buildCommand() *cobra.Command {
 		Short: "Builds a disk image",
 		Long: `Builds a disk image from the board's pinned Debian packages, the device's binaries and the apps to preload.
 
-Needs no root. Keeps finished stages in the cache, so that a second build repeats only what changed; the same inputs
-always give the same bytes. Writes the image beside the output file and renames it when it is complete.
+Needs no root. Keeps the results of finished stages in the cache, so that a second build repeats only the stages whose
+inputs changed; the same inputs always give the same bytes. Writes the image beside the output file and renames it when
+it is complete.
 
-The image contains the public keys that updates have to be signed with (resin bundle). A development image trusts the
+The image contains the public keys by which the device verifies updates (resin bundle). A development image trusts the
 key of this developer, which the first build creates. Other variants trust only the keys that --keys names; without any,
 the device refuses every update.`,
 		Example: `  resin build --board qemu-x86_64 --variant development -o resinos.img
@@ -65,8 +66,8 @@ the device refuses every update.`,
 	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml and images/*.tar; '' for none")
 	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
 	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
-	f.StringSliceVar(&o.Without, "without", nil, "parts to leave out: docker (the Docker API of images for people)")
-	f.StringVar(&o.Version, "version", build.Version, "version that the image says it is")
+	f.StringSliceVar(&o.Without, "without", nil, "parts to leave out: docker (Docker's API)")
+	f.StringVar(&o.Version, "version", build.Version, "version of the system in the image")
 	f.BoolVar(&verified, "verified", true,
 		"check each block of the root when it is read; false for development if not given, because it slows the boot")
 	f.StringVar(&o.Cache, "cache", ".cache", "directory for packages and finished stages")

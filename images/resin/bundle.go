@@ -20,8 +20,8 @@ const bundleLong = `Makes the signed update file of an image that resin build ha
 The bundle contains slot A as chunks, so that a device fetches only those that it does not have. Any web server that
 sends parts of a file can serve it, and so can any OCI registry: --push puts the bundle there, with the logins and the
 hosts.toml files of the directory --registries, and osctl update HOST/REPOSITORY:TAG installs it. The same images and
-keys give the same bytes. --from adds to the bundle what makes devices that run that image fetch less. The version is
-that of the image; build it with --version to give it another one.
+keys give the same bytes. --from IMAGE adds data with which devices that run IMAGE fetch less. The version is that of
+the image; build the image with --version to give it another one.
 
 Without --key, the bundle is signed with the key of this developer, which development images trust. Repeat --key if the
 image's trust file wants several signatures; a directory stands for all private keys in it.`
@@ -41,7 +41,7 @@ func bundleCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.Output, "output", "o", "", "bundle to write (default: the image's name with .bundle)")
-	f.StringArrayVar(&keys, "key", nil, "private key to sign with, or a directory of them; can be repeated")
+	f.StringArrayVar(&keys, "key", nil, "private key to sign with, or a directory of them; may be repeated")
 	f.StringVar(&o.MinFrom, "min-from", "", "oldest version that the update may replace (default: any)")
 	f.Int64Var(&o.RollbackIndex, "rollback-index", 0, "devices that have confirmed a higher one refuse this update")
 	f.StringVar(&out.oci, "oci", "", "directory to write the bundle into as an OCI image layout too")
@@ -49,7 +49,7 @@ func bundleCommand() *cobra.Command {
 	f.StringVar(&out.registries, "registries", dockerSettings(),
 		"directory of config.json (docker login) and HOST/hosts.toml")
 	f.StringArrayVar(&o.From, "from", nil,
-		"image that devices run: they fetch less, and the command shows how much; can be repeated")
+		"image that devices run: they fetch less, and the command shows how much; may be repeated")
 	f.StringVar(&cache, "cache", ".cache", "directory of the developer's key if there is no home directory")
 	asJSON := asJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

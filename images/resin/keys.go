@@ -16,9 +16,9 @@ sign an update, and which are revoked. resin build --keys DIRECTORY puts the tru
 --key signs. Keep private keys where only those who release have access; the trust file is no secret.
 
 To replace a key, type resin keys rotate, and sign the next update with both keys: devices that run an older version
-know the old key, later ones both. When all devices run that version, type resin keys revoke OLD, and sign with the new
-key from then on. If a key was stolen, revoke it at once, and sign with another one that the devices trust already: so
-create a second key before the first release, and keep it elsewhere.`
+know the old key, those that run the new version know both. When all devices run the new version, type resin keys revoke
+OLD, and sign with the new key from then on. If a key was stolen, revoke it at once, and sign with another one that the
+devices trust already: so create a second key before the first release, and keep it elsewhere.`
 
 func keysCommand() *cobra.Command {
 	c := &cobra.Command{

@@ -15,7 +15,7 @@ import (
 	"resinos/mounts/disk"
 )
 
-const powercutLong = `Proves that a device boots again after a power cut at any moment.
+const powercutLong = `Checks that a device boots again after a power cut at any moment.
 
 record boots an image in QEMU, runs workloads and records every write and flush that reaches the disk. check creates each
 disk that a cut could have left, without booting any, and judges it; it fails if one is bad. replay writes one of these
@@ -23,7 +23,7 @@ disks into a file, for inspection.`
 
 func powercutCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "powercut", Short: "Proves that a power cut at any moment does no harm", Long: powercutLong, Args: noArgs,
+		Use: "powercut", Short: "Checks that a power cut at any moment does no harm", Long: powercutLong, Args: noArgs,
 		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut check /tmp/cut",
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

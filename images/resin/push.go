@@ -9,18 +9,18 @@ import (
 	"resinos/images/apppush"
 )
 
-const pushLong = `Builds the container images of an app on a device, and makes the app run there.
+const pushLong = `Builds the container images of an app on a device, and runs the app there.
 
 DIR contains a compose file. The docker client of this machine reads it, and builds on the device's own Docker daemon,
 which development and standalone images have; so the images have the device's architecture and are not sent. The device
-gets the compose file without build, and the files that it binds. What containers have written stays.
+gets the compose file without build, and the files that it binds. Volumes keep their content.
 
 Everything goes through ssh, whose settings are those of your ssh command.`
 
 func pushCommand() *cobra.Command {
 	var device, docker string
 	var dry bool
-	c := &cobra.Command{Use: "push DIR", Short: "Builds an app on a device and makes it run there", Long: pushLong,
+	c := &cobra.Command{Use: "push DIR", Short: "Builds an app on a device and runs it there", Long: pushLong,
 		Example: "  resin push . --device 192.168.1.20\n" +
 			"  resin push ./shop --device kiosk.local --docker-host tcp://kiosk.local:2377", Args: countArgs(1)}
 	c.Flags().StringVar(&device, "device", "resinos.local", "the device: HOST or HOST:PORT of its ssh")

@@ -32,7 +32,7 @@ type command struct {
 
 // The themes of the overview, in its order.
 const (
-	looking     = "look"
+	looking     = "show"
 	running     = "apps"
 	changing    = "change"
 	defining    = "service files"
@@ -61,10 +61,10 @@ func own() []command {
 		{
 			name: "status", theme: looking, args: "[--json] [NAME...]",
 			about: "Shows the state of services and apps, or everything about some of them.\n" +
-				"NAME is a service, an app, or APP/CONTAINER. Exit status 3: a named one is not up.",
+				"NAME is a service, an app, or APP.SERVICE. Exit status 3: one of those named is not up.",
 			example: "osctl status                 problems first\n" +
 				"osctl status netd            one service with its processes and the last lines of its log\n" +
-				"osctl status hello/web       one container of the app hello\n" +
+				"osctl status hello.web       one container of the app hello\n" +
 				"osctl status --json netd",
 			run: status.Show,
 		},
@@ -106,12 +106,12 @@ func own() []command {
 				"scan [--json] | connect [-n] [--link LINK] [--open] [--hidden] SSID",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",
-			example: "osctl net                                everything at one glance\n" +
+			example: "osctl net                                all of it\n" +
 				"osctl net plan                           what every profile gives its link\n" +
 				"osctl net down office                    until the next start of netd\n" +
 				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office\n" +
-				"osctl net wireguard-key /mnt/data/wg.key a pair of keys: the private one into the file\n" +
-				"osctl net vpn-server add laptop          the device as VPN server, and the profile of a client\n" +
+				"osctl net wireguard-key /mnt/data/wg.key writes a private key to the file, prints the public key\n" +
+				"osctl net vpn-server add laptop          the device as VPN server; prints a client's profile\n" +
 				"osctl net scan                           which Wi-Fi networks are in range\n" +
 				"osctl net connect home                   asks for the password, and joins",
 			run: netcommand.Show,
@@ -127,7 +127,7 @@ func own() []command {
 			name: "space", theme: looking, args: "[--who] [--json]",
 			about: "Shows how full the partitions are, what uses data, and what is reserved for the system.",
 			example: "osctl space\n" +
-				"osctl space --who                       what uses data, even if there is room",
+				"osctl space --who                       what uses data, even if data is not full",
 			run: storage.Show,
 		},
 		{
@@ -260,8 +260,8 @@ func own() []command {
 			name: "update", theme: powering,
 			args: "[-n] [--json] [--again] [--older] [--no-reboot] [--override-locks] FILE|URL|REF | " +
 				"status | history | rollback | confirm",
-			about: "Installs another version of the system, or shows and changes how an update stands.\n" +
-				"A version that is not confirmed after its boot is left again for the one before (docs/updates.md).",
+			about: "Installs another version of the system, or shows and changes the state of an update.\n" +
+				"If a boot does not confirm the version, the device goes back to the one before (docs/updates.md).",
 			example: "osctl update -n https://updates.example/resinos.bundle\n" +
 				"osctl update registry.example/resinos:0.2.0  from an OCI registry\n" +
 				"osctl update /mnt/data/resinos.bundle\n" +

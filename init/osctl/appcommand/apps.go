@@ -1,7 +1,7 @@
-// Package appcommand owns the commands of osctl that are about apps and their containers, in the words that docker's
-// users know. What is shown comes from the status that the manager publishes and from the control groups; what is
-// changed, the manager is asked to do. A program in a container is run without either (exec.go). It links nothing
-// of containerd. Read Commands first.
+// Package appcommand owns the commands of osctl that are about apps and their containers, with the names and flags that
+// docker's users know. It shows the status that the manager publishes and the figures of the control groups, and asks
+// the manager for every change. To run a program in a container it asks the manager once and then needs neither manager
+// nor engine (exec.go). It links nothing of containerd. Read Commands first.
 package appcommand
 
 import (
@@ -36,32 +36,33 @@ func Commands() []Command {
 		{"ps", "[-a] [--json] [APP]", "Lists the containers that run; -a lists all of them.",
 			"osctl ps\nosctl ps -a shop", ps},
 		{"up", "[-n] [APP]",
-			"Starts an app, or all: what was stopped or has ended. Takes down back.",
+			"Starts what was stopped or has ended in an app, or in all apps. Undoes osctl down.",
 			"osctl up hello", up},
 		{"down", "[-n] [-v] APP",
 			"Stops and removes the containers of an app. It stays down over reboots, until up.\n" +
 				"-v removes its volumes too, with all that is in them.",
 			"osctl down hello\nosctl down -n -v hello       shows what would go", down},
 		{"exec", "[-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] APP[.SERVICE] COMMAND [ARG...]",
-			"Runs a command in a container that runs. The exit status is the command's.",
+			"Runs a command in a running container. The exit status is the command's.",
 			"osctl exec -it hello.web sh\nosctl exec hello.web cat /etc/hostname\n" +
 				"echo x | osctl exec -i hello.web tee /tmp/x", execute},
 		{"run", "[--rm] [-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] APP.SERVICE [COMMAND...]",
 			"Runs a command in a new container that is like that of a service: its image, volumes, networks.\n" +
-				"Without a command it runs the service's. The container goes when the last process in it ends.",
+				"Without COMMAND it runs the service's. The container is removed when its last process ends.",
 			"osctl run --rm shop.web ./manage.py migrate\nosctl run -it shop.db sh", runNew},
 		{"cp", "[-a] APP.SERVICE:PATH PATH|- | PATH|- APP.SERVICE:PATH",
-			"Copies files and directories out of a container that runs, or into it. - is a tar stream.\n" +
-				"PATH/. is the content of a directory. What lies in volumes is copied too.",
+			"Copies files and directories out of a running container, or into it. - is a tar stream.\n" +
+				"PATH/. is the content of a directory. Files in volumes are copied too.",
 			"osctl cp shop.web:/var/log/nginx .\nosctl cp nginx.conf shop.web:/etc/nginx/\n" +
 				"osctl cp shop.db:/var/lib/data - | ssh HOST tar x", cp},
 		{"port", "[--json] APP[.SERVICE]", "Lists the published ports of containers.", "osctl port hello.web", port},
-		{"inspect", "APP[.SERVICE]", "Shows all that is known of containers, in JSON.",
+		{"inspect", "APP[.SERVICE]", "Shows all that the manager knows of containers, in JSON.",
 			"osctl inspect hello.web", inspect},
-		{"events", "[--no-follow] [--json] [APP[.SERVICE]]", "Shows what happens to containers, as it happens.",
+		{"events", "[--no-follow] [--json] [APP[.SERVICE]]",
+			"Shows when containers start, end or change their health, as it happens.",
 			"osctl events\nosctl events --no-follow --json hello", events},
 		{"stats", "[--no-stream] [--json] [APP[.SERVICE]...]",
-			"Shows what containers use, every two seconds; Ctrl-C ends it.",
+			"Shows what containers use of processor, memory and disk, every two seconds; Ctrl-C quits.",
 			"osctl stats\nosctl stats --no-stream hello", stats},
 	}
 }

@@ -23,16 +23,17 @@ import (
 	"resinos/init/osctl/screen"
 )
 
-// execute runs a command in a container. The manager is only asked how; from then on nothing but the OCI runtime
-// stands between us and the program, and its end is ours, whatever becomes of manager and engine.
+// execute runs a command in a container. The manager only says how to start it; from then on osctl needs nothing but
+// the OCI runtime, and ends as the command ends, also if manager and engine are gone.
 func execute(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 	return inContainer(ctx, s, flags, args, 2, Client(s).Exec)
 }
 
-// runNew runs a command in a container of its own, which the manager makes like that of a service, and removes it at
-// the end. If we die before, or the manager is not there then, it ends by itself when nothing runs in it any more.
+// runNew runs a command in a container of its own, which the manager creates like that of a service, and has the
+// manager stop it at the end. If osctl dies before, or the manager does not run then, the container ends by itself when
+// nothing runs in it any more (init/oneoff).
 func runNew(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
-	flags.Bool("rm", true, "is for the habits of docker's users: the container is always removed at its end")
+	flags.Bool("rm", true, "has no effect: the container is always removed when it ends")
 	id := ""
 	ask := func(ctx context.Context, e appcontrol.Exec) (appcontrol.Program, error) {
 		defer s.Waiting("starting a container like " + screen.Escape(e.App.String()))()
@@ -47,11 +48,11 @@ func runNew(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []str
 	return err
 }
 
-// inContainer runs a command as ask says, whose arguments are least in number.
+// inContainer runs a command in the container and in the way that ask returns. args has at least least entries.
 func inContainer(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string, least int,
 	ask func(context.Context, appcontrol.Exec) (appcontrol.Program, error)) error {
 	var e appcontrol.Exec
-	interactive := flags.Bool("i", false, "hands standard input on")
+	interactive := flags.Bool("i", false, "passes standard input to the command")
 	flags.BoolVar(&e.TTY, "t", false, "gives the command a terminal")
 	flags.Func("e", "sets the variable `NAME=VALUE` for the command; may be repeated", func(v string) error {
 		if name, _, found := strings.Cut(v, "="); !found || name == "" {

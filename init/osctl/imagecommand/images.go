@@ -1,5 +1,5 @@
 // Package imagecommand owns the commands of osctl that are about container images, in the words that docker's users
-// know: images, pull, load, prune, rmi. The manager does the work; they show how far it is. It links nothing of
+// know: images, pull, load, prune, rmi. The manager does the work; the commands show its progress. It links nothing of
 // containerd. Read Commands first.
 package imagecommand
 
@@ -20,22 +20,23 @@ func Commands() []appcommand.Command {
 	return []appcommand.Command{
 		{Name: "images", Args: "[--json]",
 			About: "Lists the container images: what each takes on the disk, and what uses it.\n" +
-				"An image that is partial was not fetched to its end: the next pull goes on with it.",
+				"A partial image was not pulled to its end: the next pull continues it.",
 			Example: "osctl images", Run: list},
 		{Name: "pull", Args: "[--json] IMAGE",
-			About: "Fetches a container image from its registry. A pull that was cut goes on where it was.\n" +
-				"A container that runs keeps its image until osctl up.",
+			About: "Pulls a container image from its registry. An interrupted pull continues where it stopped.\n" +
+				"A running container keeps its image until osctl up.",
 			Example: "osctl pull nginx:1.27\nosctl pull registry.lan:5000/shop/web@sha256:...", Run: pull},
 		{Name: "load", Args: "[--json] FILE|- or --docker IMAGE",
-			About: "Loads container images from an archive: of docker save, or an OCI layout in a tar file,\n" +
-				"compressed or not. - reads standard input. --docker takes an image that Docker's daemon\n" +
-				"on this device has built or pulled (development images).",
+			About: "Loads container images from an archive, or from Docker's daemon on this device.\n" +
+				"The archive is what docker save writes, or an OCI layout in a tar file, compressed or not;\n" +
+				"- reads standard input. --docker takes over an image that Docker's daemon has built or pulled\n" +
+				"(development and standalone images).",
 			Example: "osctl load web.tar\ndocker save shop/web | ssh root@DEVICE osctl load -\n" +
 				"osctl load --docker shop/web", Run: load},
 		{Name: "prune", Args: "[-n] [--json]",
-			About: "Removes the container images that no app needs, and what pulls have left behind.\n" +
-				"Images that apps name stay, also of an app that is down.",
-			Example: "osctl prune -n               shows what would go\nosctl prune", Run: prune},
+			About: "Removes the container images that no app needs, and the remains of interrupted pulls.\n" +
+				"Images that apps name stay, also those of an app that is down.",
+			Example: "osctl prune -n               shows what would be removed\nosctl prune", Run: prune},
 		{Name: "rmi", Args: "[-n] [--json] IMAGE", About: "Removes one container image that no app needs.",
 			Example: "osctl rmi nginx:1.26", Run: remove},
 	}

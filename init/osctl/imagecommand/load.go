@@ -21,7 +21,7 @@ import (
 // standard input is nothing special.
 func load(ctx context.Context, s *cli.Session, flags *flag.FlagSet, args []string) error {
 	asJSON := flags.Bool("json", false, "prints JSON")
-	docker := flags.Bool("docker", false, "takes an image of Docker's daemon on this device")
+	docker := flags.Bool("docker", false, "takes over an image of Docker's daemon on this device")
 	name, err := one(flags, args, "an archive, or - for standard input", "osctl load web.tar")
 	if err != nil {
 		return err

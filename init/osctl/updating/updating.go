@@ -38,10 +38,10 @@ func Update(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []
 	s := &session{Session: call}
 	flags.BoolVar(&s.plan, "n", false, "prints what it would do, and does nothing")
 	flags.BoolVar(&s.json, "json", false, "prints JSON; of an installation one line for each change")
-	flags.BoolVar(&s.again, "again", false, "installs also the version that runs, or one that has failed here")
-	flags.BoolVar(&s.older, "older", false, "installs also an older version")
+	flags.BoolVar(&s.again, "again", false, "installs even the version that runs, or one whose trial failed here")
+	flags.BoolVar(&s.older, "older", false, "installs even an older version")
 	flags.BoolVar(&s.noReboot, "no-reboot", false, "leaves the reboot to you")
-	flags.BoolVar(&s.override, "override-locks", false, "reboots also while apps have update locks")
+	flags.BoolVar(&s.override, "override-locks", false, "reboots even while apps have update locks")
 	rest, err := cli.Parse(flags, args)
 	if err != nil {
 		return err
