@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// partialWait is how long a line may lack its end before it is shown as it is.
+	// partialWait is how long a line may lack its end before it becomes an entry without it.
 	partialWait = 2 * time.Second
-	// pipeBytes is what a pipe holds, as package pipe makes it.
+	// pipeBytes is the capacity that package pipe gives a pipe.
 	pipeBytes = 256 << 10
 	// retryWait is the pause after the file system was found full.
 	retryWait = time.Second
 )
 
-// A collector brings everything that producers write into the ring. All its state belongs to the goroutine of run.
+// A collector moves everything that producers write into the ring. All its state belongs to the goroutine of run.
 type collector struct {
 	dir   string // of the pipes
 	spool string // directory of the spools
@@ -43,15 +43,15 @@ type collector struct {
 	syslog  *syslogInput // nil: not read
 	pipes   map[int32]*input
 	byName  map[pipe.Source]*input
-	timers  map[*input]time.Duration // boottime at which the pipe wants a turn although nothing has come
-	reports map[*tally]time.Duration // boottime at which dropped lines are told
-	resume  time.Duration            // boottime at which syslog is listened to again, 0 if it is
-	// boottime at which the pipes' directory is looked at, 0 while inotify tells of changes
+	timers  map[*input]time.Duration // boottime of the pipe's next turn if nothing arrives before
+	reports map[*tally]time.Duration // boottime at which dropped lines are reported
+	resume  time.Duration            // boottime at which syslog is read again; 0: it is not paused
+	// boottime of the next look into the pipes' directory; 0: inotify reports its changes
 	look    time.Duration
 	dirty   map[*input]bool // had a turn since the last commit
 	buf     []byte
-	full    bool // the last write found the file system full, and it has been said
-	stalled int  // pipes that wait for room
+	full    bool // the last write found the file system full, and that was logged
+	stalled int  // pipes that wait for space in the file system
 
 	alive       *notify.Pulse
 	firstOutput func(kind string, at time.Duration)
@@ -62,15 +62,15 @@ type collector struct {
 type input struct {
 	*spool.Spool
 	*tally
-	fd      int  // -1: only the spool is left
-	stalled bool // the file system is full
-	paused  bool // over its limit
-	deaf    bool // not listened to, for either reason
+	fd       int  // -1: only the spool is left
+	stalled  bool // the file system is full
+	paused   bool // over its limit
+	unpolled bool // not polled, because it is stalled or paused
 }
 
-// start opens what is there already: the kernel's log, all pipes, and spools whose pipes are gone.
+// start opens the existing sources: the kernel's log, all pipes, and spools whose pipes are gone.
 func (c *collector) start() error {
-	c.first() // what a former life may have had no time to report
+	c.first() // an earlier life may have had no time to report it
 	if err := c.rescan(); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (c *collector) start() error {
 	return nil
 }
 
-// run serves until ctx is done; it then takes in what has been said before, and returns nil.
+// run serves until ctx is done. It then reads what has arrived until then, and returns nil.
 func (c *collector) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, c.poll.interrupt)()
 	for {
@@ -120,8 +120,8 @@ func (c *collector) run(ctx context.Context) error {
 	}
 }
 
-// last takes in what has come until now, bounded, because the device may be going down: there, what stays behind in
-// pipes is lost. Lines without an end stay in their spools, for a next life.
+// last reads what has arrived until now, up to a limit. The device may be going down, and what then remains in pipes is
+// lost. Lines without an end stay in their spools for the next life.
 func (c *collector) last() {
 	for _, p := range c.byName {
 		for range 1 + pipeBytes/spool.TurnBytes {
@@ -138,7 +138,7 @@ func (c *collector) last() {
 	}
 }
 
-// serve gives one readable descriptor its turn.
+// serve reads from one readable descriptor, up to the limit of a turn.
 func (c *collector) serve(fd int32) {
 	switch p := c.pipes[fd]; {
 	case p != nil:
@@ -152,7 +152,7 @@ func (c *collector) serve(fd int32) {
 	}
 }
 
-// kernelTurn gives the kernel's log its turn. What the ring has no room for is tried again by settle.
+// kernelTurn reads from the kernel's log. settle tries again to write what the ring had no space for.
 func (c *collector) kernelTurn() {
 	err := c.kernel.turn(c.ring, c.clock)
 	switch {
@@ -167,15 +167,15 @@ func (c *collector) kernelTurn() {
 	}
 }
 
-// syslogTurn gives syslog its turn, and a pause after it when somebody floods.
+// syslogTurn reads from syslog, and pauses it while a source floods it.
 func (c *collector) syslogTurn() {
 	wall, boottime := c.clock()
 	over, err := c.syslog.turn(c.ring, wall, boottime)
 	for t := range over {
 		c.tellLater(t, boottime)
 	}
-	if deaf := c.resume > 0; deaf != (len(over) > 0) {
-		err = errors.Join(err, c.poll.watch(c.syslog.socket.FD(), deaf))
+	if unpolled := c.resume > 0; unpolled != (len(over) > 0) {
+		err = errors.Join(err, c.poll.watch(c.syslog.socket.FD(), unpolled))
 	}
 	if c.resume = 0; len(over) > 0 {
 		c.resume = boottime + floodPause
@@ -192,8 +192,8 @@ func (c *collector) closeSyslog() {
 	c.syslog, c.resume = nil, 0
 }
 
-// turn moves a bounded part of a pipe to its spool and the spool's lines to the ring. With flush it takes nothing more
-// from the pipe but also the beginning of a line.
+// turn moves a bounded part of a pipe to its spool, and the lines of the spool to the ring. With flush it reads nothing
+// from the pipe, and moves a line without an end too.
 func (c *collector) turn(p *input, flush bool) (moved int) {
 	wall, boottime := c.clock()
 	delete(c.timers, p)
@@ -235,7 +235,7 @@ func (c *collector) turn(p *input, flush bool) (moved int) {
 	return moved
 }
 
-// setStalled is for a pipe whose bytes do not fit into the file system, or do again. Its producer waits.
+// setStalled records whether the bytes of a pipe fit into the file system. While they do not, its producer waits.
 func (c *collector) setStalled(p *input, stalled bool) {
 	if stalled == p.stalled {
 		return
@@ -247,18 +247,18 @@ func (c *collector) setStalled(p *input, stalled bool) {
 	}
 }
 
-// listen begins or ends listening to a pipe. One that is not listened to has a timer.
+// listen begins or ends polling a pipe. A pipe that is not polled has a timer.
 func (c *collector) listen(p *input) {
-	if deaf := p.stalled || p.paused; deaf != p.deaf && p.fd >= 0 {
-		p.deaf = deaf
-		if err := c.poll.watch(p.fd, !deaf); err != nil {
+	if unpolled := p.stalled || p.paused; unpolled != p.unpolled && p.fd >= 0 {
+		p.unpolled = unpolled
+		if err := c.poll.watch(p.fd, !unpolled); err != nil {
 			c.trouble(err)
 		}
 	}
 }
 
-// settle commits what the turns have appended and gives the spools' memory back. While the ring cannot be written,
-// everything waits: the pipes hold what comes.
+// settle commits what the turns have appended, and frees the memory of the spools. While the ring cannot be written,
+// everything waits: new output stays in the pipes.
 func (c *collector) settle(ctx context.Context) {
 	for {
 		err := c.ring.Commit()
@@ -289,7 +289,7 @@ func (c *collector) settle(ctx context.Context) {
 	}
 }
 
-// trouble is reported once, until all is well again: the report goes through a pipe that we read ourselves.
+// trouble is reported once, and again only after a success: the report goes through a pipe that logd itself reads.
 func (c *collector) trouble(err error) {
 	if !c.full {
 		c.log.Error("log cannot be written, producers wait", "error", err)
@@ -297,8 +297,8 @@ func (c *collector) trouble(err error) {
 	c.full = true
 }
 
-// expire serves the pipes whose time has come: a line without end is shown, a stalled or paused pipe is tried again;
-// and tells of dropped lines.
+// expire serves the pipes whose timer is due: a line without an end becomes an entry, a stalled or paused pipe is read
+// again. It also reports dropped lines.
 func (c *collector) expire() {
 	if len(c.timers) == 0 && len(c.reports) == 0 && c.resume == 0 && c.look == 0 {
 		return
@@ -311,8 +311,8 @@ func (c *collector) expire() {
 		if at > now {
 			continue
 		}
-		flush := !p.deaf
-		for range 1 + pipeBytes/spool.TurnBytes { // all that has come in a pause
+		flush := !p.unpolled
+		for range 1 + pipeBytes/spool.TurnBytes { // all that can have arrived in a pause
 			if c.turn(p, flush) < spool.TurnBytes || !p.paused {
 				break
 			}
@@ -353,7 +353,7 @@ func (c *collector) untilTimer() time.Duration {
 	return min(max(next-now, 0), partialWait, left)
 }
 
-// adopt opens a pipe and its spool. It never makes the pipe, so that a late event does not bring a deleted one back.
+// adopt opens a pipe and its spool. It never creates the pipe, so that a late event does not bring a deleted one back.
 func (c *collector) adopt(s pipe.Source) (*input, error) {
 	path := pipe.Path(c.dir, s)
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
@@ -372,7 +372,7 @@ func (c *collector) adopt(s pipe.Source) (*input, error) {
 	}
 	p := &input{Spool: sp, tally: newTally(s, c.ring), fd: fd}
 	if p.dropped > 0 {
-		c.reports[p.tally] = 0 // a former life did not come to it
+		c.reports[p.tally] = 0 // an earlier life may not have reported them
 	}
 	if err := c.poll.watch(fd, true); err != nil {
 		unix.Close(fd)
@@ -383,8 +383,8 @@ func (c *collector) adopt(s pipe.Source) (*input, error) {
 	return p, nil
 }
 
-// leave takes in what a pipe that was deleted still holds, and lets go of it. What its producer writes later is lost:
-// whoever deletes a pipe does so after its producer's end.
+// leave reads what a deleted pipe still holds, and closes it. What its producer writes later is lost: a pipe is deleted
+// only after its producer has ended.
 func (c *collector) leave(p *input) {
 	for range 1 + (1<<20)/spool.TurnBytes { // no pipe is larger
 		if c.turn(p, false) == 0 {

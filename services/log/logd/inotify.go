@@ -21,8 +21,8 @@ type dirEvent struct {
 	name string
 }
 
-// parseInotify decodes what read(2) gives for an inotify descriptor: struct inotify_event, then the name with zeros
-// behind it. A cut event ends the list.
+// parseInotify decodes what read(2) returns for an inotify descriptor: struct inotify_event, then the name, padded with
+// zeros. An incomplete event ends the list.
 func parseInotify(b []byte) []dirEvent {
 	var list []dirEvent
 	for len(b) >= unix.SizeofInotifyEvent {
@@ -38,8 +38,8 @@ func parseInotify(b []byte) []dirEvent {
 	return list
 }
 
-// watchPipes has inotify tell of changes of the pipes' directory. The error is dirwatch.Scarce when somebody has taken
-// all of it: root in a container is counted as root here.
+// watchPipes has inotify report changes of the pipes' directory. The error is dirwatch.Scarce when all watches are used
+// up, which containers can cause: their root counts as the device's root.
 func (c *collector) watchPipes() error {
 	fd, err := watchDir(c.dir)
 	if err != nil {
@@ -59,8 +59,8 @@ func (c *collector) lookAgain() {
 	c.look = now + dirwatch.Every
 }
 
-// lookForPipes stands in for inotify while that is used up, and asks for it again. A container's first lines wait in
-// its pipe meanwhile.
+// lookForPipes looks into the directory while inotify is used up, and tries inotify again. The first lines of a new
+// container wait in its pipe meanwhile.
 func (c *collector) lookForPipes() {
 	if err := c.watchPipes(); err != nil {
 		c.lookAgain()
@@ -73,7 +73,7 @@ func (c *collector) lookForPipes() {
 	}
 }
 
-// directory takes up the changes of the pipes' directory.
+// directory handles the changes of the pipes' directory.
 func (c *collector) dirTurn() {
 	for {
 		n, err := unix.Read(c.inotify, c.buf)
@@ -97,7 +97,7 @@ func (c *collector) dirTurn() {
 	}
 }
 
-// rescan makes the pipes that are open those that are in the directory.
+// rescan opens new pipes in the directory and closes those that are gone.
 func (c *collector) rescan() error {
 	files, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -114,8 +114,7 @@ func (c *collector) rescan() error {
 	return nil
 }
 
-// gone reports whether the pipe at path is not there any more, or is another one: it was removed and made again, and
-// nobody told.
+// gone reports whether the pipe at path was removed, or replaced by another one without an event.
 func (p *input) gone(path string) bool {
 	var there, ours unix.Stat_t
 	if err := unix.Lstat(path, &there); err != nil {
@@ -124,7 +123,7 @@ func (p *input) gone(path string) bool {
 	return p.fd >= 0 && unix.Fstat(p.fd, &ours) == nil && (there.Ino != ours.Ino || there.Dev != ours.Dev)
 }
 
-// open takes up a pipe that has appeared.
+// open begins to read a new pipe.
 func (c *collector) open(name string) {
 	s, err := pipe.ParseName(name)
 	if err != nil {
@@ -141,5 +140,5 @@ func (c *collector) open(name string) {
 		}
 		return
 	}
-	c.turn(p, false) // first what a former life has left in the spool
+	c.turn(p, false) // first what an earlier life has left in the spool
 }

@@ -8,7 +8,7 @@ import (
 	"resinos/services/log/spool"
 )
 
-// intake is where the lines of one turn go.
+// intake receives the lines of one turn.
 type intake struct {
 	c       *collector
 	p       *input
@@ -41,7 +41,7 @@ func (in *intake) Line(l spool.Line, cursor int64) error {
 	return ring.Append(&in.e, l.Message, cursor)
 }
 
-// Discard implements spool.Sink: what a source over its limit says is counted as fast as it can be read.
+// Discard implements spool.Sink: it counts the lines of a source over its limit without parsing them.
 func (in *intake) Discard(b []byte) int {
 	if !in.p.bucket.empty(in.c.limit, in.now) || bytes.IndexByte(b, 1) >= 0 { // perhaps a control line: one by one
 		return 0
@@ -59,14 +59,14 @@ func (in *intake) drop(n int) {
 	in.c.tellLater(in.p.tally, in.now)
 }
 
-// tellLater has dropped lines told when some more may have been counted.
+// tellLater sets the time at which dropped lines are reported, so that one report covers more of them.
 func (c *collector) tellLater(t *tally, now time.Duration) {
 	if _, waits := c.reports[t]; !waits {
 		c.reports[t] = now + reportWait
 	}
 }
 
-// tell appends the line that tells of dropped ones.
+// tell appends the entry that reports dropped lines.
 func (c *collector) tell(t *tally) {
 	delete(c.reports, t)
 	if t.dropped == 0 {

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// kernelTurn is how many records the kernel's log brings in at a time.
+	// kernelTurn is the limit on records that one turn reads from the kernel's log.
 	kernelTurn = 64
 	// maxTags bounds the names that processes can give themselves in the kernel's log.
 	maxTags = 32
@@ -34,7 +34,7 @@ type kernelLog struct {
 	held int // bytes in buf of a record that is not in the ring yet, which had no room for it
 }
 
-// openKernelLog opens the kernel's log and goes on behind the newest record that the ring holds.
+// openKernelLog opens the kernel's log after the newest record that the ring holds.
 func openKernelLog(path string, to *ring.Ring) (*kernelLog, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -52,7 +52,7 @@ func openKernelLog(path string, to *ring.Ring) (*kernelLog, error) {
 
 func (k *kernelLog) close() { unix.Close(k.fd) }
 
-// turn brings some records into the ring. When the ring does not take one, it is held for the next turn.
+// turn moves some records into the ring. A record that the ring does not take is held for the next turn.
 func (k *kernelLog) turn(to *ring.Ring, clock ring.Clock) error {
 	wall, boottime := clock()
 	for range kernelTurn {
@@ -74,7 +74,7 @@ func (k *kernelLog) turn(to *ring.Ring, clock ring.Clock) error {
 		}
 		r, err := kmsg.Parse(k.buf[:n])
 		if err != nil || r.Seq < k.next {
-			continue // taken in by a former life; a record that does not parse is no use to anybody
+			continue // an earlier life has written it, or it does not parse
 		}
 		k.held = n
 		if err := k.add(to, r, wall.Add(r.At-boottime)); err != nil {
@@ -85,7 +85,7 @@ func (k *kernelLog) turn(to *ring.Ring, clock ring.Clock) error {
 	return nil
 }
 
-// add appends one record, after a word about those that are missing before it.
+// add appends one record, after an entry about the records that are missing before it.
 func (k *kernelLog) add(to *ring.Ring, r kmsg.Record, wall time.Time) error {
 	e := entry.Entry{
 		Kind: entry.Kernel, Name: kernelName, Stream: kmsgStream, Time: wall, Boottime: r.At,
@@ -111,7 +111,7 @@ func (k *kernelLog) add(to *ring.Ring, r kmsg.Record, wall time.Time) error {
 	return nil
 }
 
-// name admits a tag as a name while there are not too many.
+// name returns the tag as the name of the source, or userName for new tags above maxTags.
 func (k *kernelLog) name(tag string) string {
 	if tag == "" || !k.tags[tag] && len(k.tags) >= maxTags {
 		return userName

@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// DefaultRate and DefaultBurst are what a source may say: lines a second in the long run, and at once.
+	// DefaultRate and DefaultBurst limit a source: lines a second on average, and lines at once.
 	DefaultRate  = 1000
 	DefaultBurst = 10_000
 
-	// NoLimit as Config.Rate lets every source say what it wants.
+	// NoLimit as Config.Rate lets every source write any number of lines.
 	NoLimit = -1
 
-	// lineBytes is what a line may hold for the price of one; a longer one costs as many lines as it holds of these.
+	// lineBytes is the size up to which a line counts as one; a longer line counts as one for each lineBytes.
 	lineBytes = 1 << 10
-	// reportWait is how long dropped lines are counted before one line tells their number.
+	// reportWait is how long dropped lines are counted before one entry reports their number.
 	reportWait = time.Second
-	// floodPause is the rest between the turns of a source that is over its limit: with what a pipe holds it bounds what a
-	// flood costs us, and it is how long the producer may wait.
+	// floodPause is the time between the turns of a source that is over its limit. Together with the capacity of a pipe
+	// it bounds the work that a flood causes; a producer waits no longer than this.
 	floodPause = 5 * time.Millisecond
 )
 
@@ -35,10 +35,10 @@ type limit struct {
 // bucket is the state of one; full at first.
 type bucket struct {
 	spent float64
-	at    time.Duration // when spent was right
+	at    time.Duration // the time for which spent holds
 }
 
-// take pays for a line of size bytes and reports whether there was enough.
+// take counts a line of size bytes, and reports whether it is within the limit.
 func (b *bucket) take(l limit, now time.Duration, size int) bool {
 	cost := float64(1 + size/lineBytes)
 	if l.rate <= 0 {
@@ -66,8 +66,8 @@ func (b *bucket) refill(l limit, now time.Duration) {
 	b.at = now
 }
 
-// A tally holds a source to its limit and counts what is dropped. Kept and counted lines together are those written:
-// the count is in the ring, where only the entry that tells of it makes it 0.
+// A tally applies the limit to a source and counts the dropped lines. The count is kept in the ring; only the entry
+// that reports it sets it to 0, so that each written line is either kept or counted.
 type tally struct {
 	source  pipe.Source
 	bucket  bucket
@@ -87,14 +87,14 @@ func (t *tally) drop(n int) {
 	t.lag = true
 }
 
-// mark brings the count into the ring, with a cursor behind all that was counted.
+// mark writes the count into the ring, with a cursor after the last counted line.
 func (t *tally) mark(to *ring.Ring, cursor int64) error {
 	err := to.SetMark(t.source, chunk.Mark{Cursor: cursor, PID: t.pid, Dropped: t.dropped})
 	t.lag = err != nil && t.lag
 	return err
 }
 
-// report appends the entry that tells how many lines were dropped.
+// report appends the entry with the number of dropped lines.
 func (t *tally) report(to *ring.Ring, wall time.Time, boottime time.Duration) error {
 	e := entry.Entry{
 		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime, Priority: 4, PID: t.pid,

@@ -1,12 +1,12 @@
-// Package logd owns the way of a line from its producer into the log ring.
+// Package logd moves the lines of all producers into the log ring.
 //
-// It reads the pipes of services/log/pipe, the kernel's log and /dev/log, splits them into lines, holds each source to
-// its limit, writes to services/log/ring and has services/log/query answer questions. It may be killed at any moment
-// without a line being lost or doubled: bytes move from pipe to spool by splice(2), syslog messages stay in their
-// socket until they are written, and the place up to which a source was taken in is written together with the entries.
-// No source can starve another: each has a bounded turn. It waits on one epoll and uses no CPU when nothing is said.
-// What is kept beyond the boot is services/log/archive's; the rest never writes to flash, tells PID 1 no more than that
-// it is alive, and never blocks on a reader. Read Config first, then collector.
+// It reads the pipes of services/log/pipe, the kernel's log and /dev/log, splits them into lines, limits each source,
+// writes to services/log/ring, and has services/log/query answer queries. It may be killed at any moment without losing
+// or doubling a line: bytes move from pipe to spool by splice(2), syslog messages stay in their socket until they are
+// written, and the position up to which a source was read is written together with the entries. No source can starve
+// another, because each has a bounded turn. logd waits on one epoll and uses no processor time while nothing is
+// written. services/log/archive keeps the log beyond the boot; nothing else here writes to flash. logd sends PID 1 only
+// its watchdog messages, and never blocks on a reader. Read Config first, then collector.
 package logd
 
 import (
@@ -45,7 +45,7 @@ const (
 	NoSyslog = "-"
 )
 
-// Config says where everything is. A zero field stands for the device's own.
+// Config holds paths, limits and callbacks. A zero field stands for the device's own value.
 type Config struct {
 	Dir       string // of the pipes
 	RingDir   string // of the ring and the spools, on a RAM file system
@@ -54,38 +54,39 @@ type Config struct {
 	Kmsg      string // the kernel's log
 	Syslog    string // where syslog(3) writes to
 
-	// Kept, if not 0, is the socket at Syslog that a former life made. Keep, if not nil, is called with one that this
-	// life made: whoever holds it gives it to the next one as Kept, and until then messages wait in it. Its messages
-	// come to nobody else.
+	// Kept, if not 0, is the socket at Syslog that an earlier life created. Keep, if not nil, is called with a socket
+	// that this life has created: the receiver holds it and passes it to the next life as Kept; until then messages
+	// wait in it.
 	Kept int
 	Keep func(fd int) error
 
-	Archive Archive // what outlives the boot
+	Archive Archive // the log that outlives the boot
 
-	// Rate and Burst are what each source but the kernel may say: lines a second in the long run (NoLimit: any number),
-	// and at once. What is beyond is dropped and counted.
+	// Rate and Burst limit each source but the kernel: lines a second on average (NoLimit: any number), and lines at
+	// once. Further lines are dropped and counted.
 	Rate, Burst int
 
 	// Log must not block on anything but a pipe in Dir.
 	Log *slog.Logger
 	// OnFirstOutput, if not nil, is called in a goroutine of its own when a container has written its first byte. A
-	// logd that was restarted calls it again with the time of the oldest container entry that is left, in case its
-	// former life did not come to it: the receiver keeps the first call.
+	// restarted logd calls it again with the time of the oldest container entry in the ring, in case its earlier life
+	// did not: the receiver keeps the first call.
 	OnFirstOutput func(kind string, at time.Duration)
 	// Ready, if not nil, is called when all pipes are open and queries are answered.
 	Ready func()
-	// Alive is told at each round of the collector; nil: nobody watches.
+	// Alive gets a beat at each round of the collector; nil: there is no watchdog.
 	Alive *notify.Pulse
 }
 
-// Archive says where the log is kept beyond the boot, if it is. The zero Archive never keeps and never reads anything.
+// Archive says where and how the log is kept beyond the boot. With the zero Archive nothing is kept or read.
 type Archive struct {
 	Place    archive.Place // nil: nowhere
 	Dir      string        // where Place's directory is read, also while nothing is written
 	Bytes    int64         // budget on flash
-	Interval time.Duration // what a power cut may cost
+	Interval time.Duration // the longest time whose entries a power cut loses
 
-	// Wanted says whether the log is kept now; Changed, which may be nil, tells that the answer may be another one.
+	// Wanted reports whether the log is to be kept now; Changed, which may be nil, gets a value when the answer may
+	// have changed.
 	Wanted  func() bool
 	Changed <-chan struct{}
 }
@@ -114,7 +115,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run collects and answers until ctx is done, and then returns nil. All that it started has ended by then.
+// Run reads sources and answers queries until ctx is done, and then returns nil. All goroutines that it started have
+// ended by then.
 func Run(ctx context.Context, cfg Config) (err error) {
 	cfg = cfg.withDefaults()
 	tune()
@@ -143,7 +145,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer c.close()
 	store := query.Store{Ring: ring, Archive: cfg.Archive.Dir}
-	defer keep(cfg, ring, boot, &store)() // ends when all that has come is in the ring
+	defer keep(cfg, ring, boot, &store)() // ends when everything that has arrived is in the ring
 	s, err := query.Listen(cfg.Socket, store, cfg.Log)
 	if err != nil {
 		return err
@@ -151,7 +153,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	wg.Go(func() { s.Run(ctx) })
 	wg.Go(func() {
 		failed := func(err error) { cfg.Log.Warn("log chunk stays as it is", "error", err) }
-		ring.Pack(ctx, failed, debug.FreeOSMemory) // packing takes a megabyte, which comes back
+		ring.Pack(ctx, failed, debug.FreeOSMemory) // packing takes a megabyte, which is freed afterwards
 	})
 	if cfg.Ready != nil {
 		cfg.Ready()
@@ -159,7 +161,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return c.run(ctx)
 }
 
-// keep starts the archive, if there is a place for one. The function that it returns has it flush and waits for its
+// keep starts the archive, if there is a place for it. The returned function makes the archive flush, and waits for its
 // end.
 func keep(cfg Config, to *ring.Ring, boot [16]byte, store *query.Store) (stop func()) {
 	if cfg.Archive.Place == nil {
@@ -219,7 +221,7 @@ func newCollector(cfg Config, to *ring.Ring, wg *sync.WaitGroup) (c *collector, 
 	return c, c.start()
 }
 
-// openKernel takes up the kernel's log; without it the rest still works.
+// openKernel opens the kernel's log; without it the other sources still work.
 func (c *collector) openKernel(path string) {
 	if path == NoKmsg {
 		return
@@ -234,8 +236,8 @@ func (c *collector) openKernel(path string) {
 	}
 }
 
-// openSyslog takes up the socket that was kept, in which messages wait while we are away, or makes one. Without it the
-// rest still works.
+// openSyslog uses the kept socket, in which messages wait while logd does not run, or creates one. Without it the other
+// sources still work.
 func (c *collector) openSyslog(cfg Config) {
 	if cfg.Kept == 0 && cfg.Syslog == NoSyslog {
 		return
@@ -246,7 +248,7 @@ func (c *collector) openSyslog(cfg Config) {
 		err = c.poll.watch(socket.FD(), true)
 		for _, t := range c.syslog.tallies {
 			if t.dropped > 0 {
-				c.reports[t] = 0 // a former life did not come to it
+				c.reports[t] = 0 // an earlier life may not have reported them
 			}
 		}
 	}
@@ -268,7 +270,7 @@ func openSocket(cfg Config) (*syslog.Socket, error) {
 	return socket, err
 }
 
-// close lets go of all descriptors; the spools stay.
+// close closes all descriptors; the spools stay.
 func (c *collector) close() {
 	for _, p := range c.byName {
 		if p.fd >= 0 {
@@ -303,8 +305,8 @@ func watchDir(dir string) (int, error) {
 	return fd, nil
 }
 
-// tune makes the process small: Go's default lets the heap grow to 4 MB before it looks for garbage, and one
-// processor is enough for a copying loop.
+// tune keeps the process small: by default, Go lets the heap grow to 4 MB before it collects garbage. One processor is
+// enough for a copying loop.
 func tune() {
 	debug.SetGCPercent(20)
 	runtime.GOMAXPROCS(1)

@@ -38,7 +38,7 @@ func newPoller() (*poller, error) {
 
 func (p *poller) close() { p.file.Close() }
 
-// watch adds fd, or changes whether it is listened to.
+// watch adds fd, or changes whether it is polled.
 func (p *poller) watch(fd int, on bool) error {
 	event := unix.EpollEvent{Fd: int32(fd)}
 	if on {
@@ -64,8 +64,8 @@ func (p *poller) control(op, fd int, event *unix.EpollEvent) (err error) {
 	return errors.Join(failed, err)
 }
 
-// wait returns the readable descriptors, those that were served longest ago first. It returns none when the time is up;
-// a negative time waits for ever.
+// wait returns the readable descriptors, beginning with the one that was served longest ago. It returns none when the
+// time is over; a negative time waits for ever.
 func (p *poller) wait(ctx context.Context, wait time.Duration) ([]unix.EpollEvent, error) {
 	var until time.Time
 	if wait >= 0 {

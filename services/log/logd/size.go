@@ -12,7 +12,7 @@ import (
 // minRing holds a few hundred lines; less is a mistake of the owner.
 const minRing = 64 << 10
 
-// ParseSize reads the size of a ring, as disk.ParseBytes does, and fails if no ring can be so small or large.
+// ParseSize reads the size of a ring as disk.ParseBytes does, and fails if it is too small or too large for a ring.
 func ParseSize(text string) (int64, error) {
 	size, err := disk.ParseBytes(text)
 	if err != nil {
@@ -29,7 +29,7 @@ func ParseSize(text string) (int64, error) {
 func fitRing(size int64, dir string, log *slog.Logger) int64 {
 	room, err := fileSystemSize(dir)
 	if err != nil || size <= room/2 {
-		return size // the ring copes with a full one, too
+		return size // the ring works in a full one, too
 	}
 	log.Warn("log ring is smaller than it should be, there is no room for more", "path", dir, "size", room/2)
 	return room / 2

@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// syslogTurn is how many messages syslog brings in at a time.
+	// syslogTurn is the limit on messages that one turn reads.
 	syslogTurn = 256
-	// maxSyslog bounds the sources that strangers can make up; what is beyond shares one.
+	// maxSyslog limits the sources that senders can create by their tags; all further tags share one.
 	maxSyslog = 64
 )
 
-// A syslogInput takes messages from /dev/log. The kernel keeps them: each is written to the ring before it is taken out of
-// the socket, and its stamp, which is its source's cursor, says after a restart whether that had been done.
+// A syslogInput reads messages from /dev/log. The kernel keeps them: each is written to the ring before it is removed
+// from the socket. Its stamp, which is the cursor of its source, shows after a restart whether it was written already.
 type syslogInput struct {
 	socket  *syslog.Socket
 	limit   limit
 	tallies map[pipe.Source]*tally
-	fresh   bool  // nothing was taken in this life
+	fresh   bool  // no message was read in this life
 	taken   int64 // stamp of a message that is appended but still in the socket
 }
 
@@ -40,7 +40,7 @@ func newSyslogInput(socket *syslog.Socket, l limit, to *ring.Ring) *syslogInput 
 	return in
 }
 
-// source names who sent a message. The tag is only what the sender says; the pid is true.
+// source returns the source of a message. The tag is what the sender claims; the pid is from the kernel.
 func (in *syslogInput) source(m *syslog.Message) pipe.Source {
 	s := pipe.Source{Kind: entry.Syslog, Name: m.Tag, Stream: m.Facility}
 	if in.tallies[s] == nil && len(in.tallies) >= maxSyslog {
@@ -61,7 +61,7 @@ func (in *syslogInput) tally(s pipe.Source, to *ring.Ring) *tally {
 	return t
 }
 
-// turn brings some messages into the ring, and returns the sources that were over their limit meanwhile.
+// turn moves some messages into the ring, and returns the sources that were over their limit.
 func (in *syslogInput) turn(to *ring.Ring, wall time.Time, boottime time.Duration) (over map[*tally]int64, err error) {
 	over = map[*tally]int64{}
 	for range syslogTurn {
