@@ -29,10 +29,11 @@ import (
 	"resinos/services/pid1"
 )
 
-// applet is one face of the binary. args are those after its name; the result is the exit code.
+// applet is one function of the binary, chosen by the name it is called by. args are those after its name; the result
+// is the exit code.
 type applet func(ctx context.Context, args []string) int
 
-// applets is the table of all faces but PID 1 itself.
+// applets is the table of all applets. PID 1 itself is none of them.
 func applets() map[string]applet {
 	return map[string]applet{
 		"osctl":    osctlMain,
@@ -53,14 +54,14 @@ func applets() map[string]applet {
 
 func osctlMain(ctx context.Context, args []string) int { return osctl.Main(ctx, cli.Env{}, args) }
 
-// osctlWord is a command that people type without osctl in front.
+// osctlWord is a command of osctl that can be typed without osctl before it.
 func osctlWord(word string) applet {
 	return func(ctx context.Context, args []string) int {
 		return osctlMain(ctx, append([]string{word}, args...))
 	}
 }
 
-// tool is what people type for a program that the root has packed as one of its tools. Services attach it themselves.
+// tool executes a packed tool by a name in the PATH. Services attach the packed file by the key packed instead.
 func tool(name string) applet {
 	return func(_ context.Context, args []string) int {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, packed.Run("tools", name, args, os.Environ()))
@@ -92,7 +93,7 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	define(flags)
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // it has told what is wrong
+		return flag.ErrHelp // the flag set has printed what is wrong
 	}
 	if flags.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q\n", name, flags.Arg(0))
@@ -127,8 +128,8 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	cfg.Ready = func() { ready(log) }
 	cfg.Alive = notify.Watched()
-	// PID 1 keeps the socket over our lives (fd-store). It is ours to make, so that the first life needs nothing from PID 1
-	// and is executed straight away.
+	// PID 1 keeps the socket between the lives of logd (fd-store). logd creates the socket itself, so that its first
+	// life needs nothing from PID 1 and starts at once.
 	const socket = "dev-log"
 	for _, in := range notify.FromParent(os.Getenv, os.Getpid()) {
 		if in.Name == socket {
@@ -151,14 +152,14 @@ func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
 	return getty.Run(ctx, getty.Config{Log: log})
 }
 
-// ready tells PID 1 that the service is up; when that fails, PID 1's own time-out tells a person.
+// ready reports to PID 1 that the service is up. If that fails, the start times out in PID 1, which logs it.
 func ready(log *slog.Logger) {
 	if err := notify.Ready(); err != nil {
 		log.Warn("readiness not reported", "error", err)
 	}
 }
 
-// tell reports a milestone to PID 1. It reports whether that worked, so that the caller may try again on the next occasion.
+// tell reports a milestone to PID 1. It returns whether that worked, so that the caller can try again later.
 func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -169,8 +170,8 @@ func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) 
 	return err == nil
 }
 
-// modprobe answers the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or a rule type,
-// and people, who type "modprobe NAME [param=value...]".
+// modprobe loads a module for the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or
+// a rule type, and for people, who type "modprobe NAME [param=value...]".
 func modprobe(_ context.Context, args []string) int {
 	quiet := false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {

@@ -14,8 +14,8 @@ import (
 	"resinos/services/sysctl"
 )
 
-// cgroups gives the services' tree every controller that the kernel has, and moves PID 1 out of the root group, where
-// limits and protections do not count.
+// cgroups enables every controller of the kernel for the cgroups of services, and moves PID 1 out of the root cgroup,
+// where limits and protections have no effect.
 func (s *System) cgroups() error {
 	var kind unix.Statfs_t
 	if err := unix.Statfs(cgroupRoot, &kind); err != nil || kind.Type != unix.CGROUP2_SUPER_MAGIC {

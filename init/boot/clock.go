@@ -19,15 +19,15 @@ import (
 	"resinos/services/osrelease"
 )
 
-// rtcTime is what the hardware clock says, in seconds since 1970; there is none where the board, or so far its driver,
-// lacks it.
+// rtcTime is the file with the time of the hardware clock, in seconds since 1970. It is missing if the board has no
+// such clock, or while its driver is not loaded.
 const rtcTime = "/sys/class/rtc/rtc0/since_epoch"
 
-// startClock sets the clock to the latest of build time and hardware clock. It comes before anything that keeps a time:
-// file systems note when they are attached, and e2fsck distrusts one that was written in the future.
+// startClock sets the clock to the later of build time and hardware clock. This step comes before all that record a
+// time: file systems record when they are mounted, and e2fsck reports a time in the future as a fault.
 func (s *System) startClock() error { return s.setClock(time.Time{}) }
 
-// resumeClock goes on from the saved time where that is later.
+// resumeClock sets the clock to the saved time if that is later.
 func (s *System) resumeClock() error {
 	saved, err := savedtime.Read(savedtime.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,8 +36,8 @@ func (s *System) resumeClock() error {
 	return errors.Join(err, s.setClock(saved))
 }
 
-// setClock is done at most twice a boot. A re-executed PID 1 that walks the boot again sets nothing: the clock is later
-// by then.
+// setClock runs at most twice in a boot. A re-executed PID 1 that carries out the boot again sets nothing, because the
+// clock is later by then.
 func (s *System) setClock(saved time.Time) error {
 	if !clock.Ours() {
 		return nil
@@ -61,7 +61,7 @@ func (s *System) setClock(saved time.Time) error {
 	})
 }
 
-// known is nil for a time that nobody knows.
+// known returns nil for a time that is not known.
 func known(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -70,8 +70,8 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-// noteStart leaves for timed and osctl how the clock began. What is there already is from a first step of this boot, or
-// from a PID 1 before it executed itself again.
+// noteStart writes for timed and osctl how the clock was set. An existing file is from an earlier step of this boot, or
+// from an earlier life of PID 1.
 func noteStart(path string, now clockstatus.Start) error {
 	status, err := clockstatus.Load(path)
 	if err != nil || status.Start == nil {
@@ -79,7 +79,7 @@ func noteStart(path string, now clockstatus.Start) error {
 		status.Start, status.Servers = &first, []clockstatus.Server{}
 	}
 	if status.PID != 0 {
-		return nil // the daemon keeps it
+		return nil // timed maintains the file by now
 	}
 	if now.Origin != clockstatus.FromClock {
 		status.Start.Origin, status.Start.At = now.Origin, now.At
@@ -101,7 +101,7 @@ func noteStart(path string, now clockstatus.Start) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// readRTC reads rtcTime; zero where there is no clock or it says nothing.
+// readRTC reads rtcTime. It returns zero if there is no clock, or if the clock gives no time.
 func readRTC(path string) time.Time {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"resinos/mounts/persist"
 )
 
-// findDisk learns which disk the device runs from: the one whose partition is attached as the slot. All other
-// partitions are taken from that disk, whatever labels other disks carry.
+// findDisk finds the disk that the device runs from: the one whose partition is attached as the slot. All other
+// partitions are taken from this disk, whatever the labels on other disks.
 func (s *System) findDisk() error {
 	line, err := cmdline.Read()
 	s.Cmdline = line
 	if err != nil {
-		s.env.Log.Warn("command line is damaged", "error", err) // the slot is attached already, its name is for people
+		s.env.Log.Warn("command line is damaged", "error", err) // the slot is attached already; its name is only shown to people
 	}
 	have, err := attach.ReadMounts()
 	if err != nil {
@@ -45,7 +45,7 @@ func diskDeeds(in Inputs) []deed {
 		in.Disk, slot.Target)}}}
 }
 
-// on is the disk that the steps found.
+// on returns the disk that findDisk found.
 func (in Inputs) on() partition.Disk { return partition.Disk{Name: in.Disk, Partitions: in.Partitions} }
 
 func attachDeeds(label string) func(Inputs) []deed {
@@ -68,7 +68,7 @@ func (s *System) lookAtBinds() (err error) {
 	return err
 }
 
-// bindDeeds is one deed for all of them: they are made below one open root.
+// bindDeeds is one deed for all binds, because they are made below one open root.
 func bindDeeds(in Inputs) []deed {
 	return []deed{{printed(in.Binds), func(*System) error {
 		root, err := persist.Open(partition.Target(disk.State), "/")

@@ -19,13 +19,13 @@ type Inputs struct {
 	Pseudo     []attach.Entry
 	Binds      []persist.Bind
 	Sysctls    []sysctl.Setting
-	Shares     []limits.Step // what containers get of the counts that they share with the system
+	Shares     []limits.Step // how much containers may use of what they share with the system: tasks, memory and so on
 	Partitions []disk.Partition
-	Disk       string   // kernel name of the disk that carries the slot; empty when unknown
+	Disk       string   // kernel name of the disk with the slot; empty if it is not known
 	Services   []string // names, in order of loading
 }
 
-// Plan says what a boot with these inputs does, without doing it. It is pure; the real boot carries out the same deeds.
+// Plan returns what a boot with these inputs does, without doing it. It is pure; the boot carries out the same deeds.
 func Plan(in Inputs) []bootreport.PlannedStep {
 	table := steps()
 	planned := make([]bootreport.PlannedStep, len(table))

@@ -20,10 +20,10 @@ import (
 	"resinos/services/settings"
 )
 
-// machineStandIn is shown as the machine id when resin-state cannot keep one.
+// machineStandIn is the file that is shown as the machine id if resin-state cannot keep one.
 const machineStandIn = runtimeDir + "/machine-id"
 
-// readConfig takes what is in force from config.json or its last good copy. A device without either has defaults.
+// readConfig reads the settings in force from config.json or its last good copy. A device without either has defaults.
 func (s *System) readConfig() error {
 	s.Loaded = config.Load(config.Path)
 	s.Config = config.InForce(s.Loaded, "")
@@ -41,7 +41,7 @@ func (s *System) readConfig() error {
 }
 
 // importKeyFiles copies the key files and hooks that an owner put on resin-boot. netd reads the copies; configd copies
-// what changes later.
+// later changes.
 func (s *System) importKeyFiles() error {
 	var faults []error
 	for _, k := range keyimport.All() {
@@ -51,8 +51,8 @@ func (s *System) importKeyFiles() error {
 	return errors.Join(faults...)
 }
 
-// identity makes the device's uuid and machine id on its first boot. A uuid that is derived is written to config.json
-// by configd, when the boot is over.
+// identity creates the device's UUID and machine id on its first boot. A UUID that is derived from the machine id is
+// written to config.json by configd, after the boot.
 func (s *System) identity() error {
 	text, err := plainfile.Read(MachineID, maxMachineID)
 	if err != nil {
@@ -83,8 +83,8 @@ func lasts(path string) bool {
 	return err == nil && where.Type != unix.TMPFS_MAGIC && where.Flags&unix.ST_RDONLY == 0
 }
 
-// random makes 128 random bits in hex. The kernel's generator answers here even before its pool is full, where
-// getrandom would hold up the boot; a UUID of it has 122 of them, so two are mixed.
+// random returns 128 random bits in hex. It reads the kernel's file with a random UUID, which never blocks, while
+// getrandom would delay the boot until the pool is full. A UUID has 122 random bits, so two are combined.
 func random() (string, error) {
 	h := sha256.New()
 	for range 2 {
@@ -107,7 +107,7 @@ func saveUUID(id string) error {
 	})
 }
 
-// showMachineID lays a machine id from RAM over the place of the one that is kept.
+// showMachineID binds a machine id in RAM over the file of the one that is kept.
 func showMachineID(id string) error {
 	if err := os.WriteFile(machineStandIn, []byte(id+"\n"), 0o444); err != nil {
 		return fmt.Errorf("show machine id: %w", err)
@@ -118,7 +118,7 @@ func showMachineID(id string) error {
 	return nil
 }
 
-// hostnameDeeds set the name, and publish what is in force for the daemons to come.
+// hostnameDeeds set the host name, and publish the settings in force for the daemons that start later.
 func hostnameDeeds(in Inputs) []deed {
 	name := config.DeviceName(in.Config)
 	list := []deed{
@@ -142,7 +142,7 @@ func hostnameDeeds(in Inputs) []deed {
 	return list
 }
 
-// SetRootCA makes the certificates of the owner those of balenaRootCA, which may be empty.
+// SetRootCA writes the owner's certificates, which are those of balenaRootCA. An empty value removes them.
 func SetRootCA(value string) error {
 	certificates, err := rootca.Parse(value)
 	if err != nil {
@@ -151,8 +151,8 @@ func SetRootCA(value string) error {
 	return rootca.Apply("/", certificates)
 }
 
-// SetHostname gives the device a name, and writes it to the file that tells it. The file says nothing that is not
-// derived again at the next boot, so nobody waits for the disk.
+// SetHostname sets the host name of the device and writes it to /etc/hostname. It does not wait for the disk, because
+// the next boot derives the name again.
 func SetHostname(name string) error {
 	if have, err := os.Hostname(); err != nil || have != name {
 		if err := unix.Sethostname([]byte(name)); err != nil {
@@ -166,11 +166,11 @@ func SetHostname(name string) error {
 }
 
 // rewrite replaces the content of a file in place and waits for the disk. The files it is for are bind mounts, which
-// cannot be replaced by rename: one block is written at once, and what a power cut leaves incomplete is told by its
-// length.
+// cannot be replaced by rename: one block is written at once, and the length shows an incomplete write after a power
+// cut.
 func rewrite(path, content string) error { return plainfile.Rewrite(path, content, true) }
 
-// The sizes of what these files hold, with room to spare: anybody may have put something else there.
+// The limits on the size of these files, above any real content: somebody may have put something else there.
 const (
 	maxMachineID = 4 << 10
 	maxHostname  = 4 << 10

@@ -9,7 +9,7 @@ import (
 	"resinos/init/limits"
 )
 
-// lookAtShares finds out what the system shares with containers.
+// lookAtShares reads how much there is of everything that the system shares with containers.
 func (s *System) lookAtShares() error {
 	rows, err := limits.Table()
 	if err != nil {
@@ -20,8 +20,8 @@ func (s *System) lookAtShares() error {
 	return err
 }
 
-// shareDeeds keep the system's part of what it shares with containers. They come before the engine makes the first of
-// them, and cost three writes.
+// shareDeeds reserve the system's part of what it shares with containers. They come before the engine creates the first
+// container, and cost three writes.
 func shareDeeds(in Inputs) []deed {
 	lines := printed(in.Shares)
 	for i, line := range lines {
@@ -35,10 +35,10 @@ func shareDeeds(in Inputs) []deed {
 	}
 }
 
-// liftUserLimits takes from PID 1, and so from all that it starts, the limits that the kernel counts by user and not by
-// process. A container has the same users as the system: its processes would be counted to a service that runs as one
-// of them, which then could not fork, and its pending signals to root, who then could make no timer. Control groups
-// limit both: tasks, and the memory that signals take.
+// liftUserLimits removes, from PID 1 and so from all processes that it starts, the limits that the kernel counts by
+// user and not by process. A container has the same users as the system. Its processes would count against a service
+// that runs as one of these users, which then could not fork; its pending signals would count against root, who then
+// could create no timer. Cgroups limit both: tasks, and the memory of pending signals.
 func liftUserLimits() error {
 	var faults []error
 	for _, l := range []struct {

@@ -24,7 +24,7 @@ import (
 	"resinos/services/sysctl"
 )
 
-// Where things lie on the real root.
+// The paths on the root.
 const (
 	runtimeDir    = "/run/resinos"
 	cgroupRoot    = "/sys/fs/cgroup"
@@ -36,27 +36,26 @@ const (
 	hostnameFile  = "/etc/hostname"
 )
 
-// ownMemory of PID 1 no container can push out of memory.
+// ownMemory is the memory of PID 1 that the kernel never reclaims for others.
 const ownMemory = 16 * disk.MiB
 
-// deed is something that a step does: what a plan prints of it, and how it is carried out. Both are made from the same
-// values.
+// deed is one action of a step: the line that a plan prints, and the function that carries it out. Both are made from
+// the same values.
 type deed struct {
 	does []string
-	do   func(*System) error // nil: it says only what the look found
+	do   func(*System) error // nil: the line only shows what look found
 }
 
-// step is one row of the boot. It looks at what there is, and then carries out the deeds that follow from that; osctl
+// step is one row of the boot. It reads the actual state, and then carries out the deeds that follow from it; osctl
 // plan prints the same deeds.
 type step struct {
 	name     string
 	severity bootreport.Severity
-	look     func(*System) error // fills in Inputs; nil: there is nothing to look at
+	look     func(*System) error // fills in Inputs; nil: the deeds depend on nothing else
 	deeds    func(Inputs) []deed // pure
 }
 
-// steps is the boot of the real root. What the container engine needs comes first; nothing here waits for network or
-// time.
+// steps is the boot. The steps that the container engine needs come first; no step waits for network or time.
 func steps() []step {
 	return []step{
 		{"attach pseudo", bootreport.Degraded, (*System).lookAtPseudo, pseudoDeeds},
@@ -103,7 +102,7 @@ func one(do func(*System) error, does ...string) func(Inputs) []deed {
 	return func(Inputs) []deed { return []deed{{does, do}} }
 }
 
-// carryOut looks, and does what follows. A fault of one deed, or of the look, keeps none of the others from being done.
+// carryOut calls look, and carries out the deeds. All deeds are carried out, even if look or another deed fails.
 func (row step) carryOut(s *System) error {
 	var faults []error
 	if row.look != nil {
@@ -147,8 +146,7 @@ func pseudoDeeds(in Inputs) []deed {
 	return all
 }
 
-// shareMounts lets what is attached later appear in the mount namespaces of services. The kernel's default is that it
-// does not.
+// shareMounts makes later mounts appear in the mount namespaces of services, which is not the kernel's default.
 func (s *System) shareMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share mounts: %w", err)
@@ -156,7 +154,7 @@ func (s *System) shareMounts() error {
 	return nil
 }
 
-// printed is a line for each.
+// printed returns one line for each.
 func printed[T fmt.Stringer](all []T) []string {
 	lines := make([]string, len(all))
 	for i, one := range all {
@@ -165,7 +163,7 @@ func printed[T fmt.Stringer](all []T) []string {
 	return lines
 }
 
-// loopback sets the link lo up, which gives it its addresses. Engine and DNS listen there.
+// loopback sets the link lo up, which gives it its addresses. The forwarder listens there.
 func (s *System) loopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -196,8 +194,8 @@ func sysctlDeeds(in Inputs) []deed {
 	return all
 }
 
-// earlyModules are needed on every board, so PID 1 loads them itself: FAT and its character sets for the boot
-// partition, and what the engine mounts. The kernel would ask modprobe for them, which takes a process each and far
+// earlyModules are needed on every board: FAT and its character sets for the boot partition, and the file systems that
+// the engine mounts. PID 1 loads them itself, because otherwise the kernel starts modprobe for each, which takes much
 // longer.
 var earlyModules = []string{"vfat", "nls_cp437", "nls_ascii", "overlay"}
 
@@ -224,7 +222,7 @@ func (s *System) LoadServices() error {
 	return errors.Join(faults...)
 }
 
-// Services reads the service files of the image and, laid over them, the owner's.
+// Services reads the service files of the image, and the owner's, which override them.
 func Services() ([]spec.Spec, []error) {
 	return definition.Load(
 		definition.Layer{FS: plainfile.Dir(shippedDir), Dir: ".", Path: shippedDir},

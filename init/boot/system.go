@@ -18,7 +18,7 @@ import (
 	"resinos/services/spec"
 )
 
-// Environment is what the steps work with.
+// Environment holds what the steps use.
 type Environment struct {
 	Log     *slog.Logger
 	Out     *line.Handler // of Log
@@ -27,28 +27,28 @@ type Environment struct {
 	Modules func() (partition.Loader, error) // opens the loader; called only when a module is needed
 }
 
-// System is what the steps learn about the device, and what they leave open for the life of PID 1.
+// System is what the steps find out about the device, and the resources that they leave to PID 1.
 type System struct {
 	Inputs
 	Specs    []spec.Spec      // of the services; whoever starts them may take them
-	Loaded   config.Loaded    // what Config was made of; its Source is empty until then
+	Loaded   config.Loaded    // the file that Config is from; its Source is empty until it is read
 	Pipe     *os.File         // PID 1's log pipe; nil: there is none
 	Watchdog *watchdog.Timer  // nil: the board has none
 	Marking  lastboot.Marking // the marker of this boot
 
 	env      Environment
-	mounted  []attach.Mount  // what was attached when the boot began
-	named    error           // why the device did not take its name
+	mounted  []attach.Mount  // the mounts at the beginning of the boot
+	named    error           // why the host name could not be set
 	traces   lastboot.Traces // of the last boot
 	attacher partition.Attacher
 }
 
-// New returns the system before its first step, or with the inputs that an earlier life of PID 1 has left.
+// New returns the system before its first step, or with the inputs that an earlier life of PID 1 has saved.
 func New(env Environment, in Inputs) *System {
 	return &System{Inputs: in, env: env, attacher: partition.Attacher{Log: env.Log, Modules: env.Modules}}
 }
 
-// Boot carries out all steps, in order. No step is fatal: the error says what is not as it should be.
+// Boot carries out all steps, in order. No step is fatal: the error lists what failed.
 func (s *System) Boot() error {
 	return walk.Walker{Stage: bootreport.StageRoot, Record: s.env.Record, Log: s.env.Log,
 		After: s.feed}.Walk(s.actions())

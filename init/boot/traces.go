@@ -10,15 +10,15 @@ import (
 	"resinos/mounts/attach"
 )
 
-// markBoot reads what the boot before this one said of its end, and marks this one as running. It comes as soon as the
-// partition is there: the disk has then the time of all further steps to write it.
+// markBoot reads how the last boot ended by its own account, and marks this boot as running. It runs as soon as the
+// partition is attached, so that the disk can write the mark while the further steps run.
 func (s *System) markBoot() error {
 	s.traces.Marker, s.traces.Fault = lastboot.ReadMarker(lastboot.MarkerFile)
 	s.Marking.Begin(lastboot.MarkerFile, s.env.Log)
 	return nil
 }
 
-// lastBootDeeds bring out what the boot before this one left of its end, and say how it ended.
+// lastBootDeeds collect the traces of the last boot's end, and log how it ended.
 func lastBootDeeds(Inputs) []deed {
 	return []deed{
 		{[]string{"load " + pstoreModule + " if there is " + firmwareDir}, (*System).loadPstore},
@@ -27,7 +27,7 @@ func lastBootDeeds(Inputs) []deed {
 	}
 }
 
-// tellLastBoot says how the boot before this one ended.
+// tellLastBoot logs how the last boot ended.
 func (s *System) tellLastBoot() error {
 	last := lastboot.Classify(s.traces)
 	s.env.Record.Remember(last)
@@ -36,11 +36,12 @@ func (s *System) tellLastBoot() error {
 	return nil
 }
 
-// levels of the ways in which a boot ends: a person should know of all but one.
+// levels are the log levels of the ways in which a boot ends: all but an orderly end are warnings or errors.
 var levels = map[string]slog.Level{lastboot.EndPanic: slog.LevelError, lastboot.EndWatchdog: slog.LevelError,
 	lastboot.EndPower: slog.LevelWarn}
 
-// The persistent store, where the last words of a panic are, and what makes it of the variables of EFI.
+// The persistent store (pstore) with the kernel's messages of a panic, and the module that keeps it in variables of
+// EFI.
 const (
 	firmwareDir  = "/sys/firmware/efi"
 	pstoreModule = "efi_pstore"
@@ -56,10 +57,10 @@ func (s *System) loadPstore() error {
 	return nil
 }
 
-// takePstore attaches the persistent store, where the board has one, and takes the last panic out of it.
+// takePstore attaches the persistent store, if the board has one, and moves the last panic out of it.
 func (s *System) takePstore() (err error) {
 	if _, err := os.Stat(lastboot.PstoreDir); err != nil {
-		return nil // this kernel has none
+		return nil // this kernel has no pstore
 	}
 	if err := attach.Ensure(pstore); err != nil {
 		return err

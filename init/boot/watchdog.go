@@ -8,13 +8,14 @@ import (
 	"resinos/services/pid1"
 )
 
-// bootTimeout is that of the watchdog during the boot. A step may take long: a journal to be replayed from a slow card.
+// bootTimeout is the watchdog's timeout during the boot. A step may take long, such as a journal that is replayed from
+// a slow card.
 const bootTimeout = 60 * time.Second
 
-// WatchdogTimeout is that of the watchdog once services run.
+// WatchdogTimeout is the watchdog's timeout once services run.
 const WatchdogTimeout = 30 * time.Second
 
-// openWatchdog starts the board's watchdog. From here on the boot must make progress.
+// openWatchdog starts the board's watchdog. From now on it resets the device if the boot makes no progress.
 func (s *System) openWatchdog() error {
 	w, err := watchdog.Open(watchdog.Path, bootTimeout)
 	if err != nil {
@@ -24,7 +25,7 @@ func (s *System) openWatchdog() error {
 	return nil
 }
 
-// ResumeWatchdog continues with the one that the earlier life started; it was not unfed for longer than the exec took.
+// ResumeWatchdog continues to feed the watchdog that the earlier life started. It was not fed during the exec only.
 func (s *System) ResumeWatchdog(f *os.File) { s.Watchdog = watchdog.Take(f) }
 
 // feed is called after each step of the boot: a finished step is progress.
@@ -37,14 +38,14 @@ func (s *System) feed() {
 	}
 }
 
-// BeforePower is what the watchdog gets right before the power goes off. It is stopped only on a device that is halted
-// on purpose, and shall stay halted until somebody comes.
+// BeforePower stops or feeds the watchdog right before the power goes off. It stops the watchdog only on a device that
+// is halted on purpose and is to stay halted until somebody switches it on.
 func (s *System) BeforePower(action pid1.Power) func() {
 	return func() {
 		switch {
 		case s.Watchdog == nil:
 		case action == pid1.Halt:
-			_ = s.Watchdog.Release() // one that cannot be stopped ends the halt
+			_ = s.Watchdog.Release() // a watchdog that cannot be stopped resets the halted device
 		default:
 			_ = s.Watchdog.Feed() // the shutdown ends here either way
 		}
