@@ -46,9 +46,9 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 	})
 }
 
-// judgeServices has PID 1 start and stop the services whose conditions on config.json changed.
+// judgeServices makes PID 1 start and stop the services whose conditions on config.json changed.
 func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Logger) error {
-	specs, _ := boot.Services() // PID 1 has told its faults
+	specs, _ := boot.Services() // PID 1 has logged the faults
 	conditions := configConditions(specs)
 	if len(conditions) == 0 {
 		return nil
@@ -58,14 +58,14 @@ func judgeServices(ctx context.Context, before, now configd.Facts, log *slog.Log
 	return judge(ctx, conditions, before, now, log, pid1.Client{})
 }
 
-// judged is what judge asks of PID 1.
+// judged is what judge uses of PID 1.
 type judged interface {
 	Status(context.Context) ([]pid1.ServiceStatus, error)
 	Rescan(context.Context) (pid1.Rescanned, error)
 	Change(ctx context.Context, op pid1.Change, name string) (pid1.ServiceStatus, error)
 }
 
-// judge is judgeServices for any PID 1.
+// judge is judgeServices with the given client of PID 1.
 func judge(ctx context.Context, conditions []configd.Condition, before, now configd.Facts, log *slog.Logger, in judged) error {
 	services, err := in.Status(ctx)
 	if err != nil {
@@ -81,7 +81,7 @@ func judge(ctx context.Context, conditions []configd.Condition, before, now conf
 	if len(start)+len(stop) == 0 && !configd.Moved(conditions, before, now) {
 		return nil
 	}
-	// PID 1 judges by what it has read; a rescan has it read again.
+	// PID 1 judges by the config.json that it has read; a rescan makes it read the file again.
 	if _, err := in.Rescan(ctx); err != nil {
 		return err
 	}
@@ -97,12 +97,13 @@ func judge(ctx context.Context, conditions []configd.Condition, before, now conf
 			faults = append(faults, err)
 			continue
 		}
-		_, _ = in.Change(ctx, pid1.Start, name) // it is refused, which is meant: the service stays wanted, and is skipped until its conditions hold
+		_, _ = in.Change(ctx, pid1.Start, name) // PID 1 refuses, as intended: the service stays requested, and is skipped until its conditions hold
 	}
 	return errors.Join(faults...)
 }
 
-// configConditions lists what services want of config.json. Only those count that start by themselves, or whose sockets are open.
+// configConditions lists the conditions of services on config.json: of those that start by themselves, and of those
+// whose sockets are open.
 func configConditions(specs []spec.Spec) []configd.Condition {
 	var list []configd.Condition
 	for _, s := range specs {

@@ -30,7 +30,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	loader, err := kmod.OpenRunning()
 	if err != nil {
-		log.Warn("no module will be loaded", "error", err) // nodes and their modes are worth a daemon too
+		log.Warn("no module will be loaded", "error", err) // devd still creates nodes and sets their modes
 	}
 	rules := &udevrules.Keeper{Sys: "/sys", Dev: "/dev", Record: "/run/resinos/device-names.json", Log: log}
 	ctx, stop := context.WithCancel(ctx)
@@ -40,7 +40,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	defer stop()
 	return uevent.Run(ctx, uevent.Config{
 		Loader: loader, Log: log, Ready: func() { ready(log) }, Alive: notify.Watched(),
-		// What the owner set must be in force before the modules that ask for firmware are loaded.
+		// The owner's settings must be in force before modules that ask for firmware are loaded.
 		Prepare: func() {
 			applied := make(chan struct{})
 			beside.Go(func() { followHardware(ctx, rules, log, applied) })
@@ -54,13 +54,13 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	})
 }
 
-// followHardware applies what config.json says of devices whenever it changes. It closes applied when what was
-// published at its start is in force, or nothing was.
+// followHardware applies the keys of config.json that concern devices whenever they change. It closes applied when the
+// settings that were published at its start are in force, or if there were none.
 func followHardware(ctx context.Context, rules *udevrules.Keeper, log *slog.Logger, applied chan<- struct{}) {
 	first := sync.OnceFunc(func() { close(applied) })
 	defer first()
 	if now, err := settings.Read(settings.Path); err != nil || now.Values == nil {
-		first() // Follow says why, and waits for it
+		first() // Follow logs why, and waits for the file
 	}
 	h := &hardwareSettings{sys: "/sys", file: hardware.File, rules: rules, faults: map[string]error{}}
 	err := settings.Follow(ctx, settings.Follower{Daemon: "devd", Keys: h.keys(), Log: log,
@@ -75,12 +75,12 @@ func followHardware(ctx context.Context, rules *udevrules.Keeper, log *slog.Logg
 
 // hardwareSettings are the keys of config.json that devd applies.
 type hardwareSettings struct {
-	sys   string // where sysfs is attached
-	file  string // what the board's file says of the hardware
+	sys   string // where sysfs is mounted
+	file  string // the board's table of hardware, as JSON
 	rules *udevrules.Keeper
 
 	last   settings.Settings
-	faults map[string]error // what came of each key
+	faults map[string]error // the fault of each key
 }
 
 type profiles = map[string]hardware.Profile
@@ -121,8 +121,9 @@ func (h *hardwareSettings) applyRules(s settings.Settings) error {
 	return errors.Join(err, h.rules.Set(rules))
 }
 
-// applyFirmware names the directory in which the kernel looks for firmware first. The kernel sees the data partition
-// even though devd does not; what lacked firmware before gets it when it is plugged in again, or after a reboot.
+// applyFirmware sets the directory in which the kernel looks for firmware first. The kernel sees the data partition
+// even though devd does not. A device that lacked firmware before gets it when it is plugged in again, or after a
+// reboot.
 func (h *hardwareSettings) applyFirmware(s settings.Settings) error {
 	file, path := filepath.Join(h.sys, "module/firmware_class/parameters/path"), ""
 	if volume := s.Text(config.FirmwareVolume); volume != "" {
@@ -140,7 +141,7 @@ func (h *hardwareSettings) applyFirmware(s settings.Settings) error {
 
 func (h *hardwareSettings) applyProfile(name, what string, of func(hardware.Hardware) profiles) error {
 	if name == "" {
-		return nil // the board does what it does by itself
+		return nil // the board keeps its default
 	}
 	board, err := hardware.Read(h.file)
 	if err != nil {
@@ -153,7 +154,7 @@ func (h *hardwareSettings) applyProfile(name, what string, of func(hardware.Hard
 	return profile.Apply(h.sys)
 }
 
-// runButton has a press of the power button switch the device off. Devices are served without it too.
+// runButton switches the device off at a press of the power button. devd serves devices even if runButton fails.
 func runButton(ctx context.Context, log *slog.Logger) {
 	pressed := func() {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -19,8 +19,9 @@ import (
 	"resinos/services/pid1"
 )
 
-// runGrow does, while containers run already, what the disk needs once: table repaired, data partition as large as the disk allows,
-// identifiers that no other device has, the slot checked if the kernel has found a fault in it. Mostly it finds all of that done.
+// runGrow completes the disk while containers run already: it repairs the partition table, grows the data partition to
+// the size of the disk, gives the file systems identifiers of their own, and checks the slot if the kernel has found a
+// fault in it. In most boots nothing of this is needed.
 func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
 	d := grow.Device{Sys: "/sys", Dev: "/dev", Log: log}
 	if err := parse("grow", args, func(*flag.FlagSet) {}); err != nil {
@@ -48,10 +49,11 @@ func runGrow(ctx context.Context, args []string, log *slog.Logger) error {
 	return errors.Join(recheck(ctx, part, log), d.Run())
 }
 
-// recheckPatience is far more than e2fsck takes for the few files of a slot.
+// recheckPatience is far more than e2fsck needs for the few files of a slot.
 const recheckPatience = 10 * time.Minute
 
-// recheck deals with the mark of a fault on the slot that the device runs from, which nobody can repair: it is read-only, and in use.
+// recheck handles the mark of a fault on the slot that the device runs from. The slot cannot be repaired, because it is
+// read-only and in use.
 func recheck(ctx context.Context, slot disk.Partition, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, recheckPatience)
 	defer cancel()
@@ -65,11 +67,11 @@ func recheck(ctx context.Context, slot disk.Partition, log *slog.Logger) error {
 	return nil
 }
 
-// growAfter is the time since the kernel's start at which the disk's turn comes even if no container has said anything yet.
+// growAfter is the time since the kernel's start at which grow begins even if no container has written a line yet.
 const growAfter = 90 * time.Second
 
-// afterContainers returns when the first container's output was seen, so that none of them waits for the disk, or when there seems to
-// be none.
+// afterContainers returns at the first output of a container, so that no container waits for the disk, or after
+// growAfter.
 func afterContainers(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()

@@ -11,30 +11,31 @@ import (
 	"resinos/services/settings"
 )
 
-// logSettings is what config.json has to say to logd: persistentLogging, which it follows, and log.size, the budget of the ring,
-// which is fixed when it starts.
+// logSettings are the keys of config.json for logd: persistentLogging, which it follows, and log.size, the budget of
+// the ring, which it reads at its start.
 type logSettings struct {
 	log     *slog.Logger
 	size    string // log.size as it was at the start
 	wanted  atomic.Bool
-	changed chan struct{} // told when wanted may be another
+	changed chan struct{} // gets a value when wanted may have changed
 }
 
-// settleLog gives logd what config.json at path says now. It starts before anything is published, so it looks itself.
+// settleLog gives logd the current settings of config.json at path. It reads the file itself, because logd starts
+// before the settings are published.
 func settleLog(cfg *logd.Config, path string, log *slog.Logger) *logSettings {
 	place := &archive.Partition{Log: log}
-	now := config.InForce(config.Load(path), "") // PID 1 and configd tell what is wrong with the file
+	now := config.InForce(config.Load(path), "") // PID 1 and configd report what is wrong with the file
 	s := &logSettings{log: log, size: now.Text(config.LogSize), changed: make(chan struct{}, 1)}
 	s.wanted.Store(now.Flag(config.PersistentLogging))
 	cfg.Archive.Place, cfg.Archive.Dir = place, place.Dir()
 	cfg.Archive.Wanted, cfg.Archive.Changed = s.wanted.Load, s.changed
 	if s.size != "" {
-		cfg.RingBytes, _ = logd.ParseSize(s.size) // config has judged it
+		cfg.RingBytes, _ = logd.ParseSize(s.size) // config has checked it
 	}
 	return s
 }
 
-// follow takes changes until ctx is cancelled.
+// follow applies changes until ctx is cancelled.
 func (s *logSettings) follow(ctx context.Context) {
 	err := settings.Follow(ctx, settings.Follower{
 		Daemon: "logd", Keys: []string{config.PersistentLogging, config.LogSize}, Log: s.log, Apply: s.apply,
@@ -48,7 +49,7 @@ func (s *logSettings) apply(now settings.Settings) error {
 	if wanted := now.Flag(config.PersistentLogging); wanted != s.wanted.Swap(wanted) {
 		select {
 		case s.changed <- struct{}{}:
-		default: // it has not looked since the last time
+		default: // logd has not read the last value yet
 		}
 	}
 	if now.Text(config.LogSize) != s.size {

@@ -1,6 +1,6 @@
-// Command init is PID 1 of the real root, and under another name one of the small daemons or the operator's
-// command: it looks at argv[0], or at its first argument (init APPLET). It owns the applet table, connects the
-// packages that an applet needs, and never does their work itself. Read applets first.
+// Command init is PID 1 on the root, and under another name one of the small daemons or the operator's command: it
+// chooses by argv[0], or by its first argument (init APPLET). It owns the applet table, connects the packages that an
+// applet needs, and never does their work itself. Read applets first.
 package main
 
 import (
@@ -38,7 +38,7 @@ func firstProcess() {
 func openModules() (partition.Loader, error) {
 	loader, err := kmod.OpenRunning()
 	if err != nil {
-		return nil, err // not the nil pointer, which is no nil interface
+		return nil, err // not the nil pointer, which would be a non-nil interface
 	}
 	return loader, nil
 }

@@ -37,8 +37,8 @@ func (p *PID1) milestoneOp(_ context.Context, args json.RawMessage) (any, error)
 	return nil, p.milestone(m.Name, m.At)
 }
 
-// powerOp takes {"action": …, "force": …}. A second request makes the first more urgent; force does not wait for
-// anybody.
+// powerOp takes {"action": …, "force": …}. A second request makes the first more urgent; with force, PID 1 does not
+// wait for services to stop.
 func (p *PID1) powerOp(ctx context.Context, args json.RawMessage) (any, error) {
 	var want pid1.Shutdown
 	if err := control.Args(args, &want); err != nil {
@@ -47,10 +47,10 @@ func (p *PID1) powerOp(ctx context.Context, args json.RawMessage) (any, error) {
 	return nil, p.ask(ctx, request{action: want.Action, force: want.Force, why: "osctl " + string(want.Action)})
 }
 
-// answerTime is what the answer to re-exec has to reach its client.
+// answerTime is the time that the answer to a request for re-exec has to reach its client.
 const answerTime = 50 * time.Millisecond
 
-// reexecOp takes {"reason": …}. It answers first, and then PID 1 goes.
+// reexecOp takes {"reason": …}. It answers first; then PID 1 re-executes itself.
 func (p *PID1) reexecOp(_ context.Context, args json.RawMessage) (any, error) {
 	var why pid1.Reexec
 	if err := control.Args(args, &why); err != nil {
@@ -65,34 +65,34 @@ func (p *PID1) reexecOp(_ context.Context, args json.RawMessage) (any, error) {
 	time.AfterFunc(answerTime, func() {
 		select {
 		case p.reasons <- why.Reason:
-		default: // one is asked for already
+		default: // a re-exec is requested already
 		}
 	})
 	return nil, nil
 }
 
-// milestone checks what a client says before it becomes part of the report and of a console line.
+// milestone checks a client's milestone before it becomes part of the report and of a console line.
 func (p *PID1) milestone(name string, at float64) error {
 	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name == "" || len(name) > 64 {
 		return fmt.Errorf("milestone %.64q: want small letters, digits and _", name)
 	}
 	when := boottime.Now()
-	if at > 0 && at < when.Seconds() { // compared as it came: a Duration does not hold every number
+	if at > 0 && at < when.Seconds() { // compared as a float: a Duration cannot hold every number
 		when = time.Duration(at * float64(time.Second))
 	}
 	p.mark(name, when)
 	return nil
 }
 
-// request is somebody's request for a power action.
+// request is a request for a power action.
 type request struct {
 	action pid1.Power
-	force  bool // do not wait for anybody
+	force  bool // do not wait for services to stop
 	why    string
-	failed bool // it is no clean end
+	failed bool // the reason is a failure, which the next boot reports
 }
 
-// ask hands a request to PID 1's loop; when one waits there already, this one adds nothing.
+// ask passes a request to PID 1's loop. If one waits there already, the new one is dropped.
 func (p *PID1) ask(ctx context.Context, r request) error {
 	if !shutdown.Known(r.action) {
 		return fmt.Errorf("power: action %.20q is not poweroff, reboot or halt", r.action)

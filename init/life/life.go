@@ -1,5 +1,5 @@
-// Package life owns the life of PID 1 on the real root: signals, the supervisor and its pipes, the control socket, the
-// watchdog, and the re-exec that begins the next life when somebody asks for it or a part panics. It never reads
-// untrusted bytes, never blocks in a write, and never exits: it degrades and reports it. The steps before it are
-// init/boot's, the way down is init/shutdown's. Read PID1 first.
+// Package life runs PID 1 after the steps of the boot: signals, the supervisor and its pipes, the control socket, the
+// watchdog, and the re-exec that begins the next life when somebody asks for it or a goroutine panics. It never reads
+// untrusted bytes, never blocks in a write, and never exits: it degrades and reports it. init/boot carries out the
+// boot, init/shutdown the shutdown. Read PID1 first.
 package life

@@ -39,14 +39,14 @@ import (
 // printk holds the kernel's console log level first (Linux, Documentation/admin-guide/sysctl/kernel.rst).
 const printk = "/proc/sys/kernel/printk"
 
-// PID1 is the first process of the real root.
+// PID1 is the first process on the root.
 type PID1 struct {
 	// Modules opens the loader of the running kernel's modules. It is called only when a module is needed.
 	Modules func() (partition.Loader, error)
 
 	signals  <-chan os.Signal
 	requests chan request
-	reasons  chan string        // of re-execs that were asked for
+	reasons  chan string        // of requested re-execs
 	pings    chan chan struct{} // closed by the loop
 	out      *line.Handler
 	log      *slog.Logger
@@ -56,25 +56,25 @@ type PID1 struct {
 	system   *boot.System
 	verbose  bool
 	guard    *guard.Guard
-	leaving  sync.Mutex // taken by whoever ends this life of PID 1, and never given back
+	leaving  sync.Mutex // locked by the goroutine that ends this life of PID 1, and never unlocked
 
-	socket     *os.File // the control socket; nil until it is there
+	socket     *os.File // the control socket; nil until it exists
 	kept       *pipes
 	reaper     *proc.Reaper
 	reaped     chan struct{} // closed when the reaper has ended
 	stopReaper func()
 	supervisor supervisor    // nil until services run
-	supervised chan struct{} // closed when the supervisor does nothing any more
+	supervised chan struct{} // closed when the supervisor has returned, frozen or ended
 	stopped    chan struct{} // closed when it has ended by itself or because it was stopped
 	stop       func()        // ends the supervisor
 	shares     sync.Once     // ends the boot's shares of the processor
 
 	mu    sync.Mutex         // guards down
-	down  *shutdown.Shutdown // the one under way
+	down  *shutdown.Shutdown // the running one
 	judge condition.Judge    // of the conditions of services
 }
 
-// Run is the life of PID 1. It does not return. The caller has caught the signals before anything else.
+// Run runs PID 1. It does not return. The caller must have caught the signals before anything else.
 func (p *PID1) Run(signals <-chan os.Signal) {
 	defer p.lastResort()
 	p.guard = &guard.Guard{Caught: p.caught}
@@ -100,21 +100,20 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 	p.loop()
 }
 
-// keepSmall has PID 1 take little: it must be the last process that memory runs out for, and never the reason.
+// keepSmall limits the memory of PID 1, and makes it the last process that the kernel kills when memory runs out.
 func keepSmall() {
 	debug.SetMemoryLimit(16 << 20)
 	debug.SetGCPercent(50)
 	debug.SetMaxStack(8 << 20)
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	_ = sysctl.Write("/proc/self/oom_score_adj", "-1000") // a name space without the right to it loses nothing
+	_ = sysctl.Write("/proc/self/oom_score_adj", "-1000") // a test in a namespace without this right does not need it
 	_ = os.Setenv("PATH", "/usr/sbin:/usr/bin")           // fails only for malformed names
 	unix.Umask(0o022)
 	_ = unix.Chdir("/")
 }
 
-// tidyAfter is when the memory that the way up took, and nothing takes again, goes back to the kernel: once the
-// services have been started, so that it holds up none of them. The runtime itself would hold on to it for as long as
-// it likes.
+// tidyAfter is the time at which memory that only the boot needed is returned to the kernel. It is after the start of
+// the services, so that none of them waits. The Go runtime alone would keep this memory.
 const tidyAfter = 2 * time.Second
 
 func (p *PID1) begin() {
@@ -122,7 +121,8 @@ func (p *PID1) begin() {
 	p.out = console.EarlyLog(p.verbose)
 	p.log = slog.New(p.out)
 	p.kernel = console.KernelLog()
-	// The kernel then sends SIGINT here instead of rebooting at once. A pid name space has no such key.
+	// The kernel then sends SIGINT here instead of rebooting at once. In a PID namespace of a test there is no such
+	// key.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
 
@@ -138,20 +138,19 @@ func (p *PID1) mark(name string, at time.Duration) {
 	if name == bootreport.MilestoneContainerOutput {
 		p.booted()
 	}
-	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for this very line
+	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for exactly this line
 	p.log.Info(line)
 	if name == bootreport.MilestoneContainerOutput && !p.verbose {
-		console.Say(line) // the one line of a production image: it has neither ssh nor shell to ask
+		console.Say(line) // the only line on the console of a production image, which has no shell to ask
 		p.silenceKernel()
 	}
 }
 
-// silenceAfter is when the boot counts as over if no container says anything.
+// silenceAfter is when the boot counts as over if no container writes a line.
 const silenceAfter = 2 * time.Minute
 
-// silenceKernel ends the kernel's messages on the console of a production image: a serial line is its owner's once the
-// boot is over, and something that talks to an app may be at the other end. A panic is printed all the same, and all
-// else is in the log.
+// silenceKernel ends the kernel's messages on the console of a production image: after the boot, an app may use the
+// serial line to talk to another device. The kernel still prints a panic; all other messages are in the log.
 func (p *PID1) silenceKernel() {
 	if p.verbose {
 		return
@@ -161,7 +160,7 @@ func (p *PID1) silenceKernel() {
 	}
 }
 
-// walk is the boot of the real root.
+// walk carries out the boot.
 func (p *PID1) walk(started time.Duration) {
 	before, err := bootreport.Load(bootreport.InitramfsPath)
 	if err != nil {
@@ -180,25 +179,25 @@ func (p *PID1) newSystem(in boot.Inputs) *boot.System {
 	return boot.New(env, in)
 }
 
-// startAnew is what is left when the state of the earlier life cannot be read: nobody knows any more which process
-// belongs to whom, so all are ended and the boot is walked again. Each of its steps may be done twice.
+// startAnew handles a state of the earlier life that cannot be read: it is not known which process belongs to which
+// service, so all processes are ended and the boot is carried out again. Each step may be carried out twice.
 func (p *PID1) startAnew(cause error) {
 	p.log.Error("pid 1 re-executed without its state: all services start again", "error", cause)
 	shutdown.KillAll(p.log)
 	p.walk(boottime.Now())
 }
 
-// serve starts what PID 1 is there for: the reaper, the supervisor, the control socket and the feeding of the watchdog.
+// serve starts the goroutines of PID 1: the reaper, the supervisor, the control socket and the feeding of the watchdog.
 func (p *PID1) serve(earlier *handover.State) {
 	p.reaper = proc.NewReaper()
 	reaping, stopReaping := context.WithCancel(context.Background())
 	p.reaped, p.stopReaper = make(chan struct{}), stopReaping
 	running, stop := context.WithCancel(context.Background())
 	p.stop, p.supervised, p.stopped = stop, make(chan struct{}), make(chan struct{})
-	p.listen() // before the first service, which may want to tell something
+	p.listen() // before the first service, which may call PID 1
 	services := p.startServices(running, earlier)
 	if earlier != nil {
-		p.await() // what died meanwhile is to be taken by those who know it
+		p.await() // the supervisor must take over its processes before the reaper reaps those that died meanwhile
 	}
 	p.guard.Go("reaper", func() {
 		defer close(p.reaped)
@@ -212,7 +211,7 @@ func (p *PID1) serve(earlier *handover.State) {
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	time.AfterFunc(silenceAfter, p.silenceKernel)
 	if earlier != nil {
-		p.booted() // a re-exec is no boot
+		p.booted() // after a re-exec the boot is over already
 	} else {
 		time.AfterFunc(bootPatience, p.booted)
 	}
@@ -224,7 +223,7 @@ func (p *PID1) serve(earlier *handover.State) {
 	}
 }
 
-// await returns when the supervisor has taken over what the earlier life left, or does not in time.
+// await returns when the supervisor has taken over the services of the earlier life, or when the time for that is over.
 func (p *PID1) await() {
 	if p.supervisor == nil {
 		return
@@ -236,14 +235,14 @@ func (p *PID1) await() {
 	}
 }
 
-// listen makes the control socket, unless the earlier life left it.
+// listen creates the control socket, unless the earlier life passed it on.
 func (p *PID1) listen() {
 	if p.socket != nil {
 		return
 	}
 	socket, err := control.Listen(control.SocketPath)
 	if err != nil {
-		p.log.Error("control socket is missing", "error", err) // it is tried again
+		p.log.Error("control socket is missing", "error", err) // control tries again
 		return
 	}
 	p.socket = socket
@@ -261,8 +260,7 @@ func (p *PID1) control(services map[string]control.Handler) func(context.Context
 	}
 }
 
-// loop is PID 1's own: signals, requests and the questions of the feeding of the watchdog. It goes on while the device
-// goes down.
+// loop handles signals, requests, and the pings of the watchdog's feeder. It continues during the shutdown.
 func (p *PID1) loop() {
 	var policy signalPolicy
 	for {
@@ -302,7 +300,7 @@ func (p *PID1) ping(ctx context.Context) error {
 	}
 }
 
-// power begins the shutdown, or makes the one under way more urgent.
+// power begins the shutdown, or makes a running shutdown more urgent.
 func (p *PID1) power(r request) {
 	if d := p.goingDown(); d != nil {
 		d.Hurry()
@@ -313,7 +311,7 @@ func (p *PID1) power(r request) {
 	p.guard.Go("shutdown", d.Run)
 }
 
-// goingDown is the shutdown under way, nil if there is none.
+// goingDown returns the running shutdown, nil if there is none.
 func (p *PID1) goingDown() *shutdown.Shutdown {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -327,8 +325,8 @@ func (p *PID1) beginShutdown(d *shutdown.Shutdown) *shutdown.Shutdown {
 	return d
 }
 
-// shutdownConfig is what a request takes apart. The next boot is told of a failure that requests it, and not of a clean
-// end.
+// shutdownConfig returns what a shutdown for this request needs. If a failure requests it, the next boot gets the
+// reason; a clean end leaves none.
 func (p *PID1) shutdownConfig(r request) shutdown.Config {
 	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndClean, Why: string(r.action)}
 	if r.failed {
@@ -347,8 +345,8 @@ func (p *PID1) resumeShutdown(s *shutdown.Saved) {
 	p.guard.Go("shutdown", d.Run)
 }
 
-// keep runs a daemon of PID 1 until ctx ends. One that fails is started again: PID 1 without its reaper or its control
-// socket would be alive but of no use. One that panics is the guard's.
+// keep runs a goroutine of PID 1 until ctx ends, and starts it again if it fails, because PID 1 is of no use without
+// its reaper or its control socket. The guard handles its panics.
 func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) error) {
 	for {
 		err := run(ctx)
@@ -365,8 +363,8 @@ func (p *PID1) keep(ctx context.Context, name string, run func(context.Context) 
 	}
 }
 
-// lastResort is for a panic where nothing can be saved: the device reboots, which the bootloader counts as a failed
-// try, and the reason is in the kernel log for pstore, and beside the marker for the next boot.
+// lastResort handles a panic while nothing can be saved: the device reboots, which the bootloader counts as a failed
+// try. The reason is in the kernel log for pstore, and beside the marker for the next boot.
 func (p *PID1) lastResort() {
 	cause := recover()
 	if p.log == nil {
@@ -376,7 +374,7 @@ func (p *PID1) lastResort() {
 	console.Say(text)
 	p.log.Error(text)
 	for line := range strings.Lines(string(debug.Stack())) {
-		p.log.Error(strings.TrimSpace(line)) // the kernel log takes lines
+		p.log.Error(strings.TrimSpace(line)) // the kernel log takes single lines
 	}
 	end := lastboot.Marker{BootID: lastboot.BootID(), How: lastboot.EndPanic, Why: text}
 	cfg := shutdown.Config{Action: pid1.Reboot, End: end, Log: p.log}

@@ -31,11 +31,11 @@ const (
 	maxLives    = 16               // kept in the report
 	maxReason   = 500              // bytes of a reason
 	panicWindow = 60 * time.Second // in which
-	maxPanics   = 5                // re-execs after a panic are worth it
+	maxPanics   = 5                // re-execs after a panic are tried
 )
 
-// tooMany tells whether another re-exec after a panic is one too many: a fault that comes back at once is not cured by
-// it, a reboot may, and the bootloader counts that as a failed try of this slot.
+// tooMany reports whether PID 1 has re-executed after panics too often. A re-exec does not cure a fault that returns at
+// once; a reboot may, and the bootloader counts it as a failed try of this slot.
 func tooMany(lives []bootreport.Life, now time.Duration) bool {
 	recent := 0
 	for _, l := range lives {
@@ -46,26 +46,26 @@ func tooMany(lives []bootreport.Life, now time.Duration) bool {
 	return recent >= maxPanics
 }
 
-// freezePatience is the time the supervisor has to come to a clean point.
+// freezePatience is the time that the supervisor has to stop between two inputs.
 const freezePatience = time.Second
 
-// caught is what the guard calls: a panic in any goroutine of PID 1. It does not return.
+// caught handles a panic in any goroutine of PID 1; the guard calls it. It does not return.
 func (p *PID1) caught(name string, cause any, stack []byte) {
-	defer p.lastResort() // for a panic in here
+	defer p.lastResort() // for a panic in this function
 	if !p.leaving.TryLock() {
-		select {} // a re-exec is under way and ends this goroutine
+		select {} // a running re-exec ends this goroutine
 	}
 	reason := shorten(fmt.Sprintf("panic in %s: %v", name, cause))
-	if p.kernel != nil { // for pstore, and for when our log is not read
+	if p.kernel != nil { // for pstore, and in case logd does not run
 		fmt.Fprintf(p.kernel, "<3>pid 1: %s\n", reason)
 	}
 	p.log.Error("panic in pid 1", "daemon", name, "error", fmt.Sprint(cause))
 	lines := strings.Split(strings.TrimSpace(string(stack)), "\n")
 	for _, line := range lines[:min(len(lines), 40)] {
-		p.log.Error(strings.TrimSpace(line)) // the log takes lines
+		p.log.Error(strings.TrimSpace(line)) // the log takes single lines
 	}
 	if p.supervisor == nil {
-		panic(reason) // nothing to save yet: a reboot costs no more
+		panic(reason) // nothing is to be saved yet, so a reboot loses nothing
 	}
 	if tooMany(p.record.Report().Lives, boottime.Now()) {
 		p.abandon(reason + fmt.Sprintf("; more than %d panics within %v", maxPanics, panicWindow))
@@ -75,21 +75,21 @@ func (p *PID1) caught(name string, cause any, stack []byte) {
 
 func shorten(reason string) string { return reason[:min(len(reason), maxReason)] }
 
-// abandon gives the device up to the bootloader: an orderly reboot, with the reason kept. It does not return.
+// abandon reboots the device in order and keeps the reason for the next boot. It does not return.
 func (p *PID1) abandon(reason string) {
 	p.log.Error("pid 1 gives up: rebooting", "error", reason)
 	p.lastShutdown(reason).Run()
 }
 
-// lastShutdown is that of a life that cannot go on. It does not wait for the end of a supervisor that stands still or
-// has panicked, which never comes: nobody stops the services in order any more.
+// lastShutdown is the shutdown of a life that cannot continue. It does not wait for a supervisor that is frozen or has
+// panicked, which never ends: nothing stops the services in order any more.
 func (p *PID1) lastShutdown(reason string) *shutdown.Shutdown {
 	cfg := p.shutdownConfig(request{action: pid1.Reboot, why: reason, failed: true})
 	cfg.Ended = p.supervised
 	return p.beginShutdown(shutdown.New(cfg))
 }
 
-// reexec executes PID 1 again because somebody asked for it. It returns only if there is one under way.
+// reexec re-executes PID 1 on request. It returns only if a re-exec is running already.
 func (p *PID1) reexec(reason string) {
 	if !p.leaving.TryLock() {
 		return
@@ -97,20 +97,19 @@ func (p *PID1) reexec(reason string) {
 	p.replace(bootreport.Life{Reason: shorten(reason)})
 }
 
-// replace saves all there is and becomes the next life. It does not return: when that is impossible for good, the
-// device reboots.
+// replace saves the state and executes the next life. It does not return: if it fails for good, the device reboots.
 func (p *PID1) replace(life bootreport.Life) {
 	from := boottime.Now()
 	cpu := cpuTime()
 	life.At = bootreport.Seconds(from)
 	p.freeze(life)
 	var err error
-	// Out of memory passes; a broken program does not.
+	// A lack of memory passes; a broken program does not.
 	for try := range 10 {
 		if try > 0 {
-			time.Sleep(100 * time.Millisecond) // sleep: who has the memory does not tell when it is free
+			time.Sleep(100 * time.Millisecond) // sleep: nothing reports when memory is free again
 		}
-		if err = p.become(life, from, cpu); err == nil || errors.Is(err, errNoFork) {
+		if err = p.execute(life, from, cpu); err == nil || errors.Is(err, errNoFork) {
 			break
 		}
 		p.log.Error("pid 1 cannot be executed", "error", err)
@@ -118,8 +117,8 @@ func (p *PID1) replace(life bootreport.Life) {
 	p.abandon(fmt.Sprintf("re-exec: %v", err))
 }
 
-// freeze has the supervisor stand still, unless it is what panicked, and then the reaper: who dies from then on is the
-// next life's to reap.
+// freeze stops the supervisor, unless the supervisor has panicked, and then the reaper: the next life reaps the
+// processes that die from then on.
 func (p *PID1) freeze(life bootreport.Life) {
 	p.freezeSupervisor(life)
 	p.stopReaper()
@@ -151,9 +150,9 @@ func (p *PID1) freezeSupervisor(life bootreport.Life) {
 
 var errNoFork = errors.New("a fork under way does not end")
 
-// become takes the picture and executes. Nobody may fork meanwhile: the child would be in no picture, and would inherit
-// what is meant for the next life.
-func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
+// execute takes a snapshot and executes the next life. Nobody may fork meanwhile: the child would be in no snapshot,
+// and would inherit the descriptors for the next life.
+func (p *PID1) execute(life bootreport.Life, from, cpu time.Duration) error {
 	for try := 0; !syscall.ForkLock.TryLock(); try++ {
 		if try == 1000 {
 			return errNoFork
@@ -161,7 +160,7 @@ func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
 		time.Sleep(time.Millisecond) // sleep: a lock that must not be waited for
 	}
 	defer syscall.ForkLock.Unlock()
-	s, err := p.picture(life, from, cpu)
+	s, err := p.snapshot(life, from, cpu)
 	if err != nil {
 		return err
 	}
@@ -169,13 +168,13 @@ func (p *PID1) become(life bootreport.Life, from, cpu time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() // the exec did not happen
+	defer file.Close() // the exec failed
 	return s.Execute(file)
 }
 
-// picture is the state of everything; from and cpu are the time and the processor time when the earlier life ended. A
-// supervisor that cannot say its own is left out: the next life starts anew.
-func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*handover.State, error) {
+// snapshot returns the state of PID 1; from and cpu are the time and the processor time at the end of this life. If the
+// supervisor cannot save its state, the snapshot lacks it, and the next life starts all services again.
+func (p *PID1) snapshot(life bootreport.Life, from, cpu time.Duration) (*handover.State, error) {
 	s := &handover.State{Now: from, CPU: cpu, Report: p.record.Report(), Inputs: p.system.Inputs,
 		Marking: p.system.Marking.Under()}
 	s.Report.Reexecs++
@@ -215,14 +214,14 @@ func (p *PID1) picture(life bootreport.Life, from, cpu time.Duration) (*handover
 	return s, errors.Join(faults...)
 }
 
-// resume takes over what the earlier life left.
+// resume restores the snapshot of the earlier life.
 func (p *PID1) resume(s *handover.State) {
 	p.record = bootreport.New(s.Report)
 	p.system = p.newSystem(s.Inputs)
 	if pipe := s.File(handover.Log); pipe != nil {
 		p.system.ResumeLog(pipe)
 	}
-	if s.Marking { // the exec ended it; to write it twice does no harm
+	if s.Marking { // the exec ended the writing of the marker; to write it twice does no harm
 		p.system.Marking.Begin(lastboot.MarkerFile, p.log)
 	}
 	if f := s.File(handover.Watchdog); f != nil {
@@ -235,7 +234,7 @@ func (p *PID1) resume(s *handover.State) {
 	}
 }
 
-// resumed tells how it went, once everything runs again.
+// resumed logs the re-exec, once everything runs again.
 func (p *PID1) resumed(s *handover.State) {
 	took := boottime.Now() - s.Now
 	life, count := p.record.Resumed(took, cpuTime()-s.CPU)

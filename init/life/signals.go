@@ -21,15 +21,15 @@ const doublePress = 10 * time.Second
 //
 //	INT           Ctrl-Alt-Del, or kill -INT 1: twice within ten seconds reboots; once is logged
 //	TERM          reboots
-//	USR1, USR2    power off: the signals of halt and poweroff; a box that halts and stays on helps nobody
+//	USR1, USR2    power off: the signals of halt and poweroff; a device that halts and stays on is of no use
 //	all others    logged and ignored
 //
-// A single INT does nothing because a stray one must not take a device down; a person presses again. TERM, USR1 and
-// USR2 are what busybox's init takes (its halt.c), and finit: busybox's shell runs its own reboot, halt and poweroff
-// before any program of these names, and all those do is to send PID 1 a signal and to say that it went well. It is
-// pure but for its own memory: the caller says what time it is.
+// A single INT does nothing, because a stray one must not reboot a device; a person presses again. TERM, USR1 and USR2
+// have the meaning that busybox's init (its halt.c) and finit give them: busybox's shell runs its own reboot, halt and
+// poweroff before any program of these names, and these only send PID 1 a signal. The policy is pure except for its own
+// memory: the caller passes the time.
 type signalPolicy struct {
-	pressed time.Duration // when the last INT came; 0 is never
+	pressed time.Duration // when the last INT arrived; 0 is never
 	logged  time.Duration // start of the second in which lines are counted
 	lines   int
 }
@@ -55,7 +55,7 @@ func (p *signalPolicy) step(now time.Duration, s os.Signal) (action pid1.Power, 
 	return "", say
 }
 
-// logSignal tells of a signal that did nothing.
+// logSignal logs a signal that had no effect.
 func logSignal(log *slog.Logger, s os.Signal) {
 	if s == syscall.SIGINT {
 		log.Warn("ctrl-alt-del or interrupt: press again within 10 s to reboot")

@@ -30,10 +30,10 @@ const notifySocket = "/run/resinos/notify.sock"
 // engine is the service whose readiness is a milestone.
 const engine = "containerd"
 
-// nameSupervisor is what the guard and the watchdog call the supervisor.
+// nameSupervisor is the supervisor's name for the guard and the watchdog.
 const nameSupervisor = "supervisor"
 
-// supervisor is what PID 1 asks of a supervise.Supervisor.
+// supervisor is what PID 1 uses of a supervise.Supervisor.
 type supervisor interface {
 	Run(ctx context.Context) error
 	Handlers() map[string]control.Handler
@@ -43,11 +43,11 @@ type supervisor interface {
 	Booted(ctx context.Context) error
 }
 
-// bootPatience is how long the services that no container needs give way to those that the first one needs. A device
-// without apps has nothing to wait for, and nothing to compete with them either.
+// bootPatience is how long, at most, the services that no container needs have a smaller share of the processor than
+// those that the first container needs. On a device without apps, nothing competes with them.
 const bootPatience = time.Minute
 
-// booted ends the boot's own shares of the processor, once.
+// booted ends the shares of the processor that hold during the boot, once.
 func (p *PID1) booted() {
 	p.shares.Do(func() {
 		p.guard.Go("boot shares", func() {
@@ -63,8 +63,8 @@ func (p *PID1) booted() {
 	})
 }
 
-// startServices starts the supervisor on what the step "load services" found, or on what the earlier life left, and
-// returns its operations. p.supervised is closed when it has ended.
+// startServices starts the supervisor with the services of the step "load services", or with the state of the earlier
+// life, and returns its operations. p.supervised is closed when the supervisor has returned.
 func (p *PID1) startServices(ctx context.Context, earlier *handover.State) map[string]control.Handler {
 	s, err := p.newSupervisor(earlier)
 	if err != nil {
@@ -73,7 +73,7 @@ func (p *PID1) startServices(ctx context.Context, earlier *handover.State) map[s
 		close(p.stopped)
 		return nil
 	}
-	p.supervisor, p.system.Specs = s, nil // they are its now
+	p.supervisor, p.system.Specs = s, nil // the supervisor owns them now
 	p.mark(bootreport.MilestoneServices, boottime.Now())
 	p.guard.Go(nameSupervisor, func() {
 		err := func() error {
@@ -81,14 +81,14 @@ func (p *PID1) startServices(ctx context.Context, earlier *handover.State) map[s
 			return s.Run(ctx)
 		}()
 		if errors.Is(err, supervise.ErrFrozen) {
-			return // a shutdown that waits for the end goes on in the next life
+			return // a shutdown that waits for the supervisor continues in the next life
 		}
 		close(p.stopped)
 		if err != nil {
 			p.log.Error("supervisor ended", "error", err)
 		}
 		if ctx.Err() == nil {
-			// It may run only once, and a device that supervises nothing is dead: the way out is a reboot.
+			// A supervisor runs only once, and a device without one is of no use: reboot.
 			p.log.Error("supervisor is gone: rebooting")
 			// It cannot fail: Reboot is known, and the loop takes one request.
 			_ = p.ask(context.Background(), request{action: pid1.Reboot, why: "the supervisor ended", failed: true})
@@ -97,8 +97,8 @@ func (p *PID1) startServices(ctx context.Context, earlier *handover.State) map[s
 	return s.Handlers()
 }
 
-// newSupervisor takes over what the earlier life left. When that cannot be read, the processes it knew are nobody's:
-// they are ended, and the services are started anew.
+// newSupervisor restores the state of the earlier life. If the state cannot be read, all processes of services are
+// ended, and the services are started again.
 func (p *PID1) newSupervisor(earlier *handover.State) (supervisor, error) {
 	tree, err := cgroup.Open(cgroup.Root)
 	if err != nil {
@@ -110,7 +110,7 @@ func (p *PID1) newSupervisor(earlier *handover.State) (supervisor, error) {
 		Conditions: p.judge.Holds, Load: p.readAgain, Seed: seed(),
 	}
 	if earlier == nil {
-		if p.system.Loaded.Source != "" { // the boot has read it
+		if p.system.Loaded.Source != "" { // the boot has read config.json
 			p.judge.Take(p.system.Loaded)
 		}
 		return supervise.New(cfg)
@@ -133,7 +133,7 @@ func (p *PID1) newSupervisor(earlier *handover.State) (supervisor, error) {
 	return supervise.New(cfg)
 }
 
-// readAgain reads the service files for a rescan, and what their conditions are judged by.
+// readAgain reads the service files for a rescan, and config.json for their conditions.
 func (p *PID1) readAgain() ([]spec.Spec, []error) {
 	p.judge.Learn()
 	return boot.Services()
@@ -146,8 +146,8 @@ func (p *PID1) onState(name, state string) {
 	}
 }
 
-// pipes keeps the log pipe of each service open as long as PID 1 lives, so that no line in it is lost while logd is
-// away. There are as many as there are service files.
+// pipes keeps the log pipe of each service open as long as PID 1 lives, so that no line in it is lost while logd does
+// not run. There is one for each service file.
 type pipes struct {
 	mu   sync.Mutex // guards open
 	open map[string]*os.File
@@ -177,11 +177,11 @@ func (o *pipes) all() map[string]*os.File {
 	return maps.Clone(o.open)
 }
 
-// seed makes what shall differ from device to device: random delays of timers.
+// seed returns a number that differs from device to device, for the random delays of timers.
 func seed() uint32 {
 	text, err := plainfile.Read(boot.MachineID, 4<<10)
 	if err != nil {
-		return 0 // then the delays are the same as everybody's
+		return 0 // then the delays are those of every other device without a seed
 	}
 	h := fnv.New32a()
 	h.Write(text)

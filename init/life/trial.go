@@ -12,8 +12,8 @@ import (
 // has confirmed. The service confirm decides long before; this is for a version in which that service does not run.
 const trialLimit = 30 * time.Minute
 
-// endTrial reboots unless the slot was confirmed, which a file says. The boot script goes back to the other slot once
-// the tries are used up.
+// endTrial reboots unless the slot was confirmed, which a file records. The boot script goes back to the other slot
+// once the tries are used up.
 func (p *PID1) endTrial(confirmed string) {
 	if _, err := os.Stat(confirmed); err == nil || p.goingDown() != nil {
 		return

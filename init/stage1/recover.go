@@ -22,15 +22,15 @@ import (
 	"resinos/services/osrelease"
 )
 
-// otherSlot is where the slot is attached that was not booted, if the root of the other one is bad.
+// otherSlot is where the slot that was not booted is mounted, if the root of the booted one is bad.
 const otherSlot = "/other"
 
-// recoveryPause is the time between two tries of a device of which neither slot can be used.
+// recoveryPause is the time between two tries while neither slot can be used.
 const recoveryPause = 5 * time.Minute
 
-// recover says what becomes of a device whose slot was found and has no root. On trial, the bootloader counts this boot
-// and goes back. Otherwise the other slot is booted from now on, if it is whole; if not, nothing but a person can help,
-// and the device says so and tries again. It returns the time until then.
+// recover handles a slot that was found but whose root cannot be used. On trial, the bootloader counts this boot and
+// goes back. Otherwise recover makes the bootloader boot the other slot from now on, if that is whole. If not, only a
+// person can help: the device says so on the console and tries again. recover returns the time until the next try.
 func (s *Stage) recover() time.Duration {
 	if s.slot.Device == "" || s.cmdline.Trial {
 		return lastWords
@@ -65,7 +65,7 @@ func (s *Stage) attachOther() (slot.Name, error) {
 		Type: "ext4", Flags: []string{"ro", "nosuid", "nodev", "noexec"}, Options: "noload"})
 }
 
-// onDisk finds a partition of the disk with the slot.
+// onDisk finds a partition on the disk of the slot.
 func (s *Stage) onDisk(label string) (disk.Partition, error) {
 	all, err := disk.Read("/sys")
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Stage) onDisk(label string) (disk.Partition, error) {
 	return p, nil
 }
 
-// whole reads all files that a slot should have. It is slow, and finds every damage.
+// whole reads all files of a slot and compares them with the manifest. It is slow, and finds every damage.
 func whole(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, slot.ManifestFile))
 	if err != nil {
@@ -118,7 +118,7 @@ func same(name string, want slot.File) error {
 	return nil
 }
 
-// leave has the bootloader boot the other slot.
+// leave makes the bootloader boot the other slot.
 func (s *Stage) leave(bad slot.Name) error {
 	p, err := s.onDisk(disk.Boot)
 	if err != nil {
@@ -137,7 +137,7 @@ type bootDisk interface {
 	io.WriterAt
 }
 
-// leaveRoot changes the boot variables, which are in one sector, without mounting the file system that they are on.
+// leaveRoot changes the boot variables, which are in one sector, without mounting their file system.
 func leaveRoot(boot bootDisk, bad slot.Name) error {
 	files, err := fat.Open(boot)
 	if err != nil {
@@ -148,7 +148,7 @@ func leaveRoot(boot bootDisk, bad slot.Name) error {
 		if err != nil {
 			continue
 		}
-		v, _ := loader.Parse(old) // of a damaged file, those that the bootloader uses
+		v, _ := loader.Parse(old) // of a damaged file, Parse returns the values that the bootloader uses
 		text, err := loader.Encode(v.LeaveRoot(bad))
 		at, size, placed := files.Place(loader.File())
 		if err := errors.Join(err, placed); err != nil {
@@ -166,8 +166,8 @@ func leaveRoot(boot bootDisk, bad slot.Name) error {
 	return errors.New("write boot variables: the boot partition has none")
 }
 
-// wait gives a person the time to read. In recovery, a development image has a shell for whoever presses Enter. It does
-// not return then: the shell takes the place of this process, and the kernel restarts the device when it ends.
+// wait gives a person time to read the console. In recovery, Enter starts a shell on a development image. wait then
+// does not return: the process executes the shell, and the kernel restarts the device when the shell ends.
 func (s *Stage) wait(d time.Duration) {
 	shell := ""
 	if d == recoveryPause && osrelease.Variant() == "development" {
@@ -192,11 +192,11 @@ func (s *Stage) wait(d time.Duration) {
 			err = unix.Exec(shell, []string{"sh"}, []string{"PATH=/bin", "HOME=/", "TERM=linux"})
 			console.Say(fmt.Sprintf("recovery: start shell: %v", err))
 		}
-		input = nil // nobody can be asked any more
+		input = nil // nobody can press Enter any more
 	}
 }
 
-// keptShell copies the shell out of the first slot that has it into memory, where it can be executed.
+// keptShell copies the shell from the first slot that has one into memory, where it can be executed.
 func keptShell(slots ...string) string {
 	const name = "/" + slot.Shell
 	for _, dir := range slots {
@@ -209,7 +209,7 @@ func keptShell(slots ...string) string {
 	return ""
 }
 
-// blink lets all lights of the device go on and off, a second each, which no system that works does.
+// blink switches all lights of the device on and off, for a second each, which a working system never does.
 func blink(dir string, wanted bool, stop <-chan struct{}) {
 	lights, _ := filepath.Glob(filepath.Join(dir, "*", "brightness")) // fails only for a malformed pattern
 	if !wanted || len(lights) == 0 {
@@ -219,7 +219,7 @@ func blink(dir string, wanted bool, stop <-chan struct{}) {
 	defer tick.Stop()
 	for on := "1"; ; on = map[string]string{"1": "0", "0": "1"}[on] {
 		for _, light := range lights {
-			// Some have no trigger, and nothing else could say that a light fails.
+			// Some lights have no trigger; a light that fails cannot be reported.
 			_ = os.WriteFile(filepath.Join(filepath.Dir(light), "trigger"), []byte("none"), 0)
 			_ = os.WriteFile(light, []byte(on), 0)
 		}

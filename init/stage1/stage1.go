@@ -1,8 +1,7 @@
-// Package stage1 owns the initramfs: from the kernel's first call of /init to the switch to the real root.
-// It never chooses the root by the name of a partition, and never hangs: when it cannot go on it says why on the console
-// and reboots, so that the bootloader's count of tries moves on. It writes to a disk only then: the boot variables, if
-// the root of a slot is bad that is not on trial, and the other slot is whole.
-// Read Stage first.
+// Package stage1 owns the boot in the initramfs: from the kernel's start of /init to the switch to the root. It never
+// chooses the root by the name of a partition, and never hangs: when it cannot continue, it prints the reason on the
+// console and reboots, so that the bootloader counts a try. It writes to a disk in one case only: if the root of a slot
+// that is not on trial is bad, and the other slot is whole, it changes the boot variables. Read Stage first.
 package stage1
 
 import (
@@ -32,7 +31,7 @@ import (
 	"resinos/services/boottime"
 )
 
-// The places of the initramfs.
+// The paths in the initramfs.
 const (
 	newRoot     = "/newroot"
 	rootFile    = slot.Target + "/" + slot.Root
@@ -42,14 +41,15 @@ const (
 	efivars     = "/sys/firmware/efi/efivars"
 )
 
-// The time that the slot's disk gets to appear, and the time that a person gets to read why the boot failed.
+// The longest time until the slot's disk appears, and the time that a person has to read why the boot failed.
 const (
 	diskPatience = 30 * time.Second
 	lastWords    = 10 * time.Second
 )
 
-// trialTimeout is that of the watchdog on trial, until PID 1 opens it after it has attached state and data: a journal
-// may have to be replayed from a slow card, or a file system be repaired.
+// trialTimeout is the watchdog's timeout on trial, until PID 1 opens the watchdog. PID 1 does so after it has mounted
+// state and data, which may take long: a journal may have to be replayed from a slow card, or a file system be
+// repaired.
 const trialTimeout = 2 * time.Minute
 
 // Loader loads a kernel module and all it needs.
@@ -57,9 +57,9 @@ type Loader interface {
 	Load(name, params string) error
 }
 
-// Stage is what stage 1 needs from outside.
+// Stage holds what stage 1 needs from outside.
 type Stage struct {
-	// OpenModules gives the loader of the running kernel's modules; it is called once /proc is there.
+	// OpenModules returns the loader of the running kernel's modules; it is called once /proc is mounted.
 	OpenModules func() (Loader, error)
 
 	record  *bootreport.Record
@@ -71,10 +71,10 @@ type Stage struct {
 	watchdog *watchdog.Timer // open until the switch; nil if there is none
 }
 
-// Run boots the real root. It does not return: it becomes the next stage, or reboots.
+// Run boots the root. It does not return: it executes PID 1 of the root, or reboots.
 func (s *Stage) Run() {
 	s.record = bootreport.New(bootreport.Report{})
-	// Only a full table of milestones can refuse, and this is its first.
+	// It fails only if the table of milestones is full, and this is the first one.
 	_, _ = s.record.Mark(bootreport.MilestonePID1, boottime.Now())
 	err := s.walk()
 	console.Say("initramfs: " + err.Error())
@@ -101,7 +101,7 @@ func (s *Stage) walk() error {
 		return err
 	}
 	if err := s.record.Save(bootreport.InitramfsPath); err != nil {
-		s.log.Warn("boot report is not saved", "error", err) // the time line lacks its beginning, the boot does not
+		s.log.Warn("boot report is not saved", "error", err) // the time line then lacks its beginning; the boot continues
 	}
 	return s.switchRoot()
 }
@@ -117,9 +117,9 @@ func (s *Stage) actions() []walk.Action {
 	}
 }
 
-// startWatchdog has the board reset if the version on trial hangs before its PID 1 has started the watchdog. A version
-// that was confirmed has come that far once; there, a slow disk must not end the boot. The switch closes the device,
-// and the kernel then says that the watchdog did not stop, which is what is wanted.
+// startWatchdog starts the watchdog, which resets the board if the version on trial hangs before its PID 1 opens the
+// watchdog. A confirmed version has once come that far, so there a slow disk must not end the boot. The switch of the
+// root closes the watchdog's file; the kernel then logs that the watchdog did not stop, as intended.
 func (s *Stage) startWatchdog(path string) (err error) {
 	if !s.cmdline.Trial {
 		return nil
@@ -139,13 +139,14 @@ func attachPseudo() error {
 			return err
 		}
 	}
-	// The kernel lets user space write ten lines in five seconds into its log; a boot writes more, and a panic trace too.
-	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0) // worth nothing more than the lines
+	// The kernel lets user space write ten lines in five seconds into its log; a boot writes more, and so does the
+	// trace of a panic.
+	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0) // without it only lines are lost
 	return nil
 }
 
-// loadModules loads what the board's list names, in its order. One that fails leaves the others their chance: which of
-// them this device needs shows when the slot is looked for.
+// loadModules loads the modules of the board's list, in its order. If one fails, it loads the others: the search for
+// the slot shows whether this device needs the missing one.
 func (s *Stage) loadModules() error {
 	loader, err := s.OpenModules()
 	if err != nil {
@@ -205,37 +206,39 @@ func (s *Stage) findSlot() error {
 	return nil
 }
 
-// bootedFrom asks the firmware. Only a cloned disk makes this necessary, so only then efivarfs is loaded and attached.
+// bootedFrom asks the firmware which disk it booted. This is needed only if two disks are clones, so efivarfs is loaded
+// and mounted only then.
 func (s *Stage) bootedFrom() (disk.DevicePath, error) {
 	if s.loader != nil {
-		_ = s.loader.Load("efivarfs", "") // it may be built in; the mount tells
+		_ = s.loader.Load("efivarfs", "") // it may be built in; the mount shows that
 	}
 	if err := attach.Ensure(attach.Entry{Name: "efivars", Target: efivars, Type: "efivarfs", Flags: []string{"ro", "nosuid", "nodev", "noexec"}}); err != nil {
 		return nil, err
 	}
 	path, err := disk.BootedFrom(efivars)
-	// /sys moves to the real root, where nobody expects this below it.
+	// /sys moves to the root, where efivarfs below it is not expected.
 	return path, errors.Join(err, unix.Unmount(efivars, 0))
 }
 
-// attachSlot mounts the slot without replaying its journal: nothing but an update ever writes it, and a boot must not.
+// attachSlot mounts the slot without replaying its journal: only an update may write a slot.
 func (s *Stage) attachSlot() error {
 	return attach.Apply(attach.Entry{Name: "slot", Source: s.slot.Node(), Target: slot.Target, Type: "ext4",
 		Flags: []string{"ro", "nosuid", "nodev", "noexec"}, Options: "noload"})
 }
 
-// attachRoot mounts the root. If the initramfs has its hash, nothing of it is read that differs from what was built.
+// attachRoot mounts the root. If the initramfs has the root hash, a block that differs from what was built cannot be
+// read.
 func (s *Stage) attachRoot() error {
 	node, handle, err := attach.Loop(rootFile)
 	if err != nil {
 		return err
 	}
-	defer handle.Close() // what lies on top holds the loop device
+	defer handle.Close() // the mount keeps the loop device
 	text, err := os.ReadFile(rootHash)
 	if err == nil {
 		node, err = s.verified(node, string(text))
 	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil // the image was built without it
+		err = nil // the image was built without a hash tree
 	}
 	if err != nil {
 		return err
@@ -243,8 +246,8 @@ func (s *Stage) attachRoot() error {
 	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs", Flags: []string{"ro", "nodev"}})
 }
 
-// verified puts the device that checks each block on top of one with a root. On trial, a damaged block ends the boot
-// for certain: the bootloader counts it and goes back. A version that was confirmed goes on as well as it can.
+// verified creates the device that checks each block of the root (dm-verity). On trial, a damaged block causes a panic,
+// so that the bootloader counts a try and goes back. A confirmed version continues, and only the read fails.
 func (s *Stage) verified(below, text string) (node string, err error) {
 	root, err := verity.Parse(text)
 	if err != nil {
@@ -274,7 +277,7 @@ func (s *Stage) switchRoot() error {
 	if err := mount.MoveMount(slot.Target, newRoot+slot.Target); err != nil {
 		return fmt.Errorf("move slot: %w", err)
 	}
-	log.SetOutput(io.Discard) // SwitchRoot tells each of its moves to the global logger
+	log.SetOutput(io.Discard) // SwitchRoot logs each of its steps to the global logger
 	if err := mount.SwitchRoot(newRoot, nextInit); err != nil {
 		return fmt.Errorf("switch root: %w", err)
 	}

@@ -13,8 +13,8 @@ import (
 // pollEvery bounds how long a lost uevent can delay the boot.
 const pollEvery = 100 * time.Millisecond
 
-// await returns the partitions with the given UUID as soon as there is one. It looks again whenever the kernel announces
-// a device, so that no time passes between a disk's arrival and its use.
+// await returns the partitions with the given UUID as soon as there is one. It looks again whenever the kernel
+// announces a device, so that a new disk is used at once.
 func await(uuid string, patience time.Duration) ([]disk.Partition, error) {
 	events, err := listen()
 	if err == nil {
@@ -26,7 +26,7 @@ func await(uuid string, patience time.Duration) ([]disk.Partition, error) {
 		if err != nil {
 			return nil, err
 		}
-		unread := disk.Identify("/sys", "/dev", all) // a broken disk must not hide the others
+		unread := disk.Identify("/sys", "/dev", all) // an unreadable disk must not hide the others
 		if same := disk.ByUUID(all, uuid); len(same) > 0 {
 			return same, nil
 		}
@@ -63,8 +63,8 @@ func listen() (int, error) {
 	return fd, nil
 }
 
-// pause returns after a uevent or after the given time, and takes all waiting uevents off the socket: what they say is
-// read from sysfs instead.
+// pause returns after a uevent or after the given time. It discards all waiting uevents: their content is read from
+// sysfs instead.
 func pause(events int, longest time.Duration) {
 	set := []unix.PollFd{{Fd: int32(events), Events: unix.POLLIN}} // a negative descriptor is skipped by poll
 	if n, err := unix.Poll(set, int(longest.Milliseconds())+1); err != nil || n == 0 {

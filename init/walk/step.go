@@ -1,5 +1,5 @@
-// Package walk carries out the steps of a boot: one after the other, each timed, recorded, and with a panic caught. It
-// knows no step. Read Walker first.
+// Package walk carries out the steps of a boot, one after the other: it times and records each, and catches its panics.
+// It contains no step itself. Read Walker first.
 package walk
 
 import (
