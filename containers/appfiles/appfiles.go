@@ -1,6 +1,6 @@
-// Package appfiles owns the directory of apps: which apps there are and what each of them wants, which container
-// images lie beside them, and the watch that says when to read them again. It never parses compose files (package
-// load has it done) and knows nothing of what runs. Read Apps first.
+// Package appfiles owns the directory of apps: which apps there are and what each of them wants, which container images
+// are in their files, and the watch that reports changes. It never parses compose files (package load runs the program
+// that does) and knows nothing of running containers. Read Apps first.
 package appfiles
 
 import (
@@ -19,10 +19,10 @@ import (
 	"resinos/containers/plan"
 )
 
-// errNoFile is of an app without a compose file: its containers are not wanted any more.
+// errNoFile is the error of an app without a compose file: its containers are not wanted any more.
 var errNoFile = errors.New("it has no compose file")
 
-// Apps is what the directory of apps holds.
+// Apps is the content of the directory of apps.
 type Apps struct {
 	Wanted []plan.Want
 	Alone  []string // apps that cannot be read or parsed
@@ -31,7 +31,7 @@ type Apps struct {
 	Images []string // of those apps: they stay for the next up
 }
 
-// Why is what keeps an app from being read, on one line.
+// Why returns why an app cannot be read, on one line.
 func (f Apps) Why(name string) string {
 	var faults app.Faults
 	switch err := f.Faults[name]; {
@@ -44,17 +44,17 @@ func (f Apps) Why(name string) string {
 	}
 }
 
-// Loader says what an app is (load.Loader).
+// Loader loads an app from its files (load.Loader).
 type Loader interface {
-	// Load returns what the app in dir is now; the error is of loading, and wraps load.ErrBusy while a file is written.
+	// Load returns the app in dir. The error is that of the loader, and wraps load.ErrBusy while a file is being
+	// written.
 	Load(ctx context.Context, name, dir string) (load.Result, error)
-	// Forget removes what is kept of apps that are not there.
+	// Forget removes the kept results of apps that do not exist any more.
 	Forget(there func(name string) bool) error
 }
 
-// Read loads every app below dir. A bad app is logged and does not hinder the others; one that is
-// being written stays as it was before. A directory that cannot be listed is an error, for then nothing is
-// known of any app.
+// Read loads every app below dir. An app with a fault is logged and does not affect the others; an app whose files are
+// being written stays as it was before. If the directory cannot be listed, nothing is known of any app, and Read fails.
 func Read(ctx context.Context, l Loader, dir string, before Apps, log *slog.Logger) (Apps, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,7 +100,7 @@ func Read(ctx context.Context, l Loader, dir string, before Apps, log *slog.Logg
 	return out, nil
 }
 
-// keep takes what was known of an app before.
+// keep copies what was known of an app before.
 func (f *Apps) keep(name string, before Apps) {
 	known := false
 	for _, w := range before.Wanted {
@@ -153,7 +153,7 @@ func readApp(ctx context.Context, l Loader, dir string, shared []plan.Preload,
 	}
 	for _, p := range shared {
 		p.First = true
-		preloads = append(preloads, p) // the app's own count first
+		preloads = append(preloads, p) // the app's own files come first
 	}
 	wanted := make([]plan.Want, len(r.App.Containers))
 	for i, c := range r.App.Containers {
@@ -165,7 +165,7 @@ func readApp(ctx context.Context, l Loader, dir string, shared []plan.Preload,
 	return wanted, nil
 }
 
-// hasCompose reports whether the directory is of an app.
+// hasCompose reports whether the directory has a compose file.
 func hasCompose(dir string) bool {
 	return slices.ContainsFunc(load.ComposeFiles(), func(name string) bool {
 		_, err := os.Lstat(filepath.Join(dir, name))
@@ -173,8 +173,8 @@ func hasCompose(dir string) bool {
 	})
 }
 
-// readPreloads looks into the image files of an app. A bad one is logged and left out: the image
-// is then pulled. One that is being written is an error, for it will be there soon.
+// readPreloads reads the image files of an app. A file with a fault is logged and left out: the image is then pulled. A
+// file that is being written is an error, because it will soon be complete.
 func readPreloads(dir string, log *slog.Logger) ([]plan.Preload, error) {
 	if info, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return nil, nil

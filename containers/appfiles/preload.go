@@ -18,7 +18,7 @@ func readPreload(file string) ([]plan.Preload, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // only read; gives the lease back too
+	defer f.Close() // only read; this also releases the lease
 	if err := load.Lease(f); err != nil {
 		return nil, err
 	}

@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// quiet is how long nothing must change for a change to be whole: an app is several files.
+	// quiet is the time without a further change after which a change counts as complete: an app has several files.
 	quiet = time.Second
-	// unrest bounds the wait for that.
+	// unrest limits the wait for quiet.
 	unrest = 10 * time.Second
-	// pollEvery is between two looks where the kernel does not tell.
+	// pollEvery is the time between two looks while inotify is used up.
 	pollEvery = 5 * time.Second
 )
 
-// Watch asks to read the apps again when something below dir has changed, until ctx is done. ready is
-// closed when no later change can be missed. asked has room for one request, which stands for all.
+// Watch sends to asked when something below dir has changed, until ctx is done. ready is closed when no later change
+// can be missed. asked has the capacity 1: one request stands for all changes.
 //
-// The kernel tells what changes; only when it cannot (fs.inotify.max_user_instances is one count for the
-// device and its containers), the log says so, dir is looked at from time to time, and the kernel is asked again.
+// The kernel reports changes by inotify. If inotify is used up (the device and its containers share
+// fs.inotify.max_user_instances), Watch logs that, looks at dir every pollEvery, and tries inotify again.
 func Watch(ctx context.Context, dir string, ready, asked chan<- struct{}, log *slog.Logger) {
 	w := appsWatch{dir: filepath.Clean(dir), asked: asked, log: log, quiet: quiet, every: pollEvery,
 		open: unix.InotifyInit1}
@@ -46,11 +46,11 @@ type appsWatch struct {
 	quiet, every time.Duration
 	open         func(flags int) (int, error)
 
-	events  *os.File       // nil while there is none
+	events  *os.File       // nil while inotify is used up
 	watches map[int]string // directory by watch
 	polls   bool
-	last    string // what the last look saw
-	told    string // what was seen when the apps were last asked to be read
+	last    string // the stamp of the last look
+	told    string // the stamp at the last request
 }
 
 func (w *appsWatch) run(ctx context.Context, ready chan<- struct{}) {
@@ -79,23 +79,23 @@ func (w *appsWatch) run(ctx context.Context, ready chan<- struct{}) {
 func (w *appsWatch) ask() {
 	select {
 	case w.asked <- struct{}{}:
-	default: // one is waiting already
+	default: // a request waits already
 	}
 }
 
 func (w *appsWatch) close() {
 	if w.events != nil {
-		w.events.Close() // it was only read
+		w.events.Close() // only read
 	}
 	w.events, w.watches = nil, nil
 }
 
-// dirs are the directories whose entries matter.
+// dirs returns the directories whose entries matter.
 func (w *appsWatch) dirs() []string {
 	out := []string{w.dir}
 	entries, err := os.ReadDir(w.dir)
 	if err != nil {
-		return out // whoever reads the apps says so
+		return out // Read reports the fault
 	}
 	for _, e := range entries {
 		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
@@ -106,8 +106,8 @@ func (w *appsWatch) dirs() []string {
 	return out
 }
 
-// cover sets a watch on all directories that are there now, and on the one above them, as the directory of
-// apps itself comes and goes. Watches of directories that have left are taken back.
+// cover sets a watch on all existing directories, and on the parent of the directory of apps, which itself may be
+// created and removed. It removes the watches of directories that are gone.
 func (w *appsWatch) cover() error {
 	if w.events == nil {
 		fd, err := w.open(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -130,7 +130,7 @@ func (w *appsWatch) cover() error {
 	if e := add(w.dir); err == nil && !gone(e) {
 		err = e
 	}
-	if err == nil { // listed only now: what comes later is an event
+	if err == nil { // listed only now: later changes are events
 		for _, dir := range w.dirs()[1:] {
 			if e := add(dir); !gone(e) {
 				err = errors.Join(err, e)
@@ -143,19 +143,19 @@ func (w *appsWatch) cover() error {
 	}
 	for wd := range w.watches {
 		if _, still := watches[wd]; !still {
-			_, _ = unix.InotifyRmWatch(int(w.events.Fd()), uint32(wd)) // it is gone with its directory, or now
+			_, _ = unix.InotifyRmWatch(int(w.events.Fd()), uint32(wd)) // its directory may be gone, and the watch with it
 		}
 	}
 	w.watches = watches
 	return nil
 }
 
-// gone is true where there is no directory to watch: none, or something else of that name.
+// gone reports whether the error means that there is no directory of this name.
 func gone(err error) bool {
 	return err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
-// settled returns nil when something has changed and then nothing for a while.
+// settled returns nil after a change that was followed by the time quiet.
 func (w *appsWatch) settled(ctx context.Context) error {
 	if _, err := w.next(ctx, time.Time{}); err != nil {
 		return err
@@ -172,7 +172,7 @@ func (w *appsWatch) settled(ctx context.Context) error {
 	return nil
 }
 
-// next waits for a change that matters; false is that none came until the deadline.
+// next waits for a change that matters. It returns false if none came until the deadline.
 func (w *appsWatch) next(ctx context.Context, deadline time.Time) (bool, error) {
 	if err := w.events.SetReadDeadline(deadline); err != nil {
 		return false, err
@@ -196,7 +196,7 @@ func (w *appsWatch) next(ctx context.Context, deadline time.Time) (bool, error) 
 	}
 }
 
-// matters looks into what inotify(7) wrote for an event that can change what the apps are.
+// matters reports whether the events that inotify(7) wrote can concern the files of an app.
 func (w *appsWatch) matters(events []byte) bool {
 	for len(events) >= unix.SizeofInotifyEvent {
 		wd, mask := int(int32(binary.NativeEndian.Uint32(events))), binary.NativeEndian.Uint32(events[4:])
@@ -207,7 +207,7 @@ func (w *appsWatch) matters(events []byte) bool {
 		switch {
 		case mask&unix.IN_Q_OVERFLOW != 0:
 			return true
-		case mask&unix.IN_IGNORED != 0: // the event before it told why
+		case mask&unix.IN_IGNORED != 0: // the event before it gave the reason
 		case above && string(name) == filepath.Base(w.dir), !above && (mask&unix.IN_ISDIR != 0 ||
 			relevant(string(name))):
 			return true
@@ -216,14 +216,13 @@ func (w *appsWatch) matters(events []byte) bool {
 	return false
 }
 
-// relevant is true for the names of files that are read.
+// relevant reports whether files of this name are read.
 func relevant(name string) bool {
 	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".tar") ||
 		strings.Contains(name, ".env")
 }
 
-// poll stands for settled where the kernel does not tell. It returns true after a change that was the same
-// for two looks.
+// poll replaces settled while inotify is used up. It returns true after a change that two looks saw alike.
 func (w *appsWatch) poll(ctx context.Context, cause error, ready *chan<- struct{}) bool {
 	w.close()
 	if !w.polls {
@@ -231,7 +230,7 @@ func (w *appsWatch) poll(ctx context.Context, cause error, ready *chan<- struct{
 		w.polls = true
 		w.last = w.stamp()
 		w.told = w.last
-		w.ask() // what has changed since the last event
+		w.ask() // something may have changed since the last event
 	}
 	closeOnce(ready)
 	pause(ctx, w.every)
@@ -249,7 +248,7 @@ func (w *appsWatch) poll(ctx context.Context, cause error, ready *chan<- struct{
 func (w *appsWatch) stamp() string {
 	var b strings.Builder
 	for _, dir := range w.dirs() {
-		entries, _ := os.ReadDir(dir) // what cannot be read is as good as not there, and whoever reads the apps says so
+		entries, _ := os.ReadDir(dir) // a directory that cannot be read counts as empty; Read reports it
 		for _, e := range entries {
 			info, err := os.Lstat(filepath.Join(dir, e.Name()))
 			if err != nil || !info.IsDir() && !relevant(e.Name()) {
@@ -264,13 +263,13 @@ func (w *appsWatch) stamp() string {
 	return b.String()
 }
 
-// busy tells of a file whether somebody writes it.
+// busy reports whether a process has a file open for writing.
 func busy(path string) bool {
 	f, err := plainfile.Open(path)
 	if err != nil {
 		return false
 	}
-	defer f.Close() // gives the lease back
+	defer f.Close() // releases the lease
 	return load.Lease(f) != nil
 }
 

@@ -6,7 +6,7 @@ import (
 	"resinos/containers/app"
 )
 
-// Arguments are the command line of a container: of its app and its container image.
+// Arguments returns the command line of a container, from its app and its image.
 func (c *Containerd) Arguments(ctx context.Context, want app.Container) ([]string, error) {
 	client, ctx := c.link(ctx)
 	image, err := client.GetImage(ctx, want.Image)

@@ -11,11 +11,11 @@ import (
 	"resinos/containers/inside"
 )
 
-// checkName is under what the engine keeps the check of a container, which a label may be too short for.
+// checkName is the name under which the engine keeps the health check of a container. A label may be too short for it.
 const checkName = "resinos/health"
 
-// withCheck has the engine keep what the check of the container is: the app and the container image may be gone while
-// it runs.
+// withCheck stores the health check of the container in the engine, because the app and the image may be removed while
+// the container runs.
 func withCheck(check *health.Check) containerd.NewContainerOpts {
 	return func(_ context.Context, _ *containerd.Client, c *record) error {
 		if check == nil {
@@ -33,16 +33,16 @@ func withCheck(check *health.Check) containerd.NewContainerOpts {
 	}
 }
 
-// extension is what the engine keeps for us beside a container.
+// extension is the value that the engine stores with a container.
 type extension []byte
 
-// GetTypeUrl names what it is.
+// GetTypeUrl returns the type of the value.
 func (extension) GetTypeUrl() string { return checkName }
 
-// GetValue is the text.
+// GetValue returns the value.
 func (e extension) GetValue() []byte { return e }
 
-// checkOf is what withCheck had kept.
+// checkOf returns the check that withCheck has stored.
 func checkOf(r record) *health.Check {
 	kept, ok := r.Extensions[checkName]
 	if !ok {
@@ -50,12 +50,12 @@ func checkOf(r record) *health.Check {
 	}
 	var check health.Check
 	if json.Unmarshal(kept.GetValue(), &check) != nil || len(check.Args) == 0 {
-		return nil // it is we who wrote it
+		return nil // withCheck wrote it, so it parses
 	}
 	return &check
 }
 
-// Probe says how a program is run in a container for its check (health.Runner.Describe).
+// Probe returns how the check of a container is run in it (health.Runner.Describe).
 func (c *Containerd) Probe(ctx context.Context, id string, args []string) (command []string, process []byte,
 	err error) {
 	spec, _, err := c.Inside(ctx, id)

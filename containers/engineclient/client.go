@@ -1,6 +1,5 @@
-// Package engineclient owns how the manager speaks with the engine: what containers, tasks and images there are, and
-// each step that makes, starts or ends one. It decides nothing: what is to be done, the manager plans. Read
-// Containerd first.
+// Package engineclient owns the manager's requests to the engine: it lists containers, tasks and images, and creates,
+// starts, stops and removes them. It decides nothing; containers/plan does. Read Containerd first.
 package engineclient
 
 import (
@@ -31,10 +30,10 @@ import (
 // Containerd is the Engine of the device: a client of containerd's socket.
 type Containerd struct {
 	Socket      string
-	Snapshotter string // overlayfs; native where the kernel lacks it
-	LogDir      string // where the log's pipes lie
+	Snapshotter string // overlayfs; native if the kernel has no overlayfs
+	LogDir      string // directory of the log pipes
 	Runtime     string // path of the OCI runtime, crun
-	RuntimeRoot string // its state; empty: a directory below containerd's state
+	RuntimeRoot string // directory of its state; empty: one below containerd's state
 	Init        string // path of the first process of containers with Init
 	Shm         string // directory of the memory that containers with ipc: shareable offer to others
 	Inputs      string // directory of the pipes that containers with StdinOpen read
@@ -53,18 +52,18 @@ type Containerd struct {
 	client *containerd.Client
 }
 
-// Namespace is that of our containers in the engine.
+// Namespace is the engine's namespace for the containers of apps.
 const Namespace = "resinos"
 
 // CgroupRoot is the parent of the containers' cgroups on the device.
 const CgroupRoot = "/resinos/containers"
 
-// The labels by which a container is known again.
+// The labels by which the manager recognises a container.
 const (
 	labelApp   = "resinos/app"
 	labelWish  = "resinos/wish"
 	labelImage = "resinos/image-digest"
-	labelHold  = "resinos/hold" // of a container with Hold
+	labelHold  = "resinos/hold" // the container has Hold
 	labelGrace = "resinos/stop-grace"
 	labelStop  = "resinos/stop-signal"
 	labelNeeds = "resinos/depends-on" // services, with a space between them
@@ -74,7 +73,7 @@ const (
 
 const runtimeName = "io.containerd.runc.v2"
 
-// Connect waits for the socket, not for a timer: containerd starts beside us.
+// Connect waits for the socket, because containerd may still be starting.
 func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
 	if err := socket.Await(ctx, c.Socket, c.Log); err != nil {
 		return nil, err
@@ -89,7 +88,7 @@ func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
 	c.client = client
 	c.mu.Unlock()
 	if old != nil {
-		_ = old.Close() // its engine is dead
+		_ = old.Close() // the old connection's engine is gone
 	}
 	events, errs := client.Subscribe(ctx, `topic~="/tasks/(exit|oom|delete|paused|resumed)"`)
 	changes := make(chan struct{}, 1)
@@ -100,7 +99,7 @@ func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
 			case <-events:
 				select {
 				case changes <- struct{}{}:
-				default: // one is waiting already, it stands for both
+				default: // one waits already, which is enough
 				}
 			case <-errs:
 				return
@@ -126,7 +125,7 @@ func (c *Containerd) link(ctx context.Context) (*containerd.Client, context.Cont
 	return c.client, namespaces.WithNamespace(ctx, Namespace)
 }
 
-// Client returns the connection to the engine of this moment, nil while there is none, and ctx with our namespace.
+// Client returns the current connection to the engine, nil while there is none, and ctx with Namespace.
 func (c *Containerd) Client(ctx context.Context) (*containerd.Client, context.Context) {
 	return c.link(ctx)
 }
@@ -140,7 +139,7 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 		return s, fmt.Errorf("list containers: %w", err)
 	}
 	for _, r := range list {
-		// a label that does not parse gives no time to end, and it is we who wrote it
+		// a label that does not parse means no time to end; Create wrote it
 		grace, _ := time.ParseDuration(r.Labels[labelGrace])
 		s.Containers[r.ID] = plan.Have{
 			App: r.Labels[labelApp], Wish: r.Labels[labelWish],
@@ -163,7 +162,7 @@ func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) 
 		}
 	}
 	for id, have := range s.Containers {
-		// The list lacks tasks whose shim does not answer within two seconds, as if there were none.
+		// containerd leaves tasks out of the list whose shim does not answer within two seconds.
 		if have.Task == plan.NoTask && started(id) && !c.without(ctx, id) {
 			have.Task = plan.Unknown
 			s.Containers[id] = have
@@ -191,14 +190,14 @@ func taskOf(status tasktypes.Status) plan.Task {
 	return plan.Unknown
 }
 
-// without is true if containerd knows that the container has no task.
+// without reports whether containerd knows that the container has no task.
 func (c *Containerd) without(ctx context.Context, id string) bool {
 	client, ctx := c.link(ctx)
 	_, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	return errdefs.IsNotFound(errgrpc.ToNative(err))
 }
 
-// Import puts the images of a preloaded file into containerd and unpacks the one that is wanted.
+// Import loads the images of a preloaded file into containerd and unpacks the wanted one.
 func (c *Containerd) Import(ctx context.Context, p plan.Preload) error {
 	f, err := plainfile.Open(p.Path)
 	if err != nil {
@@ -211,7 +210,7 @@ func (c *Containerd) Import(ctx context.Context, p plan.Preload) error {
 	return nil
 }
 
-// Note sets a label on the container, which containerd writes to the disk, and which goes with the container.
+// Note sets a label on the container. containerd writes it to the disk, and removes it with the container.
 func (c *Containerd) Note(ctx context.Context, id string, mark plan.Mark, value string) error {
 	client, ctx := c.link(ctx)
 	label := labelMark + string(mark)

@@ -16,7 +16,7 @@ import (
 	"resinos/containers/plan"
 )
 
-// Inside returns what a container was made from and the pid of its program, which runs.
+// Inside returns the description of a running container, and the pid of its program.
 func (c *Containerd) Inside(ctx context.Context, id string) (specs.Spec, int, error) {
 	client, ctx := c.link(ctx)
 	var spec specs.Spec
@@ -34,13 +34,13 @@ func (c *Containerd) Inside(ctx context.Context, id string) (specs.Spec, int, er
 	return spec, int(reply.Process.Pid), nil
 }
 
-// Inner is how programs are run inside our containers.
+// Inner returns the settings with which programs are run inside containers.
 func (c *Containerd) Inner() inside.Runtime {
 	// containerd's shim adds the namespace
 	return inside.Runtime{Path: c.Runtime, Root: filepath.Join(c.RuntimeRoot, Namespace)}
 }
 
-// UserIn finds a user of a container whose files are below root, with the groups that its app adds (want may be nil).
+// UserIn looks up a user in the files of a container below root, with the groups that its app adds (want may be nil).
 func UserIn(root, name string, want *plan.Want) (*specs.User, error) {
 	var groups []string
 	if want != nil {

@@ -22,7 +22,7 @@ import (
 	"resinos/containers/app"
 )
 
-// joined is the pid of each container whose namespaces another one uses.
+// joined returns the pid of each container whose namespaces this one uses.
 type joined map[string]int
 
 func (j joined) String() string {
@@ -41,12 +41,12 @@ func parseJoined(label string) map[string]int {
 	out := map[string]int{}
 	for _, pair := range strings.Fields(label) {
 		id, text, _ := strings.Cut(pair, "=")
-		out[id], _ = strconv.Atoi(text) // 0, which no container has, if it is not ours
+		out[id], _ = strconv.Atoi(text) // 0, which no container has, if it is no number
 	}
 	return out
 }
 
-// joinable are the namespaces that can be shared: as the OCI specification calls them, and their file in /proc/PID/ns.
+// joinable are the namespaces that can be shared: their names in the OCI specification and in /proc/PID/ns.
 var joinable = map[string]struct {
 	kind specs.LinuxNamespaceType
 	file string
@@ -56,7 +56,7 @@ var joinable = map[string]struct {
 	string(specs.IPCNamespace):     {specs.IPCNamespace, "ipc"},
 }
 
-// join has the next task of the container use namespaces of containers that run, and keeps whose beside it.
+// join makes the next task of the container use namespaces of running containers, and records the owners in a label.
 func (c *Containerd) join(ctx context.Context, want app.Container) (joined, error) {
 	if len(want.Joins) == 0 {
 		return nil, nil
@@ -92,8 +92,8 @@ func (c *Containerd) join(ctx context.Context, want app.Container) (joined, erro
 	return out, nil
 }
 
-// stillJoined finds out whether a container ended while another one was made to use its namespaces: its pid could by
-// then have been that of any process.
+// stillJoined checks whether the owner of a namespace has ended while the namespace was being joined: another process
+// could have got its pid by then.
 func (c *Containerd) stillJoined(ctx context.Context, j joined) error {
 	for id, pid := range j {
 		if now, err := c.running(ctx, id); err != nil || now != pid {
@@ -103,7 +103,7 @@ func (c *Containerd) stillJoined(ctx context.Context, j joined) error {
 	return nil
 }
 
-// running is the pid of a container that runs.
+// running returns the pid of a running container.
 func (c *Containerd) running(ctx context.Context, id string) (int, error) {
 	client, ctx := c.link(ctx)
 	reply, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
@@ -118,8 +118,8 @@ func (c *Containerd) running(ctx context.Context, id string) (int, error) {
 
 const shmTarget, shmSize = "/dev/shm", 64 << 20 // docker's
 
-// sharedShm has /dev/shm be that which a container offers to others with its namespace: programs that share memory
-// name it there.
+// sharedShm binds the /dev/shm that a container offers together with its IPC namespace, because programs that share
+// memory also use files there.
 func (c *Containerd) sharedShm(want app.Container) []oci.SpecOpts {
 	owner := want.Joined(string(specs.IPCNamespace))
 	if want.IPC == "shareable" {
@@ -138,7 +138,7 @@ func (c *Containerd) sharedShm(want app.Container) []oci.SpecOpts {
 	}}
 }
 
-// offerShm makes the memory that a container offers, empty at each of its starts.
+// offerShm creates the /dev/shm that a container offers, empty at each of its starts.
 func (c *Containerd) offerShm(want app.Container) error {
 	if want.IPC != "shareable" {
 		return nil
@@ -162,13 +162,13 @@ func (c *Containerd) offerShm(want app.Container) error {
 	return nil
 }
 
-// dropShm takes it away. Containers that still use it keep it.
+// dropShm removes it. Containers that still use it keep it.
 func (c *Containerd) dropShm(id string) error {
 	path := filepath.Join(c.Shm, id)
 	for {
 		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-			break // no mount is left
+			break // nothing is mounted any more
 		}
 		if err != nil {
 			return fmt.Errorf("unmount shared memory of %s: %w", id, err)
@@ -180,8 +180,8 @@ func (c *Containerd) dropShm(id string) error {
 	return nil
 }
 
-// withoutWeight leaves the weight of a container's disk accesses out where the kernel has no scheduler that knows it,
-// as docker does: the OCI runtime would not start the container.
+// withoutWeight removes the weight of a container's disk accesses if the kernel has no scheduler that supports it, as
+// docker does. Otherwise the OCI runtime would not start the container.
 func (c *Containerd) withoutWeight(want app.Container) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *record, s *specs.Spec) error {
 		if want.Resources.BlkioWeight == 0 || knowsWeight(cgroupMount) {
@@ -193,10 +193,10 @@ func (c *Containerd) withoutWeight(want app.Container) oci.SpecOpts {
 	}
 }
 
-// knowsWeight looks for the files of cgroup v2, which every group but the first one has.
+// knowsWeight looks for the file of the weight, which every cgroup v2 except the root has if the kernel supports it.
 func knowsWeight(mount string) bool {
 	if _, err := os.Stat(filepath.Join(mount, "cgroup.controllers")); err != nil {
-		return true // version 1: crun knows
+		return true // cgroup v1: crun decides
 	}
 	for _, file := range []string{"io.bfq.weight", "io.weight"} {
 		if found, err := filepath.Glob(filepath.Join(mount, "*", file)); err == nil && len(found) > 0 {

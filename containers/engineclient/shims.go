@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// shims keeps the creation and the deletion of tasks of one app apart. containerd's shim ends when its last task is
-// deleted, and does not count one that is being created: the creation would be lost, and the shim hang, so that no
-// later start of the app succeeds. Several creations go on at once, and so do deletions of other apps.
+// shims keeps the creation and the deletion of tasks of one app from running at once. containerd's shim ends when its
+// last task is deleted, and does not count a task that is being created: the creation would be lost and the shim would
+// hang, so that no later start of the app succeeds. Several creations may run at once, and so may deletions of other
+// apps.
 //
 // The zero value is ready.
 type shims struct {
@@ -18,7 +19,7 @@ type shims struct {
 	apps map[string]*gate
 }
 
-// gate is that of one app. It is there while somebody is in it or waits.
+// gate is the state of one app. It exists while a creation or deletion runs or waits.
 type gate struct {
 	*semaphore.Weighted
 	users int
@@ -32,7 +33,7 @@ func (s *shims) delete(ctx context.Context, app string) (done func()) {
 	return s.take(ctx, app, math.MaxInt64)
 }
 
-// take waits no longer than silentLimit: a shim that hangs must not keep the app from being ended.
+// take waits for silentLimit at most: a shim that hangs must not keep the app from being stopped.
 func (s *shims) take(ctx context.Context, app string, n int64) (done func()) {
 	s.mu.Lock()
 	if s.apps == nil {

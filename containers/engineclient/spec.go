@@ -26,7 +26,7 @@ import (
 	"resinos/containers/plan"
 )
 
-// record is what containerd keeps of a container, in the words of package oci.
+// record is containerd's record of a container, as package oci calls it.
 type record = containers.Container
 
 const (
@@ -36,7 +36,7 @@ const (
 	defaultPath     = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// Create makes the container, its root file system and its OCI spec.
+// Create creates the container, its root file system and its OCI spec.
 func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 	client, ctx := c.link(ctx)
 	image, err := client.GetImage(ctx, w.Image)
@@ -44,7 +44,7 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 		return fmt.Errorf("find container image %s: %w", w.Image, err)
 	}
 	unpacked, err := image.IsUnpacked(ctx, c.Snapshotter)
-	if err == nil && !unpacked { // the power went between import and unpack
+	if err == nil && !unpacked { // a power cut came between import and unpack
 		err = c.Store.Unpack(ctx, w.Image)
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 	if err != nil {
 		return err
 	}
-	// What a Create that was cut short left; usually nothing, and if it stays the next call says so.
+	// Removes what an interrupted Create left; usually nothing. If that fails, the next call reports it.
 	_ = client.SnapshotService(c.Snapshotter).Remove(ctx, w.ID())
 	first, done, err := c.ownUsers(ctx, w.Container)
 	if err != nil {
@@ -82,19 +82,18 @@ func (c *Containerd) Create(ctx context.Context, w plan.Want) error {
 		containerd.WithContainerLabels(labels),
 		withCheck(health.Resolve(w.Healthcheck, config.Image)),
 		containerd.WithNewSpec(spec...),
-		// our own keyring would cost a call each start, and containers share none: seccomp
-		// forbids keyctl
+		// a keyring for each container would cost a call at each start, and is not needed: seccomp forbids keyctl
 		containerd.WithRuntime(runtimeName, &options.Options{BinaryName: c.Runtime, Root: c.RuntimeRoot,
 			NoNewKeyring: true, IoUid: first, IoGid: first}),
 	)
 	return err
 }
 
-// maxLabel is what containerd takes as the name and the value of a label together.
+// maxLabel is containerd's limit on name and value of a label together.
 const maxLabel = 4096
 
-// needsLabel are the names of the services that a container depends on. It serves only the order of stops: what is too
-// long for a label is left out.
+// needsLabel returns the names of the services that a container depends on. Only the order of stops uses it, so names
+// that no longer fit into a label are left out.
 func needsLabel(list []app.Dependency) string {
 	var names []string
 	for _, d := range list {
@@ -128,7 +127,7 @@ func imageConfig(ctx context.Context, image containerd.Image) (config, error) {
 	return out.Config, nil
 }
 
-// specOptions puts what the container image and the app say into containerd's default spec.
+// specOptions applies the settings of the image and of the app to containerd's default spec.
 func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files snapshots.Snapshotter) []oci.SpecOpts {
 	opts := []oci.SpecOpts{
 		oci.WithCgroup(path.Join(c.CgroupRoot, want.ID())),
@@ -145,8 +144,8 @@ func (c *Containerd) specOptions(want app.Container, image v1.ImageConfig, files
 	return append(append(opts, c.withoutWeight(want)), c.sharedShm(want)...)
 }
 
-// withProcess joins the container image's wishes and the app's as compose says: an entrypoint of
-// the app discards the image's command too.
+// withProcess combines the process of the image with that of the app by compose's rules: an entrypoint of the app
+// discards the image's command too.
 func withProcess(want app.Container, image v1.ImageConfig) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *record, s *specs.Spec) error {
 		args, err := arguments(want, image)
@@ -180,7 +179,7 @@ func arguments(want app.Container, image v1.ImageConfig) ([]string, error) {
 	return args, nil
 }
 
-// environment lets later variables replace earlier ones of the same name, in place.
+// environment replaces earlier variables by later ones of the same name, in place.
 func environment(lists ...[]string) []string {
 	out := []string{defaultPath}
 	at := map[string]int{"PATH": 0}
@@ -198,7 +197,7 @@ func environment(lists ...[]string) []string {
 	return out
 }
 
-// network gives the container its links and names.
+// network sets the network namespace, the host name and the files with names of the container.
 func (c *Containerd) network(want app.Container) []oci.SpecOpts {
 	if want.Joined(string(specs.NetworkNamespace)) != "" {
 		opts := []oci.SpecOpts{oci.WithHostname(want.Hostname)}
@@ -220,7 +219,7 @@ func (c *Containerd) network(want app.Container) []oci.SpecOpts {
 	return []oci.SpecOpts{oci.WithHostname(want.Service)}
 }
 
-// withFiles shows the container these files as its /etc/resolv.conf and /etc/hosts.
+// withFiles binds these files to the container's /etc/resolv.conf and /etc/hosts.
 func withFiles(resolv, hosts string) oci.SpecOpts {
 	var mounts []specs.Mount
 	for _, m := range []struct{ from, to string }{{resolv, "/etc/resolv.conf"}, {hosts, "/etc/hosts"}} {

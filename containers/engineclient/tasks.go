@@ -27,26 +27,26 @@ import (
 )
 
 const (
-	// killWait bounds the wait for the kernel to end a killed program; one in an uninterruptible
-	// state may take longer and is then tried again.
+	// killWait limits the wait for the end of a killed program. A program in an uninterruptible state may take longer;
+	// the step is then tried again.
 	killWait = 10 * time.Second
-	// silentLimit is how long a shim that has to end its container may take for an answer.
+	// silentLimit is how long a shim that is to stop its container may take to answer.
 	silentLimit = 10 * time.Second
 )
 
-// Start clears what an earlier start left and runs the container's program. The shim gets the
-// paths of the log's pipes and copies into them; nothing flows through us.
+// Start removes what an earlier start left and runs the container's program. The shim gets the paths of the log pipes
+// and copies the output into them; no output passes through the manager.
 //
-// It calls containerd's task service itself: the client's wrapper reads the container three times
-// more, and each read is felt on the way to the first output.
+// It calls containerd's task service directly: the client library reads the container three more times, and each read
+// delays the first output.
 func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	id := want.ID()
 	var paths [2]string
 	for i, stream := range []string{pipe.Stdout, pipe.Stderr} {
 		source := pipe.Source{Kind: pipe.Container, Name: id, Stream: stream}
-		// The shim opens a pipe for writing before it opens it for reading too, and would wait for
-		// ever if logd were not there: we hold it until the shim has it. First of all, as a shim may wait
-		// already, for a manager that was killed here, and answers nobody meanwhile.
+		// The shim opens a pipe for writing before it opens it for reading too, and would wait for ever without a
+		// reader. The manager therefore holds the pipe open until the shim has it. This comes first, because a shim may
+		// already wait for a reader since an earlier manager was killed here; until it has one, it answers no request.
 		f, err := pipe.Open(c.LogDir, source)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 		return err
 	}
 	made, err := c.createTask(ctx, want.App, request)
-	if errdefs.IsAlreadyExists(err) { // seldom, and to look first would have each start wait for those of its app
+	if errdefs.IsAlreadyExists(err) { // rare; a check before each start would wait for the other starts
 		if _, err := c.Reap(ctx, id); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 	if err := c.stillJoined(ctx, joined); err != nil {
 		return err // the next start clears the task away
 	}
-	if bridged { // its program has not begun, so it never sees a network that is half made
+	if bridged { // its program has not begun, so it never sees an incomplete network
 		if err := c.Networks.Attach(id, int(made.Pid)); err != nil {
 			return err // the next start clears the task away
 		}
@@ -112,8 +112,8 @@ func (c *Containerd) Start(ctx context.Context, want app.Container) error {
 // input is the path of the pipe that is the standard input of a container.
 func (c *Containerd) input(id string) string { return filepath.Join(c.Inputs, id) }
 
-// openInput makes the pipe of a container's input. The shim holds both ends: the container waits for what nobody
-// writes, and never sees its end.
+// openInput creates the pipe of a container's input. The shim holds both ends: a read of the container blocks, and
+// never returns the end of the file.
 func (c *Containerd) openInput(id string) (string, error) {
 	path := c.input(id)
 	if err := os.MkdirAll(c.Inputs, 0o700); err != nil {
@@ -133,8 +133,8 @@ func (c *Containerd) createTask(ctx context.Context, app string, r *tasks.Create
 	return made, errgrpc.ToNative(err)
 }
 
-// Reap removes an ended or never begun task, and kills one that its starter left half made. Without
-// a task there is nothing to do.
+// Reap removes a task that has ended or never began, and kills one whose start was interrupted. Without a task it does
+// nothing.
 func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
 	reply, err := c.deleteTask(ctx, id)
 	if errdefs.IsNotFound(err) {
@@ -149,9 +149,9 @@ func (c *Containerd) Reap(ctx context.Context, id string) (uint32, error) {
 	return reply.ExitStatus, nil
 }
 
-// Stop ends the container's program, first with its stop signal if it can hear it, after grace by
-// force, and removes its task. With a shim that does not answer it returns all the same: the engine ends
-// shims whose container is deleted.
+// Stop stops the container's program, first by its stop signal if the program handles it, after grace by SIGKILL, and
+// removes the task. If the shim does not answer, Stop returns nevertheless: the engine ends shims whose container is
+// deleted.
 func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (uint32, error) {
 	process, err := c.process(ctx, id)
 	if err != nil {
@@ -160,11 +160,11 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 	if process == nil {
 		return restart.LostStatus, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, grace+3*killWait) // the shim may fall silent now
+	ctx, cancel := context.WithTimeout(ctx, grace+3*killWait) // the shim may stop answering now
 	defer cancel()
 	if process.Status == tasktypes.Status_RUNNING && grace > 0 {
 		sig := c.stopSignal(ctx, id)
-		if hears(int(process.Pid), sig) {
+		if handles(int(process.Pid), sig) {
 			if err := c.kill(ctx, id, sig, false); err != nil {
 				return 0, err
 			}
@@ -187,10 +187,10 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 	return ended.ExitStatus, nil
 }
 
-// deleteTask has the shim delete an ended task.
+// deleteTask makes the shim delete an ended task.
 //
-// If an earlier deletion was cut after crun had removed its state directory, each further one fails: the shim knows
-// only runc's words for a container that is gone. In an empty directory crun deletes without a fault.
+// If an earlier deletion was interrupted after crun had removed its state directory, each further one fails: the shim
+// recognises only runc's error for a missing container. With an empty state directory crun reports no error.
 func (c *Containerd) deleteTask(ctx context.Context, id string) (*tasks.DeleteResponse, error) {
 	client, ctx := c.link(ctx)
 	app, _, _ := strings.Cut(id, ".")
@@ -200,14 +200,14 @@ func (c *Containerd) deleteTask(ctx context.Context, id string) (*tasks.DeleteRe
 	if err == nil || !strings.Contains(err.Error(), state) || c.RuntimeRoot == "" {
 		return reply, errgrpc.ToNative(err)
 	}
-	if os.Mkdir(state, 0o700) != nil { // the directory is not gone: it is something else that fails
+	if os.Mkdir(state, 0o700) != nil { // the directory exists, so the fault is another one
 		return nil, errgrpc.ToNative(err)
 	}
 	reply, err = client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	return reply, errgrpc.ToNative(err)
 }
 
-// process is the container's program, or nil if it has none or its shim does not answer for a while.
+// process returns the container's program, or nil if it has none or its shim does not answer in time.
 func (c *Containerd) process(ctx context.Context, id string) (*tasktypes.Process, error) {
 	client, ctx := c.link(ctx)
 	for end := time.Now().Add(silentLimit); ; pause(ctx, restart.FirstDelay) {
@@ -241,7 +241,7 @@ func (c *Containerd) stopSignal(ctx context.Context, id string) syscall.Signal {
 	return sig
 }
 
-// kill sends sig; a program that is no longer there is no error.
+// kill sends sig. It is no error if the program has ended.
 func (c *Containerd) kill(ctx context.Context, id string, sig syscall.Signal, all bool) error {
 	client, ctx := c.link(ctx)
 	_, err := client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: all})
@@ -252,7 +252,7 @@ func (c *Containerd) kill(ctx context.Context, id string, sig syscall.Signal, al
 	return fmt.Errorf("send %v to %s: %w", sig, id, err)
 }
 
-// waitEnd waits until the program has ended or d is over; which of the two shows in what follows.
+// waitEnd waits until the program has ended or d is over; the caller finds out which.
 func (c *Containerd) waitEnd(ctx context.Context, id string, d time.Duration) {
 	client, ctx := c.link(ctx)
 	ctx, cancel := context.WithTimeout(ctx, d)
@@ -260,10 +260,10 @@ func (c *Containerd) waitEnd(ctx context.Context, id string, d time.Duration) {
 	_, _ = client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
 }
 
-// hears reports whether the first program of a container can do anything with sig. The kernel
-// drops a signal to the first process of a pid namespace that has no handler for it
-// (pid_namespaces(7)), so waiting for such a program to end would be in vain.
-func hears(pid int, sig syscall.Signal) bool {
+// handles reports whether the first program of a container has a handler for sig. The kernel drops a signal to the
+// first process of a pid namespace that has no handler for it (pid_namespaces(7)), so waiting for such a program to end
+// would be in vain.
+func handles(pid int, sig syscall.Signal) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if errors.Is(err, os.ErrNotExist) {
 		return false
@@ -271,7 +271,7 @@ func hears(pid int, sig syscall.Signal) bool {
 	if err != nil || sig < 1 || sig > 64 {
 		return true
 	}
-	return heard(string(status), sig) || awaits(pid)
+	return handled(string(status), sig) || awaits(pid)
 }
 
 // sigtimedwait are the numbers of that system call: of this architecture, and of programs of 32 bits (linux/arm and
@@ -295,8 +295,8 @@ func awaits(pid int) bool {
 	return false
 }
 
-// heard looks into the text of /proc/PID/status: caught, or blocked and so perhaps waited for.
-func heard(status string, sig syscall.Signal) bool {
+// handled parses the text of /proc/PID/status: the signal is caught, or is blocked and so may be waited for.
+func handled(status string, sig syscall.Signal) bool {
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
 		if name != "SigCgt" && name != "SigBlk" {

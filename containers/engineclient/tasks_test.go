@@ -16,12 +16,12 @@ func container(appName, service string, restart app.Policy) app.Container {
 func TestHeard(t *testing.T) {
 	status := "Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000010002\n"
 	for sig, want := range map[int]bool{2: true, 17: true, 15: false, 9: false, 64: false} {
-		if got := heard(status, syscall.Signal(sig)); got != want {
-			t.Errorf("heard(%d) = %v", sig, got)
+		if got := handled(status, syscall.Signal(sig)); got != want {
+			t.Errorf("handled(%d) = %v", sig, got)
 		}
 	}
-	if !heard("SigCgt:\tgarbage\n", 15) {
-		t.Error("what cannot be read must count as heard")
+	if !handled("SigCgt:\tgarbage\n", 15) {
+		t.Error("what cannot be read must count as handled")
 	}
 }
 

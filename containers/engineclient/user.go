@@ -17,8 +17,8 @@ import (
 	"resinos/mounts/plainfile"
 )
 
-// withUser sets user, group and further groups as the container's own /etc/passwd and /etc/group
-// say. containerd has the like, but links a template engine with it.
+// withUser sets user, group and further groups by the container's own /etc/passwd and /etc/group. containerd's function
+// for this would link a template engine.
 func withUser(name string, groups []string, snapshotter snapshots.Snapshotter) oci.SpecOpts {
 	return func(ctx context.Context, _ oci.Client, c *record, s *specs.Spec) error {
 		mounts, err := snapshotter.Mounts(ctx, c.SnapshotKey)
@@ -36,7 +36,7 @@ func withUser(name string, groups []string, snapshotter snapshots.Snapshotter) o
 	}
 }
 
-// findUser reads the files below root, never through a link that leads out of it.
+// findUser reads the files below root, and follows no symlink out of root.
 func findUser(root, name string, groups []string) (specs.User, error) {
 	passwd, err := readInside(root, "etc/passwd")
 	if err != nil {
@@ -56,7 +56,7 @@ func findUser(root, name string, groups []string) (specs.User, error) {
 	}
 	u.Sgids = append(u.Sgids, further...)
 	for _, id := range append([]int{u.Uid, u.Gid}, u.Sgids...) {
-		if id < 0 || id > maxID { // the kernel takes -1 for "as it is", which is root
+		if id < 0 || id > maxID { // for the kernel -1 means "unchanged", which is root
 			return specs.User{}, fmt.Errorf("%d in the container's passwd or group is not a number from 0 to %d", id,
 				maxID)
 		}
@@ -80,10 +80,10 @@ func furtherGroups(root string, names []string) ([]int, error) {
 	return user.GetAdditionalGroups(names, group)
 }
 
-// maxID is the largest number of a user or a group that we take.
+// maxID is the largest number of a user or a group that is accepted.
 const maxID = 1<<31 - 1
 
-// maxAccounts bounds a file of accounts.
+// maxAccounts limits the size of /etc/passwd and /etc/group.
 const maxAccounts = 4 << 20
 
 // readInside returns a file below root, empty if there is none.

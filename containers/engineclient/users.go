@@ -19,25 +19,26 @@ import (
 )
 
 // The numbers of users and groups that containers with users of their own have on the device. Each container has a
-// block. No file of the device belongs to any of them but what the container has written into its own root.
+// block of numbers. On the device, these users own no file except those that the container has written into its own
+// root.
 const (
 	firstUser  = 1 << 20
 	usersEach  = 1 << 16
 	beyondUser = 1 << 31
 )
 
-// labelUsers is the first user of a container's block. The engine keeps it as long as the container, with the root
-// whose files belong to these users: the blocks that are taken are those of the containers that are there.
+// labelUsers is the label with the first user of a container's block. The engine keeps the label as long as the
+// container and its root, whose files belong to these users: the blocks in use are those of the existing containers.
 const labelUsers = "resinos/first-user"
 
-// users are the blocks of containers that are being made and that the engine does not list yet.
+// users holds the blocks of containers that are being created and that the engine does not list yet.
 type users struct {
 	mu     sync.Mutex // guards making
 	making map[string]uint32
 }
 
-// take finds a block for a container, which the caller gives back with drop when the engine has the container or
-// failed. list are the engine's containers.
+// take finds a free block for a container. The caller calls drop when the engine has created the container or failed.
+// list returns the engine's containers.
 func (u *users) take(ctx context.Context, id string, list func(context.Context) ([]record, error)) (uint32, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -71,22 +72,23 @@ func (u *users) drop(id string) {
 	delete(u.making, id)
 }
 
-// usersOf is the first user of a container's block, 0 if it has the users of the device.
+// usersOf returns the first user of a container's block, 0 if the container uses the users of the device.
 func usersOf(r record) uint32 {
 	first, err := strconv.ParseUint(r.Labels[labelUsers], 10, 32)
 	if err != nil {
-		return 0 // it has no such label
+		return 0 // the container has no such label
 	}
 	return uint32(first)
 }
 
-// mapping is the block of users as the kernel and the snapshotter take it; groups have the same numbers.
+// mapping returns the block of users in the form of the kernel and the snapshotter; groups have the same numbers.
 func mapping(first uint32) []specs.LinuxIDMapping {
 	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: first, Size: usersEach}}
 }
 
-// ownUsers takes users for a container that is to have its own. The files of its image are shown to it with their
-// owners, and the first user of the block owns the pipes of its output. done gives what is not needed any more back.
+// ownUsers takes a block of users for a container that is to have its own. The container sees the files of its image
+// with their owners, and the first user of the block owns the pipes of its output. done releases what is only needed
+// during the creation.
 func (c *Containerd) ownUsers(ctx context.Context, want app.Container) (first uint32, done func(), err error) {
 	if !want.OwnUsers {
 		return 0, func() {}, nil
@@ -98,7 +100,8 @@ func (c *Containerd) ownUsers(ctx context.Context, want app.Container) (first ui
 	return first, func() { c.users.drop(want.ID()) }, err
 }
 
-// shifted has the snapshotter show the image's files to a block of users; without one there is nothing to do.
+// shifted makes the snapshotter shift the owners of the image's files to a block of users; without a block it does
+// nothing.
 func shifted(first uint32) []snapshots.Opt {
 	if first == 0 {
 		return nil
@@ -110,11 +113,11 @@ func withUsers(first uint32) oci.SpecOpts {
 	return oci.WithUserNamespace(mapping(first), mapping(first))
 }
 
-// plainFiles is a snapshotter that shows the files of images with the owners that they have in the image: what is
-// read on the device is not read by users of a container.
+// plainFiles is a snapshotter that shows the files of images with the owners that they have in the image, because the
+// manager reads them on the device and not as a user of the container.
 type plainFiles struct{ snapshots.Snapshotter }
 
-// Mounts leaves the mappings of owners out.
+// Mounts returns the mounts without the mappings of owners.
 func (p plainFiles) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	mounts, err := p.Snapshotter.Mounts(ctx, key)
 	for i, m := range mounts {

@@ -11,28 +11,28 @@ import (
 	"resinos/containers/restart"
 )
 
-// lack is why a container has to wait for another one; the zero lack is that it need not.
+// lack is the reason why a container has to wait for another one; the zero lack is none.
 type lack struct {
 	why    string
-	failed bool // it will not change by itself
+	failed bool // only a person can change it
 }
 
-// lack looks at all that a container depends on. A dependency counts when a container is started for the first time
-// since the device is up, and when a person asks for it: a policy starts what ended regardless, as docker does.
+// lack checks all containers that a container depends on. Dependencies matter when a container is started for the first
+// time in a boot, and when a person starts it; a restart policy ignores them, as docker does.
 func (p *planner) lack() lack {
 	var first lack
 	for _, d := range p.want.DependsOn {
-		for i := range p.in.Wanted { // a service that no profile has activated is not wanted, and not waited for
+		for i := range p.in.Wanted { // a service that no profile has activated is not wanted, so nothing waits for it
 			other := &p.in.Wanted[i]
 			if other.App != p.want.App || other.Service != d.Service || other.Hold != "" {
-				continue // a container of osctl run is like the service, and is not it
+				continue // a container of osctl run is a copy of the service, not the service
 			}
 			why, failed := p.in.unmet(d, other)
 			if why == "" || failed && !d.Required {
 				continue
 			}
 			l := lack{fmt.Sprintf("waits for %s to %s: %s", other.ID(), goals[d.Condition], why), failed}
-			if first.why == "" || l.failed && !first.failed { // what fails says most
+			if first.why == "" || l.failed && !first.failed { // a failure is the best reason
 				first = l
 			}
 		}
@@ -43,7 +43,7 @@ func (p *planner) lack() lack {
 	return first
 }
 
-// unjoined is that a container whose namespaces this one uses does not run: without it no policy starts this one.
+// unjoined is the lack of a running container whose namespaces this one uses: without it, no policy starts this one.
 func (p *planner) unjoined() lack {
 	for _, namespace := range slices.Sorted(maps.Keys(p.want.Joins)) {
 		id := p.want.Joined(namespace)
@@ -62,8 +62,8 @@ func (p *planner) unjoined() lack {
 	return lack{}
 }
 
-// Parted are the containers that run in namespaces of others that have been started again since: what they use is no
-// longer there, or leads nowhere.
+// Parted returns the containers that run in namespaces of others that have been started again since: these namespaces
+// are no longer in use by the others.
 func Parted(in Input) (list []string) {
 	for i := range in.Wanted {
 		id := in.Wanted[i].ID()
@@ -84,7 +84,8 @@ var goals = map[app.Condition]string{
 	app.ServiceStarted: "start", app.ServiceHealthy: "be healthy", app.ServiceCompleted: "end with 0",
 }
 
-// unmet is why a dependency is not yet as it has to be, and whether that has to be changed by a person; "" if it is.
+// unmet returns why the condition of a dependency does not hold yet, "" if it holds, and whether only a person can
+// change that.
 func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) {
 	id := other.ID()
 	have, there := in.State.Containers[id]
@@ -92,7 +93,7 @@ func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) 
 	running := have.Task == Running
 	_, again := restart.Next(other.Restart, r)
 	status, kept := r.Status, r.Starts > 0
-	if !kept { // perhaps in an earlier boot
+	if !kept { // it may have run in an earlier boot
 		status, kept = have.Exit()
 	}
 	returns := restart.Returns(other.Restart.Policy, have.StaysEnded != "", have.Held != "")
@@ -115,7 +116,7 @@ func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) 
 	case completed && running:
 		return "it runs", false
 	case completed && kept && status == 0 && have.Task == NoTask && !r.Running && r.Asked == restart.Nothing:
-		return "", false // otherwise the status is that of an earlier life
+		return "", false // otherwise the status is that of an earlier start
 	case over && (!completed || r.Starts > 0):
 		return "it ended with " + fmt.Sprint(status), true
 	case !running:
@@ -132,13 +133,13 @@ func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) 
 	return "it is starting", false
 }
 
-// stale reports whether a container is about to be made anew: it is not as wanted, and the image for that is there.
+// stale reports whether a container is about to be replaced: it is not as wanted, and the new image is there.
 func (in *Input) stale(w *Want, have Have) bool {
 	_, there := in.State.Images[w.Image]
 	return (there || w.Preload != nil) && in.anew(w, have) != ""
 }
 
-// awaited are the containers whose success another one waits for.
+// awaited returns the containers whose success another one waits for.
 func (in *Input) awaited() map[string]bool {
 	services := map[string]bool{}
 	for i := range in.Wanted {
@@ -151,8 +152,8 @@ func (in *Input) awaited() map[string]bool {
 	return services
 }
 
-// reverse has what depends on a container stopped before it: the steps of a container that is to be stopped are left
-// out while a container that depends on it is to be stopped too.
+// reverse makes the plan stop containers before those that they depend on: it removes the steps of a container that is
+// to be stopped while a container that depends on it is to be stopped too.
 func (in *Input) reverse(steps []Step) []Step {
 	stops := map[string]bool{}
 	for _, s := range steps {
@@ -172,7 +173,7 @@ func (in *Input) reverse(steps []Step) []Step {
 	return slices.DeleteFunc(steps, func(s Step) bool { return wait[s.Container] })
 }
 
-// Needs reports whether a container was made to depend on another one, be it through others.
+// Needs reports whether a container depends on another one, directly or through others.
 func (s State) Needs(id, other string) bool {
 	return s.needs(id, other, map[string]bool{})
 }
@@ -195,7 +196,7 @@ func (s State) needs(id, other string, seen map[string]bool) bool {
 	return false
 }
 
-// service is that of a container, by its name APP.SERVICE[.NUMBER].
+// service returns the service in a container's name APP.SERVICE[.NUMBER].
 func service(id string) string {
 	parts := strings.Split(id, ".")
 	if len(parts) < 2 {
@@ -204,8 +205,9 @@ func service(id string) string {
 	return parts[1]
 }
 
-// Restarts are the containers that run and have to be restarted with those that changed says are made anew or are
-// restarted by a person (depends_on with restart: true), be it through others.
+// Restarts returns the running containers that have to be restarted because a container that they depend on with
+// restart: true, directly or through others, is replaced or was restarted by a person; changed reports that of a
+// container.
 func Restarts(in Input, changed func(id string) bool) (list []string) {
 	found := map[string]bool{}
 	for again := true; again; {
@@ -231,7 +233,7 @@ func Restarts(in Input, changed func(id string) bool) (list []string) {
 	return list
 }
 
-// Stale are the containers that are about to be made anew.
+// Stale returns the containers that are about to be replaced.
 func Stale(in Input) map[string]bool {
 	out := map[string]bool{}
 	for i := range in.Wanted {

@@ -1,5 +1,5 @@
-// Package plan owns what the manager has to do next: from the wanted containers, what the engine has, and what is
-// remembered of each, a list of steps. It is pure. Read Input first, then Make.
+// Package plan computes what the manager has to do next: a list of steps, from the wanted containers, the containers of
+// the engine, and the records of each. It is pure. Read Input first, then Make.
 package plan
 
 import (
@@ -17,11 +17,11 @@ import (
 	"resinos/containers/restart"
 )
 
-// wishVersion is part of every wish: raised when we make containers differently (engineclient/spec.go), so
-// that an update of the system makes them anew.
+// wishVersion is part of every Want.Digest. Increase it when engineclient/spec.go creates containers differently, so
+// that an update of the system replaces them.
 const wishVersion = 5
 
-// Want is one wanted container and, if its image lies beside the app, where.
+// Want is one wanted container and, if its image is in a file of the app, that file.
 type Want struct {
 	app.Container
 	Preload *Preload
@@ -30,13 +30,14 @@ type Want struct {
 // Preload is a container image in a file.
 type Preload struct {
 	Path   string
-	Name   string // the image's whole reference
+	Name   string // the full reference of the image
 	Digest string // of its manifest or index
-	// First is set if any app may use it: it is in place of the first pull, and what is pulled later counts.
+	// First is set for a file that any app may use: it replaces the first pull only, and an image that was pulled later
+	// is used instead.
 	First bool
 }
 
-// Digest changes when the container has to be made anew.
+// Digest changes when the container has to be replaced.
 func (w Want) Digest() string {
 	text, err := json.Marshal(struct {
 		Version   int
@@ -49,17 +50,17 @@ func (w Want) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Outdated reports whether another image has the name that the container was made from. It is made anew only if its
-// pull_policy or a person asks for that.
+// Outdated reports whether the name of the container's image now means another image. The container is replaced only if
+// its pull_policy or a person asks for that.
 func (w Want) Outdated(have Have, images map[string]string) bool {
 	digest, there := images[w.Image]
 	return !w.pinned() && there && have.ImageName == w.Image && have.ImageDigest != digest
 }
 
-// pinned reports whether the container has to have the image that lies beside its app, and no other of its name.
+// pinned reports whether the container must use the image in the file of its app, and no other one of this name.
 func (w Want) pinned() bool { return w.Preload != nil && !w.Preload.First }
 
-// Renews reports whether the container is to have each new image of its name, and that image is pulled again.
+// Renews reports whether the container gets each new image of its name, so that the image is pulled again.
 func (w Want) Renews() bool {
 	return !w.pinned() && w.PullPolicy != "" && w.PullPolicy != app.PullNever
 }
@@ -67,33 +68,33 @@ func (w Want) Renews() bool {
 // Verb is what a step does.
 type Verb string
 
-// The verbs, in the order in which a container meets them.
+// The verbs, in the order of a container's life.
 const (
 	Import Verb = "import"
 	Pull   Verb = "pull"
 	Stop   Verb = "stop"
 	Reap   Verb = "reap"
-	Lost   Verb = "lost" // only a record: the program ended and nobody saw how
+	Lost   Verb = "lost" // only records that the program ended with an unknown status
 	Delete Verb = "delete"
 	Create Verb = "create"
 	Start  Verb = "start"
-	Wait   Verb = "wait" // for another container: nothing is done now
-	Note   Verb = "note" // beside the container, for the next boot: Step.Mark
+	Wait   Verb = "wait" // waits for another container: nothing is done now
+	Note   Verb = "note" // writes Step.Mark beside the container, for the next boot
 )
 
-// Step is one thing to do for one container. Steps of a container are done in order and the rest
-// is dropped when one fails; steps of different containers know nothing of each other.
+// Step is one action for one container. Steps of a container are carried out in order, and the rest is dropped when one
+// fails; steps of different containers are independent.
 type Step struct {
 	Container string
 	Verb      Verb
 	Why       string
 	Not       time.Duration // not before this time since the kernel started
 	Mark      Mark          // of Note ...
-	Value     string        // ... which is empty to take the mark back
+	Value     string        // ... empty: the mark is removed
 	Failed    bool          // of Wait: only a person can change what it waits for
 }
 
-// String is the form of the golden files and the log.
+// String returns the step as golden files and the log show it.
 func (s Step) String() string {
 	text := fmt.Sprintf("%s: %s (%s)", s.Container, s.Verb, s.Why)
 	if s.Not > 0 {
@@ -102,21 +103,21 @@ func (s Step) String() string {
 	return text
 }
 
-// Input is all that a plan is made of.
+// Input is everything that a plan depends on.
 type Input struct {
 	Wanted []Want
-	// Alone are apps whose file cannot be read now: what runs of them is left alone.
+	// Alone are the apps whose file cannot be read now: their containers stay as they are.
 	Alone []string
-	// Down are apps that a person took down: nothing of theirs stays.
+	// Down are the apps that a person took down: their containers are removed.
 	Down    map[string]bool
 	State   State
 	Records map[string]restart.Record
-	Health  map[string]health.Status // of those that are asked
+	Health  map[string]health.Status // of the containers with a check
 	Faults  map[string]error         // of those whose steps failed, or whose image cannot be pulled
 }
 
-// Make returns the steps from what is to what is wanted, sorted by container. It is empty when
-// there is nothing to do now or later.
+// Make returns the steps from the actual to the wanted state, sorted by container. It is empty when nothing is to be
+// done now or later.
 func Make(in Input) []Step {
 	wanted := map[string]*Want{}
 	for i := range in.Wanted {
@@ -143,7 +144,7 @@ func Make(in Input) []Step {
 			p.maintain()
 		} else if p.want == nil && p.have.Passing && !in.Down[p.have.App] && !p.record.Held &&
 			(p.have.Task == Running || p.have.Task == Unknown) {
-			continue // it ends by itself, whoever has begun it
+			continue // a container of osctl run ends by itself
 		} else {
 			p.plan()
 		}
@@ -157,10 +158,10 @@ type planner struct {
 	id     string
 	in     *Input
 	want   *Want // nil: not wanted
-	have   *Have // nil: not there
+	have   *Have // nil: it does not exist
 	record restart.Record
 	steps  []Step
-	// awaited says that another container waits for its success.
+	// awaited: another container waits for its success.
 	awaited bool
 }
 
@@ -183,7 +184,7 @@ func (p *planner) plan() {
 	}
 }
 
-// anew is why a container is to be made anew, "" if it is as wanted.
+// anew returns why a container is to be replaced, "" if it is as wanted.
 func (in *Input) anew(w *Want, have Have) string {
 	switch r := in.Records[w.ID()]; {
 	case have.Wish != w.Digest():
@@ -196,7 +197,7 @@ func (in *Input) anew(w *Want, have Have) string {
 	return ""
 }
 
-// remove ends and deletes what is there.
+// remove stops and removes the container.
 func (p *planner) remove(why string) {
 	if p.have.Task != NoTask {
 		p.add(Stop, why)
@@ -204,7 +205,8 @@ func (p *planner) remove(why string) {
 	p.add(Delete, why)
 }
 
-// remake has the new image before it takes the old container away; until then the old one is held to its policy.
+// remake replaces the container, and removes the old one only when the new image is there; until then the old one
+// follows its restart policy.
 func (p *planner) remake(why string) {
 	if !p.fetch() {
 		p.keep()
@@ -215,7 +217,7 @@ func (p *planner) remake(why string) {
 	p.begin(why)
 }
 
-// begin starts a container if what it depends on lets it.
+// begin starts a container if its dependencies allow that.
 func (p *planner) begin(why string) {
 	if l := p.lack(); l.why != "" {
 		p.wait(l)
@@ -235,8 +237,8 @@ func (p *planner) make(why string) {
 	}
 }
 
-// fetch sees to the image, and reports whether it is there when its steps are done. A pull takes as long as it takes:
-// it is no step that others wait for, and what comes after it is planned when the image is there.
+// fetch adds the steps that bring the image, and reports whether the image is there after them. A pull may take very
+// long, so no step waits for it: the further steps are planned when the image is there.
 func (p *planner) fetch() bool {
 	digest, there := p.in.State.Images[p.want.Image]
 	switch pre := p.want.Preload; {
@@ -252,7 +254,7 @@ func (p *planner) fetch() bool {
 	return true
 }
 
-// keep holds a container that is as wanted to what people ask for, and to its restart policy.
+// keep applies the orders of people, and the restart policy, to a container that is as wanted.
 func (p *planner) keep() {
 	switch p.have.Task {
 	case Running:
@@ -264,7 +266,7 @@ func (p *planner) keep() {
 		p.add(Start, "half started")
 		return
 	case Stopped:
-		// first, so that it is kept even if we are killed in between
+		// first, so that it is recorded even if the manager is killed in between
 		p.note(p.record.End(0, p.have.Status))
 		p.add(Reap, "ended")
 		return
@@ -277,7 +279,8 @@ func (p *planner) keep() {
 	case p.record.Held:
 		p.hold()
 	case p.record.Starts == 0 && !restart.Returns(p.want.Restart.Policy, p.have.StaysEnded != "", p.have.Held != ""):
-		// A job that a power cut ended, or that failed, is done again for those that wait for it, as by compose's up.
+		// A job that a power cut ended, or that failed, runs again for the containers that wait for it, as with compose
+		// up.
 		if status, kept := p.have.Exit(); p.awaited && p.have.Held == "" && !(kept && status == 0) {
 			p.start("another container waits for its success")
 		}
@@ -294,11 +297,11 @@ func (p *planner) keep() {
 	}
 }
 
-// run lets the program run, unless a person asked for something else.
+// run leaves the program running, unless a person asked for something else.
 func (p *planner) run() {
 	switch {
 	case p.record.Held:
-		p.hold() // first, so that it stays stopped even if the power goes meanwhile
+		p.hold() // first, so that it stays stopped even after a power cut in between
 		p.add(Stop, "stop asked for")
 	case p.record.Asked == restart.Restart:
 		p.add(Stop, "restart asked for")
@@ -314,14 +317,14 @@ func (p *planner) start(why string) {
 	p.begin(why)
 }
 
-// note has it kept that the container stays ended when the device comes up again.
+// note records that the container stays ended at the next boot.
 func (p *planner) note(r restart.Record) {
 	if restart.Stays(p.want.Restart.Policy, r) {
 		p.mark(StaysEnded, p.have.StaysEnded, r, "restart "+p.want.Restart.String())
 	}
 }
 
-// hold has it kept that a person stopped the container.
+// hold records that a person stopped the container.
 func (p *planner) hold() { p.mark(Held, p.have.Held, p.record, "stopped by a person") }
 
 func (p *planner) mark(mark Mark, have string, r restart.Record, why string) {
@@ -329,19 +332,19 @@ func (p *planner) mark(mark Mark, have string, r restart.Record, why string) {
 	if p.have.Task != Running {
 		value = fmt.Sprint(r.Status)
 	}
-	if have != value { // one of an earlier life says nothing of this one
+	if have != value { // a mark from an earlier start means nothing for this one
 		p.steps = append(p.steps, Step{Container: p.id, Verb: Note, Mark: mark, Value: value, Why: why})
 	}
 }
 
-// release takes the mark of a person's stop back.
+// release removes the mark that a person stopped the container.
 func (p *planner) release() {
 	if p.have.Held != "" {
 		p.steps = append(p.steps, Step{Container: p.id, Verb: Note, Mark: Held, Why: "no longer held"})
 	}
 }
 
-// maintain clears the ended tasks of a container whose wish is unknown away, and stops it if a person asks for that.
+// maintain removes ended tasks of a container whose app cannot be read, and stops it if a person asks for that.
 func (p *planner) maintain() {
 	switch {
 	case p.have.Task == Stopped:
@@ -352,7 +355,7 @@ func (p *planner) maintain() {
 	}
 }
 
-// print is the printed form of a whole plan.
+// print returns a whole plan as text.
 func print(steps []Step) string {
 	var b strings.Builder
 	for _, s := range steps {

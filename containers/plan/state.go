@@ -7,39 +7,39 @@ import (
 	"resinos/containers/health"
 )
 
-// State is all that containerd has of ours.
+// State is what the engine has: containers and images.
 type State struct {
 	Containers map[string]Have   // by id
 	Images     map[string]string // digest by name
 }
 
-// Have is one container as it is.
+// Have is one existing container.
 type Have struct {
 	App         string
-	Wish        string // Want.Digest when it was made
+	Wish        string // Want.Digest at its creation
 	ImageName   string
 	ImageDigest string
 	StopGrace   time.Duration
 	StaysEnded  string         // mark of that name
 	Held        string         // mark of that name
-	Passing     bool           // it has Container.Hold: it ends by itself, and is not wanted again
-	Depends     []string       // services of its app that it depended on when it was made
+	Passing     bool           // it has Container.Hold: a container of osctl run, which ends by itself
+	Depends     []string       // services of its app that it depended on at its creation
 	Joined      map[string]int // pid of each container whose namespaces it uses, when it was started
-	Check       *health.Check  // nil: nobody asks it how it is
+	Check       *health.Check  // nil: it has none
 	Task        Task
 	PID         int    // of its program
 	Paused      bool   // its program is frozen
-	Kills       int    // processes that the kernel ended for want of memory since its task was made
+	Kills       int    // processes that the kernel killed since its start because memory ran out
 	Status      uint32 // of an ended task
 }
 
-// Mark is what is kept beside a container over a power cut: empty if it does not hold, else the exit status of the
-// container, or markRuns if it had not ended when it was set.
+// Mark is a record beside a container that survives a power cut. Its value is empty if it does not hold, otherwise the
+// exit status of the container, or markRuns if the container had not ended when the mark was set.
 type Mark string
 
 // The marks.
 const (
-	StaysEnded Mark = "stays-ended" // it is not started because the device comes up
+	StaysEnded Mark = "stays-ended" // a boot does not start it
 	Held       Mark = "held"        // a person stopped it
 )
 
@@ -48,16 +48,16 @@ const markRuns = "yes"
 // Task is the state of a container's program.
 type Task string
 
-// The states that make a difference to Plan.
+// The states that Make distinguishes.
 const (
-	NoTask  Task = ""        // never started, or cleared away
-	Created Task = "created" // made but not begun: its starter died
+	NoTask  Task = ""        // never started, or removed
+	Created Task = "created" // created but not started: the manager was killed in between
 	Running Task = "running"
 	Stopped Task = "stopped"
-	Unknown Task = "unknown" // its shim does not answer: it may well run
+	Unknown Task = "unknown" // its shim does not answer: it may still run
 )
 
-// Exit is the status that was kept beside an ended container.
+// Exit returns the status that was recorded beside an ended container.
 func (h Have) Exit() (status uint32, kept bool) {
 	for _, mark := range []string{h.Held, h.StaysEnded} {
 		if n, err := strconv.ParseUint(mark, 10, 32); err == nil {

@@ -14,10 +14,10 @@ import (
 	"resinos/mounts/plainfile"
 )
 
-// maxDown bounds the file: every app of a device that is full of them has room.
+// maxDown limits the size of the file, above that of any real one.
 const maxDown = 1 << 20
 
-// LoadDown reads which apps a person took down. Without the file it is none.
+// LoadDown reads which apps a person took down. A missing file means none.
 func LoadDown(file string) (map[string]bool, error) {
 	down := map[string]bool{}
 	f, err := plainfile.Open(file)
@@ -42,7 +42,7 @@ func LoadDown(file string) (map[string]bool, error) {
 	return down, nil
 }
 
-// SaveDown keeps which apps are down: it is on the disk when it returns. For none there is no file.
+// SaveDown writes which apps are down, and returns when the file is on the disk. If none is down, it removes the file.
 func SaveDown(file string, down map[string]bool) error {
 	if len(down) == 0 {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -10,8 +10,8 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// Load reads what an earlier manager remembered since the device is up, and removes what one that was killed had
-// begun to write. What cannot be read is forgotten: the container then counts as not yet started.
+// Load reads the records of earlier managers of this boot, and removes files that a killed manager had begun to write.
+// A record that cannot be read is ignored: its container then counts as not yet started.
 func Load(dir string) (map[string]Record, error) {
 	out := map[string]Record{}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -22,7 +22,7 @@ func Load(dir string) (map[string]Record, error) {
 		return out, err
 	}
 	for _, file := range rests {
-		_ = os.Remove(file) // what stays harms nobody, and a write of the same record says why
+		_ = os.Remove(file) // a file that stays does no harm, and the next write of the record reports the fault
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
@@ -38,7 +38,7 @@ func Load(dir string) (map[string]Record, error) {
 	return out, nil
 }
 
-// Save keeps a record, atomically.
+// Save writes a record atomically.
 func Save(dir, id string, r Record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -47,7 +47,7 @@ func Save(dir, id string, r Record) error {
 	return atomicfile.Write(filepath.Join(dir, id+".json"), data, 0o644)
 }
 
-// Remove forgets a record; that there is none is no error.
+// Remove removes a record. It is no error if there is none.
 func Remove(dir, id string) error {
 	err := os.Remove(filepath.Join(dir, id+".json"))
 	if os.IsNotExist(err) {

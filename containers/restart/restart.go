@@ -1,6 +1,6 @@
-// Package restart owns what becomes of a container that ended: the policies of Docker, the pause before the next
-// start, and what is remembered of a container until power off. What a person asked for (stop, start, restart) is
-// part of that. It never talks to the engine. Read Record first, then Next.
+// Package restart decides whether and when a container that ended is started again: by Docker's policies, with a pause
+// before the next start, and by what a person asked for (stop, start, restart). It owns the records of containers,
+// which last until power off. It never talks to the engine. Read Record first, then Next.
 package restart
 
 import (
@@ -9,24 +9,24 @@ import (
 	"resinos/containers/app"
 )
 
-// Record is what the manager remembers of a container until power off. Times are since the kernel
-// started: the wall clock may jump. What the policy needs of it at the next boot is kept beside the container:
-// that it stays ended (Stays), and that a person stopped it (Held).
+// Record is the manager's record of a container until power off. Times are since the kernel started, because the wall
+// clock may jump. Two facts that the policy needs at the next boot are stored as marks of the container: that it stays
+// ended (Stays), and that a person stopped it (Held).
 type Record struct {
 	Running bool          `json:"running"`
 	Starts  int           `json:"starts"`
-	Quick   int           `json:"quick"`           // ends in a row that came soon after the start
+	Quick   int           `json:"quick"`           // ends in a row soon after the start
 	First   time.Duration `json:"first,omitempty"` // the first of them
 	Status  uint32        `json:"status"`          // of the last end
-	OOM     bool          `json:"oom,omitempty"`   // the last end was for want of memory
+	OOM     bool          `json:"oom,omitempty"`   // the kernel killed it because memory ran out
 	Started time.Duration `json:"started"`
 	Ended   time.Duration `json:"ended"`
-	Held    bool          `json:"held,omitempty"` // a person stopped it in this boot: no policy starts it
+	Held    bool          `json:"held,omitempty"` // a person stopped it in this boot, so no policy starts it
 	Asked   Wish          `json:"asked,omitempty"`
-	Renew   bool          `json:"renew,omitempty"` // a person asked for a container of the image that is there now
+	Renew   bool          `json:"renew,omitempty"` // a person asked for a container of the image that is now there
 }
 
-// Wish is what a person asked for and has not got yet.
+// Wish is an order of a person that is not carried out yet.
 type Wish string
 
 // The wishes.
@@ -43,11 +43,11 @@ const (
 	LastDelay  = time.Minute
 	// Healthy is how long a program has to run for its end to count as the first one again.
 	Healthy = 10 * time.Second
-	// LostStatus stands for an end that nobody saw: 128 + SIGKILL.
+	// LostStatus is the status of an end that was not observed: 128 + SIGKILL.
 	LostStatus = 137
 )
 
-// Begin returns r after a start. One that a person asked for counts from the beginning, as docker's does.
+// Begin returns r after a start. After a start by a person the counts begin anew, as with docker.
 func (r Record) Begin(now time.Duration) Record {
 	if r.Asked != Nothing {
 		r.Starts, r.Quick = 0, 0
@@ -60,7 +60,7 @@ func (r Record) Begin(now time.Duration) Record {
 // End returns r after an end.
 func (r Record) End(now time.Duration, status uint32) Record {
 	switch {
-	case now-r.Started >= Healthy || r.Held || r.Asked != Nothing: // an end that was asked for is no crash
+	case now-r.Started >= Healthy || r.Held || r.Asked != Nothing: // an end on request is no crash
 		r.Quick = 0
 	case r.Quick == 0:
 		r.Quick, r.First = 1, now
@@ -71,7 +71,7 @@ func (r Record) End(now time.Duration, status uint32) Record {
 	return r.Adopted()
 }
 
-// Adopted returns r of a container that was started: an earlier manager may have died before it noted so.
+// Adopted returns r of a container that is running: an earlier manager may have died before it recorded the start.
 func (r Record) Adopted() Record {
 	r.Starts = max(r.Starts, 1)
 	return r
@@ -83,19 +83,19 @@ func (r Record) Stop() Record {
 	return r
 }
 
-// Ask returns r after a person asked for a start or a restart. The start of what runs is done already.
+// Ask returns r after a person asked for a start or a restart. The start of a running container is done already.
 func (r Record) Ask(w Wish) Record {
-	if w == Restart || !r.Running || r.Held { // a stop may be under way
+	if w == Restart || !r.Running || r.Held { // it may be stopping
 		r.Asked = w
 	}
 	r.Held = false
 	return r
 }
 
-// Stays says of a container that was started whether it stays ended when the device comes up again, until
-// the app changes. It is what Docker does at the start of its daemon: with `no` a container runs once, be it
-// that the power was cut meanwhile; with on-failure one that ended well stays ended, also if it did so when
-// the device went down, and one whose end nobody saw has failed.
+// Stays reports whether a container that was started stays ended at the next boot, until the app changes. The rules are
+// Docker's at the start of its daemon. With `no` a container runs once, even if a power cut ended it. With on-failure a
+// container that ended with 0 stays ended, also if the shutdown ended it; an end that was not observed counts as a
+// failure.
 func Stays(policy app.Policy, r Record) bool {
 	switch policy {
 	case app.Never:
@@ -106,10 +106,10 @@ func Stays(policy app.Policy, r Record) bool {
 	return false
 }
 
-// Returns says whether the device starts a container when it comes up, of which is kept that it stays ended, or
-// that a person stopped it: `always` forgets both, as Docker does at the start of its daemon, and unless-stopped is
-// named after the second. With on-failure only the status counts: one that ended badly when it was stopped is
-// started again.
+// Returns reports whether a boot starts a container with these marks: that it stays ended, and that a person stopped
+// it. `always` ignores both, as Docker does at the start of its daemon; unless-stopped is named after the second. With
+// on-failure only the status counts: a container that ended with another status than 0 when it was stopped is started
+// again.
 func Returns(policy app.Policy, stays, held bool) bool {
 	switch policy {
 	case app.Always:
@@ -120,7 +120,7 @@ func Returns(policy app.Policy, stays, held bool) bool {
 	return !stays
 }
 
-// Next says whether the policy starts an ended container again, and not before when.
+// Next returns whether the policy starts an ended container again, and the earliest time.
 func Next(policy app.Restart, r Record) (time.Duration, bool) {
 	if r.Held {
 		return 0, false
@@ -137,7 +137,7 @@ func Next(policy app.Restart, r Record) (time.Duration, bool) {
 	return r.Ended + Backoff(FirstDelay, LastDelay, r.Quick-1), true
 }
 
-// Backoff doubles first n times, up to last; n below 0 is no wait.
+// Backoff returns first doubled n times, at most last; 0 if n is negative.
 func Backoff(first, last time.Duration, n int) time.Duration {
 	if n < 0 {
 		return 0

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// connect waits for the engine. Without an engine the manager is alive all the same: it says so while it waits.
+// connect waits for the engine. Meanwhile it sends watchdog messages, because a manager without an engine does not
+// hang.
 func (m *Manager) connect(ctx context.Context) (changes <-chan struct{}, err error) {
 	connected := make(chan struct{})
 	go func() {

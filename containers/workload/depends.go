@@ -10,12 +10,12 @@ import (
 	"resinos/containers/restart"
 )
 
-// input is all that a plan is made of, now.
+// input returns the current input of a plan.
 func (m *Manager) input(state plan.State) plan.Input {
 	in := plan.Input{Wanted: m.apps.Wanted, Alone: m.apps.Alone, State: state, Records: m.records,
 		Down: m.down, Health: map[string]health.Status{}, Faults: map[string]error{}}
 	if !slices.ContainsFunc(in.Wanted, func(w plan.Want) bool { return len(w.DependsOn)+len(w.Joins) > 0 }) {
-		return in // nobody asks for the rest
+		return in // the rest is not needed
 	}
 	v := m.view(state)
 	for i := range in.Wanted {
@@ -30,7 +30,7 @@ func (m *Manager) input(state plan.State) plan.Input {
 
 func (m *Manager) plan(state plan.State) []plan.Step { return plan.Make(m.input(state)) }
 
-// await takes what is waited for out of a plan, and says it when it is new.
+// await removes the Wait steps from a plan, and logs the new ones.
 func (m *Manager) await(steps []plan.Step) []plan.Step {
 	waits := map[string]plan.Step{}
 	steps = slices.DeleteFunc(steps, func(s plan.Step) bool {
@@ -52,8 +52,8 @@ func (m *Manager) await(steps []plan.Step) []plan.Step {
 	return steps
 }
 
-// restartWithOthers has containers restarted that want to be when one that they depend on is made anew, and those that
-// use a namespace of one that was started again.
+// restartWithOthers requests the restart of containers with restart: true when one that they depend on is replaced, and
+// of those that use a namespace of a container that was started again.
 func (m *Manager) restartWithOthers(state plan.State) {
 	if !slices.ContainsFunc(m.apps.Wanted, func(w plan.Want) bool {
 		return len(w.Joins) > 0 || slices.ContainsFunc(w.DependsOn, func(d app.Dependency) bool { return d.Restart })
@@ -71,7 +71,7 @@ func (m *Manager) restartWithOthers(state plan.State) {
 	}
 }
 
-// restartAfter asks for the restart of what depends so on containers that change.
+// restartAfter requests the restart of the containers that depend in this way on changed ones.
 func (m *Manager) restartAfter(in plan.Input, changed func(id string) bool) {
 	for _, id := range plan.Restarts(in, changed) {
 		if r := m.records[id]; r.Asked != restart.Restart && !changed(id) {
@@ -81,7 +81,7 @@ func (m *Manager) restartAfter(in plan.Input, changed func(id string) bool) {
 	}
 }
 
-// stopOrder has containers stopped before those that they depend on, when the device goes down.
+// stopOrder stops containers before those that they depend on, when the device goes down.
 type stopOrder struct {
 	begun time.Time
 	over  map[string]chan struct{} // by container: closed when it has ended
@@ -103,8 +103,8 @@ func (m *Manager) stopOrder(state plan.State) *stopOrder {
 
 func (o *stopOrder) ended(id string) { close(o.over[id]) }
 
-// turn waits until what depends on a container has ended, for at most half of the time that there is, and returns how
-// much of it is left.
+// turn waits until the containers that depend on this one have ended, for at most half of the remaining time, and
+// returns the time that is left.
 func (o *stopOrder) turn(id string) time.Duration {
 	half := time.After(time.Until(o.begun.Add(stopLimit / 2)))
 	for _, other := range o.after[id] {

@@ -8,7 +8,7 @@ import (
 	"resinos/containers/plan"
 )
 
-// applyHealth has the containers that run asked how they are, and nobody else.
+// applyHealth starts the checks of running containers, and ends those of all others.
 func (m *Manager) applyHealth(state plan.State) {
 	if m.c.Health == nil {
 		return
@@ -22,7 +22,7 @@ func (m *Manager) applyHealth(state plan.State) {
 	m.c.Health.Want(list)
 }
 
-// healthOf is how a container is; empty if nobody asks it.
+// healthOf returns the health of a container; empty if it has no check.
 func (m *Manager) healthOf(id string) health.Status {
 	if m.c.Health == nil {
 		return ""

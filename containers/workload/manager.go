@@ -21,7 +21,7 @@ import (
 	"resinos/services/boottime"
 )
 
-// Manager holds the apps to their wishes. All its fields belong to the goroutine of Run.
+// Manager makes the containers match the apps. All its fields belong to the goroutine of Run.
 type Manager struct {
 	c       Config
 	now     func() time.Duration // since the kernel started
@@ -36,10 +36,10 @@ type Manager struct {
 	down    map[string]bool // apps that a person took down
 	passing []passing       // containers that are being started for a person
 	last    plan.State      // what there was when the last plan was made
-	waiting []*request      // of people, to be answered when it is done
+	waiting []*request      // of people, to be answered when their order is done
 }
 
-// retry keeps a container whose steps failed from being tried at once again.
+// retry delays the next try of a container whose steps failed.
 type retry struct {
 	failures int
 	not      time.Duration
@@ -48,16 +48,16 @@ type retry struct {
 const (
 	firstRetry = time.Second
 	lastRetry  = 5 * time.Minute
-	// Events tell when to look; these bound what a lost one costs. The first is short, as an end
-	// may come before the engine has taken our wish for events in.
+	// Events cause most looks; these times limit the delay after a lost event. The first is short, because a container
+	// may end before the engine has begun to send events.
 	firstLook = time.Second
 	laterLook = time.Minute
-	// stopLimit bounds the wait for programs to end when the device goes down.
+	// stopLimit limits the wait for the end of programs when the device goes down.
 	stopLimit = 15 * time.Second
 )
 
-// Run keeps the apps running until ctx is done, through any number of lives of the engine. The
-// containers live on, except when the device goes down. It fails only where nothing can be done.
+// Run keeps the apps running until ctx is done, through any number of lives of the engine. Its end leaves the
+// containers running, except when the device goes down. It fails only if it cannot begin.
 func Run(ctx context.Context, c Config) error {
 	m := &Manager{c: c, now: boottime.Now, retries: map[string]retry{}, silent: map[string]bool{}}
 	return m.run(ctx)
@@ -119,7 +119,7 @@ func (m *Manager) session(ctx context.Context, changes <-chan struct{}) error {
 		case <-m.c.Reload:
 			m.readApps(ctx)
 		case <-timer.C:
-			look = laterLook // it may be only a sign of life that was due: to look once too often does no harm
+			look = laterLook // perhaps only a watchdog message was due; one look too many does no harm
 		}
 		timer.Stop()
 		if err != nil {
@@ -142,7 +142,7 @@ func (m *Manager) readApps(ctx context.Context) {
 	m.c.Log.Info("apps read", "containers", len(m.apps.Wanted), "unreadable", len(apps.Alone))
 }
 
-// reconcile looks, plans and sets workers going. It returns after how long there is more to do.
+// reconcile observes, plans and starts workers. It returns the time until the next look is needed.
 func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 	state, err := m.observe(ctx)
 	if err != nil {
@@ -170,11 +170,11 @@ func (m *Manager) reconcile(ctx context.Context) (time.Duration, error) {
 		steps = steps[n:]
 	}
 	wait = min(wait, m.publish(state))
-	m.answer() // who asked finds it published
+	m.answer() // the status is published before the answer
 	return wait, nil
 }
 
-// observe looks at what there is, and says it when a shim no longer answers, or answers again.
+// observe reads the actual state, and logs it when a shim stops or starts answering.
 func (m *Manager) observe(ctx context.Context) (plan.State, error) {
 	state, err := m.c.Engine.Observe(ctx, func(id string) bool { return m.records[id].Running })
 	if err != nil {
@@ -193,8 +193,8 @@ func (m *Manager) observe(ctx context.Context) (plan.State, error) {
 	return state, nil
 }
 
-// applyNetworks has the networks as the apps want them. While they are not, what needs them does not start, and says
-// why.
+// applyNetworks creates the networks that the apps want. While that fails, containers that need them do not start, and
+// their status says why.
 func (m *Manager) applyNetworks(state plan.State) {
 	if m.c.Networks == nil {
 		return
@@ -209,7 +209,7 @@ func (m *Manager) applyNetworks(state plan.State) {
 	}
 }
 
-// pull takes the pulls out of a plan and has them done beside the rest. What nobody wants any more is not pulled.
+// pull removes the pulls from a plan and runs them beside the other steps. It cancels pulls that no app wants any more.
 func (m *Manager) pull(steps []plan.Step) []plan.Step {
 	var images []string
 	m.lacking = map[string]bool{}
@@ -226,7 +226,7 @@ func (m *Manager) pull(steps []plan.Step) []plan.Step {
 	return steps
 }
 
-// want is the wish for a container, or nil if it is not wanted or its app cannot be read.
+// want returns the wanted container, or nil if it is not wanted or its app cannot be read.
 func (m *Manager) want(id string) *plan.Want {
 	for i := range m.apps.Wanted {
 		if m.apps.Wanted[i].ID() == id {
@@ -236,7 +236,7 @@ func (m *Manager) want(id string) *plan.Want {
 	return nil
 }
 
-// tellNeeds says which images must stay: those that apps name, be they down, and those of containers.
+// tellNeeds reports which images must stay: those that apps name, also apps that are down, and those of containers.
 func (m *Manager) tellNeeds(state plan.State) {
 	if m.c.Needs == nil {
 		return
@@ -254,18 +254,18 @@ func (m *Manager) tellNeeds(state plan.State) {
 	m.c.Needs.Set(need)
 }
 
-// begin starts the steps of one container if their time has come, and returns how long that is.
+// begin starts the steps of one container if they are due, and otherwise returns the time until then.
 func (m *Manager) begin(state plan.State, steps []plan.Step) time.Duration {
 	const never = time.Duration(1<<63 - 1)
 	id := steps[0].Container
 	if m.workers.busy[id] {
-		return never // its end wakes us
+		return never // its end wakes the manager
 	}
 	if wait := max(steps[0].Not, m.retries[id].not) - m.now(); wait > 0 {
 		return wait
 	}
 	if steps[0].Verb == plan.Lost {
-		status, kept := state.Containers[id].Exit() // it may have been reaped by an earlier manager, which had kept it
+		status, kept := state.Containers[id].Exit() // an earlier manager may have reaped it and recorded its status
 		if !kept {
 			status = restart.LostStatus
 		}
@@ -279,7 +279,7 @@ func (m *Manager) begin(state plan.State, steps []plan.Step) time.Duration {
 	return never
 }
 
-// take takes over what a worker did.
+// take records what a worker did.
 func (m *Manager) take(r result) {
 	m.workers.done(r.id)
 	for _, d := range r.done {
@@ -294,7 +294,7 @@ func (m *Manager) take(r result) {
 		case plan.Reap:
 			end := m.records[r.id].End(m.now(), d.status)
 			end.OOM = d.status != 0 && m.report.kills[r.id] > 0
-			delete(m.report.kills, r.id) // the next life begins with none
+			delete(m.report.kills, r.id) // the next start begins with none
 			m.record(r.id, end)
 			m.c.Log.Info("container ended", "container", r.id, "status", appview.EndOf(end))
 		case plan.Delete:
@@ -303,7 +303,7 @@ func (m *Manager) take(r result) {
 	}
 }
 
-// finish is take, and sees to what a worker could not do.
+// finish calls take, and schedules a retry of what failed.
 func (m *Manager) finish(r result) {
 	m.take(r)
 	m.noteEnd(r.id, r.err)
@@ -317,7 +317,7 @@ func (m *Manager) finish(r result) {
 	m.c.Log.Error("container not as wanted", "container", r.id, "error", r.err, "retry", delay)
 }
 
-// tellEvent tells those who watch what became of a container.
+// tellEvent reports the change of a container to osctl events.
 func (m *Manager) tellEvent(id string, d done) {
 	if m.c.Event == nil {
 		return
@@ -344,7 +344,7 @@ func (m *Manager) forget(id string) {
 	}
 }
 
-// stopAll ends every container if the whole device goes down, and keeps which of them stay ended.
+// stopAll stops every container if the whole device goes down, and records which of them stay ended.
 func (m *Manager) stopAll(ctx context.Context) error {
 	if _, err := os.Stat(m.c.Shutdown); err != nil {
 		m.c.Log.Info("manager ends, containers keep running")
@@ -382,7 +382,7 @@ func (m *Manager) stopAll(ctx context.Context) error {
 	return all.Wait()
 }
 
-// policy is that of a container, or empty if its wish is not known.
+// policy returns the restart policy of a container, empty if its app is not known.
 func (m *Manager) policy(id string) app.Policy {
 	if w := m.want(id); w != nil {
 		return w.Restart.Policy

@@ -17,11 +17,12 @@ import (
 // Order is what a person asks for.
 type Order struct {
 	Verb Act
-	// App and Service say of what. Without a service it is all of the app, without an app (only with Up) all apps.
+	// App and Service name the containers. Without Service the order is for the whole app, without App (only with Up)
+	// for all apps.
 	App, Service string
 }
 
-// Act is what a person asks to be done.
+// Act is the action of an order.
 type Act string
 
 // The acts, in docker's words.
@@ -29,39 +30,39 @@ const (
 	ActStart   Act = "start"   // what was stopped or has ended
 	ActStop    Act = "stop"    // it stays stopped until it is started
 	ActRestart Act = "restart" // stop and start
-	ActUp      Act = "up"      // take back Down, read the apps again, start what was stopped or has ended
+	ActUp      Act = "up"      // undo Down, read the apps again, start what was stopped or has ended
 	ActDown    Act = "down"    // stop and remove all containers of an app, until Up
 )
 
-// Orders hands to the manager what people ask for. It is safe for use by many.
+// Orders passes orders of people to the manager. Several goroutines may use it.
 type Orders struct{ requests chan *request }
 
-// NewOrders makes the way from those who ask to the manager.
+// NewOrders returns Orders for Config.Orders.
 func NewOrders() *Orders { return &Orders{make(chan *request)} }
 
-// request is an order that waits for its end.
+// request is an order that waits for its result.
 type request struct {
 	ctx context.Context
 	Order
 	ids  []string
-	look func(*Manager) // instead of a change: it is called with what there is
-	done chan error     // has room for the answer
+	look func(*Manager) // instead of a change: it is called in the manager's goroutine
+	done chan error     // has capacity for the answer
 }
 
 var errNoEngine = &control.Error{Text: "the engine is not there", Hint: "try: osctl status containerd"}
 
-// Do has the manager carry an order out. It returns when that is done or has visibly failed; the manager goes on to
-// try after an error of a step, and after the end of ctx.
+// Do makes the manager carry out an order. It returns when the order is done or has failed. After the error of a step,
+// and after the end of ctx, the manager continues to try.
 func (o *Orders) Do(ctx context.Context, order Order) error {
 	return o.send(&request{ctx: ctx, Order: order, done: make(chan error, 1)})
 }
 
-// Found is a container that is wanted or there.
+// Found is a container that is wanted or exists.
 type Found struct {
 	ID    string
-	Want  *plan.Want // nil: it is to go
+	Want  *plan.Want // nil: it is to be removed
 	Have  plan.Have
-	There bool // in the engine
+	There bool // it exists in the engine
 }
 
 // Find returns the containers of an app, or one of them.
@@ -77,8 +78,8 @@ func (o *Orders) Find(ctx context.Context, order Order) (found []Found, err erro
 	return found, err
 }
 
-// Plan returns the steps from what runs to what is wanted, of one app or of all, and the time that Step.Not counts
-// in. Steps that are being carried out are not among them.
+// Plan returns the steps from the actual to the wanted state, of one app or of all, and the current time in the clock
+// of Step.Not. Steps that are being carried out are not among them.
 func (o *Orders) Plan(ctx context.Context, order Order) (steps []plan.Step, now time.Duration, err error) {
 	q := &request{ctx: ctx, Order: order, done: make(chan error, 1)}
 	q.look = func(m *Manager) {
@@ -116,7 +117,7 @@ func (o *Orders) queue() <-chan *request {
 	return o.requests
 }
 
-// obey takes an order in: from now on plans are made with it.
+// obey records an order: all later plans include it.
 func (m *Manager) obey(q *request) {
 	if q.look != nil {
 		err := m.findNow(q)
@@ -142,7 +143,7 @@ func (m *Manager) admit(q *request) error {
 			err = m.find(q)
 		}
 	}
-	if err == nil && q.Verb == ActUp { // an image may just have come
+	if err == nil && q.Verb == ActUp { // an image may just have been pulled
 		m.last, err = m.observe(q.ctx)
 	}
 	if err != nil {
@@ -177,7 +178,7 @@ func (m *Manager) admit(q *request) error {
 	return nil
 }
 
-// findNow is find, and reads the apps again for a name that is not known: who asks may just have written the file.
+// findNow calls find, and reads the apps again if the name is not known: the person may just have written the file.
 func (m *Manager) findNow(q *request) error {
 	if err := m.find(q); err == nil || q.App == "" {
 		return err
@@ -186,7 +187,7 @@ func (m *Manager) findNow(q *request) error {
 	return m.find(q)
 }
 
-// find fills in which containers an order is about. The error names those that there are.
+// find fills in which containers an order is about. The error lists the existing names.
 func (m *Manager) find(q *request) error {
 	apps := map[string]map[string]bool{} // services by app
 	note := func(app, id string) {
@@ -238,7 +239,7 @@ func hint(names []string, what string) string {
 	return what + ": " + strings.Join(names, ", ")
 }
 
-// setDown keeps that an app is down, or no longer is.
+// setDown records on the disk whether an app is down.
 func (m *Manager) setDown(q *request) error {
 	down := maps.Clone(m.down)
 	switch {
@@ -259,7 +260,8 @@ func (m *Manager) setDown(q *request) error {
 	return nil
 }
 
-// applyDown leaves out what the apps want that are down. An app that is gone, or is not read, is no longer down.
+// applyDown removes the wanted containers of apps that are down. An app that was removed, or cannot be read, is no
+// longer down.
 func (m *Manager) applyDown() {
 	there := map[string]bool{}
 	for _, w := range m.apps.Wanted {
@@ -280,7 +282,7 @@ func (m *Manager) applyDown() {
 	}
 }
 
-// answer tells those who wait for what is done, or has failed.
+// answer answers the requests that are done or have failed.
 func (m *Manager) answer() {
 	m.waiting = slices.DeleteFunc(m.waiting, func(q *request) bool {
 		if q.ctx.Err() != nil {
@@ -301,7 +303,7 @@ func (m *Manager) answer() {
 	})
 }
 
-// outcome reports whether a container is as it was asked to be, or why that has failed.
+// outcome reports whether a container is as the order asks, or why that has failed.
 func (m *Manager) outcome(verb Act, id string) (done bool, err error) {
 	if err := m.report.errors[id]; err != nil {
 		return true, err
@@ -316,7 +318,7 @@ func (m *Manager) outcome(verb Act, id string) (done bool, err error) {
 	return m.fulfilled(verb, id), nil
 }
 
-// fulfilled reports whether a container is as it was asked to be.
+// fulfilled reports whether a container is as the order asks.
 func (m *Manager) fulfilled(verb Act, id string) bool {
 	have, there := m.last.Containers[id]
 	if m.workers.busy[id] {
@@ -329,14 +331,14 @@ func (m *Manager) fulfilled(verb Act, id string) bool {
 		return !there
 	}
 	r := m.records[id]
-	if r.Asked == restart.Start && have.Task == plan.Running { // it ran already
+	if r.Asked == restart.Start && have.Task == plan.Running { // it is running already
 		r.Asked = restart.Nothing
 		m.record(id, r)
 	}
 	return r.Asked == restart.Nothing && !r.Renew
 }
 
-// refuse tells those who wait that nothing more comes of it now.
+// refuse answers all waiting requests with an error.
 func (m *Manager) refuse(err error) {
 	for _, q := range m.waiting {
 		q.done <- fmt.Errorf("%s: not done yet, the manager tries again: %w", q.Verb, err)

@@ -9,15 +9,15 @@ import (
 	"resinos/containers/plan"
 )
 
-// passing is a container in which a person runs a command. It is wanted until it has been started, or until nobody
-// waits for that any more. Then it ends by itself.
+// passing is a container in which a person runs a command (osctl run). It is wanted until it has been started, or until
+// nobody waits for its start any more. Afterwards it ends by itself.
 type passing struct {
-	ctx  context.Context // of who waits
+	ctx  context.Context // of the caller of Pass
 	want plan.Want
 }
 
-// Pass has a container made and started beside those of the apps, and returns its name when it runs. c is from Held;
-// it gets its number here.
+// Pass creates and starts a container beside those of the apps, and returns its name when it runs. c is from Held; Pass
+// sets its number.
 func (o *Orders) Pass(ctx context.Context, c app.Container) (id string, err error) {
 	q := &request{ctx: ctx, Order: Order{App: c.App, Service: c.Service}, done: make(chan error, 1)}
 	q.look = func(m *Manager) {
@@ -36,7 +36,7 @@ func (o *Orders) Pass(ctx context.Context, c app.Container) (id string, err erro
 	return id, o.Do(ctx, Order{Verb: ActStart, App: c.App, Service: id[len(c.App)+1:]})
 }
 
-// wantPassing has what the apps want end with what people want.
+// wantPassing appends the containers of people to the wanted containers of the apps.
 func (m *Manager) wantPassing() {
 	m.apps.Wanted = slices.DeleteFunc(m.apps.Wanted, func(w plan.Want) bool { return w.Hold != "" })
 	for _, p := range m.passing {
@@ -44,7 +44,7 @@ func (m *Manager) wantPassing() {
 	}
 }
 
-// dropPassing forgets what has been started, or is not waited for.
+// dropPassing removes those that have been started, or whose caller no longer waits.
 func (m *Manager) dropPassing() {
 	before := len(m.passing)
 	m.passing = slices.DeleteFunc(m.passing, func(p passing) bool {
@@ -55,8 +55,9 @@ func (m *Manager) dropPassing() {
 	}
 }
 
-// Held makes the container of a service one in which a person runs a command: with all that the service has, but for
-// what only one container can have. hold is the program of the device that is its first process.
+// Held returns the container of a service as one in which a person runs a command: with all settings of the service
+// except those that only one container can have, such as published ports. hold is the program of the device that
+// becomes its first process.
 func Held(c app.Container, hold string) app.Container {
 	c.Hold, c.Number, c.ContainerName, c.Ports = hold, 0, "", nil
 	c.Entrypoint, c.Command = []string{ocispec.HoldTarget}, []string{}

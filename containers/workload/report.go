@@ -11,30 +11,30 @@ import (
 
 const forever = appview.Forever
 
-// reporter tells others how the apps are. The zero reporter is ready. It belongs to the goroutine of Run.
+// reporter publishes the status of the apps. The zero reporter is ready. It belongs to the goroutine of Run.
 type reporter struct {
 	last    appstatus.Status
-	read    bool              // last is what an earlier manager published, or newer
+	read    bool              // last is the status that an earlier manager published, or a newer one
 	errors  map[string]error  // by container: why its steps failed
 	kills   map[string]int    // by container: Have.Kills when it was last looked at
-	since   map[string]moment // by what is told of, its state and its trouble apart
+	since   map[string]moment // since when each state and each trouble holds, by its subject
 	trouble appstatus.Trouble
-	failed  bool // the last publishing did, and it has been said
+	failed  bool // the last publication failed, and that was logged
 }
 
-// moment is since when something is as it is.
+// moment is a state and the time since when it holds.
 type moment struct {
 	how string
 	at  float64
 }
 
-// noteKills says which containers had processes ended for want of memory since the last look.
+// noteKills logs which containers had processes killed since the last look because memory ran out.
 func (m *Manager) noteKills(state plan.State) {
 	kills := map[string]int{}
 	for id, have := range state.Containers {
 		kills[id] = have.Kills
 		if m.workers.busy[id] {
-			kills[id] = max(have.Kills, m.report.kills[id]) // its group may be gone, and how it ended is not taken over yet
+			kills[id] = max(have.Kills, m.report.kills[id]) // the cgroup may be gone before the end of the container is recorded
 		}
 		if n := have.Kills - m.report.kills[id]; n > 0 {
 			m.c.Log.Error("container out of memory", "app", have.App, "container", id, "count", n)
@@ -46,7 +46,7 @@ func (m *Manager) noteKills(state plan.State) {
 	m.report.kills = kills
 }
 
-// noteEnd takes over what became of the steps of a container.
+// noteEnd records the result of the steps of a container.
 func (m *Manager) noteEnd(id string, err error) {
 	if m.report.errors == nil {
 		m.report.errors = map[string]error{}
@@ -56,7 +56,7 @@ func (m *Manager) noteEnd(id string, err error) {
 	}
 }
 
-// trouble of the manager itself; an empty cause takes it back.
+// trouble sets the trouble of the manager itself; an empty cause ends it.
 func (m *Manager) setTrouble(cause appstatus.Cause, err error) {
 	m.report.trouble = appstatus.Trouble{Cause: cause}
 	if err != nil {
@@ -64,7 +64,7 @@ func (m *Manager) setTrouble(cause appstatus.Cause, err error) {
 	}
 }
 
-// publish writes how all apps are, if that has changed, and returns after how long it changes by itself.
+// publish writes the status of all apps if it has changed, and returns the time until it changes by itself.
 func (m *Manager) publish(state plan.State) time.Duration {
 	if m.c.Status == "" {
 		return forever
@@ -83,7 +83,7 @@ func (m *Manager) view(state plan.State) appview.View {
 	return v
 }
 
-// publishTrouble writes that the manager itself is in trouble, beside what it last knew.
+// publishTrouble writes the trouble of the manager itself, with the last known status of the apps.
 func (m *Manager) publishTrouble() {
 	if m.c.Status != "" {
 		m.report.recall(m.c.Status)
@@ -106,7 +106,8 @@ func (m *Manager) tell(s appstatus.Status) {
 	m.report.last = s
 }
 
-// recall takes up what an earlier manager published: since when something is wrong does not begin anew with a new manager.
+// recall reads the status that an earlier manager published, so that a restart of the manager does not reset since when
+// a trouble holds.
 func (r *reporter) recall(path string) {
 	if r.read {
 		return
@@ -114,13 +115,13 @@ func (r *reporter) recall(path string) {
 	r.read = true
 	old, err := appstatus.Read(path)
 	if err != nil {
-		return // the first manager of this boot, or nothing that can be used
+		return // this is the first manager of the boot, or the file cannot be used
 	}
 	r.last, r.since = old, map[string]moment{}
 	each(&old, func(what, how string, at *float64) { r.since[what] = moment{how, *at} })
 }
 
-// date fills in since when each thing is as it is: since now, unless it was so before.
+// date fills in since when each state holds: since now, unless it held before.
 func (r *reporter) date(s *appstatus.Status) {
 	since := map[string]moment{}
 	each(s, func(what, how string, at *float64) {
@@ -138,7 +139,7 @@ func (r *reporter) date(s *appstatus.Status) {
 	r.since = since
 }
 
-// each calls f for every moment of s: what it is of, how that is, and where it stands.
+// each calls f for every moment of s, with its subject, its state, and the field of its time.
 func each(s *appstatus.Status, f func(what, how string, at *float64)) {
 	trouble := func(what string, t *appstatus.Trouble) {
 		if t.Wrong() {

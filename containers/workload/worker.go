@@ -12,15 +12,15 @@ import (
 	"resinos/containers/plan"
 )
 
-// workers carries out steps, one goroutine a container, so that a slow pull or a program that
-// does not want to end holds nobody else up.
+// workers carries out steps, in one goroutine for each container, so that a slow import, or a program that does not
+// end, delays no other container.
 type workers struct {
 	engine  Engine
 	ctx     context.Context
 	cancel  context.CancelFunc
 	results chan result
 	busy    map[string]bool    // of the goroutine that calls start and done
-	images  singleflight.Group // one fetch of an image at a time
+	images  singleflight.Group // one import of an image at a time
 	cpu     *semaphore.Weighted
 }
 
@@ -28,11 +28,11 @@ type workers struct {
 type task struct {
 	id    string
 	steps []plan.Step
-	want  *plan.Want // nil when it is only taken away
+	want  *plan.Want // nil: the container is only removed
 	grace time.Duration
 }
 
-// result is what became of a task.
+// result is the result of a task.
 type result struct {
 	id   string
 	done []done
@@ -60,7 +60,7 @@ func (w *workers) start(t task) {
 
 func (w *workers) done(id string) { delete(w.busy, id) }
 
-// stop cancels all work, waits for its end and hands over what was done.
+// stop cancels all work, waits for its end and passes on the results.
 func (w *workers) stop(take func(result)) {
 	w.cancel()
 	for len(w.busy) > 0 {
@@ -81,7 +81,7 @@ func (w *workers) run(t task) result {
 	return r
 }
 
-// step carries out one step. Work that keeps the processor busy is bounded; waiting is not.
+// step carries out one step. The number of steps that use the processor is limited; that of steps that wait is not.
 func (w *workers) step(t task, s plan.Step) (status uint32, err error) {
 	ctx := w.ctx
 	switch s.Verb {

@@ -18,7 +18,7 @@ func (s *System) findDisk() error {
 	line, err := cmdline.Read()
 	s.Cmdline = line
 	if err != nil {
-		s.env.Log.Warn("command line is damaged", "error", err) // the slot is attached already; its name is only shown to people
+		s.env.Log.Warn("command line is damaged", "error", err) // its name is only shown to people
 	}
 	have, err := attach.ReadMounts()
 	if err != nil {
