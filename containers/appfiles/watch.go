@@ -143,7 +143,7 @@ func (w *appsWatch) cover() error {
 	}
 	for wd := range w.watches {
 		if _, still := watches[wd]; !still {
-			_, _ = unix.InotifyRmWatch(int(w.events.Fd()), uint32(wd)) // its directory may be gone, and the watch with it
+			_, _ = unix.InotifyRmWatch(int(w.events.Fd()), uint32(wd)) // perhaps removed with its directory
 		}
 	}
 	w.watches = watches
