@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
-	"strings"
 	"time"
 
 	"resinos/init/boot"
@@ -39,11 +38,20 @@ func runConfigd(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	return configd.Run(ctx, configd.Config{
 		Store: store, Published: settings.Path, Lasts: store.Lasts, Patience: 2 * time.Second, Log: log,
-		Now: boottime.Now, SetHostname: boot.SetHostname, SetRootCA: boot.SetRootCA,
+		Now: boottime.Now, SetHostname: boot.SetHostname, SetRootCA: boot.SetRootCA, InImage: servicesOfImage,
 		Services: func(ctx context.Context, before, now configd.Facts) error {
 			return judgeServices(ctx, before, now, log)
 		},
 	})
+}
+
+// servicesOfImage names the services that the image and its owner have.
+func servicesOfImage() (names []string) {
+	specs, _ := boot.Services() // as in judgeServices
+	for _, s := range specs {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 // judgeServices makes PID 1 start and stop the services whose conditions on config.json changed.
@@ -112,8 +120,7 @@ func configConditions(specs []spec.Spec) []configd.Condition {
 		}
 		for _, c := range s.Conditions {
 			if c.Kind == precondition.Config {
-				key, value, valued := strings.Cut(c.Value, "=")
-				list = append(list, configd.Condition{Service: s.Name, Key: key, Value: value, Valued: valued, Not: c.Not})
+				list = append(list, configd.Condition{Service: s.Name, Any: c.Settings(), Not: c.Not})
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 		}
 	}
 	l.add(assemble.Entry{Path: "usr/lib/os-release", Mode: 0o644, Content: OSRelease(in)})
-	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s \\n \\l\n\n", in.Version)}) // getty(8) inserts host and line
+	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s (%s) \\n \\l\n\n", in.Version, in.Variant)}) // getty(8) inserts host and line
 	l.add(assemble.Entry{Path: "etc/issue.net", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s\n", in.Version)})
 	l.link("etc/os-release", "../usr/lib/os-release")
 	for _, k := range t.Links {
@@ -271,12 +271,20 @@ func (l *laying) graft(tree *assemble.Tree) {
 	}
 }
 
+// capital writes the name of a variant as people read it.
+func capital(name string) string {
+	if name == "" {
+		return ""
+	}
+	return strings.ToUpper(name[:1]) + name[1:]
+}
+
 // OSRelease returns the text of /etc/os-release.
 func OSRelease(in Inputs) []byte {
 	var b bytes.Buffer
 	for _, kv := range [][2]string{
 		{"NAME", "resinOS"}, {"ID", "resinos"}, {"VERSION_ID", in.Version}, {"VERSION", in.Version},
-		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", in.Variant}, {"RESIN_BOARD", in.Board},
+		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", capital(in.Variant)}, {"RESIN_BOARD", in.Board},
 		{"MACHINE", in.Board}, {"SLUG", in.Board}, // read by other programs: the name of the hardware, and that of the device type
 	} {
 		fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])

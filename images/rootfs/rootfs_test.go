@@ -251,7 +251,7 @@ func TestIssue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"etc/issue": "resinOS 1.2.3 \\n \\l\n\n", "etc/issue.net": "resinOS 1.2.3\n",
+		"etc/issue": "resinOS 1.2.3 (production) \\n \\l\n\n", "etc/issue.net": "resinOS 1.2.3\n",
 		"usr/lib/os-release": "\nMACHINE=\"some-board\"\nSLUG=\"some-board\"\n",
 	} {
 		if e, there := root.Lookup(name); !there || !strings.Contains(string(e.Content), want) {

@@ -15,6 +15,7 @@ import (
 	"resinos/mounts/testenv"
 	"resinos/services/bootreport"
 	"resinos/services/config"
+	"resinos/services/settings"
 	"resinos/services/sysctl"
 )
 
@@ -46,6 +47,13 @@ func TestPlan(t *testing.T) {
 	testenv.Golden(t, "plan.golden", bootreport.Print(Plan(in)))
 	in.Partitions = in.Partitions[:5] // only the foreign disk is left
 	text := bootreport.Print(Plan(in))
+	if strings.Contains(text, "features that are") { // nobody has asked for them
+		t.Errorf("what an image lacks is recorded:\n%s", text)
+	}
+	in.Config.Values[config.DevelopmentMode] = settings.Value{JSON: []byte("true"), From: settings.File}
+	if more := bootreport.Print(Plan(in)); !strings.Contains(more, "not in this image: console (") {
+		t.Errorf("what an image lacks is not recorded:\n%s", more)
+	}
 	if strings.Contains(text, "/dev/sda") || strings.Count(text, "is not on disk") != 3 {
 		t.Errorf("a disk that does not carry the slot is used:\n%s", text)
 	}

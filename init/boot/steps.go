@@ -17,8 +17,11 @@ import (
 	"resinos/net/keyimport"
 	"resinos/net/savedtime"
 	"resinos/services/bootreport"
+	"resinos/services/boottime"
 	"resinos/services/config"
+	"resinos/services/development"
 	"resinos/services/log/pipe"
+	"resinos/services/settings"
 	"resinos/services/spec"
 	"resinos/services/spec/definition"
 	"resinos/services/sysctl"
@@ -231,5 +234,13 @@ func Services() ([]spec.Spec, []error) {
 }
 
 func serviceDeeds(in Inputs) []deed {
-	return []deed{{does: []string{"load " + strings.Join(in.Services, ", ")}}}
+	all := []deed{{does: []string{"load " + strings.Join(in.Services, ", ")}}}
+	asked := in.Config.Flag(config.DevelopmentMode) && in.Config.Values[config.DevelopmentMode].From != settings.Default
+	if fault := development.Lacks(in.Services); asked && fault != nil {
+		all = append(all, deed{[]string{"record that " + config.DevelopmentMode + " has features that are " + fault.Error()},
+			func(*System) error {
+				return settings.Take(settings.Path, "init", in.Config, []string{config.DevelopmentMode}, boottime.Now(), fault)
+			}})
+	}
+	return all
 }

@@ -7,7 +7,6 @@ import (
 
 	"os"
 	"slices"
-	"strings"
 	"sync"
 
 	"resinos/init/cmdline"
@@ -35,7 +34,7 @@ func (j *Judge) Learn() { j.Take(config.Load(config.Path)) }
 
 // Take makes facts of the configuration that was loaded.
 func (j *Judge) Take(l config.Loaded) {
-	f := &facts{config: l.Usable().Facts(), board: osrelease.Value("RESIN_BOARD")}
+	f := &facts{config: l.Facts(), board: osrelease.Value("RESIN_BOARD")}
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
 		f.cmdline = cmdline.Words(string(text))
 	}
@@ -70,9 +69,7 @@ func (f *facts) is(c precondition.Condition) bool {
 		_, err := os.Stat(c.Value)
 		return err == nil
 	case precondition.Config:
-		key, want, valued := strings.Cut(c.Value, "=")
-		value, there := f.config[key]
-		return there && (!valued || value == want)
+		return slices.ContainsFunc(c.Settings(), func(s precondition.Setting) bool { return s.In(f.config) })
 	case precondition.Cmdline:
 		return slices.Contains(f.cmdline, c.Value)
 	case precondition.Board:

@@ -24,6 +24,8 @@ func TestConditions(t *testing.T) {
 		{precondition.Config, "hostname", true}, {precondition.Config, "hostname=box", true},
 		{precondition.Config, "hostname=bo", false},
 		{precondition.Config, "developmentMode=true", true}, {precondition.Config, "uuid", false},
+		{precondition.Config, "uuid|developmentMode=true", true}, {precondition.Config, "uuid|developmentMode=false", false},
+		{precondition.Config, "hostname=box|uuid", true},
 		{precondition.Cmdline, "quiet", true}, {precondition.Cmdline, "a=b", true},
 		{precondition.Cmdline, "a", false},
 		{precondition.Board, "qemu-x86_64", true}, {precondition.Board, "qemu", false}, {"unknown", "x", false},

@@ -17,7 +17,10 @@ import (
 	"time"
 
 	"resinos/services/config"
+	"resinos/services/development"
+	"resinos/services/osrelease"
 	"resinos/services/settings"
+	"resinos/services/spec/precondition"
 )
 
 // Name is the daemon's name in the record of what was applied.
@@ -37,6 +40,7 @@ type Config struct {
 	Now         func() time.Duration                               // since the kernel started
 	SetHostname func(name string) error                            // sets the host name of the device
 	SetRootCA   func(value string) error                           // adds the owner's certificates to the system's
+	InImage     func() []string                                    // the services of the image
 	Services    func(ctx context.Context, before, now Facts) error // checks the conditions of services again
 }
 
@@ -81,10 +85,26 @@ func Run(ctx context.Context, c Config) error {
 		c.complain(now)
 		c.Log.Info("configuration applied", "source", string(now.Source), "changed", changes(before, now))
 	}
-	if err := c.Services(ctx, facts, loaded.Usable().Facts()); err != nil {
+	c.developed(now)
+	if err := c.Services(ctx, facts, loaded.Facts()); err != nil {
 		c.Log.Warn("conditions of services not checked again", "error", err)
 	}
 	return nil
+}
+
+// developed records which features of the development mode this image cannot open, if config.json asks for them. The
+// conditions of services open and close the others.
+func (c Config) developed(now settings.Settings) {
+	var fault error
+	if now.Flag(config.DevelopmentMode) && now.Values[config.DevelopmentMode].From != settings.Default {
+		fault = development.Lacks(c.InImage())
+	}
+	if fault != nil {
+		c.Log.Warn("development mode is not complete", "error", fault)
+	}
+	if err := settings.Take(c.Published, Name, now, []string{config.DevelopmentMode}, c.Now(), fault); err != nil {
+		c.Log.Warn("applied setting not recorded", "error", err)
+	}
 }
 
 // complain reports which parts of the file cannot be used.
@@ -139,7 +159,7 @@ func (c Config) identity(loaded config.Loaded, published string) string {
 // file that the boot read: they only tell that something may have changed.
 func (c Config) facts() Facts {
 	if good, err := config.Good(c.Store.Path); err == nil {
-		return good.Facts()
+		return config.Loaded{Document: good, Variant: osrelease.Variant()}.Facts()
 	}
 	return nil
 }
@@ -189,27 +209,26 @@ func (c Config) ran() bool {
 	return err == nil && slices.ContainsFunc(all[keys[0]], func(t settings.Taken) bool { return t.Daemon == Name })
 }
 
-// Condition is one condition of a service on config.json: KEY, or KEY=VALUE if Valued.
+// Condition is one condition of a service on config.json: any of the settings is so, or none of them if Not.
 type Condition struct {
-	Service    string
-	Key, Value string
-	Valued     bool
-	Not        bool
+	Service string
+	Any     []precondition.Setting
+	Not     bool
 }
 
 func (c Condition) holds(f Facts) bool {
-	value, there := f[c.Key]
-	return (there && (!c.Valued || value == c.Value)) != c.Not
+	return slices.ContainsFunc(c.Any, func(s precondition.Setting) bool { return s.In(f) }) != c.Not
 }
 
 // Moved reports whether a condition depends on something that changed, or may have changed if the facts before are not
 // known.
 func Moved(conditions []Condition, before, now Facts) bool {
-	return slices.ContainsFunc(conditions, func(c Condition) bool {
-		was, had := before[c.Key]
-		is, has := now[c.Key]
+	moved := func(s precondition.Setting) bool {
+		was, had := before[s.Key]
+		is, has := now[s.Key]
 		return before == nil || was != is || had != has
-	})
+	}
+	return slices.ContainsFunc(conditions, func(c Condition) bool { return slices.ContainsFunc(c.Any, moved) })
 }
 
 // Verdicts returns which services to start and stop: start those that were skipped and whose conditions all hold now;

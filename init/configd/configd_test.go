@@ -18,6 +18,7 @@ import (
 	"resinos/mounts/atomicfile/atomicfiletest"
 	"resinos/services/config"
 	"resinos/services/settings"
+	"resinos/services/spec/precondition"
 )
 
 const made = "00112233445566778899aabbccddeeff"
@@ -46,7 +47,8 @@ func newBench(t *testing.T, file string) *bench {
 	b.Config = Config{
 		Store: config.Store{Path: filepath.Join(dir, "boot", "config.json")}, Published: filepath.Join(dir, "run", "config.json"),
 		Lasts: func() bool { return true }, Patience: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Duration { return time.Second },
+		Now:     func() time.Duration { return time.Second },
+		InImage: func() []string { return []string{"sshd", "netd"} },
 		SetRootCA: func(value string) error {
 			b.rootCA = append(b.rootCA, value)
 			return nil
@@ -340,10 +342,12 @@ func TestNothingLasts(t *testing.T) {
 }
 
 func TestVerdicts(t *testing.T) {
+	endpoint := []precondition.Setting{{Key: "apiEndpoint"}}
 	conditions := []Condition{
-		{Service: "dev", Key: "developmentMode", Value: "true", Valued: true}, {Service: "cloud", Key: "apiEndpoint"},
-		{Service: "alone", Key: "apiEndpoint", Not: true}, {Service: "both", Key: "apiEndpoint"}, {Service: "both", Key: "x"},
-		{Service: "nobody's", Key: "apiEndpoint", Not: true},
+		{Service: "dev", Any: []precondition.Setting{{Key: "developmentMode", Value: "true", Valued: true}}},
+		{Service: "cloud", Any: endpoint}, {Service: "alone", Any: endpoint, Not: true}, {Service: "both", Any: endpoint},
+		{Service: "both", Any: []precondition.Setting{{Key: "x"}}}, {Service: "nobody's", Any: endpoint, Not: true},
+		{Service: "ssh", Any: []precondition.Setting{{Key: "keys"}, {Key: "developmentMode", Value: "true", Valued: true}}},
 	}
 	for _, tt := range []struct {
 		before, now  Facts
@@ -358,6 +362,11 @@ func TestVerdicts(t *testing.T) {
 		{Facts{}, Facts{"apiEndpoint": "u"}, "dev cloud both", "alone", "[cloud]", "[alone]", true},
 		{Facts{"apiEndpoint": "u"}, Facts{"apiEndpoint": "v"}, "dev both alone", "cloud", "[]", "[]", true},
 		{Facts{"x": ""}, Facts{"x": "", "apiEndpoint": ""}, "dev cloud both", "alone", "[cloud both]", "[alone]", true},
+		// One of two settings is enough.
+		{Facts{}, Facts{"keys": "k"}, "dev cloud both ssh", "alone", "[ssh]", "[]", true},
+		{Facts{"keys": "k"}, Facts{"keys": "k", "developmentMode": "true"}, "cloud both dev", "alone ssh", "[dev]", "[]", true},
+		{Facts{"keys": "k", "developmentMode": "true"}, Facts{"developmentMode": "true"}, "cloud both", "alone ssh dev", "[]", "[]", true},
+		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "cloud both", "alone ssh dev", "[]", "[dev ssh]", true},
 		// The owner has stopped one.
 		{Facts{}, Facts{"apiEndpoint": "u"}, "dev both", "alone", "[]", "[alone]", true},
 		// The file of a new device changed before anybody knew what was in it.
@@ -378,5 +387,30 @@ func TestVerdicts(t *testing.T) {
 	}
 	if Moved(nil, nil, Facts{"x": "1"}) {
 		t.Error("without conditions something moved")
+	}
+}
+
+// TestDevelopmentMode: what the image lacks is named if the owner asks for it, and only then.
+func TestDevelopmentMode(t *testing.T) {
+	b := newBench(t, `{}`)
+	for _, c := range []struct{ file, on, fault string }{
+		{`{}`, "false", ""},
+		{`{"developmentMode": true}`, "true", "not in this image: console "},
+		{`{"developmentMode": "true"}`, "true", "not in this image: console "},
+		{`{"developmentMode": "maybe"}`, "true", "not in this image: console "}, // the last good value stays
+		{`{"developmentMode": false}`, "false", ""},
+		{`{"developmentMode": [1]}`, "false", ""},
+	} {
+		b.write(t, c.file)
+		s := b.run(t)
+		all, err := settings.AllTaken(b.Published)
+		must(t, err)
+		taken := all[config.DevelopmentMode]
+		if len(taken) != 1 || (taken[0].Error == "") != (c.fault == "") || !strings.HasPrefix(taken[0].Error, c.fault) {
+			t.Errorf("%s: recorded is %+v, want the fault %q", c.file, taken, c.fault)
+		}
+		if got := fmt.Sprint(s.Flag(config.DevelopmentMode)); got != c.on {
+			t.Errorf("%s: the mode is %s, want %s", c.file, got, c.on)
+		}
 	}
 }

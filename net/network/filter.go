@@ -10,7 +10,6 @@ import (
 	"resinos/net/ruleset"
 	"resinos/services/boottime"
 	"resinos/services/config"
-	"resinos/services/osrelease"
 	"resinos/services/settings"
 )
 
@@ -52,8 +51,8 @@ func filterPackets(ctx context.Context, cfg *netd.Config, look ...func()) (wait 
 	})
 	beside.Go(func() {
 		err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "netd",
-			Keys: []string{config.SSHKeys, config.OpenPorts}, Log: cfg.Log, Apply: func(s settings.Settings) error {
-				closed := osrelease.Variant() == osrelease.Production
+			Keys: []string{config.DevelopmentMode, config.SSHKeys, config.OpenPorts}, Log: cfg.Log, Apply: func(s settings.Settings) error {
+				closed := !s.Flag(config.DevelopmentMode)
 				ssh := !closed || len(s.List(config.SSHKeys)) > 0
 				keeper.Set(closed, ssh, filter.ParsePorts(s.List(config.OpenPorts)))
 				return nil

@@ -8,7 +8,6 @@ import (
 	"resinos/net/mdns"
 	"resinos/net/netd"
 	"resinos/services/config"
-	"resinos/services/osrelease"
 	"resinos/services/settings"
 )
 
@@ -38,7 +37,7 @@ func announceName(ctx context.Context, cfg *netd.Config) (responder *mdns.Respon
 	beside.Go(func() { a.pass(ctx, responder) })
 	beside.Go(func() {
 		err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "netd",
-			Keys: []string{config.Discoverable, config.SSHKeys}, Log: cfg.Log, Apply: func(s settings.Settings) error {
+			Keys: []string{config.Discoverable, config.DevelopmentMode, config.SSHKeys}, Log: cfg.Log, Apply: func(s settings.Settings) error {
 				a.update(func(w *mdns.Wish) { w.Off, w.Services = !s.Flag(config.Discoverable), services(s) })
 				return nil
 			}})
@@ -49,9 +48,9 @@ func announceName(ctx context.Context, cfg *netd.Config) (responder *mdns.Respon
 	return responder, beside.Wait
 }
 
-// services returns ssh where it is open: in a production image only while the owner has set keys.
+// services returns ssh where it is open: without the development mode only while the owner has set keys.
 func services(s settings.Settings) []mdns.Service {
-	if osrelease.Variant() == osrelease.Production && len(s.List(config.SSHKeys)) == 0 {
+	if !s.Flag(config.DevelopmentMode) && len(s.List(config.SSHKeys)) == 0 {
 		return nil
 	}
 	return []mdns.Service{ssh}

@@ -22,7 +22,6 @@ import (
 	"resinos/net/sshroot"
 	"resinos/services/log/line"
 	"resinos/services/notify"
-	"resinos/services/osrelease"
 	"resinos/services/settings"
 )
 
@@ -52,7 +51,7 @@ func Serve(args []string) int {
 }
 
 func listen(ctx context.Context, args []string, log *slog.Logger) error {
-	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Root: root, NoAuth: osrelease.Variant() != osrelease.Production}
+	cfg := sshd.Config{HostKeyDir: hostKeys, Settings: settings.Path, Log: log, Root: root}
 	flags := flag.NewFlagSet("sshd", flag.ContinueOnError)
 	one := flags.Bool("connection", false, "serve the connection that sshd hands over, and end")
 	asRoot := flags.Bool("root", false, "act for the connection that sshd names, and end")

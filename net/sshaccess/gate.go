@@ -36,8 +36,8 @@ type Gate struct {
 	Local    net.Addr
 	Log      *slog.Logger
 	// Enter is called once, when the client has logged in. It returns the socket to root's process, which is closed
-	// after it has been passed on.
-	Enter func() (*os.File, error)
+	// after it has been passed on. keyless says that the client has shown no key.
+	Enter func(keyless bool) (*os.File, error)
 
 	session []byte // the first hash signed, which ssh uses as the id of the session
 }
@@ -160,7 +160,7 @@ func (g *Gate) enter(conn *sshmsg.Conn, m sshmsg.Enter) (bool, error) {
 	}
 	var root *os.File
 	if err == nil {
-		root, err = g.Enter()
+		root, err = g.Enter(len(m.Key) == 0)
 	}
 	if err != nil {
 		return false, conn.Refuse(err)

@@ -41,7 +41,7 @@ func newGate(t *testing.T, host ssh.Signer, keys ...string) *gate {
 	}
 	g := &gate{t: t, conn: conn, served: make(chan error, 1)}
 	real := Gate{HostKey: host, Settings: path, Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7)}, Local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)},
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Enter: func() (*os.File, error) { return os.Open("/dev/null") }}
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Enter: func(bool) (*os.File, error) { return os.Open("/dev/null") }}
 	go func() { g.served <- real.Serve(asked, testenv.Patience()) }()
 	t.Cleanup(func() { conn.Close() })
 	return g
@@ -188,7 +188,7 @@ func FuzzGate(f *testing.F) {
 			return // it is the end of the socket
 		}
 		g := Gate{HostKey: host, Remote: &net.TCPAddr{}, Local: &net.TCPAddr{}, Log: slog.New(slog.DiscardHandler),
-			Enter: func() (*os.File, error) { t.Errorf("%q enters", packet); return nil, io.EOF }}
+			Enter: func(bool) (*os.File, error) { t.Errorf("%q enters", packet); return nil, io.EOF }}
 		if entered, err := g.answer(asked, packet); entered {
 			t.Errorf("%q enters", packet)
 		} else if err != nil {

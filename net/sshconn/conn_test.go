@@ -140,7 +140,7 @@ func serve(ctx context.Context, cfg setup, conn net.Conn) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	g := sshaccess.Gate{HostKey: cfg.HostKey, NoAuth: cfg.NoAuth, Settings: cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: cfg.Log}
-	g.Enter = func() (*os.File, error) {
+	g.Enter = func(bool) (*os.File, error) {
 		main, root, err := sshmsg.Pair()
 		if err != nil {
 			return nil, err

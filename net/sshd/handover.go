@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -17,6 +19,8 @@ import (
 	"resinos/net/sshconn"
 	"resinos/net/sshmsg"
 	"resinos/net/sshroot"
+	"resinos/services/config"
+	"resinos/services/settings"
 )
 
 // The descriptors of the processes that are started here. Root's process reads the host key from its standard input,
@@ -103,8 +107,8 @@ func (s *server) guard(c *client, conn *net.TCPConn, asked *sshmsg.Conn) {
 	if err != nil {
 		panic(err) // hostKey has parsed it
 	}
-	gate := sshaccess.Gate{HostKey: key, NoAuth: s.cfg.NoAuth, Settings: s.cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: s.cfg.Log}
-	gate.Enter = func() (*os.File, error) {
+	gate := sshaccess.Gate{HostKey: key, NoAuth: open(s.cfg.Settings), Settings: s.cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: s.cfg.Log}
+	gate.Enter = func(keyless bool) (*os.File, error) {
 		switch s.clients.admit(c) {
 		case late:
 			return nil, errors.New("log in: too late")
@@ -112,7 +116,7 @@ func (s *server) guard(c *client, conn *net.TCPConn, asked *sshmsg.Conn) {
 			log.Warn("connection refused, too many are open", "limit", maxConnections)
 			return nil, errors.New("log in: too many connections are open")
 		}
-		return s.startRoot(conn)
+		return s.startRoot(conn, keyless)
 	}
 	if err := gate.Serve(asked, s.cfg.Timeout+guardMargin); err != nil {
 		if !sshaccess.Ended(err) {
@@ -122,6 +126,12 @@ func (s *server) guard(c *client, conn *net.TCPConn, asked *sshmsg.Conn) {
 	}
 }
 
+// open reports whether logging in without a key may be allowed. Settings that cannot be read allow it to nobody.
+func open(path string) bool {
+	s, err := settings.Read(path) // the gate reads them too, and reports it
+	return err == nil && s.Flag(config.DevelopmentMode)
+}
+
 // guardMargin is the time for the process to end by itself after its client's time is over.
 const guardMargin = 10 * time.Second
 
@@ -129,11 +139,12 @@ const guardMargin = 10 * time.Second
 type rootOrders struct {
 	HostKey       []byte // in PEM
 	Remote, Local string
+	Settings      string // the file with them; empty if the client has logged in with a key
 }
 
 // startRoot starts the process that acts for a client that has logged in, and returns the socket for requests to it.
 // The process ends when the last holder closes the socket.
-func (s *server) startRoot(conn *net.TCPConn) (*os.File, error) {
+func (s *server) startRoot(conn *net.TCPConn, keyless bool) (*os.File, error) {
 	main, theirs, err := sshmsg.Pair()
 	if err != nil {
 		return nil, err
@@ -145,7 +156,11 @@ func (s *server) startRoot(conn *net.TCPConn) (*os.File, error) {
 		return nil, err
 	}
 	cmd := s.cfg.Root()
-	cmd.Stdin = bytes.NewReader(ssh.Marshal(rootOrders{s.hostKey, conn.RemoteAddr().String(), conn.LocalAddr().String()}))
+	orders := rootOrders{HostKey: s.hostKey, Remote: conn.RemoteAddr().String(), Local: conn.LocalAddr().String()}
+	if keyless {
+		orders.Settings = s.cfg.Settings
+	}
+	cmd.Stdin = bytes.NewReader(ssh.Marshal(orders))
 	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{theirs}
 	err = cmd.Start()
 	theirs.Close() // as above
@@ -178,7 +193,8 @@ func Serve(ctx context.Context, cfg sshconn.Config) error {
 	return nil
 }
 
-// ServeRoot is the main function of root's process for one connection. It fails without orders.
+// ServeRoot is the main function of root's process for one connection. It fails without orders. If its client has logged
+// in without a key, it hangs up as soon as the development mode ends.
 func ServeRoot(ctx context.Context, cfg sshroot.Config) error {
 	text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<10))
 	var orders rootOrders
@@ -196,6 +212,34 @@ func ServeRoot(ctx context.Context, cfg sshroot.Config) error {
 		return fmt.Errorf("serve root: %w", err)
 	}
 	cfg.Remote, cfg.Local = orders.Remote, orders.Local
-	sshroot.Serve(ctx, cfg, main)
+	serveRoot(ctx, orders, cfg, main)
 	return nil
+}
+
+func serveRoot(ctx context.Context, orders rootOrders, cfg sshroot.Config, main *sshmsg.Conn) {
+	if orders.Settings != "" {
+		var beside sync.WaitGroup
+		defer beside.Wait()
+		following, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ctx = following
+		beside.Go(func() { whileOpen(following, cancel, orders, cfg.Log) })
+	}
+	sshroot.Serve(ctx, cfg, main)
+}
+
+// whileOpen calls closed when the development mode ends, or if that cannot be followed.
+func whileOpen(ctx context.Context, closed func(), orders rootOrders, log *slog.Logger) {
+	err := settings.Follow(ctx, settings.Follower{Path: orders.Settings, Keys: []string{config.DevelopmentMode}, Log: log,
+		Apply: func(s settings.Settings) error {
+			if !s.Flag(config.DevelopmentMode) {
+				log.Info("development mode ends, connection without a key closed", "remote", orders.Remote)
+				closed()
+			}
+			return nil
+		}})
+	if ctx.Err() == nil {
+		log.Error("settings not followed, connection without a key closed", "error", err)
+		closed()
+	}
 }

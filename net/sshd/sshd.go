@@ -36,9 +36,10 @@ type Config struct {
 	HostKeyDir string           // directory of the host key, which is created there once
 	Connection func() *exec.Cmd // returns the program that serves one connection; it calls Serve and needs no rights
 	Root       func() *exec.Cmd // returns the program that acts for a client that has logged in; it calls ServeRoot
-	NoAuth     bool             // root needs neither password nor key, unless Settings name keys or the client is this device itself
-	Settings   string           // the file with the owner's settings, which list keys; empty: there are none
-	Log        *slog.Logger
+	// Settings is the file with the owner's settings; empty: nobody can log in. They list keys; if there are none and
+	// the development mode is on, root needs neither password nor key, unless the client is this device itself.
+	Settings string
+	Log      *slog.Logger
 
 	Timeout time.Duration // time for a client to send its first line; 0: sshconn.DefaultTimeout
 	// Idle is the time without a connection after which Run returns, so that a device that nobody visits spends no

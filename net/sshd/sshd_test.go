@@ -3,6 +3,7 @@ package sshd
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -19,9 +20,13 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/testenv"
 	"resinos/net/sshaccess/accesstest"
 	"resinos/net/sshconn"
+	"resinos/net/sshmsg"
 	"resinos/net/sshroot"
+	"resinos/services/config"
+	"resinos/services/settings"
 )
 
 // The test binary is the program of a connection, and the server where one is to be killed.
@@ -502,4 +507,53 @@ func TestPassedSocketOfAnotherKind(t *testing.T) {
 	if err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "unix") {
 		t.Errorf("Run = %v", err)
 	}
+}
+
+// TestDevelopmentModeEnds: who has logged in without a key is hung up when the mode ends, though nothing else ends.
+func TestDevelopmentModeEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	publish := func(open string) {
+		t.Helper()
+		_, err := settings.Publish(path, settings.Settings{Values: map[string]settings.Value{
+			config.DevelopmentMode: {JSON: []byte(open)}, config.Hostname: {JSON: []byte(`"` + rand.Text() + `"`)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("true")
+	if !open(path) || open(path+".none") {
+		t.Fatal("the mode is not read from the settings")
+	}
+	signer, err := ssh.ParsePrivateKey(hostKey(t.TempDir(), slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := func(ctx context.Context, settings string) (*sshmsg.Conn, <-chan struct{}) {
+		main, theirs, err := sshmsg.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		served, err := sshmsg.Take(theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		log := slog.New(slog.DiscardHandler)
+		go func() {
+			defer close(ended)
+			serveRoot(ctx, rootOrders{Settings: settings}, sshroot.Config{HostKey: signer, Log: log}, served)
+		}()
+		return main, ended
+	}
+	_, keyless := began(t.Context(), path)
+	withKey, keyed := began(t.Context(), "")
+	publish("true") // something else has changed
+	testenv.NeverReceive(t, 50*time.Millisecond, "the end while the mode is on", keyless)
+	publish("false")
+	testenv.Receive(t, "the end of the connection without a key", keyless)
+	_, late := began(t.Context(), path) // it was let in just before
+	testenv.Receive(t, "the end of a late connection", late)
+	testenv.NeverReceive(t, 50*time.Millisecond, "the end of the connection with a key", keyed)
+	withKey.Close()
+	testenv.Receive(t, "the end of the connection with a key", keyed)
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"resinos/services/settings"
@@ -185,6 +186,9 @@ func InForce(l Loaded, identity string) settings.Settings {
 	if l.Fault != nil {
 		s.Fault = l.Fault.Error()
 	}
+	if v := s.Values[DevelopmentMode]; v.From == settings.Default {
+		s.Values[DevelopmentMode] = settings.Value{JSON: fmt.Appendf(nil, "%t", l.open()), From: settings.Default}
+	}
 	if _, said := s.Values[UUID]; !said && identity != "" {
 		s.Values[UUID] = settings.Value{JSON: json.RawMessage(quote(identity)), From: settings.Generated}
 	}
@@ -192,6 +196,16 @@ func InForce(l Loaded, identity string) settings.Settings {
 		s.Values[Hostname] = settings.Value{JSON: json.RawMessage(quote(DeviceName(s))), From: settings.Generated}
 	}
 	return s
+}
+
+// open reports whether a device is open for development of which nobody has said it: only images that are for this.
+func (l Loaded) open() bool { return l.Variant == "development" || l.Variant == "standalone" }
+
+// Facts are those of the usable document (Document.Facts), and always one of the development mode.
+func (l Loaded) Facts() map[string]string {
+	all := l.Usable().Facts()
+	all[DevelopmentMode] = strconv.FormatBool(InForce(l, "").Flag(DevelopmentMode))
+	return all
 }
 
 // Usable returns the document in which the last good value replaces each value that cannot be used; if there is none,

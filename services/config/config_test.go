@@ -472,3 +472,24 @@ func FuzzSibling(f *testing.F) {
 		}
 	})
 }
+
+// TestDevelopmentMode: the owner decides; without a word, the variant of the image.
+func TestDevelopmentMode(t *testing.T) {
+	for _, c := range []struct {
+		variant, file, good string
+		want                bool
+	}{
+		{"development", `{}`, `{}`, true}, {"standalone", `{}`, `{}`, true}, {"production", `{}`, `{}`, false}, {"", `{}`, `{}`, false},
+		{"development", `{"developmentMode": false}`, `{}`, false}, {"production", `{"developmentMode": true}`, `{}`, true},
+		{"production", `{"developmentMode": "true"}`, `{}`, true}, {"production", `{"developmentMode": "open"}`, `{}`, false},
+		{"development", `{"developmentMode": {}}`, `{}`, true}, {"development", `{"developmentMode": 7}`, `{"developmentMode": false}`, false},
+		{"development", `{"developmentMode": null}`, `{}`, true},
+	} {
+		l := Loaded{Document: parse(t, c.file), Source: settings.File, Good: parse(t, c.good), Variant: c.variant}
+		s, fact := InForce(l, ""), l.Facts()[DevelopmentMode]
+		if s.Flag(DevelopmentMode) != c.want || fact != fmt.Sprint(c.want) {
+			t.Errorf("%s with %s, last good %s: the mode is %t, the fact %s; want %t", c.variant, c.file, c.good,
+				s.Flag(DevelopmentMode), fact, c.want)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/atomicfile"
+	"resinos/services/osrelease"
 	"resinos/services/settings"
 )
 
@@ -37,11 +38,18 @@ type Loaded struct {
 	Source   settings.From // File, LastGood, or Default: then the document is empty
 	Fault    error         // why it is not File; nil on a device that has neither file nor copy
 	Missing  bool          // there is no file
+	Variant  string        // of the image: it decides what nobody has said of the development mode
 	Good     Document      // the last good copy, for keys of the file that cannot be used; empty if it is not needed or missing
 }
 
 // Load reads the newest copy that parses: the file, else its last good copy, else nothing. It cannot fail.
 func Load(path string) Loaded {
+	l := load(path)
+	l.Variant = osrelease.Variant()
+	return l
+}
+
+func load(path string) Loaded {
 	d, err := readDocument(path)
 	if err == nil {
 		l := Loaded{Document: d, Source: settings.File}
@@ -160,7 +168,7 @@ func (s Store) Settle(choose func(Loaded) (*Choice, error)) (Loaded, error) {
 		if err := s.put(now, *c); err != nil {
 			return err
 		}
-		now = Loaded{Document: c.File, Source: settings.File, Good: c.Copy}
+		now = Loaded{Document: c.File, Source: settings.File, Variant: now.Variant, Good: c.Copy}
 		return nil
 	})
 	return now, err

@@ -68,6 +68,7 @@ const (
 	FirmwareVolume    = "os.kernel.extraFirmwareVol"
 	FanProfile        = "os.fan.profile"
 	PowerMode         = "os.power.mode"
+	DevelopmentMode   = "developmentMode"
 )
 
 // Keys returns the table, in alphabetical order. It contains the keys of the reference system, whose config.json this
@@ -92,7 +93,7 @@ func Keys() []Key {
 		{Name: ReachInterval, Kind: Number, Default: "3600", Does: "seconds between two questions to which nothing depends on the answer", Daemon: "netd"},
 		{Name: ReachResponse, Kind: Text, Does: "what the answer begins with; empty: status 204", Daemon: "netd"},
 		{Name: RootCA, Kind: Text, Does: "a certificate authority to trust, PEM in base64", Daemon: "configd", fit: rootCA},
-		{Name: "developmentMode", Kind: Flag, Default: "false", Does: "open the device for development", Later: "variants that change on the device; now the image decides"},
+		{Name: DevelopmentMode, Kind: Flag, Default: "false", Does: "open the device for development; the default is true in development and standalone images: docs/device.md", Daemon: "configd"},
 		{Name: FirmwareVolume, Kind: Text, Does: "volume that holds more firmware: APP/VOLUME", Daemon: "devd", fit: firmwareVolume},
 		{Name: FanProfile, Kind: Text, Does: "a profile of the board's fan, like quiet or cool", Daemon: "devd"},
 		{Name: PowerMode, Kind: Text, Does: "a mode of the board, like low, mid or high", Daemon: "devd"},

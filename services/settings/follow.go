@@ -17,7 +17,7 @@ import (
 // Follower is a daemon that follows some keys.
 type Follower struct {
 	Path   string // empty: Path
-	Daemon string // its name, for the record of what it did
+	Daemon string // its name, for the record of what it did; empty: nothing is recorded
 	Keys   []string
 	Log    *slog.Logger // nil: nothing is logged
 
@@ -76,6 +76,9 @@ func (f Follower) take(s Settings) {
 	err := f.Apply(s)
 	if err != nil {
 		f.Log.Warn("setting not applied", "error", err)
+	}
+	if f.Daemon == "" {
+		return
 	}
 	if err := Take(f.Path, f.Daemon, s, f.Keys, boottime.Now(), err); err != nil {
 		f.Log.Warn("applied setting not recorded", "error", err)

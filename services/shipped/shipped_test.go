@@ -67,9 +67,20 @@ func TestNoFileIsLeftOut(t *testing.T) {
 	}
 }
 
-// TestSSHNeedsKeys: a production image opens no port, and runs nothing, as long as the owner has named no key.
-func TestSSHNeedsKeys(t *testing.T) {
-	for variant, want := range map[string]string{"production": `[condition-config "os.sshKeys"]`, "development": "[]", "standalone": "[]"} {
+// TestClosedServices: what lets people in does so only in the development mode, and ssh where the owner has named keys.
+func TestClosedServices(t *testing.T) {
+	for service, want := range map[string]string{"getty": "developmentMode=true", "docker": "developmentMode=true"} {
+		files, err := Variant("development")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(files, func(f File) bool { return f.Name == service+".toml" })
+		if got := fmt.Sprint(files[at].Spec.Conditions); got != `[condition-config "`+want+`"]` {
+			t.Errorf("%s has conditions %s", service, got)
+		}
+	}
+	const want = `[condition-config "os.sshKeys|developmentMode=true"]`
+	for _, variant := range []string{"production", "development", "standalone"} {
 		files, err := Variant(variant)
 		if err != nil {
 			t.Fatal(err)

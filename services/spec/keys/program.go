@@ -168,9 +168,11 @@ func checkCondition(c *precondition.Condition, said string) *Fault {
 			return &f[0]
 		}
 	case precondition.Config:
-		if strings.HasPrefix(c.Value, "=") {
-			return &Fault{Text: fmt.Sprintf("%q names no key", c.Value),
-				Hint: `write "hostname" or "developmentMode=true"`}
+		for _, one := range c.Settings() {
+			if one.Key == "" {
+				return &Fault{Text: fmt.Sprintf("%q names no key", c.Value),
+					Hint: `write "hostname", "developmentMode=true", or both with | between them if one is enough`}
+			}
 		}
 	case precondition.Cmdline, precondition.Board:
 		if strings.ContainsAny(c.Value, " \t") || strings.HasPrefix(c.Value, "=") {

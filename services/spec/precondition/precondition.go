@@ -1,6 +1,8 @@
-// Package precondition defines what must hold on the device so that a service starts. It judges none of them. Read
+// Package precondition defines what must hold on the device so that a service starts. It looks at no device. Read
 // Condition first.
 package precondition
+
+import "strings"
 
 // Kind says what a condition looks at.
 type Kind string
@@ -8,7 +10,7 @@ type Kind string
 // The kinds of condition.
 const (
 	Path    Kind = "path"    // condition-path: the path exists
-	Config  Kind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE
+	Config  Kind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE; one of several with | between them
 	Cmdline Kind = "cmdline" // condition-cmdline: WORD or NAME=VALUE is on the kernel command line
 	Board   Kind = "board"   // condition-board: the device is this board
 )
@@ -30,4 +32,26 @@ func (c Condition) Said() string {
 		return "!" + c.Value
 	}
 	return c.Value
+}
+
+// Setting is a key of config.json, which must have a value, or this one if Valued.
+type Setting struct {
+	Key, Value string
+	Valued     bool
+}
+
+// Settings returns what a condition of the kind Config names: one of them must be so.
+func (c Condition) Settings() []Setting {
+	var all []Setting
+	for one := range strings.SplitSeq(c.Value, "|") {
+		key, value, valued := strings.Cut(one, "=")
+		all = append(all, Setting{key, value, valued})
+	}
+	return all
+}
+
+// In reports whether the setting is so in a configuration, whose values have their keys with dots.
+func (s Setting) In(values map[string]string) bool {
+	value, there := values[s.Key]
+	return there && (!s.Valued || value == s.Value)
 }
