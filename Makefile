@@ -54,6 +54,7 @@ test-images: build-all $(docker-for)
 	bin/resin build --board qemu-x86_64 --variant development $(without) -o build/qemu-x86_64-development.img
 	bin/resin build --board qemu-arm64 --variant development $(without) -o build/qemu-arm64-development.img
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
+	bin/resin build --board qemu-x86_64 --variant standalone $(without) -o build/qemu-x86_64-standalone.img
 
 # The update that the stories install: the same system, as a later version.
 .PHONY: test-bundles

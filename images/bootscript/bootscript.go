@@ -102,9 +102,12 @@ func (s Script) command() string {
 // cryptomgr.notests: by default the kernel does not test its ciphers at each start, but Debian's configuration does.
 // Without the tests PID 1 starts after 60 % of the instructions (docs/decisions/0011-images-boot.md).
 //
+// debugfs=off: nobody can mount it; it is for people who work on the kernel. Debian's configuration has what else is
+// known to harden a kernel (init_on_alloc, randomize_kstack_offset, no vsyscall) but for what images/hardening lists.
+//
 // gpt: without it the kernel does not look for the second copy of a partition table whose first copy is damaged.
 func (s Script) Arguments() string {
-	args := []string{"panic=10", "oops=panic", "cryptomgr.notests", "gpt"}
+	args := []string{"panic=10", "oops=panic", "cryptomgr.notests", "gpt", "debugfs=off"}
 	args = append(args, s.Board...)
 	for _, c := range s.Consoles {
 		args = append(args, "console="+c)

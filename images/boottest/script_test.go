@@ -103,6 +103,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"modem":      cmdModem,
 	"unit":       cmdUnit,
 	"dockercli":  cmdDockerClient,
+	"hardened":   cmdHardened,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {

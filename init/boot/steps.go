@@ -235,11 +235,12 @@ func Services() ([]spec.Spec, []error) {
 
 func serviceDeeds(in Inputs) []deed {
 	all := []deed{{does: []string{"load " + strings.Join(in.Services, ", ")}}}
-	asked := in.Config.Flag(config.DevelopmentMode) && in.Config.Values[config.DevelopmentMode].From != settings.Default
+	const mode = config.DevelopmentMode
+	asked := in.Config.Flag(mode) && in.Config.Values[mode].From != settings.Default
 	if fault := development.Lacks(in.Services); asked && fault != nil {
-		all = append(all, deed{[]string{"record that " + config.DevelopmentMode + " has features that are " + fault.Error()},
+		all = append(all, deed{[]string{"record that " + mode + " has features that are " + fault.Error()},
 			func(*System) error {
-				return settings.Take(settings.Path, "init", in.Config, []string{config.DevelopmentMode}, boottime.Now(), fault)
+				return settings.Take(settings.Path, "init", in.Config, []string{mode}, boottime.Now(), fault)
 			}})
 	}
 	return all

@@ -49,14 +49,15 @@ func places(label string) place {
 			Flags: []string{"nosuid", "nodev", "noexec",
 				"noatime"}, Options: "errors=remount-ro"}, "mode=0755,size=16m"}
 	case disk.Data:
-		// Containers run programs, setuid ones too, from here.
+		// Containers run programs, setuid ones too, from here. Their devices are on a tmpfs of each of them.
 		return place{label, attach.Entry{Name: "data", Target: "/mnt/data", Type: "ext4",
-			Flags: []string{"noatime"}, Options: "errors=remount-ro,resuid=" + reservedFor}, "mode=0755,size=50%"}
+			Flags: []string{"nodev",
+				"noatime"}, Options: "errors=remount-ro,resuid=" + reservedFor}, "mode=0755,size=50%"}
 	}
 	// flush writes FAT out soon after a file is closed, without making each write wait for the disk as sync would.
 	return place{disk.Boot, attach.Entry{Name: "boot", Target: "/mnt/boot", Type: "vfat",
 		Flags: []string{"nosuid", "nodev", "noexec",
-			"noatime"}, Options: "flush,umask=0077,errors=remount-ro"}, "mode=0700,size=4m"}
+			"noatime"}, Options: "flush,dmask=0077,fmask=0177,errors=remount-ro"}, "mode=0700,size=4m"}
 }
 
 // reservedFor is a user that does not exist. The blocks that ext4 holds back are for that user and for those who may

@@ -243,7 +243,7 @@ func (s *Stage) attachRoot() error {
 	if err != nil {
 		return err
 	}
-	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs", Flags: []string{"ro", "nodev"}})
+	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs", Flags: []string{"ro", "nosuid", "nodev"}})
 }
 
 // verified creates the device that checks each block of the root (dm-verity). On trial, a damaged block causes a panic,

@@ -51,7 +51,8 @@ func filterPackets(ctx context.Context, cfg *netd.Config, look ...func()) (wait 
 	})
 	beside.Go(func() {
 		err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "netd",
-			Keys: []string{config.DevelopmentMode, config.SSHKeys, config.OpenPorts}, Log: cfg.Log, Apply: func(s settings.Settings) error {
+			Keys: []string{config.DevelopmentMode, config.SSHKeys, config.OpenPorts}, Log: cfg.Log,
+			Apply: func(s settings.Settings) error {
 				closed := !s.Flag(config.DevelopmentMode)
 				ssh := !closed || len(s.List(config.SSHKeys)) > 0
 				keeper.Set(closed, ssh, filter.ParsePorts(s.List(config.OpenPorts)))

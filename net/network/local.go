@@ -37,7 +37,8 @@ func announceName(ctx context.Context, cfg *netd.Config) (responder *mdns.Respon
 	beside.Go(func() { a.pass(ctx, responder) })
 	beside.Go(func() {
 		err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "netd",
-			Keys: []string{config.Discoverable, config.DevelopmentMode, config.SSHKeys}, Log: cfg.Log, Apply: func(s settings.Settings) error {
+			Keys: []string{config.Discoverable, config.DevelopmentMode, config.SSHKeys}, Log: cfg.Log,
+			Apply: func(s settings.Settings) error {
 				a.update(func(w *mdns.Wish) { w.Off, w.Services = !s.Flag(config.Discoverable), services(s) })
 				return nil
 			}})

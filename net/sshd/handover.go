@@ -220,10 +220,10 @@ func serveRoot(ctx context.Context, orders rootOrders, cfg sshroot.Config, main 
 	if orders.Settings != "" {
 		var beside sync.WaitGroup
 		defer beside.Wait()
-		following, cancel := context.WithCancel(ctx)
-		defer cancel()
+		following, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
 		ctx = following
-		beside.Go(func() { whileOpen(following, cancel, orders, cfg.Log) })
+		beside.Go(func() { whileOpen(following, func() { cancel(sshroot.ErrRevoked) }, orders, cfg.Log) })
 	}
 	sshroot.Serve(ctx, cfg, main)
 }

@@ -152,12 +152,15 @@ func (p *process) wait() sshmsg.Ended {
 }
 
 // hangUp informs the process that its client is gone: the terminal is closed, which sends SIGHUP to its foreground
-// processes, and SIGHUP goes to the process group. What detached itself with setsid or nohup continues.
-func (p *process) hangUp() {
+// processes, and SIGHUP goes to the process group, or SIGKILL too. What detached itself with setsid or nohup continues.
+func (p *process) hangUp(kill bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
 		unix.Kill(-p.cmd.Process.Pid, unix.SIGHUP) // a process that is not reaped has a group
+		if kill {
+			unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // as above
+		}
 	}
 }
 

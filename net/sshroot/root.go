@@ -45,17 +45,23 @@ const dialTimeout = 10 * time.Second
 // root is the state for one connection.
 type root struct {
 	Config
-	home string
+	home    string
+	revoked func() bool // the client may not be here any more
 }
 
+// ErrRevoked is the cause with which ctx is cancelled if the client may not be here any more: what it has running is
+// killed, whatever it does about a hang-up.
+var ErrRevoked = errors.New("the login counts no more")
+
 // Serve carries out requests until main is closed or ctx is cancelled, and then hangs up everything that it has
-// started. Processes that survive a hang-up, as with nohup, continue. Serve closes main.
+// started. Processes that survive a hang-up, as with nohup, continue, unless the cause is ErrRevoked and they are still
+// in the process group of their session. Serve closes main.
 func Serve(ctx context.Context, cfg Config, main *sshmsg.Conn) {
 	if cfg.Shell == "" {
 		cfg.Shell = "/bin/sh"
 	}
-	r := &root{Config: cfg, home: Home()}
 	ctx, cancel := context.WithCancel(ctx)
+	r := &root{Config: cfg, home: Home(), revoked: func() bool { return errors.Is(context.Cause(ctx), ErrRevoked) }}
 	stop := context.AfterFunc(ctx, func() { main.Close() })
 	defer stop()
 	defer main.Close() // it may be closed already

@@ -28,7 +28,7 @@ type session struct {
 // end hangs up what was started. What survives that continues.
 func (s *session) end() {
 	if s.process != nil {
-		s.process.hangUp()
+		s.process.hangUp(s.revoked())
 	}
 	if s.files != nil {
 		s.files.Close() // ends the server

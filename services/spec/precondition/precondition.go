@@ -10,7 +10,7 @@ type Kind string
 // The kinds of condition.
 const (
 	Path    Kind = "path"    // condition-path: the path exists
-	Config  Kind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE; one of several with | between them
+	Config  Kind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE; or one of several
 	Cmdline Kind = "cmdline" // condition-cmdline: WORD or NAME=VALUE is on the kernel command line
 	Board   Kind = "board"   // condition-board: the device is this board
 )
