@@ -104,6 +104,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"unit":       cmdUnit,
 	"dockercli":  cmdDockerClient,
 	"hardened":   cmdHardened,
+	"scanned":    cmdScanned,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
