@@ -105,7 +105,8 @@ func buildImages(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, want := range [][2]string{{storyBoards[0], "development"}, {storyBoards[1], "development"}, {storyBoards[0], "production"},
+	for _, want := range [][2]string{{storyBoards[0], "development"}, {storyBoards[1], "development"},
+		{storyBoards[0], "production"},
 		{storyBoards[0], "standalone"}} {
 		cmd := exec.CommandContext(ctx, "bin/resin", "build", "--board", want[0], "--variant", want[1],
 			"--without", "docker", "-o", "build/"+want[0]+"-"+want[1]+".img")
