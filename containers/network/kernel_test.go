@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -107,45 +106,10 @@ func (w *world) in(who string, fn func() error) error {
 	return inNetworkOf(w.pids[who], fn)
 }
 
-// serve answers each connection, or datagram, with the address of who asks.
+// serve starts linktest.Serve in the network of a container, of the neighbour, or of the device.
 func (w *world) serve(who, protocol, address string) {
 	w.t.Helper()
-	err := w.in(who, func() error {
-		if protocol == "udp" {
-			c, err := net.ListenPacket("udp", address)
-			if err != nil {
-				return err
-			}
-			w.t.Cleanup(func() { c.Close() })
-			go func() {
-				buf := make([]byte, 100)
-				for {
-					_, from, err := c.ReadFrom(buf)
-					if err != nil {
-						return
-					}
-					_, _ = c.WriteTo([]byte(from.(*net.UDPAddr).IP.String()+"\n"), from) // who asked may have left
-				}
-			}()
-			return nil
-		}
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return err
-		}
-		w.t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).IP)
-				c.Close()
-			}
-		}()
-		return nil
-	})
+	err := w.in(who, func() error { return linktest.Serve(w.t, protocol, address) })
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -129,30 +128,13 @@ func put(t *testing.T, path, text string, mode os.FileMode) {
 	}
 }
 
-type logBuffer struct {
-	mu sync.Mutex // guards b
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // TestRun: scripts run one after the other in the order of their names, with arguments and environment, although their
 // file system forbids it; those that others could have written do not.
 func TestRun(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
 	}
-	dir, out, log := scripts(t), filepath.Join(t.TempDir(), "out"), &logBuffer{}
+	dir, out, log := scripts(t), filepath.Join(t.TempDir(), "out"), &testenv.Log{}
 	line := "echo $0 $1 $2 $CONNECTION_ID $IP4_ADDRESS_0 >> " + out + "\n"
 	put(t, filepath.Join(dir, "20-second"), "#!/bin/sh\n"+line, 0o755)
 	put(t, filepath.Join(dir, "10-first"), "#!/bin/sh\n"+line+"echo hello; echo world >&2; printf end; exit 3\n", 0o700)
@@ -201,7 +183,7 @@ func TestLimit(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
 	}
-	dir, log := scripts(t), &logBuffer{}
+	dir, log := scripts(t), &testenv.Log{}
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -226,7 +208,7 @@ func TestLimit(t *testing.T) {
 
 // TestOutput: what a script writes is bounded.
 func TestOutput(t *testing.T) {
-	log := &logBuffer{}
+	log := &testenv.Log{}
 	l := &lines{log: slog.New(slog.NewTextHandler(log, nil))}
 	for range 3 * mostOutput / 10 {
 		if _, err := l.Write([]byte("123456789\n")); err != nil {

@@ -36,18 +36,12 @@ func (d *device) restart() {
 	if err := os.RemoveAll(d.config().LeaseDir); err != nil {
 		d.t.Fatal(err)
 	}
-	d.log.clear()
+	d.log.Clear()
 	d.start()
 }
 
 // logged reports whether netd has logged a text since it was started.
-func (d *device) logged(text string) bool { return strings.Contains(d.log.String(), text) }
-
-func (b *logBuffer) clear() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Reset()
-}
+func (d *device) logged(text string) bool { return d.log.Has(text) }
 
 // remembering returns a device that had a lease of 10.9.0.50 before it was started again, without a server now.
 func remembering(t *testing.T) *device {

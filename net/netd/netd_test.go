@@ -1,7 +1,6 @@
 package netd
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -40,23 +39,7 @@ type device struct {
 	vpn      string // directory of the tunnels
 }
 
-// logBuffer takes log lines from one goroutine and shows them to another.
-type logBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+type logBuffer = testenv.Log
 
 func newDevice(t *testing.T) *device {
 	d := &device{t: t, far: linktest.Cable(t, "w0"), dir: t.TempDir(), log: &logBuffer{}}

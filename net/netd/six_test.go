@@ -142,7 +142,7 @@ func TestDHCPv6Addresses(t *testing.T) {
 	if !slices.Contains(six(t, "w0"), given) {
 		t.Errorf("addresses after the end of netd: %q", six(t, "w0"))
 	}
-	d.log.clear()
+	d.log.Clear()
 	d.start()
 	d.eventually("the server confirms it", func() bool { return strings.Contains(d.log.String(), "DHCPv6 settings") })
 	if strings.Contains(d.log.String(), "remove address") || !slices.Contains(six(t, "w0"), given) {

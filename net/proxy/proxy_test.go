@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,31 +40,13 @@ func TestPlan(t *testing.T) {
 	testenv.Golden(t, "plan", text)
 }
 
-// logged is what a log has got.
-type logged struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) has(words string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), words)
-}
-
 // world is a device with an uplink, up0. At its other end, 198.51.100.1, proxies run, and 203.0.113.10 and
 // 2001:db8:1::10 say who connects with port 99.
 type world struct {
 	t          *testing.T
 	far        *linktest.Far
 	dir, state string
-	log        *logged
+	log        *testenv.Log
 	service    *Service
 	ended      chan error
 	stop       context.CancelFunc
@@ -78,7 +59,7 @@ const (
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, far: linktest.Cable(t, "up0"), dir: t.TempDir(), state: filepath.Join(t.TempDir(), "proxy"),
-		log: &logged{}}
+		log: &testenv.Log{}}
 	for _, command := range []string{"address add 127.0.0.1/8 dev lo", "link set lo up",
 		"address add 198.51.100.2/24 dev up0", "-6 address add 2001:db8::2/64 dev up0 nodad", "link set up0 up"} {
 		testenv.Run(t, "ip", strings.Fields(command)...)
@@ -98,14 +79,7 @@ func newWorld(t *testing.T) *world {
 	})
 	testenv.Run(t, "ip", "route", "add", "default", "via", "198.51.100.1")
 	testenv.Run(t, "ip", "-6", "route", "add", "default", "via", "2001:db8::1")
-	w.far.Do(func() error {
-		l, err := net.Listen("tcp", ":99")
-		if err == nil {
-			t.Cleanup(func() { l.Close() })
-			go who(l)
-		}
-		return err
-	})
+	w.far.Do(func() error { return linktest.Serve(t, "tcp", ":99") })
 	return w
 }
 
@@ -144,21 +118,6 @@ func (w *world) page() string {
 		return err.Error()
 	}
 	return string(text)
-}
-
-// who tells each client its address, and then sends back what it gets.
-func who(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).IP)
-			io.Copy(c, c)
-		}()
-	}
 }
 
 func (w *world) start() {
@@ -242,8 +201,8 @@ func (w *world) listens(port int) {
 }
 
 // program starts a proxy at the far end; what it says goes into the log that is returned.
-func (w *world) program(port int, name string, args ...string) *logged {
-	said := &logged{}
+func (w *world) program(port int, name string, args ...string) *testenv.Log {
+	said := &testenv.Log{}
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = said, said
 	w.far.Start(cmd)
@@ -283,7 +242,7 @@ func TestRealProxies(t *testing.T) {
 			t.Errorf("SOCKS5 to %s: %q, want %q", address, got, want)
 		}
 	}
-	if !socks.has("connected to 203.0.113.10:99") {
+	if !socks.Has("connected to 203.0.113.10:99") {
 		t.Error("the proxy has logged nothing of it")
 	}
 	w.write(redsocks.Name, conf("http-connect", 8888, login))
@@ -293,7 +252,7 @@ func TestRealProxies(t *testing.T) {
 			t.Errorf("CONNECT to %s: %q, want %q", address, got, want)
 		}
 	}
-	if !web.has("CONNECT 203.0.113.10:99") {
+	if !web.Has("CONNECT 203.0.113.10:99") {
 		t.Error("the proxy has logged nothing of it")
 	}
 	w.write(redsocks.Name, conf("socks4", 1081, ""))
@@ -301,7 +260,7 @@ func TestRealProxies(t *testing.T) {
 	if got := w.asks(server); got != "203.0.113.10 echo" {
 		t.Errorf("SOCKS4: %q", got)
 	}
-	if !four.has("203.0.113.10.99") {
+	if !four.Has("203.0.113.10.99") {
 		t.Error("the proxy has logged nothing of it")
 	}
 	w.write(redsocks.Name, conf("http-relay", 8888, login))
@@ -309,7 +268,7 @@ func TestRealProxies(t *testing.T) {
 	if got := w.page(); !strings.HasPrefix(got, "HTTP/1.0 200") || !strings.HasSuffix(got, "a page for 203.0.113.10") {
 		t.Errorf("http-relay: %q", got)
 	}
-	if !web.has("GET http://203.0.113.10/a HTTP/1.0") {
+	if !web.Has("GET http://203.0.113.10/a HTTP/1.0") {
 		t.Error("the proxy has logged nothing of it")
 	}
 	if got := w.asks(server); got != "198.51.100.2 echo" {
@@ -345,7 +304,7 @@ func TestRealProxies(t *testing.T) {
 	if _, err := os.Stat(w.state); !errors.Is(err, os.ErrNotExist) || ruleset.There(Plan(redsocks.Config{}, nil)) {
 		t.Errorf("something is left: %v", err)
 	}
-	if w.log.has("wrong-word") || w.log.has(secret) {
+	if w.log.Has("wrong-word") || w.log.Has(secret) {
 		t.Error("a password is in the log")
 	}
 }
@@ -410,7 +369,7 @@ func TestWrongFiles(t *testing.T) {
 	}
 	testenv.Run(t, "nft", "flush", "ruleset")
 	w.wait("the table again", func() bool { return ruleset.There(Plan(redsocks.Config{}, nil)) })
-	if w.log.has("hidden-word") {
+	if w.log.Has("hidden-word") {
 		t.Error("a password is in the log")
 	}
 }
@@ -493,8 +452,8 @@ func TestReach(t *testing.T) {
 	gateway := netip.MustParseAddr("198.51.100.1")
 	found := reach.Probe(t.Context(), reach.Uplink{Index: up.Index, Name: up.Name, Hardware: up.HardwareAddr.String(),
 		Gateways: []netip.Addr{gateway}, Four: true}, target)
-	if found.State != reach.Full || socks.has("203.0.113.10:80") {
-		t.Errorf("it finds %+v; through the proxy: %v", found, socks.has("203.0.113.10:80"))
+	if found.State != reach.Full || socks.Has("203.0.113.10:80") {
+		t.Errorf("it finds %+v; through the proxy: %v", found, socks.Has("203.0.113.10:80"))
 	}
 }
 
@@ -582,7 +541,7 @@ func TestNames(t *testing.T) {
 			return err == nil && len(answer.Answers) == 1 && answer.ID == 7
 		})
 	}
-	if !socks.has("connected to 203.0.113.10:53") {
+	if !socks.Has("connected to 203.0.113.10:53") {
 		t.Error("the proxy knows nothing of it")
 	}
 	w.write(redsocks.Name, conf("socks5", 1080, "")+"dnstc { local_port = 5313; }")

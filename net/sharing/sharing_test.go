@@ -47,24 +47,7 @@ func newWorld(t *testing.T) *world {
 	w.address("up0", "10.50.0.1/24")
 	w.link = Link{Name: "sh0", Index: own.Attrs().Index, Hardware: own.Attrs().HardwareAddr.String(),
 		Own: netip.MustParsePrefix("10.42.0.1/24")}
-	w.uplink.Do(func() error {
-		l, err := net.Listen("tcp4", ":99")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).IP)
-				c.Close()
-			}
-		}()
-		return nil
-	})
+	w.uplink.Do(func() error { return linktest.Serve(t, "tcp4", ":99") })
 	wish := filter.Wish{Closed: true, Links: []string{"up0", "sh0"}, Shared: []string{"sh0"}}
 	if err := ruleset.Apply([]ruleset.Table{filter.Plan(wish)}); err != nil {
 		t.Fatal(err)

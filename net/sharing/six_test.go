@@ -3,7 +3,6 @@ package sharing
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -25,24 +24,7 @@ func (w *world) six(own string) {
 	w.address("up0", "2001:db8:50::1/64")
 	w.address("sh0", own)
 	w.link.Six = netip.MustParsePrefix(own)
-	w.uplink.Do(func() error {
-		l, err := net.Listen("tcp6", ":98")
-		if err != nil {
-			return err
-		}
-		w.t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).IP)
-				c.Close()
-			}
-		}()
-		return nil
-	})
+	w.uplink.Do(func() error { return linktest.Serve(w.t, "tcp6", ":98") })
 	w.far.Do(func() error {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/"+w.far.Name+"/accept_ra", []byte("1"), 0o644)
 	})

@@ -512,31 +512,15 @@ func TestNothingWorks(t *testing.T) {
 	liar(t, loopback, 0, nil)
 	f := newFake(-time.Hour)
 	f.fault = errors.New("operation not permitted")
-	var mu sync.Mutex
-	var said strings.Builder
+	var said testenv.Log
 	cfg := home(t, f)
 	cfg.Defaults = []string{loopback.String()}
-	cfg.Log = slog.New(slog.NewTextHandler(locked{&mu, &said}, nil))
+	cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
 	cfg.Status, cfg.Saved = "/proc/nothing/time.json", "/proc/nothing/clock"
 	start(t, cfg)
 	for _, want := range []string{"not permitted", "status of the clock not written", "time not saved"} {
-		testenv.WaitFor(t, "the log says "+want, func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return strings.Contains(said.String(), want)
-		})
+		testenv.WaitFor(t, "the log says "+want, func() bool { return said.Has(want) })
 	}
-}
-
-type locked struct {
-	mu *sync.Mutex
-	b  *strings.Builder
-}
-
-func (l locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
 }
 
 func TestSources(t *testing.T) {

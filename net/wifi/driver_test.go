@@ -1,7 +1,6 @@
 package wifi
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -23,26 +22,8 @@ const radio = "lo"
 type bench struct {
 	t       *testing.T
 	dir     string
-	log     *lockedBuffer
+	log     *testenv.Log
 	command *exec.Cmd
-}
-
-// lockedBuffer is a buffer for several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newBench(t *testing.T) *bench {
@@ -53,7 +34,7 @@ func newBench(t *testing.T) *bench {
 	if _, err := exec.LookPath("wpa_supplicant"); err != nil {
 		testenv.Lacking(t, "wpa_supplicant (Debian package wpasupplicant)")
 	}
-	b := &bench{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	b := &bench{t: t, dir: t.TempDir(), log: &testenv.Log{}}
 	if err := os.WriteFile(filepath.Join(b.dir, "conf"), []byte("p2p_disabled=1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -112,27 +111,11 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
-// log takes what the Keeper logs.
-type log struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // run runs a Keeper that finds names by lookup, until stop or the end of the test.
-func run(t *testing.T, lookup func(context.Context, string) ([]netip.Addr, error)) (k *Keeper, l *log, stop func()) {
-	l = &log{}
+func run(
+	t *testing.T, lookup func(context.Context, string) ([]netip.Addr, error),
+) (k *Keeper, l *testenv.Log, stop func()) {
+	l = &testenv.Log{}
 	k = NewKeeper(slog.New(slog.NewTextHandler(l, nil)))
 	k.Lookup = lookup
 	ctx, cancel := context.WithCancel(context.Background())
