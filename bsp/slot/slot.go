@@ -38,5 +38,6 @@ const (
 	Root         = "rootfs.squashfs"
 	DeviceTrees  = "dtbs" // a directory
 	ManifestFile = "manifest.json"
-	Shell        = "busybox" // only in development images: stage 1 starts it when neither slot has a root
+	Shell        = "busybox"           // only in development images: stage 1 starts it when neither slot has a root
+	Recovery     = "recovery.squashfs" // only in development images: the root then, if it can be used
 )

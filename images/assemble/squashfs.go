@@ -9,10 +9,12 @@ import (
 	"strconv"
 )
 
-// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed.
+// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed or
+// Dense.
 type Squashfs struct {
 	Small     bool   // takes a hundred times as long to pack, and a fifth less space
 	Packed    bool   // compressed with xz: much smaller, and slow to read (docs/decisions/0043-wifi.md)
+	Dense     bool   // compressed with zstd: nearly as small as with xz, and packed in a fraction of the time
 	Filter    string // of xz, for the code of one processor: x86; empty: none
 	BlockSize int    // bytes that are compressed together
 	Epoch     int64
@@ -42,15 +44,21 @@ func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 	}()
 	epoch := strconv.FormatInt(x.Epoch, 10)
 	compressor := "lz4"
-	if x.Packed {
+	switch {
+	case x.Packed:
 		compressor = "xz"
+	case x.Dense:
+		compressor = "zstd"
 	}
 	args := []string{
 		"-", name, "-tar", "-comp", compressor, "-b", strconv.Itoa(x.BlockSize),
 		"-reproducible", "-mkfs-time", epoch, "-all-time", epoch, "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
 		"-no-xattrs", "-no-progress", "-quiet",
 	}
-	if x.Small && !x.Packed {
+	switch {
+	case x.Dense:
+		args = append(args, "-Xcompression-level", "9")
+	case x.Small && !x.Packed:
 		args = append(args, "-Xhc")
 	}
 	if x.Filter != "" {

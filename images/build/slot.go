@@ -42,16 +42,13 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		Trust: b.Trust.Encode(), Without: b.Without, Hardware: b.board.Hardware,
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
-	kernel, err := b.one(b.lock.Kernel, b.board.Kernel.Image)
-	if err != nil {
-		return nil, slot.Manifest{}, err
-	}
+	kernel, kernelErr := b.one(b.lock.Kernel, b.board.Kernel.Image)
 	rootTree, rootErr := b.table.Root(in)
 	earlyTree, earlyErr := b.table.Initramfs(in, b.modules.early, b.board.Initramfs.Modules)
-	if err := errors.Join(rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
+	if err := errors.Join(kernelErr, rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	rootTree, err = b.table.Pack(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string, error) {
+	rootTree, files, err := b.table.Finish(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string, error) {
 		return b.file(ctx, "packed-"+name, name+".squashfs", digest, w)
 	})
 	if err != nil {
@@ -68,7 +65,8 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	tree, err := b.slotFiles(map[string]string{slot.Kernel: kernel, slot.Initramfs: early, slot.Root: root})
+	files[slot.Kernel], files[slot.Initramfs], files[slot.Root] = kernel, early, root
+	tree, err := b.slotFiles(files)
 	if err != nil {
 		return nil, slot.Manifest{}, err
 	}

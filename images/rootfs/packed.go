@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"resinos/bsp/slot"
 	"resinos/images/assemble"
 	"resinos/mounts/packed"
 )
@@ -53,10 +54,25 @@ func (t Table) Split(root *assemble.Tree, variant string) (*assemble.Tree, map[s
 // Writer writes a file of the host.
 type Writer = func(ctx context.Context, file string) error
 
-// Pack replaces the files of each packed program by one file. stage returns the file, which it may have kept from an
-// earlier build under its digest.
-func (t Table) Pack(root *assemble.Tree, in Inputs, epoch int64,
-	stage func(name, digest string, write Writer) (file string, err error)) (*assemble.Tree, error) {
+// Stage returns a file of the host, which it may have kept from an earlier build under its digest.
+type Stage = func(name, digest string, write Writer) (file string, err error)
+
+// Finish returns the root with its packed programs as files, and what else of the slot goes with it by name: the
+// recovery root, if images of this variant have one.
+func (t Table) Finish(root *assemble.Tree, in Inputs, epoch int64, stage Stage) (
+	finished *assemble.Tree, files map[string]string, err error) {
+	files = map[string]string{}
+	if slices.Contains(t.Recovery.In, in.Variant) {
+		if files[slot.Recovery], err = t.recoveryRoot(root, in, epoch, stage); err != nil {
+			return nil, nil, fmt.Errorf("recovery root: %w", err)
+		}
+	}
+	finished, err = t.pack(root, in, epoch, stage)
+	return finished, files, err
+}
+
+// pack replaces the files of each packed program by one file.
+func (t Table) pack(root *assemble.Tree, in Inputs, epoch int64, stage Stage) (*assemble.Tree, error) {
 	rest, packs, err := t.Split(root, in.Variant)
 	if err != nil {
 		return nil, err

@@ -35,6 +35,7 @@ type Table struct {
 	Busybox     Busybox     `toml:"busybox"`
 	Packed      []Packed    `toml:"packed"`
 	Early       Initramfs   `toml:"initramfs"`
+	Recovery    Recovery    `toml:"recovery"`
 }
 
 // Directory creates directories of one mode.
@@ -141,7 +142,7 @@ func Parse(file, text string) (Table, error) {
 }
 
 func (t Table) variantLists() [][]string {
-	all := [][]string{t.Busybox.In}
+	all := [][]string{t.Busybox.In, t.Recovery.In}
 	for _, d := range t.Directories {
 		all = append(all, d.In)
 	}

@@ -16,6 +16,7 @@ import (
 	"resinos/bsp/bootvars"
 	"resinos/bsp/slot"
 	"resinos/init/console"
+	"resinos/init/lights"
 	"resinos/mounts/attach"
 	"resinos/mounts/disk"
 	"resinos/mounts/fat"
@@ -30,8 +31,9 @@ const recoveryPause = 5 * time.Minute
 
 // recover handles a slot that was found but whose root cannot be used. On trial, the bootloader counts this boot and
 // goes back. Otherwise recover makes the bootloader boot the other slot from now on, if that is whole. If not, only a
-// person can help: the device says so on the console and tries again. recover returns the time until the next try.
-func (s *Stage) recover() time.Duration {
+// person can help: the device says so on the console and tries again. recover returns the time until the next try;
+// bad is why the slot has no root.
+func (s *Stage) recover(bad error) time.Duration {
 	if s.slot.Device == "" || s.cmdline.Trial {
 		return lastWords
 	}
@@ -46,6 +48,9 @@ func (s *Stage) recover() time.Duration {
 		}
 	}
 	console.Say(fmt.Sprintf("recovery: slot %s cannot be used, and slot %s neither: %v", s.cmdline.Slot, other, err))
+	if osrelease.Variant() == "development" {
+		s.rescue(fmt.Errorf("slot %s: %w; slot %s: %w", s.cmdline.Slot, bad, other, err))
+	}
 	console.Say("recovery: write an image to the disk, or replace the disk, if this does not end")
 	return recoveryPause
 }
@@ -101,14 +106,17 @@ func whole(dir string) error {
 	return nil
 }
 
-func same(name string, want slot.File) error {
+func same(name string, want slot.File) error { return copyFile(io.Discard, name, want) }
+
+// copyFile copies a file of a slot to w. It fails if the file is not what was installed; w then has some of it.
+func copyFile(w io.Writer, name string, want slot.File) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // nothing was written
 	sum := sha256.New()
-	size, err := io.Copy(sum, f)
+	size, err := io.Copy(io.MultiWriter(sum, w), f)
 	if err != nil {
 		return err
 	}
@@ -178,7 +186,9 @@ func (s *Stage) wait(d time.Duration) {
 	}
 	stop := make(chan struct{})
 	defer close(stop)
-	go blink("/sys/class/leds", d == recoveryPause, stop)
+	if d == recoveryPause {
+		go lights.Blink(lights.Dir, stop)
+	}
 	input := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}}
 	if shell == "" {
 		input = nil
@@ -207,26 +217,4 @@ func keptShell(slots ...string) string {
 		}
 	}
 	return ""
-}
-
-// blink switches all lights of the device on and off, for a second each, which a working system never does.
-func blink(dir string, wanted bool, stop <-chan struct{}) {
-	lights, _ := filepath.Glob(filepath.Join(dir, "*", "brightness")) // fails only for a malformed pattern
-	if !wanted || len(lights) == 0 {
-		return
-	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for on := "1"; ; on = map[string]string{"1": "0", "0": "1"}[on] {
-		for _, light := range lights {
-			// Some lights have no trigger; a light that fails cannot be reported.
-			_ = os.WriteFile(filepath.Join(filepath.Dir(light), "trigger"), []byte("none"), 0)
-			_ = os.WriteFile(light, []byte(on), 0)
-		}
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-	}
 }

@@ -12,7 +12,6 @@ import (
 	"resinos/bsp/slot"
 	"resinos/mounts/fat"
 	"resinos/mounts/fat/fattest"
-	"resinos/mounts/testenv"
 )
 
 // writeSlot writes the files of a slot, and a manifest of them.
@@ -143,27 +142,4 @@ func mustOpen(t *testing.T, name string) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
-}
-
-func TestBlink(t *testing.T) {
-	dir := t.TempDir()
-	light := filepath.Join(dir, "act", "brightness")
-	if err := os.Mkdir(filepath.Dir(light), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(light, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	stop, ended := make(chan struct{}), make(chan struct{})
-	go func() { defer close(ended); blink(dir, true, stop) }()
-	for _, want := range []string{"1", "0", "1"} {
-		testenv.WaitFor(t, "light "+want, func() bool {
-			text, err := os.ReadFile(light)
-			return err == nil && string(text) == want
-		})
-	}
-	close(stop)
-	testenv.Receive(t, "end of blinking", ended)
-	blink(dir, false, nil)
-	blink(t.TempDir(), true, nil) // without lights it ends
 }

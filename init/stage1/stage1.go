@@ -81,7 +81,7 @@ func (s *Stage) Run() {
 	if s.log != nil {
 		s.log.Error("initramfs gave up", "error", err)
 	}
-	pause := s.recover()
+	pause := s.recover(err)
 	console.Say(fmt.Sprintf("rebooting in %v", pause))
 	s.wait(pause)
 	unix.Sync()

@@ -2,10 +2,14 @@
 
 package main
 
-import "resinos/net/ssh"
+import (
+	"resinos/init/recovery"
+	"resinos/net/ssh"
+)
 
 // programs are the tools by name. The result is the exit status.
 var programs = map[string]func(args []string) int{
-	"scp":  ssh.Copy,
-	"sshd": ssh.Serve,
+	"recovery": recovery.Main,
+	"scp":      ssh.Copy,
+	"sshd":     ssh.Serve,
 }

@@ -54,6 +54,9 @@ const (
 	StageRoot      = "root"
 )
 
+// StepRecovery is a step of stage 1 that only a device has whose slots both have no root. Its error says why.
+const StepRecovery = "recovery"
+
 // The results of a step.
 const (
 	ResultOK       = "ok"

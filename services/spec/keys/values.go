@@ -126,7 +126,7 @@ func names(v any, to *[]string) (faults []Fault) {
 }
 
 func variants(v any, to *[]string) (faults []Fault) {
-	known := []string{"production", "development", "standalone"}
+	known := []string{"production", "development", "standalone", "recovery"}
 	*to, faults = list(v, func(s string) *Fault {
 		if !slices.Contains(known, s) {
 			return &Fault{Text: fmt.Sprintf("%q is no variant", s), Hint: "one of " + strings.Join(known, ", ")}
