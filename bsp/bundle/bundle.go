@@ -42,8 +42,9 @@ type Source interface {
 type Bundle struct {
 	src      Source
 	manifest Manifest
-	index    int64 // where the index begins
-	data     int64 // where the chunks begin
+	index    int64  // where the index begins
+	data     int64  // where the chunks begin
+	text     []byte // the index, once it was read
 }
 
 // Open reads the manifest and verifies it. It reads nothing behind the manifest.
@@ -96,9 +97,16 @@ func cutOrLong(size, want int64) string {
 // Manifest returns the signed manifest.
 func (b *Bundle) Manifest() Manifest { return b.manifest }
 
-// entries reads the index and verifies it.
+// Index reads the index and verifies it. Whoever keeps it knows later what the slot has where: see Listed.
+func (b *Bundle) Index() (text []byte, err error) {
+	if b.text == nil {
+		b.text, err = b.readList(b.index, b.manifest.Index, "index")
+	}
+	return b.text, err
+}
+
 func (b *Bundle) entries() ([]index.Entry, error) {
-	text, err := b.readList(b.index, b.manifest.Index, "index")
+	text, err := b.Index()
 	if err != nil {
 		return nil, err
 	}

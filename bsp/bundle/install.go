@@ -52,6 +52,13 @@ const (
 	beginEvery = 1 << 20
 )
 
+// Listed is a running slot with the index of the bundle that it was written from: what it has where need not be
+// searched for. Install believes neither: it verifies what it reads, and fetches what turns out not to be there.
+type Listed struct {
+	io.ReaderAt
+	Index []byte
+}
+
 // Install writes the slot's file system. It takes what the idle slot has in its place and what the running slot (seed,
 // which may be nil) has anywhere, and reads only the rest from the source. It verifies each chunk before it writes it,
 // and reads everything again at the end. After an error or a cut the slot is incomplete, and another Install continues.
@@ -159,7 +166,21 @@ func (i *install) compare(ctx context.Context, seedSize int64) error {
 	if i.seed == nil || len(wanted) == 0 {
 		return nil
 	}
-	return i.scanSeed(ctx, seedSize, wanted)
+	if known, is := i.seed.(Listed); is && i.lookUp(known.Index, seedSize, wanted) == nil {
+		return nil
+	}
+	return i.scanSeed(ctx, seedSize, wanted) // whatever a damaged index has said
+}
+
+// lookUp finds what the running slot has in its index.
+func (i *install) lookUp(text []byte, size int64, wanted map[index.Digest][]int) error {
+	return index.Places(text, size, func(offset, length int64, digest index.Digest) {
+		for _, n := range wanted[digest] {
+			if i.entries[n].Length == length {
+				i.origin[n].seed = offset + 1
+			}
+		}
+	})
 }
 
 // holds reports whether the idle slot has an entry in its place. Sectors that cannot be read are written anew; a slot

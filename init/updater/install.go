@@ -275,9 +275,11 @@ func (d *device) run(ctx context.Context, p prepared, progress func(bundle.Progr
 	if err := d.begin(ctx, attempt); err != nil {
 		return err
 	}
-	if err := p.bundle.Install(ctx, running, p.running.size, bundle.BlockDevice{File: idle}, progress); err != nil {
+	seed, to := d.seed(running), bundle.BlockDevice{File: idle}
+	if err := p.bundle.Install(ctx, seed, p.running.size, to, progress); err != nil {
 		return errors.Join(err, d.abandon(ctx, err))
 	}
+	d.keepIndex(attempt.Slot, p.bundle)
 	return d.arm(ctx, attempt)
 }
 

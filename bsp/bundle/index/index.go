@@ -79,6 +79,26 @@ func Parse(text []byte, slot, data int64) ([]Entry, error) {
 	return entries, nil
 }
 
+// Places calls each with every chunk of a slot, as the index of the bundle that it was written from has them. size is
+// that of the slot. It asks nothing about stored bytes: the bundle is not there any more.
+func Places(text []byte, size int64, each func(offset, length int64, digest Digest)) error {
+	at := int64(0)
+	for ; len(text) >= EntrySize; text = text[EntrySize:] {
+		length, digest := int64(binary.BigEndian.Uint32(text)), Digest(text[8:EntrySize])
+		if at+length > size {
+			break
+		}
+		if digest != (Digest{}) && length <= MaxChunk {
+			each(at, length, digest)
+		}
+		at += length
+	}
+	if len(text) > 0 {
+		return fmt.Errorf("parse index of a slot: it ends within an entry, or beyond %d bytes", size)
+	}
+	return nil
+}
+
 // check judges an entry; stored has the lengths of the chunks before it.
 func (e Entry) check(stored map[Digest]int64) error {
 	switch before, known := stored[e.Digest]; {

@@ -20,7 +20,8 @@ import (
 )
 
 // installEnv makes the test binary install a bundle and print what that took: a process of its own, whose memory
-// nothing else uses. Its value is the bundle, the slot, and the running slot or nothing.
+// nothing else uses. Its value is the bundle, the slot, and the running slot or nothing; a fourth word says that the
+// running slot was written from this bundle, whose index is known.
 const installEnv = "RESINOS_TEST_INSTALL"
 
 func TestMain(m *testing.M) {
@@ -66,6 +67,13 @@ func child(args []string) error {
 			return err
 		}
 		seed, size = old, b.Manifest().Slot.Size
+	}
+	if len(args) > 3 {
+		list, err := b.Index()
+		if err != nil {
+			return err
+		}
+		seed = bundle.Listed{ReaderAt: seed, Index: list}
 	}
 	fetched := int64(0)
 	var entered, left time.Time // the phase that writes
@@ -129,6 +137,7 @@ func TestCost(t *testing.T) {
 		c.idle, c.old, c.limit = disk[0], disk[1], limit
 		c.measure("full", "", make([]byte, size), used)
 		c.measure("from the running slot", c.old, make([]byte, size), used)
+		c.measure("from the running slot, whose index is known", c.old+":known", make([]byte, size), used)
 		c.measure("resumed in the middle", "", half, used/2)
 	}
 }
@@ -154,7 +163,7 @@ func (c *cost) file(name string, text []byte) {
 // measure installs into a slot that holds idle, where so many bytes of content have to be written, beside a plain write
 // of as many.
 func (c *cost) measure(what, seed string, idle []byte, wrote int) {
-	var phase, whole []float64 // of the rate of the plain write
+	var phase, whole, image []float64 // of the rate of the plain write
 	for range c.rounds {
 		fill(c.t, c.idle, make([]byte, len(c.img)))
 		c.slow(c.limit)
@@ -166,6 +175,7 @@ func (c *cost) measure(what, seed string, idle []byte, wrote int) {
 		c.slow(0)
 		phase = append(phase, 100*float64(plain)/float64(m.writing))
 		whole = append(whole, 100*float64(plain)/float64(m.took))
+		image = append(image, 100*float64(plain)/float64(m.took)*float64(len(c.img))/float64(wrote))
 		c.t.Logf("%s: %v, of this its phase of writing %v; a plain write of %d bytes takes %v; %d KiB of memory, "+
 			"%d bytes fetched", what, m.took, m.writing, wrote, plain, m.kib, m.fetched)
 		if m.kib > 32<<10 && testenv.Figures() {
@@ -174,9 +184,11 @@ func (c *cost) measure(what, seed string, idle []byte, wrote int) {
 	}
 	slices.Sort(phase)
 	slices.Sort(whole)
+	slices.Sort(image)
+	middle := c.rounds / 2
 	c.t.Logf("%s, disk of %d MB/s (0: no limit), of the rate of a plain write: the phase that writes %.0f %% (%.0f to "+
-		"%.0f), the whole %.0f %%, medians of %d",
-		what, c.limit/1e6, phase[c.rounds/2], phase[0], phase[c.rounds-1], whole[c.rounds/2], c.rounds)
+		"%.0f), the whole %.0f %%, with all bytes of the slot counted %.0f %%, medians of %d",
+		what, c.limit/1e6, phase[middle], phase[0], phase[c.rounds-1], whole[middle], image[middle], c.rounds)
 }
 
 // slow limits both devices to so many written bytes a second, and three times as many read ones, as cards and eMMCs
