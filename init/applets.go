@@ -23,6 +23,7 @@ import (
 	"resinos/mounts/packed"
 	"resinos/services/config"
 	"resinos/services/confine"
+	"resinos/services/footprint"
 	"resinos/services/log/line"
 	"resinos/services/log/logd"
 	"resinos/services/notify"
@@ -102,6 +103,9 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 	return nil
 }
 
+// restAfter is when a daemon gives back what its start took: once it is up, and the boot is over on most devices.
+const restAfter = 20 * time.Second
+
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := logd.Config{Log: log}
 	said := settleLog(&cfg, config.Path, log)
@@ -127,6 +131,7 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
+	defer footprint.ShrinkAfter(ctx, restAfter)()
 	cfg.Alive = notify.Watched()
 	// PID 1 keeps the socket between the lives of logd (fd-store). logd creates the socket itself, so that its first
 	// life needs nothing from PID 1 and starts at once.

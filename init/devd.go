@@ -19,6 +19,7 @@ import (
 	"resinos/bsp/udevrules"
 	"resinos/bsp/uevent"
 	"resinos/services/config"
+	"resinos/services/footprint"
 	"resinos/services/notify"
 	"resinos/services/pid1"
 	"resinos/services/settings"
@@ -36,10 +37,16 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	beside.Go(func() { runButton(ctx, log) })
+	rested := func() {}
+	defer func() { rested() }()
 	defer beside.Wait()
 	defer stop()
 	return uevent.Run(ctx, uevent.Config{
-		Loader: loader, Log: log, Ready: func() { ready(log) }, Alive: notify.Watched(),
+		Loader: loader, Log: log, Alive: notify.Watched(),
+		Ready: func() {
+			ready(log)
+			rested = footprint.ShrinkAfter(ctx, restAfter)
+		},
 		// The owner's settings must be in force before modules that ask for firmware are loaded.
 		Prepare: func() {
 			applied := make(chan struct{})

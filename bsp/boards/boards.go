@@ -82,7 +82,7 @@ type Initramfs struct {
 type Modules struct {
 	Include []string `toml:"include"`
 	Exclude []string `toml:"exclude"`
-	Strip   []string `toml:"strip"` // what is removed from each module file: "signature", "btf", "trace"
+	Strip   []string `toml:"strip"` // what is removed from each module file: see modinfo.Strip
 	// Plain are patterns of the modules of the root that stay uncompressed, because every boot loads them. All others are
 	// compressed with xz, which the kernel must be able to read (CONFIG_MODULE_DECOMPRESS). Empty: none is compressed.
 	Plain []string `toml:"plain"`

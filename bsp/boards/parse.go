@@ -108,8 +108,8 @@ func checkModules(t *tables.Table, b Board) {
 		}
 	}
 	for _, part := range b.Modules.Strip {
-		if part != "signature" && part != "btf" && part != "trace" {
-			t.Fault("modules.strip", "modules.strip %q: want signature, btf or trace", part)
+		if !slices.Contains([]string{"signature", "btf", "trace", "unwind"}, part) {
+			t.Fault("modules.strip", "modules.strip %q: want signature, btf, trace or unwind", part)
 		}
 	}
 	for i, m := range b.Initramfs.Modules {

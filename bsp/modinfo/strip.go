@@ -11,9 +11,14 @@ import (
 
 // The parts that Strip can remove from a module file.
 const (
-	StripSignature = "signature" // the kernel verifies it; a module without it taints the kernel, and is refused under lockdown
-	StripBTF       = "btf"       // types for BPF programs that inspect the module
-	StripTrace     = "trace"     // what only tracing uses: calls of the function tracer, names of values of trace events
+	// The kernel verifies it; a module without it taints the kernel, and is refused under lockdown.
+	StripSignature = "signature"
+	// Types for BPF programs that inspect the module.
+	StripBTF = "btf"
+	// What only tracing uses: calls of the function tracer, names of values of trace events.
+	StripTrace = "trace"
+	// How to walk a stack through the module (x86); the trace of a fault marks its functions with "?" then.
+	StripUnwind = "unwind"
 )
 
 // signatureEnd is the end of a signed module file (include/linux/module_signature.h).
@@ -45,10 +50,17 @@ func Strip(ko []byte, parts []string) ([]byte, error) {
 			return nil, err
 		}
 	}
+	var names []string
 	if slices.Contains(parts, StripBTF) {
-		return withoutSections(ko, ".BTF", ".BTF.base")
+		names = append(names, ".BTF", ".BTF.base")
 	}
-	return ko, nil
+	if slices.Contains(parts, StripUnwind) { // of x86; arm64 walks by frame pointers
+		names = append(names, ".orc_unwind", ".orc_unwind_ip", ".rela.orc_unwind_ip")
+	}
+	if len(names) == 0 {
+		return ko, nil
+	}
+	return withoutSections(ko, names...)
 }
 
 // withoutSignature removes what follows the ELF file:

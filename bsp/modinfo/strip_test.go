@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"strings"
 	"testing"
 )
 
@@ -118,4 +119,26 @@ func FuzzStrip(f *testing.F) {
 			t.Errorf("%d bytes became %d", len(ko), len(got))
 		}
 	})
+}
+
+// TestStripUnwind: the tables by which the kernel walks a stack are empty, with the relocations that filled them.
+func TestStripUnwind(t *testing.T) {
+	ko := relocatable(section{name: ".text", data: "code"}, section{name: ".orc_unwind", data: "how"},
+		section{name: ".orc_unwind_ip", data: "where"},
+		section{name: ".rela.orc_unwind_ip", data: strings.Repeat("r", 24), kind: elf.SHT_RELA, about: 3})
+	for _, parts := range [][]string{{StripBTF}, {StripUnwind}} {
+		got, err := Strip(ko, parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := elf.NewFile(bytes.NewReader(got))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range f.Sections {
+			if gone := strings.Contains(s.Name, "orc") && parts[0] == StripUnwind; gone != (s.Size == 0) && s.Name != "" {
+				t.Errorf("without %v section %s has %d bytes", parts, s.Name, s.Size)
+			}
+		}
+	}
 }

@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-// WriteInitramfs writes the tree to name as a cpio archive (newc) compressed with zstd. What head has, if it is not nil,
+// WriteInitramfs writes the tree to name as a cpio archive (newc) compressed with lz4. What head has, if it is not nil,
 // comes before it as an archive that is not compressed, so that a change of head moves no other byte. The kernel
 // unpacks one archive after the other (Documentation/driver-api/early-userspace/buffer-format.rst).
 func WriteInitramfs(name string, head, tree *Tree, epoch int64) (err error) {
@@ -26,10 +26,9 @@ func WriteInitramfs(name string, head, tree *Tree, epoch int64) (err error) {
 			return fmt.Errorf("create initramfs: %w", err)
 		}
 	}
-	// One encoder goroutine: the split into blocks must not depend on the number of processors. The kernel's
-	// decoder takes windows of up to 128 MiB (lib/decompress_unzstd.c), this level uses 8.
-	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
-	if err != nil {
+	// The kernel reads the legacy frames only (lib/decompress_unlz4.c). One goroutine writes the blocks in order.
+	z := lz4.NewWriter(f)
+	if err := z.Apply(lz4.LegacyOption(true), lz4.CompressionLevelOption(lz4.Level9), lz4.ConcurrencyOption(1)); err != nil {
 		return fmt.Errorf("create initramfs: %w", err)
 	}
 	if err := writeCpio(z, tree, epoch); err != nil {

@@ -28,6 +28,7 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/fault"
+	"resinos/services/footprint"
 	"resinos/services/guard"
 	"resinos/services/log/line"
 	"resinos/services/osrelease"
@@ -115,6 +116,9 @@ func keepSmall() {
 // tidyAfter is the time at which memory that only the boot needed is returned to the kernel. It is after the start of
 // the services, so that none of them waits. The Go runtime alone would keep this memory.
 const tidyAfter = 2 * time.Second
+
+// restAfter is when the threads that the way up took go too: most services have started by then.
+const restAfter = 30 * time.Second
 
 func (p *PID1) begin() {
 	p.verbose = osrelease.Variant() != "production"
@@ -209,6 +213,7 @@ func (p *PID1) serve(earlier *handover.State) {
 		p.resumed(earlier)
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
+	time.AfterFunc(restAfter, footprint.Shrink)
 	time.AfterFunc(silenceAfter, p.silenceKernel)
 	if earlier != nil {
 		p.booted() // after a re-exec the boot is over already
