@@ -23,7 +23,7 @@ func TestJudge(t *testing.T) {
 		{Name: "masked", Start: spec.AtBoot, Masked: true, Conditions: []precondition.Condition{{Kind: precondition.Config, Value: "keys"}}},
 		{Name: "path", Start: spec.AtBoot, Conditions: []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}},
 	})
-	if got := fmt.Sprint(conditions); got != "[{door keys  false false}]" {
+	if got := fmt.Sprint(conditions); got != "[{door [{keys  false}] false}]" {
 		t.Fatalf("conditions = %s", got)
 	}
 	none, keys := configd.Facts{}, configd.Facts{"keys": "one"}

@@ -76,7 +76,8 @@ func cmdScanned(ts *testscript.TestScript, neg bool, args []string) {
 	began := time.Now()
 	open, silent, err := scan(s.ctx, Address(s.device.number))
 	ts.Check(err)
-	fmt.Fprintf(ts.Stdout(), "open ports of TCP: %v; %d did not answer; %v\n", open, silent, time.Since(began).Round(time.Second))
+	took := time.Since(began).Round(time.Second)
+	fmt.Fprintf(ts.Stdout(), "open ports of TCP: %v; %d did not answer; %v\n", open, silent, took)
 	want := table.Reachable(device)
 	for _, port := range open {
 		if !slices.Contains(want, port) {
