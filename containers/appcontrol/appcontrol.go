@@ -1,7 +1,7 @@
-// Package appcontrol owns what the manager answers on its socket: the operations on apps, their arguments and
-// results as types, and a client with a method for each. The protocol is that of services/control: JSON lines,
-// versioned, root only. It decides nothing and links nothing of containerd: package appserver serves the
-// operations, osctl uses the Client. Read Client first.
+// Package appcontrol defines the operations on the manager's socket: their arguments and results as types, and a client
+// with a method for each. The protocol is that of services/control: JSON lines, versioned, root only. The package
+// decides nothing and links nothing of containerd: package appserver serves the operations, osctl uses the Client. Read
+// Client first.
 package appcontrol
 
 import (
@@ -12,10 +12,10 @@ import (
 	"resinos/services/control"
 )
 
-// SocketPath is the manager's socket on the device. It goes with the manager and comes back with it.
+// SocketPath is the manager's socket on the device. It exists while the manager runs.
 const SocketPath = "/run/resinos/apps.sock"
 
-// The operations that take an App; the changes among them answer when they are done or have visibly failed.
+// The operations that take an App. Those that change something answer when the change is done or has failed.
 const (
 	OpStart   = "start"
 	OpStop    = "stop"
@@ -35,13 +35,13 @@ const (
 
 // App names an app, or one of its containers.
 type App struct {
-	App     string `json:"app,omitempty"` // empty, for up and plan: all
+	App     string `json:"app,omitempty"` // empty (only for up and plan): all
 	Service string `json:"service,omitempty"`
-	// Volumes has down remove the volumes of the app too.
+	// Volumes makes down remove the volumes of the app too.
 	Volumes bool `json:"volumes,omitempty"`
 }
 
-// Parse reads APP, APP.SERVICE or APP/SERVICE. It does not check that there is one.
+// Parse reads APP, APP.SERVICE or APP/SERVICE. It does not check whether the app exists.
 func Parse(name string) App {
 	at := strings.IndexAny(name, "./")
 	if at < 0 {
@@ -50,7 +50,7 @@ func Parse(name string) App {
 	return App{App: name[:at], Service: name[at+1:]}
 }
 
-// String is what Parse reads.
+// String returns the form that Parse reads.
 func (a App) String() string {
 	if a.Service == "" {
 		return a.App
@@ -70,7 +70,7 @@ type Step struct {
 type Exec struct {
 	App
 	Args    []string `json:"args"`
-	Env     []string `json:"env,omitempty"` // beside that of the container
+	Env     []string `json:"env,omitempty"` // in addition to that of the container
 	User    string   `json:"user,omitempty"`
 	Dir     string   `json:"dir,omitempty"`
 	TTY     bool     `json:"tty,omitempty"`
@@ -78,21 +78,22 @@ type Exec struct {
 	Columns uint     `json:"columns,omitempty"`
 }
 
-// Program is what has to be executed, as root, to run a program in a container. Its streams, its terminal and its
-// exit status are the caller's: they hang on nobody else, whoever is killed meanwhile.
+// Program is the command that the caller has to execute, as root, to run a program in a container. The caller has its
+// streams, its terminal and its exit status directly, so that they survive the death of manager and engine.
 type Program struct {
 	ID   string   `json:"id"`   // of the container
 	Path string   `json:"path"` // the OCI runtime
-	Args []string `json:"args"` // after its name; they end with the container, and flags may stand before it
+	Args []string `json:"args"` // without the program; flags may be inserted before the last one
 	// Process describes the program to the runtime, which reads it from descriptor 3.
 	Process json.RawMessage `json:"process"`
 }
 
-// Container is one container as inspect shows it. What the engine and the app say of it is theirs to define.
+// Container is one container as inspect shows it. The forms of its raw members are defined by the engine and by package
+// app.
 type Container struct {
 	ID          string            `json:"id"`
 	PID         int               `json:"pid,omitempty"`
-	Wanted      json.RawMessage   `json:"wanted,omitempty"` // as the app has it; absent: it is to go
+	Wanted      json.RawMessage   `json:"wanted,omitempty"` // by the app; absent: it is to be removed
 	Labels      map[string]string `json:"labels,omitempty"` // in the engine
 	Image       string            `json:"image,omitempty"`
 	ImageDigest string            `json:"image_digest,omitempty"`
@@ -100,10 +101,10 @@ type Container struct {
 	Created     string            `json:"created,omitempty"` // RFC 3339; wrong if the clock was
 	Spec        json.RawMessage   `json:"spec,omitempty"`    // of the OCI runtime
 	Status      json.RawMessage   `json:"status,omitempty"`  // as in the status file
-	Health      *Health           `json:"health,omitempty"`  // absent: nobody asks it
+	Health      *Health           `json:"health,omitempty"`  // absent: it has no check
 }
 
-// Health is what the checks of a container said.
+// Health is the result of the checks of a container.
 type Health struct {
 	Status string  `json:"status"`         // starting, healthy, unhealthy
 	Streak int     `json:"failing_streak"` // failures in a row that count
@@ -129,13 +130,14 @@ type Event struct {
 	Detail    string  `json:"detail,omitempty"` // how it ended
 }
 
-// Watch is the argument of events: those after a number. It answers when there is one, or with none after a while.
+// Watch is the argument of events: it asks for those after a number. The manager answers when there is one, or with
+// none after a minute.
 type Watch struct {
 	After uint64 `json:"after"`
-	Now   bool   `json:"now,omitempty"` // answer at once, with those that are still known
+	Now   bool   `json:"now,omitempty"` // answer at once, with the events that are kept
 }
 
-// Client asks the manager. A refusal is a *control.Error.
+// Client sends requests to the manager. A refusal is a *control.Error.
 type Client struct {
 	Socket string // empty is SocketPath
 }
@@ -153,14 +155,14 @@ func (c Client) Change(ctx context.Context, op string, a App) error {
 	return c.call(ctx, op, a, nil)
 }
 
-// Plan lists the steps from what runs to what is wanted, of one app or of all.
+// Plan lists the steps from the actual to the wanted state, of one app or of all.
 func (c Client) Plan(ctx context.Context, a App) ([]Step, error) {
 	var steps []Step
 	err := c.call(ctx, OpPlan, a, &steps)
 	return steps, err
 }
 
-// Inspect tells all that is known of the containers of an app, or of one.
+// Inspect returns all that the manager knows of the containers of an app, or of one.
 func (c Client) Inspect(ctx context.Context, a App) ([]Container, error) {
 	var list []Container
 	err := c.call(ctx, OpInspect, a, &list)
@@ -174,15 +176,15 @@ func (c Client) Exec(ctx context.Context, e Exec) (Program, error) {
 	return p, err
 }
 
-// Run asks how to run a command in a container of its own, made like that of a service. It ends with the command.
-// Without arguments it is the service's command.
+// Run asks how to run a command in a container of its own, created like that of a service. The container ends with the
+// command. Without arguments it runs the service's command.
 func (c Client) Run(ctx context.Context, e Exec) (Program, error) {
 	var p Program
 	err := c.call(ctx, OpRun, e, &p)
 	return p, err
 }
 
-// Events waits for what happens.
+// Events waits for events.
 func (c Client) Events(ctx context.Context, w Watch) ([]Event, error) {
 	var list []Event
 	err := c.call(ctx, OpEvents, w, &list)

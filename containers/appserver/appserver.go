@@ -1,5 +1,5 @@
-// Package appserver answers on the manager's socket: it hands what people ask for to the manager, and tells what
-// runs. It keeps nothing but the last events. Read Server first; package appcontrol has the operations.
+// Package appserver answers on the manager's socket: it passes orders to the manager, and describes containers and
+// images. It keeps nothing but the last events. Read Server first; package appcontrol has the operations.
 package appserver
 
 import (
@@ -23,7 +23,7 @@ import (
 	"resinos/services/control"
 )
 
-// Server answers for one manager.
+// Server serves the socket of one manager.
 type Server struct {
 	Socket string
 	Status string // file of appstatus
@@ -31,8 +31,8 @@ type Server struct {
 	Engine *engineclient.Containerd
 	Events *Events
 	Images Images
-	Hold   string // the program that is the first process of a container for run
-	// Health tells what the checks of a container said.
+	Hold   string // the program that becomes the first process of a container of osctl run
+	// Health returns the health of a container.
 	Health func(id string) (health.State, bool)
 	Log    *slog.Logger
 
@@ -76,7 +76,7 @@ func (s *Server) handlers() map[string]control.Handler {
 	return h
 }
 
-// on makes a handler of a function with typed arguments.
+// on returns a handler that calls a function with typed arguments.
 func on[T any](do func(context.Context, T) (any, error)) control.Handler {
 	return func(ctx context.Context, args json.RawMessage) (any, error) {
 		var a T
@@ -120,7 +120,8 @@ func (s *Server) exec(ctx context.Context, e appcontrol.Exec) (any, error) {
 	return s.program(ctx, id, e, found[0].Want)
 }
 
-// run makes a container like that of a service, in which nothing runs yet, and says how to run the command in it.
+// run creates a container like that of a service, in which only the holding process runs, and returns how to run the
+// command in it.
 func (s *Server) run(ctx context.Context, e appcontrol.Exec) (any, error) {
 	found, err := s.Orders.Find(ctx, workload.Order{App: e.App.App, Service: e.Service})
 	if err != nil {
@@ -149,7 +150,7 @@ func (s *Server) run(ctx context.Context, e appcontrol.Exec) (any, error) {
 	return s.program(ctx, id, e, &want)
 }
 
-// program says how to run a command in a container that runs.
+// program returns how to run a command in a running container.
 func (s *Server) program(ctx context.Context, id string, e appcontrol.Exec, want *plan.Want) (any, error) {
 	spec, pid, err := s.Engine.Inside(ctx, id)
 	if err != nil {
@@ -189,7 +190,7 @@ func (s *Server) inspect(ctx context.Context, a appcontrol.App) (any, error) {
 	return list, nil
 }
 
-// health is what the checks of a container said, nil if nobody asks it.
+// health returns the health of a container, nil if it has no check.
 func (s *Server) health(id string) *appcontrol.Health {
 	state, asked := s.Health(id)
 	if !asked {
@@ -205,7 +206,7 @@ func (s *Server) health(id string) *appcontrol.Health {
 	return h
 }
 
-// status is what was published of a container, or nothing.
+// status returns the published status of a container, nil if there is none.
 func (s *Server) status(id string) json.RawMessage {
 	all, err := appstatus.Read(filepath.Clean(s.Status))
 	if err != nil {

@@ -10,15 +10,15 @@ import (
 	"resinos/services/boottime"
 )
 
-// maxEvents is how many events are kept for those who ask late.
+// maxEvents is how many events are kept for clients that ask later.
 const maxEvents = 256
 
-// Events keeps the last events and wakes those who wait for the next. The zero Events is ready.
+// Events keeps the last events and wakes the clients that wait for the next one. The zero Events is ready.
 type Events struct {
 	mu   sync.Mutex // guards the rest
 	last uint64
 	list []appcontrol.Event
-	more chan struct{} // closed by the next Add; nil: nobody waits
+	more chan struct{} // closed by the next Add; nil: no client waits
 }
 
 // Add keeps one more event.
@@ -37,8 +37,8 @@ func (e *Events) Add(container, what, detail string) {
 	}
 }
 
-// After returns the events after a number, the last one in the life of an earlier manager being greater than ours:
-// then all.
+// After returns the events after a number. A number greater than the last one is from an earlier manager: then it
+// returns all events.
 func (e *Events) After(seq uint64) (list []appcontrol.Event, more <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -56,7 +56,7 @@ func (e *Events) After(seq uint64) (list []appcontrol.Event, more <-chan struct{
 	return list, e.more
 }
 
-// eventsWait is how long a client waits before it is told that nothing happened. It asks again.
+// eventsWait is how long a client waits before it gets an answer without events. It then asks again.
 const eventsWait = time.Minute
 
 func (e *Events) wait(ctx context.Context, w appcontrol.Watch) []appcontrol.Event {

@@ -20,12 +20,12 @@ import (
 	"resinos/services/control"
 )
 
-// Images is what the server needs for container images.
+// Images is what the server uses for container images.
 type Images struct {
 	Store *store.Store
 	Pulls *pull.Pulls
 	Needs *store.Needs
-	// Refresh pulls what a pull_policy wants to be up to date.
+	// Refresh pulls the images that a pull_policy wants to be up to date.
 	Refresh *refresh.Refresher
 }
 
@@ -68,7 +68,7 @@ func noName(image string) error {
 		Hint: "write it as docker does: HOST/PATH:TAG"}
 }
 
-// images lists what is there, and which containers use it.
+// images lists the images, and which containers use each.
 func (s *Server) images(ctx context.Context) ([]appcontrol.Image, error) {
 	have, left, err := s.Images.Store.List(ctx)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Server) images(ctx context.Context) ([]appcontrol.Image, error) {
 		add(appcontrol.Image{Name: i.Name, Digest: i.Digest, Size: i.Size, Created: i.Created})
 	}
 	for _, l := range left {
-		if l.Size == 0 { // of a pull that has just begun, or failed before the first byte
+		if l.Size == 0 { // a pull has just begun, or failed before the first byte
 			continue
 		}
 		add(appcontrol.Image{Name: l.Image, Size: l.Size, Created: l.Created, Partial: true})
@@ -107,7 +107,7 @@ func (s *Server) images(ctx context.Context) ([]appcontrol.Image, error) {
 	return list, nil
 }
 
-// hints say by cause what a person can do about a pull that failed.
+// hints are remedies for a failed pull, by cause.
 var hints = map[pull.Cause]string{
 	pull.Cause(fetcher.Offline):   "see the network: osctl status netd",
 	pull.Cause(fetcher.Clock):     "see the clock: osctl time",
@@ -129,8 +129,9 @@ func (s *Server) pull(ctx context.Context, name string) ([]string, error) {
 	return []string{name}, nil
 }
 
-// openArchive opens a file or a FIFO before its writer is answered, who may be done and gone soon after: what is in a
-// FIFO that nobody has open is lost. Whoever writes has it open already: one who is gone is the end of the file.
+// openArchive opens a file or a FIFO before the client gets its answer. The client may have written everything and
+// closed the FIFO soon afterwards, and the content of a FIFO that no process has open is lost. The client has the FIFO
+// open already, so its end is the end of the file.
 func openArchive(file string) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -139,7 +140,7 @@ func openArchive(file string) (*os.File, error) {
 	return f, nil
 }
 
-// load reads an archive in, and closes it.
+// load loads an archive, and closes it.
 func (s *Server) load(ctx context.Context, f *os.File) ([]string, error) {
 	defer f.Close() // only read
 	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
@@ -152,7 +153,7 @@ func (s *Server) load(ctx context.Context, f *os.File) ([]string, error) {
 	return names, nil
 }
 
-// take makes an image of Docker's daemon one of ours.
+// take copies an image from the namespace of Docker's daemon to that of apps.
 func (s *Server) take(ctx context.Context, name string) ([]string, error) {
 	if err := s.Images.Store.Take(ctx, name); err != nil {
 		hint := "build it again: docker build"
@@ -165,7 +166,8 @@ func (s *Server) take(ctx context.Context, name string) ([]string, error) {
 	return []string{name}, nil
 }
 
-// look has the manager look again: a container may have waited for just the image that has come. To be asked is enough.
+// look makes the manager plan again, because a container may have waited for this image. Any question to the manager
+// does that.
 func (s *Server) look(ctx context.Context) {
 	if _, err := s.Orders.Find(ctx, workload.Order{}); err != nil {
 		s.Log.Warn("manager does not know of loaded container images yet", "error", err)
@@ -191,7 +193,7 @@ func (s *Server) progress(ctx context.Context, j appcontrol.Job) (any, error) {
 	return p, nil
 }
 
-// need is what must stay now, with what people are pulling. It is an error while nobody knows.
+// need returns the images that must stay now, with those that people are pulling. It fails while that is not known.
 func (s *Server) need() (store.Need, error) {
 	need := s.Images.Needs.Now()
 	if need.Unsure {
@@ -237,7 +239,7 @@ func (s *Server) removeImage(ctx context.Context, r appcontrol.Remove) (any, err
 	return []appcontrol.Removed{{Image: gone.Image, Size: gone.Size}}, nil
 }
 
-// usersOf says who uses an image, as the end of a sentence.
+// usersOf returns the users of an image, as the end of a sentence.
 func (s *Server) usersOf(ctx context.Context, name string) string {
 	list, err := s.images(ctx)
 	if err != nil {
@@ -251,15 +253,15 @@ func (s *Server) usersOf(ctx context.Context, name string) string {
 	return " by an app that is down, or a pull"
 }
 
-// up starts an app, from images that are up to date where pull_policy asks for that. Without the registry the app runs
-// with what is there, and what failed is said.
+// up starts an app. It first pulls the images that a pull_policy wants to be up to date. If a pull fails, the app
+// starts with the images that are there, and up reports the fault.
 func (s *Server) up(ctx context.Context, a appcontrol.App) (any, error) {
 	order := workload.Order{Verb: workload.ActUp, App: a.App, Service: a.Service}
 	wanted, err := s.refreshed(ctx, order)
 	if err != nil {
 		return nil, err
 	}
-	late := len(wanted) == 0 // it may be down, or just written: what it wants is known when it is up
+	late := len(wanted) == 0 // the app may be down, or just written: its images are known once it is up
 	pulled := s.Images.Refresh.Now(ctx, wanted)
 	if err := s.Orders.Do(ctx, order); err != nil {
 		return nil, errors.Join(err, pulled)
@@ -278,7 +280,7 @@ func (s *Server) up(ctx context.Context, a appcontrol.App) (any, error) {
 	return nil, nil
 }
 
-// refreshed are the images of an app that its containers want to be up to date.
+// refreshed returns the images that the containers of an app want to be up to date.
 func (s *Server) refreshed(ctx context.Context, order workload.Order) (list []store.Refresh, err error) {
 	found, err := s.Orders.Find(ctx, order)
 	for _, one := range found {

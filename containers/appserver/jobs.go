@@ -12,15 +12,16 @@ import (
 )
 
 const (
-	// jobIdle is how long a job goes on though nobody asks for its progress: whoever began it is gone.
+	// jobIdle is how long a job continues while nobody asks for its progress, because the client that began it has
+	// ended.
 	jobIdle = 30 * time.Second
-	// jobKept bounds how many jobs there are at once.
+	// jobKept limits the number of jobs at once.
 	jobKept = 16
-	// progressEvery is how long one who asks for progress waits for the end of the job.
+	// progressEvery is how long a request for progress waits for the end of the job.
 	progressEvery = time.Second
 )
 
-// jobs are what people have begun and wait for. The zero jobs is ready.
+// jobs is the work that people have begun and wait for. The zero jobs is ready.
 type jobs struct {
 	all sync.WaitGroup
 
@@ -29,9 +30,9 @@ type jobs struct {
 	list map[string]*job
 }
 
-// job is one of them.
+// job is one piece of work.
 type job struct {
-	image  string // that is pulled; empty: an archive is loaded
+	image  string // the image that is pulled; empty: an archive is loaded
 	cancel context.CancelFunc
 	idle   *time.Timer
 	ended  chan struct{} // closed by its goroutine
@@ -40,7 +41,7 @@ type job struct {
 	err   error
 }
 
-// begin starts work that ends with ctx, or when nobody asks for it any more.
+// begin starts work that ends with ctx, or when nobody asks for its progress any more.
 func (j *jobs) begin(ctx context.Context, image string, work func(context.Context) ([]string, error)) (any, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -74,7 +75,7 @@ func (j *jobs) forget(id string) {
 	delete(j.list, id)
 }
 
-// wait returns a job when it has ended, or after a moment.
+// wait returns a job when it has ended, or after progressEvery.
 func (j *jobs) wait(ctx context.Context, id string) (one *job, ended bool, err error) {
 	j.mu.Lock()
 	one = j.list[id]

@@ -1,7 +1,7 @@
-// Package shutdown owns how a device goes down: services stop, what is left is killed, disks are written out, mounts
-// are detached, the next boot is told, the power goes off. Each phase has a limit and all together have one, so that
-// nothing that hangs keeps a device on; somebody who asks again makes it faster. It decides no shutdown. Read phases
-// first, then Shutdown.
+// Package shutdown takes the device down: it stops services, kills the remaining processes, writes caches to disk,
+// detaches mounts, records the end for the next boot, and switches the power off. Each phase has a limit, and so have
+// all together, so that nothing that hangs keeps a device on; each further request makes the shutdown faster. It never
+// begins a shutdown itself. Read phases first, then Shutdown.
 package shutdown
 
 import (
@@ -39,38 +39,38 @@ var powerCommand = map[pid1.Power]int{
 	pid1.Halt:     unix.LINUX_REBOOT_CMD_HALT,
 }
 
-// PowerFile holds the Power while the device goes down. A service that is stopped and finds it knows that this is the
-// end, not a restart: the manager then stops the containers.
+// PowerFile holds the Power while the device goes down. It tells a service that is being stopped that the device goes
+// down: the manager then stops the containers.
 const PowerFile = "/run/resinos/power"
 
-// Known reports whether an action is one of those that the kernel has a command for.
+// Known reports whether the kernel has a command for an action.
 func Known(action pid1.Power) bool {
 	_, known := powerCommand[action]
 	return known
 }
 
-// Config is what a shutdown takes apart, and what it ends with.
+// Config holds what a shutdown stops, and how it ends.
 type Config struct {
 	Action  pid1.Power
-	End     lastboot.Marker   // what the next boot is told of this end
-	Marking *lastboot.Marking // what it was told of the beginning; nil: nothing
+	End     lastboot.Marker   // the record of this end for the next boot
+	Marking *lastboot.Marking // the record of the beginning of this boot; nil: there is none
 	Log     *slog.Logger
 	Out     *line.Handler
 
 	Stop        func()          // ends the supervisor; nil: there is none
 	Ended       <-chan struct{} // closed when the supervisor has ended
 	BeforePower func()          // called right before the power goes off; nil: nothing
-	Force       bool            // nobody is waited for
+	Force       bool            // processes are killed at once
 }
 
-// Shutdown takes everything apart and ends the device. It is made once, at the first request.
+// Shutdown is one shutdown. It is created once, at the first request.
 type Shutdown struct {
 	Config
 	since time.Duration // on the kernel's clock, so that a re-exec does not lengthen it
 
 	mu     sync.Mutex // guards the rest
 	level  level
-	urgent chan struct{} // closed, and made again, at every escalation
+	urgent chan struct{} // closed, and replaced, at every escalation
 }
 
 // New prepares a shutdown.
@@ -82,7 +82,7 @@ func New(cfg Config) *Shutdown {
 	return d
 }
 
-// Saved is a shutdown under way, as the next life of PID 1 continues it.
+// Saved is the state of a running shutdown, with which the next life of PID 1 continues it.
 type Saved struct {
 	Action pid1.Power      `json:"action"`
 	End    lastboot.Marker `json:"end"`
@@ -132,8 +132,7 @@ func (d *Shutdown) urgency() (level, <-chan struct{}) {
 	return d.level, d.urgent
 }
 
-// Run never returns: when the kernel refuses the power command it tries the next, and in the end waits for the
-// watchdog.
+// Run never returns: if the kernel refuses a power command, Run tries the next one, and finally waits for the watchdog.
 func (d *Shutdown) Run() {
 	left := max(time.Second, hardLimit-(boottime.Now()-d.since))
 	time.AfterFunc(left, func() {
@@ -150,8 +149,8 @@ func (d *Shutdown) Run() {
 	d.cutPower()
 }
 
-// pass goes through one phase until it is done, its time is over or somebody is in a hurry. What hangs is left behind:
-// there is no way to end a sync on a dead disk.
+// pass runs one phase until it is done, its time is over or a request makes the shutdown more urgent. A phase that
+// hangs is left running: a sync on a dead disk cannot be ended.
 func (d *Shutdown) pass(p phase) {
 	done := make(chan struct{})
 	limit := time.NewTimer(p.limit)
@@ -164,7 +163,7 @@ func (d *Shutdown) pass(p phase) {
 		}
 		if !started {
 			started = true
-			go func() { // ends with the phase; when that hangs, so does the device's life
+			go func() { // ends with the phase, or with the power if the phase hangs
 				defer close(done)
 				if err := walk.Shielded(func() error { p.do(d); return nil }); err != nil {
 					d.Log.Error("shutdown phase failed", "phase", p.name, "error", err)
@@ -187,8 +186,8 @@ func KillAll(log *slog.Logger) {
 	New(Config{Log: log}).pass(phase{name: "kill", limit: 5 * time.Second, do: (*Shutdown).killAll})
 }
 
-// LastResort is what is left where nothing else can be saved: the next boot is told, what is dirty is written out, the
-// power goes. It does not return.
+// LastResort is the shutdown when no state can be saved: it records the end for the next boot, writes caches to disk
+// and switches the power off. It does not return.
 func LastResort(cfg Config) {
 	d := New(cfg)
 	d.pass(phase{name: "mark", limit: lastSync, do: (*Shutdown).mark})
@@ -196,7 +195,7 @@ func LastResort(cfg Config) {
 	d.cutPower()
 }
 
-// cutPower gives the command to the kernel and does not return.
+// cutPower gives the kernel the power command, and does not return.
 func (d *Shutdown) cutPower() {
 	if d.BeforePower != nil {
 		d.BeforePower()
@@ -207,10 +206,10 @@ func (d *Shutdown) cutPower() {
 func cutPower(action pid1.Power, log *slog.Logger) {
 	err := unix.Reboot(powerCommand[action])
 	log.Error("power command refused", "action", string(action), "error", err)
-	// As root of the real pid name space this works where reboot(2) hangs in a driver.
+	// For root of the initial PID namespace this works even if reboot(2) hangs in a driver.
 	err = sysctl.Write("/proc/sysrq-trigger", "b")
 	log.Error("forced reboot refused", "error", err)
-	select {} // PID 1 never exits; the hardware watchdog is left
+	select {} // PID 1 never exits; the hardware watchdog will reset the device
 }
 
 // stopServices ends the supervisor, which stops all services in reverse order.
@@ -223,22 +222,23 @@ func (d *Shutdown) stopServices() {
 	<-d.Ended
 }
 
-// askLeftovers gives what the services left behind the time to end by itself.
+// askLeftovers gives processes that services have left the time to end by themselves.
 func (d *Shutdown) askLeftovers() { d.sweep(syscall.SIGTERM) }
 
-// kill ends everything that is left, by cgroup first: what forks as fast as it is killed does not escape that.
+// kill kills all remaining processes, by cgroup first: a process that forks as fast as it is killed does not escape
+// that.
 func (d *Shutdown) kill() {
 	if d.Stop != nil {
-		d.Stop() // in a hurry nobody has
+		d.Stop() // no phase before has stopped it in an urgent shutdown
 	}
-	// logd is gone; the last lines go where the next boot may find them.
+	// logd has ended; the last lines go to the kernel log, where the next boot may find them.
 	d.Out.Redirect(console.KernelLog(), console.Console(true))
 	d.killAll()
 }
 
 // killAll ends every process but this one, by cgroup first.
 func (d *Shutdown) killAll() {
-	_ = sysctl.Write(filepath.Join(cgroup.Root, "cgroup.kill"), "1") // without cgroups the signal has to do
+	_ = sysctl.Write(filepath.Join(cgroup.Root, "cgroup.kill"), "1") // without cgroups only the signal below kills
 	d.sweep(syscall.SIGKILL)
 }
 
@@ -252,7 +252,8 @@ func (d *Shutdown) sweep(sig syscall.Signal) {
 	if err := unix.Kill(-1, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		d.Log.Warn("processes cannot be signalled", "error", err)
 	}
-	// The reaper takes our children, but grandchildren elsewhere end without telling us: so this looks.
+	// The reaper reaps children of PID 1, but nothing reports the end of other descendants, so sweep lists the
+	// processes.
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for range look.C {
@@ -262,7 +263,7 @@ func (d *Shutdown) sweep(sig syscall.Signal) {
 	}
 }
 
-// living lists the processes of this pid name space but PID 1, kernel threads and the dead.
+// living lists the processes of this PID namespace except PID 1, kernel threads and zombies.
 func living() []int {
 	dir, err := os.ReadDir("/proc")
 	if err != nil {

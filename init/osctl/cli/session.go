@@ -1,5 +1,5 @@
-// Package cli owns what all commands of osctl share: the one call with where it reads and writes, flags, mistakes of
-// the caller and errors with what to type next, and the clients and small files that commands ask. It knows no command.
+// Package cli owns what all commands of osctl share: the call with its streams, sockets and root path; flags; usage
+// errors and errors with what to type next; and the clients and small files that commands read. It knows no command.
 // Read Session first.
 package cli
 
@@ -27,12 +27,13 @@ import (
 	"resinos/services/spell"
 )
 
-// Env is where the command reads and writes. A zero field stands for the process's own or the device's own.
+// Env holds the streams, sockets and root path of a call. A zero field stands for the process's own or the device's
+// own.
 type Env struct {
 	Stdout, Stderr io.Writer
 	Control        string // PID 1's socket
 	Log            string // logd's socket
-	Root           string // above all files that are read and written: /etc, /proc, /sys, ...
+	Root           string // directory above all files that are read and written: /etc, /proc, /sys, ...
 }
 
 // Session is one call of the command.
@@ -46,12 +47,12 @@ type Session struct {
 	Become  func(name, program string, args, environ []string) error  // nil is packed.Run
 }
 
-// Usage is a mistake of the caller.
+// Usage is a usage error.
 type Usage struct {
 	text, Hint string
 }
 
-// Misuse is a mistake of the caller, with what to type instead.
+// Misuse returns a usage error, with what to type instead.
 func Misuse(text, hint string) error { return &Usage{text, hint} }
 
 func (u *Usage) Error() string { return u.text }
@@ -68,12 +69,13 @@ func Advise(err error, hint string) error { return &Failure{err, hint} }
 func (f *Failure) Error() string { return f.err.Error() }
 func (f *Failure) Unwrap() error { return f.err }
 
-// NotUp is no failure of the command: what was asked for has been printed, and the exit code tells how it is.
+// NotUp is no failure of the command: the answer has been printed, and the exit code says that something is not up.
 type NotUp struct{}
 
 func (NotUp) Error() string { return "a service is not up" }
 
-// Exit is the exit code of a program that the command ran for its caller: it is handed on, and nothing is said.
+// Exit is the exit code of a program that the command ran for its caller. osctl exits with the same code and prints
+// nothing.
 type Exit int
 
 func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
@@ -81,12 +83,12 @@ func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 // Client is the client of PID 1.
 func (s *Session) Client() pid1.Client { return pid1.Client{Socket: s.Control} }
 
-// Silent makes an error of the connection to PID 1 say so.
+// Silent replaces an error of the connection to PID 1 by one that says that PID 1 does not answer.
 func Silent(err error) error {
 	return Unreachable(err, "PID 1", "osctl works on a resinOS device only")
 }
 
-// Unreachable makes an error of a connection say who does not answer.
+// Unreachable replaces an error of a connection by one that says who does not answer.
 func Unreachable(err error, who, hint string) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -97,7 +99,7 @@ func Unreachable(err error, who, hint string) error {
 	return err
 }
 
-// Parse parses flags wherever they stand between the other arguments, which it returns.
+// Parse parses flags anywhere among the other arguments, which it returns.
 func Parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
@@ -116,7 +118,7 @@ func Parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	}
 }
 
-// instead is the command to type after a wrong flag. journalctl and top know another -n than ours.
+// instead returns what to type after a wrong flag. The flag -n has another meaning in journalctl and top.
 func instead(flags *flag.FlagSet, err error) string {
 	for _, name := range []string{"lines", "count"} {
 		if flags.Lookup(name) != nil && strings.HasSuffix(err.Error(), "not defined: -n") {
@@ -135,7 +137,8 @@ func Bare(flags *flag.FlagSet, args []string) error {
 	return err
 }
 
-// Nearest is the word that was meant: the one that name begins, or the one that it differs from by at most two letters.
+// Nearest returns the word that was probably meant: one that begins with name, or one that differs by at most two
+// letters.
 func Nearest(name string, words []string) string {
 	best, distance := "", 3
 	for _, word := range words {
@@ -156,8 +159,8 @@ func (s *Session) Services(ctx context.Context) ([]pid1.ServiceStatus, error) {
 	return list, Silent(err)
 }
 
-// Draw becomes the tool that draws the picture of a command (osctl/drawing), because PID 1, whose program osctl is,
-// has no use for what draws. It returns only when that fails.
+// Draw executes the tool that draws the picture of a command (osctl/drawing). The code that draws is not part of osctl,
+// because osctl is part of PID 1's binary. Draw returns only if that fails.
 func (s *Session) Draw(command string, args ...string) error {
 	become := s.Become
 	if become == nil {
@@ -167,7 +170,7 @@ func (s *Session) Draw(command string, args ...string) error {
 	return Advise(err, "pictures are drawn on a resinOS device only; try: osctl "+command)
 }
 
-// Pick keeps the services that were named, or all.
+// Pick returns the named services, or all.
 func Pick(list []pid1.ServiceStatus, names []string) ([]pid1.ServiceStatus, error) {
 	if len(names) == 0 {
 		return list, nil
@@ -183,7 +186,7 @@ func Pick(list []pid1.ServiceStatus, names []string) ([]pid1.ServiceStatus, erro
 	return picked, nil
 }
 
-// NoService is the error for a name that is no service's; it guesses which one was meant.
+// NoService is the error for a name that no service has. It suggests a similar name.
 func NoService(list []pid1.ServiceStatus, name string) error {
 	var names []string
 	for i := range list {
@@ -196,7 +199,7 @@ func NoService(list []pid1.ServiceStatus, name string) error {
 	return Advise(fmt.Errorf("no service %q", name), hint)
 }
 
-// Read is the content of a small file; one that cannot be read is empty.
+// Read returns the content of a small file, empty if it cannot be read.
 func (s *Session) Read(path string) string {
 	data, err := ReadBounded(filepath.Join(s.Root, path), 64<<10)
 	if err != nil {
@@ -205,7 +208,7 @@ func (s *Session) Read(path string) string {
 	return string(data)
 }
 
-// PrintJSON prints v for programs: two blanks of indent, so that people can read it too.
+// PrintJSON prints v as JSON, indented by two blanks.
 func (s *Session) PrintJSON(v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -215,7 +218,7 @@ func (s *Session) PrintJSON(v any) error {
 	return err
 }
 
-// ReadBounded reads a regular file of at most limit bytes; a FIFO would hold us up for ever.
+// ReadBounded reads a regular file of at most limit bytes; it opens no FIFO, which could block for ever.
 func ReadBounded(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -236,5 +239,5 @@ func ReadBounded(path string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// ErrTooLarge is what ReadBounded says of a larger file.
+// ErrTooLarge is the error of ReadBounded for a larger file.
 var ErrTooLarge = errors.New("is larger than a service file may be")

@@ -8,7 +8,7 @@ import (
 	"resinos/init/osctl/screen"
 )
 
-// Waiting shows on a terminal what is waited for and how long already, until ended is called.
+// Waiting shows on a terminal what the command waits for and for how long, until ended is called.
 func (s *Session) Waiting(what string) (ended func()) {
 	if !s.Progress {
 		return func() {}
@@ -36,7 +36,7 @@ func (s *Session) Waiting(what string) (ended func()) {
 	}
 }
 
-// Since is how long ago a moment was, which is given in seconds since the kernel started.
+// Since returns how long ago a moment was, which is given in seconds since the kernel started.
 func (s *Session) Since(moment float64) time.Duration {
 	return s.Now() - time.Duration(moment*float64(time.Second))
 }

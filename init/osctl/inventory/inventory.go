@@ -1,5 +1,6 @@
-// Package inventory owns what there is on a device that has a status: services, as PID 1 tells of them, apps and their containers, as the
-// manager does; and what a name stands for among them. It draws nothing. Read Inventory first.
+// Package inventory lists everything on a device that has a status: services, as PID 1 reports them, apps and their
+// containers, as the manager reports them. It finds which of them a name means. It prints nothing. Read Inventory
+// first.
 package inventory
 
 import (
@@ -14,25 +15,25 @@ import (
 	"resinos/services/spec"
 )
 
-// managerService is the service that tells of the apps.
+// managerService is the service that reports the apps.
 const managerService = "manager"
 
-// Inventory is all that has a status.
+// Inventory is everything that has a status.
 type Inventory struct {
 	Services []pid1.ServiceStatus
 	Apps     []appstatus.App
 	Caveat   Caveat // of the apps
 }
 
-// Caveat says how far what is told of the apps can be relied on. The zero Caveat: it is so.
+// Caveat says why the report of the apps may be wrong or old. The zero Caveat means that it is right.
 type Caveat struct {
 	Text  string
-	Since float64 // seconds since the kernel started: it is wrong since then, or else what the manager told is from then; 0: no matter
-	Wrong bool    // it is a fault, and not only somebody's wish
+	Since float64 // seconds since the kernel started: when the fault began, or the time of the manager's report; 0: not known
+	Wrong bool    // it is a fault; false: a person stopped the manager
 }
 
-// Read adds to the services what the manager has published below root. That the manager is down, or hangs, PID 1 tells of the service; here it is
-// said how old the manager's words are.
+// Read adds the apps, which the manager has published below root, to the services. PID 1 reports that the service
+// manager is down or hangs; the Caveat says how old its report is.
 func Read(root string, services []pid1.ServiceStatus) Inventory {
 	in := Inventory{Services: services}
 	manager := Named(services, managerService)
@@ -57,7 +58,7 @@ func Read(root string, services []pid1.ServiceStatus) Inventory {
 	return in
 }
 
-// Named finds a service; nil is none.
+// Named finds a service; nil if there is none.
 func Named(services []pid1.ServiceStatus, name string) *pid1.ServiceStatus {
 	for i := range services {
 		if services[i].Name == name {
@@ -67,17 +68,17 @@ func Named(services []pid1.ServiceStatus, name string) *pid1.ServiceStatus {
 	return nil
 }
 
-// IsUp reports whether a service does its work: a oneshot does once it is done.
+// IsUp reports whether a service is up; a oneshot that is done counts as up.
 func IsUp(st *pid1.ServiceStatus) bool {
 	return st.State == "up" || st.State == "done" && st.Type == string(spec.Oneshot)
 }
 
-// Ill reports whether anything is wrong with an app, or with what is told of them.
+// Ill reports whether anything is wrong with an app, or with the report of the apps.
 func (in Inventory) Ill() bool {
 	return in.Caveat.Wrong || slices.ContainsFunc(in.Apps, func(a appstatus.App) bool { return a.Wrong() })
 }
 
-// entry is one thing in the JSON of status: a service, an app or a container, told apart by kind.
+// entry is one entry in the JSON of status: a service, an app or a container, as kind says.
 type entry struct {
 	Kind string `json:"kind"`
 	pid1.ServiceStatus
@@ -96,23 +97,23 @@ type containerEntry struct {
 	appstatus.Container
 }
 
-// caveatEntry stands for what is known of the apps only with a caveat.
+// caveatEntry is the Caveat in the JSON of status.
 type caveatEntry struct {
 	Kind   string  `json:"kind"`
 	Name   string  `json:"name"`
 	State  string  `json:"state"`
 	Reason string  `json:"reason"`
-	Since  float64 `json:"since,omitempty"` // what the manager told is from then, or it is so since then
+	Since  float64 `json:"since,omitempty"` // as Caveat.Since
 }
 
-// Thing is what a name stands for: one of the three.
+// Thing is what a name means: a service, an app or a container.
 type Thing struct {
 	Service   *pid1.ServiceStatus
 	App       *appstatus.App
 	Container *appstatus.Container // of App
 }
 
-// Up reports whether it does what it is to do.
+// Up reports whether it does what it is meant to do.
 func (t Thing) Up() bool {
 	switch {
 	case t.Service != nil:
@@ -123,7 +124,7 @@ func (t Thing) Up() bool {
 	return t.App.Well()
 }
 
-// entries is the thing in JSON; an app brings its containers along.
+// entries returns the thing in JSON; an app with its containers.
 func (t Thing) entries() []any {
 	switch {
 	case t.Service != nil:
@@ -140,7 +141,7 @@ func (t Thing) entries() []any {
 	return list
 }
 
-// Entries are things as JSON shows them. With all of them comes the caveat, if there is one.
+// Entries returns things as JSON shows them, with the caveat if the list has everything.
 func (in Inventory) Entries(picked []Thing, all bool) []any {
 	list := []any{}
 	for _, one := range picked {
@@ -152,8 +153,8 @@ func (in Inventory) Entries(picked []Thing, all bool) []any {
 	return list
 }
 
-// Find is what the names stand for, or everything there is. A name may be a service's and an app's; both are meant then. The error is an Unknown
-// for the first name that stands for nothing.
+// Find returns the things with these names, or everything without names. If a service and an app have the same name, it
+// returns both. The error is an Unknown for the first name that is not found.
 func (in Inventory) Find(names []string) ([]Thing, error) {
 	var found []Thing
 	if len(names) == 0 {
@@ -177,12 +178,12 @@ func (in Inventory) Find(names []string) ([]Thing, error) {
 	return found, nil
 }
 
-// Unknown is a name that stands for nothing.
+// Unknown is a name that nothing has.
 type Unknown string
 
 func (u Unknown) Error() string { return fmt.Sprintf("no service and no app %q", string(u)) }
 
-// named finds an app by its name, and a container by APP/CONTAINER or the name that it has in the log.
+// named finds an app by its name, and a container by APP/CONTAINER, or by APP.SERVICE, its name in the log.
 func (in Inventory) named(name string) []Thing {
 	for i := range in.Apps {
 		a := &in.Apps[i]
@@ -198,7 +199,7 @@ func (in Inventory) named(name string) []Thing {
 	return nil
 }
 
-// Names are all names that Find knows.
+// Names returns all names that Find knows.
 func (in Inventory) Names() []string {
 	var names []string
 	for i := range in.Services {

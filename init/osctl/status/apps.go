@@ -19,7 +19,7 @@ import (
 	"resinos/services/log/query"
 )
 
-// appCounts is the part of the health line that is about apps, what is wrong first.
+// appCounts returns the part of the health line about apps, faults first.
 func appCounts(apps []appstatus.App) string {
 	if len(apps) == 0 {
 		return ""
@@ -42,7 +42,7 @@ func appCounts(apps []appstatus.App) string {
 	return text
 }
 
-// find is what the names stand for. A name that is nothing's comes back with what it may have been meant for.
+// find returns the things with these names. The error for an unknown name suggests a similar one.
 func (s *session) find(in inventory.Inventory, names []string) ([]inventory.Thing, error) {
 	found, err := in.Find(names)
 	var unknown inventory.Unknown
@@ -59,7 +59,7 @@ func (s *session) find(in inventory.Inventory, names []string) ([]inventory.Thin
 	return nil, cli.Advise(err, hint)
 }
 
-// caveat is a caveat for people; empty is none.
+// caveat returns a caveat as text, empty if there is none.
 func (s *session) caveat(c inventory.Caveat) string {
 	switch {
 	case c.Since == 0:
@@ -70,7 +70,7 @@ func (s *session) caveat(c inventory.Caveat) string {
 	return c.Text + ": the apps are shown as of " + screen.Ago(s.Since(c.Since)) + " ago"
 }
 
-// appTable is a section of status; it is empty where there are no apps.
+// appTable returns the section of status about apps, empty if there are none.
 func (s *session) appTable(in inventory.Inventory) string {
 	text := ""
 	if caveat := s.caveat(in.Caveat); caveat != "" {
@@ -151,7 +151,7 @@ func (s *session) appMark(state appstatus.State, wrong bool) (string, screen.Col
 	return g.Moving, screen.Yellow
 }
 
-// wrong is what is wrong and since when.
+// wrong returns the fault and since when it lasts.
 func (s *session) wrong(t appstatus.Trouble) string {
 	if !t.Wrong() {
 		return ""
@@ -179,7 +179,7 @@ func (s *session) containerNote(c *appstatus.Container) string {
 	return strings.Join(words, "; ")
 }
 
-// containerGroup is the directory of a container's cgroup.
+// containerGroup returns the directory of a container's cgroup.
 func (s *session) containerGroup(c *appstatus.Container) string {
 	return filepath.Join(s.Root, limits.Group, filepath.Base(c.ID))
 }
@@ -230,7 +230,7 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	add("wrong", s.wrong(c.Trouble), screen.Red)
 	add("health", c.Health, screen.Plain)
 	restarts := strconv.Itoa(c.Restarts)
-	if c.Policy != "" { // of an app that cannot be read it is not known
+	if c.Policy != "" { // it is not known if the app cannot be read
 		restarts += " (restart: " + c.Policy + ")"
 	}
 	add("restarts", restarts, screen.Plain)

@@ -19,9 +19,9 @@ type section struct {
 	rows  []treeRow
 }
 
-// arrange puts services into sections, and within each those that need another one below it. What is wrong comes first
-// and takes along only what stands on it, so that the cause is on top and its victims are below. A service that starts
-// on demand, or is off, stands in a section of its own unless it is the victim of something wrong.
+// arrange puts services into sections, and within each section a service below the one that it needs. The section of
+// problems comes first, with each failed service and below it those that depend on it. Services that start on demand,
+// and those that are off, have sections of their own, unless they depend on a failed one.
 func arrange(list []pid1.ServiceStatus, g screen.Glyphs) []section {
 	parents := make([]int, len(list))
 	for i := range list {
@@ -29,7 +29,7 @@ func arrange(list []pid1.ServiceStatus, g screen.Glyphs) []section {
 	}
 	loosen(parents)
 	sections := []section{{title: "wrong"}, {title: "running"}, {title: "on demand"}, {title: "off"}}
-	// A child is drawn below its parent only if it belongs to the same section, or its parent is in the wrong.
+	// A child is listed below its parent only if both belong to the same section, or if the parent has failed.
 	places := make([]int, len(list))
 	for i := range list {
 		places[i] = place(list, parents, i)
@@ -49,7 +49,7 @@ func arrange(list []pid1.ServiceStatus, g screen.Glyphs) []section {
 	return sections
 }
 
-// hang appends what stands below service i.
+// hang appends the services below service i.
 func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefix string, g screen.Glyphs) []treeRow {
 	var children []int
 	for j, p := range parents {
@@ -68,7 +68,7 @@ func hang(rows []treeRow, list []pid1.ServiceStatus, parents []int, i int, prefi
 	return rows
 }
 
-// parentOf chooses the one need that a service is drawn below: one that is wrong, else one that is off, else the last
+// parentOf chooses the need below which a service is listed: one that has failed, else one that is off, else the last
 // to start.
 func parentOf(list []pid1.ServiceStatus, i int) int {
 	best, rank := -1, 0
@@ -93,7 +93,7 @@ func parentOf(list []pid1.ServiceStatus, i int) int {
 	return best
 }
 
-// loosen cuts cycles open: a definition can be that wrong.
+// loosen cuts cycles, which a faulty definition can have.
 func loosen(parents []int) {
 	for i := range parents {
 		for j, steps := parents[i], 0; j >= 0; j, steps = parents[j], steps+1 {
@@ -105,7 +105,7 @@ func loosen(parents []int) {
 	}
 }
 
-// place is the number of the section that service i belongs to.
+// place returns the number of the section of service i.
 func place(list []pid1.ServiceStatus, parents []int, i int) int {
 	for j := i; j >= 0; j = parents[j] {
 		if look.Of(&list[j]) == look.Wrong {

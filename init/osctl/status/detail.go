@@ -21,10 +21,10 @@ import (
 	"resinos/services/pid1"
 )
 
-// lastLines is how much of a service's log its status shows.
+// lastLines is how many lines of a service's log its status shows.
 const lastLines = 10
 
-// details prints all about each of the picked services, apps and containers.
+// details prints everything about each of the chosen services, apps and containers.
 func (s *session) details(ctx context.Context, list []pid1.ServiceStatus, picked []inventory.Thing) error {
 	for i, t := range picked {
 		if i > 0 {
@@ -57,7 +57,7 @@ type detail struct {
 	logError  error
 }
 
-// inspect asks PID 1, logd and the kernel about the service. What none of them answers is left out.
+// inspect asks PID 1, logd and the kernel about the service. What they do not answer is left out.
 func (s *session) inspect(ctx context.Context, d *detail) {
 	shown, err := s.Client().Show(ctx, d.Name)
 	if err == nil {
@@ -85,7 +85,7 @@ func (s *session) inspect(ctx context.Context, d *detail) {
 	})
 }
 
-// detailText lays a service out as name and value pairs, its processes as a tree, and the end of its log.
+// detailText prints a service as names and values, its processes as a tree, and the end of its log.
 func (s *session) detailText(d *detail) string {
 	var b strings.Builder
 	mark := look.Sign(&s.Screen, d.ServiceStatus)
@@ -103,7 +103,7 @@ func (s *session) detailText(d *detail) string {
 	return b.String()
 }
 
-// lastWords is the end of a log, and how to see more of it.
+// lastWords returns the end of a log, and how to see more of it.
 func (s *session) lastWords(name string, log []entry.Entry, fault error) string {
 	var b strings.Builder
 	if len(log) > 0 {
@@ -122,7 +122,7 @@ func (s *session) lastWords(name string, log []entry.Entry, fault error) string 
 	return b.String()
 }
 
-// logLine is an entry on one line of the terminal; what is cut loses its colours.
+// logLine returns an entry on one line of the terminal; a line that is cut loses its colours.
 func (s *session) logLine(e *entry.Entry) string {
 	bare := screen.Screen{Fancy: s.Fancy, Columns: s.Columns}
 	line := strings.ReplaceAll(strings.TrimSuffix(logs.Line(&bare, e), "\n"), "\t", " ")
@@ -201,7 +201,7 @@ func usageText(u gauge.Usage) string {
 	return strings.Join(words, ", ")
 }
 
-// tieRows say what ties the service to others, each with its state.
+// tieRows list the services that this one needs, wants, follows or conflicts with, each with its state.
 func (s *session) tieRows(d *detail) [][]screen.Cell {
 	needed, wanted, before := dependants(d.list, d.Name)
 	var rows [][]screen.Cell
@@ -230,7 +230,7 @@ func (s *session) tieRows(d *detail) [][]screen.Cell {
 	return rows
 }
 
-// dependants are the services that name this one.
+// dependants returns the services that name this one.
 func dependants(list []pid1.ServiceStatus, name string) (needed, wanted, before []string) {
 	for i := range list {
 		other := &list[i]
@@ -259,7 +259,7 @@ func (s *session) withStates(list []pid1.ServiceStatus, names []string) string {
 	return strings.Join(words, ", ")
 }
 
-// processTree draws processes below those that made them.
+// processTree prints processes below their parents.
 func processTree(list []gauge.Process, g screen.Glyphs) []string {
 	inside := map[int]bool{}
 	for _, p := range list {
@@ -280,7 +280,7 @@ func processTree(list []gauge.Process, g screen.Glyphs) []string {
 				branch, bar = g.Corner, "  "
 			}
 			lines = append(lines, fmt.Sprintf("%s%d %s", prefix+branch, p.PID, p.Command))
-			if depth < 32 { // a chain of forks may be endless, a screen is not
+			if depth < 32 { // limits the indentation of a long chain of forks
 				hang(p.PID, prefix+bar, depth+1)
 			}
 		}
@@ -294,7 +294,7 @@ func processTree(list []gauge.Process, g screen.Glyphs) []string {
 	return lines
 }
 
-// remedy is what an owner would most likely type next.
+// remedy returns what an owner would most likely type next.
 func remedy(st *pid1.ServiceStatus) string {
 	switch st.State {
 	case "failed", "backoff":

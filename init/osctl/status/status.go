@@ -1,5 +1,5 @@
-// Package status owns the command status of osctl: the state of the whole device with what is wrong first, or all about
-// single services, apps and containers. What there is and what a name means is osctl/inventory's; it asks PID 1 and
+// Package status owns the command status of osctl: it shows the state of the whole device, problems first, or
+// everything about single services, apps and containers. osctl/inventory finds them by name. The package asks PID 1 and
 // logd, reads cgroups, and changes nothing. Read Show first.
 package status
 
@@ -59,7 +59,7 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	return err
 }
 
-// host is what the head of status says of the device.
+// host is the device in the head of status.
 type host struct {
 	name, version, slot string
 	up                  time.Duration
@@ -73,7 +73,7 @@ func (s *session) host(ctx context.Context) host {
 	h.spaces = storage.Spaces(s.Session)
 	report, err := s.Client().Boot(ctx)
 	if err != nil {
-		return h // the services are what was asked for
+		return h // the answer is about services; the host is only an addition
 	}
 	h.slot = report.Slot
 	for _, step := range report.Steps {
@@ -94,7 +94,7 @@ func release(text string) string {
 	return strings.TrimSpace(words["NAME"] + " " + words["VERSION"])
 }
 
-// overall is the picture of the whole device.
+// overall returns the status of the whole device.
 func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 	usage := func(name string) int64 {
 		u, err := gauge.Read(s.group(name))
@@ -108,7 +108,7 @@ func (s *session) overall(ctx context.Context, in inventory.Inventory) string {
 		storage.Table(s.Session, h.spaces) + s.advice(in, h.spaces)
 }
 
-// group is the directory of a service's cgroup.
+// group returns the directory of a service's cgroup.
 func (s *session) group(name string) string { return filepath.Join(s.Root, cgroup.Root, name) }
 
 func (s *session) head(h host, in inventory.Inventory) string {
@@ -127,7 +127,7 @@ func (s *session) head(h host, in inventory.Inventory) string {
 	return title + "\n" + s.health(h, in) + "\n"
 }
 
-// health counts the services and the apps by state, what is wrong first.
+// health counts the services and the apps by state, faults first.
 func (s *session) health(h host, in inventory.Inventory) string {
 	list := in.Services
 	counts := map[string]int{}
@@ -160,7 +160,7 @@ func (s *session) bootHealth(h host) string {
 		"boot: "+screen.Escape(strings.Join(h.degraded, ", "))+" failed; try: osctl boot")
 }
 
-// states are all that a service can be in, in the order in which an owner wants to hear of them.
+// states are all states of a service, in the order in which they are shown.
 func states() []string {
 	return []string{
 		"failed", "backoff", "waiting", "starting", "leaving", "stopping", "killing", "clearing",
@@ -168,7 +168,7 @@ func states() []string {
 	}
 }
 
-// advice says what to type next about what is wrong.
+// advice returns what to type next about a problem.
 func (s *session) advice(in inventory.Inventory, spaces []storage.Space) string {
 	list := in.Services
 	var hints []string
@@ -220,7 +220,7 @@ func (s *session) statusTable(list []pid1.ServiceStatus, memory func(name string
 	return s.Table(rows)
 }
 
-// slim leaves out of a row what does not fit a small screen.
+// slim removes the columns of a row that do not fit a small screen.
 func (s *session) slim(row []screen.Cell) []screen.Cell {
 	switch {
 	case s.Columns <= 0 || s.Columns >= narrow:
@@ -247,7 +247,7 @@ func (s *session) statusRow(r treeRow, memory func(string) int64) []screen.Cell 
 	}
 }
 
-// note is what is most worth knowing of a service: why it is not up, what it says, how it ended before.
+// note returns the most important fact about a service: why it is not up, its own status text, or how it ended before.
 func note(st *pid1.ServiceStatus) string {
 	var words []string
 	add := func(when bool, format string, args ...any) {
