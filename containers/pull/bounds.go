@@ -16,13 +16,13 @@ import (
 	"resinos/containers/fetcher"
 )
 
-// Bounds on what an image may be. A registry's word on sizes is taken only to refuse.
+// Limits on an image. A size that a registry states is used only to refuse an image.
 const (
-	// maxDocument bounds manifests, indexes and configurations, which are read into memory.
+	// maxDocument limits the size of manifests, indexes and configurations, which are read into memory.
 	maxDocument = 4 << 20
-	// maxLayers is overlayfs's and docker's bound.
+	// maxLayers is the limit of overlayfs and docker.
 	maxLayers = 127
-	// maxNamed bounds the platforms that a fault lists.
+	// maxNamed limits the number of platforms that a fault lists.
 	maxNamed = 6
 )
 
@@ -37,8 +37,8 @@ func admit(desc v1.Descriptor) error {
 	return nil
 }
 
-// room refuses an image that would fill the disk. It counts what has to be fetched; containerd unpacks as it fetches,
-// so that the same again is a modest guess of what the files take.
+// room refuses an image that would fill the disk. It counts the bytes to fetch twice: containerd unpacks while it
+// fetches, and the unpacked files take at least as much again.
 func (a *attempt) room(ctx context.Context, children []v1.Descriptor) error {
 	var need int64
 	n := 0
@@ -72,7 +72,7 @@ func (a *attempt) room(ctx context.Context, children []v1.Descriptor) error {
 	return enough(need, free)
 }
 
-// keepFree is what a pull leaves of the disk to everybody else.
+// keepFree is the free space that a pull leaves on the disk.
 const keepFree = 32 << 20
 
 func enough(need, free int64) error {
@@ -85,14 +85,14 @@ func enough(need, free int64) error {
 
 func megabytes(n int64) string { return fmt.Sprintf("%d MB", (n+999_999)/1_000_000) }
 
-// platformOf reads for what an image is out of its configuration.
+// platformOf reads the platform of an image from its configuration.
 func platformOf(config []byte) (v1.Platform, error) {
 	var p v1.Platform
 	err := json.Unmarshal(config, &p)
 	return platforms.Normalize(p), err
 }
 
-// platformsOf lists for what an index has images.
+// platformsOf lists the platforms for which an index has images.
 func platformsOf(index []byte) string {
 	var i v1.Index
 	if err := json.Unmarshal(index, &i); err != nil {
@@ -101,7 +101,7 @@ func platformsOf(index []byte) string {
 	var out []string
 	for _, m := range i.Manifests {
 		if m.Platform == nil || m.Platform.OS == "unknown" {
-			continue // provenance and the like
+			continue // attestations, which are no images
 		}
 		if p := platforms.Format(platforms.Normalize(*m.Platform)); !slices.Contains(out, p) {
 			out = append(out, p)
@@ -116,19 +116,19 @@ func platformsOf(index []byte) string {
 	return strings.Join(out, ", ")
 }
 
-// fault is an error with what it means for the next attempt.
+// fault is an error with its cause, which decides when the next attempt is made.
 type fault struct {
 	Cause Cause
 	err   error
 }
 
-// Error is that of the error.
+// Error returns the text of the error.
 func (f fault) Error() string { return f.err.Error() }
 
 // Unwrap returns the error.
 func (f fault) Unwrap() error { return f.err }
 
-// said is an error without the words of the layers that it came through: what failed, for people.
+// said returns the text of an error without the prefixes that packages have added to it, for people.
 func said(err error) error {
 	var f fault
 	var failure fetcher.Failure

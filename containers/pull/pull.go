@@ -1,7 +1,7 @@
-// Package pull owns the way of container images from a registry into the engine's store: which image is fetched now,
-// how much of it is there, what has to change before a failed pull is tried again. The bytes come from a fetcher, a
-// process without rights (package fetcher), and are believed only as far as their digests go. It never decides which
-// images are wanted: that is package workload's. Read Pulls first, then attempt.
+// Package pull brings container images from a registry into the engine's store: it decides which image is fetched now
+// and when a failed pull is tried again, and reports the progress. The bytes come from a fetcher, a process without
+// rights (package fetcher), and are accepted only if their digests are right. Package workload decides which images are
+// wanted. Read Pulls first, then attempt.
 //
 //	wanted images ─ Pulls ─ attempt ─ containerd's client ─ containerd's store
 //	                  │        └───── fetcher ── registry
@@ -35,7 +35,7 @@ type attempt struct {
 	c      Config
 	client *containerd.Client
 	image  string
-	layers *semaphore.Weighted // how many blobs are on their way at once, of all attempts together
+	layers *semaphore.Weighted // limits the blobs that all attempts together fetch at once
 	tally  *tally
 	source *fetcher.Process
 }
@@ -52,7 +52,8 @@ func (a *attempt) run(ctx context.Context) error {
 	}
 	defer a.source.Close()
 	defer context.AfterFunc(ctx, a.source.Close)()
-	// They reach the disk before containerd notes them: after a power cut no layer is noted whose files are empty.
+	// The files reach the disk before containerd records the layers, so that after a power cut no recorded layer has
+	// empty files.
 	synced := []containerd.UnpackOpt{containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))}
 	_, err = a.client.Pull(ctx, a.image, containerd.WithResolver(a), containerd.WithPlatformMatcher(a.c.Platform),
 		containerd.WithPullUnpack, containerd.WithPullSnapshotter(a.c.Snapshotter), containerd.WithUnpackOpts(synced),
@@ -67,14 +68,13 @@ func (a *attempt) run(ctx context.Context) error {
 	return err
 }
 
-// hold makes the lease under which what is fetched stays, or finds it: it outlives this attempt, the manager, and a
-// power cut.
+// hold creates or finds the lease that keeps fetched bytes beyond this attempt, the manager, and a power cut.
 func (a *attempt) hold(ctx context.Context) (context.Context, error) {
 	lease, err := Hold(ctx, a.client, a.image)
 	return leases.WithLease(ctx, lease.ID), err
 }
 
-// Hold makes the lease of an image's pull, or finds it.
+// Hold creates or finds the lease of an image's pull.
 func Hold(ctx context.Context, client *containerd.Client, image string) (leases.Lease, error) {
 	id := leaseOf(image)
 	_, err := client.LeasesService().Create(ctx, leases.WithID(id), leases.WithLabel(LeaseLabel, image))
@@ -89,8 +89,8 @@ const LeaseLabel = "resinos/pull"
 
 func leaseOf(image string) string { return "resinos-pull-" + digest.FromString(image).Encoded()[:20] }
 
-// watch stands around containerd's handler of a blob: before, it refuses what is out of bounds; after, it looks at what
-// came, and throws away what can never become whole.
+// watch wraps containerd's handler of a blob. Before the handler it refuses blobs that exceed the limits; after the
+// handler it discards bytes that cannot be part of the blob.
 func (a *attempt) watch(h images.Handler) images.Handler {
 	return images.HandlerFunc(func(ctx context.Context, desc v1.Descriptor) ([]v1.Descriptor, error) {
 		if err := admit(desc); err != nil {
@@ -112,7 +112,8 @@ func (a *attempt) watch(h images.Handler) images.Handler {
 	})
 }
 
-// judge says of a blob that did not come whether what came of it is any good. If not, the next attempt begins it anew.
+// judge decides, after a blob has failed, whether its fetched bytes can be used. If not, the next attempt fetches the
+// blob from the beginning.
 func (a *attempt) judge(ctx context.Context, desc v1.Descriptor, err error) error {
 	var failure fetcher.Failure
 	isFailure := errors.As(err, &failure)
@@ -123,7 +124,7 @@ func (a *attempt) judge(ctx context.Context, desc v1.Descriptor, err error) erro
 	if !wrong && !(isFailure && failure.Cause == fetcher.NoRange) {
 		return err
 	}
-	// however it ends, the next attempt sees for itself; an ingest that was committed or dropped is none any more
+	// an error does not matter, because the next attempt checks again; a committed or dropped ingest is gone already
 	abort := a.client.ContentStore().Abort(ctx, remotes.MakeRefKey(ctx, desc))
 	if abort != nil && !errdefs.IsNotFound(abort) {
 		err = errors.Join(err, abort)
@@ -148,7 +149,8 @@ func (a *attempt) Pusher(context.Context, string) (remotes.Pusher, error) {
 	return nil, fmt.Errorf("push: %w", errdefs.ErrNotImplemented)
 }
 
-// Fetch is part of remotes.Fetcher. The reader asks the fetcher only when it is read, from where it was put.
+// Fetch is part of remotes.Fetcher. The reader sends a request to the fetcher at its first read, from the offset that
+// Seek has set.
 func (a *attempt) Fetch(ctx context.Context, desc v1.Descriptor) (io.ReadCloser, error) {
 	if err := a.layers.Acquire(ctx, 1); err != nil {
 		return nil, err
@@ -158,7 +160,7 @@ func (a *attempt) Fetch(ctx context.Context, desc v1.Descriptor) (io.ReadCloser,
 
 // blob reads one blob from an offset that can be chosen before the first read.
 type blob struct {
-	ctx    context.Context // of the handler that reads: its end cuts a read that waits
+	ctx    context.Context // of the handler that reads: its end interrupts a blocked read
 	a      *attempt
 	desc   v1.Descriptor
 	offset int64
@@ -167,7 +169,7 @@ type blob struct {
 	done   func()
 }
 
-// Seek chooses where reading goes on.
+// Seek sets the offset of the next read.
 func (b *blob) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart {
 		return 0, errors.ErrUnsupported
@@ -177,7 +179,7 @@ func (b *blob) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Read reads on.
+// Read reads from the current offset.
 func (b *blob) Read(buf []byte) (int, error) {
 	if b.from == nil {
 		r, err := b.a.source.Open(fetcher.Blob{MediaType: b.desc.MediaType, Digest: b.desc.Digest, Size: b.desc.Size},
@@ -194,7 +196,7 @@ func (b *blob) Read(buf []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the reading, wherever it is.
+// Close ends the request at any offset.
 func (b *blob) Close() error {
 	b.shut()
 	b.done()
@@ -204,7 +206,7 @@ func (b *blob) Close() error {
 func (b *blob) shut() {
 	if b.from != nil {
 		b.unhook()
-		_ = b.from.Close() // the fetcher sees that nobody reads
+		_ = b.from.Close() // the fetcher notices that its output is closed
 		b.from = nil
 	}
 }
@@ -225,7 +227,7 @@ func (a *attempt) fits(ctx context.Context, config v1.Descriptor) error {
 	return nil
 }
 
-// unfit says for what an image is that has nothing for this device.
+// unfit returns the fault of an image that has nothing for this device, with its platforms.
 func (a *attempt) unfit(ctx context.Context, index v1.Descriptor) error {
 	text, err := content.ReadBlob(ctx, a.client.ContentStore(), index)
 	if err != nil {

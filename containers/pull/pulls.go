@@ -19,39 +19,39 @@ import (
 	"resinos/containers/fetcher"
 )
 
-// Config is all that differs between the device and a test.
+// Config holds everything that differs between the device and a test.
 type Config struct {
-	// Client returns the connection to the engine of this moment, with the context that names our namespace in it; nil
-	// while there is none.
+	// Client returns the current connection to the engine, nil while there is none, and ctx with the engine's namespace
+	// of the apps.
 	Client func(context.Context) (*containerd.Client, context.Context)
-	// Snapshotter is the one that images are unpacked for.
+	// Snapshotter is the snapshotter for unpacked images.
 	Snapshotter string
-	// Platform is what the device runs.
+	// Platform matches the platforms that the device can run.
 	Platform platforms.MatchComparer
 	// Fetcher returns a fetcher for an image, not yet started.
 	Fetcher func(image string) *exec.Cmd
-	// Free returns how many bytes are free where images lie.
+	// Free returns the free bytes of the file system with the images.
 	Free func() (int64, error)
-	// MakeRoom is told how many bytes more should be free, and may remove what nobody needs; nil: nobody does.
+	// MakeRoom gets the number of bytes that are missing, and may remove images that no app needs; may be nil.
 	MakeRoom func(ctx context.Context, bytes int64)
-	// Writing is called before something is written, and what it returns after; nil: nobody wants to know.
+	// Writing is called before images are written; the function that it returns is called afterwards. May be nil.
 	Writing func() (end func())
-	// ClockIsRight is true when the device has asked the time of others.
+	// ClockIsRight reports whether the clock is synchronised.
 	ClockIsRight func() bool
-	// Images and Blobs are how many of each are fetched at once.
+	// Images and Blobs limit how many of each are fetched at once.
 	Images, Blobs int
-	// Delay is how long to wait after a number of failures in a row; nil: as package pull has it.
+	// Delay returns how long to wait after a number of failures in a row; nil: the delay of this package.
 	Delay func(c Cause, failures int) time.Duration
 	Log   *slog.Logger
 }
 
-// The bounds of a device: more at once makes each of them later, and takes memory.
+// The limits of a device: more at once would delay each, and take memory.
 const (
 	DefaultImages = 2
 	DefaultBlobs  = 3
 )
 
-// Pulls fetches the wanted images, for ever if it must. Its methods may be called from any goroutine.
+// Pulls fetches the wanted images, and tries without end. Its methods may be called from any goroutine.
 type Pulls struct {
 	c       Config
 	ctx     context.Context
@@ -63,22 +63,22 @@ type Pulls struct {
 
 	mu     sync.Mutex // guards the rest
 	jobs   map[string]*job
-	asked  map[string]*job          // of people, beside those that are wanted
-	trying map[string]chan struct{} // images that an attempt is made for; closed at its end
+	asked  map[string]*job          // of people, in addition to the wanted ones
+	trying map[string]chan struct{} // images with a running attempt; closed at its end
 }
 
-// Status is how the pull of one image is.
+// Status is the state of the pull of one image.
 type Status struct {
 	Image    string
 	Layers   []Layer
-	Waiting  bool // for others to be fetched first
+	Waiting  bool // until others have been fetched
 	Failures int  // in a row
 	Cause    Cause
 	Err      error // the last fault; nil while the first attempt runs
 	Next     time.Time
 }
 
-// Sum returns how many bytes of how many have come. Both are 0 while nobody knows how many there are.
+// Sum returns the fetched bytes and the size of all layers. Both are 0 while the size is not known.
 func (s Status) Sum() (done, size int64) {
 	for _, l := range s.Layers {
 		done, size = done+l.Done, size+l.Size
@@ -90,10 +90,10 @@ func (s Status) Sum() (done, size int64) {
 type job struct {
 	cancel context.CancelFunc
 	tally  *tally
-	status Status // but for Layers
+	status Status // without Layers
 }
 
-// New returns pulls that go on until ctx is done or Close is called.
+// New returns pulls that continue until ctx is done or Close is called.
 func New(ctx context.Context, c Config) *Pulls {
 	ctx, cancel := context.WithCancel(ctx)
 	if c.Delay == nil {
@@ -112,7 +112,7 @@ func (p *Pulls) Close() {
 	p.all.Wait()
 }
 
-// Changed gets a value when a pull has ended, failed or come on.
+// Changed gets a value when a pull has ended, failed or made progress.
 func (p *Pulls) Changed() <-chan struct{} { return p.changed }
 
 func (p *Pulls) tell() {
@@ -122,8 +122,7 @@ func (p *Pulls) tell() {
 	}
 }
 
-// Want has exactly these images fetched. A pull that is not wanted any more is ended, and what it has fetched is
-// dropped.
+// Want makes Pulls fetch exactly these images. It ends pulls that are not wanted any more, and drops their bytes.
 func (p *Pulls) Want(images []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,8 +147,8 @@ func (p *Pulls) Once(ctx context.Context, image string) error {
 	return p.try(ctx, &job{tally: newTally(p.tell), status: Status{Image: image}})
 }
 
-// Ask fetches an image for a person, beside those that are wanted. It goes on while bytes come, and ends with the first
-// failure after that; what was fetched stays for the next attempt.
+// Ask fetches an image for a person, beside those that are wanted. It tries again as long as each attempt brings bytes,
+// and ends with the first failure that brought none; fetched bytes stay for the next attempt.
 func (p *Pulls) Ask(ctx context.Context, image string) error {
 	j := &job{tally: newTally(p.tell), status: Status{Image: image}}
 	p.mu.Lock()
@@ -177,11 +176,11 @@ func (p *Pulls) Ask(ctx context.Context, image string) error {
 	}
 }
 
-// hopeless are the causes after which the same image is not pulled again as it is.
+// hopeless are the causes after which another attempt fails too until somebody changes the image, a login or a setting.
 var hopeless = map[Cause]bool{Lied: true, Unfit: true, Cause(fetcher.Denied): true, Cause(fetcher.Settings): true,
 	Cause(fetcher.Untrusted): true}
 
-// giveUp drops what came of an image that a person has asked for in vain, unless it is wanted too.
+// giveUp drops the bytes of an image whose pull by a person has failed, unless the image is also wanted.
 func (p *Pulls) giveUp(ctx context.Context, image string, cause Cause) {
 	p.mu.Lock()
 	wanted := p.jobs[image] != nil
@@ -191,14 +190,14 @@ func (p *Pulls) giveUp(ctx context.Context, image string, cause Cause) {
 	}
 }
 
-// Asked lists the images that people have asked for and that are on their way.
+// Asked lists the images that are being fetched for people.
 func (p *Pulls) Asked() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.asked))
 }
 
-// Status returns how the pull of an image is, and false if there is none.
+// Status returns the state of the pull of an image, and false if there is none.
 func (p *Pulls) Status(image string) (Status, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -237,8 +236,8 @@ func (p *Pulls) run(ctx context.Context, j *job) {
 	}
 }
 
-// turn waits until nobody else makes an attempt for the image: two would wait for each other's blobs, and the first to
-// end would let go of what the second has fetched.
+// turn waits until no other attempt for the image runs: two would wait for each other's blobs, and the first to end
+// would release the bytes that the second has fetched.
 func (p *Pulls) turn(ctx context.Context, image string) (done func(), err error) {
 	for {
 		p.mu.Lock()
@@ -286,19 +285,19 @@ func (p *Pulls) try(ctx context.Context, j *job) error {
 	a := attempt{c: p.c, client: client, image: j.status.Image, layers: p.blobs, tally: j.tally}
 	err = a.run(ctx)
 	if err != nil && CauseOf(err) == NoSpace {
-		p.release(ctx, client, j.status.Image) // a full disk harms everybody: what came of this image goes
+		p.release(ctx, client, j.status.Image) // a full disk affects everything, so the bytes of this image are dropped
 	}
 	return err
 }
 
-// failed notes a failure and returns how long to wait.
+// failed records a failure and returns how long to wait.
 func (p *Pulls) failed(j *job, err error) time.Duration {
 	cause := CauseOf(err)
 	moved := j.tally.moved()
 	var wait time.Duration
 	p.set(j, func(s *Status) {
 		if s.Cause != cause || moved && cause == Cause(fetcher.Offline) {
-			s.Failures = 0 // a line that is cut now and then brings the image all the same
+			s.Failures = 0 // an unreliable link still brings the image in the end
 		}
 		s.Failures++
 		wait = p.c.Delay(cause, s.Failures)
@@ -316,20 +315,20 @@ func (p *Pulls) set(j *job, f func(*Status)) {
 	f(&j.status)
 }
 
-// drop gives up what was fetched of an image that is not wanted any more; it stays when the manager ends.
+// drop releases the bytes of an image that is not wanted any more. When the manager ends, they stay.
 func (p *Pulls) drop(j *job) {
 	if p.ctx.Err() != nil {
 		return
 	}
 	if _, again := p.Status(j.status.Image); again {
-		return // it is wanted once more, and the next attempt goes on with it
+		return // the image is wanted again, and the next attempt continues
 	}
 	if client, ctx := p.c.Client(p.ctx); client != nil {
 		p.release(ctx, client, j.status.Image)
 	}
 }
 
-// release ends the lease of an image's pull; the engine then removes what nothing else holds.
+// release ends the lease of an image's pull; the engine then removes blobs that nothing else keeps.
 func (p *Pulls) release(ctx context.Context, client *containerd.Client, image string) {
 	err := client.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(image)})
 	if err != nil && !errdefs.IsNotFound(err) {

@@ -13,19 +13,19 @@ import (
 	"resinos/containers/fetcher"
 )
 
-// Cause is what has to change before a pull can go better.
+// Cause is what has to change before a pull can succeed.
 type Cause string
 
 // The causes: those of fetchers, and these.
 const (
-	Again   Cause = "again"    // what had come was not whole; it begins anew
+	Again   Cause = "again"    // the fetched bytes were wrong; the layer is fetched from the beginning
 	Lied    Cause = "lied"     // the registry sends other bytes than it promised
-	Unfit   Cause = "unfit"    // the image is not for this device, or out of bounds
+	Unfit   Cause = "unfit"    // the image is not for this device, or exceeds a limit
 	NoSpace Cause = "no-space" // the disk is full, or would be
-	Engine  Cause = "engine"   // the engine is not there, or answers with a fault
+	Engine  Cause = "engine"   // the engine does not answer, or answers with a fault
 )
 
-// CauseOf tells why an attempt failed.
+// CauseOf returns the cause of a failed attempt.
 func CauseOf(err error) Cause {
 	var f fault
 	var failure fetcher.Failure
@@ -35,20 +35,20 @@ func CauseOf(err error) Cause {
 	case errors.As(err, &failure):
 		return Cause(failure.Cause)
 	case strings.Contains(err.Error(), unix.ENOSPC.Error()), strings.Contains(err.Error(), unix.EDQUOT.Error()):
-		return NoSpace // the engine's words
+		return NoSpace // the engine's error text
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return Cause(fetcher.Offline) // the registry sent less than it promised, and nothing wrong
+		return Cause(fetcher.Offline) // the registry sent fewer bytes than it promised, but no wrong ones
 	case errdefs.IsUnavailable(err), errors.Is(err, errNoEngine):
 		return Engine
 	}
 	return Cause(fetcher.Broken)
 }
 
-// patience is how long to wait after a failure: first, doubled each time, up to last.
+// patience is the delay after a failure: first, doubled each time, up to last.
 type patience struct{ first, last time.Duration }
 
-// patiences by cause. A network comes back by itself and costs nothing to ask for; a registry that answers is asked
-// seldom; bytes that were paid for in vain are fetched a few times a day.
+// patiences are the delays by cause. A network returns by itself, and trying costs nothing; a registry that has
+// answered is asked rarely; wrong bytes, which cost traffic, are fetched a few times a day.
 var patiences = map[Cause]patience{
 	Again:                    {100 * time.Millisecond, time.Minute},
 	Engine:                   {time.Second, 10 * time.Second},
@@ -64,8 +64,8 @@ var patiences = map[Cause]patience{
 	Lied:                     {time.Minute, 6 * time.Hour},
 }
 
-// delay is how long to wait after a number of failures in a row. spread, from 0 to 1, makes the devices of a fleet that
-// lost the same registry at once come back one after the other: it adds up to a quarter.
+// delay returns how long to wait after a number of failures in a row. spread, from 0 to 1, adds up to a quarter, so
+// that the devices of a fleet do not return to a registry at the same moment.
 func delay(c Cause, failures int, spread float64) time.Duration {
 	p := patiences[c]
 	d := p.last
@@ -75,7 +75,7 @@ func delay(c Cause, failures int, spread float64) time.Duration {
 	return d + time.Duration(float64(d)*spread/4)
 }
 
-// await waits for d, or less if the clock is what was wrong and is right now.
+// await waits for d, or until the clock is synchronised if the clock was the cause.
 func (p *Pulls) await(ctx context.Context, c Cause, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

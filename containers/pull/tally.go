@@ -9,7 +9,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Layer is how much of one layer has come.
+// Layer is the progress of one layer.
 type Layer struct {
 	Digest digest.Digest `json:"digest"`
 	Done   int64         `json:"done"`
@@ -23,7 +23,7 @@ type tally struct {
 	mu      sync.Mutex // guards what follows
 	layers  []Layer
 	told    time.Time               // when changed was called last
-	due     bool                    // it will be called
+	due     bool                    // changed will be called
 	read    int64                   // bytes since moved was called
 	started map[digest.Digest]int64 // from which offset a blob is read
 }
@@ -32,28 +32,28 @@ func newTally(changed func()) *tally {
 	return &tally{changed: changed, started: map[digest.Digest]int64{}}
 }
 
-// begin takes up a blob of the image. Only layers are counted: the rest is small.
+// begin starts to count a blob of the image. Only layers are counted, because the other blobs are small.
 func (t *tally) begin(desc v1.Descriptor) {
 	if images.IsLayerType(desc.MediaType) {
 		t.set(desc.Digest, 0, desc.Size)
 	}
 }
 
-// finish counts a blob as whole, whether it came now or was there.
+// finish counts a blob as complete, whether it was fetched now or existed.
 func (t *tally) finish(desc v1.Descriptor) {
 	if images.IsLayerType(desc.MediaType) {
 		t.set(desc.Digest, desc.Size, desc.Size)
 	}
 }
 
-// from notes where the reading of a blob begins.
+// from records the offset from which a blob is read.
 func (t *tally) from(d digest.Digest, offset int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.started[d] = offset
 }
 
-// resumed is true if the blob was not read from its beginning.
+// resumed reports whether the blob was not read from its beginning.
 func (t *tally) resumed(d digest.Digest) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,7 +61,7 @@ func (t *tally) resumed(d digest.Digest) bool {
 	return !read || offset > 0
 }
 
-// at notes that n bytes more of a blob have come, and how far it is.
+// at records that n more bytes of a blob were read, and the new offset.
 func (t *tally) at(d digest.Digest, offset int64, n int) {
 	t.mu.Lock()
 	t.read += int64(n)
@@ -69,7 +69,7 @@ func (t *tally) at(d digest.Digest, offset int64, n int) {
 	t.set(d, offset, -1)
 }
 
-// moved reports whether anything has come since it was called last.
+// moved reports whether any bytes were read since its last call.
 func (t *tally) moved() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,10 +94,10 @@ func (t *tally) set(d digest.Digest, done, size int64) {
 	}
 }
 
-// tellEvery is how often people are told of progress.
+// tellEvery is the shortest time between two reports of progress.
 const tellEvery = 2 * time.Second
 
-// tell needs mu. What comes too soon after the last time is told later, so that the last word is never missing.
+// tell needs mu. Progress too soon after the last report is reported later, so that the last state is always reported.
 func (t *tally) tell() {
 	if t.due {
 		return
@@ -117,7 +117,7 @@ func (t *tally) tell() {
 	})
 }
 
-// sum returns the layers so far.
+// sum returns the known layers.
 func (t *tally) sum() []Layer {
 	t.mu.Lock()
 	defer t.mu.Unlock()

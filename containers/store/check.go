@@ -16,13 +16,13 @@ import (
 	"resinos/containers/pull"
 )
 
-// checkedLabel is on each blob whose bytes were compared with its digest after an unclean end.
+// checkedLabel marks each blob that was compared with its digest after an interrupted write.
 const checkedLabel = "resinos/checked"
 
-// Check compares every blob with its digest that it has not compared before, and is for after an unclean end: what was
-// written shortly before may not be what the engine noted. A damaged blob is thrown away, and its images are lacking
-// from then on: they are pulled or imported again, of which only what was damaged is fetched. Containers that are there
-// keep running. It returns how many blobs were damaged.
+// Check compares every blob that it has not compared before with its digest. It runs after an interrupted write,
+// because the last bytes before a power cut may be wrong although the engine has recorded the blob. Check removes
+// damaged blobs and their images, which are then pulled or imported again; only the damaged blobs are fetched. Existing
+// containers keep running. Check returns the number of damaged blobs.
 func (s *Store) Check(ctx context.Context) (damaged int, err error) {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Store) Check(ctx context.Context) (damaged int, err error) {
 	return damaged, nil
 }
 
-// isWhole reads a blob. A blob that cannot be read is damaged, unless it is the engine that does not answer.
+// isWhole reads a blob. A blob that cannot be read counts as damaged, unless the engine does not answer.
 func isWhole(ctx context.Context, client *containerd.Client, info content.Info) (bool, error) {
 	r, err := client.ContentStore().ReaderAt(ctx, v1.Descriptor{Digest: info.Digest, Size: info.Size})
 	if err != nil {
@@ -76,8 +76,8 @@ func isWhole(ctx context.Context, client *containerd.Client, info content.Info) 
 	return err == nil && verifier.Verified(), nil
 }
 
-// discard throws a blob away. Its images go too, and their unpacked layers unless a container uses them; the other
-// blobs stay for the pull that brings them back.
+// discard removes a blob and its images, and their unpacked layers unless a container uses them. The other blobs stay
+// for the next pull of these images.
 func (s *Store) discard(ctx context.Context, client *containerd.Client, d digest.Digest) error {
 	found, err := client.ImageService().List(ctx)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Store) discard(ctx context.Context, client *containerd.Client, d digest
 	return client.ContentStore().Delete(ctx, d)
 }
 
-// partsOf are the blobs of an image, as far as they can be read.
+// partsOf returns the blobs of an image, as far as they can be read.
 func partsOf(ctx context.Context, client *containerd.Client, i images.Image) map[digest.Digest]v1.Descriptor {
 	out := map[digest.Digest]v1.Descriptor{}
 	handler := images.HandlerFunc(func(ctx context.Context, desc v1.Descriptor) ([]v1.Descriptor, error) {
@@ -110,11 +110,11 @@ func partsOf(ctx context.Context, client *containerd.Client, i images.Image) map
 		}
 		return children, nil
 	})
-	_ = images.Walk(ctx, handler, i.Target) // the handler fails never
+	_ = images.Walk(ctx, handler, i.Target) // the handler never fails
 	return out
 }
 
-// keep holds the layers of an image but for one blob under the lease of its pull.
+// keep adds the layers of an image, except one blob, to the lease of its pull.
 func keep(ctx context.Context, client *containerd.Client, i images.Image, parts map[digest.Digest]v1.Descriptor,
 	but digest.Digest) error {
 	lease, err := pull.Hold(ctx, client, i.Name)
@@ -123,7 +123,7 @@ func keep(ctx context.Context, client *containerd.Client, i images.Image, parts 
 	}
 	for d, desc := range parts {
 		if _, err := client.ContentStore().Info(ctx, d); err != nil || d == but || !images.IsLayerType(desc.MediaType) {
-			continue // it is of another platform; or it is small, and a configuration would hold what was unpacked
+			continue // it is for another platform; or it is a configuration, which would keep the unpacked layers
 		}
 		err := client.LeasesService().AddResource(ctx, lease, leases.Resource{Type: "content", ID: d.String()})
 		if err != nil && !errdefs.IsNotFound(err) {

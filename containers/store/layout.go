@@ -11,16 +11,16 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// containerdName is containerd's annotation with the whole name of an image.
+// containerdName is containerd's annotation with the full name of an image.
 const containerdName = "io.containerd.image.name"
 
-// Bounds of what is read: index.json, and the files that may come before it.
+// Limits of what is read: index.json, and the files before it.
 const (
 	maxIndex = 1 << 20
 	maxBlobs = 10_000
 )
 
-// ReadIndex reads the index of an OCI layout out of an archive, over whose blobs it skips.
+// ReadIndex reads the index of an OCI layout in an archive. It skips the blobs.
 func ReadIndex(r io.Reader) (v1.Index, error) {
 	var index v1.Index
 	tr := tar.NewReader(r)
@@ -39,7 +39,7 @@ func ReadIndex(r io.Reader) (v1.Index, error) {
 	return index, fmt.Errorf("no index.json among the first %d files", maxBlobs)
 }
 
-// NameOf is the whole reference that annotations give, or empty.
+// NameOf returns the full reference in annotations, empty if there is none.
 func NameOf(annotations map[string]string) string {
 	for _, key := range []string{containerdName, v1.AnnotationRefName} {
 		if name := Normal(annotations[key]); name != "" {

@@ -16,7 +16,7 @@ import (
 	"github.com/distribution/reference"
 )
 
-// Normal makes the whole name of an image out of the name that people use, or nothing of what is no name.
+// Normal returns the full name of an image for the name that people use, empty if it is no valid name.
 func Normal(name string) string {
 	ref, err := reference.ParseDockerRef(name)
 	if err != nil {
@@ -25,11 +25,11 @@ func Normal(name string) string {
 	return ref.String()
 }
 
-// arriving begins the names of what the engine takes in out of archives.
+// arriving is the prefix of the names that the engine gives to blobs of archives while it loads them.
 const arriving = "tar-"
 
-// Load takes the images in an archive in: an OCI layout or what docker save writes, compressed or not. It returns their
-// names. What is not for this device, or has no name, is an error, and nothing of it stays.
+// Load loads the images in an archive: an OCI layout or what docker save writes, compressed or not. It returns their
+// names. An image that is not for this device, or has no name, is an error, and nothing of it stays.
 func (s *Store) Load(ctx context.Context, archive io.Reader) ([]string, error) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
@@ -49,7 +49,7 @@ func (s *Store) Load(ctx context.Context, archive io.Reader) ([]string, error) {
 	}
 	defer plain.Close() // only read
 	found, err := client.Import(ctx, plain, containerd.WithImageRefTranslator(Normal),
-		containerd.WithAllPlatforms(true), containerd.WithSkipMissing()) // unpack says what is not for this device
+		containerd.WithAllPlatforms(true), containerd.WithSkipMissing()) // unpack reports other platforms
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read archive: %w", err), dropArriving(ctx, client))
 	}
@@ -66,8 +66,8 @@ func (s *Store) Load(ctx context.Context, archive io.Reader) ([]string, error) {
 	return names, nil
 }
 
-// dropArriving removes the beginnings of an archive that a killed manager was taking in: the engine would go on with
-// them though the next archive has other files of the same names.
+// dropArriving removes the incomplete blobs of an archive that a killed manager was loading: the engine would continue
+// them, although the next archive has other files of the same names.
 func dropArriving(ctx context.Context, client *containerd.Client) error {
 	all, err := client.ContentStore().ListStatuses(ctx)
 	if err != nil {
@@ -84,7 +84,7 @@ func dropArriving(ctx context.Context, client *containerd.Client) error {
 	return nil
 }
 
-// Unpack makes the layers of an image that is there into snapshots, as Load does.
+// Unpack creates the snapshots of an existing image, as Load does.
 func (s *Store) Unpack(ctx context.Context, name string) error {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {
@@ -97,8 +97,8 @@ func (s *Store) Unpack(ctx context.Context, name string) error {
 	return s.unpack(ctx, client, i)
 }
 
-// unpack makes the layers into snapshots. They reach the disk before containerd notes them: after a power cut no layer
-// is noted whose files are empty.
+// unpack creates snapshots from the layers. The files reach the disk before containerd records the layers, so that
+// after a power cut no recorded layer has empty files.
 func (s *Store) unpack(ctx context.Context, client *containerd.Client, i images.Image) error {
 	all, err := images.Platforms(ctx, client.ContentStore(), i.Target)
 	if err != nil {

@@ -13,30 +13,30 @@ import (
 	"resinos/mounts/atomicfile"
 )
 
-// Marker is a file that exists while images are being written and until what was written is on the disk. Whoever finds
-// it after a start knows that the last writing was cut.
+// Marker is a file that exists while images are being written, and until they have reached the disk. If it exists at a
+// start, the last write was interrupted.
 type Marker struct {
 	path string
 	log  *slog.Logger
 
 	mu   sync.Mutex // guards what follows
-	n    int        // writings under way
-	left bool       // it was found, and what was cut has not been checked
+	n    int        // running writes
+	left bool       // it existed at the start, and the images have not been checked
 }
 
-// NewMarker finds out whether an earlier life left the marker at path, which lies on the file system of the images.
+// NewMarker checks whether an earlier life left the marker at path, which must be on the file system of the images.
 func NewMarker(path string, log *slog.Logger) *Marker {
 	_, err := os.Lstat(path)
 	return &Marker{path: path, log: log, left: err == nil}
 }
 
-// Begin notes that images are written from now on, until end is called.
+// Begin records that images are written from now on, until end is called.
 func (m *Marker) Begin() (end func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.n++; m.n == 1 && !m.left {
 		if err := atomicfile.Write(m.path, []byte("container images are being written\n"), 0o600); err != nil {
-			m.log.Warn("writing of images not noted", "error", err) // a full disk; the pull will say more
+			m.log.Warn("writing of images not noted", "error", err) // the disk is full; the pull reports that
 		}
 	}
 	return sync.OnceFunc(m.finish)
@@ -54,10 +54,10 @@ func (m *Marker) finish() {
 func (m *Marker) remove() {
 	f, err := os.Open(m.path)
 	if err != nil {
-		return // it could not be made
+		return // the marker could not be created
 	}
 	err = unix.Syncfs(int(f.Fd()))
-	_ = f.Close() // only its file system was wanted
+	_ = f.Close() // it was opened only to sync its file system
 	if err == nil {
 		err = os.Remove(m.path)
 	}
@@ -66,7 +66,7 @@ func (m *Marker) remove() {
 	}
 }
 
-// checked notes that what was cut has been looked at.
+// checked records that the images were checked.
 func (m *Marker) checked() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,14 +76,14 @@ func (m *Marker) checked() {
 	}
 }
 
-// Cut reports whether an earlier writing was cut and has not been checked.
+// Cut reports whether an earlier write was interrupted and the images have not been checked since.
 func (m *Marker) Cut() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.left
 }
 
-// Needs is a Need that changes. Nobody is sure of anything before it is set.
+// Needs holds a Need that changes. Before the first Set, the Need is Unsure.
 type Needs struct {
 	mu  sync.Mutex // guards what follows
 	set bool
@@ -97,7 +97,7 @@ func (n *Needs) Set(need Need) {
 	n.set, n.n = true, need
 }
 
-// Now returns the need of this moment.
+// Now returns the current need.
 func (n *Needs) Now() Need {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -108,14 +108,14 @@ func (n *Needs) Now() Need {
 }
 
 const (
-	// keepFirst is when the store is looked after for the first time: not while the device starts.
+	// keepFirst is the time of the first look, after the boot.
 	keepFirst = 90 * time.Second
 	keepEvery = time.Hour
-	// fullEvery is how often it is seen whether the disk is nearly full: one system call.
+	// fullEvery is the time between two looks whether the disk is nearly full, which takes one system call.
 	fullEvery = 5 * time.Minute
 )
 
-// Keep checks what a cut may have damaged, and removes what must go by itself, until ctx is done.
+// Keep checks the images after an interrupted write, and removes images that no app needs, until ctx is done.
 func (s *Store) Keep(ctx context.Context, needs *Needs, m *Marker) {
 	timer := time.NewTimer(keepFirst)
 	defer timer.Stop()

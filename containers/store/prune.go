@@ -14,20 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Need is what must stay.
+// Need says which images must stay.
 type Need struct {
-	// Images are the names that the files of apps and existing containers have, and that are fetched now.
+	// Images are the names in the files of apps and in existing containers, and of images that are being fetched.
 	Images []string
-	// Refresh are those of them that are pulled again though they are there.
+	// Refresh are those of them that are pulled again even if they exist.
 	Refresh []Refresh
-	// Unsure is true while the files of some app cannot be read: nobody knows what it needs.
+	// Unsure is true while the files of an app cannot be read, so that its images are not known.
 	Unsure bool
 }
 
 // Refresh is an image that a container wants to be up to date, and its pull_policy (app.PullAlways, app.PullEvery).
 type Refresh struct{ Image, Policy string }
 
-// Reason is why something is removed.
+// Reason is why an image is removed.
 type Reason string
 
 // The reasons.
@@ -37,28 +37,29 @@ const (
 	TooOld   Reason = "no pull goes on with it"
 )
 
-// Removal is one thing that goes: an image, or what a pull has left.
+// Removal is one removal: of an image, or of the bytes that a pull has left.
 type Removal struct {
 	Image  string `json:"image"`
-	Pulled bool   `json:"pulled"` // false: what was fetched of an image that is not there
+	Pulled bool   `json:"pulled"` // false: the fetched bytes of an incomplete image
 	Size   int64  `json:"size"`
 	Reason Reason `json:"reason"`
 	lease  string
 }
 
 const (
-	// young is how long an image or what a pull left is safe from being removed by itself: somebody may be about to use
-	// it.
+	// young is the age below which nothing is removed automatically, because somebody may be about to use it.
 	young = time.Hour
-	// nearlyFull and enoughFree are parts of the disk: below the one, images go, oldest first, until the other is free.
+	// nearlyFull and enoughFree are parts of the disk: if less than nearlyFull is free, images are removed, oldest
+	// first, until enoughFree is free.
 	nearlyFull, enoughFree = 10, 5
 )
 
-// Plan returns what is to be removed, and is pure. Without by, only what must go by itself is.
+// Plan returns what is to be removed; it is pure. If no person asks (by is empty), it returns only what is removed
+// automatically.
 func Plan(have []Image, left []Leftover, need Need, free, size int64, now time.Time, by Reason) []Removal {
 	var out []Removal
 	needed := func(name string) bool { return need.Unsure || slices.Contains(need.Images, name) }
-	old := func(t time.Time) bool { return now.Sub(t) > young } // a clock that was set back makes it young
+	old := func(t time.Time) bool { return now.Sub(t) > young } // after the clock was set back, it counts as young
 	for _, l := range left {
 		if !needed(l.Image) && (by != "" || old(l.Created)) {
 			out = append(out, Removal{l.Image, false, l.Size, firstReason(by, TooOld), l.lease})
@@ -108,11 +109,11 @@ func (s *Store) Prune(ctx context.Context, need Need, by Reason, dry bool) ([]Re
 	return all, nil
 }
 
-// ErrNeeded is what Remove says of an image that must stay.
+// ErrNeeded is the error of Remove for an image that must stay.
 var ErrNeeded = errors.New("it is needed")
 
-// Remove removes one image by its name, and what nothing else has of it. The error wraps ErrNeeded or
-// errdefs.ErrNotFound. With dry it only finds it.
+// Remove removes one image by its name, and the blobs that nothing else uses. The error wraps ErrNeeded or
+// errdefs.ErrNotFound. With dry it only looks the image up.
 func (s *Store) Remove(ctx context.Context, name string, need Need, dry bool) (Removal, error) {
 	have, _, err := s.List(ctx)
 	if err != nil {
@@ -132,7 +133,7 @@ func (s *Store) Remove(ctx context.Context, name string, need Need, dry bool) (R
 	return r, s.remove(ctx, r)
 }
 
-// remove removes one thing, and what nothing else has of it, before it returns.
+// remove removes one image, and the blobs that nothing else uses, before it returns.
 func (s *Store) remove(ctx context.Context, r Removal) error {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {
@@ -150,11 +151,11 @@ func (s *Store) remove(ctx context.Context, r Removal) error {
 	return nil
 }
 
-// MakeRoom removes what nobody needs, oldest first, until so many bytes more are free.
+// MakeRoom removes images that no app needs, oldest first, until so many more bytes are free.
 func (s *Store) MakeRoom(ctx context.Context, need Need, bytes int64) {
 	have, left, err := s.List(ctx)
 	if err != nil {
-		return // the pull that wants the room says that it has none
+		return // the pull reports that there is no space
 	}
 	removed := int64(0)
 	for _, r := range Plan(have, left, need, 0, math.MaxInt64, time.Now(), "") {

@@ -1,6 +1,6 @@
-// Package store owns what the engine keeps of container images: which there are, images out of archives, what nobody
-// needs any more, what a power cut has damaged. It never fetches anything (package pull does) and never decides what is
-// needed: it is told. Read Store first, then Plan.
+// Package store owns the container images in the engine: it lists them, loads them from archives, removes those that no
+// app needs, and checks them after a power cut. It never fetches an image (package pull does), and never decides which
+// images are needed (package workload does). Read Store first, then Plan.
 package store
 
 import (
@@ -24,31 +24,31 @@ import (
 	"resinos/containers/pull"
 )
 
-// Store is the engine's images.
+// Store holds the engine's images.
 type Store struct {
 	// Client returns the connection to the engine, as pull.Config has it.
 	Client func(context.Context) (*containerd.Client, context.Context)
-	// Snapshotter is the one that images are unpacked for, Platform what the device runs.
+	// Snapshotter is the snapshotter for unpacked images; Platform matches the platforms that the device can run.
 	Snapshotter string
 	Platform    platforms.MatchComparer
-	// Space returns how many bytes are free where images lie, and how many there are in all.
+	// Space returns the free bytes and the size of the file system with the images.
 	Space func() (free, size int64, err error)
-	// Marker notes that archives are being read in; nil: nobody wants to know.
+	// Marker records that archives are being loaded; may be nil.
 	Marker *Marker
 	Log    *slog.Logger
 
-	loading sync.Mutex // one archive at a time: the engine names what is coming in by the names in the archive
+	loading sync.Mutex // one archive at a time, because the engine names incomplete blobs by the names in the archive
 }
 
-// Image is one name with what it stands for.
+// Image is one name and its image.
 type Image struct {
 	Name    string    `json:"name"`
 	Digest  string    `json:"digest"`
 	Size    int64     `json:"size"`    // on the disk; a layer of several images counts for each
-	Created time.Time `json:"created"` // or when it was pulled last, be it that nothing had changed
+	Created time.Time `json:"created"` // or of its last pull, even if that changed nothing
 }
 
-// Leftover is what a pull has fetched so far, of an image that is not there yet.
+// Leftover is the part of an incomplete image that a pull has fetched.
 type Leftover struct {
 	Image   string    `json:"image"`
 	Size    int64     `json:"size"`
@@ -64,7 +64,7 @@ func (s *Store) connect(ctx context.Context) (*containerd.Client, context.Contex
 	return client, ctx, nil
 }
 
-// List returns the images and what pulls have begun to fetch, each in the order of their names.
+// List returns the images and the incomplete ones, each sorted by name.
 func (s *Store) List(ctx context.Context) ([]Image, []Leftover, error) {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Store) List(ctx context.Context) ([]Image, []Leftover, error) {
 	return out, left, err
 }
 
-// Came says when each image that is there came, or was pulled last.
+// Came returns when each existing image was loaded, or pulled last.
 func (s *Store) Came(ctx context.Context) (map[string]time.Time, error) {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Store) Came(ctx context.Context) (map[string]time.Time, error) {
 	return out, nil
 }
 
-// sizeOf adds up blobs and unpacked layers of an image, as far as they are there. It notes the blobs in whole.
+// sizeOf adds up the existing blobs and unpacked layers of an image. It adds the blobs to whole.
 func (s *Store) sizeOf(ctx context.Context, client *containerd.Client, i images.Image,
 	whole map[digest.Digest]bool) int64 {
 	var size int64
@@ -115,13 +115,13 @@ func (s *Store) sizeOf(ctx context.Context, client *containerd.Client, i images.
 		seen[desc.Digest] = true
 		info, err := store.Info(ctx, desc.Digest)
 		if err != nil {
-			return nil, images.ErrSkipDesc // of another platform, or damaged and thrown away
+			return nil, images.ErrSkipDesc // for another platform, or removed because it was damaged
 		}
 		size += info.Size
 		whole[desc.Digest] = true
 		return images.Children(ctx, store, desc)
 	})
-	_ = images.Walk(ctx, handler, i.Target) // what cannot be read is not counted
+	_ = images.Walk(ctx, handler, i.Target) // blobs that cannot be read are not counted
 	for _, chain := range chainsOf(ctx, client, i, s.Platform) {
 		if usage, err := client.SnapshotService(s.Snapshotter).Usage(ctx, chain); err == nil {
 			size += usage.Size
@@ -142,7 +142,7 @@ func chainsOf(ctx context.Context, c *containerd.Client, i images.Image, p platf
 	return out
 }
 
-// leftovers are the leases of pulls. What images have is not counted.
+// leftovers returns the leases of pulls. Blobs that belong to images are not counted.
 func leftovers(ctx context.Context, client *containerd.Client, whole map[digest.Digest]bool) ([]Leftover, error) {
 	held, err := client.LeasesService().List(ctx, "labels.\""+pull.LeaseLabel+"\"")
 	if err != nil {

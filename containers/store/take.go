@@ -15,9 +15,9 @@ import (
 // Docker is the namespace of the engine in which Docker's daemon has its images (containers/docker).
 const Docker = "moby"
 
-// Take makes an image of Docker's daemon one of ours, under the same name. No blob is copied: the engine keeps each
-// once, whatever namespaces have it; layers are unpacked again. If it fails, an image that had the name before stays.
-// The error wraps errdefs.ErrNotFound if Docker has no such image.
+// Take adds an image of Docker's daemon to the images of apps, under the same name. No blob is copied, because the
+// engine stores each once for all namespaces; layers are unpacked again. If Take fails, an earlier image of this name
+// stays. The error wraps errdefs.ErrNotFound if Docker has no such image.
 func (s *Store) Take(ctx context.Context, name string) error {
 	client, ctx, err := s.connect(ctx)
 	if err != nil {
@@ -31,11 +31,11 @@ func (s *Store) Take(ctx context.Context, name string) error {
 	if s.Marker != nil {
 		defer s.Marker.Begin()()
 	}
-	ctx, done, err := client.WithLease(ctx) // until the image has a name nothing else keeps what comes
+	ctx, done, err := client.WithLease(ctx) // until the image has a name, only the lease keeps its blobs
 	if err != nil {
 		return fmt.Errorf("take container image %s: %w", name, err)
 	}
-	defer done(context.WithoutCancel(ctx)) // a lease that stays ends after a day
+	defer done(context.WithoutCancel(ctx)) // a lease that is not removed expires after a day
 	store := client.ContentStore()
 	share := images.HandlerFunc(func(ctx context.Context, desc v1.Descriptor) ([]v1.Descriptor, error) {
 		return nil, shareBlob(ctx, namespaces.WithNamespace(ctx, Docker), store, desc)
@@ -45,14 +45,14 @@ func (s *Store) Take(ctx context.Context, name string) error {
 	if err := images.Walk(ctx, images.Handlers(share, children), i.Target); err != nil {
 		return fmt.Errorf("take container image %s: %w", name, err)
 	}
-	i.Labels = nil // they are for docker's daemon
+	i.Labels = nil // they concern docker's daemon only
 	if err := s.unpack(ctx, client, i); err != nil {
 		return err
 	}
 	return called(ctx, client, i)
 }
 
-// shareBlob makes a blob of the namespace of from one of that of ctx.
+// shareBlob adds a blob of the namespace of from to that of ctx.
 func shareBlob(ctx, from context.Context, store content.Store, desc v1.Descriptor) error {
 	r, err := store.ReaderAt(from, desc)
 	if err != nil {
@@ -62,7 +62,7 @@ func shareBlob(ctx, from context.Context, store content.Store, desc v1.Descripto
 	return content.WriteBlob(ctx, store, "take-"+desc.Digest.String(), content.NewReader(r), desc)
 }
 
-// called gives an image its name, which another one may have had.
+// called gives an image its name, which another image may have now.
 func called(ctx context.Context, client *containerd.Client, i images.Image) error {
 	_, err := client.ImageService().Create(ctx, i)
 	if errdefs.IsAlreadyExists(err) {
