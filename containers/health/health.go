@@ -1,6 +1,6 @@
-// Package health owns how it is found out whether a container does its work: what its check is, when the check is due,
-// what its results say, and the processes of the check, which end with it. The rules are those of Docker. It never
-// decides what becomes of a container, and knows nothing of the engine. Read State first, then Keeper.
+// Package health runs the health checks of containers: what the check of a container is, when it is due, the status
+// that follows from its results, and its processes, which end with the check. The rules are those of Docker. The
+// package never stops or restarts a container, and does not use the engine. Read State first, then Keeper.
 //
 //	            exit 0                        exit 0
 //	starting ─────────────→ healthy ←───────────────────── unhealthy
@@ -16,7 +16,7 @@ import (
 	"resinos/containers/app"
 )
 
-// Status is how a container is by its checks.
+// Status is the health of a container.
 type Status string
 
 // The statuses, in Docker's words.
@@ -26,7 +26,7 @@ const (
 	Unhealthy Status = "unhealthy"
 )
 
-// Check is a check as it is carried out: nothing is left open.
+// Check is a complete check, in which all defaults are filled in.
 type Check struct {
 	Args          []string // never empty
 	Interval      time.Duration
@@ -36,7 +36,7 @@ type Check struct {
 	Retries       int
 }
 
-// Image is what the configuration of a container image says of checks: Docker's additions to the OCI format.
+// Image is the check in the configuration of a container image: Docker's addition to the OCI format.
 type Image struct {
 	Healthcheck *app.Healthcheck `json:",omitempty"`
 	Shell       []string         `json:",omitempty"`
@@ -50,8 +50,8 @@ const (
 	defaultRetries       = 3
 )
 
-// Resolve is the check of a container: what its app says, and where that says nothing what its image says, and then
-// Docker's default. It is nil if there is none.
+// Resolve returns the check of a container: each value from its app, else from its image, else Docker's default. It
+// returns nil if there is no check.
 func Resolve(want *app.Healthcheck, image Image) *Check {
 	var h app.Healthcheck
 	if image.Healthcheck != nil {
@@ -90,7 +90,7 @@ func either[T any](first bool, a, b T) T {
 	return b
 }
 
-// arguments is the command line of a test, nil for none and for what is no test.
+// arguments returns the command line of a test, nil if there is none or if it is not valid.
 func arguments(test, shell []string) []string {
 	if len(test) < 2 {
 		return nil
@@ -108,7 +108,7 @@ func arguments(test, shell []string) []string {
 }
 
 const (
-	maxLog    = 5    // results that are kept
+	maxLog    = 5    // results in the log
 	maxOutput = 4096 // bytes of each
 	// failed is the exit status of a check that was not carried out, or killed at its timeout.
 	failed = -1
@@ -122,16 +122,16 @@ type Result struct {
 	Output string        `json:"output"`
 }
 
-// State is how one life of a container is. The zero State is of no life.
+// State is the health of a container from one start to its end. The zero State is of none.
 type State struct {
-	Life    string        `json:"life"` // tells the lives of a container apart
+	Life    string        `json:"life"` // distinguishes the starts of a container
 	Started time.Duration `json:"started"`
 	Status  Status        `json:"status"`
 	Streak  int           `json:"streak"` // failures in a row that count
 	Log     []Result      `json:"log"`    // the last ones, oldest first
 }
 
-// Took returns s after one more check, as Docker counts it.
+// Took returns s after one more check, by Docker's rules.
 func (s State) Took(c Check, r Result) State {
 	r.Output = cut(r.Output)
 	s.Log = append(append([]Result{}, s.Log[max(0, len(s.Log)+1-maxLog):]...), r)
@@ -147,7 +147,7 @@ func (s State) Took(c Check, r Result) State {
 	return s
 }
 
-// cut bounds an output.
+// cut limits an output.
 func cut(text string) string {
 	if len(text) > maxOutput {
 		text = text[:maxOutput] + "..."
@@ -155,7 +155,7 @@ func cut(text string) string {
 	return strings.ToValidUTF8(text, "�")
 }
 
-// Due is when the next check is, as time since the kernel started.
+// Due returns when the next check is due, as time since the kernel started.
 func (s State) Due(c Check) time.Duration {
 	last := s.Started
 	if n := len(s.Log); n > 0 {

@@ -9,10 +9,10 @@ import (
 	"resinos/mounts/plainfile"
 )
 
-// maxState is above the largest state: the outputs of the log, of which JSON may make six times as much.
+// maxState is above the largest state: the outputs in the log, which JSON may make six times as long.
 const maxState = 1 << 20
 
-// load reads a state that was kept. One that nobody can have kept is an error.
+// load reads a saved state. It fails if save cannot have written it.
 func load(path string) (State, error) {
 	var s State
 	text, err := plainfile.Read(path, maxState)
@@ -25,7 +25,7 @@ func load(path string) (State, error) {
 	return s, err
 }
 
-// save keeps a state, atomically.
+// save writes a state atomically.
 func save(path string, s State) error {
 	text, err := json.Marshal(s)
 	if err == nil {

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// Dir is where states are kept on the device.
+// Dir is the directory of the saved states on the device.
 const Dir = "/run/resinos/health"
 
-// Subject is a container that runs and has a check.
+// Subject is a running container with a check.
 type Subject struct {
 	ID     string
 	PID    int // of its first process
@@ -23,19 +23,19 @@ type Subject struct {
 	Frozen bool // it cannot be checked, and keeps its status
 }
 
-// Keeper has the checks of containers carried out: one at a time for each container, and none while nothing is due.
-// Its methods may be called by any goroutine.
+// Keeper carries out the checks of containers, one at a time for each container. While no check is due it does nothing.
+// Any goroutine may call its methods.
 type Keeper struct {
-	// Begin returns what carries out one check after another in one life of a container (Runner.Begin).
+	// Begin returns the function that carries out one check of a started container (Runner.Begin).
 	Begin func(s Subject) func(context.Context) Result
-	// Clear ends what an earlier check of a container left.
+	// Clear ends the processes that an earlier check of a container left.
 	Clear func(id string)
-	// Started is when a process was started; it fails for one that has ended.
+	// Started returns when a process was started; it fails for a process that has ended.
 	Started func(pid int) (time.Duration, error)
 	// Now is the time since the kernel started.
 	Now func() time.Duration
-	Dir string // of the states, which a new manager goes on with; forgotten at power off
-	// Event is told each change of a status; may be nil.
+	Dir string // of the states, with which a new manager continues; in RAM
+	// Event is called at each change of a status; may be nil.
 	Event func(id string, s Status)
 	Log   *slog.Logger
 
@@ -47,14 +47,14 @@ type Keeper struct {
 	all     sync.WaitGroup
 }
 
-// watch is the goroutine of one life of a container.
+// watch is the goroutine that checks a container from its start to its end.
 type watch struct {
 	subject Subject
 	state   State
 	cancel  context.CancelFunc
 }
 
-// Want says which containers are to be checked: exactly these. It does not wait for the ends of checks.
+// Want makes the Keeper check exactly these containers. It does not wait for running checks of others to end.
 func (k *Keeper) Want(list []Subject) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -79,10 +79,10 @@ func (k *Keeper) Want(list []Subject) {
 	}
 }
 
-// begin starts the goroutine of a life, after that of the one before.
+// begin starts the goroutine of a started container, after the goroutine of its earlier start.
 func (k *Keeper) begin(s Subject) {
 	started, err := k.Started(s.PID)
-	if err != nil { // it has ended, which the next look finds
+	if err != nil { // it has ended, as the next look finds
 		delete(k.watches, s.ID)
 		return
 	}
@@ -111,13 +111,13 @@ func (k *Keeper) begin(s Subject) {
 	})
 }
 
-// watch checks one life of a container until ctx is done.
+// watch checks a started container until ctx is done.
 func (k *Keeper) watch(ctx context.Context, w *watch, state State) {
 	if w.subject.Frozen {
 		return
 	}
 	run := k.Begin(w.subject)
-	k.Clear(w.subject.ID) // a manager that was killed may have left a check that runs
+	k.Clear(w.subject.ID) // a killed manager may have left a running check
 	for {
 		timer := time.NewTimer(state.Due(w.subject.Check) - k.Now())
 		select {
@@ -128,7 +128,7 @@ func (k *Keeper) watch(ctx context.Context, w *watch, state State) {
 		}
 		r := run(ctx)
 		if started, err := k.Started(w.subject.PID); ctx.Err() != nil || err != nil || started != state.Started {
-			return // it says nothing: the container ended meanwhile, which ended the check
+			return // the result means nothing: the container has ended, and the check with it
 		}
 		was := state.Status
 		state = state.Took(w.subject.Check, r)
@@ -136,7 +136,7 @@ func (k *Keeper) watch(ctx context.Context, w *watch, state State) {
 	}
 }
 
-// take makes a new state known.
+// take publishes a new state.
 func (k *Keeper) take(w *watch, state State, was Status) {
 	id := w.subject.ID
 	k.mu.Lock()
@@ -157,11 +157,11 @@ func (k *Keeper) take(w *watch, state State, was Status) {
 	}
 	select {
 	case k.signal() <- struct{}{}:
-	default: // one is waiting
+	default: // a value waits already
 	}
 }
 
-// State is how a container is; false if it is not checked.
+// State returns the state of a container; false if it is not checked.
 func (k *Keeper) State(id string) (State, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -186,7 +186,7 @@ func (k *Keeper) signal() chan struct{} {
 	return k.changed
 }
 
-// Close ends all checks and waits for that. What is known stays for the next manager.
+// Close ends all checks and waits for that. The saved states stay for the next manager.
 func (k *Keeper) Close() {
 	k.mu.Lock()
 	for _, w := range k.watches {
@@ -205,8 +205,8 @@ func (k *Keeper) forget(id string) {
 	}
 }
 
-// Started reads from /proc when a process was started, since the kernel started. It fails for one that has ended, be it
-// that nobody has reaped it.
+// Started reads from /proc when a process was started, since the kernel started. It fails for a process that has ended,
+// also for a zombie.
 func Started(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -18,21 +18,21 @@ import (
 	"resinos/services/cgroup"
 )
 
-// Runner carries checks out inside their containers, each in a control group of its own below the container's, so that
-// all its processes can be found and ended, whatever they are children of.
+// Runner carries out checks inside their containers, each in a cgroup of its own below the container's, so that it can
+// kill all processes of the check, whatever their parents are.
 type Runner struct {
 	Runtime string // path of the OCI runtime
-	// Describe says how the runtime runs a program in a container: its arguments, the last of which is the container,
-	// and what it reads from descriptor 3.
+	// Describe returns how the runtime runs a program in a container: its arguments, the last of which is the
+	// container, and the description that it reads from descriptor 3.
 	Describe func(ctx context.Context, id string, args []string) (command []string, process []byte, err error)
 
 	root string
-	// groups has the containers' control groups by name, nil on a host without cgroup v2, which no device is: there a
-	// check runs in the group of its container, and only its first process is ended.
+	// groups finds the cgroups of containers by name. It is nil on a host without cgroup v2, which no device is: there
+	// a check runs in the cgroup of its container, and only its first process is killed.
 	groups *cgroup.Tree
 }
 
-// Open finds the control groups of containers, below root.
+// Open opens the cgroups of containers, below root.
 func (r *Runner) Open(root string) (err error) {
 	r.root = filepath.Join("/sys/fs/cgroup", root)
 	r.groups, err = cgroup.Open(r.root)
@@ -43,14 +43,14 @@ func (r *Runner) Open(root string) (err error) {
 }
 
 const (
-	// groupName is the group of a check, below that of its container.
+	// groupName is the cgroup of a check, below that of its container.
 	groupName = "health"
-	// endWait bounds the wait for the kernel to end killed processes. A check is not begun while some are left.
+	// endWait limits the wait for the end of killed processes. No check begins while some are left.
 	endWait = 2 * time.Second
 )
 
-// Begin returns what carries out one check of a container, in this life of it. That returns when no process of the
-// check is left, soon after its context is done.
+// Begin returns the function that carries out one check of a started container. The function returns when no process of
+// the check is left, soon after its context is done.
 func (r *Runner) Begin(s Subject) func(context.Context) Result {
 	p := &program{Runner: r, subject: s}
 	return func(ctx context.Context) Result {
@@ -81,7 +81,7 @@ type program struct {
 
 var errNotBegun = errors.New("check not begun")
 
-// describe asks the engine, once for each life of a container.
+// describe asks the engine, once for each start of a container.
 func (p *program) describe(ctx context.Context) (err error) {
 	if p.process == nil {
 		p.args, p.process, err = p.Describe(ctx, p.subject.ID, p.subject.Check.Args)
@@ -96,7 +96,7 @@ func (p *program) run(ctx context.Context) (exit int, output string, err error) 
 	}
 	args := p.args
 	if p.groups != nil {
-		// A new group for each check: the kernel kills what is started in one that was killed before.
+		// Each check gets a new cgroup: the kernel kills a process that is started in a cgroup that was killed before.
 		p.Clear(id)
 		if err := p.newGroup(id); err != nil {
 			return 0, "", fmt.Errorf("%w: %w", errNotBegun, err)
@@ -108,7 +108,7 @@ func (p *program) run(ctx context.Context) (exit int, output string, err error) 
 	if err != nil {
 		return 0, "", fmt.Errorf("%w: %w", errNotBegun, err)
 	}
-	defer description.Close() // nothing that counts was written
+	defer description.Close() // the content is in memory only
 	read, write, err := os.Pipe()
 	if err != nil {
 		return 0, "", fmt.Errorf("%w: %w", errNotBegun, err)
@@ -134,8 +134,8 @@ func (p *program) run(ctx context.Context) (exit int, output string, err error) 
 	text := make(chan string, 1)
 	go func() { text <- first(read) }()
 	err = cmd.Wait()
-	p.Clear(id)                                       // what it left behind holds the pipe
-	_ = read.SetReadDeadline(time.Now().Add(endWait)) // a pipe can have one
+	p.Clear(id)                                       // processes that the check has left hold the pipe open
+	_ = read.SetReadDeadline(time.Now().Add(endWait)) // a pipe supports a deadline
 	output = <-text
 	var exited *exec.ExitError
 	if errors.As(err, &exited) {
@@ -144,14 +144,14 @@ func (p *program) run(ctx context.Context) (exit int, output string, err error) 
 	return cmd.ProcessState.ExitCode(), output, err
 }
 
-// first reads the beginning of an output, which is kept, and the rest, so that its writer is not held up.
+// first returns the beginning of an output. It reads the rest too, so that the writer does not block.
 func first(r io.Reader) string {
-	kept, _ := io.ReadAll(io.LimitReader(r, maxOutput+1)) // what came before an error is the output
+	kept, _ := io.ReadAll(io.LimitReader(r, maxOutput+1)) // the bytes before an error are the output
 	_, _ = io.Copy(io.Discard, r)
 	return string(kept)
 }
 
-// memory is a file with text that has no name.
+// memory returns an unnamed file in memory with this text.
 func memory(name string, text []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -169,11 +169,11 @@ func groupOf(id string) string { return filepath.Join(id, groupName) }
 
 func (r *Runner) kill(id string) {
 	if r.groups != nil {
-		_ = r.groups.Kill(groupOf(id)) // it may have gone with its container
+		_ = r.groups.Kill(groupOf(id)) // it may be gone with its container
 	}
 }
 
-// newGroup creates the group of a check, below that of the container, which has one while it runs.
+// newGroup creates the cgroup of a check, below that of the running container.
 func (r *Runner) newGroup(id string) error {
 	dir := filepath.Join(r.root, groupOf(id))
 	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -185,7 +185,7 @@ func (r *Runner) newGroup(id string) error {
 	return nil
 }
 
-// Clear ends the processes of a container's check and waits for that. Without any there is nothing to do.
+// Clear kills the processes of a container's check and waits for their end. Without any it does nothing.
 func (r *Runner) Clear(id string) {
 	if r.groups == nil {
 		return
@@ -197,11 +197,11 @@ func (r *Runner) Clear(id string) {
 	r.awaitEmpty(id)
 }
 
-// awaitEmpty waits until no process is in the group: the kernel tells, as an event of the file.
+// awaitEmpty waits until no process is in the cgroup, which the kernel reports as an event of a file.
 func (r *Runner) awaitEmpty(id string) {
 	events, err := os.Open(filepath.Join(r.root, groupOf(id), "cgroup.events"))
 	if err != nil {
-		return // it is gone
+		return // the cgroup is gone
 	}
 	defer events.Close() // only read
 	text := make([]byte, 256)
@@ -212,6 +212,6 @@ func (r *Runner) awaitEmpty(id string) {
 			return
 		}
 		fds := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
-		_, _ = unix.Poll(fds, int(left.Milliseconds())+1) // an interrupted one looks again
+		_, _ = unix.Poll(fds, int(left.Milliseconds())+1) // after an interruption the loop looks again
 	}
 }
