@@ -181,9 +181,13 @@ $(ARCHES:%=bin/%/initramfs): bin/%/initramfs:
 $(ARCHES:%=bin/%/sshd): bin/%/sshd:
 	$(call device-build,$*,$@,sshd) ./init/tools
 
+# All of netd is memory of every device: without inlining it is 0.5 MB smaller. Go's own library keeps it, and so does
+# what answers name questions, of which it would cost a third (docs/decisions/0061-memory-of-netd.md).
+netd-flags := -gcflags=all=-l -gcflags=std= -gcflags=resinos/net/forward= -gcflags=resinos/net/dnswire= \
+  -gcflags=golang.org/x/net/dns/dnsmessage=
 .PHONY: $(ARCHES:%=bin/%/netd)
 $(ARCHES:%=bin/%/netd): bin/%/netd:
-	$(call device-build,$*,$@,) ./net/network
+	$(call device-build,$*,$@,) $(netd-flags) ./net/network
 
 .PHONY: $(ARCHES:%=bin/%/modem)
 $(ARCHES:%=bin/%/modem): bin/%/modem:

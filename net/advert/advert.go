@@ -7,25 +7,39 @@ package advert
 
 import (
 	"encoding/binary"
+	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // Router is what the guests of a link are told. Its zero value is a router that leaves.
 type Router struct {
 	Hardware net.HardwareAddr // of the link
-	Prefixes []netip.Prefix   // of 64 bits each: guests make their addresses from these
+	Prefixes []Prefix         // guests make their addresses from these
 	Servers  []netip.Addr     // of names (RFC 8106)
 	Default  bool             // guests may send what is for the world to the device
 }
 
-// The lifetimes that guests are told, and how often. RFC 8106 wants that of servers to outlive three messages.
+// Prefix is a network that guests may make addresses of. Instants are counted from kernel start.
+type Prefix struct {
+	Prefix    netip.Prefix  // of 64 bits
+	Preferred time.Duration // until then they may use it for something new; in the past: they must not
+	Valid     time.Duration // until then it reaches them
+}
+
+// Forever is the instant at which a network ends that is the device's own.
+const Forever time.Duration = math.MaxInt64
+
+// The lifetimes that guests are told, and how often: at most these, so that a network that has gone with the power is
+// soon forgotten (RFC 9096, 3.4). RFC 8106 wants that of servers to outlive three messages.
 const (
 	routerLife    = 30 * time.Minute
 	preferredLife = 30 * time.Minute
 	validLife     = time.Hour
 	serverLife    = 30 * time.Minute
+	goneLife      = 2 * time.Hour
 	interval      = 5 * time.Minute
 )
 
@@ -42,7 +56,7 @@ const (
 
 // Message returns the advertisement as ICMPv6 has it; the kernel fills in the checksum. gone are prefixes that guests
 // must not use for anything new.
-func (r Router) Message(gone []netip.Prefix) []byte {
+func (r Router) Message(now time.Duration, gone []netip.Prefix) []byte {
 	p := []byte{advertisement, 0, 0, 0, hopLimit, 0}
 	life := time.Duration(0)
 	if r.Default {
@@ -54,10 +68,14 @@ func (r Router) Message(gone []netip.Prefix) []byte {
 		p = append(append(p, optSource, 1), r.Hardware...)
 	}
 	for _, one := range r.Prefixes {
-		p = prefix(p, one, validLife, preferredLife)
+		if one.Valid <= now {
+			gone = append(slices.Clip(gone), one.Prefix)
+			continue
+		}
+		p = prefix(p, one.Prefix, min(one.Valid-now, validLife), min(max(one.Preferred-now, 0), preferredLife))
 	}
 	for _, one := range gone {
-		p = prefix(p, one, 2*time.Hour, 0) // RFC 4862 lets nobody take away the last two hours
+		p = prefix(p, one, goneLife, 0) // RFC 4862 lets nobody take away the last two hours
 	}
 	if len(r.Servers) > 0 {
 		p = append(p, optServers, byte(1+2*len(r.Servers)), 0, 0)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/services/boottime"
 )
 
 // Server is the router of one link. Open creates one, Run serves, Set says what guests are told.
@@ -71,7 +73,7 @@ func (s *Server) Run(ctx context.Context) {
 	go func() { defer close(done); s.listen(asked) }()
 	defer func() { s.file.Close(); <-done }()
 	var now Router
-	var gone []netip.Prefix
+	var gone past
 	var last time.Time
 	left := 0
 	timer := time.NewTimer(interval)
@@ -81,21 +83,55 @@ func (s *Server) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case r := <-s.wanted:
-			gone = slices.DeleteFunc(append(gone, now.Prefixes...), func(p netip.Prefix) bool {
-				return slices.Contains(r.Prefixes, p)
-			})
+			gone = gone.replaced(boottime.Now(), now.Prefixes, r.Prefixes)
 			now, left = r, burst
 			timer.Reset(0)
 		case <-asked:
 			timer.Reset(max(0, spared-time.Since(last)))
 		case <-timer.C:
-			if err := s.send(now.Message(gone)); err != nil {
+			gone = gone.since(boottime.Now())
+			if err := s.send(now.Message(boottime.Now(), gone.prefixes())); err != nil {
 				s.log.Debug("router advertisement not sent", "link", s.link, "error", err) // no carrier, mostly
 			}
 			last, left = time.Now(), max(left-1, 0)
 			timer.Reset(map[bool]time.Duration{true: early, false: interval}[left > 0])
 		}
 	}
+}
+
+// past are the prefixes that guests have been told of and must forget, the last one at the end.
+type past []Prefix
+
+// maxPast is how many of them are told: they fit into a packet.
+const maxPast = 8
+
+// replaced returns the past after other prefixes have come.
+func (p past) replaced(now time.Duration, before, after []Prefix) past {
+	for _, b := range before {
+		if b.Valid != 0 { // else it was gone before already
+			p = append(p, Prefix{Prefix: b.Prefix, Valid: now + goneLife})
+		}
+	}
+	var out past
+	for i, one := range p {
+		same := func(o Prefix) bool { return o.Prefix == one.Prefix }
+		if !slices.ContainsFunc(after, same) && !slices.ContainsFunc(p[i+1:], same) {
+			out = append(out, one)
+		}
+	}
+	return out[max(len(out)-maxPast, 0):]
+}
+
+// since returns what guests may still have.
+func (p past) since(now time.Duration) past {
+	return slices.DeleteFunc(p, func(o Prefix) bool { return o.Valid <= now })
+}
+
+func (p past) prefixes() (out []netip.Prefix) {
+	for _, o := range p {
+		out = append(out, o.Prefix)
+	}
+	return out
 }
 
 func (s *Server) send(p []byte) error {

@@ -1,6 +1,6 @@
 // Package autoconf owns what IPv6 routers give one link beside addresses and routes, which the kernel takes from them
-// itself: name servers and search domains with their lifetimes, and a DHCPv6 server if the routers say that there is
-// one.
+// itself: name servers and search domains with their lifetimes, a DHCPv6 server if the routers say that there is one,
+// and the prefixes that one delegates, which is asked for them whatever the routers say (RFC 7084, WPD-4).
 //
 // It reads no packet (ndwatch and dhcp6 do). Read first: Config, then Source.
 package autoconf
@@ -25,8 +25,9 @@ import (
 type Config struct {
 	Link      link.Link
 	Metric    int
-	IgnoreDNS bool // name servers of routers and of the DHCPv6 server do not count
-	Always    bool // a DHCPv6 server is asked for addresses whatever the routers say
+	IgnoreDNS bool         // name servers of routers and of the DHCPv6 server do not count
+	Always    bool         // a DHCPv6 server is asked for addresses whatever the routers say
+	Hint      netip.Prefix // of a prefix that is asked for even if nobody needs one; the zero value: none
 	DUID      []byte
 	Hostname  func() string // what the DHCPv6 server gets; empty: nothing
 	Hold      time.Duration // how long everything outlives the carrier
@@ -55,19 +56,23 @@ type Source struct {
 	lost     time.Duration // when Hold is over; 0: it does not run
 	servers  []named
 	domains  []named
+	flags    ndwatch.Flags // the last ones
+	delegate bool          // a prefix is wanted
 	machine  *dhcp6.Machine
-	receiver *receiver // open while the machine listens
-	fault    string    // the last one that was logged
+	prefixes *dhcp6.Machine // asks for prefixes where no addresses are asked for: then machine asks for both
+	receiver *receiver      // open while one of them listens
+	fault    string         // the last one that was logged
 }
 
 // New returns the source of a link without a carrier.
 func New(cfg Config) *Source {
-	return &Source{cfg: cfg, machine: dhcp6.New(dhcp6.Config{DUID: cfg.DUID, IAID: dhcp6.IAID(cfg.Link.Name),
-		Hostname: cfg.Hostname, Random: cfg.Random})}
+	client := dhcp6.Config{DUID: cfg.DUID, IAID: dhcp6.IAID(cfg.Link.Name), Hostname: cfg.Hostname, Random: cfg.Random}
+	return &Source{cfg: cfg, machine: dhcp6.New(client), prefixes: dhcp6.New(client), delegate: cfg.Hint.IsValid()}
 }
 
-// Adopt takes over the addresses that an earlier netd got from a DHCPv6 server.
-func (s *Source) Adopt(at time.Duration, actual link.Actual) {
+// Adopt takes over what an earlier netd got from a DHCPv6 server: the addresses that the link has, and the prefixes of
+// last.
+func (s *Source) Adopt(at time.Duration, actual link.Actual, last dhcp6.Lease) {
 	var l dhcp6.Lease
 	for _, a := range actual.Addresses {
 		if a.Ours && a.Prefix.Addr().Is6() && a.Prefix.IsSingleIP() && a.Valid < link.Forever {
@@ -75,7 +80,42 @@ func (s *Source) Adopt(at time.Duration, actual link.Actual) {
 		}
 	}
 	l.Bound = at
+	s.flags, _ = ndwatch.FlagsOf(s.cfg.Link.Index) // without them, prefixes are asked for alone
+	var given []dhcp6.Prefix
+	for _, p := range last.Prefixes {
+		left := func(life time.Duration) time.Duration { return max(last.Bound+life-at, 0) }
+		if left(p.Valid) > 0 {
+			given = append(given, dhcp6.Prefix{Prefix: p.Prefix, Preferred: left(p.Preferred), Valid: left(p.Valid)})
+		}
+	}
+	s.delegate = s.delegate || len(given) > 0 // until somebody says that none is wanted any more
+	if s.managed() {
+		l.Prefixes, given = given, nil
+	}
 	s.machine.Adopt(l)
+	s.prefixes.Adopt(dhcp6.Lease{Prefixes: given, Server: last.Server, Bound: at})
+}
+
+// Delegate says whether prefixes are wanted, and which one best.
+func (s *Source) Delegate(at time.Duration, wanted bool, wish netip.Prefix) {
+	if s.cfg.Hint.IsValid() {
+		wanted, wish = true, s.cfg.Hint
+	}
+	s.machine.Wish(wish)
+	s.prefixes.Wish(wish)
+	if was := s.delegate; was != wanted {
+		s.delegate = wanted
+		s.follow(at, s.flags)
+	}
+}
+
+// Delegated returns the lease with what has been delegated.
+func (s *Source) Delegated() dhcp6.Lease {
+	if l, inUse := s.machine.Lease(); inUse && len(l.Prefixes) > 0 {
+		return l
+	}
+	l, _ := s.prefixes.Lease() // if it is not in use, there are none
+	return l
 }
 
 // Want adds the addresses of the DHCPv6 server.
@@ -123,7 +163,8 @@ func (s *Source) Names() (resolv.Source, bool) {
 	for _, n := range s.domains {
 		domain(n.text)
 	}
-	if l, inUse := s.machine.Lease(); inUse {
+	for _, m := range s.machines() {
+		l, _ := m.Lease() // if it is not in use, there are none
 		for _, a := range l.DNS {
 			server(a)
 		}
@@ -139,6 +180,7 @@ func (s *Source) Carrier(at time.Duration, there bool) {
 	s.there, s.lost = there, 0
 	if !there {
 		s.machine.Stop()
+		s.prefixes.Stop()
 		s.hush()
 		s.lost = at + s.cfg.Hold
 		return
@@ -189,16 +231,25 @@ func (s *Source) changed(before resolv.Source) {
 	}
 }
 
+func (s *Source) machines() [2]*dhcp6.Machine { return [...]*dhcp6.Machine{s.machine, s.prefixes} }
+
+// managed reports whether a server is asked for addresses.
+func (s *Source) managed() bool { return s.flags.Managed || s.cfg.Always }
+
 // follow starts the DHCPv6 client as the routers say.
 func (s *Source) follow(at time.Duration, f ndwatch.Flags) {
+	if s.flags = f; !s.there {
+		return
+	}
 	mode := dhcp6.None
 	switch {
-	case f.Managed || s.cfg.Always:
+	case s.managed():
 		mode = dhcp6.Addresses
 	case f.Other:
 		mode = dhcp6.Information
 	}
-	s.carry(at, s.machine.Start(at, mode))
+	s.carry(at, s.machine.Start(at, mode, s.delegate && s.managed()))
+	s.carry(at, s.prefixes.Start(at, dhcp6.None, s.delegate && !s.managed()))
 }
 
 // Renamed does nothing: the server gets the new name with the next renewal.
@@ -210,7 +261,7 @@ func (s *Source) Deadline() time.Duration {
 	for _, n := range slices.Concat(s.servers, s.domains) {
 		first = earlier(first, n.ends)
 	}
-	return earlier(first, s.machine.Deadline())
+	return earlier(first, earlier(s.machine.Deadline(), s.prefixes.Deadline()))
 }
 
 // earlier is the first of two instants, of which 0 is never.
@@ -226,14 +277,16 @@ func (s *Source) Tick(at time.Duration) {
 	before, _ := s.Names()
 	if s.lost != 0 && at >= s.lost {
 		s.lost, s.servers, s.domains = 0, nil, nil
-		if s.machine.Forget() {
+		if one, other := s.machine.Forget(), s.prefixes.Forget(); one || other {
 			s.cfg.Owner.Configure(at)
 		}
 	}
 	over := func(n named) bool { return at >= n.ends }
 	s.servers, s.domains = slices.DeleteFunc(s.servers, over), slices.DeleteFunc(s.domains, over)
 	s.changed(before)
-	s.carry(at, s.machine.Timer(at))
+	for _, m := range s.machines() {
+		s.carry(at, m.Timer(at))
+	}
 }
 
 // Close closes the socket. The addresses stay.
@@ -251,8 +304,11 @@ func (s *Source) carry(at time.Duration, r dhcp6.Result) {
 	if !r.Changed {
 		return
 	}
-	if l, inUse := s.machine.Lease(); inUse {
+	if l, inUse := s.machine.Lease(); inUse && s.machine.State() != dhcp6.Off {
 		s.cfg.Log.Info("DHCPv6 settings", "count", len(l.Addresses), "state", s.machine.State().String())
+	}
+	for _, p := range s.Delegated().Prefixes {
+		s.cfg.Log.Info("prefix delegated", "address", p.Prefix.String())
 	}
 	s.cfg.Owner.Configure(at)
 	s.cfg.Owner.NamesChanged()

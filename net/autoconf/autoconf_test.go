@@ -109,7 +109,7 @@ func TestAdopted(t *testing.T) {
 		of("2001:db8::5/128", time.Hour, true), of("2001:db8::6/64", time.Hour, true),
 		of("2001:db8::7/128", time.Hour, false),
 		of("2001:db8::8/128", link.Forever, true), of("10.0.0.1/32", time.Hour, true),
-	}})
+	}}, dhcp6.Lease{})
 	var w link.Wanted
 	s.Want(31*time.Minute, &w)
 	if len(w.Addresses) != 1 || w.Addresses[0].String() != "2001:db8::5/128 valid 30m0s" {

@@ -17,9 +17,9 @@ type receiver struct {
 
 const pause = 20 * time.Millisecond
 
-// listen opens or closes the socket as the machine demands.
+// listen opens or closes the socket as the machines demand.
 func (s *Source) listen() {
-	on := s.machine.Listening()
+	on := s.machine.Listening() || s.prefixes.Listening()
 	switch {
 	case !on:
 		s.hush()
@@ -75,5 +75,7 @@ func (s *Source) receive(at time.Duration, from *receiver, p []byte) {
 		s.note(err.Error())
 		return
 	}
-	s.carry(at, s.machine.Reply(at, m))
+	for _, machine := range s.machines() { // each knows its own exchange
+		s.carry(at, machine.Reply(at, m))
+	}
 }

@@ -9,6 +9,7 @@ package dhcp6
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,7 @@ import (
 // Lease is what a server granted; every value in it has passed the limits.
 type Lease struct {
 	Addresses []Address
+	Prefixes  []Prefix
 	Server    []byte // its identifier (DUID)
 	DNS       []netip.Addr
 	Search    []string
@@ -38,13 +40,45 @@ type Address struct {
 	Valid time.Duration // counted from Bound of the lease
 }
 
-// Ends returns the instant after which no address of the lease may be used; 0: it has none.
+// Ends returns the instant after which no address and no prefix of the lease may be used; 0: it has none.
 func (l Lease) Ends() time.Duration {
 	var last time.Duration
 	for _, a := range l.Addresses {
 		last = max(last, l.Bound+a.Valid)
 	}
+	for _, p := range l.Prefixes {
+		last = max(last, l.Bound+p.Valid)
+	}
 	return last
+}
+
+// first returns the instant at which the first of them ends; 0: there is none.
+func (l Lease) first() time.Duration {
+	first := l.Ends()
+	for _, a := range l.Addresses {
+		first = min(first, l.Bound+a.Valid)
+	}
+	for _, p := range l.Prefixes {
+		first = min(first, l.Bound+p.Valid)
+	}
+	return first
+}
+
+// without returns the lease without what has ended. Others may hold the lists of l, which stay as they are.
+func (l Lease) without(now time.Duration) Lease {
+	addresses, prefixes := l.Addresses, l.Prefixes
+	l.Addresses, l.Prefixes = nil, nil
+	for _, a := range addresses {
+		if now < l.Bound+a.Valid {
+			l.Addresses = append(l.Addresses, a)
+		}
+	}
+	for _, p := range prefixes {
+		if now < l.Bound+p.Valid {
+			l.Prefixes = append(l.Prefixes, p)
+		}
+	}
+	return l
 }
 
 // The limits on what a server sends.
@@ -59,11 +93,12 @@ const (
 	maxRefresh   = 7 * 24 * time.Hour
 )
 
-// errRefused means that the server does not know or does not want to give the addresses.
+// errRefused means that the server does not know or does not want to give what it was asked for.
 var errRefused = errors.New("refused by the server")
 
-// Grant reads a reply for the identity association iaid. Without addresses, as in an answer to an information request,
-// the lease has settings only. The error wraps errRefused if the server refuses.
+// Grant reads a reply for the identity associations with the number iaid. Without any, as in an answer to an
+// information request, the lease has settings only. The error wraps errRefused if the server refuses all that it was
+// asked for.
 func Grant(m *dhcpv6.Message, iaid [4]byte) (Lease, error) {
 	server := m.Options.ServerID()
 	if server == nil {
@@ -87,12 +122,23 @@ func Grant(m *dhcpv6.Message, iaid [4]byte) (Lease, error) {
 			}
 		}
 	}
+	var refused error
 	for _, ia := range m.Options.IANA() {
 		if ia.IaId == iaid {
-			return l, l.addresses(ia)
+			refused = l.addresses(ia)
+			break
 		}
 	}
-	return l, nil
+	for _, ia := range m.Options.IAPD() {
+		if ia.IaId == iaid {
+			refused = cmp.Or(refused, l.prefixes(ia))
+			break
+		}
+	}
+	if len(l.Addresses)+len(l.Prefixes) > 0 {
+		return l, nil
+	}
+	return l, refused
 }
 
 func (l *Lease) addresses(ia *dhcpv6.OptIANA) error {
@@ -119,15 +165,24 @@ func (l *Lease) addresses(ia *dhcpv6.OptIANA) error {
 	if len(l.Addresses) == 0 {
 		return fmt.Errorf("%w: no usable address", errRefused)
 	}
-	l.Renew, l.Rebind = ia.T1, ia.T2
-	if l.Renew <= 0 || l.Renew > least {
-		l.Renew = least / 2
-	}
-	l.Renew = max(l.Renew, minRenew)
-	if l.Rebind <= l.Renew || l.Rebind > least {
-		l.Rebind = max(least*4/5, l.Renew)
-	}
+	l.times(ia.T1, ia.T2, least)
 	return nil
+}
+
+// times sets when the lease is asked for again, of which the earliest counts: least is the shortest time that something
+// of it may be used for.
+func (l *Lease) times(renew, rebind, least time.Duration) {
+	if renew <= 0 || renew > least {
+		renew = least / 2
+	}
+	renew = max(renew, minRenew)
+	if rebind <= renew || rebind > least {
+		rebind = max(least*4/5, renew)
+	}
+	if l.Renew != 0 {
+		renew, rebind = min(renew, l.Renew), min(rebind, l.Rebind)
+	}
+	l.Renew, l.Rebind = renew, max(rebind, renew)
 }
 
 func usable(a netip.Addr) bool {
@@ -162,20 +217,25 @@ func (m *Machine) message(now time.Duration, kind dhcpv6.MessageType) *dhcpv6.Me
 	}
 	out.AddOption(dhcpv6.OptElapsedTime(min(now-m.began, 0xffff*10*time.Millisecond)))
 	out.AddOption(dhcpv6.OptRequestedOption(dhcpv6.OptionDNSRecursiveNameServer, dhcpv6.OptionDomainSearchList,
-		dhcpv6.OptionInformationRefreshTime))
-	if name := m.cfg.Hostname(); hostname.Valid(name) && kind != dhcpv6.MessageTypeInformationRequest {
+		dhcpv6.OptionInformationRefreshTime, dhcpv6.OptionSolMaxRT))
+	if name := m.cfg.Hostname(); hostname.Valid(name) && m.mode == Addresses {
 		dhcpv6.WithFQDN(1, name)(out) // the server may put the name into DNS
 	}
 	return out
 }
 
-// identity adds the addresses that the message is about.
+// identity adds what the message is about: addresses, prefixes, or both.
 func (m *Machine) identity(out *dhcpv6.Message, l Lease) {
-	ia := &dhcpv6.OptIANA{IaId: m.cfg.IAID}
-	for _, a := range l.Addresses {
-		ia.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: net.IP(a.Addr.AsSlice())})
+	if m.mode == Addresses {
+		ia := &dhcpv6.OptIANA{IaId: m.cfg.IAID}
+		for _, a := range l.Addresses {
+			ia.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: net.IP(a.Addr.AsSlice())})
+		}
+		out.AddOption(ia)
 	}
-	out.AddOption(ia)
+	if m.prefix {
+		m.delegation(out, l)
+	}
 }
 
 func (m *Machine) server(out *dhcpv6.Message, l Lease) {

@@ -92,7 +92,7 @@ func (b *bench) reply(kind dhcpv6.MessageType, change func(*dhcpv6.Message, *dhc
 
 func (b *bench) bound() {
 	b.t.Helper()
-	b.last = b.m.Start(b.now, Addresses)
+	b.last = b.m.Start(b.now, Addresses, false)
 	b.reply(dhcpv6.MessageTypeAdvertise, nil)
 	b.reply(dhcpv6.MessageTypeReply, nil)
 	l, inUse := b.m.Lease()
@@ -103,7 +103,7 @@ func (b *bench) bound() {
 
 func TestFirstLease(t *testing.T) {
 	b := newBench(t)
-	b.last = b.m.Start(b.now, Addresses)
+	b.last = b.m.Start(b.now, Addresses, false)
 	b.expect(Soliciting, dhcpv6.MessageTypeSolicit)
 	first := b.now
 	b.timer()
@@ -126,7 +126,7 @@ func TestFirstLease(t *testing.T) {
 
 func TestRapidCommit(t *testing.T) {
 	b := newBench(t)
-	b.last = b.m.Start(b.now, Addresses)
+	b.last = b.m.Start(b.now, Addresses, false)
 	b.reply(dhcpv6.MessageTypeReply, nil)
 	b.expect(Soliciting, 0)
 	b.reply(dhcpv6.MessageTypeReply, func(m *dhcpv6.Message, _ *dhcpv6.OptIANA) { dhcpv6.WithRapidCommit(m) })
@@ -162,7 +162,7 @@ func TestRenewal(t *testing.T) {
 
 func TestInformation(t *testing.T) {
 	b := newBench(t)
-	b.last = b.m.Start(b.now, Information)
+	b.last = b.m.Start(b.now, Information, false)
 	b.expect(Informing, dhcpv6.MessageTypeInformationRequest)
 	b.reply(dhcpv6.MessageTypeReply, func(_ *dhcpv6.Message, ia *dhcpv6.OptIANA) { ia.IaId = [4]byte{} })
 	b.expect(Informed, 0)
@@ -174,7 +174,7 @@ func TestInformation(t *testing.T) {
 	if b.expect(Informing, dhcpv6.MessageTypeInformationRequest); b.now-began != refresh {
 		t.Errorf("asked again after %s", b.now-began)
 	}
-	b.last = b.m.Start(b.now, None)
+	b.last = b.m.Start(b.now, None, false)
 	b.expect(Off, 0)
 }
 
@@ -183,7 +183,7 @@ func TestCarrierReturns(t *testing.T) {
 	b.bound()
 	b.m.Stop()
 	b.now += time.Second
-	b.last = b.m.Start(b.now, Addresses)
+	b.last = b.m.Start(b.now, Addresses, false)
 	b.expect(Rebinding, dhcpv6.MessageTypeRebind)
 	if _, inUse := b.m.Lease(); !inUse {
 		t.Error("the addresses have gone")
@@ -262,7 +262,7 @@ func TestLimits(t *testing.T) {
 		}, "[{2001:db8::50 1h0m0s} {2001:db8::64 1h0m0s} {2001:db8::65 1h0m0s} {2001:db8::66 1h0m0s}] 20m0s 40m0s"},
 	} {
 		b := newBench(t)
-		b.last = b.m.Start(b.now, Addresses)
+		b.last = b.m.Start(b.now, Addresses, false)
 		b.reply(dhcpv6.MessageTypeAdvertise, tt.change)
 		b.reply(dhcpv6.MessageTypeReply, tt.change)
 		l, _ := b.m.Lease()
@@ -275,7 +275,7 @@ func TestLimits(t *testing.T) {
 // TestStrangers: what is not for us, or not an answer, changes nothing.
 func TestStrangers(t *testing.T) {
 	b := newBench(t)
-	b.last = b.m.Start(b.now, Addresses)
+	b.last = b.m.Start(b.now, Addresses, false)
 	b.reply(dhcpv6.MessageTypeAdvertise, func(m *dhcpv6.Message, _ *dhcpv6.OptIANA) { m.TransactionID[0]++ })
 	b.expect(Soliciting, 0)
 	b.reply(dhcpv6.MessageTypeAdvertise, func(_ *dhcpv6.Message, ia *dhcpv6.OptIANA) { ia.IaId[0]++ })
@@ -297,6 +297,8 @@ func FuzzReply(f *testing.F) {
 	m := b.m.message(0, dhcpv6.MessageTypeReply)
 	m.AddOption(&dhcpv6.OptIANA{IaId: iaid})
 	f.Add(m.ToBytes(), uint8(Renewing))
+	delegate(m, time.Hour, "2001:db8:f00::/56", "2001:db8:f00::/60", "fe80::/64", "2001:db8:1::/65")
+	f.Add(m.ToBytes(), uint8(Requesting))
 	f.Fuzz(func(t *testing.T, p []byte, state uint8) {
 		r, err := dhcpv6.MessageFromBytes(p)
 		if err != nil {
@@ -304,11 +306,19 @@ func FuzzReply(f *testing.F) {
 		}
 		b := newBench(t)
 		b.bound()
+		b.m.prefix = state >= 128
 		b.m.state, b.m.next = State(state%uint8(numStates)), b.now
 		b.m.xid = r.TransactionID
 		b.m.Reply(b.now, r)
 		l, _ := b.m.Lease()
-		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxServers || len(l.Search) > maxDomains {
+		for _, p := range l.Prefixes {
+			masked := p.Prefix == p.Prefix.Masked()
+			if p.Prefix.Bits() > maxBits || !masked || p.Preferred > p.Valid || p.Valid < minValid {
+				t.Fatalf("%+v", p)
+			}
+		}
+		if len(l.Prefixes) > maxPrefixes || len(l.Addresses) > maxAddresses || len(l.DNS) > maxServers ||
+			len(l.Search) > maxDomains {
 			t.Fatalf("%+v", l)
 		}
 		if b.m.State() != Off && b.m.Deadline() == 0 {

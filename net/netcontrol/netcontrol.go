@@ -59,11 +59,12 @@ type Link struct {
 	Routes    []string `json:"routes"` // those that netd set, and the default routes of IPv6 routers
 	Servers   []string `json:"name_servers,omitempty"`
 	Search    []string `json:"search,omitempty"`
-	Guests    []Guest  `json:"guests,omitempty"` // of a shared link: who has an address of it
-	Peers     []Peer   `json:"peers,omitempty"`  // of a wireguard link
-	Notes     []string `json:"notes,omitempty"`  // what its profile asks for and does not get
-	Error     string   `json:"error,omitempty"`  // why it is not as wanted
-	Radio     *Radio   `json:"radio,omitempty"`  // nil: it is none, or nothing is wanted of it
+	Prefixes  []string `json:"delegated,omitempty"` // what a server has delegated, or what it has of that
+	Guests    []Guest  `json:"guests,omitempty"`    // of a shared link: who has an address of it
+	Peers     []Peer   `json:"peers,omitempty"`     // of a wireguard link
+	Notes     []string `json:"notes,omitempty"`     // what its profile asks for and does not get
+	Error     string   `json:"error,omitempty"`     // why it is not as wanted
+	Radio     *Radio   `json:"radio,omitempty"`     // nil: it is none, or nothing is wanted of it
 
 	Reach       string `json:"reach,omitempty"`        // how far it gets: full, gateway, portal, limited, none, or -
 	ReachReason string `json:"reach_reason,omitempty"` // why no further; it may contain what a stranger sent

@@ -168,6 +168,9 @@ func (d *daemon) claim(at time.Duration, p inforce.Given, actual link.Actual) *c
 	if p.Static.Routers {
 		c.sources = append(c.sources, d.newAutoconf(at, c, actual))
 	}
+	if c.takesPrefixes() {
+		c.sources = append(c.sources, d.delegated.Source(l.Name, p.Static.Metric6))
+	}
 	return c
 }
 
@@ -176,7 +179,7 @@ func (d *daemon) newDHCP(c *claim) *dhcpclient.Client {
 	cfg := dhcpclient.Config{
 		Link: c.link, Metric: c.metric, OwnMTU: c.static.Wanted.MTU != 0, LeaseDir: d.cfg.LeaseDir, Hold: d.cfg.Hold,
 		Memory:   d.cfg.LeaseMemory,
-		Hostname: d.hostname, Leased: d.announcer.tell, Owner: d.owner(c), Log: c.log,
+		Hostname: d.hostname, Leased: d.announcer.Tell, Owner: d.owner(c), Log: c.log,
 	}
 	if c.entry != nil {
 		cfg.Profile = &c.entry.Profile

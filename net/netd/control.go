@@ -169,7 +169,7 @@ func (d *daemon) linkStatus(a link.Actual) netcontrol.Link {
 	l.Reach, l.ReachReason = f.State.String(), f.Reason
 	l.Lowered = d.reach.Penalised()[a.Link.Index]
 	l.Managed, l.Error, l.Method = true, c.fault, "dhcp"
-	l.Notes = append(l.Notes, c.static.Notes...)
+	l.Notes, l.Prefixes = append(l.Notes, c.static.Notes...), d.delegated.Words(l.Name)
 	if c.entry != nil {
 		l.File, l.Profile, l.Method = c.entry.File, c.entry.Profile.Connection.ID, "port"
 		if ip := c.entry.Profile.IPv4; ip != nil {

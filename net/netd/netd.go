@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"resinos/net/delegation"
+	"resinos/net/dhcpclient"
 	"resinos/net/inforce"
 	"resinos/net/lease"
 	"resinos/net/link"
@@ -107,6 +109,7 @@ func Run(ctx context.Context, cfg Config) error {
 	d.own.Log, d.tunnels = d.cfg.Log, wireguard.NewKeeper(d.cfg.Log)
 	d.files = inforce.New(d.cfg.KeyFiles, d.cfg.Profiles, d.cfg.Log)
 	d.files.Identity = d.cfg.Identity
+	d.delegated = delegation.New(d.cfg.LeaseDir, d.cfg.LeaseMemory, d.cfg.Log)
 	d.radios = radios.New(d.cfg.WiFi, radios.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	d.vpns = vpn.New(d.cfg.VPN, vpn.Owner{Files: d.files, Events: d.events, Moved: d.moved, Log: d.cfg.Log})
 	d.modems = modems.New(d.cfg.Modem, d.cfg.SysRoot,
@@ -122,9 +125,8 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer w.Close()
 	defer d.watchRouters()()
-	a := announce(d.cfg.OnLease, d.cfg.Log)
-	defer a.close()
-	d.announcer = a
+	d.announcer = dhcpclient.Announce(d.cfg.OnLease, d.cfg.Log)
+	defer d.announcer.Close()
 	defer d.close()
 	if d.cfg.KeyFiles != "" {
 		d.files.Load()
@@ -136,6 +138,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.writeResolv()
 	d.cfg.Renamed(d.hostname())
+	d.delegate(boottime.Now())
 	d.publish(boottime.Now())
 	if err := notify.Ready(); err != nil {
 		d.cfg.Log.Warn("readiness not reported", "error", err)
@@ -171,7 +174,7 @@ type daemon struct {
 	cfg       Config
 	claims    map[int]*claim              // by index of the link
 	events    chan func(at time.Duration) // what other goroutines ask the one of the daemon to run
-	announcer *announcer
+	announcer *dhcpclient.Announcer
 	wish      wish // the owner's settings
 	files     *inforce.Set
 	mtus      map[int]int            // what links had before a profile changed it, by index
@@ -180,6 +183,7 @@ type daemon struct {
 	lastFault string                 // of the last apply; empty: it succeeded
 	published *netstate.State        // what Changed was called with last; nil: nothing
 	reach     *reach.Set
+	delegated *delegation.Set
 	stale     bool // what the set of uplinks knows may be old
 	own       ownlink.Keeper
 	radios    *radios.Set // nil: they are left alone
@@ -214,6 +218,7 @@ func (d *daemon) serve(ctx context.Context, changes <-chan linkwatch.Change) err
 		case <-timer.C:
 			d.tick(boottime.Now())
 		}
+		d.delegate(boottime.Now())
 		d.publish(boottime.Now())
 	}
 }
@@ -259,6 +264,7 @@ func (d *daemon) tick(at time.Duration) {
 // close ends the receivers. Links, addresses and lease files stay.
 func (d *daemon) close() {
 	d.reach.Close()
+	d.delegated.Close()
 	for _, c := range d.claims {
 		c.close()
 	}

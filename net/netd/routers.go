@@ -1,10 +1,12 @@
 package netd
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -59,9 +61,10 @@ func (d *daemon) newAutoconf(at time.Duration, c *claim, actual link.Actual) *au
 	if c.entry != nil && c.entry.Profile.IPv6 != nil {
 		ip = c.entry.Profile.IPv6
 	}
+	hint, _ := netip.ParsePrefix(ip.PDHint)      // without one, it is not valid
 	hardware, _ := net.ParseMAC(c.link.Hardware) // the kernel wrote it
 	s := autoconf.New(autoconf.Config{
-		Link: c.link, Metric: c.metric, IgnoreDNS: ip.IgnoreDNS, Always: c.static.DHCP6, Hold: d.cfg.Hold,
+		Link: c.link, Metric: c.metric, IgnoreDNS: ip.IgnoreDNS, Always: c.static.DHCP6, Hold: d.cfg.Hold, Hint: hint,
 		DUID: dhcp6.DUID(ip.DUID, d.cfg.Identity, hardware), Random: random, Owner: d.owner(c), Log: c.log,
 		Hostname: func() string {
 			switch {
@@ -73,7 +76,7 @@ func (d *daemon) newAutoconf(at time.Duration, c *claim, actual link.Actual) *au
 			return d.hostname()
 		},
 	})
-	s.Adopt(at, actual)
+	s.Adopt(at, actual, d.delegated.Last(c.link.Name, c.link.Hardware))
 	if actual.Link.Up && actual.Link.Carrier {
 		d.solicit(c.link.Index)
 	}
@@ -113,18 +116,25 @@ func (c *claim) routerMetric(w *link.Wanted) {
 	if !c.static.Routers {
 		return
 	}
-	metric := c.metric
 	for i, s := range w.IPv6 {
 		if s.Name == ndwatch.RouterMetric {
-			metric, _ = strconv.Atoi(s.Value) // assignment wrote it
 			w.IPv6 = append(w.IPv6[:i:i], w.IPv6[i+1:]...)
 			break
 		}
 	}
+	w.IPv6 = append(slices.Clip(w.IPv6), link.Setting{Name: ndwatch.RouterMetric, Value: strconv.Itoa(c.metric6())})
+}
+
+// metric6 returns the metric of the default routes of a link's routers as they are to be now.
+func (c *claim) metric6() int {
+	metric := c.metric
+	if c.entry != nil {
+		metric = cmp.Or(c.static.Metric6, 1024) // the kernel's own reading of 0
+	}
 	if c.daemon.reach.Penalised()[c.link.Index] {
 		metric += reach.Penalty
 	}
-	w.IPv6 = append(slices.Clip(w.IPv6), link.Setting{Name: ndwatch.RouterMetric, Value: strconv.Itoa(metric)})
+	return metric
 }
 
 // random returns a number that a stranger cannot guess.

@@ -4,6 +4,7 @@ package netstate
 
 import (
 	"net/netip"
+	"time"
 
 	"resinos/net/dhcp6"
 	"resinos/net/lease"
@@ -30,12 +31,27 @@ type Link struct {
 	Listens   uint16         // the UDP port of a tunnel that others may open; 0: none
 	Shared    netip.Prefix   // what it gives others addresses of; the zero value: nothing
 	Shared6   netip.Prefix   // the same of IPv6
+	Delegated []Network      // of delegated prefixes, which it gives others addresses of as well
 	Addresses []netip.Prefix // that netd gives it
 	Routes    []Route
 	Servers   []netip.Addr // of names
 	Search    []string
 	Lease     *lease.Lease // of DHCP; nil: none
 	Lease6    *dhcp6.Lease // of DHCPv6; nil: none
+}
+
+// Network is what a shared link gets of a prefix that a server has delegated. Instants are counted from kernel start.
+type Network struct {
+	Prefix    netip.Prefix  // of 64 bits
+	Preferred time.Duration // until then guests may use it for something new
+	Valid     time.Duration // until then it is routed to the device; 0: it is not, and guests are told so
+}
+
+// Own returns the address of the device in the network, with its length.
+func (n Network) Own() netip.Prefix {
+	a := n.Prefix.Addr().As16()
+	a[15] = 1
+	return netip.PrefixFrom(netip.AddrFrom16(a), n.Prefix.Bits())
 }
 
 // Route is a route that netd gives a link.

@@ -23,7 +23,7 @@ var effective = map[string]string{
 		"dhcp-vendor-class-identifier link-local",
 	"ipv6": "method addresses gateway routes routing-rules dns dns-options dns-priority dns-search never-default " +
 		"route-metric route-table addr-gen-mode dad-timeout ip6-privacy mtu token ignore-auto-dns ignore-auto-routes " +
-		"dhcp-hostname dhcp-send-hostname dhcp-duid",
+		"dhcp-hostname dhcp-send-hostname dhcp-duid dhcp-pd-hint",
 	"bridge": "ageing-time forward-delay group-address group-forward-mask hello-time mac-address max-age " +
 		"multicast-hash-max multicast-last-member-count multicast-last-member-interval multicast-membership-interval " +
 		"multicast-querier multicast-querier-interval multicast-query-interval multicast-query-response-interval " +

@@ -142,6 +142,7 @@ type IP struct {
 
 	AddrGenMode int64  `nm:"addr-gen-mode" by:"addrGenMode" family:"6"`
 	DUID        string `nm:"dhcp-duid" family:"6"`
+	PDHint      string `nm:"dhcp-pd-hint" family:"6"`
 	Privacy     int64  `nm:"ip6-privacy" range:"-1..2" default:"-1" family:"6"`
 	MTU         int64  `nm:"mtu" range:"uint32" family:"6"`
 	RATimeout   int64  `nm:"ra-timeout" range:"0..2147483647" family:"6" unused:"yes"`

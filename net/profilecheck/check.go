@@ -451,6 +451,8 @@ func checkIP(s string, ip *profile.IP) error {
 		return fault(s, "addr-gen-mode", "is not a number from 0 to 3")
 	case ip.Token != "" && (ip.AddrGenMode != profile.EUI64 || !validToken(ip.Token)):
 		return fault(s, "token", "needs addr-gen-mode=eui64, and the first half of it must be zero")
+	case ip.PDHint != "" && !validHint(ip.PDHint):
+		return fault(s, "dhcp-pd-hint", "is not a prefix of IPv6 such as ::/60 or 2001:db8:1200::/56")
 	case ip.IAID != "" && !validIAID(ip.IAID):
 		return fault(s, "dhcp-iaid", "is not a number of 32 bits nor mac, perm-mac, ifname or stable")
 	case ip.DUID != "" && !validDUID(ip.DUID):
@@ -465,6 +467,12 @@ func validIAID(text string) bool {
 	}
 	_, err := keyvalue.Number(text, 0, 1<<32-1)
 	return err == nil
+}
+
+// validHint reports whether a text is a prefix, of which only the length may count.
+func validHint(text string) bool {
+	p, err := netip.ParsePrefix(text)
+	return err == nil && p.Addr().Is6() && p.Bits() > 0
 }
 
 func validDUID(text string) bool {

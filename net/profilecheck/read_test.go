@@ -46,6 +46,21 @@ func TestNewSpellings(t *testing.T) {
 	}
 }
 
+// The hint of a prefix, which NetworkManager knows since 1.44: a wrong one costs the whole file there.
+func TestPrefixHint(t *testing.T) {
+	const head = "[connection]\nid=a\ntype=ethernet\n[ipv6]\nmethod=auto\ndhcp-pd-hint="
+	for hint, ok := range map[string]bool{"::/60": true, "2001:db8:1200::/56": true, "": true, "2001:db8::": false,
+		"::/0": false, "::/129": false, "10.0.0.0/8": false, "fe80::1%eth0/64": false, "60": false} {
+		p, warnings, err := Read("a", []byte(head+hint+"\n"))
+		if (err == nil) != ok || len(warnings) > 0 {
+			t.Errorf("dhcp-pd-hint=%s: %v, %v", hint, warnings, err)
+		}
+		if ok && p.IPv6.PDHint != hint {
+			t.Errorf("dhcp-pd-hint=%s is read as %q", hint, p.IPv6.PDHint)
+		}
+	}
+}
+
 // No message holds the value of a key that may be a secret.
 func TestMessagesHoldNoSecret(t *testing.T) {
 	const word = "hunter2"

@@ -8,7 +8,8 @@ func (r *Router) Follow(s netstate.State) {
 	for _, l := range s.Links {
 		if l.Shared.IsValid() || l.Shared6.IsValid() {
 			links = append(links,
-				Link{Name: l.Name, Index: l.Index, Hardware: l.Hardware, Own: l.Shared, Six: l.Shared6})
+				Link{Name: l.Name, Index: l.Index, Hardware: l.Hardware, Own: l.Shared, Six: l.Shared6,
+					Delegated: l.Delegated})
 		}
 	}
 	r.Set(links)

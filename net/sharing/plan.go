@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"resinos/net/netstate"
 	"resinos/net/ruleset"
 	"resinos/net/ruleset/part"
 )
@@ -24,15 +25,16 @@ const containers = "net-*"
 // a router now. A table without links has no chains.
 func Plan(links []Link) [2]ruleset.Table {
 	return [2]ruleset.Table{
-		table(ruleset.IPv4, links, func(l Link) netip.Prefix { return l.Own }),
-		table(ruleset.IPv6, links, func(l Link) netip.Prefix { return l.Six }),
+		table(ruleset.IPv4, links, func(l Link) (netip.Prefix, []netstate.Network) { return l.Own, nil }),
+		table(ruleset.IPv6, links, func(l Link) (netip.Prefix, []netstate.Network) { return l.Six, l.Delegated }),
 	}
 }
 
-// table returns the table of one protocol. Addresses that count within the owner's networks only, as all those of IPv4,
-// leave as one of the device's own.
-func table(family ruleset.Family, links []Link, own func(Link) netip.Prefix) ruleset.Table {
-	links = slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !own(l).IsValid() })
+// table returns the table of one protocol: networks returns the own network of a link, and those of delegated prefixes.
+// Addresses that count within the owner's networks only, as all those of IPv4, leave as one of the device's own; those
+// of a delegated prefix never do, because its server knows the way to them.
+func table(family ruleset.Family, links []Link, networks func(Link) (netip.Prefix, []netstate.Network)) ruleset.Table {
+	links = slices.DeleteFunc(slices.Clone(links), func(l Link) bool { own, _ := networks(l); return !own.IsValid() })
 	if len(links) == 0 {
 		return ruleset.Table{Family: family, Name: TableName}
 	}
@@ -45,9 +47,15 @@ func table(family ruleset.Family, links []Link, own func(Link) netip.Prefix) rul
 		add(append(ruleset.Rule{part.Out(l.Name), part.Connection("established", "related")}, allow...)...)
 	}
 	for _, l := range links {
-		network := own(l).Masked()
+		own, delegated := networks(l)
+		network := own.Masked()
 		add(append(ruleset.Rule{part.In(l.Name), part.Out(l.Name)}, allow...)...)
 		add(part.In(l.Name), part.From(network), part.Do("jump leaving"))
+		for _, n := range delegated {
+			if n.Valid != 0 {
+				add(part.In(l.Name), part.From(n.Prefix), part.Do("jump leaving"))
+			}
+		}
 		add(part.In(l.Name), part.Do("drop"))
 		leaving.Rules = append(leaving.Rules, ruleset.Rule{part.Out(l.Name), part.Do("drop")})
 		if family == ruleset.IPv4 || network.Addr().IsPrivate() {

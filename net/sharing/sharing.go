@@ -23,17 +23,41 @@ import (
 
 	"resinos/net/addresspool"
 	"resinos/net/advert"
+	"resinos/net/netstate"
 	"resinos/net/ruleset"
 	"resinos/services/sysctl"
 )
 
-// Link is one shared link. Its value identifies its server: if one field changes, the server begins anew.
+// Link is one shared link. If its name, index, hardware address or one of its own networks changes, its servers begin
+// anew.
 type Link struct {
-	Name     string
-	Index    int
-	Hardware string
-	Own      netip.Prefix // the device's address of IPv4, with the network that is shared; the zero value: none
-	Six      netip.Prefix // the same of IPv6
+	Name      string
+	Index     int
+	Hardware  string
+	Own       netip.Prefix       // the device's address of IPv4, with the network that is shared; the zero value: none
+	Six       netip.Prefix       // the same of IPv6
+	Delegated []netstate.Network // further networks of IPv6, which the world knows the way to
+}
+
+// identity is what the servers of a link depend on.
+type identity struct {
+	name     string
+	index    int
+	hardware string
+	own, six netip.Prefix
+}
+
+func (l Link) identity() identity { return identity{l.Name, l.Index, l.Hardware, l.Own, l.Six} }
+
+// equal reports whether nothing of two links differs.
+func (l Link) equal(o Link) bool {
+	return l.identity() == o.identity() && slices.Equal(l.Delegated, o.Delegated)
+}
+
+// served is what runs for one link.
+type served struct {
+	end  func()
+	tell func(Link) // says what its guests are told from now on; nil: nothing of IPv6
 }
 
 // Config is what a Router needs. All of it may be left out.
@@ -69,7 +93,7 @@ func (r *Router) Set(links []Link) {
 	links = slices.Clone(links)
 	slices.SortStableFunc(links, func(a, b Link) int { return a.Index - b.Index })
 	r.mu.Lock()
-	same := r.known && slices.Equal(r.wanted, links)
+	same := r.known && slices.EqualFunc(r.wanted, links, Link.equal)
 	r.wanted, r.known = links, true
 	r.mu.Unlock()
 	if !same {
@@ -113,10 +137,10 @@ const again = 10 * time.Second
 
 // Run serves until ctx ends. Tables and forwarding stay then.
 func (r *Router) Run(ctx context.Context) {
-	servers := map[Link]func(){}
+	servers := map[identity]served{}
 	defer func() {
-		for _, end := range servers {
-			end()
+		for _, s := range servers {
+			s.end()
 		}
 	}()
 	var applied [2]string
@@ -136,28 +160,32 @@ func (r *Router) Run(ctx context.Context) {
 		if !known {
 			continue
 		}
-		for l, end := range servers {
-			if !slices.Contains(links, l) {
-				end()
-				delete(servers, l)
-				r.cfg.Log.Info("link not shared any more", "link", l.Name)
-				if l.Six.IsValid() {
-					_ = advert.Host(l.Name) // the link may be gone
+		for id, s := range servers {
+			if !slices.ContainsFunc(links, func(l Link) bool { return l.identity() == id }) {
+				s.end()
+				delete(servers, id)
+				r.cfg.Log.Info("link not shared any more", "link", id.name)
+				if id.six.IsValid() {
+					_ = advert.Host(id.name) // the link may be gone
 				}
 			}
 		}
 		err := r.route(links, &applied, first)
 		first = false
 		for _, l := range links {
-			if _, runs := servers[l]; runs {
+			s, runs := servers[l.identity()]
+			if runs && s.tell != nil {
+				s.tell(l)
+			}
+			if runs {
 				continue
 			}
-			end, fault := r.serve(ctx, l)
+			s, fault := r.serve(ctx, l)
 			if fault != nil {
 				err = errors.Join(err, fault)
 				continue
 			}
-			servers[l] = end
+			servers[l.identity()] = s
 			r.cfg.Log.Info("link shared", "link", l.Name, "address", own(l))
 		}
 		r.note(err)
@@ -266,24 +294,24 @@ func bridged() bool {
 	})
 }
 
-// serve starts the servers of one link; end ends them.
-func (r *Router) serve(ctx context.Context, l Link) (end func(), err error) {
+// serve starts the servers of one link.
+func (r *Router) serve(ctx context.Context, l Link) (s served, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
-	end = func() { stop(); all.Wait() }
+	s.end = func() { stop(); all.Wait() }
 	defer func() {
 		if err != nil {
-			end()
+			s.end()
 		}
 	}()
 	if l.Own.IsValid() {
 		if err := r.giveAddresses(ctx, l, &all); err != nil {
-			return nil, err
+			return s, err
 		}
 	}
 	if l.Six.IsValid() {
-		if err := r.advertise(ctx, l, &all); err != nil {
-			return nil, err
+		if s.tell, err = r.advertise(ctx, l, &all); err != nil {
+			return s, err
 		}
 	}
 	for _, own := range []netip.Prefix{l.Own, l.Six} {
@@ -292,7 +320,7 @@ func (r *Router) serve(ctx context.Context, l Link) (end func(), err error) {
 		}
 		packets, streams, err := listenNames(ctx, l, own.Addr())
 		if err != nil {
-			return nil, err
+			return s, err
 		}
 		all.Go(func() {
 			if err := r.cfg.Names(ctx, packets, streams); err != nil {
@@ -300,7 +328,7 @@ func (r *Router) serve(ctx context.Context, l Link) (end func(), err error) {
 			}
 		})
 	}
-	return end, nil
+	return s, nil
 }
 
 // giveAddresses starts the DHCP server of a link.
@@ -319,25 +347,41 @@ func (r *Router) giveAddresses(ctx context.Context, l Link, all *sync.WaitGroup)
 	return nil
 }
 
-// advertise starts the IPv6 router of a link.
-func (r *Router) advertise(ctx context.Context, l Link, all *sync.WaitGroup) error {
+// advertise starts the IPv6 router of a link; tell says what its guests are told from now on.
+func (r *Router) advertise(ctx context.Context, l Link, all *sync.WaitGroup) (tell func(Link), err error) {
 	if l.Six.Bits() != 64 {
 		r.cfg.Log.Warn("no addresses given out", "link", l.Name, "address", l.Six,
 			"reason", "guests make addresses in networks of 64 bits only; use a prefix of /64")
-		return nil
+		return nil, nil
 	}
 	s, err := advert.Open(l.Name, l.Index, r.cfg.Log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	hardware, _ := net.ParseMAC(l.Hardware) // the kernel wrote it
-	told := advert.Router{Hardware: hardware, Prefixes: []netip.Prefix{l.Six.Masked()}, Default: true}
-	if r.cfg.Names != nil {
-		told.Servers = []netip.Addr{l.Six.Addr()}
+	s.Set(r.told(l))
+	told := l
+	tell = func(l Link) {
+		if !told.equal(l) {
+			told = l
+			s.Set(r.told(l))
+		}
 	}
-	s.Set(told)
 	all.Go(func() { s.Run(ctx) })
-	return nil
+	return tell, nil
+}
+
+// told returns what the guests of a link are told.
+func (r *Router) told(l Link) advert.Router {
+	hardware, _ := net.ParseMAC(l.Hardware) // the kernel wrote it
+	out := advert.Router{Hardware: hardware, Default: true,
+		Prefixes: []advert.Prefix{{Prefix: l.Six.Masked(), Preferred: advert.Forever, Valid: advert.Forever}}}
+	for _, n := range l.Delegated {
+		out.Prefixes = append(out.Prefixes, advert.Prefix(n))
+	}
+	if r.cfg.Names != nil {
+		out.Servers = []netip.Addr{l.Six.Addr()}
+	}
+	return out
 }
 
 // file is where the leases of a link are kept: by its hardware address too, which names no path.

@@ -23,6 +23,7 @@ import (
 	"resinos/net/filter"
 	"resinos/net/forward"
 	"resinos/net/link/linktest"
+	"resinos/net/netstate"
 	"resinos/net/resolv"
 	"resinos/net/ruleset"
 )
@@ -343,6 +344,9 @@ func TestHostileClients(t *testing.T) {
 func TestPlan(t *testing.T) {
 	p := netip.MustParsePrefix
 	tables := Plan([]Link{{Name: "eth1", Own: p("10.42.0.1/24"), Six: p("fd00:1:2:3::1/64")},
-		{Name: "wlan0", Own: p("192.168.42.1/24")}, {Name: "eth2", Six: p("2001:db8:7::1/64")}})
+		{Name: "wlan0", Own: p("192.168.42.1/24")}, {Name: "eth2", Six: p("2001:db8:7::1/64")},
+		{Name: "eth3", Six: p("fd00:1:2:4::1/64"), Delegated: []netstate.Network{
+			{Prefix: p("2001:db8:f00:1::/64"), Preferred: time.Hour, Valid: time.Hour},
+			{Prefix: p("fd12:3:4:5::/64"), Valid: time.Hour}, {Prefix: p("2001:db8:aa00:1::/64")}}}})
 	testenv.Golden(t, "plan", tables[0].String()+tables[1].String())
 }

@@ -105,7 +105,7 @@ func (s *session) show(ctx context.Context, client netcontrol.Client, asJSON boo
 // text is the picture of the network: links, their routes, the name servers, the profiles, and what is wrong.
 func (s *session) text(n netcontrol.Status) string {
 	rows := [][]screen.Cell{screen.Header("LINK", "STATE", "REACH", "PROFILE", "METHOD", "ADDRESSES")}
-	var routes, guests, radios, faults []string
+	var routes, delegated, guests, radios, faults []string
 	var peers [][]screen.Cell
 	for _, l := range n.Links {
 		if l.Kind == "loopback" {
@@ -114,6 +114,9 @@ func (s *session) text(n netcontrol.Status) string {
 		rows = append(rows, linkRow(l))
 		for _, r := range l.Routes {
 			routes = append(routes, fmt.Sprintf("  %s: %s", screen.Escape(l.Name), screen.InLine(r)))
+		}
+		for _, p := range l.Prefixes {
+			delegated = append(delegated, fmt.Sprintf("  %s: %s", screen.Escape(l.Name), screen.InLine(p)))
 		}
 		for _, g := range l.Guests {
 			guests = append(guests, strings.TrimRight(fmt.Sprintf("  %s: %s %s %s", screen.Escape(l.Name),
@@ -147,6 +150,9 @@ func (s *session) text(n netcontrol.Status) string {
 	}
 	if len(routes) > 0 {
 		out += "\nroutes\n" + strings.Join(routes, "\n") + "\n"
+	}
+	if len(delegated) > 0 {
+		out += "\ndelegated prefixes\n" + strings.Join(delegated, "\n") + "\n"
 	}
 	if len(guests) > 0 {
 		out += "\nguests of shared links\n" + strings.Join(guests, "\n") + "\n"

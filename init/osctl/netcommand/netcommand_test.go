@@ -36,7 +36,8 @@ func answering(t *testing.T) (root string) {
 			{Name: "eth1", Kind: "wired", Up: true, Managed: true, Method: "dhcp",
 				Error: "eth1: put route\x1b[2J: refused"},
 			{Name: "eth2", Kind: "wired", Up: true, Carrier: true, Managed: true, Method: "shared",
-				Addresses: []string{"10.42.0.1/24"}, Guests: []netcontrol.Guest{
+				Addresses: []string{"10.42.0.1/24"}, Prefixes: []string{"2001:db8:f00::/64 of the prefix of eth0"},
+				Guests: []netcontrol.Guest{
 					{Address: "10.42.0.20", Hardware: "02:00:00:00:00:01", Name: "printer"},
 					{Address: "10.42.0.21", Hardware: "02:00:00:00:00:02"}}},
 			{Name: "veth1", Kind: "virtual", Up: true, Carrier: true},
