@@ -1,12 +1,12 @@
 // Package archive owns the log that outlives the boot: it copies the ring's entries to the data partition when the
-// owner wants that, in few and large writes, and gives up the oldest when its budget of bytes is used up.
+// owner wants that, in few and large writes, and removes the oldest when its budget of bytes is used up.
 //
-// What is on flash is the only memory it has. Whoever opens the directory reads there up to which entry the boot's log
-// is kept, so a process killed at any moment, or a power cut, costs what had not been flushed and never doubles an
-// entry. Boots are told apart by the kernel's boot id and ordered by a number, since the clock may be wrong. It never
-// makes the directory, nor writes a byte, while it is not wanted or while the data partition is not there; it never
-// touches a file that is not a chunk of its own; and it never holds up the ring: on a full, broken or missing disk the
-// log goes on in RAM. Read Config first, then Archive.Run.
+// It has no state except the files on flash: after a kill or a power cut it reads there up to which entry the boot's
+// log is kept. A kill therefore costs only the entries that were not flushed, and never doubles an entry. The kernel's
+// boot id distinguishes boots, and a number orders them, because the clock may be wrong. While the log is not wanted,
+// or the data partition is missing, it creates no directory and writes nothing. It never changes a file that is not one
+// of its chunks, and never blocks the ring: on a full, broken or missing disk the log continues in RAM. Read Config
+// first, then Archive.Run.
 package archive
 
 import (
@@ -24,51 +24,51 @@ const (
 	// DefaultBytes is the budget on flash. Deflated it holds 20 MB of text and more: a month of a quiet device, or 250
 	// boots (docs/decisions/0018-log-on-disk.md).
 	DefaultBytes = 8 << 20
-	// DefaultInterval is how much of the log a power cut may cost.
+	// DefaultInterval is the longest time whose entries a power cut loses.
 	DefaultInterval = 5 * time.Minute
 
-	// firstWait keeps the first flush of a boot out of the way of the boot.
+	// firstWait delays the first flush until the boot is over.
 	firstWait = 30 * time.Second
-	// urgentWait lets the lines that explain an error come with it.
+	// urgentWait is the delay after an error, so that the lines that explain it are flushed too.
 	urgentWait = time.Second
-	// urgentBurst is how many errors are flushed at once in a row; each interval gives one back. So a device that does
-	// nothing but complain writes twice as often as a quiet one.
+	// urgentBurst is how many errors in a row are flushed at once; each interval allows one more. A device with
+	// permanent errors therefore writes twice as often as a quiet one.
 	urgentBurst = 5
 )
 
-// Config says what is kept and where. Ring, Boot, Place and Log must be set.
+// Config says which log is kept, and where. Ring, Boot, Place and Log must be set.
 type Config struct {
 	Ring *ring.Ring
 	Boot [16]byte // the kernel's boot id, which is the ring's
-	// Place gives the directory and makes it, with its parents, when it is missing. It fails with an error that wraps
-	// ErrAbsent while the file system that the directory belongs on is not there.
+	// Place opens the directory, and creates it with its parents if it is missing. Its error wraps ErrAbsent while the
+	// file system of the directory is not attached.
 	Place Place
 
 	Bytes    int64         // budget, all files together, in whole blocks of 4 KiB; DefaultBytes if 0
 	Interval time.Duration // DefaultInterval if 0
 
-	// Wanted says whether the log is kept now; nil never. Changed, which may be nil, tells that the answer may be
-	// another one.
+	// Wanted reports whether the log is to be kept now; nil: never. Changed, which may be nil, gets a value when the
+	// answer may have changed.
 	Wanted  func() bool
 	Changed <-chan struct{}
 
 	Log *slog.Logger
-	// Rested, if not nil, is called after each flush: deflating takes a megabyte, which comes back.
+	// Rested, if not nil, is called after each flush: deflating takes a megabyte, which is freed afterwards.
 	Rested func()
 }
 
-// An Archive is the writer. Run does the work; Flush asks it to.
+// An Archive writes the log to disk. Run does the work; Flush requests a write.
 type Archive struct {
 	Config
 	requests chan chan error // answered by Run
 
 	// The rest belongs to Run.
 	out     *writer   // nil: not open
-	due     time.Time // of the next flush; zero: there is nothing to write
+	due     time.Time // of the next flush; zero: nothing is to be written
 	retry   bool      // due is the time of another try
-	errands int       // urgent flushes that may still come at once
-	earned  time.Time // when errands was right
-	trouble bool      // has been said
+	errands int       // urgent flushes that are still allowed at once
+	earned  time.Time // the time for which errands holds
+	trouble bool      // a fault was logged
 }
 
 // ErrOff is what Flush returns when the log is not kept.
@@ -104,7 +104,7 @@ func (a *Archive) Flush(ctx context.Context) error {
 	}
 }
 
-// Run keeps the log until ctx is done; then it flushes once more and returns. While there is nothing to write it waits
+// Run writes the log until ctx is done; then it flushes once more and returns. While nothing is to be written it waits
 // for the ring without a timer.
 func (a *Archive) Run(ctx context.Context) {
 	defer a.Place.Close()
@@ -121,20 +121,20 @@ func (a *Archive) Run(ctx context.Context) {
 	}
 }
 
-// show has the place make the directory visible, which what earlier boots have said is read from. What is wrong with it
-// the first flush says.
+// show makes the place bind the directory, so that the log of earlier boots can be read. The first flush reports a
+// fault of the directory.
 func (a *Archive) show() {
 	if dir, err := a.Place.Open(); err == nil {
 		_ = dir.Close() // nothing was written
 	}
 }
 
-// wait waits for one event and serves it. It reports false when ctx is done.
+// wait waits for one event and handles it. It returns false when ctx is done.
 func (a *Archive) wait(ctx context.Context) bool {
 	if !a.Wanted() {
 		return a.rest(ctx)
 	}
-	if a.due.IsZero() && a.out == nil { // the answer has changed without a word
+	if a.due.IsZero() && a.out == nil { // Wanted has changed without a value from Changed
 		a.due = time.Now().Add(urgentWait)
 	}
 	var more <-chan struct{}
@@ -172,7 +172,7 @@ func (a *Archive) wait(ctx context.Context) bool {
 	return true
 }
 
-// rest is wait while the log is not kept.
+// rest replaces wait while the log is not kept.
 func (a *Archive) rest(ctx context.Context) bool {
 	a.close()
 	a.trouble = false
@@ -189,7 +189,7 @@ func (a *Archive) rest(ctx context.Context) bool {
 	return true
 }
 
-// next is the seq from which on nothing is on flash, as far as that is known.
+// next returns the seq of the first entry that is not known to be on flash.
 func (a *Archive) next() uint64 {
 	if a.out == nil {
 		return 0
@@ -197,7 +197,7 @@ func (a *Archive) next() uint64 {
 	return a.out.next
 }
 
-// hurry brings the next flush forward. A disk that was found broken is not asked more often for that.
+// hurry makes the next flush earlier, except for a retry on a broken disk.
 func (a *Archive) hurry(wait time.Duration) {
 	soon := time.Now().Add(wait)
 	if !a.retry && (a.due.IsZero() || soon.Before(a.due)) {
@@ -205,7 +205,7 @@ func (a *Archive) hurry(wait time.Duration) {
 	}
 }
 
-// allowed pays for one urgent flush.
+// allowed counts one urgent flush, and reports whether it is within the limit.
 func (a *Archive) allowed() bool {
 	now := time.Now()
 	if earned := int(now.Sub(a.earned) / a.Interval); earned > 0 {
@@ -219,7 +219,7 @@ func (a *Archive) allowed() bool {
 	return true
 }
 
-// flush writes what there is. What goes wrong is said once, and tried again after an interval.
+// flush writes the new entries. A fault is logged once, and the flush is tried again after an interval.
 func (a *Archive) flush(ctx context.Context) error {
 	err := a.write(ctx)
 	if a.Rested != nil {
@@ -242,8 +242,8 @@ func (a *Archive) flush(ctx context.Context) error {
 	return err
 }
 
-// write brings the ring's entries to flash. It looks again if somebody has removed the files under it, and gives up one
-// old file if the disk is full.
+// write writes the ring's entries to flash. If somebody has removed its files it opens the directory again; if the disk
+// is full it removes one old file.
 func (a *Archive) write(ctx context.Context) error {
 	for try := range 2 {
 		if a.out == nil {
@@ -263,7 +263,7 @@ func (a *Archive) write(ctx context.Context) error {
 	return nil // not reached: the second try returns
 }
 
-// open takes hold of the directory. One process at a time has it.
+// open opens and locks the directory, which one process at a time may use.
 func (a *Archive) open() (*writer, error) {
 	dir, err := a.Place.Open()
 	if err != nil {
@@ -280,7 +280,7 @@ func (a *Archive) open() (*writer, error) {
 	return w, nil
 }
 
-// drop lets go of a writer whose last flush failed; the next one looks at what is on flash.
+// drop closes a writer whose last flush failed; the next writer reads what is on flash.
 func (a *Archive) drop() {
 	if a.out != nil {
 		a.out.undo()
@@ -296,5 +296,5 @@ func (a *Archive) close() {
 	a.due, a.retry = time.Time{}, false
 }
 
-// isFull reports whether the file system, or its quota, has no room.
+// isFull reports whether the file system, or its quota, is full.
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRead is more than any chunk of ours takes: a size that a damaged file system made up must not cost that much
-// memory.
+// maxRead is larger than any chunk. It limits the memory for a file whose size is wrong because the file system is
+// damaged.
 const maxRead = 2 * maxChunk
 
-// disk is what the archive asks of its directory's file system, so that a test can cut the power between any two calls.
+// disk is what the archive uses of its directory's file system, so that a test can cut the power between any two calls.
 // Names are relative to the directory.
 type disk interface {
 	path() string // for readers
@@ -22,7 +22,7 @@ type disk interface {
 	size(name string) (int64, error)
 	read(name string) ([]byte, error) // no more than maxRead bytes of it
 	mkdir(name string) error
-	create(name string) (file, error) // in place of what has the name
+	create(name string) (file, error) // replaces a file of this name
 	open(name string) (file, error)   // for writing
 	rename(from, to string) error
 	remove(name string) error
@@ -35,20 +35,18 @@ type file interface {
 	WriteAt(b []byte, off int64) (int, error)
 	Truncate(size int64) error
 	sync() error           // the content and the size
-	same(name string) bool // it is what has the name
+	same(name string) bool // the file has this name
 	Close() error
 }
 
-// rootDisk is the real one: a directory that is held open, so that what is attached over its path later changes
-// nothing.
+// rootDisk is the real disk: a directory that is held open, so that a later mount over its path changes nothing.
 type rootDisk struct {
 	root *os.Root
 	lock *os.File
 	name string
 }
 
-// openDisk takes over dir, and the only hold on its content: the lock is on the directory itself, so that it costs no
-// file.
+// openDisk takes over dir and locks it. The lock is on the directory itself, so that it needs no file.
 func openDisk(dir *os.File) (*rootDisk, error) {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {

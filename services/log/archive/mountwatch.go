@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A mountWatch is told by the kernel when something is attached or detached: poll(2) on mountinfo gives POLLPRI
-// (proc_pid_mountinfo(5)). It is an epoll inside the Go runtime's, so that waiting holds no thread.
+// A mountWatch gets an event from the kernel when something is mounted or unmounted: poll(2) on mountinfo returns
+// POLLPRI (proc_pid_mountinfo(5)). It is an epoll inside the Go runtime's, so that waiting holds no thread.
 type mountWatch struct {
 	table, epoll *os.File
 	changed      chan struct{} // closed by wait at the first change, or when the watch is closed
@@ -26,7 +26,7 @@ func watchMounts() (*mountWatch, error) {
 		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(table.Fd()), &unix.EpollEvent{Events: unix.EPOLLPRI})
 	}
 	if err == nil {
-		err = unix.SetNonblock(fd, true) // else the runtime does not wait for it
+		err = unix.SetNonblock(fd, true) // otherwise the runtime cannot wait for it
 	}
 	if err != nil {
 		if fd >= 0 {
@@ -39,8 +39,8 @@ func watchMounts() (*mountWatch, error) {
 	return w, nil
 }
 
-// wait ends at the first change, or when the epoll is closed; a spurious end costs one look at the mounts. It does not ask the
-// inner epoll what has happened: mountinfo tells each change to one poll only, and the runtime's was that.
+// wait ends at the first change, or when the epoll is closed; a spurious end costs one look at the mounts. It does not
+// ask the inner epoll what has happened: mountinfo reports each change to one poll only, which was the runtime's.
 func (w *mountWatch) wait() {
 	defer close(w.changed)
 	conn, err := w.epoll.SyscallConn()

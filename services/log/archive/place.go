@@ -16,7 +16,7 @@ import (
 	"resinos/mounts/persist"
 )
 
-// Where the log lies on the device, and where people look for it.
+// The partition of the log, and the path at which people find it.
 const (
 	DataMount = "/mnt/data"
 	ViewPath  = "/var/log/journal"
@@ -25,29 +25,29 @@ const (
 // ErrAbsent is wrapped by Place.Open's error when the file system is not attached, or cannot keep anything.
 var ErrAbsent = errors.New("the data partition is not there")
 
-// A Place is a directory that may not be there yet. It belongs to one goroutine.
+// A Place is a directory that may not exist yet. It belongs to one goroutine.
 type Place interface {
-	// Open opens the directory, after making it. The caller closes it.
+	// Open creates the directory if it is missing, and opens it. The caller closes it.
 	Open() (*os.File, error)
-	// Changed is told when Open, which has failed with ErrAbsent, may do better now; nil before that.
+	// Changed gets a value when Open, which has failed with ErrAbsent, may succeed now; nil before that.
 	Changed() <-chan struct{}
 	// Close ends the waiting, until Open is called again.
 	Close()
 }
 
 // A Partition is a place on a partition: the directory root-overlay with View's path, as the persistent paths lie on
-// the state partition, and View is bound to it. Nothing is made or bound before Open finds a real, writable file system
-// attached at Mount.
+// the state partition, and View is bound to it. Nothing is created or bound before Open finds a real, writable file
+// system at Mount.
 type Partition struct {
 	Mount string // DataMount if ""
 	View  string // ViewPath if ""
 	Log   *slog.Logger
 
-	watch  *mountWatch // waits for a change; nil: nothing to wait for
-	hidden bool        // has been said
+	watch  *mountWatch // waits for a change; nil: nothing is waited for
+	hidden bool        // that View cannot be bound was logged
 }
 
-// Dir is where the directory lies.
+// Dir returns the path of the directory.
 func (p *Partition) Dir() string {
 	return filepath.Join(cmp.Or(p.Mount, DataMount), persist.Overlay, cmp.Or(p.View, ViewPath))
 }
@@ -71,7 +71,7 @@ func (p *Partition) Close() {
 // Open implements Place.
 func (p *Partition) Open() (*os.File, error) {
 	p.Close()
-	watch, err := watchMounts() // before the look, so that no change falls between
+	watch, err := watchMounts() // before the look, so that no change is missed
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (p *Partition) open(mount, view string) (*os.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: mount, Err: err}
 	}
 	defer unix.Close(root)
-	// What has been opened is what was judged, whatever was attached meanwhile.
+	// The opened directory is the checked one, whatever was mounted meanwhile.
 	var st unix.Stat_t
 	if err := unix.Fstat(root, &st); err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: mount, Err: err}
@@ -111,14 +111,14 @@ func (p *Partition) open(mount, view string) (*os.File, error) {
 	if err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open log archive", Path: p.Dir(), Err: err}, hidden)
 	}
-	if hidden != nil && !p.hidden { // the log is kept all the same
+	if hidden != nil && !p.hidden { // the log is kept nevertheless
 		p.Log.Warn("log archive is not visible", "path", view, "error", hidden)
 	}
 	p.hidden = hidden != nil
 	return os.NewFile(uintptr(dir), p.Dir()), nil
 }
 
-// bind makes the directory and shows it at view.
+// bind creates the directory and binds it to view.
 func bind(mount, view string) error {
 	trees, err := persist.Open(mount, "/")
 	if err != nil {
@@ -127,7 +127,7 @@ func bind(mount, view string) error {
 	return errors.Join(trees.Apply(persist.Bind{Path: view, Kind: persist.Directory, Mode: 0o700}), trees.Close())
 }
 
-// openFolder opens what bind has made, never through a symlink, which a stranger may have put on the disk.
+// openFolder opens the directory of bind, never through a symlink, which a stranger may have put on the disk.
 func openFolder(root int, view string) (int, error) {
 	return unix.Openat2(root, filepath.Join(persist.Overlay, view), &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
@@ -135,8 +135,8 @@ func openFolder(root int, view string) (int, error) {
 	})
 }
 
-// fit returns what is attached at target if it can keep a log: a file system on a disk that may be written. PID 1
-// attaches a tmpfs in the place of a partition that is missing or broken.
+// fit returns the mount at target if it can keep a log: a writable file system on a disk. In place of a missing or
+// broken partition, PID 1 mounts a tmpfs.
 func fit(mounts []attach.Mount, target string) (attach.Mount, error) {
 	m, found := attach.At(mounts, target)
 	switch {

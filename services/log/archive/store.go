@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	blockSize = 4096 // what the file system gives at least, for a file or a directory
+	blockSize = 4096 // the smallest allocation of the file system, for a file or a directory
 	aside     = ".tmp"
-	// maxNumber is the last number that the name of a boot's directory has digits for.
+	// maxNumber is the largest number with the eight digits of a boot's directory.
 	maxNumber = 99_999_999
-	// maxSaid bounds how many strange files are named.
+	// maxSaid limits how many strange files are logged.
 	maxSaid = 8
 )
 
-// store knows the chunks that lie in the directory and keeps them within the budget.
+// store lists the chunks in the directory and keeps them within the budget.
 type store struct {
 	disk  disk
 	limit int64
@@ -44,10 +44,11 @@ type kept struct {
 
 func (k kept) path() string { return path.Join(k.dir, k.name) }
 
-// blocks is what a file of size bytes takes.
+// blocks returns the disk space of a file of size bytes.
 func blocks(size int64) int64 { return (size + blockSize - 1) &^ (blockSize - 1) }
 
-// openStore takes stock. It removes what a power cut has left half made; what is nobody's chunk stays and is named.
+// openStore lists the directory. It removes incomplete files that a power cut has left. Files that are no chunks stay,
+// and are logged.
 func openStore(d disk, limit int64, log *slog.Logger) (*store, error) {
 	s := &store{disk: d, limit: limit}
 	top, err := d.list(".")
@@ -108,7 +109,7 @@ func (s *store) take(boot bootFolder) error {
 	return nil
 }
 
-// used is what all takes.
+// used returns the disk space of all chunks.
 func (s *store) used() int64 {
 	sum := int64(len(s.boots)) * blockSize
 	for _, k := range s.files {
@@ -123,14 +124,14 @@ func (s *store) evict(n int64, current kept) {
 	}
 }
 
-// giveUp removes the oldest chunk unless that is current, and reports whether there was one.
+// giveUp removes the oldest chunk unless that is current, and reports whether it removed one.
 func (s *store) giveUp(current kept) bool {
 	if len(s.files) == 0 || s.files[0].path() == current.path() {
 		return false
 	}
 	k := s.files[0]
 	if err := s.disk.remove(k.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false // the write that needs the room says why
+		return false // the write that needs the space reports the fault
 	}
 	s.files = s.files[1:]
 	if len(s.files) == 0 || s.files[0].dir != k.dir {
@@ -147,7 +148,7 @@ func (s *store) leave(folder string) {
 	s.boots = slices.DeleteFunc(s.boots, func(b bootFolder) bool { return b.name == folder })
 }
 
-// grown notes the size of a chunk, which is the newest.
+// grown records the size of the newest chunk.
 func (s *store) grown(k kept) {
 	if n := len(s.files); n > 0 && s.files[n-1].path() == k.path() {
 		s.files[n-1] = k
@@ -166,7 +167,7 @@ func (s *store) lastOf(id string) (bootFolder, bool) {
 	return bootFolder{}, false
 }
 
-// newBoot makes the directory of a boot, behind all others.
+// newBoot creates the directory of a boot, with the next number.
 func (s *store) newBoot(boot [16]byte) (string, error) {
 	number := 1
 	if n := len(s.boots); n > 0 {

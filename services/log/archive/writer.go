@@ -15,21 +15,20 @@ import (
 )
 
 const (
-	// A chunk is a thirty-second part of the budget, within bounds: what is given up at once when the budget is used
-	// up.
+	// A chunk has a thirty-second part of the budget, within limits. It is what is removed at once when the budget is
+	// used up.
 	maxChunk = 256 << 10
 	minChunk = 16 << 10
 
-	// pause is what a flush waits after each frame, so that a process with one processor gets to its input.
+	// pause is the pause of a flush after each frame, so that logd, which uses one processor, can read its input.
 	pause = time.Millisecond
 )
 
-// errGone tells that somebody has removed the chunk that is being written.
+// errGone reports that somebody has removed the chunk that is being written.
 var errGone = errors.New("log archive was removed")
 
 // A writer appends this boot's entries to the newest chunk. A new chunk is written aside, synced and renamed; later
-// frames are appended to it in place and synced: what a power cut tears off a frame fails its checksum and does not
-// count.
+// frames are appended to it in place and synced: a frame that a power cut has torn has a wrong checksum and is ignored.
 //
 //	flush: entries of the ring, from next on -> frames -> write ... write, fdatasync (a new one: rename, fsync of the directories)
 type writer struct {
@@ -50,7 +49,7 @@ type writer struct {
 	synced int64  // on flash
 }
 
-// newWriter takes up where the boot's last writer ended. What is on flash counts, nothing else. It owns d if it
+// newWriter continues where the boot's last writer ended, which it finds out from flash alone. It owns d if it
 // succeeds.
 func newWriter(d disk, c Config) (*writer, error) {
 	s, err := openStore(d, c.Bytes, c.Log)
@@ -67,7 +66,7 @@ func newWriter(d disk, c Config) (*writer, error) {
 		w.leaveChunk()
 		return nil, err
 	}
-	if w.next > c.Ring.Next() { // another ring of the same boot: somebody has removed the first
+	if w.next > c.Ring.Next() { // it is another ring of the same boot: somebody has removed the first one
 		w.leaveChunk()
 		w.dir, w.next = "", 0
 	}
@@ -86,7 +85,7 @@ func (w *writer) resume() error {
 		}
 		g, whole, err := chunk.Regrow(w.boot, b)
 		if err != nil {
-			continue // it was named as strange; its entries are written once more, if the ring still has them
+			continue // it was logged as strange; its entries are written again, if the ring still has them
 		}
 		w.next = g.Next()
 		if whole >= w.chunk {
@@ -109,7 +108,7 @@ func (w *writer) resume() error {
 	return nil
 }
 
-// flush brings what the ring has committed to flash.
+// flush writes all committed entries of the ring to flash.
 func (w *writer) flush(ctx context.Context, from *ring.Ring) error {
 	if w.file != nil && !w.file.same(w.current().path()) {
 		return errGone
@@ -132,7 +131,7 @@ func (w *writer) flush(ctx context.Context, from *ring.Ring) error {
 	}
 }
 
-// add takes one entry; after a gap, and when the chunk is large enough, into a new chunk.
+// add adds one entry to the chunk; after a gap, and when the chunk is large enough, to a new chunk.
 func (w *writer) add(ctx context.Context, e *entry.Entry) error {
 	if w.growth != nil && (w.growth.Next() != e.Seq || w.size >= w.chunk) {
 		if err := w.settle(); err != nil {
@@ -176,7 +175,7 @@ func (w *writer) begin(e *entry.Entry) (err error) {
 	return nil
 }
 
-// put writes what has been added.
+// put writes the added entries.
 func (w *writer) put() error {
 	b, err := w.growth.Take()
 	if err != nil || len(b) == 0 {
@@ -190,7 +189,7 @@ func (w *writer) put() error {
 	return nil
 }
 
-// settle returns when all that has been added is on flash.
+// settle returns when all added entries are on flash.
 func (w *writer) settle() error {
 	if w.growth == nil {
 		return nil
@@ -212,7 +211,7 @@ func (w *writer) settle() error {
 	return nil
 }
 
-// show gives a new chunk its name.
+// show gives a new chunk its final name.
 func (w *writer) show() error {
 	to := path.Join(w.dir, w.name)
 	if err := w.store.disk.rename(to+aside, to); err != nil {
@@ -231,7 +230,7 @@ func (w *writer) show() error {
 	return nil
 }
 
-// current is the chunk that is being written.
+// current returns the name of the chunk that is being written.
 func (w *writer) current() kept {
 	name := w.name
 	if w.aside {
@@ -240,8 +239,8 @@ func (w *writer) current() kept {
 	return kept{w.dir, name, w.size}
 }
 
-// undo takes back what is written but not known to be on flash, as far as the disk lets us: the next writer would count
-// it.
+// undo removes bytes that are written but not known to be on flash, as far as the disk allows it, because the next
+// writer would count them.
 func (w *writer) undo() {
 	switch {
 	case w.file == nil:
@@ -254,7 +253,7 @@ func (w *writer) undo() {
 
 func (w *writer) leaveChunk() {
 	if w.file != nil {
-		_ = w.file.Close() // all that counts was synced
+		_ = w.file.Close() // all bytes that count were synced
 	}
 	w.growth, w.file, w.name, w.aside, w.size, w.synced = nil, nil, "", false, 0, 0
 }

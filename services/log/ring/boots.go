@@ -16,24 +16,24 @@ import (
 	"resinos/services/log/entry"
 )
 
-// A Boot is what a directory keeps of one boot: sealed chunks, as the ring makes them, or grown ones. A reader sees of
-// it what is there when it comes to a chunk, so any number of them may read while somebody writes; a chunk that goes
-// meanwhile is a gap.
+// A Boot is the kept log of one boot, in a directory: sealed chunks, as the ring writes them, or grown ones. A reader
+// opens each chunk when it reaches it, so any number of readers may read while the writer writes; a chunk that is
+// removed meanwhile is a gap.
 //
 // The directory of all boots holds one directory each, NUMBER-BOOTID: eight decimal digits that count the boots,
-// because the clock of a device without a battery cannot order them, and the kernel's boot id. In it lie chunks under
-// the names they have in the ring. Whoever writes them there makes each appear whole, by rename.
+// because the clock of a device without a battery cannot order them, and the kernel's boot id. It contains chunks with
+// the same names as in the ring. The writer creates each by rename, so that it is complete.
 type Boot struct {
 	Number int
 	ID     string
 
 	dir    string
 	firsts []uint64
-	next   uint64 // behind the last entry; math.MaxUint64 if the last chunk does not say
+	next   uint64 // seq after the last entry; math.MaxUint64 if the last chunk does not contain it
 }
 
-// Boots returns the boots that dir keeps, oldest first. What is not a boot or not a whole chunk's beginning is passed
-// over, and its name below dir is among the strange ones; a directory that is missing holds none.
+// Boots returns the boots in dir, oldest first. Files that are no chunk, and directories that are no boot, are skipped
+// and listed as strange, by their names below dir. A missing directory has no boots.
 func Boots(dir string) (boots []*Boot, strange []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +85,7 @@ func (b *Boot) list() (strange []string, err error) {
 	}
 	for _, file := range files { // sorted by name, which is the order of the entries
 		if strings.HasSuffix(file.Name(), chunk.Suffix+tmp) {
-			continue // is being made
+			continue // it is being created
 		}
 		if _, ok := chunk.ParseFileName(file.Name()); !ok || !file.Type().IsRegular() {
 			strange = append(strange, file.Name())
@@ -106,10 +106,10 @@ func (b *Boot) list() (strange []string, err error) {
 	return strange, nil
 }
 
-// Oldest returns the seq of the first entry that is there.
+// Oldest returns the seq of the first existing entry.
 func (b *Boot) Oldest() uint64 { return b.firsts[0] }
 
-// NewReader returns a reader whose first entry is from, or the oldest one that is there. Close it after use.
+// NewReader returns a reader whose first entry is from, or the oldest existing one. Close it after use.
 func (b *Boot) NewReader(from uint64) *Reader { return newReader(b, from) }
 
 // Tail is Ring.Tail.

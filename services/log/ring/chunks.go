@@ -13,8 +13,8 @@ import (
 	"resinos/services/log/chunk"
 )
 
-// recover reads the directory: it removes what is broken, takes up the newest chunk behind its last whole record, or
-// starts the first one.
+// recover reads the directory: it removes broken files, and continues the newest chunk after its last complete record,
+// or starts the first chunk.
 func (r *Ring) recover() (dropped int64, err error) {
 	if dropped, err = r.list(); err != nil {
 		return dropped, err
@@ -46,11 +46,11 @@ func (r *Ring) recover() (dropped int64, err error) {
 	return dropped + torn, err
 }
 
-// take goes on where the chunk ends.
+// take continues at the end of the chunk.
 func (r *Ring) take(state chunk.Scanned) {
 	r.header, r.next = state.Header, state.Seq
 	for _, s := range state.Sources {
-		// A source that was forgotten and came again is there twice: the cursor of its latest life counts.
+		// A source that was forgotten and returned is listed twice: its latest cursor counts.
 		if known := r.sources[s.Source]; known == nil || known.ID < s.ID {
 			r.sources[s.Source] = s
 		}
@@ -66,7 +66,7 @@ func (r *Ring) list() (dropped int64, err error) {
 	}
 	for _, file := range files {
 		name := file.Name()
-		half := strings.HasSuffix(name, chunk.Suffix+tmp) // a life ended while it was being made; nothing is missing
+		half := strings.HasSuffix(name, chunk.Suffix+tmp) // logd ended while it created the file
 		if !strings.HasSuffix(name, chunk.Suffix) && !half {
 			continue
 		}
@@ -85,7 +85,7 @@ func (r *Ring) list() (dropped int64, err error) {
 	return dropped, nil
 }
 
-// readChunk reads a chunk's header. Its error means that the file is not worth keeping.
+// readChunk reads a chunk's header. An error means that the file is useless.
 func readChunk(path string) (chunkFile, chunk.Header, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -112,8 +112,8 @@ func readChunk(path string) (chunkFile, chunk.Header, error) {
 	return c, h, nil
 }
 
-// rotate seals the newest chunk and starts the next with the cursors of all sources. The new file appears whole or
-// not at all.
+// rotate seals the newest chunk and starts the next with the cursors of all sources. The new file is created complete
+// or not at all.
 func (r *Ring) rotate() error {
 	wall, boottime := r.now()
 	h := chunk.Header{First: r.next, Boot: r.boot, Wall: wall.UnixMicro(), Boottime: boottime.Microseconds()}
@@ -136,7 +136,7 @@ func (r *Ring) rotate() error {
 	}
 	former := r.file
 	if former != nil {
-		former.Close() // all was written with pwrite into memory; nothing can fail any more
+		former.Close() // all bytes are in the memory of the tmpfs already; nothing can fail any more
 	}
 	r.file, r.header = file, h
 	size := int64(len(b))
@@ -150,7 +150,7 @@ func (r *Ring) rotate() error {
 	return nil
 }
 
-// poke tells whoever listens, unless it has been told already.
+// poke sends a value to a channel, unless one waits there already.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -158,7 +158,7 @@ func poke(c chan struct{}) {
 	}
 }
 
-// write writes b at off. When the file system is full it gives up one old chunk after another.
+// write writes b at off. While the file system is full it removes one old chunk after another.
 func (r *Ring) write(file *os.File, off int64, b []byte) error {
 	for {
 		n, err := file.WriteAt(b, off)
@@ -175,8 +175,8 @@ func (r *Ring) evict(n int64) {
 	}
 }
 
-// Shrink removes the oldest chunk to give its memory back, and reports false if only the newest is left. Readers that
-// are in the middle of it finish it.
+// Shrink removes the oldest chunk to free its memory, and returns false if only the newest is left. Readers of the
+// removed chunk can finish it.
 func (r *Ring) Shrink() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -203,7 +203,7 @@ func (r *Ring) last() chunkFile {
 	return r.chunks[len(r.chunks)-1]
 }
 
-// publish makes the newest chunk end at size and wakes the readers that wait.
+// publish sets the committed size of the newest chunk, and wakes waiting readers.
 func (r *Ring) publish(size int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,11 +10,11 @@ import (
 	"resinos/services/log/chunk"
 )
 
-// Pack deflates sealed chunks until ctx is done, the newest first: it is the one that stays longest. It waits while
-// there are none. A chunk that cannot be packed stays as it is, and failed is told why; rested is called each time
-// all is done. Killed at any moment, it leaves the plain chunk or the packed one.
+// Pack deflates sealed chunks until ctx is done, the newest first, because it will be kept longest. It waits while
+// there are none. A chunk that cannot be packed stays plain, and failed is called with the reason; rested is called
+// whenever all are packed. If the process is killed, either the plain or the packed chunk exists.
 func (r *Ring) Pack(ctx context.Context, failed func(error), rested func()) {
-	var f *chunk.Framer // a megabyte, which is there only while it is needed
+	var f *chunk.Framer // a megabyte, which is used only while it is needed
 	for {
 		first, ok := r.toPack()
 		if !ok {
@@ -71,12 +71,12 @@ func (r *Ring) pack(ctx context.Context, first uint64, f *chunk.Framer) error {
 		err = errors.Join(err, removed)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // it was the oldest and went meanwhile
+		return nil // it was the oldest and was removed meanwhile
 	}
 	return err
 }
 
-// exchange puts the packed file in the place of the plain one. Readers of the plain one finish it.
+// exchange replaces the plain file by the packed one. Readers of the plain file can finish it.
 func (r *Ring) exchange(first uint64, path string) error {
 	st, err := os.Stat(path + tmp)
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *Ring) exchange(first uint64, path string) error {
 	defer r.mu.Unlock()
 	i := r.index(first)
 	if i < 0 || st.Size() >= r.chunks[i].size {
-		return os.ErrNotExist // gone, or not worth it
+		return os.ErrNotExist // the chunk is gone, or packing does not make it smaller
 	}
 	if err := os.Rename(path+tmp, path); err != nil {
 		return err

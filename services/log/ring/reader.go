@@ -12,53 +12,54 @@ import (
 	"resinos/services/log/entry"
 )
 
-// pressing is how many sealed chunks press: with those of the device's ring, a megabyte.
+// pressing is the number of sealed chunks after which Presses is true: a megabyte in the device's ring.
 const pressing = 4
 
-// row is a row of chunks that a reader walks over: the ring, or what is left of an earlier boot.
+// row is a row of chunks that a reader reads: the ring, or the log of an earlier boot.
 type row interface {
-	// path is where the chunk whose first entry is first lies.
+	// path returns the path of the chunk whose first entry is first.
 	path(first uint64) string
-	// find returns the chunk that holds seq, or the oldest if seq is gone; not ok if it has not been written yet.
+	// find returns the chunk with seq, or the oldest if seq is gone; not ok if seq has not been written yet.
 	find(seq uint64) (first uint64, ok bool)
 	// after returns the chunk that follows another one, which may be gone.
 	after(first uint64) (next uint64, ok bool)
-	// extent returns how many bytes of a chunk count, and the seq behind the row's last entry, 0 if it is not known.
+	// extent returns how many bytes of a chunk are committed, and the seq after the row's last entry, 0 if it is not
+	// known.
 	extent(first uint64, file *os.File) (size int64, next uint64, err error)
 }
 
-// A Reader walks over the entries of a ring or of an earlier boot, oldest first, and goes on when more have come. It
-// belongs to one goroutine.
+// A Reader reads the entries of a ring or of an earlier boot, oldest first, and continues with later ones. It belongs
+// to one goroutine.
 type Reader struct {
-	// Keep, if not nil, says whether Next returns an entry. It sees the entry without its message.
+	// Keep, if not nil, decides whether Next returns an entry. It gets the entry without its message.
 	Keep func(*entry.Entry) bool
-	// Until ends the walk before an entry; NewReader sets it beyond all.
+	// Until is the entry before which the reader ends; NewReader sets it after all entries.
 	Until uint64
-	// Skipped counts entries that the reader wanted but that were gone, or lost with a broken chunk.
+	// Skipped counts entries that were gone before the reader read them, or lost with a broken chunk.
 	Skipped uint64
 
 	row row
 	seq uint64 // of the entry wanted next
 
-	open   bool   // not: find the chunk of seq
+	open   bool   // false: find the chunk of seq first
 	first  uint64 // the chunk's name
 	sealed bool   // nothing will be added to the chunk
 	packed bool   // frames is used, not plain
 	limit  int64  // bytes of the chunk that are known to be committed
-	end    uint64 // the row's next seq when the reader came to the end of the chunk
+	end    uint64 // the row's next seq when the reader reached the end of the chunk
 	dec    *chunk.Decoder
 	plain  chunk.Records // its file is the chunk's
 	frames *chunk.Frames
 }
 
-// NewReader returns a reader whose first entry is from, or the oldest one that is still there. Close it after use.
+// NewReader returns a reader whose first entry is from, or the oldest existing one. Close it after use.
 func (r *Ring) NewReader(from uint64) *Reader {
 	return newReader(r, from)
 }
 
 func newReader(r row, from uint64) *Reader { return &Reader{row: r, seq: from, Until: math.MaxUint64} }
 
-// Oldest and Next bound the seqs of the entries that are there: Oldest <= seq < Next.
+// Oldest and Next are the limits of the seqs of existing entries: Oldest <= seq < Next.
 func (r *Ring) Oldest() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,15 +73,15 @@ func (r *Ring) Next() uint64 {
 	return r.next
 }
 
-// Urgent is told when an entry of priority 3 (err) or more urgent has been committed, Full when a chunk has been
-// sealed. Both are for one receiver, and hold one message.
+// Urgent gets a value when an entry of priority 3 (err) or more urgent has been committed, Full when a chunk has been
+// sealed. Both are for one receiver, and hold one value.
 func (r *Ring) Urgent() <-chan struct{} { return r.urgent }
 
 // Full is described at Urgent.
 func (r *Ring) Full() <-chan struct{} { return r.full }
 
-// Presses reports whether the entries from seq on take so many chunks that whoever wants to keep them should take
-// them soon: before long they make room for others. They are many enough, then, to be worth a write.
+// Presses reports whether the entries from seq on fill so many chunks that an archive should write them soon, before
+// the ring removes them. They are then enough for one write.
 func (r *Ring) Presses(seq uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,8 +105,7 @@ func (r *Ring) Changed(seq uint64) <-chan struct{} {
 	return r.changed
 }
 
-// Tail returns the seq from which on a reader with keep meets the last n entries that it keeps, and how many of them
-// there are.
+// Tail returns the seq from which a reader with keep returns the last n entries, and how many there are.
 func (r *Ring) Tail(n int, keep func(*entry.Entry) bool) (from uint64, found int, err error) {
 	r.mu.Lock()
 	firsts := make([]uint64, len(r.chunks))
@@ -139,7 +139,7 @@ func tail(r row, firsts []uint64, end uint64, n int, keep func(*entry.Entry) boo
 	return end, found, nil
 }
 
-// kept returns the seqs from first up to, without, end that keep wants.
+// kept returns the seqs from first to before end that keep accepts.
 func (rd *Reader) kept(first, end uint64, keep func(*entry.Entry) bool) ([]uint64, error) {
 	rd.Close() // opened for reading: nothing to lose
 	rd.seq, rd.Until = first, end
@@ -157,7 +157,7 @@ func (rd *Reader) kept(first, end uint64, keep func(*entry.Entry) bool) ([]uint6
 // Seq returns the seq of the entry that the next call of Next looks at first; wait on Ring.Changed with it.
 func (rd *Reader) Seq() uint64 { return rd.seq }
 
-// Close gives the reader's file back.
+// Close closes the reader's file.
 func (rd *Reader) Close() error {
 	if !rd.open {
 		return nil
@@ -166,8 +166,7 @@ func (rd *Reader) Close() error {
 	return rd.plain.File.Close()
 }
 
-// Next sets e to the next entry. It returns false, and no error, at the end of what has been committed; more may
-// come.
+// Next sets e to the next entry. At the end of the committed entries it returns false and no error; more may follow.
 func (rd *Reader) Next(e *entry.Entry) (bool, error) {
 	for rd.seq < rd.Until {
 		if !rd.open {
@@ -201,7 +200,7 @@ func (rd *Reader) Next(e *entry.Entry) (bool, error) {
 	return false, nil
 }
 
-// enter opens the chunk that holds rd.seq. It reports false if that entry has not been written yet.
+// enter opens the chunk with rd.seq. It returns false if that entry has not been written yet.
 func (rd *Reader) enter() (bool, error) {
 	for {
 		first, ok := rd.row.find(rd.seq)
@@ -211,7 +210,7 @@ func (rd *Reader) enter() (bool, error) {
 		file, err := os.Open(rd.row.path(first))
 		if errors.Is(err, os.ErrNotExist) {
 			if again, _ := rd.row.find(rd.seq); again != first {
-				continue // it was the oldest and went just now
+				continue // it was the oldest and was just removed
 			}
 			next, ok := rd.row.after(first)
 			if !ok {
@@ -254,7 +253,7 @@ func (rd *Reader) begin() error {
 	return nil
 }
 
-// payload returns the next record's payload, or io.EOF behind the last whole record of the chunk.
+// payload returns the next record's payload, or io.EOF after the last complete record of the chunk.
 func (rd *Reader) payload() ([]byte, error) {
 	for {
 		var payload []byte
@@ -279,8 +278,8 @@ func (rd *Reader) payload() ([]byte, error) {
 	}
 }
 
-// leave goes to the next chunk, or once more over the end of this one if it has been sealed meanwhile. It counts what
-// the chunk should have held, and reports false if there is no next chunk yet.
+// leave moves to the next chunk, or reads the end of this one again if it has been sealed meanwhile. It counts the
+// entries that the chunk should have had, and returns false if there is no next chunk yet.
 func (rd *Reader) leave() bool {
 	next, ok := rd.row.after(rd.first)
 	if ok && !rd.sealed {
@@ -297,7 +296,7 @@ func (rd *Reader) leave() bool {
 	return ok
 }
 
-// skip counts what is missing before seq.
+// skip counts the missing entries before seq.
 func (rd *Reader) skip(seq uint64) {
 	if seq > rd.seq {
 		rd.Skipped += seq - rd.seq
@@ -305,7 +304,7 @@ func (rd *Reader) skip(seq uint64) {
 	}
 }
 
-// find returns the chunk that holds seq, or the oldest if seq is gone.
+// find returns the chunk with seq, or the oldest if seq is gone.
 func (r *Ring) find(seq uint64) (first uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -327,8 +326,8 @@ func (r *Ring) after(first uint64) (next uint64, ok bool) {
 	return r.chunks[i].first, true
 }
 
-// extent returns how many bytes of a chunk are committed, and the ring's next seq at that moment. All of a chunk
-// that is not the newest counts, and a reader may hold the plain form of one that has been packed.
+// extent returns how many bytes of a chunk are committed, and the ring's next seq at that moment. Every chunk but the
+// newest is committed as a whole. A reader may still read the plain form of a chunk that has been packed.
 func (r *Ring) extent(first uint64, file *os.File) (size int64, next uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -4,8 +4,8 @@
 // The ring is a row of chunk files (package chunk), each readable by itself. The writer appends checksummed records to
 // the newest chunk; a sealed chunk is deflated; when the budget is used up the oldest chunk is removed. A record
 // carries the writer's read position in its source (its cursor) next to the line, so that one write makes both durable:
-// a writer killed at any moment finds in the ring which input it had already taken in. Chunks of earlier boots can be
-// read beside it. The ring never touches flash, never reads a source and never logs. Read Ring first, then Reader.
+// a writer that was killed at any moment finds in the ring which input it has already read. Chunks of earlier boots can
+// be read beside it. The ring never touches flash, never reads a source and never logs. Read Ring first, then Reader.
 package ring
 
 import (
@@ -33,12 +33,11 @@ const (
 
 	urgent = 3 // err
 
-	tmp = ".tmp" // behind the name of a chunk that is being made
+	tmp = ".tmp" // suffix of the name of a chunk that is being created
 )
 
-// A Ring is the writer's hold on the chunks of one directory, and where readers begin. One goroutine calls Append,
-// Commit, Report, SetMark, Mark and Forget, another one Pack; readers may be as many as wanted, each in its own
-// goroutine.
+// A Ring holds the chunks of one directory for its writer, and creates readers. One goroutine calls Append, Commit,
+// Report, SetMark, Mark and Forget, another one Pack; any number of readers may exist, each in its own goroutine.
 type Ring struct {
 	dir   string
 	limit int64 // bytes, all chunks together
@@ -47,7 +46,7 @@ type Ring struct {
 	now   Clock
 	lock  *os.File
 
-	// The writer's own: what is not yet in the file, and the newest chunk.
+	// For the writer only: the entries that are not yet in the file, and the newest chunk.
 	file    *os.File
 	header  chunk.Header
 	pending []byte
@@ -65,22 +64,22 @@ type Ring struct {
 	changed chan struct{}
 }
 
-// chunk is what is known of one file without reading it.
+// chunk describes one file without its content.
 type chunkFile struct {
 	first uint64
 	size  int64
-	base  int64 // bytes taken by the header and the sources it began with
+	base  int64 // bytes of the header and of the sources at the beginning
 
 	packed bool
-	kept   bool // could not be packed, stays as it is
+	kept   bool // could not be packed, and stays plain
 }
 
-// Clock is the time that a new chunk is stamped with.
+// Clock is the time stamp of a new chunk.
 type Clock func() (wall time.Time, boottime time.Duration)
 
-// Open takes up the ring in dir, or starts one there, and gives the caller the only hold on it: a second Open fails
-// until the first is closed or its process is dead. A torn tail is dropped and broken chunks are removed; dropped
-// counts the bytes of both. The directory should lie on a tmpfs. boot is the kernel's boot id.
+// Open opens the ring in dir, or creates one there, and locks it: a second Open fails until the first ring is closed or
+// its process is dead. Open drops a torn tail and removes broken chunks; dropped counts the bytes of both. The
+// directory should be on a tmpfs. boot is the kernel's boot id.
 func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, 0, fmt.Errorf("open log ring: %w", err)
@@ -104,7 +103,7 @@ func Open(dir string, limit int64, boot [16]byte, now Clock) (r *Ring, dropped i
 	return r, dropped, nil
 }
 
-// Close commits what is pending and lets go of the ring. The chunks stay.
+// Close commits pending entries and unlocks the ring. The chunks stay.
 func (r *Ring) Close() error {
 	var errs []error
 	if r.file != nil {
@@ -113,7 +112,7 @@ func (r *Ring) Close() error {
 	return errors.Join(append(errs, r.lock.Close())...)
 }
 
-// Mark returns what is kept of s; the zero Mark for a new source.
+// Mark returns the mark of s; the zero Mark for a new source.
 func (r *Ring) Mark(s pipe.Source) chunk.Mark {
 	if known := r.sources[s]; known != nil {
 		return known.Mark
@@ -121,7 +120,7 @@ func (r *Ring) Mark(s pipe.Source) chunk.Mark {
 	return chunk.Mark{}
 }
 
-// BootID returns the boot id that entries get, as they show it.
+// BootID returns the boot id of new entries, as text.
 func (r *Ring) BootID() string { return chunk.BootString(r.boot) }
 
 // Sources returns the sources whose cursors the ring keeps.
@@ -133,17 +132,17 @@ func (r *Ring) Sources() []pipe.Source {
 	return list
 }
 
-// Forget drops the cursor of a source that will not come back.
+// Forget drops the cursor of a source that will not return.
 func (r *Ring) Forget(s pipe.Source) { delete(r.sources, s) }
 
-// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and sets the cursor of
-// its source. The entry becomes visible and durable with the next Commit; Append commits by itself when much is
-// pending. On an error the entry was not taken and the cursor did not move.
+// Append adds an entry whose message is message (e.Message, Seq and Boot are not looked at) and sets the cursor of its
+// source. The entry becomes visible and durable with the next Commit; Append commits by itself when much is pending.
+// After an error the entry was not added and the cursor is unchanged.
 func (r *Ring) Append(e *entry.Entry, message []byte, cursor int64) error {
 	return r.add(e, message, cursor, false)
 }
 
-// Report is Append for an entry that tells how many lines its source has dropped: with it the count becomes 0.
+// Report is Append for an entry that reports how many lines its source has dropped. It sets the count to 0.
 func (r *Ring) Report(e *entry.Entry, message []byte) error {
 	return r.add(e, message, r.Mark(e.Source()).Cursor, true)
 }
@@ -169,7 +168,7 @@ func (r *Ring) add(e *entry.Entry, message []byte, cursor int64, report bool) er
 	return nil
 }
 
-// SetMark keeps m of s without an entry; it too needs a Commit.
+// SetMark sets the mark of s without an entry; it too needs a Commit.
 func (r *Ring) SetMark(s pipe.Source, m chunk.Mark) error {
 	if err := r.makeRoom(); err != nil {
 		return err
@@ -197,8 +196,8 @@ func (r *Ring) admit(name pipe.Source) *chunk.Source {
 	return s
 }
 
-// Commit writes the pending entries with one system call and shows them to readers. When the file system is full it
-// gives up the oldest chunks first. After an error everything is still pending and Commit may be tried again.
+// Commit writes the pending entries with one system call and makes them visible to readers. If the file system is full
+// it first removes the oldest chunks. After an error all entries are still pending, and Commit may be called again.
 func (r *Ring) Commit() error {
 	if len(r.pending) == 0 {
 		return nil
