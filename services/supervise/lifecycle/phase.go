@@ -1,22 +1,22 @@
-// Package lifecycle decides about one service: from its state and one thing that happened follow its next state and
-// what must be done. It is pure: no clock, file, process or logger, and it knows no other service (package transaction
+// Package lifecycle decides about one service: from its state and one input, Step computes the next state and the acts
+// to carry out. It is pure: no clock, file, process or logger, and it knows no other service (package transaction
 // does). Start at the drawing above the table next, then read Step.
 package lifecycle
 
-// Phase is where one service is in its life.
+// Phase is the phase of one service; docs/services.md explains each under States.
 type Phase uint8
 
 const (
 	stay     Phase = iota // in the table: the event changes nothing
-	Down                  // nobody asked for it, nothing runs
-	Waiting               // asked for; waits for its needs and for its turn
-	Armed                 // asked for; waits for traffic, its hour or a change of a path
-	Starting              // its process was asked for and is not up yet
+	Down                  // not requested, and nothing runs
+	Waiting               // requested; waits for its needs and for its turn
+	Armed                 // requested; waits for traffic, its timer or a change of a path
+	Starting              // its process was requested and is not up yet
 	Up                    // it does its work
-	Leaving               // must go; waits for those that depend on it to go first
+	Leaving               // must stop; waits until those that depend on it have stopped
 	Stopping              // SIGTERM was sent
 	Killing               // SIGKILL was sent
-	Clearing              // the main process is dead; what it left behind is being killed
+	Clearing              // the main process is dead; its other processes are being killed
 	Backoff               // died; waits before the next try
 	Done                  // ended by itself, as it should
 	Failed                // given up; only a person starts it again
@@ -43,7 +43,7 @@ func ParsePhase(name string) (Phase, bool) {
 	return 0, false
 }
 
-// Alive reports whether a process of the service may be there.
+// Alive reports whether a process of the service may exist.
 func (p Phase) Alive() bool {
 	switch p {
 	case Starting, Up, Leaving, Stopping, Killing, Clearing:
@@ -57,24 +57,24 @@ type Event uint8
 
 const (
 	None    Event = iota
-	Want          // asked for
-	Stop          // not asked for any more
+	Want          // requested
+	Stop          // not requested any more
 	Lost          // one of its needs is gone for good
-	Restart       // asked to go round once
-	Clear         // the way is free: to start, its needs are up; to leave, its dependants have left
-	idle          // … and it starts on demand only
-	Fire          // the demand is there
+	Restart       // stop it if it runs, and start it again
+	Clear         // it may start, because its needs are up; or it may stop, because its dependants have
+	idle          // as Clear, but the service starts on demand only
+	Fire          // its demand has happened
 	Skip          // a condition does not hold
 	Ready         // it is up
-	Quits         // it says that it ends by itself
-	Sick          // it is not well: its health command or its own word says so
+	Quits         // it has announced its own end (STOPPING=1)
+	Sick          // it is unhealthy, by its health command or its own message
 	Exit          // its main process ended, or could not be started
 	Timer         // the deadline of its phase is over
-	again         // all of it is gone and it is to come back after a pause
-	now           // … to come back at once
-	finish        // … it has ended well
-	giveUp        // … it has ended badly and is not to be tried again
-	rest          // … and nobody asks for it
+	again         // all its processes have ended, and it starts again after a pause
+	now           // … and it starts again at once
+	finish        // … and it has ended well
+	giveUp        // … and it has failed and is not started again
+	rest          // … and it is not requested
 	numEvents
 )
 
@@ -88,35 +88,36 @@ var eventNames = [numEvents]string{
 // String returns the word that the drawing uses.
 func (e Event) String() string { return eventNames[e] }
 
-// next is the life of a service. An entry that is not there keeps the phase. Every arrow of the
-// drawing is an entry and every entry an arrow; a test compares them.
+// next is the transition table of a service. A missing entry keeps the phase. Every arrow of the drawing is an entry
+// and every entry an arrow; a test compares them.
 //
-//	a good life        down --want--> waiting --clear--> starting --ready--> up
-//	asked to stop      up --stop--> leaving --clear--> stopping --exit--> clearing --rest--> down
+//	the usual case     down --want--> waiting --clear--> starting --ready--> up
+//	stop               up --stop--> leaving --clear--> stopping --exit--> clearing --rest--> down
 //	a need is gone     up --lost--> leaving
 //	it does not stop   stopping --timer--> killing --exit--> clearing
 //	it cannot be killed, kill again
 //	                   killing --timer--> killing
 //	it crashes         up --exit--> clearing --again--> backoff --timer--> waiting
-//	the first time, or we stopped it to start it again
+//	its first crash, or it was stopped to be started again
 //	                   clearing --now--> waiting
 //	it ends            clearing --finish--> done    clearing --giveUp--> failed
-//	it is not well     up --sick--> stopping        starting --sick--> killing
+//	it is unhealthy    up --sick--> stopping        starting --sick--> killing
 //	watchdog is late   up --timer--> killing
-//	it says goodbye    up --quits--> stopping
+//	it announces its end
+//	                   up --quits--> stopping
 //	not up in time     starting --timer--> killing
 //	not up at all      starting --exit--> clearing
 //	stop while starting
 //	                   starting --stop--> leaving   starting --lost--> leaving
-//	dead before its turn to leave
+//	dead while it waits for its dependants
 //	                   leaving --exit--> clearing
 //	on demand only     waiting --idle--> armed --fire--> waiting
-//	its hour has come, or a person asks
+//	its timer fires, or a person starts it
 //	                   armed --timer--> waiting     armed --want--> waiting
 //	                   armed --restart--> waiting
 //	ended well, and waits for the next demand
 //	                   clearing --idle--> armed
-//	a need of it is gone, or its sockets cannot be had
+//	a need is gone, or its sockets cannot be opened
 //	                   armed --lost--> waiting      armed --exit--> clearing
 //	a condition does not hold, for good or until the next demand
 //	                   starting --skip--> skipped   starting --idle--> armed
@@ -125,9 +126,9 @@ func (e Event) String() string { return eventNames[e] }
 //	                   waiting --stop--> down       backoff --stop--> down
 //	                   done --stop--> down          failed --stop--> down
 //	                   armed --stop--> down         skipped --stop--> down
-//	asked for again    done --want--> waiting       failed --want--> waiting
+//	requested again    done --want--> waiting       failed --want--> waiting
 //	                   backoff --want--> waiting    skipped --want--> waiting
-//	go round once      up --restart--> stopping     starting --restart--> stopping
+//	restart            up --restart--> stopping     starting --restart--> stopping
 //	                   down --restart--> waiting    backoff --restart--> waiting
 //	                   done --restart--> waiting    failed --restart--> waiting
 //	                   skipped --restart--> waiting

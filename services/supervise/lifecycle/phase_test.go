@@ -18,7 +18,7 @@ func TestDrawingEqualsTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, drawing, _ := strings.Cut(string(source), "// next is the life of a service.")
+	_, drawing, _ := strings.Cut(string(source), "// next is the transition table of a service.")
 	drawing, _, _ = strings.Cut(drawing, "\nvar next")
 	var drawn, table []string
 	arrow := regexp.MustCompile(`^--(\w+)-->$`)

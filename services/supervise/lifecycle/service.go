@@ -9,8 +9,8 @@ import (
 	"resinos/services/spec"
 )
 
-// Service is the state of one service: a plain value, so that a step can be judged, compared
-// and written down for the next life of PID 1.
+// Service is the state of one service. It is a plain value, which can be compared in tests and saved for the next life
+// of PID 1.
 type Service struct {
 	Phase    Phase
 	Since    time.Time // of the phase
@@ -18,12 +18,12 @@ type Service struct {
 	Epoch    time.Time // when the kernel started: timers count from there
 	Seed     uint32    // of the device, so that not all of a fleet get the same random delay
 
-	Wanted    bool // somebody asks for it
-	Going     bool // its end is asked for: it is no failure
+	Wanted    bool // it is requested
+	Going     bool // its end was requested, so it is no failure
 	Broken    bool // it can never start: its file names a missing need or a cycle, or masks it
-	Missed    bool // what it waits for happened while it ran
+	Missed    bool // its demand happened while it ran
 	Soon      bool // it starts next without waiting for its demand: a person has restarted it
-	Reloading bool // it said RELOADING=1 and not yet READY=1
+	Reloading bool // it has sent RELOADING=1 and not yet READY=1
 	silent    bool // it is up, and its watchdog message is late
 
 	PID      int
@@ -31,9 +31,9 @@ type Service struct {
 	Began    time.Time   // the latest life; zero before the first
 	Last     proc.Status // how the latest life ended
 	Spoiled  bool        // the latest life ended otherwise than by a clean exit
-	Blame    string      // why it is being killed, when nobody asked for it
+	Blame    string      // why it is being killed without a request
 	Why      string      // of the latest end, in words
-	Tries    int         // lives begun since it was asked for
+	Tries    int         // lives begun since it was requested
 	Lives    int         // lives begun ever
 	Failures int         // lives lost in a row without a stable one
 
@@ -41,7 +41,7 @@ type Service struct {
 	Losses int       // lives lost since then
 }
 
-// ended books the end of a life.
+// ended records the end of a life.
 func ended(at time.Time, sp *spec.Spec, s Service, in Input) Service {
 	s.PID, s.Last, s.Reloading = 0, in.Status, false
 	s.Spoiled, s.Why = in.Err != nil || !in.Status.OK(), in.Status.String()
@@ -69,7 +69,7 @@ func ended(at time.Time, sp *spec.Spec, s Service, in Input) Service {
 	return s
 }
 
-// verdict decides what becomes of a service of which nothing is left.
+// verdict decides the next event of a service whose processes have all ended.
 func verdict(sp *spec.Spec, s Service) (Service, Event) {
 	switch {
 	case !s.Wanted:
@@ -140,8 +140,8 @@ func nextTimer(at time.Time, sp *spec.Spec, s Service) time.Time {
 	return due
 }
 
-// spread is the random delay of the next start: the same for the same device, service and life,
-// so that a re-exec does not draw again.
+// spread is the random delay of the next start: the same for the same device, service and life, so that a re-exec does
+// not change it.
 func spread(sp *spec.Spec, s Service) time.Duration {
 	if sp.Timer.Spread <= 0 {
 		return 0

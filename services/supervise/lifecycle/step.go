@@ -7,18 +7,18 @@ import (
 	"resinos/services/spec"
 )
 
-// The policy of coming back, where a service file says nothing else: at once the first time, then
-// after 100 ms, twice that, and so on up to 30 s; a life that was up for 10 s pays the debt off.
+// The restart policy, unless a service file sets another one: the first restart is immediate, the second follows after
+// 100 ms, each further one after twice the pause, up to 30 s. A life that was up for 10 s resets the pauses.
 const (
 	firstPause = spec.DefaultRestartPause
 	lastPause  = spec.DefaultRestartLimit
 	StableLife = 10 * time.Second
-	changeGap  = time.Second     // between two starts for changes of paths: what changes meanwhile is one change
-	killEvery  = time.Second     // between two SIGKILLs to what does not die
-	clearLimit = 2 * time.Second // what has SIGKILL pending runs no more code: go on without waiting for it
+	changeGap  = time.Second     // between two starts for changes of paths: all changes within it count as one
+	killEvery  = time.Second     // between two SIGKILLs to processes that do not die
+	clearLimit = 2 * time.Second // a process with a pending SIGKILL runs no more code, so nothing waits longer for it
 )
 
-// Input is one thing that happened to one service: the event, and what it carries.
+// Input is one input about one service: an event with its details, or one of the facts below.
 type Input struct {
 	Event     Event
 	Began     bool          // the process runs: event is none, pid is set
@@ -26,28 +26,28 @@ type Input struct {
 	Status    proc.Status   // with exit, if err is nil
 	Err       error         // with exit: the process could not be started
 	Why       string        // with exit, skip and sick: the reason in words
-	Empty     bool          // nothing of the service is left: event is none
+	Empty     bool          // no process of the service is left: event is none
 	Extend    time.Duration // the service asks for more time: event is none
 	Alive     bool          // the service sent WATCHDOG=1: event is none
 	Reloading bool          // the service reloads: event is none
 }
 
-// Act is what must be done outside, in the order given.
+// Act is an act that the supervisor must carry out, in the given order.
 type Act uint8
 
-// The acts. Each fork is answered by one input with began, skip or exit, each sweep by one with
-// empty. An arm may be answered by exit, its sockets cannot be had, or by skip, a condition forbids them.
+// The acts. Each Fork is answered by one input with Began, Skip or Exit, each Sweep by one with Empty. An Arm may be
+// answered by Exit, if its sockets cannot be opened, or by Skip, if a condition does not hold.
 const (
 	Fork   Act = iota
-	Arm        // wait for traffic or a change of its paths, and say fire
+	Arm        // wait for traffic or a change of its paths, and send Fire
 	Term       // the stop signal to the main process
-	Kill       // SIGKILL, to all of it or the main process as the kill mode says
-	Sweep      // kill what is left of it, and say when nothing is
+	Kill       // SIGKILL, to all processes or the main process, by the kill mode
+	Sweep      // kill its remaining processes, and report when none is left
 	Remove     // remove its empty cgroup
-	Shut       // close its sockets, and what it left with us if nobody asks for it any more
+	Shut       // close its sockets, and its stored descriptors if it is not requested any more
 )
 
-// Step gives the state after in, and what to do about it. It is pure.
+// Step returns the state after in, and the acts that follow. It is pure.
 func Step(at time.Time, sp *spec.Spec, s Service, in Input) (Service, []Act) {
 	s, e := absorb(at, sp, s, in)
 	if e == None || e == Timer && (s.Deadline.IsZero() || at.Before(s.Deadline)) {
@@ -58,12 +58,12 @@ func Step(at time.Time, sp *spec.Spec, s Service, in Input) (Service, []Act) {
 		return s, nil
 	}
 	if s.Phase == Armed && e != Lost && e != Exit && e != Skip {
-		s.Soon = true // what it waited for is there
+		s.Soon = true // its demand has happened
 	}
 	return enter(at, sp, accuse(sp, s, in, e), to, e)
 }
 
-// absorb takes in the facts that in brings, whatever the phase, and names the event it amounts to.
+// absorb records the facts of in, in any phase, and returns the event that follows from them.
 func absorb(at time.Time, sp *spec.Spec, s Service, in Input) (Service, Event) {
 	e := in.Event
 	switch {
@@ -77,11 +77,12 @@ func absorb(at time.Time, sp *spec.Spec, s Service, in Input) (Service, Event) {
 	case in.Alive && s.Phase == Up && sp.WatchdogEvery > 0:
 		s.Deadline, s.silent = at.Add(sp.WatchdogEvery), false
 	case e == Timer && s.Phase == Up && sp.WatchdogEvery == 0:
-		s.Deadline = time.Time{} // its file has a watchdog no more
+		s.Deadline = time.Time{} // its file no longer has a watchdog
 		return s, None
 	case e == Timer && s.Phase == Up && !s.silent && !s.Deadline.IsZero() && !at.Before(s.Deadline):
-		// The clock may have jumped over the service's next sign: the device was suspended, or its virtual machine
-		// stopped. Or both of us had no processor. So it has this long to give one while we can hear it.
+		// The clock may have jumped over the service's next message: the device was suspended, or its virtual machine
+		// was paused. Or neither the service nor PID 1 had a processor. The service therefore has this long to send one
+		// now.
 		s.Deadline, s.silent = at.Add(lastCall(sp)), true
 		return s, None
 	case in.Reloading && s.Phase == Up:
@@ -99,13 +100,13 @@ func absorb(at time.Time, sp *spec.Spec, s Service, in Input) (Service, Event) {
 	case e == Ready:
 		s.Reloading = false
 	case e == Fire && s.Phase != Armed:
-		s.Missed = true // it is looked at again when the service is done with what it does
+		s.Missed = true // it is handled when the service has ended
 	case e == Fire && at.Before(nextChange(sp, s)):
 		s.Missed, s.Deadline = true, nextChange(sp, s)
 		return s, None
 	case e == Skip:
 		if s.Why = in.Why; OnDemand(sp) && len(sp.Listen.Sockets) == 0 {
-			return s, idle // traffic would come back at once, a change or an hour does not
+			return s, idle // traffic is reported again at once, a change of a path or a timer is not
 		}
 	case e == Exit:
 		s = ended(at, sp, s, in)
@@ -113,10 +114,10 @@ func absorb(at time.Time, sp *spec.Spec, s Service, in Input) (Service, Event) {
 	return s, e
 }
 
-// lastCall is how much longer a service is waited for whose watchdog message is late.
+// lastCall is how much longer PID 1 waits for a late watchdog message.
 func lastCall(sp *spec.Spec) time.Duration { return sp.WatchdogEvery / 2 }
 
-// asked books that somebody wants the service, for the first time or anew.
+// asked records a request for the service, the first or a further one.
 func asked(s Service, e Event) (Service, Event) {
 	s.Wanted = !s.Broken
 	if s.Broken {
@@ -139,7 +140,7 @@ func extended(at time.Time, s Service, by time.Duration) Service {
 	return s
 }
 
-// accuse notes why a service that nobody asked to go is about to be ended.
+// accuse records why a service is about to be ended without a request.
 func accuse(sp *spec.Spec, s Service, in Input, e Event) Service {
 	switch {
 	case e == Sick:
@@ -154,7 +155,7 @@ func accuse(sp *spec.Spec, s Service, in Input, e Event) Service {
 	return s
 }
 
-// enter moves s into a phase and names what that asks for.
+// enter moves s into a phase and returns the acts that follow.
 func enter(at time.Time, sp *spec.Spec, s Service, to Phase, e Event) (Service, []Act) {
 	s.Phase, s.Since, s.Deadline = to, at, time.Time{}
 	switch to {
@@ -167,7 +168,7 @@ func enter(at time.Time, sp *spec.Spec, s Service, to Phase, e Event) (Service, 
 		if sp.StartTimeout > 0 && (sp.Type != spec.Simple || sp.Ready.Set()) {
 			s.Deadline = at.Add(sp.StartTimeout)
 		}
-		// a change while it runs counts, from its first moment on: what it has read by then is old
+		// a change counts from the moment the process starts, because it may already have read the old content
 		if len(sp.WatchPaths) > 0 {
 			return s, []Act{Arm, Fork}
 		}
@@ -205,8 +206,8 @@ func enter(at time.Time, sp *spec.Spec, s Service, to Phase, e Event) (Service, 
 	return s, nil
 }
 
-// nextChange is when changes of paths may start the service again: somebody may write a file many times a second, and
-// wants it read once. Traffic does not wait.
+// nextChange returns when changes of paths may start the service again: a file that is written many times a second is
+// to be read once. Traffic does not wait.
 func nextChange(sp *spec.Spec, s Service) time.Time {
 	if len(sp.WatchPaths) == 0 || len(sp.Listen.Sockets) > 0 || s.Began.IsZero() {
 		return time.Time{}

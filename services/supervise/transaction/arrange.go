@@ -7,8 +7,7 @@ import (
 	"resinos/services/spec"
 )
 
-// Arrange puts service definitions into start order, in the place where they lie: there may be hundreds, of a kilobyte
-// each.
+// Arrange sorts service definitions into start order, in place: there may be hundreds, of a kilobyte each.
 func Arrange(list []spec.Spec, log *slog.Logger) (*graph.Graph, []spec.Spec) {
 	nodes := make([]graph.Node, len(list))
 	place := make(map[string]int, len(list))

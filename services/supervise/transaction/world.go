@@ -1,6 +1,6 @@
-// Package transaction decides about all services together: one input to one service is one transaction, in which every
-// service that is affected takes its steps until nobody has anything left to decide. It is pure, as package lifecycle
-// is, whose steps it applies; it carries nothing out. Read World first.
+// Package transaction decides about all services together. One input to one service is one transaction: every affected
+// service takes its steps until none has a decision left. The package applies the steps of package lifecycle and is
+// pure like it; it carries nothing out. Read World first.
 package transaction
 
 import (
@@ -12,14 +12,14 @@ import (
 	"resinos/services/supervise/lifecycle"
 )
 
-// standing is what the neighbours of a service may know of it. All that one service decides about
-// another follows from it.
+// standing is the part of a service's state that matters to its neighbours (the services that need, want, follow or
+// conflict with it). They decide by it alone.
 type standing uint8
 
 const (
-	gone     standing = iota // not coming: it leaves, rests, gave up, or one of its own needs is gone
-	pending                  // on its way up for the first time
-	retrying                 // on its way up again, or waiting for one that is
+	gone     standing = iota // will not be up: it is stopping, not requested, failed, or one of its own needs is gone
+	pending                  // starting for the first time
+	retrying                 // starting again, or waiting for a need that is
 	serving                  // up, or armed, or a oneshot that is done
 )
 
@@ -29,38 +29,37 @@ type Action struct {
 	Service int
 }
 
-// World is all services with what ties them. One feed is one transaction in two phases: the facts
-// (who stands how) are first brought up to date everywhere, and only then does one service
-// decide, the one nearest to the roots first; its step is a new fact, and so on until nobody has
-// anything to decide. So no service ever decides on half-updated facts.
+// World holds all services and their dependencies. One Feed is one transaction, which repeats two phases: first the
+// standings of all services are updated; then one service decides, the first in start order that has something to
+// decide. Its step may change standings again. The transaction ends when no service has anything to decide. No service
+// therefore ever decides by outdated standings.
 //
-// What "needs" means: a service starts only while all its needs serve. A need that crashed and is
-// on its way back leaves its dependants alone. A need that is gone (stopped, given up, or its own
-// needs are gone) takes its dependants down first, in reverse order; they stay asked for and come
-// back with it. What "wants" and "after" mean: the start waits until the other one serves, is
-// retrying or is gone, and the stop of the other one waits until this one, if it is leaving too,
-// has left. What "conflicts" means: of two that conflict at most one is asked for, the one that was
-// asked for last (at the boot: the first in order), and it starts when the other is gone.
+// "needs": a service starts only while all its needs are serving. If a need crashes and is started again, its
+// dependants keep running. If a need is gone (stopped, failed, or its own needs are gone), its dependants stop first,
+// in reverse order; they stay requested and start again with the need. "wants" and "after": the start waits until the
+// other service is serving, retrying or gone; and if both are stopping, the other one waits until this one has stopped.
+// "conflicts": of two services that conflict at most one is requested, the one that was requested last (at the boot:
+// the first in order); it starts when the other one is gone.
 type World struct {
 	Graph    *graph.Graph
 	Specs    []spec.Spec // by number in graph
 	Services []lifecycle.Service
 	stands   []standing
-	Ending   bool // shutdown: nobody may be asked for any more
+	Ending   bool // shutdown: nothing may be requested any more
 
-	facts   queue // whose standing must be looked at
-	decide  queue // who must look at its neighbours; taken lowest first
-	Changed []int // whose state moved since the caller last looked
+	facts   queue // services whose standing must be computed
+	decide  queue // services that must decide; the lowest is taken first
+	Changed []int // services whose state has changed since the caller last looked
 	actions []Action
 }
 
-// Setting is what the timers of services count from.
+// Setting is what the timers of services depend on.
 type Setting struct {
 	Epoch time.Time // when the kernel started
 	Seed  uint32    // of the device, for random delays
 }
 
-// New returns a World in which every service is down and nobody is asked for. g is the order of specs.
+// New returns a World in which every service is down and none is requested. g is the order of specs.
 func New(g *graph.Graph, specs []spec.Spec, at time.Time, set Setting) *World {
 	n := len(g.Names)
 	w := &World{Graph: g, Specs: specs, Services: make([]lifecycle.Service, n), stands: make([]standing, n)}
@@ -73,7 +72,7 @@ func New(g *graph.Graph, specs []spec.Spec, at time.Time, set Setting) *World {
 	return w
 }
 
-// UpdateBroken makes service i what its file and its place in the order say: fit to run, or not.
+// UpdateBroken sets whether service i can run at all, by its file and by faults of the order.
 func (w *World) UpdateBroken(i int) {
 	s := &w.Services[i]
 	reason := w.Graph.Broken[i]
@@ -89,8 +88,8 @@ func (w *World) UpdateBroken(i int) {
 	}
 }
 
-// Feed applies in to service i and lets everybody react. It returns what to do, in order; the
-// slice is good until the next feed.
+// Feed applies in to service i and lets all services decide. It returns the actions, in order; the slice is valid until
+// the next call.
 func (w *World) Feed(at time.Time, i int, in lifecycle.Input) []Action {
 	w.actions = w.actions[:0]
 	w.apply(at, i, in)
@@ -98,8 +97,8 @@ func (w *World) Feed(at time.Time, i int, in lifecycle.Input) []Action {
 	return w.actions
 }
 
-// Ask asks for i and for everything it needs and wants that is not yet asked for. Whoever
-// conflicts with one of them is not asked for any more, unless i itself needs it.
+// Ask requests i, and the services that it needs and wants, as far as they are not requested yet. It withdraws the
+// request for services that conflict with one of them, unless i itself needs them.
 func (w *World) Ask(at time.Time, i int, e lifecycle.Event) []Action {
 	w.actions = w.actions[:0]
 	if w.Ending {
@@ -128,7 +127,7 @@ func (w *World) Ask(at time.Time, i int, e lifecycle.Event) []Action {
 	return w.actions
 }
 
-// withdraw takes back the wish for those that conflict with i, as far as may says.
+// withdraw withdraws the request for services that conflict with i and for which may returns true.
 func (w *World) withdraw(at time.Time, i int, may func(int) bool) {
 	for _, foe := range w.Graph.Conflicts[i] {
 		if w.Services[foe].Wanted && may(foe) {
@@ -137,7 +136,7 @@ func (w *World) withdraw(at time.Time, i int, may func(int) bool) {
 	}
 }
 
-// rival names a service that is asked for and conflicts with i; -1 when there is none.
+// rival returns a requested service that conflicts with i; -1 if there is none.
 func (w *World) rival(i int) int {
 	for _, foe := range w.Graph.Conflicts[i] {
 		if w.Services[foe].Wanted {
@@ -147,7 +146,7 @@ func (w *World) rival(i int) int {
 	return -1
 }
 
-// wants lists the soft dependencies of i that it wants, not those it only comes after.
+// wants lists the services that i wants, without those that it only follows (after).
 func (w *World) wants(i int) []int {
 	var out []int
 	for _, j := range w.Graph.Soft[i] {
@@ -158,7 +157,7 @@ func (w *World) wants(i int) []int {
 	return out
 }
 
-// Begin asks for everything at once, so that all see all of it coming.
+// Begin requests all services at once, so that each knows of all others from the beginning.
 func (w *World) Begin(at time.Time) []Action {
 	w.actions = w.actions[:0]
 	for i := range w.Services {
@@ -172,7 +171,7 @@ func (w *World) Begin(at time.Time) []Action {
 	return w.actions
 }
 
-// End asks for nothing any more, for good.
+// End withdraws all requests, for good.
 func (w *World) End(at time.Time) []Action {
 	w.actions, w.Ending = w.actions[:0], true
 	for i := range w.Services {
@@ -212,7 +211,7 @@ func (w *World) apply(at time.Time, i int, in lifecycle.Input) {
 	}
 }
 
-// settle brings the facts up to date, lets one decide, and begins again until nobody has to.
+// settle updates the standings, lets one service decide, and repeats this until none has to decide.
 func (w *World) settle(at time.Time) {
 	for {
 		for i, ok := w.facts.take(); ok; i, ok = w.facts.take() {
@@ -240,7 +239,7 @@ func (w *World) fact(i int) {
 	w.wake(i)
 }
 
-// wake lets everybody who looks at i decide anew.
+// wake makes the services decide again that depend on the standing of i.
 func (w *World) wake(i int) {
 	for _, list := range [...][]int{w.Graph.NeededBy[i], w.Graph.SoftBy[i], w.Graph.Needs[i], w.Graph.Soft[i],
 		w.Graph.Conflicts[i]} {
@@ -255,7 +254,7 @@ func (w *World) stand(i int) standing {
 	s := &w.Services[i]
 	switch s.Phase {
 	case lifecycle.Up, lifecycle.Armed:
-		if w.anyNeed(i, gone) { // it has not decided yet, but it will
+		if w.anyNeed(i, gone) { // it has not decided to stop yet, but it will
 			return gone
 		}
 		return serving
@@ -272,7 +271,7 @@ func (w *World) stand(i int) standing {
 		}
 		return retrying
 	}
-	switch { // waiting, starting, backoff: the same holds for a gone need
+	switch { // waiting, starting, backoff: a gone need counts in the same way
 	case w.anyNeed(i, gone):
 		return gone
 	case s.Tries > 1 || s.Failures > 0 || s.Phase == lifecycle.Backoff || w.anyNeed(i, retrying):
@@ -281,14 +280,14 @@ func (w *World) stand(i int) standing {
 	return pending
 }
 
-// Gone reports whether service i is not coming: see standing.
+// Gone reports whether the standing of service i is gone.
 func (w *World) Gone(i int) bool { return w.stands[i] == gone }
 
 func (w *World) anyNeed(i int, s standing) bool {
 	return slices.ContainsFunc(w.Graph.Needs[i], func(j int) bool { return w.stands[j] == s })
 }
 
-// gate looks at the neighbours of i and says what they mean for it.
+// gate returns what the standings of its neighbours mean for i: whether it may start or must stop.
 func (w *World) gate(i int) lifecycle.Event {
 	switch w.Services[i].Phase {
 	case lifecycle.Waiting:
@@ -328,7 +327,7 @@ func (w *World) gate(i int) lifecycle.Event {
 	return lifecycle.None
 }
 
-// Reason says in words why i is not up, for people.
+// Reason returns in words why i is not up, for people.
 func (w *World) Reason(i int) string {
 	s := &w.Services[i]
 	if s.Phase == lifecycle.Waiting {
@@ -354,11 +353,11 @@ func (w *World) Reason(i int) string {
 	return s.Why
 }
 
-// Refresh has everybody look at everybody, after the world was made from parts.
+// Refresh computes all standings and makes all services decide, after the world was assembled from parts.
 func (w *World) Refresh(at time.Time) []Action {
 	w.actions = w.actions[:0]
 	for i := range w.Services {
-		w.stands[i] = w.stand(i) // those it depends on come before it
+		w.stands[i] = w.stand(i) // the services that it depends on come before it
 		w.decide.add(i)
 	}
 	w.settle(at)
