@@ -1,6 +1,6 @@
-// Package appstatus owns what the manager tells of the apps: the file that it publishes, in RAM, whenever something has changed, and
-// that the operator's command reads. It links nothing of containerd, for its reader is PID 1's binary. It decides nothing about
-// apps: what is wrong, the manager says. Read Status first.
+// Package appstatus defines the status of the apps: a file in RAM that the manager writes whenever something has
+// changed, and that osctl reads. The package links nothing of containerd, because osctl is part of PID 1's binary. It
+// computes no status; package appview does. Read Status first.
 package appstatus
 
 import (
@@ -18,24 +18,24 @@ import (
 // Path is where the status is published on a device.
 const Path = "/run/resinos/apps.json"
 
-// maxSize is far above what the apps of a device come to.
+// maxSize is far above any real status.
 const maxSize = 8 << 20
 
-// Status is all apps as the manager sees them. Moments are seconds since the kernel started: the clock of the day may jump.
+// Status is the status of all apps. Times are in seconds since the kernel started, because the wall clock may jump.
 type Status struct {
 	Written float64 `json:"written"`
 	Trouble         // of the manager itself: it cannot read the apps, or has no engine
 	Apps    []App   `json:"apps"` // in name order
 }
 
-// Trouble is what is wrong with a thing; the zero Trouble is nothing.
+// Trouble is the trouble of an app or a container; the zero Trouble is none.
 type Trouble struct {
 	Cause  Cause   `json:"cause,omitempty"`
 	Reason string  `json:"reason,omitempty"` // for people
 	Since  float64 `json:"wrong_since,omitempty"`
 }
 
-// Wrong reports whether anything is.
+// Wrong reports whether there is a trouble.
 func (t Trouble) Wrong() bool { return t.Cause != "" }
 
 // Cause names a kind of trouble for programs.
@@ -44,33 +44,33 @@ type Cause string
 // The causes.
 const (
 	NotUnderstood Cause = "not-understood" // its compose file cannot be read or parsed
-	NotAsWanted   Cause = "not-as-wanted"  // a step towards it fails: its image is not to be had, or it does not start
+	NotAsWanted   Cause = "not-as-wanted"  // a step fails: its image cannot be pulled, or it does not start
 	CrashLoop     Cause = "crash-loop"     // it ends soon after each start
-	Failed        Cause = "failed"         // it ended badly, and is not started again
+	Failed        Cause = "failed"         // it ended with a failure, and is not started again
 	Unhealthy     Cause = "unhealthy"      // its check fails
-	Dependency    Cause = "dependency"     // it waits for another container, which a person has to see to
-	Unanswered    Cause = "unanswered"     // nobody knows how it is: its shim does not answer
-	NoEngine      Cause = "no-engine"      // the engine is not there
+	Dependency    Cause = "dependency"     // it waits for another container, and only a person can change that
+	Unanswered    Cause = "unanswered"     // its state is not known, because its shim does not answer
+	NoEngine      Cause = "no-engine"      // the engine does not answer
 	NotRead       Cause = "not-read"       // the directory of apps cannot be read
 )
 
-// State is the state of an app or a container, in the words that services have.
+// State is the state of an app or a container; services have the same words.
 type State string
 
-// The states; that of an app is the first in this order that one of its containers is in.
+// The states. The state of an app is the first one in this order that a container of it has.
 const (
 	GivenUp  State = "failed"
 	Backoff  State = "backoff" // it ended, or could not be started, and the manager waits before it tries again
 	Unknown  State = "unknown"
-	Starting State = "starting" // its image is fetched, it is made, or it is started
+	Starting State = "starting" // its image is pulled, it is created, or it is started
 	Stopping State = "stopping"
 	Up       State = "up"
-	Done     State = "done"    // it ended well, and is not to be started again
+	Done     State = "done"    // it ended with 0, and is not started again
 	Halted   State = "stopped" // a person stopped it
 	Down     State = "down"    // a person took the app down: it has no containers
 )
 
-// States lists the states, the one that most needs a person first.
+// States lists the states, the most urgent one first.
 func States() []State {
 	return []State{GivenUp, Backoff, Unknown, Starting, Stopping, Up, Done, Halted, Down}
 }
@@ -88,30 +88,30 @@ type App struct {
 // Container is one container of an app.
 type Container struct {
 	Name     string   `json:"name"` // as compose.yaml has it
-	ID       string   `json:"id"`   // as the log and the control groups have it
+	ID       string   `json:"id"`   // its name in the log and in cgroups
 	Image    string   `json:"image,omitempty"`
 	Policy   string   `json:"restart,omitempty"` // when it is started again
 	State    State    `json:"state"`
 	Entered  float64  `json:"since"`
-	Pull     *Pull    `json:"pull,omitempty"`   // its image is on its way
+	Pull     *Pull    `json:"pull,omitempty"`   // its image is being pulled
 	Ports    []string `json:"ports,omitempty"`  // published, as compose.yaml has them
-	Health   string   `json:"health,omitempty"` // empty: nobody asks it
-	Waits    string   `json:"waits,omitempty"`  // for which other container, and why: it is not started until then
-	Restarts int      `json:"restarts"`         // starts after the first, since the device is up
+	Health   string   `json:"health,omitempty"` // empty: it has no check
+	Waits    string   `json:"waits,omitempty"`  // for which other container it waits, and why
+	Restarts int      `json:"restarts"`         // starts after the first one in this boot
 	LastExit string   `json:"last_exit,omitempty"`
 	LastAt   float64  `json:"last_exit_at,omitempty"`
-	Kills    int      `json:"oom_kills,omitempty"` // processes that the kernel ended for want of memory, since the last start
+	Kills    int      `json:"oom_kills,omitempty"` // processes killed since the last start because memory ran out
 	Trouble
 }
 
 // Pull is how much of a container image has been fetched.
 type Pull struct {
 	Done    int64 `json:"done"`              // bytes
-	Size    int64 `json:"size,omitempty"`    // 0: nobody knows yet
-	Waiting bool  `json:"waiting,omitempty"` // for the pulls of others
+	Size    int64 `json:"size,omitempty"`    // 0: not known yet
+	Waiting bool  `json:"waiting,omitempty"` // until others have been pulled
 }
 
-// String is the progress for people.
+// String returns the progress for people.
 func (p *Pull) String() string {
 	const mega = 1_000_000
 	switch {
@@ -123,7 +123,7 @@ func (p *Pull) String() string {
 	return fmt.Sprintf("pulling %d of %d MB", p.Done/mega, max(1, p.Size/mega))
 }
 
-// Sum fills in what follows from the containers: the app's state, its restarts, and what is wrong unless the app has a trouble of its own.
+// Sum computes the app's state, its restarts, and its trouble from the containers. A trouble of the app itself stays.
 func (a *App) Sum() {
 	a.Restarts = 0
 	rank := map[State]int{}
@@ -143,13 +143,13 @@ func (a *App) Sum() {
 	}
 }
 
-// Well reports whether all of the app does what it is to do.
+// Well reports whether the app and all its containers are without trouble.
 func (a *App) Well() bool { return !a.Wrong() && (a.State == Up || a.State == Done) }
 
 // Well reports whether the container does what it is to do.
 func (c *Container) Well() bool { return !c.Wrong() && (c.State == Up || c.State == Done) }
 
-// Same reports whether two statuses say the same, whenever they were written.
+// Same reports whether two statuses are equal except for the time of writing.
 func Same(a, b Status) bool {
 	a.Written, b.Written = 0, 0
 	x, err1 := json.Marshal(a)
@@ -157,7 +157,7 @@ func Same(a, b Status) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(x, y)
 }
 
-// Publish replaces the file at path whole.
+// Publish replaces the file at path atomically.
 func Publish(path string, s Status) error {
 	text, err := json.Marshal(s)
 	if err == nil {
@@ -169,7 +169,7 @@ func Publish(path string, s Status) error {
 	return nil
 }
 
-// Read reads what was published. The error wraps fs.ErrNotExist if nothing was, in this boot.
+// Read reads the published status. The error wraps fs.ErrNotExist if none was published in this boot.
 func Read(path string) (Status, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {

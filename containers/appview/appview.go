@@ -1,5 +1,5 @@
-// Package appview works out how the apps are, for people and programs: of what is wanted, what the engine has, and what
-// the manager remembers, it makes the status that package appstatus describes.
+// Package appview computes the status of the apps that package appstatus defines, from the wanted apps, the containers
+// of the engine, and the records of the manager.
 //
 // It is pure: it reads no clock, asks no engine and writes no file. Read View first.
 package appview
@@ -20,14 +20,13 @@ import (
 	"resinos/containers/restart"
 )
 
-// loopAfter is how many ends in a row, each soon after the start, are a crash loop: one may be bad luck, and the
-// second its echo.
+// loopAfter is how many ends in a row, each soon after the start, are a crash loop. One or two may be by chance.
 const loopAfter = 3
 
-// Forever is the answer of Settles when nothing changes by itself.
+// Forever is the result of Settles when nothing changes by itself.
 const Forever = time.Duration(1<<63 - 1)
 
-// View is all that a status is made of.
+// View is everything that a status depends on.
 type View struct {
 	Apps    appfiles.Apps
 	State   plan.State
@@ -54,7 +53,7 @@ func (v View) Fault(want *plan.Want, id string) error {
 	return nil
 }
 
-// pulling is how much of a container's image has come, nil if none is pulled.
+// pulling returns the progress of the pull of a container's image, nil if there is no pull.
 func (v View) pulling(want *plan.Want) *appstatus.Pull {
 	if want == nil {
 		return nil
@@ -67,8 +66,8 @@ func (v View) pulling(want *plan.Want) *appstatus.Pull {
 	return &appstatus.Pull{Done: done, Size: size, Waiting: p.Waiting}
 }
 
-// All lists every app that is wanted or there, with every container of it. It is pure; what it leaves 0 is dated by
-// the caller.
+// All lists every app that is wanted or has containers, with all its containers. It is pure; the caller fills in the
+// times that it leaves 0.
 func (v View) All() []appstatus.App {
 	wanted, byApp := map[string]*plan.Want{}, map[string]map[string]bool{}
 	note := func(app, id string) {
@@ -108,7 +107,7 @@ func (v View) All() []appstatus.App {
 	return list
 }
 
-// container says how one container is; want is nil when nobody wants it, or the wish cannot be read.
+// container returns the status of one container; want is nil if no app wants it, or if its app cannot be read.
 func (v View) container(name, id string, want *plan.Want) appstatus.Container {
 	have, there := v.State.Containers[id]
 	r := v.Records[id]
@@ -135,12 +134,12 @@ func (v View) container(name, id string, want *plan.Want) appstatus.Container {
 	return c
 }
 
-// looping reports whether a container ends again and again. It does until a start has lasted.
+// looping reports whether a container is in a crash loop, which lasts until it stays up for longer.
 func (v View) looping(r restart.Record) bool {
 	return r.Quick >= loopAfter && !(r.Running && v.Now-r.Started >= restart.Healthy)
 }
 
-// Settles is after how long the first of the crash loops is over, if its container goes on to run.
+// Settles returns the time until the first of the crash loops is over, if its container keeps running.
 func (v View) Settles() time.Duration {
 	wait := Forever
 	for _, r := range v.Records {
@@ -153,7 +152,7 @@ func (v View) Settles() time.Duration {
 
 func (v View) stateOf(want *plan.Want, have plan.Have, there bool, r restart.Record, id string) (appstatus.State,
 	float64) {
-	again, returns := true, true // a wish that cannot be read will be one again
+	again, returns := true, true // an app that cannot be read now is assumed to be wanted again
 	if want != nil {
 		_, again = restart.Next(want.Restart, r)
 		returns = restart.Returns(want.Restart.Policy, have.StaysEnded != "", have.Held != "")
@@ -219,7 +218,7 @@ func policyOf(want *plan.Want) string {
 	return " (restart: " + policy + ")"
 }
 
-// span is a time for people: of a minute and more, only the minutes.
+// span returns a time for people: from a minute on, only the minutes.
 func span(d time.Duration) string {
 	if d < time.Minute {
 		return max(d.Round(time.Second), time.Second).String()
@@ -227,7 +226,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d min", int(d.Minutes()))
 }
 
-// EndOf is how a program ended, for people: that it was killed for want of memory says more than by which signal.
+// EndOf returns how a program ended, for people. If memory ran out, it says that instead of the signal.
 func EndOf(r restart.Record) string {
 	switch {
 	case r.OOM:

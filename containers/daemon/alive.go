@@ -13,21 +13,22 @@ import (
 	"resinos/services/notify"
 )
 
-// askTime is how long the server may take to answer ourselves. A store that waits for a slow disk is no dead one.
+// askTime is how long the server may take to answer its own question. A store that waits for a slow disk is not dead.
 const askTime = 20 * time.Second
 
-// askPause is between a question without an answer and the next.
+// askPause is the pause between a question without an answer and the next one.
 const askPause = time.Second
 
-// vital gives signs of life only while the server answers like it must answer the manager: over its socket, out of its store.
+// vital sends watchdog messages only while the server answers as it must answer the manager: over its socket, from its
+// store.
 type vital struct {
 	pulse  *notify.Pulse
 	conn   *grpc.ClientConn
 	log    *slog.Logger
-	silent bool // the last question had no answer, and that has been said
+	silent bool // the last question had no answer, and that was logged
 }
 
-// watchOver prepares to ask; nothing is connected before the first question.
+// watchOver prepares the questions; it does not connect before the first one.
 func watchOver(c Config) (*vital, error) {
 	conn, err := grpc.NewClient("unix://"+c.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -36,7 +37,7 @@ func watchOver(c Config) (*vital, error) {
 	return &vital{pulse: c.Alive, conn: conn, log: c.Log}, nil
 }
 
-// left is how long there is nothing to do.
+// left returns the time until the next question.
 func (v *vital) left() time.Duration {
 	if v.silent {
 		return max(v.pulse.Left(), askPause)
@@ -44,7 +45,7 @@ func (v *vital) left() time.Duration {
 	return v.pulse.Left()
 }
 
-// beat asks, and gives a sign of life if there is an answer.
+// beat asks the server, and sends a watchdog message if it answers.
 func (v *vital) beat(ctx context.Context) {
 	err := v.ask(ctx)
 	if err == nil {
@@ -56,7 +57,7 @@ func (v *vital) beat(ctx context.Context) {
 	v.silent = err != nil
 }
 
-// ask lists the namespaces, which are few and lie in the store.
+// ask lists the namespaces, which are few and are read from the store.
 func (v *vital) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -65,5 +66,5 @@ func (v *vital) ask(ctx context.Context) error {
 }
 
 func (v *vital) close() {
-	_ = v.conn.Close() // nothing is on its way
+	_ = v.conn.Close() // no call is running
 }

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// bridgeLog makes containerd's logger write to ours. Below warning it tells every plugin and every
-// call, which nobody reads and everybody waits for, so that is dropped at the source.
+// bridgeLog makes containerd's logger write to log. Below the level warning, containerd logs every plugin and every
+// call, which costs time and helps nobody, so these entries are dropped at their source.
 func bridgeLog(log *slog.Logger) {
 	std := logrus.StandardLogger()
 	std.SetLevel(logrus.WarnLevel)
@@ -21,7 +21,7 @@ func bridgeLog(log *slog.Logger) {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 }
 
-// bridge is a logrus formatter that formats nothing: it hands the entry on.
+// bridge is a logrus formatter that formats nothing and passes the entry on.
 type bridge struct{ log *slog.Logger }
 
 // Format passes e on and returns no bytes.

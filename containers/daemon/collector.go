@@ -12,21 +12,20 @@ import (
 )
 
 const (
-	// collectAfter lets a burst of removals be one collection.
+	// collectAfter combines a burst of removals into one collection.
 	collectAfter = time.Second
-	// collectFirst is when what an earlier life left is looked for: not while the device starts.
+	// collectFirst is the time of the first collection, after the boot.
 	collectFirst = 30 * time.Second
 )
 
-// garbage is what the collector collects; containerd's metadata store is one.
+// garbage is a store with garbage; containerd's metadata store is one.
 type garbage interface {
 	RegisterMutationCallback(func(removed bool))
 	GarbageCollect(context.Context) (gc.Stats, error)
 }
 
-// collector removes content and snapshots that nothing refers to any more: some time after
-// something was removed, and when asked. It stands in for containerd's scheduler, which links a
-// metrics library and collects while the first containers start.
+// collector removes content and snapshots that nothing refers to any more: some time after a removal, and on request.
+// It replaces containerd's scheduler, which links a metrics library and collects while the first containers start.
 type collector struct {
 	store    garbage
 	removed  chan struct{} // one value stands for any number of removals
@@ -65,14 +64,14 @@ func startCollector(ctx context.Context, store garbage) *collector {
 		}
 		select {
 		case c.removed <- struct{}{}:
-		default: // already noted
+		default: // a removal is recorded already
 		}
 	})
 	go c.run(ctx)
 	return c
 }
 
-// ScheduleAndWait collects now and returns what it took.
+// ScheduleAndWait collects now and returns how long it took.
 func (c *collector) ScheduleAndWait(ctx context.Context) (gc.Stats, error) {
 	reply := make(chan outcome, 1)
 	select {
@@ -91,7 +90,7 @@ func (c *collector) ScheduleAndWait(ctx context.Context) (gc.Stats, error) {
 func (c *collector) run(ctx context.Context) {
 	timer := time.NewTimer(collectFirst)
 	defer timer.Stop()
-	soon := false // the timer stands for a removal
+	soon := false // the timer runs because of a removal
 	for {
 		select {
 		case <-ctx.Done():

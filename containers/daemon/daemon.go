@@ -1,6 +1,6 @@
-// Package daemon owns the containerd server of the device: which plugins are linked, how they are
-// configured, when the server is ready. It never decides what runs: that is package workload's.
-// There is no configuration file; read Config first, then load.
+// Package daemon owns the containerd server of the device: which plugins are linked, how they are configured, when the
+// server is ready. Package workload decides which containers run. There is no configuration file; read Config first,
+// then load.
 //
 // containerd's own server package is not used: it brings cgroup v1, eBPF, D-Bus, templates and
 // metrics along, of which nothing is needed here, and by reflection it keeps the linker from
@@ -23,38 +23,37 @@ import (
 	"resinos/services/notify"
 )
 
-// Where the daemon lives on the device.
+// The paths of the daemon on the device.
 const (
 	Root   = "/mnt/data/containerd"
 	State  = "/run/containerd"
 	Socket = "/run/containerd/containerd.sock"
-	// RuntimeRoot is where the shim has the OCI runtime keep its state.
+	// RuntimeRoot is the directory of the OCI runtime's state.
 	RuntimeRoot = "/run/containerd/runtime"
 )
 
-// Config is all that differs between the device and a test.
+// Config holds everything that differs between the device and a test.
 type Config struct {
 	// Root persists: content, snapshots, metadata. State is lost at power off.
 	Root, State string
-	// Socket is where containerd's API is served, for root only; the shims' events go to
-	// Socket.ttrpc.
+	// Socket is the socket of containerd's API, for root only; the shims send their events to Socket.ttrpc.
 	Socket string
-	// CgroupRoot is the parent of the containers' cgroups, RuntimeRoot the directory of the OCI runtime's state. What is there of
-	// containers that have no task is ended.
+	// CgroupRoot is the parent of the containers' cgroups, RuntimeRoot the directory of the OCI runtime's state. What a
+	// container without a task has left there is ended.
 	CgroupRoot, RuntimeRoot string
 	Log                     *slog.Logger
 	// Ready is called once the socket accepts; nil is allowed.
 	Ready func() error
-	// Alive is told that the server answers; nil: nobody watches.
+	// Alive gets a beat while the server answers; nil: there is no watchdog.
 	Alive *notify.Pulse
 }
 
-// Run serves containerd until ctx is done, then closes the server. Containers are children of
-// their shims and live on. It fails when a plugin does not load, for all that are linked are needed.
+// Run serves containerd until ctx is done, then closes the server. Containers are children of their shims and keep
+// running. Run fails if a plugin does not load, because all linked ones are needed.
 func Run(ctx context.Context, c Config) error {
 	bridgeLog(c.Log)
 	_, err := os.Stat(filepath.Join(c.State, tasksDir))
-	again := err == nil // not the first daemon since the device is up: the last one may have left something
+	again := err == nil // not the first daemon of this boot: an earlier one may have left something
 	if err := makeFolders(c); err != nil {
 		return err
 	}
@@ -75,7 +74,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if again && !sweeper.try(ctx) { // before anybody can ask for a container of the same name
+	if again && !sweeper.try(ctx) { // before a client can create a container of the same name
 		sweeper.poke()
 	}
 	var swept sync.WaitGroup
@@ -111,8 +110,8 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// makeFolders makes the top folders: what persists is for root only, the state lets containers
-// with mapped users through to their own.
+// makeFolders creates the top directories: the persistent one is for root only; containers with mapped users can pass
+// through the one of the state to their own directories.
 func makeFolders(c Config) error {
 	for dir, mode := range map[string]os.FileMode{c.Root: 0o700, c.State: 0o711,
 		filepath.Join(c.State, shimMounts): 0o700} {
@@ -123,7 +122,7 @@ func makeFolders(c Config) error {
 	return nil
 }
 
-// clearTemporaryMounts removes what a killed daemon left mounted while it unpacked an image.
+// clearTemporaryMounts unmounts what a killed daemon had mounted to unpack an image.
 func clearTemporaryMounts(c Config) error {
 	if err := mount.SetTempMountLocation(filepath.Join(c.Root, "tmpmounts")); err != nil {
 		return fmt.Errorf("create directory of temporary mounts: %w", err)

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// plugged is what runs inside the daemon.
+// plugged holds the running plugins.
 type plugged struct {
 	set     *plugin.Set
 	started []*plugin.Plugin // in the order of their start
@@ -25,8 +25,8 @@ type plugged struct {
 	events  *ttrpc.Server
 }
 
-// load starts every linked plugin in the order of their needs. What was started is returned with
-// the error too, to be closed.
+// load starts every linked plugin in the order of their needs. With an error it also returns the started plugins, which
+// the caller closes.
 func load(ctx context.Context, c Config) (*plugged, error) {
 	registry.Register(collectorPlugin())
 	p := &plugged{set: plugin.NewPluginSet()}
@@ -38,7 +38,7 @@ func load(ctx context.Context, c Config) (*plugged, error) {
 			plugins.PropertyTTRPCAddress: eventSocket(c),
 		})
 		ic.Config = settings(c, r)
-		ic.RegisterReadiness = func() func() { return func() {} } // none of ours becomes ready later
+		ic.RegisterReadiness = func() func() { return func() {} } // no linked plugin becomes ready later
 		started := r.Init(ic)
 		if err := p.set.Add(started); err != nil {
 			return p, fmt.Errorf("load plugin %s: %w", r.URI(), err)
@@ -51,13 +51,13 @@ func load(ctx context.Context, c Config) (*plugged, error) {
 	return p, nil
 }
 
-// tolerated is true for a snapshotter that the kernel or the file system cannot serve: there is
+// tolerated reports whether a plugin is a snapshotter that the kernel or the file system does not support: there is
 // another one.
 func tolerated(r plugin.Registration, err error) bool {
 	return r.Type == plugins.SnapshotPlugin || plugin.IsSkipPlugin(err)
 }
 
-// settings is the whole configuration; what is not named keeps containerd's default.
+// settings is the whole configuration; everything else keeps containerd's default.
 func settings(c Config, r plugin.Registration) any {
 	if s, ok := r.Config.(*runtime.ShimConfig); ok {
 		s.SocketDir = filepath.Join(c.State, "s")
@@ -70,7 +70,7 @@ func (p *plugged) close(log *slog.Logger) {
 	for _, s := range slices.Backward(p.started) {
 		instance, err := s.Instance()
 		if err != nil {
-			continue // it never ran
+			continue // the plugin never ran
 		}
 		if closer, ok := instance.(io.Closer); ok {
 			if err := closer.Close(); err != nil {
@@ -83,10 +83,10 @@ func (p *plugged) close(log *slog.Logger) {
 // stop ends the listeners and all calls in them.
 func (p *plugged) stop() {
 	p.api.Stop()
-	_ = p.events.Close() // the shims send again to the next daemon
+	_ = p.events.Close() // the shims send their events again to the next daemon
 }
 
-// services hands every plugin that offers an interface T to f.
+// services passes every plugin that implements T to f.
 func services[T any](p *plugged, f func(T) error) error {
 	var errs []error
 	for _, s := range p.started {

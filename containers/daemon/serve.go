@@ -14,8 +14,8 @@ import (
 
 func eventSocket(c Config) string { return c.Socket + ".ttrpc" }
 
-// serve opens both sockets: the API, and the one at which the shims report what happened. The
-// channel gets the first error of either.
+// serve opens both sockets: that of the API, and that for events of the shims. The channel gets the first error of
+// either.
 func serve(p *plugged, s *sweeper, c Config) (<-chan error, error) {
 	p.api = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(unaryNamespace, s.intercept), grpc.ChainStreamInterceptor(streamNamespace),
@@ -31,7 +31,7 @@ func serve(p *plugged, s *sweeper, c Config) (<-chan error, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register event service: %w", err)
 	}
-	// events first: a shim that waits for us must find it when the API says that we are here
+	// the socket for events first: a shim that waits for the engine must find it as soon as the API answers
 	events, err := sys.GetLocalListener(eventSocket(c), 0, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", eventSocket(c), err)
@@ -47,8 +47,7 @@ func serve(p *plugged, s *sweeper, c Config) (<-chan error, error) {
 	return failed, nil
 }
 
-// unaryNamespace makes the namespace that a call came in with the one that calls made for it
-// carry: what containerd's own server does.
+// unaryNamespace passes the namespace of an incoming call to the calls that it causes, as containerd's own server does.
 func unaryNamespace(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	return handler(pass(ctx), req)
 }
@@ -64,7 +63,7 @@ func pass(ctx context.Context) context.Context {
 	return ctx
 }
 
-// passed is a stream whose context went through pass.
+// passed is a stream with a context from pass.
 type passed struct{ grpc.ServerStream }
 
 // Context returns the context with the namespace for outgoing calls.

@@ -30,26 +30,27 @@ import (
 )
 
 const (
-	// taskLimit bounds a change of a task. On a slow card, with the memory full, a shim takes long to start.
+	// taskLimit limits the time of a change of a task. On a slow card, with full memory, a shim takes long to start.
 	taskLimit = 2 * time.Minute
-	// What a change leaves behind is looked for a while after it, and again while there is some.
+	// The first sweep follows firstSweep after a change; while something is left, sweeps are repeated, up to lastSweep
+	// apart.
 	firstSweep = 2 * time.Second
 	lastSweep  = 5 * time.Minute
-	// tasksDir is below root and state: a directory a namespace, in it one a task.
+	// tasksDir is below root and state: a directory for each namespace, with one for each task.
 	tasksDir = "io.containerd.runtime.v2.task"
 	shimName = "containerd-shim-runc-v2"
-	// shimMounts is below state: what shims mount for a moment.
+	// shimMounts is below state: short-lived mounts of shims.
 	shimMounts = "mounts"
 )
 
-// sweeper ends what runs without an owner: a shim or the processes of a container that containerd has no task
-// of, because it was killed in the middle of a change, or whose container is deleted although its shim did not
-// answer. It takes away what stands in the way of a container of the same name.
+// sweeper ends shims and processes without an owner: those of a container for which containerd has no task, because it
+// was killed in the middle of a change; and those of a container that was deleted although its shim did not answer. It
+// removes leftovers that would block a container of the same name.
 type sweeper struct {
 	c          Config
 	tasks      runtime.PlatformRuntime
 	containers containers.Store
-	changing   sync.RWMutex // held for reading while a task is changed, so that no half of one is swept
+	changing   sync.RWMutex // held for reading while a task is changed, so that no incomplete task is swept
 	poked      chan struct{}
 }
 
@@ -73,8 +74,8 @@ func newSweeper(p *plugged, c Config) (*sweeper, error) {
 	return s, nil
 }
 
-// intercept carries a change of a task to its end when its client has gone. Cut off in the middle it would leave
-// a shim that nobody knows, or a bundle that stands in the way of the next start.
+// intercept completes a change of a task even if its client has gone. An interrupted change would leave a shim that
+// containerd does not know, or a bundle that blocks the next start.
 func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	service, method := path.Split(strings.Trim(call.FullMethod, "/"))
 	switch {
@@ -98,7 +99,7 @@ func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServer
 func (s *sweeper) poke() {
 	select {
 	case s.poked <- struct{}{}:
-	default: // one is waiting already
+	default: // a value waits already
 	}
 }
 
@@ -125,7 +126,7 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-// try sweeps unless a task is being changed. It returns whether all is clean.
+// try sweeps unless a task is being changed. It returns whether nothing is left.
 func (s *sweeper) try(ctx context.Context) bool {
 	if !s.changing.TryLock() {
 		return false
@@ -138,10 +139,10 @@ func (s *sweeper) try(ctx context.Context) bool {
 	return clean && err == nil
 }
 
-// owners is what containerd knows.
+// owners is what containerd knows of tasks and containers.
 type owners struct {
 	tasks  map[string]bool // loaded
-	owned  map[string]bool // those of them whose container is there
+	owned  map[string]bool // those of them whose container exists
 	groups map[string]bool // of owned tasks
 	stray  map[string]bool // of tasks without a container
 }
@@ -167,13 +168,13 @@ func (s *sweeper) owners(ctx context.Context) (owners, error) {
 	return o, nil
 }
 
-// group is the app of a container: one shim serves a whole app.
+// group returns the app of a container: one shim serves a whole app.
 func group(id string) string {
 	app, _, _ := strings.Cut(id, ".")
 	return app
 }
 
-// sweep ends and removes what has no owner. It returns false if more is to be done when that has taken effect.
+// sweep ends and removes everything without an owner. It returns false if another sweep is needed afterwards.
 func (s *sweeper) sweep(ctx context.Context) (clean bool, err error) {
 	o, err := s.owners(ctx)
 	if err != nil {
@@ -186,7 +187,7 @@ func (s *sweeper) sweep(ctx context.Context) (clean bool, err error) {
 		}
 		s.c.Log.Warn("shim without a container killed", "container", id, "pid", pid)
 		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
-		clean = false                    // containerd clears its containers away first
+		clean = false                    // containerd removes its containers first
 	}
 	for _, dir := range s.cgroups() {
 		if !o.owned[filepath.Base(dir)] {
