@@ -135,7 +135,7 @@ func readApp(ctx context.Context, l Loader, dir string, shared []plan.Preload,
 	}
 	r, err := l.Load(ctx, name, dir)
 	if errors.Is(err, load.ErrNotKept) {
-		log.Warn("what the app is, is not kept", "app", name, "error", err)
+		log.Warn("parsed files of app not saved", "app", name, "error", err)
 		err = nil
 	}
 	if err != nil {

@@ -140,7 +140,7 @@ func bringImages(ctx context.Context, engine *engineclient.Containerd, root stri
 	kept.Go(func() { again.Run(ctx) })
 	kept.Go(func() {
 		if err := engine.Volumes.Sweep(); err != nil {
-			engine.Log.Warn("removed volumes still take room", "error", err)
+			engine.Log.Warn("removed volumes still take space", "error", err)
 		}
 	})
 	return appserver.Images{Store: engine.Store, Pulls: pulls, Needs: c.Needs, Refresh: again}, func() {
@@ -171,7 +171,7 @@ func manage(
 	all.Go(func() error { appfiles.Watch(ctx, c.Apps, watched, reload, env.Log); return nil })
 	all.Go(func() error {
 		if err := server.Run(ctx); ctx.Err() == nil { // the apps run without it
-			env.Log.Error("no socket for people", "socket", server.Socket, "error", err)
+			env.Log.Error("socket for osctl not opened", "socket", server.Socket, "error", err)
 		}
 		return nil
 	})

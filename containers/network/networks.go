@@ -94,7 +94,7 @@ func (n *Networks) load() {
 	}
 	var err error
 	if n.pool, err = pool.Load(n.Pool); err != nil {
-		n.Log.Warn("addresses of containers are given out anew", "error", err)
+		n.Log.Warn("saved addresses of containers not usable: assigning new ones", "error", err)
 	}
 	if !n.pool.Own.IsValid() {
 		n.pool.Own = pool.NewOwn()
@@ -137,7 +137,7 @@ func (n *Networks) apply(all []app.Container) error {
 func (n *Networks) serveNames() {
 	err := n.Names.Set(zones(n.layout, n.wanted), namePort)
 	if err != nil && !n.nameless {
-		n.Log.Error("containers cannot ask for names: a program that listens on port 53 of all addresses has to leave",
+		n.Log.Error("names of containers not served: stop the program that listens on port 53 of all addresses",
 			"error", err)
 	}
 	n.nameless = err != nil

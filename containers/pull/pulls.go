@@ -332,6 +332,6 @@ func (p *Pulls) drop(j *job) {
 func (p *Pulls) release(ctx context.Context, client *containerd.Client, image string) {
 	err := client.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(image)})
 	if err != nil && !errdefs.IsNotFound(err) {
-		p.c.Log.Warn("what was fetched is not dropped", "image", image, "error", err)
+		p.c.Log.Warn("fetched bytes not dropped", "image", image, "error", err)
 	}
 }

@@ -36,7 +36,7 @@ func (m *Marker) Begin() (end func()) {
 	defer m.mu.Unlock()
 	if m.n++; m.n == 1 && !m.left {
 		if err := atomicfile.Write(m.path, []byte("container images are being written\n"), 0o600); err != nil {
-			m.log.Warn("writing of images not noted", "error", err) // the disk is full; the pull reports that
+			m.log.Warn("beginning of writing of images not recorded", "error", err) // the disk is full; the pull reports that
 		}
 	}
 	return sync.OnceFunc(m.finish)
@@ -62,7 +62,7 @@ func (m *Marker) remove() {
 		err = os.Remove(m.path)
 	}
 	if err != nil {
-		m.log.Warn("end of writing of images not noted", "path", m.path, "error", err)
+		m.log.Warn("end of writing of images not recorded", "path", m.path, "error", err)
 	}
 }
 
@@ -133,7 +133,7 @@ func (s *Store) Keep(ctx context.Context, needs *Needs, m *Marker) {
 		}
 		timer.Reset(keepEvery)
 		if err := s.look(ctx, needs, m); err != nil && ctx.Err() == nil {
-			s.Log.Warn("container images not looked after", "error", err)
+			s.Log.Warn("container images not checked", "error", err)
 			timer.Reset(keepFirst)
 		}
 	}

@@ -69,7 +69,7 @@ func (m *Manager) run(ctx context.Context) error {
 		return err
 	}
 	if m.down, err = restart.LoadDown(m.c.Down); err != nil {
-		m.c.Log.Error("apps that a person took down are not known", "error", err)
+		m.c.Log.Error("list of apps that are down not read", "error", err)
 	}
 	m.readApps(ctx)
 	for ctx.Err() == nil {

@@ -276,7 +276,7 @@ func (m *Manager) applyDown() {
 	if before := len(m.down); before > 0 {
 		if maps.DeleteFunc(m.down, gone); len(m.down) < before {
 			if err := restart.SaveDown(m.c.Down, m.down); err != nil {
-				m.c.Log.Warn("app that is gone is kept as down", "error", err)
+				m.c.Log.Warn("removed app stays in the list of apps that are down", "error", err)
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func (s *Attacher) LimitContainers(on Disk) error {
 	if !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EUCLEAN) {
 		return err
 	}
-	s.Log.Warn("what containers use cannot be counted", "partition", disk.Data, "error", err)
+	s.Log.Warn("use of containers cannot be counted", "partition", disk.Data, "error", err)
 	if fault := unix.Unmount(Target(disk.Data), 0); fault != nil {
 		return errors.Join(err, fmt.Errorf("detach %s for a repair: %w", disk.Data, fault))
 	}

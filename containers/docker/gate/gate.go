@@ -86,7 +86,7 @@ func (g *Gate) wait(ctx context.Context, moves <-chan int, failed <-chan error) 
 func (g *Gate) busy(ctx context.Context) bool {
 	busy, err := g.Busy(ctx)
 	if err != nil {
-		g.Log.Warn("daemon does not say what runs", "error", err)
+		g.Log.Warn("running containers not listed", "error", err)
 	}
 	return busy || err != nil
 }
