@@ -17,7 +17,9 @@ image-docker := $(if $(filter production,$(VARIANT))$(image-lacks),,bin/$(ARCH)/
 export GOFLAGS := -buildvcs=false
 
 # -buildid= and -trimpath: the same source gives the same bytes, wherever it is built.
-device-build = CGO_ENABLED=0 GOOS=linux GOARCH=$(1) $(GO) build -trimpath -tags '$(3)' -ldflags '-s -w -buildid=' -o $(2)
+device-build = CGO_ENABLED=0 GOOS=linux GOARCH=$(1) $(GO) build -trimpath -tags '$(3)' $(4) -ldflags '-s -w -buildid=' -o $(2)
+# Without inlining a program is 8 % smaller, and 0.5 MB in the root: for those that wait for others all day.
+small := -gcflags=all=-l
 
 .PHONY: help
 help: ## lists the targets
@@ -167,7 +169,7 @@ SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 bin/resin:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X resinos/images/build.sourceTime=$(SOURCE_TIME)' -o $@ ./images/resin
 
-$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/tools bin/%/sshd bin/%/netd bin/%/modem bin/%/engine bin/%/containerd-shim-runc-v2
+$(ARCHES:%=device-%): device-%: bin/%/init bin/%/initramfs bin/%/tools bin/%/sshd bin/%/netd bin/%/engine bin/%/containerd-shim-runc-v2
 
 .PHONY: $(ARCHES:%=bin/%/init)
 $(ARCHES:%=bin/%/init): bin/%/init:
@@ -189,12 +191,8 @@ netd-flags := -gcflags=all=-l -gcflags=std= -gcflags=resinos/net/forward= -gcfla
 $(ARCHES:%=bin/%/netd): bin/%/netd:
 	$(call device-build,$*,$@,) $(netd-flags) ./net/network
 
-.PHONY: $(ARCHES:%=bin/%/modem)
-$(ARCHES:%=bin/%/modem): bin/%/modem:
-	$(call device-build,$*,$@,) ./net/modem
-
 .PHONY: $(ARCHES:%=bin/%/tools)
 $(ARCHES:%=bin/%/tools): bin/%/tools:
-	$(call device-build,$*,$@,nethttpomithttp2) ./init/tools
+	$(call device-build,$*,$@,nethttpomithttp2,$(small)) ./init/tools
 
 include containers/build.mk

@@ -76,7 +76,7 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd", "modem",
+	for _, p := range []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd",
 		"dockerd"} {
 		write(t, filepath.Join(b.programs(), p), bytes.Repeat([]byte(p+" "), 10000), when)
 	}

@@ -15,6 +15,7 @@ import (
 	"resinos/bsp/bundle/trust"
 	"resinos/bsp/hardware"
 	"resinos/images/assemble"
+	"resinos/images/unwind"
 	"resinos/mounts/attach"
 	"resinos/mounts/fsck"
 	"resinos/mounts/persist"
@@ -219,8 +220,12 @@ func (l *laying) fromPackage(p Package, dir string) error {
 		return errors.Join(err, fmt.Errorf("package %s has no file %s", p.Name, p.Source))
 	}
 	if len(found) == 1 {
-		l.add(assemble.Entry{Path: p.Path, Mode: p.Mode.or(0o644), Source: found[0]})
-		return nil
+		text, err := os.ReadFile(found[0])
+		if err == nil {
+			text, err = unwind.Remove(text)
+		}
+		l.add(assemble.Entry{Path: p.Path, Mode: p.Mode.or(0o644), Content: text})
+		return err
 	}
 	var all bytes.Buffer
 	for _, file := range found { // Glob sorts them
@@ -246,13 +251,8 @@ func (l *laying) busybox(b Busybox) {
 		l.fault(errors.New("busybox: applets are listed, but the program is not in the root"))
 		return
 	}
-	binary, err := os.ReadFile(e.Source)
-	if err != nil {
-		l.fault(err)
-		return
-	}
 	for _, a := range b.Applets {
-		if l.in.Known != nil && !l.in.Known(binary, a) {
+		if l.in.Known != nil && !l.in.Known(e.Content, a) {
 			l.fault(fmt.Errorf("busybox: it has no applet %s; remove it from the table", a))
 		}
 		l.link(path.Join(b.Directory, a), "busybox")

@@ -31,7 +31,7 @@ func inputs(t *testing.T, variant string) Inputs {
 		}
 	}
 	programs := []string{"init", "initramfs", "engine", "tools", "containerd-shim-runc-v2", "sshd", "netd",
-		"modem", "dockerd"}
+		"dockerd"}
 	for _, p := range programs {
 		write("bin/"+p, p)
 	}
@@ -296,16 +296,22 @@ func TestSplit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		name := f.Spec.Confinement.Packed
-		if name == "" {
+		all := f.Spec.Confinement.Packed
+		for _, name := range all {
+			if packs[name] == nil {
+				t.Fatalf("%s: there is no packed program %q", f.Name, name)
+			}
+		}
+		if len(all) == 0 {
 			continue
 		}
+		name := all[0]
 		program, err := filepath.Rel(packed.Path(name), f.Spec.Command[0])
 		if e, there := rest.Lookup(strings.TrimPrefix(f.Spec.Command[0], "/")); there && e.Target != "" {
 			target := filepath.Join(filepath.Dir(f.Spec.Command[0]), e.Target)
 			program, err = filepath.Rel(packed.Path(name), target)
 		}
-		if err != nil || packs[name] == nil {
+		if err != nil {
 			t.Fatalf("%s: packed program %q: %v", f.Name, name, err)
 		}
 		if e, there := packs[name].Lookup(program); !there || e.Mode&0o111 == 0 {

@@ -6,6 +6,7 @@ import (
 	"resinos/containers/compose"
 	"resinos/init/osctl/drawing"
 	"resinos/init/updater"
+	"resinos/net/modem"
 	"resinos/net/ssh"
 	"resinos/net/vpnclients"
 )
@@ -13,7 +14,9 @@ import (
 // programs are the tools by name. The result is the exit status.
 var programs = map[string]func(args []string) int{
 	"compose":    compose.Main,
+	"modem":      modem.Main,
 	"picture":    drawing.Main,
+	"pppup":      modem.Hook,
 	"scp":        ssh.Copy,
 	"sshd":       ssh.Serve,
 	"updater":    updater.Main,

@@ -1,4 +1,4 @@
-package main
+package modem
 
 import (
 	"context"
@@ -28,6 +28,7 @@ import (
 type driver struct {
 	directory string // where netd and the driver meet
 	packed    string // where ModemManager, pppd and their libraries are
+	hook      string // what pppd starts when a connection is up
 	sys       string
 	kept      string // what outlives a reboot
 	log       *slog.Logger
@@ -431,7 +432,7 @@ func (d *driver) connect(ctx context.Context, bus *modembus.Conn, u *unit, s cel
 	if !b.PPP {
 		return func(context.Context) { u.used, u.bearer = used, b.IP }, nil
 	}
-	p := &pppd{line: b.Port, directory: d.directory, packed: d.packed, log: d.log}
+	p := &pppd{line: b.Port, directory: d.directory, packed: d.packed, hook: d.hook, log: d.log}
 	if err := p.start(used); err != nil {
 		return nil, fmt.Errorf("start pppd: %w", err)
 	}

@@ -1,4 +1,4 @@
-package main
+package modem
 
 import (
 	"bufio"
@@ -23,17 +23,17 @@ import (
 	"resinos/net/modemstate"
 )
 
-// hookName is the name under which pppd starts this program when a connection is up.
+// hookName is the name under which pppd starts Hook when a connection is up.
 const hookName = "pppup"
 
 // hook writes what pppd says of a connection into a file of the directory. pppd calls it with the link, the serial
-// line, its rate, the two addresses and our parameter.
+// line, its rate, the two addresses and a parameter.
 func hook(directory string, args []string, getenv func(string) string) error {
-	if len(args) < 6 {
-		return errors.New("pppd gives six arguments")
+	if len(args) < 5 {
+		return errors.New("pppd gives five arguments")
 	}
-	b := modemstate.Bearer{Link: args[1], Given: true}
-	address, err := netip.ParseAddr(args[4])
+	b := modemstate.Bearer{Link: args[0], Given: true}
+	address, err := netip.ParseAddr(args[3])
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func hook(directory string, args []string, getenv func(string) string) error {
 			b.Servers = append(b.Servers, server)
 		}
 	}
-	return modemstate.Write(directory, upFile(filepath.Base(args[2])), b)
+	return modemstate.Write(directory, upFile(filepath.Base(args[1])), b)
 }
 
 // upFile is the file that the hook writes for a serial line.
@@ -55,6 +55,7 @@ type pppd struct {
 	line      string // the serial line: a file in /dev
 	directory string
 	packed    string
+	hook      string
 	log       *slog.Logger
 
 	cmd   *exec.Cmd
@@ -67,7 +68,7 @@ type pppd struct {
 func (p *pppd) options(profile modemstate.Profile) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "user %s\npassword %s\n", quote(profile.User), quote(profile.Password))
-	fmt.Fprintf(&b, "ip-up-script %s\n", quote(filepath.Join(p.packed, hookName)))
+	fmt.Fprintf(&b, "ip-up-script %s\n", quote(p.hook))
 	// The address is the network's; the default route and resolv.conf are netd's. The modem compresses, if anybody
 	// does.
 	b.WriteString("nodetach\nlocal\nnoauth\nnodefaultroute\nnoipdefault\nusepeerdns\nnoccp\nnovj\nnoipv6\n" +

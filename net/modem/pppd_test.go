@@ -1,4 +1,4 @@
-package main
+package modem
 
 import (
 	"os"
@@ -34,7 +34,7 @@ func TestSecretsAreNoOptions(t *testing.T) {
 func TestHook(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "modem")
 	env := map[string]string{"DNS1": "10.0.0.53", "DNS2": "10.0.0.53"}
-	args := []string{"/x/pppup", "ppp0", "/dev/ttyUSB0", "115200", "10.64.0.2", "10.64.0.1", ""}
+	args := []string{"ppp0", "/dev/ttyUSB0", "115200", "10.64.0.2", "10.64.0.1", ""}
 	if err := hook(dir, args, func(name string) string { return env[name] }); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestHook(t *testing.T) {
 	if _, err := modemstate.Read(dir, "up-ttyUSB0", &b); err != nil || len(b.Servers) != 0 {
 		t.Errorf("name servers %v, %v", b.Servers, err)
 	}
-	for _, args := range [][]string{nil, args[:5], {"", "ppp0", "/dev/ttyUSB0", "1", "no address", "10.64.0.1"}} {
+	for _, args := range [][]string{nil, args[:4], {"ppp0", "/dev/ttyUSB0", "1", "no address", "10.64.0.1"}} {
 		if err := hook(dir, args, os.Getenv); err == nil {
 			t.Errorf("hook(%q) succeeded", args)
 		}

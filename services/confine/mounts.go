@@ -16,7 +16,7 @@ import (
 // temporaries are the directories that private-tmp replaces, if the root has them.
 var temporaries = [...]string{"/tmp", "/var/tmp"}
 
-// mounts gives this thread, and so the program, a mount namespace of its own and changes it: the packed program first,
+// mounts gives this thread, and so the program, a mount namespace of its own and changes it: the packed programs first,
 // then read-only paths, because they may be above the others, then the temporary directories, then what is hidden.
 //
 // Everything is done on descriptors (open_tree, fsmount, move_mount, mount_setattr): a path is looked up once, so
@@ -40,8 +40,8 @@ func (s *self) mounts() error {
 	if err := propagate(box, true); err != nil {
 		return err
 	}
-	if box.Packed != "" {
-		if err := packed.Attach(box.Packed); err != nil {
+	for _, name := range box.Packed {
+		if err := packed.Attach(name); err != nil {
 			return err
 		}
 	}
@@ -75,7 +75,7 @@ func (s *self) mounts() error {
 // slave, otherwise they would appear on the host. Afterwards it is shared again, but with the processes that the
 // service starts, not with the host: the kernel cannot restore that.
 func propagate(box spec.Confinement, before bool) error {
-	own := box.Packed != "" || box.PrivateTmp || len(box.ReadOnlyPaths) > 0 || len(box.HiddenPaths) > 0
+	own := len(box.Packed) > 0 || box.PrivateTmp || len(box.ReadOnlyPaths) > 0 || len(box.HiddenPaths) > 0
 	flag := uintptr(unix.MS_SLAVE)
 	switch {
 	case box.Propagation == spec.Private:

@@ -202,7 +202,7 @@ func (l Limits) While(booting bool) Limits {
 // Confinement is what the processes of a service see of the system and may do to it. The zero value
 // is everything.
 type Confinement struct {
-	Packed          string   // packed: the packed program of the root that only this service sees (mounts/packed)
+	Packed          []string // packed: the packed programs of the root that only this service sees (mounts/packed)
 	PrivateTmp      bool     // private-tmp: its own empty /tmp and /var/tmp
 	ReadOnlyPaths   []string // read-only-paths: absolute; a "-" in front lets a missing one pass
 	HiddenPaths     []string // hidden-paths: the same; seen empty and without rights
@@ -235,7 +235,7 @@ const Infinity = ^uint64(0)
 
 // OwnMounts reports whether the service needs a mount namespace of its own.
 func (s Confinement) OwnMounts() bool {
-	return s.MountNamespace || s.Packed != "" || s.PrivateTmp || len(s.ReadOnlyPaths) > 0 || len(s.HiddenPaths) > 0
+	return s.MountNamespace || len(s.Packed) > 0 || s.PrivateTmp || len(s.ReadOnlyPaths) > 0 || len(s.HiddenPaths) > 0
 }
 
 // The defaults of keys that a file leaves out.

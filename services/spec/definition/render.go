@@ -193,7 +193,7 @@ func (w *writer) limits(s spec.Spec) {
 }
 
 func (w *writer) confinement(s spec.Confinement) {
-	w.text("packed", s.Packed)
+	w.list("packed", s.Packed)
 	w.flag("private-tmp", s.PrivateTmp)
 	w.list("read-only-paths", s.ReadOnlyPaths)
 	w.list("hidden-paths", s.HiddenPaths)

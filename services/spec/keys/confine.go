@@ -128,14 +128,30 @@ func parseLimit(s string) (uint64, bool) {
 	return uint64(n), err == nil
 }
 
-// profile reads the name of a seccomp profile or of a packed program; services/confine knows which there are.
+// packed reads the names of packed programs, or one of them; which there are is a matter of the image.
+func packed(v any, to *[]string) (faults []Fault) {
+	if one, is := v.(string); is {
+		if v = []any{one}; one == "" {
+			v = []any{}
+		}
+	}
+	*to, faults = convert(v, func(s string) (string, *Fault) {
+		if !ValidName(s) {
+			return "", &Fault{Text: fmt.Sprintf("%q is no name of a packed program", s), Hint: "a-z, 0-9, - and _, at most 64"}
+		}
+		return s, nil
+	})
+	return faults
+}
+
+// profile reads the name of a seccomp profile; services/confine knows which there are.
 func profile(v any, to *string) []Fault {
 	var s string
 	if f := text(v, &s); f != nil {
 		return f
 	}
 	if s != "" && !ValidName(s) {
-		return fault(fmt.Sprintf("%q is no name of a profile or packed program", s), "a-z, 0-9, - and _, at most 64")
+		return fault(fmt.Sprintf("%q is no name of a profile", s), "a-z, 0-9, - and _, at most 64")
 	}
 	*to = s
 	return nil

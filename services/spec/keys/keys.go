@@ -85,7 +85,7 @@ var All = [...]Key{
 	{"boot-cpu-weight", func(s *spec.Spec, v any) []Fault { return number(v, &s.Limits.BootCPUWeight, 0, 10000) }},
 	{"cgroup-delegate", func(s *spec.Spec, v any) []Fault { return boolean(v, &s.CgroupDelegate) }},
 
-	{"packed", func(s *spec.Spec, v any) []Fault { return profile(v, &s.Confinement.Packed) }},
+	{"packed", func(s *spec.Spec, v any) []Fault { return packed(v, &s.Confinement.Packed) }},
 	{"private-tmp", func(s *spec.Spec, v any) []Fault { return boolean(v, &s.Confinement.PrivateTmp) }},
 	{"read-only-paths", func(s *spec.Spec, v any) []Fault { return paths(v, &s.Confinement.ReadOnlyPaths, true) }},
 	{"hidden-paths", func(s *spec.Spec, v any) []Fault { return paths(v, &s.Confinement.HiddenPaths, true) }},
