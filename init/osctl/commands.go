@@ -102,7 +102,7 @@ func own() []command {
 				"add [-n] [--link LINK] [--address A/B [--gateway A]] [--dns A,...] NAME | " +
 				"wireguard-key [-n] [FILE] | " +
 				"vpn-server [-n] add [--endpoint HOST[:PORT]] NAME | vpn-server [-n] remove NAME | " +
-				"vpn-server [-n] off | " +
+				"vpn-server [-n] off | wireguard-server (the same) | " +
 				"scan [--json] | connect [-n] [--link LINK] [--open] [--hidden] SSID",
 			about: "Shows links, profiles, addresses, routes and name servers, and changes profiles.\n" +
 				"A profile is a key file in /etc/NetworkManager/system-connections.",
@@ -112,6 +112,7 @@ func own() []command {
 				"osctl net add --link eth0 --address 192.168.1.50/24 --gateway 192.168.1.1 --dns 1.1.1.1 office\n" +
 				"osctl net wireguard-key /mnt/data/wg.key writes a private key to the file, prints the public key\n" +
 				"osctl net vpn-server add laptop          the device as VPN server; prints a client's profile\n" +
+				"osctl net wireguard-server add laptop    the same with wireguard\n" +
 				"osctl net scan                           which Wi-Fi networks are in range\n" +
 				"osctl net connect home                   asks for the password, and joins",
 			run: netcommand.Show,

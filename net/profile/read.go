@@ -126,14 +126,14 @@ var foreign = []string{
 	"6lowpan", "802-11-olpc-mesh", "adsl", "bluetooth", "cdma", "dcb", "ethtool", "generic", "hostname", "hsr",
 	"infiniband", "ip-tunnel", "ipvlan", "link", "loopback", "macsec", "macvlan", "ovs-bridge", "ovs-dpdk",
 	"ovs-external-ids", "ovs-interface", "ovs-other-config", "ovs-patch", "ovs-port", "pppoe",
-	"prefix-delegation", "proxy", "sriov", "tc", "team", "team-port", "tun", "user", "veth", "vrf", "vxlan",
+	"prefix-delegation", "proxy", "sriov", "tc", "team", "team-port", "tun", "veth", "vrf", "vxlan",
 	"wifi-p2p", "wimax", "wpan",
 }
 
 // sections reads every section that has a field in Profile, and warns of the others.
 func (r *reader) sections(p *Profile) {
 	fields := reflect.ValueOf(p).Elem()
-	known := map[string]bool{"vpn-secrets": true, ".nmmeta": true}
+	known := map[string]bool{"vpn-secrets": true, ".nmmeta": true, "user": true}
 	for i := range fields.NumField() {
 		names := strings.Split(fields.Type().Field(i).Tag.Get("nm"), ",")
 		for _, name := range names {

@@ -1,9 +1,10 @@
-// Package vpnclients owns the program vpn-server, by which osctl makes the device a VPN server and adds and removes its
-// clients: it makes keys and certificates and replaces the key file, under a lock. It is one of the packed tools
+// Package vpnclients owns the programs vpn-server and wireguard-server, by which osctl makes the device a server of
+// openvpn or wireguard and adds and removes those who come to it: they make keys and certificates and replace the key
+// file, under a lock. They are packed tools
 // (init/tools), because netd, which runs all the time, must not contain what makes keys, and osctl, part of PID 1's
 // binary, has no room for it.
 //
-// It never tells anybody what it did: netd watches the directory. Read Main first.
+// It never tells anybody what it did: netd watches the directory. Read Main first, then Change and ChangePeers.
 package vpnclients
 
 import (
@@ -32,21 +33,26 @@ const ownName = "resinos-vpn-server"
 // Main is the program. args are those after its name: "[flags] add NAME", "remove NAME" or "off". The profile of a new
 // client goes to standard output, errors to standard error. The result is the exit status: 0 done, 1 failed, 2 wrong
 // usage.
-func Main(args []string) int {
-	flags := flag.NewFlagSet("vpn-server", flag.ContinueOnError)
+func Main(args []string) int { return run("vpn-server", Change, args) }
+
+// WireGuard is the other program, with the same arguments and results.
+func WireGuard(args []string) int { return run("wireguard-server", ChangePeers, args) }
+
+func run(name string, change func(dir, endpoint string, args ...string) (string, error), args []string) int {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	dir := flags.String("dir", keyimport.To, "`directory` of the key files")
 	endpoint := flags.String("endpoint", "", "`HOST[:PORT]` by which clients reach the device")
 	if err := flags.Parse(args); err != nil {
 		return 2 // it has printed what is wrong
 	}
-	profile, err := Change(*dir, *endpoint, flags.Args()...)
+	profile, err := change(*dir, *endpoint, flags.Args()...)
 	if err == nil {
 		_, err = io.WriteString(os.Stdout, profile)
 	}
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(os.Stderr, "vpn-server: %v\n", err)
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	return 1
 }
 
@@ -54,15 +60,9 @@ func Main(args []string) int {
 // client, with its key. endpoint is HOST or HOST:PORT by which it reaches the device; empty: an address of the device.
 // The first client makes the server. Two changes at once wait for each other.
 func Change(dir, endpoint string, args ...string) (profile string, err error) {
-	verb, name := "", ""
-	if len(args) > 0 {
-		verb = args[0]
-	}
-	if len(args) > 1 {
-		name = args[1]
-	}
-	if wanted, known := map[string]int{"add": 2, "remove": 2, "off": 1}[verb]; !known || len(args) != wanted {
-		return "", errors.New("it needs: add NAME, remove NAME, or off; try: osctl help net")
+	verb, name, err := words(args)
+	if err != nil {
+		return "", err
 	}
 	done, err := alone(dir)
 	if err != nil {
@@ -98,6 +98,20 @@ func Change(dir, endpoint string, args ...string) (profile string, err error) {
 		}
 	}
 	return profile, atomicfile.Write(path, []byte(server.Text()), 0o600)
+}
+
+// words reads "add NAME", "remove NAME" or "off".
+func words(args []string) (verb, name string, err error) {
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	if len(args) > 1 {
+		name = args[1]
+	}
+	if wanted, known := map[string]int{"add": 2, "remove": 2, "off": 1}[verb]; !known || len(args) != wanted {
+		return "", "", errors.New("it needs: add NAME, remove NAME, or off; try: osctl help net")
+	}
+	return verb, name, nil
 }
 
 // errNone is why a change without a server fails.

@@ -42,7 +42,7 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	flags.StringVar(&w.address, "address", "", "add: this `ADDRESS/BITS`; without it, the link asks a DHCP server")
 	flags.StringVar(&w.gateway, "gateway", "", "add: the default route through this `ADDRESS`")
 	flags.StringVar(&w.dns, "dns", "", "add: these name `SERVERS`, separated by commas")
-	flags.StringVar(&w.endpoint, "endpoint", "", "vpn-server add: the `HOST[:PORT]` by which clients reach the device")
+	flags.StringVar(&w.endpoint, "endpoint", "", "vpn-server, wireguard-server add: the `HOST[:PORT]` by which clients reach the device")
 	flags.BoolVar(&w.open, "open", false, "connect: the network has no password")
 	flags.BoolVar(&w.hidden, "hidden", false, "connect: the network hides its name")
 	rest, err := cli.Parse(flags, args)
@@ -55,14 +55,14 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	}
 	client := netcontrol.Client{Socket: filepath.Join(s.Root, netcontrol.SocketPath)}
 	wanted := map[string]int{"": 0, "plan": 0, "reload": 0, "up": 1, "down": 1, "add": 1, "scan": 0, "connect": 1,
-		keyVerb: len(rest), serverVerb: len(rest)}
+		keyVerb: len(rest), serverVerb: len(rest), peersVerb: len(rest)}
 	n, known := wanted[verb]
 	switch {
 	case !known:
 		return cli.Misuse(fmt.Sprintf("no command %q of net", verb),
-			"there are: osctl net plan, up, down, reload, add, scan, connect, wireguard-key, vpn-server")
-	case verb == serverVerb:
-		return s.vpnServer(ctx, rest, w)
+			"there are: osctl net plan, up, down, reload, add, scan, connect, wireguard-key, vpn-server, wireguard-server")
+	case verb == serverVerb || verb == peersVerb:
+		return s.vpnServer(ctx, verb, rest, w)
 	case verb == keyVerb && len(rest) <= 1:
 		return s.wireguardKey(ctx, client, rest, w.dry)
 	case len(rest) != n || verb == keyVerb:
