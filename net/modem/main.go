@@ -1,6 +1,6 @@
-// Package modem owns the program that connects modems to the network: it runs ModemManager and pppd, while netd wants it,
-// and is the bus that ModemManager speaks on. It is one of the packed tools (init/tools), no part of netd, which every
-// device runs. Read driver.run first.
+// Package modem owns the program that connects modems to the network: it runs ModemManager and pppd, while netd wants
+// it, and is the bus that ModemManager speaks on. It is one of the packed tools (init/tools), no part of netd, which
+// every device runs. Read driver.run first.
 package modem
 
 import (
@@ -28,8 +28,8 @@ func Hook(args []string) int {
 	return 0
 }
 
-// Main is the program; it takes no arguments. The result is the exit status: 0 when nothing is wanted any more or it was
-// told to end, 1 when it failed, or what confine.Adopt returns.
+// Main is the program; it takes no arguments. The result is the exit status: 0 when nothing is wanted any more or it
+// was told to end, 1 when it failed, or what confine.Adopt returns.
 func Main([]string) int {
 	if code := confine.Adopt(); code != 0 { // before a modem is asked
 		return code

@@ -57,9 +57,11 @@ func TestChangePeers(t *testing.T) {
 		t.Error(err)
 	}
 	for _, c := range []struct{ args, want string }{
-		{"", "it needs"}, {"add", "it needs"}, {"fly x", "it needs"}, {"add first", "already"}, {"remove peer3", "no peer"},
+		{"", "it needs"}, {"add", "it needs"}, {"fly x", "it needs"}, {"add first", "already"},
+		{"remove peer3", "no peer"},
 	} {
-		if _, err := ChangePeers(dir, "h", strings.Fields(c.args)...); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, err := ChangePeers(dir, "h", strings.Fields(c.args)...)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)
 		}
 	}
@@ -73,7 +75,8 @@ func TestChangePeers(t *testing.T) {
 		t.Error(err)
 	}
 	for _, args := range [][]string{{"off"}, {"remove", "x"}} {
-		if _, err := ChangePeers(dir, "", args...); err == nil || !strings.Contains(err.Error(), "no wireguard server") {
+		_, err := ChangePeers(dir, "", args...)
+		if err == nil || !strings.Contains(err.Error(), "no wireguard server") {
 			t.Errorf("%q without a server: %v", args, err)
 		}
 	}

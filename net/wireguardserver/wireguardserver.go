@@ -188,7 +188,9 @@ func (s *Server) Remove(name string) error {
 		case peerSection + public:
 			continue
 		case names:
-			g.Keys = slices.DeleteFunc(slices.Clone(g.Keys), func(k keyfile.Key) bool { return k.Name == namePrefix+name })
+			g.Keys = slices.DeleteFunc(slices.Clone(g.Keys), func(k keyfile.Key) bool {
+				return k.Name == namePrefix+name
+			})
 		}
 		f.Groups = append(f.Groups, g)
 	}
@@ -230,7 +232,9 @@ func place(endpoint string, port uint16) (string, error) {
 		host, given = strings.Trim(endpoint, "[]"), strconv.Itoa(int(port))
 	}
 	number, err := strconv.ParseUint(given, 10, 16)
-	bad := strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"'\#;=[]/`, r) })
+	bad := strings.ContainsFunc(host, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`"'\#;=[]/`, r)
+	})
 	if host == "" || bad || err != nil || number == 0 {
 		return "", fmt.Errorf("%q cannot be the endpoint: it is no HOST or HOST:PORT", endpoint)
 	}

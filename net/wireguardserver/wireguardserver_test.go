@@ -63,7 +63,8 @@ func TestPeers(t *testing.T) {
 	if strings.Contains(s.Text(), public) || fmt.Sprint(s.Peers()) != "[phone]" {
 		t.Errorf("peers %v after the removal", s.Peers())
 	}
-	if three, err := s.Add("tablet", "h", key("c"), key("r")); err != nil || !strings.Contains(three, "= 10.9.0.2/32\n") {
+	three, err := s.Add("tablet", "h", key("c"), key("r"))
+	if err != nil || !strings.Contains(three, "= 10.9.0.2/32\n") {
 		t.Errorf("the address is not free again: %v", err)
 	}
 }
@@ -99,11 +100,14 @@ func TestRefused(t *testing.T) {
 	before := s.Text()
 	for _, c := range []struct{ name, endpoint, want string }{
 		{"laptop", "h", "already"}, {"", "h", "cannot be the name"}, {"../x", "h", "cannot be the name"},
-		{"a\nb", "h", "cannot be the name"}, {"a=b", "h", "cannot be the name"}, {strings.Repeat("a", 33), "h", "cannot be"},
-		{"x", "", "endpoint"}, {"x", "h:0", "endpoint"}, {"x", "h:99999", "endpoint"}, {"x", "h\nPostUp = reboot", "endpoint"},
+		{"a\nb", "h", "cannot be the name"}, {"a=b", "h", "cannot be the name"},
+		{strings.Repeat("a", 33), "h", "cannot be the name"},
+		{"x", "", "endpoint"}, {"x", "h:0", "endpoint"}, {"x", "h:99999", "endpoint"},
+		{"x", "h\nPostUp = reboot", "endpoint"},
 		{"x", "h #", "endpoint"}, {"x", ":1", "endpoint"},
 	} {
-		if _, err := s.Add(c.name, c.endpoint, key("b"), key("q")); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, err := s.Add(c.name, c.endpoint, key("b"), key("q"))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Add(%q, %q) = %v, want %q", c.name, c.endpoint, err, c.want)
 		}
 	}

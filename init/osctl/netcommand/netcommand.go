@@ -42,7 +42,8 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	flags.StringVar(&w.address, "address", "", "add: this `ADDRESS/BITS`; without it, the link asks a DHCP server")
 	flags.StringVar(&w.gateway, "gateway", "", "add: the default route through this `ADDRESS`")
 	flags.StringVar(&w.dns, "dns", "", "add: these name `SERVERS`, separated by commas")
-	flags.StringVar(&w.endpoint, "endpoint", "", "vpn-server, wireguard-server add: the `HOST[:PORT]` by which clients reach the device")
+	flags.StringVar(&w.endpoint, "endpoint", "", "vpn-server add, wireguard-server add: the `HOST[:PORT]` by which "+
+		"clients reach the device")
 	flags.BoolVar(&w.open, "open", false, "connect: the network has no password")
 	flags.BoolVar(&w.hidden, "hidden", false, "connect: the network hides its name")
 	rest, err := cli.Parse(flags, args)
@@ -60,7 +61,8 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	switch {
 	case !known:
 		return cli.Misuse(fmt.Sprintf("no command %q of net", verb),
-			"there are: osctl net plan, up, down, reload, add, scan, connect, wireguard-key, vpn-server, wireguard-server")
+			"there are: osctl net plan, up, down, reload, add, scan, connect, wireguard-key, vpn-server, "+
+				"wireguard-server")
 	case verb == serverVerb || verb == peersVerb:
 		return s.vpnServer(ctx, verb, rest, w)
 	case verb == keyVerb && len(rest) <= 1:

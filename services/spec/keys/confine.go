@@ -137,7 +137,8 @@ func packed(v any, to *[]string) (faults []Fault) {
 	}
 	*to, faults = convert(v, func(s string) (string, *Fault) {
 		if !ValidName(s) {
-			return "", &Fault{Text: fmt.Sprintf("%q is no name of a packed program", s), Hint: "a-z, 0-9, - and _, at most 64"}
+			return "", &Fault{Text: fmt.Sprintf("%q is no name of a packed program", s),
+				Hint: "a-z, 0-9, - and _, at most 64"}
 		}
 		return s, nil
 	})
