@@ -20,6 +20,7 @@ import (
 	"resinos/init/oneoff"
 	"resinos/init/osctl"
 	"resinos/init/osctl/cli"
+	"resinos/init/splash"
 	"resinos/mounts/packed"
 	"resinos/services/config"
 	"resinos/services/confine"
@@ -48,6 +49,7 @@ func applets() map[string]applet {
 		"getty":    daemon(runGetty),
 		"grow":     daemon(runGrow),
 		"zram":     daemon(runZram),
+		"splash":   daemon(splash.Main),
 		"hold":     oneoff.Main,
 		"updater":  tool("updater"),
 	}

@@ -41,7 +41,9 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	defer func() { rested() }()
 	defer beside.Wait()
 	defer stop()
+	screen := newScreen(ctx, &beside, log)
 	return uevent.Run(ctx, uevent.Config{
+		Served: screen.look,
 		Loader: loader, Log: log, Alive: notify.Watched(),
 		Ready: func() {
 			ready(log)
@@ -56,8 +58,13 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 			case <-ctx.Done():
 			}
 		},
-		Event: func(e uevent.Event) { rules.Event(e.Action, e.Path, e.Node, e.Keys) },
-		Lost:  rules.Again,
+		Event: func(e uevent.Event) {
+			rules.Event(e.Action, e.Path, e.Node, e.Keys)
+			if e.Node == "fb0" { // some drivers make it long after they were loaded
+				screen.look()
+			}
+		},
+		Lost: rules.Again,
 	})
 }
 

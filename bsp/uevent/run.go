@@ -22,6 +22,8 @@ type Config struct {
 
 	// Prepare is called once, when the devices that the boot waits for have their modules and the others do not; may be nil.
 	Prepare func()
+	// Served is called when modules were loaded for a device; may be nil.
+	Served func()
 	// Event is told of each event, when the device has its module and its node the mode of our table; may be nil.
 	Event func(Event)
 	// Lost is called when events were lost, after all devices were looked at again; may be nil.
@@ -57,6 +59,7 @@ type daemon struct {
 	log              *slog.Logger
 	alive            Pulse
 	prepare, lost    func()
+	served           func()
 	event            func(Event)
 }
 
@@ -64,7 +67,7 @@ type daemon struct {
 // that arrive meanwhile wait in the socket; if that overflows, Run looks at all devices again.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log, alive: cfg.Alive,
-		prepare: cfg.Prepare, event: cfg.Event, lost: cfg.Lost}
+		prepare: cfg.Prepare, event: cfg.Event, lost: cfg.Lost, served: cfg.Served}
 	if d.alive == nil {
 		d.alive = unwatched{}
 	}
@@ -172,6 +175,9 @@ func (d *daemon) serve(path, modalias string) int {
 	}
 	for _, name := range loaded {
 		d.log.Debug("module loaded", "module", name, "device", path)
+	}
+	if len(loaded) > 0 && d.served != nil {
+		d.served()
 	}
 	return len(loaded)
 }

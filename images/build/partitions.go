@@ -16,6 +16,7 @@ import (
 	"resinos/images/assemble"
 	"resinos/images/bootscript"
 	"resinos/images/layout"
+	"resinos/images/logo"
 	"resinos/images/ociimage"
 	"resinos/mounts/persist"
 	"resinos/mounts/purge"
@@ -38,7 +39,10 @@ func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, 
 	files["config.json"] = configJSON(b.Board, b.Variant)
 	files["image-version-info"] = fmt.Appendf(nil, "resinOS %s\nboard %s\nvariant %s\nkernel %s\n", m.Version, m.Board, m.Variant, m.Kernel)
 	files["system-connections/resin-sample"] = []byte(sampleProfile)
-	faults := []error{tree.Add(assemble.Entry{Path: "splash", Mode: fs.ModeDir | 0o755})}
+	if files["splash/resin-logo.png"], err = logo.PNG(); err != nil {
+		return nil, err
+	}
+	var faults []error
 	for name, text := range files {
 		faults = append(faults, tree.Add(assemble.Entry{Path: name, Mode: 0o644, Content: text}))
 	}

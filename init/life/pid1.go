@@ -339,7 +339,7 @@ func (p *PID1) shutdownConfig(r request) shutdown.Config {
 	}
 	return shutdown.Config{
 		Action: r.action, End: end, Marking: &p.system.Marking, Log: p.log, Out: p.out,
-		Stop: p.stop, Ended: p.stopped, BeforePower: p.system.BeforePower(r.action), Force: r.force,
+		Stop: p.stop, Ended: p.stopped, Splash: p.splash, BeforePower: p.system.BeforePower(r.action), Force: r.force,
 	}
 }
 

@@ -43,6 +43,9 @@ var powerCommand = map[pid1.Power]int{
 // down: the manager then stops the containers.
 const PowerFile = "/run/resinos/power"
 
+// SplashLimit is the longest that the logo may take while the device goes down: part of the time of what is left.
+const SplashLimit = 2 * time.Second
+
 // Known reports whether the kernel has a command for an action.
 func Known(action pid1.Power) bool {
 	_, known := powerCommand[action]
@@ -59,6 +62,7 @@ type Config struct {
 
 	Stop        func()          // ends the supervisor; nil: there is none
 	Ended       <-chan struct{} // closed when the supervisor has ended
+	Splash      func()          // draws the owner's logo, within SplashLimit; nil: there is none
 	BeforePower func()          // called right before the power goes off; nil: nothing
 	Force       bool            // processes are killed at once
 }
@@ -222,8 +226,14 @@ func (d *Shutdown) stopServices() {
 	<-d.Ended
 }
 
-// askLeftovers gives processes that services have left the time to end by themselves.
-func (d *Shutdown) askLeftovers() { d.sweep(syscall.SIGTERM) }
+// askLeftovers gives processes that services have left the time to end by themselves. The containers are gone: first
+// the logo shows people that the device goes down.
+func (d *Shutdown) askLeftovers() {
+	if d.Splash != nil {
+		d.Splash()
+	}
+	d.sweep(syscall.SIGTERM)
+}
 
 // kill kills all remaining processes, by cgroup first: a process that forks as fast as it is killed does not escape
 // that.

@@ -15,7 +15,8 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production": "configd confirm containerd devd grow logd manager modem netd netrun proxy sshd updater vpn wifi zram",
+		"production": "configd confirm containerd devd grow logd manager modem netd netrun proxy splash sshd updater " +
+			"vpn wifi zram",
 		"development": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
 			"sshd updater vpn wifi zram",
 		// Of these, a recovery root has those that images/rootfs names.

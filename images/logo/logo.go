@@ -1,0 +1,80 @@
+// Package logo draws the logo that an image brings: a drop of resin, as a PNG file that the owner may replace
+// (splash/resin-logo.png on the boot partition). It is code so that no picture lies in the tree. Read PNG.
+package logo
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"math"
+)
+
+// The size of the logo in pixels: more than most screens show of it, so that it is made smaller and not larger.
+const (
+	Width  = 480
+	Height = 640
+)
+
+// fine is how many parts a pixel has in each direction, to make borders smooth.
+const fine = 4
+
+// The drop is a circle and what lies between the two tangents from its tip; a second circle in it is brighter.
+const (
+	centerX, centerY, radius = Width / 2, 424.0, 200.0
+	tipY                     = 16.0
+	shineX, shineY, shine    = centerX - 66, centerY + 40, 74.0
+)
+
+// PNG returns the file: opaque on the drop, transparent around it.
+func PNG() ([]byte, error) {
+	picture := image.NewNRGBA(image.Rect(0, 0, Width, Height))
+	for y := range Height {
+		for x := range Width {
+			drop, bright := cover(x, y)
+			picture.SetNRGBA(x, y, shade(float64(y)/Height, drop, bright))
+		}
+	}
+	var b bytes.Buffer
+	encoder := png.Encoder{CompressionLevel: png.BestCompression}
+	if err := encoder.Encode(&b, picture); err != nil {
+		return nil, fmt.Errorf("encode logo: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// cover returns how much of a pixel is in the drop, and in its bright part.
+func cover(x, y int) (drop, bright float64) {
+	for i := range fine {
+		for j := range fine {
+			px, py := float64(x)+(float64(i)+0.5)/fine, float64(y)+(float64(j)+0.5)/fine
+			if inDrop(px, py) {
+				drop++
+			}
+			if math.Hypot(px-shineX, py-shineY) < shine && math.Hypot(px-shineX-38, py-shineY+30) > shine {
+				bright++
+			}
+		}
+	}
+	return drop / (fine * fine), bright / (fine * fine)
+}
+
+func inDrop(x, y float64) bool {
+	if math.Hypot(x-centerX, y-centerY) < radius {
+		return true
+	}
+	// The tangents touch the circle where the angle at the tip has this sine.
+	sine := radius / (centerY - tipY)
+	touch := centerY - radius*sine
+	return y > tipY && y < touch && math.Abs(x-centerX) < (y-tipY)*sine/math.Sqrt(1-sine*sine)
+}
+
+// shade mixes amber that becomes darker downwards with white.
+func shade(down, drop, bright float64) color.NRGBA {
+	mix := func(top, bottom float64) uint8 {
+		v := top + (bottom-top)*down
+		return uint8(math.Round(v + (255-v)*0.6*bright))
+	}
+	return color.NRGBA{R: mix(0xfb, 0xc8), G: mix(0xc0, 0x5a), B: mix(0x3c, 0x0c), A: uint8(math.Round(255 * drop))}
+}

@@ -1,0 +1,36 @@
+package logo
+
+import (
+	"bytes"
+	"image/png"
+	"testing"
+)
+
+// TestPNG: the file is small, the same each time, and shows a drop on a transparent ground.
+func TestPNG(t *testing.T) {
+	one, err := PNG()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := PNG()
+	if err != nil || !bytes.Equal(one, other) {
+		t.Errorf("two calls differ: %v", err)
+	}
+	if len(one) > 64<<10 {
+		t.Errorf("%d bytes", len(one))
+	}
+	picture, err := png.Decode(bytes.NewReader(one))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opacity := func(x, y int) uint32 { _, _, _, a := picture.At(x, y).RGBA(); return a >> 8 }
+	for _, tt := range []struct {
+		x, y int
+		want uint32
+	}{{0, 0, 0}, {Width - 1, 0, 0}, {0, Height - 1, 0}, {centerX, 60, 255}, {centerX, centerY, 255}, {100, 100, 0}} {
+		if got := opacity(tt.x, tt.y); got != tt.want {
+			t.Errorf("opacity at %d, %d is %d, want %d", tt.x, tt.y, got, tt.want)
+		}
+	}
+	t.Logf("%d bytes", len(one))
+}

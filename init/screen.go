@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"resinos/services/pid1"
+)
+
+// A screen is the framebuffer that an app or the splash draws on. Each driver that brings one has it begin dark.
+type screen struct {
+	at   string // the link in sysfs that leads to the device of the screen
+	last string // where it led
+	draw func() // has the splash drawn; does not wait
+}
+
+// newScreen takes note of the screen that firmware or kernel have brought: PID 1 has the splash drawn there.
+func newScreen(ctx context.Context, beside *sync.WaitGroup, log *slog.Logger) *screen {
+	s := &screen{at: "/sys/class/graphics/fb0", draw: func() {
+		beside.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			// It fails if there is no such service here, or if its conditions do not hold.
+			if _, err := (pid1.Client{}).Change(ctx, pid1.Restart, "splash"); err != nil {
+				log.Debug("no splash", "error", err)
+			}
+		})
+	}}
+	s.last, _ = os.Readlink(s.at) // empty: there is none
+	return s
+}
+
+// look has the splash drawn if another driver brings the screen now.
+func (s *screen) look() {
+	now, _ := os.Readlink(s.at)
+	if now != s.last && now != "" {
+		s.draw()
+	}
+	s.last = now
+}

@@ -1,0 +1,184 @@
+// Package framebuffer draws on a screen by its framebuffer device: it reads how the kernel has laid the pixels out, packs
+// colours accordingly and writes whole rows. It writes and maps no memory of the device, so that a driver that is
+// replaced meanwhile ends with an error and not with a signal. It also keeps the kernel's text away from a picture.
+//
+// Read Open first. The structures and numbers are those of linux/fb.h and linux/kd.h.
+package framebuffer
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Numbers of ioctl.
+const (
+	getVariable = 0x4600 // FBIOGET_VSCREENINFO
+	getFixed    = 0x4602 // FBIOGET_FSCREENINFO
+	setMode     = 0x4b3a // KDSETMODE
+)
+
+// field is the place of a colour in a pixel (struct fb_bitfield).
+type field struct{ Offset, Length, Right uint32 }
+
+// variable is struct fb_var_screeninfo.
+type variable struct {
+	Width, Height               uint32
+	VirtualWidth, VirtualHeight uint32
+	X, Y                        uint32 // of the visible part
+	Bits, Gray                  uint32
+	Red, Green, Blue, Opacity   field
+	_                           [20]uint32
+}
+
+// fixed is struct fb_fix_screeninfo.
+type fixed struct {
+	ID                         [16]byte
+	Start                      uintptr
+	Size                       uint32
+	Type, Auxiliary, Visual    uint32
+	StepX, StepY, Wrap         uint16
+	Stride                     uint32 // bytes of a row
+	IO                         uintptr
+	IOSize                     uint32
+	Accelerator                uint32
+	Capabilities, Left1, Left2 uint16
+}
+
+// What a layout must be: pixels that contain their colours, one behind the other.
+const (
+	packedPixels = 0 // FB_TYPE_PACKED_PIXELS
+	trueColor    = 2 // FB_VISUAL_TRUECOLOR
+	mostSide     = 1 << 14
+)
+
+// Layout says where a pixel is, and where its colours are in it.
+type Layout struct {
+	Width, Height    int   // pixels
+	Stride           int   // bytes from a row to the next
+	Start            int64 // byte of the first visible pixel
+	Size             int   // bytes of a pixel: 2, 3 or 4
+	red, green, blue field
+}
+
+// layoutOf checks what the kernel says.
+func layoutOf(v variable, f fixed) (Layout, error) {
+	l := Layout{Width: int(v.Width), Height: int(v.Height), Stride: int(f.Stride), Size: int(v.Bits+7) / 8,
+		red: v.Red, green: v.Green, blue: v.Blue}
+	l.Start = int64(v.Y)*int64(f.Stride) + int64(v.X)*int64(l.Size)
+	if v.Width == 0 || v.Height == 0 || v.Width > mostSide || v.Height > mostSide {
+		return l, fmt.Errorf("%d x %d pixels; 1 to %d are possible in each direction", v.Width, v.Height, mostSide)
+	}
+	if f.Type != packedPixels || f.Visual != trueColor || l.Size < 2 || l.Size > 4 {
+		return l, fmt.Errorf("pixels of %d bits, type %d and visual %d; want 16 to 32 bits that contain the colour",
+			v.Bits, f.Type, f.Visual)
+	}
+	for _, c := range []field{l.red, l.green, l.blue} {
+		if c.Length == 0 || c.Length > 8 || c.Offset > 32 || c.Offset+c.Length > uint32(8*l.Size) || c.Right != 0 {
+			return l, fmt.Errorf("a colour of %d bits at bit %d of %d", c.Length, c.Offset, v.Bits)
+		}
+	}
+	if f.Stride > 1<<20 || l.Stride < l.Width*l.Size {
+		return l, fmt.Errorf("rows of %d bytes for %d pixels of %d bytes", f.Stride, l.Width, l.Size)
+	}
+	return l, nil
+}
+
+// Put packs a colour into the first bytes of to. The bits that belong to no colour are set, as those of opacity must be.
+func (l Layout) Put(to []byte, red, green, blue byte) {
+	v := ^uint32(0)
+	for _, c := range [...]struct {
+		field
+		value byte
+	}{{l.red, red}, {l.green, green}, {l.blue, blue}} {
+		v &^= (1<<c.Length - 1) << c.Offset
+		v |= uint32(c.value) >> (8 - c.Length) << c.Offset
+	}
+	for i := range to[:l.Size] {
+		to[i] = byte(v >> (8 * i)) // of all machines that we run on, the low byte comes first
+	}
+}
+
+// Screen is an open framebuffer device.
+type Screen struct {
+	Layout
+	f *os.File
+}
+
+// Open opens the device of this path, such as /dev/fb0. The error wraps fs.ErrNotExist if there is no screen.
+func Open(path string) (*Screen, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	var v variable
+	var x fixed
+	err = control(f, getVariable, uintptr(unsafe.Pointer(&v)))
+	if err == nil {
+		err = control(f, getFixed, uintptr(unsafe.Pointer(&x)))
+	}
+	s := &Screen{f: f}
+	if err == nil {
+		s.Layout, err = layoutOf(v, x)
+	}
+	if err != nil {
+		f.Close() // nothing was written
+		return nil, fmt.Errorf("use screen %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Close closes the device. What was drawn stays.
+func (s *Screen) Close() error { return s.f.Close() }
+
+// chunk is how many bytes Draw writes at once, at most, unless a row is longer.
+const chunk = 256 << 10
+
+// Draw draws all rows of the screen from the top. row fills one: Width pixels of Size bytes.
+func (s *Screen) Draw(row func(y int, to []byte)) error {
+	rows := max(1, chunk/s.Stride)
+	buffer := make([]byte, rows*s.Stride)
+	for y := 0; y < s.Height; y += rows {
+		count := min(rows, s.Height-y)
+		for i := range count {
+			row(y+i, buffer[i*s.Stride:][:s.Width*s.Size])
+		}
+		// What lies between the visible part of a row and the next row is nobody's.
+		size := (count-1)*s.Stride + s.Width*s.Size
+		if _, err := s.f.WriteAt(buffer[:size], s.Start+int64(y)*int64(s.Stride)); err != nil {
+			return fmt.Errorf("draw row %d: %w", y, err)
+		}
+	}
+	return nil
+}
+
+// Mode says who draws on a terminal of the screen.
+type Mode int
+
+// The kernel draws text, or leaves the terminal to whoever draws pictures. The mode stays when the terminal is closed.
+const (
+	Text     Mode = 0 // KD_TEXT
+	Graphics Mode = 1 // KD_GRAPHICS
+)
+
+// SetMode sets the mode of the terminal of this path, such as /dev/tty1. It needs CAP_SYS_TTY_CONFIG.
+func SetMode(path string, m Mode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing was written
+	if err := control(f, setMode, uintptr(m)); err != nil {
+		return fmt.Errorf("set mode of %s: %w", path, err)
+	}
+	return nil
+}
+
+func control(f *os.File, request, argument uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, argument); errno != 0 {
+		return errno
+	}
+	return nil
+}
