@@ -61,6 +61,7 @@ type Layout struct {
 	Start            int64 // byte of the first visible pixel
 	Size             int   // bytes of a pixel: 2, 3 or 4
 	red, green, blue field
+	colors           uint32 // the bits of all three
 }
 
 // layoutOf checks what the kernel says.
@@ -83,23 +84,26 @@ func layoutOf(v variable, f fixed) (Layout, error) {
 	if f.Stride > 1<<20 || l.Stride < l.Width*l.Size {
 		return l, fmt.Errorf("rows of %d bytes for %d pixels of %d bytes", f.Stride, l.Width, l.Size)
 	}
-	return l, nil
+	return l.ready(), nil
+}
+
+// ready fills in what follows from the rest.
+func (l Layout) ready() Layout {
+	l.colors = l.red.pack(0xff) | l.green.pack(0xff) | l.blue.pack(0xff)
+	return l
 }
 
 // Put packs a colour into the first bytes of to. The bits that belong to no colour are set, as those of opacity must be.
-func (l Layout) Put(to []byte, red, green, blue byte) {
-	v := ^uint32(0)
-	for _, c := range [...]struct {
-		field
-		value byte
-	}{{l.red, red}, {l.green, green}, {l.blue, blue}} {
-		v &^= (1<<c.Length - 1) << c.Offset
-		v |= uint32(c.value) >> (8 - c.Length) << c.Offset
-	}
-	for i := range to[:l.Size] {
-		to[i] = byte(v >> (8 * i)) // of all machines that we run on, the low byte comes first
+func (l *Layout) Put(to []byte, red, green, blue byte) {
+	v := ^l.colors | l.red.pack(red) | l.green.pack(green) | l.blue.pack(blue)
+	to = to[:l.Size]
+	for i := range to {
+		to[i] = byte(v) // of all machines that we run on, the low byte comes first
+		v >>= 8
 	}
 }
+
+func (c field) pack(value byte) uint32 { return uint32(value) >> (8 - c.Length) << c.Offset }
 
 // Screen is an open framebuffer device.
 type Screen struct {

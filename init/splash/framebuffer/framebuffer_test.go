@@ -61,7 +61,10 @@ func TestPut(t *testing.T) {
 		{Layout{Size: 2, red: field{11, 5, 0}, green: field{5, 6, 0}, blue: field{0, 5, 0}}, []byte{0x06, 0x91}},
 	} {
 		got := make([]byte, tt.layout.Size)
-		if tt.layout.Put(got, 0x90, 0x20, 0x30); !bytes.Equal(got, tt.want) {
+		if l := tt.layout.ready(); true {
+			l.Put(got, 0x90, 0x20, 0x30)
+		}
+		if !bytes.Equal(got, tt.want) {
 			t.Errorf("%+v: % x, want % x", tt.layout, got, tt.want)
 		}
 	}
