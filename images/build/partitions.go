@@ -39,9 +39,7 @@ func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, 
 	files["config.json"] = configJSON(b.Board, b.Variant)
 	files["image-version-info"] = fmt.Appendf(nil, "resinOS %s\nboard %s\nvariant %s\nkernel %s\n", m.Version, m.Board, m.Variant, m.Kernel)
 	files["system-connections/resin-sample"] = []byte(sampleProfile)
-	if files["splash/resin-logo.png"], err = logo.PNG(); err != nil {
-		return nil, err
-	}
+	files["splash/resin-logo.png"] = logo.PNG()
 	var faults []error
 	for name, text := range files {
 		faults = append(faults, tree.Add(assemble.Entry{Path: name, Mode: 0o644, Content: text}))

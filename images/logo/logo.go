@@ -28,7 +28,7 @@ const (
 )
 
 // PNG returns the file: opaque on the drop, transparent around it.
-func PNG() ([]byte, error) {
+func PNG() []byte {
 	picture := image.NewNRGBA(image.Rect(0, 0, Width, Height))
 	for y := range Height {
 		for x := range Width {
@@ -39,9 +39,9 @@ func PNG() ([]byte, error) {
 	var b bytes.Buffer
 	encoder := png.Encoder{CompressionLevel: png.BestCompression}
 	if err := encoder.Encode(&b, picture); err != nil {
-		return nil, fmt.Errorf("encode logo: %w", err)
+		panic(fmt.Sprintf("encode logo: %v", err)) // neither the picture nor a buffer has a fault
 	}
-	return b.Bytes(), nil
+	return b.Bytes()
 }
 
 // cover returns how much of a pixel is in the drop, and in its bright part.

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/splash/framebuffer"
 	"resinos/services/notify"
 	"resinos/services/oomscore"
 )
@@ -108,6 +109,9 @@ type console struct {
 }
 
 func (c *console) run(ctx context.Context) {
+	if err := framebuffer.Release(c.device); err != nil { // the splash has it
+		c.log.Warn("console shows no text", "error", err)
+	}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := c.session(ctx)

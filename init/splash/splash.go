@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"resinos/init/splash/framebuffer"
-	"resinos/services/boottime"
 )
 
 // Where the device has the logo, its screen and the terminal that the kernel writes to, and where the applet notes that
@@ -51,8 +50,8 @@ func Main(_ context.Context, args []string, log *slog.Logger) error {
 	if err := show(s, logo); err != nil {
 		return err
 	}
-	log.Info("splash", "width", logo.width, "height", logo.height, "screen", fmt.Sprintf("%dx%d", s.Width, s.Height),
-		"took", time.Since(began).Round(time.Millisecond), "at", boottime.Now().Round(time.Millisecond))
+	log.Info("splash drawn", "took", time.Since(began).Round(time.Millisecond),
+		"state", fmt.Sprintf("%d x %d on a screen of %d x %d", logo.width, logo.height, s.Width, s.Height))
 	return nil
 }
 

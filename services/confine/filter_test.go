@@ -61,7 +61,7 @@ func TestSeccompPrivileges(t *testing.T) {
 	} {
 		want(t, "state", status(t, c.l, "NoNewPrivs")+" "+status(t, c.l, "Seccomp"), c.want)
 	}
-	if out, code := shell(t, box(spec.Confinement{Seccomp: "lax"}), "true"); code != exitSeccomp || !strings.Contains(out, "find seccomp profile lax: there are: configd daemon default devd logd netd ssh strict") {
+	if out, code := shell(t, box(spec.Confinement{Seccomp: "lax"}), "true"); code != exitSeccomp || !strings.Contains(out, "find seccomp profile lax: there are: configd daemon default devd logd netd splash ssh strict") {
 		t.Errorf("%d %s", code, out)
 	}
 }

@@ -18,12 +18,12 @@ func TestEveryFileIsRight(t *testing.T) {
 		"production": "configd confirm containerd devd grow logd manager modem netd netrun proxy splash sshd updater " +
 			"vpn wifi zram",
 		"development": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
-			"sshd updater vpn wifi zram",
+			"splash sshd updater vpn wifi zram",
 		// Of these, a recovery root has those that images/rootfs names.
 		"recovery": "configd confirm containerd devd getty grow logd manager netd netrun proxy recovery sshd updater " +
 			"vpn wifi zram",
 		"standalone": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
-			"sshd updater vpn wifi zram",
+			"splash sshd updater vpn wifi zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {

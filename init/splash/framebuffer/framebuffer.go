@@ -1,5 +1,5 @@
-// Package framebuffer draws on a screen by its framebuffer device: it reads how the kernel has laid the pixels out, packs
-// colours accordingly and writes whole rows. It writes and maps no memory of the device, so that a driver that is
+// Package framebuffer draws on a screen by its framebuffer device: it reads how the kernel has laid the pixels out,
+// packs colours accordingly and writes whole rows. It writes and maps no memory of the device, so that a driver that is
 // replaced meanwhile ends with an error and not with a signal. It also keeps the kernel's text away from a picture.
 //
 // Read Open first. The structures and numbers are those of linux/fb.h and linux/kd.h.
@@ -18,6 +18,7 @@ const (
 	getVariable = 0x4600 // FBIOGET_VSCREENINFO
 	getFixed    = 0x4602 // FBIOGET_FSCREENINFO
 	setMode     = 0x4b3a // KDSETMODE
+	getSwitch   = 0x5601 // VT_GETMODE
 )
 
 // field is the place of a colour in a pixel (struct fb_bitfield).
@@ -93,7 +94,8 @@ func (l Layout) ready() Layout {
 	return l
 }
 
-// Put packs a colour into the first bytes of to. The bits that belong to no colour are set, as those of opacity must be.
+// Put packs a colour into the first bytes of to. The bits that belong to no colour are set, as those of opacity must
+// be.
 func (l *Layout) Put(to []byte, red, green, blue byte) {
 	v := ^l.colors | l.red.pack(red) | l.green.pack(green) | l.blue.pack(blue)
 	to = to[:l.Size]
@@ -175,6 +177,27 @@ func SetMode(path string, m Mode) error {
 	}
 	defer f.Close() // nothing was written
 	if err := control(f, setMode, uintptr(m)); err != nil {
+		return fmt.Errorf("set mode of %s: %w", path, err)
+	}
+	return nil
+}
+
+// Release lets the kernel draw text on a terminal again, unless a program that switches terminals by itself, such as an
+// X server, has it. What is no terminal of the screen stays as it is, and so does what cannot be opened.
+func Release(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil // whoever opens it for its use reports that
+	}
+	defer f.Close()   // nothing was written
+	var mode struct { // struct vt_mode
+		Mode, Wait              byte
+		Release, Acquire, Force int16
+	}
+	if control(f, getSwitch, uintptr(unsafe.Pointer(&mode))) != nil || mode.Mode != 0 { // VT_AUTO
+		return nil
+	}
+	if err := control(f, setMode, uintptr(Text)); err != nil {
 		return fmt.Errorf("set mode of %s: %w", path, err)
 	}
 	return nil

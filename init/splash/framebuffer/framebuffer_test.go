@@ -55,8 +55,10 @@ func TestPut(t *testing.T) {
 		layout Layout
 		want   []byte
 	}{
-		{Layout{Size: 4, red: field{16, 8, 0}, green: field{8, 8, 0}, blue: field{0, 8, 0}}, []byte{0x30, 0x20, 0x90, 0xff}},
-		{Layout{Size: 4, red: field{0, 8, 0}, green: field{8, 8, 0}, blue: field{16, 8, 0}}, []byte{0x90, 0x20, 0x30, 0xff}},
+		{Layout{Size: 4, red: field{16, 8, 0}, green: field{8, 8, 0}, blue: field{0, 8, 0}},
+			[]byte{0x30, 0x20, 0x90, 0xff}},
+		{Layout{Size: 4, red: field{0, 8, 0}, green: field{8, 8, 0}, blue: field{16, 8, 0}},
+			[]byte{0x90, 0x20, 0x30, 0xff}},
 		{Layout{Size: 3, red: field{16, 8, 0}, green: field{8, 8, 0}, blue: field{0, 8, 0}}, []byte{0x30, 0x20, 0x90}},
 		{Layout{Size: 2, red: field{11, 5, 0}, green: field{5, 6, 0}, blue: field{0, 5, 0}}, []byte{0x06, 0x91}},
 	} {

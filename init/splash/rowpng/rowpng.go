@@ -137,11 +137,13 @@ func (r *Reader) header() error {
 func parseHeader(b [13]byte) (Header, error) {
 	width, height := binary.BigEndian.Uint32(b[:]), binary.BigEndian.Uint32(b[4:])
 	if width == 0 || height == 0 || width > MostSide || height > MostSide {
-		return Header{}, fmt.Errorf("it has %d x %d pixels; 1 to %d are possible in each direction", width, height, MostSide)
+		return Header{}, fmt.Errorf("it has %d x %d pixels; 1 to %d are possible in each direction",
+			width, height, MostSide)
 	}
 	h := Header{Width: int(width), Height: int(height), Depth: int(b[8]), Color: Color(b[9])}
 	if int(h.Color) >= len(kinds) || h.Depth > 16 || kinds[h.Color].depths&(1<<h.Depth) == 0 {
-		return Header{}, fmt.Errorf("it has %d bits per sample of colour type %d, which PNG does not know", h.Depth, h.Color)
+		return Header{}, fmt.Errorf("it has %d bits per sample of colour type %d, which PNG does not know",
+			h.Depth, h.Color)
 	}
 	if b[10] != 0 || b[11] != 0 {
 		return Header{}, errors.New("its compression or filter is one that PNG does not know")

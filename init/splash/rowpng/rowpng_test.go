@@ -63,7 +63,8 @@ func raw(h Header, interlace byte, before map[string][]byte, order []string, row
 		b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(content))))
 		b.WriteString(kind)
 		b.Write(content)
-		b.Write(binary.BigEndian.AppendUint32(nil, crc32.Update(crc32.ChecksumIEEE([]byte(kind)), crc32.IEEETable, content)))
+		sum := crc32.Update(crc32.ChecksumIEEE([]byte(kind)), crc32.IEEETable, content)
+		b.Write(binary.BigEndian.AppendUint32(nil, sum))
 	}
 	head := binary.BigEndian.AppendUint32(nil, uint32(h.Width))
 	head = binary.BigEndian.AppendUint32(head, uint32(h.Height))
@@ -174,9 +175,11 @@ func TestRefused(t *testing.T) {
 		{"one too wide", wide(MostSide+1, 1), "4097 x 1 pixels"},
 		{"interlaced", raw(small, 1, nil, nil, pattern(small), 1), "interlaced"},
 		{"unknown depth", raw(Header{Width: 1, Height: 1, Depth: 3, Color: RGB}, 0, nil, nil, nil, 1), "3 bits"},
-		{"unknown colour", raw(Header{Width: 1, Height: 1, Depth: 8, Color: Palette}, 0, nil, nil, pattern(small), 1), "no palette"},
+		{"palette missing", raw(Header{Width: 1, Height: 1, Depth: 8, Color: Palette}, 0, nil, nil, pattern(small), 1),
+			"no palette"},
 		{"unknown chunk", raw(small, 0, map[string][]byte{"ABCD": nil}, []string{"ABCD"}, pattern(small), 1), "ABCD"},
-		{"two palettes", raw(small, 0, map[string][]byte{"PLTE": {1, 2, 3}}, []string{"PLTE", "PLTE"}, pattern(small), 1), "palette"},
+		{"two palettes",
+			raw(small, 0, map[string][]byte{"PLTE": {1, 2, 3}}, []string{"PLTE", "PLTE"}, pattern(small), 1), "palette"},
 		{"too few rows", raw(small, 0, nil, nil, pattern(small)[:12], 1), "unpack row 1"},
 		{"too many rows", raw(small, 0, nil, nil, append(pattern(small), 0, 0, 0), 1), "do not end"},
 		{"unknown filter", raw(small, 0, nil, nil, append([]byte{9}, make([]byte, 19)...), 1), "filter"},
