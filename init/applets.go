@@ -133,7 +133,7 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
-	defer footprint.ShrinkAfter(ctx, restAfter)()
+	defer footprint.ReturnAfter(ctx, restAfter)()
 	cfg.Alive = notify.Watched()
 	// PID 1 keeps the socket between the lives of logd (fd-store). logd creates the socket itself, so that its first
 	// life needs nothing from PID 1 and starts at once.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"runtime/debug"
 	"time"
+
+	"resinos/services/footprint"
 )
 
 const (
@@ -12,6 +14,8 @@ const (
 	// rushLimit is the heap that may grow without a collection meanwhile: a collection costs more
 	// time than the memory is worth.
 	rushLimit = 24 << 20
+	// restTime is how long after its start it gives back what the first containers took, too.
+	restTime = time.Minute
 	// calmPercent keeps the idle daemon small (measured: 8 MB private instead of 15).
 	calmPercent = 50
 	// calmLimit makes the collector work harder near it; it is no bound, image pulls may pass it.
@@ -38,5 +42,9 @@ func tuneHeap(ctx context.Context) (wait func()) {
 		debug.SetMemoryLimit(calmLimit)
 		debug.FreeOSMemory()
 	}()
-	return func() { <-done }
+	stop := footprint.ReturnAfter(ctx, restTime)
+	return func() {
+		<-done
+		stop()
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/containerd/platforms"
 	"golang.org/x/sync/errgroup"
@@ -31,7 +30,6 @@ import (
 	"resinos/containers/workload"
 	"resinos/net/nameserver"
 	"resinos/services/boottime"
-	"resinos/services/footprint"
 	"resinos/services/log/pipe"
 	"resinos/services/notify"
 )
@@ -51,7 +49,6 @@ const (
 func runManager(ctx context.Context, env Env, args []string) error {
 	networks := &network.Networks{Names: &nameserver.Server{Log: env.Log}, Log: env.Log}
 	defer networks.Names.Close()
-	defer footprint.ShrinkAfter(ctx, rushTime+time.Second)() // once tuneHeap has made the heap small
 	engine := &engineclient.Containerd{Networks: networks, Log: env.Log}
 	loader := &load.Loader{}
 	events := new(appserver.Events)

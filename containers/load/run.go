@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -66,8 +65,6 @@ func (l *Loader) run(ctx context.Context, name, dir string) (Result, error) {
 	}
 	said := &tail{}
 	cmd.Stderr = said
-	runtime.LockOSThread() // the program dies with the thread that starts it, and footprint.Shrink ends idle ones
-	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return Result{}, cmp.Or(context.Cause(ctx), err)
 	}

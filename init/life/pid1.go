@@ -28,7 +28,6 @@ import (
 	"resinos/services/boottime"
 	"resinos/services/control"
 	"resinos/services/fault"
-	"resinos/services/footprint"
 	"resinos/services/guard"
 	"resinos/services/log/line"
 	"resinos/services/osrelease"
@@ -117,7 +116,7 @@ func keepSmall() {
 // the services, so that none of them waits. The Go runtime alone would keep this memory.
 const tidyAfter = 2 * time.Second
 
-// restAfter is when the threads that the way up took go too: most services have started by then.
+// restAfter is when that is done again: most services have started by then.
 const restAfter = 30 * time.Second
 
 func (p *PID1) begin() {
@@ -213,7 +212,7 @@ func (p *PID1) serve(earlier *handover.State) {
 		p.resumed(earlier)
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
-	time.AfterFunc(restAfter, footprint.Shrink)
+	time.AfterFunc(restAfter, debug.FreeOSMemory)
 	time.AfterFunc(silenceAfter, p.silenceKernel)
 	if earlier != nil {
 		p.booted() // after a re-exec the boot is over already
