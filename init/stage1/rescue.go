@@ -88,5 +88,8 @@ func keepRecovery(dir, to string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(copyFile(f, filepath.Join(dir, slot.Recovery), m.Files[i]), f.Close())
+	if err := errors.Join(copyFile(f, filepath.Join(dir, slot.Recovery), m.Files[i]), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(to)) // it is in memory
+	}
+	return nil
 }

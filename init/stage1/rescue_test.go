@@ -1,6 +1,8 @@
 package stage1
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +75,8 @@ func TestKeepRecovery(t *testing.T) {
 			}
 		} else if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("keepRecovery = %v, want %q", err, want)
+		} else if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: what was copied stays in memory: %v", want, err)
 		}
 	}
 	if err := keepRecovery(t.TempDir(), filepath.Join(t.TempDir(), "kept")); err == nil {
