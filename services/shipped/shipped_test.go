@@ -20,8 +20,8 @@ func TestEveryFileIsRight(t *testing.T) {
 		"development": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
 			"splash sshd updater vpn wifi zram",
 		// Of these, a recovery root has those that images/rootfs names.
-		"recovery": "configd confirm containerd devd getty grow logd manager netd netrun proxy recovery sshd updater " +
-			"vpn wifi zram",
+		"recovery": "configd confirm containerd devd getty grow logd manager modem netd netrun proxy recovery sshd " +
+			"updater vpn wifi zram",
 		"standalone": "configd confirm containerd devd docker getty grow logd manager modem netd netrun proxy " +
 			"splash sshd updater vpn wifi zram",
 	} {
