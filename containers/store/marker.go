@@ -36,7 +36,7 @@ func (m *Marker) Begin() (end func()) {
 	defer m.mu.Unlock()
 	if m.n++; m.n == 1 && !m.left {
 		if err := atomicfile.Write(m.path, []byte("container images are being written\n"), 0o600); err != nil {
-			m.log.Warn("beginning of writing of images not recorded", "error", err) // the disk is full; the pull reports that
+			m.log.Warn("beginning of writing of images not recorded", "error", err) // the pull reports a full disk
 		}
 	}
 	return sync.OnceFunc(m.finish)
