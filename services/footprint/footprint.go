@@ -1,5 +1,5 @@
-// Package footprint owns when a Go program gives back the pages of its heap that only its start needed. It never changes
-// how often garbage is collected. Read ReturnAfter first.
+// Package footprint owns when a Go program gives back the pages of its heap that only its start needed. It never
+// changes how often garbage is collected. Read ReturnAfter first.
 package footprint
 
 import (
@@ -9,8 +9,8 @@ import (
 )
 
 // ReturnAfter gives the free memory of the heap back to the kernel once, a time after now, unless ctx ends before. The
-// runtime itself looks for garbage every two minutes at rest, and keeps a tenth of what is free. It returns at once; the
-// caller has to call stop, which ends what it started.
+// runtime itself looks for garbage every two minutes at rest, and keeps a tenth of what is free. It returns at once;
+// the caller has to call stop, which ends what it started.
 func ReturnAfter(ctx context.Context, pause time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
