@@ -208,7 +208,7 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 // boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-fault FAULT]...: switches the
 // story's own device on. -disk adds a disk, -rtc is what the hardware clock says, -quiet does not wait for a login,
 // -once makes a reboot the end. -noise sends stray bytes on the serial line until it says what matches. -fault makes
-// accesses to the disk fail: see faultOf.
+// accesses to the disk fail: see faultOf. -usb adds a USB host, usb.0.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
 	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-secondlink], in a story with a device of its own")
@@ -227,6 +227,9 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		case args[0] == "-secondlink":
 			second, args = true, args[1:]
+			continue
+		case args[0] == "-usb":
+			arguments, args = append(arguments, "-device", "qemu-xhci,id=usb"), args[1:]
 			continue
 		case args[0] == "-modem":
 			arguments, args = append(arguments, s.modemSlot(ts)...), args[1:]

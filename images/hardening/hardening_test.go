@@ -27,6 +27,7 @@ func closedDevice(t *testing.T) (Table, Device, Facts) {
 	for _, s := range table.Settings {
 		f.Settings[strings.ReplaceAll(s.Key, "[^l]*", "eth0")] = s.Value
 	}
+	f.Settings["vm.lowmem_reserve_ratio"] += "\t256\t32" // the kernel says more than was written
 	for _, s := range table.Secrets {
 		if s.Must {
 			f.Secrets[s.Path] = "0:0 0600"
@@ -68,6 +69,9 @@ func TestJudge(t *testing.T) {
 		},
 		"setting kernel.sysrq is 1: want 0": func(f *Facts) {
 			f.Settings["kernel.sysrq"] = "1"
+		},
+		"setting vm.lowmem_reserve_ratio is 256\t2048: want 2048": func(f *Facts) {
+			f.Settings["vm.lowmem_reserve_ratio"] = "256\t2048"
 		},
 		"setting net.ipv4.conf.eth1.accept_redirects is 1: want 0": func(f *Facts) {
 			f.Settings["net.ipv4.conf.eth1.accept_redirects"] = "1"

@@ -210,7 +210,7 @@ func (t Table) judgeSockets(d Device, f Facts, fault func(string, ...any)) {
 func (t Table) judgeKernel(d Device, f Facts, fault func(string, ...any)) {
 	for _, s := range t.Settings {
 		for key, have := range f.Settings {
-			if ok, _ := path.Match(s.Key, key); ok && have != s.Value { // Parse has read it
+			if ok, _ := path.Match(s.Key, key); ok && !begins(have, s.Value) { // Parse has read it
 				fault("setting %s is %s: want %s", key, have, s.Value)
 			}
 		}
@@ -220,6 +220,13 @@ func (t Table) judgeKernel(d Device, f Facts, fault func(string, ...any)) {
 			fault("command line: %s is there or missing against the table", a.Word)
 		}
 	}
+}
+
+// begins reports whether the words that a setting of the kernel has begin with those that were written: some have more
+// than anybody writes, as vm.lowmem_reserve_ratio.
+func begins(have, want string) bool {
+	h, w := strings.Fields(have), strings.Fields(want)
+	return len(h) >= len(w) && slices.Equal(h[:len(w)], w)
 }
 
 // is reports whether the row is about a socket as Facts has it.
