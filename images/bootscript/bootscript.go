@@ -113,7 +113,7 @@ func (s Script) Arguments() string {
 		args = append(args, "console="+c)
 	}
 	if s.Variant == "production" {
-		args = append(args, "quiet")
+		args = append(args, "quiet", "vt.global_cursor_default=0") // no cursor before the logo
 	} else {
 		args = append(args, "loglevel=5")
 	}

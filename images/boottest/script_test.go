@@ -81,6 +81,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"poweroff":   cmdPowerOff,
 	"goesoff":    cmdGoesOff,
 	"sequence":   cmdSequence,
+	"screen":     cmdScreen,
 	"powercut":   cmdPowerCut, // kill is testscript's own
 	"qmp":        cmdQMP,
 	"rawdisk":    cmdRawDisk,
@@ -207,11 +208,11 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 
 // boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-fault FAULT]...: switches the
 // story's own device on. -disk adds a disk, -rtc is what the hardware clock says, -quiet does not wait for a login,
-// -once makes a reboot the end. -noise sends stray bytes on the serial line until it says what matches. -fault makes
-// accesses to the disk fail: see faultOf. -usb adds a USB host, usb.0.
+// -once makes a reboot the end, -screen adds a screen, -usb a USB host, usb.0. -noise sends stray bytes on the serial
+// line until it says what matches. -fault makes accesses to the disk fail: see faultOf.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-secondlink], in a story with a device of its own")
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-secondlink] [-screen], in a story with a device of its own")
 	variant, quiet, once, second := "development", false, false, false
 	var disks []qemu.Disk
 	var faults []string
@@ -230,6 +231,9 @@ func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		case args[0] == "-usb":
 			arguments, args = append(arguments, "-device", "qemu-xhci,id=usb"), args[1:]
+			continue
+		case args[0] == "-screen":
+			arguments, args = append(arguments, screenOf(s.board)...), args[1:]
 			continue
 		case args[0] == "-modem":
 			arguments, args = append(arguments, s.modemSlot(ts)...), args[1:]

@@ -231,7 +231,8 @@ func typeInto(console *qemu.Console, in io.Reader) error {
 	}
 }
 
-// outputLine is the line that PID 1 prints on the console of every variant when a container has written its first byte.
+// outputLine is the line that PID 1 prints on the console when a container has written its first byte. Production images
+// print nothing: they report it only by ssh, which needs the development mode.
 const outputLine = `resinos: container_output [0-9.]+s`
 
 // watchBoot waits for the first output of a container, prints the time line and powers the device off. ctx limits the
@@ -255,7 +256,7 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 		}
 	}()
 	said := make(chan string, 1)
-	go func() { // ends with ctx: a production image reports it here only
+	go func() { // ends with ctx: an image whose ssh needs a key reports it here only
 		if line, err := guest.Console().Wait(ctx, 0, regexp.MustCompile(outputLine)); err == nil {
 			said <- line
 		}
@@ -273,7 +274,8 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 	case line := <-said:
 		return finishByConsole(ctx, guest, login, line, out)
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a container's output: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for a container's output: %w: a production image says nothing on its console, and "+
+			"answers by ssh without a key only with \"developmentMode\": true in its config.json", context.Cause(ctx))
 	}
 }
 

@@ -124,6 +124,7 @@ func (p *PID1) begin() {
 	p.out = console.EarlyLog(p.verbose)
 	p.log = slog.New(p.out)
 	p.kernel = console.KernelLog()
+	p.silenceKernel()
 	// The kernel then sends SIGINT here instead of rebooting at once. In a PID namespace of a test there is no such
 	// key.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
@@ -141,19 +142,11 @@ func (p *PID1) mark(name string, at time.Duration) {
 	if name == bootreport.MilestoneContainerOutput {
 		p.booted()
 	}
-	line := fmt.Sprintf("%s %.2fs", name, at.Seconds()) // tests and people wait for exactly this line
-	p.log.Info(line)
-	if name == bootreport.MilestoneContainerOutput && !p.verbose {
-		console.Say(line) // the only line on the console of a production image, which has no shell to ask
-		p.silenceKernel()
-	}
+	p.log.Info(fmt.Sprintf("%s %.2fs", name, at.Seconds())) // tests and people wait for exactly this line
 }
 
-// silenceAfter is when the boot counts as over if no container writes a line.
-const silenceAfter = 2 * time.Minute
-
-// silenceKernel ends the kernel's messages on the console of a production image: after the boot, an app may use the
-// serial line to talk to another device. The kernel still prints a panic; all other messages are in the log.
+// silenceKernel ends the kernel's messages on the console of a production image: the screen has the logo, and an app may
+// use the serial line to talk to another device. The kernel still prints a panic; all other messages are in the log.
 func (p *PID1) silenceKernel() {
 	if p.verbose {
 		return
@@ -213,7 +206,6 @@ func (p *PID1) serve(earlier *handover.State) {
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	time.AfterFunc(restAfter, debug.FreeOSMemory)
-	time.AfterFunc(silenceAfter, p.silenceKernel)
 	if earlier != nil {
 		p.booted() // after a re-exec the boot is over already
 	} else {
@@ -337,7 +329,7 @@ func (p *PID1) shutdownConfig(r request) shutdown.Config {
 		end.How, end.Why = lastboot.EndPanic, r.why
 	}
 	return shutdown.Config{
-		Action: r.action, End: end, Marking: &p.system.Marking, Log: p.log, Out: p.out,
+		Action: r.action, End: end, Marking: &p.system.Marking, Log: p.log, Out: p.out, Verbose: p.verbose,
 		Stop: p.stop, Ended: p.stopped, Splash: p.splash, BeforePower: p.system.BeforePower(r.action), Force: r.force,
 	}
 }

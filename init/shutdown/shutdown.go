@@ -59,6 +59,7 @@ type Config struct {
 	Marking *lastboot.Marking // the record of the beginning of this boot; nil: there is none
 	Log     *slog.Logger
 	Out     *line.Handler
+	Verbose bool // the console shows what happens
 
 	Stop        func()          // ends the supervisor; nil: there is none
 	Ended       <-chan struct{} // closed when the supervisor has ended
@@ -204,6 +205,9 @@ func (d *Shutdown) cutPower() {
 	if d.BeforePower != nil {
 		d.BeforePower()
 	}
+	if !d.Verbose {
+		_ = sysctl.Write("/proc/sys/kernel/printk", "0") // "reboot: Power down" would come out even at 1
+	}
 	cutPower(d.Action, d.Log)
 }
 
@@ -242,7 +246,7 @@ func (d *Shutdown) kill() {
 		d.Stop() // no phase before has stopped it in an urgent shutdown
 	}
 	// logd has ended; the last lines go to the kernel log, where the next boot may find them.
-	d.Out.Redirect(console.KernelLog(), console.Console(true))
+	d.Out.Redirect(console.KernelLog(), console.Console(d.Verbose))
 	d.killAll()
 }
 

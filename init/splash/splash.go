@@ -44,7 +44,7 @@ func Main(_ context.Context, args []string, log *slog.Logger) error {
 	// A logo that cannot be drawn is the owner's affair, and no fault of the service.
 	logo, err := load(Logo, s.Layout)
 	if err != nil {
-		log.Warn("no splash", "error", err)
+		log.Warn("splash not drawn", "error", err)
 		return nil
 	}
 	if err := show(s, logo); err != nil {
