@@ -231,8 +231,8 @@ func typeInto(console *qemu.Console, in io.Reader) error {
 	}
 }
 
-// outputLine is the line that PID 1 prints on the console when a container has written its first byte. Production images
-// print nothing: they report it only by ssh, which needs the development mode.
+// outputLine is the line that PID 1 prints on the console when a container has written its first byte. Production
+// images print nothing: they report it only by ssh, which needs the development mode.
 const outputLine = `resinos: container_output [0-9.]+s`
 
 // watchBoot waits for the first output of a container, prints the time line and powers the device off. ctx limits the

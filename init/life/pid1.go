@@ -145,8 +145,9 @@ func (p *PID1) mark(name string, at time.Duration) {
 	p.log.Info(fmt.Sprintf("%s %.2fs", name, at.Seconds())) // tests and people wait for exactly this line
 }
 
-// silenceKernel ends the kernel's messages on the console of a production image: the screen has the logo, and an app may
-// use the serial line to talk to another device. The kernel still prints a panic; all other messages are in the log.
+// silenceKernel ends the kernel's messages on the console of a production image: the screen has the logo, and an app
+// may use the serial line to talk to another device. The kernel still prints a panic; all other messages are in the
+// log.
 func (p *PID1) silenceKernel() {
 	if p.verbose {
 		return
