@@ -176,7 +176,7 @@ func TestInspectReadsWhatWasBuilt(t *testing.T) {
 	if r.Board != "qemu-arm64" || r.Slot != "A" || len(r.Partitions) != 5 || len(r.Slots) != 2 {
 		t.Fatalf("report = %+v", r)
 	}
-	if m := r.Slots[0].Manifest; m == nil || m.Kernel != "6.12" || m.Variant != "development" || len(m.Files) != 4 {
+	if m := r.Slots[0].Manifest; m == nil || m.Kernel != "6.12" || m.Variant != "development" || len(m.Files) != 5 {
 		t.Errorf("slot A = %+v", r.Slots[0])
 	}
 	start := disk.Bytes(r.Partitions[1].Start)
