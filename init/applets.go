@@ -20,6 +20,7 @@ import (
 	"resinos/init/oneoff"
 	"resinos/init/osctl"
 	"resinos/init/osctl/cli"
+	"resinos/init/placard"
 	"resinos/init/splash"
 	"resinos/mounts/packed"
 	"resinos/services/config"
@@ -156,7 +157,9 @@ func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
 	if err := parse("getty", args, func(*flag.FlagSet) {}); err != nil {
 		return err
 	}
-	return getty.Run(ctx, getty.Config{Log: log})
+	return getty.Run(ctx, getty.Config{Log: log, Placard: func(ctx context.Context, device string) error {
+		return placard.Show(ctx, device, "/", log)
+	}})
 }
 
 // ready reports to PID 1 that the service is up. If that fails, the start times out in PID 1, which logs it.

@@ -54,15 +54,18 @@ func cmdScreen(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	file := ts.MkAbs("screen.png")
 	for {
-		err := s.shoot(ctx, file)
-		if err == nil {
-			var got image.Image
-			if got, err = readPNG(file); err == nil {
-				err = same(got, want(got.Bounds()))
+		var got image.Image
+		fault := s.shoot(ctx, file)
+		if fault == nil {
+			if got, fault = readPNG(file); fault == nil {
+				fault = same(got, want(got.Bounds()))
 			}
 		}
-		if err == nil {
+		if fault == nil {
 			return
+		}
+		if ctx.Err() == nil || err == nil {
+			err = fault
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):

@@ -41,6 +41,8 @@ type Config struct {
 	Shell   []string // default: /bin/sh -l
 	Root    string   // root directory with /etc and /sys, for tests; default: /
 	Log     *slog.Logger
+	// Placard shows something on a terminal of the screen until a key is pressed; nil: there is a shell at once.
+	Placard func(ctx context.Context, device string) error
 }
 
 // Run serves all consoles until ctx is done, and then hangs up. It fails at once if there is no console.
@@ -133,6 +135,11 @@ func (c *console) run(ctx context.Context) {
 
 // session runs one shell from its banner to its end. It does not report how the shell ended.
 func (c *console) session(ctx context.Context) error {
+	if c.Placard != nil && onScreen(c.device) {
+		if err := c.Placard(ctx, c.device); err != nil {
+			return err
+		}
+	}
 	tty, err := openTTY(c.device)
 	if err != nil {
 		return err
@@ -159,9 +166,15 @@ func (c *console) session(ctx context.Context) error {
 	return err
 }
 
+// onScreen reports whether a terminal is one of the screen: tty1, not ttyS0.
+func onScreen(device string) bool {
+	name := filepath.Base(device)
+	return strings.HasPrefix(name, "tty") && len(name) > 3 && name[3] >= '0' && name[3] <= '9'
+}
+
 func environment(device string) []string {
 	term := "vt220" // every program for serial terminals knows it
-	if name := filepath.Base(device); strings.HasPrefix(name, "tty") && len(name) > 3 && name[3] >= '0' && name[3] <= '9' {
+	if onScreen(device) {
 		term = "linux"
 	}
 	return []string{

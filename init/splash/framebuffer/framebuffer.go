@@ -16,6 +16,7 @@ import (
 // Numbers of ioctl.
 const (
 	getVariable = 0x4600 // FBIOGET_VSCREENINFO
+	putVariable = 0x4601 // FBIOPUT_VSCREENINFO
 	getFixed    = 0x4602 // FBIOGET_FSCREENINFO
 	setMode     = 0x4b3a // KDSETMODE
 	getSwitch   = 0x5601 // VT_GETMODE
@@ -31,7 +32,8 @@ type variable struct {
 	X, Y                        uint32 // of the visible part
 	Bits, Gray                  uint32
 	Red, Green, Blue, Opacity   field
-	_                           [20]uint32
+	_, Activate                 uint32
+	_                           [18]uint32
 }
 
 // fixed is struct fb_fix_screeninfo.
@@ -110,7 +112,8 @@ func (c field) pack(value byte) uint32 { return uint32(value) >> (8 - c.Length) 
 // Screen is an open framebuffer device.
 type Screen struct {
 	Layout
-	f *os.File
+	f        *os.File
+	variable variable
 }
 
 // Open opens the device of this path, such as /dev/fb0. The error wraps fs.ErrNotExist if there is no screen.
@@ -125,7 +128,7 @@ func Open(path string) (*Screen, error) {
 	if err == nil {
 		err = control(f, getFixed, uintptr(unsafe.Pointer(&x)))
 	}
-	s := &Screen{f: f}
+	s := &Screen{f: f, variable: v}
 	if err == nil {
 		s.Layout, err = layoutOf(v, x)
 	}
@@ -142,12 +145,26 @@ func (s *Screen) Close() error { return s.f.Close() }
 // chunk is how many bytes Draw writes at once, at most, unless a row is longer.
 const chunk = 256 << 10
 
+// force has the kernel set the mode even if it is the same (FB_ACTIVATE_FORCE).
+const force = 128
+
+// lightUp has the screen show this framebuffer. A DRM driver that takes a screen over sets its mode only when text is
+// to be drawn: until then the screen shows the memory of the driver before.
+func (s *Screen) lightUp() {
+	s.variable.Activate = force
+	_ = control(s.f, putVariable, uintptr(unsafe.Pointer(&s.variable))) // a driver that has no modes refuses
+}
+
 // Draw draws all rows of the screen from the top. row fills one: Width pixels of Size bytes.
 func (s *Screen) Draw(row func(y int, to []byte)) error {
-	rows := max(1, chunk/s.Stride)
+	s.lightUp()
+	rows := max(2, chunk/s.Stride)
 	buffer := make([]byte, rows*s.Stride)
-	for y := 0; y < s.Height; y += rows {
-		count := min(rows, s.Height-y)
+	for y, count := 0, 0; y < s.Height; y += count {
+		count = min(rows, s.Height-y)
+		if s.Height-y-count == 1 && count > 2 {
+			count-- // of a write that is one whole row, Linux 6.12 shows nothing (drm_fb_helper_memory_range_to_clip)
+		}
 		for i := range count {
 			row(y+i, buffer[i*s.Stride:][:s.Width*s.Size])
 		}

@@ -75,14 +75,14 @@ func TestPut(t *testing.T) {
 // TestDraw: every visible byte is written, and no other.
 func TestDraw(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fb")
-	if err := os.WriteFile(path, make([]byte, 5000*200+3000), 0o600); err != nil {
+	if err := os.WriteFile(path, make([]byte, 5000*209+3000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Screen{Layout{Width: 1000, Height: 200, Stride: 5000, Start: 1000, Size: 4}, f}
+	s := &Screen{Layout: Layout{Width: 1000, Height: 209, Stride: 5000, Start: 1000, Size: 4}, f: f}
 	calls := 0
 	err = s.Draw(func(y int, to []byte) {
 		if y != calls || len(to) != 4000 {
@@ -93,7 +93,7 @@ func TestDraw(t *testing.T) {
 			to[i] = byte(y%255 + 1)
 		}
 	})
-	if err != nil || calls != 200 {
+	if err != nil || calls != 209 {
 		t.Fatalf("%d rows, %v", calls, err)
 	}
 	if err := s.Close(); err != nil {
@@ -106,7 +106,7 @@ func TestDraw(t *testing.T) {
 	for i, b := range got {
 		y, x := (i-1000)/5000, (i-1000)%5000
 		want := byte(0)
-		if i >= 1000 && y < 200 && x < 4000 {
+		if i >= 1000 && y < 209 && x < 4000 {
 			want = byte(y%255 + 1)
 		}
 		if b != want {

@@ -335,5 +335,8 @@ func (d *data) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	b = b[:min(len(b), d.left)]
-	return len(b), d.read(b)
+	if err := d.read(b); err != nil {
+		return 0, err // what was read so far is of no use
+	}
+	return len(b), nil
 }
