@@ -23,7 +23,7 @@ type Facts struct {
 	Addresses              []netip.Addr // of the network, without link-local ones
 	Apps                   []appstatus.App
 	Update                 *update.Attempt // the latest
-	Problems               []string
+	Problems               []string // each begins with "!"
 }
 
 // Observe collects the facts of the device whose root directory is root. It leaves out what it cannot find.
@@ -41,7 +41,7 @@ func Observe(ctx context.Context, root string) Facts {
 	if apps, err := appstatus.Read(filepath.Join(root, appstatus.Path)); err == nil {
 		f.Apps = apps.Apps
 		if apps.Cause != "" {
-			f.Problems = append(f.Problems, "apps: "+apps.Reason)
+			f.Problems = append(f.Problems, "! apps: "+apps.Reason)
 		}
 	}
 	if record, err := update.Read(filepath.Join(root, update.Path)); err == nil && len(record.Attempts) > 0 {
@@ -55,7 +55,7 @@ func Observe(ctx context.Context, root string) Facts {
 	}
 	for _, s := range services {
 		if s.State == "failed" || s.State == "backoff" {
-			f.Problems = append(f.Problems, fmt.Sprintf("%s: %s", s.Name, s.State))
+			f.Problems = append(f.Problems, fmt.Sprintf("! %s: %s", s.Name, s.State))
 		}
 	}
 	return f

@@ -117,6 +117,12 @@ func draw(tty *os.File, l *letters, f Facts) {
 	b.WriteString("\x1b[?25l\x1b[H")
 	lines := f.Lines(columns, rows)
 	for i, line := range lines {
+		switch {
+		case i == 0:
+			line = "\x1b[1m" + line + "\x1b[0m" // the name is bright
+		case strings.HasPrefix(line, "!"):
+			line = "\x1b[1;31m" + line + "\x1b[0m" // and what is wrong is red
+		}
 		b.WriteString(line + "\x1b[K")
 		if i < len(lines)-1 {
 			b.WriteString("\r\n")

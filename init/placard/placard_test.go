@@ -27,7 +27,7 @@ func TestLines(t *testing.T) {
 		Update: &update.Attempt{Version: "0.2.0", State: update.Confirmed, Ended: at},
 		Apps: []appstatus.App{{Name: "hello", State: appstatus.Up},
 			{Name: "shop\x1b[2J", State: appstatus.Backoff, Trouble: appstatus.Trouble{Cause: appstatus.CrashLoop}}},
-		Problems: []string{"netd: backoff"},
+		Problems: []string{"! netd: backoff"},
 	}
 	var b strings.Builder
 	for _, size := range [][2]int{{40, 12}, {40, 9}, {20, 11}, {40, 3}} {
