@@ -23,8 +23,8 @@ type font struct {
 	data                            unsafe.Pointer
 }
 
-// Numbers of KDFONTOP. A glyph has width/8 bytes for each row, and as many rows as the height in the question says: so it
-// is with the later pair, which Linux has since 6.2; the older one has 32.
+// Numbers of KDFONTOP. A glyph has width/8 bytes for each row, and as many rows as the height in the question says: so
+// it is with the later pair, which Linux has since 6.2; the older one has 32.
 const (
 	fontOperation = 0x4b72
 	fontDefault   = 2 // KD_FONT_OP_SET_DEFAULT
