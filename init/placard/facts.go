@@ -23,7 +23,7 @@ type Facts struct {
 	Addresses              []netip.Addr // of the network, without link-local ones
 	Apps                   []appstatus.App
 	Update                 *update.Attempt // the latest
-	Problems               []string // each begins with "!"
+	Problems               []string        // each begins with "!"
 }
 
 // Observe collects the facts of the device whose root directory is root. It leaves out what it cannot find.
