@@ -176,11 +176,11 @@ func TestHealthLeavesNothing(t *testing.T) {
 		"hangs": {`    healthcheck:
       test: "trap '' TERM; echo here; sleep 4001 & sleep 4001"
       interval: 1h
-      timeout: 300ms
+      timeout: 2s
       start_period: 50ms
       start_interval: 100ms
       retries: 1
-`, "unhealthy", "Health check exceeded timeout (300ms): here\n"},
+`, "unhealthy", "Health check exceeded timeout (2s): here\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)
