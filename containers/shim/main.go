@@ -6,21 +6,14 @@ package main
 import (
 	"context"
 	"runtime"
-	"time"
 
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
 	_ "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task/plugin" // registers the task service
 	"github.com/containerd/containerd/v2/pkg/shim"
-
-	"resinos/services/footprint"
 )
-
-// restAfter is when the memory that the first container's start took goes back.
-const restAfter = 30 * time.Second
 
 func main() {
 	// containerd's start helper asks for 4; one costs 20 % less memory and no time (measured).
 	runtime.GOMAXPROCS(1)
-	defer footprint.ReturnAfter(context.Background(), restAfter)()
 	shim.RunShim(context.Background(), manager.NewShimManager("io.containerd.runc.v2"))
 }
