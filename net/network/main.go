@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	defer runHooks(ctx, &cfg)()
 	showProxy(&cfg)
 	defer loadRules(ctx, log)()
-	rest, rested := calm(ctx)
+	rest, rested := process{collections(), faults, log}.calm(ctx)
 	defer rested()
 	defer stop()
 	reported := false
