@@ -149,7 +149,6 @@ bench-apps: build ## measures containers beside Debian's Docker engine, natively
 
 .PHONY: bench-proxy
 bench-proxy: deps ## measures transfers through a SOCKS5 server by our proxy and by Debian's redsocks, natively
-	@.ci/apt bench-apt.txt
 	RESINOS_BENCH=1 $(GO) test -count=1 -v -run TestThroughput ./net/proxy
 
 .PHONY: bench-units
