@@ -151,6 +151,11 @@ bench-apps: build ## measures containers beside Debian's Docker engine, natively
 bench-proxy: deps ## measures transfers through a SOCKS5 server by our proxy and by Debian's redsocks, natively
 	RESINOS_BENCH=1 $(GO) test -count=1 -v -run TestThroughput ./net/proxy
 
+.PHONY: bench-dhcp
+bench-dhcp: deps ## measures the time from link up to address of netd, systemd-networkd and NetworkManager, natively
+	@.ci/apt bench-apt.txt
+	RESINOS_BENCH=1 $(GO) test -count=1 -v -run TestLinkUpToAddress ./net/netd
+
 .PHONY: bench-units
 bench-units: ## runs the units that have limits of time and memory, and checks these limits
 	RESINOS_BENCH=1 $(GO) test -p 1 -count=1 $$(grep -rlE 'testenv\.(AtMost|Figures)' --include='*_test.go' . | xargs -n 1 dirname | sort -u)

@@ -51,7 +51,7 @@ type Client struct {
 	noted      map[string]bool // notes that were logged since noting
 	noting     time.Duration
 	memory     memory
-	tasks      sync.WaitGroup // writes of the memory
+	tasks      sync.WaitGroup // writes of the memory, and receivers that are being closed
 }
 
 // New returns the client of a link without a carrier. It asks for nothing before the carrier comes.

@@ -104,9 +104,11 @@ func (r *receiver) alive() bool {
 	}
 }
 
+// hush closes the receiver. The kernel frees a packet socket once each processor has passed a quiet state, which takes
+// about 10 ms. The client continues meanwhile: with a new lease it sets the address now.
 func (c *Client) hush() {
 	if c.receiver != nil {
-		c.receiver.close()
+		c.tasks.Go(c.receiver.close)
 		c.receiver = nil
 	}
 }
