@@ -16,7 +16,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"resinos/containers/pull/pulltest"
-	"resinos/mounts/testenv"
 )
 
 // dockers puts an image into the namespace of Docker's daemon.
@@ -55,11 +54,6 @@ func TestTake(t *testing.T) {
 	if d == nil {
 		return
 	}
-	testenv.WaitFor(t, "the engine answers", func() bool {
-		client, ctx := d.Client(context.Background())
-		_, err := client.Version(ctx)
-		return err == nil
-	})
 	name := Normal("saved:1")
 	if err := d.store.Take(context.Background(), name); !errdefs.IsNotFound(err) {
 		t.Errorf("of an image that is not there: %v", err)

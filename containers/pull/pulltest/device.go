@@ -76,15 +76,19 @@ func (d *Device) Start() {
 	if err := d.engine.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.client != nil {
-		return // it connects again by itself
-	}
-	testenv.WaitFor(d.t, "the socket of the engine", func() bool {
-		client, err := containerd.New(d.Dir + "/run/c.sock")
+	if d.client == nil { // it connects to the next engine by itself
+		client, err := containerd.New(d.Dir+"/run/c.sock", containerd.WithTimeout(testenv.Patience()))
+		if err != nil {
+			d.t.Fatal(err)
+		}
 		d.client = client
+		d.t.Cleanup(func() { _ = client.Close() })
+	}
+	// The socket is there before the engine listens.
+	testenv.WaitFor(d.t, "the engine answers", func() bool {
+		_, err := d.client.Version(d.Ctx())
 		return err == nil
 	})
-	d.t.Cleanup(func() { _ = d.client.Close() })
 }
 
 // Kill ends the engine with kill -9.
