@@ -1,42 +1,24 @@
 package appfiles
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
-// safeBuffer is a log that is read while it is written.
-type safeBuffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // watching runs a watch on dir.
-func watching(t *testing.T, dir string, open func(int) (int, error)) (asked chan struct{}, log *safeBuffer) {
+func watching(t *testing.T, dir string, open func(int) (int, error)) (asked chan struct{}, log *testenv.Log) {
 	t.Helper()
-	asked, log = make(chan struct{}, 1), new(safeBuffer)
+	asked, log = make(chan struct{}, 1), new(testenv.Log)
 	ready, done := make(chan struct{}), make(chan struct{})
 	w := appsWatch{dir: dir, asked: asked, log: slog.New(slog.NewTextHandler(log, nil)), quiet: 20 * time.Millisecond,
 		every: 20 * time.Millisecond, open: open}

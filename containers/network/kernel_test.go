@@ -1,10 +1,7 @@
 package network
 
 import (
-	"bufio"
-	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -118,25 +115,8 @@ func (w *world) serve(who, protocol, address string) {
 // ask is what a server says to who asks it.
 func (w *world) ask(who, protocol, address string, patience time.Duration) (answer string, err error) {
 	err = w.in(who, func() error {
-		c, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), protocol, address)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		if protocol == "udp" {
-			if _, err := c.Write([]byte("?")); err != nil {
-				return err
-			}
-		}
-		line, err := bufio.NewReader(c).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		answer = strings.TrimSpace(line)
-		return nil
+		answer, err = linktest.Ask(protocol, address, patience)
+		return err
 	})
 	return answer, err
 }

@@ -1,5 +1,6 @@
 // Package keyvalue owns the values in key files that have a form of their own: numbers, hardware addresses, names of
-// links, networks, attributes of routes, routing rules, options of bonds, keys of wireguard, and secrets.
+// links and clients, networks, endpoints, attributes of routes, routing rules, options of bonds, keys of wireguard, and
+// secrets.
 //
 // It is pure: it reads no files, and knows neither sections nor the names of keys.
 //

@@ -67,3 +67,23 @@ func FuzzParseRule(f *testing.F) {
 		}
 	})
 }
+
+func TestEndpoint(t *testing.T) {
+	for text, want := range map[string]string{"a.example": "a.example 51", "a.example:99": "a.example 99",
+		"[2001:db8::1]:99": "2001:db8::1 99", "2001:db8::1": "2001:db8::1 51", "": "", ":99": "", "a:0": "",
+		"a:70000": "", "a b": "", "a\n": "", "a;b:1": "", "a/b": "", "a\"": ""} {
+		host, port, err := Endpoint(text, 51)
+		if got := host + " " + port; want != "" && (got != want || err != nil) || want == "" && err == nil {
+			t.Errorf("%q: %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestClientName(t *testing.T) {
+	for name, want := range map[string]bool{"laptop": true, "A-1_b": true, "": false, "a.b": false, "../x": false,
+		"ä": false, "12345678901234567890123456789012": true, "123456789012345678901234567890123": false} {
+		if ClientName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}

@@ -1,10 +1,8 @@
 package netd
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -155,15 +153,11 @@ func (p *provider) guest(name, network string, deprecated bool) (out []netip.Add
 // ask returns as whom the server of the provider sees a guest.
 func (p *provider) ask(name string) (answer string) {
 	p.guests[name].Do(func() error {
-		c, err := net.DialTimeout("tcp6", "[2001:db8:50::1]:98", testenv.Patience())
-		if err != nil {
+		var err error
+		if answer, err = linktest.Ask("tcp6", "[2001:db8:50::1]:98", testenv.Patience()); err != nil {
 			answer = err.Error()
-			return nil
 		}
-		defer c.Close()
-		line, err := bufio.NewReader(c).ReadString('\n')
-		answer = strings.TrimSpace(line)
-		return err
+		return nil
 	})
 	return answer
 }

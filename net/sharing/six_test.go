@@ -56,15 +56,11 @@ func (w *world) guest(network netip.Prefix) (made netip.Addr) {
 // ask6 returns what the server behind the uplink says to the guest; empty: it is not reached.
 func (w *world) ask6() (answer string) {
 	w.far.Do(func() error {
-		c, err := net.DialTimeout("tcp6", "[2001:db8:50::2]:98", testenv.Patience())
-		if err != nil {
+		var err error
+		if answer, err = linktest.Ask("tcp6", "[2001:db8:50::2]:98", testenv.Patience()); err != nil {
 			answer = err.Error()
-			return nil
 		}
-		defer c.Close()
-		line, err := bufio.NewReader(c).ReadString('\n')
-		answer = strings.TrimSpace(line)
-		return err
+		return nil
 	})
 	return answer
 }

@@ -79,7 +79,7 @@ func Read(p profile.Profile) (Server, error) {
 			continue
 		}
 		sum, err := hex.DecodeString(strings.ReplaceAll(digest, ":", ""))
-		if err != nil || len(sum) != 32 || !validName(name) {
+		if err != nil || len(sum) != 32 || !keyvalue.ClientName(name) {
 			return Server{}, fmt.Errorf("[vpn] %s%s: not the SHA-256 digest of a certificate", clientPrefix, name)
 		}
 		s.Clients[name] = openvpn.Fingerprint(sum)
@@ -94,14 +94,6 @@ func Port(p profile.Profile) uint16 {
 		return 0
 	}
 	return s.Port
-}
-
-// validName reports whether a client may be called so: the name is part of a key and of the name of a file.
-func validName(name string) bool {
-	return name != "" && len(name) <= 32 && !strings.ContainsFunc(name, func(r rune) bool {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		return !letter && r != '-' && r != '_'
-	})
 }
 
 // Text returns the key file.
@@ -134,19 +126,16 @@ const mostClients = 200
 // HOST:PORT.
 func (s *Server) Add(name, endpoint string, cert, key []byte) (ovpn string, err error) {
 	switch {
-	case !validName(name):
+	case !keyvalue.ClientName(name):
 		return "", fmt.Errorf("%q cannot be the name of a client: letters, digits, - and _, 32 at most", name)
 	case s.Clients[name] != "":
 		return "", fmt.Errorf("there is a client called %s already", name)
 	case len(s.Clients) >= mostClients:
 		return "", fmt.Errorf("there are %d clients already", mostClients)
 	}
-	host, port, err := net.SplitHostPort(endpoint)
+	host, port, err := keyvalue.Endpoint(endpoint, s.Port)
 	if err != nil {
-		host, port = strings.Trim(endpoint, "[]"), strconv.Itoa(int(s.Port))
-	}
-	if host == "" || strings.ContainsAny(host+port, " \t\r\n\"'\\#;") {
-		return "", fmt.Errorf("%q cannot be the endpoint: it is no HOST or HOST:PORT", endpoint)
+		return "", err
 	}
 	text := fmt.Sprintf("# The profile of %s. Whoever has it gets in as %s.\n"+
 		"client\ndev tun\nproto udp\nremote %s %s\n"+

@@ -136,14 +136,14 @@ func (s Server) Peers() []string {
 // whoever will break the curve one day.
 func (s *Server) Add(name, endpoint string, private, preshared Key) (conf string, err error) {
 	switch {
-	case !validName(name):
+	case !keyvalue.ClientName(name):
 		return "", fmt.Errorf("%q cannot be the name of a peer: letters, digits, - and _, 32 at most", name)
 	case s.peers[name] != "":
 		return "", fmt.Errorf("there is a peer called %s already", name)
 	case len(s.peers) >= mostPeers:
 		return "", fmt.Errorf("there are %d peers already", mostPeers)
 	}
-	to, err := place(endpoint, s.port)
+	host, port, err := keyvalue.Endpoint(endpoint, s.port)
 	if err != nil {
 		return "", err
 	}
@@ -173,7 +173,8 @@ func (s *Server) Add(name, endpoint string, private, preshared Key) (conf string
 	return fmt.Sprintf("# The profile of %s. Whoever has it gets in as %s.\n"+
 		"[Interface]\nPrivateKey = %s\nAddress = %s\n\n"+
 		"[Peer]\nPublicKey = %s\nPresharedKey = %s\nEndpoint = %s\nAllowedIPs = %s\nPersistentKeepalive = 25\n",
-		name, name, private.text(), only, own, preshared.text(), to, netip.PrefixFrom(s.own.Addr(), 32)), nil
+		name, name, private.text(), only, own, preshared.text(), net.JoinHostPort(host, port),
+		netip.PrefixFrom(s.own.Addr(), 32)), nil
 }
 
 // Remove removes a peer: what it sends is not taken any more.
@@ -223,28 +224,4 @@ func (s Server) free() (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, errors.New("every address of the network in [ipv4] address1 has a peer; name a larger network")
-}
-
-// place returns where a peer reaches the device.
-func place(endpoint string, port uint16) (string, error) {
-	host, given, err := net.SplitHostPort(endpoint)
-	if err != nil {
-		host, given = strings.Trim(endpoint, "[]"), strconv.Itoa(int(port))
-	}
-	number, err := strconv.ParseUint(given, 10, 16)
-	bad := strings.ContainsFunc(host, func(r rune) bool {
-		return r <= ' ' || r > '~' || strings.ContainsRune(`"'\#;=[]/`, r)
-	})
-	if host == "" || bad || err != nil || number == 0 {
-		return "", fmt.Errorf("%q cannot be the endpoint: it is no HOST or HOST:PORT", endpoint)
-	}
-	return net.JoinHostPort(host, given), nil
-}
-
-// validName reports whether a peer may be called so: the name is part of a key, and of the name of a file.
-func validName(name string) bool {
-	return name != "" && len(name) <= 32 && !strings.ContainsFunc(name, func(r rune) bool {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		return !letter && r != '-' && r != '_'
-	})
 }

@@ -1,10 +1,14 @@
 package linktest
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
+	"time"
 )
 
 // Serve starts a server in the network namespace of the calling thread, and ends it with the test. network is tcp,
@@ -51,4 +55,28 @@ func serveDatagrams(t testing.TB, address string) error {
 		}
 	}()
 	return nil
+}
+
+// Ask connects from the network namespace of the calling thread, and returns the first line of the server, without
+// spaces around it. network and address are as for Serve; it waits for patience at most. A server that ends the
+// connection at once says nothing, which is no error.
+func Ask(network, address string, patience time.Duration) (answer string, err error) {
+	c, err := net.DialTimeout(network, address, patience)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return "", err
+	}
+	if network == "udp" {
+		if _, err := c.Write([]byte("?")); err != nil {
+			return "", err
+		}
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return strings.TrimSpace(line), nil
 }
