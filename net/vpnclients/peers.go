@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"resinos/mounts/atomicfile"
 	"resinos/net/wireguardserver"
 )
 
@@ -18,37 +17,21 @@ var errNoPeers = errors.New("the device is no wireguard server; osctl net wiregu
 
 // ChangePeers is Change for the key file of wireguard in dir. The first peer makes the file with the device's own key.
 func ChangePeers(dir, endpoint string, args ...string) (profile string, err error) {
-	verb, name, err := words(args)
-	if err != nil {
-		return "", err
-	}
-	done, err := alone(dir)
-	if err != nil {
-		return "", fmt.Errorf("lock the key files: %w", err)
-	}
-	defer done()
 	path := filepath.Join(dir, wireguardserver.File)
-	if verb == "off" {
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-			return "", err
+	return change(path, errNoPeers, args, func(path, verb, name string) (profile, text string, err error) {
+		server, err := readPeers(path, verb == "add")
+		if err != nil {
+			return "", "", err
 		}
-		return "", errNoPeers
-	}
-	server, err := readPeers(path, verb == "add")
-	if err != nil {
-		return "", err
-	}
-	if verb == "remove" {
-		err = server.Remove(name)
-	} else if endpoint = cmp.Or(endpoint, ownAddress()); endpoint == "" {
-		err = errors.New("the device has no address that peers could reach; name it: --endpoint HOST")
-	} else {
-		profile, err = server.Add(name, endpoint, newKey(), newKey())
-	}
-	if err != nil {
-		return "", err
-	}
-	return profile, atomicfile.Write(path, []byte(server.Text()), 0o600)
+		if verb == "remove" {
+			err = server.Remove(name)
+		} else if endpoint = cmp.Or(endpoint, ownAddress()); endpoint == "" {
+			err = errors.New("the device has no address that peers could reach; name it: --endpoint HOST")
+		} else {
+			profile, err = server.Add(name, endpoint, newKey(), newKey())
+		}
+		return profile, server.Text(), err
+	})
 }
 
 // readPeers returns what the key file says, or a server without peers if there is no file and it may be made.

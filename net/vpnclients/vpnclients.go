@@ -60,44 +60,56 @@ func run(name string, change func(dir, endpoint string, args ...string) (string,
 // client, with its key. endpoint is HOST or HOST:PORT by which it reaches the device; empty: an address of the device.
 // The first client makes the server. Two changes at once wait for each other.
 func Change(dir, endpoint string, args ...string) (profile string, err error) {
+	path := filepath.Join(dir, vpnserver.File)
+	return change(path, errNone, args, func(path, verb, name string) (_, text string, err error) {
+		server, there, err := read(path)
+		switch {
+		case err != nil:
+			return "", "", fmt.Errorf("%w; mend the file, or begin anew: osctl net vpn-server off", err)
+		case verb == "remove" && !there:
+			return "", "", errNone
+		case verb == "remove" && server.Clients[name] == "":
+			return "", "", fmt.Errorf("no client is called %q; try: osctl net plan", name)
+		case verb == "remove":
+			delete(server.Clients, name)
+			return "", server.Text(), nil
+		case !there:
+			certificate, key, err := selfsigned.New(ownName, true)
+			if err != nil {
+				return "", "", err
+			}
+			server = vpnserver.New(certificate, key)
+		}
+		profile, err := add(&server, name, endpoint)
+		return profile, server.Text(), err
+	})
+}
+
+// change carries out "add NAME", "remove NAME" or "off" on a key file, which nobody else changes meanwhile. do is asked
+// for all but "off", and returns the profile of a new client and the new text of the file. none is why "off" fails
+// without a file.
+func change(path string, none error, args []string,
+	do func(path, verb, name string) (profile, text string, err error)) (profile string, err error) {
 	verb, name, err := words(args)
 	if err != nil {
 		return "", err
 	}
-	done, err := alone(dir)
+	done, err := alone(filepath.Dir(path))
 	if err != nil {
 		return "", fmt.Errorf("lock the key files: %w", err)
 	}
 	defer done()
-	path := filepath.Join(dir, vpnserver.File)
-	server, there, err := read(path)
-	switch {
-	case verb == "off":
+	if verb == "off" {
 		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
-		return "", errNone
-	case err != nil:
-		return "", fmt.Errorf("%w; mend the file, or begin anew: osctl net vpn-server off", err)
-	case verb == "remove" && !there:
-		return "", errNone
-	case verb == "remove" && server.Clients[name] == "":
-		return "", fmt.Errorf("no client is called %q; try: osctl net plan", name)
-	case verb == "remove":
-		delete(server.Clients, name)
-	default:
-		if !there {
-			certificate, key, err := selfsigned.New(ownName, true)
-			if err != nil {
-				return "", err
-			}
-			server = vpnserver.New(certificate, key)
-		}
-		if profile, err = add(&server, name, endpoint); err != nil {
-			return "", err
-		}
+		return "", none
 	}
-	return profile, atomicfile.Write(path, []byte(server.Text()), 0o600)
+	profile, text, err := do(path, verb, name)
+	if err != nil {
+		return "", err
+	}
+	return profile, atomicfile.Write(path, []byte(text), 0o600)
 }
 
 // words reads "add NAME", "remove NAME" or "off".
