@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"resinos/containers/app"
 	"resinos/containers/plan"
 	"resinos/containers/restart"
+	"resinos/containers/stopsignal"
 	"resinos/services/log/pipe"
 )
 
@@ -164,7 +163,7 @@ func (c *Containerd) Stop(ctx context.Context, id string, grace time.Duration) (
 	defer cancel()
 	if process.Status == tasktypes.Status_RUNNING && grace > 0 {
 		sig := c.stopSignal(ctx, id)
-		if handles(int(process.Pid), sig) {
+		if stopsignal.Handled(int(process.Pid), sig) {
 			if err := c.kill(ctx, id, sig, false); err != nil {
 				return 0, err
 			}
@@ -258,56 +257,6 @@ func (c *Containerd) waitEnd(ctx context.Context, id string, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	_, _ = client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
-}
-
-// handles reports whether the first program of a container has a handler for sig. The kernel drops a signal to the
-// first process of a pid namespace that has no handler for it (pid_namespaces(7)), so waiting for such a program to end
-// would be in vain.
-func handles(pid int, sig syscall.Signal) bool {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if errors.Is(err, os.ErrNotExist) {
-		return false
-	}
-	if err != nil || sig < 1 || sig > 64 {
-		return true
-	}
-	return handled(string(status), sig) || awaits(pid)
-}
-
-// sigtimedwait are the numbers of that system call: of this architecture, and of programs of 32 bits (linux/arm and
-// linux/386 have the same two).
-var sigtimedwait = []string{strconv.Itoa(unix.SYS_RT_SIGTIMEDWAIT), "177", "421"}
-
-// awaits reports whether a thread of a program waits for signals with sigwait(3): meanwhile they do not show as
-// blocked. The first process of containers with Init does nothing else.
-func awaits(pid int) bool {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
-	if err != nil {
-		return false
-	}
-	for _, path := range threads {
-		text, err := os.ReadFile(path)
-		call, _, _ := strings.Cut(string(text), " ")
-		if err == nil && slices.Contains(sigtimedwait, call) {
-			return true
-		}
-	}
-	return false
-}
-
-// handled parses the text of /proc/PID/status: the signal is caught, or is blocked and so may be waited for.
-func handled(status string, sig syscall.Signal) bool {
-	for line := range strings.Lines(status) {
-		name, value, _ := strings.Cut(line, ":")
-		if name != "SigCgt" && name != "SigBlk" {
-			continue
-		}
-		var mask uint64
-		if _, err := fmt.Sscanf(value, "%x", &mask); err != nil || mask>>(sig-1)&1 == 1 {
-			return true
-		}
-	}
-	return false
 }
 
 func pause(ctx context.Context, d time.Duration) {

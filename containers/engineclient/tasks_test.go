@@ -2,7 +2,6 @@ package engineclient
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 
 	"resinos/containers/app"
@@ -11,18 +10,6 @@ import (
 func container(appName, service string, restart app.Policy) app.Container {
 	return app.Container{App: appName, Service: service, Image: "docker.io/library/busybox:latest",
 		Network: app.NetworkHost, Restart: app.Restart{Policy: restart}}
-}
-
-func TestHeard(t *testing.T) {
-	status := "Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000010002\n"
-	for sig, want := range map[int]bool{2: true, 17: true, 15: false, 9: false, 64: false} {
-		if got := handled(status, syscall.Signal(sig)); got != want {
-			t.Errorf("handled(%d) = %v", sig, got)
-		}
-	}
-	if !handled("SigCgt:\tgarbage\n", 15) {
-		t.Error("what cannot be read must count as handled")
-	}
 }
 
 func TestEnvironment(t *testing.T) {
