@@ -33,7 +33,8 @@ type Keeper struct {
 }
 
 // New returns a keeper that does nothing before Follow and Set have been called, and nothing for the time of pause: the
-// kernel loads ten modules for the first table, and while a device boots its containers come first.
+// kernel loads ten modules for the first table, and while a device boots its containers come first. A tunnel that
+// others may open ends the pause: a connection that passes meanwhile would pass later, too.
 func New(log *slog.Logger, pause time.Duration) *Keeper {
 	return &Keeper{log: log, changed: make(chan struct{}, 1), began: make(chan struct{}),
 		begin: boottime.Now() + pause}
@@ -42,11 +43,14 @@ func New(log *slog.Logger, pause time.Duration) *Keeper {
 // Follow takes the links from what netd has configured. It does not block.
 func (k *Keeper) Follow(s netstate.State) {
 	k.update(func(w *Wish) {
-		k.links, w.Links, w.Shared, w.Tunnels = true, nil, nil, nil
+		k.links, w.Links, w.Shared, w.Tunnels, w.Listens = true, nil, nil, nil, nil
 		for _, l := range s.Links {
 			w.Links = append(w.Links, l.Name)
+			if l.Tunnel {
+				w.Tunnels = append(w.Tunnels, l.Name)
+			}
 			if l.Listens != 0 {
-				w.Tunnels = append(w.Tunnels, l.Listens)
+				w.Listens = append(w.Listens, l.Listens)
 			}
 			if l.Shared.IsValid() || l.Shared6.IsValid() {
 				w.Shared = append(w.Shared, l.Name)
@@ -128,7 +132,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		if applied == "" && len(wish.Links) == 0 {
 			continue // netd sets no link up before it tells of it: nothing can come
 		}
-		if left := k.begin - boottime.Now(); left > 0 {
+		if left := k.begin - boottime.Now(); left > 0 && len(wish.Listens) == 0 {
 			retry.Reset(left)
 			continue
 		}

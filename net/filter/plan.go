@@ -35,7 +35,8 @@ type Wish struct {
 	SSH     bool     // the port of the remote shell is open
 	Links   []string // that netd configures
 	Shared  []string // those of them that are shared
-	Tunnels []uint16 // the UDP ports of tunnels that others may open
+	Tunnels []string // those of them that are tunnels
+	Listens []uint16 // the UDP ports of tunnels that others may open
 	Ports   []Ports  // that the owner opens
 	Groups  []Group  // of containers: whatever listens in them may be reached
 }
@@ -81,8 +82,8 @@ func Plan(w Wish) ruleset.Table {
 	ssh6 := part.Meter{Name: "ssh6", Six: true, Size: 4096, Idle: time.Minute}
 	t := ruleset.Table{Family: ruleset.Inet, Name: TableName, Meters: []part.Meter{ssh4, ssh6}}
 	t.Chains = append(t.Chains, invented(w), arriving(w, ssh4, ssh6))
-	if w.Closed {
-		t.Chains = append(t.Chains, passing())
+	if w.Closed || len(w.Tunnels) > 0 {
+		t.Chains = append(t.Chains, passing(w))
 	}
 	return t
 }
@@ -155,7 +156,7 @@ func arriving(w Wish, ssh4, ssh6 part.Meter) ruleset.Chain {
 		add(part.In(l), part.Port("udp", 53, 53), accept)
 		add(part.In(l), part.Port("tcp", 53, 53), accept)
 	}
-	for _, p := range w.Tunnels {
+	for _, p := range w.Listens {
 		add(part.Port("udp", p, p), accept)
 	}
 	for _, p := range w.Ports {
@@ -168,19 +169,38 @@ func arriving(w Wish, ssh4, ssh6 part.Meter) ruleset.Chain {
 	return c
 }
 
-// passing decides about packets through the device: between links of hardware, only what is marked passes.
-func passing() ruleset.Chain {
-	return ruleset.Chain{Name: "passing", Kind: "filter", Hook: "forward", Priority: late, Rules: []ruleset.Rule{
-		{part.Marked(part.Allowed), part.Do("accept")},
-		{part.Virtual("iif"), part.Do("accept")},
-		{part.Virtual("oif"), part.Do("accept")},
-		{part.Do("drop")},
-	}}
+// passing decides about packets through the device. From a tunnel only what is marked passes, and what is for a
+// published port. Where the filter is closed, so it is between links of hardware, and only containers reach a tunnel.
+func passing(w Wish) ruleset.Chain {
+	c := ruleset.Chain{Name: "passing", Kind: "filter", Hook: "forward", Priority: late}
+	add := func(parts ...part.Part) { c.Rules = append(c.Rules, parts) }
+	accept, drop := part.Do("accept"), part.Do("drop")
+	add(part.Marked(part.Allowed), accept)
+	if len(w.Tunnels) > 0 {
+		add(part.Connection("established", "related"), accept)
+		add(part.Connection("dnat"), accept)
+	}
+	for _, l := range w.Tunnels {
+		add(part.In(l), drop)
+	}
+	if !w.Closed {
+		return c
+	}
+	if len(w.Tunnels) > 0 {
+		add(part.In("net-*"), accept)
+	}
+	for _, l := range w.Tunnels {
+		add(part.Out(l), drop)
+	}
+	add(part.Virtual("iif"), accept)
+	add(part.Virtual("oif"), accept)
+	add(drop)
+	return c
 }
 
 // equal reports whether two wishes give the same table.
 func (w Wish) equal(o Wish) bool {
 	return w.Closed == o.Closed && w.SSH == o.SSH && slices.Equal(w.Links, o.Links) &&
 		slices.Equal(w.Shared, o.Shared) && slices.Equal(w.Ports, o.Ports) &&
-		slices.Equal(w.Tunnels, o.Tunnels) && slices.Equal(w.Groups, o.Groups)
+		slices.Equal(w.Tunnels, o.Tunnels) && slices.Equal(w.Listens, o.Listens) && slices.Equal(w.Groups, o.Groups)
 }

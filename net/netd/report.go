@@ -41,6 +41,7 @@ func (d *daemon) report(at time.Duration) netstate.State {
 			p := c.entry.Profile
 			l.Written = c.written
 			l.File, l.ID, l.UUID = c.entry.File, p.Connection.ID, p.Connection.UUID
+			l.Tunnel = p.Connection.Type == profile.TypeWireGuard || p.Connection.Type == profile.TypeVPN
 			if w := p.WireGuard; w != nil && p.Connection.Type == profile.TypeWireGuard {
 				l.Listens = uint16(w.ListenPort)
 			}

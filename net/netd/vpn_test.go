@@ -301,7 +301,7 @@ func TestVPNServer(t *testing.T) {
 	d.has(link, "10.8.0.1/24")
 	for open := false; !open; {
 		for _, l := range testenv.Receive(t, "the port for the packet filter", states).Links {
-			open = open || l.Name == link && l.Listens == 1194
+			open = open || l.Name == link && l.Listens == 1194 && l.Tunnel
 		}
 	}
 	client := exec.Command("openvpn", "--config", "stdin", "--connect-retry", "1", "2", "--hand-window", "5")

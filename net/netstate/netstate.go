@@ -28,6 +28,7 @@ type Link struct {
 	ID        string // the id and UUID in that file
 	UUID      string
 	Plain     bool           // it gets no address: a port of a bridge, or [ipv4] method=disabled
+	Tunnel    bool           // it is a tunnel of wireguard or openvpn
 	Listens   uint16         // the UDP port of a tunnel that others may open; 0: none
 	Shared    netip.Prefix   // what it gives others addresses of; the zero value: nothing
 	Shared6   netip.Prefix   // the same of IPv6

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,8 +176,13 @@ func EchoRequest(six bool) Part {
 		compare(expr.CmpOpEq, []byte{number}))}
 }
 
-// Connection is the state of the packet's connection: several of established, related, new, invalid.
+// Connection is the state of the packet's connection: several of established, related, new, invalid; or dnat alone: a
+// rule has changed its destination.
 func Connection(states ...string) Part {
+	if slices.Equal(states, []string{"dnat"}) {
+		const changed = 1 << 5 // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h
+		return Part{"ct status dnat", bitsOf(&expr.Ct{Key: expr.CtKeySTATUS, Register: register}, changed)}
+	}
 	bits := uint32(0)
 	for _, s := range states {
 		bit, known := map[string]uint32{"established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
