@@ -61,6 +61,9 @@ func Observe(ctx context.Context, root string) Facts {
 	return f
 }
 
+// free are the rows between the placard and its last line, for what the kernel writes.
+const free = 2
+
 // Lines returns what a terminal of this size shows: at most rows lines of at most columns characters. If there is too
 // much, apps that are well give way first, then problems; the last line says what a key does.
 func (f Facts) Lines(columns, rows int) []string {
@@ -76,7 +79,7 @@ func (f Facts) Lines(columns, rows int) []string {
 	lines = append(lines, f.update())
 	ill, well := f.apps()
 	const last = "a key starts a shell"
-	room := max(0, rows-len(lines)-2) // an empty line before the last one
+	room := max(0, rows-len(lines)-1-free)
 	lines = append(lines, fill(append(ill, f.Problems...), well, room)...)
 	for len(lines) < rows-1 {
 		lines = append(lines, "")

@@ -45,7 +45,7 @@ func Show(ctx context.Context, path, root string, log *slog.Logger) (err error) 
 	letters := letters{tty: tty}
 	defer func() {
 		letters.small()
-		_, _ = io.WriteString(tty, "\x1b[2J\x1b[H\x1b[?25h") // the shell follows
+		_, _ = io.WriteString(tty, "\x1b[r\x1b[2J\x1b[H\x1b[?25h") // the shell follows
 		restore()
 	}()
 	ctx, pressed := context.WithCancelCause(ctx)
@@ -110,11 +110,12 @@ func listen(tty *os.File) (restore func(), err error) {
 	}, err
 }
 
-// draw writes all lines, from the top. What the kernel has written between them disappears.
+// draw writes all lines, from the top. What the kernel has written disappears, and what it writes from here on scrolls
+// in the free rows above the last one and moves no other.
 func draw(tty *os.File, l *letters, f Facts) {
 	columns, rows := l.large()
 	var b strings.Builder
-	b.WriteString("\x1b[?25l\x1b[H")
+	b.WriteString("\x1b[?25l\x1b[r\x1b[H")
 	lines := f.Lines(columns, rows)
 	for i, line := range lines {
 		switch {
@@ -129,5 +130,8 @@ func draw(tty *os.File, l *letters, f Facts) {
 		}
 	}
 	b.WriteString("\x1b[J")
+	if rows > 2*free {
+		fmt.Fprintf(&b, "\x1b[%d;%dr\x1b[%dH", rows-free, rows-1, rows-free) // a region that scrolls has two rows at least
+	}
 	_, _ = io.WriteString(tty, b.String()) // a terminal that is gone ends the read for the key
 }

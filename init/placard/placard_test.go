@@ -135,7 +135,7 @@ func TestShow(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- Show(context.Background(), near.Name(), root, slog.New(slog.DiscardHandler)) }()
-	await("a key starts a shell")
+	await("a key starts a shell\x1b[K\x1b[J\x1b[23;24r\x1b[23H") // the kernel's lines go there
 	status := appstatus.Status{Apps: []appstatus.App{{Name: "shop", State: appstatus.Up}}}
 	if err := appstatus.Publish(filepath.Join(root, appstatus.Path), status); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestShow(t *testing.T) {
 	if err := testenv.Receive(t, "the end", done); err != nil {
 		t.Error(err)
 	}
-	await("\x1b[?25h")
+	await("\x1b[r\x1b[2J\x1b[H\x1b[?25h")
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { done <- Show(ctx, near.Name(), root, slog.New(slog.DiscardHandler)) }()
 	await("a key starts a shell")
