@@ -130,8 +130,8 @@ func draw(tty *os.File, l *letters, f Facts) {
 		}
 	}
 	b.WriteString("\x1b[J")
-	if rows > 2*free {
-		fmt.Fprintf(&b, "\x1b[%d;%dr\x1b[%dH", rows-free, rows-1, rows-free) // a region that scrolls has two rows at least
+	if rows > 2*free { // a region that scrolls has two rows at least
+		fmt.Fprintf(&b, "\x1b[%d;%dr\x1b[%dH", rows-free, rows-1, rows-free)
 	}
 	_, _ = io.WriteString(tty, b.String()) // a terminal that is gone ends the read for the key
 }
