@@ -76,6 +76,41 @@ type call struct {
 	mu            sync.Mutex
 	data          bool
 	out           chan []byte // to the network: while nobody reads there, data is lost
+	frame         frame
+}
+
+// frame is where in the data of a call the last byte was. A modem hangs up when the device lets go of the line DTR,
+// which QEMU does not pass on: here, a command between two frames of PPP does the same. None begins as a command does.
+type frame int
+
+const (
+	outside frame = iota // behind the end of a frame, or at the beginning of a call
+	within
+	command1 // behind the first byte of a command
+)
+
+// next returns where the byte b leads, and whether a command has begun with it and the byte before.
+func (f frame) next(b byte) (to frame, command bool) {
+	switch {
+	case b == 0x7e:
+		return outside, false
+	case f == outside && b == 'A':
+		return command1, false
+	case f == command1 && b == 'T':
+		return outside, true
+	}
+	return within, false
+}
+
+// commandIn returns where in data a command begins, behind its first two bytes; -1: nowhere.
+func (c *call) commandIn(data []byte) int {
+	for i, b := range data {
+		var command bool
+		if c.frame, command = c.frame.next(b); command {
+			return i + 1
+		}
+	}
+	return -1
 }
 
 func (c *call) set(data bool) {
@@ -116,6 +151,20 @@ func (c *call) fromNetwork() error {
 	}
 }
 
+// toNetwork hands on what the device sends within a call, and ends the call behind its last frame.
+func (c *call) toNetwork(data []byte) error {
+	select {
+	case c.out <- bytes.Clone(data):
+	default:
+	}
+	if !bytes.Contains(data, terminated) {
+		return nil
+	}
+	c.set(false)
+	_, err := io.WriteString(c.line, "\r\nNO CARRIER\r\n")
+	return err
+}
+
 // answer reads what the device sends: commands, or data for the network.
 func (m *Modem) answer(c *call) error {
 	buf, pending := make([]byte, 4096), []byte(nil)
@@ -125,21 +174,17 @@ func (m *Modem) answer(c *call) error {
 			return err
 		}
 		got := buf[:n]
-		if c.connected() && !bytes.HasPrefix(got, []byte("AT")) {
-			select {
-			case c.out <- bytes.Clone(got):
-			default:
+		if c.connected() {
+			i := c.commandIn(got)
+			if i < 0 {
+				if err := c.toNetwork(got); err != nil {
+					return err
+				}
+				continue
 			}
-			if bytes.Contains(got, terminated) {
-				c.set(false)
-				_, err = io.WriteString(c.line, "\r\nNO CARRIER\r\n")
-			}
-			if err != nil {
-				return err
-			}
-			continue
+			c.set(false)
+			pending, got = append(pending[:0], "AT"...), got[i:]
 		}
-		c.set(false)
 		pending = append(pending, got...)
 		for {
 			i := bytes.IndexAny(pending, "\r\n")
@@ -166,6 +211,7 @@ func (m *Modem) command(c *call, line string) error {
 		m.mu.Lock()
 		m.calls++
 		m.mu.Unlock()
+		c.frame = outside
 		c.set(true)
 		_, err := io.WriteString(c.line, "\r\nCONNECT 115200\r\n")
 		return err

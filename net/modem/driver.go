@@ -37,8 +37,9 @@ type driver struct {
 	bus    *modembus.Conn
 	modems map[dbus.ObjectPath]*unit
 	ports  map[modemports.Port]bool // announced to this ModemManager
-	kicks  chan struct{}            // something has changed; holds one
-	done   chan func()              // what a task of the driver has found; run's goroutine runs it
+	absent absent
+	kicks  chan struct{} // something has changed; holds one
+	done   chan func()   // what a task of the driver has found; run's goroutine runs it
 	tasks  sync.WaitGroup
 	last   modemstate.State // as written
 }
@@ -145,7 +146,7 @@ func (d *driver) withManager(ctx context.Context) error {
 	case err := <-ended:
 		return err
 	}
-	d.modems, d.ports = map[dbus.ObjectPath]*unit{}, map[modemports.Port]bool{}
+	d.modems, d.ports, d.absent = map[dbus.ObjectPath]*unit{}, map[modemports.Port]bool{}, absent{}
 	defer d.release()
 	return d.serve(ctx, ended)
 }
@@ -217,6 +218,20 @@ func (d *driver) announce(ctx context.Context) {
 	d.ports = there
 }
 
+// again announces the ports of modems anew, as if they had been pulled out and plugged in.
+func (d *driver) again(ctx context.Context, hardware []string) {
+	for _, device := range hardware {
+		d.log.Warn("modem not known to ModemManager", "path", device)
+		for _, action := range []string{"remove", "add"} {
+			for p := range d.ports {
+				if p.Device == device {
+					d.ports[p] = d.report(ctx, action, p)
+				}
+			}
+		}
+	}
+}
+
 // report tells ModemManager of one port, and whether that went well.
 func (d *driver) report(ctx context.Context, action string, p modemports.Port) bool {
 	ctx, stop := context.WithTimeout(ctx, time.Minute)
@@ -249,6 +264,7 @@ func (d *driver) look(ctx context.Context) time.Duration {
 	}
 	chosen := cellular.Choose(d.wanted.Profiles, modems, sims)
 	d.forget(modems)
+	d.again(ctx, d.absent.again(time.Now(), d.ports, modems))
 	wait := lookEvery
 	state := modemstate.State{}
 	for _, m := range modems {

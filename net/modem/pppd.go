@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,7 +62,8 @@ type pppd struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	once  sync.Once
-	said  string // its last message
+	told  atomic.Bool // to end, by us
+	said  string      // its last message
 }
 
 // options returns the file of options for one connection. It is the only place that has the password.
@@ -177,7 +179,10 @@ func (p *pppd) end() {
 	if p == nil {
 		return
 	}
-	p.once.Do(func() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }) // it may have ended
+	p.once.Do(func() {
+		p.told.Store(true)
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	})
 	select {
 	case <-p.ended:
 	case <-time.After(5 * time.Second):
@@ -186,8 +191,11 @@ func (p *pppd) end() {
 	}
 }
 
-// why says why pppd has ended, of the table in pppd(8).
+// why says why pppd has ended, of the table in pppd(8); empty: because it was told to.
 func (p *pppd) why() string {
+	if p.told.Load() {
+		return ""
+	}
 	switch p.cmd.ProcessState.ExitCode() {
 	case 0, 5:
 		return ""
