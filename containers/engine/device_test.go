@@ -34,12 +34,11 @@ type device struct {
 	t     *testing.T
 	dir   string
 	tools tools
-	ours  map[int]bool // processes that run started, by pid
 }
 
 func newDevice(t *testing.T) *device {
 	t.Helper()
-	d := &device{t: t, tools: findTools(t), ours: map[int]bool{}}
+	d := &device{t: t, tools: findTools(t)}
 	// not t.TempDir: its path is too long for a socket, and mounts below it are in the way
 	dir, err := os.MkdirTemp("", "engine")
 	if err != nil {
@@ -96,7 +95,6 @@ func (d *device) run(role string, args ...string) *process {
 	if err := p.Cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	d.ours[p.Process.Pid] = true
 	p.WaitDelay = time.Second // shims inherit the pipe
 	d.t.Cleanup(func() {
 		_ = p.Process.Kill() // most are dead by now
@@ -291,18 +289,18 @@ func alive(pid int) bool {
 	return err == nil && !bytes.Contains(state, []byte(") Z "))
 }
 
-// powerCut kills all that runs in the namespace but us, and takes away what lies in /run.
+// powerCut kills all that runs in the namespace but the tests and their first process, and takes away what lies in
+// /run.
 func (d *device) powerCut() {
 	d.t.Helper()
 	self := os.Getpid()
 	testenv.WaitFor(d.t, "an end of all processes", func() bool {
 		left := 0
 		for _, pid := range pids() {
-			if pid != self && alive(pid) {
+			if pid != 1 && pid != self && alive(pid) {
 				left++
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 			}
-			d.reapOrphan(pid)
 		}
 		return left == 0
 	})
@@ -312,14 +310,6 @@ func (d *device) powerCut() {
 		if err := os.RemoveAll(d.path(sub)); err != nil {
 			d.t.Error(err)
 		}
-	}
-}
-
-// reapOrphan does what the first process of a device does: a container does not end while nobody has reaped the
-// programs that were run inside it. Processes that the test started itself are left to it.
-func (d *device) reapOrphan(pid int) {
-	if !d.ours[pid] && !alive(pid) {
-		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // most are not our children
 	}
 }
 

@@ -17,12 +17,13 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// The test binary is run in three roles: by `go test`; again as the first process of its own mount,
-// process and network namespaces, where the tests really run and from which nothing survives; and
-// as the engine itself, when roleVariable names an applet.
+// The test binary is run in four roles: by `go test`; as the first process of its own mount, process and network
+// namespaces, from which nothing survives (firstRole); as that process's child, which runs the tests; and as the engine
+// itself, when roleVariable names an applet.
 const (
 	roleVariable   = "ENGINE_TEST_ROLE"
 	insideVariable = "ENGINE_TEST_INSIDE"
+	firstRole      = "first"
 )
 
 func TestMain(m *testing.M) {
@@ -35,18 +36,15 @@ func TestMain(m *testing.M) {
 	}
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Unsetenv(roleVariable)
+		if role == firstRole {
+			os.Exit(runFirst())
+		}
 		os.Args[0] = role
 		main()
 		return
 	}
 	if os.Getuid() == 0 && os.Getenv(insideVariable) == "" {
 		os.Exit(runInside())
-	}
-	if os.Getenv(insideVariable) != "" {
-		if err := prepareInside(); err != nil {
-			fmt.Fprintln(os.Stderr, "prepare namespaces:", err)
-			os.Exit(1)
-		}
 	}
 	code := m.Run()
 	if os.Getenv(insideVariable) != "" {
@@ -57,7 +55,7 @@ func TestMain(m *testing.M) {
 
 func runInside() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVariable+"="+strconv.Itoa(os.Getpid()))
+	cmd.Env = append(os.Environ(), insideVariable+"="+strconv.Itoa(os.Getpid()), roleVariable+"="+firstRole)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // Pdeathsig is of the thread
@@ -69,6 +67,34 @@ func runInside() int {
 		return 1
 	}
 	return 0
+}
+
+// runFirst starts the tests and reaps, as the first process of a device does: a container does not end while a program
+// that somebody ran inside it and left behind, as a manager that is killed does with a health check, is not reaped.
+func runFirst() int {
+	if err := prepareInside(); err != nil {
+		fmt.Fprintln(os.Stderr, "prepare namespaces:", err)
+		return 1
+	}
+	tests, err := os.StartProcess("/proc/self/exe", os.Args,
+		&os.ProcAttr{Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "run the tests:", err)
+		return 1
+	}
+	for {
+		var status unix.WaitStatus
+		switch pid, err := unix.Wait4(-1, &status, 0, nil); {
+		case err != nil && !errors.Is(err, unix.EINTR):
+			fmt.Fprintln(os.Stderr, "wait for the tests:", err)
+			return 1
+		case pid == tests.Pid && status.Exited():
+			return status.ExitStatus()
+		case pid == tests.Pid:
+			fmt.Fprintln(os.Stderr, "the tests were ended by signal", status.Signal())
+			return 1
+		}
+	}
 }
 
 func prepareInside() error {

@@ -155,6 +155,21 @@ func TestPeople(t *testing.T) {
 			return err == nil
 		})
 	})
+	t.Run("exec is killed", func(t *testing.T) {
+		cmd := d.inside("two.web", "sleep", "4003")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		d.eventually("the program runs", func() bool { return len(running("4003")) == 1 })
+		_ = errors.Join(cmd.Process.Kill(), cmd.Wait()) // the status is that of the kill
+		if len(running("4003")) != 1 {
+			t.Fatal("the program ended with the runtime that started it: this test proves nothing")
+		}
+		d.do(t, appcontrol.OpRestart, "two.web")
+		if left := running("4003"); len(left) > 0 {
+			t.Errorf("%v are left of a container that was restarted", left)
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		for name, want := range map[string]string{
 			"helo":    `no app "helo"; the apps are: two`,
