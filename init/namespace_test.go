@@ -80,8 +80,9 @@ type guest struct {
 	t   *testing.T
 	cmd *exec.Cmd
 
-	mu      sync.Mutex // guards console
+	mu      sync.Mutex // guards console and root
 	console bytes.Buffer
+	root    *os.File      // the guest's root, nil until PID 1 is seen to listen
 	ended   chan struct{} // closed when PID 1 is gone
 	status  syscall.WaitStatus
 }
@@ -134,6 +135,9 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 		<-g.ended
 		slave.Close()
 		master.Close()
+		if g.root != nil {
+			g.root.Close()
+		}
 		if t.Failed() {
 			t.Logf("%v; console:\n%s", g.cmd.ProcessState, g.text())
 		}
@@ -197,7 +201,29 @@ func (g *guest) until(what string, is func() bool) {
 	})
 }
 
-// call asks PID 1's control socket, through its root as the kernel shows it.
+// socket is the path of PID 1's control socket, through its root as the kernel shows it. The root is opened once:
+// /proc/PID/root has no target for a moment of each re-exec, when the thread that executes has ended all others and
+// has not taken the place of the first one yet.
+func (g *guest) socket() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.root == nil {
+		dir := fmt.Sprintf("/proc/%d/root", g.cmd.Process.Pid)
+		root, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return dir + control.SocketPath
+		}
+		var st unix.Stat_t
+		if unix.Fstatat(int(root.Fd()), strings.TrimPrefix(control.SocketPath, "/"), &st, 0) != nil {
+			root.Close() // it may be the host's still
+			return dir + control.SocketPath
+		}
+		g.root = root
+	}
+	return fmt.Sprintf("/proc/self/fd/%d%s", g.root.Fd(), control.SocketPath)
+}
+
+// call asks PID 1's control socket.
 func (g *guest) call(op string, args, result any) error {
 	ctx, cancel := context.WithTimeout(g.t.Context(), testenv.Patience())
 	defer cancel()
@@ -205,7 +231,7 @@ func (g *guest) call(op string, args, result any) error {
 }
 
 func (g *guest) callIn(ctx context.Context, op string, args, result any) error {
-	return control.Call(ctx, fmt.Sprintf("/proc/%d/root%s", g.cmd.Process.Pid, control.SocketPath), op, args, result)
+	return control.Call(ctx, g.socket(), op, args, result)
 }
 
 // end waits for PID 1's end and wants it by the signal with which the kernel answers reboot(2) in a pid name space.
