@@ -34,7 +34,7 @@ func watching(t *testing.T, dir string, open func(int) (int, error)) (asked chan
 // await waits for requests until the apps are as wanted: there may be one for each part of a change.
 func await(t *testing.T, asked <-chan struct{}, what string, done func() bool) {
 	t.Helper()
-	limit := time.After(time.Minute)
+	limit := time.After(testenv.Patience())
 	for {
 		select {
 		case <-asked:

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"resinos/mounts/testenv"
 	"resinos/net/arp"
 	"resinos/net/link/linktest"
 )
@@ -107,14 +107,9 @@ func TestProbesOnTheWire(t *testing.T) {
 	})
 	d.start()
 	d.lease()
-	for n := range 5 {
-		select {
-		case who := <-heard:
-			if bytes.Equal(who, d.far.Hardware()) {
-				t.Error("it hears itself")
-			}
-		case <-time.After(60 * time.Second):
-			t.Fatalf("%d words on the wire, want 5", n)
+	for range 5 {
+		if who := testenv.Receive(t, "five words on the wire", heard); bytes.Equal(who, d.far.Hardware()) {
+			t.Error("it hears itself")
 		}
 	}
 	far.Close()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	sshagent "golang.org/x/crypto/ssh/agent"
+
+	"resinos/mounts/testenv"
 )
 
 // TestRemoteForward: what connects to a port of the device talks to the client's side, half-closed too; never a stranger.
@@ -40,7 +42,7 @@ func TestRemoteForward(t *testing.T) {
 		t.Fatal("the client does not learn its port")
 	}
 	ask := func(host string) (string, error) {
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(host, port), 5*time.Second)
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(host, port), testenv.Patience())
 		if err != nil {
 			return "", err
 		}

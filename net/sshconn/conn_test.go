@@ -64,11 +64,7 @@ func newFixture(t testing.TB, change func(*setup)) *fixture {
 		cancel()
 		l.Close()
 		go func() { running.Wait(); close(done) }()
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			t.Error("connections did not end within 10 s")
-		}
+		testenv.Receive(t, "the end of the connections", done)
 	})
 	t.Cleanup(f.stop)
 	return f
@@ -183,16 +179,12 @@ func (f *fixture) session() *ssh.Session {
 	return s
 }
 
-// within fails the test if fn takes longer.
-func within(t *testing.T, limit time.Duration, what string, fn func()) {
+// within fails the test if fn does not return.
+func within(t *testing.T, what string, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); fn() }()
-	select {
-	case <-done:
-	case <-time.After(limit):
-		t.Fatalf("%s: not within %s", what, limit)
-	}
+	testenv.Receive(t, what, done)
 }
 
 func TestExitStatus(t *testing.T) {
@@ -284,7 +276,7 @@ func TestStdinNobodyReads(t *testing.T) {
 	f := newFixture(t, nil)
 	s := f.session()
 	s.Stdin = io.LimitReader(zeroes{}, 8<<20)
-	within(t, 10*time.Second, "command that ignores its input", func() {
+	within(t, "command that ignores its input", func() {
 		if err := s.Start("sleep 0.2; echo done"); err != nil {
 			t.Error(err)
 		}
@@ -326,7 +318,7 @@ func TestTerminal(t *testing.T) {
 	}
 	read := func(until string) string {
 		var got []byte
-		within(t, 10*time.Second, "reading until "+until, func() {
+		within(t, "reading until "+until, func() {
 			buf := make([]byte, 4096)
 			for !bytes.Contains(got, []byte(until)) {
 				n, err := out.Read(buf)
@@ -548,7 +540,7 @@ func TestForwardWithHalfClose(t *testing.T) {
 	}
 	conn.Write([]byte("question"))
 	conn.(interface{ CloseWrite() error }).CloseWrite()
-	within(t, 10*time.Second, "answer", func() {
+	within(t, "answer", func() {
 		if answer, err := io.ReadAll(conn); err != nil || len(answer) != 8000 {
 			t.Errorf("answer has %d bytes, %v; want 8000", len(answer), err)
 		}

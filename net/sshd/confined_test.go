@@ -295,7 +295,7 @@ func TestPartsKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		within(t, testenv.Patience(), "the end of the connection, "+part+" killed", func() { client.Wait() })
+		within(t, "the end of the connection, "+part+" killed", func() { client.Wait() })
 		testenv.WaitFor(t, "the end of what ran, "+part+" killed", func() bool { return unix.Kill(running, 0) != nil })
 		testenv.WaitFor(t, "the end of both processes, "+part+" killed", func() bool {
 			return !slices.ContainsFunc(children(t), func(pid string) bool { return !slices.Contains(before, pid) })

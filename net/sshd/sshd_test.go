@@ -95,7 +95,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	go func() { done <- serve(ctx, cfg.withDefaults(), l.(*net.TCPListener)) }()
 	f.stop = sync.OnceFunc(func() {
 		cancel()
-		within(t, 20*time.Second, "the end of the server", func() {
+		within(t, "the end of the server", func() {
 			if err := <-done; err != nil {
 				t.Errorf("serve = %v", err)
 			}
@@ -133,16 +133,12 @@ func (f *fixture) session() *ssh.Session {
 	return s
 }
 
-// within fails the test if fn takes longer.
-func within(t *testing.T, limit time.Duration, what string, fn func()) {
+// within fails the test if fn does not return.
+func within(t *testing.T, what string, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); fn() }()
-	select {
-	case <-done:
-	case <-time.After(limit):
-		t.Fatalf("%s: not within %s", what, limit)
-	}
+	testenv.Receive(t, what, done)
 }
 
 // talk is a session that answers each line it gets.
@@ -170,7 +166,7 @@ func newTalk(t *testing.T, s *ssh.Session) *talk {
 
 func (x *talk) check(line string) {
 	x.t.Helper()
-	within(x.t, 20*time.Second, "the answer "+line, func() {
+	within(x.t, "the answer "+line, func() {
 		io.WriteString(x.in, line)
 		got := make([]byte, len(line))
 		if _, err := io.ReadFull(x.out, got); err != nil || string(got) != line {
@@ -296,7 +292,7 @@ func TestStrangersWithProcess(t *testing.T) {
 			t.Error("the client of the other address was disconnected")
 		}
 	}
-	within(t, 20*time.Second, "the end of the oldest", func() { first.Wait() })
+	within(t, "the end of the oldest", func() { first.Wait() })
 }
 
 type fromConn struct {
@@ -457,7 +453,7 @@ func TestIdle(t *testing.T) {
 	default:
 	}
 	client.Close()
-	within(t, 60*time.Second, "leaving", func() {
+	within(t, "leaving", func() {
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
 		}
@@ -472,7 +468,7 @@ func TestIdle(t *testing.T) {
 	}()
 	cfg.Passed = dup(t, kept)
 	go func() { done <- Run(t.Context(), cfg) }()
-	within(t, 60*time.Second, "the next server", func() {
+	within(t, "the next server", func() {
 		if err := errors.Join(<-late, <-done); err != nil {
 			t.Error(err)
 		}
