@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,6 +103,7 @@ type Loader struct {
 	Program packed.Program // compose
 	Kept    string         // directory of results that outlive the boot; empty: none
 	last    map[string]Result
+	limit   time.Duration // of the life of a program; 0: patience
 }
 
 // Load returns what the app in dir, an absolute path, is now. The error is of loading itself; what is wrong with the

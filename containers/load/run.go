@@ -48,8 +48,8 @@ type Reply struct {
 
 // run starts the program once.
 func (l *Loader) run(ctx context.Context, name, dir string) (Result, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("it took longer than %v: shorten the files",
-		patience))
+	limit := cmp.Or(l.limit, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v: shorten the files", limit))
 	defer cancel()
 	cmd, err := l.command(ctx, name, dir)
 	if err != nil {
