@@ -142,14 +142,34 @@ func (d Dialer) socks5(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	if errors.As(err, &op) && op.Op == "socks connect" && op.Err != nil {
 		err = op.Err // without its addresses, which the caller knows
 	}
-	// The library has no type for what a server answers to a request (socks.Reply.String).
 	if err != nil {
-		if reason, answered := strings.CutPrefix(err.Error(), "unknown error "); answered {
-			return nil, &RefusedError{"the proxy says: " + reason}
-		}
-		return nil, err
+		return nil, d.inWords(err)
 	}
 	return through.conn, nil
+}
+
+// inWords returns an error of the library for the owner, as it is with the other protocols. The library has no types
+// for what a server answers (socks.Reply.String and socks.UsernamePassword of golang.org/x/net).
+func (d Dialer) inWords(err error) error {
+	text := err.Error()
+	if reason, answered := strings.CutPrefix(text, "unknown error "); answered {
+		return &RefusedError{"the proxy says: " + reason}
+	}
+	switch {
+	case text == "username/password authentication failed":
+		return errors.New("it refuses the login")
+	case text == "no acceptable authentication methods" && d.Server.Login == "":
+		return errors.New("it asks for a login")
+	case text == "no acceptable authentication methods":
+		return errors.New("it refuses the login: it asks for another kind than name and password")
+	}
+	for _, garbage := range []string{"unexpected protocol version", "non-zero reserved field", "unknown address type",
+		"invalid username/password version", "unsupported authentication method"} {
+		if strings.HasPrefix(text, garbage) {
+			return errors.New("its answer is not one of SOCKS5")
+		}
+	}
+	return err
 }
 
 // socks4 speaks the protocol of 1992: version, command, port, address, user, 0; and eight bytes as the answer, the

@@ -2,10 +2,17 @@ package vpn
 
 import (
 	"context"
+	"io"
+	"log/slog"
+	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"resinos/net/keyvalue"
+	"resinos/net/openvpn"
 )
 
 // An openvpn that lives and does not answer yet is waited for: another one beside it would take its management socket,
@@ -52,4 +59,29 @@ func TestAwaitEnds(t *testing.T) {
 			t.Errorf("not wanted any more: %v after %s", err, time.Since(begin))
 		}
 	})
+}
+
+// A user name or password with a line end in it is never sent, because it would be a command of its own: the tunnel is
+// ended, and its profile says why without what is in it.
+func TestLineEndInPassword(t *testing.T) {
+	for _, c := range []struct{ user, password, realm string }{
+		{"me\nsignal SIGUSR1", "x", "Auth"}, {"me", "horse\r\nkill x", "Auth"}, {"", "horse\nkill x", "Private Key"},
+	} {
+		var said string
+		one := tunnel{log: slog.New(slog.DiscardHandler), tell: func(s State) { said = s.Reason }}
+		one.state.Tunnel = openvpn.Tunnel{User: c.user, Password: keyvalue.NewSecret(c.password),
+			KeyPassword: keyvalue.NewSecret(c.password)}
+		here, there := net.Pipe()
+		go func() { // ends with the pipe
+			one.message(here, openvpn.ParseMessage(">PASSWORD:Need '"+c.realm+"' username/password"))
+			here.Close()
+		}()
+		got, err := io.ReadAll(there)
+		if err != nil || string(got) != "signal SIGTERM\n" {
+			t.Errorf("%q: openvpn gets %q, %v", c, got, err)
+		}
+		if !strings.Contains(said, "has a line end in it") || strings.Contains(said, "horse") {
+			t.Errorf("%q: the profile says %q", c, said)
+		}
+	}
 }

@@ -57,3 +57,32 @@ func TestNetworks(t *testing.T) {
 		}
 	}
 }
+
+// TestLineEnds: a line end in a name or a password ends no setting of the supplicant, and one that a password cannot
+// have is a fault that says which key, and not what was in it.
+func TestLineEnds(t *testing.T) {
+	const evil = `horse\nNAME 0 psk "x"`
+	for _, c := range []struct{ ssid, security, fault string }{
+		{evil, "key-mgmt=wpa-psk\npsk=correct horse\n", ""},
+		{"x", "key-mgmt=wpa-psk\npsk=" + evil + "\n", "[wifi-security] psk: "},
+		{"x", "key-mgmt=sae\npsk=" + evil + "\n", ""},
+		{"x", "key-mgmt=wpa-eap\n[802-1x]\neap=peap\nidentity=" + evil + "\npassword=" + evil +
+			"\nphase2-auth=mschapv2\n", ""},
+	} {
+		text := "[connection]\nid=x\ntype=wifi\n[wifi]\nssid=" + c.ssid + "\n[wifi-security]\n" + c.security
+		p, _, err := profilecheck.Read("evil", []byte(text))
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		n := For("evil", p, "/run/certificates")
+		fault := strings.HasPrefix(n.Fault, c.fault) && (c.fault != "" || n.Fault == "")
+		if !fault || strings.Contains(n.Fault, "horse") {
+			t.Errorf("%q: fault %q, want %q", text, n.Fault, c.fault)
+		}
+		for _, s := range n.Settings {
+			if strings.ContainsAny(s.Name+s.Value, "\r\n\x00") {
+				t.Errorf("%q: the supplicant gets %q", text, s.Value)
+			}
+		}
+	}
+}

@@ -68,6 +68,9 @@ func (s State) Event(e wpa.Event) (next State, refresh bool) {
 		next.Reason, next.rejects = "", nil
 		return next, true
 	case "CTRL-EVENT-DISCONNECTED":
+		if s.Phase == Searching || s.Phase == Joining {
+			next.Reason = cmp.Or(s.Reason, "the connection ended before the device had joined; it is tried again")
+		}
 		if s.Phase == Joined {
 			next.Phase = Searching
 			next.Reason = "the access point is gone"

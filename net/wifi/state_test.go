@@ -60,3 +60,38 @@ func TestGone(t *testing.T) {
 		t.Errorf("%q, %+v", s.Words(), s)
 	}
 }
+
+// TestGoneInHandshake: an access point that vanishes while the device joins is told, and is no refusal: not even of the
+// password, which the supplicant takes for wrong, and the same access point is joined when it is back.
+func TestGoneInHandshake(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		events []string
+		want   string
+	}{
+		{"before the keys", []string{"CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=3 locally_generated=1"},
+			"searching: the connection ended before the device had joined; it is tried again"},
+		{"among the keys", []string{"CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=4 locally_generated=1",
+			`CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid="home" auth_failures=1 duration=10 reason=WRONG_KEY`,
+			"CTRL-EVENT-NETWORK-NOT-FOUND "},
+			"searching: the handshake failed once: perhaps the password is wrong"},
+		{"and back", []string{`CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid="home" auth_failures=1 reason=WRONG_KEY`,
+			"CTRL-EVENT-CONNECTED - Connection to 02:00:00:00:01:00 completed"}, `joined "home"`},
+	} {
+		s := State{Phase: Searching}
+		for _, text := range tt.events {
+			e, _ := wpa.ParseEvent([]byte("<3>" + text))
+			next, refresh := s.Event(e)
+			if s = next; refresh {
+				status := "wpa_state=SCANNING\n"
+				if e.Name == "CTRL-EVENT-CONNECTED" {
+					status = "wpa_state=COMPLETED\nssid=home\nbssid=02:00:00:00:01:00\n"
+				}
+				s = s.Status(status, "0123 home.nmconnection")
+			}
+		}
+		if got := s.Words(); got != tt.want || s.Phase == Refused {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
