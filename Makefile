@@ -151,6 +151,14 @@ bench-apps: build ## measures containers beside Debian's Docker engine, natively
 bench-proxy: deps ## measures transfers through a SOCKS5 server by our proxy and by Debian's redsocks, natively
 	RESINOS_BENCH=1 $(GO) test -count=1 -v -run TestThroughput ./net/proxy
 
+.PHONY: bench-tunnels
+bench-tunnels: build ## measures transfers by openvpn and shared links beside stock setups, and on an emulated device by wireguard and shared Wi-Fi
+	@.ci/apt bench-apt.txt
+	@mkdir -p build
+	RESINOS_BENCH=1 $(GO) test -count=1 -v -run 'TestTunnelRates|TestSharedRates' ./net/netd ./net/sharing
+	bin/resin build --board qemu-x86_64 --variant development $(without) -o build/qemu-x86_64-development.img
+	RESINOS_PROVE=1 RESINOS_IMAGES=$(CURDIR)/build $(GO) test -count=1 -timeout 40m -v -run 'TestStories/lanes/qemu-x86_64/own/net_rates' ./images/boottest
+
 .PHONY: bench-dhcp
 bench-dhcp: deps ## measures the time from link up to address of netd, systemd-networkd and NetworkManager, natively
 	@.ci/apt bench-apt.txt
