@@ -40,10 +40,14 @@ func main() {
 // goArch is the architecture of a board, as Go has it.
 var goArch = map[string]string{"qemu-x86_64": "amd64", "qemu-arm64": "arm64"}
 
-// registry NAME: a registry without TLS begins to serve at KNOWN_NAME:5000 in the lab, with an image NAME:1 whose program
-// is /program. IMAGE is its whole name. It ends with the story.
+// registry NAME [HOST ADDRESS]: a registry without TLS begins to serve at HOST:5000 (KNOWN_NAME) in the lab, with an image
+// NAME:1 whose program is /program. IMAGE is its whole name. It ends with the story.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, len(args) == 1 && !neg, "registry NAME")
+	usage(ts, (len(args) == 1 || len(args) == 3) && !neg, "registry NAME [HOST ADDRESS]")
+	host, home := KnownName, KnownAddress
+	if len(args) == 3 {
+		host, home = args[1], args[2]
+	}
 	s := sceneOf(ts)
 	arch := goArch[s.board]
 	program := filepath.Join(ts.MkAbs("."), "program")
@@ -58,10 +62,10 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	r := pulltest.New(s.t)
 	r.Push(args[0], "1", arch, pulltest.Tar(s.t, map[string][]byte{"program": text}, 0o755),
 		pulltest.Layer(s.t, "data", 5<<20))
-	stop, err := s.device.lab.serveHTTP(netip.MustParseAddr(KnownAddress), 5000, r)
+	stop, err := s.device.lab.serveHTTP(netip.MustParseAddr(home), 5000, r)
 	ts.Check(err)
 	ts.Defer(stop)
-	s.set(ts, "IMAGE", fmt.Sprintf("%s:5000/%s:1", KnownName, args[0]))
+	s.set(ts, "IMAGE", fmt.Sprintf("%s:5000/%s:1", host, args[0]))
 }
 
 // serveHTTP answers on an address of the lab, which the bridge takes for it.
