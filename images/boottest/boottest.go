@@ -123,6 +123,7 @@ func (l *Lab) serve(ctx context.Context) error {
 		"--interface=lab0", "--bind-interfaces", "--no-resolv", "--no-hosts", "--domain=" + Domain, "--local=/" + Domain + "/",
 		"--dhcp-range=10.72.0.100,10.72.0.250,255.255.255.0,1h", "--dhcp-authoritative",
 		"--dhcp-leasefile=" + l.leaseFile(), "--host-record=" + KnownName + "," + KnownAddress,
+		"--host-record=internet." + Domain + ",203.0.113.1", // of stories with several uplinks
 	}
 	for n := range mostDevices {
 		args = append(args, fmt.Sprintf("--dhcp-host=%s,%s", hardwareAddress(n), Address(n)))

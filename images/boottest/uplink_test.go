@@ -2,6 +2,7 @@ package boottest
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 
@@ -10,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// internet is an address that the lab serves status 204 on. The device gets there through the lab's gateway, and
-// through QEMU's user network, which connects from the lab itself.
+// internet is an address that the lab serves status 204 on, and at /way which way it has been reached. The device gets
+// there through the lab's gateway, and through QEMU's user network, which connects from the lab itself.
 const internet = "203.0.113.1"
 
 // secondLink returns the QEMU arguments for a further link, on QEMU's user network.
@@ -56,8 +57,12 @@ func (l *Lab) serveInternet() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve internet: %w", err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusNoContent)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/way" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_, _ = io.WriteString(w, "reached by cable\n") // who has gone needs no answer
 	})}
 	done := make(chan struct{})
 	go func() {
