@@ -74,7 +74,7 @@ type Attempt struct {
 // Before is what a device had when it switched. The new version is healthy only if it has that too.
 type Before struct {
 	Network    bool     `json:"network,omitempty"`    // a default route
-	Containers []string `json:"containers,omitempty"` // APP/CONTAINER that were up
+	Containers []string `json:"containers,omitempty"` // APP.SERVICE of those that were up
 }
 
 // Open reports whether the attempt has not ended.

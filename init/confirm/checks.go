@@ -71,14 +71,14 @@ func apps(l Look, wanted []string) (missing []string) {
 		return []string{"the engine or the manager is not well: " + l.Apps.Reason}
 	}
 	for _, name := range wanted {
-		app, container, _ := strings.Cut(name, "/")
+		app, _, _ := strings.Cut(name, ".")
 		a := slices.IndexFunc(l.Apps.Apps, func(a appstatus.App) bool { return a.Name == app })
 		if a < 0 {
 			missing = append(missing, fmt.Sprintf("app %s is missing, it was up before the update", app))
 			continue
 		}
 		all := l.Apps.Apps[a].Containers
-		c := slices.IndexFunc(all, func(c appstatus.Container) bool { return c.Name == container })
+		c := slices.IndexFunc(all, func(c appstatus.Container) bool { return c.ID == name })
 		switch {
 		case c < 0:
 			missing = append(missing, fmt.Sprintf("container %s is missing, it was up before the update", name))
@@ -100,7 +100,7 @@ func Before(l Look) update.Before {
 	for _, a := range l.Apps.Apps {
 		for _, c := range a.Containers {
 			if c.State == appstatus.Up && !c.Wrong() {
-				b.Containers = append(b.Containers, a.Name+"/"+c.Name)
+				b.Containers = append(b.Containers, c.ID)
 			}
 		}
 	}
@@ -118,7 +118,7 @@ func (l Look) restarts(before update.Before) int {
 	}
 	for _, a := range l.Apps.Apps {
 		for _, c := range a.Containers {
-			if slices.Contains(before.Containers, a.Name+"/"+c.Name) {
+			if slices.Contains(before.Containers, c.ID) {
 				n += c.Restarts
 			}
 		}

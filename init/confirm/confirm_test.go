@@ -26,8 +26,8 @@ import (
 // well is a device that has all it had before.
 func well() Look {
 	l := Look{Network: true, Apps: appstatus.Status{Apps: []appstatus.App{{Name: "shop", State: appstatus.Up,
-		Containers: []appstatus.Container{{Name: "web", State: appstatus.Up},
-			{Name: "setup", State: appstatus.Done}}}}}}
+		Containers: []appstatus.Container{{Name: "web", ID: "shop.web", State: appstatus.Up},
+			{Name: "setup", ID: "shop.setup", State: appstatus.Done}}}}}}
 	for _, name := range Essential {
 		l.Services = append(l.Services, pid1.ServiceStatus{Name: name, State: "up"})
 	}
@@ -35,7 +35,7 @@ func well() Look {
 }
 
 func TestJudge(t *testing.T) {
-	before := update.Before{Network: true, Containers: []string{"shop/web", "shop/setup"}}
+	before := update.Before{Network: true, Containers: []string{"shop.web", "shop.setup"}}
 	for _, test := range []struct {
 		name   string
 		change func(*Look)
@@ -55,11 +55,11 @@ func TestJudge(t *testing.T) {
 		{"no status", func(l *Look) { l.AppsErr = errors.New("no file") }, "says nothing about the apps: no file"},
 		{"app gone", func(l *Look) { l.Apps.Apps = nil }, "app shop is missing"},
 		{"container gone", func(l *Look) { l.Apps.Apps[0].Containers = l.Apps.Apps[0].Containers[1:] },
-			"container shop/web is missing"},
+			"container shop.web is missing"},
 		{"container down", func(l *Look) {
 			l.Apps.Apps[0].Containers[0].State = appstatus.Backoff
 			l.Apps.Apps[0].Containers[0].Reason = "exit 7"
-		}, "container shop/web is backoff, it was up before the update: exit 7"},
+		}, "container shop.web is backoff, it was up before the update: exit 7"},
 		{"no network", func(l *Look) { l.Network = false }, "no default route"},
 	} {
 		l := well()
@@ -74,7 +74,7 @@ func TestJudge(t *testing.T) {
 	if got := Judge(lonely, update.Before{}); got != nil {
 		t.Errorf("a device that had neither network nor apps: %q", got)
 	}
-	if got := Before(well()); !got.Network || strings.Join(got.Containers, " ") != "shop/web" {
+	if got := Before(well()); !got.Network || strings.Join(got.Containers, " ") != "shop.web" {
 		t.Errorf("before the update there was %+v", got)
 	}
 }
@@ -131,7 +131,7 @@ func (f *fake) GiveUp(_ context.Context, c update.Cause, why string) error {
 func onTrial() update.Settled {
 	r := update.Record{}
 	r.Add(update.Attempt{Slot: slot.B, State: update.Trial, Before: update.Before{Network: true,
-		Containers: []string{"shop/web"}}})
+		Containers: []string{"shop.web"}}})
 	return update.Settled{Record: r, OnTrial: true, Variables: bootvars.New()}
 }
 
@@ -159,7 +159,7 @@ func TestRun(t *testing.T) {
 		}, "", "reached give up reboot", Deadline, Deadline + 2*Every, "not for 1m0s without a restart"},
 		{"restarts of what was not up before", func(now time.Duration, _ *fake) Look {
 			l := well()
-			l.Apps.Apps[0].Containers = append(l.Apps.Apps[0].Containers, appstatus.Container{Name: "broken",
+			l.Apps.Apps[0].Containers = append(l.Apps.Apps[0].Containers, appstatus.Container{Name: "broken", ID: "shop.broken",
 				State: appstatus.Backoff, Restarts: int(now / (30 * time.Second))})
 			l.Apps.Apps[0].Sum()
 			return l

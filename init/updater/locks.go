@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"resinos/containers/appstatus"
 	"resinos/init/updatecontrol"
 )
 
@@ -29,7 +28,6 @@ const lookForLocks = 5 * time.Second
 // locks lists what the containers that run have locked, for people. A container that nobody can look into has no lock.
 func (d *device) locks() (held []string) {
 	groups, _ := os.ReadDir(d.containers) // without the directory no container has ever run
-	status, _ := appstatus.Read(d.apps)   // names for people: the control group has one too
 	for _, group := range groups {
 		root, err := rootOf(filepath.Join(d.containers, group.Name()))
 		if err != nil {
@@ -37,7 +35,7 @@ func (d *device) locks() (held []string) {
 		}
 		for _, file := range lockFiles {
 			if how := lockOf(root, file); how != "" {
-				held = append(held, fmt.Sprintf("container %s: /%s %s", nameOf(status, group.Name()), file, how))
+				held = append(held, fmt.Sprintf("container %s: /%s %s", group.Name(), file, how))
 			}
 		}
 		unix.Close(root)
@@ -91,18 +89,6 @@ func lockOf(root int, file string) string {
 	return "exists"
 }
 
-func nameOf(status appstatus.Status, id string) string {
-	for _, a := range status.Apps {
-		for _, c := range a.Containers {
-			if c.ID == id {
-				return a.Name + "/" + c.Name
-			}
-		}
-	}
-	return id
-}
-
-// awaitLocks returns when no container has a lock, or when locks do not count. It tells each change of them.
 func (s *server) awaitLocks(ctx context.Context, override bool) error {
 	tick := time.NewTicker(s.lookForLocks)
 	defer tick.Stop()

@@ -39,10 +39,10 @@ func newContainer(t *testing.T, b *bench) *container {
 			t.Fatal(err)
 		}
 	}
-	c.file("apps.json", []byte(`{"apps": [{"name": "shop", "containers": [{"name": "web", "id": "shop.web-1"}]}]}`))
+	c.file("apps.json", []byte(`{"apps": [{"name": "shop", "containers": [{"name": "web", "id": "shop.web"}]}]}`))
 	c.file("containers/ended.gone-1/cgroup.procs", nil)
 	cmd := c.sleeps()
-	c.file("containers/shop.web-1/inner/cgroup.procs", fmt.Appendln(nil, cmd.Process.Pid))
+	c.file("containers/shop.web/inner/cgroup.procs", fmt.Appendln(nil, cmd.Process.Pid))
 	return c
 }
 
@@ -91,14 +91,14 @@ func TestLocks(t *testing.T) {
 		t.Errorf("nobody has a lock: %q", held)
 	}
 	flock := c.flocks("tmp/balena/updates.lock")
-	c.waitFor("container shop/web: /tmp/balena/updates.lock is locked by a process")
+	c.waitFor("container shop.web: /tmp/balena/updates.lock is locked by a process")
 	c.kill(flock)
-	c.waitFor("container shop/web: /tmp/balena/updates.lock exists")
+	c.waitFor("container shop.web: /tmp/balena/updates.lock exists")
 	inside := func(name string) string { return filepath.Join(c.root, "tmp", name) }
 	if err := os.Rename(inside("balena/updates.lock"), inside("resin/resin-updates.lock")); err != nil {
 		t.Fatal(err)
 	}
-	c.waitFor("container shop/web: /tmp/resin/resin-updates.lock exists")
+	c.waitFor("container shop.web: /tmp/resin/resin-updates.lock exists")
 	if err := os.RemoveAll(inside("resin")); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestLocks(t *testing.T) {
 			t.Fatal(do)
 		}
 	}
-	c.waitFor("container shop/web: /tmp/balena/updates.lock exists")
+	c.waitFor("container shop.web: /tmp/balena/updates.lock exists")
 	if err := os.RemoveAll(filepath.Join(c.dir, "containers")); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestLocksDelayTheReboot(t *testing.T) {
 	c := newContainer(t, b)
 	file := b.bundle(2, same)
 	flock := c.flocks("tmp/balena/updates.lock")
-	c.waitFor("container shop/web: /tmp/balena/updates.lock is locked by a process")
+	c.waitFor("container shop.web: /tmp/balena/updates.lock is locked by a process")
 	if _, err := b.client.Install(t.Context(), updatecontrol.Install{Source: file}); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestLocksDelayTheReboot(t *testing.T) {
 		p, err = b.client.Progress(t.Context())
 		return err == nil && p.Phase == updatecontrol.Locked
 	})
-	if !strings.Contains(p.Locks, "container shop/web: /tmp/balena/updates.lock") {
+	if !strings.Contains(p.Locks, "container shop.web: /tmp/balena/updates.lock") {
 		t.Errorf("locked: %+v", p)
 	}
 	if _, v := b.standing(); v.Try != "B" {
@@ -170,7 +170,7 @@ func TestOverrideLocks(t *testing.T) {
 	if err := s.awaitLocks(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if want := "container shop/web: /tmp/balena/updates.lock exists"; !strings.Contains(log.String(), want) ||
+	if want := "container shop.web: /tmp/balena/updates.lock exists"; !strings.Contains(log.String(), want) ||
 		!strings.Contains(log.String(), "level=WARN msg=\"update locks overridden\"") {
 		t.Errorf("the log has %q", log.String())
 	}

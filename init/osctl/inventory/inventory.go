@@ -86,7 +86,7 @@ type entry struct {
 
 type appEntry struct {
 	Kind string `json:"kind"`
-	Name string `json:"name"` // of a container: APP/CONTAINER
+	Name string `json:"name"` // of a container: APP.SERVICE
 	appstatus.App
 }
 
@@ -130,7 +130,7 @@ func (t Thing) entries() []any {
 	case t.Service != nil:
 		return []any{entry{"service", *t.Service}}
 	case t.Container != nil:
-		return []any{containerEntry{"container", t.App.Name + "/" + t.Container.Name, t.App.Name, *t.Container}}
+		return []any{containerEntry{"container", t.Container.ID, t.App.Name, *t.Container}}
 	}
 	alone := *t.App
 	alone.Containers = nil
@@ -183,7 +183,7 @@ type Unknown string
 
 func (u Unknown) Error() string { return fmt.Sprintf("no service and no app %q", string(u)) }
 
-// named finds an app by its name, and a container by APP/CONTAINER, or by APP.SERVICE, its name in the log.
+// named finds an app by its name, and a container by APP.SERVICE or by APP/SERVICE.
 func (in Inventory) named(name string) []Thing {
 	for i := range in.Apps {
 		a := &in.Apps[i]
@@ -208,7 +208,7 @@ func (in Inventory) Names() []string {
 	for _, a := range in.Apps {
 		names = append(names, a.Name)
 		for _, c := range a.Containers {
-			names = append(names, a.Name+"/"+c.Name)
+			names = append(names, c.ID)
 		}
 	}
 	return names

@@ -39,7 +39,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("Find(%q) = %s, want %s", name, got, want)
 		}
 	}
-	if got := device.Names(); !reflect.DeepEqual(got, []string{"manager", "job", "manager", "shop", "shop/web"}) {
+	if got := device.Names(); !reflect.DeepEqual(got, []string{"manager", "job", "manager", "shop", "shop.web"}) {
 		t.Errorf("Names = %q", got)
 	}
 }

@@ -90,19 +90,19 @@ func (s *session) appTable(in inventory.Inventory) string {
 	g := s.Glyphs()
 	for i := range list {
 		a := &list[i]
-		prefix := a.Name + "/"
+		alone := true
 		if own := len(a.Containers) != 1; own || a.State != a.Containers[0].State {
 			note := ""
 			if len(a.Containers) == 0 || a.Cause == appstatus.NotUnderstood {
 				note = s.wrong(a.Trouble)
 			}
 			rows = append(rows, s.appRow(a.Name, a.State, a.Wrong(), a.Entered, a.Restarts, -1, note))
-			prefix = ""
+			alone = false
 		}
 		for j := range a.Containers {
 			c := &a.Containers[j]
-			name := prefix + c.Name
-			if prefix == "" {
+			name := c.ID
+			if !alone {
 				branch := g.Branch
 				if j == len(a.Containers)-1 {
 					branch = g.Corner
@@ -243,7 +243,7 @@ func (s *session) containerText(ctx context.Context, t inventory.Thing) string {
 	for i, line := range processTree(processes, s.Glyphs()) {
 		add([]string{"processes", ""}[min(i, 1)], line, screen.Plain)
 	}
-	text := s.Lead(paint, mark, mark+" "+screen.Escape(t.App.Name+"/"+c.Name)) + "\n" + s.Table(rows)
+	text := s.Lead(paint, mark, mark+" "+screen.Escape(c.ID)) + "\n" + s.Table(rows)
 	var lines []entry.Entry
 	filter := query.Filter{Names: []string{c.ID}, Last: lastLines}
 	err := query.Query(ctx, s.Log, filter, func(e entry.Entry) error {

@@ -109,7 +109,7 @@ func TestInstall(t *testing.T) {
 		{"done", "update --no-reboot x.bundle", updatecontrol.Progress{Phase: updatecontrol.Done, Fetched: 5 << 20}},
 		{"reboots", "update http://host/x", updatecontrol.Progress{Phase: updatecontrol.Done, Reboot: true}},
 		{"waits for apps", "update x", updatecontrol.Progress{Phase: updatecontrol.Locked,
-			Locks: "container shop/web: /tmp/balena/updates.lock exists"}},
+			Locks: "container shop.web: /tmp/balena/updates.lock exists"}},
 		{"fails", "update x", updatecontrol.Progress{Phase: updatecontrol.Failed, Error: "slot is in use",
 			Hint: "unmount it"}},
 		{"updater was killed", "update x", updatecontrol.Progress{Phase: updatecontrol.Idle}},
