@@ -160,7 +160,7 @@ func TestRun(t *testing.T) {
 		{"restarts of what was not up before", func(now time.Duration, _ *fake) Look {
 			l := well()
 			l.Apps.Apps[0].Containers = append(l.Apps.Apps[0].Containers, appstatus.Container{Name: "broken", ID: "shop.broken",
-				
+
 				State: appstatus.Backoff, Restarts: int(now / (30 * time.Second))})
 			l.Apps.Apps[0].Sum()
 			return l
