@@ -159,9 +159,8 @@ func TestRun(t *testing.T) {
 		}, "", "reached give up reboot", Deadline, Deadline + 2*Every, "not for 1m0s without a restart"},
 		{"restarts of what was not up before", func(now time.Duration, _ *fake) Look {
 			l := well()
-			l.Apps.Apps[0].Containers = append(l.Apps.Apps[0].Containers, appstatus.Container{Name: "broken", ID: "shop.broken",
-
-				State: appstatus.Backoff, Restarts: int(now / (30 * time.Second))})
+			l.Apps.Apps[0].Containers = append(l.Apps.Apps[0].Containers, appstatus.Container{Name: "broken",
+				ID: "shop.broken", State: appstatus.Backoff, Restarts: int(now / (30 * time.Second))})
 			l.Apps.Apps[0].Sum()
 			return l
 		}, "", "reached confirm", Stable, Stable + 2*Every, ""},
