@@ -217,6 +217,23 @@ func TestClock(t *testing.T) {
 	testenv.WaitFor(t, "another attempt", func() bool { return strings.Count(d.log.String(), "not pulled") > 1 })
 }
 
+// TestClockMeanwhile: the time comes while an attempt fails for it, and the next attempt does not wait for another.
+func TestClockMeanwhile(t *testing.T) {
+	d := newDevice(t)
+	if d == nil {
+		return
+	}
+	image := d.registry.Push("clock", "1", runtime.GOARCH, layers(t, "clock", 1, 1000)...)
+	d.set(func() { d.right = false })
+	name := d.registry.WithExpiredTLS(d.Dir, image.Name)
+	d.pulls.c.Delay = func(Cause, int) time.Duration { // the attempt has failed, and nobody waits yet
+		d.set(func() { d.right = true })
+		return time.Hour
+	}
+	d.pulls.Want([]string{name})
+	testenv.WaitFor(t, "another attempt", func() bool { return strings.Count(d.log.String(), "not pulled") > 1 })
+}
+
 // TestDiskFull: an image that does not fit is not begun; one that fills the disk all the same is dropped as a whole,
 // and the engine and its other images work on.
 func TestDiskFull(t *testing.T) {

@@ -163,6 +163,7 @@ func (p *Pulls) Ask(ctx context.Context, image string) error {
 		p.tell()
 	}()
 	for {
+		right := p.c.ClockIsRight()
 		err := p.try(ctx, j)
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -172,7 +173,7 @@ func (p *Pulls) Ask(ctx context.Context, image string) error {
 			p.giveUp(ctx, image, cause)
 			return said(err)
 		}
-		p.await(ctx, cause, p.failed(j, err))
+		p.await(ctx, cause, p.failed(j, err), right)
 	}
 }
 
@@ -217,6 +218,7 @@ func (p *Pulls) Status(image string) (Status, bool) {
 func (p *Pulls) run(ctx context.Context, j *job) {
 	defer j.cancel()
 	for {
+		right := p.c.ClockIsRight()
 		err := p.try(ctx, j)
 		if ctx.Err() != nil {
 			p.drop(j)
@@ -232,7 +234,7 @@ func (p *Pulls) run(ctx context.Context, j *job) {
 			p.tell()
 			return
 		}
-		p.await(ctx, CauseOf(err), p.failed(j, err))
+		p.await(ctx, CauseOf(err), p.failed(j, err), right)
 	}
 }
 

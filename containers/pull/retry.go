@@ -75,25 +75,25 @@ func delay(c Cause, failures int, spread float64) time.Duration {
 	return d + time.Duration(float64(d)*spread/4)
 }
 
-// await waits for d, or until the clock is synchronised if the clock was the cause.
-func (p *Pulls) await(ctx context.Context, c Cause, d time.Duration) {
+// await waits for d, or until the clock is synchronised if the clock was the cause. right is whether it was before the
+// attempt that failed.
+func (p *Pulls) await(ctx context.Context, c Cause, d time.Duration, right bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	var right <-chan time.Time
-	if c == Cause(fetcher.Clock) {
-		look := time.NewTicker(time.Second)
-		defer look.Stop()
-		right = look.C
+	var look <-chan time.Time
+	if c == Cause(fetcher.Clock) && !right {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		look = ticker.C
 	}
-	was := p.c.ClockIsRight()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 			return
-		case <-right:
-			if !was && p.c.ClockIsRight() {
+		case <-look:
+			if p.c.ClockIsRight() {
 				return
 			}
 		}
