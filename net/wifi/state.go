@@ -59,6 +59,12 @@ const (
 	wrongRejects = 3
 )
 
+// What is told while there is no access point to try.
+const (
+	outOfRange = "no network of a key file is in range"
+	gone       = "the access point is gone"
+)
+
 // Event returns the state after an event. refresh reports that only the supplicant knows the rest, so that its STATUS
 // is to be read.
 func (s State) Event(e wpa.Event) (next State, refresh bool) {
@@ -69,11 +75,11 @@ func (s State) Event(e wpa.Event) (next State, refresh bool) {
 		return next, true
 	case "CTRL-EVENT-DISCONNECTED":
 		if s.Phase == Searching || s.Phase == Joining {
-			next.Reason = cmp.Or(s.Reason, "the connection ended before the device had joined; it is tried again")
+			next.tried("the connection ended before the device had joined; it is tried again")
 		}
 		if s.Phase == Joined {
 			next.Phase = Searching
-			next.Reason = "the access point is gone"
+			next.Reason = gone
 			if reason := e.Value("reason"); reason != "" && e.Value("locally_generated") == "" {
 				next.Reason = "the access point has ended the connection, reason " + reason
 			}
@@ -85,7 +91,7 @@ func (s State) Event(e wpa.Event) (next State, refresh bool) {
 	case "CTRL-EVENT-NETWORK-NOT-FOUND":
 		if s.Phase != Refused {
 			next.Phase = Searching
-			next.Reason = cmp.Or(s.Reason, "no network of a key file is in range")
+			next.Reason = cmp.Or(s.Reason, outOfRange)
 		}
 	case "CTRL-EVENT-SSID-TEMP-DISABLED":
 		next.disabled(e)
@@ -123,7 +129,14 @@ func (s *State) disabled(e wpa.Event) {
 	case reason == "AUTH_FAILED":
 		s.Phase, s.Reason = Refused, "the server has refused the identity or password"
 	default:
-		s.Reason = cmp.Or(s.Reason, "the connection failed; it is tried again")
+		s.tried("the connection failed; it is tried again")
+	}
+}
+
+// tried takes how a try to join ended, unless it is known why. That there was nothing to try before is not why.
+func (s *State) tried(end string) {
+	if s.Reason == "" || s.Reason == outOfRange || s.Reason == gone {
+		s.Reason = end
 	}
 }
 

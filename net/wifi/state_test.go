@@ -71,6 +71,13 @@ func TestGoneInHandshake(t *testing.T) {
 	}{
 		{"before the keys", []string{"CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=3 locally_generated=1"},
 			"searching: the connection ended before the device had joined; it is tried again"},
+		{"silent", []string{"CTRL-EVENT-NETWORK-NOT-FOUND ",
+			`CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid="home" auth_failures=1 duration=10 reason=CONN_FAILED`,
+			"CTRL-EVENT-NETWORK-NOT-FOUND "}, "searching: the connection failed; it is tried again"},
+		{"refused for a reason", []string{"CTRL-EVENT-NETWORK-NOT-FOUND ",
+			"CTRL-EVENT-ASSOC-REJECT bssid=02:00:00:00:01:00 status_code=17",
+			`CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid="home" auth_failures=1 duration=10 reason=CONN_FAILED`},
+			"searching: the access point refuses to connect, status 17"},
 		{"among the keys", []string{"CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=4 locally_generated=1",
 			`CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid="home" auth_failures=1 duration=10 reason=WRONG_KEY`,
 			"CTRL-EVENT-NETWORK-NOT-FOUND "},
