@@ -1,6 +1,7 @@
 package splash
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -59,10 +60,10 @@ func scaled(f *os.File, l framebuffer.Layout) (*drawn, error) {
 	w, h := fit(in.Width, in.Height, l.Width, l.Height)
 	out := &drawn{width: w, height: h, size: l.Size, pixels: make([]byte, 0, w*h*l.Size)}
 	s := newScaler(in.Width, in.Height, w, h, func(rgb []byte) {
-		for i := 0; i < len(rgb); i += 3 {
-			end := len(out.pixels)
-			out.pixels = out.pixels[:end+l.Size]
-			l.Put(out.pixels[end:], rgb[i], rgb[i+1], rgb[i+2])
+		end := len(out.pixels)
+		out.pixels = out.pixels[:end+w*l.Size]
+		for to := out.pixels[end:]; len(rgb) >= 3; rgb, to = rgb[3:], to[l.Size:] {
+			l.Put(to, rgb[0], rgb[1], rgb[2])
 		}
 	})
 	row := make([]byte, 4*in.Width)
@@ -120,8 +121,9 @@ func (s *scaler) add(rgba []byte) {
 	for s.y++; from < to; {
 		border := (s.out + 1) * s.h
 		part := min(border, to) - from
+		sum := s.sum[:len(s.line)]
 		for i, v := range s.line {
-			s.sum[i] += uint64(part) * uint64(v)
+			sum[i] += uint64(part) * uint64(v)
 		}
 		if from += part; from == border {
 			s.flush()
@@ -131,8 +133,9 @@ func (s *scaler) add(rgba []byte) {
 
 func (s *scaler) flush() {
 	area := uint64(s.w) * uint64(s.h)
+	rgb := s.rgb[:len(s.sum)]
 	for i, v := range s.sum {
-		s.rgb[i] = byte((v + area/2) / area)
+		rgb[i] = byte((v + area/2) / area)
 	}
 	clear(s.sum)
 	s.out++
@@ -141,20 +144,24 @@ func (s *scaler) flush() {
 
 // narrow puts a row into line: for each pixel the sum of the w parts that it covers.
 func (s *scaler) narrow(rgba []byte) {
-	clear(s.line)
-	at, border := 0, s.w
-	for x := range s.w {
-		r, g, b := over(rgba[4*x:])
-		for from, to := x*s.width, (x+1)*s.width; from < to; {
-			part := uint32(min(border, to) - from)
-			s.line[at] += part * r
-			s.line[at+1] += part * g
-			s.line[at+2] += part * b
-			if from += int(part); from == border {
-				at += 3
-				border += s.w
-			}
+	at, border, from := 0, s.w, 0
+	var r, g, b, red, green, blue uint32 // of this pixel, and the sums of the parts
+	line, known := s.line, ^binary.LittleEndian.Uint32(rgba)
+	for rgba = rgba[:4*s.w]; len(rgba) > 0; rgba = rgba[4:] {
+		if pixel := binary.LittleEndian.Uint32(rgba); pixel != known { // most are as the one before
+			known = pixel
+			r, g, b = over(rgba)
 		}
+		to := from + s.width
+		for ; to >= border; border += s.w {
+			part := uint32(border - from)
+			out := line[at : at+3]
+			out[0], out[1], out[2] = red+part*r, green+part*g, blue+part*b
+			red, green, blue, from = 0, 0, 0, border
+			at += 3
+		}
+		part := uint32(to - from)
+		red, green, blue, from = red+part*r, green+part*g, blue+part*b, to
 	}
 }
 

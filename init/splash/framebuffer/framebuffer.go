@@ -6,6 +6,7 @@
 package framebuffer
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"unsafe"
@@ -100,6 +101,10 @@ func (l Layout) ready() Layout {
 // be.
 func (l *Layout) Put(to []byte, red, green, blue byte) {
 	v := ^l.colors | l.red.pack(red) | l.green.pack(green) | l.blue.pack(blue)
+	if l.Size == 4 {
+		binary.LittleEndian.PutUint32(to, v)
+		return
+	}
 	to = to[:l.Size]
 	for i := range to {
 		to[i] = byte(v) // of all machines that we run on, the low byte comes first

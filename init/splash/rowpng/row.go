@@ -1,6 +1,9 @@
 package rowpng
 
-import "errors"
+import (
+	"encoding/binary"
+	"errors"
+)
 
 // unfilter gives a row its bytes, in place (9.2). above is the row before, unfiltered; step is the distance to the byte
 // on the left that belongs to the same sample.
@@ -13,8 +16,13 @@ func unfilter(filter byte, row, above []byte, step int) error {
 			row[i] += row[i-step]
 		}
 	case 2:
+		above, rest := above, row // eight bytes at a time: the highest bit of each is added without its carry
+		for low := uint64(0x7f7f7f7f7f7f7f7f); len(rest) >= 8; rest, above = rest[8:], above[8:] {
+			a, b := binary.LittleEndian.Uint64(rest), binary.LittleEndian.Uint64(above)
+			binary.LittleEndian.PutUint64(rest, (a&low+b&low)^(a^b)&^low)
+		}
 		for i, up := range above {
-			row[i] += up
+			rest[i] += up
 		}
 	case 3:
 		for i, up := range above[:min(step, len(above))] {
@@ -65,6 +73,11 @@ func (r *Reader) expand(row, rgba []byte) error {
 	case Gray, GrayAlpha:
 		r.expandGray(row, rgba)
 		return nil
+	case RGBAlpha:
+		if r.Depth == 8 {
+			copy(rgba, row)
+			return nil
+		}
 	}
 	size, samples := r.Depth/8, kinds[r.Color].samples
 	for i := range r.Width {
