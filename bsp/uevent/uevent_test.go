@@ -339,3 +339,19 @@ func TestPatientlyGivesWayAndComesBack(t *testing.T) {
 		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during, nice(), moduleNice)
 	}
 }
+
+func TestThere(t *testing.T) {
+	root := fakeSys(t, map[string]string{
+		"bus/pci/devices/0000:00:01.0/modalias": "pci:v00001AF4d00001050sv00001AF4sd00001100bc03sc80i00\n",
+		"bus/platform/devices/gpu/modalias":     "of:NgpuT(null)Cbrcm,bcm2711-vc5\n",
+		"bus/usb/devices/1-1/product":           "no modalias",
+	})
+	for pattern, want := range map[string]bool{
+		"pci:*bc03*": true, "pci:*bc02*": false, "of:*Cbrcm,bcm2711-vc5*": true, "platform:*": false, "usb:*": false,
+		"none:*": false, "pci:[": false, "": false,
+	} {
+		if got := There(root, pattern); got != want {
+			t.Errorf("There(%q) = %t, want %t", pattern, got, want)
+		}
+	}
+}

@@ -1,5 +1,5 @@
 // Package condition judges the conditions of services: whether a path exists, a key of config.json or a word of the
-// kernel command line is set, the board is the one that is named. It starts and stops nothing. Read Judge first.
+// kernel command line is set, the board is the one that is named, a part is there. It starts and stops nothing. Read Judge first.
 package condition
 
 import (
@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"resinos/bsp/uevent"
 	"resinos/init/cmdline"
 	"resinos/services/config"
 	"resinos/services/osrelease"
@@ -46,7 +47,7 @@ func (j *Judge) Take(l config.Loaded) {
 // Holds judges one condition; why says what does not hold.
 func (j *Judge) Holds(c precondition.Condition) (holds bool, why string) {
 	f := j.facts()
-	if f == nil && c.Kind != precondition.Path {
+	if f == nil && c.Kind != precondition.Path && c.Kind != precondition.Device {
 		j.Learn()
 		f = j.facts()
 	}
@@ -62,7 +63,7 @@ func (j *Judge) facts() *facts {
 	return j.known
 }
 
-// is reports whether what the condition names is so, whatever its Not says. A nil facts knows paths.
+// is reports whether what the condition names is so, whatever its Not says. A nil facts knows paths and parts.
 func (f *facts) is(c precondition.Condition) bool {
 	switch c.Kind {
 	case precondition.Path:
@@ -74,6 +75,8 @@ func (f *facts) is(c precondition.Condition) bool {
 		return slices.Contains(f.cmdline, c.Value)
 	case precondition.Board:
 		return f.board == c.Value
+	case precondition.Device:
+		return uevent.There("/sys", c.Value)
 	}
 	return false
 }

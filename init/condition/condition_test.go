@@ -29,7 +29,9 @@ func TestConditions(t *testing.T) {
 		{precondition.Config, "hostname=box|uuid", true},
 		{precondition.Cmdline, "quiet", true}, {precondition.Cmdline, "a=b", true},
 		{precondition.Cmdline, "a", false},
-		{precondition.Board, "qemu-x86_64", true}, {precondition.Board, "qemu", false}, {"unknown", "x", false},
+		{precondition.Board, "qemu-x86_64", true}, {precondition.Board, "qemu", false},
+		{precondition.Device, "platform:*", true}, {precondition.Device, "platform:not-there", false},
+		{precondition.Device, "none:*", false}, {"unknown", "x", false},
 	} {
 		for _, not := range []bool{false, true} {
 			c := precondition.Condition{Kind: tt.kind, Not: not, Value: tt.value}

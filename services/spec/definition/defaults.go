@@ -90,5 +90,5 @@ func or[T comparable](field *T, value T) {
 // conditionRank is the order in which conditions are asked and written.
 func conditionRank(c precondition.Condition) int {
 	return slices.Index([]precondition.Kind{precondition.Path, precondition.Config, precondition.Cmdline,
-		precondition.Board}, c.Kind)
+		precondition.Board, precondition.Device}, c.Kind)
 }

@@ -43,6 +43,7 @@ var All = [...]Key{
 	{"condition-config", func(s *spec.Spec, v any) []Fault { return conditions(v, s, precondition.Config) }},
 	{"condition-cmdline", func(s *spec.Spec, v any) []Fault { return conditions(v, s, precondition.Cmdline) }},
 	{"condition-board", func(s *spec.Spec, v any) []Fault { return conditions(v, s, precondition.Board) }},
+	{"condition-device", func(s *spec.Spec, v any) []Fault { return conditions(v, s, precondition.Device) }},
 
 	{"restart", func(s *spec.Spec, v any) []Fault {
 		return choice(v, &s.Restart, spec.Always, spec.OnFailure, spec.Never)

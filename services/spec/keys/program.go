@@ -174,6 +174,10 @@ func checkCondition(c *precondition.Condition, said string) *Fault {
 					Hint: `write "hostname", "developmentMode=true", or both with | between them if one is enough`}
 			}
 		}
+	case precondition.Device:
+		if _, err := path.Match(c.Value, ""); err != nil || strings.IndexByte(c.Value, ':') < 1 {
+			return &Fault{Text: fmt.Sprintf("%q is no pattern of a modalias", c.Value), Hint: `write "usb:v046D*"`}
+		}
 	case precondition.Cmdline, precondition.Board:
 		if strings.ContainsAny(c.Value, " \t") || strings.HasPrefix(c.Value, "=") {
 			return &Fault{Text: fmt.Sprintf("%q is not one word", c.Value), Hint: "write one entry a word"}
