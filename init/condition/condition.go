@@ -1,5 +1,6 @@
 // Package condition judges the conditions of services: whether a path exists, a key of config.json or a word of the
-// kernel command line is set, the board is the one that is named, a part is there. It starts and stops nothing. Read Judge first.
+// kernel command line is set, the board is the one that is named, a part is there. It starts and stops nothing. Read
+// Judge first.
 package condition
 
 import (
