@@ -24,6 +24,7 @@ const askPause = time.Second
 type vital struct {
 	pulse  *notify.Pulse
 	conn   *grpc.ClientConn
+	well   func() error
 	log    *slog.Logger
 	silent bool // the last question had no answer, and that was logged
 }
@@ -34,7 +35,7 @@ func watchOver(c Config) (*vital, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch over %s: %w", c.Socket, err)
 	}
-	return &vital{pulse: c.Alive, conn: conn, log: c.Log}, nil
+	return &vital{pulse: c.Alive, conn: conn, well: c.Well, log: c.Log}, nil
 }
 
 // left returns the time until the next question.
@@ -48,11 +49,14 @@ func (v *vital) left() time.Duration {
 // beat asks the server, and sends a watchdog message if it answers.
 func (v *vital) beat(ctx context.Context) {
 	err := v.ask(ctx)
+	if err == nil && v.well != nil {
+		err = v.well()
+	}
 	if err == nil {
 		v.pulse.Beat()
 	}
 	if err != nil && !v.silent && ctx.Err() == nil {
-		v.log.Warn("own server does not answer", "error", err)
+		v.log.Warn("own server does not answer, or the manager hangs", "error", err)
 	}
 	v.silent = err != nil
 }

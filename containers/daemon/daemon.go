@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/version"
 
@@ -42,10 +43,14 @@ type Config struct {
 	// container without a task has left there is ended.
 	CgroupRoot, RuntimeRoot string
 	Log                     *slog.Logger
+	// Inside is called, before Ready, with what a client in this process calls the server with; nil is allowed.
+	Inside func(containerd.Opt)
 	// Ready is called once the socket accepts; nil is allowed.
 	Ready func() error
-	// Alive gets a beat while the server answers; nil: there is no watchdog.
+	// Alive gets a beat while the server answers and Well finds nothing; nil: there is no watchdog.
 	Alive *notify.Pulse
+	// Well returns what is wrong with the rest of this process; nil: there is none.
+	Well func() error
 }
 
 // Run serves containerd until ctx is done, then closes the server. Containers are children of their shims and keep
@@ -87,6 +92,13 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer loaded.stop()
+	if c.Inside != nil {
+		client, err := inside(loaded, sweeper)
+		if err != nil {
+			return err
+		}
+		c.Inside(client)
+	}
 	c.Log.Info("containerd ready", "version", version.Version, "socket", c.Socket)
 	if c.Ready != nil {
 		if err := c.Ready(); err != nil {

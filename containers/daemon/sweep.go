@@ -82,18 +82,23 @@ func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServer
 	case service == containersapi.Containers_ServiceDesc.ServiceName+"/" && method == "Delete":
 		defer s.poke()
 	case service == tasks.Tasks_ServiceDesc.ServiceName+"/" && slices.Contains([]string{"Create", "Start", "Kill", "Delete"}, method):
-		s.changing.RLock()
-		defer s.changing.RUnlock()
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), taskLimit)
-		defer cancel()
-		reply, err := handler(ctx, req)
-		if err != nil {
-			s.poke()
-		}
-		return reply, err
+		return complete(ctx, s, func(ctx context.Context) (any, error) { return handler(ctx, req) })
 	}
 	return handler(ctx, req)
+}
+
+// complete calls change with a context that does not end when its client goes, and has the sweeper look after a change
+// that failed.
+func complete[R any](ctx context.Context, s *sweeper, change func(context.Context) (R, error)) (R, error) {
+	s.changing.RLock()
+	defer s.changing.RUnlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskLimit)
+	defer cancel()
+	reply, err := change(ctx)
+	if err != nil {
+		s.poke()
+	}
+	return reply, err
 }
 
 func (s *sweeper) poke() {

@@ -58,8 +58,7 @@ func TestDependsOn(t *testing.T) {
 	needCgroup2(t)
 	d := newDevice(t)
 	d.app("shop", ordered, "busybox")
-	d.manager()
-	d.containerd()
+	d.engine()
 	const why = "waits for shop.db to be healthy: it is unhealthy"
 	d.eventually("web says what it waits for", func() bool { return d.container("shop.web").Waits == why })
 	d.started("shop.free")
@@ -104,8 +103,7 @@ func TestDependsOn(t *testing.T) {
 			t.Errorf("up: %v", err)
 		}
 		d.powerCut()
-		d.manager()
-		d.containerd()
+		d.engine()
 		d.eventually("the job is done again, and fails again", func() bool {
 			return d.container("shop.web").Waits == why
 		})

@@ -105,27 +105,25 @@ func (d *device) run(role string, args ...string) *process {
 	return p
 }
 
-func (d *device) containerd() *process {
-	return d.run("containerd", "-root", d.path("data"), "-state", d.path("run"), "-socket", d.path("run", "c.sock"),
-		"-cgroup", "/"+filepath.Base(d.dir), "-runtime-root", d.path("runtime"))
-}
-
-func (d *device) manager() *process {
+// engine starts containerd and the manager, in one process as on the device.
+func (d *device) engine() *process {
 	snapshotter := "overlayfs"
 	if os.Getenv("ENGINE_TEST_SNAPSHOTTER") != "" {
 		snapshotter = os.Getenv("ENGINE_TEST_SNAPSHOTTER")
 	}
-	return d.run("manager", "-socket", d.path("run", "c.sock"), "-apps", d.path("apps"),
+	return d.run("containerd", "-root", d.path("data"), "-state", d.path("run"), "-socket", d.path("run", "c.sock"),
+		"-cgroup", "/"+filepath.Base(d.dir), "-runtime-root", d.path("runtime"), "-manager-pipe=false",
+		"-apps", d.path("apps"),
 		"-loader", filepath.Join(d.tools.path, "compose"), "-loaded", d.path("loaded"), "-records", d.path("records"),
 		"-hold", filepath.Join(d.tools.path, "init"),
 		"-health", d.path("health"),
 		"-shutdown", d.path("shutdown"), "-control", d.path("apps.sock"), "-down", d.path("down.json"),
 		"-status", d.path("apps.json"), "-log-pipes", d.path("log"),
-		"-runtime", d.tools.runtime, "-runtime-root", d.path("runtime"),
+		"-runtime", d.tools.runtime,
 		"-init", d.tools.init, "-inputs", d.path("container", "inputs"), "-shm", d.path("container", "shm"),
-		"-root", d.dir, "-registries", d.path("registries"), "-volumes", d.path("volumes"),
+		"-registries", d.path("registries"), "-volumes", d.path("volumes"),
 		"-networks", d.path("networks.json"), "-network-files", d.path("container",
-			"networks"), "-snapshotter", snapshotter, "-cgroup", "/"+filepath.Base(d.dir),
+			"networks"), "-snapshotter", snapshotter,
 		"-resolv", d.path("device-resolv.conf"), "-container-resolv", d.path("container", "resolv.conf"))
 }
 

@@ -72,14 +72,14 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 	d.app("broken", "services:\n  web:\n    image: [\n", "")
 	out, errs := d.output("hello.web", "stdout"), d.output("hello.web", "stderr")
 	begin := time.Now()
-	manager, engine := d.manager(), d.containerd()
+	engine := d.engine()
 	if line := out.await("out"); line != "out hello image" {
 		t.Errorf("first line %q", line)
 	}
 	t.Logf("both started → first output: %v", time.Since(begin))
 	errs.await("err")
-	if want := d.path("apps", "broken", "compose.yaml") + ":3: "; !strings.Contains(manager.log.String(), want) {
-		t.Errorf("the log does not name %q:\n%s", want, manager.log)
+	if want := d.path("apps", "broken", "compose.yaml") + ":3: "; !strings.Contains(engine.log.String(), want) {
+		t.Errorf("the log does not name %q:\n%s", want, engine.log)
 	}
 	pid := d.pid("hello.web")
 	d.eventually("the status tells of both apps", func() bool {
@@ -87,22 +87,17 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		return err == nil && len(s.Apps) == 2 && s.Apps[0].Cause == appstatus.NotUnderstood && s.Apps[1].Well()
 	})
 
-	t.Run("killed containerd", func(t *testing.T) {
+	t.Run("killed", func(t *testing.T) {
 		for range 3 {
 			d.end(engine, syscall.SIGKILL)
 			if !alive(pid) {
 				t.Fatal("the container ended with containerd")
 			}
-			engine = d.containerd()
+			engine = d.engine()
 			d.eventually("the task is known again", func() bool { return d.pid("hello.web") == pid })
 		}
-		d.eventually("the manager has noticed", func() bool { return strings.Contains(manager.log.String(), "engine gone") })
-	})
-	t.Run("killed manager", func(t *testing.T) {
 		out.drain()
-		d.end(manager, syscall.SIGKILL)
-		manager = d.manager()
-		d.eventually("apps are read", func() bool { return strings.Contains(manager.log.String(), "apps read") })
+		d.eventually("apps are read", func() bool { return strings.Contains(engine.log.String(), "apps read") })
 		testenv.Never(t, 500*time.Millisecond, "the container is started again", func() bool { return d.pid("hello.web") != pid || !alive(pid) })
 	})
 	t.Run("killed program", func(t *testing.T) {
@@ -132,14 +127,17 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer syscall.Kill(shim, syscall.SIGCONT)
-		d.end(manager, syscall.SIGKILL)
-		manager = d.manager()
-		d.eventually("the manager notices", func() bool { return strings.Contains(manager.log.String(), "does not answer") })
-		if err := errors.Join(manager.Process.Signal(syscall.SIGHUP), syscall.Kill(shim, syscall.SIGCONT), manager.Process.Signal(syscall.SIGHUP)); err != nil {
+		steps := strings.Count(engine.log.String(), "verb=")
+		if err := engine.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		d.eventually("the shim answers", func() bool { return strings.Contains(manager.log.String(), "answers again") })
-		if got := d.pid("hello.web"); got != pid || !alive(pid) || strings.Contains(manager.log.String(), "verb=") {
+		d.eventually("the manager notices", func() bool { return strings.Contains(engine.log.String(), "does not answer") })
+		if err := errors.Join(syscall.Kill(shim, syscall.SIGCONT), engine.Process.Signal(syscall.SIGHUP)); err != nil {
+			t.Fatal(err)
+		}
+		d.eventually("the shim answers", func() bool { return strings.Contains(engine.log.String(), "answers again") })
+		if got := d.pid("hello.web"); got != pid || !alive(pid) ||
+			strings.Count(engine.log.String(), "verb=") != steps {
 			t.Errorf("pid %d became %d", pid, got)
 		}
 		out.drain()
@@ -149,19 +147,19 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		out.await("out hello image")
 		pid = d.pid("hello.web")
 	})
-	t.Run("terminated manager", func(t *testing.T) {
-		d.end(manager, syscall.SIGTERM)
+	t.Run("terminated", func(t *testing.T) {
+		d.end(engine, syscall.SIGTERM)
 		if !alive(pid) {
-			t.Fatal("the container ended with the manager")
+			t.Fatal("the container ended with it")
 		}
-		manager = d.manager()
+		engine = d.engine()
 	})
 	t.Run("reload", func(t *testing.T) {
 		read := func(n int) func() bool {
-			return func() bool { return strings.Count(manager.log.String(), "apps read") == n }
+			return func() bool { return strings.Count(engine.log.String(), "apps read") == n }
 		}
 		d.eventually("apps are read", read(1))
-		if err := manager.Process.Signal(syscall.SIGHUP); err != nil {
+		if err := engine.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
 		d.eventually("apps are read again", read(2))
@@ -170,7 +168,7 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		d.powerCut()
 		out.drain()
 		begin := time.Now()
-		manager, engine = d.manager(), d.containerd()
+		engine = d.engine()
 		out.await("out hello image")
 		t.Logf("both started → first output, image there: %v", time.Since(begin))
 		pid = d.pid("hello.web")
@@ -180,14 +178,13 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		d.end(manager, syscall.SIGTERM)
+		d.end(engine, syscall.SIGTERM)
 		if alive(pid) {
 			t.Error("the container lives on")
 		}
 		// the shell has no handler for TERM: nothing to wait for
 		testenv.AtMost(t, "a shutdown", time.Since(begin), 5*time.Second)
 	})
-	d.end(engine, syscall.SIGTERM)
 }
 
 func parentOf(t *testing.T, pid int) int {
@@ -218,20 +215,15 @@ const restless = `services:
 func TestNothingIsLeft(t *testing.T) {
 	d := newDevice(t)
 	d.app("restless", restless, "busybox")
-	engine := d.containerd()
-	manager := d.manager()
+	engine := d.engine()
 	for i := range 6 {
 		moment := []string{"verb=reap", "verb=start", "container ended"}[i%3]
-		d.eventually(moment, func() bool { return strings.Contains(manager.log.String(), moment) })
-		if i > 3 {
-			d.end(engine, syscall.SIGKILL)
-			engine = d.containerd()
-		}
-		d.end(manager, []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
-		manager = d.manager()
+		d.eventually(moment, func() bool { return strings.Contains(engine.log.String(), moment) })
+		d.end(engine, []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
+		engine = d.engine()
 	}
 	// Nobody reads the pipes here: what a killed manager left waiting for them goes on with the next one.
-	d.eventually("all start again", func() bool { return strings.Count(manager.log.String(), "container ended") > 2 })
+	d.eventually("all start again", func() bool { return strings.Count(engine.log.String(), "container ended") > 2 })
 	if err := os.RemoveAll(d.path("apps", "restless")); err != nil {
 		t.Fatal(err)
 	}
@@ -242,15 +234,14 @@ func TestNothingIsLeft(t *testing.T) {
 func TestHungShimEndsWithItsApp(t *testing.T) {
 	d := newDevice(t)
 	d.app("hello", hello, "busybox")
-	d.containerd()
-	manager := d.manager()
+	engine := d.engine()
 	d.started("hello.web")
 	pid := d.pid("hello.web")
 	shim := parentOf(t, pid)
 	if err := errors.Join(syscall.Kill(shim, syscall.SIGSTOP), os.RemoveAll(d.path("apps", "hello"))); err != nil {
 		t.Fatal(err)
 	}
-	d.eventually("the app is to go", func() bool { return strings.Contains(manager.log.String(), "verb=stop") })
+	d.eventually("the app is to go", func() bool { return strings.Contains(engine.log.String(), "verb=stop") })
 	d.eventually("its container is deleted", func() bool { return d.labels("hello.web") == nil })
 	d.eventually("its processes have ended", func() bool { return !alive(pid) && !alive(shim) })
 	d.eventually("nothing is left", func() bool { return d.left() == "" })
@@ -260,20 +251,18 @@ func TestHungShimEndsWithItsApp(t *testing.T) {
 func TestForgottenShimEnds(t *testing.T) {
 	d := newDevice(t)
 	d.app("hello", hello, "busybox")
-	engine, manager := d.containerd(), d.manager()
+	engine := d.engine()
 	out := d.output("hello.web", "stdout")
 	out.await("out")
 	pid := d.pid("hello.web")
 	shim := parentOf(t, pid)
-	d.end(manager, syscall.SIGKILL)
 	d.end(engine, syscall.SIGKILL)
 	bundle := d.path("run", "io.containerd.runtime.v2.task", engineclient.Namespace)
 	if err := os.Rename(filepath.Join(bundle, "hello.web"), filepath.Join(bundle, ".hello.web")); err != nil {
 		t.Fatal(err)
 	}
 	out.drain()
-	d.manager()
-	engine = d.containerd()
+	engine = d.engine()
 	out.await("out")
 	if alive(pid) || alive(shim) || d.pid("hello.web") == pid {
 		t.Errorf("pid %d and its shim %d live on beside their successors", pid, shim)
@@ -296,8 +285,7 @@ func TestDeletionCut(t *testing.T) {
 	d := newDevice(t)
 	d.app("lasting", lasting, "busybox")
 	web := d.output("lasting.web", "stdout")
-	manager := d.manager()
-	d.containerd()
+	engine := d.engine()
 	web.await("pid")
 	if err := os.RemoveAll(d.path("runtime", "resinos", "lasting.web")); err != nil {
 		t.Fatal(err)
@@ -306,7 +294,7 @@ func TestDeletionCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	web.await("pid")
-	if log := manager.log.String(); strings.Contains(log, "not as wanted") {
+	if log := engine.log.String(); strings.Contains(log, "not as wanted") {
 		t.Errorf("the manager said\n%s", log)
 	}
 }
@@ -334,8 +322,7 @@ func TestJobStaysEnded(t *testing.T) {
 	d := newDevice(t)
 	d.app("jobs", jobs, "busybox")
 	job, well, web := d.output("jobs.job", "stdout"), d.output("jobs.well", "stdout"), d.output("jobs.web", "stdout")
-	d.manager()
-	d.containerd()
+	d.engine()
 	for _, o := range []*output{job, well, web} {
 		o.await("r")
 	}
@@ -343,12 +330,11 @@ func TestJobStaysEnded(t *testing.T) {
 		d.eventually(id+" is kept as ended", func() bool { return d.labels(id)["resinos/stays-ended"] != "" })
 	}
 	d.powerCut()
-	manager := d.manager()
-	d.containerd()
+	engine := d.engine()
 	web.await("web runs")
 	// All three were planned at once, and would have been started at once: the log tells before the output does.
-	if strings.Contains(manager.log.String(), "container=jobs.job") || strings.Contains(manager.log.String(), "container=jobs.well") || len(job.next) > 0 || len(well.next) > 0 {
-		t.Errorf("a job runs again after a power cut:\n%s", manager.log)
+	if strings.Contains(engine.log.String(), "container=jobs.job") || strings.Contains(engine.log.String(), "container=jobs.well") || len(job.next) > 0 || len(well.next) > 0 {
+		t.Errorf("a job runs again after a power cut:\n%s", engine.log)
 	}
 	d.app("jobs", strings.Replace(jobs, "job ran", "job ran anew", 1), "")
 	job.await("job ran anew")
@@ -372,8 +358,7 @@ const pair = `services:
 func TestAppIsOneGroup(t *testing.T) {
 	d := newDevice(t)
 	d.app("pair", pair, "busybox")
-	d.containerd()
-	d.manager()
+	d.engine()
 	d.eventually("both run", func() bool { return alive(d.pid("pair.one")) && alive(d.pid("pair.two")) })
 	one, two := d.pid("pair.one"), d.pid("pair.two")
 	shim := parentOf(t, one)
@@ -427,7 +412,7 @@ func TestPublishedPort(t *testing.T) {
 	d.app("shop", shop, "busybox")
 	d.app("thief", shop, "busybox")
 	client := d.output("shop.client", "stdout")
-	engine, manager := d.containerd(), d.manager()
+	engine := d.engine()
 	served := func() bool { return strings.Contains(ask("127.0.0.1:8080"), "served") }
 	d.eventually("the port is served", served)
 	client.await("served")
@@ -437,24 +422,26 @@ func TestPublishedPort(t *testing.T) {
 		return err == nil && len(s.Apps) == 2 && strings.Contains(s.Apps[1].Containers[1].Reason,
 			"port 8080:80/tcp is taken by app shop, service web")
 	})
-	d.end(manager, syscall.SIGKILL)
-	d.eventually("the port is served without a manager", served)
-	if err := syscall.Kill(d.pid("shop.web"), syscall.SIGKILL); err != nil {
+	pid := d.pid("shop.web")
+	d.end(engine, syscall.SIGKILL)
+	d.eventually("the port is served without an engine", served)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	manager = d.manager()
+	engine = d.engine()
 	d.eventually("the port is served by the next container", served)
 	for range 4 { // in the middle of whatever it does
-		if err := syscall.Kill(d.pid("shop.web"), syscall.SIGKILL); err != nil {
+		d.eventually("the engine knows the container", func() bool { pid = d.pid("shop.web"); return pid != 0 })
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		d.eventually("the manager works", func() bool { return strings.Contains(manager.log.String(), "verb=start") })
-		d.end(manager, syscall.SIGKILL)
-		manager = d.manager()
+		d.eventually("the manager works", func() bool { return strings.Contains(engine.log.String(), "verb=start") })
+		d.end(engine, syscall.SIGKILL)
+		engine = d.engine()
 		d.eventually("the port is served again", served)
 	}
 	d.end(engine, syscall.SIGKILL)
-	d.containerd()
+	d.engine()
 	d.eventually("the port is served beside a new engine", served)
 	if err := errors.Join(os.RemoveAll(d.path("apps", "shop")), os.RemoveAll(d.path("apps", "thief"))); err != nil {
 		t.Fatal(err)
@@ -550,7 +537,7 @@ func TestPulledApp(t *testing.T) {
 	})
 	d.app("distant", strings.Replace(distant, "IMAGE", image.Name, 1), "busybox")
 	near, web := d.output("distant.near", "stdout"), d.output("distant.web", "stdout")
-	engine, manager := d.containerd(), d.manager()
+	engine := d.engine()
 	near.await("near runs")
 	testenv.Receive(t, "a request for the layer", waiting)
 	for _, pid := range pids() {
@@ -560,11 +547,11 @@ func TestPulledApp(t *testing.T) {
 		}
 	}
 	testenv.Receive(t, "a request for the layer", waiting)
-	d.end(manager, syscall.SIGKILL)
-	d.manager()
+	d.end(engine, syscall.SIGKILL)
+	engine = d.engine()
 	testenv.Receive(t, "a request for the layer", waiting)
 	d.end(engine, syscall.SIGKILL)
-	d.containerd()
+	d.engine()
 	testenv.Receive(t, "a request for the layer", waiting)
 	close(cuts)
 	web.await("out")
@@ -592,8 +579,7 @@ func TestNextImage(t *testing.T) {
 	})
 	d.app("next", strings.Replace(distant, "IMAGE", one.Name, 1), "busybox")
 	web := d.output("next.web", "stdout")
-	d.containerd()
-	d.manager()
+	d.engine()
 	web.await("out")
 	pid := d.pid("next.web")
 	d.app("next", strings.Replace(distant, "IMAGE", two.Name, 1), "")

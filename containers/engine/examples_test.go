@@ -116,8 +116,7 @@ func TestExamples(t *testing.T) {
 		}
 		d.preload(e.Name())
 	}
-	d.manager()
-	d.containerd()
+	d.engine()
 	wrong := ""
 	t.Cleanup(func() { t.Log(wrong) })
 	d.eventually("everything answers", func() bool {

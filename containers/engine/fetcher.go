@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"io"
 	"os"
 	"os/exec"
 	"runtime/debug"
@@ -45,11 +46,11 @@ func runFetcher(ctx context.Context, env Env, args []string) error {
 
 // fetcherOf returns how the manager starts a fetcher: by its own program, in a mount namespace of its own, which the
 // fetcher uses up for hiding what it is not to see.
-func fetcherOf(settings string) func(image string) *exec.Cmd {
+func fetcherOf(settings string, log io.Writer) func(image string) *exec.Cmd {
 	return func(image string) *exec.Cmd {
 		cmd := &exec.Cmd{
 			Path: "/proc/self/exe", Args: []string{"fetcher", "-image", image, "-registries", settings},
-			Env: []string{"PATH=/usr/bin"}, Dir: "/", Stderr: os.Stderr,
+			Env: []string{"PATH=/usr/bin"}, Dir: "/", Stderr: log,
 		}
 		if os.Geteuid() == 0 {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}

@@ -73,8 +73,7 @@ func TestFields(t *testing.T) {
 	}
 	write()
 	out := d.output("shop.web", "stdout")
-	d.manager()
-	d.containerd()
+	d.engine()
 	for _, want := range []string{
 		"name shop", "limits 321 777", "capabilities CapEff:\t0000000000001000", "4321",
 		"config for once secret swordfish", "image busybox", "root is read-only", "bound is read-only",
@@ -98,8 +97,7 @@ func TestFields(t *testing.T) {
 	d.powerCut()
 	files[".env"] = "WORD=twice\n"
 	write()
-	d.manager()
-	d.containerd()
+	d.engine()
 	out.await("0")
 	if line := out.await("kept"); line != "kept once" {
 		t.Errorf("after the app came back: %q", line)
@@ -128,8 +126,7 @@ func TestRefusedBinds(t *testing.T) {
 	} {
 		d.app(app, strings.Replace(one, "SOURCE", source, 1), "busybox")
 	}
-	d.manager()
-	d.containerd()
+	d.engine()
 	for app, why := range map[string]string{
 		"root": "nothing that a container may see", "socket": "nothing that a container may see",
 		"docker": "nothing that a container may see", "proc": "read-only", "link": "is a link",

@@ -99,8 +99,7 @@ func TestHealth(t *testing.T) {
 	needCgroup2(t)
 	d := newDevice(t)
 	d.app("shop", serving(`    healthcheck: {test: "echo looked; cat /ok", interval: 100ms, retries: 2}`), "busybox")
-	d.manager()
-	d.containerd()
+	d.engine()
 	d.health("shop.web", "unhealthy")
 	if c := d.container("shop.web"); c.State != appstatus.Up || c.Cause != appstatus.Unhealthy {
 		t.Errorf("an unhealthy container: %+v", c)
@@ -152,8 +151,7 @@ func TestHealthOfImage(t *testing.T) {
 		"Healthcheck": map[string]any{"Test": []string{"CMD-SHELL", "echo $-; false; true"},
 			"Interval": 3600_000_000_000, "Retries": 1},
 	})
-	d.manager()
-	d.containerd()
+	d.engine()
 	d.health("shop.web", "unhealthy") // -e of the image's shell makes it so
 	if h := d.inspected("shop.web").Health; !strings.Contains(h.Log[0].Output, "e") {
 		t.Errorf("%+v", h)
@@ -185,8 +183,7 @@ func TestHealthLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)
 			d.app("shop", serving(c.check), "busybox")
-			d.manager()
-			d.containerd()
+			d.engine()
 			d.health("shop.web", c.want)
 			if left := running("4001"); len(left) > 0 {
 				t.Errorf("%d processes are left: %v", len(left), left)
@@ -204,15 +201,14 @@ func TestHealthOutlivesTheManager(t *testing.T) {
 	needCgroup2(t)
 	d := newDevice(t)
 	d.app("shop", serving(`    healthcheck: {test: "sleep 4002", interval: 100ms, timeout: 1h}`), "busybox")
-	manager := d.manager()
-	d.containerd()
+	engine := d.engine()
 	var before []int
 	d.eventually("a check runs", func() bool { before = running("4002"); return len(before) == 1 })
-	d.end(manager, syscall.SIGKILL)
+	d.end(engine, syscall.SIGKILL)
 	if !alive(before[0]) {
 		t.Fatal("the check ended with the manager: this test proves nothing")
 	}
-	d.manager()
+	d.engine()
 	d.eventually("the next manager ends it and begins one of its own", func() bool {
 		now := running("4002")
 		return len(now) == 1 && now[0] != before[0] && !alive(before[0])

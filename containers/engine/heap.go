@@ -13,13 +13,13 @@ const (
 	rushTime = 20 * time.Second
 	// rushLimit is the heap that may grow without a collection meanwhile: a collection costs more
 	// time than the memory is worth.
-	rushLimit = 24 << 20
+	rushLimit = 36 << 20
 	// restTime is how long after its start it gives back what the first containers took, too.
 	restTime = time.Minute
 	// calmPercent keeps the idle daemon small (measured: 8 MB private instead of 15).
 	calmPercent = 50
 	// calmLimit makes the collector work harder near it; it is no bound, image pulls may pass it.
-	calmLimit = 48 << 20
+	calmLimit = 64 << 20
 )
 
 // tuneHeap lets the start of this process be fast and the rest of its life small. By calls and not

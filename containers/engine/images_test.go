@@ -59,7 +59,7 @@ func TestImages(t *testing.T) {
 	d := newDevice(t)
 	registry, _ := d.registry()
 	d.app("hello", hello, "busybox")
-	manager, _ := d.manager(), d.containerd()
+	engine := d.engine()
 	d.started("hello.web")
 	ctx := patient(t)
 	image := registry.Push("shop/web", "1", runtimeArch, pulltest.Layer(t, "web", 3<<20), pulltest.Layer(t, "b", 1000))
@@ -92,8 +92,8 @@ func TestImages(t *testing.T) {
 			t.Errorf("on the way: %+v, %v", p, err)
 		}
 		testenv.Receive(t, "a request for the layer", held)
-		d.end(manager, syscall.SIGKILL)
-		manager = d.manager()
+		d.end(engine, syscall.SIGKILL)
+		engine = d.engine()
 		d.eventually("the new manager answers", func() bool {
 			_, err := d.ask().Images(ctx)
 			return err == nil
@@ -199,7 +199,7 @@ func TestImages(t *testing.T) {
 			t.Errorf("%+v, %v", gone, err)
 		}
 		d.app("broken", "services: [", "")
-		if err := manager.Process.Signal(syscall.SIGHUP); err != nil {
+		if err := engine.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
 		d.eventually("the manager has read the app", func() bool {
@@ -230,8 +230,7 @@ func TestPullPolicy(t *testing.T) {
 	}
 	write("always", "always", image.Name)
 	write("missing", "missing", image.Name)
-	d.manager()
-	d.containerd()
+	d.engine()
 	d.started("always.web")
 	d.started("missing.web")
 	made := func(id string) string { return d.labels(id)["resinos/image-digest"] }

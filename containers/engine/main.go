@@ -1,12 +1,10 @@
-// Command engine is the container engine of the device: containerd, the workload manager, or the fetcher that the
-// manager starts for each pull, by the name it is called by. They are in one file because they share most of their
-// code.
+// Command engine is the container engine of the device: containerd with the workload manager in the same process, or
+// the fetcher that the manager starts for each pull, by the name it is called by.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,10 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
-
-	"resinos/containers/daemon"
-	"resinos/containers/engineclient"
-	"resinos/services/notify"
 )
 
 // Env is what an applet may touch of the process it runs in.
@@ -56,7 +50,7 @@ func dispatch(ctx context.Context, env Env, args []string) error {
 	}
 	run := pick(name)
 	if run == nil {
-		fmt.Fprintf(env.Stderr, "engine: %q is none of containerd, manager, fetcher\nhint: engine containerd -help\n", name)
+		fmt.Fprintf(env.Stderr, "engine: %q is neither containerd nor fetcher\nhint: engine containerd -help\n", name)
 		return errUsage
 	}
 	return run(ctx, env, rest)
@@ -65,26 +59,9 @@ func dispatch(ctx context.Context, env Env, args []string) error {
 func pick(name string) applet {
 	switch name {
 	case "containerd":
-		return runDaemon
-	case "manager":
-		return runManager
+		return runEngine
 	case "fetcher":
 		return runFetcher
 	}
 	return nil
-}
-
-func runDaemon(ctx context.Context, env Env, args []string) error {
-	c := daemon.Config{Log: env.Log, Ready: notify.Ready, Alive: notify.Watched()}
-	flags := flag.NewFlagSet("containerd", flag.ContinueOnError)
-	flags.SetOutput(env.Stderr)
-	flags.StringVar(&c.Root, "root", daemon.Root, "directory that persists")
-	flags.StringVar(&c.State, "state", daemon.State, "directory of the running state")
-	flags.StringVar(&c.Socket, "socket", daemon.Socket, "socket to serve")
-	flags.StringVar(&c.CgroupRoot, "cgroup", engineclient.CgroupRoot, "parent of the containers' cgroups")
-	flags.StringVar(&c.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
-	if err := flags.Parse(args); err != nil {
-		return errUsage
-	}
-	return daemon.Run(ctx, c)
 }

@@ -17,7 +17,6 @@ import (
 	"resinos/containers/appfiles"
 	"resinos/containers/appserver"
 	"resinos/containers/appstatus"
-	"resinos/containers/daemon"
 	"resinos/containers/engineclient"
 	"resinos/containers/health"
 	"resinos/containers/load"
@@ -31,7 +30,6 @@ import (
 	"resinos/net/nameserver"
 	"resinos/services/boottime"
 	"resinos/services/log/pipe"
-	"resinos/services/notify"
 )
 
 // What containers on the host network see as their /etc/resolv.conf is a copy of the device's.
@@ -46,72 +44,86 @@ const (
 	containerShm    = "/run/resinos/containers/shm"
 )
 
-func runManager(ctx context.Context, env Env, args []string) error {
-	networks := &network.Networks{Names: &nameserver.Server{Log: env.Log}, Log: env.Log}
-	defer networks.Names.Close()
-	engine := &engineclient.Containerd{Networks: networks, Log: env.Log}
-	loader := &load.Loader{}
-	events := new(appserver.Events)
-	c := workload.Config{Engine: engine, Networks: networks, Loader: loader, Alive: notify.Watched(), Log: env.Log,
-		Orders: workload.NewOrders(), Event: events.Add}
-	server := &appserver.Server{Orders: c.Orders, Engine: engine, Events: events, Log: env.Log}
-	runner := &health.Runner{Describe: engine.Probe}
-	keeper := &health.Keeper{Begin: runner.Begin, Clear: runner.Clear, Started: health.Started, Now: boottime.Now,
-		Event: func(id string, s health.Status) { events.Add(id, "health_status", string(s)) }, Log: env.Log}
-	c.Health, server.Health = keeper, keeper.State
-	defer keeper.Close()
-	var resolv, root, registries string
-	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
-	flags.SetOutput(env.Stderr)
+// manager is the part of the process that makes the containers match the apps.
+type manager struct {
+	c          workload.Config
+	engine     *engineclient.Containerd
+	networks   *network.Networks
+	loader     *load.Loader
+	server     *appserver.Server
+	events     *appserver.Events
+	runner     *health.Runner
+	keeper     *health.Keeper
+	resolv     string        // of the device
+	registries string        // directories of the settings for registries
+	root       string        // directory where the engine keeps images
+	watches    chan struct{} // closed once changes of the apps and of resolv are noticed
+}
+
+// newManager returns a manager with the flags for what differs between the device and a test.
+func newManager(flags *flag.FlagSet) *manager {
+	m := &manager{networks: &network.Networks{Names: &nameserver.Server{}}, loader: &load.Loader{},
+		events: new(appserver.Events), watches: make(chan struct{})}
+	m.engine = &engineclient.Containerd{Networks: m.networks}
+	m.c = workload.Config{Engine: m.engine, Networks: m.networks, Loader: m.loader, Orders: workload.NewOrders(),
+		Event: m.events.Add}
+	m.server = &appserver.Server{Orders: m.c.Orders, Engine: m.engine, Events: m.events}
+	m.runner = &health.Runner{Describe: m.engine.Probe}
+	m.keeper = &health.Keeper{Begin: m.runner.Begin, Clear: m.runner.Clear, Started: health.Started, Now: boottime.Now,
+		Event: func(id string, s health.Status) { m.events.Add(id, "health_status", string(s)) }}
+	m.c.Health, m.server.Health = m.keeper, m.keeper.State
+	c, engine := &m.c, m.engine
 	flags.StringVar(&c.Apps, "apps", workload.Apps, "directory with one subdirectory for each app")
-	flags.StringVar(&loader.Program.Path, "loader", "/usr/bin/compose", "program that loads compose files")
-	flags.StringVar(&loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
+	flags.StringVar(&m.loader.Program.Path, "loader", "/usr/bin/compose", "program that loads compose files")
+	flags.StringVar(&m.loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
 	flags.StringVar(&c.Records, "records", workload.Records, "directory of the records that last until power off")
-	flags.StringVar(&keeper.Dir, "health", health.Dir, "directory of what the checks of containers said")
+	flags.StringVar(&m.keeper.Dir, "health", health.Dir, "directory of what the checks of containers said")
 	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
 	flags.StringVar(&c.Down, "down", workload.Down, "file of the apps that a person took down")
-	flags.StringVar(&server.Socket, "control", appcontrol.SocketPath, "socket to answer on")
-	flags.StringVar(&server.Hold, "hold", "/usr/sbin/init", "first process of the containers of osctl run")
+	flags.StringVar(&m.server.Socket, "control", appcontrol.SocketPath, "socket to answer on")
+	flags.StringVar(&m.server.Hold, "hold", "/usr/sbin/init", "first process of the containers of osctl run")
 	flags.StringVar(&c.Shutdown, "shutdown", workload.Shutdown, "file that exists while the device goes down")
-	flags.StringVar(&engine.Socket, "socket", daemon.Socket, "containerd's socket")
 	flags.StringVar(&engine.Snapshotter, "snapshotter", "overlayfs", "overlayfs or native")
 	flags.StringVar(&engine.LogDir, "log-pipes", pipe.Dir, "directory of the log pipes")
 	flags.StringVar(&engine.Runtime, "runtime", "/usr/bin/crun", "path of the OCI runtime")
-	flags.StringVar(&engine.RuntimeRoot, "runtime-root", daemon.RuntimeRoot, "directory of the runtime's state")
 	flags.StringVar(&engine.Init, "init", "/usr/bin/tini", "first process of containers with init: true")
 	flags.StringVar(&engine.Shm, "shm", containerShm, "directory of the memory that containers share")
 	flags.StringVar(&engine.Inputs, "inputs", containerInputs, "directory of the inputs of containers")
-	flags.StringVar(&engine.CgroupRoot, "cgroup", engineclient.CgroupRoot, "parent of the containers' cgroups")
 	flags.StringVar(&engine.Hosts, "hosts", "/etc/hosts", "hosts file of containers on the host network")
 	flags.StringVar(&engine.Resolv, "container-resolv", containerResolv,
 		"resolv.conf of containers on the host network")
-	flags.StringVar(&networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
-	flags.StringVar(&networks.Files, "network-files", network.FilesPath,
+	flags.StringVar(&m.networks.Pool, "networks", network.PoolPath, "file of who has which addresses")
+	flags.StringVar(&m.networks.Files, "network-files", network.FilesPath,
 		"directory of the hosts and resolv.conf of containers in networks of apps")
-	flags.StringVar(&root, "root", daemon.Root, "directory where the engine keeps images")
-	flags.StringVar(&registries, "registries", registrySettings, "directories of the settings for registries")
+	flags.StringVar(&m.registries, "registries", registrySettings, "directories of the settings for registries")
 	flags.StringVar(&engine.Volumes.Dir, "volumes", volume.Dir, "directory of the volumes of apps")
-	flags.StringVar(&resolv, "resolv", deviceResolv, "what that is a copy of")
-	if err := flags.Parse(args); err != nil {
-		return errUsage
-	}
-	engine.Volumes.Apps = c.Apps
-	runner.Runtime = engine.Runtime
-	if err := runner.Open(engine.CgroupRoot); err != nil {
+	flags.StringVar(&m.resolv, "resolv", deviceResolv, "what that is a copy of")
+	return m
+}
+
+// run runs the manager until ctx is done.
+func (m *manager) run(ctx context.Context, env Env) error {
+	m.networks.Log, m.networks.Names.Log, m.engine.Log, m.c.Log = env.Log, env.Log, env.Log, env.Log
+	m.server.Log, m.keeper.Log = env.Log, env.Log
+	defer m.networks.Names.Close()
+	defer m.keeper.Close()
+	m.engine.Volumes.Apps = m.c.Apps
+	m.runner.Runtime = m.engine.Runtime
+	if err := m.runner.Open(m.engine.CgroupRoot); err != nil {
 		env.Log.Warn("checks run in the cgroups of their containers", "error", err)
 	}
-	networks.Names.Upstream = nameserver.FromFile(resolv)
-	if _, err := os.Stat(engine.Hosts); err != nil {
-		engine.Hosts = "" // a container then keeps its image's
+	m.networks.Names.Upstream = nameserver.FromFile(m.resolv)
+	if _, err := os.Stat(m.engine.Hosts); err != nil {
+		m.engine.Hosts = "" // a container then keeps its image's
 	}
-	images, stop := bringImages(ctx, engine, root, fetcherOf(registries), &c)
+	images, stop := bringImages(ctx, m.engine, m.root, fetcherOf(m.registries, env.Stderr), &m.c)
 	defer stop()
-	server.Images = images
+	m.server.Images = images
 	reload := make(chan struct{}, 1)
 	defer onHangup(reload)()
-	c.Reload = reload
-	server.Status = c.Status
-	return manage(ctx, env, c, engine, server, resolv, reload)
+	m.c.Reload = reload
+	m.server.Status = m.c.Status
+	return m.manage(ctx, env, reload)
 }
 
 // bringImages gives the engine what brings images and looks after them, until the returned function is called.
@@ -157,28 +169,22 @@ func clockIsRight() bool {
 
 // manage runs the manager, the mirror of resolv.conf, which has to be there before a container is started,
 // the watch on the apps, which has to be there before they are read, and the server for people.
-func manage(
-	ctx context.Context, env Env, c workload.Config, engine *engineclient.Containerd, server *appserver.Server,
-	resolv string, reload chan<- struct{},
-) error {
-	defer engine.Close()
+func (m *manager) manage(ctx context.Context, env Env, reload chan<- struct{}) error {
 	all, ctx := errgroup.WithContext(ctx)
 	mirrored, watched := make(chan struct{}), make(chan struct{})
-	all.Go(func() error { return mirror.File(ctx, resolv, engine.Resolv, mirrored, env.Log) })
-	all.Go(func() error { appfiles.Watch(ctx, c.Apps, watched, reload, env.Log); return nil })
+	all.Go(func() error { return mirror.File(ctx, m.resolv, m.engine.Resolv, mirrored, env.Log) })
+	all.Go(func() error { appfiles.Watch(ctx, m.c.Apps, watched, reload, env.Log); return nil })
 	all.Go(func() error {
-		if err := server.Run(ctx); ctx.Err() == nil { // the apps run without it
-			env.Log.Error("socket for osctl not opened", "socket", server.Socket, "error", err)
+		if err := m.server.Run(ctx); ctx.Err() == nil { // the apps run without it
+			env.Log.Error("socket for osctl not opened", "socket", m.server.Socket, "error", err)
 		}
 		return nil
 	})
 	all.Go(func() error {
 		<-mirrored
 		<-watched
-		if err := notify.Ready(); err != nil {
-			env.Log.Warn("readiness not delivered", "error", err)
-		}
-		return workload.Run(ctx, c)
+		close(m.watches)
+		return workload.Run(ctx, m.c)
 	})
 	return all.Wait()
 }

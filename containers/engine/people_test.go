@@ -124,7 +124,7 @@ const two = `services:
 func TestPeople(t *testing.T) {
 	d := newDevice(t)
 	d.app("two", two, "busybox")
-	manager, engine := d.manager(), d.containerd()
+	engine := d.engine()
 	d.started("two.web")
 	d.started("two.other")
 	ctx := patient(t)
@@ -140,16 +140,15 @@ func TestPeople(t *testing.T) {
 			t.Errorf("%v, output %q, errors %q", err, &out, &errs)
 		}
 	})
-	t.Run("exec outlives manager and engine", func(t *testing.T) {
+	t.Run("exec outlives the engine", func(t *testing.T) {
 		cmd := d.inside("two.web", "/bin/sh", "-c", "echo there; read line; echo got $line; exit 4")
 		answers := talk(t, cmd)
-		d.end(manager, syscall.SIGKILL)
 		d.end(engine, syscall.SIGKILL)
 		answers()
 		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 4 {
 			t.Error(err)
 		}
-		manager, engine = d.manager(), d.containerd()
+		engine = d.engine()
 		d.eventually("the new manager answers", func() bool {
 			_, err := d.ask().Plan(ctx, appcontrol.App{})
 			return err == nil
@@ -194,8 +193,8 @@ func TestPeople(t *testing.T) {
 		if d.pid("two.web") != 0 || d.pid("two.other") != 0 || d.state("two.web") != appstatus.Halted {
 			t.Errorf("pids %d and %d, state %s", d.pid("two.web"), d.pid("two.other"), d.state("two.web"))
 		}
-		d.end(manager, syscall.SIGKILL)
-		manager = d.manager()
+		d.end(engine, syscall.SIGKILL)
+		engine = d.engine()
 		d.eventually("the new manager has looked", func() bool {
 			list, err := d.ask().Plan(ctx, appcontrol.App{})
 			return err == nil && len(list) == 0
@@ -206,7 +205,7 @@ func TestPeople(t *testing.T) {
 	})
 	t.Run("power cut after stop", func(t *testing.T) {
 		d.powerCut()
-		manager, engine = d.manager(), d.containerd()
+		engine = d.engine()
 		d.started("two.other") // restart: always
 		d.eventually("the other one stays stopped", func() bool { return d.state("two.web") == appstatus.Halted })
 		if list, err := d.ask().Plan(ctx, appcontrol.App{}); err != nil || len(list) != 0 {
@@ -223,7 +222,7 @@ func TestPeople(t *testing.T) {
 			t.Error("there are still containers")
 		}
 		d.powerCut()
-		manager, engine = d.manager(), d.containerd()
+		engine = d.engine()
 		d.eventually("the app is down", func() bool {
 			s, err := appstatus.Read(d.path("apps.json"))
 			return err == nil && len(s.Apps) == 1 && s.Apps[0].State == appstatus.Down

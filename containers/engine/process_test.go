@@ -52,8 +52,7 @@ func TestFirstProcessAndInput(t *testing.T) {
 	for _, name := range []string{"first", "terminal", "open", "both", "closed"} {
 		outs[name] = d.output("shop."+name, "stdout")
 	}
-	d.manager()
-	d.containerd()
+	d.engine()
 	for name, want := range map[string]string{
 		"terminal": "on xterm /dev/pts/0", "open": "ended 143", "both": "ended 137 /dev/pts/0", "closed": "ended 0",
 	} {

@@ -58,8 +58,7 @@ func TestRun(t *testing.T) {
 	d := newDevice(t)
 	loopbackUp(t)
 	d.app("store", stored, "busybox")
-	d.containerd()
-	manager := d.manager()
+	engine := d.engine()
 	d.started("store.db")
 	ctx := patient(t)
 
@@ -78,8 +77,8 @@ func TestRun(t *testing.T) {
 	t.Run("outlives the manager", func(t *testing.T) {
 		cmd, id := d.start(t, "store.db", "/bin/sh", "-c", "echo there; read line; echo got $line; sleep 2")
 		answers := talk(t, cmd)
-		d.end(manager, syscall.SIGKILL)
-		manager = d.manager()
+		d.end(engine, syscall.SIGKILL)
+		engine = d.engine()
 		d.eventually("the new manager has looked", func() bool {
 			list, err := d.ask().Plan(ctx, appcontrol.App{})
 			return err == nil && len(list) == 0

@@ -64,8 +64,7 @@ func TestSharedNamespaces(t *testing.T) {
 	d := newDevice(t)
 	d.app("shop", sharing, "busybox")
 	guest, second := d.output("shop.guest", "stdout"), d.output("shop.second", "stdout")
-	d.manager()
-	d.containerd()
+	d.engine()
 	if line := guest.await("sees"); line != "sees mine sh proud 1" {
 		t.Errorf("%q", line)
 	}

@@ -56,7 +56,7 @@ func (d *device) traces() map[string]int {
 // storm is how many processes are killed.
 const storm = 60
 
-// TestKillStorm: whatever of engine, manager, shims and programs is killed, and whenever, all containers come back,
+// TestKillStorm: whatever of engine, shims and programs is killed, or the engine ended, and whenever, all containers come back,
 // none twice, and nothing is left over in the kernel: the traces are those of before, and none when the apps are gone.
 func TestKillStorm(t *testing.T) {
 	testenv.NeedProgram(t, "nft")
@@ -71,7 +71,7 @@ func TestKillStorm(t *testing.T) {
 			ids = append(ids, name+"."+service)
 		}
 	}
-	engine, manager := d.containerd(), d.manager()
+	engine := d.engine()
 	whole := func() bool {
 		for i := range 3 {
 			if !strings.Contains(ask(fmt.Sprintf("127.0.0.1:%d", 8080+i)), "served") {
@@ -87,10 +87,10 @@ func TestKillStorm(t *testing.T) {
 		switch rand.IntN(4) {
 		case 0:
 			d.end(engine, syscall.SIGKILL)
-			engine = d.containerd()
+			engine = d.engine()
 		case 1:
-			d.end(manager, syscall.SIGKILL)
-			manager = d.manager()
+			d.end(engine, syscall.SIGTERM)
+			engine = d.engine()
 		case 2:
 			if pid := d.pid(id); alive(pid) {
 				_ = syscall.Kill(parentOf(t, pid), syscall.SIGKILL) // the shim of the whole app; it may have ended
@@ -115,7 +115,7 @@ func TestKillStorm(t *testing.T) {
 	if err := os.Mkdir(d.path("apps"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := manager.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := engine.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	d.eventually("nothing is left", func() bool { return d.left() == "" })

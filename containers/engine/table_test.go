@@ -140,8 +140,7 @@ services:
 	d.app("shop", b.String(), "busybox")
 	d.shareMounts("apps", "shop", "shared")
 	begin := time.Now()
-	d.manager()
-	d.containerd()
+	d.engine()
 	for _, r := range inContainer {
 		got := strings.Fields(strings.Join(outs[r.name].until("over"), " "))
 		if want := strings.Fields(r.want); !slices.Equal(got, want) {
@@ -210,8 +209,7 @@ func TestLimits(t *testing.T) {
 		b.WriteString(row{name: l.name, yaml: l.yaml, look: "sleep 1000"}.write())
 	}
 	d.app("shop", b.String(), "busybox")
-	d.manager()
-	d.containerd()
+	d.engine()
 	seen := 0
 	for _, l := range limits {
 		d.started("shop." + l.name)

@@ -102,7 +102,7 @@ func TestOwnUsers(t *testing.T) {
 	d.app("shop", mapped, "busybox")
 	web, reader := d.output("shop.web", "stdout"), d.output("shop.reader", "stdout")
 	usual, beside := d.output("shop.usual", "stdout"), d.output("shop.beside", "stdout")
-	manager, engine := d.manager(), d.containerd()
+	engine := d.engine()
 	check := func(kept string) {
 		t.Helper()
 		for _, want := range []string{"image 0:0", "root 0:0", "kept " + kept + " 0", "bound swordfish 0:33",
@@ -164,7 +164,6 @@ func TestOwnUsers(t *testing.T) {
 		d.do(t, appcontrol.OpStop, id)
 	})
 	t.Run("killed", func(t *testing.T) {
-		d.end(manager, syscall.SIGKILL)
 		d.end(engine, syscall.SIGKILL)
 		// A shim that is killed at its work leaves such a mount.
 		left := d.path("run", "mounts", "ovl-idmapped1")
@@ -175,7 +174,7 @@ func TestOwnUsers(t *testing.T) {
 		if err := syscall.Kill(d.pidOf(first), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		manager, engine = d.manager(), d.containerd()
+		engine = d.engine()
 		web.await("said")
 		if now := d.firstUser("shop.web"); now != first {
 			t.Errorf("the block began at %d and now at %d", first, now)
@@ -190,7 +189,7 @@ func TestOwnUsers(t *testing.T) {
 		for _, o := range []*output{web, reader, usual, beside} {
 			o.drain()
 		}
-		manager, engine = d.manager(), d.containerd()
+		engine = d.engine()
 		check("2")
 		if now := d.firstUser("shop.web"); now != first {
 			t.Errorf("the block began at %d and now at %d", first, now)

@@ -21,15 +21,15 @@ import (
 
 	"resinos/containers/network"
 	"resinos/containers/plan"
-	"resinos/containers/socket"
 	"resinos/containers/store"
 	"resinos/containers/volume"
 	"resinos/mounts/plainfile"
 )
 
-// Containerd is the Engine of the device: a client of containerd's socket.
+// Containerd is the Engine of the device: a client of the containerd in this process.
 type Containerd struct {
-	Socket      string
+	// Ready gives once, when that can be called, what a client calls it with.
+	Ready       <-chan containerd.Opt
 	Snapshotter string // overlayfs; native if the kernel has no overlayfs
 	LogDir      string // directory of the log pipes
 	Runtime     string // path of the OCI runtime, crun
@@ -47,8 +47,9 @@ type Containerd struct {
 
 	shims shims
 	users users
+	leave func() // ends the channel of Connect
 
-	mu     sync.Mutex // guards client, which workers read while Connect may replace it
+	mu     sync.Mutex // guards client
 	client *containerd.Client
 }
 
@@ -71,25 +72,20 @@ const (
 	labelMark  = "resinos/"           // and the name of a mark
 )
 
+var errNotConnected = errors.New("the engine has not started yet")
+
 const runtimeName = "io.containerd.runc.v2"
 
-// Connect waits for the socket, because containerd may still be starting.
+// Connect waits until containerd can be called. A later call ends the channel of the one before.
 func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
-	if err := socket.Await(ctx, c.Socket, c.Log); err != nil {
+	client, err := c.connected(ctx)
+	if err != nil {
 		return nil, err
 	}
-	client, err := containerd.New(c.Socket,
-		containerd.WithDefaultNamespace(Namespace), containerd.WithDefaultRuntime(runtimeName))
-	if err != nil {
-		return nil, fmt.Errorf("connect %s: %w", c.Socket, err)
+	if c.leave != nil {
+		c.leave()
 	}
-	c.mu.Lock()
-	old := c.client
-	c.client = client
-	c.mu.Unlock()
-	if old != nil {
-		_ = old.Close() // the old connection's engine is gone
-	}
+	ctx, c.leave = context.WithCancel(ctx)
 	events, errs := client.Subscribe(ctx, `topic~="/tasks/(exit|oom|delete|paused|resumed)"`)
 	changes := make(chan struct{}, 1)
 	go func() {
@@ -109,14 +105,26 @@ func (c *Containerd) Connect(ctx context.Context) (<-chan struct{}, error) {
 	return changes, nil
 }
 
-// Close ends the connection.
-func (c *Containerd) Close() error {
+// connected returns the client, and waits for it at the first call.
+func (c *Containerd) connected(ctx context.Context) (*containerd.Client, error) {
+	if client, _ := c.link(ctx); client != nil {
+		return client, nil
+	}
+	var inside containerd.Opt
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case inside = <-c.Ready:
+	}
+	client, err := containerd.New("", inside,
+		containerd.WithDefaultNamespace(Namespace), containerd.WithDefaultRuntime(runtimeName))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the engine: %w", err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.client == nil {
-		return nil
-	}
-	return c.client.Close()
+	c.client = client
+	return client, nil
 }
 
 func (c *Containerd) link(ctx context.Context) (*containerd.Client, context.Context) {
@@ -125,7 +133,7 @@ func (c *Containerd) link(ctx context.Context) (*containerd.Client, context.Cont
 	return c.client, namespaces.WithNamespace(ctx, Namespace)
 }
 
-// Client returns the current connection to the engine, nil while there is none, and ctx with Namespace.
+// Client returns the client of the engine, nil before Connect, and ctx with Namespace.
 func (c *Containerd) Client(ctx context.Context) (*containerd.Client, context.Context) {
 	return c.link(ctx)
 }
@@ -134,6 +142,9 @@ func (c *Containerd) Client(ctx context.Context) (*containerd.Client, context.Co
 func (c *Containerd) Observe(ctx context.Context, started func(id string) bool) (plan.State, error) {
 	client, ctx := c.link(ctx)
 	s := plan.State{Containers: map[string]plan.Have{}, Images: map[string]string{}}
+	if client == nil { // the device goes down before the engine has started
+		return s, errNotConnected
+	}
 	list, err := client.ContainerService().List(ctx)
 	if err != nil {
 		return s, fmt.Errorf("list containers: %w", err)

@@ -12,9 +12,13 @@ import (
 	"sync"
 	"time"
 
-	"resinos/containers/socket"
+	"golang.org/x/sys/unix"
+
 	"resinos/mounts/dirwatch"
 )
+
+// appears is what the watch is told of: a name that appears in a directory, and a file there that was written.
+const appears = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE
 
 // File keeps to the same as from, by writing into one and the same file, until ctx is done.
 // A file bound into a container is the file and not its name: were the device's resolv.conf bound
@@ -28,7 +32,7 @@ func File(ctx context.Context, from, to string, ready chan<- struct{}, log *slog
 			return fmt.Errorf("mirror %s: %w", from, err)
 		}
 	}
-	watch, err := dirwatch.Open(filepath.Dir(from), socket.Appears, log)
+	watch, err := dirwatch.Open(filepath.Dir(from), appears, log)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func ourPrograms(from, to string) error {
 	if err != nil {
 		return err
 	}
-	for name, program := range map[string]string{"containerd": "engine", "manager": "engine", "fetcher": "engine",
+	for name, program := range map[string]string{"containerd": "engine", "fetcher": "engine",
 		"compose": "compose", "osctl": "init", "init": "init", "containerd-shim-runc-v2": "containerd-shim-runc-v2"} {
 		if err := os.Symlink(filepath.Join(from, program), filepath.Join(to, name)); err != nil {
 			return err
@@ -176,7 +176,7 @@ func TestWorld(t *testing.T) {
 	defer w.end()
 	defer func() {
 		if t.Failed() {
-			for _, name := range []string{"containerd", "manager", "dockerd"} {
+			for _, name := range []string{"containerd", "dockerd"} {
 				text, _ := os.ReadFile(filepath.Join(w.dir, name+".log"))
 				t.Logf("%s said:\n%s", name, text[max(0, len(text)-5000):])
 			}

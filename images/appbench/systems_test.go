@@ -21,9 +21,8 @@ func (w *world) boot() {
 		w.await("docker", "version")
 		return
 	}
-	w.start("containerd", "containerd")
-	w.start("manager", "manager", "-loader", filepath.Join(w.bin, "compose"), "-hold", filepath.Join(w.bin, "init"),
-		"-runtime", filepath.Join(w.bin, "crun"), "-resolv", "/run/resolv.conf")
+	w.start("containerd", "containerd", "-manager-pipe=false", "-loader", filepath.Join(w.bin, "compose"),
+		"-hold", filepath.Join(w.bin, "init"), "-runtime", filepath.Join(w.bin, "crun"), "-resolv", "/run/resolv.conf")
 	w.await("osctl", "images")
 }
 
@@ -71,7 +70,7 @@ func (w *world) up(name, dir string) {
 		return
 	}
 	w.each(func(pid int, program string) {
-		if program == "manager" {
+		if program == "containerd" {
 			if err := syscall.Kill(pid, syscall.SIGHUP); err != nil { // as osctl reload manager does
 				w.t.Fatal(err)
 			}

@@ -113,7 +113,7 @@ func (w *world) await(words ...string) {
 
 // engines are the programs whose memory and processor time are counted, by the name that the kernel has.
 var engines = map[string]bool{
-	"containerd": true, "manager": true, "fetcher": true, "containerd-shim": true, "dockerd": true,
+	"containerd": true, "fetcher": true, "containerd-shim": true, "dockerd": true,
 	"docker-proxy": true,
 }
 

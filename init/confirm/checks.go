@@ -15,7 +15,7 @@ import (
 )
 
 // Essential are the services without which a device is of no use. One that its owner masked is not waited for.
-var Essential = []string{"logd", "devd", "netd", "containerd", "manager"}
+var Essential = []string{"logd", "devd", "netd", "containerd"}
 
 // Look is what the device looks like at one moment.
 type Look struct {

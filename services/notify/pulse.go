@@ -15,6 +15,7 @@ import (
 type Pulse struct {
 	every time.Duration
 	next  time.Time // when the next message is due
+	beat  func()    // called in place of a message; nil: a message is sent
 }
 
 const (
@@ -40,6 +41,10 @@ func watched(getenv func(string) string, pid int, now time.Time) *Pulse {
 	return &Pulse{every: every, next: now.Add(every)}
 }
 
+// Part returns the pulse of one of several main loops in a process: it calls beat at most once in every. The loop that
+// sends the messages decides what follows.
+func Part(every time.Duration, beat func()) *Pulse { return &Pulse{every: every, beat: beat} }
+
 // Left returns the longest time that the main loop may wait before it calls Beat.
 func (p *Pulse) Left() time.Duration {
 	if p == nil {
@@ -63,6 +68,10 @@ func (p *Pulse) Beat() {
 		return
 	}
 	p.next = time.Now().Add(p.every)
+	if p.beat != nil {
+		p.beat()
+		return
+	}
 	if err := send("WATCHDOG=1", unix.MSG_DONTWAIT); err != nil {
 		p.next = time.Now().Add(min(p.every, beatRetry)) // PID 1 reports the consequences
 	}

@@ -70,3 +70,20 @@ func TestNobodyWatches(t *testing.T) {
 		t.Errorf("%+v wants a sign in %v", p, p.Left())
 	}
 }
+
+// TestPart: a part of a process reports to another main loop, and sends nothing itself.
+func TestPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		beats := 0
+		p := Part(time.Minute, func() { beats++ })
+		p.Beat()
+		p.Beat()
+		if beats != 1 || p.Left() != time.Minute {
+			t.Errorf("%d beats, %v left", beats, p.Left())
+		}
+		time.Sleep(time.Minute)
+		if p.Beat(); beats != 2 {
+			t.Errorf("%d beats after a minute", beats)
+		}
+	})
+}

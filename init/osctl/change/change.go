@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"resinos/init/osctl/cli"
+	"resinos/init/osctl/inventory"
 	"resinos/init/osctl/look"
 	"resinos/init/osctl/screen"
 	"resinos/services/pid1"
@@ -98,6 +99,15 @@ func (s *session) ask(ctx context.Context, op string, k pid1.Kill) (pid1.Service
 
 // order sends one order about a service: a change, or a signal.
 func (s *session) order(ctx context.Context, op string, k pid1.Kill) (pid1.ServiceStatus, error) {
+	if k.Name == inventory.Manager {
+		list, err := s.Services(ctx)
+		if err != nil {
+			return pid1.ServiceStatus{}, err
+		}
+		if st := inventory.Named(list, k.Name); st != nil {
+			k.Name = st.Name
+		}
+	}
 	if op == pid1.OpKill {
 		return s.Client().Kill(ctx, k)
 	}

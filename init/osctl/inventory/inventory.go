@@ -15,8 +15,11 @@ import (
 	"resinos/services/spec"
 )
 
-// managerService is the service that reports the apps.
-const managerService = "manager"
+// Manager is what people call the part of the service containerd that runs the apps, and reports them.
+const (
+	Manager = "manager"
+	engine  = "containerd"
+)
 
 // Inventory is everything that has a status.
 type Inventory struct {
@@ -32,11 +35,11 @@ type Caveat struct {
 	Wrong bool    // it is a fault; false: a person stopped the manager
 }
 
-// Read adds the apps, which the manager has published below root, to the services. PID 1 reports that the service
-// manager is down or hangs; the Caveat says how old its report is.
+// Read adds the apps, which the manager has published below root, to the services. PID 1 reports that its service is
+// down or hangs; the Caveat says how old its report is.
 func Read(root string, services []pid1.ServiceStatus) Inventory {
 	in := Inventory{Services: services}
-	manager := Named(services, managerService)
+	manager := Named(services, Manager)
 	if manager == nil {
 		return in // this image runs no containers
 	}
@@ -58,12 +61,15 @@ func Read(root string, services []pid1.ServiceStatus) Inventory {
 	return in
 }
 
-// Named finds a service; nil if there is none.
+// Named finds a service; nil if there is none. Manager is that which the manager is part of.
 func Named(services []pid1.ServiceStatus, name string) *pid1.ServiceStatus {
 	for i := range services {
 		if services[i].Name == name {
 			return &services[i]
 		}
+	}
+	if name == Manager {
+		return Named(services, engine)
 	}
 	return nil
 }

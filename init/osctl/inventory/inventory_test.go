@@ -69,3 +69,17 @@ func TestCaveatIsAnEntry(t *testing.T) {
 		t.Errorf("Entries = %s", got)
 	}
 }
+
+// TestManagerIsPartOfTheEngine: its name means the service containerd, unless the owner has a service of this name.
+func TestManagerIsPartOfTheEngine(t *testing.T) {
+	engine := []pid1.ServiceStatus{{Name: "netd"}, {Name: "containerd"}}
+	if st := Named(engine, Manager); st == nil || st.Name != "containerd" {
+		t.Errorf("manager means %+v", st)
+	}
+	if st := Named(append(engine, pid1.ServiceStatus{Name: "manager"}), Manager); st == nil || st.Name != "manager" {
+		t.Errorf("with a service of this name, manager means %+v", st)
+	}
+	if st := Named(engine[:1], Manager); st != nil {
+		t.Errorf("without an engine, manager means %+v", st)
+	}
+}

@@ -55,7 +55,7 @@ func Chain(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []s
 func causes() map[string]string {
 	return map[string]string{
 		bootreport.MilestoneEngine: "containerd", bootreport.MilestoneLease: "netd",
-		bootreport.MilestoneContainerOutput: "manager",
+		bootreport.MilestoneContainerOutput: "containerd",
 	}
 }
 
