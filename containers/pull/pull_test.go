@@ -3,6 +3,7 @@ package pull
 import (
 	"math/rand/v2"
 	"net/http"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -301,7 +302,8 @@ func TestNotWanted(t *testing.T) {
 	})
 }
 
-// TestAtOnce: no more images and blobs are on their way than may be.
+// TestAtOnce: no more images and blobs are on their way than may be, and two layers are: the registry keeps the first
+// until it is asked for the second.
 func TestAtOnce(t *testing.T) {
 	d := newDevice(t)
 	if d == nil {
@@ -309,6 +311,7 @@ func TestAtOnce(t *testing.T) {
 	}
 	var mu sync.Mutex
 	now, most := map[string]int{}, map[string]int{}
+	layer, asked, second := map[string]bool{}, 0, make(chan struct{})
 	d.registry.Answer(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodGet {
 			return false
@@ -324,7 +327,19 @@ func TestAtOnce(t *testing.T) {
 			}
 		}
 		most["images"], most["blobs"] = max(most["images"], images), max(most["blobs"], now["blobs"])
+		isLayer := layer[path.Base(r.URL.Path)]
+		if isLayer {
+			if asked++; asked == 2 {
+				close(second)
+			}
+		}
 		mu.Unlock()
+		if isLayer {
+			select {
+			case <-second:
+			case <-time.After(testenv.Patience()): // the test fails
+			}
+		}
 		d.registry.Serve(w, r)
 		mu.Lock()
 		now["blobs"]--
@@ -334,7 +349,13 @@ func TestAtOnce(t *testing.T) {
 	})
 	var all []string
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
-		all = append(all, d.registry.Push(name, "1", runtime.GOARCH, layers(t, name, 6, 300<<10)...).Name)
+		image := d.registry.Push(name, "1", runtime.GOARCH, layers(t, name, 6, 300<<10)...)
+		all = append(all, image.Name)
+		mu.Lock()
+		for _, l := range image.Layers {
+			layer[l.Digest.String()] = true
+		}
+		mu.Unlock()
 	}
 	d.pulls.Want(all)
 	d.pulled(all...)
