@@ -16,7 +16,7 @@ import (
 )
 
 // size is how many bytes a transfer has: the device of net_rates is an emulated one.
-const size = 16 << 20
+const size = 8 << 20
 
 // TestPeerRates measures transfers through a wireguard server as the device has it, and through one that is set up
 // with the stock wg as wg-quick(8) does it, in turns, to stock peers. It judges that both have the same MTU and that
@@ -98,7 +98,7 @@ func TestPeerRates(t *testing.T) {
 		t.Fatal(err)
 	}
 	rates := map[string]linktest.Rates{}
-	for range 7 {
+	for range 15 {
 		for name, address := range map[string]string{"ours": "10.9.0.1", "stock": "10.6.0.1", "none": "192.0.2.1"} {
 			far.Do(func() error {
 				rate, err := linktest.Receive(address+":98", size)
