@@ -60,6 +60,7 @@ type Driver struct {
 const (
 	dialEvery    = 500 * time.Millisecond
 	aliveEvery   = 20 * time.Second
+	settleEvery  = 5 * time.Second // how often a radio that is joining is looked at: an event may have been lost
 	retryEvery   = 10 * time.Second
 	quietFor     = time.Minute // how long the supplicant runs with nothing to do
 	usualModule  = "nl80211"
@@ -208,6 +209,11 @@ func (d *Driver) wait(now time.Time) time.Duration {
 	for _, s := range d.scans {
 		until = min(until, s.until.Sub(now))
 	}
+	for _, s := range d.states {
+		if s.Phase == Joining {
+			until = min(until, settleEvery)
+		}
+	}
 	return max(until, 0)
 }
 
@@ -224,6 +230,17 @@ func (d *Driver) tick(ctx context.Context) {
 		d.reconcile(ctx)
 	default:
 		d.ping(ctx)
+		d.look(ctx)
+	}
+}
+
+// look reads the states of all radios, as if all had an event.
+func (d *Driver) look(ctx context.Context) {
+	for name, before := range d.states {
+		if d.client != nil {
+			d.read(ctx, name)
+			d.report(name, before)
+		}
 	}
 }
 

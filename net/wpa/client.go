@@ -21,6 +21,7 @@ import (
 // except for Events.
 type Client struct {
 	conn    *net.UnixConn
+	patient time.Duration // how long a reply may take
 	replies chan string
 	events  chan Event
 	done    chan struct{} // closed by receive
@@ -43,8 +44,8 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to wpa_supplicant: %w", err)
 	}
-	c := &Client{conn: conn, replies: make(chan string, 1), events: make(chan Event, eventQueue),
-		done: make(chan struct{})}
+	c := &Client{conn: conn, patient: replyTimeout, replies: make(chan string, 1),
+		events: make(chan Event, eventQueue), done: make(chan struct{})}
 	go c.receive()
 	if err := c.Do(ctx, "ATTACH"); err != nil {
 		c.Close()
@@ -89,19 +90,16 @@ func (c *Client) receive() {
 }
 
 // Request sends a command and returns the reply. The error wraps ErrRefused if the supplicant refuses it; no error
-// holds the arguments of the command, which may be secrets.
+// holds the arguments of the command, which may be secrets. Without a reply the connection ends: replies have no
+// number, and a late one would be taken for that to the next command, and so on for ever.
 func (c *Client) Request(ctx context.Context, command string) (string, error) {
 	if strings.ContainsAny(command, "\n\x00") {
 		return "", fmt.Errorf("ask wpa_supplicant %s: %w: the command has a line end", verb(command), ErrRefused)
 	}
-	select {
-	case <-c.replies: // late, to an earlier request
-	default:
-	}
 	if _, err := c.conn.Write([]byte(command)); err != nil {
 		return "", fmt.Errorf("ask wpa_supplicant %s: %w", verb(command), cause(err))
 	}
-	timer := time.NewTimer(replyTimeout)
+	timer := time.NewTimer(c.patient)
 	defer timer.Stop()
 	select {
 	case reply := <-c.replies:
@@ -110,11 +108,13 @@ func (c *Client) Request(ctx context.Context, command string) (string, error) {
 		}
 		return reply, nil
 	case <-ctx.Done():
+		c.Close()
 		return "", fmt.Errorf("ask wpa_supplicant %s: %w", verb(command), context.Cause(ctx))
 	case <-c.done:
 		return "", fmt.Errorf("ask wpa_supplicant %s: %w", verb(command), net.ErrClosed)
 	case <-timer.C:
-		return "", fmt.Errorf("ask wpa_supplicant %s: no answer in %s", verb(command), replyTimeout)
+		c.Close()
+		return "", fmt.Errorf("ask wpa_supplicant %s: no answer in %s", verb(command), c.patient)
 	}
 }
 
