@@ -2,6 +2,7 @@ package logo
 
 import (
 	"bytes"
+	"image"
 	"image/png"
 	"testing"
 )
@@ -28,5 +29,9 @@ func TestPNG(t *testing.T) {
 			t.Errorf("opacity at %d, %d is %d, want %d", tt.x, tt.y, got, tt.want)
 		}
 	}
-	t.Logf("%d bytes", len(one))
+	if paletted, is := picture.(*image.Paletted); !is {
+		t.Errorf("the file has no palette: %T", picture)
+	} else {
+		t.Logf("%d bytes, %d colours", len(one), len(paletted.Palette))
+	}
 }
