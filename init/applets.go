@@ -111,6 +111,9 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 // restAfter is when a daemon gives back what its start took: once it is up, and the boot is over on most devices.
 const restAfter = 20 * time.Second
 
+// restPercent is how far its heap grows from then on between two collections (footprint.ReturnAfter).
+const restPercent = 20
+
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := logd.Config{Log: log}
 	said := settleLog(&cfg, config.Path, log)
@@ -136,7 +139,7 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
-	defer footprint.ReturnAfter(ctx, restAfter)()
+	defer footprint.ReturnAfter(ctx, restAfter, restPercent)()
 	cfg.Alive = notify.Watched()
 	// PID 1 keeps the socket between the lives of logd (fd-store). logd creates the socket itself, so that its first
 	// life needs nothing from PID 1 and starts at once.

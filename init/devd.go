@@ -47,7 +47,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 		Loader: loader, Log: log, Alive: notify.Watched(),
 		Ready: func() {
 			ready(log)
-			rested = footprint.ReturnAfter(ctx, restAfter)
+			rested = footprint.ReturnAfter(ctx, restAfter, restPercent)
 		},
 		// The owner's settings must be in force before modules that ask for firmware are loaded.
 		Prepare: func() {

@@ -2,53 +2,28 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"net"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	api "github.com/containerd/containerd/api/services/namespaces/v1"
-	"google.golang.org/grpc"
 
 	"resinos/services/notify"
 	"resinos/services/notify/notifytest"
 )
 
-// answers serves at path a containerd that answers, or holds every question while hangs is set and says so on asked.
-func answers(t *testing.T, path string, hangs *atomic.Bool, asked chan<- struct{}) {
-	t.Helper()
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		if err := stream.RecvMsg(&api.ListNamespacesRequest{}); err != nil {
-			return err
-		}
-		if hangs.Load() {
-			asked <- struct{}{}
-			<-stream.Context().Done()
-		}
-		return stream.SendMsg(&api.ListNamespacesResponse{})
-	}))
-	go s.Serve(l) // ends by Stop
-	t.Cleanup(s.Stop)
-}
-
 // TestAliveByAnswers: only a server that answers is alive.
 func TestAliveByAnswers(t *testing.T) {
 	signs := notifytest.Watch(t, 3*time.Millisecond)
-	socket := filepath.Join(t.TempDir(), "s")
 	var hangs atomic.Bool
-	asked := make(chan struct{})
-	answers(t, socket, &hangs, asked)
-	v, err := watchOver(Config{Socket: socket, Alive: notify.Watched(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.close()
+	asked, never := make(chan struct{}), make(chan struct{})
+	v := &vital{pulse: notify.Watched(), log: slog.New(slog.DiscardHandler), list: func(context.Context) error {
+		if hangs.Load() {
+			asked <- struct{}{}
+			<-never // as somebody who waits for a lock, it does not follow its context
+		}
+		return nil
+	}}
 	due := func() {
 		for v.left() > 0 {
 			<-time.After(v.left()) // sleep: until a sign is due
@@ -80,4 +55,10 @@ func TestAliveByAnswers(t *testing.T) {
 	if v.beat(t.Context()); v.silent {
 		t.Error("the server that answers again is taken for dead")
 	}
+	v.well = func() error { return errors.New("the manager hangs") }
+	due()
+	if v.beat(t.Context()); !v.silent || v.pulse.Left() > 0 {
+		t.Error("a server beside a manager that hangs is alive")
+	}
+	close(never)
 }

@@ -105,11 +105,10 @@ func Run(ctx context.Context, c Config) error {
 			c.Log.Warn("readiness not delivered", "error", err)
 		}
 	}
-	alive, err := watchOver(c)
+	alive, err := watchOver(c, loaded)
 	if err != nil {
 		return err
 	}
-	defer alive.close()
 	for {
 		select {
 		case <-ctx.Done():

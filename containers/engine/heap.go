@@ -18,6 +18,8 @@ const (
 	restTime = time.Minute
 	// calmPercent keeps the idle daemon small (measured: 8 MB private instead of 15).
 	calmPercent = 50
+	// restPercent is how far the heap grows from restTime on.
+	restPercent = 25
 	// calmLimit makes the collector work harder near it; it is no bound, image pulls may pass it.
 	calmLimit = 64 << 20
 )
@@ -42,7 +44,7 @@ func tuneHeap(ctx context.Context) (wait func()) {
 		debug.SetMemoryLimit(calmLimit)
 		debug.FreeOSMemory()
 	}()
-	stop := footprint.ReturnAfter(ctx, restTime)
+	stop := footprint.ReturnAfter(ctx, restTime, restPercent)
 	return func() {
 		<-done
 		stop()

@@ -119,6 +119,10 @@ const tidyAfter = 2 * time.Second
 // restAfter is when that is done again: most services have started by then.
 const restAfter = 30 * time.Second
 
+// restPercent is how far the heap may grow from then on before garbage is collected, in per cent of what is in use, and
+// at least 40 kB for each per cent: a PID 1 at rest makes little garbage.
+const restPercent = 25
+
 func (p *PID1) begin() {
 	p.verbose = osrelease.Variant() != "production"
 	p.out = console.EarlyLog(p.verbose)
@@ -206,7 +210,10 @@ func (p *PID1) serve(earlier *handover.State) {
 		p.resumed(earlier)
 	}
 	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
-	time.AfterFunc(restAfter, debug.FreeOSMemory)
+	time.AfterFunc(restAfter, func() {
+		debug.SetGCPercent(restPercent)
+		debug.FreeOSMemory()
+	})
 	if earlier != nil {
 		p.booted() // after a re-exec the boot is over already
 	} else {

@@ -3,6 +3,7 @@ package footprint
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,9 @@ func TestReturnAfter(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			return m.HeapReleased
 		}
-		defer ReturnAfter(t.Context(), time.Minute)()
+		old := debug.SetGCPercent(100)
+		defer debug.SetGCPercent(old)
+		defer ReturnAfter(t.Context(), time.Minute, 25)()
 		const size = 64 << 20
 		garbage := make([]byte, size)
 		for i := range garbage {
@@ -29,14 +32,17 @@ func TestReturnAfter(t *testing.T) {
 		if after := released(); after < before+size/2 {
 			t.Errorf("%d bytes of the heap are the kernel's, %d before; want %d more", after, before, size)
 		}
+		if percent := debug.SetGCPercent(100); percent != 25 {
+			t.Errorf("the heap grows by %d per cent", percent)
+		}
 	})
 }
 
 // TestReturnAfterStops: what waits for its time ends when it is told, and with the context.
 func TestReturnAfterStops(t *testing.T) {
-	ReturnAfter(t.Context(), time.Hour)()
+	ReturnAfter(t.Context(), time.Hour, 25)()
 	ctx, cancel := context.WithCancel(t.Context())
-	stop := ReturnAfter(ctx, time.Hour)
+	stop := ReturnAfter(ctx, time.Hour, 25)
 	cancel()
 	stop()
 }
