@@ -39,12 +39,13 @@ func Handled(pid int, sig syscall.Signal) bool {
 			return false // it has ended
 		}
 	}
-	return false
+	return true // it is not known: a wait for nothing costs the grace, a kill may cost data
 }
 
 // A program that waits for signals in a loop, as the first process of containers with Init does, blocks them between
 // two waits. Its status and its system call are two reads: if it ran in the second, the first may have been of a wait,
-// and both are read again. A program that runs at each of so many looks does not wait.
+// and both are read again. One that shows as running at each of so many looks may be busy, or woken and without
+// processor, as in a container whose limit of processor time is used up.
 const (
 	looks        = 50
 	betweenLooks = time.Millisecond

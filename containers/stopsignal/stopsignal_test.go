@@ -60,3 +60,26 @@ func TestHandledBetweenWaits(t *testing.T) {
 	close(stop)
 	<-done
 }
+
+// TestBusy: a program that shows as running at each look may be woken from its wait and have no processor, which cannot
+// be told from one that is busy. Both are given their grace.
+func TestBusy(t *testing.T) {
+	busy := exec.Command("/bin/sh", "-c", "echo begun; while :; do :; done")
+	out, err := busy.StdoutPipe()
+	if err == nil {
+		err = busy.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = busy.Process.Kill()
+		_ = busy.Wait() // it was killed
+	})
+	if _, err := out.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if !Handled(busy.Process.Pid, syscall.SIGTERM) {
+		t.Error("it counts as a program that does not handle the signal")
+	}
+}
