@@ -186,7 +186,8 @@ func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) 
 }
 
 // modprobe loads a module for the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or
-// a rule type, and for people, who type "modprobe NAME [param=value...]".
+// a rule type, and for people, who type "modprobe NAME [param=value...]". With --devices it loads what the devices need
+// that match, as the service screen does.
 func modprobe(_ context.Context, args []string) int {
 	quiet, devices := false, false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {

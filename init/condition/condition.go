@@ -1,6 +1,6 @@
 // Package condition judges the conditions of services: whether a path exists, a key of config.json or a word of the
-// kernel command line is set, the board is the one that is named, a part is there. It starts and stops nothing. Read
-// Judge first.
+// kernel command line is set, the board is the one that is named, a device of the hardware is there. It starts and
+// stops nothing. Read Judge first.
 package condition
 
 import (
@@ -64,7 +64,7 @@ func (j *Judge) facts() *facts {
 	return j.known
 }
 
-// is reports whether what the condition names is so, whatever its Not says. A nil facts knows paths and parts.
+// is reports whether what the condition names is so, whatever its Not says. A nil facts knows paths and devices.
 func (f *facts) is(c precondition.Condition) bool {
 	switch c.Kind {
 	case precondition.Path:

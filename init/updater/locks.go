@@ -89,6 +89,7 @@ func lockOf(root int, file string) string {
 	return "exists"
 }
 
+// awaitLocks returns when no container has a lock, or when locks do not count. It tells each change of them.
 func (s *server) awaitLocks(ctx context.Context, override bool) error {
 	tick := time.NewTicker(s.lookForLocks)
 	defer tick.Stop()

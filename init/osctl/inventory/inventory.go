@@ -92,13 +92,13 @@ type entry struct {
 
 type appEntry struct {
 	Kind string `json:"kind"`
-	Name string `json:"name"` // of a container: APP.SERVICE
+	Name string `json:"name"`
 	appstatus.App
 }
 
 type containerEntry struct {
 	Kind string `json:"kind"`
-	Name string `json:"name"`
+	Name string `json:"name"` // APP.SERVICE
 	App  string `json:"app"`
 	appstatus.Container
 }

@@ -13,7 +13,7 @@ const (
 	Config  Kind = "config"  // condition-config: KEY is in config.json, or KEY=VALUE; or one of several
 	Cmdline Kind = "cmdline" // condition-cmdline: WORD or NAME=VALUE is on the kernel command line
 	Board   Kind = "board"   // condition-board: the device is this board
-	Device  Kind = "device"  // condition-device: a part whose modalias matches this pattern is there
+	Device  Kind = "device"  // condition-device: a device is there whose modalias matches this pattern
 )
 
 // Condition is one thing that must hold when a service starts. Written as "value", or "!value" for
