@@ -30,7 +30,12 @@ type kept struct {
 	Result  Result
 }
 
-func (l *Loader) path(name string) string { return filepath.Join(l.Kept, name+".json") }
+// FileName is the name of the file that keeps the result of an app, in the directory Loader.Kept.
+func FileName(name string) string { return name + suffix }
+
+const suffix = ".json"
+
+func (l *Loader) path(name string) string { return filepath.Join(l.Kept, FileName(name)) }
 
 // recall reads what an earlier manager kept. What is torn, foreign or garbage is no result, and the app is loaded
 // again.
@@ -59,17 +64,23 @@ func (l *Loader) keep(name string, r Result) error {
 	if l.Kept == "" || !app.ValidName(name) {
 		return nil
 	}
-	text, err := json.Marshal(kept{Version: version, Program: l.version(), Result: r})
+	text, err := Encode(l.version(), r)
 	if err == nil {
 		err = os.MkdirAll(l.Kept, 0o700) // it may hold what a secret of a compose file holds
 	}
 	if err == nil {
-		err = atomicfile.Write(l.path(name), append([]byte(digest(text)+"\n"), text...), 0o600)
+		err = atomicfile.Write(l.path(name), text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keep what app %s is: %w", name, errors.Join(ErrNotKept, err))
 	}
 	return nil
+}
+
+// Encode returns the file that keeps a result of the program with this version (packed.Program.Version).
+func Encode(program string, r Result) ([]byte, error) {
+	text, err := json.Marshal(kept{Version: version, Program: program, Result: r})
+	return append([]byte(digest(text)+"\n"), text...), err
 }
 
 // ErrNotKept is of a result that is good, and could not be written.
@@ -86,7 +97,7 @@ func (l *Loader) Forget(there func(name string) bool) error {
 		return nil
 	}
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), ".json"); !ok || !there(name) {
+		if name, ok := strings.CutSuffix(e.Name(), suffix); !ok || !there(name) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(l.Kept, e.Name())))
 		}
 	}

@@ -6,8 +6,6 @@ package load
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,8 +23,8 @@ import (
 var ErrBusy = errors.New("it is being written")
 
 const (
-	// maxFile is how many bytes a file may have that an app is read from: what is longer was not written by a person.
-	maxFile = 256 << 10
+	// MaxFile is how many bytes a file may have that an app is read from: what is longer was not written by a person.
+	MaxFile = 256 << 10
 	// maxTotal is the same for all files of an app.
 	maxTotal = 2 << 20
 	// maxReads is how many files a program may ask for.
@@ -66,10 +64,11 @@ func readSource(dir, name string) ([]byte, Source, error) {
 		s.Error = err.Error()
 		return nil, s, err
 	}
-	sum := sha256.Sum256(data)
-	s.Digest = hex.EncodeToString(sum[:])
-	return data, s, nil
+	return data, SourceOf(name, data), nil
 }
+
+// SourceOf returns what is noted of a file with this content.
+func SourceOf(name string, content []byte) Source { return Source{Name: name, Digest: digest(content)} }
 
 // ReadFile reads a regular file below dir that lies there itself and is not large, or wraps ErrBusy.
 func ReadFile(dir, name string) ([]byte, error) {
@@ -84,7 +83,7 @@ func ReadFile(dir, name string) ([]byte, error) {
 	if err := Lease(f); err != nil {
 		return nil, err
 	}
-	return plainfile.ReadAll(f, maxFile)
+	return plainfile.ReadAll(f, MaxFile)
 }
 
 // Lease keeps writers out of a file until it is closed, or wraps ErrBusy if there is one. Half a compose

@@ -129,30 +129,19 @@ func (l *Loader) command(ctx context.Context, name, dir string) (*exec.Cmd, erro
 
 // serve answers the program until it is done.
 func serve(dir string, in *json.Decoder, out *json.Encoder) (Result, error) {
-	var sources []Source
-	seen, total := map[string]bool{}, 0
-	for range maxReads {
+	r := Reader{Open: func(name string) ([]byte, Source, error) { return readSource(dir, name) }}
+	for {
 		var m Message
 		if err := in.Decode(&m); err != nil {
 			return Result{}, err
 		}
 		if m.Done != nil {
-			m.Done.Sources = sources
+			m.Done.Sources = r.Sources
 			return *m.Done, nil
 		}
-		if !filepath.IsLocal(m.Read) {
-			return Result{}, fmt.Errorf("the program asked for %q", m.Read)
-		}
-		data, source, err := readSource(dir, m.Read)
-		if errors.Is(err, ErrBusy) {
-			return Result{}, err
-		}
-		if total += len(data); total > maxTotal {
-			return Result{}, fmt.Errorf("the files are larger than %d KiB together: shorten them", maxTotal>>10)
-		}
-		if !seen[m.Read] {
-			seen[m.Read] = true
-			sources = append(sources, source)
+		data, err := r.Read(m.Read)
+		if r.Refused != nil {
+			return Result{}, r.Refused
 		}
 		reply := Reply{Content: data, Absent: errors.Is(err, fs.ErrNotExist)}
 		if err != nil && !reply.Absent {
@@ -162,7 +151,6 @@ func serve(dir string, in *json.Decoder, out *json.Encoder) (Result, error) {
 			return Result{}, err
 		}
 	}
-	return Result{}, fmt.Errorf("it is read from more than %d files: write fewer", maxReads)
 }
 
 // tail keeps the end of what a program said on its standard error.

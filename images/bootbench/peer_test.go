@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"resinos/bsp/apt"
@@ -33,10 +34,12 @@ type peer struct {
 	versions                []string // of the packages that it is made of
 }
 
-// What the peer is made of: packages that the board's lock pins, and the engine, of which the newest that is served is taken and kept.
+// What the peer is made of: packages that the board's lock pins, and Debian's engine and its own runtime, of which the newest that are served
+// are taken and kept.
 var (
 	lockedPackages = []string{"busybox-static", "crun", "libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2"}
-	engineFiles    = []string{"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr"}
+	servedPackages = []string{"containerd", "runc"}
+	servedFiles    = []string{"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr", "usr/sbin/runc"}
 	earlyModules   = []string{"crc32c_generic", "virtio_blk", "ext4"}
 	rootModules    = []string{"virtio_net", "overlay", "af_packet"}
 	peerApplets    = []string{
@@ -115,59 +118,58 @@ func (b *peerBuilder) unpack(ctx context.Context) ([]string, error) {
 		p, _ := pins.Find(name) // Unpack has found it
 		versions = append(versions, p.Name+" "+p.Version)
 	}
-	engine, err := b.enginePackage(ctx)
+	served, err := b.served(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return append(versions, engine.Name+" "+engine.Version), b.unpackEngine(ctx, engine)
+	for _, p := range served {
+		versions = append(versions, p.Name+" "+p.Version)
+	}
+	return versions, b.unpackServed(ctx, served)
 }
 
-// enginePackage is the engine's package that was taken first: the peer stays the same until its directory is removed.
-func (b *peerBuilder) enginePackage(ctx context.Context) (lock.Package, error) {
-	var pin lock.Package
-	file := filepath.Join(b.dir, "engine.json")
+// served are the packages that were taken first: the peer stays the same until its directory is removed.
+func (b *peerBuilder) served(ctx context.Context) (pins []lock.Package, err error) {
+	file := filepath.Join(b.dir, "served.json")
 	text, err := os.ReadFile(file)
 	if err == nil {
-		return pin, json.Unmarshal(text, &pin)
+		return pins, json.Unmarshal(text, &pins)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return pin, err
+		return nil, err
 	}
-	served, _, err := apt.Resolve(ctx, apt.For(b.board, b.cache), "containerd", []string{"containerd"}) // it stands for no other package
-	if err != nil {
-		return pin, err
+	if pins, _, err = apt.Resolve(ctx, apt.For(b.board, b.cache), servedPackages[0], servedPackages); err != nil { // none stands for a kernel
+		return nil, err
 	}
-	pin = served[0]
-	if text, err = json.Marshal(pin); err != nil {
-		return pin, err
+	if text, err = json.Marshal(pins); err != nil {
+		return nil, err
 	}
-	return pin, os.WriteFile(file, text, 0o644)
+	return pins, os.WriteFile(file, text, 0o644)
 }
 
-func (b *peerBuilder) unpackEngine(ctx context.Context, pin lock.Package) error {
-	files, err := apt.Fetch(ctx, apt.For(b.board, b.cache), []lock.Package{pin})
+func (b *peerBuilder) unpackServed(ctx context.Context, pins []lock.Package) error {
+	files, err := apt.Fetch(ctx, apt.For(b.board, b.cache), pins)
 	if err != nil {
 		return err
 	}
-	wanted := func(name string) bool {
-		for _, f := range engineFiles {
-			if f == name {
-				return true
+	wanted := func(name string) bool { return slices.Contains(servedFiles, name) }
+	for _, pin := range pins {
+		err := deb.Extract(files[pin.Name], wanted, func(e deb.Entry, r io.Reader) error {
+			content, err := io.ReadAll(r)
+			if err != nil {
+				return err
 			}
-		}
-		return false
-	}
-	return deb.Extract(files[pin.Name], wanted, func(e deb.Entry, r io.Reader) error {
-		content, err := io.ReadAll(r)
+			target := filepath.Join(b.packages, e.Name)
+			if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+				return err
+			}
+			return os.WriteFile(target, content, 0o755)
+		})
 		if err != nil {
 			return err
 		}
-		target := filepath.Join(b.packages, e.Name)
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(target, content, 0o755)
-	})
+	}
+	return nil
 }
 
 // early is the tree of the initramfs.
@@ -206,7 +208,7 @@ func (b *peerBuilder) root(ctx context.Context) (*assemble.Tree, error) {
 	for _, link := range []string{"bin", "sbin", "lib", "lib64"} {
 		faults = append(faults, tree.Add(assemble.Entry{Path: link, Mode: fs.ModeSymlink | 0o777, Target: "usr/" + link}))
 	}
-	for _, file := range append([]string{"usr/bin/crun"}, engineFiles...) {
+	for _, file := range append([]string{"usr/bin/crun"}, servedFiles...) {
 		faults = append(faults, tree.Add(assemble.Entry{Path: file, Mode: 0o755, Source: filepath.Join(b.packages, file)}))
 	}
 	return tree, errors.Join(faults...)

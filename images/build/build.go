@@ -84,6 +84,7 @@ type builder struct {
 	epoch    int64
 	packages map[string]string // name -> directory it is unpacked in
 	modules  moduleTrees
+	loader   string // version of the program that loads apps, in the root
 }
 
 // Build builds the image. Output is the old image, or missing, until the new one is complete. Errors name the file or

@@ -389,7 +389,7 @@ func TestAppDirectoryIsPreloaded(t *testing.T) {
 	needTools(t)
 	b := standIn(t, "qemu-x86_64", "production", time.Now())
 	app := filepath.Join(t.TempDir(), "Sensor")
-	write(t, filepath.Join(app, "compose.yaml"), []byte("services: {}\n"), time.Now())
+	write(t, filepath.Join(app, "compose.yaml"), []byte("services: {a: {image: x}}\n"), time.Now())
 	write(t, filepath.Join(app, "images", "one.tar"), []byte("tar"), time.Now())
 	write(t, filepath.Join(app, "README"), []byte("stays here"), time.Now())
 	b.Apps = []string{app}
@@ -404,26 +404,6 @@ func TestAppDirectoryIsPreloaded(t *testing.T) {
 	want := []string{purge.Armed, "apps", "apps/sensor", "apps/sensor/compose.yaml", "apps/sensor/images", "apps/sensor/images/one.tar", purge.Flag}
 	if !slices.Equal(names, want) {
 		t.Errorf("data = %v, want %v", names, want)
-	}
-}
-
-func TestComposeFile(t *testing.T) {
-	for want, files := range map[string][]string{
-		"compose.yaml":        {"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"},
-		"compose.yml":         {"compose.yml", "docker-compose.yaml", "docker-compose.yml"},
-		"docker-compose.yaml": {"docker-compose.yaml", "docker-compose.yml"},
-		"docker-compose.yml":  {"docker-compose.yml", "README"},
-		"find compose.yaml":   {"compose.json"},
-		"override.yml would":  {"compose.yaml", "docker-compose.override.yml"},
-	} {
-		dir := t.TempDir()
-		for _, f := range files {
-			write(t, filepath.Join(dir, f), nil, time.Now())
-		}
-		got, err := composeFile(dir)
-		if got != want && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("composeFile with %q = %q, %v, want %q", files, got, err, want)
-		}
 	}
 }
 

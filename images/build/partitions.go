@@ -12,12 +12,14 @@ import (
 	"strings"
 
 	"resinos/bsp/slot"
+	"resinos/images/appdata"
 	"resinos/images/apps"
 	"resinos/images/assemble"
 	"resinos/images/bootscript"
 	"resinos/images/layout"
 	"resinos/images/logo"
 	"resinos/images/ociimage"
+	"resinos/mounts/packed"
 	"resinos/mounts/persist"
 	"resinos/mounts/purge"
 	"resinos/services/config"
@@ -115,74 +117,62 @@ func unmarked(tree *assemble.Tree) error {
 }
 
 // dataTree returns the content of resin-data before the first boot: the apps to preload.
-func (b *builder) dataTree(context.Context, slot.Manifest) (*assemble.Tree, error) {
+func (b *builder) dataTree(ctx context.Context, _ slot.Manifest) (*assemble.Tree, error) {
 	tree := &assemble.Tree{}
-	faults := []error{tree.Add(assemble.Entry{Path: "apps", Mode: fs.ModeDir | 0o755}), unmarked(tree)}
+	faults := []error{tree.Add(assemble.Entry{Path: appdata.Apps, Mode: fs.ModeDir | 0o755}), unmarked(tree)}
 	for _, app := range b.Apps {
-		faults = append(faults, b.addApp(tree, app))
+		faults = append(faults, b.addApp(ctx, tree, app))
 	}
 	return tree, errors.Join(faults...)
 }
 
-// addApp adds the compose file and the container images of an app, from a directory or from the builder.
-func (b *builder) addApp(tree *assemble.Tree, app string) error {
-	if dir, ok := apps.Builtin(app); ok {
-		text, err := fs.ReadFile(dir, "compose.yaml")
-		if err != nil {
-			return err
-		}
-		image, err := b.helloImage()
-		if err != nil {
-			return err
-		}
-		return errors.Join(
-			tree.Add(assemble.Entry{Path: path.Join("apps", app, "compose.yaml"), Mode: 0o644, Content: text}),
-			tree.Add(assemble.Entry{Path: path.Join("apps", app, "images", app+".tar"), Mode: 0o644, Content: image}))
+// addApp adds an app of a directory, or the one that comes with the builder.
+func (b *builder) addApp(ctx context.Context, tree *assemble.Tree, app string) error {
+	files, ok := apps.Builtin(app)
+	if !ok {
+		_, err := appdata.Add(ctx, tree, app, b.loader)
+		return err
 	}
-	_, err := AddApp(tree, app)
-	return err
+	work, err := os.MkdirTemp("", "resin-app-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work) // temporary files; it does no harm if they stay
+	dir := filepath.Join(work, app)
+	if err := os.CopyFS(dir, files); err != nil {
+		return err
+	}
+	image, err := b.helloImage()
+	if err != nil {
+		return err
+	}
+	_, err = appdata.Add(ctx, tree, dir, b.loader)
+	return errors.Join(err, tree.Add(assemble.Entry{Path: path.Join(appdata.Apps, app, "images", app+".tar"), Mode: 0o644, Content: image}))
 }
 
-// AddApp adds the compose file and the container images of an app, and returns the app's name.
-func AddApp(tree *assemble.Tree, app string) (string, error) {
-	dir, err := filepath.Abs(app)
+// loaderVersion returns the version of the program that loads apps, as a device with this root finds it.
+func loaderVersion(root *assemble.Tree) (string, error) {
+	file, there := root.Lookup("usr/bin/compose")
+	if file.Mode&fs.ModeSymlink != 0 {
+		name, _, _ := strings.Cut(strings.TrimPrefix(path.Join("/usr/bin", file.Target), packed.Directory+"/"), "/")
+		file, there = root.Lookup(strings.TrimPrefix(packed.Path(name)+packed.Suffix, "/"))
+	}
+	if !there {
+		return "", errors.New("find the program that loads apps: the root has no /usr/bin/compose, or a link to no packed file")
+	}
+	size := int64(len(file.Content))
+	if file.Source != "" {
+		var err error
+		if size, err = fileSize(file.Source); err != nil {
+			return "", err
+		}
+	}
+	r, err := file.Open()
 	if err != nil {
 		return "", err
 	}
-	compose, err := composeFile(dir)
-	if err != nil {
-		return "", fmt.Errorf("preload app %s: %w; want a directory with a compose.yaml and, if the first boot has no network, "+
-			"images/*.tar", app, err)
-	}
-	name := strings.ToLower(filepath.Base(dir))
-	faults := []error{tree.Add(assemble.Entry{Path: path.Join("apps", name, compose), Mode: 0o644,
-		Source: filepath.Join(dir, compose)})}
-	images, err := filepath.Glob(filepath.Join(dir, "images", "*.tar"))
-	faults = append(faults, err)
-	for _, file := range images {
-		faults = append(faults, tree.Add(assemble.Entry{Path: path.Join("apps", name, "images", filepath.Base(file)),
-			Mode: 0o644, Source: file}))
-	}
-	return name, errors.Join(faults...)
-}
-
-// composeFile returns the name of the compose file in dir: the first one that the device would use
-// (containers/workload).
-func composeFile(dir string) (string, error) {
-	found := ""
-	for _, name := range []string{"docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml"} { // the last one counts
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			found = name
-		}
-		override := strings.Replace(name, ".y", ".override.y", 1)
-		if _, err := os.Stat(filepath.Join(dir, override)); err == nil {
-			return "", fmt.Errorf("%s would change it, and the device does not merge files", override)
-		}
-	}
-	if found == "" {
-		return "", fmt.Errorf("find compose.yaml: %w", fs.ErrNotExist)
-	}
-	return found, nil
+	defer r.Close() // only read
+	return packed.VersionOf(r, size)
 }
 
 // helloApplets are the commands that a person who inspects the demonstration container may need.

@@ -54,6 +54,9 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err != nil {
 		return nil, slot.Manifest{}, err
 	}
+	if b.loader, err = loaderVersion(rootTree); err != nil {
+		return nil, slot.Manifest{}, err
+	}
 	if err := addFingerprint(rootTree, "root"); err != nil {
 		return nil, slot.Manifest{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"regexp"
 
 	"resinos/bsp/slot"
+	"resinos/images/appdata"
 	"resinos/images/assemble"
 	"resinos/images/build"
 	"resinos/images/inspect"
@@ -94,7 +95,7 @@ func preloaded(ctx context.Context, data, dump string, items []string, arch stri
 	added := map[string]bool{}
 	var faults []error
 	for _, item := range items {
-		place, err := addItem(tree, added, item, arch)
+		place, err := addItem(ctx, tree, added, item, arch)
 		added[place] = true
 		faults = append(faults, err)
 	}
@@ -128,13 +129,14 @@ func preloaded(ctx context.Context, data, dump string, items []string, arch stri
 }
 
 // addItem adds an archive or an app, and returns where it lies.
-func addItem(tree *assemble.Tree, added map[string]bool, item, arch string) (place string, err error) {
+func addItem(ctx context.Context, tree *assemble.Tree, added map[string]bool, item, arch string) (
+	place string, err error) {
 	info, err := os.Stat(item)
 	if err != nil {
 		return "", fmt.Errorf("preload %s: %w", item, err)
 	}
 	if info.IsDir() {
-		name, err := build.AddApp(tree, item)
+		name, err := appdata.Add(ctx, tree, item, "")
 		if err != nil && added[path.Join("apps", name)] {
 			err = fmt.Errorf("preload %s: app %s is given twice", item, name)
 		}

@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 	needTools(t)
 	built := diskImage(t)
 	app := filepath.Join(t.TempDir(), "Sensor")
-	write(t, filepath.Join(app, "compose.yaml"), []byte("services: {}\n"), time.Now())
+	write(t, filepath.Join(app, "compose.yaml"), []byte("services: {a: {image: x}}\n"), time.Now())
 	items := []string{archive(t, "shop/web:1", "amd64"), app}
 	var outs []string
 	for _, name := range []string{"one.img", "two.img"} {
@@ -179,7 +179,7 @@ func TestRun(t *testing.T) {
 	}
 	data, _ := plan.Partition(layout.Data)
 	for name, want := range map[string]string{
-		"apps/sensor/compose.yaml": "services: {}", "apps/hello/compose.yaml": "hello",
+		"apps/sensor/compose.yaml": "services: {a: {image: x}}", "apps/hello/compose.yaml": "hello",
 		"images/docker.io_shop_web_1.tar": "index.json",
 	} {
 		text, err := assemble.ReadExt4File(t.Context(), outs[0], data.Start, "/"+name)
@@ -212,9 +212,9 @@ func preloadFaults(t *testing.T, image string) {
 	for want, items := range map[string][]string{
 		"is for arm64, and the disk image is for amd64": {archive(t, "shop/web:1", "arm64")},
 		"must be a tar file that is not compressed":     {garbage},
-		"no such file":      {filepath.Join(empty, "none.tar")},
-		"find compose.yaml": {empty},
-		"is given twice":    {web, web},
+		"no such file":                        {filepath.Join(empty, "none.tar")},
+		"no compose file: write compose.yaml": {empty},
+		"is given twice":                      {web, web},
 	} {
 		err := Run(t.Context(), Options{Image: image, Output: image, Items: items})
 		if err == nil || !strings.Contains(err.Error(), want) {

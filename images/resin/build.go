@@ -63,7 +63,7 @@ the device refuses every update.`,
 	f.StringVar(&o.Board, "board", "", "board to build for; see: resin boards")
 	f.StringVar(&o.Variant, "variant", "development", "production, development or standalone")
 	f.StringVarP(&o.Output, "output", "o", "", "image file to write")
-	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml and images/*.tar; '' for none")
+	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml, the files that it reads or binds, and images/*.tar; '' for none")
 	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
 	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
 	f.StringSliceVar(&o.Without, "without", nil, "parts to leave out: docker (Docker's API)")

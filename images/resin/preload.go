@@ -16,8 +16,9 @@ func preloadCommand() *cobra.Command {
 		Long: `Adds container images and apps to a disk image that is built, without building it again.
 
 ARCHIVE is what docker save writes: a container image for the architecture of the disk image. Any app of the device uses
-it instead of a pull. APP is a directory with a compose.yaml and images/*.tar, as for resin build --apps. An app or
-container image of the same name is replaced. The same inputs always give the same bytes. Needs no root.`,
+it instead of a pull. APP is a directory with a compose.yaml, as for resin build --apps: added are the files that the
+compose file reads or binds, and images/*.tar. An app or container image of the same name is replaced. The same inputs
+always give the same bytes. Needs no root.`,
 		Example: `  docker save shop/web:1 -o web.tar
   resin preload resinos.img web.tar ./shop
   resin preload resinos.img web.tar -o shop.img`,

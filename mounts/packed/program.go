@@ -93,11 +93,20 @@ func (p *Program) Version() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.New()
-	if _, err := io.CopyN(sum, f, head); err != nil && !errors.Is(err, io.EOF) {
+	version, err := VersionOf(f, info.Size())
+	if err != nil {
 		return "", fmt.Errorf("read %s: %w", file, err)
 	}
-	return fmt.Sprintf("%d-%x", info.Size(), sum.Sum(nil)[:8]), nil
+	return version, nil
+}
+
+// VersionOf returns what Version returns of a file with this content and size in bytes.
+func VersionOf(content io.Reader, size int64) (string, error) {
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, content, head); err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return fmt.Sprintf("%d-%x", size, sum.Sum(nil)[:8]), nil
 }
 
 // open returns the root directory of a packed program's files, mounted nowhere: the mount lasts until the last
