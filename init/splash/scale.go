@@ -59,12 +59,10 @@ func scaled(f *os.File, l framebuffer.Layout) (*drawn, error) {
 	}
 	w, h := fit(in.Width, in.Height, l.Width, l.Height)
 	out := &drawn{width: w, height: h, size: l.Size, pixels: make([]byte, 0, w*h*l.Size)}
-	s := newScaler(in.Width, in.Height, w, h, func(rgb []byte) {
+	s := newScaler(in.Width, in.Height, w, h, func(rgb []uint32) {
 		end := len(out.pixels)
 		out.pixels = out.pixels[:end+w*l.Size]
-		for to := out.pixels[end:]; len(rgb) >= 3; rgb, to = rgb[3:], to[l.Size:] {
-			l.Put(to, rgb[0], rgb[1], rgb[2])
-		}
+		l.PutRow(out.pixels[end:], rgb)
 	})
 	row := make([]byte, 4*in.Width)
 	for {
@@ -100,30 +98,41 @@ func draw(s *framebuffer.Screen, logo *drawn) error {
 // whole numbers, so nothing is rounded before the end.
 type scaler struct {
 	w, h, width, height int // of the picture, and of what it becomes
-	emit                func(rgb []byte)
+	emit                func(rgb []uint32)
 
-	y    int      // rows that were added
-	out  int      // rows that were emitted
-	line []uint32 // one row, in the new width
-	sum  []uint64 // of the lines that belong to the next row
-	rgb  []byte
+	y    int       // rows that were added
+	out  int       // rows that were emitted
+	line []mixture // one row, in the new width
+	sum  []mixture // of the lines that belong to the next row
+	rgb  []uint32
 }
 
-func newScaler(w, h, width, height int, emit func([]byte)) *scaler {
+// mixture is a colour, or a sum of some: two of 32 bits in one number, so that both are computed at once. The largest sum
+// is that of all of a picture, 255 x 4096 x 4096, which has 32 bits.
+type mixture struct{ redGreen, blue uint64 }
+
+func (c mixture) times(part int) mixture {
+	return mixture{uint64(part) * c.redGreen, uint64(part) * c.blue}
+}
+
+func (c mixture) plus(d mixture) mixture { return mixture{c.redGreen + d.redGreen, c.blue + d.blue} }
+
+func newScaler(w, h, width, height int, emit func([]uint32)) *scaler {
 	return &scaler{w: w, h: h, width: width, height: height, emit: emit,
-		line: make([]uint32, 3*width), sum: make([]uint64, 3*width), rgb: make([]byte, 3*width)}
+		line: make([]mixture, width), sum: make([]mixture, width), rgb: make([]uint32, width)}
 }
 
 // add takes a row of rgba.
 func (s *scaler) add(rgba []byte) {
-	s.narrow(rgba)
+	s.narrow(rgba[:4*s.w])
 	from, to := s.y*s.height, (s.y+1)*s.height
 	for s.y++; from < to; {
 		border := (s.out + 1) * s.h
 		part := min(border, to) - from
 		sum := s.sum[:len(s.line)]
-		for i, v := range s.line {
-			sum[i] += uint64(part) * uint64(v)
+		for i := range s.line {
+			sum[i].redGreen += uint64(part) * s.line[i].redGreen
+			sum[i].blue += uint64(part) * s.line[i].blue
 		}
 		if from += part; from == border {
 			s.flush()
@@ -131,47 +140,66 @@ func (s *scaler) add(rgba []byte) {
 	}
 }
 
+// flush emits a row. Most pixels are as the one before, and cost no division.
 func (s *scaler) flush() {
 	area := uint64(s.w) * uint64(s.h)
-	rgb := s.rgb[:len(s.sum)]
-	for i, v := range s.sum {
-		rgb[i] = byte((v + area/2) / area)
+	var known mixture // of no area, and black
+	var pixel uint32
+	for i, sum := range s.sum {
+		if sum != known {
+			known = sum
+			red, green := (sum.redGreen&0xffffffff+area/2)/area, (sum.redGreen>>32+area/2)/area
+			pixel = uint32(red<<16 | green<<8 | (sum.blue+area/2)/area)
+		}
+		s.rgb[i] = pixel
 	}
 	clear(s.sum)
 	s.out++
 	s.emit(s.rgb)
 }
 
-// narrow puts a row into line: for each pixel the sum of the w parts that it covers.
+// narrow puts a row into line: for each pixel the sum of the w parts that it covers. It takes all pixels at once that
+// have the same colour, because a logo has large areas of one.
 func (s *scaler) narrow(rgba []byte) {
-	at, border, from := 0, s.w, 0
-	var r, g, b, red, green, blue uint32 // of this pixel, and the sums of the parts
-	line, known := s.line, ^binary.LittleEndian.Uint32(rgba)
-	for rgba = rgba[:4*s.w]; len(rgba) > 0; rgba = rgba[4:] {
-		if pixel := binary.LittleEndian.Uint32(rgba); pixel != known { // most are as the one before
-			known = pixel
-			r, g, b = over(rgba)
+	at, from, border := 0, 0, s.w
+	var sum mixture // of the parts of the next pixel
+	for len(rgba) > 0 {
+		count := alike(rgba)
+		c := over(rgba)
+		rgba = rgba[4*count:]
+		to := from + count*s.width
+		if to >= border {
+			s.line[at] = sum.plus(c.times(border - from))
+			whole := c.times(s.w)
+			for at++; to-border >= s.w; at++ {
+				s.line[at] = whole
+				border += s.w
+			}
+			sum, from = mixture{}, border
+			border += s.w
 		}
-		to := from + s.width
-		for ; to >= border; border += s.w {
-			part := uint32(border - from)
-			out := line[at : at+3]
-			out[0], out[1], out[2] = red+part*r, green+part*g, blue+part*b
-			red, green, blue, from = 0, 0, 0, border
-			at += 3
-		}
-		part := uint32(to - from)
-		red, green, blue, from = red+part*r, green+part*g, blue+part*b, to
+		sum, from = sum.plus(c.times(to-from)), to
 	}
 }
 
-// over is a pixel before the background.
-func over(rgba []byte) (r, g, b uint32) {
-	opacity := uint32(rgba[3])
-	if opacity == 0xff {
-		return uint32(rgba[0]), uint32(rgba[1]), uint32(rgba[2])
+// alike counts the pixels at the beginning of a row that are the same.
+func alike(rgba []byte) int {
+	first, n := uint64(binary.LittleEndian.Uint32(rgba)), 4
+	for first |= first << 32; len(rgba)-n >= 8 && binary.LittleEndian.Uint64(rgba[n:]) == first; {
+		n += 8
 	}
-	under := background * (0xff - opacity)
-	blend := func(v byte) uint32 { return (uint32(v)*opacity + under + 127) / 255 }
-	return blend(rgba[0]), blend(rgba[1]), blend(rgba[2])
+	if len(rgba)-n >= 4 && binary.LittleEndian.Uint32(rgba[n:]) == uint32(first) {
+		n += 4
+	}
+	return n / 4
+}
+
+// over is a pixel before the background.
+func over(rgba []byte) mixture {
+	blend := func(v byte) uint64 { return uint64(v) }
+	if opacity := uint32(rgba[3]); opacity != 0xff {
+		under := background * (0xff - opacity)
+		blend = func(v byte) uint64 { return uint64((uint32(v)*opacity + under + 127) / 255) }
+	}
+	return mixture{blend(rgba[0]) | blend(rgba[1])<<32, blend(rgba[2])}
 }

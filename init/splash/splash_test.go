@@ -42,6 +42,21 @@ func picture(w, h int) *image.NRGBA {
 	return p
 }
 
+// areas is a picture with areas of one colour of all widths, as logos have.
+func areas(w, h int) *image.NRGBA {
+	p := picture(w, h)
+	for y := range h {
+		for x, next, size := 1, 0, y%5; x < w; x++ {
+			if x < next {
+				p.SetNRGBA(x, y, p.NRGBAAt(x-1, y))
+				continue
+			}
+			next, size = x+size, size+1
+		}
+	}
+	return p
+}
+
 // average computes a pixel of the screen in another way: for itself, from the whole picture, with broken numbers.
 func average(p *image.NRGBA, x, y, w, h int) [3]float64 {
 	sx, sy := float64(p.Rect.Dx())/float64(w), float64(p.Rect.Dy())/float64(h)
@@ -97,17 +112,20 @@ func TestLoad(t *testing.T) {
 
 func TestScaler(t *testing.T) {
 	for _, tt := range [][4]int{
-		{97, 61, 40, 25}, {5, 3, 40, 24}, {40, 60, 40, 60}, {1, 1, 9, 9}, {300, 7, 40, 1}, {7, 300, 1, 40},
+		{97, 61, 40, 25}, {98, 61, 40, 25}, {98, 61, 97, 61}, {98, 3, 400, 12}, {5, 3, 40, 24}, {40, 60, 40, 60}, {1, 1, 9, 9}, {300, 7, 40, 1}, {7, 300, 1, 40},
 	} {
 		p := picture(tt[0], tt[1])
+		if tt[0]%2 == 0 {
+			p = areas(tt[0], tt[1])
+		}
 		y := 0
-		s := newScaler(tt[0], tt[1], tt[2], tt[3], func(rgb []byte) {
+		s := newScaler(tt[0], tt[1], tt[2], tt[3], func(rgb []uint32) {
 			for x := range tt[2] {
 				want := average(p, x, y, tt[2], tt[3])
 				for n := range 3 {
 					// Blending rounds each pixel of the logo, and the end rounds once more.
-					if got := float64(rgb[3*x+n]); math.Abs(got-want[n]) > 1.001 {
-						t.Fatalf("%v: pixel %d, %d has %v, want %v", tt, x, y, rgb[3*x:3*x+3], want)
+					if got := float64(byte(rgb[x] >> (16 - 8*n))); math.Abs(got-want[n]) > 1.001 {
+						t.Fatalf("%v: pixel %d, %d has %06x, want %v", tt, x, y, rgb[x], want)
 					}
 				}
 			}

@@ -112,6 +112,22 @@ func (l *Layout) Put(to []byte, red, green, blue byte) {
 	}
 }
 
+// PutRow packs colours, 0xRRGGBB each, one behind the other. Most are as the one before, and are not packed again.
+func (l *Layout) PutRow(to []byte, rgb []uint32) {
+	var pixel [4]byte
+	for i, known := 0, ^uint32(0); i < len(rgb); i++ {
+		if c := rgb[i]; c != known {
+			known = c
+			l.Put(pixel[:], byte(c>>16), byte(c>>8), byte(c))
+		}
+		if l.Size == len(pixel) {
+			binary.NativeEndian.PutUint32(to[4*i:], binary.NativeEndian.Uint32(pixel[:]))
+			continue
+		}
+		copy(to[l.Size*i:][:l.Size], pixel[:])
+	}
+}
+
 func (c field) pack(value byte) uint32 { return uint32(value) >> (8 - c.Length) << c.Offset }
 
 // Screen is an open framebuffer device.

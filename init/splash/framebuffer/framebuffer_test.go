@@ -69,6 +69,21 @@ func TestPut(t *testing.T) {
 		if !bytes.Equal(got, tt.want) {
 			t.Errorf("%+v: % x, want % x", tt.layout, got, tt.want)
 		}
+		got = make([]byte, 5*tt.layout.Size)
+		want := bytes.Repeat(tt.want, 2)
+		if l := tt.layout.ready(); true {
+			l.PutRow(got, []uint32{0x902030, 0x902030, 0, 0x902030, 0xffffff})
+			for _, c := range []byte{0, 0x90, 0xff} {
+				one := make([]byte, tt.layout.Size)
+				if l.Put(one, c, c, c); c == 0x90 {
+					one = tt.want
+				}
+				want = append(want, one...)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%+v: a row % x, want % x", tt.layout, got, want)
+		}
 	}
 }
 

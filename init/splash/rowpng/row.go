@@ -62,6 +62,9 @@ func paeth(a, b, c int) byte {
 func (r *Reader) expand(row, rgba []byte) error {
 	switch r.Color {
 	case Palette:
+		if r.Depth == 8 {
+			return r.expandPalette(row, rgba)
+		}
 		for i := range r.Width {
 			index := 4 * sample(row, i, r.Depth)
 			if index >= len(r.palette) {
@@ -88,6 +91,26 @@ func (r *Reader) expand(row, rgba []byte) error {
 			out[3] = in[3*size]
 		case !r.opaque && r.isClear(row, 3*i, 3):
 			out[3] = 0
+		}
+	}
+	return nil
+}
+
+// expandPalette is for a palette with a byte for each pixel: logos have large areas of one colour, so it looks at eight
+// pixels at a time.
+func (r *Reader) expandPalette(row, rgba []byte) error {
+	for i := 0; i < r.Width; {
+		index := row[i]
+		if 4*int(index) >= len(r.palette) {
+			return errors.New("a pixel is not in the palette")
+		}
+		color := uint64(binary.NativeEndian.Uint32(r.palette[4*int(index):]))
+		binary.NativeEndian.PutUint32(rgba[4*i:], uint32(color))
+		color |= color << 32
+		for i++; len(row)-i >= 8 && binary.NativeEndian.Uint64(row[i:]) == uint64(index)*0x0101010101010101; i += 8 {
+			for to := rgba[4*i : 4*i+32]; len(to) > 0; to = to[8:] {
+				binary.NativeEndian.PutUint64(to, color)
+			}
 		}
 	}
 	return nil

@@ -137,6 +137,29 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestAreas: areas of one colour, of all widths and at all places in a row, give the pixels that the standard library
+// gives.
+func TestAreas(t *testing.T) {
+	h := Header{Width: 61, Height: 40, Depth: 8, Color: Palette}
+	var rows []byte
+	for y := range h.Height {
+		rows = append(rows, 0)
+		for x := range h.Width {
+			rows = append(rows, byte(x/(y+1))%5)
+		}
+	}
+	palette := map[string][]byte{"PLTE": {1, 2, 3, 250, 128, 7, 9, 99, 200, 31, 41, 59, 0, 0, 0}, "tRNS": {255, 9}}
+	file := raw(h, 0, palette, []string{"PLTE", "tRNS"}, rows, 1)
+	_, pixels, err := decode(file)
+	if err != nil || !bytes.Equal(pixels, peer(t, file)) {
+		t.Errorf("pixels differ, %v", err)
+	}
+	rows[len(rows)-1] = 5
+	if _, _, err := decode(raw(h, 0, palette, []string{"PLTE", "tRNS"}, rows, 1)); err == nil {
+		t.Error("a pixel that is not in the palette is taken")
+	}
+}
+
 func sample1() []byte {
 	picture := image.NewNRGBA(image.Rect(0, 0, 9, 7))
 	for i := range picture.Pix {
