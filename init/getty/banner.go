@@ -2,12 +2,13 @@ package getty
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"resinos/init/ownaddress"
 )
 
 // sshPort is the port of ssh in development images.
@@ -29,16 +30,21 @@ func banner(f facts) string {
 	}
 	fmt.Fprintf(&b, ", %s on %s\n\n", f.host, f.device)
 	if len(f.addresses) == 0 {
-		b.WriteString("  address   none yet; see: osctl logs -u netd\n")
+		b.WriteString("  address   none yet, follows below; see: osctl net\n")
 	} else {
-		words := make([]string, len(f.addresses))
-		for i, a := range f.addresses {
-			words[i] = a.String()
-		}
-		fmt.Fprintf(&b, "  address   %s\n  ssh       ssh -p %d root@%s\n", strings.Join(words, " "), sshPort, words[0])
+		b.WriteString(reached(f.addresses))
 	}
 	b.WriteString("  services  osctl status\n  log       osctl logs -f\n  boot      osctl boot\n  help      osctl help\n\n")
 	return b.String()
+}
+
+// reached says how the device is reached by addresses, of which there is at least one.
+func reached(addresses []netip.Addr) string {
+	words := make([]string, len(addresses))
+	for i, a := range addresses {
+		words[i] = a.String()
+	}
+	return fmt.Sprintf("  address   %s\n  ssh       ssh -p %d root@%s\n", strings.Join(words, " "), sshPort, words[0])
 }
 
 // observe collects the facts. It leaves out what it cannot find, because the shell is more important.
@@ -47,14 +53,7 @@ func observe(root, device string) facts {
 	f := parseRelease(string(text))
 	f.device = strings.TrimPrefix(device, "/dev/")
 	f.host, _ = os.Hostname()
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok && ip.Unmap().IsGlobalUnicast() {
-				f.addresses = append(f.addresses, ip.Unmap())
-			}
-		}
-	}
+	f.addresses = ownaddress.Read()
 	return f
 }
 

@@ -20,7 +20,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/ownaddress"
 	"resinos/init/splash/framebuffer"
+	"resinos/mounts/dirwatch"
 	"resinos/services/notify"
 	"resinos/services/oomscore"
 )
@@ -33,6 +35,12 @@ const (
 	retryWait = 3 * time.Second
 	// hangupWait is the time between SIGHUP and SIGKILL at the end.
 	hangupWait = 2 * time.Second
+	// networkState is the directory where netd replaces files when the device gets an address, below the root.
+	networkState = "run/resinos"
+	// lookAgain is the time after which a console looks for an address that no file told of.
+	lookAgain = 30 * time.Second
+	// other is how long an address of IPv6 waits for one of IPv4, which takes longer and is easier to type.
+	other = 10 * time.Second
 )
 
 // Config says which consoles get which shell. Zero fields mean the values of the device.
@@ -145,8 +153,14 @@ func (c *console) session(ctx context.Context) error {
 		return err
 	}
 	defer tty.Close()
-	if _, err := io.WriteString(tty, banner(observe(c.Root, c.device))); err != nil {
+	found := observe(c.Root, c.device)
+	if _, err := io.WriteString(tty, banner(found)); err != nil {
 		return err
+	}
+	if len(found.addresses) == 0 {
+		ctx, ended := context.WithCancel(ctx)
+		defer ended()
+		go c.tell(ctx, tty)
 	}
 	cmd := exec.CommandContext(ctx, c.Shell[0], c.Shell[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
@@ -164,6 +178,34 @@ func (c *console) session(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// tell completes the banner when the device gets its first addresses: at a boot the shell is there before the network. It
+// ends with ctx, or when it has written.
+func (c *console) tell(ctx context.Context, tty io.Writer) {
+	watch, err := dirwatch.Open(filepath.Join(c.Root, networkState), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE, c.log)
+	if err != nil {
+		c.log.Warn("first address not shown", "error", err)
+		return
+	}
+	defer watch.Close() // nothing is written
+	var first time.Time // when there was an address
+	for {
+		addresses, pause := ownaddress.Read(), lookAgain
+		if len(addresses) > 0 {
+			if first.IsZero() {
+				first = time.Now()
+			}
+			pause = other - time.Since(first)
+		}
+		if pause <= 0 || len(addresses) > 0 && addresses[0].Is4() {
+			_, _ = io.WriteString(tty, "\n\n"+reached(addresses)+"\n") // a terminal that is gone ends the shell, too
+			return
+		}
+		if watch.Wait(ctx, pause) != nil {
+			return
+		}
+	}
 }
 
 // onScreen reports whether a terminal is one of the screen: tty1, not ttyS0.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
+	"resinos/net/link/linktest"
 )
 
 func TestBanner(t *testing.T) {
@@ -105,6 +106,45 @@ func TestShellOnEachConsole(t *testing.T) {
 		far.WriteString("echo six$((5+1))\n")
 		expect(t, lines, "six6")
 	}
+	cancel()
+	if err := testenv.Receive(t, "the end of Run", done); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAddressComesLater: the shell is there before the network. The banner is completed when a link gets an address, not
+// for a network of containers.
+func TestAddressComesLater(t *testing.T) {
+	if !linktest.Isolate(t) {
+		return
+	}
+	far, device := terminal(t)
+	root := t.TempDir()
+	state := filepath.Join(root, networkState)
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, Config{Devices: []string{device}, Root: root, Log: slog.Default()}) }()
+	lines := scan(far)
+	expect(t, lines, "none yet, follows below")
+	expect(t, lines, "osctl help")
+	give := func(link, address string) {
+		t.Helper()
+		linktest.Cable(t, link)
+		testenv.Run(t, "ip", "addr", "add", address, "dev", link)
+		if err := os.WriteFile(filepath.Join(state, "resolv.conf"), nil, 0o644); err != nil { // as netd does
+			t.Fatal(err)
+		}
+	}
+	give("net-dc75", "10.114.105.1/24")
+	give("eth9", "2001:db8::7/64") // IPv4 takes longer, and comes first
+	give("eth8", "192.0.2.7/24")
+	if line := expect(t, lines, "  address  "); strings.TrimSpace(line) != "address   192.0.2.7 2001:db8::7" {
+		t.Errorf("address: %q", line)
+	}
+	expect(t, lines, "ssh -p 22222 root@192.0.2.7")
 	cancel()
 	if err := testenv.Receive(t, "the end of Run", done); err != nil {
 		t.Error(err)

@@ -3,16 +3,17 @@ package placard
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"resinos/bsp/update"
 	"resinos/containers/appstatus"
+	"resinos/init/ownaddress"
 	"resinos/services/osrelease"
 	"resinos/services/pid1"
 )
@@ -20,7 +21,7 @@ import (
 // Facts is what the placard tells. A zero field is not known, or there is none.
 type Facts struct {
 	Host, Version, Variant string
-	Addresses              []netip.Addr // of the network, without link-local ones
+	Addresses              []netip.Addr // as ownaddress has them
 	Apps                   []appstatus.App
 	Update                 *update.Attempt // the latest
 	Problems               []string        // each begins with "!"
@@ -30,14 +31,7 @@ type Facts struct {
 func Observe(ctx context.Context, root string) Facts {
 	f := Facts{Version: osrelease.Value("VERSION_ID"), Variant: osrelease.Variant()}
 	f.Host, _ = os.Hostname()
-	addresses, _ := net.InterfaceAddrs()
-	for _, a := range addresses {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok && ip.Unmap().IsGlobalUnicast() {
-				f.Addresses = append(f.Addresses, ip.Unmap())
-			}
-		}
-	}
+	f.Addresses = ownaddress.Read()
 	if apps, err := appstatus.Read(filepath.Join(root, appstatus.Path)); err == nil {
 		f.Apps = apps.Apps
 		if apps.Cause != "" {
@@ -80,7 +74,7 @@ func (f Facts) Lines(columns, rows int) []string {
 	ill, well := f.apps()
 	const last = "a key starts a shell"
 	room := max(0, rows-len(lines)-1-free)
-	lines = append(lines, fill(append(ill, f.Problems...), well, room)...)
+	lines = append(lines, fill(wrap(append(ill, f.Problems...), columns, room-len(well)), well, room)...)
 	for len(lines) < rows-1 {
 		lines = append(lines, "")
 	}
@@ -91,19 +85,35 @@ func (f Facts) Lines(columns, rows int) []string {
 	return lines
 }
 
-// apps tells of the apps that something is wrong with, and of the others.
+// apps tells of the apps and containers that something is wrong with, and of the other apps.
 func (f Facts) apps() (ill, well []string) {
 	if len(f.Apps) == 0 {
 		well = append(well, "no apps")
 	}
 	for _, a := range f.Apps {
-		if a.Cause != "" {
-			ill = append(ill, fmt.Sprintf("! %s: %s", a.Name, a.Cause))
-		} else {
+		if !a.Wrong() {
 			well = append(well, fmt.Sprintf("  %s: %s", a.Name, a.State))
+			continue
+		}
+		before := len(ill)
+		for _, c := range a.Containers {
+			if c.Wrong() {
+				ill = append(ill, problem(a.Name+"."+c.Name, c.Trouble))
+			}
+		}
+		if len(ill) == before { // it is not of a container
+			ill = append(ill, problem(a.Name, a.Trouble))
 		}
 	}
 	return ill, well
+}
+
+// problem is the reason, which is for people. An older status has none.
+func problem(name string, t appstatus.Trouble) string {
+	if t.Reason == "" {
+		return fmt.Sprintf("! %s: %s", name, t.Cause)
+	}
+	return fmt.Sprintf("! %s: %s", name, t.Reason)
 }
 
 func (f Facts) update() string {
@@ -115,6 +125,33 @@ func (f Facts) update() string {
 		at = f.Update.Began
 	}
 	return fmt.Sprintf("update %s: %s %s", f.Update.Version, f.Update.State, at.UTC().Format(time.DateOnly))
+}
+
+// again begins each further line of a problem.
+const again = "    "
+
+// wrap continues problems that are too long in further lines, each in one before any in two, while all have room.
+func wrap(problems []string, columns, room int) []string {
+	parts := make([][]string, len(problems))
+	spare := room - len(problems)
+	for more := true; more; {
+		more = false
+		for i, text := range problems {
+			if parts[i] == nil {
+				parts[i] = []string{text}
+			}
+			last := len(parts[i]) - 1
+			letters := []rune(parts[i][last])
+			if len(letters) <= columns || spare <= 0 || columns <= len(again) {
+				continue
+			}
+			head, tail := string(letters[:columns]), again+string(letters[columns:])
+			parts[i] = append(parts[i][:last], head, tail)
+			spare--
+			more = true
+		}
+	}
+	return slices.Concat(parts...)
 }
 
 // fill returns at most room lines, the urgent ones first. If not all fit, the last line counts the others.

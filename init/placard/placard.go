@@ -116,20 +116,22 @@ func draw(tty *os.File, l *letters, f Facts) {
 	columns, rows := l.large()
 	var b strings.Builder
 	b.WriteString("\x1b[?25l\x1b[r\x1b[H")
-	lines := f.Lines(columns, rows)
+	lines := f.Lines(columns-1, rows)
+	wrong := false
 	for i, line := range lines {
+		wrong = strings.HasPrefix(line, "!") || wrong && strings.HasPrefix(line, again)
 		switch {
 		case i == 0:
 			line = "\x1b[1m" + line + "\x1b[0m" // the name is bright
-		case strings.HasPrefix(line, "!"):
+		case wrong:
 			line = "\x1b[1;31m" + line + "\x1b[0m" // and what is wrong is red
 		}
-		b.WriteString(line + "\x1b[K")
+		// The rest of the row is cleared first: after the last column it would clear the last letter.
+		b.WriteString("\x1b[K " + line) // some screens do not show their edge
 		if i < len(lines)-1 {
 			b.WriteString("\r\n")
 		}
 	}
-	b.WriteString("\x1b[J")
 	if rows > 2*free { // a region that scrolls has two rows at least
 		fmt.Fprintf(&b, "\x1b[%d;%dr\x1b[%dH", rows-free, rows-1, rows-free)
 	}

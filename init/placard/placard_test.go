@@ -29,7 +29,20 @@ func TestLines(t *testing.T) {
 			{Name: "shop\x1b[2J", State: appstatus.Backoff, Trouble: appstatus.Trouble{Cause: appstatus.CrashLoop}}},
 		Problems: []string{"! netd: backoff"},
 	}
+	troubled := full
+	trouble := func(cause appstatus.Cause, reason string) appstatus.Trouble {
+		return appstatus.Trouble{Cause: cause, Reason: reason}
+	}
+	pump := trouble(appstatus.NotAsWanted, "pull example/pump:1: lookup example on 127.0.0.2: no such host")
+	window := trouble(appstatus.CrashLoop, "crash loop: ended 3 times in 9s")
+	kiosk := []appstatus.Container{{Name: "pump", Trouble: pump}, {Name: "well"}, {Name: "window", Trouble: window}}
+	troubled.Problems, troubled.Addresses = nil, full.Addresses[:1]
+	troubled.Apps = []appstatus.App{{Name: "kiosk", State: appstatus.Backoff, Trouble: pump, Containers: kiosk},
+		{Name: "shop", Trouble: trouble(appstatus.NotUnderstood, "compose.yaml:3: no image")}}
 	var b strings.Builder
+	for _, size := range [][2]int{{39, 12}, {39, 11}, {39, 9}} {
+		b.WriteString(strings.Join(troubled.Lines(size[0], size[1]), "\n") + "\n----\n")
+	}
 	for _, size := range [][2]int{{40, 12}, {40, 9}, {20, 11}, {40, 3}} {
 		for _, f := range []Facts{full, {Host: "new"}} {
 			lines := f.Lines(size[0], size[1])
@@ -101,6 +114,30 @@ func TestEnlarge(t *testing.T) {
 	}
 }
 
+// TestDrawFullRow: a line that ends in the last column keeps its last letter, which a terminal would clear by EL behind
+// it.
+func TestDrawFullRow(t *testing.T) {
+	far, near, err := pty.Open()
+	if err != nil {
+		testenv.Lacking(t, "a pseudo terminal: %v", err)
+	}
+	defer far.Close()
+	defer near.Close()
+	if err := pty.Setsize(near, &pty.Winsize{Rows: 12, Cols: 40}); err != nil {
+		t.Fatal(err)
+	}
+	draw(near, &letters{tty: near}, Facts{Host: strings.Repeat("m", 60)})
+	got := make([]byte, 4096)
+	n, err := far.Read(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(got[:n]), "\r")
+	if want := "\x1b[K \x1b[1m" + strings.Repeat("m", 38) + ">\x1b[0m"; !strings.HasSuffix(first, want) {
+		t.Errorf("the first row is %q, want %q at its end", first, want)
+	}
+}
+
 // TestShow: it draws at once and when the apps change; a key ends it, is not left for the shell, and the terminal is as
 // before.
 func TestShow(t *testing.T) {
@@ -135,7 +172,7 @@ func TestShow(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- Show(context.Background(), near.Name(), root, slog.New(slog.DiscardHandler)) }()
-	await("a key starts a shell\x1b[K\x1b[J\x1b[23;24r\x1b[23H") // the kernel's lines go there
+	await("a key starts a shell\x1b[23;24r\x1b[23H") // the kernel's lines go there
 	status := appstatus.Status{Apps: []appstatus.App{{Name: "shop", State: appstatus.Up}}}
 	if err := appstatus.Publish(filepath.Join(root, appstatus.Path), status); err != nil {
 		t.Fatal(err)
