@@ -21,18 +21,18 @@ import (
 	"resinos/images/hardening"
 )
 
-// hardened VARIANT open|closed [KEY]: the device is as images/hardening says, with the development mode on or off. KEY
-// is the file of a private key that may log in; without one, nobody needs any. The observer is copied to the device,
-// because a production image has no shell, and looks at it from the inside.
+// hardened VARIANT open|closed [KEY [PROGRAM]]: the device is as images/hardening says, with the development mode on or off. KEY
+// is the file of a private key that may log in; without one, nobody needs any. PROGRAM has been brought by the story.
+// The observer is copied to the device, because a production image has no shell, and looks at it from the inside.
 func cmdHardened(ts *testscript.TestScript, neg bool, args []string) {
-	right := (len(args) == 2 || len(args) == 3) && (args[1] == "open" || args[1] == "closed")
-	usage(ts, !neg && right, "hardened VARIANT open|closed [KEY]")
+	right := len(args) >= 2 && len(args) <= 4 && (args[1] == "open" || args[1] == "closed")
+	usage(ts, !neg && right, "hardened VARIANT open|closed [KEY [PROGRAM]]")
 	s := sceneOf(ts)
 	table, err := hardening.Load()
 	ts.Check(err)
 	options := []string{"-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 		"-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes"}
-	if len(args) == 3 {
+	if len(args) > 2 {
 		options = append(options, "-o", "IdentityFile="+ts.MkAbs(args[2]))
 	}
 	observer := ts.MkAbs("observer")
@@ -57,6 +57,9 @@ func cmdHardened(ts *testscript.TestScript, neg bool, args []string) {
 		var facts hardening.Facts
 		ts.Check(json.Unmarshal(text, &facts))
 		last = text
+		if len(args) == 4 {
+			facts.Forget(args[3])
+		}
 		return table.Judge(device, facts)
 	})
 	fmt.Fprintf(ts.Stdout(), "%s", last)

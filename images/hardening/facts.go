@@ -29,6 +29,8 @@ type Facts struct {
 	Modules   []string            // in the kernel that are no file of the root
 	Terminals []string            // "TERMINAL PROGRAM" of each process that reads a console
 	Shells    []string            // files that a person could get a prompt from
+	Writable  []string            // files, sockets, nodes that all users may write, outside of the data of containers
+	Abstract  []string            // "@NAME PROGRAM" of sockets without a file, which no mode protects
 }
 
 // Observe looks at the device that it runs on, for what the table names. What cannot be read is a fault.
@@ -40,6 +42,14 @@ func Observe(t Table) (Facts, error) {
 	f.rights(t, all)
 	f.terminals(all)
 	return f, errors.Join(faults...)
+}
+
+// Forget leaves out a program that does not belong to the device: its rights, and the terminals that it reads.
+func (f *Facts) Forget(program string) {
+	for right, names := range f.Rights {
+		f.Rights[right] = slices.DeleteFunc(names, func(name string) bool { return name == program })
+	}
+	f.Terminals = slices.DeleteFunc(f.Terminals, func(line string) bool { return strings.HasSuffix(line, " "+program) })
 }
 
 // process is one process of the device.
@@ -133,7 +143,11 @@ func (f *Facts) sockets(all []process) error {
 	}
 	slices.Sort(f.Listeners)
 	f.Listeners = slices.Compact(f.Listeners)
-	return errors.Join(faults...)
+	local, err := os.ReadFile("/proc/net/unix")
+	for _, s := range parseAbstract(string(local)) {
+		f.Abstract = append(f.Abstract, s.where+" "+owners[s.inode])
+	}
+	return errors.Join(append(faults, err)...)
 }
 
 func (f *Facts) add(where, owner string) {
@@ -164,6 +178,17 @@ func parseSockets(protocol, text string) (all []socket) {
 			where = "*"
 		}
 		all = append(all, socket{fmt.Sprintf("%s %s:%d", strings.TrimSuffix(protocol, "6"), where, local.Port()), w[9]})
+	}
+	return all
+}
+
+// parseAbstract reads the sockets of unix(7) that have a name and no file.
+func parseAbstract(text string) (all []socket) {
+	for line := range strings.Lines(text) {
+		w := strings.Fields(line)
+		if len(w) == 8 && strings.HasPrefix(w[7], "@") {
+			all = append(all, socket{w[7], w[6]})
+		}
 	}
 	return all
 }
@@ -208,17 +233,21 @@ func (f *Facts) settings(t Table) error {
 
 // files looks at all files of the device but those of containers and of the kernel.
 func (f *Facts) files(t Table) error {
-	skipped := []string{"/proc", "/sys", "/dev", "/mnt/data/containerd", "/mnt/sysroot"}
+	skipped := []string{"/proc", "/sys", "/mnt/data/containerd", "/mnt/data/volumes", "/mnt/sysroot"}
 	faults := []error{filepath.WalkDir("/", func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return nil // it has been removed meanwhile
-		case e.IsDir() && (slices.Contains(skipped, path) || path == "/run/containerd"):
+		case e.IsDir() && (slices.Contains(skipped, path) || strings.HasSuffix(path, ".v2.task")):
 			return fs.SkipDir
 		}
 		info, err := e.Info()
 		if err == nil && info.Mode().IsRegular() && info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
 			f.Special = append(f.Special, path)
+		}
+		const others = 0o002
+		if err == nil && info.Mode()&others != 0 && e.Type() != fs.ModeSymlink {
+			f.Writable = append(f.Writable, path)
 		}
 		return nil
 	})}
@@ -240,6 +269,9 @@ func (f *Facts) files(t Table) error {
 	return errors.Join(faults...)
 }
 
+// filteredMark follows the name of a program that has a filter of system calls.
+const filteredMark = " (filtered)"
+
 // rights finds who has the rights that the table gives to few.
 func (f *Facts) rights(t Table, all []process) {
 	for _, r := range t.Rights {
@@ -254,11 +286,14 @@ func (f *Facts) rights(t Table, all []process) {
 			if p.lines["VmSize"] == "" || err != nil || set&(1<<r.Number) == 0 { // a thread of the kernel has no memory
 				continue
 			}
-			if p.root {
-				have = append(have, p.name)
-			} else {
-				have = append(have, "a container: "+p.name)
+			name := p.name
+			if p.lines["Seccomp"] == "2" {
+				name += filteredMark
 			}
+			if !p.root {
+				name = "a container: " + name
+			}
+			have = append(have, name)
 		}
 		slices.Sort(have)
 		f.Rights[r.Name] = slices.Compact(have)

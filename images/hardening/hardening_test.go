@@ -97,6 +97,24 @@ func TestJudge(t *testing.T) {
 		"netd has CAP_SYS_MODULE": func(f *Facts) {
 			f.Rights["CAP_SYS_MODULE"] = []string{"netd"}
 		},
+		"pppd has CAP_SYS_MODULE": func(f *Facts) {
+			f.Rights["CAP_SYS_MODULE"] = []string{"pppd", "ModemManager (filtered)"}
+		},
+		"netd (filtered) has CAP_SYS_MODULE": func(f *Facts) {
+			f.Rights["CAP_SYS_MODULE"] = []string{"netd (filtered)"}
+		},
+		"terminal: ttyS0 pppd reads it": func(f *Facts) {
+			f.Terminals = append(f.Terminals, "ttyUSB1 pppd", "ttyS0 pppd")
+		},
+		"/dev/mem: every user may write it": func(f *Facts) {
+			f.Writable = []string{"/dev/null", "/var/tmp", "/dev/mem", "/dev/pts/ptmx"}
+		},
+		"socket @evil nc has no file": func(f *Facts) {
+			f.Abstract = []string{"@evil nc"}
+		},
+		"listener tcp 10.114.105.1:53 netd is not in the table": func(f *Facts) {
+			f.Listeners = append(f.Listeners, "udp 10.114.105.1:53 containerd", "tcp 10.114.105.1:53 netd")
+		},
 		"module evil is no file of the root": func(f *Facts) {
 			f.Modules = []string{"evil"}
 		},
@@ -165,6 +183,14 @@ func TestParseSockets(t *testing.T) {
 	if want := "[{tcp 127.0.0.2:53 1234}] [{tcp *:22222 77}] [{udp fe80::5254:ff:fe72:1:546 78}]"; got != want {
 		t.Errorf("sockets are %s, want %s", got, want)
 	}
+	local := `Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 12341 /run/x.sock
+0000000000000000: 00000003 00000000 00000000 0001 03 12342
+0000000000000000: 00000002 00000000 00010000 0001 01 12343 @evil
+`
+	if got := fmt.Sprint(parseAbstract(local), parseAbstract("")); got != "[{@evil 12343}] []" {
+		t.Errorf("abstract sockets are %s", got)
+	}
 	for _, junk := range []string{"", "\n", "head\n1: 2 3\n", "head\n 0: X:Y Z 0A 1 2 3 4 5 6"} {
 		parseSockets("udp", junk)
 	}
@@ -187,6 +213,7 @@ func TestParseFaults(t *testing.T) {
 		"[[listener]]\nsocket = \"tcp *:1\"\n":                  "no programs, or no reason",
 		"[[mount]]\nat = \"[\"\nwhy = \"x\"\n":                  "is no pattern",
 		"[[mount]]\nat = \"/x\"\n":                              "has no reason",
+		"[[writable]]\npath = \"/x\"\n":                         "has no reason",
 		"[[setting]]\nkeys = \"x\"\n":                           "unknown key",
 		"[[listener":                                            "parse x",
 		"[[argument]]\nword = \"x\"\nmode = 7\n":                "parse x",

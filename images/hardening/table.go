@@ -33,6 +33,8 @@ type Table struct {
 	Rights    []Right    `toml:"right"`
 	Shells    []string   `toml:"shells"` // no production image has one
 	Early     []string   `toml:"early"`  // modules of the initramfs
+	Writable  []Writable `toml:"writable"`
+	Terminals []Terminal `toml:"terminal"`
 }
 
 // Only says where a row holds.
@@ -82,6 +84,20 @@ type Right struct {
 	Name     string
 	Number   uint // of capabilities(7)
 	Programs []string
+	Filtered []string // more programs, but only with a filter of system calls
+	Why      string
+}
+
+// Writable is a path that every user may write.
+type Writable struct {
+	Path string // a pattern, with {a,b} for alternatives
+	Why  string
+}
+
+// Terminal is a serial line that somebody else than PID 1 reads.
+type Terminal struct {
+	Name     string // below /dev; a pattern as in Writable
+	Programs []string
 	Why      string
 }
 
@@ -119,6 +135,11 @@ func Parse(name, text string) (Table, error) {
 	for _, m := range t.Mounts {
 		if _, err := path.Match(m.At, ""); err != nil || m.Why == "" {
 			faults = append(faults, fmt.Errorf("parse %s: mount %q is no pattern, or has no reason", name, m.At))
+		}
+	}
+	for _, w := range t.Writable {
+		if w.Why == "" {
+			faults = append(faults, fmt.Errorf("parse %s: writable %q has no reason", name, w.Path))
 		}
 	}
 	return t, errors.Join(faults...)
@@ -167,7 +188,8 @@ func (t Table) Judge(d Device, f Facts) []string {
 	}
 	for _, r := range t.Rights {
 		for _, name := range f.Rights[r.Name] {
-			if !slices.Contains(r.Programs, name) {
+			program, filtered := strings.CutSuffix(name, filteredMark)
+			if !slices.Contains(r.Programs, program) && !(filtered && slices.Contains(r.Filtered, program)) {
 				fault("%s has %s", name, r.Name)
 			}
 		}
@@ -178,9 +200,17 @@ func (t Table) Judge(d Device, f Facts) []string {
 		}
 	}
 	for _, line := range f.Terminals {
-		if !d.Open && !strings.HasSuffix(line, " init") {
+		if name, program, _ := strings.Cut(line, " "); !d.Open && program != "init" && !t.mayRead(name, program) {
 			fault("terminal: %s reads it", line)
 		}
+	}
+	for _, path := range f.Writable {
+		if !slices.ContainsFunc(t.Writable, func(w Writable) bool { return matches(w.Path, path) }) {
+			fault("%s: every user may write it", path)
+		}
+	}
+	for _, name := range f.Abstract {
+		fault("socket %s has no file", name)
 	}
 	for _, path := range f.Shells {
 		if d.Variant == "production" {
@@ -267,6 +297,25 @@ func (t Table) mayLack(at, flag string) bool {
 		dir, below := strings.CutSuffix(m.At, "/**")
 		ok, _ := path.Match(m.At, at) // Parse has read it
 		return (ok || below && strings.HasPrefix(at, dir+"/")) && slices.Contains(m.Lacks, flag)
+	})
+}
+
+func (t Table) mayRead(name, program string) bool {
+	return slices.ContainsFunc(t.Terminals, func(row Terminal) bool {
+		return matches(row.Name, name) && slices.Contains(row.Programs, program)
+	})
+}
+
+// matches reports whether a pattern of path.Match, or one of its alternatives in braces, is that of a name.
+func matches(pattern, name string) bool {
+	before, rest, some := strings.Cut(pattern, "{")
+	inner, after, whole := strings.Cut(rest, "}")
+	if !some || !whole {
+		ok, _ := path.Match(pattern, name) // a bad one is that of no name
+		return ok
+	}
+	return slices.ContainsFunc(strings.Split(inner, ","), func(part string) bool {
+		return matches(before+part+after, name)
 	})
 }
 

@@ -74,14 +74,37 @@ func runImage(ctx context.Context, image string, f runFlags) error {
 		return err
 	}
 	defer guest.Kill()
-	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; on development images: ssh -p %s root@localhost\nresin: %s\n",
-		options.Board.Name, guest.PID(), portOf(guest), fate(image, f.keep))
+	fmt.Fprintf(os.Stderr, "resin: %s runs as process %d; %s\nresin: %s\n",
+		options.Board.Name, guest.PID(), entrance(variantOf(ctx, image), portOf(guest)), fate(image, f.keep))
 	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
 		return attach(ctx, guest, os.Stdin, os.Stdout)
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("not done after %v", f.timeout))
 	defer stop()
 	return watchBoot(ctx, guest, os.Stdout)
+}
+
+// entrance says how a person gets into the device.
+func entrance(variant, port string) string {
+	if variant != "production" {
+		return fmt.Sprintf("ssh -p %s root@localhost", port)
+	}
+	return fmt.Sprintf("a production image says nothing on its console; with your key in os.sshKeys of its "+
+		"config.json (docs/device.md): ssh -p %s root@localhost osctl status", port)
+}
+
+// variantOf returns the variant of the slot that an image boots; empty if the image does not say.
+func variantOf(ctx context.Context, image string) string {
+	report, err := inspect.Image(ctx, image)
+	if err != nil {
+		return ""
+	}
+	for _, s := range report.Slots {
+		if s.Name == report.Slot && s.Manifest != nil {
+			return s.Manifest.Variant
+		}
+	}
+	return ""
 }
 
 // fate describes what happens to the writes of the device.

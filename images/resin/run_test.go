@@ -1,6 +1,21 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
+
+// TestEntrance: who starts a production image is told at once that it shows nothing, and how to get in.
+func TestEntrance(t *testing.T) {
+	for variant, want := range map[string]string{
+		"development": "ssh -p 2222 root@localhost", "": "ssh -p 2222 root@localhost",
+		"production": "says nothing on its console; with your key in os.sshKeys",
+	} {
+		if got := entrance(variant, "2222"); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", variant, got, want)
+		}
+	}
+}
 
 func TestTypist(t *testing.T) {
 	cases := map[string]struct {
