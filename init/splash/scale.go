@@ -107,8 +107,8 @@ type scaler struct {
 	rgb  []uint32
 }
 
-// mixture is a colour, or a sum of some: two of 32 bits in one number, so that both are computed at once. The largest sum
-// is that of all of a picture, 255 x 4096 x 4096, which has 32 bits.
+// mixture is a colour, or a sum of some: two of 32 bits in one number, so that both are computed at once. The largest
+// sum is that of all of a picture, 255 x 4096 x 4096, which has 32 bits.
 type mixture struct{ redGreen, blue uint64 }
 
 func (c mixture) times(part int) mixture {
