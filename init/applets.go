@@ -162,10 +162,32 @@ func runGetty(ctx context.Context, args []string, log *slog.Logger) error {
 	if err := parse("getty", args, func(*flag.FlagSet) {}); err != nil {
 		return err
 	}
-	return getty.Run(ctx, getty.Config{Log: log, Placard: func(ctx context.Context, device string) error {
+	held := &gettyParent{held: map[string]int{}}
+	for _, in := range notify.FromParent(os.Getenv, os.Getpid()) {
+		held.held[in.Name] = in.FD
+	}
+	return getty.Run(ctx, getty.Config{Log: log, Parent: held, Placard: func(ctx context.Context, device string) error {
 		return placard.Show(ctx, device, "/", log)
 	}})
 }
+
+// gettyParent keeps terminals in PID 1 (getty.toml: fd-store, listen-stored).
+type gettyParent struct {
+	mu   sync.Mutex
+	held map[string]int
+}
+
+func (p *gettyParent) Kept(name string) (int, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fd, ok := p.held[name]
+	delete(p.held, name)
+	return fd, ok
+}
+
+func (p *gettyParent) Keep(name string, fd int) error { return notify.Keep(name, fd) }
+func (p *gettyParent) Drop(name string) error         { return notify.Drop(name) }
+func (p *gettyParent) Settle() error                  { return notify.Settle(5 * time.Second) }
 
 // ready reports to PID 1 that the service is up. If that fails, the start times out in PID 1, which logs it.
 func ready(log *slog.Logger) {

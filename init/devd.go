@@ -33,16 +33,30 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	if err != nil {
 		log.Warn("no module will be loaded", "error", err) // devd still creates nodes and sets their modes
 	}
+	now, held := takeLife(notify.FromParent(os.Getenv, os.Getpid()), log)
 	rules := &udevrules.Keeper{Sys: "/sys", Dev: "/dev", Record: "/run/resinos/device-names.json", Log: log}
 	ctx, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
-	beside.Go(func() { runButton(ctx, log) })
+	beside.Go(func() { runButton(ctx, held, now, log) })
 	rested := func() {}
 	defer func() { rested() }()
+	defer now.leave(log)
 	defer beside.Wait()
 	defer stop()
 	screen := newScreen(ctx, &beside, log)
+	if now.continues {
+		screen.last = now.Screen
+	}
 	return uevent.Run(ctx, uevent.Config{
+		Events: now.events, Continues: now.continues, Idle: now.idle(),
+		// While the owner has rules, names depend on what devd has seen of each device.
+		Busy: func() bool {
+			if rules.Busy() || now.events == nil || now.stays.Load() {
+				return true
+			}
+			now.Screen, now.done = screen.last, true
+			return false
+		},
 		Served: screen.look,
 		Loader: loader, Log: log, Alive: notify.Watched(),
 		Ready: func() {
@@ -52,7 +66,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 		// The owner's settings must be in force before modules that ask for firmware are loaded.
 		Prepare: func() {
 			applied := make(chan struct{})
-			beside.Go(func() { followHardware(ctx, rules, log, applied) })
+			beside.Go(func() { followHardware(ctx, rules, now, log, applied) })
 			select {
 			case <-applied:
 			case <-ctx.Done():
@@ -70,17 +84,23 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 
 // followHardware applies the keys of config.json that concern devices whenever they change. It closes applied when the
 // settings that were published at its start are in force, or if there were none.
-func followHardware(ctx context.Context, rules *udevrules.Keeper, log *slog.Logger, applied chan<- struct{}) {
+func followHardware(ctx context.Context, rules *udevrules.Keeper, now *devdLife, log *slog.Logger,
+	applied chan<- struct{}) {
 	first := sync.OnceFunc(func() { close(applied) })
 	defer first()
-	if now, err := settings.Read(settings.Path); err != nil || now.Values == nil {
+	if published, err := settings.Read(settings.Path); err != nil || published.Values == nil {
 		first() // Follow logs why, and waits for the file
 	}
 	h := &hardwareSettings{sys: "/sys", file: hardware.File, rules: rules, faults: map[string]error{}}
+	if now.continues {
+		h.last.Values = now.Settings
+	}
 	err := settings.Follow(ctx, settings.Follower{Daemon: "devd", Keys: h.keys(), Log: log,
 		Apply: func(s settings.Settings) error {
 			defer first()
-			return h.apply(s)
+			err := h.apply(s)
+			now.applied(h, err)
+			return err
 		}})
 	if err != nil && ctx.Err() == nil {
 		log.Warn("settings not followed", "error", err)
@@ -169,15 +189,16 @@ func (h *hardwareSettings) applyProfile(name, what string, of func(hardware.Hard
 }
 
 // runButton switches the device off at a press of the power button. devd serves devices even if runButton fails.
-func runButton(ctx context.Context, log *slog.Logger) {
+func runButton(ctx context.Context, held map[string]int, now *devdLife, log *slog.Logger) {
 	pressed := func() {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		if err := (pid1.Client{}).Power(ctx, pid1.Shutdown{Action: pid1.PowerOff}); err != nil {
 			log.Error("power button has no effect", "error", err)
 		}
 	}
-	if err := button.Run(ctx, button.Config{Pressed: pressed, Log: log}); err != nil {
+	cfg := button.Config{Pressed: pressed, Log: log, Held: held, Keep: now.keepButton(log), Drop: dropButton(log)}
+	if err := button.Run(ctx, cfg); err != nil {
 		log.Warn("power button not watched", "error", err)
 	}
 }

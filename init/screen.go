@@ -23,9 +23,13 @@ func newScreen(ctx context.Context, beside *sync.WaitGroup, log *slog.Logger) *s
 		beside.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
-			// It fails if there is no such service here, or if its conditions do not hold.
+			// Each fails if there is no such service here, or if its conditions do not hold. The placard of getty, which
+			// rests while there is no screen.
 			if _, err := (pid1.Client{}).Change(ctx, pid1.Restart, "splash"); err != nil {
 				log.Debug("no splash", "error", err)
+			}
+			if _, err := (pid1.Client{}).Change(ctx, pid1.Start, "getty"); err != nil {
+				log.Debug("no placard", "error", err)
 			}
 		})
 	}}

@@ -102,10 +102,13 @@ type fixture struct {
 	pressed  chan struct{}
 	ended    chan error
 	stop     context.CancelFunc
+	held     map[string]int
+	kept     chan string // what was left, and "-NAME" for what was taken back
 }
 
 func newFixture(t *testing.T) *fixture {
-	return &fixture{t: t, dev: t.TempDir(), sys: t.TempDir(), pressed: make(chan struct{}, 10), ended: make(chan error, 1)}
+	return &fixture{t: t, dev: t.TempDir(), sys: t.TempDir(), pressed: make(chan struct{}, 10), ended: make(chan error, 1),
+		kept: make(chan string, 100)}
 }
 
 func (h *fixture) run() {
@@ -114,7 +117,8 @@ func (h *fixture) run() {
 	go func() {
 		h.ended <- Run(ctx, Config{
 			DevRoot: h.dev, SysRoot: h.sys, Pressed: func() { h.pressed <- struct{}{} },
-			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Held: h.held,
+			Keep: func(name string, _ int) { h.kept <- name }, Drop: func(name string) { h.kept <- "-" + name },
 		})
 	}()
 	h.t.Cleanup(h.end)
@@ -179,6 +183,48 @@ func TestButtonThatWasThere(t *testing.T) {
 	h.press(power)
 	if len(h.pressed) > 0 {
 		t.Error("a release counts as a press")
+	}
+}
+
+// TestHeld: a button that an earlier life has left is read, with what was pressed meanwhile, and not opened again: the
+// press that ended the earlier life would count twice.
+func TestHeld(t *testing.T) {
+	h := newFixture(t)
+	power := h.plug("event2", acpiButton)
+	node := filepath.Join(h.dev, "input", "event2")
+	fd, err := unix.Open(node, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := power.Write(events(press, syn)); err != nil {
+		t.Fatal(err)
+	}
+	h.held = map[string]int{"event2": fd}
+	h.run()
+	h.wantPress()
+	other := h.plug("event3", acpiButton)
+	h.press(other)
+	if name := testenv.Receive(t, "what is left for the next life", h.kept); name != "event3" {
+		t.Errorf("%s is left, want only event3", name)
+	}
+	// It is unplugged: a FIFO without writers ends.
+	if err := errors.Join(os.Remove(node), power.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if name := testenv.Receive(t, "what is taken back", h.kept); name != "-event2" {
+		t.Errorf("%s, want -event2", name)
+	}
+}
+
+// TestLastPress: a press that was read from the kernel while Run ended is passed on.
+func TestLastPress(t *testing.T) {
+	d := &daemon{dev: t.TempDir(), log: slog.New(slog.DiscardHandler), pressed: make(chan string, 1)}
+	told := 0
+	d.last(func() { told++ })
+	d.press("event0")
+	d.last(func() { told++ })
+	if told != 1 {
+		t.Errorf("told %d times, want once", told)
 	}
 }
 

@@ -23,6 +23,12 @@ type Config struct {
 	SysRoot string // "/sys" if empty
 	Pressed func() // called at a press, never twice at the same time; presses meanwhile count as one
 	Log     *slog.Logger
+
+	// Held are the descriptors, by the names of their nodes, of power buttons that an earlier life of the daemon has left
+	// with Keep; Run closes them. Keep leaves one for the next life and Drop takes it back. All may be nil.
+	Held map[string]int
+	Keep func(name string, fd int)
+	Drop func(name string)
 }
 
 // mostDevices limits how many devices are open: keyboards have the key too.
@@ -31,6 +37,8 @@ const mostDevices = 16
 type daemon struct {
 	dev, sys string
 	log      *slog.Logger
+	keep     func(name string, fd int)
+	drop     func(name string)
 	inputs   *directory
 	open     map[string]*os.File // by the name of the node; each has a reader
 	readers  sync.WaitGroup
@@ -49,7 +57,7 @@ type end struct {
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{
 		dev: cfg.DevRoot, sys: cfg.SysRoot, log: cfg.Log,
-		open: map[string]*os.File{}, pressed: make(chan string, 1), ended: make(chan end),
+		open: map[string]*os.File{}, pressed: make(chan string, 1), ended: make(chan end), keep: cfg.Keep, drop: cfg.Drop,
 	}
 	if d.dev == "" {
 		d.dev = "/dev"
@@ -64,9 +72,15 @@ func Run(ctx context.Context, cfg Config) error {
 	ctx, stop := context.WithCancel(ctx)
 	changed := make(chan error) // never closed
 	d.readers.Go(func() { d.inputs.follow(ctx, changed) })
+	defer d.last(cfg.Pressed)
 	defer d.readers.Wait()
 	defer d.close()
 	defer stop()
+	for name, fd := range cfg.Held {
+		unix.CloseOnExec(fd)
+		_ = unix.SetNonblock(fd, true) // it was opened so
+		d.begin(ctx, name, os.NewFile(uintptr(fd), d.node(name)))
+	}
 	if err := d.look(ctx); err != nil {
 		return err
 	}
@@ -140,13 +154,31 @@ func (d *daemon) add(ctx context.Context, name string) error {
 	if err := onlyPower(file); err != nil { // more events than wanted do no harm
 		d.log.Debug("input device gives all keys", "path", file.Name(), "error", err)
 	}
-	d.open[name] = file
-	d.readers.Go(func() { d.read(ctx, name, file) })
+	if raw, err := file.SyscallConn(); err == nil && d.keep != nil {
+		_ = raw.Control(func(fd uintptr) { d.keep(name, int(fd)) }) // fails only if it is closed
+	}
+	d.begin(ctx, name, file)
 	d.log.Info("power button found", "path", file.Name())
 	if early(d.sys) { // it was pressed before its device was open
 		d.press(name)
 	}
 	return nil
+}
+
+// begin reads a device until it is closed.
+func (d *daemon) begin(ctx context.Context, name string, file *os.File) {
+	d.open[name] = file
+	d.readers.Go(func() { d.read(ctx, name, file) })
+}
+
+// last passes on a press that a reader has taken from the kernel while Run ended: nobody else will see it.
+func (d *daemon) last(pressed func()) {
+	select {
+	case name := <-d.pressed:
+		d.log.Info("power button pressed", "path", d.node(name))
+		pressed()
+	default:
+	}
 }
 
 // press passes a press on, unless one is waiting already.
@@ -180,6 +212,9 @@ func (d *daemon) read(ctx context.Context, name string, file *os.File) {
 func (d *daemon) forget(ctx context.Context, e end) error {
 	_ = d.open[e.name].Close() // nothing was written
 	delete(d.open, e.name)
+	if d.drop != nil {
+		d.drop(e.name)
+	}
 	if gone(e.err) {
 		return d.look(ctx)
 	}

@@ -86,6 +86,13 @@ func (k *Keeper) Event(action, device, node string, env map[string]string) {
 	k.report(device, k.apply(Device{Action: action, Path: device, Node: node, Env: env}))
 }
 
+// Busy reports whether there are rules, or names that an earlier rule gave.
+func (k *Keeper) Busy() bool {
+	k.one.Lock()
+	defer k.one.Unlock()
+	return len(k.rules)+len(k.placed) > 0
+}
+
 func (k *Keeper) report(device string, err error) {
 	if err != nil {
 		k.Log.Warn("rule for device not applied", "device", device, "error", err)

@@ -28,6 +28,17 @@ type Listener struct {
 	oob    []byte
 }
 
+// Inherit makes a Listener of a uevent socket that the parent has opened: the kernel has queued events since then. The
+// descriptor then belongs to the Listener.
+func Inherit(fd int) (*Listener, error) {
+	unix.CloseOnExec(fd)
+	err := errors.Join(unix.SetNonblock(fd, true), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("inherit uevent socket: %w", err), unix.Close(fd))
+	}
+	return newListener(fd)
+}
+
 // Listen opens the socket; from now on the kernel queues events. It needs the network namespace of the host.
 func Listen() (*Listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
@@ -43,6 +54,10 @@ func Listen() (*Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open uevent socket: %w", err), unix.Close(fd))
 	}
+	return newListener(fd)
+}
+
+func newListener(fd int) (*Listener, error) {
 	file := os.NewFile(uintptr(fd), "uevent")
 	raw, err := file.SyscallConn()
 	if err != nil {

@@ -28,6 +28,14 @@ type Config struct {
 	Event func(Event)
 	// Lost is called when events were lost, after all devices were looked at again; may be nil.
 	Lost func()
+
+	// Events is where events come from; nil: Run opens a socket. Run closes it.
+	Events *Listener
+	// Continues says that an earlier Run has served all devices, and that Events has every event since.
+	Continues bool
+	// Idle ends Run when no event has come for so long and Busy, unless that is nil, returns false. 0: Run never ends.
+	Idle time.Duration
+	Busy func() bool
 }
 
 // Pulse receives a sign of life from a main loop (the Pulse of services/notify).
@@ -61,13 +69,16 @@ type daemon struct {
 	prepare, lost    func()
 	served           func()
 	event            func(Event)
+	idle             time.Duration
+	busy             func() bool
 }
 
-// Run handles the devices that exist, then each new one, one at a time in the kernel's order, until ctx ends. Events
-// that arrive meanwhile wait in the socket; if that overflows, Run looks at all devices again.
+// Run handles the devices that exist, then each new one, one at a time in the kernel's order, until ctx ends or nothing
+// has happened for cfg.Idle. Events that arrive meanwhile wait in the socket; if that overflows, Run looks at all
+// devices again.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{sysRoot: cfg.SysRoot, devRoot: cfg.DevRoot, loader: noModules{}, log: cfg.Log, alive: cfg.Alive,
-		prepare: cfg.Prepare, event: cfg.Event, lost: cfg.Lost, served: cfg.Served}
+		prepare: cfg.Prepare, event: cfg.Event, lost: cfg.Lost, served: cfg.Served, idle: cfg.Idle, busy: cfg.Busy}
 	if d.alive == nil {
 		d.alive = unwatched{}
 	}
@@ -81,22 +92,43 @@ func Run(ctx context.Context, cfg Config) error {
 	if d.rules, err = Rules(); err != nil {
 		return err
 	}
-	events, err := Listen() // before looking around, so that no event is missed
-	if err != nil {
-		return err
+	events := cfg.Events
+	if events == nil {
+		if events, err = Listen(); err != nil { // before looking around, so that no event is missed
+			return err
+		}
 	}
 	defer events.Close() // nothing is written to it
 	if cfg.Loader != nil {
 		d.loader = cfg.Loader
+	}
+	d.begin(cfg)
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
+	return d.follow(ctx, events)
+}
+
+// begin serves the devices that exist, unless an earlier Run has done so.
+func (d *daemon) begin(cfg Config) {
+	if cfg.Continues {
+		d.prepared()
+		return
+	}
+	if cfg.Loader != nil {
 		if err := makeNodes(d.devRoot, cfg.Loader.Index().Nodes()); err != nil {
 			d.log.Warn("device nodes not created", "error", err)
 		}
 	}
 	d.coldplug()
-	if cfg.Ready != nil {
-		cfg.Ready()
+}
+
+// prepared calls prepare, once.
+func (d *daemon) prepared() {
+	if d.prepare != nil {
+		d.prepare()
+		d.prepare = nil
 	}
-	return d.follow(ctx, events)
 }
 
 // source is where events come from.
@@ -105,13 +137,23 @@ type source interface {
 }
 
 func (d *daemon) follow(ctx context.Context, events source) error {
+	idle := d.idleAt()
 	for {
 		d.alive.Beat()
-		e, err := events.Next(ctx, d.alive.Until())
+		e, err := events.Next(ctx, earlier(d.alive.Until(), idle))
+		expired := errors.Is(err, os.ErrDeadlineExceeded)
+		if expired && !idle.IsZero() && !time.Now().Before(idle) {
+			if d.busy == nil || !d.busy() {
+				return nil
+			}
+			idle = d.idleAt()
+		} else if !expired {
+			idle = d.idleAt()
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case expired:
 		case errors.Is(err, ErrLost):
 			d.log.Warn("uevents lost, reading all devices again")
 			d.coldplug()
@@ -126,16 +168,29 @@ func (d *daemon) follow(ctx context.Context, events source) error {
 	}
 }
 
+// idleAt is when follow ends if nothing happens from now on; zero: never.
+func (d *daemon) idleAt() time.Time {
+	if d.idle == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d.idle)
+}
+
+// earlier returns the earlier of two times of which each may be zero, for never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func (d *daemon) coldplug() {
 	devices := Present(d.sysRoot)
 	loaded, at := 0, 0
 	for ; at < len(devices) && urgency(devices[at]) == 0; at++ {
 		loaded += d.serve(devices[at].Path, devices[at].Modalias)
 	}
-	if d.prepare != nil {
-		d.prepare()
-		d.prepare = nil
-	}
+	d.prepared()
 	atLowPriority(func() {
 		for _, dev := range devices[at:] {
 			loaded += d.serve(dev.Path, dev.Modalias)

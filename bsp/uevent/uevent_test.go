@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -161,6 +162,79 @@ func TestFollow(t *testing.T) {
 	broken := errors.New("socket gone")
 	if err := d.follow(t.Context(), &tape{steps: []any{broken}}); !errors.Is(err, broken) {
 		t.Errorf("follow = %v, want the fault of the socket", err)
+	}
+}
+
+// quietSource has no event: each Next waits until its time.
+type quietSource struct{ asked int }
+
+func (q *quietSource) Next(ctx context.Context, until time.Time) (Event, error) {
+	q.asked++
+	wait, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	<-wait.Done()
+	return Event{}, os.ErrDeadlineExceeded
+}
+
+// TestIdle: follow ends when nothing has come for the time given, counted from the last event, unless it is busy.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := 2
+		d := &daemon{sysRoot: t.TempDir(), devRoot: t.TempDir(), loader: &asked{}, log: quiet(), alive: unwatched{},
+			idle: time.Minute, busy: func() bool { busy--; return busy >= 0 }}
+		began, source := time.Now(), &quietSource{}
+		if err := d.follow(t.Context(), source); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 3*time.Minute || source.asked != 3 {
+			t.Errorf("ended after %s and %d looks, want 3m0s and 3", took, source.asked)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		events := &tape{cancel: cancel, steps: []any{os.ErrDeadlineExceeded, "add@/x\x00ACTION=add\x00"}}
+		if err := d.follow(ctx, events); err != nil || len(events.steps) > 0 || ctx.Err() == nil {
+			t.Errorf("follow = %v, ended before its events did: a deadline before the time is no rest", err)
+		}
+	})
+}
+
+// TestInherit: a socket that somebody else has opened has the events since then, and a Run that continues looks at no
+// device.
+func TestInherit(t *testing.T) {
+	ownNamespace(t)
+	opened, err := Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uevent0"}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		testenv.Lacking(t, "a kernel with bridges: %v", err)
+	}
+	fd := -1
+	if rawErr := opened.raw.Control(func(n uintptr) { fd, err = unix.Dup(int(n)) }); errors.Join(err, rawErr) != nil {
+		t.Fatal(err, rawErr)
+	}
+	events, err := Inherit(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys := fakeSys(t, map[string]string{"bus/usb/devices/1-1/uevent": "MODALIAS=usb:v1\n"})
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
+	defer cancel()
+	prepared, found := 0, false
+	err = Run(ctx, Config{SysRoot: sys, DevRoot: t.TempDir(), Log: quiet(), Events: events, Continues: true,
+		Prepare: func() { prepared++ },
+		Event: func(e Event) {
+			if e.Path == "/devices/virtual/net/uevent0" && e.Action == "add" {
+				found = true
+				cancel()
+			}
+		}})
+	if err != nil || !found || prepared != 1 {
+		t.Errorf("Run = %v, the event was found: %v, prepared %d times", err, found, prepared)
+	}
+	if _, err := Inherit(-1); err == nil {
+		t.Error("a descriptor that is not open is taken")
 	}
 }
 

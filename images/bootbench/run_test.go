@@ -127,8 +127,9 @@ func readMarks(ctx context.Context, guest *qemu.Guest, lines <-chan string, coun
 	return got, nil
 }
 
-// readMemory waits until the guest is at rest, has it drop its caches, and returns what the container finds in use after that, in kB. Ours is
-// told at its console, whose shell it has anyway; the peer does it by itself. Nobody logs in.
+// readMemory waits until the guest is at rest, has it drop its caches, and returns what the container finds in use after
+// that, in kB. Ours is told at its console, and the shell that this starts ends before the container looks again; the
+// peer does it by itself. Nobody logs in.
 func readMemory(ctx context.Context, guest *qemu.Guest, ours bool) (float64, error) {
 	if err := pause(ctx, settle); err != nil {
 		return 0, err
@@ -147,7 +148,7 @@ func readMemory(ctx context.Context, guest *qemu.Guest, ours bool) (float64, err
 	}
 	if ours { // the lines asked for are older than the question
 		mark = guest.Console().Mark()
-		if err := guest.Console().Send("\n\nosctl logs --lines 2 | grep used\n"); err != nil {
+		if err := guest.Console().Send("\n\nosctl logs --lines 100 | grep used | tail -n 1\n"); err != nil {
 			return 0, err
 		}
 	}

@@ -51,7 +51,7 @@ func service(list []pid1.ServiceStatus, name string) string {
 		return fmt.Sprintf("service %s is missing", name)
 	}
 	switch s := list[i]; {
-	case s.Masked || s.State == "up" && (s.Health == "" || s.Health == "ok"):
+	case s.Masked || s.State == "armed" || s.State == "up" && (s.Health == "" || s.Health == "ok"):
 		return ""
 	case s.State == "up":
 		return fmt.Sprintf("service %s is not healthy: %s", name, s.Health)

@@ -24,11 +24,7 @@ type facts struct {
 // banner is the text before the first prompt. Lines end in \n; the terminal adds what it needs.
 func banner(f facts) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s %s", f.name, f.version)
-	if f.variant != "" {
-		fmt.Fprintf(&b, " (%s)", f.variant)
-	}
-	fmt.Fprintf(&b, ", %s on %s\n\n", f.host, f.device)
+	fmt.Fprintf(&b, "\n%s\n\n", f.title())
 	if len(f.addresses) == 0 {
 		b.WriteString("  address   none yet, follows below; see: osctl net\n")
 	} else {
@@ -45,6 +41,15 @@ func reached(addresses []netip.Addr) string {
 		words[i] = a.String()
 	}
 	return fmt.Sprintf("  address   %s\n  ssh       ssh -p %d root@%s\n", strings.Join(words, " "), sshPort, words[0])
+}
+
+// title says which device and which console this is.
+func (f facts) title() string {
+	variant := ""
+	if f.variant != "" {
+		variant = " (" + f.variant + ")"
+	}
+	return fmt.Sprintf("%s %s%s, %s on %s", f.name, f.version, variant, f.host, f.device)
 }
 
 // observe collects the facts. It leaves out what it cannot find, because the shell is more important.

@@ -1,6 +1,7 @@
 // Package getty owns the serial console and the screen of development images: a banner, and a root shell on each.
 //
-// One process serves all consoles and starts a new shell as soon as one has ended. It asks for no password: production
+// One process serves all consoles. A console invites to press Enter, has a shell then, and invites again when the shell
+// has ended. While all consoles wait, Run leaves them with its parent and ends. It asks for no password: production
 // images do not have the service. It does not change the kernel's messages and knows nothing of ssh. Read Config first.
 package getty
 
@@ -49,11 +50,14 @@ type Config struct {
 	Shell   []string // default: /bin/sh -l
 	Root    string   // root directory with /etc and /sys, for tests; default: /
 	Log     *slog.Logger
-	// Placard shows something on a terminal of the screen until a key is pressed; nil: there is a shell at once.
+	// Placard shows something on a terminal of the screen until a key is pressed; nil: that is a console as any other.
 	Placard func(ctx context.Context, device string) error
+	// Parent keeps the terminals of consoles that wait for Enter; nil: there is a shell at once, and Run never rests.
+	Parent Parent
 }
 
-// Run serves all consoles until ctx is done, and then hangs up. It fails at once if there is no console.
+// Run serves all consoles until ctx is done, and then hangs up; or until all of them wait and their terminals are left
+// with cfg.Parent. It fails at once if there is no console.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Root == "" {
 		cfg.Root = "/"
@@ -73,9 +77,12 @@ func Run(ctx context.Context, cfg Config) error {
 			return errors.New("find consoles: the kernel has none with a keyboard")
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rest := &rest{awake: len(cfg.Devices), over: cancel}
 	var wg sync.WaitGroup
 	for _, device := range cfg.Devices {
-		c := &console{Config: cfg, device: device, log: cfg.Log.With("path", device)}
+		c := &console{Config: cfg, device: device, log: cfg.Log.With("path", device), rest: rest}
 		wg.Go(func() { c.run(ctx) })
 	}
 	if err := notify.Ready(); err != nil {
@@ -115,15 +122,19 @@ type console struct {
 	Config
 	device string
 	log    *slog.Logger
-	broken bool // the last attempt failed, and that was logged
+	rest   *rest
+	file   *os.File  // what an earlier life has left
+	began  time.Time // when the latest shell was wanted; zero: the latest session had none
+	broken bool      // the last attempt failed, and that was logged
 }
 
 func (c *console) run(ctx context.Context) {
-	if err := framebuffer.Release(c.device); err != nil { // the splash has it
-		c.log.Warn("console shows no text", "error", err)
+	if _, kept := c.kept(); !kept {
+		if err := framebuffer.Release(c.device); err != nil { // the splash has it
+			c.log.Warn("console shows no text", "error", err)
+		}
 	}
 	for ctx.Err() == nil {
-		began := time.Now()
 		err := c.session(ctx)
 		if ctx.Err() != nil {
 			return
@@ -131,7 +142,7 @@ func (c *console) run(ctx context.Context) {
 		if err != nil && !c.broken {
 			c.log.Warn("console has no shell", "error", err)
 		}
-		if c.broken = err != nil; !c.broken && time.Since(began) > shortLife {
+		if c.broken = err != nil; !c.broken && time.Since(c.began) > shortLife {
 			continue
 		}
 		select {
@@ -143,18 +154,18 @@ func (c *console) run(ctx context.Context) {
 
 // session runs one shell from its banner to its end. It does not report how the shell ended.
 func (c *console) session(ctx context.Context) error {
-	if c.Placard != nil && onScreen(c.device) {
-		if err := c.Placard(ctx, c.device); err != nil {
-			return err
-		}
-	}
-	tty, err := openTTY(c.device)
-	if err != nil {
+	c.began = time.Time{}
+	tty, err := c.terminal(ctx)
+	if err != nil || tty == nil {
 		return err
 	}
 	defer tty.Close()
+	c.began = time.Now()
 	found := observe(c.Root, c.device)
 	if _, err := io.WriteString(tty, banner(found)); err != nil {
+		return err
+	}
+	if err := control(tty, func(fd int) error { return unix.SetNonblock(fd, false) }); err != nil {
 		return err
 	}
 	if len(found.addresses) == 0 {
@@ -225,8 +236,8 @@ func environment(device string) []string {
 	}
 }
 
-// openTTY opens a terminal without making it the controlling one, and puts it into the state that a shell expects: the
-// last shell may have died in raw mode.
+// openTTY opens a terminal, not blocking and without making it the controlling one, and puts it into the state that a
+// shell expects: the last shell may have died in raw mode.
 func openTTY(path string) (*os.File, error) {
 	// O_NONBLOCK: otherwise a serial line waits for its carrier until CLOCAL is set.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -237,9 +248,6 @@ func openTTY(path string) (*os.File, error) {
 	if err == nil {
 		sane(t)
 		err = unix.IoctlSetTermios(fd, unix.TCSETS, t)
-	}
-	if err == nil {
-		err = unix.SetNonblock(fd, false)
 	}
 	if err != nil {
 		unix.Close(fd)

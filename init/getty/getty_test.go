@@ -3,12 +3,14 @@ package getty
 import (
 	"bufio"
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,6 +150,179 @@ func TestAddressComesLater(t *testing.T) {
 	cancel()
 	if err := testenv.Receive(t, "the end of Run", done); err != nil {
 		t.Error(err)
+	}
+}
+
+// parent is a Parent as PID 1 is one: it keeps copies of terminals for the next life.
+type parent struct {
+	t    *testing.T
+	mu   sync.Mutex
+	held map[string]int
+	deaf bool
+}
+
+func (p *parent) Kept(name string) (int, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fd, ok := p.held[name]
+	if !ok {
+		return 0, false
+	}
+	fd, err := unix.Dup(fd)
+	if err != nil {
+		p.t.Error(err)
+	}
+	return fd, true
+}
+
+func (p *parent) Keep(name string, fd int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, twice := p.held[name]; twice {
+		p.t.Errorf("%s is left twice", name)
+	}
+	if p.deaf {
+		return errors.New("no")
+	}
+	fd, err := unix.Dup(fd)
+	p.held[name] = fd
+	return err
+}
+
+func (p *parent) Drop(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fd, ok := p.held[name]; ok {
+		unix.Close(fd)
+	}
+	delete(p.held, name)
+	return nil
+}
+
+func (p *parent) Settle() error { return nil }
+
+// awaitTraffic waits for what wakes PID 1.
+func (p *parent) awaitTraffic(name string) {
+	p.t.Helper()
+	testenv.WaitFor(p.t, "traffic on "+name, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		poll := []unix.PollFd{{Fd: int32(p.held[name]), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return n > 0 && err == nil
+	})
+}
+
+// TestRests: with nobody at any console getty ends, and has left the terminals. A line on one of them starts a shell
+// there, which gets the line unless it is empty; when the shell ends, getty rests again. What is no line wakes nobody.
+func TestRests(t *testing.T) {
+	a, deviceA := terminal(t)
+	b, deviceB := terminal(t)
+	p := &parent{t: t, held: map[string]int{}}
+	cfg := Config{Devices: []string{deviceA, deviceB}, Log: slog.Default(), Parent: p}
+	rests := func() {
+		t.Helper()
+		if err := Run(t.Context(), cfg); err != nil || len(p.held) != 2 {
+			t.Fatalf("Run = %v, %d terminals are left, want 2", err, len(p.held))
+		}
+	}
+	rests()
+	linesA, linesB := scan(a), scan(b)
+	expect(t, linesA, "Press Enter for a shell")
+	expect(t, linesB, "Press Enter for a shell")
+	nameA := filepath.Base(deviceA)
+	a.WriteString("\xff\x00noise") // not a line
+	rests()
+	for i, typed := range []string{"\x15\n", "\x15echo l$((40+2))ine\n"} { // ^U takes the noise back
+		a.WriteString(typed)
+		p.awaitTraffic(nameA)
+		done := make(chan error, 1)
+		go func() { done <- Run(t.Context(), cfg) }()
+		expect(t, linesA, "osctl status") // the banner
+		if i > 0 {
+			expect(t, linesA, "l42ine")
+		}
+		a.WriteString("echo on$((0+7)); sleep 1\n") // a life that counts as a good one
+		expect(t, linesA, "on7")
+		a.WriteString("exit\n")
+		expect(t, linesA, "Press Enter for a shell")
+		if err := testenv.Receive(t, "the rest", done); err != nil || len(p.held) != 2 {
+			t.Fatalf("Run = %v, %d terminals are left, want 2", err, len(p.held))
+		}
+	}
+	select {
+	case line := <-linesB:
+		t.Errorf("the other console says %q", line)
+	default:
+	}
+}
+
+// TestDoesNotRest: getty stays while a terminal cannot be left, and serves it.
+func TestDoesNotRest(t *testing.T) {
+	far, device := terminal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	p := &parent{t: t, held: map[string]int{}, deaf: true}
+	go func() { done <- Run(ctx, Config{Devices: []string{device}, Log: slog.Default(), Parent: p}) }()
+	lines := scan(far)
+	expect(t, lines, "Press Enter for a shell")
+	far.WriteString("\n")
+	expect(t, lines, "osctl status")
+	cancel()
+	if err := testenv.Receive(t, "the end of Run", done); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHungUp: a terminal that has hung up is taken back and said once, and getty neither rests with it nor spins.
+func TestHungUp(t *testing.T) {
+	far, near, err := pty.Open()
+	if err != nil {
+		testenv.Lacking(t, "a pseudo terminal: %v", err)
+	}
+	defer near.Close()
+	device := near.Name()
+	said := make(lines, 100)
+	p := &parent{t: t, held: map[string]int{}}
+	cfg := Config{Devices: []string{device}, Log: slog.New(slog.NewTextHandler(said, nil)), Parent: p}
+	if err := Run(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	if line := testenv.Receive(t, "a word about the console", said); !strings.Contains(line, "console hung up") {
+		t.Errorf("said %s", line)
+	}
+	testenv.NeverReceive(t, 200*time.Millisecond, "another word", said)
+	cancel()
+	if err := testenv.Receive(t, "the end of Run", done); err != nil || len(p.held) != 0 {
+		t.Errorf("Run = %v, %d terminals are left", err, len(p.held))
+	}
+}
+
+// TestScreen: a terminal of the screen counts as one only where somebody can see it.
+func TestScreen(t *testing.T) {
+	for _, c := range []struct {
+		files map[string]string
+		want  bool
+	}{
+		{nil, false},
+		{map[string]string{"vtconsole/vtcon0/name": "(S) dummy device\n", "vtconsole/vtcon0/bind": "1\n"}, false},
+		{map[string]string{"vtconsole/vtcon0/name": "(S) VGA+\n", "vtconsole/vtcon0/bind": "1\n"}, true},
+		{map[string]string{"vtconsole/vtcon1/name": "(M) frame buffer device\n", "vtconsole/vtcon1/bind": "0\n"}, false},
+		{map[string]string{"graphics/fb0/name": "virtiodrmfb\n"}, true},
+	} {
+		root := t.TempDir()
+		for name, text := range c.files {
+			path := filepath.Join(root, "sys/class", name)
+			os.MkdirAll(filepath.Dir(path), 0o755)
+			os.WriteFile(path, []byte(text), 0o644)
+		}
+		if got := hasScreen(root); got != c.want {
+			t.Errorf("%v: %v", c.files, got)
+		}
 	}
 }
 

@@ -121,7 +121,7 @@ const restAfter = 30 * time.Second
 
 // restPercent is how far the heap may grow from then on before garbage is collected, in per cent of what is in use, and
 // at least 40 kB for each per cent: a PID 1 at rest makes little garbage.
-const restPercent = 25
+const restPercent = 10
 
 func (p *PID1) begin() {
 	p.verbose = osrelease.Variant() != "production"

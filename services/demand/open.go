@@ -30,6 +30,7 @@ var networks = map[string]network{
 	"unix":       {unix: true, kind: unix.SOCK_STREAM, listens: true},
 	"unixpacket": {unix: true, kind: unix.SOCK_SEQPACKET, listens: true},
 	"unixgram":   {unix: true, kind: unix.SOCK_DGRAM},
+	"netlink":    {kind: unix.SOCK_DGRAM},
 }
 
 // Open creates the sockets of a service in the order of l.Sockets, all or none. Each is closed on exec, unknown to Go's
@@ -68,8 +69,11 @@ func open(s spec.Socket, l spec.Listen) (*os.File, error) {
 		return nil, errors.New("no such network")
 	}
 	bind := bindInternet
-	if n.unix {
+	switch {
+	case n.unix:
 		bind = func(s spec.Socket, n network) (int, error) { return bindUnix(s.Address, n, l) }
+	case s.Network == "netlink":
+		bind = bindUevents
 	}
 	fd, err := bind(s, n)
 	if err != nil {

@@ -326,7 +326,7 @@ func (p *paths) settle(now time.Time) []Fire {
 			p.follow(t)
 		}
 		if t.hit || t.stamp != was {
-			fires = append(fires, Fire{t.id, changeOf(t.path)})
+			fires = append(fires, Fire{ID: t.id, What: changeOf(t.path)})
 		}
 		t.quiet, t.hit = quiet{}, false
 	}

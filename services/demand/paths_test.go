@@ -105,7 +105,7 @@ func TestChange(t *testing.T) {
 			settled(t, w)
 			c.do(t, dir)
 			if !c.silent {
-				wantFire(t, w, Fire{3, "change of " + dir + "/" + c.path})
+				wantFire(t, w, Fire{ID: 3, What: "change of " + dir + "/" + c.path})
 				write(t, dir+"/later", "")
 				write(t, dir+"/f~", "")
 			}
@@ -141,7 +141,7 @@ func settled(t testing.TB, w *Watcher, perhaps ...int) {
 	files := opened(t, listenOn("udp", "127.0.0.1:0"))
 	poke(t, files[0])
 	arm(t, w, 1<<20, files)
-	want := Fire{1 << 20, "traffic on udp:127.0.0.1:0"}
+	want := Fire{ID: 1 << 20, What: "traffic on udp:127.0.0.1:0"}
 	for {
 		got := testenv.Receive(t, "the last that was armed", w.Fired())
 		if got == want {
@@ -166,7 +166,7 @@ func TestChangeRightAfterArm(t *testing.T) {
 	ctx := t.Context()
 	go func() { over <- w.Run(ctx) }()
 	t.Cleanup(func() { <-over })
-	wantFire(t, w, Fire{1, "change of " + path})
+	wantFire(t, w, Fire{ID: 1, What: "change of " + path})
 	arm(t, w, 1, nil, path) // changed before: not again
 	wantSilence(t, w)
 }
@@ -192,7 +192,7 @@ func TestWithoutInotify(t *testing.T) {
 				arm(t, w, 1, nil, path)
 				settled(t, w)
 				write(t, path, "1")
-				wantFire(t, w, Fire{1, "change of " + path})
+				wantFire(t, w, Fire{ID: 1, What: "change of " + path})
 			}
 			if line := <-said; !strings.Contains(line, "inotify is used up") {
 				t.Errorf("said %q", line)
@@ -203,7 +203,7 @@ func TestWithoutInotify(t *testing.T) {
 				t.Errorf("then %q", line)
 			}
 			write(t, path, "2")
-			wantFire(t, w, Fire{1, "change of " + path})
+			wantFire(t, w, Fire{ID: 1, What: "change of " + path})
 		})
 	}
 }
@@ -250,7 +250,7 @@ func TestRenamedOverInALoop(t *testing.T) {
 	defer func() { close(stop); <-over }()
 	for range 3 {
 		arm(t, w, 1, nil, path)
-		wantFire(t, w, Fire{1, "change of " + path})
+		wantFire(t, w, Fire{ID: 1, What: "change of " + path})
 	}
 	wantSilence(t, w)
 }
@@ -272,7 +272,7 @@ func TestLinksInALoop(t *testing.T) {
 	settled(t, w)
 	must(t, os.Remove(path))
 	write(t, path, "sane again")
-	wantFire(t, w, Fire{1, "change of " + path})
+	wantFire(t, w, Fire{ID: 1, What: "change of " + path})
 }
 
 // TestManyWatches: a thousand paths in few places, then all of them change at once; each fires
@@ -509,7 +509,7 @@ func TestArmAgainKeepsChange(t *testing.T) {
 		write(t, path, "2")
 		testenv.WaitFor(t, "the change is "+name, reached(w, before))
 		arm(t, w, 1, nil, path)
-		wantFire(t, w, Fire{1, "change of " + path})
+		wantFire(t, w, Fire{ID: 1, What: "change of " + path})
 	}
 }
 

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/testenv"
@@ -140,13 +142,60 @@ func kinds(t testing.TB) map[string]spec.Listen {
 	}
 }
 
+// TestHangup: what is no socket fires when its other end is gone, with the file that will never have traffic again.
+func TestHangup(t *testing.T) {
+	w := watching(t)
+	r, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer end.Close()
+	arm(t, w, 5, []*os.File{r})
+	wantSilence(t, w)
+	end.WriteString("x")
+	wantFire(t, w, Fire{ID: 5, What: "traffic on |0"})
+	end.Close()
+	arm(t, w, 5, []*os.File{r})
+	wantFire(t, w, Fire{ID: 5, What: "end of |0", Gone: r})
+	before := w.looks.Load()
+	wantSilence(t, w)
+	if after := w.looks.Load(); after > before+1 {
+		t.Errorf("%d wake-ups for a file that hung up", after-before)
+	}
+}
+
+// TestUevents: the socket of the kernel's events has them, with their sender, and as many as come while a service
+// starts; only the kernel's are known by their credentials.
+func TestUevents(t *testing.T) {
+	testenv.NeedRoot(t, "a network namespace, whose links come and go")
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	w, files := watching(t), opened(t, listenOn("netlink", ueventFamily))
+	arm(t, w, 3, files)
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "demand0"}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		testenv.Lacking(t, "a kernel with bridges: %v", err)
+	}
+	wantFire(t, w, Fire{ID: 3, What: "traffic on netlink:kobject-uevent"})
+	size, err1 := unix.GetsockoptInt(int(files[0].Fd()), unix.SOL_SOCKET, unix.SO_RCVBUF)
+	pass, err2 := unix.GetsockoptInt(int(files[0].Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED)
+	if err := errors.Join(err1, err2); err != nil || size < ueventQueue || pass != 1 {
+		t.Errorf("queue of %d bytes, credentials %d, %v", size, pass, err)
+	}
+	if files, err := Open(listenOn("netlink", "route"), "shop"); err == nil {
+		Close(spec.Listen{}, files)
+		t.Error("netlink:route opens")
+	}
+}
+
 // TestTraffic: each kind of socket fires once, does not spin while nobody takes what came, and
 // fires at once when it is armed again.
 func TestTraffic(t *testing.T) {
 	for name, l := range kinds(t) {
 		t.Run(name, func(t *testing.T) {
 			w, files := watching(t), opened(t, l)
-			want := Fire{7, "traffic on " + l.Sockets[0].Network + ":" + l.Sockets[0].Address}
+			want := Fire{ID: 7, What: "traffic on " + l.Sockets[0].Network + ":" + l.Sockets[0].Address}
 			arm(t, w, 7, files)
 			wantSilence(t, w)
 			poke(t, files[0])
@@ -204,7 +253,7 @@ func TestArmBeforeRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- w.Run(ctx) }()
-	wantFire(t, w, Fire{1, "traffic on tcp:127.0.0.1:0"})
+	wantFire(t, w, Fire{ID: 1, What: "traffic on tcp:127.0.0.1:0"})
 	cancel()
 	<-over
 }
@@ -255,7 +304,7 @@ func TestCloseWhileArmed(t *testing.T) {
 	wantSilence(t, w)
 	wantRest(t, w, before, "for a socket that is closed")
 	poke(t, stays[0])
-	wantFire(t, w, Fire{3, "traffic on tcp:127.0.0.1:0"})
+	wantFire(t, w, Fire{ID: 3, What: "traffic on tcp:127.0.0.1:0"})
 	arm(t, w, 1, gone) // closed: logged, no more
 	wantSilence(t, w)
 }
@@ -313,12 +362,12 @@ func TestFlood(t *testing.T) {
 	defer func() { close(stop); <-over }()
 	for range 100 {
 		arm(t, w, 1, flooded)
-		wantFire(t, w, Fire{1, "traffic on udp:127.0.0.1:0"})
+		wantFire(t, w, Fire{ID: 1, What: "traffic on udp:127.0.0.1:0"})
 	}
 	wantSilence(t, w)
 	arm(t, w, 2, calm)
 	poke(t, calm[0])
-	wantFire(t, w, Fire{2, "traffic on tcp:127.0.0.1:0"})
+	wantFire(t, w, Fire{ID: 2, What: "traffic on tcp:127.0.0.1:0"})
 }
 
 func TestArmRefuses(t *testing.T) {
@@ -355,7 +404,7 @@ func TestAtRest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "500"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wantFire(t, w, Fire{501, "change of " + filepath.Join(dir, "500")})
+	wantFire(t, w, Fire{ID: 501, What: "change of " + filepath.Join(dir, "500")})
 	wantSilence(t, w)
 }
 

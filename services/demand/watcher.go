@@ -22,6 +22,8 @@ import (
 type Fire struct {
 	ID   int    // as in Arm
 	What string // for people: "traffic on tcp::80", "change of /etc/x"
+	// Gone is the armed file if it will never have traffic again: its device or its other end is gone. nil otherwise.
+	Gone *os.File
 }
 
 // Watcher waits for everything that is armed, in one epoll. Each fires once: what has fired is disarmed, so that
@@ -121,8 +123,8 @@ func (w *Watcher) inotify() (int, error) {
 	return fd, nil
 }
 
-// Arm lets id fire once: when one of the sockets has traffic, also traffic that waits already, or when one of the
-// absolute paths changes, which may be missing yet. It replaces what id was armed with; but a change of a path in both
+// Arm lets id fire once: when one of the sockets, terminals or input devices has traffic, also traffic that waits
+// already, or when one of the absolute paths changes, which may be missing yet. It replaces what id was armed with; but a change of a path in both
 // that nobody has received yet still fires. The files belong to the caller; one that is closed while armed no longer
 // fires. What the kernel refuses to watch later is logged.
 func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
@@ -241,11 +243,13 @@ func (w *Watcher) traffic(number uint64, events uint32) {
 	s, ok := w.sockets[number]
 	switch {
 	case !ok: // it was disarmed meanwhile, or we closed it and a child has it open
+	case events&unix.EPOLLHUP != 0 && !isSocketFile(s.file):
+		w.fire(Fire{ID: s.id, What: "end of " + s.file.Name(), Gone: s.file})
 	case events&unix.EPOLLHUP != 0:
 		// A child has shut the shared socket down. It would be ready for ever, and never have a connection again.
 		w.log.Warn("demand lost", "path", s.file.Name(), "error", "socket was shut down")
 	case events&unix.EPOLLIN != 0:
-		w.fire(Fire{s.id, "traffic on " + s.file.Name()})
+		w.fire(Fire{ID: s.id, What: "traffic on " + s.file.Name()})
 	default: // an error of one datagram, such as an ICMP answer to it
 		if err := w.again(s.file, number); err != nil {
 			w.log.Warn("demand lost", "path", s.file.Name(), "error", err)

@@ -37,3 +37,7 @@ func FromParent(getenv func(string) string, pid int) []Inherited {
 // Keep asks the parent to keep fd under name and to pass it to the next process of this service (FDSTORE=1 of
 // sd_pid_notify_with_fds(3)). Without a NOTIFY_SOCKET it does nothing and returns no error.
 func Keep(name string, fd int) error { return Send("FDSTORE=1\nFDNAME="+name, fd) }
+
+// Drop asks the parent to close what it keeps under name (FDSTOREREMOVE=1). Without a NOTIFY_SOCKET it does nothing and
+// returns no error.
+func Drop(name string) error { return Send("FDSTOREREMOVE=1\nFDNAME=" + name) }

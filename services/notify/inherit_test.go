@@ -1,9 +1,15 @@
 package notify
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 func TestFromParent(t *testing.T) {
@@ -22,6 +28,37 @@ func TestFromParent(t *testing.T) {
 		if got := FromParent(func(name string) string { return env[name] }, 7); !slices.Equal(got, test.want) {
 			t.Errorf("%+v gave %v", test, got)
 		}
+	}
+}
+
+// TestSettle: it waits for the parent, and no longer than it is told.
+func TestSettle(t *testing.T) {
+	t.Setenv(Variable, "")
+	if err := Settle(0); err != nil {
+		t.Errorf("without a parent: %v", err)
+	}
+	path, got := listening(t)
+	t.Setenv(Variable, path)
+	for _, send := range []func() error{Ready, func() error { return Drop("dev-log") }, func() error { return Settle(testenv.Patience()) }} {
+		if err := send(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, second := <-got, <-got; !first.message.Ready || !second.message.FDRemove || second.message.FDName != "dev-log" {
+		t.Errorf("got %+v, %+v", first, second)
+	}
+	deaf := t.TempDir() + "/deaf"
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: deaf})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(Variable, deaf)
+	if err := Settle(time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a parent that takes nothing: %v", err)
 	}
 }
 

@@ -26,6 +26,7 @@ type ServiceStatus struct {
 	Began    float64  `json:"began,omitempty"`     // start of the program in the first life …
 	Ready    float64  `json:"ready,omitempty"`     // … and when it was up
 	Demand   []string `json:"demand,omitempty"`    // what demands it: listen tcp::80, every 1h0m0s, watch /etc/x
+	AtBoot   bool     `json:"at_boot,omitempty"`   // it starts at boot, and on demand once it has ended
 	NextIn   float64  `json:"next_in,omitempty"`   // seconds until its timer starts it, in state armed
 	Clients  int      `json:"clients,omitempty"`   // connections being served, with listen-each
 	Stored   int      `json:"stored,omitempty"`    // descriptors that it left with PID 1

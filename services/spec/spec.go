@@ -56,8 +56,9 @@ const (
 // Start says what a service that is asked for waits for, besides those it comes after.
 type Start string
 
-// AtBoot is at once. OnDemand is traffic on one of its Listen sockets, its Timer, or a change of
-// one of its WatchPaths; after a clean end the service waits for the next of them.
+// AtBoot is at once. OnDemand is traffic on one of its Listen sockets or, with ListenStored, on a
+// descriptor that it left, its Timer, or a change of one of its WatchPaths; after a clean end the
+// service waits for the next of them, as does one that starts at boot and restarts on failure.
 const (
 	AtBoot   Start = "boot"
 	OnDemand Start = "demand"
@@ -111,6 +112,8 @@ type Spec struct {
 	Timer      Timer    `json:",omitzero"`
 	WatchPaths []string `json:",omitzero"` // absolute; a change of one of them starts the service
 	FDStore    int      `json:",omitzero"` // descriptors it may leave with us over a restart (FDSTORE=1)
+	// traffic on a descriptor that it left starts it too; one that hangs up is closed
+	ListenStored bool `json:",omitzero"`
 
 	OOMScore int    `json:",omitzero"` // oom_score_adj of its processes
 	Limits   Limits `json:",omitzero"` // of its cgroup
@@ -158,8 +161,8 @@ type Listen struct {
 
 // Socket is one listening socket.
 type Socket struct {
-	Network string // tcp, udp, unix (stream), unixgram, unixpacket
-	Address string // HOST:PORT with an empty HOST for all, or an absolute path
+	Network string // tcp, udp, unix (stream), unixgram, unixpacket, netlink
+	Address string // HOST:PORT with an empty HOST for all, an absolute path, or a netlink family
 	Name    string // LISTEN_FDNAMES; the service's name when not said
 }
 
@@ -258,7 +261,7 @@ func (s Spec) InVariant(variant string) bool {
 
 // Demand reports whether the service has something that can start it on demand.
 func (s Spec) Demand() bool {
-	return len(s.Listen.Sockets) > 0 || s.Timer.Set() || len(s.WatchPaths) > 0
+	return len(s.Listen.Sockets) > 0 || s.ListenStored || s.Timer.Set() || len(s.WatchPaths) > 0
 }
 
 // String writes the limit as a service file does, without quotes.

@@ -182,8 +182,9 @@ func (s *Supervisor) logPhase(i int) {
 		s.log.Info("service up", "service", name, "pid", svc.PID)
 	case lifecycle.Clearing:
 		switch well := svc.Last.OK() && !svc.Spoiled; {
-		case well && s.world.Specs[i].Type == spec.Oneshot && lifecycle.Rearms(&s.world.Specs[i]):
-			// a line says already that it was demanded
+		case well && lifecycle.Rearms(&s.world.Specs[i]) &&
+			(s.world.Specs[i].Type == spec.Oneshot || s.world.Specs[i].Start == spec.AtBoot):
+			// a line says already that it was demanded, or its first life was no more than that of the boot
 			s.log.Debug("service exited", "service", name, "status", svc.Why)
 		case svc.Going || well:
 			s.log.Info("service exited", "service", name, "status", svc.Why)

@@ -37,7 +37,7 @@ func (s *Supervisor) startListening(i int) (lifecycle.Input, bool) {
 		s.log.Error("service does not listen", "service", sp.Name, "error", err)
 		return lifecycle.Input{Event: lifecycle.Exit, Err: err}, true
 	}
-	s.watchDemand(h, h.Descriptors.Sockets, sp.WatchPaths)
+	s.watchDemand(h, h.Descriptors.Awaited(sp), sp.WatchPaths)
 	return lifecycle.Input{}, false
 }
 
@@ -78,6 +78,9 @@ func (s *Supervisor) fired(f demand.Fire) {
 		return // the service was forgotten
 	}
 	sp, svc := &s.world.Specs[h.Num], &s.world.Services[h.Num]
+	if f.Gone != nil {
+		h.Descriptors.HungUp(f.Gone) // it would be ready for ever
+	}
 	if sp.Listen.Each {
 		if svc.Phase == lifecycle.Up {
 			s.serve(sp, h)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"resinos/mounts/testenv"
 	"resinos/services/spec"
 	"resinos/services/spec/precondition"
@@ -117,6 +119,44 @@ func TestInitSocketEach(t *testing.T) {
 	r.mustCall("stop", "each")
 	if populated, err := tree.Populated("each"); err != nil || populated {
 		t.Errorf("processes are left: %t %v", populated, err)
+	}
+	noZombies(t)
+}
+
+// TestInitStored: a service that starts at boot ends, and starts again when there is something on a descriptor that it
+// has left, or when that hangs up; it never spins.
+func TestInitStored(t *testing.T) {
+	tree, dir := asInit(t), t.TempDir()
+	fifo, file := dir+"/fifo", dir+"/said"
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := actor("rest", spec.Notify, "rest", fifo, file)
+	s.Start, s.Restart, s.FDStore, s.ListenStored = spec.AtBoot, spec.OnFailure, 2, true
+	r := start(t, Config{Specs: []spec.Spec{s}, Cgroups: tree, Launcher: self(), NotifyPath: dir + "/notify"})
+	st := r.until("rest", in("armed"))
+	if st.Stored != 1 || st.Restarts != 0 || !st.AtBoot || strings.Join(st.Demand, " ") != "listen-stored" {
+		t.Errorf("at rest: %+v", st)
+	}
+	want := ""
+	for i := range 3 {
+		w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j := range 2 {
+			text := fmt.Sprintf("%d%d,", i, j)
+			w.WriteString(text)
+			want += text
+			waitFor(t, text, func() bool { data, _ := os.ReadFile(file); return string(data) == want })
+			r.until("rest", in("armed"))
+		}
+		w.Close()
+		want += "end."
+		waitFor(t, "the end of the FIFO", func() bool { data, _ := os.ReadFile(file); return string(data) == want })
+		if st := r.until("rest", in("armed")); st.Stored != 1 || st.Restarts != 3*(i+1) {
+			t.Errorf("after hangup %d: %+v", i+1, st)
+		}
 	}
 	noZombies(t)
 }

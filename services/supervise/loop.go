@@ -63,6 +63,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			s.log.Info("services stopping", "count", len(s.world.Alive()))
 			s.do(s.world.End(time.Now()))
 		case <-s.exits.Wake():
+			s.takeNotes()
 			s.takeExits()
 		case n := <-s.inbox.C():
 			s.note(n)

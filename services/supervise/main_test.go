@@ -136,6 +136,8 @@ func play(args []string) {
 		io.Copy(io.Discard, conn)
 	case "store": // FILE: keeps an open file with us over restarts, and writes its content to FILE
 		store(args[1])
+	case "rest": // FIFO FILE: leaves the FIFO with us and ends; then appends what came through it to FILE
+		rest(args[1], args[2])
 	case "handover": // FILE: a child becomes the main process, and the parent ends once FILE is there
 		if len(args) > 2 {
 			must(notify.Send("MAINPID=" + strconv.Itoa(os.Getpid()) + "\nREADY=1"))
@@ -213,6 +215,32 @@ func store(file string) {
 	}
 	must(notify.Ready())
 	select {}
+}
+
+// rest leaves a FIFO with PID 1 in its first life. Each other life reads it once, and opens it anew when it has ended.
+func rest(fifo, file string) {
+	must(notify.Ready())
+	f := os.NewFile(3, fifo)
+	if os.Getenv("LISTEN_FDS") == "1" {
+		buf := make([]byte, 100)
+		n, err := unix.Read(3, buf)
+		must(err)
+		said := buf[:n]
+		if n == 0 {
+			said = []byte("end.")
+		}
+		out, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		must(err)
+		out.Write(said)
+		if n > 0 {
+			return
+		}
+	}
+	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	must(err)
+	must(notify.Keep("fifo", fd))
+	must(notify.Settle(testenv.Patience()))
+	f.Close()
 }
 
 func exists(pid string) bool {

@@ -7,6 +7,18 @@ import (
 	"resinos/services/supervise/notification"
 )
 
+// takeNotes handles the messages that were received before now: what a service said before its end counts.
+func (s *Supervisor) takeNotes() {
+	for {
+		select {
+		case n := <-s.inbox.C():
+			s.note(n)
+		default:
+			return
+		}
+	}
+}
+
 // note handles a message of a service.
 func (s *Supervisor) note(n notification.Note) {
 	i, ok := n.Owner(s.index, s.world.Services)
@@ -21,6 +33,9 @@ func (s *Supervisor) note(n notification.Note) {
 	if refused := h.Descriptors.Store(n.Message, n.Files, sp.FDStore); refused > 0 {
 		s.log.Warn("descriptors not kept: fd-store allows no more", "service", sp.Name, "count", refused, "limit",
 			sp.FDStore)
+	}
+	if s.world.Services[i].Phase == lifecycle.Armed && sp.ListenStored {
+		s.startListening(i) // these were its last words
 	}
 	if n.Message.HasStatus {
 		h.Text = n.Message.Status

@@ -54,6 +54,7 @@ func (s *Supervisor) startMain(sp *spec.Spec, h *handle.Handle) (pid int, err er
 		return 0, err
 	}
 	h.Started(p)
+	h.Descriptors.CloseHungUp()
 	s.probeReady(sp, h)
 	return p.Pid, nil
 }

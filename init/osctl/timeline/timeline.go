@@ -88,7 +88,7 @@ func startedBy(r bootreport.Report, list []pid1.ServiceStatus, now float64) []bl
 		end = max(end, m.Start+m.Duration)
 	}
 	list = slices.DeleteFunc(slices.Clone(list), func(st pid1.ServiceStatus) bool {
-		return len(st.Demand) > 0 ||
+		return len(st.Demand) > 0 && !st.AtBoot ||
 			st.Began > end
 	})
 	all := blameOf(list, now)

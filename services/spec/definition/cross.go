@@ -26,6 +26,7 @@ var companions = [...]struct {
 	{"listen-group", [5]string{"listen"}, "add listen"},
 	{"listen-each", [5]string{"listen"}, "add listen"},
 	{"listen-max", [5]string{"listen-each"}, "add listen-each = true"},
+	{"listen-stored", [5]string{"fd-store"}, "add fd-store = 1"},
 	{"timer-random-delay", [5]string{"timer-every", "timer-after-boot"}, "add timer-every or timer-after-boot"},
 	{"propagation", [5]string{"mount-namespace", "packed", "private-tmp", "read-only-paths", "hidden-paths"},
 		"add mount-namespace = true"},
@@ -122,7 +123,11 @@ func (p *parser) crossNames(s spec.Spec) {
 func (p *parser) crossListen(s spec.Spec) {
 	if s.Start == spec.OnDemand && !s.Demand() {
 		p.fault("start", `"demand" has nothing to start the service`,
-			"add listen, watch-paths, timer-every or timer-after-boot")
+			"add listen, listen-stored, watch-paths, timer-every or timer-after-boot")
+	}
+	without := s
+	if without.ListenStored = false; s.ListenStored && s.Start == spec.OnDemand && !without.Demand() {
+		p.fault("listen-stored", "nothing starts the service for the first time", `add start = "boot"`)
 	}
 	if !s.Listen.Each {
 		return

@@ -65,6 +65,7 @@ func settleTimes(s *spec.Spec, said func(string) bool) {
 }
 
 func settleDemand(s *spec.Spec) {
+	s.ListenStored = s.ListenStored && s.FDStore > 0
 	if !s.Timer.Set() {
 		s.Timer = spec.Timer{}
 	}

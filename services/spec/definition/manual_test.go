@@ -121,6 +121,7 @@ func TestManualDefaults(t *testing.T) {
 		"listen-max":         "listen = [\"unix:/run/x\"]\nlisten-each = true",
 		"timer-random-delay": `timer-every = "1h"`,
 		"propagation":        "private-tmp = true",
+		"listen-stored":      "fd-store = 1",
 	}
 	parse := func(text string) string {
 		s, err := Parse("x.toml", []byte(text))

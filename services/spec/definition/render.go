@@ -179,6 +179,7 @@ func (w *writer) demand(s spec.Spec) {
 	w.time("timer-random-delay", s.Timer.Spread)
 	w.list("watch-paths", s.WatchPaths)
 	w.number("fd-store", s.FDStore)
+	w.flag("listen-stored", s.ListenStored)
 }
 
 func (w *writer) limits(s spec.Spec) {

@@ -161,7 +161,7 @@ func roundTrip(t *testing.T, s spec.Spec) {
 // TestEveryKeyIsRendered holds the table of keys and Render together; manual_test.go does so for the manual.
 func TestEveryKeyIsRendered(t *testing.T) {
 	var all string
-	for _, name := range []string{"every", "each", "probes", "port", "watchdog"} {
+	for _, name := range []string{"every", "each", "probes", "port", "watchdog", "stored"} {
 		data, err := os.ReadFile("testdata/" + name + ".toml")
 		if err != nil {
 			t.Fatal(err)

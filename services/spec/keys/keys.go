@@ -76,6 +76,7 @@ var All = [...]Key{
 	{"timer-random-delay", func(s *spec.Spec, v any) []Fault { return duration(v, &s.Timer.Spread, 0, year) }},
 	{"watch-paths", func(s *spec.Spec, v any) []Fault { return paths(v, &s.WatchPaths, false) }},
 	{"fd-store", func(s *spec.Spec, v any) []Fault { return number(v, &s.FDStore, 0, 1024) }},
+	{"listen-stored", func(s *spec.Spec, v any) []Fault { return boolean(v, &s.ListenStored) }},
 
 	{"oom-score", func(s *spec.Spec, v any) []Fault { return number(v, &s.OOMScore, -1000, 1000) }},
 	{"memory-min", func(s *spec.Spec, v any) []Fault { return size(v, &s.Limits.MemoryMin) }},

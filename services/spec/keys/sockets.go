@@ -52,9 +52,20 @@ func parseSocket(s string) (spec.Socket, *Fault) {
 	case "unix", "unixgram", "unixpacket":
 		f := cleanSocketPath(&sock.Address)
 		return sock, f
+	case "netlink":
+		return sock, checkFamily(address)
 	}
 	return sock, &Fault{Text: fmt.Sprintf("%q is no socket", s),
-		Hint: `write "tcp::80", "udp:127.0.0.1:53", "unix:/run/x.sock", unixgram: or unixpacket:`}
+		Hint: `write "tcp::80", "udp:127.0.0.1:53", "unix:/run/x.sock", unixgram:, unixpacket: or netlink:`}
+}
+
+// checkFamily takes the one netlink family whose messages the kernel sends unasked to start a service.
+func checkFamily(name string) *Fault {
+	if name != "kobject-uevent" {
+		return &Fault{Text: fmt.Sprintf("%q is no netlink family to listen on", name),
+			Hint: "write netlink:kobject-uevent"}
+	}
+	return nil
 }
 
 func validSocketName(name string) bool {

@@ -4,6 +4,7 @@ package descriptor
 
 import (
 	"os"
+	"slices"
 
 	"resinos/services/demand"
 	"resinos/services/notify"
@@ -21,6 +22,7 @@ type Set struct {
 type stored struct {
 	name string
 	file *os.File
+	gone bool // it hung up
 }
 
 // Listen opens the sockets of sp unless they are open.
@@ -29,6 +31,38 @@ func (s *Set) Listen(sp *spec.Spec) (err error) {
 		s.Sockets, err = demand.Open(sp.Listen, sp.Name)
 	}
 	return err
+}
+
+// Awaited returns the descriptors whose traffic starts sp: the sockets and, if the service wants that, what it left.
+func (s *Set) Awaited(sp *spec.Spec) []*os.File {
+	files := slices.Clone(s.Sockets)
+	if sp.ListenStored {
+		for _, kept := range s.stored {
+			if !kept.gone {
+				files = append(files, kept.file)
+			}
+		}
+	}
+	return files
+}
+
+// HungUp notes that f will never have traffic again. The next process still gets it, with what it may hold.
+func (s *Set) HungUp(f *os.File) {
+	for i := range s.stored {
+		if s.stored[i].file == f {
+			s.stored[i].gone = true
+		}
+	}
+}
+
+// CloseHungUp closes what hung up before the process that now has it.
+func (s *Set) CloseHungUp() {
+	s.stored = slices.DeleteFunc(s.stored, func(kept stored) bool {
+		if kept.gone {
+			kept.file.Close() // PID 1 has written nothing to it
+		}
+		return kept.gone
+	})
 }
 
 // CloseSockets closes the sockets, which were opened for l, and removes their paths.
@@ -84,7 +118,7 @@ func (s *Set) Store(m notify.Message, files []*os.File, limit int) (refused int)
 			f.Close() // the service may leave no more
 			refused++
 		default:
-			s.stored = append(s.stored, stored{name, f})
+			s.stored = append(s.stored, stored{name: name, file: f})
 		}
 	}
 	return refused
@@ -130,7 +164,7 @@ func (s *Set) Restore(in *savedstate.Service, files savedstate.Descriptors) erro
 		if err != nil {
 			return err
 		}
-		s.stored = append(s.stored, stored{st.Name, f})
+		s.stored = append(s.stored, stored{name: st.Name, file: f})
 	}
 	return nil
 }

@@ -104,9 +104,11 @@ func tooOften(g spec.GiveUp) string {
 // connection there is no main process to start: the service itself is up when it accepts.
 func OnDemand(sp *spec.Spec) bool { return sp.Start == spec.OnDemand && !sp.Listen.Each }
 
-// Rearms reports whether a service that has ended waits for another demand.
+// Rearms reports whether a service that has ended waits for another demand. One that starts at boot does so after a
+// clean end, if that is no reason to restart it.
 func Rearms(sp *spec.Spec) bool {
-	return OnDemand(sp) && (len(sp.Listen.Sockets) > 0 || len(sp.WatchPaths) > 0 || sp.Timer.Every > 0)
+	return (OnDemand(sp) || sp.Start == spec.AtBoot && sp.Restart == spec.OnFailure && !sp.Listen.Each) &&
+		(len(sp.Listen.Sockets) > 0 || sp.ListenStored || len(sp.WatchPaths) > 0 || sp.Timer.Every > 0)
 }
 
 // pause is how long the service waits after its n-th failure in a row, from the second on.

@@ -209,7 +209,7 @@ func enter(at time.Time, sp *spec.Spec, s Service, to Phase, e Event) (Service, 
 // nextChange returns when changes of paths may start the service again: a file that is written many times a second is
 // to be read once. Traffic does not wait.
 func nextChange(sp *spec.Spec, s Service) time.Time {
-	if len(sp.WatchPaths) == 0 || len(sp.Listen.Sockets) > 0 || s.Began.IsZero() {
+	if len(sp.WatchPaths) == 0 || len(sp.Listen.Sockets) > 0 || sp.ListenStored || s.Began.IsZero() {
 		return time.Time{}
 	}
 	return s.Began.Add(changeGap)
@@ -223,7 +223,7 @@ func enterArmed(at time.Time, sp *spec.Spec, s Service) (Service, []Act) {
 			s.Deadline = next
 		}
 	}
-	if len(sp.Listen.Sockets) == 0 && len(sp.WatchPaths) == 0 {
+	if len(sp.Listen.Sockets) == 0 && !sp.ListenStored && len(sp.WatchPaths) == 0 {
 		return s, nil
 	}
 	return s, []Act{Arm}

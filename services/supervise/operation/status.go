@@ -35,6 +35,7 @@ func Status(v View, at time.Time) pid1.ServiceStatus {
 		Needs: sp.Needs, Wants: sp.Wants, After: sp.After, Conflicts: sp.Conflicts,
 		Masked: sp.Masked, Removed: v.Removed, Wanted: svc.Wanted, Began: v.Began, Ready: v.Ready, Demand: demands(sp),
 		Clients: v.Clients, Stored: v.Stored, Failures: svc.Failures, Changed: v.Stale,
+		AtBoot:  sp.Start == spec.AtBoot && sp.Demand(),
 		Reloads: reloads(sp), Loading: svc.Reloading, Health: health(sp, svc.Phase, v.Failed),
 	}
 	if sp.Masked && !svc.Phase.Alive() {
@@ -62,6 +63,9 @@ func demands(sp *spec.Spec) []string {
 	var list []string
 	for _, socket := range sp.Listen.Sockets {
 		list = append(list, "listen "+socket.String())
+	}
+	if sp.ListenStored {
+		list = append(list, "listen-stored")
 	}
 	if sp.Timer.AfterBoot > 0 {
 		list = append(list, sp.Timer.AfterBoot.String()+" after boot")
