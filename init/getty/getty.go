@@ -191,7 +191,7 @@ func (c *console) session(ctx context.Context) error {
 	return err
 }
 
-// tell completes the banner when the device gets its first addresses: at a boot the shell is there before the network. It
+// tell completes the banner when the device gets its first addresses: a shell may be there before the network. It
 // ends with ctx, or when it has written.
 func (c *console) tell(ctx context.Context, tty io.Writer) {
 	watch, err := dirwatch.Open(filepath.Join(c.Root, networkState), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE, c.log)
