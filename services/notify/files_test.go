@@ -54,6 +54,9 @@ func TestDescriptorsAreHandedOver(t *testing.T) {
 		t.Fatalf("received %+v", r)
 	}
 	defer r.files[0].Close()
+	if name := r.files[0].Name(); name != "pipe" { // which the reason of a start names
+		t.Errorf("its name is %q, want that of the message", name)
+	}
 	if _, err := unix.Write(p[1], []byte("still open")); err != nil {
 		t.Errorf("write to what was stored: %v", err)
 	}

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,14 +171,14 @@ func (to Receiver) decode(data []byte, flags int, c carried) (Message, []*os.Fil
 	}
 	keep := c.fds[:min(len(c.fds), most)]
 	closeAll(c.fds[len(keep):])
-	files, err := wrap(keep)
+	files, err := wrap(keep, cmp.Or(m.FDName, "stored"))
 	return m, files, err
 }
 
-func wrap(fds []int) ([]*os.File, error) {
+func wrap(fds []int, name string) ([]*os.File, error) {
 	var files []*os.File
 	for i, fd := range fds {
-		f, err := hold.File(fd, "stored")
+		f, err := hold.File(fd, name)
 		if err != nil {
 			closeAll(fds[i+1:])
 			for _, f := range files {
