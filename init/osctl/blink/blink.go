@@ -142,6 +142,10 @@ func hold(l light) (*os.File, error) {
 
 // prepare returns how the light is switched, and how it becomes what it was.
 func (l light) prepare() (set func(bool) error, restore func() error, err error) {
+	if l.screen && pictured(l.path) {
+		set, restore = pixels(framebuffer(l.path))
+		return set, restore, nil
+	}
 	if l.screen {
 		// DECSCNM: all of the screen in reverse (console_codes(4)).
 		set = func(on bool) error {

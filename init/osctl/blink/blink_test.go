@@ -141,3 +141,32 @@ func TestScreen(t *testing.T) {
 		t.Errorf("the terminal got %q, %v", text, err)
 	}
 }
+
+// TestPixels: a screen that belongs to a picture shows its negative and then the picture, and a framebuffer that is not
+// there is reported.
+func TestPixels(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fb0")
+	picture := bytes.Repeat([]byte{0xff, 0x00, 0x5a}, 70_001)
+	negative := bytes.Repeat([]byte{0x00, 0xff, 0xa5}, 70_001)
+	must(t, os.WriteFile(path, picture, 0o600))
+	set, restore := pixels(path)
+	for i, want := range [][]byte{negative, negative, picture, negative} {
+		must(t, set(i != 2))
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("step %d: %v, or another picture", i, err)
+		}
+	}
+	for range 2 {
+		must(t, restore())
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, picture) {
+			t.Errorf("afterwards: %v, or another picture", err)
+		}
+	}
+	set, _ = pixels(path + "1")
+	if err := set(true); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no framebuffer: %v", err)
+	}
+	if pictured(path) {
+		t.Error("a file is a terminal with a picture")
+	}
+}
