@@ -191,8 +191,8 @@ func (c *console) session(ctx context.Context) error {
 	return err
 }
 
-// tell completes the banner when the device gets its first addresses: a shell may be there before the network. It
-// ends with ctx, or when it has written.
+// tell completes the banner when the device gets its first addresses: a shell can be there before the network. It ends
+// with ctx, or when it has written.
 func (c *console) tell(ctx context.Context, tty io.Writer) {
 	watch, err := dirwatch.Open(filepath.Join(c.Root, networkState), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE, c.log)
 	if err != nil {
@@ -210,7 +210,8 @@ func (c *console) tell(ctx context.Context, tty io.Writer) {
 			pause = other - time.Since(first)
 		}
 		if pause <= 0 || len(addresses) > 0 && addresses[0].Is4() {
-			_, _ = io.WriteString(tty, "\n\n"+reached(addresses)+"\n") // a terminal that is gone ends the shell, too
+			// A terminal that is gone ends the shell, too.
+			_, _ = io.WriteString(tty, "\n\n"+reached(addresses)+"\n")
 			return
 		}
 		if watch.Wait(ctx, pause) != nil {

@@ -114,8 +114,8 @@ func TestShellOnEachConsole(t *testing.T) {
 	}
 }
 
-// TestAddressComesLater: the shell is there before the network. The banner is completed when a link gets an address, not
-// for a network of containers.
+// TestAddressComesLater: the shell is there before the network. The banner is completed when a link gets an address,
+// not for a network of containers.
 func TestAddressComesLater(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return

@@ -124,7 +124,11 @@ func (f Facts) update() string {
 	if at.IsZero() {
 		at = f.Update.Began
 	}
-	return fmt.Sprintf("update %s: %s %s", f.Update.Version, f.Update.State, at.UTC().Format(time.DateOnly))
+	line := fmt.Sprintf("update %s: %s %s", f.Update.Version, f.Update.State, at.UTC().Format(time.DateOnly))
+	if f.Update.State == update.Failed {
+		line = "! " + line
+	}
+	return line
 }
 
 // again begins each further line of a problem.

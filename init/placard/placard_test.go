@@ -39,6 +39,7 @@ func TestLines(t *testing.T) {
 	troubled.Problems, troubled.Addresses = nil, full.Addresses[:1]
 	troubled.Apps = []appstatus.App{{Name: "kiosk", State: appstatus.Backoff, Trouble: pump, Containers: kiosk},
 		{Name: "shop", Trouble: trouble(appstatus.NotUnderstood, "compose.yaml:3: no image")}}
+	troubled.Update = &update.Attempt{Version: "0.2.0", State: update.Failed, Ended: at}
 	var b strings.Builder
 	for _, size := range [][2]int{{39, 12}, {39, 11}, {39, 9}} {
 		b.WriteString(strings.Join(troubled.Lines(size[0], size[1]), "\n") + "\n----\n")
