@@ -10,14 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"resinos/bsp/kmod"
-	"resinos/bsp/uevent"
 	"resinos/init/getty"
 	"resinos/init/oneoff"
 	"resinos/init/osctl"
@@ -208,23 +206,20 @@ func tell(ctx context.Context, log *slog.Logger, name string, at time.Duration) 
 }
 
 // modprobe loads a module for the kernel, which calls "modprobe -q -- NAME" when it lacks a file system, a protocol or
-// a rule type, and for people, who type "modprobe NAME [param=value...]". With --devices it loads what the devices need
-// that match, as the service screen does.
+// a rule type, and for people, who type "modprobe NAME [param=value...]".
 func modprobe(_ context.Context, args []string) int {
-	quiet, devices := false, false
+	quiet := false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		quiet, devices = quiet || args[0] == "-q", devices || args[0] == "--devices"
+		quiet = quiet || args[0] == "-q"
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: modprobe [-q] [--] NAME [param=value...] | --devices MODALIAS...")
+		fmt.Fprintln(os.Stderr, "usage: modprobe [-q] [--] NAME [param=value...]")
 		return 2
 	}
 	loader, err := kmod.OpenRunning()
 	switch {
 	case err != nil:
-	case devices:
-		err = serve(loader, args)
 	case len(args) > 1:
 		err = loader.Load(args[0], strings.Join(args[1:], " "))
 	default:
@@ -237,16 +232,4 @@ func modprobe(_ context.Context, args []string) int {
 		fmt.Fprintf(os.Stderr, "modprobe: %v\n", err)
 	}
 	return 1
-}
-
-// serve loads what the devices need whose modalias matches one of the patterns.
-func serve(loader *kmod.Loader, patterns []string) error {
-	var faults []error
-	for _, d := range uevent.Present("/sys") {
-		if slices.ContainsFunc(patterns, func(p string) bool { return uevent.Matches(d, p) }) {
-			_, err := loader.Serve(d.Modalias)
-			faults = append(faults, err)
-		}
-	}
-	return errors.Join(faults...)
 }

@@ -32,7 +32,7 @@ func main() {
 // firstProcess does not return.
 func firstProcess() {
 	caught := signals.Catch()
-	(&life.PID1{Modules: openModules}).Run(caught)
+	(&life.PID1{Modules: openModules, Drivers: loadDisplays, Display: display}).Run(caught)
 }
 
 func openModules() (partition.Loader, error) {

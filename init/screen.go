@@ -2,13 +2,38 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
 
+	"resinos/bsp/kmod"
+	"resinos/bsp/uevent"
 	"resinos/services/pid1"
 )
+
+// displays are the modaliases of displays: the PCI devices of their class, and the one behind a virtio GPU of that class.
+var displays = [...]string{"pci:*bc03*", "virtio:d00000010v*"}
+
+// display reports whether there is a display that the bus tells of.
+func display() bool { return uevent.There("/sys", displays[0]) }
+
+// loadDisplays loads the drivers of displays.
+func loadDisplays() error {
+	loader, err := kmod.OpenRunning()
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, pattern := range displays {
+		for _, d := range uevent.Like("/sys", pattern) {
+			_, err := loader.Serve(d.Modalias)
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
 
 // A screen is the framebuffer that an app or the splash draws on. Each driver that brings one has it begin dark.
 type screen struct {

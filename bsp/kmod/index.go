@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // An Index answers questions from the index files of one kernel release. It searches the sorted text without parsing
@@ -15,10 +16,12 @@ import (
 type Index struct {
 	dir     string
 	dep     []byte
-	alias   []byte
 	softdep []byte
 	builtin []byte
 	devname []byte
+
+	mu    sync.Mutex // guards alias
+	alias []byte     // read when it is first needed: it is the largest, and those that load by name need none
 }
 
 // Open reads the index in dir, such as /usr/lib/modules/RELEASE. Only modules.dep must exist.
@@ -27,7 +30,7 @@ func Open(dir string) (*Index, error) {
 	for _, f := range []struct {
 		name string
 		into *[]byte
-	}{{depFile, &x.dep}, {aliasFile, &x.alias}, {softdepFile, &x.softdep}, {builtinFile, &x.builtin}, {devnameFile, &x.devname}} {
+	}{{depFile, &x.dep}, {softdepFile, &x.softdep}, {builtinFile, &x.builtin}, {devnameFile, &x.devname}} {
 		text, err := os.ReadFile(filepath.Join(dir, f.name))
 		if err != nil && (f.name == depFile || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, fmt.Errorf("open module index: %w", err)
@@ -79,9 +82,19 @@ func (x *Index) after(name string) []string {
 
 // Match lists the modules for a device with this modalias, or with exactly this alias.
 func (x *Index) Match(modalias string) []string {
-	m := matcher{text: x.alias, modalias: Alias(modalias)}
+	m := matcher{text: x.aliases(), modalias: Alias(modalias)}
 	m.narrow()
 	return m.names
+}
+
+// aliases returns nothing while the file cannot be read: then no device has a module.
+func (x *Index) aliases() []byte {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.alias == nil {
+		x.alias, _ = os.ReadFile(filepath.Join(x.dir, aliasFile)) // the next question tries again
+	}
+	return x.alias
 }
 
 // Nodes lists the device nodes that must exist so that opening one loads its module.

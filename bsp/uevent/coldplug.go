@@ -37,22 +37,22 @@ func Present(sysRoot string) []Device {
 	return all
 }
 
-// There reports whether a device has a modalias that matches the pattern (path.Match), which names the bus in front of
-// its first colon: "pci:*bc03*". It looks at the devices of this bus alone.
-func There(sysRoot, pattern string) bool {
+// There reports whether a device has a modalias that matches the pattern, as of Like.
+func There(sysRoot, pattern string) bool { return len(Like(sysRoot, pattern)) > 0 }
+
+// Like lists the devices that have a modalias that matches the pattern (path.Match), which names the bus in front of its
+// first colon: "pci:*bc03*". It looks at the devices of this bus alone.
+func Like(sysRoot, pattern string) []Device {
 	bus, _, _ := strings.Cut(pattern, ":")
 	if bus == "of" || bus == "acpi" {
 		bus = "platform" // the devices that firmware names
 	}
 	// The names of buses have no special characters; no device matches a bad pattern.
-	return slices.ContainsFunc(presentIn(sysRoot, filepath.Join(sysRoot, "bus", bus, "devices"), map[string]bool{}),
-		func(d Device) bool { return Matches(d, pattern) })
-}
-
-// Matches reports whether the modalias of a device matches the pattern.
-func Matches(d Device, pattern string) bool {
-	matched, err := path.Match(pattern, d.Modalias)
-	return matched && err == nil
+	return slices.DeleteFunc(presentIn(sysRoot, filepath.Join(sysRoot, "bus", bus, "devices"), map[string]bool{}),
+		func(d Device) bool {
+			matched, err := path.Match(pattern, d.Modalias)
+			return !matched || err != nil
+		})
 }
 
 func urgency(d Device) int {

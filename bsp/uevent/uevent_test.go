@@ -414,6 +414,20 @@ func TestPatientlyGivesWayAndComesBack(t *testing.T) {
 	}
 }
 
+func TestLike(t *testing.T) {
+	root := fakeSys(t, map[string]string{
+		"bus/pci/devices/0000:00:01.0/modalias": "pci:v00001AF4d00001050bc03sc80i00\n",
+		"bus/pci/devices/0000:00:02.0/modalias": "pci:v00001AF4d00001041bc02sc00i00\n",
+		"bus/virtio/devices/virtio1/modalias":   "virtio:d00000010v00001AF4\n",
+		"bus/platform/devices/other/modalias":   "platform:bc03\n",
+	})
+	got := Like(root, "pci:*bc03*")
+	want := Device{Path: "/bus/pci/devices/0000:00:01.0", Modalias: "pci:v00001AF4d00001050bc03sc80i00"}
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("Like = %+v, want %+v", got, want)
+	}
+}
+
 func TestThere(t *testing.T) {
 	root := fakeSys(t, map[string]string{
 		"bus/pci/devices/0000:00:01.0/modalias": "pci:v00001AF4d00001050sv00001AF4sd00001100bc03sc80i00\n",

@@ -82,6 +82,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"goesoff":    cmdGoesOff,
 	"sequence":   cmdSequence,
 	"screen":     cmdScreen,
+	"placard":    cmdPlacard,
 	"powercut":   cmdPowerCut, // kill is testscript's own
 	"qmp":        cmdQMP,
 	"rawdisk":    cmdRawDisk,

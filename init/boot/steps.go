@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/watchdog"
+	"resinos/init/ahead"
 	"resinos/init/lastboot"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
@@ -58,7 +59,8 @@ type step struct {
 	deeds    func(Inputs) []deed // pure
 }
 
-// steps is the boot. The steps that the container engine needs come first; no step waits for network or time.
+// steps is the boot. The steps that the splash needs come first, because a person waits for it; those that the
+// container engine needs follow. No step waits for network or time.
 func steps() []step {
 	return []step{
 		{"attach pseudo", bootreport.Degraded, (*System).lookAtPseudo, pseudoDeeds},
@@ -71,27 +73,32 @@ func steps() []step {
 		{"cgroups", bootreport.Degraded, nil, one((*System).cgroups,
 			"create "+ownGroup+" and "+servicesGroup, "move PID 1 to "+ownGroup,
 			"enable all controllers for the services", "keep "+ownMemory.String()+" of memory for PID 1")},
-		{"share with containers", bootreport.Degraded, (*System).lookAtShares, shareDeeds},
 		{"find disk", bootreport.Degraded, (*System).findDisk, diskDeeds},
 		{"attach state", bootreport.Degraded, nil, attachDeeds(disk.State)},
 		{"purge state", bootreport.Degraded, nil, purgeDeeds(disk.State)},
 		{"saved clock", bootreport.Ignorable, nil, one((*System).resumeClock,
 			"set the clock to the time of "+savedtime.Path+" if that is later")},
+		{"bind persistent paths", bootreport.Degraded, (*System).lookAtBinds, bindDeeds},
+		{"load modules", bootreport.Degraded, nil, one((*System).loadModules,
+			"load "+strings.Join(bootModules, " "))},
+		{"attach boot", bootreport.Degraded, nil, attachDeeds(disk.Boot)},
+		{"read config.json", bootreport.Degraded, nil, one((*System).readConfig,
+			"read "+config.Path+", else its last good copy; defaults for what is missing or wrong")},
+		{"splash", bootreport.Ignorable, nil, one((*System).splash, "if all conditions of "+ahead.Service+
+			" hold, and there is a screen or a display: load its driver and start "+ahead.Service+
+			", beside the next steps")},
+		{"share with containers", bootreport.Degraded, (*System).lookAtShares, shareDeeds},
 		{"mark boot", bootreport.Ignorable, nil, one((*System).markBoot, "read "+lastboot.MarkerFile,
 			"note there that this boot runs, beside the next steps")},
-		{"bind persistent paths", bootreport.Degraded, (*System).lookAtBinds, bindDeeds},
 		{"attach data", bootreport.Degraded, nil, attachDeeds(disk.Data)},
 		{"purge data", bootreport.Degraded, nil, purgeDeeds(disk.Data)},
 		{"limit containers", bootreport.Degraded, nil, limitDeeds},
 		{"loopback", bootreport.Degraded, nil, one((*System).loopback, "set link lo up")},
 		{"sysctls", bootreport.Ignorable, (*System).lookAtSysctls, sysctlDeeds},
-		{"load modules", bootreport.Degraded, nil, one((*System).loadModules, "load "+strings.Join(earlyModules, " "))},
+		{"load overlay", bootreport.Degraded, nil, one((*System).loadOverlay, "load "+overlay)},
 		{"watchdog", bootreport.Ignorable, nil, one((*System).openWatchdog,
 			fmt.Sprintf("start %s with %v, %v once services run", watchdog.Path, bootTimeout, WatchdogTimeout))},
 		{"last boot", bootreport.Ignorable, nil, lastBootDeeds},
-		{"attach boot", bootreport.Degraded, nil, attachDeeds(disk.Boot)},
-		{"read config.json", bootreport.Degraded, nil, one((*System).readConfig,
-			"read "+config.Path+", else its last good copy; defaults for what is missing or wrong")},
 		{"key files", bootreport.Ignorable, nil, one((*System).importKeyFiles,
 			"copy what changed in "+keyimport.From+" to "+keyimport.To+"; the same for dispatcher.d")},
 		{"identity", bootreport.Degraded, nil, identityDeeds},
@@ -197,21 +204,38 @@ func sysctlDeeds(in Inputs) []deed {
 	return all
 }
 
-// earlyModules are needed on every board: FAT and its character sets for the boot partition, and the file systems that
-// the engine mounts. PID 1 loads them itself, because otherwise the kernel starts modprobe for each, which takes much
-// longer.
-var earlyModules = []string{"vfat", "nls_cp437", "nls_ascii", "overlay"}
+// bootModules are what the boot partition needs on every board: FAT and its character sets. overlay is what the engine
+// mounts. PID 1 loads them itself, because otherwise the kernel starts modprobe for each, which takes much longer.
+var bootModules = []string{"vfat", "nls_cp437", "nls_ascii"}
 
-func (s *System) loadModules() error {
+const overlay = "overlay"
+
+func (s *System) loadModules() error { return s.load(bootModules...) }
+
+func (s *System) loadOverlay() error { return s.load(overlay) }
+
+func (s *System) load(names ...string) error {
 	loader, err := s.env.Modules()
 	if err != nil {
 		return err
 	}
 	var faults []error
-	for _, name := range earlyModules {
+	for _, name := range names {
 		faults = append(faults, loader.Load(name, ""))
 	}
 	return errors.Join(faults...)
+}
+
+// splash starts the splash ahead of the other services.
+func (s *System) splash() error {
+	if s.env.Splash == nil {
+		return nil
+	}
+	sp, found := Service(ahead.Service)
+	if found {
+		s.env.Splash(sp, s.Loaded)
+	}
+	return nil // load services reports what is wrong with the file
 }
 
 // LoadServices reads the service files into Specs.
@@ -226,11 +250,24 @@ func (s *System) LoadServices() error {
 }
 
 // Services reads the service files of the image, and the owner's, which override them.
-func Services() ([]spec.Spec, []error) {
-	return definition.Load(
-		definition.Layer{FS: plainfile.Dir(shippedDir), Dir: ".", Path: shippedDir},
-		definition.Layer{FS: plainfile.Dir(ownersDir), Dir: ".", Path: ownersDir},
-	)
+func Services() ([]spec.Spec, []error) { return definition.Load(layers("")...) }
+
+// Service reads the files of one service. It is not found if there is none, or none that is right.
+func Service(name string) (sp spec.Spec, found bool) {
+	specs, _ := definition.Load(layers(name + ".toml")...)
+	if len(specs) == 0 {
+		return spec.Spec{}, false
+	}
+	return specs[0], true
+}
+
+// layers are the directories of service files, or one file in each of them.
+func layers(file string) []definition.Layer {
+	var all []definition.Layer
+	for _, dir := range []string{shippedDir, ownersDir} {
+		all = append(all, definition.Layer{FS: plainfile.Dir(dir), Dir: ".", Path: dir, Only: file})
+	}
+	return all
 }
 
 func serviceDeeds(in Inputs) []deed {

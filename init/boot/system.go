@@ -25,6 +25,8 @@ type Environment struct {
 	Record  *bootreport.Record
 	Verbose bool                             // the console shows PID 1's log
 	Modules func() (partition.Loader, error) // opens the loader; called only when a module is needed
+	// Splash begins to show the splash beside the boot, if all its conditions hold. It may be nil.
+	Splash func(spec.Spec, config.Loaded)
 }
 
 // System is what the steps find out about the device, and the resources that they leave to PID 1.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/bsp/update"
+	"resinos/init/ahead"
 	"resinos/init/boot"
 	"resinos/init/condition"
 	"resinos/init/console"
@@ -43,6 +44,9 @@ const printk = "/proc/sys/kernel/printk"
 type PID1 struct {
 	// Modules opens the loader of the running kernel's modules. It is called only when a module is needed.
 	Modules func() (partition.Loader, error)
+	// Drivers loads the drivers of displays, and Display reports whether there is one.
+	Drivers func() error
+	Display func() bool
 
 	signals  <-chan os.Signal
 	requests chan request
@@ -71,6 +75,7 @@ type PID1 struct {
 
 	mu    sync.Mutex         // guards down
 	down  *shutdown.Shutdown // the running one
+	ahead *ahead.Start       // of the splash; nil after a re-exec
 	judge condition.Judge    // of the conditions of services
 }
 
@@ -129,6 +134,7 @@ func (p *PID1) begin() {
 	p.log = slog.New(p.out)
 	p.kernel = console.KernelLog()
 	p.silenceKernel()
+	p.reaper = proc.NewReaper()
 	// The kernel then sends SIGINT here instead of rebooting at once. In a PID namespace of a test there is no such
 	// key.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
@@ -176,7 +182,8 @@ func (p *PID1) walk(started time.Duration) {
 }
 
 func (p *PID1) newSystem(in boot.Inputs) *boot.System {
-	env := boot.Environment{Log: p.log, Out: p.out, Record: p.record, Verbose: p.verbose, Modules: p.Modules}
+	env := boot.Environment{Log: p.log, Out: p.out, Record: p.record, Verbose: p.verbose, Modules: p.Modules,
+		Splash: p.splashAhead}
 	return boot.New(env, in)
 }
 
@@ -190,7 +197,6 @@ func (p *PID1) startAnew(cause error) {
 
 // serve starts the goroutines of PID 1: the reaper, the supervisor, the control socket and the feeding of the watchdog.
 func (p *PID1) serve(earlier *handover.State) {
-	p.reaper = proc.NewReaper()
 	reaping, stopReaping := context.WithCancel(context.Background())
 	p.reaped, p.stopReaper = make(chan struct{}), stopReaping
 	running, stop := context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/init/ahead"
 	"resinos/init/handover"
 	"resinos/init/lastboot"
 	"resinos/init/shutdown"
@@ -216,6 +217,7 @@ func (p *PID1) snapshot(life bootreport.Life, from, cpu time.Duration) (*handove
 
 // resume restores the snapshot of the earlier life.
 func (p *PID1) resume(s *handover.State) {
+	ahead.Resume()
 	p.record = bootreport.New(s.Report)
 	p.system = p.newSystem(s.Inputs)
 	if pipe := s.File(handover.Log); pipe != nil {

@@ -113,6 +113,9 @@ func (p *PID1) newSupervisor(earlier *handover.State) (supervisor, error) {
 		if p.system.Loaded.Source != "" { // the boot has read config.json
 			p.judge.Take(p.system.Loaded)
 		}
+		if p.ahead != nil {
+			cfg.Started = p.ahead.Taken()
+		}
 		return supervise.New(cfg)
 	}
 	err = errors.New("the earlier life could not save it")

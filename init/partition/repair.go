@@ -19,8 +19,8 @@ import (
 // asideDir is where a state that could not be repaired is kept.
 const asideDir = "/mnt/data/set-aside"
 
-// BootPatience is what the repair of the boot partition may take: the watchdog runs by then, and is fed after each
-// step.
+// BootPatience is what the repair of the boot partition may take: less than any timeout of the watchdog, which on trial
+// runs by then.
 const BootPatience = 40 * time.Second
 
 // patience is what the repair of a file system may take.

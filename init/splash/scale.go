@@ -58,11 +58,9 @@ func scaled(f *os.File, l framebuffer.Layout) (*drawn, error) {
 		return nil, err
 	}
 	w, h := fit(in.Width, in.Height, l.Width, l.Height)
-	out := &drawn{width: w, height: h, size: l.Size, pixels: make([]byte, 0, w*h*l.Size)}
-	s := newScaler(in.Width, in.Height, w, h, func(rgb []uint32) {
-		end := len(out.pixels)
-		out.pixels = out.pixels[:end+w*l.Size]
-		l.PutRow(out.pixels[end:], rgb)
+	out := &drawn{width: w, height: h, size: l.Size, pixels: plain(l, w*h)}
+	s := newScaler(in.Width, in.Height, w, h, func(x, y int, rgb []uint32) {
+		l.PutRow(out.pixels[(y*w+x)*l.Size:], rgb)
 	})
 	row := make([]byte, 4*in.Width)
 	for {
@@ -77,12 +75,19 @@ func scaled(f *os.File, l framebuffer.Layout) (*drawn, error) {
 	}
 }
 
+// plain is so many pixels of background.
+func plain(l framebuffer.Layout, count int) []byte {
+	pixels := make([]byte, count*l.Size)
+	l.Put(pixels, background, background, background)
+	for n := l.Size; n < len(pixels); n *= 2 {
+		copy(pixels[n:], pixels[:n])
+	}
+	return pixels
+}
+
 // draw draws the logo in the middle of the screen, and the background around it.
 func draw(s *framebuffer.Screen, logo *drawn) error {
-	empty := make([]byte, s.Width*s.Size)
-	for i := 0; i < len(empty); i += s.Size {
-		s.Put(empty[i:], background, background, background)
-	}
+	empty := plain(s.Layout, s.Width)
 	left, top := (s.Width-logo.width)/2, (s.Height-logo.height)/2
 	return s.Draw(func(y int, to []byte) {
 		copy(to, empty)
@@ -95,17 +100,24 @@ func draw(s *framebuffer.Screen, logo *drawn) error {
 
 // scaler changes the size of a picture row by row: each pixel is the average of the area that it covers, to the nearest
 // number. With one unit for width x w parts of a row, and height x h of a column, all borders of both pictures are
-// whole numbers, so nothing is rounded before the end.
+// whole numbers, so nothing is rounded before the end. It computes no pixel that is left or right of all that differs
+// from the background.
 type scaler struct {
 	w, h, width, height int // of the picture, and of what it becomes
-	emit                func(rgb []uint32)
+	emit                func(x, y int, rgb []uint32)
 
 	y    int       // rows that were added
 	out  int       // rows that were emitted
 	line []mixture // one row, in the new width
+	seen span      // of it that is not background
 	sum  []mixture // of the lines that belong to the next row
+	part span      // of it that is not background
+	done int       // how much of the next row is in sum
 	rgb  []uint32
 }
+
+// span is a part of a row, empty if from is to.
+type span struct{ from, to int }
 
 // mixture is a colour, or a sum of some: two of 32 bits in one number, so that both are computed at once. The largest
 // sum is that of all of a picture, 255 x 4096 x 4096, which has 32 bits.
@@ -117,10 +129,13 @@ func (c mixture) times(part int) mixture {
 
 func (c mixture) plus(d mixture) mixture { return mixture{c.redGreen + d.redGreen, c.blue + d.blue} }
 
-func newScaler(w, h, width, height int, emit func([]uint32)) *scaler {
+func newScaler(w, h, width, height int, emit func(x, y int, rgb []uint32)) *scaler {
 	return &scaler{w: w, h: h, width: width, height: height, emit: emit,
 		line: make([]mixture, width), sum: make([]mixture, width), rgb: make([]uint32, width)}
 }
+
+// white is a pixel of the background.
+var white = mixture{background | background<<32, background}
 
 // add takes a row of rgba.
 func (s *scaler) add(rgba []byte) {
@@ -129,14 +144,46 @@ func (s *scaler) add(rgba []byte) {
 	for s.y++; from < to; {
 		border := (s.out + 1) * s.h
 		part := min(border, to) - from
-		sum := s.sum[:len(s.line)]
-		for i := range s.line {
-			sum[i].redGreen += uint64(part) * s.line[i].redGreen
-			sum[i].blue += uint64(part) * s.line[i].blue
-		}
+		s.accumulate(part)
 		if from += part; from == border {
 			s.flush()
 		}
+	}
+}
+
+// accumulate adds so many parts of the line.
+func (s *scaler) accumulate(part int) {
+	if s.seen.from < s.seen.to {
+		s.widen(s.seen)
+	}
+	plain := white.times(s.w * part)
+	for i := s.part.from; i < s.part.to; i++ {
+		if i == s.seen.from && s.seen.from < s.seen.to {
+			line, sum := s.line[i:s.seen.to], s.sum[i:s.seen.to]
+			for j := range sum {
+				sum[j].redGreen += uint64(part) * line[j].redGreen
+				sum[j].blue += uint64(part) * line[j].blue
+			}
+			i = s.seen.to - 1
+			continue
+		}
+		s.sum[i] = s.sum[i].plus(plain)
+	}
+	s.done += part
+}
+
+// widen makes room for a span in sum. What is new of it was background so far.
+func (s *scaler) widen(to span) {
+	if s.part.from == s.part.to {
+		s.part = span{to.from, to.from}
+	}
+	plain := white.times(s.w * s.done)
+	for s.part.from > to.from {
+		s.part.from--
+		s.sum[s.part.from] = plain
+	}
+	for ; s.part.to < to.to; s.part.to++ {
+		s.sum[s.part.to] = plain
 	}
 }
 
@@ -145,22 +192,25 @@ func (s *scaler) flush() {
 	area := uint64(s.w) * uint64(s.h)
 	var known mixture // of no area, and black
 	var pixel uint32
-	for i, sum := range s.sum {
+	sums := s.sum[s.part.from:s.part.to]
+	rgb := s.rgb[:len(sums)]
+	for i, sum := range sums {
 		if sum != known {
 			known = sum
 			red, green := (sum.redGreen&0xffffffff+area/2)/area, (sum.redGreen>>32+area/2)/area
 			pixel = uint32(red<<16 | green<<8 | (sum.blue+area/2)/area)
 		}
-		s.rgb[i] = pixel
+		rgb[i] = pixel
 	}
-	clear(s.sum)
+	s.emit(s.part.from, s.out, rgb)
+	s.part, s.done = span{}, 0
 	s.out++
-	s.emit(s.rgb)
 }
 
 // narrow puts a row into line: for each pixel the sum of the w parts that it covers. It takes all pixels at once that
-// have the same colour, because a logo has large areas of one.
+// have the same colour, because a logo has large areas of one. Of the background at both ends nothing is in line.
 func (s *scaler) narrow(rgba []byte) {
+	s.seen = span{}
 	at, from, border := 0, 0, s.w
 	var sum mixture // of the parts of the next pixel
 	for len(rgba) > 0 {
@@ -168,11 +218,27 @@ func (s *scaler) narrow(rgba []byte) {
 		c := over(rgba)
 		rgba = rgba[4*count:]
 		to := from + count*s.width
+		if c != white {
+			if s.seen.to == 0 {
+				s.seen.from = at
+			}
+			s.seen.to = (to + s.w - 1) / s.w
+		} else if s.seen.to == 0 || len(rgba) == 0 { // at an end
+			if to >= border && from > border-s.w {
+				s.line[at] = sum.plus(c.times(border - from))
+			}
+			at, from = to/s.w, to
+			border = (at + 1) * s.w
+			sum = c.times(to - at*s.w)
+			continue
+		}
 		if to >= border {
 			s.line[at] = sum.plus(c.times(border - from))
+			at++
 			whole := c.times(s.w)
-			for at++; to-border >= s.w; at++ {
-				s.line[at] = whole
+			for line := s.line[at : at+(to-border)/s.w]; len(line) > 0; line = line[1:] {
+				line[0] = whole
+				at++
 				border += s.w
 			}
 			sum, from = mixture{}, border

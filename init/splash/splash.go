@@ -15,9 +15,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"resinos/init/splash/framebuffer"
+	"resinos/init/splash/rowpng"
+	"resinos/services/boottime"
 )
 
 // Where the device has the logo, its screen and the terminal that the kernel writes to, and where the applet notes that
@@ -27,6 +30,12 @@ const (
 	Screen   = "/dev/fb0"
 	Terminal = "/dev/tty1"
 )
+
+// Plausible reports whether a file may be a logo, by its size alone: no driver is loaded for another one.
+func Plausible(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0 && info.Size() <= rowpng.MostBytes
+}
 
 // Main is the applet.
 func Main(_ context.Context, args []string, log *slog.Logger) error {
@@ -50,7 +59,8 @@ func Main(_ context.Context, args []string, log *slog.Logger) error {
 	if err := show(s, logo); err != nil {
 		return err
 	}
-	log.Info("splash drawn", "took", time.Since(began).Round(time.Millisecond),
+	log.Info("splash drawn", "after", boottime.Now().Round(time.Millisecond),
+		"took", time.Since(began).Round(time.Millisecond),
 		"state", fmt.Sprintf("%d x %d on a screen of %d x %d", logo.width, logo.height, s.Width, s.Height))
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,11 @@ func areas(w, h int) *image.NRGBA {
 			}
 			next, size = x+size, size+1
 		}
+		for x := range w { // background at the ends of some rows, and whole rows of it
+			if x < y*7%w || x > w-y*5%w || y%6 == 0 {
+				p.SetNRGBA(x, y, color.NRGBA{A: uint8(255 * (x % 2)), R: 255, G: 255, B: 255})
+			}
+		}
 	}
 	return p
 }
@@ -97,7 +103,11 @@ func TestLoad(t *testing.T) {
 	for _, size := range [][2]int{{97, 61}, {5, 3}, {40, 60}, {1, 1}, {300, 7}} {
 		p := picture(size[0], size[1])
 		l := framebuffer.Layout{Width: 80, Height: 120, Size: 3}
-		logo, err := load(write(t, p), l)
+		path := write(t, p)
+		if !Plausible(path) {
+			t.Errorf("%v: %s is not plausible", size, path)
+		}
+		logo, err := load(path, l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,8 +129,14 @@ func TestScaler(t *testing.T) {
 		if tt[0]%2 == 0 {
 			p = areas(tt[0], tt[1])
 		}
-		y := 0
-		s := newScaler(tt[0], tt[1], tt[2], tt[3], func(rgb []uint32) {
+		rows := 0
+		s := newScaler(tt[0], tt[1], tt[2], tt[3], func(from, y int, part []uint32) {
+			if y != rows {
+				t.Fatalf("%v: row %d is emitted as number %d", tt, y, rows)
+			}
+			rows++
+			rgb := slices.Repeat([]uint32{0xffffff}, tt[2])
+			copy(rgb[from:], part)
 			for x := range tt[2] {
 				want := average(p, x, y, tt[2], tt[3])
 				for n := range 3 {
@@ -130,13 +146,12 @@ func TestScaler(t *testing.T) {
 					}
 				}
 			}
-			y++
 		})
 		for j := range tt[1] {
 			s.add(p.Pix[j*p.Stride:][:4*tt[0]])
 		}
-		if y != tt[3] {
-			t.Errorf("%v: %d rows", tt, y)
+		if rows != tt[3] {
+			t.Errorf("%v: %d rows", tt, rows)
 		}
 	}
 }
@@ -159,6 +174,9 @@ func TestRefused(t *testing.T) {
 		huge: "209715200 bytes", empty: "empty", dir: "", filepath.Join(dir, "missing"): "no such file",
 	} {
 		_, err := load(path, framebuffer.Layout{Width: 80, Height: 120, Size: 4})
+		if Plausible(path) {
+			t.Errorf("%s is plausible", path)
+		}
 		if err == nil {
 			t.Errorf("%s is taken for a logo", path)
 			continue

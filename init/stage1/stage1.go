@@ -48,7 +48,7 @@ const (
 )
 
 // trialTimeout is the watchdog's timeout on trial, until PID 1 opens the watchdog. PID 1 does so after it has mounted
-// state and data, which may take long: a journal may have to be replayed from a slow card, or a file system be
+// state, boot and data, which may take long: a journal may have to be replayed from a slow card, or a file system be
 // repaired.
 const trialTimeout = 2 * time.Minute
 

@@ -69,18 +69,20 @@ func Read(sysfs string) ([]Partition, error) {
 }
 
 func readPartition(root, link string) (Partition, bool) {
-	real, err := filepath.EvalSymlinks(link)
-	if err != nil {
-		return Partition{}, false
-	}
-	text, err := os.ReadFile(filepath.Join(real, "uevent"))
+	text, err := os.ReadFile(filepath.Join(link, "uevent"))
 	if err != nil {
 		return Partition{}, false
 	}
 	p, ok := ParseUevent(text)
 	if !ok {
+		return Partition{}, false // a disk: most that the kernel lists are empty loop devices
+	}
+	// Not EvalSymlinks, which looks at each part of the path: this link leads to a directory at once.
+	to, err := os.Readlink(link)
+	if err != nil {
 		return Partition{}, false
 	}
+	real := filepath.Join(root, "class/block", to)
 	path, err := filepath.Rel(root, real)
 	if err != nil {
 		return Partition{}, false

@@ -15,15 +15,15 @@ import (
 
 func TestEveryFileIsRight(t *testing.T) {
 	for variant, want := range map[string]string{
-		"production": "configd confirm containerd devd grow logd modem netd netrun proxy screen splash sshd updater " +
+		"production": "configd confirm containerd devd grow logd modem netd netrun proxy splash sshd updater " +
 			"vpn wifi zram",
 		"development": "configd confirm containerd devd docker getty grow logd modem netd netrun proxy " +
-			"screen splash sshd updater vpn wifi zram",
+			"splash sshd updater vpn wifi zram",
 		// Of these, a recovery root has those that images/rootfs names.
 		"recovery": "configd confirm containerd devd getty grow logd modem netd netrun proxy recovery sshd " +
 			"updater vpn wifi zram",
 		"standalone": "configd confirm containerd devd docker getty grow logd modem netd netrun proxy " +
-			"screen splash sshd updater vpn wifi zram",
+			"splash sshd updater vpn wifi zram",
 	} {
 		files, err := Variant(variant)
 		if err != nil {

@@ -48,6 +48,11 @@ func (s *Supervisor) startMain(sp *spec.Spec, h *handle.Handle) (pid int, err er
 		return 0, nil
 	}
 	onExit := func(st proc.Status) { s.exits.Add(handle.Exit{Handle: h, Status: st}) }
+	if p := s.takeStarted(sp.Name, h, onExit); p != nil {
+		h.Started(p)
+		s.probeReady(sp, h)
+		return p.Pid, nil
+	}
 	p, kills, err := s.starter.Main(sp, &h.Descriptors, h.Process != nil, onExit)
 	h.OOMs = kills
 	if err != nil {
@@ -57,6 +62,22 @@ func (s *Supervisor) startMain(sp *spec.Spec, h *handle.Handle) (pid int, err er
 	h.Descriptors.CloseHungUp()
 	s.probeReady(sp, h)
 	return p.Pid, nil
+}
+
+// takeStarted takes over the process of a service that was started before the supervisor. It returns nil if there is
+// none, or if somebody else has reaped it.
+func (s *Supervisor) takeStarted(name string, h *handle.Handle, onExit func(proc.Status)) *proc.Process {
+	early, there := s.cfg.Started[name]
+	if !there {
+		return nil
+	}
+	delete(s.cfg.Started, name)
+	if err := early.take(onExit); err != nil {
+		s.log.Info("process not taken over", "service", name, "pid", early.Process.Pid, "error", err)
+		return nil
+	}
+	h.Began = early.Began.Seconds()
+	return early.Process
 }
 
 // Booted ends the boot: from now on every service has its lasting share of the processor.

@@ -69,9 +69,45 @@ type Config struct {
 	// must not run before New has returned, or the status of a process that ends in between is lost.
 	Saved []byte
 	Files []int
+	// Started are processes of services that the caller has started with Reaper before there was a supervisor. In place
+	// of the first process of such a service, the supervisor takes over the one that is there.
+	Started map[string]*Started
 	// OnState, if not nil, is called for each change of a service with the word that status shows. The loop calls it,
 	// so it must not block.
 	OnState func(name, state string)
+}
+
+// Started is a process that runs before the supervisor. Exit must be its OnExit.
+type Started struct {
+	Process *proc.Process
+	Began   time.Duration // since the kernel started
+
+	mu     sync.Mutex // guards what follows
+	status *proc.Status
+	onExit func(proc.Status)
+}
+
+// Exit notes the end of the process.
+func (e *Started) Exit(st proc.Status) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status = &st
+	if e.onExit != nil {
+		e.onExit(st)
+	}
+}
+
+// take has onExit called with the end of the process. It fails if the process is gone and nobody was told.
+func (e *Started) take(onExit func(proc.Status)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.status != nil {
+		onExit(*e.status)
+		return nil
+	}
+	e.onExit = onExit
+	_, err := proc.StartTime(e.Process.Pid) // one that has ended is there until it is reaped
+	return err
 }
 
 // Supervisor runs a set of services. All fields belong to the loop, except where a comment names another goroutine.

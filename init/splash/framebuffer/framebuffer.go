@@ -115,14 +115,25 @@ func (l *Layout) Put(to []byte, red, green, blue byte) {
 // PutRow packs colours, 0xRRGGBB each, one behind the other. Most are as the one before, and are not packed again.
 func (l *Layout) PutRow(to []byte, rgb []uint32) {
 	var pixel [4]byte
-	for i, known := 0, ^uint32(0); i < len(rgb); i++ {
-		if c := rgb[i]; c != known {
+	known := ^uint32(0)
+	if l.Size == len(pixel) {
+		var word uint32
+		to = to[:4*len(rgb)]
+		for _, c := range rgb {
+			if c != known {
+				known = c
+				l.Put(pixel[:], byte(c>>16), byte(c>>8), byte(c))
+				word = binary.NativeEndian.Uint32(pixel[:])
+			}
+			binary.NativeEndian.PutUint32(to, word)
+			to = to[4:]
+		}
+		return
+	}
+	for i, c := range rgb {
+		if c != known {
 			known = c
 			l.Put(pixel[:], byte(c>>16), byte(c>>8), byte(c))
-		}
-		if l.Size == len(pixel) {
-			binary.NativeEndian.PutUint32(to[4*i:], binary.NativeEndian.Uint32(pixel[:]))
-			continue
 		}
 		copy(to[l.Size*i:][:l.Size], pixel[:])
 	}

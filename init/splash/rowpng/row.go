@@ -108,9 +108,11 @@ func (r *Reader) expandPalette(row, rgba []byte) error {
 		binary.NativeEndian.PutUint32(rgba[4*i:], uint32(color))
 		color |= color << 32
 		for i++; len(row)-i >= 8 && binary.NativeEndian.Uint64(row[i:]) == uint64(index)*0x0101010101010101; i += 8 {
-			for to := rgba[4*i : 4*i+32]; len(to) > 0; to = to[8:] {
-				binary.NativeEndian.PutUint64(to, color)
-			}
+			to := rgba[4*i : 4*i+32]
+			binary.NativeEndian.PutUint64(to, color)
+			binary.NativeEndian.PutUint64(to[8:], color)
+			binary.NativeEndian.PutUint64(to[16:], color)
+			binary.NativeEndian.PutUint64(to[24:], color)
 		}
 	}
 	return nil

@@ -22,6 +22,7 @@ type Layer struct {
 	FS   fs.FS
 	Dir  string // in FS
 	Path string // what messages call Dir, "/etc/resinos/services"; empty is Dir itself
+	Only string // if set: the one file that is looked for
 }
 
 // Load decodes every *.toml file of the layers, the lowest first, and gives the services in name
@@ -61,6 +62,12 @@ func (f file) path() string {
 // collect finds the files of all layers, by name and the lowest layer first.
 func collect(layers []Layer) (files []file, errs []error) {
 	for _, l := range layers {
+		if l.Only != "" {
+			if _, err := fs.Stat(l.FS, path.Join(l.Dir, l.Only)); err == nil {
+				files = append(files, file{l, l.Only})
+			}
+			continue
+		}
 		entries, err := fs.ReadDir(l.FS, l.Dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

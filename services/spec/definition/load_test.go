@@ -23,6 +23,26 @@ func layers(shipped, owner string) []Layer {
 	return []Layer{{FS: fsys, Dir: "usr", Path: "/usr"}, {FS: fsys, Dir: "etc", Path: "/etc"}}
 }
 
+// TestOnly: one service is read from its own files alone, and its owner's file counts.
+func TestOnly(t *testing.T) {
+	fsys := fstest.MapFS{
+		"usr/a.toml": {Data: []byte(command1)}, "usr/b.toml": {Data: []byte("broken")},
+		"etc/a.toml": {Data: []byte("masked = true\n")}, "etc/c.toml": {Data: []byte(command1)},
+	}
+	for file, want := range map[string]string{"a.toml": "a masked", "c.toml": "c", "d.toml": ""} {
+		specs, errs := Load(Layer{FS: fsys, Dir: "usr", Only: file}, Layer{FS: fsys, Dir: "etc", Only: file})
+		got := ""
+		for _, s := range specs {
+			if got += s.Name; s.Masked {
+				got += " masked"
+			}
+		}
+		if got != want || len(errs) != 0 {
+			t.Errorf("%s: %q, %v, want %q", file, got, errs, want)
+		}
+	}
+}
+
 const command1 = "command = [\"/bin/a\"]\n"
 
 func TestLayers(t *testing.T) {
