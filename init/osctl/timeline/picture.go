@@ -223,6 +223,8 @@ func (p *plot) row(m *moment, y float64) {
 	if m.kind == aService && m.Result != "up" {
 		to, took, words = plotRight, "", m.Result
 		fill += " open"
+	} else if m.Start+m.Duration > p.end { // the plot ends with the first container
+		words += ", ends later"
 	}
 	tip := m.Name + ": " + screen.Seconds(m.Start) + " + " + screen.Span(m.Duration) + " " + m.Result + " " + m.Error
 	to = max(to, from+2)

@@ -66,6 +66,16 @@ func TestPictureOfBadReports(t *testing.T) {
 	}
 }
 
+// TestPictureCut: a bar that the first container cuts off says so.
+func TestPictureCut(t *testing.T) {
+	r := booted{Report: bootreport.Report{Milestones: map[string]float64{"pid1": 3, "container_output": 11}},
+		Services: []blamed{{"devd", 6, 7.3, true}, {"netd", 6, 2, true}}}
+	all := strings.Join(picturetest.Check(t, draw(r)), "\n")
+	if strings.Count(all, "ends later") != 1 || !strings.Contains(all, "7.300s, ends later") {
+		t.Errorf("the picture says:\n%s", all)
+	}
+}
+
 // TestTick: an axis has between 4 and 11 marks, whatever its length.
 func TestTick(t *testing.T) {
 	for end := 1e-9; end < 1e9; end *= 1.07 {
