@@ -208,7 +208,8 @@ func hasScreen(root string) bool {
 	for _, path := range names {
 		name, err1 := os.ReadFile(path)
 		bound, err2 := os.ReadFile(filepath.Join(filepath.Dir(path), "bind"))
-		if errors.Join(err1, err2) == nil && !strings.Contains(string(name), "dummy") && bound[0] == '1' {
+		draws := strings.HasPrefix(string(bound), "1") && !strings.Contains(string(name), "dummy")
+		if errors.Join(err1, err2) == nil && draws {
 			return true
 		}
 	}
