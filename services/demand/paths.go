@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/mounts/dirwatch"
+	"resinos/services/proc"
 )
 
 // The events that inotify reports for a place.
@@ -182,9 +183,12 @@ func (p *paths) restore(id int, list []string) {
 // maxWalks limits how often follow tries to see the same trail twice. Faster changes stir the target again.
 const maxWalks = 4
 
-// follow moves the watches of t to where its path leads now. A place may change between the look at it and its watch,
-// so follow repeats until the watches are those of the previous walk.
-func (p *paths) follow(t *target) {
+// follow moves the watches of t to where its path leads now, which may be a file system that hangs.
+func (p *paths) follow(t *target) { proc.Deaf(func() { p.walk(t) }) }
+
+// walk is follow. A place may change between the look at it and its watch, so walk repeats until the watches are those
+// of the previous time.
+func (p *paths) walk(t *target) {
 	for range maxWalks {
 		spots := p.watch(t)
 		for _, old := range t.spots {

@@ -68,6 +68,12 @@ func TestOOMScore(t *testing.T)    { asInit(t, "oom") }
 
 func TestAdopt(t *testing.T) { asInit(t, "adopt") }
 
+func TestDeaf(t *testing.T) {
+	if out := asInit(t, "deaf"); strings.Contains(out, "lacking") {
+		testenv.Lacking(t, "a file system that hangs: %s", out)
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	line := "12 (a) Z b) S 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1"
 	if got, err := parseStat(line); err != nil || got != (stat{parent: 7, session: 12, started: 98765}) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,51 @@ import (
 var scenes = map[string]func() error{
 	"storm": storm, "daemons": daemons, "codes": codes, "inheritance": inheritance,
 	"failures": failures, "deaths": deaths, "oom": oom, "adopt": adopt,
+	"deaf": deaf,
+}
+
+// deaf: a thread that has started a child, to which the kernel then gives SIGCHLD if the thread takes any signal, waits
+// for a file system that hangs. The process hears of the end of the child all the same.
+func deaf() error {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Mount("nobody", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+	}
+	if err != nil {
+		fmt.Println("lacking FUSE:", err)
+		return nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGCHLD)
+	runtime.LockOSThread()
+	thread := fmt.Sprintf("/proc/self/task/%d/status", unix.Gettid())
+	child := syscall.ProcAttr{Files: []uintptr{r.Fd()}}
+	if _, err := syscall.ForkExec("/bin/cat", []string{"cat"}, &child); err != nil {
+		return err
+	}
+	go func() {
+		for status := []byte{}; !bytes.Contains(status, []byte("State:\tD")); {
+			status, _ = os.ReadFile(thread) // it is there
+		}
+		w.Close() // the child ends
+		select {
+		case <-ended:
+			os.Exit(0)
+		case <-time.After(testenv.Patience()):
+			fmt.Println("nobody heard of the end")
+			os.Exit(1)
+		}
+	}()
+	Deaf(func() { _, err = os.Lstat(dir + "/file") })
+	return fmt.Errorf("the file system does not hang: %w", err)
 }
 
 // reaping runs a reaper beside the scene.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"resinos/services/probe"
+	"resinos/services/proc"
 	"resinos/services/spec"
 )
 
@@ -28,7 +29,7 @@ func (c *Checks) Conditions(r *Runner, sp *spec.Spec, done func(why string, err 
 	c.pending = true
 	name, looking, number, conditions := sp.Name, c.looking, c.number, sp.Conditions
 	c.cancelConditions = r.run("check conditions "+name, func(ctx context.Context) {
-		look := func(look func()) { r.Guard.Go("look "+name, look) }
+		look := func(look func()) { r.Guard.Go("look "+name, func() { proc.Deaf(look) }) }
 		why, err := probe.Conditions(ctx, looking, conditions, r.Holds, look)
 		r.Calls.Post(r.ctx, func() { // not ctx: the supervisor waits for the result of a check that it has ended
 			if c.number == number {
