@@ -410,7 +410,9 @@ func TestPublishedPort(t *testing.T) {
 	d := newDevice(t)
 	loopbackUp(t)
 	d.app("shop", shop, "busybox")
-	d.app("thief", shop, "busybox")
+	// Of an image of its own: two apps that bring different images of one name replace their containers until each has
+	// its own one.
+	d.app("thief", strings.ReplaceAll(shop, "image: busybox", "image: thief"), "thief")
 	client := d.output("shop.client", "stdout")
 	engine := d.engine()
 	served := func() bool { return strings.Contains(ask("127.0.0.1:8080"), "served") }

@@ -66,7 +66,7 @@ func TestKillStorm(t *testing.T) {
 	var ids []string
 	for i := range 3 {
 		name := fmt.Sprintf("app%d", i)
-		d.app(name, strings.ReplaceAll(stormy, "PORT", fmt.Sprint(8080+i)), "busybox")
+		d.app(name, strings.NewReplacer("PORT", fmt.Sprint(8080+i), "busybox", name).Replace(stormy), name)
 		for _, service := range []string{"a", "b", "c", "d"} {
 			ids = append(ids, name+"."+service)
 		}

@@ -237,6 +237,11 @@ func TestNotifier(t *testing.T) {
 	up, down := netstate.State{Links: []netstate.Link{eth0()}}, netstate.State{}
 	n, stop := begin()
 	n.Follow(up)
+	testenv.WaitFor(t, "the events are dropped", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.waiting) == 0
+	})
 	testenv.NeverReceive(t, 50*time.Millisecond, "an event without scripts", sent)
 	put(t, filepath.Join(dir, "x"), "#!/bin/sh\n", 0o755)
 	n.Follow(down)

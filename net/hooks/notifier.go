@@ -96,10 +96,10 @@ func (n *Notifier) Run(ctx context.Context) {
 		n.mu.Lock()
 		events := n.waiting
 		n.waiting = nil
-		n.mu.Unlock()
-		if len(events) == 0 || !Any(n.Dir) {
-			continue
+		if len(events) > 0 && !Any(n.Dir) {
+			events = nil
 		}
+		n.mu.Unlock()
 		for _, e := range events {
 			if err := n.send(ctx, e); err != nil && ctx.Err() == nil {
 				n.Log.Warn("hooks not run", "action", string(e.Action), "link", e.Link.Name, "error", err)
