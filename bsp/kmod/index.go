@@ -80,21 +80,33 @@ func (x *Index) after(name string) []string {
 	return words[3:]
 }
 
-// Match lists the modules for a device with this modalias, or with exactly this alias.
-func (x *Index) Match(modalias string) []string {
-	m := matcher{text: x.aliases(), modalias: Alias(modalias)}
+// Match lists the modules for a device with this modalias, or with exactly this alias. The error is of the file of
+// aliases; the next question reads it again.
+func (x *Index) Match(modalias string) ([]string, error) {
+	text, err := x.aliases()
+	if err != nil {
+		return nil, err
+	}
+	m := matcher{text: text, modalias: Alias(modalias)}
 	m.narrow()
-	return m.names
+	return m.names, nil
 }
 
-// aliases returns nothing while the file cannot be read: then no device has a module.
-func (x *Index) aliases() []byte {
+// aliases reads the file of aliases at the first call. A kernel without one has none.
+func (x *Index) aliases() ([]byte, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.alias == nil {
-		x.alias, _ = os.ReadFile(filepath.Join(x.dir, aliasFile)) // the next question tries again
+		text, err := os.ReadFile(filepath.Join(x.dir, aliasFile))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			text = []byte{}
+		case err != nil:
+			return nil, fmt.Errorf("read module aliases: %w", err)
+		}
+		x.alias = text
 	}
-	return x.alias
+	return x.alias, nil
 }
 
 // Nodes lists the device nodes that must exist so that opening one loads its module.

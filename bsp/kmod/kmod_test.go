@@ -190,8 +190,24 @@ func TestOpenFaults(t *testing.T) {
 	if _, err := x.Order("ext4"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Order in a damaged index: %v", err)
 	}
-	if got := x.Match("pci:v1"); got != nil {
-		t.Errorf("Match without aliases = %v", got)
+	if err := os.Mkdir(filepath.Join(dir, aliasFile), 0o755); err != nil { // cannot be read
+		t.Fatal(err)
+	}
+	l := &Loader{index: x, tried: map[string]error{}}
+	if _, err := x.Match("pci:v1"); err == nil {
+		t.Error("aliases that cannot be read are none")
+	}
+	if _, err := l.Serve("pci:v1"); err == nil || !strings.Contains(err.Error(), aliasFile) {
+		t.Errorf("Serve = %v, want %s in it", err, aliasFile)
+	}
+	if err := l.Request("fs-x"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Request = %v: what cannot be read counts as absent", err)
+	}
+	if err := os.Remove(filepath.Join(dir, aliasFile)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := x.Match("pci:v1"); got != nil || err != nil {
+		t.Errorf("Match without aliases = %v, %v", got, err)
 	}
 }
 
@@ -272,7 +288,10 @@ func TestMatchFindsWhatAnyOrderFinds(t *testing.T) {
 			t.Fatal(err)
 		}
 		x := &Index{alias: files[aliasFile]}
-		got := x.Match(modalias)
+		got, err := x.Match(modalias)
+		if err != nil {
+			t.Fatal(err)
+		}
 		slices.Sort(got)
 		var want []string
 		for _, m := range modules {
@@ -434,7 +453,7 @@ func TestMatchMany(t *testing.T) {
 	start := time.Now()
 	for i := range 200 {
 		modalias := fmt.Sprintf("usb:v%04Xp%04Xd0001dc00dsc00dp00ic08isc06ip50in00", i%100*31, i%50)
-		if got := x.Match(modalias); len(got) != 1 {
+		if got, err := x.Match(modalias); len(got) != 1 || err != nil {
 			t.Fatalf("Match(%s) = %v", modalias, got)
 		}
 	}
@@ -462,7 +481,7 @@ func FuzzIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dep, alias, name string) {
 		x := &Index{dep: []byte(dep), alias: []byte(alias), softdep: []byte(dep), devname: []byte(alias), builtin: []byte(dep)}
 		_, _ = x.Order(name) // must end, without a panic
-		x.Match(name)
+		_, _ = x.Match(name)
 		x.Nodes()
 		x.after(name)
 	})

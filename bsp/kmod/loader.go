@@ -104,8 +104,12 @@ func withUsual(module, params string) string {
 // Serve loads every module for the device with this modalias. It returns the modules that it loaded now, and the errors
 // of those that failed now: a module that failed before is not tried again, because many devices share a modalias.
 func (l *Loader) Serve(modalias string) (loaded []string, err error) {
+	names, err := l.index.Match(modalias)
+	if err != nil {
+		return nil, err
+	}
 	var faults []error
-	for _, name := range l.index.Match(modalias) {
+	for _, name := range names {
 		files, err := l.index.Order(name)
 		if err != nil || len(files) == 0 || l.knows(files[len(files)-1]) {
 			continue // an alias of a module that the image does not have is a fault of the builder, not of the device
@@ -133,7 +137,10 @@ func (l *Loader) Request(name string) error {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	matched := l.index.Match(name)
+	matched, unread := l.index.Match(name)
+	if unread != nil {
+		return unread
+	}
 	if len(matched) == 0 {
 		return err
 	}

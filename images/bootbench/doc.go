@@ -1,5 +1,6 @@
 // Package bootbench compares a device's boot and memory with those of the smallest system that can do the same: a shell
-// script as PID 1 that starts Debian's containerd and crun with one container, on the board's own kernel.
+// script as PID 1 that starts Debian's containerd with one container, and crun or runc, on the board's own kernel. It
+// also measures when the splash is up, and what it costs the first container (TestSplashBench).
 //
 // It owns the disk of that peer, the rounds, and the table. It asserts nothing, and CI does not run it: make bench-boot
 // does, and docs/bench.md holds the results. Read TestBootBench first.

@@ -124,9 +124,9 @@ func (w *Watcher) inotify() (int, error) {
 }
 
 // Arm lets id fire once: when one of the sockets, terminals or input devices has traffic, also traffic that waits
-// already, or when one of the absolute paths changes, which may be missing yet. It replaces what id was armed with; but a change of a path in both
-// that nobody has received yet still fires. The files belong to the caller; one that is closed while armed no longer
-// fires. What the kernel refuses to watch later is logged.
+// already, or when one of the absolute paths changes, which may be missing yet. It replaces what id was armed with; but
+// a change of a path in both that nobody has received yet still fires. The files belong to the caller; one that is
+// closed while armed no longer fires. What the kernel refuses to watch later is logged.
 func (w *Watcher) Arm(id int, sockets []*os.File, paths []string) error {
 	for _, f := range sockets {
 		if f == nil {

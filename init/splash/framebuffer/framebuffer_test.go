@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -62,26 +63,18 @@ func TestPut(t *testing.T) {
 		{Layout{Size: 3, red: field{16, 8, 0}, green: field{8, 8, 0}, blue: field{0, 8, 0}}, []byte{0x30, 0x20, 0x90}},
 		{Layout{Size: 2, red: field{11, 5, 0}, green: field{5, 6, 0}, blue: field{0, 5, 0}}, []byte{0x06, 0x91}},
 	} {
-		got := make([]byte, tt.layout.Size)
-		if l := tt.layout.ready(); true {
-			l.Put(got, 0x90, 0x20, 0x30)
-		}
+		l := tt.layout.ready()
+		got := make([]byte, l.Size)
+		l.Put(got, 0x90, 0x20, 0x30)
 		if !bytes.Equal(got, tt.want) {
 			t.Errorf("%+v: % x, want % x", tt.layout, got, tt.want)
 		}
-		got = make([]byte, 5*tt.layout.Size)
-		want := bytes.Repeat(tt.want, 2)
-		if l := tt.layout.ready(); true {
-			l.PutRow(got, []uint32{0x902030, 0x902030, 0, 0x902030, 0xffffff})
-			for _, c := range []byte{0, 0x90, 0xff} {
-				one := make([]byte, tt.layout.Size)
-				if l.Put(one, c, c, c); c == 0x90 {
-					one = tt.want
-				}
-				want = append(want, one...)
-			}
-		}
-		if !bytes.Equal(got, want) {
+		got = make([]byte, 5*l.Size)
+		l.PutRow(got, []uint32{0x902030, 0x902030, 0, 0x902030, 0xffffff})
+		black, white := make([]byte, l.Size), make([]byte, l.Size)
+		l.Put(black, 0, 0, 0)
+		l.Put(white, 0xff, 0xff, 0xff)
+		if want := slices.Concat(tt.want, tt.want, black, tt.want, white); !bytes.Equal(got, want) {
 			t.Errorf("%+v: a row % x, want % x", tt.layout, got, want)
 		}
 	}
