@@ -15,7 +15,7 @@ bin/%/engine: $(containers-go) containers/build.mk bin/runtime/overlay.json
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) $(small-runtime) -tags $(engine-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/engine
 
 bin/%/containerd-shim-runc-v2: $(containers-go) containers/build.mk bin/runtime/overlay.json
-	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) $(small-runtime) -tags $(shim-tags) $(small) -ldflags '$(containers-ldflags)' -o $@ ./containers/shim
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) $(small-runtime) -tags $(shim-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/shim
 
 # Docker's API: moby's daemon, in a module of its own. What the tags leave out needs C, or another engine than ours.
 docker-go := $(shell find containers/docker -name '*.go' -not -name '*_test.go') containers/docker/go.mod containers/docker/go.sum

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,9 +75,9 @@ func tool(name string) applet {
 // daemon makes an applet of a service: SIGTERM ends it, its log goes to standard error with priorities, its memory is kept small.
 func daemon(run func(ctx context.Context, args []string, log *slog.Logger) error) applet {
 	return func(ctx context.Context, args []string) int {
-		debug.SetGCPercent(50)
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
+		defer footprint.Rush(ctx, rushLimit, restAfter, restPercent)()
 		log := slog.New(line.New(os.Stderr, nil))
 		err := run(ctx, args, log)
 		switch {
@@ -109,8 +108,12 @@ func parse(name string, args []string, define func(*flag.FlagSet)) error {
 // restAfter is when a daemon gives back what its start took: once it is up, and the boot is over on most devices.
 const restAfter = 20 * time.Second
 
-// restPercent is how far its heap grows from then on between two collections (footprint.ReturnAfter).
-const restPercent = 20
+// restPercent is how far its heap grows from then on between two collections, and rushLimit the memory from which on it
+// collects garbage before (footprint.Rush).
+const (
+	restPercent = 20
+	rushLimit   = 16 << 20
+)
 
 func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 	cfg := logd.Config{Log: log}
@@ -137,7 +140,6 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 		tell(ctx, log, kind+"_output", at)
 	}
 	cfg.Ready = func() { ready(log) }
-	defer footprint.ReturnAfter(ctx, restAfter, restPercent)()
 	cfg.Alive = notify.Watched()
 	// PID 1 keeps the socket between the lives of logd (fd-store). logd creates the socket itself, so that its first
 	// life needs nothing from PID 1 and starts at once.

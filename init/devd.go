@@ -19,7 +19,6 @@ import (
 	"resinos/bsp/udevrules"
 	"resinos/bsp/uevent"
 	"resinos/services/config"
-	"resinos/services/footprint"
 	"resinos/services/notify"
 	"resinos/services/pid1"
 	"resinos/services/settings"
@@ -38,8 +37,6 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	beside.Go(func() { runButton(ctx, held, now, log) })
-	rested := func() {}
-	defer func() { rested() }()
 	defer now.leave(log)
 	defer beside.Wait()
 	defer stop()
@@ -59,10 +56,7 @@ func runDevd(ctx context.Context, args []string, log *slog.Logger) error {
 		},
 		Served: screen.look,
 		Loader: loader, Log: log, Alive: notify.Watched(),
-		Ready: func() {
-			ready(log)
-			rested = footprint.ReturnAfter(ctx, restAfter, restPercent)
-		},
+		Ready: func() { ready(log) },
 		// The owner's settings must be in force before modules that ask for firmware are loaded.
 		Prepare: func() {
 			applied := make(chan struct{})

@@ -108,7 +108,7 @@ func (p *PID1) Run(signals <-chan os.Signal) {
 // keepSmall limits the memory of PID 1, and makes it the last process that the kernel kills when memory runs out.
 func keepSmall() {
 	debug.SetMemoryLimit(16 << 20)
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(-1) // until restAfter; the limit holds meanwhile
 	debug.SetMaxStack(8 << 20)
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	_ = sysctl.Write("/proc/self/oom_score_adj", "-1000") // a test in a namespace without this right does not need it
@@ -117,11 +117,9 @@ func keepSmall() {
 	_ = unix.Chdir("/")
 }
 
-// tidyAfter is the time at which memory that only the boot needed is returned to the kernel. It is after the start of
-// the services, so that none of them waits. The Go runtime alone would keep this memory.
-const tidyAfter = 2 * time.Second
-
-// restAfter is when that is done again: most services have started by then.
+// restAfter is the time after the start of the services at which memory that only the boot needed is returned to the
+// kernel. Most services have started by then, and none of them waits for a collection. The Go runtime alone would keep
+// this memory.
 const restAfter = 30 * time.Second
 
 // restPercent is how far the heap may grow from then on before garbage is collected, in per cent of what is in use, and
@@ -215,7 +213,6 @@ func (p *PID1) serve(earlier *handover.State) {
 	if earlier != nil {
 		p.resumed(earlier)
 	}
-	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	time.AfterFunc(restAfter, func() {
 		debug.SetGCPercent(restPercent)
 		debug.FreeOSMemory()

@@ -2,6 +2,7 @@ package footprint
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -34,6 +35,39 @@ func TestReturnAfter(t *testing.T) {
 		}
 		if percent := debug.SetGCPercent(100); percent != 25 {
 			t.Errorf("the heap grows by %d per cent", percent)
+		}
+	})
+}
+
+// TestRush: no garbage is collected before the time, and then there is no limit any more.
+func TestRush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		collections := func() uint32 {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.NumGC
+		}
+		percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+		defer debug.SetGCPercent(percent)
+		defer debug.SetMemoryLimit(limit)
+		runtime.GC() // none is at work when the rush begins
+		defer Rush(t.Context(), 1<<40, time.Minute, 25)()
+		before := collections()
+		var kept []byte
+		for range 64 {
+			kept = make([]byte, 1<<20)
+		}
+		runtime.KeepAlive(kept)
+		if n := collections() - before; n > 0 {
+			t.Errorf("%d collections during the rush", n)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if collections() == before {
+			t.Error("no collection at its end")
+		}
+		if percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1); percent != 25 || limit != math.MaxInt64 {
+			t.Errorf("the heap grows by %d per cent, limit %d", percent, limit)
 		}
 	})
 }

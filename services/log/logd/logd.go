@@ -119,7 +119,7 @@ func (c Config) withDefaults() Config {
 // ended by then.
 func Run(ctx context.Context, cfg Config) (err error) {
 	cfg = cfg.withDefaults()
-	tune()
+	runtime.GOMAXPROCS(1) // enough for a copying loop
 	boot, err := bootID()
 	if err != nil {
 		return err
@@ -153,7 +153,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	wg.Go(func() { s.Run(ctx) })
 	wg.Go(func() {
 		failed := func(err error) { cfg.Log.Warn("log chunk stays as it is", "error", err) }
-		ring.Pack(ctx, failed, debug.FreeOSMemory) // packing takes a megabyte, which is freed afterwards
+		ring.Pack(ctx, failed, func(worked bool) {
+			if worked {
+				debug.FreeOSMemory() // packing takes a megabyte
+			}
+		})
 	})
 	if cfg.Ready != nil {
 		cfg.Ready()
@@ -303,13 +307,6 @@ func watchDir(dir string) (int, error) {
 		return -1, fmt.Errorf("watch log pipes in %s: %w", dir, err)
 	}
 	return fd, nil
-}
-
-// tune keeps the process small: by default, Go lets the heap grow to 4 MB before it collects garbage. One processor is
-// enough for a copying loop.
-func tune() {
-	debug.SetGCPercent(20)
-	runtime.GOMAXPROCS(1)
 }
 
 func now() (time.Time, time.Duration) { return time.Now(), boottime.Now() }

@@ -12,14 +12,17 @@ import (
 
 // Pack deflates sealed chunks until ctx is done, the newest first, because it will be kept longest. It waits while
 // there are none. A chunk that cannot be packed stays plain, and failed is called with the reason; rested is called
-// whenever all are packed. If the process is killed, either the plain or the packed chunk exists.
-func (r *Ring) Pack(ctx context.Context, failed func(error), rested func()) {
+// whenever none is left, and told whether there were any. If the process is killed, either the plain or the packed
+// chunk exists.
+func (r *Ring) Pack(ctx context.Context, failed func(error), rested func(worked bool)) {
 	var f *chunk.Framer // a megabyte, which is used only while it is needed
+	var worked bool
 	for {
 		first, ok := r.toPack()
 		if !ok {
 			f = nil
-			rested()
+			rested(worked)
+			worked = false
 			select {
 			case <-ctx.Done():
 				return
@@ -27,6 +30,7 @@ func (r *Ring) Pack(ctx context.Context, failed func(error), rested func()) {
 			}
 			continue
 		}
+		worked = true
 		if f == nil {
 			f = chunk.NewFramer()
 		}

@@ -17,7 +17,7 @@ import (
 func packing(t testing.TB, r *Ring) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { r.Pack(ctx, func(err error) { t.Error(err) }, func() {}) })
+	wg.Go(func() { r.Pack(ctx, func(err error) { t.Error(err) }, func(bool) {}) })
 	return func() { cancel(); wg.Wait() }
 }
 
@@ -25,7 +25,7 @@ func packing(t testing.TB, r *Ring) (stop func()) {
 func packAll(t testing.TB, r *Ring) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r.Pack(ctx, func(err error) { t.Error(err) }, cancel)
+	r.Pack(ctx, func(err error) { t.Error(err) }, func(bool) { cancel() })
 }
 
 func TestPackedChunksReadTheSame(t *testing.T) {
@@ -158,7 +158,7 @@ func TestBrokenChunkStaysPlain(t *testing.T) {
 	failed := 0
 	for range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
-		r.Pack(ctx, func(error) { failed++ }, cancel)
+		r.Pack(ctx, func(error) { failed++ }, func(bool) { cancel() })
 	}
 	if failed != 1 || !r.chunks[0].kept {
 		t.Errorf("failed %d times, %+v", failed, r.chunks[0])
