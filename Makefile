@@ -150,6 +150,11 @@ bench-boot: build ## measures boot and memory beside a bare shell script with De
 	@mkdir -p build/bench
 	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 24h -v -run TestBootBench ./images/bootbench
 
+.PHONY: profile
+profile: build ## samples what a booting device executes, by program and function; RESINOS_ONLY='bare script' or 'first' for another one
+	@mkdir -p build/bench
+	RESINOS_BENCH=1 $(GO) test -count=1 -timeout 1h -v -run TestBootProfile ./images/bootbench
+
 .PHONY: bench-apps
 bench-apps: build ## measures containers beside Debian's Docker engine, natively; RESINOS_ROUNDS, RESINOS_ONLY=pulls|starts|traffic|rest
 	@.ci/apt bench-apt.txt

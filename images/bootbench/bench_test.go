@@ -118,7 +118,7 @@ func prepare(t *testing.T) (machines []machine, versions []string, err error) {
 		{peerName, false, p.start(o, plain)},
 		{firstName, true, first},
 		{tunedName, false, p.start(o, tuned)},
-		{runcName, false, p.start(o, plain+" bench_runtime=/usr/sbin/runc")},
+		{debianName, false, p.start(o, plain+" bench_runtime=/usr/sbin/runc bench_config=/etc/containerd/config.toml")},
 	}
 	only, err := regexp.Compile(os.Getenv(onlyVariable))
 	if err != nil {

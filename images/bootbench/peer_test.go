@@ -39,7 +39,7 @@ type peer struct {
 var (
 	lockedPackages = []string{"busybox-static", "crun", "libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2"}
 	servedPackages = []string{"containerd", "runc"}
-	servedFiles    = []string{"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr", "usr/sbin/runc"}
+	servedFiles    = []string{"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr", "usr/sbin/runc", "etc/containerd/config.toml"}
 	earlyModules   = []string{"crc32c_generic", "virtio_blk", "ext4"}
 	rootModules    = []string{"virtio_net", "overlay", "af_packet"}
 	peerApplets    = []string{

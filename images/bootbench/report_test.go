@@ -14,7 +14,7 @@ const (
 	firstName   = "ours, first boot"
 	peerName    = "bare script"
 	tunedName   = "bare script, our kernel arguments"
-	runcName    = "bare script, Debian's default runtime (runc)"
+	debianName  = "bare script, containerd and runc as Debian sets them up"
 )
 
 // A report is what the bench says.

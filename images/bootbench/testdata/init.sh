@@ -13,7 +13,8 @@ for module in /modules/*.ko; do insmod "$module"; done
 read up rest </proc/uptime
 echo "bench: root ${up}s"
 
-containerd --config /etc/containerd.toml >/run/containerd.log 2>&1 &
+# The kernel hands a word of its command line that it does not know to this script.
+containerd --config ${bench_config:-/etc/containerd.toml} >/run/containerd.log 2>&1 &
 engine=$!
 ip link set lo up
 ip link set eth0 up
@@ -22,7 +23,6 @@ until [ -S /run/containerd/containerd.sock ]; do usleep 20000; done
 read up rest </proc/uptime
 echo "bench: engine ${up}s"
 
-# The kernel hands a word of its command line that it does not know to this script.
 runtime=${bench_runtime:-/usr/bin/crun}
 run() { ctr run --rm --net-host --runc-binary $runtime docker.io/resinos/bench:latest bench "$@"; }
 
