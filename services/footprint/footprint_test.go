@@ -66,8 +66,9 @@ func TestRush(t *testing.T) {
 		if collections() == before {
 			t.Error("no collection at its end")
 		}
-		if percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1); percent != 25 || limit != math.MaxInt64 {
-			t.Errorf("the heap grows by %d per cent, limit %d", percent, limit)
+		grows, most := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+		if grows != 25 || most != math.MaxInt64 {
+			t.Errorf("the heap grows by %d per cent, limit %d", grows, most)
 		}
 	})
 }

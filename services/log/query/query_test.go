@@ -112,7 +112,7 @@ func writeBoot(t *testing.T, archive string, number int, n int, live bool) *ring
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	r.Pack(ctx, func(err error) { t.Error(err) }, cancel)
+	r.Pack(ctx, func(err error) { t.Error(err) }, func(bool) { cancel() })
 	keep(t, dir, to)
 	if live { // the archive has sealed chunks only
 		files, _ := filepath.Glob(filepath.Join(to, "*.chunk"))
