@@ -19,9 +19,11 @@ import (
 	"resinos/services/notify"
 )
 
+// partialWait is how long a line may lack its end before it becomes an entry without it. A variable for tests, whose
+// producers may stand still for longer in the middle of a line.
+var partialWait = 2 * time.Second
+
 const (
-	// partialWait is how long a line may lack its end before it becomes an entry without it.
-	partialWait = 2 * time.Second
 	// pipeBytes is the capacity that package pipe gives a pipe.
 	pipeBytes = 256 << 10
 	// retryWait is the pause after the file system was found full.

@@ -44,6 +44,7 @@ const readers = 32
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "logd":
+		partialWait = time.Hour
 		cfg := configIn(os.Getenv("LOGD_DIR"))
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		cfg.Kmsg = os.Getenv("LOGD_KMSG")
