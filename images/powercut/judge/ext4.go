@@ -36,6 +36,11 @@ func (x Ext4) Region() string { return x.Partition }
 // are brought up to date at unmount only.
 var expected = []string{"Pass ", "Setting free ", "Setting filetype"}
 
+// lastGroup is said of a file system whose growth the cut has stopped between two transactions of the kernel: the
+// bitmap of the group that was the last one then is still to be made. The kernel makes it when it needs it, and e2fsck
+// at once.
+const lastGroup = "Last group block bitmap uninitialized."
+
 // outdated are further lines, of a file system whose descriptors of groups are those of a copy: what they say of
 // bitmaps and numbers is old.
 var outdated = []string{"Padding at end of ", "does not match checksum.", "FIXED.", " count wrong",
@@ -66,6 +71,8 @@ func (x Ext4) Judge(ctx context.Context, file string) (Verdict, error) {
 			words = append(words, "journal to play back")
 		case strings.HasPrefix(line, "Clearing orphaned inode"), strings.HasPrefix(line, "Truncating orphaned inode"):
 			words = append(words, "orphans")
+		case strings.HasPrefix(line, lastGroup):
+			words = append(words, "growing")
 		case slices.ContainsFunc(expected, func(p string) bool { return strings.HasPrefix(line, p) }):
 		case restored == groupsRestored &&
 			slices.ContainsFunc(outdated, func(p string) bool { return strings.Contains(line, p) }):

@@ -197,6 +197,31 @@ func (panics) Region() string { return "x" }
 
 func (panics) Judge(context.Context, string) (Verdict, error) { panic("garbage") }
 
+// TestExt4JudgeOfGrowth: what a cut leaves of a file system that was growing while it was attached, between two
+// transactions of the kernel.
+func TestExt4JudgeOfGrowth(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs", "e2fsck", "debugfs")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-g", "8192", "-O", "^metadata_csum,uninit_bg", file},
+		{"debugfs", "-w", "-R", "set_block_group 1 flags 0x7", file},
+		{"debugfs", "-w", "-R", "set_block_group 1 checksum calc", file}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", args, err, out)
+		}
+	}
+	if v, err := (Ext4{Partition: "resin-data"}).Judge(t.Context(), file); err != nil || v.Bad != "" ||
+		v.Class != "growing" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
 func TestSuiteShieldsFromJudges(t *testing.T) {
 	v, err := Suite{Judges: []Judge{panics{}}}.Run(t.Context(), "x", "")
 	if err != nil || !strings.Contains(v.Bad, "garbage") {
