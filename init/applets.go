@@ -72,12 +72,13 @@ func tool(name string) applet {
 	}
 }
 
-// daemon makes an applet of a service: SIGTERM ends it, its log goes to standard error with priorities, its memory is kept small.
+// daemon makes an applet of a service: SIGTERM ends it, its log goes to standard error with priorities, its memory is
+// kept small.
 func daemon(run func(ctx context.Context, args []string, log *slog.Logger) error) applet {
 	return func(ctx context.Context, args []string) int {
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		defer footprint.Rush(ctx, rushLimit, restAfter, restPercent)()
+		defer footprint.Rush(ctx, rushLimit, footprint.Rest{After: restAfter, Percent: restPercent})()
 		log := slog.New(line.New(os.Stderr, nil))
 		err := run(ctx, args, log)
 		switch {
@@ -128,7 +129,8 @@ func runLogd(ctx context.Context, args []string, log *slog.Logger) error {
 			cfg.Archive.Bytes, err = logd.ParseSize(text)
 			return err
 		})
-		f.IntVar(&rate, "rate", rate, "accepts at most so many `lines` a second from each source except the kernel; 0 means no limit")
+		f.IntVar(&rate, "rate", rate, "accepts at most so many `lines` a second from each source except the kernel; "+
+			"0 means no limit")
 		f.IntVar(&burst, "burst", burst, "accepts so many `lines` at once before the rate counts")
 	}); err != nil {
 		return err

@@ -74,7 +74,8 @@ type judged interface {
 }
 
 // judge is judgeServices with the given client of PID 1.
-func judge(ctx context.Context, conditions []configd.Condition, before, now configd.Facts, log *slog.Logger, in judged) error {
+func judge(ctx context.Context, conditions []configd.Condition, before, now configd.Facts, log *slog.Logger,
+	in judged) error {
 	services, err := in.Status(ctx)
 	if err != nil {
 		return err
@@ -105,7 +106,8 @@ func judge(ctx context.Context, conditions []configd.Condition, before, now conf
 			faults = append(faults, err)
 			continue
 		}
-		_, _ = in.Change(ctx, pid1.Start, name) // PID 1 refuses, as intended: the service stays requested, and is skipped until its conditions hold
+		// PID 1 refuses, as intended: the service stays requested, and is skipped until its conditions hold
+		_, _ = in.Change(ctx, pid1.Start, name)
 	}
 	return errors.Join(faults...)
 }

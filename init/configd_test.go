@@ -14,14 +14,19 @@ import (
 	"resinos/services/spec/precondition"
 )
 
-// TestJudge: what PID 1 is asked to do counts by what its services do, also where the copy from before knows nothing of it, as on a
-// device whose config.json was written before its first boot.
+// TestJudge: what PID 1 is asked to do counts by what its services do, also where the copy from before knows nothing of
+// it, as on a device whose config.json was written before its first boot.
 func TestJudge(t *testing.T) {
 	conditions := configConditions([]spec.Spec{
-		{Name: "door", Start: spec.OnDemand, Listen: spec.Listen{Sockets: []spec.Socket{{Network: "tcp", Address: ":1"}}}, Conditions: []precondition.Condition{{Kind: precondition.Config, Value: "keys"}}},
-		{Name: "hourly", Start: spec.OnDemand, Conditions: []precondition.Condition{{Kind: precondition.Config, Value: "keys"}}}, // judged at its hour
-		{Name: "masked", Start: spec.AtBoot, Masked: true, Conditions: []precondition.Condition{{Kind: precondition.Config, Value: "keys"}}},
-		{Name: "path", Start: spec.AtBoot, Conditions: []precondition.Condition{{Kind: precondition.Path, Value: "/x"}}},
+		{Name: "door", Start: spec.OnDemand, Listen: spec.Listen{Sockets: []spec.Socket{{Network: "tcp",
+			Address: ":1"}}}, Conditions: []precondition.Condition{{Kind: precondition.Config, Value: "keys"}}},
+		// judged at its hour
+		{Name: "hourly", Start: spec.OnDemand, Conditions: []precondition.Condition{{Kind: precondition.Config,
+			Value: "keys"}}},
+		{Name: "masked", Start: spec.AtBoot, Masked: true,
+			Conditions: []precondition.Condition{{Kind: precondition.Config, Value: "keys"}}},
+		{Name: "path", Start: spec.AtBoot, Conditions: []precondition.Condition{{Kind: precondition.Path,
+			Value: "/x"}}},
 	})
 	if got := fmt.Sprint(conditions); got != "[{door [{keys  false}] false}]" {
 		t.Fatalf("conditions = %s", got)

@@ -22,7 +22,8 @@ import (
 const idleFirst, idleLater = 15 * time.Second, 5 * time.Second
 
 // lifeFile is what a devd that ended because nothing happened leaves for the next one. It says that all devices are
-// served, so the next one removes it first: a devd that is killed leaves none, and the one after it looks at all devices.
+// served, so the next one removes it first: a devd that is killed leaves none, and the one after it looks at all
+// devices.
 const lifeFile = "/run/resinos/devd.json"
 
 // buttonPrefix is before the name of the node of a power button that PID 1 keeps for devd.

@@ -15,7 +15,8 @@ import (
 // TestDevdLife: what a devd at rest leaves counts once, for the socket that it had, and only if it is whole.
 func TestDevdLife(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "devd.json")
-	left := &devdLife{Socket: 7, Screen: "../card0", Settings: map[string]settings.Value{"k": {JSON: json.RawMessage("1")}}}
+	left := &devdLife{Socket: 7, Screen: "../card0",
+		Settings: map[string]settings.Value{"k": {JSON: json.RawMessage("1")}}}
 	text, err := json.Marshal(left)
 	if err != nil {
 		t.Fatal(err)

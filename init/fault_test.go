@@ -25,7 +25,8 @@ type order struct {
 	Times int    `json:"times"`
 }
 
-// four services: one that only runs, one that needs it, one that does its work and ends, one that takes its time to stop.
+// four services: one that only runs, one that needs it, one that does its work and ends, one that takes its time to
+// stop.
 func four() map[string]string {
 	return map[string]string{
 		"base": service("", "exec busybox sleep 1000"),
@@ -85,7 +86,8 @@ func TestPanicAnywhere(t *testing.T) {
 		before := g.pids()
 		g.breaks(order{Point: p.point, Kind: "panic"})
 		if p.point == "reaper.round" {
-			_ = g.call("kill", map[string]string{"name": "slow", "signal": "KILL"}, nil) // the answer may be lost with PID 1's old life
+			// the answer may be lost with PID 1's old life
+			_ = g.call("kill", map[string]string{"name": "slow", "signal": "KILL"}, nil)
 			delete(before, "slow")
 		} else {
 			_ = g.call("ping", nil, nil)
@@ -118,7 +120,8 @@ func TestPanicAnywhere(t *testing.T) {
 	g.end(syscall.SIGHUP)
 }
 
-// TestHangIsNotFed: whichever loop of PID 1 hangs, spinning or blocked, the watchdog goes hungry, and the log says because of whom.
+// TestHangIsNotFed: whichever loop of PID 1 hangs, spinning or blocked, the watchdog goes hungry, and the log says
+// because of whom.
 func TestHangIsNotFed(t *testing.T) {
 	kinds := []string{"block", "spin"}
 	for i, p := range points {
@@ -141,8 +144,9 @@ func TestHangIsNotFed(t *testing.T) {
 	}
 }
 
-// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, and in order. The watchdog of tests wants to be fed within a second,
-// which is what the ten tries take, so it tells nothing here: see TestLastDownWaitsForNobody.
+// TestRefusedReexecReboots: a PID 1 that cannot become itself goes down at once, and in order. The watchdog of tests
+// wants to be fed within a second, which is what the ten tries take, so it tells nothing here: see
+// TestLastDownWaitsForNobody.
 func TestRefusedReexecReboots(t *testing.T) {
 	t.Parallel()
 	g := startBinary(t, "faults", four(), "")
@@ -158,8 +162,8 @@ func TestRefusedReexecReboots(t *testing.T) {
 	}
 }
 
-// TestEveryCallFails: whichever system call fails, for want of memory or of processes, PID 1 lives, and in the end each service
-// is up or visibly failed.
+// TestEveryCallFails: whichever system call fails, for want of memory or of processes, PID 1 lives, and in the end each
+// service is up or visibly failed.
 func TestEveryCallFails(t *testing.T) {
 	var total int64
 	dry := startBinary(t, "faults", four(), "")
@@ -215,7 +219,10 @@ func (g *guest) settle(names ...string) {
 // rebootNow ends the guest without waiting for anybody.
 func (g *guest) rebootNow() {
 	g.t.Helper()
-	g.until("the wish is taken", func() bool { return g.call("power", map[string]any{"action": "reboot", "force": true}, nil) == nil })
+	g.until("the wish is taken", func() bool {
+		return g.call("power", map[string]any{"action": "reboot", "force": true},
+			nil) == nil
+	})
 	g.end(syscall.SIGHUP)
 }
 

@@ -61,7 +61,8 @@ func TestFollowLog(t *testing.T) {
 		}
 		return config.Effective(d, settings.File)
 	}
-	for _, text := range []string{`{"persistentLogging": true}`, `{"persistentLogging": false}`, `{"persistentLogging": true}`} {
+	for _, text := range []string{`{"persistentLogging": true}`, `{"persistentLogging": false}`,
+		`{"persistentLogging": true}`} {
 		if err := s.apply(now(text)); err != nil {
 			t.Error(err)
 		}

@@ -112,14 +112,16 @@ func startBinary(t *testing.T, tags string, services map[string]string, faults s
 	}
 	g := &guest{t: t, ended: make(chan struct{})}
 	g.cmd = exec.Command("/proc/self/exe", "-test.run=^$")
-	g.cmd.Env = []string{setupRoot + "=" + root, "BINARY=" + binary, "BUSYBOX=" + busybox, "SERVICES=" + staged, "CONSOLE=" + slave.Name(), "FAULTS=" + faults}
+	g.cmd.Env = []string{setupRoot + "=" + root, "BINARY=" + binary, "BUSYBOX=" + busybox, "SERVICES=" + staged,
+		"CONSOLE=" + slave.Name(), "FAULTS=" + faults}
 	if services["netd"] != "" {
 		g.cmd.Env = append(g.cmd.Env, "NETD="+program(t, "../net/network", ""))
 	}
 	g.cmd.Stdout, g.cmd.Stderr = slave, slave
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET |
+			syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Pdeathsig: syscall.SIGKILL,
 	}
 	if testenv.OwnCgroup(t, g.cmd) { // without, the guest finds no cgroups, and must live with that
 		g.cmd.Env = append(g.cmd.Env, "CGROUP=1")
@@ -167,7 +169,8 @@ func (g *guest) wait(console io.Writer) {
 	g.cmd.Wait()
 	g.status, _ = g.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	fmt.Fprintf(console, "\n%s\n", lastLine)
-	_ = testenv.Await(lastLine, func() bool { return strings.Contains(g.text(), lastLine) }) // whoever then misses something says so
+	// whoever then misses something says so
+	_ = testenv.Await(lastLine, func() bool { return strings.Contains(g.text(), lastLine) })
 }
 
 func (g *guest) text() string {
@@ -243,8 +246,8 @@ func (g *guest) end(want syscall.Signal) {
 	}
 }
 
-// becomeInit prepares a root on a tmpfs and executes init in it. Nothing of the host's file systems may be attached inside:
-// the shutdown makes file systems read-only, and that reaches through a bind to the whole file system.
+// becomeInit prepares a root on a tmpfs and executes init in it. Nothing of the host's file systems may be attached
+// inside: the shutdown makes file systems read-only, and that reaches through a bind to the whole file system.
 func becomeInit(root string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -252,7 +255,8 @@ func becomeInit(root string) error {
 	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
-	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "var", "etc", "old", "mnt/boot", "mnt/state", "mnt/data", "mnt/sysroot", "usr/sbin", "usr/bin", "usr/lib/resinos/services", "home/root"} {
+	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "var", "etc", "old", "mnt/boot", "mnt/state",
+		"mnt/data", "mnt/sysroot", "usr/sbin", "usr/bin", "usr/lib/resinos/services", "home/root"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return err
 		}
@@ -279,7 +283,8 @@ func becomeInit(root string) error {
 		unix.Mount("", root+"/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")); err != nil {
 		return fmt.Errorf("shield the host: %w", err)
 	}
-	if err := unix.Mount(root+"/dev/null", root+"/proc/sysrq-trigger", "", unix.MS_BIND, ""); err != nil && err != unix.ENOENT {
+	if err := unix.Mount(root+"/dev/null", root+"/proc/sysrq-trigger", "", unix.MS_BIND, ""); err != nil &&
+		err != unix.ENOENT {
 		return fmt.Errorf("shield the host: %w", err)
 	}
 	if err := unix.Mount("sysfs", root+"/sys", "sysfs", unix.MS_RDONLY, ""); err != nil {
@@ -357,8 +362,10 @@ func TestBootWithoutAnyDisk(t *testing.T) {
 		}
 		results[s.Name] = s.Result
 	}
-	for name, want := range map[string]string{"attach state": bootreport.ResultDegraded, "attach data": bootreport.ResultDegraded, "attach boot": bootreport.ResultDegraded,
-		"load services": bootreport.ResultDegraded, "read config.json": bootreport.ResultOK, "bind persistent paths": bootreport.ResultOK, "identity": bootreport.ResultDegraded,
+	for name, want := range map[string]string{"attach state": bootreport.ResultDegraded,
+		"attach data": bootreport.ResultDegraded, "attach boot": bootreport.ResultDegraded,
+		"load services": bootreport.ResultDegraded, "read config.json": bootreport.ResultOK,
+		"bind persistent paths": bootreport.ResultOK, "identity": bootreport.ResultDegraded,
 		"hostname": bootreport.ResultOK, "loopback": bootreport.ResultOK} {
 		if results[name] != want {
 			t.Errorf("step %s is %q, want %q", name, results[name], want)
@@ -369,14 +376,16 @@ func TestBootWithoutAnyDisk(t *testing.T) {
 			t.Errorf("milestone %s is missing: %v", name, report.Milestones)
 		}
 	}
-	if got, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/hostname", g.cmd.Process.Pid)); len(got) != len("0123456\n") {
+	if got, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/hostname", g.cmd.Process.Pid)); len(got) != len(
+		"0123456\n") {
 		t.Errorf("host name %q, want seven digits of a uuid that lasts for this boot", got)
 	}
 	if got, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/machine-id", g.cmd.Process.Pid)); len(got) != 33 {
 		t.Errorf("machine id %q", got)
 	}
 	for i := range 3 {
-		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", g.cmd.Process.Pid, i)); err != nil || !strings.HasPrefix(link, "/dev/") {
+		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", g.cmd.Process.Pid, i)); err != nil ||
+			!strings.HasPrefix(link, "/dev/") {
 			t.Errorf("descriptor %d is %q, %v, want a device", i, link, err)
 		}
 	}
@@ -398,8 +407,8 @@ func TestBootWithoutAnyDisk(t *testing.T) {
 	}
 }
 
-// anonymous is the memory that the process has for itself, in KiB. The pages of the binary are left out: on a device all the
-// applets share them, while here PID 1 alone maps them, from a tmpfs, and they would all count as its own.
+// anonymous is the memory that the process has for itself, in KiB. The pages of the binary are left out: on a device
+// all the applets share them, while here PID 1 alone maps them, from a tmpfs, and they would all count as its own.
 func anonymous(pid int) (int, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	for line := range strings.Lines(string(text)) {
@@ -415,8 +424,9 @@ func anonymous(pid int) (int, error) {
 func TestAllSignalsSurvived(t *testing.T) {
 	const power = "10|12|15" // USR1, USR2 and TERM do something: TestPowerSignals
 	g := startGuest(t, map[string]string{
-		"signals": service(`restart = "never"`, "i=1; while [ $i -le 64 ]; do case $i in "+power+") ;; *) kill -$i 1 ;; esac; i=$((i+1)); done; echo sent-all >/dev/console; exec busybox sleep 1000"),
-		"forked":  service("", "exec busybox sleep 1000"),
+		"signals": service(`restart = "never"`, "i=1; while [ $i -le 64 ]; do case $i in "+power+
+			") ;; *) kill -$i 1 ;; esac; i=$((i+1)); done; echo sent-all >/dev/console; exec busybox sleep 1000"),
+		"forked": service("", "exec busybox sleep 1000"),
 	})
 	g.expect("sent-all")
 	for n := syscall.Signal(1); n <= 64; n++ {
@@ -436,7 +446,8 @@ func TestAllSignalsSurvived(t *testing.T) {
 			t.Fatalf("signal %d: %v", 32+i%3, err)
 		}
 		if i%100 == 0 {
-			g.call("restart", map[string]string{"name": "forked"}, nil) // it forks; how the restart goes does not matter
+			// it forks; how the restart goes does not matter
+			g.call("restart", map[string]string{"name": "forked"}, nil)
 		}
 	}
 	for range 20 {
@@ -473,7 +484,8 @@ func TestSecondInterruptReboots(t *testing.T) {
 
 func TestNoZombies(t *testing.T) {
 	g := startGuest(t, map[string]string{
-		"storm": service("", "i=0; while [ $i -lt 100 ]; do busybox setsid busybox sleep 0.05 & i=$((i+1)); done; wait; (busybox setsid busybox sleep 0.1 &); echo storm-over >/dev/console; exec busybox sleep 1000"),
+		"storm": service("", "i=0; while [ $i -lt 100 ]; do busybox setsid busybox sleep 0.05 & i=$((i+1)); done; "+
+			"wait; (busybox setsid busybox sleep 0.1 &); echo storm-over >/dev/console; exec busybox sleep 1000"),
 	})
 	g.expect("storm-over")
 	g.until("no zombie", func() bool {
@@ -489,14 +501,16 @@ func TestNoZombies(t *testing.T) {
 
 func TestShutdownOrder(t *testing.T) {
 	script := func(name string) string {
-		return "trap 'echo stop-" + name + " >/dev/console; exit 0' TERM; echo start-" + name + " >/dev/console; while :; do busybox sleep 0.05; done"
+		return "trap 'echo stop-" + name + " >/dev/console; exit 0' TERM; echo start-" + name +
+			" >/dev/console; while :; do busybox sleep 0.05; done"
 	}
 	g := startGuest(t, map[string]string{
 		"a": service("", script("a")),
 		"b": service(`needs = ["a"]`, script("b")),
 		"c": service(`needs = ["b"]`, script("c")),
 		// A daemon that leaves its service's control and ignores SIGTERM must not hold up the shutdown.
-		"d": service("", "trap '' TERM; (busybox setsid sh -c \"trap '' TERM; while :; do busybox sleep 1; done\" &); echo start-d >/dev/console; exec busybox sleep 1000") + "stop-timeout = \"1s\"\n",
+		"d": service("", "trap '' TERM; (busybox setsid sh -c \"trap '' TERM; while :; do busybox sleep 1; done\" "+
+			"&); echo start-d >/dev/console; exec busybox sleep 1000") + "stop-timeout = \"1s\"\n",
 	})
 	for _, name := range []string{"a", "b", "c", "d"} {
 		g.expect("start-" + name)

@@ -74,8 +74,8 @@ func (g *guest) reexecuted(n int) bootreport.Life {
 	return r.Lives[len(r.Lives)-1]
 }
 
-// TestReexec: PID 1 becomes itself fifty services later. Every process stays, each exit before, during and after is known, the
-// control socket never refuses, and the time line of the boot is whole.
+// TestReexec: PID 1 becomes itself fifty services later. Every process stays, each exit before, during and after is
+// known, the control socket never refuses, and the time line of the boot is whole.
 func TestReexec(t *testing.T) {
 	services := map[string]string{
 		"once":  service("type = \"oneshot\"", "exit 0"),
@@ -105,9 +105,11 @@ func TestReexec(t *testing.T) {
 	}
 	slices.Sort(took)
 	slices.Sort(cpu)
-	// Most of it is the kernel's and the runtime's work for any program as large, so that is the measure of how long it may take.
+	// Most of it is the kernel's and the runtime's work for any program as large, so that is the measure of how long it
+	// may take.
 	floor := bestStart(t, built(t, ""))
-	t.Logf("re-exec with 50 children, ms: best %.1f, worst %.1f, of processor time %.1f; the binary alone starts and ends in %.1f", took[0], took[4], cpu[0], floor)
+	t.Logf("re-exec with 50 children, ms: best %.1f, worst %.1f, of processor time %.1f; the binary alone starts and "+
+		"ends in %.1f", took[0], took[4], cpu[0], floor)
 	if testenv.Figures() && min(took[0], cpu[0]) > max(15, 4*floor) {
 		t.Errorf("re-exec took %.1f ms at best, want 15, or on a slow host at most four times %.1f", took[0], floor)
 	}
@@ -119,7 +121,8 @@ func TestReexec(t *testing.T) {
 		}
 	}
 	g.until("short has failed", func() bool { return g.state("short") == "failed" })
-	if r := g.report(); len(r.Steps) != len(first.Steps) || r.Milestones[bootreport.MilestoneRoot] != first.Milestones[bootreport.MilestoneRoot] {
+	if r := g.report(); len(r.Steps) != len(first.Steps) ||
+		r.Milestones[bootreport.MilestoneRoot] != first.Milestones[bootreport.MilestoneRoot] {
 		t.Errorf("the time line has %d steps, had %d", len(r.Steps), len(first.Steps))
 	}
 	g.kill("s07")
@@ -146,7 +149,8 @@ func (g *guest) hammer() func() {
 			}
 			err := g.call("ping", nil, nil)
 			// Who is in the middle of a question loses it with PID 1's old life.
-			if err != nil && !strings.Contains(err.Error(), "closed without an answer") && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			if err != nil && !strings.Contains(err.Error(), "closed without an answer") &&
+				!errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 				g.t.Errorf("the control socket says %v", err)
 				return
 			}
@@ -257,7 +261,8 @@ func (g *guest) inside(pid string) bool {
 // TestReexecDuringShutdown: a shutdown goes on in the next life.
 func TestReexecDuringShutdown(t *testing.T) {
 	g := startGuest(t, map[string]string{
-		"slow": service("", "trap 'busybox sleep 1; echo slow-stopped >/dev/console; exit 0' TERM; echo trap-set >/dev/console; while :; do busybox sleep 0.05; done"),
+		"slow": service("", "trap 'busybox sleep 1; echo slow-stopped >/dev/console; exit 0' TERM; echo trap-set "+
+			">/dev/console; while :; do busybox sleep 0.05; done"),
 	})
 	g.until("up", func() bool { return g.state("slow") == "up" })
 	g.expect("trap-set")

@@ -13,7 +13,8 @@ import (
 	"resinos/services/pid1"
 )
 
-// displays are the modaliases of displays: the PCI devices of their class, and the one behind a virtio GPU of that class.
+// displays are the modaliases of displays: the PCI devices of their class, and the one behind a virtio GPU of that
+// class.
 var displays = [...]string{"pci:*bc03*", "virtio:d00000010v*"}
 
 // display reports whether there is a display that the bus tells of.
@@ -48,8 +49,8 @@ func newScreen(ctx context.Context, beside *sync.WaitGroup, log *slog.Logger) *s
 		beside.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
-			// Each fails if there is no such service here, or if its conditions do not hold. The placard of getty, which
-			// rests while there is no screen.
+			// Each fails if there is no such service here, or if its conditions do not hold. The placard of getty,
+			// which rests while there is no screen.
 			if _, err := (pid1.Client{}).Change(ctx, pid1.Restart, "splash"); err != nil {
 				log.Debug("no splash", "error", err)
 			}

@@ -15,12 +15,15 @@ import (
 	"resinos/services/shipped"
 )
 
-// watched are the daemons that confine themselves and live without a disk and a console, and the capabilities that they have.
+// watched are the daemons that confine themselves and live without a disk and a console, and the capabilities that they
+// have.
 var watched = map[string]map[string]int{
 	"logd": {"SYS_ADMIN": unix.CAP_SYS_ADMIN, "SYSLOG": unix.CAP_SYSLOG, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE},
-	"netd": {"NET_ADMIN": unix.CAP_NET_ADMIN, "NET_RAW": unix.CAP_NET_RAW, "NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "SYS_TIME": unix.CAP_SYS_TIME},
-	"devd": {"SYS_MODULE": unix.CAP_SYS_MODULE, "MKNOD": unix.CAP_MKNOD, "NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_NICE": unix.CAP_SYS_NICE,
-		"CHOWN": unix.CAP_CHOWN, "FOWNER": unix.CAP_FOWNER},
+	"netd": {"NET_ADMIN": unix.CAP_NET_ADMIN, "NET_RAW": unix.CAP_NET_RAW,
+		"NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "SYS_TIME": unix.CAP_SYS_TIME},
+	"devd": {"SYS_MODULE": unix.CAP_SYS_MODULE, "MKNOD": unix.CAP_MKNOD, "NET_ADMIN": unix.CAP_NET_ADMIN,
+		"SYS_NICE": unix.CAP_SYS_NICE,
+		"CHOWN":    unix.CAP_CHOWN, "FOWNER": unix.CAP_FOWNER},
 }
 
 // granted reports whether whoever runs the tests gives us the capability. A container has not all of them.
@@ -29,8 +32,8 @@ func granted(capability int) bool {
 	return err == nil && has == 1
 }
 
-// shippedAs is a shipped service file for the binaries of the test, with a watchdog that no test waits long for and without
-// capabilities that there are none of here.
+// shippedAs is a shipped service file for the binaries of the test, with a watchdog that no test waits long for and
+// without capabilities that there are none of here.
 func shippedAs(t *testing.T, name string) string {
 	t.Helper()
 	text, err := shipped.Files.ReadFile(name + ".toml")

@@ -27,7 +27,8 @@ func budgets(*tree) ([]string, error) {
 		}
 		fmt.Printf("    %-52s %6.2f MB of %6.2f\n", path, float64(info.Size())/1e6, float64(limit)/1e6)
 		if info.Size() > limit {
-			faults = append(faults, fmt.Sprintf("%s is %d bytes, %d over its budget of %d", path, info.Size(), info.Size()-limit, limit))
+			faults = append(faults, fmt.Sprintf("%s is %d bytes, %d over its budget of %d", path, info.Size(),
+				info.Size()-limit, limit))
 		}
 	}
 	return faults, nil

@@ -12,7 +12,8 @@ import (
 )
 
 // topLevel is what the user fixed, and what a repository needs beside it.
-var topLevel = strings.Fields("go.mod go.sum init services mounts net containers bsp images Makefile README.md LICENSE docs .ci .gitignore .git")
+var topLevel = strings.Fields("go.mod go.sum init services mounts net containers bsp images Makefile README.md " +
+	"LICENSE docs .ci .gitignore .git")
 
 // codeDirectories are the seven that hold our code.
 var codeDirectories = strings.Fields("init services mounts net containers bsp images")
@@ -63,7 +64,8 @@ func packageComments(t *tree) ([]string, error) {
 	var faults []string
 	for _, p := range t.packages {
 		if len(p.GoFiles) > 0 && len(p.Doc) == 0 {
-			faults = append(faults, p.path()+" has no package comment: what it owns, what it never does, the type to read first")
+			faults = append(faults, p.path()+" has no package comment: what it owns, what it never does, the type to "+
+				"read first")
 		}
 	}
 	return faults, nil
@@ -72,8 +74,8 @@ func packageComments(t *tree) ([]string, error) {
 // ownDecision is a test's own look at whether it may be skipped, which is testenv's to decide.
 const ownDecision = `os.Getenv("CI")`
 
-// A test skips itself only where it is asked to (-short, a variable of a bench that is to be set), or is run by another one. What it
-// lacks it tells testenv, which fails it in CI.
+// A test skips itself only where it is asked to (-short, a variable of a bench that is to be set), or is run by another
+// one. What it lacks it tells testenv, which fails it in CI.
 var ownSkip = regexp.MustCompile(`\b[tb]\.Skip(Now|f)?\((.*)`)
 var skipAllowed = regexp.MustCompile(`^"(-short: |run by |set )`)
 
@@ -91,7 +93,8 @@ func silentSkips(t *tree) ([]string, error) {
 			}
 			for _, skip := range ownSkip.FindAllStringSubmatch(string(text), -1) {
 				if p.Name != "testenv" && !skipAllowed.MatchString(skip[2]) {
-					faults = append(faults, file+" skips by itself: call testenv.Lacking instead of "+strings.TrimSpace(skip[0]))
+					faults = append(faults, file+" skips by itself: call testenv.Lacking instead of "+
+						strings.TrimSpace(skip[0]))
 				}
 			}
 		}

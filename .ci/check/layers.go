@@ -80,7 +80,8 @@ func forbidden(allowed policy, p pkg) []string {
 		for _, to := range imports {
 			path, ours := strings.CutPrefix(to, modulePath+"/")
 			if ours && path != p.path() && !allowed.allows(p.path(), path, i > 0) {
-				faults = append(faults, fmt.Sprintf("%s imports %s: .ci/layers.txt allows only lower layers; move what both need below them", p.path(), path))
+				faults = append(faults, fmt.Sprintf("%s imports %s: .ci/layers.txt allows only lower layers; move "+
+					"what both need below them", p.path(), path))
 			}
 		}
 	}
@@ -109,7 +110,8 @@ func links(*tree) ([]string, error) {
 		path, module, _ := strings.Cut(strings.TrimSpace(line), " ")
 		seen[module] = true
 		if module != "" && module != modulePath && !slices.Contains(rows, "module "+module) {
-			faults = append(faults, fmt.Sprintf("init links %s of module %s, which .ci/pid1.txt does not allow", path, module))
+			faults = append(faults, fmt.Sprintf("init links %s of module %s, which .ci/pid1.txt does not allow", path,
+				module))
 		}
 		if slices.ContainsFunc(rows, func(r string) bool { return forbids(r, path) }) {
 			faults = append(faults, fmt.Sprintf("init links %s; find who with: go mod why -m, or go list -deps", path))
@@ -117,7 +119,8 @@ func links(*tree) ([]string, error) {
 	}
 	for _, r := range rows {
 		if module, ok := strings.CutPrefix(r, "module "); ok && !seen[module] {
-			faults = append(faults, fmt.Sprintf("module %s is in .ci/pid1.txt but init does not link it; drop the line", module))
+			faults = append(faults, fmt.Sprintf("module %s is in .ci/pid1.txt but init does not link it; drop the line",
+				module))
 		}
 	}
 	return faults, nil

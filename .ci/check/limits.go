@@ -19,7 +19,8 @@ const (
 	mostExported     = 25
 )
 
-// packageLimits holds every package to its number of lines and of exported names. Generated files (z_*.go) do not count.
+// packageLimits holds every package to its number of lines and of exported names. Generated files (z_*.go) do not
+// count.
 func packageLimits(t *tree) ([]string, error) {
 	exceptions, err := readLimits()
 	if err != nil {
@@ -39,7 +40,8 @@ func packageLimits(t *tree) ([]string, error) {
 			count := strings.Count(string(text), "\n")
 			lines += count
 			if count > mostFileLines {
-				faults = append(faults, fmt.Sprintf("%s has %d lines: split files at %d", filepath.Join(p.path(), name), count, mostFileLines))
+				faults = append(faults, fmt.Sprintf("%s has %d lines: split files at %d", filepath.Join(p.path(), name),
+					count, mostFileLines))
 			}
 			f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.SkipObjectResolution)
 			if err != nil {
@@ -54,10 +56,12 @@ func packageLimits(t *tree) ([]string, error) {
 			faults = append(faults, fmt.Sprintf("%s keeps to the limits now: drop its row of .ci/limits.txt", p.path()))
 		}
 		if lines > limit.lines {
-			faults = append(faults, fmt.Sprintf("%s has %d lines, its limit is %d: split the package", p.path(), lines, limit.lines))
+			faults = append(faults, fmt.Sprintf("%s has %d lines, its limit is %d: split the package", p.path(), lines,
+				limit.lines))
 		}
 		if len(names) > limit.names {
-			faults = append(faults, fmt.Sprintf("%s exports %d names, its limit is %d: split the package", p.path(), len(names), limit.names))
+			faults = append(faults, fmt.Sprintf("%s exports %d names, its limit is %d: split the package", p.path(),
+				len(names), limit.names))
 		}
 	}
 	return faults, nil
@@ -84,8 +88,8 @@ func readLimits() (map[string]packageLimit, error) {
 	return limits, nil
 }
 
-// exportedIn adds the exported types, functions, and groups of constants and variables of f. A group counts as one name: it is one
-// table that is read as a whole. Methods and fields belong to their type.
+// exportedIn adds the exported types, functions, and groups of constants and variables of f. A group counts as one
+// name: it is one table that is read as a whole. Methods and fields belong to their type.
 func exportedIn(f *ast.File, names map[string]bool) {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -112,9 +116,11 @@ func exportedIn(f *ast.File, names map[string]bool) {
 }
 
 // logMethods are those of a logger that take attributes, after a message or (With) alone.
-var logMethods = strings.Fields("Debug Info Warn Error Log LogAttrs DebugContext InfoContext WarnContext ErrorContext With")
+var logMethods = strings.Fields("Debug Info Warn Error Log LogAttrs DebugContext InfoContext WarnContext " +
+	"ErrorContext With")
 
-// attributeRow is a row of the attributes' table in docs/NAMES.md: one or several names between backquotes in its first column.
+// attributeRow is a row of the attributes' table in docs/NAMES.md: one or several names between backquotes in its first
+// column.
 var attributeRow = regexp.MustCompile("(?m)^\\| ((?:`[a-z_-]+`(?:, )?)+) \\|")
 var attributeName = regexp.MustCompile("`([a-z_-]+)`")
 
@@ -146,8 +152,9 @@ func logAttributes(t *tree) ([]string, error) {
 				}
 				for _, attribute := range attributesOf(call) {
 					if !known[attribute] {
-						faults = append(faults, fmt.Sprintf("%s:%d logs attribute %q, which docs/NAMES.md does not list",
-							filepath.Join(p.path(), name), set.Position(call.Pos()).Line, attribute))
+						faults = append(faults,
+							fmt.Sprintf("%s:%d logs attribute %q, which docs/NAMES.md does not list",
+								filepath.Join(p.path(), name), set.Position(call.Pos()).Line, attribute))
 					}
 				}
 				return true

@@ -1,6 +1,6 @@
-// Command check checks the rules of this tree that gofmt, vet and staticcheck do not know: the layers of imports, what PID 1 may
-// link, package comments and sizes, names in comments and documents that no longer exist, a reason for every module, and the size
-// budgets. Its tables lie in .ci/*.txt; it never changes a file. Read rules first.
+// Command check checks the rules of this tree that gofmt, vet and staticcheck do not know: the layers of imports, what
+// PID 1 may link, package comments and sizes, names in comments and documents that no longer exist, a reason for every
+// module, and the size budgets. Its tables lie in .ci/*.txt; it never changes a file. Read rules first.
 package main
 
 import (

@@ -13,10 +13,12 @@ import (
 )
 
 // A path of ours in prose: one of our directories, then at least one more element.
-var pathWord = regexp.MustCompile("(?:^|[\\s`(\"'])((?:\\.ci|docs|init|services|mounts|net|containers|bsp|images)/[A-Za-z0-9_./-]*[A-Za-z0-9_])")
+var pathWord = regexp.MustCompile(
+	"(?:^|[\\s`(\"'])((?:\\.ci|docs|init|services|mounts|net|containers|bsp|images)/[A-Za-z0-9_./-]*[A-Za-z0-9_])")
 
 // A symbol of ours in prose: `package.Name` or [package.Name].
-var symbolWord = regexp.MustCompile("[`\\[]([a-z][a-z0-9]*)\\.([A-Z][A-Za-z0-9]*)(?:\\.[A-Z][A-Za-z0-9]*)?(?:\\(\\))?[`\\]]")
+var symbolWord = regexp.MustCompile(
+	"[`\\[]([a-z][a-z0-9]*)\\.([A-Z][A-Za-z0-9]*)(?:\\.[A-Z][A-Za-z0-9]*)?(?:\\(\\))?[`\\]]")
 
 // deadNames looks at comments of our Go files and at every Markdown file: a file, directory or exported symbol of
 // ours that is named there must exist.

@@ -7,10 +7,12 @@ import (
 	"slices"
 )
 
-// mostSource is the largest file that the tree may have, in bytes: no source is as large, and a binary, a package or an image is.
+// mostSource is the largest file that the tree may have, in bytes: no source is as large, and a binary, a package or an
+// image is.
 const mostSource = 1 << 20
 
-// sizes looks at every file outside of the ignored directories, whether git has it already or will with the next commit.
+// sizes looks at every file outside of the ignored directories, whether git has it already or will with the next
+// commit.
 func sizes(t *tree) ([]string, error) {
 	var faults []string
 	err := filepath.WalkDir(t.root, func(path string, e fs.DirEntry, err error) error {
@@ -25,7 +27,8 @@ func sizes(t *tree) ([]string, error) {
 		}
 		info, err := e.Info()
 		if err == nil && info.Size() > mostSource {
-			faults = append(faults, fmt.Sprintf("%s is %d bytes: what is built or downloaded belongs into an ignored directory", path, info.Size()))
+			faults = append(faults, fmt.Sprintf("%s is %d bytes: what is built or downloaded belongs into an ignored "+
+				"directory", path, info.Size()))
 		}
 		return err
 	})

@@ -14,8 +14,8 @@ import (
 // sleepMark begins the comment, on the line of a sleep, that says why it must be one.
 const sleepMark = "// sleep: "
 
-// sleeps finds what waits for a time, which is a guess, where it could wait for an event. In a bubble of testing/synctest a sleep
-// costs nothing and guesses nothing: everybody else has come to rest when it ends.
+// sleeps finds what waits for a time, which is a guess, where it could wait for an event. In a bubble of
+// testing/synctest a sleep costs nothing and guesses nothing: everybody else has come to rest when it ends.
 func sleeps(t *tree) ([]string, error) {
 	var faults []string
 	for _, p := range t.packages {
@@ -29,7 +29,8 @@ func sleeps(t *tree) ([]string, error) {
 				return nil, err
 			}
 			for _, line := range lines {
-				faults = append(faults, fmt.Sprintf("%s:%d sleeps: wait for what must happen (testenv.WaitFor, Receive, Never), or say why not with %q",
+				faults = append(faults, fmt.Sprintf("%s:%d sleeps: wait for what must happen (testenv.WaitFor, "+
+					"Receive, Never), or say why not with %q",
 					filepath.Join(p.path(), name), line, sleepMark+"..."))
 			}
 		}
@@ -37,7 +38,8 @@ func sleeps(t *tree) ([]string, error) {
 	return faults, nil
 }
 
-// sleepLines lists the lines with a sleep outside of a bubble that has no reason: time.Sleep, or <-time.After as a statement.
+// sleepLines lists the lines with a sleep outside of a bubble that has no reason: time.Sleep, or <-time.After as a
+// statement.
 func sleepLines(text []byte) ([]int, error) {
 	set := token.NewFileSet()
 	f, err := parser.ParseFile(set, "", text, parser.ParseComments|parser.SkipObjectResolution)

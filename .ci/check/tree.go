@@ -35,7 +35,8 @@ const modulePath = "resinos"
 
 // load lists the module's own packages for the device's operating system.
 func load(root string) (*tree, error) {
-	out, err := golist("-json=ImportPath,Name,Dir,Doc,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports", "./...")
+	out, err := golist(
+		"-json=ImportPath,Name,Dir,Doc,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports", "./...")
 	if err != nil {
 		return nil, err
 	}

@@ -158,7 +158,8 @@ func (a *archive) run(ctx context.Context, dir, program string, args ...string) 
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		return out.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), args[0], err, firstFaults(complaints.String()))
+		return out.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), args[0], err,
+			firstFaults(complaints.String()))
 	}
 	return out.String(), nil
 }

@@ -15,7 +15,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/openpgp"           //lint:ignore SA1019 only to sign the archive of a test; there is no other in our dependencies
+	//lint:ignore SA1019 only to sign the archive of a test; there is no other in our dependencies
+	"golang.org/x/crypto/openpgp"
 	"golang.org/x/crypto/openpgp/clearsign" //lint:ignore SA1019 as above
 	"golang.org/x/crypto/openpgp/packet"    //lint:ignore SA1019 as above
 
@@ -38,7 +39,8 @@ type pkg struct{ name, version, arch, extra, content string }
 func newMirror(t *testing.T) *mirror {
 	t.Helper()
 	testenv.NeedPrograms(t, "apt-get", "gpgv")
-	key, err := openpgp.NewEntity("test", "", "test@localhost", &packet.Config{DefaultHash: crypto.SHA256, RSABits: 2048})
+	key, err := openpgp.NewEntity("test", "", "test@localhost", &packet.Config{DefaultHash: crypto.SHA256,
+		RSABits: 2048})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +74,8 @@ func (m *mirror) serve(packages ...pkg) {
 	var list strings.Builder
 	for _, p := range packages {
 		path := m.poolPath(p)
-		control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: x\nDescription: x\n%s", p.name, p.version, p.arch, p.extra)
+		control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: x\nDescription: x\n%s", p.name,
+			p.version, p.arch, p.extra)
 		file := filepath.Join(m.dir, path)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			m.t.Fatal(err)
@@ -85,7 +88,8 @@ func (m *mirror) serve(packages ...pkg) {
 		fmt.Fprintf(&list, "%sFilename: %s\nSize: %d\nSHA256: %s\n\n", control, path, len(content), digest(content))
 	}
 	m.write("dists/trixie/main/binary-amd64/Packages", []byte(list.String()))
-	m.sign(fmt.Sprintf("Origin: test\nSuite: trixie\nCodename: trixie\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nArchitectures: amd64 all\nComponents: main\nSHA256:\n %s %d main/binary-amd64/Packages\n",
+	m.sign(fmt.Sprintf("Origin: test\nSuite: trixie\nCodename: trixie\nDate: Thu, 01 Jan 2026 00:00:00 "+
+		"UTC\nArchitectures: amd64 all\nComponents: main\nSHA256:\n %s %d main/binary-amd64/Packages\n",
 		digest([]byte(list.String())), list.Len()))
 }
 
@@ -146,12 +150,14 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: size %d, digest %q", p.Name, p.Size, p.SHA256)
 		}
 	}
-	want := []string{"busybox-static 1:1.37.0-6+b9 amd64", "ca-certificates 20250419 all", "linux-image-6.12.1-amd64 6.12.1-1 amd64"}
+	want := []string{"busybox-static 1:1.37.0-6+b9 amd64", "ca-certificates 20250419 all",
+		"linux-image-6.12.1-amd64 6.12.1-1 amd64"}
 	if !slices.Equal(got, want) || kernel != "linux-image-6.12.1-amd64" {
 		t.Errorf("Resolve = %q, kernel %s, want %q", got, kernel, want)
 	}
 	if _, err := os.Stat("/var/lib/dpkg"); err == nil { // the host's own state must not be asked
-		if conf, err := os.ReadFile(filepath.Join(m.config.Cache, "apt/amd64-trixie/apt.conf")); err != nil || strings.Contains(string(conf), "/var/lib") {
+		if conf, err := os.ReadFile(filepath.Join(m.config.Cache, "apt/amd64-trixie/apt.conf")); err != nil ||
+			strings.Contains(string(conf), "/var/lib") {
 			t.Errorf("the private configuration refers to the host's state (%v)", err)
 		}
 	}
@@ -166,7 +172,8 @@ func TestPin(t *testing.T) {
 	m.serve(kernelAndFriends()...)
 	board := boards.Board{
 		Name: "testboard", Suite: "trixie", DebianArch: "amd64",
-		Kernel: boards.Kernel{Package: "linux-image-amd64"}, Userland: boards.Userland{Packages: []string{"busybox-static"}},
+		Kernel:   boards.Kernel{Package: "linux-image-amd64"},
+		Userland: boards.Userland{Packages: []string{"busybox-static"}},
 	}
 	l, err := Pin(t.Context(), m.config, board)
 	if err != nil {
@@ -216,7 +223,8 @@ func TestFetchRepairs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(paths["busybox-static"], []byte("damage"), 0o644), os.Remove(paths["ca-certificates"])); err != nil {
+	if err := errors.Join(os.WriteFile(paths["busybox-static"], []byte("damage"), 0o644),
+		os.Remove(paths["ca-certificates"])); err != nil {
 		t.Fatal(err)
 	}
 	// The rest of a killed download lies where the next one goes on.
@@ -321,7 +329,8 @@ func TestFetchFaultsOfTheHost(t *testing.T) {
 
 	huge := slices.Clone(pins)
 	huge[0].Size = 1 << 60
-	if _, err := Fetch(t.Context(), m.config, huge); err == nil || !strings.Contains(err.Error(), "MiB free") || !strings.Contains(err.Error(), m.config.Cache) {
+	if _, err := Fetch(t.Context(), m.config, huge); err == nil || !strings.Contains(err.Error(), "MiB free") ||
+		!strings.Contains(err.Error(), m.config.Cache) {
 		t.Errorf("Fetch without space: %v", err)
 	}
 	cfg := m.config
@@ -356,10 +365,14 @@ func TestHostMirrors(t *testing.T) {
 		t.Errorf("hostMirrors without sources: %v", err)
 	}
 	for name, text := range map[string]string{
-		"sources.list": "# deb http://commented/debian trixie main\ndeb [arch=amd64 signed-by=/x.gpg] http://one/debian bookworm main contrib\n" +
-			"deb-src http://source/debian trixie main\ndeb http://security/debian-security bookworm-security main\ndeb http://short\n",
-		"sources.list.d/a.sources": "Types: deb deb-src\nURIs: http://two/debian http://one/debian\nSuites: trixie trixie-updates\nComponents: main\n" +
-			"\nTypes: deb\nURIs: http://other/x\nSuites: nodistro\nComponents: main\n\n# a comment\nEnabled: no\nTypes: deb\nURIs: http://off/debian\nSuites: sid\nComponents: main\n" +
+		"sources.list": "# deb http://commented/debian trixie main\ndeb [arch=amd64 signed-by=/x.gpg] " +
+			"http://one/debian bookworm main contrib\n" +
+			"deb-src http://source/debian trixie main\ndeb http://security/debian-security bookworm-security " +
+			"main\ndeb http://short\n",
+		"sources.list.d/a.sources": "Types: deb deb-src\nURIs: http://two/debian http://one/debian\nSuites: trixie " +
+			"trixie-updates\nComponents: main\n" +
+			"\nTypes: deb\nURIs: http://other/x\nSuites: nodistro\nComponents: main\n\n# a comment\nEnabled: " +
+			"no\nTypes: deb\nURIs: http://off/debian\nSuites: sid\nComponents: main\n" +
 			"\nTypes: deb\nURIs:\n http://three/debian\nSuites: sid\nComponents: main\n",
 		"sources.list.d/b.save": "deb http://saved/debian trixie main\n",
 		"sources.list.d/c.list": "deb http://four/debian stable main\n",

@@ -32,7 +32,8 @@ func exclusive(ctx context.Context, file string, waiting func()) (unlock func() 
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("wait for another builder that holds %s: %w", file, context.Cause(ctx)), f.Close())
+			return nil, errors.Join(fmt.Errorf("wait for another builder that holds %s: %w", file, context.Cause(ctx)),
+				f.Close())
 		case <-retry.C:
 		}
 	}

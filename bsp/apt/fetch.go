@@ -117,7 +117,8 @@ func (a *archive) checkSpace(need disk.Bytes) error {
 	}
 	free := disk.Bytes(st.Bavail) * disk.Bytes(st.Bsize)
 	if free < need {
-		return fmt.Errorf("fetch packages: %s has %d MiB free, %d MiB are needed: free some space or name another directory with --cache",
+		return fmt.Errorf("fetch packages: %s has %d MiB free, %d MiB are needed: free some space or name another "+
+			"directory with --cache",
 			a.cfg.Cache, free/disk.MiB, (need+disk.MiB-1)/disk.MiB)
 	}
 	return nil
@@ -146,7 +147,8 @@ func (a *archive) compare(packages []lock.Package, served map[string]string) err
 		switch digest := served[p.Name]; digest {
 		case p.SHA256:
 		case "":
-			faults = append(faults, fmt.Errorf("fetch %s %s: the mirror no longer serves this version", p.Name, p.Version))
+			faults = append(faults, fmt.Errorf("fetch %s %s: the mirror no longer serves this version", p.Name,
+				p.Version))
 		default:
 			faults = append(faults, fmt.Errorf("fetch %s %s: the mirror serves sha256 %s, %s wants %s",
 				p.Name, p.Version, digest, lock.File(a.cfg.Board), p.SHA256))

@@ -15,7 +15,8 @@ import (
 
 // Resolve asks the archive which versions of names it has now, and pins them. kernel must be among names. If it is a
 // metapackage, the kernel package that it depends on replaces it, and its name is returned.
-func Resolve(ctx context.Context, cfg Config, kernel string, names []string) (pins []lock.Package, realKernel string, err error) {
+func Resolve(ctx context.Context, cfg Config, kernel string, names []string) (pins []lock.Package, realKernel string,
+	err error) {
 	a, err := open(ctx, cfg)
 	if err != nil {
 		return nil, "", err
@@ -68,7 +69,8 @@ func pinAll(names []string, served map[string]map[string]string, cfg Config) ([]
 			faults = append(faults, fmt.Errorf("package %s: size %q: %w", name, s["Size"], err))
 		}
 		pins = append(pins, lock.Package{
-			Name: name, Version: s["Version"], Architecture: s["Architecture"], SHA256: s["SHA256"], Size: disk.Bytes(size),
+			Name: name, Version: s["Version"], Architecture: s["Architecture"], SHA256: s["SHA256"],
+			Size: disk.Bytes(size),
 		})
 	}
 	slices.SortFunc(pins, func(a, b lock.Package) int { return strings.Compare(a.Name, b.Name) })

@@ -39,12 +39,14 @@ type Board struct {
 // Kernel names the source of the kernel. Package may be a metapackage; the lock contains the package that it stands
 // for.
 type Kernel struct {
-	Package     string   `toml:"package"`
-	Image       string   `toml:"image"`        // glob of the kernel image in the package
-	DeviceTrees []string `toml:"device-trees"` // file names of device trees in the package; empty if the firmware provides one
-	Arguments   []string `toml:"arguments"`    // words of the command line that only this board's kernel needs
+	Package string `toml:"package"`
+	Image   string `toml:"image"` // glob of the kernel image in the package
+	// file names of device trees in the package; empty if the firmware provides one
+	DeviceTrees []string `toml:"device-trees"`
+	Arguments   []string `toml:"arguments"` // words of the command line that only this board's kernel needs
 
-	Memory disk.Bytes `toml:"memory"` // the least with which a device boots and starts a container, measured; with less the bootloader prints a warning
+	// the least with which a device boots and starts a container, measured; with less the bootloader prints a warning
+	Memory disk.Bytes `toml:"memory"`
 }
 
 // Bootloader lists the files of the bootloader on resin-boot. Package may be empty if the firmware is the bootloader.
@@ -52,7 +54,8 @@ type Bootloader struct {
 	Kind    bootvars.Bootloader `toml:"kind"`
 	Package string              `toml:"package"`
 	Files   []File              `toml:"files"`
-	Prompt  string              `toml:"prompt"` // U-Boot's commands before its prompt, which development images offer: they start the watchdog; empty: no prompt
+	// U-Boot's commands before its prompt, which development images offer: they start the watchdog; empty: no prompt
+	Prompt string `toml:"prompt"`
 }
 
 // A File is copied from Source in a package to Target on resin-boot.
@@ -83,8 +86,9 @@ type Modules struct {
 	Include []string `toml:"include"`
 	Exclude []string `toml:"exclude"`
 	Strip   []string `toml:"strip"` // what is removed from each module file: see modinfo.Strip
-	// Plain are patterns of the modules of the root that stay uncompressed, because every boot loads them. All others are
-	// compressed with xz, which the kernel must be able to read (CONFIG_MODULE_DECOMPRESS). Empty: none is compressed.
+	// Plain are patterns of the modules of the root that stay uncompressed, because every boot loads them. All others
+	// are compressed with xz, which the kernel must be able to read (CONFIG_MODULE_DECOMPRESS). Empty: none is
+	// compressed.
 	Plain []string `toml:"plain"`
 }
 

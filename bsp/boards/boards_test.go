@@ -52,7 +52,8 @@ func TestParseFaults(t *testing.T) {
 			"fan.quiet = [{ path = \"../x\", value = \"1\" }]\nfan.cool = []\n[watchdog]",
 			`led "a/b": want the name of a directory in /sys/class/leds` + "\n" +
 				`fan.cool: it sets nothing` + "\n" + `fan.quiet: path "../x": want a pattern`},
-		{"unknown key in a list", `label = "resin-boot",`, `label = "resin-boot", sise = 3,`, "unknown key disk.partitions.sise"},
+		{"unknown key in a list", `label = "resin-boot",`, `label = "resin-boot", sise = 3,`,
+			"unknown key disk.partitions.sise"},
 		{"wrong type", `table = "gpt"`, `table = 7`, "disk.table"},
 		{"unit", `"40 MiB"`, `"40 MB"`, `parse size "40 MB"`},
 		{"memory", `memory = "192 MiB"`, `memory = "0 B"`, "kernel.memory of 0 B: want the least memory that boots"},
@@ -60,12 +61,14 @@ func TestParseFaults(t *testing.T) {
 		{"too small for FAT32", `"40 MiB"`, `"32 MiB"`, "FAT32 needs 34 MiB"},
 		{"does not fit", `"256 MiB"`, `"3 TiB"`, "partition resin-data of 3 TiB does not fit"},
 		{"no overflow", `"256 MiB"`, `"8388607 TiB"`, "does not fit"},
-		{"slots differ", `{ label = "resin-rootB", size = "192 MiB" }`, `{ label = "resin-rootB", size = "128 MiB" }`, "slots A and B differ"},
+		{"slots differ", `{ label = "resin-rootB", size = "192 MiB" }`, `{ label = "resin-rootB", size = "128 MiB" }`,
+			"slots A and B differ"},
 		{"label", `"resin-data"`, `"data"`, "want [resin-boot resin-rootA"},
 		{"arch", `arch = "amd64"`, `arch = "x86"`, `arch "x86" is not known`},
 		{"table", `"gpt"`, `"bsd"`, "want gpt or mbr"},
 		{"bootloader", `"grub-efi"`, `"lilo"`, "want grub-efi or u-boot"},
-		{"path leads out", `target = "EFI/BOOT/BOOTX64.EFI"`, `target = "../BOOTX64.EFI"`, "must be relative and clean"},
+		{"path leads out", `target = "EFI/BOOT/BOOTX64.EFI"`, `target = "../BOOTX64.EFI"`,
+			"must be relative and clean"},
 		{"watchdog not loaded", `  "i6300esb",`, ``, "watchdog.module \"i6300esb\" is not in initramfs.modules"},
 		{"module twice", `  "loop",`, "  \"loop\",\n  \"loop\",", `"loop" is listed twice`},
 		{"module is a path", `  "loop",`, `  "kernel/loop.ko",`, "want the name of a module"},
@@ -105,13 +108,17 @@ func TestParseReportsAllFaultsAtOnce(t *testing.T) {
 
 func TestMatch(t *testing.T) {
 	m := Modules{
-		Include: []string{"fs/overlayfs/*", "net/{bridge,8021q}/*", "drivers/**/e1000", "crypto/{a,b}_{x,y}", "sound/**"},
+		Include: []string{"fs/overlayfs/*", "net/{bridge,8021q}/*", "drivers/**/e1000", "crypto/{a,b}_{x,y}",
+			"sound/**"},
 		Exclude: []string{"net/bridge/br_*"},
 	}
 	for path, want := range map[string]bool{
-		"fs/overlayfs/overlay": true, "fs/overlayfs/deep/overlay": false, "net/bridge/bridge": true, "net/bridge/br_netfilter": false,
-		"net/8021q/8021q": true, "net/8021/8021q": false, "drivers/net/ethernet/intel/e1000/e1000": true, "drivers/e1000": true,
-		"drivers/e1000/x": false, "crypto/b_y": true, "crypto/c_y": false, "sound/a/b/c": true, "sounds/a": false, "": false,
+		"fs/overlayfs/overlay": true, "fs/overlayfs/deep/overlay": false, "net/bridge/bridge": true,
+		"net/bridge/br_netfilter": false,
+		"net/8021q/8021q":         true, "net/8021/8021q": false, "drivers/net/ethernet/intel/e1000/e1000": true,
+		"drivers/e1000":   true,
+		"drivers/e1000/x": false, "crypto/b_y": true, "crypto/c_y": false, "sound/a/b/c": true, "sounds/a": false,
+		"": false,
 	} {
 		if got := m.Match(path); got != want {
 			t.Errorf("Match(%q) = %v, want %v", path, got, want)
@@ -124,7 +131,8 @@ func TestMatch(t *testing.T) {
 }
 
 func TestPackagesOnce(t *testing.T) {
-	b := Board{Kernel: Kernel{Package: "k"}, Userland: Userland{Packages: []string{"b", "a", "b"}}, Qemu: Qemu{Package: "a"}}
+	b := Board{Kernel: Kernel{Package: "k"}, Userland: Userland{Packages: []string{"b", "a", "b"}},
+		Qemu: Qemu{Package: "a"}}
 	if got := b.Packages(); !slices.Equal(got, []string{"k", "b", "a"}) {
 		t.Errorf("Packages = %v", got)
 	}

@@ -16,7 +16,8 @@ import (
 var labels = [...]string{"resin-boot", "resin-rootA", "resin-rootB", "resin-state", "resin-data"}
 
 // debianArch maps Go's architecture names to Debian's.
-var debianArch = map[string]string{"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "386": "i386", "riscv64": "riscv64"}
+var debianArch = map[string]string{"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "386": "i386",
+	"riscv64": "riscv64"}
 
 const (
 	leastPartition = 4 * disk.MiB // the alignment of partitions
@@ -48,7 +49,8 @@ func checkBasics(t *tables.Table, b Board) {
 		t.Fault("name", "name %q: want lower-case letters, digits, - and _", b.Name)
 	}
 	for key, value := range map[string]string{
-		"description": b.Description, "suite": b.Suite, "kernel.package": b.Kernel.Package, "kernel.image": b.Kernel.Image,
+		"description": b.Description, "suite": b.Suite, "kernel.package": b.Kernel.Package,
+		"kernel.image": b.Kernel.Image,
 	} {
 		if value == "" {
 			t.Fault(key, "missing key %s", key)
@@ -86,7 +88,8 @@ func checkBasics(t *tables.Table, b Board) {
 
 func checkBootloader(t *tables.Table, b Board) {
 	if !b.Bootloader.Kind.Known() {
-		t.Fault("bootloader.kind", "bootloader.kind %q: want %s or %s", string(b.Bootloader.Kind), bootvars.Grub, bootvars.UBoot)
+		t.Fault("bootloader.kind", "bootloader.kind %q: want %s or %s", string(b.Bootloader.Kind), bootvars.Grub,
+			bootvars.UBoot)
 	}
 	for _, f := range b.Bootloader.Files {
 		checkPath(t, "bootloader.files.source", f.Source)
@@ -102,7 +105,8 @@ func checkModules(t *tables.Table, b Board) {
 		"modules.include": b.Modules.Include, "modules.exclude": b.Modules.Exclude, "modules.plain": b.Modules.Plain,
 	} {
 		for _, p := range patterns {
-			if _, err := path.Match(p, ""); err != nil || p == "" || strings.HasPrefix(p, "/") || strings.HasSuffix(p, ".ko") {
+			if _, err := path.Match(p, ""); err != nil || p == "" || strings.HasPrefix(p, "/") ||
+				strings.HasSuffix(p, ".ko") {
 				t.Fault(key, "pattern %q: want a path below kernel/ without .ko", p)
 			}
 		}
@@ -121,7 +125,8 @@ func checkModules(t *tables.Table, b Board) {
 		}
 	}
 	if w := b.Watchdog.Module; w != "" && !slices.Contains(b.Initramfs.Modules, w) {
-		t.Fault("watchdog.module", "watchdog.module %q is not in initramfs.modules: without it some boards cannot reboot", w)
+		t.Fault("watchdog.module", "watchdog.module %q is not in initramfs.modules: without it some boards "+
+			"cannot reboot", w)
 	}
 }
 
@@ -139,7 +144,8 @@ func checkDisk(t *tables.Table, b Board) {
 		case p.Label == labels[0] && p.Size < leastFAT32:
 			t.Fault("disk.partitions", "partition %s of %s: FAT32 needs %s", p.Label, p.Size, leastFAT32)
 		case p.Size > mostMBR-total:
-			t.Fault("disk.partitions", "partition %s of %s does not fit: the partitions exceed %s", p.Label, p.Size, mostMBR)
+			t.Fault("disk.partitions", "partition %s of %s does not fit: the partitions exceed %s", p.Label, p.Size,
+				mostMBR)
 		default:
 			total += p.Size
 		}
@@ -157,7 +163,8 @@ func checkQemu(t *tables.Table, b Board) {
 	if q.System == "" {
 		return
 	}
-	for key, value := range map[string]string{"machine": q.Machine, "cpu": q.CPU, "disk": q.Disk, "network": q.Network} {
+	for key, value := range map[string]string{"machine": q.Machine, "cpu": q.CPU, "disk": q.Disk,
+		"network": q.Network} {
 		if value == "" {
 			t.Fault("qemu."+key, "missing key qemu.%s", key)
 		}

@@ -51,10 +51,11 @@ const (
 
 // A Variable is a row of Table.
 type Variable struct {
-	Name   string
-	Does   string
-	Values []string // the values that it may have. If the variable is missing or has another value, the bootloader uses the first.
-	Later  bool     // files of the first images lack it, which is no fault; an empty field is its first value
+	Name string
+	Does string
+	// the values that it may have. If the variable is missing or has another value, the bootloader uses the first.
+	Values []string
+	Later  bool // files of the first images lack it, which is no fault; an empty field is its first value
 
 	field func(*Variables) *string
 }
@@ -67,11 +68,13 @@ func Table() []Variable {
 			field: func(v *Variables) *string { return (*string)(&v.Slot) },
 		},
 		{
-			Name: "try", Does: "the slot on trial", Later: true, Values: []string{string(NoTrial), string(slot.A), string(slot.B)},
+			Name: "try", Does: "the slot on trial", Later: true, Values: []string{string(NoTrial), string(slot.A),
+				string(slot.B)},
 			field: func(v *Variables) *string { return (*string)(&v.Try) },
 		},
 		{
-			Name: "tries", Does: "boots of it that are left", Later: true, Values: []string{NoTries, "1", "2", MostTries},
+			Name: "tries", Does: "boots of it that are left", Later: true, Values: []string{NoTries, "1", "2",
+				MostTries},
 			field: func(v *Variables) *string { return &v.Tries },
 		},
 		{
@@ -91,8 +94,8 @@ func New() Variables {
 	return v
 }
 
-// LeaveRoot returns the variables with which a device leaves a slot whose root is bad, and boots the other one from then
-// on. That slot's system finds out what happened: it is as if the bad one had been on trial in vain.
+// LeaveRoot returns the variables with which a device leaves a slot whose root is bad, and boots the other one from
+// then on. That slot's system finds out what happened: it is as if the bad one had been on trial in vain.
 func (v Variables) LeaveRoot(bad slot.Name) Variables {
 	v.Slot, v.Try, v.Tries, v.Fault = bad.Other(), bad, NoTries, RootFault
 	return v
@@ -152,7 +155,8 @@ func (b Bootloader) Parse(file []byte) (Variables, error) {
 	}
 	text, whole := strings.CutPrefix(string(file), f.head)
 	if !whole {
-		return v, fmt.Errorf("parse boot variables %s: %w", f.file, errors.Join(append(faults, fmt.Errorf("does not begin with %q", f.head))...))
+		return v, fmt.Errorf("parse boot variables %s: %w", f.file,
+			errors.Join(append(faults, fmt.Errorf("does not begin with %q", f.head))...))
 	}
 	all := lines(text)
 	for _, row := range Table() {

@@ -15,7 +15,8 @@ func TestRoundTrip(t *testing.T) {
 			New(),
 			{Slot: slot.B, Try: NoTrial, Tries: NoTries, Fault: NoFault},
 			{Slot: slot.B, Try: slot.A, Tries: MostTries, Fault: KernelFault},
-			{Slot: slot.A, Try: NoTrial, Tries: NoTries, Fault: NoFault, Others: map[string]string{"trial": "2", "empty": ""}},
+			{Slot: slot.A, Try: NoTrial, Tries: NoTries, Fault: NoFault, Others: map[string]string{"trial": "2",
+				"empty": ""}},
 		} {
 			file, err := b.Encode(want)
 			if err != nil {
@@ -51,12 +52,15 @@ func TestForm(t *testing.T) {
 
 func TestEncodeFaults(t *testing.T) {
 	for _, b := range Bootloaders() {
-		for _, others := range []map[string]string{{"a b": ""}, {"": "x"}, {"a": "x\ny"}, {"a": "x\\"}, {"a": strings.Repeat("x", 600)}} {
-			if _, err := b.Encode(Variables{Slot: slot.A, Others: others}); err == nil || !strings.Contains(err.Error(), b.File()) {
+		for _, others := range []map[string]string{{"a b": ""}, {"": "x"}, {"a": "x\ny"}, {"a": "x\\"},
+			{"a": strings.Repeat("x", 600)}} {
+			if _, err := b.Encode(Variables{Slot: slot.A, Others: others}); err == nil ||
+				!strings.Contains(err.Error(), b.File()) {
 				t.Errorf("%s: %v was written: %v", b, others, err)
 			}
 		}
-		if _, err := b.Encode(Variables{Slot: "C"}); err == nil || !strings.Contains(err.Error(), `slot = "C", want one of A, B`) {
+		if _, err := b.Encode(Variables{Slot: "C"}); err == nil ||
+			!strings.Contains(err.Error(), `slot = "C", want one of A, B`) {
 			t.Errorf("%s: slot C: %v", b, err)
 		}
 	}
@@ -68,7 +72,8 @@ func TestEncodeFaults(t *testing.T) {
 	}
 }
 
-// TestParseFaults: whatever the file holds, the variables are what the bootloader takes, and the error tells what is wrong.
+// TestParseFaults: whatever the file holds, the variables are what the bootloader takes, and the error tells what is
+// wrong.
 func TestParseFaults(t *testing.T) {
 	pad := func(text string) string { return text + strings.Repeat("\x00", max(504-len(text), 0)) }
 	grub := func(text string) string { return text + strings.Repeat("#", max(1024-len(text), 0)) }
@@ -92,8 +97,10 @@ func TestParseFaults(t *testing.T) {
 		{UBoot, pad("slot=B\ntries=4\nfault=x\n"), slot.B, `fault = "x"`},
 	} {
 		v, err := test.loader.Parse([]byte(test.file))
-		if v.Slot != test.slot || (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: Parse(%.40q) = %+v, %v; want slot %s and %q", test.loader, test.file, v, err, test.slot, test.want)
+		if v.Slot != test.slot || (err != nil) != (test.want != "") ||
+			err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: Parse(%.40q) = %+v, %v; want slot %s and %q", test.loader, test.file, v, err, test.slot,
+				test.want)
 		}
 	}
 }
@@ -111,7 +118,8 @@ func TestTable(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{"", "slot=A\n\x00junk=1\n", "# GRUB Environment Block\nslot=B\n#####", "=\n==\nno equals\nslot=A"} {
+	for _, text := range []string{"", "slot=A\n\x00junk=1\n", "# GRUB Environment Block\nslot=B\n#####",
+		"=\n==\nno equals\nslot=A"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {

@@ -27,7 +27,8 @@ type form struct {
 // form returns the format for b:
 //
 //	GRUB: "# GRUB Environment Block\n"   name=value\n …   # up to 1024 bytes
-//	      GRUB demands the head and the size. The variables are in the first sector, so that a change is a write of one sector.
+//	      GRUB demands the head and the size. The variables are in the first sector, so that a change writes
+//	      one sector.
 //	U-Boot ("env import -t"):            name=value\n …   at least one NUL, up to 504 bytes
 //	      below one sector, so that fatwrite writes one sector of data.
 func (b Bootloader) form() (form, error) {

@@ -2,8 +2,8 @@ package bootvars
 
 import "resinos/bsp/slot"
 
-// UpdateWord is on the command line of a boot in which the device has to look how an update stands: a slot is on trial, a
-// trial is over, or the bootloader did not boot the slot of the variables.
+// UpdateWord is on the command line of a boot in which the device has to look how an update stands: a slot is on trial,
+// a trial is over, or the bootloader did not boot the slot of the variables.
 const UpdateWord = "resinos.update"
 
 // TrialWord is on the command line of a boot of the slot on trial: PID 1 ends the boot if nobody decides in time.

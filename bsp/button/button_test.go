@@ -35,7 +35,8 @@ func TestHolds(t *testing.T) {
 	}
 	for text, want := range map[string]bool{
 		acpiButton: true, keyboard: true, lowWord: true, sleepKey: false, mouse: false, noKeys: false,
-		"ffffffffffffffff": false, "10000000000000": false, "10000000000000 0 0": false, "ffefffffffffffff ffffffffffffffff": false,
+		"ffffffffffffffff": false, "10000000000000": false, "10000000000000 0 0": false,
+		"ffefffffffffffff ffffffffffffffff": false,
 	} {
 		if got, err := holds(text, keyPower); err != nil || got != want {
 			t.Errorf("holds(%q) = %v, %v, want %v", text, got, err, want)
@@ -107,8 +108,9 @@ type fixture struct {
 }
 
 func newFixture(t *testing.T) *fixture {
-	return &fixture{t: t, dev: t.TempDir(), sys: t.TempDir(), pressed: make(chan struct{}, 10), ended: make(chan error, 1),
-		kept: make(chan string, 100)}
+	return &fixture{t: t, dev: t.TempDir(), sys: t.TempDir(), pressed: make(chan struct{}, 10),
+		ended: make(chan error, 1),
+		kept:  make(chan string, 100)}
 }
 
 func (h *fixture) run() {

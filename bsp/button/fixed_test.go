@@ -26,7 +26,8 @@ func TestCounted(t *testing.T) {
 func TestEarlyPress(t *testing.T) {
 	h := newFixture(t)
 	file := filepath.Join(h.sys, fixedEvent)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("       1  EN     enabled      unmasked\n"), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+		os.WriteFile(file, []byte("       1  EN     enabled      unmasked\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	h.plug("event0", acpiButton)

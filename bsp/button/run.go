@@ -24,8 +24,8 @@ type Config struct {
 	Pressed func() // called at a press, never twice at the same time; presses meanwhile count as one
 	Log     *slog.Logger
 
-	// Held are the descriptors, by the names of their nodes, of power buttons that an earlier life of the daemon has left
-	// with Keep; Run closes them. Keep leaves one for the next life and Drop takes it back. All may be nil.
+	// Held are the descriptors, by the names of their nodes, of power buttons that an earlier life of the daemon has
+	// left with Keep; Run closes them. Keep leaves one for the next life and Drop takes it back. All may be nil.
 	Held map[string]int
 	Keep func(name string, fd int)
 	Drop func(name string)
@@ -57,7 +57,8 @@ type end struct {
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{
 		dev: cfg.DevRoot, sys: cfg.SysRoot, log: cfg.Log,
-		open: map[string]*os.File{}, pressed: make(chan string, 1), ended: make(chan end), keep: cfg.Keep, drop: cfg.Drop,
+		open: map[string]*os.File{}, pressed: make(chan string, 1), ended: make(chan end), keep: cfg.Keep,
+		drop: cfg.Drop,
 	}
 	if d.dev == "" {
 		d.dev = "/dev"

@@ -82,7 +82,8 @@ func walk(archive *tar.Reader, want func(string) bool, visit func(Entry, io.Read
 		if name == "." || want != nil && !want(name) {
 			continue
 		}
-		e := Entry{Name: name, Mode: h.FileInfo().Mode(), Size: h.Size, Link: h.Linkname, Hard: h.Typeflag == tar.TypeLink}
+		e := Entry{Name: name, Mode: h.FileInfo().Mode(), Size: h.Size, Link: h.Linkname,
+			Hard: h.Typeflag == tar.TypeLink}
 		if e.Hard {
 			if e.Link, err = clean(h.Linkname); err != nil {
 				return err

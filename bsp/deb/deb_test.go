@@ -41,7 +41,8 @@ func list(file string, want func(string) bool) (string, error) {
 
 func TestExtract(t *testing.T) {
 	files, contents := sampleFiles()
-	const all = "drwxr-xr-x usr/bin  \n-rwxr-xr-x usr/bin/busybox  #!busybox\nL--------- usr/bin/sh busybox \n---------- usr/bin/ash usr/bin/busybox \n-rw-r--r-- etc/empty  \n"
+	const all = "drwxr-xr-x usr/bin  \n-rwxr-xr-x usr/bin/busybox  #!busybox\nL--------- usr/bin/sh busybox " +
+		"\n---------- usr/bin/ash usr/bin/busybox \n-rw-r--r-- etc/empty  \n"
 	for _, compression := range []string{"", "gz", "xz", "zst"} {
 		file := filepath.Join(t.TempDir(), "x.deb")
 		debtest.Write(t, file, compression, "Package: x\n", files, contents)
@@ -119,7 +120,8 @@ func bigPackage(t *testing.T) (file string, content []byte) {
 	_, _ = r.Read(content) // never fails
 	file = filepath.Join(t.TempDir(), "big.deb")
 	xz := exec.Command(program, "-0")
-	xz.Stdin = bytes.NewReader(debtest.Tar(t, []tar.Header{{Name: "a"}, {Name: "b"}}, map[string]string{"a": string(content), "b": "end"}))
+	xz.Stdin = bytes.NewReader(debtest.Tar(t, []tar.Header{{Name: "a"}, {Name: "b"}},
+		map[string]string{"a": string(content), "b": "end"}))
 	packed, err := xz.Output()
 	if err != nil {
 		t.Fatal(err)

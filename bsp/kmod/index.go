@@ -115,7 +115,8 @@ func (x *Index) Nodes() []Node {
 	for line := range strings.Lines(string(x.devname)) {
 		var module, name, kind string
 		var n Node
-		if _, err := fmt.Sscanf(line, "%s %s %1s%d:%d", &module, &name, &kind, &n.Major, &n.Minor); err != nil || !filepath.IsLocal(name) {
+		if _, err := fmt.Sscanf(line, "%s %s %1s%d:%d", &module, &name, &kind, &n.Major, &n.Minor); err != nil ||
+			!filepath.IsLocal(name) {
 			continue
 		}
 		n.Name, n.Block = name, kind == "b"

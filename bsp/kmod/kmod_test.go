@@ -21,15 +21,18 @@ import (
 )
 
 func ExampleName() {
-	fmt.Println(Name("crc32c-intel"), NameOf("kernel/net/9p/9pnet-virtio.ko.xz"), Alias("of:N*T*Cbrcm,bcm2835-pm-wdt[a-z]"))
+	fmt.Println(Name("crc32c-intel"), NameOf("kernel/net/9p/9pnet-virtio.ko.xz"),
+		Alias("of:N*T*Cbrcm,bcm2835-pm-wdt[a-z]"))
 	// Output: crc32c_intel 9pnet_virtio of:N*T*Cbrcm,bcm2835_pm_wdt[a-z]
 }
 
-// kernelModules is a small kernel with every kind of need: hard, soft by name, soft by alias, a ring of soft ones, afterwards.
+// kernelModules is a small kernel with every kind of need: hard, soft by name, soft by alias, a ring of soft ones,
+// afterwards.
 func kernelModules() []Module {
 	path := func(p string) string { return "kernel/" + p + ".ko" }
 	return []Module{
-		{Name: "ext4", Path: path("fs/ext4/ext4"), Depends: []string{"jbd2", "mbcache"}, Pre: []string{"crypto_crc32c"}, Aliases: []string{"fs_ext4"}},
+		{Name: "ext4", Path: path("fs/ext4/ext4"), Depends: []string{"jbd2", "mbcache"}, Pre: []string{"crypto_crc32c"},
+			Aliases: []string{"fs_ext4"}},
 		{Name: "jbd2", Path: path("fs/jbd2/jbd2")},
 		{Name: "mbcache", Path: path("fs/mbcache")},
 		{Name: "crc32c_generic", Path: path("crypto/crc32c_generic"), Aliases: []string{"crypto_crc32c"}},
@@ -41,8 +44,10 @@ func kernelModules() []Module {
 		{Name: "b", Path: path("ring/b"), Pre: []string{"a"}},
 		{Name: "ipmi_msghandler", Path: path("ipmi/ipmi_msghandler"), Post: []string{"ipmi_devintf", "absent"}},
 		{Name: "ipmi_devintf", Path: path("ipmi/ipmi_devintf"), Depends: []string{"ipmi_msghandler"}},
-		{Name: "virtio_net", Path: path("drivers/net/virtio_net"), Depends: []string{"virtio"}, Aliases: []string{"virtio:d00000001v*"}},
-		{Name: "tun", Path: path("drivers/net/tun"), Nodes: []Node{{Name: "net/tun", Major: 10, Minor: 200}}, Aliases: []string{"devname:net/tun"}},
+		{Name: "virtio_net", Path: path("drivers/net/virtio_net"), Depends: []string{"virtio"},
+			Aliases: []string{"virtio:d00000001v*"}},
+		{Name: "tun", Path: path("drivers/net/tun"), Nodes: []Node{{Name: "net/tun", Major: 10, Minor: 200}},
+			Aliases: []string{"devname:net/tun"}},
 		{Name: "virtio", Path: path("drivers/virtio/virtio"), Builtin: true},
 	}
 }
@@ -76,9 +81,11 @@ func TestClosure(t *testing.T) {
 }
 
 func TestClosureNamesAllFaults(t *testing.T) {
-	modules := append(kernelModules(), Module{Name: "x", Depends: []string{"gone", "y"}}, Module{Name: "y", Depends: []string{"x"}})
+	modules := append(kernelModules(), Module{Name: "x", Depends: []string{"gone", "y"}},
+		Module{Name: "y", Depends: []string{"x"}})
 	_, err := Closure(modules, []string{"nowhere", "x"})
-	for _, want := range []string{"module nowhere: the kernel has none", "module gone, which x needs", "module y and x need each other"} {
+	for _, want := range []string{"module nowhere: the kernel has none", "module gone, which x needs",
+		"module y and x need each other"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Closure: error %v, want %q in it", err, want)
 		}
@@ -307,11 +314,14 @@ func TestMatchFindsWhatAnyOrderFinds(t *testing.T) {
 }
 
 func TestParseModinfo(t *testing.T) {
-	section := "license=GPL\x00\x00\x00alias=fs-ext4\x00alias=of:N*T*Cx,y-z\x00depends=jbd2,crc16,mb-cache\x00softdep=pre: crypto-crc32c b post: c\x00" +
-		"name=ext4-x\x00firmware=a/b.bin\x00alias=devname:net/tun\x00alias=char-major-10-200\x00alias=has space\x00vermagic=6.12 SMP"
+	section := "license=GPL\x00\x00\x00alias=fs-ext4\x00alias=of:N*T*Cx,y-z\x00depends=jbd2,crc16,mb-cache\x00" +
+		"softdep=pre: crypto-crc32c b post: c\x00" +
+		"name=ext4-x\x00firmware=a/b.bin\x00alias=devname:net/tun\x00alias=char-major-10-200\x00alias=has " +
+		"space\x00vermagic=6.12 SMP"
 	got, err := ParseModinfo([]byte(section))
 	want := Module{
-		Name: "ext4_x", Depends: []string{"jbd2", "crc16", "mb_cache"}, Pre: []string{"crypto_crc32c", "b"}, Post: []string{"c"},
+		Name: "ext4_x", Depends: []string{"jbd2", "crc16", "mb_cache"}, Pre: []string{"crypto_crc32c", "b"},
+		Post:     []string{"c"},
 		Aliases:  []string{"fs_ext4", "of:N*T*Cx,y_z", "devname:net/tun", "char_major_10_200"},
 		Firmware: []string{"a/b.bin"}, Nodes: []Node{{Name: "net/tun", Major: 10, Minor: 200}},
 	}
@@ -321,7 +331,8 @@ func TestParseModinfo(t *testing.T) {
 	if _, err := ParseModinfo([]byte("name=../../x")); err == nil {
 		t.Error("ParseModinfo took a path for a name")
 	}
-	for _, bad := range []string{"alias=devname:../sda\x00alias=char-major-1-1", "alias=devname:/x\x00alias=char-major-1-1", "alias=devname:x"} {
+	for _, bad := range []string{"alias=devname:../sda\x00alias=char-major-1-1",
+		"alias=devname:/x\x00alias=char-major-1-1", "alias=devname:x"} {
 		if m, err := ParseModinfo([]byte(bad)); err != nil || len(m.Nodes) != 0 {
 			t.Errorf("ParseModinfo(%q) = nodes %v, %v, want none", bad, m.Nodes, err)
 		}
@@ -381,7 +392,8 @@ func TestLoadFaults(t *testing.T) {
 	}
 	l, s := scripted(t, map[string]error{"jbd2": errors.New("bad file"), "ext4": unix.ENOENT})
 	err := l.Load("ext4", "")
-	if err == nil || !strings.Contains(err.Error(), "load module ext4: ") || !strings.Contains(err.Error(), "bad file") || !errors.Is(err, unix.ENOENT) {
+	if err == nil || !strings.Contains(err.Error(), "load module ext4: ") ||
+		!strings.Contains(err.Error(), "bad file") || !errors.Is(err, unix.ENOENT) {
 		t.Errorf("Load with a broken dependency: %v, want both reasons", err)
 	}
 	s.refuse = nil
@@ -435,7 +447,8 @@ func TestLoadFileFaults(t *testing.T) {
 	}
 }
 
-// TestMatchMany: some 5,000 aliases, as a board carries them, and 200 devices. It is on the boot path: a figure of the bench, too.
+// TestMatchMany: some 5,000 aliases, as a board carries them, and 200 devices. It is on the boot path: a figure of the
+// bench, too.
 func TestMatchMany(t *testing.T) {
 	var modules []Module
 	for i := range 100 {
@@ -461,7 +474,8 @@ func TestMatchMany(t *testing.T) {
 }
 
 func FuzzParseModinfo(f *testing.F) {
-	f.Add([]byte("name=x\x00depends=a,b\x00softdep=pre: a post: b\x00alias=pci:v*d*\x00alias=devname:a\x00alias=char-major-1-2"))
+	f.Add([]byte("name=x\x00depends=a,b\x00softdep=pre: a post: " +
+		"b\x00alias=pci:v*d*\x00alias=devname:a\x00alias=char-major-1-2"))
 	f.Add([]byte("softdep=pre:\x00softdep=a b\x00alias=[-]-[\x00="))
 	f.Fuzz(func(t *testing.T, section []byte) {
 		m, err := ParseModinfo(section)
@@ -479,7 +493,8 @@ func FuzzIndex(f *testing.F) {
 	f.Add("kernel/a.ko: kernel/b.ko\nkernel/b.ko:\n", "alias pci:v*d* a\nalias usb:* b\n", "pci:v1d2")
 	f.Add("\n\n:::\n", "alias\n\nalias  x\n", "*")
 	f.Fuzz(func(t *testing.T, dep, alias, name string) {
-		x := &Index{dep: []byte(dep), alias: []byte(alias), softdep: []byte(dep), devname: []byte(alias), builtin: []byte(dep)}
+		x := &Index{dep: []byte(dep), alias: []byte(alias), softdep: []byte(dep), devname: []byte(alias),
+			builtin: []byte(dep)}
 		_, _ = x.Order(name) // must end, without a panic
 		_, _ = x.Match(name)
 		x.Nodes()

@@ -90,7 +90,8 @@ func (m *Module) numbered(names []string) []Node {
 		majorText, minorText, both := strings.Cut(numbers, "_")
 		major, err1 := strconv.ParseUint(majorText, 10, 12)
 		minor, err2 := strconv.ParseUint(minorText, 10, 20)
-		if !found || !both || err1 != nil || err2 != nil || kind != "char" && kind != "block" || len(all) == len(names) {
+		if !found || !both || err1 != nil || err2 != nil || kind != "char" && kind != "block" ||
+			len(all) == len(names) {
 			continue
 		}
 		name := names[len(all)]

@@ -70,7 +70,8 @@ func IndexFiles(modules []Module) (map[string][]byte, error) {
 	}
 	slices.Sort(alias)
 	return map[string][]byte{
-		depFile: lines(dep), aliasFile: lines(slices.Compact(alias)), softdepFile: lines(soft), builtinFile: lines(builtin),
+		depFile: lines(dep), aliasFile: lines(slices.Compact(alias)), softdepFile: lines(soft),
+		builtinFile: lines(builtin),
 		devnameFile: lines(devname),
 	}, nil
 }

@@ -158,7 +158,8 @@ func (l Lock) Find(name string) (Package, bool) {
 // Format returns the lock file: the same lock always gives the same bytes.
 func Format(l Lock) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Written by \"resin bsp lock %s\".\nboard = %q\nsuite = %q\nkernel = %q\n", l.Board, l.Board, l.Suite, l.Kernel)
+	fmt.Fprintf(&b, "# Written by \"resin bsp lock %s\".\nboard = %q\nsuite = %q\nkernel = %q\n", l.Board, l.Board,
+		l.Suite, l.Kernel)
 	packages := slices.Clone(l.Packages)
 	slices.SortFunc(packages, func(a, b Package) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range packages {

@@ -87,14 +87,16 @@ func TestParseFaults(t *testing.T) {
 }
 
 func TestServes(t *testing.T) {
-	board := boards.Board{Name: "b", Suite: "trixie", DebianArch: "amd64", Kernel: boards.Kernel{Package: "linux-image-amd64"}}
+	board := boards.Board{Name: "b", Suite: "trixie", DebianArch: "amd64",
+		Kernel: boards.Kernel{Package: "linux-image-amd64"}}
 	if err := sample().Serves(board); err != nil {
 		t.Errorf("Serves: %v", err)
 	}
 	board.Userland.Packages = []string{"ca-certificates"}
 	board.Suite, board.DebianArch, board.Name = "forky", "arm64", "c"
 	err := sample().Serves(board)
-	for _, want := range []string{"ca-certificates is not pinned", "suite trixie", "for amd64, not arm64", "lock of board b"} {
+	for _, want := range []string{"ca-certificates is not pinned", "suite trixie", "for amd64, not arm64",
+		"lock of board b"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Serves: %v, want %q", err, want)
 		}

@@ -36,19 +36,23 @@ func module(fields ...string) []byte {
 	put(uint16(header), uint16(0), uint16(0), uint16(entry), uint16(3), uint16(2))
 	b.WriteString(info + names)
 	put(make([]byte, entry))
-	put(uint32(1), uint32(1), uint64(2), uint64(0), uint64(header), uint64(len(info)), uint32(0), uint32(0), uint64(1), uint64(0))
-	put(uint32(10), uint32(3), uint64(0), uint64(0), uint64(header+len(info)), uint64(len(names)), uint32(0), uint32(0), uint64(1), uint64(0))
+	put(uint32(1), uint32(1), uint64(2), uint64(0), uint64(header), uint64(len(info)), uint32(0), uint32(0), uint64(1),
+		uint64(0))
+	put(uint32(10), uint32(3), uint64(0), uint64(0), uint64(header+len(info)), uint64(len(names)), uint32(0), uint32(0),
+		uint64(1), uint64(0))
 	return b.Bytes()
 }
 
 func TestParse(t *testing.T) {
 	m, err := Parse(module("name=ext4", "depends=jbd2,mbcache", "softdep=pre: crypto-crc32c"))
-	if err != nil || m.Name != "ext4" || !slices.Equal(m.Depends, []string{"jbd2", "mbcache"}) || !slices.Equal(m.Pre, []string{"crypto_crc32c"}) {
+	if err != nil || m.Name != "ext4" || !slices.Equal(m.Depends, []string{"jbd2", "mbcache"}) ||
+		!slices.Equal(m.Pre, []string{"crypto_crc32c"}) {
 		t.Errorf("Parse = %+v, %v", m, err)
 	}
 	good := module("name=x")
 	for name, bad := range map[string][]byte{
-		"empty": {}, "text": []byte("not an ELF file at all, but long enough to look like one: xxxxxxxxxxxxxxxxxxxxxxxx"),
+		"empty":   {},
+		"text":    []byte("not an ELF file at all, but long enough to look like one: xxxxxxxxxxxxxxxxxxxxxxxx"),
 		"cut off": good[:80], "no section": bytes.ReplaceAll(good, []byte(".modinfo"), []byte(".notinfo")),
 	} {
 		if m, err := Parse(bad); err == nil {
@@ -106,7 +110,8 @@ func tree(t *testing.T, suffix string) string {
 	} {
 		pack(t, filepath.Join(dir, p+suffix), content)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte("kernel/drivers/virtio/virtio.ko\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte("kernel/drivers/virtio/virtio.ko\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -126,7 +131,8 @@ func TestTree(t *testing.T) {
 		for _, m := range closed {
 			got = append(got, m.Path)
 		}
-		want := "kernel/crypto/crc32c-gen.ko kernel/fs/fat/fat.ko kernel/fs/fat/vfat.ko kernel/drivers/virtio/vnet.ko kernel/fs/jbd2/jbd2.ko kernel/fs/mbcache.ko kernel/fs/ext4/ext4.ko"
+		want := "kernel/crypto/crc32c-gen.ko kernel/fs/fat/fat.ko kernel/fs/fat/vfat.ko " +
+			"kernel/drivers/virtio/vnet.ko kernel/fs/jbd2/jbd2.ko kernel/fs/mbcache.ko kernel/fs/ext4/ext4.ko"
 		// vfat and vnet are asked for in order of their names
 		slices.Sort(got)
 		wantSorted := strings.Fields(want)
@@ -152,10 +158,12 @@ func TestTreeFaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tr.Closure(t.Context(), []string{"vfat", "broken"}); err == nil || !strings.Contains(err.Error(), "kernel/broken.ko") {
+		if _, err := tr.Closure(t.Context(), []string{"vfat", "broken"}); err == nil ||
+			!strings.Contains(err.Error(), "kernel/broken.ko") {
 			t.Errorf("%q: Closure of a broken module: %v, want its file named", suffix, err)
 		}
-		if _, err := tr.Closure(t.Context(), []string{"nowhere"}); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		if _, err := tr.Closure(t.Context(), []string{"nowhere"}); err == nil ||
+			!strings.Contains(err.Error(), "nowhere") {
 			t.Errorf("%q: Closure of an unknown module: %v", suffix, err)
 		}
 		if _, err := tr.Content(kmod.Module{Name: "never_asked"}); !errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +189,8 @@ func TestTreeDamagedXZ(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tr.Closure(t.Context(), []string{"ext4", "vfat"}); err == nil || !strings.Contains(err.Error(), "jbd2.ko.xz") {
+		if _, err := tr.Closure(t.Context(), []string{"ext4", "vfat"}); err == nil ||
+			!strings.Contains(err.Error(), "jbd2.ko.xz") {
 			t.Errorf("%s: Closure: %v, want the file named", name, err)
 		}
 	}

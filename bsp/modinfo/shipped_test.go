@@ -18,9 +18,12 @@ import (
 )
 
 // promised are the modules that every board's root must be able to load, or have built in.
-const promised = "overlay bridge veth vfat nls_cp437 nls_ascii virtio_net nf_tables nft_masq nft_nat nft_ct nft_chain_nat nft_compat " +
-	"mac80211_hwsim bochs virtio_gpu usb_storage cdc_acm cdc_ether ftdi_sio option qmi_wwan qcserial 9p 9pnet_virtio zram dm_mod dm_verity " +
-	"dm_flakey tun tap wireguard nvme ahci sd_mod e1000 e1000e igb r8169 softdog null_blk fuse efivarfs hid_generic mmc_block " +
+const promised = "overlay bridge veth vfat nls_cp437 nls_ascii virtio_net nf_tables nft_masq nft_nat nft_ct " +
+	"nft_chain_nat nft_compat " +
+	"mac80211_hwsim bochs virtio_gpu usb_storage cdc_acm cdc_ether ftdi_sio option qmi_wwan qcserial 9p 9pnet_virtio " +
+	"zram dm_mod dm_verity " +
+	"dm_flakey tun tap wireguard nvme ahci sd_mod e1000 e1000e igb r8169 softdog null_blk fuse efivarfs hid_generic " +
+	"mmc_block " +
 	"virtio_balloon virtio_rng quota_v2"
 
 // mostRoot bounds the modules of a root, uncompressed. Measured: 49 and 34 MB, which squashfs makes 8.8 and 7.1.

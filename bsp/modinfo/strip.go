@@ -89,7 +89,8 @@ func withoutSections(ko []byte, names ...string) ([]byte, error) {
 		return nil, fmt.Errorf("strip module: %w", err)
 	}
 	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Type != elf.ET_REL || len(f.Progs) > 0 {
-		return nil, fmt.Errorf("strip module: it is %v %v %v, want a 64-bit little-endian relocatable file", f.Class, f.Data, f.Type)
+		return nil, fmt.Errorf("strip module: it is %v %v %v, want a 64-bit little-endian relocatable file", f.Class,
+			f.Data, f.Type)
 	}
 	table := binary.LittleEndian.Uint64(ko[headerSections:])
 	if table > uint64(len(ko)) || uint64(len(f.Sections))*sectionHeader > uint64(len(ko))-table {
@@ -100,7 +101,8 @@ func withoutSections(ko []byte, names ...string) ([]byte, error) {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return int(int64(f.Sections[a].Offset) - int64(f.Sections[b].Offset)) })
+	slices.SortStableFunc(order,
+		func(a, b int) int { return int(int64(f.Sections[a].Offset) - int64(f.Sections[b].Offset)) })
 
 	out := bytes.Clone(ko[:sectionHeader]) // the ELF64 header is as long as a section's
 	for _, i := range order {

@@ -99,10 +99,15 @@ func TestStrip(t *testing.T) {
 
 func TestStripDamaged(t *testing.T) {
 	for name, ko := range map[string][]byte{
-		"no ELF":               []byte("no module"),
-		"only an end":          []byte(signatureEnd),
-		"signature too long":   append(append(bytes.Repeat([]byte{0}, 20), 0, 0, 9, 9), signatureEnd...),
-		"section table beyond": func() []byte { m := withTypes(); binary.LittleEndian.PutUint64(m[40:], 1<<40); return m }(),
+		"no ELF":             []byte("no module"),
+		"only an end":        []byte(signatureEnd),
+		"signature too long": append(append(bytes.Repeat([]byte{0}, 20), 0, 0, 9, 9), signatureEnd...),
+		"section table beyond": func() []byte {
+			m := withTypes()
+			binary.LittleEndian.PutUint64(m[40:],
+				1<<40)
+			return m
+		}(),
 	} {
 		if got, err := Strip(ko, []string{StripSignature, StripBTF}); err == nil {
 			t.Errorf("%s: stripped to %d bytes", name, len(got))
@@ -115,7 +120,8 @@ func FuzzStrip(f *testing.F) {
 	f.Add(signed(withTypes(), 20))
 	f.Add(traced(firstCall, secondCall))
 	f.Fuzz(func(t *testing.T, ko []byte) {
-		if got, err := Strip(ko, []string{StripSignature, StripTrace, StripBTF}); err == nil && len(got) > 2*len(ko)+1<<20 {
+		if got, err := Strip(ko, []string{StripSignature, StripTrace, StripBTF}); err == nil &&
+			len(got) > 2*len(ko)+1<<20 {
 			t.Errorf("%d bytes became %d", len(ko), len(got))
 		}
 	})
@@ -136,7 +142,8 @@ func TestStripUnwind(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range f.Sections {
-			if gone := strings.Contains(s.Name, "orc") && parts[0] == StripUnwind; gone != (s.Size == 0) && s.Name != "" {
+			if gone := strings.Contains(s.Name, "orc") && parts[0] == StripUnwind; gone != (s.Size == 0) &&
+				s.Name != "" {
 				t.Errorf("without %v section %s has %d bytes", parts, s.Name, s.Size)
 			}
 		}

@@ -16,8 +16,8 @@ const tracer = "__fentry__"
 // of calls. Their relocations are in sections named ".rela" and the name.
 var callLists = []string{"__mcount_loc", "__patchable_function_entries"}
 
-// valueNames is the section with the names of values that trace events print. The kernel searches the formats of all its
-// events for each of them when it loads the module.
+// valueNames is the section with the names of values that trace events print. The kernel searches the formats of all
+// its events for each of them when it loads the module.
 const valueNames = "_ftrace_eval_map"
 
 // The size of an entry of a relocation section (Elf64_Rela), and where its type is in it.

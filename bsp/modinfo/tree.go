@@ -70,7 +70,8 @@ func (t *Tree) Select(match func(path string) bool) []string {
 	return names
 }
 
-// PatternPath returns the path of a module in the form of a board's patterns: "fs/fat/vfat" of "kernel/fs/fat/vfat.ko.xz".
+// PatternPath returns the path of a module in the form of a board's patterns: "fs/fat/vfat" of
+// "kernel/fs/fat/vfat.ko.xz".
 func PatternPath(p string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(plainPath(p), "kernel/"), ".ko")
 }

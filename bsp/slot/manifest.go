@@ -55,13 +55,15 @@ func ParseManifest(text []byte) (Manifest, error) {
 	}
 	var faults []error
 	if m.Format != ManifestFormat {
-		faults = append(faults, fmt.Errorf("parse %s: format %d, this program reads %d", ManifestFile, m.Format, ManifestFormat))
+		faults = append(faults, fmt.Errorf("parse %s: format %d, this program reads %d", ManifestFile, m.Format,
+			ManifestFormat))
 	}
 	known := make(map[string]bool)
 	for _, f := range m.Files {
 		switch digest, err := hex.DecodeString(f.SHA256); {
 		case !fs.ValidPath(f.Name) || f.Name == ".":
-			faults = append(faults, fmt.Errorf("parse %s: file %q: name is not a path in the slot", ManifestFile, f.Name))
+			faults = append(faults, fmt.Errorf("parse %s: file %q: name is not a path in the slot", ManifestFile,
+				f.Name))
 		case known[f.Name]:
 			faults = append(faults, fmt.Errorf("parse %s: file %q is listed twice", ManifestFile, f.Name))
 		case f.Size < 0 || err != nil || len(digest) != sha256.Size:

@@ -8,7 +8,8 @@ import (
 
 func sample() Manifest {
 	return Manifest{
-		Format: ManifestFormat, Version: "0.1.0", Board: "b", Variant: "production", Arch: "arm64", Kernel: "6.12", Epoch: 1767225600,
+		Format: ManifestFormat, Version: "0.1.0", Board: "b", Variant: "production", Arch: "arm64", Kernel: "6.12",
+		Epoch:    1767225600,
 		Files:    []File{{Name: Kernel, Size: 12, SHA256: strings.Repeat("0", 64)}},
 		Packages: []Package{{Name: "linux", Version: "6.12-1", SHA256: "x"}},
 	}
@@ -35,7 +36,7 @@ func TestManifestFaults(t *testing.T) {
 		`{"format": 1, "files": [{"name": "/x", "size": 1}]}`:                                  `file "/x": name`,
 		`{"format": 1, "files": [{"name": "x", "size": -1}]}`:                                  "size",
 		`{"format": 1, "files": [{"name": "x", "sha256": "` + strings.Repeat("g", 64) + `"}]}`: "digest",
-		`{"format": 1, "files": [{"name": "x"}, {"name": "x"}]}`:                               `file "x" is listed twice`,
+		`{"format": 1, "files": [{"name": "x"}, {"name": "x"}]}`:                               "listed twice",
 	} {
 		if _, err := ParseManifest([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseManifest(%q) = %v, want %q", text, err, want)

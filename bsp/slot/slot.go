@@ -28,7 +28,8 @@ func (n Name) Other() Name {
 // Target is where the slot that a device runs from is attached, in stage 1 and on the real root.
 const Target = "/mnt/sysroot"
 
-// RootHash is the file of the initramfs with the hash of the root (mounts/verity); without it, the root has no hash tree.
+// RootHash is the file of the initramfs with the hash of the root (mounts/verity); without it, the root has no hash
+// tree.
 const RootHash = "root.verity"
 
 // The files of a slot, by their paths in its file system.

@@ -33,7 +33,8 @@ func Change(binary []byte, values map[string]string) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > end-start {
-		return nil, fmt.Errorf("change U-Boot's environment: %d bytes, at most %d fit; remove a variable that the board does not need", len(text), end-start)
+		return nil, fmt.Errorf("change U-Boot's environment: %d bytes, at most %d fit; remove a variable that the "+
+			"board does not need", len(text), end-start)
 	}
 	out := bytes.Clone(binary)
 	clear(out[start:end])

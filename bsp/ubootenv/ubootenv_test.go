@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-const sample = "code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=2\x00preboot=usb start\x00arch=arm\x00\x00more\x00a=b\x00\x00"
+const sample = "code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=2\x00preboot=usb " +
+	"start\x00arch=arm\x00\x00more\x00a=b\x00\x00"
 
 func TestChange(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -15,9 +16,11 @@ func TestChange(t *testing.T) {
 		want   string // the binary, or a part of the error
 	}{
 		"shorter": {sample, map[string]string{"bootdelay": "-2", "preboot": "", "none": ""},
-			"code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=-2\x00arch=arm\x00" + strings.Repeat("\x00", 17) + "\x00more\x00a=b\x00\x00"},
+			"code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=-2\x00arch=arm\x00" + strings.Repeat("\x00",
+				17) + "\x00more\x00a=b\x00\x00"},
 		"new": {sample, map[string]string{"preboot": "", "z": "1", "after": "reset"},
-			"code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=2\x00arch=arm\x00after=reset\x00z=1\x00" + "\x00\x00\x00more\x00a=b\x00\x00"},
+			"code\xff\x00CLI usage\x00bootcmd=bootflow scan\x00bootdelay=2\x00arch=arm\x00after=reset\x00z=1\x00" +
+				"\x00\x00\x00more\x00a=b\x00\x00"},
 		"the same":     {sample, nil, sample},
 		"too long":     {sample, map[string]string{"bootcmd": strings.Repeat("x", 40)}, "at most 60 fit"},
 		"no U-Boot":    {"\x7fELF", nil, "0 variables bootdelay"},

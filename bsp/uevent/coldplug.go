@@ -40,8 +40,8 @@ func Present(sysRoot string) []Device {
 // There reports whether a device has a modalias that matches the pattern, as of Like.
 func There(sysRoot, pattern string) bool { return len(Like(sysRoot, pattern)) > 0 }
 
-// Like lists the devices that have a modalias that matches the pattern (path.Match), which names the bus in front of its
-// first colon: "pci:*bc03*". It looks at the devices of this bus alone.
+// Like lists the devices that have a modalias that matches the pattern (path.Match), which names the bus in front of
+// its first colon: "pci:*bc03*". It looks at the devices of this bus alone.
 func Like(sysRoot, pattern string) []Device {
 	bus, _, _ := strings.Cut(pattern, ":")
 	if bus == "of" || bus == "acpi" {

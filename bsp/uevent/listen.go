@@ -41,7 +41,8 @@ func Inherit(fd int) (*Listener, error) {
 
 // Listen opens the socket; from now on the kernel queues events. It needs the network namespace of the host.
 func Listen() (*Listener, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, fmt.Errorf("open uevent socket: %w", err)
 	}
@@ -63,7 +64,8 @@ func newListener(fd int) (*Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open uevent socket: %w", err), file.Close())
 	}
-	return &Listener{file: file, raw: raw, buffer: make([]byte, mostMessage), oob: make([]byte, unix.CmsgSpace(unix.SizeofUcred))}, nil
+	return &Listener{file: file, raw: raw, buffer: make([]byte, mostMessage),
+		oob: make([]byte, unix.CmsgSpace(unix.SizeofUcred))}, nil
 }
 
 // Close ends the listener.

@@ -10,8 +10,8 @@ import (
 // container engine wants it too, and all of it otherwise.
 const moduleNice = 10
 
-// atLowPriority runs work at a low priority. Loading a module is work of the kernel in our thread, so the thread gets the
-// low priority; afterwards it must get its old one back for other work of the program. If the priority cannot be
+// atLowPriority runs work at a low priority. Loading a module is work of the kernel in our thread, so the thread gets
+// the low priority; afterwards it must get its old one back for other work of the program. If the priority cannot be
 // changed, work runs with the old one.
 func atLowPriority(work func()) {
 	runtime.LockOSThread()

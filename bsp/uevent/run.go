@@ -20,7 +20,8 @@ type Config struct {
 	Log     *slog.Logger
 	Alive   Pulse // called at each step forward; nil: there is no watchdog
 
-	// Prepare is called once, when the devices that the boot waits for have their modules and the others do not; may be nil.
+	// Prepare is called once, when the devices that the boot waits for have their modules and the others do not; may be
+	// nil.
 	Prepare func()
 	// Served is called when modules were loaded for a device; may be nil.
 	Served func()

@@ -25,15 +25,24 @@ import (
 
 // captured on an emulated PC: a USB stick's interface, its disk, a key of the keyboard's input device.
 var captured = []string{
-	"add@/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0\x00ACTION=add\x00DEVPATH=/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0\x00SUBSYSTEM=usb\x00DEVTYPE=usb_interface\x00PRODUCT=46f4/1/0\x00TYPE=0/0/0\x00INTERFACE=8/6/80\x00MODALIAS=usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00\x00SEQNUM=1201\x00",
-	"add@/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda\x00ACTION=add\x00DEVPATH=/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda\x00SUBSYSTEM=block\x00MAJOR=8\x00MINOR=0\x00DEVNAME=sda\x00DEVTYPE=disk\x00DISKSEQ=3\x00SEQNUM=1210\x00",
-	"remove@/devices/virtual/net/veth0\x00ACTION=remove\x00DEVPATH=/devices/virtual/net/veth0\x00SUBSYSTEM=net\x00INTERFACE=veth0\x00IFINDEX=2\x00SEQNUM=7\x00",
+	"add@/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0\x00ACTION=add\x00" +
+		"DEVPATH=/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0\x00SUBSYSTEM=usb\x00DEVTYPE=usb_interface\x00" +
+		"PRODUCT=46f4/1/0\x00TYPE=0/0/0\x00INTERFACE=8/6/80\x00" +
+		"MODALIAS=usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00\x00SEQNUM=1201\x00",
+	"add@/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda\x00" +
+		"ACTION=add\x00" +
+		"DEVPATH=/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda\x00" +
+		"SUBSYSTEM=block\x00MAJOR=8\x00MINOR=0\x00DEVNAME=sda\x00DEVTYPE=disk\x00DISKSEQ=3\x00SEQNUM=1210\x00",
+	"remove@/devices/virtual/net/veth0\x00ACTION=remove\x00DEVPATH=/devices/virtual/net/veth0\x00" +
+		"SUBSYSTEM=net\x00INTERFACE=veth0\x00IFINDEX=2\x00SEQNUM=7\x00",
 }
 
 func TestParse(t *testing.T) {
 	for i, want := range []Event{
-		{Action: "add", Path: "/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0", Subsystem: "usb", Modalias: "usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00"},
-		{Action: "add", Path: "/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda", Subsystem: "block", Node: "sda"},
+		{Action: "add", Path: "/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0", Subsystem: "usb",
+			Modalias: "usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00"},
+		{Action: "add", Path: "/devices/pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/host2/target2:0:0/2:0:0:0/block/sda",
+			Subsystem: "block", Node: "sda"},
 		{Action: "remove", Path: "/devices/virtual/net/veth0", Subsystem: "net"},
 	} {
 		got, err := Parse([]byte(captured[i]))
@@ -45,7 +54,8 @@ func TestParse(t *testing.T) {
 			t.Errorf("Parse(%d) = %+v, %v, want %+v", i, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "libudev\x00\xfe\xed\xca\xfe", "add", "@/devices/x", "add@devices/x", "add@/x\x00ACTION=remove\x00"} {
+	for _, bad := range []string{"", "libudev\x00\xfe\xed\xca\xfe", "add", "@/devices/x", "add@devices/x",
+		"add@/x\x00ACTION=remove\x00"} {
 		if e, err := Parse([]byte(bad)); err == nil {
 			t.Errorf("Parse(%q) = %+v, want an error", bad, e)
 		}
@@ -58,7 +68,8 @@ func fakeSys(t *testing.T, files map[string]string) string {
 	root := t.TempDir()
 	for name, text := range files {
 		file := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text),
+			0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +95,8 @@ func TestPresent(t *testing.T) {
 	}
 	want := []Device{
 		{"/bus/virtio/devices/virtio1", "virtio:d00000001v00001AF4"},
-		{"/bus/cpu/devices/cpu0", "cpu:type:x86"}, {"/bus/pci/devices/0000:00:01.0", "pci:v1"}, {"/class/dmi/id", "dmi:bvnSeaBIOS"},
+		{"/bus/cpu/devices/cpu0", "cpu:type:x86"}, {"/bus/pci/devices/0000:00:01.0", "pci:v1"},
+		{"/class/dmi/id", "dmi:bvnSeaBIOS"},
 	}
 	if got := Present(root); !reflect.DeepEqual(got, want) {
 		t.Errorf("Present = %v, want %v", got, want)
@@ -135,13 +147,15 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a, beats := &asked{}, pulse(0)
-	d := &daemon{sysRoot: fakeSys(t, map[string]string{"bus/x/devices/late/modalias": "late"}), devRoot: t.TempDir(), loader: a, log: quiet(), alive: &beats}
+	d := &daemon{sysRoot: fakeSys(t, map[string]string{"bus/x/devices/late/modalias": "late"}), devRoot: t.TempDir(),
+		loader: a, log: quiet(), alive: &beats}
 	var heard []string
 	prepared, lost := 0, 0
 	d.event = func(e Event) { heard = append(heard, e.Action+e.Path) }
 	d.prepare, d.lost = func() { prepared++ }, func() { lost++ }
 	events := &tape{cancel: cancel, steps: []any{
-		os.ErrDeadlineExceeded, captured[0], captured[1], captured[2], "add@/x\x00MODALIAS=bad\x00", ErrLost, "remove@/x\x00MODALIAS=gone\x00", "add@/y\x00MODALIAS=y\x00",
+		os.ErrDeadlineExceeded, captured[0], captured[1], captured[2], "add@/x\x00MODALIAS=bad\x00", ErrLost,
+		"remove@/x\x00MODALIAS=gone\x00", "add@/y\x00MODALIAS=y\x00",
 	}}
 	if err := d.follow(ctx, events); err != nil {
 		t.Fatal(err)
@@ -255,7 +269,9 @@ func TestShippedRules(t *testing.T) {
 }
 
 func TestParseRulesFaults(t *testing.T) {
-	_, err := ParseRules("n.toml", []byte("[[node]]\npattern=\"../x\"\nmode=\"0666\"\n[[node]]\npattern=\"x\"\nmode=\"4755\"\n[[node]]\npattern=\"y\"\nmode=\"0666\"\nowner=\"me\"\n"))
+	_, err := ParseRules("n.toml",
+		[]byte("[[node]]\npattern='../x'\nmode='0666'\n[[node]]\npattern='x'\nmode='4755'\n"+
+			"[[node]]\npattern='y'\nmode='0666'\nowner='me'\n"))
 	for _, want := range []string{"../x", `mode "4755"`, "unknown key node.owner"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseRules: %v, want %q", err, want)
@@ -266,7 +282,8 @@ func TestParseRulesFaults(t *testing.T) {
 func TestNodesAndModes(t *testing.T) {
 	testenv.NeedRoot(t, "device nodes and uevents")
 	dev := t.TempDir()
-	if err := makeNodes(dev, []kmod.Node{{Name: "net/tun", Major: 10, Minor: 200}, {Name: "loop-control", Major: 10, Minor: 237}}); err != nil {
+	if err := makeNodes(dev, []kmod.Node{{Name: "net/tun", Major: 10, Minor: 200}, {Name: "loop-control", Major: 10,
+		Minor: 237}}); err != nil {
 		testenv.Lacking(t, "a file system that takes device nodes: %v", err)
 	}
 	if err := makeNodes(dev, []kmod.Node{{Name: "net/tun", Major: 10, Minor: 200}}); err != nil {
@@ -314,7 +331,8 @@ func TestListenerHearsOnlyTheKernel(t *testing.T) {
 	}
 	defer unix.Close(forged)
 	message := []byte("add@/devices/forged\x00ACTION=add\x00MODALIAS=usb:evil\x00")
-	if err := unix.Sendto(forged, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}); err != nil {
+	if err := unix.Sendto(forged, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK,
+		Groups: kernelGroup}); err != nil {
 		t.Fatalf("send a forged event: %v", err)
 	}
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "uevent0"}}
@@ -410,7 +428,8 @@ func TestPatientlyGivesWayAndComesBack(t *testing.T) {
 	before, during := nice(), 0
 	atLowPriority(func() { during = nice() })
 	if during != moduleNice || nice() != before {
-		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during, nice(), moduleNice)
+		t.Errorf("nice was %d, then %d, then %d; want %d during the work and the first one again", before, during,
+			nice(), moduleNice)
 	}
 }
 

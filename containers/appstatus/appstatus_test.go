@@ -31,13 +31,17 @@ func TestSum(t *testing.T) {
 		app  App
 		want App
 	}{
-		"all up": {App{Containers: []Container{{Name: "a", State: Up, Entered: 3, Restarts: 1}, {Name: "b", State: Done, Entered: 4, Restarts: 2}}},
+		"all up": {App{Containers: []Container{{Name: "a", State: Up, Entered: 3, Restarts: 1},
+			{Name: "b", State: Done, Entered: 4, Restarts: 2}}},
 			App{State: Up, Entered: 3, Restarts: 3}},
-		"the worst counts": {App{Containers: []Container{{Name: "a", State: Up}, {Name: "b", State: Backoff, Entered: 9, Trouble: loop}, {Name: "c", State: Starting}}},
+		"the worst counts": {App{Containers: []Container{{Name: "a", State: Up}, {Name: "b", State: Backoff, Entered: 9,
+			Trouble: loop}, {Name: "c", State: Starting}}},
 			App{State: Backoff, Entered: 9, Trouble: Trouble{CrashLoop, "b: ended 4 times", 7}}},
-		"a loop in a moment in which it runs": {App{Containers: []Container{{Name: "a", State: Up, Entered: 1, Trouble: loop}}},
+		"a loop in a moment in which it runs": {App{Containers: []Container{{Name: "a", State: Up, Entered: 1,
+			Trouble: loop}}},
 			App{State: Up, Entered: 1, Trouble: Trouble{CrashLoop, "a: ended 4 times", 7}}},
-		"a trouble of its own": {App{State: GivenUp, Entered: 2, Trouble: Trouble{NotUnderstood, "line 3", 2}, Containers: []Container{{Name: "a", State: Up, Trouble: loop}}},
+		"a trouble of its own": {App{State: GivenUp, Entered: 2, Trouble: Trouble{NotUnderstood, "line 3", 2},
+			Containers: []Container{{Name: "a", State: Up, Trouble: loop}}},
 			App{State: GivenUp, Entered: 2, Trouble: Trouble{NotUnderstood, "line 3", 2}}},
 	} {
 		got := c.app
@@ -56,7 +60,8 @@ func TestPublishAndRead(t *testing.T) {
 	if _, err := Read(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing published: %v", err)
 	}
-	s := Status{Written: 12.5, Apps: []App{{Name: "hello", State: Up, Containers: []Container{{Name: "web", ID: "hello.web", State: Up, LastExit: "out of memory"}}}}}
+	s := Status{Written: 12.5, Apps: []App{{Name: "hello", State: Up,
+		Containers: []Container{{Name: "web", ID: "hello.web", State: Up, LastExit: "out of memory"}}}}}
 	for range 2 {
 		if err := Publish(path, s); err != nil {
 			t.Fatal(err)
@@ -81,7 +86,8 @@ func TestPublishAndRead(t *testing.T) {
 // TestReadWhatIsNoStatus: none of it blocks, and none is taken for a status.
 func TestReadWhatIsNoStatus(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"garbage": "{\"apps\": 5}", "half": "{\"apps\": [{\"name\"", "empty": "", "huge": strings.Repeat(" ", maxSize+2)} {
+	for name, text := range map[string]string{"garbage": "{\"apps\": 5}", "half": "{\"apps\": [{\"name\"", "empty": "",
+		"huge": strings.Repeat(" ", maxSize+2)} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)

@@ -19,8 +19,9 @@ const askTime = 20 * time.Second
 // askPause is the pause between a question without an answer and the next one.
 const askPause = time.Second
 
-// vital sends watchdog messages only while the server answers as it must answer the manager: from its store. Nobody asks
-// through the socket: a connection that is kept for it takes 0.2 MB, and a server that accepts no more ends by itself.
+// vital sends watchdog messages only while the server answers as it must answer the manager: from its store. Nobody
+// asks through the socket: a connection that is kept for it takes 0.2 MB, and a server that accepts no more ends by
+// itself.
 type vital struct {
 	pulse  *notify.Pulse
 	list   func(context.Context) error // asks the server

@@ -68,7 +68,8 @@ func TestRunRefusesWhatItCannotUse(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	err := Run(t.Context(), Config{Root: filepath.Join(file, "root"), State: t.TempDir(), Socket: "/nowhere", Log: slog.New(slog.DiscardHandler)})
+	err := Run(t.Context(), Config{Root: filepath.Join(file, "root"), State: t.TempDir(), Socket: "/nowhere",
+		Log: slog.New(slog.DiscardHandler)})
 	if err == nil {
 		t.Error("a root below a file was accepted")
 	}

@@ -27,7 +27,9 @@ func serve(p *plugged, s *sweeper, c Config) (<-chan error, error) {
 	if p.events, err = ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser())); err != nil {
 		return nil, err
 	}
-	err = services(p, func(i interface{ RegisterTTRPC(*ttrpc.Server) error }) error { return i.RegisterTTRPC(p.events) })
+	err = services(p, func(i interface{ RegisterTTRPC(*ttrpc.Server) error }) error {
+		return i.RegisterTTRPC(p.events)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("register event service: %w", err)
 	}

@@ -76,12 +76,14 @@ func newSweeper(p *plugged, c Config) (*sweeper, error) {
 
 // intercept completes a change of a task even if its client has gone. An interrupted change would leave a shim that
 // containerd does not know, or a bundle that blocks the next start.
-func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any,
+	error) {
 	service, method := path.Split(strings.Trim(call.FullMethod, "/"))
 	switch {
 	case service == containersapi.Containers_ServiceDesc.ServiceName+"/" && method == "Delete":
 		defer s.poke()
-	case service == tasks.Tasks_ServiceDesc.ServiceName+"/" && slices.Contains([]string{"Create", "Start", "Kill", "Delete"}, method):
+	case service == tasks.Tasks_ServiceDesc.ServiceName+"/" &&
+		slices.Contains([]string{"Create", "Start", "Kill", "Delete"}, method):
 		return complete(ctx, s, func(ctx context.Context) (any, error) { return handler(ctx, req) })
 	}
 	return handler(ctx, req)
@@ -237,7 +239,8 @@ func shimOf(args []string, socket string) string {
 		}
 		return ""
 	}
-	if filepath.Base(args[0]) != shimName || option("address") != socket || slices.Contains([]string{"start", "delete"}, args[len(args)-1]) {
+	if filepath.Base(args[0]) != shimName || option("address") != socket ||
+		slices.Contains([]string{"start", "delete"}, args[len(args)-1]) {
 		return ""
 	}
 	return option("id")
@@ -248,7 +251,8 @@ func (s *sweeper) cgroups() (out []string) {
 	if s.c.CgroupRoot == "" {
 		return nil
 	}
-	for _, pattern := range []string{filepath.Join("/sys/fs/cgroup", s.c.CgroupRoot, "*.*"), filepath.Join("/sys/fs/cgroup/*", s.c.CgroupRoot, "*.*")} {
+	for _, pattern := range []string{filepath.Join("/sys/fs/cgroup", s.c.CgroupRoot, "*.*"),
+		filepath.Join("/sys/fs/cgroup/*", s.c.CgroupRoot, "*.*")} {
 		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
 		for _, dir := range found {
 			info, err := os.Stat(dir)
@@ -256,7 +260,8 @@ func (s *sweeper) cgroups() (out []string) {
 			if err != nil || !info.IsDir() || unix.Statfs(dir, &fs) != nil {
 				continue
 			}
-			// A host with version 1 can have directories there that are no cgroups: crun makes them where nothing is mounted.
+			// A host with version 1 can have directories there that are no cgroups: crun makes them where nothing is
+			// mounted.
 			if fs.Type == unix.CGROUP2_SUPER_MAGIC || fs.Type == unix.CGROUP_SUPER_MAGIC {
 				out = append(out, dir)
 			}
@@ -293,7 +298,9 @@ func killGroup(dir string) error {
 func (s *sweeper) remove(o owners) error {
 	var faults []error
 	for _, pattern := range []string{
-		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"), filepath.Join(s.c.RuntimeRoot, "*", "[^.]*"), // .cache is the runtime's own
+		// .cache is the runtime's own
+		filepath.Join(s.c.State, tasksDir, "*", "*"), filepath.Join(s.c.Root, tasksDir, "*", "*"),
+		filepath.Join(s.c.RuntimeRoot, "*", "[^.]*"),
 	} {
 		found, _ := filepath.Glob(pattern) // only a malformed pattern fails
 		for _, dir := range found {

@@ -98,7 +98,8 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		}
 		out.drain()
 		d.eventually("apps are read", func() bool { return strings.Contains(engine.log.String(), "apps read") })
-		testenv.Never(t, 500*time.Millisecond, "the container is started again", func() bool { return d.pid("hello.web") != pid || !alive(pid) })
+		testenv.Never(t, 500*time.Millisecond, "the container is started again",
+			func() bool { return d.pid("hello.web") != pid || !alive(pid) })
 	})
 	t.Run("killed program", func(t *testing.T) {
 		begin := time.Now()
@@ -131,7 +132,8 @@ func TestContainerLivesThroughTheEngine(t *testing.T) {
 		if err := engine.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		d.eventually("the manager notices", func() bool { return strings.Contains(engine.log.String(), "does not answer") })
+		d.eventually("the manager notices",
+			func() bool { return strings.Contains(engine.log.String(), "does not answer") })
 		if err := errors.Join(syscall.Kill(shim, syscall.SIGCONT), engine.Process.Signal(syscall.SIGHUP)); err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +282,8 @@ const lasting = `services:
     network_mode: none
 `
 
-// TestDeletionCut: a deletion of a task that was cut after the runtime had removed its state is finished by the next one.
+// TestDeletionCut: a deletion of a task that was cut after the runtime had removed its state is finished by the next
+// one.
 func TestDeletionCut(t *testing.T) {
 	d := newDevice(t)
 	d.app("lasting", lasting, "busybox")
@@ -333,7 +336,8 @@ func TestJobStaysEnded(t *testing.T) {
 	engine := d.engine()
 	web.await("web runs")
 	// All three were planned at once, and would have been started at once: the log tells before the output does.
-	if strings.Contains(engine.log.String(), "container=jobs.job") || strings.Contains(engine.log.String(), "container=jobs.well") || len(job.next) > 0 || len(well.next) > 0 {
+	if strings.Contains(engine.log.String(), "container=jobs.job") ||
+		strings.Contains(engine.log.String(), "container=jobs.well") || len(job.next) > 0 || len(well.next) > 0 {
 		t.Errorf("a job runs again after a power cut:\n%s", engine.log)
 	}
 	d.app("jobs", strings.Replace(jobs, "job ran", "job ran anew", 1), "")

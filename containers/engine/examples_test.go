@@ -37,10 +37,12 @@ exec sleep 1000`, files: []entry{{name: "run/", mode: 0o755}}},
 		port: "1883 9001", text: "CONNACK", files: []entry{
 			{name: "mosquitto/data/", mode: 0o755, uid: 1883}, {name: "mosquitto/log/", mode: 0o755, uid: 1883},
 		}},
-	{image: "nginx:alpine", check: `upstream=$(grep -o 'http://[^;]*' /etc/nginx/conf.d/default.conf | cut -c8- | tr : ' ')
+	{image: "nginx:alpine",
+		check: `upstream=$(grep -o 'http://[^;]*' /etc/nginx/conf.d/default.conf | cut -c8- | tr : ' ')
 until text=$(nc $upstream < /dev/null); do sleep 1; done`, port: "80 8113 8114", text: `"$text by proxy"`},
 	{image: "prom/prometheus:v3", check: "test -s /etc/prometheus/prometheus.yml && : > /prometheus/db && " +
-		"grep -q host.docker.internal /etc/hosts && [ $2 = --storage.tsdb.retention.time=30d ]", port: "9090", text: "up",
+		"grep -q host.docker.internal /etc/hosts && [ $2 = --storage.tsdb.retention.time=30d ]", port: "9090",
+		text:  "up",
 		files: []entry{{name: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0::/:/bin/sh\n")}}},
 	{image: "prom/node-exporter:v1", check: "test -d /host/sys/class && [ $(cut -d' ' -f1 < /host/proc/self/stat) = " +
 		"$(cut -d' ' -f1 < /proc/self/stat) ] || [ -e /host/proc/1/stat ]", port: "9100", text: "node_load1"},

@@ -63,7 +63,8 @@ func busyboxImage(t *testing.T, busybox, file, name, greeting string) {
 		"Env": []string{"FROM=image"}})
 }
 
-// configuredImage is busyboxImage with more files, and a configuration of its own, which may have what OCI does not know.
+// configuredImage is busyboxImage with more files, and a configuration of its own, which may have what OCI does not
+// know.
 func configuredImage(
 	t *testing.T, busybox, file, name, greeting string, configuration map[string]any, files ...entry,
 ) {

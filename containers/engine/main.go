@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"resinos/services/footprint"
 )
 
 // Env is what an applet may touch of the process it runs in.
@@ -29,10 +31,10 @@ var errUsage = errors.New("wrong usage")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	env := Env{Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(newPlain(os.Stderr))}
-	wait := tuneHeap(ctx)
+	endRush := footprint.Rush(ctx, rushLimit, rests...)
 	err := dispatch(ctx, env, os.Args)
 	stop()
-	wait()
+	endRush()
 	switch {
 	case errors.Is(err, errUsage):
 		os.Exit(2)

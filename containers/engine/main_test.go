@@ -57,7 +57,8 @@ func runInside() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideVariable+"="+strconv.Itoa(os.Getpid()), roleVariable+"="+firstRole)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
+		Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // Pdeathsig is of the thread
 	if err := cmd.Run(); err != nil {
 		if code := cmd.ProcessState.ExitCode(); code > 0 {
@@ -101,8 +102,10 @@ func prepareInside() error {
 	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	// crun refuses a host that has cgroup v1 and v2 at once: it gets v1 alone there. Elsewhere nothing is mounted there.
-	if err := unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+	// crun refuses a host that has cgroup v1 and v2 at once: it gets v1 alone there. Elsewhere nothing is mounted
+	// there.
+	if err := unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) &&
+		!errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("leave cgroup v1 alone: %w", err)
 	}
 	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
@@ -166,20 +169,23 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// findRuntime makes a copy of the board's crun that finds its C library and its other libraries beside it: this host's may be older.
+// findRuntime makes a copy of the board's crun that finds its C library and its other libraries beside it: this host's
+// may be older.
 func findRuntime(t *testing.T) string {
 	t.Helper()
 	files, err := filepath.Abs(filepath.Join(crunFiles(), "usr"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	linkers, _ := filepath.Glob(filepath.Join(files, "lib", "*-linux-gnu", "ld-linux-*.so.*")) // the pattern is a constant
+	// the pattern is a constant
+	linkers, _ := filepath.Glob(filepath.Join(files, "lib", "*-linux-gnu", "ld-linux-*.so.*"))
 	if len(linkers) != 1 {
 		testenv.Lacking(t, "crun: make bin/%s/crun/ready", runtime.GOARCH)
 	}
 	testenv.NeedProgram(t, "patchelf")
 	copied := filepath.Join(t.TempDir(), "crun")
-	out, err := exec.Command("patchelf", "--set-interpreter", linkers[0], "--force-rpath", "--set-rpath", filepath.Dir(linkers[0]),
+	out, err := exec.Command("patchelf", "--set-interpreter", linkers[0], "--force-rpath", "--set-rpath",
+		filepath.Dir(linkers[0]),
 		"--output", copied, filepath.Join(files, "bin", "crun")).CombinedOutput()
 	if err != nil {
 		t.Fatalf("prepare crun: %v\n%s", err, out)

@@ -144,7 +144,8 @@ func bringImages(ctx context.Context, engine *engineclient.Containerd, root stri
 	c.Pulls = pulls
 	var kept sync.WaitGroup
 	kept.Go(func() { engine.Store.Keep(ctx, c.Needs, marker) })
-	again := &refresh.Refresher{Wanted: func() []store.Refresh { return c.Needs.Now().Refresh }, Came: engine.Store.Came,
+	again := &refresh.Refresher{Wanted: func() []store.Refresh { return c.Needs.Now().Refresh },
+		Came: engine.Store.Came,
 		Pull: pulls.Ask, Log: engine.Log}
 	kept.Go(func() { again.Run(ctx) })
 	kept.Go(func() {

@@ -22,7 +22,8 @@ func TestPlain(t *testing.T) {
 }
 
 func TestDispatchRefuses(t *testing.T) {
-	for _, args := range [][]string{{"engine"}, {"engine", "dance"}, {"/usr/bin/other"}, {"containerd", "-nonsense"}, {"manager", "-nonsense"}} {
+	for _, args := range [][]string{{"engine"}, {"engine", "dance"}, {"/usr/bin/other"}, {"containerd", "-nonsense"},
+		{"manager", "-nonsense"}} {
 		var b bytes.Buffer
 		env := Env{Stdout: &b, Stderr: &b, Log: slog.New(newPlain(&b))}
 		if err := dispatch(t.Context(), env, args); !errors.Is(err, errUsage) || b.Len() == 0 {

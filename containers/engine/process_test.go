@@ -68,7 +68,8 @@ func TestFirstProcessAndInput(t *testing.T) {
 	d.do(t, appcontrol.OpStop, "shop.first")
 	outs["first"].await("heard")
 	d.do(t, appcontrol.OpDown, "shop")
-	d.eventually("nothing is left", func() bool { return d.left() == "" && len(glob(t, d.path("container", "inputs", "*"))) == 0 })
+	d.eventually("nothing is left",
+		func() bool { return d.left() == "" && len(glob(t, d.path("container", "inputs", "*"))) == 0 })
 }
 
 func glob(t *testing.T, pattern string) []string {

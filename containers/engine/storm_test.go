@@ -56,8 +56,9 @@ func (d *device) traces() map[string]int {
 // storm is how many processes are killed.
 const storm = 60
 
-// TestKillStorm: whatever of engine, shims and programs is killed, or the engine ended, and whenever, all containers come back,
-// none twice, and nothing is left over in the kernel: the traces are those of before, and none when the apps are gone.
+// TestKillStorm: whatever of engine, shims and programs is killed, or the engine ended, and whenever, all containers
+// come back, none twice, and nothing is left over in the kernel: the traces are those of before, and none when the apps
+// are gone.
 func TestKillStorm(t *testing.T) {
 	testenv.NeedProgram(t, "nft")
 	d := newDevice(t)
@@ -107,7 +108,8 @@ func TestKillStorm(t *testing.T) {
 	d.eventually("all run at the end", whole)
 	d.eventually("the traces are those of before the storm", func() bool { return same(running, d.traces()) })
 	// A container that was just started has a process, which becomes its program a moment later.
-	d.eventually("each container runs, none twice", func() bool { return containersRunning("echo up; while") == len(ids) })
+	d.eventually("each container runs, none twice",
+		func() bool { return containersRunning("echo up; while") == len(ids) })
 	if err := os.RemoveAll(d.path("apps")); err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// restAfter is how long after its start the shim collects garbage as containerd's shim does: a collection costs the
-	// app's first container more time than the memory is worth.
-	restAfter = 20 * time.Second
-	// rushLimit is the memory from which on it collects garbage before.
+	// rushLimit is the memory from which on the shim collects garbage during its start, in bytes: a collection costs
+	// the app's first container more time than the memory is worth.
 	rushLimit = 24 << 20
+	// restAfter is how long after its start it collects garbage as containerd's shim does.
+	restAfter = 20 * time.Second
 	// restPercent is what containerd's shim sets before its plugins start.
 	restPercent = 40
 )
@@ -32,7 +32,7 @@ const (
 func init() {
 	registry.Register(&plugin.Registration{Type: plugins.InternalPlugin, ID: "heap",
 		InitFn: func(ic *plugin.InitContext) (any, error) {
-			return footprint.Rush(ic.Context, rushLimit, restAfter, restPercent), nil
+			return footprint.Rush(ic.Context, rushLimit, footprint.Rest{After: restAfter, Percent: restPercent}), nil
 		}})
 }
 

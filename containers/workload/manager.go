@@ -324,7 +324,8 @@ func (m *Manager) tellEvent(id string, d done) {
 	}
 	switch d.verb {
 	case plan.Stop, plan.Reap:
-		m.c.Event(id, "end", appview.EndOf(restart.Record{Status: d.status, OOM: d.status != 0 && m.report.kills[id] > 0}))
+		m.c.Event(id, "end", appview.EndOf(restart.Record{Status: d.status, OOM: d.status != 0 &&
+			m.report.kills[id] > 0}))
 	case plan.Start, plan.Create, plan.Delete, plan.Import:
 		m.c.Event(id, string(d.verb), "")
 	}

@@ -150,17 +150,20 @@ func (p *fakePulls) Changed() <-chan struct{} { return p.changed }
 
 func (f *fakeEngine) Create(_ context.Context, w plan.Want) error {
 	return f.call(plan.Create, w.ID(), func() error {
-		f.state.Containers[w.ID()] = plan.Have{App: w.App, Wish: w.Digest(), ImageDigest: f.state.Images[w.Image], StopGrace: w.StopGrace}
+		f.state.Containers[w.ID()] = plan.Have{App: w.App, Wish: w.Digest(), ImageDigest: f.state.Images[w.Image],
+			StopGrace: w.StopGrace}
 		return nil
 	})
 }
 
 func (f *fakeEngine) Start(_ context.Context, c app.Container) error {
-	return f.call(plan.Start, c.ID(), func() error { f.change(c.ID(), func(h *plan.Have) { h.Task = plan.Running }); return nil })
+	return f.call(plan.Start, c.ID(),
+		func() error { f.change(c.ID(), func(h *plan.Have) { h.Task = plan.Running }); return nil })
 }
 
 func (f *fakeEngine) Reap(_ context.Context, id string) (uint32, error) {
-	err := f.call(plan.Reap, id, func() error { f.change(id, func(h *plan.Have) { h.Kills = 0 }); return nil }) // the group goes first
+	// the group goes first
+	err := f.call(plan.Reap, id, func() error { f.change(id, func(h *plan.Have) { h.Kills = 0 }); return nil })
 	f.look()
 	f.mu.Lock()
 	f.change(id, func(h *plan.Have) { h.Task = plan.NoTask })
@@ -237,7 +240,8 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 		if err := os.MkdirAll(filepath.Join(dir, "apps", name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "apps", name, load.ComposeFiles()[0]), []byte(compose), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "apps", name, load.ComposeFiles()[0]), []byte(compose),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -249,11 +253,14 @@ func (f *fakeEngine) run(t *testing.T, apps map[string]string) (dir string, log 
 func (f *fakeEngine) manager(t *testing.T, dir string) (log *bytes.Buffer, end func() error) {
 	log = new(bytes.Buffer)
 	pulls := newFakePulls(f)
-	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{}, now: func() time.Duration { return time.Since(f.begun) }, c: Config{
-		Orders: f.orders, Needs: f.needs, Down: filepath.Join(dir, "down.json"),
-		Engine: f, Pulls: pulls, Loader: appfilestest.InProcess{}, Apps: filepath.Join(dir, "apps"), Records: filepath.Join(dir, "records"),
-		Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"), Log: slog.New(slog.NewTextHandler(log, nil)),
-	}}
+	m := &Manager{retries: map[string]retry{}, silent: map[string]bool{},
+		now: func() time.Duration { return time.Since(f.begun) }, c: Config{
+			Orders: f.orders, Needs: f.needs, Down: filepath.Join(dir, "down.json"),
+			Engine: f, Pulls: pulls, Loader: appfilestest.InProcess{}, Apps: filepath.Join(dir, "apps"),
+			Records:  filepath.Join(dir, "records"),
+			Shutdown: filepath.Join(dir, "power"), Status: filepath.Join(dir, "apps.json"),
+			Log: slog.New(slog.NewTextHandler(log, nil)),
+		}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.run(ctx) }()
@@ -274,7 +281,8 @@ func (f *fakeEngine) powerUp(t *testing.T, dir string) {
 	for id := range f.state.Containers {
 		f.change(id, func(h *plan.Have) { h.Task = plan.NoTask })
 	}
-	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "records")), os.RemoveAll(filepath.Join(dir, "power"))); err != nil {
+	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "records")),
+		os.RemoveAll(filepath.Join(dir, "power"))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -296,7 +304,8 @@ func TestManagerPullsWithoutHinderingOthers(t *testing.T) {
 		f.missing["docker.io/library/gone:latest"] = true
 		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
 		_, log, end := f.run(t, map[string]string{
-			"a": compose("gone", "always"), "b": compose("there", "always"), "c": "services: [", "d": compose("far", "always"),
+			"a": compose("gone", "always"), "b": compose("there", "always"), "c": "services: [",
+			"d": compose("far", "always"),
 		})
 		synctest.Wait()
 		expect(t, "at once", f.take(), "create b.web at 0s", "start b.web at 0s")
@@ -328,7 +337,8 @@ func TestManagerRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
-		dir, _, end := f.run(t, map[string]string{"a": compose("there", "on-failure:2"), "b": compose("there", "always")})
+		dir, _, end := f.run(t, map[string]string{"a": compose("there", "on-failure:2"),
+			"b": compose("there", "always")})
 		time.Sleep(time.Second)
 		f.take()
 		for _, want := range []string{"1s\nstart a.web at 1.1s", "2s\nstart a.web at 2.2s", "3s"} {
@@ -337,7 +347,8 @@ func TestManagerRestarts(t *testing.T) {
 			time.Sleep(time.Second)
 			expect(t, "ended", f.take(), "reap a.web at "+want)
 		}
-		if got, err := restart.Load(filepath.Join(dir, "records")); err != nil || got["a.web"].Starts != 3 || got["a.web"].Running {
+		if got, err := restart.Load(filepath.Join(dir, "records")); err != nil || got["a.web"].Starts != 3 ||
+			got["a.web"].Running {
 			t.Errorf("records: %+v, %v", got, err)
 		}
 		if err := end(); err != nil {
@@ -372,7 +383,8 @@ func TestManagerStopsContainersAtShutdown(t *testing.T) {
 		f := newFake()
 		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
 		dir, _, end := f.run(t, map[string]string{
-			"a": "services: {x: {image: there, network_mode: host, stop_grace_period: 1h}, y: {image: there, network_mode: host, stop_grace_period: 2s}}",
+			"a": "services: {x: {image: there, network_mode: host, stop_grace_period: 1h}, y: {image: there, " +
+				"network_mode: host, stop_grace_period: 2s}}",
 		})
 		time.Sleep(time.Second)
 		if err := os.WriteFile(filepath.Join(dir, "power"), nil, 0o644); err != nil {
@@ -382,7 +394,8 @@ func TestManagerStopsContainersAtShutdown(t *testing.T) {
 		if err := end(); err != nil {
 			t.Error(err)
 		}
-		expect(t, "shutdown", f.take(), "note a.x at 1s", "note a.y at 1s", "stop a.x at 1s", "stop a.y at 1s") // how they ended is kept
+		// how they ended is kept
+		expect(t, "shutdown", f.take(), "note a.x at 1s", "note a.y at 1s", "stop a.x at 1s", "stop a.y at 1s")
 		if f.grace["a.x"] != stopLimit || f.grace["a.y"] != 2*time.Second {
 			t.Errorf("graces %v", f.grace)
 		}
@@ -438,7 +451,8 @@ func TestManagerAfterAReboot(t *testing.T) {
 					}
 					// The owner changes the file: a new container, which nothing is known of.
 					text := strings.Replace(compose("there", policy), "image:", "user: root, image:", 1)
-					if err := os.WriteFile(filepath.Join(dir, "apps", "a", "compose.yaml"), []byte(text), 0o644); err != nil {
+					if err := os.WriteFile(filepath.Join(dir, "apps", "a", "compose.yaml"), []byte(text),
+						0o644); err != nil {
 						t.Fatal(err)
 					}
 					_, end = f.manager(t, dir)
@@ -460,7 +474,8 @@ func TestManagerWritesLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
-		_, _, end := f.run(t, map[string]string{"a": compose("there", "always"), "b": compose("there", "on-failure"), "c": compose("there", `"no"`)})
+		_, _, end := f.run(t, map[string]string{"a": compose("there", "always"), "b": compose("there", "on-failure"),
+			"c": compose("there", `"no"`)})
 		for range 20 {
 			time.Sleep(time.Minute)
 			synctest.Wait()

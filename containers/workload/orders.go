@@ -152,7 +152,8 @@ func (m *Manager) admit(q *request) error {
 	if q.Verb != ActStop && q.Verb != ActDown {
 		switch {
 		case slices.Contains(m.apps.Alone, q.App):
-			return &control.Error{Text: "app " + q.App + " cannot be read: " + m.apps.Why(q.App), Hint: "try: osctl status " + q.App}
+			return &control.Error{Text: "app " + q.App + " cannot be read: " + m.apps.Why(q.App),
+				Hint: "try: osctl status " + q.App}
 		case m.down[q.App]:
 			return &control.Error{Text: "app " + q.App + " is down", Hint: "try: osctl up " + q.App}
 		}

@@ -34,7 +34,8 @@ func (m *Manager) noteKills(state plan.State) {
 	for id, have := range state.Containers {
 		kills[id] = have.Kills
 		if m.workers.busy[id] {
-			kills[id] = max(have.Kills, m.report.kills[id]) // the cgroup may be gone before the end of the container is recorded
+			// the cgroup may be gone before the end of the container is recorded
+			kills[id] = max(have.Kills, m.report.kills[id])
 		}
 		if n := have.Kills - m.report.kills[id]; n > 0 {
 			m.c.Log.Error("container out of memory", "app", have.App, "container", id, "count", n)

@@ -31,10 +31,12 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.state.Images["docker.io/library/there:latest"] = "sha256:there"
-		dir, log, end := f.run(t, map[string]string{"bad": "services: [", "good": compose("there", "always"), "loop": compose("there", "always")})
+		dir, log, end := f.run(t, map[string]string{"bad": "services: [", "good": compose("there", "always"),
+			"loop": compose("there", "always")})
 		time.Sleep(time.Second)
 		apps := published(t, dir)
-		if a := apps["bad"]; a.State != appstatus.GivenUp || a.Cause != appstatus.NotUnderstood || !strings.Contains(a.Reason, "compose.yaml:1") {
+		if a := apps["bad"]; a.State != appstatus.GivenUp || a.Cause != appstatus.NotUnderstood ||
+			!strings.Contains(a.Reason, "compose.yaml:1") {
 			t.Errorf("an app that does not parse: %+v", a)
 		}
 		if a := apps["good"]; !a.Well() || a.State != appstatus.Up || a.Restarts != 0 {
@@ -56,7 +58,8 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 				t.Errorf("after %d ends it is wrong since %v, and before that since %v", i+1, a.Since, since)
 			}
 		}
-		if a := published(t, dir)["loop"]; a.Restarts != 6 || a.Cause != appstatus.CrashLoop || a.Containers[0].LastExit != "exited with status 1" {
+		if a := published(t, dir)["loop"]; a.Restarts != 6 || a.Cause != appstatus.CrashLoop ||
+			a.Containers[0].LastExit != "exited with status 1" {
 			t.Errorf("crash loop: %+v", a)
 		}
 		time.Sleep(2 * time.Minute) // it stays up
@@ -74,7 +77,8 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 		if err := end(); err != nil {
 			t.Error(err)
 		}
-		for _, want := range []string{`msg="container out of memory" app=good container=good.web count=1`, `msg="container ended" container=good.web status="out of memory"`} {
+		for _, want := range []string{`msg="container out of memory" app=good container=good.web count=1`,
+			`msg="container ended" container=good.web status="out of memory"`} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log lacks %q:\n%s", want, log)
 			}
@@ -110,7 +114,8 @@ func TestSinceSurvivesTheManager(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "apps.json")
 	loop := appstatus.Trouble{Cause: appstatus.CrashLoop, Reason: "ended 4 times"}
 	status := func() appstatus.Status {
-		return appstatus.Status{Apps: []appstatus.App{{Name: "a", Containers: []appstatus.Container{{Name: "web", ID: "a.web", State: appstatus.Backoff, Trouble: loop}}}}}
+		return appstatus.Status{Apps: []appstatus.App{{Name: "a",
+			Containers: []appstatus.Container{{Name: "web", ID: "a.web", State: appstatus.Backoff, Trouble: loop}}}}}
 	}
 	at := 7 * time.Second
 	tell := func(m *Manager) appstatus.App {
@@ -125,7 +130,8 @@ func TestSinceSurvivesTheManager(t *testing.T) {
 	first := tell(&Manager{})
 	at = 70 * time.Second
 	loop.Reason = "ended 9 times"
-	if second := tell(&Manager{}); first.Since != 7 || second.Since != 7 || second.Entered != 7 || !strings.Contains(second.Reason, "9 times") {
+	if second := tell(&Manager{}); first.Since != 7 || second.Since != 7 || second.Entered != 7 ||
+		!strings.Contains(second.Reason, "9 times") {
 		t.Errorf("first %+v, then %+v", first, second)
 	}
 	if err := os.WriteFile(path, []byte("{garbage"), 0o644); err != nil {

@@ -20,7 +20,8 @@ func TestBuiltin(t *testing.T) {
 		t.Fatal(err)
 	}
 	project, err := loader.LoadWithContext(context.Background(), types.ConfigDetails{
-		WorkingDir: "/", ConfigFiles: []types.ConfigFile{{Filename: "compose.yaml", Content: text}}, Environment: types.Mapping{},
+		WorkingDir: "/", ConfigFiles: []types.ConfigFile{{Filename: "compose.yaml", Content: text}},
+		Environment: types.Mapping{},
 	}, func(o *loader.Options) { o.SetProjectName("hello", true) })
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,8 @@ func hostTree(t *testing.T, when time.Time, devices bool) *Tree {
 	dir := t.TempDir()
 	tree := &Tree{}
 	big := bytes.Repeat([]byte("kernel "), 300000)
-	for name, content := range map[string][]byte{"vmlinuz": big, "initramfs": []byte("small"), "dtbs/vendor/board.dtb": {1, 2, 3}} {
+	for name, content := range map[string][]byte{"vmlinuz": big, "initramfs": []byte("small"),
+		"dtbs/vendor/board.dtb": {1, 2, 3}} {
 		host := filepath.Join(dir, filepath.Base(name))
 		if err := os.WriteFile(host, content, 0o666); err != nil {
 			t.Fatal(err)
@@ -69,7 +70,8 @@ func add(t *testing.T, tree *Tree, e Entry) {
 func TestWritersAreReproducible(t *testing.T) {
 	tools(t)
 	slot := Ext4{Label: "resin-rootA", UUID: layout.GUID("x"), Size: 16 * disk.MiB, Epoch: epoch}
-	state := Ext4{Label: "resin-state", UUID: layout.GUID("y"), Size: 64 * disk.MiB, Epoch: epoch, Writable: true, Journal: 4 * disk.MiB, ReservedPercent: 1, GrowsTo: disk.TiB, Quota: true}
+	state := Ext4{Label: "resin-state", UUID: layout.GUID("y"), Size: 64 * disk.MiB, Epoch: epoch, Writable: true,
+		Journal: 4 * disk.MiB, ReservedPercent: 1, GrowsTo: disk.TiB, Quota: true}
 	for name, c := range map[string]struct {
 		devices bool
 		write   func(context.Context, string, *Tree) error
@@ -78,7 +80,10 @@ func TestWritersAreReproducible(t *testing.T) {
 		"ext4 state": {false, state.Write},
 		"fat":        {false, FAT{Label: "resin-boot", Volume: 0x1234abcd, Size: 40 * disk.MiB, Epoch: epoch}.Write},
 		"squashfs":   {true, Squashfs{BlockSize: 128 * 1024, Epoch: epoch}.Write},
-		"initramfs":  {true, func(_ context.Context, name string, tree *Tree) error { return WriteInitramfs(name, nil, tree, epoch) }},
+		"initramfs": {true, func(_ context.Context, name string, tree *Tree) error {
+			return WriteInitramfs(name, nil,
+				tree, epoch)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var images [2][]byte
@@ -97,10 +102,14 @@ func TestWritersAreReproducible(t *testing.T) {
 				images[i] = b
 				// Whatever takes the host's time must show, and FAT counts in two seconds.
 				now := time.Now().Unix() / 2
-				testenv.WaitFor(t, "the next moment of a FAT", func() bool { return i > 0 || time.Now().Unix()/2 != now })
+				testenv.WaitFor(t, "the next moment of a FAT", func() bool {
+					return i > 0 ||
+						time.Now().Unix()/2 != now
+				})
 			}
 			if !bytes.Equal(images[0], images[1]) {
-				t.Errorf("two builds differ, first at byte %d of %d", firstDifference(images[0], images[1]), len(images[0]))
+				t.Errorf("two builds differ, first at byte %d of %d", firstDifference(images[0], images[1]),
+					len(images[0]))
 			}
 		})
 	}
@@ -139,15 +148,16 @@ func TestExt4Content(t *testing.T) {
 	}
 }
 
-// TestExt4FeaturesAreReadableByLoaders fails if mke2fs adds an incompatible feature that GRUB or U-Boot do not know. Of what is written on the
-// device, which they never read, the kernel alone has to know one more.
+// TestExt4FeaturesAreReadableByLoaders fails if mke2fs adds an incompatible feature that GRUB or U-Boot do not know. Of
+// what is written on the device, which they never read, the kernel alone has to know one more.
 func TestExt4FeaturesAreReadableByLoaders(t *testing.T) {
 	tools(t)
 	// What both GRUB 2.12 (fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT) and U-Boot 2025.01 (fs/ext4) read.
 	const readable = 0x0002 /* filetype */ | 0x0040 /* extents */ | 0x0080 /* 64bit */ | 0x0200 /* flex_bg */
 	for _, writable := range []bool{false, true} {
 		file := filepath.Join(t.TempDir(), "image")
-		x := Ext4{Label: "x", UUID: layout.GUID("x"), Size: 64 * disk.MiB, Epoch: epoch, Writable: writable, Journal: 4 * disk.MiB}
+		x := Ext4{Label: "x", UUID: layout.GUID("x"), Size: 64 * disk.MiB, Epoch: epoch, Writable: writable,
+			Journal: 4 * disk.MiB}
 		if err := x.Write(t.Context(), file, &Tree{}); err != nil {
 			t.Fatal(err)
 		}
@@ -159,14 +169,16 @@ func TestExt4FeaturesAreReadableByLoaders(t *testing.T) {
 		if writable {
 			readable |= 0x2000 // metadata_csum_seed
 		}
-		incompatible := uint32(b[1024+0x60]) | uint32(b[1024+0x61])<<8 | uint32(b[1024+0x62])<<16 | uint32(b[1024+0x63])<<24
+		incompatible := uint32(b[1024+0x60]) | uint32(b[1024+0x61])<<8 | uint32(b[1024+0x62])<<16 | uint32(
+			b[1024+0x63])<<24
 		if more := incompatible &^ readable; more != 0 {
 			t.Errorf("writable %v: incompatible features %#x beyond %#x", writable, more, readable)
 		}
 	}
 }
 
-// TestSuperblockHasACopy: without one, a cut between two sectors of the superblock costs the owner all that is on the partition.
+// TestSuperblockHasACopy: without one, a cut between two sectors of the superblock costs the owner all that is on the
+// partition.
 func TestSuperblockHasACopy(t *testing.T) {
 	tools(t)
 	for name, x := range map[string]Ext4{
@@ -247,7 +259,8 @@ func TestInitramfsCanBeRead(t *testing.T) {
 
 func TestWriteImage(t *testing.T) {
 	plan, err := layout.New(layout.Request{File: "f", Partitions: []layout.Wanted{
-		{Label: layout.Boot, Size: 4 * disk.MiB}, {Label: layout.RootA, Size: 8 * disk.MiB}, {Label: layout.RootB, Size: 8 * disk.MiB},
+		{Label: layout.Boot, Size: 4 * disk.MiB}, {Label: layout.RootA, Size: 8 * disk.MiB},
+		{Label: layout.RootB, Size: 8 * disk.MiB},
 		{Label: layout.State, Size: 4 * disk.MiB}, {Label: layout.Data, Size: 4 * disk.MiB},
 	}})
 	if err != nil {
@@ -291,12 +304,14 @@ func TestWriteImage(t *testing.T) {
 func TestWriteImageLeavesNothingHalf(t *testing.T) {
 	dir := t.TempDir()
 	image := filepath.Join(dir, "image")
-	plan := layout.Plan{GUID: layout.GUID("d"), Size: 16 * disk.MiB, Partitions: []layout.Partition{{Number: 1, Label: layout.Boot, Start: 4 * disk.MiB, Size: disk.MiB, GUID: layout.GUID("p")}}}
+	plan := layout.Plan{GUID: layout.GUID("d"), Size: 16 * disk.MiB, Partitions: []layout.Partition{{Number: 1,
+		Label: layout.Boot, Start: 4 * disk.MiB, Size: disk.MiB, GUID: layout.GUID("p")}}}
 	large := filepath.Join(dir, "large")
 	if err := os.WriteFile(large, make([]byte, 2<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteImage(t.Context(), image, plan, map[string]string{layout.Boot: large}); err == nil || !strings.Contains(err.Error(), "does not fit") {
+	if err := WriteImage(t.Context(), image, plan, map[string]string{layout.Boot: large}); err == nil ||
+		!strings.Contains(err.Error(), "does not fit") {
 		t.Errorf("WriteImage of a too large file = %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -322,10 +337,12 @@ func TestCheckRoom(t *testing.T) {
 }
 
 func TestToolComplains(t *testing.T) {
-	if _, err := (call{command: "no-such-program"}).run(t.Context()); err == nil || !strings.Contains(err.Error(), "not installed") {
+	if _, err := (call{command: "no-such-program"}).run(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "not installed") {
 		t.Errorf("run of a missing program = %v", err)
 	}
-	if _, err := (call{command: "sh", args: []string{"-c", "echo bad >&2; exit 3"}}).run(t.Context()); err == nil || !strings.Contains(err.Error(), "bad") {
+	if _, err := (call{command: "sh", args: []string{"-c", "echo bad >&2; exit 3"}}).run(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "bad") {
 		t.Errorf("run of a failing program = %v, want its last words", err)
 	}
 }
@@ -337,7 +354,8 @@ func TestTarReadFailureReachesCaller(t *testing.T) {
 		t.Errorf("WriteTar = %v, want fs.ErrNotExist", err)
 	}
 	tools(t)
-	if err := (Squashfs{BlockSize: 131072}).Write(t.Context(), filepath.Join(t.TempDir(), "s"), tree); !errors.Is(err, fs.ErrNotExist) {
+	if err := (Squashfs{BlockSize: 131072}).Write(t.Context(), filepath.Join(t.TempDir(), "s"), tree); !errors.Is(err,
+		fs.ErrNotExist) {
 		t.Errorf("Squashfs.Write = %v, want fs.ErrNotExist", err)
 	}
 }

@@ -28,7 +28,8 @@ func WriteInitramfs(name string, head, tree *Tree, epoch int64) (err error) {
 	}
 	// The kernel reads the legacy frames only (lib/decompress_unlz4.c). One goroutine writes the blocks in order.
 	z := lz4.NewWriter(f)
-	if err := z.Apply(lz4.LegacyOption(true), lz4.CompressionLevelOption(lz4.Level9), lz4.ConcurrencyOption(1)); err != nil {
+	if err := z.Apply(lz4.LegacyOption(true), lz4.CompressionLevelOption(lz4.Level9),
+		lz4.ConcurrencyOption(1)); err != nil {
 		return fmt.Errorf("create initramfs: %w", err)
 	}
 	if err := writeCpio(z, tree, epoch); err != nil {

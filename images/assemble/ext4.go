@@ -21,7 +21,8 @@ import (
 // large_dir, encrypt, casefold, inline_data. metadata_csum is read-only compatible: both bootloaders ignore it. They
 // never read state and data, where metadata_csum_seed lets the device change the UUID (mounts/grow).
 const (
-	featuresSlot  = "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+	featuresSlot = "none,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file," +
+		"huge_file,dir_nlink,extra_isize,metadata_csum"
 	featuresState = featuresSlot + ",has_journal,resize_inode,64bit,metadata_csum_seed"
 	featuresQuota = featuresState + ",quota,project"
 )
@@ -74,7 +75,8 @@ func (x Ext4) format(ctx context.Context, name string) error {
 	if err := makeSparse(name, x.Size); err != nil {
 		return err
 	}
-	_, err := call{command: "mke2fs", args: append(x.arguments(), name), epoch: x.Epoch, env: []string{"MKE2FS_CONFIG=/dev/null"}}.run(ctx)
+	_, err := call{command: "mke2fs", args: append(x.arguments(), name), epoch: x.Epoch,
+		env: []string{"MKE2FS_CONFIG=/dev/null"}}.run(ctx)
 	return err
 }
 
@@ -85,7 +87,8 @@ func (x Ext4) Key() string { return fmt.Sprintf("%+v %q", x, x.arguments()) }
 // arguments returns the mke2fs command line without the file.
 func (x Ext4) arguments() []string {
 	extended := "root_owner=0:0,hash_seed=" + x.UUID + ",lazy_itable_init=0,lazy_journal_init=0,nodiscard"
-	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", strconv.Itoa(x.bytesPerInode()), "-L", x.Label, "-U", x.UUID, "-m", strconv.Itoa(x.ReservedPercent)}
+	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", strconv.Itoa(x.bytesPerInode()), "-L",
+		x.Label, "-U", x.UUID, "-m", strconv.Itoa(x.ReservedPercent)}
 	if !x.Writable {
 		return append(args, "-O", featuresSlot, "-E", extended)
 	}
@@ -181,7 +184,8 @@ func (x Ext4) script(work string, tree *Tree) (string, error) {
 func inodeFields(name string, mode uint32, epoch int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "sif \"%s\" mode 0%o\n", name, mode)
-	for _, field := range []string{"uid", "gid", "generation", "atime_extra", "ctime_extra", "mtime_extra", "crtime_extra"} {
+	for _, field := range []string{"uid", "gid", "generation", "atime_extra", "ctime_extra", "mtime_extra",
+		"crtime_extra"} {
 		fmt.Fprintf(&b, "sif \"%s\" %s 0\n", name, field)
 	}
 	for _, field := range []string{"atime", "ctime", "mtime", "crtime"} {
@@ -225,7 +229,8 @@ func (x Ext4) Overhead() disk.Bytes {
 func ReadExt4File(ctx context.Context, image string, start disk.Bytes, name string) ([]byte, error) {
 	// libext2fs reads what follows a question mark as an option, so a name with one cannot be used.
 	if strings.Contains(image, "?") {
-		return nil, fmt.Errorf("read %s in %s: rename the image, debugfs cannot open a name with a question mark", name, image)
+		return nil, fmt.Errorf("read %s in %s: rename the image, debugfs cannot open a name with a question mark", name,
+			image)
 	}
 	var out bytes.Buffer
 	args := []string{"-R", fmt.Sprintf("cat \"%s\"", name), image + "?offset=" + strconv.FormatInt(int64(start), 10)}

@@ -27,7 +27,8 @@ func (x FAT) Write(ctx context.Context, name string, tree *Tree) error {
 	if err := makeSparse(name, x.Size); err != nil {
 		return fmt.Errorf("create FAT %s: %w", x.Label, err)
 	}
-	args := []string{"--invariant", "-F", "32", "-S", "512", "-s", "1", "-n", x.Label, "-i", fmt.Sprintf("%08x", x.Volume), name}
+	args := []string{"--invariant", "-F", "32", "-S", "512", "-s", "1", "-n", x.Label, "-i",
+		fmt.Sprintf("%08x", x.Volume), name}
 	if err := x.tool(ctx, "mkfs.vfat", args...); err != nil {
 		return fmt.Errorf("create FAT %s: %w", x.Label, err)
 	}

@@ -65,7 +65,8 @@ func table(plan layout.Plan) *gpt.Table {
 	t := &gpt.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector, GUID: plan.GUID, ProtectiveMBR: true}
 	for _, p := range plan.Partitions {
 		entry := &gpt.Partition{
-			Index: p.Number, Start: uint64(p.Start / sector), End: uint64((p.Start+p.Size)/sector) - 1, Size: uint64(p.Size),
+			Index: p.Number, Start: uint64(p.Start / sector), End: uint64((p.Start+p.Size)/sector) - 1,
+			Size: uint64(p.Size),
 			Type: gpt.LinuxFilesystem, Name: p.Label, GUID: p.GUID,
 		}
 		if p.Label == layout.Boot {

@@ -20,7 +20,8 @@ func unixMode(m fs.FileMode) uint32 {
 	default:
 		mode |= unix.S_IFREG
 	}
-	for bit, u := range map[fs.FileMode]uint32{fs.ModeSetuid: unix.S_ISUID, fs.ModeSetgid: unix.S_ISGID, fs.ModeSticky: unix.S_ISVTX} {
+	for bit, u := range map[fs.FileMode]uint32{fs.ModeSetuid: unix.S_ISUID, fs.ModeSetgid: unix.S_ISGID,
+		fs.ModeSticky: unix.S_ISVTX} {
 		if m&bit != 0 {
 			mode |= u
 		}

@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed or
-// Dense.
+// Squashfs describes a squashfs to write, compressed with lz4 (docs/decisions/0036-squashfs-lz4.md) unless it is Packed
+// or Dense.
 type Squashfs struct {
 	Small     bool   // takes a hundred times as long to pack, and a fifth less space
 	Packed    bool   // compressed with xz: much smaller, and slow to read (docs/decisions/0043-wifi.md)
@@ -23,8 +23,8 @@ type Squashfs struct {
 // filters are the filters of xz for the code of an architecture, as far as mksquashfs has them.
 var filters = map[string]string{"amd64": "x86"}
 
-// Packed describes the squashfs of a packed program for an architecture, in the largest blocks there are: such a program
-// is read whole, or not at all.
+// Packed describes the squashfs of a packed program for an architecture, in the largest blocks there are: such a
+// program is read whole, or not at all.
 func Packed(arch string, epoch int64) Squashfs {
 	return Squashfs{Packed: true, Filter: filters[arch], BlockSize: 1 << 20, Epoch: epoch}
 }
@@ -52,11 +52,13 @@ func (x Squashfs) Write(ctx context.Context, name string, tree *Tree) error {
 	}
 	args := []string{
 		"-", name, "-tar", "-comp", compressor, "-b", strconv.Itoa(x.BlockSize),
-		"-reproducible", "-mkfs-time", epoch, "-all-time", epoch, "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
+		"-reproducible", "-mkfs-time", epoch, "-all-time", epoch, "-root-mode", "0755", "-root-uid", "0", "-root-gid",
+		"0",
 		"-no-xattrs", "-no-progress", "-quiet",
 	}
 	if !x.Packed {
-		// The ends of files are blocks of their own: 30 kB more, and the kernel keeps no cache for shared ones (384 kB).
+		// The ends of files are blocks of their own: 30 kB more, and the kernel keeps no cache for shared ones (384
+		// kB).
 		args = append(args, "-no-fragments")
 	}
 	switch {

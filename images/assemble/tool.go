@@ -90,7 +90,8 @@ func (c call) run(ctx context.Context) (string, error) {
 		cmd.Stdin = bytes.NewReader(nil)
 	}
 	if err := cmd.Run(); err != nil {
-		return errs.String(), fmt.Errorf("run %s: %w: %s", c.command, errors.Join(err, context.Cause(ctx)), lastLines(errs.String(), 3))
+		return errs.String(), fmt.Errorf("run %s: %w: %s", c.command, errors.Join(err, context.Cause(ctx)),
+			lastLines(errs.String(), 3))
 	}
 	return errs.String(), nil
 }

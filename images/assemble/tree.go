@@ -8,6 +8,7 @@ package assemble
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -43,11 +44,13 @@ type Tree struct {
 // Add adds e to the tree, with the missing directories above it (0755). It fails if the path is not clean, if it exists
 // as something other than a directory, or if its parent is not a directory.
 func (t *Tree) Add(e Entry) error {
-	if e.Path == "" || strings.HasPrefix(e.Path, "/") || path.Clean(e.Path) != e.Path || strings.HasPrefix(e.Path, "..") {
+	if e.Path == "" || strings.HasPrefix(e.Path, "/") || path.Clean(e.Path) != e.Path ||
+		strings.HasPrefix(e.Path, "..") {
 		return fmt.Errorf("add %q to tree: not a clean path below the root", e.Path)
 	}
 	if strings.ContainsAny(e.Path+e.Target, "\"\n\r\x00") {
-		return fmt.Errorf("add %q to tree: quotes, line ends and NUL cannot be written by the file system tools", e.Path)
+		return fmt.Errorf("add %q to tree: quotes, line ends and NUL cannot be written by the file system tools",
+			e.Path)
 	}
 	if old, taken := t.entries[e.Path]; taken && (!old.Mode.IsDir() || !e.Mode.IsDir()) {
 		return fmt.Errorf("add %s to tree: it is there already", e.Path)
@@ -182,7 +185,8 @@ func tarHeader(e Entry, epoch int64) (*tar.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &tar.Header{Name: e.Path, Mode: int64(unixMode(e.Mode) & 0o7777), Size: int64(size), Format: tar.FormatGNU, ModTime: unixTime(epoch)}
+	h := &tar.Header{Name: e.Path, Mode: int64(unixMode(e.Mode) & 0o7777), Size: int64(size), Format: tar.FormatGNU,
+		ModTime: unixTime(epoch)}
 	switch {
 	case e.Mode.IsDir():
 		h.Typeflag, h.Name = tar.TypeDir, e.Path+"/"
@@ -216,4 +220,25 @@ func Usage(tree *Tree) (used disk.Bytes, largest string, err error) {
 		}
 	}
 	return used, largest, nil
+}
+
+// Largest returns the n largest files of the tree, each with its uncompressed size. It leaves out files that it cannot
+// look at.
+func (t *Tree) Largest(n int) []string {
+	type item struct {
+		name string
+		size disk.Bytes
+	}
+	var all []item
+	for _, e := range t.Entries() {
+		if size, err := e.Size(); err == nil {
+			all = append(all, item{e.Path, size})
+		}
+	}
+	slices.SortFunc(all, func(a, b item) int { return cmp.Compare(b.size, a.size) })
+	var names []string
+	for _, i := range all[:min(n, len(all))] {
+		names = append(names, fmt.Sprintf("%s (%.1f MB)", i.name, float64(i.size)/1e6))
+	}
+	return names
 }

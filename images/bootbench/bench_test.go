@@ -21,12 +21,14 @@ import (
 
 // Environment of the bench.
 const (
-	benchVariable  = "RESINOS_BENCH"    // must be set: the clock means something on an otherwise idle host only
-	roundsVariable = "RESINOS_ROUNDS"   // how often each machine boots; 5
-	countVariable  = "RESINOS_COUNT"    // if set: instructions are counted instead of seconds, which another load on the host does not change
-	memoryVariable = "RESINOS_MEMORY"   // "0" leaves out the memory, which takes two minutes a boot
-	onlyVariable   = "RESINOS_ONLY"     // if set: a regular expression of the names of the machines to boot
-	imageVariable  = "RESINOS_IMAGE"    // an image that was built earlier with the bench's app, to be measured instead of a new one
+	benchVariable  = "RESINOS_BENCH"  // must be set: the clock means something on an otherwise idle host only
+	roundsVariable = "RESINOS_ROUNDS" // how often each machine boots; 5
+	// if set: instructions are counted instead of seconds, which another load on the host does not change
+	countVariable  = "RESINOS_COUNT"
+	memoryVariable = "RESINOS_MEMORY" // "0" leaves out the memory, which takes two minutes a boot
+	onlyVariable   = "RESINOS_ONLY"   // if set: a regular expression of the names of the machines to boot
+	// an image that was built earlier with the bench's app, to be measured instead of a new one
+	imageVariable  = "RESINOS_IMAGE"
 	verityVariable = "RESINOS_VERIFIED" // if set: the root of the new image has a hash tree
 	top            = "../.."            // of the source tree, as seen from this package
 	boardName      = "qemu-x86_64"
@@ -192,7 +194,8 @@ func sourceKey() (string, error) {
 }
 
 // ourImages builds a development image with the bench's app, and one over it that has been booted once and powered off.
-func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir string) (first, regular qemu.Options, err error) {
+func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir string) (first, regular qemu.Options,
+	err error) {
 	image := os.Getenv(imageVariable)
 	if image == "" {
 		image = filepath.Join(dir, "ours.img")
@@ -201,7 +204,8 @@ func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir stri
 			return first, regular, err
 		}
 		_, err := build.Build(ctx, build.Options{
-			Board: o.Board.Name, Variant: "development", Without: []string{"docker"}, Output: image, Binaries: filepath.Join(top, "bin"), Cache: cache, Apps: []string{app},
+			Board: o.Board.Name, Variant: "development", Without: []string{"docker"}, Output: image,
+			Binaries: filepath.Join(top, "bin"), Cache: cache, Apps: []string{app},
 			Unverified: os.Getenv(verityVariable) == "",
 		})
 		if err != nil {
@@ -210,7 +214,8 @@ func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir stri
 	}
 	first, regular = o, o
 	first.Image = image
-	once := qemu.Options{Board: o.Board, Firmware: o.Firmware, Image: image, Overlay: filepath.Join(work, "regular.qcow2")}
+	once := qemu.Options{Board: o.Board, Firmware: o.Firmware, Image: image, Overlay: filepath.Join(work,
+		"regular.qcow2")}
 	if err := runOnce(ctx, once, grown, true); err != nil {
 		return first, regular, err
 	}

@@ -34,16 +34,18 @@ type peer struct {
 	versions                []string // of the packages that it is made of
 }
 
-// What the peer is made of: packages that the board's lock pins, and Debian's engine and its own runtime, of which the newest that are served
-// are taken and kept.
+// What the peer is made of: packages that the board's lock pins, and Debian's engine and its own runtime, of which the
+// newest that are served are taken and kept.
 var (
 	lockedPackages = []string{"busybox-static", "crun", "libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2"}
 	servedPackages = []string{"containerd", "runc"}
-	servedFiles    = []string{"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr", "usr/sbin/runc", "etc/containerd/config.toml"}
-	earlyModules   = []string{"crc32c_generic", "virtio_blk", "ext4"}
-	rootModules    = []string{"virtio_net", "overlay", "af_packet"}
-	peerApplets    = []string{
-		"cat", "insmod", "ip", "mkdir", "mount", "poweroff", "sh", "sleep", "switch_root", "sync", "touch", "udhcpc", "usleep",
+	servedFiles    = []string{"usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/bin/ctr", "usr/sbin/runc",
+		"etc/containerd/config.toml"}
+	earlyModules = []string{"crc32c_generic", "virtio_blk", "ext4"}
+	rootModules  = []string{"virtio_net", "overlay", "af_packet"}
+	peerApplets  = []string{
+		"cat", "insmod", "ip", "mkdir", "mount", "poweroff", "sh", "sleep", "switch_root", "sync", "touch", "udhcpc",
+		"usleep",
 	}
 )
 
@@ -83,7 +85,8 @@ func buildPeer(ctx context.Context, board boards.Board, cache, dir string) (peer
 	}
 	root, err := b.root(ctx)
 	if err == nil {
-		x := assemble.Ext4{Label: "peer", UUID: "5e55a0c5-7f0a-4a61-9f3b-0a5a0b6e0001", Size: diskSize, Epoch: peerEpoch, Writable: true, Journal: 16 * disk.MiB}
+		x := assemble.Ext4{Label: "peer", UUID: "5e55a0c5-7f0a-4a61-9f3b-0a5a0b6e0001", Size: diskSize,
+			Epoch: peerEpoch, Writable: true, Journal: 16 * disk.MiB}
 		err = x.Write(ctx, p.disk, root)
 	}
 	if err != nil {
@@ -138,7 +141,8 @@ func (b *peerBuilder) served(ctx context.Context) (pins []lock.Package, err erro
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if pins, _, err = apt.Resolve(ctx, apt.For(b.board, b.cache), servedPackages[0], servedPackages); err != nil { // none stands for a kernel
+	// none stands for a kernel
+	if pins, _, err = apt.Resolve(ctx, apt.For(b.board, b.cache), servedPackages[0], servedPackages); err != nil {
 		return nil, err
 	}
 	if text, err = json.Marshal(pins); err != nil {
@@ -178,7 +182,8 @@ func (b *peerBuilder) early(ctx context.Context) (*assemble.Tree, error) {
 	err := errors.Join(
 		b.busybox(tree, "bin", "usr/bin", "usr/sbin", "sbin"),
 		tree.Add(script("init", "early-init.sh")),
-		tree.Add(assemble.Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Device: assemble.Device{Major: 5, Minor: 1}}),
+		tree.Add(assemble.Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600,
+			Device: assemble.Device{Major: 5, Minor: 1}}),
 		tree.Add(assemble.Entry{Path: "root", Mode: fs.ModeDir | 0o755}),
 	)
 	return tree, errors.Join(err, b.modules(ctx, tree, earlyModules, nil))
@@ -196,7 +201,8 @@ func (b *peerBuilder) root(ctx context.Context) (*assemble.Tree, error) {
 		tree.Add(script("usr/sbin/init", "init.sh")),
 		tree.Add(script("etc/udhcpc.sh", "udhcpc.sh")),
 		tree.Add(script("etc/containerd.toml", "containerd.toml")),
-		tree.Add(assemble.Entry{Path: "etc/hosts", Mode: 0o644, Content: []byte("127.0.0.1 localhost\n")}), // ctr binds both into the container
+		// ctr binds both into the container
+		tree.Add(assemble.Entry{Path: "etc/hosts", Mode: 0o644, Content: []byte("127.0.0.1 localhost\n")}),
 		tree.Add(assemble.Entry{Path: "etc/resolv.conf", Mode: 0o644}),
 		tree.Add(assemble.Entry{Path: "bench.tar", Mode: 0o644, Content: image}),
 		b.libraries(tree),
@@ -206,10 +212,12 @@ func (b *peerBuilder) root(ctx context.Context) (*assemble.Tree, error) {
 		faults = append(faults, tree.Add(assemble.Entry{Path: dir, Mode: fs.ModeDir | 0o755}))
 	}
 	for _, link := range []string{"bin", "sbin", "lib", "lib64"} {
-		faults = append(faults, tree.Add(assemble.Entry{Path: link, Mode: fs.ModeSymlink | 0o777, Target: "usr/" + link}))
+		faults = append(faults, tree.Add(assemble.Entry{Path: link, Mode: fs.ModeSymlink | 0o777,
+			Target: "usr/" + link}))
 	}
 	for _, file := range append([]string{"usr/bin/crun"}, servedFiles...) {
-		faults = append(faults, tree.Add(assemble.Entry{Path: file, Mode: 0o755, Source: filepath.Join(b.packages, file)}))
+		faults = append(faults, tree.Add(assemble.Entry{Path: file, Mode: 0o755, Source: filepath.Join(b.packages,
+			file)}))
 	}
 	return tree, errors.Join(faults...)
 }
@@ -224,10 +232,12 @@ func script(path, name string) assemble.Entry {
 
 // busybox adds the program and its links to each directory.
 func (b *peerBuilder) busybox(tree *assemble.Tree, dirs ...string) error {
-	faults := []error{tree.Add(assemble.Entry{Path: "usr/bin/busybox", Mode: 0o755, Source: filepath.Join(b.packages, "usr/bin/busybox")})}
+	faults := []error{tree.Add(assemble.Entry{Path: "usr/bin/busybox", Mode: 0o755, Source: filepath.Join(b.packages,
+		"usr/bin/busybox")})}
 	for _, dir := range dirs {
 		for _, applet := range peerApplets {
-			faults = append(faults, tree.Add(assemble.Entry{Path: dir + "/" + applet, Mode: fs.ModeSymlink | 0o777, Target: "/usr/bin/busybox"}))
+			faults = append(faults, tree.Add(assemble.Entry{Path: dir + "/" + applet, Mode: fs.ModeSymlink | 0o777,
+				Target: "/usr/bin/busybox"}))
 		}
 	}
 	return errors.Join(faults...)
@@ -240,7 +250,8 @@ func (b *peerBuilder) libraries(tree *assemble.Tree) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err != nil || e.IsDir() || !strings.Contains(e.Name(), ".so") || strings.Contains(file, "/modules/") || strings.Contains(file, "/gconv/") {
+			if err != nil || e.IsDir() || !strings.Contains(e.Name(), ".so") || strings.Contains(file, "/modules/") ||
+				strings.Contains(file, "/gconv/") {
 				return err
 			}
 			name, err := filepath.Rel(b.packages, file)
@@ -263,7 +274,8 @@ func (b *peerBuilder) libraries(tree *assemble.Tree) error {
 	return nil
 }
 
-// modules adds the wanted modules and what they need, named so that the shell loads them in order; those that loaded already are left out.
+// modules adds the wanted modules and what they need, named so that the shell loads them in order; those that loaded
+// already are left out.
 func (b *peerBuilder) modules(ctx context.Context, tree *assemble.Tree, wanted, loaded []string) error {
 	all, err := modinfo.OpenTree(b.release)
 	if err != nil {
@@ -287,7 +299,8 @@ func (b *peerBuilder) modules(ctx context.Context, tree *assemble.Tree, wanted, 
 		}
 		content, err := all.Content(m)
 		if err == nil {
-			err = tree.Add(assemble.Entry{Path: fmt.Sprintf("modules/%02d-%s.ko", i, m.Name), Mode: 0o644, Content: content})
+			err = tree.Add(assemble.Entry{Path: fmt.Sprintf("modules/%02d-%s.ko", i, m.Name), Mode: 0o644,
+				Content: content})
 		}
 		if err != nil {
 			return err
@@ -296,7 +309,8 @@ func (b *peerBuilder) modules(ctx context.Context, tree *assemble.Tree, wanted, 
 	return nil
 }
 
-// benchImage is the container image that both sides run: it speaks, and says every ten seconds how much memory is in use.
+// benchImage is the container image that both sides run: it speaks, and says every ten seconds how much memory is in
+// use.
 func benchImage(busybox, arch string) ([]byte, error) {
 	program, err := os.ReadFile(busybox)
 	if err != nil {
@@ -307,13 +321,14 @@ func benchImage(busybox, arch string) ([]byte, error) {
 		return nil, err
 	}
 	return ociimage.Image{
-		Name: "resinos/bench:latest", Arch: arch, Busybox: program, Applets: []string{"sh", "sleep", "true"}, Epoch: peerEpoch,
+		Name: "resinos/bench:latest", Arch: arch, Busybox: program, Applets: []string{"sh", "sleep", "true"},
+		Epoch:   peerEpoch,
 		Command: []string{"sh", "-c", string(text)},
 	}.Archive()
 }
 
-// start is how the peer boots. A count of instructions begins where the firmware starts the kernel; the guest's clock begins with the kernel,
-// and then there is no firmware, which is to the peer's advantage (docs/bench.md).
+// start is how the peer boots. A count of instructions begins where the firmware starts the kernel; the guest's clock
+// begins with the kernel, and then there is no firmware, which is to the peer's advantage (docs/bench.md).
 func (p peer) start(o qemu.Options, arguments string) qemu.Options {
 	o.Disks = []qemu.Disk{{Path: p.disk, Snapshot: true}}
 	o.Kernel = &qemu.Kernel{Image: p.kernel, Initramfs: p.initramfs, CommandLine: arguments, ByFirmware: o.Shift != 0}

@@ -28,12 +28,15 @@ const (
 	lastPhase    = markOutput
 )
 
-// phases are the columns of the report: the time until each mark.
-var phases = []string{markRoot, markServices, markEngine, lastPhase}
+// phases are the columns of the report, the time until each mark; the peer's script has no services.
+var (
+	phases     = []string{markRoot, markServices, markEngine, lastPhase}
+	peerPhases = []string{markRoot, markEngine, lastPhase}
+)
 
 // A place is where the processor was when a sample was taken.
 type place struct {
-	phase   int // index in phases
+	phase   int // index in the machine's phases
 	address uint64
 	code    string // what it executes there, codeBytes of it, or less at the end of a page
 	idle    bool
@@ -62,20 +65,24 @@ func TestBootProfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, err := openPrograms(filepath.Join(top, "bin", board.Arch))
+	dir, marks := filepath.Join(top, "bin", board.Arch), phases
+	if !m.ours {
+		dir, marks = filepath.Join(top, "build", "bench", "peer", "packages"), peerPhases
+	}
+	programs, err := openPrograms(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	places, kernel, err := profile(t.Context(), m)
+	places, kernel, err := profile(t.Context(), m, marks)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("%s: %d samples\n%s", m.name, len(places), newProfile(places, programs, kernel))
+	fmt.Printf("%s: %d samples\n%s", m.name, len(places), newProfile(marks, places, programs, kernel))
 }
 
 // profile boots once and returns the samples up to the container's output, and the symbols of the kernel; none of the
 // peer's kernel, since nobody can ask it.
-func profile(ctx context.Context, m machine) ([]place, symbols, error) {
+func profile(ctx context.Context, m machine, marks []string) ([]place, symbols, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("not done after %v", bootTimeout))
 	defer cancel()
 	o := m.options
@@ -87,7 +94,7 @@ func profile(ctx context.Context, m machine) ([]place, symbols, error) {
 	defer guest.Kill()
 	w := &watcher{lines: make(chan string, 10000)}
 	defer guest.Console().Copy(w)()
-	places, err := takeSamples(ctx, guest, w.lines)
+	places, err := takeSamples(ctx, guest, w.lines, marks)
 	if err != nil || !m.ours {
 		return places, nil, err
 	}
@@ -96,7 +103,8 @@ func profile(ctx context.Context, m machine) ([]place, symbols, error) {
 }
 
 // takeSamples looks at the processor from the first line of the console on, which is the kernel's.
-func takeSamples(ctx context.Context, guest *qemu.Guest, lines <-chan string) (places []place, err error) {
+func takeSamples(ctx context.Context, guest *qemu.Guest, lines <-chan string, marks []string) (places []place,
+	err error) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	phase, started := 0, false
@@ -112,7 +120,7 @@ func takeSamples(ctx context.Context, guest *qemu.Guest, lines <-chan string) (p
 			if found && mark == lastPhase {
 				return places, nil
 			}
-			if i := slices.Index(phases, mark); found && i >= 0 {
+			if i := slices.Index(marks, mark); found && i >= 0 {
 				phase = max(phase, i+1)
 			}
 			continue
@@ -196,8 +204,9 @@ func askSymbols(ctx context.Context, guest *qemu.Guest) (symbols, error) {
 }
 
 // newProfile names the samples.
-func newProfile(places []place, programs []*program, kernel symbols) shares {
-	s := shares{programs: map[string]*counts{}, functions: map[string]*counts{}}
+func newProfile(marks []string, places []place, programs []*program, kernel symbols) shares {
+	s := shares{marks: marks, all: make(counts, len(marks)), programs: map[string]counts{},
+		functions: map[string]counts{}}
 	for _, p := range places {
 		name, function := "another", ""
 		switch {
@@ -223,9 +232,9 @@ func newProfile(places []place, programs []*program, kernel symbols) shares {
 }
 
 // counts are samples by phase.
-type counts [4]int
+type counts []int
 
-func (c *counts) sum() (n int) {
+func (c counts) sum() (n int) {
 	for _, k := range c {
 		n += k
 	}
@@ -234,13 +243,14 @@ func (c *counts) sum() (n int) {
 
 // shares are samples by program and by function.
 type shares struct {
+	marks               []string // at which its phases end
 	all                 counts
-	programs, functions map[string]*counts
+	programs, functions map[string]counts
 }
 
-func (s *shares) add(to map[string]*counts, name string, phase int) {
+func (s *shares) add(to map[string]counts, name string, phase int) {
 	if to[name] == nil {
-		to[name] = &counts{}
+		to[name] = make(counts, len(s.marks))
 	}
 	to[name][phase]++
 }
@@ -250,7 +260,7 @@ func (s shares) String() string {
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 8, 2, ' ', tabwriter.AlignRight)
 	percent := func(n int) string { return fmt.Sprintf("%.1f", 100*float64(n)/float64(max(1, s.all.sum()))) }
-	rows := func(of map[string]*counts, limit int) {
+	rows := func(of map[string]counts, limit int) {
 		names := slices.SortedFunc(maps.Keys(of), func(a, b string) int {
 			return cmp.Or(cmp.Compare(of[b].sum(), of[a].sum()), cmp.Compare(a, b))
 		})
@@ -262,9 +272,9 @@ func (s shares) String() string {
 			fmt.Fprintf(table, "  %s\n", name)
 		}
 	}
-	fmt.Fprintf(table, "%% of all\tuntil %s\t  program\n", strings.Join(phases, "\tuntil "))
+	fmt.Fprintf(table, "%% of all\tuntil %s\t  program\n", strings.Join(s.marks, "\tuntil "))
 	rows(s.programs, len(s.programs))
-	fmt.Fprintf(table, "%% of all\tuntil %s\t  function\n", strings.Join(phases, "\tuntil "))
+	fmt.Fprintf(table, "%% of all\tuntil %s\t  function\n", strings.Join(s.marks, "\tuntil "))
 	rows(s.functions, profileLines)
 	table.Flush() // a Builder takes everything
 	return b.String()

@@ -58,7 +58,8 @@ func median(samples []sample, mark string) (value float64, found bool) {
 	return all[len(all)/2], true
 }
 
-// table has a row for each machine, and behind each mark what it is of the bare script's output; of the memory, of the script's memory.
+// table has a row for each machine, and behind each mark what it is of the bare script's output; of the memory, of the
+// script's memory.
 func (r report) table() string {
 	var b strings.Builder
 	unit := "s"

@@ -17,7 +17,8 @@ import (
 const (
 	bootTimeout = 10 * time.Minute
 	settle      = 60 * time.Second // from the first output to "idle"
-	dropped     = 25 * time.Second // from the caches' end to the reading that counts; the container says one every ten seconds
+	// from the caches' end to the reading that counts; the container says one every ten seconds
+	dropped = 25 * time.Second
 )
 
 // The marks of a boot, in the words of PID 1; the peer says the same ones.
@@ -30,8 +31,8 @@ const (
 	markUsed     = "used" // kB
 )
 
-// A sample is what one boot shows by each mark: seconds of the guest's clock since the kernel's start, or millions of instructions since the
-// firmware started the kernel.
+// A sample is what one boot shows by each mark: seconds of the guest's clock since the kernel's start, or millions of
+// instructions since the firmware started the kernel.
 type sample map[string]float64
 
 var (
@@ -127,9 +128,9 @@ func readMarks(ctx context.Context, guest *qemu.Guest, lines <-chan string, coun
 	return got, nil
 }
 
-// readMemory waits until the guest is at rest, has it drop its caches, and returns what the container finds in use after
-// that, in kB. Ours is told at its console, and the shell that this starts ends before the container looks again; the
-// peer does it by itself. Nobody logs in.
+// readMemory waits until the guest is at rest, has it drop its caches, and returns what the container finds in use
+// after that, in kB. Ours is told at its console, and the shell that this starts ends before the container looks again;
+// the peer does it by itself. Nobody logs in.
 func readMemory(ctx context.Context, guest *qemu.Guest, ours bool) (float64, error) {
 	if err := pause(ctx, settle); err != nil {
 		return 0, err
@@ -168,8 +169,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// runOnce boots with what is written kept in the image, waits for a line, has the device powered off if it does not do so by itself, and
-// returns when it is off.
+// runOnce boots with what is written kept in the image, waits for a line, has the device powered off if it does not do
+// so by itself, and returns when it is off.
 func runOnce(ctx context.Context, o qemu.Options, until *regexp.Regexp, press bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("not done after %v", bootTimeout))
 	defer cancel()

@@ -140,7 +140,8 @@ func (p *program) function(address uint64) string {
 
 func TestSymbols(t *testing.T) {
 	var all symbols
-	for line := range strings.Lines("ffffffff81000000 T _text\nffffffff81000040 t do_one\tuse\nffffffffc0001000 t ext4_read\t[ext4]\n" +
+	for line := range strings.Lines("ffffffff81000000 T _text\nffffffff81000040 t do_one\tuse\nffffffffc0001000 t " +
+		"ext4_read\t[ext4]\n" +
 		"0000000000000000 T hidden\n[    1.0] a message\n") {
 		if s, ok := parseSymbol(line); ok {
 			all = append(all, s)

@@ -15,11 +15,13 @@ import (
 
 func TestScriptsGolden(t *testing.T) {
 	for name, s := range map[string]Script{
-		"grub-production":   {Kind: bootvars.Grub, Arch: "amd64", Variant: "production"},
-		"grub-development":  {Kind: bootvars.Grub, Arch: "amd64", Variant: "development"},
-		"uboot-development": {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development", Prompt: "wdt dev watchdog@1\nwdt start 60000\n"},
-		"uboot-no-prompt":   {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development"},
-		"uboot-dtb":         {Kind: bootvars.UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb", Prompt: "wdt start 60000"},
+		"grub-production":  {Kind: bootvars.Grub, Arch: "amd64", Variant: "production"},
+		"grub-development": {Kind: bootvars.Grub, Arch: "amd64", Variant: "development"},
+		"uboot-development": {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development",
+			Prompt: "wdt dev watchdog@1\nwdt start 60000\n"},
+		"uboot-no-prompt": {Kind: bootvars.UBoot, Arch: "arm64", Variant: "development"},
+		"uboot-dtb": {Kind: bootvars.UBoot, Arch: "arm", Variant: "production", DeviceTree: "some-board.dtb",
+			Prompt: "wdt start 60000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.Memory = 192 * disk.MiB

@@ -22,7 +22,8 @@ func wrap(script, arch string, epoch int64) []byte {
 	data := binary.BigEndian.AppendUint32(nil, uint32(len(script)))
 	data = append(append(data, 0, 0, 0, 0), script...)
 	header := make([]byte, 64)
-	for at, v := range map[int]uint32{0: imageMagic, 8: uint32(epoch), 12: uint32(len(data)), 24: crc32.ChecksumIEEE(data)} {
+	for at, v := range map[int]uint32{0: imageMagic, 8: uint32(epoch), 12: uint32(len(data)),
+		24: crc32.ChecksumIEEE(data)} {
 		binary.BigEndian.PutUint32(header[at:], v)
 	}
 	copy(header[28:], []byte{imageLinux, imageArch[arch], imageScript, 0})

@@ -104,8 +104,8 @@ func measure(t *testing.T, device *Device, board string) (measured, error) {
 	}, err
 }
 
-// awaitOutput reads the milestones until the container's first output is among them. It lets the device boot first: each
-// question is a process more on it, and the first one starts sshd.
+// awaitOutput reads the milestones until the container's first output is among them. It lets the device boot first:
+// each question is a process more on it, and the first one starts sshd.
 func awaitOutput(t *testing.T, device *Device) (map[string]float64, error) {
 	time.Sleep(undisturbed) // sleep: the boot is not asked
 	for end := time.Now().Add(BootTimeout); ; {
@@ -118,7 +118,8 @@ func awaitOutput(t *testing.T, device *Device) (map[string]float64, error) {
 			return got.Milestones, nil
 		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("wait for a container's output: %v: %v\n%s", got.Milestones, err, device.Guest().LastLines())
+			return nil, fmt.Errorf("wait for a container's output: %v: %v\n%s", got.Milestones, err,
+				device.Guest().LastLines())
 		}
 		time.Sleep(time.Second) // sleep: each question costs the device time
 	}

@@ -71,8 +71,9 @@ func prepare(ctx context.Context) (dir string, err error) {
 		lacks = append(lacks, err)
 	}
 	for program, pkg := range map[string]string{
-		"dnsmasq": "dnsmasq-base", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm",
-		"e2fsck": "e2fsprogs", "debugfs": "e2fsprogs", "fsck.vfat": "dosfstools", "mcopy": "mtools",
+		"dnsmasq": "dnsmasq-base", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86",
+		"qemu-system-aarch64": "qemu-system-arm",
+		"e2fsck":              "e2fsprogs", "debugfs": "e2fsprogs", "fsck.vfat": "dosfstools", "mcopy": "mtools",
 		"unsquashfs": "squashfs-tools", "mksquashfs": "squashfs-tools",
 	} {
 		if _, err := exec.LookPath(program); err != nil {

@@ -119,8 +119,10 @@ func (l *Lab) serve(ctx context.Context) error {
 		return fmt.Errorf("create log of dnsmasq: %w", err)
 	}
 	args := []string{
-		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file", "--log-facility=-", "--log-dhcp", "--log-queries",
-		"--interface=lab0", "--bind-interfaces", "--no-resolv", "--no-hosts", "--domain=" + Domain, "--local=/" + Domain + "/",
+		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file", "--log-facility=-", "--log-dhcp",
+		"--log-queries",
+		"--interface=lab0", "--bind-interfaces", "--no-resolv", "--no-hosts", "--domain=" + Domain,
+		"--local=/" + Domain + "/",
 		"--dhcp-range=10.72.0.100,10.72.0.250,255.255.255.0,1h", "--dhcp-authoritative",
 		"--dhcp-leasefile=" + l.leaseFile(), "--host-record=" + KnownName + "," + KnownAddress,
 		"--host-record=internet." + Domain + ",203.0.113.1", // of stories with several uplinks

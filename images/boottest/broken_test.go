@@ -212,9 +212,9 @@ func (b breaker) run(name string, args ...string) error {
 	return nil
 }
 
-// faultOf parses ACCESS:LABEL:BLOCK[:once][:full], a fault of the disk: reads or writes (ACCESS is read or write) of one
-// block of 4 KiB, counted in the partition LABEL of the image, fail. once: only the first one does; full: because the
-// disk has no space left.
+// faultOf parses ACCESS:LABEL:BLOCK[:once][:full], a fault of the disk: reads or writes (ACCESS is read or write) of
+// one block of 4 KiB, counted in the partition LABEL of the image, fail. once: only the first one does; full: because
+// the disk has no space left.
 func faultOf(image, text string) (f qemu.Fault, err error) {
 	part := strings.Split(text, ":")
 	if len(part) < 3 || part[0] != "read" && part[0] != "write" {

@@ -25,7 +25,8 @@ func cmdBundle(ts *testscript.TestScript, neg bool, args []string) {
 func (s *scene) serveBundle(ts *testscript.TestScript, variable, file string) {
 	listener, err := net.Listen("tcp4", net.JoinHostPort(Gateway, "0"))
 	ts.Check(err)
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }))
+	server := httptest.NewUnstartedServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }))
 	server.Listener.Close()
 	server.Listener = listener
 	server.Start()

@@ -21,9 +21,10 @@ import (
 	"resinos/images/hardening"
 )
 
-// hardened VARIANT open|closed [KEY [PROGRAM]]: the device is as images/hardening says, with the development mode on or off. KEY
-// is the file of a private key that may log in; without one, nobody needs any. PROGRAM has been brought by the story.
-// The observer is copied to the device, because a production image has no shell, and looks at it from the inside.
+// hardened VARIANT open|closed [KEY [PROGRAM]]: the device is as images/hardening says, with the development mode on or
+// off. KEY is the file of a private key that may log in; without one, nobody needs any. PROGRAM has been brought by the
+// story. The observer is copied to the device, because a production image has no shell, and looks at it from the
+// inside.
 func cmdHardened(ts *testscript.TestScript, neg bool, args []string) {
 	right := len(args) >= 2 && len(args) <= 4 && (args[1] == "open" || args[1] == "closed")
 	usage(ts, !neg && right, "hardened VARIANT open|closed [KEY [PROGRAM]]")
@@ -36,7 +37,8 @@ func cmdHardened(ts *testscript.TestScript, neg bool, args []string) {
 		options = append(options, "-o", "IdentityFile="+ts.MkAbs(args[2]))
 	}
 	observer := ts.MkAbs("observer")
-	build := exec.CommandContext(s.ctx, "go", "build", "-ldflags", "-s -w", "-o", observer, "./images/hardening/observer")
+	build := exec.CommandContext(s.ctx, "go", "build", "-ldflags", "-s -w", "-o", observer,
+		"./images/hardening/observer")
 	build.Dir = top
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+architecture(s.board))
 	run(ts, build)

@@ -13,8 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// ntp ADDRESS [OFFSET]: an NTP server begins to answer in the lab whose clock is OFFSET (like 48h) before this host's; it ends with the
-// story. ntp stop: all that this story began fall silent.
+// ntp ADDRESS [OFFSET]: an NTP server begins to answer in the lab whose clock is OFFSET (like 48h) before this host's;
+// it ends with the story. ntp stop: all that this story began fall silent.
 func cmdNTP(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, (len(args) == 1 || len(args) == 2) && !neg, "ntp ADDRESS [OFFSET], ntp stop")
 	s := sceneOf(ts)
@@ -45,7 +45,8 @@ func (l *Lab) serveTime(home netip.Addr, offset time.Duration) (stop func(), err
 	if err != nil {
 		return nil, fmt.Errorf("serve time: %w", err)
 	}
-	if err := netlink.AddrAdd(l.bridge, address); err != nil && !errors.Is(err, os.ErrExist) && home.String() != Gateway {
+	if err := netlink.AddrAdd(l.bridge, address); err != nil && !errors.Is(err, os.ErrExist) &&
+		home.String() != Gateway {
 		return nil, fmt.Errorf("serve time on %s: %w", home, err)
 	}
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(home, 123)))
@@ -62,7 +63,8 @@ func (l *Lab) serveTime(home netip.Addr, offset time.Duration) (stop func(), err
 				return
 			}
 			if n >= 48 {
-				_, _ = conn.WriteToUDPAddrPort(timeAnswer(question, time.Now().Add(offset)), from) // who asked will notice
+				// who asked will notice
+				_, _ = conn.WriteToUDPAddrPort(timeAnswer(question, time.Now().Add(offset)), from)
 			}
 		}
 	}()

@@ -156,7 +156,8 @@ func checkExt4(ctx context.Context, file string) error {
 	for line := range strings.Lines(string(out)) {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
-		if key == "Filesystem state" && value != "clean" || key == "Filesystem features" && strings.Contains(value, "needs_recovery") {
+		if key == "Filesystem state" && value != "clean" || key == "Filesystem features" &&
+			strings.Contains(value, "needs_recovery") {
 			return fmt.Errorf("it was not unmounted: %s: %s", key, value)
 		}
 	}

@@ -25,9 +25,10 @@ func diskWith(t *testing.T, label string) string {
 	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)
 	}
-	table := &gpt.Table{LogicalSectorSize: 512, PhysicalSectorSize: 512, ProtectiveMBR: true, Partitions: []*gpt.Partition{
-		{Index: 1, Start: 8192, Size: 8 << 20, Type: gpt.LinuxFilesystem, Name: label},
-	}}
+	table := &gpt.Table{LogicalSectorSize: 512, PhysicalSectorSize: 512, ProtectiveMBR: true,
+		Partitions: []*gpt.Partition{
+			{Index: 1, Start: 8192, Size: 8 << 20, Type: gpt.LinuxFilesystem, Name: label},
+		}}
 	if err := table.Write(f, size); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,8 @@ func TestChecksSeeDirt(t *testing.T) {
 	ctx := t.Context()
 	ext4 := filepath.Join(t.TempDir(), "ext4")
 	fat := filepath.Join(t.TempDir(), "fat")
-	for _, args := range [][]string{{"mke2fs", "-q", "-t", "ext4", ext4, "16M"}, {"mkfs.vfat", "-C", "-F", "32", fat, "40960"}} {
+	for _, args := range [][]string{{"mke2fs", "-q", "-t", "ext4", ext4, "16M"}, {"mkfs.vfat", "-C", "-F", "32", fat,
+		"40960"}} {
 		if err := tool(ctx, args[0], args[1:]...); err != nil {
 			t.Fatal(err)
 		}

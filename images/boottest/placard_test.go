@@ -170,7 +170,8 @@ func TestShows(t *testing.T) {
 		"another text":  drawText(other, good),
 		"all the same":  drawText(text, func(_ byte, x, y int) bool { return y == 3 }),
 		"moved by half": drawText(textScreen{20, " " + text.cells[:len(text.cells)-1]}, good),
-		"white":         &image.NRGBA{Pix: bytes.Repeat([]byte{0xff}, 4*160*57), Stride: 4 * 160, Rect: image.Rect(0, 0, 160, 57)},
+		"white": &image.NRGBA{Pix: bytes.Repeat([]byte{0xff}, 4*160*57), Stride: 4 * 160,
+			Rect: image.Rect(0, 0, 160, 57)},
 	} {
 		if err := text.shows(p); err == nil {
 			t.Errorf("a screen that is %s shows the text", name)

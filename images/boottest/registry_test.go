@@ -40,8 +40,8 @@ func main() {
 // goArch is the architecture of a board, as Go has it.
 var goArch = map[string]string{"qemu-x86_64": "amd64", "qemu-arm64": "arm64"}
 
-// registry NAME [HOST ADDRESS]: a registry without TLS begins to serve at HOST:5000 (KNOWN_NAME) in the lab, with an image
-// NAME:1 whose program is /program. IMAGE is its whole name. It ends with the story.
+// registry NAME [HOST ADDRESS]: a registry without TLS begins to serve at HOST:5000 (KNOWN_NAME) in the lab, with an
+// image NAME:1 whose program is /program. IMAGE is its whole name. It ends with the story.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, (len(args) == 1 || len(args) == 3) && !neg, "registry NAME [HOST ADDRESS]")
 	host, home := KnownName, KnownAddress

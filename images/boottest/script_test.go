@@ -61,7 +61,8 @@ func (s *scene) shellVars() string {
 // commandTimeout bounds one command in a guest.
 const commandTimeout = time.Minute
 
-// patient is a bound for what has to happen: where it does, nobody waits longer than it takes, and CI's machines are shared.
+// patient is a bound for what has to happen: where it does, nobody waits longer than it takes, and CI's machines are
+// shared.
 func patient(bound time.Duration) time.Duration {
 	if testenv.CI() {
 		return 3 * bound
@@ -140,7 +141,8 @@ func runInGuest(ts *testscript.TestScript, neg bool, command string) {
 	}
 }
 
-// waitfor TIMEOUT COMMAND [REGEXP]: repeats a command in the guest until it succeeds (with !: fails) and prints a match.
+// waitfor TIMEOUT COMMAND [REGEXP]: repeats a command in the guest until it succeeds (with !: fails) and prints a
+// match.
 func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 2 || len(args) == 3, "[!] waitfor TIMEOUT 'COMMAND LINE' [REGEXP]")
 	s := sceneOf(ts)
@@ -213,7 +215,8 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 // line until it says what matches. -fault makes accesses to the disk fail: see faultOf.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] [-secondlink] [-screen], in a story with a device of its own")
+	usage(ts, !neg && !s.shared, "boot [-variant NAME] [-disk FILE]... [-rtc DATE] [-quiet] [-once] [-noise REGEXP] "+
+		"[-secondlink] [-screen], in a story with a device of its own")
 	variant, quiet, once, second := "development", false, false, false
 	var disks []qemu.Disk
 	var faults []string
@@ -414,7 +417,8 @@ func cmdRawDisk(ts *testscript.TestScript, neg bool, args []string) {
 // partition get|put|rename LABEL FILE|NAME, partition zero LABEL: on the raw disk of the story, which must be off.
 func cmdPartition(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
-	usage(ts, len(args) >= 2 && !neg && strings.HasSuffix(s.disk, ".img"), "partition get|put|rename LABEL FILE|NAME, or partition zero LABEL, after rawdisk")
+	usage(ts, len(args) >= 2 && !neg && strings.HasSuffix(s.disk, ".img"),
+		"partition get|put|rename LABEL FILE|NAME, or partition zero LABEL, after rawdisk")
 	switch {
 	case args[0] == "get" && len(args) == 3:
 		ts.Check(GetPartition(s.disk, args[1], ts.MkAbs(args[2])))

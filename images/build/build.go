@@ -162,11 +162,13 @@ func prepare(o Options) (*builder, error) {
 	}
 	for _, part := range o.Without {
 		if !slices.Contains(b.table.Parts(), part) {
-			return nil, fmt.Errorf("build without %q: there are the parts %s", part, strings.Join(b.table.Parts(), ", "))
+			return nil, fmt.Errorf("build without %q: there are the parts %s", part, strings.Join(b.table.Parts(),
+				", "))
 		}
 	}
 	if b.board.Disk.Table != "gpt" {
-		return nil, fmt.Errorf("%s/%s.toml: disk table %q is not built yet, only gpt", boards.Directory, o.Board, b.board.Disk.Table)
+		return nil, fmt.Errorf("%s/%s.toml: disk table %q is not built yet, only gpt", boards.Directory, o.Board,
+			b.board.Disk.Table)
 	}
 	if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
 		if b.epoch, err = strconv.ParseInt(text, 10, 32); err != nil || b.epoch < 315532800 { // FAT begins in 1980
@@ -174,7 +176,8 @@ func prepare(o Options) (*builder, error) {
 		}
 	}
 	if st, err := os.Stat(filepath.Dir(o.Output)); err != nil || !st.IsDir() {
-		return nil, errors.Join(fmt.Errorf("write %s: its directory does not exist; create it, or choose another one with -o", o.Output), err)
+		return nil, errors.Join(fmt.Errorf("write %s: its directory does not exist; create it, or choose another "+
+			"one with -o", o.Output), err)
 	}
 	if err := assemble.CheckTools(); err != nil {
 		return nil, err
@@ -253,7 +256,8 @@ func DataFileSystem(size disk.Bytes, epoch int64) assemble.Ext4 {
 }
 
 // fileSystems writes a file for each partition that has content.
-func (b *builder) fileSystems(ctx context.Context, plan layout.Plan, trees map[string]*assemble.Tree) (map[string]string, error) {
+func (b *builder) fileSystems(ctx context.Context, plan layout.Plan,
+	trees map[string]*assemble.Tree) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, part := range plan.Partitions {
 		if trees[part.Label] != nil {
@@ -288,7 +292,8 @@ func (b *builder) fileSystem(ctx context.Context, part layout.Partition, tree *a
 			if err != nil {
 				return err
 			}
-			return assemble.FAT{Label: part.Label, Volume: uint32(volume), Size: part.Size, Epoch: b.epoch}.Write(ctx, name, tree)
+			return assemble.FAT{Label: part.Label, Volume: uint32(volume), Size: part.Size, Epoch: b.epoch}.Write(ctx,
+				name, tree)
 		}
 		x := b.ext4(part.Label, part.Size)
 		x.UUID = part.UUID
@@ -300,7 +305,8 @@ func (b *builder) fileSystem(ctx context.Context, part layout.Partition, tree *a
 }
 
 // file runs a stage that writes one file, unless the cache has the file, and returns its path.
-func (b *builder) file(ctx context.Context, stage, name, key string, write func(ctx context.Context, name string) error) (string, error) {
+func (b *builder) file(ctx context.Context, stage, name, key string,
+	write func(ctx context.Context, name string) error) (string, error) {
 	dir, err := b.stage(ctx, stage, key, func(ctx context.Context, dir string) error {
 		return write(ctx, filepath.Join(dir, name))
 	})
@@ -308,7 +314,8 @@ func (b *builder) file(ctx context.Context, stage, name, key string, write func(
 }
 
 // stage runs a stage that fills a directory, unless the cache has its result, and returns the directory.
-func (b *builder) stage(ctx context.Context, name, key string, fill func(ctx context.Context, dir string) error) (string, error) {
+func (b *builder) stage(ctx context.Context, name, key string,
+	fill func(ctx context.Context, dir string) error) (string, error) {
 	done := b.Progress.Begin(name)
 	dir, cached, err := b.store.do(ctx, name, key, fill)
 	done(cached)

@@ -86,7 +86,8 @@ func standIn(t *testing.T, board, variant string, when time.Time) *builder {
 	write(t, pkg("busybox/usr/bin/busybox"), busybox, when)
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/A.crt"), []byte("certificate\n"), when)
 	write(t, pkg("certificates/usr/share/ca-certificates/mozilla/B.crt"), []byte("certificate\n"), when)
-	b.packages = map[string]string{b.lock.Kernel: pkg("kernel"), "busybox-static": pkg("busybox"), "ca-certificates": pkg("certificates")}
+	b.packages = map[string]string{b.lock.Kernel: pkg("kernel"), "busybox-static": pkg("busybox"),
+		"ca-certificates": pkg("certificates")}
 	for _, p := range table.Packages {
 		if b.packages[p.Name] == "" || b.packages[p.Name] == pkg(p.Name) {
 			file := strings.NewReplacer("*-linux-", "x-linux-", "*", "1").Replace(p.Source)
@@ -127,7 +128,8 @@ func digestOf(t *testing.T, file string) string {
 	}
 }
 
-// TestTwoBuildsAreIdentical builds each board twice: in other directories, from files of another age, under another umask.
+// TestTwoBuildsAreIdentical builds each board twice: in other directories, from files of another age, under another
+// umask.
 func TestTwoBuildsAreIdentical(t *testing.T) {
 	needTools(t)
 	for board, variant := range map[string]string{"qemu-x86_64": "development", "qemu-arm64": "production"} {
@@ -150,12 +152,14 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 	}
 }
 
-// TestConfigJSON: a device for development is called resin, one for production by its uuid; a device takes all that the file says.
+// TestConfigJSON: a device for development is called resin, one for production by its uuid; a device takes all that the
+// file says.
 func TestConfigJSON(t *testing.T) {
 	for variant, want := range map[string]string{"development": "resin", "standalone": "resin", "production": ""} {
 		d, err := config.Parse(configJSON("some-board", variant))
 		s := config.Effective(d, settings.File)
-		if err != nil || s.Text(config.Hostname) != want || s.Text(config.DeviceType) != "some-board" || len(s.Faults)+len(s.Unknown) > 0 {
+		if err != nil || s.Text(config.Hostname) != want || s.Text(config.DeviceType) != "some-board" ||
+			len(s.Faults)+len(s.Unknown) > 0 {
 			t.Errorf("%s has %s: %v, %v", variant, d.Bytes(), s, err)
 		}
 	}
@@ -194,14 +198,16 @@ func TestInspectReadsWhatWasBuilt(t *testing.T) {
 	}
 	if v, err := verity.Parse(string(hash[1])); err != nil || v.Blocks*verity.BlockSize >= int64(len(root)) {
 		t.Errorf("root of %d bytes with %v, %v", len(root), v, err)
-	} else if again, err := verity.Append(&buffer{root[:v.Blocks*verity.BlockSize]}, v.Blocks*verity.BlockSize); again != v {
+	} else if again, err := verity.Append(&buffer{root[:v.Blocks*verity.BlockSize]},
+		v.Blocks*verity.BlockSize); again != v {
 		t.Errorf("the root in the slot has %v, %v, the initramfs %v", again, err, v)
 	}
 	if !r.Slots[1].Empty {
 		t.Errorf("slot B = %+v, want empty", r.Slots[1])
 	}
 	for i, p := range r.Partitions {
-		if want := result.Plan.Partitions[i]; p.GUID != want.GUID || p.Label != want.Label || (p.FileSystem != "") != (want.FileSystem != "") {
+		if want := result.Plan.Partitions[i]; p.GUID != want.GUID || p.Label != want.Label ||
+			(p.FileSystem != "") != (want.FileSystem != "") {
 			t.Errorf("partition = %+v, want %+v", p, want)
 		}
 		if p.FileSystem != "" && (!p.Clean || p.Used+p.Free > p.Size || p.Used <= 0) {
@@ -330,10 +336,14 @@ func TestFaults(t *testing.T) {
 				panic(err)
 			}
 		}, []string{"% full", "later update"}},
-		"no kernel":      {func(_ *testing.T, b *builder) { b.board.Kernel.Image = "boot/none-*" }, []string{"find boot/none-*", "0 files match"}},
-		"no binary":      {func(_ *testing.T, b *builder) { b.Binaries = "/nowhere" }, []string{"find program engine", "make build"}},
-		"no app":         {func(t *testing.T, b *builder) { b.Apps = []string{t.TempDir()} }, []string{"preload app", "compose.yaml"}},
-		"no device tree": {func(_ *testing.T, b *builder) { b.board.Kernel.DeviceTrees = []string{"x.dtb"} }, []string{"find device tree x.dtb"}},
+		"no kernel": {func(_ *testing.T, b *builder) { b.board.Kernel.Image = "boot/none-*" },
+			[]string{"find boot/none-*", "0 files match"}},
+		"no binary": {func(_ *testing.T, b *builder) { b.Binaries = "/nowhere" }, []string{"find program engine",
+			"make build"}},
+		"no app": {func(t *testing.T, b *builder) { b.Apps = []string{t.TempDir()} },
+			[]string{"preload app", "compose.yaml"}},
+		"no device tree": {func(_ *testing.T, b *builder) { b.board.Kernel.DeviceTrees = []string{"x.dtb"} },
+			[]string{"find device tree x.dtb"}},
 		"unknown loader": {func(_ *testing.T, b *builder) { b.board.Bootloader.Kind = "lilo" }, []string{"lilo"}},
 		"root too large": {func(t *testing.T, b *builder) {
 			noise := make([]byte, rootLimit+1)
@@ -359,7 +369,8 @@ func TestFaults(t *testing.T) {
 
 func TestOptionFaults(t *testing.T) {
 	needTools(t)
-	good := Options{Board: "qemu-x86_64", Variant: "production", Output: filepath.Join(t.TempDir(), "x.img"), Cache: t.TempDir()}
+	good := Options{Board: "qemu-x86_64", Variant: "production", Output: filepath.Join(t.TempDir(), "x.img"),
+		Cache: t.TempDir()}
 	for name, c := range map[string]struct {
 		change func(*Options)
 		epoch  string
@@ -401,7 +412,8 @@ func TestAppDirectoryIsPreloaded(t *testing.T) {
 	for _, e := range tree.Entries() {
 		names = append(names, e.Path)
 	}
-	want := []string{purge.Armed, "apps", "apps/sensor", "apps/sensor/compose.yaml", "apps/sensor/images", "apps/sensor/images/one.tar", purge.Flag}
+	want := []string{purge.Armed, "apps", "apps/sensor", "apps/sensor/compose.yaml", "apps/sensor/images",
+		"apps/sensor/images/one.tar", purge.Flag}
 	if !slices.Equal(names, want) {
 		t.Errorf("data = %v, want %v", names, want)
 	}
@@ -419,7 +431,8 @@ func TestStoreKeepsNothingHalf(t *testing.T) {
 		t.Errorf("do() = %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, _, err := s.do(ctx, "stage", "k", func(context.Context, string) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.do(ctx, "stage", "k", func(context.Context, string) error { cancel(); return nil }); !errors.Is(
+		err, context.Canceled) {
 		t.Errorf("do() when cancelled = %v", err)
 	}
 	if left, err := os.ReadDir(s.dir); err != nil || len(left) != 0 {
@@ -433,7 +446,8 @@ func TestStoreKeepsNothingHalf(t *testing.T) {
 	if err != nil || cached {
 		t.Errorf("do() = %s, %v, %v", dir, cached, err)
 	}
-	if again, cached, err := s.do(t.Context(), "stage", "k", func(context.Context, string) error { return broken }); err != nil || !cached || again != dir {
+	if again, cached, err := s.do(t.Context(), "stage", "k",
+		func(context.Context, string) error { return broken }); err != nil || !cached || again != dir {
 		t.Errorf("second do() = %s, %v, %v", again, cached, err)
 	}
 }
@@ -445,7 +459,8 @@ func TestStorePrunes(t *testing.T) {
 	}
 	old := time.Now().Add(-48 * time.Hour)
 	for i := range keptPerStage + 3 {
-		dir, _, err := s.do(t.Context(), "resin-rootA", string(rune('a'+i)), func(context.Context, string) error { return nil })
+		dir, _, err := s.do(t.Context(), "resin-rootA", string(rune('a'+i)),
+			func(context.Context, string) error { return nil })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,7 +67,8 @@ func (b *builder) writeModules(ctx context.Context, release, dir string) error {
 		return err
 	}
 	if unused := b.board.Modules.Unused(tree.Paths()); len(unused) > 0 {
-		b.Progress.Note(fmt.Sprintf("%s/%s.toml: no module matches %s", boards.Directory, b.Board, strings.Join(unused, ", ")))
+		b.Progress.Note(fmt.Sprintf("%s/%s.toml: no module matches %s", boards.Directory, b.Board,
+			strings.Join(unused, ", ")))
 	}
 	early := b.earlyModules()
 	chosen := append(tree.Select(b.board.Modules.Match), early...)

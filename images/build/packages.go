@@ -110,7 +110,8 @@ func (b *builder) fetch(ctx context.Context, wanted []lock.Package) error {
 
 // wantedFile leaves out files that no image uses.
 func wantedFile(name string) bool {
-	for _, prefix := range []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/lintian/", "usr/share/bug/"} {
+	for _, prefix := range []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/lintian/",
+		"usr/share/bug/"} {
 		if strings.HasPrefix(name, prefix) {
 			return false
 		}

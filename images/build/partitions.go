@@ -33,13 +33,15 @@ func (b *builder) bootTree(_ context.Context, m slot.Manifest) (*assemble.Tree, 
 	if err != nil {
 		return nil, err
 	}
-	deviceType, err := json.MarshalIndent(map[string]string{"slug": b.Board, "name": b.board.Description, "arch": b.board.Arch}, "", "  ")
+	deviceType, err := json.MarshalIndent(map[string]string{"slug": b.Board, "name": b.board.Description,
+		"arch": b.board.Arch}, "", "  ")
 	if err != nil {
 		return nil, err
 	}
 	files["device-type.json"] = append(deviceType, '\n')
 	files["config.json"] = configJSON(b.Board, b.Variant)
-	files["image-version-info"] = fmt.Appendf(nil, "resinOS %s\nboard %s\nvariant %s\nkernel %s\n", m.Version, m.Board, m.Variant, m.Kernel)
+	files["image-version-info"] = fmt.Appendf(nil, "resinOS %s\nboard %s\nvariant %s\nkernel %s\n", m.Version, m.Board,
+		m.Variant, m.Kernel)
 	files["system-connections/resin-sample"] = []byte(sampleProfile)
 	files["splash/resin-logo.png"] = logo.PNG()
 	var faults []error
@@ -96,7 +98,8 @@ func (b *builder) bootScript() (bootscript.Files, error) {
 		return 0
 	}
 	s := bootscript.Script{
-		Kind: b.board.Bootloader.Kind, Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices, Board: b.board.Kernel.Arguments, Memory: b.board.Kernel.Memory, Prompt: b.board.Bootloader.Prompt,
+		Kind: b.board.Bootloader.Kind, Arch: b.board.Arch, Variant: b.Variant, Consoles: b.board.Console.Devices,
+		Board: b.board.Kernel.Arguments, Memory: b.board.Kernel.Memory, Prompt: b.board.Bootloader.Prompt,
 		PartitionA: number(layout.RootA), PartitionB: number(layout.RootB),
 	}
 	if trees := b.board.Kernel.DeviceTrees; len(trees) > 0 {
@@ -113,7 +116,8 @@ func (b *builder) stateTree(context.Context, slot.Manifest) (*assemble.Tree, err
 
 // unmarked adds the file that means that nothing is to be purged.
 func unmarked(tree *assemble.Tree) error {
-	return errors.Join(tree.Add(assemble.Entry{Path: purge.Flag, Mode: 0o644}), tree.Add(assemble.Entry{Path: purge.Armed, Mode: 0o644}))
+	return errors.Join(tree.Add(assemble.Entry{Path: purge.Flag, Mode: 0o644}),
+		tree.Add(assemble.Entry{Path: purge.Armed, Mode: 0o644}))
 }
 
 // dataTree returns the content of resin-data before the first boot: the apps to preload.
@@ -147,7 +151,8 @@ func (b *builder) addApp(ctx context.Context, tree *assemble.Tree, app string) e
 		return err
 	}
 	_, err = appdata.Add(ctx, tree, dir, b.loader)
-	return errors.Join(err, tree.Add(assemble.Entry{Path: path.Join(appdata.Apps, app, "images", app+".tar"), Mode: 0o644, Content: image}))
+	return errors.Join(err, tree.Add(assemble.Entry{Path: path.Join(appdata.Apps, app, "images", app+".tar"),
+		Mode: 0o644, Content: image}))
 }
 
 // loaderVersion returns the version of the program that loads apps, as a device with this root finds it.
@@ -158,7 +163,8 @@ func loaderVersion(root *assemble.Tree) (string, error) {
 		file, there = root.Lookup(strings.TrimPrefix(packed.Path(name)+packed.Suffix, "/"))
 	}
 	if !there {
-		return "", errors.New("find the program that loads apps: the root has no /usr/bin/compose, or a link to no packed file")
+		return "", errors.New("find the program that loads apps: the root has no /usr/bin/compose, or a link to no " +
+			"packed file")
 	}
 	size := int64(len(file.Content))
 	if file.Source != "" {
@@ -177,7 +183,8 @@ func loaderVersion(root *assemble.Tree) (string, error) {
 
 // helloApplets are the commands that a person who inspects the demonstration container may need.
 var helloApplets = []string{
-	"cat", "date", "echo", "env", "hostname", "id", "ip", "ls", "mount", "nslookup", "ping", "ps", "sh", "sleep", "uname", "wget",
+	"cat", "date", "echo", "env", "hostname", "id", "ip", "ls", "mount", "nslookup", "ping", "ps", "sh", "sleep",
+	"uname", "wget",
 }
 
 // helloImage returns the container image of the demonstration app.

@@ -38,7 +38,8 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 		return nil, slot.Manifest{}, err
 	}
 	in := rootfs.Inputs{
-		Board: b.Board, Arch: b.board.Arch, Variant: b.Variant, Version: b.Version, Built: b.built(), Programs: b.programs(), Packages: b.packages,
+		Board: b.Board, Arch: b.board.Arch, Variant: b.Variant, Version: b.Version, Built: b.built(),
+		Programs: b.programs(), Packages: b.packages,
 		Trust: b.Trust.Encode(), Without: b.Without, Hardware: b.board.Hardware,
 		Services: services, Modules: b.modules.root, Firmware: firmware, Known: ociimage.HasApplet, Blanks: blanks,
 	}
@@ -48,7 +49,8 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err := errors.Join(kernelErr, rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	rootTree, files, err := b.table.Finish(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string, error) {
+	rootTree, files, err := b.table.Finish(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string,
+		error) {
 		return b.file(ctx, "packed-"+name, name+".squashfs", digest, w)
 	})
 	if err != nil {
@@ -228,18 +230,21 @@ func (b *builder) deviceTrees(tree *assemble.Tree) error {
 	var faults []error
 	for _, name := range b.board.Kernel.DeviceTrees {
 		found := ""
-		err := filepath.WalkDir(filepath.Join(b.packages[b.lock.Kernel], "usr/lib"), func(file string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && strings.HasSuffix(file, "/"+name) {
-				found = file
-				return fs.SkipAll
-			}
-			return err
-		})
+		err := filepath.WalkDir(filepath.Join(b.packages[b.lock.Kernel], "usr/lib"),
+			func(file string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() && strings.HasSuffix(file, "/"+name) {
+					found = file
+					return fs.SkipAll
+				}
+				return err
+			})
 		if err != nil || found == "" {
-			faults = append(faults, errors.Join(fmt.Errorf("find device tree %s in package %s: not there", name, b.lock.Kernel), err))
+			faults = append(faults, errors.Join(fmt.Errorf("find device tree %s in package %s: not there", name,
+				b.lock.Kernel), err))
 			continue
 		}
-		faults = append(faults, tree.Add(assemble.Entry{Path: slot.DeviceTrees + "/" + filepath.Base(name), Mode: 0o644, Source: found}))
+		faults = append(faults, tree.Add(assemble.Entry{Path: slot.DeviceTrees + "/" + filepath.Base(name), Mode: 0o644,
+			Source: found}))
 	}
 	return errors.Join(faults...)
 }
@@ -263,7 +268,8 @@ func (b *builder) firmware() (*assemble.Tree, error) {
 				if err != nil || !chosen.Match(filepath.ToSlash(rel)) {
 					return err
 				}
-				return tree.Add(assemble.Entry{Path: "usr/lib/firmware/" + filepath.ToSlash(rel), Mode: 0o644, Source: file})
+				return tree.Add(assemble.Entry{Path: "usr/lib/firmware/" + filepath.ToSlash(rel), Mode: 0o644,
+					Source: file})
 			})
 			if err != nil {
 				return nil, err

@@ -33,7 +33,8 @@ func openStore(cache string) (store, error) {
 
 // do returns the directory of a stage's result. If there is none yet, fill writes it into a temporary directory, which
 // gets its name when it is complete: a build that is killed leaves nothing that a later one could use as a result.
-func (s store) do(ctx context.Context, name, key string, fill func(context.Context, string) error) (dir string, cached bool, err error) {
+func (s store) do(ctx context.Context, name, key string, fill func(context.Context, string) error) (dir string,
+	cached bool, err error) {
 	sum := sha256.Sum256([]byte(generation + "\x00" + name + "\x00" + key))
 	dir = filepath.Join(s.dir, fmt.Sprintf("%s-%x", name, sum[:12]))
 	if _, err := os.Stat(dir); err == nil {

@@ -39,7 +39,8 @@ const (
 func options(ctx context.Context) (qemu.Options, error) {
 	var lacks []error
 	for program, pkg := range map[string]string{
-		"qemu-system-aarch64": "qemu-system-arm", "qemu-system-x86_64": "qemu-system-x86", "e2fsck": "e2fsprogs", "debugfs": "e2fsprogs", "fsck.vfat": "dosfstools",
+		"qemu-system-aarch64": "qemu-system-arm", "qemu-system-x86_64": "qemu-system-x86", "e2fsck": "e2fsprogs",
+		"debugfs": "e2fsprogs", "fsck.vfat": "dosfstools",
 	} {
 		if _, err := exec.LookPath(program); err != nil {
 			lacks = append(lacks, fmt.Errorf("%s: apt-get install %s", program, pkg))
@@ -51,7 +52,8 @@ func options(ctx context.Context) (qemu.Options, error) {
 	}
 	dir := os.Getenv(imagesVariable)
 	if dir == "" {
-		lacks = append(lacks, fmt.Errorf("%s is not set: name the directory of %s-development.img; make powercut does", imagesVariable, name))
+		lacks = append(lacks, fmt.Errorf("%s is not set: name the directory of %s-development.img; make powercut does",
+			imagesVariable, name))
 	}
 	if err := errors.Join(lacks...); err != nil {
 		return qemu.Options{}, err
@@ -64,8 +66,8 @@ func options(ctx context.Context) (qemu.Options, error) {
 	return qemu.Options{Board: b, Firmware: files, Image: filepath.Join(dir, name+"-development.img")}, err
 }
 
-// TestPowerCut records one device through its first boot, an hour of rest made short, and all workloads, and judges what a
-// cut at any moment would have left.
+// TestPowerCut records one device through its first boot, an hour of rest made short, and all workloads, and judges
+// what a cut at any moment would have left.
 func TestPowerCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: no boots")
@@ -109,7 +111,8 @@ func TestPowerCut(t *testing.T) {
 	})
 	t.Run("careless", func(t *testing.T) {
 		if report := check(t, r, careless); report.BadCount == 0 {
-			t.Errorf("none of %d states is bad, though the file was written in place: the judges see nothing", report.States)
+			t.Errorf("none of %d states is bad, though the file was written in place: the judges see nothing",
+				report.States)
 		}
 	})
 }
@@ -124,7 +127,8 @@ func check(t *testing.T, r *recording.Recording, sections []string) *powercut.Re
 	if stat, err := os.Stat("/dev/shm"); err == nil && stat.IsDir() {
 		scratch = "/dev/shm"
 	}
-	report, err := powercut.Check(t.Context(), r, powercut.Options{Suite: suite, Effort: powercut.Quick(1), Sections: sections, Scratch: scratch})
+	report, err := powercut.Check(t.Context(), r, powercut.Options{Suite: suite, Effort: powercut.Quick(1),
+		Sections: sections, Scratch: scratch})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,17 +127,21 @@ func (r *Report) bootPartition(f *os.File, p layout.Partition) {
 // String returns the report for people.
 func (r Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: disk of %.0f MiB, board %s, boots slot %s\nguid %s\n\n", r.Image, mib(r.Size), or(r.Board, "unknown"), or(r.Slot, "unknown"), r.GUID)
+	fmt.Fprintf(&b, "%s: disk of %.0f MiB, board %s, boots slot %s\nguid %s\n\n", r.Image, mib(r.Size),
+		or(r.Board, "unknown"), or(r.Slot, "unknown"), r.GUID)
 	if r.Booted {
-		fmt.Fprintf(&b, "a device was booted from it: its host key, uuid and identifiers are in it; do not ship it, but build another\n\n")
+		fmt.Fprintf(&b, "a device was booted from it: its host key, uuid and identifiers are in it; do not ship it, "+
+			"but build another\n\n")
 	}
-	fmt.Fprintf(&b, "%-2s %-12s %-5s %9s %9s %9s %9s  %s\n", "#", "label", "fs", "at MiB", "size MiB", "used MiB", "free MiB", "partition guid")
+	fmt.Fprintf(&b, "%-2s %-12s %-5s %9s %9s %9s %9s  %s\n", "#", "label", "fs", "at MiB", "size MiB", "used MiB",
+		"free MiB", "partition guid")
 	for _, p := range r.Partitions {
 		used, free := "-", "-"
 		if p.FileSystem != "" {
 			used, free = fmt.Sprintf("%.1f", mib(p.Used)), fmt.Sprintf("%.1f", mib(p.Free))
 		}
-		fmt.Fprintf(&b, "%-2d %-12s %-5s %9.0f %9.0f %9s %9s  %s\n", p.Number, p.Label, or(p.FileSystem, "-"), mib(p.Start), mib(p.Size), used, free, p.GUID)
+		fmt.Fprintf(&b, "%-2d %-12s %-5s %9.0f %9.0f %9s %9s  %s\n", p.Number, p.Label, or(p.FileSystem, "-"),
+			mib(p.Start), mib(p.Size), used, free, p.GUID)
 		if p.FileSystem != "" && !p.Clean {
 			fmt.Fprintf(&b, "   %s was not unmounted cleanly\n", p.Label)
 		}

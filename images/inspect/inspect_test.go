@@ -24,7 +24,8 @@ func image(t *testing.T, text string) string {
 		testenv.Lacking(t, "%v", err)
 	}
 	plan, err := layout.New(layout.Request{File: "f", Partitions: []layout.Wanted{
-		{Label: layout.Boot, Size: 36 * disk.MiB}, {Label: layout.RootA, Size: 8 * disk.MiB}, {Label: layout.RootB, Size: 8 * disk.MiB},
+		{Label: layout.Boot, Size: 36 * disk.MiB}, {Label: layout.RootA, Size: 8 * disk.MiB},
+		{Label: layout.RootB, Size: 8 * disk.MiB},
 		{Label: layout.State, Size: 16 * disk.MiB}, {Label: layout.Data, Size: 4 * disk.MiB},
 	}})
 	if err != nil {
@@ -46,11 +47,14 @@ func image(t *testing.T, text string) string {
 	dir := t.TempDir()
 	files := map[string]string{layout.Boot: filepath.Join(dir, "boot"), layout.RootA: filepath.Join(dir, "a")}
 	boot := assemble.FAT{Label: "resin-boot", Volume: 0x1234abcd, Size: 36 * disk.MiB, Epoch: 1767225600}
-	if err := boot.Write(t.Context(), files[layout.Boot], tree(map[string]string{"device-type.json": `{"slug":"some-board"}`, bootvars.UBoot.File(): string(variables)})); err != nil {
+	if err := boot.Write(t.Context(), files[layout.Boot],
+		tree(map[string]string{"device-type.json": `{"slug":"some-board"}`,
+			bootvars.UBoot.File(): string(variables)})); err != nil {
 		t.Fatal(err)
 	}
 	root := assemble.Ext4{Label: "resin-rootA", UUID: layout.GUID("x"), Size: 8 * disk.MiB, Epoch: 1767225600}
-	if err := root.Write(t.Context(), files[layout.RootA], tree(map[string]string{slot.ManifestFile: text})); err != nil {
+	if err := root.Write(t.Context(), files[layout.RootA],
+		tree(map[string]string{slot.ManifestFile: text})); err != nil {
 		t.Fatal(err)
 	}
 	files[layout.State] = filepath.Join(dir, "state")
@@ -71,7 +75,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := r.String()
-	for _, want := range []string{"board some-board, boots slot B", "resin-data", "slot A: resinOS 9.9", "slot B: empty"} {
+	for _, want := range []string{"board some-board, boots slot B", "resin-data", "slot A: resinOS 9.9",
+		"slot B: empty"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("report lacks %q:\n%s", want, text)
 		}
@@ -117,7 +122,8 @@ func TestBadSlotIsALine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Slots[0].Fault == "" || r.Slots[0].Manifest != nil || !strings.Contains(r.String(), "slot A: parse manifest.json") {
+		if r.Slots[0].Fault == "" || r.Slots[0].Manifest != nil ||
+			!strings.Contains(r.String(), "slot A: parse manifest.json") {
 			t.Errorf("manifest %q: slot = %+v", text, r.Slots[0])
 		}
 	}
@@ -125,7 +131,8 @@ func TestBadSlotIsALine(t *testing.T) {
 
 func TestNoImage(t *testing.T) {
 	dir := t.TempDir()
-	for name, content := range map[string][]byte{"empty": nil, "short": []byte("x"), "noise": bytes.Repeat([]byte{0xA5}, 1<<20)} {
+	for name, content := range map[string][]byte{"empty": nil, "short": []byte("x"), "noise": bytes.Repeat([]byte{0xA5},
+		1<<20)} {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, content, 0o644); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,8 @@ func (p *Partition) ext4(s []byte) bool {
 	id := s[0x68:0x78]
 	p.UUID = fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
 	p.Clean = u16(0x3A)&1 != 0 && u32(0x60)&needsRecovery == 0
-	p.Mounted = u32(0x2C) != 0 || u16(0x34) != 0 // time of the last mount, and how many since the last check: mke2fs writes zeros
+	// time of the last mount, and how many since the last check: mke2fs writes zeros
+	p.Mounted = u32(0x2C) != 0 || u16(0x34) != 0
 	return true
 }
 

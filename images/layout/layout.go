@@ -126,10 +126,12 @@ func check(r Request) error {
 		case w.Size <= 0 || w.Size%Alignment != 0:
 			fault("partition %s: size %s is not a multiple of %s", w.Label, w.Size, Alignment)
 		case c.Need > w.Size:
-			fault("partition %s: its content needs %d MiB, it has %d MiB (largest: %s); enlarge it in this file or leave something out",
+			fault("partition %s: its content needs %d MiB, it has %d MiB (largest: %s); enlarge it in this file or "+
+				"leave something out",
 				w.Label, (c.Need+disk.MiB-1)/disk.MiB, w.Size/disk.MiB, c.Largest)
 		case w.Label == RootB && r.size(RootA) != w.Size:
-			fault("partition %s: %s, but %s has %s; both slots must have one size", w.Label, w.Size, RootA, r.size(RootA))
+			fault("partition %s: %s, but %s has %s; both slots must have one size", w.Label, w.Size, RootA,
+				r.size(RootA))
 		}
 	}
 	return errors.Join(faults...)

@@ -12,7 +12,8 @@ func request() Request {
 	return Request{
 		File: "boards/some.toml",
 		Partitions: []Wanted{
-			{Boot, 40 * disk.MiB}, {RootA, 192 * disk.MiB}, {RootB, 192 * disk.MiB}, {State, 64 * disk.MiB}, {Data, 256 * disk.MiB},
+			{Boot, 40 * disk.MiB}, {RootA, 192 * disk.MiB}, {RootB, 192 * disk.MiB}, {State, 64 * disk.MiB},
+			{Data, 256 * disk.MiB},
 		},
 		Contents: map[string]Content{
 			Boot:  {Digest: "b", Need: 3 * disk.MiB, Largest: "BOOTX64.EFI"},
@@ -36,13 +37,18 @@ func TestFaults(t *testing.T) {
 	}{
 		"does not fit": {func(r *Request) {
 			r.Contents[RootA] = Content{Need: 193 * disk.MiB, Largest: "rootfs.squashfs (150 MiB)"}
-		}, []string{"boards/some.toml", RootA, "needs 193 MiB", "has 192 MiB", "rootfs.squashfs", "enlarge it in this file"}},
-		"not aligned":      {func(r *Request) { r.Partitions[3].Size = 63 * disk.MiB }, []string{"resin-state", "63 MiB", "multiple of 4 MiB"}},
-		"zero":             {func(r *Request) { r.Partitions[4].Size = 0 }, []string{"resin-data", "0 B"}},
-		"wrong order":      {func(r *Request) { r.Partitions[0].Label = Data }, []string{`partition 1 is "resin-data", want "resin-boot"`}},
-		"too few":          {func(r *Request) { r.Partitions = r.Partitions[:2] }, []string{"2 partitions"}},
-		"slots differ":     {func(r *Request) { r.Partitions[2].Size = 64 * disk.MiB }, []string{"both slots must have one size"}},
-		"all faults named": {func(r *Request) { r.Partitions[3].Size = 1; r.Partitions[4].Size = 2 }, []string{"resin-state", "resin-data"}},
+		}, []string{"boards/some.toml", RootA, "needs 193 MiB", "has 192 MiB", "rootfs.squashfs",
+			"enlarge it in this file"}},
+		"not aligned": {func(r *Request) { r.Partitions[3].Size = 63 * disk.MiB }, []string{"resin-state", "63 MiB",
+			"multiple of 4 MiB"}},
+		"zero": {func(r *Request) { r.Partitions[4].Size = 0 }, []string{"resin-data", "0 B"}},
+		"wrong order": {func(r *Request) { r.Partitions[0].Label = Data },
+			[]string{`partition 1 is "resin-data", want "resin-boot"`}},
+		"too few": {func(r *Request) { r.Partitions = r.Partitions[:2] }, []string{"2 partitions"}},
+		"slots differ": {func(r *Request) { r.Partitions[2].Size = 64 * disk.MiB },
+			[]string{"both slots must have one size"}},
+		"all faults named": {func(r *Request) { r.Partitions[3].Size = 1; r.Partitions[4].Size = 2 },
+			[]string{"resin-state", "resin-data"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request()

@@ -63,7 +63,8 @@ func (x Image) Archive() ([]byte, error) {
 	manifest.Platform = &v1.Platform{Architecture: x.Arch, OS: "linux"}
 	manifest.Annotations = map[string]string{v1.AnnotationRefName: x.Name, nameAnnotation: "docker.io/" + x.Name}
 	return x.archive(blobs, v1.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{manifest},
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
+		Manifests: []v1.Descriptor{manifest},
 	})
 }
 

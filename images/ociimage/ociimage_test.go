@@ -12,7 +12,8 @@ import (
 )
 
 func hello() Image {
-	return Image{Name: "resinos/hello:latest", Arch: "arm64", Busybox: []byte("\x7fELF\x00sh\x00ls\x00"), Applets: []string{"ls", "sh"}, Epoch: 1767225600}
+	return Image{Name: "resinos/hello:latest", Arch: "arm64", Busybox: []byte("\x7fELF\x00sh\x00ls\x00"),
+		Applets: []string{"ls", "sh"}, Epoch: 1767225600}
 }
 
 func read(t *testing.T, archive []byte) map[string][]byte {
@@ -56,7 +57,8 @@ func TestArchiveHoldsTogether(t *testing.T) {
 	}
 	index := decode[v1.Index](t, files["index.json"])
 	top := index.Manifests[0]
-	if top.Annotations[nameAnnotation] != "docker.io/resinos/hello:latest" || top.Annotations[v1.AnnotationRefName] != "resinos/hello:latest" {
+	if top.Annotations[nameAnnotation] != "docker.io/resinos/hello:latest" ||
+		top.Annotations[v1.AnnotationRefName] != "resinos/hello:latest" {
 		t.Errorf("annotations = %v", top.Annotations)
 	}
 	manifest := decode[v1.Manifest](t, blob(top))

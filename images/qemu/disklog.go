@@ -11,12 +11,15 @@ package qemu
 func recordedDisk(o Options, model string) []string {
 	file := func(node, path string) []string {
 		return []string{
-			"-blockdev", "driver=file,node-name=" + node + "-file,cache.no-flush=on,discard=unmap,filename=" + escape(path),
+			"-blockdev", "driver=file,node-name=" + node + "-file,cache.no-flush=on,discard=unmap,filename=" +
+				escape(path),
 			"-blockdev", "driver=raw,node-name=" + node + ",discard=unmap,file=" + node + "-file",
 		}
 	}
 	args := append(file("image", o.Image), file("log", o.WriteLog)...)
 	return append(args,
-		"-blockdev", "driver=blklogwrites,node-name=disk0,file=image,log=log,log-sector-size=512,log-super-update-interval=1,discard=unmap",
+		"-blockdev",
+		"driver=blklogwrites,node-name=disk0,file=image,log=log,log-sector-size=512,"+
+			"log-super-update-interval=1,discard=unmap",
 		"-device", model+",drive=disk0,bootindex=0")
 }

@@ -21,7 +21,8 @@ import (
 
 // Firmware returns the files from which QEMU starts the board, from the package that the board's lock pins. It fetches
 // and unpacks the package into the cache if necessary; report may be nil.
-func Firmware(ctx context.Context, board boards.Board, cache string, report func(apt.Progress)) ([]FirmwareFile, error) {
+func Firmware(ctx context.Context, board boards.Board, cache string, report func(apt.Progress)) ([]FirmwareFile,
+	error) {
 	if len(board.Qemu.Firmware) == 0 {
 		return nil, nil
 	}
@@ -31,7 +32,8 @@ func Firmware(ctx context.Context, board boards.Board, cache string, report func
 	}
 	pin, found := pins.Find(board.Qemu.Package)
 	if !found {
-		return nil, fmt.Errorf("find package %s in %s%s", board.Qemu.Package, lock.File(board.Name), lock.Hint(board.Name))
+		return nil, fmt.Errorf("find package %s in %s%s", board.Qemu.Package, lock.File(board.Name),
+			lock.Hint(board.Name))
 	}
 	dir := filepath.Join(cache, "firmware", key(pin.SHA256, board.Qemu.Firmware))
 	files, absent := unpacked(board, dir)

@@ -132,7 +132,8 @@ func Overlay(ctx context.Context, image, format, overlay string) error {
 	if format == "" {
 		format = "raw"
 	}
-	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", base, overlay).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", base,
+		overlay).CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
 		return missing("qemu-img")
 	}

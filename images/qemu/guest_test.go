@@ -92,7 +92,8 @@ func TestGuestDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := g.Wait(bounded(t))
-	if err == nil || !strings.Contains(err.Error(), "signal: killed") || !strings.Contains(err.Error(), "| hello from the disk") {
+	if err == nil || !strings.Contains(err.Error(), "signal: killed") ||
+		!strings.Contains(err.Error(), "| hello from the disk") {
 		t.Errorf("Wait = %v, want the signal and the last console lines", err)
 	}
 }
@@ -124,7 +125,8 @@ func TestWritesStayOut(t *testing.T) {
 			}
 			var said string
 			write := map[string]string{"command-line": `qemu-io disk0 "write -P 0x5a 4096 4096"`}
-			if err := g.QMP().Do(bounded(t), "human-monitor-command", write, &said); err != nil || strings.Contains(said, "rror") {
+			if err := g.QMP().Do(bounded(t), "human-monitor-command", write, &said); err != nil ||
+				strings.Contains(said, "rror") {
 				t.Fatalf("write: %v %s", err, said)
 			}
 			g.Kill()
@@ -157,8 +159,9 @@ func TestStartFaults(t *testing.T) {
 		is   error
 		text string
 	}{
-		"locked image":  {Options{Board: biosBoard(), Image: image}, ErrLocked, image},
-		"port in use":   {Options{Board: biosBoard(), Image: bootDisk(t), Network: Network{SSHPort: l.Addr().(*net.TCPAddr).Port}}, ErrPort, "--ssh-port"},
+		"locked image": {Options{Board: biosBoard(), Image: image}, ErrLocked, image},
+		"port in use": {Options{Board: biosBoard(), Image: bootDisk(t),
+			Network: Network{SSHPort: l.Addr().(*net.TCPAddr).Port}}, ErrPort, "--ssh-port"},
 		"no such image": {Options{Board: biosBoard(), Image: "none.img"}, os.ErrNotExist, "none.img"},
 		"no QEMU":       {Options{Board: absent, Image: bootDisk(t)}, ErrMissing, "qemu-system-none"},
 		"bad CPU":       {Options{Board: wrong, Image: bootDisk(t)}, nil, "abacus"},
@@ -175,7 +178,8 @@ func TestStartFaults(t *testing.T) {
 			}
 		})
 	}
-	if err := missing("/usr/bin/qemu-system-aarch64"); !strings.Contains(err.Error(), "apt-get install qemu-system-arm") {
+	if err := missing("/usr/bin/qemu-system-aarch64"); !strings.Contains(err.Error(),
+		"apt-get install qemu-system-arm") {
 		t.Errorf("missing = %v", err)
 	}
 }
@@ -192,7 +196,8 @@ func TestGuestDiesWithUs(t *testing.T) {
 		select {}
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestGuestDiesWithUs$")
-	cmd.Env = append(os.Environ(), "QEMU_TEST_STARTER="+bootDisk(t), "TMPDIR="+t.TempDir()) // a killed starter tidies nothing up
+	// a killed starter tidies nothing up
+	cmd.Env = append(os.Environ(), "QEMU_TEST_STARTER="+bootDisk(t), "TMPDIR="+t.TempDir())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

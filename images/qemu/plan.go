@@ -33,7 +33,8 @@ const varsFile = "vars.fd"
 // qmpDescriptor is the file descriptor of QEMU's end of the monitor's socket, which it inherits.
 const qmpDescriptor = 3
 
-// Plan turns options into a command line. directory is the private directory of the run. All faults are reported at once.
+// Plan turns options into a command line. directory is the private directory of the run. All faults are reported at
+// once.
 func Plan(o Options, dir string) (Command, error) {
 	if err := check(o); err != nil {
 		return Command{}, err
@@ -91,7 +92,8 @@ func check(o Options) error {
 	}
 	fault(o.Board.Qemu.System == "", "run board %q: QEMU cannot play it", o.Board.Name)
 	fault(o.Image == "" && o.Kernel == nil, "run board %q: neither an image nor a kernel", o.Board.Name)
-	fault(o.Kernel == nil && len(o.Firmware) == 0 && len(o.Board.Qemu.Firmware) > 0, "run board %q: its firmware files are missing", o.Board.Name)
+	fault(o.Kernel == nil && len(o.Firmware) == 0 && len(o.Board.Qemu.Firmware) > 0,
+		"run board %q: its firmware files are missing", o.Board.Name)
 	fault(o.Memory < 0 || o.Memory > 0 && o.Memory < 64, "memory of %d MiB: want 64 or more", o.Memory)
 	fault(o.CPUs < 0, "%d processors: want 1 or more", o.CPUs)
 	fault(o.Shift < 0 || o.Shift > 10, "shift of %d: want 0 to 10", o.Shift)

@@ -62,19 +62,21 @@ func TestPlanFaults(t *testing.T) {
 		o    Options
 		want string
 	}{
-		"no board":          {Options{Image: "a"}, "QEMU cannot play it"},
-		"no image":          {Options{Board: board}, "neither an image nor a kernel"},
-		"shift":             {Options{Board: board, Image: "a", Shift: 11}, "shift of 11"},
-		"little memory":     {Options{Board: board, Image: "a", Memory: 8}, "memory of 8 MiB"},
-		"format":            {Options{Board: board, Image: "a", Format: "vdi"}, `format "vdi"`},
-		"disk format":       {Options{Board: board, Image: "a", Disks: []Disk{{Format: "x"}}}, `format "x"`},
-		"port":              {Options{Board: board, Image: "a", Network: Network{SSHPort: 70000}}, "ssh port 70000"},
-		"tap and port":      {Options{Board: board, Image: "a", Network: Network{SSHPort: 7, Tap: "tap0"}}, "forwards no ports"},
+		"no board":      {Options{Image: "a"}, "QEMU cannot play it"},
+		"no image":      {Options{Board: board}, "neither an image nor a kernel"},
+		"shift":         {Options{Board: board, Image: "a", Shift: 11}, "shift of 11"},
+		"little memory": {Options{Board: board, Image: "a", Memory: 8}, "memory of 8 MiB"},
+		"format":        {Options{Board: board, Image: "a", Format: "vdi"}, `format "vdi"`},
+		"disk format":   {Options{Board: board, Image: "a", Disks: []Disk{{Format: "x"}}}, `format "x"`},
+		"port":          {Options{Board: board, Image: "a", Network: Network{SSHPort: 70000}}, "ssh port 70000"},
+		"tap and port": {Options{Board: board, Image: "a", Network: Network{SSHPort: 7, Tap: "tap0"}},
+			"forwards no ports"},
 		"two ways":          {Options{Board: board, Image: "a", Overlay: "b", Snapshot: true}, "exclude each other"},
 		"several at once":   {Options{Memory: 8, CPUs: -1}, "-1 processors"},
 		"faults of nothing": {Options{Board: board, Faults: []Fault{{}}}, "faults of the disk: they need an image"},
-		"log of overlay":    {Options{Board: board, Image: "a", Overlay: "b", WriteLog: "l"}, "write log l: it records"},
-		"lacking firmware":  {Options{Board: withFirmware(board), Image: "a"}, "firmware files are missing"},
+		"log of overlay": {Options{Board: board, Image: "a", Overlay: "b", WriteLog: "l"},
+			"write log l: it records"},
+		"lacking firmware": {Options{Board: withFirmware(board), Image: "a"}, "firmware files are missing"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -13,19 +13,21 @@ import (
 
 // Options choose the image and the emulated device. The zero value of every field except Board is useful.
 type Options struct {
-	Board     boards.Board
-	Firmware  []FirmwareFile // what the board starts from: see Firmware
-	Image     string         // the disk that the board boots from
-	Format    string         // of the image: raw (also the empty string) or qcow2
-	Overlay   string         // if set: writes go to this new qcow2 file over Image, which does not change
-	Snapshot  bool           // writes are lost when QEMU ends; Image does not change
-	WriteLog  string         // if set: every write to Image, which must be raw, is also recorded in this new file (disklog.go)
-	Faults    []Fault        // of Image, or of the overlay
-	Disks     []Disk         // further disks, in order
-	Kernel    *Kernel        // if set: boots this kernel without bootloader
-	Memory    int            // in MiB; 0 means DefaultMemory
-	CPUs      int            // 0 means 1
-	Shift     int            // if set: instructions are counted (Monitor.Instructions), and each takes 2^Shift ns of the guest's time
+	Board    boards.Board
+	Firmware []FirmwareFile // what the board starts from: see Firmware
+	Image    string         // the disk that the board boots from
+	Format   string         // of the image: raw (also the empty string) or qcow2
+	Overlay  string         // if set: writes go to this new qcow2 file over Image, which does not change
+	Snapshot bool           // writes are lost when QEMU ends; Image does not change
+	// if set: every write to Image, which must be raw, is also recorded in this new file (disklog.go)
+	WriteLog string
+	Faults   []Fault // of Image, or of the overlay
+	Disks    []Disk  // further disks, in order
+	Kernel   *Kernel // if set: boots this kernel without bootloader
+	Memory   int     // in MiB; 0 means DefaultMemory
+	CPUs     int     // 0 means 1
+	// if set: instructions are counted (Monitor.Instructions), and each takes 2^Shift ns of the guest's time
+	Shift     int
 	Network   Network
 	Devices   []string     // further -device values, beside those of the board
 	Arguments []string     // further arguments, put last

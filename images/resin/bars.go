@@ -34,7 +34,8 @@ func (b *bars) Advance(what string, done, total int64) {
 	bar, ok := b.downloads[what]
 	if !ok {
 		bar = b.all.AddBar(total, mpb.BarRemoveOnComplete(), mpb.PrependDecorators(decor.Name(what)),
-			mpb.AppendDecorators(decor.CountersKiloByte("% .1f / % .1f "), decor.AverageSpeed(decor.SizeB1000(0), "% .1f")))
+			mpb.AppendDecorators(decor.CountersKiloByte("% .1f / % .1f "), decor.AverageSpeed(decor.SizeB1000(0),
+				"% .1f")))
 		b.downloads[what] = bar
 	}
 	bar.SetTotal(total, total > 0 && done >= total)

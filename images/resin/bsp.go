@@ -32,8 +32,8 @@ func unpackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unpack BOARD PACKAGE...",
 		Short: "Puts the files of a board's pinned packages into a directory",
-		Long: `Fetches packages that the board's lock pins, checks their digests, and writes their files below the directory that
---output names. Replaces existing files. Use it to run or inspect the programs in the board's images.`,
+		Long: `Fetches packages that the board's lock pins, checks their digests, and writes their files below the
+directory that --output names. Replaces existing files. Use it to run or inspect the programs in the board's images.`,
 		Example: "  resin bsp unpack qemu-x86_64 crun libc6 -o /tmp/crun",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,8 +58,9 @@ func lockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lock BOARD",
 		Short: "Pins the current versions and digests of a board's packages",
-		Long: `Asks the Debian mirror for the version of each of the board's packages, and writes version, digest and size into
-bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resin again, which contains the lock.`,
+		Long: `Asks the Debian mirror for the version of each of the board's packages, and writes version, digest and
+size into bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resin again, which
+contains the lock.`,
 		Example: "  resin bsp lock qemu-x86_64\n  resin bsp lock -n qemu-arm64",
 		Args:    countArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,7 +69,8 @@ bsp/boards/BOARD.lock. Run it at the top of the source tree, then build bin/resi
 				return err
 			}
 			if _, err := os.Stat(lockDirectory(tree)); err != nil {
-				return usageError{fmt.Errorf("%w; run it at the top of the source tree, or name the tree with --tree", err)}
+				return usageError{fmt.Errorf("%w; run it at the top of the source tree, or name the tree with --tree",
+					err)}
 			}
 			fresh, err := pin(cmd.Context(), board, cache, mirrors)
 			if err != nil {

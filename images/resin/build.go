@@ -18,7 +18,7 @@ func buildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Builds a disk image",
-		Long: `Builds a disk image from the board's pinned Debian packages, the device's binaries and the apps to preload.
+		Long: `Builds a disk image from the board's Debian packages, the device's binaries and the preloaded apps.
 
 Needs no root. Keeps the results of finished stages in the cache, so that a second build repeats only the stages whose
 inputs changed; the same inputs always give the same bytes. Writes the image beside the output file and renames it when
@@ -51,7 +51,8 @@ the device refuses every update.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: resinOS %s for %s, %s\n", result.Image, result.Manifest.Version, o.Board, o.Variant)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: resinOS %s for %s, %s\n", result.Image, result.Manifest.Version,
+				o.Board, o.Variant)
 			if len(o.Trust.Usable()) == 0 {
 				fmt.Fprintf(cmd.ErrOrStderr(), "resin: %s trusts no key, so a device refuses every update; "+
 					"to change that, create a key with resin keys new, and build with --keys\n", result.Image)
@@ -63,8 +64,10 @@ the device refuses every update.`,
 	f.StringVar(&o.Board, "board", "", "board to build for; see: resin boards")
 	f.StringVar(&o.Variant, "variant", "development", "production, development or standalone")
 	f.StringVarP(&o.Output, "output", "o", "", "image file to write")
-	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml, the files that it reads or binds, and images/*.tar; '' for none")
-	f.StringVar(&o.Binaries, "binaries", "bin", "directory with the device's binaries, one subdirectory for each architecture")
+	f.StringSliceVar(&o.Apps, "apps", []string{"hello"}, "apps to preload: directories with a compose.yaml, the "+
+		"files that it reads or binds, and images/*.tar; '' for none")
+	f.StringVar(&o.Binaries, "binaries", "bin",
+		"directory with the device's binaries, one subdirectory for each architecture")
 	f.StringVar(&keys, "keys", "", "directory with the trust file for updates; see: resin keys")
 	f.StringSliceVar(&o.Without, "without", nil, "parts to leave out: docker (Docker's API)")
 	f.StringVar(&o.Version, "version", build.Version, "version of the system in the image")

@@ -109,7 +109,8 @@ func makeBundle(cmd *cobra.Command, o bundler.Options, keys []string, out output
 		}
 	}
 	if out.push != "" {
-		if report.Pushed, err = bundler.Push(cmd.Context(), out.push, o.Output, m, []string{out.registries}); err != nil {
+		if report.Pushed, err = bundler.Push(cmd.Context(), out.push, o.Output, m,
+			[]string{out.registries}); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,8 @@ func root() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand(), powercutCommand(),
+	cmd.AddCommand(buildCommand(), boardsCommand(), inspectCommand(), bspCommand(), versionCommand(), runCommand(),
+		powercutCommand(),
 		bundleCommand(), keysCommand(), preloadCommand(), pushCommand())
 	return cmd
 }
@@ -81,6 +82,7 @@ func countArgs(n int) cobra.PositionalArgs {
 		if n == 0 && c.HasSubCommands() {
 			return usageError{fmt.Errorf("no command %q; see: %s --help", args[0], c.CommandPath())}
 		}
-		return usageError{fmt.Errorf("%s takes %d arguments, not %d; see: %s --help", c.CommandPath(), n, len(args), c.CommandPath())}
+		return usageError{fmt.Errorf("%s takes %d arguments, not %d; see: %s --help", c.CommandPath(), n, len(args),
+			c.CommandPath())}
 	}
 }

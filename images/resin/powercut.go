@@ -17,9 +17,9 @@ import (
 
 const powercutLong = `Checks that a device boots again after a power cut at any moment.
 
-record boots an image in QEMU, runs workloads and records every write and flush that reaches the disk. check creates each
-disk that a cut could have left, without booting any, and judges it; it fails if one is bad. replay writes one of these
-disks into a file, for inspection.`
+record boots an image in QEMU, runs workloads and records every write and flush that reaches the disk. check creates
+each disk that a cut could have left, without booting any, and judges it; it fails if one is bad. replay writes one of
+these disks into a file, for inspection.`
 
 func powercutCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -37,7 +37,8 @@ func recordCommand() *cobra.Command {
 	size := "1GiB"
 	c := &cobra.Command{
 		Use: "record IMAGE DIRECTORY", Short: "Records what a device writes", Args: countArgs(2),
-		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut record --only first-boot,careless resinos.img /tmp/cut",
+		Example: "  resin powercut record resinos.img /tmp/cut\n  resin powercut record --only first-boot,careless " +
+			"resinos.img /tmp/cut",
 	}
 	c.Flags().StringVar(&f.board, "board", "", "board to emulate (default: the board that the image was built for)")
 	c.Flags().StringVar(&f.cache, "cache", ".cache", "directory for downloads: the board's firmware")
@@ -48,7 +49,8 @@ func recordCommand() *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
-		return record(c.Context(), args[0], args[1], int64(bytes), f, only, func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
+		return record(c.Context(), args[0], args[1], int64(bytes), f, only,
+			func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
 	}
 	return c
 }
@@ -89,14 +91,17 @@ func checkCommand() *cobra.Command {
 	var thorough, good bool
 	c := &cobra.Command{
 		Use: "check DIRECTORY", Short: "Judges each disk that a cut could have left", Args: countArgs(1),
-		Example: "  resin powercut check /tmp/cut\n  resin powercut check --thorough --seed 7 --section config /tmp/cut",
+		Example: "  resin powercut check /tmp/cut\n" +
+			"  resin powercut check --thorough --seed 7 --section config /tmp/cut",
 	}
 	c.Flags().Uint64Var(&seed, "seed", 1, "seed of the random choice of writes in long epochs")
-	c.Flags().BoolVar(&good, "good", false, "without --section: checks all workloads but careless, whose states must be bad")
+	c.Flags().BoolVar(&good, "good", false,
+		"without --section: checks all workloads but careless, whose states must be bad")
 	c.Flags().BoolVar(&thorough, "thorough", false, "tries every loss and every tear; takes four times as long")
 	c.Flags().StringSliceVar(&o.Sections, "section", nil, "checks these sections only")
 	c.Flags().IntVar(&o.Workers, "workers", 0, "number of judges that work in parallel (0: one for each processor)")
-	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(), "directory for the disk that states are created on, preferably in RAM")
+	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(),
+		"directory for the disk that states are created on, preferably in RAM")
 	asJSON := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if o.Effort = powercut.Quick(seed); thorough {

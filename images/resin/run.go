@@ -33,8 +33,8 @@ type runFlags struct {
 const runLong = `Boots an image in QEMU.
 
 The file stays as it was built: the writes of the device go into a temporary overlay, which is lost when QEMU ends. With
---keep they go into the file. A device creates a host key, a UUID and identifiers at its first boot, so such a file belongs
-to one device and must not be shipped (resin inspect says so).
+--keep they go into the file. A device creates a host key, a UUID and identifiers at its first boot, so such a file
+belongs to one device and must not be shipped (resin inspect says so).
 
 On a terminal the device's serial console is attached until you leave (Ctrl-] or Ctrl-a x) or the device powers off.
 Without a terminal the command waits for the first output of a container, prints the time line of the boot, powers the
@@ -46,7 +46,8 @@ const runExample = `  resin run my.img --ssh-port 2222
 // runCommand returns the command resin run.
 func runCommand() *cobra.Command {
 	var f runFlags
-	c := &cobra.Command{Use: "run FILE", Short: "Boots an image in QEMU", Long: runLong, Args: countArgs(1), Example: runExample}
+	c := &cobra.Command{Use: "run FILE", Short: "Boots an image in QEMU", Long: runLong, Args: countArgs(1),
+		Example: runExample}
 	c.Flags().StringVar(&f.board, "board", "", "board to emulate (default: the board that the image was built for)")
 	c.Flags().StringVar(&f.cache, "cache", ".cache", "directory for downloads: the board's firmware")
 	c.Flags().IntVar(&f.memory, "memory", qemu.DefaultMemory, "memory of the device in MiB")
@@ -145,7 +146,8 @@ func runOptions(ctx context.Context, image string, f runFlags) (qemu.Options, er
 
 // options returns the options that the flags set.
 func (f runFlags) options(image string) qemu.Options {
-	o := qemu.Options{Image: image, Snapshot: !f.keep, Memory: f.memory, CPUs: f.cpus, Network: qemu.Network{SSHPort: f.port}}
+	o := qemu.Options{Image: image, Snapshot: !f.keep, Memory: f.memory, CPUs: f.cpus,
+		Network: qemu.Network{SSHPort: f.port}}
 	for _, file := range f.disks {
 		o.Disks = append(o.Disks, qemu.Disk{Path: file, Snapshot: !f.keep})
 	}
@@ -182,7 +184,8 @@ func startGuest(ctx context.Context, o qemu.Options, findPort bool) (*qemu.Guest
 
 // attach connects the console with the terminal until the person leaves or the guest ends.
 func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) error {
-	fmt.Fprintln(os.Stderr, "resin: serial console; Ctrl-] or Ctrl-a x quits and cuts the power of the device (type poweroff in the device to shut it down)")
+	fmt.Fprintln(os.Stderr, "resin: serial console; Ctrl-] or Ctrl-a x quits and cuts the power of the device (type "+
+		"poweroff in the device to shut it down)")
 	old, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return fmt.Errorf("set terminal to raw mode: %w", err)
@@ -196,7 +199,8 @@ func attach(ctx context.Context, guest *qemu.Guest, in *os.File, out io.Writer) 
 	}
 	defer guest.Console().Copy(out)()
 	left := make(chan error, 1)
-	go func() { left <- typeInto(guest.Console(), in) }() // ends with the program: a read of a terminal cannot be cancelled
+	// ends with the program: a read of a terminal cannot be cancelled
+	go func() { left <- typeInto(guest.Console(), in) }()
 	select {
 	case err := <-left:
 		return err
@@ -306,7 +310,8 @@ func watchSteps(ctx context.Context, guest *qemu.Guest, out io.Writer) error {
 const loginGrace = 10 * time.Second
 
 // finishByConsole continues over ssh if that answers soon, else it presses the power button.
-func finishByConsole(ctx context.Context, guest *qemu.Guest, login <-chan *qemu.Shell, line string, out io.Writer) error {
+func finishByConsole(ctx context.Context, guest *qemu.Guest, login <-chan *qemu.Shell, line string,
+	out io.Writer) error {
 	select {
 	case shell := <-login:
 		defer shell.Close()

@@ -84,7 +84,8 @@ func TestRecoveryRoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, files, err := table.Finish(tree, inputs(t, variant), 0, stage); len(files) > 0 || err != nil || written["recovery"] {
+		if _, files, err := table.Finish(tree, inputs(t, variant), 0, stage); len(files) > 0 || err != nil ||
+			written["recovery"] {
 			t.Errorf("%s: files %v, %v", variant, files, err)
 		}
 	}

@@ -47,11 +47,14 @@ func (t Table) Root(in Inputs) (*assemble.Tree, error) {
 	l.mountPoints()
 	for _, f := range t.Files {
 		if carries(f.In, in.Variant) {
-			l.add(assemble.Entry{Path: f.Path, Mode: f.Mode.or(0o644), Content: []byte(strings.TrimPrefix(f.Text, "\n"))})
+			l.add(assemble.Entry{Path: f.Path, Mode: f.Mode.or(0o644),
+				Content: []byte(strings.TrimPrefix(f.Text, "\n"))})
 		}
 	}
 	l.add(assemble.Entry{Path: "usr/lib/os-release", Mode: 0o644, Content: OSRelease(in)})
-	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s (%s) \\n \\l\n\n", in.Version, in.Variant)}) // getty(8) inserts host and line
+	// getty(8) inserts host and line
+	l.add(assemble.Entry{Path: "etc/issue", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s (%s) \\n \\l\n\n",
+		in.Version, in.Variant)})
 	l.add(assemble.Entry{Path: "etc/issue.net", Mode: 0o644, Content: fmt.Appendf(nil, "resinOS %s\n", in.Version)})
 	l.link("etc/os-release", "../usr/lib/os-release")
 	for _, k := range t.Links {
@@ -95,7 +98,8 @@ func (t Table) Initramfs(in Inputs, modules *assemble.Tree, names []string) (*as
 		l.add(assemble.Entry{Path: "init", Mode: 0o755, Source: file})
 	}
 	// The kernel opens it before anything is mounted, as descriptors 0-2 of /init.
-	l.add(assemble.Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Device: assemble.Device{Major: 5, Minor: 1}})
+	l.add(assemble.Entry{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600,
+		Device: assemble.Device{Major: 5, Minor: 1}})
 	l.add(assemble.Entry{Path: "etc/modules", Mode: 0o644, Content: []byte(strings.Join(names, "\n") + "\n")})
 	l.add(assemble.Entry{Path: "etc/os-release", Mode: 0o644, Content: OSRelease(in)})
 	l.graft(modules)
@@ -141,7 +145,8 @@ func (l *laying) mountPoints() {
 	for _, m := range table {
 		name := strings.TrimPrefix(m.Target, "/")
 		top, _, nested := strings.Cut(name, "/")
-		if _, have := l.tree.Lookup(name); !have && !(nested && (top == "dev" || top == "sys" || top == "run" || top == "proc")) {
+		if _, have := l.tree.Lookup(name); !have && !(nested && (top == "dev" || top == "sys" || top == "run" ||
+			top == "proc")) {
 			l.add(assemble.Entry{Path: name, Mode: fs.ModeDir | 0o755})
 		}
 	}
@@ -205,7 +210,8 @@ func (l *laying) packages(all []Package) {
 		}
 		dir, ok := l.in.Packages[p.Name]
 		if !ok {
-			l.fault(fmt.Errorf("%s: package %s is not in the lock; name it under [userland] of the board, then: resin bsp lock %s", p.Path, p.Name, l.in.Board))
+			l.fault(fmt.Errorf("%s: package %s is not in the lock; name it under [userland] of the board, then: "+
+				"resin bsp lock %s", p.Path, p.Name, l.in.Board))
 			continue
 		}
 		if err := l.fromPackage(p, dir); err != nil {
@@ -284,8 +290,10 @@ func OSRelease(in Inputs) []byte {
 	var b bytes.Buffer
 	for _, kv := range [][2]string{
 		{"NAME", "resinOS"}, {"ID", "resinos"}, {"VERSION_ID", in.Version}, {"VERSION", in.Version},
-		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", capital(in.Variant)}, {"RESIN_BOARD", in.Board},
-		{"MACHINE", in.Board}, {"SLUG", in.Board}, // read by other programs: the name of the hardware, and that of the device type
+		{"PRETTY_NAME", "resinOS " + in.Version}, {"VARIANT_ID", in.Variant}, {"VARIANT", capital(in.Variant)},
+		{"RESIN_BOARD", in.Board},
+		// read by other programs: the name of the hardware, and that of the device type
+		{"MACHINE", in.Board}, {"SLUG", in.Board},
 	} {
 		fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])
 	}

@@ -56,12 +56,14 @@ func inputs(t *testing.T, variant string) Inputs {
 	write("state.ext4", "an empty file system")
 	write("data.ext4", "another")
 	modules := &assemble.Tree{}
-	if err := modules.Add(assemble.Entry{Path: "usr/lib/modules/6.12/modules.dep", Mode: 0o644, Content: []byte("x")}); err != nil {
+	if err := modules.Add(assemble.Entry{Path: "usr/lib/modules/6.12/modules.dep", Mode: 0o644,
+		Content: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	return Inputs{
 		Board: "some-board", Variant: variant, Version: "1.2.3", Programs: filepath.Join(dir, "bin"),
-		Packages: packages, Blanks: map[string]string{"state": filepath.Join(dir, "state.ext4"), "data": filepath.Join(dir, "data.ext4")},
+		Packages: packages, Blanks: map[string]string{"state": filepath.Join(dir, "state.ext4"),
+			"data": filepath.Join(dir, "data.ext4")},
 		Services: map[string][]byte{"logd.toml": []byte("x")}, Modules: modules,
 	}
 }
@@ -133,7 +135,8 @@ func TestTargetsExist(t *testing.T) {
 	}
 }
 
-// TestProductionHasNoWayIn wants neither shell nor login program in the production root; its sshd opens to the owner's keys alone.
+// TestProductionHasNoWayIn wants neither shell nor login program in the production root; its sshd opens to the owner's
+// keys alone.
 func TestProductionHasNoWayIn(t *testing.T) {
 	table, err := Load()
 	if err != nil {
@@ -193,7 +196,8 @@ func TestMissingInputsAreAllNamed(t *testing.T) {
 	in.Programs = t.TempDir()
 	in.Known = func([]byte, string) bool { return false }
 	_, err = table.Root(in)
-	for _, want := range []string{"program init", "program engine", "make build", "package busybox-static is not in the lock", "resin bsp lock some-board"} {
+	for _, want := range []string{"program init", "program engine", "make build",
+		"package busybox-static is not in the lock", "resin bsp lock some-board"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Root() error lacks %q: %v", want, err)
 		}

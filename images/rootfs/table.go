@@ -120,7 +120,8 @@ func (m Mode) or(other fs.FileMode) fs.FileMode {
 // Load decodes the built-in table.
 func Load() (Table, error) { return Parse("images/rootfs/rootfs.toml", builtin) }
 
-// Parse decodes a table; file is its name for messages. Unknown keys and unknown variants are faults, all reported at once.
+// Parse decodes a table; file is its name for messages. Unknown keys and unknown variants are faults, all reported at
+// once.
 func Parse(file, text string) (Table, error) {
 	var t Table
 	meta, err := toml.Decode(text, &t)
@@ -134,7 +135,8 @@ func Parse(file, text string) (Table, error) {
 	for _, list := range t.variantLists() {
 		for _, v := range list {
 			if !slices.Contains(variants, v) {
-				faults = append(faults, fmt.Errorf("%s: unknown variant %q; there are %s", file, v, strings.Join(variants, ", ")))
+				faults = append(faults, fmt.Errorf("%s: unknown variant %q; there are %s", file, v,
+					strings.Join(variants, ", ")))
 			}
 		}
 	}

@@ -45,7 +45,8 @@ func newBench(t *testing.T, file string) *bench {
 	must(t, os.Mkdir(filepath.Join(dir, "boot"), 0o755))
 	b := &bench{}
 	b.Config = Config{
-		Store: config.Store{Path: filepath.Join(dir, "boot", "config.json")}, Published: filepath.Join(dir, "run", "config.json"),
+		Store: config.Store{Path: filepath.Join(dir, "boot", "config.json")}, Published: filepath.Join(dir, "run",
+			"config.json"),
 		Lasts: func() bool { return true }, Patience: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Now:     func() time.Duration { return time.Second },
 		InImage: func() []string { return []string{"sshd", "netd"} },
@@ -104,7 +105,8 @@ func TestNewDevice(t *testing.T) {
 	if good, err := config.Good(b.Store.Path); err != nil || string(good.Bytes()) != b.file(t) {
 		t.Errorf("the copy is %s, %v", good.Bytes(), err)
 	}
-	if s.Text("hostname") != made[:7] || s.Values["hostname"].From != settings.Generated || s.Values["uuid"].From != settings.File || !slices.Equal(s.Unknown, []string{"mine.a"}) {
+	if s.Text("hostname") != made[:7] || s.Values["hostname"].From != settings.Generated ||
+		s.Values["uuid"].From != settings.File || !slices.Equal(s.Unknown, []string{"mine.a"}) {
 		t.Errorf("in force is %+v", s)
 	}
 	before, err := os.Stat(b.Store.Path)
@@ -185,8 +187,8 @@ func TestMissingAtBoot(t *testing.T) {
 	}
 }
 
-// TestGoneBeforeFirstRun: a file that the boot has found and that is gone now was taken away by somebody, the copy too. Neither comes
-// back, not even at configd's first run.
+// TestGoneBeforeFirstRun: a file that the boot has found and that is gone now was taken away by somebody, the copy too.
+// Neither comes back, not even at configd's first run.
 func TestGoneBeforeFirstRun(t *testing.T) {
 	for _, copied := range []bool{false, true} {
 		b := newBench(t, `{"hostname":"x","uuid":"`+made+`"}`)
@@ -219,16 +221,18 @@ func TestBrokenKeepsWhatWasInForce(t *testing.T) {
 	}
 }
 
-// TestWrongValue: a value that cannot be used leaves the last good one in force, over reboots and whatever else changes. Only one that
-// is taken out goes.
+// TestWrongValue: a value that cannot be used leaves the last good one in force, over reboots and whatever else
+// changes. Only one that is taken out goes.
 func TestWrongValue(t *testing.T) {
 	b := newBench(t, `{"hostname":"kitchen","mode":"a","listenPort":80}`)
 	b.run(t)
-	for _, file := range []string{`{"hostname":"bad name!","mode":"b","listenPort":"x"}`, `{"hostname":["worse"],"mode":"c","listenPort":-1}`, `{"hostn`} {
+	for _, file := range []string{`{"hostname":"bad name!","mode":"b","listenPort":"x"}`,
+		`{"hostname":["worse"],"mode":"c","listenPort":-1}`, `{"hostn`} {
 		b.write(t, file)
 		for range 2 {
 			s := b.run(t)
-			if s.Text("hostname") != "kitchen" || s.Number("listenPort") != 80 || b.hostnames[len(b.hostnames)-1] != "kitchen" || s.Text("uuid") != made {
+			if s.Text("hostname") != "kitchen" || s.Number("listenPort") != 80 ||
+				b.hostnames[len(b.hostnames)-1] != "kitchen" || s.Text("uuid") != made {
 				t.Errorf("after %s the device is %s, in force %+v", file, b.hostnames[len(b.hostnames)-1], s)
 			}
 			must(t, os.RemoveAll(filepath.Dir(b.Published))) // a boot
@@ -278,7 +282,8 @@ func TestHalfWritten(t *testing.T) {
 		synctest.Wait()
 		b.write(t, `{"hostname":"new"}`)
 		must(t, <-ended)
-		if s, err := settings.Read(b.Published); err != nil || s.Text("hostname") != "new" || !slices.Equal(b.hostnames, []string{"old", "new"}) {
+		if s, err := settings.Read(b.Published); err != nil || s.Text("hostname") != "new" ||
+			!slices.Equal(b.hostnames, []string{"old", "new"}) {
 			t.Errorf("in force is %+v, %v; names %q", s, err, b.hostnames)
 		}
 	})
@@ -298,8 +303,8 @@ func (d *during) Create(path string, content []byte, mode fs.FileMode) error {
 	return d.Disk.Create(path, content, mode)
 }
 
-// TestAppliedIsKept: an editor is at work while a change is taken, and the next thing it writes is half a file. What has been applied
-// stays in force: found by the story config_live, once, on a slow host.
+// TestAppliedIsKept: an editor is at work while a change is taken, and the next thing it writes is half a file. What
+// has been applied stays in force: found by the story config_live, once, on a slow host.
 func TestAppliedIsKept(t *testing.T) {
 	b := newBench(t, `{"hostname":"one","uuid":"`+made+`"}`)
 	b.run(t)
@@ -336,7 +341,8 @@ func TestCut(t *testing.T) {
 func TestNothingLasts(t *testing.T) {
 	b := newBench(t, `{"hostname":"x"}`)
 	b.Lasts = func() bool { return false }
-	if s := b.run(t); s.Text("hostname") != "x" || b.file(t) != `{"hostname":"x"}` || !strings.Contains(s.Fault, "cannot be written") {
+	if s := b.run(t); s.Text("hostname") != "x" || b.file(t) != `{"hostname":"x"}` ||
+		!strings.Contains(s.Fault, "cannot be written") {
 		t.Errorf("in force is %+v, the file %s", s, b.file(t))
 	}
 }
@@ -345,9 +351,11 @@ func TestVerdicts(t *testing.T) {
 	endpoint := []precondition.Setting{{Key: "apiEndpoint"}}
 	conditions := []Condition{
 		{Service: "dev", Any: []precondition.Setting{{Key: "developmentMode", Value: "true", Valued: true}}},
-		{Service: "cloud", Any: endpoint}, {Service: "alone", Any: endpoint, Not: true}, {Service: "both", Any: endpoint},
+		{Service: "cloud", Any: endpoint}, {Service: "alone", Any: endpoint, Not: true},
+		{Service: "both", Any: endpoint},
 		{Service: "both", Any: []precondition.Setting{{Key: "x"}}}, {Service: "nobody's", Any: endpoint, Not: true},
-		{Service: "ssh", Any: []precondition.Setting{{Key: "keys"}, {Key: "developmentMode", Value: "true", Valued: true}}},
+		{Service: "ssh", Any: []precondition.Setting{{Key: "keys"}, {Key: "developmentMode", Value: "true",
+			Valued: true}}},
 	}
 	for _, tt := range []struct {
 		before, now  Facts
@@ -358,15 +366,19 @@ func TestVerdicts(t *testing.T) {
 		{Facts{}, Facts{}, "dev cloud both", "alone", "[]", "[]", false},
 		{Facts{"y": "1"}, Facts{"y": "2"}, "dev cloud both", "alone", "[]", "[]", false},
 		{Facts{}, Facts{"developmentMode": "true"}, "dev cloud both", "alone", "[dev]", "[]", true},
-		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "cloud both", "alone dev", "[]", "[dev]", true},
+		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "cloud both", "alone dev", "[]", "[dev]",
+			true},
 		{Facts{}, Facts{"apiEndpoint": "u"}, "dev cloud both", "alone", "[cloud]", "[alone]", true},
 		{Facts{"apiEndpoint": "u"}, Facts{"apiEndpoint": "v"}, "dev both alone", "cloud", "[]", "[]", true},
 		{Facts{"x": ""}, Facts{"x": "", "apiEndpoint": ""}, "dev cloud both", "alone", "[cloud both]", "[alone]", true},
 		// One of two settings is enough.
 		{Facts{}, Facts{"keys": "k"}, "dev cloud both ssh", "alone", "[ssh]", "[]", true},
-		{Facts{"keys": "k"}, Facts{"keys": "k", "developmentMode": "true"}, "cloud both dev", "alone ssh", "[dev]", "[]", true},
-		{Facts{"keys": "k", "developmentMode": "true"}, Facts{"developmentMode": "true"}, "cloud both", "alone ssh dev", "[]", "[]", true},
-		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "cloud both", "alone ssh dev", "[]", "[dev ssh]", true},
+		{Facts{"keys": "k"}, Facts{"keys": "k", "developmentMode": "true"}, "cloud both dev", "alone ssh", "[dev]",
+			"[]", true},
+		{Facts{"keys": "k", "developmentMode": "true"}, Facts{"developmentMode": "true"}, "cloud both", "alone ssh dev",
+			"[]", "[]", true},
+		{Facts{"developmentMode": "true"}, Facts{"developmentMode": "false"}, "cloud both", "alone ssh dev", "[]",
+			"[dev ssh]", true},
 		// The owner has stopped one.
 		{Facts{}, Facts{"apiEndpoint": "u"}, "dev both", "alone", "[]", "[alone]", true},
 		// The file of a new device changed before anybody knew what was in it.

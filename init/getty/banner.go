@@ -30,7 +30,8 @@ func banner(f facts) string {
 	} else {
 		b.WriteString(reached(f.addresses))
 	}
-	b.WriteString("  services  osctl status\n  log       osctl logs -f\n  boot      osctl boot\n  help      osctl help\n\n")
+	b.WriteString("  services  osctl status\n  log       osctl logs -f\n  boot      osctl boot\n  help      osctl " +
+		"help\n\n")
 	return b.String()
 }
 

@@ -311,7 +311,8 @@ func TestScreen(t *testing.T) {
 		{nil, false},
 		{map[string]string{"vtconsole/vtcon0/name": "(S) dummy device\n", "vtconsole/vtcon0/bind": "1\n"}, false},
 		{map[string]string{"vtconsole/vtcon0/name": "(S) VGA+\n", "vtconsole/vtcon0/bind": "1\n"}, true},
-		{map[string]string{"vtconsole/vtcon1/name": "(M) frame buffer device\n", "vtconsole/vtcon1/bind": "0\n"}, false},
+		{map[string]string{"vtconsole/vtcon1/name": "(M) frame buffer device\n", "vtconsole/vtcon1/bind": "0\n"},
+			false},
 		{map[string]string{"graphics/fb0/name": "virtiodrmfb\n"}, true},
 	} {
 		root := t.TempDir()
@@ -366,7 +367,8 @@ func (l lines) Write(line []byte) (int, error) {
 func TestSane(t *testing.T) {
 	raw := unix.Termios{Cflag: unix.B115200 | unix.CS8}
 	sane(&raw)
-	if raw.Cflag&unix.CBAUD != unix.B115200 || raw.Cflag&unix.CSIZE != unix.CS8 || raw.Lflag&unix.ICANON == 0 || raw.Cc[unix.VINTR] != 3 {
+	if raw.Cflag&unix.CBAUD != unix.B115200 || raw.Cflag&unix.CSIZE != unix.CS8 || raw.Lflag&unix.ICANON == 0 ||
+		raw.Cc[unix.VINTR] != 3 {
 		t.Errorf("%+v", raw)
 	}
 }

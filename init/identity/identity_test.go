@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// world is the two disks of a device. The power fails at the call number cut, counted from 0; half of what that call writes is there.
+// world is the two disks of a device. The power fails at the call number cut, counted from 0; half of what that call
+// writes is there.
 type world struct {
 	machine, uuid         string // what the disks hold
 	stateGone, bootBroken bool
@@ -76,11 +77,13 @@ func TestStableAcrossCuts(t *testing.T) {
 							continue
 						}
 						if published != (Identity{}) && id != published {
-							t.Errorf("uuid %q, state gone %v, cuts at %d and %d: boot %d is %+v, was %+v", known, stateGone, first, second, boot, id, published)
+							t.Errorf("uuid %q, state gone %v, cuts at %d and %d: boot %d is %+v, was %+v", known,
+								stateGone, first, second, boot, id, published)
 						}
 						published = id
 					}
-					if len(published.UUID) != 32 || Valid(published.Machine) == "" || published.UUID == published.Machine {
+					if len(published.UUID) != 32 || Valid(published.Machine) == "" ||
+						published.UUID == published.Machine {
 						t.Errorf("identity %+v", published)
 					}
 				}
@@ -104,7 +107,8 @@ func TestWhereItIsKept(t *testing.T) {
 		t.Errorf("half a machine id: %+v, %v; it must be a random one", next, err)
 	}
 	w = &world{cut: 100, stateGone: true, bootBroken: true}
-	if id, err, _ := w.boot(); err == nil || !strings.Contains(err.Error(), "until the next boot") || id.UUID == "" || w.shown != id.Machine {
+	if id, err, _ := w.boot(); err == nil || !strings.Contains(err.Error(), "until the next boot") || id.UUID == "" ||
+		w.shown != id.Machine {
 		t.Errorf("without both: %+v, %v, shown %q", id, err, w.shown)
 	}
 }
@@ -119,7 +123,8 @@ func TestNoRandom(t *testing.T) {
 func TestValid(t *testing.T) {
 	good := "0123456789abcdef0123456789abcdef"
 	for content, want := range map[string]string{
-		good: good, good + "\n": good, "": "", "uninitialized\n": "", good[:31] + "\n": "", good + "0": "", strings.ToUpper(good): "",
+		good: good, good + "\n": good, "": "", "uninitialized\n": "", good[:31] + "\n": "", good + "0": "",
+		strings.ToUpper(good):          "",
 		strings.Repeat("0", 32) + "\n": "", strings.Repeat("\x00", 33): "", good[:16] + "\n" + good[:15]: "",
 	} {
 		if got := Valid(content); got != want {

@@ -1,5 +1,6 @@
-// Package lastboot owns how a boot ended: the marker that it leaves on resin-state, the last words of a panic that the firmware kept, and what
-// the next boot makes of them. Nobody waits for the disk but the end of a boot. Read Traces first.
+// Package lastboot owns how a boot ended: the marker that it leaves on resin-state, the last words of a panic that the
+// firmware kept, and what the next boot makes of them. Nobody waits for the disk but the end of a boot. Read Traces
+// first.
 package lastboot
 
 import (
@@ -49,7 +50,8 @@ type Traces struct {
 	Watchdog bool    // the watchdog says that it reset the board
 }
 
-// Classify says how the last boot ended. What the boot said of itself counts first, then what the kernel said, then the hardware.
+// Classify says how the last boot ended. What the boot said of itself counts first, then what the kernel said, then the
+// hardware.
 func Classify(t Traces) bootreport.Last {
 	if t.Marker == nil {
 		last := bootreport.Last{How: EndUnknown, Why: t.Fault}
@@ -137,8 +139,8 @@ func (m Marker) write(path string) error {
 	return atomicfile.Write(path, append(text, '\n'), 0o600)
 }
 
-// Marking is the writing of the marker that this boot runs. It waits for the disk, so it goes on beside the steps of the boot;
-// whoever tells of an end waits for it, or the word of the beginning would be the last.
+// Marking is the writing of the marker that this boot runs. It waits for the disk, so it goes on beside the steps of
+// the boot; whoever tells of an end waits for it, or the word of the beginning would be the last.
 //
 //	mark boot: the old marker is read --> the new one is written beside the next steps --> an end is written
 //
@@ -147,12 +149,16 @@ type Marking struct {
 	over chan struct{} // closed when it is written, or failed
 }
 
-// Begin starts the writing. A file that cannot be written leaves the next boot with an older marker, which a person should know.
+// Begin starts the writing. A file that cannot be written leaves the next boot with an older marker, which a person
+// should know.
 func (m *Marking) Begin(path string, log *slog.Logger) {
 	m.over = make(chan struct{})
 	go func() { // ends with the write; when that hangs, so does the end of the device's life, which is bounded
 		defer close(m.over)
-		if err := walk.Shielded(func() error { return Marker{BootID: BootID(), How: running}.write(path) }); err != nil {
+		if err := walk.Shielded(func() error {
+			return Marker{BootID: BootID(),
+				How: running}.write(path)
+		}); err != nil {
 			log.Warn("this boot not recorded for the next boot", "error", err)
 		}
 	}()
@@ -195,8 +201,8 @@ const PstoreDir = "/sys/fs/pstore"
 // maxWords bounds the last words of a kernel that are kept.
 const maxWords = 2 << 10
 
-// TakePanic reads the last words of a kernel that panicked, and removes all that the store holds: it is small, and the next
-// panic needs the room.
+// TakePanic reads the last words of a kernel that panicked, and removes all that the store holds: it is small, and the
+// next panic needs the room.
 func TakePanic(dir string) (string, error) {
 	names, err := filepath.Glob(dir + "/dmesg-*") // fails only for a malformed pattern
 	if err != nil || len(names) == 0 {

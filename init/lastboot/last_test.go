@@ -21,12 +21,17 @@ func TestClassify(t *testing.T) {
 		{"first boot", Traces{Fault: "no record of an earlier boot"}, EndUnknown, "no record"},
 		{"damaged marker", Traces{Fault: "parse marker: it does not say how"}, EndUnknown, "parse marker"},
 		{"damaged marker, but the watchdog says", Traces{Fault: "x", Watchdog: true}, EndWatchdog, "watchdog"},
-		{"damaged marker, but the kernel says", Traces{Fault: "x", Watchdog: true, Panic: "Kernel panic"}, EndPanic, "Kernel panic"},
+		{"damaged marker, but the kernel says", Traces{Fault: "x", Watchdog: true, Panic: "Kernel panic"}, EndPanic,
+			"Kernel panic"},
 		{"clean", Traces{Marker: &Marker{How: EndClean, Why: "reboot"}}, EndClean, "reboot"},
-		{"clean, then the firmware hung", Traces{Marker: &Marker{How: EndClean, Why: "poweroff"}, Watchdog: true}, EndClean, "poweroff"},
-		{"pid 1 said so", Traces{Marker: &Marker{How: EndPanic, Why: "pid 1 ended"}, Panic: "Kernel panic"}, EndPanic, "pid 1 ended"},
-		{"kernel panic", Traces{Marker: &Marker{How: running}, Panic: "Kernel panic - not syncing: x"}, EndPanic, "not syncing"},
-		{"kernel panic that the watchdog ended", Traces{Marker: &Marker{How: running}, Panic: "Kernel panic", Watchdog: true}, EndPanic, "Kernel panic"},
+		{"clean, then the firmware hung", Traces{Marker: &Marker{How: EndClean, Why: "poweroff"}, Watchdog: true},
+			EndClean, "poweroff"},
+		{"pid 1 said so", Traces{Marker: &Marker{How: EndPanic, Why: "pid 1 ended"}, Panic: "Kernel panic"}, EndPanic,
+			"pid 1 ended"},
+		{"kernel panic", Traces{Marker: &Marker{How: running}, Panic: "Kernel panic - not syncing: x"}, EndPanic,
+			"not syncing"},
+		{"kernel panic that the watchdog ended", Traces{Marker: &Marker{How: running}, Panic: "Kernel panic",
+			Watchdog: true}, EndPanic, "Kernel panic"},
 		{"hang", Traces{Marker: &Marker{How: running}, Watchdog: true}, EndWatchdog, "watchdog"},
 		{"plug pulled", Traces{Marker: &Marker{How: running}}, EndPower, "did not end in order"},
 		{"word from the future", Traces{Marker: &Marker{How: "molten"}}, EndUnknown, "molten"},
@@ -48,7 +53,8 @@ func TestClassify(t *testing.T) {
 	if got := Classify(Traces{Marker: &Marker{How: EndPanic}, Panic: "x"}); got.Later != "" {
 		t.Errorf("one panic is told twice: %+v", got)
 	}
-	if got := Classify(Traces{Marker: &Marker{How: EndClean, BootID: "b", Uptime: 3}}); got.BootID != "b" || got.Uptime != 3 {
+	if got := Classify(Traces{Marker: &Marker{How: EndClean, BootID: "b", Uptime: 3}}); got.BootID != "b" ||
+		got.Uptime != 3 {
 		t.Errorf("Classify forgets %+v", got)
 	}
 }
@@ -79,8 +85,8 @@ func TestMarkerRoundTrip(t *testing.T) {
 	}
 }
 
-// TestMarkingBesideTheBoot: the word that a boot runs is written beside its steps, and never after the word of its end, however
-// slow the disk is.
+// TestMarkingBesideTheBoot: the word that a boot runs is written beside its steps, and never after the word of its end,
+// however slow the disk is.
 func TestMarkingBesideTheBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "last-boot.json")
@@ -105,7 +111,8 @@ func TestMarkingBesideTheBoot(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}
-		if got, fault := ReadMarker(path); fault != "" || got.How != EndClean || got.Why != "reboot" || got.Uptime <= 0 {
+		if got, fault := ReadMarker(path); fault != "" || got.How != EndClean || got.Why != "reboot" ||
+			got.Uptime <= 0 {
 			t.Errorf("the marker of a clean end is %+v, %q", got, fault)
 		}
 	})
@@ -143,14 +150,16 @@ func TestTakePanic(t *testing.T) {
 		t.Errorf("an empty store gives %q, %v", text, err)
 	}
 	for name, text := range map[string]string{
-		"dmesg-efi_pstore-1": "Panic#2 Part1\n<0>[ 12.3] Kernel panic - not syncing: Attempted to kill init! \x1b[2J\n<4>[ 12.4] CPU: 0\n<b> <> <999> x",
+		"dmesg-efi_pstore-1": "Panic#2 Part1\n<0>[ 12.3] Kernel panic - not syncing: Attempted to kill init! " +
+			"\x1b[2J\n<4>[ 12.4] CPU: 0\n<b> <> <999> x",
 		"dmesg-efi_pstore-2": "Panic#2 Part2\n<6>[ 11.0] older",
 		"console-ramoops-0":  "not a dump",
 	} {
 		os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
 	}
 	text, err := TakePanic(dir)
-	if err != nil || text != "Kernel panic - not syncing: Attempted to kill init! ?[2J\n[ 12.4] CPU: 0\n<b> <> <999> x" {
+	if err != nil ||
+		text != "Kernel panic - not syncing: Attempted to kill init! ?[2J\n[ 12.4] CPU: 0\n<b> <> <999> x" {
 		t.Errorf("takePanic = %q, %v", text, err)
 	}
 	if left, _ := filepath.Glob(dir + "/*"); len(left) != 1 {

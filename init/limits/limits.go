@@ -60,11 +60,13 @@ func parse(name, text string) ([]Limit, error) {
 	for i, l := range file.Limit {
 		switch {
 		case l.File == "" || strings.Trim(l.File, "abcdefghijklmnopqrstuvwxyz.") != "":
-			faults = append(faults, fmt.Errorf("parse %s: limit %d: %q is no file of a control group", name, i+1, l.File))
+			faults = append(faults, fmt.Errorf("parse %s: limit %d: %q is no file of a control group", name, i+1,
+				l.File))
 		case len(l.Of) == 0:
 			faults = append(faults, fmt.Errorf("parse %s: %s: say what it is a share of", name, l.File))
 		case l.Share < 1 || l.Share > 99 || l.Least < 0 || l.Most < 0 || l.Most > 0 && l.Most < l.Least:
-			faults = append(faults, fmt.Errorf("parse %s: %s: share is 1 to 99, and least no more than most", name, l.File))
+			faults = append(faults, fmt.Errorf("parse %s: %s: share is 1 to 99, and least no more than most", name,
+				l.File))
 		}
 	}
 	if err := errors.Join(faults...); err != nil {

@@ -48,7 +48,8 @@ func TestPlan(t *testing.T) {
 	testenv.Golden(t, "plan.golden", b.String())
 }
 
-// TestSystemsPart: what is left to the system is no less than the table says, unless containers would get next to nothing.
+// TestSystemsPart: what is left to the system is no less than the table says, unless containers would get next to
+// nothing.
 func TestSystemsPart(t *testing.T) {
 	for _, c := range []struct {
 		row         Limit
@@ -67,14 +68,16 @@ func TestSystemsPart(t *testing.T) {
 }
 
 func TestPlanOfUnknown(t *testing.T) {
-	rows := []Limit{{File: "pids.max", Of: []string{"a", "b"}, Share: 50}, {File: "memory.max", Of: []string{"c"}, Share: 50}}
+	rows := []Limit{{File: "pids.max", Of: []string{"a", "b"}, Share: 50}, {File: "memory.max", Of: []string{"c"},
+		Share: 50}}
 	if got := fmt.Sprint(Plan(rows, map[string]int64{"b": 100})); got != "[pids.max = 50]" {
 		t.Errorf("Plan = %s", got)
 	}
 }
 
 func TestParseFaults(t *testing.T) {
-	_, err := parse("x", "[[limit]]\nfile = \"../x\"\n[[limit]]\nfile = \"a\"\n[[limit]]\nfile = \"b\"\nof = [\"c\"]\nshare = 100\nwhat = 1\n")
+	_, err := parse("x", "[[limit]]\nfile = \"../x\"\n[[limit]]\nfile = \"a\"\n[[limit]]\nfile = \"b\"\nof = "+
+		"[\"c\"]\nshare = 100\nwhat = 1\n")
 	for _, want := range []string{"unknown key limit.what", `limit 1: "../x"`, "a: say what", "b: share is 1 to 99"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
@@ -104,7 +107,8 @@ func TestObserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	proc := t.TempDir()
-	write(t, proc, map[string]string{"meminfo": "MemTotal:         497000 kB\nMemFree: 1 kB\n", "sys/kernel/threads-max": "3268\n", "sys/kernel/pid_max": "many\n"})
+	write(t, proc, map[string]string{"meminfo": "MemTotal:         497000 kB\nMemFree: 1 kB\n",
+		"sys/kernel/threads-max": "3268\n", "sys/kernel/pid_max": "many\n"})
 	have, err := Observe(proc, rows)
 	if have["MemTotal"] != 497000<<10 || have["kernel.threads-max"] != 3268 || len(have) != 2 {
 		t.Errorf("Observe = %v", have)

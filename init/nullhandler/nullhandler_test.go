@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestInstall: the signals do nothing to this process, while it starts others, which have the default again. Without the handler the
-// first signal would end the test.
+// TestInstall: the signals do nothing to this process, while it starts others, which have the default again. Without
+// the handler the first signal would end the test.
 func TestInstall(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP)
@@ -32,7 +32,8 @@ func TestInstall(t *testing.T) {
 		}
 		for line := range strings.Lines(string(out)) {
 			name, mask, _ := strings.Cut(strings.TrimSpace(line), ":\t")
-			if bits, err := strconv.ParseUint(mask, 16, 64); (name == "SigIgn" || name == "SigCgt") && (err != nil || bits>>31&7 != 0) {
+			if bits, err := strconv.ParseUint(mask, 16, 64); (name == "SigIgn" || name == "SigCgt") && (err != nil ||
+				bits>>31&7 != 0) {
 				t.Fatalf("a child has %s, %v", line, err)
 			}
 		}

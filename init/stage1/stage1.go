@@ -101,7 +101,8 @@ func (s *Stage) walk() error {
 		return err
 	}
 	if err := s.record.Save(bootreport.InitramfsPath); err != nil {
-		s.log.Warn("boot report is not saved", "error", err) // the time line then lacks its beginning; the boot continues
+		// the time line then lacks its beginning; the boot continues
+		s.log.Warn("boot report is not saved", "error", err)
 	}
 	return s.switchRoot()
 }
@@ -212,7 +213,8 @@ func (s *Stage) bootedFrom() (disk.DevicePath, error) {
 	if s.loader != nil {
 		_ = s.loader.Load("efivarfs", "") // it may be built in; the mount shows that
 	}
-	if err := attach.Ensure(attach.Entry{Name: "efivars", Target: efivars, Type: "efivarfs", Flags: []string{"ro", "nosuid", "nodev", "noexec"}}); err != nil {
+	if err := attach.Ensure(attach.Entry{Name: "efivars", Target: efivars, Type: "efivarfs",
+		Flags: []string{"ro", "nosuid", "nodev", "noexec"}}); err != nil {
 		return nil, err
 	}
 	path, err := disk.BootedFrom(efivars)
@@ -243,7 +245,8 @@ func (s *Stage) attachRoot() error {
 	if err != nil {
 		return err
 	}
-	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs", Flags: []string{"ro", "nosuid", "nodev"}})
+	return attach.Apply(attach.Entry{Name: "root", Source: node, Target: newRoot, Type: "squashfs",
+		Flags: []string{"ro", "nosuid", "nodev"}})
 }
 
 // verified creates the device that checks each block of the root (dm-verity). On trial, a damaged block causes a panic,

@@ -20,7 +20,8 @@ func TestParseModules(t *testing.T) {
 
 func TestAwaitEndsAndNamesWhatThereIs(t *testing.T) {
 	_, err := await("00000000-no-such-partition", 150*time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "00000000-no-such-partition") || !strings.Contains(err.Error(), "there are: ") {
+	if err == nil || !strings.Contains(err.Error(), "00000000-no-such-partition") ||
+		!strings.Contains(err.Error(), "there are: ") {
 		t.Errorf("await = %v", err)
 	}
 	if text := names([]disk.Partition{{Device: "vda1", UUID: "x"}}); text != "vda1=x" {

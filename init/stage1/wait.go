@@ -52,7 +52,8 @@ func names(all []disk.Partition) string {
 
 // listen opens a socket that becomes readable on every uevent of the kernel; -1 when it cannot.
 func listen() (int, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+		unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return -1, fmt.Errorf("listen for uevents: %w", err)
 	}

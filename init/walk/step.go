@@ -12,7 +12,8 @@ import (
 	"resinos/services/boottime"
 )
 
-var resultOf = map[bootreport.Severity]string{bootreport.Fatal: bootreport.ResultFatal, bootreport.Degraded: bootreport.ResultDegraded, bootreport.Ignorable: bootreport.ResultIgnored}
+var resultOf = map[bootreport.Severity]string{bootreport.Fatal: bootreport.ResultFatal,
+	bootreport.Degraded: bootreport.ResultDegraded, bootreport.Ignorable: bootreport.ResultIgnored}
 
 // Action is one step of a boot.
 type Action struct {
@@ -35,7 +36,8 @@ func (w Walker) Walk(actions []Action) error {
 	for i, a := range actions {
 		start := boottime.Now()
 		err := Shielded(a.Do)
-		s := bootreport.Step{Stage: w.Stage, Name: a.Name, Start: bootreport.Seconds(start), Duration: bootreport.Seconds(boottime.Now() - start), Result: bootreport.ResultOK}
+		s := bootreport.Step{Stage: w.Stage, Name: a.Name, Start: bootreport.Seconds(start),
+			Duration: bootreport.Seconds(boottime.Now() - start), Result: bootreport.ResultOK}
 		if err != nil {
 			s.Result, s.Error = resultOf[a.Severity], err.Error()
 		}

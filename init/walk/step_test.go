@@ -31,10 +31,12 @@ func TestWalkSurvivesPanicAndStopsAtFatal(t *testing.T) {
 	for _, s := range record.Report().Steps {
 		results = append(results, s.Result)
 	}
-	if want := []string{bootreport.ResultOK, bootreport.ResultDegraded, bootreport.ResultIgnored, bootreport.ResultFatal}; !slices.Equal(results, want) {
+	if want := []string{bootreport.ResultOK, bootreport.ResultDegraded, bootreport.ResultIgnored,
+		bootreport.ResultFatal}; !slices.Equal(results, want) {
 		t.Errorf("results %q, want %q", results, want)
 	}
-	if text := log.String(); !strings.Contains(text, "<6>step 1/5 fine 0s\n") || !strings.Contains(text, "<4>step 2/5 broken") || strings.Count(text, "\n") != 4 {
+	if text := log.String(); !strings.Contains(text, "<6>step 1/5 fine 0s\n") ||
+		!strings.Contains(text, "<4>step 2/5 broken") || strings.Count(text, "\n") != 4 {
 		t.Errorf("log:\n%s", text)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// TestCreateHasReachedTheDisk: the file written aside has its blocks on the disk before it may be renamed. ext4 chooses blocks only when it
-// writes them, half a minute later, and tells so of a file until then.
+// TestCreateHasReachedTheDisk: the file written aside has its blocks on the disk before it may be renamed. ext4 chooses
+// blocks only when it writes them, half a minute later, and tells so of a file until then.
 func TestCreateHasReachedTheDisk(t *testing.T) {
 	testenv.NeedRoot(t, "a file system of its own")
 	dir, file := t.TempDir(), testenv.Disk(t, 32)
@@ -39,7 +39,8 @@ func TestCreateHasReachedTheDisk(t *testing.T) {
 	}
 }
 
-// onlyInMemory reports whether a part of a file has no place on the disk yet (Linux, Documentation/filesystems/fiemap.rst).
+// onlyInMemory reports whether a part of a file has no place on the disk yet (Linux,
+// Documentation/filesystems/fiemap.rst).
 func onlyInMemory(t *testing.T, path string) bool {
 	t.Helper()
 	const (

@@ -61,5 +61,6 @@ func openDisk(dir *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.Open("/dev/" + strings.ReplaceAll(filepath.Base(device), "!", "/")) // sysfs writes cciss/c0d0 as cciss!c0d0
+	// sysfs writes cciss/c0d0 as cciss!c0d0
+	return os.Open("/dev/" + strings.ReplaceAll(filepath.Base(device), "!", "/"))
 }

@@ -46,8 +46,10 @@ func TestPlanLeavesOutWhatIsThere(t *testing.T) {
 }
 
 func TestParseTableFaults(t *testing.T) {
-	_, err := ParseTable("x.toml", "[[mount]]\ntarget = \"tmp\"\nflags = [\"setuid\"]\nmode = 3\n[[mount]]\ntarget=\"/a\"\ntype=\"x\"\n[[mount]]\ntarget=\"/a\"\ntype=\"x\"\n")
-	for _, want := range []string{"x.toml:4: unknown key mount.mode", `unknown flag "setuid"`, "not a clean absolute path", "type is missing", "/a is named twice"} {
+	_, err := ParseTable("x.toml", "[[mount]]\ntarget = \"tmp\"\nflags = [\"setuid\"]\nmode = "+
+		"3\n[[mount]]\ntarget=\"/a\"\ntype=\"x\"\n[[mount]]\ntarget=\"/a\"\ntype=\"x\"\n")
+	for _, want := range []string{"x.toml:4: unknown key mount.mode", `unknown flag "setuid"`,
+		"not a clean absolute path", "type is missing", "/a is named twice"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("faults %v do not name %q", err, want)
 		}
@@ -78,12 +80,15 @@ func TestDetachOrder(t *testing.T) {
 }
 
 func TestMountinfoFields(t *testing.T) {
-	got, err := ParseMountinfo(`36 35 98:12 /a\040b /c\011d rw,noatime master:1 shared:2 - ext4 /dev/disk\134x rw,errors=continue` + "\n")
-	want := Mount{ID: 36, Parent: 35, Major: 98, Minor: 12, Root: "/a b", Target: "/c\td", Flags: "rw,noatime", Type: "ext4", Source: `/dev/disk\x`, Super: "rw,errors=continue"}
+	got, err := ParseMountinfo(
+		`36 35 98:12 /a\040b /c\011d rw,noatime master:1 shared:2 - ext4 /dev/disk\134x rw,errors=continue` + "\n")
+	want := Mount{ID: 36, Parent: 35, Major: 98, Minor: 12, Root: "/a b", Target: "/c\td", Flags: "rw,noatime",
+		Type: "ext4", Source: `/dev/disk\x`, Super: "rw,errors=continue"}
 	if err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("ParseMountinfo = %+v, %v, want %+v", got, err, want)
 	}
-	odd, err := ParseMountinfo("36 35 98:0 / /mnt/a\u00a0b\rc\vd rw - ext4 /dev/x rw\n") // what only looks like a blank is none
+	// what only looks like a blank is none
+	odd, err := ParseMountinfo("36 35 98:0 / /mnt/a\u00a0b\rc\vd rw - ext4 /dev/x rw\n")
 	if err != nil || odd[0].Target != "/mnt/a\u00a0b\rc\vd" || odd[0].Flags != "rw" {
 		t.Errorf("ParseMountinfo = %+v, %v", odd, err)
 	}
@@ -118,7 +123,8 @@ func TestEnsureTwiceAndDetach(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
-	e := Entry{Name: "test", Target: filepath.Join(dir, "new/tmp"), Type: "tmpfs", Flags: []string{"nosuid", "noexec"}, Options: "size=1m,mode=0700"}
+	e := Entry{Name: "test", Target: filepath.Join(dir, "new/tmp"), Type: "tmpfs", Flags: []string{"nosuid", "noexec"},
+		Options: "size=1m,mode=0700"}
 	for range 2 {
 		if err := Ensure(e); err != nil {
 			t.Fatal(err)
@@ -191,7 +197,8 @@ func TestLoopAttachesReadOnlyAndFrees(t *testing.T) {
 	if err := (Detach{Way: Unmount, Target: target}).Apply(); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := os.ReadFile("/sys/block/" + filepath.Base(node) + "/loop/backing_file"); err == nil && strings.Contains(string(b), file) {
+	if b, err := os.ReadFile("/sys/block/" + filepath.Base(node) + "/loop/backing_file"); err == nil &&
+		strings.Contains(string(b), file) {
 		t.Errorf("%s still holds %s", node, b)
 	}
 	if _, _, err := Loop(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {

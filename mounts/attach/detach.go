@@ -14,8 +14,9 @@ type Way string
 
 // The ways, mildest first.
 const (
-	Unmount  Way = "unmount"
-	ReadOnly Way = "make read-only" // the root and the file system below it cannot be unmounted while PID 1 runs from them
+	Unmount Way = "unmount"
+	// the root and the file system below it cannot be unmounted while PID 1 runs from them
+	ReadOnly Way = "make read-only"
 )
 
 // Detach is one step of detaching the mounts.
@@ -29,7 +30,8 @@ type Detach struct {
 func (d Detach) String() string { return fmt.Sprintf("%s %s type %s", d.Way, d.Target, d.Type) }
 
 // memoryOnly lists the file systems that lose nothing when the power goes off and that the shutdown itself still needs.
-var memoryOnly = map[string]bool{"proc": true, "sysfs": true, "devtmpfs": true, "cgroup2": true, "devpts": true, "rootfs": true}
+var memoryOnly = map[string]bool{"proc": true, "sysfs": true, "devtmpfs": true, "cgroup2": true, "devpts": true,
+	"rootfs": true}
 
 // DetachOrder plans the shutdown: each mount after everything that was attached later or is below it. keep lists the
 // mounts that the root depends on, such as the slot: these and the root itself are only made read-only.
@@ -46,7 +48,8 @@ func DetachOrder(mounts []Mount, keep ...string) []Detach {
 			if !memoryOnly[m.Type] {
 				last = append(last, Detach{Way: ReadOnly, Target: m.Target, Type: m.Type})
 			}
-		case memoryOnly[m.Type] || m.Target == "/run" || m.Target == "/dev" || below(m.Target, "/dev") || below(m.Target, "/sys") || below(m.Target, "/proc"):
+		case memoryOnly[m.Type] || m.Target == "/run" || m.Target == "/dev" || below(m.Target, "/dev") ||
+			below(m.Target, "/sys") || below(m.Target, "/proc"):
 			// needed until the end, and holds nothing on a disk
 		default:
 			steps = append(steps, Detach{Way: Unmount, Target: m.Target, Type: m.Type})

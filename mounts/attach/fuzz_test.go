@@ -5,7 +5,8 @@ import "testing"
 // FuzzParseTable: every entry of a table that is accepted can be attached, and no target is there twice.
 func FuzzParseTable(f *testing.F) {
 	f.Add(table)
-	f.Add("[[mount]]\nname='a'\ntarget='/a'\ntype='tmpfs'\nflags=['nosuid']\n[[mount]]\nname='a'\ntarget='/a'\ntype='tmpfs'\n")
+	f.Add("[[mount]]\nname='a'\ntarget='/a'\ntype='tmpfs'\nflags=['nosuid']\n" +
+		"[[mount]]\nname='a'\ntarget='/a'\ntype='tmpfs'\n")
 	f.Add("[[mount]]\ntarget='/a/../b'\nother=1\n[x.y]\nz={q=1}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		entries, err := ParseTable("t.toml", text)

@@ -15,7 +15,8 @@ var table string
 // Table returns the pseudo file systems of the root in the order of attaching.
 func Table() ([]Entry, error) { return ParseTable("table.toml", table) }
 
-// ParseTable reads a mount table. An unknown key, a bad entry and a target named twice are faults; all are reported at once.
+// ParseTable reads a mount table. An unknown key, a bad entry and a target named twice are faults; all are reported at
+// once.
 func ParseTable(name, text string) ([]Entry, error) {
 	var file struct {
 		Mount []Entry `toml:"mount"`

@@ -46,8 +46,8 @@ func TestWakes(t *testing.T) {
 	}
 }
 
-// TestWaitsWithoutLimit: with no limit a watch returns because of a change or of its context, with and without inotify. A
-// daemon whose watch returned at once would look without end.
+// TestWaitsWithoutLimit: with no limit a watch returns because of a change or of its context, with and without inotify.
+// A daemon whose watch returned at once would look without end.
 func TestWaitsWithoutLimit(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, slog.New(slog.DiscardHandler))
@@ -82,8 +82,8 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// TestWithoutInotify: a user who has no instance left, and one who has no watch left, still hear of changes, are told so once, and have
-// inotify as soon as it is there again.
+// TestWithoutInotify: a user who has no instance left, and one who has no watch left, still hear of changes, are told
+// so once, and have inotify as soon as it is there again.
 func TestWithoutInotify(t *testing.T) {
 	for _, count := range []string{"max_inotify_instances", "max_inotify_watches"} {
 		t.Run(count, func(t *testing.T) {
@@ -112,7 +112,8 @@ func TestWithoutInotify(t *testing.T) {
 			if err := w.Wait(t.Context(), time.Hour); err != nil || w.Polling() {
 				t.Errorf("with inotify again: %v, polling %v", err, w.Polling())
 			}
-			if got := strings.Count(log.String(), "\n"); got != 2 || !strings.Contains(log.String(), "available again") {
+			if got := strings.Count(log.String(), "\n"); got != 2 ||
+				!strings.Contains(log.String(), "available again") {
 				t.Errorf("log: %s", log)
 			}
 			if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o644); err != nil {

@@ -59,7 +59,8 @@ func ParseBytes(text string) (Bytes, error) {
 		return 0, fmt.Errorf("parse size %q: larger than 8 EiB", text)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("parse size %q: want a whole number with B, KiB, MiB, GiB or TiB, such as 40MiB or 40M", text)
+		return 0, fmt.Errorf("parse size %q: want a whole number with B, KiB, MiB, GiB or TiB, such as 40MiB or 40M",
+			text)
 	}
 	return Bytes(n) * scale, nil
 }

@@ -63,7 +63,8 @@ func TestReadTwoDisksWithSameLabels(t *testing.T) {
 	if err != nil || len(all) != 10 {
 		t.Fatalf("Read found %d partitions, %v, want 10", len(all), err)
 	}
-	if got := all[3]; got.Device != "vda4" || got.Disk != "vda" || got.Label != State || got.Start != 16*MiB || got.Size != 4*MiB || got.Path != pci3+"/vda4" || got.Major != 254 || got.Minor != 4 {
+	if got := all[3]; got.Device != "vda4" || got.Disk != "vda" || got.Label != State || got.Start != 16*MiB ||
+		got.Size != 4*MiB || got.Path != pci3+"/vda4" || got.Major != 254 || got.Minor != 4 {
 		t.Errorf("fourth partition is %+v", got)
 	}
 	if p, ok := OnDisk(all, "vdb", State); !ok || p.Device != "vdb4" {
@@ -150,7 +151,8 @@ func TestBootedFrom(t *testing.T) {
 		t.Error("BootedFrom without variables succeeds")
 	}
 	os.WriteFile(filepath.Join(dir, "BootCurrent-"+efiGlobal), []byte{6, 0, 0, 0, 0x0a, 0}, 0o600)
-	os.WriteFile(filepath.Join(dir, "Boot000A-"+efiGlobal), append([]byte{7, 0, 0, 0}, loadOption([2]byte{2, 1}, [2]byte{0x1f, 2})...), 0o600)
+	os.WriteFile(filepath.Join(dir, "Boot000A-"+efiGlobal), append([]byte{7, 0, 0, 0}, loadOption([2]byte{2, 1},
+		[2]byte{0x1f, 2})...), 0o600)
 	got, err := BootedFrom(dir)
 	if err != nil || fmt.Sprint(got) != "[02.1 1f.2]" {
 		t.Errorf("BootedFrom = %v, %v, want [02.1 1f.2]", got, err)
@@ -182,14 +184,16 @@ func FuzzParseUevent(f *testing.F) {
 func TestBytesRoundTrip(t *testing.T) {
 	for text, want := range map[string]Bytes{
 		"40 MiB": 40 * MiB, "40MiB": 40 * MiB, "0": 0, "512 B": 512, "3 GiB": 3 * GiB, "1025": 1025,
-		"40M": 40 * MiB, "64k": 64 * KiB, "64 K": 64 * KiB, "1g": GiB, "2T": 2 * TiB, "8388607T": 8388607 * TiB, "1B": 1,
+		"40M": 40 * MiB, "64k": 64 * KiB, "64 K": 64 * KiB, "1g": GiB, "2T": 2 * TiB, "8388607T": 8388607 * TiB,
+		"1B": 1,
 	} {
 		got, err := ParseBytes(text)
 		if err != nil || got != want {
 			t.Errorf("ParseBytes(%q) = %d, %v, want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "M", "MiB", "-1", "+1", "4 MB", "64MB", "4kB", "40Mi", "1b", "0x10", "1_0", "9999999 TiB", "8388608T", "99999999999999999999", "1.5 GiB"} {
+	for _, text := range []string{"", "M", "MiB", "-1", "+1", "4 MB", "64MB", "4kB", "40Mi", "1b", "0x10", "1_0",
+		"9999999 TiB", "8388608T", "99999999999999999999", "1.5 GiB"} {
 		if got, err := ParseBytes(text); err == nil {
 			t.Errorf("ParseBytes(%q) = %d, want an error", text, got)
 		}

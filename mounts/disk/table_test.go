@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// gptDisk is a disk of 64 sectors with a GPT and its copy; partition 2 has the GUID 03020100-0504-0706-0809-0a0b0c0d0e0f.
+// gptDisk is a disk of 64 sectors with a GPT and its copy; partition 2 has the GUID
+// 03020100-0504-0706-0809-0a0b0c0d0e0f.
 func gptDisk(sector int) []byte {
 	const sectors = 64
 	b := make([]byte, sectors*sector)
@@ -63,7 +64,8 @@ func TestReadUUIDsRefusesGarbage(t *testing.T) {
 		clear(many[header+16 : header+20])
 		binary.LittleEndian.PutUint32(many[header+16:], crc32.ChecksumIEEE(many[header:header+92]))
 	}
-	for name, disk := range map[string][]byte{"absurd count": many, "blank": make([]byte, 8192), "too short": make([]byte, 100), "cut": gptDisk(512)[:1000]} {
+	for name, disk := range map[string][]byte{"absurd count": many, "blank": make([]byte, 8192),
+		"too short": make([]byte, 100), "cut": gptDisk(512)[:1000]} {
 		if uuids, err := ReadUUIDs(bytes.NewReader(disk), 512, Bytes(len(disk))); err == nil {
 			t.Errorf("%s gives %v", name, uuids)
 		}

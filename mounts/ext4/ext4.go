@@ -76,8 +76,9 @@ func Parse(b []byte) (Super, error) {
 	s := Super{
 		Label: string(bytes.TrimRight(b[0x78:0x88], "\x00")), UUID: [16]byte(b[0x68:0x78]),
 		Blocks: uint64(u32(b[0x04:])), Reserved: uint64(u32(b[0x08:])),
-		Damaged: u16(b[0x3a:])&stateError != 0, Replay: incompat&incompatRecover != 0, Renamable: incompat&incompatSeed != 0,
-		Quota: readOnly&(roQuota|roProject) == roQuota|roProject,
+		Damaged: u16(b[0x3a:])&stateError != 0, Replay: incompat&incompatRecover != 0,
+		Renamable: incompat&incompatSeed != 0,
+		Quota:     readOnly&(roQuota|roProject) == roQuota|roProject,
 	}
 	if incompat&incompat64bit != 0 {
 		s.Blocks |= uint64(u32(b[0x150:])) << 32

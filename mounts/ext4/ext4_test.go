@@ -8,12 +8,14 @@ import (
 )
 
 func TestReadWhatMke2fsWrites(t *testing.T) {
-	s, err := Read(bytes.NewReader(content(t, 64, "-L", "resin-state", "-m", "2", "-O", "metadata_csum,metadata_csum_seed,64bit,quota,project",
+	s, err := Read(bytes.NewReader(content(t, 64, "-L", "resin-state", "-m", "2", "-O",
+		"metadata_csum,metadata_csum_seed,64bit,quota,project",
 		"-U", "03020100-0504-0706-0809-0a0b0c0d0e0f")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Super{Label: "resin-state", UUID: [16]byte{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15}, BlockSize: 4096, Blocks: 16384, Reserved: 327, Renamable: true, Quota: true}
+	want := Super{Label: "resin-state", UUID: [16]byte{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15},
+		BlockSize: 4096, Blocks: 16384, Reserved: 327, Renamable: true, Quota: true}
 	if s != want {
 		t.Errorf("Read = %+v, want %+v", s, want)
 	}

@@ -35,9 +35,9 @@ const mostGroups = 1 << 20
 
 // restoreGroups replaces the group descriptors behind the first superblock by those behind a copy. The copies are as
 // old as the copy of the superblock: a group that they mark as never used may be in use now. restoreGroups therefore
-// removes that mark, so that e2fsck looks at the bitmaps and inodes of each group, after dropGarbage. e2fsck reads a bitmap only if its
-// checksum is right ("Error initializing quota context in support library: Block bitmap checksum does not match
-// bitmap"), so each descriptor gets the checksum of the bitmap on the disk.
+// removes that mark, so that e2fsck looks at the bitmaps and inodes of each group, after dropGarbage. e2fsck reads a
+// bitmap only if its checksum is right ("Error initializing quota context in support library: Block bitmap checksum
+// does not match bitmap"), so each descriptor gets the checksum of the bitmap on the disk.
 func restoreGroups(d Disk, c Copy, super []byte) error {
 	all, err := readGroups(d, (c.Block+1)*c.BlockSize, super)
 	if err != nil {
@@ -50,7 +50,8 @@ func restoreGroups(d Disk, c Copy, super []byte) error {
 		if err := dropGarbage(d, c.BlockSize, super, g, n); err != nil {
 			return err
 		}
-		binary.LittleEndian.PutUint16(g[groupFlags:], binary.LittleEndian.Uint16(g[groupFlags:])&^(inodesUninit|blocksUninit))
+		binary.LittleEndian.PutUint16(g[groupFlags:],
+			binary.LittleEndian.Uint16(g[groupFlags:])&^(inodesUninit|blocksUninit))
 		binary.LittleEndian.PutUint16(g[groupUnused:], 0)
 		if size == groupSize64 {
 			binary.LittleEndian.PutUint16(g[groupUnusedHi:], 0)
@@ -122,7 +123,8 @@ func groups(super []byte) (count, size int, err error) {
 		blocks |= uint64(u32(super[0x150:])) << 32
 		size = int(binary.LittleEndian.Uint16(super[0xfe:]))
 	}
-	if u32(super[0x60:])&incompatMetaGroups != 0 || u32(super[0x64:])&roMetadataCsum == 0 || each == 0 || blocks <= first ||
+	if u32(super[0x60:])&incompatMetaGroups != 0 || u32(super[0x64:])&roMetadataCsum == 0 || each == 0 ||
+		blocks <= first ||
 		size != groupSize && size != groupSize64 || (blocks-first-1)/each >= mostGroups {
 		return 0, 0, fmt.Errorf("%w, and the descriptors of its groups cannot be verified", ErrNone)
 	}

@@ -23,13 +23,15 @@ func FindCopy(r io.ReaderAt) (Copy, bool) {
 	if _, err := r.ReadAt(b, superAt); err != nil {
 		return Copy{}, false
 	}
-	said := Copy{Block: int64(binary.LittleEndian.Uint32(b[0x20:])), BlockSize: 1024 << (binary.LittleEndian.Uint32(b[0x18:]) & 7)}
+	said := Copy{Block: int64(binary.LittleEndian.Uint32(b[0x20:])),
+		BlockSize: 1024 << (binary.LittleEndian.Uint32(b[0x18:]) & 7)}
 	for _, c := range []Copy{said, {8192, 4096}, {16384, 4096}, {32768, 4096}} {
 		if _, err := r.ReadAt(b, c.Block*c.BlockSize); c.Block == 0 || err != nil {
 			continue
 		}
 		s, err := Parse(b)
-		if err == nil && s.BlockSize == c.BlockSize && int64(binary.LittleEndian.Uint32(b[0x20:])) == c.Block && binary.LittleEndian.Uint16(b[0x5a:]) == 1 {
+		if err == nil && s.BlockSize == c.BlockSize && int64(binary.LittleEndian.Uint32(b[0x20:])) == c.Block &&
+			binary.LittleEndian.Uint16(b[0x5a:]) == 1 {
 			return c, true
 		}
 	}
@@ -114,8 +116,9 @@ func read(r io.ReaderAt, at int64, n int) ([]byte, error) {
 // Documentation/filesystems/ext4/super.rst). The size of the file system is not among them: it can have grown since the
 // copy was written.
 var lasting = [...]struct{ at, length int }{
-	{0x14, 4},                                                        // first data block
-	{0x18, 4}, {0x1c, 4}, {0x20, 4}, {0x24, 4}, {0x28, 4}, {0x38, 2}, // sizes of blocks, clusters and groups, magic number
+	{0x14, 4}, // first data block
+	// sizes of blocks, clusters and groups, magic number
+	{0x18, 4}, {0x1c, 4}, {0x20, 4}, {0x24, 4}, {0x28, 4}, {0x38, 2},
 	{0x4c, 4}, {0x54, 4}, {0x58, 2}, {0x5c, 4}, {0x64, 4}, // revision, first inode, size of inodes, features
 	{0xe0, 4}, {0xe4, 4}, {0xec, 16}, {0xfc, 1}, {0xfe, 2}, // journal, hash of directories, size of group descriptors
 	{0x174, 1}, {0x175, 1}, // groups in a flexible one, kind of checksum

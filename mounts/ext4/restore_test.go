@@ -17,7 +17,8 @@ import (
 func content(t *testing.T, mib int64, more ...string) []byte {
 	t.Helper()
 	file := testenv.Disk(t, mib)
-	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum"}, append(more, file)...)...)
+	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum"},
+		append(more, file)...)...)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -94,8 +95,8 @@ func (d *journalled) Sync() error {
 
 var errCut = errors.New("power cut")
 
-// TestRestoreCut: wherever the power goes, and whatever of what was not yet synced the disk has then, the superblock is whole only when the
-// descriptors are, and Restore ends it.
+// TestRestoreCut: wherever the power goes, and whatever of what was not yet synced the disk has then, the superblock is
+// whole only when the descriptors are, and Restore ends it.
 func TestRestoreCut(t *testing.T) {
 	damaged := content(t, 160, "-g", "2048", "-O", "metadata_csum,64bit") // descriptors in more than one sector
 	damaged = damaged[:2060*4096]                                         // as far as Restore reads
@@ -139,9 +140,11 @@ func TestRestore(t *testing.T) {
 		said   string // what Restore says
 		same   bool   // and then all is as before the damage
 	}{
-		"checksum":                       {func(b []byte) { b[superAt+0x3fc] ^= 1 }, "torn", true},
-		"a newer first sector":           {func(b []byte) { b[superAt+0x34]++; b[superAt+0x60] |= incompatRecover }, "torn", false},
-		"an older second sector":         {func(b []byte) { clear(b[superAt+0x270+4:][:100]); b[superAt+0x3fd] ^= 9 }, "torn", false},
+		"checksum": {func(b []byte) { b[superAt+0x3fc] ^= 1 }, "torn", true},
+		"a newer first sector": {func(b []byte) { b[superAt+0x34]++; b[superAt+0x60] |= incompatRecover }, "torn",
+			false},
+		"an older second sector": {func(b []byte) { clear(b[superAt+0x270+4:][:100]); b[superAt+0x3fd] ^= 9 },
+			"torn", false},
 		"growth":                         {func(b []byte) { b[superAt+0x05] += 0x20 }, "torn", false},
 		"a larger group":                 {func(b []byte) { b[superAt+0x21] ^= 0x10 }, "was lost", false},
 		"another feature":                {func(b []byte) { b[superAt+0x60] ^= 0x80 }, "was lost", false},
@@ -149,8 +152,9 @@ func TestRestore(t *testing.T) {
 		"wiped":                          {func(b []byte) { clear(b[:4096]) }, "was lost", false},
 		"wiped with the descriptors":     {func(b []byte) { clear(b[:8192]) }, "with the descriptors", false},
 		"wiped with half of them":        {func(b []byte) { clear(b[:4096+20]) }, "with the descriptors", false},
-		"the second of them":             {func(b []byte) { clear(b[:4096]); b[4096+64] ^= 1 }, "with the descriptors", false},
-		"wiped with all descriptors":     {func(b []byte) { clear(b[:8192]); b[8193*4096] ^= 1 }, "", false},
+		"the second of them": {func(b []byte) { clear(b[:4096]); b[4096+64] ^= 1 }, "with the descriptors",
+			false},
+		"wiped with all descriptors": {func(b []byte) { clear(b[:8192]); b[8193*4096] ^= 1 }, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := memory(bytes.Clone(sound))
@@ -178,7 +182,8 @@ func TestRestore(t *testing.T) {
 			if tt.same && !bytes.Equal(disk, sound) {
 				t.Error("more has changed than was damaged")
 			}
-			for name, cut := range map[string][2]int{"first": {0, 512}, "second": {512, 1024}} { // only one of the two sectors was written
+			// only one of the two sectors was written
+			for name, cut := range map[string][2]int{"first": {0, 512}, "second": {512, 1024}} {
 				half := memory(bytes.Clone(damaged))
 				copy(half[superAt+cut[0]:superAt+cut[1]], disk[superAt+cut[0]:])
 				if _, err := Read(half); err == nil {
@@ -194,13 +199,16 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// TestRestoreBitmaps: descriptors that are older than the bitmaps get the checksums of these, without which libext2fs reads none.
+// TestRestoreBitmaps: descriptors that are older than the bitmaps get the checksums of these, without which libext2fs
+// reads none.
 func TestRestoreBitmaps(t *testing.T) {
-	for name, features := range map[string]string{"64 bytes": "metadata_csum,64bit", "32 bytes": "metadata_csum,^64bit"} {
+	for name, features := range map[string]string{"64 bytes": "metadata_csum,64bit",
+		"32 bytes": "metadata_csum,^64bit"} {
 		t.Run(name, func(t *testing.T) {
 			before := content(t, 64, "-g", "8192", "-O", features)
 			file, source := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "source")
-			err := errors.Join(os.WriteFile(file, before, 0o600), os.WriteFile(source, bytes.Repeat([]byte{1}, 1<<20), 0o600))
+			err := errors.Join(os.WriteFile(file, before, 0o600), os.WriteFile(source, bytes.Repeat([]byte{1}, 1<<20),
+				0o600))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -233,7 +241,8 @@ func FuzzFindCopy(f *testing.F) {
 	f.Add(b)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, found := FindCopy(bytes.NewReader(b)); found && (c.Block <= 0 || c.Block*c.BlockSize+superSize > int64(len(b))) {
+		if c, found := FindCopy(bytes.NewReader(b)); found && (c.Block <= 0 ||
+			c.Block*c.BlockSize+superSize > int64(len(b))) {
 			t.Errorf("FindCopy = %+v in %d bytes", c, len(b))
 		}
 	})

@@ -85,7 +85,8 @@ func Open(disk io.ReaderAt) (*FileSystem, error) {
 	default:
 		f.bits = 12
 	}
-	f.clusters = uint32(min(int64(f.clusters), max(perTable*sector*8/int64(f.bits)-2, 0))) // as many as the table has entries for
+	// as many as the table has entries for
+	f.clusters = uint32(min(int64(f.clusters), max(perTable*sector*8/int64(f.bits)-2, 0)))
 	f.Number, f.Label = binary.LittleEndian.Uint32(b[number:]), strings.TrimRight(string(b[number+4:number+15]), " ")
 	return f, nil
 }

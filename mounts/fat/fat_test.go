@@ -74,7 +74,8 @@ func TestEndless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(disk[v.table+4*int64(v.root):], []byte{byte(v.root), 0, 0, 0}) // the root directory's cluster is followed by itself
+	// the root directory's cluster is followed by itself
+	copy(disk[v.table+4*int64(v.root):], []byte{byte(v.root), 0, 0, 0})
 	if _, _, err := Shared(bytes.NewReader(disk)); !errors.Is(err, ErrNone) {
 		t.Errorf("a directory without an end: %v", err)
 	}
@@ -128,7 +129,8 @@ func TestRead(t *testing.T) {
 			fattest.Copy(t, file, "A", "short")
 			f := open(t, file)
 			for path, want := range map[string]string{
-				"A": "short", "/a": "short", "empty": "", "deep/config.json": "the content", "DEEP/CONFIG.JSON": "the content",
+				"A": "short", "/a": "short", "empty": "", "deep/config.json": "the content",
+				"DEEP/CONFIG.JSON":                    "the content",
 				"/deep/er/a file with a long name 39": strings.Repeat("x", 3000),
 			} {
 				if got, err := f.Read(path); err != nil || string(got) != want {
@@ -147,7 +149,8 @@ func TestRead(t *testing.T) {
 					t.Errorf("Place(%s) = %d, %d, %v: there is %.20q", path, at, size, err, begin)
 				}
 			}
-			for _, path := range []string{"none", "deep/none/x", "A/x", "deep", "deep/er", "", "/", "deep//config.json"} {
+			for _, path := range []string{"none", "deep/none/x", "A/x", "deep", "deep/er", "", "/",
+				"deep//config.json"} {
 				if got, err := f.Read(path); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("Read(%s) = %q, %v, want %v", path, got, err, fs.ErrNotExist)
 				}

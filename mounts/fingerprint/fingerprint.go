@@ -27,10 +27,12 @@ const maxSize = 8 << 20
 
 // A Place is a file system with a list.
 type Place struct {
-	Name    string   // the owner's name for it: boot, root
-	Target  string   // where it is attached
-	Changes []string // patterns (path.Match) of paths that change during the life of a device; one that ends in / is a directory with everything below it
-	Shared  bool     // the owner may add files: files that are not listed are no fault
+	Name   string // the owner's name for it: boot, root
+	Target string // where it is attached
+	// patterns (path.Match) of paths that change during the life of a device; one that ends in / is a directory with
+	// everything below it
+	Changes []string
+	Shared  bool // the owner may add files: files that are not listed are no fault
 }
 
 // Places lists the places. On the boot partition the list leaves out what the owner edits, the copies of these files,
@@ -39,7 +41,8 @@ func Places() []Place {
 	return []Place{
 		{Name: "root", Target: "/", Changes: []string{Name}},
 		{Name: "boot", Target: "/mnt/boot", Shared: true, Changes: []string{
-			Name, "config.json*", "system-connections/", "splash/", "grubenv", "resinos.env", "ubootefi.var", "FSCK*.REC", "fsck*.rec", "*.new",
+			Name, "config.json*", "system-connections/", "splash/", "grubenv", "resinos.env", "ubootefi.var",
+			"FSCK*.REC", "fsck*.rec", "*.new",
 		}},
 	}
 }

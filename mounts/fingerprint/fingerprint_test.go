@@ -69,10 +69,12 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestCheckNamesWhatIsWrong(t *testing.T) {
-	list := Print([]Line{line("etc/a", "a"), line("etc/b", "b"), line("etc/c", "c"), line("etc/link", "d"), line("lost", "e")})
+	list := Print([]Line{line("etc/a", "a"), line("etc/b", "b"), line("etc/c", "c"), line("etc/link", "d"),
+		line("lost", "e")})
 	root := fstest.MapFS{
 		Name: {Data: list}, "etc/a": {Data: []byte("a")}, "etc/b": {Data: []byte("B")}, "etc/c": {Data: []byte("c")},
-		"etc/link": {Mode: fs.ModeSymlink, Data: []byte("a")}, "etc/new": {Data: []byte("n")}, "config.json": {Data: []byte("{}")},
+		"etc/link": {Mode: fs.ModeSymlink, Data: []byte("a")}, "etc/new": {Data: []byte("n")},
+		"config.json": {Data: []byte("{}")},
 	}
 	p := Place{Name: "root", Changes: []string{Name, "config.json*"}}
 	calls := 0
@@ -81,7 +83,8 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			t.Errorf("progress %d of %d at call %d", done, total, calls)
 		}
 	})
-	want := Report{Place: "root", Files: 2, Bytes: 2, Different: []string{"etc/b", "etc/link"}, Missing: []string{"lost"}, Extra: []string{"etc/new"}}
+	want := Report{Place: "root", Files: 2, Bytes: 2, Different: []string{"etc/b", "etc/link"},
+		Missing: []string{"lost"}, Extra: []string{"etc/new"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Check = %+v, %v\nwant %+v", got, err, want)
 	}
@@ -100,13 +103,15 @@ func TestCheckRefusesBadList(t *testing.T) {
 		"empty": {Name: {}},
 		"large": {Name: {Data: make([]byte, maxSize+1)}},
 	} {
-		if _, err := Check(t.Context(), Place{Name: "boot"}, root, nil); err == nil || !strings.Contains(err.Error(), "read fingerprint of boot") {
+		if _, err := Check(t.Context(), Place{Name: "boot"}, root, nil); err == nil ||
+			!strings.Contains(err.Error(), "read fingerprint of boot") {
 			t.Errorf("%s: Check = %v", name, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Check(ctx, Place{}, fstest.MapFS{Name: {Data: Print([]Line{line("a", "")})}}, nil); !errors.Is(err, context.Canceled) {
+	if _, err := Check(ctx, Place{}, fstest.MapFS{Name: {Data: Print([]Line{line("a", "")})}}, nil); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("Check that is cancelled = %v", err)
 	}
 }
@@ -131,12 +136,14 @@ func TestOpenSeesBelowMounts(t *testing.T) {
 		t.Fatalf("mount: %v", err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
-	for name, content := range map[string]string{"hostname": "factory", "other": "mine", Name: string(Print([]Line{line("hostname", "factory"), line("other", "mine")}))} {
+	for name, content := range map[string]string{"hostname": "factory", "other": "mine",
+		Name: string(Print([]Line{line("hostname", "factory"), line("other", "mine")}))} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := unix.Mount(filepath.Join(dir, "other"), filepath.Join(dir, "hostname"), "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(filepath.Join(dir, "other"), filepath.Join(dir, "hostname"), "", unix.MS_BIND,
+		""); err != nil {
 		t.Fatal(err)
 	}
 	root, done, err := Open(dir)

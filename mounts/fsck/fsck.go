@@ -95,7 +95,8 @@ func Plan(found Finding, kind, node string) [][]string {
 	// -f: e2fsck might not find the fault again from the flags of the superblock.
 	rest := []string{"-f"}
 	if found.Copy != (ext4.Copy{}) {
-		rest = append(rest, "-b", strconv.FormatInt(found.Copy.Block, 10), "-B", strconv.FormatInt(found.Copy.BlockSize, 10))
+		rest = append(rest, "-b", strconv.FormatInt(found.Copy.Block, 10), "-B", strconv.FormatInt(found.Copy.BlockSize,
+			10))
 	}
 	rest = append(rest, node)
 	mild, strong := append([]string{E2fsck, "-p"}, rest...), append([]string{E2fsck, "-y"}, rest...)
@@ -126,7 +127,8 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		argv := plan[0]
 		plan = plan[1:]
 		status, output, err := runUntilUnchanged(ctx, run, kind, argv)
-		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status, summary(output, Whole(kind, status))))
+		all = append(all, fmt.Sprintf("%s: exit status %d: %s", strings.Join(argv, " "), status,
+			summary(output, Whole(kind, status))))
 		if err != nil {
 			return strings.Join(all, "; "), fmt.Errorf("repair %s: %s: %w", node, argv[0], err)
 		}
@@ -142,7 +144,8 @@ func Repair(ctx context.Context, run Run, found Finding, kind, node string) (sai
 		}
 	}
 	if !checked {
-		return strings.Join(all, "; "), fmt.Errorf("repair %s: the program did not check it (%s)", node, all[len(all)-1])
+		return strings.Join(all, "; "), fmt.Errorf("repair %s: the program did not check it (%s)", node,
+			all[len(all)-1])
 	}
 	return strings.Join(all, "; "), fmt.Errorf("repair %s: %w (%s)", node, ErrBeyond, all[len(all)-1])
 }
@@ -171,10 +174,11 @@ func restore(node string, c ext4.Copy) (said string, groups bool, err error) {
 	return ext4.Restore(f, c)
 }
 
-// runUntilUnchanged repeats a command of fsck.fat while it changes something: the repair of one file can break another. For
-// example it frees the blocks of another file that an empty file refers to, and only the next run notices (dosfstools
-// 4.2).
-func runUntilUnchanged(ctx context.Context, run Run, kind string, argv []string) (status int, output string, err error) {
+// runUntilUnchanged repeats a command of fsck.fat while it changes something: the repair of one file can break another.
+// For example it frees the blocks of another file that an empty file refers to, and only the next run notices
+// (dosfstools 4.2).
+func runUntilUnchanged(ctx context.Context, run Run, kind string, argv []string) (status int, output string,
+	err error) {
 	const most = 4
 	for range most {
 		var said string
@@ -196,15 +200,16 @@ func Whole(kind string, status int) bool {
 	return status&^3 == 0
 }
 
-// summary returns the line of the output that matters: the summary at the end, or the first complaint after the line with
-// the version.
+// summary returns the line of the output that matters: the summary at the end, or the first complaint after the line
+// with the version.
 func summary(output string, whole bool) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	if whole {
 		return strings.TrimSpace(lines[len(lines)-1])
 	}
 	for _, line := range lines {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "e2fsck 1.") && !strings.HasPrefix(line, "fsck.fat ") {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "e2fsck 1.") &&
+			!strings.HasPrefix(line, "fsck.fat ") {
 			return line
 		}
 	}

@@ -44,7 +44,8 @@ func makeExt4(t *testing.T, file string, more ...string) {
 	if err := os.WriteFile(hello, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O", "metadata_csum,metadata_csum_seed"}, append(more, file)...)...)
+	testenv.Run(t, "mke2fs", append([]string{"-q", "-F", "-t", "ext4", "-b", "4096", "-O",
+		"metadata_csum,metadata_csum_seed"}, append(more, file)...)...)
 	testenv.Run(t, "debugfs", "-w", "-R", "write "+hello+" hello", file)
 }
 
@@ -87,14 +88,15 @@ func changeCopy(t *testing.T, file string, how func(b []byte)) {
 	change(t, file, copyAt, b)
 }
 
-// copyAttached makes the first copy of the superblock one that was written while the file system was attached: with a journal to play back.
+// copyAttached makes the first copy of the superblock one that was written while the file system was attached: with a
+// journal to play back.
 func copyAttached(t *testing.T, file string) {
 	t.Helper()
 	changeCopy(t, file, func(b []byte) { b[0x60] |= 4 })
 }
 
-// withOrphan makes the first copy of the superblock one that was written while the file of inode 12 was deleted and still open, and the
-// descriptors beside it older than the bitmaps: a file is written after them.
+// withOrphan makes the first copy of the superblock one that was written while the file of inode 12 was deleted and
+// still open, and the descriptors beside it older than the bitmaps: a file is written after them.
 func withOrphan(t *testing.T, file string) {
 	t.Helper()
 	old := readAt(t, file, copyAt, 2*4096)
@@ -133,26 +135,50 @@ func TestExt4(t *testing.T) {
 		"marked": {8, func(t *testing.T, file string) {
 			testenv.Run(t, "debugfs", "-w", "-R", "set_super_value state 2", file)
 		}, "found a fault", false, nil},
-		"journal to replay": {8, func(t *testing.T, file string) { testenv.Run(t, "debugfs", "-w", "-R", "feature needs_recovery", file) }, "", false, nil},
-		"torn superblock":   {160, func(t *testing.T, file string) { change(t, file, 1024+300, bytes.Repeat([]byte{7}, 200)) }, "checksum", false, nil},
-		"head wiped":        {160, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, nil},
-		"no copy left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 4<<20)) }, "magic", true, nil},
-		// As the state of an image: half of it is a group, so that there is a copy. A cut between two sectors leaves the old checksum.
-		"torn, small groups":  {64, func(t *testing.T, file string) { change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4}) }, "checksum", false, []string{"-g", "8192"}},
-		"wiped, small groups": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic", false, []string{"-g", "8192"}},
-		"no inodes left":      {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 5<<20)) }, "magic", true, []string{"-g", "8192"}},
+		"journal to replay": {8, func(t *testing.T, file string) {
+			testenv.Run(t, "debugfs", "-w", "-R",
+				"feature needs_recovery", file)
+		}, "", false, nil},
+		"torn superblock": {160, func(t *testing.T, file string) {
+			change(t, file, 1024+300,
+				bytes.Repeat([]byte{7}, 200))
+		}, "checksum", false, nil},
+		"head wiped": {160, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic",
+			false, nil},
+		"no copy left": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 4<<20)) }, "magic",
+			true, nil},
+		// As the state of an image: half of it is a group, so that there is a copy. A cut between two sectors leaves
+		// the old checksum.
+		"torn, small groups": {64, func(t *testing.T, file string) { change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4}) },
+			"checksum", false, []string{"-g", "8192"}},
+		"wiped, small groups": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 8192)) }, "magic",
+			false, []string{"-g", "8192"}},
+		"no inodes left": {64, func(t *testing.T, file string) { change(t, file, 0, make([]byte, 5<<20)) },
+			"magic", true, []string{"-g", "8192"}},
 		"torn, not unmounted": {64, func(t *testing.T, file string) {
 			testenv.Run(t, "debugfs", "-w", "-R", "feature needs_recovery", file)
 			change(t, file, 1024+0x3fc, []byte{1, 2, 3, 4})
 		}, "checksum", false, []string{"-g", "8192"}},
 		// As data after it has grown: the kernel writes the copy while the file system is attached.
-		"wiped, copied while attached": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false, nil},
-		"wiped, copied while attached, quotas": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
+		"wiped, copied while attached": {160, func(t *testing.T, file string) {
+			copyAttached(t, file)
+			change(t, file,
+				0, make([]byte, 8192))
+		}, "magic", false, nil},
+		"wiped, copied while attached, quotas": {160, func(t *testing.T, file string) {
+			copyAttached(t, file)
+			change(t,
+				file, 0, make([]byte, 8192))
+		}, "magic", false,
 			[]string{"-O", "metadata_csum,metadata_csum_seed,64bit,quota,project", "-E", "quotatype=prjquota"}},
-		"wiped, copied while attached with an orphan, quotas": {160, func(t *testing.T, file string) { withOrphan(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
+		"wiped, copied while attached with an orphan, quotas": {160,
+			func(t *testing.T, file string) { withOrphan(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic",
+			false,
 			[]string{"-O", "metadata_csum,metadata_csum_seed,64bit,quota,project", "-E", "quotatype=prjquota"}},
 		// Not of ours: the descriptors have no checksum, and e2fsck does all.
-		"wiped, copied while attached, no checksums": {160, func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic", false,
+		"wiped, copied while attached, no checksums": {160,
+			func(t *testing.T, file string) { copyAttached(t, file); change(t, file, 0, make([]byte, 8192)) }, "magic",
+			false,
 			[]string{"-O", "^metadata_csum,^metadata_csum_seed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,7 +237,8 @@ func TestGently(t *testing.T) {
 	file := newExt4(t, 64, "-g", "8192")
 	change(t, file, 0, make([]byte, 5<<20))
 	found := look(t, file, "ext4")
-	if said, err := Repair(t.Context(), hostRun(t), found, "ext4", file); err != nil || !strings.Contains(said, "e2fsck -y -f "+file) {
+	if said, err := Repair(t.Context(), hostRun(t), found, "ext4", file); err != nil ||
+		!strings.Contains(said, "e2fsck -y -f "+file) {
 		t.Fatalf("Repair = %q, %v", said, err)
 	}
 	testenv.Run(t, "e2fsck", "-f", "-n", file)
@@ -254,7 +281,8 @@ func TestFAT(t *testing.T) {
 // TestRunFailsIsNotBeyond: what no program has judged must not be taken for lost.
 func TestRunFailsIsNotBeyond(t *testing.T) {
 	gone := func(context.Context, []string) (int, string, error) { return -1, "", os.ErrNotExist }
-	if _, err := Repair(t.Context(), gone, Finding{}, "ext4", "/dev/x"); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrBeyond) {
+	if _, err := Repair(t.Context(), gone, Finding{}, "ext4", "/dev/x"); !errors.Is(err, os.ErrNotExist) ||
+		errors.Is(err, ErrBeyond) {
 		t.Errorf("Repair = %v", err)
 	}
 	var calls [][]string
@@ -265,7 +293,8 @@ func TestRunFailsIsNotBeyond(t *testing.T) {
 	unknown := func(context.Context, []string) (int, string, error) {
 		return 8, "get a newer version of e2fsck!\n", nil
 	}
-	if _, err := Repair(t.Context(), unknown, Finding{}, "ext4", "/dev/x"); err == nil || errors.Is(err, ErrBeyond) || !strings.Contains(err.Error(), "newer") {
+	if _, err := Repair(t.Context(), unknown, Finding{}, "ext4", "/dev/x"); err == nil || errors.Is(err, ErrBeyond) ||
+		!strings.Contains(err.Error(), "newer") {
 		t.Errorf("what a newer system wrote: %v", err)
 	}
 	if _, err := Repair(t.Context(), unknown, Finding{Blank: true}, "ext4", "/dev/x"); !errors.Is(err, ErrBeyond) {
@@ -273,7 +302,8 @@ func TestRunFailsIsNotBeyond(t *testing.T) {
 	}
 	for _, status := range []int{16, 32, 127, 128} { // usage, cancelled, no library: it has not even looked
 		broken := func(context.Context, []string) (int, string, error) { return status, "no such file\n", nil }
-		if _, err := Repair(t.Context(), broken, Finding{Blank: true}, "ext4", "/dev/x"); err == nil || errors.Is(err, ErrBeyond) {
+		if _, err := Repair(t.Context(), broken, Finding{Blank: true}, "ext4", "/dev/x"); err == nil ||
+			errors.Is(err, ErrBeyond) {
 			t.Errorf("a program that ends with %d: %v", status, err)
 		}
 	}

@@ -48,7 +48,8 @@ func SetAside(node, dir, name string) (file string, err error) {
 
 func newFile(dir, name string) (*os.File, error) {
 	for n := range mostAside {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s-%d.img", name, n+1)), os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s-%d.img", name, n+1)),
+			os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}

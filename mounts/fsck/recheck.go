@@ -26,7 +26,8 @@ func Recheck(ctx context.Context, run Run, node string) (said string, err error)
 		return "", fmt.Errorf("check %s: the kernel found a fault in it: %s: %w", node, E2fsck, err)
 	}
 	if status != 0 {
-		return "", fmt.Errorf("check %s: the kernel found a fault in it, and so does e2fsck: exit status %d: %s", node, status, summary(output, false))
+		return "", fmt.Errorf("check %s: the kernel found a fault in it, and so does e2fsck: exit status %d: %s", node,
+			status, summary(output, false))
 	}
 	if err := ext4.Forgive(f); err != nil {
 		return "", fmt.Errorf("check %s: %w", node, err)

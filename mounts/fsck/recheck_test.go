@@ -18,10 +18,12 @@ func TestRecheck(t *testing.T) {
 		said   string
 		fault  string
 	}{
-		"no mark":             {said: "", debug: nil},
-		"a mark":              {debug: []string{"ssv state 3", "ssv error_count 5", "ssv first_error_time 20260101", "ssv first_error_func ext4_lookup", "ssv last_error_func ext4_lookup"}, said: "e2fsck finds none"},
-		"a mark, no checksum": {mke2fs: []string{"-O", "^metadata_csum,^metadata_csum_seed"}, debug: []string{"ssv state 3", "ssv error_count 1"}, said: "e2fsck finds none"},
-		"a fault":             {debug: []string{"clri hello", "ssv state 3"}, fault: "so does e2fsck: exit status 4"},
+		"no mark": {said: "", debug: nil},
+		"a mark": {debug: []string{"ssv state 3", "ssv error_count 5", "ssv first_error_time 20260101",
+			"ssv first_error_func ext4_lookup", "ssv last_error_func ext4_lookup"}, said: "e2fsck finds none"},
+		"a mark, no checksum": {mke2fs: []string{"-O", "^metadata_csum,^metadata_csum_seed"},
+			debug: []string{"ssv state 3", "ssv error_count 1"}, said: "e2fsck finds none"},
+		"a fault": {debug: []string{"clri hello", "ssv state 3"}, fault: "so does e2fsck: exit status 4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := newExt4(t, 16, tt.mke2fs...)
@@ -33,7 +35,8 @@ func TestRecheck(t *testing.T) {
 				t.Fatal(err)
 			}
 			said, err := Recheck(t.Context(), hostRun(t), file)
-			if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) || !strings.Contains(said, tt.said) || (said == "") != (tt.said == "") {
+			if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) ||
+				!strings.Contains(said, tt.said) || (said == "") != (tt.said == "") {
 				t.Fatalf("Recheck = %q, %v", said, err)
 			}
 			after, err := os.ReadFile(file)
@@ -53,7 +56,8 @@ func TestRecheck(t *testing.T) {
 				t.Errorf("it is still to be repaired: %s", why)
 			}
 			testenv.Run(t, "e2fsck", "-f", "-n", file) // fails if it finds anything
-			if text := testenv.Run(t, "dumpe2fs", "-h", file); strings.Contains(text, "rror count") || !strings.Contains(text, "state:         clean\n") {
+			if text := testenv.Run(t, "dumpe2fs", "-h", file); strings.Contains(text, "rror count") ||
+				!strings.Contains(text, "state:         clean\n") {
 				t.Errorf("it says\n%s", text)
 			}
 			if said, err := Recheck(t.Context(), hostRun(t), file); said != "" || err != nil {

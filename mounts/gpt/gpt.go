@@ -93,7 +93,8 @@ func Read(disk io.ReaderAt, sector int, sectors LBA) (Table, error) {
 		t.Second = errors.New("it differs from the first")
 	}
 	if t.First == nil && LBA(order.Uint64(t.good.header[atOther:])) != sectors-1 {
-		t.Second = errors.Join(t.Second, fmt.Errorf("it is expected in sector %d, not in the last", order.Uint64(t.good.header[atOther:])))
+		t.Second = errors.Join(t.Second, fmt.Errorf("it is expected in sector %d, not in the last",
+			order.Uint64(t.good.header[atOther:])))
 	}
 	t.Entries = t.good.list()
 	return t, nil
@@ -158,7 +159,8 @@ func headerSum(h []byte) uint32 {
 // same reports whether two copies list the same partitions.
 func same(have [2]raw) bool {
 	a, b := have[0].header, have[1].header
-	return bytes.Equal(have[0].entries, have[1].entries) && bytes.Equal(a[atFirstUsable:atEntries], b[atFirstUsable:atEntries])
+	return bytes.Equal(have[0].entries, have[1].entries) && bytes.Equal(a[atFirstUsable:atEntries],
+		b[atFirstUsable:atEntries])
 }
 
 func (r raw) list() []Entry {
@@ -170,7 +172,8 @@ func (r raw) list() []Entry {
 			continue // the type of an entry that is not in use
 		}
 		all = append(all, Entry{
-			Number: n + 1, GUID: guid(e[16:32]), Name: name(e[56:128]), First: LBA(order.Uint64(e[32:])), Last: LBA(order.Uint64(e[40:])),
+			Number: n + 1, GUID: guid(e[16:32]), Name: name(e[56:128]), First: LBA(order.Uint64(e[32:])),
+			Last: LBA(order.Uint64(e[40:])),
 		})
 	}
 	return all
@@ -191,5 +194,6 @@ func name(b []byte) string {
 
 // guid writes a GUID in the usual form; its first three parts are little endian on disk.
 func guid(b []byte) string {
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", order.Uint32(b), order.Uint16(b[4:]), order.Uint16(b[6:]), b[8:10], b[10:16])
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", order.Uint32(b), order.Uint16(b[4:]), order.Uint16(b[6:]), b[8:10],
+		b[10:16])
 }

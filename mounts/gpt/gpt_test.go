@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// image is a disk in memory that remembers what is written, sector by sector, and when it was synced. Sectors of zeroes are not kept.
+// image is a disk in memory that remembers what is written, sector by sector, and when it was synced. Sectors of zeroes
+// are not kept.
 type image struct {
 	kept    map[int]string
 	sector  int
@@ -102,7 +103,8 @@ func newDisk(sector, mib int) *image {
 	order.PutUint32(h[atCount:], 128)
 	order.PutUint32(h[atEntrySize:], 128)
 	r := raw{h, entries}
-	for at, b := range map[LBA][]byte{1: r.placed(1, end, 2), 2: entries, end: r.placed(end, 1, end-many), end - many: entries} {
+	for at, b := range map[LBA][]byte{1: r.placed(1, end, 2), 2: entries, end: r.placed(end, 1, end-many),
+		end - many: entries} {
 		if _, err := d.WriteAt(b, int64(at)*int64(sector)); err != nil {
 			panic(err)
 		}
@@ -146,8 +148,8 @@ var damages = map[string]func(*image){
 	},
 }
 
-// TestCutAtEveryWrite: wherever the power goes, with any subset of what was not synced on the disk, a whole table is there that a
-// kernel finds, and going on from there ends at the same bytes.
+// TestCutAtEveryWrite: wherever the power goes, with any subset of what was not synced on the disk, a whole table is
+// there that a kernel finds, and going on from there ends at the same bytes.
 func TestCutAtEveryWrite(t *testing.T) {
 	random, states := rand.New(rand.NewSource(1)), 0
 	for _, sector := range []int{512, 4096} {
@@ -192,7 +194,10 @@ func cutEverywhere(t *testing.T, d *image, random *rand.Rand) (states int) {
 	}
 	for range 40 {
 		epoch := random.Intn(d.epoch + 1)
-		check("a random subset", func(_ int, c change) bool { return c.epoch < epoch || c.epoch == epoch && random.Intn(2) == 0 })
+		check("a random subset", func(_ int, c change) bool {
+			return c.epoch < epoch || c.epoch == epoch &&
+				random.Intn(2) == 0
+		})
 	}
 	if r := d.plan(t); len(r.Writes) != 0 || len(r.Why) != 0 {
 		t.Errorf("a second run wants %v: %v", r.Writes, r.Why)
@@ -210,7 +215,8 @@ func TestGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	table, err := d.read()
-	if err != nil || table.First != nil || table.Second != nil || table.Entries[1].Last != r.Grown.Last || table.Entries[1].Name != data {
+	if err != nil || table.First != nil || table.Second != nil || table.Entries[1].Last != r.Grown.Last ||
+		table.Entries[1].Name != data {
 		t.Errorf("afterwards %+v, %v", table.Entries, err)
 	}
 	d.change(0, func(b []byte) {

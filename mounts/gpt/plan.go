@@ -50,7 +50,8 @@ func Plan(t Table, grow string) (Repair, error) {
 	}
 	want := raw{header: bytes.Clone(t.good.header), entries: bytes.Clone(t.good.entries)}
 	if e, found := t.growing(grow, last); found {
-		r.Why = append(r.Why, fmt.Sprintf("%s can grow by %d MiB", e.Name, (uint64(e.Last-t.entry(e.Number).Last)*uint64(t.Sector))>>20))
+		r.Why = append(r.Why, fmt.Sprintf("%s can grow by %d MiB", e.Name,
+			(uint64(e.Last-t.entry(e.Number).Last)*uint64(t.Sector))>>20))
 		r.Grown = &e
 		order.PutUint64(want.entries[(e.Number-1)*int(order.Uint32(want.header[atEntrySize:])):][40:], uint64(e.Last))
 	}
@@ -80,10 +81,12 @@ func (t Table) checkRoom(last LBA) error {
 	}
 	for _, e := range t.Entries {
 		if e.First < behind && e.Last >= t.firstEntries() {
-			return fmt.Errorf("partition %d begins in sector %d, where the entries of the first copy belong", e.Number, e.First)
+			return fmt.Errorf("partition %d begins in sector %d, where the entries of the first copy belong", e.Number,
+				e.First)
 		}
 		if e.Last > last || e.First > e.Last {
-			return fmt.Errorf("partition %d lies in sectors %d to %d, the disk has room up to %d; write the image to a larger disk", e.Number, e.First, e.Last, last)
+			return fmt.Errorf("partition %d lies in sectors %d to %d, the disk has room up to %d; write the image to "+
+				"a larger disk", e.Number, e.First, e.Last, last)
 		}
 	}
 	return nil

@@ -74,8 +74,8 @@ func (d *Device) table() error {
 	return d.tellKernel(f, table, repair, data)
 }
 
-// tellKernel informs the kernel of the size of the data partition in the table. Its beginning is the same, its end may have
-// moved.
+// tellKernel informs the kernel of the size of the data partition in the table. Its beginning is the same, its end may
+// have moved.
 func (d *Device) tellKernel(f *os.File, table gpt.Table, repair gpt.Repair, data disk.Partition) error {
 	for _, e := range table.Entries {
 		if e.Number != data.Number {
@@ -84,12 +84,14 @@ func (d *Device) tellKernel(f *os.File, table gpt.Table, repair gpt.Repair, data
 		if repair.Grown != nil {
 			e = *repair.Grown
 		}
-		start, length := disk.Bytes(e.First)*disk.Bytes(table.Sector), disk.Bytes(e.Last-e.First+1)*disk.Bytes(table.Sector)
+		start, length := disk.Bytes(e.First)*disk.Bytes(table.Sector),
+			disk.Bytes(e.Last-e.First+1)*disk.Bytes(table.Sector)
 		if start != data.Start || length <= data.Size {
 			return nil // the kernel knows a larger partition: it read a newer table than we did
 		}
 		if err := resize(f, e.Number, start, length); err != nil {
-			return fmt.Errorf("tell the kernel that %s has %v: %w; it reads the size at the next boot", data.Device, length, err)
+			return fmt.Errorf("tell the kernel that %s has %v: %w; it reads the size at the next boot", data.Device,
+				length, err)
 		}
 		d.Log.Info("partition grown", "partition", data.Device, "size", int64(length))
 	}
@@ -98,7 +100,8 @@ func (d *Device) tellKernel(f *os.File, table gpt.Table, repair gpt.Repair, data
 
 // resize changes the size of a partition in the kernel while it is in use.
 func resize(f *os.File, number int, start, length disk.Bytes) error {
-	return partition(f, unix.BLKPG_RESIZE_PARTITION, unix.BlkpgPartition{Start: int64(start), Length: int64(length), Pno: int32(number)})
+	return partition(f, unix.BLKPG_RESIZE_PARTITION, unix.BlkpgPartition{Start: int64(start), Length: int64(length),
+		Pno: int32(number)})
 }
 
 // partition changes what the kernel knows about a disk's partitions (Linux, include/uapi/linux/blkpg.h).

@@ -58,7 +58,8 @@ func newBench(t *testing.T, sector string, size int64, damage func(f *os.File)) 
 		start, size int
 	}{{disk.Boot, 4, 40}, {disk.State, 44, 16}, {disk.Data, 60, 64}} {
 		table.Partitions = append(table.Partitions, &diskgpt.Partition{
-			Index: n + 1, Start: uint64(p.start * mib / bytes), End: uint64((p.start+p.size)*mib/bytes) - 1, Size: uint64(p.size * mib),
+			Index: n + 1, Start: uint64(p.start * mib / bytes), End: uint64((p.start+p.size)*mib/bytes) - 1,
+			Size: uint64(p.size * mib),
 			Type: diskgpt.LinuxFilesystem, Name: p.label,
 		})
 		part := filepath.Join(t.TempDir(), p.label)
@@ -68,7 +69,8 @@ func newBench(t *testing.T, sector string, size int64, damage func(f *os.File)) 
 		if p.label == disk.Boot {
 			testenv.Run(t, "mkfs.vfat", "-F", "32", "-S", sector, "-s", "1", "-i", imageNumber, part)
 		} else {
-			testenv.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "2", "-U", imageUUID, "-O", "metadata_csum,metadata_csum_seed,64bit", "-E", "resize=268435456", part)
+			testenv.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "2", "-U", imageUUID, "-O",
+				"metadata_csum,metadata_csum_seed,64bit", "-E", "resize=268435456", part)
 		}
 		text, err := os.ReadFile(part)
 		if err != nil {
@@ -116,7 +118,8 @@ func (b *bench) addPartitions() {
 		b.t.Fatal(err)
 	}
 	for _, e := range table.Entries {
-		p := unix.BlkpgPartition{Start: int64(e.First) * int64(b.sector), Length: int64(e.Last-e.First+1) * int64(b.sector), Pno: int32(e.Number)}
+		p := unix.BlkpgPartition{Start: int64(e.First) * int64(b.sector),
+			Length: int64(e.Last-e.First+1) * int64(b.sector), Pno: int32(e.Number)}
 		if err := partition(f, unix.BLKPG_ADD_PARTITION, p); err != nil && !errors.Is(err, unix.EBUSY) {
 			b.t.Fatal(err)
 		}
@@ -131,7 +134,8 @@ func (b *bench) removePartitions() {
 	}
 	defer f.Close()
 	for n := range 3 {
-		testenv.WaitFor(b.t, "the end of a partition", func() bool { // whoever looks at all partitions of the host holds it for a moment
+		// whoever looks at all partitions of the host holds it for a moment
+		testenv.WaitFor(b.t, "the end of a partition", func() bool {
 			err = partition(f, unix.BLKPG_DEL_PARTITION, unix.BlkpgPartition{Pno: int32(n + 1)})
 			return !errors.Is(err, unix.EBUSY)
 		})
@@ -216,7 +220,8 @@ func (b *bench) device() *Device {
 			all[i].Label = []string{disk.Boot, disk.State, disk.Data}[p.Number-1]
 		}
 	}
-	return &Device{Sys: "/sys", Dev: b.dev, Disk: b.disk, Partitions: all, Mounts: mounts, Log: slog.New(slog.DiscardHandler)}
+	return &Device{Sys: "/sys", Dev: b.dev, Disk: b.disk, Partitions: all, Mounts: mounts,
+		Log: slog.New(slog.DiscardHandler)}
 }
 
 func (b *bench) written() string {
@@ -280,7 +285,8 @@ func TestGrowWhileAttached(t *testing.T) {
 			if have := int64(st.Blocks) * st.Bsize; grows && have < tt.size/10*9-512*mib {
 				t.Errorf("the file system has %d MiB of a disk of %d MiB", have/mib, tt.size/mib)
 			}
-			if reserved := (st.Bfree - st.Bavail) * 1000 / st.Blocks; reserved < 5 || reserved > 60 { // the kernel holds back some on top
+			// the kernel holds back some on top
+			if reserved := (st.Bfree - st.Bavail) * 1000 / st.Blocks; reserved < 5 || reserved > 60 {
 				t.Errorf("%d of 1000 blocks are reserved", reserved)
 			}
 			if text, err := os.ReadFile(keep); err != nil || string(text) != "kept" {
@@ -305,7 +311,8 @@ func TestGrowWhileAttached(t *testing.T) {
 					t.Errorf("UUID %x, %v", s.UUID, err)
 				}
 			}
-			if text := testenv.Run(t, "blkid", "-p", "-s", "UUID", "-o", "value", b.node(1)); strings.EqualFold(text, "0302-0100") {
+			if text := testenv.Run(t, "blkid", "-p", "-s", "UUID", "-o", "value", b.node(1)); strings.EqualFold(text,
+				"0302-0100") {
 				t.Errorf("the boot partition keeps the number %s", text)
 			}
 		})
@@ -333,7 +340,8 @@ func TestCutBetweenParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(filepath.Join(b.dir, disk.Data), &st); err != nil || grows && int64(st.Blocks)*st.Bsize < 800*mib {
+	if err := unix.Statfs(filepath.Join(b.dir, disk.Data), &st); err != nil ||
+		grows && int64(st.Blocks)*st.Bsize < 800*mib {
 		t.Errorf("the file system has %d blocks (%v)", st.Blocks, err)
 	}
 	b.detach()

@@ -94,8 +94,8 @@ func (r *Root) openSource(kind Kind, name string) (int, error) {
 	return source, nil
 }
 
-// makeWay renames the first part of the path that is not what it should be. It follows no symlink. aside is a message for
-// people about what was renamed; nothing is lost.
+// makeWay renames the first part of the path that is not what it should be. It follows no symlink. aside is a message
+// for people about what was renamed; nothing is lost.
 func (r *Root) makeWay(kind Kind, name string) (aside, err error) {
 	dir, err := unix.Openat(r.state, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -120,7 +120,8 @@ func (r *Root) makeWay(kind Kind, name string) (aside, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("set %s aside: %w", strings.Join(parts[:i+1], "/"), err)
 			}
-			return fmt.Errorf("%s/%s was %s; it was renamed to %s", Overlay, strings.Join(parts[:i+1], "/"), kinds[have.Mode&unix.S_IFMT], to), nil
+			return fmt.Errorf("%s/%s was %s; it was renamed to %s", Overlay, strings.Join(parts[:i+1], "/"),
+				kinds[have.Mode&unix.S_IFMT], to), nil
 		case i == len(parts)-1:
 			return nil, nil
 		}
@@ -154,7 +155,8 @@ func setAside(dir int, name string) (to string, err error) {
 // /var/lib. Unlike the state partition the root is ours, so its own symlinks are followed, but not to places outside
 // it.
 func (r *Root) openTarget(b Bind, name string) (int, error) {
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	target, err := unix.Openat2(r.root, name, how)
 	if !errors.Is(err, unix.ENOENT) {
 		return target, err
@@ -266,7 +268,8 @@ func copyFile(dir *os.Root, name, source string) error {
 		return err
 	}
 	n, err := io.Copy(out, in)
-	if err == nil && n > 0 { // the content of an empty file is complete, and the first boot should not wait for the disk
+	// the content of an empty file is complete, and the first boot should not wait for the disk
+	if err == nil && n > 0 {
 		err = out.Sync()
 	}
 	return errors.Join(err, out.Close())
@@ -332,7 +335,8 @@ func bindMount(kind Kind, source, target int) error {
 		return fmt.Errorf("clone mount: %w", err)
 	}
 	defer unix.Close(tree)
-	if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+	if err := unix.MoveMount(tree, "", target, "",
+		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return fmt.Errorf("move mount: %w", err)
 	}
 	return nil

@@ -74,7 +74,8 @@ func Parse(name, text string) ([]Bind, error) {
 			fault("path %q is not a clean absolute path below the root", b.Path)
 		}
 		for _, other := range binds {
-			if b.Path == other.Path || strings.HasPrefix(b.Path, other.Path+"/") || strings.HasPrefix(other.Path, b.Path+"/") {
+			if b.Path == other.Path || strings.HasPrefix(b.Path, other.Path+"/") ||
+				strings.HasPrefix(other.Path, b.Path+"/") {
 				fault("%s and %s overlap", other.Path, b.Path)
 			}
 		}

@@ -37,7 +37,8 @@ kind = "file"
 mode = "9"
 owner = 3
 `)
-	for _, want := range []string{`"/etc/../x"`, `kind "dir"`, "/a and /a/b overlap", `mode "9"`, "line 11: unknown key bind.owner"} {
+	for _, want := range []string{`"/etc/../x"`, `kind "dir"`, "/a and /a/b overlap", `mode "9"`,
+		"line 11: unknown key bind.owner"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("faults %v do not name %q", err, want)
 		}
@@ -71,7 +72,8 @@ func trees(t *testing.T) (state, root string, r *Root) {
 		}
 		t.Cleanup(func() { unix.Unmount(d, unix.MNT_DETACH) })
 	}
-	for name, text := range map[string]string{"etc/hostname": "factory\n", "etc/keys/a": "key a", "etc/keys/sub/b": "key b"} {
+	for name, text := range map[string]string{"etc/hostname": "factory\n", "etc/keys/a": "key a",
+		"etc/keys/sub/b": "key b"} {
 		os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755)
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o640); err != nil {
 			t.Fatal(err)
@@ -170,7 +172,8 @@ func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
 	os.WriteFile(victim, []byte("secret"), 0o600)
 	os.MkdirAll(state+"/root-overlay/etc", 0o755)
 	os.Symlink(victim, state+"/root-overlay/etc/hostname")
-	if err := r.Apply(hostname); err == nil || !strings.Contains(err.Error(), "was a symlink; it was renamed to hostname.set-aside-1") {
+	if err := r.Apply(hostname); err == nil ||
+		!strings.Contains(err.Error(), "was a symlink; it was renamed to hostname.set-aside-1") {
 		t.Errorf("a symlink as source gives %v", err)
 	}
 	if err := os.WriteFile(root+"/etc/hostname", []byte("mine"), 0o644); err != nil || read(t, victim) != "secret" {
@@ -183,7 +186,8 @@ func TestApplyFollowsNoSymlinkOfState(t *testing.T) {
 		if err := r.Apply(keys); err == nil || !strings.Contains(err.Error(), "root-overlay/etc was a symlink") {
 			t.Errorf("a symlinked directory gives %v", err)
 		}
-		if to, err := os.Readlink(fmt.Sprintf("%s/root-overlay/etc.set-aside-%d", state, n+1)); err != nil || to != outside {
+		if to, err := os.Readlink(fmt.Sprintf("%s/root-overlay/etc.set-aside-%d", state, n+1)); err != nil ||
+			to != outside {
 			t.Errorf("the symlink is now %q, %v", to, err)
 		}
 		if got := read(t, state+"/root-overlay/etc/keys/a"); got != "key a" {
@@ -218,7 +222,8 @@ func TestApplySetsWrongKindAside(t *testing.T) {
 	if got := read(t, state+"/root-overlay/etc/keys.set-aside-1"); got != "kept too" {
 		t.Errorf("the file holds %q", got)
 	}
-	if err := os.WriteFile(root+"/etc/hostname", []byte("mine"), 0o644); err != nil || read(t, state+"/root-overlay/etc/hostname") != "mine" {
+	if err := os.WriteFile(root+"/etc/hostname", []byte("mine"), 0o644); err != nil ||
+		read(t, state+"/root-overlay/etc/hostname") != "mine" {
 		t.Errorf("the path does not persist: %v", err)
 	}
 }

@@ -39,7 +39,8 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// TestRewrite: a regular file has the new content, shorter than before too; nothing else is written to, and nobody is waited for.
+// TestRewrite: a regular file has the new content, shorter than before too; nothing else is written to, and nobody is
+// waited for.
 func TestRewrite(t *testing.T) {
 	dir := t.TempDir()
 	path, fifo, link := filepath.Join(dir, "file"), filepath.Join(dir, "fifo"), filepath.Join(dir, "link")

@@ -32,7 +32,8 @@ func OpenIn(root, name string) (*os.File, error) {
 			return nil, err
 		}
 		defer dir.Close() // only a starting point
-		how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+		how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 		fd, err := unix.Openat2(int(dir.Fd()), name, how)
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
@@ -93,7 +94,8 @@ func (d dirFS) Stat(name string) (fs.FileInfo, error) { return fs.Stat(d.all, na
 // files that cannot be replaced by a rename, such as bind mounts. It does not write to anything but a regular file, and
 // returns an error for it.
 func Rewrite(path, content string, sync bool) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0) // for a FIFO that nobody reads, open returns an error instead of blocking
+	// for a FIFO that nobody reads, open returns an error instead of blocking
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
@@ -148,7 +150,8 @@ func open(path string, find func() (*os.File, error)) (*os.File, error) {
 	}
 	for {
 		// O_NONBLOCK: somebody may hold a lease on it
-		fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(handle.Fd())), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(handle.Fd())),
+			unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		switch err {
 		case nil:
 			return os.NewFile(uintptr(fd), path), nil

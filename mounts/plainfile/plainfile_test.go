@@ -40,10 +40,12 @@ func stage(t *testing.T) string {
 func TestRead(t *testing.T) {
 	dir := stage(t)
 	for name, want := range map[string]string{
-		"fifo": "fifo: it is a FIFO", "directory": "it is a directory", "socket": "it is a socket", "zero": "it is a link",
+		"fifo": "fifo: it is a FIFO", "directory": "it is a directory", "socket": "it is a socket",
+		"zero":    "it is a link",
 		"endless": "it is a link", "link": "it is a link",
 	} {
-		if data, err := plainfile.Read(filepath.Join(dir, name), 10); err == nil || !strings.Contains(err.Error(), want) {
+		if data, err := plainfile.Read(filepath.Join(dir, name), 10); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("Read(%s) = %q, %v, want %q", name, data, err, want)
 		}
 	}
@@ -56,7 +58,8 @@ func TestRead(t *testing.T) {
 	if data, err := plainfile.Read(filepath.Join(dir, "file"), 5); err != nil || string(data) != "12345" {
 		t.Errorf("Read(file) = %q, %v", data, err)
 	}
-	if data, err := plainfile.Read(filepath.Join(dir, "file"), 4); err == nil || !strings.Contains(err.Error(), "larger than 4 bytes") {
+	if data, err := plainfile.Read(filepath.Join(dir, "file"), 4); err == nil ||
+		!strings.Contains(err.Error(), "larger than 4 bytes") {
 		t.Errorf("Read of a file above the limit = %q, %v", data, err)
 	}
 }
@@ -66,7 +69,8 @@ func TestOpenIn(t *testing.T) {
 	if err := os.Symlink("/file", filepath.Join(dir, "absolute")); err != nil {
 		t.Fatal(err)
 	}
-	for name, good := range map[string]bool{"file": true, "link": true, "absolute": true, "/file": true, "../../file": true, "fifo": false, "zero": false, "endless": false, "directory": false} {
+	for name, good := range map[string]bool{"file": true, "link": true, "absolute": true, "/file": true,
+		"../../file": true, "fifo": false, "zero": false, "endless": false, "directory": false} {
 		f, err := plainfile.OpenIn(dir, name)
 		if (err == nil) != good {
 			t.Errorf("OpenIn(%s): %v", name, err)

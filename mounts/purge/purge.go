@@ -6,9 +6,9 @@
 // Place first.
 //
 //	armed  flag
-//	no     any   first use, or an older system: write the flag, then arm   -> yes yes
+//	no     any   first use, or an older system: write the flag, then arm -> yes yes
 //	yes    yes   nothing to do
-//	yes    no    purge: remove, sync, write the flag                        -> yes yes; after a power cut this row applies again
+//	yes    no    purge: remove, sync, write the flag -> yes yes; after a power cut this row applies again
 package purge
 
 import (
@@ -198,7 +198,8 @@ func Mark(p Place) error {
 
 // Ask marks a place that cannot be attached. When it returns nil, a power cut can no longer undo that.
 func Ask(p Place) error {
-	if err := atomicfile.Write(p.Request, []byte("the next boot makes an empty file system of "+p.Name+", and removes this file\n"), 0o600); err != nil {
+	if err := atomicfile.Write(p.Request, []byte("the next boot makes an empty file system of "+p.Name+
+		", and removes this file\n"), 0o600); err != nil {
 		return fmt.Errorf("mark %s: %w", p.Name, err)
 	}
 	return nil

@@ -18,8 +18,8 @@ import (
 
 var errCut = errors.New("power cut")
 
-// model is a directory on a disk that loses its power at the n-th call. Removals count for the disk only when they are synced: until then
-// any of them may be undone.
+// model is a directory on a disk that loses its power at the n-th call. Removals count for the disk only when they are
+// synced: until then any of them may be undone.
 type model struct {
 	names  map[string]bool // as a running system sees them
 	stable map[string]bool // as the disk has them
@@ -52,7 +52,8 @@ func (m *model) sync() error {
 	return nil
 }
 
-// write brings nothing but its own file to the disk: what else does is the file system's affair, and must not be relied on.
+// write brings nothing but its own file to the disk: what else does is the file system's affair, and must not be relied
+// on.
 func (m *model) write(name string) error {
 	if err := m.call(); err != nil {
 		if m.random.Intn(2) == 0 {
@@ -83,8 +84,8 @@ func set(names ...string) map[string]bool {
 	return m
 }
 
-// TestCutAtEveryCall: whenever the power goes, also again and again, the end is a purge that is done, and at no moment is there a flag
-// while any of the old content is there.
+// TestCutAtEveryCall: whenever the power goes, also again and again, the end is a purge that is done, and at no moment
+// is there a flag while any of the old content is there.
 func TestCutAtEveryCall(t *testing.T) {
 	random := rand.New(rand.NewSource(1))
 	old := []string{"apps", "containerd", "home"}
@@ -124,7 +125,8 @@ func TestPlan(t *testing.T) {
 		{state, nil, false, "[write remove_me_to_reset write .purge-armed]"},
 		{data, []string{Flag}, false, "[write remove_me_to_reset write .purge-armed]"},
 		{state, []string{Armed}, false, "[remove root-overlay write out write remove_me_to_reset]"},
-		{data, []string{Armed}, false, "[remove root-overlay remove update remove last-boot.json write out write remove_me_to_reset]"},
+		{data, []string{Armed}, false, "[remove root-overlay remove update remove last-boot.json write out write " +
+			"remove_me_to_reset]"},
 		{data, []string{Armed}, true, "[write remove_me_to_reset]"},
 	} {
 		if got := fmt.Sprint(Plan(tt.place, append(slices.Clone(all), tt.more...), tt.spare)); got != tt.want {
@@ -138,7 +140,8 @@ func TestRealDirectory(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "kept")
 	put := func(path string) {
 		t.Helper()
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("x"), 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("x"),
+			0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +210,8 @@ func TestImmutableFile(t *testing.T) {
 
 func TestFailureIsNamed(t *testing.T) {
 	m := &model{names: set(Armed, "a"), stable: set(Armed, "a"), left: 1, random: rand.New(rand.NewSource(1))}
-	if _, err := apply(m, Place{Name: "data"}, false); !errors.Is(err, errCut) || !strings.Contains(err.Error(), "remove a") {
+	if _, err := apply(m, Place{Name: "data"}, false); !errors.Is(err, errCut) ||
+		!strings.Contains(err.Error(), "remove a") {
 		t.Errorf("apply = %v", err)
 	}
 }

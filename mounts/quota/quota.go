@@ -117,7 +117,8 @@ func quotactl(target string, command uintptr, q *record) error {
 	if err != nil {
 		return err
 	}
-	_, _, errno := unix.Syscall6(unix.SYS_QUOTACTL_FD, dir.Fd(), command<<8|ofProjects, uintptr(Containers), uintptr(unsafe.Pointer(q)), 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_QUOTACTL_FD, dir.Fd(), command<<8|ofProjects, uintptr(Containers),
+		uintptr(unsafe.Pointer(q)), 0, 0)
 	err = dir.Close()
 	if errno != 0 {
 		err = errors.Join(errno, err)

@@ -47,7 +47,8 @@ func TestPlanGrows(t *testing.T) {
 
 func TestOn(t *testing.T) {
 	for options, want := range map[string]bool{
-		"rw,prjquota,resuid=4294967294": true, "rw": false, "": false, "rw,noprjquota": false, "rw,errors=remount-ro": false,
+		"rw,prjquota,resuid=4294967294": true, "rw": false, "": false, "rw,noprjquota": false,
+		"rw,errors=remount-ro": false,
 	} {
 		if got := On(options); got != want {
 			t.Errorf("On(%q) = %v, want %v", options, got, want)

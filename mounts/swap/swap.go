@@ -150,7 +150,8 @@ func (k kernel) attribute(name string) string { return k.path("sys/block/" + dev
 // setUp resets the device first, because an earlier attempt may have been interrupted: a device whose size is set
 // accepts no other algorithm.
 func (k kernel) setUp(p Plan, node string, head []byte) error {
-	settings := [][2]string{{"reset", "1"}, {"comp_algorithm", p.Algorithm}, {"disksize", strconv.FormatInt(int64(p.Size), 10)}}
+	settings := [][2]string{{"reset", "1"}, {"comp_algorithm", p.Algorithm},
+		{"disksize", strconv.FormatInt(int64(p.Size), 10)}}
 	settings = slices.DeleteFunc(settings, func(s [2]string) bool { return s[1] == "" })
 	for _, s := range settings {
 		if err := put(k.attribute(s[0]), []byte(s[1])); err != nil {

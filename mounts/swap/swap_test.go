@@ -20,7 +20,8 @@ func TestMake(t *testing.T) {
 		want                Plan
 		fault               string
 	}{
-		{"MemTotal: 497001 kB\nMemFree: 1 kB\n", "lzo-rle [lz4] zstd\n", 4096, Plan{248500 / 4 * 4 * disk.KiB, "lz4"}, ""},
+		{"MemTotal: 497001 kB\nMemFree: 1 kB\n", "lzo-rle [lz4] zstd\n", 4096, Plan{248500 / 4 * 4 * disk.KiB, "lz4"},
+			""},
 		{"MemTotal: 497001 kB\n", "[lzo-rle] lzo\n", 65536, Plan{248500 / 64 * 64 * disk.KiB, ""}, ""},
 		{"MemTotal: 16000000 kB\n", "lz4", 4096, Plan{4096000 * disk.KiB, "lz4"}, ""},
 		{"MemFree: 5 kB\n", "", 4096, Plan{}, "no line MemTotal"},
@@ -51,7 +52,8 @@ func TestHeaderIsThatOfMkswap(t *testing.T) {
 	want := whole[:page]
 	copy(want[1036:1052], make([]byte, 16))
 	if got := Header(size, page); !bytes.Equal(got, want) {
-		t.Errorf("Header differs from mkswap's: last page %d, want %d", binary.NativeEndian.Uint32(got[1028:]), binary.NativeEndian.Uint32(want[1028:]))
+		t.Errorf("Header differs from mkswap's: last page %d, want %d", binary.NativeEndian.Uint32(got[1028:]),
+			binary.NativeEndian.Uint32(want[1028:]))
 	}
 	for _, small := range []disk.Bytes{0, 4095, disk.Bytes(page)} {
 		if Header(small, page) != nil {
@@ -65,8 +67,9 @@ func board(t *testing.T, swaps string) (kernel, *int) {
 	t.Helper()
 	root, calls := t.TempDir(), 0
 	for name, content := range map[string]string{
-		"proc/swaps": swaps, "proc/meminfo": "MemTotal: 100000 kB\n", "dev/zram0": "", "sys/block/zram0/comp_algorithm": "[lzo] lz4\n",
-		"sys/block/zram0/reset": "", "sys/block/zram0/disksize": "0\n",
+		"proc/swaps": swaps, "proc/meminfo": "MemTotal: 100000 kB\n", "dev/zram0": "",
+		"sys/block/zram0/comp_algorithm": "[lzo] lz4\n",
+		"sys/block/zram0/reset":          "", "sys/block/zram0/disksize": "0\n",
 	} {
 		file := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -90,7 +93,8 @@ func TestUse(t *testing.T) {
 			t.Errorf("%s holds %q, %v, want %q", name, got, err, want)
 		}
 	}
-	if got, err := os.ReadFile(k.path("dev/zram0")); err != nil || !bytes.Equal(got, Header(plan.Size, os.Getpagesize())) {
+	if got, err := os.ReadFile(k.path("dev/zram0")); err != nil ||
+		!bytes.Equal(got, Header(plan.Size, os.Getpagesize())) {
 		t.Errorf("the device holds %d bytes, %v", len(got), err)
 	}
 }
@@ -107,8 +111,10 @@ func TestUseLeavesWhatIsOn(t *testing.T) {
 
 func TestUseSaysWhatIsMissing(t *testing.T) {
 	for name, want := range map[string]string{
-		"proc/swaps": "look for swap", "proc/meminfo": "read size of memory", "sys/block/zram0/comp_algorithm": "is module zram loaded?",
-		"sys/block/zram0/disksize": "set disksize of /dev/zram0 to 51200000", "dev/zram0": "write head of /dev/zram0",
+		"proc/swaps": "look for swap", "proc/meminfo": "read size of memory",
+		"sys/block/zram0/comp_algorithm": "is module zram loaded?",
+		"sys/block/zram0/disksize":       "set disksize of /dev/zram0 to 51200000",
+		"dev/zram0":                      "write head of /dev/zram0",
 	} {
 		k, calls := board(t, "")
 		if err := os.Remove(k.path(name)); err != nil {

@@ -32,6 +32,7 @@ func Golden(t testing.TB, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("the result differs from %s; if it is right, run: go test -update\n%s", file, diff.Diff(file, want, "got", []byte(got)))
+		t.Errorf("the result differs from %s; if it is right, run: go test -update\n%s", file,
+			diff.Diff(file, want, "got", []byte(got)))
 	}
 }

@@ -29,8 +29,9 @@ func Lacking(t testing.TB, format string, args ...any) {
 	t.Skipf("lacking: "+format, args...)
 }
 
-// LackingHere ends a test that lacks something which the kernel of a device has: the test is skipped on the host, also in
-// CI, because the named boot story runs it on a device. There the variable RESINOS_ON_DEVICE is set, and the test fails.
+// LackingHere ends a test that lacks something which the kernel of a device has: the test is skipped on the host, also
+// in CI, because the named boot story runs it on a device. There the variable RESINOS_ON_DEVICE is set, and the test
+// fails.
 func LackingHere(t testing.TB, story, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("RESINOS_ON_DEVICE") != "" {
@@ -50,9 +51,13 @@ func NeedRoot(t testing.TB, why string) {
 // packages are the Debian packages of the programs that tests run.
 var packages = map[string]string{
 	"openvpn": "openvpn",
-	"apt-get": "apt", "busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools", "gpgv": "gpgv",
-	"chronyd": "chrony", "wg": "wireguard-tools", "ethtool": "ethtool", "ip": "iproute2", "patchelf": "patchelf", "dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools", "mkswap": "util-linux", "mmd": "mtools",
-	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs", "xz": "xz-utils",
+	"apt-get": "apt", "busybox": "busybox-static", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs",
+	"e2fsck": "e2fsprogs", "fsck.vfat": "dosfstools", "gpgv": "gpgv",
+	"chronyd": "chrony", "wg": "wireguard-tools", "ethtool": "ethtool", "ip": "iproute2", "patchelf": "patchelf",
+	"dnsmasq": "dnsmasq-base", "losetup": "mount", "mcopy": "mtools", "mke2fs": "e2fsprogs", "mkfs.vfat": "dosfstools",
+	"mkswap": "util-linux", "mmd": "mtools",
+	"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "tune2fs": "e2fsprogs",
+	"xz": "xz-utils",
 }
 
 // NeedProgram returns the path of a program of the host, from PATH or from /usr/sbin, which not everybody has in PATH.
@@ -134,7 +139,8 @@ func Again(t *testing.T, namespaces uintptr) bool {
 		return true
 	}
 	NeedRoot(t, "namespaces")
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.count=1", Timeout(t))
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v",
+		"-test.count=1", Timeout(t))
 	cmd.Env = append(os.Environ(), againVariable+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL}
 	if namespaces&syscall.CLONE_NEWUSER != 0 {
@@ -189,7 +195,8 @@ func OwnCgroup(t testing.TB, cmd *exec.Cmd) bool {
 		}
 		t.Cleanup(func() {
 			unix.Close(fd)
-			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) // kernels before 5.14 lack the file; then the removal below fails
+			// kernels before 5.14 lack the file; then the removal below fails
+			os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 			removeCgroup(dir)
 		})
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd

@@ -35,7 +35,10 @@ func TestLacking(t *testing.T) {
 		t.Setenv("CI", ci)
 		for what, ask := range map[string]func(t testing.TB){
 			"root": func(t testing.TB) { Lacking(t, "%s", "root") },
-			"resinos-no-such-program: apt-get install resinos-no-such-package": func(t testing.TB) { NeedPrograms(t, "resinos-no-such-program") },
+			"resinos-no-such-program: apt-get install resinos-no-such-package": func(t testing.TB) {
+				NeedPrograms(t,
+					"resinos-no-such-program")
+			},
 		} {
 			r := &recorder{TB: t}
 			if ask(r); r.ended != how+": lacking: "+what {

@@ -22,14 +22,19 @@ func TestWaits(t *testing.T) {
 			}{
 				{"soon", func(t testing.TB) { WaitFor(t, "it", within(time.Millisecond)) }, ""},
 				{"late", func(t testing.TB) { WaitFor(t, "it", within(patience-time.Second)) }, ""},
-				{"too late", func(t testing.TB) { WaitFor(t, "it", within(patience+time.Second)) }, "fatal: it: not within "},
+				{"too late", func(t testing.TB) { WaitFor(t, "it", within(patience+time.Second)) },
+					"fatal: it: not within "},
 				{"comes", func(t testing.TB) { Receive(t, "it", channel(patience-time.Second)) }, ""},
-				{"does not come", func(t testing.TB) { Receive(t, "it", channel(patience+time.Second)) }, "fatal: it: not within "},
+				{"does not come", func(t testing.TB) { Receive(t, "it", channel(patience+time.Second)) },
+					"fatal: it: not within "},
 				{"never", func(t testing.TB) { Never(t, time.Second, "it", within(2*time.Second)) }, ""},
-				{"once", func(t testing.TB) { Never(t, time.Second, "it", within(time.Second/2)) }, "fatal: it, which must not happen"},
+				{"once", func(t testing.TB) { Never(t, time.Second, "it", within(time.Second/2)) },
+					"fatal: it, which must not happen"},
 				{"at once", func(t testing.TB) { Never(t, 0, "it", within(0)) }, "fatal: it, which must not happen"},
-				{"nothing comes", func(t testing.TB) { NeverReceive(t, time.Second, "it", channel(2*time.Second)) }, ""},
-				{"something comes", func(t testing.TB) { NeverReceive(t, time.Second, "it", channel(time.Second/2)) }, "fatal: it, which must not happen: "},
+				{"nothing comes", func(t testing.TB) { NeverReceive(t, time.Second, "it", channel(2*time.Second)) },
+					""},
+				{"something comes", func(t testing.TB) { NeverReceive(t, time.Second, "it", channel(time.Second/2)) },
+					"fatal: it, which must not happen: "},
 			} {
 				start = time.Now()
 				r := &recorder{TB: t}
@@ -65,7 +70,8 @@ func TestAtMost(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	left, err := time.ParseDuration(strings.TrimPrefix(Timeout(t), "-test.timeout="))
-	if end, limited := t.Deadline(); err != nil || limited && !time.Now().Add(left).Before(end) || limited && left <= 0 {
+	if end, limited := t.Deadline(); err != nil || limited && !time.Now().Add(left).Before(end) ||
+		limited && left <= 0 {
 		t.Errorf("Timeout = %s, %v; the test ends at %v", left, err, end)
 	}
 }

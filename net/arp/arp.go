@@ -33,7 +33,8 @@ func Open(index int, name string, hardware net.HardwareAddr, addr netip.Addr) (*
 		return nil, fmt.Errorf("open ARP socket on %s: %w", name, err)
 	}
 	s := &Socket{file: os.NewFile(uintptr(fd), "arp:"+name), index: index, name: name, hardware: hardware, addr: addr}
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer), attach(fd, claims(hardware, addr)))
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer),
+		attach(fd, claims(hardware, addr)))
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ARP), Ifindex: index})
 	}
@@ -68,7 +69,8 @@ func (s *Socket) send(sender netip.Addr) error {
 	return nil
 }
 
-// Receive blocks until another station has or wants the address, and returns its hardware address. Close ends it with os.ErrClosed.
+// Receive blocks until another station has or wants the address, and returns its hardware address. Close ends it with
+// os.ErrClosed.
 func (s *Socket) Receive() (net.HardwareAddr, error) {
 	buf := make([]byte, arpSize)
 	for {

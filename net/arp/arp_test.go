@@ -26,8 +26,10 @@ var arpCases = []struct {
 	{"it answers with the address", reply(arpRequest(otherHardware, granted, netip.IPv4Unspecified())), true},
 	{"it probes for the address", arpRequest(otherHardware, netip.IPv4Unspecified(), granted), true},
 	{"it asks who has the address", arpRequest(otherHardware, netip.MustParseAddr("10.9.0.1"), granted), false},
-	{"it probes for another", arpRequest(otherHardware, netip.IPv4Unspecified(), netip.MustParseAddr("10.9.0.1")), false},
-	{"it has another", arpRequest(otherHardware, netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.1")), false},
+	{"it probes for another", arpRequest(otherHardware, netip.IPv4Unspecified(), netip.MustParseAddr("10.9.0.1")),
+		false},
+	{"it has another", arpRequest(otherHardware, netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.1")),
+		false},
 	{"our own probe comes back", arpRequest(ourHardware, netip.IPv4Unspecified(), granted), false},
 	{"our own announcement comes back", arpRequest(ourHardware, granted, granted), false},
 	{"half like us", arpRequest(append(bytes.Clone(ourHardware[:4]), 9, 9), granted, granted), true},
@@ -37,7 +39,8 @@ var arpCases = []struct {
 
 func reply(p []byte) []byte { p[arpOperation+1] = 2; return p }
 
-// TestClaims: the kernel's filter and what we check ourselves agree. A datagram between two local sockets is filtered as one from a link.
+// TestClaims: the kernel's filter and what we check ourselves agree. A datagram between two local sockets is filtered
+// as one from a link.
 func TestClaims(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

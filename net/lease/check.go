@@ -78,7 +78,7 @@ func (m *Machine) Conflict(now time.Duration, addr netip.Addr, hardware net.Hard
 		return nil
 	}
 	server := m.offer.Server
-	actions := []Action{{Verb: Note, Reason: fmt.Sprintf("%s is in use by %s, another one is asked for", addr, hardware)}}
+	actions := []Action{{Verb: Note, Reason: fmt.Sprintf("%s is in use by %s, ask for another", addr, hardware)}}
 	if m.held.Address.Addr() == addr {
 		server = m.held.Server
 		actions = append(actions, m.drop("somebody else has the address")...)

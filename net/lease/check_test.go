@@ -44,9 +44,11 @@ func (b *bench) runCheck() string {
 	}
 }
 
-const wholeCheck = "0: probe 10.9.0.50; 1: probe 10.9.0.50; 2: probe 10.9.0.50; 4: announce 10.9.0.50; 6: announce 10.9.0.50"
+const wholeCheck = "0: probe 10.9.0.50; 1: probe 10.9.0.50; 2: probe 10.9.0.50; 4: announce 10.9.0.50; 6: announce " +
+	"10.9.0.50"
 
-// TestCheckOfAnAddress: it begins with the request, so that the lease waits for nothing, and goes on while the address is used.
+// TestCheckOfAnAddress: it begins with the request, so that the lease waits for nothing, and goes on while the address
+// is used.
 func TestCheckOfAnAddress(t *testing.T) {
 	b := newBench(t)
 	b.step(Carrier)
@@ -96,8 +98,9 @@ func TestConflict(t *testing.T) {
 		into func(b *bench)
 		said string
 	}{
-		"before the answer": {func(b *bench) { b.step(Carrier); b.reply(dhcpv4.MessageTypeOffer, nil) }, "note, broadcast DECLINE, broadcast DISCOVER"},
-		"while it is used":  {func(b *bench) { b.bound(nil) }, "note, drop, broadcast DECLINE, broadcast DISCOVER"},
+		"before the answer": {func(b *bench) { b.step(Carrier); b.reply(dhcpv4.MessageTypeOffer, nil) },
+			"note, broadcast DECLINE, broadcast DISCOVER"},
+		"while it is used": {func(b *bench) { b.bound(nil) }, "note, drop, broadcast DECLINE, broadcast DISCOVER"},
 		"remembered": {func(b *bench) {
 			b.bound(nil)
 			b.step(NoCarrier)
@@ -121,7 +124,8 @@ func TestConflict(t *testing.T) {
 					continue
 				}
 				m := a.Message
-				if got := m.ServerIdentifier().String() + " " + m.RequestedIPAddress().String(); got != "10.9.0.1 10.9.0.50" || !m.ClientIPAddr.IsUnspecified() {
+				if got := m.ServerIdentifier().String() + " " +
+					m.RequestedIPAddress().String(); got != "10.9.0.1 10.9.0.50" || !m.ClientIPAddr.IsUnspecified() {
 					t.Errorf("decline names %s, client address %s", got, m.ClientIPAddr)
 				}
 				if len(m.Options) != 4 { // kind, client, address, server
@@ -160,8 +164,8 @@ func TestConflictOfAnOffer(t *testing.T) {
 	}
 }
 
-// TestEverythingIsClaimed: a switch that answers for others leaves the device with an address; a server that grants one bad address
-// again and again is not asked without pause.
+// TestEverythingIsClaimed: a switch that answers for others leaves the device with an address; a server that grants one
+// bad address again and again is not asked without pause.
 func TestEverythingIsClaimed(t *testing.T) {
 	b := newBench(t)
 	b.step(Carrier)

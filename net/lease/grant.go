@@ -128,8 +128,8 @@ func nameOption(m *dhcpv4.DHCPv4, code dhcpv4.OptionCode, note func(string, ...a
 // names. Each valid name counts.
 func domains(raw []byte, note func(string, ...any)) []string {
 	var out []string
-	refused := 0
-	for _, name := range strings.FieldsFunc(string(raw), func(r rune) bool { return strings.ContainsRune(" \t,\x00", r) }) {
+	refused, between := 0, func(r rune) bool { return strings.ContainsRune(" \t,\x00", r) }
+	for _, name := range strings.FieldsFunc(string(raw), between) {
 		switch name = text([]byte(name)); {
 		case name == "" || containsName(out, name):
 		case len(out) == maxDomains || !hostname.Valid(name):

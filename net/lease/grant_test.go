@@ -49,7 +49,8 @@ func TestGrant(t *testing.T) {
 		name    string
 		options map[uint8][]byte
 	}{
-		{"plain", map[uint8][]byte{3: {10, 9, 0, 1}, 6: {10, 9, 0, 1, 1, 1, 1, 1}, 15: []byte("lan.example"), 12: []byte("box"), 26: {5, 120}, 42: {10, 9, 0, 3}}},
+		{"plain", map[uint8][]byte{3: {10, 9, 0, 1}, 6: {10, 9, 0, 1, 1, 1, 1, 1}, 15: []byte("lan.example"),
+			12: []byte("box"), 26: {5, 120}, 42: {10, 9, 0, 3}}},
 		{"no mask", map[uint8][]byte{1: nil}},
 		{"mask with holes", map[uint8][]byte{1: {255, 0, 255, 0}}},
 		{"mask of half the internet", map[uint8][]byte{1: {128, 0, 0, 0}}},
@@ -68,25 +69,31 @@ func TestGrant(t *testing.T) {
 		{"mtu too large", map[uint8][]byte{26: {255, 255}}},
 		{"mtu cut", map[uint8][]byte{26: {5}}},
 		{"servers by the hundred", map[uint8][]byte{3: many(200), 6: many(200), 42: many(200)}},
-		{"servers that are not", map[uint8][]byte{3: {127, 0, 0, 1}, 6: {0, 0, 0, 0, 224, 0, 0, 251, 255, 255, 255, 255, 8, 8, 8, 8}, 42: {1, 2, 3}}},
+		{"servers that are not", map[uint8][]byte{3: {127, 0, 0, 1}, 6: {0, 0, 0, 0, 224, 0, 0, 251, 255, 255, 255, 255,
+			8, 8, 8, 8}, 42: {1, 2, 3}}},
 		{"hostile names", map[uint8][]byte{12: []byte("a;reboot"), 15: []byte("x\nnameserver 6.6.6.6")}},
 		{"names with an end", map[uint8][]byte{12: []byte("box\x00"), 15: []byte("lan.example.")}},
 		{"several domains", map[uint8][]byte{15: []byte("one.example two.example,one.example.\tthree.example\x00")}},
-		{"several domains, some of them wrong", map[uint8][]byte{15: []byte("good.example ba!d 10.0.0.1 -x also.example")}},
+		{"several domains, some of them wrong",
+			map[uint8][]byte{15: []byte("good.example ba!d 10.0.0.1 -x also.example")}},
 		{"domains by the hundred", map[uint8][]byte{15: []byte("a b c d e f g h i j k l m n o p")}},
 		{"nothing but blanks for a domain", map[uint8][]byte{15: []byte(" ,\x00 ")}},
-		{"several domains beside a search list", map[uint8][]byte{15: []byte("one.example two.example"), 119: []byte("\x05three\x07example\x00")}},
+		{"several domains beside a search list", map[uint8][]byte{15: []byte("one.example two.example"),
+			119: []byte("\x05three\x07example\x00")}},
 		{"search list", map[uint8][]byte{119: []byte("\x03one\x07example\x00\x03two\xc0\x04")}},
 		{"search list with a loop", map[uint8][]byte{119: []byte("\x03one\x00\xc0\x05\xc0\x00")}},
 		{"search list with a forward pointer", map[uint8][]byte{119: []byte("\xc0\x02\x03one\x00")}},
 		{"search list broken off", map[uint8][]byte{119: []byte("\x03one\x00\x3ftwo")}},
 		{"64 kB of search list", map[uint8][]byte{119: bytes.Repeat([]byte("\x01a\x00\x01b\xc0\x00"), 11_000)}},
 		{"name of 64 kB", map[uint8][]byte{119: bytes.Repeat([]byte("\x3f"+strings.Repeat("a", 63)), 1024)}},
-		{"classless routes", map[uint8][]byte{3: {10, 9, 0, 1}, 121: {24, 10, 8, 1, 10, 9, 0, 2, 0, 10, 9, 0, 3, 32, 192, 0, 2, 1, 0, 0, 0, 0}}},
-		{"classless routes refused", map[uint8][]byte{121: {1, 0, 10, 9, 0, 2, 1, 128, 10, 9, 0, 2, 8, 127, 10, 9, 0, 2, 4, 224, 10, 9, 0, 2, 0, 0, 0, 0, 0, 16, 172, 16, 127, 0, 0, 1}}},
+		{"classless routes", map[uint8][]byte{3: {10, 9, 0, 1}, 121: {24, 10, 8, 1, 10, 9, 0, 2, 0, 10, 9, 0, 3, 32,
+			192, 0, 2, 1, 0, 0, 0, 0}}},
+		{"classless routes refused", map[uint8][]byte{121: {1, 0, 10, 9, 0, 2, 1, 128, 10, 9, 0, 2, 8, 127, 10, 9, 0, 2,
+			4, 224, 10, 9, 0, 2, 0, 0, 0, 0, 0, 16, 172, 16, 127, 0, 0, 1}}},
 		{"classless routes broken off", map[uint8][]byte{3: {10, 9, 0, 1}, 121: {24, 10, 8, 1, 10, 9, 0, 2, 24, 10}}},
 		{"classless route of 99 bits", map[uint8][]byte{121: {99, 10, 8, 1, 10, 9, 0, 2, 24, 10}}},
-		{"classless routes by the thousand", map[uint8][]byte{121: bytes.Repeat([]byte{24, 10, 8, 1, 10, 9, 0, 2}, 8000)}},
+		{"classless routes by the thousand", map[uint8][]byte{121: bytes.Repeat([]byte{24, 10, 8, 1, 10, 9, 0, 2},
+			8000)}},
 		{"broadcast address of others", map[uint8][]byte{28: {10, 255, 255, 255}}},
 		{"no server", map[uint8][]byte{54: nil}},
 		{"server on loopback", map[uint8][]byte{54: {127, 0, 0, 1}}},
@@ -108,8 +115,9 @@ func TestGrant(t *testing.T) {
 
 func TestOverload(t *testing.T) {
 	raw := ack(map[uint8][]byte{52: {3}, 6: {10, 9, 0, 1}}).ToBytes()
-	copy(raw[108:], []byte{6, 4, 10, 9, 0, 2, 52, 1, 3, 15, 3, 'l', 'a', 'n', 255}) // file; the overload in it means nothing
-	copy(raw[44:], []byte{42, 4, 10, 9, 0, 3, 255})                                 // sname
+	// file; the overload in it means nothing
+	copy(raw[108:], []byte{6, 4, 10, 9, 0, 2, 52, 1, 3, 15, 3, 'l', 'a', 'n', 255})
+	copy(raw[44:], []byte{42, 4, 10, 9, 0, 3, 255}) // sname
 	m, err := Parse(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +178,8 @@ func TestFile(t *testing.T) {
 	if _, err := Load(dir, "eth0"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Load of nothing = %v", err)
 	}
-	l, _, err := Grant(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 26: {5, 120}, 121: {24, 10, 8, 1, 10, 9, 0, 2}, 15: []byte("lan"), 42: {10, 9, 0, 3}}))
+	l, _, err := Grant(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 26: {5, 120}, 121: {24, 10, 8, 1, 10, 9, 0, 2},
+		15: []byte("lan"), 42: {10, 9, 0, 3}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +222,8 @@ func TestFile(t *testing.T) {
 
 // FuzzReply feeds whole messages, as they come from the wire, to everything that reads them.
 func FuzzReply(f *testing.F) {
-	f.Add(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 52: {3}, 119: []byte("\x03one\x00\xc0\x00"), 121: {24, 10, 8, 1, 10, 9, 0, 2}}).ToBytes())
+	f.Add(ack(map[uint8][]byte{3: {10, 9, 0, 1}, 52: {3}, 119: []byte("\x03one\x00\xc0\x00"), 121: {24, 10, 8, 1, 10, 9,
+		0, 2}}).ToBytes())
 	f.Add(ack(map[uint8][]byte{51: {1}, 58: u32(9), 59: u32(8), 26: {1}, 15: []byte("a b")}).ToBytes())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m, err := Parse(raw)

@@ -3,9 +3,8 @@
 //
 // It never sets an address or writes resolv.conf (netd does), and never reads a clock: the caller passes in each
 // instant as the time since kernel start (CLOCK_BOOTTIME), because the wall clock of a device jumps by decades when it
-// first learns the time. grant.go limits everything that a server sends before anybody else sees it.
-//
-// Read first: Machine.
+// first learns the time. grant.go limits everything that a server sends before anybody else sees it. Read Machine
+// first.
 package lease
 
 import (

@@ -118,7 +118,8 @@ func TestFirstLease(t *testing.T) {
 	if request.TransactionID != discover.TransactionID {
 		t.Error("the request has another transaction id than the discover")
 	}
-	if got := request.ServerIdentifier().String() + " " + request.RequestedIPAddress().String(); got != "10.9.0.1 10.9.0.50" {
+	if got := request.ServerIdentifier().String() + " " +
+		request.RequestedIPAddress().String(); got != "10.9.0.1 10.9.0.50" {
 		t.Errorf("request asks %s, want 10.9.0.1 for 10.9.0.50", got)
 	}
 	asked := b.now
@@ -131,7 +132,8 @@ func TestFirstLease(t *testing.T) {
 	}
 	b.timer()
 	if !inUse || l.Bound != asked || l.Ends() != asked+time.Hour || b.now != asked+30*time.Minute {
-		t.Errorf("lease from %s to %s, renewed at %s; it must begin when we asked, at %s", l.Bound, l.Ends(), b.now, asked)
+		t.Errorf("lease from %s to %s, renewed at %s; it must begin when we asked, at %s", l.Bound, l.Ends(), b.now,
+			asked)
 	}
 }
 
@@ -159,7 +161,8 @@ func TestRenewal(t *testing.T) {
 	bound := b.now
 	b.timer()
 	b.expect(Renewing, "unicast REQUEST")
-	if m := b.out[0].Message; !m.ClientIPAddr.Equal(net.IPv4(10, 9, 0, 50)) || m.RequestedIPAddress() != nil || m.ServerIdentifier() != nil {
+	if m := b.out[0].Message; !m.ClientIPAddr.Equal(net.IPv4(10, 9, 0, 50)) || m.RequestedIPAddress() != nil ||
+		m.ServerIdentifier() != nil {
 		t.Errorf("renewal says %s", m.Summary())
 	}
 	if b.now != bound+30*time.Minute {
@@ -254,10 +257,13 @@ func TestForeignMessages(t *testing.T) {
 	for name, change := range map[string]func(*dhcpv4.DHCPv4){
 		"transaction":      func(r *dhcpv4.DHCPv4) { r.TransactionID[0] ^= 1 },
 		"hardware address": func(r *dhcpv4.DHCPv4) { r.ClientHWAddr = net.HardwareAddr{1, 2, 3, 4, 5, 6} },
-		"server":           func(r *dhcpv4.DHCPv4) { r.UpdateOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 0, 2))) },
-		"no server":        func(r *dhcpv4.DHCPv4) { delete(r.Options, 54) },
-		"no type":          func(r *dhcpv4.DHCPv4) { delete(r.Options, 53) },
-		"inform":           func(r *dhcpv4.DHCPv4) { r.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeInform)) },
+		"server": func(r *dhcpv4.DHCPv4) {
+			r.UpdateOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 0,
+				2)))
+		},
+		"no server": func(r *dhcpv4.DHCPv4) { delete(r.Options, 54) },
+		"no type":   func(r *dhcpv4.DHCPv4) { delete(r.Options, 53) },
+		"inform":    func(r *dhcpv4.DHCPv4) { r.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeInform)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -281,7 +287,8 @@ func TestForeignMessages(t *testing.T) {
 }
 
 func TestUselessOffersAreRefused(t *testing.T) {
-	for _, ip := range []net.IP{net.IPv4zero, net.IPv4bcast, net.IPv4(127, 0, 0, 1), net.IPv4(224, 0, 0, 1), net.IPv4(10, 9, 0, 0), net.IPv4(10, 9, 0, 255)} {
+	for _, ip := range []net.IP{net.IPv4zero, net.IPv4bcast, net.IPv4(127, 0, 0, 1), net.IPv4(224, 0, 0, 1),
+		net.IPv4(10, 9, 0, 0), net.IPv4(10, 9, 0, 255)} {
 		b := newBench(t)
 		b.step(Carrier)
 		b.reply(dhcpv4.MessageTypeOffer, func(r *dhcpv4.DHCPv4) { r.YourIPAddr = ip.To4() })

@@ -130,7 +130,7 @@ func listen(name string, from *net.UDPAddr) (*net.UDPConn, error) {
 	if err := errors.Join(
 		unix.BindToDevice(fd, name),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0), // the smallest buffer that the kernel grants; nobody reads from the socket
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0), // the smallest; nobody reads from the socket
 		unix.Bind(fd, &unix.SockaddrInet4{Port: from.Port, Addr: [4]byte(from.IP.To4())}),
 	); err != nil {
 		return nil, err

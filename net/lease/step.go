@@ -51,18 +51,21 @@ const (
 	numEvents
 )
 
-type stepFunc func(m *Machine, now time.Duration, r *dhcpv4.DHCPv4) []Action
+type (
+	m        = Machine
+	stepFunc func(m *Machine, now time.Duration, r *dhcpv4.DHCPv4) []Action
+)
 
 // steps is the drawing at Machine as a table; nil means that the event changes nothing in that state.
 var steps = [numStates][numEvents]stepFunc{
-	Parked:     {Carrier: (*Machine).awake, Timer: (*Machine).letGo},
-	Waiting:    {NoCarrier: (*Machine).park, Timer: (*Machine).discover},
-	Selecting:  {NoCarrier: (*Machine).park, Timer: (*Machine).discoverAgain, Offer: (*Machine).choose},
-	Requesting: {NoCarrier: (*Machine).park, Timer: (*Machine).requestAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
-	Rebooting:  {NoCarrier: (*Machine).park, Timer: (*Machine).rebootAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
-	Bound:      {NoCarrier: (*Machine).park, Timer: (*Machine).renew},
-	Renewing:   {NoCarrier: (*Machine).park, Timer: (*Machine).renewAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
-	Rebinding:  {NoCarrier: (*Machine).park, Timer: (*Machine).rebindAgain, Ack: (*Machine).bind, Nak: (*Machine).refused},
+	Parked:     {Carrier: (*m).awake, Timer: (*m).letGo},
+	Waiting:    {NoCarrier: (*m).park, Timer: (*m).discover},
+	Selecting:  {NoCarrier: (*m).park, Timer: (*m).discoverAgain, Offer: (*m).choose},
+	Requesting: {NoCarrier: (*m).park, Timer: (*m).requestAgain, Ack: (*m).bind, Nak: (*m).refused},
+	Rebooting:  {NoCarrier: (*m).park, Timer: (*m).rebootAgain, Ack: (*m).bind, Nak: (*m).refused},
+	Bound:      {NoCarrier: (*m).park, Timer: (*m).renew},
+	Renewing:   {NoCarrier: (*m).park, Timer: (*m).renewAgain, Ack: (*m).bind, Nak: (*m).refused},
+	Rebinding:  {NoCarrier: (*m).park, Timer: (*m).rebindAgain, Ack: (*m).bind, Nak: (*m).refused},
 }
 
 // The timing of the client. RFC 2131 proposes 4 s before the first repetition. A boot that lost one packet, because the
@@ -70,7 +73,7 @@ var steps = [numStates][numEvents]stepFunc{
 const (
 	firstRetry     = 250 * time.Millisecond
 	lastRetry      = 64 * time.Second
-	lastDiscover   = 15 * time.Second // RFC 2131 allows up to lastRetry, but a server that starts after us should be found soon
+	lastDiscover   = 15 * time.Second // RFC 2131 allows lastRetry; this finds a server that starts late
 	requestTries   = 5
 	rebootTries    = 4
 	renewRetry     = 60 * time.Second // RFC 2131 4.4.5; shorter for leases of a few minutes
@@ -234,13 +237,12 @@ func (m *Machine) bind(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 // because the device may have come to another network; a server that keeps refusing is asked less and less often.
 func (m *Machine) refused(now time.Duration, r *dhcpv4.DHCPv4) []Action {
 	actions := m.drop("refused by the server")
-	m.held, m.check = Lease{}, check{}
-	m.naks++
+	m.held, m.check, m.naks = Lease{}, check{}, m.naks+1
 	if m.naks == 1 {
 		return append(actions, m.discover(now, nil)...)
 	}
 	m.state, m.next = Waiting, now+m.backoff(min(m.naks-2, maxNakShift), lastRetry)
-	return append(actions, Action{Verb: Note, Reason: fmt.Sprintf("refused %d times, next try in %s", m.naks, m.next-now)})
+	return append(actions, Action{Verb: Note, Reason: fmt.Sprintf("refused %d times, next in %s", m.naks, m.next-now)})
 }
 
 // expire ends a lease whose time is over. In parked no server can be asked.

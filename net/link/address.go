@@ -93,7 +93,8 @@ func putAddress(index int, a Address) error {
 	valid := uint32(min(max(a.Valid, time.Second), Forever) / time.Second)
 	info := binary.NativeEndian.AppendUint32(nil, valid) // preferred
 	info = binary.NativeEndian.AppendUint32(info, valid)
-	add(unix.IFA_CACHEINFO, append(info, make([]byte, 8)...)) // and the times of creation and change, which the kernel fills in
+	// and the times of creation and change, which the kernel fills in
+	add(unix.IFA_CACHEINFO, append(info, make([]byte, 8)...))
 	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }

@@ -49,11 +49,14 @@ func TestApplyReachesThePlan(t *testing.T) {
 	}{
 		{"nothing but up", link.Wanted{Up: true, SkipsDown: true}},
 		{"lease", link.Wanted{Up: true, SkipsDown: true, MTU: 1400,
-			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 24), Broadcast: netip.MustParseAddr("10.9.0.255"), Valid: time.Hour}},
-			Routes:    []link.Route{route("10.9.0.0/24", ""), route("0.0.0.0/0", "10.9.0.1"), route("10.77.0.0/16", "10.9.0.2")}}},
+			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 24),
+				Broadcast: netip.MustParseAddr("10.9.0.255"), Valid: time.Hour}},
+			Routes: []link.Route{route("10.9.0.0/24", ""), route("0.0.0.0/0", "10.9.0.1"),
+				route("10.77.0.0/16", "10.9.0.2")}}},
 		{"renewed, other router outside", link.Wanted{Up: true, SkipsDown: true, MTU: 1500,
-			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 24), Broadcast: netip.MustParseAddr("10.9.0.255"), Valid: 2 * time.Hour}},
-			Routes:    []link.Route{route("10.9.0.0/24", ""), outside}}},
+			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 24),
+				Broadcast: netip.MustParseAddr("10.9.0.255"), Valid: 2 * time.Hour}},
+			Routes: []link.Route{route("10.9.0.0/24", ""), outside}}},
 		{"endless lease of one address", link.Wanted{Up: true, SkipsDown: true,
 			Addresses: []link.Address{{Prefix: netip.PrefixFrom(source, 32), Valid: link.Forever}},
 			Routes:    []link.Route{outside}}},
@@ -96,7 +99,8 @@ func TestApplyReachesThePlan(t *testing.T) {
 	}
 }
 
-// TestOthersAddressesStay: neither an address that ages nor one that does not is ours because of that. The kernel's from a router ages.
+// TestOthersAddressesStay: neither an address that ages nor one that does not is ours because of that. The kernel's
+// from a router ages.
 func TestOthersAddressesStay(t *testing.T) {
 	if !linktest.Isolate(t) {
 		return
@@ -147,7 +151,8 @@ func TestApplyGoesOnAfterARefusal(t *testing.T) {
 	}
 	linktest.Cable(t, "w0").Up()
 	a := observe(t, "w0")
-	w := link.Wanted{Up: true, MTU: 1 << 20, Addresses: []link.Address{{Prefix: netip.MustParsePrefix("10.9.0.50/24"), Valid: time.Hour}}}
+	w := link.Wanted{Up: true, MTU: 1 << 20, Addresses: []link.Address{{Prefix: netip.MustParsePrefix("10.9.0.50/24"),
+		Valid: time.Hour}}}
 	if err := link.Apply(link.Plan(w, a)); err == nil {
 		t.Error("an MTU of a megabyte was accepted")
 	}

@@ -78,7 +78,8 @@ func leased() (Wanted, Actual) {
 	w := Wanted{
 		Up: true, SkipsDown: true, MTU: 1500,
 		Addresses: []Address{addr("10.0.2.15/24", time.Hour)},
-		Routes:    []Route{route("10.0.2.0/24", "", "10.0.2.15", 102), route("0.0.0.0/0", "10.0.2.2", "10.0.2.15", 102)},
+		Routes: []Route{route("10.0.2.0/24", "", "10.0.2.15", 102), route("0.0.0.0/0", "10.0.2.2", "10.0.2.15",
+			102)},
 	}
 	a := Actual{
 		Link:      Link{Index: 2, Name: "eth0", Kind: Wired, MTU: 1500, Up: true, Carrier: true},

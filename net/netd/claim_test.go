@@ -31,12 +31,14 @@ func (f *fixed) Close()                       {}
 
 // TestSourcesTogether: a link gets what all its sources give, and each is woken at its own time.
 func TestSourcesTogether(t *testing.T) {
-	a, b, never := &fixed{address: netip.MustParsePrefix("10.9.0.1/24"), at: 5}, &fixed{address: netip.MustParsePrefix("10.9.1.1/24"), at: 3}, &fixed{}
+	a, b, never := &fixed{address: netip.MustParsePrefix("10.9.0.1/24"), at: 5},
+		&fixed{address: netip.MustParsePrefix("10.9.1.1/24"), at: 3}, &fixed{}
 	c := &claim{mtu: 1500, sources: []linksource.Source{a, b, never}}
 	d := &daemon{claims: map[int]*claim{1: c, 2: {retry: 9}}, reach: reach.NewSet(nil, nil, slog.Default())}
 	defer d.reach.Close()
 	c.daemon = d
-	if w := c.wanted(0); len(w.Addresses) != 3 || w.Addresses[0].Prefix != a.address || w.Addresses[1].Prefix != b.address || w.MTU != 1500 {
+	if w := c.wanted(0); len(w.Addresses) != 3 || w.Addresses[0].Prefix != a.address ||
+		w.Addresses[1].Prefix != b.address || w.MTU != 1500 {
 		t.Errorf("wanted %+v", w)
 	}
 	if at := d.deadline(); at != 3 {

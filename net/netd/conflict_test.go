@@ -15,7 +15,8 @@ import (
 	"resinos/net/link/linktest"
 )
 
-// TestConflict: a station that nobody asked has the address that the server grants. The kernel of the far end answers for it.
+// TestConflict: a station that nobody asked has the address that the server grants. The kernel of the far end answers
+// for it.
 func TestConflict(t *testing.T) {
 	t.Parallel()
 	if !linktest.Isolate(t) {
@@ -33,7 +34,8 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// TestLateConflict: who claims the address while it is in use already gets it; neither the lease nor the wait for it came later.
+// TestLateConflict: who claims the address while it is in use already gets it; neither the lease nor the wait for it
+// came later.
 func TestLateConflict(t *testing.T) {
 	t.Parallel()
 	if !linktest.Isolate(t) {
@@ -119,6 +121,7 @@ func TestProbesOnTheWire(t *testing.T) {
 
 // checked reports whether nobody here listens for ARP.
 func checked() bool {
-	sockets, err := os.ReadFile("/proc/thread-self/net/packet") // the protocol is the fourth column; the main thread may be elsewhere
+	// the protocol is the fourth column; the main thread may be elsewhere
+	sockets, err := os.ReadFile("/proc/thread-self/net/packet")
 	return err == nil && !strings.Contains(string(sockets), " 0806 ")
 }

@@ -106,7 +106,7 @@ func (d *daemon) change(at time.Duration, name string, up bool) error {
 	}
 	modem := e.Profile.Connection.Type == profile.TypeGSM // which takes its time
 	if up && !modem && !d.files.InForce(e) && d.vpns.Words(e.File) == "" {
-		return &control.Error{Text: "no link is there for the profile " + e.Profile.Connection.ID, Hint: "try: osctl net"}
+		return &control.Error{Text: "no link has the profile " + e.Profile.Connection.ID, Hint: "try: osctl net"}
 	}
 	return nil
 }

@@ -58,7 +58,8 @@ func TestControl(t *testing.T) {
 	d.has("w0", "10.9.0.50/24")
 	for name, want := range map[string]string{"nothing": "is called", "cafe": "no link is there",
 		"broken": "is called"} {
-		if err := client.Change(t.Context(), netcontrol.OpUp, name); err == nil || !strings.Contains(err.Error(), want) {
+		if err := client.Change(t.Context(), netcontrol.OpUp, name); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("up %s: %v, want %q", name, err, want)
 		}
 	}

@@ -196,8 +196,8 @@ func unreachable(t *testing.T) string {
 const announced = "prefix 2001:db8:50::/64 {};"
 
 // TestDelegation: guests of two shared links get networks of a prefix that kea delegates, and reach the world under
-// their own addresses; the rest of the prefix leads nowhere. A restart takes nothing away, a server that is away nothing
-// either, and a device that shares nothing any more wants no prefix.
+// their own addresses; the rest of the prefix leads nowhere. A restart takes nothing away, a server that is away
+// nothing either, and a device that shares nothing any more wants no prefix.
 func TestDelegation(t *testing.T) {
 	t.Parallel()
 	testenv.NeedPrograms(t, "kea-dhcp6", "radvd", "ip")

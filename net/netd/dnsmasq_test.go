@@ -44,7 +44,8 @@ func TestRenewal(t *testing.T) {
 		return
 	}
 	d := newDevice(t)
-	args := []string{"--dhcp-range=10.9.0.50,10.9.0.90,255.255.255.0,2m", "--dhcp-option=option:T1,15s", "--dhcp-option=option:T2,20s"}
+	args := []string{"--dhcp-range=10.9.0.50,10.9.0.90,255.255.255.0,2m", "--dhcp-option=option:T1,15s",
+		"--dhcp-option=option:T2,20s"}
 	server := d.dnsmasq(args...)
 	d.start()
 	first := d.lease()
@@ -53,7 +54,8 @@ func TestRenewal(t *testing.T) {
 	}
 	steps := strings.Count(d.log.String(), "put route")
 	if second := d.lease(); second.Address != first.Address || second.Bound < first.Bound+14*time.Second {
-		t.Errorf("renewed lease = %s from %s, want %s after %s", second.Address, second.Bound, first.Address, first.Bound)
+		t.Errorf("renewed lease = %s from %s, want %s after %s", second.Address, second.Bound, first.Address,
+			first.Bound)
 	}
 	if !strings.Contains(d.log.String(), "message=REQUEST to=10.9.0.1") {
 		t.Error("not renewed by unicast")
@@ -100,7 +102,8 @@ func TestTwoServers(t *testing.T) {
 	d.start()
 	l := d.lease()
 	d.eventually("one address", has(t, l.Address.String()))
-	testenv.Never(t, 200*time.Millisecond, "the other server's refusal costs the lease", func() bool { return strings.Contains(d.log.String(), "lease dropped") })
+	testenv.Never(t, 200*time.Millisecond, "the other server's refusal costs the lease",
+		func() bool { return strings.Contains(d.log.String(), "lease dropped") })
 }
 
 // A server that lost its database for another network refuses what it does not know; we move to what it offers.
@@ -265,7 +268,8 @@ func TestOtherLinksAreLeftAlone(t *testing.T) {
 	d.dnsmasq(smallRange)
 	d.start()
 	d.lease()
-	if other, err := netlink.LinkByName("veth1"); err != nil || other.Attrs().Flags != 0 && other.Attrs().RawFlags&1 != 0 {
+	if other, err := netlink.LinkByName("veth1"); err != nil || other.Attrs().Flags != 0 &&
+		other.Attrs().RawFlags&1 != 0 {
 		t.Errorf("veth1 was set up, %v", err)
 	}
 	if lo, err := netlink.LinkByName("lo"); err != nil || lo.Attrs().RawFlags&1 == 0 {
@@ -281,7 +285,8 @@ func TestLeaseDirectorySpoiled(t *testing.T) {
 	}
 	d := newDevice(t)
 	dir := d.config().LeaseDir
-	if err := os.MkdirAll(filepath.Join(lease.Path(dir, "w0"), "x"), 0o755); err != nil { // a directory in place of the file
+	// a directory in place of the file
+	if err := os.MkdirAll(filepath.Join(lease.Path(dir, "w0"), "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(d.config().ResolvPath, 0o755); err != nil {

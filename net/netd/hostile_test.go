@@ -45,19 +45,27 @@ func TestHostileServer(t *testing.T) {
 		{"mtu of 68", honest(option(26, 0, 68)), "10.9.0.120/24 1h0m0s", "mtu 68 ignored"},
 		{"mtu of 65535", honest(option(26, 255, 255)), "10.9.0.120/24 1h0m0s", "mtu 65535 ignored"},
 		{"mtu below IPv6's", honest(option(26, 3, 32)), "10.9.0.120/24 1h0m0s", "mtu 800"},
-		{"host name for a shell", honest(option(12, []byte("a;reboot\nb")...)), "10.9.0.120/24 1h0m0s", "option 12 is no host name"},
-		{"domain that adds a name server", honest(option(15, []byte("x\nnameserver 6.6.6.6")...)), "10.9.0.120/24 1h0m0s", "2 names of option 15 are no host names"},
-		{"a kilobyte of search list", honest(option(119, bytes.Repeat([]byte("\x01a\x00\x01b\xc0\x00"), 150)...)), "10.9.0.120/24 1h0m0s", "lease bound"},
+		{"host name for a shell", honest(option(12, []byte("a;reboot\nb")...)), "10.9.0.120/24 1h0m0s",
+			"option 12 is no host name"},
+		{"domain that adds a name server", honest(option(15, []byte("x\nnameserver 6.6.6.6")...)),
+			"10.9.0.120/24 1h0m0s", "2 names of option 15 are no host names"},
+		{"a kilobyte of search list", honest(option(119, bytes.Repeat([]byte("\x01a\x00\x01b\xc0\x00"), 150)...)),
+			"10.9.0.120/24 1h0m0s", "lease bound"},
 		{"overload in the overload", func(w *wire, m request) {
-			raw := build(m, map[bool]dhcpv4.MessageType{true: typeAck, false: typeOffer}[m.MessageType() == typeRequest], "10.9.0.66", option(52, 3)).ToBytes()
+			raw := build(m, map[bool]dhcpv4.MessageType{true: typeAck,
+				false: typeOffer}[m.MessageType() == typeRequest], "10.9.0.66", option(52, 3)).ToBytes()
 			copy(raw[108:], []byte{52, 1, 3, 52, 1, 3, 255})
 			copy(raw[44:], []byte{52, 1, 3, 52, 1, 3, 255})
 			w.send(raw)
 		}, "10.9.0.120/24 1h0m0s", "lease bound"},
-		{"routes around everything", honest(option(121, 1, 0, 10, 9, 0, 66, 1, 128, 10, 9, 0, 66)), "10.9.0.120/24 1h0m0s", "2 classless routes refused"},
-		{"address of everyone", honest(func(r *dhcpv4.DHCPv4) { r.YourIPAddr = net.IPv4bcast.To4() }), "", "is no address for a host"},
-		{"address on loopback", honest(func(r *dhcpv4.DHCPv4) { r.YourIPAddr = net.IPv4(127, 0, 0, 1).To4() }), "", "is no address for a host"},
-		{"no server identifier", honest(func(r *dhcpv4.DHCPv4) { delete(r.Options, 54) }), "", "no usable server identifier"},
+		{"routes around everything", honest(option(121, 1, 0, 10, 9, 0, 66, 1, 128, 10, 9, 0, 66)),
+			"10.9.0.120/24 1h0m0s", "2 classless routes refused"},
+		{"address of everyone", honest(func(r *dhcpv4.DHCPv4) { r.YourIPAddr = net.IPv4bcast.To4() }), "",
+			"is no address for a host"},
+		{"address on loopback", honest(func(r *dhcpv4.DHCPv4) { r.YourIPAddr = net.IPv4(127, 0, 0, 1).To4() }), "",
+			"is no address for a host"},
+		{"no server identifier", honest(func(r *dhcpv4.DHCPv4) { delete(r.Options, 54) }), "",
+			"no usable server identifier"},
 		{"option longer than the message", func(w *wire, m request) {
 			raw := bytes.TrimRight(build(m, typeOffer, "10.9.0.66", nil).ToBytes(), "\x00\xff")
 			w.send(append(raw, 6, 250, 1, 2))
@@ -101,7 +109,8 @@ func TestFloods(t *testing.T) {
 	for name, flood := range map[string]func(m request) []byte{
 		"offers": func(m request) []byte { return build(m, typeOffer, "10.9.0.66", nil).ToBytes() },
 		"useless offers": func(m request) []byte {
-			return build(m, typeOffer, "10.9.0.66", func(r *dhcpv4.DHCPv4) { r.YourIPAddr = net.IPv4zero.To4() }).ToBytes()
+			return build(m, typeOffer, "10.9.0.66",
+				func(r *dhcpv4.DHCPv4) { r.YourIPAddr = net.IPv4zero.To4() }).ToBytes()
 		},
 		"naks": func(m request) []byte { return build(m, typeNak, "10.9.0.66", nil).ToBytes() },
 		"foreign transactions": func(m request) []byte {
@@ -141,8 +150,10 @@ func TestFloods(t *testing.T) {
 			}
 			after, took := netd.usage(), time.Since(began)
 			reads := after.reads - before.reads
-			t.Logf("%d packets in %s: %d reads, %s of CPU, %d kB more memory", packets, took, reads, after.cpu-before.cpu, after.private-before.private)
-			// A packet is one read, and perhaps one more that finds nothing; what a flood calls forth besides is a handful.
+			t.Logf("%d packets in %s: %d reads, %s of CPU, %d kB more memory", packets, took, reads,
+				after.cpu-before.cpu, after.private-before.private)
+			// A packet is one read, and perhaps one more that finds nothing; what a flood calls forth besides is a
+			// handful.
 			if most := 100 + 3*(dhcpclient.Burst+int(took/dhcpclient.Pause)); reads > most {
 				t.Errorf("%d packets in %s cost %d reads, want at most %d", packets, took, reads, most)
 			}

@@ -86,7 +86,8 @@ func TestKeyFile(t *testing.T) {
 		t.Errorf("MTU %d, hardware address %s", a.MTU, a.HardwareAddr)
 	}
 	six, err := netlink.AddrList(l, netlink.FAMILY_V6)
-	if err != nil || !slices.ContainsFunc(six, func(a netlink.Addr) bool { return a.IPNet.String() == "2001:db8::5/64" }) {
+	if err != nil || !slices.ContainsFunc(six,
+		func(a netlink.Addr) bool { return a.IPNet.String() == "2001:db8::5/64" }) {
 		t.Errorf("IPv6 addresses %v, %v", six, err)
 	}
 	rule := func() bool {
@@ -147,7 +148,8 @@ func TestKeyFileChanges(t *testing.T) {
 		if u.LinkIndex == w1.Attrs().Index && u.LinkAddress.IP.To4() != nil {
 			t.Errorf("the other link was touched: %+v", u)
 		}
-		if !u.NewAddr && u.LinkAddress.IP.String() == "10.9.0.51" && strings.Count(d.log.String(), "needs an address") == 0 {
+		if !u.NewAddr && u.LinkAddress.IP.String() == "10.9.0.51" &&
+			strings.Count(d.log.String(), "needs an address") == 0 {
 			t.Errorf("the wrong file cost the address")
 		}
 	}

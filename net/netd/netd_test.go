@@ -147,7 +147,8 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 	if got := linktest.Addresses(t, "w0"); !slices.Equal(got, []string{l.Address.String()}) {
 		t.Errorf("addresses = %q, want the lease's %s", got, l.Address)
 	}
-	if got, want := linktest.Routes(t, "w0"), []string{"default via 10.9.0.1", "10.9.0.0/24"}; !slices.Equal(got, want) {
+	if got, want := linktest.Routes(t, "w0"), []string{"default via 10.9.0.1", "10.9.0.0/24"}; !slices.Equal(got,
+		want) {
 		t.Errorf("routes = %q, want %q", got, want)
 	}
 	for _, want := range []string{"search one.example two.example\n", "nameserver 10.9.0.1\nnameserver 10.9.0.2\n"} {

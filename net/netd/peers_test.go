@@ -41,7 +41,8 @@ var clients = []client{
 		write(t, "/etc/NetworkManager/NetworkManager.conf", "[main]\ndhcp=internal\nplugins=keyfile\ndns=none\n"+
 			"[device]\nmatch-device=interface-name:w0\nmanaged=1\n", 0o644)
 		write(t, "/etc/NetworkManager/system-connections/w0.nmconnection", "[connection]\nid=w0\ntype=ethernet\n"+
-			"uuid=0a2bf64f-5d3c-4a2b-9d1f-4f0c3a3b9a01\ninterface-name=w0\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=disabled\n", 0o600)
+			"uuid=0a2bf64f-5d3c-4a2b-9d1f-4f0c3a3b9a01\ninterface-name=w0\n"+
+			"[ipv4]\nmethod=auto\n[ipv6]\nmethod=disabled\n", 0o600)
 		launch(t, exec.Command("dbus-daemon", "--system", "--nofork"))
 		testenv.WaitFor(t, "the bus listens", func() bool {
 			_, err := os.Stat("/run/dbus/system_bus_socket")

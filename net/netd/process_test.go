@@ -151,8 +151,10 @@ func TestKilledAndRestarted(t *testing.T) {
 			})
 		}
 	}
-	if l, err := lease.Load(d.config().LeaseDir, "w0"); err != nil || l.Address != first.Address || l.Bound <= first.Bound {
-		t.Errorf("lease = %s from %s, %v; want %s, renewed after %s", l.Address, l.Bound, err, first.Address, first.Bound)
+	if l, err := lease.Load(d.config().LeaseDir, "w0"); err != nil || l.Address != first.Address ||
+		l.Bound <= first.Bound {
+		t.Errorf("lease = %s from %s, %v; want %s, renewed after %s", l.Address, l.Bound, err, first.Address,
+			first.Bound)
 	}
 	for len(events) > 0 {
 		if e := <-events; !e.NewAddr {
@@ -185,7 +187,8 @@ func TestIdle(t *testing.T) {
 		before := netd.usage()
 		time.Sleep(3 * time.Second) // sleep: the rest that is looked at
 		after := netd.usage()
-		t.Logf("idle: %d wake-ups in 3 s, %s of CPU, %d kB private", after.wakeups-before.wakeups, after.cpu-before.cpu, after.private)
+		t.Logf("idle: %d wake-ups in 3 s, %s of CPU, %d kB private", after.wakeups-before.wakeups, after.cpu-before.cpu,
+			after.private)
 		return after.wakeups-before.wakeups <= 10
 	})
 }

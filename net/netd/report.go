@@ -105,7 +105,8 @@ func (d *daemon) avoid(at time.Duration) {
 		if !c.static.Shares || c.entry == nil || len(c.entry.Profile.IPv4.Addresses) > 0 {
 			continue
 		}
-		if _, others := sharing.Addresses(index); sharing.Choose([]netip.Prefix{c.static.Shared}, others) != c.static.Shared {
+		_, others := sharing.Addresses(index)
+		if sharing.Choose([]netip.Prefix{c.static.Shared}, others) != c.static.Shared {
 			d.release(c, "its network is in use on another link")
 			d.look(at, index)
 			return // the next change shows whether another one is left

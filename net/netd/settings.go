@@ -47,8 +47,8 @@ func wishOf(s settings.Settings) wish {
 
 // sources adds the owner's servers to those of the leases: before them, or as the default if there are none.
 func (w wish) sources(leased []resolv.Source) []resolv.Source {
-	return append(leased, resolv.Source{Link: "config.json", Metric: math.MinInt, Servers: w.servers, Fallback: w.fallback,
-		Owner: true})
+	return append(leased, resolv.Source{Link: "config.json", Metric: math.MinInt, Servers: w.servers,
+		Fallback: w.fallback, Owner: true})
 }
 
 // follow passes changes of the settings to the daemon until ctx ends.

@@ -33,7 +33,8 @@ func TestWishedServers(t *testing.T) {
 		{"the default stands back", `["8.8.8.8"]`, settings.Default, "10.0.0.1", "10.0.0.1"},
 		{"and stands in", `["8.8.8.8"]`, settings.Default, "", "8.8.8.8"},
 	} {
-		s := settings.Settings{Values: map[string]settings.Value{"dnsServers": {JSON: json.RawMessage(tt.servers), From: tt.from}}}
+		s := settings.Settings{Values: map[string]settings.Value{"dnsServers": {JSON: json.RawMessage(tt.servers),
+			From: tt.from}}}
 		leased := []resolv.Source{{Link: "w0", Metric: 100, Servers: at(strings.Fields(tt.leased)...)}}
 		var got []string
 		for line := range strings.Lines(string(resolv.Render(wishOf(s).sources(leased), netip.Addr{}))) {
@@ -77,8 +78,10 @@ func TestSettings(t *testing.T) {
 	d.eventually("the first name", named("first"))
 	publish("second", `["192.0.2.2"]`)
 	d.eventually("the second name", named("second"))
-	d.eventually("the new server", func() bool { return strings.Contains(d.resolv(), "nameserver 192.0.2.2\nnameserver 10.9.0.1\n") })
-	if got := linktest.Addresses(t, "w0"); len(got) != 1 || got[0] != l.Address.String() || strings.Contains(d.log.String(), "lease dropped") {
+	d.eventually("the new server",
+		func() bool { return strings.Contains(d.resolv(), "nameserver 192.0.2.2\nnameserver 10.9.0.1\n") })
+	if got := linktest.Addresses(t, "w0"); len(got) != 1 || got[0] != l.Address.String() ||
+		strings.Contains(d.log.String(), "lease dropped") {
 		t.Errorf("addresses are %q, want %s all along", got, l.Address)
 	}
 	taken, err := settings.AllTaken(d.settings)

@@ -25,7 +25,8 @@ type options struct {
 
 // parseOptions reads the arguments of the program. It ignores the flags for people (-v, -q).
 func parseOptions(args []string) (o options, err error) {
-	flags := map[rune]*bool{'t': &o.toDevice, 'f': &o.fromDevice, 'r': &o.recursive, 'p': &o.times, 'd': &o.directory, 'v': new(bool), 'q': new(bool)}
+	flags := map[rune]*bool{'t': &o.toDevice, 'f': &o.fromDevice, 'r': &o.recursive, 'p': &o.times, 'd': &o.directory,
+		'v': new(bool), 'q': new(bool)}
 	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
 		word := args[0]
 		if args = args[1:]; word == "--" {

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// client copies with OpenSSH's scp in its old protocol, of which the other side is ours: a script in place of ssh starts it.
+// client copies with OpenSSH's scp in its old protocol, of which the other side is ours: a script in place of ssh
+// starts it.
 type client struct {
 	t   *testing.T
 	ssh string
@@ -45,7 +46,8 @@ func newClient(t *testing.T) client {
 	}
 	ssh := filepath.Join(dir, "ssh")
 	if err == nil { // its last argument is the command, which the device's shell takes
-		err = os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexport PATH="+dir+":$PATH\nexec sh -c \"$last\"\n"), 0o755)
+		err = os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexport PATH="+dir+
+			":$PATH\nexec sh -c \"$last\"\n"), 0o755)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -144,10 +146,12 @@ func TestBothWays(t *testing.T) {
 		}
 	}
 	to := t.TempDir()
-	if said, ok := c.copy("host:"+from+"/small", "host:"+from+"/e*", to); !ok || !strings.Contains(tree(t, to, false), "/empty") {
+	if said, ok := c.copy("host:"+from+"/small", "host:"+from+"/e*", to); !ok ||
+		!strings.Contains(tree(t, to, false), "/empty") {
 		t.Errorf("several, by a pattern: %s", said)
 	}
-	if said, ok := c.copy(from+"/small", "host:"+to+"/renamed"); !ok || !strings.Contains(tree(t, to, false), "/renamed -rw-r--r-- 6") {
+	if said, ok := c.copy(from+"/small", "host:"+to+"/renamed"); !ok ||
+		!strings.Contains(tree(t, to, false), "/renamed -rw-r--r-- 6") {
 		t.Errorf("renamed: %s", said)
 	}
 }
@@ -178,10 +182,12 @@ func TestRefusals(t *testing.T) {
 	}
 	to := t.TempDir()
 	said, ok := c.copy("-r", "host:"+dir+"/sub", to)
-	if ok || !strings.Contains(said, "fifo: not a regular file") || !strings.Contains(tree(t, to, false), "/sub/inner") {
+	if ok || !strings.Contains(said, "fifo: not a regular file") ||
+		!strings.Contains(tree(t, to, false), "/sub/inner") {
 		t.Errorf("beside a FIFO: ok %t, scp says %s\n%s", ok, said, tree(t, to, false))
 	}
-	for _, args := range [][]string{{}, {"-t"}, {"-f"}, {"-t", "a", "b"}, {"-t", "-f", "a"}, {"-x", "-t", "a"}, {"a", "host:b"}} {
+	for _, args := range [][]string{{}, {"-t"}, {"-f"}, {"-t", "a", "b"}, {"-t", "-f", "a"}, {"-x", "-t", "a"},
+		{"a", "host:b"}} {
 		if err := Run(args, strings.NewReader(""), io.Discard); err == nil {
 			t.Errorf("Run(%q) is content", args)
 		}
@@ -254,7 +260,8 @@ func FuzzSink(f *testing.F) {
 		if err := os.Mkdir(target, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		_ = Run([]string{"-r", "-p", "-t", target}, strings.NewReader(script), io.Discard) // an error is one, a panic is none
+		// an error is one, a panic is none
+		_ = Run([]string{"-r", "-p", "-t", target}, strings.NewReader(script), io.Discard)
 		if list, err := os.ReadDir(root); err != nil || len(list) != 1 {
 			t.Fatalf("beside the target lies %v, %v", list, err)
 		}

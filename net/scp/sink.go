@@ -100,12 +100,14 @@ func (s *sink) level(target string, depth int) error {
 		r, err := parseRecord(string(b) + text)
 		switch {
 		case err != nil:
-			return errors.Join(fmt.Errorf("client's line %.80q: %w", string(b)+text, err), s.complain(errors.New("protocol error")))
+			return errors.Join(fmt.Errorf("client's line %.80q: %w", string(b)+text, err),
+				s.complain(errors.New("protocol error")))
 		case r.kind == 'T':
 			times = &r
 			err = s.good()
 		case r.kind == 'E' && depth == 0:
-			return errors.Join(errors.New("a directory ends that has not begun"), s.complain(errors.New("protocol error")))
+			return errors.Join(errors.New("a directory ends that has not begun"),
+				s.complain(errors.New("protocol error")))
 		case r.kind == 'E':
 			return s.good()
 		case r.kind == 'D':
@@ -134,7 +136,8 @@ const maxDepth = 64
 
 func (s *sink) enter(target string, r record, times *record, depth int) error {
 	if !s.recursive || depth >= maxDepth {
-		return errors.Join(errors.New("a directory that was not asked for"), s.complain(fmt.Errorf("%s: is a directory", r.name)))
+		return errors.Join(errors.New("a directory that was not asked for"),
+			s.complain(fmt.Errorf("%s: is a directory", r.name)))
 	}
 	path := place(target, r.name)
 	if err := os.Mkdir(path, r.mode|0o700); err != nil { // its files must be written

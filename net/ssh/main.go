@@ -1,7 +1,7 @@
-// Package ssh owns the programs of the device's ssh server. sshd listens and serves connections (package sshd). "scp -O"
-// and older clients start scp on the device (package scp). They are not part of init, so that PID 1 and the small daemons
-// do not contain their code, for which each of their starts would pay: the program init/tools dispatches to them. Read
-// Serve first.
+// Package ssh owns the programs of the device's ssh server. sshd listens and serves connections (package sshd). "scp
+// -O" and older clients start scp on the device (package scp). They are not part of init, so that PID 1 and the small
+// daemons do not contain their code, for which each of their starts would pay: the program init/tools dispatches to
+// them. Read Serve first.
 package ssh
 
 import (
@@ -56,7 +56,8 @@ func listen(ctx context.Context, args []string, log *slog.Logger) error {
 	one := flags.Bool("connection", false, "serve the connection that sshd hands over, and end")
 	asRoot := flags.Bool("root", false, "act for the connection that sshd names, and end")
 	flags.StringVar(&cfg.Addr, "listen", ":22222", "address to listen on, unless PID 1 does")
-	flags.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 is never")
+	flags.DurationVar(&cfg.Idle, "idle", 0, "`time` without a connection after which it ends, if PID 1 listens; 0 "+
+		"is never")
 	flags.StringVar(&cfg.HostKeyDir, "hostkeys", hostKeys, "directory of the host key")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // it has printed what is wrong

@@ -29,8 +29,9 @@ import (
 
 // Gate answers the questions of a connection that has not logged in.
 type Gate struct {
-	HostKey  ssh.Signer
-	NoAuth   bool   // root needs neither password nor key, unless Settings name keys or the client is this device itself
+	HostKey ssh.Signer
+	// root needs neither password nor key, unless Settings name keys or the client is this device itself
+	NoAuth   bool
 	Settings string // the file with the owner's settings, which list keys; empty: there are none
 	Remote   net.Addr
 	Local    net.Addr

@@ -40,8 +40,10 @@ func newGate(t *testing.T, host ssh.Signer, keys ...string) *gate {
 		t.Fatal(err)
 	}
 	g := &gate{t: t, conn: conn, served: make(chan error, 1)}
-	real := Gate{HostKey: host, Settings: path, Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7)}, Local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)},
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Enter: func(bool) (*os.File, error) { return os.Open("/dev/null") }}
+	real := Gate{HostKey: host, Settings: path, Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7)},
+		Local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)},
+		Log:   slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Enter: func(bool) (*os.File, error) { return os.Open("/dev/null") }}
 	go func() { g.served <- real.Serve(asked, testenv.Patience()) }()
 	t.Cleanup(func() { conn.Close() })
 	return g
@@ -66,8 +68,9 @@ func (g *gate) sign(hash []byte) (sshmsg.Signed, error) {
 	return s, err
 }
 
-// TestEnter: the process of a connection may have been taken over. Without the client's own signature over the session that the gate has
-// signed, no word of it opens the gate for an ed25519 key; a key that is not listed, or another user, never.
+// TestEnter: the process of a connection may have been taken over. Without the client's own signature over the session
+// that the gate has signed, no word of it opens the gate for an ed25519 key; a key that is not listed, or another user,
+// never.
 func TestEnter(t *testing.T) {
 	host, _ := accesstest.NewSigner(t)
 	mine, text := accesstest.NewSigner(t)
@@ -94,22 +97,31 @@ func TestEnter(t *testing.T) {
 		early bool // before a key exchange
 		why   string
 	}{
-		"signed":               {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, hash, "root", mine.PublicKey())}, false, ""},
-		"no signature":         {sshmsg.Enter{User: "root", Key: blob}, false, "read signature"},
-		"another session":      {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, second, "root", mine.PublicKey())}, false, "did not verify"},
-		"no session":           {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, hash, "root", mine.PublicKey())}, true, "no key exchange"},
-		"signed by a stranger": {sshmsg.Enter{User: "root", Key: blob, Signature: signed(stranger, hash, "root", mine.PublicKey())}, false, "did not verify"},
-		"signed for another":   {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, hash, "guest", mine.PublicKey())}, false, "did not verify"},
-		"a stranger":           {sshmsg.Enter{User: "root", Key: stranger.PublicKey().Marshal(), Signature: signed(stranger, hash, "root", stranger.PublicKey())}, false, "not one of os.sshKeys"},
-		"another user":         {sshmsg.Enter{User: "guest", Key: blob, Signature: signed(mine, hash, "guest", mine.PublicKey())}, false, "only root"},
-		"no key":               {sshmsg.Enter{User: "root"}, false, "a key is needed"},
-		"rubbish":              {sshmsg.Enter{User: "root", Key: []byte("rubbish")}, false, "log in"},
-		"another kind":         {sshmsg.Enter{User: "root", Key: other.PublicKey().Marshal()}, false, ""}, // the package says why
+		"signed": {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, hash, "root", mine.PublicKey())},
+			false, ""},
+		"no signature": {sshmsg.Enter{User: "root", Key: blob}, false, "read signature"},
+		"another session": {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, second, "root",
+			mine.PublicKey())}, false, "did not verify"},
+		"no session": {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, hash, "root",
+			mine.PublicKey())}, true, "no key exchange"},
+		"signed by a stranger": {sshmsg.Enter{User: "root", Key: blob, Signature: signed(stranger, hash, "root",
+			mine.PublicKey())}, false, "did not verify"},
+		"signed for another": {sshmsg.Enter{User: "root", Key: blob, Signature: signed(mine, hash, "guest",
+			mine.PublicKey())}, false, "did not verify"},
+		"a stranger": {sshmsg.Enter{User: "root", Key: stranger.PublicKey().Marshal(),
+			Signature: signed(stranger, hash, "root", stranger.PublicKey())}, false, "not one of os.sshKeys"},
+		"another user": {sshmsg.Enter{User: "guest", Key: blob, Signature: signed(mine, hash, "guest",
+			mine.PublicKey())}, false, "only root"},
+		"no key":  {sshmsg.Enter{User: "root"}, false, "a key is needed"},
+		"rubbish": {sshmsg.Enter{User: "root", Key: []byte("rubbish")}, false, "log in"},
+		// the package says why
+		"another kind": {sshmsg.Enter{User: "root", Key: other.PublicKey().Marshal()}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGate(t, host, text, string(ssh.MarshalAuthorizedKey(other.PublicKey())))
 			if !tt.early {
-				if s, err := g.sign(hash); err != nil || host.PublicKey().Verify(hash, &ssh.Signature{Format: s.Format, Blob: s.Blob}) != nil {
+				if s, err := g.sign(hash); err != nil ||
+					host.PublicKey().Verify(hash, &ssh.Signature{Format: s.Format, Blob: s.Blob}) != nil {
 					t.Fatalf("the host key signs %v, %v", s, err)
 				}
 				g.sign(second) // keys are renewed; the session stays
@@ -170,8 +182,10 @@ func FuzzGate(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, m := range []any{sshmsg.Begin{}, sshmsg.Sign{Hash: make([]byte, hashSize)}, sshmsg.Offer{User: "root", Key: host.PublicKey().Marshal()},
-		sshmsg.Enter{User: "root", Key: host.PublicKey().Marshal(), Signature: []byte{0, 0, 0, 9, 1}}, sshmsg.Enter{User: "root"}} {
+	for _, m := range []any{sshmsg.Begin{}, sshmsg.Sign{Hash: make([]byte, hashSize)}, sshmsg.Offer{User: "root",
+		Key: host.PublicKey().Marshal()},
+		sshmsg.Enter{User: "root", Key: host.PublicKey().Marshal(), Signature: []byte{0, 0, 0, 9, 1}},
+		sshmsg.Enter{User: "root"}} {
 		f.Add(ssh.Marshal(m))
 	}
 	asked, file, err := sshmsg.Pair()

@@ -42,7 +42,8 @@ func FuzzKeys(f *testing.F) {
 				t.Errorf("the key of %q does not enter", line)
 			}
 		}
-		if strings.Contains(one+two, "\n") && err == nil && strings.Contains(strings.TrimRight(one, "\n")+strings.TrimRight(two, "\n"), "\nssh-") {
+		if strings.Contains(one+two, "\n") && err == nil &&
+			strings.Contains(strings.TrimRight(one, "\n")+strings.TrimRight(two, "\n"), "\nssh-") {
 			t.Errorf("ParseKeys(%q, %q) takes several lines", one, two)
 		}
 	})

@@ -56,7 +56,8 @@ func TestInside(t *testing.T) {
 	sys := t.TempDir()
 	for name, link := range map[string]struct{ kind, below string }{
 		"lo": {"772", ""}, "eth0": {"1", "device"}, "veth1": {"1", ""}, "tun0": {"65534", ""}, "gone": {"", ""},
-		"docker0": {"1", "lower_veth1"}, "lan": {"1", "lower_bond0"}, "bond0": {"1", "lower_eth0"}, "eth0.5": {"1", "lower_eth0"}, "empty": {"1", ""},
+		"docker0": {"1", "lower_veth1"}, "lan": {"1", "lower_bond0"}, "bond0": {"1", "lower_eth0"},
+		"eth0.5": {"1", "lower_eth0"}, "empty": {"1", ""},
 	} {
 		dir := filepath.Join(sys, name)
 		if err := os.MkdirAll(filepath.Join(dir, link.below), 0o755); err != nil {
@@ -70,7 +71,8 @@ func TestInside(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]bool{
-		"lo": false, "eth0": false, "veth1": true, "tun0": false, "gone": false, "docker0": true, "lan": false, "bond0": false, "eth0.5": false, "empty": true,
+		"lo": false, "eth0": false, "veth1": true, "tun0": false, "gone": false, "docker0": true, "lan": false,
+		"bond0": false, "eth0.5": false, "empty": true,
 	} {
 		if got := inside(sys, name); got != want {
 			t.Errorf("inside(%s) = %t, want %t", name, got, want)

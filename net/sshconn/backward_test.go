@@ -18,7 +18,8 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// TestRemoteForward: what connects to a port of the device talks to the client's side, half-closed too; never a stranger.
+// TestRemoteForward: what connects to a port of the device talks to the client's side, half-closed too; never a
+// stranger.
 func TestRemoteForward(t *testing.T) {
 	f := newFixture(t, nil)
 	client := f.dial()

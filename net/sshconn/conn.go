@@ -141,15 +141,22 @@ func (c *connection) protocol() (*ssh.ServerConfig, error) {
 		PublicKeyCallback: func(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			return nil, c.gate.offer(m.User(), key)
 		},
-		VerifiedPublicKeyCallback: func(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+		VerifiedPublicKeyCallback: func(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions,
+			_ string) (*ssh.Permissions, error) {
 			return nil, c.gate.enter(m, key)
 		},
 	}
 	if begun.NoKey {
 		config.NoClientAuth = true
-		config.NoClientAuthCallback = func(m ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, c.gate.enter(m, nil) }
+		config.NoClientAuthCallback = func(m ssh.ConnMetadata) (*ssh.Permissions, error) {
+			return nil,
+				c.gate.enter(m, nil)
+		}
 		// Some libraries do not try "none" and send an empty password at once.
-		config.PasswordCallback = func(m ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) { return nil, c.gate.enter(m, nil) }
+		config.PasswordCallback = func(m ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) {
+			return nil,
+				c.gate.enter(m, nil)
+		}
 	} else if begun.Banner != "" {
 		config.BannerCallback = func(ssh.ConnMetadata) string { return begun.Banner }
 	}

@@ -135,14 +135,16 @@ func serve(ctx context.Context, cfg setup, conn net.Conn) {
 	}
 	var others sync.WaitGroup
 	defer others.Wait()
-	g := sshaccess.Gate{HostKey: cfg.HostKey, NoAuth: cfg.NoAuth, Settings: cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: cfg.Log}
+	g := sshaccess.Gate{HostKey: cfg.HostKey, NoAuth: cfg.NoAuth, Settings: cfg.Settings, Remote: conn.RemoteAddr(),
+		Local: conn.LocalAddr(), Log: cfg.Log}
 	g.Enter = func(bool) (*os.File, error) {
 		main, root, err := sshmsg.Pair()
 		if err != nil {
 			return nil, err
 		}
 		others.Go(func() {
-			sshroot.Serve(context.WithoutCancel(ctx), sshroot.Config{HostKey: cfg.HostKey, Shell: cfg.Shell, Log: cfg.Log,
+			sshroot.Serve(context.WithoutCancel(ctx), sshroot.Config{HostKey: cfg.HostKey, Shell: cfg.Shell,
+				Log:    cfg.Log,
 				Remote: conn.RemoteAddr().String(), Local: conn.LocalAddr().String()}, main)
 		})
 		return root, nil
@@ -295,11 +297,14 @@ func TestEnvironment(t *testing.T) {
 	if s.Setenv("LD_PRELOAD", "/tmp/x.so") == nil {
 		t.Error("LD_PRELOAD was accepted")
 	}
-	out, err := s.Output(`echo "$PATH|$HOME|$USER|$LOGNAME|$SHELL|$LC_ALL|$LD_PRELOAD|$TERM|$(pwd)"; cat /proc/self/oom_score_adj`)
+	out, err := s.Output(
+		`echo "$PATH|$HOME|$USER|$LOGNAME|$SHELL|$LC_ALL|$LD_PRELOAD|$TERM|$(pwd)"; cat /proc/self/oom_score_adj`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|%[1]s|root|root|/bin/sh|C.UTF-8|||%[1]s\n0\n", sshroot.Home())
+	want := fmt.Sprintf(
+		"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|%[1]s|root|root|/bin/sh|C.UTF-8|||%[1]s\n0\n",
+		sshroot.Home())
 	if string(out) != want {
 		t.Errorf("environment = %q, want %q", out, want)
 	}
@@ -331,7 +336,8 @@ func TestTerminal(t *testing.T) {
 		return string(got)
 	}
 	io.WriteString(in, "stty size; echo $TERM; tty; echo fir''st\n")
-	if got := read("first\r\n"); !strings.Contains(got, "33 101\r\n") || !strings.Contains(got, "xterm-256color\r\n") || !strings.Contains(got, "/dev/pts/") {
+	if got := read("first\r\n"); !strings.Contains(got, "33 101\r\n") || !strings.Contains(got, "xterm-256color\r\n") ||
+		!strings.Contains(got, "/dev/pts/") {
 		t.Errorf("terminal says %q", got)
 	}
 	if err := s.WindowChange(50, 132); err != nil {
@@ -365,7 +371,8 @@ func TestTerminalOutputIsWhole(t *testing.T) {
 		}
 		out, err := s.Output("seq 1 20000")
 		if err != nil || !bytes.HasSuffix(out, []byte("\r\n20000\r\n")) || bytes.Count(out, []byte("\n")) != 20000 {
-			t.Fatalf("run %d: %v, %d lines, ending %q", i, err, bytes.Count(out, []byte("\n")), out[max(0, len(out)-20):])
+			t.Fatalf("run %d: %v, %d lines, ending %q", i, err, bytes.Count(out, []byte("\n")),
+				out[max(0, len(out)-20):])
 		}
 	}
 }

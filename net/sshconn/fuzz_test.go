@@ -10,7 +10,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// FuzzSession: whatever a client asks of a session, and in whatever order, every request is answered, and the next session works.
+// FuzzSession: whatever a client asks of a session, and in whatever order, every request is answered, and the next
+// session works.
 func FuzzSession(f *testing.F) {
 	pty := ssh.Marshal(struct {
 		Term                         string

@@ -13,7 +13,8 @@ import (
 	"resinos/net/sshaccess/accesstest"
 )
 
-// TestWhoLogsIn: keys that are set are the only way in, in a variant that is open without them too; what is open already lives on.
+// TestWhoLogsIn: keys that are set are the only way in, in a variant that is open without them too; what is open
+// already lives on.
 func TestWhoLogsIn(t *testing.T) {
 	signer, text := accesstest.NewSigner(t)
 	stranger, _ := accesstest.NewSigner(t)
@@ -36,7 +37,8 @@ func TestWhoLogsIn(t *testing.T) {
 				}{
 					{"nothing", nil, open},
 					{"an empty password", []ssh.AuthMethod{ssh.Password("")}, open},
-					{"another key", []ssh.AuthMethod{ssh.PublicKeys(stranger)}, open}, // Go's client tries nothing first
+					// Go's client tries nothing first
+					{"another key", []ssh.AuthMethod{ssh.PublicKeys(stranger)}, open},
 					{"the key", []ssh.AuthMethod{ssh.PublicKeys(signer)}, open || keyed},
 				} {
 					if got := enters("root", way.auth...); got != way.want {
@@ -91,7 +93,8 @@ func TestKeySetMeanwhile(t *testing.T) {
 	}
 }
 
-// TestFromThisDevice: a container on the host's network that knows no key is not root on the host, by whichever address it comes.
+// TestFromThisDevice: a container on the host's network that knows no key is not root on the host, by whichever address
+// it comes.
 func TestFromThisDevice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
 	key, text := accesstest.NewSigner(t)

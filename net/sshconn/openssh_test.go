@@ -36,7 +36,8 @@ func TestOpenSSHClient(t *testing.T) {
 		status      int
 	}{
 		{"exit status", "", []string{"root@" + host, "echo out; exit 7"}, "out\n", 7},
-		{"error stream", "", []string{"root@" + host, "echo err >&2; exit 8"}, "err\n", 8}, // by itself: two streams have no order
+		// by itself: two streams have no order
+		{"error stream", "", []string{"root@" + host, "echo err >&2; exit 8"}, "err\n", 8},
 		{"stdin", "hello", []string{"root@" + host, "cat"}, "hello", 0},
 		{"script on stdin", "echo one\nexit 3\n", []string{"root@" + host}, "one\n", 3},
 		{"terminal", "", []string{"-tt", "root@" + host, "test -t 0 && echo tty; exit 4"}, "tty\r\n", 4},
@@ -66,7 +67,8 @@ func TestOpenSSHClient(t *testing.T) {
 		}
 		_, remote, _ := net.SplitHostPort(free.Addr().String())
 		free.Close()
-		out, status := run("ssh", "-p", "", "-o", "ExitOnForwardFailure=yes", "-R", remote+":"+l.Addr().String(), "root@"+host,
+		out, status := run("ssh", "-p", "", "-o", "ExitOnForwardFailure=yes", "-R", remote+":"+l.Addr().String(),
+			"root@"+host,
 			"bash -c 'exec 3<>/dev/tcp/127.0.0.1/"+remote+"; cat <&3'")
 		if out != "from the client's side" || status != 0 {
 			t.Errorf("ssh -R: %q, status %d", out, status)
@@ -80,12 +82,14 @@ func TestOpenSSHClient(t *testing.T) {
 		}
 		defer func() { agent.Process.Kill(); agent.Wait() }()
 		t.Setenv("SSH_AUTH_SOCK", socket)
-		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f", key).CombinedOutput(); err != nil {
+		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f",
+			key).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		added := func() bool { return exec.Command("ssh-add", "-q", key).Run() == nil }
 		testenv.WaitFor(t, "an agent that listens", added)
-		if out, status := run("ssh", "-p", "", "-A", "root@"+host, "ssh-add -l"); status != 0 || !strings.Contains(out, " mine (ED25519)") {
+		if out, status := run("ssh", "-p", "", "-A", "root@"+host, "ssh-add -l"); status != 0 ||
+			!strings.Contains(out, " mine (ED25519)") {
 			t.Errorf("ssh -A: %q, status %d", out, status)
 		}
 		if out, status := run("ssh", "-p", "", "root@"+host, "ssh-add -l"); status == 0 {

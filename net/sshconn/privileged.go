@@ -13,7 +13,8 @@ import (
 	"resinos/net/sshmsg"
 )
 
-// privileged holds this process's sockets to those that have rights: the gate before the login, root's process after it.
+// privileged holds this process's sockets to those that have rights: the gate before the login, root's process after
+// it.
 type privileged struct {
 	mu   sync.Mutex // guards all; held from a question to the gate until its answer
 	gate *sshmsg.Conn

@@ -156,7 +156,8 @@ func (x *session) start(command string) bool {
 	case x.terminal != nil:
 		x.process = &process{talk: x.talk, stdin: x.terminal, stdout: x.terminal, tty: true, gone: make(chan struct{})}
 	default:
-		x.process = &process{talk: x.talk, stdin: files[0], stdout: files[1], stderr: files[2], gone: make(chan struct{})}
+		x.process = &process{talk: x.talk, stdin: files[0], stdout: files[1], stderr: files[2],
+			gone: make(chan struct{})}
 	}
 	return true
 }
@@ -198,6 +199,7 @@ func parseWindow(payload []byte) (pty.Winsize, bool) {
 	err := ssh.Unmarshal(payload, &p)
 	const most = 0xffff // the largest that the kernel accepts
 	return pty.Winsize{
-		Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)), X: uint16(min(p.Width, most)), Y: uint16(min(p.Height, most)),
+		Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)), X: uint16(min(p.Width, most)),
+		Y: uint16(min(p.Height, most)),
 	}, err == nil
 }

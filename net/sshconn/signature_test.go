@@ -13,8 +13,8 @@ import (
 	"resinos/net/sshaccess/accesstest"
 )
 
-// TestSignature: the signature of an ed25519 key reaches the gate, which refuses the login otherwise; keys of other kinds enter without. If
-// this fails after an update of golang.org/x/crypto, read signature.
+// TestSignature: the signature of an ed25519 key reaches the gate, which refuses the login otherwise; keys of other
+// kinds enter without. If this fails after an update of golang.org/x/crypto, read signature.
 func TestSignature(t *testing.T) {
 	ed, _ := accesstest.NewSigner(t)
 	signers := map[string]ssh.Signer{"ed25519": ed}

@@ -28,7 +28,8 @@ type client struct {
 }
 
 func newClients(pending, unknown, admitted int) *clients {
-	return &clients{maxPending: pending, maxUnknown: unknown, maxAdmitted: admitted, admitted: map[*client]bool{}, empty: time.Now()}
+	return &clients{maxPending: pending, maxUnknown: unknown, maxAdmitted: admitted, admitted: map[*client]bool{},
+		empty: time.Now()}
 }
 
 // add adds a new connection. It fails only after close.

@@ -32,7 +32,8 @@ func Confined(program func() *exec.Cmd) (func() *exec.Cmd, error) {
 		cmd.Env = append(cmd.Env, confine.Variable+"="+orders, "GODEBUG=asyncpreemptoff=1")
 		cmd.Dir = "/"
 		if os.Geteuid() == 0 { // a process that is not root cannot change its user, and has no rights to give up
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivileged, Gid: unprivileged}}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivileged,
+				Gid: unprivileged}}
 		}
 		return cmd
 	}, nil

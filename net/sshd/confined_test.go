@@ -32,7 +32,8 @@ const clientLine = "SSH-2.0-x\r\n"
 func hostile() {
 	conn := os.NewFile(connectionFD, "connection")
 	pid := os.Getpid()
-	io.ReadFull(conn, make([]byte, len(clientLine))) // with something unread the connection is reset, and what it says is lost
+	// with something unread the connection is reset, and what it says is lost
+	io.ReadFull(conn, make([]byte, len(clientLine)))
 	say := func(what string, err error) { fmt.Fprintf(conn, "%s: %v\n", what, err) }
 	for _, path := range []string{"/etc/shadow", "/etc/passwd", "/proc/self/maps"} {
 		_, err := unix.Open(path, unix.O_RDONLY, 0)
@@ -169,7 +170,8 @@ func TestBeforeLogin(t *testing.T) {
 		}
 		return false
 	})
-	for _, want := range []string{"Uid:\t74\t74\t74\t74", "Gid:\t74\t74\t74\t74", "Groups:\t \n", "CapInh:\t0000000000000000", "CapPrm:\t0000000000000000",
+	for _, want := range []string{"Uid:\t74\t74\t74\t74", "Gid:\t74\t74\t74\t74", "Groups:\t \n",
+		"CapInh:\t0000000000000000", "CapPrm:\t0000000000000000",
 		"CapEff:\t0000000000000000", "NoNewPrivs:\t1"} {
 		if !strings.Contains(seen, want) {
 			t.Errorf("its status lacks %q:\n%s", want, seen)
@@ -193,7 +195,8 @@ func TestConfinedWorks(t *testing.T) {
 		}
 		return s
 	}
-	if out, err := newSession().Output("id -u; head -c 3000000 /dev/zero | wc -c"); err != nil || string(out) != "0\n3000000\n" {
+	if out, err := newSession().Output("id -u; head -c 3000000 /dev/zero | wc -c"); err != nil ||
+		string(out) != "0\n3000000\n" {
 		t.Errorf("a command: %q, %v", out, err)
 	}
 	s := newSession()
@@ -253,8 +256,8 @@ func TestConfinedWorks(t *testing.T) {
 	}
 }
 
-// TestPartsKilled: whichever of the two processes of a connection is killed, the connection ends with all that it had running, leaves
-// nothing, and no other one notices.
+// TestPartsKilled: whichever of the two processes of a connection is killed, the connection ends with all that it had
+// running, leaves nothing, and no other one notices.
 func TestPartsKilled(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
@@ -302,7 +305,8 @@ func TestPartsKilled(t *testing.T) {
 		})
 		testenv.WaitFor(t, "an empty temporary directory, "+part+" killed", func() bool {
 			left, err := os.ReadDir(tmp)
-			return err == nil && !slices.ContainsFunc(left, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ssh-") })
+			return err == nil && !slices.ContainsFunc(left,
+				func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ssh-") })
 		})
 		other.check("after " + part + "\n")
 	}

@@ -61,8 +61,8 @@ func greet(conn *net.TCPConn, patience time.Duration) error {
 	return errors.Join(err, fault)
 }
 
-// handOver starts the process that serves a client, and returns when it has ended, or when ctx is cancelled: the process
-// then continues if its client has logged in.
+// handOver starts the process that serves a client, and returns when it has ended, or when ctx is cancelled: the
+// process then continues if its client has logged in.
 func (s *server) handOver(ctx context.Context, c *client, conn *net.TCPConn) error {
 	file, err := conn.File()
 	if err != nil {
@@ -107,7 +107,8 @@ func (s *server) guard(c *client, conn *net.TCPConn, asked *sshmsg.Conn) {
 	if err != nil {
 		panic(err) // hostKey has parsed it
 	}
-	gate := sshaccess.Gate{HostKey: key, NoAuth: open(s.cfg.Settings), Settings: s.cfg.Settings, Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: s.cfg.Log}
+	gate := sshaccess.Gate{HostKey: key, NoAuth: open(s.cfg.Settings), Settings: s.cfg.Settings,
+		Remote: conn.RemoteAddr(), Local: conn.LocalAddr(), Log: s.cfg.Log}
 	gate.Enter = func(keyless bool) (*os.File, error) {
 		switch s.clients.admit(c) {
 		case late:
@@ -193,8 +194,8 @@ func Serve(ctx context.Context, cfg sshconn.Config) error {
 	return nil
 }
 
-// ServeRoot is the main function of root's process for one connection. It fails without orders. If its client has logged
-// in without a key, it hangs up as soon as the development mode ends.
+// ServeRoot is the main function of root's process for one connection. It fails without orders. If its client has
+// logged in without a key, it hangs up as soon as the development mode ends.
 func ServeRoot(ctx context.Context, cfg sshroot.Config) error {
 	text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<10))
 	var orders rootOrders
@@ -230,7 +231,8 @@ func serveRoot(ctx context.Context, orders rootOrders, cfg sshroot.Config, main 
 
 // whileOpen calls closed when the development mode ends, or if that cannot be followed.
 func whileOpen(ctx context.Context, closed func(), orders rootOrders, log *slog.Logger) {
-	err := settings.Follow(ctx, settings.Follower{Path: orders.Settings, Keys: []string{config.DevelopmentMode}, Log: log,
+	err := settings.Follow(ctx, settings.Follower{Path: orders.Settings, Keys: []string{config.DevelopmentMode},
+		Log: log,
 		Apply: func(s settings.Settings) error {
 			if !s.Flag(config.DevelopmentMode) {
 				log.Info("development mode ends, connection without a key closed", "remote", orders.Remote)

@@ -127,7 +127,8 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 	} else if err := giveUp(raw); err != nil {
 		cfg.Log.Warn("vanished clients are noticed late", "error", err)
 	}
-	s := &server{cfg: cfg, clients: newClients(maxPending, maxUnknown, maxConnections), hostKey: hostKey(cfg.HostKeyDir, cfg.Log)}
+	s := &server{cfg: cfg, clients: newClients(maxPending, maxUnknown, maxConnections), hostKey: hostKey(cfg.HostKeyDir,
+		cfg.Log)}
 	stop := context.AfterFunc(ctx, func() {
 		l.Close() // ends accept
 		s.clients.close()
@@ -151,7 +152,8 @@ func serve(ctx context.Context, cfg Config, l *net.TCPListener) error {
 
 // follow reports the state of the owner's keys. Each connection reads the keys itself when somebody logs in.
 func follow(ctx context.Context, cfg Config) {
-	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{config.SSHKeys}, Log: cfg.Log,
+	err := settings.Follow(ctx, settings.Follower{Path: cfg.Settings, Daemon: "sshd", Keys: []string{config.SSHKeys},
+		Log: cfg.Log,
 		Apply: func(s settings.Settings) error {
 			_, err := sshaccess.ParseKeys(s.List(config.SSHKeys))
 			return err

@@ -48,7 +48,8 @@ func TestMain(m *testing.M) {
 	case len(os.Args) == 2 && os.Args[1] == asRoot:
 		err = ServeRoot(context.Background(), sshroot.Config{Log: log})
 	case len(os.Args) == 4 && os.Args[1] == asServer: // the listening socket is its descriptor 3
-		err = Run(context.Background(), Config{Passed: 3, HostKeyDir: os.Args[2], Settings: os.Args[3], Connection: connection, Root: root, Log: log})
+		err = Run(context.Background(), Config{Passed: 3, HostKeyDir: os.Args[2], Settings: os.Args[3],
+			Connection: connection, Root: root, Log: log})
 	case len(os.Args) == 2 && os.Args[1] == asHostile:
 		if code := Confine(); code != 0 {
 			os.Exit(code)
@@ -81,7 +82,8 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t}
 	f.settings, f.key = keyInForce(t)
-	cfg := Config{HostKeyDir: filepath.Join(t.TempDir(), "keys"), Settings: f.settings, Connection: connection, Root: root, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	cfg := Config{HostKeyDir: filepath.Join(t.TempDir(), "keys"), Settings: f.settings, Connection: connection,
+		Root: root, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&cfg)
 	}
@@ -250,7 +252,8 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// TestManyLoggedIn: beyond the limit a client is disconnected after it has logged in, and a place that becomes free is used.
+// TestManyLoggedIn: beyond the limit a client is disconnected after it has logged in, and a place that becomes free is
+// used.
 func TestManyLoggedIn(t *testing.T) {
 	cs := newClients(4, 2, 2)
 	all := make([]*client, 3)
@@ -262,7 +265,8 @@ func TestManyLoggedIn(t *testing.T) {
 		}
 		all[i] = c
 	}
-	if got := []admission{cs.admit(all[0]), cs.admit(all[1]), cs.admit(all[2])}; got[0] != admitted || got[1] != admitted || got[2] != full {
+	if got := []admission{cs.admit(all[0]), cs.admit(all[1]), cs.admit(all[2])}; got[0] != admitted ||
+		got[1] != admitted || got[2] != full {
 		t.Errorf("admissions are %v", got)
 	}
 	if cs.remove(all[0]); cs.admit(all[2]) != late {
@@ -433,7 +437,8 @@ func dup(t *testing.T, f *os.File) int {
 func TestIdle(t *testing.T) {
 	addr, kept := passed(t)
 	path, key := keyInForce(t)
-	cfg := Config{HostKeyDir: t.TempDir(), Settings: path, Connection: connection, Root: root, Idle: 400 * time.Millisecond, Passed: dup(t, kept)}
+	cfg := Config{HostKeyDir: t.TempDir(), Settings: path, Connection: connection, Root: root,
+		Idle: 400 * time.Millisecond, Passed: dup(t, kept)}
 	done := make(chan error, 1)
 	go func() { done <- Run(t.Context(), cfg) }()
 	client, err := dial(addr, key)

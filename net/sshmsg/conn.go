@@ -2,9 +2,9 @@
 // knows who may log in (package sshaccess); the process of a connection, which has no rights and speaks with the client
 // (package sshconn); and root's process, which starts what the client asks for after the login (package sshroot).
 //
-//	before the login   connection ── Begin, Sign, Offer, Enter ──▶ sshd, which passes a socket to root's process with its last answer
+//	before the login   connection ── Begin, Sign, Offer, Enter ──▶ sshd; its last answer has a socket of root
 //	after it           connection ── Talk, with a socket ────────▶ root
-//	on such a socket   connection ── Sign, Dial, Listen, … ──────▶ root; its end, whatever the cause, ends what was started on it
+//	on such a socket   connection ── Sign, Dial, Listen, … ──────▶ root; its end ends what was started on it
 //
 // Each message is a packet of its own: a byte for its kind, then its fields in the encoding of ssh. Read Conn, then the
 // messages.

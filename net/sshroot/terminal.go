@@ -29,7 +29,8 @@ func openTerminal(payload []byte) (*terminal, error) {
 	if p.Term != "" && len(p.Term) < 64 && strings.IndexFunc(p.Term, notInTerm) < 0 {
 		t.kind = p.Term
 	}
-	size := pty.Winsize{Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)), X: uint16(min(p.Width, most)), Y: uint16(min(p.Height, most))}
+	size := pty.Winsize{Cols: uint16(min(p.Columns, most)), Rows: uint16(min(p.Rows, most)),
+		X: uint16(min(p.Width, most)), Y: uint16(min(p.Height, most))}
 	_ = pty.Setsize(master, &size) // a terminal of no size still works
 	if err := setModes(int(slave.Fd()), []byte(p.Modes)); err != nil {
 		t.close()
@@ -79,7 +80,8 @@ var charModes = [...]struct {
 	mode byte
 	at   int // index in c_cc
 }{
-	{1, unix.VINTR}, {2, unix.VQUIT}, {3, unix.VERASE}, {4, unix.VKILL}, {5, unix.VEOF}, {6, unix.VEOL}, {7, unix.VEOL2},
+	{1, unix.VINTR}, {2, unix.VQUIT}, {3, unix.VERASE}, {4, unix.VKILL}, {5, unix.VEOF}, {6, unix.VEOL},
+	{7, unix.VEOL2},
 	{8, unix.VSTART}, {9, unix.VSTOP}, {10, unix.VSUSP}, {12, unix.VREPRINT}, {13, unix.VWERASE}, {14, unix.VLNEXT},
 	{18, unix.VDISCARD},
 }

@@ -73,7 +73,8 @@ func say(err error) string {
 		return "no route to it"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "there is no such name"
-	case errors.As(err, &dns) && dns.IsTimeout, errors.As(err, &dns) && strings.HasSuffix(dns.Err, unix.ECONNREFUSED.Error()):
+	case errors.As(err, &dns) && dns.IsTimeout, errors.As(err, &dns) &&
+		strings.HasSuffix(dns.Err, unix.ECONNREFUSED.Error()):
 		return "no name server answers"
 	case errors.As(err, &dns):
 		return "the name server says: " + dns.Err

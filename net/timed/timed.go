@@ -224,7 +224,8 @@ func (d *daemon) step(a clock.Action) error {
 	if a.Warn {
 		level = slog.LevelWarn
 	}
-	d.cfg.Log.Log(context.Background(), level, "clock stepped", "by", a.By, "reason", a.Why, "now", d.cfg.Clock.Read().Real.UTC().Format(time.RFC3339))
+	d.cfg.Log.Log(context.Background(), level, "clock stepped", "by", a.By, "reason", a.Why, "now",
+		d.cfg.Clock.Read().Real.UTC().Format(time.RFC3339))
 	return nil
 }
 
@@ -272,7 +273,8 @@ func (d *daemon) wasSet(ctx context.Context) {
 	d.baseline = d.lead()
 	if by := d.baseline - was; by.Abs() > leastSet {
 		d.act(ctx, d.machine.Jumped(d.cfg.Clock.Read(), by))
-		d.publish() // at once, not after the round that begins now: meanwhile nobody must read that the clock is synchronised
+		// at once, not after the round that begins now: meanwhile nobody must read that the clock is synchronised
+		d.publish()
 	}
 }
 

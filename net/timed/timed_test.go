@@ -56,7 +56,8 @@ func (f *fake) Read() clock.Reading {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	return clock.Reading{Boot: time.Minute + now.Sub(f.began), Raw: build.Add(now.Sub(f.began)), Real: now.Round(0).Add(f.wrong)}
+	return clock.Reading{Boot: time.Minute + now.Sub(f.began), Raw: build.Add(now.Sub(f.began)),
+		Real: now.Round(0).Add(f.wrong)}
 }
 
 func (f *fake) Step(by time.Duration) error {
@@ -119,7 +120,8 @@ func home(t *testing.T, f *fake) Config {
 	dir := t.TempDir()
 	return Config{
 		Clock: f, Build: build, Defaults: []string{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Status: filepath.Join(dir, "time.json"), Synced: filepath.Join(dir, "synced"), Saved: filepath.Join(dir, "clock"),
+		Status: filepath.Join(dir, "time.json"), Synced: filepath.Join(dir, "synced"), Saved: filepath.Join(dir,
+			"clock"),
 	}
 }
 
@@ -223,7 +225,8 @@ func chrony(t *testing.T, home netip.Addr, stratum int, more string) (stop func(
 	program := testenv.NeedProgram(t, "chronyd")
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "chrony.conf")
-	text := fmt.Sprintf("local stratum %d\nallow\nbindaddress %s\ncmdport 0\nbindcmdaddress /\npidfile %s/pid\n%s\n", stratum, home, dir, more)
+	text := fmt.Sprintf("local stratum %d\nallow\nbindaddress %s\ncmdport 0\nbindcmdaddress /\npidfile %s/pid\n%s\n",
+		stratum, home, dir, more)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -281,11 +284,13 @@ func TestChrony(t *testing.T) {
 	if wrong, steps := f.error(); wrong.Abs() > near || steps != 1 {
 		t.Errorf("wrong by %v after %d steps", wrong, steps)
 	}
-	if s.By != loopback.String() && s.By != otherHome.String() || s.Stratum != 3 && s.Stratum != 5 || s.Origin != clockstatus.FromNTP || !s.Running("/") {
+	if s.By != loopback.String() && s.By != otherHome.String() || s.Stratum != 3 && s.Stratum != 5 ||
+		s.Origin != clockstatus.FromNTP || !s.Running("/") {
 		t.Errorf("status = %+v", s)
 	}
 	for _, one := range s.Servers {
-		if liar := one.Name == liarHome.String(); liar && (one.State != clockstatus.FalseTicker || !strings.Contains(one.Why, "45d")) || !liar && one.State != clockstatus.Used {
+		if liar := one.Name == liarHome.String(); liar && (one.State != clockstatus.FalseTicker ||
+			!strings.Contains(one.Why, "45d")) || !liar && one.State != clockstatus.Used {
 			t.Errorf("server = %+v", one)
 		}
 	}
@@ -311,7 +316,8 @@ func TestChrony(t *testing.T) {
 	}
 }
 
-// A server that is itself without a clock, one that does not want us, one that speaks nonsense: none counts, each is told apart.
+// A server that is itself without a clock, one that does not want us, one that speaks nonsense: none counts, each is
+// told apart.
 func TestBadServers(t *testing.T) {
 	if !isolated(t) {
 		return
@@ -328,9 +334,12 @@ func TestBadServers(t *testing.T) {
 		"127.0.1.9": func(b []byte) []byte { clear(b[40:48]); return b },
 	}
 	want := map[string]clockstatus.State{
-		"127.0.1.1": clockstatus.Refusing, "127.0.1.2": clockstatus.Refusing, "127.0.1.3": clockstatus.Unfit, "127.0.1.4": clockstatus.Unfit,
-		"127.0.1.5": clockstatus.Silent, "127.0.1.6": clockstatus.Silent, "127.0.1.7": clockstatus.Silent, "127.0.1.8": clockstatus.Silent, "127.0.1.9": clockstatus.Silent,
-		"127.0.2.1": clockstatus.Silent, "nowhere.test": clockstatus.Unresolved, "127.0.0.3": clockstatus.Unfit, "127.0.0.1": clockstatus.Used,
+		"127.0.1.1": clockstatus.Refusing, "127.0.1.2": clockstatus.Refusing, "127.0.1.3": clockstatus.Unfit,
+		"127.0.1.4": clockstatus.Unfit,
+		"127.0.1.5": clockstatus.Silent, "127.0.1.6": clockstatus.Silent, "127.0.1.7": clockstatus.Silent,
+		"127.0.1.8": clockstatus.Silent, "127.0.1.9": clockstatus.Silent,
+		"127.0.2.1": clockstatus.Silent, "nowhere.test": clockstatus.Unresolved, "127.0.0.3": clockstatus.Unfit,
+		"127.0.0.1": clockstatus.Used,
 	}
 	for addr, change := range spoil {
 		liar(t, netip.MustParseAddr(addr), 0, change)
@@ -389,7 +398,8 @@ func TestLeaseAndJump(t *testing.T) {
 	}
 }
 
-// Somebody sets the clock: from that moment on, and not only when the servers have answered, nobody reads that it is synchronised.
+// Somebody sets the clock: from that moment on, and not only when the servers have answered, nobody reads that it is
+// synchronised.
 func TestSetIsToldAtOnce(t *testing.T) {
 	f := newFake(0)
 	cfg := home(t, f)
@@ -400,7 +410,8 @@ func TestSetIsToldAtOnce(t *testing.T) {
 			<-ctx.Done()
 			return Answer{Fault: "no answer"}
 		}
-		return Answer{Sample: clock.Sample{At: raw(), Offset: time.Now().Round(0).Sub(raw()), Delay: time.Millisecond, Stratum: 2}}
+		return Answer{Sample: clock.Sample{At: raw(), Offset: time.Now().Round(0).Sub(raw()), Delay: time.Millisecond,
+			Stratum: 2}}
 	}
 	start(t, cfg)
 	await(t, cfg.Status, synced)
@@ -418,7 +429,8 @@ func TestSetIsToldAtOnce(t *testing.T) {
 	}
 }
 
-// Hours of life in a moment: the timers are the monotonic ones, the clock is saved once a day, and nothing is written in between.
+// Hours of life in a moment: the timers are the monotonic ones, the clock is saved once a day, and nothing is written
+// in between.
 func TestDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(0)
@@ -431,7 +443,8 @@ func TestDays(t *testing.T) {
 			f.mu.Unlock()
 			at := raw()
 			time.Sleep(10 * time.Millisecond)
-			return Answer{Sample: clock.Sample{At: at.Add(5 * time.Millisecond), Offset: time.Now().Round(0).Sub(raw()), Delay: 10 * time.Millisecond, Stratum: 2}}
+			return Answer{Sample: clock.Sample{At: at.Add(5 * time.Millisecond), Offset: time.Now().Round(0).Sub(raw()),
+				Delay: 10 * time.Millisecond, Stratum: 2}}
 		}
 		cfg.Save = func(path string, now time.Time) error {
 			saves++
@@ -538,7 +551,8 @@ func TestSources(t *testing.T) {
 	for _, s := range list {
 		// A name, not an address: the operator may move it. No zone of the pool: each belongs to one maker of devices.
 		_, fault := netip.ParseAddr(s.Name)
-		if !hostname.ValidServer(s.Name) || fault == nil || len(s.Why) < 40 || strings.HasSuffix(s.Name, "pool.ntp.org") {
+		if !hostname.ValidServer(s.Name) || fault == nil || len(s.Why) < 40 ||
+			strings.HasSuffix(s.Name, "pool.ntp.org") {
 			t.Errorf("default server %q, because %q", s.Name, s.Why)
 		}
 	}
@@ -546,8 +560,10 @@ func TestSources(t *testing.T) {
 		t.Errorf("an unknown key: %v", err)
 	}
 	got := Sources([]netip.Addr{loopback}, []string{"ntp.example", loopback.String(), defaults[1]}, defaults)
-	want := fmt.Sprint([]clock.Source{{Name: "127.0.0.1", From: "dhcp"}, {Name: "ntp.example", From: "config"}, {Name: defaults[1], From: "config"},
-		{Name: defaults[0], From: "default"}, {Name: defaults[2], From: "default"}, {Name: defaults[3], From: "default"}})
+	want := fmt.Sprint([]clock.Source{{Name: "127.0.0.1", From: "dhcp"}, {Name: "ntp.example", From: "config"},
+		{Name: defaults[1], From: "config"},
+		{Name: defaults[0], From: "default"}, {Name: defaults[2], From: "default"},
+		{Name: defaults[3], From: "default"}})
 	if fmt.Sprint(got) != want {
 		t.Errorf("Sources = %v, want %v", got, want)
 	}
@@ -574,7 +590,8 @@ func TestKernelRead(t *testing.T) {
 	<-time.After(20 * time.Millisecond) // sleep: what the clocks are to measure
 	b := k.Read()
 	k.Close()
-	for name, passed := range map[string]time.Duration{"boot": b.Boot - a.Boot, "raw": b.Raw.Sub(a.Raw), "real": b.Real.Sub(a.Real)} {
+	for name, passed := range map[string]time.Duration{"boot": b.Boot - a.Boot, "raw": b.Raw.Sub(a.Raw),
+		"real": b.Real.Sub(a.Real)} {
 		if passed < 19*time.Millisecond || passed > testenv.Patience() {
 			t.Errorf("%s: 20 ms took %v", name, passed)
 		}

@@ -117,7 +117,8 @@ func (t *Tree) enable(controller string) error {
 			continue
 		}
 		if err := write(file, "+"+controller); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("no %s controller in %s: the kernel lacks it, or it is taken by cgroup v1", controller, dir)
+			return fmt.Errorf("no %s controller in %s: the kernel lacks it, or it is taken by cgroup v1", controller,
+				dir)
 		} else if err != nil {
 			return fmt.Errorf("enable %s controller in %s: %w", controller, dir, err)
 		}

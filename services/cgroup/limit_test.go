@@ -12,11 +12,12 @@ import (
 	"resinos/services/spec"
 )
 
-// limited is a tree two directories deep with the files of a group a. The controllers of the build hosts are on cgroup v1, so real
-// limits lack there; a QEMU story proves them. The seam is the directory.
+// limited is a tree two directories deep with the files of a group a. The controllers of the build hosts are on cgroup
+// v1, so real limits lack there; a QEMU story proves them. The seam is the directory.
 func limited(t *testing.T, files map[string]string) *Tree {
 	t.Helper()
-	all := map[string]string{"resinos/a/cgroup.procs": "", "resinos/cgroup.subtree_control": "", "cgroup.subtree_control": "cpu\n"}
+	all := map[string]string{"resinos/a/cgroup.procs": "", "resinos/cgroup.subtree_control": "",
+		"cgroup.subtree_control": "cpu\n"}
 	for name, text := range files {
 		all[name] = text
 	}
@@ -43,7 +44,9 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 	if err := tree.Limit("a", l); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"a/memory.min": "1048576", "a/memory.high": "2097152", "a/memory.max": "3145728", "a/memory.swap.max": "0", "a/pids.max": "4", "a/cpu.weight": "50", "memory.min": "1048583"} {
+	for file, want := range map[string]string{"a/memory.min": "1048576", "a/memory.high": "2097152",
+		"a/memory.max": "3145728", "a/memory.swap.max": "0", "a/pids.max": "4", "a/cpu.weight": "50",
+		"memory.min": "1048583"} {
 		if got := content(t, tree, file); got != want {
 			t.Errorf("%s = %q, want %q", file, got, want)
 		}
@@ -51,7 +54,8 @@ func TestLimitSetsAndTakesAway(t *testing.T) {
 	if err := tree.Limit("a", spec.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"a/memory.min": "0", "a/memory.high": "max", "a/memory.max": "max", "a/memory.swap.max": "max", "a/pids.max": "max", "a/cpu.weight": "100", "memory.min": "7"} {
+	for file, want := range map[string]string{"a/memory.min": "0", "a/memory.high": "max", "a/memory.max": "max",
+		"a/memory.swap.max": "max", "a/pids.max": "max", "a/cpu.weight": "100", "memory.min": "7"} {
 		if got := content(t, tree, file); got != want {
 			t.Errorf("without limits %s = %q, want %q", file, got, want)
 		}
@@ -83,7 +87,8 @@ func TestLimitMissingController(t *testing.T) {
 		t.Errorf("%v; pids.max %q", err, content(t, tree, "a/pids.max"))
 	}
 	top := &Tree{root: filepath.Dir(tree.root)}
-	if got := content(t, top, "cgroup.subtree_control") + " " + content(t, tree, "cgroup.subtree_control"); got != "+cpu +cpu" {
+	if got := content(t, top, "cgroup.subtree_control") + " " + content(t, tree,
+		"cgroup.subtree_control"); got != "+cpu +cpu" {
 		t.Errorf("handed down: %q", got)
 	}
 	if err := tree.Limit("none", spec.Limits{}); !errors.Is(err, fs.ErrNotExist) {
@@ -93,8 +98,10 @@ func TestLimitMissingController(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	tree := limited(t, map[string]string{
-		"resinos/a/cpu.stat": "usage_usec 1500\nuser_usec 1000\n", "resinos/a/memory.current": "4096\n", "resinos/a/memory.peak": "8192\n",
-		"resinos/a/pids.current": "3\n", "resinos/a/memory.events": "low 0\noom 2\noom_kill 1\n", "resinos/b/cpu.stat": "usage_usec 9\n",
+		"resinos/a/cpu.stat": "usage_usec 1500\nuser_usec 1000\n", "resinos/a/memory.current": "4096\n",
+		"resinos/a/memory.peak":  "8192\n",
+		"resinos/a/pids.current": "3\n", "resinos/a/memory.events": "low 0\noom 2\noom_kill 1\n",
+		"resinos/b/cpu.stat": "usage_usec 9\n",
 	})
 	want := Usage{Memory: 4096, MemoryPeak: 8192, CPU: 1500 * time.Microsecond, Pids: 3, OOMKills: 1}
 	if got, err := tree.Usage("a"); got != want || err != nil {
@@ -115,7 +122,8 @@ func TestRealLimitless(t *testing.T) {
 	if err := tree.Limit("a", spec.Limits{}); err != nil {
 		t.Errorf("no limits: %v", err)
 	}
-	if err := tree.Limit("a", spec.Limits{Pids: 10}); err != nil && !strings.Contains(err.Error(), "no pids controller") {
+	if err := tree.Limit("a", spec.Limits{Pids: 10}); err != nil &&
+		!strings.Contains(err.Error(), "no pids controller") {
 		t.Errorf("Limit = %v", err)
 	} else if err == nil && strings.TrimSpace(content(t, tree, "a/pids.max")) != "10" {
 		t.Errorf("pids.max = %q", content(t, tree, "a/pids.max"))

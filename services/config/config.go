@@ -44,7 +44,8 @@ func effective(d Document, source settings.From, good Document) settings.Setting
 		fault(key, strings.TrimPrefix(s.Faults[key]+"; written twice, the last one counts", "; "))
 	}
 	d.leaves(func(leaf string, _ json.RawMessage) {
-		if !slices.ContainsFunc(keys, func(k Key) bool { return k.covers(leaf) || within(k.Name, leaf) }) && !slices.Contains(s.Unknown, leaf) {
+		if !slices.ContainsFunc(keys, func(k Key) bool { return k.covers(leaf) || within(k.Name, leaf) }) &&
+			!slices.Contains(s.Unknown, leaf) {
 			s.Unknown = append(s.Unknown, leaf)
 		}
 	})

@@ -97,7 +97,8 @@ func TestEffective(t *testing.T) {
 		{"the word null", `{"dnsServers":"null"}`, "dnsServers", `[]`, ""},
 		{"no words", `{"dnsServers":""}`, "dnsServers", `[]`, ""},
 		{"a bad word", `{"dnsServers":"1.1.1.1 dns.example"}`, "dnsServers", `["1.1.1.1"]`, `"dns.example"`},
-		{"names that timed takes", `{"ntpServers":"a.example. a_b.example 0.0.0.0"}`, "ntpServers", `["a.example","a_b.example"]`, `"0.0.0.0"`},
+		{"names that timed takes", `{"ntpServers":"a.example. a_b.example 0.0.0.0"}`, "ntpServers",
+			`["a.example","a_b.example"]`, `"0.0.0.0"`},
 		{"names", `{"ntpServers":"a.example 192.0.2.1 -x"}`, "ntpServers", `["a.example","192.0.2.1"]`, `"-x"`},
 		{"nested", `{"os":{"sshKeys":["ssh-ed25519 A x"]}}`, "os.sshKeys", `["ssh-ed25519 A x"]`, ""},
 		{"one line", `{"os":{"sshKeys":"ssh-ed25519 A x"}}`, "os.sshKeys", `["ssh-ed25519 A x"]`, ""},
@@ -126,27 +127,34 @@ func TestEffective(t *testing.T) {
 	}
 }
 
-// TestLastGoodValue: a value that cannot be used leaves the one before it in force, in the copy too; one that is taken out does not.
+// TestLastGoodValue: a value that cannot be used leaves the one before it in force, in the copy too; one that is taken
+// out does not.
 func TestLastGoodValue(t *testing.T) {
-	const good = `{"hostname":"box","listenPort":80,"persistentLogging":true,"dnsServers":"1.1.1.1 9.9.9.9","os":{"sshKeys":["key"],"fan":{"profile":"cool"}}}`
+	const good = `{"hostname":"box","listenPort":80,"persistentLogging":true,"dnsServers":"1.1.1.1 9.9.9.9",` +
+		`"os":{"sshKeys":["key"],"fan":{"profile":"cool"}}}`
 	for _, tt := range []struct {
 		name, text, key, want string // want is JSON; empty: none
 		from                  settings.From
 		usable                string // empty: the text
 	}{
-		{"bad name", `{"hostname":"bad name!","x":1}`, "hostname", `"box"`, settings.LastGood, `{"x":1,"hostname":"box"}`},
+		{"bad name", `{"hostname":"bad name!","x":1}`, "hostname", `"box"`, settings.LastGood,
+			`{"x":1,"hostname":"box"}`},
 		{"good name", `{"hostname":"new"}`, "hostname", `"new"`, settings.File, ""},
 		{"taken out", `{"listenPort":81}`, "hostname", "", "", ""},
 		{"null", `{"hostname":null}`, "hostname", "", "", ""},
 		{"number", `{"listenPort":"many"}`, "listenPort", "80", settings.LastGood, `{"listenPort": 80}`},
-		{"flag", `{"persistentLogging":[]}`, "persistentLogging", "true", settings.LastGood, `{"persistentLogging": true}`},
-		{"no good word", `{"dnsServers":"dns.example"}`, "dnsServers", `["1.1.1.1","9.9.9.9"]`, settings.LastGood, `{"dnsServers": "1.1.1.1 9.9.9.9"}`},
+		{"flag", `{"persistentLogging":[]}`, "persistentLogging", "true", settings.LastGood,
+			`{"persistentLogging": true}`},
+		{"no good word", `{"dnsServers":"dns.example"}`, "dnsServers", `["1.1.1.1","9.9.9.9"]`, settings.LastGood,
+			`{"dnsServers": "1.1.1.1 9.9.9.9"}`},
 		{"a good word", `{"dnsServers":"dns.example 8.8.8.8"}`, "dnsServers", `["8.8.8.8"]`, settings.File, ""},
 		{"no words", `{"dnsServers":[]}`, "dnsServers", `[]`, settings.File, ""},
 		{"never good", `{"country":"nowhere","a":1}`, "country", "", "", `{"a":1}`},
-		{"no object", `{"os":"x"}`, "os.sshKeys", `["key"]`, settings.LastGood, `{"os": {"fan": {"profile": "cool"},"sshKeys": ["key"]}}`},
+		{"no object", `{"os":"x"}`, "os.sshKeys", `["key"]`, settings.LastGood,
+			`{"os": {"fan": {"profile": "cool"},"sshKeys": ["key"]}}`},
 		{"null for an object", `{"os":null}`, "os.sshKeys", "", "", ""},
-		{"written twice", `{"hostname":"b","hostname":"-"}`, "hostname", `"box"`, settings.LastGood, `{"hostname": "box"}`},
+		{"written twice", `{"hostname":"b","hostname":"-"}`, "hostname", `"box"`, settings.LastGood,
+			`{"hostname": "box"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.json")
@@ -164,13 +172,17 @@ func TestLastGoodValue(t *testing.T) {
 			if tt.usable == "" {
 				tt.usable = tt.text
 			}
-			if got := string(l.Usable().Bytes()); strings.ReplaceAll(strings.ReplaceAll(got, " ", ""), "\n", "") != strings.ReplaceAll(tt.usable, " ", "") {
+			if got := string(l.Usable().Bytes()); strings.ReplaceAll(strings.ReplaceAll(got, " ", ""), "\n",
+				"") != strings.ReplaceAll(tt.usable, " ", "") {
 				t.Errorf("usable is %s, want %s", got, tt.usable)
 			}
 			if tt.from == settings.LastGood && !strings.Contains(s.Faults[tt.key], "the last good value stays") {
 				t.Errorf("the fault is %q", s.Faults[tt.key])
 			}
-			must(t, Store{Path: path}.Update(func(d Document) (Document, error) { return d.With("a", json.RawMessage("2")) }))
+			must(t, Store{Path: path}.Update(func(d Document) (Document, error) {
+				return d.With("a",
+					json.RawMessage("2"))
+			}))
 			if again := InForce(Load(path), ""); !bytes.Equal(again.Values[tt.key].JSON, s.Values[tt.key].JSON) {
 				t.Errorf("after a change of another key %s is %s", tt.key, again.Values[tt.key].JSON)
 			}
@@ -183,7 +195,9 @@ func TestLastGoodValue(t *testing.T) {
 }
 
 func TestUnknownKeys(t *testing.T) {
-	s := Effective(parse(t, `{"x":1,"os":{"new":{"a":1,"b":2},"sshKeys":[]},"os.sshKeys":[],"hostname":"box","deviceApiKeys":{"h":{"k":1}},"os2":{}}`), settings.File)
+	s := Effective(parse(t,
+		`{"x":1,"os":{"new":{"a":1,"b":2},"sshKeys":[]},"os.sshKeys":[],"hostname":"box",`+
+			`"deviceApiKeys":{"h":{"k":1}},"os2":{}}`), settings.File)
 	if want := []string{"x", "os.new.a", "os.new.b", "os2"}; !slices.Equal(s.Unknown, want) {
 		t.Errorf("unknown are %q, want %q", s.Unknown, want)
 	}
@@ -212,7 +226,8 @@ func TestTable(t *testing.T) {
 }
 
 func TestHostname(t *testing.T) {
-	for want, text := range map[string]string{"box": `{"hostname":"box","uuid":"` + someUUID + `"}`, "0123456": `{"uuid":"` + someUUID + `"}`, "resinos": "{}"} {
+	for want, text := range map[string]string{"box": `{"hostname":"box","uuid":"` + someUUID + `"}`,
+		"0123456": `{"uuid":"` + someUUID + `"}`, "resinos": "{}"} {
 		if got := DeviceName(Effective(parse(t, text), settings.File)); got != want {
 			t.Errorf("%s is called %q, want %q", text, got, want)
 		}
@@ -221,7 +236,8 @@ func TestHostname(t *testing.T) {
 
 func TestEdit(t *testing.T) {
 	for _, tt := range []struct{ name, before, key, value, after string }{
-		{"replace", "{\n\t\"hostname\" : \"a\",\n\t\"x\": [1,  2]\n}\n", "hostname", `"b"`, "{\n\t\"hostname\" : \"b\",\n\t\"x\": [1,  2]\n}\n"},
+		{"replace", "{\n\t\"hostname\" : \"a\",\n\t\"x\": [1,  2]\n}\n", "hostname", `"b"`,
+			"{\n\t\"hostname\" : \"b\",\n\t\"x\": [1,  2]\n}\n"},
 		{"add", "{\n  \"a\": 1,\n  \"b\": 2\n}\n", "c", "3", "{\n  \"a\": 1,\n  \"b\": 2,\n  \"c\": 3\n}\n"},
 		{"add to one line", `{"a":1}`, "c", "3", `{"a":1,"c":3}`},
 		{"add behind one", "{\r\n    \"a\": 1\r\n}", "c", "3", "{\r\n    \"a\": 1,\r\n    \"c\": 3\r\n}"},
@@ -229,7 +245,8 @@ func TestEdit(t *testing.T) {
 		{"add to nothing", "{}", "c", "3", "{\n  \"c\": 3\n}"},
 		{"byte order mark", byteOrderMark + `{"a":1}`, "a", "2", byteOrderMark + `{"a":2}`},
 		{"add nested", `{"os": {"a": 1}}`, "os.b.c", "3", `{"os": {"a": 1,"b": {"c": 3}}}`},
-		{"add nested to nothing", "{\n  \"a\": 1\n}", "os.b.c", "3", "{\n  \"a\": 1,\n  \"os\": {\"b\": {\"c\": 3}}\n}"},
+		{"add nested to nothing", "{\n  \"a\": 1\n}", "os.b.c", "3",
+			"{\n  \"a\": 1,\n  \"os\": {\"b\": {\"c\": 3}}\n}"},
 		{"empty object", `{"os":{}}`, "os.b", "3", `{"os":{"b": 3}}`},
 		{"the last of two", `{"a":1,"a":2}`, "a", "3", `{"a":1,"a":3}`},
 		{"what looks like it", `{"x":"\"a\":1,{","a":1}`, "a", "2", `{"x":"\"a\":1,{","a":2}`},
@@ -264,8 +281,10 @@ func TestEdit(t *testing.T) {
 
 func TestEncode(t *testing.T) {
 	for _, tt := range [][3]string{
-		{"hostname", "true", `"true"`}, {"persistentLogging", "yes", "true"}, {"persistentLogging", "maybe", `"maybe"`}, {"listenPort", "007", "7"},
-		{"os.sshKeys", "ssh-ed25519 A", `["ssh-ed25519 A"]`}, {"os.sshKeys", `["a","b"]`, `["a","b"]`}, {"mine", "<a>", `"<a>"`}, {"mine", "[1]", "[1]"},
+		{"hostname", "true", `"true"`}, {"persistentLogging", "yes", "true"}, {"persistentLogging", "maybe", `"maybe"`},
+		{"listenPort", "007", "7"},
+		{"os.sshKeys", "ssh-ed25519 A", `["ssh-ed25519 A"]`}, {"os.sshKeys", `["a","b"]`, `["a","b"]`},
+		{"mine", "<a>", `"<a>"`}, {"mine", "[1]", "[1]"},
 	} {
 		if got := Encode(tt[0], tt[1]); string(got) != tt[2] {
 			t.Errorf("Encode(%s, %s) = %s, want %s", tt[0], tt[1], got, tt[2])
@@ -277,7 +296,8 @@ func TestEncode(t *testing.T) {
 }
 
 func TestFacts(t *testing.T) {
-	got := fmt.Sprint(parse(t, byteOrderMark+`{"a":"text","b":true,"c":15,"d":{"e":1},"f":[1],"g":null,"h":""}`).Facts())
+	got := fmt.Sprint(parse(t,
+		byteOrderMark+`{"a":"text","b":true,"c":15,"d":{"e":1},"f":[1],"g":null,"h":""}`).Facts())
 	if got != "map[a:text b:true c:15 d.e:1 h:]" {
 		t.Errorf("Facts = %s", got)
 	}
@@ -301,17 +321,19 @@ func TestLoad(t *testing.T) {
 		hostname      string
 		fault         string
 	}{
-		"file":              {`{"hostname":"file"}`, good, settings.File, "file", ""},
-		"no copy":           {`{"hostname":"file"}`, "-", settings.File, "file", ""},
-		"torn copy":         {`{"hostname":"file"}`, good[:40], settings.File, "file", ""},
-		"missing":           {"-", good, settings.LastGood, "copy", "last good copy is in force"},
-		"neither":           {"-", "-", settings.Default, "resinos", ""},
-		"missing, torn":     {"-", good[:len(good)-1], settings.Default, "resinos", "sum is wrong"},
-		"cut":               {`{"hostname":"fi`, good, settings.LastGood, "copy", "last good copy is in force"},
-		"cut, no copy":      {`{"hostname":"fi`, "-", settings.Default, "resinos", "no last good copy"},
-		"cut, copy changed": {`{"hostname":"fi`, strings.Replace(good, "copy", "kopy", 1), settings.Default, "resinos", "sum is wrong"},
-		"cut, bad copy":     {`{"hostname":"fi`, string(encodeSibling([]byte("{"))), settings.Default, "resinos", "unexpected end"},
-		"cut, empty copy":   {`{"hostname":"fi`, "", settings.Default, "resinos", "sum is wrong"},
+		"file":          {`{"hostname":"file"}`, good, settings.File, "file", ""},
+		"no copy":       {`{"hostname":"file"}`, "-", settings.File, "file", ""},
+		"torn copy":     {`{"hostname":"file"}`, good[:40], settings.File, "file", ""},
+		"missing":       {"-", good, settings.LastGood, "copy", "last good copy is in force"},
+		"neither":       {"-", "-", settings.Default, "resinos", ""},
+		"missing, torn": {"-", good[:len(good)-1], settings.Default, "resinos", "sum is wrong"},
+		"cut":           {`{"hostname":"fi`, good, settings.LastGood, "copy", "last good copy is in force"},
+		"cut, no copy":  {`{"hostname":"fi`, "-", settings.Default, "resinos", "no last good copy"},
+		"cut, copy changed": {`{"hostname":"fi`, strings.Replace(good, "copy", "kopy", 1), settings.Default, "resinos",
+			"sum is wrong"},
+		"cut, bad copy": {`{"hostname":"fi`, string(encodeSibling([]byte("{"))), settings.Default, "resinos",
+			"unexpected end"},
+		"cut, empty copy": {`{"hostname":"fi`, "", settings.Default, "resinos", "sum is wrong"},
 	} {
 		path := filepath.Join(t.TempDir(), "config.json")
 		for file, text := range map[string]string{path: tt.file, path + Sibling: tt.sibling} {
@@ -320,10 +342,12 @@ func TestLoad(t *testing.T) {
 			}
 		}
 		got := Load(path)
-		if name2 := DeviceName(Effective(got.Document, got.Source)); got.Source != tt.want || name2 != tt.hostname || got.Missing != (tt.file == "-") {
+		if name2 := DeviceName(Effective(got.Document, got.Source)); got.Source != tt.want || name2 != tt.hostname ||
+			got.Missing != (tt.file == "-") {
 			t.Errorf("%s: %s %s, missing %v; want %s %s", name, got.Source, name2, got.Missing, tt.want, tt.hostname)
 		}
-		if fault := fmt.Sprint(got.Fault); (got.Fault == nil) != (tt.fault == "") || got.Fault != nil && !strings.Contains(fault, tt.fault) {
+		if fault := fmt.Sprint(got.Fault); (got.Fault == nil) != (tt.fault == "") || got.Fault != nil &&
+			!strings.Contains(fault, tt.fault) {
 			t.Errorf("%s: fault %v, want %q", name, got.Fault, tt.fault)
 		}
 	}
@@ -368,7 +392,8 @@ func TestUpdateLeavesBrokenFileAlone(t *testing.T) {
 			t.Errorf("%s: the file now holds %.60q, %v", name, got, err)
 		}
 		must(t, s.Restore())
-		if got := Load(s.Path); got.Source != settings.File || DeviceName(Effective(got.Document, got.Source)) != "good" {
+		if got := Load(s.Path); got.Source != settings.File ||
+			DeviceName(Effective(got.Document, got.Source)) != "good" {
 			t.Errorf("%s: after Restore there is %+v", name, got)
 		}
 		if got, err := os.ReadFile(s.Path + Bad); err != nil || string(got) != one.text {
@@ -395,7 +420,8 @@ func TestUpdateSurvivesCutAtEveryStep(t *testing.T) {
 			}
 			got := Load(path)
 			name := DeviceName(Effective(got.Document, got.Source))
-			if name != "old" && name != "new" || at == steps && name != "new" || !bytes.Contains(got.Document.Bytes(), []byte(`"mine":[1,2]`)) {
+			if name != "old" && name != "new" || at == steps && name != "new" ||
+				!bytes.Contains(got.Document.Bytes(), []byte(`"mine":[1,2]`)) {
 				t.Errorf("cut at %d, torn %v: %s %s is in force", at, torn, got.Source, got.Document.Bytes())
 			}
 			if err := (Store{Path: path}).Update(setHostname("next")); err != nil {
@@ -415,7 +441,10 @@ func TestUpdateOnReadOnlyFolderAndTwiceAtOnce(t *testing.T) {
 	ended := make(chan error)
 	for i := range writers {
 		go func() {
-			ended <- s.Update(func(d Document) (Document, error) { return d.With(fmt.Sprintf("key%d", i), json.RawMessage("1")) })
+			ended <- s.Update(func(d Document) (Document, error) {
+				return d.With(fmt.Sprintf("key%d", i),
+					json.RawMessage("1"))
+			})
 		}()
 	}
 	for range writers {
@@ -446,7 +475,8 @@ func FuzzParse(f *testing.F) {
 		if name := DeviceName(Effective(d, settings.File)); !hostname.ValidLabel(name) {
 			t.Errorf("it leads to the host name %q", name)
 		}
-		if strings.Count(key, ".") >= maxDepth-2 || strings.ContainsRune(key, 0) || !json.Valid([]byte(quote(key))) || strings.ContainsRune(key, '\ufffd') || quote(key) != quote(strings.ToValidUTF8(key, "?")) {
+		if strings.Count(key, ".") >= maxDepth-2 || strings.ContainsRune(key, 0) || !json.Valid([]byte(quote(key))) ||
+			strings.ContainsRune(key, '\ufffd') || quote(key) != quote(strings.ToValidUTF8(key, "?")) {
 			return
 		}
 		set, err := d.With(key, json.RawMessage(`"value"`))
@@ -479,10 +509,14 @@ func TestDevelopmentMode(t *testing.T) {
 		variant, file, good string
 		want                bool
 	}{
-		{"development", `{}`, `{}`, true}, {"standalone", `{}`, `{}`, true}, {"production", `{}`, `{}`, false}, {"", `{}`, `{}`, false},
-		{"development", `{"developmentMode": false}`, `{}`, false}, {"production", `{"developmentMode": true}`, `{}`, true},
-		{"production", `{"developmentMode": "true"}`, `{}`, true}, {"production", `{"developmentMode": "open"}`, `{}`, false},
-		{"development", `{"developmentMode": {}}`, `{}`, true}, {"development", `{"developmentMode": 7}`, `{"developmentMode": false}`, false},
+		{"development", `{}`, `{}`, true}, {"standalone", `{}`, `{}`, true}, {"production", `{}`, `{}`, false},
+		{"", `{}`, `{}`, false},
+		{"development", `{"developmentMode": false}`, `{}`, false}, {"production", `{"developmentMode": true}`, `{}`,
+			true},
+		{"production", `{"developmentMode": "true"}`, `{}`, true}, {"production", `{"developmentMode": "open"}`, `{}`,
+			false},
+		{"development", `{"developmentMode": {}}`, `{}`, true}, {"development", `{"developmentMode": 7}`,
+			`{"developmentMode": false}`, false},
 		{"development", `{"developmentMode": null}`, `{}`, true},
 	} {
 		l := Loaded{Document: parse(t, c.file), Source: settings.File, Good: parse(t, c.good), Variant: c.variant}

@@ -39,7 +39,8 @@ type Loaded struct {
 	Fault    error         // why it is not File; nil on a device that has neither file nor copy
 	Missing  bool          // there is no file
 	Variant  string        // of the image: it decides what nobody has said of the development mode
-	Good     Document      // the last good copy, for keys of the file that cannot be used; empty if it is not needed or missing
+	// the last good copy, for keys of the file that cannot be used; empty if it is not needed or missing
+	Good Document
 }
 
 // Load reads the newest copy that parses: the file, else its last good copy, else nothing. It cannot fail.
@@ -62,13 +63,15 @@ func load(path string) Loaded {
 	good, second := readSibling(path)
 	switch {
 	case second == nil:
-		return Loaded{Document: good, Source: settings.LastGood, Fault: fmt.Errorf("%w; the last good copy is in force", err), Missing: missing}
+		return Loaded{Document: good, Source: settings.LastGood, Fault: fmt.Errorf("%w; the last good copy is in force",
+			err), Missing: missing}
 	case missing && errors.Is(second, fs.ErrNotExist):
 		return Loaded{Document: Empty(), Source: settings.Default, Missing: true}
 	case errors.Is(second, fs.ErrNotExist):
 		second = errors.New("there is no last good copy")
 	}
-	return Loaded{Document: Empty(), Source: settings.Default, Fault: fmt.Errorf("%w; %w; defaults are in force", err, second), Missing: missing}
+	return Loaded{Document: Empty(), Source: settings.Default, Fault: fmt.Errorf("%w; %w; defaults are in force", err,
+		second), Missing: missing}
 }
 
 func readDocument(path string) (Document, error) {

@@ -27,8 +27,8 @@ type Key struct {
 	Default string // in JSON; empty: none
 	Does    string // its effect, for people
 
-	// Daemon, Others, Later and Refused say who uses the key; exactly one of them is set. A daemon records itself what it did
-	// with a value (services/settings), so the table promises nothing that does not happen.
+	// Daemon, Others, Later and Refused say who uses the key; exactly one of them is set. A daemon records itself what
+	// it did with a value (services/settings), so the table promises nothing that does not happen.
 	Daemon string // the service that applies a change while it runs
 	Others string // kept for these: this system does nothing with it
 	Later  string // what must be built before it has an effect
@@ -75,26 +75,41 @@ const (
 // system must be able to read.
 func Keys() []Key {
 	keys := []Key{
-		{Name: Hostname, Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd", fit: hostName},
+		{Name: Hostname, Kind: Text, Does: "name of the device; else the first seven digits of uuid", Daemon: "configd",
+			fit: hostName},
 		{Name: UUID, Kind: Text, Does: "identity of the device; made once", Daemon: "configd", fit: uuid},
 		{Name: PersistentLogging, Kind: Flag, Default: "false", Does: "keep the log on resin-data", Daemon: "logd"},
-		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd", fit: ringSize},
-		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases", Daemon: "netd", fit: hosts},
-		{Name: DNSServers, Kind: Words, Default: `["8.8.8.8"]`, Does: `name servers, asked before those of the leases; the default is asked where no lease names one, "null" is none`, Daemon: "netd", fit: addresses},
-		{Name: Discoverable, Kind: Flag, Default: "true", Does: "answer for <hostname>.local and announce ssh on the local networks (HOST_DISCOVERABILITY)", Daemon: "netd"},
-		{Name: OpenPorts, Kind: Words, Does: "ports that anybody may reach in production, like tcp:8080 or udp:5000-5010", Daemon: "netd",
+		{Name: LogSize, Kind: Text, Does: "memory of the log's ring, like 16M; 8M if nothing is said", Daemon: "logd",
+			fit: ringSize},
+		{Name: NTPServers, Kind: Words, Does: "time servers, asked beside those of the system and the leases",
+			Daemon: "netd", fit: hosts},
+		{Name: DNSServers, Kind: Words, Default: `["8.8.8.8"]`,
+			Does:   `name servers, asked before those of leases; the default: if no lease names one; "null": none`,
+			Daemon: "netd", fit: addresses},
+		{Name: Discoverable, Kind: Flag, Default: "true", Does: "answer for <hostname>.local and announce ssh on the " +
+			"local networks (HOST_DISCOVERABILITY)", Daemon: "netd"},
+		{Name: OpenPorts, Kind: Words,
+			Does: "ports that anybody may reach in production, like tcp:8080 or udp:5000-5010", Daemon: "netd",
 			fit: openPorts},
 		{Name: SSHKeys, Kind: Lines, Does: "public keys that may log in as root", Daemon: "sshd", fit: lines},
 
 		{Name: DeviceRules, Kind: Table, Does: "rules for devices, by name: docs/device.md", Daemon: "devd"},
-		{Name: Country, Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Daemon: "netd", fit: country},
-		{Name: RandomScan, Kind: Flag, Default: "true", Does: "look for Wi-Fi under a random address, where the radio can", Daemon: "netd"},
-		{Name: ReachURL, Kind: Text, Does: `URL to ask, http://…, whether the internet is reached; else that of the cloud; "null": nobody is asked`, Daemon: "netd", fit: probeURL},
-		{Name: ReachInterval, Kind: Number, Default: "3600", Does: "seconds between two questions to which nothing depends on the answer", Daemon: "netd"},
+		{Name: Country, Kind: Text, Does: "whose rules the radio follows: two letters of ISO 3166", Daemon: "netd",
+			fit: country},
+		{Name: RandomScan, Kind: Flag, Default: "true",
+			Does: "look for Wi-Fi under a random address, where the radio can", Daemon: "netd"},
+		{Name: ReachURL, Kind: Text,
+			Does:   `URL that shows whether the internet is reached, http://…; else that of the cloud; "null": none`,
+			Daemon: "netd", fit: probeURL},
+		{Name: ReachInterval, Kind: Number, Default: "3600",
+			Does: "seconds between two questions to which nothing depends on the answer", Daemon: "netd"},
 		{Name: ReachResponse, Kind: Text, Does: "what the answer begins with; empty: status 204", Daemon: "netd"},
-		{Name: RootCA, Kind: Text, Does: "a certificate authority to trust, PEM in base64", Daemon: "configd", fit: rootCA},
-		{Name: DevelopmentMode, Kind: Flag, Default: "false", Does: "open the device for development; the default is true in development and standalone images: docs/device.md", Daemon: "configd"},
-		{Name: FirmwareVolume, Kind: Text, Does: "volume that holds more firmware: APP/VOLUME", Daemon: "devd", fit: firmwareVolume},
+		{Name: RootCA, Kind: Text, Does: "a certificate authority to trust, PEM in base64", Daemon: "configd",
+			fit: rootCA},
+		{Name: DevelopmentMode, Kind: Flag, Default: "false", Does: "open the device for development; the default is " +
+			"true in development and standalone images: docs/device.md", Daemon: "configd"},
+		{Name: FirmwareVolume, Kind: Text, Does: "volume that holds more firmware: APP/VOLUME", Daemon: "devd",
+			fit: firmwareVolume},
 		{Name: FanProfile, Kind: Text, Does: "a profile of the board's fan, like quiet or cool", Daemon: "devd"},
 		{Name: PowerMode, Kind: Text, Does: "a mode of the board, like low, mid or high", Daemon: "devd"},
 		{Name: "installer.secureboot", Kind: Flag, Does: "install with secure boot", Later: "the installer"},
@@ -103,10 +118,12 @@ func Keys() []Key {
 		{Name: "debug", Kind: Flag, Does: "have update hooks say what they do", Refused: "updates have no hooks"},
 
 		{Name: DeviceType, Kind: Text, Does: "slug of the board", Others: supervisor},
-		{Name: "listenPort", Kind: Number, Default: "48484", Does: "port of the supervisor's interface", Others: supervisor, fit: port},
+		{Name: "listenPort", Kind: Number, Default: "48484", Does: "port of the supervisor's interface",
+			Others: supervisor, fit: port},
 		{Name: "localMode", Kind: Flag, Does: "take the app from the local network", Others: supervisor},
 		{Name: "supervisorOfflineMode", Kind: Flag, Does: "neither register nor publish", Others: supervisor},
-		{Name: "appUpdatePollInterval", Kind: Number, Default: "900000", Does: "milliseconds between two looks at the target", Others: supervisor},
+		{Name: "appUpdatePollInterval", Kind: Number, Default: "900000",
+			Does: "milliseconds between two looks at the target", Others: supervisor},
 		{Name: "apiTimeout", Kind: Number, Does: "milliseconds", Others: supervisor},
 		{Name: "bootstrapRetryDelay", Kind: Number, Does: "milliseconds", Others: supervisor},
 		{Name: "initialDeviceName", Kind: Text, Does: "name to register under", Others: supervisor},

@@ -91,7 +91,10 @@ func readList(raw json.RawMessage, split bool) ([]string, error) {
 			out = append(out, one)
 			continue
 		}
-		for _, word := range strings.FieldsFunc(one, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+		for _, word := range strings.FieldsFunc(one, func(r rune) bool {
+			return r == ',' || r == ' ' || r == '\t' ||
+				r == '\n'
+		}) {
 			if word != "null" {
 				out = append(out, word)
 			}
@@ -123,7 +126,8 @@ func ringSize(value any) (any, error) {
 	case size < minRing:
 		return nil, fmt.Errorf("less than %v", minRing)
 	case size > maxRing:
-		return nil, fmt.Errorf("more than %v: for that, raise memory-high of the service logd and give it the flag -ring", maxRing)
+		return nil, fmt.Errorf("more than %v: for that, raise memory-high of the service logd and give it the "+
+			"flag -ring", maxRing)
 	}
 	return s, nil
 }
@@ -191,7 +195,8 @@ func each(good func(string) (string, bool), want string) fit {
 			if len(kept) > 0 {
 				usable = kept
 			}
-			return usable, fmt.Errorf("%s: want %s, at most %d", strings.Join(bad[:min(len(bad), 3)], ", "), want, maxList)
+			return usable, fmt.Errorf("%s: want %s, at most %d", strings.Join(bad[:min(len(bad), 3)], ", "), want,
+				maxList)
 		}
 		return kept, nil
 	}

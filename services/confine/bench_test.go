@@ -12,7 +12,8 @@ import (
 	"resinos/services/spec"
 )
 
-// BenchmarkLaunch tells what a launch costs: the device's binary as the applet, then busybox true, beside busybox true alone.
+// BenchmarkLaunch tells what a launch costs: the device's binary as the applet, then busybox true, beside busybox true
+// alone.
 func BenchmarkLaunch(b *testing.B) {
 	needRoot(b)
 	program := filepath.Join(b.TempDir(), "init")
@@ -30,7 +31,8 @@ func BenchmarkLaunch(b *testing.B) {
 		{"empty", &Launch{Command: command}},
 		{"user", &Launch{Command: command, User: "7", Group: "7"}},
 		{"full", &Launch{Command: command, User: "7", Group: "7", Confinement: spec.Confinement{
-			PrivateTmp: true, ReadOnlyPaths: []string{"/"}, HiddenPaths: []string{"/root"}, Bounded: true, NoNewPrivileges: true, Seccomp: "strict"}}},
+			PrivateTmp: true, ReadOnlyPaths: []string{"/"}, HiddenPaths: []string{"/root"}, Bounded: true,
+			NoNewPrivileges: true, Seccomp: "strict"}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			measure(b, func() *exec.Cmd {
@@ -41,9 +43,11 @@ func BenchmarkLaunch(b *testing.B) {
 			})
 		})
 	}
-	// The same for an applet of the device's binary, which answers at once: with netd's confinement by a launch and by itself.
+	// The same for an applet of the device's binary, which answers at once: with netd's confinement by a launch and by
+	// itself.
 	netd := Launch{Command: []string{program, "no-such-applet"}, Confinement: spec.Confinement{
-		ReadOnlyPaths: []string{"/etc"}, HiddenPaths: []string{"/root"}, Bounded: true, NoNewPrivileges: true, Seccomp: "netd"}}
+		ReadOnlyPaths: []string{"/etc"}, HiddenPaths: []string{"/root"}, Bounded: true, NoNewPrivileges: true,
+		Seccomp: "netd"}}
 	b.Run("applet", func(b *testing.B) {
 		measure(b, func() *exec.Cmd { return exec.Command(program, "no-such-applet") })
 	})
@@ -79,7 +83,8 @@ func measure(b *testing.B, command func() *exec.Cmd) {
 		cmd := command()
 		cmd.Dir = "/"
 		begin := time.Now()
-		if out, err := cmd.CombinedOutput(); cmd.ProcessState == nil || err != nil && cmd.ProcessState.ExitCode() != noSuchApplet {
+		if out, err := cmd.CombinedOutput(); cmd.ProcessState == nil ||
+			err != nil && cmd.ProcessState.ExitCode() != noSuchApplet {
 			b.Fatalf("%v: %s", err, out)
 		}
 		took = append(took, time.Since(begin))

@@ -60,7 +60,8 @@ func (l Launch) Encode() (string, error) {
 		return "", fmt.Errorf("encode launch: %w", err)
 	}
 	if len(text) > maxOrders {
-		return "", fmt.Errorf("encode launch: %d bytes, the kernel takes %d: shorten the service file's lists", len(text), maxOrders)
+		return "", fmt.Errorf("encode launch: %d bytes, the kernel takes %d: shorten the service file's lists",
+			len(text), maxOrders)
 	}
 	return string(text), nil
 }
@@ -178,7 +179,8 @@ func execHint(err error) string {
 	case errors.Is(err, unix.EACCES):
 		return ": the service's user must be able to execute it and to enter its directory"
 	case errors.Is(err, unix.EPERM):
-		return ": a set-capability file needs capabilities that the service file leaves out, or the seccomp profile forbids execve"
+		return ": a set-capability file needs capabilities that the service file leaves out, or the seccomp profile " +
+			"forbids execve"
 	}
 	return ""
 }

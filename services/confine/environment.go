@@ -32,7 +32,8 @@ func environment(environ []string, l Launch, pid int) []string {
 		}
 	}
 	if l.Watchdog > 0 {
-		environ = append(environ, "WATCHDOG_PID="+strconv.Itoa(pid), "WATCHDOG_USEC="+strconv.FormatInt(l.Watchdog.Microseconds(), 10))
+		environ = append(environ, "WATCHDOG_PID="+strconv.Itoa(pid),
+			"WATCHDOG_USEC="+strconv.FormatInt(l.Watchdog.Microseconds(), 10))
 	}
 	return environ
 }

@@ -14,7 +14,8 @@ import (
 
 // TestSeccompDefault: each attack gets another answer from the kernel without the profile.
 func TestSeccompDefault(t *testing.T) {
-	for _, name := range []string{"open-tree", "unshare", "clone-newns", "personality", "reboot", "clock", "ptrace", "keyctl", "bpf", "module", "sethostname", "vsock"} {
+	for _, name := range []string{"open-tree", "unshare", "clone-newns", "personality", "reboot", "clock", "ptrace",
+		"keyctl", "bpf", "module", "sethostname", "vsock"} {
 		plain, filtered := scene(t, Launch{}, name), scene(t, box(spec.Confinement{Seccomp: "default"}), name)
 		if plain == "EPERM" || filtered != "EPERM" {
 			t.Errorf("%s: %q without, %q with the profile", name, plain, filtered)
@@ -28,7 +29,8 @@ func TestSeccompDefault(t *testing.T) {
 		want(t, name, scene(t, box(spec.Confinement{Seccomp: "default"}), name), "done")
 	}
 	want(t, "clone3", scene(t, box(spec.Confinement{Seccomp: "default"}), "clone3"), "function not implemented")
-	want(t, "foreign", scene(t, box(spec.Confinement{Seccomp: "default"}), "foreign"), fmt.Sprintf(" [%d]", 128+int(unix.SIGSYS)))
+	want(t, "foreign", scene(t, box(spec.Confinement{Seccomp: "default"}), "foreign"),
+		fmt.Sprintf(" [%d]", 128+int(unix.SIGSYS)))
 }
 
 func TestSeccompStrict(t *testing.T) {
@@ -61,7 +63,9 @@ func TestSeccompPrivileges(t *testing.T) {
 	} {
 		want(t, "state", status(t, c.l, "NoNewPrivs")+" "+status(t, c.l, "Seccomp"), c.want)
 	}
-	if out, code := shell(t, box(spec.Confinement{Seccomp: "lax"}), "true"); code != exitSeccomp || !strings.Contains(out, "find seccomp profile lax: there are: configd daemon default devd logd netd splash ssh strict") {
+	if out, code := shell(t, box(spec.Confinement{Seccomp: "lax"}), "true"); code != exitSeccomp ||
+		!strings.Contains(out, "find seccomp profile lax: there are: configd daemon default devd logd netd splash "+
+			"ssh strict") {
 		t.Errorf("%d %s", code, out)
 	}
 }
@@ -69,7 +73,8 @@ func TestSeccompPrivileges(t *testing.T) {
 // TestProfileNames: a call that no architecture has is a slip of the pen, but for the few that only others have.
 func TestProfileNames(t *testing.T) {
 	known := map[string]bool{}
-	for _, name := range []string{"umount", "stime", "clock_settime64", "clock_adjtime64", "vm86", "vm86old", "nfsservctl", "open_tree_attr"} {
+	for _, name := range []string{"umount", "stime", "clock_settime64", "clock_adjtime64", "vm86", "vm86old",
+		"nfsservctl", "open_tree_attr"} {
 		known[name] = true
 	}
 	for _, table := range tables(t) {
@@ -98,7 +103,8 @@ func TestProfileNames(t *testing.T) {
 // TestFilterMeansProfile runs every program, of both architectures, against what its profile says of every call.
 func TestFilterMeansProfile(t *testing.T) {
 	audit := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
-	values := []uint32{0, 1, 2, 3, 8, 10, 16, 17, 38, 40, 0x5401, 0x5412, 0x541C, 0x8912, 0x10000, 0x20000, 0x20008, 0x10000000, 0x40000000, 0xFFFFFFFF}
+	values := []uint32{0, 1, 2, 3, 8, 10, 16, 17, 38, 40, 0x5401, 0x5412, 0x541C, 0x8912, 0x10000, 0x20000, 0x20008,
+		0x10000000, 0x40000000, 0xFFFFFFFF}
 	for arch, table := range tables(t) {
 		for _, name := range profileNames() {
 			p, err := loadProfile(name)
@@ -115,7 +121,8 @@ func TestFilterMeansProfile(t *testing.T) {
 					for arg := range uint32(6) {
 						got := interpret(t, program, audit[arch], call.number, arg, v)
 						if want := p.says(t, call.name, arg, v); got != want {
-							t.Fatalf("%s on %s: %s with argument %d = %#x gives %#x, want %#x", name, arch, call.name, arg, v, got, want)
+							t.Fatalf("%s on %s: %s with argument %d = %#x gives %#x, want %#x", name, arch, call.name,
+								arg, v, got, want)
 						}
 					}
 				}

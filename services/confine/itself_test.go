@@ -15,7 +15,8 @@ import (
 	"resinos/services/spec"
 )
 
-// threads prints, for every thread of a process that has many, the lines of its status that tell of a confinement, each once.
+// threads prints, for every thread of a process that has many, the lines of its status that tell of a confinement, each
+// once.
 func threads() error {
 	const many = 8
 	var began, over sync.WaitGroup
@@ -145,7 +146,8 @@ func TestAdoptFails(t *testing.T) {
 		{box(spec.Confinement{Bounded: true}), exitOrders, "a launch is needed"},
 		{box(spec.Confinement{Seccomp: "lax"}), exitSeccomp, "find seccomp profile lax"},
 		{box(spec.Confinement{HiddenPaths: []string{"/no/such"}}), exitMount, "hide /no/such"},
-		{box(spec.Confinement{Bounded: true, NoNewPrivileges: true, Capabilities: []string{"CAP_NONE"}}), exitCapability, "no capability CAP_NONE"},
+		{box(spec.Confinement{Bounded: true, NoNewPrivileges: true, Capabilities: []string{"CAP_NONE"}}),
+			exitCapability, "no capability CAP_NONE"},
 	} {
 		if out, code := itself(t, c.l, "ids"); code != c.code || !strings.Contains(out, c.text) {
 			t.Errorf("%+v: %d %s, want %d %s", c.l, code, out, c.code, c.text)

@@ -36,7 +36,8 @@ func TestReadOnlyPaths(t *testing.T) {
 		out, _ = shell(t, box(spec.Confinement{ReadOnlyPaths: []string{path, "-/no/such"}}), line)
 		want(t, path, out, denied)
 	}
-	out, _ = shell(t, box(spec.Confinement{ReadOnlyPaths: []string{"/"}, PrivateTmp: true}), "touch "+dir+"/x; touch /tmp/x && echo tmp")
+	out, _ = shell(t, box(spec.Confinement{ReadOnlyPaths: []string{"/"}, PrivateTmp: true}),
+		"touch "+dir+"/x; touch /tmp/x && echo tmp")
 	want(t, "all but /tmp", out, "touch: "+dir+"/x: Read-only file system\ntmp")
 	out, _ = shell(t, Launch{}, line)
 	want(t, "the host afterwards", out, "free")
@@ -63,8 +64,10 @@ func TestHiddenPaths(t *testing.T) {
 	out, _ := shell(t, Launch{}, line)
 	want(t, "without", out, "s3crett0kensecret\n755 directory\n644 regular file")
 	for range 2 { // and in any order
-		out, _ = shell(t, box(spec.Confinement{HiddenPaths: []string{file, dir + "/keys", "-/no/such", "/proc/sys"}}), line)
-		want(t, "hidden", out, "cat: can't open 'keys/secret': No such file or directory\n0 directory\n0 regular empty file")
+		out, _ = shell(t, box(spec.Confinement{HiddenPaths: []string{file, dir + "/keys", "-/no/such", "/proc/sys"}}),
+			line)
+		want(t, "hidden", out, "cat: can't open 'keys/secret': No such file or directory\n0 directory\n0 regular "+
+			"empty file")
 	}
 	user := Launch{User: "65534", Group: "65534", Confinement: spec.Confinement{HiddenPaths: []string{file}}}
 	out, _ = shell(t, user, "cat "+file)
@@ -73,7 +76,8 @@ func TestHiddenPaths(t *testing.T) {
 	if !strings.Contains(out, "Read-only file system") {
 		t.Errorf("write to a hidden file: %q", out)
 	}
-	if out, code := shell(t, box(spec.Confinement{HiddenPaths: []string{"/no/such"}}), "true"); code != exitMount || !strings.Contains(out, "hide /no/such: no such file or directory: write \"-\" before") {
+	if out, code := shell(t, box(spec.Confinement{HiddenPaths: []string{"/no/such"}}), "true"); code != exitMount ||
+		!strings.Contains(out, "hide /no/such: no such file or directory: write \"-\" before") {
 		t.Errorf("missing path: %d %s", code, out)
 	}
 	// The whole of /proc, then a file: no step needs it.
@@ -146,7 +150,8 @@ func travel(t *testing.T, s spec.Confinement) (arrives, escapes bool) {
 		unix.Mount("tmpfs", dir+"/host", "tmpfs", 0, "")
 		os.WriteFile(dir+"/go", nil, 0)
 	}()
-	out, _ := shell(t, box(s), "cd "+dir+"; mount -t tmpfs none own && echo > ready; cat go; grep -c "+dir+"/host /proc/self/mounts; umount own")
+	out, _ := shell(t, box(s), "cd "+dir+"; mount -t tmpfs none own && echo > ready; cat go; grep -c "+dir+
+		"/host /proc/self/mounts; umount own")
 	unix.Unmount(dir+"/host", unix.MNT_DETACH)
 	unix.Unmount(dir+"/own", unix.MNT_DETACH)
 	return out == "1", escapes
@@ -176,7 +181,8 @@ func TestUser(t *testing.T) {
 		{Launch{User: "web", Group: "audio", Groups: []string{"5", "video"}}, "4001", "29", "5 44"},
 		{Launch{User: "77", Group: "78"}, "77", "78", ""},
 		{Launch{Group: "video"}, "0", "44", ""},
-		{Launch{User: "web", Confinement: spec.Confinement{HiddenPaths: []string{"/etc/passwd", "/etc/group"}}}, "4001", "4002", "44"},
+		{Launch{User: "web", Confinement: spec.Confinement{HiddenPaths: []string{"/etc/passwd", "/etc/group"}}}, "4001",
+			"4002", "44"},
 	} {
 		four := func(id string) string { return strings.Join([]string{id, id, id, id}, " ") }
 		want(t, "uid", status(t, c.l, "Uid"), four(c.uid))
@@ -191,9 +197,12 @@ func TestUser(t *testing.T) {
 		l    Launch
 		text string
 	}{
-		{Launch{User: "nobdy"}, "launch: lookup user nobdy: not in /etc/passwd: add it there or correct user in the service file"},
-		{Launch{User: "web", Group: "vdeo"}, "launch: lookup group vdeo: not in /etc/group: add it there or correct group in the service file"},
-		{Launch{User: "99"}, "launch: lookup user 99: not in /etc/passwd, so it has no group: add it there or set group"},
+		{Launch{User: "nobdy"}, "launch: lookup user nobdy: not in /etc/passwd: add it there or correct user in the " +
+			"service file"},
+		{Launch{User: "web", Group: "vdeo"}, "launch: lookup group vdeo: not in /etc/group: add it there or correct " +
+			"group in the service file"},
+		{Launch{User: "99"},
+			"launch: lookup user 99: not in /etc/passwd, so it has no group: add it there or set group"},
 	} {
 		out, code := shell(t, c.l, "true")
 		if want(t, "message", out, c.text); code != exitUser {
@@ -213,7 +222,8 @@ func TestCapabilities(t *testing.T) {
 	}{
 		{"root", box(bounded("CAP_NET_BIND_SERVICE")), [5]string{netBind, netBind, netBind, netBind, "0"}},
 		{"root with none", box(bounded()), [5]string{"0", "0", "0", "0", "0"}},
-		{"user", Launch{User: "7", Group: "7", Confinement: bounded("cap_chown")}, [5]string{chown, chown, chown, chown, chown}},
+		{"user", Launch{User: "7", Group: "7", Confinement: bounded("cap_chown")}, [5]string{chown, chown, chown, chown,
+			chown}},
 		{"user with none", Launch{User: "7", Group: "7", Confinement: bounded()}, [5]string{"0", "0", "0", "0", "0"}},
 	} {
 		for i, key := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
@@ -225,7 +235,8 @@ func TestCapabilities(t *testing.T) {
 	if got := status(t, Launch{User: "7", Group: "7"}, "CapEff"); strings.Trim(got, "0") != "" {
 		t.Errorf("a user has %s", got)
 	}
-	if out, code := shell(t, box(bounded("CAP_FLY")), "true"); code != exitBound || !strings.Contains(out, "no capability CAP_FLY: see capabilities(7)") {
+	if out, code := shell(t, box(bounded("CAP_FLY")), "true"); code != exitBound ||
+		!strings.Contains(out, "no capability CAP_FLY: see capabilities(7)") {
 		t.Errorf("%d %s", code, out)
 	}
 }
@@ -254,9 +265,11 @@ func TestNoNewPrivileges(t *testing.T) {
 }
 
 func TestRlimitsAndNice(t *testing.T) {
-	l := box(spec.Confinement{Nice: 7, Rlimits: map[string]spec.Rlimit{"nofile": {Soft: 100, Hard: 200}, "core": {}, "stack": {Soft: 1 << 20, Hard: spec.Infinity}}})
+	l := box(spec.Confinement{Nice: 7, Rlimits: map[string]spec.Rlimit{"nofile": {Soft: 100, Hard: 200}, "core": {},
+		"stack": {Soft: 1 << 20, Hard: spec.Infinity}}})
 	out, _ := shell(t, l, "exec "+busybox+" cat /proc/self/limits")
-	for _, line := range []string{"Max open files 100 200 files", "Max core file size 0 0 bytes", "Max stack size 1048576 unlimited bytes"} {
+	for _, line := range []string{"Max open files 100 200 files", "Max core file size 0 0 bytes",
+		"Max stack size 1048576 unlimited bytes"} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), line) {
 			t.Errorf("limits lack %q:\n%s", line, out)
 		}
@@ -269,7 +282,8 @@ func TestRlimitsAndNice(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("descriptors without a limit: %s; ours %d", before, own.Cur)
-	if out, code := shell(t, box(spec.Confinement{Rlimits: map[string]spec.Rlimit{"files": {}}}), "true"); code != exitRlimit || !strings.Contains(out, "no such limit; there are: cpu") {
+	if out, code := shell(t, box(spec.Confinement{Rlimits: map[string]spec.Rlimit{"files": {}}}),
+		"true"); code != exitRlimit || !strings.Contains(out, "no such limit; there are: cpu") {
 		t.Errorf("%d %s", code, out)
 	}
 }
@@ -288,12 +302,15 @@ func TestDescriptors(t *testing.T) {
 	}
 	try := func(l Launch, files []*os.File) string {
 		l.Command = []string{attacker}
-		out, _ := start{Launch: l, environ: []string{sceneVariable + "=open-files", "LISTEN_FDS=9", "LISTEN_PID=1"}, files: files}.run(t)
+		out, _ := start{Launch: l, environ: []string{sceneVariable + "=open-files", "LISTEN_FDS=9", "LISTEN_PID=1"},
+			files: files}.run(t)
 		return out
 	}
-	own := spec.Confinement{PrivateTmp: false, ReadOnlyPaths: []string{"/usr"}, HiddenPaths: []string{"/etc/group"}, Seccomp: "default"}
+	own := spec.Confinement{PrivateTmp: false, ReadOnlyPaths: []string{"/usr"}, HiddenPaths: []string{"/etc/group"},
+		Seccomp: "default"}
 	want(t, "none", try(box(own), nil), "0 1 2   done")
-	want(t, "listening", try(Launch{Confinement: own, Listen: 2, Names: []string{"http", "https"}}, files[:2]), "0 1 2 3 4 2 http:https mine done")
+	want(t, "listening", try(Launch{Confinement: own, Listen: 2, Names: []string{"http", "https"}}, files[:2]),
+		"0 1 2 3 4 2 http:https mine done")
 	watchdog, _ := shell(t, Launch{Watchdog: 1500 * time.Millisecond}, "[ $WATCHDOG_PID = $$ ] && echo $WATCHDOG_USEC")
 	want(t, "watchdog", watchdog, "1500000")
 }

@@ -16,8 +16,8 @@ import (
 	"resinos/mounts/testenv"
 )
 
-// The test binary is three things: the tests, in a mount namespace of their own whose tree is shared, as a device's is; the
-// applet, when Variable is set; and, when sceneVariable is, a program that attacks its confinement.
+// The test binary is three things: the tests, in a mount namespace of their own whose tree is shared, as a device's is;
+// the applet, when Variable is set; and, when sceneVariable is, a program that attacks its confinement.
 const (
 	insideVariable = "RESINOS_CONFINE_INSIDE"
 	sceneVariable  = "RESINOS_CONFINE_SCENE"

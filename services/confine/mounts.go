@@ -112,7 +112,8 @@ func each(path string, do func(fd int, path string) error) error {
 // open opens what the path refers to now. It follows symlinks, as the owner of the service's file expects, except the
 // magic ones of /proc, which lead out of the namespace.
 func open(path string) (int, error) {
-	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_MAGICLINKS})
 }
 
 // readOnly makes the mount at fd and everything mounted below it read-only, in this namespace.
@@ -163,7 +164,8 @@ func hide(fd int, path string) error {
 // hideFile creates the empty file in a tmpfs that is mounted for a moment on the directory of the file: before Linux
 // 6.15 no tree can be cloned from one that is not mounted.
 func hideFile(fd int, dir string) error {
-	tree, err := tmpfs(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, "mode=0000", "size=4k", "nr_inodes=3")
+	tree, err := tmpfs(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, "mode=0000", "size=4k",
+		"nr_inodes=3")
 	if err != nil {
 		return err
 	}

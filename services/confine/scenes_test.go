@@ -79,7 +79,8 @@ func socket(family int) error {
 }
 
 func forkWith(flags uintptr) error {
-	pid, err := syscall.ForkExec(busybox, []string{"true"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: flags}})
+	pid, err := syscall.ForkExec(busybox, []string{"true"},
+		&syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: flags}})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,8 @@ var actions = [...]struct {
 }{
 	{"allow", unix.SECCOMP_RET_ALLOW},
 	{"deny", unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
-	{"absent", unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}, // as an older kernel would answer, so that the program tries another way
+	// as an older kernel would answer, so that the program tries another way
+	{"absent", unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
 	{"kill", unix.SECCOMP_RET_KILL_PROCESS},
 }
 

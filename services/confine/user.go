@@ -40,7 +40,8 @@ func (s *self) lookup() error {
 			return err
 		}
 		if !s.account.known && s.Group == "" {
-			return fmt.Errorf("lookup user %s: not in %s, so it has no group: add it there or set group", s.User, passwdPath)
+			return fmt.Errorf("lookup user %s: not in %s, so it has no group: add it there or set group", s.User,
+				passwdPath)
 		}
 		s.groups = groupsOf(groups, s.account.name)
 		s.environ = userEnvironment(s.environ, s.account)
@@ -60,15 +61,16 @@ func (s *self) lookup() error {
 	return nil
 }
 
-// become takes on the user, the group and the supplementary groups, those of the manager being dropped. It changes this thread
-// only; unix.Setresuid and its like would ask every thread of the Go runtime to do the same.
+// become takes on the user, the group and the supplementary groups, those of the manager being dropped. It changes this
+// thread only; unix.Setresuid and its like would ask every thread of the Go runtime to do the same.
 func (s *self) become() error {
 	if !s.identity() {
 		return nil
 	}
 	slices.Sort(s.groups)
 	groups := slices.Compact(s.groups)
-	if err := raw(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); err != nil {
+	if err := raw(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))),
+		0); err != nil {
 		return fmt.Errorf("set groups %v: %w", groups, err)
 	}
 	gid, uid := uintptr(s.account.gid), uintptr(s.account.uid)
@@ -100,7 +102,8 @@ func lookupUser(who string) (account, error) {
 	if uid, ok := id(who); ok {
 		return account{name: who, home: "/", uid: uid}, nil
 	}
-	return account{}, fmt.Errorf("lookup user %s: not in %s: add it there or correct user in the service file", who, passwdPath)
+	return account{}, fmt.Errorf("lookup user %s: not in %s: add it there or correct user in the service file", who,
+		passwdPath)
 }
 
 func lookupGroup(groups, who string) (uint32, error) {
@@ -110,7 +113,8 @@ func lookupGroup(groups, who string) (uint32, error) {
 	if gid, ok := id(who); ok {
 		return gid, nil
 	}
-	return 0, fmt.Errorf("lookup group %s: not in %s: add it there or correct group in the service file", who, groupPath)
+	return 0, fmt.Errorf("lookup group %s: not in %s: add it there or correct group in the service file", who,
+		groupPath)
 }
 
 // readAccounts treats a missing file as an empty one: numbers need none.

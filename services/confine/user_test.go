@@ -9,7 +9,8 @@ import (
 )
 
 func TestFindUser(t *testing.T) {
-	const text = "# a comment\nbroken:x:1\nbad:x:-1:5::/:\nmax:x:4294967295:1::/:\n7:x:9:9::/seven:\nweb:x:7:8:Web::/bin/false\r\nlast:x:3:4::/l:"
+	const text = "# a comment\nbroken:x:1\nbad:x:-1:5::/:\nmax:x:4294967295:1::/:\n7:x:9:9::/seven:\n" +
+		"web:x:7:8:Web::/bin/false\r\nlast:x:3:4::/l:"
 	for who, want := range map[string]account{
 		"web":  {"web", "/", 7, 8, true},
 		"7":    {"7", "/seven", 9, 9, true}, // a name before a number
@@ -59,10 +60,19 @@ func TestNeeded(t *testing.T) {
 		t.Error("a plain start needs a launch")
 	}
 	for _, change := range []func(*Launch){
-		func(l *Launch) { l.User = "web" }, func(l *Launch) { l.Group = "web" }, func(l *Launch) { l.Groups = []string{"web"} },
+		func(l *Launch) { l.User = "web" }, func(l *Launch) { l.Group = "web" }, func(l *Launch) {
+			l.Groups = []string{
+				"web"}
+		},
 		func(l *Launch) { l.Listen = 1 },
-		func(l *Launch) { l.Confinement.PrivateTmp = true }, func(l *Launch) { l.Confinement.ReadOnlyPaths = []string{"/"} },
-		func(l *Launch) { l.Confinement.HiddenPaths = []string{"/"} }, func(l *Launch) { l.Confinement.MountNamespace = true },
+		func(l *Launch) { l.Confinement.PrivateTmp = true }, func(l *Launch) {
+			l.Confinement.ReadOnlyPaths = []string{
+				"/"}
+		},
+		func(l *Launch) { l.Confinement.HiddenPaths = []string{"/"} }, func(
+			l *Launch) {
+			l.Confinement.MountNamespace = true
+		},
 		func(l *Launch) { l.Confinement.Bounded = true }, func(l *Launch) { l.Confinement.NoNewPrivileges = true },
 		func(l *Launch) { l.Confinement.Seccomp = "strict" }, func(l *Launch) { l.Confinement.Nice = -1 },
 		func(l *Launch) { l.Confinement.Rlimits = map[string]spec.Rlimit{"core": {}} },
@@ -101,8 +111,10 @@ func FuzzAccounts(f *testing.F) {
 
 func FuzzOrders(f *testing.F) {
 	full := Launch{
-		Command: []string{"/bin/x", "-v"}, User: "web", Group: "web", Groups: []string{"video"}, Listen: 2, Names: []string{"a", "b"}, Watchdog: 5,
-		Confinement: spec.Confinement{PrivateTmp: true, Capabilities: []string{"CAP_CHOWN"}, Bounded: true, Rlimits: map[string]spec.Rlimit{"core": {Hard: spec.Infinity}}},
+		Command: []string{"/bin/x", "-v"}, User: "web", Group: "web", Groups: []string{"video"}, Listen: 2,
+		Names: []string{"a", "b"}, Watchdog: 5,
+		Confinement: spec.Confinement{PrivateTmp: true, Capabilities: []string{"CAP_CHOWN"}, Bounded: true,
+			Rlimits: map[string]spec.Rlimit{"core": {Hard: spec.Infinity}}},
 	}
 	text, err := full.Encode()
 	if err != nil {

@@ -69,7 +69,8 @@ func call(t *testing.T, path, op string, args, result any) error {
 func TestCall(t *testing.T) {
 	path := serving(t)
 	var text string
-	if err := call(t, path, "echo", map[string]string{"text": "hello\n<&>"}, &text); err != nil || text != "hello\n<&>" {
+	if err := call(t, path, "echo", map[string]string{"text": "hello\n<&>"}, &text); err != nil ||
+		text != "hello\n<&>" {
 		t.Errorf("echo gives %q, %v", text, err)
 	}
 	if err := call(t, path, "big", nil, &text); err != nil || len(text) != 4<<20 {
@@ -102,7 +103,8 @@ func TestCall(t *testing.T) {
 // crowd; somebody well-behaved is served meanwhile.
 func TestBadClients(t *testing.T) {
 	path := serving(t)
-	for _, line := range []string{"garbage\n", `{"version":2,"op":"echo"}` + "\n", `{"version":1,"op":"echo","x":1}` + "\n", strings.Repeat("x", MaxRequest+10) + "\n", "\x00\xff\n"} {
+	for _, line := range []string{"garbage\n", `{"version":2,"op":"echo"}` + "\n", `{"version":1,"op":"echo","x":1}` +
+		"\n", strings.Repeat("x", MaxRequest+10) + "\n", "\x00\xff\n"} {
 		c := dial(t, path)
 		c.Write([]byte(line)) // may be cut off
 		answer, _ := bufio.NewReader(c).ReadString('\n')
@@ -120,7 +122,8 @@ func TestBadClients(t *testing.T) {
 	}
 	dial(t, path).Write([]byte(`{"version":1,`))
 	var text string
-	if err := call(t, path, "echo", map[string]string{"text": "still here"}, &text); err != nil || text != "still here" {
+	if err := call(t, path, "echo", map[string]string{"text": "still here"}, &text); err != nil ||
+		text != "still here" {
 		t.Errorf("beside bad clients: %q, %v", text, err)
 	}
 	first := dial(t, path)
@@ -136,7 +139,8 @@ func TestBadClients(t *testing.T) {
 	}
 }
 
-// TestAllBusy: when every place is taken by a request under way, the next client is told so, though it has written already.
+// TestAllBusy: when every place is taken by a request under way, the next client is told so, though it has written
+// already.
 func TestAllBusy(t *testing.T) {
 	path := serving(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -204,12 +208,13 @@ func TestPanicIsTold(t *testing.T) {
 	told := make(chan string, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error, 1)
-	s := Server{Socket: socket, Log: slog.New(slog.DiscardHandler), Guard: &guard.Guard{Caught: func(name string, cause any, _ []byte) {
-		told <- fmt.Sprint(name, ": ", cause)
-	}}, Handlers: map[string]Handler{
-		"bad": func(context.Context, json.RawMessage) (any, error) { panic("oops") },
-		"ok":  func(context.Context, json.RawMessage) (any, error) { return 1, nil },
-	}}
+	s := Server{Socket: socket, Log: slog.New(slog.DiscardHandler),
+		Guard: &guard.Guard{Caught: func(name string, cause any, _ []byte) {
+			told <- fmt.Sprint(name, ": ", cause)
+		}}, Handlers: map[string]Handler{
+			"bad": func(context.Context, json.RawMessage) (any, error) { panic("oops") },
+			"ok":  func(context.Context, json.RawMessage) (any, error) { return 1, nil },
+		}}
 	go func() { over <- s.Run(ctx) }()
 	if err := call(t, path, "bad", nil, nil); err == nil {
 		t.Error("a panic is a success")
@@ -230,7 +235,8 @@ func TestPanicIsTold(t *testing.T) {
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	go func() { over <- s.Run(ctx) }()
-	if line, err := bufio.NewReader(late).ReadString('\n'); err != nil || line != `{"version":1,"ok":true,"result":1}`+"\n" {
+	if line, err := bufio.NewReader(late).ReadString('\n'); err != nil || line != `{"version":1,"ok":true,"result":1}`+
+		"\n" {
 		t.Errorf("a client that came between two servers gets %q, %v", line, err)
 	}
 	cancel()

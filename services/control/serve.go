@@ -136,7 +136,8 @@ func (s *server) admit(ctx context.Context, conn *net.UnixConn) {
 	s.clients.Go(func() {
 		defer s.guard.Catch("control client")
 		defer client.Leave()
-		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // an answer in progress is still sent
+		// an answer in progress is still sent
+		stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
 		defer conn.Close() // nothing is buffered
 		s.talk(ctx, client)

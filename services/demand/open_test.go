@@ -30,7 +30,8 @@ func TestOpened(t *testing.T) {
 			flags, err1 := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 			closes, err2 := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0)
 			listens, err3 := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-			if err := errors.Join(err1, err2, err3); err != nil || flags&unix.O_NONBLOCK != 0 || closes&unix.FD_CLOEXEC == 0 {
+			if err := errors.Join(err1, err2, err3); err != nil || flags&unix.O_NONBLOCK != 0 ||
+				closes&unix.FD_CLOEXEC == 0 {
 				t.Errorf("flags %#x, %#x, %v", flags, closes, err)
 			}
 			if want := networks[l.Sockets[0].Network].listens; (listens == 1) != want {
@@ -78,14 +79,16 @@ func TestAllOrNothing(t *testing.T) {
 		"/" + strings.Repeat("x", 120): "invalid argument",
 	} {
 		l := listenOn("unix", dir+"/first")
-		l.Sockets = append(l.Sockets, spec.Socket{Network: "tcp", Address: "127.0.0.1:0"}, spec.Socket{Network: "unix", Address: address})
+		l.Sockets = append(l.Sockets, spec.Socket{Network: "tcp", Address: "127.0.0.1:0"}, spec.Socket{Network: "unix",
+			Address: address})
 		before := descriptors(t)
 		files, err := Open(l, "shop")
 		if err == nil {
 			Close(l, files)
 			t.Fatalf("%s opens", address)
 		}
-		if !strings.HasPrefix(err.Error(), "listen for shop on unix:"+address+": ") || !strings.Contains(err.Error(), want) {
+		if !strings.HasPrefix(err.Error(), "listen for shop on unix:"+address+": ") ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("Open gives %v, want %s", err, want)
 		}
 		if _, err := os.Lstat(dir + "/first"); !errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +101,8 @@ func TestAllOrNothing(t *testing.T) {
 	if data, err := os.ReadFile(dir + "/file"); string(data) != "kept" {
 		t.Errorf("the file is %q, %v", data, err)
 	}
-	for _, l := range []spec.Listen{listenOn("sctp", ":1"), listenOn("tcp", "host:1"), {Sockets: []spec.Socket{{Network: "unix", Address: dir + "/s"}}, User: "nobody-of-that-name"}} {
+	for _, l := range []spec.Listen{listenOn("sctp", ":1"), listenOn("tcp", "host:1"),
+		{Sockets: []spec.Socket{{Network: "unix", Address: dir + "/s"}}, User: "nobody-of-that-name"}} {
 		if files, err := Open(l, "shop"); err == nil {
 			Close(l, files)
 			t.Errorf("%+v opens", l)
@@ -248,7 +252,8 @@ func TestFindOwner(t *testing.T) {
 	for _, c := range []struct {
 		user, group string
 		want        owner
-	}{{"", "", owner{0, 0}}, {"0", "", owner{0, 0}}, {"root", "4242", owner{0, 4242}}, {"4242424", "", owner{4242424, 0}}, {"", "4242", owner{0, 4242}}} {
+	}{{"", "", owner{0, 0}}, {"0", "", owner{0, 0}}, {"root", "4242", owner{0, 4242}},
+		{"4242424", "", owner{4242424, 0}}, {"", "4242", owner{0, 4242}}} {
 		if got, err := findOwner(c.user, c.group); err != nil || got != c.want {
 			t.Errorf("findOwner(%q, %q) = %v, %v, want %v", c.user, c.group, got, err, c.want)
 		}

@@ -39,15 +39,24 @@ func TestChange(t *testing.T) {
 		do     func(t *testing.T, dir string)
 		silent bool
 	}{
-		"write":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/f", "2") }, false},
-		"truncate":        {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
-		"rename over":     {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/n", "2"); must(t, os.Rename(d+"/n", d+"/f")) }, false},
-		"remove":          {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/f")) }, false},
-		"chmod":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Chmod(d+"/f", 0o600)) }, false},
-		"appears":         {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1") }, false},
-		"appears deep":    {"a/b/c/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b/c"); write(t, d+"/a/b/c/f", "1") }, false},
-		"appears by move": {"a/f", func(t *testing.T, d string) { mkdirs(t, d+"/n"); write(t, d+"/n/f", "") }, func(t *testing.T, d string) { must(t, os.Rename(d+"/n", d+"/a")) }, false},
-		"way moves off":   {"a/b/f", func(t *testing.T, d string) { mkdirs(t, d+"/a/b"); write(t, d+"/a/b/f", "") }, func(t *testing.T, d string) { must(t, os.Rename(d+"/a", d+"/n")) }, false},
+		"write": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { write(t, d+"/f", "2") }, false},
+		"truncate": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
+		"rename over": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { write(t, d+"/n", "2"); must(t, os.Rename(d+"/n", d+"/f")) }, false},
+		"remove": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { must(t, os.Remove(d+"/f")) }, false},
+		"chmod": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { must(t, os.Chmod(d+"/f", 0o600)) }, false},
+		"appears": {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			false},
+		"appears deep": {"a/b/c/f", func(*testing.T, string) {},
+			func(t *testing.T, d string) { mkdirs(t, d+"/a/b/c"); write(t, d+"/a/b/c/f", "1") }, false},
+		"appears by move": {"a/f", func(t *testing.T, d string) { mkdirs(t, d+"/n"); write(t, d+"/n/f", "") },
+			func(t *testing.T, d string) { must(t, os.Rename(d+"/n", d+"/a")) }, false},
+		"way moves off": {"a/b/f", func(t *testing.T, d string) { mkdirs(t, d+"/a/b"); write(t, d+"/a/b/f", "") },
+			func(t *testing.T, d string) { must(t, os.Rename(d+"/a", d+"/n")) }, false},
 		"way swapped": {"a/f", func(t *testing.T, d string) {
 			mkdirs(t, d+"/a")
 			mkdirs(t, d+"/n")
@@ -56,7 +65,8 @@ func TestChange(t *testing.T) {
 		}, func(t *testing.T, d string) {
 			must(t, unix.Renameat2(unix.AT_FDCWD, d+"/a", unix.AT_FDCWD, d+"/n", unix.RENAME_EXCHANGE))
 		}, false},
-		"tree removed": {"a/f", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "1") }, func(t *testing.T, d string) { must(t, os.RemoveAll(d+"/a")) }, false},
+		"tree removed": {"a/f", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "1") },
+			func(t *testing.T, d string) { must(t, os.RemoveAll(d+"/a")) }, false},
 		"link's file": {"l", func(t *testing.T, d string) {
 			mkdirs(t, d+"/a")
 			write(t, d+"/a/f", "1")
@@ -77,23 +87,47 @@ func TestChange(t *testing.T) {
 			must(t, os.Symlink("2", d+"/n"))
 			must(t, os.Rename(d+"/n", d+"/d"))
 		}, false},
-		"dangling link":    {"l", func(t *testing.T, d string) { must(t, os.Symlink(d+"/a/f", d+"/l")) }, func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "2") }, false},
-		"loop mended":      {"l", func(t *testing.T, d string) { must(t, os.Symlink("m", d+"/l")); must(t, os.Symlink("l", d+"/m")) }, func(t *testing.T, d string) { must(t, os.Remove(d+"/m")); write(t, d+"/m", "") }, false},
-		"becomes a loop":   {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { must(t, os.Symlink("f", d+"/n")); must(t, os.Rename(d+"/n", d+"/f")) }, false},
-		"into a directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
-		"directory's file": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
-		"out of directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/a/f")) }, false},
-		"there and gone":   {"f", func(*testing.T, string) {}, func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Remove(d+"/f")) }, false},
-		"up and down":      {"a/../f", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
-		"way is a file":    {"f/x", func(t *testing.T, d string) { write(t, d+"/f", "") }, func(t *testing.T, d string) { must(t, os.Remove(d+"/f")); mkdirs(t, d+"/f/x") }, false},
+		"dangling link": {"l", func(t *testing.T, d string) { must(t, os.Symlink(d+"/a/f", d+"/l")) },
+			func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "2") }, false},
+		"loop mended": {"l", func(t *testing.T, d string) {
+			must(t, os.Symlink("m", d+"/l"))
+			must(t, os.Symlink("l",
+				d+"/m"))
+		}, func(t *testing.T, d string) { must(t, os.Remove(d+"/m")); write(t, d+"/m", "") }, false},
+		"becomes a loop": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { must(t, os.Symlink("f", d+"/n")); must(t, os.Rename(d+"/n", d+"/f")) },
+			false},
+		"into a directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") },
+			func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
+		"directory's file": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") },
+			func(t *testing.T, d string) { write(t, d+"/a/f", "1") }, false},
+		"out of directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a"); write(t, d+"/a/f", "") },
+			func(t *testing.T, d string) { must(t, os.Remove(d+"/a/f")) }, false},
+		"there and gone": {"f", func(*testing.T, string) {},
+			func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Remove(d+"/f")) }, false},
+		"up and down": {"a/../f", func(t *testing.T, d string) { mkdirs(t, d+"/a") },
+			func(t *testing.T, d string) { write(t, d+"/f", "") }, false},
+		"way is a file": {"f/x", func(t *testing.T, d string) { write(t, d+"/f", "") },
+			func(t *testing.T, d string) { must(t, os.Remove(d+"/f")); mkdirs(t, d+"/f/x") }, false},
 
-		"neighbour":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { write(t, d+"/g", "2"); must(t, os.Remove(d+"/g")) }, true},
-		"only read":           {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") }, func(t *testing.T, d string) { _, err := os.ReadFile(d + "/f"); must(t, err) }, true},
-		"way appears":         {"a/b/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, true},
-		"link, same file":     {"l", func(t *testing.T, d string) { write(t, d+"/f", "1"); must(t, os.Symlink("f", d+"/l")) }, func(t *testing.T, d string) { must(t, os.Symlink("./f", d+"/n")); must(t, os.Rename(d+"/n", d+"/l")) }, true},
-		"way there and off":   {"a/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a"); must(t, os.Remove(d+"/a")) }, true},
-		"directory is listed": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") }, func(t *testing.T, d string) { _, err := os.ReadDir(d + "/a"); must(t, err) }, true},
-		"below the directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a/b") }, func(t *testing.T, d string) { write(t, d+"/a/b/f", "") }, true},
+		"neighbour": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { write(t, d+"/g", "2"); must(t, os.Remove(d+"/g")) }, true},
+		"only read": {"f", func(t *testing.T, d string) { write(t, d+"/f", "1") },
+			func(t *testing.T, d string) { _, err := os.ReadFile(d + "/f"); must(t, err) }, true},
+		"way appears": {"a/b/f", func(*testing.T, string) {}, func(t *testing.T, d string) { mkdirs(t, d+"/a/b") },
+			true},
+		"link, same file": {"l", func(t *testing.T, d string) {
+			write(t, d+"/f", "1")
+			must(t,
+				os.Symlink("f", d+"/l"))
+		}, func(t *testing.T, d string) { must(t, os.Symlink("./f", d+"/n")); must(t, os.Rename(d+"/n", d+"/l")) },
+			true},
+		"way there and off": {"a/f", func(*testing.T, string) {},
+			func(t *testing.T, d string) { mkdirs(t, d+"/a"); must(t, os.Remove(d+"/a")) }, true},
+		"directory is listed": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a") },
+			func(t *testing.T, d string) { _, err := os.ReadDir(d + "/a"); must(t, err) }, true},
+		"below the directory": {"a", func(t *testing.T, d string) { mkdirs(t, d+"/a/b") },
+			func(t *testing.T, d string) { write(t, d+"/a/b/f", "") }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,8 +148,8 @@ func TestChange(t *testing.T) {
 	}
 }
 
-// clockTicks waits until the clock of the file systems has passed this moment: what was written before is older than what comes.
-// Since Linux 6.13 a file may have been stamped by a finer clock, which is ahead of it.
+// clockTicks waits until the clock of the file systems has passed this moment: what was written before is older than
+// what comes. Since Linux 6.13 a file may have been stamped by a finer clock, which is ahead of it.
 func clockTicks(t testing.TB) {
 	t.Helper()
 	now := unix.NsecToTimespec(time.Now().UnixNano())
@@ -134,8 +168,8 @@ func runs(t *testing.T) *Watcher {
 	return w
 }
 
-// settled returns once all that was armed is watched: what is asked for later has happened. Meanwhile nothing fires but, perhaps,
-// the ids that are named.
+// settled returns once all that was armed is watched: what is asked for later has happened. Meanwhile nothing fires
+// but, perhaps, the ids that are named.
 func settled(t testing.TB, w *Watcher, perhaps ...int) {
 	t.Helper()
 	files := opened(t, listenOn("udp", "127.0.0.1:0"))
@@ -171,8 +205,8 @@ func TestChangeRightAfterArm(t *testing.T) {
 	wantSilence(t, w)
 }
 
-// TestWithoutInotify: while a container has taken all instances, or all watches, a change starts a service all the same; it is said once, and
-// inotify is used as soon as it is there again.
+// TestWithoutInotify: while a container has taken all instances, or all watches, a change starts a service all the
+// same; it is said once, and inotify is used as soon as it is there again.
 func TestWithoutInotify(t *testing.T) {
 	for _, count := range []string{"max_inotify_instances", "max_inotify_watches"} {
 		t.Run(count, func(t *testing.T) {
@@ -220,8 +254,10 @@ func TestWrongClock(t *testing.T) {
 		since, now int64
 		want       bool
 	}{
-		"missing": {stamp{}, 0, 9, false}, "before": {stamp{ino: 1, ctime: at(3)}, 4, 9, false}, "same moment": {stamp{ino: 1, ctime: at(4)}, 4, 9, true},
-		"since": {stamp{ino: 1, ctime: at(5)}, 4, 9, true}, "now": {stamp{ino: 1, ctime: at(9)}, 4, 9, true}, "future": {stamp{ino: 1, ctime: at(10)}, 4, 9, false},
+		"missing": {stamp{}, 0, 9, false}, "before": {stamp{ino: 1, ctime: at(3)}, 4, 9, false},
+		"same moment": {stamp{ino: 1, ctime: at(4)}, 4, 9, true},
+		"since":       {stamp{ino: 1, ctime: at(5)}, 4, 9, true}, "now": {stamp{ino: 1, ctime: at(9)}, 4, 9, true},
+		"future": {stamp{ino: 1, ctime: at(10)}, 4, 9, false},
 	} {
 		if got := c.s.changedSince(at(c.since), at(c.now)); got != c.want {
 			t.Errorf("%s: changedSince = %v", name, got)
@@ -381,10 +417,12 @@ func (w world) look(path string) (kind, string) {
 }
 
 func TestTrail(t *testing.T) {
-	w := world{"/etc": "/", "/etc/app": "/", "/etc/data": "/", "/etc/data/conf": "", "/etc/app/conf": "-> ../data/conf", "/l": "-> m", "/m": "-> l", "/abs": "-> /etc/./app/"}
+	w := world{"/etc": "/", "/etc/app": "/", "/etc/data": "/", "/etc/data/conf": "", "/etc/app/conf": "-> ../data/conf",
+		"/l": "-> m", "/m": "-> l", "/abs": "-> /etc/./app/"}
 	for path, want := range map[string]string{
 		// The drawing above hop.
-		"/etc/app/conf":     "passing /etc, passing /etc/app, entry /etc/app conf, passing /etc/data, entry /etc/data conf last, self /etc/data/conf last",
+		"/etc/app/conf": "passing /etc, passing /etc/app, entry /etc/app conf, passing /etc/data, entry " +
+			"/etc/data conf last, self /etc/data/conf last",
 		"/":                 "self / last",
 		"/etc/":             "entry / etc last, self /etc last",
 		"/etc/..":           "passing /etc, self / last",
@@ -465,7 +503,8 @@ func raw(wd int32, mask uint32, name string, size int) []byte {
 }
 
 func TestParseEvents(t *testing.T) {
-	data := append(append(raw(3, unix.IN_CREATE, "name", 16), raw(-1, unix.IN_Q_OVERFLOW, "", 0)...), raw(4, 1, "cut", 16)[:20]...)
+	data := append(append(raw(3, unix.IN_CREATE, "name", 16), raw(-1, unix.IN_Q_OVERFLOW, "", 0)...),
+		raw(4, 1, "cut", 16)[:20]...)
 	var got []event
 	parseEvents(data, func(ev event) { got = append(got, ev) })
 	if want := []event{{3, unix.IN_CREATE, "name"}, {-1, unix.IN_Q_OVERFLOW, ""}}; !reflect.DeepEqual(got, want) {
@@ -491,8 +530,8 @@ func FuzzParseEvents(f *testing.F) {
 	})
 }
 
-// TestArmAgainKeepsChange: a service that ends just after its path has changed, and is armed again, hears of the change: whether the
-// change is still in the kernel, waits to be quiet, or has fired and not been received.
+// TestArmAgainKeepsChange: a service that ends just after its path has changed, and is armed again, hears of the
+// change: whether the change is still in the kernel, waits to be quiet, or has fired and not been received.
 func TestArmAgainKeepsChange(t *testing.T) {
 	seen := func(w *Watcher, before uint64) func() bool { return func() bool { return w.looks.Load() > before } }
 	for name, reached := range map[string]func(w *Watcher, before uint64) func() bool{
@@ -513,7 +552,8 @@ func TestArmAgainKeepsChange(t *testing.T) {
 	}
 }
 
-// TestSameMoment: a change right after Arm counts, though it has the moment of Arm to the clock of the file system, and nobody watches yet.
+// TestSameMoment: a change right after Arm counts, though it has the moment of Arm to the clock of the file system, and
+// nobody watches yet.
 func TestSameMoment(t *testing.T) {
 	w, err := New(slog.New(slog.DiscardHandler))
 	must(t, err)

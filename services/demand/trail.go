@@ -142,7 +142,8 @@ func stampOf(path string) stamp {
 		return stamp{}
 	}
 	// The numbers are narrower on some architectures.
-	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), mode: uint32(st.Mode), size: int64(st.Size), mtime: st.Mtim, ctime: st.Ctim}
+	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), mode: uint32(st.Mode), size: int64(st.Size), mtime: st.Mtim,
+		ctime: st.Ctim}
 }
 
 // changedSince reports a change after since and up to now, in the clocks of file systems. These advance every few

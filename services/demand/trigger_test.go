@@ -211,8 +211,8 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// wantRest wants that the watcher has hardly been woken since it had looked so often. What was under way then wakes it once or
-// twice, and a client perhaps; a watcher that spins is woken as often as the processor can.
+// wantRest wants that the watcher has hardly been woken since it had looked so often. What was under way then wakes it
+// once or twice, and a client perhaps; a watcher that spins is woken as often as the processor can.
 func wantRest(t testing.TB, w *Watcher, before uint64, while string) {
 	t.Helper()
 	const most = 10
@@ -271,7 +271,8 @@ func TestDisarm(t *testing.T) {
 	if w.head() != nil {
 		t.Error("the fire of what is disarmed is still offered")
 	}
-	// Deliver may be about to hand it to whoever receives at this very moment, which nobody does. It looks at the news first.
+	// Deliver may be about to hand it to whoever receives at this very moment, which nobody does. It looks at the news
+	// first.
 	settled(t, w)
 	wantSilence(t, w)
 	w.Disarm(99)
@@ -281,12 +282,17 @@ func TestDisarm(t *testing.T) {
 // a child, and the others go on.
 func TestCloseWhileArmed(t *testing.T) {
 	w := watching(t)
-	gone, kept, stays := opened(t, listenOn("tcp", "127.0.0.1:0")), opened(t, listenOn("tcp", "127.0.0.1:0")), opened(t, listenOn("tcp", "127.0.0.1:0"))
+	gone, kept, stays := opened(t, listenOn("tcp", "127.0.0.1:0")), opened(t, listenOn("tcp", "127.0.0.1:0")),
+		opened(t, listenOn("tcp", "127.0.0.1:0"))
 	arm(t, w, 1, gone)
 	arm(t, w, 2, kept)
 	arm(t, w, 3, stays)
 	child := -1
-	if err := control(kept[0], func(fd int) (err error) { child, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); return err }); err != nil {
+	if err := control(kept[0], func(fd int) (err error) {
+		child, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC,
+			0)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	held := os.NewFile(uintptr(child), "held by a child")

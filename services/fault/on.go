@@ -18,8 +18,9 @@ type Order struct {
 	Point string `json:"point"` // the place; empty: any call
 	Kind  string `json:"kind"`  // panic, spin, block or error
 	Errno string `json:"errno"` // for error: ENOMEM or EAGAIN
-	At    int64  `json:"at"`    // which visit counts, from 1; for any call it is the number of all calls since the process started
-	Times int    `json:"times"` // how often it breaks from then on; 0: once
+	// which visit counts, from 1; for any call it is the number of all calls since the process started
+	At    int64 `json:"at"`
+	Times int   `json:"times"` // how often it breaks from then on; 0: once
 }
 
 var (

@@ -10,17 +10,25 @@ import (
 	"time"
 )
 
-// TestReturnAfter: what was free goes back at the time, and not before.
-func TestReturnAfter(t *testing.T) {
+// TestRests: what was free goes back at the time, and not before; each rest sets its own growth and limit.
+func TestRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		released := func() uint64 {
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			return m.HeapReleased
 		}
-		old := debug.SetGCPercent(100)
-		defer debug.SetGCPercent(old)
-		defer ReturnAfter(t.Context(), time.Minute, 25)()
+		held := func() (percent int, limit int64) {
+			percent, limit = debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+			debug.SetGCPercent(percent)
+			return percent, limit
+		}
+		percent, limit := held()
+		defer debug.SetGCPercent(percent)
+		defer debug.SetMemoryLimit(limit)
+		const calm = 1 << 39
+		defer Rush(t.Context(), 1<<40,
+			Rest{After: time.Minute, Percent: 50, Limit: calm}, Rest{After: 3 * time.Minute, Percent: 25})()
 		const size = 64 << 20
 		garbage := make([]byte, size)
 		for i := range garbage {
@@ -33,8 +41,13 @@ func TestReturnAfter(t *testing.T) {
 		if after := released(); after < before+size/2 {
 			t.Errorf("%d bytes of the heap are the kernel's, %d before; want %d more", after, before, size)
 		}
-		if percent := debug.SetGCPercent(100); percent != 25 {
-			t.Errorf("the heap grows by %d per cent", percent)
+		if percent, limit := held(); percent != 50 || limit != calm {
+			t.Errorf("first rest: the heap grows by %d per cent, limit %d", percent, limit)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if percent, limit := held(); percent != 25 || limit != math.MaxInt64 {
+			t.Errorf("second rest: the heap grows by %d per cent, limit %d", percent, limit)
 		}
 	})
 }
@@ -51,7 +64,7 @@ func TestRush(t *testing.T) {
 		defer debug.SetGCPercent(percent)
 		defer debug.SetMemoryLimit(limit)
 		runtime.GC() // none is at work when the rush begins
-		defer Rush(t.Context(), 1<<40, time.Minute, 25)()
+		defer Rush(t.Context(), 1<<40, Rest{After: time.Minute, Percent: 25})()
 		before := collections()
 		var kept []byte
 		for range 64 {
@@ -73,11 +86,14 @@ func TestRush(t *testing.T) {
 	})
 }
 
-// TestReturnAfterStops: what waits for its time ends when it is told, and with the context.
-func TestReturnAfterStops(t *testing.T) {
-	ReturnAfter(t.Context(), time.Hour, 25)()
+// TestRushStops: what waits for its time ends when it is told, and with the context.
+func TestRushStops(t *testing.T) {
+	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+	defer debug.SetGCPercent(percent)
+	defer debug.SetMemoryLimit(limit)
+	Rush(t.Context(), 1<<40, Rest{After: time.Hour, Percent: 25})()
 	ctx, cancel := context.WithCancel(t.Context())
-	stop := ReturnAfter(ctx, time.Hour, 25)
+	stop := Rush(ctx, 1<<40, Rest{After: time.Hour, Percent: 25})
 	cancel()
 	stop()
 }

@@ -56,7 +56,8 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			testenv.Golden(t, strings.TrimSuffix(filepath.Base(file), ".txt")+".golden", Build(read(string(data))).String())
+			testenv.Golden(t, strings.TrimSuffix(filepath.Base(file), ".txt")+".golden",
+				Build(read(string(data))).String())
 		})
 	}
 }
@@ -162,7 +163,8 @@ func TestTenThousand(t *testing.T) {
 	}
 	twos := make([]Node, 10000) // 5000 cycles of two, hanging on a chain
 	for i := range twos {
-		twos[i] = Node{Name: fmt.Sprintf("%05d", i), After: []string{fmt.Sprintf("%05d", i^1)}, Needs: []string{fmt.Sprintf("%05d", (i+2)%10002)}}
+		twos[i] = Node{Name: fmt.Sprintf("%05d", i), After: []string{fmt.Sprintf("%05d", i^1)},
+			Needs: []string{fmt.Sprintf("%05d", (i+2)%10002)}}
 	}
 	foes := make([]Node, 10000) // a chain in which each conflicts with its need and its need's need
 	for i := range foes {
@@ -172,7 +174,8 @@ func TestTenThousand(t *testing.T) {
 			foes[i].Conflicts = []string{foes[i-1].Name, foes[i-2].Name}
 		}
 	}
-	for name, nodes := range map[string][]Node{"layers": big(10000), "one cycle of all": chain, "many cycles": twos, "foes": foes} {
+	for name, nodes := range map[string][]Node{"layers": big(10000), "one cycle of all": chain, "many cycles": twos,
+		"foes": foes} {
 		begin := cpuTime(t)
 		g := Build(nodes)
 		testenv.AtMost(t, name, cpuTime(t)-begin, 5*time.Second)

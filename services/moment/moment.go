@@ -64,7 +64,8 @@ func Parse(text string, now time.Time) (Moment, error) {
 	}
 	for _, layout := range []string{"15:04", time.TimeOnly} {
 		if t, err := time.Parse(layout, text); err == nil {
-			return Moment{Time: time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location())}, nil
+			return Moment{Time: time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(),
+				now.Location())}, nil
 		}
 	}
 	return Moment{}, fmt.Errorf("parse time %q: %w", text, ErrForm)

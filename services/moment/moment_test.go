@@ -30,12 +30,14 @@ func TestParse(t *testing.T) {
 			t.Errorf("Parse(%q) = %s, %v, want %s", text, got, err, want)
 		}
 	}
-	for text, want := range map[string]time.Duration{"boot": 0, "boot+90s": 90 * time.Second, "boot+1min30s": 90 * time.Second} {
+	for text, want := range map[string]time.Duration{"boot": 0, "boot+90s": 90 * time.Second,
+		"boot+1min30s": 90 * time.Second} {
 		if m, err := Parse(text, now); err != nil || !m.Time.IsZero() || m.Boottime != want {
 			t.Errorf("Parse(%q) = %+v, %v, want %v", text, m, err, want)
 		}
 	}
-	for _, text := range []string{"", "-", "ago", " ago", "5", "-5", "-5parsecs", "boot90s", "boot+", "boots", "25:00", "2026-13-01", "tomorrow", "-999999999999d", "-1..5s", "-min", "0001-01-01"} {
+	for _, text := range []string{"", "-", "ago", " ago", "5", "-5", "-5parsecs", "boot90s", "boot+", "boots", "25:00",
+		"2026-13-01", "tomorrow", "-999999999999d", "-1..5s", "-min", "0001-01-01"} {
 		if m, err := Parse(text, now); err == nil {
 			t.Errorf("Parse(%q) = %+v, want an error", text, m)
 		} else if !strings.Contains(err.Error(), "parse time") {

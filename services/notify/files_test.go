@@ -223,7 +223,8 @@ func TestTakeOver(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Second, errors.New("nothing came"))
 	defer cancel()
 	var sender Sender
-	err = next.Run(ctx, Receiver{Accept: func(s Sender, m Message, _ []*os.File) { sender = s; cancel() }, Refuse: func(Sender, error) {}})
+	err = next.Run(ctx, Receiver{Accept: func(s Sender, m Message, _ []*os.File) { sender = s; cancel() },
+		Refuse: func(Sender, error) {}})
 	if sender.PID != os.Getpid() {
 		t.Errorf("sender %+v, %v", sender, err)
 	}

@@ -22,7 +22,8 @@ func TestFromParent(t *testing.T) {
 		{"7", "2", "a", []Inherited{{3, "a"}, {4, ""}}},
 		{"7", "1", "", []Inherited{{3, ""}}},
 		{"7", "1", "a:b", []Inherited{{3, "a"}}},
-		{"8", "1", "a", nil}, {"7", "x", "a", nil}, {"7", "-1", "a", nil}, {"7", "99999999", "a", nil}, {"", "", "", nil},
+		{"8", "1", "a", nil}, {"7", "x", "a", nil}, {"7", "-1", "a", nil}, {"7", "99999999", "a", nil},
+		{"", "", "", nil},
 	} {
 		env := map[string]string{"LISTEN_PID": test.pid, "LISTEN_FDS": test.fds, "LISTEN_FDNAMES": test.names}
 		if got := FromParent(func(name string) string { return env[name] }, 7); !slices.Equal(got, test.want) {
@@ -39,12 +40,14 @@ func TestSettle(t *testing.T) {
 	}
 	path, got := listening(t)
 	t.Setenv(Variable, path)
-	for _, send := range []func() error{Ready, func() error { return Drop("dev-log") }, func() error { return Settle(testenv.Patience()) }} {
+	for _, send := range []func() error{Ready, func() error { return Drop("dev-log") },
+		func() error { return Settle(testenv.Patience()) }} {
 		if err := send(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if first, second := <-got, <-got; !first.message.Ready || !second.message.FDRemove || second.message.FDName != "dev-log" {
+	if first, second := <-got, <-got; !first.message.Ready || !second.message.FDRemove ||
+		second.message.FDName != "dev-log" {
 		t.Errorf("got %+v, %+v", first, second)
 	}
 	deaf := t.TempDir() + "/deaf"

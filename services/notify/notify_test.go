@@ -41,8 +41,10 @@ func TestParse(t *testing.T) {
 // TestOddLines: a line that says nothing costs only itself, whatever stands before or behind it.
 func TestOddLines(t *testing.T) {
 	for _, line := range []string{
-		"X_FOO=bar", "Y=", "READY", "=1", "READY=0", "READY=yes", "garbage", "MAINPID=", "MAINPID=1", "MAINPID=-4", "MAINPID=99999999999",
-		"FDNAME=", "FDNAME=a:b", "FDNAME=a b", "FDNAME=a\x7f", "FDNAME=" + strings.Repeat("a", 256), "FDSTORE=0", "BARRIER=2",
+		"X_FOO=bar", "Y=", "READY", "=1", "READY=0", "READY=yes", "garbage", "MAINPID=", "MAINPID=1", "MAINPID=-4",
+		"MAINPID=99999999999",
+		"FDNAME=", "FDNAME=a:b", "FDNAME=a b", "FDNAME=a\x7f", "FDNAME=" + strings.Repeat("a", 256), "FDSTORE=0",
+		"BARRIER=2",
 		"EXTEND_TIMEOUT_USEC=-1", "EXTEND_TIMEOUT_USEC=9999999999999999",
 	} {
 		m, err := Parse("STATUS=a\n" + line + "\nREADY=1")
@@ -57,7 +59,8 @@ func TestOddLines(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"READY=1\nSTATUS=ok", "MAINPID=7\nWATCHDOG=1", "EXTEND_TIMEOUT_USEC=5", "A=B\n=\n", "\x00=\xff"} {
+	for _, seed := range []string{"READY=1\nSTATUS=ok", "MAINPID=7\nWATCHDOG=1", "EXTEND_TIMEOUT_USEC=5", "A=B\n=\n",
+		"\x00=\xff"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -13,7 +13,8 @@ func TestWatched(t *testing.T) {
 		usec, pid string
 		every     time.Duration // 0: nobody watches
 	}{
-		{"60000000", "", 20 * time.Second}, {"60000000", "7", 20 * time.Second}, {"60000000", "8", 0}, {"60000000", "x", 0},
+		{"60000000", "", 20 * time.Second}, {"60000000", "7", 20 * time.Second}, {"60000000", "8", 0},
+		{"60000000", "x", 0},
 		{"", "", 0}, {"0", "", 0}, {"-3", "", 0}, {"3s", "", 0}, {"9223372036854775807", "", 0},
 	} {
 		env := map[string]string{"WATCHDOG_USEC": test.usec, "WATCHDOG_PID": test.pid}

@@ -17,7 +17,8 @@ const Variable = "NOTIFY_SOCKET"
 func Ready() error { return Send("READY=1") }
 
 // Settle returns when the parent has received everything that was sent before: a process that ends at once may be gone
-// before the parent has looked it up. It fails after limit. Without a NOTIFY_SOCKET it does nothing and returns no error.
+// before the parent has looked it up. It fails after limit. Without a NOTIFY_SOCKET it does nothing and returns no
+// error.
 func Settle(limit time.Duration) error {
 	if os.Getenv(Variable) == "" {
 		return nil

@@ -33,7 +33,8 @@ func (o *Loan) Set(score int) error {
 	}
 	if !o.lent { // read each time: our own score may have been changed on purpose
 		var buf [16]byte
-		n, _ := unix.Pread(int(o.file.Fd()), buf[:], 0) // Atoi checks the content; ReadAt would read twice, to find the end of the file
+		// Atoi checks the content; ReadAt would read twice, to find the end of the file
+		n, _ := unix.Pread(int(o.file.Fd()), buf[:], 0)
 		own, err := strconv.Atoi(strings.TrimSpace(string(buf[:max(0, n)])))
 		if err != nil {
 			return fmt.Errorf("read own oom score: %w", err)

@@ -19,8 +19,8 @@ func own(t *testing.T) string {
 	return strings.TrimSpace(string(data))
 }
 
-// TestBorn: each child has the score that it was made with, however many are made at once, and this process keeps its own. Scores that
-// were raised may be lowered to what they were by anybody, so the test needs no right.
+// TestBorn: each child has the score that it was made with, however many are made at once, and this process keeps its
+// own. Scores that were raised may be lowered to what they were by anybody, so the test needs no right.
 func TestBorn(t *testing.T) {
 	before := own(t)
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("100"), 0); err != nil {

@@ -22,7 +22,8 @@ type life struct {
 	at   time.Time
 }
 
-// kill ends a life by SIGKILL and returns when. A life that ended by itself fails the test, and its number may be another process's by now.
+// kill ends a life by SIGKILL and returns when. A life that ended by itself fails the test, and its number may be
+// another process's by now.
 func (l life) kill(t *testing.T) time.Time {
 	t.Helper()
 	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", l.pid))

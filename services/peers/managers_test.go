@@ -31,12 +31,14 @@ type manager struct {
 // managers are measured in this order, round by round.
 var managers = []manager{
 	{name: "resinos", how: "init as PID 1, one TOML file a service, a cgroup each",
-		policy: "at once, then after 0.1 s, 0.2 s ... 30 s", plan: planOurs, version: func() string { return "this checkout" }},
+		policy: "at once, then after 0.1 s, 0.2 s ... 30 s", plan: planOurs,
+		version: func() string { return "this checkout" }},
 	{name: "finit", origin: "finit", how: "finit as PID 1, one line a service",
 		policy: "at once as seen, then after 2 s and 5 s; given up after 10 tries", plan: planFinit},
 	{name: "s6", origin: "s6", how: "s6-svscan as PID 1, run is the program itself, no shell",
 		policy: "a second after the end", helper: "s6-supervise", plan: planS6},
-	{name: "runit", origin: "runit", how: "runit as PID 1 with runsvdir as its stage 2, run is the program itself, no shell",
+	{name: "runit", origin: "runit", how: "runit as PID 1 with runsvdir as its stage 2, run is the program itself, " +
+		"no shell",
 		policy: "at once, but not within a second of its last start", helper: "runsv", plan: planRunit},
 	{name: "pebble", how: "pebble run as PID 1, one layer with all services",
 		policy: "after 0.5 s, 1 s ... 30 s (backoff-delay, its default)", plan: planPebble, version: pebbleVersion},
@@ -80,7 +82,8 @@ func planOurs(t *testing.T, p *plan, n int) error {
 	p.Texts["/etc/os-release"] = "ID=resinos\nVARIANT_ID=production\n"
 	p.Texts["/etc/hostname"], p.Texts["/etc/machine-id"] = "", ""
 	for i := range n {
-		p.Texts["/usr/lib/resinos/services/"+serviceName(i)+".toml"] = fmt.Sprintf("command = [%q, %q]\n", lifeProgram, serviceName(i))
+		p.Texts["/usr/lib/resinos/services/"+serviceName(i)+".toml"] = fmt.Sprintf("command = [%q, %q]\n", lifeProgram,
+			serviceName(i))
 	}
 	return nil
 }
@@ -132,7 +135,8 @@ func planPebble(_ *testing.T, p *plan, n int) error {
 	var layer strings.Builder
 	layer.WriteString("services:\n")
 	for i := range n {
-		fmt.Fprintf(&layer, "  %s:\n    override: replace\n    startup: enabled\n    command: %s %[1]s\n", serviceName(i), lifeProgram)
+		fmt.Fprintf(&layer, "  %s:\n    override: replace\n    startup: enabled\n    command: %s %[1]s\n",
+			serviceName(i), lifeProgram)
 	}
 	p.Texts["/var/lib/pebble/default/layers/001-bench.yaml"] = layer.String()
 	return nil

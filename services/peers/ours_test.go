@@ -98,17 +98,19 @@ func TestSlopeOfMemory(t *testing.T) {
 		}
 		c := g.mustCost(t, "")
 		s.After = append(s.After, float64(i*(total/points)))
-		s.Private, s.Anonymous = append(s.Private, float64(c.alone.private)), append(s.Anonymous, float64(c.alone.anonymous))
+		s.Private, s.Anonymous = append(s.Private, float64(c.alone.private)),
+			append(s.Anonymous, float64(c.alone.anonymous))
 	}
 	s.Took = time.Since(begin).Seconds()
 	s.Slope = 1024 * slope(s.After[1:], s.Private[1:])
-	fmt.Printf("\nslope of memory: %d restarts after kill -9 in %.0f s, private memory %.0f -> %.0f KiB (anonymous %.0f -> %.0f), %.3f bytes a restart\n",
+	fmt.Printf("\nslope of memory: %d restarts after kill -9 in %.0f s, private memory %.0f -> %.0f KiB (anonymous "+
+		"%.0f -> %.0f), %.3f bytes a restart\n",
 		total/points*points, s.Took, s.Private[0], s.Private[points], s.Anonymous[0], s.Anonymous[points], s.Slope)
 	keep(t, "slope", s)
 }
 
-// storm kills n lives, the oldest first and a few at a time, and returns those that are there when all are back: a child that
-// PID 1 has forked and that is not yet its program would count as a second PID 1.
+// storm kills n lives, the oldest first and a few at a time, and returns those that are there when all are back: a
+// child that PID 1 has forked and that is not yet its program would count as a second PID 1.
 func storm(t *testing.T, g *guest, alive []life, n int) []life {
 	t.Helper()
 	underWay := min(8, n, len(alive))
@@ -146,12 +148,13 @@ func TestReexec(t *testing.T) {
 		time.Sleep(10 * pause) // sleep: of a bench
 	}
 	s := summarize(took)
-	fmt.Printf("\nre-exec with 50 children, call to the next answer, ms: median %.3g, least %.3g, most %.3g, of %d; all pids kept\n", s.Median, s.Least, s.Most, len(took))
+	fmt.Printf("\nre-exec with 50 children, call to the next answer, ms: median %.3g, least %.3g, most %.3g, of %d; "+
+		"all pids kept\n", s.Median, s.Least, s.Most, len(took))
 	keep(t, "reexec_ms", took)
 }
 
-// reexec asks init to replace itself, and returns how long it took until the new program answered. All services must have
-// kept their processes.
+// reexec asks init to replace itself, and returns how long it took until the new program answered. All services must
+// have kept their processes.
 func (g *guest) reexec() (time.Duration, error) {
 	before, err := g.pids()
 	if err != nil {
@@ -196,7 +199,8 @@ func (g *guest) image() string {
 func TestDeaths(t *testing.T) {
 	needBench(t)
 	storms, deaths := number("RESINOS_STORMS", 20), number("RESINOS_DEATHS", 20000)
-	out, _ := runTest(t, "proc", []string{fmt.Sprintf("RESINOS_STORMS=%d", storms), fmt.Sprintf("RESINOS_DEATHS=%d", deaths)},
+	out, _ := runTest(t, "proc", []string{fmt.Sprintf("RESINOS_STORMS=%d", storms), fmt.Sprintf("RESINOS_DEATHS=%d",
+		deaths)},
 		"-test.v", "-test.timeout=12h", "-test.run=^(TestStorm|TestManyDeaths)$")
 	lines := regexp.MustCompile(`(?m)^.*(\d+ storms of|\d+ deaths in).*$`).FindAllString(out, -1)
 	if len(lines) != 2 {
@@ -215,7 +219,8 @@ func TestLog(t *testing.T) {
 	lines := number("RESINOS_LINES", 4000000)
 	var speeds, costs []float64
 	for range rounds() {
-		out, cpu := runTest(t, "log/logd", nil, "-test.run=^$", "-test.bench=Through", fmt.Sprintf("-test.benchtime=%dx", lines))
+		out, cpu := runTest(t, "log/logd", nil, "-test.run=^$", "-test.bench=Through",
+			fmt.Sprintf("-test.benchtime=%dx", lines))
 		found := regexp.MustCompile(`([0-9.e+]+) lines/s`).FindStringSubmatch(out)
 		if found == nil {
 			t.Fatalf("services/log/logd says:\n%s", out)
@@ -227,16 +232,19 @@ func TestLog(t *testing.T) {
 		speeds, costs = append(speeds, speed), append(costs, float64(cpu.Nanoseconds())/float64(lines))
 	}
 	s, c := summarize(speeds), summarize(costs)
-	fmt.Printf("\nlog: lines/s: median %.4g, least %.4g, most %.4g; CPU a line with its producer, ns: median %.0f, least %.0f, most %.0f; of %d runs of %d lines of 100 bytes\n",
+	fmt.Printf("\nlog: lines/s: median %.4g, least %.4g, most %.4g; CPU a line with its producer, ns: median %.0f, "+
+		"least %.0f, most %.0f; of %d runs of %d lines of 100 bytes\n",
 		s.Median, s.Least, s.Most, c.Median, c.Least, c.Most, rounds(), lines)
 	keep(t, "log", map[string][]float64{"lines_a_second": speeds, "cpu_ns_a_line": costs})
 }
 
-// runTest builds the tests of a package of services and runs them alone, so that the compiler's CPU time does not count.
+// runTest builds the tests of a package of services and runs them alone, so that the compiler's CPU time does not
+// count.
 func runTest(t *testing.T, room string, env []string, args ...string) (string, time.Duration) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), filepath.Base(room)+".test")
-	if out, err := exec.Command("go", "test", "-c", "-o", binary, "resinos/services/"+room).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-c", "-o", binary, "resinos/services/"+
+		room).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(binary, args...)

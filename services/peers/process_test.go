@@ -19,7 +19,8 @@ type usage struct {
 }
 
 func (u usage) plus(v usage) usage {
-	return usage{u.processes + v.processes, u.private + v.private, u.anonymous + v.anonymous, u.cpu + v.cpu, u.switches + v.switches}
+	return usage{u.processes + v.processes, u.private + v.private, u.anonymous + v.anonymous, u.cpu + v.cpu,
+		u.switches + v.switches}
 }
 
 // costs reads what the manager costs, alone and together with its helpers. All that is no service and no helper is the

@@ -19,9 +19,11 @@ var figures = []struct {
 	name string
 	of   func(sample) []float64
 }{
-	{"exec of the manager to the first byte of the last service, ms", func(s sample) []float64 { return []float64{s.Start} }},
+	{"exec of the manager to the first byte of the last service, ms",
+		func(s sample) []float64 { return []float64{s.Start} }},
 	{"private memory of the manager alone, KiB", func(s sample) []float64 { return []float64{s.Private} }},
-	{"of it anonymous, KiB (the rest is its program, which nobody shares here)", func(s sample) []float64 { return []float64{s.Anonymous} }},
+	{"of it anonymous, KiB (the rest is its program, which nobody shares here)",
+		func(s sample) []float64 { return []float64{s.Anonymous} }},
 	{"private memory with its helpers, KiB", func(s sample) []float64 { return []float64{s.AllMemory} }},
 	{"processes, the services left out", func(s sample) []float64 { return []float64{s.Processes} }},
 	{"kill -9 to the first byte of the new life, ms", func(s sample) []float64 { return s.Restarts }},

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// becomeManager prepares the root that the plan describes, hands the listening socket to the rig and executes the manager. Nothing
-// of the host's file systems is attached inside: a manager may remount what it finds.
+// becomeManager prepares the root that the plan describes, hands the listening socket to the rig and executes the
+// manager. Nothing of the host's file systems is attached inside: a manager may remount what it finds.
 func becomeManager(path string) error {
 	runtime.LockOSThread() // capabilities belong to a thread, and the one that executes the manager must lack them
 	text, err := os.ReadFile(path)
@@ -26,13 +26,15 @@ func becomeManager(path string) error {
 	if err := errors.Join(p.devices(), p.kernel(), p.fill()); err != nil {
 		return err
 	}
-	if err := errors.Join(unix.PivotRoot(p.Root, p.Root+"/old"), unix.Chdir("/"), unix.Unmount("/old", unix.MNT_DETACH)); err != nil {
+	if err := errors.Join(unix.PivotRoot(p.Root, p.Root+"/old"), unix.Chdir("/"),
+		unix.Unmount("/old", unix.MNT_DETACH)); err != nil {
 		return fmt.Errorf("change root: %w", err)
 	}
 	if err := sendListener(); err != nil {
 		return err
 	}
-	// finit sets the clock from the hardware's on its way up, and this one is the host's. No manager here needs any of these.
+	// finit sets the clock from the hardware's on its way up, and this one is the host's. No manager here needs any of
+	// these.
 	for _, c := range []uintptr{unix.CAP_SYS_TIME, unix.CAP_SYS_MODULE, unix.CAP_SYS_RAWIO, unix.CAP_SYSLOG} {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 			return fmt.Errorf("drop capability %d: %w", c, err)
@@ -50,7 +52,8 @@ func (p plan) devices() error {
 	if err := unix.Mount("tmpfs", p.Root, "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
-	for _, dir := range []string{"bench", "dev", "proc", "sys", "run", "tmp", "var", "etc", "old", "mnt/boot", "mnt/state", "mnt/data", "mnt/sysroot", "usr/bin", "usr/sbin", "home/root"} {
+	for _, dir := range []string{"bench", "dev", "proc", "sys", "run", "tmp", "var", "etc", "old", "mnt/boot",
+		"mnt/state", "mnt/data", "mnt/sysroot", "usr/bin", "usr/sbin", "home/root"} {
 		if err := os.MkdirAll(filepath.Join(p.Root, dir), 0o755); err != nil {
 			return err
 		}
@@ -58,7 +61,8 @@ func (p plan) devices() error {
 	if err := unix.Mount("tmpfs", p.Root+"/dev", "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
-	for name, minor := range map[string]uint32{"null": 3, "kmsg": 3, "zero": 5, "urandom": 9} { // kmsg: the host's is not ours
+	// kmsg: the host's is not ours
+	for name, minor := range map[string]uint32{"null": 3, "kmsg": 3, "zero": 5, "urandom": 9} {
 		if err := unix.Mknod(p.Root+"/dev/"+name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
 			return err
 		}

@@ -113,7 +113,8 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func buildLife(t *testing.T) string {
 	t.Helper()
 	life := filepath.Join(t.TempDir(), "life")
-	if out, err := exec.Command("gcc", "-static", "-Os", "-s", "-Wall", "-o", life, "testdata/life.c").CombinedOutput(); err != nil {
+	if out, err := exec.Command("gcc", "-static", "-Os", "-s", "-Wall", "-o", life,
+		"testdata/life.c").CombinedOutput(); err != nil {
 		t.Fatalf("compile the service: %v\n%s", err, out)
 	}
 	return life

@@ -20,7 +20,8 @@ func TestWire(t *testing.T) {
 	sent := make(chan string, 1) // of one call
 	handlers := map[string]control.Handler{}
 	for _, op := range []string{
-		OpStatus, OpShow, string(Start), string(Stop), string(Restart), string(Reload), OpKill, OpRescan, OpBoot, OpPlan, OpPing, OpMilestone, OpPower,
+		OpStatus, OpShow, string(Start), string(Stop), string(Restart), string(Reload), OpKill, OpRescan, OpBoot,
+		OpPlan, OpPing, OpMilestone, OpPower,
 	} {
 		handlers[op] = func(_ context.Context, args json.RawMessage) (any, error) {
 			sent <- op + string(args)
@@ -36,7 +37,8 @@ func TestWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	go control.Server{Socket: socket, Handlers: handlers, Log: slog.New(slog.DiscardHandler)}.Run(t.Context()) // ends with the test
+	// ends with the test
+	go control.Server{Socket: socket, Handlers: handlers, Log: slog.New(slog.DiscardHandler)}.Run(t.Context())
 	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	c := Client{Socket: path}
@@ -51,12 +53,14 @@ func TestWire(t *testing.T) {
 		{`restart{"name":"a"}`, func() error { _, err := c.Change(ctx, Restart, "a"); return err }},
 		{`reload{"name":"a"}`, func() error { _, err := c.Change(ctx, Reload, "a"); return err }},
 		{`kill{"name":"a"}`, func() error { _, err := c.Kill(ctx, Kill{Name: "a"}); return err }},
-		{`kill{"name":"a","signal":"HUP","all":true}`, func() error { _, err := c.Kill(ctx, Kill{"a", "HUP", true}); return err }},
+		{`kill{"name":"a","signal":"HUP","all":true}`,
+			func() error { _, err := c.Kill(ctx, Kill{"a", "HUP", true}); return err }},
 		{"rescan", func() error { _, err := c.Rescan(ctx); return err }},
 		{"boot", func() error { _, err := c.Boot(ctx); return err }},
 		{"plan", func() error { _, err := c.Plan(ctx); return err }},
 		{"ping", func() error { return c.Ping(ctx) }},
-		{`milestone{"name":"lease","at":1.5}`, func() error { return c.Milestone(ctx, "lease", 1500*time.Millisecond) }},
+		{`milestone{"name":"lease","at":1.5}`,
+			func() error { return c.Milestone(ctx, "lease", 1500*time.Millisecond) }},
 		{`power{"action":"poweroff"}`, func() error { return c.Power(ctx, Shutdown{Action: PowerOff}) }},
 		{`power{"action":"reboot","force":true}`, func() error { return c.Power(ctx, Shutdown{Reboot, true}) }},
 	} {
@@ -66,7 +70,8 @@ func TestWire(t *testing.T) {
 		}
 	}
 	var refused *control.Error
-	if err := c.Reexec(ctx, "why"); !errors.As(err, &refused) || !slices.Equal([]string{refused.Text, refused.Hint}, []string{`not now {"reason":"why"}`, "later"}) {
+	if err := c.Reexec(ctx, "why"); !errors.As(err, &refused) || !slices.Equal([]string{refused.Text, refused.Hint},
+		[]string{`not now {"reason":"why"}`, "later"}) {
 		t.Errorf("a refusal is %v", err)
 	}
 }

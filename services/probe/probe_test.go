@@ -43,7 +43,8 @@ func TestReadyEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errOver)
 		defer cancel()
-		err := Ready(ctx, spec.Ready{Command: []string{"/bin/ask"}}, func(context.Context, []string) error { return errors.New("exit code 7") })
+		err := Ready(ctx, spec.Ready{Command: []string{"/bin/ask"}},
+			func(context.Context, []string) error { return errors.New("exit code 7") })
 		if !errors.Is(err, errOver) || !strings.Contains(err.Error(), "exit code 7") {
 			t.Errorf("Ready gives %v", err)
 		}
@@ -54,13 +55,14 @@ func TestReadyEnds(t *testing.T) {
 func TestCommandHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, runs := time.Now(), 0
-		err := Ready(t.Context(), spec.Ready{Command: []string{"/bin/ask"}}, func(ctx context.Context, _ []string) error {
-			if runs++; runs < 3 {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
-		})
+		err := Ready(t.Context(), spec.Ready{Command: []string{"/bin/ask"}},
+			func(ctx context.Context, _ []string) error {
+				if runs++; runs < 3 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			})
 		if want := 2*spec.DefaultHealthTimeout + 300*time.Millisecond; err != nil || time.Since(start) != want {
 			t.Errorf("Ready gives %v after %v, want nil after %v", err, time.Since(start), want)
 		}
@@ -110,7 +112,8 @@ func TestParsePort(t *testing.T) {
 			t.Errorf("parsePort(%q) = %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "tcp", "tcp:", "tcp:80", "tcp:example.org:80", "tcp::0", "tcp::http", "tcp::65536", "udp::80", "unix:", "unix:x"} {
+	for _, text := range []string{"", "tcp", "tcp:", "tcp:80", "tcp:example.org:80", "tcp::0", "tcp::http",
+		"tcp::65536", "udp::80", "unix:", "unix:x"} {
 		if got, err := parsePort(text); err == nil {
 			t.Errorf("parsePort(%q) = %v without an error", text, got)
 		}
@@ -140,17 +143,21 @@ func TestHealth(t *testing.T) {
 		told    []int
 		after   time.Duration // of the verdict
 	}{
-		"three in a row":      {[]error{bad, bad, bad}, []int{1, 2, 3}, 90 * time.Second},
-		"a success between":   {[]error{bad, bad, nil, nil, bad, bad, bad}, []int{1, 2, 0, 1, 2, 3}, 210 * time.Second},
-		"well for a long day": {append(make([]error, 2880), bad, bad, bad), []int{1, 2, 3}, 24*time.Hour + 90*time.Second},
+		"three in a row":    {[]error{bad, bad, bad}, []int{1, 2, 3}, 90 * time.Second},
+		"a success between": {[]error{bad, bad, nil, nil, bad, bad, bad}, []int{1, 2, 0, 1, 2, 3}, 210 * time.Second},
+		"well for a long day": {append(make([]error, 2880), bad, bad, bad), []int{1, 2, 3},
+			24*time.Hour + 90*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start, runs, told := time.Now(), 0, []int{}
 				run := func(context.Context, []string) error { runs++; return c.answers[runs-1] }
-				err := Health(t.Context(), spec.Health{Command: []string{"/bin/true"}}, run, func(n int, _ error) { told = append(told, n) })
-				if !errors.Is(err, bad) || !strings.Contains(err.Error(), "3 times") || time.Since(start) != c.after || !reflect.DeepEqual(told, c.told) {
-					t.Errorf("Health gives %v after %v, told %d; want %v, %d", err, time.Since(start), told, c.after, c.told)
+				err := Health(t.Context(), spec.Health{Command: []string{"/bin/true"}}, run,
+					func(n int, _ error) { told = append(told, n) })
+				if !errors.Is(err, bad) || !strings.Contains(err.Error(), "3 times") || time.Since(start) != c.after ||
+					!reflect.DeepEqual(told, c.told) {
+					t.Errorf("Health gives %v after %v, told %d; want %v, %d", err, time.Since(start), told, c.after,
+						c.told)
 				}
 			})
 		})
@@ -162,7 +169,8 @@ func TestHealthTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		h := spec.Health{Command: []string{"/bin/hang"}, Every: time.Minute, Timeout: 5 * time.Second, Retries: 2}
-		err := Health(t.Context(), h, func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() }, nil)
+		err := Health(t.Context(), h, func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() },
+			nil)
 		if err == nil || !strings.Contains(err.Error(), "no answer within 5s") || time.Since(start) != 130*time.Second {
 			t.Errorf("Health gives %v after %v", err, time.Since(start))
 		}
@@ -174,7 +182,8 @@ func TestHealthEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		run := func(ctx context.Context, _ []string) error { cancel(errOver); return ctx.Err() }
-		err := Health(ctx, spec.Health{Command: []string{"/bin/true"}}, run, func(n int, err error) { t.Errorf("told %d, %v", n, err) })
+		err := Health(ctx, spec.Health{Command: []string{"/bin/true"}}, run,
+			func(n int, err error) { t.Errorf("told %d, %v", n, err) })
 		if err != errOver {
 			t.Errorf("Health gives %v", err)
 		}

@@ -48,7 +48,8 @@ func asInit(t *testing.T, scene string) string {
 	// os/exec is right here: this process runs no Reaper, the scene's does.
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), sceneVariable+"="+scene)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
+		Unshareflags: syscall.CLONE_NEWNS}
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -89,7 +89,8 @@ func withReaper(r *Reaper, scene func(*Reaper) error) error {
 }
 
 func shell(line string) Command {
-	return Command{Path: "/bin/sh", Args: []string{"sh", "-c", line}, Env: []string{"PATH=/usr/sbin:/usr/bin:/bin"}, Stderr: os.Stderr}
+	return Command{Path: "/bin/sh", Args: []string{"sh", "-c", line}, Env: []string{"PATH=/usr/sbin:/usr/bin:/bin"},
+		Stderr: os.Stderr}
 }
 
 // number reads a count from the environment, so that a longer run than that of every day can be had.
@@ -111,7 +112,8 @@ func storm() error {
 		var worst time.Duration
 		for round := range rounds {
 			orphans.Store(0)
-			parent, err := r.Start(Command{Path: "/proc/self/exe", Args: []string{"proc.test", "child", "litter", strconv.Itoa(crowd)}})
+			parent, err := r.Start(Command{Path: "/proc/self/exe", Args: []string{"proc.test", "child", "litter",
+				strconv.Itoa(crowd)}})
 			if err != nil {
 				return err
 			}
@@ -135,7 +137,8 @@ func storm() error {
 			case <-time.After(testenv.Patience()):
 				return fmt.Errorf("round %d: the exit of the service was lost", round)
 			}
-			if err := testenv.Await("all daemons reaped", func() bool { return orphans.Load() == int64(crowd) }); err != nil {
+			if err := testenv.Await("all daemons reaped",
+				func() bool { return orphans.Load() == int64(crowd) }); err != nil {
 				return fmt.Errorf("round %d: %d of %d orphans: %w", round, orphans.Load(), crowd, err)
 			}
 			if z := zombies(); len(z) > 0 {
@@ -150,7 +153,8 @@ func storm() error {
 // daemons: a child that has left its session and its parent does not stay a zombie.
 func daemons() error {
 	return reaping(func(r *Reaper) error {
-		if _, err := r.Do(context.Background(), shell("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &) ; done")); err != nil {
+		if _, err := r.Do(context.Background(),
+			shell("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &) ; done")); err != nil {
 			return err
 		}
 		return testenv.Await("five daemons reaped", func() bool { return r.reaped.Load() >= 6 && len(zombies()) == 0 })
@@ -183,8 +187,8 @@ func codes() error {
 	})
 }
 
-// deaths: shells die as fast as they can be started, each with a hundred children that wait for its end; none is lost, and
-// each shell's own end is told with its code.
+// deaths: shells die as fast as they can be started, each with a hundred children that wait for its end; none is lost,
+// and each shell's own end is told with its code.
 func deaths() error {
 	const brood = 99
 	rounds := max(1, number("RESINOS_DEATHS", 1000)/(brood+1))
@@ -201,7 +205,8 @@ func deaths() error {
 			if err != nil {
 				return err
 			}
-			c := shell(fmt.Sprintf("i=0; while [ $i -lt %d ]; do (exec 4>&-; read x <&3) & i=$((i+1)); done; exit %d", brood, i%256))
+			c := shell(fmt.Sprintf("i=0; while [ $i -lt %d ]; do (exec 4>&-; read x <&3) & i=$((i+1)); done; exit %d",
+				brood, i%256))
 			c.Extra = []*os.File{in, out}
 			c.OnExit = func(s Status) {
 				if s.Wait.ExitStatus() != i%256 {
@@ -219,7 +224,8 @@ func deaths() error {
 		}
 		all := func() bool { return ended.Load() == int64(rounds) && orphans.Load() == int64(rounds*brood) }
 		if err := testenv.Await("all exits", all); err != nil {
-			return fmt.Errorf("%d of %d shells, %d of %d orphans: %w", ended.Load(), rounds, orphans.Load(), rounds*brood, err)
+			return fmt.Errorf("%d of %d shells, %d of %d orphans: %w", ended.Load(), rounds, orphans.Load(),
+				rounds*brood, err)
 		}
 		if z := zombies(); len(z) > 0 || wrong.Load() > 0 {
 			return fmt.Errorf("zombies %v, %d wrong codes", z, wrong.Load())
@@ -270,7 +276,8 @@ func inheritance() error {
 			got, _ := io.ReadAll(in)
 			in.Close()
 			<-p.Done()
-			want := fmt.Sprintf("fds %d\nuid %d\ndir /usr\nenv A=1 \nsession %d\nblocked 0000000000000000 ignored %016x\n", 3+extra, user, p.Pid, reserved)
+			want := fmt.Sprintf("fds %d\nuid %d\ndir /usr\nenv A=1 \nsession %d\nblocked 0000000000000000 "+
+				"ignored %016x\n", 3+extra, user, p.Pid, reserved)
 			if string(got) != want {
 				return fmt.Errorf("child reports\n%swant\n%s", got, want)
 			}
@@ -305,7 +312,8 @@ func failures() error {
 		os.WriteFile(garbage, bytes.Repeat([]byte{0x7f}, 100), 0o755)
 		os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o644)
 		for path, want := range map[string]error{
-			"/no/such": syscall.ENOENT, garbage: syscall.ENOEXEC, plain: syscall.EACCES, dir: syscall.EACCES, "a\x00b": syscall.EINVAL,
+			"/no/such": syscall.ENOENT, garbage: syscall.ENOEXEC, plain: syscall.EACCES, dir: syscall.EACCES,
+			"a\x00b": syscall.EINVAL,
 		} {
 			if _, err := r.Start(Command{Path: path}); !errors.Is(err, want) {
 				return fmt.Errorf("Start(%q) gives %v, want %v", path, err, want)
@@ -391,7 +399,8 @@ func child(args []string) {
 	case "litter": // n children in sessions of their own, and then die
 		n, _ := strconv.Atoi(args[1])
 		for range n {
-			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+			_, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"},
+				&syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
 			if err != nil {
 				os.Exit(1)
 			}
@@ -449,11 +458,13 @@ func adopt() error {
 	}, func() error {
 		for range 2 {
 			s := <-told
-			if first := <-taken[s.Pid].Done(); first != s || s.Wait.ExitStatus() != map[bool]int{true: 7, false: 8}[s.Pid == dead] {
+			if first := <-taken[s.Pid].Done(); first != s ||
+				s.Wait.ExitStatus() != map[bool]int{true: 7, false: 8}[s.Pid == dead] {
 				return fmt.Errorf("pid %d: %s, %s", s.Pid, s, first)
 			}
 		}
-		for pid, want := range map[int]error{gone: os.ErrProcessDone, 1: os.ErrInvalid, -3: os.ErrInvalid, 1 << 21: os.ErrProcessDone} {
+		for pid, want := range map[int]error{gone: os.ErrProcessDone, 1: os.ErrInvalid, -3: os.ErrInvalid,
+			1 << 21: os.ErrProcessDone} {
 			if _, err := r.Adopt(pid, 0, tell); !errors.Is(err, want) {
 				return fmt.Errorf("Adopt(%d) gives %v, want %v", pid, err, want)
 			}
@@ -464,7 +475,8 @@ func adopt() error {
 
 // adoptGrandchildren: one whose parent outlives it, and one whose parent leaves it to us.
 func adoptGrandchildren(r *Reaper, told chan Status) error {
-	for line, want := range map[string]string{ // the child lives until descriptor 3 ends, the parent that waits for it until 4 does
+	// the child lives until descriptor 3 ends, the parent that waits for it until 4 does
+	for line, want := range map[string]string{
 		"(read x <&3) & echo $!; wait; read x <&4": "ended, its parent knows how",
 		"(read x <&3; exit 9) & echo $!":           "exit code 9",
 	} {

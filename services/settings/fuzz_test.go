@@ -9,11 +9,15 @@ import (
 	"time"
 )
 
-// FuzzRead: whatever is published, the values of the kinds are read without a panic, and what was read is published and read again
-// unchanged.
+// FuzzRead: whatever is published, the values of the kinds are read without a panic, and what was read is published and
+// read again unchanged.
 func FuzzRead(f *testing.F) {
-	f.Add([]byte(`{"source":"file","values":{"text":{"value":"a","from":"file"},"list":{"value":["x"],"from":"default"}}}`), "text")
-	f.Add([]byte(`{"values":{"flag":{"value":true},"number":{"value":7},"table":{"value":{"n":"t"}}},"unknown":["x"]}`), "number")
+	f.Add(
+		[]byte(
+			`{"source":"file","values":{"text":{"value":"a","from":"file"},"list":{"value":["x"],"from":"default"}}}`),
+		"text")
+	f.Add([]byte(`{"values":{"flag":{"value":true},"number":{"value":7},"table":{"value":{"n":"t"}}},"unknown":["x"]}`),
+		"number")
 	f.Add([]byte(`{"values":{"a":{"value":null},"b":{}}}`), "b")
 	f.Add([]byte(`null`), "")
 	f.Add([]byte("{half"), "a")
@@ -38,14 +42,16 @@ func FuzzRead(f *testing.F) {
 		}
 		for name := range s.Values {
 			// Without a value, "value":null is what is written.
-			if old := s.Values[name].JSON; !again.Same(s, []string{name}) && len(old) > 0 && !compacts(old, again.Values[name].JSON) {
+			if old := s.Values[name].JSON; !again.Same(s, []string{name}) && len(old) > 0 &&
+				!compacts(old, again.Values[name].JSON) {
 				t.Errorf("settings %q: %q is %s, and then %s", text, name, old, again.Values[name].JSON)
 			}
 		}
 	})
 }
 
-// inMemory is a directory on a tmpfs, if this host has one: as settings are on a device, and so that the fuzzer need not wait for a disk.
+// inMemory is a directory on a tmpfs, if this host has one: as settings are on a device, and so that the fuzzer need
+// not wait for a disk.
 func inMemory(f *testing.F) string {
 	dir, err := os.MkdirTemp("/dev/shm", "resinos-fuzz-")
 	if err != nil {
@@ -61,7 +67,8 @@ func compacts(a, b []byte) bool {
 	return err == nil && bytes.Equal(want, b)
 }
 
-// FuzzTaken: whatever a record holds, all records are read without a panic, and the daemon it belongs to records anew over it.
+// FuzzTaken: whatever a record holds, all records are read without a panic, and the daemon it belongs to records anew
+// over it.
 func FuzzTaken(f *testing.F) {
 	f.Add([]byte(`{"a":{"daemon":"one","digest":"00","at":1.5}}`))
 	f.Add([]byte(`{"a":{"daemon":"one","at":1,"error":"why"},"b":{}}`))

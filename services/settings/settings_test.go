@@ -39,7 +39,8 @@ func TestValuesByKind(t *testing.T) {
 	must(t, err)
 	s, err := Read(path)
 	must(t, err)
-	if s.Text("text") != "a" || !s.Flag("flag") || s.Number("number") != 7 || len(s.List("list")) != 2 || s.Table("table")["n"] != "t" {
+	if s.Text("text") != "a" || !s.Flag("flag") || s.Number("number") != 7 || len(s.List("list")) != 2 ||
+		s.Table("table")["n"] != "t" {
 		t.Errorf("read back %+v", s)
 	}
 	if s.Text("list") != "" || s.Flag("text") || s.Number("none") != 0 || s.List("text") != nil {
@@ -48,7 +49,8 @@ func TestValuesByKind(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v: secrets are for root", info.Mode(), err)
 	}
-	if before := of("list", `["x","y"]`, "table", `{"n":"t"}`); !s.Same(before, []string{"list", "table"}) || digest(s.Values["list"]) != digest(before.Values["list"]) {
+	if before := of("list", `["x","y"]`, "table", `{"n":"t"}`); !s.Same(before, []string{"list", "table"}) ||
+		digest(s.Values["list"]) != digest(before.Values["list"]) {
 		t.Errorf("a value changes on its way: %s", s.Values["list"].JSON)
 	}
 	if changed, err := Publish(path, s); changed || err != nil {
@@ -132,7 +134,8 @@ func follow(t *testing.T) {
 	}
 	all, err := AllTaken(path)
 	must(t, err)
-	if len(all["a"]) != 1 || !all["a"][0].Of(of("a", `"1"`).Values["a"]) || all["a"][0].Error != "" || !all["b"][0].Of(Value{}) {
+	if len(all["a"]) != 1 || !all["a"][0].Of(of("a", `"1"`).Values["a"]) || all["a"][0].Error != "" ||
+		!all["b"][0].Of(Value{}) {
 		t.Errorf("records are %+v", all)
 	}
 }
@@ -145,18 +148,22 @@ func TestTaken(t *testing.T) {
 	must(t, Take(path, "two", s, []string{"a"}, 3*time.Second, errors.New("no such thing")))
 	all, err := AllTaken(path)
 	must(t, err)
-	if got := all["a"]; len(got) != 2 || got[0].At != 1 || got[0].Daemon != "one" || got[1].Error != "no such thing" || all["b"][0].At != 2 {
+	if got := all["a"]; len(got) != 2 || got[0].At != 1 || got[0].Daemon != "one" || got[1].Error != "no such thing" ||
+		all["b"][0].At != 2 {
 		t.Errorf("records are %+v", all)
 	}
 	if all["a"][0].Of(of("a", `"new"`).Values["a"]) {
 		t.Error("a record of an old value counts for the new one")
 	}
 	must(t, Take(path, "three", s, []string{"a", "c"}, time.Second, fmt.Errorf("apply: %w", Fault{"c", "not now"})))
-	if all, err := AllTaken(path); err != nil || all["c"][0].Error != "apply: not now" || len(all["a"]) != 3 || all["a"][1].Error != "" {
+	if all, err := AllTaken(path); err != nil || all["c"][0].Error != "apply: not now" || len(all["a"]) != 3 ||
+		all["a"][1].Error != "" {
 		t.Errorf("the fault of one key: %+v, %v", all, err)
 	}
-	must(t, Take(path, "three", s, []string{"a", "b", "c"}, time.Second, errors.Join(Fault{"b", "no b"}, Fault{"c", "no c"})))
-	if all, err := AllTaken(path); err != nil || all["b"][1].Error != "no b" || all["c"][0].Error != "no c" || all["a"][1].Error != "" {
+	must(t, Take(path, "three", s, []string{"a", "b", "c"}, time.Second, errors.Join(Fault{"b", "no b"},
+		Fault{"c", "no c"})))
+	if all, err := AllTaken(path); err != nil || all["b"][1].Error != "no b" || all["c"][0].Error != "no c" ||
+		all["a"][1].Error != "" {
 		t.Errorf("the faults of two keys: %+v, %v", all, err)
 	}
 	must(t, os.Remove(filepath.Join(filepath.Dir(path), "taken", "three.json")))

@@ -47,13 +47,15 @@ func takenDir(path string) string { return filepath.Join(filepath.Dir(path), "ta
 var taking sync.Mutex
 
 // Take records that a daemon has applied the values of some keys, or with a fault why it could not; a Fault concerns
-// its key only, and several may be joined. Other keys keep their earlier record, and a key with the same value and result keeps its time.
+// its key only, and several may be joined. Other keys keep their earlier record, and a key with the same value and
+// result keeps its time.
 func Take(path, daemon string, s Settings, keys []string, now time.Duration, fault error) error {
 	taking.Lock()
 	defer taking.Unlock()
 	file := filepath.Join(takenDir(path), daemon+".json")
 	records := map[string]Taken{}
-	if text, err := read(file); err == nil && (json.Unmarshal(text, &records) != nil || records == nil) { // nil: "null" is JSON too
+	// nil: "null" is JSON too
+	if text, err := read(file); err == nil && (json.Unmarshal(text, &records) != nil || records == nil) {
 		records = map[string]Taken{}
 	}
 	for _, key := range keys {
@@ -68,8 +70,8 @@ func Take(path, daemon string, s Settings, keys []string, now time.Duration, fau
 	return err
 }
 
-// faultOf is what a fault says of one key: a Fault is of its own key only, and errors that were joined are judged one by
-// one.
+// faultOf is what a fault says of one key: a Fault is of its own key only, and errors that were joined are judged one
+// by one.
 func faultOf(key string, fault error) string {
 	if joined, ok := fault.(interface{ Unwrap() []error }); ok {
 		var texts []string

@@ -11,7 +11,8 @@ import (
 	"resinos/services/spec/definition"
 )
 
-// Files holds NAME.toml for each service, and VARIANT/NAME.toml with the lines that an image of this variant has in addition.
+// Files holds NAME.toml for each service, and VARIANT/NAME.toml with the lines that an image of this variant has in
+// addition.
 //
 //go:embed *.toml */*.toml
 var Files embed.FS

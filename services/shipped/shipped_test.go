@@ -33,7 +33,8 @@ func TestEveryFileIsRight(t *testing.T) {
 		var nodes []graph.Node
 		for _, f := range files {
 			names = append(names, f.Spec.Name)
-			nodes = append(nodes, graph.Node{Name: f.Spec.Name, Needs: f.Spec.Needs, Wants: f.Spec.Wants, After: f.Spec.After, Conflicts: f.Spec.Conflicts})
+			nodes = append(nodes, graph.Node{Name: f.Spec.Name, Needs: f.Spec.Needs, Wants: f.Spec.Wants,
+				After: f.Spec.After, Conflicts: f.Spec.Conflicts})
 			if len(f.Data) == 0 || f.Name != f.Spec.Name+".toml" {
 				t.Errorf("Variant(%q): file %s holds %d bytes", variant, f.Name, len(f.Data))
 			}
@@ -94,8 +95,10 @@ func TestClosedServices(t *testing.T) {
 				continue
 			}
 			again, err := definition.Parse(f.Name, f.Data) // as the device reads it
-			if got := fmt.Sprint(again.Conditions); err != nil || got != want || again.Start != spec.OnDemand || len(again.Listen.Sockets) != 1 {
-				t.Errorf("%s: sshd has conditions %s, want %s; starts %s, listens on %v; %v", variant, got, want, again.Start, again.Listen.Sockets, err)
+			if got := fmt.Sprint(again.Conditions); err != nil || got != want || again.Start != spec.OnDemand ||
+				len(again.Listen.Sockets) != 1 {
+				t.Errorf("%s: sshd has conditions %s, want %s; starts %s, listens on %v; %v", variant, got, want,
+					again.Start, again.Listen.Sockets, err)
 			}
 		}
 	}

@@ -11,7 +11,8 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"status", "status", 0}, {"statsu", "status", 2}, {"stat", "start", 1},
+		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"status", "status", 0}, {"statsu", "status", 2},
+		{"stat", "start", 1},
 		{"kitten", "sitting", 3}, {long, long, 64}, {"a", long, 64},
 	} {
 		if got := Distance(c.a, c.b); got != c.want {

@@ -23,7 +23,8 @@ func Write(t *testing.T, path, compression, control string, files []tar.Header, 
 		suffix = "." + compression
 	}
 	packed := Compress(t, compression, data)
-	controlTar := Compress(t, "gz", Tar(t, []tar.Header{{Name: "./control", Mode: 0o644}}, map[string]string{"./control": control}))
+	controlTar := Compress(t, "gz", Tar(t, []tar.Header{{Name: "./control", Mode: 0o644}},
+		map[string]string{"./control": control}))
 	ar := Ar("debian-binary", []byte("2.0\n"), "control.tar.gz", controlTar, "data.tar"+suffix, packed)
 	if err := os.WriteFile(path, ar, 0o644); err != nil {
 		t.Fatal(err)

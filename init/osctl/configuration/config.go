@@ -1,5 +1,5 @@
-// Package configuration owns the command osctl config: what is in force, what came of it, and changes of config.json. What the keys mean
-// and how the file is written is services/config's. Read Configure first.
+// Package configuration owns the command osctl config: what is in force, what came of it, and changes of config.json.
+// What the keys mean and how the file is written is services/config's. Read Configure first.
 package configuration
 
 import (
@@ -31,7 +31,8 @@ func Configure(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args
 	if err != nil {
 		return err
 	}
-	c := &configuration{session: s, dry: *dry, anyKey: *anyKey, store: config.Store{Path: filepath.Join(s.Root, config.Path)}, published: filepath.Join(s.Root, settings.Path)}
+	c := &configuration{session: s, dry: *dry, anyKey: *anyKey,
+		store: config.Store{Path: filepath.Join(s.Root, config.Path)}, published: filepath.Join(s.Root, settings.Path)}
 	if len(rest) == 0 {
 		return c.show(*all, *asJSON)
 	}
@@ -40,9 +41,11 @@ func Configure(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args
 	n, known := want[verb]
 	switch {
 	case !known:
-		return cli.Misuse(fmt.Sprintf("no command %q of config", verb), "there are: osctl config get, set, unset, restore")
+		return cli.Misuse(fmt.Sprintf("no command %q of config", verb),
+			"there are: osctl config get, set, unset, restore")
 	case len(rest) != n:
-		return cli.Misuse(fmt.Sprintf("config %s needs %d arguments, not %d; put a value with blanks in quotes", verb, n, len(rest)), "try: osctl help config")
+		return cli.Misuse(fmt.Sprintf("config %s needs %d arguments, not %d; put a value with blanks in quotes", verb,
+			n, len(rest)), "try: osctl help config")
 	}
 	switch verb {
 	case "get":
@@ -114,7 +117,8 @@ func (c *configuration) look() (shownConfig, error) {
 	out := shownConfig{Source: now.Source, Fault: now.Fault, Unknown: now.Unknown}
 	for _, k := range config.Keys() {
 		key := describe(k, now, taken[k.Name], c.Now())
-		if k.Name == config.DNSServers && key.State == keyApplied && key.From == settings.Default && c.othersAsked(now.List(k.Name)) {
+		if k.Name == config.DNSServers && key.State == keyApplied && key.From == settings.Default &&
+			c.othersAsked(now.List(k.Name)) {
 			key.State, key.Effect = keyNoEffect, "not used: a lease has name servers"
 		}
 		out.Keys = append(out.Keys, key)
@@ -164,8 +168,10 @@ func describe(k config.Key, s settings.Settings, taken []settings.Taken, now tim
 	return out
 }
 
-// effect tells what the daemons have recorded. PID 1 records what it did at boot, which whoever takes a change later replaces.
-func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Duration) (state, text string, of []settings.Taken) {
+// effect tells what the daemons have recorded. PID 1 records what it did at boot, which whoever takes a change later
+// replaces.
+func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Duration) (state, text string,
+	of []settings.Taken) {
 	var done, waiting []string
 	latest := 0.0
 	for _, t := range taken {
@@ -186,7 +192,8 @@ func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Dur
 	case len(waiting) > 0:
 		return keyWaiting, "not applied yet by " + strings.Join(waiting, ", ") + "; try: osctl status " + waiting[0], of
 	case len(done) > 0:
-		return keyApplied, "applied by " + strings.Join(done, ", ") + " " + screen.Ago(now-time.Duration(latest*float64(time.Second))) + " ago", of
+		return keyApplied, "applied by " + strings.Join(done, ", ") + " " +
+			screen.Ago(now-time.Duration(latest*float64(time.Second))) + " ago", of
 	case v.JSON == nil || v.From == settings.Default:
 		return keyNoEffect, k.Daemon + " does not follow it", nil
 	}
@@ -205,25 +212,30 @@ func (c *configuration) show(all, asJSON bool) error {
 	return err
 }
 
-var stateColours = map[string]screen.Colour{keyApplied: screen.Green, keyWaiting: screen.Yellow, keyFault: screen.Red, keyNoEffect: screen.Dim, keyKept: screen.Dim}
+var stateColours = map[string]screen.Colour{keyApplied: screen.Green, keyWaiting: screen.Yellow, keyFault: screen.Red,
+	keyNoEffect: screen.Dim, keyKept: screen.Dim}
 
 func (c *configuration) text(found shownConfig, all bool) string {
 	var b strings.Builder
 	if found.Fault != "" {
-		b.WriteString(c.Paint(screen.Red, c.Fit(screen.InLine(found.Fault))) + "\n" + c.Fit("try: osctl config restore, or correct "+config.Path) + "\n\n")
+		b.WriteString(c.Paint(screen.Red, c.Fit(screen.InLine(found.Fault))) + "\n" +
+			c.Fit("try: osctl config restore, or correct "+config.Path) + "\n\n")
 	}
 	if found.Pending {
-		b.WriteString(c.Paint(screen.Yellow, c.Fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
+		b.WriteString(c.Paint(screen.Yellow,
+			c.Fit("config.json has changed and is not applied yet; try: osctl status configd")) + "\n\n")
 	}
 	rows := [][]screen.Cell{screen.Header("KEY", "VALUE", "FROM", "EFFECT")}
 	for _, k := range found.Keys {
 		if set := k.From != "" && k.From != settings.Default; !set && k.State == keyKept && !all {
 			continue
 		}
-		rows = append(rows, []screen.Cell{{Text: k.Key}, {Text: shorten(k.said(), 40)}, {Text: string(k.From), Colour: screen.Dim}, {Text: screen.InLine(k.Effect), Colour: stateColours[k.State]}})
+		rows = append(rows, []screen.Cell{{Text: k.Key}, {Text: shorten(k.said(), 40)}, {Text: string(k.From),
+			Colour: screen.Dim}, {Text: screen.InLine(k.Effect), Colour: stateColours[k.State]}})
 	}
 	for _, key := range found.Unknown {
-		rows = append(rows, []screen.Cell{{Text: shorten(screen.Escape(key), 60)}, {}, {Text: "file", Colour: screen.Dim}, {Text: "unknown key, kept unchanged", Colour: screen.Dim}})
+		rows = append(rows, []screen.Cell{{Text: shorten(screen.Escape(key), 60)}, {},
+			{Text: "file", Colour: screen.Dim}, {Text: "unknown key, kept unchanged", Colour: screen.Dim}})
 	}
 	b.WriteString(c.Table(rows))
 	return b.String()
@@ -256,7 +268,8 @@ func shorten(text string, n int) string {
 	return text
 }
 
-// get prints the value of one key, secrets too: it was asked for. That is what is in force, or will be as soon as the file is applied.
+// get prints the value of one key, secrets too: it was asked for. That is what is in force, or will be as soon as the
+// file is applied.
 func (c *configuration) get(key string, asJSON bool) error {
 	now, err := settings.Read(c.published)
 	if err != nil {
@@ -304,12 +317,14 @@ func (c *configuration) set(ctx context.Context, key, typed string) error {
 	if k, _ := config.Find(key); k.Secret {
 		told = "the given value"
 	}
-	return c.change(ctx, "set "+key+" to "+told, func(d config.Document) (config.Document, error) { return d.With(key, value) })
+	return c.change(ctx, "set "+key+" to "+told,
+		func(d config.Document) (config.Document, error) { return d.With(key, value) })
 }
 
 func (c *configuration) unset(ctx context.Context, key string) error {
 	if key == config.UUID {
-		return cli.Misuse("the device would lose its identity", "to give it another: osctl config set uuid 32-HEX-DIGITS")
+		return cli.Misuse("the device would lose its identity",
+			"to give it another: osctl config set uuid 32-HEX-DIGITS")
 	}
 	if _, written := config.Load(c.store.Path).Document.Get(key); !written {
 		return cli.Advise(fmt.Errorf("%s is not in config.json", screen.Escape(key)), "try: osctl config")
@@ -318,7 +333,8 @@ func (c *configuration) unset(ctx context.Context, key string) error {
 }
 
 // change writes the file, or says what it would do.
-func (c *configuration) change(ctx context.Context, what string, change func(config.Document) (config.Document, error)) error {
+func (c *configuration) change(ctx context.Context, what string,
+	change func(config.Document) (config.Document, error)) error {
 	if c.dry {
 		_, err := fmt.Fprintln(c.Stdout, screen.Escape(what)+" in "+config.Path)
 		return err
@@ -342,7 +358,8 @@ func (c *configuration) change(ctx context.Context, what string, change func(con
 	return err
 }
 
-// applyPatience is how long configd has for a change: it waits until the file is quiet, and one run of it is not far from the other.
+// applyPatience is how long configd has for a change: it waits until the file is quiet, and one run of it is not far
+// from the other.
 const applyPatience = 10 * time.Second
 
 // awaitApplied returns when what the file says is in force. The error says that this has not come to pass in time.
@@ -379,12 +396,14 @@ func applied(file, now settings.Settings) bool {
 
 func (c *configuration) restore() error {
 	if c.dry {
-		_, err := fmt.Fprintf(c.Stdout, "move %s to %s, replace it by the last good copy\n", config.Path, config.Path+config.Bad)
+		_, err := fmt.Fprintf(c.Stdout, "move %s to %s, replace it by the last good copy\n", config.Path,
+			config.Path+config.Bad)
 		return err
 	}
 	if err := c.store.Restore(); err != nil {
 		return cli.Advise(errors.New(screen.InLine(err.Error())), "try: osctl config")
 	}
-	_, err := fmt.Fprintf(c.Stdout, "config.json is the last good copy now; the old file is %s\n", config.Path+config.Bad)
+	_, err := fmt.Fprintf(c.Stdout, "config.json is the last good copy now; the old file is %s\n",
+		config.Path+config.Bad)
 	return err
 }

@@ -1,6 +1,7 @@
 // Package diskuse owns the count of who uses the data partition: which container, which app, and what else.
 //
-// It only looks, and asks neither the engine nor the manager: a full partition may have stopped both. Read User first, then Count.
+// It only looks, and asks neither the engine nor the manager: a full partition may have stopped both. Read User first,
+// then Count.
 package diskuse
 
 import (
@@ -31,7 +32,8 @@ const (
 	contentStore = "containerd/io.containerd.content.v1.content/"
 )
 
-// layersOf tells for each directory of data that a running container writes to, relative to data, which container that is.
+// layersOf tells for each directory of data that a running container writes to, relative to data, which container that
+// is.
 func layersOf(mounts []attach.Mount, data string) map[string]string {
 	layers := map[string]string{}
 	for _, m := range mounts {
@@ -72,10 +74,11 @@ func owner(name string, layers map[string]string) (who, what string) {
 	return "/mnt/data/" + parts[0], ""
 }
 
-// Count lists who uses the file system that is attached at data, below root, the largest first. whole is false if ctx ended before all of
-// it was counted.
+// Count lists who uses the file system that is attached at data, below root, the largest first. whole is false if ctx
+// ended before all of it was counted.
 func Count(ctx context.Context, root, data string, mounts []attach.Mount) (list []User, whole bool) {
-	c := counter{root: filepath.Join(root, data), layers: layersOf(mounts, data), sums: map[[2]string]*User{}, seen: map[uint64]bool{}}
+	c := counter{root: filepath.Join(root, data), layers: layersOf(mounts, data), sums: map[[2]string]*User{},
+		seen: map[uint64]bool{}}
 	var st syscall.Stat_t
 	if syscall.Lstat(c.root, &st) != nil {
 		return nil, true
@@ -86,7 +89,8 @@ func Count(ctx context.Context, root, data string, mounts []attach.Mount) (list 
 		list = append(list, *f)
 	}
 	slices.SortFunc(list, func(a, b User) int {
-		return cmp.Or(cmp.Compare(b.Used, a.Used), cmp.Compare(b.Files, a.Files), cmp.Compare(a.Who, b.Who), cmp.Compare(a.What, b.What))
+		return cmp.Or(cmp.Compare(b.Used, a.Used), cmp.Compare(b.Files, a.Files), cmp.Compare(a.Who, b.Who),
+			cmp.Compare(a.What, b.What))
 	})
 	return list, ctx.Err() == nil
 }
@@ -99,8 +103,8 @@ type counter struct {
 	seen   map[uint64]bool // inodes of several names
 }
 
-// count adds what is in a directory. What comes or goes meanwhile, or cannot be read, is left out: a count of a device at work is no
-// more than that. It does not leave the file system.
+// count adds what is in a directory. What comes or goes meanwhile, or cannot be read, is left out: a count of a device
+// at work is no more than that. It does not leave the file system.
 func (c *counter) count(ctx context.Context, dir string) {
 	entries, _ := os.ReadDir(filepath.Join(c.root, dir))
 	for _, e := range entries {

@@ -16,8 +16,10 @@ func TestCount(t *testing.T) {
 	root := t.TempDir()
 	data := filepath.Join(root, "mnt/data")
 	for name, kib := range map[string]int{
-		layer + "1/fs/bin/sh": 200, layer + "2/fs/var/log": 900, "containerd/io.containerd.content.v1.content/blobs/sha256/aa": 100,
-		"apps/hello/images/hello.tar": 300, "set-aside/state-1/file": 60, "containerd/meta.db": 20, "stray": 8,
+		layer + "1/fs/bin/sh": 200, layer + "2/fs/var/log": 900,
+		"containerd/io.containerd.content.v1.content/blobs/sha256/aa": 100,
+		"apps/hello/images/hello.tar":                                 300, "set-aside/state-1/file": 60,
+		"containerd/meta.db": 20, "stray": 8,
 		"volumes/shop/data/file": 500,
 	} {
 		path := filepath.Join(data, name)
@@ -28,14 +30,16 @@ func TestCount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Link(filepath.Join(data, "apps/hello/images/hello.tar"), filepath.Join(data, "apps/hello/again.tar")); err != nil {
+	if err := os.Link(filepath.Join(data, "apps/hello/images/hello.tar"),
+		filepath.Join(data, "apps/hello/again.tar")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("/", filepath.Join(data, "apps/hello/out")); err != nil {
 		t.Fatal(err)
 	}
 	mounts := []attach.Mount{
-		{Target: taskDir + "resinos/shop.web/rootfs", Type: "overlay", Super: "rw,lowerdir=/mnt/data/" + layer + "1/fs,upperdir=/mnt/data/" + layer + "2/fs,workdir=x"},
+		{Target: taskDir + "resinos/shop.web/rootfs", Type: "overlay", Super: "rw,lowerdir=/mnt/data/" + layer +
+			"1/fs,upperdir=/mnt/data/" + layer + "2/fs,workdir=x"},
 		{Target: "/elsewhere", Type: "overlay", Super: "rw,upperdir=/mnt/data/" + layer + "1/fs"},
 	}
 	list, whole := Count(t.Context(), root, "/mnt/data", mounts)
@@ -43,7 +47,8 @@ func TestCount(t *testing.T) {
 		t.Error("not all was counted")
 	}
 	want := map[string]int64{ // in KiB
-		"container shop.web": 900, "app hello": 300, "container images": 300, "engine": 20, "/mnt/data/set-aside/state-1": 60, "/mnt/data/stray": 8,
+		"container shop.web": 900, "app hello": 300, "container images": 300, "engine": 20,
+		"/mnt/data/set-aside/state-1": 60, "/mnt/data/stray": 8,
 		"app shop": 500,
 	}
 	got := map[string]int64{}

@@ -30,9 +30,10 @@ type Inventory struct {
 
 // Caveat says why the report of the apps may be wrong or old. The zero Caveat means that it is right.
 type Caveat struct {
-	Text  string
-	Since float64 // seconds since the kernel started: when the fault began, or the time of the manager's report; 0: not known
-	Wrong bool    // it is a fault; false: a person stopped the manager
+	Text string
+	// seconds since the kernel started: when the fault began, or the time of the manager's report; 0: not known
+	Since float64
+	Wrong bool // it is a fault; false: a person stopped the manager
 }
 
 // Read adds the apps, which the manager has published below root, to the services. PID 1 reports that its service is

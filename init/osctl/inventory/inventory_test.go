@@ -14,15 +14,18 @@ var device = Inventory{
 	Services: []pid1.ServiceStatus{{Name: "manager", State: "up"}, {Name: "job", State: "done", Type: "oneshot"}},
 	Apps: []appstatus.App{
 		{Name: "manager", State: appstatus.GivenUp, Trouble: appstatus.Trouble{Cause: appstatus.Failed}},
-		{Name: "shop", State: appstatus.Up, Containers: []appstatus.Container{{Name: "web", ID: "shop.web", State: appstatus.Up}}},
+		{Name: "shop", State: appstatus.Up, Containers: []appstatus.Container{{Name: "web", ID: "shop.web",
+			State: appstatus.Up}}},
 	},
 }
 
 // TestFind: a service and an app may have one name, and then both are meant.
 func TestFind(t *testing.T) {
 	for name, want := range map[string]string{
-		"manager": "[service true app false]", "job": "[service true]", "shop": "[app true container true]", "shop/web": "[container true]", "shop.web": "[container true]",
-		"": "[service true service true app false app true container true]", "shop/x": "no service and no app \"shop/x\"", "web": "no service and no app \"web\"",
+		"manager": "[service true app false]", "job": "[service true]", "shop": "[app true container true]",
+		"shop/web": "[container true]", "shop.web": "[container true]",
+		"":       "[service true service true app false app true container true]",
+		"shop/x": "no service and no app \"shop/x\"", "web": "no service and no app \"web\"",
 	} {
 		var names []string
 		if name != "" {
@@ -65,7 +68,8 @@ func kinds(t *testing.T, found []Thing) []string {
 // TestCaveatIsAnEntry: who reads everything must not take old words for the state of now.
 func TestCaveatIsAnEntry(t *testing.T) {
 	in := Inventory{Caveat: Caveat{Text: "the manager is down", Since: 3}}
-	if got := fmt.Sprint(in.Entries(nil, true)); got != "[{apps apps unknown the manager is down 3}]" || len(in.Entries(nil, false)) != 0 {
+	if got := fmt.Sprint(in.Entries(nil, true)); got != "[{apps apps unknown the manager is down 3}]" ||
+		len(in.Entries(nil, false)) != 0 {
 		t.Errorf("Entries = %s", got)
 	}
 }

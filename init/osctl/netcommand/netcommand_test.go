@@ -71,7 +71,7 @@ func answering(t *testing.T) (root string) {
 		netcontrol.OpPlan:   func(context.Context, json.RawMessage) (any, error) { return plan, nil },
 		netcontrol.OpReload: func(context.Context, json.RawMessage) (any, error) { return nil, nil },
 		netcontrol.OpUp: func(_ context.Context, args json.RawMessage) (any, error) {
-			return nil, &control.Error{Text: "no link is there for the profile " + string(args), Hint: "try: osctl net"}
+			return nil, &control.Error{Text: "no link has the profile " + string(args), Hint: "try: osctl net"}
 		},
 		netcontrol.OpWireGuardKey: func(context.Context, json.RawMessage) (any, error) {
 			return netcontrol.KeyPair{Private: "PRIVATE", Public: "PUBLIC"}, nil

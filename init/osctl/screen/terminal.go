@@ -1,5 +1,6 @@
-// Package screen owns how text is laid out for people: colours, tables that a terminal's width cuts, signs, spans and sizes in words, and
-// what makes bytes of strangers harmless. It never wraps a line, and never reads a device's state. Read Screen first.
+// Package screen owns how text is laid out for people: colours, tables that a terminal's width cuts, signs, spans and
+// sizes in words, and what makes bytes of strangers harmless. It never wraps a line, and never reads a device's state.
+// Read Screen first.
 package screen
 
 import (
@@ -73,7 +74,8 @@ func terminalSize(w io.Writer) (columns, rows int) {
 	return columns, rows
 }
 
-// Keys lets single keys be read from in until restore is called. Ctrl-C comes as a key too, so that restore always runs.
+// Keys lets single keys be read from in until restore is called. Ctrl-C comes as a key too, so that restore always
+// runs.
 func Keys(in *os.File) (restore func(), err error) {
 	fd := int(in.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)

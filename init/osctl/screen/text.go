@@ -39,7 +39,8 @@ type Cell struct {
 	Wide   bool // a heading: it makes no column wider
 }
 
-// Table lays rows out in columns, two blanks apart. The last column is not filled up, and what the terminal has no room for is cut.
+// Table lays rows out in columns, two blanks apart. The last column is not filled up, and what the terminal has no room
+// for is cut.
 func (s *Screen) Table(rows [][]Cell) string {
 	var widths []int
 	for _, row := range rows {
@@ -155,7 +156,8 @@ func runeWidth(r rune) int {
 	case unicode.In(r, unicode.Mn, unicode.Me):
 		return 0
 	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf, r >= 0xac00 && r <= 0xd7a3, r >= 0xf900 && r <= 0xfaff,
-		r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60, r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000:
+		r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60, r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 &&
+			r <= 0x1faff, r >= 0x20000:
 		return 2
 	}
 	return 1

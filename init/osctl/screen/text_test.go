@@ -19,7 +19,8 @@ func TestSpeaksUTF8(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{-1: "-", 0: "0", 1023: "1023", 1024: "1.0K", 10 << 10: "10K", 999 << 10: "999K", 1000 << 10: "1.0M", 1 << 40: "1.0T", 1 << 62: "4194304T"} {
+	for n, want := range map[int64]string{-1: "-", 0: "0", 1023: "1023", 1024: "1.0K", 10 << 10: "10K",
+		999 << 10: "999K", 1000 << 10: "1.0M", 1 << 40: "1.0T", 1 << 62: "4194304T"} {
 		if got := Size(n); got != want {
 			t.Errorf("size(%d) = %q, want %q", n, got, want)
 		}

@@ -25,8 +25,9 @@ const AppsDir = "mnt/data/apps"
 
 // what says what the owner loses.
 var what = map[string]string{
-	"state": "keys, services, network profiles, the machine id and everything else that was set up on the device (not config.json, and so neither UUID nor host name)",
-	"data":  "all apps, their container images and their data, and logs kept on disk",
+	"state": "keys, services, network profiles, the machine id and everything else that was set up on the device " +
+		"(not config.json, and so neither UUID nor host name)",
+	"data": "all apps, their container images and their data, and logs kept on disk",
 }
 
 func Purge(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []string) error {
@@ -53,7 +54,8 @@ func Purge(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []str
 		return s.purgeLost(p, *dry, *yes)
 	}
 	if *dry {
-		fmt.Fprintf(s.Stdout, "remove %s: the next boot removes %s\n", filepath.Join(p.Target, purge.Flag), what[p.Name])
+		fmt.Fprintf(s.Stdout, "remove %s: the next boot removes %s\n", filepath.Join(p.Target, purge.Flag),
+			what[p.Name])
 		return nil
 	}
 	if purge.Wanted(p) {
@@ -68,15 +70,17 @@ func Purge(_ context.Context, call *cli.Session, flags *flag.FlagSet, args []str
 	if err := purge.Mark(p); err != nil {
 		return cli.Advise(err, "is the partition read-only? try: osctl space")
 	}
-	fmt.Fprintf(s.Stdout, "the next boot purges %s; try: osctl reboot\nto keep it after all: touch %s\n", p.Name, filepath.Join(p.Target, purge.Flag))
+	fmt.Fprintf(s.Stdout, "the next boot purges %s; try: osctl reboot\nto keep it after all: touch %s\n", p.Name,
+		filepath.Join(p.Target, purge.Flag))
 	if p.Name == "state" { // without the file, its copy would come back (configd)
-		fmt.Fprintf(s.Stdout, "config.json stays; to remove the identity of the device as well: rm -f %s*\n", config.Path)
+		fmt.Fprintf(s.Stdout, "config.json stays; to remove the identity of the device as well: rm -f %s*\n",
+			config.Path)
 	}
 	return nil
 }
 
-// purgeable reports whether a partition is lost: it could not be attached, and a tmpfs stands in for it. It refuses what would have no effect:
-// the tmpfs is new with every boot, and so is a mark on another one.
+// purgeable reports whether a partition is lost: it could not be attached, and a tmpfs stands in for it. It refuses
+// what would have no effect: the tmpfs is new with every boot, and so is a mark on another one.
 func (s *session) purgeable(p purge.Place) (lost bool, err error) {
 	mounts, err := s.mounts()
 	if err != nil {
@@ -87,14 +91,17 @@ func (s *session) purgeable(p purge.Place) (lost bool, err error) {
 	m, there := at(place.Target)
 	switch {
 	case !there:
-		return false, cli.Advise(fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target), "osctl works on a resinOS device only")
+		return false, cli.Advise(fmt.Errorf("purge %s: nothing is attached at %s", p.Name, place.Target),
+			"osctl works on a resinOS device only")
 	case m.Type != "tmpfs":
 		return false, nil
 	case place.Request == "":
-		return false, cli.Advise(fmt.Errorf("purge %s: the partition could not be attached, and its replacement in RAM is lost at the next boot", p.Name), "try: osctl boot")
+		return false, cli.Advise(fmt.Errorf("purge %s: the partition could not be attached, and its replacement in "+
+			"RAM is lost at the next boot", p.Name), "try: osctl boot")
 	}
 	if keeper, there := at(filepath.Dir(place.Request)); !there || keeper.Type == "tmpfs" {
-		return false, cli.Advise(fmt.Errorf("purge %s: neither this partition nor the one that would keep the mark could be attached", p.Name),
+		return false, cli.Advise(fmt.Errorf("purge %s: neither this partition nor the one that would keep the mark "+
+			"could be attached", p.Name),
 			"try: osctl reboot; if that does not help, write the image to the disk again")
 
 	}
@@ -106,7 +113,8 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 	p.Request = filepath.Join(s.Root, p.Request)
 	switch {
 	case dry:
-		fmt.Fprintf(s.Stdout, "write %s: the next boot creates an empty file system in place of one that cannot be attached, and removes %s\n", p.Request, what[p.Name])
+		fmt.Fprintf(s.Stdout, "write %s: the next boot creates an empty file system in place of one that cannot be "+
+			"attached, and removes %s\n", p.Request, what[p.Name])
 		return nil
 	case purge.Asked(p):
 		fmt.Fprintf(s.Stdout, "%s is marked already; try: osctl reboot\n", p.Name)
@@ -119,14 +127,16 @@ func (s *session) purgeLost(p purge.Place, dry, yes bool) error {
 	if err := purge.Ask(p); err != nil {
 		return cli.Advise(err, "is the partition full or read-only? try: osctl space")
 	}
-	fmt.Fprintf(s.Stdout, "%s could not be attached; the next boot creates it empty; try: osctl reboot\nto keep it after all: rm %s\n", p.Name, p.Request)
+	fmt.Fprintf(s.Stdout, "%s could not be attached; the next boot creates it empty; try: osctl reboot\nto keep it "+
+		"after all: rm %s\n", p.Name, p.Request)
 	return nil
 }
 
 // confirm asks on a terminal. A script has to say --yes.
 func (s *session) confirm(name string) error {
 	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil || !s.Terminal {
-		return cli.Misuse("purge "+name+" is not confirmed", "this removes "+what[name]+"; try: osctl purge --yes "+name)
+		return cli.Misuse("purge "+name+" is not confirmed", "this removes "+what[name]+"; try: osctl purge --yes "+
+			name)
 	}
 	fmt.Fprintf(s.Stdout, "The next boot removes %s.\nType %s to go on: ", what[name], name)
 	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 64)).ReadString('\n')
@@ -142,13 +152,17 @@ func (s *session) confirm(name string) error {
 // purgeApp says the truth: an app has no data of its own yet that outlives its containers.
 func (s *session) purgeApp(name string) error {
 	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
-		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name), "try: osctl purge state, osctl purge data")
+		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name),
+			"try: osctl purge state, osctl purge data")
 	}
 	dir := filepath.Join(s.Root, AppsDir, name)
 	if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
-		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name), "try: osctl purge state, osctl purge data")
+		return cli.Misuse(fmt.Sprintf("no partition or app is called %q", name),
+			"try: osctl purge state, osctl purge data")
 	}
-	return cli.Advise(fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container", screen.Escape(name)),
-		fmt.Sprintf("to start it from its image again: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir))))
+	return cli.Advise(fmt.Errorf("purge %s: apps have no volumes yet; what a container wrote goes with the container",
+		screen.Escape(name)),
+		fmt.Sprintf("to start it from its image again: mv %s /tmp && osctl restart manager && mv /tmp/%s %s && osctl "+
+			"restart manager", screen.Escape(dir), screen.Escape(name), screen.Escape(filepath.Dir(dir))))
 
 }

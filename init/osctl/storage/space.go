@@ -1,5 +1,5 @@
-// Package storage owns the commands of osctl about partitions: how full they are, what they should hold, and to have one purged. It
-// never removes anything itself: the next boot purges what is marked. Read Space first.
+// Package storage owns the commands of osctl about partitions: how full they are, what they should hold, and to have
+// one purged. It never removes anything itself: the next boot purges what is marked. Read Space first.
 package storage
 
 import (
@@ -25,7 +25,8 @@ import (
 // session is one call, with the methods of this package.
 type session struct{ *cli.Session }
 
-// Space is how full one of the device's partitions is, or what containers may take of data. Sizes are bytes; -1 is unknown.
+// Space is how full one of the device's partitions is, or what containers may take of data. Sizes are bytes; -1 is
+// unknown.
 type Space struct {
 	Name     string `json:"name"`   // boot, state, data, containers
 	Target   string `json:"target"` // where it is attached
@@ -76,7 +77,8 @@ func Show(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []st
 	}
 	all := Spaces(s.Session)
 	if len(all) == 0 {
-		return cli.Advise(fmt.Errorf("no partition is attached below %s", filepath.Join(s.Root, "mnt")), "osctl works on a resinOS device only")
+		return cli.Advise(fmt.Errorf("no partition is attached below %s", filepath.Join(s.Root, "mnt")),
+			"osctl works on a resinOS device only")
 	}
 	s.fill(ctx, all, *who)
 	if *asJSON {
@@ -111,7 +113,10 @@ func (s *session) fill(ctx context.Context, all []Space, asked bool) {
 
 // DataIsFull reports whether data is used up, or almost, or what containers may take of it.
 func DataIsFull(all []Space) bool {
-	return slices.ContainsFunc(all, func(p Space) bool { return (p.Name == "data" || p.Name == "containers") && p.isFull() })
+	return slices.ContainsFunc(all, func(p Space) bool {
+		return (p.Name == "data" || p.Name == "containers") &&
+			p.isFull()
+	})
 }
 
 func (s *session) mounts() ([]attach.Mount, error) {
@@ -130,7 +135,8 @@ func (p *Space) isFull() bool {
 	return slices.ContainsFunc(p.Marks, func(m Mark) bool { return m == Full || m == Tight || m == NoInodes })
 }
 
-// Spaces looks at the partitions that the device writes. Without any of them this is no device of ours, and the list is empty.
+// Spaces looks at the partitions that the device writes. Without any of them this is no device of ours, and the list is
+// empty.
 func Spaces(call *cli.Session) []Space {
 	s := &session{call}
 	mounts, err := s.mounts()
@@ -257,8 +263,10 @@ func Table(s *cli.Session, all []Space) string {
 			notes = append(notes, screen.InLine(p.Note))
 		}
 		rows = append(rows, []screen.Cell{
-			{Text: p.Name}, {Text: screen.Size(p.Total), Right: true}, {Text: screen.Size(p.Used), Right: true}, {Text: screen.Size(p.Free), Right: true},
-			{Text: screen.Size(p.Reserved), Right: true}, {Text: p.files(), Right: true}, {Text: strings.Join(notes, "; "), Colour: c},
+			{Text: p.Name}, {Text: screen.Size(p.Total), Right: true}, {Text: screen.Size(p.Used), Right: true},
+			{Text: screen.Size(p.Free), Right: true},
+			{Text: screen.Size(p.Reserved), Right: true}, {Text: p.files(), Right: true},
+			{Text: strings.Join(notes, "; "), Colour: c},
 		})
 	}
 	return s.Table(rows)
@@ -275,7 +283,9 @@ func (s *session) fillTable(all []Space) string {
 		for i, f := range p.FilledBy {
 			counted += f.Used
 			if i < maxUsers {
-				rows = append(rows, []screen.Cell{{Text: screen.Escape(f.Who)}, {Text: screen.Size(f.Used), Right: true}, {Text: strconv.FormatInt(f.Files, 10), Right: true}, {Text: screen.Escape(f.What), Colour: screen.Dim}})
+				rows = append(rows, []screen.Cell{{Text: screen.Escape(f.Who)}, {Text: screen.Size(f.Used),
+					Right: true}, {Text: strconv.FormatInt(f.Files, 10), Right: true}, {Text: screen.Escape(f.What),
+					Colour: screen.Dim}})
 			}
 		}
 		text := "\n" + s.Table(rows)
@@ -283,7 +293,8 @@ func (s *session) fillTable(all []Space) string {
 		case p.Uncounted:
 			text += s.Fit("not everything was counted within "+countPatience.String()) + "\n"
 		case rest > p.Total/100*tight:
-			text += s.Fit(screen.Size(rest)+" more have no name: removed files that are still open, and the file system itself") + "\n"
+			text += s.Fit(screen.Size(rest)+" more have no name: removed files that are still open, and the file "+
+				"system itself") + "\n"
 		}
 		return text
 	}

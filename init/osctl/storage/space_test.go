@@ -36,7 +36,8 @@ func storage(t *testing.T, mounts string) (*session, *bytes.Buffer) {
 	}
 	for name, text := range map[string]string{
 		"proc/self/mountinfo": mounts, "mnt/data/apps/hello/compose.yaml": "services: {}\n",
-		"mnt/state/" + purge.Flag: "", "mnt/state/" + purge.Armed: "", "mnt/data/" + purge.Flag: "", "mnt/data/" + purge.Armed: "",
+		"mnt/state/" + purge.Flag: "", "mnt/state/" + purge.Armed: "", "mnt/data/" + purge.Flag: "",
+		"mnt/data/" + purge.Armed: "",
 	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -65,7 +66,8 @@ func TestSpace(t *testing.T) {
 	if err := Show(context.Background(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := Show(context.Background(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError), []string{"--json"}); err != nil {
+	if err := Show(context.Background(), s.Session, flag.NewFlagSet("space", flag.ContinueOnError),
+		[]string{"--json"}); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Golden(t, "space.golden", out.String())
@@ -97,12 +99,15 @@ func TestSpaceOfContainers(t *testing.T) {
 		mark        Mark
 		note        string
 	}{
-		"room":             {mounts: limited, used: quota.Amount{Space: 10 << 20, Files: 960}, limit: limit, free: 20 << 20, files: 40, mark: Tight},
-		"more than it may": {mounts: limited, used: quota.Amount{Space: 41 << 20, Files: 10}, limit: limit, files: 50, mark: Full},
-		"no file":          {mounts: limited, used: quota.Amount{Space: 10 << 20, Files: 1000}, limit: limit, free: 20 << 20, mark: NoInodes},
-		"no quotas":        {mounts: sampleMounts, fault: unix.ESRCH, free: -1, files: -1, note: unlimited},
-		"no limit yet":     {mounts: limited, used: quota.Amount{Files: 3}, free: -1, files: -1, note: unset},
-		"nobody may ask":   {mounts: limited, fault: unix.EPERM, free: -1, files: -1, note: unix.EPERM.Error()},
+		"room": {mounts: limited, used: quota.Amount{Space: 10 << 20, Files: 960}, limit: limit, free: 20 << 20,
+			files: 40, mark: Tight},
+		"more than it may": {mounts: limited, used: quota.Amount{Space: 41 << 20, Files: 10}, limit: limit, files: 50,
+			mark: Full},
+		"no file": {mounts: limited, used: quota.Amount{Space: 10 << 20, Files: 1000}, limit: limit,
+			free: 20 << 20, mark: NoInodes},
+		"no quotas":      {mounts: sampleMounts, fault: unix.ESRCH, free: -1, files: -1, note: unlimited},
+		"no limit yet":   {mounts: limited, used: quota.Amount{Files: 3}, free: -1, files: -1, note: unset},
+		"nobody may ask": {mounts: limited, fault: unix.EPERM, free: -1, files: -1, note: unix.EPERM.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := storage(t, tt.mounts)
@@ -165,8 +170,10 @@ func TestPurge(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "needs a partition"}, {[]string{"state", "data"}, "needs a partition"}, {[]string{"nothing"}, "no partition or app is called"},
-		{[]string{"../../etc"}, "no partition or app is called"}, {[]string{"--yes", "hello"}, "apps have no volumes yet"}, {[]string{"state"}, "not confirmed"},
+		{nil, "needs a partition"}, {[]string{"state", "data"}, "needs a partition"},
+		{[]string{"nothing"}, "no partition or app is called"},
+		{[]string{"../../etc"}, "no partition or app is called"}, {[]string{"--yes", "hello"},
+			"apps have no volumes yet"}, {[]string{"state"}, "not confirmed"},
 	} {
 		if err := run(tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("purge %v = %v, want %q", tt.args, err, tt.want)
@@ -175,10 +182,12 @@ func TestPurge(t *testing.T) {
 	if err := run("-n", "data"); err != nil || !there("data") || !strings.Contains(out.String(), "all apps") {
 		t.Errorf("purge -n: %v: %s", err, out)
 	}
-	if err := run("-n", "state"); err != nil || !strings.Contains(out.String(), "not config.json, and so neither UUID nor host name") {
+	if err := run("-n", "state"); err != nil ||
+		!strings.Contains(out.String(), "not config.json, and so neither UUID nor host name") {
 		t.Errorf("purge -n: %v: %s", err, out)
 	}
-	if err := run("--yes", "state"); err != nil || there("state") || !there("data") || !strings.Contains(out.String(), "osctl reboot") || !strings.Contains(out.String(), "rm -f /mnt/boot/config.json*") {
+	if err := run("--yes", "state"); err != nil || there("state") || !there("data") || !strings.Contains(out.String(),
+		"osctl reboot") || !strings.Contains(out.String(), "rm -f /mnt/boot/config.json*") {
 		t.Errorf("purge state: %v: %s", err, out)
 	}
 	if err := run("--yes", "state"); err != nil || !strings.Contains(out.String(), "marked already") {
@@ -188,7 +197,8 @@ func TestPurge(t *testing.T) {
 		t.Errorf("something is removed before the reboot: %v", err)
 	}
 	s, out = storage(t, strings.ReplaceAll(sampleMounts, "ext4 /dev/vda4", "tmpfs tmpfs"))
-	if err := run("--yes", "state"); err == nil || !strings.Contains(err.Error(), "its replacement in RAM") || !there("state") {
+	if err := run("--yes", "state"); err == nil || !strings.Contains(err.Error(), "its replacement in RAM") ||
+		!there("state") {
 		t.Errorf("purge of a stand-in: %v", err)
 	}
 }

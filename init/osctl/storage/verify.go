@@ -50,7 +50,8 @@ func Verify(ctx context.Context, call *cli.Session, flags *flag.FlagSet, args []
 	case err != nil:
 		return cli.Advise(err, "the next update brings a missing list back")
 	case bad > 0:
-		return cli.Advise(fmt.Errorf("%s differ from the image", screen.Count(bad, "file system")), "if nobody changed the files on purpose, install the image again and replace the disk")
+		return cli.Advise(fmt.Errorf("%s differ from the image", screen.Count(bad, "file system")),
+			"if nobody changed the files on purpose, install the image again and replace the disk")
 	}
 	return nil
 }
@@ -120,7 +121,8 @@ func (s *session) verified(reports []fingerprint.Report) string {
 				fmt.Fprintf(&b, "%s: %s /%s\n", s.Paint(kind.tint, kind.word), r.Place, screen.Escape(name))
 			}
 		}
-		fmt.Fprintf(&b, "%s: %s as in the image, %s\n", r.Place, screen.Count(r.Files, "file"), screen.Size(r.Bytes)+"B")
+		fmt.Fprintf(&b, "%s: %s as in the image, %s\n", r.Place, screen.Count(r.Files, "file"), screen.Size(r.Bytes)+
+			"B")
 	}
 	return b.String()
 }

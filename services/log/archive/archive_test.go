@@ -79,7 +79,8 @@ func (l *life) say(n, priority int) {
 		}
 		e := entry.Entry{
 			Kind: s.Kind, Name: s.Name, Stream: s.Stream, Priority: priority, PID: 7,
-			Time: l.wall.Add(time.Duration(l.said) * time.Millisecond), Boottime: time.Duration(l.said) * time.Millisecond,
+			Time:     l.wall.Add(time.Duration(l.said) * time.Millisecond),
+			Boottime: time.Duration(l.said) * time.Millisecond,
 		}
 		if err := l.ring.Append(&e, []byte(l.text(l.said)), int64(l.said)); err != nil {
 			l.t.Fatal(err)
@@ -96,7 +97,8 @@ func (l *life) config(dir string, log *slog.Logger) Config {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return Config{Ring: l.ring, Boot: l.boot, Place: dirPlace{dir}, Bytes: DefaultBytes, Wanted: func() bool { return true }, Log: log}
+	return Config{Ring: l.ring, Boot: l.boot, Place: dirPlace{dir}, Bytes: DefaultBytes,
+		Wanted: func() bool { return true }, Log: log}
 }
 
 // readBack reads what dir has of every boot, and checks that each has its own lines, once each and without a gap.
@@ -427,15 +429,18 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 	boot := filepath.Join(dir, ring.BootDir(1, old.boot))
 	put := func(name, content string) string {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content),
+			0o600)); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
 	other := ring.BootDir(2, [16]byte{9})
 	strange := []string{
-		put("junk", "junk"), put("system.journal", "LPKSHHRH"), put(filepath.Base(boot)+"/notes", "x"), put(filepath.Base(boot)+"/zz.chunk", "x"),
-		put(filepath.Base(boot)+"/"+chunk.FileName(7000), "no chunk"), put("99999999-x/y", ""), put(ring.BootDir(3, [16]byte{8}), "a file"),
+		put("junk", "junk"), put("system.journal", "LPKSHHRH"), put(filepath.Base(boot)+"/notes", "x"),
+		put(filepath.Base(boot)+"/zz.chunk", "x"),
+		put(filepath.Base(boot)+"/"+chunk.FileName(7000), "no chunk"), put("99999999-x/y", ""),
+		put(ring.BootDir(3, [16]byte{8}), "a file"),
 		put(other+"/"+chunk.FileName(0), ""),
 	}
 	link := filepath.Join(boot, chunk.FileName(8000))
@@ -458,7 +463,8 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 	if _, err := os.Lstat(half); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("half made chunk: %v", err)
 	}
-	if n := strings.Count(said.String(), "unknown file, ignored"); n != maxSaid || !strings.Contains(said.String(), "count=1") {
+	if n := strings.Count(said.String(), "unknown file, ignored"); n != maxSaid ||
+		!strings.Contains(said.String(), "count=1") {
 		t.Errorf("said %d times:\n%s", n, &said)
 	}
 }

@@ -261,7 +261,8 @@ func judge(t *testing.T, ops []op, n int, how string, m image, total map[byte]in
 	}
 	for number, got := range counts {
 		if after[number] != got {
-			t.Errorf("cut after %d, %s: the next boot left %d of %d entries of boot %d", n, how, after[number], got, number)
+			t.Errorf("cut after %d, %s: the next boot left %d of %d entries of boot %d", n, how, after[number], got,
+				number)
 		}
 	}
 }

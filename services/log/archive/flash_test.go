@@ -69,7 +69,8 @@ func BenchmarkFlash(b *testing.B) {
 // flashScene is one load.
 func flashScene(dir string) error {
 	mount, view := filepath.Join(dir, "data"), filepath.Join(dir, "view")
-	if err := errors.Join(os.Mkdir(mount, 0o755), os.Mkdir(view, 0o700), ext4(filepath.Join(dir, "disk"), mount)); err != nil {
+	if err := errors.Join(os.Mkdir(mount, 0o755), os.Mkdir(view, 0o700), ext4(filepath.Join(dir, "disk"),
+		mount)); err != nil {
 		return err
 	}
 	life, err := sceneLife(dir, 0)
@@ -93,7 +94,8 @@ func flashScene(dir string) error {
 	filesBefore := a.out.store.sum()
 	for _, l := range loads {
 		for i := 0; l.name == os.Getenv("SCENE_LOAD") && i < l.flushes; i++ {
-			if err := errors.Join(life.speak(l.lines, &total.Text), a.flush(context.Background()), syncAll(mount)); err != nil {
+			if err := errors.Join(life.speak(l.lines, &total.Text), a.flush(context.Background()),
+				syncAll(mount)); err != nil {
 				return err
 			}
 			total.Flushes++
@@ -122,12 +124,15 @@ func (l *life) speak(n int, text *int64) error {
 		i := uint32(l.said) * 2654435761
 		at := time.Duration(l.said) * 10 * time.Second
 		e := entry.Entry{
-			Kind: web.Kind, Name: web.Name, Stream: web.Stream, Priority: 6, PID: 7, Time: time.Unix(1_800_000_000, 0).Add(at), Boottime: at,
+			Kind: web.Kind, Name: web.Name, Stream: web.Stream, Priority: 6, PID: 7, Time: time.Unix(1_800_000_000,
+				0).Add(at), Boottime: at,
 		}
-		message := fmt.Sprintf("10.0.%d.%d \"GET /api/v1/items/%d HTTP/1.1\" 200 %d bytes in %d.%03d ms", i>>24, i>>16&255, i%9973, i%40_000, i%90, i%1000)
+		message := fmt.Sprintf("10.0.%d.%d \"GET /api/v1/items/%d HTTP/1.1\" 200 %d bytes in %d.%03d ms", i>>24,
+			i>>16&255, i%9973, i%40_000, i%90, i%1000)
 		if i%5 == 0 {
 			e.Kind, e.Name, e.Stream = netd.Kind, netd.Name, netd.Stream
-			message = fmt.Sprintf("lease renewed link=eth0 address=192.168.%d.%d/24 router=192.168.%d.1 after=%dm%ds", i>>8&3, i>>16&255, i>>8&3, i%60, i>>3%60)
+			message = fmt.Sprintf("lease renewed link=eth0 address=192.168.%d.%d/24 router=192.168.%d.1 after=%dm%ds",
+				i>>8&3, i>>16&255, i>>8&3, i%60, i>>3%60)
 		}
 		if text != nil {
 			*text += int64(len(message))

@@ -23,7 +23,8 @@ import (
 
 func TestFit(t *testing.T) {
 	root := attach.Mount{Major: 8, Target: "/", Flags: "rw", Type: "ext4", Super: "rw"}
-	data := attach.Mount{Major: 8, Minor: 6, Target: "/mnt/data", Flags: "rw,noatime", Type: "ext4", Super: "rw,errors=remount-ro"}
+	data := attach.Mount{Major: 8, Minor: 6, Target: "/mnt/data", Flags: "rw,noatime", Type: "ext4",
+		Super: "rw,errors=remount-ro"}
 	with := func(change func(*attach.Mount)) attach.Mount { m := data; change(&m); return m }
 	for _, test := range []struct {
 		name   string
@@ -33,10 +34,13 @@ func TestFit(t *testing.T) {
 		{"attached", []attach.Mount{root, data}, true},
 		{"not attached", []attach.Mount{root}, false},
 		{"only below it", []attach.Mount{root, with(func(m *attach.Mount) { m.Target = "/mnt/data/x" })}, false},
-		{"a tmpfs stands in", []attach.Mount{root, with(func(m *attach.Mount) { m.Major, m.Type = 0, "tmpfs" })}, false},
-		{"a tmpfs lies over it", []attach.Mount{root, data, with(func(m *attach.Mount) { m.Major, m.Type = 0, "tmpfs" })}, false},
+		{"a tmpfs stands in", []attach.Mount{root, with(func(m *attach.Mount) { m.Major, m.Type = 0, "tmpfs" })},
+			false},
+		{"a tmpfs lies over it", []attach.Mount{root, data,
+			with(func(m *attach.Mount) { m.Major, m.Type = 0, "tmpfs" })}, false},
 		{"attached read-only", []attach.Mount{root, with(func(m *attach.Mount) { m.Flags = "ro,noatime" })}, false},
-		{"made read-only after an error", []attach.Mount{root, with(func(m *attach.Mount) { m.Super = "ro,errors=remount-ro" })}, false},
+		{"made read-only after an error",
+			[]attach.Mount{root, with(func(m *attach.Mount) { m.Super = "ro,errors=remount-ro" })}, false},
 	} {
 		m, err := fit(test.mounts, "/mnt/data")
 		if (err == nil) != test.want || err == nil && m.Minor != 6 || err != nil && !errors.Is(err, ErrAbsent) {
@@ -49,7 +53,8 @@ const helperEnv = "LOGARCHIVE_TEST_HELPER"
 
 // scenes run as root in a mount namespace of their own, with a directory to play in.
 var scenes = map[string]func(dir string) error{
-	"partition": partitionScene, "symlinks": symlinkScene, "full": fullScene, "readonly": readOnlyScene, "flash": flashScene,
+	"partition": partitionScene, "symlinks": symlinkScene, "full": fullScene, "readonly": readOnlyScene,
+	"flash": flashScene,
 }
 
 func TestMain(m *testing.M) {
@@ -129,7 +134,8 @@ func ext4(file, target string) error {
 	if err != nil {
 		return err
 	}
-	for _, command := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", file}, {"mount", "-o", "loop,noatime,errors=remount-ro", file, target}} {
+	for _, command := range [][]string{{"mke2fs", "-q", "-F", "-t", "ext4", file},
+		{"mount", "-o", "loop,noatime,errors=remount-ro", file, target}} {
 		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%v: %w\n%s", command, err, out)
 		}
@@ -198,7 +204,8 @@ func partitionScene(dir string) error {
 func symlinkScene(dir string) error {
 	mount, view := filepath.Join(dir, "data"), filepath.Join(dir, "view")
 	outside := filepath.Join(dir, "outside")
-	if err := errors.Join(os.Mkdir(mount, 0o755), os.Mkdir(view, 0o700), os.Mkdir(outside, 0o700), ext4(filepath.Join(dir, "disk"), mount)); err != nil {
+	if err := errors.Join(os.Mkdir(mount, 0o755), os.Mkdir(view, 0o700), os.Mkdir(outside, 0o700),
+		ext4(filepath.Join(dir, "disk"), mount)); err != nil {
 		return err
 	}
 	l, err := sceneLife(dir, 100)
@@ -291,7 +298,8 @@ func fullScene(dir string) error {
 	if err := a.flush(ctx); err != nil {
 		return err
 	}
-	if _, _, newest := ends(c.Place.(dirPlace).dir); newest != l.said || !strings.Contains(said.String(), "kept on disk again") {
+	if _, _, newest := ends(c.Place.(dirPlace).dir); newest != l.said ||
+		!strings.Contains(said.String(), "kept on disk again") {
 		return fmt.Errorf("newest entry is %d of %d\n%s", newest, l.said, &said)
 	}
 	return nil
@@ -321,7 +329,8 @@ func ends(dir string) (n, first, next int) {
 // The file system is made read-only under the archive, as after an error of the disk, and comes back.
 func readOnlyScene(dir string) error {
 	mount, view := filepath.Join(dir, "data"), filepath.Join(dir, "view")
-	if err := errors.Join(os.Mkdir(mount, 0o755), os.Mkdir(view, 0o700), ext4(filepath.Join(dir, "disk"), mount)); err != nil {
+	if err := errors.Join(os.Mkdir(mount, 0o755), os.Mkdir(view, 0o700), ext4(filepath.Join(dir, "disk"),
+		mount)); err != nil {
 		return err
 	}
 	l, err := sceneLife(dir, 100)

@@ -187,5 +187,6 @@ func (s *store) newBoot(boot [16]byte) (string, error) {
 		return name, nil
 	}
 	last := s.boots[len(s.boots)-1].name
-	return "", fmt.Errorf("create log archive's directory: no number is left behind %s: remove that directory", path.Join(s.disk.path(), last))
+	return "", fmt.Errorf("create log archive's directory: no number is left behind %s: remove that directory",
+		path.Join(s.disk.path(), last))
 }

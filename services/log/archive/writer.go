@@ -30,7 +30,8 @@ var errGone = errors.New("log archive was removed")
 // A writer appends this boot's entries to the newest chunk. A new chunk is written aside, synced and renamed; later
 // frames are appended to it in place and synced: a frame that a power cut has torn has a wrong checksum and is ignored.
 //
-//	flush: entries of the ring, from next on -> frames -> write ... write, fdatasync (a new one: rename, fsync of the directories)
+//	flush: entries of the ring, from next on -> frames -> write ... write, fdatasync
+//	a new chunk, besides: rename, fsync of the directories
 type writer struct {
 	store *store
 	log   *slog.Logger

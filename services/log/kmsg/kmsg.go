@@ -20,9 +20,10 @@ type Record struct {
 	Priority, Facility int
 	Seq                uint64
 	At                 time.Duration // since the kernel started
-	Tag                string        // of a line that a process wrote: "tag: " or "tag[pid]: " in front, taken off the message
-	PID                int           // as that process says
-	Message            []byte
+	// of a line that a process wrote: "tag: " or "tag[pid]: " in front, taken off the message
+	Tag     string
+	PID     int // as that process says
+	Message []byte
 }
 
 var errKmsg = errors.New("not a kernel log record")

@@ -1,5 +1,5 @@
-// Package line owns the form of the lines that our daemons log: a syslog priority, a message, attributes. logd reads it, and people
-// read it on a console without the priority. It never decides where the lines go. Read Handler.
+// Package line owns the form of the lines that our daemons log: a syslog priority, a message, attributes. logd reads
+// it, and people read it on a console without the priority. It never decides where the lines go. Read Handler.
 package line
 
 import (
@@ -105,7 +105,10 @@ func appendAttr(line []byte, group string, a slog.Attr) []byte {
 	if v.Kind() == slog.KindDuration {
 		text = v.Duration().Round(10 * time.Microsecond).String()
 	}
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r >= 0x7f }) {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
+		return r <= ' ' || r == '"' || r == '=' ||
+			r >= 0x7f
+	}) {
 		return strconv.AppendQuote(line, text)
 	}
 	return append(line, text...)

@@ -218,7 +218,8 @@ func TestRingFitsItsFileSystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ size, want int64 }{{minRing, minRing}, {room, room / 2}, {room / 2, room / 2}, {1 << 40, room / 2}} {
+	for _, test := range []struct{ size, want int64 }{{minRing, minRing}, {room, room / 2}, {room / 2, room / 2},
+		{1 << 40, room / 2}} {
 		if got := fitRing(test.size, dir, slog.New(slog.DiscardHandler)); got != test.want {
 			t.Errorf("fitRing(%d) = %d, want %d of %d", test.size, got, test.want, room)
 		}

@@ -216,7 +216,8 @@ func (c *collector) turn(p *input, flush bool) (moved int) {
 	}
 	c.setStalled(p, err != nil)
 	in := &intake{c: c, p: p, now: boottime, e: entry.Entry{
-		Kind: p.Spool.Source.Kind, Name: p.Spool.Source.Name, Stream: p.Spool.Source.Stream, Time: wall, Boottime: boottime,
+		Kind: p.Spool.Source.Kind, Name: p.Spool.Source.Name, Stream: p.Spool.Source.Stream, Time: wall,
+		Boottime: boottime,
 	}}
 	err = p.Lines(c.buf, flush, in)
 	if err == nil && p.lag {

@@ -63,7 +63,8 @@ func (k *kernelLog) turn(to *ring.Ring, clock ring.Clock) error {
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
-		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EPIPE): // EPIPE: records were overwritten, the next has a gap before it
+		// EPIPE: records were overwritten, the next has a gap before it
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EPIPE):
 			continue
 		case errors.Is(err, unix.EINVAL):
 			return nil // the record is longer than buf, which the kernel does not make
@@ -92,7 +93,8 @@ func (k *kernelLog) add(to *ring.Ring, r kmsg.Record, wall time.Time) error {
 	}
 	if lost := r.Seq - k.next; lost > 0 && k.next > 0 {
 		e.Priority = 4
-		if err := to.Append(&e, fmt.Appendf(nil, "%d kernel records were overwritten before they were read", lost), int64(r.Seq)); err != nil {
+		if err := to.Append(&e, fmt.Appendf(nil, "%d kernel records were overwritten before they were read", lost),
+			int64(r.Seq)); err != nil {
 			return err
 		}
 		k.next = r.Seq

@@ -97,7 +97,8 @@ func (t *tally) mark(to *ring.Ring, cursor int64) error {
 // report appends the entry with the number of dropped lines.
 func (t *tally) report(to *ring.Ring, wall time.Time, boottime time.Duration) error {
 	e := entry.Entry{
-		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime, Priority: 4, PID: t.pid,
+		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime, Priority: 4,
+		PID: t.pid,
 	}
 	if err := to.Report(&e, fmt.Appendf(nil, "%d lines dropped", t.dropped)); err != nil {
 		return err

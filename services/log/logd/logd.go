@@ -95,7 +95,8 @@ func (c Config) withDefaults() Config {
 	for _, field := range []struct {
 		value   *string
 		instead string
-	}{{&c.Dir, pipe.Dir}, {&c.RingDir, RingDir}, {&c.Socket, query.SocketPath}, {&c.Kmsg, "/dev/kmsg"}, {&c.Syslog, syslog.Path}} {
+	}{{&c.Dir, pipe.Dir}, {&c.RingDir, RingDir}, {&c.Socket, query.SocketPath}, {&c.Kmsg, "/dev/kmsg"},
+		{&c.Syslog, syslog.Path}} {
 		if *field.value == "" {
 			*field.value = field.instead
 		}

@@ -193,7 +193,8 @@ func lines(t *testing.T) {
 	got := follow(t, cfg, query.Filter{}, 2)
 	fmt.Fprint(late, strings.Repeat("y", entry.MaxMessage+5)+"\nbin\x00\xff\x1b\n")
 	got = append(got, follow(t, cfg, query.Filter{Names: []string{"hello"}}, 3)...)
-	want := []string{"netd 6 before logd", "netd 4 warned", "hello.web 6 " + strings.Repeat("y", entry.MaxMessage), "hello.web 6 yyyyy", "hello.web 6 bin\x00\xff\x1b"}
+	want := []string{"netd 6 before logd", "netd 4 warned", "hello.web 6 " + strings.Repeat("y", entry.MaxMessage),
+		"hello.web 6 yyyyy", "hello.web 6 bin\x00\xff\x1b"}
 	for i, e := range got {
 		if text := fmt.Sprintf("%s %d %s", e.Name, e.Priority, e.Message); text != want[i] {
 			t.Errorf("entry %d is %.60q, want %.60q", i, text, want[i])
@@ -491,11 +492,13 @@ func TestKilledLogdLosesNothing(t *testing.T) {
 		}
 	}
 	extra := 0
-	if err := query.Query(t.Context(), cfg.Socket, query.Filter{}, func(entry.Entry) error { extra++; return nil }); err != nil || extra != lines+messages {
+	if err := query.Query(t.Context(), cfg.Socket, query.Filter{},
+		func(entry.Entry) error { extra++; return nil }); err != nil || extra != lines+messages {
 		t.Errorf("%d entries, %v, want %d", extra, err, lines+messages)
 	}
 	testenv.WaitFor(t, "a packed chunk", func() bool { return packedChunks(t, cfg) > 0 })
-	testenv.WaitFor(t, "spools that use hardly any disk after all was read", func() bool { return spoolUse(t, cfg) <= 64<<10 })
+	testenv.WaitFor(t, "spools that use hardly any disk after all was read",
+		func() bool { return spoolUse(t, cfg) <= 64<<10 })
 }
 
 func spoolUse(t *testing.T, cfg Config) (bytes int64) {
@@ -551,7 +554,8 @@ func TestTooManyReaders(t *testing.T) {
 	joined := make(chan struct{}, readers)
 	for range readers {
 		wg.Go(func() {
-			err := query.Query(ctx, cfg.Socket, query.Filter{Follow: true}, func(entry.Entry) error { joined <- struct{}{}; return nil })
+			err := query.Query(ctx, cfg.Socket, query.Filter{Follow: true},
+				func(entry.Entry) error { joined <- struct{}{}; return nil })
 			if err != nil {
 				t.Error(err)
 			}
@@ -596,12 +600,13 @@ func TestReaderThatPauses(t *testing.T) {
 	fmt.Fprint(producer(t, cfg, web), "done\n")
 	follow(t, cfg, query.Filter{Names: []string{"hello"}}, 1)
 	count := 0
-	err := query.Query(t.Context(), cfg.Socket, query.Filter{Names: []string{string(flood.Name)}}, func(entry.Entry) error {
-		if count++; count == 10 { // the server's socket is full by now; others are served meanwhile
-			follow(t, cfg, query.Filter{Names: []string{"hello"}}, 1)
-		}
-		return nil
-	})
+	err := query.Query(t.Context(), cfg.Socket, query.Filter{Names: []string{string(flood.Name)}},
+		func(entry.Entry) error {
+			if count++; count == 10 { // the server's socket is full by now; others are served meanwhile
+				follow(t, cfg, query.Filter{Names: []string{"hello"}}, 1)
+			}
+			return nil
+		})
 	if err != nil || count != lines {
 		t.Errorf("read %d of %d lines, %v", count, lines, err)
 	}
@@ -700,7 +705,8 @@ func fullFileSystem(dir string) error {
 	}
 	const records = 100 // more than the ring takes before it must write
 	for i := range records {
-		if _, err := unix.Write(kernel, fmt.Appendf(nil, "6,%d,%d,-;record %d %s\n", i+1, i+1, i, strings.Repeat("x", 2000))); err != nil {
+		if _, err := unix.Write(kernel, fmt.Appendf(nil, "6,%d,%d,-;record %d %s\n", i+1, i+1, i,
+			strings.Repeat("x", 2000))); err != nil {
 			return err
 		}
 	}
@@ -792,11 +798,13 @@ func idleCost(t *testing.T, limit int) {
 		testenv.Lacking(t, "smaps_rollup: %v", err)
 	}
 	for line := range strings.Lines(string(rollup)) {
-		if strings.HasPrefix(line, "Rss") || strings.HasPrefix(line, "Private_Dirty") || strings.HasPrefix(line, "Anonymous") {
+		if strings.HasPrefix(line, "Rss") || strings.HasPrefix(line, "Private_Dirty") ||
+			strings.HasPrefix(line, "Anonymous") {
 			t.Log(strings.TrimSpace(line))
 		}
 		if size, ok := strings.CutPrefix(line, "Anonymous:"); ok {
-			if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(size), " kB")); err != nil || n > limit && !underRace() {
+			if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(size), " kB")); err != nil ||
+				n > limit && !underRace() {
 				t.Errorf("anonymous memory at rest %s, want at most %d kB", strings.TrimSpace(size), limit)
 			}
 		}
@@ -851,7 +859,8 @@ func BenchmarkThrough(b *testing.B) {
 	}
 	fmt.Fprint(file, "done\n")
 	for last := ""; last != "done"; {
-		err := query.Query(b.Context(), cfg.Socket, query.Filter{Last: 1}, func(e entry.Entry) error { last = e.Message; return nil })
+		err := query.Query(b.Context(), cfg.Socket, query.Filter{Last: 1},
+			func(e entry.Entry) error { last = e.Message; return nil })
 		if err != nil {
 			b.Fatal(err)
 		}

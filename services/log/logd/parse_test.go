@@ -62,7 +62,8 @@ func TestBootID(t *testing.T) {
 }
 
 func TestParseSize(t *testing.T) {
-	for text, want := range map[string]int64{"8M": 8 << 20, "64k": 64 << 10, "1G": 1 << 30, "8388608": 8 << 20, "8 MiB": 8 << 20} {
+	for text, want := range map[string]int64{"8M": 8 << 20, "64k": 64 << 10, "1G": 1 << 30, "8388608": 8 << 20,
+		"8 MiB": 8 << 20} {
 		if got, err := ParseSize(text); got != want || err != nil {
 			t.Errorf("ParseSize(%q) = %d, %v", text, got, err)
 		}

@@ -24,8 +24,8 @@ func ParseSize(text string) (int64, error) {
 	return int64(size), nil
 }
 
-// fitRing bounds the size of a ring by half of the file system that it lies on, which the spools and others share. An owner may
-// have asked for more than the device has.
+// fitRing bounds the size of a ring by half of the file system that it lies on, which the spools and others share. An
+// owner may have asked for more than the device has.
 func fitRing(size int64, dir string, log *slog.Logger) int64 {
 	room, err := fileSystemSize(dir)
 	if err != nil || size <= room/2 {

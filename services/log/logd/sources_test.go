@@ -122,7 +122,8 @@ func TestFloodIsLimited(t *testing.T) {
 		t.Errorf("%d kept and %d dropped of %d", kept, told, written)
 	}
 	seconds := int(time.Since(began)/time.Second) + 1
-	if kept < DefaultBurst || kept > 2*DefaultBurst+seconds*DefaultRate || reports > seconds+3 { // the burst of each life; a report at each end
+	// the burst of each life; a report at each end
+	if kept < DefaultBurst || kept > 2*DefaultBurst+seconds*DefaultRate || reports > seconds+3 {
 		t.Errorf("kept %d lines in less than %d s; %d reports", kept, seconds, reports)
 	}
 	t.Logf("%d lines, %d kept, %d reports", written, kept, reports)
@@ -229,7 +230,8 @@ func TestSyslog(t *testing.T) {
 	say("no words about me")
 	want := []string{"sshd authpriv 3 bad login", "ntpd daemon 5 in step", "user user 5 no words about me"}
 	for i, e := range follow(t, cfg, query.Filter{Kinds: []string{entry.Syslog}}, 3) {
-		if got := fmt.Sprintf("%s %s %d %s", e.Name, e.Stream, e.Priority, e.Message); got != want[i] || e.PID != os.Getpid() {
+		if got := fmt.Sprintf("%s %s %d %s", e.Name, e.Stream, e.Priority, e.Message); got != want[i] ||
+			e.PID != os.Getpid() {
 			t.Errorf("%q, pid %d, want %q", got, e.PID, want[i])
 		}
 	}
@@ -248,15 +250,16 @@ func TestSyslog(t *testing.T) {
 	testenv.WaitFor(t, "every message is kept or counted", func() bool {
 		clear(names)
 		total = 0
-		err := query.Query(t.Context(), cfg.Socket, query.Filter{Kinds: []string{entry.Syslog}}, func(e entry.Entry) error {
-			names[e.Name]++
-			total++
-			if count, ok := strings.CutSuffix(e.Message, " lines dropped"); ok {
-				n, _ := strconv.Atoi(count)
-				total += n - 1
-			}
-			return nil
-		})
+		err := query.Query(t.Context(), cfg.Socket, query.Filter{Kinds: []string{entry.Syslog}},
+			func(e entry.Entry) error {
+				names[e.Name]++
+				total++
+				if count, ok := strings.CutSuffix(e.Message, " lines dropped"); ok {
+					n, _ := strconv.Atoi(count)
+					total += n - 1
+				}
+				return nil
+			})
 		if err != nil {
 			t.Fatal(err)
 		}

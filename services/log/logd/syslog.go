@@ -99,7 +99,8 @@ func (in *syslogInput) turn(to *ring.Ring, wall time.Time, boottime time.Duratio
 }
 
 // append makes a message durable.
-func (in *syslogInput) append(to *ring.Ring, t *tally, m *syslog.Message, d *syslog.Datagram, wall time.Time, boottime time.Duration) error {
+func (in *syslogInput) append(to *ring.Ring, t *tally, m *syslog.Message, d *syslog.Datagram, wall time.Time,
+	boottime time.Duration) error {
 	e := entry.Entry{
 		Kind: t.source.Kind, Name: t.source.Name, Stream: t.source.Stream, Time: wall, Boottime: boottime,
 		Priority: m.Priority, PID: d.PID, Cut: d.Cut,

@@ -117,7 +117,8 @@ func open(dir string, s Source, flags int) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		unix.Close(fd)
-		return nil, &fs.PathError{Op: "open log pipe", Path: path, Err: errors.Join(err, errors.New("not a named pipe"))}
+		return nil, &fs.PathError{Op: "open log pipe", Path: path,
+			Err: errors.Join(err, errors.New("not a named pipe"))}
 	}
 	// A smaller pipe works too: the kernel refuses when the user's share of pipe memory is used up.
 	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize)

@@ -27,8 +27,10 @@ func TestParseName(t *testing.T) {
 			t.Errorf("ParseName(%q).String() = %q", file, got)
 		}
 	}
-	bad := []string{"", ".", "..", "...", "service.log", "service..log", "service.Init.log", "service.-a.log", "service.a.b.log", "kernel.a.log",
-		"container.a.stdout", "container.a.b.c.stdout", "container.a.b.2.3.log", "container.a.b..log", "container..b.stdout", "service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 250) + ".log"}
+	bad := []string{"", ".", "..", "...", "service.log", "service..log", "service.Init.log", "service.-a.log",
+		"service.a.b.log", "kernel.a.log",
+		"container.a.stdout", "container.a.b.c.stdout", "container.a.b.2.3.log", "container.a.b..log",
+		"container..b.stdout", "service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 250) + ".log"}
 	for _, file := range bad {
 		if got, err := ParseName(file); err == nil {
 			t.Errorf("ParseName(%q) = %+v, want an error", file, got)
@@ -160,7 +162,8 @@ func TestPID(t *testing.T) {
 		{"\x01pid 123", 0, 123, true},
 		{"left over\x01pid 4194304", 9, 4194304, true},
 		{"\x01\x01pid 1", 1, 1, true},
-		{"\x01pid ", 0, 0, false}, {"\x01pid x", 0, 0, false}, {"\x01pid +1", 0, 0, false}, {"\x01pid 99999999999", 0, 0, false},
+		{"\x01pid ", 0, 0, false}, {"\x01pid x", 0, 0, false}, {"\x01pid +1", 0, 0, false}, {"\x01pid 99999999999", 0,
+			0, false},
 		{"pid 1", 0, 0, false}, {"", 0, 0, false}, {"\x01pid 1 and more", 0, 0, false},
 	} {
 		at, pid, ok := FindPID([]byte(test.line))

@@ -46,7 +46,8 @@ func (f *Filter) check() error {
 	case f.Last < -1:
 		return fmt.Errorf("check log filter: last %d entries", f.Last)
 	case f.Boot != "" && !IsBoot(f.Boot):
-		return &control.Error{Text: fmt.Sprintf("check log filter: %q is no boot", f.Boot), Hint: "try: osctl logs --boots"}
+		return &control.Error{Text: fmt.Sprintf("check log filter: %q is no boot", f.Boot),
+			Hint: "try: osctl logs --boots"}
 	}
 	return nil
 }

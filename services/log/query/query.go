@@ -39,7 +39,8 @@ func Query(ctx context.Context, socket string, f Filter, visit func(entry.Entry)
 
 // Boots asks the logd behind socket for the boots whose log is kept, oldest first; the last one is this.
 func Boots(ctx context.Context, socket string) ([]Span, error) {
-	result, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opBoots}, func(entry.Entry) error { return nil })
+	result, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opBoots},
+		func(entry.Entry) error { return nil })
 	var list []Span
 	if err == nil {
 		err = json.Unmarshal(result, &list)
@@ -53,7 +54,8 @@ func Boots(ctx context.Context, socket string) ([]Span, error) {
 // Flush asks the logd behind socket to bring the log to disk, and returns when it is there. It returns a *control.Error
 // if the log is not kept there, or cannot be.
 func Flush(ctx context.Context, socket string) error {
-	_, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opFlush}, func(entry.Entry) error { return nil })
+	_, err := ask(ctx, socket, control.Request{Version: control.Version, Op: opFlush},
+		func(entry.Entry) error { return nil })
 	if err != nil {
 		return fmt.Errorf("flush log: %w", err)
 	}
@@ -61,7 +63,8 @@ func Flush(ctx context.Context, socket string) error {
 }
 
 // ask sends a request and reads the answer: visit gets the entries, result is that of the response.
-func ask(ctx context.Context, socket string, r control.Request, visit func(entry.Entry) error) (result json.RawMessage, err error) {
+func ask(ctx context.Context, socket string, r control.Request, visit func(entry.Entry) error) (result json.RawMessage,
+	err error) {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return nil, err

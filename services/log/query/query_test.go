@@ -70,7 +70,8 @@ func TestFilterMatch(t *testing.T) {
 
 func TestIsBoot(t *testing.T) {
 	for text, want := range map[string]bool{
-		"0": true, "-1": true, "-12": true, "1": false, "+0": false, "-": false, "12": false, "abc": false, "01ab": true, "-1234": false,
+		"0": true, "-1": true, "-12": true, "1": false, "+0": false, "-": false, "12": false, "abc": false,
+		"01ab": true, "-1234": false,
 		"01020304-0000-0000-0000-000000000000": true, "xyz1": false, "": false,
 	} {
 		if text != "" && IsBoot(text) != want {
@@ -101,7 +102,8 @@ func writeBoot(t *testing.T, archive string, number int, n int, live bool) *ring
 			Kind: pipe.Service, Name: "a", Stream: pipe.Log, Priority: 6,
 			Time: start.Add(time.Duration(i) * time.Second), Boottime: time.Duration(i) * time.Second,
 		}
-		if err := r.Append(&e, fmt.Appendf(nil, "boot %d line %d %s", number, i, strings.Repeat("x", 50)), int64(i)); err != nil {
+		if err := r.Append(&e, fmt.Appendf(nil, "boot %d line %d %s", number, i, strings.Repeat("x", 50)),
+			int64(i)); err != nil {
 			t.Fatal(err)
 		}
 		if i%200 == 0 || i == n-1 {
@@ -129,7 +131,8 @@ func keep(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if _, err := os.Stat(filepath.Join(to, filepath.Base(file))); err == nil && len(files) > 2 && file != files[len(files)-1] && file != files[len(files)-2] {
+		if _, err := os.Stat(filepath.Join(to, filepath.Base(file))); err == nil && len(files) > 2 &&
+			file != files[len(files)-1] && file != files[len(files)-2] {
 			continue // sealed and copied
 		}
 		b, err := os.ReadFile(file)
@@ -170,7 +173,8 @@ func TestEarlierBoots(t *testing.T) {
 		day := i + 1
 		last := []int{99, 4999, 9999}[i]
 		start := time.Date(2026, 11, day, 10, 0, 0, 0, time.UTC)
-		if span.Number != i-2 || !strings.HasPrefix(span.ID, fmt.Sprintf("b%d", day)) || !span.First.Equal(start) || !span.Last.Equal(start.Add(time.Duration(last)*time.Second)) {
+		if span.Number != i-2 || !strings.HasPrefix(span.ID, fmt.Sprintf("b%d", day)) || !span.First.Equal(start) ||
+			!span.Last.Equal(start.Add(time.Duration(last)*time.Second)) {
 			t.Errorf("span %d: %+v", i, span)
 		}
 	}
@@ -197,7 +201,8 @@ func TestEarlierBoots(t *testing.T) {
 			t.Errorf("%+v: %d entries, %v, want %d", test.f, len(got), err, test.count)
 			continue
 		}
-		if test.count > 0 && (!strings.HasPrefix(got[0], test.first) || !strings.HasPrefix(got[len(got)-1], test.last)) {
+		if test.count > 0 && (!strings.HasPrefix(got[0], test.first) ||
+			!strings.HasPrefix(got[len(got)-1], test.last)) {
 			t.Errorf("%+v: %q to %q", test.f, got[0], got[len(got)-1])
 		}
 	}

@@ -31,12 +31,13 @@ const (
 	// flushTime is how long a disk may take.
 	flushTime = time.Minute
 
-	hintKeep = `it is with "persistentLogging": true in config.json and a data partition; see osctl logs -u logd -p warning`
+	hintKeep = `it is with "persistentLogging": true in config.json and a data partition; ` +
+		`see osctl logs -u logd -p warning`
 )
 
-// A Server answers queries. The request is control's. To operation "log" with a Filter the answer is one Entry a line, and
-// a control.Response at the end; to "boots" it is a control.Response with a list of Span, and to "flush" an empty one when the disk
-// has all that was committed before.
+// A Server answers queries. The request is control's. To operation "log" with a Filter the answer is one Entry a line,
+// and a control.Response at the end; to "boots" it is a control.Response with a list of Span, and to "flush" an empty
+// one when the disk has all that was committed before.
 type Server struct {
 	listener *net.UnixListener
 	store    Store
@@ -128,7 +129,8 @@ func parseQuery(line []byte) (op string, f Filter, err error) {
 		return req.Op, f, nil
 	}
 	if req.Op != opLog {
-		return "", f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog + ", " + opBoots + ", " + opFlush}
+		return "", f, &control.Error{Text: "no operation " + req.Op, Hint: "known: " + opLog + ", " + opBoots + ", " +
+			opFlush}
 	}
 	if err := control.Args(req.Args, &f); err != nil {
 		return "", Filter{}, err

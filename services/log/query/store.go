@@ -43,7 +43,8 @@ type part struct {
 // parts returns everything, oldest first. Of this boot, the archive may hold what the ring has lost already. The ring
 // is among them even if the archive cannot be read.
 func (s *Store) parts() ([]part, error) {
-	live := part{boot: s.Ring.BootID(), live: true, from: s.Ring.Oldest(), until: math.MaxUint64, reader: s.Ring.NewReader, tail: s.Ring.Tail}
+	live := part{boot: s.Ring.BootID(), live: true, from: s.Ring.Oldest(), until: math.MaxUint64,
+		reader: s.Ring.NewReader, tail: s.Ring.Tail}
 	if s.Archive == "" {
 		return []part{live}, nil
 	}
@@ -80,7 +81,8 @@ func choose(parts []part, boot string) ([]part, error) {
 	id := boot
 	if n, err := strconv.Atoi(boot); err == nil && len(boot) < minBootID {
 		if -n >= len(ids) {
-			return nil, &control.Error{Text: fmt.Sprintf("the log of boot %s is not kept", boot), Hint: "try: osctl logs --boots"}
+			return nil, &control.Error{Text: fmt.Sprintf("the log of boot %s is not kept", boot),
+				Hint: "try: osctl logs --boots"}
 		}
 		id = ids[len(ids)-1+n]
 	}
@@ -91,7 +93,8 @@ func choose(parts []part, boot string) ([]part, error) {
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, &control.Error{Text: fmt.Sprintf("the log of boot %s is not kept", boot), Hint: "try: osctl logs --boots"}
+		return nil, &control.Error{Text: fmt.Sprintf("the log of boot %s is not kept", boot),
+			Hint: "try: osctl logs --boots"}
 	}
 	return chosen, nil
 }

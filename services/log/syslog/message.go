@@ -104,7 +104,8 @@ func splitTag(b []byte) (tag string, text []byte, ok bool) {
 
 // inTag says what a program may be called; blanks and brackets end the name.
 func inTag(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '/' || c == '@' || c == '+' || c == '.'
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '/' ||
+		c == '@' || c == '+' || c == '.'
 }
 
 // parse5424 reads what follows the version.
@@ -122,7 +123,8 @@ func parse5424(b []byte) (tag string, text []byte, ok bool) {
 		return "", nil, false
 	}
 	tag = User
-	if t := field[2]; len(t) <= maxTag && !bytes.Equal(t, []byte("-")) && bytes.IndexFunc(t, func(r rune) bool { return r > 0x7f || !inTag(byte(r)) }) < 0 {
+	if t := field[2]; len(t) <= maxTag && !bytes.Equal(t, []byte("-")) &&
+		bytes.IndexFunc(t, func(r rune) bool { return r > 0x7f || !inTag(byte(r)) }) < 0 {
 		tag = string(t)
 	}
 	b = bytes.TrimPrefix(b, []byte(" "))
@@ -154,7 +156,8 @@ func trimElements(b []byte) (rest []byte, ok bool) {
 
 func facility(n int) string {
 	names := [...]string{
-		"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock",
+		"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
+		"audit", "alert", "clock",
 		"local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 	}
 	return names[n]

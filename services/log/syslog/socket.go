@@ -35,8 +35,8 @@ type Datagram struct {
 	Text []byte
 	Cut  bool // Text is not all of it
 	PID  int  // of the sender, 0 if the kernel did not note it
-	// Stamp is the datagram's identity: the time the kernel gave it when it was sent or first looked at, which stays, and in
-	// the last bits a checksum of its content, in case a clock is so coarse that two get the same time.
+	// Stamp is the datagram's identity: the time the kernel gave it when it was sent or first looked at, which stays,
+	// and in the last bits a checksum of its content, in case a clock is so coarse that two get the same time.
 	Stamp int64
 }
 
@@ -83,7 +83,8 @@ func (s *Socket) Close() error { return unix.Close(s.fd) }
 // Peek returns the oldest datagram and leaves it where it is. Without one it returns an error that wraps unix.EAGAIN.
 func (s *Socket) Peek() (Datagram, error) {
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(s.fd, s.buf, s.oob, unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err := unix.Recvmsg(s.fd, s.buf, s.oob,
+			unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

@@ -44,12 +44,14 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, in := range []string{"<14>Nov 25 04:20:28 sshd[512]: x", "<165>1 2026-11-25T10:00:00Z h a 1 i [a b=\"c\\]\"] x", "<14>a: b", "x"} {
+	for _, in := range []string{"<14>Nov 25 04:20:28 sshd[512]: x",
+		"<165>1 2026-11-25T10:00:00Z h a 1 i [a b=\"c\\]\"] x", "<14>a: b", "x"} {
 		f.Add([]byte(in))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := Parse(b)
-		if m.Priority < 0 || m.Priority > 7 || m.Facility == "" || m.Tag == "" || len(m.Tag) > maxTag || len(m.Text) > len(b) {
+		if m.Priority < 0 || m.Priority > 7 || m.Facility == "" || m.Tag == "" || len(m.Tag) > maxTag ||
+			len(m.Text) > len(b) {
 			t.Errorf("Parse(%q) = %+v", b, m)
 		}
 		for i := range len(m.Tag) {
@@ -147,7 +149,8 @@ func TestListen(t *testing.T) {
 	defer unix.Close(out)
 	to := &unix.SockaddrUnix{Name: path}
 	// A stranger passes a descriptor along, and more than is kept.
-	if err := unix.Sendmsg(out, []byte(strings.Repeat("x", MaxText+1)), unix.UnixRights(int(file.Fd())), to, 0); err != nil {
+	if err := unix.Sendmsg(out, []byte(strings.Repeat("x", MaxText+1)), unix.UnixRights(int(file.Fd())), to,
+		0); err != nil {
 		t.Fatal(err)
 	}
 	before := descriptors(t)
