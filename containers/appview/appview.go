@@ -150,8 +150,8 @@ func (v View) Settles() time.Duration {
 	return wait
 }
 
-func (v View) stateOf(want *plan.Want, have plan.Have, there bool, r restart.Record, id string) (appstatus.State,
-	float64) {
+func (v View) stateOf(want *plan.Want, have plan.Have, there bool, r restart.Record,
+	id string) (appstatus.State, float64) {
 	again, returns := true, true // an app that cannot be read now is assumed to be wanted again
 	if want != nil {
 		_, again = restart.Next(want.Restart, r)

@@ -76,8 +76,8 @@ func newSweeper(p *plugged, c Config) (*sweeper, error) {
 
 // intercept completes a change of a task even if its client has gone. An interrupted change would leave a shim that
 // containerd does not know, or a bundle that blocks the next start.
-func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any,
-	error) {
+func (s *sweeper) intercept(ctx context.Context, req any, call *grpc.UnaryServerInfo,
+	handler grpc.UnaryHandler) (any, error) {
 	service, method := path.Split(strings.Trim(call.FullMethod, "/"))
 	switch {
 	case service == containersapi.Containers_ServiceDesc.ServiceName+"/" && method == "Delete":

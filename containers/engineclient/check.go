@@ -56,8 +56,8 @@ func checkOf(r record) *health.Check {
 }
 
 // Probe returns how the check of a container is run in it (health.Runner.Describe).
-func (c *Containerd) Probe(ctx context.Context, id string, args []string) (command []string, process []byte,
-	err error) {
+func (c *Containerd) Probe(ctx context.Context, id string,
+	args []string) (command []string, process []byte, err error) {
 	spec, _, err := c.Inside(ctx, id)
 	if err != nil {
 		return nil, nil, err

@@ -194,8 +194,8 @@ func sourceKey() (string, error) {
 }
 
 // ourImages builds a development image with the bench's app, and one over it that has been booted once and powered off.
-func ourImages(ctx context.Context, work string, o qemu.Options, cache, dir string) (first, regular qemu.Options,
-	err error) {
+func ourImages(ctx context.Context, work string, o qemu.Options,
+	cache, dir string) (first, regular qemu.Options, err error) {
 	image := os.Getenv(imageVariable)
 	if image == "" {
 		image = filepath.Join(dir, "ours.img")

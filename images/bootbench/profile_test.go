@@ -103,8 +103,8 @@ func profile(ctx context.Context, m machine, marks []string) ([]place, symbols, 
 }
 
 // takeSamples looks at the processor from the first line of the console on, which is the kernel's.
-func takeSamples(ctx context.Context, guest *qemu.Guest, lines <-chan string, marks []string) (places []place,
-	err error) {
+func takeSamples(ctx context.Context, guest *qemu.Guest, lines <-chan string,
+	marks []string) (places []place, err error) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	phase, started := 0, false

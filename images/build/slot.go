@@ -49,10 +49,10 @@ func (b *builder) slotTree(ctx context.Context) (*assemble.Tree, slot.Manifest, 
 	if err := errors.Join(kernelErr, rootErr, earlyErr, b.addBootFiles(ctx, rootTree)); err != nil {
 		return nil, slot.Manifest{}, err
 	}
-	rootTree, files, err := b.table.Finish(rootTree, in, b.epoch, func(name, digest string, w rootfs.Writer) (string,
-		error) {
-		return b.file(ctx, "packed-"+name, name+".squashfs", digest, w)
-	})
+	rootTree, files, err := b.table.Finish(rootTree, in, b.epoch,
+		func(name, digest string, w rootfs.Writer) (string, error) {
+			return b.file(ctx, "packed-"+name, name+".squashfs", digest, w)
+		})
 	if err != nil {
 		return nil, slot.Manifest{}, err
 	}

@@ -21,8 +21,8 @@ import (
 
 // Firmware returns the files from which QEMU starts the board, from the package that the board's lock pins. It fetches
 // and unpacks the package into the cache if necessary; report may be nil.
-func Firmware(ctx context.Context, board boards.Board, cache string, report func(apt.Progress)) ([]FirmwareFile,
-	error) {
+func Firmware(ctx context.Context, board boards.Board, cache string,
+	report func(apt.Progress)) ([]FirmwareFile, error) {
 	if len(board.Qemu.Firmware) == 0 {
 		return nil, nil
 	}

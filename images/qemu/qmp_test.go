@@ -14,8 +14,8 @@ import (
 )
 
 // fakeMonitor answers each line with the lines that reply returns.
-func fakeMonitor(t *testing.T, patience time.Duration, greeting string, reply func(line string) string) (*Monitor,
-	error) {
+func fakeMonitor(t *testing.T, patience time.Duration, greeting string,
+	reply func(line string) string) (*Monitor, error) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	ended := make(chan struct{})

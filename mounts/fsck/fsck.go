@@ -177,8 +177,8 @@ func restore(node string, c ext4.Copy) (said string, groups bool, err error) {
 // runUntilUnchanged repeats a command of fsck.fat while it changes something: the repair of one file can break another.
 // For example it frees the blocks of another file that an empty file refers to, and only the next run notices
 // (dosfstools 4.2).
-func runUntilUnchanged(ctx context.Context, run Run, kind string, argv []string) (status int, output string,
-	err error) {
+func runUntilUnchanged(ctx context.Context, run Run, kind string,
+	argv []string) (status int, output string, err error) {
 	const most = 4
 	for range most {
 		var said string

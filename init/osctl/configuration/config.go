@@ -170,8 +170,8 @@ func describe(k config.Key, s settings.Settings, taken []settings.Taken, now tim
 
 // effect tells what the daemons have recorded. PID 1 records what it did at boot, which whoever takes a change later
 // replaces.
-func effect(k config.Key, v settings.Value, taken []settings.Taken, now time.Duration) (state, text string,
-	of []settings.Taken) {
+func effect(k config.Key, v settings.Value, taken []settings.Taken,
+	now time.Duration) (state, text string, of []settings.Taken) {
 	var done, waiting []string
 	latest := 0.0
 	for _, t := range taken {
