@@ -73,6 +73,7 @@ func cutsOfAnUpdate(t *testing.T, loader bootvars.Bootloader) {
 	}
 	c := newCutDevice(t, loader, image, next)
 	c.updates()
+	testenv.WaitFor(t, "the release of the parts", c.recorder.Released)
 	rec, err := c.recorder.Stop()
 	if err != nil {
 		t.Fatal(err)

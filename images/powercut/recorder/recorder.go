@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -102,7 +104,17 @@ func (r *Recorder) position() int {
 	return r.log.Position()
 }
 
-// Stop detaches the parts, which nobody may have open any more, and returns the recording.
+// Released reports whether no loop device uses a part any more. The kernel detaches a loop device a moment after its
+// last user has closed it, and every program that looks at all disks of the host is a user for that time.
+func (r *Recorder) Released() bool {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file") // the pattern is a constant
+	return !slices.ContainsFunc(files, func(file string) bool {
+		name, err := os.ReadFile(file) // gone: detached meanwhile
+		return err == nil && strings.HasPrefix(string(name), r.Dir+"/")
+	})
+}
+
+// Stop detaches the parts, which nobody may have open any more (Released), and returns the recording.
 func (r *Recorder) Stop() (*recording.Recording, error) {
 	err := unix.Unmount(r.Dir, 0)
 	if err != nil {

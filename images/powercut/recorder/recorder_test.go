@@ -51,7 +51,17 @@ func TestRecorder(t *testing.T) {
 	before := r.position()
 	overwrite(t, part("env"), bytes.Repeat([]byte("v"), 504), 0)
 	overwrite(t, part("slot"), bytes.Repeat([]byte("s"), 3<<20), 4096)
+	other, err := os.Open(loop.Name()) // as a program that looks at all disks of the host
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Unmount(mounted, 0); err != nil {
+		t.Fatal(err)
+	}
+	if r.Released() {
+		t.Error("Released while the loop device is open")
+	}
+	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(part("env")); err != nil || string(text) != strings.Repeat("v", 504) {
@@ -60,6 +70,7 @@ func TestRecorder(t *testing.T) {
 	if _, err := os.Stat(part("none")); !os.IsNotExist(err) {
 		t.Errorf("a part that is none: %v", err)
 	}
+	testenv.WaitFor(t, "the release of the parts", r.Released)
 	rec, err := r.Stop()
 	if err != nil {
 		t.Fatal(err)
