@@ -1,4 +1,4 @@
-# resinOS in Go. `make help` lists the targets; README.md shows what to expect from each.
+# resinOS in Go. make help lists the targets.
 BOARD   ?= qemu-x86_64
 VARIANT ?= development
 IMAGE   ?= build/$(BOARD)-$(VARIANT).img

@@ -1,4 +1,4 @@
-# How the device's container programs are made; included by the top Makefile, from whose folder it runs.
+# Builds the device's container programs; included by the top Makefile and run from its directory.
 # bin/ARCH/engine and bin/ARCH/containerd-shim-runc-v2, ARCH being amd64 or arm64.
 # Every output depends only on the sources, go.sum and the Go release.
 
