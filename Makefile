@@ -1,4 +1,4 @@
-# resinOS in Go. `make help` lists the targets; README.md shows what to expect from each.
+# resinOS in Go. make help lists the targets.
 BOARD   ?= qemu-x86_64
 VARIANT ?= development
 IMAGE   ?= build/$(BOARD)-$(VARIANT).img
@@ -18,7 +18,7 @@ export GOFLAGS := -buildvcs=false
 
 # -buildid= and -trimpath: the same source gives the same bytes, wherever it is built.
 device-build = CGO_ENABLED=0 GOOS=linux GOARCH=$(1) $(GO) build -trimpath $(small-runtime) -tags '$(3)' $(4) -ldflags '-s -w -buildid=' -o $(2)
-# Without inlining a program is 8 % smaller, and 0.5 MB in the root: for those that wait for others all day.
+# Without inlining a program is 8 % smaller, which saves 0.5 MB in the root: for programs that mostly wait.
 small := -gcflags=all=-l
 # Go's runtime with shorter tables: 0.5 to 1 MB less memory for each program (docs/decisions/0069-memory-at-rest.md).
 small-runtime := -overlay=$(CURDIR)/bin/runtime/overlay.json
@@ -60,7 +60,7 @@ test-images: build-all $(docker-for)
 	bin/resin build --board qemu-x86_64 --variant production -o build/qemu-x86_64-production.img
 	bin/resin build --board qemu-x86_64 --variant standalone $(without) -o build/qemu-x86_64-standalone.img
 
-# What CI boots on the other board alone.
+# The image that CI boots on the other board only.
 .PHONY: test-closed
 test-closed: build-all
 	@mkdir -p build
@@ -76,7 +76,7 @@ build/%.bundle: build-all $(docker-for)
 	bin/resin bundle $@.img -o $@
 	rm $@.img
 
-# What the story about Docker's client boots, and that client.
+# The image that the story about Docker's client boots, and that client.
 .PHONY: test-docker
 test-docker: build-all bin/amd64/dockerd
 	@mkdir -p build
@@ -92,7 +92,7 @@ prove: test-images test-closed test-bundles test-docker ## runs what takes longe
 	$(MAKE) idle
 	$(MAKE) test-throttled
 
-# No units: whole devices and PID 1s, their builds, and benches.
+# Excluded: tests of whole devices and PID 1s, of their builds, and benches.
 UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)
 
 .PHONY: test-throttled
@@ -193,7 +193,7 @@ clean: ## removes what was built; the download cache stays
 	rm -rf bin build .cache/stages
 
 # Go decides what is out of date; its cache makes a build with no change take a second.
-# When the source was last changed: what the clocks of devices start from. Without git the builder has a default.
+# When the source was last changed: the clocks of devices start at this time. Without git the builder has a default.
 SOURCE_TIME := $(shell git log -1 --format=%ct 2>/dev/null)
 
 .PHONY: bin/resin $(ARCHES:%=device-%)
@@ -219,8 +219,9 @@ $(ARCHES:%=bin/%/initramfs): bin/%/initramfs: bin/runtime/overlay.json
 $(ARCHES:%=bin/%/sshd): bin/%/sshd: bin/runtime/overlay.json
 	$(call device-build,$*,$@,sshd) ./init/tools
 
-# All of netd is memory of every device: without inlining it is 0.5 MB smaller. Go's own library keeps it, and so does
-# what answers name questions, of which it would cost a third (docs/decisions/0061-memory-of-netd.md).
+# netd is in the memory of every device: without inlining it is 0.5 MB smaller. Go's own library and the packages that
+# answer name questions keep inlining, without which questions take a third longer
+# (docs/decisions/0061-memory-of-netd.md).
 netd-flags := -gcflags=all=-l -gcflags=std= -gcflags=resinos/net/forward= -gcflags=resinos/net/dnswire= \
   -gcflags=golang.org/x/net/dns/dnsmessage=
 .PHONY: $(ARCHES:%=bin/%/netd)

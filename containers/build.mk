@@ -1,4 +1,4 @@
-# How the device's container programs are made; included by the top Makefile, from whose folder it runs.
+# Builds the device's container programs; included by the top Makefile and run from its directory.
 # bin/ARCH/engine and bin/ARCH/containerd-shim-runc-v2, ARCH being amd64 or arm64.
 # Every output depends only on the sources, go.sum and the Go release.
 
@@ -17,7 +17,8 @@ bin/%/engine: $(containers-go) containers/build.mk bin/runtime/overlay.json
 bin/%/containerd-shim-runc-v2: $(containers-go) containers/build.mk bin/runtime/overlay.json
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build $(containers-build) $(small-runtime) -tags $(shim-tags) -ldflags '$(containers-ldflags)' -o $@ ./containers/shim
 
-# Docker's API: moby's daemon, in a module of its own. What the tags leave out needs C, or another engine than ours.
+# Docker's API: moby's daemon, in a module of its own. The tags leave out the parts that need C, or another engine than
+# ours.
 docker-go := $(shell find containers/docker -name '*.go' -not -name '*_test.go') containers/docker/go.mod containers/docker/go.sum
 docker-tags := osusergo,netgo,static_build,no_embedded_containerd,exclude_graphdriver_btrfs,exclude_graphdriver_zfs,exclude_graphdriver_overlay2,exclude_graphdriver_fuseoverlayfs,no_btrfs,no_zfs,no_devmapper
 
@@ -27,8 +28,9 @@ docker-ldflags = $(containers-ldflags) -X github.com/moby/moby/v2/dockerversion.
 bin/%/dockerd: $(docker-go) containers/build.mk
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* go -C containers/docker build $(containers-build) -tags $(docker-tags) -ldflags '$(docker-ldflags)' -o $(CURDIR)/$@ .
 
-# The OCI runtime is Debian's crun, and the first process of containers with init: true is its tini, pinned in the lock of each board. The image builder takes it from there; the tests of the
-# engine run the same program on this host, with its own C library.
+# The OCI runtime is Debian's crun, and the first process of containers with init: true is Debian's tini, both pinned in
+# the lock of each board. The image builder takes it from there; the tests of the engine run the same program on this
+# host, with its own C library.
 crun-packages := crun libc6 libcap2 libseccomp2 libsystemd0 libyajl2 tini
 crun-board-amd64 := qemu-x86_64
 crun-board-arm64 := qemu-arm64
