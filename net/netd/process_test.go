@@ -66,7 +66,7 @@ type usage struct {
 	cpu     time.Duration
 	private int // kB of memory that no other process shares
 	wakeups int // how often its threads have waited for something that then came
-	reads   int // read(2), of packets too
+	read    int // bytes, of packets too; Go's runtime reads eight to wake a thread, perhaps thousands of times a second
 }
 
 func (s *spawned) usage() usage {
@@ -87,7 +87,7 @@ func (s *spawned) usage() usage {
 		text, _ := os.ReadFile(path) // a thread may have ended
 		u.wakeups += sum(string(text), "voluntary_ctxt_switches:")
 	}
-	u.reads = sum(s.read("io"), "syscr:")
+	u.read = sum(s.read("io"), "rchar:")
 	return u
 }
 
