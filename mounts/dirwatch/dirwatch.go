@@ -1,5 +1,5 @@
-// Package dirwatch owns inotify: waiting for a change in a directory, by inotify or by looking every second while inotify
-// is used up (Watch), and the instances of those who wait for many places (Inotify).
+// Package dirwatch owns inotify: waiting for a change in a directory, by inotify or by looking every second while
+// inotify is used up (Watch), and the instances of those who watch many places (Inotify).
 //
 // The kernel counts inotify instances and watches by user, and root in a container is root here, so somebody else may
 // have used them all. A daemon that ended because of that, or missed all changes, would turn a shortage into a failure.

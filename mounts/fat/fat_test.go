@@ -159,8 +159,9 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestExtents: the pieces of a file are its content, and its entry begins with its short name, on all three sorts and in
-// a directory of several clusters. A file that fills the gap of a removed one, and goes on behind it, has two pieces.
+// TestExtents: the pieces of a file are its content, and its entry begins with its short name, on all three sorts and
+// in a directory of several clusters. A file that fills the gap of a removed one, and goes on behind it, has two
+// pieces.
 func TestExtents(t *testing.T) {
 	for bits, mib := range map[string]int64{"12": 1, "16": 8, "32": 40} {
 		t.Run(bits, func(t *testing.T) {

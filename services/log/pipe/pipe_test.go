@@ -32,8 +32,8 @@ func TestParseName(t *testing.T) {
 		}
 	}
 	bad := []string{"", ".", "..", "...", "service.log", "service..log", "service.Init.log", "service.-a.log",
-		"service...log", "service.../../etc/x.log", "service.a\x00.log", "service.a\n.log", "service.ä.log", "kernel.a.log",
-		"container.a._b.stdout", "container.a.b..log", "container..b.stdout", "container.a.-.log",
+		"service...log", "service.../../etc/x.log", "service.a\x00.log", "service.a\n.log", "service.ä.log",
+		"kernel.a.log", "container.a._b.stdout", "container.a.b..log", "container..b.stdout", "container.a.-.log",
 		"service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 201) + ".log",
 		"container" + strings.Repeat(".a", 101) + ".log"}
 	for _, file := range bad {

@@ -74,8 +74,8 @@ func (f *Filter) match(e *entry.Entry) bool {
 		(len(f.Names) == 0 || slices.ContainsFunc(f.Names, func(name string) bool { return Covers(name, e.Name) }))
 }
 
-// Covers reports whether the name of an entry is name, or begins with name and a dot. The log does not know why names have
-// dots; who names containers APP.SERVICE gets all of an app by the name APP.
+// Covers reports whether the name of an entry is name, or begins with name and a dot. The log does not know why names
+// have dots; who names containers APP.SERVICE gets all of an app by the name APP.
 func Covers(name, entry string) bool {
 	rest, ok := strings.CutPrefix(entry, name)
 	return ok && (rest == "" || rest[0] == '.')
