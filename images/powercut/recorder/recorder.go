@@ -188,8 +188,8 @@ func (r *Recorder) sync(p Part) error {
 	return r.log.Flush()
 }
 
-// FATFile returns the part of the disk that a file of a FAT has. The FAT begins at byte start of the disk. The content of
-// the file must lie in one piece. The error wraps fs.ErrNotExist if there is no such file.
+// FATFile returns the part of the disk that a file of a FAT has. The FAT begins at byte start of the disk. The content
+// of the file must lie in one piece. The error wraps fs.ErrNotExist if there is no such file.
 func FATFile(disk io.ReaderAt, start int64, file string) (Part, error) {
 	files, err := fat.Open(io.NewSectionReader(disk, start, math.MaxInt64-start))
 	if err != nil {

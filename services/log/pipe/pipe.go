@@ -38,7 +38,8 @@ const pipeSize = 256 << 10
 const maxName = 200
 
 // A Source is one stream of output of one service or container. Its name has parts of [a-z0-9][a-z0-9_-]*, joined by
-// dots. To the log it means nothing: what starts a service or container names it, and who asks knows what the name says.
+// dots. To the log it means nothing: what starts a service or container names it, and who asks knows what the name
+// says.
 type Source struct {
 	Kind, Name, Stream string
 }
