@@ -10,7 +10,8 @@ import (
 
 // Inotify is the descriptor of an inotify instance. It is for those who watch several places with one instance, or wait
 // for it in an epoll of their own; who watches one directory uses Watch. The descriptor belongs to the caller, who
-// closes it.
+// closes it. While inotify is used up, such a user looks at its places by itself at intervals: only it knows which of
+// them matter, and when it has seen a change.
 type Inotify int
 
 // NewInotify opens an instance that is closed on exec and never blocks. The error is Scarce while inotify is used up.
