@@ -93,7 +93,7 @@ prove: test-images test-closed test-bundles test-docker ## runs what takes longe
 	$(MAKE) test-throttled
 
 # Excluded: tests of whole devices and PID 1s, of their builds, and benches.
-UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e /services/peers -e resinos/init$$)
+UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e resinos/init$$)
 
 .PHONY: test-throttled
 test-throttled: deps bin/amd64/crun/ready ## runs five copies of each of UNITS at once, each at 5 % of a processor: tests that guess about time fail
@@ -186,7 +186,7 @@ bench-units: ## runs the units that have limits of time and memory, and checks t
 bench-services: deps ## measures our PID 1 beside finit, s6, runit and (RESINOS_PEBBLE=path) pebble
 	@.ci/apt bench-apt.txt
 	@mkdir -p build && rm -f build/bench-services.json
-	RESINOS_BENCH=1 RESINOS_BENCH_OUT=$(CURDIR)/build/bench-services.json $(GO) test -count=1 -timeout 24h -v ./services/peers
+	RESINOS_BENCH=1 RESINOS_BENCH_OUT=$(CURDIR)/build/bench-services.json $(GO) test -count=1 -timeout 24h -v ./images/servicebench
 
 .PHONY: clean
 clean: ## removes what was built; the download cache stays

@@ -21,7 +21,7 @@ const inputDirectory = "input"
 type directory struct {
 	input string
 	log   *slog.Logger
-	fd    int // of file; only the goroutine that closes file uses it
+	fd    dirwatch.Inotify // of file; only the goroutine that closes file uses it
 	file  *os.File
 	polls bool // inotify is used up: nil is sent regularly
 }
@@ -29,7 +29,7 @@ type directory struct {
 // watch begins to watch dev: devtmpfs creates the directory of input devices with the first device and removes it with
 // the last. Other nodes appear rarely in dev, and looking into the directory costs little.
 func watch(dev string, log *slog.Logger) (*directory, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	fd, err := dirwatch.NewInotify()
 	if dirwatch.Scarce(err) {
 		d := &directory{input: filepath.Join(dev, inputDirectory), log: log}
 		d.poll(err)
@@ -40,7 +40,7 @@ func watch(dev string, log *slog.Logger) (*directory, error) {
 	}
 	d := &directory{input: filepath.Join(dev, inputDirectory), log: log, fd: fd, file: os.NewFile(uintptr(fd),
 		"inotify")}
-	if _, err := unix.InotifyAddWatch(fd, dev, unix.IN_CREATE|unix.IN_ONLYDIR); dirwatch.Scarce(err) {
+	if _, err := fd.Add(dev, unix.IN_CREATE|unix.IN_ONLYDIR); dirwatch.Scarce(err) {
 		d.poll(err)
 	} else if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", dev, err), d.close())
@@ -53,7 +53,7 @@ func (d *directory) aim() error {
 	if d.polls {
 		return nil
 	}
-	_, err := unix.InotifyAddWatch(d.fd, d.input, unix.IN_CREATE|unix.IN_ONLYDIR)
+	_, err := d.fd.Add(d.input, unix.IN_CREATE|unix.IN_ONLYDIR)
 	if dirwatch.Scarce(err) {
 		d.log.Warn("inotify is used up, a new power button may not be found", "path", d.input, "error", err)
 		return nil

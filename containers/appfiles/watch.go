@@ -1,9 +1,7 @@
 package appfiles
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/load"
+	"resinos/mounts/dirwatch"
 	"resinos/mounts/plainfile"
 )
 
@@ -34,7 +33,7 @@ const (
 // fs.inotify.max_user_instances), Watch logs that, looks at dir every pollEvery, and tries inotify again.
 func Watch(ctx context.Context, dir string, ready, asked chan<- struct{}, log *slog.Logger) {
 	w := appsWatch{dir: filepath.Clean(dir), asked: asked, log: log, quiet: quiet, every: pollEvery,
-		open: unix.InotifyInit1}
+		open: dirwatch.NewInotify}
 	w.run(ctx, ready)
 }
 
@@ -44,10 +43,11 @@ type appsWatch struct {
 	asked        chan<- struct{}
 	log          *slog.Logger
 	quiet, every time.Duration
-	open         func(flags int) (int, error)
+	open         func() (dirwatch.Inotify, error)
 
-	events  *os.File       // nil while inotify is used up
-	watches map[int]string // directory by watch
+	inotify dirwatch.Inotify
+	events  *os.File         // of inotify; nil while it is used up
+	watches map[int32]string // directory by watch
 	polls   bool
 	last    string // the stamp of the last look
 	told    string // the stamp at the last request
@@ -110,18 +110,18 @@ func (w *appsWatch) dirs() []string {
 // created and removed. It removes the watches of directories that are gone.
 func (w *appsWatch) cover() error {
 	if w.events == nil {
-		fd, err := w.open(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+		i, err := w.open()
 		if err != nil {
-			return fmt.Errorf("watch %s: %w", w.dir, os.NewSyscallError("inotify_init1", err))
+			return fmt.Errorf("watch %s: %w", w.dir, err)
 		}
-		w.events = os.NewFile(uintptr(fd), "inotify of "+w.dir)
+		w.inotify, w.events = i, os.NewFile(uintptr(i), "inotify of "+w.dir)
 	}
-	watches := map[int]string{}
+	watches := map[int32]string{}
 	add := func(dir string) error {
-		wd, err := unix.InotifyAddWatch(int(w.events.Fd()), dir, unix.IN_CREATE|unix.IN_CLOSE_WRITE|unix.IN_DELETE|
+		wd, err := w.inotify.Add(dir, unix.IN_CREATE|unix.IN_CLOSE_WRITE|unix.IN_DELETE|
 			unix.IN_MOVED_FROM|unix.IN_MOVED_TO|unix.IN_ONLYDIR|unix.IN_DONT_FOLLOW|unix.IN_EXCL_UNLINK)
 		if err != nil {
-			return fmt.Errorf("watch %s: %w", dir, os.NewSyscallError("inotify_add_watch", err))
+			return fmt.Errorf("watch %s: %w", dir, err)
 		}
 		watches[wd] = dir
 		return nil
@@ -143,7 +143,7 @@ func (w *appsWatch) cover() error {
 	}
 	for wd := range w.watches {
 		if _, still := watches[wd]; !still {
-			_, _ = unix.InotifyRmWatch(int(w.events.Fd()), uint32(wd)) // perhaps removed with its directory
+			w.inotify.Remove(wd)
 		}
 	}
 	w.watches = watches
@@ -198,18 +198,13 @@ func (w *appsWatch) next(ctx context.Context, deadline time.Time) (bool, error) 
 
 // matters reports whether the events that inotify(7) wrote can concern the files of an app.
 func (w *appsWatch) matters(events []byte) bool {
-	for len(events) >= unix.SizeofInotifyEvent {
-		wd, mask := int(int32(binary.NativeEndian.Uint32(events))), binary.NativeEndian.Uint32(events[4:])
-		size := min(unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(events[12:])), len(events))
-		name, _, _ := bytes.Cut(events[unix.SizeofInotifyEvent:size], []byte{0})
-		events = events[size:]
-		above := w.watches[wd] == filepath.Dir(w.dir)
+	for _, ev := range dirwatch.ParseEvents(events) {
+		above := w.watches[ev.Watch] == filepath.Dir(w.dir)
 		switch {
-		case mask&unix.IN_Q_OVERFLOW != 0:
+		case ev.Mask&unix.IN_Q_OVERFLOW != 0:
 			return true
-		case mask&unix.IN_IGNORED != 0: // the event before it gave the reason
-		case above && string(name) == filepath.Base(w.dir), !above && (mask&unix.IN_ISDIR != 0 ||
-			relevant(string(name))):
+		case ev.Mask&unix.IN_IGNORED != 0: // the event before it gave the reason
+		case above && ev.Name == filepath.Base(w.dir), !above && (ev.Mask&unix.IN_ISDIR != 0 || relevant(ev.Name)):
 			return true
 		}
 	}

@@ -12,11 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/dirwatch"
 	"resinos/mounts/testenv"
 )
 
 // watching runs a watch on dir.
-func watching(t *testing.T, dir string, open func(int) (int, error)) (asked chan struct{}, log *testenv.Log) {
+func watching(t *testing.T, dir string, open func() (dirwatch.Inotify, error)) (asked chan struct{}, log *testenv.Log) {
 	t.Helper()
 	asked, log = make(chan struct{}, 1), new(testenv.Log)
 	ready, done := make(chan struct{}), make(chan struct{})
@@ -49,9 +50,9 @@ func await(t *testing.T, asked <-chan struct{}, what string, done func() bool) {
 
 // TestWatchApps: whatever changes, the last reading after it sees it.
 func TestWatchApps(t *testing.T) {
-	for name, open := range map[string]func(int) (int, error){
-		"told by the kernel": unix.InotifyInit1,
-		"looking":            func(int) (int, error) { return 0, unix.EMFILE },
+	for name, open := range map[string]func() (dirwatch.Inotify, error){
+		"told by the kernel": dirwatch.NewInotify,
+		"looking":            func() (dirwatch.Inotify, error) { return -1, unix.EMFILE },
 	} {
 		t.Run(name, func(t *testing.T) {
 			top := t.TempDir()
@@ -109,11 +110,11 @@ func TestWatchAppsComesBack(t *testing.T) {
 	var refuse atomic.Bool
 	refuse.Store(true)
 	dir := t.TempDir()
-	asked, log := watching(t, dir, func(flags int) (int, error) {
+	asked, log := watching(t, dir, func() (dirwatch.Inotify, error) {
 		if refuse.Load() {
-			return 0, unix.EMFILE
+			return -1, unix.EMFILE
 		}
-		return unix.InotifyInit1(flags)
+		return dirwatch.NewInotify()
 	})
 	refuse.Store(false)
 	await(t, asked, "the kernel tells again", func() bool { return strings.Contains(log.String(), "watched again") })

@@ -9,6 +9,7 @@ import (
 
 	"resinos/bsp/watchdog"
 	"resinos/init/ahead"
+	"resinos/init/development"
 	"resinos/init/lastboot"
 	"resinos/init/walk"
 	"resinos/mounts/attach"
@@ -20,7 +21,6 @@ import (
 	"resinos/services/bootreport"
 	"resinos/services/boottime"
 	"resinos/services/config"
-	"resinos/services/development"
 	"resinos/services/log/pipe"
 	"resinos/services/settings"
 	"resinos/services/spec"

@@ -16,8 +16,8 @@ import (
 	"slices"
 	"time"
 
+	"resinos/init/development"
 	"resinos/services/config"
-	"resinos/services/development"
 	"resinos/services/osrelease"
 	"resinos/services/settings"
 	"resinos/services/spec/precondition"

@@ -41,9 +41,6 @@ const proveEnv = "RESINOS_PROVE_UPDATE"
 // boardOf are the boards whose images have each bootloader.
 var boardOf = map[bootvars.Bootloader]string{bootvars.Grub: "qemu-x86_64", bootvars.UBoot: "qemu-arm64"}
 
-// fatNames are the names of the files of the variables, as they stand in a directory of FAT.
-var fatNames = map[bootvars.Bootloader]string{bootvars.Grub: "GRUBENV    ", bootvars.UBoot: "RESINOS ENV"}
-
 // The versions of a proof.
 const older, newer = "1.0.0", "1.1.0"
 
@@ -157,7 +154,7 @@ func (c *cutDevice) parts() []recorder.Part {
 		case layout.State:
 			part.Name = "state"
 		case layout.Boot:
-			if part, err = recorder.FATFile(f, int64(p.Start), c.loader.File(), fatNames[c.loader]); err != nil {
+			if part, err = recorder.FATFile(f, int64(p.Start), c.loader.File()); err != nil {
 				c.t.Fatal(err)
 			}
 		default:

@@ -1,9 +1,9 @@
-// Package dirwatch owns waiting for a change in a directory: by inotify, or by looking every second while inotify is
-// used up.
+// Package dirwatch owns inotify: waiting for a change in a directory, by inotify or by looking every second while
+// inotify is used up (Watch), and the instances of those who watch many places (Inotify).
 //
 // The kernel counts inotify instances and watches by user, and root in a container is root here, so somebody else may
 // have used them all. A daemon that ended because of that, or missed all changes, would turn a shortage into a failure.
-// The package does not tell what has changed. Read Watch first.
+// A Watch does not tell what has changed. Read Watch first.
 package dirwatch
 
 import (
@@ -55,15 +55,13 @@ func Open(dir string, mask uint32, log *slog.Logger) (*Watch, error) {
 }
 
 func (w *Watch) attach() error {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	i, err := NewInotify()
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", w.dir, os.NewSyscallError("inotify_init1", err))
+		return fmt.Errorf("watch %s: %w", w.dir, err)
 	}
-	file := os.NewFile(uintptr(fd), "inotify of "+w.dir) // Go's poller waits for it: no thread is blocked
-	_, err = unix.InotifyAddWatch(fd, w.dir, w.mask|unix.IN_ONLYDIR)
-	if err != nil {
-		err = os.NewSyscallError("inotify_add_watch", err)
-	} else if err = file.SetReadDeadline(time.Time{}); err != nil {
+	file := os.NewFile(uintptr(i), "inotify of "+w.dir) // Go's poller waits for it: no thread is blocked
+	_, err = i.Add(w.dir, w.mask|unix.IN_ONLYDIR)
+	if err == nil && file.SetReadDeadline(time.Time{}) != nil {
 		err = unix.ENOSPC // Go's poller cannot add it: the kernel's limit for epoll is used up
 	}
 	if err != nil {

@@ -141,30 +141,48 @@ func (f *FileSystem) entry(n uint32) (uint32, error) {
 // chain reads the clusters from first to the end of their chain, or to the cluster that contains byte size-1 if size is
 // not negative. It fails if there are fewer than size bytes, or more than most.
 func (f *FileSystem) chain(first uint32, size, most int64) ([]byte, error) {
-	if size > most {
-		return nil, fmt.Errorf("%d bytes, at most %d are read", size, most)
-	}
 	var all []byte
-	for n := first; size < 0 || int64(len(all)) < size; {
-		if n < 2 || n-2 >= f.clusters {
-			return nil, fmt.Errorf("%w: clusters end after %d bytes", ErrNone, len(all))
-		}
-		if int64(len(all)) >= most {
-			return nil, fmt.Errorf("%w: clusters have no end", ErrNone)
-		}
+	err := f.follow(first, size, most, func(n uint32) error {
 		part := make([]byte, f.cluster)
-		if _, err := f.disk.ReadAt(part, f.data+int64(n-2)*f.cluster); err != nil {
-			return nil, fmt.Errorf("read cluster %d: %w", n, err)
+		if _, err := f.disk.ReadAt(part, f.place(n)); err != nil {
+			return fmt.Errorf("read cluster %d: %w", n, err)
 		}
 		all = append(all, part...)
-		next, err := f.entry(n)
-		if err != nil {
-			return nil, err
-		}
-		if size < 0 && next > bad12|(1<<min(f.bits, 28)-1)&^0xfff {
-			return all, nil
-		}
-		n = next
+		return nil
+	})
+	if err != nil || size < 0 {
+		return all, err
 	}
 	return all[:size], nil
 }
+
+// follow calls each for the clusters that chain reads.
+func (f *FileSystem) follow(first uint32, size, most int64, each func(n uint32) error) error {
+	if size > most {
+		return fmt.Errorf("%d bytes, at most %d are read", size, most)
+	}
+	n := first
+	for done := int64(0); size < 0 || done < size; done += f.cluster {
+		if n < 2 || n-2 >= f.clusters {
+			return fmt.Errorf("%w: clusters end after %d bytes", ErrNone, done)
+		}
+		if done >= most {
+			return fmt.Errorf("%w: clusters have no end", ErrNone)
+		}
+		if err := each(n); err != nil {
+			return err
+		}
+		next, err := f.entry(n)
+		if err != nil {
+			return err
+		}
+		if size < 0 && next > bad12|(1<<min(f.bits, 28)-1)&^0xfff {
+			return nil
+		}
+		n = next
+	}
+	return nil
+}
+
+// place returns where a cluster lies on the disk.
+func (f *FileSystem) place(n uint32) int64 { return f.data + int64(n-2)*f.cluster }

@@ -159,6 +159,63 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestExtents: the pieces of a file are its content, and its entry begins with its short name, on all three sorts and
+// in a directory of several clusters. A file that fills the gap of a removed one, and goes on behind it, has two
+// pieces.
+func TestExtents(t *testing.T) {
+	for bits, mib := range map[string]int64{"12": 1, "16": 8, "32": 40} {
+		t.Run(bits, func(t *testing.T) {
+			file := fattest.New(t, mib, bits)
+			for n := range 3 {
+				fattest.Copy(t, file, fmt.Sprint("gap", n), strings.Repeat("g", 600))
+			}
+			testenv.Run(t, "mdel", "-i", file, "::gap1")
+			split := strings.Repeat("abcd", 500)
+			fattest.Copy(t, file, "split", split)
+			fill(t, file)
+			f := open(t, file)
+			parts := 2
+			if bits == "32" {
+				parts = 1 // there mtools begins behind the last file that it has written
+			}
+			for path, want := range map[string]struct {
+				content, short string
+				pieces         int
+			}{
+				"gap0":                               {strings.Repeat("g", 600), "GAP0       ", 1},
+				"split":                              {split, "SPLIT      ", parts},
+				"empty too":                          {"", "EMPTYT~1   ", 0},
+				"deep/config.json":                   {"the content", "CONFIG~1JSO", 1},
+				"deep/er/a file with a long name 39": {strings.Repeat("x", 3000), "AFILE~40   ", 1},
+			} {
+				pieces, at, err := f.Extents(path)
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				var content []byte
+				for _, p := range pieces {
+					b := make([]byte, p.Size)
+					_, e := f.disk.ReadAt(b, p.At)
+					content, err = append(content, b...), errors.Join(err, e)
+				}
+				short := make([]byte, 11)
+				_, e := f.disk.ReadAt(short, at)
+				if err != nil || e != nil || string(content) != want.content {
+					t.Errorf("Extents(%s) = %v: there is %.40q, %v, %v", path, pieces, content, err, e)
+				}
+				if string(short) != want.short || len(pieces) != want.pieces {
+					t.Errorf("Extents(%s) = %v, entry %q, want %d pieces, entry %q", path, pieces, short, want.pieces,
+						want.short)
+				}
+			}
+			if _, _, err := f.Extents("none"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("Extents(none): %v", err)
+			}
+		})
+	}
+}
+
 // TestUsage compares with what mtools counts.
 func TestUsage(t *testing.T) {
 	for bits, mib := range map[string]int64{"12": 1, "16": 8, "32": 40} {
@@ -224,6 +281,15 @@ func FuzzRead(f *testing.F) {
 		}
 		if content, err := f.Read(path); err == nil && len(content) > len(disk)*int(f.clusters) {
 			t.Errorf("%s has %d bytes", path, len(content))
+		} else if err == nil {
+			pieces, _, err := f.Extents(path)
+			size := int64(0)
+			for _, p := range pieces {
+				size += p.Size
+			}
+			if err != nil || size != int64(len(content)) {
+				t.Errorf("%s has %d bytes in %v, %v", path, len(content), pieces, err)
+			}
 		}
 		if size, free, _, err := f.Usage(); err == nil && (free < 0 || free > size) {
 			t.Errorf("%d of %d bytes are free", free, size)

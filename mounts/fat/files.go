@@ -27,7 +27,58 @@ func (f *FileSystem) Place(path string) (at, size int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("find %s: %w", path, err)
 	}
-	return f.data + int64(e.first-2)*f.cluster, e.size, nil
+	return f.place(e.first), e.size, nil
+}
+
+// An Extent is a piece of a file on the disk.
+type Extent struct{ At, Size int64 }
+
+// Extents returns the pieces of a file in their order, and where its directory entry lies on the disk: 32 bytes, which
+// begin with the short name. An empty file has no pieces.
+func (f *FileSystem) Extents(path string) (pieces []Extent, entryAt int64, err error) {
+	e, err := f.find(strings.Trim(path, "/"))
+	if err == nil {
+		pieces, err = f.extents(e.first, e.size, mostFile)
+	}
+	if err == nil {
+		entryAt, err = f.entryPlace(e)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("find %s: %w", path, err)
+	}
+	return pieces, entryAt, nil
+}
+
+func (f *FileSystem) extents(first uint32, size, most int64) (pieces []Extent, err error) {
+	left := size
+	err = f.follow(first, size, most, func(n uint32) error {
+		here := min(left, f.cluster)
+		if last := len(pieces) - 1; last >= 0 && pieces[last].At+pieces[last].Size == f.place(n) {
+			pieces[last].Size += here
+		} else {
+			pieces = append(pieces, Extent{f.place(n), here})
+		}
+		left -= here
+		return nil
+	})
+	return pieces, err
+}
+
+// entryPlace returns where the directory entry of a file lies on the disk.
+func (f *FileSystem) entryPlace(e entry) (int64, error) {
+	first := e.parent
+	if first == 0 && f.root == 0 {
+		return f.data - f.rootSize + e.offset, nil
+	}
+	if first == 0 {
+		first = f.root
+	}
+	pieces, err := f.extents(first, e.offset+1, mostDirectories)
+	if err != nil {
+		return 0, err
+	}
+	last := pieces[len(pieces)-1]
+	return last.At + last.Size - 1, nil
 }
 
 func (f *FileSystem) read(path string) ([]byte, error) {
@@ -55,6 +106,7 @@ func (f *FileSystem) find(path string) (entry, error) {
 			return entry{}, fmt.Errorf("%w: directory %s has no cluster", ErrNone, name)
 		}
 		if !deeper {
+			e.parent = first
 			return e, nil
 		}
 		first, path = e.first, rest
@@ -77,6 +129,8 @@ type entry struct {
 	first     uint32 // cluster; 0: none
 	size      int64
 	directory bool
+	offset    int64  // of the entry in its directory
+	parent    uint32 // first cluster of its directory, 0: the root; find sets it
 }
 
 // directory reads a directory; 0 is the root. It subtracts what it reads from left.
@@ -106,6 +160,7 @@ func (f *FileSystem) entries(b []byte) []entry {
 	const volumeLabel, long, free = 0x08, 0x0f, 0xe5
 	var list []entry
 	var name longName
+	whole := len(b)
 	for ; len(b) >= 32 && b[0] != 0; b = b[32:] {
 		switch attributes := b[11]; {
 		case b[0] == free, b[0] == '.', attributes&volumeLabel != 0 && attributes&0x3f != long:
@@ -113,7 +168,9 @@ func (f *FileSystem) entries(b []byte) []entry {
 		case attributes&0x3f == long:
 			name.take(b[:32])
 		default:
-			list = append(list, f.file(b[:32], name.of(b[:11])))
+			e := f.file(b[:32], name.of(b[:11]))
+			e.offset = int64(whole - len(b))
+			list = append(list, e)
 			name = longName{}
 		}
 	}

@@ -217,3 +217,22 @@ func TestMerge(t *testing.T) {
 	}
 	testenv.Golden(t, "session.golden", out.String())
 }
+
+// TestNames: a name of a server's, or in a file .ovpn, is one that services/hostname accepts.
+func TestNames(t *testing.T) {
+	pushed := Pushed{Env: map[string]string{}}
+	for i, name := range []string{"corp.example", "a_b", "-a.example", "a-.example", "a..b", "192.0.2.1", "a%b"} {
+		pushed.Env[fmt.Sprintf("foreign_option_%d", i+1)] = "dhcp-option DOMAIN " + name
+	}
+	p, _ := Tunnel{Link: "vpn0", Mark: firstMark}.Merge(profile.Profile{}, pushed)
+	if want := []string{"corp.example", "a_b"}; !slices.Equal(p.IPv4.Search, want) {
+		t.Errorf("search domains %q, want %q", p.IPv4.Search, want)
+	}
+	for host, want := range map[string]bool{"vpn.example": true, "vpn.example.": true, "vpn_gateway": true,
+		"0.0.0.0": true, "255.255.255.0": true, "fe80::1%eth0": true, "-vpn.example": false, "vpn-.example": false,
+		"a..b": false, "": false, "a:b": false, strings.Repeat("a", 64): false} {
+		if got := judge("remote", []string{host}) == nil; got != want {
+			t.Errorf("remote %q: %v, want %v", host, got, want)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"resinos/net/keyvalue"
 	"resinos/net/profile"
+	"resinos/services/hostname"
 )
 
 // Pushed is what openvpn knows when its link is there: the variables that it would give a script, and what the server
@@ -293,7 +294,7 @@ func (m *merger) option(out *profile.IP, kind string, values []string) {
 				out.DNS = append(out.DNS, a.String())
 			}
 		case "DOMAIN", "DOMAIN-SEARCH", "ADAPTER_DOMAIN_SUFFIX":
-			if consists(v, 253, ".-_") && len(out.Search) < mostServers && !slices.Contains(out.Search, v) {
+			if hostname.Valid(v) && len(out.Search) < mostServers && !slices.Contains(out.Search, v) {
 				out.Search = append(out.Search, v)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"resinos/services/hostname"
 )
 
 // ofKey says what becomes of a key of [vpn].
@@ -176,8 +178,9 @@ func fits(form, text string) bool {
 	case "number":
 		_, err := strconv.ParseUint(text, 10, 63)
 		return err == nil
-	case "host":
-		return consists(text, 253, "._:%-")
+	case "host": // openvpn resolves names with a dot at the end too, and takes 0.0.0.0 in routes
+		_, err := netip.ParseAddr(text)
+		return err == nil || hostname.Valid(strings.TrimSuffix(text, "."))
 	case "protocol":
 		switch text {
 		case "udp", "udp4", "udp6", "tcp", "tcp4", "tcp6", "tcp-client", "tcp4-client", "tcp6-client":

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"resinos/services/hostname"
 )
 
 // The names of the files, and how large they may be, in bytes.
@@ -327,22 +329,15 @@ func (c *Config) names(s section) (faults []error) {
 	return faults
 }
 
-// validHost reports whether a text is an address of a host, or has the form of a host name.
+// validHost reports whether a text is an address of a host or a host name. It differs from hostname.ValidServer: there
+// is no link that a zone could name, and a name of digits alone is an address that somebody mistyped.
 func validHost(text string) bool {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return !a.IsUnspecified() && !a.IsMulticast() && a.Zone() == ""
-	}
-	if len(text) > 253 || strings.Trim(text, ".0123456789") == "" {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() != "" {
+		return false
+	} else if err != nil && strings.Trim(text, ".0123456789") == "" {
 		return false
 	}
-	for _, label := range strings.Split(text, ".") {
-		if label == "" || len(label) > 63 || strings.ContainsFunc(label, func(r rune) bool {
-			return r > 127 || !letter(byte(r)) && !('0' <= r && r <= '9')
-		}) {
-			return false
-		}
-	}
-	return true
+	return hostname.ValidServer(text)
 }
 
 // maxNetworks is how many networks no_proxy may name: each is one more rule for each new connection.

@@ -84,6 +84,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestHost: the proxy server is an address without a zone, or what services/hostname accepts and no mistyped address.
+func TestHost(t *testing.T) {
+	for host, want := range map[string]bool{"p": true, "proxy_1.example.com": true, "3com.example": true,
+		"10.0.0.1": true, "2001:db8::1": true, "-p": false, "p-": false, "a.-b.c": false, "a..b": false,
+		"300.1.1.1": false, "12": false, "0.0.0.0": false, "224.0.0.1": false, "fe80::1%eth0": false, "p.": false,
+		strings.Repeat("a", 64): false} {
+		_, err := Parse([]byte("redsocks { type = socks5; port = 1; ip = \"" + host + "\"; }"))
+		if got := err == nil; got != want {
+			t.Errorf("ip = %q: %v, want %v", host, err, want)
+		}
+	}
+}
+
 func TestParseNoProxy(t *testing.T) {
 	got, err := ParseNoProxy([]byte("# ours\n10.1.2.3\n\n 192.0.2.77/24 # office\r\n2001:db8::/32"))
 	if want := "[10.1.2.3/32 192.0.2.0/24 2001:db8::/32]"; err != nil || fmt.Sprint(got) != want {

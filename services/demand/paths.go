@@ -3,7 +3,6 @@ package demand
 import (
 	"errors"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -29,10 +28,10 @@ var masks = map[role]uint32{
 
 // paths watches paths with one inotify instance. It belongs to the goroutine of Watcher.Run.
 type paths struct {
-	open    func() (int, error) // creates the inotify instance
-	inotify int                 // -1: nothing was armed yet, or inotify is used up
-	scarce  bool                // it was used up, and that was logged
-	look    time.Time           // when to look at the blind targets; zero: there is none
+	open    func() (dirwatch.Inotify, error)
+	inotify dirwatch.Inotify // -1: nothing was armed yet, or inotify is used up
+	scarce  bool             // it was used up, and that was logged
+	look    time.Time        // when to look at the blind targets; zero: there is none
 	log     *slog.Logger
 	buf     []byte
 	armed   map[int][]*target
@@ -57,7 +56,7 @@ type spot struct {
 	wd int32
 }
 
-func newPaths(open func() (int, error), log *slog.Logger) *paths {
+func newPaths(open func() (dirwatch.Inotify, error), log *slog.Logger) *paths {
 	return &paths{
 		open: open, inotify: -1, log: log,
 		armed: map[int][]*target{}, watches: map[int32]map[*target]bool{}, stirred: map[*target]bool{},
@@ -66,7 +65,7 @@ func newPaths(open func() (int, error), log *slog.Logger) *paths {
 
 func (p *paths) close() {
 	if p.inotify >= 0 {
-		unix.Close(p.inotify) // nothing is buffered
+		p.inotify.Close()
 	}
 }
 
@@ -75,12 +74,12 @@ func (p *paths) attach() bool {
 	if p.inotify >= 0 {
 		return true
 	}
-	fd, err := p.open()
+	i, err := p.open()
 	if err != nil {
 		p.lacks("/", err)
 		return false
 	}
-	p.inotify = fd
+	p.inotify = i
 	return true
 }
 
@@ -216,19 +215,19 @@ func (p *paths) watch(t *target) []spot {
 			mask |= unix.IN_CLOSE_WRITE
 		}
 		// Several hops may be the same file to the kernel, which then combines the masks.
-		wd, err := unix.InotifyAddWatch(p.inotify, h.at, mask|unix.IN_MASK_ADD|unix.IN_DONT_FOLLOW)
+		wd, err := p.inotify.Add(h.at, mask|unix.IN_MASK_ADD|unix.IN_DONT_FOLLOW)
 		switch {
 		case err == nil:
-			if p.watches[int32(wd)] == nil {
-				p.watches[int32(wd)] = map[*target]bool{}
+			if p.watches[wd] == nil {
+				p.watches[wd] = map[*target]bool{}
 			}
-			p.watches[int32(wd)][t] = true
-			spots = append(spots, spot{h, int32(wd)})
+			p.watches[wd][t] = true
+			spots = append(spots, spot{h, wd})
 		case dirwatch.Scarce(err):
 			t.blind = true
-			p.lacks(h.at, os.NewSyscallError("inotify_add_watch", err))
+			p.lacks(h.at, err)
 		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // these two: removed since the walk
-			p.log.Warn("demand lost", "path", h.at, "error", os.NewSyscallError("inotify_add_watch", err))
+			p.log.Warn("demand lost", "path", h.at, "error", err)
 		}
 	}
 	return spots
@@ -239,7 +238,7 @@ func (p *paths) release(t *target, wd int32) {
 	delete(users, t)
 	if users != nil && len(users) == 0 {
 		delete(p.watches, wd)
-		unix.InotifyRmWatch(p.inotify, uint32(wd)) // the watch may have been removed with its file
+		p.inotify.Remove(wd)
 	}
 }
 
@@ -251,25 +250,23 @@ func (p *paths) read(now time.Time) {
 	if p.inotify < 0 {
 		return
 	}
-	n, err := unix.Read(p.inotify, p.buf)
-	if err != nil || n <= 0 {
-		return // nothing there
+	for _, ev := range p.inotify.Read(p.buf) {
+		p.event(ev, now)
 	}
-	parseEvents(p.buf[:n], func(ev event) { p.event(ev, now) })
 }
 
-func (p *paths) event(ev event, now time.Time) {
-	if ev.mask&unix.IN_Q_OVERFLOW != 0 {
+func (p *paths) event(ev dirwatch.Event, now time.Time) {
+	if ev.Mask&unix.IN_Q_OVERFLOW != 0 {
 		p.overflow(now)
 		return
 	}
-	users := p.watches[ev.wd]
-	if ev.mask&unix.IN_IGNORED != 0 {
-		delete(p.watches, ev.wd) // the kernel has, too
+	users := p.watches[ev.Watch]
+	if ev.Mask&unix.IN_IGNORED != 0 {
+		delete(p.watches, ev.Watch) // the kernel has, too
 	}
 	for t := range users {
 		for _, s := range t.spots {
-			if s.wd == ev.wd {
+			if s.wd == ev.Watch {
 				p.judge(t, s.hop, ev, now)
 			}
 		}
@@ -277,10 +274,10 @@ func (p *paths) event(ev event, now time.Time) {
 }
 
 // judge decides what an event means for a target that watches h.
-func (p *paths) judge(t *target, h hop, ev event, now time.Time) {
-	lost := ev.mask&(leaves|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0
-	named := h.role == entry && ev.name == h.name
-	if h.role == self && ev.mask&unix.IN_IGNORED == 0 || named && h.last {
+func (p *paths) judge(t *target, h hop, ev dirwatch.Event, now time.Time) {
+	lost := ev.Mask&(leaves|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0
+	named := h.role == entry && ev.Name == h.name
+	if h.role == self && ev.Mask&unix.IN_IGNORED == 0 || named && h.last {
 		t.hit = true
 	} else if !named && !lost {
 		return // about another file

@@ -1,12 +1,10 @@
 package demand
 
 import (
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/dirwatch"
 	"resinos/mounts/testenv"
 )
 
@@ -358,9 +357,7 @@ func TestTwoPathsOneFire(t *testing.T) {
 
 // TestOverflow: when the kernel has lost events every path counts as changed.
 func TestOverflow(t *testing.T) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	must(t, err)
-	p := newPaths(func() (int, error) { return fd, nil }, slog.New(slog.DiscardHandler))
+	p := newPaths(dirwatch.NewInotify, slog.New(slog.DiscardHandler))
 	defer p.close()
 	now := time.Now()
 	p.add(1, "/", fileClock())
@@ -368,7 +365,7 @@ func TestOverflow(t *testing.T) {
 	if fires := p.settle(now.Add(time.Hour)); fires != nil || !p.next().IsZero() {
 		t.Errorf("before: %v, next %v", fires, p.next())
 	}
-	p.event(event{wd: -1, mask: unix.IN_Q_OVERFLOW}, now)
+	p.event(dirwatch.Event{Watch: -1, Mask: unix.IN_Q_OVERFLOW}, now)
 	if next := p.next(); !next.Equal(now.Add(quietFor)) {
 		t.Errorf("next in %v", next.Sub(now))
 	}
@@ -489,43 +486,6 @@ func FuzzTrail(f *testing.F) {
 			if h.role == self && i != len(hops)-1 {
 				t.Errorf("trail(%q) goes on behind %+v", path, h)
 			}
-		}
-	})
-}
-
-// raw is an inotify event as the kernel writes it.
-func raw(wd int32, mask uint32, name string, size int) []byte {
-	b := binary.NativeEndian.AppendUint32(nil, uint32(wd))
-	b = binary.NativeEndian.AppendUint32(b, mask)
-	b = binary.NativeEndian.AppendUint32(b, 0)
-	b = binary.NativeEndian.AppendUint32(b, uint32(size))
-	return append(append(b, name...), make([]byte, size-len(name))...)
-}
-
-func TestParseEvents(t *testing.T) {
-	data := append(append(raw(3, unix.IN_CREATE, "name", 16), raw(-1, unix.IN_Q_OVERFLOW, "", 0)...),
-		raw(4, 1, "cut", 16)[:20]...)
-	var got []event
-	parseEvents(data, func(ev event) { got = append(got, ev) })
-	if want := []event{{3, unix.IN_CREATE, "name"}, {-1, unix.IN_Q_OVERFLOW, ""}}; !reflect.DeepEqual(got, want) {
-		t.Errorf("parseEvents gives %+v, want %+v", got, want)
-	}
-}
-
-func FuzzParseEvents(f *testing.F) {
-	f.Add(raw(3, unix.IN_CREATE, "name", 16))
-	f.Add(append(raw(1, 2, "", 0), 1, 2, 3))
-	f.Add([]byte(strings.Repeat("\xff", 40)))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		n := 0
-		parseEvents(data, func(ev event) {
-			n++
-			if strings.ContainsRune(ev.name, 0) {
-				t.Errorf("name %q", ev.name)
-			}
-		})
-		if n > len(data)/unix.SizeofInotifyEvent {
-			t.Errorf("%d events in %d bytes", n, len(data))
 		}
 	})
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/dirwatch"
 )
 
 // Fire reports that the demand of a service has happened.
@@ -111,16 +113,16 @@ func (w *Watcher) open() error {
 }
 
 // inotify opens an instance for which Run waits.
-func (w *Watcher) inotify() (int, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+func (w *Watcher) inotify() (dirwatch.Inotify, error) {
+	i, err := dirwatch.NewInotify()
 	if err != nil {
-		return -1, os.NewSyscallError("inotify_init1", err)
-	}
-	if err := w.add(fd, unix.EPOLLIN, pathsNumber); err != nil {
-		unix.Close(fd)
 		return -1, err
 	}
-	return fd, nil
+	if err := w.add(int(i), unix.EPOLLIN, pathsNumber); err != nil {
+		i.Close()
+		return -1, err
+	}
+	return i, nil
 }
 
 // Arm lets id fire once: when one of the sockets, terminals or input devices has traffic, also traffic that waits

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/containers/app"
+	"resinos/services/hostname"
 )
 
 // JoinPorts makes ranges of ports that follow each other.
@@ -39,15 +40,8 @@ func JoinPorts(list []app.Port) []app.Port {
 
 // CheckName refuses what cannot be a name in the network.
 func CheckName(s string) error {
-	for _, part := range strings.Split(s, ".") {
-		if part == "" || len(part) > 63 || len(s) > 253 {
-			return fmt.Errorf("%q is no name", s)
-		}
-		for _, r := range part {
-			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-				return fmt.Errorf("%q is no name: %q is not allowed in one", s, r)
-			}
-		}
+	if !hostname.Valid(s) {
+		return fmt.Errorf("%q is no name: letters, digits, and hyphens or underscores between them, joined by dots", s)
 	}
 	return nil
 }

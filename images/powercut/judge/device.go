@@ -22,6 +22,7 @@ import (
 	"resinos/images/powercut/recording"
 	"resinos/mounts/fat"
 	"resinos/mounts/persist"
+	"resinos/services/config"
 )
 
 // DeviceSuite is what a resinOS disk must be after any cut, as long as nobody installs an update: the slots are
@@ -156,7 +157,7 @@ func configJSON(files *fat.FileSystem) Verdict {
 				Bad: fmt.Sprintf("config.json cannot be read: %v; its copy: %v", err, second)}
 		}
 	}
-	for fact, key := range map[string]string{recording.FactHostname: "hostname", recording.FactUUID: "uuid"} {
+	for fact, key := range map[string]string{recording.FactHostname: config.Hostname, recording.FactUUID: config.UUID} {
 		if value, ok := keys[key].(string); ok {
 			v.Facts[fact] = value
 		}

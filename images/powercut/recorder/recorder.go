@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resinos/images/powercut/recording"
+	"resinos/mounts/fat"
 )
 
 // A Part is a range of the disk that is shown as a file.
@@ -197,35 +200,19 @@ func (r *Recorder) sync(p Part) error {
 	return r.log.Flush()
 }
 
-// FATFile returns the part of the disk that a file in the root directory of a FAT32 has. Its content must lie in one
-// piece; name is its short name, as it stands in the directory.
-func FATFile(disk *os.File, start int64, file, name string) (Part, error) {
-	boot := make([]byte, 512)
-	if _, err := disk.ReadAt(boot, start); err != nil {
+// FATFile returns the part of the disk that a file of a FAT has. The FAT begins at byte start of the disk. The content
+// of the file must lie in one piece. The error wraps fs.ErrNotExist if there is no such file.
+func FATFile(disk io.ReaderAt, start int64, file string) (Part, error) {
+	files, err := fat.Open(io.NewSectionReader(disk, start, math.MaxInt64-start))
+	if err != nil {
 		return Part{}, err
 	}
-	half := func(b []byte, at int) int64 { return int64(binary.LittleEndian.Uint16(b[at:])) }
-	word := func(b []byte, at int) int64 { return int64(binary.LittleEndian.Uint32(b[at:])) }
-	sector, cluster := half(boot, 11), int64(boot[13])*half(boot, 11)
-	data := start + (half(boot, 14)+int64(boot[16])*word(boot, 36))*sector
-	place := func(n int64) int64 { return data + (n-2)*cluster }
-	table := start + half(boot, 14)*sector
-	for n := word(boot, 44); n >= 2 && n < 0x0ffffff7; {
-		b := make([]byte, cluster)
-		if _, err := disk.ReadAt(b, place(n)); err != nil {
-			return Part{}, err
-		}
-		for at := 0; at+32 <= len(b); at += 32 {
-			if string(b[at:at+11]) == name {
-				first := half(b[at:], 20)<<16 | half(b[at:], 26)
-				return Part{Name: file, Start: place(first), Size: word(b[at:], 28), Entry: place(n) + int64(at)}, nil
-			}
-		}
-		next := make([]byte, 4)
-		if _, err := disk.ReadAt(next, table+4*n); err != nil {
-			return Part{}, err
-		}
-		n = word(next, 0) & 0x0fffffff
+	pieces, entry, err := files.Extents(file)
+	if err != nil {
+		return Part{}, err
 	}
-	return Part{}, fmt.Errorf("find %q: the root directory has no such name", name)
+	if len(pieces) != 1 {
+		return Part{}, fmt.Errorf("find %s: it has %d pieces", file, len(pieces))
+	}
+	return Part{Name: file, Start: start + pieces[0].At, Size: pieces[0].Size, Entry: start + entry}, nil
 }

@@ -30,7 +30,7 @@ type Entry struct {
 	Time     time.Time     // wall clock when the line was taken in, as wrong as the clock was then
 	Boottime time.Duration // since the kernel started, suspend included
 	Kind     string        // Kernel, Syslog, pipe.Service or pipe.Container
-	Name     string        // service, APP.SERVICE, or the tag of a line given to the kernel's log or to syslog
+	Name     string        // that of the pipe, or the tag of a line given to the kernel's log or to syslog
 	Stream   string        // stdout, stderr, log, kmsg, or syslog's facility
 	Priority int           // 0 emergency to 7 debug, as in syslog
 	PID      int           // 0 when unknown

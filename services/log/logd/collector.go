@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"resinos/mounts/dirwatch"
 	"resinos/services/log/entry"
 	"resinos/services/log/pipe"
 	"resinos/services/log/ring"
@@ -40,9 +41,9 @@ type collector struct {
 	limit limit // of each pipe
 
 	poll    *poller
-	inotify int
-	kernel  *kernelLog   // nil: not read
-	syslog  *syslogInput // nil: not read
+	inotify dirwatch.Inotify // -1: used up
+	kernel  *kernelLog       // nil: not read
+	syslog  *syslogInput     // nil: not read
 	pipes   map[int32]*input
 	byName  map[pipe.Source]*input
 	timers  map[*input]time.Duration // boottime of the pipe's next turn if nothing arrives before
@@ -145,7 +146,7 @@ func (c *collector) serve(fd int32) {
 	switch p := c.pipes[fd]; {
 	case p != nil:
 		c.turn(p, false)
-	case int(fd) == c.inotify:
+	case dirwatch.Inotify(fd) == c.inotify:
 		c.dirTurn()
 	case c.kernel != nil && int(fd) == c.kernel.fd:
 		c.kernelTurn()

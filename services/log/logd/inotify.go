@@ -1,8 +1,6 @@
 package logd
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,41 +13,24 @@ import (
 	"resinos/services/log/pipe"
 )
 
-// dirEvent is one event of an inotify watch on a directory.
-type dirEvent struct {
-	mask uint32
-	name string
-}
-
-// parseInotify decodes what read(2) returns for an inotify descriptor: struct inotify_event, then the name, padded with
-// zeros. An incomplete event ends the list.
-func parseInotify(b []byte) []dirEvent {
-	var list []dirEvent
-	for len(b) >= unix.SizeofInotifyEvent {
-		mask := binary.NativeEndian.Uint32(b[4:])
-		size := binary.NativeEndian.Uint32(b[12:])
-		if b = b[unix.SizeofInotifyEvent:]; uint64(size) > uint64(len(b)) {
-			break
-		}
-		name, _, _ := bytes.Cut(b[:size], []byte{0})
-		list = append(list, dirEvent{mask: mask, name: string(name)})
-		b = b[size:]
-	}
-	return list
-}
-
 // watchPipes has inotify report changes of the pipes' directory. The error is dirwatch.Scarce when all watches are used
 // up, which containers can cause: their root counts as the device's root.
 func (c *collector) watchPipes() error {
-	fd, err := watchDir(c.dir)
+	i, err := dirwatch.NewInotify()
 	if err != nil {
+		return fmt.Errorf("watch log pipes: %w", err)
+	}
+	const mask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_ONLYDIR
+	if _, err = i.Add(c.dir, mask); err != nil {
+		err = fmt.Errorf("watch log pipes in %s: %w", c.dir, err)
+	} else {
+		err = c.poll.watch(int(i), true)
+	}
+	if err != nil {
+		i.Close()
 		return err
 	}
-	if err := c.poll.watch(fd, true); err != nil {
-		unix.Close(fd)
-		return err
-	}
-	c.inotify = fd
+	c.inotify = i
 	return nil
 }
 
@@ -73,27 +54,27 @@ func (c *collector) lookForPipes() {
 	}
 }
 
-// directory handles the changes of the pipes' directory.
+// dirTurn handles the changes of the pipes' directory.
 func (c *collector) dirTurn() {
-	for {
-		n, err := unix.Read(c.inotify, c.buf)
-		if err != nil || n == 0 {
-			return // EAGAIN: that was all
+	for events := c.inotify.Read(c.buf); len(events) > 0; events = c.inotify.Read(c.buf) {
+		for _, ev := range events {
+			c.dirEvent(ev)
 		}
-		for _, ev := range parseInotify(c.buf[:n]) {
-			switch {
-			case ev.mask&unix.IN_Q_OVERFLOW != 0:
-				if err := c.rescan(); err != nil {
-					c.log.Error("log pipes not found", "error", err)
-				}
-			case ev.mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0:
-				if s, err := pipe.ParseName(ev.name); err == nil && c.byName[s] != nil {
-					c.leave(c.byName[s])
-				}
-			default:
-				c.open(ev.name)
-			}
+	}
+}
+
+func (c *collector) dirEvent(ev dirwatch.Event) {
+	switch {
+	case ev.Mask&unix.IN_Q_OVERFLOW != 0:
+		if err := c.rescan(); err != nil {
+			c.log.Error("log pipes not found", "error", err)
 		}
+	case ev.Mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0:
+		if s, err := pipe.ParseName(ev.Name); err == nil && c.byName[s] != nil {
+			c.leave(c.byName[s])
+		}
+	default:
+		c.open(ev.Name)
 	}
 }
 

@@ -290,24 +290,11 @@ func (c *collector) close() {
 		_ = c.syslog.socket.Close() // only read from
 	}
 	if c.inotify >= 0 {
-		unix.Close(c.inotify)
+		c.inotify.Close()
 	}
 	if c.poll != nil {
 		c.poll.close()
 	}
-}
-
-func watchDir(dir string) (int, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return -1, fmt.Errorf("watch log pipes: %w", err)
-	}
-	const mask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_ONLYDIR
-	if _, err := unix.InotifyAddWatch(fd, dir, mask); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("watch log pipes in %s: %w", dir, err)
-	}
-	return fd, nil
 }
 
 func now() (time.Time, time.Duration) { return time.Now(), boottime.Now() }

@@ -2,7 +2,6 @@ package logd
 
 import (
 	"os"
-	"strings"
 	"testing"
 
 	"resinos/mounts/testenv"
@@ -38,17 +37,6 @@ func TestRealKernelLog(t *testing.T) {
 		t.Errorf("a second life goes on at %d, the first one stopped at %d", first.next, k.next)
 	}
 	t.Logf("%d records", ring.Next())
-}
-
-func FuzzParseInotify(f *testing.F) {
-	f.Add([]byte{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 'a', 'b', 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, ev := range parseInotify(b) {
-			if strings.ContainsRune(ev.name, 0) {
-				t.Errorf("parseInotify(%q) has the name %q", b, ev.name)
-			}
-		}
-	})
 }
 
 func TestBootID(t *testing.T) {

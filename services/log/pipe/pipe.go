@@ -37,8 +37,9 @@ const pipeSize = 256 << 10
 // maxName keeps a whole file name below NAME_MAX (255).
 const maxName = 200
 
-// A Source is one stream of output of one service or container.
-// Name is a service name, or APP.SERVICE or APP.SERVICE.NUMBER when Kind is Container.
+// A Source is one stream of output of one service or container. Its name has parts of [a-z0-9][a-z0-9_-]*, joined by
+// dots. To the log it means nothing: what starts a service or container names it, and who asks knows what the name
+// says.
 type Source struct {
 	Kind, Name, Stream string
 }
@@ -54,24 +55,13 @@ func (s Source) Check() error {
 	if len(s.Name) > maxName {
 		return fmt.Errorf("check log source %q: name is longer than %d bytes", s, maxName)
 	}
-	name := s.Name
-	switch s.Kind {
-	case Service:
-	case Container:
-		app, rest, found := strings.Cut(name, ".")
-		if !found || !valid(app) {
-			return fmt.Errorf("check log source %q: the name of a container is APP.SERVICE", s)
-		}
-		name = rest
-		base, number, found := strings.Cut(rest, ".")
-		if found && number != "" && strings.Trim(number, "0123456789") == "" {
-			name = base // one of several containers of a service
-		}
-	default:
+	if s.Kind != Service && s.Kind != Container {
 		return fmt.Errorf("check log source %q: kind %q is not service or container", s, s.Kind)
 	}
-	if !valid(name) {
-		return fmt.Errorf("check log source %q: name %q is not [a-z0-9][a-z0-9_-]*", s, name)
+	for part := range strings.SplitSeq(s.Name, ".") {
+		if !valid(part) {
+			return fmt.Errorf("check log source %q: name part %q is not [a-z0-9][a-z0-9_-]*", s, part)
+		}
 	}
 	return nil
 }
@@ -125,13 +115,13 @@ func open(dir string, s Source, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-func valid(name string) bool {
-	for i := range len(name) {
-		c := name[i]
+func valid(part string) bool {
+	for i := range len(part) {
+		c := part[i]
 		letter := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
 		if !letter && (i == 0 || c != '-' && c != '_') {
 			return false
 		}
 	}
-	return name != ""
+	return part != ""
 }

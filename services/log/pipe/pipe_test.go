@@ -17,6 +17,10 @@ func TestParseName(t *testing.T) {
 		"service.net-d_2.stdout":     {Service, "net-d_2", Stdout},
 		"container.hello.web.stderr": {Container, "hello.web", Stderr},
 		"container.hello.web.2.log":  {Container, "hello.web.2", Log},
+		"container.a.stdout":         {Container, "a", Stdout},
+		"container.a.b.c.d.stdout":   {Container, "a.b.c.d", Stdout},
+		"service.a.b.log":            {Service, "a.b", Log},
+		"container.log.stdout.log":   {Container, "log.stdout", Log},
 	}
 	for file, want := range good {
 		got, err := ParseName(file)
@@ -28,9 +32,10 @@ func TestParseName(t *testing.T) {
 		}
 	}
 	bad := []string{"", ".", "..", "...", "service.log", "service..log", "service.Init.log", "service.-a.log",
-		"service.a.b.log", "kernel.a.log",
-		"container.a.stdout", "container.a.b.c.stdout", "container.a.b.2.3.log", "container.a.b..log",
-		"container..b.stdout", "service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 250) + ".log"}
+		"service...log", "service.../../etc/x.log", "service.a\x00.log", "service.a\n.log", "service.ä.log",
+		"kernel.a.log", "container.a._b.stdout", "container.a.b..log", "container..b.stdout", "container.a.-.log",
+		"service.a.output", "service.a/b.log", "service." + strings.Repeat("a", 201) + ".log",
+		"container" + strings.Repeat(".a", 101) + ".log"}
 	for _, file := range bad {
 		if got, err := ParseName(file); err == nil {
 			t.Errorf("ParseName(%q) = %+v, want an error", file, got)
@@ -45,6 +50,9 @@ func FuzzParseName(f *testing.F) {
 		s, err := ParseName(file)
 		if err == nil && (s.String() != file || filepath.Base(Path("/x", s)) != file) {
 			t.Errorf("ParseName(%q) = %+v, which is named %q", file, s, s)
+		}
+		if err == nil && (len(file) > 255 || strings.ContainsAny(file, "/\x00\n ") || strings.Contains(file, "..")) {
+			t.Errorf("ParseName(%q) accepts it", file)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 
 // A Filter says which entries a query wants. The zero Filter wants all that are there.
 type Filter struct {
-	// Names keeps the entries of these services, apps (with all their services), APP.SERVICE, or tags.
+	// Names keeps the entries whose names one of these covers: NAME is for NAME and for NAME.*, as Covers has it.
 	Names []string `json:"names,omitempty"`
 	// Kinds keeps kernel, syslog, service or container entries.
 	Kinds []string `json:"kinds,omitempty"`
@@ -74,7 +74,8 @@ func (f *Filter) match(e *entry.Entry) bool {
 		(len(f.Names) == 0 || slices.ContainsFunc(f.Names, func(name string) bool { return Covers(name, e.Name) }))
 }
 
-// Covers reports whether name is the entry's, or the app that the entry's container is part of.
+// Covers reports whether the name of an entry is name, or begins with name and a dot. The log does not know why names
+// have dots; who names containers APP.SERVICE gets all of an app by the name APP.
 func Covers(name, entry string) bool {
 	rest, ok := strings.CutPrefix(entry, name)
 	return ok && (rest == "" || rest[0] == '.')

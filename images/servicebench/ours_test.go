@@ -1,4 +1,4 @@
-package peers
+package servicebench
 
 import (
 	"bytes"
@@ -248,7 +248,7 @@ func runTest(t *testing.T, room string, env []string, args ...string) (string, t
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(binary, args...)
-	cmd.Dir = "../" + room
+	cmd.Dir = "../../services/" + room
 	cmd.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

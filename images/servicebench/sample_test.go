@@ -1,4 +1,4 @@
-package peers
+package servicebench
 
 import (
 	"os"
