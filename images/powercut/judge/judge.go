@@ -9,7 +9,7 @@ import (
 	"maps"
 )
 
-// Names of regions that are no partition.
+// PartitionTable names the one region that is no partition.
 const PartitionTable = "partition table"
 
 // A Verdict is what a judge says about a region.
