@@ -39,6 +39,8 @@ const (
 	Root         = "rootfs.squashfs"
 	DeviceTrees  = "dtbs" // a directory
 	ManifestFile = "manifest.json"
-	Shell        = "busybox"           // only in development images: stage 1 starts it when neither slot has a root
-	Recovery     = "recovery.squashfs" // only in development images: the root then, if it can be used
+	// only in development images: the shell of stage 1 when neither slot has a root, and no recovery root starts
+	Shell = "busybox"
+	// only in development images: the recovery root, which stage 1 starts when neither slot has a root
+	Recovery = "recovery.squashfs"
 )
