@@ -1,4 +1,4 @@
-# How the device's container programs are made; included by the top Makefile, from whose folder it runs.
+# How the device's container programs are made; included by the top Makefile, from whose directory it runs.
 # bin/ARCH/engine and bin/ARCH/containerd-shim-runc-v2, ARCH being amd64 or arm64.
 # Every output depends only on the sources, go.sum and the Go release.
 

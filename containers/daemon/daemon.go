@@ -59,7 +59,7 @@ func Run(ctx context.Context, c Config) error {
 	bridgeLog(c.Log)
 	_, err := os.Stat(filepath.Join(c.State, tasksDir))
 	again := err == nil // not the first daemon of this boot: an earlier one may have left something
-	if err := makeFolders(c); err != nil {
+	if err := makeDirectories(c); err != nil {
 		return err
 	}
 	if err := clearTemporaryMounts(c); err != nil {
@@ -121,9 +121,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// makeFolders creates the top directories: the persistent one is for root only; containers with mapped users can pass
-// through the one of the state to their own directories.
-func makeFolders(c Config) error {
+// makeDirectories creates the top directories: the persistent one is for root only; containers with mapped users can
+// pass through the one of the state to their own directories.
+func makeDirectories(c Config) error {
 	for dir, mode := range map[string]os.FileMode{c.Root: 0o700, c.State: 0o711,
 		filepath.Join(c.State, shimMounts): 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {

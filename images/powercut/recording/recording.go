@@ -51,13 +51,13 @@ type Promise struct {
 }
 
 // Load reads the recording in a directory.
-func Load(folder string) (*Recording, error) {
-	file := filepath.Join(folder, recordingFile)
+func Load(dir string) (*Recording, error) {
+	file := filepath.Join(dir, recordingFile)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read recording: %w; make one with: resin powercut record", err)
 	}
-	r := &Recording{Dir: folder}
+	r := &Recording{Dir: dir}
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("read recording %s: %w", file, err)
 	}
