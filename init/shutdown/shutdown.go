@@ -145,7 +145,7 @@ func (d *Shutdown) Run() {
 		d.cutPower()
 	})
 	if err := announce(d.Action); err != nil {
-		d.Log.Warn("services not told of the shutdown", "error", err)
+		d.Log.Warn("shutdown not reported to services", "error", err)
 	}
 	for _, p := range phases() {
 		d.pass(p)

@@ -83,7 +83,7 @@ func (s *Set) Load() bool {
 	return true
 }
 
-// Assign decides anew which profile each link has.
+// Assign decides again which profile each link has.
 func (s *Set) Assign(links []link.Link) {
 	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands,
 		Joined: s.Joined, Tunnels: s.Tunnels, Bearers: s.Bearers}

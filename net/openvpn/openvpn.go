@@ -4,7 +4,7 @@
 //
 // It is pure: it opens no socket and starts nothing (net/vpn does). No byte of an owner reaches openvpn unchecked: each
 // directive is in the table of those that are allowed, each of its words is quoted, and keys and certificates are read
-// and written anew. Directives that run a program, or name a file that openvpn would read or write, are refused.
+// and written again. Directives that run a program, or name a file that openvpn would read or write, are refused.
 //
 // Read first: For, then Parse.
 package openvpn

@@ -29,7 +29,7 @@ import (
 )
 
 // Link is one shared link. If its name, index, hardware address or one of its own networks changes, its servers begin
-// anew.
+// again.
 type Link struct {
 	Name      string
 	Index     int

@@ -65,7 +65,7 @@ func Change(dir, endpoint string, args ...string) (profile string, err error) {
 		server, there, err := read(path)
 		switch {
 		case err != nil:
-			return "", "", fmt.Errorf("%w; mend the file, or begin anew: osctl net vpn-server off", err)
+			return "", "", fmt.Errorf("%w; mend the file, or begin again: osctl net vpn-server off", err)
 		case verb == "remove" && !there:
 			return "", "", errNone
 		case verb == "remove" && server.Clients[name] == "":

@@ -66,7 +66,7 @@ func Load(dir string) (*Recording, error) {
 		return nil, fmt.Errorf("read recording %s: its image: %w; record again", file, err)
 	}
 	if !stat.ModTime().Equal(r.Built) {
-		return nil, fmt.Errorf("read recording %s: image %s was built anew since; record again", file, r.Image)
+		return nil, fmt.Errorf("read recording %s: image %s was built again since; record again", file, r.Image)
 	}
 	return r, nil
 }

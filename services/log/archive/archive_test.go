@@ -469,7 +469,7 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 	}
 }
 
-// Somebody removes the files, or the directory, of a running archive: it begins anew with what the ring has.
+// Somebody removes the files, or the directory, of a running archive: it begins again with what the ring has.
 func TestRemovedUnderneath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "archive")
 	l := newLife(t, 1, ring.DefaultSize)

@@ -93,7 +93,7 @@ func (p *parser) add(name string, f keys.Fault) {
 	case len(p.faults) > maxFaults:
 		return
 	case len(p.faults) == maxFaults:
-		p.faults = append(p.faults, keys.Fault{File: p.last.file, Text: "has more faults than are told",
+		p.faults = append(p.faults, keys.Fault{File: p.last.file, Text: "has more faults than are listed",
 			Hint: "mend these first"})
 		return
 	}
