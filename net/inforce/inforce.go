@@ -1,4 +1,4 @@
-// Package inforce owns which key files are in force: it reads their directory, decides with assignment which link
+// Package inforce decides which key files are in force: it reads their directory, decides with assignment which link
 // has which profile, and remembers what a person brought up or took down.
 //
 // It changes no link: netd does. Read first: Set.

@@ -1,5 +1,5 @@
 // Package registries reads the owner's settings for registries: logins as docker writes them, mirrors and trust as
-// containerd has them in hosts.toml. It owns what these files may say. It never opens a connection, and no error of it
+// containerd has them in hosts.toml. It owns the form of these files. It never opens a connection, and no error of it
 // shows a secret. It knows no registry by name: which names stand for the same one is up to the caller. Read Find and
 // ReadLogins first.
 package registries

@@ -1,6 +1,6 @@
-// Package recording owns what a device wrote to its disk and guaranteed meanwhile: it drives a device in QEMU through
-// the workloads, has QEMU keep each write and flush (blklogwrites), and reads that log again. It judges nothing. Read
-// Recording first, then Session and Log.
+// Package recording owns the recording of the writes of a device to its disk and of its guarantees: it drives a device
+// in QEMU through the workloads, has QEMU log each write and flush (blklogwrites), and reads that log again. It judges
+// nothing. Read Recording first, then Session and Log.
 package recording
 
 import (

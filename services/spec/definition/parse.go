@@ -1,6 +1,6 @@
 // Package definition reads and writes service files: it decodes one, puts the files of one service on top of each
-// other, sets the defaults, checks what only several keys together can say, and writes a definition as a file again. It
-// reports every fault at once, with its place and remedy. Read Parse first, then Load.
+// other, sets the defaults, checks keys that depend on each other, and writes a definition as a file again. It reports
+// every fault at once, with its place and remedy. Read Parse first, then Load.
 package definition
 
 import (

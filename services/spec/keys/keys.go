@@ -1,5 +1,5 @@
-// Package keys owns the vocabulary of service files: the table of all keys, and for each the form of its value and what
-// is said about a wrong one. What only several keys together can say is definition's. Read All first.
+// Package keys owns the vocabulary of service files: the table of all keys, and for each key the form of its value and
+// the fault of a wrong one. Package definition checks keys that depend on each other. Read All first.
 package keys
 
 import (
