@@ -1,5 +1,4 @@
-// Package slot owns what defines a slot: its name, the files that the bootloader and stage 1 look for in it, and its
-// manifest.
+// Package slot defines a slot: its name, the files that the bootloader and stage 1 look for in it, and its manifest.
 //
 // The boot script, stage 1, the image builder and an updater agree on a slot through this package. It never reads a
 // disk, never verifies a signature and never chooses a slot: the boot variables do (bsp/bootvars). Read Manifest first.
